@@ -1,0 +1,62 @@
+//! What `build()` says when a setting cannot work.
+
+use std::{error::Error, fmt, ops::RangeInclusive, time::Duration};
+
+/// A setting that cannot work: which one, what it was, and what to do.
+///
+/// Every `build()` returns it, and nothing else in the crate validates: what was built does not fail later for its
+/// configuration.
+///
+/// ```
+/// use tower_keep::algorithm::{Rate, TokenBucket};
+///
+/// let error = TokenBucket::new(Rate::per_second(100), 0).unwrap_err();
+/// assert_eq!(error.to_string(), "`burst` is 0: allow at least 1 call at once");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// The setting, by the name of its setter.
+    pub field: &'static str,
+    /// The value that was refused.
+    pub value: String,
+    /// What to set instead.
+    pub fix: &'static str,
+}
+
+impl ConfigError {
+    pub(crate) fn new(field: &'static str, value: impl fmt::Debug, fix: &'static str) -> Self {
+        Self { field, value: format!("{value:?}"), fix }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is {}: {}", self.field, self.value, self.fix)
+    }
+}
+
+impl Error for ConfigError {}
+
+/// The nanoseconds of a duration within bounds.
+pub(crate) fn nanos_within(
+    field: &'static str,
+    value: Duration,
+    bounds: RangeInclusive<Duration>,
+    fix: &'static str,
+) -> Result<u64, ConfigError> {
+    match u64::try_from(value.as_nanos()) {
+        Ok(nanos) if bounds.contains(&value) => Ok(nanos),
+        _ => Err(ConfigError::new(field, value, fix)),
+    }
+}
+
+/// A share in parts per million, from a finite fraction above 0 and at most 1.
+pub(crate) fn parts_per_million(field: &'static str, value: f64, fix: &'static str) -> Result<u32, ConfigError> {
+    if !(value > 0.0 && value <= 1.0) {
+        return Err(ConfigError::new(field, value, fix));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 < value <= 1, so at most a million")]
+    let parts = (value * 1e6).round() as u32;
+    Ok(parts.max(1))
+}

@@ -1,0 +1,31 @@
+#![doc = include_str!("guide/overview.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod algorithm;
+#[cfg(feature = "layers")]
+pub mod bulkhead;
+#[cfg(feature = "layers")]
+pub mod circuit_breaker;
+#[cfg(feature = "layers")]
+pub mod protocol;
+#[cfg(feature = "layers")]
+pub mod rate_limit;
+#[cfg(feature = "layers")]
+pub mod retry;
+#[cfg(feature = "layers")]
+pub mod timeout;
+
+#[cfg(feature = "layers")]
+mod call;
+mod config;
+mod outcome;
+mod rejected;
+#[cfg(feature = "layers")]
+mod striped;
+mod sync;
+#[cfg(feature = "layers")]
+mod time;
+
+pub use config::ConfigError;
+pub use outcome::{Classify, Outcome};
+pub use rejected::{Rejected, RejectedKind};

@@ -1,0 +1,141 @@
+//! The one error that this crate makes at run time.
+
+use std::{error::Error, fmt, time::Duration};
+
+/// A call that a layer turned away, or cut off, on its own authority.
+///
+/// On clients it travels as the error (boxed, as is tower's convention); on servers it becomes a response and is
+/// left in the response's extensions. [`Rejected::find`] recovers it from any error, however deep:
+///
+/// ```
+/// use tower_keep::{Rejected, RejectedKind};
+///
+/// fn explain(error: &(dyn std::error::Error + 'static)) -> String {
+///     match Rejected::find(error) {
+///         Some(rejected) if rejected.kind == RejectedKind::CircuitOpen => "the neighbour is down".into(),
+///         Some(rejected) => format!("not sent: {rejected}"),
+///         None => format!("sent, and failed: {error}"),
+///     }
+/// }
+/// # let mut rejected = Rejected::new(RejectedKind::RateLimited, "rate_limit");
+/// # assert!(explain(&rejected).starts_with("not sent"));
+/// # rejected.kind = RejectedKind::CircuitOpen;
+/// # assert!(explain(&rejected).contains("down"));
+/// # assert!(explain(&std::fmt::Error).starts_with("sent"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rejected {
+    /// Why.
+    pub kind: RejectedKind,
+    /// The pattern that rejected: `"rate_limit"`, `"circuit_breaker"`, `"bulkhead"`, `"timeout"`.
+    pub layer: &'static str,
+    /// The instance, as given to `.name(..)`.
+    pub name: Option<&'static str>,
+    /// How long until the same call could be admitted, where that is known. Waiting exactly this long is enough,
+    /// as far as this caller alone is concerned.
+    pub retry_after: Option<Duration>,
+}
+
+/// Why a call was [`Rejected`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RejectedKind {
+    /// The circuit breaker is open, or half-open with all its probes out.
+    CircuitOpen,
+    /// The rate limit has no room at this moment.
+    RateLimited,
+    /// The call costs more than the rate limit's burst, and so could never be admitted.
+    CostTooHigh,
+    /// All of the bulkhead's calls are in flight.
+    BulkheadFull,
+    /// The call was admitted and sent, and did not finish in time.
+    TimedOut,
+}
+
+impl RejectedKind {
+    /// Whether the call was turned away before it reached the peer, so that it says nothing about the peer and
+    /// may be sent elsewhere whatever its method. True of all kinds but [`TimedOut`](Self::TimedOut).
+    #[must_use]
+    pub fn is_local(self) -> bool {
+        !matches!(self, Self::TimedOut)
+    }
+}
+
+impl Rejected {
+    /// A rejection by `layer`, with no name and no hint; set the fields that you know.
+    #[must_use]
+    pub fn new(kind: RejectedKind, layer: &'static str) -> Self {
+        Self { kind, layer, name: None, retry_after: None }
+    }
+
+    /// The first rejection in `error` and its chain of sources.
+    #[must_use]
+    pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if let Some(rejected) = error.downcast_ref() {
+                return Some(rejected);
+            }
+            cause = error.source();
+        }
+        None
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            RejectedKind::CircuitOpen => "circuit open",
+            RejectedKind::RateLimited => "rate limit exceeded",
+            RejectedKind::CostTooHigh => "cost above the rate limit's burst",
+            RejectedKind::BulkheadFull => "bulkhead full",
+            RejectedKind::TimedOut => "timed out",
+        })?;
+        if let Some(name) = self.name {
+            write!(f, " ({name})")?;
+        }
+        if let Some(wait) = self.retry_after {
+            write!(f, ", try again in {wait:?}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for Rejected {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Wrapped(Rejected);
+
+    impl fmt::Display for Wrapped {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("wrapped")
+        }
+    }
+
+    impl Error for Wrapped {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn is_found_behind_another_error() {
+        let rejected = Rejected::new(RejectedKind::BulkheadFull, "bulkhead");
+        let wrapped: Box<dyn Error + Send + Sync> = Box::new(Wrapped(rejected.clone()));
+        assert_eq!(Rejected::find(&*wrapped), Some(&rejected));
+        assert_eq!(Rejected::find(&fmt::Error), None);
+    }
+
+    #[test]
+    fn says_which_instance_and_when_to_come_back() {
+        let mut rejected = Rejected::new(RejectedKind::CircuitOpen, "circuit_breaker");
+        rejected.name = Some("payments");
+        rejected.retry_after = Some(Duration::from_secs(30));
+        assert_eq!(rejected.to_string(), "circuit open (payments), try again in 30s");
+    }
+}
