@@ -1,0 +1,235 @@
+//! Backoff: how long to wait before the next attempt, never in step with others.
+//!
+//! `delay = min(base * 2^attempt + jitter, max)`. Taken literally the jitter is lost once the exponential passes
+//! `max`: every client then waits exactly `max`, and a fleet that failed together retries together, over and over. So
+//! the exponential is capped at `max - range` first, and the jitter is added to that: equal to the formula below the
+//! cap, never above `max`, always jittered.
+//!
+//! The default range is the exponential itself. A fixed range of `base` hardly spreads a crowd; a range that grows
+//! with the delay does. Source: Brooker, *Exponential Backoff And Jitter* (AWS Architecture Blog, 2015), which also
+//! names full, equal and decorrelated jitter.
+
+use std::{fmt, time::Duration};
+
+use crate::config::ConfigError;
+
+/// The delays of a retry. Pure: the random number is an argument, so a schedule can be computed again.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_keep::algorithm::{Backoff, Jitter};
+///
+/// let base = Duration::from_millis(100);
+/// let backoff = Backoff::new(base, Duration::from_secs(1), Jitter::Additive(base))?;
+/// let random = u64::MAX / 2;
+/// assert_eq!(backoff.delay(0, base, random).as_millis(), 149); // 100 * 2^0 + half of 100
+/// assert_eq!(backoff.delay(9, base, random).as_millis(), 949); // capped at 900 first
+/// # Ok::<_, tower_keep::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Backoff {
+    base: u64,
+    max: u64,
+    jitter: Jitter,
+}
+
+/// How a delay is spread. In the formulas `e` is `min(base * 2^attempt, max)` and `U(a, b)` is uniform.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub enum Jitter {
+    /// `U(e, 2e)`, with `e` capped at `max / 2`. The default: at least the formula's delay, and as spread as it is long.
+    #[default]
+    Exponential,
+    /// `U(e, e + range)`, with `e` capped at `max - range`.
+    Additive(Duration),
+    /// `U(0, e)`: the least load on the peer for the same time to finish; a delay may be next to nothing.
+    Full,
+    /// `U(e / 2, e)`.
+    Equal,
+    /// `min(max, U(base, 3 * previous delay))`.
+    Decorrelated,
+    /// `U(e - share * e, e + share * e)`, with `e` capped so that the sum stays within `max`; `share` is from 0 to 1.
+    PlusMinus(f64),
+}
+
+impl Backoff {
+    /// # Errors
+    /// A base of 0 or above `max`; a jitter range of 0 or above `max - base`; a share outside 0 to 1 or not a number.
+    /// The delay is capped at 584 years.
+    pub fn new(base: Duration, max: Duration, jitter: Jitter) -> Result<Self, ConfigError> {
+        if base.is_zero() {
+            return Err(ConfigError::new("base", base, "wait at least a little: 100ms suits most networks"));
+        }
+        if base > max {
+            return Err(ConfigError::new("max", max, "raise it to `base` or more"));
+        }
+        let refused = |field, value: &dyn fmt::Debug, fix| Err(ConfigError::new(field, value, fix));
+        match jitter {
+            Jitter::Additive(range) if range.is_zero() || range > max - base => {
+                refused("jitter", &jitter, "use a range above 0 that fits between `base` and `max`")
+            }
+            Jitter::PlusMinus(share) if !(share > 0.0 && share <= 1.0) => {
+                refused("jitter", &jitter, "use a share above 0 and at most 1")
+            }
+            Jitter::Decorrelated | Jitter::Exponential if base >= max => {
+                refused("max", &max, "raise it above `base`, or nothing is left to jitter")
+            }
+            _ => Ok(Self { base: saturating_nanos(base), max: saturating_nanos(max), jitter }),
+        }
+    }
+
+    /// The wait before the retry number `attempt`, from 0. `previous` is the last delay (of use to decorrelated
+    /// jitter; `base` at first), `random` a uniform number. Never above `max`.
+    #[must_use]
+    pub fn delay(&self, attempt: u32, previous: Duration, random: u64) -> Duration {
+        let doubled = 1u64.checked_shl(attempt).map_or(u64::MAX, |factor| self.base.saturating_mul(factor));
+        let exponential = doubled.min(self.max);
+        let nanos = match self.jitter {
+            Jitter::Exponential => {
+                let exponential = exponential.min(self.max / 2);
+                exponential + share_of(exponential, random)
+            }
+            Jitter::Additive(range) => {
+                let range = saturating_nanos(range);
+                exponential.min(self.max - range) + share_of(range, random)
+            }
+            Jitter::Full => share_of(exponential, random),
+            Jitter::Equal => exponential - exponential / 2 + share_of(exponential / 2, random),
+            Jitter::Decorrelated => {
+                let most = saturating_nanos(previous).saturating_mul(3).clamp(self.base, self.max);
+                self.base + share_of(most - self.base, random)
+            }
+            Jitter::PlusMinus(share) => {
+                let center = exponential.min(fraction(self.max, 1.0 / (1.0 + share)));
+                let range = fraction(center, share);
+                (center - range + share_of(range.saturating_mul(2), random)).min(self.max)
+            }
+        };
+        Duration::from_nanos(nanos)
+    }
+
+    /// The first delay before jitter.
+    #[must_use]
+    pub fn base(&self) -> Duration {
+        Duration::from_nanos(self.base)
+    }
+
+    /// A random part of `range`: what a delay that is imposed from outside (a `Retry-After`) is spread by.
+    #[must_use]
+    pub fn spread(range: Duration, random: u64) -> Duration {
+        Duration::from_nanos(share_of(saturating_nanos(range), random))
+    }
+}
+
+impl Default for Backoff {
+    /// From 100 ms, a little above a round trip, to 10 s, as long as a user waits; exponential jitter.
+    fn default() -> Self {
+        Self { base: 100_000_000, max: 10_000_000_000, jitter: Jitter::Exponential }
+    }
+}
+
+fn saturating_nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// `range * random / 2^64`: uniform in `0..range` without a division.
+fn share_of(range: u64, random: u64) -> u64 {
+    ((u128::from(range) * u128::from(random)) >> 64) as u64
+}
+
+/// `whole * part`, for a part from 0 to 1; off by rounding only.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "part is at most 1")]
+fn fraction(whole: u64, part: f64) -> u64 {
+    ((whole as f64 * part) as u64).min(whole)
+}
+
+#[cfg(all(test, not(keep_loom)))]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BASE: Duration = Duration::from_millis(100);
+    const MAX: Duration = Duration::from_secs(1);
+
+    /// A sequence that is uniform enough, and the same in each run.
+    fn randoms() -> impl Iterator<Item = u64> {
+        (1..=1000u64).map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
+    #[test]
+    fn follows_the_formula_below_the_cap_and_stays_jittered_at_it() {
+        let backoff = Backoff::new(BASE, MAX, Jitter::Additive(BASE)).unwrap();
+        let delays = |attempt| randoms().map(move |random| backoff.delay(attempt, BASE, random).as_millis());
+        assert!(delays(0).all(|delay| (100..=200).contains(&delay)));
+        assert!(delays(3).all(|delay| (800..=900).contains(&delay)));
+        assert!(delays(10).all(|delay| (900..=1000).contains(&delay)));
+        let exact: HashSet<_> = randoms().map(|random| backoff.delay(10, BASE, random)).collect();
+        assert_eq!(exact.len(), 1000);
+    }
+
+    #[test]
+    fn the_largest_settings_saturate() {
+        for jitter in [Jitter::Exponential, Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::PlusMinus(1.0)] {
+            let backoff = Backoff::new(BASE, Duration::MAX, jitter).unwrap();
+            let _ = backoff.delay(u32::MAX, Duration::MAX, u64::MAX);
+        }
+    }
+
+    #[test]
+    fn refuses_settings_that_cannot_work() {
+        let refused = |base, max, jitter| Backoff::new(base, max, jitter).unwrap_err().field;
+        assert_eq!(refused(Duration::ZERO, MAX, Jitter::Full), "base");
+        assert_eq!(refused(MAX, BASE, Jitter::Full), "max");
+        assert_eq!(refused(BASE, BASE, Jitter::Exponential), "max");
+        assert_eq!(refused(BASE, MAX, Jitter::Additive(MAX)), "jitter");
+        assert_eq!(refused(BASE, MAX, Jitter::Additive(Duration::ZERO)), "jitter");
+        for share in [0.0, -0.5, 1.5, f64::NAN, f64::INFINITY] {
+            assert_eq!(refused(BASE, MAX, Jitter::PlusMinus(share)), "jitter");
+        }
+    }
+
+    fn any_jitter() -> impl Strategy<Value = Jitter> {
+        prop_oneof![
+            Just(Jitter::Exponential),
+            Just(Jitter::Full),
+            Just(Jitter::Equal),
+            Just(Jitter::Decorrelated),
+            (1u64..1000).prop_map(|millis| Jitter::Additive(Duration::from_millis(millis))),
+            (0.01..1.0).prop_map(Jitter::PlusMinus),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn lies_between_the_bounds_of_its_formula(
+            base in 1u64..1000, more in 1000u64..100_000, attempt in 0u32..80, random: u64, jitter in any_jitter(), previous in 0u64..200_000,
+        ) {
+            let (base, max) = (base as f64 / 1e3, (base + more) as f64 / 1e3);
+            let seconds = Duration::from_secs_f64;
+            let backoff = Backoff::new(seconds(base), seconds(max), jitter).unwrap();
+            let previous = previous as f64 / 1e3;
+            let exponential = (base * 2f64.powi(attempt as i32)).min(max);
+            let (least, most) = match jitter {
+                Jitter::Exponential => (exponential.min(max / 2.0), (2.0 * exponential).min(max)),
+                Jitter::Additive(range) => {
+                    let capped = exponential.min(max - range.as_secs_f64());
+                    (capped, capped + range.as_secs_f64())
+                }
+                Jitter::Full => (0.0, exponential),
+                Jitter::Equal => (exponential / 2.0, exponential),
+                Jitter::Decorrelated => (base, (3.0 * previous).clamp(base, max)),
+                Jitter::PlusMinus(share) => {
+                    let center = exponential.min(max / (1.0 + share));
+                    (center * (1.0 - share), center * (1.0 + share))
+                }
+            };
+            let delay = backoff.delay(attempt, seconds(previous), random);
+            prop_assert!(delay <= seconds(max));
+            let rounding = 1e-6;
+            prop_assert!((least - rounding..=most + rounding).contains(&delay.as_secs_f64()), "{delay:?} is not in {least}..{most}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The algorithms: pure, usable without Tower, and without any dependency (`default-features = false`).
+//!
+//! Nothing here reads a clock, sleeps, logs, locks or draws a random number: facts come in, decisions go out. `now`
+//! is the last argument, in nanoseconds since a start of the caller's choosing; time that goes back saturates, and
+//! errs towards admitting less.
+//!
+//! | module | decides | state |
+//! |---|---|---|
+//! | [`TokenBucket`] | whether a call fits a rate, with bursts | one word |
+//! | [`Breaker`] | whether the peer is worth calling | one word on the hot path, 80 bytes a stripe for counts |
+//! | [`InFlight`] | whether another call may run beside those that run | two words |
+//! | [`Backoff`] | how long to wait before the next attempt | none |
+//! | [`RetryBudget`] | whether a retry is affordable | one word |
+//!
+//! ```
+//! use tower_keep::algorithm::{Denied, Rate, TokenBucket};
+//!
+//! let bucket = TokenBucket::new(Rate::per_second(10), 1)?;
+//! let now = 0;
+//! assert!(bucket.acquire(1, now).is_ok());
+//! let Err(Denied::Until { wait }) = bucket.acquire(1, now) else { panic!("the burst was 1") };
+//! assert_eq!(wait.as_millis(), 100);
+//! # Ok::<_, tower_keep::ConfigError>(())
+//! ```
+
+mod backoff;
+mod breaker;
+mod in_flight;
+mod padded;
+mod rate;
+mod retry_budget;
+mod token_bucket;
+mod window;
+
+pub use backoff::{Backoff, Jitter};
+pub use breaker::{Breaker, BreakerConfig, BreakerState, Cause, Pass, Refused, Transition, Verdict};
+pub use in_flight::InFlight;
+pub use rate::Rate;
+pub use retry_budget::RetryBudget;
+pub use token_bucket::{Denied, TokenBucket};
+pub use window::Counts;

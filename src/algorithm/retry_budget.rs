@@ -1,0 +1,179 @@
+//! Retry budget: how many retries the successes have paid for.
+//!
+//! Retries multiply load just when a peer has least to spare: with three attempts at each of three tiers, one failing
+//! request becomes 27. A budget bounds the amplification of the whole client: each success pays a fraction of a
+//! token in, each retry takes a whole token out. While all goes well the bucket is full and a blip is retried at
+//! once; when nothing succeeds, the retries stop after the bucket's content, however many calls fail.
+//!
+//! A budget funded by *calls* (or by time) keeps paying for retries while everything fails, and so can hold an
+//! overloaded server down for ever (Bronson et al., *Metastable Failures in Distributed Systems*, HotOS 2021);
+//! funding by success cannot. Kin: gRPC retry throttling (gRFC A6), the retry quota of the AWS SDKs.
+//!
+//! **Guarantee.** Retries granted never exceed `capacity + ratio * successes`, exactly, under any concurrency.
+//! **Cost.** A success on a full budget: one load. Otherwise one compare-and-swap.
+
+use crate::{
+    config::ConfigError,
+    sync::{AtomicU32, Ordering},
+};
+
+/// Tokens for retries, paid in by successes. Starts full.
+///
+/// ```
+/// use tower_keep::algorithm::RetryBudget;
+///
+/// let budget = RetryBudget::new(10, 0.1)?;
+/// assert_eq!((0..100).filter(|_| budget.withdraw()).count(), 10);
+/// (0..20).for_each(|_| budget.deposit());
+/// assert_eq!((0..100).filter(|_| budget.withdraw()).count(), 2);
+/// # Ok::<_, tower_keep::ConfigError>(())
+/// ```
+#[derive(Debug)]
+pub struct RetryBudget {
+    /// Thousandths of a token, at most `capacity`. It publishes nothing else, so all accesses are Relaxed.
+    millis: AtomicU32,
+    capacity: u32,
+    per_success: u32,
+}
+
+impl RetryBudget {
+    /// A full budget of `capacity` retries, to which each success adds `ratio` of one.
+    ///
+    /// # Errors
+    /// A capacity of 0, or above 4 million; a ratio that is not a number, below 0.001 or above 1.
+    pub fn new(capacity: u32, ratio: f64) -> Result<Self, ConfigError> {
+        let millis = match capacity.checked_mul(MILLIS) {
+            Some(millis) if millis > 0 => millis,
+            _ => return Err(ConfigError::new("budget", capacity, "use 1 to 4 million retries; 10 suits most clients")),
+        };
+        if !(0.001..=1.0).contains(&ratio) {
+            return Err(ConfigError::new(
+                "ratio",
+                ratio,
+                "let each success pay for 0.001 to 1 retry; 0.1 adds at most 10 % load",
+            ));
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a thousand")]
+        let per_success = (ratio * f64::from(MILLIS)).round() as u32;
+        Ok(Self { millis: AtomicU32::new(millis), capacity: millis, per_success })
+    }
+
+    /// Takes one retry's token, if there is a whole one.
+    #[must_use]
+    pub fn withdraw(&self) -> bool {
+        self.change(|millis| millis.checked_sub(MILLIS))
+    }
+
+    /// Pays in for one success.
+    pub fn deposit(&self) {
+        self.pay(self.per_success);
+    }
+
+    /// Gives back a token whose retry was never sent.
+    pub fn refund(&self) {
+        self.pay(MILLIS);
+    }
+
+    /// How many retries are affordable now.
+    #[must_use]
+    pub fn available(&self) -> u32 {
+        self.millis.load(Ordering::Relaxed) / MILLIS
+    }
+
+    fn pay(&self, millis: u32) {
+        // A full budget is left alone: a load, no write. Not `fetch_add`: it could pass the capacity.
+        self.change(|current| {
+            let new = current.saturating_add(millis).min(self.capacity);
+            (new != current).then_some(new)
+        });
+    }
+
+    fn change(&self, new: impl Fn(u32) -> Option<u32>) -> bool {
+        // The loser computes again from the winner's balance, so no deposit and no withdrawal is lost.
+        self.millis.fetch_update(Ordering::Relaxed, Ordering::Relaxed, new).is_ok()
+    }
+}
+
+impl Default for RetryBudget {
+    /// Ten retries, and one more for each ten successes: a blip is retried at once, and load never grows by more than
+    /// a tenth for long.
+    fn default() -> Self {
+        Self { millis: AtomicU32::new(10 * MILLIS), capacity: 10 * MILLIS, per_success: MILLIS / 10 }
+    }
+}
+
+const MILLIS: u32 = 1000;
+
+#[cfg(all(test, not(keep_loom)))]
+mod tests {
+    use std::thread;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn eight_threads_get_exactly_a_thousand_tokens() {
+        let budget = RetryBudget::new(1000, 0.1).unwrap();
+        let granted: usize = thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| (0..1000).filter(|_| budget.withdraw()).count())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(granted, 1000);
+    }
+
+    #[test]
+    fn refuses_settings_that_cannot_work() {
+        let refused = |capacity, ratio| RetryBudget::new(capacity, ratio).unwrap_err().field;
+        assert_eq!(refused(0, 0.1), "budget");
+        assert_eq!(refused(u32::MAX, 0.1), "budget");
+        for ratio in [0.0, -1.0, 1.1, f64::NAN, f64::INFINITY] {
+            assert_eq!(refused(10, ratio), "ratio");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn keeps_the_books_of_a_plain_sum(capacity in 1u32..20, ratio in 1u32..1000, steps in prop::collection::vec(0u8..3, 1..500)) {
+            let budget = RetryBudget::new(capacity, f64::from(ratio) / 1000.0).unwrap();
+            let mut millis = capacity * 1000;
+            for step in steps {
+                match step {
+                    0 => {
+                        let affordable = millis >= 1000;
+                        prop_assert_eq!(budget.withdraw(), affordable);
+                        millis -= u32::from(affordable) * 1000;
+                    }
+                    1 => { budget.deposit(); millis = (millis + ratio).min(capacity * 1000); }
+                    _ => { budget.refund(); millis = (millis + 1000).min(capacity * 1000); }
+                }
+                prop_assert_eq!(budget.available(), millis / 1000);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, keep_loom))]
+mod loom_model {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    #[test]
+    fn no_deposit_is_lost_and_no_token_granted_twice() {
+        loom::model(|| {
+            let budget = Arc::new(RetryBudget::new(1, 1.0).unwrap());
+            let other = budget.clone();
+            let thread = thread::spawn(move || {
+                let granted = other.withdraw();
+                other.deposit();
+                granted
+            });
+            let here = usize::from(budget.withdraw()) + usize::from(budget.withdraw());
+            let granted = here + usize::from(thread.join().unwrap());
+            // One token to start with, and one deposit that counts unless the bucket was full just then.
+            assert!(granted + budget.available() as usize <= 2);
+            assert!(granted >= 1);
+        });
+    }
+}
