@@ -1,0 +1,217 @@
+//! The side that asks.
+
+use std::{error::Error, io, time::Duration};
+
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body;
+use tower::BoxError;
+
+use super::{
+    outcome_of,
+    replay::{ReplayBody, Tape},
+    retry_after,
+};
+use crate::{
+    Classify, Outcome, Rejected,
+    protocol::{
+        Advice, Kept, Protocol, Replay, Sent, Settle,
+        plain::{local_rejection, settle_boxed},
+    },
+};
+
+/// HTTP on the asking side: rejections are errors, boxed as is tower's convention.
+///
+/// What a retry may do, and why:
+///
+/// | answer | retried |
+/// |---|---|
+/// | 502, 503, 504, reset, timeout | idempotent requests: the peer may have acted |
+/// | 500 | only with [`retry_500`](Self::retry_500): it is usually a bug, which stays |
+/// | 429 with `Retry-After` | idempotent requests, unless [`strict`](Self::strict): the peer says when to come back |
+/// | any other 4xx, 501, 505 | never: the same request gets the same answer |
+/// | connection refused or not made | all requests: nothing was sent |
+/// | a request or a response that hyper cannot write or read | never |
+///
+/// Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110, section 9.2.2), any request with an
+/// `Idempotency-Key` field, and any with an [`Idempotent`] extension.
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
+    retry_500: bool,
+    strict: bool,
+    body_limit: usize,
+}
+
+/// A request extension that declares this one request idempotent, whatever its method.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Idempotent;
+
+impl Client {
+    /// Retries as the table says; bodies of up to 64 KiB are kept to be sent again.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { retry_500: false, strict: false, body_limit: 64 * 1024 }
+    }
+
+    /// Retries 500 Internal Server Error as well.
+    #[must_use]
+    pub fn retry_500(mut self) -> Self {
+        self.retry_500 = true;
+        self
+    }
+
+    /// Never retries a 429, not even one with `Retry-After`.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
+    /// Keeps bodies of up to this many bytes; a request with a longer one is sent once. Default 64 KiB.
+    #[must_use]
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.body_limit = bytes;
+        self
+    }
+
+    fn advise_on_status(&self, status: StatusCode, headers: &HeaderMap) -> Advice {
+        let after = retry_after::parse(headers);
+        let retried = match status {
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => true,
+            StatusCode::INTERNAL_SERVER_ERROR => self.retry_500,
+            StatusCode::TOO_MANY_REQUESTS => after.is_some() && !self.strict,
+            _ => false,
+        };
+        if retried { Advice::Retry { sent: Sent::Maybe, after } } else { Advice::Stop }
+    }
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B, Err> Classify<Response<B>, Err> for Client {
+    fn classify(&self, result: Result<&Response<B>, &Err>) -> Outcome {
+        result.map_or(Outcome::Failure, outcome_of)
+    }
+}
+
+impl<B, Err> Protocol<Response<B>, Err> for Client
+where
+    Err: Into<BoxError>,
+{
+    type Response<T: Settle> = Response<B>;
+    type Error = BoxError;
+
+    fn settle<T: Settle>(&self, result: Result<Response<B>, Err>, permit: T) -> Result<Response<B>, BoxError> {
+        let outcome = self.classify(result.as_ref());
+        let hint = match &result {
+            Ok(response) if outcome != Outcome::Success => retry_after::parse(response.headers()),
+            _ => None,
+        };
+        settle_boxed(result, outcome, hint, permit)
+    }
+
+    fn reject<T: Settle>(&self, rejected: Rejected) -> Result<Response<B>, BoxError> {
+        Err(rejected.into())
+    }
+
+    fn not_ready(&self, error: Err) -> BoxError {
+        error.into()
+    }
+
+    fn advise(&self, _: Outcome, result: Result<&Response<B>, &BoxError>) -> Advice {
+        match result {
+            Ok(response) if response.extensions().get::<Rejected>().is_some() => Advice::Stop,
+            Ok(response) => self.advise_on_status(response.status(), response.headers()),
+            Err(error) if local_rejection(error).is_some() => Advice::Stop,
+            Err(error) => advise_on_error(&**error),
+        }
+    }
+}
+
+impl<B> Replay<Request<B>> for Client
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Request = Request<ReplayBody<B>>;
+    type Snapshot = RequestSnapshot<B>;
+
+    fn once(&self, request: Request<B>) -> Self::Request {
+        request.map(ReplayBody::unrecorded)
+    }
+
+    fn prepare(&self, request: Request<B>) -> (Self::Request, Option<Kept<RequestSnapshot<B>>>) {
+        let idempotent = is_idempotent(&request);
+        let (parts, body) = request.into_parts();
+        let (body, tape) = ReplayBody::record(body, self.body_limit);
+        let kept = tape.map(|tape| Kept {
+            idempotent,
+            snapshot: RequestSnapshot {
+                method: parts.method.clone(),
+                uri: parts.uri.clone(),
+                version: parts.version,
+                headers: parts.headers.clone(),
+                extensions: parts.extensions.clone(),
+                tape,
+            },
+        });
+        (Request::from_parts(parts, body), kept)
+    }
+
+    fn replay(&self, snapshot: &RequestSnapshot<B>) -> Option<Self::Request> {
+        let mut request = Request::new(snapshot.tape.play()?);
+        *request.method_mut() = snapshot.method.clone();
+        *request.uri_mut() = snapshot.uri.clone();
+        *request.version_mut() = snapshot.version;
+        *request.headers_mut() = snapshot.headers.clone();
+        *request.extensions_mut() = snapshot.extensions.clone();
+        Some(request)
+    }
+}
+
+/// What is kept of a request to make it again: its head, copied, and its body, recorded by reference count.
+#[derive(Debug)]
+pub struct RequestSnapshot<B> {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: HeaderMap,
+    extensions: Extensions,
+    tape: Tape<B>,
+}
+
+fn is_idempotent<B>(request: &Request<B>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+        || request.headers().contains_key("idempotency-key")
+        || request.extensions().get::<Idempotent>().is_some()
+}
+
+/// Looks through the causes for the first that tells whether the request was sent.
+fn advise_on_error(error: &(dyn Error + 'static)) -> Advice {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref().is_some_and(hyper_util::client::legacy::Error::is_connect) {
+            return retry(Sent::No);
+        }
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            if error.is_user() || error.is_parse() {
+                return Advice::Stop;
+            }
+            if error.is_canceled() {
+                return retry(Sent::No);
+            }
+        }
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            return retry(Sent::No);
+        }
+        cause = error.source();
+    }
+    retry(Sent::Maybe)
+}
+
+fn retry(sent: Sent) -> Advice {
+    Advice::Retry { sent, after: None::<Duration> }
+}

@@ -1,0 +1,138 @@
+//! What a layer must know of the protocol it stands in.
+//!
+//! Each layer is generic over one protocol: how results are classified, and how a rejection travels.
+//!
+//! | protocol | a failure is | a rejection is | `Error` of the service |
+//! |---|---|---|---|
+//! | [`Plain`] (default) | an `Err` | an error | [`BoxError`](tower::BoxError) |
+//! | [`http::Client`] | a 5xx, or an `Err` | an error | [`BoxError`](tower::BoxError) |
+//! | [`http::Server`] | a 5xx, or an `Err` | a 429 or 503 response | the inner error |
+//!
+//! Set it with `.protocol(..)` on any builder. Other protocols implement [`Protocol`] and, to be retried, [`Replay`].
+
+use std::{mem, time::Duration};
+
+use crate::{Classify, Outcome, Rejected};
+
+#[cfg(feature = "http")]
+pub mod http;
+mod plain;
+
+pub use plain::{Always, ErrIsFailure, Plain, Undeclared};
+
+/// How results are read and rejections travel.
+pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
+    /// The service's response: the inner one, or one that carries a permit `T` until its body ends.
+    type Response<T: Settle>;
+    /// The service's error.
+    type Error;
+
+    /// Passes a result on, and tells the permit what the result meant.
+    ///
+    /// # Errors
+    /// The inner error, as this protocol's.
+    fn settle<T: Settle>(&self, result: Result<Res, Err>, permit: T) -> Result<Self::Response<T>, Self::Error>;
+
+    /// Answers in place of the inner service.
+    ///
+    /// # Errors
+    /// The rejection, where it travels as an error.
+    fn reject<T: Settle>(&self, rejected: Rejected) -> Result<Self::Response<T>, Self::Error>;
+
+    /// Passes on what the inner service's `poll_ready` failed with.
+    fn not_ready(&self, error: Err) -> Self::Error;
+
+    /// What a retry may do after a result that [`classify`](Classify::classify) called `outcome`. Only the retry layer
+    /// asks.
+    fn advise(&self, outcome: Outcome, result: Result<&Self::Response<()>, &Self::Error>) -> Advice {
+        let _ = (outcome, result);
+        Advice::Stop
+    }
+}
+
+/// How a request can be sent again. Only the retry layer needs it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot tell which `{Req}` may be sent again",
+    note = "for `Plain`, say so: `.protocol(Plain::new().idempotent())`, or `.idempotent_when(|request: &_| ..)`; the request must be `Clone`",
+    note = "for HTTP, use `.protocol(http::Client::new())`; the body must be `Body<Data = Bytes> + Unpin`"
+)]
+pub trait Replay<Req> {
+    /// What the inner service is called with.
+    type Request;
+    /// What is kept to make the request again.
+    type Snapshot;
+
+    /// Makes a request ready to be sent once; nothing is kept.
+    fn once(&self, request: Req) -> Self::Request;
+
+    /// Takes a request apart into what is sent first, and what is kept if it may be sent again.
+    fn prepare(&self, request: Req) -> (Self::Request, Option<Kept<Self::Snapshot>>);
+
+    /// Makes the request again, if that is possible by now.
+    fn replay(&self, snapshot: &Self::Snapshot) -> Option<Self::Request>;
+}
+
+/// A request kept to be sent again.
+#[derive(Debug, Clone)]
+pub struct Kept<T> {
+    /// The request.
+    pub snapshot: T,
+    /// Whether sending it twice is the same as sending it once. If not, it is sent again only when it has certainly
+    /// not been sent.
+    pub idempotent: bool,
+}
+
+/// What a retry may do after a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Advice {
+    /// The result stands.
+    Stop,
+    /// Another attempt may do better.
+    Retry {
+        /// Whether this attempt reached the peer.
+        sent: Sent,
+        /// The earliest moment at which the peer wants to hear of this again.
+        after: Option<Duration>,
+    },
+}
+
+/// Whether a failed attempt can have had an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// The peer has not seen it: any request may be sent again.
+    No,
+    /// The peer may have acted on it: only idempotent requests may be sent again.
+    Maybe,
+}
+
+/// What a layer holds for a call from its admission to its end. Dropped unsettled, the call was abandoned.
+pub trait Settle {
+    /// The call has ended. `retry_after` is the peer's own word on when to come back.
+    fn settle(self, outcome: Outcome, retry_after: Option<Duration>);
+}
+
+impl Settle for () {
+    fn settle(self, _: Outcome, _: Option<Duration>) {}
+}
+
+/// Runs a piece of a call; if it panics, settles the permit as a failure on the way out.
+///
+/// A check of `thread::panicking()` in the permit's `Drop` would not do: tokio catches a task's panic before it drops
+/// the task, and a call that is merely dropped while its caller panics has not failed.
+pub(crate) fn guarded<T: Settle, R>(permit: &mut Option<T>, run: impl FnOnce() -> R) -> R {
+    struct OnUnwind<'a, T: Settle>(&'a mut Option<T>);
+
+    impl<T: Settle> Drop for OnUnwind<'_, T> {
+        fn drop(&mut self) {
+            if let Some(permit) = self.0.take() {
+                permit.settle(Outcome::Failure, None);
+            }
+        }
+    }
+
+    let guard = OnUnwind(permit);
+    let output = run();
+    mem::forget(guard);
+    output
+}

@@ -1,0 +1,191 @@
+//! Any request and response: what tower itself assumes.
+
+use std::time::Duration;
+
+use tower::BoxError;
+
+use crate::{
+    Classify, Outcome, Rejected,
+    protocol::{Advice, Kept, Protocol, Replay, Sent, Settle},
+};
+
+/// The protocol of services about which nothing is known: an `Err` is a failure, and rejections are errors, boxed as
+/// is tower's convention.
+///
+/// Both can be said more exactly:
+///
+/// ```
+/// use tower_keep::{Outcome, protocol::Plain};
+///
+/// # struct Query { read_only: bool }
+/// # struct Rows { timed_out: bool }
+/// # type DbError = std::io::Error;
+/// let protocol = Plain::classify(|result: Result<&Rows, &DbError>| match result {
+///     Ok(rows) if rows.timed_out => Outcome::Failure,
+///     Ok(_) => Outcome::Success,
+///     Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Outcome::Success,
+///     Err(_) => Outcome::Failure,
+/// })
+/// .idempotent_when(|query: &Query| query.read_only);
+/// # let _ = protocol;
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Plain<C = ErrIsFailure, I = Undeclared> {
+    classifier: C,
+    idempotent: I,
+}
+
+/// Classifies an `Err` as a failure and anything else as a success.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ErrIsFailure;
+
+/// Nobody has said which requests are idempotent, so none can be retried: the retry layer does not compile.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Undeclared;
+
+/// All requests are idempotent.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Always;
+
+impl Plain {
+    /// `Err` is a failure; nothing is retried.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Classifies results with a closure.
+    pub fn classify<Res, Err, F>(classifier: F) -> Plain<F>
+    where
+        F: Fn(Result<&Res, &Err>) -> Outcome,
+    {
+        Plain { classifier, idempotent: Undeclared }
+    }
+}
+
+impl<C> Plain<C> {
+    /// Declares that every request may be sent more than once.
+    pub fn idempotent(self) -> Plain<C, Always> {
+        Plain { classifier: self.classifier, idempotent: Always }
+    }
+
+    /// Declares which requests may be sent more than once.
+    pub fn idempotent_when<Req, F>(self, idempotent: F) -> Plain<C, F>
+    where
+        F: Fn(&Req) -> bool,
+    {
+        Plain { classifier: self.classifier, idempotent }
+    }
+}
+
+impl<Res, Err> Classify<Res, Err> for ErrIsFailure {
+    fn classify(&self, result: Result<&Res, &Err>) -> Outcome {
+        if result.is_ok() { Outcome::Success } else { Outcome::Failure }
+    }
+}
+
+impl<C, I, Res, Err> Classify<Res, Err> for Plain<C, I>
+where
+    C: Classify<Res, Err>,
+{
+    fn classify(&self, result: Result<&Res, &Err>) -> Outcome {
+        self.classifier.classify(result)
+    }
+}
+
+impl<C, I, Res, Err> Protocol<Res, Err> for Plain<C, I>
+where
+    C: Classify<Res, Err> + Clone,
+    I: Clone,
+    Err: Into<BoxError>,
+{
+    type Response<T: Settle> = Res;
+    type Error = BoxError;
+
+    fn settle<T: Settle>(&self, result: Result<Res, Err>, permit: T) -> Result<Res, BoxError> {
+        let outcome = self.classify(result.as_ref());
+        settle_boxed(result, outcome, None, permit)
+    }
+
+    fn reject<T: Settle>(&self, rejected: Rejected) -> Result<Res, BoxError> {
+        Err(rejected.into())
+    }
+
+    fn not_ready(&self, error: Err) -> BoxError {
+        error.into()
+    }
+
+    fn advise(&self, outcome: Outcome, result: Result<&Res, &BoxError>) -> Advice {
+        let failed = matches!(outcome, Outcome::Failure | Outcome::Overload);
+        match result {
+            Err(error) if local_rejection(error).is_some() => Advice::Stop,
+            _ if failed => Advice::Retry { sent: Sent::Maybe, after: None },
+            _ => Advice::Stop,
+        }
+    }
+}
+
+impl<C, Req: Clone> Replay<Req> for Plain<C, Always> {
+    type Request = Req;
+    type Snapshot = Req;
+
+    fn once(&self, request: Req) -> Req {
+        request
+    }
+
+    fn prepare(&self, request: Req) -> (Req, Option<Kept<Req>>) {
+        let kept = Kept { snapshot: request.clone(), idempotent: true };
+        (request, Some(kept))
+    }
+
+    fn replay(&self, snapshot: &Req) -> Option<Req> {
+        Some(snapshot.clone())
+    }
+}
+
+impl<C, F, Req> Replay<Req> for Plain<C, F>
+where
+    F: Fn(&Req) -> bool,
+    Req: Clone,
+{
+    type Request = Req;
+    type Snapshot = Req;
+
+    fn once(&self, request: Req) -> Req {
+        request
+    }
+
+    fn prepare(&self, request: Req) -> (Req, Option<Kept<Req>>) {
+        // Of a request that is not idempotent nothing is kept: no generic error proves that it was not sent.
+        let kept = (self.idempotent)(&request).then(|| Kept { snapshot: request.clone(), idempotent: true });
+        (request, kept)
+    }
+
+    fn replay(&self, snapshot: &Req) -> Option<Req> {
+        Some(snapshot.clone())
+    }
+}
+
+/// Boxes the error, and settles the permit with the outcome, unless the error is a rejection made further in.
+pub(super) fn settle_boxed<Res, Err, T>(
+    result: Result<Res, Err>,
+    outcome: Outcome,
+    retry_after: Option<Duration>,
+    permit: T,
+) -> Result<Res, BoxError>
+where
+    Err: Into<BoxError>,
+    T: Settle,
+{
+    let result = result.map_err(Into::into);
+    match &result {
+        Err(error) if local_rejection(error).is_some() => permit.settle(Outcome::Ignore, None),
+        _ => permit.settle(outcome, retry_after),
+    }
+    result
+}
+
+/// The rejection in an error, if it was made before the call reached the peer.
+pub(super) fn local_rejection(error: &BoxError) -> Option<&Rejected> {
+    Rejected::find(&**error).filter(|rejected| rejected.kind.is_local())
+}

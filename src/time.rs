@@ -1,0 +1,31 @@
+//! The clock: the one file that reads time.
+#![expect(clippy::disallowed_methods, reason = "this is the file that reads time, for all the others")]
+
+use tokio::time::Instant;
+
+/// Nanoseconds since this clock was started: what every algorithm takes as `now`.
+///
+/// It follows tokio's clock, so a test with `#[tokio::test(start_paused = true)]` drives every layer.
+/// One read costs what [`std::time::Instant::now`] costs (about 24 ns; `benches/algorithm.rs` measures it).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// Saturates at 0 for a clock that went back before its start, and after 584 years.
+    pub(crate) fn now(&self) -> u64 {
+        let elapsed = Instant::now().saturating_duration_since(self.start);
+        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// How long until a wall-clock date; zero for one that has passed.
+#[cfg(feature = "http")]
+pub(crate) fn until(date: std::time::SystemTime) -> std::time::Duration {
+    date.duration_since(std::time::SystemTime::now()).unwrap_or_default()
+}
