@@ -1,0 +1,34 @@
+//! Bulkhead: so many calls at once, so that one slow dependency cannot take every task, socket and connection.
+//!
+//! Use one per dependency: when it hangs, the calls to it fill their own compartment and no other. A server uses one
+//! to bound its own concurrency. It does not bound a rate: that is what a [rate limit](crate::rate_limit) is for.
+//!
+//! ```
+//! use tower::{Layer, Service, ServiceExt, service_fn};
+//! use tower_keep::{Rejected, RejectedKind, bulkhead::BulkheadLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+//! let bulkhead = BulkheadLayer::builder(1).name("search").build()?;
+//! let mut service = bulkhead.layer(service_fn(async |n: u32| Ok::<_, std::io::Error>(n)));
+//!
+//! let first = service.ready().await?.call(1);
+//! let error = service.ready().await?.call(2).await.unwrap_err();
+//! assert_eq!(Rejected::find(&*error).unwrap().kind, RejectedKind::BulkheadFull);
+//! assert_eq!(first.await?, 1);
+//! assert_eq!(bulkhead.handle().snapshot().in_flight, 0);
+//! # Ok(()) }
+//! ```
+//!
+//! A call takes its place in `call`, never in `poll_ready`, and leaves when its future ends, is dropped, or panics.
+//! The algorithm is a [counter](crate::algorithm::InFlight): an admitted call costs two writes of a word that all
+//! callers share, a rejected one none, and neither reads the clock.
+
+mod future;
+mod handle;
+mod layer;
+mod service;
+
+pub use future::ResponseFuture;
+pub use handle::{BulkheadHandle, Permit, Snapshot};
+pub use layer::{BulkheadBuilder, BulkheadLayer};
+pub use service::Bulkhead;

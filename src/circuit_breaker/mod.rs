@@ -1,0 +1,42 @@
+//! Circuit breaker: fail fast while a neighbour is down, and notice when it is back.
+//!
+//! Use one per peer, on the client side: it spares callers the wait for a peer that fails, and the peer the load that
+//! holds it down. It needs results that tell failures apart: over HTTP give it [`http::Client`](crate::protocol::http::Client).
+//! It does not help against a peer that is merely slow; put a [timeout](crate::timeout) beneath it, whose expiry counts
+//! as a failure.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower::{Layer, Service, ServiceExt, service_fn};
+//! use tower_keep::{Rejected, circuit_breaker::{BreakerState, CircuitBreakerLayer}};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+//! let breaker = CircuitBreakerLayer::builder().failure_rate(0.5).min_calls(2).open_for(Duration::from_secs(5)).build()?;
+//! let mut service = breaker.layer(service_fn(async |_: u32| Err::<u32, _>(std::io::Error::other("down"))));
+//!
+//! for n in 0..2 {
+//!     assert!(service.ready().await?.call(n).await.is_err());
+//! }
+//! assert_eq!(breaker.handle().state(), BreakerState::Open);
+//! let error = service.ready().await?.call(2).await.unwrap_err();
+//! assert_eq!(Rejected::find(&*error).unwrap().layer, "circuit_breaker");
+//! # Ok(()) }
+//! ```
+//!
+//! The state machine is the [`Breaker`](crate::algorithm::Breaker). While closed, a call that succeeds costs one clock
+//! read, at its end, and no write that threads share.
+//!
+//! **Readiness.** While the circuit refuses, `poll_ready` is ready at once and does not ask the inner service, so that
+//! a dead one cannot turn failing fast into hanging. If the circuit then admits after all, the response future waits
+//! for the inner service. **Drop.** A call that is dropped unfinished counts for nothing, and gives a probe back.
+
+mod future;
+mod handle;
+mod layer;
+mod service;
+
+pub use crate::algorithm::{BreakerState, Cause, Counts, Transition, Verdict};
+pub use future::ResponseFuture;
+pub use handle::{CircuitBreakerHandle, Permit, Snapshot};
+pub use layer::{CircuitBreakerBuilder, CircuitBreakerLayer};
+pub use service::CircuitBreaker;

@@ -1,0 +1,34 @@
+//! Rate limit: so many calls in so long, with bursts.
+//!
+//! Use it before a peer that enforces a quota, or before a handler that only so many calls a second can use. It does
+//! not bound how many calls run at once: slow calls pile up under any rate, which is what a [bulkhead](crate::bulkhead)
+//! is for.
+//!
+//! ```
+//! use tower::{Layer, Service, ServiceExt, service_fn};
+//! use tower_keep::{Rejected, rate_limit::{Rate, RateLimitLayer}};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+//! let limit = RateLimitLayer::builder(Rate::per_second(100)).burst(2).build()?;
+//! let mut service = limit.layer(service_fn(async |n: u32| Ok::<_, std::io::Error>(n)));
+//!
+//! service.ready().await?.call(1).await?;
+//! service.ready().await?.call(2).await?;
+//! let error = service.ready().await?.call(3).await.unwrap_err();
+//! assert!(Rejected::find(&*error).unwrap().retry_after.is_some());
+//! # Ok(()) }
+//! ```
+//!
+//! The algorithm is a [token bucket](crate::algorithm::TokenBucket). An admitted call costs one clock read and one
+//! compare-and-swap on a word that all callers share; a rejected one writes nothing shared.
+
+mod future;
+mod handle;
+mod layer;
+mod service;
+
+pub use crate::algorithm::Rate;
+pub use future::ResponseFuture;
+pub use handle::{RateLimitHandle, Snapshot};
+pub use layer::{RateLimitBuilder, RateLimitLayer};
+pub use service::RateLimit;

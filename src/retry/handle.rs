@@ -1,0 +1,131 @@
+//! What the layer, its services and its handles share.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    algorithm::{Backoff, RetryBudget},
+    striped::Striped,
+};
+
+/// Watches a retry from outside. Cheap to clone; it keeps the retry's state alive, not its services.
+#[derive(Debug)]
+pub struct RetryHandle {
+    state: Striped<State>,
+}
+
+/// A retry at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Attempts beyond the first that were sent, so far.
+    pub retries: u64,
+    /// Retries that the budget did not pay for, so far.
+    pub over_budget: u64,
+    /// How many retries the budget would pay for; `None` without a budget.
+    pub budget: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Policy {
+    pub(super) attempts: u32,
+    pub(super) backoff: Backoff,
+    pub(super) longest_retry_after: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) policy: Policy,
+    budget: Option<Arc<RetryBudget>>,
+    /// Relaxed, both: statistics.
+    retries: AtomicU64,
+    over_budget: AtomicU64,
+}
+
+/// A call's hold on the state, and on the token of a retry that has not been sent yet.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) state: Striped<State>,
+    /// A token is out: sending the retry spends it, dropping this gives it back.
+    reserved: bool,
+}
+
+impl RetryHandle {
+    pub(super) fn new(state: Striped<State>) -> Self {
+        Self { state }
+    }
+
+    /// The retry as it is now. Costs three loads.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            retries: self.state.retries.load(Ordering::Relaxed),
+            over_budget: self.state.over_budget.load(Ordering::Relaxed),
+            budget: self.state.budget.as_ref().map(|budget| budget.available()),
+        }
+    }
+}
+
+impl Clone for RetryHandle {
+    fn clone(&self) -> Self {
+        Self::new(self.state.anchored())
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { attempts: 3, backoff: Backoff::default(), longest_retry_after: Duration::from_secs(10) }
+    }
+}
+
+impl State {
+    pub(super) fn new(policy: Policy, budget: Option<Arc<RetryBudget>>) -> Self {
+        Self { policy, budget, retries: AtomicU64::new(0), over_budget: AtomicU64::new(0) }
+    }
+
+    /// Whether it is worth keeping a request.
+    pub(super) fn may_retry(&self) -> bool {
+        self.policy.attempts > 1 && self.budget.as_ref().is_none_or(|budget| budget.available() > 0)
+    }
+}
+
+impl Account {
+    pub(super) fn new(state: Striped<State>) -> Self {
+        Self { state, reserved: false }
+    }
+
+    pub(super) fn deposit(&self) {
+        if let Some(budget) = &self.state.budget {
+            budget.deposit();
+        }
+    }
+
+    /// Takes a token for a retry, if there is one.
+    pub(super) fn reserve(&mut self) -> bool {
+        let Some(budget) = &self.state.budget else { return true };
+        self.reserved = budget.withdraw();
+        if !self.reserved {
+            self.state.over_budget.fetch_add(1, Ordering::Relaxed);
+        }
+        self.reserved
+    }
+
+    /// The retry is being sent, whether or not a token paid for it.
+    pub(super) fn spend(&mut self) {
+        self.reserved = false;
+        self.state.retries.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        if let (true, Some(budget)) = (self.reserved, &self.state.budget) {
+            budget.refund();
+        }
+    }
+}

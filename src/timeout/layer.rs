@@ -1,0 +1,84 @@
+//! The layer and its builder.
+
+use std::time::Duration;
+
+use tower::Layer;
+
+use crate::{
+    ConfigError,
+    protocol::Plain,
+    striped::Striped,
+    timeout::{Timeout, TimeoutHandle, handle::State},
+};
+
+/// Limits how long a call may take.
+#[derive(Debug)]
+pub struct TimeoutLayer<P = Plain> {
+    state: Striped<State>,
+    protocol: P,
+}
+
+/// Settings of a [`TimeoutLayer`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct TimeoutBuilder<P = Plain> {
+    duration: Duration,
+    enabled: bool,
+    name: Option<&'static str>,
+    protocol: P,
+}
+
+impl TimeoutLayer {
+    /// A little above what the slowest call that is worth waiting for takes: its 99.9th percentile, say.
+    pub fn builder(duration: Duration) -> TimeoutBuilder {
+        TimeoutBuilder { duration, enabled: true, name: None, protocol: Plain::new() }
+    }
+}
+
+impl<P> TimeoutLayer<P> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> TimeoutHandle {
+        TimeoutHandle::new(self.state.anchored())
+    }
+}
+
+impl<P> TimeoutBuilder<P> {
+    /// `false` lets calls take as long as they like, with the same type. Default `true`.
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
+    /// Names this instance in errors.
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
+        self
+    }
+
+    /// How an expiry travels. Default [`Plain`]: as an error.
+    pub fn protocol<Q>(self, protocol: Q) -> TimeoutBuilder<Q> {
+        TimeoutBuilder { duration: self.duration, enabled: self.enabled, name: self.name, protocol }
+    }
+
+    /// # Errors
+    /// A duration of zero. `Duration::MAX` is as good as none.
+    pub fn build(self) -> Result<TimeoutLayer<P>, ConfigError> {
+        let state = State::new(self.duration, self.enabled, self.name)?;
+        Ok(TimeoutLayer { state: Striped::new(state), protocol: self.protocol })
+    }
+}
+
+impl<P: Clone> Clone for TimeoutLayer<P> {
+    fn clone(&self) -> Self {
+        Self { state: self.state.anchored(), protocol: self.protocol.clone() }
+    }
+}
+
+impl<S, P: Clone> Layer<S> for TimeoutLayer<P> {
+    type Service = Timeout<S, P>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Timeout::new(inner, self.state.anchored(), self.protocol.clone())
+    }
+}

@@ -1,0 +1,32 @@
+//! Timeout: an answer within so long, or none.
+//!
+//! Use one around each attempt, beneath the retry and the circuit breaker, so that a hung peer becomes a failure that
+//! they see; and one around everything, as the total that the caller waits.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower::{Layer, Service, ServiceExt, service_fn};
+//! use tower_keep::{Rejected, RejectedKind, timeout::TimeoutLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+//! let timeout = TimeoutLayer::builder(Duration::from_millis(1)).build()?;
+//! let mut service = timeout.layer(service_fn(async |_: u32| std::future::pending::<Result<u32, std::io::Error>>().await));
+//!
+//! let error = service.ready().await?.call(1).await.unwrap_err();
+//! assert_eq!(Rejected::find(&*error).unwrap().kind, RejectedKind::TimedOut);
+//! # Ok(()) }
+//! ```
+//!
+//! The inner future is polled first, and the time runs from when it first has to wait: a call that is answered at once
+//! never makes a timer. When the time is up the inner future is dropped at once. It needs a tokio runtime with its
+//! timer enabled.
+
+mod future;
+mod handle;
+mod layer;
+mod service;
+
+pub use future::ResponseFuture;
+pub use handle::{Snapshot, TimeoutHandle};
+pub use layer::{TimeoutBuilder, TimeoutLayer};
+pub use service::Timeout;
