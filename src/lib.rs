@@ -1,5 +1,6 @@
 #![doc = include_str!("guide/overview.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
 
 pub mod algorithm;
 #[cfg(feature = "layers")]

@@ -96,8 +96,11 @@ where
                     let delay = this.again.as_mut().and_then(|again| again.reserve(advice, this.account));
                     // The attempt goes before its request is made again: it may still hold the body.
                     this.stage.set(Stage::Ended);
-                    let retry = delay.zip(this.again.as_ref().and_then(|again| this.protocol.replay(&again.kept.snapshot)));
-                    let Some((delay, request)) = retry else { return Poll::Ready(result) };
+                    let request = match (delay, &this.again) {
+                        (Some(_), Some(again)) => this.protocol.replay(&again.kept.snapshot),
+                        _ => None,
+                    };
+                    let Some((delay, request)) = delay.zip(request) else { return Poll::Ready(result) };
                     // The result goes before the wait: a response holds its connection.
                     drop(result);
                     Stage::Sleeping { sleep: sleep(delay), request: Some(request) }
