@@ -64,8 +64,9 @@ impl<T> Striped<T> {
 
 impl<T> Clone for Striped<T> {
     fn clone(&self) -> Self {
+        // A mask, not a remainder: the number is a power of two, and a division costs more than all the rest.
         let stripes = self.local.root.stripes.get();
-        let own = stripes.and_then(|stripes| stripes.get(current_stripe() % stripes.len())?.upgrade());
+        let own = stripes.and_then(|stripes| stripes.get(current_stripe() & (stripes.len() - 1))?.upgrade());
         Self { local: own.unwrap_or_else(|| self.local.clone()), anchor: None }
     }
 }
