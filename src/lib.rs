@@ -16,6 +16,12 @@ pub mod retry;
 #[cfg(feature = "layers")]
 pub mod timeout;
 
+#[cfg(all(feature = "http", any(doc, doctest)))]
+pub mod guide;
+#[cfg(all(feature = "http", doctest))]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 #[cfg(feature = "layers")]
 mod call;
 mod config;
