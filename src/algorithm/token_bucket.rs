@@ -67,6 +67,7 @@ impl TokenBucket {
     ///
     /// # Errors
     /// [`Denied`], and when to come back.
+    #[inline]
     pub fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
         if cost > self.quota.burst {
             return Err(Denied::CostAboveBurst);
@@ -126,6 +127,7 @@ impl Quota {
     }
 
     /// How far ahead of `now` the TAT is after a call of `cost`, if that is not too far.
+    #[inline]
     fn after(&self, cost: u32, tat: u64, now: u64) -> Result<u64, Denied> {
         // Neither overflows: `cost <= burst`, `capacity < 2^62`, and `ahead < 2^63`.
         let ahead = ahead(tat, now) + u64::from(cost) * self.interval;

@@ -51,6 +51,7 @@ impl Clone for RateLimitHandle {
 }
 
 impl State {
+    #[inline]
     pub(super) fn acquire(&self) -> Result<(), Rejected> {
         if !self.enabled {
             return Ok(());

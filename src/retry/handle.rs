@@ -92,6 +92,7 @@ impl State {
     }
 
     /// Whether it is worth keeping a request.
+    #[inline]
     pub(super) fn may_retry(&self) -> bool {
         self.policy.attempts > 1 && self.budget.as_ref().is_none_or(|budget| budget.available() > 0)
     }
@@ -120,6 +121,7 @@ impl<S> Account<S> {
         self.shared.prototype.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    #[inline]
     pub(super) fn deposit(&self) {
         if let Some(budget) = &self.shared.state.budget {
             budget.deposit();
