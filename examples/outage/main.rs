@@ -78,7 +78,6 @@ async fn run(options: &Options, keep: clients::HttpClient, handles: Handles) -> 
         band.see(now, handles.breaker.state());
         progress.tick(now, &script, [(&plain, &plain_server), (&keep, &keep_server)], &handles);
     }
-    progress.finish();
     Ok(Drill {
         script,
         plain: Side::new("plain", Arc::clone(&plain.requests), plain_server.calls()),
@@ -90,7 +89,7 @@ async fn run(options: &Options, keep: clients::HttpClient, handles: Handles) -> 
 }
 
 fn conclude(drill: &Drill, options: &Options) -> io::Result<ExitCode> {
-    println!("{}", report::table(drill, options));
+    println!("\n{}", report::table(drill, options));
     if let Some(folder) = options.svg.parent() {
         std::fs::create_dir_all(folder)?;
     }

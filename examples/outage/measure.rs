@@ -64,15 +64,17 @@ impl Side {
     pub(crate) fn worst_amplification(&self) -> f64 {
         let end = self.requests.last().map_or(0, |asked| asked.at.as_secs());
         let second = |at: u64| Duration::from_secs(at)..Duration::from_secs(at + 1);
-        let worst = (0..end).map(|at| ratio(self.calls.iter().filter(|call| second(at).contains(call)).count(), self.between(second(at)).count()));
+        let worst = (0..end).map(|at| {
+            ratio(self.calls.iter().filter(|call| second(at).contains(call)).count(), self.between(second(at)).count())
+        });
         worst.fold(0.0, f64::max)
     }
 
     /// How long callers waited for an answer, of whatever kind.
-    pub(crate) fn latency(&self, quantile: f64) -> Duration {
+    pub(crate) fn latency(&self, percent: usize) -> Duration {
         let mut sorted: Vec<_> = self.requests.iter().map(|asked| asked.took).collect();
         sorted.sort_unstable();
-        let rank = (quantile * sorted.len() as f64) as usize;
+        let rank = sorted.len() * percent / 100;
         sorted.get(rank.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
     }
 

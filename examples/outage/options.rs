@@ -48,7 +48,7 @@ impl Default for Options {
             budget: 10,
             failure_rate: 0.6,
             min_calls: 50,
-            window: Duration::from_secs(1),
+            window: Duration::from_secs(2),
             open_for: Duration::from_millis(500),
             probes: 5,
             rate: 150,

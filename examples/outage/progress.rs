@@ -12,14 +12,14 @@ pub(crate) struct Progress {
     terminal: bool,
     deadline: Duration,
     next: Duration,
-    /// Lines to go up before drawing again.
-    drawn: usize,
+    /// Whether there is something to draw over.
+    drawn: bool,
     phase: &'static str,
 }
 
 impl Progress {
     pub(crate) fn new(deadline: Duration) -> Self {
-        Self { terminal: stderr().is_terminal(), deadline, next: Duration::ZERO, drawn: 0, phase: "" }
+        Self { terminal: stderr().is_terminal(), deadline, next: Duration::ZERO, drawn: false, phase: "" }
     }
 
     /// Shows where things stand, if it is time to.
@@ -35,55 +35,50 @@ impl Progress {
         }
         self.next = now + if self.terminal { Duration::from_millis(100) } else { Duration::from_secs(2) };
         let [plain, keep] = sides.map(|(traffic, server)| self.rates(now, traffic, server));
-        let mut out = stderr().lock();
-        // Nobody may be reading; the drill goes on all the same.
-        let _ = if self.terminal {
-            let up = if self.drawn == 0 { String::new() } else { format!("\x1b[{}A", self.drawn) };
-            self.drawn = 5;
-            let bar = bar(now, script);
-            write!(
-                out,
-                "{up}\x1b[K{bar} {:>4.1} s  {phase}\n\x1b[K  plain     {plain}\n\x1b[K  keep      {keep}\n{}",
-                now.as_secs_f64(),
-                layers(handles, "\x1b[K"),
-            )
+        let [first, second] = layers(handles);
+        let seconds = now.as_secs_f64();
+        let text = if self.terminal {
+            let lines = [
+                format!("{}  {seconds:>4.1} s  {phase}", bar(now, script)),
+                format!("  plain   {plain}"),
+                format!("  keep    {keep}"),
+                format!("  layers  {first}"),
+                format!("          {second}"),
+            ];
+            let up = if self.drawn { format!("\x1b[{}A", lines.len()) } else { String::new() };
+            self.drawn = true;
+            up + &lines.map(|line| format!("\x1b[K{line}\n")).concat()
         } else {
-            let layers = layers(handles, "").replace('\n', "");
-            writeln!(out, "{:>4.1} s  {phase:<9}  plain {plain}  keep {keep} {layers}", now.as_secs_f64())
+            format!("{seconds:>4.1} s  {phase:<9}  plain {plain}   keep {keep}   {first}   {second}\n")
         };
-        let _ = out.flush();
-    }
-
-    pub(crate) fn finish(&self) {
-        eprintln!();
+        // Nobody may be reading; the drill goes on all the same.
+        let _ = stderr().lock().write_all(text.as_bytes());
     }
 
     /// Of the last second.
     fn rates(&self, now: Duration, traffic: &Traffic, server: &Server) -> String {
         let since = now.saturating_sub(Duration::from_secs(1));
         let (good, calls) = (traffic.good_since(since, self.deadline), server.calls_since(since));
-        format!("{good:>4}/s answered in time {calls:>4}/s calls at the server")
+        format!("{good:>3}/s in time, {calls:>3}/s calls")
     }
 }
 
 fn bar(now: Duration, script: &Script) -> String {
-    let width = 40;
-    let done = (now.as_secs_f64() / script.end().as_secs_f64() * f64::from(width)) as i32;
-    (0..width).map(|cell| if cell < done { '█' } else { '░' }).collect()
+    (0..BAR).map(|cell| if script.end() * cell < now * BAR { '█' } else { '░' }).collect()
 }
 
-/// The state of each layer, on two lines.
-fn layers(handles: &Handles, clear: &str) -> String {
-    let breaker = handles.breaker.snapshot();
-    let (limit, bulkhead) = (handles.limit.snapshot(), handles.bulkhead.snapshot());
-    format!(
-        "{clear}  layers    circuit {:<9} ({:>3.0} % failed)  retry budget {:>2}\n{clear}            limit {:>3}/{} tokens  bulkhead {:>2}/{} in flight\n",
-        state_name(breaker.state),
-        100.0 * breaker.counts.failure_rate(),
-        handles.retry.snapshot().budget.unwrap_or_default(),
-        limit.available,
-        limit.burst,
-        bulkhead.in_flight,
-        bulkhead.limit,
-    )
+/// The state of each layer, in two halves.
+fn layers(handles: &Handles) -> [String; 2] {
+    let (breaker, limit, bulkhead) = (handles.breaker.snapshot(), handles.limit.snapshot(), handles.bulkhead.snapshot());
+    let budget = handles.retry.snapshot().budget.unwrap_or_default();
+    let (circuit, failed) = (state_name(breaker.state), 100.0 * breaker.counts.failure_rate());
+    [
+        format!("circuit {circuit:<9} ({failed:>3.0} % failed), retry budget {budget:>2}"),
+        format!(
+            "limit {:>2}/{} tokens, bulkhead {:>2}/{} in flight",
+            limit.available, limit.burst, bulkhead.in_flight, bulkhead.limit
+        ),
+    ]
 }
+
+const BAR: u32 = 40;

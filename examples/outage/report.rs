@@ -19,10 +19,10 @@ pub(crate) fn table(drill: &Drill, options: &Options) -> String {
     line(&mut text, "calls that reached the server", drill, |side| side.calls.len().to_string());
     line(&mut text, "amplification, overall", drill, |side| format!("{:.2}", side.amplification()));
     line(&mut text, "amplification, worst second", drill, |side| format!("{:.2}", side.worst_amplification()));
-    line(&mut text, "time until an answer, p50", drill, |side| millis(side.latency(0.5)));
-    line(&mut text, "time until an answer, p99", drill, |side| millis(side.latency(0.99)));
+    line(&mut text, "time until an answer, p50", drill, |side| millis(side.latency(50)));
+    line(&mut text, "time until an answer, p99", drill, |side| millis(side.latency(99)));
     line(&mut text, "recovered after the outage", drill, |side| recovered(side, drill, options));
-    line(&mut text, "failed at or before the server", drill, |side| side.failed().to_string());
+    line(&mut text, "error, or no answer", drill, |side| side.failed().to_string());
     let _ = writeln!(text, "\nrejected by the keep stack");
     for (kind, count) in drill.keep.rejections() {
         let _ = writeln!(text, "  {kind:<42}{count:>14}");

@@ -15,10 +15,7 @@ use tokio::task::JoinSet;
 use tower::{BoxError, Service, ServiceExt};
 use tower_keep::{Rejected, RejectedKind};
 
-use crate::{
-    clients::HttpClient,
-    clock::Clock,
-};
+use crate::{clients::HttpClient, clock::Clock};
 
 /// What became of one request.
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +71,12 @@ impl Traffic {
     /// How many were answered since then, within the deadline.
     pub(crate) fn good_since(&self, since: Duration, deadline: Duration) -> usize {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        requests.iter().rev().take_while(|asked| asked.at + deadline * 4 >= since).filter(|asked| asked.ended_since(since, deadline)).count()
+        requests
+            .iter()
+            .rev()
+            .take_while(|asked| asked.at + deadline * 4 >= since)
+            .filter(|asked| asked.ended_since(since, deadline))
+            .count()
     }
 }
 
