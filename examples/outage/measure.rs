@@ -78,11 +78,12 @@ impl Side {
         sorted.get(rank.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
     }
 
-    /// How long after `end` the first two seconds begin of whose requests 95 % were answered in time.
+    /// How long after `end` two seconds begin, of each of which 95 % of the requests were answered in time.
     pub(crate) fn recovery(&self, end: Duration, deadline: Duration) -> Option<Duration> {
         let last = self.requests.last()?.at;
-        let starts = (0..).map(|step| end + STEP * step).take_while(|start| *start + HOLD <= last);
-        starts.into_iter().find(|start| self.goodput(*start..*start + HOLD, deadline) >= RECOVERED).map(|start| start - end)
+        let mut starts = (0..).map(|step| end + STEP * step).take_while(|start| *start + 2 * SECOND <= last);
+        let holds = |start: Duration| self.goodput(start..start + SECOND, deadline) >= RECOVERED;
+        starts.find(|start| holds(*start) && holds(*start + SECOND)).map(|start| start - end)
     }
 
     fn goodput(&self, span: std::ops::Range<Duration>, deadline: Duration) -> f64 {
@@ -140,5 +141,5 @@ pub(crate) fn ratio(part: usize, whole: usize) -> f64 {
 }
 
 const RECOVERED: f64 = 0.95;
-const HOLD: Duration = Duration::from_secs(2);
+const SECOND: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(50);

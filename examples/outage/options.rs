@@ -111,7 +111,7 @@ fn help() -> String {
         let name = format!("--{}", setting.name);
         text += &format!("  {name:<18}{} [{}]\n", setting.help, (setting.show)(&defaults));
     }
-    text + "  --protect-server  put a rate limit and a bulkhead on the servers as well\n  --help            this\n"
+    text + "  --protect-server  put a rate limit and a bulkhead on the servers as well\n  --help            shows this\n"
 }
 
 fn default_svg() -> PathBuf {
@@ -148,7 +148,7 @@ fn working_time(place: &mut Duration, value: &str) -> Result<(), String> {
     if (1..=1000).contains(&place.as_millis()) { Ok(()) } else { Err("use 1ms to 1s".into()) }
 }
 
-const COUNT: &str = "use a whole number";
+const COUNT: &str = "use a whole number, of no unusual size";
 const SECONDS: &str = "use 14 to 55 seconds: shorter phases would show nothing";
 const LOAD: &str = "use 1 to 2000 requests a second";
 const WORKERS: &str = "use 1 to 1000 workers";

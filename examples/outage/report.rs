@@ -23,6 +23,8 @@ pub(crate) fn table(drill: &Drill, options: &Options) -> String {
     line(&mut text, "time until an answer, p99", drill, |side| millis(side.latency(99)));
     line(&mut text, "recovered after the outage", drill, |side| recovered(side, drill, options));
     line(&mut text, "error, or no answer", drill, |side| side.failed().to_string());
+    let watched = drill.script.end().saturating_sub(drill.script.outage_end());
+    let _ = writeln!(text, "(never: not in the {:.0} s that were watched)", watched.as_secs_f64());
     let _ = writeln!(text, "\nrejected by the keep stack");
     for (kind, count) in drill.keep.rejections() {
         let _ = writeln!(text, "  {kind:<42}{count:>14}");

@@ -158,7 +158,7 @@ type Job = oneshot::Sender<StatusCode>;
 
 /// The application, with its protection switched on or off.
 fn router(options: &Options, queue: mpsc::Sender<Job>, clock: Clock, log: Log) -> io::Result<Router> {
-    let capacity = Rate::new(options.workers as u64 * 1_000_000, options.service_time * 1_000_000);
+    let capacity = Rate::new(options.workers as u64, options.service_time);
     let limit = RateLimitLayer::builder(capacity).protocol(http::Server::new()).enabled(options.protect_server);
     let bulkhead = BulkheadLayer::builder(options.workers * 4).protocol(http::Server::new()).enabled(options.protect_server);
     let count = from_fn(move |request: Request, next: Next| {
