@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     match result.and_then(|drill| conclude(&drill, &options)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("the drill could not run: {error}");
+            eprintln!("the drill went wrong: {error}");
             ExitCode::FAILURE
         }
     }
@@ -90,11 +90,11 @@ async fn run(options: &Options, keep: clients::HttpClient, handles: Handles) -> 
 
 fn conclude(drill: &Drill, options: &Options) -> io::Result<ExitCode> {
     println!("\n{}", report::table(drill, options));
-    if let Some(folder) = options.svg.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    std::fs::write(&options.svg, picture::draw(drill, options))?;
-    println!("timeline: {}", options.svg.display());
+    let path = options.svg.display();
+    let folder = options.svg.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let written = folder.and_then(|()| std::fs::write(&options.svg, picture::draw(drill, options)));
+    written.map_err(|error| io::Error::new(error.kind(), format!("cannot write {path}: {error}")))?;
+    println!("timeline: {path}");
     if options.steered {
         println!("settings were changed, so nothing is asserted");
         return Ok(ExitCode::SUCCESS);

@@ -49,8 +49,12 @@ impl Server {
         let socket = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let server = Self { address: socket.local_addr()?, log: Arc::default() };
         let log = Arc::clone(&server.log);
-        // A life that ends in an error leaves a server that refuses, which the report cannot overlook.
-        tokio::spawn(live(options.clone(), script.clone(), clock, socket, log));
+        let life = live(options.clone(), script.clone(), clock, socket, log);
+        tokio::spawn(async move {
+            if let Err(error) = life.await {
+                eprintln!("a server ended, which is not in the script: {error}");
+            }
+        });
         Ok(server)
     }
 
@@ -128,17 +132,22 @@ impl Process {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let (health, condition) = watch::channel(health);
         let (queue, jobs) = mpsc::channel(options.backlog);
+        let handle = runtime.handle().clone();
+        // Made first: a runtime that an early return dropped bare, in a task, would panic.
+        let process = Self { runtime: Some(runtime), health };
+
         let jobs = Arc::new(tokio::sync::Mutex::new(jobs));
-        let _entered = runtime.enter();
         for worker in 0..options.workers {
-            let random = StdRng::seed_from_u64(options.seed ^ (worker as u64 + 1) << 32);
-            runtime.spawn(work(Arc::clone(&jobs), condition.clone(), options.service_time, random));
+            let random = StdRng::seed_from_u64(options.seed ^ ((worker as u64 + 1) << 32));
+            handle.spawn(work(Arc::clone(&jobs), condition.clone(), options.service_time, random));
         }
         let router = router(options, queue, clock, log)?;
-        let listener = socket.listen(1024)?;
-        runtime.spawn(async move { axum::serve(listener, router).await });
-        drop(_entered);
-        Ok(Self { runtime: Some(runtime), health })
+        let listener = {
+            let _entered = handle.enter();
+            socket.listen(1024)?
+        };
+        handle.spawn(async move { axum::serve(listener, router).await });
+        Ok(process)
     }
 
     fn set(&self, health: Health) {
