@@ -7,7 +7,7 @@ use tower_keep::circuit_breaker::BreakerState;
 use crate::{
     measure::{Drill, Side},
     options::Options,
-    report::recovered,
+    report::{NEVER, recovered},
     script::{Health, Phase},
     state_name,
 };
@@ -98,7 +98,7 @@ impl<'a> Plot<'a> {
     fn summary(&self, side: &Side) -> String {
         let good = 100.0 * side.good(self.options.deadline) as f64 / side.asked().max(1) as f64;
         let recovery = match recovered(side, self.drill, self.options).as_str() {
-            "never" => "never recovers".to_owned(),
+            NEVER => "never recovers".to_owned(),
             time => format!("recovers in {time}"),
         };
         format!("{recovery}, {good:.0} % answered in time, {:.1} calls per request", side.amplification())

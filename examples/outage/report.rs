@@ -21,10 +21,12 @@ pub(crate) fn table(drill: &Drill, options: &Options) -> String {
     line(&mut text, "amplification, worst second", drill, |side| format!("{:.2}", side.worst_amplification()));
     line(&mut text, "time until an answer, p50", drill, |side| millis(side.latency(50)));
     line(&mut text, "time until an answer, p99", drill, |side| millis(side.latency(99)));
-    line(&mut text, "recovered after the outage", drill, |side| recovered(side, drill, options));
     line(&mut text, "error, or no answer", drill, |side| side.failed().to_string());
-    let watched = drill.script.end().saturating_sub(drill.script.outage_end());
-    let _ = writeln!(text, "(never: not in the {:.0} s that were watched)", watched.as_secs_f64());
+    line(&mut text, "recovered after the outage", drill, |side| recovered(side, drill, options));
+    if [&drill.plain, &drill.keep].into_iter().any(|side| recovered(side, drill, options) == NEVER) {
+        let watched = drill.script.end().saturating_sub(drill.script.outage_end());
+        let _ = writeln!(text, "  {NEVER}: not in the {:.0} s that were watched", watched.as_secs_f64());
+    }
     let _ = writeln!(text, "\nrejected by the keep stack");
     for (kind, count) in drill.keep.rejections() {
         let _ = writeln!(text, "  {kind:<42}{count:>14}");
@@ -42,7 +44,7 @@ fn line(text: &mut String, name: &str, drill: &Drill, value: impl Fn(&Side) -> S
 pub(crate) fn recovered(side: &Side, drill: &Drill, options: &Options) -> String {
     match side.recovery(drill.script.outage_end(), options.deadline) {
         Some(time) => format!("{:.1} s", time.as_secs_f64()),
-        None => "never".into(),
+        None => NEVER.into(),
     }
 }
 
@@ -69,3 +71,5 @@ pub(crate) fn differences(drill: &Drill, options: &Options) -> Vec<String> {
     }
     found
 }
+
+pub(crate) const NEVER: &str = "never";
