@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, ops::RangeInclusive, time::Duration};
 
-/// A setting that cannot work: which one, what it was, and what to do.
+/// A setting that cannot work: whose and which one, what it was, and what to do.
 ///
 /// Every `build()` returns it, and nothing else in the crate validates: what was built does not fail later for its
 /// configuration.
@@ -22,16 +22,33 @@ pub struct ConfigError {
     pub value: String,
     /// What to set instead.
     pub fix: &'static str,
+    /// The pattern whose setting it is; `None` from an algorithm.
+    pub layer: Option<&'static str>,
+    /// The instance, as given to `.name(..)`.
+    pub name: Option<&'static str>,
 }
 
 impl ConfigError {
     pub(crate) fn new(field: &'static str, value: impl fmt::Debug, fix: &'static str) -> Self {
-        Self { field, value: format!("{value:?}"), fix }
+        Self { field, value: format!("{value:?}"), fix, layer: None, name: None }
+    }
+
+    /// Says whose setting it is: in a stack of five, `duration` alone tells little.
+    #[cfg(feature = "layers")]
+    pub(crate) fn of(self, layer: &'static str, name: Option<&'static str>) -> Self {
+        Self { layer: Some(layer), name, ..self }
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(layer) = self.layer {
+            f.write_str(layer)?;
+            if let Some(name) = self.name {
+                write!(f, " ({name})")?;
+            }
+            f.write_str(": ")?;
+        }
         write!(f, "`{}` is {}: {}", self.field, self.value, self.fix)
     }
 }

@@ -53,7 +53,7 @@ impl BulkheadHandle {
     /// # Errors
     /// A limit of 0.
     pub fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
-        self.state.in_flight.set_limit(checked(limit)?);
+        self.state.in_flight.set_limit(checked(limit, self.state.name)?);
         Ok(())
     }
 }

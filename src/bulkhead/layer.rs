@@ -65,7 +65,7 @@ impl<P> BulkheadBuilder<P> {
     /// # Errors
     /// A limit of 0, which would refuse everything for ever. `usize::MAX` is as good as none.
     pub fn build(self) -> Result<BulkheadLayer<P>, ConfigError> {
-        let state = State { in_flight: InFlight::new(checked(self.limit)?), enabled: self.enabled, name: self.name };
+        let state = State { in_flight: InFlight::new(checked(self.limit, self.name)?), enabled: self.enabled, name: self.name };
         Ok(BulkheadLayer { state: Striped::new(state), protocol: self.protocol })
     }
 }
@@ -84,9 +84,9 @@ impl<S, P: Clone> Layer<S> for BulkheadLayer<P> {
     }
 }
 
-pub(super) fn checked(limit: usize) -> Result<usize, ConfigError> {
+pub(super) fn checked(limit: usize, name: Option<&'static str>) -> Result<usize, ConfigError> {
     if limit == 0 {
-        return Err(ConfigError::new("limit", limit, "allow at least 1 call at once"));
+        return Err(ConfigError::new("limit", limit, "allow at least 1 call at once").of("bulkhead", name));
     }
     Ok(limit)
 }

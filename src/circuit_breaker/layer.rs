@@ -110,7 +110,7 @@ impl<P> CircuitBreakerBuilder<P> {
     /// # Errors
     /// A setting outside the range that [`BreakerConfig`] gives for it.
     pub fn build(self) -> Result<CircuitBreakerLayer<P>, ConfigError> {
-        let breaker = Breaker::new(self.config, stripe_count())?;
+        let breaker = Breaker::new(self.config, stripe_count()).map_err(|error| error.of("circuit_breaker", self.name))?;
         if !self.enabled {
             breaker.disable();
         }

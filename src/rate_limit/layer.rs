@@ -74,7 +74,7 @@ impl<P> RateLimitBuilder<P> {
     /// A rate of nothing or over nothing, a burst of 0, or one that takes over a year to refill.
     pub fn build(self) -> Result<RateLimitLayer<P>, ConfigError> {
         let burst = self.burst.unwrap_or_else(|| one_second_of(self.rate));
-        let bucket = TokenBucket::new(self.rate, burst)?;
+        let bucket = TokenBucket::new(self.rate, burst).map_err(|error| error.of("rate_limit", self.name))?;
         let state = State { bucket, clock: Clock::start(), enabled: self.enabled, name: self.name };
         Ok(RateLimitLayer { state: Striped::new(state), protocol: self.protocol })
     }

@@ -28,6 +28,7 @@ pub struct RetryBuilder<P = Plain> {
     policy: Policy,
     budget: Option<Arc<RetryBudget>>,
     enabled: bool,
+    name: Option<&'static str>,
     protocol: P,
 }
 
@@ -36,7 +37,13 @@ impl RetryLayer {
     ///
     /// The protocol must say which requests may be sent again: give one.
     pub fn builder() -> RetryBuilder {
-        RetryBuilder { policy: Policy::default(), budget: Some(Arc::default()), enabled: true, protocol: Plain::new() }
+        RetryBuilder {
+            policy: Policy::default(),
+            budget: Some(Arc::default()),
+            enabled: true,
+            name: None,
+            protocol: Plain::new(),
+        }
     }
 }
 
@@ -86,9 +93,15 @@ impl<P> RetryBuilder<P> {
         self
     }
 
+    /// Names this instance in errors.
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
+        self
+    }
+
     /// Which results may be retried, and which requests. No default: see [`Replay`](crate::protocol::Replay).
     pub fn protocol<Q>(self, protocol: Q) -> RetryBuilder<Q> {
-        RetryBuilder { policy: self.policy, budget: self.budget, enabled: self.enabled, protocol }
+        RetryBuilder { policy: self.policy, budget: self.budget, enabled: self.enabled, name: self.name, protocol }
     }
 
     /// # Errors
@@ -96,7 +109,7 @@ impl<P> RetryBuilder<P> {
     pub fn build(self) -> Result<RetryLayer<P>, ConfigError> {
         let mut policy = self.policy;
         if policy.attempts == 0 {
-            return Err(ConfigError::new("attempts", 0, "send each call at least once; 3 is the default"));
+            return Err(ConfigError::new("attempts", 0, "send each call at least once; 3 is the default").of("retry", self.name));
         }
         if !self.enabled {
             policy.attempts = 1;

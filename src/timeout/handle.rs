@@ -52,7 +52,7 @@ impl TimeoutHandle {
     /// # Errors
     /// A duration of zero.
     pub fn set_duration(&self, duration: Duration) -> Result<(), ConfigError> {
-        self.state.limit.store(checked(duration)?, Ordering::Relaxed);
+        self.state.limit.store(checked(duration, self.state.name)?, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -65,7 +65,7 @@ impl Clone for TimeoutHandle {
 
 impl State {
     pub(super) fn new(duration: Duration, enabled: bool, name: Option<&'static str>) -> Result<Self, ConfigError> {
-        let limit = AtomicU64::new(checked(duration)?);
+        let limit = AtomicU64::new(checked(duration, name)?);
         Ok(Self { limit, expired: AtomicU64::new(0), enabled, name })
     }
 
@@ -84,7 +84,8 @@ impl State {
 }
 
 /// Longer than 584 years is 584 years.
-fn checked(duration: Duration) -> Result<u64, ConfigError> {
+fn checked(duration: Duration, name: Option<&'static str>) -> Result<u64, ConfigError> {
     let longest = Duration::from_nanos(u64::MAX);
     nanos_within("duration", duration.min(longest), Duration::from_nanos(1)..=longest, "give calls some time; 1s is a start")
+        .map_err(|error| error.of("timeout", name))
 }
