@@ -128,7 +128,7 @@ mod tests {
     fn the_value_is_dropped_once_with_its_last_handle() {
         let drops = Arc::new(AtomicUsize::new(0));
         let first = Striped::new(SetOnDrop(drops.clone()));
-        let handles: Vec<_> = (0..4).map(|_| first.clone()).collect();
+        let handles: Vec<_> = (0..4).flat_map(|_| [first.clone(), first.anchored()]).collect();
         let elsewhere = thread::scope(|scope| scope.spawn(|| first.clone()).join().unwrap());
         drop(first);
         drop(handles);

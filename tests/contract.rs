@@ -336,17 +336,3 @@ async fn a_circuit_that_closes_after_readiness_waits_for_the_inner_service() {
         assert_eq!(probe.unready_calls(), 0, "{}", case.name);
     }
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_call_cut_off_by_the_timeout_is_dropped_at_once() {
-    for case in cases() {
-        let Pattern::Timeout = case.pattern else { continue };
-        let (mut service, probe) = case.service();
-        let mut call = pin!(service.ready().await.unwrap().call(Ask::Hang));
-        assert!(poll(call.as_mut()).is_pending());
-        advance(Duration::from_millis(1001)).await;
-        let Poll::Ready(Ok(Answer::Rejected(rejected))) = poll(call.as_mut()) else { panic!("{}", case.name) };
-        assert_eq!(rejected.kind, RejectedKind::TimedOut);
-        assert_eq!(probe.running(), 0, "{}", case.name);
-    }
-}
