@@ -79,7 +79,7 @@ impl TimeWindow {
     }
 
     /// The place of `now` for a generation, of which only the low eight bits tell: two generations are mixed up only
-    /// if 256 pass within one window.
+    /// if 128 pass within one tick, or 256 within one window.
     #[expect(clippy::cast_possible_truncation, reason = "both wrap on purpose")]
     pub(crate) fn stamp(&self, generation: u32, now: u64) -> Stamp {
         Stamp { generation: generation as u8, tick: (now / self.width) as u32 }
@@ -144,13 +144,15 @@ impl Ring {
             let found = Stamp::of(word);
             #[expect(clippy::cast_possible_wrap, reason = "generations wrap")]
             let generations_behind = stamp.generation.wrapping_sub(found.generation) as i8;
-            if generations_behind < 0 {
+            // A word of this tick or a few laps ahead belongs to threads with a `now` like ours: join it, or make way
+            // for its newer generation. One far ahead has not been met since the ticks wrapped. That and one of an
+            // earlier lap are stale whatever their generation, which may seem newer: it too has wrapped if the ring
+            // was not met for 128 generations, as happens in a long outage.
+            let current = JOINABLE.contains(&stamp.ticks_since(found));
+            if current && generations_behind < 0 {
                 return Counted::Late;
             }
-            // A word a few laps ahead belongs to threads with a later `now`: join it. One far ahead has not been met
-            // since the ticks wrapped: it is stale.
-            let same = generations_behind == 0 && JOINABLE.contains(&stamp.ticks_since(found));
-            let (new, counted) = if !same {
+            let (new, counted) = if !current || generations_behind != 0 {
                 (stamp.tag() | 1, Counted::First)
             } else if word & COUNT_MASK == COUNT_MASK {
                 return Counted::Again;

@@ -189,6 +189,25 @@ fn probes_far_apart_in_a_short_window_still_close() {
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
+/// Once a bucket from before 128 transitions was taken for a newer one, and every result for late: a circuit that had
+/// reopened 64 times, half an hour of outage, closed and never opened again.
+#[test]
+fn a_circuit_still_opens_after_a_long_outage() {
+    for reopenings in [63, 64, 100, 127, 128] {
+        let breaker = breaker(BreakerConfig { probes: 1, verdict: Verdict::AnyFailure, ..config() });
+        run(&breaker, "FFFFF", 0);
+        let mut now = 0;
+        for _ in 0..reopenings {
+            now += 5 * SECOND;
+            run(&breaker, "F", now);
+        }
+        run(&breaker, "S", now + 5 * SECOND);
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        run(&breaker, "FFFFF", now + 6 * SECOND);
+        assert_eq!((breaker.state(), breaker.late()), (BreakerState::Open, 0));
+    }
+}
+
 #[test]
 fn forced_open_refuses_after_any_wait() {
     let breaker = breaker(config());
