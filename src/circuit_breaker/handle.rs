@@ -26,7 +26,7 @@ pub struct CircuitBreakerHandle {
 pub struct Snapshot {
     /// Where the circuit stands. Open changes to half-open with the first call after its time.
     pub state: BreakerState,
-    /// How many transitions there have been, modulo 2^21.
+    /// How many transitions there have been, modulo 2^18.
     pub generation: u32,
     /// What the window holds.
     pub counts: Counts,
@@ -103,12 +103,10 @@ impl Clone for CircuitBreakerHandle {
 }
 
 impl Settle for Permit {
-    fn settle(mut self, outcome: Outcome, _: Option<Duration>) {
-        let Some(pass) = self.pass.take() else { return };
-        let State { breaker, clock, .. } = &*self.state;
-        match outcome {
-            Outcome::Ignore => breaker.abandon(pass),
-            _ => self.state.publish(breaker.record(pass, outcome, current_stripe(), clock.now())),
+    fn settle(mut self, outcome: Outcome, retry_after: Option<Duration>) {
+        if let Some(pass) = self.pass.take() {
+            let State { breaker, clock, .. } = &*self.state;
+            self.state.publish(breaker.record(pass, outcome, retry_after, current_stripe(), clock.now()));
         }
     }
 }
@@ -116,7 +114,8 @@ impl Settle for Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(pass) = self.pass.take() {
-            self.state.breaker.abandon(pass);
+            let State { breaker, clock, .. } = &*self.state;
+            self.state.publish(breaker.abandon(pass, current_stripe(), clock.now()));
         }
     }
 }
@@ -142,7 +141,7 @@ pub(super) fn admit(state: &Striped<State>) -> Result<Permit, Rejected> {
     if let Some(pass) = state.breaker.admit_if_closed() {
         return Ok(Permit { state: state.clone(), pass: Some(pass) });
     }
-    let (decision, transition) = state.breaker.admit(state.clock.now());
+    let (decision, transition) = state.breaker.admit(current_stripe(), state.clock.now());
     state.publish(transition);
     match decision {
         Ok(pass) => Ok(Permit { state: state.clone(), pass: Some(pass) }),

@@ -6,7 +6,7 @@ use tower::Layer;
 
 use crate::{
     ConfigError,
-    algorithm::{Breaker, BreakerConfig, Verdict},
+    algorithm::{Breaker, BreakerConfig, Verdict, Window},
     circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, handle::State},
     protocol::Plain,
     striped::{Striped, stripe_count},
@@ -48,13 +48,13 @@ impl<P> CircuitBreakerLayer<P> {
 impl<P> CircuitBreakerBuilder<P> {
     /// The share of failures that opens the circuit. Default 0.5.
     pub fn failure_rate(mut self, rate: f64) -> Self {
-        self.config.failure_rate = rate;
+        self.config.failure_rate = Some(rate);
         self
     }
 
     /// How far back calls count. Default 10 s.
     pub fn window(mut self, window: Duration) -> Self {
-        self.config.window = window;
+        self.config.window = Window::Time(window);
         self
     }
 
@@ -110,7 +110,7 @@ impl<P> CircuitBreakerBuilder<P> {
     /// # Errors
     /// A setting outside the range that [`BreakerConfig`] gives for it.
     pub fn build(self) -> Result<CircuitBreakerLayer<P>, ConfigError> {
-        let breaker = Breaker::new(self.config, stripe_count())?;
+        let breaker = Breaker::new(&self.config, stripe_count(), rand::random())?;
         if !self.enabled {
             breaker.disable();
         }
