@@ -238,6 +238,19 @@ impl Breaker {
         self.ages.as_ref().map_or(0, |ages| ages.slow(self.generation(), now))
     }
 
+    /// Whether a new breaker would do as well as this one: it is closed, its window is empty (or, being of calls, holds
+    /// nothing but quick successes), and its streak is over.
+    #[must_use]
+    pub fn is_forgettable(&self, now: u64) -> bool {
+        let (control, counts) = (self.load(), self.counts(now));
+        let clean = match self.counter {
+            Counter::Time { .. } => counts.total() == 0,
+            Counter::Calls(_) => counts.failures == 0 && counts.slow == 0,
+        };
+        let fresh = control.streak() == 0 || self.has_held(control, now);
+        control.state() == BreakerState::Closed && clean && fresh && self.hung(now) == 0
+    }
+
     /// How many results came too late to count, because the state had changed since their admission.
     #[must_use]
     pub fn late(&self) -> u64 {

@@ -109,13 +109,7 @@ impl CircuitBreakerHandle {
     /// # Errors
     /// A setting outside its range, another window, or another time from which calls are slow. Nothing has changed then.
     pub fn update(&self, config: BreakerConfig) -> Result<(), ConfigError> {
-        let mut current = self.state.config.lock().unwrap_or_else(PoisonError::into_inner);
-        self.state.breaker.update(&config)?;
-        *current = config;
-        drop(current);
-        // More probes may be out than before.
-        self.state.changed.notify_waiters();
-        Ok(())
+        self.state.update(config)
     }
 
     /// Refuses everything until [`close`](Self::close).
@@ -184,6 +178,20 @@ impl State {
     /// Reads the clock only if the circuit is not closed.
     pub(super) fn refuses(&self) -> bool {
         self.breaker.admit_if_closed().is_none() && self.breaker.refuses(self.clock.now())
+    }
+
+    pub(super) fn is_forgettable(&self) -> bool {
+        self.breaker.is_forgettable(self.clock.now())
+    }
+
+    pub(super) fn update(&self, config: BreakerConfig) -> Result<(), ConfigError> {
+        let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        self.breaker.update(&config)?;
+        *current = config;
+        drop(current);
+        // More probes may be out than before.
+        self.changed.notify_waiters();
+        Ok(())
     }
 
     /// Ends with the next change; one after this call, not after the first poll.

@@ -7,7 +7,7 @@ use tower::Layer;
 use crate::{
     ConfigError,
     algorithm::{Breaker, BreakerConfig, SlowCalls, Verdict, Window},
-    circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, handle::State},
+    circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, KeyedCircuitBreakerBuilder, handle::State},
     protocol::Plain,
     striped::{Striped, stripe_count},
 };
@@ -23,11 +23,11 @@ pub struct CircuitBreakerLayer<P = Plain> {
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct CircuitBreakerBuilder<P = Plain> {
-    config: BreakerConfig,
-    enabled: bool,
-    backpressure: bool,
-    name: Option<&'static str>,
-    protocol: P,
+    pub(super) config: BreakerConfig,
+    pub(super) enabled: bool,
+    pub(super) backpressure: bool,
+    pub(super) name: Option<&'static str>,
+    pub(super) protocol: P,
 }
 
 impl CircuitBreakerLayer {
@@ -172,6 +172,14 @@ impl<P> CircuitBreakerBuilder<P> {
     pub fn protocol<Q>(self, protocol: Q) -> CircuitBreakerBuilder<Q> {
         let Self { config, enabled, backpressure, name, .. } = self;
         CircuitBreakerBuilder { config, enabled, backpressure, name, protocol }
+    }
+
+    /// A circuit for each key (a host, a route, a tenant) that `key` finds in requests, instead of one for all.
+    pub fn keyed_by<Req, K, F>(self, key: F) -> KeyedCircuitBreakerBuilder<K, F, P>
+    where
+        F: Fn(&Req) -> K,
+    {
+        KeyedCircuitBreakerBuilder::new(self, key)
     }
 
     /// Starts closed.

@@ -1,6 +1,6 @@
 //! Circuit breaker: fail fast while a neighbour is down, and notice when it is back.
 //!
-//! Use one per peer, on the client side: it spares callers the wait for a peer that fails, and the peer the load that
+//! Use one per peer, or [one for each key](CircuitBreakerBuilder::keyed_by), on the client side: it spares callers the wait for a peer that fails, and the peer the load that
 //! holds it down. It needs results that tell failures apart: over HTTP give it [`http::Client`](crate::protocol::http::Client).
 //! Against a peer that is slow, let it [watch slow calls](CircuitBreakerBuilder::slow_calls), which also notices calls
 //! that never end; or put a [timeout](crate::timeout) beneath it, whose expiry counts as a failure.
@@ -38,6 +38,7 @@
 mod future;
 mod handle;
 mod journal;
+mod keyed;
 mod layer;
 mod service;
 mod wait;
@@ -46,5 +47,6 @@ pub use crate::algorithm::{BreakerConfig, BreakerState, Cause, Counts, SlowCalls
 pub use future::ResponseFuture;
 pub use handle::{CircuitBreakerHandle, Permit, Snapshot};
 pub use journal::Transitions;
+pub use keyed::{KeyedCircuitBreaker, KeyedCircuitBreakerBuilder, KeyedCircuitBreakerHandle, KeyedCircuitBreakerLayer};
 pub use layer::{CircuitBreakerBuilder, CircuitBreakerLayer};
 pub use service::CircuitBreaker;
