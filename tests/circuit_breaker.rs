@@ -1,4 +1,5 @@
 //! The circuit breaker as a layer: sharing, permits, readiness, recovery.
+#![cfg(feature = "layers")]
 
 use std::{
     convert::Infallible,

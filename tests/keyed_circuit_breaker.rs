@@ -1,4 +1,5 @@
 //! Circuits by key: apart, bounded, and never forgotten while they know something.
+#![cfg(feature = "layers")]
 
 use std::{io, thread, time::Duration};
 
