@@ -119,7 +119,7 @@ impl TimeWindow {
     pub(crate) fn new(length: u64, stripes: usize) -> Self {
         Self {
             width: length.div_ceil(BUCKETS as u64),
-            successes: (0..stripes.max(1)).map(|_| Padded::default()).collect(),
+            successes: (0..stripes.max(1).next_power_of_two()).map(|_| Padded::default()).collect(),
             failures: Padded::default(),
             slow_successes: Padded::default(),
             slow_failures: Padded::default(),
@@ -137,7 +137,8 @@ impl TimeWindow {
     /// Counts a call, unless its generation has passed, as `is_current` tells.
     pub(crate) fn count(&self, class: Class, stamp: Stamp, stripe: usize, is_current: impl Fn() -> bool) -> Counted {
         let ring = match class {
-            Class::Success => &self.successes[stripe % self.successes.len()],
+            // A power of two, so that the remainder takes no division.
+            Class::Success => &self.successes[stripe & (self.successes.len() - 1)],
             Class::Failure => &self.failures,
             Class::SlowSuccess => &self.slow_successes,
             Class::SlowFailure => &self.slow_failures,

@@ -41,7 +41,7 @@ struct Row {
 
 impl Ages {
     pub(super) fn new(slow_after: u64, stripes: usize) -> Self {
-        let stripes = (0..stripes.max(1)).map(|_| Padded::default()).collect();
+        let stripes = (0..stripes.max(1).next_power_of_two()).map(|_| Padded::default()).collect();
         Self { width: slow_after.div_ceil(TICKS_UNTIL_SLOW.into()), stripes }
     }
 
@@ -68,7 +68,8 @@ impl Ages {
     }
 
     fn row(&self, stripe: usize) -> &Row {
-        &self.stripes[stripe % self.stripes.len()]
+        // A power of two, so that the remainder takes no division.
+        &self.stripes[stripe & (self.stripes.len() - 1)]
     }
 }
 
