@@ -51,6 +51,17 @@ impl<T> Striped<T> {
         Self { local: anchor[0].clone(), anchor: Some(anchor) }
     }
 
+    /// With a single count: for values of which there are many, each little contended.
+    pub(crate) fn single(value: T) -> Self {
+        let root = Arc::new(Root { value, stripes: OnceLock::new() });
+        Self { local: Arc::new(Stripe { root }), anchor: None }
+    }
+
+    /// How many hold a [`single`](Self::single) value.
+    pub(crate) fn holders(&self) -> usize {
+        Arc::strong_count(&self.local)
+    }
+
     /// A clone that keeps the stripes alive if this one does: for layers, handles and the services that a layer makes.
     pub(crate) fn anchored(&self) -> Self {
         Self { local: self.local.clone(), anchor: self.anchor.clone() }

@@ -133,7 +133,7 @@ fn saturating_nanos(duration: Duration) -> u64 {
 }
 
 /// `range * random / 2^64`: uniform in `0..range` without a division.
-fn share_of(range: u64, random: u64) -> u64 {
+pub(super) fn share_of(range: u64, random: u64) -> u64 {
     ((u128::from(range) * u128::from(random)) >> 64) as u64
 }
 

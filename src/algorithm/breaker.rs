@@ -15,31 +15,37 @@
 //! same rate both would trip.
 //!
 //! **Guarantee.** Each transition is one compare-and-swap and is returned to the one caller that made it. In half-open,
-//! probes out and probes judged never exceed `probes`. **Cost.** Closed: admission one load; success one
-//! compare-and-swap on a word of the thread's own stripe, and one load; failure one compare-and-swap on a shared word
-//! and ten loads, and ten loads more a stripe when the failures could trip. Open: one load.
+//! probes out and probes judged never exceed `probes`.
+//!
+//! **Cost**, with the default window of time. Closed: admission one load; success one compare-and-swap on a word of the
+//! thread's own stripe, and two loads; failure one compare-and-swap on a shared word and some twenty loads, and ten
+//! loads more a stripe when the failures could trip. Open: one load. Watching slow calls adds two compare-and-swaps on
+//! the stripe and needs the time at the admission. None of this grows with the number of calls in the window.
 
 use std::time::Duration;
 
 use crate::{
-    algorithm::{
-        Counts,
-        padded::Padded,
-        window::{Counted, Stamp, TimeWindow},
-    },
+    algorithm::{Counts, call_window::CallWindow, padded::Padded, window::TimeWindow},
     config::ConfigError,
-    outcome::Outcome,
     sync::{AtomicU64, Ordering},
 };
 
-use config::Settings;
-pub use config::{BreakerConfig, Verdict};
-use control::{Control, Probes};
+use ages::Ages;
+pub use config::{BreakerConfig, SlowCalls, Verdict, Window};
+use control::Control;
+use run::Run;
+use settings::{Foundation, Settings, SharedSettings};
 
+mod admit;
+mod ages;
+mod by_hand;
 mod config;
 mod control;
 #[cfg(all(test, keep_loom))]
 mod loom_model;
+mod record;
+mod run;
+mod settings;
 #[cfg(all(test, not(keep_loom)))]
 mod tests;
 
@@ -57,19 +63,27 @@ pub enum BreakerState {
     ForcedOpen,
     /// Lets all calls through and counts nothing.
     Disabled,
+    /// Lets all calls through and counts them, but never opens.
+    MetricsOnly,
 }
 
-/// An admission, and the generation it belongs to. It must come back once, to [`Breaker::record`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// An admission, and the generation it belongs to. It must come back, to [`Breaker::record`] or [`Breaker::abandon`];
+/// that it cannot be copied makes sure that it does so once.
+#[derive(Debug, PartialEq, Eq)]
 #[must_use = "a probe that is never recorded is out until its lease ends"]
 pub struct Pass {
     generation: u32,
+    /// Its stripe of [`Ages`], if it is counted there.
+    stripe: Option<u32>,
+    /// `u64::MAX`, and so never slow, if it was admitted without the time.
+    started: u64,
 }
 
-/// A refusal, and how long until probes are let through, where that is known.
+/// A refusal, and how long until calls are let through, where that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
-    /// `None` while forced open, and while the probes are out.
+    /// Until probes are let through while open, until all calls are during a ramp; `None` while forced open, and while
+    /// the probes are out.
     pub wait: Option<Duration>,
 }
 
@@ -81,7 +95,7 @@ pub struct Transition {
     pub from: BreakerState,
     /// The state that began.
     pub to: BreakerState,
-    /// The new state's generation: one more than the old one's, modulo 2^21.
+    /// The new state's generation: one more than the old one's, modulo 2^18.
     pub generation: u32,
     /// What brought it about.
     pub cause: Cause,
@@ -93,10 +107,16 @@ pub struct Transition {
 pub enum Cause {
     /// Too large a share of the window's calls failed.
     FailureRate,
+    /// Too large a share of the window's calls were slow.
+    SlowRate,
+    /// Too many calls in a row failed.
+    ConsecutiveFailures,
     /// The time of the open state was over.
     OpenElapsed,
     /// The probes showed a peer that still fails.
     ProbesFailed,
+    /// Too many of the probes were slow.
+    ProbesSlow,
     /// The probes showed a peer that works.
     ProbesSucceeded,
     /// The probes did not come back in time.
@@ -105,7 +125,8 @@ pub enum Cause {
     ByHand,
 }
 
-/// The state machine of one circuit. 640 bytes and 128 more for each stripe.
+/// The state machine of one circuit. With a window of time, 1 KiB and 128 bytes for each stripe, twice that if slow
+/// calls are watched.
 #[derive(Debug)]
 pub struct Breaker {
     /// Written on transitions and for probes only; what it holds is told at [`Control`].
@@ -113,96 +134,60 @@ pub struct Breaker {
     /// When the newest probe was let out, in nanoseconds. Written before the probe appears in `control`, whose
     /// Release publishes it. Only ever raised, so a loser of that race can lengthen a lease, never shorten one.
     probed: AtomicU64,
-    /// [`Stamp::as_flag`] of a tick in which a success may trip, because the failures would do but the calls are too
-    /// few; else anything else.
+    /// [`Stamp::as_flag`](crate::algorithm::window::Stamp::as_flag) of a tick in which a success may trip, because the
+    /// failures would do but the calls are too few; [`JUDGE_NEXT`] after an update; else 0.
     watch: AtomicU64,
+    /// The latest moment before which the peer asked not to be called. Relaxed: whoever trips on a result of its own
+    /// sees its own hint, and for others' hints it is enough to be seen by chance.
+    not_before: AtomicU64,
+    /// How many calls a ramp has judged. Relaxed: only the number matters.
+    ramped: AtomicU64,
     /// Results of older generations, all told. Relaxed: a statistic.
     late: AtomicU64,
-    window: TimeWindow,
-    settings: Settings,
+    run: Run,
+    counter: Counter,
+    ages: Option<Ages>,
+    foundation: Foundation,
+    settings: SharedSettings,
+    seed: u64,
+}
+
+/// What counts the calls of a [`Window`].
+#[derive(Debug)]
+enum Counter {
+    Time { window: Box<TimeWindow>, length: u64 },
+    Calls(CallWindow),
 }
 
 impl Breaker {
-    /// A closed circuit, whose successes are counted on `stripes` rings: as many as there are cores, or 1.
+    /// A closed circuit, whose successes are counted on `stripes` rings: as many as there are cores, or 1. `seed` is
+    /// any random number; the jitter of its open times follows from it.
     ///
     /// # Errors
     /// A setting outside the range that [`BreakerConfig`] gives for it.
-    pub fn new(config: BreakerConfig, stripes: usize) -> Result<Self, ConfigError> {
-        let settings = Settings::new(config)?;
+    pub fn new(config: &BreakerConfig, stripes: usize, seed: u64) -> Result<Self, ConfigError> {
+        let (foundation, settings) = (Foundation::new(config)?, Settings::new(config)?);
+        let counter = match foundation.window {
+            Window::Time(length) => {
+                let length = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+                Counter::Time { window: Box::new(TimeWindow::new(length, stripes)), length }
+            }
+            Window::Calls(calls) => Counter::Calls(CallWindow::new(calls)),
+        };
         Ok(Self {
             control: Padded(AtomicU64::new(Control::closed().word())),
             probed: AtomicU64::new(0),
             watch: AtomicU64::new(0),
+            not_before: AtomicU64::new(0),
+            ramped: AtomicU64::new(seed >> 32),
             late: AtomicU64::new(0),
-            window: TimeWindow::new(settings.window, stripes),
-            settings,
+            run: Run::new(),
+            counter,
+            ages: config.slow_calls.map(|_| Ages::new(foundation.slow_after, stripes)),
+            foundation,
+            settings: SharedSettings::new(settings),
+            seed,
         })
-    }
-
-    /// Admits without needing the time: while closed or disabled. Otherwise ask [`admit`](Self::admit).
-    #[must_use]
-    pub fn admit_if_closed(&self) -> Option<Pass> {
-        let control = self.load();
-        matches!(control.state(), BreakerState::Closed | BreakerState::Disabled).then(|| control.pass())
-    }
-
-    /// Admits, or refuses with the time until it may admit again; and hands out the transition if this call made one.
-    pub fn admit(&self, now: u64) -> (Result<Pass, Refused>, Option<Transition>) {
-        let mut control = self.load();
-        loop {
-            let (next, cause) = match self.step(control, now) {
-                Step::Stay(decision) => return (decision, None),
-                Step::To(next, cause) => (next, cause),
-            };
-            if next.state() == BreakerState::HalfOpen {
-                // Relaxed: published by the Release below, before anybody can see this probe.
-                self.probed.fetch_max(now, Ordering::Relaxed);
-            }
-            match self.swap(control, next) {
-                Ok(()) => {
-                    let decision = if next.state() == BreakerState::Open { Err(next.refused(now)) } else { Ok(next.pass()) };
-                    return (decision, cause.map(|cause| control.transition(next, cause)));
-                }
-                // Another probe left or came back, or another thread made the transition: look again.
-                Err(current) => control = current,
-            }
-        }
-    }
-
-    /// Whether [`admit`](Self::admit) would refuse; changes nothing.
-    #[must_use]
-    pub fn refuses(&self, now: u64) -> bool {
-        match self.step(self.load(), now) {
-            Step::Stay(decision) => decision.is_err(),
-            Step::To(next, _) => next.state() == BreakerState::Open,
-        }
-    }
-
-    /// Takes an admission's result; returns the transition if it made one. [`Outcome::Ignore`] gives a probe back.
-    ///
-    /// `stripe` is any number that threads rarely share.
-    pub fn record(&self, pass: Pass, outcome: Outcome, stripe: usize, now: u64) -> Option<Transition> {
-        let control = self.load();
-        if control.generation() != pass.generation {
-            self.late.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        match (control.state(), outcome) {
-            (BreakerState::HalfOpen, _) => self.judge(control, outcome, now),
-            (BreakerState::Closed, Outcome::Success) => self.succeed(control, stripe, now),
-            (BreakerState::Closed, Outcome::Failure | Outcome::Overload) => self.fail(control, now),
-            _ => None,
-        }
-    }
-
-    /// Takes back an admission that ended without a result: dropped, or turned away further in. A probe's slot is free
-    /// again.
-    pub fn abandon(&self, pass: Pass) {
-        let control = self.load();
-        if control.generation() == pass.generation && control.state() == BreakerState::HalfOpen {
-            // A neutral outcome makes no transition, so the time does not matter.
-            self.judge(control, Outcome::Ignore, 0);
-        }
     }
 
     /// The state that the next call would meet, but for the end of an open time, which only a call brings about.
@@ -211,7 +196,7 @@ impl Breaker {
         self.load().state()
     }
 
-    /// How many transitions there have been, modulo 2^21.
+    /// How many transitions there have been, modulo 2^18.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.load().generation()
@@ -225,10 +210,45 @@ impl Breaker {
         open.then(|| Duration::from_nanos(control.deadline().saturating_sub(now)))
     }
 
+    /// How long until time alone changes what an admission meets: the end of the open time, or of the probes' lease.
+    #[must_use]
+    pub fn until_change(&self, now: u64) -> Option<Duration> {
+        let control = self.load();
+        let at = match control.state() {
+            BreakerState::Open => control.deadline(),
+            BreakerState::HalfOpen => self.probed.load(Ordering::Relaxed).saturating_add(self.settings.load().lease),
+            _ => return None,
+        };
+        Some(Duration::from_nanos(at.saturating_sub(now)))
+    }
+
     /// What the window holds.
     #[must_use]
     pub fn counts(&self, now: u64) -> Counts {
-        self.window.counts(self.window.stamp(self.generation(), now))
+        let generation = self.generation();
+        match &self.counter {
+            Counter::Time { window, .. } => window.counts(window.stamp(generation, now)),
+            Counter::Calls(window) => window.counts(generation),
+        }
+    }
+
+    /// How many calls in flight are slow already; 0 unless slow calls are watched. The window has them when they end.
+    #[must_use]
+    pub fn hung(&self, now: u64) -> u64 {
+        self.ages.as_ref().map_or(0, |ages| ages.slow(self.generation(), now))
+    }
+
+    /// Whether a new breaker would do as well as this one: it is closed, its window is empty (or, being of calls, holds
+    /// nothing but quick successes), and its streak is over.
+    #[must_use]
+    pub fn is_forgettable(&self, now: u64) -> bool {
+        let (control, counts) = (self.load(), self.counts(now));
+        let clean = match self.counter {
+            Counter::Time { .. } => counts.total() == 0,
+            Counter::Calls(_) => counts.failures == 0 && counts.slow == 0,
+        };
+        let fresh = control.streak() == 0 || self.has_held(control, now);
+        control.state() == BreakerState::Closed && clean && fresh && self.hung(now) == 0
     }
 
     /// How many results came too late to count, because the state had changed since their admission.
@@ -237,124 +257,31 @@ impl Breaker {
         self.late.load(Ordering::Relaxed)
     }
 
-    /// Refuses everything from now on. `None` if it did already.
-    pub fn force_open(&self) -> Option<Transition> {
-        self.change(|control| (control.state() != BreakerState::ForcedOpen).then(|| control.settle(BreakerState::ForcedOpen)))
-    }
-
-    /// Lets everything through from now on, uncounted. `None` if it did already.
-    pub fn disable(&self) -> Option<Transition> {
-        self.change(|control| (control.state() != BreakerState::Disabled).then(|| control.settle(BreakerState::Disabled)))
-    }
-
-    /// Closes with an empty window, from any state; a closed circuit is emptied.
-    pub fn close(&self) -> Option<Transition> {
-        self.change(|control| Some(control.settle(BreakerState::Closed)))
-    }
-
-    /// What an admission does to a state.
-    fn step(&self, control: Control, now: u64) -> Step {
-        match control.state() {
-            BreakerState::Closed | BreakerState::Disabled => Step::Stay(Ok(control.pass())),
-            BreakerState::ForcedOpen => Step::Stay(Err(Refused { wait: None })),
-            BreakerState::Open if now < control.deadline() => Step::Stay(Err(control.refused(now))),
-            BreakerState::Open => Step::To(control.half_open(), Some(Cause::OpenElapsed)),
-            BreakerState::HalfOpen => {
-                let probes = control.probes();
-                if probes.taken() < self.settings.probes {
-                    Step::To(control.with(probes.issue()), None)
-                } else if self.lease_is_over(probes, now) {
-                    Step::To(control.open(now.saturating_add(self.settings.open_for)), Some(Cause::LeaseExpired))
-                } else {
-                    Step::Stay(Err(Refused { wait: None }))
-                }
-            }
+    /// Whether closed has lasted for a whole window.
+    fn has_held(&self, control: Control, now: u64) -> bool {
+        match (&self.counter, control.closed_at()) {
+            (Counter::Calls(window), _) => window.is_full(control.generation()),
+            (Counter::Time { length, .. }, Some(closed_at)) => now.saturating_sub(closed_at) >= *length,
+            (Counter::Time { .. }, None) => true,
         }
     }
 
-    fn succeed(&self, control: Control, stripe: usize, now: u64) -> Option<Transition> {
-        let stamp = self.window.stamp(control.generation(), now);
-        match self.window.succeed(stamp, stripe) {
-            Counted::Late => self.count_late(),
-            Counted::Again if self.watch.load(Ordering::SeqCst) != stamp.as_flag() => None,
-            // The window has slid, so successes may have left it; or this one may bring the calls up to the minimum.
-            Counted::First | Counted::Again => self.evaluate(control, stamp, now),
+    fn after_verdict(&self, control: Control, cause: Cause, settings: &Settings, now: u64) -> Control {
+        match cause {
+            Cause::ProbesSucceeded => control.close(now),
+            _ => self.reopened(control, settings, now),
         }
     }
 
-    fn fail(&self, control: Control, now: u64) -> Option<Transition> {
-        let stamp = self.window.stamp(control.generation(), now);
-        match self.window.fail(stamp) {
-            Counted::Late => self.count_late(),
-            Counted::First | Counted::Again => self.evaluate(control, stamp, now),
-        }
+    /// Open, for one time more than before.
+    fn reopened(&self, control: Control, settings: &Settings, now: u64) -> Control {
+        self.opened(control, control.streak() + 1, settings, now)
     }
 
-    fn count_late(&self) -> Option<Transition> {
-        self.late.fetch_add(1, Ordering::Relaxed);
-        None
-    }
-
-    /// Opens if the window says so.
-    ///
-    /// Why the counts and the watch are `SeqCst`: a failure counts itself, then reads the successes; the success that
-    /// makes up the minimum counts itself, then reads the watch. With anything weaker both reads may miss both writes
-    /// (the store-buffer interleaving), and the circuit would stay closed until the next call. On x86-64 it costs
-    /// nothing: the counts are read-modify-writes and the reads plain loads either way.
-    fn evaluate(&self, control: Control, stamp: Stamp, now: u64) -> Option<Transition> {
-        let failures = self.window.failures(stamp);
-        if failures < self.settings.least_failures {
-            return None;
-        }
-        let mut total = failures + self.window.successes(stamp);
-        if total < self.settings.min_calls {
-            self.watch.store(stamp.as_flag(), Ordering::SeqCst);
-            // Again, for the successes that did not see the watch.
-            total = failures + self.window.successes(stamp);
-        } else if self.watch.load(Ordering::SeqCst) == stamp.as_flag() {
-            // The calls suffice now, and in this tick only grow: successes need not look any more.
-            self.watch.store(0, Ordering::SeqCst);
-        }
-        let tripped = total >= self.settings.min_calls && self.settings.is_too_many(failures, total);
-        let open = tripped.then(|| control.open(now.saturating_add(self.settings.open_for)))?;
-        // A loser finds the circuit opened, or settled by hand: either way there is nothing left to do.
-        self.swap(control, open).ok().map(|()| control.transition(open, Cause::FailureRate))
-    }
-
-    fn judge(&self, admitted: Control, outcome: Outcome, now: u64) -> Option<Transition> {
-        let mut control = admitted;
-        loop {
-            let probes = control.probes().take_back(outcome);
-            let (next, cause) = match self.settings.verdict_on(probes) {
-                None => (control.with(probes), None),
-                Some(true) => (control.settle(BreakerState::Closed), Some(Cause::ProbesSucceeded)),
-                Some(false) => (control.open(now.saturating_add(self.settings.open_for)), Some(Cause::ProbesFailed)),
-            };
-            match self.swap(control, next) {
-                Ok(()) => return cause.map(|cause| control.transition(next, cause)),
-                Err(current) if current.generation() != admitted.generation() => return self.count_late(),
-                // Another probe left or came back.
-                Err(current) => control = current,
-            }
-        }
-    }
-
-    fn lease_is_over(&self, probes: Probes, now: u64) -> bool {
-        // Relaxed: `control` was loaded with Acquire, and showed the probes whose times these are.
-        let newest = self.probed.load(Ordering::Relaxed);
-        probes.out > 0 && now.saturating_sub(newest) >= self.settings.lease
-    }
-
-    fn change(&self, next: impl Fn(Control) -> Option<Control>) -> Option<Transition> {
-        let mut control = self.load();
-        loop {
-            let settled = next(control)?;
-            match self.swap(control, settled) {
-                Ok(()) => return Some(control.transition(settled, Cause::ByHand)),
-                // The state moved on meanwhile; what was asked for holds for the new one as well.
-                Err(current) => control = current,
-            }
-        }
+    fn opened(&self, control: Control, streak: u32, settings: &Settings, now: u64) -> Control {
+        let own = now.saturating_add(settings.open_time(streak, scatter(self.seed, control.generation())));
+        let asked = self.not_before.load(Ordering::Relaxed).min(now.saturating_add(settings.longest_open));
+        control.open(own.max(asked), streak)
     }
 
     /// Acquire: partner of the Release in `swap`, for `probed`.
@@ -369,10 +296,15 @@ impl Breaker {
     }
 }
 
-/// Where an admission leads from a state.
-enum Step {
-    /// Nowhere: the state answers as it is.
-    Stay(Result<Pass, Refused>),
-    /// To another word, with a cause if that is a transition: open refuses, half-open admits this caller.
-    To(Control, Option<Cause>),
+/// A number for each generation that has nothing to do with those of other breakers (the finalizer of `SplitMix64`).
+fn scatter(seed: u64, generation: u32) -> u64 {
+    let mut word = seed ^ u64::from(generation).wrapping_mul(GOLDEN);
+    word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    word ^ word >> 31
 }
+
+/// Not the flag of any tick, for lack of the bits between.
+const JUDGE_NEXT: u64 = u64::MAX;
+/// 2^64 over the golden ratio.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -25,6 +25,7 @@
 
 mod backoff;
 mod breaker;
+mod call_window;
 mod in_flight;
 mod padded;
 mod rate;
@@ -33,7 +34,7 @@ mod token_bucket;
 mod window;
 
 pub use backoff::{Backoff, Jitter};
-pub use breaker::{Breaker, BreakerConfig, BreakerState, Cause, Pass, Refused, Transition, Verdict};
+pub use breaker::{Breaker, BreakerConfig, BreakerState, Cause, Pass, Refused, SlowCalls, Transition, Verdict, Window};
 pub use in_flight::InFlight;
 pub use rate::Rate;
 pub use retry_budget::RetryBudget;

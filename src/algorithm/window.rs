@@ -1,4 +1,4 @@
-//! Sliding counts of successes and failures, by time.
+//! Sliding counts of calls, by time.
 //!
 //! The window is cut into ten buckets; the bucket of a *tick* (a tenth of the window) is word `tick % 10` of a ring.
 //! Each word carries the tick and the generation that it counts for, so a word that is met again a lap later, or after
@@ -8,8 +8,9 @@
 //! Why not a timer, or a rotation by whoever comes first in a new tick? Both need a lock, or let a count fall between
 //! the clearing of a bucket and its first use.
 //!
-//! Successes, which are many, are counted on a stripe of the thread's own; failures, which are few, on one ring that
-//! all share, so that a look at the failures alone tells that nothing can trip.
+//! Each call is counted in one word, of the ring of its [`Class`], so that no reader sees half of it. Quick successes,
+//! which are many, are counted on a stripe of the thread's own; failures and slow calls, which are few, on rings that
+//! all share, so that a look at these alone tells that nothing can trip.
 //!
 //! **Accuracy.** The window reaches back between nine and ten tenths of its length. A bucket holds 16.7 million counts;
 //! above, it stays full: too few successes errs towards opening, too few failures towards staying closed.
@@ -18,17 +19,28 @@ use std::ops::RangeInclusive;
 
 use crate::{
     algorithm::padded::Padded,
-    sync::{AtomicU64, Ordering},
+    sync::{AtomicU64, Ordering, after_seq_cst_write},
 };
 
 /// What a window holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Calls that succeeded.
+    /// Calls that did not fail: those that succeeded, and those that were dropped when they already were slow.
     pub successes: u64,
     /// Calls that failed, or met an overloaded peer.
     pub failures: u64,
+    /// Calls of either kind that were slow.
+    pub slow: u64,
+}
+
+/// How a call ended, as far as a window is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    Success,
+    Failure,
+    SlowSuccess,
+    SlowFailure,
 }
 
 impl Counts {
@@ -40,16 +52,45 @@ impl Counts {
 
     /// Failures among all, from 0 to 1; 0 for an empty window.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a ratio for people to read")]
     pub fn failure_rate(&self) -> f64 {
-        if self.failures == 0 { 0.0 } else { self.failures as f64 / self.total() as f64 }
+        self.share(self.failures)
+    }
+
+    /// Slow calls among all, from 0 to 1; 0 for an empty window.
+    #[must_use]
+    pub fn slow_rate(&self) -> f64 {
+        self.share(self.slow)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for people to read")]
+    fn share(&self, part: u64) -> f64 {
+        if part == 0 { 0.0 } else { part as f64 / self.total() as f64 }
+    }
+}
+
+impl Class {
+    pub(crate) fn new(failed: bool, slow: bool) -> Self {
+        match (failed, slow) {
+            (false, false) => Self::Success,
+            (true, false) => Self::Failure,
+            (false, true) => Self::SlowSuccess,
+            (true, true) => Self::SlowFailure,
+        }
+    }
+
+    pub(crate) fn is_failure(self) -> bool {
+        matches!(self, Self::Failure | Self::SlowFailure)
+    }
+
+    pub(crate) fn is_slow(self) -> bool {
+        matches!(self, Self::SlowSuccess | Self::SlowFailure)
     }
 }
 
 /// Where in time a count belongs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Stamp {
-    generation: u8,
+    generation: u16,
     /// Wraps; ticks are compared by signed difference.
     tick: u32,
 }
@@ -69,88 +110,118 @@ pub(crate) struct TimeWindow {
     width: u64,
     successes: Box<[Padded<Ring>]>,
     failures: Padded<Ring>,
+    slow_successes: Padded<Ring>,
+    slow_failures: Padded<Ring>,
 }
 
 impl TimeWindow {
     /// A window of `length` nanoseconds, at least ten.
     pub(crate) fn new(length: u64, stripes: usize) -> Self {
-        let successes = (0..stripes.max(1)).map(|_| Padded::default()).collect();
-        Self { width: length.div_ceil(BUCKETS as u64), successes, failures: Padded::default() }
+        Self {
+            width: length.div_ceil(BUCKETS as u64),
+            successes: (0..stripes.max(1).next_power_of_two()).map(|_| Padded::default()).collect(),
+            failures: Padded::default(),
+            slow_successes: Padded::default(),
+            slow_failures: Padded::default(),
+        }
     }
 
-    /// The place of `now` for a generation, of which only the low eight bits tell: two generations are mixed up only
-    /// if 256 pass within one window.
+    /// The place of `now` for a generation, of which only the low 14 bits tell: two generations are mixed up only if
+    /// 16 384 pass within one window.
     #[expect(clippy::cast_possible_truncation, reason = "both wrap on purpose")]
     pub(crate) fn stamp(&self, generation: u32, now: u64) -> Stamp {
-        Stamp { generation: generation as u8, tick: (now / self.width) as u32 }
+        let tick = (now / self.width) as u32 & TICK_MASK;
+        Stamp { generation: generation as u16 & GENERATION_MASK, tick }
     }
 
-    pub(crate) fn succeed(&self, stamp: Stamp, stripe: usize) -> Counted {
-        self.successes[stripe % self.successes.len()].count(stamp)
+    /// Counts a call, unless its generation has passed, as `is_current` tells.
+    pub(crate) fn count(&self, class: Class, stamp: Stamp, stripe: usize, is_current: impl Fn() -> bool) -> Counted {
+        let ring = match class {
+            // A power of two, so that the remainder takes no division.
+            Class::Success => &self.successes[stripe & (self.successes.len() - 1)],
+            Class::Failure => &self.failures,
+            Class::SlowSuccess => &self.slow_successes,
+            Class::SlowFailure => &self.slow_failures,
+        };
+        ring.count(stamp, is_current)
     }
 
-    pub(crate) fn fail(&self, stamp: Stamp) -> Counted {
-        self.failures.count(stamp)
+    /// All but the quick successes, which are dearer to sum.
+    pub(crate) fn harm(&self, stamp: Stamp, slow_calls: bool) -> Counts {
+        let mut harm = Counts { successes: 0, failures: self.failures.sum(stamp), slow: 0 };
+        if slow_calls {
+            let failed = self.slow_failures.sum(stamp);
+            harm.successes = self.slow_successes.sum(stamp);
+            harm.failures += failed;
+            harm.slow = harm.successes + failed;
+        }
+        harm
     }
 
-    pub(crate) fn failures(&self, stamp: Stamp) -> u64 {
-        self.failures.sum(stamp)
-    }
-
-    pub(crate) fn successes(&self, stamp: Stamp) -> u64 {
+    pub(crate) fn quick_successes(&self, stamp: Stamp) -> u64 {
         self.successes.iter().map(|ring| ring.sum(stamp)).sum()
     }
 
     pub(crate) fn counts(&self, stamp: Stamp) -> Counts {
-        Counts { successes: self.successes(stamp), failures: self.failures(stamp) }
+        let harm = self.harm(stamp, true);
+        Counts { successes: harm.successes + self.quick_successes(stamp), ..harm }
     }
 }
 
 impl Stamp {
     fn tag(self) -> u64 {
-        u64::from(self.generation) << 56 | u64::from(self.tick) << COUNT_BITS
+        u64::from(self.generation) << GENERATION_SHIFT | u64::from(self.tick) << COUNT_BITS
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "takes the word apart")]
     fn of(word: u64) -> Self {
-        Self { generation: (word >> 56) as u8, tick: (word >> COUNT_BITS) as u32 }
+        Self { generation: (word >> GENERATION_SHIFT) as u16, tick: (word >> COUNT_BITS) as u32 & TICK_MASK }
     }
 
     /// How many ticks `earlier` lies before this; negative if after.
     #[expect(clippy::cast_possible_wrap, reason = "ticks wrap")]
     fn ticks_since(self, earlier: Self) -> i32 {
-        self.tick.wrapping_sub(earlier.tick) as i32
+        // At the top of the word, so that the sign is that of a 26-bit difference.
+        (self.tick.wrapping_sub(earlier.tick) << (32 - TICK_BITS)) as i32 >> (32 - TICK_BITS)
     }
 
     /// This stamp as one nonzero word.
     pub(crate) fn as_flag(self) -> u64 {
         self.tag() | 1
     }
+
+    /// Whether `flag` was made from a stamp of this generation and this tick or, by a thread with a later `now`, a
+    /// newer one.
+    pub(crate) fn is_flagged_by(self, flag: u64) -> bool {
+        let other = Self::of(flag);
+        flag != 0 && other.generation == self.generation && JOINABLE.contains(&self.ticks_since(other))
+    }
 }
 
 /// Ten counters, each for one tick of one generation.
 #[derive(Debug, Default)]
 struct Ring {
-    /// `generation:8 | tick:32 | count:24`. A word publishes nothing beyond itself; why the accesses are `SeqCst`
-    /// nevertheless is told where successes and failures meet, at `Breaker::evaluate`.
+    /// `generation:14 | tick:26 | count:24`. A word publishes nothing beyond itself; why the accesses are `SeqCst`
+    /// nevertheless is told where successes and failures meet, at `Breaker::cause_in_time`.
     words: [AtomicU64; BUCKETS],
 }
 
 impl Ring {
-    fn count(&self, stamp: Stamp) -> Counted {
+    fn count(&self, stamp: Stamp, is_current: impl Fn() -> bool) -> Counted {
         let slot = &self.words[stamp.tick as usize % BUCKETS];
         let mut word = slot.load(Ordering::SeqCst);
         loop {
             let found = Stamp::of(word);
-            #[expect(clippy::cast_possible_wrap, reason = "generations wrap")]
-            let generations_behind = stamp.generation.wrapping_sub(found.generation) as i8;
-            if generations_behind < 0 {
+            // A word of this tick or a few laps ahead belongs to threads with a `now` like ours: join it. One of an
+            // earlier lap is stale, and so is one far ahead, which was not met since the ticks wrapped.
+            let fresh = JOINABLE.contains(&stamp.ticks_since(found));
+            let same = found.generation == stamp.generation;
+            // Of two generations the tags cannot tell the newer: any number may pass before a ring is met again. The
+            // breaker's control can. It is read after the word, so it is no older than what the word's writer saw.
+            if fresh && !same && !is_current() {
                 return Counted::Late;
             }
-            // A word a few laps ahead belongs to threads with a later `now`: join it. One far ahead has not been met
-            // since the ticks wrapped: it is stale.
-            let same = generations_behind == 0 && JOINABLE.contains(&stamp.ticks_since(found));
-            let (new, counted) = if !same {
+            let (new, counted) = if !fresh || !same {
                 (stamp.tag() | 1, Counted::First)
             } else if word & COUNT_MASK == COUNT_MASK {
                 return Counted::Again;
@@ -158,7 +229,10 @@ impl Ring {
                 (word + 1, Counted::Again)
             };
             match slot.compare_exchange_weak(word, new, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return counted,
+                Ok(_) => {
+                    after_seq_cst_write();
+                    return counted;
+                }
                 // Somebody counted, or renewed the word: decide again on what is there now.
                 Err(current) => word = current,
             }
@@ -180,10 +254,14 @@ impl Stamp {
 const BUCKETS: usize = 10;
 const COUNT_BITS: u32 = 24;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
-/// How many ticks old a word may be to be added to: none, but it may be newer, by up to 2^20 ticks (a day or more).
-const JOINABLE: RangeInclusive<i32> = -(1 << 20)..=0;
+const TICK_BITS: u32 = 26;
+const TICK_MASK: u32 = (1 << TICK_BITS) - 1;
+const GENERATION_SHIFT: u32 = COUNT_BITS + TICK_BITS;
+const GENERATION_MASK: u16 = (1 << 14) - 1;
+/// How many ticks old a word may be to be added to: none, but it may be newer, by up to 2^16 ticks (a minute or more).
+const JOINABLE: RangeInclusive<i32> = -(1 << 16)..=0;
 /// How many ticks old a word may be to be in the window.
-const VISIBLE: RangeInclusive<i32> = -(1 << 20)..=9;
+const VISIBLE: RangeInclusive<i32> = -(1 << 16)..=9;
 
 #[cfg(all(test, not(keep_loom)))]
 mod tests {
@@ -194,20 +272,32 @@ mod tests {
     #[test]
     fn an_event_one_window_old_has_left() {
         let window = TimeWindow::new(100, 1);
-        window.fail(window.stamp(0, 0));
-        assert_eq!(window.failures(window.stamp(0, 99)), 1);
-        assert_eq!(window.failures(window.stamp(0, 100)), 0);
+        window.count(Class::Failure, window.stamp(0, 0), 0, || true);
+        assert_eq!(window.counts(window.stamp(0, 99)).failures, 1);
+        assert_eq!(window.counts(window.stamp(0, 100)).failures, 0);
     }
 
     #[test]
     fn a_new_generation_finds_the_window_empty_and_shuts_out_the_old() {
         let window = TimeWindow::new(100, 1);
         let (old, new) = (window.stamp(0, 5), window.stamp(1, 5));
-        window.succeed(old, 0);
-        assert_eq!(window.successes(new), 0);
-        assert_eq!(window.succeed(new, 0), Counted::First);
-        assert_eq!(window.succeed(old, 0), Counted::Late);
-        assert_eq!(window.successes(new), 1);
+        window.count(Class::Success, old, 0, || true);
+        assert_eq!(window.quick_successes(new), 0);
+        assert_eq!(window.count(Class::Success, new, 0, || true), Counted::First);
+        assert_eq!(window.count(Class::Success, old, 0, || false), Counted::Late);
+        assert_eq!(window.quick_successes(new), 1);
+    }
+
+    /// Once a word of generation 0 was taken for a newer one than 128, and a circuit that had reopened 64 times was blind.
+    #[test]
+    fn a_word_unused_for_many_generations_is_stale_not_newer() {
+        for (generations, later) in (1..=255).chain([8191, 8192, 16_383]).flat_map(|count| [(count, 5), (count, 1005)]) {
+            let window = TimeWindow::new(100, 1);
+            window.count(Class::Failure, window.stamp(0, 5), 0, || true);
+            let stamp = window.stamp(generations, later);
+            assert_eq!(window.count(Class::Failure, stamp, 0, || true), Counted::First);
+            assert_eq!(window.counts(stamp).failures, 1);
+        }
     }
 
     #[test]
@@ -215,7 +305,7 @@ mod tests {
         let ring = Ring::default();
         let stamp = Stamp { generation: 3, tick: 7 };
         ring.words[7].store(stamp.tag() | COUNT_MASK, Ordering::Relaxed);
-        assert_eq!(ring.count(stamp), Counted::Again);
+        assert_eq!(ring.count(stamp, || true), Counted::Again);
         assert_eq!(ring.sum(stamp), COUNT_MASK);
     }
 
@@ -223,31 +313,32 @@ mod tests {
     fn a_word_from_before_the_ticks_wrapped_is_stale() {
         let ring = Ring::default();
         let old = Stamp { generation: 0, tick: 10 };
-        ring.count(old);
-        let half_a_wrap_later = Stamp { generation: 0, tick: 10u32.wrapping_add(1 << 31) / 10 * 10 };
-        assert_eq!(ring.count(half_a_wrap_later), Counted::First);
+        ring.count(old, || true);
+        let half_a_wrap_later = Stamp { generation: 0, tick: (10 + (1 << 25)) / 10 * 10 };
+        assert_eq!(ring.count(half_a_wrap_later, || true), Counted::First);
         assert_eq!(ring.sum(half_a_wrap_later), 1);
     }
 
     proptest! {
         #[test]
         fn counts_what_a_list_of_events_counts(
-            events in prop::collection::vec((0u64..40, 0u32..3, any::<bool>(), 0usize..3), 1..300),
+            events in prop::collection::vec((0u64..40, 0u32..3, any::<bool>(), any::<bool>(), 0usize..3), 1..300),
         ) {
             let window = TimeWindow::new(100, 2);
             let (mut now, mut generation, mut list) = (0, 0, Vec::new());
-            for (step, advance, success, stripe) in events {
+            for (step, advance, failed, slow, stripe) in events {
                 now += step;
                 if advance == 2 {
                     generation += 1;
                     list.clear();
                 }
                 let stamp = window.stamp(generation, now);
-                if success { window.succeed(stamp, stripe); } else { window.fail(stamp); }
-                list.push((now / 10, success));
-                let live = list.iter().filter(|(tick, _)| now / 10 - tick < 10);
-                let successes = live.clone().filter(|(_, success)| *success).count() as u64;
-                let counts = Counts { successes, failures: live.count() as u64 - successes };
+                window.count(Class::new(failed, slow), stamp, stripe, || true);
+                list.push((now / 10, failed, slow));
+                list.retain(|(tick, ..)| now / 10 - tick < 10);
+                let failures = list.iter().filter(|(_, failed, _)| *failed).count() as u64;
+                let slow = list.iter().filter(|(.., slow)| *slow).count() as u64;
+                let counts = Counts { successes: list.len() as u64 - failures, failures, slow };
                 prop_assert_eq!(window.counts(stamp), counts);
             }
         }
@@ -264,11 +355,11 @@ mod loom_model {
     fn a_word_is_renewed_and_counted_in_one_step() {
         loom::model(|| {
             let ring = Arc::new(Ring::default());
-            ring.count(Stamp { generation: 0, tick: 0 });
+            ring.count(Stamp { generation: 0, tick: 0 }, || true);
             let later = Stamp { generation: 0, tick: 10 };
             let other = ring.clone();
-            let thread = thread::spawn(move || other.count(later));
-            let here = ring.count(later);
+            let thread = thread::spawn(move || other.count(later, || true));
+            let here = ring.count(later, || true);
             let there = thread.join().unwrap();
             assert_eq!(ring.sum(later), 2);
             assert_ne!(here, there);
@@ -281,8 +372,8 @@ mod loom_model {
             let ring = Arc::new(Ring::default());
             let (old, new) = (Stamp { generation: 0, tick: 0 }, Stamp { generation: 1, tick: 0 });
             let other = ring.clone();
-            let thread = thread::spawn(move || other.count(old));
-            ring.count(new);
+            let thread = thread::spawn(move || other.count(old, || false));
+            ring.count(new, || true);
             thread.join().unwrap();
             assert_eq!(ring.sum(new), 1);
         });

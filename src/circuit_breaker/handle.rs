@@ -5,9 +5,12 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::{Notify, futures::Notified};
+
 use crate::{
-    Outcome, Rejected, RejectedKind,
-    algorithm::{Breaker, BreakerState, Counts, Pass, Transition},
+    ConfigError, Outcome, Rejected, RejectedKind,
+    algorithm::{Breaker, BreakerConfig, BreakerState, Counts, Pass, Transition},
+    circuit_breaker::{Transitions, journal::Journal},
     protocol::Settle,
     striped::{Striped, current_stripe},
     time::Clock,
@@ -26,10 +29,12 @@ pub struct CircuitBreakerHandle {
 pub struct Snapshot {
     /// Where the circuit stands. Open changes to half-open with the first call after its time.
     pub state: BreakerState,
-    /// How many transitions there have been, modulo 2^21.
+    /// How many transitions there have been, modulo 2^18.
     pub generation: u32,
     /// What the window holds.
     pub counts: Counts,
+    /// Calls in flight that are slow already; 0 unless slow calls are watched.
+    pub hung: u64,
     /// How long until probes are let through, while open.
     pub until_half_open: Option<Duration>,
     /// Results that came after the state of their admission had ended, and so were not counted.
@@ -38,7 +43,8 @@ pub struct Snapshot {
     pub last_transition: Option<Transition>,
 }
 
-/// An admission, from `call` to its result. Dropped unsettled, it counts for nothing and gives a probe back.
+/// An admission, from `call` to its result. Dropped unsettled, it gives a probe back and counts for nothing, unless it
+/// already was slow or [dropped calls are failures](super::CircuitBreakerBuilder::cancelled_as_failure).
 #[derive(Debug)]
 pub struct Permit {
     state: Striped<State>,
@@ -51,8 +57,13 @@ pub(super) struct State {
     breaker: Breaker,
     clock: Clock,
     name: Option<&'static str>,
-    /// Locked on transitions and by readers of snapshots, never by calls.
-    last_transition: Mutex<Option<Transition>>,
+    /// Whether services wait in `poll_ready` while the circuit refuses.
+    pub(super) backpressure: bool,
+    /// The settings in force. Locked to change or read them, never by calls.
+    config: Mutex<BreakerConfig>,
+    journal: Journal,
+    /// Wakes those who wait: after each transition, and when a probe was given back.
+    changed: Notify,
 }
 
 impl CircuitBreakerHandle {
@@ -74,10 +85,31 @@ impl CircuitBreakerHandle {
             state: breaker.state(),
             generation: breaker.generation(),
             counts: breaker.counts(now),
+            hung: breaker.hung(now),
             until_half_open: breaker.until_half_open(now),
             late: breaker.late(),
-            last_transition: *self.state.last_transition.lock().unwrap_or_else(PoisonError::into_inner),
+            last_transition: self.state.journal.last(),
         }
+    }
+
+    /// The circuit's transitions from now on. As many may subscribe as like; none can hold the circuit up.
+    #[must_use]
+    pub fn transitions(&self) -> Transitions {
+        self.state.journal.subscribe()
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn config(&self) -> BreakerConfig {
+        *self.state.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes other settings, and keeps state and window: start from [`config`](Self::config).
+    ///
+    /// # Errors
+    /// A setting outside its range, another window, or another time from which calls are slow. Nothing has changed then.
+    pub fn update(&self, config: BreakerConfig) -> Result<(), ConfigError> {
+        self.state.update(config)
     }
 
     /// Refuses everything until [`close`](Self::close).
@@ -85,7 +117,7 @@ impl CircuitBreakerHandle {
         self.state.publish(self.state.breaker.force_open());
     }
 
-    /// Closes with an empty window, from any state.
+    /// Closes with an empty window; a closed circuit keeps its own. Whoever waits for the circuit is woken.
     pub fn close(&self) {
         self.state.publish(self.state.breaker.close());
     }
@@ -93,6 +125,16 @@ impl CircuitBreakerHandle {
     /// Lets everything through, uncounted, until [`close`](Self::close).
     pub fn disable(&self) {
         self.state.publish(self.state.breaker.disable());
+    }
+
+    /// Lets everything through and counts it, but never opens, until [`close`](Self::close).
+    pub fn metrics_only(&self) {
+        self.state.publish(self.state.breaker.metrics_only());
+    }
+
+    /// Starts over, closed: with an empty window, and no memory of how often the circuit has opened.
+    pub fn reset(&self) {
+        self.state.publish(self.state.breaker.reset());
     }
 }
 
@@ -103,12 +145,10 @@ impl Clone for CircuitBreakerHandle {
 }
 
 impl Settle for Permit {
-    fn settle(mut self, outcome: Outcome, _: Option<Duration>) {
-        let Some(pass) = self.pass.take() else { return };
-        let State { breaker, clock, .. } = &*self.state;
-        match outcome {
-            Outcome::Ignore => breaker.abandon(pass),
-            _ => self.state.publish(breaker.record(pass, outcome, current_stripe(), clock.now())),
+    fn settle(mut self, outcome: Outcome, retry_after: Option<Duration>) {
+        if let Some(pass) = self.pass.take() {
+            let State { breaker, clock, .. } = &*self.state;
+            self.state.taken_back(breaker.record(pass, outcome, retry_after, current_stripe(), clock.now()));
         }
     }
 }
@@ -116,14 +156,23 @@ impl Settle for Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(pass) = self.pass.take() {
-            self.state.breaker.abandon(pass);
+            let State { breaker, clock, .. } = &*self.state;
+            self.state.taken_back(breaker.abandon(pass, current_stripe(), clock.now()));
         }
     }
 }
 
 impl State {
-    pub(super) fn new(breaker: Breaker, clock: Clock, name: Option<&'static str>) -> Self {
-        Self { breaker, clock, name, last_transition: Mutex::new(None) }
+    pub(super) fn new(breaker: Breaker, config: BreakerConfig, name: Option<&'static str>, backpressure: bool) -> Self {
+        Self {
+            breaker,
+            clock: Clock::start(),
+            name,
+            backpressure,
+            config: Mutex::new(config),
+            journal: Journal::new(),
+            changed: Notify::new(),
+        }
     }
 
     /// Reads the clock only if the circuit is not closed.
@@ -131,9 +180,49 @@ impl State {
         self.breaker.admit_if_closed().is_none() && self.breaker.refuses(self.clock.now())
     }
 
+    pub(super) fn is_forgettable(&self) -> bool {
+        self.breaker.is_forgettable(self.clock.now())
+    }
+
+    pub(super) fn update(&self, config: BreakerConfig) -> Result<(), ConfigError> {
+        let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        self.breaker.update(&config)?;
+        *current = config;
+        drop(current);
+        // More probes may be out than before.
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Ends with the next change; one after this call, not after the first poll.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    pub(super) fn until_change(&self) -> Option<Duration> {
+        self.breaker.until_change(self.clock.now())
+    }
+
+    pub(super) fn expire(&self) {
+        self.publish(self.breaker.expire(self.clock.now()));
+    }
+
+    pub(super) fn disable(&self) {
+        self.publish(self.breaker.disable());
+    }
+
+    /// After a permit has come back: if it was a probe, its slot may be free.
+    fn taken_back(&self, transition: Option<Transition>) {
+        if transition.is_none() && self.backpressure && self.breaker.state() == BreakerState::HalfOpen {
+            self.changed.notify_waiters();
+        }
+        self.publish(transition);
+    }
+
     fn publish(&self, transition: Option<Transition>) {
-        if transition.is_some() {
-            *self.last_transition.lock().unwrap_or_else(PoisonError::into_inner) = transition;
+        if let Some(transition) = transition {
+            self.journal.enter(transition);
+            self.changed.notify_waiters();
         }
     }
 }
@@ -142,7 +231,7 @@ pub(super) fn admit(state: &Striped<State>) -> Result<Permit, Rejected> {
     if let Some(pass) = state.breaker.admit_if_closed() {
         return Ok(Permit { state: state.clone(), pass: Some(pass) });
     }
-    let (decision, transition) = state.breaker.admit(state.clock.now());
+    let (decision, transition) = state.breaker.admit(current_stripe(), state.clock.now());
     state.publish(transition);
     match decision {
         Ok(pass) => Ok(Permit { state: state.clone(), pass: Some(pass) }),

@@ -6,11 +6,10 @@ use tower::Layer;
 
 use crate::{
     ConfigError,
-    algorithm::{Breaker, BreakerConfig, Verdict},
-    circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, handle::State},
+    algorithm::{Breaker, BreakerConfig, SlowCalls, Verdict, Window},
+    circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, KeyedCircuitBreakerBuilder, handle::State},
     protocol::Plain,
     striped::{Striped, stripe_count},
-    time::Clock,
 };
 
 /// Stops calling a peer that fails. All services it makes, and all their clones, share the one circuit.
@@ -24,16 +23,23 @@ pub struct CircuitBreakerLayer<P = Plain> {
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct CircuitBreakerBuilder<P = Plain> {
-    config: BreakerConfig,
-    enabled: bool,
-    name: Option<&'static str>,
-    protocol: P,
+    pub(super) config: BreakerConfig,
+    pub(super) enabled: bool,
+    pub(super) backpressure: bool,
+    pub(super) name: Option<&'static str>,
+    pub(super) protocol: P,
 }
 
 impl CircuitBreakerLayer {
     /// Opens at 50 % failures among at least 20 calls of the last 10 s, for 30 s; then three probes decide.
     pub fn builder() -> CircuitBreakerBuilder {
-        CircuitBreakerBuilder { config: BreakerConfig::default(), enabled: true, name: None, protocol: Plain::new() }
+        CircuitBreakerBuilder {
+            config: BreakerConfig::default(),
+            enabled: true,
+            backpressure: false,
+            name: None,
+            protocol: Plain::new(),
+        }
     }
 }
 
@@ -46,15 +52,45 @@ impl<P> CircuitBreakerLayer<P> {
 }
 
 impl<P> CircuitBreakerBuilder<P> {
-    /// The share of failures that opens the circuit. Default 0.5.
-    pub fn failure_rate(mut self, rate: f64) -> Self {
-        self.config.failure_rate = rate;
+    /// All settings of the algorithm at once, in place of those made so far.
+    pub fn config(mut self, config: BreakerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The share of failures that opens the circuit; `None` for no share. Default 0.5.
+    pub fn failure_rate(mut self, rate: impl Into<Option<f64>>) -> Self {
+        self.config.failure_rate = rate.into();
+        self
+    }
+
+    /// A call that takes `after` is slow, and so large a share of slow calls opens the circuit. Default: none is slow.
+    pub fn slow_calls(mut self, after: Duration, rate: f64) -> Self {
+        self.config.slow_calls = Some(SlowCalls { after, rate });
+        self
+    }
+
+    /// How many failures in a row open the circuit, however few calls there were. Default: any number.
+    pub fn consecutive_failures(mut self, failures: u32) -> Self {
+        self.config.consecutive_failures = Some(failures);
+        self
+    }
+
+    /// A call that is dropped unfinished has failed. Default: it counts for nothing, or, if it was slow, as a slow one.
+    pub fn cancelled_as_failure(mut self) -> Self {
+        self.config.cancelled_as_failure = true;
+        self
+    }
+
+    /// The last so many calls count, however long ago they were. Default: those of the last 10 s.
+    pub fn window_of_calls(mut self, calls: u32) -> Self {
+        self.config.window = Window::Calls(calls);
         self
     }
 
     /// How far back calls count. Default 10 s.
     pub fn window(mut self, window: Duration) -> Self {
-        self.config.window = window;
+        self.config.window = Window::Time(window);
         self
     }
 
@@ -67,6 +103,31 @@ impl<P> CircuitBreakerBuilder<P> {
     /// How long the circuit stays open before it probes. Default 30 s.
     pub fn open_for(mut self, duration: Duration) -> Self {
         self.config.open_for = duration;
+        self
+    }
+
+    /// The open time doubles each time, with jitter, from [`open_for`](Self::open_for) to `longest`, until the circuit
+    /// has stayed closed for a whole window. Default: it does not grow.
+    pub fn growing_to(mut self, longest: Duration) -> Self {
+        self.config.growing = true;
+        self.longest_open(longest)
+    }
+
+    /// Whether a growing open time is drawn from its upper half, lest a fleet probe in step. Default `true`.
+    pub fn jitter(mut self, jitter: bool) -> Self {
+        self.config.jitter = jitter;
+        self
+    }
+
+    /// The longest the circuit stays open because the peer asks for it (`Retry-After`). Default ten times `open_for`.
+    pub fn longest_open(mut self, longest: Duration) -> Self {
+        self.config.longest_open = Some(longest);
+        self
+    }
+
+    /// After the probes have closed it the circuit lets a growing share through, and all after so long. Default: at once.
+    pub fn ramp(mut self, ramp: Duration) -> Self {
+        self.config.ramp = ramp;
         self
     }
 
@@ -88,6 +149,13 @@ impl<P> CircuitBreakerBuilder<P> {
         self
     }
 
+    /// For load balancers: `poll_ready` is pending while the circuit refuses, so that they turn to another peer. Default:
+    /// ready, and the call is rejected.
+    pub fn backpressure(mut self) -> Self {
+        self.backpressure = true;
+        self
+    }
+
     /// `false` lets everything through, with the same type, and counts nothing. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.enabled = enabled;
@@ -102,7 +170,16 @@ impl<P> CircuitBreakerBuilder<P> {
 
     /// How results are classified and rejections travel. Default [`Plain`]: an `Err` is a failure, a rejection an error.
     pub fn protocol<Q>(self, protocol: Q) -> CircuitBreakerBuilder<Q> {
-        CircuitBreakerBuilder { config: self.config, enabled: self.enabled, name: self.name, protocol }
+        let Self { config, enabled, backpressure, name, .. } = self;
+        CircuitBreakerBuilder { config, enabled, backpressure, name, protocol }
+    }
+
+    /// A circuit for each key (a host, a route, a tenant) that `key` finds in requests, instead of one for all.
+    pub fn keyed_by<Req, K, F>(self, key: F) -> KeyedCircuitBreakerBuilder<K, F, P>
+    where
+        F: Fn(&Req) -> K,
+    {
+        KeyedCircuitBreakerBuilder::new(self, key)
     }
 
     /// Starts closed.
@@ -110,11 +187,12 @@ impl<P> CircuitBreakerBuilder<P> {
     /// # Errors
     /// A setting outside the range that [`BreakerConfig`] gives for it.
     pub fn build(self) -> Result<CircuitBreakerLayer<P>, ConfigError> {
-        let breaker = Breaker::new(self.config, stripe_count()).map_err(|error| error.of("circuit_breaker", self.name))?;
+        let breaker = Breaker::new(&self.config, stripe_count(), rand::random());
+        let breaker = breaker.map_err(|error| error.of("circuit_breaker", self.name))?;
+        let state = State::new(breaker, self.config, self.name, self.backpressure);
         if !self.enabled {
-            breaker.disable();
+            state.disable();
         }
-        let state = State::new(breaker, Clock::start(), self.name);
         Ok(CircuitBreakerLayer { state: Striped::new(state), protocol: self.protocol })
     }
 }

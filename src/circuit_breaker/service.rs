@@ -11,6 +11,7 @@ use crate::{
     circuit_breaker::{
         Permit, ResponseFuture,
         handle::{State, admit},
+        wait::Wait,
     },
     protocol::{Plain, Protocol},
     striped::Striped,
@@ -21,6 +22,8 @@ use crate::{
 pub struct CircuitBreaker<S, P = Plain> {
     inner: S,
     readiness: Readiness,
+    /// Under backpressure, while the circuit refuses.
+    wait: Option<Wait>,
     state: Striped<State>,
     protocol: P,
 }
@@ -36,7 +39,21 @@ enum Readiness {
 
 impl<S, P> CircuitBreaker<S, P> {
     pub(super) fn new(inner: S, state: Striped<State>, protocol: P) -> Self {
-        Self { inner, readiness: Readiness::Unasked, state, protocol }
+        Self { inner, readiness: Readiness::Unasked, wait: None, state, protocol }
+    }
+
+    /// Whether the circuit refuses; under backpressure, once it does not.
+    fn poll_refuses(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        while self.state.refuses() {
+            if !self.state.backpressure {
+                return Poll::Ready(true);
+            }
+            let wait = self.wait.get_or_insert_with(|| Wait::new(self.state.clone()));
+            ready!(wait.poll(cx));
+            self.wait = None;
+        }
+        self.wait = None;
+        Poll::Ready(false)
     }
 }
 
@@ -50,7 +67,7 @@ where
     type Future = ResponseFuture<S, P, Req>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
-        if !self.state.refuses() {
+        if !ready!(self.poll_refuses(cx)) {
             ready!(self.inner.poll_ready(cx)).map_err(|error| self.protocol.not_ready(error))?;
             self.readiness = Readiness::Ready;
         }

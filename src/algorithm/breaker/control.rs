@@ -2,25 +2,31 @@
 
 use std::time::Duration;
 
-use crate::{
-    algorithm::breaker::{BreakerState, Cause, Pass, Refused, Transition},
-    outcome::Outcome,
+use crate::algorithm::{
+    breaker::{BreakerState, Cause, Refused, Transition},
+    window::Class,
 };
 
-/// `generation:21 | payload:40 | state:3`.
+/// `generation:18 | streak:5 | payload:38 | state:3`.
 ///
-/// The payload is the deadline in whole milliseconds since the caller's start while open (34 years), the [`Probes`]
-/// while half-open, and 0 otherwise. The generation wraps after two million transitions: a call would have to span
-/// exactly so many for its result to be taken for a new one.
+/// The payload is the deadline in whole milliseconds since the caller's start while open (8.7 years), the [`Probes`]
+/// while half-open, the millisecond at which the probes closed it while closed (0: by hand, at the start, or so long
+/// ago that it no longer matters), and 0 otherwise. The streak counts the openings since closed last held for a whole
+/// window; it stays at 31. The generation wraps after 262 144 transitions: a call would have to span exactly so many
+/// for its result to be taken for a new one.
+///
+/// Why the streak is here and not in a field of its own: the next deadline follows from it, so it would have to change
+/// in the same step as the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Control(u64);
 
-/// The probes of half-open: `out:13 | succeeded:13 | failed:13`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The probes of half-open: `out:9 | succeeded:9 | failed:9 | slow:9`. A slow one is among the other two as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Probes {
     pub(super) out: u64,
     pub(super) succeeded: u64,
     pub(super) failed: u64,
+    pub(super) slow: u64,
 }
 
 impl Control {
@@ -42,7 +48,8 @@ impl Control {
             1 => BreakerState::Open,
             2 => BreakerState::HalfOpen,
             3 => BreakerState::ForcedOpen,
-            _ => BreakerState::Disabled,
+            4 => BreakerState::Disabled,
+            _ => BreakerState::MetricsOnly,
         }
     }
 
@@ -50,8 +57,8 @@ impl Control {
         (self.0 >> GENERATION_SHIFT) as u32
     }
 
-    pub(super) fn pass(self) -> Pass {
-        Pass { generation: self.generation() }
+    pub(super) fn streak(self) -> u32 {
+        (self.0 >> STREAK_SHIFT & STREAK_MASK) as u32
     }
 
     /// In nanoseconds; of an open circuit.
@@ -64,31 +71,47 @@ impl Control {
         Refused { wait: Some(Duration::from_nanos(self.deadline().saturating_sub(now))) }
     }
 
+    /// When the probes closed it, in nanoseconds, if that still matters; of a closed circuit.
+    pub(super) fn closed_at(self) -> Option<u64> {
+        (self.payload() != 0).then(|| self.payload().saturating_mul(MILLI))
+    }
+
     /// Of a half-open circuit.
     pub(super) fn probes(self) -> Probes {
         let payload = self.payload();
-        let field = |shift: u32| payload >> shift & Probes::MOST;
-        Probes { out: field(0), succeeded: field(Probes::BITS), failed: field(2 * Probes::BITS) }
+        let field = |number: u32| payload >> (number * Probes::BITS) & Probes::MOST;
+        Probes { out: field(0), succeeded: field(1), failed: field(2), slow: field(3) }
     }
 
     /// The next generation, open until `deadline` (in nanoseconds, rounded up to a millisecond).
-    pub(super) fn open(self, deadline: u64) -> Self {
-        self.next(BreakerState::Open, deadline.div_ceil(MILLI).min(PAYLOAD_MASK))
+    pub(super) fn open(self, deadline: u64, streak: u32) -> Self {
+        self.next(BreakerState::Open, streak, deadline.div_ceil(MILLI).min(PAYLOAD_MASK))
     }
 
     /// The next generation, half-open with its first probe out.
     pub(super) fn half_open(self) -> Self {
-        self.next(BreakerState::HalfOpen, Probes { out: 1, succeeded: 0, failed: 0 }.payload())
+        self.next(BreakerState::HalfOpen, self.streak(), Probes::default().issue().payload())
     }
 
-    /// The next generation, in a state that needs no payload.
+    /// The next generation, closed by the probes.
+    pub(super) fn close(self, now: u64) -> Self {
+        self.next(BreakerState::Closed, self.streak(), (now / MILLI).clamp(1, PAYLOAD_MASK))
+    }
+
+    /// The next generation, by hand: nothing of the past matters.
     pub(super) fn settle(self, state: BreakerState) -> Self {
-        self.next(state, 0)
+        self.next(state, 0, 0)
     }
 
     /// The same generation of half-open, with other probes.
     pub(super) fn with(self, probes: Probes) -> Self {
         Self(self.0 & !(PAYLOAD_MASK << PAYLOAD_SHIFT) | probes.payload() << PAYLOAD_SHIFT)
+    }
+
+    /// The same generation of closed, whose beginning no longer matters.
+    pub(super) fn settled_in(self, forget_streak: bool) -> Self {
+        let streak = if forget_streak { STREAK_MASK << STREAK_SHIFT } else { 0 };
+        Self(self.0 & !(PAYLOAD_MASK << PAYLOAD_SHIFT) & !streak)
     }
 
     pub(super) fn transition(self, to: Self, cause: Cause) -> Transition {
@@ -99,38 +122,43 @@ impl Control {
         self.0 >> PAYLOAD_SHIFT & PAYLOAD_MASK
     }
 
-    fn next(self, state: BreakerState, payload: u64) -> Self {
+    fn next(self, state: BreakerState, streak: u32, payload: u64) -> Self {
         // The generation is at the top, so its carry falls off the word.
         let generation = (self.0 >> GENERATION_SHIFT).wrapping_add(1) << GENERATION_SHIFT;
-        Self(generation | payload << PAYLOAD_SHIFT | code(state))
+        let streak = u64::from(streak).min(STREAK_MASK) << STREAK_SHIFT;
+        Self(generation | streak | payload << PAYLOAD_SHIFT | code(state))
     }
 }
 
 impl Probes {
-    const BITS: u32 = 13;
+    const BITS: u32 = 9;
     pub(super) const MOST: u64 = (1 << Self::BITS) - 1;
 
     /// Slots that no further probe can have: out, or judged.
     pub(super) fn taken(self) -> u64 {
-        self.out + self.succeeded + self.failed
+        self.out + self.judged()
+    }
+
+    pub(super) fn judged(self) -> u64 {
+        self.succeeded + self.failed
     }
 
     pub(super) fn issue(self) -> Self {
         Self { out: self.out + 1, ..self }
     }
 
-    /// A neutral outcome only gives the slot back.
-    pub(super) fn take_back(self, outcome: Outcome) -> Self {
-        let out = self.out.saturating_sub(1);
-        match outcome {
-            Outcome::Success => Self { out, succeeded: self.succeeded + 1, ..self },
-            Outcome::Failure | Outcome::Overload => Self { out, failed: self.failed + 1, ..self },
-            Outcome::Ignore => Self { out, ..self },
+    /// One has come back; `None` says nothing about the peer and only gives the slot back.
+    pub(super) fn take_back(self, class: Option<Class>) -> Self {
+        let mut probes = Self { out: self.out.saturating_sub(1), ..self };
+        if let Some(class) = class {
+            *(if class.is_failure() { &mut probes.failed } else { &mut probes.succeeded }) += 1;
+            probes.slow += u64::from(class.is_slow());
         }
+        probes
     }
 
     fn payload(self) -> u64 {
-        self.out | self.succeeded << Self::BITS | self.failed << (2 * Self::BITS)
+        self.out | self.succeeded << Self::BITS | self.failed << (2 * Self::BITS) | self.slow << (3 * Self::BITS)
     }
 }
 
@@ -141,11 +169,14 @@ fn code(state: BreakerState) -> u64 {
         BreakerState::HalfOpen => 2,
         BreakerState::ForcedOpen => 3,
         BreakerState::Disabled => 4,
+        BreakerState::MetricsOnly => 5,
     }
 }
 
 const MILLI: u64 = 1_000_000;
 const STATE_MASK: u64 = 0b111;
 const PAYLOAD_SHIFT: u32 = 3;
-const PAYLOAD_MASK: u64 = (1 << 40) - 1;
-const GENERATION_SHIFT: u32 = 43;
+const PAYLOAD_MASK: u64 = (1 << 38) - 1;
+const STREAK_SHIFT: u32 = 41;
+const STREAK_MASK: u64 = 31;
+const GENERATION_SHIFT: u32 = 46;

@@ -3,12 +3,13 @@
 use loom::{sync::Arc, thread};
 
 use super::*;
+use crate::outcome::Outcome;
 
 const SECOND: u64 = 1_000_000_000;
 
 fn breaker(probes: u16) -> Arc<Breaker> {
     let config = BreakerConfig { min_calls: 2, probes, ..BreakerConfig::default() };
-    Arc::new(Breaker::new(config, 1).unwrap())
+    Arc::new(Breaker::new(&config, 1, 0).unwrap())
 }
 
 fn pass(breaker: &Breaker) -> Pass {
@@ -27,8 +28,8 @@ fn two_failures_trip_once_and_only_the_winner_knows() {
         let breaker = breaker(1);
         let (first, second) = (pass(&breaker), pass(&breaker));
         let other = breaker.clone();
-        let thread = thread::spawn(move || other.record(first, Outcome::Failure, 0, 0));
-        let here = breaker.record(second, Outcome::Failure, 0, 0);
+        let thread = thread::spawn(move || other.record(first, Outcome::Failure, None, 0, 0));
+        let here = breaker.record(second, Outcome::Failure, None, 0, 0);
         let there = thread.join().unwrap();
         assert_eq!(here.iter().chain(&there).count(), 1);
         assert_eq!((breaker.state(), breaker.generation()), (BreakerState::Open, 1));
@@ -39,10 +40,10 @@ fn two_failures_trip_once_and_only_the_winner_knows() {
 fn one_probe_slot_is_given_to_one_of_two() {
     bounded(|| {
         let breaker = breaker(1);
-        breaker.control.store(Control::closed().open(0).word(), Ordering::Release);
+        breaker.control.store(Control::closed().open(0, 1).word(), Ordering::Release);
         let other = breaker.clone();
-        let thread = thread::spawn(move || other.admit(SECOND).0.is_ok());
-        let here = breaker.admit(SECOND).0.is_ok();
+        let thread = thread::spawn(move || other.admit(0, SECOND).0.is_ok());
+        let here = breaker.admit(0, SECOND).0.is_ok();
         assert!(here ^ thread.join().unwrap());
         assert_eq!(breaker.generation(), 2);
     });
@@ -52,13 +53,13 @@ fn one_probe_slot_is_given_to_one_of_two() {
 fn a_probe_given_back_can_be_issued_again() {
     bounded(|| {
         let breaker = breaker(1);
-        breaker.control.store(Control::closed().open(0).word(), Ordering::Release);
-        let probe = breaker.admit(SECOND).0.unwrap();
+        breaker.control.store(Control::closed().open(0, 1).word(), Ordering::Release);
+        let probe = breaker.admit(0, SECOND).0.unwrap();
         let other = breaker.clone();
-        let thread = thread::spawn(move || other.record(probe, Outcome::Ignore, 0, SECOND));
-        let meanwhile = breaker.admit(SECOND).0.is_ok();
+        let thread = thread::spawn(move || other.record(probe, Outcome::Ignore, None, 0, SECOND));
+        let meanwhile = breaker.admit(0, SECOND).0.is_ok();
         thread.join().unwrap();
-        assert_eq!(breaker.admit(SECOND).0.is_ok(), !meanwhile);
+        assert_eq!(breaker.admit(0, SECOND).0.is_ok(), !meanwhile);
     });
 }
 
@@ -66,12 +67,12 @@ fn a_probe_given_back_can_be_issued_again() {
 fn an_expired_lease_and_the_probes_return_do_not_both_win() {
     bounded(|| {
         let breaker = breaker(1);
-        breaker.control.store(Control::closed().open(0).word(), Ordering::Release);
-        let probe = breaker.admit(SECOND).0.unwrap();
+        breaker.control.store(Control::closed().open(0, 1).word(), Ordering::Release);
+        let probe = breaker.admit(0, SECOND).0.unwrap();
         let later = 40 * SECOND;
         let other = breaker.clone();
-        let thread = thread::spawn(move || other.record(probe, Outcome::Success, 0, later));
-        let (_, expired) = breaker.admit(later);
+        let thread = thread::spawn(move || other.record(probe, Outcome::Success, None, 0, later));
+        let (_, expired) = breaker.admit(0, later);
         let closed = thread.join().unwrap();
         assert!(expired.is_some() ^ closed.is_some());
         assert_eq!(breaker.generation(), 3);
@@ -83,13 +84,60 @@ fn an_expired_lease_and_the_probes_return_do_not_both_win() {
 fn a_second_thread_never_reads_an_old_probes_time() {
     bounded(|| {
         let breaker = breaker(1);
-        breaker.control.store(Control::closed().open(0).word(), Ordering::Release);
+        breaker.control.store(Control::closed().open(0, 1).word(), Ordering::Release);
         let now = 100 * SECOND;
         let other = breaker.clone();
-        let thread = thread::spawn(move || other.admit(now).1);
-        let (_, transition) = breaker.admit(now);
+        let thread = thread::spawn(move || other.admit(0, now).1);
+        let (_, transition) = breaker.admit(0, now);
         let both = [transition, thread.join().unwrap()];
         // Reading 0 for the newest probe would expire its lease at once.
         assert!(both.iter().flatten().all(|transition| transition.cause == Cause::OpenElapsed));
+    });
+}
+
+#[test]
+fn a_failure_and_the_success_that_makes_up_the_minimum_do_not_miss_each_other() {
+    bounded(|| {
+        let breaker = breaker(1);
+        let (first, second) = (pass(&breaker), pass(&breaker));
+        let other = breaker.clone();
+        let thread = thread::spawn(move || other.record(first, Outcome::Success, None, 0, 0));
+        let here = breaker.record(second, Outcome::Failure, None, 0, 0);
+        assert_eq!(here.iter().chain(&thread.join().unwrap()).count(), 1);
+    });
+}
+
+#[test]
+fn an_admission_a_result_and_a_trip_keep_generations_apart() {
+    bounded(|| {
+        let breaker = breaker(1);
+        let tripping = [pass(&breaker), pass(&breaker)];
+        let other = breaker.clone();
+        let thread = thread::spawn(move || {
+            let Some(pass) = other.admit_if_closed() else { return false };
+            other.record(pass, Outcome::Success, None, 0, 0);
+            true
+        });
+        for pass in tripping {
+            breaker.record(pass, Outcome::Failure, None, 0, 0);
+        }
+        let admitted = thread.join().unwrap();
+        assert!(breaker.late() <= u64::from(admitted));
+        // Two failures of three calls are still enough.
+        assert_eq!((breaker.state(), breaker.generation()), (BreakerState::Open, 1));
+        assert_eq!(breaker.counts(0).total(), 0);
+    });
+}
+
+#[test]
+fn of_two_runs_of_failures_one_trips() {
+    bounded(|| {
+        let config = BreakerConfig { consecutive_failures: Some(2), failure_rate: None, ..BreakerConfig::default() };
+        let breaker = Arc::new(Breaker::new(&config, 1, 0).unwrap());
+        let (first, second) = (pass(&breaker), pass(&breaker));
+        let other = breaker.clone();
+        let thread = thread::spawn(move || other.record(first, Outcome::Failure, None, 0, 0));
+        let here = breaker.record(second, Outcome::Failure, None, 0, 0);
+        assert_eq!(here.iter().chain(&thread.join().unwrap()).count(), 1);
     });
 }

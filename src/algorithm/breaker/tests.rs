@@ -1,8 +1,12 @@
-//! The breaker's scenarios, and its agreement with a model in plain code.
-
-use proptest::prelude::*;
+//! The breaker's scenarios.
 
 use super::*;
+use crate::outcome::Outcome;
+
+mod conditions;
+mod model;
+mod opening;
+mod stress;
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MILLI;
@@ -14,7 +18,7 @@ fn seconds(seconds: u64) -> Duration {
 /// 20 s window, at least 5 calls, 50 %, open for 5 s, 4 probes judged by rate.
 fn config() -> BreakerConfig {
     BreakerConfig {
-        window: seconds(20),
+        window: Window::Time(seconds(20)),
         min_calls: 5,
         open_for: seconds(5),
         probes: 4,
@@ -24,11 +28,11 @@ fn config() -> BreakerConfig {
 }
 
 fn breaker(config: BreakerConfig) -> Breaker {
-    Breaker::new(config, 2).unwrap()
+    Breaker::new(&config, 2, 0).unwrap()
 }
 
 fn admit(breaker: &Breaker, now: u64) -> Pass {
-    breaker.admit(now).0.unwrap()
+    breaker.admit(0, now).0.unwrap()
 }
 
 /// `S`, `F`, `O` or `X` as an outcome.
@@ -41,11 +45,15 @@ fn outcome(letter: char) -> Outcome {
     }
 }
 
+fn record(breaker: &Breaker, pass: Pass, letter: char, now: u64) -> Option<Transition> {
+    breaker.record(pass, outcome(letter), None, 0, now)
+}
+
 /// One whole call after the other.
 fn run(breaker: &Breaker, letters: &str, now: u64) {
     for letter in letters.chars() {
         let pass = admit(breaker, now);
-        breaker.record(pass, outcome(letter), 0, now);
+        record(breaker, pass, letter, now);
     }
 }
 
@@ -63,7 +71,7 @@ fn opens_on_the_call_that_makes_up_the_minimum() {
     assert_eq!(breaker.state(), BreakerState::Closed);
     run(&breaker, "S", 0);
     assert_eq!(breaker.state(), BreakerState::Open);
-    assert_eq!(breaker.admit(0), (Err(Refused { wait: Some(seconds(5)) }), None));
+    assert_eq!(breaker.admit(0, 0), (Err(Refused { wait: Some(seconds(5)) }), None));
 }
 
 #[test]
@@ -79,7 +87,7 @@ fn opens_when_the_rate_reaches_the_threshold() {
 
 #[test]
 fn remembers_failures_for_the_whole_window() {
-    let breaker = breaker(BreakerConfig { window: seconds(10), min_calls: 4, ..config() });
+    let breaker = breaker(BreakerConfig { window: Window::Time(seconds(10)), min_calls: 4, ..config() });
     run(&breaker, "FFF", 0);
     run(&breaker, "F", 10 * SECOND - 1);
     assert_eq!(breaker.state(), BreakerState::Open);
@@ -87,7 +95,7 @@ fn remembers_failures_for_the_whole_window() {
 
 #[test]
 fn opens_when_successes_leave_the_window() {
-    let breaker = breaker(BreakerConfig { window: seconds(10), min_calls: 4, ..config() });
+    let breaker = breaker(BreakerConfig { window: Window::Time(seconds(10)), min_calls: 4, ..config() });
     run(&breaker, &"S".repeat(10), 0);
     run(&breaker, "FFFF", 5 * SECOND);
     assert_eq!(breaker.state(), BreakerState::Closed);
@@ -113,12 +121,15 @@ fn ignored_calls_count_for_nothing() {
 #[test]
 fn half_open_admits_no_more_than_its_probes() {
     let (breaker, now) = half_open(config());
-    let probes: Vec<_> = (0..4).map(|_| admit(&breaker, now)).collect();
-    assert!(breaker.admit(now).0.is_err());
-    assert!(breaker.admit(now).0.is_err());
-    breaker.record(probes[0], Outcome::Ignore, 0, now);
-    assert!(breaker.admit(now).0.is_ok());
-    assert!(breaker.admit(now).0.is_err());
+    let mut probes: Vec<_> = (0..4).map(|_| admit(&breaker, now)).collect();
+    assert!(breaker.admit(0, now).0.is_err());
+    assert!(breaker.admit(0, now).0.is_err());
+    record(&breaker, probes.remove(0), 'X', now);
+    probes.push(admit(&breaker, now));
+    assert!(breaker.admit(0, now).0.is_err());
+    breaker.abandon(probes.remove(0), 0, now);
+    assert!(breaker.admit(0, now).0.is_ok());
+    assert!(breaker.admit(0, now).0.is_err());
 }
 
 #[test]
@@ -146,37 +157,37 @@ fn a_verdict_by_any_failure_is_given_at_the_first() {
 #[test]
 fn late_results_from_an_old_generation_are_ignored() {
     let breaker = breaker(config());
-    let late = admit(&breaker, 0);
+    let late = [admit(&breaker, 0), admit(&breaker, 0)];
     run(&breaker, "FFFFF", 0);
     let now = 5 * SECOND;
     let probe = admit(&breaker, now);
-    for outcome in [Outcome::Success, Outcome::Failure] {
-        assert_eq!(breaker.record(late, outcome, 0, now), None);
+    for (late, letter) in late.into_iter().zip(['S', 'F']) {
+        assert_eq!(record(&breaker, late, letter, now), None);
     }
     assert_eq!(breaker.late(), 2);
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
     run(&breaker, "SSS", now);
-    let closed = breaker.record(probe, Outcome::Success, 0, now).unwrap();
+    let closed = record(&breaker, probe, 'S', now).unwrap();
     assert_eq!((closed.to, closed.cause), (BreakerState::Closed, Cause::ProbesSucceeded));
 }
 
 #[test]
 fn hung_probes_cannot_hold_the_circuit_half_open() {
     let (breaker, now) = half_open(config());
-    let hung: Vec<_> = (0..4).map(|_| admit(&breaker, now)).collect();
-    assert_eq!(breaker.admit(now + 5 * SECOND - 1), (Err(Refused { wait: None }), None));
-    let (refused, transition) = breaker.admit(now + 5 * SECOND);
+    let mut hung: Vec<_> = (0..4).map(|_| admit(&breaker, now)).collect();
+    assert_eq!(breaker.admit(0, now + 5 * SECOND - 1), (Err(Refused { wait: None }), None));
+    let (refused, transition) = breaker.admit(0, now + 5 * SECOND);
     assert_eq!(refused, Err(Refused { wait: Some(seconds(5)) }));
     assert_eq!(transition.unwrap().cause, Cause::LeaseExpired);
     run(&breaker, "SSSS", now + 10 * SECOND);
-    breaker.record(hung[0], Outcome::Failure, 0, now + 10 * SECOND);
+    record(&breaker, hung.remove(0), 'F', now + 10 * SECOND);
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
 #[test]
 fn probes_far_apart_in_a_short_window_still_close() {
     let config = BreakerConfig {
-        window: Duration::from_millis(200),
+        window: Window::Time(Duration::from_millis(200)),
         min_calls: 5,
         open_for: Duration::from_millis(100),
         ..BreakerConfig::default()
@@ -189,12 +200,31 @@ fn probes_far_apart_in_a_short_window_still_close() {
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
+/// Once a bucket from before 128 transitions was taken for a newer one, and every result for late: a circuit that had
+/// reopened 64 times, half an hour of outage, closed and never opened again.
+#[test]
+fn a_circuit_still_opens_after_a_long_outage() {
+    for reopenings in [63, 64, 100, 127, 128] {
+        let breaker = breaker(BreakerConfig { probes: 1, verdict: Verdict::AnyFailure, ..config() });
+        run(&breaker, "FFFFF", 0);
+        let mut now = 0;
+        for _ in 0..reopenings {
+            now += 5 * SECOND;
+            run(&breaker, "F", now);
+        }
+        run(&breaker, "S", now + 5 * SECOND);
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        run(&breaker, "FFFFF", now + 6 * SECOND);
+        assert_eq!((breaker.state(), breaker.late()), (BreakerState::Open, 0));
+    }
+}
+
 #[test]
 fn forced_open_refuses_after_any_wait() {
     let breaker = breaker(config());
     assert_eq!(breaker.force_open().unwrap().cause, Cause::ByHand);
     assert_eq!(breaker.force_open(), None);
-    assert_eq!(breaker.admit(u64::MAX), (Err(Refused { wait: None }), None));
+    assert_eq!(breaker.admit(0, u64::MAX), (Err(Refused { wait: None }), None));
     breaker.close();
     assert!(breaker.admit_if_closed().is_some());
 }
@@ -211,148 +241,105 @@ fn disabled_lets_all_through_and_counts_nothing() {
 #[test]
 fn an_open_time_ends_however_long_nobody_called() {
     let (breaker, _) = half_open(config());
-    assert!(breaker.admit(400 * 24 * 3600 * SECOND).0.is_ok());
+    assert!(breaker.admit(0, 400 * 24 * 3600 * SECOND).0.is_ok());
+}
+
+#[test]
+fn metrics_only_counts_and_never_opens() {
+    let breaker = breaker(config());
+    assert_eq!(breaker.metrics_only().unwrap().to, BreakerState::MetricsOnly);
+    run(&breaker, "FFFFFFFFFF", 0);
+    assert_eq!((breaker.state(), breaker.counts(0).failures), (BreakerState::MetricsOnly, 10));
+    breaker.close();
+    assert_eq!(breaker.counts(0).total(), 0);
+    run(&breaker, "FFFFF", 0);
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[test]
+fn closing_a_closed_circuit_keeps_its_window_and_a_reset_empties_it() {
+    let breaker = breaker(config());
+    run(&breaker, "FFF", 0);
+    assert_eq!(breaker.close(), None);
+    assert_eq!(breaker.counts(0).failures, 3);
+    assert_eq!(breaker.reset().unwrap().generation, 1);
+    assert_eq!(breaker.counts(0).failures, 0);
+}
+
+#[test]
+fn an_update_keeps_state_and_window() {
+    let breaker = breaker(config());
+    run(&breaker, "SSSSSSFF", 0);
+    breaker.update(&BreakerConfig { failure_rate: Some(0.3), ..config() }).unwrap();
+    assert_eq!((breaker.state(), breaker.counts(0).total()), (BreakerState::Closed, 8));
+    run(&breaker, "F", 0);
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[test]
+fn an_update_cannot_change_what_calls_are_counted_by() {
+    let breaker = breaker(config());
+    let refused = |config| breaker.update(&config).unwrap_err().field;
+    assert_eq!(refused(BreakerConfig { window: Window::Calls(10), ..config() }), "window");
+    assert_eq!(refused(BreakerConfig { window: Window::Time(seconds(1)), ..config() }), "window");
+    assert_eq!(refused(BreakerConfig { slow_calls: Some(SlowCalls { after: seconds(1), rate: 0.5 }), ..config() }), "slow_calls");
+    assert_eq!(refused(BreakerConfig { min_calls: 0, ..config() }), "min_calls");
+}
+
+/// With four probes asked for and two judged, a change to two would leave none to bring the verdict.
+#[test]
+fn fewer_probes_than_are_judged_already_settle_half_open_at_the_next_call() {
+    for (letters, verdict) in [("SS", BreakerState::Closed), ("FF", BreakerState::Open)] {
+        let (breaker, now) = half_open(config());
+        run(&breaker, letters, now);
+        breaker.update(&BreakerConfig { probes: 2, ..config() }).unwrap();
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
+        let transition = breaker.admit(0, now).1.unwrap();
+        assert_eq!((transition.to, breaker.state()), (verdict, verdict));
+    }
+}
+
+#[test]
+fn overdue_probes_can_be_expired_without_a_call() {
+    let (breaker, now) = half_open(config());
+    let _hung: Vec<_> = (0..4).map(|_| admit(&breaker, now)).collect();
+    assert_eq!(breaker.until_change(now + SECOND), Some(seconds(4)));
+    assert_eq!(breaker.expire(now + 5 * SECOND - 1), None);
+    assert_eq!(breaker.expire(now + 5 * SECOND).unwrap().cause, Cause::LeaseExpired);
+    assert_eq!(breaker.expire(now + 5 * SECOND), None);
+    assert_eq!(breaker.expire(now + 100 * SECOND), None);
 }
 
 #[test]
 fn refuses_settings_that_cannot_work() {
-    let refused = |config: BreakerConfig| Breaker::new(config, 1).unwrap_err().field;
-    for failure_rate in [0.0, -0.1, 1.1, f64::NAN, f64::INFINITY] {
-        assert_eq!(refused(BreakerConfig { failure_rate, ..config() }), "failure_rate");
+    let refused = |config: BreakerConfig| Breaker::new(&config, 1, 0).unwrap_err().field;
+    for rate in [0.0, -0.1, 1.1, f64::NAN, f64::INFINITY] {
+        assert_eq!(refused(BreakerConfig { failure_rate: Some(rate), ..config() }), "failure_rate");
+        assert_eq!(refused(BreakerConfig { slow_calls: Some(SlowCalls { after: seconds(1), rate }), ..config() }), "slow_calls");
     }
-    for window in [Duration::ZERO, Duration::from_millis(9), Duration::MAX] {
-        assert_eq!(refused(BreakerConfig { window, ..config() }), "window");
+    assert_eq!(refused(BreakerConfig { failure_rate: None, ..config() }), "failure_rate");
+    for length in [Duration::ZERO, Duration::from_millis(9), Duration::MAX] {
+        assert_eq!(refused(BreakerConfig { window: Window::Time(length), ..config() }), "window");
+    }
+    for calls in [0, (1 << 20) + 1, u32::MAX] {
+        assert_eq!(refused(BreakerConfig { window: Window::Calls(calls), ..config() }), "window");
+    }
+    for after in [Duration::ZERO, Duration::MAX] {
+        assert_eq!(refused(BreakerConfig { slow_calls: Some(SlowCalls { after, rate: 0.5 }), ..config() }), "slow_calls");
     }
     for open_for in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
         assert_eq!(refused(BreakerConfig { open_for, ..config() }), "open_for");
     }
-    for probes in [0, 8192, u16::MAX] {
+    for probes in [0, 512, u16::MAX] {
         assert_eq!(refused(BreakerConfig { probes, ..config() }), "probes");
     }
     for lease in [Duration::ZERO, Duration::MAX] {
         assert_eq!(refused(BreakerConfig { lease: Some(lease), ..config() }), "lease");
     }
+    for longest in [Duration::ZERO, seconds(4), Duration::MAX] {
+        assert_eq!(refused(BreakerConfig { longest_open: Some(longest), ..config() }), "longest_open");
+    }
+    assert_eq!(refused(BreakerConfig { ramp: Duration::MAX, ..config() }), "ramp");
     assert_eq!(refused(BreakerConfig { min_calls: 0, ..config() }), "min_calls");
-}
-
-/// The same breaker with a list for a window and no packing.
-struct Model {
-    state: BreakerState,
-    generation: u32,
-    /// When, as a tick, and whether it failed.
-    events: Vec<(u64, bool)>,
-    deadline: u64,
-    out: u64,
-    judged: Vec<bool>,
-    newest_probe: u64,
-}
-
-impl Model {
-    fn enter(&mut self, state: BreakerState, now: u64) {
-        self.generation += 1;
-        self.events.clear();
-        self.judged.clear();
-        self.out = 0;
-        self.deadline = now + 5 * SECOND;
-        self.state = state;
-    }
-
-    fn admit(&mut self, now: u64) -> Option<u32> {
-        if self.state == BreakerState::Open && now >= self.deadline {
-            self.enter(BreakerState::HalfOpen, now);
-        }
-        match self.state {
-            BreakerState::Closed | BreakerState::Disabled => {}
-            BreakerState::HalfOpen if self.out + (self.judged.len() as u64) < 4 => {
-                self.out += 1;
-                self.newest_probe = now;
-            }
-            BreakerState::HalfOpen if self.out > 0 && now >= self.newest_probe + 5 * SECOND => {
-                self.enter(BreakerState::Open, now);
-                return None;
-            }
-            _ => return None,
-        }
-        Some(self.generation)
-    }
-
-    fn record(&mut self, generation: u32, outcome: Outcome, now: u64) {
-        if generation != self.generation {
-            return;
-        }
-        let failed = matches!(outcome, Outcome::Failure | Outcome::Overload);
-        match self.state {
-            BreakerState::HalfOpen => {
-                self.out -= 1;
-                if outcome != Outcome::Ignore {
-                    self.judged.push(failed);
-                }
-                if self.judged.len() == 4 {
-                    let failures = self.judged.iter().filter(|failed| **failed).count();
-                    self.enter(if failures >= 2 { BreakerState::Open } else { BreakerState::Closed }, now);
-                }
-            }
-            BreakerState::Closed if outcome != Outcome::Ignore => {
-                let tick = now / (2 * SECOND);
-                self.events.push((tick, failed));
-                self.events.retain(|(then, _)| tick - then < 10);
-                let failures = self.events.iter().filter(|(_, failed)| *failed).count();
-                if self.events.len() >= 5 && 2 * failures >= self.events.len() {
-                    self.enter(BreakerState::Open, now);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Admit,
-    Finish(usize, Outcome),
-    Force,
-    Close,
-    Disable,
-}
-
-fn any_step() -> impl Strategy<Value = Step> {
-    let outcome = prop_oneof![
-        4 => Just(Outcome::Success), 4 => Just(Outcome::Failure), 1 => Just(Outcome::Overload), 1 => Just(Outcome::Ignore)
-    ];
-    prop_oneof![
-        40 => Just(Step::Admit),
-        40 => (any::<usize>(), outcome).prop_map(|(which, outcome)| Step::Finish(which, outcome)),
-        1 => Just(Step::Force), 1 => Just(Step::Close), 1 => Just(Step::Disable),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn agrees_with_the_model(steps in prop::collection::vec((any_step(), 0u64..3000), 1..400)) {
-        let breaker = breaker(config());
-        let mut model = Model {
-            state: BreakerState::Closed, generation: 0, events: vec![], deadline: 0, out: 0, judged: vec![], newest_probe: 0,
-        };
-        let (mut now, mut in_flight) = (0, Vec::new());
-        for (step, millis) in steps {
-            now += millis * MILLI;
-            match step {
-                Step::Admit => {
-                    let pass = breaker.admit(now).0.ok();
-                    prop_assert_eq!(pass.map(|pass| pass.generation), model.admit(now));
-                    in_flight.extend(pass);
-                }
-                Step::Finish(which, outcome) if !in_flight.is_empty() => {
-                    let pass: Pass = in_flight.swap_remove(which % in_flight.len());
-                    breaker.record(pass, outcome, which, now);
-                    model.record(pass.generation, outcome, now);
-                }
-                Step::Finish(..) => {}
-                Step::Force => if breaker.force_open().is_some() { model.enter(BreakerState::ForcedOpen, now) },
-                Step::Disable => if breaker.disable().is_some() { model.enter(BreakerState::Disabled, now) },
-                Step::Close => { breaker.close(); model.enter(BreakerState::Closed, now); }
-            }
-            prop_assert_eq!((breaker.state(), breaker.generation()), (model.state, model.generation));
-        }
-    }
+    assert_eq!(refused(BreakerConfig { consecutive_failures: Some(0), ..config() }), "consecutive_failures");
 }

@@ -19,10 +19,12 @@ mod client;
 mod replay;
 mod retry_after;
 mod server;
+mod until_body_end;
 
 pub use client::{Client, Idempotent, RequestSnapshot};
 pub use replay::ReplayBody;
 pub use server::Server;
+pub use until_body_end::{TrackedBody, UntilBodyEnd};
 
 /// What a response says about whoever sent it.
 fn outcome_of<B>(response: &Response<B>) -> Outcome {

@@ -1,0 +1,242 @@
+//! Sliding counts of calls, by number: the last so many.
+//!
+//! A ring of slots, one a call. Each call takes the next slot, swaps its own class for that of the call so many before
+//! it, and applies the difference to the totals. So the window really slides: after a thousand successes in a window
+//! of ten, five failures are half of it.
+//!
+//! Why not count up to so many and start over, which needs no ring? Such a window forgets all at once, and between
+//! two restarts it only grows: the thousandth failure weighs less than the first. And why not the slot and the totals
+//! in one step? With the totals a sum of differences it does not matter in which order they are applied: once all
+//! have been, the totals are what the slots hold, whoever overtook whom.
+//!
+//! **Cost.** Three compare-and-swaps on words that all threads share: the calls are put in one order, which no stripes
+//! can do. **Accuracy.** Exact for one call after the other. Of calls recorded at the same moment any may be taken for
+//! the last; each judges the totals after its own difference, so the last to apply its one sees them all.
+
+use crate::{
+    algorithm::{
+        Counts,
+        window::{Class, Counted},
+    },
+    sync::{AtomicU32, AtomicU64, Ordering},
+};
+
+/// 4 bytes a call.
+#[derive(Debug)]
+pub(crate) struct CallWindow {
+    /// `generation:18 | index:46`. The index counts up to twice the length and falls back to once: below the length it
+    /// is how many there are.
+    head: AtomicU64,
+    /// `generation:18 | failures:23 | slow:23`, the counts raised by [`BIAS`], because the difference that takes a
+    /// count back may be applied before the one that gave it.
+    totals: AtomicU64,
+    /// `generation:29 | class:3`, of which a generation takes 18; 0 for never used.
+    slots: Box<[AtomicU32]>,
+}
+
+/// All words carry the generation and are replaced when it is an old one. One that is not ours is either that or has
+/// overtaken us, and the breaker's control tells which: it is read after the word (Acquire, partner of the Release in
+/// every write here), so it is no older than the generation that the word's writer had seen.
+impl CallWindow {
+    /// A window of 1 to 2^20 calls.
+    pub(crate) fn new(calls: u32) -> Self {
+        let slots = (0..calls.max(1)).map(|_| AtomicU32::new(0)).collect();
+        Self { head: AtomicU64::new(0), totals: AtomicU64::new(empty(0)), slots }
+    }
+
+    /// Counts a call, unless its generation has passed, as `is_current` tells.
+    pub(crate) fn count(&self, class: Class, generation: u32, is_current: impl Fn() -> bool) -> Counted {
+        let replaced = self.take(generation, &is_current).and_then(|slot| self.put(slot, class, generation, &is_current));
+        match replaced {
+            Some(replaced) if self.apply(class, replaced, generation, &is_current) => Counted::Again,
+            _ => Counted::Late,
+        }
+    }
+
+    pub(crate) fn counts(&self, generation: u32) -> Counts {
+        // The totals first: their Acquire shows the index of every call that is in them.
+        let totals = self.totals.load(Ordering::Acquire);
+        let total = self.total(generation);
+        if totals >> (2 * COUNT_BITS) != u64::from(generation) {
+            return Counts { successes: total, ..Counts::default() };
+        }
+        let unbiased = |count: u64| (count & COUNT_MASK).saturating_sub(BIAS).min(total);
+        let failures = unbiased(totals >> COUNT_BITS);
+        Counts { successes: total - failures, failures, slow: unbiased(totals) }
+    }
+
+    /// Whether this generation has seen as many calls as the window holds.
+    pub(crate) fn is_full(&self, generation: u32) -> bool {
+        self.total(generation) == self.length()
+    }
+
+    fn total(&self, generation: u32) -> u64 {
+        let head = self.head.load(Ordering::Acquire);
+        if head >> INDEX_BITS == u64::from(generation) { (head & INDEX_MASK).min(self.length()) } else { 0 }
+    }
+
+    fn length(&self) -> u64 {
+        self.slots.len() as u64
+    }
+
+    /// The next slot.
+    fn take(&self, generation: u32, is_current: impl Fn() -> bool) -> Option<&AtomicU32> {
+        let mut head = self.head.load(Ordering::Acquire);
+        loop {
+            let index = match head & INDEX_MASK {
+                _ if head >> INDEX_BITS == u64::from(generation) => head & INDEX_MASK,
+                _ if is_current() => 0,
+                _ => return None,
+            };
+            let next = if index + 1 == 2 * self.length() { self.length() } else { index + 1 };
+            let new = u64::from(generation) << INDEX_BITS | next;
+            match self.head.compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Acquire) {
+                #[expect(clippy::cast_possible_truncation, reason = "below the number of slots")]
+                Ok(_) => return Some(&self.slots[(index % self.length()) as usize]),
+                // Another call has the slot: the next one.
+                Err(current) => head = current,
+            }
+        }
+    }
+
+    /// Puts a class in a slot; hands out the one that leaves.
+    fn put(&self, slot: &AtomicU32, class: Class, generation: u32, is_current: impl Fn() -> bool) -> Option<Option<Class>> {
+        let new = generation << CLASS_BITS | code(class);
+        let mut word = slot.load(Ordering::Acquire);
+        loop {
+            let same = word >> CLASS_BITS == generation && word != 0;
+            if !same && !is_current() {
+                return None;
+            }
+            match slot.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) if same => return Some(Some(class_of(word))),
+                Ok(_) => return Some(None),
+                // A call a whole window away, or of another generation, was here: it is the one to leave.
+                Err(current) => word = current,
+            }
+        }
+    }
+
+    fn apply(&self, class: Class, replaced: Option<Class>, generation: u32, is_current: impl Fn() -> bool) -> bool {
+        let mut totals = self.totals.load(Ordering::Acquire);
+        loop {
+            let base = match totals >> (2 * COUNT_BITS) {
+                tag if tag == u64::from(generation) => totals,
+                _ if is_current() => empty(generation),
+                _ => return false,
+            };
+            // Neither count leaves its field: at most 2^20 slots and the calls at work are in either direction.
+            let new = base + weight(Some(class)) - weight(replaced);
+            match self.totals.compare_exchange_weak(totals, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                // Another difference came first: ours adds to it.
+                Err(current) => totals = current,
+            }
+        }
+    }
+}
+
+fn empty(generation: u32) -> u64 {
+    u64::from(generation) << (2 * COUNT_BITS) | BIAS << COUNT_BITS | BIAS
+}
+
+fn weight(class: Option<Class>) -> u64 {
+    class.map_or(0, |class| u64::from(class.is_failure()) << COUNT_BITS | u64::from(class.is_slow()))
+}
+
+/// Never 0.
+fn code(class: Class) -> u32 {
+    4 | u32::from(class.is_failure()) << 1 | u32::from(class.is_slow())
+}
+
+fn class_of(word: u32) -> Class {
+    Class::new(word & 2 != 0, word & 1 != 0)
+}
+
+const INDEX_BITS: u32 = 46;
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+const COUNT_BITS: u32 = 23;
+const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+const BIAS: u64 = 1 << (COUNT_BITS - 1);
+const CLASS_BITS: u32 = 3;
+
+#[cfg(all(test, not(keep_loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_overtaken_call_is_late_and_leaves_no_trace() {
+        let window = CallWindow::new(2);
+        window.count(Class::Failure, 1, || true);
+        assert_eq!(window.count(Class::Failure, 0, || false), Counted::Late);
+        assert_eq!(window.counts(1).total(), 1);
+        assert_eq!(window.counts(0).total(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn holds_what_the_end_of_a_list_holds(
+            length in 1u32..70, calls in prop::collection::vec((any::<bool>(), any::<bool>(), 0u32..60), 1..300),
+        ) {
+            let window = CallWindow::new(length);
+            let (mut generation, mut list) = (0, Vec::new());
+            for (failed, slow, advance) in calls {
+                if advance == 0 {
+                    generation += 1;
+                    list.clear();
+                }
+                window.count(Class::new(failed, slow), generation, || true);
+                list.push((failed, slow));
+                let last = &list[list.len().saturating_sub(length as usize)..];
+                let failures = last.iter().filter(|(failed, _)| *failed).count() as u64;
+                let slow = last.iter().filter(|(_, slow)| *slow).count() as u64;
+                let counts = Counts { successes: last.len() as u64 - failures, failures, slow };
+                prop_assert_eq!(window.counts(generation), counts);
+                prop_assert_eq!(window.is_full(generation), list.len() >= length as usize);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, keep_loom))]
+mod loom_model {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    #[test]
+    fn the_totals_are_what_the_slots_hold_whoever_overtakes() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let window = Arc::new(CallWindow::new(1));
+            window.count(Class::Failure, 0, || true);
+            let other = window.clone();
+            let thread = thread::spawn(move || other.count(Class::Failure, 0, || true));
+            window.count(Class::Success, 0, || true);
+            thread.join().unwrap();
+            let held = class_of(window.slots[0].load(Ordering::Acquire));
+            assert_eq!(window.counts(0).failures, u64::from(held.is_failure()));
+        });
+    }
+
+    #[test]
+    fn the_last_of_two_failures_sees_both() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let window = Arc::new(CallWindow::new(4));
+            let other = window.clone();
+            let count = |window: &CallWindow| {
+                window.count(Class::Failure, 0, || true);
+                window.counts(0).failures
+            };
+            let thread = thread::spawn(move || count(&other));
+            let here = count(&window);
+            let there = thread.join().unwrap();
+            assert_eq!(here.max(there), 2);
+        });
+    }
+}
