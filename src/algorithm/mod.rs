@@ -30,6 +30,7 @@ mod in_flight;
 mod padded;
 mod rate;
 mod retry_budget;
+mod ticks;
 mod token_bucket;
 mod window;
 

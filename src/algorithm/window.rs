@@ -18,7 +18,7 @@
 use std::ops::RangeInclusive;
 
 use crate::{
-    algorithm::padded::Padded,
+    algorithm::{padded::Padded, ticks::Ticks},
     sync::{AtomicU64, Ordering, after_seq_cst_write},
 };
 
@@ -107,7 +107,7 @@ pub(crate) enum Counted {
 
 #[derive(Debug)]
 pub(crate) struct TimeWindow {
-    width: u64,
+    ticks: Ticks,
     successes: Box<[Padded<Ring>]>,
     failures: Padded<Ring>,
     slow_successes: Padded<Ring>,
@@ -118,7 +118,7 @@ impl TimeWindow {
     /// A window of `length` nanoseconds, at least ten.
     pub(crate) fn new(length: u64, stripes: usize) -> Self {
         Self {
-            width: length.div_ceil(BUCKETS as u64),
+            ticks: Ticks::new(length.div_ceil(BUCKETS as u64)),
             successes: (0..stripes.max(1).next_power_of_two()).map(|_| Padded::default()).collect(),
             failures: Padded::default(),
             slow_successes: Padded::default(),
@@ -130,7 +130,7 @@ impl TimeWindow {
     /// 16 384 pass within one window.
     #[expect(clippy::cast_possible_truncation, reason = "both wrap on purpose")]
     pub(crate) fn stamp(&self, generation: u32, now: u64) -> Stamp {
-        let tick = (now / self.width) as u32 & TICK_MASK;
+        let tick = self.ticks.of(now) as u32 & TICK_MASK;
         Stamp { generation: generation as u16 & GENERATION_MASK, tick }
     }
 

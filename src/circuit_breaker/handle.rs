@@ -175,9 +175,15 @@ impl State {
         }
     }
 
-    /// Reads the clock only if the circuit is not closed.
+    /// Whether a call that came now would be refused. An open circuit is taken at its word, unless somebody waits for
+    /// its end: reading the clock here and in `call` would make a rejection dearer than an admission, and a call that
+    /// is admitted after all asks the inner service then.
     pub(super) fn refuses(&self) -> bool {
-        self.breaker.admit_if_closed().is_none() && self.breaker.refuses(self.clock.now())
+        if self.breaker.admit_if_closed().is_some() {
+            return false;
+        }
+        let open = matches!(self.breaker.state(), BreakerState::Open | BreakerState::ForcedOpen);
+        (open && !self.backpressure) || self.breaker.refuses(self.clock.now())
     }
 
     pub(super) fn is_forgettable(&self) -> bool {

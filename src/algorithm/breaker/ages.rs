@@ -8,13 +8,13 @@
 //! compare-and-swaps on a stripe, and only if slow calls are watched.
 
 use crate::{
-    algorithm::padded::Padded,
+    algorithm::{padded::Padded, ticks::Ticks},
     sync::{AtomicU64, Ordering},
 };
 
 #[derive(Debug)]
 pub(super) struct Ages {
-    width: u64,
+    ticks: Ticks,
     stripes: Box<[Padded<Row>]>,
 }
 
@@ -42,7 +42,7 @@ struct Row {
 impl Ages {
     pub(super) fn new(slow_after: u64, stripes: usize) -> Self {
         let stripes = (0..stripes.max(1).next_power_of_two()).map(|_| Padded::default()).collect();
-        Self { width: slow_after.div_ceil(TICKS_UNTIL_SLOW.into()), stripes }
+        Self { ticks: Ticks::new(slow_after.div_ceil(TICKS_UNTIL_SLOW.into())), stripes }
     }
 
     /// A call begins, unless its generation has passed, as `is_current` tells.
@@ -64,7 +64,7 @@ impl Ages {
 
     #[expect(clippy::cast_possible_truncation, reason = "ticks wrap")]
     fn tick(&self, now: u64) -> u32 {
-        (now / self.width) as u32
+        self.ticks.of(now) as u32
     }
 
     fn row(&self, stripe: usize) -> &Row {

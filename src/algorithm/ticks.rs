@@ -1,0 +1,46 @@
+//! Time cut into ticks of one length, without a division.
+
+/// Which tick a moment belongs to: `now / width`, as a multiplication by the reciprocal. A 64-bit division by a number
+/// that is known only at run time would be the dearest instruction of a call that is counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticks {
+    /// `2^shift / width`, rounded up: at least 2^62, so that it is exact for times below 2^62 ns, 146 years; later, a
+    /// tick may begin some nanoseconds early, for all callers alike.
+    reciprocal: u64,
+    shift: u32,
+}
+
+impl Ticks {
+    /// Ticks of `width` nanoseconds; 0 counts as 1.
+    pub(crate) fn new(width: u64) -> Self {
+        let width = width.max(1);
+        let shift = 63 + width.ilog2();
+        // Between 2^62 and 2^63, whatever the width.
+        let reciprocal = u64::try_from((1u128 << shift).div_ceil(width.into())).unwrap_or(u64::MAX);
+        Self { reciprocal, shift }
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "at most `now`, or one more")]
+    pub(crate) fn of(self, now: u64) -> u64 {
+        ((u128::from(now) * u128::from(self.reciprocal)) >> self.shift) as u64
+    }
+}
+
+#[cfg(all(test, not(keep_loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn is_the_quotient(bits in 0u32..50, offset: u64, now in 0u64..1 << 62, edge in 0u64..3) {
+            let width = (1 << bits) + offset % (1 << bits);
+            prop_assert_eq!(Ticks::new(width).of(now), now / width);
+            // Where a tick begins, and next to it.
+            let begin = (now / width * width + edge).saturating_sub(1);
+            prop_assert_eq!(Ticks::new(width).of(begin), begin / width);
+        }
+    }
+}
