@@ -75,6 +75,7 @@ async fn a_new_key_takes_the_place_of_an_idle_one_and_of_no_other() {
     advance(WINDOW).await;
     call(&mut service, 4).await.unwrap();
     assert_eq!(keys(&layer.handle()), [1, 4]);
+    assert!(layer.handle().key(&2).is_none(), "the map holds what the list does");
     assert!(is_rejected(&call(&mut service, 1).await));
 }
 

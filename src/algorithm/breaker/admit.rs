@@ -118,7 +118,7 @@ impl Breaker {
             // Nothing may have ended for long, so that no result brings it up: the time to look for hung calls.
             Entered::First => {
                 if let Some(tripped) = self.trip_on_hung(control, now) {
-                    ages.leave(generation, stripe, now);
+                    // Its entry was in the generation that has ended, like all the ages.
                     return (Err(Refused { wait: self.until_half_open(now) }), Some(tripped));
                 }
             }

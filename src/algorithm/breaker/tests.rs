@@ -277,6 +277,16 @@ fn an_update_keeps_state_and_window() {
 }
 
 #[test]
+fn an_update_is_heeded_by_the_next_result_even_a_success() {
+    let breaker = breaker(BreakerConfig { failure_rate: Some(0.9), ..config() });
+    run(&breaker, "SSSFFF", 0);
+    breaker.update(&BreakerConfig { failure_rate: Some(0.4), ..config() }).unwrap();
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    run(&breaker, "S", 0);
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[test]
 fn an_update_cannot_change_what_calls_are_counted_by() {
     let breaker = breaker(config());
     let refused = |config| breaker.update(&config).unwrap_err().field;
