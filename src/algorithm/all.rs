@@ -96,6 +96,10 @@ impl Limit for All {
         self.least(|limit| limit.burst())
     }
 
+    fn largest_cost(&self) -> u32 {
+        self.least(|limit| limit.largest_cost())
+    }
+
     /// That of the first.
     fn rate(&self) -> Rate {
         self.limits[0].rate()
@@ -138,6 +142,10 @@ impl<L: Limit + ?Sized> Limit for Arc<L> {
 
     fn burst(&self) -> u32 {
         (**self).burst()
+    }
+
+    fn largest_cost(&self) -> u32 {
+        (**self).largest_cost()
     }
 
     fn rate(&self) -> Rate {

@@ -161,6 +161,10 @@ impl Limit for LeakyBucket {
         1
     }
 
+    fn largest_cost(&self) -> u32 {
+        u32::try_from(MAX_AHEAD / self.quota.pace().interval).unwrap_or(u32::MAX)
+    }
+
     fn rate(&self) -> Rate {
         self.quota.pace().rate()
     }

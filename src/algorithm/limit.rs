@@ -54,6 +54,11 @@ pub trait Limit: fmt::Debug + Send + Sync {
     /// The most that are ever admitted at once.
     fn burst(&self) -> u32;
 
+    /// The highest cost that is ever admitted. The burst, but for limits that make the next calls wait instead.
+    fn largest_cost(&self) -> u32 {
+        self.burst()
+    }
+
     /// How much in how long, as it is now.
     fn rate(&self) -> Rate;
 

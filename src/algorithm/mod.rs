@@ -56,4 +56,6 @@ pub use sliding_counter::SlidingCounter;
 pub use sliding_log::SlidingLog;
 pub use sliding_ring::SlidingRing;
 pub use token_bucket::TokenBucket;
+#[cfg(feature = "layers")]
+pub(crate) use token_bucket::quota::MAX_BURST;
 pub use window::Counts;
