@@ -34,6 +34,7 @@ pin_project! {
 
 impl<F, P, T> Call<F, P, T> {
     /// Starts an admitted call; if the inner service panics, its permit is settled as a failure.
+    #[inline]
     pub(crate) fn admitted(protocol: P, permit: T, start: impl FnOnce() -> F) -> Self
     where
         T: Settle,
@@ -56,6 +57,7 @@ where
 {
     type Output = Result<P::Response<T>, P::Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         match this.state.project() {

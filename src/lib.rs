@@ -1,5 +1,6 @@
 #![doc = include_str!("guide/overview.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
 
 pub mod algorithm;
 #[cfg(feature = "layers")]
@@ -14,6 +15,12 @@ pub mod rate_limit;
 pub mod retry;
 #[cfg(feature = "layers")]
 pub mod timeout;
+
+#[cfg(all(feature = "http", any(doc, doctest)))]
+pub mod guide;
+#[cfg(all(feature = "http", doctest))]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 #[cfg(feature = "layers")]
 mod call;

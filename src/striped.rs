@@ -63,9 +63,11 @@ impl<T> Striped<T> {
 }
 
 impl<T> Clone for Striped<T> {
+    #[inline]
     fn clone(&self) -> Self {
+        // A mask, not a remainder: the number is a power of two, and a division costs more than all the rest.
         let stripes = self.local.root.stripes.get();
-        let own = stripes.and_then(|stripes| stripes.get(current_stripe() % stripes.len())?.upgrade());
+        let own = stripes.and_then(|stripes| stripes.get(current_stripe() & (stripes.len() - 1))?.upgrade());
         Self { local: own.unwrap_or_else(|| self.local.clone()), anchor: None }
     }
 }
@@ -73,6 +75,7 @@ impl<T> Clone for Striped<T> {
 impl<T> Deref for Striped<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         &self.local.root.value
     }
@@ -91,6 +94,7 @@ pub(crate) fn stripe_count() -> usize {
 }
 
 /// The current thread's number; take it modulo [`stripe_count`].
+#[inline]
 pub(crate) fn current_stripe() -> usize {
     // Relaxed: only the numbers' being different matters, and `fetch_add` alone gives that.
     static NEXT: AtomicUsize = AtomicUsize::new(0);

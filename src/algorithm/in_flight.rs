@@ -26,6 +26,7 @@ impl InFlight {
 
     /// Enters, if there is room; then [`leave`](Self::leave) must follow once.
     #[must_use]
+    #[inline]
     pub fn enter(&self) -> bool {
         let limit = self.limit.load(Ordering::Relaxed);
         let mut count = self.count.load(Ordering::Relaxed);
@@ -40,6 +41,7 @@ impl InFlight {
     }
 
     /// Gives back what one successful [`enter`](Self::enter) took.
+    #[inline]
     pub fn leave(&self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }

@@ -65,6 +65,7 @@ impl RetryBudget {
     }
 
     /// Pays in for one success.
+    #[inline]
     pub fn deposit(&self) {
         self.pay(self.per_success);
     }

@@ -55,6 +55,7 @@ impl TokenBucket {
     ///
     /// # Errors
     /// [`Denied`], and when to come back.
+    #[inline]
     pub fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
         self.tat.acquire(self.quota.pace(), cost, now)
     }

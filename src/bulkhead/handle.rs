@@ -65,10 +65,12 @@ impl Clone for BulkheadHandle {
 }
 
 impl Settle for Permit {
+    #[inline]
     fn settle(self, _: Outcome, _: Option<Duration>) {}
 }
 
 impl Drop for Permit {
+    #[inline]
     fn drop(&mut self) {
         if let Some(state) = &self.state {
             state.in_flight.leave();
@@ -76,6 +78,7 @@ impl Drop for Permit {
     }
 }
 
+#[inline]
 pub(super) fn enter(state: &Striped<State>) -> Result<Permit, Rejected> {
     if !state.enabled {
         return Ok(Permit { state: None });

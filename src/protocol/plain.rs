@@ -102,6 +102,7 @@ where
     type Response<T: Settle> = Res;
     type Error = BoxError;
 
+    #[inline]
     fn settle<T: Settle>(&self, result: Result<Res, Err>, permit: T) -> Result<Res, BoxError> {
         let outcome = self.classify(result.as_ref());
         settle_boxed(result, outcome, None, permit)
@@ -167,6 +168,7 @@ where
 }
 
 /// Boxes the error, and settles the permit with the outcome, unless the error is a rejection made further in.
+#[inline]
 pub(super) fn settle_boxed<Res, Err, T>(
     result: Result<Res, Err>,
     outcome: Outcome,

@@ -117,6 +117,7 @@ impl Settle for Permit {
 
 impl State {
     /// Takes `cost` units, or a place in the line, or nothing.
+    #[inline]
     pub(super) fn admit(&self, cost: u32) -> Result<Admission, Rejected> {
         if !self.enabled {
             return Ok(Admission::Now);

@@ -15,7 +15,7 @@ use crate::{
     Outcome,
     algorithm::Backoff,
     protocol::{Advice, Kept, Protocol, Replay, Sent},
-    retry::handle::{Account, State},
+    retry::handle::{Account, Shared},
     striped::Striped,
 };
 
@@ -32,7 +32,7 @@ pin_project! {
         // `None` when there will be one attempt only.
         again: Option<Again<S, P::Snapshot>>,
         protocol: P,
-        account: Account,
+        account: Account<S>,
     }
 }
 
@@ -49,7 +49,8 @@ pin_project! {
 
 /// What further attempts need.
 struct Again<S, T> {
-    service: S,
+    /// Made for the first retry.
+    service: Option<S>,
     kept: Kept<T>,
     /// Retries so far.
     retries: u32,
@@ -63,21 +64,18 @@ where
     P: Replay<Req>,
     S: Service<P::Request>,
 {
-    pub(super) fn once(attempt: S::Future, protocol: P, state: Striped<State>) -> Self {
-        Self { stage: Stage::Calling { attempt }, again: None, protocol, account: Account::new(state) }
-    }
-
-    pub(super) fn again(attempt: S::Future, service: S, kept: Kept<P::Snapshot>, protocol: P, state: Striped<State>) -> Self {
-        let previous = state.policy.backoff.base();
-        let again = Again { service, kept, retries: 0, previous, free_ride: false };
-        Self { stage: Stage::Calling { attempt }, again: Some(again), protocol, account: Account::new(state) }
+    pub(super) fn new(attempt: S::Future, kept: Option<Kept<P::Snapshot>>, protocol: P, shared: Striped<Shared<S>>) -> Self {
+        let account = Account::new(shared);
+        let previous = account.policy().backoff.base();
+        let again = kept.map(|kept| Again { service: None, kept, retries: 0, previous, free_ride: false });
+        Self { stage: Stage::Calling { attempt }, again, protocol, account }
     }
 }
 
 impl<S, P, Req> Future for ResponseFuture<S, P, Req>
 where
     P: Replay<Req> + Protocol<S::Response, S::Error>,
-    S: Service<P::Request>,
+    S: Service<P::Request> + Clone,
 {
     type Output = Result<P::Response<()>, P::Error>;
 
@@ -96,8 +94,11 @@ where
                     let delay = this.again.as_mut().and_then(|again| again.reserve(advice, this.account));
                     // The attempt goes before its request is made again: it may still hold the body.
                     this.stage.set(Stage::Ended);
-                    let retry = delay.zip(this.again.as_ref().and_then(|again| this.protocol.replay(&again.kept.snapshot)));
-                    let Some((delay, request)) = retry else { return Poll::Ready(result) };
+                    let request = match (delay, &this.again) {
+                        (Some(_), Some(again)) => this.protocol.replay(&again.kept.snapshot),
+                        _ => None,
+                    };
+                    let Some((delay, request)) = delay.zip(request) else { return Poll::Ready(result) };
                     // The result goes before the wait: a response holds its connection.
                     drop(result);
                     Stage::Sleeping { sleep: sleep(delay), request: Some(request) }
@@ -108,13 +109,14 @@ where
                 }
                 StageProject::Readying { request } => {
                     let again = this.again.as_mut().expect("a request is waiting for it");
-                    if let Err(error) = ready!(again.service.poll_ready(cx)) {
+                    let service = again.service.get_or_insert_with(|| this.account.service());
+                    if let Err(error) = ready!(service.poll_ready(cx)) {
                         this.stage.set(Stage::Ended);
                         return Poll::Ready(Err(this.protocol.not_ready(error)));
                     }
                     let request = request.take().expect("taken only here");
                     this.account.spend();
-                    Stage::Calling { attempt: again.service.call(request) }
+                    Stage::Calling { attempt: service.call(request) }
                 }
                 StageProject::Ended => panic!("polled after completion"),
             };
@@ -125,9 +127,9 @@ where
 
 impl<S, T> Again<S, T> {
     /// How long to wait before the next attempt, if there is to be one; the budget has paid for it then.
-    fn reserve(&mut self, advice: Advice, account: &mut Account) -> Option<Duration> {
+    fn reserve(&mut self, advice: Advice, account: &mut Account<S>) -> Option<Duration> {
         let Advice::Retry { sent, after } = advice else { return None };
-        let policy = account.state.policy;
+        let policy = account.policy();
         if self.retries + 1 >= policy.attempts || (sent == Sent::Maybe && !self.kept.idempotent) {
             return None;
         }

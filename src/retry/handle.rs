@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// Watches a retry from outside. Cheap to clone; it keeps the retry's state alive, not its services.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RetryHandle {
-    state: Striped<State>,
+    state: Arc<State>,
 }
 
 /// A retry at one moment.
@@ -40,23 +40,32 @@ pub(super) struct Policy {
 
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) policy: Policy,
+    policy: Policy,
     budget: Option<Arc<RetryBudget>>,
     /// Relaxed, both: statistics.
     retries: AtomicU64,
     over_budget: AtomicU64,
 }
 
-/// A call's hold on the state, and on the token of a retry that has not been sent yet.
+/// What the services of one application of the layer share.
 #[derive(Debug)]
-pub(super) struct Account {
-    pub(super) state: Striped<State>,
+pub(super) struct Shared<S> {
+    pub(super) state: Arc<State>,
+    /// A clone of the inner service, never called, from which those that need to retry take theirs: most calls succeed
+    /// at once, and are spared a clone of all that lies beneath. Locked by those alone.
+    prototype: Mutex<S>,
+}
+
+/// A call's hold on what is shared, and on the token of a retry that has not been sent yet.
+#[derive(Debug)]
+pub(super) struct Account<S> {
+    shared: Striped<Shared<S>>,
     /// A token is out: sending the retry spends it, dropping this gives it back.
     reserved: bool,
 }
 
 impl RetryHandle {
-    pub(super) fn new(state: Striped<State>) -> Self {
+    pub(super) fn new(state: Arc<State>) -> Self {
         Self { state }
     }
 
@@ -68,12 +77,6 @@ impl RetryHandle {
             over_budget: self.state.over_budget.load(Ordering::Relaxed),
             budget: self.state.budget.as_ref().map(|budget| budget.available()),
         }
-    }
-}
-
-impl Clone for RetryHandle {
-    fn clone(&self) -> Self {
-        Self::new(self.state.anchored())
     }
 }
 
@@ -89,28 +92,48 @@ impl State {
     }
 
     /// Whether it is worth keeping a request.
+    #[inline]
     pub(super) fn may_retry(&self) -> bool {
         self.policy.attempts > 1 && self.budget.as_ref().is_none_or(|budget| budget.available() > 0)
     }
 }
 
-impl Account {
-    pub(super) fn new(state: Striped<State>) -> Self {
-        Self { state, reserved: false }
+impl<S> Shared<S> {
+    pub(super) fn new(state: Arc<State>, prototype: S) -> Self {
+        Self { state, prototype: Mutex::new(prototype) }
+    }
+}
+
+impl<S> Account<S> {
+    pub(super) fn new(shared: Striped<Shared<S>>) -> Self {
+        Self { shared, reserved: false }
     }
 
+    pub(super) fn policy(&self) -> Policy {
+        self.shared.state.policy
+    }
+
+    /// A service for the retries of one call, not yet asked for readiness.
+    pub(super) fn service(&self) -> S
+    where
+        S: Clone,
+    {
+        self.shared.prototype.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    #[inline]
     pub(super) fn deposit(&self) {
-        if let Some(budget) = &self.state.budget {
+        if let Some(budget) = &self.shared.state.budget {
             budget.deposit();
         }
     }
 
     /// Takes a token for a retry, if there is one.
     pub(super) fn reserve(&mut self) -> bool {
-        let Some(budget) = &self.state.budget else { return true };
+        let Some(budget) = &self.shared.state.budget else { return true };
         self.reserved = budget.withdraw();
         if !self.reserved {
-            self.state.over_budget.fetch_add(1, Ordering::Relaxed);
+            self.shared.state.over_budget.fetch_add(1, Ordering::Relaxed);
         }
         self.reserved
     }
@@ -118,13 +141,13 @@ impl Account {
     /// The retry is being sent, whether or not a token paid for it.
     pub(super) fn spend(&mut self) {
         self.reserved = false;
-        self.state.retries.fetch_add(1, Ordering::Relaxed);
+        self.shared.state.retries.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-impl Drop for Account {
+impl<S> Drop for Account<S> {
     fn drop(&mut self) {
-        if let (true, Some(budget)) = (self.reserved, &self.state.budget) {
+        if let (true, Some(budget)) = (self.reserved, &self.shared.state.budget) {
             budget.refund();
         }
     }

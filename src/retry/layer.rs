@@ -12,13 +12,12 @@ use crate::{
         Retry, RetryHandle,
         handle::{Policy, State},
     },
-    striped::Striped,
 };
 
 /// Retries calls. All services it makes, and all their clones, share one budget.
 #[derive(Debug)]
 pub struct RetryLayer<P = Plain> {
-    state: Striped<State>,
+    state: Arc<State>,
     protocol: P,
 }
 
@@ -45,7 +44,7 @@ impl<P> RetryLayer<P> {
     /// The control surface.
     #[must_use]
     pub fn handle(&self) -> RetryHandle {
-        RetryHandle::new(self.state.anchored())
+        RetryHandle::new(self.state.clone())
     }
 }
 
@@ -102,20 +101,20 @@ impl<P> RetryBuilder<P> {
         if !self.enabled {
             policy.attempts = 1;
         }
-        Ok(RetryLayer { state: Striped::new(State::new(policy, self.budget)), protocol: self.protocol })
+        Ok(RetryLayer { state: Arc::new(State::new(policy, self.budget)), protocol: self.protocol })
     }
 }
 
 impl<P: Clone> Clone for RetryLayer<P> {
     fn clone(&self) -> Self {
-        Self { state: self.state.anchored(), protocol: self.protocol.clone() }
+        Self { state: self.state.clone(), protocol: self.protocol.clone() }
     }
 }
 
-impl<S, P: Clone> Layer<S> for RetryLayer<P> {
+impl<S: Clone, P: Clone> Layer<S> for RetryLayer<P> {
     type Service = Retry<S, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Retry::new(inner, self.state.anchored(), self.protocol.clone())
+        Retry::new(inner, self.state.clone(), self.protocol.clone())
     }
 }

@@ -28,8 +28,9 @@
 //! if all say yes, the failed attempt is dropped, and after the wait the inner service is asked for readiness again.
 //! Otherwise the last result is returned as it is.
 //!
-//! A call that succeeds at once costs one copy of the request (of an HTTP request the head, not the body) and one of
-//! the inner service, and none when no retry is possible: one attempt only, or an empty budget. **Drop.** A retry that
+//! A call that succeeds at once costs one copy of the request (of an HTTP request the head, not the body), and none when
+//! no retry is possible: one attempt only, or an empty budget. The inner service is cloned only for a retry, from a
+//! clone that was set aside when the layer was applied. **Drop.** A retry that
 //! is dropped before it was sent gives its token back to the budget.
 
 mod future;

@@ -1,7 +1,7 @@
 //! The service.
 
 use std::{
-    mem,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -9,7 +9,10 @@ use tower::Service;
 
 use crate::{
     protocol::{Plain, Protocol, Replay},
-    retry::{ResponseFuture, handle::State},
+    retry::{
+        ResponseFuture,
+        handle::{Shared, State},
+    },
     striped::Striped,
 };
 
@@ -17,13 +20,14 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Retry<S, P = Plain> {
     inner: S,
-    state: Striped<State>,
+    shared: Striped<Shared<S>>,
     protocol: P,
 }
 
-impl<S, P> Retry<S, P> {
-    pub(super) fn new(inner: S, state: Striped<State>, protocol: P) -> Self {
-        Self { inner, state, protocol }
+impl<S: Clone, P> Retry<S, P> {
+    pub(super) fn new(inner: S, state: Arc<State>, protocol: P) -> Self {
+        let shared = Striped::new(Shared::new(state, inner.clone()));
+        Self { inner, shared, protocol }
     }
 }
 
@@ -42,16 +46,10 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let protocol = self.protocol.clone();
-        let (request, kept) = match self.state.may_retry() {
+        let (request, kept) = match self.shared.state.may_retry() {
             true => protocol.prepare(request),
             false => (protocol.once(request), None),
         };
-        let Some(kept) = kept else {
-            return ResponseFuture::once(self.inner.call(request), protocol, self.state.clone());
-        };
-        // The readied service makes this call and its retries; the clone, not readied, stays for the next call.
-        let clone = self.inner.clone();
-        let mut readied = mem::replace(&mut self.inner, clone);
-        ResponseFuture::again(readied.call(request), readied, kept, protocol, self.state.clone())
+        ResponseFuture::new(self.inner.call(request), kept, protocol, self.shared.clone())
     }
 }

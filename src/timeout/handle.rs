@@ -69,6 +69,7 @@ impl State {
         Ok(Self { limit, expired: AtomicU64::new(0), enabled, name })
     }
 
+    #[inline]
     pub(super) fn limit(&self) -> Option<Duration> {
         self.enabled.then(|| Duration::from_nanos(self.limit.load(Ordering::Relaxed)))
     }

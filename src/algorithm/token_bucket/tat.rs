@@ -21,6 +21,7 @@ impl Tat {
         Self { word: AtomicU64::new(0) }
     }
 
+    #[inline]
     pub(crate) fn acquire(&self, pace: Pace, cost: u32, now: u64) -> Result<(), Denied> {
         if cost > pace.burst {
             return Err(Denied::CostAboveBurst);

@@ -1,0 +1,133 @@
+//! What a layer adds to a call that is admitted and answered at once: each of the five, the stack of five, and the
+//! rejections, beside what the machine charges for one shared write and for one look at the clock.
+//!
+//! `cargo bench --bench overhead` prints times; read them as multiples of the floor that the same run measured.
+
+use std::{
+    future::{Ready, ready},
+    hint::black_box,
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use tower::{BoxError, Layer, Service, ServiceBuilder};
+
+use support::{THREADS, on_threads};
+use tower_keep::{
+    bulkhead::BulkheadLayer,
+    circuit_breaker::CircuitBreakerLayer,
+    protocol::Plain,
+    rate_limit::{Rate, RateLimitLayer},
+    retry::RetryLayer,
+    timeout::TimeoutLayer,
+};
+
+mod support;
+
+#[derive(Clone)]
+struct Echo;
+
+impl Service<u64> for Echo {
+    type Response = u64;
+    type Error = BoxError;
+    type Future = Ready<Result<u64, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: u64) -> Self::Future {
+        ready(Ok(request))
+    }
+}
+
+fn limit() -> RateLimitLayer {
+    RateLimitLayer::builder(Rate::per_second(100_000_000)).burst(u32::MAX / 2).build().unwrap()
+}
+
+fn breaker() -> CircuitBreakerLayer {
+    CircuitBreakerLayer::builder().build().unwrap()
+}
+
+fn bulkhead() -> BulkheadLayer {
+    BulkheadLayer::builder(1000).build().unwrap()
+}
+
+fn timeout() -> TimeoutLayer {
+    TimeoutLayer::builder(Duration::from_secs(1)).build().unwrap()
+}
+
+fn retry() -> RetryLayer<Plain<tower_keep::protocol::ErrIsFailure, tower_keep::protocol::Always>> {
+    RetryLayer::builder().protocol(Plain::new().idempotent()).build().unwrap()
+}
+
+fn call<S: Service<u64>>(service: &mut S) {
+    let mut cx = Context::from_waker(Waker::noop());
+    let _ = service.poll_ready(&mut cx);
+    let future = pin!(service.call(7));
+    let _ = black_box(future.poll(&mut cx));
+}
+
+fn measure<S>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, threads: usize, service: S)
+where
+    S: Service<u64> + Clone + Sync,
+{
+    group.bench_function(name, |bencher| {
+        bencher.iter_custom(|iterations| {
+            on_threads(threads, iterations, || {
+                let mut service = service.clone();
+                move || call(&mut service)
+            })
+        });
+    });
+}
+
+#[allow(clippy::disallowed_methods, reason = "the clock is what is measured")]
+fn floors(group: &mut BenchmarkGroup<'_, WallTime>, threads: usize) {
+    let word = AtomicU64::new(0);
+    group.bench_function("floor: fetch_add", |bencher| {
+        bencher.iter_custom(|iterations| on_threads(threads, iterations, || || word.fetch_add(1, Ordering::Relaxed)));
+    });
+    group.bench_function("floor: clock read", |bencher| {
+        bencher.iter_custom(|iterations| on_threads(threads, iterations, || std::time::Instant::now));
+    });
+}
+
+fn admitted(criterion: &mut Criterion) {
+    for threads in THREADS {
+        let mut group = criterion.benchmark_group(format!("admitted, {threads} threads"));
+        group.throughput(Throughput::Elements(threads as u64));
+        floors(&mut group, threads);
+        measure(&mut group, "no layer", threads, Echo);
+        measure(&mut group, "rate limit", threads, limit().layer(Echo));
+        measure(&mut group, "circuit breaker", threads, breaker().layer(Echo));
+        measure(&mut group, "bulkhead", threads, bulkhead().layer(Echo));
+        measure(&mut group, "retry", threads, retry().layer(Echo));
+        measure(&mut group, "timeout", threads, timeout().layer(Echo));
+        let stack = ServiceBuilder::new().layer(retry()).layer(breaker()).layer(limit()).layer(bulkhead()).layer(timeout());
+        measure(&mut group, "stack of five", threads, stack.service(Echo));
+    }
+}
+
+fn rejected(criterion: &mut Criterion) {
+    for threads in THREADS {
+        let mut group = criterion.benchmark_group(format!("rejected, {threads} threads"));
+        group.throughput(Throughput::Elements(threads as u64));
+        floors(&mut group, threads);
+        let empty = RateLimitLayer::builder(Rate::per_day(1)).burst(1).build().unwrap();
+        call(&mut empty.layer(Echo));
+        measure(&mut group, "rate limit", threads, empty.layer(Echo));
+        let open = breaker();
+        open.handle().force_open();
+        measure(&mut group, "circuit breaker", threads, open.layer(Echo));
+        let full = BulkheadLayer::builder(1).build().unwrap();
+        let _held = full.layer(Echo).call(7);
+        measure(&mut group, "bulkhead", threads, full.layer(Echo));
+    }
+}
+
+criterion_group!(benches, admitted, rejected);
+criterion_main!(benches);

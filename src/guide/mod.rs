@@ -1,0 +1,16 @@
+//! The guide: how to choose, order, tune and test the layers, and what was decided and why.
+
+#[doc = include_str!("choosing.md")]
+pub mod choosing {}
+
+#[doc = include_str!("ordering.md")]
+pub mod ordering {}
+
+#[doc = include_str!("tuning.md")]
+pub mod tuning {}
+
+#[doc = include_str!("testing.md")]
+pub mod testing {}
+
+#[doc = include_str!("decisions.md")]
+pub mod decisions {}

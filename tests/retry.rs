@@ -1,0 +1,218 @@
+//! Retry, scenario by scenario.
+#![allow(clippy::disallowed_methods, reason = "the tests look at tokio's clock, which is paused")]
+
+use std::{
+    convert::Infallible,
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header::RETRY_AFTER};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+use tower_keep::{
+    Rejected, RejectedKind,
+    algorithm::{Backoff, Jitter, RetryBudget},
+    protocol::{Plain, Protocol, Replay, http as keep_http},
+    retry::{RetryBuilder, RetryLayer},
+};
+
+type Answer = Response<Empty<Bytes>>;
+
+fn client() -> RetryBuilder<keep_http::Client> {
+    RetryLayer::builder().protocol(keep_http::Client::new())
+}
+
+fn answer(status: u16) -> Answer {
+    Response::builder().status(status).body(Empty::new()).unwrap()
+}
+
+fn throttled(retry_after: &str) -> Answer {
+    Response::builder().status(429).header(RETRY_AFTER, retry_after).body(Empty::new()).unwrap()
+}
+
+fn request(method: Method) -> Request<Full<Bytes>> {
+    Request::builder().method(method).body(Full::from("body")).unwrap()
+}
+
+/// Sends one request to a peer that gives these answers and then 200; returns the final status, and the bodies,
+/// `Idempotency-Key`s and all, of the calls that it got.
+async fn send<P>(layer: &RetryLayer<P>, answers: Vec<Answer>, request: Request<Full<Bytes>>) -> (StatusCode, Vec<String>)
+where
+    P: Replay<Request<Full<Bytes>>, Request = Request<keep_http::ReplayBody<Full<Bytes>>>>
+        + Protocol<Answer, io::Error, Response<()> = Answer, Error = tower::BoxError>,
+{
+    let answers = Arc::new(Mutex::new(answers.into_iter()));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let recording = seen.clone();
+    let peer = service_fn(move |request: Request<keep_http::ReplayBody<Full<Bytes>>>| {
+        let (answers, seen) = (answers.clone(), recording.clone());
+        async move {
+            let key = request.headers().get("idempotency-key").map(|key| key.to_str().unwrap().to_owned());
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            seen.lock().unwrap().push(format!("{}{}", String::from_utf8_lossy(&body), key.unwrap_or_default()));
+            Ok::<_, io::Error>(answers.lock().unwrap().next().unwrap_or_else(|| answer(200)))
+        }
+    });
+    let status = layer.layer(peer).oneshot(request).await.unwrap().status();
+    let seen = seen.lock().unwrap().clone();
+    (status, seen)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plain_client_error_is_never_retried() {
+    for status in [400, 401, 403, 404, 408, 409, 422, 425, 429] {
+        let (_, calls) = send(&client().build().unwrap(), vec![answer(status)], request(Method::GET)).await;
+        assert_eq!(calls.len(), 1, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_transient_server_errors_are_retried() {
+    for (status, calls) in [(500, 1), (501, 1), (505, 1), (502, 2), (503, 2), (504, 2)] {
+        let seen = send(&client().build().unwrap(), vec![answer(status)], request(Method::GET)).await.1;
+        assert_eq!(seen.len(), calls, "{status}");
+    }
+    let opted_in = RetryLayer::builder().protocol(keep_http::Client::new().retry_500()).build().unwrap();
+    assert_eq!(send(&opted_in, vec![answer(500)], request(Method::GET)).await.1.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_idempotent_requests_are_sent_twice() {
+    let layer = client().build().unwrap();
+    let unavailable = || vec![answer(503)];
+    for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE] {
+        assert_eq!(send(&layer, unavailable(), request(method.clone())).await.1.len(), 2, "{method}");
+    }
+    for method in [Method::POST, Method::PATCH, Method::CONNECT] {
+        let (status, calls) = send(&layer, unavailable(), request(method.clone())).await;
+        assert_eq!((status.as_u16(), calls.len()), (503, 1), "{method}");
+    }
+    let mut marked = request(Method::POST);
+    marked.extensions_mut().insert(keep_http::Idempotent);
+    assert_eq!(send(&layer, unavailable(), marked).await.1.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retried_request_is_the_same_request() {
+    let mut post = request(Method::POST);
+    post.headers_mut().insert("idempotency-key", "-k1".parse().unwrap());
+    let (status, calls) = send(&client().build().unwrap(), vec![answer(503)], post).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(calls, ["body-k1", "body-k1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_request_comes_back_when_it_was_told_to() {
+    let start = Instant::now();
+    let layer = client().build().unwrap();
+    assert_eq!(send(&layer, vec![throttled("3")], request(Method::GET)).await.1.len(), 2);
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_secs(3) && waited <= Duration::from_millis(3101), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_in_the_past_is_no_wait_and_a_long_one_is_final() {
+    let layer = client().build().unwrap();
+    let past = "Fri, 31 Dec 1999 23:59:59 GMT";
+    assert_eq!(send(&layer, vec![throttled(past)], request(Method::GET)).await.1.len(), 2);
+    let (status, calls) = send(&layer, vec![throttled("11")], request(Method::GET)).await;
+    assert_eq!((status.as_u16(), calls.len()), (429, 1));
+    let strict = RetryLayer::builder().protocol(keep_http::Client::new().strict()).build().unwrap();
+    assert_eq!(send(&strict, vec![throttled("1")], request(Method::GET)).await.1.len(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_retried_whatever_the_method_and_once_for_free() {
+    // A port that was free a moment ago: nobody listens.
+    let address = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let backoff = Backoff::new(Duration::from_micros(1), Duration::from_millis(1), Jitter::Full).unwrap();
+    let layer = client().backoff(backoff).attempts(4).budget(RetryBudget::new(1, 0.1).unwrap()).build().unwrap();
+    let post = Request::post(format!("http://{address}/")).body(Full::<Bytes>::from("body")).unwrap();
+    let service = layer.layer(Client::builder(TokioExecutor::new()).build_http());
+    service.oneshot(post).await.unwrap_err();
+    let snapshot = layer.handle().snapshot();
+    assert_eq!((snapshot.retries, snapshot.budget, snapshot.over_budget), (2, Some(0), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_end_with_the_last_result() {
+    let layer = client().build().unwrap();
+    let (status, calls) = send(&layer, vec![answer(503), answer(502), answer(504)], request(Method::GET)).await;
+    assert_eq!((status.as_u16(), calls.len()), (504, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_everything_fails_the_budget_bounds_the_calls() {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let down = service_fn(async |_: u32| {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        Err::<u32, _>(io::Error::other("down"))
+    });
+    let layer = RetryLayer::builder().protocol(Plain::new().idempotent()).build().unwrap();
+    let mut service = layer.layer(down);
+    for n in 0..10_000 {
+        service.ready().await.unwrap().call(n).await.unwrap_err();
+    }
+    assert_eq!(CALLS.load(Ordering::Relaxed), 10_010);
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_own_rejections_are_not_retried() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let full = service_fn(move |_: u32| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async { Err::<u32, _>(Rejected::new(RejectedKind::BulkheadFull, "bulkhead")) }
+    });
+    let layer = RetryLayer::builder().protocol(Plain::new().idempotent()).build().unwrap();
+    layer.layer(full).oneshot(1).await.unwrap_err();
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_requests_never_share_a_schedule() {
+    let layer = RetryLayer::builder().protocol(Plain::new().idempotent()).attempts(2).without_budget().build().unwrap();
+    let mut waits = std::collections::HashSet::new();
+    for n in 0..20 {
+        let start = Instant::now();
+        let down = service_fn(async |_: u32| Err::<u32, _>(io::Error::other("down")));
+        layer.layer(down).oneshot(n).await.unwrap_err();
+        waits.insert(start.elapsed());
+    }
+    // Tokio's timer counts in milliseconds, so a few of a hundred may meet.
+    assert!(waits.len() > 10, "{waits:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_copied_when_no_retry_is_possible() {
+    #[derive(Debug)]
+    struct Uncopied(Arc<AtomicUsize>);
+    impl Clone for Uncopied {
+        fn clone(&self) -> Self {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Self(self.0.clone())
+        }
+    }
+    let copies = Arc::new(AtomicUsize::new(0));
+    let echo = || service_fn(async |_: Uncopied| Ok::<_, Infallible>(()));
+    let retry = || RetryLayer::builder().protocol(Plain::new().idempotent());
+    let exhausted = RetryBudget::new(1, 0.001).unwrap();
+    assert!(exhausted.withdraw());
+    for layer in [retry().attempts(1).build(), retry().enabled(false).build(), retry().budget(exhausted).build()] {
+        layer.unwrap().layer(echo()).oneshot(Uncopied(copies.clone())).await.unwrap();
+    }
+    let never = Plain::new().idempotent_when(|_: &Uncopied| false);
+    RetryLayer::builder().protocol(never).build().unwrap().layer(echo()).oneshot(Uncopied(copies.clone())).await.unwrap();
+    assert_eq!(copies.load(Ordering::Relaxed), 0);
+    retry().build().unwrap().layer(echo()).oneshot(Uncopied(copies.clone())).await.unwrap();
+    assert_eq!(copies.load(Ordering::Relaxed), 1);
+}
