@@ -9,6 +9,7 @@
 //! | [`TokenBucket`] | whether a call fits a rate, with bursts | one word |
 //! | [`SlidingLog`], [`SlidingRing`], [`SlidingCounter`] | whether a call fits a window: exactly, never above, about | 8 bytes for each of N; for each part; 32 bytes |
 //! | [`LeakyBucket`] | when a call may leave, evenly spaced | one word |
+//! | [`KeyedBuckets`] | whether a call fits the rate of its key | 16 bytes a slot, fixed |
 //! | [`All`] | whether a call fits several limits at once | theirs |
 //! | [`Breaker`] | whether the peer is worth calling | one word on the hot path, 80 bytes a stripe for counts |
 //! | [`InFlight`] | whether another call may run beside those that run | two words |
@@ -32,6 +33,7 @@ mod all;
 mod backoff;
 mod breaker;
 mod in_flight;
+mod keyed_buckets;
 mod leaky_bucket;
 mod limit;
 mod padded;
@@ -48,6 +50,7 @@ pub use all::All;
 pub use backoff::{Backoff, Jitter};
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Cause, Pass, Refused, Transition, Verdict};
 pub use in_flight::InFlight;
+pub use keyed_buckets::{KeyedBuckets, Overflow};
 pub use leaky_bucket::{Departure, LeakyBucket};
 pub use limit::{Denied, Limit, TIMER_TICK};
 pub use rate::Rate;

@@ -169,7 +169,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn one_second_of(rate: Rate) -> u32 {
+pub(crate) fn one_second_of(rate: Rate) -> u32 {
     let seconds = u128::from(rate.count()) * 1_000_000_000;
     let burst = seconds.checked_div(rate.per().as_nanos()).unwrap_or(1);
     u32::try_from(burst.max(1)).unwrap_or(u32::MAX).min(MAX_BURST)

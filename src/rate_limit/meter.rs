@@ -1,5 +1,7 @@
 //! What a call costs, and what it turns out to have cost.
 
+use std::fmt;
+
 use crate::{
     Classify, Outcome, Rejected,
     protocol::{Advice, Protocol, Settle},
@@ -26,11 +28,11 @@ pub struct One;
 pub struct AsEstimated;
 
 /// Each call costs what a closure `Fn(&Req) -> u32` says.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct ByRequest<F>(pub(super) F);
 
 /// Each call has cost what a closure `Fn(&Res) -> u32` says.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct ByResponse<F>(pub(super) F);
 
 /// What a request costs before it is sent.
@@ -142,5 +144,17 @@ where
 
     fn advise(&self, outcome: Outcome, result: Result<&P::Response<()>, &P::Error>) -> Advice {
         self.protocol.advise(outcome, result)
+    }
+}
+
+impl<F> fmt::Debug for ByRequest<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ByRequest")
+    }
+}
+
+impl<F> fmt::Debug for ByResponse<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ByResponse")
     }
 }

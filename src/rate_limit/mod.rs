@@ -40,6 +40,7 @@ mod tests;
 pub use crate::algorithm::Rate;
 pub use future::ResponseFuture;
 pub use handle::{Permit, RateLimitHandle, Snapshot};
+pub(crate) use layer::one_second_of;
 pub use layer::{RateLimitBuilder, RateLimitLayer};
 pub use meter::{Actual, AsEstimated, ByRequest, ByResponse, Cost, Metered, One};
 pub use service::RateLimit;

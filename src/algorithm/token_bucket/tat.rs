@@ -11,8 +11,9 @@ use crate::{
 /// When a bucket will be full again. The quota comes in with each call, so that many buckets can share one.
 #[derive(Debug)]
 pub(crate) struct Tat {
-    /// In 128ths of a nanosecond since the caller's start, modulo 2^64. At or behind `now`: the bucket is full. Nothing
-    /// else is published through it, so all accesses are Relaxed.
+    /// In 128ths of a nanosecond since the caller's start, modulo 2^64. At or behind `now`: the bucket is full.
+    /// Changed with `AcqRel`, for the keyed table alone, which orders its evictions by it; on a TAT that nobody else can
+    /// take over it publishes nothing. Loads are Relaxed.
     word: AtomicU64,
 }
 
@@ -71,6 +72,14 @@ impl Tat {
         ahead(self.word.load(Ordering::Relaxed), scaled(now))
     }
 
+    /// Whether the bucket is full, by a write of the TAT that leaves it as it is: so an admission comes either before it,
+    /// and is seen here, or after it, and then sees all that this thread has written before (`AcqRel`, which pairs with
+    /// that of `change`).
+    pub(crate) fn confirm_idle(&self, now: u64) -> bool {
+        let tat = self.word.fetch_add(0, Ordering::AcqRel);
+        ahead(tat, scaled(now)) == 0
+    }
+
     /// Moves the TAT away from `now`, but never further than a year: more debt than that is forgotten.
     fn raise(&self, now: u64, further: impl Fn(u64) -> u64) {
         let _ = self.change(now, |ahead| Ok::<_, ()>(further(ahead).min(MAX_AHEAD)));
@@ -82,7 +91,7 @@ impl Tat {
         let mut tat = self.word.load(Ordering::Relaxed);
         loop {
             let changed = now.wrapping_add(new(ahead(tat, now))?);
-            match self.word.compare_exchange_weak(tat, changed, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.word.compare_exchange_weak(tat, changed, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return Ok(()),
                 // Computed again from what the winner left.
                 Err(current) => tat = current,
