@@ -45,7 +45,7 @@ impl Service<u64> for Echo {
 }
 
 fn limit() -> RateLimitLayer {
-    RateLimitLayer::builder(Rate::per_second(100_000_000)).burst(u32::MAX / 2).build().unwrap()
+    RateLimitLayer::builder(Rate::per_second(100_000_000)).burst(100_000_000).build().unwrap()
 }
 
 fn breaker() -> CircuitBreakerLayer {

@@ -8,6 +8,8 @@ pub mod bulkhead;
 #[cfg(feature = "layers")]
 pub mod circuit_breaker;
 #[cfg(feature = "layers")]
+pub mod keyed;
+#[cfg(feature = "layers")]
 pub mod protocol;
 #[cfg(feature = "layers")]
 pub mod rate_limit;

@@ -7,10 +7,16 @@
 //! | module | decides | state |
 //! |---|---|---|
 //! | [`TokenBucket`] | whether a call fits a rate, with bursts | one word |
+//! | [`SlidingLog`], [`SlidingRing`], [`SlidingCounter`] | whether a call fits a window: exactly, never above, about | 8 bytes for each of N; for each part; 32 bytes |
+//! | [`LeakyBucket`] | when a call may leave, evenly spaced | one word |
+//! | [`KeyedBuckets`] | whether a call fits the rate of its key | 16 bytes a slot, fixed |
+//! | [`All`] | whether a call fits several limits at once | theirs |
 //! | [`Breaker`] | whether the peer is worth calling | one word on the hot path, 80 bytes a stripe for counts |
 //! | [`InFlight`] | whether another call may run beside those that run | two words |
 //! | [`Backoff`] | how long to wait before the next attempt | none |
 //! | [`RetryBudget`] | whether a retry is affordable | one word |
+//!
+//! All limits on a rate are a [`Limit`].
 //!
 //! ```
 //! use tower_keep::algorithm::{Denied, Rate, TokenBucket};
@@ -23,21 +29,38 @@
 //! # Ok::<_, tower_keep::ConfigError>(())
 //! ```
 
+mod all;
 mod backoff;
 mod breaker;
 mod call_window;
 mod in_flight;
+mod keyed_buckets;
+mod leaky_bucket;
+mod limit;
 mod padded;
 mod rate;
 mod retry_budget;
+mod sliding;
+mod sliding_counter;
+mod sliding_log;
+mod sliding_ring;
 mod ticks;
 mod token_bucket;
 mod window;
 
+pub use all::All;
 pub use backoff::{Backoff, Jitter};
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Cause, Pass, Refused, SlowCalls, Transition, Verdict, Window};
 pub use in_flight::InFlight;
+pub use keyed_buckets::{KeyedBuckets, Overflow};
+pub use leaky_bucket::{Departure, LeakyBucket};
+pub use limit::{Denied, Limit, TIMER_TICK};
 pub use rate::Rate;
 pub use retry_budget::RetryBudget;
-pub use token_bucket::{Denied, TokenBucket};
+pub use sliding_counter::SlidingCounter;
+pub use sliding_log::SlidingLog;
+pub use sliding_ring::SlidingRing;
+pub use token_bucket::TokenBucket;
+#[cfg(feature = "layers")]
+pub(crate) use token_bucket::quota::MAX_BURST;
 pub use window::Counts;

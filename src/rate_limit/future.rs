@@ -1,42 +1,205 @@
 //! The response future.
 
 use std::{
+    fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep};
+use tower::Service;
 
-use crate::{Rejected, call::Call, protocol::Protocol};
+use crate::{
+    Rejected,
+    call::Call,
+    protocol::Protocol,
+    rate_limit::{
+        Actual, Cost, Permit,
+        handle::State,
+        line::{Place, Turn},
+    },
+    striped::Striped,
+};
 
 pin_project! {
-    /// The answer of a [`RateLimit`](super::RateLimit): the inner one, or a rejection.
-    #[derive(Debug)]
+    /// The answer of a [`RateLimit`](super::RateLimit): the inner one, or a rejection. Dropped while it waits, it leaves the
+    /// line and has cost nothing.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F, P> {
+    pub struct ResponseFuture<S, M, Req>
+    where
+        S: Service<Req>,
+    {
         #[pin]
-        call: Call<F, P, ()>,
+        stage: Stage<S::Future, M>,
+        // `None` once the inner service has been called, or will not be.
+        later: Option<Later<S, M, Req>>,
     }
 }
 
-impl<F, P> ResponseFuture<F, P> {
-    pub(super) fn admitted(protocol: P, start: impl FnOnce() -> F) -> Self {
-        Self { call: Call::admitted(protocol, (), start) }
-    }
-
-    pub(super) fn rejected(protocol: P, rejected: Rejected) -> Self {
-        Self { call: Call::rejected(protocol, rejected) }
+pin_project! {
+    #[project = StageProject]
+    enum Stage<F, M> {
+        Waiting { waiting: Waiting, #[pin] timer: Option<Sleep> },
+        Readying { state: Striped<State> },
+        Calling { #[pin] call: Call<Billed<F, M>, M, Permit> },
+        // After the inner service was not ready.
+        Ended,
     }
 }
 
-impl<F, P, Res, Err> Future for ResponseFuture<F, P>
+/// What a call needs when its turn has come.
+struct Later<S, M, Req> {
+    service: S,
+    request: Req,
+    cost: u32,
+    metered: M,
+}
+
+/// A place in the line, given up when it is dropped.
+struct Waiting {
+    place: Place,
+    state: Striped<State>,
+}
+
+pin_project! {
+    /// A call whose response tells what it has cost.
+    #[derive(Debug)]
+    struct Billed<F, M> {
+        #[pin]
+        inner: F,
+        metered: M,
+        taken: u32,
+        // `None` if what was taken stands.
+        state: Option<Striped<State>>,
+    }
+}
+
+impl<S, M, Req> ResponseFuture<S, M, Req>
 where
-    F: Future<Output = Result<Res, Err>>,
-    P: Protocol<Res, Err>,
+    S: Service<Req>,
+    M: Protocol<S::Response, S::Error> + Cost<Req> + Actual<S::Response>,
 {
-    type Output = Result<P::Response<()>, P::Error>;
+    pub(super) fn now(service: &mut S, request: Req, cost: u32, metered: M, state: &Striped<State>) -> Self {
+        let call = admitted(service, request, cost, metered, state);
+        Self { stage: Stage::Calling { call }, later: None }
+    }
+
+    pub(super) fn waiting(service: S, request: Req, cost: u32, metered: M, state: Striped<State>, place: Place) -> Self {
+        let waiting = Waiting { place, state };
+        Self { stage: Stage::Waiting { waiting, timer: None }, later: Some(Later { service, request, cost, metered }) }
+    }
+
+    pub(super) fn rejected(metered: M, rejected: Rejected) -> Self {
+        Self { stage: Stage::Calling { call: Call::rejected(metered, rejected) }, later: None }
+    }
+}
+
+impl<S, M, Req> Future for ResponseFuture<S, M, Req>
+where
+    S: Service<Req>,
+    M: Protocol<S::Response, S::Error> + Cost<Req> + Actual<S::Response>,
+{
+    type Output = Result<M::Response<Permit>, M::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().call.poll(cx)
+        let mut this = self.project();
+        loop {
+            let next = match this.stage.as_mut().project() {
+                StageProject::Waiting { waiting, timer } => match ready!(waiting.poll(timer, cx)) {
+                    Ok(()) => Stage::Readying { state: waiting.state.clone() },
+                    Err(rejected) => {
+                        let later = this.later.take().expect("waiting for it");
+                        Stage::Calling { call: Call::rejected(later.metered, rejected) }
+                    }
+                },
+                StageProject::Readying { state } => {
+                    let later = this.later.as_mut().expect("waiting for it");
+                    if let Err(error) = ready!(later.service.poll_ready(cx)) {
+                        let error = later.metered.not_ready(error);
+                        this.stage.set(Stage::Ended);
+                        return Poll::Ready(Err(error));
+                    }
+                    let Later { mut service, request, cost, metered } = this.later.take().expect("just seen");
+                    Stage::Calling { call: admitted(&mut service, request, cost, metered, state) }
+                }
+                StageProject::Calling { call } => return call.poll(cx),
+                StageProject::Ended => panic!("polled after completion"),
+            };
+            this.stage.set(next);
+        }
     }
+}
+
+impl Waiting {
+    fn poll(&mut self, mut timer: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
+        loop {
+            let now = self.state.clock.now();
+            let due = match self.state.line.look(&*self.state.limit, self.place, cx.waker(), now) {
+                Turn::Come => return Poll::Ready(Ok(())),
+                Turn::Due(due) => due,
+            };
+            if let Some(rejected) = self.state.too_late(self.place, due, now) {
+                return Poll::Ready(Err(rejected));
+            }
+            if due <= now {
+                // Others are still ahead; the last of them to leave wakes this one.
+                return Poll::Pending;
+            }
+            if due != self.place.due || timer.is_none() {
+                self.place.due = due;
+                timer.set(Some(sleep(Duration::from_nanos(due - now))));
+            }
+            ready!(timer.as_mut().as_pin_mut().expect("just set").poll(cx));
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // Finds nothing if the turn has come.
+        self.state.line.cancel(&*self.state.limit, self.place, self.state.clock.now());
+    }
+}
+
+impl<F, M, Res, Err> Future for Billed<F, M>
+where
+    F: Future<Output = Result<Res, Err>>,
+    M: Actual<Res>,
+{
+    type Output = Result<Res, Err>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let result = ready!(this.inner.poll(cx));
+        if let (Ok(response), Some(state)) = (&result, this.state.take()) {
+            state.correct(*this.taken, this.metered.actual(response));
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl<S, M, Req> fmt::Debug for ResponseFuture<S, M, Req>
+where
+    S: Service<Req>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").field("waiting", &self.later.is_some()).finish_non_exhaustive()
+    }
+}
+
+fn admitted<S, M, Req>(
+    service: &mut S,
+    request: Req,
+    taken: u32,
+    metered: M,
+    state: &Striped<State>,
+) -> Call<Billed<S::Future, M>, M, Permit>
+where
+    S: Service<Req>,
+    M: Actual<S::Response>,
+{
+    let bill = (state.enabled && metered.asks()).then(|| state.clone());
+    Call::admitted(metered.clone(), Permit::new(state), || Billed { inner: service.call(request), metered, taken, state: bill })
 }

@@ -1,42 +1,61 @@
 //! The layer and its builder.
 
+use std::time::Duration;
+
 use tower::Layer;
 
 use crate::{
     ConfigError,
-    algorithm::{Rate, TokenBucket},
+    algorithm::{Limit, MAX_BURST, Rate, TokenBucket},
     protocol::Plain,
-    rate_limit::{RateLimit, RateLimitHandle, handle::State},
+    rate_limit::{ByRequest, ByResponse, Metered, RateLimit, RateLimitHandle, handle::State, line::Line},
     striped::Striped,
     time::Clock,
 };
 
 /// Limits the rate of calls. All services it makes, and all their clones, share the one limit.
 #[derive(Debug)]
-pub struct RateLimitLayer<P = Plain> {
+pub struct RateLimitLayer<M = Metered<Plain>> {
     state: Striped<State>,
-    protocol: P,
+    metered: M,
 }
 
 /// Settings of a [`RateLimitLayer`].
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct RateLimitBuilder<P = Plain> {
-    rate: Rate,
-    burst: Option<u32>,
+pub struct RateLimitBuilder<M = Metered<Plain>> {
+    limit: Algorithm,
+    settings: Settings,
+    metered: M,
+}
+
+#[derive(Debug)]
+enum Algorithm {
+    TokenBucket { rate: Rate, burst: Option<u32> },
+    Given(Box<dyn Limit>),
+}
+
+#[derive(Debug)]
+struct Settings {
+    max_wait: Duration,
+    longest_penalty: Duration,
     enabled: bool,
     name: Option<&'static str>,
-    protocol: P,
 }
 
 impl RateLimitLayer {
-    /// A limit of `rate`, with a burst of as many calls as come in one second of it, and at least 1.
+    /// A [token bucket](TokenBucket) of `rate`, with a burst of as many calls as come in one second of it, and at least 1.
     pub fn builder(rate: Rate) -> RateLimitBuilder {
-        RateLimitBuilder { rate, burst: None, enabled: true, name: None, protocol: Plain::new() }
+        RateLimitBuilder::new(Algorithm::TokenBucket { rate, burst: None })
+    }
+
+    /// Any [`Limit`]: a sliding window, a leaky bucket, several at once. Its time starts when the layer is built.
+    pub fn with(limit: impl Limit + 'static) -> RateLimitBuilder {
+        RateLimitBuilder::new(Algorithm::Given(Box::new(limit)))
     }
 }
 
-impl<P> RateLimitLayer<P> {
+impl<M> RateLimitLayer<M> {
     /// The control surface.
     #[must_use]
     pub fn handle(&self) -> RateLimitHandle {
@@ -44,58 +63,115 @@ impl<P> RateLimitLayer<P> {
     }
 }
 
-impl<P> RateLimitBuilder<P> {
-    /// How many calls may come at once after a pause. Default: one second's worth, and at least 1.
+impl RateLimitBuilder {
+    fn new(limit: Algorithm) -> Self {
+        let settings = Settings { max_wait: Duration::ZERO, longest_penalty: Duration::ZERO, enabled: true, name: None };
+        Self { limit, settings, metered: Metered::default() }
+    }
+}
+
+impl<P, C, A> RateLimitBuilder<Metered<P, C, A>> {
+    /// How many calls may come at once after a pause. Default: one second's worth, and at least 1. A limit given to
+    /// [`with`](RateLimitLayer::with) has its own.
     pub fn burst(mut self, burst: u32) -> Self {
-        self.burst = Some(burst);
+        if let Algorithm::TokenBucket { burst: setting, .. } = &mut self.limit {
+            *setting = Some(burst);
+        }
         self
+    }
+
+    /// Lets calls over the limit wait for their turn, in order of arrival, if that is at most so long. Default: none wait.
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.settings.max_wait = wait;
+        self
+    }
+
+    /// Lets the peer's `Retry-After` close the limit, for at most `longest`. Default: it does not.
+    pub fn obey_retry_after(mut self, longest: Duration) -> Self {
+        self.settings.longest_penalty = longest;
+        self
+    }
+
+    /// What a request costs: a closure `Fn(&Req) -> u32`. Default: 1.
+    pub fn cost<F>(self, cost: F) -> RateLimitBuilder<Metered<P, ByRequest<F>, A>> {
+        let Metered { protocol, actual, .. } = self.metered;
+        let metered = Metered { protocol, cost: ByRequest(cost), actual };
+        RateLimitBuilder { limit: self.limit, settings: self.settings, metered }
+    }
+
+    /// What a call has cost, told by its response: a closure `Fn(&Res) -> u32`. What was taken too much is refunded; what
+    /// was taken too little becomes a debt that later calls wait for. A call without a response has cost what was taken.
+    pub fn settle<F>(self, actual: F) -> RateLimitBuilder<Metered<P, C, ByResponse<F>>> {
+        let Metered { protocol, cost, .. } = self.metered;
+        let metered = Metered { protocol, cost, actual: ByResponse(actual) };
+        RateLimitBuilder { limit: self.limit, settings: self.settings, metered }
     }
 
     /// `false` lets everything through, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.enabled = enabled;
+        self.settings.enabled = enabled;
         self
     }
 
     /// Names this instance in errors.
     pub fn name(mut self, name: &'static str) -> Self {
-        self.name = Some(name);
+        self.settings.name = Some(name);
         self
     }
 
     /// How rejections travel. Default [`Plain`]: as errors.
-    pub fn protocol<Q>(self, protocol: Q) -> RateLimitBuilder<Q> {
-        RateLimitBuilder { rate: self.rate, burst: self.burst, enabled: self.enabled, name: self.name, protocol }
+    pub fn protocol<Q>(self, protocol: Q) -> RateLimitBuilder<Metered<Q, C, A>> {
+        let Metered { cost, actual, .. } = self.metered;
+        RateLimitBuilder { limit: self.limit, settings: self.settings, metered: Metered { protocol, cost, actual } }
     }
 
     /// Starts with a full burst.
     ///
     /// # Errors
     /// A rate of nothing or over nothing, a burst of 0, or one that takes over a year to refill.
-    pub fn build(self) -> Result<RateLimitLayer<P>, ConfigError> {
-        let burst = self.burst.unwrap_or_else(|| one_second_of(self.rate));
-        let bucket = TokenBucket::new(self.rate, burst).map_err(|error| error.of("rate_limit", self.name))?;
-        let state = State { bucket, clock: Clock::start(), enabled: self.enabled, name: self.name };
-        Ok(RateLimitLayer { state: Striped::new(state), protocol: self.protocol })
+    pub fn build(self) -> Result<RateLimitLayer<Metered<P, C, A>>, ConfigError> {
+        let limit = match self.limit {
+            Algorithm::Given(limit) => limit,
+            Algorithm::TokenBucket { rate, burst } => {
+                let bucket = TokenBucket::new(rate, burst.unwrap_or_else(|| one_second_of(rate)));
+                Box::new(bucket.map_err(|error| error.of("rate_limit", self.settings.name))?)
+            }
+        };
+        let Settings { max_wait, longest_penalty, enabled, name } = self.settings;
+        let state = State {
+            limit,
+            line: Line::default(),
+            clock: Clock::start(),
+            max_wait: nanos(max_wait),
+            longest_penalty: nanos(longest_penalty),
+            enabled,
+            name,
+        };
+        Ok(RateLimitLayer { state: Striped::new(state), metered: self.metered })
     }
 }
 
-impl<P: Clone> Clone for RateLimitLayer<P> {
+impl<M: Clone> Clone for RateLimitLayer<M> {
     fn clone(&self) -> Self {
-        Self { state: self.state.anchored(), protocol: self.protocol.clone() }
+        Self { state: self.state.anchored(), metered: self.metered.clone() }
     }
 }
 
-impl<S, P: Clone> Layer<S> for RateLimitLayer<P> {
-    type Service = RateLimit<S, P>;
+impl<S, M: Clone> Layer<S> for RateLimitLayer<M> {
+    type Service = RateLimit<S, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RateLimit::new(inner, self.state.anchored(), self.protocol.clone())
+        RateLimit::new(inner, self.state.anchored(), self.metered.clone())
     }
 }
 
-fn one_second_of(rate: Rate) -> u32 {
+/// Longer than 584 years is 584 years.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+pub(crate) fn one_second_of(rate: Rate) -> u32 {
     let seconds = u128::from(rate.count()) * 1_000_000_000;
     let burst = seconds.checked_div(rate.per().as_nanos()).unwrap_or(1);
-    u32::try_from(burst.max(1)).unwrap_or(u32::MAX)
+    u32::try_from(burst.max(1)).unwrap_or(u32::MAX).min(MAX_BURST)
 }

@@ -19,16 +19,28 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The algorithm is a [token bucket](crate::algorithm::TokenBucket). An admitted call costs one clock read and one
-//! compare-and-swap on a word that all callers share; a rejected one writes nothing shared.
+//! The algorithm is a [token bucket](crate::algorithm::TokenBucket), or any other [`Limit`](crate::algorithm::Limit)
+//! given to [`RateLimitLayer::with`]. A call over the limit is rejected at once, with the exact time after which it would
+//! fit, or waits for its turn with [`max_wait`](RateLimitBuilder::max_wait); one whose turn would come too late is
+//! rejected at once all the same. Calls may [cost](RateLimitBuilder::cost) different amounts, and tell by their response
+//! [what they have cost](RateLimitBuilder::settle).
+//!
+//! An admitted call costs one clock read and one compare-and-swap on a word that all callers share; a rejected one writes
+//! nothing shared. Only calls that wait take a mutex and a timer.
 
 mod future;
 mod handle;
 mod layer;
+mod line;
+mod meter;
 mod service;
+#[cfg(test)]
+mod tests;
 
 pub use crate::algorithm::Rate;
 pub use future::ResponseFuture;
-pub use handle::{RateLimitHandle, Snapshot};
+pub use handle::{Permit, RateLimitHandle, Snapshot};
+pub(crate) use layer::one_second_of;
 pub use layer::{RateLimitBuilder, RateLimitLayer};
+pub use meter::{Actual, AsEstimated, ByRequest, ByResponse, Cost, Metered, One};
 pub use service::RateLimit;

@@ -6,44 +6,52 @@ use tower::Service;
 
 use crate::{
     protocol::{Plain, Protocol},
-    rate_limit::{ResponseFuture, handle::State},
+    rate_limit::{
+        Actual, Cost, Metered, Permit, ResponseFuture,
+        handle::{Admission, State},
+    },
     striped::Striped,
 };
 
 /// A service behind a [`RateLimitLayer`](super::RateLimitLayer).
 ///
-/// A token is taken in `call`, and not given back when the call is dropped: the peer may have seen it.
+/// Units are taken in `call`, or when a waiting call's turn comes, and not given back when the call is dropped after
+/// that: the peer may have seen it. A call that waits leaves the inner service ready for the next one and takes a clone,
+/// which it makes ready after the wait: nothing that the inner service gives out with its readiness is held meanwhile.
 #[derive(Debug, Clone)]
-pub struct RateLimit<S, P = Plain> {
+pub struct RateLimit<S, M = Metered<Plain>> {
     inner: S,
     state: Striped<State>,
-    protocol: P,
+    metered: M,
 }
 
-impl<S, P> RateLimit<S, P> {
-    pub(super) fn new(inner: S, state: Striped<State>, protocol: P) -> Self {
-        Self { inner, state, protocol }
+impl<S, M> RateLimit<S, M> {
+    pub(super) fn new(inner: S, state: Striped<State>, metered: M) -> Self {
+        Self { inner, state, metered }
     }
 }
 
-impl<S, P, Req> Service<Req> for RateLimit<S, P>
+impl<S, M, Req> Service<Req> for RateLimit<S, M>
 where
-    S: Service<Req>,
-    P: Protocol<S::Response, S::Error>,
+    S: Service<Req> + Clone,
+    M: Protocol<S::Response, S::Error> + Cost<Req> + Actual<S::Response>,
 {
-    type Response = P::Response<()>;
-    type Error = P::Error;
-    type Future = ResponseFuture<S::Future, P>;
+    type Response = M::Response<Permit>;
+    type Error = M::Error;
+    type Future = ResponseFuture<S, M, Req>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
-        self.inner.poll_ready(cx).map_err(|error| self.protocol.not_ready(error))
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), M::Error>> {
+        self.inner.poll_ready(cx).map_err(|error| self.metered.not_ready(error))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let protocol = self.protocol.clone();
-        match self.state.acquire() {
-            Ok(()) => ResponseFuture::admitted(protocol, || self.inner.call(request)),
-            Err(rejected) => ResponseFuture::rejected(protocol, rejected),
+        let (metered, cost) = (self.metered.clone(), self.metered.cost(&request));
+        match self.state.admit(cost) {
+            Ok(Admission::Now) => ResponseFuture::now(&mut self.inner, request, cost, metered, &self.state),
+            Ok(Admission::Waits(place)) => {
+                ResponseFuture::waiting(self.inner.clone(), request, cost, metered, self.state.clone(), place)
+            }
+            Err(rejected) => ResponseFuture::rejected(metered, rejected),
         }
     }
 }

@@ -1,0 +1,238 @@
+//! Several limits on one call: all of them are charged, or none.
+//!
+//! "Ten a second and a thousand an hour" is two limits. To ask them in turn, and stop at the first that denies, would
+//! have charged those before it for a call that never ran: under overload the hourly limit would be used up by denials.
+//!
+//! **Guarantee.** Each limit's own. Of a denied call nothing stays charged. While two calls race for the last room, one
+//! may for an instant hold room in the first limit that it then gives back, and a third be denied for it.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    algorithm::{Denied, Limit, Rate},
+    config::ConfigError,
+};
+
+/// A limit made of several.
+///
+/// ```
+/// use tower_keep::algorithm::{All, Limit, Rate, TokenBucket};
+///
+/// let second = TokenBucket::new(Rate::per_second(10), 10)?;
+/// let hour = TokenBucket::new(Rate::per_hour(1000), 15)?;
+/// let both = All::new(second).and(hour);
+/// assert_eq!((0..100).filter(|_| both.acquire(1, 0).is_ok()).count(), 10);
+/// assert_eq!((0..100).filter(|_| both.acquire(1, 1_000_000_000).is_ok()).count(), 5);
+/// # Ok::<_, tower_keep::ConfigError>(())
+/// ```
+#[derive(Debug)]
+pub struct All {
+    /// At least one.
+    limits: Vec<Box<dyn Limit>>,
+}
+
+impl All {
+    /// One limit, to which others can be added. An [`Arc`] of a limit is one too, so that it can be shared and changed.
+    pub fn new(limit: impl Limit + 'static) -> Self {
+        Self { limits: vec![Box::new(limit)] }
+    }
+
+    /// Another limit that every call must fit.
+    #[must_use]
+    pub fn and(mut self, limit: impl Limit + 'static) -> Self {
+        self.limits.push(Box::new(limit));
+        self
+    }
+
+    fn acquire_each(&self, cost: u32, now: u64, acquire: impl Fn(&dyn Limit) -> Result<(), Denied>) -> Result<(), Denied> {
+        for (taken, limit) in self.limits.iter().enumerate() {
+            if let Err(denied) = acquire(&**limit) {
+                self.limits[..taken].iter().for_each(|limit| limit.refund(cost, now));
+                return Err(match denied {
+                    Denied::CostAboveBurst => denied,
+                    // The others may make it wait for longer.
+                    Denied::Until { wait } => Denied::Until { wait: wait.max(self.wait(u64::from(cost), now)) },
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn least(&self, number: impl Fn(&dyn Limit) -> u32) -> u32 {
+        self.limits.iter().map(|limit| number(&**limit)).min().unwrap_or(u32::MAX)
+    }
+}
+
+impl Limit for All {
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
+        self.acquire_each(cost, now, |limit| limit.acquire(cost, now))
+    }
+
+    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), Denied> {
+        self.acquire_each(cost, now, |limit| limit.acquire_late(cost, due, now))
+    }
+
+    fn wait(&self, units: u64, now: u64) -> Duration {
+        self.limits.iter().map(|limit| limit.wait(units, now)).max().unwrap_or_default()
+    }
+
+    fn refund(&self, cost: u32, now: u64) {
+        self.limits.iter().for_each(|limit| limit.refund(cost, now));
+    }
+
+    fn charge(&self, cost: u32, now: u64) {
+        self.limits.iter().for_each(|limit| limit.charge(cost, now));
+    }
+
+    fn close_until(&self, until: u64, now: u64) {
+        self.limits.iter().for_each(|limit| limit.close_until(until, now));
+    }
+
+    fn available(&self, now: u64) -> u32 {
+        self.least(|limit| limit.available(now))
+    }
+
+    fn burst(&self) -> u32 {
+        self.least(|limit| limit.burst())
+    }
+
+    fn largest_cost(&self) -> u32 {
+        self.least(|limit| limit.largest_cost())
+    }
+
+    /// That of the first.
+    fn rate(&self) -> Rate {
+        self.limits[0].rate()
+    }
+
+    /// Changes the first; keep an [`Arc`] of each of the others to change them.
+    fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+        self.limits[0].update(rate, burst)
+    }
+}
+
+impl<L: Limit + ?Sized> Limit for Arc<L> {
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
+        (**self).acquire(cost, now)
+    }
+
+    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), Denied> {
+        (**self).acquire_late(cost, due, now)
+    }
+
+    fn wait(&self, units: u64, now: u64) -> Duration {
+        (**self).wait(units, now)
+    }
+
+    fn refund(&self, cost: u32, now: u64) {
+        (**self).refund(cost, now);
+    }
+
+    fn charge(&self, cost: u32, now: u64) {
+        (**self).charge(cost, now);
+    }
+
+    fn close_until(&self, until: u64, now: u64) {
+        (**self).close_until(until, now);
+    }
+
+    fn available(&self, now: u64) -> u32 {
+        (**self).available(now)
+    }
+
+    fn burst(&self) -> u32 {
+        (**self).burst()
+    }
+
+    fn largest_cost(&self) -> u32 {
+        (**self).largest_cost()
+    }
+
+    fn rate(&self) -> Rate {
+        (**self).rate()
+    }
+
+    fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+        (**self).update(rate, burst)
+    }
+}
+
+#[cfg(all(test, not(keep_loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::algorithm::{SlidingLog, TokenBucket};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_call_denied_by_one_limit_costs_the_others_nothing() {
+        // given
+        let hour = Arc::new(TokenBucket::new(Rate::per_hour(1000), 1000).unwrap());
+        let both = All::new(hour.clone()).and(TokenBucket::new(Rate::per_second(10), 10).unwrap());
+        // when
+        let admitted = (0..5000).filter(|_| both.acquire(1, 0).is_ok()).count();
+        // then
+        assert_eq!(admitted, 10);
+        assert_eq!(hour.available(0), 990);
+    }
+
+    #[test]
+    fn the_wait_is_the_longest_of_all() {
+        let both =
+            All::new(TokenBucket::new(Rate::per_second(10), 1).unwrap()).and(SlidingLog::new(Rate::per_minute(1)).unwrap());
+        assert!(both.acquire(1, 0).is_ok());
+        assert_eq!(both.acquire(1, 0), Err(Denied::until(60 * SECOND)));
+        assert!(both.acquire(1, 60 * SECOND).is_ok());
+    }
+
+    #[test]
+    fn a_cost_above_any_burst_is_told_apart_from_a_wait() {
+        let both =
+            All::new(TokenBucket::new(Rate::per_second(10), 10).unwrap()).and(SlidingLog::new(Rate::per_second(3)).unwrap());
+        assert_eq!((both.burst(), both.acquire(4, 0)), (3, Err(Denied::CostAboveBurst)));
+        assert_eq!(both.available(0), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn admits_what_every_limit_alone_would(
+            steps in prop::collection::vec((1u32..4, 0u64..SECOND / 5), 1..200),
+        ) {
+            let limits = [(10, 4), (3, 8)].map(|(rate, burst)| move || TokenBucket::new(Rate::per_second(rate), burst).unwrap());
+            let alone = limits.map(|limit| limit());
+            let all = All::new(limits[0]()).and(limits[1]());
+            let mut now = 0;
+            for (cost, elapsed) in steps {
+                now += elapsed;
+                let fits = alone.iter().all(|limit| limit.available(now) >= cost);
+                prop_assert_eq!(all.acquire(cost, now).is_ok(), fits);
+                if fits {
+                    alone.iter().for_each(|limit| limit.acquire(cost, now).unwrap());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(all(test, keep_loom))]
+mod loom_model {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+    use crate::algorithm::TokenBucket;
+
+    #[test]
+    fn what_a_denied_call_took_is_given_back() {
+        loom::model(|| {
+            let bucket = |burst| TokenBucket::new(Rate::per_second(1), burst).unwrap();
+            let both = Arc::new(All::new(bucket(2)).and(bucket(1)));
+            let other = both.clone();
+            let thread = thread::spawn(move || usize::from(other.acquire(1, 0).is_ok()));
+            let here = usize::from(both.acquire(1, 0).is_ok());
+            assert_eq!(here + thread.join().unwrap(), 1);
+            assert_eq!(both.limits[0].available(0), 1);
+        });
+    }
+}

@@ -1,0 +1,285 @@
+//! A token bucket for each key, in memory that never grows.
+//!
+//! A map that keeps an entry for each key it has seen is a gift to whoever can invent keys. A bounded cache that evicts
+//! the least recently used is worse: a flood of new keys evicts those in debt, and so resets their limits. But a bucket
+//! that is full again is as good as new, so forgetting *it* loses nothing. Hence the table:
+//!
+//! - A key has two buckets of four slots, by its hash. A slot is a fingerprint (the hash) and a [TAT](Tat), 16 bytes.
+//! - A slot whose TAT has passed may be taken over. One that is in debt never is.
+//! - A key that finds all its eight slots in debt overflows: by default to one of a few cells that strangers share.
+//!
+//! **Taking over.** The thief marks the slot as leaving (`print` keeps the old key), then writes the TAT back to itself if
+//! it is still idle, then puts its own key in. An admission writes the TAT, then reads `print` again. The two writes of
+//! the TAT have an order. If the admission was first, the thief finds a debt and restores the owner; if the thief was, the
+//! admission finds the slot leaving, undoes and looks again. **Moving in.** Two threads with the same new key may
+//! each choose another slot. A slot is first taken tentatively; whoever then sees the key elsewhere too goes back, and of
+//! two that both have written before they looked, at least one does see.
+//!
+//! **Guarantee.** Each key keeps its own limit exactly while it has a slot; keys share a limit only if their 62-bit hashes
+//! are the same, or by overflow. **Cost.** Two cache lines at most, and what a [`Tat`] costs.
+
+use crate::{
+    algorithm::{
+        Denied, Rate,
+        token_bucket::{
+            quota::{Pace, Quota, UNITS_PER_NANO},
+            tat::Tat,
+        },
+    },
+    config::ConfigError,
+    sync::{AtomicU64, Ordering, fence},
+};
+
+#[cfg(all(test, not(keep_loom)))]
+mod tests;
+
+/// Token buckets by key, all of one rate and burst. A key is given as its hash, which should be seeded, and all of
+/// whose bits should depend on all of the key: an attacker who could choose hashes could choose whom to share slots with.
+///
+/// ```
+/// use tower_keep::algorithm::{KeyedBuckets, Overflow, Rate};
+///
+/// let tenants = KeyedBuckets::new(Rate::per_second(10), 2, 1000, Overflow::Shared)?;
+/// let (alice, bob, now) = (0x8a5c_d789_635d_2dff, 0x1d72_1ff0_9a3e_44cd, 0);
+/// assert!(tenants.acquire(alice, 2, now).is_ok());
+/// assert!(tenants.acquire(alice, 1, now).is_err());
+/// assert!(tenants.acquire(bob, 1, now).is_ok());
+/// # Ok::<_, tower_keep::ConfigError>(())
+/// ```
+#[derive(Debug)]
+pub struct KeyedBuckets {
+    quota: Quota,
+    /// A power of two.
+    buckets: Box<[Bucket]>,
+    shared: Box<[Tat]>,
+    overflow: Overflow,
+}
+
+/// What becomes of a new key when all the slots it could use are in debt. Those that have slots keep them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// It shares one of 64 limits, each that of one key, with other newcomers: a flood may deny them falsely, and gains
+    /// nothing.
+    #[default]
+    Shared,
+    /// It is denied until a slot is free, for about as long as one unit takes.
+    Deny,
+    /// It is admitted without a limit: for limits that are a courtesy.
+    Allow,
+}
+
+/// One cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Bucket([Slot; SLOTS]);
+
+#[derive(Debug)]
+struct Slot {
+    /// `hash:62 | state:2`; 0 while it has never been used. Acquire and Release pair an eviction's steps with the
+    /// admission's second look at it, by way of the TAT.
+    print: AtomicU64,
+    tat: Tat,
+}
+
+impl KeyedBuckets {
+    /// Room for `keys` that are in debt at once, at 16 to 40 bytes each.
+    ///
+    /// # Errors
+    /// What [`TokenBucket::new`](super::TokenBucket::new) refuses; room for no key, or for more than 2^32.
+    pub fn new(rate: Rate, burst: u32, keys: usize, overflow: Overflow) -> Result<Self, ConfigError> {
+        if keys == 0 || keys as u64 > 1 << 32 {
+            return Err(ConfigError::new("keys", keys, "make room for the keys that are active at once; 100 000 take 4 MiB"));
+        }
+        // A quarter more than asked for: the slots do not fill evenly.
+        let buckets = (keys + keys / 4).div_ceil(SLOTS).next_power_of_two().max(2);
+        let slot = || Slot { print: AtomicU64::new(0), tat: Tat::full() };
+        Ok(Self {
+            quota: Quota::new(rate, burst)?,
+            buckets: (0..buckets).map(|_| Bucket(std::array::from_fn(|_| slot()))).collect(),
+            shared: (0..SHARED).map(|_| Tat::full()).collect(),
+            overflow,
+        })
+    }
+
+    /// Takes `cost` units of the key's own limit, or none.
+    ///
+    /// # Errors
+    /// [`Denied`], and when to come back.
+    pub fn acquire(&self, hash: u64, cost: u32, now: u64) -> Result<(), Denied> {
+        let pace = self.quota.pace();
+        let key = hash & !STATES | RESIDENT;
+        for _ in 0..ATTEMPTS {
+            match self.find(key) {
+                Found::Resident(slot) => {
+                    slot.tat.acquire(pace, cost, now)?;
+                    if slot.print.load(Ordering::Acquire) == key {
+                        return Ok(());
+                    }
+                    // Being evicted since: what was taken would be lost with it.
+                    slot.tat.refund(pace, cost, now);
+                }
+                // Another thread is between two steps with it.
+                Found::Moving => std::hint::spin_loop(),
+                Found::Nowhere if self.move_in(key, now) => {}
+                Found::Nowhere => break,
+            }
+        }
+        self.overflow(hash, pace, cost, now)
+    }
+
+    /// Gives back units that a key acquired and did not use. Those of an overflow are not given back.
+    pub fn refund(&self, hash: u64, cost: u32, now: u64) {
+        let pace = self.quota.pace();
+        if let Found::Resident(slot) = self.find(hash & !STATES | RESIDENT) {
+            slot.tat.refund(pace, cost, now);
+        }
+    }
+
+    /// Changes rate and burst for all keys in one step. What they have used stays used.
+    ///
+    /// # Errors
+    /// What [`new`](Self::new) refuses.
+    pub fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+        self.quota.update(rate, burst)
+    }
+
+    /// How many keys have used some of their burst. Walks the whole table.
+    #[must_use]
+    pub fn indebted(&self, now: u64) -> usize {
+        self.buckets.iter().flat_map(|bucket| &bucket.0).filter(|slot| slot.tat.ahead(now) > 0).count()
+    }
+
+    /// The memory that it takes, from beginning to end.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.buckets) + size_of_val(&*self.shared)
+    }
+
+    fn find(&self, key: u64) -> Found<'_> {
+        let mut found = Found::Nowhere;
+        for slot in self.slots(key) {
+            let print = slot.print.load(Ordering::Acquire);
+            if print == key {
+                return Found::Resident(slot);
+            }
+            if print & !STATES == key & !STATES && print & STATES != 0 {
+                found = Found::Moving;
+            }
+        }
+        found
+    }
+
+    /// Gives the key a slot, if one of its eight is idle, unless another thread does so too. Returns whether to look
+    /// again.
+    fn move_in(&self, key: u64, now: u64) -> bool {
+        let tentative = key & !STATES | TENTATIVE;
+        let Some(slot) = self.slots(key).find(|slot| slot.clear(tentative, now)) else { return false };
+        // Between this thread's write of its slot and its look at the others; the same in the other thread. Without it
+        // both could look before either write is seen, and the key would have two limits.
+        fence(Ordering::SeqCst);
+        let elsewhere = self.slots(key).any(|other| {
+            !std::ptr::eq(other, slot) && {
+                let print = other.print.load(Ordering::Acquire);
+                print & !STATES == key & !STATES && print & STATES != 0
+            }
+        });
+        // Nobody else changes a tentative slot.
+        slot.print.store(if elsewhere { 0 } else { key }, Ordering::Release);
+        true
+    }
+
+    fn overflow(&self, hash: u64, pace: Pace, cost: u32, now: u64) -> Result<(), Denied> {
+        match self.overflow {
+            Overflow::Shared => self.shared[index(hash >> 40, self.shared.len())].acquire(pace, cost, now),
+            Overflow::Deny => Err(Denied::until(pace.interval.div_ceil(UNITS_PER_NANO))),
+            Overflow::Allow => Ok(()),
+        }
+    }
+
+    /// The slots that a key may have, in its own order: two buckets, by independent bits of the hash.
+    fn slots(&self, key: u64) -> impl Iterator<Item = &Slot> {
+        let first = index(key >> 2, self.buckets.len());
+        // Never the same: an odd distance, in a table of at least two.
+        let second = index((first as u64) ^ (key >> 33 | 1), self.buckets.len());
+        self.buckets[first].0.iter().chain(&self.buckets[second].0)
+    }
+}
+
+enum Found<'a> {
+    Resident(&'a Slot),
+    /// It moves in or out.
+    Moving,
+    Nowhere,
+}
+
+impl Slot {
+    /// Puts a tentative key in place of one that is not in debt, or of none.
+    fn clear(&self, tentative: u64, now: u64) -> bool {
+        let old = self.print.load(Ordering::Acquire);
+        let (leaving, unused) = (old & !STATES | LEAVING, old == 0);
+        if !(unused || old & STATES == RESIDENT) || self.tat.ahead(now) > 0 {
+            return false;
+        }
+        // The loser leaves the slot to the winner and goes on to the next.
+        if self.print.compare_exchange(old, leaving, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        let idle = self.tat.confirm_idle(now);
+        // Nobody else changes a leaving slot.
+        self.print.store(if idle { tentative } else { old }, Ordering::Release);
+        idle
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "below the length, which is a power of two")]
+fn index(hash: u64, length: usize) -> usize {
+    hash as usize & (length - 1)
+}
+
+const SLOTS: usize = 4;
+const SHARED: usize = 64;
+/// How often to look before taking the overflow: so many times another thread was just moving this key.
+/// Few under loom, which tries every interleaving of each.
+const ATTEMPTS: usize = if cfg!(keep_loom) { 2 } else { 100 };
+const STATES: u64 = 3;
+const RESIDENT: u64 = 1;
+const TENTATIVE: u64 = 2;
+const LEAVING: u64 = 3;
+
+#[cfg(all(test, keep_loom))]
+mod loom_model {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    #[test]
+    fn an_eviction_and_an_admission_do_not_lose_a_debt() {
+        loom::model(|| {
+            let table = Arc::new(KeyedBuckets::new(Rate::per_second(1), 1, 1, Overflow::Deny).unwrap());
+            let (key, slot) = (64 | RESIDENT, &table.buckets[0].0[0]);
+            slot.print.store(key, Ordering::Relaxed);
+            let other = table.clone();
+            let thread = thread::spawn(move || other.buckets[0].0[0].clear(128 | TENTATIVE, 0));
+            slot.tat.acquire(table.quota.pace(), 1, 0).unwrap();
+            let kept = slot.print.load(Ordering::Acquire) == key;
+            let evicted = thread.join().unwrap();
+            assert!(!(kept && evicted), "admitted, and forgotten");
+        });
+    }
+
+    #[test]
+    fn two_threads_with_the_same_new_key_share_one_limit() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let table = Arc::new(KeyedBuckets::new(Rate::per_second(1), 1, 1, Overflow::Deny).unwrap());
+            let other = table.clone();
+            let thread = thread::spawn(move || other.acquire(64, 1, 0).is_ok());
+            let here = table.acquire(64, 1, 0).is_ok();
+            let there = thread.join().unwrap();
+            assert!(!(here && there));
+            assert!(!table.acquire(64, 1, 0).is_ok() || !(here || there));
+        });
+    }
+}

@@ -1,0 +1,119 @@
+use std::{collections::HashMap, thread};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn table(rate: u64, burst: u32, keys: usize, overflow: Overflow) -> KeyedBuckets {
+    KeyedBuckets::new(Rate::per_second(rate), burst, keys, overflow).unwrap()
+}
+
+/// Spreads small numbers as a hash does (the finaliser of `SplitMix64`).
+fn hash(number: u64) -> u64 {
+    let mixed = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
+}
+
+#[test]
+fn each_key_has_its_own_limit() {
+    let table = table(1, 3, 100, Overflow::Deny);
+    for key in 1..=50 {
+        assert_eq!((0..10).filter(|_| table.acquire(hash(key), 1, 0).is_ok()).count(), 3);
+    }
+    assert_eq!(table.indebted(0), 50);
+    assert_eq!(table.indebted(3 * SECOND), 0);
+}
+
+#[test]
+fn a_flood_of_new_keys_does_not_reset_a_key_in_debt_and_takes_no_memory() {
+    // given
+    let table = table(1, 1, 1000, Overflow::Shared);
+    let bytes = table.bytes();
+    assert!(table.acquire(hash(1), 1, 0).is_ok());
+    // when
+    let flooded = (2..1_000_000).filter(|key| table.acquire(hash(*key), 1, 0).is_ok()).count();
+    // then
+    assert!(table.acquire(hash(1), 1, 0).is_err());
+    assert_eq!(table.bytes(), bytes);
+    let slots = table.buckets.len() * SLOTS;
+    assert!(flooded < slots + SHARED, "{flooded} keys in {slots} slots");
+    assert!(flooded > slots / 2, "{flooded} keys in {slots} slots");
+}
+
+#[test]
+fn ten_million_keys_pass_through_a_table_of_ten_thousand_while_they_pay_their_debts() {
+    // given: each key's debt lasts a millisecond, in which a thousand keys come.
+    let table = table(1000, 1, 10_000, Overflow::Deny);
+    let mut denied = 0;
+    // when
+    for key in 0..10_000_000 {
+        denied += u32::from(table.acquire(hash(key + 1), 1, key * 1000).is_err());
+    }
+    // then
+    assert_eq!(denied, 0);
+    assert!(table.bytes() <= 64 * 10_000);
+}
+
+#[test]
+fn the_overflow_is_as_configured() {
+    let admitted = |overflow| {
+        let table = table(1, 1, 1, overflow);
+        (1..10_001).filter(|key| table.acquire(hash(*key), 1, 0).is_ok()).count()
+    };
+    let slots = 8;
+    assert_eq!(admitted(Overflow::Allow), 10_000);
+    assert!(admitted(Overflow::Deny) <= slots);
+    assert!((SHARED / 2..=SHARED + slots).contains(&admitted(Overflow::Shared)));
+}
+
+#[test]
+fn threads_that_share_keys_and_slots_never_over_admit() {
+    // given: so few slots that keys push each other out all the time.
+    let (keys, burst) = (32, 5);
+    let table = &table(1, burst, 8, Overflow::Deny);
+    // when
+    let admitted: Vec<HashMap<u64, u32>> = thread::scope(|scope| {
+        let run = |seed: u64| {
+            let mut admitted = HashMap::new();
+            for step in 0..20_000 {
+                let key = hash(step * 7 + seed) % keys;
+                // Time stands still in this scope: a debt is not paid.
+                if table.acquire(hash(key + 1), 1, SECOND).is_ok() {
+                    *admitted.entry(key).or_default() += 1;
+                }
+            }
+            admitted
+        };
+        let threads: Vec<_> = (0..4).map(|seed| scope.spawn(move || run(seed))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    // then
+    for key in 0..keys {
+        let total: u32 = admitted.iter().filter_map(|admitted| admitted.get(&key)).sum();
+        assert!(total <= burst, "{total} for {key}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn decides_as_a_map_of_buckets_does(
+        steps in prop::collection::vec((0u64..20, 0u32..4, 0u64..SECOND / 20, any::<bool>()), 1..300),
+    ) {
+        let table = table(10, 3, 1000, Overflow::Deny);
+        let mut map = HashMap::<u64, Tat>::new();
+        let (pace, mut now) = (table.quota.pace(), 0);
+        for (key, cost, elapsed, refund) in steps {
+            now += elapsed;
+            let bucket = map.entry(key).or_insert_with(Tat::full);
+            if refund {
+                table.refund(hash(key), cost, now);
+                bucket.refund(pace, cost, now);
+            } else {
+                prop_assert_eq!(table.acquire(hash(key), cost, now), bucket.acquire(pace, cost, now));
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What all limits on a rate have in common, so that a layer, a map of keys or a store can take any of them.
+
+use std::{fmt, time::Duration};
+
+use crate::{algorithm::Rate, config::ConfigError};
+
+/// A limit on a rate: it says of each call whether it fits now, and if not, when.
+///
+/// | limit | admits | memory |
+/// |---|---|---|
+/// | [`TokenBucket`](super::TokenBucket) | a burst, then evenly at the rate | 16 bytes |
+/// | [`LeakyBucket`](super::LeakyBucket) | evenly at the rate, no burst | 24 bytes |
+/// | [`SlidingLog`](super::SlidingLog) | at most N in any window, exactly | 8 bytes for each of N |
+/// | [`SlidingRing`](super::SlidingRing) | at most N in any window, capacity returns a little late | 8 bytes for each part |
+/// | [`SlidingCounter`](super::SlidingCounter) | about N in a window | 32 bytes |
+/// | [`All`](super::All) | what each of several limits admits | theirs |
+///
+/// Every method is one atomic step for its caller, or a few of which each errs towards admitting less. Of `now` see
+/// [the module](super): it counts from about when the limit was made.
+pub trait Limit: fmt::Debug + Send + Sync {
+    /// Takes `cost` units, or none.
+    ///
+    /// # Errors
+    /// [`Denied`], and when to come back.
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied>;
+
+    /// Takes `cost` units for a caller whose turn was at `due`, and who has waited and was woken a little late.
+    ///
+    /// A limit that would lose what a timer's ticks add to each wait may decide as of `due`, by at most
+    /// [`TIMER_TICK`]. By default lateness is lost.
+    ///
+    /// # Errors
+    /// [`Denied`]: another call has come first.
+    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), Denied> {
+        let _ = due;
+        self.acquire(cost, now)
+    }
+
+    /// How long until `units` more could all have been admitted, one after the other, if no other call comes.
+    fn wait(&self, units: u64, now: u64) -> Duration;
+
+    /// Gives back units that were acquired and not used.
+    fn refund(&self, cost: u32, now: u64);
+
+    /// Takes units that have been used already, whether or not they fit: a debt that later calls wait for.
+    fn charge(&self, cost: u32, now: u64);
+
+    /// Admits nothing before `until`, because a peer has said so. A limit that is closed for longer stays so.
+    fn close_until(&self, until: u64, now: u64);
+
+    /// How many units would be admitted now.
+    fn available(&self, now: u64) -> u32;
+
+    /// The most that are ever admitted at once.
+    fn burst(&self) -> u32;
+
+    /// The highest cost that is ever admitted. The burst, but for limits that make the next calls wait instead.
+    fn largest_cost(&self) -> u32 {
+        self.burst()
+    }
+
+    /// How much in how long, as it is now.
+    fn rate(&self) -> Rate;
+
+    /// Changes rate and burst in one step, for all that share them. What was used stays used.
+    ///
+    /// # Errors
+    /// Settings that the constructor would refuse, or that this kind of limit cannot change.
+    fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError>;
+}
+
+/// A call that does not fit now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// It fits after exactly `wait`, if no other call comes first.
+    Until {
+        /// Rounded up to a whole nanosecond, so that waiting it is enough.
+        wait: Duration,
+    },
+    /// It costs more than the whole burst: it never fits.
+    CostAboveBurst,
+}
+
+impl Denied {
+    pub(crate) fn until(wait: u64) -> Self {
+        Self::Until { wait: Duration::from_nanos(wait) }
+    }
+}
+
+/// How late a timer may be, in nanoseconds: tokio's has ticks of a millisecond.
+pub const TIMER_TICK: u64 = 1_000_000;

@@ -1,0 +1,327 @@
+//! Sliding window as two counters: about N in a window, in one word whatever N is.
+//!
+//! It counts by fixed windows and takes of the last window's count the share that still overlaps the sliding one, as
+//! if those calls had come evenly.
+//!
+//! **Accuracy.** If they did come evenly, the count is exact. At worst they all came at the end of their window: then up
+//! to 1.9 N pass within one window's length (N at once after an idle time, and as the share falls nearly N more before
+//! those are a window old), and in theory just short of 2 N. Where N is a promise, use the [log](super::SlidingLog) or
+//! the [ring](super::SlidingRing).
+//!
+//! **Cost.** Admitted: three loads and one compare-and-swap; denied: no write.
+
+use std::time::Duration;
+
+use crate::{
+    algorithm::{
+        Denied, Limit, Rate,
+        sliding::{MAX_COUNT, changed_count, count_of, window_of},
+    },
+    config::ConfigError,
+    sync::{AtomicU32, AtomicU64, Ordering},
+};
+
+/// A limit on a window, approximately. Starts empty. 32 bytes.
+#[derive(Debug)]
+pub struct SlidingCounter {
+    /// `epoch:16 | previous:24 | current:24`: the number of the current fixed window, and the counts of it and the one
+    /// before. Nothing else is published through it, so all accesses are Relaxed.
+    word: AtomicU64,
+    /// Relaxed: an admission that races a change obeys one of the two limits.
+    limit: AtomicU32,
+    /// In nanoseconds: nothing before this. Relaxed: it publishes nothing else.
+    closed: AtomicU64,
+    window: u64,
+}
+
+/// The counts at one moment, `elapsed` nanoseconds into the current fixed window.
+#[derive(Debug, Clone, Copy)]
+struct Counts {
+    epoch: u16,
+    previous: u32,
+    current: u32,
+    elapsed: u64,
+}
+
+impl SlidingCounter {
+    /// About `rate.count()` units in any window of `rate.per()`.
+    ///
+    /// # Errors
+    /// A count of 0 or above 16 million; a window below a millisecond or above a year.
+    pub fn new(rate: Rate) -> Result<Self, ConfigError> {
+        Ok(Self {
+            word: AtomicU64::new(0),
+            limit: AtomicU32::new(count_of(rate, MAX_COUNT)?),
+            closed: AtomicU64::new(0),
+            window: window_of(rate)?,
+        })
+    }
+
+    fn counts(&self, word: u64, now: u64) -> Counts {
+        #[expect(clippy::cast_possible_truncation, reason = "takes the word apart, and epochs wrap")]
+        let (stored, epoch) = ((word >> 48) as u16, (now / self.window) as u16);
+        #[expect(clippy::cast_possible_truncation, reason = "24 bits each")]
+        let (previous, current) = ((word >> 24) as u32 & MAX_COUNT, word as u32 & MAX_COUNT);
+        let elapsed = now % self.window;
+        match epoch.wrapping_sub(stored) {
+            0 => Counts { epoch, previous, current, elapsed },
+            1 => Counts { epoch, previous: current, current: 0, elapsed },
+            // A clock that went back counts as the start of the newest window. So does one that comes after just short
+            // of 65 536 idle windows, which errs towards admitting less, for 16 windows at most.
+            behind if behind > u16::MAX - BACKWARDS => Counts { epoch: stored, previous, current, elapsed: 0 },
+            _ => Counts { epoch, previous: 0, current: 0, elapsed },
+        }
+    }
+
+    fn load(&self, now: u64) -> Counts {
+        self.counts(self.word.load(Ordering::Relaxed), now)
+    }
+
+    fn change<E>(&self, now: u64, new: impl Fn(Counts) -> Result<Counts, E>) -> Result<(), E> {
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            let changed = new(self.counts(word, now))?.packed();
+            match self.word.compare_exchange_weak(word, changed, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(()),
+                // The loser counts again on top of the winner.
+                Err(current) => word = current,
+            }
+        }
+    }
+
+    /// How many nanoseconds until `units` fit beside what is counted.
+    fn until(&self, counts: Counts, units: u64, now: u64) -> u64 {
+        let limit = u64::from(self.burst());
+        let closed = self.closed.load(Ordering::Relaxed).saturating_sub(now);
+        let current = u64::from(counts.current);
+        let wait = if current + units <= limit {
+            self.fades(counts.previous, limit - current - units).saturating_sub(counts.elapsed)
+        } else {
+            // In the next window, when what is current now has become the previous count; and beyond, one window for
+            // each time that the limit is used up.
+            let before = units.saturating_sub(1);
+            let (laps, rest) = (before / limit, before % limit + 1);
+            let later = (self.window - counts.elapsed).saturating_add(self.fades(counts.current, limit - rest));
+            later.saturating_add(laps.saturating_mul(self.window))
+        };
+        wait.max(closed)
+    }
+
+    /// How far into a window the share of the `previous` one has fallen to `room`.
+    fn fades(&self, previous: u32, room: u64) -> u64 {
+        let Some(excess) = u64::from(previous).checked_sub(room).filter(|excess| *excess > 0) else { return 0 };
+        let elapsed = (u128::from(self.window) * u128::from(excess)).div_ceil(u128::from(previous));
+        u64::try_from(elapsed).unwrap_or(self.window)
+    }
+
+    fn used(&self, counts: Counts) -> u64 {
+        let left = u128::from(counts.previous) * u128::from(self.window - counts.elapsed);
+        u64::from(counts.current) + u64::try_from(left.div_ceil(u128::from(self.window))).unwrap_or(0)
+    }
+}
+
+impl Counts {
+    fn packed(self) -> u64 {
+        u64::from(self.epoch) << 48 | u64::from(self.previous) << 24 | u64::from(self.current)
+    }
+
+    /// A count that does not fit stays at its most, 16 million: above any limit, it denies all.
+    fn more(self, cost: u32) -> Self {
+        Self { current: self.current.saturating_add(cost).min(MAX_COUNT), ..self }
+    }
+
+    /// Forgets the oldest first, which weigh the least.
+    fn fewer(self, cost: u32) -> Self {
+        let left = cost.saturating_sub(self.previous);
+        Self { previous: self.previous.saturating_sub(cost), current: self.current.saturating_sub(left), ..self }
+    }
+}
+
+impl Limit for SlidingCounter {
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
+        if cost > self.burst() {
+            return Err(Denied::CostAboveBurst);
+        }
+        self.change(now, |counts| match self.until(counts, u64::from(cost), now) {
+            0 => Ok(counts.more(cost)),
+            wait => Err(Denied::until(wait)),
+        })
+    }
+
+    fn wait(&self, units: u64, now: u64) -> Duration {
+        Duration::from_nanos(self.until(self.load(now), units, now))
+    }
+
+    fn refund(&self, cost: u32, now: u64) {
+        let _ = self.change(now, |counts| Ok::<_, ()>(counts.fewer(cost)));
+    }
+
+    fn charge(&self, cost: u32, now: u64) {
+        let _ = self.change(now, |counts| Ok::<_, ()>(counts.more(cost)));
+    }
+
+    fn close_until(&self, until: u64, _: u64) {
+        self.closed.fetch_max(until, Ordering::Relaxed);
+    }
+
+    fn available(&self, now: u64) -> u32 {
+        if self.closed.load(Ordering::Relaxed) > now {
+            return 0;
+        }
+        let free = u64::from(self.burst()).saturating_sub(self.used(self.load(now)));
+        u32::try_from(free).unwrap_or(u32::MAX)
+    }
+
+    fn burst(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    fn rate(&self) -> Rate {
+        Rate::new(u64::from(self.burst()), Duration::from_nanos(self.window))
+    }
+
+    fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+        self.limit.store(changed_count(rate, burst, self.window, MAX_COUNT)?, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// How many windows a clock may go back.
+const BACKWARDS: u16 = 16;
+
+#[cfg(all(test, not(keep_loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MILLI: u64 = 1_000_000;
+    const SECOND: u64 = 1000 * MILLI;
+
+    fn counter(count: u64) -> SlidingCounter {
+        SlidingCounter::new(Rate::per_second(count)).unwrap()
+    }
+
+    fn admitted(counter: &SlidingCounter, times: usize, now: u64) -> usize {
+        (0..times).filter(|_| counter.acquire(1, now).is_ok()).count()
+    }
+
+    #[test]
+    fn half_a_window_later_half_of_the_last_window_still_counts() {
+        let counter = counter(100);
+        assert_eq!(admitted(&counter, 200, 0), 100);
+        assert_eq!(counter.available(1500 * MILLI), 50);
+        assert_eq!(admitted(&counter, 200, 1500 * MILLI), 50);
+    }
+
+    #[test]
+    fn the_worst_case_is_just_short_of_twice_the_count() {
+        let counter = counter(100);
+        assert_eq!(admitted(&counter, 200, 999 * MILLI), 100);
+        let more = (1000..1999).map(|milli| admitted(&counter, 200, milli * MILLI)).sum::<usize>();
+        assert_eq!(more, 99);
+    }
+
+    #[test]
+    fn after_two_idle_windows_nothing_counts() {
+        let counter = counter(10);
+        assert_eq!(admitted(&counter, 20, 0), 10);
+        assert_eq!(admitted(&counter, 20, 2 * SECOND), 10);
+        assert_eq!(admitted(&counter, 20, 40_000 * SECOND), 10);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_is_at_the_start_of_the_newest_window() {
+        let counter = counter(10);
+        assert_eq!(admitted(&counter, 20, 9 * SECOND + 900 * MILLI), 10);
+        assert_eq!(admitted(&counter, 20, 5 * SECOND), 0);
+        assert_eq!(admitted(&counter, 20, 10 * SECOND + 500 * MILLI), 5);
+        assert_eq!(admitted(&counter, 20, 9 * SECOND), 0);
+    }
+
+    #[test]
+    fn a_closed_counter_opens_at_its_time_and_a_debt_outlasts_its_window() {
+        let counter = counter(10);
+        counter.close_until(3 * SECOND, 0);
+        assert_eq!(counter.acquire(1, SECOND), Err(Denied::until(2 * SECOND)));
+        counter.charge(20, 3 * SECOND);
+        assert_eq!(counter.acquire(1, 3 * SECOND), Err(Denied::until(SECOND + 550 * MILLI)));
+        assert_eq!(counter.acquire(11, 3 * SECOND), Err(Denied::CostAboveBurst));
+    }
+
+    #[test]
+    fn a_limit_can_change_but_not_its_window() {
+        let counter = counter(10);
+        counter.update(Rate::per_second(3), 3).unwrap();
+        assert_eq!(admitted(&counter, 20, 0), 3);
+        assert_eq!(counter.update(Rate::per_minute(3), 3).unwrap_err().field, "rate");
+    }
+
+    proptest! {
+        #[test]
+        fn counts_as_two_plain_numbers_do(
+            steps in prop::collection::vec((0u8..6, 0u32..8, 0u64..800 * MILLI), 1..200),
+        ) {
+            let counter = counter(10);
+            let (mut epoch, mut previous, mut current, mut now) = (0, 0u64, 0u64, 0);
+            for (step, cost, elapsed) in steps {
+                now += elapsed;
+                while epoch < now / SECOND {
+                    (epoch, previous, current) = (epoch + 1, current, 0);
+                }
+                let units = u64::from(cost);
+                match step {
+                    0 => {
+                        counter.refund(cost, now);
+                        let old = units.min(previous);
+                        previous -= old;
+                        current = current.saturating_sub(units - old);
+                    }
+                    1 => { counter.charge(cost, now); current += units; }
+                    _ => {
+                        let fits = previous * (SECOND - now % SECOND) + (current + units) * SECOND <= 10 * SECOND;
+                        prop_assert_eq!(counter.acquire(cost, now).is_ok(), fits);
+                        current += if fits { units } else { 0 };
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn waiting_the_hint_is_enough_and_less_is_not(
+            count in 1u64..50, steps in prop::collection::vec((0u64..100 * MILLI, 1u32..5), 1..300),
+        ) {
+            let counter = counter(count);
+            let mut now = 0;
+            for (elapsed, cost) in steps {
+                now += elapsed;
+                if let Err(Denied::Until { wait }) = counter.acquire(cost, now) {
+                    let wait = u64::try_from(wait.as_nanos()).unwrap();
+                    prop_assert!(counter.acquire(cost, now + wait - 1).is_err());
+                    now += wait;
+                    prop_assert!(counter.acquire(cost, now).is_ok());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(all(test, keep_loom))]
+mod loom_model {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    #[test]
+    fn two_threads_that_open_a_window_count_each_other() {
+        loom::model(|| {
+            let counter = Arc::new(SlidingCounter::new(Rate::per_second(3)).unwrap());
+            counter.acquire(2, 0).unwrap();
+            let other = counter.clone();
+            // Half of the two still count: there is room for two.
+            let thread = thread::spawn(move || (0..2).filter(|_| other.acquire(1, 1_500_000_000).is_ok()).count());
+            let here = (0..2).filter(|_| counter.acquire(1, 1_500_000_000).is_ok()).count();
+            assert_eq!(here + thread.join().unwrap(), 2);
+        });
+    }
+}

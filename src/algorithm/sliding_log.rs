@@ -1,0 +1,269 @@
+//! Sliding window as an exact log: at most N in any window, whatever its start.
+//!
+//! It remembers the time of each of the last N units in a ring. The next unit takes the place of the oldest, and may
+//! do so once that is a whole window old. So N a window holds for *every* window, which is what a contract usually
+//! means; a token bucket admits up to twice as many in the window after an idle time, and a counter that is reset each
+//! window does so around the reset.
+//!
+//! **Claimed, then published.** A cell is claimed by moving `head` on, and published by storing its stamp. Between the
+//! two it still bears the stamp of the lap before. So each cell says which lap it is of, and an unpublished cell
+//! counts as just used: a slow publisher makes others wait, never over-admits.
+//!
+//! **Guarantee.** No window `[t, t + W)` holds more than N admitted units, by the times that callers gave: of any N + 1
+//! units two share a cell, and the later of the two was admitted at least `W` after the earlier. Times are rounded to
+//! microseconds, to the strict side. They last 8.9 years, after which all is denied.
+//!
+//! **Refunds and debts.** Units are alike, so a refund forgets the *oldest* in the window: what stays is never older
+//! than what was really used. A charge overwrites the oldest with the present; the ring holds N, so a debt above N is
+//! forgotten. **Cost.** For n units n + 4 loads, one compare-and-swap for the claim and one for each unit; denied: no
+//! write. 8 bytes for each of N.
+
+use std::time::Duration;
+
+use crate::{
+    algorithm::{
+        Denied, Limit, Rate,
+        sliding::{MAX_COUNT, changed_count, count_of, window_of},
+    },
+    config::ConfigError,
+    sync::{AtomicU32, AtomicU64, Ordering},
+};
+
+#[cfg(all(test, not(keep_loom)))]
+mod tests;
+
+/// A limit on any window, exactly. Starts empty.
+///
+/// ```
+/// use tower_keep::algorithm::{Limit, Rate, SlidingLog};
+///
+/// let log = SlidingLog::new(Rate::per_second(2))?;
+/// let at = |millis: u64| log.acquire(1, millis * 1_000_000).is_ok();
+/// assert!(at(0) && at(900));
+/// assert!(at(1000) && !at(1001), "the first has left the window, the second has not");
+/// # Ok::<_, tower_keep::ConfigError>(())
+/// ```
+#[derive(Debug)]
+pub struct SlidingLog {
+    /// `lap:16 | stamp:48`: the lap in which it was last published, counted from 1, and when, in microseconds and 1, 0
+    /// for never. The lap says of each word by itself what it is worth, whatever else has been seen: an older value than the
+    /// newest reads as unpublished. So all accesses are Relaxed.
+    cells: Box<[AtomicU64]>,
+    /// Units ever claimed. The next takes cell `head % N` in lap `head / N + 1`. Relaxed: the cells need no order.
+    head: AtomicU64,
+    /// How many of the cells may be in use. Relaxed: an admission that races a change obeys one of the two limits.
+    limit: AtomicU32,
+    /// In microseconds: nothing before this. Relaxed: it publishes nothing else.
+    closed: AtomicU64,
+    /// In microseconds.
+    window: u64,
+}
+
+impl SlidingLog {
+    /// At most `rate.count()` units in any window of `rate.per()`.
+    ///
+    /// # Errors
+    /// A count of 0 or above 16 million; a window below a millisecond or above a year.
+    pub fn new(rate: Rate) -> Result<Self, ConfigError> {
+        let count = count_of(rate, MAX_COUNT)?;
+        Ok(Self {
+            cells: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            head: AtomicU64::new(0),
+            limit: AtomicU32::new(count),
+            closed: AtomicU64::new(0),
+            window: window_of(rate)?.div_ceil(MICRO),
+        })
+    }
+
+    fn claim(&self, cost: u32, now: u64) -> Result<u64, u64> {
+        let mut head = self.head.load(Ordering::Relaxed);
+        loop {
+            let earliest = self.earliest(head, cost, now / MICRO);
+            let found = if earliest > now / MICRO {
+                // Cells of a newer lap read as unpublished; they deny only under the head that they were read for.
+                match self.head.load(Ordering::Relaxed) {
+                    current if current == head => return Err(earliest),
+                    current => current,
+                }
+            } else {
+                match self.head.compare_exchange(head, head + u64::from(cost), Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(claimed) => return Ok(claimed),
+                    // The loser has lost to an admission and looks at the cells that are left.
+                    Err(current) => current,
+                }
+            };
+            head = found;
+        }
+    }
+
+    /// Stamps what was claimed. A charge may have claimed a cell anew before its last claimant came to publish: the
+    /// newer lap stays, or the cell would read as unpublished for ever.
+    fn publish(&self, head: u64, cost: u32, now: u64) {
+        let stamp = now.div_ceil(MICRO).saturating_add(1).min(STAMPS);
+        for position in head..head + u64::from(cost) {
+            let lap = self.lap(position);
+            let _ = self.cell(position).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+                let newer = lap.wrapping_sub(lap_of(word)) > u16::MAX / 2;
+                (!newer).then_some(u64::from(lap) << STAMP_BITS | stamp)
+            });
+        }
+    }
+
+    /// The microsecond from which `cost` units fit, if the head is where it is. All their cells are looked at: threads
+    /// that read the clock before others and claimed after them leave stamps slightly out of order. Cells that a
+    /// lowered limit does not use must be free too.
+    fn earliest(&self, head: u64, cost: u32, now: u64) -> u64 {
+        let closed = self.closed.load(Ordering::Relaxed);
+        (head..head + self.unused() + u64::from(cost)).map(|position| self.leaves(position, now)).fold(closed, u64::max)
+    }
+
+    /// When the unit that is in the way of the one at `position` leaves the window.
+    fn leaves(&self, position: u64, now: u64) -> u64 {
+        let word = self.cell(position).load(Ordering::Relaxed);
+        match word & STAMPS {
+            // Claimed a lap ago and not published yet: used just now, for all that is known.
+            _ if lap_of(word) != self.lap(position).wrapping_sub(1) => now + self.window,
+            0 => 0,
+            stamp => stamp - 1 + self.window,
+        }
+    }
+
+    /// How many of the oldest cells are free. They are in order, but for what threads have overtaken each other by.
+    fn free(&self, head: u64, now: u64) -> u64 {
+        let (mut low, mut high) = (0, self.size());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.leaves(head + middle, now) <= now { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    fn unused(&self) -> u64 {
+        self.size() - u64::from(self.limit.load(Ordering::Relaxed))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "wraps on purpose: no publisher is 65 536 laps late")]
+    fn lap(&self, position: u64) -> u16 {
+        (position / self.size() + 1) as u16
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "below the length, which is a usize")]
+    fn cell(&self, position: u64) -> &AtomicU64 {
+        &self.cells[(position % self.size()) as usize]
+    }
+
+    fn size(&self) -> u64 {
+        self.cells.len() as u64
+    }
+}
+
+impl Limit for SlidingLog {
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
+        if cost > self.burst() {
+            return Err(Denied::CostAboveBurst);
+        }
+        match self.claim(cost, now) {
+            Ok(head) => {
+                self.publish(head, cost, now);
+                Ok(())
+            }
+            Err(earliest) => Err(Denied::until(earliest.saturating_mul(MICRO).saturating_sub(now))),
+        }
+    }
+
+    fn wait(&self, units: u64, now: u64) -> Duration {
+        let (head, limit) = (self.head.load(Ordering::Relaxed), u64::from(self.burst()));
+        let (laps, rest) = (units.saturating_sub(1) / limit, units.saturating_sub(1) % limit);
+        let first = self.leaves(head + self.unused() + rest, now / MICRO).max(now / MICRO);
+        // A whole window's worth that waits before it leaves, at the earliest, a window later.
+        let turn = first.max(self.closed.load(Ordering::Relaxed)).saturating_add(laps.saturating_mul(self.window));
+        Duration::from_nanos(turn.saturating_mul(MICRO).saturating_sub(now))
+    }
+
+    fn refund(&self, cost: u32, now: u64) {
+        let now = now / MICRO;
+        let head = self.head.load(Ordering::Relaxed);
+        let oldest = head + self.free(head, now);
+        for position in (oldest..head + self.size()).take(cost as usize) {
+            let lap = u64::from(self.lap(position).wrapping_sub(1)) << STAMP_BITS;
+            // Lost to a publisher, or not yet published: that refund is lost, which errs towards admitting less.
+            let _ = self
+                .cell(position)
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| (word & !STAMPS == lap).then_some(lap));
+        }
+    }
+
+    fn charge(&self, cost: u32, now: u64) {
+        #[expect(clippy::cast_possible_truncation, reason = "at most 24 bits")]
+        let cost = cost.min(self.size() as u32);
+        self.publish(self.head.fetch_add(u64::from(cost), Ordering::Relaxed), cost, now);
+    }
+
+    fn close_until(&self, until: u64, _: u64) {
+        self.closed.fetch_max(until.div_ceil(MICRO), Ordering::Relaxed);
+    }
+
+    fn available(&self, now: u64) -> u32 {
+        let now = now / MICRO;
+        if self.closed.load(Ordering::Relaxed) > now {
+            return 0;
+        }
+        let free = self.free(self.head.load(Ordering::Relaxed), now).saturating_sub(self.unused());
+        u32::try_from(free).unwrap_or(u32::MAX)
+    }
+
+    fn burst(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    fn rate(&self) -> Rate {
+        Rate::new(u64::from(self.burst()), Duration::from_micros(self.window))
+    }
+
+    /// Changes the count, which may not grow above that with which the log was made: it has no cells for more.
+    fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+        let most = u32::try_from(self.size()).unwrap_or(MAX_COUNT);
+        let count = changed_count(rate, burst, self.window * MICRO, most)?;
+        self.limit.store(count, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn lap_of(word: u64) -> u16 {
+    (word >> STAMP_BITS) as u16
+}
+
+const MICRO: u64 = 1000;
+const STAMP_BITS: u32 = 48;
+const STAMPS: u64 = (1 << STAMP_BITS) - 1;
+
+#[cfg(all(test, keep_loom))]
+mod loom_model {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    #[test]
+    fn no_cell_is_used_twice_in_a_window_though_its_stamp_is_not_published_yet() {
+        loom::model(|| {
+            let log = Arc::new(SlidingLog::new(Rate::per_second(2)).unwrap());
+            let other = log.clone();
+            let thread = thread::spawn(move || (0..2).filter(|_| other.acquire(1, MICRO).is_ok()).count());
+            let here = (0..2).filter(|_| log.acquire(1, MICRO).is_ok()).count();
+            assert_eq!(here + thread.join().unwrap(), 2);
+        });
+    }
+
+    #[test]
+    fn a_charge_that_overtakes_a_publisher_does_not_close_the_log_for_ever() {
+        loom::model(|| {
+            let log = Arc::new(SlidingLog::new(Rate::per_second(1)).unwrap());
+            let other = log.clone();
+            let thread = thread::spawn(move || other.charge(1, MICRO));
+            let _ = log.acquire(1, MICRO);
+            thread.join().unwrap();
+            assert!(log.acquire(1, MICRO).is_err());
+            assert!(log.acquire(1, 2_000_000 * MICRO).is_ok());
+        });
+    }
+}

@@ -1,0 +1,158 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const MILLI: u64 = 1_000_000;
+const SECOND: u64 = 1000 * MILLI;
+
+fn log(count: u64) -> SlidingLog {
+    SlidingLog::new(Rate::per_second(count)).unwrap()
+}
+
+#[test]
+fn a_hundred_late_in_one_second_leave_none_for_the_next() {
+    // given
+    let log = log(100);
+    assert!((0..100).all(|_| log.acquire(1, 900 * MILLI).is_ok()));
+    // then
+    let wait = Duration::from_millis(800);
+    assert_eq!(log.acquire(1, 1100 * MILLI), Err(Denied::Until { wait }));
+    assert_eq!(log.available(1900 * MILLI - 1000), 0);
+    assert_eq!(log.available(1900 * MILLI), 100);
+    assert!(log.acquire(100, 1900 * MILLI).is_ok());
+}
+
+#[test]
+fn a_cost_above_the_count_is_told_apart_from_a_wait() {
+    assert_eq!(log(3).acquire(4, 0), Err(Denied::CostAboveBurst));
+}
+
+#[test]
+fn a_call_fits_when_the_last_unit_in_its_way_has_left() {
+    let log = log(3);
+    for millis in [0, 100, 200] {
+        assert!(log.acquire(1, millis * MILLI).is_ok());
+    }
+    let wait = |cost, now| match log.acquire(cost, now) {
+        Err(Denied::Until { wait }) => wait.as_millis(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([wait(1, 300 * MILLI), wait(2, 300 * MILLI), wait(3, 300 * MILLI)], [700, 800, 900]);
+    let queue = |units| log.wait(units, 300 * MILLI).as_millis();
+    assert_eq!([queue(1), queue(3), queue(4), queue(7)], [700, 900, 1700, 2700]);
+}
+
+#[test]
+fn a_refund_forgets_the_oldest_so_that_no_window_is_over_admitted() {
+    // given
+    let log = log(2);
+    assert!(log.acquire(1, 0).is_ok());
+    assert!(log.acquire(1, 900 * MILLI).is_ok());
+    // when
+    log.refund(1, 950 * MILLI);
+    // then
+    assert!(log.acquire(1, 950 * MILLI).is_ok());
+    assert!(log.acquire(1, 1000 * MILLI).is_err());
+    assert!(log.acquire(1, 1900 * MILLI).is_ok());
+}
+
+#[test]
+fn a_debt_takes_the_place_of_the_oldest_units() {
+    let log = log(3);
+    assert!(log.acquire(3, 0).is_ok());
+    log.charge(2, 500 * MILLI);
+    assert_eq!(log.available(SECOND), 1);
+    assert_eq!(log.available(1500 * MILLI), 3);
+    log.charge(u32::MAX, 2 * SECOND);
+    assert_eq!(log.available(2999 * MILLI), 0);
+    assert_eq!(log.available(3 * SECOND), 3);
+}
+
+#[test]
+fn a_closed_log_opens_at_its_time() {
+    let log = log(3);
+    log.close_until(5 * SECOND, 0);
+    assert_eq!(log.acquire(1, SECOND), Err(Denied::Until { wait: Duration::from_secs(4) }));
+    assert_eq!(log.available(SECOND), 0);
+    assert!(log.acquire(3, 5 * SECOND).is_ok());
+}
+
+#[test]
+fn a_lowered_limit_holds_at_once_and_a_raised_one_up_to_its_cells() {
+    let log = log(4);
+    assert!(log.acquire(3, 0).is_ok());
+    log.update(Rate::per_second(2), 2).unwrap();
+    assert!(log.acquire(1, 0).is_err());
+    assert_eq!(log.available(SECOND), 2);
+    assert_eq!(log.acquire(3, SECOND), Err(Denied::CostAboveBurst));
+    log.update(Rate::per_second(4), 4).unwrap();
+    assert_eq!(log.available(SECOND), 4);
+    assert_eq!(log.update(Rate::per_second(5), 5).unwrap_err().field, "rate");
+    assert_eq!(log.update(Rate::per_minute(2), 2).unwrap_err().field, "rate");
+    assert_eq!(log.update(Rate::per_second(2), 1).unwrap_err().field, "burst");
+}
+
+#[test]
+fn refuses_settings_that_cannot_work() {
+    for rate in [Rate::per_second(0), Rate::per_second(1 << 24), Rate::new(1, Duration::ZERO), Rate::new(1, Duration::MAX)] {
+        assert_eq!(SlidingLog::new(rate).unwrap_err().field, "rate");
+    }
+}
+
+proptest! {
+    #[test]
+    fn admits_as_a_list_of_times_does(
+        count in 1u32..20, steps in prop::collection::vec((0u8..6, 0u32..8, 0u64..300_000), 1..300),
+    ) {
+        let log = log(u64::from(count));
+        let (mut times, mut micros) = (Vec::new(), 1u64);
+        for (step, cost, elapsed) in steps {
+            micros += elapsed;
+            let now = micros * MICRO;
+            times.retain(|time| time + 1_000_000 > micros);
+            match step {
+                0 => { log.refund(cost, now); times.drain(..(cost as usize).min(times.len())); }
+                1 => {
+                    log.charge(cost, now);
+                    times.extend((0..cost).map(|_| micros));
+                    times.drain(..times.len().saturating_sub(count as usize));
+                }
+                _ if cost > count => prop_assert_eq!(log.acquire(cost, now), Err(Denied::CostAboveBurst)),
+                _ => {
+                    let fits = times.len() + cost as usize <= count as usize;
+                    prop_assert_eq!(log.acquire(cost, now).is_ok(), fits);
+                    if fits {
+                        times.extend((0..cost).map(|_| micros));
+                    }
+                }
+            }
+            prop_assert_eq!(log.available(now), count - u32::try_from(times.len()).unwrap());
+        }
+    }
+
+    #[test]
+    fn no_window_is_over_admitted_even_if_the_clock_goes_back_and_the_hint_is_exact(
+        count in 1u32..20, steps in prop::collection::vec(-(200 * MILLI as i64)..300 * MILLI as i64, 1..300),
+    ) {
+        let log = log(u64::from(count));
+        let (mut now, mut admitted) = (SECOND, Vec::new());
+        for step in steps {
+            now = now.saturating_add_signed(step);
+            match log.acquire(1, now) {
+                Ok(()) => admitted.push(now),
+                Err(Denied::Until { wait }) => {
+                    let wait = u64::try_from(wait.as_nanos()).unwrap();
+                    prop_assert!(log.acquire(1, now + wait - 1).is_err());
+                    now += wait;
+                    prop_assert!(log.acquire(1, now).is_ok());
+                    admitted.push(now);
+                }
+                Err(Denied::CostAboveBurst) => unreachable!(),
+            }
+        }
+        for start in &admitted {
+            let within = admitted.iter().filter(|time| (*start..start + SECOND).contains(time)).count();
+            prop_assert!(within <= count as usize, "{within}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Rate and burst in one word, so that both change in one step for all who read them.
+//!
+//! Why not two words? A reader that takes the interval of one configuration and the capacity of the other can see a
+//! burst that neither allows: 10 a second with a burst of 10 changed to 10 000 a second with a burst of 10 would for a
+//! moment admit 10 000 at once. A version counter around them (a seqlock) costs two more loads and makes readers wait
+//! for a writer. So the interval is kept as a floating-point number of 32 significant bits, which is exact for all
+//! common rates and else off by less than one in two thousand million, always to the slow side.
+
+use crate::{
+    algorithm::Rate,
+    config::ConfigError,
+    sync::{AtomicU64, Ordering},
+};
+
+/// The rate and burst of one bucket, or of any number that change together. 8 bytes.
+///
+/// A decision that races an [`update`](Self::update) obeys the old or the new quota, never a mixture. So a span of time
+/// that holds a change admits at most what the old one allows up to it and the new one from it on.
+#[derive(Debug)]
+pub(crate) struct Quota {
+    /// `burst:27 | shift:5 | mantissa:32`, the interval being `mantissa << shift`. It publishes nothing else, so all
+    /// accesses are Relaxed.
+    word: AtomicU64,
+}
+
+/// A quota as it is at one moment, as arithmetic needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// One unit's share of time, in 128ths of a nanosecond, rounded up.
+    pub(crate) interval: u64,
+    /// `burst * interval`.
+    pub(crate) capacity: u64,
+    pub(crate) burst: u32,
+}
+
+impl Quota {
+    pub(crate) fn new(rate: Rate, burst: u32) -> Result<Self, ConfigError> {
+        Ok(Self { word: AtomicU64::new(pack(rate, burst)?) })
+    }
+
+    pub(crate) fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+        self.word.store(pack(rate, burst)?, Ordering::Relaxed);
+        Ok(())
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "takes the word apart")]
+    pub(crate) fn pace(&self) -> Pace {
+        let word = self.word.load(Ordering::Relaxed);
+        let burst = (word >> 37) as u32;
+        let interval = u64::from(word as u32) << (word >> 32 & 31);
+        Pace { interval, capacity: interval * u64::from(burst), burst }
+    }
+}
+
+impl Pace {
+    /// The rate, as so many in the shortest whole number of seconds that says it well.
+    pub(crate) fn rate(self) -> Rate {
+        let second = 1_000_000_000 * UNITS_PER_NANO;
+        match self.interval {
+            interval if interval <= second => Rate::per_second(second / interval),
+            interval => Rate::new(1, std::time::Duration::from_nanos(interval / UNITS_PER_NANO)),
+        }
+    }
+}
+
+fn pack(rate: Rate, burst: u32) -> Result<u64, ConfigError> {
+    let (mantissa, shift) = interval(rate)?;
+    let refuse_burst = |fix| Err(ConfigError::new("burst", burst, fix));
+    if burst == 0 {
+        return refuse_burst("allow at least 1 call at once");
+    }
+    if burst > MAX_BURST {
+        return refuse_burst("use at most 134 217 727; count in larger units, such as KiB for bytes");
+    }
+    // 32, 30 and 27 bits: u128 holds the product.
+    if (u128::from(mantissa) << shift) * u128::from(burst) > u128::from(MAX_AHEAD) {
+        return refuse_burst("lower it, or raise the rate: it takes more than a year to refill");
+    }
+    Ok(u64::from(burst) << 37 | u64::from(shift) << 32 | mantissa)
+}
+
+/// The interval as `mantissa << shift`, rounded up.
+fn interval(rate: Rate) -> Result<(u64, u32), ConfigError> {
+    let refuse = |fix| Err(ConfigError::new("rate", rate, fix));
+    if rate.count() == 0 {
+        return refuse("allow at least 1 unit; to stop all calls, use another means than a rate");
+    }
+    if rate.per().is_zero() {
+        return refuse("give the period a length, such as Rate::per_second(100)");
+    }
+    // A u64 of seconds in nanoseconds takes 94 bits, and the scale 7 more: u128 holds it.
+    let period = rate.per().as_nanos() * u128::from(UNITS_PER_NANO);
+    if u128::from(rate.count()) > period {
+        return refuse("stay below 128 units a nanosecond");
+    }
+    let interval = match u64::try_from(period.div_ceil(u128::from(rate.count()))) {
+        Ok(interval) if interval <= MAX_AHEAD => interval,
+        _ => return refuse("allow at least 1 unit a year"),
+    };
+    let shift = (u64::BITS - interval.leading_zeros()).saturating_sub(32);
+    match interval.div_ceil(1 << shift) {
+        // Rounded up to a 33rd bit: a power of two, which one more shift holds.
+        mantissa if mantissa > u64::from(u32::MAX) => Ok((mantissa >> 1, shift + 1)),
+        mantissa => Ok((mantissa, shift)),
+    }
+}
+
+pub(crate) const UNITS_PER_NANO: u64 = 128;
+pub(crate) const MAX_BURST: u32 = (1 << 27) - 1;
+/// How far ahead of `now` a TAT may be: over a year, and a quarter of the wrapping range.
+pub(crate) const MAX_AHEAD: u64 = 1 << 62;
+
+#[cfg(all(test, not(keep_loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000 * UNITS_PER_NANO;
+
+    fn interval_of(rate: Rate) -> u64 {
+        Quota::new(rate, 1).unwrap().pace().interval
+    }
+
+    #[test]
+    fn common_rates_are_exact() {
+        for count in [1, 2, 5, 10, 100, 1000, 1_000_000, 100_000_000] {
+            assert_eq!(interval_of(Rate::per_second(count)), SECOND / count);
+        }
+        assert_eq!(interval_of(Rate::per_minute(1)), 60 * SECOND);
+        assert_eq!(interval_of(Rate::per_hour(1)), 3600 * SECOND);
+        assert_eq!(interval_of(Rate::per_day(1)), 24 * 3600 * SECOND);
+    }
+
+    #[test]
+    fn rates_are_kept_within_a_thousandth_up_to_100_million_a_second() {
+        for per_second in [3, 7_777, 1_000_003, 29_999_999, 30_000_000, 66_666_667, 99_999_999, 100_000_000] {
+            let kept = SECOND as f64 / interval_of(Rate::per_second(per_second)) as f64;
+            let error = 1.0 - kept / per_second as f64;
+            assert!((0.0..0.001).contains(&error), "{per_second}/s is off by {error}");
+        }
+    }
+
+    #[test]
+    fn refuses_settings_that_cannot_work() {
+        let refused = |rate, burst| Quota::new(rate, burst).unwrap_err().field;
+        assert_eq!(refused(Rate::per_second(0), 1), "rate");
+        assert_eq!(refused(Rate::new(1, Duration::ZERO), 1), "rate");
+        assert_eq!(refused(Rate::new(u64::MAX, Duration::from_nanos(1)), 1), "rate");
+        assert_eq!(refused(Rate::new(1, Duration::MAX), 1), "rate");
+        assert_eq!(refused(Rate::per_second(1), 0), "burst");
+        assert_eq!(refused(Rate::per_second(1), u32::MAX), "burst");
+        assert_eq!(refused(Rate::per_day(1), 500), "burst");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_is_read_again_and_never_faster(
+            count in 1u64..1 << 40, nanos in 1u64..1 << 54, burst in 1u32..=MAX_BURST,
+        ) {
+            let rate = Rate::new(count, Duration::from_nanos(nanos));
+            if let Ok(quota) = Quota::new(rate, burst) {
+                let pace = quota.pace();
+                let exact = (u128::from(nanos) * u128::from(UNITS_PER_NANO)).div_ceil(u128::from(count));
+                prop_assert_eq!(pace.burst, burst);
+                prop_assert!(u128::from(pace.interval) >= exact);
+                prop_assert!(u128::from(pace.interval) - exact <= exact >> 31);
+                prop_assert_eq!(pace.capacity, pace.interval * u64::from(burst));
+            }
+        }
+    }
+}
+
+#[cfg(all(test, keep_loom))]
+mod loom_model {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_reader_sees_the_old_quota_or_the_new_one_and_never_a_mixture() {
+        loom::model(|| {
+            let quota = Arc::new(Quota::new(Rate::per_second(10), 10).unwrap());
+            let [old, new] = [(10, 10), (1000, 3)].map(|(rate, burst)| Quota::new(Rate::per_second(rate), burst).unwrap().pace());
+            let other = quota.clone();
+            let thread = thread::spawn(move || other.update(Rate::per_second(1000), 3).unwrap());
+            let seen = quota.pace();
+            assert!(seen == old || seen == new);
+            thread.join().unwrap();
+            assert_eq!(quota.pace(), new);
+        });
+    }
+}

@@ -1,0 +1,114 @@
+//! The theoretical arrival time: all the state that a token bucket has, in one word.
+
+use crate::{
+    algorithm::{
+        Denied,
+        token_bucket::quota::{MAX_AHEAD, Pace, UNITS_PER_NANO},
+    },
+    sync::{AtomicU64, Ordering},
+};
+
+/// When a bucket will be full again. The quota comes in with each call, so that many buckets can share one.
+#[derive(Debug)]
+pub(crate) struct Tat {
+    /// In 128ths of a nanosecond since the caller's start, modulo 2^64. At or behind `now`: the bucket is full.
+    /// Changed with `AcqRel`, for the keyed table alone, which orders its evictions by it; on a TAT that nobody else can
+    /// take over it publishes nothing. Loads are Relaxed.
+    word: AtomicU64,
+}
+
+impl Tat {
+    pub(crate) fn full() -> Self {
+        Self { word: AtomicU64::new(0) }
+    }
+
+    #[inline]
+    pub(crate) fn acquire(&self, pace: Pace, cost: u32, now: u64) -> Result<(), Denied> {
+        if cost > pace.burst {
+            return Err(Denied::CostAboveBurst);
+        }
+        // The loser has lost to an admission, which took tokens: it decides again on what is left, and is denied after
+        // at most `burst` losses.
+        self.change(now, |ahead| {
+            // Neither overflows: `cost <= burst`, `capacity <= 2^62`, and `ahead < 2^63`.
+            let ahead = ahead + u64::from(cost) * pace.interval;
+            match ahead.checked_sub(pace.capacity) {
+                None | Some(0) => Ok(ahead),
+                Some(excess) => Err(Denied::until(excess.div_ceil(UNITS_PER_NANO))),
+            }
+        })
+    }
+
+    /// How many nanoseconds until `units` more have all fitted, one after the other.
+    pub(crate) fn wait(&self, pace: Pace, units: u64, now: u64) -> u64 {
+        let ahead = self.ahead(now).saturating_add(units.saturating_mul(pace.interval));
+        ahead.saturating_sub(pace.capacity).div_ceil(UNITS_PER_NANO)
+    }
+
+    pub(crate) fn refund(&self, pace: Pace, cost: u32, now: u64) {
+        let units = u64::from(cost).saturating_mul(pace.interval);
+        // A full bucket is left alone: there is no room for what comes back, and no error to report.
+        let _ = self.change(now, |ahead| if ahead == 0 { Err(()) } else { Ok(ahead.saturating_sub(units)) });
+    }
+
+    pub(crate) fn charge(&self, pace: Pace, cost: u32, now: u64) {
+        let units = u64::from(cost).saturating_mul(pace.interval);
+        self.raise(now, |ahead| ahead.saturating_add(units));
+    }
+
+    pub(crate) fn close_until(&self, pace: Pace, until: u64, now: u64) {
+        let closed = until.saturating_sub(now).saturating_mul(UNITS_PER_NANO);
+        // At `until` there is room for one unit.
+        self.raise(now, |ahead| ahead.max(closed.saturating_add(pace.capacity - pace.interval)));
+    }
+
+    pub(crate) fn available(&self, pace: Pace, now: u64) -> u32 {
+        let free = pace.capacity.saturating_sub(self.ahead(now)) / pace.interval;
+        u32::try_from(free).unwrap_or(u32::MAX)
+    }
+
+    /// How far the TAT lies ahead of `now`; 0 if it has passed.
+    pub(crate) fn ahead(&self, now: u64) -> u64 {
+        ahead(self.word.load(Ordering::Relaxed), scaled(now))
+    }
+
+    /// Whether the bucket is full, by a write of the TAT that leaves it as it is: so an admission comes either before it,
+    /// and is seen here, or after it, and then sees all that this thread has written before (`AcqRel`, which pairs with
+    /// that of `change`).
+    pub(crate) fn confirm_idle(&self, now: u64) -> bool {
+        let tat = self.word.fetch_add(0, Ordering::AcqRel);
+        ahead(tat, scaled(now)) == 0
+    }
+
+    /// Moves the TAT away from `now`, but never further than a year: more debt than that is forgotten.
+    fn raise(&self, now: u64, further: impl Fn(u64) -> u64) {
+        let _ = self.change(now, |ahead| Ok::<_, ()>(further(ahead).min(MAX_AHEAD)));
+    }
+
+    /// Replaces how far the TAT lies ahead, in one step, or leaves it.
+    fn change<E>(&self, now: u64, new: impl Fn(u64) -> Result<u64, E>) -> Result<(), E> {
+        let now = scaled(now);
+        let mut tat = self.word.load(Ordering::Relaxed);
+        loop {
+            let changed = now.wrapping_add(new(ahead(tat, now))?);
+            match self.word.compare_exchange_weak(tat, changed, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return Ok(()),
+                // Computed again from what the winner left.
+                Err(current) => tat = current,
+            }
+        }
+    }
+}
+
+fn scaled(now: u64) -> u64 {
+    now.wrapping_mul(UNITS_PER_NANO)
+}
+
+/// How far `tat` lies ahead of `now`; 0 if it has passed.
+///
+/// Both wrap, so the difference is read as signed: right as long as a bucket admits once in 2.2 years. A scale that
+/// does not wrap for longer would be too coarse for fast rates: sixteenths of a nanosecond are off by 0.13 % at 30 M/s.
+fn ahead(tat: u64, now: u64) -> u64 {
+    let difference = tat.wrapping_sub(now);
+    if difference > u64::MAX / 2 { 0 } else { difference }
+}

@@ -1,0 +1,289 @@
+use std::iter;
+
+use proptest::prelude::*;
+
+use super::{
+    quota::{Pace, UNITS_PER_NANO},
+    *,
+};
+
+const MILLI: u64 = 1_000_000;
+const SECOND: u64 = 1000 * MILLI;
+
+fn bucket(rate: Rate, burst: u32) -> TokenBucket {
+    TokenBucket::new(rate, burst).unwrap()
+}
+
+fn admitted(bucket: &TokenBucket, cost: u32, now: u64) -> bool {
+    bucket.acquire(cost, now).is_ok()
+}
+
+#[test]
+fn ten_a_second_with_a_burst_of_three() {
+    let bucket = bucket(Rate::per_second(10), 3);
+    let at = |step: u64, cost| admitted(&bucket, cost, step * 100 * MILLI);
+    assert!(at(0, 2));
+    assert!(!at(0, 2));
+    assert!(at(0, 1));
+    assert!(!at(0, 1));
+    assert!(!at(1, 4));
+    assert!(at(2, 1));
+    assert!(at(3, 1));
+    assert!(at(4, 1));
+    assert!(at(4, 1));
+    assert!(!at(4, 1));
+    assert!(at(9, 3));
+}
+
+#[test]
+fn an_idle_bucket_saves_up_no_more_than_its_burst() {
+    let bucket = bucket(Rate::per_second(5), 5);
+    for start in [0, 2 * SECOND] {
+        assert!(iter::repeat_with(|| admitted(&bucket, 1, start)).take(5).all(|admitted| admitted));
+        assert!(!admitted(&bucket, 1, start));
+    }
+}
+
+#[test]
+fn what_is_left_can_be_read() {
+    let bucket = bucket(Rate::per_second(10), 10);
+    assert!(admitted(&bucket, 1, 0));
+    assert_eq!(bucket.available(0), 9);
+    assert!(admitted(&bucket, 2, 0));
+    assert_eq!(bucket.available(0), 7);
+    assert_eq!(bucket.available(100 * MILLI), 8);
+}
+
+#[test]
+fn one_a_day_refills_though_it_is_polled_often() {
+    let bucket = bucket(Rate::per_day(1), 1);
+    let polls = 10 * 24 * 3600 * SECOND / (150 * MILLI);
+    assert_eq!((0..=polls).filter(|poll| admitted(&bucket, 1, poll * 150 * MILLI)).count(), 11);
+}
+
+#[test]
+fn a_cost_above_the_burst_is_told_apart_from_a_wait() {
+    let bucket = bucket(Rate::per_second(10), 3);
+    assert_eq!(bucket.acquire(4, 0), Err(Denied::CostAboveBurst));
+    assert_eq!(bucket.available(0), 3);
+}
+
+#[test]
+fn the_clock_may_wrap_and_go_back() {
+    let bucket = bucket(Rate::per_second(1), 2);
+    let wrap = u64::MAX / UNITS_PER_NANO;
+    for quarter in 1..4 {
+        assert!(admitted(&bucket, 1, wrap / 4 * quarter));
+    }
+    assert!(admitted(&bucket, 2, wrap));
+    assert!(!admitted(&bucket, 1, wrap + 1));
+    assert!(admitted(&bucket, 1, wrap + SECOND));
+    assert!(!admitted(&bucket, 1, wrap));
+    assert!(!admitted(&bucket, 1, wrap - 1000 * SECOND));
+}
+
+#[test]
+fn a_refund_is_admitted_again_and_no_more_than_that() {
+    // given
+    let bucket = bucket(Rate::per_second(10), 10);
+    assert!(admitted(&bucket, 8, 0));
+    // when
+    bucket.refund(5, 0);
+    // then
+    assert_eq!(bucket.available(0), 7);
+    bucket.refund(100, 0);
+    assert_eq!(bucket.available(0), 10);
+}
+
+#[test]
+fn a_refund_to_a_full_bucket_is_not_saved_up() {
+    let bucket = bucket(Rate::per_second(10), 10);
+    assert!(admitted(&bucket, 10, 0));
+    bucket.refund(10, 5 * SECOND);
+    assert_eq!(bucket.available(5 * SECOND), 10);
+    assert!(admitted(&bucket, 10, 5 * SECOND));
+    assert!(!admitted(&bucket, 1, 5 * SECOND));
+}
+
+#[test]
+fn a_debt_is_paid_off_before_anything_is_admitted() {
+    let bucket = bucket(Rate::per_second(10), 10);
+    bucket.charge(25, 0);
+    assert_eq!(bucket.available(0), 0);
+    let wait = Duration::from_millis(1600);
+    assert_eq!(bucket.acquire(1, 0), Err(Denied::Until { wait }));
+    assert!(!admitted(&bucket, 1, 1600 * MILLI - 1));
+    assert!(admitted(&bucket, 1, 1600 * MILLI));
+}
+
+#[test]
+fn a_debt_of_more_than_a_year_does_not_wrap_into_a_full_bucket() {
+    let bucket = bucket(Rate::per_hour(1), 1);
+    for _ in 0..10 {
+        bucket.charge(u32::MAX, 0);
+    }
+    assert!(!admitted(&bucket, 1, 365 * 24 * 3600 * SECOND));
+    assert!(admitted(&bucket, 1, 417 * 24 * 3600 * SECOND));
+}
+
+#[test]
+fn a_closed_bucket_opens_for_one_call_at_its_time() {
+    let bucket = bucket(Rate::per_second(10), 3);
+    bucket.close_until(5 * SECOND, SECOND);
+    bucket.close_until(2 * SECOND, SECOND);
+    assert_eq!(bucket.acquire(1, SECOND), Err(Denied::Until { wait: Duration::from_secs(4) }));
+    assert!(admitted(&bucket, 1, 5 * SECOND));
+    assert!(!admitted(&bucket, 1, 5 * SECOND));
+    assert!(admitted(&bucket, 3, 6 * SECOND));
+}
+
+#[test]
+fn a_peer_that_says_never_closes_the_bucket_for_a_year_and_not_for_ever() {
+    let bucket = bucket(Rate::per_second(10), 3);
+    bucket.close_until(u64::MAX, 0);
+    assert!(!admitted(&bucket, 1, 365 * 24 * 3600 * SECOND));
+    assert!(admitted(&bucket, 1, 417 * 24 * 3600 * SECOND));
+}
+
+#[test]
+fn a_debt_is_kept_as_time_when_the_rate_changes() {
+    let bucket = bucket(Rate::per_second(10), 10);
+    assert!(admitted(&bucket, 10, 0));
+    bucket.update(Rate::per_second(100), 100).unwrap();
+    // The ten took a second of the bucket's time, and still do: that second holds all of the new burst.
+    assert_eq!(bucket.available(0), 0);
+    assert_eq!(bucket.available(500 * MILLI), 50);
+    bucket.update(Rate::per_second(1), 2).unwrap();
+    assert_eq!((bucket.burst(), bucket.available(SECOND)), (2, 2));
+}
+
+#[test]
+fn a_waiter_woken_late_departs_as_of_its_turn_but_by_no_more_than_a_tick() {
+    let bucket = bucket(Rate::per_second(2000), 1);
+    let half = MILLI / 2;
+    assert!(admitted(&bucket, 1, 0));
+    assert!(bucket.acquire_late(1, half, MILLI).is_ok());
+    // The next turn is a millisecond after the start, not half a millisecond after the late departure.
+    assert!(admitted(&bucket, 1, MILLI));
+    // Due long ago counts as due a tick ago: what fits into a tick, and no more.
+    let admitted = (0..1000).filter(|_| bucket.acquire_late(1, 2 * half, 100 * MILLI).is_ok()).count();
+    assert_eq!(admitted, 1);
+    assert!(bucket.acquire_late(1, 100 * MILLI - half, 100 * MILLI).is_ok());
+    assert!(bucket.acquire_late(1, 100 * MILLI, 100 * MILLI).is_ok());
+    assert!(bucket.acquire_late(1, 101 * MILLI, 100 * MILLI).is_err());
+}
+
+#[test]
+fn the_wait_of_a_queue_is_that_of_its_last() {
+    let bucket = bucket(Rate::per_second(10), 3);
+    assert_eq!(bucket.wait(3, 0), Duration::ZERO);
+    assert_eq!(bucket.wait(13, 0), Duration::from_secs(1));
+    assert_eq!(
+        bucket.wait(u64::MAX, 0),
+        Duration::from_nanos((u64::MAX - 300 * MILLI * UNITS_PER_NANO).div_ceil(UNITS_PER_NANO))
+    );
+}
+
+/// The textbook bucket: a level that drains with time.
+struct Meter {
+    level: u128,
+    last: u64,
+}
+
+impl Meter {
+    fn drain(&mut self, now: u64) {
+        let drained = u128::from(now - self.last) * u128::from(UNITS_PER_NANO);
+        self.level = self.level.saturating_sub(drained);
+        self.last = now;
+    }
+
+    fn admit(&mut self, pace: Pace, cost: u32, now: u64) -> bool {
+        self.drain(now);
+        let level = self.level + u128::from(cost) * u128::from(pace.interval);
+        let fits = level <= u128::from(pace.capacity);
+        if fits {
+            self.level = level;
+        }
+        fits
+    }
+}
+
+proptest! {
+    #[test]
+    fn decides_as_a_draining_meter_does(
+        count in 1u64..10_000, burst in 1u32..50,
+        calls in prop::collection::vec((0u32..60, 0u64..SECOND / 100), 1..200),
+    ) {
+        let bucket = bucket(Rate::per_second(count), burst);
+        let mut meter = Meter { level: 0, last: 0 };
+        let mut now = 0;
+        for (cost, step) in calls {
+            now += step;
+            match bucket.acquire(cost, now) {
+                Err(Denied::CostAboveBurst) => prop_assert!(cost > burst),
+                decision => prop_assert_eq!(decision.is_ok(), meter.admit(bucket.quota.pace(), cost, now)),
+            }
+        }
+    }
+
+    #[test]
+    fn keeps_the_books_through_refunds_charges_and_changes(
+        steps in prop::collection::vec((0u8..5, 0u32..30, 0u64..SECOND / 10), 1..200),
+    ) {
+        let bucket = bucket(Rate::per_second(100), 10);
+        let mut meter = Meter { level: 0, last: 0 };
+        let mut now = 0;
+        for (step, cost, elapsed) in steps {
+            now += elapsed;
+            let pace = bucket.quota.pace();
+            let units = u128::from(cost) * u128::from(pace.interval);
+            match step {
+                0 => { bucket.refund(cost, now); meter.drain(now); meter.level = meter.level.saturating_sub(units); }
+                1 => { bucket.charge(cost, now); meter.drain(now); meter.level += units; }
+                2 => bucket.update(Rate::per_second(u64::from(cost) + 1), cost + 1).unwrap(),
+                _ if cost > pace.burst => prop_assert_eq!(bucket.acquire(cost, now), Err(Denied::CostAboveBurst)),
+                _ => prop_assert_eq!(admitted(&bucket, cost, now), meter.admit(pace, cost, now)),
+            }
+        }
+    }
+
+    #[test]
+    fn waiting_the_hint_is_enough_and_less_is_not(
+        count in 1u64..200_000_000, burst in 1u32..1000, steps in prop::collection::vec(0u64..1000, 1..300),
+    ) {
+        let bucket = bucket(Rate::per_second(count), burst);
+        let mut now = 0;
+        for step in steps {
+            now += step;
+            if let Err(Denied::Until { wait }) = bucket.acquire(1, now) {
+                let wait = u64::try_from(wait.as_nanos()).unwrap();
+                prop_assert!(wait > 0);
+                prop_assert!(!admitted(&bucket, 1, now + wait - 1));
+                now += wait;
+                prop_assert!(admitted(&bucket, 1, now));
+            }
+        }
+    }
+
+    #[test]
+    fn no_span_of_time_is_over_admitted_even_if_the_clock_goes_back(
+        burst in 1u32..20, steps in prop::collection::vec(-(20 * MILLI as i64)..30 * MILLI as i64, 1..300),
+    ) {
+        let bucket = bucket(Rate::per_second(100), burst);
+        let (mut real, mut admissions) = (0u64, Vec::new());
+        for step in steps {
+            // The clock that the bucket sees jitters; real time only goes on.
+            real += step.unsigned_abs();
+            if admitted(&bucket, 1, real.saturating_add_signed(step.min(0))) {
+                admissions.push(real);
+            }
+        }
+        for (first, start) in admissions.iter().enumerate() {
+            for (last, end) in admissions.iter().enumerate().skip(first) {
+                // A clock that lags by up to 20 ms can postpone, but not create, what 20 ms are worth.
+                let bound = u64::from(burst) + (end - start + 20 * MILLI) / (10 * MILLI);
+                prop_assert!((last - first) as u64 <= bound);
+            }
+        }
+    }
+}

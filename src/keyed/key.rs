@@ -1,0 +1,68 @@
+//! What a request is counted under.
+
+use std::{
+    fmt,
+    hash::{BuildHasher, Hash, RandomState},
+    net::IpAddr,
+};
+
+/// A protocol, and how keys are found: what a [`KeyedRateLimitLayer`](super::KeyedRateLimitLayer) is generic over.
+#[derive(Debug, Clone, Copy)]
+pub struct Keyed<P, K> {
+    pub(super) protocol: P,
+    pub(super) key: K,
+}
+
+/// A key found by a closure `Fn(&Req) -> Option<K>`, where `K` is [`Hash`].
+#[derive(Clone, Copy)]
+pub struct ByRequest<F>(pub(super) F);
+
+/// Finds the key of a request.
+pub trait Key<Req>: Clone {
+    /// The key's hash, or `None` if the request has no key.
+    fn hash(&self, request: &Req, seed: &RandomState) -> Option<u64>;
+}
+
+impl<F, Req, K> Key<Req> for ByRequest<F>
+where
+    F: Fn(&Req) -> Option<K> + Clone,
+    K: Hash,
+{
+    fn hash(&self, request: &Req, seed: &RandomState) -> Option<u64> {
+        (self.0)(request).map(|key| seed.hash_one(key))
+    }
+}
+
+/// An address as a key: all of an IPv4 address, and the first 64 bits of an IPv6 one.
+///
+/// A customer is given at least a /64, and so has 2^64 IPv6 addresses to come from. An IPv4 address in IPv6's clothes
+/// (`::ffff:192.0.2.1`) is the IPv4 address, or all of IPv4 would be one key.
+///
+/// ```
+/// use tower_keep::keyed::Subnet;
+///
+/// let of = |address: &str| Subnet::of(address.parse().unwrap());
+/// assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
+/// assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+/// assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+/// assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Subnet(IpAddr);
+
+impl Subnet {
+    /// The subnet that an address is counted under.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(address) => Self(IpAddr::V6((u128::from(address) >> 64 << 64).into())),
+            address @ IpAddr::V4(_) => Self(address),
+        }
+    }
+}
+
+impl<F> fmt::Debug for ByRequest<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ByRequest")
+    }
+}

@@ -1,0 +1,44 @@
+//! A rate limit for each key: by peer address, tenant, route, or whatever a request tells.
+//!
+//! Use it before a handler that many share, so that one of them cannot take it all. A limit for all of them together is
+//! another layer: a plain [rate limit](crate::rate_limit), further in.
+//!
+//! ```
+//! use tower::{Layer, ServiceExt, service_fn};
+//! use tower_keep::{keyed::{KeyedRateLimitLayer, Missing}, rate_limit::Rate};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+//! struct Order { customer: Option<u64> }
+//!
+//! let limit = KeyedRateLimitLayer::builder(Rate::per_minute(60), |order: &Order| order.customer)
+//!     .burst(1)
+//!     .missing(Missing::Reject)
+//!     .build()?;
+//! let service = limit.layer(service_fn(async |_: Order| Ok::<_, std::io::Error>("accepted")));
+//!
+//! let order = |customer| service.clone().oneshot(Order { customer });
+//! assert!(order(Some(1)).await.is_ok());
+//! assert!(order(Some(1)).await.is_err(), "one customer's limit");
+//! assert!(order(Some(2)).await.is_ok(), "is not another's");
+//! assert!(order(None).await.is_err(), "and nobody gets past it without a key");
+//! # Ok(()) }
+//! ```
+//!
+//! The algorithm is [`KeyedBuckets`](crate::algorithm::KeyedBuckets): a table of a fixed size, which forgets only keys
+//! whose limit is as good as new. Keys themselves are not kept. Their hash is seeded anew for each layer, so nobody can
+//! choose keys that share slots. There is no background task.
+
+mod future;
+mod handle;
+mod key;
+mod layer;
+mod service;
+#[cfg(test)]
+mod tests;
+
+pub use crate::algorithm::Overflow;
+pub use future::ResponseFuture;
+pub use handle::{KeyedRateLimitHandle, Snapshot};
+pub use key::{ByRequest, Key, Keyed, Subnet};
+pub use layer::{KeyedRateLimitBuilder, KeyedRateLimitLayer, Missing};
+pub use service::KeyedRateLimit;

@@ -1,0 +1,50 @@
+//! The service.
+
+use std::task::{Context, Poll};
+
+use tower::Service;
+
+use crate::{
+    keyed::{Key, Keyed, ResponseFuture, handle::State},
+    protocol::Protocol,
+    striped::Striped,
+};
+
+/// A service behind a [`KeyedRateLimitLayer`](super::KeyedRateLimitLayer).
+///
+/// A token is taken in `call`, and not given back when the call is dropped: the peer may have seen it.
+#[derive(Debug, Clone)]
+pub struct KeyedRateLimit<S, M> {
+    inner: S,
+    state: Striped<State>,
+    keyed: M,
+}
+
+impl<S, M> KeyedRateLimit<S, M> {
+    pub(super) fn new(inner: S, state: Striped<State>, keyed: M) -> Self {
+        Self { inner, state, keyed }
+    }
+}
+
+impl<S, P, K, Req> Service<Req> for KeyedRateLimit<S, Keyed<P, K>>
+where
+    S: Service<Req>,
+    P: Protocol<S::Response, S::Error>,
+    K: Key<Req>,
+{
+    type Response = P::Response<()>;
+    type Error = P::Error;
+    type Future = ResponseFuture<S::Future, P>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
+        self.inner.poll_ready(cx).map_err(|error| self.keyed.protocol.not_ready(error))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let protocol = self.keyed.protocol.clone();
+        match self.state.acquire(|seed| self.keyed.key.hash(&request, seed)) {
+            Ok(()) => ResponseFuture::admitted(protocol, || self.inner.call(request)),
+            Err(rejected) => ResponseFuture::rejected(protocol, rejected),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+use std::{net::IpAddr, time::Duration};
+
+use tokio::time::advance;
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+
+use super::*;
+use crate::{Rejected, protocol::Plain, rate_limit::Rate};
+
+type Peer = (Option<&'static str>, IpAddr);
+
+fn peer(tenant: Option<&'static str>, address: &str) -> Peer {
+    (tenant, address.parse().unwrap())
+}
+
+fn echo() -> impl Service<Peer, Response = Peer, Error = BoxError, Future: Send> + Clone + Send {
+    service_fn(async |peer: Peer| Ok::<_, BoxError>(peer))
+}
+
+type ByTenant = KeyedRateLimitLayer<Keyed<Plain, ByRequest<fn(&Peer) -> Option<&'static str>>>>;
+
+fn by_tenant(missing: Missing) -> ByTenant {
+    let tenant: fn(&Peer) -> Option<&'static str> = |peer| peer.0;
+    KeyedRateLimitLayer::builder(Rate::per_second(10), tenant).burst(2).missing(missing).name("tenants").build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_tenants_limit_is_not_anothers_and_two_services_share_them() {
+    let layer = by_tenant(Missing::Reject);
+    let [first, second] = [(); 2].map(|()| layer.layer(echo()));
+    assert!(first.clone().oneshot(peer(Some("a"), "::1")).await.is_ok());
+    assert!(second.clone().oneshot(peer(Some("a"), "::1")).await.is_ok());
+    let error = first.clone().oneshot(peer(Some("a"), "::1")).await.unwrap_err();
+    let rejected = Rejected::find(&*error).unwrap();
+    assert_eq!((rejected.name, rejected.retry_after), (Some("tenants"), Some(Duration::from_millis(100))));
+    assert!(first.clone().oneshot(peer(Some("b"), "::1")).await.is_ok());
+    assert_eq!(layer.handle().snapshot().active, 2);
+    advance(Duration::from_millis(100)).await;
+    assert!(first.oneshot(peer(Some("a"), "::1")).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_without_a_key_is_shared_rejected_or_allowed() {
+    for (missing, expected) in [(Missing::Share, 2), (Missing::Reject, 0), (Missing::Allow, 10)] {
+        let service = by_tenant(missing).layer(echo());
+        let mut admitted = 0;
+        for _ in 0..10 {
+            admitted += u32::from(service.clone().oneshot(peer(None, "::1")).await.is_ok());
+        }
+        assert_eq!(admitted, expected, "{missing:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ipv6_subnet_is_one_peer() {
+    let layer = KeyedRateLimitLayer::builder(Rate::per_minute(1), |peer: &Peer| Some(Subnet::of(peer.1))).build().unwrap();
+    let service = layer.layer(echo());
+    let admitted = |address| service.clone().oneshot(peer(None, address));
+    assert!(admitted("2001:db8::1").await.is_ok());
+    assert!(admitted("2001:db8::2").await.is_err());
+    assert!(admitted("2001:db8:0:1::1").await.is_ok());
+    assert!(admitted("192.0.2.1").await.is_ok());
+    assert!(admitted("::ffff:192.0.2.1").await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_rate_is_one_step_for_all_keys() {
+    let layer = by_tenant(Missing::Reject);
+    let service = layer.layer(echo());
+    layer.handle().update(Rate::per_second(10), 1).unwrap();
+    for tenant in ["a", "b"] {
+        assert!(service.clone().oneshot(peer(Some(tenant), "::1")).await.is_ok());
+        assert!(service.clone().oneshot(peer(Some(tenant), "::1")).await.is_err());
+    }
+    assert_eq!(layer.handle().update(Rate::per_second(10), 0).unwrap_err().field, "burst");
+}
+
+#[test]
+fn refuses_settings_that_cannot_work() {
+    let builder = || KeyedRateLimitLayer::builder(Rate::per_second(1), |peer: &Peer| peer.0);
+    assert_eq!(builder().keys(0).build().unwrap_err().field, "keys");
+    assert_eq!(builder().keys(usize::MAX).build().unwrap_err().field, "keys");
+    assert_eq!(builder().burst(0).build().unwrap_err().field, "burst");
+}

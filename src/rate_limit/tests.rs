@@ -1,0 +1,310 @@
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{advance, sleep};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+
+use super::*;
+use crate::{
+    Rejected, RejectedKind,
+    algorithm::{All, LeakyBucket, SlidingLog, TokenBucket},
+    protocol::Plain,
+    time::Clock,
+};
+
+type Log = Arc<Mutex<Vec<(u32, u128)>>>;
+
+/// Writes down who came and when, and refuses to be called before it was made ready.
+struct Probe {
+    log: Log,
+    clock: Clock,
+    ready: bool,
+}
+
+impl Probe {
+    fn new() -> (Self, Log) {
+        let log = Log::default();
+        (Self { log: log.clone(), clock: Clock::start(), ready: false }, log)
+    }
+}
+
+impl Clone for Probe {
+    fn clone(&self) -> Self {
+        Self { log: self.log.clone(), clock: self.clock, ready: false }
+    }
+}
+
+impl Service<u32> for Probe {
+    type Response = u32;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<u32, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: u32) -> Self::Future {
+        assert!(std::mem::take(&mut self.ready), "called without readiness");
+        self.log.lock().unwrap().push((request, u128::from(self.clock.now()) / 1_000_000));
+        std::future::ready(Ok(request))
+    }
+}
+
+fn rejection(error: &BoxError) -> &Rejected {
+    Rejected::find(&**error).expect("a rejection")
+}
+
+async fn polls<F: Future>(future: F, count: &AtomicUsize) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        count.fetch_add(1, Ordering::Relaxed);
+        future.as_mut().poll(cx)
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_services_of_one_layer_share_one_limit() {
+    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).build().unwrap();
+    let [first, second] = [(); 2].map(|()| layer.layer(Probe::new().0));
+    assert!(first.oneshot(1).await.is_ok());
+    assert!(second.oneshot(2).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_over_the_limit_is_told_when_to_come_back_and_waiting_that_is_enough() {
+    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).name("search").build().unwrap();
+    let service = layer.layer(Probe::new().0);
+    assert!(service.clone().oneshot(1).await.is_ok());
+    let error = service.clone().oneshot(2).await.unwrap_err();
+    let rejected = rejection(&error);
+    assert_eq!((rejected.kind, rejected.name), (RejectedKind::RateLimited, Some("search")));
+    assert_eq!(rejected.retry_after, Some(Duration::from_millis(100)));
+    advance(Duration::from_millis(100)).await;
+    assert!(service.oneshot(3).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn four_hundred_waiters_leave_in_order_and_are_woken_once_each() {
+    // given
+    let layer = RateLimitLayer::builder(Rate::per_second(100)).burst(1).max_wait(Duration::from_secs(10)).build().unwrap();
+    let (probe, log) = Probe::new();
+    let polled = Arc::new(AtomicUsize::new(0));
+    // when
+    let tasks: Vec<_> = (0..400)
+        .map(|number| {
+            let (call, polled) = (layer.layer(probe.clone()).oneshot(number), polled.clone());
+            tokio::spawn(async move { polls(call, &polled).await.unwrap() })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    // then
+    let log = log.lock().unwrap();
+    let expected: Vec<_> = (0..400).map(|number| (number, u128::from(number) * 10)).collect();
+    assert_eq!(*log, expected);
+    assert!(polled.load(Ordering::Relaxed) < 1000, "{polled:?} polls");
+    assert_eq!(layer.handle().snapshot().waiting, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_above_the_timers_ticks_is_kept_while_calls_wait() {
+    let bucket = TokenBucket::new(Rate::per_second(2000), 1).unwrap();
+    let shaper = LeakyBucket::new(Rate::per_second(2000), Duration::from_millis(1)).unwrap();
+    for builder in [RateLimitLayer::with(bucket), RateLimitLayer::with(shaper)] {
+        let layer = builder.max_wait(Duration::from_secs(10)).build().unwrap();
+        let (probe, log) = Probe::new();
+        futures::future::join_all((0..2000).map(|number| layer.layer(probe.clone()).oneshot(number))).await;
+        let last = log.lock().unwrap().last().copied().unwrap();
+        assert!((995..=1005).contains(&last.1), "{last:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_cannot_be_met_is_rejected_at_once() {
+    let layer = RateLimitLayer::builder(Rate::per_minute(1)).max_wait(Duration::from_millis(100)).build().unwrap();
+    let service = layer.layer(Probe::new().0);
+    assert!(service.clone().oneshot(1).await.is_ok());
+    let clock = Clock::start();
+    let error = service.oneshot(2).await.unwrap_err();
+    assert_eq!(clock.now(), 0);
+    assert_eq!(rejection(&error).retry_after, Some(Duration::from_secs(60)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_behind_a_cancelled_wait_move_up_and_nobody_bunches() {
+    // given
+    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).max_wait(Duration::from_secs(60)).build().unwrap();
+    let (probe, log) = Probe::new();
+    let tasks: Vec<_> = (0..20).map(|number| tokio::spawn(layer.layer(probe.clone()).oneshot(number))).collect();
+    sleep(Duration::from_millis(50)).await;
+    // when
+    for number in [1, 2, 3, 7, 8, 19] {
+        tasks[number].abort();
+    }
+    tokio::task::yield_now().await;
+    let newcomer = layer.layer(probe.clone()).oneshot(20).await;
+    // then
+    assert!(newcomer.is_ok());
+    let order = [0, 4, 5, 6, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20];
+    let expected: Vec<_> = order.into_iter().zip((0u128..).map(|slot| slot * 100)).collect();
+    assert_eq!(*log.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cheap_newcomer_does_not_overtake_a_costly_waiter() {
+    let layer = RateLimitLayer::builder(Rate::per_second(10))
+        .burst(10)
+        .cost(|cost: &u32| *cost)
+        .max_wait(Duration::from_secs(60))
+        .build()
+        .unwrap();
+    let (probe, log) = Probe::new();
+    let call = |cost| tokio::spawn(layer.layer(probe.clone()).oneshot(cost));
+    let tasks = [call(5), call(10), call(1)];
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    assert_eq!(*log.lock().unwrap(), [(5, 0), (10, 500), (1, 600)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_costs_more_than_the_burst_is_told_so_whether_or_not_it_may_wait() {
+    for max_wait in [Duration::ZERO, Duration::MAX] {
+        let builder = RateLimitLayer::builder(Rate::per_second(10)).burst(3).cost(|cost: &u32| *cost);
+        let layer = builder.max_wait(max_wait).build().unwrap();
+        let error = layer.layer(Probe::new().0).oneshot(4).await.unwrap_err();
+        assert_eq!(rejection(&error).kind, RejectedKind::CostTooHigh);
+        assert_eq!(rejection(&error).retry_after, None);
+        assert_eq!(layer.handle().snapshot().available, 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_used_less_gets_the_rest_back_and_one_that_used_more_leaves_a_debt() {
+    let layer =
+        RateLimitLayer::builder(Rate::per_second(10)).burst(100).cost(|_: &u32| 50).settle(|used: &u32| *used).build().unwrap();
+    let service = layer.layer(Probe::new().0);
+    let available = || layer.handle().snapshot().available;
+    assert!(service.clone().oneshot(10).await.is_ok());
+    assert_eq!(available(), 90);
+    assert!(service.clone().oneshot(140).await.is_ok());
+    assert_eq!(available(), 0);
+    let error = service.oneshot(1).await.unwrap_err();
+    assert_eq!(rejection(&error).retry_after, Some(Duration::from_secs(10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_call_has_cost_what_was_taken() {
+    let builder = RateLimitLayer::builder(Rate::per_second(10)).burst(100).cost(|_: &u32| 50).settle(|used: &u32| *used);
+    let layer = builder.build().unwrap();
+    let broken = service_fn(async |_: u32| Err::<u32, _>(std::io::Error::other("broken")));
+    assert!(layer.layer(broken).oneshot(1).await.is_err());
+    assert_eq!(layer.handle().snapshot().available, 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refund_and_a_higher_rate_let_waiters_go_sooner() {
+    // given
+    let layer = RateLimitLayer::builder(Rate::per_second(1)).burst(1).max_wait(Duration::from_secs(60)).build().unwrap();
+    let (probe, log) = Probe::new();
+    let handle = layer.handle();
+    let tasks: Vec<_> = (0..4).map(|number| tokio::spawn(layer.layer(probe.clone()).oneshot(number))).collect();
+    sleep(Duration::from_millis(500)).await;
+    // when
+    handle.refund(1);
+    sleep(Duration::from_millis(1)).await;
+    handle.update(Rate::per_second(10), 1).unwrap();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    // then: what the refund let go at 0.5 s had used a second, which stays used.
+    assert_eq!(*log.lock().unwrap(), [(0, 0), (1, 500), (2, 1500), (3, 1600)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_whose_turn_is_put_off_beyond_its_time_is_rejected_then_and_there() {
+    let layer = RateLimitLayer::builder(Rate::per_second(1)).max_wait(Duration::from_secs(2)).build().unwrap();
+    let service = layer.layer(Probe::new().0);
+    assert!(service.clone().oneshot(1).await.is_ok());
+    let waiter = tokio::spawn(service.oneshot(2));
+    sleep(Duration::from_millis(500)).await;
+    let clock = Clock::start();
+    layer.handle().close_for(Duration::from_secs(30));
+    let error = waiter.await.unwrap().unwrap_err();
+    assert_eq!(rejection(&error).kind, RejectedKind::RateLimited);
+    assert_eq!(clock.now(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_call_leaves_the_inner_service_ready_and_makes_its_own_clone_ready() {
+    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).max_wait(Duration::from_secs(1)).build().unwrap();
+    let (probe, log) = Probe::new();
+    let mut service = layer.layer(probe);
+    service.ready().await.unwrap().call(1).await.unwrap();
+    let waiting = service.ready().await.unwrap().call(2);
+    drop(waiting);
+    advance(Duration::from_millis(100)).await;
+    // The probe would panic, had the wait taken the readiness.
+    service.call(3).await.unwrap();
+    assert_eq!(*log.lock().unwrap(), [(1, 0), (3, 100)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_limits_charge_all_or_none() {
+    let hour = Arc::new(TokenBucket::new(Rate::per_hour(1000), 1000).unwrap());
+    let limit = All::new(SlidingLog::new(Rate::per_second(10)).unwrap()).and(hour.clone());
+    let layer = RateLimitLayer::with(limit).build().unwrap();
+    let service = layer.layer(Probe::new().0);
+    let admitted = Cell::new(0);
+    for number in 0..100 {
+        admitted.set(admitted.get() + u32::from(service.clone().oneshot(number).await.is_ok()));
+    }
+    assert_eq!(admitted.get(), 10);
+    assert_eq!(hour.available(0), 990);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_is_not_enabled_lets_everything_through() {
+    let layer = RateLimitLayer::builder(Rate::per_day(1)).enabled(false).protocol(Plain::new()).build().unwrap();
+    let service = layer.layer(Probe::new().0);
+    for number in 0..100 {
+        assert!(service.clone().oneshot(number).await.is_ok());
+    }
+}
+
+#[cfg(feature = "http")]
+#[tokio::test(start_paused = true)]
+async fn the_peers_retry_after_closes_the_limit_until_then() {
+    // given
+    let layer = RateLimitLayer::builder(Rate::per_second(100))
+        .obey_retry_after(Duration::from_secs(60))
+        .protocol(crate::protocol::http::Client::new())
+        .build()
+        .unwrap();
+    let peer = service_fn(async |seconds: u32| {
+        let response = http::Response::builder().status(429).header("retry-after", seconds);
+        Ok::<_, BoxError>(response.body(()).unwrap())
+    });
+    // when
+    let service = layer.layer(peer);
+    assert_eq!(service.clone().oneshot(30).await.unwrap().status(), 429);
+    // then
+    let error = service.clone().oneshot(0).await.unwrap_err();
+    assert_eq!(rejection(&error).retry_after, Some(Duration::from_secs(30)));
+    advance(Duration::from_secs(30)).await;
+    assert!(service.clone().oneshot(3600).await.is_ok());
+    // No peer closes it for longer than was allowed.
+    let error = service.oneshot(0).await.unwrap_err();
+    assert_eq!(rejection(&error).retry_after, Some(Duration::from_secs(60)));
+}
