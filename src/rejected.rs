@@ -13,8 +13,8 @@ use std::{error::Error, fmt, time::Duration};
 /// fn explain(error: &(dyn std::error::Error + 'static)) -> String {
 ///     match Rejected::find(error) {
 ///         Some(rejected) if rejected.kind == RejectedKind::CircuitOpen => "the neighbour is down".into(),
-///         Some(rejected) => format!("not sent: {rejected}"),
-///         None => format!("sent, and failed: {error}"),
+///         Some(rejected) if rejected.kind.is_local() => format!("not sent: {rejected}"),
+///         _ => format!("sent, and failed: {error}"),
 ///     }
 /// }
 /// # let mut rejected = Rejected::new(RejectedKind::RateLimited, "rate_limit");

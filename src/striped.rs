@@ -6,13 +6,14 @@
 //! real one.
 //!
 //! ```text
-//!   layer, handle ──anchor──▶ [ stripe 0, stripe 1, .. ]      (keeps all stripes alive)
-//!   service, future ────────────────▶ stripe k ──▶ root { value, weak links to all stripes }
+//!   layer, handle, service ──anchor──▶ [ stripe 0, stripe 1, .. ]      (keeps all stripes alive)
+//!   future, permit ───────────────────▶ stripe k ──▶ root { value, weak links to all stripes }
 //! ```
 //!
 //! The links from the root to the stripes are weak, or nothing would ever be freed; the anchor keeps them
-//! upgradable. When every anchor has gone and a stripe has died, a clone falls back to the stripe that it came from:
-//! slower under contention, never wrong.
+//! upgradable. Services are anchored too, at the price of one shared count for each clone of a service, or a client
+//! whose original was dropped would lose its stripes for all the calls of its clones. When every anchor has gone and a
+//! stripe has died, a call's handle falls back to the stripe that it came from: slower under contention, never wrong.
 
 use std::{
     cell::Cell,
@@ -25,8 +26,8 @@ use std::{
     thread,
 };
 
-/// A handle to a shared `T`. `clone()` counts on the current thread's stripe; [`anchored`](Self::anchored) makes a
-/// long-lived one that also keeps all the stripes.
+/// A handle to a shared `T`. A clone is for what lives long, and keeps all the stripes; [`for_call`](Self::for_call) is
+/// for what lives as long as a call, and writes nothing that threads share.
 pub(crate) struct Striped<T> {
     local: Arc<Stripe<T>>,
     anchor: Option<Arc<[Arc<Stripe<T>>]>>,
@@ -62,9 +63,18 @@ impl<T> Striped<T> {
         Arc::strong_count(&self.local)
     }
 
-    /// A clone that keeps the stripes alive if this one does: for layers, handles and the services that a layer makes.
-    pub(crate) fn anchored(&self) -> Self {
-        Self { local: self.local.clone(), anchor: self.anchor.clone() }
+    /// A handle on the current thread's stripe, which keeps the value alive but not the other stripes.
+    #[inline]
+    pub(crate) fn for_call(&self) -> Self {
+        Self { local: self.current(), anchor: None }
+    }
+
+    #[inline]
+    fn current(&self) -> Arc<Stripe<T>> {
+        // A mask, not a remainder: the number is a power of two, and a division costs more than all the rest.
+        let stripes = self.local.root.stripes.get();
+        let own = stripes.and_then(|stripes| stripes.get(current_stripe() & (stripes.len() - 1))?.upgrade());
+        own.unwrap_or_else(|| self.local.clone())
     }
 
     #[cfg(test)]
@@ -74,12 +84,8 @@ impl<T> Striped<T> {
 }
 
 impl<T> Clone for Striped<T> {
-    #[inline]
     fn clone(&self) -> Self {
-        // A mask, not a remainder: the number is a power of two, and a division costs more than all the rest.
-        let stripes = self.local.root.stripes.get();
-        let own = stripes.and_then(|stripes| stripes.get(current_stripe() & (stripes.len() - 1))?.upgrade());
-        Self { local: own.unwrap_or_else(|| self.local.clone()), anchor: None }
+        Self { local: self.current(), anchor: self.anchor.clone() }
     }
 }
 
@@ -139,7 +145,7 @@ mod tests {
     fn the_value_is_dropped_once_with_its_last_handle() {
         let drops = Arc::new(AtomicUsize::new(0));
         let first = Striped::new(SetOnDrop(drops.clone()));
-        let handles: Vec<_> = (0..4).flat_map(|_| [first.clone(), first.anchored()]).collect();
+        let handles: Vec<_> = (0..4).flat_map(|_| [first.clone(), first.for_call()]).collect();
         let elsewhere = thread::scope(|scope| scope.spawn(|| first.clone()).join().unwrap());
         drop(first);
         drop(handles);
@@ -151,17 +157,31 @@ mod tests {
     #[test]
     fn a_clone_counts_on_its_own_threads_stripe_while_an_anchor_lives() {
         let first = Striped::new(());
-        let here = first.clone();
-        let there = thread::scope(|scope| scope.spawn(|| here.clone()).join().unwrap());
-        let back = there.clone();
+        let here = first.for_call();
+        let there = thread::scope(|scope| scope.spawn(|| here.for_call()).join().unwrap());
+        let back = there.for_call();
         assert!(back.shares_its_count_with(&here));
+    }
+
+    #[test]
+    fn a_clone_keeps_the_stripes_when_the_original_is_dropped() {
+        if stripe_count() == 1 {
+            return;
+        }
+        let original = Striped::new(());
+        let kept = original.clone();
+        drop(original);
+        let elsewhere = |striped: &Striped<()>| thread::scope(|scope| scope.spawn(|| striped.for_call()).join().unwrap());
+        // Of as many threads as there are stripes, at most one shares ours.
+        let others = (0..stripe_count()).map(|_| elsewhere(&kept));
+        assert!(others.filter(|other| other.shares_its_count_with(&kept)).count() <= 1);
     }
 
     #[test]
     fn without_an_anchor_a_clone_still_reaches_the_value() {
         let first = Striped::new(7);
-        let orphan = thread::scope(|scope| scope.spawn(|| first.clone()).join().unwrap());
+        let orphan = thread::scope(|scope| scope.spawn(|| first.for_call()).join().unwrap());
         drop(first);
-        assert_eq!(*orphan.clone(), 7);
+        assert_eq!(*orphan.for_call(), 7);
     }
 }

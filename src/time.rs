@@ -26,6 +26,11 @@ impl Clock {
     }
 }
 
+/// Whether a moment of tokio's clock is over.
+pub(crate) fn has_passed(moment: Instant) -> bool {
+    Instant::now() >= moment
+}
+
 /// How long until a wall-clock date; zero for one that has passed.
 #[cfg(feature = "http")]
 pub(crate) fn until(date: std::time::SystemTime) -> std::time::Duration {

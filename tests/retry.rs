@@ -4,10 +4,12 @@
 use std::{
     convert::Infallible,
     io,
+    pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -16,13 +18,15 @@ use http::{Method, Request, Response, StatusCode, header::RETRY_AFTER};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 use tower_keep::{
     Rejected, RejectedKind,
     algorithm::{Backoff, Jitter, RetryBudget},
+    bulkhead::BulkheadLayer,
     protocol::{Plain, Protocol, Replay, http as keep_http},
     retry::{RetryBuilder, RetryLayer},
+    timeout::TimeoutLayer,
 };
 
 type Answer = Response<Empty<Bytes>>;
@@ -215,4 +219,101 @@ async fn nothing_is_copied_when_no_retry_is_possible() {
     assert_eq!(copies.load(Ordering::Relaxed), 0);
     retry().build().unwrap().layer(echo()).oneshot(Uncopied(copies.clone())).await.unwrap();
     assert_eq!(copies.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_a_layer_beneath_turns_away_costs_no_token() {
+    let bulkhead = BulkheadLayer::builder(1).build().unwrap();
+    let layer = RetryLayer::builder().protocol(Plain::new().idempotent()).build().unwrap();
+    let peer = service_fn(async |hang: bool| match hang {
+        true => std::future::pending().await,
+        false => Err::<(), _>(io::Error::other("down")),
+    });
+    let mut service = layer.layer(bulkhead.layer(peer));
+    let (mut hanging, mut failing) = (pin!(service.call(true)), pin!(service.call(false)));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(hanging.as_mut().poll(&mut cx).is_pending());
+    // The bulkhead is full: nothing is retried, and nothing paid.
+    let error = failing.as_mut().await.unwrap_err();
+    assert_eq!(Rejected::find(&*error).unwrap().kind, RejectedKind::BulkheadFull);
+    assert_eq!(layer.handle().snapshot().budget, Some(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_back_as_soon_as_its_retry_is_turned_away() {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let peer = service_fn(async |()| match CALLS.fetch_add(1, Ordering::Relaxed) {
+        0 => Err::<(), BoxError>(io::Error::other("down").into()),
+        _ => Err(Rejected::new(RejectedKind::BulkheadFull, "bulkhead").into()),
+    });
+    let layer = RetryLayer::builder().protocol(Plain::new().idempotent()).build().unwrap();
+    let mut call = pin!(layer.layer(peer).call(()));
+    let error = call.as_mut().await.unwrap_err();
+    assert!(Rejected::find(&*error).is_some());
+    let snapshot = layer.handle().snapshot();
+    assert_eq!((snapshot.retries, snapshot.budget), (1, Some(10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_back_before_a_finished_future_is_dropped() {
+    let unreadable = service_fn(async |request: Request<keep_http::ReplayBody<Full<Bytes>>>| {
+        // The body outlives the answer, as when a peer answers before it has read everything.
+        std::mem::forget(request);
+        Ok::<_, io::Error>(answer(503))
+    });
+    let layer = client().build().unwrap();
+    let mut call = pin!(layer.layer(unreadable).call(request(Method::PUT)));
+    assert_eq!(call.as_mut().await.unwrap().status(), 503);
+    assert_eq!(layer.handle().snapshot().budget, Some(10));
+}
+
+#[tokio::test]
+async fn an_upload_that_a_timeout_cut_off_is_sent_again() {
+    let bodies = Arc::new(Mutex::new(Vec::new()));
+    let seen = bodies.clone();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let handler = move |body: Bytes| async move { seen.lock().unwrap().push(body) };
+    let router = axum::Router::new().route("/", axum::routing::put(handler));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
+
+    // The first attempt stalls in the middle of its body, the second does not.
+    let counted = calls.clone();
+    let body = futures::stream::unfold(0, move |part| {
+        let stalls = part == 1 && counted.fetch_add(1, Ordering::Relaxed) == 0;
+        async move {
+            if stalls {
+                tokio::time::sleep(Duration::from_millis(150)).await;
+            }
+            let frame = http_body::Frame::data(Bytes::from_static(b"part "));
+            (part < 3).then_some((Ok::<_, Infallible>(frame), part + 1))
+        }
+    });
+    let backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(100), Jitter::Equal).unwrap();
+    let timeout = TimeoutLayer::builder(Duration::from_millis(100)).protocol(keep_http::Client::new()).build().unwrap();
+    let layer = client().backoff(backoff).attempts(5).build().unwrap();
+    let service = layer.layer(timeout.layer(Client::builder(TokioExecutor::new()).build_http()));
+    let request = Request::put(format!("http://{address}/")).body(http_body_util::StreamBody::new(Box::pin(body))).unwrap();
+    assert_eq!(service.oneshot(request).await.unwrap().status(), StatusCode::OK);
+    assert!(layer.handle().snapshot().retries >= 1);
+    assert_eq!(bodies.lock().unwrap().last().unwrap(), "part part part ");
+}
+
+#[tokio::test]
+async fn a_request_that_hyper_will_not_send_is_not_retried() {
+    let layer = client().build().unwrap();
+    let service = layer.layer(Client::builder(TokioExecutor::new()).build_http());
+    let relative = Request::get("/relative").body(Full::<Bytes>::default()).unwrap();
+    service.oneshot(relative).await.unwrap_err();
+    assert_eq!(layer.handle().snapshot().retries, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn layers_of_one_builder_have_budgets_of_their_own() {
+    let builder = RetryLayer::builder().protocol(Plain::new().idempotent());
+    let (first, second) = (builder.clone().build().unwrap(), builder.build().unwrap());
+    let down = service_fn(async |()| Err::<(), _>(io::Error::other("down")));
+    first.layer(down).oneshot(()).await.unwrap_err();
+    assert_eq!((first.handle().snapshot().budget, second.handle().snapshot().budget), (Some(8), Some(10)));
 }

@@ -69,3 +69,17 @@ async fn a_changed_duration_holds_for_calls_that_start_later() {
     advance(2 * SECOND).await;
     assert!(timed_out(poll(after.as_mut())));
 }
+
+#[tokio::test]
+async fn a_call_that_uses_up_its_tasks_budget_is_cut_off_all_the_same() {
+    let layer = TimeoutLayer::builder(Duration::from_millis(20)).build().unwrap();
+    let busy = tower::service_fn(async |()| {
+        loop {
+            tokio::task::consume_budget().await;
+        }
+        #[expect(unreachable_code, reason = "it never ends")]
+        Ok::<(), BoxError>(())
+    });
+    let error = layer.layer(busy).call(()).await.unwrap_err();
+    assert_eq!(Rejected::find(&*error).unwrap().kind, RejectedKind::TimedOut);
+}

@@ -102,7 +102,7 @@ impl Backoff {
             Jitter::PlusMinus(share) => {
                 let center = exponential.min(fraction(self.max, 1.0 / (1.0 + share)));
                 let range = fraction(center, share);
-                (center - range + share_of(range.saturating_mul(2), random)).min(self.max)
+                (center - range).saturating_add(share_of(range.saturating_mul(2), random)).min(self.max)
             }
         };
         Duration::from_nanos(nanos)
@@ -112,6 +112,13 @@ impl Backoff {
     #[must_use]
     pub fn base(&self) -> Duration {
         Duration::from_nanos(self.base)
+    }
+
+    /// How far the delay of `attempt` is spread.
+    #[must_use]
+    pub fn range(&self, attempt: u32) -> Duration {
+        let (least, most) = (self.delay(attempt, self.base(), 0), self.delay(attempt, self.base(), u64::MAX));
+        most.saturating_sub(least)
     }
 
     /// A random part of `range`: what a delay that is imposed from outside (a `Retry-After`) is spread by.
@@ -172,9 +179,14 @@ mod tests {
 
     #[test]
     fn the_largest_settings_saturate() {
-        for jitter in [Jitter::Exponential, Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::PlusMinus(1.0)] {
-            let backoff = Backoff::new(BASE, Duration::MAX, jitter).unwrap();
-            let _ = backoff.delay(u32::MAX, Duration::MAX, u64::MAX);
+        let shares = [0.25, 0.625, 0.95, 1.0].map(Jitter::PlusMinus);
+        for jitter in [Jitter::Exponential, Jitter::Full, Jitter::Equal, Jitter::Decorrelated].into_iter().chain(shares) {
+            for base in [BASE, Duration::from_nanos(1 << 63)] {
+                let backoff = Backoff::new(base, Duration::MAX, jitter).unwrap();
+                for attempt in (0..80).chain([u32::MAX]) {
+                    let _ = backoff.delay(attempt, Duration::MAX, u64::MAX);
+                }
+            }
         }
     }
 

@@ -43,7 +43,8 @@ impl InFlight {
     /// Gives back what one successful [`enter`](Self::enter) took.
     #[inline]
     pub fn leave(&self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        let before = self.count.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "left without having entered");
     }
 
     /// How many are in flight.

@@ -37,7 +37,7 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// A full budget of `capacity` retries, to which each success adds `ratio` of one.
+    /// A full budget of `capacity` retries, to which each success adds `ratio` of one, rounded down to thousandths.
     ///
     /// # Errors
     /// A capacity of 0, or above 4 million; a ratio that is not a number, below 0.001 or above 1.
@@ -54,7 +54,7 @@ impl RetryBudget {
             ));
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a thousand")]
-        let per_success = (ratio * f64::from(MILLIS)).round() as u32;
+        let per_success = (ratio * f64::from(MILLIS) + ROUNDING) as u32;
         Ok(Self { millis: AtomicU32::new(millis), capacity: millis, per_success })
     }
 
@@ -104,6 +104,9 @@ impl Default for RetryBudget {
 }
 
 const MILLIS: u32 = 1000;
+/// A ratio is rounded down to thousandths, or the guarantee would not hold; this is for those that floating point puts
+/// just below a whole one.
+const ROUNDING: f64 = 1e-6;
 
 #[cfg(all(test, not(keep_loom)))]
 mod tests {
@@ -130,6 +133,17 @@ mod tests {
         assert_eq!(refused(u32::MAX, 0.1), "budget");
         for ratio in [0.0, -1.0, 1.1, f64::NAN, f64::INFINITY] {
             assert_eq!(refused(10, ratio), "ratio");
+        }
+    }
+
+    #[test]
+    fn a_ratio_is_never_rounded_up() {
+        for (ratio, granted) in [(0.0015, 10), (0.29, 2900), (0.1, 1000), (1.0, 10_000)] {
+            let budget = RetryBudget::new(4_000_000, ratio).unwrap();
+            let spent = (0..20_000).filter(|_| budget.withdraw()).count();
+            (0..10_000).for_each(|_| budget.deposit());
+            let paid = budget.available() as usize + spent - 4_000_000;
+            assert_eq!(paid, granted, "{ratio}");
         }
     }
 

@@ -60,7 +60,7 @@ impl BulkheadHandle {
 
 impl Clone for BulkheadHandle {
     fn clone(&self) -> Self {
-        Self::new(self.state.anchored())
+        Self::new(self.state.clone())
     }
 }
 
@@ -84,7 +84,7 @@ pub(super) fn enter(state: &Striped<State>) -> Result<Permit, Rejected> {
         return Ok(Permit { state: None });
     }
     if state.in_flight.enter() {
-        return Ok(Permit { state: Some(state.clone()) });
+        return Ok(Permit { state: Some(state.for_call()) });
     }
     Err(Rejected { kind: RejectedKind::BulkheadFull, layer: "bulkhead", name: state.name, retry_after: None })
 }

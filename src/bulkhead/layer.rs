@@ -38,7 +38,7 @@ impl<P> BulkheadLayer<P> {
     /// The control surface.
     #[must_use]
     pub fn handle(&self) -> BulkheadHandle {
-        BulkheadHandle::new(self.state.anchored())
+        BulkheadHandle::new(self.state.clone())
     }
 }
 
@@ -72,7 +72,7 @@ impl<P> BulkheadBuilder<P> {
 
 impl<P: Clone> Clone for BulkheadLayer<P> {
     fn clone(&self) -> Self {
-        Self { state: self.state.anchored(), protocol: self.protocol.clone() }
+        Self { state: self.state.clone(), protocol: self.protocol.clone() }
     }
 }
 
@@ -80,7 +80,7 @@ impl<S, P: Clone> Layer<S> for BulkheadLayer<P> {
     type Service = Bulkhead<S, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Bulkhead::new(inner, self.state.anchored(), self.protocol.clone())
+        Bulkhead::new(inner, self.state.clone(), self.protocol.clone())
     }
 }
 

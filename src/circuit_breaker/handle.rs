@@ -140,7 +140,7 @@ impl CircuitBreakerHandle {
 
 impl Clone for CircuitBreakerHandle {
     fn clone(&self) -> Self {
-        Self::new(self.state.anchored())
+        Self::new(self.state.clone())
     }
 }
 
@@ -235,12 +235,12 @@ impl State {
 
 pub(super) fn admit(state: &Striped<State>) -> Result<Permit, Rejected> {
     if let Some(pass) = state.breaker.admit_if_closed() {
-        return Ok(Permit { state: state.clone(), pass: Some(pass) });
+        return Ok(Permit { state: state.for_call(), pass: Some(pass) });
     }
     let (decision, transition) = state.breaker.admit(current_stripe(), state.clock.now());
     state.publish(transition);
     match decision {
-        Ok(pass) => Ok(Permit { state: state.clone(), pass: Some(pass) }),
+        Ok(pass) => Ok(Permit { state: state.for_call(), pass: Some(pass) }),
         Err(refused) => Err(Rejected {
             kind: RejectedKind::CircuitOpen,
             layer: "circuit_breaker",

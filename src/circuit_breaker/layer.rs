@@ -47,7 +47,7 @@ impl<P> CircuitBreakerLayer<P> {
     /// The control surface.
     #[must_use]
     pub fn handle(&self) -> CircuitBreakerHandle {
-        CircuitBreakerHandle::new(self.state.anchored())
+        CircuitBreakerHandle::new(self.state.clone())
     }
 }
 
@@ -199,7 +199,7 @@ impl<P> CircuitBreakerBuilder<P> {
 
 impl<P: Clone> Clone for CircuitBreakerLayer<P> {
     fn clone(&self) -> Self {
-        Self { state: self.state.anchored(), protocol: self.protocol.clone() }
+        Self { state: self.state.clone(), protocol: self.protocol.clone() }
     }
 }
 
@@ -207,6 +207,6 @@ impl<S, P: Clone> Layer<S> for CircuitBreakerLayer<P> {
     type Service = CircuitBreaker<S, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CircuitBreaker::new(inner, self.state.anchored(), self.protocol.clone())
+        CircuitBreaker::new(inner, self.state.clone(), self.protocol.clone())
     }
 }

@@ -58,7 +58,7 @@ impl KeyedRateLimitHandle {
 
 impl Clone for KeyedRateLimitHandle {
     fn clone(&self) -> Self {
-        Self::new(self.state.anchored())
+        Self::new(self.state.clone())
     }
 }
 

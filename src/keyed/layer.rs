@@ -69,7 +69,7 @@ impl<M> KeyedRateLimitLayer<M> {
     /// The control surface.
     #[must_use]
     pub fn handle(&self) -> KeyedRateLimitHandle {
-        KeyedRateLimitHandle::new(self.state.anchored())
+        KeyedRateLimitHandle::new(self.state.clone())
     }
 }
 
@@ -139,7 +139,7 @@ impl<P, K> KeyedRateLimitBuilder<Keyed<P, K>> {
 
 impl<M: Clone> Clone for KeyedRateLimitLayer<M> {
     fn clone(&self) -> Self {
-        Self { state: self.state.anchored(), keyed: self.keyed.clone() }
+        Self { state: self.state.clone(), keyed: self.keyed.clone() }
     }
 }
 
@@ -147,6 +147,6 @@ impl<S, M: Clone> Layer<S> for KeyedRateLimitLayer<M> {
     type Service = KeyedRateLimit<S, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        KeyedRateLimit::new(inner, self.state.anchored(), self.keyed.clone())
+        KeyedRateLimit::new(inner, self.state.clone(), self.keyed.clone())
     }
 }

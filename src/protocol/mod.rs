@@ -18,9 +18,18 @@ use crate::{Classify, Outcome, Rejected};
 pub mod http;
 mod plain;
 
-pub use plain::{Always, ErrIsFailure, Plain, Undeclared};
+pub use plain::{Always, ErrIsFailure, Plain, Undeclared, When};
 
 /// How results are read and rejections travel.
+///
+/// An implementation owes one thing beyond its types: a result that is a rejection of a layer further in
+/// (`Rejected::find(..).is_some_and(|rejected| rejected.kind.is_local())`) says nothing about the peer, so it is settled
+/// as [`Outcome::Ignore`] and, when asked, advised on as [`Advice::TurnedAway`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot stand before a service that answers `Result<{Res}, {Err}>`",
+    note = "`Plain` needs an error that is `Into<BoxError>`; `http::Client` and `http::Server` need an `http::Response`",
+    note = "`http::Server` answers rejections itself, with a body that must be `Default`: `.map_response(..)` to one that is"
+)]
 pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
     /// The service's response: the inner one, or one that carries a permit `T` until its body ends.
     type Response<T: Settle>;
@@ -54,7 +63,7 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot tell which `{Req}` may be sent again",
     note = "for `Plain`, say so: `.protocol(Plain::new().idempotent())`, or `.idempotent_when(|request: &_| ..)`; the request must be `Clone`",
-    note = "for HTTP, use `.protocol(http::Client::new())`; the body must be `Body<Data = Bytes> + Unpin`"
+    note = "for an HTTP client, use `.protocol(http::Client::new())`; the body must be `Body<Data = Bytes> + Unpin`; there is no retry on a server"
 )]
 pub trait Replay<Req> {
     /// What the inner service is called with.
@@ -88,6 +97,8 @@ pub struct Kept<T> {
 pub enum Advice {
     /// The result stands.
     Stop,
+    /// The result stands, and is not the peer's: a layer further in turned the attempt away before it was sent.
+    TurnedAway,
     /// Another attempt may do better.
     Retry {
         /// Whether this attempt reached the peer.

@@ -20,11 +20,14 @@ use crate::{
 /// # struct Query { read_only: bool }
 /// # struct Rows { timed_out: bool }
 /// # type DbError = std::io::Error;
-/// let protocol = Plain::classify(|result: Result<&Rows, &DbError>| match result {
+/// // Above another layer of this crate, the error is a `BoxError`; straight above a service, it is the service's own.
+/// let protocol = Plain::classify(|result: Result<&Rows, &tower::BoxError>| match result {
 ///     Ok(rows) if rows.timed_out => Outcome::Failure,
 ///     Ok(_) => Outcome::Success,
-///     Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Outcome::Success,
-///     Err(_) => Outcome::Failure,
+///     Err(error) => match error.downcast_ref::<DbError>() {
+///         Some(error) if error.kind() == std::io::ErrorKind::InvalidInput => Outcome::Success,
+///         _ => Outcome::Failure,
+///     },
 /// })
 /// .idempotent_when(|query: &Query| query.read_only);
 /// # let _ = protocol;
@@ -46,6 +49,10 @@ pub struct Undeclared;
 /// All requests are idempotent.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Always;
+
+/// Those requests are idempotent of which a closure says so.
+#[derive(Debug, Clone, Copy)]
+pub struct When<F>(F);
 
 impl Plain {
     /// `Err` is a failure; nothing is retried.
@@ -70,11 +77,11 @@ impl<C> Plain<C> {
     }
 
     /// Declares which requests may be sent more than once.
-    pub fn idempotent_when<Req, F>(self, idempotent: F) -> Plain<C, F>
+    pub fn idempotent_when<Req, F>(self, idempotent: F) -> Plain<C, When<F>>
     where
         F: Fn(&Req) -> bool,
     {
-        Plain { classifier: self.classifier, idempotent }
+        Plain { classifier: self.classifier, idempotent: When(idempotent) }
     }
 }
 
@@ -119,7 +126,7 @@ where
     fn advise(&self, outcome: Outcome, result: Result<&Res, &BoxError>) -> Advice {
         let failed = matches!(outcome, Outcome::Failure | Outcome::Overload);
         match result {
-            Err(error) if local_rejection(error).is_some() => Advice::Stop,
+            Err(error) if local_rejection(error).is_some() => Advice::TurnedAway,
             _ if failed => Advice::Retry { sent: Sent::Maybe, after: None },
             _ => Advice::Stop,
         }
@@ -144,7 +151,7 @@ impl<C, Req: Clone> Replay<Req> for Plain<C, Always> {
     }
 }
 
-impl<C, F, Req> Replay<Req> for Plain<C, F>
+impl<C, F, Req> Replay<Req> for Plain<C, When<F>>
 where
     F: Fn(&Req) -> bool,
     Req: Clone,
@@ -158,7 +165,7 @@ where
 
     fn prepare(&self, request: Req) -> (Req, Option<Kept<Req>>) {
         // Of a request that is not idempotent nothing is kept: no generic error proves that it was not sent.
-        let kept = (self.idempotent)(&request).then(|| Kept { snapshot: request.clone(), idempotent: true });
+        let kept = (self.idempotent.0)(&request).then(|| Kept { snapshot: request.clone(), idempotent: true });
         (request, kept)
     }
 

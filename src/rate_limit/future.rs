@@ -108,7 +108,7 @@ where
         loop {
             let next = match this.stage.as_mut().project() {
                 StageProject::Waiting { waiting, timer } => match ready!(waiting.poll(timer, cx)) {
-                    Ok(()) => Stage::Readying { state: waiting.state.clone() },
+                    Ok(()) => Stage::Readying { state: waiting.state.for_call() },
                     Err(rejected) => {
                         let later = this.later.take().expect("waiting for it");
                         Stage::Calling { call: Call::rejected(later.metered, rejected) }
@@ -200,6 +200,6 @@ where
     S: Service<Req>,
     M: Actual<S::Response>,
 {
-    let bill = (state.enabled && metered.asks()).then(|| state.clone());
+    let bill = (state.enabled && metered.asks()).then(|| state.for_call());
     Call::admitted(metered.clone(), Permit::new(state), || Billed { inner: service.call(request), metered, taken, state: bill })
 }

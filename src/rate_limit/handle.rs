@@ -97,13 +97,13 @@ impl RateLimitHandle {
 
 impl Clone for RateLimitHandle {
     fn clone(&self) -> Self {
-        Self::new(self.state.anchored())
+        Self::new(self.state.clone())
     }
 }
 
 impl Permit {
     pub(super) fn new(state: &Striped<State>) -> Self {
-        Self { state: (state.enabled && state.longest_penalty > 0).then(|| state.clone()) }
+        Self { state: (state.enabled && state.longest_penalty > 0).then(|| state.for_call()) }
     }
 }
 

@@ -59,7 +59,7 @@ impl<M> RateLimitLayer<M> {
     /// The control surface.
     #[must_use]
     pub fn handle(&self) -> RateLimitHandle {
-        RateLimitHandle::new(self.state.anchored())
+        RateLimitHandle::new(self.state.clone())
     }
 }
 
@@ -153,7 +153,7 @@ impl<P, C, A> RateLimitBuilder<Metered<P, C, A>> {
 
 impl<M: Clone> Clone for RateLimitLayer<M> {
     fn clone(&self) -> Self {
-        Self { state: self.state.anchored(), metered: self.metered.clone() }
+        Self { state: self.state.clone(), metered: self.metered.clone() }
     }
 }
 
@@ -161,7 +161,7 @@ impl<S, M: Clone> Layer<S> for RateLimitLayer<M> {
     type Service = RateLimit<S, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RateLimit::new(inner, self.state.anchored(), self.metered.clone())
+        RateLimit::new(inner, self.state.clone(), self.metered.clone())
     }
 }
 

@@ -49,7 +49,7 @@ where
         match self.state.admit(cost) {
             Ok(Admission::Now) => ResponseFuture::now(&mut self.inner, request, cost, metered, &self.state),
             Ok(Admission::Waits(place)) => {
-                ResponseFuture::waiting(self.inner.clone(), request, cost, metered, self.state.clone(), place)
+                ResponseFuture::waiting(self.inner.clone(), request, cost, metered, self.state.for_call(), place)
             }
             Err(rejected) => ResponseFuture::rejected(metered, rejected),
         }

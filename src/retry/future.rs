@@ -1,7 +1,7 @@
 //! The response future.
 
 use std::{
-    fmt, mem,
+    fmt,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -25,10 +25,11 @@ pin_project! {
     pub struct ResponseFuture<S, P, Req>
     where
         P: Replay<Req>,
+        P: Protocol<S::Response, S::Error>,
         S: Service<P::Request>,
     {
         #[pin]
-        stage: Stage<S::Future, P::Request>,
+        stage: Stage<S::Future, P::Request, P::Error>,
         // `None` when there will be one attempt only.
         again: Option<Again<S, P::Snapshot>>,
         protocol: P,
@@ -38,13 +39,22 @@ pin_project! {
 
 pin_project! {
     #[project = StageProject]
-    enum Stage<F, Req> {
+    enum Stage<F, Req, Err> {
         Calling { #[pin] attempt: F },
-        Sleeping { #[pin] sleep: Sleep, request: Option<Req> },
+        Sleeping { #[pin] sleep: Sleep, next: Option<Next<Req, Err>> },
         Readying { request: Option<Req> },
         // Between stages, and after the end.
         Ended,
     }
+}
+
+/// What a wait ends with.
+enum Next<Req, Err> {
+    /// The request, made again before its response was dropped, which would otherwise hold a connection.
+    Send(Req),
+    /// The request, to be made again now: when an attempt ends with an error, its connection lets go of the body only
+    /// after that. Should it not have by now, the error stands.
+    Make(Err),
 }
 
 /// What further attempts need.
@@ -61,7 +71,7 @@ struct Again<S, T> {
 
 impl<S, P, Req> ResponseFuture<S, P, Req>
 where
-    P: Replay<Req>,
+    P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request>,
 {
     pub(super) fn new(attempt: S::Future, kept: Option<Kept<P::Snapshot>>, protocol: P, shared: Striped<Shared<S>>) -> Self {
@@ -82,78 +92,114 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            let next = match this.stage.as_mut().project() {
+            let stage = match this.stage.as_mut().project() {
                 StageProject::Calling { attempt } => {
                     let result = ready!(attempt.poll(cx));
                     let outcome = this.protocol.classify(result.as_ref());
                     let result = this.protocol.settle(result, ());
-                    if outcome == Outcome::Success {
-                        this.account.deposit();
-                    }
-                    let advice = this.protocol.advise(outcome, result.as_ref());
-                    let delay = this.again.as_mut().and_then(|again| again.reserve(advice, this.account));
                     // The attempt goes before its request is made again: it may still hold the body.
                     this.stage.set(Stage::Ended);
-                    let request = match (delay, &this.again) {
-                        (Some(_), Some(again)) => this.protocol.replay(&again.kept.snapshot),
-                        _ => None,
+                    let advice = this.protocol.advise(outcome, result.as_ref());
+                    let delay = after_attempt(outcome, advice, this.again, this.account);
+                    let Some(delay) = delay else { return Poll::Ready(result) };
+                    let next = match result {
+                        Err(error) => Next::Make(error),
+                        Ok(response) => match replay(this.protocol, this.again, this.account) {
+                            Some(request) => Next::Send(request),
+                            None => return Poll::Ready(Ok(response)),
+                        },
                     };
-                    let Some((delay, request)) = delay.zip(request) else { return Poll::Ready(result) };
-                    // The result goes before the wait: a response holds its connection.
-                    drop(result);
-                    Stage::Sleeping { sleep: sleep(delay), request: Some(request) }
+                    Stage::Sleeping { sleep: sleep(delay), next: Some(next) }
                 }
-                StageProject::Sleeping { sleep, request } => {
+                StageProject::Sleeping { sleep, next } => {
                     ready!(sleep.poll(cx));
-                    Stage::Readying { request: mem::take(request) }
+                    let (request, error) = match next.take().expect("polled after completion") {
+                        Next::Send(request) => (Some(request), None),
+                        Next::Make(error) => (replay(this.protocol, this.again, this.account), Some(error)),
+                    };
+                    match (request, error) {
+                        (None, Some(error)) => return Poll::Ready(Err(error)),
+                        (request, _) => Stage::Readying { request },
+                    }
                 }
                 StageProject::Readying { request } => {
                     let again = this.again.as_mut().expect("a request is waiting for it");
                     let service = again.service.get_or_insert_with(|| this.account.service());
                     if let Err(error) = ready!(service.poll_ready(cx)) {
-                        this.stage.set(Stage::Ended);
+                        this.account.release();
                         return Poll::Ready(Err(this.protocol.not_ready(error)));
                     }
-                    let request = request.take().expect("taken only here");
-                    this.account.spend();
+                    let request = request.take().expect("polled after completion");
+                    this.account.send();
                     Stage::Calling { attempt: service.call(request) }
                 }
                 StageProject::Ended => panic!("polled after completion"),
             };
-            this.stage.set(next);
+            this.stage.set(stage);
         }
     }
 }
 
+/// Settles what an attempt means to the budget, and how long to wait before the next, if there is to be one.
+fn after_attempt<S, T>(
+    outcome: Outcome,
+    advice: Advice,
+    again: &mut Option<Again<S, T>>,
+    account: &mut Account<S>,
+) -> Option<Duration> {
+    match advice {
+        Advice::Retry { sent, after } => return again.as_mut()?.reserve(sent, after, account),
+        Advice::TurnedAway => account.turned_away(),
+        Advice::Stop if outcome == Outcome::Success => account.deposit(),
+        Advice::Stop => {}
+    }
+    None
+}
+
+/// The request once more, if it can be made; else the token that was to pay for it goes back.
+fn replay<P, S, Req>(protocol: &P, again: &Option<Again<S, P::Snapshot>>, account: &mut Account<S>) -> Option<P::Request>
+where
+    P: Replay<Req>,
+{
+    let request = again.as_ref().and_then(|again| protocol.replay(&again.kept.snapshot));
+    if request.is_none() {
+        account.release();
+    }
+    request
+}
+
 impl<S, T> Again<S, T> {
-    /// How long to wait before the next attempt, if there is to be one; the budget has paid for it then.
-    fn reserve(&mut self, advice: Advice, account: &mut Account<S>) -> Option<Duration> {
-        let Advice::Retry { sent, after } = advice else { return None };
+    /// How long to wait before the next attempt, if there is to be one; a token is reserved for it then.
+    fn reserve(&mut self, sent: Sent, after: Option<Duration>, account: &mut Account<S>) -> Option<Duration> {
         let policy = account.policy();
         if self.retries + 1 >= policy.attempts || (sent == Sent::Maybe && !self.kept.idempotent) {
             return None;
         }
-        let mut delay = policy.backoff.delay(self.retries, self.previous, rand::random());
-        if let Some(hint) = after {
-            if hint > policy.longest_retry_after {
-                return None;
+        let backoff = policy.backoff.delay(self.retries, self.previous, rand::random());
+        let delay = match after {
+            None => backoff,
+            Some(hint) if hint > policy.longest_retry_after => return None,
+            // Spread as widely as the backoff: those that were told the same moment would come back in step.
+            Some(hint) => {
+                let spread = Backoff::spread(policy.backoff.range(self.retries), rand::random());
+                backoff.max(hint.saturating_add(spread))
             }
-            delay = delay.max(hint.saturating_add(Backoff::spread(policy.backoff.base(), rand::random())));
-        }
+        };
         if sent == Sent::No && !self.free_ride {
             self.free_ride = true;
+            account.ride_free();
         } else if !account.reserve() {
             return None;
         }
         self.retries += 1;
-        self.previous = delay;
+        self.previous = backoff;
         Some(delay)
     }
 }
 
 impl<S, P, Req> fmt::Debug for ResponseFuture<S, P, Req>
 where
-    P: Replay<Req>,
+    P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -23,7 +23,7 @@ pub struct RetryHandle {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Attempts beyond the first that were sent, so far.
+    /// Attempts beyond the first that were made, so far.
     pub retries: u64,
     /// Retries that the budget did not pay for, so far.
     pub over_budget: u64,
@@ -60,8 +60,18 @@ pub(super) struct Shared<S> {
 #[derive(Debug)]
 pub(super) struct Account<S> {
     shared: Striped<Shared<S>>,
-    /// A token is out: sending the retry spends it, dropping this gives it back.
-    reserved: bool,
+    token: Token,
+}
+
+/// What has become of the budget's token for the latest retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token {
+    /// None was needed.
+    None,
+    /// Taken for a retry that has not been sent: dropped, it goes back.
+    Reserved,
+    /// The retry was sent. It goes back only if a layer further in turned the retry away.
+    Spent,
 }
 
 impl RetryHandle {
@@ -106,7 +116,7 @@ impl<S> Shared<S> {
 
 impl<S> Account<S> {
     pub(super) fn new(shared: Striped<Shared<S>>) -> Self {
-        Self { shared, reserved: false }
+        Self { shared, token: Token::None }
     }
 
     pub(super) fn policy(&self) -> Policy {
@@ -131,24 +141,47 @@ impl<S> Account<S> {
     /// Takes a token for a retry, if there is one.
     pub(super) fn reserve(&mut self) -> bool {
         let Some(budget) = &self.shared.state.budget else { return true };
-        self.reserved = budget.withdraw();
-        if !self.reserved {
+        let granted = budget.withdraw();
+        self.token = if granted { Token::Reserved } else { Token::None };
+        if !granted {
             self.shared.state.over_budget.fetch_add(1, Ordering::Relaxed);
         }
-        self.reserved
+        granted
+    }
+
+    /// The next retry needs no token.
+    pub(super) fn ride_free(&mut self) {
+        self.token = Token::None;
     }
 
     /// The retry is being sent, whether or not a token paid for it.
-    pub(super) fn spend(&mut self) {
-        self.reserved = false;
+    pub(super) fn send(&mut self) {
+        if self.token == Token::Reserved {
+            self.token = Token::Spent;
+        }
         self.shared.state.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The retry is not sent after all.
+    pub(super) fn release(&mut self) {
+        self.give_back(Token::Reserved);
+    }
+
+    /// The attempt never reached the peer.
+    pub(super) fn turned_away(&mut self) {
+        self.give_back(Token::Spent);
+    }
+
+    fn give_back(&mut self, token: Token) {
+        if let (true, Some(budget)) = (self.token == token, &self.shared.state.budget) {
+            self.token = Token::None;
+            budget.refund();
+        }
     }
 }
 
 impl<S> Drop for Account<S> {
     fn drop(&mut self) {
-        if let (true, Some(budget)) = (self.reserved, &self.shared.state.budget) {
-            budget.refund();
-        }
+        self.release();
     }
 }

@@ -26,10 +26,19 @@ pub struct RetryLayer<P = Plain> {
 #[must_use = "a builder does nothing until `build`"]
 pub struct RetryBuilder<P = Plain> {
     policy: Policy,
-    budget: Option<Arc<RetryBudget>>,
+    budget: Budget,
     enabled: bool,
     name: Option<&'static str>,
     protocol: P,
+}
+
+/// What pays for the retries of a layer.
+#[derive(Debug, Clone)]
+enum Budget {
+    /// A default one, made by `build`: clones of a builder make layers that share nothing.
+    Own,
+    Given(Arc<RetryBudget>),
+    Unlimited,
 }
 
 impl RetryLayer {
@@ -37,13 +46,7 @@ impl RetryLayer {
     ///
     /// The protocol must say which requests may be sent again: give one.
     pub fn builder() -> RetryBuilder {
-        RetryBuilder {
-            policy: Policy::default(),
-            budget: Some(Arc::default()),
-            enabled: true,
-            name: None,
-            protocol: Plain::new(),
-        }
+        RetryBuilder { policy: Policy::default(), budget: Budget::Own, enabled: true, name: None, protocol: Plain::new() }
     }
 }
 
@@ -77,13 +80,13 @@ impl<P> RetryBuilder<P> {
     /// What pays for retries. Default: a budget of 10 of this layer's own. Layers that call the same peer may share
     /// one: pass clones of an `Arc`.
     pub fn budget(mut self, budget: impl Into<Arc<RetryBudget>>) -> Self {
-        self.budget = Some(budget.into());
+        self.budget = Budget::Given(budget.into());
         self
     }
 
     /// Retries without limit of the whole. With it a peer that fails gets up to `attempts` times its load, just then.
     pub fn without_budget(mut self) -> Self {
-        self.budget = None;
+        self.budget = Budget::Unlimited;
         self
     }
 
@@ -114,7 +117,12 @@ impl<P> RetryBuilder<P> {
         if !self.enabled {
             policy.attempts = 1;
         }
-        Ok(RetryLayer { state: Arc::new(State::new(policy, self.budget)), protocol: self.protocol })
+        let budget = match self.budget {
+            Budget::Own => Some(Arc::default()),
+            Budget::Given(budget) => Some(budget),
+            Budget::Unlimited => None,
+        };
+        Ok(RetryLayer { state: Arc::new(State::new(policy, budget)), protocol: self.protocol })
     }
 }
 

@@ -50,6 +50,6 @@ where
             true => protocol.prepare(request),
             false => (protocol.once(request), None),
         };
-        ResponseFuture::new(self.inner.call(request), kept, protocol, self.shared.clone())
+        ResponseFuture::new(self.inner.call(request), kept, protocol, self.shared.for_call())
     }
 }

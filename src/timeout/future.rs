@@ -2,14 +2,14 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 
-use crate::{Rejected, RejectedKind, protocol::Protocol, striped::Striped, timeout::handle::State};
+use crate::{Rejected, RejectedKind, protocol::Protocol, striped::Striped, time, timeout::handle::State};
 
 pin_project! {
     /// The answer of a [`Timeout`](super::Timeout): the inner one, or a rejection when the time was up.
@@ -51,7 +51,12 @@ where
             this.timer.set(Some(sleep(limit)));
         }
         let Some(timer) = this.timer.as_pin_mut() else { return Poll::Pending };
-        ready!(timer.poll(cx));
+        let deadline = timer.deadline();
+        // A call that has used up its task's budget is woken again by itself, but the timer, asked within the same poll,
+        // does not even look: so look for it.
+        if timer.poll(cx).is_pending() && !time::has_passed(deadline) {
+            return Poll::Pending;
+        }
         // The call is given up now, not when somebody drops this future.
         this.inner.set(None);
         this.state.count_expired();

@@ -59,7 +59,7 @@ impl TimeoutHandle {
 
 impl Clone for TimeoutHandle {
     fn clone(&self) -> Self {
-        Self::new(self.state.anchored())
+        Self::new(self.state.clone())
     }
 }
 

@@ -39,7 +39,7 @@ impl<P> TimeoutLayer<P> {
     /// The control surface.
     #[must_use]
     pub fn handle(&self) -> TimeoutHandle {
-        TimeoutHandle::new(self.state.anchored())
+        TimeoutHandle::new(self.state.clone())
     }
 }
 
@@ -71,7 +71,7 @@ impl<P> TimeoutBuilder<P> {
 
 impl<P: Clone> Clone for TimeoutLayer<P> {
     fn clone(&self) -> Self {
-        Self { state: self.state.anchored(), protocol: self.protocol.clone() }
+        Self { state: self.state.clone(), protocol: self.protocol.clone() }
     }
 }
 
@@ -79,6 +79,6 @@ impl<S, P: Clone> Layer<S> for TimeoutLayer<P> {
     type Service = Timeout<S, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Timeout::new(inner, self.state.anchored(), self.protocol.clone())
+        Timeout::new(inner, self.state.clone(), self.protocol.clone())
     }
 }

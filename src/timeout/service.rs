@@ -38,6 +38,6 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        ResponseFuture::new(self.inner.call(request), self.protocol.clone(), self.state.clone())
+        ResponseFuture::new(self.inner.call(request), self.protocol.clone(), self.state.for_call())
     }
 }

@@ -83,9 +83,9 @@ impl Control {
         Probes { out: field(0), succeeded: field(1), failed: field(2), slow: field(3) }
     }
 
-    /// The next generation, open until `deadline` (in nanoseconds, rounded up to a millisecond).
+    /// The next generation, open until `deadline` (in nanoseconds, rounded down to a millisecond: a hint of 30.0001 s would become a `Retry-After` of 31).
     pub(super) fn open(self, deadline: u64, streak: u32) -> Self {
-        self.next(BreakerState::Open, streak, deadline.div_ceil(MILLI).min(PAYLOAD_MASK))
+        self.next(BreakerState::Open, streak, (deadline / MILLI).min(PAYLOAD_MASK))
     }
 
     /// The next generation, half-open with its first probe out.

@@ -87,7 +87,7 @@ impl<K: Hash + Eq + Clone> Registry<K> {
     }
 
     pub(super) fn overflow(&self) -> Striped<State> {
-        self.overflow.anchored()
+        self.overflow.clone()
     }
 
     pub(super) fn all(&self) -> Vec<(K, Striped<State>)> {

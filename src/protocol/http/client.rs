@@ -126,7 +126,7 @@ where
         match result {
             Ok(response) if response.extensions().get::<Rejected>().is_some() => Advice::Stop,
             Ok(response) => self.advise_on_status(response.status(), response.headers()),
-            Err(error) if local_rejection(error).is_some() => Advice::Stop,
+            Err(error) if local_rejection(error).is_some() => Advice::TurnedAway,
             Err(error) => advise_on_error(&**error),
         }
     }
@@ -193,8 +193,13 @@ fn is_idempotent<B>(request: &Request<B>) -> bool {
 fn advise_on_error(error: &(dyn Error + 'static)) -> Advice {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.downcast_ref().is_some_and(hyper_util::client::legacy::Error::is_connect) {
-            return retry(Sent::No);
+        if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
+            if error.is_connect() {
+                return retry(Sent::No);
+            }
+            if is_users_fault(error) {
+                return Advice::Stop;
+            }
         }
         if let Some(error) = error.downcast_ref::<hyper::Error>() {
             if error.is_user() || error.is_parse() {
@@ -210,6 +215,12 @@ fn advise_on_error(error: &(dyn Error + 'static)) -> Advice {
         cause = error.source();
     }
     retry(Sent::Maybe)
+}
+
+/// Whether hyper-util would not send the request as it is: without an absolute URI, or of a version that it does not
+/// speak. It says so only in the error's text.
+fn is_users_fault(error: &hyper_util::client::legacy::Error) -> bool {
+    error.source().is_none() && error.to_string().contains("User")
 }
 
 fn retry(sent: Sent) -> Advice {

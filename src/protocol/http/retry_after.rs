@@ -9,12 +9,11 @@ use crate::time;
 /// What the peer asks for, as seconds or as a date; a date that has passed is no wait at all. Garbage is ignored.
 pub(super) fn parse(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match value.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than a u64 has is a wait longer than any.
-        Err(_) if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => Some(Duration::MAX),
-        Err(_) => httpdate::parse_http_date(value).ok().map(time::until),
+        return Some(value.parse().map_or(Duration::MAX, Duration::from_secs));
     }
+    httpdate::parse_http_date(value).ok().map(time::until)
 }
 
 /// Whole seconds, rounded up, and at least 1: a client that waits less is only turned away again.
@@ -38,7 +37,7 @@ mod tests {
         assert_eq!(parsed("99999999999999999999999"), Some(Duration::MAX));
         assert_eq!(parsed("Fri, 31 Dec 1999 23:59:59 GMT"), Some(Duration::ZERO));
         assert!(parsed("Fri, 31 Dec 9999 23:59:59 GMT").unwrap() > Duration::from_secs(1 << 30));
-        for garbage in ["", "soon", "-1", "1.5", "1e3"] {
+        for garbage in ["", "soon", "-1", "+5", "1.5", "1e3"] {
             assert_eq!(parsed(garbage), None, "{garbage:?}");
         }
         assert_eq!(parse(&HeaderMap::new()), None);
