@@ -9,7 +9,7 @@ pub enum Outcome {
     Success,
     /// The peer failed, or did not answer in time.
     Failure,
-    /// The peer said "too much" (HTTP 429, gRPC `RESOURCE_EXHAUSTED`): it hurts a success rate but is not a crash.
+    /// The peer said "too much" (HTTP 429): a failure to a circuit breaker's rate, but not a crash.
     Overload,
     /// Says nothing about the peer: a local rejection, or a call that was dropped.
     Ignore,

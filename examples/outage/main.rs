@@ -101,7 +101,7 @@ fn conclude(drill: &Drill, options: &Options) -> io::Result<ExitCode> {
     }
     let differences = report::differences(drill, options);
     if differences.is_empty() {
-        println!("asserted: the breaker opened; the keep client sent fewer calls and recovered no later than the plain one");
+        println!("checked: the breaker opened; the keep client sent fewer calls and recovered no later than the plain one");
         return Ok(ExitCode::SUCCESS);
     }
     differences.iter().for_each(|difference| eprintln!("not as it should be: {difference}"));

@@ -49,7 +49,7 @@ impl Progress {
             self.drawn = true;
             up + &lines.map(|line| format!("\x1b[K{line}\n")).concat()
         } else {
-            format!("{seconds:>4.1} s  {phase:<9}  plain {plain}   keep {keep}   {first}   {second}\n")
+            format!("{seconds:>4.1} s  {phase:<9}  plain {plain}   keep {keep}   {first}\n")
         };
         // Nobody may be reading; the drill goes on all the same.
         let _ = stderr().lock().write_all(text.as_bytes());
@@ -73,7 +73,7 @@ fn layers(handles: &Handles) -> [String; 2] {
     let budget = handles.retry.snapshot().budget.unwrap_or_default();
     let (circuit, failed) = (state_name(breaker.state), 100.0 * breaker.counts.failure_rate());
     [
-        format!("circuit {circuit:<9} ({failed:>3.0} % failed), retry budget {budget:>2}"),
+        format!("circuit {circuit:<9} {failed:>3.0} % failed, budget {budget:>2}"),
         format!(
             "limit {:>2}/{} tokens, bulkhead {:>2}/{} in flight",
             limit.available, limit.burst, bulkhead.in_flight, bulkhead.limit

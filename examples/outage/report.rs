@@ -19,9 +19,10 @@ pub(crate) fn table(drill: &Drill, options: &Options) -> String {
     line(&mut text, "calls that reached the server", drill, |side| side.calls.len().to_string());
     line(&mut text, "amplification, overall", drill, |side| format!("{:.2}", side.amplification()));
     line(&mut text, "amplification, worst second", drill, |side| format!("{:.2}", side.worst_amplification()));
-    line(&mut text, "time until an answer, p50", drill, |side| millis(side.latency(50)));
-    line(&mut text, "time until an answer, p99", drill, |side| millis(side.latency(99)));
-    line(&mut text, "error, or no answer", drill, |side| side.failed().to_string());
+    line(&mut text, "wait for any outcome, p50", drill, |side| millis(side.latency(50)));
+    line(&mut text, "wait for any outcome, p99", drill, |side| millis(side.latency(99)));
+    line(&mut text, "failed, or not answered", drill, |side| side.failed().to_string());
+    line(&mut text, "rejected before or instead", drill, |side| side.rejections().values().sum::<usize>().to_string());
     line(&mut text, "recovered after the outage", drill, |side| recovered(side, drill, options));
     if [&drill.plain, &drill.keep].into_iter().any(|side| recovered(side, drill, options) == NEVER) {
         let watched = drill.script.end().saturating_sub(drill.script.outage_end());

@@ -1,12 +1,12 @@
 //! So many in so long.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// A number of units in a length of time: `Rate::per_second(100)` is a hundred each second.
 ///
 /// No constructor takes an interval under a name that reads as a rate. Making one cannot fail; what is built from it
 /// checks it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rate {
     count: u64,
     per: Duration,
@@ -53,5 +53,11 @@ impl Rate {
     #[must_use]
     pub const fn per(&self) -> Duration {
         self.per
+    }
+}
+
+impl fmt::Debug for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} per {:?}", self.count, self.per)
     }
 }

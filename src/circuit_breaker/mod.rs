@@ -1,8 +1,8 @@
 //! Circuit breaker: fail fast while a neighbour is down, and notice when it is back.
 //!
 //! Use one per peer, or [one for each key](CircuitBreakerBuilder::keyed_by), on the client side: it spares callers the
-//! wait for a peer that fails, and the peer the load that holds it down. It needs results that tell failures apart: over
-//! HTTP give it [`http::Client`](crate::protocol::http::Client), or, where the body is part of the result,
+//! wait for a peer that fails, and the peer the load that holds it down. **It needs results that tell failures apart**: without a
+//! protocol a 503 is a success. Over HTTP give it [`http::Client`](crate::protocol::http::Client), or, where the body is part of the result,
 //! [`http::UntilBodyEnd`](crate::protocol::http::UntilBodyEnd).
 //! Against a peer that is slow, let it [watch slow calls](CircuitBreakerBuilder::slow_calls), which also notices calls
 //! that never end; or put a [timeout](crate::timeout) beneath it, whose expiry counts as a failure.

@@ -3,6 +3,9 @@
 #[doc = include_str!("choosing.md")]
 pub mod choosing {}
 
+#[doc = include_str!("keeping.md")]
+pub mod keeping {}
+
 #[doc = include_str!("ordering.md")]
 pub mod ordering {}
 

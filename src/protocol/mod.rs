@@ -8,7 +8,7 @@
 //! | [`http::Client`] | a 5xx, or an `Err` | an error | [`BoxError`](tower::BoxError) |
 //! | [`http::Server`] | a 5xx, or an `Err` | a 429 or 503 response | the inner error |
 //!
-//! Set it with `.protocol(..)` on any builder. Other protocols implement [`Protocol`] and, to be retried, [`Replay`].
+//! A 429 is an overload, which a circuit breaker counts as a failure. Set the protocol with `.protocol(..)` on any builder. Other protocols implement [`Protocol`] and, to be retried, [`Replay`].
 
 use std::{mem, time::Duration};
 

@@ -44,7 +44,8 @@ struct Settings {
 }
 
 impl RateLimitLayer {
-    /// A [token bucket](TokenBucket) of `rate`, with a burst of as many calls as come in one second of it, and at least 1.
+    /// A [token bucket](TokenBucket) of `rate`, with a burst of as many calls as come in one second of it, and at least
+    /// 1: for a quota by the minute or the day, set the [burst](RateLimitBuilder::burst) to what may come at once.
     pub fn builder(rate: Rate) -> RateLimitBuilder {
         RateLimitBuilder::new(Algorithm::TokenBucket { rate, burst: None })
     }
