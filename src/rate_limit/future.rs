@@ -60,6 +60,8 @@ struct Later<S, M, Req> {
 /// A place in the line, given up when it is dropped.
 struct Waiting {
     place: Place,
+    /// What the timer is set to.
+    wake: u64,
     state: Striped<State>,
 }
 
@@ -87,7 +89,7 @@ where
     }
 
     pub(super) fn waiting(service: S, request: Req, cost: u32, metered: M, state: Striped<State>, place: Place) -> Self {
-        let waiting = Waiting { place, state };
+        let waiting = Waiting { place, wake: 0, state };
         Self { stage: Stage::Waiting { waiting, timer: None }, later: Some(Later { service, request, cost, metered }) }
     }
 
@@ -143,13 +145,12 @@ impl Waiting {
             if let Some(rejected) = self.state.too_late(self.place, due, now) {
                 return Poll::Ready(Err(rejected));
             }
-            if due <= now {
-                // Others are still ahead; the last of them to leave wakes this one.
-                return Poll::Pending;
-            }
-            if due != self.place.due || timer.is_none() {
-                self.place.due = due;
-                timer.set(Some(sleep(Duration::from_nanos(due - now))));
+            // When others are still ahead though the time has come, the last of them to leave wakes this one. One of them
+            // may be held by somebody who does not poll it, so it does not wait for that longer than it may.
+            let wake = if due > now { due } else { self.state.deadline(self.place).saturating_add(1) };
+            if timer.is_none() || wake != self.wake {
+                self.wake = wake;
+                timer.set(Some(sleep(Duration::from_nanos(wake - now))));
             }
             ready!(timer.as_mut().as_pin_mut().expect("just set").poll(cx));
         }

@@ -140,11 +140,15 @@ impl State {
         }
     }
 
-    /// The rejection of a call whose turn has been put off, by a penalty or a lower rate, to later than it may wait. A
-    /// timer's tick more is not later.
+    /// The rejection of a call whose turn has been put off, by a penalty, a lower rate or somebody ahead who does not take
+    /// his, to later than it may wait.
     pub(super) fn too_late(&self, place: Place, due: u64, now: u64) -> Option<Rejected> {
-        let deadline = place.joined.saturating_add(self.max_wait).saturating_add(TIMER_TICK);
-        (due > deadline).then(|| self.rejected(Denied::until(due.saturating_sub(now))))
+        (due.max(now) > self.deadline(place)).then(|| self.rejected(Denied::until(due.saturating_sub(now))))
+    }
+
+    /// The last moment at which a turn may come. A timer's tick more is not later.
+    pub(super) fn deadline(&self, place: Place) -> u64 {
+        place.joined.saturating_add(self.max_wait).saturating_add(TIMER_TICK)
     }
 
     /// Corrects what was taken to what was used, if that is known.

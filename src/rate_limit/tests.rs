@@ -247,6 +247,21 @@ async fn a_waiter_whose_turn_is_put_off_beyond_its_time_is_rejected_then_and_the
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_waiter_is_rejected_in_time_though_whoever_is_ahead_is_never_polled() {
+    let layer = RateLimitLayer::builder(Rate::per_second(1)).burst(1).max_wait(Duration::from_secs(5)).build().unwrap();
+    let mut service = layer.layer(Probe::new().0);
+    service.ready().await.unwrap().call(1).await.unwrap();
+    let ahead = service.ready().await.unwrap().call(2);
+    let clock = Clock::start();
+    let error = service.ready().await.unwrap().call(3).await.unwrap_err();
+    assert_eq!(rejection(&error).kind, RejectedKind::RateLimited);
+    assert_eq!(clock.now() / 1_000_000_000, 5);
+    drop(ahead);
+    assert_eq!(layer.handle().snapshot().waiting, 0);
+    service.ready().await.unwrap().call(4).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_waiting_call_leaves_the_inner_service_ready_and_makes_its_own_clone_ready() {
     let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).max_wait(Duration::from_secs(1)).build().unwrap();
     let (probe, log) = Probe::new();
