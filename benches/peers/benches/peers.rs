@@ -104,7 +104,7 @@ fn each(criterion: &mut Criterion, pattern: &str, mut rows: impl FnMut(&mut Benc
 }
 
 fn keep_limit() -> RateLimitLayer {
-    RateLimitLayer::builder(Rate::per_second(100_000_000)).burst(u32::MAX / 2).build().unwrap()
+    RateLimitLayer::builder(Rate::per_second(100_000_000)).burst(100_000_000).build().unwrap()
 }
 
 fn their_limit() -> ratelimiter::RateLimiterLayer {
@@ -133,14 +133,14 @@ fn rate_limit(criterion: &mut Criterion) {
         group.bench_function("floor: clock read", |bencher| {
             bencher.iter_custom(|iterations| on_threads(threads, iterations, || std::time::Instant::now));
         });
-        let bucket = TokenBucket::new(Rate::per_second(100_000_000), u32::MAX / 2).unwrap();
+        let bucket = TokenBucket::new(Rate::per_second(100_000_000), 100_000_000).unwrap();
         let start = std::time::Instant::now();
         group.bench_function("tower-keep TokenBucket", |bencher| {
             bencher.iter_custom(|iterations| {
                 on_threads(threads, iterations, || || bucket.acquire(1, start.elapsed().as_nanos() as u64).is_ok())
             });
         });
-        let quota = Quota::per_second(NonZeroU32::new(100_000_000).unwrap()).allow_burst(NonZeroU32::new(u32::MAX / 2).unwrap());
+        let quota = Quota::per_second(NonZeroU32::new(100_000_000).unwrap()).allow_burst(NonZeroU32::new(100_000_000).unwrap());
         let governor = RateLimiter::direct(quota);
         group.bench_function("governor", |bencher| {
             bencher.iter_custom(|iterations| on_threads(threads, iterations, || || governor.check().is_ok()));
