@@ -16,6 +16,7 @@ use http::{Response, StatusCode};
 use crate::{Outcome, Rejected};
 
 mod client;
+mod rate_limit_fields;
 mod replay;
 mod retry_after;
 mod server;

@@ -2,10 +2,10 @@
 
 use http::{Response, StatusCode, header::RETRY_AFTER};
 
-use super::{outcome_of, retry_after};
+use super::{outcome_of, rate_limit_fields, retry_after};
 use crate::{
     Classify, Outcome, Rejected, RejectedKind,
-    protocol::{Protocol, Settle},
+    protocol::{Protocol, Quota, Settle},
 };
 
 /// HTTP on the answering side: a rejection is a response with an empty body, and errors stay the handler's own.
@@ -16,6 +16,9 @@ use crate::{
 /// | cost above the burst | 429 Too Many Requests | none: it never fits |
 /// | circuit open | 503 Service Unavailable | the wait, where it is known |
 /// | bulkhead full, timed out | 503 Service Unavailable | none |
+///
+/// A rate limit that [advertises](crate::rate_limit::RateLimitBuilder::advertise) itself adds `RateLimit-Policy` and
+/// `RateLimit` fields to all its responses, rejections or not.
 ///
 /// The [`Rejected`] itself is in the response's extensions, for logs and for layers further out. The body type must
 /// be `Default`, as axum's, tonic's and http-body-util's are.
@@ -66,5 +69,10 @@ impl<B: Default, Err> Protocol<Response<B>, Err> for Server {
 
     fn not_ready(&self, error: Err) -> Err {
         error
+    }
+
+    fn advertise<T: Settle>(&self, mut response: Response<B>, quota: &Quota) -> Response<B> {
+        rate_limit_fields::write(response.headers_mut(), quota);
+        response
     }
 }

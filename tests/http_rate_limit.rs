@@ -1,0 +1,111 @@
+//! What HTTP peers tell each other of their limits: a server its callers, and a client's limit what it makes of that.
+#![cfg(feature = "http")]
+
+use std::{convert::Infallible, future::IntoFuture, net::SocketAddr, time::Duration};
+
+use axum::{Router, body::Body, routing::get};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header::RETRY_AFTER};
+use http_body_util::Empty;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tokio::net::TcpListener;
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+use tower_keep::{
+    algorithm::SlidingLog,
+    protocol::http::{Server, UntilBodyEnd},
+    rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
+};
+
+async fn serve(router: Router) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(axum::serve(listener, router).into_future());
+    address
+}
+
+fn get_request(address: SocketAddr) -> Request<Empty<Bytes>> {
+    Request::get(format!("http://{address}/")).body(Empty::new()).unwrap()
+}
+
+fn twice_a_minute() -> RateLimitBuilder {
+    RateLimitLayer::builder(Rate::per_minute(2)).burst(2)
+}
+
+fn hello() -> Router {
+    Router::new().route("/", get(async || "hello"))
+}
+
+/// Every value of a field, as it was sent.
+fn values(headers: &HeaderMap, field: &str) -> Vec<String> {
+    headers.get_all(field).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+}
+
+/// The status and `RateLimit` of so many requests in turn.
+async fn answers(router: &Router, requests: usize) -> Vec<(u16, Vec<String>)> {
+    let mut answers = Vec::new();
+    for _ in 0..requests {
+        let request = Request::get("/").body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        answers.push((response.status().as_u16(), values(response.headers(), "ratelimit")));
+    }
+    answers
+}
+
+#[tokio::test(start_paused = true)]
+async fn admitted_and_rejected_requests_are_told_what_is_left() {
+    let router = hello().layer(twice_a_minute().advertise(true).protocol(Server::new()).build().unwrap());
+    let told = |status, field: &str| (status, vec![field.to_owned()]);
+    let expected = [told(200, r#""default";r=1;t=30"#), told(200, r#""default";r=0;t=30"#), told(429, r#""default";r=0;t=30"#)];
+    assert_eq!(answers(&router, 3).await, expected);
+}
+
+#[tokio::test]
+async fn the_fields_and_the_retry_after_reach_a_client() {
+    let limit = RateLimitLayer::builder(Rate::per_minute(2)).burst(1).name("api").advertise(true).protocol(Server::new());
+    let address = serve(hello().layer(limit.build().unwrap())).await;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    for (status, retry_after) in [(StatusCode::OK, vec![]), (StatusCode::TOO_MANY_REQUESTS, vec!["30".to_owned()])] {
+        let response = client.request(get_request(address)).await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(values(response.headers(), "ratelimit-policy"), [r#""api";q=1;w=30"#]);
+        assert_eq!(values(response.headers(), "ratelimit"), [r#""api";r=0;t=30"#]);
+        assert_eq!(values(response.headers(), RETRY_AFTER.as_str()), retry_after);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_told_unless_asked_for_and_of_a_limit_that_is_off() {
+    for limit in [twice_a_minute(), twice_a_minute().advertise(true).enabled(false)] {
+        let router = hello().layer(limit.protocol(Server::new()).build().unwrap());
+        assert!(answers(&router, 3).await.iter().all(|(_, fields)| fields.is_empty()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_limits_are_told_side_by_side() {
+    let log = RateLimitLayer::with(SlidingLog::new(Rate::per_hour(1000)).unwrap()).name("hour").advertise(true);
+    let router = hello()
+        .layer(twice_a_minute().name("minute").advertise(true).protocol(Server::new()).build().unwrap())
+        .layer(log.protocol(Server::new()).build().unwrap());
+    let (_, fields) = answers(&router, 1).await.remove(0);
+    assert_eq!(fields, [r#""minute";r=1;t=30"#, r#""hour";r=999;t=3600"#]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_had_to_wait_is_told_too() {
+    let limit = twice_a_minute().max_wait(Duration::from_secs(30)).advertise(true).protocol(Server::new());
+    let router = hello().layer(limit.build().unwrap());
+    let (status, fields) = answers(&router, 3).await.remove(2);
+    assert_eq!((status, fields), (200, vec![r#""default";r=0;t=30"#.to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_protocol_that_settles_at_the_end_of_the_body_tells_it_as_well() {
+    let limit = twice_a_minute().advertise(true).protocol(UntilBodyEnd::new(Server::new())).build().unwrap();
+    let mut service = limit.layer(service_fn(async |()| Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))));
+    for left in ["r=1", "r=0", "r=0"] {
+        let response = service.ready().await.unwrap().call(()).await.unwrap();
+        assert_eq!(values(response.headers(), "ratelimit"), [format!(r#""default";{left};t=30"#)]);
+    }
+}
