@@ -5,8 +5,11 @@ use std::{convert::Infallible, future::IntoFuture, net::SocketAddr, time::Durati
 
 use axum::{Router, body::Body, routing::get};
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header::RETRY_AFTER};
-use http_body_util::Empty;
+use http::{
+    HeaderMap, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::net::TcpListener;
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -107,5 +110,34 @@ async fn a_protocol_that_settles_at_the_end_of_the_body_tells_it_as_well() {
     for left in ["r=1", "r=0", "r=0"] {
         let response = service.ready().await.unwrap().call(()).await.unwrap();
         assert_eq!(values(response.headers(), "ratelimit"), [format!(r#""default";{left};t=30"#)]);
+    }
+}
+
+const PROBLEM: &str = concat!(
+    r#"{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded","#,
+    r#""title":"Request cannot be satisfied as assigned quota has been exceeded","status":429,"#,
+    r#""detail":"rate limit exceeded","retry_after":30,"violated-policies":["default"]}"#,
+);
+
+#[tokio::test]
+async fn a_rejection_tells_the_problem_as_json() {
+    let limit = RateLimitLayer::builder(Rate::per_minute(2)).burst(1).protocol(Server::new().problem_json());
+    let address = serve(hello().layer(limit.build().unwrap())).await;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let admitted = client.request(get_request(address)).await.unwrap();
+    assert_eq!(admitted.into_body().collect().await.unwrap().to_bytes(), "hello");
+    let rejected = client.request(get_request(address)).await.unwrap();
+    assert_eq!(rejected.headers()[CONTENT_TYPE], "application/problem+json");
+    assert_eq!(rejected.headers()[RETRY_AFTER], "30");
+    assert_eq!(rejected.into_body().collect().await.unwrap().to_bytes(), PROBLEM);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_problem_fits_any_body_that_is_made_of_a_string() {
+    let limit = twice_a_minute().burst(1).protocol(UntilBodyEnd::new(Server::new().problem_json())).build().unwrap();
+    let mut service = limit.layer(service_fn(async |()| Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello")))));
+    for body in ["hello", PROBLEM] {
+        let response = service.ready().await.unwrap().call(()).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), body);
     }
 }

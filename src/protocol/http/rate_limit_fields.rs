@@ -3,18 +3,19 @@
 //! Both are Lists of Items (RFC 9651): a policy's name, then parameters. `"default";q=100;w=60` is 100 units in 60 seconds;
 //! `"default";r=50;t=30` is 50 of them left, and all of them back in 30 seconds.
 
-use std::{fmt, fmt::Write, time::Duration};
+use std::fmt::{self, Write};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::retry_after::rounded_up;
 use crate::{algorithm::Rate, protocol::Quota};
 
 /// Adds both, beside those of other limits: that is what the Lists are for.
 pub(super) fn write(headers: &mut HeaderMap, quota: &Quota) {
     let (units, window) = policy(quota.rate, quota.burst);
     // A client that reads "nothing left, for 0 seconds" is back at once, and turned away again.
-    let reset = whole_seconds(quota.reset).max(u64::from(quota.available == 0));
-    let name = Name(quota.name.unwrap_or("default"));
+    let reset = rounded_up(quota.reset).max(u64::from(quota.available == 0));
+    let name = Quoted::policy(quota.name);
     append(headers, RATE_LIMIT_POLICY, format_args!("{name};q={units};w={window}"));
     append(headers, RATE_LIMIT, format_args!("{name};r={};t={}", quota.available, reset.min(LARGEST)));
 }
@@ -42,14 +43,18 @@ fn append(headers: &mut HeaderMap, field: HeaderName, value: fmt::Arguments<'_>)
     }
 }
 
-fn whole_seconds(duration: Duration) -> u64 {
-    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
+/// A String of RFC 9651, which holds printable ASCII; `?` stands for anything else. As it is written, it is a string of
+/// JSON too.
+pub(super) struct Quoted(pub(super) &'static str);
+
+impl Quoted {
+    /// What callers know an instance by.
+    pub(super) fn policy(name: Option<&'static str>) -> Self {
+        Self(name.unwrap_or("default"))
+    }
 }
 
-/// A name as a String of RFC 9651, which holds printable ASCII; `?` stands for anything else.
-struct Name(&'static str);
-
-impl fmt::Display for Name {
+impl fmt::Display for Quoted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
         for character in self.0.chars() {
@@ -71,6 +76,8 @@ const SECOND: u128 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn written(quota: Quota) -> [String; 2] {
