@@ -15,8 +15,9 @@ use tokio::net::TcpListener;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 use tower_keep::{
+    Rejected, RejectedKind,
     algorithm::SlidingLog,
-    protocol::http::{Server, UntilBodyEnd},
+    protocol::http::{self as keep_http, Server, UntilBodyEnd},
     rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
 };
 
@@ -140,4 +141,69 @@ async fn the_problem_fits_any_body_that_is_made_of_a_string() {
         let response = service.ready().await.unwrap().call(()).await.unwrap();
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), body);
     }
+}
+
+/// How long a limit that may be closed for a minute is closed by one answer.
+async fn closed_by(status: u16, fields: &'static [(&'static str, &'static str)]) -> Option<Duration> {
+    let limit = RateLimitLayer::builder(Rate::per_second(100)).obey_retry_after(Duration::from_secs(60));
+    let limit = limit.protocol(keep_http::Client::new()).build().unwrap();
+    let mut service = limit.layer(service_fn(move |_: Request<()>| async move {
+        let mut response = Response::builder().status(status);
+        for (field, value) in fields {
+            response = response.header(*field, *value);
+        }
+        Ok::<_, Infallible>(response.body(()).unwrap())
+    }));
+    service.ready().await.unwrap().call(Request::new(())).await.unwrap();
+    let again = service.ready().await.unwrap().call(Request::new(())).await.err()?;
+    Rejected::find(&*again).unwrap().retry_after
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_with_nothing_left_closes_the_limit_whatever_the_status() {
+    for status in [200, 301, 404, 429, 503] {
+        assert_eq!(closed_by(status, &[("ratelimit", r#""default";r=0;t=30"#)]).await, Some(Duration::from_secs(30)), "{status}");
+        assert_eq!(closed_by(status, &[("ratelimit", r#""default";r=1;t=30"#)]).await, None, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_peer_closes_the_limit_for_longer_than_it_may() {
+    for fields in [&[("ratelimit", "a;r=0;t=999999999999999")], &[("retry-after", "99999999999999999999999")]] {
+        assert_eq!(closed_by(429, fields).await, Some(Duration::from_secs(60)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_goes_before_the_fields_and_counts_on_no_success() {
+    let both = &[("retry-after", "5"), ("ratelimit", r#""default";r=0;t=30"#)];
+    assert_eq!(closed_by(429, both).await, Some(Duration::from_secs(5)));
+    assert_eq!(closed_by(200, both).await, Some(Duration::from_secs(30)));
+    assert_eq!(closed_by(202, &[("retry-after", "5")]).await, None);
+    let garbled = &[("retry-after", "soon"), ("ratelimit", r#""default";r=0;t=30"#)];
+    assert_eq!(closed_by(429, garbled).await, Some(Duration::from_secs(30)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_429_without_a_hint_and_garbage_leave_the_limit_alone() {
+    assert_eq!(closed_by(429, &[]).await, None);
+    assert_eq!(closed_by(429, &[("ratelimit", "limit=100, remaining=0, reset=30")]).await, None);
+}
+
+#[tokio::test]
+async fn a_client_stops_before_the_server_turns_it_away() {
+    // given a server that tells its limit, and a client that listens
+    let limit = RateLimitLayer::builder(Rate::per_minute(2)).burst(1).advertise(true).protocol(Server::new());
+    let address = serve(hello().layer(limit.build().unwrap())).await;
+    let heeding = RateLimitLayer::builder(Rate::per_second(100)).obey_retry_after(Duration::from_secs(60));
+    let heeding = heeding.protocol(keep_http::Client::new()).build().unwrap();
+    let mut client = heeding.layer(Client::builder(TokioExecutor::new()).build_http());
+    // when it is answered that nothing is left
+    let response = client.ready().await.unwrap().call(get_request(address)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    // then the next request is not sent
+    let error = client.ready().await.unwrap().call(get_request(address)).await.unwrap_err();
+    let rejected = Rejected::find(&*error).unwrap();
+    assert_eq!(rejected.kind, RejectedKind::RateLimited);
+    assert!(rejected.retry_after > Some(Duration::from_secs(20)));
 }

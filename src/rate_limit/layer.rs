@@ -88,7 +88,8 @@ impl<P, C, A> RateLimitBuilder<Metered<P, C, A>> {
         self
     }
 
-    /// Lets the peer's `Retry-After` close the limit, for at most `longest`. Default: it does not.
+    /// Lets the peer's `Retry-After` close the limit, or its `RateLimit` field when that has nothing left; for at most
+    /// `longest`. Default: it does not. A 429 that says neither changes nothing.
     pub fn obey_retry_after(mut self, longest: Duration) -> Self {
         self.settings.longest_penalty = longest;
         self

@@ -21,6 +21,7 @@ mod rejection_body;
 mod replay;
 mod retry_after;
 mod server;
+mod structured;
 mod until_body_end;
 
 pub use client::{Client, Idempotent, RequestSnapshot};

@@ -1,13 +1,16 @@
-//! The `RateLimit-Policy` and `RateLimit` fields, as in draft-ietf-httpapi-ratelimit-headers-10.
+//! The `RateLimit-Policy` and `RateLimit` fields, written and read as in draft-ietf-httpapi-ratelimit-headers-10.
 //!
 //! Both are Lists of Items (RFC 9651): a policy's name, then parameters. `"default";q=100;w=60` is 100 units in 60 seconds;
 //! `"default";r=50;t=30` is 50 of them left, and all of them back in 30 seconds.
 
-use std::fmt::{self, Write};
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::retry_after::rounded_up;
+use super::{retry_after::rounded_up, structured::limits};
 use crate::{algorithm::Rate, protocol::Quota};
 
 /// Adds both, beside those of other limits: that is what the Lists are for.
@@ -18,6 +21,16 @@ pub(super) fn write(headers: &mut HeaderMap, quota: &Quota) {
     let name = Quoted::policy(quota.name);
     append(headers, RATE_LIMIT_POLICY, format_args!("{name};q={units};w={window}"));
     append(headers, RATE_LIMIT, format_args!("{name};r={};t={}", quota.available, reset.min(LARGEST)));
+}
+
+/// How long until a peer whose quota is used up has some again: `r=0`, and the longest `t` of all that say so. What cannot be
+/// parsed is ignored, as the draft demands, and so is a quota that does not tell when.
+pub(super) fn used_up(headers: &HeaderMap) -> Option<Duration> {
+    let waits = headers.get_all(RATE_LIMIT).iter().filter_map(|line| {
+        let limits = limits(line.as_bytes())?;
+        limits.into_iter().filter(|limit| limit.remaining == Some(0)).filter_map(|limit| limit.reset).max()
+    });
+    waits.max().map(Duration::from_secs)
 }
 
 /// The units `q` that come in a window of `w` seconds: the shortest, in whole seconds, in which a burst refills.
@@ -76,7 +89,7 @@ const SECOND: u128 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -125,5 +138,82 @@ mod tests {
         }
         let quota = Quota { available: 0, reset: Duration::MAX, ..QUOTA };
         assert_eq!(written(quota)[1], format!(r#""default";r=0;t={LARGEST}"#));
+    }
+
+    fn read(lines: &[&'static str]) -> Option<u64> {
+        let lines = lines.iter().map(|line| (RATE_LIMIT, HeaderValue::from_static(line)));
+        used_up(&HeaderMap::from_iter(lines)).map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn nothing_left_is_read_with_its_time() {
+        assert_eq!(read(&[r#""default";r=0;t=30"#]), Some(30));
+        assert_eq!(read(&[r#"default;t=30;r=0;pk=:cHV0dHk=:;acme-note="a;r=9, \"b\"";f"#]), Some(30));
+        assert_eq!(read(&[r#""default";r=0;t=0"#]), Some(0));
+        assert_eq!(read(&[r#""default";r=0;t=999999999999999"#]), Some(LARGEST));
+    }
+
+    #[test]
+    fn the_longest_of_several_used_up_quotas_counts() {
+        assert_eq!(read(&[r#""minute";r=0;t=5, "hour";r=0;t=50 ,	"day";r=1;t=500"#]), Some(50));
+        assert_eq!(read(&[r#""minute";r=0;t=5"#, r#""hour";r=0;t=50"#, r#""day";r=1;t=500"#]), Some(50));
+    }
+
+    #[test]
+    fn something_left_or_no_time_told_is_no_wait() {
+        for line in [r#""default";r=1;t=30"#, r#""default";r=0"#, r#""default";t=30"#, r#""default""#, r#""a";r=0, "b";t=30"#] {
+            assert_eq!(read(&[line]), None, "{line}");
+        }
+        assert_eq!(used_up(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn garbage_is_ignored_and_does_not_spoil_other_lines() {
+        let garbage = [
+            "",
+            ",",
+            "0",
+            "limit=100, remaining=0, reset=30",
+            r#""default;r=0;t=30"#,
+            r#""default";r=0;t=-30"#,
+            r#""default";r=-0.0;t=30"#,
+            r#""default";r=0;t=30.5"#,
+            r#""default";r=0;t="30""#,
+            r#""default";r=0;t=9999999999999999"#,
+            r#""default";r=0;t=30,"#,
+            r#""default";r=0;t=30 "other""#,
+            r#""default";r=0;T=30"#,
+            r#""default";r=0;t=30;t"#,
+            r#""default";r=0;t=+30"#,
+            r#""default" ;r=0;t=30"#,
+            r#""a\x";r=0;t=30"#,
+            r#"("default");r=0;t=30"#,
+            "\";r=0;t=30",
+        ];
+        for line in garbage {
+            assert_eq!(read(&[line]), None, "{line:?}");
+            assert_eq!(read(&[line, r#""default";r=0;t=7"#]), Some(7), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut headers = HeaderMap::new();
+        write(&mut headers, &Quota { name: Some("a\"\\, ;r=1"), available: 0, ..QUOTA });
+        assert_eq!(used_up(&headers), Some(Duration::from_secs(30)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(line in prop::collection::vec(32u8..=255, 0..60)) {
+            if let Ok(line) = HeaderValue::from_bytes(&line) {
+                used_up(&HeaderMap::from_iter([(RATE_LIMIT, line)]));
+            }
+        }
+
+        #[test]
+        fn no_text_of_its_own_signs_makes_it_panic(line in r#"[a"\\;:,=?rt0 ().-]{0,40}"#) {
+            used_up(&HeaderMap::from_iter([(RATE_LIMIT, HeaderValue::from_str(&line).unwrap())]));
+        }
     }
 }
