@@ -17,6 +17,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_keep::{
     Rejected, RejectedKind,
     algorithm::SlidingLog,
+    keyed::{KeyedRateLimitLayer, Missing},
     protocol::http::{self as keep_http, Server, UntilBodyEnd},
     rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
 };
@@ -112,6 +113,23 @@ async fn a_protocol_that_settles_at_the_end_of_the_body_tells_it_as_well() {
         let response = service.ready().await.unwrap().call(()).await.unwrap();
         assert_eq!(values(response.headers(), "ratelimit"), [format!(r#""default";{left};t=30"#)]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_of_a_keyed_limit_are_told_what_is_left_of_their_key() {
+    let tenant = |request: &Request<()>| request.headers().get("tenant").cloned();
+    let limit = KeyedRateLimitLayer::builder(Rate::per_minute(2), tenant).burst(2).missing(Missing::Allow).advertise(true);
+    let limit = limit.protocol(Server::new()).build().unwrap();
+    let mut service = limit.layer(service_fn(async |_| Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))));
+    for (tenant, status, left) in [("a", 200, 1), ("a", 200, 0), ("a", 429, 0), ("b", 200, 1)] {
+        let request = Request::builder().header("tenant", tenant).body(()).unwrap();
+        let response = service.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(values(response.headers(), "ratelimit-policy"), [r#""default";q=2;w=60"#]);
+        assert_eq!(values(response.headers(), "ratelimit"), [format!(r#""default";r={left};t=30"#)]);
+    }
+    let without_a_key = service.ready().await.unwrap().call(Request::new(())).await.unwrap();
+    assert!(without_a_key.headers().is_empty());
 }
 
 const PROBLEM: &str = concat!(

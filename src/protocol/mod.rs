@@ -42,8 +42,8 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
     /// Passes on what the inner service's `poll_ready` failed with.
     fn not_ready(&self, error: Err) -> Self::Error;
 
-    /// Tells the caller of the limit that its call was counted under, admitted or not. Only a rate limit that was told to
-    /// [`advertise`](crate::rate_limit::RateLimitBuilder::advertise) asks. By default nothing is told.
+    /// Tells the caller of the limit that its call was counted under, admitted or not. Only a rate limit, keyed or not, that
+    /// was told to [`advertise`](crate::rate_limit::RateLimitBuilder::advertise) asks. By default nothing is told.
     fn advertise<T: Settle>(&self, response: Self::Response<T>, quota: &Quota) -> Self::Response<T> {
         let _ = quota;
         response
