@@ -60,6 +60,16 @@ impl RejectedKind {
     pub fn is_local(self) -> bool {
         !matches!(self, Self::TimedOut)
     }
+
+    pub(crate) fn description(self) -> &'static str {
+        match self {
+            Self::CircuitOpen => "circuit open",
+            Self::RateLimited => "rate limit exceeded",
+            Self::CostTooHigh => "cost above the rate limit's burst",
+            Self::BulkheadFull => "bulkhead full",
+            Self::TimedOut => "timed out",
+        }
+    }
 }
 
 impl Rejected {
@@ -85,13 +95,7 @@ impl Rejected {
 
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            RejectedKind::CircuitOpen => "circuit open",
-            RejectedKind::RateLimited => "rate limit exceeded",
-            RejectedKind::CostTooHigh => "cost above the rate limit's burst",
-            RejectedKind::BulkheadFull => "bulkhead full",
-            RejectedKind::TimedOut => "timed out",
-        })?;
+        f.write_str(self.kind.description())?;
         if let Some(name) = self.name {
             write!(f, " ({name})")?;
         }

@@ -18,6 +18,8 @@
 //! **Guarantee.** Each key keeps its own limit exactly while it has a slot; keys share a limit only if their 62-bit hashes
 //! are the same, or by overflow. **Cost.** Two cache lines at most, and what a [`Tat`] costs.
 
+use std::time::Duration;
+
 use crate::{
     algorithm::{
         Denied, Rate,
@@ -136,6 +138,34 @@ impl KeyedBuckets {
         }
     }
 
+    /// How many units of its limit a key could take now; one in the overflow, of the limit that it shares.
+    #[must_use]
+    pub fn available(&self, hash: u64, now: u64) -> u32 {
+        let pace = self.quota.pace();
+        let free = pace.capacity.saturating_sub(self.ahead(hash, pace, now)) / pace.interval;
+        u32::try_from(free).unwrap_or(u32::MAX)
+    }
+
+    /// How long until a key could take so many units, one after the other, if nobody else does.
+    #[must_use]
+    pub fn wait(&self, hash: u64, units: u64, now: u64) -> Duration {
+        let pace = self.quota.pace();
+        let ahead = self.ahead(hash, pace, now).saturating_add(units.saturating_mul(pace.interval));
+        Duration::from_nanos(ahead.saturating_sub(pace.capacity).div_ceil(UNITS_PER_NANO))
+    }
+
+    /// How much in how long, for each key.
+    #[must_use]
+    pub fn rate(&self) -> Rate {
+        self.quota.pace().rate()
+    }
+
+    /// The most that each key can take at once.
+    #[must_use]
+    pub fn burst(&self) -> u32 {
+        self.quota.pace().burst
+    }
+
     /// Changes rate and burst for all keys in one step. What they have used stays used.
     ///
     /// # Errors
@@ -154,6 +184,18 @@ impl KeyedBuckets {
     #[must_use]
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.buckets) + size_of_val(&*self.shared)
+    }
+
+    /// How far ahead of `now` the TAT lies that the key would be counted by.
+    fn ahead(&self, hash: u64, pace: Pace, now: u64) -> u64 {
+        let key = hash & !STATES | RESIDENT;
+        match (self.find(key), self.overflow) {
+            (Found::Resident(slot), _) => slot.tat.ahead(now),
+            _ if self.slots(key).any(|slot| slot.tat.ahead(now) == 0) => 0,
+            (_, Overflow::Shared) => self.shared[index(hash >> 40, self.shared.len())].ahead(now),
+            (_, Overflow::Deny) => pace.capacity,
+            (_, Overflow::Allow) => 0,
+        }
     }
 
     fn find(&self, key: u64) -> Found<'_> {

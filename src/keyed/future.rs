@@ -2,12 +2,12 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
 
-use crate::{Rejected, call::Call, protocol::Protocol};
+use crate::{Rejected, call::Call, keyed::handle::State, protocol::Protocol, striped::Striped};
 
 pin_project! {
     /// The answer of a [`KeyedRateLimit`](super::KeyedRateLimit): the inner one, or a rejection.
@@ -16,16 +16,25 @@ pin_project! {
     pub struct ResponseFuture<F, P> {
         #[pin]
         call: Call<F, P, ()>,
+        advertised: Option<Advertised<P>>,
     }
 }
 
+/// A key's limit that its callers are told of.
+#[derive(Debug)]
+pub(super) struct Advertised<P> {
+    state: Striped<State>,
+    hash: u64,
+    protocol: P,
+}
+
 impl<F, P> ResponseFuture<F, P> {
-    pub(super) fn admitted(protocol: P, start: impl FnOnce() -> F) -> Self {
-        Self { call: Call::admitted(protocol, (), start) }
+    pub(super) fn admitted(protocol: P, start: impl FnOnce() -> F, advertised: Option<Advertised<P>>) -> Self {
+        Self { call: Call::admitted(protocol, (), start), advertised }
     }
 
-    pub(super) fn rejected(protocol: P, rejected: Rejected) -> Self {
-        Self { call: Call::rejected(protocol, rejected) }
+    pub(super) fn rejected(protocol: P, rejected: Rejected, advertised: Option<Advertised<P>>) -> Self {
+        Self { call: Call::rejected(protocol, rejected), advertised }
     }
 }
 
@@ -37,6 +46,17 @@ where
     type Output = Result<P::Response<()>, P::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().call.poll(cx)
+        let this = self.project();
+        let result = ready!(this.call.poll(cx));
+        Poll::Ready(match this.advertised.take() {
+            Some(Advertised { state, hash, protocol }) => result.map(|response| protocol.advertise(response, &state.quota(hash))),
+            None => result,
+        })
+    }
+}
+
+impl<P: Clone> Advertised<P> {
+    pub(super) fn new(state: &Striped<State>, hash: u64, protocol: &P) -> Option<Self> {
+        state.advertise.then(|| Self { state: state.for_call(), hash, protocol: protocol.clone() })
     }
 }

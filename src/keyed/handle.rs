@@ -6,6 +6,7 @@ use crate::{
     ConfigError, Rejected, RejectedKind,
     algorithm::{Denied, KeyedBuckets, Rate},
     keyed::Missing,
+    protocol::Quota,
     striped::Striped,
     time::Clock,
 };
@@ -31,6 +32,7 @@ pub(super) struct State {
     pub(super) seed: RandomState,
     pub(super) missing: Missing,
     pub(super) clock: Clock,
+    pub(super) advertise: bool,
     pub(super) enabled: bool,
     pub(super) name: Option<&'static str>,
 }
@@ -63,18 +65,30 @@ impl Clone for KeyedRateLimitHandle {
 }
 
 impl State {
-    pub(super) fn acquire(&self, key: impl FnOnce(&RandomState) -> Option<u64>) -> Result<(), Rejected> {
+    /// The hash that a request is counted under; `None` if it has no limit.
+    pub(super) fn hash(&self, key: impl FnOnce(&RandomState) -> Option<u64>) -> Result<Option<u64>, Rejected> {
         if !self.enabled {
-            return Ok(());
+            return Ok(None);
         }
-        let hash = match (key(&self.seed), self.missing) {
-            (Some(hash), _) => hash,
-            (None, Missing::Allow) => return Ok(()),
-            (None, Missing::Reject) => return Err(self.rejected(Denied::CostAboveBurst)),
+        match (key(&self.seed), self.missing) {
+            (Some(hash), _) => Ok(Some(hash)),
+            (None, Missing::Allow) => Ok(None),
+            (None, Missing::Reject) => Err(self.rejected(Denied::CostAboveBurst)),
             // Any hash that all of them share, and that a key has only by chance.
-            (None, Missing::Share) => u64::MAX,
-        };
+            (None, Missing::Share) => Ok(Some(u64::MAX)),
+        }
+    }
+
+    pub(super) fn acquire(&self, hash: u64) -> Result<(), Rejected> {
         self.buckets.acquire(hash, 1, self.clock.now()).map_err(|denied| self.rejected(denied))
+    }
+
+    /// What callers of one key are told. The loads are not one step: a racing call may count in one and not in another.
+    pub(super) fn quota(&self, hash: u64) -> Quota {
+        let (buckets, now) = (&self.buckets, self.clock.now());
+        let (burst, available) = (buckets.burst(), buckets.available(hash, now));
+        let awaited = if available == 0 { 1 } else { u64::from(burst) };
+        Quota { name: self.name, rate: buckets.rate(), burst, available, reset: buckets.wait(hash, awaited, now) }
     }
 
     fn rejected(&self, denied: Denied) -> Rejected {

@@ -30,6 +30,7 @@ pub struct KeyedRateLimitBuilder<M> {
     keys: usize,
     overflow: Overflow,
     missing: Missing,
+    advertise: bool,
     enabled: bool,
     name: Option<&'static str>,
     keyed: M,
@@ -58,6 +59,7 @@ impl KeyedRateLimitLayer<()> {
             keys: 100_000,
             overflow: Overflow::default(),
             missing: Missing::default(),
+            advertise: false,
             enabled: true,
             name: None,
             keyed: Keyed { protocol: Plain::new(), key: ByRequest(key) },
@@ -99,6 +101,13 @@ impl<P, K> KeyedRateLimitBuilder<Keyed<P, K>> {
         self
     }
 
+    /// Tells callers the limit of their key and what is left of it with every response, if the
+    /// [`protocol`](Self::protocol) has means to: [`http::Server`](crate::protocol::http::Server) has. Default `false`.
+    pub fn advertise(mut self, advertise: bool) -> Self {
+        self.advertise = advertise;
+        self
+    }
+
     /// `false` lets everything through, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.enabled = enabled;
@@ -113,9 +122,9 @@ impl<P, K> KeyedRateLimitBuilder<Keyed<P, K>> {
 
     /// How rejections travel. Default [`Plain`]: as errors.
     pub fn protocol<Q>(self, protocol: Q) -> KeyedRateLimitBuilder<Keyed<Q, K>> {
-        let Self { rate, burst, keys, overflow, missing, enabled, name, keyed } = self;
+        let Self { rate, burst, keys, overflow, missing, advertise, enabled, name, keyed } = self;
         let keyed = Keyed { protocol, key: keyed.key };
-        KeyedRateLimitBuilder { rate, burst, keys, overflow, missing, enabled, name, keyed }
+        KeyedRateLimitBuilder { rate, burst, keys, overflow, missing, advertise, enabled, name, keyed }
     }
 
     /// Starts with a full burst for every key.
@@ -130,6 +139,7 @@ impl<P, K> KeyedRateLimitBuilder<Keyed<P, K>> {
             seed: RandomState::new(),
             missing: self.missing,
             clock: Clock::start(),
+            advertise: self.advertise,
             enabled: self.enabled,
             name: self.name,
         };

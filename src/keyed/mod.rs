@@ -27,6 +27,9 @@
 //! The algorithm is [`KeyedBuckets`](crate::algorithm::KeyedBuckets): a table of a fixed size, which forgets only keys
 //! whose limit is as good as new. Keys themselves are not kept. Their hash is seeded anew for each layer, so nobody can
 //! choose keys that share slots. There is no background task.
+//!
+//! Over [`http::Server`](crate::protocol::http::Server), [`advertise`](KeyedRateLimitBuilder::advertise) tells each caller
+//! what is left of its key.
 
 mod future;
 mod handle;

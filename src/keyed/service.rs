@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use tower::Service;
 
 use crate::{
-    keyed::{Key, Keyed, ResponseFuture, handle::State},
+    keyed::{Key, Keyed, ResponseFuture, future::Advertised, handle::State},
     protocol::Protocol,
     striped::Striped,
 };
@@ -42,9 +42,15 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let protocol = self.keyed.protocol.clone();
-        match self.state.acquire(|seed| self.keyed.key.hash(&request, seed)) {
-            Ok(()) => ResponseFuture::admitted(protocol, || self.inner.call(request)),
-            Err(rejected) => ResponseFuture::rejected(protocol, rejected),
+        let hash = match self.state.hash(|seed| self.keyed.key.hash(&request, seed)) {
+            Ok(Some(hash)) => hash,
+            Ok(None) => return ResponseFuture::admitted(protocol, || self.inner.call(request), None),
+            Err(rejected) => return ResponseFuture::rejected(protocol, rejected, None),
+        };
+        let advertised = Advertised::new(&self.state, hash, &protocol);
+        match self.state.acquire(hash) {
+            Ok(()) => ResponseFuture::admitted(protocol, || self.inner.call(request), advertised),
+            Err(rejected) => ResponseFuture::rejected(protocol, rejected, advertised),
         }
     }
 }

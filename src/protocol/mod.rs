@@ -12,7 +12,7 @@
 
 use std::{mem, time::Duration};
 
-use crate::{Classify, Outcome, Rejected};
+use crate::{Classify, Outcome, Rejected, algorithm::Rate};
 
 #[cfg(feature = "http")]
 pub mod http;
@@ -51,12 +51,35 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
     /// Passes on what the inner service's `poll_ready` failed with.
     fn not_ready(&self, error: Err) -> Self::Error;
 
+    /// Tells the caller of the limit that its call was counted under, admitted or not. Only a rate limit, keyed or not, that
+    /// was told to [`advertise`](crate::rate_limit::RateLimitBuilder::advertise) asks. By default nothing is told.
+    fn advertise<T: Settle>(&self, response: Self::Response<T>, quota: &Quota) -> Self::Response<T> {
+        let _ = quota;
+        response
+    }
+
     /// What a retry may do after a result that [`classify`](Classify::classify) called `outcome`. Only the retry layer
     /// asks.
     fn advise(&self, outcome: Outcome, result: Result<&Self::Response<()>, &Self::Error>) -> Advice {
         let _ = (outcome, result);
         Advice::Stop
     }
+}
+
+/// A rate limit as its callers may know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Quota {
+    /// The instance, as given to `.name(..)`.
+    pub name: Option<&'static str>,
+    /// How much in how long.
+    pub rate: Rate,
+    /// The most that is ever admitted at once.
+    pub burst: u32,
+    /// What would be admitted now.
+    pub available: u32,
+    /// How long until the whole burst would be admitted; if nothing is available now, until anything would.
+    pub reset: Duration,
 }
 
 /// How a request can be sent again. Only the retry layer needs it.

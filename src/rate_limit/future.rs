@@ -35,6 +35,7 @@ pin_project! {
         stage: Stage<S::Future, M>,
         // `None` once the inner service has been called, or will not be.
         later: Option<Later<S, M, Req>>,
+        advertised: Option<Advertised<M>>,
     }
 }
 
@@ -54,6 +55,12 @@ struct Later<S, M, Req> {
     service: S,
     request: Req,
     cost: u32,
+    metered: M,
+}
+
+/// A limit that its callers are told of.
+struct Advertised<M> {
+    state: Striped<State>,
     metered: M,
 }
 
@@ -84,17 +91,20 @@ where
     M: Protocol<S::Response, S::Error> + Cost<Req> + Actual<S::Response>,
 {
     pub(super) fn now(service: &mut S, request: Req, cost: u32, metered: M, state: &Striped<State>) -> Self {
+        let advertised = Advertised::new(state, &metered);
         let call = admitted(service, request, cost, metered, state);
-        Self { stage: Stage::Calling { call }, later: None }
+        Self { stage: Stage::Calling { call }, later: None, advertised }
     }
 
     pub(super) fn waiting(service: S, request: Req, cost: u32, metered: M, state: Striped<State>, place: Place) -> Self {
-        let waiting = Waiting { place, wake: 0, state };
-        Self { stage: Stage::Waiting { waiting, timer: None }, later: Some(Later { service, request, cost, metered }) }
+        let advertised = Advertised::new(&state, &metered);
+        let (waiting, later) = (Waiting { place, wake: 0, state }, Later { service, request, cost, metered });
+        Self { stage: Stage::Waiting { waiting, timer: None }, later: Some(later), advertised }
     }
 
-    pub(super) fn rejected(metered: M, rejected: Rejected) -> Self {
-        Self { stage: Stage::Calling { call: Call::rejected(metered, rejected) }, later: None }
+    pub(super) fn rejected(metered: M, rejected: Rejected, state: &Striped<State>) -> Self {
+        let advertised = Advertised::new(state, &metered);
+        Self { stage: Stage::Calling { call: Call::rejected(metered, rejected) }, later: None, advertised }
     }
 }
 
@@ -126,11 +136,33 @@ where
                     let Later { mut service, request, cost, metered } = this.later.take().expect("just seen");
                     Stage::Calling { call: admitted(&mut service, request, cost, metered, state) }
                 }
-                StageProject::Calling { call } => return call.poll(cx),
+                StageProject::Calling { call } => {
+                    let result = ready!(call.poll(cx));
+                    return Poll::Ready(match this.advertised.take() {
+                        Some(advertised) => result.map(|response| advertised.tell::<S::Response, S::Error>(response)),
+                        None => result,
+                    });
+                }
                 StageProject::Ended => panic!("polled after completion"),
             };
             this.stage.set(next);
         }
+    }
+}
+
+impl<M> Advertised<M> {
+    fn new(state: &Striped<State>, metered: &M) -> Option<Self>
+    where
+        M: Clone,
+    {
+        (state.enabled && state.advertise).then(|| Self { state: state.for_call(), metered: metered.clone() })
+    }
+
+    fn tell<Res, Err>(self, response: M::Response<Permit>) -> M::Response<Permit>
+    where
+        M: Protocol<Res, Err>,
+    {
+        self.metered.advertise(response, &self.state.quota())
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     ConfigError, Outcome, Rejected, RejectedKind,
     algorithm::{Denied, Limit, Rate, TIMER_TICK},
-    protocol::Settle,
+    protocol::{Quota, Settle},
     rate_limit::line::{Line, Place},
     striped::Striped,
     time::Clock,
@@ -45,6 +45,7 @@ pub(super) struct State {
     pub(super) max_wait: u64,
     /// For how long a peer may close the limit, in nanoseconds; 0 if it may not.
     pub(super) longest_penalty: u64,
+    pub(super) advertise: bool,
     pub(super) enabled: bool,
     pub(super) name: Option<&'static str>,
 }
@@ -159,6 +160,14 @@ impl State {
         } else if used > taken {
             self.limit.charge(used - taken, self.clock.now());
         }
+    }
+
+    /// What callers are told. The loads are not one step: a racing call may count in one number and not in another.
+    pub(super) fn quota(&self) -> Quota {
+        let (limit, now) = (&self.limit, self.clock.now());
+        let (burst, available) = (limit.burst(), limit.available(now));
+        let awaited = if available == 0 { 1 } else { u64::from(burst) };
+        Quota { name: self.name, rate: limit.rate(), burst, available, reset: limit.wait(awaited, now) }
     }
 
     pub(super) fn rejected(&self, denied: Denied) -> Rejected {

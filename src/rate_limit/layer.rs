@@ -39,6 +39,7 @@ enum Algorithm {
 struct Settings {
     max_wait: Duration,
     longest_penalty: Duration,
+    advertise: bool,
     enabled: bool,
     name: Option<&'static str>,
 }
@@ -66,7 +67,8 @@ impl<M> RateLimitLayer<M> {
 
 impl RateLimitBuilder {
     fn new(limit: Algorithm) -> Self {
-        let settings = Settings { max_wait: Duration::ZERO, longest_penalty: Duration::ZERO, enabled: true, name: None };
+        let (max_wait, longest_penalty) = (Duration::ZERO, Duration::ZERO);
+        let settings = Settings { max_wait, longest_penalty, advertise: false, enabled: true, name: None };
         Self { limit, settings, metered: Metered::default() }
     }
 }
@@ -87,9 +89,17 @@ impl<P, C, A> RateLimitBuilder<Metered<P, C, A>> {
         self
     }
 
-    /// Lets the peer's `Retry-After` close the limit, for at most `longest`. Default: it does not.
+    /// Lets the peer's `Retry-After` close the limit, or its `RateLimit` field when that has nothing left; for at most
+    /// `longest`. Default: it does not. A 429 that says neither changes nothing.
     pub fn obey_retry_after(mut self, longest: Duration) -> Self {
         self.settings.longest_penalty = longest;
+        self
+    }
+
+    /// Tells callers the limit and what is left of it with every response, if the [`protocol`](Self::protocol) has means
+    /// to: [`http::Server`](crate::protocol::http::Server) has. Default `false`. Give each of several such limits a name.
+    pub fn advertise(mut self, advertise: bool) -> Self {
+        self.settings.advertise = advertise;
         self
     }
 
@@ -138,13 +148,14 @@ impl<P, C, A> RateLimitBuilder<Metered<P, C, A>> {
                 Box::new(bucket.map_err(|error| error.of("rate_limit", self.settings.name))?)
             }
         };
-        let Settings { max_wait, longest_penalty, enabled, name } = self.settings;
+        let Settings { max_wait, longest_penalty, advertise, enabled, name } = self.settings;
         let state = State {
             limit,
             line: Line::default(),
             clock: Clock::start(),
             max_wait: nanos(max_wait),
             longest_penalty: nanos(longest_penalty),
+            advertise,
             enabled,
             name,
         };

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     Classify, Outcome, Rejected,
-    protocol::{Advice, Protocol, Settle},
+    protocol::{Advice, Protocol, Quota, Settle},
 };
 
 /// A protocol, and how calls are metered: what a [`RateLimitLayer`](super::RateLimitLayer) is generic over. The builder's
@@ -140,6 +140,10 @@ where
 
     fn not_ready(&self, error: Err) -> P::Error {
         self.protocol.not_ready(error)
+    }
+
+    fn advertise<T: Settle>(&self, response: P::Response<T>, quota: &Quota) -> P::Response<T> {
+        self.protocol.advertise(response, quota)
     }
 
     fn advise(&self, outcome: Outcome, result: Result<&P::Response<()>, &P::Error>) -> Advice {

@@ -25,6 +25,18 @@
 //! rejected at once all the same. Calls may [cost](RateLimitBuilder::cost) different amounts, and tell by their response
 //! [what they have cost](RateLimitBuilder::settle).
 //!
+//! # HTTP
+//!
+//! On the answering side, over [`http::Server`](crate::protocol::http::Server), a call over the limit is answered with 429
+//! and `Retry-After`. With [`advertise`](RateLimitBuilder::advertise) all answers tell the limit, in the `RateLimit-Policy`
+//! and `RateLimit` fields of draft-ietf-httpapi-ratelimit-headers-10.
+//!
+//! On the asking side, over [`http::Client`](crate::protocol::http::Client), a limit can
+//! [obey](RateLimitBuilder::obey_retry_after) the peer: it closes after a `Retry-After`, and already after the answer that
+//! used up the peer's quota (`RateLimit: "default";r=0;t=30`), for as long as that says and you allow.
+//!
+//! # Cost
+//!
 //! An admitted call costs one clock read and one compare-and-swap on a word that all callers share; a rejected one writes
 //! nothing shared. Only calls that wait take a mutex and a timer.
 

@@ -51,7 +51,7 @@ where
             Ok(Admission::Waits(place)) => {
                 ResponseFuture::waiting(self.inner.clone(), request, cost, metered, self.state.for_call(), place)
             }
-            Err(rejected) => ResponseFuture::rejected(metered, rejected),
+            Err(rejected) => ResponseFuture::rejected(metered, rejected, &self.state),
         }
     }
 }

@@ -28,6 +28,28 @@ fn each_key_has_its_own_limit() {
 }
 
 #[test]
+fn what_is_left_of_a_key_can_be_read_and_reading_takes_nothing() {
+    let table = table(1, 3, 100, Overflow::Deny);
+    assert!(table.acquire(hash(1), 2, 0).is_ok());
+    for _ in 0..2 {
+        assert_eq!((table.available(hash(1), 0), table.available(hash(2), 0)), (1, 3));
+        assert_eq!(table.wait(hash(1), 3, 0), Duration::from_secs(2));
+        assert_eq!((table.wait(hash(1), 1, 0), table.indebted(0)), (Duration::ZERO, 1));
+    }
+}
+
+#[test]
+fn what_is_left_of_a_key_without_a_slot_is_that_of_the_overflow() {
+    for (overflow, left) in [(Overflow::Shared, 0), (Overflow::Deny, 0), (Overflow::Allow, 1)] {
+        let table = table(1, 1, 1, overflow);
+        for key in 1..10_000 {
+            let _ = table.acquire(hash(key), 1, 0);
+        }
+        assert_eq!(table.available(hash(10_000), 0), left, "{overflow:?}");
+    }
+}
+
+#[test]
 fn a_flood_of_new_keys_does_not_reset_a_key_in_debt_and_takes_no_memory() {
     // given
     let table = table(1, 1, 1000, Overflow::Shared);

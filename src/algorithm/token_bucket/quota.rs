@@ -53,13 +53,20 @@ impl Quota {
 }
 
 impl Pace {
-    /// The rate, as so many in the shortest whole number of seconds that says it well.
+    /// The rate, as so many in the shortest of a second, a minute, an hour and a day that says it within the rounding.
+    ///
+    /// The interval is rounded up, so a plain division would make 3/s of it 2/s.
     pub(crate) fn rate(self) -> Rate {
-        let second = 1_000_000_000 * UNITS_PER_NANO;
-        match self.interval {
-            interval if interval <= second => Rate::per_second(second / interval),
-            interval => Rate::new(1, std::time::Duration::from_nanos(interval / UNITS_PER_NANO)),
+        for seconds in [1, 60, 3600, 86_400] {
+            let period = seconds * 1_000_000_000 * UNITS_PER_NANO;
+            let count = (period + self.interval / 2) / self.interval;
+            // Each unit was rounded up by less than 1, or by one part in 2^31.
+            let rounding = count.max(period >> 31);
+            if count > 0 && (count * self.interval).abs_diff(period) <= rounding {
+                return Rate::new(count, std::time::Duration::from_secs(seconds));
+            }
         }
+        Rate::new(1, std::time::Duration::from_nanos(self.interval.div_ceil(UNITS_PER_NANO)))
     }
 }
 
@@ -141,6 +148,18 @@ mod tests {
             let error = 1.0 - kept / per_second as f64;
             assert!((0.0..0.001).contains(&error), "{per_second}/s is off by {error}");
         }
+    }
+
+    #[test]
+    fn tells_the_rate_that_was_set() {
+        let rates = [Rate::per_second(3), Rate::per_second(7), Rate::per_second(100_000_000), Rate::per_minute(1)];
+        for rate in rates.into_iter().chain([Rate::per_minute(100), Rate::per_hour(1000), Rate::per_day(1), Rate::per_day(7)]) {
+            assert_eq!(Quota::new(rate, 1).unwrap().pace().rate(), rate);
+        }
+        assert_eq!(Quota::new(Rate::per_minute(600), 1).unwrap().pace().rate(), Rate::per_second(10));
+        // Not a whole number in any of these spans: the interval as it was rounded, up.
+        let week = Quota::new(Rate::new(1, Duration::from_secs(7 * 86_400)), 1).unwrap().pace().rate();
+        assert_eq!((week.count(), week.per().as_secs()), (1, 7 * 86_400));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use http_body::Body;
 use tower::BoxError;
 
 use super::{
-    outcome_of,
+    outcome_of, rate_limit_fields,
     replay::{ReplayBody, Tape},
     retry_after,
 };
@@ -32,6 +32,9 @@ use crate::{
 /// | any other 4xx, 501, 505 | never: the same request gets the same answer |
 /// | connection refused or not made | all requests: nothing was sent |
 /// | a request or a response that hyper cannot write or read | never |
+///
+/// To a [rate limit](crate::rate_limit::RateLimitBuilder::obey_retry_after) the peer says when to come back by `Retry-After`
+/// on anything but a success, or by a `RateLimit` field that has nothing left (`r=0;t=30`) on any answer.
 ///
 /// Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110, section 9.2.2), any request with an
 /// `Idempotency-Key` field, and any with an [`Idempotent`] extension.
@@ -107,10 +110,7 @@ where
 
     fn settle<T: Settle>(&self, result: Result<Response<B>, Err>, permit: T) -> Result<Response<B>, BoxError> {
         let outcome = self.classify(result.as_ref());
-        let hint = match &result {
-            Ok(response) if outcome != Outcome::Success => retry_after::parse(response.headers()),
-            _ => None,
-        };
+        let hint = result.as_ref().ok().and_then(|response| come_back_after(outcome, response.headers()));
         settle_boxed(result, outcome, hint, permit)
     }
 
@@ -181,6 +181,13 @@ pub struct RequestSnapshot<B> {
     headers: HeaderMap,
     extensions: Extensions,
     tape: Tape<B>,
+}
+
+/// When the peer wants to hear of us again. `Retry-After` goes before `RateLimit`, as the draft has it, where it can mean
+/// that: on a success it can not, but "nothing left" does.
+fn come_back_after(outcome: Outcome, headers: &HeaderMap) -> Option<Duration> {
+    let asked = if outcome == Outcome::Success { None } else { retry_after::parse(headers) };
+    asked.or_else(|| rate_limit_fields::used_up(headers))
 }
 
 fn is_idempotent<B>(request: &Request<B>) -> bool {

@@ -16,12 +16,16 @@ use http::{Response, StatusCode};
 use crate::{Outcome, Rejected};
 
 mod client;
+mod rate_limit_fields;
+mod rejection_body;
 mod replay;
 mod retry_after;
 mod server;
+mod structured;
 mod until_body_end;
 
 pub use client::{Client, Idempotent, RequestSnapshot};
+pub use rejection_body::{NoBody, ProblemJson, RejectionBody};
 pub use replay::ReplayBody;
 pub use server::Server;
 pub use until_body_end::{TrackedBody, UntilBodyEnd};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, header::RETRY_AFTER};
+use http::{HeaderMap, header::RETRY_AFTER};
 
 use crate::time;
 
@@ -17,13 +17,18 @@ pub(super) fn parse(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Whole seconds, rounded up, and at least 1: a client that waits less is only turned away again.
-pub(super) fn format(wait: Duration) -> HeaderValue {
-    let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
-    HeaderValue::from(seconds.max(1))
+pub(super) fn seconds(wait: Duration) -> u64 {
+    rounded_up(wait).max(1)
+}
+
+pub(super) fn rounded_up(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn parsed(value: &'static str) -> Option<Duration> {
@@ -45,9 +50,9 @@ mod tests {
 
     #[test]
     fn writes_whole_seconds_rounded_up_and_at_least_one() {
-        for (wait, seconds) in [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2"), (30_000, "30")] {
-            assert_eq!(format(Duration::from_millis(wait)), seconds);
+        for (wait, seconds) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (30_000, 30)] {
+            assert_eq!(super::seconds(Duration::from_millis(wait)), seconds);
         }
-        assert_eq!(format(Duration::MAX), u64::MAX.to_string());
+        assert_eq!(super::seconds(Duration::MAX), u64::MAX);
     }
 }

@@ -1,14 +1,17 @@
 //! The side that answers.
 
-use http::{Response, StatusCode, header::RETRY_AFTER};
-
-use super::{outcome_of, retry_after};
-use crate::{
-    Classify, Outcome, Rejected, RejectedKind,
-    protocol::{Protocol, Settle},
+use http::{
+    Response, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
 };
 
-/// HTTP on the answering side: a rejection is a response with an empty body, and errors stay the handler's own.
+use super::{NoBody, ProblemJson, RejectionBody, outcome_of, rate_limit_fields, retry_after};
+use crate::{
+    Classify, Outcome, Rejected, RejectedKind,
+    protocol::{Protocol, Quota, Settle},
+};
+
+/// HTTP on the answering side: a rejection is a response, and errors stay the handler's own.
 ///
 /// | rejection | status | `Retry-After` |
 /// |---|---|---|
@@ -17,27 +20,48 @@ use crate::{
 /// | circuit open | 503 Service Unavailable | the wait, where it is known |
 /// | bulkhead full, timed out | 503 Service Unavailable | none |
 ///
-/// The [`Rejected`] itself is in the response's extensions, for logs and for layers further out. The body type must
-/// be `Default`, as axum's, tonic's and http-body-util's are.
-#[derive(Debug, Clone, Copy, Default)]
-#[non_exhaustive]
-pub struct Server;
+/// A rate limit that [advertises](crate::rate_limit::RateLimitBuilder::advertise) itself adds `RateLimit-Policy` and
+/// `RateLimit` fields to all its responses, rejections or not.
+///
+/// The [`Rejected`] itself is in the response's extensions, for logs and for layers further out. Its body
+/// is empty, for which the body type must be `Default`, as axum's, tonic's and http-body-util's are; or it tells the
+/// [problem](Self::problem_json).
+#[derive(Debug, Clone, Copy)]
+pub struct Server<R = NoBody> {
+    rejection: R,
+}
 
 impl Server {
-    /// The defaults, which is all there is.
+    /// Rejections without a body.
     #[must_use]
     pub fn new() -> Self {
-        Self
+        Self { rejection: NoBody }
+    }
+
+    /// Rejections with an `application/problem+json` body (RFC 9457): `type`, `title`, `status`, `detail`, and
+    /// `retry_after` in seconds where it is known. The body type must be `From<String>`, as axum's and `Full<Bytes>` are.
+    ///
+    /// A full rate limit has the type `https://iana.org/assignments/http-problem-types#quota-exceeded` of the `RateLimit`
+    /// fields' draft, with the limit's name in `violated-policies`; any other rejection is `about:blank`.
+    #[must_use]
+    pub fn problem_json(self) -> Server<ProblemJson> {
+        Server { rejection: ProblemJson }
     }
 }
 
-impl<B, Err> Classify<Response<B>, Err> for Server {
+impl Default for Server {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<R, B, Err> Classify<Response<B>, Err> for Server<R> {
     fn classify(&self, result: Result<&Response<B>, &Err>) -> Outcome {
         result.map_or(Outcome::Failure, outcome_of)
     }
 }
 
-impl<B: Default, Err> Protocol<Response<B>, Err> for Server {
+impl<R: RejectionBody<B>, B, Err> Protocol<Response<B>, Err> for Server<R> {
     type Response<T: Settle> = Response<B>;
     type Error = Err;
 
@@ -52,13 +76,18 @@ impl<B: Default, Err> Protocol<Response<B>, Err> for Server {
     }
 
     fn reject<T: Settle>(&self, rejected: Rejected) -> Result<Response<B>, Err> {
-        let mut response = Response::new(B::default());
-        *response.status_mut() = match rejected.kind {
+        let status = match rejected.kind {
             RejectedKind::RateLimited | RejectedKind::CostTooHigh => StatusCode::TOO_MANY_REQUESTS,
             RejectedKind::CircuitOpen | RejectedKind::BulkheadFull | RejectedKind::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
         };
+        let (body, content_type) = self.rejection.body(status, &rejected);
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        if let Some(content_type) = content_type {
+            response.headers_mut().insert(CONTENT_TYPE, content_type);
+        }
         if let Some(wait) = rejected.retry_after {
-            response.headers_mut().insert(RETRY_AFTER, retry_after::format(wait));
+            response.headers_mut().insert(RETRY_AFTER, retry_after::seconds(wait).into());
         }
         response.extensions_mut().insert(rejected);
         Ok(response)
@@ -66,5 +95,10 @@ impl<B: Default, Err> Protocol<Response<B>, Err> for Server {
 
     fn not_ready(&self, error: Err) -> Err {
         error
+    }
+
+    fn advertise<T: Settle>(&self, mut response: Response<B>, quota: &Quota) -> Response<B> {
+        rate_limit_fields::write(response.headers_mut(), quota);
+        response
     }
 }

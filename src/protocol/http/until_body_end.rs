@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 
 use crate::{
     Classify, Outcome, Rejected,
-    protocol::{Protocol, Settle},
+    protocol::{Protocol, Quota, Settle},
 };
 
 /// Holds a call's permit until the response's body ends, over any protocol of HTTP responses.
@@ -117,6 +117,12 @@ where
 
     fn not_ready(&self, error: Err) -> Self::Error {
         self.protocol.not_ready(error)
+    }
+
+    fn advertise<T: Settle>(&self, response: Self::Response<T>, quota: &Quota) -> Self::Response<T> {
+        let (parts, TrackedBody { body, permit, .. }) = response.into_parts();
+        let response = self.protocol.advertise::<Note<'_>>(Response::from_parts(parts, body), quota);
+        self.track(response, permit)
     }
 }
 

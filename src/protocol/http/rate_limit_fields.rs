@@ -1,0 +1,219 @@
+//! The `RateLimit-Policy` and `RateLimit` fields, written and read as in draft-ietf-httpapi-ratelimit-headers-10.
+//!
+//! Both are Lists of Items (RFC 9651): a policy's name, then parameters. `"default";q=100;w=60` is 100 units in 60 seconds;
+//! `"default";r=50;t=30` is 50 of them left, and all of them back in 30 seconds.
+
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{retry_after::rounded_up, structured::limits};
+use crate::{algorithm::Rate, protocol::Quota};
+
+/// Adds both, beside those of other limits: that is what the Lists are for.
+pub(super) fn write(headers: &mut HeaderMap, quota: &Quota) {
+    let (units, window) = policy(quota.rate, quota.burst);
+    // A client that reads "nothing left, for 0 seconds" is back at once, and turned away again.
+    let reset = rounded_up(quota.reset).max(u64::from(quota.available == 0));
+    let name = Quoted::policy(quota.name);
+    append(headers, RATE_LIMIT_POLICY, format_args!("{name};q={units};w={window}"));
+    append(headers, RATE_LIMIT, format_args!("{name};r={};t={}", quota.available, reset.min(LARGEST)));
+}
+
+/// How long until a peer whose quota is used up has some again: `r=0`, and the longest `t` of all that say so. What cannot be
+/// parsed is ignored, as the draft demands, and so is a quota that does not tell when.
+pub(super) fn used_up(headers: &HeaderMap) -> Option<Duration> {
+    let waits = headers.get_all(RATE_LIMIT).iter().filter_map(|line| {
+        let limits = limits(line.as_bytes())?;
+        limits.into_iter().filter(|limit| limit.remaining == Some(0)).filter_map(|limit| limit.reset).max()
+    });
+    waits.max().map(Duration::from_secs)
+}
+
+/// The units `q` that come in a window of `w` seconds: the shortest, in whole seconds, in which a burst refills.
+///
+/// So a sliding window of 100 in 60 s is `q=100;w=60`, and a token bucket of 100/s with a burst of 2 is `q=100;w=1`. Why
+/// not the burst as `q` there? A client that believes 2 in a second to be all would use a fiftieth of its limit.
+fn policy(rate: Rate, burst: u32) -> (u64, u64) {
+    // 64 bits by 94, and 32 by 94, fit; what saturates is above the largest number that the field can hold.
+    let (count, per) = (u128::from(rate.count()), rate.per().as_nanos());
+    let refill = (u128::from(burst) * per).div_ceil((count * SECOND).max(1));
+    let window = u64::try_from(refill).unwrap_or(LARGEST).clamp(1, LARGEST);
+    let units = (u128::from(window) * SECOND).saturating_mul(count) / per.max(1);
+    (u64::try_from(units).unwrap_or(LARGEST).min(LARGEST), window)
+}
+
+fn append(headers: &mut HeaderMap, field: HeaderName, value: fmt::Arguments<'_>) {
+    let mut text = String::with_capacity(64);
+    // Neither writing to a string nor reading printable ASCII can fail.
+    if write!(text, "{value}").is_ok()
+        && let Ok(value) = HeaderValue::try_from(text)
+    {
+        headers.append(field, value);
+    }
+}
+
+/// A String of RFC 9651, which holds printable ASCII; `?` stands for anything else. As it is written, it is a string of
+/// JSON too.
+pub(super) struct Quoted(pub(super) &'static str);
+
+impl Quoted {
+    /// What callers know an instance by.
+    pub(super) fn policy(name: Option<&'static str>) -> Self {
+        Self(name.unwrap_or("default"))
+    }
+}
+
+impl fmt::Display for Quoted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        for character in self.0.chars() {
+            match character {
+                '"' | '\\' => write!(f, "\\{character}")?,
+                ' '..='~' => f.write_char(character)?,
+                _ => f.write_char('?')?,
+            }
+        }
+        f.write_char('"')
+    }
+}
+
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// The largest Integer of RFC 9651.
+const LARGEST: u64 = 999_999_999_999_999;
+const SECOND: u128 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(quota: Quota) -> [String; 2] {
+        let mut headers = HeaderMap::new();
+        write(&mut headers, &quota);
+        [RATE_LIMIT_POLICY, RATE_LIMIT].map(|field| headers[field].to_str().unwrap().to_owned())
+    }
+
+    const QUOTA: Quota =
+        Quota { name: None, rate: Rate::per_minute(100), burst: 100, available: 50, reset: Duration::from_millis(29_001) };
+
+    #[test]
+    fn writes_policy_and_state_as_the_draft_has_them() {
+        assert_eq!(written(QUOTA), [r#""default";q=100;w=60"#, r#""default";r=50;t=30"#]);
+    }
+
+    #[test]
+    fn the_window_is_the_shortest_in_whole_seconds_that_refills_a_burst() {
+        assert_eq!(policy(Rate::per_second(100), 100), (100, 1));
+        assert_eq!(policy(Rate::per_second(100), 2), (100, 1));
+        assert_eq!(policy(Rate::per_second(10), 15), (20, 2));
+        assert_eq!(policy(Rate::per_minute(1), 2), (2, 120));
+        assert_eq!(policy(Rate::per_day(1), 1), (1, 86_400));
+    }
+
+    #[test]
+    fn nothing_left_is_never_for_no_time() {
+        let quota = Quota { available: 0, reset: Duration::ZERO, ..QUOTA };
+        assert_eq!(written(quota)[1], r#""default";r=0;t=1"#);
+        let quota = Quota { available: 100, reset: Duration::ZERO, ..QUOTA };
+        assert_eq!(written(quota)[1], r#""default";r=100;t=0"#);
+    }
+
+    #[test]
+    fn a_name_stays_within_its_quotes() {
+        let quota = Quota { name: Some("a\"b\\c\r\nx-evil: ü"), ..QUOTA };
+        assert_eq!(written(quota)[1], r#""a\"b\\c??x-evil: ?";r=50;t=30"#);
+    }
+
+    #[test]
+    fn no_number_is_larger_than_the_field_can_hold() {
+        for rate in [Rate::new(u64::MAX, Duration::from_nanos(1)), Rate::new(1, Duration::MAX), Rate::new(0, Duration::ZERO)] {
+            let (units, window) = policy(rate, u32::MAX);
+            assert!(units <= LARGEST && (1..=LARGEST).contains(&window), "{rate:?}: {units} in {window}");
+        }
+        let quota = Quota { available: 0, reset: Duration::MAX, ..QUOTA };
+        assert_eq!(written(quota)[1], format!(r#""default";r=0;t={LARGEST}"#));
+    }
+
+    fn read(lines: &[&'static str]) -> Option<u64> {
+        let lines = lines.iter().map(|line| (RATE_LIMIT, HeaderValue::from_static(line)));
+        used_up(&HeaderMap::from_iter(lines)).map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn nothing_left_is_read_with_its_time() {
+        assert_eq!(read(&[r#""default";r=0;t=30"#]), Some(30));
+        assert_eq!(read(&[r#"default;t=30;r=0;pk=:cHV0dHk=:;acme-note="a;r=9, \"b\"";f"#]), Some(30));
+        assert_eq!(read(&[r#""default";r=0;t=0"#]), Some(0));
+        assert_eq!(read(&[r#""default";r=0;t=999999999999999"#]), Some(LARGEST));
+    }
+
+    #[test]
+    fn the_longest_of_several_used_up_quotas_counts() {
+        assert_eq!(read(&[r#""minute";r=0;t=5, "hour";r=0;t=50 ,	"day";r=1;t=500"#]), Some(50));
+        assert_eq!(read(&[r#""minute";r=0;t=5"#, r#""hour";r=0;t=50"#, r#""day";r=1;t=500"#]), Some(50));
+    }
+
+    #[test]
+    fn something_left_or_no_time_told_is_no_wait() {
+        for line in [r#""default";r=1;t=30"#, r#""default";r=0"#, r#""default";t=30"#, r#""default""#, r#""a";r=0, "b";t=30"#] {
+            assert_eq!(read(&[line]), None, "{line}");
+        }
+        assert_eq!(used_up(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn garbage_is_ignored_and_does_not_spoil_other_lines() {
+        let garbage = [
+            "",
+            ",",
+            "0",
+            "limit=100, remaining=0, reset=30",
+            r#""default;r=0;t=30"#,
+            r#""default";r=0;t=-30"#,
+            r#""default";r=-0.0;t=30"#,
+            r#""default";r=0;t=30.5"#,
+            r#""default";r=0;t="30""#,
+            r#""default";r=0;t=9999999999999999"#,
+            r#""default";r=0;t=30,"#,
+            r#""default";r=0;t=30 "other""#,
+            r#""default";r=0;T=30"#,
+            r#""default";r=0;t=30;t"#,
+            r#""default";r=0;t=+30"#,
+            r#""default" ;r=0;t=30"#,
+            r#""a\x";r=0;t=30"#,
+            r#"("default");r=0;t=30"#,
+            "\";r=0;t=30",
+        ];
+        for line in garbage {
+            assert_eq!(read(&[line]), None, "{line:?}");
+            assert_eq!(read(&[line, r#""default";r=0;t=7"#]), Some(7), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut headers = HeaderMap::new();
+        write(&mut headers, &Quota { name: Some("a\"\\, ;r=1"), available: 0, ..QUOTA });
+        assert_eq!(used_up(&headers), Some(Duration::from_secs(30)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(line in prop::collection::vec(32u8..=255, 0..60)) {
+            if let Ok(line) = HeaderValue::from_bytes(&line) {
+                used_up(&HeaderMap::from_iter([(RATE_LIMIT, line)]));
+            }
+        }
+
+        #[test]
+        fn no_text_of_its_own_signs_makes_it_panic(line in r#"[a"\\;:,=?rt0 ().-]{0,40}"#) {
+            used_up(&HeaderMap::from_iter([(RATE_LIMIT, HeaderValue::from_str(&line).unwrap())]));
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What the body of a rejection says.
+
+use http::{HeaderValue, StatusCode};
+
+use super::{rate_limit_fields::Quoted, retry_after};
+use crate::{Rejected, RejectedKind};
+
+/// Makes the body `B` of a rejection.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot make a rejection's body of type `{B}`",
+    note = "`http::Server::new()` needs a body that is `Default`; with `.problem_json()` it needs one that is `From<String>`",
+    note = "axum's `Body` and http-body-util's `Full<Bytes>` are both"
+)]
+pub trait RejectionBody<B>: Clone {
+    /// The body, and its `Content-Type` if it has any.
+    fn body(&self, status: StatusCode, rejected: &Rejected) -> (B, Option<HeaderValue>);
+}
+
+/// Rejections have no body: the status and the fields say it all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoBody;
+
+/// Rejections have an `application/problem+json` body (RFC 9457).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProblemJson;
+
+impl<B: Default> RejectionBody<B> for NoBody {
+    fn body(&self, _: StatusCode, _: &Rejected) -> (B, Option<HeaderValue>) {
+        (B::default(), None)
+    }
+}
+
+impl<B: From<String>> RejectionBody<B> for ProblemJson {
+    fn body(&self, status: StatusCode, rejected: &Rejected) -> (B, Option<HeaderValue>) {
+        (problem(status, rejected).into(), Some(HeaderValue::from_static("application/problem+json")))
+    }
+}
+
+/// The JSON. Of the instance's name it tells what `RateLimit-Policy` does, and nothing of other layers' names.
+fn problem(status: StatusCode, rejected: &Rejected) -> String {
+    let limited = rejected.kind == RejectedKind::RateLimited;
+    let (kind, title) = match status.canonical_reason() {
+        _ if limited => (QUOTA_EXCEEDED, "Request cannot be satisfied as assigned quota has been exceeded"),
+        // RFC 9457, section 4.2.1: the title of a problem without a type of its own is the status phrase.
+        reason => ("about:blank", reason.unwrap_or("Error")),
+    };
+    let detail = Quoted(rejected.kind.description());
+    let mut json = format!(r#"{{"type":"{kind}","title":"{title}","status":{},"detail":{detail}"#, status.as_u16());
+    if let Some(wait) = rejected.retry_after {
+        // With an underscore: RFC 9457, section 3.2, has no hyphens in names of extensions.
+        json += &format!(r#","retry_after":{}"#, retry_after::seconds(wait));
+    }
+    if limited {
+        json += &format!(r#","violated-policies":[{}]"#, Quoted::policy(rejected.name));
+    }
+    json + "}"
+}
+
+/// A problem type of the draft that defines the `RateLimit` fields.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_full_limit_is_a_problem_of_its_own_type() {
+        let mut rejected = Rejected::new(RejectedKind::RateLimited, "rate_limit");
+        rejected.retry_after = Some(Duration::from_millis(1_001));
+        rejected.name = Some("a\"\\\n</script>\u{1F980}");
+        let expected = concat!(
+            r#"{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded","#,
+            r#""title":"Request cannot be satisfied as assigned quota has been exceeded","status":429,"#,
+            r#""detail":"rate limit exceeded","retry_after":2,"violated-policies":["a\"\\?</script>?"]}"#,
+        );
+        assert_eq!(problem(StatusCode::TOO_MANY_REQUESTS, &rejected), expected);
+    }
+
+    #[test]
+    fn any_other_rejection_is_told_by_its_status_and_does_not_name_the_instance() {
+        let mut rejected = Rejected::new(RejectedKind::BulkheadFull, "bulkhead");
+        rejected.name = Some("inside");
+        assert_eq!(
+            problem(StatusCode::SERVICE_UNAVAILABLE, &rejected),
+            r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"bulkhead full"}"#,
+        );
+        let rejected = Rejected::new(RejectedKind::CostTooHigh, "rate_limit");
+        assert_eq!(
+            problem(StatusCode::TOO_MANY_REQUESTS, &rejected),
+            r#"{"type":"about:blank","title":"Too Many Requests","status":429,"detail":"cost above the rate limit's burst"}"#,
+        );
+    }
+}

@@ -1,0 +1,133 @@
+//! As much of structured fields (RFC 9651) as the `RateLimit` field needs: a List of Items with parameters.
+//!
+//! A field that breaks the rules is ignored as a whole, as the RFC demands: half of what a peer meant may be the opposite.
+
+/// An Item of a `RateLimit` field.
+#[derive(Debug, Default)]
+pub(super) struct Limit {
+    /// `r`, if it is a whole number that is not negative.
+    pub(super) remaining: Option<u64>,
+    /// `t`, likewise, in seconds.
+    pub(super) reset: Option<u64>,
+}
+
+/// All Items of one line, or `None` if it is not a List of Items.
+pub(super) fn limits(line: &[u8]) -> Option<Vec<Limit>> {
+    let mut rest = Rest(line);
+    let mut limits = Vec::new();
+    rest.skip(|byte| byte == b' ');
+    loop {
+        limits.push(rest.limit()?);
+        rest.skip(is_blank);
+        if rest.0.is_empty() {
+            return Some(limits);
+        }
+        rest.expect(b',')?;
+        rest.skip(is_blank);
+    }
+}
+
+/// What is left to read.
+struct Rest<'a>(&'a [u8]);
+
+/// A value, if it is a whole number that is not negative: nothing else has a meaning here.
+type Number = Option<u64>;
+
+impl<'a> Rest<'a> {
+    fn limit(&mut self) -> Option<Limit> {
+        // The policy's name: a String, or in older drafts a Token.
+        if !matches!(self.0.first()?, b'"' | b'*' | b'a'..=b'z' | b'A'..=b'Z') {
+            return None;
+        }
+        self.value()?;
+        let mut limit = Limit::default();
+        while self.expect(b';').is_some() {
+            self.skip(|byte| byte == b' ');
+            let key = self.key()?;
+            let value = if self.expect(b'=').is_some() { self.value()? } else { None };
+            // Of a key that comes twice, the last counts.
+            match key {
+                b"r" => limit.remaining = value,
+                b"t" => limit.reset = value,
+                _ => {}
+            }
+        }
+        Some(limit)
+    }
+
+    fn key(&mut self) -> Option<&'a [u8]> {
+        let starts = matches!(self.0.first()?, b'*' | b'a'..=b'z');
+        let key = self.skip(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'*'));
+        starts.then_some(key)
+    }
+
+    fn value(&mut self) -> Option<Number> {
+        match self.0.first()? {
+            b'"' => self.string()?,
+            b':' => self.bytes()?,
+            b'?' => self.boolean()?,
+            b'-' | b'0'..=b'9' => return self.number(),
+            b'*' | b'a'..=b'z' | b'A'..=b'Z' => {
+                self.skip(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte));
+            }
+            // Dates and display strings among them, which no parameter of the draft is.
+            _ => return None,
+        }
+        Some(None)
+    }
+
+    /// An Integer of at most 15 digits, or a Decimal of 12 and 3.
+    fn number(&mut self) -> Option<Number> {
+        let negative = self.expect(b'-').is_some();
+        let digits = self.skip(|byte| byte.is_ascii_digit());
+        if self.expect(b'.').is_some() {
+            let decimals = self.skip(|byte| byte.is_ascii_digit());
+            return ((1..=12).contains(&digits.len()) && (1..=3).contains(&decimals.len())).then_some(None);
+        }
+        if !(1..=15).contains(&digits.len()) {
+            return None;
+        }
+        let number = digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+        Some((!negative || number == 0).then_some(number))
+    }
+
+    fn string(&mut self) -> Option<()> {
+        self.expect(b'"')?;
+        loop {
+            self.skip(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\');
+            if self.expect(b'"').is_some() {
+                return Some(());
+            }
+            self.expect(b'\\')?;
+            self.expect(b'"').or_else(|| self.expect(b'\\'))?;
+        }
+    }
+
+    fn bytes(&mut self) -> Option<()> {
+        self.expect(b':')?;
+        self.skip(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte));
+        self.expect(b':')
+    }
+
+    fn boolean(&mut self) -> Option<()> {
+        self.expect(b'?')?;
+        self.expect(b'0').or_else(|| self.expect(b'1'))
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        let (first, rest) = self.0.split_first()?;
+        (*first == byte).then(|| self.0 = rest)
+    }
+
+    /// Takes bytes for as long as they are of a kind.
+    fn skip(&mut self, of_kind: impl Fn(u8) -> bool) -> &'a [u8] {
+        let length = self.0.iter().position(|&byte| !of_kind(byte)).unwrap_or(self.0.len());
+        let (taken, rest) = self.0.split_at(length);
+        self.0 = rest;
+        taken
+    }
+}
+
+fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
