@@ -1,6 +1,10 @@
 //! What the layer, its services and its handles share.
 
-use std::{fmt, hash::RandomState};
+use std::{
+    fmt,
+    hash::{BuildHasher, Hash, RandomState},
+    time::Duration,
+};
 
 use crate::{
     ConfigError, Rejected, RejectedKind,
@@ -54,6 +58,27 @@ impl KeyedRateLimitHandle {
     pub fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         self.state.buckets.update(rate, burst).map_err(|error| error.of("rate_limit", self.state.name))
     }
+
+    /// Takes units that a key has used past the layer, or beyond what its call has cost: its later calls wait for them.
+    /// The key must hash as the one that the layer's closure finds; a key that overflows burdens the limit it shares.
+    pub fn charge(&self, key: &(impl Hash + ?Sized), units: u32) {
+        let State { buckets, seed, clock, .. } = &*self.state;
+        buckets.charge(seed.hash_one(key), units, clock.now());
+    }
+
+    /// Gives back units that a key's calls have taken and not used. To a key that has overflowed, or that has no debt,
+    /// nothing is given.
+    pub fn refund(&self, key: &(impl Hash + ?Sized), units: u32) {
+        let State { buckets, seed, clock, .. } = &*self.state;
+        buckets.refund(seed.hash_one(key), units, clock.now());
+    }
+
+    /// Admits nothing of a key for so long, as a penalty. A key that overflows closes the limit it shares.
+    pub fn close_for(&self, key: &(impl Hash + ?Sized), duration: Duration) {
+        let State { buckets, seed, clock, .. } = &*self.state;
+        let (now, nanos) = (clock.now(), u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+        buckets.close_until(seed.hash_one(key), now.saturating_add(nanos), now);
+    }
 }
 
 impl Clone for KeyedRateLimitHandle {
@@ -63,26 +88,25 @@ impl Clone for KeyedRateLimitHandle {
 }
 
 impl State {
-    pub(super) fn acquire(&self, key: impl FnOnce(&RandomState) -> Option<u64>) -> Result<(), Rejected> {
+    pub(super) fn acquire(&self, key: impl FnOnce(&RandomState) -> Option<u64>, cost: u32) -> Result<(), Rejected> {
         if !self.enabled {
             return Ok(());
         }
         let hash = match (key(&self.seed), self.missing) {
             (Some(hash), _) => hash,
             (None, Missing::Allow) => return Ok(()),
-            (None, Missing::Reject) => return Err(self.rejected(Denied::CostAboveBurst)),
+            (None, Missing::Reject) => return Err(self.rejected(RejectedKind::RateLimited, None)),
             // Any hash that all of them share, and that a key has only by chance.
             (None, Missing::Share) => u64::MAX,
         };
-        self.buckets.acquire(hash, 1, self.clock.now()).map_err(|denied| self.rejected(denied))
+        self.buckets.acquire(hash, cost, self.clock.now()).map_err(|denied| match denied {
+            Denied::Until { wait } => self.rejected(RejectedKind::RateLimited, Some(wait)),
+            Denied::CostAboveBurst => self.rejected(RejectedKind::CostTooHigh, None),
+        })
     }
 
-    fn rejected(&self, denied: Denied) -> Rejected {
-        let retry_after = match denied {
-            Denied::Until { wait } => Some(wait),
-            Denied::CostAboveBurst => None,
-        };
-        Rejected { kind: RejectedKind::RateLimited, layer: "keyed_rate_limit", name: self.name, retry_after }
+    fn rejected(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
+        Rejected { kind, layer: "keyed_rate_limit", name: self.name, retry_after }
     }
 }
 

@@ -17,10 +17,23 @@ pub struct Keyed<P, K> {
 #[derive(Clone, Copy)]
 pub struct ByRequest<F>(pub(super) F);
 
+/// A key whose requests cost what a closure `Fn(&Req) -> u32` says.
+#[derive(Clone, Copy)]
+pub struct Costed<K, F> {
+    pub(super) key: K,
+    pub(super) cost: F,
+}
+
 /// Finds the key of a request.
 pub trait Key<Req>: Clone {
     /// The key's hash, or `None` if the request has no key.
     fn hash(&self, request: &Req, seed: &RandomState) -> Option<u64>;
+
+    /// The units that the request takes of its key's limit. 0 is free. Default 1.
+    fn cost(&self, request: &Req) -> u32 {
+        let _ = request;
+        1
+    }
 }
 
 impl<F, Req, K> Key<Req> for ByRequest<F>
@@ -30,6 +43,20 @@ where
 {
     fn hash(&self, request: &Req, seed: &RandomState) -> Option<u64> {
         (self.0)(request).map(|key| seed.hash_one(key))
+    }
+}
+
+impl<K, F, Req> Key<Req> for Costed<K, F>
+where
+    K: Key<Req>,
+    F: Fn(&Req) -> u32 + Clone,
+{
+    fn hash(&self, request: &Req, seed: &RandomState) -> Option<u64> {
+        self.key.hash(request, seed)
+    }
+
+    fn cost(&self, request: &Req) -> u32 {
+        (self.cost)(request)
     }
 }
 
@@ -64,5 +91,11 @@ impl Subnet {
 impl<F> fmt::Debug for ByRequest<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ByRequest")
+    }
+}
+
+impl<K: fmt::Debug, F> fmt::Debug for Costed<K, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Costed").field("key", &self.key).finish_non_exhaustive()
     }
 }

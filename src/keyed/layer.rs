@@ -7,7 +7,7 @@ use tower::Layer;
 use crate::{
     ConfigError,
     algorithm::{KeyedBuckets, Overflow, Rate},
-    keyed::{ByRequest, Keyed, KeyedRateLimit, KeyedRateLimitHandle, handle::State},
+    keyed::{ByRequest, Costed, Keyed, KeyedRateLimit, KeyedRateLimitHandle, handle::State},
     protocol::Plain,
     rate_limit::one_second_of,
     striped::Striped,
@@ -97,6 +97,14 @@ impl<P, K> KeyedRateLimitBuilder<Keyed<P, K>> {
     pub fn missing(mut self, missing: Missing) -> Self {
         self.missing = missing;
         self
+    }
+
+    /// What a request costs its key: a closure `Fn(&Req) -> u32`. Default: 1. One that costs more than the burst is rejected
+    /// as [`CostTooHigh`](crate::RejectedKind::CostTooHigh).
+    pub fn cost<F>(self, cost: F) -> KeyedRateLimitBuilder<Keyed<P, Costed<K, F>>> {
+        let Self { rate, burst, keys, overflow, missing, enabled, name, keyed } = self;
+        let keyed = Keyed { protocol: keyed.protocol, key: Costed { key: keyed.key, cost } };
+        KeyedRateLimitBuilder { rate, burst, keys, overflow, missing, enabled, name, keyed }
     }
 
     /// `false` lets everything through, with the same type. Default `true`.

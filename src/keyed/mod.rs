@@ -63,6 +63,6 @@ pub use self::http::{header, peer, peer_in};
 pub use crate::algorithm::Overflow;
 pub use future::ResponseFuture;
 pub use handle::{KeyedRateLimitHandle, Snapshot};
-pub use key::{ByRequest, Key, Keyed, Subnet};
+pub use key::{ByRequest, Costed, Key, Keyed, Subnet};
 pub use layer::{KeyedRateLimitBuilder, KeyedRateLimitLayer, Missing};
 pub use service::KeyedRateLimit;

@@ -12,7 +12,7 @@ use crate::{
 
 /// A service behind a [`KeyedRateLimitLayer`](super::KeyedRateLimitLayer).
 ///
-/// A token is taken in `call`, and not given back when the call is dropped: the peer may have seen it.
+/// What a call costs is taken in `call`, and not given back when the call is dropped: the peer may have seen it.
 #[derive(Debug, Clone)]
 pub struct KeyedRateLimit<S, M> {
     inner: S,
@@ -41,8 +41,9 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let protocol = self.keyed.protocol.clone();
-        match self.state.acquire(|seed| self.keyed.key.hash(&request, seed)) {
+        let Keyed { protocol, key } = &self.keyed;
+        let (protocol, cost) = (protocol.clone(), key.cost(&request));
+        match self.state.acquire(|seed| key.hash(&request, seed), cost) {
             Ok(()) => ResponseFuture::admitted(protocol, || self.inner.call(request)),
             Err(rejected) => ResponseFuture::rejected(protocol, rejected),
         }

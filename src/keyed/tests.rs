@@ -4,7 +4,7 @@ use tokio::time::advance;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 use super::*;
-use crate::{Rejected, protocol::Plain, rate_limit::Rate};
+use crate::{Rejected, RejectedKind, protocol::Plain, rate_limit::Rate};
 
 type Peer = (Option<&'static str>, IpAddr);
 
@@ -72,6 +72,41 @@ async fn a_change_of_rate_is_one_step_for_all_keys() {
         assert!(service.clone().oneshot(of(Some(tenant), "::1")).await.is_err());
     }
     assert_eq!(layer.handle().update(Rate::per_second(10), 0).unwrap_err().field, "burst");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_takes_what_it_costs_of_its_own_key_and_too_much_is_told_apart() {
+    // given: what a customer orders is what it costs.
+    let layer = KeyedRateLimitLayer::builder(Rate::per_second(1), |order: &(char, u32)| Some(order.0));
+    let layer = layer.burst(10).cost(|order: &(char, u32)| order.1).build().unwrap();
+    let service = layer.layer(service_fn(async |_: (char, u32)| Ok::<_, BoxError>(())));
+    let ordered = |customer, units| service.clone().oneshot((customer, units));
+    // when, then
+    assert!(ordered('a', 8).await.is_ok());
+    let kinds = [ordered('a', 3).await, ordered('a', 11).await].map(|result| {
+        let rejected = Rejected::find(&*result.unwrap_err()).unwrap().clone();
+        (rejected.kind, rejected.retry_after)
+    });
+    assert_eq!(kinds, [(RejectedKind::RateLimited, Some(Duration::from_secs(1))), (RejectedKind::CostTooHigh, None)]);
+    assert!(ordered('a', 2).await.is_ok());
+    assert!(ordered('a', 0).await.is_ok());
+    assert!(ordered('b', 10).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_handle_charges_refunds_and_closes_one_key() {
+    let layer = by_tenant(Missing::Reject);
+    let (service, handle) = (layer.layer(echo()), layer.handle());
+    let admitted = async |tenant| service.clone().oneshot(of(Some(tenant), "::1")).await.is_ok();
+    handle.charge("a", 3);
+    assert!(!admitted("a").await);
+    handle.refund("a", 2);
+    assert!(admitted("a").await && !admitted("a").await);
+    handle.close_for("b", Duration::from_secs(1));
+    advance(Duration::from_millis(999)).await;
+    assert!(admitted("a").await && admitted("c").await && !admitted("b").await);
+    advance(Duration::from_millis(1)).await;
+    assert!(admitted("b").await);
 }
 
 #[test]
