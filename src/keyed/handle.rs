@@ -3,13 +3,17 @@
 use std::{
     fmt,
     hash::{BuildHasher, Hash, RandomState},
+    sync::{Mutex, PoisonError, TryLockError},
     time::Duration,
 };
 
 use crate::{
     ConfigError, Rejected, RejectedKind,
     algorithm::{Denied, KeyedBuckets, Rate},
-    keyed::Missing,
+    keyed::{
+        Key, Missing,
+        top::{Top, TopKey},
+    },
     striped::Striped,
     time::Clock,
 };
@@ -33,6 +37,8 @@ pub struct Snapshot {
 pub(super) struct State {
     pub(super) buckets: KeyedBuckets,
     pub(super) seed: RandomState,
+    /// Locked for rejections of watched keys, only if nobody waits, and to read.
+    pub(super) top: Mutex<Top>,
     pub(super) missing: Missing,
     pub(super) clock: Clock,
     pub(super) enabled: bool,
@@ -49,6 +55,18 @@ impl KeyedRateLimitHandle {
     pub fn snapshot(&self) -> Snapshot {
         let buckets = &self.state.buckets;
         Snapshot { active: buckets.indebted(self.state.clock.now()), bytes: buckets.bytes() }
+    }
+
+    /// The keys that are rejected most, the worst first: at most `most`, and 128. None unless the layer was built with
+    /// [`top_keys`](super::KeyedRateLimitBuilder::top_keys).
+    ///
+    /// Counts err to the high side, by what each of them tells; a key that has more than one in 128 of all rejections is
+    /// never left out. What was not counted because two threads rejected at once is missing from all alike. Each minute
+    /// halves what came before it. Takes the mutex that those rejections try, and copies the labels.
+    #[must_use]
+    pub fn top_keys(&self, most: usize) -> Vec<TopKey> {
+        let mut top = self.state.top.lock().unwrap_or_else(PoisonError::into_inner);
+        top.highest(most, self.state.clock.now())
     }
 
     /// Changes rate and burst for all keys in one step. What they have used stays used.
@@ -88,21 +106,37 @@ impl Clone for KeyedRateLimitHandle {
 }
 
 impl State {
-    pub(super) fn acquire(&self, key: impl FnOnce(&RandomState) -> Option<u64>, cost: u32) -> Result<(), Rejected> {
+    pub(super) fn acquire<Req>(&self, key: &impl Key<Req>, request: &Req) -> Result<(), Rejected> {
         if !self.enabled {
             return Ok(());
         }
-        let hash = match (key(&self.seed), self.missing) {
+        let hash = match (key.hash(request, &self.seed), self.missing) {
             (Some(hash), _) => hash,
             (None, Missing::Allow) => return Ok(()),
             (None, Missing::Reject) => return Err(self.rejected(RejectedKind::RateLimited, None)),
             // Any hash that all of them share, and that a key has only by chance.
             (None, Missing::Share) => u64::MAX,
         };
-        self.buckets.acquire(hash, cost, self.clock.now()).map_err(|denied| match denied {
+        let (cost, now) = (key.cost(request), self.clock.now());
+        let Err(denied) = self.buckets.acquire(hash, cost, now) else { return Ok(()) };
+        if key.is_watched() {
+            self.count(hash, || key.label(request), now);
+        }
+        Err(match denied {
             Denied::Until { wait } => self.rejected(RejectedKind::RateLimited, Some(wait)),
             Denied::CostAboveBurst => self.rejected(RejectedKind::CostTooHigh, None),
         })
+    }
+
+    fn count(&self, hash: u64, label: impl FnOnce() -> String, now: u64) {
+        let mut top = match self.top.try_lock() {
+            Ok(top) => top,
+            // By a closure that panicked before anything was changed.
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // A count is not worth a wait.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        top.count(hash, label, now);
     }
 
     fn rejected(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {

@@ -57,12 +57,14 @@ mod layer;
 mod service;
 #[cfg(test)]
 mod tests;
+mod top;
 
 #[cfg(feature = "http")]
 pub use self::http::{header, peer, peer_in};
 pub use crate::algorithm::Overflow;
 pub use future::ResponseFuture;
 pub use handle::{KeyedRateLimitHandle, Snapshot};
-pub use key::{ByRequest, Costed, Key, Keyed, Subnet};
+pub use key::{ByRequest, Costed, Key, Keyed, Subnet, Watched};
 pub use layer::{KeyedRateLimitBuilder, KeyedRateLimitLayer, Missing};
 pub use service::KeyedRateLimit;
+pub use top::TopKey;

@@ -42,8 +42,8 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let Keyed { protocol, key } = &self.keyed;
-        let (protocol, cost) = (protocol.clone(), key.cost(&request));
-        match self.state.acquire(|seed| key.hash(&request, seed), cost) {
+        let protocol = protocol.clone();
+        match self.state.acquire(key, &request) {
             Ok(()) => ResponseFuture::admitted(protocol, || self.inner.call(request)),
             Err(rejected) => ResponseFuture::rejected(protocol, rejected),
         }

@@ -109,6 +109,29 @@ async fn the_handle_charges_refunds_and_closes_one_key() {
     assert!(admitted("b").await);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_handle_tells_who_is_rejected_most() {
+    // given
+    let layer = KeyedRateLimitLayer::builder(Rate::per_hour(1), |tenant: &char| Some(*tenant));
+    let layer = layer.top_keys(|tenant: &char| format!("tenant {tenant}")).cost(|_: &char| 1).build().unwrap();
+    let service = layer.layer(service_fn(async |_: char| Ok::<_, BoxError>(())));
+    // when
+    for (tenant, calls) in [('a', 3), ('b', 6), ('q', 1), ('c', 2)] {
+        for _ in 0..calls {
+            let _ = service.clone().oneshot(tenant).await;
+        }
+    }
+    // then: the first call of each was admitted.
+    let told = |most| -> Vec<_> {
+        layer.handle().top_keys(most).into_iter().map(|key| (key.label, key.rejections, key.uncertain)).collect()
+    };
+    let label = |tenant: char| format!("tenant {tenant}");
+    assert_eq!(told(2), [(label('b'), 5, 0), (label('a'), 2, 0)]);
+    assert_eq!(told(10).len(), 3);
+    advance(Duration::from_secs(120)).await;
+    assert_eq!(told(10), [(label('b'), 1, 0)]);
+}
+
 #[test]
 fn refuses_settings_that_cannot_work() {
     let builder = || KeyedRateLimitLayer::builder(Rate::per_second(1), |peer: &Peer| peer.0);
