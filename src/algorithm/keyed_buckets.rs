@@ -18,14 +18,14 @@
 //! **Guarantee.** Each key keeps its own limit exactly while it has a slot; keys share a limit only if their 62-bit hashes
 //! are the same, or by overflow. **Cost.** Two cache lines at most, and what a [`Tat`] costs.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use crate::{
     algorithm::{
         Denied, Rate,
         token_bucket::{
             quota::{Pace, Quota, UNITS_PER_NANO},
-            tat::Tat,
+            tat::{Change, Tat},
         },
     },
     config::ConfigError,
@@ -54,6 +54,9 @@ pub struct KeyedBuckets {
     /// A power of two.
     buckets: Box<[Bucket]>,
     shared: Box<[Tat]>,
+    /// The latest `now` that an eviction was decided by, and so the time as of which a key without a slot has a full
+    /// bucket. A thread whose `now` is older would else let the key earn the time in between twice.
+    evicted: AtomicU64,
     overflow: Overflow,
 }
 
@@ -100,6 +103,7 @@ impl KeyedBuckets {
             quota: Quota::new(rate, burst)?,
             buckets: (0..buckets).map(|_| Bucket(std::array::from_fn(|_| slot()))).collect(),
             shared: (0..SHARED).map(|_| Tat::full()).collect(),
+            evicted: AtomicU64::new(0),
             overflow,
         })
     }
@@ -110,31 +114,23 @@ impl KeyedBuckets {
     /// [`Denied`], and when to come back.
     pub fn acquire(&self, hash: u64, cost: u32, now: u64) -> Result<(), Denied> {
         let pace = self.quota.pace();
-        let key = hash & !STATES | RESIDENT;
-        for _ in 0..ATTEMPTS {
-            match self.find(key) {
-                Found::Resident(slot) => {
-                    slot.tat.acquire(pace, cost, now)?;
-                    if slot.print.load(Ordering::Acquire) == key {
-                        return Ok(());
-                    }
-                    // Being evicted since: what was taken would be lost with it.
-                    slot.tat.refund(pace, cost, now);
-                }
-                // Another thread is between two steps with it.
-                Found::Moving => std::hint::spin_loop(),
-                Found::Nowhere if self.move_in(key, now) => {}
-                Found::Nowhere => break,
-            }
+        match self.step(hash, now, |tat, now| tat.take(pace, cost, now)) {
+            Some(decision) => decision.map(|_| ()),
+            None => self.overflow(hash, pace, cost, now),
         }
-        self.overflow(hash, pace, cost, now)
     }
 
     /// Gives back units that a key acquired and did not use. Those of an overflow are not given back.
     pub fn refund(&self, hash: u64, cost: u32, now: u64) {
-        let pace = self.quota.pace();
-        if let Found::Resident(slot) = self.find(hash & !STATES | RESIDENT) {
-            slot.tat.refund(pace, cost, now);
+        let key = hash & !STATES | RESIDENT;
+        if let Found::Resident(slot) = self.find(key) {
+            let owned = || {
+                // Pairs with the admission that wrote the TAT just read: if it was another key's, the look that follows
+                // finds that key's print, and its debt is not reduced.
+                fence(Ordering::Acquire);
+                slot.print.load(Ordering::Acquire) == key
+            };
+            slot.tat.refund_if(self.quota.pace(), cost, now, owned);
         }
     }
 
@@ -164,6 +160,19 @@ impl KeyedBuckets {
     #[must_use]
     pub fn burst(&self) -> u32 {
         self.quota.pace().burst
+    }
+
+    /// Takes units that a key has used already, whether or not they fit: a debt that its later calls wait for. A key in
+    /// the overflow puts it on the limit that it shares, if it shares one.
+    pub fn charge(&self, hash: u64, cost: u32, now: u64) {
+        let pace = self.quota.pace();
+        self.burden(hash, now, |tat, now| tat.charge(pace, cost, now));
+    }
+
+    /// Admits nothing of a key before `until`. A key in the overflow closes the limit that it shares, if it shares one.
+    pub fn close_until(&self, hash: u64, until: u64, now: u64) {
+        let pace = self.quota.pace();
+        self.burden(hash, now, |tat, now| tat.close_until(pace, until, now));
     }
 
     /// Changes rate and burst for all keys in one step. What they have used stays used.
@@ -198,6 +207,38 @@ impl KeyedBuckets {
         }
     }
 
+    /// Changes the key's own bucket, after giving it one if it has none; `None` if there is none to be had.
+    fn step<E>(&self, hash: u64, now: u64, change: impl Fn(&Tat, u64) -> Result<Change, E>) -> Option<Result<Change, E>> {
+        let (key, mut now) = (hash & !STATES | RESIDENT, now);
+        for _ in 0..ATTEMPTS {
+            match self.find(key) {
+                Found::Resident(slot) => {
+                    let changed = change(&slot.tat, now);
+                    if slot.print.load(Ordering::Acquire) == key {
+                        return Some(changed);
+                    }
+                    // Being evicted since: what was taken would be lost with it, and a denial may be another key's.
+                    if let Ok(change) = changed {
+                        slot.tat.undo(change);
+                    }
+                }
+                // Another thread is between two steps with it.
+                Found::Moving => std::hint::spin_loop(),
+                // If the key was evicted, its bucket was full by then, and not earlier.
+                Found::Nowhere if self.move_in(key, now) => now = now.max(self.evicted.load(Ordering::Relaxed)),
+                Found::Nowhere => break,
+            }
+        }
+        None
+    }
+
+    fn burden(&self, hash: u64, now: u64, change: impl Fn(&Tat, u64) -> Change) {
+        let changed = self.step(hash, now, |tat, now| Ok::<_, Infallible>(change(tat, now)));
+        if changed.is_none() && self.overflow == Overflow::Shared {
+            change(self.shared(hash), now);
+        }
+    }
+
     fn find(&self, key: u64) -> Found<'_> {
         let mut found = Found::Nowhere;
         for slot in self.slots(key) {
@@ -216,7 +257,7 @@ impl KeyedBuckets {
     /// again.
     fn move_in(&self, key: u64, now: u64) -> bool {
         let tentative = key & !STATES | TENTATIVE;
-        let Some(slot) = self.slots(key).find(|slot| slot.clear(tentative, now)) else { return false };
+        let Some(slot) = self.slots(key).find(|slot| slot.clear(tentative, &self.evicted, now)) else { return false };
         // Between this thread's write of its slot and its look at the others; the same in the other thread. Without it
         // both could look before either write is seen, and the key would have two limits.
         fence(Ordering::SeqCst);
@@ -233,10 +274,14 @@ impl KeyedBuckets {
 
     fn overflow(&self, hash: u64, pace: Pace, cost: u32, now: u64) -> Result<(), Denied> {
         match self.overflow {
-            Overflow::Shared => self.shared[index(hash >> 40, self.shared.len())].acquire(pace, cost, now),
+            Overflow::Shared => self.shared(hash).acquire(pace, cost, now),
             Overflow::Deny => Err(Denied::until(pace.interval.div_ceil(UNITS_PER_NANO))),
             Overflow::Allow => Ok(()),
         }
+    }
+
+    fn shared(&self, hash: u64) -> &Tat {
+        &self.shared[index(hash >> 40, self.shared.len())]
     }
 
     /// The slots that a key may have, in its own order: two buckets, by independent bits of the hash.
@@ -257,7 +302,7 @@ enum Found<'a> {
 
 impl Slot {
     /// Puts a tentative key in place of one that is not in debt, or of none.
-    fn clear(&self, tentative: u64, now: u64) -> bool {
+    fn clear(&self, tentative: u64, evicted: &AtomicU64, now: u64) -> bool {
         let old = self.print.load(Ordering::Acquire);
         let (leaving, unused) = (old & !STATES | LEAVING, old == 0);
         if !(unused || old & STATES == RESIDENT) || self.tat.ahead(now) > 0 {
@@ -268,6 +313,10 @@ impl Slot {
             return false;
         }
         let idle = self.tat.confirm_idle(now);
+        if idle && !unused {
+            // Relaxed: the store of `print` that follows publishes it to whoever finds the old key gone.
+            evicted.fetch_max(now, Ordering::Relaxed);
+        }
         // Nobody else changes a leaving slot.
         self.print.store(if idle { tentative } else { old }, Ordering::Release);
         idle
@@ -302,11 +351,30 @@ mod loom_model {
             let (key, slot) = (64 | RESIDENT, &table.buckets[0].0[0]);
             slot.print.store(key, Ordering::Relaxed);
             let other = table.clone();
-            let thread = thread::spawn(move || other.buckets[0].0[0].clear(128 | TENTATIVE, 0));
+            let thread = thread::spawn(move || other.buckets[0].0[0].clear(128 | TENTATIVE, &other.evicted, 0));
             slot.tat.acquire(table.quota.pace(), 1, 0).unwrap();
             let kept = slot.print.load(Ordering::Acquire) == key;
             let evicted = thread.join().unwrap();
             assert!(!(kept && evicted), "admitted, and forgotten");
+        });
+    }
+
+    #[test]
+    fn who_is_admitted_has_a_slot_to_remember_it_though_another_key_wants_it() {
+        loom::model(|| {
+            // One slot is idle, of a key that acts just as another key takes it.
+            let table = Arc::new(KeyedBuckets::new(Rate::per_second(1), 1, 1, Overflow::Deny).unwrap());
+            for (number, slot) in (1..).zip(table.slots(64)) {
+                slot.print.store(number << 20 | RESIDENT, Ordering::Relaxed);
+                slot.tat.charge(table.quota.pace(), u32::from(number > 1), 0);
+            }
+            table.slots(64).next().unwrap().print.store(64 | RESIDENT, Ordering::Relaxed);
+            let other = table.clone();
+            let thread = thread::spawn(move || other.acquire(128, 1, 0).is_ok());
+            let here = table.acquire(64, 1, 0).is_ok();
+            let there = thread.join().unwrap();
+            assert!(!(here && there), "two in one slot");
+            assert!(!here || matches!(table.find(64 | RESIDENT), Found::Resident(_)), "admitted, and forgotten");
         });
     }
 

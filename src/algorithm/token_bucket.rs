@@ -13,7 +13,8 @@
 //! of the rate up to 100 million a second. Callers that have waited count as of their turn, by at most
 //! [`TIMER_TICK`]: with them the bound is `burst + (W + TIMER_TICK) / T`.
 //!
-//! **Refunds, debts and changes.** What is refunded may be admitted again: the bound then holds for what was kept. A
+//! **Refunds, debts and changes.** What is refunded may be admitted again, and adds to the bound of the span in which the
+//! refund comes: one that comes after the bucket has filled up anew lets that much more than a burst through. A
 //! charge may put the TAT further ahead than a burst; everything waits until that is paid off, and debts beyond a year
 //! are forgotten. A change of rate or burst leaves the TAT where it is: a debt is kept as the time that it takes.
 //!

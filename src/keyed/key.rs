@@ -17,10 +17,41 @@ pub struct Keyed<P, K> {
 #[derive(Clone, Copy)]
 pub struct ByRequest<F>(pub(super) F);
 
+/// A key whose requests cost what a closure `Fn(&Req) -> u32` says.
+#[derive(Clone, Copy)]
+pub struct Costed<K, F> {
+    pub(super) key: K,
+    pub(super) cost: F,
+}
+
+/// A key whose rejections are counted, under what a closure `Fn(&Req) -> String` calls it.
+#[derive(Clone, Copy)]
+pub struct Watched<K, F> {
+    pub(super) key: K,
+    pub(super) label: F,
+}
+
 /// Finds the key of a request.
 pub trait Key<Req>: Clone {
     /// The key's hash, or `None` if the request has no key.
     fn hash(&self, request: &Req, seed: &RandomState) -> Option<u64>;
+
+    /// The units that the request takes of its key's limit. 0 is free. Default 1.
+    fn cost(&self, request: &Req) -> u32 {
+        let _ = request;
+        1
+    }
+
+    /// What to call the request's key in [`top_keys`](super::KeyedRateLimitHandle::top_keys). Default: nothing.
+    fn label(&self, request: &Req) -> String {
+        let _ = request;
+        String::new()
+    }
+
+    /// Whether rejections are counted by key, under its label. Default `false`.
+    fn is_watched(&self) -> bool {
+        false
+    }
 }
 
 impl<F, Req, K> Key<Req> for ByRequest<F>
@@ -30,6 +61,50 @@ where
 {
     fn hash(&self, request: &Req, seed: &RandomState) -> Option<u64> {
         (self.0)(request).map(|key| seed.hash_one(key))
+    }
+}
+
+impl<K, F, Req> Key<Req> for Costed<K, F>
+where
+    K: Key<Req>,
+    F: Fn(&Req) -> u32 + Clone,
+{
+    fn hash(&self, request: &Req, seed: &RandomState) -> Option<u64> {
+        self.key.hash(request, seed)
+    }
+
+    fn cost(&self, request: &Req) -> u32 {
+        (self.cost)(request)
+    }
+
+    fn label(&self, request: &Req) -> String {
+        self.key.label(request)
+    }
+
+    fn is_watched(&self) -> bool {
+        self.key.is_watched()
+    }
+}
+
+impl<K, F, Req> Key<Req> for Watched<K, F>
+where
+    K: Key<Req>,
+    F: Fn(&Req) -> String + Clone,
+{
+    fn hash(&self, request: &Req, seed: &RandomState) -> Option<u64> {
+        self.key.hash(request, seed)
+    }
+
+    fn cost(&self, request: &Req) -> u32 {
+        self.key.cost(request)
+    }
+
+    fn label(&self, request: &Req) -> String {
+        (self.label)(request)
+    }
+
+    fn is_watched(&self) -> bool {
+        true
     }
 }
 
@@ -64,5 +139,17 @@ impl Subnet {
 impl<F> fmt::Debug for ByRequest<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ByRequest")
+    }
+}
+
+impl<K: fmt::Debug, F> fmt::Debug for Costed<K, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Costed").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl<K: fmt::Debug, F> fmt::Debug for Watched<K, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("key", &self.key).finish_non_exhaustive()
     }
 }

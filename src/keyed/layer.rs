@@ -1,13 +1,13 @@
 //! The layer and its builder.
 
-use std::hash::RandomState;
+use std::{hash::RandomState, sync::Mutex};
 
 use tower::Layer;
 
 use crate::{
     ConfigError,
     algorithm::{KeyedBuckets, Overflow, Rate},
-    keyed::{ByRequest, Keyed, KeyedRateLimit, KeyedRateLimitHandle, handle::State},
+    keyed::{ByRequest, Costed, Keyed, KeyedRateLimit, KeyedRateLimitHandle, Watched, handle::State},
     protocol::Plain,
     rate_limit::one_second_of,
     striped::Striped,
@@ -108,6 +108,26 @@ impl<P, K> KeyedRateLimitBuilder<Keyed<P, K>> {
         self
     }
 
+    /// What a request costs its key: a closure `Fn(&Req) -> u32`. Default: 1. One that costs more than the burst is rejected
+    /// as [`CostTooHigh`](crate::RejectedKind::CostTooHigh).
+    pub fn cost<F>(self, cost: F) -> KeyedRateLimitBuilder<Keyed<P, Costed<K, F>>> {
+        let Self { rate, burst, keys, overflow, missing, advertise, enabled, name, keyed } = self;
+        let keyed = Keyed { protocol: keyed.protocol, key: Costed { key: keyed.key, cost } };
+        KeyedRateLimitBuilder { rate, burst, keys, overflow, missing, advertise, enabled, name, keyed }
+    }
+
+    /// Counts rejections by key, for [`top_keys`](KeyedRateLimitHandle::top_keys), under what a closure `Fn(&Req) -> String`
+    /// calls the key; where that is a secret, let it be a part. Default: they are not counted.
+    ///
+    /// 128 keys are counted at a time, with labels of 64 bytes, in 24 KiB at most. A rejection then takes a mutex and looks
+    /// through them, or goes uncounted when another thread has the mutex; an admission costs nothing
+    /// more. The closure runs under that mutex, so it must not ask the handle.
+    pub fn top_keys<F>(self, label: F) -> KeyedRateLimitBuilder<Keyed<P, Watched<K, F>>> {
+        let Self { rate, burst, keys, overflow, missing, advertise, enabled, name, keyed } = self;
+        let keyed = Keyed { protocol: keyed.protocol, key: Watched { key: keyed.key, label } };
+        KeyedRateLimitBuilder { rate, burst, keys, overflow, missing, advertise, enabled, name, keyed }
+    }
+
     /// `false` lets everything through, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.enabled = enabled;
@@ -137,6 +157,7 @@ impl<P, K> KeyedRateLimitBuilder<Keyed<P, K>> {
         let state = State {
             buckets: buckets.map_err(|error| error.of("rate_limit", self.name))?,
             seed: RandomState::new(),
+            top: Mutex::default(),
             missing: self.missing,
             clock: Clock::start(),
             advertise: self.advertise,

@@ -24,6 +24,26 @@
 //! # Ok(()) }
 //! ```
 //!
+//! For HTTP requests, `header` and `peer` are keys ready made. There is none for `X-Forwarded-For`: whoever calls writes
+//! it, so behind nothing that overwrites it each call can be a new key. If a proxy of yours appends to it, take the entry
+//! that this proxy has written:
+//!
+//! ```
+//! # #[cfg(feature = "http")] {
+//! use tower_keep::keyed::Subnet;
+//!
+//! // One proxy of ours, which appends the address that it was called from.
+//! let client = |request: &http::Request<()>| {
+//!     let entries = request.headers().get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+//!     Some(Subnet::of(entries.rsplit(',').next()?.trim().parse().ok()?))
+//! };
+//! # let request = http::Request::get("/").header("x-forwarded-for", "forged, 192.0.2.1").body(()).unwrap();
+//! # assert_eq!(client(&request), Some(Subnet::of("192.0.2.1".parse().unwrap())));
+//! # }
+//! ```
+//!
+//! By route is a closure too: take the pattern that the router has matched, not the path, of which there is no end.
+//!
 //! The algorithm is [`KeyedBuckets`](crate::algorithm::KeyedBuckets): a table of a fixed size, which forgets only keys
 //! whose limit is as good as new. Keys themselves are not kept. Their hash is seeded anew for each layer, so nobody can
 //! choose keys that share slots. There is no background task.
@@ -33,15 +53,21 @@
 
 mod future;
 mod handle;
+#[cfg(feature = "http")]
+mod http;
 mod key;
 mod layer;
 mod service;
 #[cfg(test)]
 mod tests;
+mod top;
 
+#[cfg(feature = "http")]
+pub use self::http::{header, peer, peer_in};
 pub use crate::algorithm::Overflow;
 pub use future::ResponseFuture;
 pub use handle::{KeyedRateLimitHandle, Snapshot};
-pub use key::{ByRequest, Key, Keyed, Subnet};
+pub use key::{ByRequest, Costed, Key, Keyed, Subnet, Watched};
 pub use layer::{KeyedRateLimitBuilder, KeyedRateLimitLayer, Missing};
 pub use service::KeyedRateLimit;
+pub use top::TopKey;

@@ -12,7 +12,7 @@ use crate::{
 
 /// A service behind a [`KeyedRateLimitLayer`](super::KeyedRateLimitLayer).
 ///
-/// A token is taken in `call`, and not given back when the call is dropped: the peer may have seen it.
+/// What a call costs is taken in `call`, and not given back when the call is dropped: the peer may have seen it.
 #[derive(Debug, Clone)]
 pub struct KeyedRateLimit<S, M> {
     inner: S,
@@ -41,14 +41,15 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let protocol = self.keyed.protocol.clone();
-        let hash = match self.state.hash(|seed| self.keyed.key.hash(&request, seed)) {
+        let Keyed { protocol, key } = &self.keyed;
+        let protocol = protocol.clone();
+        let hash = match self.state.hash(key, &request) {
             Ok(Some(hash)) => hash,
             Ok(None) => return ResponseFuture::admitted(protocol, || self.inner.call(request), None),
             Err(rejected) => return ResponseFuture::rejected(protocol, rejected, None),
         };
         let advertised = Advertised::new(&self.state, hash, &protocol);
-        match self.state.acquire(hash) {
+        match self.state.acquire(hash, key, &request) {
             Ok(()) => ResponseFuture::admitted(protocol, || self.inner.call(request), advertised),
             Err(rejected) => ResponseFuture::rejected(protocol, rejected, advertised),
         }

@@ -4,11 +4,11 @@ use tokio::time::advance;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 use super::*;
-use crate::{Rejected, protocol::Plain, rate_limit::Rate};
+use crate::{Rejected, RejectedKind, protocol::Plain, rate_limit::Rate};
 
 type Peer = (Option<&'static str>, IpAddr);
 
-fn peer(tenant: Option<&'static str>, address: &str) -> Peer {
+fn of(tenant: Option<&'static str>, address: &str) -> Peer {
     (tenant, address.parse().unwrap())
 }
 
@@ -27,15 +27,15 @@ fn by_tenant(missing: Missing) -> ByTenant {
 async fn one_tenants_limit_is_not_anothers_and_two_services_share_them() {
     let layer = by_tenant(Missing::Reject);
     let [first, second] = [(); 2].map(|()| layer.layer(echo()));
-    assert!(first.clone().oneshot(peer(Some("a"), "::1")).await.is_ok());
-    assert!(second.clone().oneshot(peer(Some("a"), "::1")).await.is_ok());
-    let error = first.clone().oneshot(peer(Some("a"), "::1")).await.unwrap_err();
+    assert!(first.clone().oneshot(of(Some("a"), "::1")).await.is_ok());
+    assert!(second.clone().oneshot(of(Some("a"), "::1")).await.is_ok());
+    let error = first.clone().oneshot(of(Some("a"), "::1")).await.unwrap_err();
     let rejected = Rejected::find(&*error).unwrap();
     assert_eq!((rejected.name, rejected.retry_after), (Some("tenants"), Some(Duration::from_millis(100))));
-    assert!(first.clone().oneshot(peer(Some("b"), "::1")).await.is_ok());
+    assert!(first.clone().oneshot(of(Some("b"), "::1")).await.is_ok());
     assert_eq!(layer.handle().snapshot().active, 2);
     advance(Duration::from_millis(100)).await;
-    assert!(first.oneshot(peer(Some("a"), "::1")).await.is_ok());
+    assert!(first.oneshot(of(Some("a"), "::1")).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -44,7 +44,7 @@ async fn a_request_without_a_key_is_shared_rejected_or_allowed() {
         let service = by_tenant(missing).layer(echo());
         let mut admitted = 0;
         for _ in 0..10 {
-            admitted += u32::from(service.clone().oneshot(peer(None, "::1")).await.is_ok());
+            admitted += u32::from(service.clone().oneshot(of(None, "::1")).await.is_ok());
         }
         assert_eq!(admitted, expected, "{missing:?}");
     }
@@ -54,7 +54,7 @@ async fn a_request_without_a_key_is_shared_rejected_or_allowed() {
 async fn an_ipv6_subnet_is_one_peer() {
     let layer = KeyedRateLimitLayer::builder(Rate::per_minute(1), |peer: &Peer| Some(Subnet::of(peer.1))).build().unwrap();
     let service = layer.layer(echo());
-    let admitted = |address| service.clone().oneshot(peer(None, address));
+    let admitted = |address| service.clone().oneshot(of(None, address));
     assert!(admitted("2001:db8::1").await.is_ok());
     assert!(admitted("2001:db8::2").await.is_err());
     assert!(admitted("2001:db8:0:1::1").await.is_ok());
@@ -68,10 +68,68 @@ async fn a_change_of_rate_is_one_step_for_all_keys() {
     let service = layer.layer(echo());
     layer.handle().update(Rate::per_second(10), 1).unwrap();
     for tenant in ["a", "b"] {
-        assert!(service.clone().oneshot(peer(Some(tenant), "::1")).await.is_ok());
-        assert!(service.clone().oneshot(peer(Some(tenant), "::1")).await.is_err());
+        assert!(service.clone().oneshot(of(Some(tenant), "::1")).await.is_ok());
+        assert!(service.clone().oneshot(of(Some(tenant), "::1")).await.is_err());
     }
     assert_eq!(layer.handle().update(Rate::per_second(10), 0).unwrap_err().field, "burst");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_takes_what_it_costs_of_its_own_key_and_too_much_is_told_apart() {
+    // given: what a customer orders is what it costs.
+    let layer = KeyedRateLimitLayer::builder(Rate::per_second(1), |order: &(char, u32)| Some(order.0));
+    let layer = layer.burst(10).cost(|order: &(char, u32)| order.1).build().unwrap();
+    let service = layer.layer(service_fn(async |_: (char, u32)| Ok::<_, BoxError>(())));
+    let ordered = |customer, units| service.clone().oneshot((customer, units));
+    // when, then
+    assert!(ordered('a', 8).await.is_ok());
+    let kinds = [ordered('a', 3).await, ordered('a', 11).await].map(|result| {
+        let rejected = Rejected::find(&*result.unwrap_err()).unwrap().clone();
+        (rejected.kind, rejected.retry_after)
+    });
+    assert_eq!(kinds, [(RejectedKind::RateLimited, Some(Duration::from_secs(1))), (RejectedKind::CostTooHigh, None)]);
+    assert!(ordered('a', 2).await.is_ok());
+    assert!(ordered('a', 0).await.is_ok());
+    assert!(ordered('b', 10).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_handle_charges_refunds_and_closes_one_key() {
+    let layer = by_tenant(Missing::Reject);
+    let (service, handle) = (layer.layer(echo()), layer.handle());
+    let admitted = async |tenant| service.clone().oneshot(of(Some(tenant), "::1")).await.is_ok();
+    handle.charge("a", 3);
+    assert!(!admitted("a").await);
+    handle.refund("a", 2);
+    assert!(admitted("a").await && !admitted("a").await);
+    handle.close_for("b", Duration::from_secs(1));
+    advance(Duration::from_millis(999)).await;
+    assert!(admitted("a").await && admitted("c").await && !admitted("b").await);
+    advance(Duration::from_millis(1)).await;
+    assert!(admitted("b").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_handle_tells_who_is_rejected_most() {
+    // given
+    let layer = KeyedRateLimitLayer::builder(Rate::per_hour(1), |tenant: &char| Some(*tenant));
+    let layer = layer.top_keys(|tenant: &char| format!("tenant {tenant}")).cost(|_: &char| 1).build().unwrap();
+    let service = layer.layer(service_fn(async |_: char| Ok::<_, BoxError>(())));
+    // when
+    for (tenant, calls) in [('a', 3), ('b', 6), ('q', 1), ('c', 2)] {
+        for _ in 0..calls {
+            let _ = service.clone().oneshot(tenant).await;
+        }
+    }
+    // then: the first call of each was admitted.
+    let told = |most| -> Vec<_> {
+        layer.handle().top_keys(most).into_iter().map(|key| (key.label, key.rejections, key.uncertain)).collect()
+    };
+    let label = |tenant: char| format!("tenant {tenant}");
+    assert_eq!(told(2), [(label('b'), 5, 0), (label('a'), 2, 0)]);
+    assert_eq!(told(10).len(), 3);
+    advance(Duration::from_secs(120)).await;
+    assert_eq!(told(10), [(label('b'), 1, 0)]);
 }
 
 #[test]
@@ -80,4 +138,35 @@ fn refuses_settings_that_cannot_work() {
     assert_eq!(builder().keys(0).build().unwrap_err().field, "keys");
     assert_eq!(builder().keys(usize::MAX).build().unwrap_err().field, "keys");
     assert_eq!(builder().burst(0).build().unwrap_err().field, "burst");
+}
+
+#[cfg(feature = "http")]
+#[tokio::test(start_paused = true)]
+async fn a_header_is_a_key_and_its_absence_is_none() {
+    use ::http::Request;
+    let layer = KeyedRateLimitLayer::builder(Rate::per_minute(1), header("X-Api-Key")).missing(Missing::Reject).build().unwrap();
+    let service = layer.layer(service_fn(async |_: Request<()>| Ok::<_, BoxError>(())));
+    let sent = |name: &str, value: &str| service.clone().oneshot(Request::get("/").header(name, value).body(()).unwrap());
+    assert!(sent("x-api-key", "a").await.is_ok());
+    assert!(sent("x-api-key", "a").await.is_err());
+    assert!(sent("x-api-key", "b").await.is_ok());
+    assert!(sent("x-other", "c").await.is_err());
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn a_peer_is_found_in_the_extension_that_the_server_has_put_it_into() {
+    use std::net::SocketAddr;
+
+    use ::http::Request;
+    #[derive(Clone)]
+    struct Connection(SocketAddr);
+
+    let address: SocketAddr = "[2001:db8::1]:443".parse().unwrap();
+    let mut request = Request::new(());
+    assert_eq!((peer::<()>()(&request), peer_in(|peer: &Connection| peer.0)(&request)), (None, None));
+    request.extensions_mut().insert(address);
+    assert_eq!(peer()(&request), Some(Subnet::of("2001:db8::".parse().unwrap())));
+    request.extensions_mut().insert(Connection("192.0.2.1:80".parse().unwrap()));
+    assert_eq!(peer_in(|peer: &Connection| peer.0)(&request), Some(Subnet::of("192.0.2.1".parse().unwrap())));
 }

@@ -119,6 +119,81 @@ fn threads_that_share_keys_and_slots_never_over_admit() {
     }
 }
 
+// The undo once gave its units back as a refund does: to a bucket that time had filled again, and one too many.
+#[test]
+fn undoing_an_admission_that_time_has_paid_gives_nothing() {
+    // given: an admission to a slot that another key takes over before it looks again.
+    let (table, tat) = (table(1, 3, 1, Overflow::Deny), Tat::full());
+    let pace = table.quota.pace();
+    let taken = tat.take(pace, 1, 0).unwrap();
+    // when
+    assert!(tat.acquire(pace, 3, 10 * SECOND).is_ok());
+    tat.undo(taken);
+    // then
+    assert!(tat.acquire(pace, 1, 10 * SECOND).is_err());
+}
+
+#[test]
+fn undoing_an_admission_that_nobody_followed_gives_all_of_it() {
+    let (table, tat) = (table(1, 3, 1, Overflow::Deny), Tat::full());
+    let pace = table.quota.pace();
+    assert!(tat.acquire(pace, 1, 0).is_ok());
+    tat.undo(tat.take(pace, 2, 0).unwrap());
+    assert_eq!(tat.available(pace, 0), 2);
+}
+
+// A refund once went to whoever had the slot by the time of the write.
+#[test]
+fn a_refund_does_not_reach_the_key_that_has_taken_the_slot_over() {
+    let (table, tat) = (table(1, 3, 1, Overflow::Deny), Tat::full());
+    let pace = table.quota.pace();
+    assert!(tat.acquire(pace, 3, 0).is_ok());
+    tat.refund_if(pace, 3, 0, || false);
+    assert_eq!(tat.available(pace, 0), 0);
+}
+
+// A caller that had read the clock before the eviction once got the key's burst as of then, and what came since.
+#[test]
+fn an_old_time_does_not_let_an_evicted_key_earn_the_same_time_twice() {
+    // given: a key whose slot another took over as soon as its debt was paid.
+    let table = table(1, 5, 1, Overflow::Deny);
+    // Both look in the same bucket first.
+    let (key, other) = (4, 12);
+    assert!(table.acquire(key, 5, 0).is_ok());
+    assert!(table.acquire(other, 1, 5 * SECOND).is_ok());
+    assert_eq!(table.indebted(5 * SECOND), 1);
+    // when: a caller with an old time finds another slot, which is idle.
+    assert!(table.acquire(key, 5, SECOND).is_ok());
+    // then: that was the burst of the fifth second, not of the first.
+    assert_eq!((0..5).filter(|_| table.acquire(key, 1, 6 * SECOND).is_ok()).count(), 1);
+}
+
+#[test]
+fn a_charge_is_a_debt_of_its_key_alone_and_a_penalty_closes_it() {
+    let table = table(1, 2, 100, Overflow::Deny);
+    table.charge(hash(1), 3, 0);
+    table.close_until(hash(2), 5 * SECOND, 0);
+    let admitted = |key, second| table.acquire(hash(key), 1, second * SECOND).is_ok();
+    assert!(!admitted(1, 1) && admitted(1, 2));
+    assert!(!admitted(2, 4) && admitted(2, 5));
+    assert!(admitted(3, 0));
+}
+
+#[test]
+fn what_an_overflowing_key_owes_is_owed_by_the_limit_it_shares() {
+    // given: a table that others fill, and two newcomers that share different limits.
+    let table = table(1, 2, 1, Overflow::Shared);
+    let keys = (1..).map(hash).take_while(|key| table.indebted(0) < 8 && table.acquire(*key, 1, 0).is_ok()).count();
+    assert_eq!(keys, 8);
+    let (debtor, stranger) = (1 << 41, 1 << 42);
+    // when
+    table.charge(debtor, 2, 0);
+    table.refund(debtor, 2, 0);
+    // then
+    assert!(table.acquire(debtor, 1, 0).is_err());
+    assert!(table.acquire(stranger, 1, 0).is_ok());
+}
+
 proptest! {
     #[test]
     fn decides_as_a_map_of_buckets_does(

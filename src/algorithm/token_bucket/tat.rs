@@ -1,5 +1,7 @@
 //! The theoretical arrival time: all the state that a token bucket has, in one word.
 
+use std::convert::Infallible;
+
 use crate::{
     algorithm::{
         Denied,
@@ -17,6 +19,13 @@ pub(crate) struct Tat {
     word: AtomicU64,
 }
 
+/// What a change did, so that it can be undone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Change {
+    before: u64,
+    after: u64,
+}
+
 impl Tat {
     pub(crate) fn full() -> Self {
         Self { word: AtomicU64::new(0) }
@@ -24,6 +33,12 @@ impl Tat {
 
     #[inline]
     pub(crate) fn acquire(&self, pace: Pace, cost: u32, now: u64) -> Result<(), Denied> {
+        self.take(pace, cost, now).map(|_| ())
+    }
+
+    /// As [`acquire`](Self::acquire), for a caller that may have to undo it.
+    #[inline]
+    pub(crate) fn take(&self, pace: Pace, cost: u32, now: u64) -> Result<Change, Denied> {
         if cost > pace.burst {
             return Err(Denied::CostAboveBurst);
         }
@@ -45,21 +60,35 @@ impl Tat {
         ahead.saturating_sub(pace.capacity).div_ceil(UNITS_PER_NANO)
     }
 
+    /// Takes a change back, unless another has come since. Then what it took stays taken: time may have paid for it
+    /// already, and the unit given back would be one too many.
+    pub(crate) fn undo(&self, change: Change) {
+        let Change { before, after } = change;
+        // The loser leaves the bucket with too little, never with too much.
+        let _ = self.word.compare_exchange(after, before, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
     pub(crate) fn refund(&self, pace: Pace, cost: u32, now: u64) {
+        self.refund_if(pace, cost, now, || true);
+    }
+
+    /// Refunds if `owned` still holds after the TAT was read and before it is changed, which is then one step with it:
+    /// whoever takes an indebted bucket over, and admits, has changed its TAT.
+    pub(crate) fn refund_if(&self, pace: Pace, cost: u32, now: u64, owned: impl Fn() -> bool) {
         let units = u64::from(cost).saturating_mul(pace.interval);
         // A full bucket is left alone: there is no room for what comes back, and no error to report.
-        let _ = self.change(now, |ahead| if ahead == 0 { Err(()) } else { Ok(ahead.saturating_sub(units)) });
+        let _ = self.change(now, |ahead| if ahead == 0 || !owned() { Err(()) } else { Ok(ahead.saturating_sub(units)) });
     }
 
-    pub(crate) fn charge(&self, pace: Pace, cost: u32, now: u64) {
+    pub(crate) fn charge(&self, pace: Pace, cost: u32, now: u64) -> Change {
         let units = u64::from(cost).saturating_mul(pace.interval);
-        self.raise(now, |ahead| ahead.saturating_add(units));
+        self.raise(now, |ahead| ahead.saturating_add(units))
     }
 
-    pub(crate) fn close_until(&self, pace: Pace, until: u64, now: u64) {
+    pub(crate) fn close_until(&self, pace: Pace, until: u64, now: u64) -> Change {
         let closed = until.saturating_sub(now).saturating_mul(UNITS_PER_NANO);
         // At `until` there is room for one unit.
-        self.raise(now, |ahead| ahead.max(closed.saturating_add(pace.capacity - pace.interval)));
+        self.raise(now, |ahead| ahead.max(closed.saturating_add(pace.capacity - pace.interval)))
     }
 
     pub(crate) fn available(&self, pace: Pace, now: u64) -> u32 {
@@ -81,18 +110,19 @@ impl Tat {
     }
 
     /// Moves the TAT away from `now`, but never further than a year: more debt than that is forgotten.
-    fn raise(&self, now: u64, further: impl Fn(u64) -> u64) {
-        let _ = self.change(now, |ahead| Ok::<_, ()>(further(ahead).min(MAX_AHEAD)));
+    fn raise(&self, now: u64, further: impl Fn(u64) -> u64) -> Change {
+        let Ok(change) = self.change(now, |ahead| Ok::<_, Infallible>(further(ahead).min(MAX_AHEAD)));
+        change
     }
 
     /// Replaces how far the TAT lies ahead, in one step, or leaves it.
-    fn change<E>(&self, now: u64, new: impl Fn(u64) -> Result<u64, E>) -> Result<(), E> {
+    fn change<E>(&self, now: u64, new: impl Fn(u64) -> Result<u64, E>) -> Result<Change, E> {
         let now = scaled(now);
         let mut tat = self.word.load(Ordering::Relaxed);
         loop {
             let changed = now.wrapping_add(new(ahead(tat, now))?);
             match self.word.compare_exchange_weak(tat, changed, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return Ok(()),
+                Ok(before) => return Ok(Change { before, after: changed }),
                 // Computed again from what the winner left.
                 Err(current) => tat = current,
             }
