@@ -47,11 +47,8 @@ fn policy(rate: Rate, burst: u32) -> (u64, u64) {
 }
 
 fn append(headers: &mut HeaderMap, field: HeaderName, value: fmt::Arguments<'_>) {
-    let mut text = String::with_capacity(64);
-    // Neither writing to a string nor reading printable ASCII can fail.
-    if write!(text, "{value}").is_ok()
-        && let Ok(value) = HeaderValue::try_from(text)
-    {
+    // Reading printable ASCII cannot fail.
+    if let Ok(value) = HeaderValue::try_from(value.to_string()) {
         headers.append(field, value);
     }
 }
