@@ -208,6 +208,18 @@ impl Meter {
     }
 }
 
+#[test]
+fn a_hint_is_rounded_up_to_the_nanosecond_that_is_enough() {
+    for per_second in [3, 7, 30_000_001] {
+        let bucket = TokenBucket::new(Rate::per_second(per_second), 1).unwrap();
+        bucket.acquire(1, 0).unwrap();
+        let Err(Denied::Until { wait }) = bucket.acquire(1, 0) else { panic!("the burst was 1") };
+        let wait = u64::try_from(wait.as_nanos()).unwrap();
+        assert!(bucket.acquire(1, wait - 1).is_err(), "{per_second}");
+        assert!(bucket.acquire(1, wait).is_ok(), "{per_second}");
+    }
+}
+
 proptest! {
     #[test]
     fn decides_as_a_draining_meter_does(
