@@ -30,8 +30,11 @@
 //!
 //! A call that succeeds at once costs one copy of the request (of an HTTP request the head, not the body), and none when
 //! no retry is possible: one attempt only, or an empty budget. The inner service is cloned only for a retry, from a
-//! clone that was set aside when the layer was applied. **Drop.** A retry that
-//! is dropped before it was sent gives its token back to the budget.
+//! clone that was set aside when the layer was applied. It needs a tokio runtime with its timer enabled.
+//!
+//! **Budget.** A retry of what was certainly not sent is free, once a call; all others are paid for. One that a layer
+//! further in turns away gets its token back, and its rejection is then the answer: it speaks of that attempt, not of
+//! the first. **Drop.** A retry that is dropped before it was sent gives its token back as well.
 
 mod future;
 mod handle;
