@@ -100,9 +100,17 @@ impl Limit for All {
         self.least(|limit| limit.largest_cost())
     }
 
-    /// That of the first.
+    /// That of the first; [`part`](Limit::part) has the others.
     fn rate(&self) -> Rate {
         self.limits[0].rate()
+    }
+
+    fn is_as_new(&self, now: u64) -> bool {
+        self.limits.iter().all(|limit| limit.is_as_new(now))
+    }
+
+    fn part(&self, index: usize) -> Option<&dyn Limit> {
+        self.limits.get(index).map(|limit| &**limit)
     }
 
     /// Changes the first; keep an [`Arc`] of each of the others to change them.
@@ -152,6 +160,15 @@ impl<L: Limit + ?Sized> Limit for Arc<L> {
         (**self).rate()
     }
 
+    /// A limit that others hold too is not forgotten with this hold on it.
+    fn is_as_new(&self, now: u64) -> bool {
+        Arc::strong_count(self) > 1 || (**self).is_as_new(now)
+    }
+
+    fn part(&self, index: usize) -> Option<&dyn Limit> {
+        (**self).part(index)
+    }
+
     fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         (**self).update(rate, burst)
     }
@@ -193,6 +210,26 @@ mod tests {
             All::new(TokenBucket::new(Rate::per_second(10), 10).unwrap()).and(SlidingLog::new(Rate::per_second(3)).unwrap());
         assert_eq!((both.burst(), both.acquire(4, 0)), (3, Err(Denied::CostAboveBurst)));
         assert_eq!(both.available(0), 3);
+    }
+
+    #[test]
+    fn it_is_as_new_when_every_part_is_that_nobody_else_keeps() {
+        let hour = TokenBucket::new(Rate::per_hour(1000), 1000).unwrap();
+        let shared = Arc::new(TokenBucket::new(Rate::per_day(1), 1).unwrap());
+        let all = All::new(TokenBucket::new(Rate::per_second(10), 10).unwrap()).and(hour).and(shared.clone());
+        assert!(all.acquire(1, 0).is_ok());
+        // The burst of ten has filled up, and of the thousand more than ten are left: but not all.
+        assert!(!all.is_as_new(SECOND) && all.is_as_new(4 * SECOND));
+        drop(shared);
+        assert!(!all.is_as_new(4 * SECOND));
+    }
+
+    #[test]
+    fn its_parts_are_told_apart() {
+        let both = All::new(TokenBucket::new(Rate::per_second(10), 10).unwrap()).and(SlidingLog::new(Rate::per_hour(3)).unwrap());
+        let rates: Vec<_> = (0..).map_while(|index| both.part(index)).map(Limit::rate).collect();
+        assert_eq!(rates, [Rate::per_second(10), Rate::per_hour(3)]);
+        assert!(both.part(0).unwrap().part(0).is_none());
     }
 
     proptest! {

@@ -169,6 +169,12 @@ impl Limit for LeakyBucket {
         self.quota.pace().rate()
     }
 
+    /// Idle for at least its slack: before that, a new one could make up for more.
+    fn is_as_new(&self, now: u64) -> bool {
+        let behind = now.wrapping_mul(UNITS_PER_NANO).wrapping_sub(self.next.load(Ordering::Relaxed));
+        signed_is_past(behind) && behind >= self.slack
+    }
+
     /// Changes the rate. The burst of a leaky bucket is always 1.
     fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         if burst != 1 {
@@ -273,6 +279,15 @@ mod tests {
         assert_eq!(ten_a_second().update(Rate::per_second(1), 2).unwrap_err().field, "burst");
         let slow = LeakyBucket::new(Rate::new(1, Duration::from_secs(400 * 86_400)), Duration::ZERO).unwrap();
         assert_eq!(slow.reserve(2, Duration::MAX, 0), Err(Denied::CostAboveBurst));
+    }
+
+    #[test]
+    fn it_is_as_new_only_when_its_slack_has_passed_too() {
+        let shaper = LeakyBucket::new(Rate::per_second(10), Duration::from_millis(50)).unwrap();
+        assert!(shaper.reserve(1, Duration::ZERO, SECOND).is_ok());
+        let departed = |millis| shaper.is_as_new(SECOND + millis * MILLI);
+        // It left as if 50 ms ago, so the next may leave after 50 ms, and the slack is whole after 50 more.
+        assert!(!departed(0) && !departed(99) && departed(100));
     }
 
     proptest! {

@@ -62,6 +62,19 @@ pub trait Limit: fmt::Debug + Send + Sync {
     /// How much in how long, as it is now.
     fn rate(&self) -> Rate;
 
+    /// Whether a new limit in its place would decide no differently: nothing is used, nothing owed, and it is not closed.
+    ///
+    /// A map may then forget it without loss.
+    fn is_as_new(&self, now: u64) -> bool {
+        self.wait(u64::from(self.burst()), now).is_zero()
+    }
+
+    /// One of the limits that this one is made of, counted from 0; `None` if there are no more, or it is not made of others.
+    fn part(&self, index: usize) -> Option<&dyn Limit> {
+        let _ = index;
+        None
+    }
+
     /// Changes rate and burst in one step, for all that share them. What was used stays used.
     ///
     /// # Errors

@@ -36,6 +36,7 @@ mod call_window;
 mod in_flight;
 mod keyed_buckets;
 mod leaky_bucket;
+mod leaving;
 mod limit;
 mod padded;
 mod rate;
@@ -54,6 +55,8 @@ pub use breaker::{Breaker, BreakerConfig, BreakerState, Cause, Pass, Refused, Sl
 pub use in_flight::InFlight;
 pub use keyed_buckets::{KeyedBuckets, Overflow};
 pub use leaky_bucket::{Departure, LeakyBucket};
+#[cfg(feature = "layers")]
+pub(crate) use leaving::Leaving;
 pub use limit::{Denied, Limit, TIMER_TICK};
 pub use rate::Rate;
 pub use retry_budget::RetryBudget;
