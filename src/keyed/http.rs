@@ -13,11 +13,12 @@ use crate::keyed::Subnet;
 ///
 /// ```
 /// use axum::{Router, routing::get};
-/// use tower_keep::{keyed::{self, KeyedRateLimitLayer, Missing}, protocol::http::Server, rate_limit::Rate};
+/// use tower_keep::{keyed, protocol::http::Server, rate_limit::{Missing, Rate, RateLimitLayer}};
 ///
-/// let limit = KeyedRateLimitLayer::builder(Rate::per_second(10), keyed::header("x-api-key"))
-///     .missing(Missing::Reject)
+/// let limit = RateLimitLayer::builder(Rate::per_second(10))
 ///     .protocol(Server::new())
+///     .keyed_by(keyed::header("x-api-key"))
+///     .missing(Missing::Reject)
 ///     .build()?;
 /// let app: Router = Router::new().route("/", get(async || "hello")).layer(limit);
 /// # Ok::<_, tower_keep::ConfigError>(())
@@ -50,4 +51,23 @@ where
     A: Fn(&T) -> SocketAddr + Clone + Send + Sync,
 {
     move |request| request.extensions().get().map(|peer| Subnet::of(address(peer).ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_found_in_the_extension_that_the_server_has_put_it_into() {
+        #[derive(Clone)]
+        struct Connection(SocketAddr);
+
+        let address: SocketAddr = "[2001:db8::1]:443".parse().unwrap();
+        let mut request = Request::new(());
+        assert_eq!((peer::<()>()(&request), peer_in(|peer: &Connection| peer.0)(&request)), (None, None));
+        request.extensions_mut().insert(address);
+        assert_eq!(peer()(&request), Some(Subnet::of("2001:db8::".parse().unwrap())));
+        request.extensions_mut().insert(Connection("192.0.2.1:80".parse().unwrap()));
+        assert_eq!(peer_in(|peer: &Connection| peer.0)(&request), Some(Subnet::of("192.0.2.1".parse().unwrap())));
+    }
 }

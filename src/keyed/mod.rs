@@ -1,32 +1,12 @@
-//! A rate limit for each key: by peer address, tenant, route, or whatever a request tells.
+//! Keys: what a limit or a circuit of its own belongs to, such as a peer's address, a tenant or a route.
 //!
-//! Use it before a handler that many share, so that one of them cannot take it all. A limit for all of them together is
-//! another layer: a plain [rate limit](crate::rate_limit), further in.
+//! A key is found by a closure, given to a rate limit's [`keyed_by`](crate::rate_limit::RateLimitBuilder::keyed_by) or
+//! [`listed_by`](crate::rate_limit::RateLimitBuilder::listed_by), or to a circuit breaker's
+//! [`keyed_by`](crate::circuit_breaker::CircuitBreakerBuilder::keyed_by).
 //!
-//! ```
-//! use tower::{Layer, ServiceExt, service_fn};
-//! use tower_keep::{keyed::{KeyedRateLimitLayer, Missing}, rate_limit::Rate};
-//!
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
-//! struct Order { customer: Option<u64> }
-//!
-//! let limit = KeyedRateLimitLayer::builder(Rate::per_minute(60), |order: &Order| order.customer)
-//!     .burst(1)
-//!     .missing(Missing::Reject)
-//!     .build()?;
-//! let service = limit.layer(service_fn(async |_: Order| Ok::<_, std::io::Error>("accepted")));
-//!
-//! let order = |customer| service.clone().oneshot(Order { customer });
-//! assert!(order(Some(1)).await.is_ok());
-//! assert!(order(Some(1)).await.is_err(), "one customer's limit");
-//! assert!(order(Some(2)).await.is_ok(), "is not another's");
-//! assert!(order(None).await.is_err(), "and nobody gets past it without a key");
-//! # Ok(()) }
-//! ```
-//!
-//! For HTTP requests, `header` and `peer` are keys ready made. There is none for `X-Forwarded-For`: whoever calls writes
-//! it, so behind nothing that overwrites it each call can be a new key. If a proxy of yours appends to it, take the entry
-//! that this proxy has written:
+//! For HTTP requests, `header` and `peer` are closures ready made. There is none for `X-Forwarded-For`: whoever calls
+//! writes it, so behind nothing that overwrites it each call can be a new key. If a proxy of yours appends to it, take
+//! the entry that this proxy has written:
 //!
 //! ```
 //! # #[cfg(feature = "http")] {
@@ -44,30 +24,17 @@
 //!
 //! By route is a closure too: take the pattern that the router has matched, not the path, of which there is no end.
 //!
-//! The algorithm is [`KeyedBuckets`](crate::algorithm::KeyedBuckets): a table of a fixed size, which forgets only keys
-//! whose limit is as good as new. Keys themselves are not kept. Their hash is seeded anew for each layer, so nobody can
-//! choose keys that share slots. There is no background task.
-//!
-//! Over [`http::Server`](crate::protocol::http::Server), [`advertise`](KeyedRateLimitBuilder::advertise) tells each caller
-//! what is left of its key.
+//! | machine | for | memory | keys |
+//! |---|---|---|---|
+//! | [`KeyedRateLimitLayer`](crate::rate_limit::KeyedRateLimitLayer) | whoever comes along | a fixed table, 16 to 40 bytes a key | not kept |
+//! | [`ListedRateLimitLayer`](crate::rate_limit::ListedRateLimitLayer) | customers, each with a limit of any kind | about 1 KiB a key, bounded | kept, and listed |
+//! | [`KeyedCircuitBreakerLayer`](crate::circuit_breaker::KeyedCircuitBreakerLayer) | hosts and routes | about 1 KiB a key, bounded | kept, and listed |
 
-mod future;
-mod handle;
 #[cfg(feature = "http")]
 mod http;
-mod key;
-mod layer;
-mod service;
-#[cfg(test)]
-mod tests;
-mod top;
+pub(crate) mod registry;
+mod subnet;
 
 #[cfg(feature = "http")]
 pub use self::http::{header, peer, peer_in};
-pub use crate::algorithm::Overflow;
-pub use future::ResponseFuture;
-pub use handle::{KeyedRateLimitHandle, Snapshot};
-pub use key::{ByRequest, Costed, Key, Keyed, Subnet, Watched};
-pub use layer::{KeyedRateLimitBuilder, KeyedRateLimitLayer, Missing};
-pub use service::KeyedRateLimit;
-pub use top::TopKey;
+pub use subnet::Subnet;

@@ -7,7 +7,7 @@ use tower::Layer;
 use crate::{
     ConfigError,
     algorithm::BreakerConfig,
-    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerHandle, KeyedCircuitBreaker, keyed::registry::Registry},
+    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerHandle, KeyedCircuitBreaker, keyed::circuits::Circuits},
     protocol::Plain,
 };
 
@@ -38,7 +38,7 @@ use crate::{
 /// that takes the place of a circuit that knows nothing: closed, and with no calls in its window or in flight. If there
 /// is none at hand, one shared overflow circuit serves it, for this call.
 pub struct KeyedCircuitBreakerLayer<K, F, P = Plain> {
-    circuits: Arc<Registry<K>>,
+    circuits: Arc<Circuits<K>>,
     key: F,
     protocol: P,
 }
@@ -56,7 +56,7 @@ pub struct KeyedCircuitBreakerBuilder<K, F, P = Plain> {
 /// Watches and steers keyed circuit breakers from outside.
 #[derive(Debug)]
 pub struct KeyedCircuitBreakerHandle<K> {
-    circuits: Arc<Registry<K>>,
+    circuits: Arc<Circuits<K>>,
 }
 
 impl<K, F, P> KeyedCircuitBreakerBuilder<K, F, P> {
@@ -83,7 +83,7 @@ impl<K, F, P> KeyedCircuitBreakerBuilder<K, F, P> {
         if backpressure {
             return Err(ConfigError::new("backpressure", true, "leave it: readiness is asked before the key is known"));
         }
-        let circuits = Arc::new(Registry::new(config, self.most_keys, enabled, name)?);
+        let circuits = Arc::new(Circuits::new(config, self.most_keys, enabled, name)?);
         Ok(KeyedCircuitBreakerLayer { circuits, key: self.key, protocol })
     }
 }

@@ -1,7 +1,7 @@
 //! One circuit for each key.
 
+mod circuits;
 mod layer;
-mod registry;
 mod service;
 
 pub use layer::{KeyedCircuitBreakerBuilder, KeyedCircuitBreakerHandle, KeyedCircuitBreakerLayer};

@@ -10,7 +10,7 @@ use std::{
 use tower::Service;
 
 use crate::{
-    circuit_breaker::{Permit, ResponseFuture, handle::admit, keyed::registry::Registry},
+    circuit_breaker::{Permit, ResponseFuture, handle::admit, keyed::circuits::Circuits},
     protocol::{Plain, Protocol},
 };
 
@@ -19,13 +19,13 @@ use crate::{
 /// Its readiness is that of the inner service, whatever the circuits: the key is known only with the request.
 pub struct KeyedCircuitBreaker<S, K, F, P = Plain> {
     inner: S,
-    circuits: Arc<Registry<K>>,
+    circuits: Arc<Circuits<K>>,
     key: F,
     protocol: P,
 }
 
 impl<S, K, F, P> KeyedCircuitBreaker<S, K, F, P> {
-    pub(super) fn new(inner: S, circuits: Arc<Registry<K>>, key: F, protocol: P) -> Self {
+    pub(super) fn new(inner: S, circuits: Arc<Circuits<K>>, key: F, protocol: P) -> Self {
         Self { inner, circuits, key, protocol }
     }
 }

@@ -1,0 +1,117 @@
+//! A machine for each key, never more than a bound.
+//!
+//! A key that is known costs a look-up in a map that readers share without writing to it. One that is new takes a mutex and
+//! a place: a free one, or that of a machine which nobody would miss, looked for among the next eight by a hand that goes
+//! round. If there is none, it gets nothing. So a flood of keys neither grows the map nor drives out a machine that knows
+//! something.
+
+use std::{
+    fmt,
+    hash::Hash,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use papaya::{HashMap, ResizeMode};
+
+use crate::{ConfigError, striped::Striped};
+
+pub(crate) struct Registry<K, V, R> {
+    machines: HashMap<K, Striped<V>>,
+    /// Locked for new keys, to read all, and to change them.
+    places: Mutex<Places<K, V, R>>,
+    most: usize,
+}
+
+pub(crate) struct Places<K, V, R> {
+    pub(crate) recipe: R,
+    /// The keys of `machines`, and the machines themselves again: they need no look-up.
+    pub(crate) taken: Vec<(K, Striped<V>)>,
+    hand: usize,
+}
+
+/// How machines are made, and when they may be forgotten.
+pub(crate) trait Recipe<K, V> {
+    /// # Errors
+    /// The key gets no machine.
+    fn make(&self, key: &K) -> Result<V, ConfigError>;
+
+    /// Whether nobody would miss it. Nobody holds it, but a caller may just be looking it up.
+    fn may_forget(&self, machine: &V) -> bool;
+}
+
+impl<K: Hash + Eq + Clone, V, R: Recipe<K, V>> Registry<K, V, R> {
+    pub(crate) fn new(recipe: R, most: usize) -> Self {
+        Self {
+            machines: HashMap::builder().resize_mode(ResizeMode::Blocking).build(),
+            places: Mutex::new(Places { recipe, taken: Vec::new(), hand: 0 }),
+            most,
+        }
+    }
+
+    pub(crate) fn find(&self, key: &K) -> Option<Striped<V>> {
+        self.machines.pin().get(key).cloned()
+    }
+
+    /// The key's machine, made if it has none and there is a place.
+    pub(crate) fn find_or_make(&self, key: K) -> Option<Striped<V>> {
+        let mut places = self.lock();
+        let machines = self.machines.pin();
+        if let Some(machine) = machines.get(&key) {
+            return Some(machine.clone());
+        }
+        let machine = Striped::single(places.recipe.make(&key).ok()?);
+        let place = places.free(self.most)?;
+        // Out before in, or two keys too many would be found for a moment.
+        if let Some((forgotten, _)) = places.take(place, key.clone(), machine.clone()) {
+            machines.remove(&forgotten);
+        }
+        machines.insert(key, machine.clone());
+        Some(machine)
+    }
+
+    pub(crate) fn all(&self) -> Vec<(K, Striped<V>)> {
+        self.lock().taken.clone()
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Places<K, V, R>> {
+        // A recipe that panics does so before anything is changed.
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K, V, R: Recipe<K, V>> Places<K, V, R> {
+    /// A place for a new key: the end, while there are fewer than `most`; else one whose machine nobody would miss.
+    fn free(&mut self, most: usize) -> Option<usize> {
+        let taken = self.taken.len();
+        if taken < most {
+            return Some(taken);
+        }
+        let first = self.hand;
+        self.hand = (first + LOOKED_AT) % taken;
+        (first..first + LOOKED_AT.min(taken)).map(|place| place % taken).find(|place| {
+            let machine = &self.taken[*place].1;
+            // Held by this list and by the map alone: no call is out whose result would be lost.
+            machine.holders() == 2 && self.recipe.may_forget(machine)
+        })
+    }
+
+    /// Hands out whom it takes the place of.
+    fn take(&mut self, place: usize, key: K, machine: Striped<V>) -> Option<(K, Striped<V>)> {
+        match self.taken.get_mut(place) {
+            Some(taken) => Some(std::mem::replace(taken, (key, machine))),
+            None => {
+                self.taken.push((key, machine));
+                None
+            }
+        }
+    }
+}
+
+impl<K, V, R> fmt::Debug for Registry<K, V, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("most", &self.most).finish_non_exhaustive()
+    }
+}
+
+/// Places that a new key looks at before it gives up: a flood of keys must not cost a walk through all of them each.
+const LOOKED_AT: usize = 8;
