@@ -47,6 +47,8 @@ pub enum RejectedKind {
     RateLimited,
     /// The call costs more than the rate limit's burst, and so could never be admitted.
     CostTooHigh,
+    /// The call has no key, and its keyed rate limit admits none without.
+    MissingKey,
     /// All of the bulkhead's calls are in flight.
     BulkheadFull,
     /// The call was admitted and sent, and did not finish in time.
@@ -66,6 +68,7 @@ impl RejectedKind {
             Self::CircuitOpen => "circuit open",
             Self::RateLimited => "rate limit exceeded",
             Self::CostTooHigh => "cost above the rate limit's burst",
+            Self::MissingKey => "no key to limit the rate by",
             Self::BulkheadFull => "bulkhead full",
             Self::TimedOut => "timed out",
         }

@@ -17,10 +17,15 @@ impl Clock {
         Self { start: Instant::now() }
     }
 
-    /// Saturates at 0 for a clock that went back before its start, and after 584 years.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
-        let elapsed = Instant::now().saturating_duration_since(self.start);
+        self.at(Instant::now())
+    }
+
+    /// A moment as this clock counts: 0 for one before its start; saturates after 584 years.
+    #[inline]
+    pub(crate) fn at(&self, moment: Instant) -> u64 {
+        let elapsed = moment.saturating_duration_since(self.start);
         // Not through `as_nanos`: 128 bits are not needed for 584 years.
         elapsed.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(elapsed.subsec_nanos()))
     }

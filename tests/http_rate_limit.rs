@@ -16,10 +16,10 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 
 use tower_keep::{
     Rejected, RejectedKind,
-    algorithm::SlidingLog,
-    keyed::{KeyedRateLimitLayer, Missing},
+    algorithm::{All, SlidingLog, TokenBucket},
+    keyed,
     protocol::http::{self as keep_http, Server, UntilBodyEnd},
-    rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
+    rate_limit::{Missing, Rate, RateLimitBuilder, RateLimitLayer},
 };
 
 async fn serve(router: Router) -> SocketAddr {
@@ -98,6 +98,39 @@ async fn several_limits_are_told_side_by_side() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_limit_made_of_several_tells_them_all() {
+    let second = TokenBucket::new(Rate::per_second(10), 10).unwrap();
+    let both = All::new(second).and(SlidingLog::new(Rate::per_hour(1000)).unwrap());
+    let limit = RateLimitLayer::with(both).name("api").advertise(true).protocol(Server::new());
+    let router = hello().layer(limit.build().unwrap());
+    let (_, fields) = answers(&router, 1).await.remove(0);
+    assert_eq!(fields, [r#""api";r=9;t=1"#, r#""api-2";r=999;t=3600"#]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_without_a_key_is_a_bad_one_if_it_must_have_one() {
+    let limit = twice_a_minute().protocol(Server::new()).keyed_by(keyed::header("x-api-key")).missing(Missing::Reject);
+    let router = hello().layer(limit.build().unwrap());
+    let response = router.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!((response.status(), response.headers().get(RETRY_AFTER)), (StatusCode::BAD_REQUEST, None));
+    assert_eq!(response.extensions().get::<Rejected>().unwrap().kind, RejectedKind::MissingKey);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_is_heeded_at_the_end_of_the_body_too() {
+    let limit = RateLimitLayer::builder(Rate::per_second(100)).obey_retry_after(Duration::from_secs(60));
+    let limit = limit.protocol(UntilBodyEnd::new(keep_http::Client::new())).build().unwrap();
+    let mut service = limit.layer(service_fn(async |_: Request<()>| {
+        let response = Response::builder().header("ratelimit", r#""default";r=0;t=30"#);
+        Ok::<_, Infallible>(response.body(Full::<Bytes>::from("the last one")).unwrap())
+    }));
+    let response = service.ready().await.unwrap().call(Request::new(())).await.unwrap();
+    assert_eq!(limit.handle().snapshot().available, 99);
+    response.into_body().collect().await.unwrap();
+    assert_eq!(limit.handle().snapshot().available, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_had_to_wait_is_told_too() {
     let limit = twice_a_minute().max_wait(Duration::from_secs(30)).advertise(true).protocol(Server::new());
     let router = hello().layer(limit.build().unwrap());
@@ -118,8 +151,8 @@ async fn a_protocol_that_settles_at_the_end_of_the_body_tells_it_as_well() {
 #[tokio::test(start_paused = true)]
 async fn callers_of_a_keyed_limit_are_told_what_is_left_of_their_key() {
     let tenant = |request: &Request<()>| request.headers().get("tenant").cloned();
-    let limit = KeyedRateLimitLayer::builder(Rate::per_minute(2), tenant).burst(2).missing(Missing::Allow).advertise(true);
-    let limit = limit.protocol(Server::new()).build().unwrap();
+    let limit = twice_a_minute().advertise(true).protocol(Server::new());
+    let limit = limit.keyed_by(tenant).missing(Missing::Allow).build().unwrap();
     let mut service = limit.layer(service_fn(async |_| Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))));
     for (tenant, status, left) in [("a", 200, 1), ("a", 200, 0), ("a", 429, 0), ("b", 200, 1)] {
         let request = Request::builder().header("tenant", tenant).body(()).unwrap();

@@ -51,8 +51,9 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
     /// Passes on what the inner service's `poll_ready` failed with.
     fn not_ready(&self, error: Err) -> Self::Error;
 
-    /// Tells the caller of the limit that its call was counted under, admitted or not. Only a rate limit, keyed or not, that
-    /// was told to [`advertise`](crate::rate_limit::RateLimitBuilder::advertise) asks. By default nothing is told.
+    /// Tells the caller of a limit that its call was counted under, admitted or not. Only a rate limit, keyed or not, that
+    /// was told to [`advertise`](crate::rate_limit::RateLimitBuilder::advertise) asks; once for each of its parts, if it has
+    /// several. By default nothing is told.
     fn advertise<T: Settle>(&self, response: Self::Response<T>, quota: &Quota) -> Self::Response<T> {
         let _ = quota;
         response
@@ -72,6 +73,8 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
 pub struct Quota {
     /// The instance, as given to `.name(..)`.
     pub name: Option<&'static str>,
+    /// Which of the instance's limits it is, counted from 0, if that is made of [several](crate::algorithm::All).
+    pub part: usize,
     /// How much in how long.
     pub rate: Rate,
     /// The most that is ever admitted at once.

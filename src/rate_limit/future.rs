@@ -4,21 +4,18 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
 use tower::Service;
 
 use crate::{
-    Rejected,
     call::Call,
     protocol::Protocol,
     rate_limit::{
-        Actual, Cost, Permit,
-        handle::State,
-        line::{Place, Turn},
+        Actual, Meter, Permit,
+        state::{Account, Admission, State},
+        waiting::{Waiting, WaitingFor},
     },
     striped::Striped,
 };
@@ -32,110 +29,81 @@ pin_project! {
         S: Service<Req>,
     {
         #[pin]
-        stage: Stage<S::Future, M>,
-        // `None` once the inner service has been called, or will not be.
-        later: Option<Later<S, M, Req>>,
+        stage: Stage<S::Future, M, WaitingFor<S, M, Req>>,
         advertised: Option<Advertised<M>>,
     }
 }
 
+/// A call that has been made, or rejected.
+pub(super) type Made<F, M> = Call<Billed<F, M>, M, Permit>;
+
 pin_project! {
     #[project = StageProject]
-    enum Stage<F, M> {
-        Waiting { waiting: Waiting, #[pin] timer: Option<Sleep> },
-        Readying { state: Striped<State> },
-        Calling { #[pin] call: Call<Billed<F, M>, M, Permit> },
+    enum Stage<F, M, W> {
+        // In a box, so that calls that do not wait need not carry what those that do take along.
+        Waiting { waiting: Pin<Box<W>> },
+        Calling { #[pin] call: Made<F, M> },
         // After the inner service was not ready.
         Ended,
     }
 }
 
-/// What a call needs when its turn has come.
-struct Later<S, M, Req> {
-    service: S,
-    request: Req,
-    cost: u32,
-    metered: M,
-}
-
 /// A limit that its callers are told of.
 struct Advertised<M> {
-    state: Striped<State>,
+    account: Account,
     metered: M,
-}
-
-/// A place in the line, given up when it is dropped.
-struct Waiting {
-    place: Place,
-    /// What the timer is set to.
-    wake: u64,
-    state: Striped<State>,
 }
 
 pin_project! {
     /// A call whose response tells what it has cost.
     #[derive(Debug)]
-    struct Billed<F, M> {
+    pub(super) struct Billed<F, M> {
         #[pin]
         inner: F,
         metered: M,
         taken: u32,
         // `None` if what was taken stands.
-        state: Option<Striped<State>>,
+        account: Option<Account>,
     }
 }
 
 impl<S, M, Req> ResponseFuture<S, M, Req>
 where
-    S: Service<Req>,
-    M: Protocol<S::Response, S::Error> + Cost<Req> + Actual<S::Response>,
+    S: Service<Req> + Clone,
+    M: Protocol<S::Response, S::Error> + Meter<Req> + Actual<S::Response>,
 {
-    pub(super) fn now(service: &mut S, request: Req, cost: u32, metered: M, state: &Striped<State>) -> Self {
-        let advertised = Advertised::new(state, &metered);
-        let call = admitted(service, request, cost, metered, state);
-        Self { stage: Stage::Calling { call }, later: None, advertised }
-    }
-
-    pub(super) fn waiting(service: S, request: Req, cost: u32, metered: M, state: Striped<State>, place: Place) -> Self {
-        let advertised = Advertised::new(&state, &metered);
-        let (waiting, later) = (Waiting { place, wake: 0, state }, Later { service, request, cost, metered });
-        Self { stage: Stage::Waiting { waiting, timer: None }, later: Some(later), advertised }
-    }
-
-    pub(super) fn rejected(metered: M, rejected: Rejected, state: &Striped<State>) -> Self {
-        let advertised = Advertised::new(state, &metered);
-        Self { stage: Stage::Calling { call: Call::rejected(metered, rejected) }, later: None, advertised }
+    #[inline]
+    pub(super) fn new(service: &mut S, request: Req, metered: &M, state: &Striped<State>, admission: Admission) -> Self {
+        let (key, stage) = match admission {
+            Admission::Free => (None, Stage::Calling { call: Billed::free(service, request, metered.clone()) }),
+            Admission::Now { key, cost } => {
+                (Some(key), Stage::Calling { call: Billed::call(service, request, metered.clone(), state, key, cost) })
+            }
+            Admission::Waits { key, cost, line, place } => {
+                let waiting = Waiting::new(Account::new(state, key), line, place);
+                let waiting = Box::pin(WaitingFor::new(waiting, service.clone(), request, metered.clone(), cost));
+                (Some(key), Stage::Waiting { waiting })
+            }
+            Admission::Refused { key, rejected } => (key, Stage::Calling { call: Call::rejected(metered.clone(), rejected) }),
+        };
+        let advertised = key.filter(|_| state.settings.advertise);
+        let advertised = advertised.map(|key| Advertised { account: Account::new(state, key), metered: metered.clone() });
+        Self { stage, advertised }
     }
 }
 
 impl<S, M, Req> Future for ResponseFuture<S, M, Req>
 where
     S: Service<Req>,
-    M: Protocol<S::Response, S::Error> + Cost<Req> + Actual<S::Response>,
+    M: Protocol<S::Response, S::Error> + Meter<Req> + Actual<S::Response>,
 {
     type Output = Result<M::Response<Permit>, M::Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            let next = match this.stage.as_mut().project() {
-                StageProject::Waiting { waiting, timer } => match ready!(waiting.poll(timer, cx)) {
-                    Ok(()) => Stage::Readying { state: waiting.state.for_call() },
-                    Err(rejected) => {
-                        let later = this.later.take().expect("waiting for it");
-                        Stage::Calling { call: Call::rejected(later.metered, rejected) }
-                    }
-                },
-                StageProject::Readying { state } => {
-                    let later = this.later.as_mut().expect("waiting for it");
-                    if let Err(error) = ready!(later.service.poll_ready(cx)) {
-                        let error = later.metered.not_ready(error);
-                        this.stage.set(Stage::Ended);
-                        return Poll::Ready(Err(error));
-                    }
-                    let Later { mut service, request, cost, metered } = this.later.take().expect("just seen");
-                    Stage::Calling { call: admitted(&mut service, request, cost, metered, state) }
-                }
+            match this.stage.as_mut().project() {
                 StageProject::Calling { call } => {
                     let result = ready!(call.poll(cx));
                     return Poll::Ready(match this.advertised.take() {
@@ -143,56 +111,55 @@ where
                         None => result,
                     });
                 }
+                StageProject::Waiting { waiting } => match ready!(waiting.as_mut().poll(cx)) {
+                    Ok(call) => this.stage.set(Stage::Calling { call }),
+                    Err(error) => {
+                        this.stage.set(Stage::Ended);
+                        return Poll::Ready(Err(error));
+                    }
+                },
                 StageProject::Ended => panic!("polled after completion"),
-            };
-            this.stage.set(next);
+            }
         }
     }
 }
 
 impl<M> Advertised<M> {
-    fn new(state: &Striped<State>, metered: &M) -> Option<Self>
-    where
-        M: Clone,
-    {
-        (state.enabled && state.advertise).then(|| Self { state: state.for_call(), metered: metered.clone() })
-    }
-
     fn tell<Res, Err>(self, response: M::Response<Permit>) -> M::Response<Permit>
     where
         M: Protocol<Res, Err>,
     {
-        self.metered.advertise(response, &self.state.quota())
+        let Self { account: Account { state, key }, metered } = self;
+        state.quotas(key).into_iter().fold(response, |response, quota| metered.advertise(response, &quota))
     }
 }
 
-impl Waiting {
-    fn poll(&mut self, mut timer: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
-        loop {
-            let now = self.state.clock.now();
-            let due = match self.state.line.look(&*self.state.limit, self.place, cx.waker(), now) {
-                Turn::Come => return Poll::Ready(Ok(())),
-                Turn::Due(due) => due,
-            };
-            if let Some(rejected) = self.state.too_late(self.place, due, now) {
-                return Poll::Ready(Err(rejected));
-            }
-            // When others are still ahead though the time has come, the last of them to leave wakes this one. One of them
-            // may be held by somebody who does not poll it, so it does not wait for that longer than it may.
-            let wake = if due > now { due } else { self.state.deadline(self.place).saturating_add(1) };
-            if timer.is_none() || wake != self.wake {
-                self.wake = wake;
-                timer.set(Some(sleep(Duration::from_nanos(wake - now))));
-            }
-            ready!(timer.as_mut().as_pin_mut().expect("just set").poll(cx));
-        }
+impl<F, M> Billed<F, M> {
+    fn free<S, Req>(service: &mut S, request: Req, metered: M) -> Made<F, M>
+    where
+        S: Service<Req, Future = F>,
+        M: Clone,
+    {
+        let inner = || Self { inner: service.call(request), metered: metered.clone(), taken: 0, account: None };
+        Call::admitted(metered.clone(), Permit::none(), inner)
     }
-}
 
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        // Finds nothing if the turn has come.
-        self.state.line.cancel(&*self.state.limit, self.place, self.state.clock.now());
+    #[inline]
+    pub(super) fn call<S, Req>(
+        service: &mut S,
+        request: Req,
+        metered: M,
+        state: &Striped<State>,
+        key: u64,
+        taken: u32,
+    ) -> Made<F, M>
+    where
+        S: Service<Req, Future = F>,
+        M: Actual<S::Response>,
+    {
+        let account = metered.asks().then(|| Account::new(state, key));
+        let protocol = metered.clone();
+        Call::admitted(protocol, Permit::new(state, key), || Self { inner: service.call(request), metered, taken, account })
     }
 }
 
@@ -203,11 +170,12 @@ where
 {
     type Output = Result<Res, Err>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = ready!(this.inner.poll(cx));
-        if let (Ok(response), Some(state)) = (&result, this.state.take()) {
-            state.correct(*this.taken, this.metered.actual(response));
+        if let (Ok(response), Some(Account { state, key })) = (&result, this.account.take()) {
+            state.correct(key, *this.taken, this.metered.actual(response));
         }
         Poll::Ready(result)
     }
@@ -218,21 +186,7 @@ where
     S: Service<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").field("waiting", &self.later.is_some()).finish_non_exhaustive()
+        let waiting = matches!(self.stage, Stage::Waiting { .. });
+        f.debug_struct("ResponseFuture").field("waiting", &waiting).finish_non_exhaustive()
     }
-}
-
-fn admitted<S, M, Req>(
-    service: &mut S,
-    request: Req,
-    taken: u32,
-    metered: M,
-    state: &Striped<State>,
-) -> Call<Billed<S::Future, M>, M, Permit>
-where
-    S: Service<Req>,
-    M: Actual<S::Response>,
-{
-    let bill = (state.enabled && metered.asks()).then(|| state.for_call());
-    Call::admitted(metered.clone(), Permit::new(state), || Billed { inner: service.call(request), metered, taken, state: bill })
 }

@@ -8,7 +8,11 @@ use crate::{
     ConfigError,
     algorithm::{Limit, MAX_BURST, Rate, TokenBucket},
     protocol::Plain,
-    rate_limit::{ByRequest, ByResponse, Metered, RateLimit, RateLimitHandle, handle::State, line::Line},
+    rate_limit::{
+        ByRequest, ByResponse, KeyedRateLimitBuilder, ListedRateLimitBuilder, Metered, RateLimit, RateLimitHandle, Unkeyed,
+        limits::Limits,
+        state::{Settings, State, nanos},
+    },
     striped::Striped,
     time::Clock,
 };
@@ -24,24 +28,15 @@ pub struct RateLimitLayer<M = Metered<Plain>> {
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct RateLimitBuilder<M = Metered<Plain>> {
-    limit: Algorithm,
-    settings: Settings,
-    metered: M,
+    pub(super) limit: Algorithm,
+    pub(super) settings: Settings,
+    pub(super) metered: M,
 }
 
 #[derive(Debug)]
-enum Algorithm {
+pub(super) enum Algorithm {
     TokenBucket { rate: Rate, burst: Option<u32> },
     Given(Box<dyn Limit>),
-}
-
-#[derive(Debug)]
-struct Settings {
-    max_wait: Duration,
-    longest_penalty: Duration,
-    advertise: bool,
-    enabled: bool,
-    name: Option<&'static str>,
 }
 
 impl RateLimitLayer {
@@ -67,13 +62,13 @@ impl<M> RateLimitLayer<M> {
 
 impl RateLimitBuilder {
     fn new(limit: Algorithm) -> Self {
-        let (max_wait, longest_penalty) = (Duration::ZERO, Duration::ZERO);
-        let settings = Settings { max_wait, longest_penalty, advertise: false, enabled: true, name: None };
+        let settings =
+            Settings { max_wait: None, max_waiting: usize::MAX, longest_penalty: 0, advertise: false, enabled: true, name: None };
         Self { limit, settings, metered: Metered::default() }
     }
 }
 
-impl<P, C, A> RateLimitBuilder<Metered<P, C, A>> {
+impl<M> RateLimitBuilder<M> {
     /// How many calls may come at once after a pause. Default: one second's worth, and at least 1. A limit given to
     /// [`with`](RateLimitLayer::with) has its own.
     pub fn burst(mut self, burst: u32) -> Self {
@@ -85,14 +80,21 @@ impl<P, C, A> RateLimitBuilder<Metered<P, C, A>> {
 
     /// Lets calls over the limit wait for their turn, in order of arrival, if that is at most so long. Default: none wait.
     pub fn max_wait(mut self, wait: Duration) -> Self {
-        self.settings.max_wait = wait;
+        self.settings.max_wait = (!wait.is_zero()).then(|| nanos(wait));
+        self
+    }
+
+    /// Lets at most so many calls wait at a time, for each key if the limit is keyed; one more is rejected at once.
+    /// Default: as many as come, since how long each waits is bounded already.
+    pub fn max_waiting(mut self, calls: usize) -> Self {
+        self.settings.max_waiting = calls;
         self
     }
 
     /// Lets the peer's `Retry-After` close the limit, or its `RateLimit` field when that has nothing left; for at most
     /// `longest`. Default: it does not. A 429 that says neither changes nothing.
     pub fn obey_retry_after(mut self, longest: Duration) -> Self {
-        self.settings.longest_penalty = longest;
+        self.settings.longest_penalty = nanos(longest);
         self
     }
 
@@ -101,21 +103,6 @@ impl<P, C, A> RateLimitBuilder<Metered<P, C, A>> {
     pub fn advertise(mut self, advertise: bool) -> Self {
         self.settings.advertise = advertise;
         self
-    }
-
-    /// What a request costs: a closure `Fn(&Req) -> u32`. Default: 1.
-    pub fn cost<F>(self, cost: F) -> RateLimitBuilder<Metered<P, ByRequest<F>, A>> {
-        let Metered { protocol, actual, .. } = self.metered;
-        let metered = Metered { protocol, cost: ByRequest(cost), actual };
-        RateLimitBuilder { limit: self.limit, settings: self.settings, metered }
-    }
-
-    /// What a call has cost, told by its response: a closure `Fn(&Res) -> u32`. What was taken too much is refunded; what
-    /// was taken too little becomes a debt that later calls wait for. A call without a response has cost what was taken.
-    pub fn settle<F>(self, actual: F) -> RateLimitBuilder<Metered<P, C, ByResponse<F>>> {
-        let Metered { protocol, cost, .. } = self.metered;
-        let metered = Metered { protocol, cost, actual: ByResponse(actual) };
-        RateLimitBuilder { limit: self.limit, settings: self.settings, metered }
     }
 
     /// `false` lets everything through, with the same type. Default `true`.
@@ -130,36 +117,109 @@ impl<P, C, A> RateLimitBuilder<Metered<P, C, A>> {
         self
     }
 
-    /// How rejections travel. Default [`Plain`]: as errors.
-    pub fn protocol<Q>(self, protocol: Q) -> RateLimitBuilder<Metered<Q, C, A>> {
-        let Metered { cost, actual, .. } = self.metered;
-        RateLimitBuilder { limit: self.limit, settings: self.settings, metered: Metered { protocol, cost, actual } }
-    }
-
     /// Starts with a full burst.
     ///
     /// # Errors
     /// A rate of nothing or over nothing, a burst of 0, or one that takes over a year to refill.
-    pub fn build(self) -> Result<RateLimitLayer<Metered<P, C, A>>, ConfigError> {
-        let limit = match self.limit {
-            Algorithm::Given(limit) => limit,
-            Algorithm::TokenBucket { rate, burst } => {
-                let bucket = TokenBucket::new(rate, burst.unwrap_or_else(|| one_second_of(rate)));
-                Box::new(bucket.map_err(|error| error.of("rate_limit", self.settings.name))?)
+    pub fn build(self) -> Result<RateLimitLayer<M>, ConfigError> {
+        let Self { limit, settings, metered } = self;
+        let limits = limit.limits().map_err(|error| error.of("rate_limit", settings.name))?;
+        Ok(RateLimitLayer { state: Striped::new(State::new(limits, Clock::start(), settings)), metered })
+    }
+
+    fn map<N>(self, change: impl FnOnce(M) -> N) -> RateLimitBuilder<N> {
+        RateLimitBuilder { limit: self.limit, settings: self.settings, metered: change(self.metered) }
+    }
+}
+
+impl<P, C, A, D> RateLimitBuilder<Metered<P, C, A, D>> {
+    /// What a request costs: a closure `Fn(&Req) -> u32`. Default: 1. One that costs more than the burst is rejected as
+    /// [`CostTooHigh`](crate::RejectedKind::CostTooHigh).
+    pub fn cost<F>(self, cost: F) -> RateLimitBuilder<Metered<P, ByRequest<F>, A, D>> {
+        self.map(|Metered { protocol, actual, deadline, key, .. }| {
+            let cost = ByRequest(cost);
+            Metered { protocol, cost, actual, deadline, key }
+        })
+    }
+
+    /// What a call has cost, told by its response: a closure `Fn(&Res) -> u32`. What was taken too much is refunded; what
+    /// was taken too little becomes a debt that later calls wait for. A call without a response has cost what was taken.
+    ///
+    /// If only the end of the body tells, leave this and use the handle's `charge` and `refund` there.
+    pub fn settle<F>(self, actual: F) -> RateLimitBuilder<Metered<P, C, ByResponse<F>, D>> {
+        self.map(|Metered { protocol, cost, deadline, key, .. }| {
+            let actual = ByResponse(actual);
+            Metered { protocol, cost, actual, deadline, key }
+        })
+    }
+
+    /// Lets a call wait until its own deadline, which a closure `Fn(&Req) -> Option<tokio::time::Instant>` tells; one whose
+    /// turn would come at that or later is rejected at once. With [`max_wait`](Self::max_wait) the earlier of the two holds,
+    /// and for a request without a deadline that alone. Default: no deadlines.
+    pub fn deadline<F>(self, deadline: F) -> RateLimitBuilder<Metered<P, C, A, ByRequest<F>>> {
+        self.map(|Metered { protocol, cost, actual, key, .. }| {
+            let deadline = ByRequest(deadline);
+            Metered { protocol, cost, actual, deadline, key }
+        })
+    }
+
+    /// How rejections travel. Default [`Plain`]: as errors.
+    pub fn protocol<Q>(self, protocol: Q) -> RateLimitBuilder<Metered<Q, C, A, D>> {
+        self.map(|Metered { cost, actual, deadline, key, .. }| Metered { protocol, cost, actual, deadline, key })
+    }
+
+    /// Gives each key a limit of its own, all of this rate and burst: a closure `Fn(&Req) -> Option<K>` finds the key, which
+    /// is [`Hash`](std::hash::Hash). Any number of keys, in a table of fixed size; none is kept.
+    ///
+    /// Set what is above first: the builder that this gives has only what keys add.
+    pub fn keyed_by<F>(self, key: F) -> KeyedRateLimitBuilder<Metered<P, C, A, D, ByRequest<F>>> {
+        KeyedRateLimitBuilder::new(self.map_key(|Unkeyed| ByRequest(key)))
+    }
+
+    /// Gives each key a limit of its own, of any kind: `key` is a closure `Fn(&Req) -> Option<K>`, and `limit` one
+    /// `Fn(&K) -> Result<impl Limit, ConfigError>`, asked when a key comes for the first time. Keys are kept and can be
+    /// listed, so this is for customers, not for whoever comes along.
+    ///
+    /// The limit that this builder was made with is the one that keys past the bound share.
+    pub fn listed_by<Req, K, F, T, L>(self, key: F, limit: L) -> ListedRateLimitBuilder<K, F, Metered<P, C, A, D>>
+    where
+        F: Fn(&Req) -> Option<K>,
+        L: Fn(&K) -> Result<T, ConfigError> + Send + Sync + 'static,
+        T: Limit + 'static,
+    {
+        ListedRateLimitBuilder::new(self, key, Box::new(move |key| Ok(Box::new(limit(key)?))))
+    }
+}
+
+impl<P, C, A, D, K> RateLimitBuilder<Metered<P, C, A, D, K>> {
+    pub(super) fn map_key<N>(self, change: impl FnOnce(K) -> N) -> RateLimitBuilder<Metered<P, C, A, D, N>> {
+        self.map(|Metered { protocol, cost, actual, deadline, key }| {
+            let key = change(key);
+            Metered { protocol, cost, actual, deadline, key }
+        })
+    }
+}
+
+impl Algorithm {
+    /// The rate and burst of a token bucket.
+    pub(super) fn quota(&self) -> Result<(Rate, u32), ConfigError> {
+        match self {
+            Self::TokenBucket { rate, burst } => Ok((*rate, burst.unwrap_or_else(|| one_second_of(*rate)))),
+            Self::Given(limit) => {
+                let fix = "start from `RateLimitLayer::builder(rate)`, or give each key a limit of its kind with `listed_by`";
+                Err(ConfigError::new("limit", format!("{limit:?}"), fix))
             }
-        };
-        let Settings { max_wait, longest_penalty, advertise, enabled, name } = self.settings;
-        let state = State {
-            limit,
-            line: Line::default(),
-            clock: Clock::start(),
-            max_wait: nanos(max_wait),
-            longest_penalty: nanos(longest_penalty),
-            advertise,
-            enabled,
-            name,
-        };
-        Ok(RateLimitLayer { state: Striped::new(state), metered: self.metered })
+        }
+    }
+
+    pub(super) fn limits(self) -> Result<Limits, ConfigError> {
+        match self {
+            Self::Given(limit) => Ok(Limits::one(limit)),
+            Self::TokenBucket { .. } => {
+                let (rate, burst) = self.quota()?;
+                Ok(Limits::Bucket { bucket: TokenBucket::new(rate, burst)?, line: Default::default() })
+            }
+        }
     }
 }
 
@@ -177,12 +237,7 @@ impl<S, M: Clone> Layer<S> for RateLimitLayer<M> {
     }
 }
 
-/// Longer than 584 years is 584 years.
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-pub(crate) fn one_second_of(rate: Rate) -> u32 {
+fn one_second_of(rate: Rate) -> u32 {
     let seconds = u128::from(rate.count()) * 1_000_000_000;
     let burst = seconds.checked_div(rate.per().as_nanos()).unwrap_or(1);
     u32::try_from(burst.max(1)).unwrap_or(u32::MAX).min(MAX_BURST)

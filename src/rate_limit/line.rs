@@ -51,9 +51,8 @@ struct Waiter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     ticket: u64,
-    pub(super) joined: u64,
-    /// When its turn comes, as far as is known.
-    pub(super) due: u64,
+    /// The latest that its turn may come.
+    pub(super) until: u64,
 }
 
 /// What a waiter finds when it looks.
@@ -74,20 +73,21 @@ impl Line {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Joins at the end, unless the turn would come after more than `longest` nanoseconds.
+    /// Joins at the end, unless the turn would come after `until`, or `most` wait already.
     ///
     /// # Errors
-    /// That wait.
-    pub(super) fn join(&self, limit: &dyn Limit, cost: u32, longest: u64, now: u64) -> Result<Place, u64> {
+    /// How long until that turn.
+    pub(super) fn join(&self, limit: &dyn Limit, cost: u32, until: u64, most: usize, now: u64) -> Result<Place, u64> {
         let mut queue = self.lock();
         let wait = nanos_until(limit, queue.units + u64::from(cost), now);
-        if wait > longest {
+        let due = now.saturating_add(wait);
+        if due > until || queue.waiters.len() >= most {
             return Err(wait);
         }
-        let place = Place { ticket: queue.next_ticket, joined: now, due: now.saturating_add(wait) };
+        let place = Place { ticket: queue.next_ticket, until };
         queue.next_ticket += 1;
         queue.units += u64::from(cost);
-        queue.waiters.push_back(Waiter { ticket: place.ticket, cost, due: place.due, waker: None });
+        queue.waiters.push_back(Waiter { ticket: place.ticket, cost, due, waker: None });
         self.waiting.store(queue.waiters.len(), Ordering::Relaxed);
         Ok(place)
     }

@@ -1,22 +1,28 @@
-//! What a call costs, and what it turns out to have cost.
+//! What a call costs, how long it may wait, and what it turns out to have cost.
 
-use std::fmt;
+use std::{fmt, hash::RandomState};
+
+use tokio::time::Instant;
 
 use crate::{
     Classify, Outcome, Rejected,
     protocol::{Advice, Protocol, Quota, Settle},
+    rate_limit::keyed::Key,
 };
 
 /// A protocol, and how calls are metered: what a [`RateLimitLayer`](super::RateLimitLayer) is generic over. The builder's
-/// [`protocol`](super::RateLimitBuilder::protocol), [`cost`](super::RateLimitBuilder::cost) and
-/// [`settle`](super::RateLimitBuilder::settle) set its parts.
+/// [`protocol`](super::RateLimitBuilder::protocol), [`cost`](super::RateLimitBuilder::cost),
+/// [`settle`](super::RateLimitBuilder::settle), [`deadline`](super::RateLimitBuilder::deadline) and
+/// [`keyed_by`](super::RateLimitBuilder::keyed_by) set its parts.
 ///
-/// One parameter holds all three, so that the layer's type stays as short as that of the others.
+/// One parameter holds them all, so that the layer's type stays as short as that of the others.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Metered<P, C = One, A = AsEstimated> {
+pub struct Metered<P, C = One, A = AsEstimated, D = Patient, K = Unkeyed> {
     pub(super) protocol: P,
     pub(super) cost: C,
     pub(super) actual: A,
+    pub(super) deadline: D,
+    pub(super) key: K,
 }
 
 /// Each call costs 1.
@@ -27,11 +33,19 @@ pub struct One;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AsEstimated;
 
-/// Each call costs what a closure `Fn(&Req) -> u32` says.
+/// No call has a deadline of its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Patient;
+
+/// All calls share one limit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unkeyed;
+
+/// What a closure says of a request.
 #[derive(Clone, Copy)]
 pub struct ByRequest<F>(pub(super) F);
 
-/// Each call has cost what a closure `Fn(&Res) -> u32` says.
+/// What a closure says of a response.
 #[derive(Clone, Copy)]
 pub struct ByResponse<F>(pub(super) F);
 
@@ -50,6 +64,12 @@ pub trait Actual<Res>: Clone {
     fn asks(&self) -> bool {
         true
     }
+}
+
+/// By when a request must have had its turn.
+pub trait Deadline<Req>: Clone {
+    /// That moment, if it has one.
+    fn deadline(&self, request: &Req) -> Option<Instant>;
 }
 
 impl<Req> Cost<Req> for One {
@@ -86,22 +106,67 @@ where
     }
 }
 
-impl<P, C, A, Req> Cost<Req> for Metered<P, C, A>
+impl<Req> Deadline<Req> for Patient {
+    fn deadline(&self, _: &Req) -> Option<Instant> {
+        None
+    }
+}
+
+impl<F, Req> Deadline<Req> for ByRequest<F>
+where
+    F: Fn(&Req) -> Option<Instant> + Clone,
+{
+    fn deadline(&self, request: &Req) -> Option<Instant> {
+        (self.0)(request)
+    }
+}
+
+impl<Req> Key<Req> for Unkeyed {
+    fn hash(&self, _: &Req, _: &RandomState) -> Option<u64> {
+        None
+    }
+}
+
+/// All that a rate limit asks of a request.
+pub trait Meter<Req>: Clone {
+    /// See [`Cost`].
+    fn cost(&self, request: &Req) -> u32;
+
+    /// See [`Deadline`].
+    fn deadline(&self, request: &Req) -> Option<Instant>;
+
+    /// What finds the request's key.
+    fn key(&self) -> &impl Key<Req>;
+}
+
+impl<P, C, A, D, K, Req> Meter<Req> for Metered<P, C, A, D, K>
 where
     P: Clone,
     C: Cost<Req>,
     A: Clone,
+    D: Deadline<Req>,
+    K: Key<Req>,
 {
     fn cost(&self, request: &Req) -> u32 {
         self.cost.cost(request)
     }
+
+    fn deadline(&self, request: &Req) -> Option<Instant> {
+        self.deadline.deadline(request)
+    }
+
+    fn key(&self) -> &impl Key<Req> {
+        &self.key
+    }
 }
 
-impl<P, C, A, Res> Actual<Res> for Metered<P, C, A>
+impl<P, C, A, D, K, Res> Actual<Res> for Metered<P, C, A, D, K>
 where
     P: Clone,
     C: Clone,
     A: Actual<Res>,
+    D: Clone,
+    K: Clone,
 {
     fn actual(&self, response: &Res) -> Option<u32> {
         self.actual.actual(response)
@@ -112,7 +177,7 @@ where
     }
 }
 
-impl<P, C, A, Res, Err> Classify<Res, Err> for Metered<P, C, A>
+impl<P, C, A, D, K, Res, Err> Classify<Res, Err> for Metered<P, C, A, D, K>
 where
     P: Classify<Res, Err>,
 {
@@ -121,11 +186,13 @@ where
     }
 }
 
-impl<P, C, A, Res, Err> Protocol<Res, Err> for Metered<P, C, A>
+impl<P, C, A, D, K, Res, Err> Protocol<Res, Err> for Metered<P, C, A, D, K>
 where
     P: Protocol<Res, Err>,
     C: Clone,
     A: Clone,
+    D: Clone,
+    K: Clone,
 {
     type Response<T: Settle> = P::Response<T>;
     type Error = P::Error;

@@ -25,6 +25,13 @@
 //! rejected at once all the same. Calls may [cost](RateLimitBuilder::cost) different amounts, and tell by their response
 //! [what they have cost](RateLimitBuilder::settle).
 //!
+//! # Keys
+//!
+//! [`keyed_by`](RateLimitBuilder::keyed_by) gives each tenant or address a limit of its own, in a
+//! [table of fixed size](KeyedRateLimitLayer), and [`listed_by`](RateLimitBuilder::listed_by) each customer of a
+//! [list](ListedRateLimitLayer) one of any kind. What calls cost, how long they wait and what they are told works for each
+//! key as for one limit. Ready-made keys are in [`keyed`](crate::keyed).
+//!
 //! # HTTP
 //!
 //! On the answering side, over [`http::Server`](crate::protocol::http::Server), a call over the limit is answered with 429
@@ -42,17 +49,25 @@
 
 mod future;
 mod handle;
+mod keyed;
 mod layer;
+mod limits;
 mod line;
+mod lines;
+mod listed;
 mod meter;
 mod service;
+mod state;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
-pub use crate::algorithm::Rate;
+pub use crate::algorithm::{Overflow, Rate};
 pub use future::ResponseFuture;
-pub use handle::{Permit, RateLimitHandle, Snapshot};
-pub(crate) use layer::one_second_of;
+pub use handle::{RateLimitHandle, Snapshot};
+pub use keyed::{Key, KeyedRateLimitBuilder, KeyedRateLimitHandle, KeyedRateLimitLayer, KeyedSnapshot, Missing, TopKey, Watched};
 pub use layer::{RateLimitBuilder, RateLimitLayer};
-pub use meter::{Actual, AsEstimated, ByRequest, ByResponse, Cost, Metered, One};
+pub use listed::{ListedRateLimit, ListedRateLimitBuilder, ListedRateLimitHandle, ListedRateLimitLayer};
+pub use meter::{Actual, AsEstimated, ByRequest, ByResponse, Cost, Deadline, Meter, Metered, One, Patient, Unkeyed};
 pub use service::RateLimit;
+pub use state::Permit;

@@ -6,14 +6,11 @@ use tower::Service;
 
 use crate::{
     protocol::{Plain, Protocol},
-    rate_limit::{
-        Actual, Cost, Metered, Permit, ResponseFuture,
-        handle::{Admission, State},
-    },
+    rate_limit::{Actual, Meter, Metered, Permit, ResponseFuture, state::State},
     striped::Striped,
 };
 
-/// A service behind a [`RateLimitLayer`](super::RateLimitLayer).
+/// A service behind a [`RateLimitLayer`](super::RateLimitLayer) or a [`KeyedRateLimitLayer`](super::KeyedRateLimitLayer).
 ///
 /// Units are taken in `call`, or when a waiting call's turn comes, and not given back when the call is dropped after
 /// that: the peer may have seen it. A call that waits leaves the inner service ready for the next one and takes a clone,
@@ -34,7 +31,7 @@ impl<S, M> RateLimit<S, M> {
 impl<S, M, Req> Service<Req> for RateLimit<S, M>
 where
     S: Service<Req> + Clone,
-    M: Protocol<S::Response, S::Error> + Cost<Req> + Actual<S::Response>,
+    M: Protocol<S::Response, S::Error> + Meter<Req> + Actual<S::Response>,
 {
     type Response = M::Response<Permit>;
     type Error = M::Error;
@@ -45,13 +42,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let (metered, cost) = (self.metered.clone(), self.metered.cost(&request));
-        match self.state.admit(cost) {
-            Ok(Admission::Now) => ResponseFuture::now(&mut self.inner, request, cost, metered, &self.state),
-            Ok(Admission::Waits(place)) => {
-                ResponseFuture::waiting(self.inner.clone(), request, cost, metered, self.state.for_call(), place)
-            }
-            Err(rejected) => ResponseFuture::rejected(metered, rejected, &self.state),
-        }
+        let admission = self.state.admit(&self.metered, &request);
+        ResponseFuture::new(&mut self.inner, request, &self.metered, &self.state, admission)
     }
 }

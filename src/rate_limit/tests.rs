@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{advance, sleep};
+use tokio::time::{Instant, advance, sleep};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 use super::*;
@@ -61,6 +61,12 @@ impl Service<u32> for Probe {
 
 fn rejection(error: &BoxError) -> &Rejected {
     Rejected::find(&**error).expect("a rejection")
+}
+
+/// A deadline in so many milliseconds, or none.
+#[expect(clippy::disallowed_methods, reason = "a caller's deadline is a moment of tokio's clock")]
+fn in_millis(request: &u32) -> Option<Instant> {
+    (*request > 0).then(|| Instant::now() + Duration::from_millis(u64::from(*request)))
 }
 
 async fn polls<F: Future>(future: F, count: &AtomicUsize) -> F::Output {
@@ -139,6 +145,50 @@ async fn a_wait_that_cannot_be_met_is_rejected_at_once() {
     let error = service.oneshot(2).await.unwrap_err();
     assert_eq!(clock.now(), 0);
     assert_eq!(rejection(&error).retry_after, Some(Duration::from_secs(60)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_until_its_own_deadline_and_not_for_what_would_come_at_it() {
+    // given: a call is the milliseconds that it has, if it has a deadline.
+    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).deadline(in_millis).build().unwrap();
+    let (probe, log) = Probe::new();
+    let call = |millis| tokio::spawn(layer.layer(probe.clone()).oneshot(millis));
+    // when: the turns of those that wait come after 100, 200 and 300 ms.
+    let tasks = [call(0), call(101), call(100), call(0), call(201), call(300), call(301)];
+    let mut admitted = Vec::new();
+    for task in tasks {
+        admitted.push(task.await.unwrap().is_ok());
+    }
+    // then: what is too late makes room for the next, and who has no deadline does not wait.
+    assert_eq!(admitted, [true, true, false, false, true, false, true]);
+    assert_eq!(*log.lock().unwrap(), [(0, 0), (101, 100), (201, 200), (301, 300)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_deadline_and_the_longest_wait_the_earlier_holds() {
+    let layer = RateLimitLayer::builder(Rate::per_second(1)).deadline(in_millis).max_wait(Duration::from_millis(500));
+    let layer = layer.build().unwrap();
+    assert!(layer.layer(Probe::new().0).oneshot(0).await.is_ok());
+    for (after, millis, expected) in [(0, 0, false), (0, 2000, false), (600, 300, false), (0, 401, true), (500, 0, true)] {
+        advance(Duration::from_millis(after)).await;
+        assert_eq!(layer.layer(Probe::new().0).oneshot(millis).await.is_ok(), expected, "{millis}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_calls_wait_than_may() {
+    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).max_wait(Duration::from_secs(9)).max_waiting(2);
+    let layer = layer.build().unwrap();
+    let (probe, log) = Probe::new();
+    let tasks: Vec<_> = (0..4).map(|number| tokio::spawn(layer.layer(probe.clone()).oneshot(number))).collect();
+    tokio::task::yield_now().await;
+    assert_eq!(layer.handle().snapshot().waiting, 2);
+    let mut hints = Vec::new();
+    for task in tasks {
+        hints.push(task.await.unwrap().err().and_then(|error| rejection(&error).retry_after));
+    }
+    assert_eq!(hints, [None, None, None, Some(Duration::from_millis(300))]);
+    assert_eq!(log.lock().unwrap().len(), 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@
 //! `"default";r=50;t=30` is 50 of them left, and all of them back in 30 seconds.
 
 use std::{
+    borrow::Cow,
     fmt::{self, Write},
     time::Duration,
 };
@@ -18,7 +19,8 @@ pub(super) fn write(headers: &mut HeaderMap, quota: &Quota) {
     let (units, window) = policy(quota.rate, quota.burst);
     // A client that reads "nothing left, for 0 seconds" is back at once, and turned away again.
     let reset = rounded_up(quota.reset).max(u64::from(quota.available == 0));
-    let name = Quoted::policy(quota.name);
+    let name = policy_name(quota.name, quota.part);
+    let name = Quoted(&name);
     append(headers, RATE_LIMIT_POLICY, format_args!("{name};q={units};w={window}"));
     append(headers, RATE_LIMIT, format_args!("{name};r={};t={}", quota.available, reset.min(LARGEST)));
 }
@@ -53,18 +55,17 @@ fn append(headers: &mut HeaderMap, field: HeaderName, value: fmt::Arguments<'_>)
     }
 }
 
-/// A String of RFC 9651, which holds printable ASCII; `?` stands for anything else. As it is written, it is a string of
-/// JSON too.
-pub(super) struct Quoted(pub(super) &'static str);
-
-impl Quoted {
-    /// What callers know an instance by.
-    pub(super) fn policy(name: Option<&'static str>) -> Self {
-        Self(name.unwrap_or("default"))
-    }
+/// What callers know an instance by, and which of its limits: each policy's name is its own.
+pub(super) fn policy_name(name: Option<&'static str>, part: usize) -> Cow<'static, str> {
+    let name = name.unwrap_or("default");
+    if part == 0 { name.into() } else { format!("{name}-{}", part + 1).into() }
 }
 
-impl fmt::Display for Quoted {
+/// A String of RFC 9651, which holds printable ASCII; `?` stands for anything else. As it is written, it is a string of
+/// JSON too.
+pub(super) struct Quoted<'a>(pub(super) &'a str);
+
+impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
         for character in self.0.chars() {
@@ -96,8 +97,14 @@ mod tests {
         [RATE_LIMIT_POLICY, RATE_LIMIT].map(|field| headers[field].to_str().unwrap().to_owned())
     }
 
-    const QUOTA: Quota =
-        Quota { name: None, rate: Rate::per_minute(100), burst: 100, available: 50, reset: Duration::from_millis(29_001) };
+    const QUOTA: Quota = Quota {
+        name: None,
+        part: 0,
+        rate: Rate::per_minute(100),
+        burst: 100,
+        available: 50,
+        reset: Duration::from_millis(29_001),
+    };
 
     #[test]
     fn writes_policy_and_state_as_the_draft_has_them() {
@@ -125,6 +132,12 @@ mod tests {
     fn a_name_stays_within_its_quotes() {
         let quota = Quota { name: Some("a\"b\\c\r\nx-evil: ü"), ..QUOTA };
         assert_eq!(written(quota)[1], r#""a\"b\\c??x-evil: ?";r=50;t=30"#);
+    }
+
+    #[test]
+    fn every_part_of_a_limit_has_a_name_of_its_own() {
+        assert_eq!(written(Quota { part: 1, ..QUOTA })[1], r#""default-2";r=50;t=30"#);
+        assert_eq!(written(Quota { name: Some("api"), part: 2, ..QUOTA })[1], r#""api-3";r=50;t=30"#);
     }
 
     #[test]

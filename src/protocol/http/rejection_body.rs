@@ -2,7 +2,10 @@
 
 use http::{HeaderValue, StatusCode};
 
-use super::{rate_limit_fields::Quoted, retry_after};
+use super::{
+    rate_limit_fields::{Quoted, policy_name},
+    retry_after,
+};
 use crate::{Rejected, RejectedKind};
 
 /// Makes the body `B` of a rejection.
@@ -51,7 +54,7 @@ fn problem(status: StatusCode, rejected: &Rejected) -> String {
         json += &format!(r#","retry_after":{}"#, retry_after::seconds(wait));
     }
     if limited {
-        json += &format!(r#","violated-policies":[{}]"#, Quoted::policy(rejected.name));
+        json += &format!(r#","violated-policies":[{}]"#, Quoted(&policy_name(rejected.name, 0)));
     }
     json + "}"
 }

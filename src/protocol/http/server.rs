@@ -17,6 +17,7 @@ use crate::{
 /// |---|---|---|
 /// | rate limited | 429 Too Many Requests | the wait in whole seconds, rounded up, at least 1 |
 /// | cost above the burst | 429 Too Many Requests | none: it never fits |
+/// | no key for a keyed rate limit | 400 Bad Request | none: the same request never has one |
 /// | circuit open | 503 Service Unavailable | the wait, where it is known |
 /// | bulkhead full, timed out | 503 Service Unavailable | none |
 ///
@@ -78,6 +79,7 @@ impl<R: RejectionBody<B>, B, Err> Protocol<Response<B>, Err> for Server<R> {
     fn reject<T: Settle>(&self, rejected: Rejected) -> Result<Response<B>, Err> {
         let status = match rejected.kind {
             RejectedKind::RateLimited | RejectedKind::CostTooHigh => StatusCode::TOO_MANY_REQUESTS,
+            RejectedKind::MissingKey => StatusCode::BAD_REQUEST,
             RejectedKind::CircuitOpen | RejectedKind::BulkheadFull | RejectedKind::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
         };
         let (body, content_type) = self.rejection.body(status, &rejected);

@@ -48,6 +48,8 @@ pin_project! {
         body: B,
         // `None` once settled, and under a response that had none.
         permit: Option<T>,
+        // What the head said of when to come back.
+        retry_after: Option<Duration>,
         trailers: fn(&HeaderMap) -> Outcome,
     }
 }
@@ -68,8 +70,13 @@ impl<P> UntilBodyEnd<P> {
         self
     }
 
-    fn track<B, T>(&self, response: Response<B>, permit: Option<T>) -> Response<TrackedBody<B, T>> {
-        response.map(|body| TrackedBody { body, permit, trailers: self.trailers })
+    fn track<B, T>(
+        &self,
+        response: Response<B>,
+        permit: Option<T>,
+        retry_after: Option<Duration>,
+    ) -> Response<TrackedBody<B, T>> {
+        response.map(|body| TrackedBody { body, permit, retry_after, trailers: self.trailers })
     }
 }
 
@@ -94,9 +101,9 @@ where
         let note = Cell::new(None);
         let result = self.protocol.settle(result, Note(&note));
         match (result, note.get()) {
-            (Ok(response), Some((Outcome::Success, _))) => {
+            (Ok(response), Some((Outcome::Success, retry_after))) => {
                 let ended = response.body().is_end_stream();
-                let mut response = self.track(response, Some(permit));
+                let mut response = self.track(response, Some(permit), retry_after);
                 if ended {
                     response.body_mut().settle(Outcome::Success);
                 }
@@ -106,13 +113,13 @@ where
                 if let Some((outcome, retry_after)) = note {
                     permit.settle(outcome, retry_after);
                 }
-                result.map(|response| self.track(response, None))
+                result.map(|response| self.track(response, None, None))
             }
         }
     }
 
     fn reject<T: Settle>(&self, rejected: Rejected) -> Result<Self::Response<T>, Self::Error> {
-        self.protocol.reject::<Note<'_>>(rejected).map(|response| self.track(response, None))
+        self.protocol.reject::<Note<'_>>(rejected).map(|response| self.track(response, None, None))
     }
 
     fn not_ready(&self, error: Err) -> Self::Error {
@@ -120,16 +127,16 @@ where
     }
 
     fn advertise<T: Settle>(&self, response: Self::Response<T>, quota: &Quota) -> Self::Response<T> {
-        let (parts, TrackedBody { body, permit, .. }) = response.into_parts();
+        let (parts, TrackedBody { body, permit, retry_after, .. }) = response.into_parts();
         let response = self.protocol.advertise::<Note<'_>>(Response::from_parts(parts, body), quota);
-        self.track(response, permit)
+        self.track(response, permit, retry_after)
     }
 }
 
 impl<B, T: Settle> TrackedBody<B, T> {
     fn settle(&mut self, outcome: Outcome) {
         if let Some(permit) = self.permit.take() {
-            permit.settle(outcome, None);
+            permit.settle(outcome, self.retry_after);
         }
     }
 }
@@ -150,7 +157,7 @@ impl<B: Body, T: Settle> Body for TrackedBody<B, T> {
             Some(Ok(_)) => body.is_end_stream().then_some(Outcome::Success),
         };
         if let Some((permit, outcome)) = outcome.and_then(|outcome| this.permit.take().zip(Some(outcome))) {
-            permit.settle(outcome, None);
+            permit.settle(outcome, *this.retry_after);
         }
         Poll::Ready(frame)
     }

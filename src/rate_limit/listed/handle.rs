@@ -1,0 +1,41 @@
+//! The control surface.
+
+use std::{hash::Hash, sync::Arc};
+
+use crate::rate_limit::{RateLimitHandle, listed::list::Listed};
+
+/// Watches and changes listed rate limits from outside.
+#[derive(Debug)]
+pub struct ListedRateLimitHandle<K> {
+    limits: Arc<Listed<K>>,
+}
+
+impl<K: Hash + Eq + Clone> ListedRateLimitHandle<K> {
+    pub(super) fn new(limits: Arc<Listed<K>>) -> Self {
+        Self { limits }
+    }
+
+    /// The key's limit, if it has one of its own. The handle keeps it from giving its place to another.
+    #[must_use]
+    pub fn key(&self, key: &K) -> Option<RateLimitHandle> {
+        self.limits.own.find(key).map(RateLimitHandle::new)
+    }
+
+    /// The limit that keys share which have none of their own.
+    #[must_use]
+    pub fn shared(&self) -> RateLimitHandle {
+        RateLimitHandle::new(self.limits.shared.clone())
+    }
+
+    /// All keys that have a limit of their own. Costs a copy of each key; new keys wait meanwhile.
+    #[must_use]
+    pub fn keys(&self) -> Vec<(K, RateLimitHandle)> {
+        self.limits.own.all().into_iter().map(|(key, state)| (key, RateLimitHandle::new(state))).collect()
+    }
+}
+
+impl<K> Clone for ListedRateLimitHandle<K> {
+    fn clone(&self) -> Self {
+        Self { limits: self.limits.clone() }
+    }
+}

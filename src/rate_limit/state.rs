@@ -1,0 +1,262 @@
+//! What a layer, its services and its handles share, and what becomes of a call.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    ConfigError, Outcome, Rejected, RejectedKind,
+    algorithm::{Denied, Leaving, Limit, Rate, TIMER_TICK},
+    protocol::{Quota, Settle},
+    rate_limit::{
+        Meter, Snapshot,
+        limits::Limits,
+        line::{Line, Place},
+    },
+    striped::Striped,
+    time::Clock,
+};
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) limits: Limits,
+    pub(super) clock: Clock,
+    pub(super) settings: Settings,
+    /// Whether the map that it is in, if it is in one, forgets it.
+    pub(super) leaving: Leaving,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    /// In nanoseconds; `None` to reject at once what has no deadline either.
+    pub(super) max_wait: Option<u64>,
+    pub(super) max_waiting: usize,
+    /// For how long a peer may close the limit, in nanoseconds; 0 if it may not.
+    pub(super) longest_penalty: u64,
+    pub(super) advertise: bool,
+    pub(super) enabled: bool,
+    pub(super) name: Option<&'static str>,
+}
+
+/// A limit that a call keeps until its end. The key is that of [`Limits::Keyed`], and means nothing to the others.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) state: Striped<State>,
+    pub(super) key: u64,
+}
+
+/// What becomes of a call.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// No limit applies to it.
+    Free,
+    Now {
+        key: u64,
+        cost: u32,
+    },
+    /// It has joined the line, and must come or cancel.
+    Waits {
+        key: u64,
+        cost: u32,
+        line: Arc<Line>,
+        place: Place,
+    },
+    Refused {
+        key: Option<u64>,
+        rejected: Rejected,
+    },
+}
+
+/// What a call of a [`RateLimit`](super::RateLimit) holds until it ends: nothing, or the way back to a limit that obeys
+/// the peer's `Retry-After`. What it has taken is not given back with it.
+#[derive(Debug)]
+pub struct Permit {
+    account: Option<Account>,
+}
+
+impl State {
+    pub(super) fn new(limits: Limits, clock: Clock, settings: Settings) -> Self {
+        Self { limits, clock, settings, leaving: Leaving::default() }
+    }
+
+    /// Takes what the request costs, or a place in the line, or nothing.
+    #[inline]
+    pub(super) fn admit<Req>(&self, meter: &impl Meter<Req>, request: &Req) -> Admission {
+        if !self.settings.enabled {
+            return Admission::Free;
+        }
+        let key = match &self.limits {
+            Limits::Keyed(table) => match table.key(meter.key(), request) {
+                Ok(Some(key)) => key,
+                Ok(None) => return Admission::Free,
+                Err(kind) => return Admission::Refused { key: None, rejected: self.rejected(kind, None) },
+            },
+            Limits::Bucket { .. } | Limits::Other { .. } => 0,
+        };
+        let (cost, now) = (meter.cost(request), self.clock.now());
+        // Who finds others waiting queues behind them, even if its smaller cost would fit.
+        let denied = if self.limits.somebody_waits(key) {
+            None
+        } else {
+            match self.limits.acquire(key, cost, now) {
+                Ok(()) => return Admission::Now { key, cost },
+                Err(denied) => Some(denied),
+            }
+        };
+        self.join(key, cost, denied, meter, request, now)
+    }
+
+    /// For a call that was denied, or has found others waiting: a place in the line, if it may wait for so long.
+    fn join<Req>(
+        &self,
+        key: u64,
+        cost: u32,
+        denied: Option<Denied>,
+        meter: &impl Meter<Req>,
+        request: &Req,
+        now: u64,
+    ) -> Admission {
+        let until = self.until(meter.deadline(request), now);
+        let denied = match denied {
+            Some(denied) if until.is_none() || denied == Denied::CostAboveBurst => denied,
+            None if cost > self.limits.with(key, |limit| limit.largest_cost()) => Denied::CostAboveBurst,
+            _ => match self.limits.join(key, cost, until.unwrap_or(now), self.settings.max_waiting, now) {
+                Ok((line, place)) => return Admission::Waits { key, cost, line, place },
+                Err(wait) => Denied::until(wait),
+            },
+        };
+        Admission::Refused { key: Some(key), rejected: self.refuse(key, denied, meter, request) }
+    }
+
+    /// The latest that a call's turn may come; `None` if it may not wait at all.
+    fn until(&self, deadline: Option<Instant>, now: u64) -> Option<u64> {
+        let longest = self.settings.max_wait.map(|longest| now.saturating_add(longest));
+        // At its deadline it is too late.
+        let deadline = deadline.map(|deadline| self.clock.at(deadline).saturating_sub(1));
+        match (longest, deadline) {
+            (Some(longest), Some(deadline)) => Some(longest.min(deadline)),
+            (longest, deadline) => longest.or(deadline),
+        }
+    }
+
+    /// The rejection of a request, which counts for its key if that is watched.
+    pub(super) fn refuse<Req>(&self, key: u64, denied: Denied, meter: &impl Meter<Req>, request: &Req) -> Rejected {
+        if let Limits::Keyed(table) = &self.limits {
+            table.count(key, meter.key(), request, &self.clock);
+        }
+        match denied {
+            Denied::Until { wait } => self.rejected(RejectedKind::RateLimited, Some(wait)),
+            Denied::CostAboveBurst => self.rejected(RejectedKind::CostTooHigh, None),
+        }
+    }
+
+    /// Corrects what was taken to what was used, if that is known.
+    pub(super) fn correct(&self, key: u64, taken: u32, used: Option<u32>) {
+        let used = used.unwrap_or(taken);
+        if used < taken {
+            self.refund(key, taken - used);
+        } else if used > taken {
+            self.charge(key, used - taken);
+        }
+    }
+
+    pub(super) fn charge(&self, key: u64, units: u32) {
+        self.limits.with(key, |limit| limit.charge(units, self.clock.now()));
+    }
+
+    pub(super) fn refund(&self, key: u64, units: u32) {
+        self.limits.with(key, |limit| limit.refund(units, self.clock.now()));
+        self.limits.look_again(key);
+    }
+
+    pub(super) fn close_for(&self, key: u64, duration: Duration) {
+        let now = self.clock.now();
+        self.limits.with(key, |limit| limit.close_until(now.saturating_add(nanos(duration)), now));
+        // Who cannot wait for so long is told now.
+        self.limits.look_again(key);
+    }
+
+    pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+        self.limits.update(rate, burst).map_err(|error| error.of("rate_limit", self.settings.name))
+    }
+
+    pub(super) fn snapshot(&self, key: u64) -> Snapshot {
+        let now = self.clock.now();
+        let (available, burst) = self.limits.with(key, |limit| (limit.available(now), limit.burst()));
+        Snapshot { available, burst, waiting: self.limits.line(key).map_or(0, |line| line.len()) }
+    }
+
+    /// What callers are told: of each limit that counts the key. The loads are not one step: a racing call may count in
+    /// one number and not in another.
+    pub(super) fn quotas(&self, key: u64) -> Vec<Quota> {
+        let now = self.clock.now();
+        self.limits.with(key, |limit| match limit.part(0) {
+            None => vec![self.quota(limit, 0, now)],
+            Some(_) => (0..).map_while(|part| Some(self.quota(limit.part(part)?, part, now))).collect(),
+        })
+    }
+
+    /// Undoes what [`admit`](Self::admit) did.
+    pub(super) fn take_back(&self, admission: Admission) {
+        match admission {
+            Admission::Now { key, cost } => self.refund(key, cost),
+            Admission::Waits { key, line, place, .. } => self.cancel(key, &line, place),
+            Admission::Free | Admission::Refused { .. } => {}
+        }
+    }
+
+    /// Gives a call's place in the line up. Finds nothing if its turn has come.
+    pub(super) fn cancel(&self, key: u64, line: &Line, place: Place) {
+        self.limits.with(key, |limit| line.cancel(limit, place, self.clock.now()));
+        self.limits.left(key, line);
+    }
+
+    /// Whether a map may forget it: nothing is used or owed, and nobody waits.
+    pub(super) fn is_as_new(&self) -> bool {
+        !self.limits.somebody_waits(0) && self.limits.with(0, |limit| limit.is_as_new(self.clock.now()))
+    }
+
+    fn quota(&self, limit: &dyn Limit, part: usize, now: u64) -> Quota {
+        let (burst, available) = (limit.burst(), limit.available(now));
+        let awaited = if available == 0 { 1 } else { u64::from(burst) };
+        Quota { name: self.settings.name, part, rate: limit.rate(), burst, available, reset: limit.wait(awaited, now) }
+    }
+
+    fn rejected(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
+        Rejected { kind, layer: "rate_limit", name: self.settings.name, retry_after }
+    }
+}
+
+impl Account {
+    pub(super) fn new(state: &Striped<State>, key: u64) -> Self {
+        Self { state: state.for_call(), key }
+    }
+}
+
+/// The last moment at which a turn may come. A timer's tick more is not later.
+pub(super) fn latest(place: Place) -> u64 {
+    place.until.saturating_add(TIMER_TICK)
+}
+
+impl Permit {
+    pub(super) fn none() -> Self {
+        Self { account: None }
+    }
+
+    pub(super) fn new(state: &Striped<State>, key: u64) -> Self {
+        Self { account: (state.settings.longest_penalty > 0).then(|| Account::new(state, key)) }
+    }
+}
+
+impl Settle for Permit {
+    fn settle(self, _: Outcome, retry_after: Option<Duration>) {
+        if let (Some(Account { state, key }), Some(wait)) = (self.account, retry_after) {
+            state.close_for(key, wait.min(Duration::from_nanos(state.settings.longest_penalty)));
+        }
+    }
+}
+
+/// Longer than 584 years is 584 years.
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
