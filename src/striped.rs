@@ -26,11 +26,17 @@ use std::{
     thread,
 };
 
-/// A handle to a shared `T`. A clone is for what lives long, and keeps all the stripes; [`for_call`](Self::for_call) is
-/// for what lives as long as a call, and writes nothing that threads share.
+/// A handle to a shared `T`, for what lives long: it keeps all the stripes.
 pub(crate) struct Striped<T> {
-    local: Arc<Stripe<T>>,
-    anchor: Option<Arc<[Arc<Stripe<T>>]>>,
+    held: Held<T>,
+    /// `None` for a value with a single count.
+    anchor: Option<Arc<[Held<T>]>>,
+}
+
+/// A handle to a shared `T`, for what lives as long as a call. Made by [`for_call`](Self::for_call), which writes nothing
+/// that threads share.
+pub(crate) struct Held<T> {
+    stripe: Arc<Stripe<T>>,
 }
 
 /// On cache lines of its own, count included: two lines, because neighbours are prefetched in pairs.
@@ -47,58 +53,76 @@ struct Root<T> {
 impl<T> Striped<T> {
     pub(crate) fn new(value: T) -> Self {
         let root = Arc::new(Root { value, stripes: OnceLock::new() });
-        let anchor: Arc<[_]> = (0..stripe_count()).map(|_| Arc::new(Stripe { root: root.clone() })).collect();
-        root.stripes.get_or_init(|| anchor.iter().map(Arc::downgrade).collect());
-        Self { local: anchor[0].clone(), anchor: Some(anchor) }
+        let anchor: Arc<[_]> = (0..stripe_count()).map(|_| Held { stripe: Arc::new(Stripe { root: root.clone() }) }).collect();
+        root.stripes.get_or_init(|| anchor.iter().map(|held| Arc::downgrade(&held.stripe)).collect());
+        Self { held: anchor[0].for_call(), anchor: Some(anchor) }
     }
+}
 
+impl<T> Held<T> {
     /// With a single count: for values of which there are many, each little contended.
     pub(crate) fn single(value: T) -> Self {
         let root = Arc::new(Root { value, stripes: OnceLock::new() });
-        Self { local: Arc::new(Stripe { root }), anchor: None }
+        Self { stripe: Arc::new(Stripe { root }) }
     }
 
     /// How many hold a [`single`](Self::single) value.
     pub(crate) fn holders(&self) -> usize {
-        Arc::strong_count(&self.local)
+        Arc::strong_count(&self.stripe)
     }
 
-    /// A handle on the current thread's stripe, which keeps the value alive but not the other stripes.
+    /// Another hold, counted on the current thread's stripe, which keeps the value alive but not the other stripes.
     #[inline]
     pub(crate) fn for_call(&self) -> Self {
-        Self { local: self.current(), anchor: None }
-    }
-
-    #[inline]
-    fn current(&self) -> Arc<Stripe<T>> {
         // A mask, not a remainder: the number is a power of two, and a division costs more than all the rest.
-        let stripes = self.local.root.stripes.get();
+        let stripes = self.stripe.root.stripes.get();
         let own = stripes.and_then(|stripes| stripes.get(current_stripe() & (stripes.len() - 1))?.upgrade());
-        own.unwrap_or_else(|| self.local.clone())
+        Self { stripe: own.unwrap_or_else(|| self.stripe.clone()) }
     }
 
     #[cfg(test)]
     fn shares_its_count_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.local, &other.local)
+        Arc::ptr_eq(&self.stripe, &other.stripe)
     }
 }
 
 impl<T> Clone for Striped<T> {
     fn clone(&self) -> Self {
-        Self { local: self.current(), anchor: self.anchor.clone() }
+        Self { held: self.held.for_call(), anchor: self.anchor.clone() }
+    }
+}
+
+impl<T> From<Held<T>> for Striped<T> {
+    fn from(held: Held<T>) -> Self {
+        Self { held, anchor: None }
     }
 }
 
 impl<T> Deref for Striped<T> {
+    type Target = Held<T>;
+
+    #[inline]
+    fn deref(&self) -> &Held<T> {
+        &self.held
+    }
+}
+
+impl<T> Deref for Held<T> {
     type Target = T;
 
     #[inline]
     fn deref(&self) -> &T {
-        &self.local.root.value
+        &self.stripe.root.value
     }
 }
 
 impl<T: fmt::Debug> fmt::Debug for Striped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        T::fmt(self, f)
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Held<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         T::fmt(self, f)
     }
@@ -145,7 +169,7 @@ mod tests {
     fn the_value_is_dropped_once_with_its_last_handle() {
         let drops = Arc::new(AtomicUsize::new(0));
         let first = Striped::new(SetOnDrop(drops.clone()));
-        let handles: Vec<_> = (0..4).flat_map(|_| [first.clone(), first.for_call()]).collect();
+        let handles: Vec<_> = (0..4).map(|_| (first.clone(), first.for_call())).collect();
         let elsewhere = thread::scope(|scope| scope.spawn(|| first.clone()).join().unwrap());
         drop(first);
         drop(handles);
@@ -171,7 +195,7 @@ mod tests {
         let original = Striped::new(());
         let kept = original.clone();
         drop(original);
-        let elsewhere = |striped: &Striped<()>| thread::scope(|scope| scope.spawn(|| striped.for_call()).join().unwrap());
+        let elsewhere = |striped: &Held<()>| thread::scope(|scope| scope.spawn(|| striped.for_call()).join().unwrap());
         // Of as many threads as there are stripes, at most one shares ours.
         let others = (0..stripe_count()).map(|_| elsewhere(&kept));
         assert!(others.filter(|other| other.shares_its_count_with(&kept)).count() <= 1);

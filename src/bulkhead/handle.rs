@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use crate::{
-    ConfigError, Outcome, Rejected, RejectedKind, algorithm::InFlight, bulkhead::layer::checked, protocol::Settle,
-    striped::Striped,
+    ConfigError, Outcome, Rejected, RejectedKind,
+    algorithm::InFlight,
+    bulkhead::layer::checked,
+    protocol::Settle,
+    striped::{Held, Striped},
 };
 
 /// Watches and changes a bulkhead from outside. Cheap to clone; it keeps the bulkhead's state alive, not its services.
@@ -27,7 +30,7 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Permit {
     /// `None` while the bulkhead is not enabled.
-    state: Option<Striped<State>>,
+    state: Option<Held<State>>,
 }
 
 #[derive(Debug)]
@@ -79,7 +82,7 @@ impl Drop for Permit {
 }
 
 #[inline]
-pub(super) fn enter(state: &Striped<State>) -> Result<Permit, Rejected> {
+pub(super) fn enter(state: &Held<State>) -> Result<Permit, Rejected> {
     if !state.enabled {
         return Ok(Permit { state: None });
     }

@@ -24,17 +24,26 @@ pin_project! {
         S: Service<Req>,
     {
         #[pin]
-        state: State<S, P, Req, S::Future>,
+        state: State<S::Future, P, Waiting<S, P, Req>>,
     }
 }
 
 pin_project! {
     #[project = StateProject]
-    enum State<S, P, Req, F> {
+    enum State<F, P, W> {
         Called { #[pin] call: Call<F, P, Permit> },
-        /// Admitted although the circuit refused when it was asked for readiness, so the inner service must be asked now.
-        Waiting { service: S, request: Option<Req>, permit: Option<Permit>, protocol: P },
+        // In a box, so that all other calls need not carry what this one takes along.
+        Waiting { waiting: Box<W> },
     }
+}
+
+/// A call that was admitted although the circuit refused when it was asked for readiness, so the inner service must be
+/// asked now.
+struct Waiting<S, P, Req> {
+    service: S,
+    request: Option<Req>,
+    permit: Option<Permit>,
+    protocol: P,
 }
 
 impl<S, P, Req> ResponseFuture<S, P, Req>
@@ -50,7 +59,8 @@ where
     }
 
     pub(super) fn once_ready(protocol: P, permit: Permit, service: S, request: Req) -> Self {
-        Self { state: State::Waiting { service, request: Some(request), permit: Some(permit), protocol } }
+        let waiting = Waiting { service, request: Some(request), permit: Some(permit), protocol };
+        Self { state: State::Waiting { waiting: Box::new(waiting) } }
     }
 }
 
@@ -66,7 +76,8 @@ where
         loop {
             let call = match this.state.as_mut().project() {
                 StateProject::Called { call } => return call.poll(cx),
-                StateProject::Waiting { service, request, permit, protocol } => {
+                StateProject::Waiting { waiting } => {
+                    let Waiting { service, request, permit, protocol } = &mut **waiting;
                     let readied = ready!(guarded(permit, || service.poll_ready(cx)));
                     let (permit, request) = permit.take().zip(request.take()).expect("polled after completion");
                     if let Err(error) = readied {

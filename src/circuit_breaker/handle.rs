@@ -12,7 +12,7 @@ use crate::{
     algorithm::{Breaker, BreakerConfig, BreakerState, Counts, Pass, Transition},
     circuit_breaker::{Transitions, journal::Journal},
     protocol::Settle,
-    striped::{Striped, current_stripe},
+    striped::{Held, Striped, current_stripe},
     time::Clock,
 };
 
@@ -47,7 +47,7 @@ pub struct Snapshot {
 /// already was slow or [dropped calls are failures](super::CircuitBreakerBuilder::cancelled_as_failure).
 #[derive(Debug)]
 pub struct Permit {
-    state: Striped<State>,
+    state: Held<State>,
     /// `None` once settled.
     pass: Option<Pass>,
 }
@@ -145,6 +145,7 @@ impl Clone for CircuitBreakerHandle {
 }
 
 impl Settle for Permit {
+    #[inline]
     fn settle(mut self, outcome: Outcome, retry_after: Option<Duration>) {
         if let Some(pass) = self.pass.take() {
             let State { breaker, clock, .. } = &*self.state;
@@ -178,6 +179,7 @@ impl State {
     /// Whether a call that came now would be refused. An open circuit is taken at its word, unless somebody waits for
     /// its end: reading the clock here and in `call` would make a rejection dearer than an admission, and a call that
     /// is admitted after all asks the inner service then.
+    #[inline]
     pub(super) fn refuses(&self) -> bool {
         if self.breaker.admit_if_closed().is_some() {
             return false;
@@ -233,7 +235,8 @@ impl State {
     }
 }
 
-pub(super) fn admit(state: &Striped<State>) -> Result<Permit, Rejected> {
+#[inline]
+pub(super) fn admit(state: &Held<State>) -> Result<Permit, Rejected> {
     if let Some(pass) = state.breaker.admit_if_closed() {
         return Ok(Permit { state: state.for_call(), pass: Some(pass) });
     }

@@ -13,10 +13,10 @@ use std::{
 
 use papaya::{HashMap, ResizeMode};
 
-use crate::{ConfigError, striped::Striped};
+use crate::{ConfigError, striped::Held};
 
 pub(crate) struct Registry<K, V, R> {
-    machines: HashMap<K, Striped<V>>,
+    machines: HashMap<K, Held<V>>,
     /// Locked for new keys, to read all, and to change them.
     places: Mutex<Places<K, V, R>>,
     most: usize,
@@ -25,7 +25,7 @@ pub(crate) struct Registry<K, V, R> {
 pub(crate) struct Places<K, V, R> {
     pub(crate) recipe: R,
     /// The keys of `machines`, and the machines themselves again: they need no look-up.
-    pub(crate) taken: Vec<(K, Striped<V>)>,
+    pub(crate) taken: Vec<(K, Held<V>)>,
     hand: usize,
 }
 
@@ -48,29 +48,29 @@ impl<K: Hash + Eq + Clone, V, R: Recipe<K, V>> Registry<K, V, R> {
         }
     }
 
-    pub(crate) fn find(&self, key: &K) -> Option<Striped<V>> {
-        self.machines.pin().get(key).cloned()
+    pub(crate) fn find(&self, key: &K) -> Option<Held<V>> {
+        self.machines.pin().get(key).map(Held::for_call)
     }
 
     /// The key's machine, made if it has none and there is a place.
-    pub(crate) fn find_or_make(&self, key: K) -> Option<Striped<V>> {
+    pub(crate) fn find_or_make(&self, key: K) -> Option<Held<V>> {
         let mut places = self.lock();
         let machines = self.machines.pin();
         if let Some(machine) = machines.get(&key) {
-            return Some(machine.clone());
+            return Some(machine.for_call());
         }
-        let machine = Striped::single(places.recipe.make(&key).ok()?);
+        let machine = Held::single(places.recipe.make(&key).ok()?);
         let place = places.free(self.most)?;
         // Out before in, or two keys too many would be found for a moment.
-        if let Some((forgotten, _)) = places.take(place, key.clone(), machine.clone()) {
+        if let Some((forgotten, _)) = places.take(place, key.clone(), machine.for_call()) {
             machines.remove(&forgotten);
         }
-        machines.insert(key, machine.clone());
+        machines.insert(key, machine.for_call());
         Some(machine)
     }
 
-    pub(crate) fn all(&self) -> Vec<(K, Striped<V>)> {
-        self.lock().taken.clone()
+    pub(crate) fn all(&self) -> Vec<(K, Held<V>)> {
+        self.lock().taken.iter().map(|(key, machine)| (key.clone(), machine.for_call())).collect()
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Places<K, V, R>> {
@@ -96,7 +96,7 @@ impl<K, V, R: Recipe<K, V>> Places<K, V, R> {
     }
 
     /// Hands out whom it takes the place of.
-    fn take(&mut self, place: usize, key: K, machine: Striped<V>) -> Option<(K, Striped<V>)> {
+    fn take(&mut self, place: usize, key: K, machine: Held<V>) -> Option<(K, Held<V>)> {
         match self.taken.get_mut(place) {
             Some(taken) => Some(std::mem::replace(taken, (key, machine))),
             None => {

@@ -17,7 +17,7 @@ use crate::{
         state::{Account, Admission, State},
         waiting::{Waiting, WaitingFor},
     },
-    striped::Striped,
+    striped::Held,
 };
 
 pin_project! {
@@ -73,7 +73,7 @@ where
     M: Protocol<S::Response, S::Error> + Meter<Req> + Actual<S::Response>,
 {
     #[inline]
-    pub(super) fn new(service: &mut S, request: Req, metered: &M, state: &Striped<State>, admission: Admission) -> Self {
+    pub(super) fn new(service: &mut S, request: Req, metered: &M, state: &Held<State>, admission: Admission) -> Self {
         let (key, stage) = match admission {
             Admission::Free => (None, Stage::Calling { call: Billed::free(service, request, metered.clone()) }),
             Admission::Now { key, cost } => {
@@ -145,14 +145,7 @@ impl<F, M> Billed<F, M> {
     }
 
     #[inline]
-    pub(super) fn call<S, Req>(
-        service: &mut S,
-        request: Req,
-        metered: M,
-        state: &Striped<State>,
-        key: u64,
-        taken: u32,
-    ) -> Made<F, M>
+    pub(super) fn call<S, Req>(service: &mut S, request: Req, metered: M, state: &Held<State>, key: u64, taken: u32) -> Made<F, M>
     where
         S: Service<Req, Future = F>,
         M: Actual<S::Response>,

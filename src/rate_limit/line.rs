@@ -65,10 +65,12 @@ pub(super) enum Turn {
 }
 
 impl Line {
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }

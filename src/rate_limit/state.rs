@@ -13,7 +13,7 @@ use crate::{
         limits::Limits,
         line::{Line, Place},
     },
-    striped::Striped,
+    striped::Held,
     time::Clock,
 };
 
@@ -41,7 +41,7 @@ pub(super) struct Settings {
 /// A limit that a call keeps until its end. The key is that of [`Limits::Keyed`], and means nothing to the others.
 #[derive(Debug)]
 pub(super) struct Account {
-    pub(super) state: Striped<State>,
+    pub(super) state: Held<State>,
     pub(super) key: u64,
 }
 
@@ -228,7 +228,8 @@ impl State {
 }
 
 impl Account {
-    pub(super) fn new(state: &Striped<State>, key: u64) -> Self {
+    #[inline]
+    pub(super) fn new(state: &Held<State>, key: u64) -> Self {
         Self { state: state.for_call(), key }
     }
 }
@@ -243,12 +244,14 @@ impl Permit {
         Self { account: None }
     }
 
-    pub(super) fn new(state: &Striped<State>, key: u64) -> Self {
+    #[inline]
+    pub(super) fn new(state: &Held<State>, key: u64) -> Self {
         Self { account: (state.settings.longest_penalty > 0).then(|| Account::new(state, key)) }
     }
 }
 
 impl Settle for Permit {
+    #[inline]
     fn settle(self, _: Outcome, retry_after: Option<Duration>) {
         if let (Some(Account { state, key }), Some(wait)) = (self.account, retry_after) {
             state.close_for(key, wait.min(Duration::from_nanos(state.settings.longest_penalty)));

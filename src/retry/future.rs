@@ -16,7 +16,7 @@ use crate::{
     algorithm::Backoff,
     protocol::{Advice, Kept, Protocol, Replay, Sent},
     retry::handle::{Account, Shared},
-    striped::Striped,
+    striped::Held,
 };
 
 pin_project! {
@@ -74,7 +74,7 @@ where
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request>,
 {
-    pub(super) fn new(attempt: S::Future, kept: Option<Kept<P::Snapshot>>, protocol: P, shared: Striped<Shared<S>>) -> Self {
+    pub(super) fn new(attempt: S::Future, kept: Option<Kept<P::Snapshot>>, protocol: P, shared: Held<Shared<S>>) -> Self {
         let account = Account::new(shared);
         let previous = account.policy().backoff.base();
         let again = kept.map(|kept| Again { service: None, kept, retries: 0, previous, free_ride: false });

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     algorithm::{Backoff, RetryBudget},
-    striped::Striped,
+    striped::Held,
 };
 
 /// Watches a retry from outside. Cheap to clone; it keeps the retry's state alive, not its services.
@@ -59,7 +59,7 @@ pub(super) struct Shared<S> {
 /// A call's hold on what is shared, and on the token of a retry that has not been sent yet.
 #[derive(Debug)]
 pub(super) struct Account<S> {
-    shared: Striped<Shared<S>>,
+    shared: Held<Shared<S>>,
     token: Token,
 }
 
@@ -115,7 +115,7 @@ impl<S> Shared<S> {
 }
 
 impl<S> Account<S> {
-    pub(super) fn new(shared: Striped<Shared<S>>) -> Self {
+    pub(super) fn new(shared: Held<Shared<S>>) -> Self {
         Self { shared, token: Token::None }
     }
 

@@ -9,7 +9,7 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 
-use crate::{Rejected, RejectedKind, protocol::Protocol, striped::Striped, time, timeout::handle::State};
+use crate::{Rejected, RejectedKind, protocol::Protocol, striped::Held, time, timeout::handle::State};
 
 pin_project! {
     /// The answer of a [`Timeout`](super::Timeout): the inner one, or a rejection when the time was up.
@@ -24,12 +24,12 @@ pin_project! {
         timer: Option<Sleep>,
         limit: Option<Duration>,
         protocol: P,
-        state: Striped<State>,
+        state: Held<State>,
     }
 }
 
 impl<F, P> ResponseFuture<F, P> {
-    pub(super) fn new(inner: F, protocol: P, state: Striped<State>) -> Self {
+    pub(super) fn new(inner: F, protocol: P, state: Held<State>) -> Self {
         Self { inner: Some(inner), timer: None, limit: state.limit(), protocol, state }
     }
 }

@@ -15,6 +15,7 @@ impl Breaker {
     /// Admits without needing the time, if that can be: while disabled, and while closed unless slow calls are watched
     /// or a ramp may be going on. Otherwise ask [`admit`](Self::admit).
     #[must_use]
+    #[inline]
     pub fn admit_if_closed(&self) -> Option<Pass> {
         let control = self.load();
         let admitted = match control.state() {

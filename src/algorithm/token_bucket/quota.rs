@@ -44,6 +44,7 @@ impl Quota {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "takes the word apart")]
+    #[inline]
     pub(crate) fn pace(&self) -> Pace {
         let word = self.word.load(Ordering::Relaxed);
         let burst = (word >> 37) as u32;

@@ -116,6 +116,7 @@ impl Tat {
     }
 
     /// Replaces how far the TAT lies ahead, in one step, or leaves it.
+    #[inline]
     fn change<E>(&self, now: u64, new: impl Fn(u64) -> Result<u64, E>) -> Result<Change, E> {
         let now = scaled(now);
         let mut tat = self.word.load(Ordering::Relaxed);
@@ -130,6 +131,7 @@ impl Tat {
     }
 }
 
+#[inline]
 fn scaled(now: u64) -> u64 {
     now.wrapping_mul(UNITS_PER_NANO)
 }
@@ -138,6 +140,7 @@ fn scaled(now: u64) -> u64 {
 ///
 /// Both wrap, so the difference is read as signed: right as long as a bucket admits once in 2.2 years. A scale that
 /// does not wrap for longer would be too coarse for fast rates: sixteenths of a nanosecond are off by 0.13 % at 30 M/s.
+#[inline]
 fn ahead(tat: u64, now: u64) -> u64 {
     let difference = tat.wrapping_sub(now);
     if difference > u64::MAX / 2 { 0 } else { difference }

@@ -7,7 +7,7 @@ use crate::{
     algorithm::{Breaker, BreakerConfig},
     circuit_breaker::handle::State,
     keyed::registry::{Recipe, Registry},
-    striped::{Striped, stripe_count},
+    striped::{Held, Striped, stripe_count},
 };
 
 #[derive(Debug)]
@@ -40,12 +40,12 @@ impl<K: Hash + Eq + Clone> Circuits<K> {
     }
 
     /// The key's circuit, made if it has none and there is a place; else that of the overflow.
-    pub(super) fn circuit(&self, key: K) -> Striped<State> {
+    pub(super) fn circuit(&self, key: K) -> Held<State> {
         let own = self.own.find(&key).or_else(|| self.own.find_or_make(key));
-        own.unwrap_or_else(|| self.overflow.clone())
+        own.unwrap_or_else(|| self.overflow.for_call())
     }
 
-    pub(super) fn find(&self, key: &K) -> Option<Striped<State>> {
+    pub(super) fn find(&self, key: &K) -> Option<Held<State>> {
         self.own.find(key)
     }
 
@@ -53,7 +53,7 @@ impl<K: Hash + Eq + Clone> Circuits<K> {
         self.overflow.clone()
     }
 
-    pub(super) fn all(&self) -> Vec<(K, Striped<State>)> {
+    pub(super) fn all(&self) -> Vec<(K, Held<State>)> {
         self.own.all()
     }
 

@@ -100,7 +100,7 @@ impl<K: Hash + Eq + Clone> KeyedCircuitBreakerHandle<K> {
     /// The key's circuit, if it has one of its own. The handle keeps it from giving its place to another.
     #[must_use]
     pub fn key(&self, key: &K) -> Option<CircuitBreakerHandle> {
-        self.circuits.find(key).map(CircuitBreakerHandle::new)
+        self.circuits.find(key).map(|state| CircuitBreakerHandle::new(state.into()))
     }
 
     /// The circuit of all keys that have none of their own.
@@ -112,7 +112,7 @@ impl<K: Hash + Eq + Clone> KeyedCircuitBreakerHandle<K> {
     /// All keys that have a circuit of their own. Costs a copy of each key; new keys overflow meanwhile.
     #[must_use]
     pub fn keys(&self) -> Vec<(K, CircuitBreakerHandle)> {
-        self.circuits.all().into_iter().map(|(key, state)| (key, CircuitBreakerHandle::new(state))).collect()
+        self.circuits.all().into_iter().map(|(key, state)| (key, CircuitBreakerHandle::new(state.into()))).collect()
     }
 
     /// Takes other settings for all circuits, those to come included; each keeps its state and window.

@@ -18,7 +18,7 @@ impl<K: Hash + Eq + Clone> ListedRateLimitHandle<K> {
     /// The key's limit, if it has one of its own. The handle keeps it from giving its place to another.
     #[must_use]
     pub fn key(&self, key: &K) -> Option<RateLimitHandle> {
-        self.limits.own.find(key).map(RateLimitHandle::new)
+        self.limits.own.find(key).map(|state| RateLimitHandle::new(state.into()))
     }
 
     /// The limit that keys share which have none of their own.
@@ -30,7 +30,7 @@ impl<K: Hash + Eq + Clone> ListedRateLimitHandle<K> {
     /// All keys that have a limit of their own. Costs a copy of each key; new keys wait meanwhile.
     #[must_use]
     pub fn keys(&self) -> Vec<(K, RateLimitHandle)> {
-        self.limits.own.all().into_iter().map(|(key, state)| (key, RateLimitHandle::new(state))).collect()
+        self.limits.own.all().into_iter().map(|(key, state)| (key, RateLimitHandle::new(state.into()))).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
         limits::Limits,
         state::{Admission, Settings, State},
     },
-    striped::Striped,
+    striped::{Held, Striped},
     time::Clock,
 };
 
@@ -34,7 +34,7 @@ pub(super) type MakeLimit<K> = Box<dyn Fn(&K) -> Result<Box<dyn Limit>, ConfigEr
 
 impl<K: Hash + Eq + Clone> Listed<K> {
     /// Admits a request under its key's limit, and says which that was.
-    pub(super) fn admit<Req>(&self, key: Option<K>, meter: &impl Meter<Req>, request: &Req) -> (Striped<State>, Admission) {
+    pub(super) fn admit<Req>(&self, key: Option<K>, meter: &impl Meter<Req>, request: &Req) -> (Held<State>, Admission) {
         let Some(key) = key else {
             return match self.missing {
                 Missing::Share => self.admit_shared(meter, request),
@@ -62,12 +62,12 @@ impl<K: Hash + Eq + Clone> Listed<K> {
         }
     }
 
-    fn admit_shared<Req>(&self, meter: &impl Meter<Req>, request: &Req) -> (Striped<State>, Admission) {
+    fn admit_shared<Req>(&self, meter: &impl Meter<Req>, request: &Req) -> (Held<State>, Admission) {
         let admission = self.shared.admit(meter, request);
         (self.shared.for_call(), admission)
     }
 
-    fn without_limit(&self, admission: Admission) -> (Striped<State>, Admission) {
+    fn without_limit(&self, admission: Admission) -> (Held<State>, Admission) {
         (self.shared.for_call(), admission)
     }
 
