@@ -14,6 +14,7 @@ use http_body_util::Empty;
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 
 use tower_keep::{
+    algorithm::TokenBucket,
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
     protocol::{Plain, http as keep_http},
@@ -24,17 +25,23 @@ use tower_keep::{
 
 struct Counting;
 
-thread_local!(static ALLOCATIONS: Cell<usize> = const { Cell::new(0) });
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    /// Bytes taken and not given back.
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+}
 
 // SAFETY: every call goes to the system's allocator as it came.
 #[allow(unsafe_code, reason = "a global allocator cannot be written without; this is a test, and the library forbids it")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        LIVE.set(LIVE.get() + isize::try_from(layout.size()).unwrap_or(0));
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.set(LIVE.get() - isize::try_from(layout.size()).unwrap_or(0));
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -105,11 +112,41 @@ fn the_counter_counts() {
 fn no_layer_allocates_for_an_admitted_call() {
     let ask = || 7u64;
     assert_eq!(allocations(RateLimitLayer::builder(RATE).build().unwrap().layer(Echo), ask), 0, "rate limit");
+    let keyed = RateLimitLayer::builder(RATE).keyed_by(|request: &u64| Some(*request)).build().unwrap();
+    assert_eq!(allocations(keyed.layer(Echo), ask), 0, "keyed rate limit");
+    let own = |_: &u64| TokenBucket::new(RATE, 1_000_000);
+    let listed = RateLimitLayer::builder(RATE).listed_by(|request: &u64| Some(*request), own).build().unwrap();
+    assert_eq!(allocations(listed.layer(Echo), ask), 0, "listed rate limit");
     assert_eq!(allocations(CircuitBreakerLayer::builder().build().unwrap().layer(Echo), ask), 0, "circuit breaker");
+    let keyed = CircuitBreakerLayer::builder().keyed_by(|request: &u64| *request).build().unwrap();
+    assert_eq!(allocations(keyed.layer(Echo), ask), 0, "keyed circuit breaker");
     assert_eq!(allocations(BulkheadLayer::builder(1).build().unwrap().layer(Echo), ask), 0, "bulkhead");
     assert_eq!(allocations(TimeoutLayer::builder(SECOND).build().unwrap().layer(Echo), ask), 0, "timeout");
     let retry = RetryLayer::builder().protocol(Plain::new().idempotent()).build().unwrap();
     assert_eq!(allocations(retry.layer(Echo), ask), 0, "retry");
+}
+
+#[test]
+fn a_rate_limit_that_settles_obeys_and_lets_wait_does_not_allocate_for_a_call_that_does_not_wait() {
+    let limit = RateLimitLayer::builder(RATE).max_wait(SECOND).obey_retry_after(SECOND).cost(|_: &u64| 2).settle(|_: &u64| 1);
+    assert_eq!(allocations(limit.build().unwrap().layer(Echo), || 7u64), 0);
+}
+
+#[test]
+fn a_million_keys_leave_nothing_behind() {
+    let limit = RateLimitLayer::builder(Rate::per_day(1)).burst(1).keyed_by(|request: &u64| Some(*request));
+    let limit = limit.keys(1000).build().unwrap();
+    let mut service = limit.layer(Echo);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut admitted = 0;
+    let before = LIVE.get();
+    for key in 0..1_000_000 {
+        let future = pin!(service.call(key));
+        admitted += u32::from(matches!(future.poll(&mut cx), Poll::Ready(Ok(_))));
+    }
+    assert_eq!(LIVE.get() - before, 0);
+    // Those that have found a place, and one for each of the limits that all others share.
+    assert!((1000..5000).contains(&admitted), "{admitted}");
 }
 
 #[test]

@@ -8,13 +8,16 @@ use std::{
     time::Duration,
 };
 
+use ::http::Request;
+use bytes::Bytes;
+use http_body_util::Empty;
 use tokio::time::advance;
 use tower::{Service, ServiceExt};
 
 use support::{Answer, Ask, Probe, Wrapped, ask, client, plain, server};
 use tower_keep::{
     RejectedKind,
-    algorithm::RetryBudget,
+    algorithm::{RetryBudget, TokenBucket},
     bulkhead::{BulkheadBuilder, BulkheadLayer},
     circuit_breaker::{BreakerState, CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer},
     protocol::{Plain, http},
@@ -77,6 +80,21 @@ fn cases_with(enabled: bool) -> Vec<Case> {
     cases.push(limit("rate limit, client", boxed(client(builder().protocol(http::Client::new()).build().unwrap()))));
     cases.push(limit("rate limit, server", boxed(server(builder().protocol(http::Server::new()).build().unwrap()))));
 
+    let over_plain = plain(builder().keyed_by(|_: &Ask| Some("key")).build().unwrap());
+    let over_client = client(builder().protocol(http::Client::new()).keyed_by(one_key).build().unwrap());
+    let over_server = server(builder().protocol(http::Server::new()).keyed_by(one_key).build().unwrap());
+    cases.push(limit("keyed rate limit, plain", boxed(over_plain)));
+    cases.push(limit("keyed rate limit, client", boxed(over_client)));
+    cases.push(limit("keyed rate limit, server", boxed(over_server)));
+
+    let own = |_: &&'static str| TokenBucket::new(Rate::per_minute(1), BURST);
+    let over_plain = plain(builder().listed_by(|_: &Ask| Some("key"), own).build().unwrap());
+    let over_client = client(builder().protocol(http::Client::new()).listed_by(one_key, own).build().unwrap());
+    let over_server = server(builder().protocol(http::Server::new()).listed_by(one_key, own).build().unwrap());
+    cases.push(limit("listed rate limit, plain", boxed(over_plain)));
+    cases.push(limit("listed rate limit, client", boxed(over_client)));
+    cases.push(limit("listed rate limit, server", boxed(over_server)));
+
     let builder = || -> BulkheadBuilder { BulkheadLayer::builder(LIMIT).enabled(enabled) };
     let layer = builder().build().unwrap();
     let handle = layer.handle();
@@ -116,6 +134,10 @@ fn cases_with(enabled: bool) -> Vec<Case> {
     cases.push(timeout("timeout, client", boxed(client(builder().protocol(http::Client::new()).build().unwrap()))));
     cases.push(timeout("timeout, server", boxed(server(builder().protocol(http::Server::new()).build().unwrap()))));
     cases
+}
+
+fn one_key(_: &Request<Empty<Bytes>>) -> Option<&'static str> {
+    Some("key")
 }
 
 fn boxed(apply: impl Fn(Probe) -> Wrapped + 'static) -> Box<dyn Fn(Probe) -> Wrapped> {
