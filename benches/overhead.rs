@@ -17,10 +17,11 @@ use tower::{BoxError, Layer, Service, ServiceBuilder};
 
 use support::{THREADS, on_threads};
 use tower_keep::{
+    algorithm::TokenBucket,
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
     protocol::Plain,
-    rate_limit::{Rate, RateLimitLayer},
+    rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
     retry::RetryLayer,
     timeout::TimeoutLayer,
 };
@@ -45,7 +46,11 @@ impl Service<u64> for Echo {
 }
 
 fn limit() -> RateLimitLayer {
-    RateLimitLayer::builder(Rate::per_second(100_000_000)).burst(100_000_000).build().unwrap()
+    limits().build().unwrap()
+}
+
+fn limits() -> RateLimitBuilder {
+    RateLimitLayer::builder(Rate::per_second(100_000_000)).burst(100_000_000)
 }
 
 fn breaker() -> CircuitBreakerLayer {
@@ -103,6 +108,12 @@ fn admitted(criterion: &mut Criterion) {
         floors(&mut group, threads);
         measure(&mut group, "no layer", threads, Echo);
         measure(&mut group, "rate limit", threads, limit().layer(Echo));
+        // All threads ask for the same key: the worst case.
+        let keyed = limits().keyed_by(|request: &u64| Some(*request)).build().unwrap();
+        measure(&mut group, "keyed rate limit", threads, keyed.layer(Echo));
+        let own = |_: &u64| TokenBucket::new(Rate::per_second(100_000_000), 100_000_000);
+        let listed = limits().listed_by(|request: &u64| Some(*request), own).build().unwrap();
+        measure(&mut group, "listed rate limit", threads, listed.layer(Echo));
         measure(&mut group, "circuit breaker", threads, breaker().layer(Echo));
         measure(&mut group, "bulkhead", threads, bulkhead().layer(Echo));
         measure(&mut group, "retry", threads, retry().layer(Echo));
@@ -120,6 +131,9 @@ fn rejected(criterion: &mut Criterion) {
         let empty = RateLimitLayer::builder(Rate::per_day(1)).burst(1).build().unwrap();
         call(&mut empty.layer(Echo));
         measure(&mut group, "rate limit", threads, empty.layer(Echo));
+        let keyed = RateLimitLayer::builder(Rate::per_day(1)).burst(1).keyed_by(|request: &u64| Some(*request)).build().unwrap();
+        call(&mut keyed.layer(Echo));
+        measure(&mut group, "keyed rate limit", threads, keyed.layer(Echo));
         let open = breaker();
         open.handle().force_open();
         measure(&mut group, "circuit breaker", threads, open.layer(Echo));
