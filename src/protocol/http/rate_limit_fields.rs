@@ -2,6 +2,10 @@
 //!
 //! Both are Lists of Items (RFC 9651): a policy's name, then parameters. `"default";q=100;w=60` is 100 units in 60 seconds;
 //! `"default";r=50;t=30` is 50 of them left, and all of them back in 30 seconds.
+//!
+//! What many servers still send is the fields of the draft's versions up to 6, `RateLimit-Remaining: 0` and
+//! `RateLimit-Reset: 30`: these are read too. Those with an `X-` are not: what their numbers mean differs from server to
+//! server.
 
 use std::{
     borrow::Cow,
@@ -28,11 +32,23 @@ pub(super) fn write(headers: &mut HeaderMap, quota: &Quota) {
 /// How long until a peer whose quota is used up has some again: `r=0`, and the longest `t` of all that say so. What cannot be
 /// parsed is ignored, as the draft demands, and so is a quota that does not tell when.
 pub(super) fn used_up(headers: &HeaderMap) -> Option<Duration> {
+    used_up_in_one(headers).or_else(|| used_up_in_three(headers))
+}
+
+fn used_up_in_one(headers: &HeaderMap) -> Option<Duration> {
     let waits = headers.get_all(RATE_LIMIT).iter().filter_map(|line| {
         let limits = limits(line.as_bytes())?;
         limits.into_iter().filter(|limit| limit.remaining == Some(0)).filter_map(|limit| limit.reset).max()
     });
     waits.max().map(Duration::from_secs)
+}
+
+/// By the fields of old, of which each has one number. Some servers send the time of day as the reset, in seconds since
+/// 1970: what is longer than a year is no wait.
+fn used_up_in_three(headers: &HeaderMap) -> Option<Duration> {
+    let number = |field| headers.get(field)?.to_str().ok()?.trim().parse::<u64>().ok();
+    let reset = number(RATE_LIMIT_RESET).filter(|_| number(RATE_LIMIT_REMAINING) == Some(0))?;
+    (reset <= YEAR).then(|| Duration::from_secs(reset))
 }
 
 /// The units `q` that come in a window of `w` seconds: the shortest, in whole seconds, in which a burst refills.
@@ -81,6 +97,9 @@ impl fmt::Display for Quoted<'_> {
 
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+const YEAR: u64 = 366 * 86_400;
 /// The largest Integer of RFC 9651.
 const LARGEST: u64 = 999_999_999_999_999;
 const SECOND: u128 = 1_000_000_000;
@@ -204,6 +223,23 @@ mod tests {
             assert_eq!(read(&[line]), None, "{line:?}");
             assert_eq!(read(&[line, r#""default";r=0;t=7"#]), Some(7), "{line:?}");
         }
+    }
+
+    #[test]
+    fn the_fields_of_old_are_read_where_the_new_one_says_nothing() {
+        let read = |lines: &[(&'static str, &'static str)]| {
+            let lines = lines.iter().map(|(field, value)| (HeaderName::from_static(field), HeaderValue::from_static(value)));
+            used_up(&HeaderMap::from_iter(lines)).map(|wait| wait.as_secs())
+        };
+        let old = |remaining, reset| [("ratelimit-limit", "100"), ("ratelimit-remaining", remaining), ("ratelimit-reset", reset)];
+        assert_eq!(read(&old("0", "30")), Some(30));
+        assert_eq!(read(&old(" 0", "30 ")), Some(30));
+        for (remaining, reset) in [("1", "30"), ("", "30"), ("0", ""), ("0", "-1"), ("0", "3.5"), ("0", "1700000000")] {
+            assert_eq!(read(&old(remaining, reset)), None, "{remaining} {reset}");
+        }
+        assert_eq!(read(&[("ratelimit-remaining", "0")]), None);
+        let [limit, remaining, reset] = old("0", "30");
+        assert_eq!(read(&[limit, remaining, reset, ("ratelimit", r#""default";r=0;t=7"#)]), Some(7));
     }
 
     #[test]
