@@ -226,6 +226,10 @@ impl Limit for SlidingRing {
         self.limit.load(Ordering::Relaxed)
     }
 
+    fn refund_lag(&self) -> Duration {
+        Duration::from_nanos(self.window)
+    }
+
     fn rate(&self) -> Rate {
         Rate::new(u64::from(self.burst()), Duration::from_nanos(self.window))
     }
