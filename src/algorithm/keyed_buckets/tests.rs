@@ -91,6 +91,22 @@ fn the_overflow_is_as_configured() {
     assert!((SHARED / 2..=SHARED + slots).contains(&admitted(Overflow::Shared)));
 }
 
+// It was once admitted without a limit for as long as the other thread was stopped.
+#[test]
+fn a_key_that_a_stopped_thread_is_moving_is_not_let_through_without_a_limit() {
+    for (overflow, most) in [(Overflow::Allow, 3), (Overflow::Shared, 3), (Overflow::Deny, 0)] {
+        for state in [LEAVING, TENTATIVE] {
+            // given
+            let table = table(1, 3, 100, overflow);
+            table.slots(hash(1)).next().unwrap().print.store(hash(1) & !STATES | state, Ordering::Relaxed);
+            // then
+            assert_eq!((0..100).filter(|_| table.acquire(hash(1), 1, 0).is_ok()).count(), most, "{overflow:?}");
+            table.charge(hash(1), 5, SECOND);
+            assert!(table.acquire(hash(1), 1, 2 * SECOND).is_err(), "{overflow:?}");
+        }
+    }
+}
+
 #[test]
 fn threads_that_share_keys_and_slots_never_over_admit() {
     // given: so few slots that keys push each other out all the time.
@@ -166,6 +182,20 @@ fn an_old_time_does_not_let_an_evicted_key_earn_the_same_time_twice() {
     assert!(table.acquire(key, 5, SECOND).is_ok());
     // then: that was the burst of the fifth second, not of the first.
     assert_eq!((0..5).filter(|_| table.acquire(key, 1, 6 * SECOND).is_ok()).count(), 1);
+}
+
+// So once did one that found the key moved in by another, which had not taken anything yet.
+#[test]
+fn an_old_time_does_not_earn_again_what_another_caller_finds_earned() {
+    // given: a key that was evicted at 10 s, and a thread that has moved it in at 10 s and is stopped there.
+    let table = table(1, 5, 1, Overflow::Deny);
+    let key = 4;
+    table.evicted.store(10 * SECOND, Ordering::Relaxed);
+    assert!(table.move_in(key & !STATES | RESIDENT, 10 * SECOND));
+    // when
+    let old = (0..5).filter(|_| table.acquire(key, 1, SECOND).is_ok()).count();
+    // then
+    assert_eq!(old + (0..5).filter(|_| table.acquire(key, 1, 10 * SECOND).is_ok()).count(), 5);
 }
 
 #[test]
