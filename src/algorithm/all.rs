@@ -193,7 +193,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::algorithm::{LeakyBucket, SlidingLog, TokenBucket};
+    use crate::algorithm::{LeakyBucket, SlidingCounter, SlidingLog, TokenBucket};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -261,18 +261,29 @@ mod tests {
     proptest! {
         #[test]
         fn admits_what_every_limit_alone_would(
-            steps in prop::collection::vec((1u32..4, 0u64..SECOND / 5), 1..200),
+            steps in prop::collection::vec((0u8..6, 1u32..4, 0u64..SECOND / 5), 1..200), first in 0usize..3,
         ) {
-            let limits = [(10, 4), (3, 8)].map(|(rate, burst)| move || TokenBucket::new(Rate::per_second(rate), burst).unwrap());
-            let alone = limits.map(|limit| limit());
-            let all = All::new(limits[0]()).and(limits[1]());
+            let limits = || -> [Arc<dyn Limit>; 3] {
+                [
+                    Arc::new(TokenBucket::new(Rate::per_second(10), 4).unwrap()),
+                    Arc::new(SlidingLog::new(Rate::per_second(8)).unwrap()),
+                    Arc::new(SlidingCounter::new(Rate::new(20, Duration::from_secs(3))).unwrap()),
+                ]
+            };
+            let (alone, together) = (limits(), limits());
+            let [one, two, three] = [0, 1, 2].map(|place| together[(first + place) % 3].clone());
+            let all = All::new(one).and(two).and(three);
             let mut now = 0;
-            for (cost, elapsed) in steps {
+            for (step, cost, elapsed) in steps {
                 now += elapsed;
                 let fits = alone.iter().all(|limit| limit.available(now) >= cost);
-                prop_assert_eq!(all.acquire(cost, now).is_ok(), fits);
-                if fits {
-                    alone.iter().for_each(|limit| limit.acquire(cost, now).unwrap());
+                match step {
+                    0 => { all.refund(cost, now); alone.iter().for_each(|limit| limit.refund(cost, now)); }
+                    1 => { all.charge(cost, now); alone.iter().for_each(|limit| limit.charge(cost, now)); }
+                    _ => {
+                        prop_assert_eq!(all.acquire(cost, now).is_ok(), fits);
+                        alone.iter().filter(|_| fits).for_each(|limit| limit.acquire(cost, now).unwrap());
+                    }
                 }
             }
         }

@@ -243,4 +243,60 @@ proptest! {
             }
         }
     }
+    #[test]
+    fn forgets_nothing_but_full_buckets_however_few_the_slots(
+        steps in prop::collection::vec((0u8..8, 1u64..20, 0u32..5, 0u64..SECOND / 10), 1..300),
+    ) {
+        // given: eight slots, which all keys may use, and for each key the time at which it is full.
+        let (table, interval) = (table(10, 3, 1, Overflow::Deny), SECOND / 10);
+        let (mut map, mut now) = (HashMap::<u64, u64>::new(), SECOND);
+        for (step, key, cost, elapsed) in steps {
+            now += elapsed;
+            let in_debt = map.values().filter(|full| **full > now).count();
+            let full = map.entry(key).or_default();
+            let (length, slot) = (u64::from(cost) * interval, *full > now || in_debt < 8);
+            match step {
+                0 => { table.refund(hash(key), cost, now); *full = (*full).min(now.max(full.saturating_sub(length))); }
+                1 => { table.charge(hash(key), cost, now); *full = if slot { now.max(*full) + length } else { *full }; }
+                2 => {
+                    table.close_until(hash(key), now + 2 * length, now);
+                    *full = if slot { (*full).max(now + 2 * length + 2 * interval) } else { *full };
+                }
+                _ => {
+                    let after = now.max(*full) + length;
+                    let fits = slot && after <= now + 3 * interval;
+                    prop_assert_eq!(table.acquire(hash(key), cost, now).is_ok(), fits);
+                    *full = if fits { after } else { *full };
+                }
+            }
+            prop_assert_eq!(table.indebted(now), map.values().filter(|full| **full > now).count());
+        }
+    }
+
+    #[test]
+    fn an_old_time_does_not_over_admit_a_key_though_keys_push_each_other_out(
+        steps in prop::collection::vec((0u8..6, 1u64..12, 1u32..4, 0..SECOND / 200, any::<bool>()), 1..300),
+    ) {
+        let (table, interval, lag) = (table(10, 3, 1, Overflow::Deny), SECOND / 10, SECOND / 2);
+        let (mut newest, mut admitted) = (SECOND, HashMap::<u64, Vec<(u64, u32)>>::new());
+        for (step, key, cost, elapsed, old) in steps {
+            newest += elapsed;
+            let now = if old { newest - lag } else { newest };
+            if step == 0 {
+                table.charge(hash(key), cost, now);
+            } else if table.acquire(hash(key), cost, now).is_ok() {
+                admitted.entry(key).or_default().push((newest, cost));
+            }
+        }
+        for times in admitted.values() {
+            for (first, (start, _)) in times.iter().enumerate() {
+                let mut sum = 0;
+                for (end, cost) in &times[first..] {
+                    sum += u64::from(*cost);
+                    // An old time counts as anything from itself to the newest.
+                    prop_assert!(sum <= 3 + (end - start + lag) / interval);
+                }
+            }
+        }
+    }
 }

@@ -188,4 +188,24 @@ proptest! {
             prop_assert!(within <= count as usize, "{within}");
         }
     }
+    #[test]
+    fn costs_charges_and_old_times_do_not_over_admit_any_window(
+        count in 1u32..20,
+        steps in prop::collection::vec((0u8..6, 1u32..6, -(200 * MILLI as i64)..300 * MILLI as i64), 1..300),
+    ) {
+        let log = log(u64::from(count));
+        let (mut now, mut admitted) = (SECOND, Vec::new());
+        for (step, cost, elapsed) in steps {
+            now = now.saturating_add_signed(elapsed);
+            if step == 0 {
+                log.charge(cost, now);
+            } else if log.acquire(cost, now).is_ok() {
+                admitted.extend((0..cost).map(|_| now));
+            }
+        }
+        for start in &admitted {
+            let within = admitted.iter().filter(|time| (*start..start + SECOND).contains(time)).count();
+            prop_assert!(within <= count as usize, "{within}");
+        }
+    }
 }
