@@ -11,8 +11,8 @@
 //!
 //! **Guarantee.** No window `W` holds more than N admitted units, by the newest time that any caller had given when
 //! they were admitted. Capacity returns up to `W / k` late: callers who always want more get N in each `k + 1` parts, a
-//! part more than a window. **Cost.** k + 3 loads and one compare-and-swap; denied: no
-//! write. 8 bytes for each of `k + 1` slots.
+//! part more than a window. **Cost.** k + 3 loads and one compare-and-swap; denied: no write. 8 bytes for each of
+//! `k + 1` slots.
 
 use std::time::Duration;
 
