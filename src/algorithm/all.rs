@@ -8,7 +8,8 @@
 //! the windows are asked last, the longest after the others.
 //!
 //! **Guarantee.** Each limit's own. Of a denied call nothing stays charged. While two calls race for the last room, one
-//! may for an instant hold room in a limit that it then gives back, and a third be denied for it.
+//! may for an instant hold room in a limit that it then gives back, and a third be denied for it. **Cost.** Admitted: that of
+//! each limit, and a look at each first; denied: no write, unless it lost a race.
 
 use std::{sync::Arc, time::Duration};
 
