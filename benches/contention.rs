@@ -11,13 +11,19 @@ use std::{
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 
 use support::{THREADS, on_threads};
-use tower_keep::algorithm::{KeyedBuckets, Limit, Overflow, Rate, SlidingCounter, SlidingLog, SlidingRing, TokenBucket};
+use tower_keep::algorithm::{
+    KeyedBuckets, LeakyBucket, Limit, Overflow, Rate, SlidingCounter, SlidingLog, SlidingRing, TokenBucket,
+};
 
 mod support;
 
 /// All that a token bucket holds: more than any one bench takes, so that time can stand still and nothing is denied.
 const BURST: u32 = (1 << 27) - 1;
 const KEYS: usize = 10_000;
+/// By how much each call moves the time that threads share, where the limit needs time to pass: enough that all of the calls
+/// that any limit here still counts would fit.
+const STEP: u64 = 10_000;
+const FAR: u64 = u64::MAX >> 8;
 
 #[allow(clippy::disallowed_methods, reason = "the clock is what is measured")]
 fn floor(criterion: &mut Criterion) {
@@ -28,6 +34,7 @@ fn floor(criterion: &mut Criterion) {
             || word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| Some(word + 1))
         });
         contended(&mut group, "clock", threads, || std::time::Instant::now);
+        contended(&mut group, "shared time", threads, || || word.fetch_add(STEP, Ordering::Relaxed));
     }
 }
 
@@ -36,25 +43,59 @@ fn one_limit(criterion: &mut Criterion) {
     let rate = Rate::per_second(1_000_000);
     admitted(&mut group, "token_bucket", || TokenBucket::new(rate, BURST).unwrap());
     admitted(&mut group, "sliding_ring", || SlidingRing::new(Rate::per_second(u64::from(u32::MAX)), 10).unwrap());
-    // The others hold too few for an admission a nanosecond; what they deny costs no write.
+    // The others hold too few for time to stand still.
+    let rate = Rate::new(1000, Duration::from_millis(1));
+    in_shared_time(&mut group, "token_bucket", || TokenBucket::new(rate, 1000).unwrap());
+    in_shared_time(&mut group, "leaky_bucket", || LeakyBucket::new(rate, Duration::ZERO).unwrap());
+    in_shared_time(&mut group, "sliding_log", || SlidingLog::new(rate).unwrap());
+    in_shared_time(&mut group, "sliding_ring", || SlidingRing::new(rate, 10).unwrap());
+    in_shared_time(&mut group, "sliding_counter", || SlidingCounter::new(rate).unwrap());
+    // What is denied costs no write.
     denied(&mut group, "token_bucket", &TokenBucket::new(rate, 1).unwrap());
     denied(&mut group, "sliding_counter", &SlidingCounter::new(rate).unwrap());
     denied(&mut group, "sliding_ring", &SlidingRing::new(rate, 10).unwrap());
     denied(&mut group, "sliding_log", &SlidingLog::new(rate).unwrap());
+    denied(&mut group, "leaky_bucket", &LeakyBucket::new(rate, Duration::ZERO).unwrap());
 }
 
 fn many_keys(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("many keys");
     for (name, zipf) in [("uniform", false), ("zipf", true)] {
         let keys = popularity(zipf);
+        for (path, closed) in [("admitted", false), ("denied", true)] {
+            for threads in THREADS {
+                let buckets = KeyedBuckets::new(Rate::per_second(1_000_000), BURST, KEYS, Overflow::Shared).unwrap();
+                keys.iter().filter(|_| closed).for_each(|key| buckets.close_until(*key, FAR, 0));
+                contended(&mut group, &format!("{name}/{path}"), threads, || {
+                    let mut next = 0;
+                    let (buckets, keys) = (&buckets, &keys);
+                    move || {
+                        next = (next + 7919) % keys.len();
+                        assert!(buckets.acquire(keys[next], 1, 0).is_err() == closed);
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Each call brings a key that was never seen before: to a table whose keys are all in debt, so that it ends in the
+/// overflow, and to one whose debts are paid, where each pushes an old key out.
+fn new_keys(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("new keys");
+    for (name, step) in [("into a full table", 0), ("each in place of an old one", STEP)] {
         for threads in THREADS {
-            let buckets = KeyedBuckets::new(Rate::per_second(1_000_000), BURST, KEYS, Overflow::Shared).unwrap();
+            let buckets = KeyedBuckets::new(Rate::per_second(1_000_000), 1, KEYS, Overflow::Shared).unwrap();
+            let (time, seeds) = (AtomicU64::new(0), AtomicU64::new(1));
+            let full = (0..KEYS as u64 * 10).filter(|_| step == 0);
+            full.for_each(|key| buckets.charge(hash(key), 1_000_000_000, 0));
             contended(&mut group, name, threads, || {
-                let mut next = 0;
-                let (buckets, keys) = (&buckets, &keys);
+                let mut key = seeds.fetch_add(1, Ordering::Relaxed) << 40;
+                let (buckets, time) = (&buckets, &time);
                 move || {
-                    next = (next + 7919) % keys.len();
-                    buckets.acquire(keys[next], 1, 0).unwrap();
+                    key += 1;
+                    let now = if step == 0 { 0 } else { time.fetch_add(step, Ordering::Relaxed) };
+                    buckets.acquire(hash(key), 1, now)
                 }
             });
         }
@@ -68,8 +109,19 @@ fn admitted<L: Limit>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, limi
     }
 }
 
+/// Admitted as time passes, which threads share: what `floor/shared time` takes is in it. One that was stopped with an old
+/// time in its hand may find the limit ahead of it; it asks again, as one more call.
+fn in_shared_time<L: Limit>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, limit: impl Fn() -> L) {
+    for threads in THREADS {
+        let (limit, time) = (limit(), AtomicU64::new(0));
+        contended(group, &format!("{name}/admitted in shared time"), threads, || {
+            || while limit.acquire(1, time.fetch_add(STEP, Ordering::Relaxed)).is_err() {}
+        });
+    }
+}
+
 fn denied(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, limit: &dyn Limit) {
-    limit.close_until(u64::MAX >> 8, 0);
+    limit.close_until(FAR, 0);
     for threads in THREADS {
         contended(group, &format!("{name}/denied"), threads, || || limit.acquire(1, 0).unwrap_err());
     }
@@ -78,9 +130,11 @@ fn denied(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, limit: &dyn Limi
 /// Hashes in the order in which they are asked for: each as often, or the k-th most popular 1/k times as often as the
 /// first.
 fn popularity(zipf: bool) -> Vec<u64> {
-    let hash =
-        |key: usize| (key as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    (0..KEYS).flat_map(|key| vec![hash(key); if zipf { (KEYS / (key + 1)).max(1) } else { 1 }]).collect()
+    (0..KEYS).flat_map(|key| vec![hash(key as u64); if zipf { (KEYS / (key + 1)).max(1) } else { 1 }]).collect()
+}
+
+fn hash(key: u64) -> u64 {
+    (key + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }
 
 fn contended<W, T>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, threads: usize, worker: impl Fn() -> W + Sync)
@@ -96,6 +150,6 @@ where
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(300)).sample_size(10);
-    targets = floor, one_limit, many_keys
+    targets = floor, one_limit, many_keys, new_keys
 }
 criterion_main!(benches);

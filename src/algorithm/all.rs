@@ -2,9 +2,14 @@
 //!
 //! "Ten a second and a thousand an hour" is two limits. To ask them in turn, and stop at the first that denies, would
 //! have charged those before it for a call that never ran: under overload the hourly limit would be used up by denials.
+//! Giving back is not enough: a window does not know which of its units was just taken and forgets the oldest, so that
+//! with one denied call after the other its count stays right and never grows old. Hence two precautions. A call asks
+//! all how long it would wait before it takes from any, so that only one that races another gives anything back; and
+//! the windows are asked last, the longest after the others.
 //!
 //! **Guarantee.** Each limit's own. Of a denied call nothing stays charged. While two calls race for the last room, one
-//! may for an instant hold room in the first limit that it then gives back, and a third be denied for it.
+//! may for an instant hold room in a limit that it then gives back, and a third be denied for it. **Cost.** Admitted: that of
+//! each limit, and a look at each first; denied: no write, unless it lost a race.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,33 +34,52 @@ use crate::{
 pub struct All {
     /// At least one.
     limits: Vec<Box<dyn Limit>>,
+    /// In which they are asked: those first that give back what a later one denies as though it had never been taken.
+    order: Vec<usize>,
 }
 
 impl All {
     /// One limit, to which others can be added. An [`Arc`] of a limit is one too, so that it can be shared and changed.
     pub fn new(limit: impl Limit + 'static) -> Self {
-        Self { limits: vec![Box::new(limit)] }
+        Self { limits: vec![Box::new(limit)], order: vec![0] }
     }
 
     /// Another limit that every call must fit.
     #[must_use]
     pub fn and(mut self, limit: impl Limit + 'static) -> Self {
+        self.order.push(self.limits.len());
         self.limits.push(Box::new(limit));
+        // A stable sort: of equals, the one that was given first is asked first.
+        self.order.sort_by_key(|index| self.limits[*index].refund_lag());
         self
     }
 
     fn acquire_each(&self, cost: u32, now: u64, acquire: impl Fn(&dyn Limit) -> Result<(), Denied>) -> Result<(), Denied> {
-        for (taken, limit) in self.limits.iter().enumerate() {
-            if let Err(denied) = acquire(&**limit) {
-                self.limits[..taken].iter().for_each(|limit| limit.refund(cost, now));
+        if cost > self.largest_cost() {
+            return Err(Denied::CostAboveBurst);
+        }
+        // Not the decision, which is each limit's own; but so a denied call takes nothing anywhere, unless it races another.
+        let wait = self.wait_of(cost, now);
+        if !wait.is_zero() {
+            return Err(Denied::Until { wait });
+        }
+        for (taken, index) in self.order.iter().enumerate() {
+            if let Err(denied) = acquire(&*self.limits[*index]) {
+                self.order[..taken].iter().for_each(|index| self.limits[*index].refund(cost, now));
                 return Err(match denied {
                     Denied::CostAboveBurst => denied,
                     // The others may make it wait for longer.
-                    Denied::Until { wait } => Denied::Until { wait: wait.max(self.wait(u64::from(cost), now)) },
+                    Denied::Until { wait } => Denied::Until { wait: wait.max(self.wait_of(cost, now)) },
                 });
             }
         }
         Ok(())
+    }
+
+    /// How long until one call of that cost fits. A limit that admits costs above its burst has them wait as for one unit.
+    fn wait_of(&self, cost: u32, now: u64) -> Duration {
+        let wait = |limit: &dyn Limit| limit.wait(u64::from(cost.min(limit.burst())), now);
+        self.limits.iter().map(|limit| wait(&**limit)).max().unwrap_or_default()
     }
 
     fn least(&self, number: impl Fn(&dyn Limit) -> u32) -> u32 {
@@ -98,6 +122,10 @@ impl Limit for All {
 
     fn largest_cost(&self) -> u32 {
         self.least(|limit| limit.largest_cost())
+    }
+
+    fn refund_lag(&self) -> Duration {
+        self.limits.iter().map(|limit| limit.refund_lag()).max().unwrap_or_default()
     }
 
     /// That of the first; [`part`](Limit::part) has the others.
@@ -156,6 +184,10 @@ impl<L: Limit + ?Sized> Limit for Arc<L> {
         (**self).largest_cost()
     }
 
+    fn refund_lag(&self) -> Duration {
+        (**self).refund_lag()
+    }
+
     fn rate(&self) -> Rate {
         (**self).rate()
     }
@@ -179,7 +211,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::algorithm::{SlidingLog, TokenBucket};
+    use crate::algorithm::{LeakyBucket, SlidingCounter, SlidingLog, TokenBucket};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -202,6 +234,38 @@ mod tests {
         assert!(both.acquire(1, 0).is_ok());
         assert_eq!(both.acquire(1, 0), Err(Denied::until(60 * SECOND)));
         assert!(both.acquire(1, 60 * SECOND).is_ok());
+    }
+
+    // A denied call once took of the window and gave its oldest unit back, and so kept all of them young.
+    #[test]
+    fn denied_calls_do_not_keep_a_window_from_growing_old() {
+        // given: two windows, the longer of which is used up first.
+        let both = All::new(SlidingLog::new(Rate::per_minute(10)).unwrap())
+            .and(SlidingLog::new(Rate::new(6, Duration::from_secs(10))).unwrap());
+        assert!((0..5).all(|_| both.acquire(1, 0).is_ok()));
+        assert!((0..5).all(|_| both.acquire(1, 50 * SECOND).is_ok()));
+        // when
+        assert!((500..600).all(|tenth| both.acquire(1, tenth * SECOND / 10).is_err()));
+        // then
+        assert_eq!(both.available(60 * SECOND), 5);
+    }
+
+    #[test]
+    fn what_is_costly_fits_a_shaper_as_soon_as_one_unit_does() {
+        let both = All::new(LeakyBucket::new(Rate::per_second(10), Duration::ZERO).unwrap())
+            .and(TokenBucket::new(Rate::per_second(10), 10).unwrap());
+        assert!(both.acquire(5, 0).is_ok());
+        assert_eq!(both.acquire(5, 0), Err(Denied::until(SECOND / 2)));
+        assert!(both.acquire(5, SECOND / 2).is_ok());
+    }
+
+    #[test]
+    fn windows_are_asked_last_and_the_first_limit_stays_the_one_that_is_told_and_changed() {
+        let windows = [Rate::per_hour(10), Rate::per_minute(10)].map(|rate| SlidingLog::new(rate).unwrap());
+        let [hour, minute] = windows;
+        let all = All::new(hour).and(minute).and(TokenBucket::new(Rate::per_second(10), 10).unwrap());
+        assert_eq!(all.order, [2, 1, 0]);
+        assert_eq!((all.rate(), all.refund_lag()), (Rate::new(10, Duration::from_secs(3600)), Duration::from_secs(3600)));
     }
 
     #[test]
@@ -235,18 +299,29 @@ mod tests {
     proptest! {
         #[test]
         fn admits_what_every_limit_alone_would(
-            steps in prop::collection::vec((1u32..4, 0u64..SECOND / 5), 1..200),
+            steps in prop::collection::vec((0u8..6, 1u32..4, 0u64..SECOND / 5), 1..200), first in 0usize..3,
         ) {
-            let limits = [(10, 4), (3, 8)].map(|(rate, burst)| move || TokenBucket::new(Rate::per_second(rate), burst).unwrap());
-            let alone = limits.map(|limit| limit());
-            let all = All::new(limits[0]()).and(limits[1]());
+            let limits = || -> [Arc<dyn Limit>; 3] {
+                [
+                    Arc::new(TokenBucket::new(Rate::per_second(10), 4).unwrap()),
+                    Arc::new(SlidingLog::new(Rate::per_second(8)).unwrap()),
+                    Arc::new(SlidingCounter::new(Rate::new(20, Duration::from_secs(3))).unwrap()),
+                ]
+            };
+            let (alone, together) = (limits(), limits());
+            let [one, two, three] = [0, 1, 2].map(|place| together[(first + place) % 3].clone());
+            let all = All::new(one).and(two).and(three);
             let mut now = 0;
-            for (cost, elapsed) in steps {
+            for (step, cost, elapsed) in steps {
                 now += elapsed;
                 let fits = alone.iter().all(|limit| limit.available(now) >= cost);
-                prop_assert_eq!(all.acquire(cost, now).is_ok(), fits);
-                if fits {
-                    alone.iter().for_each(|limit| limit.acquire(cost, now).unwrap());
+                match step {
+                    0 => { all.refund(cost, now); alone.iter().for_each(|limit| limit.refund(cost, now)); }
+                    1 => { all.charge(cost, now); alone.iter().for_each(|limit| limit.charge(cost, now)); }
+                    _ => {
+                        prop_assert_eq!(all.acquire(cost, now).is_ok(), fits);
+                        alone.iter().filter(|_| fits).for_each(|limit| limit.acquire(cost, now).unwrap());
+                    }
                 }
             }
         }

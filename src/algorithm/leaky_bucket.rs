@@ -313,6 +313,43 @@ mod tests {
         }
 
         #[test]
+        fn keeps_the_books_through_refunds_charges_and_old_times(
+            steps in prop::collection::vec((0u8..6, 0u32..5, -(300 * MILLI as i64)..500 * MILLI as i64, 0u64..1000), 1..200),
+        ) {
+            let shaper = ten_a_second();
+            let (mut now, mut free) = (SECOND, 0u64);
+            for (step, cost, elapsed, longest) in steps {
+                now = now.saturating_add_signed(elapsed);
+                let length = u64::from(cost) * 100 * MILLI;
+                match step {
+                    0 => {
+                        shaper.refund(cost, now);
+                        free = if free > now { now.max(free.saturating_sub(length)) } else { free };
+                    }
+                    1 => {
+                        shaper.charge(cost, now);
+                        free = if length > 0 { free.max(now) + length } else { free };
+                    }
+                    2 => {
+                        let until = now + longest * MILLI;
+                        shaper.close_until(until, now);
+                        free = if until > now { free.max(until) } else { free };
+                    }
+                    _ => {
+                        let wait = free.max(now) - now;
+                        let reserved = shaper.reserve(cost, Duration::from_millis(longest), now).map(|departure| departure.wait);
+                        if wait <= longest * MILLI {
+                            prop_assert_eq!(reserved, Ok(Duration::from_nanos(wait)));
+                            free = now + wait + length;
+                        } else {
+                            prop_assert_eq!(reserved, Err(Denied::until(wait - longest * MILLI)));
+                        }
+                    }
+                }
+            }
+        }
+
+        #[test]
         fn no_two_departures_are_closer_than_the_interval_even_if_the_clock_goes_back(
             steps in prop::collection::vec(-(300 * MILLI as i64)..300 * MILLI as i64, 1..100),
         ) {

@@ -59,6 +59,13 @@ pub trait Limit: fmt::Debug + Send + Sync {
         self.burst()
     }
 
+    /// How much longer than what was taken a refund may stay counted: nothing, if it is as though the units had never been
+    /// taken. The sliding windows forget their oldest units, and keep the younger for up to a window. [`All`](super::All)
+    /// takes of the exact ones first.
+    fn refund_lag(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// How much in how long, as it is now.
     fn rate(&self) -> Rate;
 

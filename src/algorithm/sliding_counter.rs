@@ -3,7 +3,8 @@
 //! It counts by fixed windows and takes of the last window's count the share that still overlaps the sliding one, as
 //! if those calls had come evenly.
 //!
-//! **Accuracy.** If they did come evenly, the count is exact. At worst they all came at the end of their window: then up
+//! **Accuracy.** If they did come evenly, the count is exact, to a unit: of N a window the last would fit only as the window
+//! ends, so that callers who always want more get N - 1, and of N = 1 one in two windows. At worst they all came at the end of their window: then up
 //! to 1.9 N pass within one window's length (N at once after an idle time, and as the share falls nearly N more before
 //! those are a window old), and in theory just short of 2 N. Where N is a promise, use the [log](super::SlidingLog) or
 //! the [ring](super::SlidingRing).
@@ -176,6 +177,10 @@ impl Limit for SlidingCounter {
         self.limit.load(Ordering::Relaxed)
     }
 
+    fn refund_lag(&self) -> Duration {
+        Duration::from_nanos(self.window)
+    }
+
     fn rate(&self) -> Rate {
         Rate::new(u64::from(self.burst()), Duration::from_nanos(self.window))
     }
@@ -260,28 +265,31 @@ mod tests {
     proptest! {
         #[test]
         fn counts_as_two_plain_numbers_do(
-            steps in prop::collection::vec((0u8..6, 0u32..8, 0u64..800 * MILLI), 1..200),
+            steps in prop::collection::vec((0u8..6, 0u32..8, -(300 * MILLI as i64)..800 * MILLI as i64), 1..200),
         ) {
             let counter = counter(10);
-            let (mut epoch, mut previous, mut current, mut now) = (0, 0u64, 0u64, 0);
+            let (mut counts, mut now) = ((0u64, 0, 0), 0u64);
             for (step, cost, elapsed) in steps {
-                now += elapsed;
+                let (mut epoch, mut previous, mut current) = counts;
+                // A clock may go back, though not by more windows than are told apart from idle ones.
+                now = now.saturating_add_signed(elapsed).max(epoch.saturating_sub(u64::from(BACKWARDS) - 1) * SECOND);
                 while epoch < now / SECOND {
                     (epoch, previous, current) = (epoch + 1, current, 0);
                 }
+                // Counted as at the start of the newest window that a unit was counted in.
+                let left = if epoch > now / SECOND { SECOND } else { SECOND - now % SECOND };
                 let units = u64::from(cost);
                 match step {
                     0 => {
                         counter.refund(cost, now);
                         let old = units.min(previous);
-                        previous -= old;
-                        current = current.saturating_sub(units - old);
+                        counts = (epoch, previous - old, current.saturating_sub(units - old));
                     }
-                    1 => { counter.charge(cost, now); current += units; }
+                    1 => { counter.charge(cost, now); counts = (epoch, previous, current + units); }
                     _ => {
-                        let fits = previous * (SECOND - now % SECOND) + (current + units) * SECOND <= 10 * SECOND;
+                        let fits = previous * left + (current + units) * SECOND <= 10 * SECOND;
                         prop_assert_eq!(counter.acquire(cost, now).is_ok(), fits);
-                        current += if fits { units } else { 0 };
+                        counts = if fits { (epoch, previous, current + units) } else { counts };
                     }
                 }
             }

@@ -7,7 +7,9 @@
 //!
 //! **Claimed, then published.** A cell is claimed by moving `head` on, and published by storing its stamp. Between the
 //! two it still bears the stamp of the lap before. So each cell says which lap it is of, and an unpublished cell
-//! counts as just used: a slow publisher makes others wait, never over-admits.
+//! counts as just used: a slow publisher makes others wait, never over-admits. It does so only if it is stopped between
+//! the two for longer than the window, and for no longer than that: with windows of a few milliseconds on a machine
+//! with more threads than cores this happens.
 //!
 //! **Guarantee.** No window `[t, t + W)` holds more than N admitted units, by the times that callers gave: of any N + 1
 //! units two share a cell, and the later of the two was admitted at least `W` after the earlier. Times are rounded to
@@ -97,14 +99,15 @@ impl SlidingLog {
     }
 
     /// Stamps what was claimed. A charge may have claimed a cell anew before its last claimant came to publish: the
-    /// newer lap stays, or the cell would read as unpublished for ever.
+    /// newer lap stays, or the cell would read as unpublished for ever. So does the later stamp, which a charge may find
+    /// that comes with an older time.
     fn publish(&self, head: u64, cost: u32, now: u64) {
-        let stamp = now.div_ceil(MICRO).saturating_add(1).min(STAMPS);
+        let stamp = stamp(now);
         for position in head..head + u64::from(cost) {
             let lap = self.lap(position);
             let _ = self.cell(position).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
                 let newer = lap.wrapping_sub(lap_of(word)) > u16::MAX / 2;
-                (!newer).then_some(u64::from(lap) << STAMP_BITS | stamp)
+                (!newer).then_some(u64::from(lap) << STAMP_BITS | stamp.max(word & STAMPS))
             });
         }
     }
@@ -173,23 +176,23 @@ impl Limit for SlidingLog {
 
     fn wait(&self, units: u64, now: u64) -> Duration {
         let (head, limit) = (self.head.load(Ordering::Relaxed), u64::from(self.burst()));
-        let (laps, rest) = (units.saturating_sub(1) / limit, units.saturating_sub(1) % limit);
-        let first = self.leaves(head + self.unused() + rest, now / MICRO).max(now / MICRO);
+        let (laps, rest) = (units.saturating_sub(1) / limit, units.min((units.max(1) - 1) % limit + 1));
+        let last = (self.unused() + rest).checked_sub(1).map_or(0, |last| self.leaves(head + last, now / MICRO));
+        let first = last.max(now / MICRO);
         // A whole window's worth that waits before it leaves, at the earliest, a window later.
         let turn = first.max(self.closed.load(Ordering::Relaxed)).saturating_add(laps.saturating_mul(self.window));
         Duration::from_nanos(turn.saturating_mul(MICRO).saturating_sub(now))
     }
 
     fn refund(&self, cost: u32, now: u64) {
-        let now = now / MICRO;
         let head = self.head.load(Ordering::Relaxed);
-        let oldest = head + self.free(head, now);
+        let oldest = head + self.free(head, now / MICRO);
         for position in (oldest..head + self.size()).take(cost as usize) {
             let lap = u64::from(self.lap(position).wrapping_sub(1)) << STAMP_BITS;
-            // Lost to a publisher, or not yet published: that refund is lost, which errs towards admitting less.
-            let _ = self
-                .cell(position)
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| (word & !STAMPS == lap).then_some(lap));
+            // Lost to a publisher, not yet published, or newer: that refund is lost, which errs towards admitting less.
+            let _ = self.cell(position).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+                (word & !STAMPS == lap && word & STAMPS <= stamp(now)).then_some(lap)
+            });
         }
     }
 
@@ -216,6 +219,10 @@ impl Limit for SlidingLog {
         self.limit.load(Ordering::Relaxed)
     }
 
+    fn refund_lag(&self) -> Duration {
+        Duration::from_micros(self.window)
+    }
+
     fn rate(&self) -> Rate {
         Rate::new(u64::from(self.burst()), Duration::from_micros(self.window))
     }
@@ -227,6 +234,11 @@ impl Limit for SlidingLog {
         self.limit.store(count, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// In microseconds and 1, rounded up; 0 is never.
+fn stamp(now: u64) -> u64 {
+    now.div_ceil(MICRO).saturating_add(1).min(STAMPS)
 }
 
 fn lap_of(word: u64) -> u16 {

@@ -10,8 +10,9 @@
 //! compare-and-swap, and all others stand still.
 //!
 //! **Guarantee.** No window `W` holds more than N admitted units, by the newest time that any caller had given when
-//! they were admitted. Capacity returns up to `W / k` late. **Cost.** k + 3 loads and one compare-and-swap; denied: no
-//! write. 8 bytes for each of `k + 1` slots.
+//! they were admitted. Capacity returns up to `W / k` late: callers who always want more get N in each `k + 1` parts, a
+//! part more than a window. **Cost.** k + 3 loads and one compare-and-swap; denied: no write. 8 bytes for each of
+//! `k + 1` slots.
 
 use std::time::Duration;
 
@@ -224,6 +225,10 @@ impl Limit for SlidingRing {
 
     fn burst(&self) -> u32 {
         self.limit.load(Ordering::Relaxed)
+    }
+
+    fn refund_lag(&self) -> Duration {
+        Duration::from_nanos(self.window)
     }
 
     fn rate(&self) -> Rate {

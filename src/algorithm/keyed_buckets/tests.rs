@@ -91,6 +91,22 @@ fn the_overflow_is_as_configured() {
     assert!((SHARED / 2..=SHARED + slots).contains(&admitted(Overflow::Shared)));
 }
 
+// It was once admitted without a limit for as long as the other thread was stopped.
+#[test]
+fn a_key_that_a_stopped_thread_is_moving_is_not_let_through_without_a_limit() {
+    for (overflow, most) in [(Overflow::Allow, 3), (Overflow::Shared, 3), (Overflow::Deny, 0)] {
+        for state in [LEAVING, TENTATIVE] {
+            // given
+            let table = table(1, 3, 100, overflow);
+            table.slots(hash(1)).next().unwrap().print.store(hash(1) & !STATES | state, Ordering::Relaxed);
+            // then
+            assert_eq!((0..100).filter(|_| table.acquire(hash(1), 1, 0).is_ok()).count(), most, "{overflow:?}");
+            table.charge(hash(1), 5, SECOND);
+            assert!(table.acquire(hash(1), 1, 2 * SECOND).is_err(), "{overflow:?}");
+        }
+    }
+}
+
 #[test]
 fn threads_that_share_keys_and_slots_never_over_admit() {
     // given: so few slots that keys push each other out all the time.
@@ -168,6 +184,20 @@ fn an_old_time_does_not_let_an_evicted_key_earn_the_same_time_twice() {
     assert_eq!((0..5).filter(|_| table.acquire(key, 1, 6 * SECOND).is_ok()).count(), 1);
 }
 
+// So once did one that found the key moved in by another, which had not taken anything yet.
+#[test]
+fn an_old_time_does_not_earn_again_what_another_caller_finds_earned() {
+    // given: a key that was evicted at 10 s, and a thread that has moved it in at 10 s and is stopped there.
+    let table = table(1, 5, 1, Overflow::Deny);
+    let key = 4;
+    table.evicted.store(10 * SECOND, Ordering::Relaxed);
+    assert!(table.move_in(key & !STATES | RESIDENT, 10 * SECOND));
+    // when
+    let old = (0..5).filter(|_| table.acquire(key, 1, SECOND).is_ok()).count();
+    // then
+    assert_eq!(old + (0..5).filter(|_| table.acquire(key, 1, 10 * SECOND).is_ok()).count(), 5);
+}
+
 #[test]
 fn a_charge_is_a_debt_of_its_key_alone_and_a_penalty_closes_it() {
     let table = table(1, 2, 100, Overflow::Deny);
@@ -210,6 +240,62 @@ proptest! {
                 bucket.refund(pace, cost, now);
             } else {
                 prop_assert_eq!(table.acquire(hash(key), cost, now), bucket.acquire(pace, cost, now));
+            }
+        }
+    }
+    #[test]
+    fn forgets_nothing_but_full_buckets_however_few_the_slots(
+        steps in prop::collection::vec((0u8..8, 1u64..20, 0u32..5, 0u64..SECOND / 10), 1..300),
+    ) {
+        // given: eight slots, which all keys may use, and for each key the time at which it is full.
+        let (table, interval) = (table(10, 3, 1, Overflow::Deny), SECOND / 10);
+        let (mut map, mut now) = (HashMap::<u64, u64>::new(), SECOND);
+        for (step, key, cost, elapsed) in steps {
+            now += elapsed;
+            let in_debt = map.values().filter(|full| **full > now).count();
+            let full = map.entry(key).or_default();
+            let (length, slot) = (u64::from(cost) * interval, *full > now || in_debt < 8);
+            match step {
+                0 => { table.refund(hash(key), cost, now); *full = (*full).min(now.max(full.saturating_sub(length))); }
+                1 => { table.charge(hash(key), cost, now); *full = if slot { now.max(*full) + length } else { *full }; }
+                2 => {
+                    table.close_until(hash(key), now + 2 * length, now);
+                    *full = if slot { (*full).max(now + 2 * length + 2 * interval) } else { *full };
+                }
+                _ => {
+                    let after = now.max(*full) + length;
+                    let fits = slot && after <= now + 3 * interval;
+                    prop_assert_eq!(table.acquire(hash(key), cost, now).is_ok(), fits);
+                    *full = if fits { after } else { *full };
+                }
+            }
+            prop_assert_eq!(table.indebted(now), map.values().filter(|full| **full > now).count());
+        }
+    }
+
+    #[test]
+    fn an_old_time_does_not_over_admit_a_key_though_keys_push_each_other_out(
+        steps in prop::collection::vec((0u8..6, 1u64..12, 1u32..4, 0..SECOND / 200, any::<bool>()), 1..300),
+    ) {
+        let (table, interval, lag) = (table(10, 3, 1, Overflow::Deny), SECOND / 10, SECOND / 2);
+        let (mut newest, mut admitted) = (SECOND, HashMap::<u64, Vec<(u64, u32)>>::new());
+        for (step, key, cost, elapsed, old) in steps {
+            newest += elapsed;
+            let now = if old { newest - lag } else { newest };
+            if step == 0 {
+                table.charge(hash(key), cost, now);
+            } else if table.acquire(hash(key), cost, now).is_ok() {
+                admitted.entry(key).or_default().push((newest, cost));
+            }
+        }
+        for times in admitted.values() {
+            for (first, (start, _)) in times.iter().enumerate() {
+                let mut sum = 0;
+                for (end, cost) in &times[first..] {
+                    sum += u64::from(*cost);
+                    // An old time counts as anything from itself to the newest.
+                    prop_assert!(sum <= 3 + (end - start + lag) / interval);
+                }
             }
         }
     }

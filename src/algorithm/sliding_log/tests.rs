@@ -56,6 +56,39 @@ fn a_refund_forgets_the_oldest_so_that_no_window_is_over_admitted() {
     assert!(log.acquire(1, 1900 * MILLI).is_ok());
 }
 
+// A refund by a caller with an old time once forgot a unit newer than its own, which stayed and left the window early.
+#[test]
+fn a_refund_does_not_forget_what_is_newer_than_itself() {
+    // given
+    let log = log(2);
+    assert!(log.acquire(1, SECOND).is_ok());
+    assert!(log.acquire(1, 500 * MILLI).is_ok());
+    // when
+    log.refund(1, 500 * MILLI);
+    // then
+    assert!(log.acquire(1, 1500 * MILLI).is_err());
+    assert!(log.acquire(2, 2 * SECOND).is_ok());
+}
+
+// A charge by a caller with an old time once replaced the later time of the unit whose cell it took.
+#[test]
+fn a_charge_with_an_old_time_does_not_make_a_unit_older() {
+    let log = log(1);
+    assert!(log.acquire(1, SECOND).is_ok());
+    log.charge(1, 500 * MILLI);
+    assert!(log.acquire(1, 1500 * MILLI).is_err());
+    assert!(log.acquire(1, 2 * SECOND).is_ok());
+}
+
+#[test]
+fn nothing_waits_for_nothing_but_what_a_lowered_limit_has_too_many() {
+    let log = log(2);
+    assert!(log.acquire(2, 0).is_ok());
+    assert_eq!(log.wait(0, 0), Duration::ZERO);
+    log.update(Rate::per_second(1), 1).unwrap();
+    assert_eq!(log.wait(0, 0), Duration::from_secs(1));
+}
+
 #[test]
 fn a_debt_takes_the_place_of_the_oldest_units() {
     let log = log(3);
@@ -148,6 +181,26 @@ proptest! {
                     admitted.push(now);
                 }
                 Err(Denied::CostAboveBurst) => unreachable!(),
+            }
+        }
+        for start in &admitted {
+            let within = admitted.iter().filter(|time| (*start..start + SECOND).contains(time)).count();
+            prop_assert!(within <= count as usize, "{within}");
+        }
+    }
+    #[test]
+    fn costs_charges_and_old_times_do_not_over_admit_any_window(
+        count in 1u32..20,
+        steps in prop::collection::vec((0u8..6, 1u32..6, -(200 * MILLI as i64)..300 * MILLI as i64), 1..300),
+    ) {
+        let log = log(u64::from(count));
+        let (mut now, mut admitted) = (SECOND, Vec::new());
+        for (step, cost, elapsed) in steps {
+            now = now.saturating_add_signed(elapsed);
+            if step == 0 {
+                log.charge(cost, now);
+            } else if log.acquire(cost, now).is_ok() {
+                admitted.extend((0..cost).map(|_| now));
             }
         }
         for start in &admitted {

@@ -137,4 +137,27 @@ proptest! {
             prop_assert!(within <= count as usize, "{within}");
         }
     }
+    #[test]
+    fn costs_charges_and_old_times_do_not_over_admit_any_window(
+        count in 1u32..20,
+        steps in prop::collection::vec((0u8..6, 1u32..6, -(200 * MILLI as i64)..300 * MILLI as i64), 1..300),
+    ) {
+        let ring = ring(u64::from(count));
+        let (mut now, mut newest, mut admitted) = (SECOND, 0, Vec::new());
+        for (step, cost, elapsed) in steps {
+            // What never fits is refused before its time is looked at.
+            let cost = cost.min(count);
+            now = now.saturating_add_signed(elapsed);
+            newest = now.max(newest);
+            if step == 0 {
+                ring.charge(cost, now);
+            } else if ring.acquire(cost, now).is_ok() {
+                admitted.extend((0..cost).map(|_| newest));
+            }
+        }
+        for start in &admitted {
+            let within = admitted.iter().filter(|time| (*start..start + SECOND).contains(time)).count();
+            prop_assert!(within <= count as usize, "{within}");
+        }
+    }
 }

@@ -109,6 +109,11 @@ impl Tat {
         ahead(tat, scaled(now)) == 0
     }
 
+    /// Forgets that the bucket was full before `now`, if it was: a caller with an older time finds it as it is then.
+    pub(crate) fn full_since(&self, now: u64) {
+        let Ok(_) = self.change(now, Ok::<_, Infallible>);
+    }
+
     /// Moves the TAT away from `now`, but never further than a year: more debt than that is forgotten.
     fn raise(&self, now: u64, further: impl Fn(u64) -> u64) -> Change {
         let Ok(change) = self.change(now, |ahead| Ok::<_, Infallible>(further(ahead).min(MAX_AHEAD)));

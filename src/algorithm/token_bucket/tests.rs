@@ -298,4 +298,27 @@ proptest! {
             }
         }
     }
+    #[test]
+    fn costs_charges_and_old_times_do_not_over_admit_any_span_of_the_times_given(
+        burst in 1u32..20,
+        steps in prop::collection::vec((0u8..6, 1u32..6, -(50 * MILLI as i64)..80 * MILLI as i64), 1..200),
+    ) {
+        let bucket = bucket(Rate::per_second(100), burst);
+        let (mut now, mut admissions) = (SECOND, Vec::new());
+        for (step, cost, elapsed) in steps {
+            now = now.saturating_add_signed(elapsed);
+            if step == 0 {
+                bucket.charge(cost, now);
+            } else if admitted(&bucket, cost, now) {
+                admissions.push((now, u64::from(cost)));
+            }
+        }
+        for (start, _) in &admissions {
+            for (end, _) in admissions.iter().filter(|(end, _)| end >= start) {
+                let within = admissions.iter().filter(|(time, _)| (start..=end).contains(&time));
+                let bound = u64::from(burst) + (end - start) / (10 * MILLI);
+                prop_assert!(within.map(|(_, cost)| cost).sum::<u64>() <= bound);
+            }
+        }
+    }
 }
