@@ -59,7 +59,7 @@ impl All {
             return Err(Denied::CostAboveBurst);
         }
         // Not the decision, which is each limit's own; but so a denied call takes nothing anywhere, unless it races another.
-        let wait = self.wait_of(cost, now);
+        let wait = self.wait_for(cost, 0, now);
         if !wait.is_zero() {
             return Err(Denied::Until { wait });
         }
@@ -69,17 +69,11 @@ impl All {
                 return Err(match denied {
                     Denied::CostAboveBurst => denied,
                     // The others may make it wait for longer.
-                    Denied::Until { wait } => Denied::Until { wait: wait.max(self.wait_of(cost, now)) },
+                    Denied::Until { wait } => Denied::Until { wait: wait.max(self.wait_for(cost, 0, now)) },
                 });
             }
         }
         Ok(())
-    }
-
-    /// How long until one call of that cost fits. A limit that admits costs above its burst has them wait as for one unit.
-    fn wait_of(&self, cost: u32, now: u64) -> Duration {
-        let wait = |limit: &dyn Limit| limit.wait(u64::from(cost.min(limit.burst())), now);
-        self.limits.iter().map(|limit| wait(&**limit)).max().unwrap_or_default()
     }
 
     fn least(&self, number: impl Fn(&dyn Limit) -> u32) -> u32 {
@@ -98,6 +92,10 @@ impl Limit for All {
 
     fn wait(&self, units: u64, now: u64) -> Duration {
         self.limits.iter().map(|limit| limit.wait(units, now)).max().unwrap_or_default()
+    }
+
+    fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
+        self.limits.iter().map(|limit| limit.wait_for(cost, before, now)).max().unwrap_or_default()
     }
 
     fn refund(&self, cost: u32, now: u64) {
@@ -158,6 +156,10 @@ impl<L: Limit + ?Sized> Limit for Arc<L> {
 
     fn wait(&self, units: u64, now: u64) -> Duration {
         (**self).wait(units, now)
+    }
+
+    fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
+        (**self).wait_for(cost, before, now)
     }
 
     fn refund(&self, cost: u32, now: u64) {

@@ -138,6 +138,11 @@ impl Limit for LeakyBucket {
         Duration::from_nanos(self.ahead(now).saturating_add(before).div_ceil(UNITS_PER_NANO))
     }
 
+    /// A call leaves at the beginning of its time, whatever it costs.
+    fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
+        self.wait(before.saturating_add(u64::from(cost > 0)), now)
+    }
+
     fn refund(&self, cost: u32, now: u64) {
         let length = u64::from(cost).saturating_mul(self.quota.pace().interval);
         self.shift(now, |ahead| ahead.saturating_sub(length));

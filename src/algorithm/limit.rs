@@ -39,6 +39,13 @@ pub trait Limit: fmt::Debug + Send + Sync {
     /// How long until `units` more could all have been admitted, one after the other, if no other call comes.
     fn wait(&self, units: u64, now: u64) -> Duration;
 
+    /// How long until a call of that cost fits, if `before` units come first and no other call does.
+    ///
+    /// That of all of them together, but for limits that admit a call before all its units have their time.
+    fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
+        self.wait(before.saturating_add(u64::from(cost)), now)
+    }
+
     /// Gives back units that were acquired and not used.
     fn refund(&self, cost: u32, now: u64);
 

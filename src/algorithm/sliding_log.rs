@@ -223,6 +223,12 @@ impl Limit for SlidingLog {
         Duration::from_micros(self.window)
     }
 
+    /// Looks at every cell.
+    fn is_as_new(&self, now: u64) -> bool {
+        let head = self.head.load(Ordering::Relaxed);
+        self.earliest(head, self.burst(), now / MICRO) <= now / MICRO
+    }
+
     fn rate(&self) -> Rate {
         Rate::new(u64::from(self.burst()), Duration::from_micros(self.window))
     }

@@ -19,7 +19,10 @@ use std::{
     task::Waker,
 };
 
-use crate::algorithm::{Denied, Limit};
+use crate::{
+    algorithm::{Denied, Limit},
+    rate_limit::state::nanos,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Line {
@@ -81,7 +84,7 @@ impl Line {
     /// How long until that turn.
     pub(super) fn join(&self, limit: &dyn Limit, cost: u32, until: u64, most: usize, now: u64) -> Result<Place, u64> {
         let mut queue = self.lock();
-        let wait = nanos_until(limit, queue.units + u64::from(cost), now);
+        let wait = nanos(limit.wait_for(cost, queue.units, now));
         let due = now.saturating_add(wait);
         if due > until || queue.waiters.len() >= most {
             return Err(wait);
@@ -112,7 +115,7 @@ impl Line {
             }
             Err(denied) => {
                 let wait = match denied {
-                    Denied::Until { wait } => u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX),
+                    Denied::Until { wait } => nanos(wait),
                     // The burst has been lowered below it since it joined: it waits until its time is up.
                     Denied::CostAboveBurst => u64::MAX,
                 };
@@ -147,7 +150,7 @@ impl Line {
         self.waiting.store(queue.waiters.len(), Ordering::Relaxed);
         let first = queue.waiters.front_mut().filter(|_| index == 0)?;
         // Its timer has rung in vain, or is set too late; or else it will ring in time and wake it for the first time.
-        let turn = now.saturating_add(nanos_until(limit, u64::from(first.cost), now));
+        let turn = now.saturating_add(nanos(limit.wait_for(first.cost, 0, now)));
         if first.due <= now || turn < first.due { first.waker.take() } else { None }
     }
 
@@ -170,8 +173,4 @@ impl Waiter {
             none => *none = Some(waker.clone()),
         }
     }
-}
-
-fn nanos_until(limit: &dyn Limit, units: u64, now: u64) -> u64 {
-    u64::try_from(limit.wait(units, now).as_nanos()).unwrap_or(u64::MAX)
 }

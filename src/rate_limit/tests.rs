@@ -175,6 +175,22 @@ async fn of_a_deadline_and_the_longest_wait_the_earlier_holds() {
     }
 }
 
+// A shaper's call was once told to wait for its whole time, and not only for those before it.
+#[tokio::test(start_paused = true)]
+async fn a_costly_call_of_a_leaky_bucket_leaves_at_the_beginning_of_its_time() {
+    let bucket = || LeakyBucket::new(Rate::per_second(10), Duration::ZERO).unwrap();
+    let both = All::new(bucket()).and(TokenBucket::new(Rate::per_second(1000), 1000).unwrap());
+    for builder in [RateLimitLayer::with(bucket()), RateLimitLayer::with(both)] {
+        let layer = builder.cost(|cost: &u32| *cost).max_wait(Duration::from_millis(1000)).build().unwrap();
+        let (probe, log) = Probe::new();
+        let calls = [5, 4, 3, 2].map(|cost| layer.layer(probe.clone()).oneshot(cost));
+        let results = futures::future::join_all(calls).await;
+        assert_eq!(*log.lock().unwrap(), [(5, 0), (4, 500), (3, 900)]);
+        let error = results.into_iter().find_map(Result::err).unwrap();
+        assert_eq!(rejection(&error).retry_after, Some(Duration::from_millis(1200)));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_more_calls_wait_than_may() {
     let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).max_wait(Duration::from_secs(9)).max_waiting(2);

@@ -73,16 +73,28 @@ impl Table {
 }
 
 impl OfKey<'_> {
-    fn acquire_at(&self, cost: u32, then: u64, now: u64, total: impl Fn(&dyn Limit) -> Result<(), Denied>) -> Result<(), Denied> {
-        let Table { buckets, total: all, .. } = self.table;
+    /// Takes the key's units as of `then`, and the total's by `acquire`, or neither.
+    #[inline]
+    fn acquire_at(
+        &self,
+        cost: u32,
+        then: u64,
+        now: u64,
+        acquire: impl Fn(&dyn Limit) -> Result<(), Denied>,
+    ) -> Result<(), Denied> {
+        let Table { buckets, total: Some(total), .. } = self.table else {
+            return self.table.buckets.acquire(self.key, cost, then);
+        };
+        if cost > self.largest_cost() {
+            return Err(Denied::CostAboveBurst);
+        }
+        // Not the decision, which is each limit's own; but so a denied call takes nothing, unless it races another.
+        let wait = self.wait_for(cost, 0, now);
+        if !wait.is_zero() {
+            return Err(Denied::Until { wait });
+        }
         buckets.acquire(self.key, cost, then)?;
-        let Some(Err(denied)) = all.as_deref().map(total) else { return Ok(()) };
-        buckets.refund(self.key, cost, now);
-        Err(match denied {
-            Denied::CostAboveBurst => denied,
-            // The key's own limit may make it wait for longer.
-            Denied::Until { wait } => Denied::Until { wait: wait.max(buckets.wait(self.key, u64::from(cost), now)) },
-        })
+        acquire(&**total).inspect_err(|_| buckets.refund(self.key, cost, now))
     }
 }
 
@@ -99,6 +111,12 @@ impl Limit for OfKey<'_> {
 
     fn wait(&self, units: u64, now: u64) -> Duration {
         let total = self.table.total.as_ref().map(|total| total.wait(units, now));
+        self.table.buckets.wait(self.key, units, now).max(total.unwrap_or_default())
+    }
+
+    fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
+        let total = self.table.total.as_ref().map(|total| total.wait_for(cost, before, now));
+        let units = before.saturating_add(u64::from(cost));
         self.table.buckets.wait(self.key, units, now).max(total.unwrap_or_default())
     }
 

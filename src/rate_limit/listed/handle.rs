@@ -15,7 +15,8 @@ impl<K: Hash + Eq + Clone> ListedRateLimitHandle<K> {
         Self { limits }
     }
 
-    /// The key's limit, if it has one of its own. The handle keeps it from giving its place to another.
+    /// The key's limit, if it has one of its own. The handle keeps it from giving its place to another; what it has changed is
+    /// forgotten with the limit, so what should last belongs into the closure that makes the limits.
     #[must_use]
     pub fn key(&self, key: &K) -> Option<RateLimitHandle> {
         self.limits.own.find(key).map(|state| RateLimitHandle::new(state.into()))
