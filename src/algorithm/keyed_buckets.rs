@@ -116,9 +116,19 @@ impl KeyedBuckets {
     ///
     /// # Errors
     /// [`Denied`], and when to come back.
+    #[inline]
     pub fn acquire(&self, hash: u64, cost: u32, now: u64) -> Result<(), Denied> {
+        self.acquire_late(hash, cost, now, now)
+    }
+
+    /// Takes `cost` units for a caller whose turn was at `due`, and who has waited and was woken a little late: see
+    /// [`Limit::acquire_late`](super::Limit::acquire_late).
+    ///
+    /// # Errors
+    /// [`Denied`]: another call has come first.
+    pub fn acquire_late(&self, hash: u64, cost: u32, due: u64, now: u64) -> Result<(), Denied> {
         let pace = self.quota.pace();
-        match self.step(hash, now, |tat, now| tat.take(pace, cost, now)) {
+        match self.step(hash, now, |tat, now| tat.take_late(pace, cost, due, now)) {
             Ok(decision) => decision.map(|_| ()),
             Err(homeless) => self.overflow(homeless, hash, pace, cost, now),
         }

@@ -8,7 +8,8 @@
 //! ends a little late pushes all later ones back. Here `slack` makes up for that: after being late by at most so much,
 //! the next may leave so much earlier.
 //!
-//! **Guarantee.** Any span `W` holds at most `1 + (W + slack) / T` departures of cost 1. A call of cost `n` leaves when
+//! **Guarantee.** Any span `W` holds at most `1 + (W + slack) / T` departures of cost 1, those counted as of their turn that
+//! have waited for it as a [`Limit`] and were woken late by at most [`TIMER_TICK`]. A call of cost `n` leaves when
 //! its turn comes, and the next `n` intervals after it. **Cost.** A load and a compare-and-swap; refused: no write.
 //!
 //! **Cancelling.** The last reservation is given back exactly. One in the middle is not: moving the end of the queue back by
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use crate::{
     algorithm::{
-        Denied, Limit, Rate,
+        Denied, Limit, Rate, TIMER_TICK,
         token_bucket::quota::{MAX_AHEAD, Quota, UNITS_PER_NANO},
     },
     config::ConfigError,
@@ -81,6 +82,10 @@ impl LeakyBucket {
     /// # Errors
     /// [`Denied`]: nothing was reserved, and the queue is as short as asked after that wait.
     pub fn reserve(&self, cost: u32, longest: Duration, now: u64) -> Result<Departure, Denied> {
+        self.reserve_with(self.slack, cost, longest, now)
+    }
+
+    fn reserve_with(&self, slack: u64, cost: u32, longest: Duration, now: u64) -> Result<Departure, Denied> {
         let length = u64::from(cost).checked_mul(self.quota.pace().interval).filter(|length| *length <= MAX_AHEAD);
         let length = length.ok_or(Denied::CostAboveBurst)?;
         let longest = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
@@ -89,7 +94,7 @@ impl LeakyBucket {
         loop {
             let behind = now.wrapping_sub(next);
             let (start, wait) = if signed_is_past(behind) {
-                (now.wrapping_sub(behind.min(self.slack)), 0)
+                (now.wrapping_sub(behind.min(slack)), 0)
             } else {
                 (next, next.wrapping_sub(now).div_ceil(UNITS_PER_NANO))
             };
@@ -131,6 +136,11 @@ impl LeakyBucket {
 impl Limit for LeakyBucket {
     fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
         self.reserve(cost, Duration::ZERO, now).map(|_| ())
+    }
+
+    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), Denied> {
+        let late = now.saturating_sub(due).min(TIMER_TICK) * UNITS_PER_NANO;
+        self.reserve_with(self.slack.max(late), cost, Duration::ZERO, now).map(|_| ())
     }
 
     fn wait(&self, units: u64, now: u64) -> Duration {
@@ -284,6 +294,16 @@ mod tests {
         assert_eq!(ten_a_second().update(Rate::per_second(1), 2).unwrap_err().field, "burst");
         let slow = LeakyBucket::new(Rate::new(1, Duration::from_secs(400 * 86_400)), Duration::ZERO).unwrap();
         assert_eq!(slow.reserve(2, Duration::MAX, 0), Err(Denied::CostAboveBurst));
+    }
+
+    #[test]
+    fn a_waiter_woken_late_leaves_as_of_its_turn_but_by_no_more_than_a_tick() {
+        let shaper = LeakyBucket::new(Rate::per_second(10_000), Duration::ZERO).unwrap();
+        let late = |due, now| (0..100).filter(|_| shaper.acquire_late(1, due, now).is_ok()).count();
+        assert!(shaper.acquire(1, 0).is_ok());
+        // All that could have left since, a tick ago or now; who comes now saves nothing up.
+        assert_eq!(late(0, 5 * MILLI), 11);
+        assert_eq!((late(5 * MILLI, 5 * MILLI), late(9 * MILLI, 8 * MILLI)), (0, 1));
     }
 
     #[test]

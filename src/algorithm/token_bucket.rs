@@ -23,7 +23,7 @@
 use std::time::Duration;
 
 use crate::{
-    algorithm::{Denied, Limit, Rate, TIMER_TICK},
+    algorithm::{Denied, Limit, Rate},
     config::ConfigError,
 };
 
@@ -84,7 +84,7 @@ impl Limit for TokenBucket {
     fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), Denied> {
         // With a burst of 1, each wait's lateness would else push all later departures back: 2000/s on a timer of
         // whole milliseconds would admit 1000/s.
-        self.acquire(cost, due.clamp(now.saturating_sub(TIMER_TICK), now))
+        self.tat.take_late(self.quota.pace(), cost, due, now).map(|_| ())
     }
 
     fn wait(&self, units: u64, now: u64) -> Duration {

@@ -126,7 +126,7 @@ async fn four_hundred_waiters_leave_in_order_and_are_woken_once_each() {
 #[tokio::test(start_paused = true)]
 async fn a_rate_above_the_timers_ticks_is_kept_while_calls_wait() {
     let bucket = TokenBucket::new(Rate::per_second(2000), 1).unwrap();
-    let shaper = LeakyBucket::new(Rate::per_second(2000), Duration::from_millis(1)).unwrap();
+    let shaper = LeakyBucket::new(Rate::per_second(2000), Duration::ZERO).unwrap();
     for builder in [RateLimitLayer::with(bucket), RateLimitLayer::with(shaper)] {
         let layer = builder.max_wait(Duration::from_secs(10)).build().unwrap();
         let (probe, log) = Probe::new();

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use crate::{
     algorithm::{
-        Denied,
+        Denied, TIMER_TICK,
         token_bucket::quota::{MAX_AHEAD, Pace, UNITS_PER_NANO},
     },
     sync::{AtomicU64, Ordering},
@@ -39,15 +39,26 @@ impl Tat {
     /// As [`acquire`](Self::acquire), for a caller that may have to undo it.
     #[inline]
     pub(crate) fn take(&self, pace: Pace, cost: u32, now: u64) -> Result<Change, Denied> {
+        self.take_late(pace, cost, now, now)
+    }
+
+    /// As [`take`](Self::take), for a caller whose turn was at `due`: what the bucket has earned between that and `now`,
+    /// at most [`TIMER_TICK`], is not lost though it was full.
+    ///
+    /// To decide as of `due` would not do: if those ahead were late by more, it fits now and did not fit then.
+    #[inline]
+    pub(crate) fn take_late(&self, pace: Pace, cost: u32, due: u64, now: u64) -> Result<Change, Denied> {
         if cost > pace.burst {
             return Err(Denied::CostAboveBurst);
         }
+        let due = due.clamp(now.saturating_sub(TIMER_TICK), now);
+        let capacity = pace.capacity + (now - due) * UNITS_PER_NANO;
         // The loser has lost to an admission, which took tokens: it decides again on what is left, and is denied after
         // at most `burst` losses.
-        self.change(now, |ahead| {
-            // Neither overflows: `cost <= burst`, `capacity <= 2^62`, and `ahead < 2^63`.
+        self.change(due, |ahead| {
+            // Neither overflows: `cost <= burst`, `capacity <= 2^62` and a tick, and `ahead < 2^63`.
             let ahead = ahead + u64::from(cost) * pace.interval;
-            match ahead.checked_sub(pace.capacity) {
+            match ahead.checked_sub(capacity) {
                 None | Some(0) => Ok(ahead),
                 Some(excess) => Err(Denied::until(excess.div_ceil(UNITS_PER_NANO))),
             }

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     ConfigError, RejectedKind,
-    algorithm::{Denied, KeyedBuckets, Limit, Rate, TIMER_TICK},
+    algorithm::{Denied, KeyedBuckets, Limit, Rate},
     rate_limit::{Key, Missing, keyed::top::Top, lines::Lines},
     time::Clock,
 };
@@ -73,17 +73,17 @@ impl Table {
 }
 
 impl OfKey<'_> {
-    /// Takes the key's units as of `then`, and the total's by `acquire`, or neither.
+    /// Takes the key's units and, by `acquire`, the total's, or neither.
     #[inline]
     fn acquire_at(
         &self,
         cost: u32,
-        then: u64,
+        due: u64,
         now: u64,
         acquire: impl Fn(&dyn Limit) -> Result<(), Denied>,
     ) -> Result<(), Denied> {
         let Table { buckets, total: Some(total), .. } = self.table else {
-            return self.table.buckets.acquire(self.key, cost, then);
+            return self.table.buckets.acquire_late(self.key, cost, due, now);
         };
         if cost > self.largest_cost() {
             return Err(Denied::CostAboveBurst);
@@ -93,7 +93,7 @@ impl OfKey<'_> {
         if !wait.is_zero() {
             return Err(Denied::Until { wait });
         }
-        buckets.acquire(self.key, cost, then)?;
+        buckets.acquire_late(self.key, cost, due, now)?;
         acquire(&**total).inspect_err(|_| buckets.refund(self.key, cost, now))
     }
 }
@@ -104,9 +104,7 @@ impl Limit for OfKey<'_> {
     }
 
     fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), Denied> {
-        // As a token bucket does.
-        let then = due.clamp(now.saturating_sub(TIMER_TICK), now);
-        self.acquire_at(cost, then, now, |total| total.acquire_late(cost, due, now))
+        self.acquire_at(cost, due, now, |total| total.acquire_late(cost, due, now))
     }
 
     fn wait(&self, units: u64, now: u64) -> Duration {
