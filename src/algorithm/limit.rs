@@ -114,5 +114,5 @@ impl Denied {
     }
 }
 
-/// How late a timer may be, in nanoseconds: tokio's has ticks of a millisecond.
-pub const TIMER_TICK: u64 = 1_000_000;
+/// How late a timer may be, in nanoseconds: tokio's rounds up to a whole millisecond, and looks once in each.
+pub const TIMER_TICK: u64 = 2_000_000;
