@@ -22,7 +22,30 @@
 //! # }
 //! ```
 //!
-//! By route is a closure too: take the pattern that the router has matched, not the path, of which there is no end.
+//! By route is a closure too: take the pattern that the router has matched, not the path, of which there is no end. With
+//! axum:
+//!
+//! ```
+//! # #[cfg(feature = "http")]
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+//! use axum::{Router, body::Body, extract::MatchedPath, http::{Request, StatusCode}, routing::get};
+//! use tower_keep::{protocol::http::Server, rate_limit::{Rate, RateLimitLayer}};
+//! # use tower::ServiceExt;
+//!
+//! let limit = RateLimitLayer::builder(Rate::per_minute(60))
+//!     .burst(1)
+//!     .protocol(Server::new())
+//!     .keyed_by(|request: &Request<Body>| request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned()))
+//!     .build()?;
+//! let app: Router = Router::new().route("/users/{id}", get(async || "a user")).route("/health", get(async || "well")).layer(limit);
+//! # let status = async |path| app.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap().status();
+//!
+//! assert_eq!(status("/users/1").await, StatusCode::OK);
+//! assert_eq!(status("/users/2").await, StatusCode::TOO_MANY_REQUESTS);
+//! assert_eq!(status("/health").await, StatusCode::OK);
+//! # Ok(()) }
+//! # #[cfg(not(feature = "http"))] fn main() {}
+//! ```
 //!
 //! | machine | for | memory | keys |
 //! |---|---|---|---|

@@ -211,6 +211,11 @@ impl State {
         self.limits.left(key, line);
     }
 
+    /// How long until all of the burst would be admitted.
+    pub(super) fn until_whole(&self) -> Duration {
+        self.limits.with(0, |limit| limit.wait(u64::from(limit.burst()), self.clock.now()))
+    }
+
     /// Whether a map may forget it: nothing is used or owed, and nobody waits.
     pub(super) fn is_as_new(&self) -> bool {
         !self.limits.somebody_waits(0) && self.limits.with(0, |limit| limit.is_as_new(self.clock.now()))

@@ -1,6 +1,6 @@
 //! The control surface.
 
-use std::{hash::Hash, sync::Arc};
+use std::{cmp::Reverse, hash::Hash, sync::Arc};
 
 use crate::rate_limit::{RateLimitHandle, listed::list::Listed};
 
@@ -26,6 +26,16 @@ impl<K: Hash + Eq + Clone> ListedRateLimitHandle<K> {
     #[must_use]
     pub fn shared(&self) -> RateLimitHandle {
         RateLimitHandle::new(self.limits.shared.clone())
+    }
+
+    /// The keys that have used most of what they have, the worst first: those whose limits will take longest to be whole
+    /// again. At most `most`. Costs as much as [`keys`](Self::keys).
+    #[must_use]
+    pub fn top_keys(&self, most: usize) -> Vec<(K, RateLimitHandle)> {
+        let mut keys: Vec<_> = self.limits.own.all().into_iter().map(|(key, state)| (state.until_whole(), key, state)).collect();
+        keys.sort_by_key(|(wait, ..)| Reverse(*wait));
+        keys.truncate(most);
+        keys.into_iter().map(|(_, key, state)| (key, RateLimitHandle::new(state.into()))).collect()
     }
 
     /// All keys that have a limit of their own. Costs a copy of each key; new keys wait meanwhile.

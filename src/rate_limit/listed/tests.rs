@@ -142,6 +142,18 @@ async fn a_handle_lists_all_keys_and_changes_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_handle_tells_who_has_used_most() {
+    let limit = RateLimitLayer::builder(Rate::per_second(1));
+    let layer = limit.listed_by(itself, |_: &&str| TokenBucket::new(Rate::per_second(1), 10)).build().unwrap();
+    for tenant in ["a", "b", "b", "c", "b", "c"] {
+        assert!(admitted(&layer, Some(tenant)).await);
+    }
+    let top: Vec<_> = layer.handle().top_keys(2).into_iter().map(|(key, handle)| (key, handle.snapshot().available)).collect();
+    assert_eq!(top, [("b", 7), ("c", 8)]);
+    assert_eq!(layer.handle().top_keys(9).len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_wait_in_their_keys_line_and_a_limit_they_wait_for_is_kept() {
     let shared = RateLimitLayer::builder(Rate::per_second(1)).max_wait(Duration::from_secs(9));
     let limit = shared.listed_by(itself, |_: &&str| TokenBucket::new(Rate::per_second(1), 1)).most_keys(1);
