@@ -20,7 +20,7 @@ use std::{
 };
 
 use crate::{
-    algorithm::{Denied, Limit},
+    algorithm::{Denied, Limit, TIMER_TICK},
     rate_limit::state::nanos,
 };
 
@@ -46,6 +46,10 @@ struct Waiter {
     ticket: u64,
     cost: u32,
     due: u64,
+    /// The latest that its turn may come.
+    latest: u64,
+    /// Its timer has rung while others were ahead: whoever makes it the first wakes it.
+    rang: bool,
     /// `None` until it is polled for the first time.
     waker: Option<Waker>,
 }
@@ -55,7 +59,7 @@ struct Waiter {
 pub(super) struct Place {
     ticket: u64,
     /// The latest that its turn may come.
-    pub(super) until: u64,
+    pub(super) latest: u64,
 }
 
 /// What a waiter finds when it looks.
@@ -63,6 +67,8 @@ pub(super) struct Place {
 pub(super) enum Turn {
     /// Its units are taken, and its place is gone.
     Come,
+    /// Its place is gone: it is too late, or will be by the time that its turn can come.
+    Never(Denied),
     /// Not before this time; it will be woken if it comes sooner.
     Due(u64),
 }
@@ -89,10 +95,11 @@ impl Line {
         if due > until || queue.waiters.len() >= most {
             return Err(wait);
         }
-        let place = Place { ticket: queue.next_ticket, until };
+        // A timer's tick more is not later.
+        let place = Place { ticket: queue.next_ticket, latest: until.saturating_add(TIMER_TICK) };
         queue.next_ticket += 1;
         queue.units += u64::from(cost);
-        queue.waiters.push_back(Waiter { ticket: place.ticket, cost, due, waker: None });
+        queue.waiters.push_back(Waiter { ticket: place.ticket, cost, due, latest: place.latest, rang: false, waker: None });
         self.waiting.store(queue.waiters.len(), Ordering::Relaxed);
         Ok(place)
     }
@@ -100,38 +107,33 @@ impl Line {
     /// Looks whether the turn has come, and if not, keeps the waker.
     pub(super) fn look(&self, limit: &dyn Limit, place: Place, waker: &Waker, now: u64) -> Turn {
         let mut queue = self.lock();
-        let Ok(index) = queue.find(place.ticket) else { return Turn::Come };
-        let first = index == 0;
+        let index = queue.find(place.ticket).expect("it has its place until it is told that it has not");
         let waiter = &mut queue.waiters[index];
-        if !first {
-            waiter.keep(waker);
-            return Turn::Due(waiter.due);
+        let turn = if now > waiter.latest {
+            // Nobody has polled it in time.
+            Turn::Never(Denied::Until { wait: limit.wait_for(waiter.cost, 0, now) })
+        } else if index == 0 {
+            waiter.turn(limit, now)
+        } else {
+            waiter.rang = waiter.due <= now;
+            Turn::Due(waiter.due)
+        };
+        if matches!(turn, Turn::Due(_)) {
+            let kept = waiter.keep(waker);
+            drop(queue);
+            // Whose it was may come back here when it is dropped.
+            drop(kept);
+        } else {
+            leave(queue, &self.waiting, index, limit, now);
         }
-        match limit.acquire_late(waiter.cost, waiter.due, now) {
-            Ok(()) => {
-                let woken = self.leave(queue, index, limit, now);
-                woken.into_iter().for_each(Waker::wake);
-                Turn::Come
-            }
-            Err(denied) => {
-                let wait = match denied {
-                    Denied::Until { wait } => nanos(wait),
-                    // The burst has been lowered below it since it joined: it waits until its time is up.
-                    Denied::CostAboveBurst => u64::MAX,
-                };
-                waiter.due = now.saturating_add(wait);
-                waiter.keep(waker);
-                Turn::Due(waiter.due)
-            }
-        }
+        turn
     }
 
     /// Gives up a place; nothing was taken, so nothing is lost.
     pub(super) fn cancel(&self, limit: &dyn Limit, place: Place, now: u64) {
         let queue = self.lock();
         if let Ok(index) = queue.find(place.ticket) {
-            let woken = self.leave(queue, index, limit, now);
-            woken.into_iter().for_each(Waker::wake);
+            leave(queue, &self.waiting, index, limit, now);
         }
     }
 
@@ -143,21 +145,22 @@ impl Line {
         }
     }
 
-    /// Takes one out, and returns whom to wake once the lock is released.
-    fn leave(&self, mut queue: MutexGuard<'_, Queue>, index: usize, limit: &dyn Limit, now: u64) -> Option<Waker> {
-        let left = queue.waiters.remove(index)?;
-        queue.units -= u64::from(left.cost);
-        self.waiting.store(queue.waiters.len(), Ordering::Relaxed);
-        let first = queue.waiters.front_mut().filter(|_| index == 0)?;
-        // Its timer has rung in vain, or is set too late; or else it will ring in time and wake it for the first time.
-        let turn = now.saturating_add(nanos(limit.wait_for(first.cost, 0, now)));
-        if first.due <= now || turn < first.due { first.waker.take() } else { None }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing in here panics half-way: a poisoned queue is whole.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes one out and wakes the one whose turn that brings, both once the lock is released: wakers are strangers' code.
+fn leave(mut queue: MutexGuard<'_, Queue>, waiting: &AtomicUsize, index: usize, limit: &dyn Limit, now: u64) {
+    let Some(left) = queue.waiters.remove(index) else { return };
+    queue.units -= u64::from(left.cost);
+    waiting.store(queue.waiters.len(), Ordering::Relaxed);
+    let next = queue.waiters.front_mut().filter(|first| index == 0 && first.must_look(limit, now));
+    let woken = next.and_then(|first| first.waker.take());
+    drop(queue);
+    drop(left);
+    woken.into_iter().for_each(Waker::wake);
 }
 
 impl Queue {
@@ -167,10 +170,116 @@ impl Queue {
 }
 
 impl Waiter {
-    fn keep(&mut self, waker: &Waker) {
-        match &mut self.waker {
-            Some(kept) => kept.clone_from(waker),
-            none => *none = Some(waker.clone()),
+    /// What the first finds.
+    fn turn(&mut self, limit: &dyn Limit, now: u64) -> Turn {
+        match limit.acquire_late(self.cost, self.due, now) {
+            Ok(()) => Turn::Come,
+            Err(Denied::Until { wait }) => {
+                self.due = now.saturating_add(nanos(wait));
+                if self.due > self.latest { Turn::Never(Denied::Until { wait }) } else { Turn::Due(self.due) }
+            }
+            // The burst has been lowered below it since it joined.
+            Err(denied) => Turn::Never(denied),
         }
+    }
+
+    /// Whether one that has become the first must be woken: its timer has rung in vain, or is set too late, or would only
+    /// tell it that it is too late. Else the timer will ring in time, and wake it for the first time.
+    fn must_look(&self, limit: &dyn Limit, now: u64) -> bool {
+        let turn = now.saturating_add(nanos(limit.wait_for(self.cost, 0, now)));
+        // The clock of who leaves may have been read before that of who has rung.
+        self.rang || self.due <= now || turn < self.due || turn > self.latest
+    }
+
+    /// Keeps a waker, and hands out the one that it kept.
+    fn keep(&mut self, waker: &Waker) -> Option<Waker> {
+        match &self.waker {
+            Some(kept) if kept.will_wake(waker) => None,
+            _ => self.waker.replace(waker.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, task::Wake};
+
+    use super::*;
+    use crate::algorithm::{Rate, TokenBucket};
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    const MILLI: u64 = 1_000_000;
+
+    /// A line of two for a bucket of a thousand a second that is used up.
+    fn two() -> (TokenBucket, Line, [Place; 2]) {
+        let (limit, line) = (TokenBucket::new(Rate::per_second(1000), 1).unwrap(), Line::default());
+        limit.acquire(1, 0).unwrap();
+        let places = [(); 2].map(|()| line.join(&limit, 1, u64::MAX, 9, 0).unwrap());
+        (limit, line, places)
+    }
+
+    // The first reads the clock and is stopped before it has the mutex; meanwhile the second's timer rings.
+    #[test]
+    fn who_rang_while_another_was_ahead_is_woken_even_by_one_with_an_older_clock() {
+        let (limit, line, [first, second]) = two();
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        assert_eq!(line.look(&limit, second, &waker, 0), Turn::Due(2 * MILLI));
+        assert_eq!(line.look(&limit, second, &waker, 2 * MILLI + 1), Turn::Due(2 * MILLI));
+        assert_eq!(line.look(&limit, first, Waker::noop(), 1_900_000), Turn::Come);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn who_becomes_the_first_before_its_timer_rings_is_not_woken_twice() {
+        let (limit, line, [first, second]) = two();
+        let count = Arc::new(Count::default());
+        assert_eq!(line.look(&limit, second, &Waker::from(count.clone()), 0), Turn::Due(2 * MILLI));
+        assert_eq!(line.look(&limit, first, Waker::noop(), MILLI), Turn::Come);
+        assert_eq!(count.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn one_who_leaves_from_the_middle_wakes_nobody() {
+        let (limit, line, [first, second]) = two();
+        let count = Arc::new(Count::default());
+        assert_eq!(line.look(&limit, first, &Waker::from(count.clone()), 0), Turn::Due(MILLI));
+        line.cancel(&limit, second, 5 * MILLI);
+        assert_eq!((count.0.load(Ordering::Relaxed), line.len()), (0, 1));
+    }
+
+    // As that of a thread pool owns its task, and with it a future that has its own place in the same line.
+    #[test]
+    fn a_waker_that_comes_back_when_it_is_dropped_may() {
+        struct ComesBack(Arc<(TokenBucket, Line)>, Place);
+
+        impl Wake for ComesBack {
+            fn wake(self: Arc<Self>) {}
+        }
+
+        impl Drop for ComesBack {
+            fn drop(&mut self) {
+                self.0.1.cancel(&self.0.0, self.1, 0);
+            }
+        }
+
+        let (limit, line, [first, second]) = two();
+        let shared = Arc::new((limit, line));
+        let (limit, line) = &*shared;
+        line.look(limit, first, &Waker::from(Arc::new(ComesBack(shared.clone(), second))), 0);
+        line.look(limit, first, Waker::noop(), 0);
+        assert_eq!(line.len(), 1);
+        let third = line.join(limit, 1, u64::MAX, 9, 0).unwrap();
+        line.look(limit, first, &Waker::from(Arc::new(ComesBack(shared.clone(), third))), 0);
+        line.cancel(limit, first, 0);
+        assert!(line.is_empty());
     }
 }

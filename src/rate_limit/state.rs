@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     ConfigError, Outcome, Rejected, RejectedKind,
-    algorithm::{Denied, Leaving, Limit, Rate, TIMER_TICK},
+    algorithm::{Denied, Leaving, Limit, Rate},
     protocol::{Quota, Settle},
     rate_limit::{
         Meter, Snapshot,
@@ -116,11 +116,13 @@ impl State {
         request: &Req,
         now: u64,
     ) -> Admission {
-        let until = self.until(meter.deadline(request), now);
+        let until = self.until(meter.deadline(request), now).unwrap_or(now);
         let denied = match denied {
-            Some(denied) if until.is_none() || denied == Denied::CostAboveBurst => denied,
+            Some(Denied::CostAboveBurst) => Denied::CostAboveBurst,
+            // Known without a look at the line, of which there is none.
+            Some(Denied::Until { wait }) if now.saturating_add(nanos(wait)) > until => Denied::Until { wait },
             None if cost > self.limits.with(key, |limit| limit.largest_cost()) => Denied::CostAboveBurst,
-            _ => match self.limits.join(key, cost, until.unwrap_or(now), self.settings.max_waiting, now) {
+            _ => match self.limits.join(key, cost, until, self.settings.max_waiting, now) {
                 Ok((line, place)) => return Admission::Waits { key, cost, line, place },
                 Err(wait) => Denied::until(wait),
             },
@@ -237,11 +239,6 @@ impl Account {
     pub(super) fn new(state: &Held<State>, key: u64) -> Self {
         Self { state: state.for_call(), key }
     }
-}
-
-/// The last moment at which a turn may come. A timer's tick more is not later.
-pub(super) fn latest(place: Place) -> u64 {
-    place.until.saturating_add(TIMER_TICK)
 }
 
 impl Permit {

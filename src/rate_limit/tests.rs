@@ -192,6 +192,60 @@ async fn a_costly_call_of_a_leaky_bucket_leaves_at_the_beginning_of_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn all_that_cannot_wait_for_so_long_are_told_when_the_limit_closes() {
+    let layer = RateLimitLayer::builder(Rate::per_second(1)).burst(1).max_wait(Duration::from_secs(10)).build().unwrap();
+    let tasks = [(); 6].map(|()| tokio::spawn(layer.layer(Probe::new().0).oneshot(1)));
+    tokio::task::yield_now().await;
+    let clock = Clock::start();
+    layer.handle().close_for(Duration::from_secs(3600));
+    let mut told = 0;
+    for task in tasks {
+        told += u32::from(task.await.unwrap().is_err());
+    }
+    assert_eq!((told, clock.now()), (5, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_that_a_lower_burst_shuts_out_is_told_so_and_holds_nobody_up() {
+    let layer = RateLimitLayer::builder(Rate::per_second(1)).burst(5).cost(|cost: &u32| *cost).max_wait(Duration::MAX);
+    let layer = layer.build().unwrap();
+    let (probe, log) = Probe::new();
+    let tasks = [5, 4, 1].map(|cost| tokio::spawn(layer.layer(probe.clone()).oneshot(cost)));
+    tokio::task::yield_now().await;
+    layer.handle().update(Rate::per_second(1), 2).unwrap();
+    let [_, shut_out, small] = tasks;
+    let error = shut_out.await.unwrap().unwrap_err();
+    assert_eq!((rejection(&error).kind, rejection(&error).retry_after), (RejectedKind::CostTooHigh, None));
+    small.await.unwrap().unwrap();
+    assert_eq!(*log.lock().unwrap(), [(5, 0), (1, 4000)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_a_line_and_costs_more_than_the_burst_is_told_so() {
+    let layer = RateLimitLayer::builder(Rate::per_second(1)).burst(2).cost(|cost: &u32| *cost).max_wait(Duration::from_secs(60));
+    let layer = layer.build().unwrap();
+    let waits = [2, 2].map(|cost| tokio::spawn(layer.layer(Probe::new().0).oneshot(cost)));
+    tokio::task::yield_now().await;
+    let error = layer.layer(Probe::new().0).oneshot(3).await.unwrap_err();
+    assert_eq!(rejection(&error).kind, RejectedKind::CostTooHigh);
+    for task in waits {
+        task.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_polled_late_is_not_made_after_its_deadline() {
+    let layer = RateLimitLayer::builder(Rate::per_second(1)).burst(1).deadline(in_millis).build().unwrap();
+    let (probe, log) = Probe::new();
+    assert!(layer.layer(probe.clone()).oneshot(0).await.is_ok());
+    let mut late = Box::pin(layer.layer(probe).oneshot(2000));
+    assert!(futures::poll!(&mut late).is_pending());
+    advance(Duration::from_secs(3600)).await;
+    assert!(late.await.is_err());
+    assert_eq!((log.lock().unwrap().len(), layer.handle().snapshot().waiting), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_more_calls_wait_than_may() {
     let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).max_wait(Duration::from_secs(9)).max_waiting(2);
     let layer = layer.build().unwrap();

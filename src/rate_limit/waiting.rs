@@ -19,7 +19,7 @@ use crate::{
         Actual, Meter,
         future::{Billed, Made},
         line::{Line, Place, Turn},
-        state::{Account, latest},
+        state::Account,
     },
 };
 
@@ -28,7 +28,6 @@ pin_project! {
         waiting: Waiting,
         #[pin]
         timer: Option<Sleep>,
-        turn_has_come: bool,
         service: S,
         // `None` once the inner service has been called.
         request: Option<Req>,
@@ -41,14 +40,15 @@ pin_project! {
 pub(super) struct Waiting {
     account: Account,
     line: Arc<Line>,
-    place: Place,
+    /// `None` once it is gone.
+    place: Option<Place>,
     /// What the timer is set to.
     wake: u64,
 }
 
 impl<S, M, Req> WaitingFor<S, M, Req> {
     pub(super) fn new(waiting: Waiting, service: S, request: Req, metered: M, cost: u32) -> Self {
-        Self { waiting, timer: None, turn_has_come: false, service, request: Some(request), metered, cost }
+        Self { waiting, timer: None, service, request: Some(request), metered, cost }
     }
 
     /// The call, once its turn has come or it is too late for it; the error of an inner service that was not ready.
@@ -59,14 +59,11 @@ impl<S, M, Req> WaitingFor<S, M, Req> {
         M: Protocol<S::Response, S::Error> + Meter<Req> + Actual<S::Response>,
     {
         let this = self.project();
-        if !*this.turn_has_come {
-            if let Err(denied) = ready!(this.waiting.poll(this.timer, cx)) {
-                let Account { state, key } = &this.waiting.account;
-                let request = this.request.as_ref().expect("not called yet");
-                let rejected = state.refuse(*key, denied, this.metered, request);
-                return Poll::Ready(Ok(Call::rejected(this.metered.clone(), rejected)));
-            }
-            *this.turn_has_come = true;
+        if let Err(denied) = ready!(this.waiting.poll(this.timer, cx)) {
+            let Account { state, key } = &this.waiting.account;
+            let request = this.request.as_ref().expect("not called yet");
+            let rejected = state.refuse(*key, denied, this.metered, request);
+            return Poll::Ready(Ok(Call::rejected(this.metered.clone(), rejected)));
         }
         if let Err(error) = ready!(this.service.poll_ready(cx)) {
             return Poll::Ready(Err(this.metered.not_ready(error)));
@@ -78,29 +75,27 @@ impl<S, M, Req> WaitingFor<S, M, Req> {
 
 impl Waiting {
     pub(super) fn new(account: Account, line: Arc<Line>, place: Place) -> Self {
-        Self { account, line, place, wake: 0 }
+        Self { account, line, place: Some(place), wake: 0 }
     }
 
     /// Ready when the turn has come, or when it has been put off, by a penalty, a lower rate or somebody ahead who does not
     /// take his, to later than it may be.
     fn poll(&mut self, mut timer: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> Poll<Result<(), Denied>> {
-        let (state, latest) = (&self.account.state, latest(self.place));
+        let Account { state, key } = &self.account;
+        let Some(place) = self.place else { return Poll::Ready(Ok(())) };
         loop {
             let now = state.clock.now();
-            let turn = state.limits.with(self.account.key, |limit| self.line.look(limit, self.place, cx.waker(), now));
-            let due = match turn {
-                Turn::Come => {
-                    state.limits.left(self.account.key, &self.line);
-                    return Poll::Ready(Ok(()));
-                }
+            let due = match state.limits.with(*key, |limit| self.line.look(limit, place, cx.waker(), now)) {
                 Turn::Due(due) => due,
+                turn => {
+                    self.place = None;
+                    state.limits.left(*key, &self.line);
+                    return Poll::Ready(if let Turn::Never(denied) = turn { Err(denied) } else { Ok(()) });
+                }
             };
-            if due.max(now) > latest {
-                return Poll::Ready(Err(Denied::until(due.saturating_sub(now))));
-            }
             // When others are still ahead though the time has come, the last of them to leave wakes this one. One of them
             // may be held by somebody who does not poll it, so it does not wait for that longer than it may.
-            let wake = if due > now { due } else { latest.saturating_add(1) };
+            let wake = if due > now { due } else { place.latest.saturating_add(1) };
             if timer.is_none() || wake != self.wake {
                 self.wake = wake;
                 timer.set(Some(sleep(Duration::from_nanos(wake - now))));
@@ -112,7 +107,8 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        // Finds nothing if the turn has come.
-        self.account.state.cancel(self.account.key, &self.line, self.place);
+        if let Some(place) = self.place {
+            self.account.state.cancel(self.account.key, &self.line, place);
+        }
     }
 }
