@@ -21,7 +21,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering, fence},
     },
     thread,
 };
@@ -68,7 +68,10 @@ impl<T> Held<T> {
 
     /// How many hold a [`single`](Self::single) value.
     pub(crate) fn holders(&self) -> usize {
-        Arc::strong_count(&self.stripe)
+        let count = Arc::strong_count(&self.stripe);
+        // Pairs with the Release of a drop: what those who held it have done with it is seen.
+        fence(Ordering::Acquire);
+        count
     }
 
     /// Another hold, counted on the current thread's stripe, which keeps the value alive but not the other stripes.

@@ -23,19 +23,31 @@ impl Leaving {
     /// The map's side: forgets it only if it is as good as new even after it was marked. One map at a time.
     pub(crate) fn leave_if(&self, is_as_new: impl FnOnce() -> bool) -> bool {
         self.mark.store(true, Ordering::Relaxed);
+        // Also if the look panics. A caller that has seen the mark meanwhile looks its key up anew and finds the same machine.
+        let mut stays = Stays(Some(&self.mark));
         fence(Ordering::SeqCst);
-        let leaves = is_as_new();
-        if !leaves {
-            // A caller that has seen the mark meanwhile looks its key up anew and finds the same machine.
-            self.mark.store(false, Ordering::Relaxed);
+        if !is_as_new() {
+            return false;
         }
-        leaves
+        stays.0 = None;
+        true
     }
 
     /// The caller's side, after it has used the machine: whether that was in vain.
     pub(crate) fn is_leaving(&self) -> bool {
         fence(Ordering::SeqCst);
         self.mark.load(Ordering::Relaxed)
+    }
+}
+
+/// Takes the mark off again.
+struct Stays<'a>(Option<&'a AtomicBool>);
+
+impl Drop for Stays<'_> {
+    fn drop(&mut self) {
+        if let Some(mark) = self.0 {
+            mark.store(false, Ordering::Relaxed);
+        }
     }
 }
 

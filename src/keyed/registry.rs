@@ -35,8 +35,13 @@ pub(crate) trait Recipe<K, V> {
     /// The key gets no machine.
     fn make(&self, key: &K) -> Result<V, ConfigError>;
 
-    /// Whether nobody would miss it. Nobody holds it, but a caller may just be looking it up.
-    fn may_forget(&self, machine: &V) -> bool;
+    /// Whether nobody would miss it.
+    fn is_idle(&self, machine: &V) -> bool;
+
+    /// Forgets it if that is still so: a caller may just have looked it up.
+    fn forget(&self, machine: &Held<V>) -> bool {
+        self.is_idle(machine)
+    }
 }
 
 impl<K: Hash + Eq + Clone, V, R: Recipe<K, V>> Registry<K, V, R> {
@@ -53,19 +58,25 @@ impl<K: Hash + Eq + Clone, V, R: Recipe<K, V>> Registry<K, V, R> {
     }
 
     /// The key's machine, made if it has none and there is a place.
-    pub(crate) fn find_or_make(&self, key: K) -> Option<Held<V>> {
+    pub(crate) fn find_or_make(&self, key: &K) -> Option<Held<V>> {
         let mut places = self.lock();
         let machines = self.machines.pin();
-        if let Some(machine) = machines.get(&key) {
+        if let Some(machine) = machines.get(key) {
             return Some(machine.for_call());
         }
-        let machine = Held::single(places.recipe.make(&key).ok()?);
+        // First a place, so that a flood of keys makes nothing; and all that is strangers' code before anything is changed.
         let place = places.free(self.most)?;
-        // Out before in, or two keys too many would be found for a moment.
-        if let Some((forgotten, _)) = places.take(place, key.clone(), machine.for_call()) {
-            machines.remove(&forgotten);
+        let keys = [(); 2].map(|()| key.clone());
+        let machine = Held::single(places.recipe.make(key).ok()?);
+        if let Some((forgotten, old)) = places.taken.get(place) {
+            if !places.recipe.forget(old) {
+                return None;
+            }
+            machines.remove(forgotten);
         }
-        machines.insert(key, machine.for_call());
+        let [listed, mapped] = keys;
+        places.put(place, listed, machine.for_call());
+        machines.insert(mapped, machine.for_call());
         Some(machine)
     }
 
@@ -90,21 +101,21 @@ impl<K, V, R: Recipe<K, V>> Places<K, V, R> {
         self.hand = (first + LOOKED_AT) % taken;
         (first..first + LOOKED_AT.min(taken)).map(|place| place % taken).find(|place| {
             let machine = &self.taken[*place].1;
-            // Held by this list and by the map alone: no call is out whose result would be lost.
-            machine.holders() == 2 && self.recipe.may_forget(machine)
+            is_unheld(machine) && self.recipe.is_idle(machine)
         })
     }
 
-    /// Hands out whom it takes the place of.
-    fn take(&mut self, place: usize, key: K, machine: Held<V>) -> Option<(K, Held<V>)> {
+    fn put(&mut self, place: usize, key: K, machine: Held<V>) {
         match self.taken.get_mut(place) {
-            Some(taken) => Some(std::mem::replace(taken, (key, machine))),
-            None => {
-                self.taken.push((key, machine));
-                None
-            }
+            Some(taken) => *taken = (key, machine),
+            None => self.taken.push((key, machine)),
         }
     }
+}
+
+/// Held by the list of places and by the map alone: no call is out whose result would be lost.
+pub(crate) fn is_unheld<V>(machine: &Held<V>) -> bool {
+    machine.holders() == 2
 }
 
 impl<K, V, R> fmt::Debug for Registry<K, V, R> {

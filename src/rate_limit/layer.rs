@@ -180,7 +180,10 @@ impl<P, C, A, D> RateLimitBuilder<Metered<P, C, A, D>> {
     /// `Fn(&K) -> Result<impl Limit, ConfigError>`, asked when a key comes for the first time. Keys are kept and can be
     /// listed, so this is for customers, not for whoever comes along.
     ///
-    /// The limit that this builder was made with is the one that keys past the bound share.
+    /// The limit that this builder was made with is the one that keys past the bound share. The closure `limit` is asked
+    /// while new keys wait, so it must not ask the handle; asked for the same key again, after that was forgotten, it makes
+    /// the same limit anew. A part that several limits share, in an [`Arc`](std::sync::Arc), is nobody's to wake: what one
+    /// key gives back to it, those who wait for another find when their own time comes.
     pub fn listed_by<Req, K, F, T, L>(self, key: F, limit: L) -> ListedRateLimitBuilder<K, F, Metered<P, C, A, D>>
     where
         F: Fn(&Req) -> Option<K>,

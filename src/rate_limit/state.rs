@@ -1,6 +1,12 @@
 //! What a layer, its services and its handles share, and what becomes of a call.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -24,6 +30,8 @@ pub(super) struct State {
     pub(super) settings: Settings,
     /// Whether the map that it is in, if it is in one, forgets it.
     pub(super) leaving: Leaving,
+    /// Whether it was changed by hand, and is not what would be made anew.
+    changed: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +84,7 @@ pub struct Permit {
 
 impl State {
     pub(super) fn new(limits: Limits, clock: Clock, settings: Settings) -> Self {
-        Self { limits, clock, settings, leaving: Leaving::default() }
+        Self { limits, clock, settings, leaving: Leaving::default(), changed: AtomicBool::new(false) }
     }
 
     /// Takes what the request costs, or a place in the line, or nothing.
@@ -179,6 +187,8 @@ impl State {
     }
 
     pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+        // Relaxed: who forgets it has made sure that nobody holds it, and so sees what was done with it.
+        self.changed.store(true, Ordering::Relaxed);
         self.limits.update(rate, burst).map_err(|error| error.of("rate_limit", self.settings.name))
     }
 
@@ -218,9 +228,10 @@ impl State {
         self.limits.with(0, |limit| limit.wait(u64::from(limit.burst()), self.clock.now()))
     }
 
-    /// Whether a map may forget it: nothing is used or owed, and nobody waits.
+    /// Whether a map may forget it: nothing is used, owed or changed, and nobody waits.
     pub(super) fn is_as_new(&self) -> bool {
-        !self.limits.somebody_waits(0) && self.limits.with(0, |limit| limit.is_as_new(self.clock.now()))
+        let is_whole = |limit: &dyn Limit| limit.is_as_new(self.clock.now());
+        !self.changed.load(Ordering::Relaxed) && !self.limits.somebody_waits(0) && self.limits.with(0, is_whole)
     }
 
     fn quota(&self, limit: &dyn Limit, part: usize, now: u64) -> Quota {

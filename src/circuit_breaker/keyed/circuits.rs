@@ -41,7 +41,7 @@ impl<K: Hash + Eq + Clone> Circuits<K> {
 
     /// The key's circuit, made if it has none and there is a place; else that of the overflow.
     pub(super) fn circuit(&self, key: K) -> Held<State> {
-        let own = self.own.find(&key).or_else(|| self.own.find_or_make(key));
+        let own = self.own.find(&key).or_else(|| self.own.find_or_make(&key));
         own.unwrap_or_else(|| self.overflow.for_call())
     }
 
@@ -85,7 +85,7 @@ impl<K> Recipe<K, State> for Making {
 
     /// A caller that has just looked it up reports to a circuit that is gone: one result is missing, of which the next
     /// will tell.
-    fn may_forget(&self, state: &State) -> bool {
+    fn is_idle(&self, state: &State) -> bool {
         state.is_forgettable()
     }
 }

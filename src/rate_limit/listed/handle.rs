@@ -15,11 +15,11 @@ impl<K: Hash + Eq + Clone> ListedRateLimitHandle<K> {
         Self { limits }
     }
 
-    /// The key's limit, if it has one of its own. The handle keeps it from giving its place to another; what it has changed is
-    /// forgotten with the limit, so what should last belongs into the closure that makes the limits.
+    /// The key's limit, if it has one of its own. The handle keeps it from giving its place to another, and so does a change
+    /// of its rate or burst, for good.
     #[must_use]
     pub fn key(&self, key: &K) -> Option<RateLimitHandle> {
-        self.limits.own.find(key).map(|state| RateLimitHandle::new(state.into()))
+        self.limits.find(key).map(|state| RateLimitHandle::new(state.into()))
     }
 
     /// The limit that keys share which have none of their own.

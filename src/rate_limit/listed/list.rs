@@ -5,7 +5,7 @@ use std::{fmt, hash::Hash, time::Duration};
 use crate::{
     ConfigError, Rejected, RejectedKind,
     algorithm::{Limit, Overflow},
-    keyed::registry::{Recipe, Registry},
+    keyed::registry::{Recipe, Registry, is_unheld},
     rate_limit::{
         Meter, Missing,
         limits::Limits,
@@ -35,6 +35,9 @@ pub(super) type MakeLimit<K> = Box<dyn Fn(&K) -> Result<Box<dyn Limit>, ConfigEr
 impl<K: Hash + Eq + Clone> Listed<K> {
     /// Admits a request under its key's limit, and says which that was.
     pub(super) fn admit<Req>(&self, key: Option<K>, meter: &impl Meter<Req>, request: &Req) -> (Held<State>, Admission) {
+        if !self.shared.settings.enabled {
+            return self.without_limit(Admission::Free);
+        }
         let Some(key) = key else {
             return match self.missing {
                 Missing::Share => self.admit_shared(meter, request),
@@ -44,7 +47,7 @@ impl<K: Hash + Eq + Clone> Listed<K> {
         };
         let mut own = self.own.find(&key);
         loop {
-            let Some(state) = own.or_else(|| self.own.find_or_make(key.clone())) else {
+            let Some(state) = own.or_else(|| self.own.find_or_make(&key)) else {
                 return match self.overflow {
                     Overflow::Shared => self.admit_shared(meter, request),
                     Overflow::Deny => self.without_limit(self.refused(RejectedKind::RateLimited, Some(self.one_unit()))),
@@ -62,6 +65,18 @@ impl<K: Hash + Eq + Clone> Listed<K> {
         }
     }
 
+    /// The key's own limit, for somebody who will use it.
+    pub(super) fn find(&self, key: &K) -> Option<Held<State>> {
+        loop {
+            let state = self.own.find(key)?;
+            if !state.leaving.is_leaving() {
+                return Some(state);
+            }
+            // Not before the registry is done with it.
+            drop(self.own.lock());
+        }
+    }
+
     fn admit_shared<Req>(&self, meter: &impl Meter<Req>, request: &Req) -> (Held<State>, Admission) {
         let admission = self.shared.admit(meter, request);
         (self.shared.for_call(), admission)
@@ -72,9 +87,6 @@ impl<K: Hash + Eq + Clone> Listed<K> {
     }
 
     fn refused(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Admission {
-        if !self.shared.settings.enabled {
-            return Admission::Free;
-        }
         let rejected = Rejected { kind, layer: "rate_limit", name: self.shared.settings.name, retry_after };
         Admission::Refused { key: None, rejected }
     }
@@ -91,8 +103,12 @@ impl<K> Recipe<K, State> for Making<K> {
         Ok(State::new(Limits::one((self.limit)(key)?), self.clock, self.settings))
     }
 
-    fn may_forget(&self, state: &State) -> bool {
-        state.is_as_new() && state.leaving.leave_if(|| state.is_as_new())
+    fn is_idle(&self, state: &State) -> bool {
+        state.is_as_new()
+    }
+
+    fn forget(&self, state: &Held<State>) -> bool {
+        state.leaving.leave_if(|| is_unheld(state) && state.is_as_new())
     }
 }
 

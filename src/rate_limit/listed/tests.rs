@@ -19,6 +19,8 @@ use crate::{
     time::Clock,
 };
 
+mod eviction;
+
 type Tenant = Option<&'static str>;
 
 fn echo() -> impl Service<Tenant, Response = Tenant, Error = BoxError, Future: Send> + Clone + Send {
@@ -139,6 +141,77 @@ async fn a_handle_lists_all_keys_and_changes_one() {
     assert!(admitted(&layer, Some("a")).await && admitted(&layer, Some("a")).await && !admitted(&layer, Some("b")).await);
     layer.handle().shared().close_for(Duration::from_secs(9));
     assert!(!admitted(&layer, None).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_was_changed_by_hand_keeps_its_place() {
+    let layer = listed().most_keys(1).overflow(Overflow::Deny).build().unwrap();
+    assert!(admitted(&layer, Some("a")).await);
+    layer.handle().key(&"a").unwrap().update(Rate::per_second(1), 1).unwrap();
+    advance(Duration::from_secs(60)).await;
+    assert!(!admitted(&layer, Some("b")).await);
+    assert!(admitted(&layer, Some("a")).await && !admitted(&layer, Some("a")).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_made_for_a_key_that_finds_no_place() {
+    let made = Arc::new(AtomicU32::new(0));
+    let count = made.clone();
+    let limit = RateLimitLayer::builder(Rate::per_second(1000)).listed_by(itself, move |_: &&str| {
+        count.fetch_add(1, Ordering::Relaxed);
+        SlidingLog::new(Rate::per_hour(1000))
+    });
+    let layer = limit.most_keys(1).build().unwrap();
+    for tenant in [Some("a"), Some("b"), Some("c"), Some("b")] {
+        assert!(admitted(&layer, tenant).await);
+    }
+    assert_eq!(made.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_key_finds_a_free_place_beyond_the_first_eight_as_the_hand_goes_round() {
+    // given: ten that owe, and one after them that does not.
+    let names = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "free"];
+    let layer = listed().most_keys(names.len()).overflow(Overflow::Deny).build().unwrap();
+    for name in names {
+        assert!(admitted(&layer, Some(name)).await);
+    }
+    layer.handle().key(&"free").unwrap().refund(1);
+    // when, then
+    let found = [admitted(&layer, Some("new")).await, admitted(&layer, Some("new")).await];
+    assert_eq!(found, [false, true]);
+    assert!(layer.handle().key(&"free").is_none());
+}
+
+// Between the look for a place and the taking of it, a clone that panicked once left the mark on the limit that was to go,
+// and each of its calls looked for its end for ever.
+#[tokio::test(start_paused = true)]
+async fn a_key_whose_clone_panics_does_no_harm() {
+    #[derive(PartialEq, Eq, Hash)]
+    struct Fragile(u32);
+
+    impl Clone for Fragile {
+        fn clone(&self) -> Self {
+            assert_ne!(self.0, 2, "the clone that fails");
+            Self(self.0)
+        }
+    }
+
+    let limit = RateLimitLayer::builder(Rate::per_second(1)).listed_by(
+        |key: &u32| Some(Fragile(*key)),
+        |key: &Fragile| {
+            assert_ne!(key.0, 3, "the limit that fails");
+            TokenBucket::new(Rate::per_second(1000), 1)
+        },
+    );
+    let layer = limit.most_keys(1).build().unwrap();
+    let service = layer.layer(service_fn(async |key: u32| Ok::<_, BoxError>(key)));
+    assert!(service.clone().oneshot(1).await.is_ok());
+    for fails in [2, 3] {
+        advance(Duration::from_secs(1)).await;
+        assert!(std::panic::AssertUnwindSafe(service.clone().oneshot(fails)).catch_unwind().await.is_err());
+        assert!(service.clone().oneshot(1).await.is_ok());
+    }
 }
 
 #[tokio::test(start_paused = true)]
