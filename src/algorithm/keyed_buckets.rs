@@ -95,17 +95,22 @@ impl KeyedBuckets {
     /// Room for `keys` that are in debt at once, at 16 to 40 bytes each.
     ///
     /// # Errors
-    /// What [`TokenBucket::new`](super::TokenBucket::new) refuses; room for no key, or for more than 2^32.
+    /// What [`TokenBucket::new`](super::TokenBucket::new) refuses; room for no key, for more than 2^28, or for more than there
+    /// is memory.
     pub fn new(rate: Rate, burst: u32, keys: usize, overflow: Overflow) -> Result<Self, ConfigError> {
-        if keys == 0 || keys as u64 > 1 << 32 {
-            return Err(ConfigError::new("keys", keys, "make room for the keys that are active at once; 100 000 take 4 MiB"));
+        let refused = || ConfigError::new("keys", keys, "make room for the keys that are active at once; 100 000 take 4 MiB");
+        if keys == 0 || keys > 1 << 28 {
+            return Err(refused());
         }
         // A quarter more than asked for: the slots do not fill evenly.
         let buckets = (keys + keys / 4).div_ceil(SLOTS).next_power_of_two().max(2);
-        let slot = || Slot { print: AtomicU64::new(0), tat: Tat::full() };
+        let mut table = Vec::new();
+        table.try_reserve_exact(buckets).map_err(|_| refused())?;
+        let slot = |_| Slot { print: AtomicU64::new(0), tat: Tat::full() };
+        table.resize_with(buckets, || Bucket(std::array::from_fn(slot)));
         Ok(Self {
             quota: Quota::new(rate, burst)?,
-            buckets: (0..buckets).map(|_| Bucket(std::array::from_fn(|_| slot()))).collect(),
+            buckets: table.into(),
             shared: (0..SHARED).map(|_| Tat::full()).collect(),
             evicted: AtomicU64::new(0),
             overflow,

@@ -147,6 +147,11 @@ pub enum Sent {
 pub trait Settle {
     /// The call has ended. `retry_after` is the peer's own word on when to come back.
     fn settle(self, outcome: Outcome, retry_after: Option<Duration>);
+
+    /// The call goes on, but the peer has said already when to come back with the next one. By default that is not heeded.
+    fn heed(&self, retry_after: Duration) {
+        let _ = retry_after;
+    }
 }
 
 impl Settle for () {

@@ -1,7 +1,8 @@
 //! The layer and its builder.
 
-use std::time::Duration;
+use std::{hash::Hash, time::Duration};
 
+use tokio::time::Instant;
 use tower::Layer;
 
 use crate::{
@@ -135,7 +136,10 @@ impl<M> RateLimitBuilder<M> {
 impl<P, C, A, D> RateLimitBuilder<Metered<P, C, A, D>> {
     /// What a request costs: a closure `Fn(&Req) -> u32`. Default: 1. One that costs more than the burst is rejected as
     /// [`CostTooHigh`](crate::RejectedKind::CostTooHigh).
-    pub fn cost<F>(self, cost: F) -> RateLimitBuilder<Metered<P, ByRequest<F>, A, D>> {
+    pub fn cost<Req, F>(self, cost: F) -> RateLimitBuilder<Metered<P, ByRequest<F>, A, D>>
+    where
+        F: Fn(&Req) -> u32,
+    {
         self.map(|Metered { protocol, actual, deadline, key, .. }| {
             let cost = ByRequest(cost);
             Metered { protocol, cost, actual, deadline, key }
@@ -146,7 +150,10 @@ impl<P, C, A, D> RateLimitBuilder<Metered<P, C, A, D>> {
     /// was taken too little becomes a debt that later calls wait for. A call without a response has cost what was taken.
     ///
     /// If only the end of the body tells, leave this and use the handle's `charge` and `refund` there.
-    pub fn settle<F>(self, actual: F) -> RateLimitBuilder<Metered<P, C, ByResponse<F>, D>> {
+    pub fn settle<Res, F>(self, actual: F) -> RateLimitBuilder<Metered<P, C, ByResponse<F>, D>>
+    where
+        F: Fn(&Res) -> u32,
+    {
         self.map(|Metered { protocol, cost, deadline, key, .. }| {
             let actual = ByResponse(actual);
             Metered { protocol, cost, actual, deadline, key }
@@ -156,7 +163,10 @@ impl<P, C, A, D> RateLimitBuilder<Metered<P, C, A, D>> {
     /// Lets a call wait until its own deadline, which a closure `Fn(&Req) -> Option<tokio::time::Instant>` tells; one whose
     /// turn would come at that or later is rejected at once. With [`max_wait`](Self::max_wait) the earlier of the two holds,
     /// and for a request without a deadline that alone. Default: no deadlines.
-    pub fn deadline<F>(self, deadline: F) -> RateLimitBuilder<Metered<P, C, A, ByRequest<F>>> {
+    pub fn deadline<Req, F>(self, deadline: F) -> RateLimitBuilder<Metered<P, C, A, ByRequest<F>>>
+    where
+        F: Fn(&Req) -> Option<Instant>,
+    {
         self.map(|Metered { protocol, cost, actual, key, .. }| {
             let deadline = ByRequest(deadline);
             Metered { protocol, cost, actual, deadline, key }
@@ -169,10 +179,14 @@ impl<P, C, A, D> RateLimitBuilder<Metered<P, C, A, D>> {
     }
 
     /// Gives each key a limit of its own, all of this rate and burst: a closure `Fn(&Req) -> Option<K>` finds the key, which
-    /// is [`Hash`](std::hash::Hash). Any number of keys, in a table of fixed size; none is kept.
+    /// is [`Hash`]. Any number of keys, in a table of fixed size; none is kept.
     ///
     /// Set what is above first: the builder that this gives has only what keys add.
-    pub fn keyed_by<F>(self, key: F) -> KeyedRateLimitBuilder<Metered<P, C, A, D, ByRequest<F>>> {
+    pub fn keyed_by<Req, K, F>(self, key: F) -> KeyedRateLimitBuilder<Metered<P, C, A, D, ByRequest<F>>>
+    where
+        F: Fn(&Req) -> Option<K>,
+        K: Hash,
+    {
         KeyedRateLimitBuilder::new(self.map_key(|Unkeyed| ByRequest(key)))
     }
 

@@ -266,8 +266,14 @@ impl Permit {
 impl Settle for Permit {
     #[inline]
     fn settle(self, _: Outcome, retry_after: Option<Duration>) {
-        if let (Some(Account { state, key }), Some(wait)) = (self.account, retry_after) {
-            state.close_for(key, wait.min(Duration::from_nanos(state.settings.longest_penalty)));
+        if let Some(retry_after) = retry_after {
+            self.heed(retry_after);
+        }
+    }
+
+    fn heed(&self, retry_after: Duration) {
+        if let Some(Account { state, key }) = &self.account {
+            state.close_for(*key, retry_after.min(Duration::from_nanos(state.settings.longest_penalty)));
         }
     }
 }

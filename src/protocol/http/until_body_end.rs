@@ -21,7 +21,8 @@ use crate::{
 ///
 /// A head that says failure, or overload, or was made by a layer further in, settles the permit at once. After a good
 /// head the body decides: an error fails; trailers say what [`trailers`](Self::trailers) makes of them; the end without
-/// any is a success. A body dropped before is an abandoned call, which gives its permit back unsettled.
+/// any is a success. A body dropped before is an abandoned call, which gives its permit back unsettled. What a good head says
+/// of when to come back is heeded at once.
 ///
 /// With it a bulkhead counts a call in flight, and a circuit breaker a call as slow, until the last byte.
 ///
@@ -48,8 +49,6 @@ pin_project! {
         body: B,
         // `None` once settled, and under a response that had none.
         permit: Option<T>,
-        // What the head said of when to come back.
-        retry_after: Option<Duration>,
         trailers: fn(&HeaderMap) -> Outcome,
     }
 }
@@ -70,13 +69,8 @@ impl<P> UntilBodyEnd<P> {
         self
     }
 
-    fn track<B, T>(
-        &self,
-        response: Response<B>,
-        permit: Option<T>,
-        retry_after: Option<Duration>,
-    ) -> Response<TrackedBody<B, T>> {
-        response.map(|body| TrackedBody { body, permit, retry_after, trailers: self.trailers })
+    fn track<B, T>(&self, response: Response<B>, permit: Option<T>) -> Response<TrackedBody<B, T>> {
+        response.map(|body| TrackedBody { body, permit, trailers: self.trailers })
     }
 }
 
@@ -102,8 +96,11 @@ where
         let result = self.protocol.settle(result, Note(&note));
         match (result, note.get()) {
             (Ok(response), Some((Outcome::Success, retry_after))) => {
+                if let Some(retry_after) = retry_after {
+                    permit.heed(retry_after);
+                }
                 let ended = response.body().is_end_stream();
-                let mut response = self.track(response, Some(permit), retry_after);
+                let mut response = self.track(response, Some(permit));
                 if ended {
                     response.body_mut().settle(Outcome::Success);
                 }
@@ -113,13 +110,13 @@ where
                 if let Some((outcome, retry_after)) = note {
                     permit.settle(outcome, retry_after);
                 }
-                result.map(|response| self.track(response, None, None))
+                result.map(|response| self.track(response, None))
             }
         }
     }
 
     fn reject<T: Settle>(&self, rejected: Rejected) -> Result<Self::Response<T>, Self::Error> {
-        self.protocol.reject::<Note<'_>>(rejected).map(|response| self.track(response, None, None))
+        self.protocol.reject::<Note<'_>>(rejected).map(|response| self.track(response, None))
     }
 
     fn not_ready(&self, error: Err) -> Self::Error {
@@ -127,16 +124,16 @@ where
     }
 
     fn advertise<T: Settle>(&self, response: Self::Response<T>, quota: &Quota) -> Self::Response<T> {
-        let (parts, TrackedBody { body, permit, retry_after, .. }) = response.into_parts();
+        let (parts, TrackedBody { body, permit, .. }) = response.into_parts();
         let response = self.protocol.advertise::<Note<'_>>(Response::from_parts(parts, body), quota);
-        self.track(response, permit, retry_after)
+        self.track(response, permit)
     }
 }
 
 impl<B, T: Settle> TrackedBody<B, T> {
     fn settle(&mut self, outcome: Outcome) {
         if let Some(permit) = self.permit.take() {
-            permit.settle(outcome, self.retry_after);
+            permit.settle(outcome, None);
         }
     }
 }
@@ -157,7 +154,7 @@ impl<B: Body, T: Settle> Body for TrackedBody<B, T> {
             Some(Ok(_)) => body.is_end_stream().then_some(Outcome::Success),
         };
         if let Some((permit, outcome)) = outcome.and_then(|outcome| this.permit.take().zip(Some(outcome))) {
-            permit.settle(outcome, *this.retry_after);
+            permit.settle(outcome, None);
         }
         Poll::Ready(frame)
     }

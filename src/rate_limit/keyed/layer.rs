@@ -144,7 +144,10 @@ impl<P, C, A, D, K> KeyedRateLimitBuilder<Metered<P, C, A, D, K>> {
     /// through them, or goes uncounted when another thread has the mutex; an admission costs nothing
     /// more. The closure runs under that mutex, so it must not ask the handle.
     #[expect(clippy::type_complexity, reason = "what replaces one part of a type names all of them")]
-    pub fn top_keys<F>(self, label: F) -> KeyedRateLimitBuilder<Metered<P, C, A, D, Watched<K, F>>> {
+    pub fn top_keys<Req, F>(self, label: F) -> KeyedRateLimitBuilder<Metered<P, C, A, D, Watched<K, F>>>
+    where
+        F: Fn(&Req) -> String,
+    {
         let Self { limit, keys, overflow, missing, total } = self;
         let limit = limit.map_key(|key| Watched { key, label });
         KeyedRateLimitBuilder { limit, keys, overflow, missing, total }

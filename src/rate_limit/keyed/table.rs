@@ -139,12 +139,13 @@ impl Limit for OfKey<'_> {
     }
 
     fn burst(&self) -> u32 {
-        self.table.buckets.burst()
+        let total = self.table.total.as_ref().map(|total| total.burst());
+        self.table.buckets.burst().min(total.unwrap_or(u32::MAX))
     }
 
     fn largest_cost(&self) -> u32 {
         let total = self.table.total.as_ref().map(|total| total.largest_cost());
-        self.burst().min(total.unwrap_or(u32::MAX))
+        self.table.buckets.burst().min(total.unwrap_or(u32::MAX))
     }
 
     fn rate(&self) -> Rate {
