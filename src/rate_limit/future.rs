@@ -80,8 +80,8 @@ where
                 (Some(key), Stage::Calling { call: Billed::call(service, request, metered.clone(), state, key, cost) })
             }
             Admission::Waits { key, cost, line, place } => {
-                let waiting = Waiting::new(Account::new(state, key), line, place);
-                let waiting = Box::pin(WaitingFor::new(waiting, service.clone(), request, metered.clone(), cost));
+                let waiting = Waiting::new(Account::new(state, key), cost, line, place);
+                let waiting = Box::pin(WaitingFor::new(waiting, service.clone(), request, metered.clone()));
                 (Some(key), Stage::Waiting { waiting })
             }
             Admission::Refused { key, rejected } => (key, Stage::Calling { call: Call::rejected(metered.clone(), rejected) }),

@@ -1,13 +1,13 @@
 //! The limit that a call is counted under, and those who wait for it: one for all calls, or one for each key.
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Waker};
 
 use crate::{
     ConfigError,
     algorithm::{Denied, Limit, Rate, TokenBucket},
     rate_limit::{
-        keyed::Table,
-        line::{Line, Place},
+        keyed::{Places, Table},
+        line::{Line, Place, Turn},
     },
 };
 
@@ -45,14 +45,37 @@ impl Limits {
     pub(super) fn line(&self, key: u64) -> Option<Arc<Line>> {
         match self {
             Self::Bucket { line, .. } | Self::Other { line, .. } => Some(line.clone()),
-            Self::Keyed(table) => table.lines.find(key),
+            Self::Keyed(table) => table.line(key),
         }
     }
 
+    /// Looks whether a waiter's turn has come.
+    pub(super) fn look(&self, call: (u64, u32), line: &Line, places: &mut Places, waker: &Waker, now: u64) -> Turn {
+        let turn = match self {
+            Self::Bucket { bucket, .. } => line.look(bucket, places.own, waker, now),
+            Self::Other { limit, .. } => line.look(&**limit, places.own, waker, now),
+            Self::Keyed(table) => table.look(call, line, places, waker, now),
+        };
+        if !matches!(turn, Turn::Due(_)) {
+            self.left(call.0, line);
+        }
+        turn
+    }
+
+    /// Gives a waiter's place up.
+    pub(super) fn cancel(&self, key: u64, line: &Line, places: &mut Places, now: u64) {
+        match self {
+            Self::Bucket { bucket, .. } => line.cancel(bucket, places.own, now),
+            Self::Other { limit, .. } => line.cancel(&**limit, places.own, now),
+            Self::Keyed(table) => table.cancel(key, line, places, now),
+        }
+        self.left(key, line);
+    }
+
     /// After a call has left its line.
-    pub(super) fn left(&self, key: u64, line: &Line) {
+    fn left(&self, key: u64, line: &Line) {
         if let Self::Keyed(table) = self {
-            table.lines.left(key, line);
+            table.left(key, line);
         }
     }
 
@@ -76,24 +99,25 @@ impl Limits {
     pub(super) fn somebody_waits(&self, key: u64) -> bool {
         match self {
             Self::Bucket { line, .. } | Self::Other { line, .. } => !line.is_empty(),
-            Self::Keyed(table) => table.lines.find(key).is_some_and(|line| !line.is_empty()),
+            Self::Keyed(table) => table.somebody_waits(key),
         }
     }
 
     pub(super) fn join(&self, key: u64, cost: u32, until: u64, most: usize, now: u64) -> Result<(Arc<Line>, Place), u64> {
-        self.with(key, |limit| match self {
-            Self::Bucket { line, .. } | Self::Other { line, .. } => {
-                line.join(limit, cost, until, most, now).map(|place| (line.clone(), place))
-            }
-            Self::Keyed(table) => table.lines.join(key, |line| line.join(limit, cost, until, most, now)),
-        })
+        let joined =
+            |limit: &dyn Limit, line: &Arc<Line>| line.join(limit, cost, until, most, now).map(|place| (line.clone(), place));
+        match self {
+            Self::Bucket { bucket, line } => joined(bucket, line),
+            Self::Other { limit, line } => joined(&**limit, line),
+            Self::Keyed(table) => table.join(key, cost, until, most, now),
+        }
     }
 
     pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         self.with(0, |limit| limit.update(rate, burst))?;
         match self {
             Self::Bucket { line, .. } | Self::Other { line, .. } => line.look_again(),
-            Self::Keyed(table) => table.lines.look_again(),
+            Self::Keyed(table) => table.all_look_again(),
         }
         Ok(())
     }

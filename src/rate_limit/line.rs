@@ -17,6 +17,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::Waker,
+    time::Duration,
 };
 
 use crate::{
@@ -62,6 +63,13 @@ pub(super) struct Place {
     pub(super) latest: u64,
 }
 
+impl Place {
+    /// The latest that its turn may come by the clock, if the timer is not late.
+    pub(super) fn until(self) -> u64 {
+        self.latest.saturating_sub(TIMER_TICK)
+    }
+}
+
 /// What a waiter finds when it looks.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -71,6 +79,13 @@ pub(super) enum Turn {
     Never(Denied),
     /// Not before this time; it will be woken if it comes sooner.
     Due(u64),
+}
+
+/// What becomes of the first when its turn has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Afterwards {
+    Leaves,
+    Stays,
 }
 
 impl Line {
@@ -106,19 +121,53 @@ impl Line {
 
     /// Looks whether the turn has come, and if not, keeps the waker.
     pub(super) fn look(&self, limit: &dyn Limit, place: Place, waker: &Waker, now: u64) -> Turn {
+        self.look_as(limit, place, waker, now, |cost, due| limit.acquire_late(cost, due, now))
+    }
+
+    /// As [`look`](Self::look), but the first takes what it needs by `acquire`.
+    pub(super) fn look_as(
+        &self,
+        limit: &dyn Limit,
+        place: Place,
+        waker: &Waker,
+        now: u64,
+        acquire: impl FnOnce(u32, u64) -> Result<(), Denied>,
+    ) -> Turn {
+        self.find(limit, place, waker, now, acquire, Afterwards::Leaves)
+    }
+
+    /// As [`look`](Self::look), but when its turn has come it takes nothing and stays the first.
+    pub(super) fn stand(&self, limit: &dyn Limit, place: Place, waker: &Waker, now: u64) -> Turn {
+        let fits = |cost, _| match limit.wait_for(cost, 0, now) {
+            _ if cost > limit.largest_cost() => Err(Denied::CostAboveBurst),
+            Duration::ZERO => Ok(()),
+            wait => Err(Denied::Until { wait }),
+        };
+        self.find(limit, place, waker, now, fits, Afterwards::Stays)
+    }
+
+    fn find(
+        &self,
+        limit: &dyn Limit,
+        place: Place,
+        waker: &Waker,
+        now: u64,
+        acquire: impl FnOnce(u32, u64) -> Result<(), Denied>,
+        afterwards: Afterwards,
+    ) -> Turn {
         let mut queue = self.lock();
-        let index = queue.find(place.ticket).expect("it has its place until it is told that it has not");
+        let index = queue.index_of(place.ticket).expect("it has its place until it is told that it has not");
         let waiter = &mut queue.waiters[index];
         let turn = if now > waiter.latest {
             // Nobody has polled it in time.
             Turn::Never(Denied::Until { wait: limit.wait_for(waiter.cost, 0, now) })
         } else if index == 0 {
-            waiter.turn(limit, now)
+            waiter.turn(acquire, now)
         } else {
             waiter.rang = waiter.due <= now;
             Turn::Due(waiter.due)
         };
-        if matches!(turn, Turn::Due(_)) {
+        if matches!(turn, Turn::Due(_)) || (turn == Turn::Come && afterwards == Afterwards::Stays) {
             let kept = waiter.keep(waker);
             drop(queue);
             // Whose it was may come back here when it is dropped.
@@ -129,10 +178,15 @@ impl Line {
         turn
     }
 
+    /// How much all who wait need.
+    pub(super) fn units(&self) -> u64 {
+        if self.is_empty() { 0 } else { self.lock().units }
+    }
+
     /// Gives up a place; nothing was taken, so nothing is lost.
     pub(super) fn cancel(&self, limit: &dyn Limit, place: Place, now: u64) {
         let queue = self.lock();
-        if let Ok(index) = queue.find(place.ticket) {
+        if let Ok(index) = queue.index_of(place.ticket) {
             leave(queue, &self.waiting, index, limit, now);
         }
     }
@@ -164,15 +218,15 @@ fn leave(mut queue: MutexGuard<'_, Queue>, waiting: &AtomicUsize, index: usize, 
 }
 
 impl Queue {
-    fn find(&self, ticket: u64) -> Result<usize, usize> {
+    fn index_of(&self, ticket: u64) -> Result<usize, usize> {
         self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket)
     }
 }
 
 impl Waiter {
     /// What the first finds.
-    fn turn(&mut self, limit: &dyn Limit, now: u64) -> Turn {
-        match limit.acquire_late(self.cost, self.due, now) {
+    fn turn(&mut self, acquire: impl FnOnce(u32, u64) -> Result<(), Denied>, now: u64) -> Turn {
+        match acquire(self.cost, self.due) {
             Ok(()) => Turn::Come,
             Err(Denied::Until { wait }) => {
                 self.due = now.saturating_add(nanos(wait));

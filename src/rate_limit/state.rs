@@ -16,6 +16,7 @@ use crate::{
     protocol::{Quota, Settle},
     rate_limit::{
         Meter, Snapshot,
+        keyed::Places,
         limits::Limits,
         line::{Line, Place},
     },
@@ -212,15 +213,14 @@ impl State {
     pub(super) fn take_back(&self, admission: Admission) {
         match admission {
             Admission::Now { key, cost } => self.refund(key, cost),
-            Admission::Waits { key, line, place, .. } => self.cancel(key, &line, place),
+            Admission::Waits { key, line, place, .. } => self.cancel(key, &line, &mut Places::new(place)),
             Admission::Free | Admission::Refused { .. } => {}
         }
     }
 
-    /// Gives a call's place in the line up. Finds nothing if its turn has come.
-    pub(super) fn cancel(&self, key: u64, line: &Line, place: Place) {
-        self.limits.with(key, |limit| line.cancel(limit, place, self.clock.now()));
-        self.limits.left(key, line);
+    /// Gives a call's place in the line up.
+    pub(super) fn cancel(&self, key: u64, line: &Line, places: &mut Places) {
+        self.limits.cancel(key, line, places, self.clock.now());
     }
 
     /// How long until all of the burst would be admitted.

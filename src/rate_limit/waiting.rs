@@ -18,6 +18,7 @@ use crate::{
     rate_limit::{
         Actual, Meter,
         future::{Billed, Made},
+        keyed::Places,
         line::{Line, Place, Turn},
         state::Account,
     },
@@ -32,23 +33,23 @@ pin_project! {
         // `None` once the inner service has been called.
         request: Option<Req>,
         metered: M,
-        cost: u32,
     }
 }
 
 /// A place in the line, given up when it is dropped.
 pub(super) struct Waiting {
     account: Account,
+    cost: u32,
     line: Arc<Line>,
     /// `None` once it is gone.
-    place: Option<Place>,
+    places: Option<Places>,
     /// What the timer is set to.
     wake: u64,
 }
 
 impl<S, M, Req> WaitingFor<S, M, Req> {
-    pub(super) fn new(waiting: Waiting, service: S, request: Req, metered: M, cost: u32) -> Self {
-        Self { waiting, timer: None, service, request: Some(request), metered, cost }
+    pub(super) fn new(waiting: Waiting, service: S, request: Req, metered: M) -> Self {
+        Self { waiting, timer: None, service, request: Some(request), metered }
     }
 
     /// The call, once its turn has come or it is too late for it; the error of an inner service that was not ready.
@@ -68,34 +69,34 @@ impl<S, M, Req> WaitingFor<S, M, Req> {
         if let Err(error) = ready!(this.service.poll_ready(cx)) {
             return Poll::Ready(Err(this.metered.not_ready(error)));
         }
-        let (request, Account { state, key }) = (this.request.take().expect("called once"), &this.waiting.account);
-        Poll::Ready(Ok(Billed::call(this.service, request, this.metered.clone(), state, *key, *this.cost)))
+        let Waiting { account: Account { state, key }, cost, .. } = this.waiting;
+        let request = this.request.take().expect("called once");
+        Poll::Ready(Ok(Billed::call(this.service, request, this.metered.clone(), state, *key, *cost)))
     }
 }
 
 impl Waiting {
-    pub(super) fn new(account: Account, line: Arc<Line>, place: Place) -> Self {
-        Self { account, line, place: Some(place), wake: 0 }
+    pub(super) fn new(account: Account, cost: u32, line: Arc<Line>, place: Place) -> Self {
+        Self { account, cost, line, places: Some(Places::new(place)), wake: 0 }
     }
 
     /// Ready when the turn has come, or when it has been put off, by a penalty, a lower rate or somebody ahead who does not
     /// take his, to later than it may be.
     fn poll(&mut self, mut timer: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> Poll<Result<(), Denied>> {
         let Account { state, key } = &self.account;
-        let Some(place) = self.place else { return Poll::Ready(Ok(())) };
+        let Some(places) = &mut self.places else { return Poll::Ready(Ok(())) };
         loop {
             let now = state.clock.now();
-            let due = match state.limits.with(*key, |limit| self.line.look(limit, place, cx.waker(), now)) {
+            let due = match state.limits.look((*key, self.cost), &self.line, places, cx.waker(), now) {
                 Turn::Due(due) => due,
                 turn => {
-                    self.place = None;
-                    state.limits.left(*key, &self.line);
+                    self.places = None;
                     return Poll::Ready(if let Turn::Never(denied) = turn { Err(denied) } else { Ok(()) });
                 }
             };
             // When others are still ahead though the time has come, the last of them to leave wakes this one. One of them
             // may be held by somebody who does not poll it, so it does not wait for that longer than it may.
-            let wake = if due > now { due } else { place.latest.saturating_add(1) };
+            let wake = if due > now { due } else { places.own.latest.saturating_add(1) };
             if timer.is_none() || wake != self.wake {
                 self.wake = wake;
                 timer.set(Some(sleep(Duration::from_nanos(wake - now))));
@@ -107,8 +108,8 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(place) = self.place {
-            self.account.state.cancel(self.account.key, &self.line, place);
+        if let Some(places) = &mut self.places {
+            self.account.state.cancel(self.account.key, &self.line, places);
         }
     }
 }

@@ -8,7 +8,10 @@ use crate::{
     ConfigError,
     algorithm::{KeyedBuckets, Limit, Overflow},
     rate_limit::{
-        KeyedRateLimitHandle, Metered, RateLimit, RateLimitBuilder, Watched, keyed::Table, limits::Limits, lines::Lines,
+        KeyedRateLimitHandle, Metered, RateLimit, RateLimitBuilder, Watched,
+        keyed::{Table, table::Total},
+        limits::Limits,
+        lines::Lines,
         state::State,
     },
     striped::Striped,
@@ -109,7 +112,8 @@ impl<M> KeyedRateLimitBuilder<M> {
 
     /// A limit that all keys together stay within: a call is charged to both, or to neither. Default: none.
     ///
-    /// Where calls may wait, the first of each key wait for the total side by side, and whichever asks first gets it.
+    /// Where calls may wait, they wait in their key's line until that has room, and then as its first in another, for the
+    /// total.
     pub fn within(mut self, total: impl Limit + 'static) -> Self {
         self.total = Some(Box::new(total));
         self
@@ -125,7 +129,7 @@ impl<M> KeyedRateLimitBuilder<M> {
         let buckets = self.limit.limit.quota().and_then(|(rate, burst)| KeyedBuckets::new(rate, burst, self.keys, self.overflow));
         let table = Table {
             buckets: buckets.map_err(|error| error.of("rate_limit", settings.name))?,
-            total: self.total,
+            total: self.total.map(Total::new),
             seed: RandomState::new(),
             missing: self.missing,
             top: Mutex::default(),

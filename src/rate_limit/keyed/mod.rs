@@ -11,5 +11,5 @@ mod top;
 pub use handle::{KeyedRateLimitHandle, KeyedSnapshot};
 pub use key::{Key, Watched};
 pub use layer::{KeyedRateLimitBuilder, KeyedRateLimitLayer, Missing};
-pub(super) use table::Table;
+pub(super) use table::{Places, Table};
 pub use top::TopKey;

@@ -2,34 +2,56 @@
 
 use std::{
     hash::RandomState,
-    sync::{Mutex, TryLockError},
+    sync::{Arc, Mutex, TryLockError},
+    task::Waker,
     time::Duration,
 };
 
 use crate::{
     ConfigError, RejectedKind,
     algorithm::{Denied, KeyedBuckets, Limit, Rate},
-    rate_limit::{Key, Missing, keyed::top::Top, lines::Lines},
+    rate_limit::{
+        Key, Missing,
+        keyed::top::Top,
+        line::{Line, Place, Turn},
+        lines::Lines,
+        state::nanos,
+    },
     time::Clock,
 };
 
 #[derive(Debug)]
 pub(in crate::rate_limit) struct Table {
     pub(super) buckets: KeyedBuckets,
-    /// What all keys together stay within.
-    pub(super) total: Option<Box<dyn Limit>>,
+    pub(super) total: Option<Total>,
     pub(super) seed: RandomState,
     pub(super) missing: Missing,
     /// Locked for rejections of watched keys, only if nobody waits, and to read.
     pub(super) top: Mutex<Top>,
-    pub(in crate::rate_limit) lines: Lines,
+    pub(super) lines: Lines,
+}
+
+/// What all keys together stay within.
+#[derive(Debug)]
+pub(super) struct Total {
+    pub(super) limit: Box<dyn Limit>,
+    /// The first of each key whose own limit has room, in order.
+    line: Line,
 }
 
 /// The limit of one key. What it takes it takes of the total too, or of neither.
 #[derive(Debug)]
 pub(in crate::rate_limit) struct OfKey<'a> {
-    table: &'a Table,
+    buckets: &'a KeyedBuckets,
+    total: Option<&'a Total>,
     key: u64,
+}
+
+/// A place in the line of a key, and in that for the total if it is there.
+#[derive(Debug)]
+pub(in crate::rate_limit) struct Places {
+    pub(in crate::rate_limit) own: Place,
+    total: Option<Place>,
 }
 
 impl Table {
@@ -44,8 +66,93 @@ impl Table {
         }
     }
 
+    #[inline]
     pub(in crate::rate_limit) fn of(&self, key: u64) -> OfKey<'_> {
-        OfKey { table: self, key }
+        OfKey { buckets: &self.buckets, total: self.total.as_ref(), key }
+    }
+
+    /// Without the total.
+    fn own(&self, key: u64) -> OfKey<'_> {
+        OfKey { buckets: &self.buckets, total: None, key }
+    }
+
+    #[inline]
+    pub(in crate::rate_limit) fn somebody_waits(&self, key: u64) -> bool {
+        self.total.as_ref().is_some_and(|total| !total.line.is_empty())
+            || self.lines.find(key).is_some_and(|line| !line.is_empty())
+    }
+
+    /// Joins the line of a key. That for the total it joins when its turn there has come.
+    pub(in crate::rate_limit) fn join(
+        &self,
+        key: u64,
+        cost: u32,
+        until: u64,
+        most: usize,
+        now: u64,
+    ) -> Result<(Arc<Line>, Place), u64> {
+        if let Some(Total { limit, line }) = &self.total {
+            let wait = nanos(limit.wait_for(cost, line.units(), now));
+            if now.saturating_add(wait) > until {
+                return Err(wait);
+            }
+        }
+        self.lines.join(key, |line| line.join(&self.of(key), cost, until, most, now))
+    }
+
+    /// Looks whether the turn of a waiter has come: first that of its key's own limit, as whose first it stays, then that of
+    /// the total. So those who wait for the total are as many as there are keys, and nobody holds them up but it.
+    pub(in crate::rate_limit) fn look(
+        &self,
+        (key, cost): (u64, u32),
+        line: &Line,
+        places: &mut Places,
+        waker: &Waker,
+        now: u64,
+    ) -> Turn {
+        let Some(total) = &self.total else { return line.look(&self.of(key), places.own, waker, now) };
+        match line.stand(&self.own(key), places.own, waker, now) {
+            Turn::Come => {}
+            turn => {
+                total.leave(places.total.take(), now);
+                return turn;
+            }
+        }
+        let joined = match places.total {
+            Some(place) => Ok(place),
+            None => total.line.join(&*total.limit, cost, places.own.until(), usize::MAX, now),
+        };
+        let turn = match joined {
+            Ok(place) => {
+                places.total = Some(place);
+                let acquire = |cost, due| self.of(key).acquire_late(cost, due, now);
+                total.line.look_as(&*total.limit, place, waker, now, acquire)
+            }
+            Err(wait) => Turn::Never(Denied::until(wait)),
+        };
+        if !matches!(turn, Turn::Due(_)) {
+            places.total = None;
+            line.cancel(&self.own(key), places.own, now);
+        }
+        turn
+    }
+
+    /// The line of a key, if anybody waits in it.
+    pub(in crate::rate_limit) fn line(&self, key: u64) -> Option<Arc<Line>> {
+        self.lines.find(key)
+    }
+
+    /// After somebody has left a key's line.
+    pub(in crate::rate_limit) fn left(&self, key: u64, line: &Line) {
+        self.lines.left(key, line);
+    }
+
+    /// Gives a waiter's places up.
+    pub(in crate::rate_limit) fn cancel(&self, key: u64, line: &Line, places: &mut Places, now: u64) {
+        if let Some(total) = &self.total {
+            total.leave(places.total.take(), now);
+        }
+        line.cancel(&self.own(key), places.own, now);
     }
 
     /// Counts a rejection, if the key is watched.
@@ -63,12 +170,34 @@ impl Table {
         top.count(hash, || key.label(request), clock.now());
     }
 
-    /// Tells those who wait for a key that its limit has changed; if it changed the total's, those of all keys.
+    /// Tells those who wait that a key's limit has changed, and with it the total.
     pub(in crate::rate_limit) fn look_again(&self, key: u64) {
-        match &self.total {
-            Some(_) => self.lines.look_again(),
-            None => self.lines.find(key).into_iter().for_each(|line| line.look_again()),
+        self.lines.find(key).into_iter().for_each(|line| line.look_again());
+        self.total.iter().for_each(|total| total.line.look_again());
+    }
+
+    /// Tells all who wait.
+    pub(in crate::rate_limit) fn all_look_again(&self) {
+        self.lines.look_again();
+        self.total.iter().for_each(|total| total.line.look_again());
+    }
+}
+
+impl Total {
+    pub(super) fn new(limit: Box<dyn Limit>) -> Self {
+        Self { limit, line: Line::default() }
+    }
+
+    fn leave(&self, place: Option<Place>, now: u64) {
+        if let Some(place) = place {
+            self.line.cancel(&*self.limit, place, now);
         }
+    }
+}
+
+impl Places {
+    pub(in crate::rate_limit) fn new(own: Place) -> Self {
+        Self { own, total: None }
     }
 }
 
@@ -82,9 +211,7 @@ impl OfKey<'_> {
         now: u64,
         acquire: impl Fn(&dyn Limit) -> Result<(), Denied>,
     ) -> Result<(), Denied> {
-        let Table { buckets, total: Some(total), .. } = self.table else {
-            return self.table.buckets.acquire_late(self.key, cost, due, now);
-        };
+        let Some(total) = self.total else { return self.buckets.acquire_late(self.key, cost, due, now) };
         if cost > self.largest_cost() {
             return Err(Denied::CostAboveBurst);
         }
@@ -93,8 +220,8 @@ impl OfKey<'_> {
         if !wait.is_zero() {
             return Err(Denied::Until { wait });
         }
-        buckets.acquire_late(self.key, cost, due, now)?;
-        acquire(&**total).inspect_err(|_| buckets.refund(self.key, cost, now))
+        self.buckets.acquire_late(self.key, cost, due, now)?;
+        acquire(&*total.limit).inspect_err(|_| self.buckets.refund(self.key, cost, now))
     }
 }
 
@@ -108,52 +235,52 @@ impl Limit for OfKey<'_> {
     }
 
     fn wait(&self, units: u64, now: u64) -> Duration {
-        let total = self.table.total.as_ref().map(|total| total.wait(units, now));
-        self.table.buckets.wait(self.key, units, now).max(total.unwrap_or_default())
+        let total = self.total.map(|total| total.limit.wait(units, now));
+        self.buckets.wait(self.key, units, now).max(total.unwrap_or_default())
     }
 
     fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
-        let total = self.table.total.as_ref().map(|total| total.wait_for(cost, before, now));
+        let total = self.total.map(|total| total.limit.wait_for(cost, before, now));
         let units = before.saturating_add(u64::from(cost));
-        self.table.buckets.wait(self.key, units, now).max(total.unwrap_or_default())
+        self.buckets.wait(self.key, units, now).max(total.unwrap_or_default())
     }
 
     fn refund(&self, cost: u32, now: u64) {
-        self.table.buckets.refund(self.key, cost, now);
-        self.table.total.iter().for_each(|total| total.refund(cost, now));
+        self.buckets.refund(self.key, cost, now);
+        self.total.iter().for_each(|total| total.limit.refund(cost, now));
     }
 
     fn charge(&self, cost: u32, now: u64) {
-        self.table.buckets.charge(self.key, cost, now);
-        self.table.total.iter().for_each(|total| total.charge(cost, now));
+        self.buckets.charge(self.key, cost, now);
+        self.total.iter().for_each(|total| total.limit.charge(cost, now));
     }
 
     /// Closes the key's own alone: a penalty is nobody else's.
     fn close_until(&self, until: u64, now: u64) {
-        self.table.buckets.close_until(self.key, until, now);
+        self.buckets.close_until(self.key, until, now);
     }
 
     fn available(&self, now: u64) -> u32 {
-        let total = self.table.total.as_ref().map(|total| total.available(now));
-        self.table.buckets.available(self.key, now).min(total.unwrap_or(u32::MAX))
+        let total = self.total.map(|total| total.limit.available(now));
+        self.buckets.available(self.key, now).min(total.unwrap_or(u32::MAX))
     }
 
     fn burst(&self) -> u32 {
-        let total = self.table.total.as_ref().map(|total| total.burst());
-        self.table.buckets.burst().min(total.unwrap_or(u32::MAX))
+        let total = self.total.map(|total| total.limit.burst());
+        self.buckets.burst().min(total.unwrap_or(u32::MAX))
     }
 
     fn largest_cost(&self) -> u32 {
-        let total = self.table.total.as_ref().map(|total| total.largest_cost());
-        self.table.buckets.burst().min(total.unwrap_or(u32::MAX))
+        let total = self.total.map(|total| total.limit.largest_cost());
+        self.buckets.burst().min(total.unwrap_or(u32::MAX))
     }
 
     fn rate(&self) -> Rate {
-        self.table.buckets.rate()
+        self.buckets.rate()
     }
 
     /// Changes the rate and the burst of each key.
     fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
-        self.table.buckets.update(rate, burst)
+        self.buckets.update(rate, burst)
     }
 }

@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod calls;
+mod total;
 
 type Peer = (Option<&'static str>, IpAddr);
 

@@ -1,4 +1,4 @@
-//! What a plain rate limit does for all calls, for those of each key: waiting, settling, obeying, sharing a total.
+//! What a plain rate limit does for all calls, for those of each key: waiting, settling, obeying.
 
 use std::{
     future::poll_fn,
@@ -17,7 +17,6 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 use crate::{
     Rejected,
-    algorithm::{Limit, TokenBucket},
     rate_limit::{KeyedRateLimitHandle, Rate, RateLimitBuilder, RateLimitLayer},
     time::Clock,
 };
@@ -185,45 +184,4 @@ async fn a_peers_retry_after_closes_the_key_that_was_told_so() {
     assert_eq!(hint(&service.clone().oneshot('a').await.unwrap_err()), Some(Duration::from_secs(30)));
     assert!(service.clone().oneshot('b').await.is_ok());
     assert!(service.oneshot('b').await.is_ok());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_total_is_charged_together_with_the_key_or_neither_is() {
-    // given: three at once for all, two for each.
-    let total = Arc::new(TokenBucket::new(Rate::per_second(10), 3).unwrap());
-    let tenants = RateLimitLayer::builder(Rate::per_second(1)).burst(2).keyed_by(itself);
-    let layer = tenants.within(total.clone()).build().unwrap();
-    let (inner, _) = noting();
-    let admitted = async |tenant| layer.layer(inner.clone()).oneshot(tenant).await.is_ok();
-    // when, then: what a key is denied costs the total nothing,
-    assert!(admitted('a').await && admitted('a').await && !admitted('a').await);
-    assert_eq!(total.available(0), 1);
-    // and what the total denies costs the key nothing.
-    assert!(admitted('b').await && !admitted('b').await && !admitted('c').await);
-    advance(Duration::from_millis(200)).await;
-    assert!(admitted('c').await && admitted('c').await && !admitted('b').await);
-    assert_eq!(layer.handle().snapshot_of(&'b').burst, 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_penalty_of_one_key_does_not_close_the_total() {
-    let total = Arc::new(TokenBucket::new(Rate::per_second(10), 3).unwrap());
-    let layer = ten_a_second().keyed_by(itself).within(total.clone()).build().unwrap();
-    layer.handle().close_for(&'a', Duration::from_secs(60));
-    assert_eq!(total.wait(1, 0), Duration::ZERO);
-    layer.handle().charge(&'b', 2);
-    assert_eq!(total.available(0), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn calls_of_several_keys_may_wait_for_the_total() {
-    let total = TokenBucket::new(Rate::per_second(10), 1).unwrap();
-    let tenants = RateLimitLayer::builder(Rate::per_second(100)).burst(10).max_wait(Duration::from_secs(10));
-    let layer = tenants.keyed_by(itself).within(total).build().unwrap();
-    let (tasks, log) = spawned(&layer, "abab");
-    for task in tasks {
-        task.await.unwrap().unwrap();
-    }
-    let times: Vec<_> = log.lock().unwrap().iter().map(|(_, time)| *time).collect();
-    assert_eq!(times, [0, 100, 200, 300]);
 }

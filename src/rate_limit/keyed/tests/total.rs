@@ -1,0 +1,205 @@
+//! A limit that all keys together stay within.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    task::{JoinHandle, yield_now},
+    time::advance,
+};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+
+use crate::{
+    Rejected, RejectedKind,
+    algorithm::{Limit, TokenBucket},
+    protocol::Plain,
+    rate_limit::{AsEstimated, ByRequest, KeyedRateLimitLayer, Metered, Patient, Rate, RateLimitLayer},
+    time::Clock,
+};
+
+/// Whose call it is, and what it costs.
+type Call = (char, u32);
+type Log = Arc<Mutex<Vec<(char, u64)>>>;
+type Costed = ByRequest<fn(&Call) -> u32>;
+type ByName = ByRequest<fn(&Call) -> Option<char>>;
+type Layered = KeyedRateLimitLayer<Metered<Plain, Costed, AsEstimated, Patient, ByName>>;
+
+/// Each key by `own`, and all of them within `total`: a rate by the second, and a burst.
+fn within(own: (u64, u32), total: &Arc<TokenBucket>) -> Layered {
+    with_keys(1000, own, total)
+}
+
+fn with_keys(keys: usize, own: (u64, u32), total: &Arc<TokenBucket>) -> Layered {
+    let cost: fn(&Call) -> u32 = |call| call.1;
+    let key: fn(&Call) -> Option<char> = |call| Some(call.0);
+    let limit = RateLimitLayer::builder(Rate::per_second(own.0)).burst(own.1).max_wait(Duration::from_secs(60)).cost(cost);
+    limit.keyed_by(key).keys(keys).within(total.clone()).build().unwrap()
+}
+
+fn bucket(rate: u64, burst: u32) -> Arc<TokenBucket> {
+    Arc::new(TokenBucket::new(Rate::per_second(rate), burst).unwrap())
+}
+
+/// Notes whose calls came, and at which millisecond.
+fn noting() -> (impl Service<Call, Response = (), Error = BoxError, Future: Send> + Clone + Send + 'static, Log) {
+    let (log, clock) = (Log::default(), Clock::start());
+    let noted = log.clone();
+    let service = service_fn(move |call: Call| {
+        noted.lock().unwrap().push((call.0, clock.now() / 1_000_000));
+        async move { Ok::<_, BoxError>(()) }
+    });
+    (service, log)
+}
+
+async fn all(tasks: impl IntoIterator<Item = JoinHandle<Result<(), BoxError>>>) {
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+}
+
+fn rejection(error: &BoxError) -> &Rejected {
+    Rejected::find(&**error).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_charged_together_with_the_key_or_neither_is() {
+    // given: three at once for all, two for each; nobody waits.
+    let total = bucket(10, 3);
+    let tenants = RateLimitLayer::builder(Rate::per_second(1)).burst(2).keyed_by(|call: &Call| Some(call.0));
+    let layer = tenants.within(total.clone()).build().unwrap();
+    let (inner, _) = noting();
+    let admitted = async |name| layer.layer(inner.clone()).oneshot((name, 1)).await.is_ok();
+    // when, then: what a key is denied costs the total nothing,
+    assert!(admitted('a').await && admitted('a').await && !admitted('a').await);
+    assert_eq!(total.available(0), 1);
+    // and what the total denies costs the key nothing.
+    assert!(admitted('b').await && !admitted('b').await && !admitted('c').await);
+    advance(Duration::from_millis(200)).await;
+    assert!(admitted('c').await && admitted('c').await && !admitted('b').await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_it_denies_costs_an_overflowing_key_nothing_either() {
+    let total = bucket(1, 100);
+    let layer = with_keys(1, (1, 3), &total);
+    // All slots are in debt.
+    "abcdefgh".chars().for_each(|name| layer.handle().charge(&name, 3));
+    total.charge(200, 0);
+    let (inner, _) = noting();
+    for _ in 0..10 {
+        assert!(layer.layer(inner.clone()).oneshot(('z', 1)).await.is_err());
+    }
+    total.refund(500, 0);
+    assert!(layer.layer(inner).oneshot(('z', 1)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_is_enough_for_both() {
+    let total = bucket(1, 1);
+    let tenants = RateLimitLayer::builder(Rate::per_second(10)).burst(1).keyed_by(|call: &Call| Some(call.0));
+    let layer = tenants.within(total).build().unwrap();
+    let (inner, _) = noting();
+    assert!(layer.layer(inner.clone()).oneshot(('a', 1)).await.is_ok());
+    let error = layer.layer(inner).oneshot(('a', 1)).await.unwrap_err();
+    assert_eq!(rejection(&error).retry_after, Some(Duration::from_secs(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_it_never_admits_is_told_so() {
+    let layer = within((10, 10), &bucket(10, 3));
+    let (inner, _) = noting();
+    let error = layer.layer(inner).oneshot(('a', 4)).await.unwrap_err();
+    assert_eq!(rejection(&error).kind, RejectedKind::CostTooHigh);
+    assert_eq!(layer.handle().snapshot_of(&'a').burst, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_penalty_of_one_key_does_not_close_it_and_a_charge_and_a_refund_reach_it() {
+    let total = bucket(10, 3);
+    let layer = within((10, 3), &total);
+    layer.handle().close_for(&'a', Duration::from_secs(60));
+    assert_eq!(total.wait(1, 0), Duration::ZERO);
+    layer.handle().charge(&'b', 2);
+    assert_eq!(total.available(0), 1);
+    layer.handle().refund(&'b', 1);
+    assert_eq!(total.available(0), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_it_leave_in_order_and_a_newcomer_does_not_overtake_them() {
+    let layer = within((100, 10), &bucket(10, 1));
+    let (inner, log) = noting();
+    let tasks: Vec<_> = "abca".chars().map(|name| tokio::spawn(layer.layer(inner.clone()).oneshot((name, 1)))).collect();
+    yield_now().await;
+    // Just as the turn of the second comes.
+    advance(Duration::from_millis(100)).await;
+    let newcomer = tokio::spawn(layer.layer(inner).oneshot(('n', 1)));
+    all(tasks.into_iter().chain([newcomer])).await;
+    assert_eq!(*log.lock().unwrap(), [('a', 0), ('b', 100), ('c', 200), ('a', 300), ('n', 400)]);
+    assert_eq!(layer.handle().snapshot().waiting, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_waits_for_its_own_limit_holds_nobody_up() {
+    let layer = within((1, 1), &bucket(10, 1));
+    let (inner, log) = noting();
+    let tasks: Vec<_> = "aaab".chars().map(|name| tokio::spawn(layer.layer(inner.clone()).oneshot((name, 1)))).collect();
+    all(tasks).await;
+    assert_eq!(*log.lock().unwrap(), [('a', 0), ('b', 100), ('a', 1000), ('a', 2000)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_closed_while_it_waits_for_the_total_lets_the_others_go() {
+    let layer = within((100, 10), &bucket(1, 1));
+    let (inner, log) = noting();
+    let tasks: Vec<_> = "xab".chars().map(|name| tokio::spawn(layer.layer(inner.clone()).oneshot((name, 1)))).collect();
+    yield_now().await;
+    layer.handle().close_for(&'a', Duration::from_secs(10));
+    all(tasks).await;
+    assert_eq!(*log.lock().unwrap(), [('x', 0), ('b', 1000), ('a', 10_000)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_wait_for_it_moves_the_others_up_and_a_refund_lets_them_go() {
+    let layer = within((100, 10), &bucket(1, 1));
+    let (inner, log) = noting();
+    let tasks: Vec<_> = "xabc".chars().map(|name| tokio::spawn(layer.layer(inner.clone()).oneshot((name, 1)))).collect();
+    yield_now().await;
+    assert_eq!(layer.handle().snapshot().waiting, 3);
+    tasks[1].abort();
+    yield_now().await;
+    // Of a key that nobody waits for.
+    layer.handle().refund(&'x', 1);
+    for task in tasks {
+        let _ = task.await;
+    }
+    assert_eq!(*log.lock().unwrap(), [('x', 0), ('b', 0), ('c', 1000)]);
+    assert_eq!(layer.handle().snapshot().waiting, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_keys_that_wait_for_it_are_woken_once_each() {
+    let layer = within((1, 1), &bucket(100, 1));
+    let (inner, log) = noting();
+    let polls = Arc::new(AtomicUsize::new(0));
+    let names = (0..100).filter_map(|number| char::from_u32(0x4e00 + number));
+    let calls: Vec<_> = names
+        .map(|name| {
+            let (mut call, polls) = (Box::pin(layer.layer(inner.clone()).oneshot((name, 1))), polls.clone());
+            tokio::spawn(poll_fn(move |cx| {
+                polls.fetch_add(1, Ordering::Relaxed);
+                call.as_mut().poll(cx)
+            }))
+        })
+        .collect();
+    all(calls).await;
+    let times: Vec<_> = log.lock().unwrap().iter().map(|(_, time)| *time).collect();
+    assert_eq!(times, (0..100).map(|slot| slot * 10).collect::<Vec<_>>());
+    assert!(polls.load(Ordering::Relaxed) <= 250, "{polls:?} polls");
+}
