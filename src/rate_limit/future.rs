@@ -27,77 +27,80 @@ pin_project! {
     pub struct ResponseFuture<S, M, Req>
     where
         S: Service<Req>,
+        M: Meter<Req>,
     {
         #[pin]
-        stage: Stage<S::Future, M, WaitingFor<S, M, Req>>,
-        advertised: Option<Advertised<M>>,
+        stage: Stage<S::Future, M::Bill, WaitingFor<S, M, Req>>,
+        advertised: Option<Advertised<M::Bill>>,
     }
 }
 
 /// A call that has been made, or rejected.
-pub(super) type Made<F, M> = Call<Billed<F, M>, M, Permit>;
+pub(super) type Made<F, B> = Call<Billed<F, B>, B, Permit>;
 
 pin_project! {
     #[project = StageProject]
-    enum Stage<F, M, W> {
+    enum Stage<F, B, W> {
         // In a box, so that calls that do not wait need not carry what those that do take along.
         Waiting { waiting: Pin<Box<W>> },
-        Calling { #[pin] call: Made<F, M> },
+        Calling { #[pin] call: Made<F, B> },
         // After the inner service was not ready.
         Ended,
     }
 }
 
 /// A limit that its callers are told of.
-struct Advertised<M> {
+struct Advertised<B> {
     account: Account,
-    metered: M,
+    bill: B,
 }
 
 pin_project! {
     /// A call whose response tells what it has cost.
     #[derive(Debug)]
-    pub(super) struct Billed<F, M> {
+    pub(super) struct Billed<F, B> {
         #[pin]
         inner: F,
-        metered: M,
+        bill: B,
         taken: u32,
         // `None` if what was taken stands.
         account: Option<Account>,
     }
 }
 
-impl<S, M, Req> ResponseFuture<S, M, Req>
+impl<S, M, B, Req> ResponseFuture<S, M, Req>
 where
     S: Service<Req> + Clone,
-    M: Protocol<S::Response, S::Error> + Meter<Req> + Actual<S::Response>,
+    M: Meter<Req, Bill = B>,
+    B: Protocol<S::Response, S::Error> + Actual<S::Response>,
 {
     #[inline]
     pub(super) fn new(service: &mut S, request: Req, metered: &M, state: &Held<State>, admission: Admission) -> Self {
         let (key, stage) = match admission {
-            Admission::Free => (None, Stage::Calling { call: Billed::free(service, request, metered.clone()) }),
+            Admission::Free => (None, Stage::Calling { call: Billed::free(service, request, metered.bill()) }),
             Admission::Now { key, cost } => {
-                (Some(key), Stage::Calling { call: Billed::call(service, request, metered.clone(), state, key, cost) })
+                (Some(key), Stage::Calling { call: Billed::call(service, request, metered.bill(), state, key, cost) })
             }
             Admission::Waits { key, cost, line, place } => {
                 let waiting = Waiting::new(Account::new(state, key), cost, line, place);
                 let waiting = Box::pin(WaitingFor::new(waiting, service.clone(), request, metered.clone()));
                 (Some(key), Stage::Waiting { waiting })
             }
-            Admission::Refused { key, rejected } => (key, Stage::Calling { call: Call::rejected(metered.clone(), rejected) }),
+            Admission::Refused { key, rejected } => (key, Stage::Calling { call: Call::rejected(metered.bill(), rejected) }),
         };
         let advertised = key.filter(|_| state.settings.advertise);
-        let advertised = advertised.map(|key| Advertised { account: Account::new(state, key), metered: metered.clone() });
+        let advertised = advertised.map(|key| Advertised { account: Account::new(state, key), bill: metered.bill() });
         Self { stage, advertised }
     }
 }
 
-impl<S, M, Req> Future for ResponseFuture<S, M, Req>
+impl<S, M, B, Req> Future for ResponseFuture<S, M, Req>
 where
     S: Service<Req>,
-    M: Protocol<S::Response, S::Error> + Meter<Req> + Actual<S::Response>,
+    M: Meter<Req, Bill = B>,
+    B: Protocol<S::Response, S::Error> + Actual<S::Response>,
 {
-    type Output = Result<M::Response<Permit>, M::Error>;
+    type Output = Result<B::Response<Permit>, B::Error>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -124,42 +127,42 @@ where
     }
 }
 
-impl<M> Advertised<M> {
-    fn tell<Res, Err>(self, response: M::Response<Permit>) -> M::Response<Permit>
+impl<B> Advertised<B> {
+    fn tell<Res, Err>(self, response: B::Response<Permit>) -> B::Response<Permit>
     where
-        M: Protocol<Res, Err>,
+        B: Protocol<Res, Err>,
     {
-        let Self { account: Account { state, key }, metered } = self;
-        state.quotas(key).into_iter().fold(response, |response, quota| metered.advertise(response, &quota))
+        let Self { account: Account { state, key }, bill } = self;
+        state.quotas(key).into_iter().fold(response, |response, quota| bill.advertise(response, &quota))
     }
 }
 
-impl<F, M> Billed<F, M> {
-    fn free<S, Req>(service: &mut S, request: Req, metered: M) -> Made<F, M>
+impl<F, B> Billed<F, B> {
+    fn free<S, Req>(service: &mut S, request: Req, bill: B) -> Made<F, B>
     where
         S: Service<Req, Future = F>,
-        M: Clone,
+        B: Clone,
     {
-        let inner = || Self { inner: service.call(request), metered: metered.clone(), taken: 0, account: None };
-        Call::admitted(metered.clone(), Permit::none(), inner)
+        let inner = || Self { inner: service.call(request), bill: bill.clone(), taken: 0, account: None };
+        Call::admitted(bill.clone(), Permit::none(), inner)
     }
 
     #[inline]
-    pub(super) fn call<S, Req>(service: &mut S, request: Req, metered: M, state: &Held<State>, key: u64, taken: u32) -> Made<F, M>
+    pub(super) fn call<S, Req>(service: &mut S, request: Req, bill: B, state: &Held<State>, key: u64, taken: u32) -> Made<F, B>
     where
         S: Service<Req, Future = F>,
-        M: Actual<S::Response>,
+        B: Actual<S::Response>,
     {
-        let account = metered.asks().then(|| Account::new(state, key));
-        let protocol = metered.clone();
-        Call::admitted(protocol, Permit::new(state, key), || Self { inner: service.call(request), metered, taken, account })
+        let account = bill.asks().then(|| Account::new(state, key));
+        let protocol = bill.clone();
+        Call::admitted(protocol, Permit::new(state, key), || Self { inner: service.call(request), bill, taken, account })
     }
 }
 
-impl<F, M, Res, Err> Future for Billed<F, M>
+impl<F, B, Res, Err> Future for Billed<F, B>
 where
     F: Future<Output = Result<Res, Err>>,
-    M: Actual<Res>,
+    B: Actual<Res>,
 {
     type Output = Result<Res, Err>;
 
@@ -168,7 +171,7 @@ where
         let this = self.project();
         let result = ready!(this.inner.poll(cx));
         if let (Ok(response), Some(Account { state, key })) = (&result, this.account.take()) {
-            state.correct(key, *this.taken, this.metered.actual(response));
+            state.correct(key, *this.taken, this.bill.actual(response));
         }
         Poll::Ready(result)
     }
@@ -177,6 +180,7 @@ where
 impl<S, M, Req> fmt::Debug for ResponseFuture<S, M, Req>
 where
     S: Service<Req>,
+    M: Meter<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let waiting = matches!(self.stage, Stage::Waiting { .. });

@@ -129,6 +129,12 @@ impl<Req> Key<Req> for Unkeyed {
 
 /// All that a rate limit asks of a request.
 pub trait Meter<Req>: Clone {
+    /// What is kept of it until the call ends: how its response is read.
+    type Bill: Clone;
+
+    /// That.
+    fn bill(&self) -> Self::Bill;
+
     /// See [`Cost`].
     fn cost(&self, request: &Req) -> u32;
 
@@ -147,6 +153,13 @@ where
     D: Deadline<Req>,
     K: Key<Req>,
 {
+    // Without what is asked of requests: a closure may own an `Arc`, whose count all threads would write with each call.
+    type Bill = Metered<P, One, A>;
+
+    fn bill(&self) -> Self::Bill {
+        Metered { protocol: self.protocol.clone(), cost: One, actual: self.actual.clone(), deadline: Patient, key: Unkeyed }
+    }
+
     fn cost(&self, request: &Req) -> u32 {
         self.cost.cost(request)
     }
@@ -160,13 +173,10 @@ where
     }
 }
 
-impl<P, C, A, D, K, Res> Actual<Res> for Metered<P, C, A, D, K>
+impl<P, A, Res> Actual<Res> for Metered<P, One, A>
 where
     P: Clone,
-    C: Clone,
     A: Actual<Res>,
-    D: Clone,
-    K: Clone,
 {
     fn actual(&self, response: &Res) -> Option<u32> {
         self.actual.actual(response)
@@ -177,7 +187,7 @@ where
     }
 }
 
-impl<P, C, A, D, K, Res, Err> Classify<Res, Err> for Metered<P, C, A, D, K>
+impl<P, A, Res, Err> Classify<Res, Err> for Metered<P, One, A>
 where
     P: Classify<Res, Err>,
 {
@@ -186,13 +196,10 @@ where
     }
 }
 
-impl<P, C, A, D, K, Res, Err> Protocol<Res, Err> for Metered<P, C, A, D, K>
+impl<P, A, Res, Err> Protocol<Res, Err> for Metered<P, One, A>
 where
     P: Protocol<Res, Err>,
-    C: Clone,
     A: Clone,
-    D: Clone,
-    K: Clone,
 {
     type Response<T: Settle> = P::Response<T>;
     type Error = P::Error;

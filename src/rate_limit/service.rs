@@ -28,17 +28,18 @@ impl<S, M> RateLimit<S, M> {
     }
 }
 
-impl<S, M, Req> Service<Req> for RateLimit<S, M>
+impl<S, M, B, Req> Service<Req> for RateLimit<S, M>
 where
     S: Service<Req> + Clone,
-    M: Protocol<S::Response, S::Error> + Meter<Req> + Actual<S::Response>,
+    M: Meter<Req, Bill = B>,
+    B: Protocol<S::Response, S::Error> + Actual<S::Response>,
 {
-    type Response = M::Response<Permit>;
-    type Error = M::Error;
+    type Response = B::Response<Permit>;
+    type Error = B::Error;
     type Future = ResponseFuture<S, M, Req>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), M::Error>> {
-        self.inner.poll_ready(cx).map_err(|error| self.metered.not_ready(error))
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), B::Error>> {
+        self.inner.poll_ready(cx).map_err(|error| self.metered.bill().not_ready(error))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {

@@ -396,6 +396,30 @@ async fn a_waiting_call_leaves_the_inner_service_ready_and_makes_its_own_clone_r
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_admitted_call_copies_nothing_that_is_asked_of_requests() {
+    struct Counted(Arc<AtomicUsize>);
+
+    impl Clone for Counted {
+        fn clone(&self) -> Self {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Self(self.0.clone())
+        }
+    }
+
+    let copies = Arc::new(AtomicUsize::new(0));
+    let counted = Counted(copies.clone());
+    let limit = RateLimitLayer::builder(Rate::per_second(10)).cost(move |_: &u32| {
+        let Counted(_) = &counted;
+        1
+    });
+    let mut service = limit.build().unwrap().layer(Probe::new().0);
+    service.ready().await.unwrap();
+    let before = copies.load(Ordering::Relaxed);
+    assert!(service.call(1).await.is_ok());
+    assert_eq!(copies.load(Ordering::Relaxed), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn several_limits_charge_all_or_none() {
     let hour = Arc::new(TokenBucket::new(Rate::per_hour(1000), 1000).unwrap());
     let limit = All::new(SlidingLog::new(Rate::per_second(10)).unwrap()).and(hour.clone());

@@ -53,25 +53,26 @@ impl<S, M, Req> WaitingFor<S, M, Req> {
     }
 
     /// The call, once its turn has come or it is too late for it; the error of an inner service that was not ready.
-    pub(super) fn poll<F>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Made<F, M>, M::Error>>
+    pub(super) fn poll<F, B>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Made<F, B>, B::Error>>
     where
         S: Service<Req, Future = F>,
         F: Future<Output = Result<S::Response, S::Error>>,
-        M: Protocol<S::Response, S::Error> + Meter<Req> + Actual<S::Response>,
+        M: Meter<Req, Bill = B>,
+        B: Protocol<S::Response, S::Error> + Actual<S::Response>,
     {
         let this = self.project();
         if let Err(denied) = ready!(this.waiting.poll(this.timer, cx)) {
             let Account { state, key } = &this.waiting.account;
             let request = this.request.as_ref().expect("not called yet");
             let rejected = state.refuse(*key, denied, this.metered, request);
-            return Poll::Ready(Ok(Call::rejected(this.metered.clone(), rejected)));
+            return Poll::Ready(Ok(Call::rejected(this.metered.bill(), rejected)));
         }
         if let Err(error) = ready!(this.service.poll_ready(cx)) {
-            return Poll::Ready(Err(this.metered.not_ready(error)));
+            return Poll::Ready(Err(this.metered.bill().not_ready(error)));
         }
         let Waiting { account: Account { state, key }, cost, .. } = this.waiting;
         let request = this.request.take().expect("called once");
-        Poll::Ready(Ok(Billed::call(this.service, request, this.metered.clone(), state, *key, *cost)))
+        Poll::Ready(Ok(Billed::call(this.service, request, this.metered.bill(), state, *key, *cost)))
     }
 }
 
