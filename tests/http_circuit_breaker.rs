@@ -12,6 +12,7 @@ use tokio::time::advance;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_keep::{
     Outcome,
+    bulkhead::BulkheadLayer,
     circuit_breaker::{BreakerState, CircuitBreakerHandle, CircuitBreakerLayer},
     protocol::http::{Client, Server, UntilBodyEnd},
 };
@@ -106,6 +107,16 @@ async fn trailers_settle_the_call_and_not_the_head() {
         assert!(body.frame().await.unwrap().unwrap().is_trailers());
         assert_eq!(handle.state(), state, "{status}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_has_ended_with_its_last_frame_though_nobody_asks_for_another() {
+    let layer = BulkheadLayer::builder(1).protocol(UntilBodyEnd::new(Client::new())).build().unwrap();
+    let mut service = layer.layer(service_fn(async |()| Ok::<_, BoxError>(Response::new(Full::<Bytes>::from("all of it")))));
+    let mut response = service.ready().await.unwrap().call(()).await.unwrap();
+    assert_eq!(layer.handle().snapshot().in_flight, 1);
+    response.body_mut().frame().await.unwrap().unwrap();
+    assert_eq!(layer.handle().snapshot().in_flight, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -291,6 +291,22 @@ mod tests {
     }
 
     #[test]
+    fn a_charge_and_a_penalty_reach_every_part_and_so_does_a_late_turn() {
+        let bucket = |rate| TokenBucket::new(Rate::per_second(rate), 1).unwrap();
+        let both = || All::new(bucket(1000)).and(bucket(2000));
+        let parts = |both: &All| [0, 1].map(|part| both.part(part).unwrap().wait(1, 0));
+        let all = both();
+        all.charge(1, 0);
+        assert_eq!(parts(&all), [Duration::from_millis(1), Duration::from_micros(500)]);
+        let all = both();
+        all.close_until(SECOND, 0);
+        assert_eq!(parts(&all), [Duration::from_secs(1); 2]);
+        // Two that were due at once, and are a tick late.
+        let all = both();
+        assert!([(); 2].iter().all(|()| all.acquire_late(1, SECOND, SECOND + 2_000_000).is_ok()));
+    }
+
+    #[test]
     fn its_parts_are_told_apart() {
         let both = All::new(TokenBucket::new(Rate::per_second(10), 10).unwrap()).and(SlidingLog::new(Rate::per_hour(3)).unwrap());
         let rates: Vec<_> = (0..).map_while(|index| both.part(index)).map(Limit::rate).collect();

@@ -81,7 +81,7 @@ impl<M> RateLimitBuilder<M> {
 
     /// Lets calls over the limit wait for their turn, in order of arrival, if that is at most so long. Default: none wait.
     pub fn max_wait(mut self, wait: Duration) -> Self {
-        self.settings.max_wait = (!wait.is_zero()).then(|| nanos(wait));
+        self.settings.max_wait = Some(nanos(wait));
         self
     }
 

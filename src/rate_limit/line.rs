@@ -49,7 +49,8 @@ struct Waiter {
     due: u64,
     /// The latest that its turn may come.
     latest: u64,
-    /// Its timer has rung while others were ahead: whoever makes it the first wakes it.
+    /// Its timer has rung while others were ahead: whoever makes it the first wakes it. Not to be seen by `due`: the clock of
+    /// who leaves may have been read before that of who has rung.
     rang: bool,
     /// `None` until it is polled for the first time.
     waker: Option<Waker>,
@@ -238,11 +239,10 @@ impl Waiter {
     }
 
     /// Whether one that has become the first must be woken: its timer has rung in vain, or is set too late, or would only
-    /// tell it that it is too late. Else the timer will ring in time, and wake it for the first time.
+    /// tell it that it is too late. Else the timer will ring, and wake it for the first time.
     fn must_look(&self, limit: &dyn Limit, now: u64) -> bool {
         let turn = now.saturating_add(nanos(limit.wait_for(self.cost, 0, now)));
-        // The clock of who leaves may have been read before that of who has rung.
-        self.rang || self.due <= now || turn < self.due || turn > self.latest
+        self.rang || turn < self.due || turn > self.latest
     }
 
     /// Keeps a waker, and hands out the one that it kept.

@@ -82,3 +82,34 @@ impl Lines {
         self.lines.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::algorithm::{Rate, TokenBucket};
+
+    #[test]
+    fn a_line_is_forgotten_with_the_last_who_leaves_it_and_not_if_another_has_just_joined() {
+        let (lines, limit) = (Lines::default(), TokenBucket::new(Rate::per_second(1), 1).unwrap());
+        let join = || lines.join(7, |line| line.join(&limit, 1, u64::MAX, 9, 0)).unwrap();
+        // given: one who has left, and not yet said so.
+        let (line, place) = join();
+        line.cancel(&limit, place, 0);
+        // when: another joins, and then it is said.
+        let (_, place) = join();
+        lines.left(7, &line);
+        // then
+        assert_eq!((lines.find(7).map(|line| line.len()), lines.waiting()), (Some(1), 1));
+        line.cancel(&limit, place, 0);
+        lines.left(7, &line);
+        lines.left(7, &line);
+        assert_eq!((lines.find(7).is_none(), lines.count(), lines.count.into_inner()), (true, 0, 0));
+    }
+
+    #[test]
+    fn nobody_who_may_not_wait_leaves_a_line_behind() {
+        let (lines, limit) = (Lines::default(), TokenBucket::new(Rate::per_second(1), 1).unwrap());
+        assert!(lines.join(7, |line| line.join(&limit, 1, 0, 0, 0)).is_err());
+        assert!(lines.find(7).is_none() && lines.count() == 0);
+    }
+}

@@ -46,7 +46,7 @@
 //! # Cost
 //!
 //! An admitted call costs one clock read and one compare-and-swap on a word that all callers share; a rejected one writes
-//! nothing shared. Only calls that wait take a mutex and a timer.
+//! nothing shared. A mutex is taken only by calls that wait or find others waiting, a timer only by those that wait.
 
 mod future;
 mod handle;

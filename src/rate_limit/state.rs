@@ -37,7 +37,7 @@ pub(super) struct State {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
-    /// In nanoseconds; `None` to reject at once what has no deadline either.
+    /// In nanoseconds; `None` if only those with a deadline wait.
     pub(super) max_wait: Option<u64>,
     pub(super) max_waiting: usize,
     /// For how long a peer may close the limit, in nanoseconds; 0 if it may not.
