@@ -104,8 +104,10 @@ impl Limits {
     }
 
     pub(super) fn join(&self, key: u64, cost: u32, until: u64, most: usize, now: u64) -> Result<(Arc<Line>, Place), u64> {
-        let joined =
-            |limit: &dyn Limit, line: &Arc<Line>| line.join(limit, cost, until, most, now).map(|place| (line.clone(), place));
+        let joined = |limit: &dyn Limit, line: &Arc<Line>| {
+            line.put_out(limit, now);
+            line.join(limit, cost, until, most, now).map(|place| (line.clone(), place))
+        };
         match self {
             Self::Bucket { bucket, line } => joined(bucket, line),
             Self::Other { limit, line } => joined(&**limit, line),

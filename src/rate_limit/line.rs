@@ -14,7 +14,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering, fence},
     },
     task::Waker,
     time::Duration,
@@ -64,13 +64,6 @@ pub(super) struct Place {
     pub(super) latest: u64,
 }
 
-impl Place {
-    /// The latest that its turn may come by the clock, if the timer is not late.
-    pub(super) fn until(self) -> u64 {
-        self.latest.saturating_sub(TIMER_TICK)
-    }
-}
-
 /// What a waiter finds when it looks.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -117,6 +110,8 @@ impl Line {
         queue.units += u64::from(cost);
         queue.waiters.push_back(Waiter { ticket: place.ticket, cost, due, latest: place.latest, rang: false, waker: None });
         self.waiting.store(queue.waiters.len(), Ordering::Relaxed);
+        // Whoever changes the limit after this was decided sees that somebody waits: see `look_again`.
+        fence(Ordering::SeqCst);
         Ok(place)
     }
 
@@ -137,14 +132,24 @@ impl Line {
         self.find(limit, place, waker, now, acquire, Afterwards::Leaves)
     }
 
-    /// As [`look`](Self::look), but when its turn has come it takes nothing and stays the first.
-    pub(super) fn stand(&self, limit: &dyn Limit, place: Place, waker: &Waker, now: u64) -> Turn {
-        let fits = |cost, _| match limit.wait_for(cost, 0, now) {
-            _ if cost > limit.largest_cost() => Err(Denied::CostAboveBurst),
-            Duration::ZERO => Ok(()),
-            wait => Err(Denied::Until { wait }),
+    /// As [`look`](Self::look), but when its turn has come it takes nothing, stays the first, and is told when it came.
+    ///
+    /// # Errors
+    /// What else it finds.
+    pub(super) fn stand(&self, limit: &dyn Limit, place: Place, waker: &Waker, now: u64) -> Result<u64, Turn> {
+        let mut since = now;
+        let fits = |cost, due| {
+            since = due;
+            match limit.wait_for(cost, 0, now) {
+                _ if cost > limit.largest_cost() => Err(Denied::CostAboveBurst),
+                Duration::ZERO => Ok(()),
+                wait => Err(Denied::Until { wait }),
+            }
         };
-        self.find(limit, place, waker, now, fits, Afterwards::Stays)
+        match self.find(limit, place, waker, now, fits, Afterwards::Stays) {
+            Turn::Come => Ok(since),
+            turn => Err(turn),
+        }
     }
 
     fn find(
@@ -157,12 +162,23 @@ impl Line {
         afterwards: Afterwards,
     ) -> Turn {
         let mut queue = self.lock();
-        let index = queue.index_of(place.ticket).expect("it has its place until it is told that it has not");
+        if queue.waiters.front().is_some_and(|first| first.latest < now && first.ticket != place.ticket) {
+            drop(queue);
+            self.put_out(limit, now);
+            queue = self.lock();
+        }
+        // Not found if its time was over, and somebody has put it out for that.
+        let index = match queue.index_of(place.ticket) {
+            Ok(index) if now <= place.latest => index,
+            Ok(index) => {
+                let (cost, ahead) = (queue.waiters[index].cost, queue.units_ahead(index));
+                leave(queue, &self.waiting, index, limit, now);
+                return Turn::Never(Denied::Until { wait: limit.wait_for(cost, ahead, now) });
+            }
+            Err(index) => return Turn::Never(Denied::Until { wait: limit.wait_for(1, queue.units_ahead(index), now) }),
+        };
         let waiter = &mut queue.waiters[index];
-        let turn = if now > waiter.latest {
-            // Nobody has polled it in time.
-            Turn::Never(Denied::Until { wait: limit.wait_for(waiter.cost, 0, now) })
-        } else if index == 0 {
+        let turn = if index == 0 {
             waiter.turn(acquire, now)
         } else {
             waiter.rang = waiter.due <= now;
@@ -177,6 +193,19 @@ impl Line {
             leave(queue, &self.waiting, index, limit, now);
         }
         turn
+    }
+
+    /// Puts out the first ones if their time is over: nobody has polled them since, and they are to hold nobody up.
+    ///
+    /// Wakes, so not to be called under a lock.
+    pub(super) fn put_out(&self, limit: &dyn Limit, now: u64) {
+        while !self.is_empty() {
+            let queue = self.lock();
+            if queue.waiters.front().is_none_or(|first| first.latest >= now) {
+                return;
+            }
+            leave(queue, &self.waiting, 0, limit, now);
+        }
     }
 
     /// How much all who wait need.
@@ -194,6 +223,9 @@ impl Line {
 
     /// Something but a departure has changed the limit: the first looks again.
     pub(super) fn look_again(&self) {
+        // Between the change of the limit and the look at who waits, as in `join` between the two the other way round: else both
+        // could miss each other, and who waits would do so for longer than it needs.
+        fence(Ordering::SeqCst);
         if !self.is_empty() {
             let woken = self.lock().waiters.front_mut().and_then(|first| first.waker.take());
             woken.into_iter().for_each(Waker::wake);
@@ -219,6 +251,10 @@ fn leave(mut queue: MutexGuard<'_, Queue>, waiting: &AtomicUsize, index: usize, 
 }
 
 impl Queue {
+    fn units_ahead(&self, index: usize) -> u64 {
+        self.waiters.iter().take(index).map(|waiter| u64::from(waiter.cost)).sum()
+    }
+
     fn index_of(&self, ticket: u64) -> Result<usize, usize> {
         self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket)
     }

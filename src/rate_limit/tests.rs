@@ -246,6 +246,47 @@ async fn a_call_that_is_polled_late_is_not_made_after_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_whose_time_is_over_and_whom_nobody_polls_shuts_nobody_out() {
+    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).max_wait(Duration::from_millis(150)).build().unwrap();
+    assert!(layer.layer(Probe::new().0).oneshot(1).await.is_ok());
+    let mut ahead = Box::pin(layer.layer(Probe::new().0).oneshot(2));
+    assert!(futures::poll!(&mut ahead).is_pending());
+    advance(Duration::from_secs(60)).await;
+    assert!(layer.layer(Probe::new().0).oneshot(3).await.is_ok());
+    assert!(ahead.await.is_err());
+    assert_eq!(layer.handle().snapshot().waiting, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_between_its_turn_and_the_inner_service_has_cost_nothing() {
+    #[derive(Clone)]
+    struct Gate(Arc<AtomicUsize>);
+
+    impl Service<u32> for Gate {
+        type Response = u32;
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<u32, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            if self.0.load(Ordering::Relaxed) == 0 { Poll::Ready(Ok(())) } else { Poll::Pending }
+        }
+
+        fn call(&mut self, request: u32) -> Self::Future {
+            std::future::ready(Ok(request))
+        }
+    }
+
+    let closed = Arc::new(AtomicUsize::new(0));
+    let layer = RateLimitLayer::builder(Rate::per_second(1)).burst(1).max_wait(Duration::from_secs(5)).build().unwrap();
+    let mut service = layer.layer(Gate(closed.clone()));
+    assert!(service.ready().await.unwrap().call(1).await.is_ok());
+    let waits = service.ready().await.unwrap().call(2);
+    closed.store(1, Ordering::Relaxed);
+    assert!(tokio::time::timeout(Duration::from_millis(1500), waits).await.is_err());
+    assert_eq!(layer.handle().snapshot().available, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_more_calls_wait_than_may() {
     let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).max_wait(Duration::from_secs(9)).max_waiting(2);
     let layer = layer.build().unwrap();

@@ -41,6 +41,8 @@ pub(super) struct Waiting {
     account: Account,
     cost: u32,
     line: Arc<Line>,
+    /// Its turn has come, and the call is yet to be made.
+    taken: bool,
     /// `None` once it is gone.
     places: Option<Places>,
     /// What the timer is set to.
@@ -70,6 +72,7 @@ impl<S, M, Req> WaitingFor<S, M, Req> {
         if let Err(error) = ready!(this.service.poll_ready(cx)) {
             return Poll::Ready(Err(this.metered.bill().not_ready(error)));
         }
+        this.waiting.taken = false;
         let Waiting { account: Account { state, key }, cost, .. } = this.waiting;
         let request = this.request.take().expect("called once");
         Poll::Ready(Ok(Billed::call(this.service, request, this.metered.bill(), state, *key, *cost)))
@@ -78,7 +81,7 @@ impl<S, M, Req> WaitingFor<S, M, Req> {
 
 impl Waiting {
     pub(super) fn new(account: Account, cost: u32, line: Arc<Line>, place: Place) -> Self {
-        Self { account, cost, line, places: Some(Places::new(place)), wake: 0 }
+        Self { account, cost, line, taken: false, places: Some(Places::new(place)), wake: 0 }
     }
 
     /// Ready when the turn has come, or when it has been put off, by a penalty, a lower rate or somebody ahead who does not
@@ -92,6 +95,7 @@ impl Waiting {
                 Turn::Due(due) => due,
                 turn => {
                     self.places = None;
+                    self.taken = turn == Turn::Come;
                     return Poll::Ready(if let Turn::Never(denied) = turn { Err(denied) } else { Ok(()) });
                 }
             };
@@ -111,6 +115,8 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some(places) = &mut self.places {
             self.account.state.cancel(self.account.key, &self.line, places);
+        } else if self.taken {
+            self.account.state.refund(self.account.key, self.cost);
         }
     }
 }

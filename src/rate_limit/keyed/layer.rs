@@ -113,7 +113,8 @@ impl<M> KeyedRateLimitBuilder<M> {
     /// A limit that all keys together stay within: a call is charged to both, or to neither. Default: none.
     ///
     /// Where calls may wait, they wait in their key's line until that has room, and then as its first in another, for the
-    /// total.
+    /// total. How long that takes is known only in part when a call comes, since the calls behind the first of other keys may
+    /// come before it: one whose time is up meanwhile is rejected then.
     pub fn within(mut self, total: impl Limit + 'static) -> Self {
         self.total = Some(Box::new(total));
         self

@@ -91,10 +91,14 @@ impl Table {
         most: usize,
         now: u64,
     ) -> Result<(Arc<Line>, Place), u64> {
-        if let Some(Total { limit, line }) = &self.total {
-            let wait = nanos(limit.wait_for(cost, line.units(), now));
+        let line = self.lines.find(key);
+        line.iter().for_each(|line| line.put_out(&self.own(key), now));
+        if let Some(total) = &self.total {
+            total.line.put_out(&*total.limit, now);
+            let wait = nanos(total.limit.wait_for(cost, total.line.units(), now));
             if now.saturating_add(wait) > until {
-                return Err(wait);
+                let before = line.map_or(0, |line| line.units());
+                return Err(wait.max(nanos(self.own(key).wait_for(cost, before, now))));
             }
         }
         self.lines.join(key, |line| line.join(&self.of(key), cost, until, most, now))
@@ -111,21 +115,23 @@ impl Table {
         now: u64,
     ) -> Turn {
         let Some(total) = &self.total else { return line.look(&self.of(key), places.own, waker, now) };
-        match line.stand(&self.own(key), places.own, waker, now) {
-            Turn::Come => {}
-            turn => {
+        let since = match line.stand(&self.own(key), places.own, waker, now) {
+            Ok(since) => since,
+            Err(turn) => {
                 total.leave(places.total.take(), now);
                 return turn;
             }
-        }
+        };
         let joined = match places.total {
             Some(place) => Ok(place),
-            None => total.line.join(&*total.limit, cost, places.own.until(), usize::MAX, now),
+            // Late by the tick of one timer already, it may be by that of another.
+            None => total.line.join(&*total.limit, cost, places.own.latest, usize::MAX, now),
         };
         let turn = match joined {
             Ok(place) => {
                 places.total = Some(place);
-                let acquire = |cost, due| self.of(key).acquire_late(cost, due, now);
+                let both = self.of(key);
+                let acquire = |cost, due| both.acquire_at(cost, since, now, |total| total.acquire_late(cost, due, now));
                 total.line.look_as(&*total.limit, place, waker, now, acquire)
             }
             Err(wait) => Turn::Never(Denied::until(wait)),
@@ -133,6 +139,9 @@ impl Table {
         if !matches!(turn, Turn::Due(_)) {
             places.total = None;
             line.cancel(&self.own(key), places.own, now);
+        } else if !self.own(key).wait_for(cost, 0, now).is_zero() {
+            // A debt has come between the two looks. Nobody is held up by it.
+            total.leave(places.total.take(), now);
         }
         turn
     }
@@ -202,7 +211,7 @@ impl Places {
 }
 
 impl OfKey<'_> {
-    /// Takes the key's units and, by `acquire`, the total's, or neither.
+    /// Takes the key's units, as of its turn at `due`, and by `acquire` the total's; or neither.
     #[inline]
     fn acquire_at(
         &self,

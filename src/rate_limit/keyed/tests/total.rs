@@ -145,6 +145,57 @@ async fn those_who_wait_for_it_leave_in_order_and_a_newcomer_does_not_overtake_t
     assert_eq!(layer.handle().snapshot().waiting, 0);
 }
 
+/// As many calls of one key at once as may be, with a total that is never reached.
+async fn rushed(rate: u64, calls: usize, max_wait: Duration) -> (usize, u64) {
+    let limit = RateLimitLayer::builder(Rate::per_second(rate)).burst(1).max_wait(max_wait);
+    let layer = limit.keyed_by(|call: &Call| Some(call.0)).within(bucket(1_000_000, 100_000)).build().unwrap();
+    let (inner, log) = noting();
+    let answers = futures::future::join_all((0..calls).map(|_| layer.layer(inner.clone()).oneshot(('a', 1)))).await;
+    let last = log.lock().unwrap().last().map_or(0, |(_, time)| *time);
+    (answers.iter().filter(|answer| answer.is_ok()).count(), last)
+}
+
+// One whose turn came within the last tick of its time once waited for all of it, and was then turned away.
+#[tokio::test(start_paused = true)]
+async fn who_may_wait_for_just_so_long_is_admitted_though_its_timer_is_late() {
+    assert_eq!(rushed(7, 3, Duration::from_nanos(142_857_143)).await, (2, 143));
+}
+
+// The key's lateness was once lost on the way to the total.
+#[tokio::test(start_paused = true)]
+async fn a_keys_rate_above_the_timers_ticks_is_kept_with_a_total_too() {
+    let (admitted, last) = rushed(2000, 2000, Duration::from_secs(10)).await;
+    assert!(admitted == 2000 && (995..=1005).contains(&last), "{admitted} in {last} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_whose_time_is_over_and_whom_nobody_polls_holds_no_other_key_up() {
+    let limit = RateLimitLayer::builder(Rate::per_second(10)).burst(10).max_wait(Duration::from_millis(150));
+    let layer = limit.keyed_by(|call: &Call| Some(call.0)).within(bucket(10, 1)).build().unwrap();
+    let (inner, _) = noting();
+    assert!(layer.layer(inner.clone()).oneshot(('x', 1)).await.is_ok());
+    let mut ahead = Box::pin(layer.layer(inner.clone()).oneshot(('a', 1)));
+    assert!(futures::poll!(&mut ahead).is_pending());
+    advance(Duration::from_secs(60)).await;
+    assert!(layer.layer(inner).oneshot(('b', 1)).await.is_ok());
+    assert!(ahead.await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_is_that_of_a_closed_key_though_others_wait_for_the_total() {
+    let limit = RateLimitLayer::builder(Rate::per_second(1)).burst(1).max_wait(Duration::from_millis(500));
+    let layer = limit.keyed_by(|call: &Call| Some(call.0)).within(bucket(1, 1)).build().unwrap();
+    let (inner, _) = noting();
+    assert!(layer.layer(inner.clone()).oneshot(('x', 1)).await.is_ok());
+    advance(Duration::from_millis(600)).await;
+    let waits = tokio::spawn(layer.layer(inner.clone()).oneshot(('b', 1)));
+    yield_now().await;
+    layer.handle().close_for(&'a', Duration::from_secs(30));
+    let error = layer.layer(inner).oneshot(('a', 1)).await.unwrap_err();
+    assert_eq!(rejection(&error).retry_after, Some(Duration::from_secs(30)));
+    all([waits]).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_key_that_waits_for_its_own_limit_holds_nobody_up() {
     let layer = within((1, 1), &bucket(10, 1));
