@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tower_keep::{
     ConfigError,
-    algorithm::{Backoff, Jitter, RetryBudget},
+    algorithm::{Backoff, Jitter, RetryBudget, SlidingLog},
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
     rate_limit::{Rate, RateLimitLayer},
@@ -32,6 +32,15 @@ fn the_error_names_layer_field_value_and_fix() {
 fn zero_is_refused() {
     let breaker = CircuitBreakerLayer::builder;
     assert_eq!(refusal(RateLimitLayer::builder(Rate::per_second(1)).burst(0).build()), "rate_limit.burst=0");
+    let limits = || RateLimitLayer::builder(Rate::per_second(1));
+    assert_eq!(refusal(limits().max_waiting(9).build()), "rate_limit.max_waiting=9");
+    assert_eq!(refusal(limits().max_waiting(9).keyed_by(|_: &u32| Some(1)).build()), "rate_limit.max_waiting=9");
+    assert!(limits().max_waiting(9).max_wait(Duration::from_secs(1)).build().is_ok());
+    assert!(limits().max_waiting(9).deadline(|_: &u32| None).build().is_ok());
+    let log = || SlidingLog::new(Rate::per_second(9)).unwrap();
+    assert_eq!(refusal(RateLimitLayer::with(log()).burst(5).build()), "rate_limit.burst=5");
+    let raised = RateLimitLayer::with(log()).build().unwrap().handle().update(Rate::per_second(10), 10).unwrap_err();
+    assert!(raised.to_string().contains("lower it from there"), "{raised}");
     assert!(refusal(RateLimitLayer::builder(Rate::per_second(0)).build()).starts_with("rate_limit.rate="));
     assert!(refusal(RateLimitLayer::builder(Rate::new(1, Duration::ZERO)).build()).starts_with("rate_limit.rate="));
     assert_eq!(refusal(BulkheadLayer::builder(0).build()), "bulkhead.limit=0");

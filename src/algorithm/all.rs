@@ -213,7 +213,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::algorithm::{LeakyBucket, SlidingCounter, SlidingLog, TokenBucket};
+    use crate::algorithm::{LeakyBucket, SlidingCounter, SlidingLog, SlidingRing, TokenBucket};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -304,6 +304,24 @@ mod tests {
         // Two that were due at once, and are a tick late.
         let all = both();
         assert!([(); 2].iter().all(|()| all.acquire_late(1, SECOND, SECOND + 2_000_000).is_ok()));
+    }
+
+    #[test]
+    fn a_refund_of_all_that_there_is_makes_any_limit_whole() {
+        let limits: [Box<dyn Limit>; 5] = [
+            Box::new(TokenBucket::new(Rate::per_second(10), 10).unwrap()),
+            Box::new(SlidingLog::new(Rate::per_second(10)).unwrap()),
+            Box::new(SlidingRing::new(Rate::per_second(10), 10).unwrap()),
+            Box::new(SlidingCounter::new(Rate::per_second(10)).unwrap()),
+            Box::new(LeakyBucket::new(Rate::per_second(10), Duration::ZERO).unwrap()),
+        ];
+        for limit in limits {
+            let (now, debt) = (SECOND * 3 / 2, limit.burst() * 3);
+            limit.charge(debt, now);
+            assert_eq!(limit.available(now), 0, "{limit:?}");
+            limit.refund(u32::MAX, now);
+            assert_eq!((limit.available(now), limit.acquire(1, now)), (limit.burst(), Ok(())), "{limit:?}");
+        }
     }
 
     #[test]

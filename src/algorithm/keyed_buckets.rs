@@ -98,14 +98,19 @@ impl KeyedBuckets {
     /// What [`TokenBucket::new`](super::TokenBucket::new) refuses; room for no key, for more than 2^28, or for more than there
     /// is memory.
     pub fn new(rate: Rate, burst: u32, keys: usize, overflow: Overflow) -> Result<Self, ConfigError> {
-        let refused = || ConfigError::new("keys", keys, "make room for the keys that are active at once; 100 000 take 4 MiB");
-        if keys == 0 || keys > 1 << 28 {
-            return Err(refused());
+        let refused = |fix| Err(ConfigError::new("keys", keys, fix));
+        if keys == 0 {
+            return refused("make room for the keys that are active at once; 100 000 take 4 MiB");
+        }
+        if keys > 1 << 28 {
+            return refused("make room for 268 million at most, which take 8 GiB, and let the others overflow");
         }
         // A quarter more than asked for: the slots do not fill evenly.
         let buckets = (keys + keys / 4).div_ceil(SLOTS).next_power_of_two().max(2);
         let mut table = Vec::new();
-        table.try_reserve_exact(buckets).map_err(|_| refused())?;
+        if table.try_reserve_exact(buckets).is_err() {
+            return refused("make room for fewer: there is not so much memory");
+        }
         let slot = |_| Slot { print: AtomicU64::new(0), tat: Tat::full() };
         table.resize_with(buckets, || Bucket(std::array::from_fn(slot)));
         Ok(Self {

@@ -22,7 +22,14 @@ pub(crate) fn window_of(rate: Rate) -> Result<u64, ConfigError> {
 
 /// The new count of a window that keeps its length.
 pub(crate) fn changed_count(rate: Rate, burst: u32, window: u64, most: u32) -> Result<u32, ConfigError> {
-    let count = count_of(rate, most)?;
+    let count = count_of(rate, MAX_COUNT.max(most))?;
+    if count > most {
+        return Err(ConfigError::new(
+            "rate",
+            rate,
+            "make the limit with the most that it will ever count, and lower it from there",
+        ));
+    }
     if window_of(rate)? != window {
         return Err(ConfigError::new("rate", rate, "keep the window's length, and change its count"));
     }

@@ -16,6 +16,8 @@ pub struct RateLimitHandle {
 pub struct Snapshot {
     /// How many calls of cost 1 would be admitted at once.
     pub available: u32,
+    /// How much in how long.
+    pub rate: Rate,
     /// The most that ever are.
     pub burst: u32,
     /// How many calls wait for their turn.
@@ -33,12 +35,25 @@ impl RateLimitHandle {
         self.state.snapshot(WHOLE)
     }
 
-    /// Changes rate and burst in one step. What was used stays used; those who wait are told.
+    /// Changes rate and burst in one step, and tells those who wait. What was used stays used: of a token bucket and a leaky
+    /// bucket as the *time* that it takes to pay off, so a limit of one a day that is used up is used up until tomorrow,
+    /// whatever its new rate. To start anew, [`reset`](Self::reset) it too.
     ///
     /// # Errors
     /// What `build` would refuse, and what this kind of limit cannot change: see its `update`.
     pub fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         self.state.update(rate, burst)
+    }
+
+    /// Forgets what was used and is owed; of a token bucket and a leaky bucket a penalty too, of others not. Of a limit made of
+    /// several, all of them.
+    pub fn reset(&self) {
+        self.state.reset(WHOLE);
+    }
+
+    /// Corrects what a call has taken to what it turns out to have used: at the end of a body, say.
+    pub fn settle(&self, taken: u32, used: u32) {
+        self.state.correct(WHOLE, taken, Some(used));
     }
 
     /// Admits nothing for so long: a peer has said so by other means than a response.

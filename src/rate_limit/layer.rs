@@ -36,8 +36,15 @@ pub struct RateLimitBuilder<M = Metered<Plain>> {
 
 #[derive(Debug)]
 pub(super) enum Algorithm {
-    TokenBucket { rate: Rate, burst: Option<u32> },
-    Given(Box<dyn Limit>),
+    TokenBucket {
+        rate: Rate,
+        burst: Option<u32>,
+    },
+    /// With a burst that was set in vain.
+    Given {
+        limit: Box<dyn Limit>,
+        burst: Option<u32>,
+    },
 }
 
 impl RateLimitLayer {
@@ -49,7 +56,7 @@ impl RateLimitLayer {
 
     /// Any [`Limit`]: a sliding window, a leaky bucket, several at once. Its time starts when the layer is built.
     pub fn with(limit: impl Limit + 'static) -> RateLimitBuilder {
-        RateLimitBuilder::new(Algorithm::Given(Box::new(limit)))
+        RateLimitBuilder::new(Algorithm::Given { limit: Box::new(limit), burst: None })
     }
 }
 
@@ -63,19 +70,25 @@ impl<M> RateLimitLayer<M> {
 
 impl RateLimitBuilder {
     fn new(limit: Algorithm) -> Self {
-        let settings =
-            Settings { max_wait: None, max_waiting: usize::MAX, longest_penalty: 0, advertise: false, enabled: true, name: None };
+        let settings = Settings {
+            max_wait: None,
+            max_waiting: None,
+            deadlines: false,
+            longest_penalty: 0,
+            advertise: false,
+            enabled: true,
+            name: None,
+        };
         Self { limit, settings, metered: Metered::default() }
     }
 }
 
 impl<M> RateLimitBuilder<M> {
     /// How many calls may come at once after a pause. Default: one second's worth, and at least 1. A limit given to
-    /// [`with`](RateLimitLayer::with) has its own.
+    /// [`with`](RateLimitLayer::with) has its own, and refuses this.
     pub fn burst(mut self, burst: u32) -> Self {
-        if let Algorithm::TokenBucket { burst: setting, .. } = &mut self.limit {
-            *setting = Some(burst);
-        }
+        let (Algorithm::TokenBucket { burst: setting, .. } | Algorithm::Given { burst: setting, .. }) = &mut self.limit;
+        *setting = Some(burst);
         self
     }
 
@@ -88,7 +101,7 @@ impl<M> RateLimitBuilder<M> {
     /// Lets at most so many calls wait at a time, for each key if the limit is keyed; one more is rejected at once.
     /// Default: as many as come, since how long each waits is bounded already.
     pub fn max_waiting(mut self, calls: usize) -> Self {
-        self.settings.max_waiting = calls;
+        self.settings.max_waiting = Some(calls);
         self
     }
 
@@ -121,10 +134,11 @@ impl<M> RateLimitBuilder<M> {
     /// Starts with a full burst.
     ///
     /// # Errors
-    /// A rate of nothing or over nothing, a burst of 0, or one that takes over a year to refill.
+    /// A rate of nothing or over nothing, a burst of 0, or one that takes over a year to refill; a burst beside a limit that
+    /// has its own; a number of calls that may wait where none may.
     pub fn build(self) -> Result<RateLimitLayer<M>, ConfigError> {
         let Self { limit, settings, metered } = self;
-        let limits = limit.limits().map_err(|error| error.of("rate_limit", settings.name))?;
+        let limits = settings.checked().and_then(|()| limit.limits()).map_err(|error| error.of("rate_limit", settings.name))?;
         Ok(RateLimitLayer { state: Striped::new(State::new(limits, Clock::start(), settings)), metered })
     }
 
@@ -146,13 +160,15 @@ impl<P, C, A, D> RateLimitBuilder<Metered<P, C, A, D>> {
         })
     }
 
-    /// What a call has cost, told by its response: a closure `Fn(&Res) -> u32`. What was taken too much is refunded; what
-    /// was taken too little becomes a debt that later calls wait for. A call without a response has cost what was taken.
+    /// What a call has cost, told by its response: a closure `Fn(&Res) -> u32`, or `-> Option<u32>` if not every response
+    /// tells. What was taken too much is refunded; what was taken too little becomes a debt that later calls wait for. A call
+    /// without a response, or without an answer, has cost what was taken.
     ///
-    /// If only the end of the body tells, leave this and use the handle's `charge` and `refund` there.
-    pub fn settle<Res, F>(self, actual: F) -> RateLimitBuilder<Metered<P, C, ByResponse<F>, D>>
+    /// If only the end of the body tells, leave this and call the handle's `settle` there.
+    pub fn settle<Res, T, F>(self, actual: F) -> RateLimitBuilder<Metered<P, C, ByResponse<F>, D>>
     where
-        F: Fn(&Res) -> u32,
+        F: Fn(&Res) -> T,
+        T: Into<Option<u32>>,
     {
         self.map(|Metered { protocol, cost, deadline, key, .. }| {
             let actual = ByResponse(actual);
@@ -163,10 +179,11 @@ impl<P, C, A, D> RateLimitBuilder<Metered<P, C, A, D>> {
     /// Lets a call wait until its own deadline, which a closure `Fn(&Req) -> Option<tokio::time::Instant>` tells; one whose
     /// turn would come at that or later is rejected at once. With [`max_wait`](Self::max_wait) the earlier of the two holds,
     /// and for a request without a deadline that alone. Default: no deadlines.
-    pub fn deadline<Req, F>(self, deadline: F) -> RateLimitBuilder<Metered<P, C, A, ByRequest<F>>>
+    pub fn deadline<Req, F>(mut self, deadline: F) -> RateLimitBuilder<Metered<P, C, A, ByRequest<F>>>
     where
         F: Fn(&Req) -> Option<Instant>,
     {
+        self.settings.deadlines = true;
         self.map(|Metered { protocol, cost, actual, key, .. }| {
             let deadline = ByRequest(deadline);
             Metered { protocol, cost, actual, deadline, key }
@@ -196,7 +213,8 @@ impl<P, C, A, D> RateLimitBuilder<Metered<P, C, A, D>> {
     ///
     /// The limit that this builder was made with is the one that keys past the bound share. The closure `limit` is asked
     /// while new keys wait, so it must not ask the handle; asked for the same key again, after that was forgotten, it makes
-    /// the same limit anew. A part that several limits share, in an [`Arc`](std::sync::Arc), is nobody's to wake: what one
+    /// the same limit anew. If it fails, the key is one that found no place. It may make limits of several kinds as
+    /// `Arc<dyn Limit>`. A part that several limits share, in an [`Arc`](std::sync::Arc), is nobody's to wake: what one
     /// key gives back to it, those who wait for another find when their own time comes.
     pub fn listed_by<Req, K, F, T, L>(self, key: F, limit: L) -> ListedRateLimitBuilder<K, F, Metered<P, C, A, D>>
     where
@@ -222,16 +240,19 @@ impl Algorithm {
     pub(super) fn quota(&self) -> Result<(Rate, u32), ConfigError> {
         match self {
             Self::TokenBucket { rate, burst } => Ok((*rate, burst.unwrap_or_else(|| one_second_of(*rate)))),
-            Self::Given(limit) => {
+            Self::Given { limit, .. } => {
                 let fix = "start from `RateLimitLayer::builder(rate)`, or give each key a limit of its kind with `listed_by`";
-                Err(ConfigError::new("limit", format!("{limit:?}"), fix))
+                Err(ConfigError::new("limit", limit.rate(), fix))
             }
         }
     }
 
     pub(super) fn limits(self) -> Result<Limits, ConfigError> {
         match self {
-            Self::Given(limit) => Ok(Limits::one(limit)),
+            Self::Given { burst: Some(burst), .. } => {
+                Err(ConfigError::new("burst", burst, "leave it: the limit given to `with` has its own"))
+            }
+            Self::Given { limit, burst: None } => Ok(Limits::one(limit)),
             Self::TokenBucket { .. } => {
                 let (rate, burst) = self.quota()?;
                 Ok(Limits::Bucket { bucket: TokenBucket::new(rate, burst)?, line: Default::default() })

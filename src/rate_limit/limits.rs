@@ -41,6 +41,15 @@ impl Limits {
         }
     }
 
+    /// Forgets what was used, of a key its own alone.
+    pub(super) fn reset(&self, key: u64, now: u64) {
+        match self {
+            Self::Bucket { bucket, .. } => bucket.refund(u32::MAX, now),
+            Self::Other { limit, .. } => limit.refund(u32::MAX, now),
+            Self::Keyed(table) => table.own(key).refund(u32::MAX, now),
+        }
+    }
+
     /// The line of a key, if there is one.
     pub(super) fn line(&self, key: u64) -> Option<Arc<Line>> {
         match self {

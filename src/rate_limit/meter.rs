@@ -97,12 +97,13 @@ impl<Res> Actual<Res> for AsEstimated {
     }
 }
 
-impl<F, Res> Actual<Res> for ByResponse<F>
+impl<F, T, Res> Actual<Res> for ByResponse<F>
 where
-    F: Fn(&Res) -> u32 + Clone,
+    F: Fn(&Res) -> T + Clone,
+    T: Into<Option<u32>>,
 {
     fn actual(&self, response: &Res) -> Option<u32> {
-        Some((self.0)(response))
+        (self.0)(response).into()
     }
 }
 

@@ -39,7 +39,9 @@ pub(super) struct State {
 pub(super) struct Settings {
     /// In nanoseconds; `None` if only those with a deadline wait.
     pub(super) max_wait: Option<u64>,
-    pub(super) max_waiting: usize,
+    /// Whether calls may have deadlines.
+    pub(super) deadlines: bool,
+    pub(super) max_waiting: Option<usize>,
     /// For how long a peer may close the limit, in nanoseconds; 0 if it may not.
     pub(super) longest_penalty: u64,
     pub(super) advertise: bool,
@@ -131,7 +133,7 @@ impl State {
             // Known without a look at the line, of which there is none.
             Some(Denied::Until { wait }) if now.saturating_add(nanos(wait)) > until => Denied::Until { wait },
             None if cost > self.limits.with(key, |limit| limit.largest_cost()) => Denied::CostAboveBurst,
-            _ => match self.limits.join(key, cost, until, self.settings.max_waiting, now) {
+            _ => match self.limits.join(key, cost, until, self.settings.max_waiting.unwrap_or(usize::MAX), now) {
                 Ok((line, place)) => return Admission::Waits { key, cost, line, place },
                 Err(wait) => Denied::until(wait),
             },
@@ -180,6 +182,11 @@ impl State {
         self.limits.look_again(key);
     }
 
+    pub(super) fn reset(&self, key: u64) {
+        self.limits.reset(key, self.clock.now());
+        self.limits.look_again(key);
+    }
+
     pub(super) fn close_for(&self, key: u64, duration: Duration) {
         let now = self.clock.now();
         self.limits.with(key, |limit| limit.close_until(now.saturating_add(nanos(duration)), now));
@@ -195,8 +202,13 @@ impl State {
 
     pub(super) fn snapshot(&self, key: u64) -> Snapshot {
         let now = self.clock.now();
-        let (available, burst) = self.limits.with(key, |limit| (limit.available(now), limit.burst()));
-        Snapshot { available, burst, waiting: self.limits.line(key).map_or(0, |line| line.len()) }
+        let waiting = self.limits.line(key).map_or(0, |line| line.len());
+        self.limits.with(key, |limit| Snapshot {
+            available: limit.available(now),
+            rate: limit.rate(),
+            burst: limit.burst(),
+            waiting,
+        })
     }
 
     /// What callers are told: of each limit that counts the key. The loads are not one step: a racing call may count in
@@ -242,6 +254,17 @@ impl State {
 
     fn rejected(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
         Rejected { kind, layer: "rate_limit", name: self.settings.name, retry_after }
+    }
+}
+
+impl Settings {
+    pub(super) fn checked(&self) -> Result<(), ConfigError> {
+        match self.max_waiting {
+            Some(calls) if self.max_wait.is_none() && !self.deadlines => {
+                Err(ConfigError::new("max_waiting", calls, "say how long they may wait with `max_wait`, or leave it"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -366,6 +366,33 @@ async fn a_call_that_used_less_gets_the_rest_back_and_one_that_used_more_leaves_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_response_that_does_not_tell_leaves_the_estimate_and_the_handle_settles_later() {
+    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(100).cost(|_: &u32| 50);
+    let layer = layer.settle(|used: &u32| (*used > 0).then_some(*used)).build().unwrap();
+    let (handle, service) = (layer.handle(), layer.layer(Probe::new().0));
+    assert!(service.clone().oneshot(0).await.is_ok());
+    assert_eq!(handle.snapshot().available, 50);
+    handle.settle(50, 20);
+    assert_eq!(handle.snapshot().available, 80);
+    handle.settle(20, 90);
+    assert_eq!(handle.snapshot().available, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_raised_limit_keeps_its_debt_as_time_until_it_is_reset() {
+    let layer = RateLimitLayer::builder(Rate::per_day(10)).burst(10).max_wait(Duration::from_secs(7 * 86_400)).build().unwrap();
+    let (handle, (probe, log)) = (layer.handle(), Probe::new());
+    handle.charge(10);
+    let waits = tokio::spawn(layer.layer(probe).oneshot(1));
+    tokio::task::yield_now().await;
+    handle.update(Rate::per_second(100), 200).unwrap();
+    assert_eq!((handle.snapshot().rate, handle.snapshot().available), (Rate::per_second(100), 0));
+    handle.reset();
+    waits.await.unwrap().unwrap();
+    assert_eq!((log.lock().unwrap()[0], handle.snapshot().available), ((1, 0), 199));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_call_has_cost_what_was_taken() {
     let builder = RateLimitLayer::builder(Rate::per_second(10)).burst(100).cost(|_: &u32| 50).settle(|used: &u32| *used);
     let layer = builder.build().unwrap();

@@ -63,12 +63,24 @@ impl KeyedRateLimitHandle {
         top.highest(most, self.state.clock.now())
     }
 
-    /// Changes rate and burst for all keys in one step. What they have used stays used; those who wait are told.
+    /// Changes rate and burst for all keys in one step, and tells those who wait. What they have used stays used, as the *time*
+    /// that it takes to pay off: see [`RateLimitHandle::update`](crate::rate_limit::RateLimitHandle::update).
     ///
     /// # Errors
     /// What `build` would refuse.
     pub fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         self.state.update(rate, burst)
+    }
+
+    /// Forgets what a key has used and owes, and its penalty, not what the total has counted of it. To a key that overflows
+    /// nothing is given.
+    pub fn reset(&self, key: &(impl Hash + ?Sized)) {
+        self.state.reset(self.hash(key));
+    }
+
+    /// Corrects what a call of a key has taken to what it turns out to have used: at the end of a body, say.
+    pub fn settle(&self, key: &(impl Hash + ?Sized), taken: u32, used: u32) {
+        self.state.correct(self.hash(key), taken, Some(used));
     }
 
     /// Takes units that a key has used past the layer, or beyond what its call has cost: its later calls wait for them. A

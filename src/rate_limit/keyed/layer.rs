@@ -127,6 +127,7 @@ impl<M> KeyedRateLimitBuilder<M> {
     /// given to [`with`](crate::rate_limit::RateLimitLayer::with), which is one and not one for each key.
     pub fn build(self) -> Result<KeyedRateLimitLayer<M>, ConfigError> {
         let (settings, metered) = (self.limit.settings, self.limit.metered);
+        settings.checked().map_err(|error| error.of("rate_limit", settings.name))?;
         let buckets = self.limit.limit.quota().and_then(|(rate, burst)| KeyedBuckets::new(rate, burst, self.keys, self.overflow));
         let table = Table {
             buckets: buckets.map_err(|error| error.of("rate_limit", settings.name))?,

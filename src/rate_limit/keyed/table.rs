@@ -72,7 +72,7 @@ impl Table {
     }
 
     /// Without the total.
-    fn own(&self, key: u64) -> OfKey<'_> {
+    pub(in crate::rate_limit) fn own(&self, key: u64) -> OfKey<'_> {
         OfKey { buckets: &self.buckets, total: None, key }
     }
 

@@ -22,6 +22,13 @@ impl<K: Hash + Eq + Clone> ListedRateLimitHandle<K> {
         self.limits.find(key).map(|state| RateLimitHandle::new(state.into()))
     }
 
+    /// The key's limit, made if it has none yet and there is a place for it: to set a customer's rate before its first call.
+    #[must_use]
+    pub fn make(&self, key: &K) -> Option<RateLimitHandle> {
+        let own = self.limits.find(key).or_else(|| self.limits.own.find_or_make(key));
+        own.map(|state| RateLimitHandle::new(state.into()))
+    }
+
     /// The limit that keys share which have none of their own.
     #[must_use]
     pub fn shared(&self) -> RateLimitHandle {

@@ -112,6 +112,7 @@ impl<K, F, M> ListedRateLimitBuilder<K, F, M> {
             let fix = "keep at least 1, or build a rate limit without keys";
             return Err(of(ConfigError::new("most_keys", self.most_keys, fix)));
         }
+        settings.checked().map_err(of)?;
         let clock = Clock::start();
         let shared = Striped::new(State::new(limit.limits().map_err(of)?, clock, settings));
         let own = Registry::new(Making { limit: self.limit, clock, settings }, self.most_keys);

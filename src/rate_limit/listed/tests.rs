@@ -127,6 +127,11 @@ async fn only_a_limit_that_is_as_good_as_new_and_that_nobody_holds_gives_its_pla
     assert!(admitted(&layer, Some("b")).await);
     assert!(layer.handle().key(&"a").is_none());
     assert_eq!(layer.handle().keys().len(), 1);
+    // A limit can be made, and so changed, before the first call.
+    advance(Duration::from_secs(9)).await;
+    layer.handle().make(&"c").unwrap().update(Rate::per_second(1), 1).unwrap();
+    assert!(admitted(&layer, Some("c")).await && !admitted(&layer, Some("c")).await);
+    assert!(layer.handle().make(&"d").is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -129,6 +129,12 @@ async fn a_penalty_of_one_key_does_not_close_it_and_a_charge_and_a_refund_reach_
     assert_eq!(total.available(0), 1);
     layer.handle().refund(&'b', 1);
     assert_eq!(total.available(0), 2);
+    layer.handle().settle(&'b', 1, 3);
+    assert_eq!((total.available(0), layer.handle().snapshot_of(&'b').available), (0, 0));
+    layer.handle().reset(&'b');
+    assert_eq!(total.available(0), 0);
+    total.refund(3, 0);
+    assert_eq!(layer.handle().snapshot_of(&'b').available, 3);
 }
 
 #[tokio::test(start_paused = true)]
