@@ -108,6 +108,15 @@ async fn a_limit_made_of_several_tells_them_all() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn callers_of_a_key_are_told_of_the_total_too() {
+    let total = TokenBucket::new(Rate::per_second(10), 1).unwrap();
+    let limit = twice_a_minute().name("api").advertise(true).protocol(Server::new());
+    let limit = limit.keyed_by(|_: &Request<Body>| Some(1)).within(total).build().unwrap();
+    let (_, fields) = answers(&hello().layer(limit), 1).await.remove(0);
+    assert_eq!(fields, [r#""api";r=1;t=30"#, r#""api-2";r=0;t=1"#]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_without_a_key_is_a_bad_one_if_it_must_have_one() {
     let limit = twice_a_minute().protocol(Server::new()).keyed_by(keyed::header("x-api-key")).missing(Missing::Reject);
     let router = hello().layer(limit.build().unwrap());

@@ -4,7 +4,8 @@
 //! the least recently used is worse: a flood of new keys evicts those in debt, and so resets their limits. But a bucket
 //! that is full again is as good as new, so forgetting *it* loses nothing. Hence the table:
 //!
-//! - A key has two buckets of four slots, by its hash. A slot is a fingerprint (the hash) and a [TAT](Tat), 16 bytes.
+//! - A key has two buckets of four slots, by its hash. A slot is a fingerprint (the hash) and a theoretical
+//!   arrival time (TAT, see the [token bucket](super::token_bucket)), 16 bytes.
 //! - A slot whose TAT has passed may be taken over. One that is in debt never is.
 //! - A key that finds all its eight slots in debt overflows: by default to one of a few cells that strangers share.
 //!
@@ -18,7 +19,8 @@
 //! **Guarantee.** Each key keeps its own limit exactly while it has a slot; keys share a limit only if their 62-bit hashes
 //! are the same, or by overflow. While a key is being moved it overflows too, if it is looked for in vain a hundred
 //! times: only a thread that was stopped between two steps takes so long. Then it is denied ([`Overflow::Deny`]) or has
-//! the shared limit for that time, on top of its own (else, and even with [`Overflow::Allow`]). **Cost.** Two cache lines at most, and what a [`Tat`] costs.
+//! the shared limit for that time, on top of its own (else, and even with [`Overflow::Allow`]). **Cost.** Two cache lines at
+//! most, and what a token bucket costs.
 
 use std::{convert::Infallible, time::Duration};
 

@@ -16,7 +16,8 @@
 //! | [`Backoff`] | how long to wait before the next attempt | none |
 //! | [`RetryBudget`] | whether a retry is affordable | one word |
 //!
-//! All limits on a rate are a [`Limit`].
+//! All limits on a rate are a [`Limit`]. Each module argues for its algorithm: what it guarantees, why the obvious alternative
+//! fails, what it costs, and where it comes from.
 //!
 //! ```
 //! use tower_keep::algorithm::{Denied, Rate, TokenBucket};
@@ -29,40 +30,51 @@
 //! # Ok::<_, tower_keep::ConfigError>(())
 //! ```
 
-mod all;
-mod backoff;
-mod breaker;
+pub mod all;
+pub mod backoff;
+pub mod breaker;
 mod call_window;
-mod in_flight;
-mod keyed_buckets;
-mod leaky_bucket;
+pub mod in_flight;
+pub mod keyed_buckets;
+pub mod leaky_bucket;
 mod leaving;
 mod limit;
 mod padded;
 mod rate;
-mod retry_budget;
+pub mod retry_budget;
 mod sliding;
-mod sliding_counter;
-mod sliding_log;
-mod sliding_ring;
+pub mod sliding_counter;
+pub mod sliding_log;
+pub mod sliding_ring;
 mod ticks;
-mod token_bucket;
+pub mod token_bucket;
 mod window;
 
+#[doc(inline)]
 pub use all::All;
+#[doc(inline)]
 pub use backoff::{Backoff, Jitter};
+#[doc(inline)]
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Cause, Pass, Refused, SlowCalls, Transition, Verdict, Window};
+#[doc(inline)]
 pub use in_flight::InFlight;
+#[doc(inline)]
 pub use keyed_buckets::{KeyedBuckets, Overflow};
+#[doc(inline)]
 pub use leaky_bucket::{Departure, LeakyBucket};
 #[cfg(feature = "layers")]
 pub(crate) use leaving::Leaving;
 pub use limit::{Denied, Limit, TIMER_TICK};
 pub use rate::Rate;
+#[doc(inline)]
 pub use retry_budget::RetryBudget;
+#[doc(inline)]
 pub use sliding_counter::SlidingCounter;
+#[doc(inline)]
 pub use sliding_log::SlidingLog;
+#[doc(inline)]
 pub use sliding_ring::SlidingRing;
+#[doc(inline)]
 pub use token_bucket::TokenBucket;
 #[cfg(feature = "layers")]
 pub(crate) use token_bucket::quota::MAX_BURST;

@@ -11,7 +11,7 @@
 //! **Guarantee.** With interval `T`, any span of time `W` admits at most `burst + W / T` units, whatever the
 //! number of threads. `T` is rounded up, so the bound holds for the rate as asked; the rounding costs less than 0.1 %
 //! of the rate up to 100 million a second. Callers that have waited count as of their turn, by at most
-//! [`TIMER_TICK`]: with them the bound is `burst + (W + TIMER_TICK) / T`.
+//! [`TIMER_TICK`](super::TIMER_TICK): with them the bound is `burst + (W + TIMER_TICK) / T`.
 //!
 //! **Refunds, debts and changes.** What is refunded may be admitted again, and adds to the bound of the span in which the
 //! refund comes: one that comes after the bucket has filled up anew lets that much more than a burst through. A

@@ -41,6 +41,22 @@ impl Limits {
         }
     }
 
+    /// All limits that count a key: the parts of those that are made of several, and a total after the key's own.
+    pub(super) fn each(&self, key: u64, mut tell: impl FnMut(&dyn Limit)) {
+        let mut parts = |limit: &dyn Limit| match limit.part(0) {
+            None => tell(limit),
+            Some(_) => (0..).map_while(|index| limit.part(index)).for_each(&mut tell),
+        };
+        match self {
+            Self::Bucket { bucket, .. } => parts(bucket),
+            Self::Other { limit, .. } => parts(&**limit),
+            Self::Keyed(table) => {
+                parts(&table.own(key));
+                table.total().into_iter().for_each(parts);
+            }
+        }
+    }
+
     /// Forgets what was used, of a key its own alone.
     pub(super) fn reset(&self, key: u64, now: u64) {
         match self {

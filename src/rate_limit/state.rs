@@ -214,11 +214,9 @@ impl State {
     /// What callers are told: of each limit that counts the key. The loads are not one step: a racing call may count in
     /// one number and not in another.
     pub(super) fn quotas(&self, key: u64) -> Vec<Quota> {
-        let now = self.clock.now();
-        self.limits.with(key, |limit| match limit.part(0) {
-            None => vec![self.quota(limit, 0, now)],
-            Some(_) => (0..).map_while(|part| Some(self.quota(limit.part(part)?, part, now))).collect(),
-        })
+        let (now, mut quotas) = (self.clock.now(), Vec::new());
+        self.limits.each(key, |limit| quotas.push(self.quota(limit, quotas.len(), now)));
+        quotas
     }
 
     /// Undoes what [`admit`](Self::admit) did.

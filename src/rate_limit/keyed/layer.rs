@@ -110,7 +110,8 @@ impl<M> KeyedRateLimitBuilder<M> {
         self
     }
 
-    /// A limit that all keys together stay within: a call is charged to both, or to neither. Default: none.
+    /// A limit that all keys together stay within: a call is charged to both, or to neither. Default: none. Where the limit is
+    /// [advertised](RateLimitBuilder::advertise), callers are told of both.
     ///
     /// Where calls may wait, they wait in their key's line until that has room, and then as its first in another, for the
     /// total. How long that takes is known only in part when a call comes, since the calls behind the first of other keys may

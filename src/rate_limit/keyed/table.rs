@@ -76,6 +76,10 @@ impl Table {
         OfKey { buckets: &self.buckets, total: None, key }
     }
 
+    pub(in crate::rate_limit) fn total(&self) -> Option<&dyn Limit> {
+        self.total.as_ref().map(|total| &*total.limit)
+    }
+
     #[inline]
     pub(in crate::rate_limit) fn somebody_waits(&self, key: u64) -> bool {
         self.total.as_ref().is_some_and(|total| !total.line.is_empty())
