@@ -106,7 +106,8 @@ impl<M> RateLimitBuilder<M> {
     }
 
     /// Lets the peer's `Retry-After` close the limit, or its `RateLimit` field when that has nothing left; for at most
-    /// `longest`. Default: it does not. A 429 that says neither changes nothing.
+    /// `longest`. Default: it does not. A 429 that says neither changes nothing, and nor do `X-RateLimit-..` fields, whose
+    /// numbers differ in meaning from server to server: read those yourself, and call the handle's `close_for`.
     pub fn obey_retry_after(mut self, longest: Duration) -> Self {
         self.settings.longest_penalty = nanos(longest);
         self
