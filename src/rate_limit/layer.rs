@@ -55,6 +55,8 @@ impl RateLimitLayer {
     }
 
     /// Any [`Limit`]: a sliding window, a leaky bucket, several at once. Its time starts when the layer is built.
+    ///
+    /// One of your own is asked under the lock of those who wait, so it must not ask the layer's handle.
     pub fn with(limit: impl Limit + 'static) -> RateLimitBuilder {
         RateLimitBuilder::new(Algorithm::Given { limit: Box::new(limit), burst: None })
     }
