@@ -150,6 +150,24 @@ fn a_million_keys_leave_nothing_behind() {
 }
 
 #[test]
+fn what_is_kept_for_each_listed_key_is_what_the_documentation_says() {
+    let own = |_: &u64| TokenBucket::new(RATE, 1_000_000);
+    let listed = RateLimitLayer::builder(RATE).listed_by(|request: &u64| Some(*request), own).build().unwrap();
+    let circuits = CircuitBreakerLayer::builder().keyed_by(|request: &u64| *request).build().unwrap();
+    let (mut listed, mut circuits) = (listed.layer(Echo), circuits.layer(Echo));
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut kept = |call: &mut dyn FnMut(u64, &mut Context<'_>)| {
+        let before = LIVE.get();
+        (0..1024).for_each(|key| call(key, &mut cx));
+        (LIVE.get() - before) / 1024
+    };
+    let limit = kept(&mut |key, cx| assert!(pin!(listed.call(key)).poll(cx).is_ready()));
+    let circuit = kept(&mut |key, cx| assert!(pin!(circuits.call(key)).poll(cx).is_ready()));
+    assert!((1024..1536).contains(&limit), "{limit}");
+    assert!((2048..4608).contains(&circuit), "{circuit}");
+}
+
+#[test]
 fn the_stack_of_five_does_not_allocate() {
     let stack = ServiceBuilder::new()
         .layer(RetryLayer::builder().protocol(Plain::new().idempotent()).build().unwrap())

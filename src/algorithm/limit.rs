@@ -8,7 +8,7 @@ use crate::{algorithm::Rate, config::ConfigError};
 ///
 /// | limit | admits | memory |
 /// |---|---|---|
-/// | [`TokenBucket`](super::TokenBucket) | a burst, then evenly at the rate | 16 bytes |
+/// | [`TokenBucket`](super::TokenBucket) | a burst, then evenly at the rate | 16 bytes, on 128 of their own |
 /// | [`LeakyBucket`](super::LeakyBucket) | evenly at the rate, no burst | 24 bytes |
 /// | [`SlidingLog`](super::SlidingLog) | at most N in any window, exactly | 8 bytes for each of N |
 /// | [`SlidingRing`](super::SlidingRing) | at most N in any window, capacity returns a little late | 8 bytes for each part |
@@ -26,8 +26,8 @@ pub trait Limit: fmt::Debug + Send + Sync {
 
     /// Takes `cost` units for a caller whose turn was at `due`, and who has waited and was woken a little late.
     ///
-    /// A limit that would lose what a timer's ticks add to each wait may decide as of `due`, by at most
-    /// [`TIMER_TICK`]. By default lateness is lost.
+    /// A limit that would lose what a timer's ticks add to each wait may let its time count from `due`, by at most
+    /// [`TIMER_TICK`], for what it decides now. By default lateness is lost.
     ///
     /// # Errors
     /// [`Denied`]: another call has come first.

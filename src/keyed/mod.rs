@@ -50,8 +50,8 @@
 //! | machine | for | memory | keys |
 //! |---|---|---|---|
 //! | [`KeyedRateLimitLayer`](crate::rate_limit::KeyedRateLimitLayer) | whoever comes along | a fixed table, 16 to 40 bytes a key | not kept |
-//! | [`ListedRateLimitLayer`](crate::rate_limit::ListedRateLimitLayer) | customers, each with a limit of any kind | about 1 KiB a key, bounded | kept, and listed |
-//! | [`KeyedCircuitBreakerLayer`](crate::circuit_breaker::KeyedCircuitBreakerLayer) | hosts and routes | about 1 KiB a key, bounded | kept, and listed |
+//! | [`ListedRateLimitLayer`](crate::rate_limit::ListedRateLimitLayer) | customers, each with a limit of any kind | about 1.3 KiB a key with a token bucket, bounded | kept, and listed |
+//! | [`KeyedCircuitBreakerLayer`](crate::circuit_breaker::KeyedCircuitBreakerLayer) | hosts and routes | about 4 KiB a key, bounded | kept, and listed |
 
 #[cfg(feature = "http")]
 mod http;

@@ -195,9 +195,10 @@ impl State {
     }
 
     pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+        self.limits.update(rate, burst).map_err(|error| error.of("rate_limit", self.settings.name))?;
         // Relaxed: who forgets it has made sure that nobody holds it, and so sees what was done with it.
         self.changed.store(true, Ordering::Relaxed);
-        self.limits.update(rate, burst).map_err(|error| error.of("rate_limit", self.settings.name))
+        Ok(())
     }
 
     pub(super) fn snapshot(&self, key: u64) -> Snapshot {

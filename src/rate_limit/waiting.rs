@@ -36,17 +36,22 @@ pin_project! {
     }
 }
 
-/// A place in the line, given up when it is dropped.
+/// A place in the line, or what it was for. Given up or given back when it is dropped.
 pub(super) struct Waiting {
     account: Account,
     cost: u32,
     line: Arc<Line>,
-    /// Its turn has come, and the call is yet to be made.
-    taken: bool,
-    /// `None` once it is gone.
-    places: Option<Places>,
+    standing: Standing,
     /// What the timer is set to.
     wake: u64,
+}
+
+enum Standing {
+    InLine(Places),
+    /// Its units are taken, and the call is yet to be made.
+    Taken,
+    /// The call is made, or never will be.
+    Gone,
 }
 
 impl<S, M, Req> WaitingFor<S, M, Req> {
@@ -72,7 +77,7 @@ impl<S, M, Req> WaitingFor<S, M, Req> {
         if let Err(error) = ready!(this.service.poll_ready(cx)) {
             return Poll::Ready(Err(this.metered.bill().not_ready(error)));
         }
-        this.waiting.taken = false;
+        this.waiting.standing = Standing::Gone;
         let Waiting { account: Account { state, key }, cost, .. } = this.waiting;
         let request = this.request.take().expect("called once");
         Poll::Ready(Ok(Billed::call(this.service, request, this.metered.bill(), state, *key, *cost)))
@@ -81,22 +86,29 @@ impl<S, M, Req> WaitingFor<S, M, Req> {
 
 impl Waiting {
     pub(super) fn new(account: Account, cost: u32, line: Arc<Line>, place: Place) -> Self {
-        Self { account, cost, line, taken: false, places: Some(Places::new(place)), wake: 0 }
+        Self { account, cost, line, standing: Standing::InLine(Places::new(place)), wake: 0 }
     }
 
     /// Ready when the turn has come, or when it has been put off, by a penalty, a lower rate or somebody ahead who does not
     /// take his, to later than it may be.
     fn poll(&mut self, mut timer: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> Poll<Result<(), Denied>> {
         let Account { state, key } = &self.account;
-        let Some(places) = &mut self.places else { return Poll::Ready(Ok(())) };
+        let places = match &mut self.standing {
+            Standing::InLine(places) => places,
+            Standing::Taken => return Poll::Ready(Ok(())),
+            Standing::Gone => panic!("polled after completion"),
+        };
         loop {
             let now = state.clock.now();
             let due = match state.limits.look((*key, self.cost), &self.line, places, cx.waker(), now) {
                 Turn::Due(due) => due,
-                turn => {
-                    self.places = None;
-                    self.taken = turn == Turn::Come;
-                    return Poll::Ready(if let Turn::Never(denied) = turn { Err(denied) } else { Ok(()) });
+                Turn::Come => {
+                    self.standing = Standing::Taken;
+                    return Poll::Ready(Ok(()));
+                }
+                Turn::Never(denied) => {
+                    self.standing = Standing::Gone;
+                    return Poll::Ready(Err(denied));
                 }
             };
             // When others are still ahead though the time has come, the last of them to leave wakes this one. One of them
@@ -113,10 +125,11 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(places) = &mut self.places {
-            self.account.state.cancel(self.account.key, &self.line, places);
-        } else if self.taken {
-            self.account.state.refund(self.account.key, self.cost);
+        let Account { state, key } = &self.account;
+        match &mut self.standing {
+            Standing::InLine(places) => state.cancel(*key, &self.line, places),
+            Standing::Taken => state.refund(*key, self.cost),
+            Standing::Gone => {}
         }
     }
 }

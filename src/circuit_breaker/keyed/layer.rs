@@ -34,7 +34,7 @@ use crate::{
 /// # Ok(()) }
 /// ```
 ///
-/// **Bounds.** At most [`most_keys`](KeyedCircuitBreakerBuilder::most_keys) circuits of about 1 KiB each. A new key past
+/// **Bounds.** At most [`most_keys`](KeyedCircuitBreakerBuilder::most_keys) circuits of about 4 KiB each. A new key past
 /// that takes the place of a circuit that knows nothing: closed, and with no calls in its window or in flight. If there
 /// is none at hand, one shared overflow circuit serves it, for this call.
 pub struct KeyedCircuitBreakerLayer<K, F, P = Plain> {
@@ -64,7 +64,7 @@ impl<K, F, P> KeyedCircuitBreakerBuilder<K, F, P> {
         Self { circuit, key, most_keys: 1024, keys: std::marker::PhantomData }
     }
 
-    /// How many circuits are kept. Default 1024, some 1 MiB.
+    /// How many circuits are kept. Default 1024, some 4 MiB.
     pub fn most_keys(mut self, keys: usize) -> Self {
         self.most_keys = keys;
         self

@@ -78,7 +78,7 @@ impl<K, F, M> ListedRateLimitBuilder<K, F, M> {
         Self { shared, key, limit, most_keys: 1024, overflow: Overflow::default(), missing: Missing::default() }
     }
 
-    /// How many limits are kept. Default 1024, some 1 MiB and what the limits themselves take.
+    /// How many limits are kept. Default 1024, which take some 1.3 MiB with token buckets.
     pub fn most_keys(mut self, keys: usize) -> Self {
         self.most_keys = keys;
         self

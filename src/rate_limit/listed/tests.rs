@@ -152,6 +152,12 @@ async fn a_handle_lists_all_keys_and_changes_one() {
 async fn a_limit_that_was_changed_by_hand_keeps_its_place() {
     let layer = listed().most_keys(1).overflow(Overflow::Deny).build().unwrap();
     assert!(admitted(&layer, Some("a")).await);
+    // What is refused changes nothing.
+    assert!(layer.handle().key(&"a").unwrap().update(Rate::per_second(0), 0).is_err());
+    advance(Duration::from_secs(60)).await;
+    assert!(admitted(&layer, Some("b")).await);
+    advance(Duration::from_secs(60)).await;
+    assert!(admitted(&layer, Some("a")).await);
     layer.handle().key(&"a").unwrap().update(Rate::per_second(1), 1).unwrap();
     advance(Duration::from_secs(60)).await;
     assert!(!admitted(&layer, Some("b")).await);
