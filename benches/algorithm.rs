@@ -1,7 +1,9 @@
-//! What one decision costs on one thread: each limit, admitted and denied, beside what the machine charges for one
-//! compare-and-swap and for one look at the clock. A function for each family of algorithms.
+//! What one decision costs on one thread: each limit, admitted and denied, beside what the machine
+//! charges for one compare-and-swap and for one look at the clock. A function for each family of
+//! algorithms.
 //!
-//! `cargo bench --bench algorithm` prints times; read them as multiples of the floor that the same run measured.
+//! `cargo bench --bench algorithm` prints times; read them as multiples of the floor that the same
+//! run measured.
 
 use std::{
     hint::black_box,
@@ -9,9 +11,12 @@ use std::{
     time::Duration,
 };
 
-use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
+use criterion::{
+    BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
+};
 use tower_keep::algorithm::{
-    All, KeyedBuckets, LeakyBucket, Limit, Overflow, Rate, SlidingCounter, SlidingLog, SlidingRing, TokenBucket,
+    All, KeyedBuckets, LeakyBucket, Limit, Overflow, Rate, SlidingCounter, SlidingLog, SlidingRing,
+    TokenBucket,
 };
 
 /// Between two calls: long enough that every limit below admits all of them.
@@ -25,7 +30,12 @@ fn floor(criterion: &mut Criterion) {
     group.bench_function("compare_exchange", |bencher| {
         bencher.iter(|| {
             let current = word.load(Ordering::Relaxed);
-            black_box(word.compare_exchange(current, current + 1, Ordering::Relaxed, Ordering::Relaxed))
+            black_box(word.compare_exchange(
+                current,
+                current + 1,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ))
         });
     });
     group.bench_function("clock", |bencher| bencher.iter(std::time::Instant::now));
@@ -36,10 +46,22 @@ fn limits(criterion: &mut Criterion) {
     let rate = Rate::per_second(1000);
     let bucket = || TokenBucket::new(rate, 10).unwrap();
     both(&mut group, "token_bucket", &bucket());
-    both(&mut group, "leaky_bucket", &LeakyBucket::new(rate, Duration::ZERO).unwrap());
+    both(
+        &mut group,
+        "leaky_bucket",
+        &LeakyBucket::new(rate, Duration::ZERO).unwrap(),
+    );
     both(&mut group, "sliding_log", &SlidingLog::new(rate).unwrap());
-    both(&mut group, "sliding_ring", &SlidingRing::new(rate, 10).unwrap());
-    both(&mut group, "sliding_counter", &SlidingCounter::new(rate).unwrap());
+    both(
+        &mut group,
+        "sliding_ring",
+        &SlidingRing::new(rate, 10).unwrap(),
+    );
+    both(
+        &mut group,
+        "sliding_counter",
+        &SlidingCounter::new(rate).unwrap(),
+    );
     both(&mut group, "all_of_two", &All::new(bucket()).and(bucket()));
 }
 
@@ -50,7 +72,9 @@ fn keyed(criterion: &mut Criterion) {
     group.bench_function("one key/admitted", |bencher| {
         bencher.iter(|| {
             now += STEP;
-            buckets.acquire(black_box(0x9e37_79b9_7f4a_7c15), 1, now).unwrap();
+            buckets
+                .acquire(black_box(0x9e37_79b9_7f4a_7c15), 1, now)
+                .unwrap();
         });
     });
     group.bench_function("always a new key/admitted", |bencher| {

@@ -1,27 +1,34 @@
-//! What decisions cost when threads share them: one limiter, and many keys of which all or a few are popular, beside
-//! a bare compare-and-swap loop on one word and a clock read. A function for each family of algorithms.
+//! What decisions cost when threads share them: one limiter, and many keys of which all or a few
+//! are popular, beside a bare compare-and-swap loop on one word and a clock read. A function for
+//! each family of algorithms.
 //!
-//! `cargo bench --bench contention` prints calls a second; read them as fractions of what the same run's loop does.
+//! `cargo bench --bench contention` prints calls a second; read them as fractions of what the same
+//! run's loop does.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+    measurement::WallTime,
+};
 
 use support::{THREADS, on_threads};
 use tower_keep::algorithm::{
-    KeyedBuckets, LeakyBucket, Limit, Overflow, Rate, SlidingCounter, SlidingLog, SlidingRing, TokenBucket,
+    KeyedBuckets, LeakyBucket, Limit, Overflow, Rate, SlidingCounter, SlidingLog, SlidingRing,
+    TokenBucket,
 };
 
 mod support;
 
-/// All that a token bucket holds: more than any one bench takes, so that time can stand still and nothing is denied.
+/// All that a token bucket holds: more than any one bench takes, so that time can stand still and
+/// nothing is denied.
 const BURST: u32 = (1 << 27) - 1;
 const KEYS: usize = 10_000;
-/// By how much each call moves the time that threads share, where the limit needs time to pass: enough that all of the calls
-/// that any limit here still counts would fit.
+/// By how much each call moves the time that threads share, where the limit needs time to pass:
+/// enough that all of the calls that any limit here still counts would fit.
 const STEP: u64 = 10_000;
 const FAR: u64 = u64::MAX >> 8;
 
@@ -34,28 +41,58 @@ fn floor(criterion: &mut Criterion) {
             || word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| Some(word + 1))
         });
         contended(&mut group, "clock", threads, || std::time::Instant::now);
-        contended(&mut group, "shared time", threads, || || word.fetch_add(STEP, Ordering::Relaxed));
+        contended(&mut group, "shared time", threads, || {
+            || word.fetch_add(STEP, Ordering::Relaxed)
+        });
     }
 }
 
 fn one_limit(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("one limit");
     let rate = Rate::per_second(1_000_000);
-    admitted(&mut group, "token_bucket", || TokenBucket::new(rate, BURST).unwrap());
-    admitted(&mut group, "sliding_ring", || SlidingRing::new(Rate::per_second(u64::from(u32::MAX)), 10).unwrap());
+    admitted(&mut group, "token_bucket", || {
+        TokenBucket::new(rate, BURST).unwrap()
+    });
+    admitted(&mut group, "sliding_ring", || {
+        SlidingRing::new(Rate::per_second(u64::from(u32::MAX)), 10).unwrap()
+    });
     // The others hold too few for time to stand still.
     let rate = Rate::new(1000, Duration::from_millis(1));
-    in_shared_time(&mut group, "token_bucket", || TokenBucket::new(rate, 1000).unwrap());
-    in_shared_time(&mut group, "leaky_bucket", || LeakyBucket::new(rate, Duration::ZERO).unwrap());
+    in_shared_time(&mut group, "token_bucket", || {
+        TokenBucket::new(rate, 1000).unwrap()
+    });
+    in_shared_time(&mut group, "leaky_bucket", || {
+        LeakyBucket::new(rate, Duration::ZERO).unwrap()
+    });
     in_shared_time(&mut group, "sliding_log", || SlidingLog::new(rate).unwrap());
-    in_shared_time(&mut group, "sliding_ring", || SlidingRing::new(rate, 10).unwrap());
-    in_shared_time(&mut group, "sliding_counter", || SlidingCounter::new(rate).unwrap());
+    in_shared_time(&mut group, "sliding_ring", || {
+        SlidingRing::new(rate, 10).unwrap()
+    });
+    in_shared_time(&mut group, "sliding_counter", || {
+        SlidingCounter::new(rate).unwrap()
+    });
     // What is denied costs no write.
-    denied(&mut group, "token_bucket", &TokenBucket::new(rate, 1).unwrap());
-    denied(&mut group, "sliding_counter", &SlidingCounter::new(rate).unwrap());
-    denied(&mut group, "sliding_ring", &SlidingRing::new(rate, 10).unwrap());
+    denied(
+        &mut group,
+        "token_bucket",
+        &TokenBucket::new(rate, 1).unwrap(),
+    );
+    denied(
+        &mut group,
+        "sliding_counter",
+        &SlidingCounter::new(rate).unwrap(),
+    );
+    denied(
+        &mut group,
+        "sliding_ring",
+        &SlidingRing::new(rate, 10).unwrap(),
+    );
     denied(&mut group, "sliding_log", &SlidingLog::new(rate).unwrap());
-    denied(&mut group, "leaky_bucket", &LeakyBucket::new(rate, Duration::ZERO).unwrap());
+    denied(
+        &mut group,
+        "leaky_bucket",
+        &LeakyBucket::new(rate, Duration::ZERO).unwrap(),
+    );
 }
 
 fn many_keys(criterion: &mut Criterion) {
@@ -64,8 +101,12 @@ fn many_keys(criterion: &mut Criterion) {
         let keys = popularity(zipf);
         for (path, closed) in [("admitted", false), ("denied", true)] {
             for threads in THREADS {
-                let buckets = KeyedBuckets::new(Rate::per_second(1_000_000), BURST, KEYS, Overflow::Shared).unwrap();
-                keys.iter().filter(|_| closed).for_each(|key| buckets.close_until(*key, FAR, 0));
+                let buckets =
+                    KeyedBuckets::new(Rate::per_second(1_000_000), BURST, KEYS, Overflow::Shared)
+                        .unwrap();
+                keys.iter()
+                    .filter(|_| closed)
+                    .for_each(|key| buckets.close_until(*key, FAR, 0));
                 contended(&mut group, &format!("{name}/{path}"), threads, || {
                     let mut next = 0;
                     let (buckets, keys) = (&buckets, &keys);
@@ -79,13 +120,17 @@ fn many_keys(criterion: &mut Criterion) {
     }
 }
 
-/// Each call brings a key that was never seen before: to a table whose keys are all in debt, so that it ends in the
-/// overflow, and to one whose debts are paid, where each pushes an old key out.
+/// Each call brings a key that was never seen before: to a table whose keys are all in debt, so
+/// that it ends in the overflow, and to one whose debts are paid, where each pushes an old key out.
 fn new_keys(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("new keys");
-    for (name, step) in [("into a full table", 0), ("each in place of an old one", STEP)] {
+    for (name, step) in [
+        ("into a full table", 0),
+        ("each in place of an old one", STEP),
+    ] {
         for threads in THREADS {
-            let buckets = KeyedBuckets::new(Rate::per_second(1_000_000), 1, KEYS, Overflow::Shared).unwrap();
+            let buckets =
+                KeyedBuckets::new(Rate::per_second(1_000_000), 1, KEYS, Overflow::Shared).unwrap();
             let (time, seeds) = (AtomicU64::new(0), AtomicU64::new(1));
             let full = (0..KEYS as u64 * 10).filter(|_| step == 0);
             full.for_each(|key| buckets.charge(hash(key), 1_000_000_000, 0));
@@ -94,7 +139,11 @@ fn new_keys(criterion: &mut Criterion) {
                 let (buckets, time) = (&buckets, &time);
                 move || {
                     key += 1;
-                    let now = if step == 0 { 0 } else { time.fetch_add(step, Ordering::Relaxed) };
+                    let now = if step == 0 {
+                        0
+                    } else {
+                        time.fetch_add(step, Ordering::Relaxed)
+                    };
                     buckets.acquire(hash(key), 1, now)
                 }
             });
@@ -105,40 +154,68 @@ fn new_keys(criterion: &mut Criterion) {
 fn admitted<L: Limit>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, limit: impl Fn() -> L) {
     for threads in THREADS {
         let limit = limit();
-        contended(group, &format!("{name}/admitted"), threads, || || limit.acquire(1, 0).unwrap());
+        contended(group, &format!("{name}/admitted"), threads, || {
+            || limit.acquire(1, 0).unwrap()
+        });
     }
 }
 
-/// Admitted as time passes, which threads share: what `floor/shared time` takes is in it. One that was stopped with an old
-/// time in its hand may find the limit ahead of it; it asks again, as one more call.
-fn in_shared_time<L: Limit>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, limit: impl Fn() -> L) {
+/// Admitted as time passes, which threads share: what `floor/shared time` takes is in it. One that
+/// was stopped with an old time in its hand may find the limit ahead of it; it asks again, as one
+/// more call.
+fn in_shared_time<L: Limit>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    limit: impl Fn() -> L,
+) {
     for threads in THREADS {
         let (limit, time) = (limit(), AtomicU64::new(0));
-        contended(group, &format!("{name}/admitted in shared time"), threads, || {
-            || while limit.acquire(1, time.fetch_add(STEP, Ordering::Relaxed)).is_err() {}
-        });
+        contended(
+            group,
+            &format!("{name}/admitted in shared time"),
+            threads,
+            || {
+                || {
+                    while limit
+                        .acquire(1, time.fetch_add(STEP, Ordering::Relaxed))
+                        .is_err()
+                    {}
+                }
+            },
+        );
     }
 }
 
 fn denied(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, limit: &dyn Limit) {
     limit.close_until(FAR, 0);
     for threads in THREADS {
-        contended(group, &format!("{name}/denied"), threads, || || limit.acquire(1, 0).unwrap_err());
+        contended(group, &format!("{name}/denied"), threads, || {
+            || limit.acquire(1, 0).unwrap_err()
+        });
     }
 }
 
-/// Hashes in the order in which they are asked for: each as often, or the k-th most popular 1/k times as often as the
-/// first.
+/// Hashes in the order in which they are asked for: each as often, or the k-th most popular 1/k
+/// times as often as the first.
 fn popularity(zipf: bool) -> Vec<u64> {
-    (0..KEYS).flat_map(|key| vec![hash(key as u64); if zipf { (KEYS / (key + 1)).max(1) } else { 1 }]).collect()
+    (0..KEYS)
+        .flat_map(|key| vec![hash(key as u64); if zipf { (KEYS / (key + 1)).max(1) } else { 1 }])
+        .collect()
 }
 
 fn hash(key: u64) -> u64 {
-    (key + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    (key + 1)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(29)
+        .wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }
 
-fn contended<W, T>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, threads: usize, worker: impl Fn() -> W + Sync)
-where
+fn contended<W, T>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    threads: usize,
+    worker: impl Fn() -> W + Sync,
+) where
     W: FnMut() -> T,
 {
     group.throughput(Throughput::Elements(threads as u64));

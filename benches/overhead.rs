@@ -1,7 +1,9 @@
-//! What a layer adds to a call that is admitted and answered at once: each of the five, the stack of five, and the
-//! rejections, beside what the machine charges for one shared write and for one look at the clock.
+//! What a layer adds to a call that is admitted and answered at once: each of the five, the stack
+//! of five, and the rejections, beside what the machine charges for one shared write and for one
+//! look at the clock.
 //!
-//! `cargo bench --bench overhead` prints times; read them as multiples of the floor that the same run measured.
+//! `cargo bench --bench overhead` prints times; read them as multiples of the floor that the same
+//! run measured.
 
 use std::{
     future::{Ready, ready},
@@ -12,7 +14,9 @@ use std::{
     time::Duration,
 };
 
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use criterion::{
+    BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
+};
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 
 use support::{THREADS, on_threads};
@@ -62,11 +66,16 @@ fn bulkhead() -> BulkheadLayer {
 }
 
 fn timeout() -> TimeoutLayer {
-    TimeoutLayer::builder(Duration::from_secs(1)).build().unwrap()
+    TimeoutLayer::builder(Duration::from_secs(1))
+        .build()
+        .unwrap()
 }
 
 fn retry() -> RetryLayer<Plain<tower_keep::protocol::ErrIsFailure, tower_keep::protocol::Always>> {
-    RetryLayer::builder().protocol(Plain::new().idempotent()).build().unwrap()
+    RetryLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .build()
+        .unwrap()
 }
 
 fn call<S: Service<u64>>(service: &mut S) {
@@ -94,10 +103,15 @@ where
 fn floors(group: &mut BenchmarkGroup<'_, WallTime>, threads: usize) {
     let word = AtomicU64::new(0);
     group.bench_function("floor: fetch_add", |bencher| {
-        bencher.iter_custom(|iterations| on_threads(threads, iterations, || || word.fetch_add(1, Ordering::Relaxed)));
+        bencher.iter_custom(|iterations| {
+            on_threads(threads, iterations, || {
+                || word.fetch_add(1, Ordering::Relaxed)
+            })
+        });
     });
     group.bench_function("floor: clock read", |bencher| {
-        bencher.iter_custom(|iterations| on_threads(threads, iterations, || std::time::Instant::now));
+        bencher
+            .iter_custom(|iterations| on_threads(threads, iterations, || std::time::Instant::now));
     });
 }
 
@@ -109,16 +123,32 @@ fn admitted(criterion: &mut Criterion) {
         measure(&mut group, "no layer", threads, Echo);
         measure(&mut group, "rate limit", threads, limit().layer(Echo));
         // All threads ask for the same key: the worst case.
-        let keyed = limits().keyed_by(|request: &u64| Some(*request)).build().unwrap();
+        let keyed = limits()
+            .keyed_by(|request: &u64| Some(*request))
+            .build()
+            .unwrap();
         measure(&mut group, "keyed rate limit", threads, keyed.layer(Echo));
         let own = |_: &u64| TokenBucket::new(Rate::per_second(100_000_000), 100_000_000);
-        let listed = limits().listed_by(|request: &u64| Some(*request), own).build().unwrap();
+        let listed = limits()
+            .listed_by(|request: &u64| Some(*request), own)
+            .build()
+            .unwrap();
         measure(&mut group, "listed rate limit", threads, listed.layer(Echo));
-        measure(&mut group, "circuit breaker", threads, breaker().layer(Echo));
+        measure(
+            &mut group,
+            "circuit breaker",
+            threads,
+            breaker().layer(Echo),
+        );
         measure(&mut group, "bulkhead", threads, bulkhead().layer(Echo));
         measure(&mut group, "retry", threads, retry().layer(Echo));
         measure(&mut group, "timeout", threads, timeout().layer(Echo));
-        let stack = ServiceBuilder::new().layer(retry()).layer(breaker()).layer(limit()).layer(bulkhead()).layer(timeout());
+        let stack = ServiceBuilder::new()
+            .layer(retry())
+            .layer(breaker())
+            .layer(limit())
+            .layer(bulkhead())
+            .layer(timeout());
         measure(&mut group, "stack of five", threads, stack.service(Echo));
     }
 }
@@ -128,10 +158,17 @@ fn rejected(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("rejected, {threads} threads"));
         group.throughput(Throughput::Elements(threads as u64));
         floors(&mut group, threads);
-        let empty = RateLimitLayer::builder(Rate::per_day(1)).burst(1).build().unwrap();
+        let empty = RateLimitLayer::builder(Rate::per_day(1))
+            .burst(1)
+            .build()
+            .unwrap();
         call(&mut empty.layer(Echo));
         measure(&mut group, "rate limit", threads, empty.layer(Echo));
-        let keyed = RateLimitLayer::builder(Rate::per_day(1)).burst(1).keyed_by(|request: &u64| Some(*request)).build().unwrap();
+        let keyed = RateLimitLayer::builder(Rate::per_day(1))
+            .burst(1)
+            .keyed_by(|request: &u64| Some(*request))
+            .build()
+            .unwrap();
         call(&mut keyed.layer(Echo));
         measure(&mut group, "keyed rate limit", threads, keyed.layer(Echo));
         let open = breaker();

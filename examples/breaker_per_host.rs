@@ -1,7 +1,8 @@
-//! One client, many hosts: a circuit for each, so that a host that is down costs neither waiting nor the others.
+//! One client, many hosts: a circuit for each, so that a host that is down costs neither waiting
+//! nor the others.
 //!
-//! `cargo run --example breaker_per_host` asks a host that is up and one that is down, and ends with an error if the
-//! protection did not fire.
+//! `cargo run --example breaker_per_host` asks a host that is up and one that is down, and ends
+//! with an error if the protection did not fire.
 
 use std::{
     io,
@@ -48,7 +49,9 @@ async fn main() -> Result<(), BoxError> {
             }
         }
     });
-    let mut client = ServiceBuilder::new().layer(breakers.clone()).service(network);
+    let mut client = ServiceBuilder::new()
+        .layer(breakers.clone())
+        .service(network);
 
     let (mut answered, mut refused) = (0, 0);
     for round in 0..20 {
@@ -58,7 +61,8 @@ async fn main() -> Result<(), BoxError> {
                 Ok(response) if response.status().is_success() => answered += 1,
                 Ok(response) => println!("{host}: {}", response.status()),
                 Err(error) => {
-                    let rejected = Rejected::find(&*error).ok_or("only the circuit refuses here")?;
+                    let rejected =
+                        Rejected::find(&*error).ok_or("only the circuit refuses here")?;
                     refused += 1;
                     if refused == 1 {
                         println!("{host}: {rejected}");
@@ -71,13 +75,33 @@ async fn main() -> Result<(), BoxError> {
     for (host, circuit) in breakers.handle().keys() {
         let snapshot = circuit.snapshot();
         let cause = snapshot.last_transition.map(|transition| transition.cause);
-        println!("{host}: {:?} because of {cause:?}, {} calls in its window", snapshot.state, snapshot.counts.total());
+        println!(
+            "{host}: {:?} because of {cause:?}, {} calls in its window",
+            snapshot.state,
+            snapshot.counts.total()
+        );
     }
-    println!("answered {answered}, refused {refused}, sent {}", sent.load(Ordering::Relaxed));
+    println!(
+        "answered {answered}, refused {refused}, sent {}",
+        sent.load(Ordering::Relaxed)
+    );
 
-    assert_eq!((answered, refused), (20, 15), "the circuit of the host that is down opens at its fifth failure");
-    assert_eq!(sent.load(Ordering::Relaxed), 25, "what is refused is not sent");
-    let state = |host: &str| breakers.handle().key(&host.to_owned()).map(|circuit| circuit.state());
+    assert_eq!(
+        (answered, refused),
+        (20, 15),
+        "the circuit of the host that is down opens at its fifth failure"
+    );
+    assert_eq!(
+        sent.load(Ordering::Relaxed),
+        25,
+        "what is refused is not sent"
+    );
+    let state = |host: &str| {
+        breakers
+            .handle()
+            .key(&host.to_owned())
+            .map(|circuit| circuit.state())
+    };
     assert_eq!(state("down.example"), Some(BreakerState::Open));
     assert_eq!(state("up.example"), Some(BreakerState::Closed));
     Ok(())

@@ -1,5 +1,6 @@
-//! An axum server whose customers have plans: each its own kind of limit, all of them together another, and an operator who
-//! sees who has used most and changes one customer's limit while it runs.
+//! An axum server whose customers have plans: each its own kind of limit, all of them together
+//! another, and an operator who sees who has used most and changes one customer's limit while it
+//! runs.
 //!
 //! `cargo run --example customer_plans`
 
@@ -22,10 +23,15 @@ enum Customer {
     Pro(String),
 }
 
-/// Stands for a look-up of the key in a database, by a layer further out that puts what it finds into the extensions.
+/// Stands for a look-up of the key in a database, by a layer further out that puts what it finds
+/// into the extensions.
 fn customer(request: &Request<Body>) -> Option<Customer> {
     let name = request.headers().get("x-api-key")?.to_str().ok()?;
-    Some(if name.starts_with("pro-") { Customer::Pro(name.to_owned()) } else { Customer::Free(name.to_owned()) })
+    Some(if name.starts_with("pro-") {
+        Customer::Pro(name.to_owned())
+    } else {
+        Customer::Free(name.to_owned())
+    })
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -45,27 +51,44 @@ async fn main() -> Result<(), BoxError> {
     let handle = limit.handle();
     let app = Router::new().route("/", get(async || "hello")).layer(limit);
 
-    // `axum::serve(listener, app)` from here on; this sends the requests itself, to show what becomes of them.
+    // `axum::serve(listener, app)` from here on; this sends the requests itself, to show what
+    // becomes of them.
     let mut admitted = [0, 0];
     for _ in 0..50 {
         admitted[0] += u32::from(ask(&app, Some("ann")).await? == StatusCode::OK);
         admitted[1] += u32::from(ask(&app, Some("pro-bob")).await? == StatusCode::OK);
     }
     let nobody = ask(&app, None).await?;
-    println!("of 50 requests each: ann {}, pro-bob {}; without a key: {nobody}", admitted[0], admitted[1]);
+    println!(
+        "of 50 requests each: ann {}, pro-bob {}; without a key: {nobody}",
+        admitted[0], admitted[1]
+    );
     for (customer, handle) in handle.top_keys(10) {
         println!("{customer:?}: {} left", handle.snapshot().available);
     }
 
-    // The operator is generous for once. (A `reset` would give back what all have used of the total too.)
-    handle.make(&Customer::Free("ann".to_owned())).ok_or("no place")?.refund(5);
+    // The operator is generous for once. (A `reset` would give back what all have used of the total
+    // too.)
+    handle
+        .make(&Customer::Free("ann".to_owned()))
+        .ok_or("no place")?
+        .refund(5);
     let again = ask(&app, Some("ann")).await?;
     println!("ann, after a refund: {again}");
-    assert_eq!((admitted, nobody, again), ([10, 50], StatusCode::BAD_REQUEST, StatusCode::OK));
+    assert_eq!(
+        (admitted, nobody, again),
+        ([10, 50], StatusCode::BAD_REQUEST, StatusCode::OK)
+    );
     Ok(())
 }
 
 async fn ask(app: &Router, key: Option<&str>) -> Result<StatusCode, BoxError> {
-    let request = key.into_iter().fold(Request::get("/"), |request, key| request.header("x-api-key", key));
-    Ok(app.clone().oneshot(request.body(Body::empty())?).await?.status())
+    let request = key.into_iter().fold(Request::get("/"), |request, key| {
+        request.header("x-api-key", key)
+    });
+    Ok(app
+        .clone()
+        .oneshot(request.body(Body::empty())?)
+        .await?
+        .status())
 }

@@ -1,8 +1,8 @@
 //! A budget of LLM tokens, of which nobody knows before the answer how many a prompt will take.
 //!
-//! Each prompt takes an estimate at once, so that a hundred prompts cannot all pass on an empty budget. The answer says what
-//! was really used: what was taken too much comes back, and what was taken too little is a debt that later prompts
-//! wait for.
+//! Each prompt takes an estimate at once, so that a hundred prompts cannot all pass on an empty
+//! budget. The answer says what was really used: what was taken too much comes back, and what was
+//! taken too little is a debt that later prompts wait for.
 //!
 //! `cargo run --example llm_token_budget`
 
@@ -28,7 +28,11 @@ async fn main() -> Result<(), BoxError> {
     let budget = RateLimitLayer::builder(Rate::per_second(1000))
         .burst(2000)
         .name("llm")
-        .cost(|prompt: &Prompt| u32::try_from(prompt.text.len() / 4).unwrap_or(u32::MAX).saturating_add(prompt.longest_answer))
+        .cost(|prompt: &Prompt| {
+            u32::try_from(prompt.text.len() / 4)
+                .unwrap_or(u32::MAX)
+                .saturating_add(prompt.longest_answer)
+        })
         .settle(|answer: &Answer| answer.tokens_used)
         .max_wait(Duration::from_millis(500))
         .build()?;
@@ -36,22 +40,61 @@ async fn main() -> Result<(), BoxError> {
     let mut model = budget.layer(service_fn(answer));
 
     // A modest answer gives most of the estimate back.
-    let short = model.ready().await?.call(Prompt { text: "yes or no?", longest_answer: 1000 }).await?;
-    println!("used {}, {} left", short.tokens_used, handle.snapshot().available);
+    let short = model
+        .ready()
+        .await?
+        .call(Prompt {
+            text: "yes or no?",
+            longest_answer: 1000,
+        })
+        .await?;
+    println!(
+        "used {}, {} left",
+        short.tokens_used,
+        handle.snapshot().available
+    );
     assert!(handle.snapshot().available >= 1900);
 
     // One that ran over its estimate is paid off by those who come after it.
-    let long = model.ready().await?.call(Prompt { text: "tell me everything", longest_answer: 10 }).await?;
-    println!("used {}, {} left", long.tokens_used, handle.snapshot().available);
+    let long = model
+        .ready()
+        .await?
+        .call(Prompt {
+            text: "tell me everything",
+            longest_answer: 10,
+        })
+        .await?;
+    println!(
+        "used {}, {} left",
+        long.tokens_used,
+        handle.snapshot().available
+    );
     assert_eq!(handle.snapshot().available, 0);
-    let error = model.ready().await?.call(Prompt { text: "and now?", longest_answer: 500 }).await.err().ok_or("let through")?;
+    let error = model
+        .ready()
+        .await?
+        .call(Prompt {
+            text: "and now?",
+            longest_answer: 500,
+        })
+        .await
+        .err()
+        .ok_or("let through")?;
     println!("{error}");
-    let wait = Rejected::find(&*error).and_then(|rejected| rejected.retry_after).ok_or("no hint")?;
+    let wait = Rejected::find(&*error)
+        .and_then(|rejected| rejected.retry_after)
+        .ok_or("no hint")?;
     assert!(wait > Duration::from_secs(1), "the debt is worth {wait:?}");
     Ok(())
 }
 
 /// Stands for a model that ignores what it was told about length.
 async fn answer(prompt: Prompt) -> Result<Answer, BoxError> {
-    Ok(Answer { tokens_used: if prompt.text.contains("everything") { 3500 } else { 20 } })
+    Ok(Answer {
+        tokens_used: if prompt.text.contains("everything") {
+            3500
+        } else {
+            20
+        },
+    })
 }

@@ -1,7 +1,8 @@
 //! A client that is never turned away: it reads what the server tells of its limit, and waits.
 //!
-//! The server says with each answer how many requests are left (`RateLimit: "default";r=0;t=1`). A client with the layer
-//! stops when none is, until the server has some again, and its calls wait for that; one without is answered with 429s.
+//! The server says with each answer how many requests are left (`RateLimit: "default";r=0;t=1`). A
+//! client with the layer stops when none is, until the server has some again, and its calls wait
+//! for that; one without is answered with 429s.
 //!
 //! `cargo run --example polite_client`
 
@@ -20,7 +21,10 @@ use tower_keep::{
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {
-    let limit = RateLimitLayer::builder(Rate::per_second(10)).advertise(true).protocol(Server::new()).build()?;
+    let limit = RateLimitLayer::builder(Rate::per_second(10))
+        .advertise(true)
+        .protocol(Server::new())
+        .build()?;
     let app = Router::new().route("/", get(async || "hello")).layer(limit);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/", listener.local_addr()?);
@@ -51,7 +55,13 @@ where
     let mut turned_away = 0;
     for _ in 0..25 {
         let request = Request::get(url).body(Empty::new())?;
-        let response = client.ready().await.map_err(Into::into)?.call(request).await.map_err(Into::into)?;
+        let response = client
+            .ready()
+            .await
+            .map_err(Into::into)?
+            .call(request)
+            .await
+            .map_err(Into::into)?;
         turned_away += usize::from(response.status() == 429);
     }
     Ok(turned_away)

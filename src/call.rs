@@ -1,4 +1,5 @@
-//! What the futures of all patterns have in common: an admitted call with its permit, or a rejection.
+//! What the futures of all patterns have in common: an admitted call with its permit, or a
+//! rejection.
 
 use std::{
     pin::Pin,
@@ -13,8 +14,8 @@ use crate::{
 };
 
 pin_project! {
-    /// A call by a future `F` under a protocol `P`, with a permit `T` to be settled at its end. Dropped unfinished, it
-    /// drops the permit.
+    /// A call by a future `F` under a protocol `P`, with a permit `T` to be settled at its end.
+    /// Dropped unfinished, it drops the permit.
     #[derive(Debug)]
     pub(crate) struct Call<F, P, T> {
         #[pin]
@@ -41,11 +42,19 @@ impl<F, P, T> Call<F, P, T> {
     {
         let mut permit = Some(permit);
         let inner = guarded(&mut permit, start);
-        Self { state: State::Admitted { inner, permit }, protocol }
+        Self {
+            state: State::Admitted { inner, permit },
+            protocol,
+        }
     }
 
     pub(crate) fn rejected(protocol: P, rejected: Rejected) -> Self {
-        Self { state: State::Rejected { rejected: Some(rejected) }, protocol }
+        Self {
+            state: State::Rejected {
+                rejected: Some(rejected),
+            },
+            protocol,
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::{error::Error, fmt, ops::RangeInclusive, time::Duration};
 
 /// A setting that cannot work: whose and which one, what it was, and what to do.
 ///
-/// Every `build()` returns it, and nothing else in the crate validates: what was built does not fail later for its
-/// configuration.
+/// Every `build()` returns it, and nothing else in the crate validates: what was built does not
+/// fail later for its configuration.
 ///
 /// ```
 /// use tower_keep::algorithm::{Rate, TokenBucket};
@@ -30,13 +30,23 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(crate) fn new(field: &'static str, value: impl fmt::Debug, fix: &'static str) -> Self {
-        Self { field, value: format!("{value:?}"), fix, layer: None, name: None }
+        Self {
+            field,
+            value: format!("{value:?}"),
+            fix,
+            layer: None,
+            name: None,
+        }
     }
 
     /// Says whose setting it is: in a stack of five, `duration` alone tells little.
     #[cfg(feature = "layers")]
     pub(crate) fn of(self, layer: &'static str, name: Option<&'static str>) -> Self {
-        Self { layer: Some(layer), name, ..self }
+        Self {
+            layer: Some(layer),
+            name,
+            ..self
+        }
     }
 }
 
@@ -69,11 +79,19 @@ pub(crate) fn nanos_within(
 }
 
 /// A share in parts per million, from a finite fraction above 0 and at most 1.
-pub(crate) fn parts_per_million(field: &'static str, value: f64, fix: &'static str) -> Result<u32, ConfigError> {
+pub(crate) fn parts_per_million(
+    field: &'static str,
+    value: f64,
+    fix: &'static str,
+) -> Result<u32, ConfigError> {
     if !(value > 0.0 && value <= 1.0) {
         return Err(ConfigError::new(field, value, fix));
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 < value <= 1, so at most a million")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 < value <= 1, so at most a million"
+    )]
     let parts = (value * 1e6).round() as u32;
     Ok(parts.max(1))
 }

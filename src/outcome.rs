@@ -20,8 +20,8 @@ pub enum Outcome {
 /// Implementations are pure: they look at the result and at nothing else. A closure
 /// `Fn(Result<&Res, &Err>) -> Outcome` is one.
 ///
-/// Rejections made by this crate further in (an open circuit, a full bulkhead) never need a case of their own:
-/// the protocol turns them into [`Outcome::Ignore`] whatever the classifier says.
+/// Rejections made by this crate further in (an open circuit, a full bulkhead) never need a case of
+/// their own: the protocol turns them into [`Outcome::Ignore`] whatever the classifier says.
 pub trait Classify<Res, Err> {
     /// Says what the result meant.
     fn classify(&self, result: Result<&Res, &Err>) -> Outcome;

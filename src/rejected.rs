@@ -4,8 +4,9 @@ use std::{error::Error, fmt, time::Duration};
 
 /// A call that a layer turned away, or cut off, on its own authority.
 ///
-/// On clients it travels as the error (boxed, as is tower's convention); on servers it becomes a response and is
-/// left in the response's extensions. [`Rejected::find`] recovers it from any error, however deep:
+/// On clients it travels as the error (boxed, as is tower's convention); on servers it becomes a
+/// response and is left in the response's extensions. [`Rejected::find`] recovers it from any
+/// error, however deep:
 ///
 /// ```
 /// use tower_keep::{Rejected, RejectedKind};
@@ -32,8 +33,8 @@ pub struct Rejected {
     pub layer: &'static str,
     /// The instance, as given to `.name(..)`.
     pub name: Option<&'static str>,
-    /// How long until the same call could be admitted, where that is known. Waiting exactly this long is enough,
-    /// as far as this caller alone is concerned.
+    /// How long until the same call could be admitted, where that is known. Waiting exactly this
+    /// long is enough, as far as this caller alone is concerned.
     pub retry_after: Option<Duration>,
 }
 
@@ -56,8 +57,9 @@ pub enum RejectedKind {
 }
 
 impl RejectedKind {
-    /// Whether the call was turned away before it reached the peer, so that it says nothing about the peer and
-    /// may be sent elsewhere whatever its method. True of all kinds but [`TimedOut`](Self::TimedOut).
+    /// Whether the call was turned away before it reached the peer, so that it says nothing about
+    /// the peer and may be sent elsewhere whatever its method. True of all kinds but
+    /// [`TimedOut`](Self::TimedOut).
     #[must_use]
     pub fn is_local(self) -> bool {
         !matches!(self, Self::TimedOut)
@@ -79,7 +81,12 @@ impl Rejected {
     /// A rejection by `layer`, with no name and no hint; set the fields that you know.
     #[must_use]
     pub fn new(kind: RejectedKind, layer: &'static str) -> Self {
-        Self { kind, layer, name: None, retry_after: None }
+        Self {
+            kind,
+            layer,
+            name: None,
+            retry_after: None,
+        }
     }
 
     /// The first rejection in `error` and its chain of sources.
@@ -143,6 +150,9 @@ mod tests {
         let mut rejected = Rejected::new(RejectedKind::CircuitOpen, "circuit_breaker");
         rejected.name = Some("payments");
         rejected.retry_after = Some(Duration::from_secs(30));
-        assert_eq!(rejected.to_string(), "circuit open (payments), try again in 30s");
+        assert_eq!(
+            rejected.to_string(),
+            "circuit open (payments), try again in 30s"
+        );
     }
 }

@@ -1,19 +1,20 @@
 //! A reference-counted handle whose count is not a contended write.
 //!
-//! A response future must own the state of its layer, so every call takes and drops one reference. With a plain
-//! [`Arc`] all threads would write that one count, and the count alone would cap a layer at some 40 million calls a
-//! second on two threads. Here each thread counts on a stripe of its own: an `Arc` that does nothing but own the
-//! real one.
+//! A response future must own the state of its layer, so every call takes and drops one reference.
+//! With a plain [`Arc`] all threads would write that one count, and the count alone would cap a
+//! layer at some 40 million calls a second on two threads. Here each thread counts on a stripe of
+//! its own: an `Arc` that does nothing but own the real one.
 //!
 //! ```text
 //!   layer, handle, service ──anchor──▶ [ stripe 0, stripe 1, .. ]      (keeps all stripes alive)
 //!   future, permit ───────────────────▶ stripe k ──▶ root { value, weak links to all stripes }
 //! ```
 //!
-//! The links from the root to the stripes are weak, or nothing would ever be freed; the anchor keeps them
-//! upgradable. Services are anchored too, at the price of one shared count for each clone of a service, or a client
-//! whose original was dropped would lose its stripes for all the calls of its clones. When every anchor has gone and a
-//! stripe has died, a call's handle falls back to the stripe that it came from: slower under contention, never wrong.
+//! The links from the root to the stripes are weak, or nothing would ever be freed; the anchor
+//! keeps them upgradable. Services are anchored too, at the price of one shared count for each
+//! clone of a service, or a client whose original was dropped would lose its stripes for all the
+//! calls of its clones. When every anchor has gone and a stripe has died, a call's handle falls
+//! back to the stripe that it came from: slower under contention, never wrong.
 
 use std::{
     cell::Cell,
@@ -33,13 +34,14 @@ pub(crate) struct Striped<T> {
     anchor: Option<Arc<[Held<T>]>>,
 }
 
-/// A handle to a shared `T`, for what lives as long as a call. Made by [`for_call`](Self::for_call), which writes nothing
-/// that threads share.
+/// A handle to a shared `T`, for what lives as long as a call. Made by
+/// [`for_call`](Self::for_call), which writes nothing that threads share.
 pub(crate) struct Held<T> {
     stripe: Arc<Stripe<T>>,
 }
 
-/// On cache lines of its own, count included: two lines, because neighbours are prefetched in pairs.
+/// On cache lines of its own, count included: two lines, because neighbours are prefetched in
+/// pairs.
 #[repr(align(128))]
 struct Stripe<T> {
     root: Arc<Root<T>>,
@@ -52,18 +54,38 @@ struct Root<T> {
 
 impl<T> Striped<T> {
     pub(crate) fn new(value: T) -> Self {
-        let root = Arc::new(Root { value, stripes: OnceLock::new() });
-        let anchor: Arc<[_]> = (0..stripe_count()).map(|_| Held { stripe: Arc::new(Stripe { root: root.clone() }) }).collect();
-        root.stripes.get_or_init(|| anchor.iter().map(|held| Arc::downgrade(&held.stripe)).collect());
-        Self { held: anchor[0].for_call(), anchor: Some(anchor) }
+        let root = Arc::new(Root {
+            value,
+            stripes: OnceLock::new(),
+        });
+        let anchor: Arc<[_]> = (0..stripe_count())
+            .map(|_| Held {
+                stripe: Arc::new(Stripe { root: root.clone() }),
+            })
+            .collect();
+        root.stripes.get_or_init(|| {
+            anchor
+                .iter()
+                .map(|held| Arc::downgrade(&held.stripe))
+                .collect()
+        });
+        Self {
+            held: anchor[0].for_call(),
+            anchor: Some(anchor),
+        }
     }
 }
 
 impl<T> Held<T> {
     /// With a single count: for values of which there are many, each little contended.
     pub(crate) fn single(value: T) -> Self {
-        let root = Arc::new(Root { value, stripes: OnceLock::new() });
-        Self { stripe: Arc::new(Stripe { root }) }
+        let root = Arc::new(Root {
+            value,
+            stripes: OnceLock::new(),
+        });
+        Self {
+            stripe: Arc::new(Stripe { root }),
+        }
     }
 
     /// How many hold a [`single`](Self::single) value.
@@ -74,13 +96,21 @@ impl<T> Held<T> {
         count
     }
 
-    /// Another hold, counted on the current thread's stripe, which keeps the value alive but not the other stripes.
+    /// Another hold, counted on the current thread's stripe, which keeps the value alive but not
+    /// the other stripes.
     #[inline]
     pub(crate) fn for_call(&self) -> Self {
-        // A mask, not a remainder: the number is a power of two, and a division costs more than all the rest.
+        // A mask, not a remainder: the number is a power of two, and a division costs more than all
+        // the rest.
         let stripes = self.stripe.root.stripes.get();
-        let own = stripes.and_then(|stripes| stripes.get(current_stripe() & (stripes.len() - 1))?.upgrade());
-        Self { stripe: own.unwrap_or_else(|| self.stripe.clone()) }
+        let own = stripes.and_then(|stripes| {
+            stripes
+                .get(current_stripe() & (stripes.len() - 1))?
+                .upgrade()
+        });
+        Self {
+            stripe: own.unwrap_or_else(|| self.stripe.clone()),
+        }
     }
 
     #[cfg(test)]
@@ -91,7 +121,10 @@ impl<T> Held<T> {
 
 impl<T> Clone for Striped<T> {
     fn clone(&self) -> Self {
-        Self { held: self.held.for_call(), anchor: self.anchor.clone() }
+        Self {
+            held: self.held.for_call(),
+            anchor: self.anchor.clone(),
+        }
     }
 }
 
@@ -131,10 +164,16 @@ impl<T: fmt::Debug> fmt::Debug for Held<T> {
     }
 }
 
-/// How many stripes anything striped by thread has: a power of two, one or more for each core, at most 32.
+/// How many stripes anything striped by thread has: a power of two, one or more for each core, at
+/// most 32.
 pub(crate) fn stripe_count() -> usize {
     static COUNT: OnceLock<usize> = OnceLock::new();
-    *COUNT.get_or_init(|| thread::available_parallelism().map_or(1, usize::from).next_power_of_two().min(MAX_STRIPES))
+    *COUNT.get_or_init(|| {
+        thread::available_parallelism()
+            .map_or(1, usize::from)
+            .next_power_of_two()
+            .min(MAX_STRIPES)
+    })
 }
 
 /// The current thread's number; take it modulo [`stripe_count`].
@@ -198,10 +237,17 @@ mod tests {
         let original = Striped::new(());
         let kept = original.clone();
         drop(original);
-        let elsewhere = |striped: &Held<()>| thread::scope(|scope| scope.spawn(|| striped.for_call()).join().unwrap());
+        let elsewhere = |striped: &Held<()>| {
+            thread::scope(|scope| scope.spawn(|| striped.for_call()).join().unwrap())
+        };
         // Of as many threads as there are stripes, at most one shares ours.
         let others = (0..stripe_count()).map(|_| elsewhere(&kept));
-        assert!(others.filter(|other| other.shares_its_count_with(&kept)).count() <= 1);
+        assert!(
+            others
+                .filter(|other| other.shares_its_count_with(&kept))
+                .count()
+                <= 1
+        );
     }
 
     #[test]

@@ -3,13 +3,17 @@
 //! The cfg has a name of its own because a bare `--cfg loom` would leak into tokio.
 
 #[cfg(not(keep_loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
 
 #[cfg(keep_loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use loom::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
 
-/// What a `SeqCst` write gives to the `SeqCst` reads after it, for loom, which takes such accesses for `AcqRel` and
-/// knows total order from fences only. Nothing outside of it.
+/// What a `SeqCst` write gives to the `SeqCst` reads after it, for loom, which takes such accesses
+/// for `AcqRel` and knows total order from fences only. Nothing outside of it.
 pub(crate) fn after_seq_cst_write() {
     #[cfg(keep_loom)]
     fence(Ordering::SeqCst);

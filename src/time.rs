@@ -1,12 +1,16 @@
 //! The clock: the one file that reads time.
-#![expect(clippy::disallowed_methods, reason = "this is the file that reads time, for all the others")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the file that reads time, for all the others"
+)]
 
 use tokio::time::Instant;
 
 /// Nanoseconds since this clock was started: what every algorithm takes as `now`.
 ///
-/// It follows tokio's clock, so a test with `#[tokio::test(start_paused = true)]` drives every layer.
-/// One read costs what [`std::time::Instant::now`] costs (about 24 ns; `benches/algorithm.rs` measures it).
+/// It follows tokio's clock, so a test with `#[tokio::test(start_paused = true)]` drives every
+/// layer. One read costs what [`std::time::Instant::now`] costs (about 24 ns;
+/// `benches/algorithm.rs` measures it).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     start: Instant,
@@ -14,7 +18,9 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 
     #[inline]
@@ -27,7 +33,10 @@ impl Clock {
     pub(crate) fn at(&self, moment: Instant) -> u64 {
         let elapsed = moment.saturating_duration_since(self.start);
         // Not through `as_nanos`: 128 bits are not needed for 584 years.
-        elapsed.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(elapsed.subsec_nanos()))
+        elapsed
+            .as_secs()
+            .saturating_mul(1_000_000_000)
+            .saturating_add(u64::from(elapsed.subsec_nanos()))
     }
 }
 
@@ -39,5 +48,6 @@ pub(crate) fn has_passed(moment: Instant) -> bool {
 /// How long until a wall-clock date; zero for one that has passed.
 #[cfg(feature = "http")]
 pub(crate) fn until(date: std::time::SystemTime) -> std::time::Duration {
-    date.duration_since(std::time::SystemTime::now()).unwrap_or_default()
+    date.duration_since(std::time::SystemTime::now())
+        .unwrap_or_default()
 }

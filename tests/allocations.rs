@@ -1,4 +1,5 @@
-//! An admitted call that is answered at once allocates nothing: in any layer, nor in the stack of five.
+//! An admitted call that is answered at once allocates nothing: in any layer, nor in the stack of
+//! five.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -32,7 +33,10 @@ thread_local! {
 }
 
 // SAFETY: every call goes to the system's allocator as it came.
-#[allow(unsafe_code, reason = "a global allocator cannot be written without; this is a test, and the library forbids it")]
+#[allow(
+    unsafe_code,
+    reason = "a global allocator cannot be written without; this is a test, and the library forbids it"
+)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
@@ -90,7 +94,9 @@ where
     let mut call = || {
         assert!(service.poll_ready(&mut cx).is_ready());
         let future = pin!(service.call(request()));
-        let Poll::Ready(Ok(_)) = future.poll(&mut cx) else { panic!("not answered at once") };
+        let Poll::Ready(Ok(_)) = future.poll(&mut cx) else {
+            panic!("not answered at once")
+        };
     };
     call();
     let before = ALLOCATIONS.get();
@@ -111,30 +117,77 @@ fn the_counter_counts() {
 #[test]
 fn no_layer_allocates_for_an_admitted_call() {
     let ask = || 7u64;
-    assert_eq!(allocations(RateLimitLayer::builder(RATE).build().unwrap().layer(Echo), ask), 0, "rate limit");
-    let keyed = RateLimitLayer::builder(RATE).keyed_by(|request: &u64| Some(*request)).build().unwrap();
+    assert_eq!(
+        allocations(
+            RateLimitLayer::builder(RATE).build().unwrap().layer(Echo),
+            ask
+        ),
+        0,
+        "rate limit"
+    );
+    let keyed = RateLimitLayer::builder(RATE)
+        .keyed_by(|request: &u64| Some(*request))
+        .build()
+        .unwrap();
     assert_eq!(allocations(keyed.layer(Echo), ask), 0, "keyed rate limit");
     let own = |_: &u64| TokenBucket::new(RATE, 1_000_000);
-    let listed = RateLimitLayer::builder(RATE).listed_by(|request: &u64| Some(*request), own).build().unwrap();
+    let listed = RateLimitLayer::builder(RATE)
+        .listed_by(|request: &u64| Some(*request), own)
+        .build()
+        .unwrap();
     assert_eq!(allocations(listed.layer(Echo), ask), 0, "listed rate limit");
-    assert_eq!(allocations(CircuitBreakerLayer::builder().build().unwrap().layer(Echo), ask), 0, "circuit breaker");
-    let keyed = CircuitBreakerLayer::builder().keyed_by(|request: &u64| *request).build().unwrap();
-    assert_eq!(allocations(keyed.layer(Echo), ask), 0, "keyed circuit breaker");
-    assert_eq!(allocations(BulkheadLayer::builder(1).build().unwrap().layer(Echo), ask), 0, "bulkhead");
-    assert_eq!(allocations(TimeoutLayer::builder(SECOND).build().unwrap().layer(Echo), ask), 0, "timeout");
-    let retry = RetryLayer::builder().protocol(Plain::new().idempotent()).build().unwrap();
+    assert_eq!(
+        allocations(
+            CircuitBreakerLayer::builder().build().unwrap().layer(Echo),
+            ask
+        ),
+        0,
+        "circuit breaker"
+    );
+    let keyed = CircuitBreakerLayer::builder()
+        .keyed_by(|request: &u64| *request)
+        .build()
+        .unwrap();
+    assert_eq!(
+        allocations(keyed.layer(Echo), ask),
+        0,
+        "keyed circuit breaker"
+    );
+    assert_eq!(
+        allocations(BulkheadLayer::builder(1).build().unwrap().layer(Echo), ask),
+        0,
+        "bulkhead"
+    );
+    assert_eq!(
+        allocations(
+            TimeoutLayer::builder(SECOND).build().unwrap().layer(Echo),
+            ask
+        ),
+        0,
+        "timeout"
+    );
+    let retry = RetryLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .build()
+        .unwrap();
     assert_eq!(allocations(retry.layer(Echo), ask), 0, "retry");
 }
 
 #[test]
 fn a_rate_limit_that_settles_obeys_and_lets_wait_does_not_allocate_for_a_call_that_does_not_wait() {
-    let limit = RateLimitLayer::builder(RATE).max_wait(SECOND).obey_retry_after(SECOND).cost(|_: &u64| 2).settle(|_: &u64| 1);
+    let limit = RateLimitLayer::builder(RATE)
+        .max_wait(SECOND)
+        .obey_retry_after(SECOND)
+        .cost(|_: &u64| 2)
+        .settle(|_: &u64| 1);
     assert_eq!(allocations(limit.build().unwrap().layer(Echo), || 7u64), 0);
 }
 
 #[test]
 fn a_million_keys_leave_nothing_behind() {
-    let limit = RateLimitLayer::builder(Rate::per_day(1)).burst(1).keyed_by(|request: &u64| Some(*request));
+    let limit = RateLimitLayer::builder(Rate::per_day(1))
+        .burst(1)
+        .keyed_by(|request: &u64| Some(*request));
     let limit = limit.keys(1000).build().unwrap();
     let mut service = limit.layer(Echo);
     let mut cx = Context::from_waker(Waker::noop());
@@ -152,8 +205,14 @@ fn a_million_keys_leave_nothing_behind() {
 #[test]
 fn what_is_kept_for_each_listed_key_is_what_the_documentation_says() {
     let own = |_: &u64| TokenBucket::new(RATE, 1_000_000);
-    let listed = RateLimitLayer::builder(RATE).listed_by(|request: &u64| Some(*request), own).build().unwrap();
-    let circuits = CircuitBreakerLayer::builder().keyed_by(|request: &u64| *request).build().unwrap();
+    let listed = RateLimitLayer::builder(RATE)
+        .listed_by(|request: &u64| Some(*request), own)
+        .build()
+        .unwrap();
+    let circuits = CircuitBreakerLayer::builder()
+        .keyed_by(|request: &u64| *request)
+        .build()
+        .unwrap();
     let (mut listed, mut circuits) = (listed.layer(Echo), circuits.layer(Echo));
     let mut cx = Context::from_waker(Waker::noop());
     let mut kept = |call: &mut dyn FnMut(u64, &mut Context<'_>)| {
@@ -170,7 +229,12 @@ fn what_is_kept_for_each_listed_key_is_what_the_documentation_says() {
 #[test]
 fn the_stack_of_five_does_not_allocate() {
     let stack = ServiceBuilder::new()
-        .layer(RetryLayer::builder().protocol(Plain::new().idempotent()).build().unwrap())
+        .layer(
+            RetryLayer::builder()
+                .protocol(Plain::new().idempotent())
+                .build()
+                .unwrap(),
+        )
         .layer(CircuitBreakerLayer::builder().build().unwrap())
         .layer(RateLimitLayer::builder(RATE).build().unwrap())
         .layer(BulkheadLayer::builder(1).build().unwrap())
@@ -183,22 +247,59 @@ fn the_stack_of_five_over_http_allocates_only_to_copy_headers() {
     let client = keep_http::Client::new();
     let stack = ServiceBuilder::new()
         .layer(RetryLayer::builder().protocol(client).build().unwrap())
-        .layer(CircuitBreakerLayer::builder().protocol(client).build().unwrap())
-        .layer(RateLimitLayer::builder(RATE).protocol(client).build().unwrap())
+        .layer(
+            CircuitBreakerLayer::builder()
+                .protocol(client)
+                .build()
+                .unwrap(),
+        )
+        .layer(
+            RateLimitLayer::builder(RATE)
+                .protocol(client)
+                .build()
+                .unwrap(),
+        )
         .layer(BulkheadLayer::builder(1).protocol(client).build().unwrap())
-        .layer(TimeoutLayer::builder(SECOND).protocol(client).build().unwrap());
+        .layer(
+            TimeoutLayer::builder(SECOND)
+                .protocol(client)
+                .build()
+                .unwrap(),
+        );
     let bare = || Request::new(Empty::<bytes::Bytes>::new());
     assert_eq!(allocations(stack.clone().service(Echo), bare), 0);
 
     let accept = HeaderValue::from_static("text/plain");
-    let with_header = || Request::builder().header(ACCEPT, accept.clone()).body(Empty::<bytes::Bytes>::new()).unwrap();
+    let with_header = || {
+        Request::builder()
+            .header(ACCEPT, accept.clone())
+            .body(Empty::<bytes::Bytes>::new())
+            .unwrap()
+    };
     let making_the_request = allocations(Echo, with_header);
-    assert_eq!((allocations(stack.service(Echo), with_header) - making_the_request) / 1000, 2, "one header map");
+    assert_eq!(
+        (allocations(stack.service(Echo), with_header) - making_the_request) / 1000,
+        2,
+        "one header map"
+    );
 
     let server = keep_http::Server::new();
     let stack = ServiceBuilder::new()
-        .layer(RateLimitLayer::builder(RATE).protocol(server).build().unwrap())
+        .layer(
+            RateLimitLayer::builder(RATE)
+                .protocol(server)
+                .build()
+                .unwrap(),
+        )
         .layer(BulkheadLayer::builder(1).protocol(server).build().unwrap())
-        .layer(TimeoutLayer::builder(SECOND).protocol(server).build().unwrap());
-    assert_eq!(allocations(stack.service(Echo), with_header) - making_the_request, 0);
+        .layer(
+            TimeoutLayer::builder(SECOND)
+                .protocol(server)
+                .build()
+                .unwrap(),
+        );
+    assert_eq!(
+        allocations(stack.service(Echo), with_header) - making_the_request,
+        0
+    );
 }

@@ -1,4 +1,5 @@
-//! Every builder refuses what cannot work, and says whose setting it is, what it was, and what to do.
+//! Every builder refuses what cannot work, and says whose setting it is, what it was, and what to
+//! do.
 
 use std::time::Duration;
 
@@ -17,43 +18,138 @@ const SECOND: Duration = Duration::from_secs(1);
 fn refusal<T>(result: Result<T, ConfigError>) -> String {
     let error = result.map(drop).unwrap_err();
     assert!(!error.fix.is_empty());
-    format!("{}{}={}", error.layer.map(|layer| format!("{layer}.")).unwrap_or_default(), error.field, error.value)
+    format!(
+        "{}{}={}",
+        error
+            .layer
+            .map(|layer| format!("{layer}."))
+            .unwrap_or_default(),
+        error.field,
+        error.value
+    )
 }
 
 #[test]
 fn the_error_names_layer_field_value_and_fix() {
-    let error = BulkheadLayer::builder(0).name("search").build().unwrap_err();
-    assert_eq!(error.to_string(), "bulkhead (search): `limit` is 0: allow at least 1 call at once");
+    let error = BulkheadLayer::builder(0)
+        .name("search")
+        .build()
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "bulkhead (search): `limit` is 0: allow at least 1 call at once"
+    );
     let error = TimeoutLayer::builder(Duration::ZERO).build().unwrap_err();
-    assert_eq!(error.to_string(), "timeout: `duration` is 0ns: give calls some time; 1s is a start");
+    assert_eq!(
+        error.to_string(),
+        "timeout: `duration` is 0ns: give calls some time; 1s is a start"
+    );
 }
 
 #[test]
 fn zero_is_refused() {
     let breaker = CircuitBreakerLayer::builder;
-    assert_eq!(refusal(RateLimitLayer::builder(Rate::per_second(1)).burst(0).build()), "rate_limit.burst=0");
+    assert_eq!(
+        refusal(
+            RateLimitLayer::builder(Rate::per_second(1))
+                .burst(0)
+                .build()
+        ),
+        "rate_limit.burst=0"
+    );
     let limits = || RateLimitLayer::builder(Rate::per_second(1));
-    assert_eq!(refusal(limits().max_waiting(9).build()), "rate_limit.max_waiting=9");
-    assert_eq!(refusal(limits().max_waiting(9).keyed_by(|_: &u32| Some(1)).build()), "rate_limit.max_waiting=9");
-    assert!(limits().max_waiting(9).max_wait(Duration::from_secs(1)).build().is_ok());
-    assert!(limits().max_waiting(9).deadline(|_: &u32| None).build().is_ok());
+    assert_eq!(
+        refusal(limits().max_waiting(9).build()),
+        "rate_limit.max_waiting=9"
+    );
+    assert_eq!(
+        refusal(limits().max_waiting(9).keyed_by(|_: &u32| Some(1)).build()),
+        "rate_limit.max_waiting=9"
+    );
+    assert!(
+        limits()
+            .max_waiting(9)
+            .max_wait(Duration::from_secs(1))
+            .build()
+            .is_ok()
+    );
+    assert!(
+        limits()
+            .max_waiting(9)
+            .deadline(|_: &u32| None)
+            .build()
+            .is_ok()
+    );
     let log = || SlidingLog::new(Rate::per_second(9)).unwrap();
-    assert_eq!(refusal(RateLimitLayer::with(log()).burst(5).build()), "rate_limit.burst=5");
-    let raised = RateLimitLayer::with(log()).build().unwrap().handle().update(Rate::per_second(10), 10).unwrap_err();
-    assert!(raised.to_string().contains("lower it from there"), "{raised}");
-    assert!(refusal(RateLimitLayer::builder(Rate::per_second(0)).build()).starts_with("rate_limit.rate="));
-    assert!(refusal(RateLimitLayer::builder(Rate::new(1, Duration::ZERO)).build()).starts_with("rate_limit.rate="));
-    assert_eq!(refusal(BulkheadLayer::builder(0).build()), "bulkhead.limit=0");
-    assert_eq!(refusal(BulkheadLayer::builder(1).build().unwrap().handle().set_limit(0)), "bulkhead.limit=0");
-    assert_eq!(refusal(TimeoutLayer::builder(Duration::ZERO).build()), "timeout.duration=0ns");
-    assert_eq!(refusal(RetryLayer::builder().attempts(0).build()), "retry.attempts=0");
-    assert_eq!(refusal(breaker().window(Duration::ZERO).build()), "circuit_breaker.window=0ns");
-    assert_eq!(refusal(breaker().open_for(Duration::ZERO).build()), "circuit_breaker.open_for=0ns");
-    assert_eq!(refusal(breaker().lease(Duration::ZERO).build()), "circuit_breaker.lease=0ns");
-    assert_eq!(refusal(breaker().min_calls(0).build()), "circuit_breaker.min_calls=0");
-    assert_eq!(refusal(breaker().probes(0).build()), "circuit_breaker.probes=0");
+    assert_eq!(
+        refusal(RateLimitLayer::with(log()).burst(5).build()),
+        "rate_limit.burst=5"
+    );
+    let raised = RateLimitLayer::with(log())
+        .build()
+        .unwrap()
+        .handle()
+        .update(Rate::per_second(10), 10)
+        .unwrap_err();
+    assert!(
+        raised.to_string().contains("lower it from there"),
+        "{raised}"
+    );
+    assert!(
+        refusal(RateLimitLayer::builder(Rate::per_second(0)).build())
+            .starts_with("rate_limit.rate=")
+    );
+    assert!(
+        refusal(RateLimitLayer::builder(Rate::new(1, Duration::ZERO)).build())
+            .starts_with("rate_limit.rate=")
+    );
+    assert_eq!(
+        refusal(BulkheadLayer::builder(0).build()),
+        "bulkhead.limit=0"
+    );
+    assert_eq!(
+        refusal(
+            BulkheadLayer::builder(1)
+                .build()
+                .unwrap()
+                .handle()
+                .set_limit(0)
+        ),
+        "bulkhead.limit=0"
+    );
+    assert_eq!(
+        refusal(TimeoutLayer::builder(Duration::ZERO).build()),
+        "timeout.duration=0ns"
+    );
+    assert_eq!(
+        refusal(RetryLayer::builder().attempts(0).build()),
+        "retry.attempts=0"
+    );
+    assert_eq!(
+        refusal(breaker().window(Duration::ZERO).build()),
+        "circuit_breaker.window=0ns"
+    );
+    assert_eq!(
+        refusal(breaker().open_for(Duration::ZERO).build()),
+        "circuit_breaker.open_for=0ns"
+    );
+    assert_eq!(
+        refusal(breaker().lease(Duration::ZERO).build()),
+        "circuit_breaker.lease=0ns"
+    );
+    assert_eq!(
+        refusal(breaker().min_calls(0).build()),
+        "circuit_breaker.min_calls=0"
+    );
+    assert_eq!(
+        refusal(breaker().probes(0).build()),
+        "circuit_breaker.probes=0"
+    );
     assert_eq!(refusal(RetryBudget::new(0, 0.1)), "budget=0");
-    assert_eq!(refusal(Backoff::new(Duration::ZERO, SECOND, Jitter::Full)), "base=0ns");
+    assert_eq!(
+        refusal(Backoff::new(Duration::ZERO, SECOND, Jitter::Full)),
+        "base=0ns"
+    );
 }
 
 #[test]
@@ -61,14 +157,23 @@ fn what_is_no_share_is_refused() {
     for share in [0.0, -0.5, 1.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let refused = refusal(CircuitBreakerLayer::builder().failure_rate(share).build());
         assert_eq!(refused, format!("circuit_breaker.failure_rate={share:?}"));
-        assert_eq!(refusal(RetryBudget::new(10, share)), format!("ratio={share:?}"));
-        assert!(refusal(Backoff::new(SECOND, 10 * SECOND, Jitter::PlusMinus(share))).starts_with("jitter="));
+        assert_eq!(
+            refusal(RetryBudget::new(10, share)),
+            format!("ratio={share:?}")
+        );
+        assert!(
+            refusal(Backoff::new(SECOND, 10 * SECOND, Jitter::PlusMinus(share)))
+                .starts_with("jitter=")
+        );
     }
 }
 
 #[test]
 fn what_contradicts_itself_is_refused() {
-    assert_eq!(refusal(Backoff::new(2 * SECOND, SECOND, Jitter::Full)), "max=1s");
+    assert_eq!(
+        refusal(Backoff::new(2 * SECOND, SECOND, Jitter::Full)),
+        "max=1s"
+    );
     assert!(refusal(Backoff::new(SECOND, SECOND, Jitter::Additive(SECOND))).starts_with("jitter="));
 }
 
@@ -78,25 +183,59 @@ async fn the_largest_settings_are_refused_or_work() {
 
     async fn works<L>(layer: L)
     where
-        L: Layer<tower::util::ServiceFn<fn(u32) -> std::future::Ready<Result<u32, std::io::Error>>>>,
+        L: Layer<
+            tower::util::ServiceFn<fn(u32) -> std::future::Ready<Result<u32, std::io::Error>>>,
+        >,
         L::Service: Service<u32, Response = u32, Error = tower::BoxError>,
     {
         let echo: fn(u32) -> _ = |n| std::future::ready(Ok(n));
-        assert_eq!(layer.layer(service_fn(echo)).ready().await.unwrap().call(1).await.unwrap(), 1);
+        assert_eq!(
+            layer
+                .layer(service_fn(echo))
+                .ready()
+                .await
+                .unwrap()
+                .call(1)
+                .await
+                .unwrap(),
+            1
+        );
     }
     works(TimeoutLayer::builder(Duration::MAX).build().unwrap()).await;
     works(BulkheadLayer::builder(usize::MAX).build().unwrap()).await;
-    works(RateLimitLayer::builder(Rate::per_second(u64::from(u32::MAX))).build().unwrap()).await;
-    works(CircuitBreakerLayer::builder().min_calls(u32::MAX).build().unwrap()).await;
+    works(
+        RateLimitLayer::builder(Rate::per_second(u64::from(u32::MAX)))
+            .build()
+            .unwrap(),
+    )
+    .await;
+    works(
+        CircuitBreakerLayer::builder()
+            .min_calls(u32::MAX)
+            .build()
+            .unwrap(),
+    )
+    .await;
 
     let breaker = CircuitBreakerLayer::builder;
-    for refused in [breaker().window(Duration::MAX), breaker().open_for(Duration::MAX), breaker().lease(Duration::MAX)] {
+    for refused in [
+        breaker().window(Duration::MAX),
+        breaker().open_for(Duration::MAX),
+        breaker().lease(Duration::MAX),
+    ] {
         refused.build().unwrap_err();
     }
     breaker().probes(u16::MAX).build().unwrap_err();
-    RateLimitLayer::builder(Rate::per_second(u64::MAX)).build().unwrap_err();
-    RateLimitLayer::builder(Rate::new(1, Duration::MAX)).build().unwrap_err();
-    RateLimitLayer::builder(Rate::per_day(1)).burst(u32::MAX).build().unwrap_err();
+    RateLimitLayer::builder(Rate::per_second(u64::MAX))
+        .build()
+        .unwrap_err();
+    RateLimitLayer::builder(Rate::new(1, Duration::MAX))
+        .build()
+        .unwrap_err();
+    RateLimitLayer::builder(Rate::per_day(1))
+        .burst(u32::MAX)
+        .build()
+        .unwrap_err();
     RetryBudget::new(u32::MAX, 0.1).unwrap_err();
 }
 

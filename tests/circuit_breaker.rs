@@ -20,7 +20,10 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_keep::{
     Rejected, RejectedKind,
     bulkhead::BulkheadLayer,
-    circuit_breaker::{BreakerState, Cause, CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer, Verdict},
+    circuit_breaker::{
+        BreakerState, Cause, CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer,
+        Verdict,
+    },
 };
 use tower_test::{assert_request_eq, mock};
 
@@ -28,7 +31,10 @@ const OPEN_FOR: Duration = Duration::from_secs(5);
 
 /// Opens at the second failure, for five seconds; one probe.
 fn builder() -> CircuitBreakerBuilder {
-    CircuitBreakerLayer::builder().min_calls(2).open_for(OPEN_FOR).probes(1)
+    CircuitBreakerLayer::builder()
+        .min_calls(2)
+        .open_for(OPEN_FOR)
+        .probes(1)
 }
 
 /// What the peer is to do.
@@ -81,7 +87,10 @@ fn kind(error: &BoxError) -> Option<RejectedKind> {
 }
 
 fn last_cause(handle: &CircuitBreakerHandle) -> Option<Cause> {
-    handle.snapshot().last_transition.map(|transition| transition.cause)
+    handle
+        .snapshot()
+        .last_transition
+        .map(|transition| transition.cause)
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,7 +146,9 @@ fn by_hand<F: Future>(future: F) -> Polled<F> {
 
 impl<F: Future> Polled<F> {
     fn poll_once(&mut self) -> Poll<F::Output> {
-        self.0.as_mut().poll(&mut Context::from_waker(&noop_waker()))
+        self.0
+            .as_mut()
+            .poll(&mut Context::from_waker(&noop_waker()))
     }
 }
 
@@ -164,9 +175,14 @@ async fn recovers_from_a_panicking_probe() {
     let layer = builder().build().unwrap();
     let mut service = layer.layer(Peer);
     fail_until_half_open(&mut service).await;
-    let panicked = AssertUnwindSafe(call(&mut service, Deed::Panic)).catch_unwind().await;
+    let panicked = AssertUnwindSafe(call(&mut service, Deed::Panic))
+        .catch_unwind()
+        .await;
     assert!(panicked.is_err());
-    assert_eq!((layer.handle().state(), last_cause(&layer.handle())), (BreakerState::Open, Some(Cause::ProbesFailed)));
+    assert_eq!(
+        (layer.handle().state(), last_cause(&layer.handle())),
+        (BreakerState::Open, Some(Cause::ProbesFailed))
+    );
     advance(OPEN_FOR).await;
     call(&mut service, Deed::Succeed).await.unwrap();
     assert_eq!(layer.handle().state(), BreakerState::Closed);
@@ -177,7 +193,11 @@ async fn recovers_from_a_dropped_probe_at_once() {
     let layer = builder().build().unwrap();
     let mut service = layer.layer(Peer);
     fail_until_half_open(&mut service).await;
-    assert!(timeout(Duration::from_secs(1), call(&mut service, Deed::Hang)).await.is_err());
+    assert!(
+        timeout(Duration::from_secs(1), call(&mut service, Deed::Hang))
+            .await
+            .is_err()
+    );
     // Never polled is dropped as well.
     drop(service.call(Deed::Hang));
     call(&mut service, Deed::Succeed).await.unwrap();
@@ -238,17 +258,30 @@ async fn a_late_success_does_not_disturb_half_open() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_cut_off_by_an_outer_timeout_are_slow_and_open_the_circuit() {
-    let layer = builder().slow_calls(Duration::from_secs(1), 0.5).build().unwrap();
+    let layer = builder()
+        .slow_calls(Duration::from_secs(1), 0.5)
+        .build()
+        .unwrap();
     let mut service = layer.layer(Peer);
     for _ in 0..2 {
-        assert!(timeout(Duration::from_secs(1), call(&mut service, Deed::Hang)).await.is_err());
+        assert!(
+            timeout(Duration::from_secs(1), call(&mut service, Deed::Hang))
+                .await
+                .is_err()
+        );
     }
-    assert_eq!((layer.handle().state(), last_cause(&layer.handle())), (BreakerState::Open, Some(Cause::SlowRate)));
+    assert_eq!(
+        (layer.handle().state(), last_cause(&layer.handle())),
+        (BreakerState::Open, Some(Cause::SlowRate))
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn calls_that_never_end_open_the_circuit() {
-    let layer = builder().slow_calls(Duration::from_secs(1), 0.5).build().unwrap();
+    let layer = builder()
+        .slow_calls(Duration::from_secs(1), 0.5)
+        .build()
+        .unwrap();
     let mut service = layer.layer(Peer);
     let _hung: Vec<_> = (0..2).map(|_| service.call(Deed::Hang)).collect();
     advance(Duration::from_secs(2)).await;
@@ -262,7 +295,10 @@ async fn a_disabled_layer_lets_everything_through() {
     let layer = builder().enabled(false).build().unwrap();
     let mut service = layer.layer(Peer);
     for _ in 0..10 {
-        assert_eq!(kind(&call(&mut service, Deed::Fail).await.unwrap_err()), None);
+        assert_eq!(
+            kind(&call(&mut service, Deed::Fail).await.unwrap_err()),
+            None
+        );
     }
     assert_eq!(layer.handle().snapshot().counts.total(), 0);
 }
@@ -279,11 +315,17 @@ async fn the_handle_tells_and_changes_everything() {
         let _ = call(&mut service, Deed::Fail).await;
     }
     let snapshot = handle.snapshot();
-    assert_eq!((snapshot.state, snapshot.counts.failures), (BreakerState::Closed, 2));
+    assert_eq!(
+        (snapshot.state, snapshot.counts.failures),
+        (BreakerState::Closed, 2)
+    );
     let _ = call(&mut service, Deed::Fail).await;
     advance(Duration::from_secs(1)).await;
     let snapshot = handle.snapshot();
-    assert_eq!((snapshot.state, snapshot.generation), (BreakerState::Open, 1));
+    assert_eq!(
+        (snapshot.state, snapshot.generation),
+        (BreakerState::Open, 1)
+    );
     assert_eq!(snapshot.until_half_open, Some(Duration::from_secs(4)));
     let error = call(&mut service, Deed::Succeed).await.unwrap_err();
     assert_eq!(Rejected::find(&*error).unwrap().name, Some("payments"));
@@ -291,9 +333,18 @@ async fn the_handle_tells_and_changes_everything() {
     handle.metrics_only();
     handle.reset();
     drop((layer, service));
-    let told: Vec<_> = std::iter::from_fn(|| transitions.try_next()).map(|told| (told.to, told.cause)).collect();
+    let told: Vec<_> = std::iter::from_fn(|| transitions.try_next())
+        .map(|told| (told.to, told.cause))
+        .collect();
     let hand = Cause::ByHand;
-    assert_eq!(told, [(BreakerState::Open, Cause::FailureRate), (BreakerState::MetricsOnly, hand), (BreakerState::Closed, hand)]);
+    assert_eq!(
+        told,
+        [
+            (BreakerState::Open, Cause::FailureRate),
+            (BreakerState::MetricsOnly, hand),
+            (BreakerState::Closed, hand)
+        ]
+    );
     config.probes = 0;
     assert_eq!(handle.update(config).unwrap_err().field, "probes");
     assert_eq!(handle.config().probes, 1);
@@ -304,7 +355,10 @@ async fn the_handle_tells_and_changes_everything() {
 /// Elsewhere 30 of 64 tasks were never woken again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn under_backpressure_no_waiter_is_forgotten() {
-    let layer = CircuitBreakerLayer::builder().backpressure().build().unwrap();
+    let layer = CircuitBreakerLayer::builder()
+        .backpressure()
+        .build()
+        .unwrap();
     let handle = layer.handle();
     for round in 0..20 {
         handle.force_open();
@@ -313,7 +367,9 @@ async fn under_backpressure_no_waiter_is_forgotten() {
             .map(|_| {
                 let (mut service, woken) = (layer.layer(Peer), woken.clone());
                 tokio::spawn(async move {
-                    poll_fn(|cx| Service::<Deed>::poll_ready(&mut service, cx)).await.unwrap();
+                    poll_fn(|cx| Service::<Deed>::poll_ready(&mut service, cx))
+                        .await
+                        .unwrap();
                     woken.fetch_add(1, Ordering::Relaxed);
                 })
             })
@@ -324,7 +380,10 @@ async fn under_backpressure_no_waiter_is_forgotten() {
         }
         handle.close();
         for task in tasks {
-            timeout(Duration::from_secs(10), task).await.expect("somebody waits for ever").unwrap();
+            timeout(Duration::from_secs(10), task)
+                .await
+                .expect("somebody waits for ever")
+                .unwrap();
         }
         assert_eq!(woken.load(Ordering::Relaxed), 64);
     }
@@ -350,7 +409,11 @@ async fn under_backpressure_a_probe_given_back_wakes_those_who_wait() {
     fail_until_half_open_unready(&mut service).await;
     let probe = service.call(Deed::Hang);
     let mut other = layer.layer(Peer);
-    let waiting = tokio::spawn(async move { call(&mut other, Deed::Succeed).await.map_err(|error| error.to_string()) });
+    let waiting = tokio::spawn(async move {
+        call(&mut other, Deed::Succeed)
+            .await
+            .map_err(|error| error.to_string())
+    });
     sleep(Duration::from_secs(1)).await;
     assert!(!waiting.is_finished());
     drop(probe);

@@ -1,4 +1,5 @@
-//! The layers where users put them: straight onto an axum `Router`, onto a hyper-util client, and under `BoxError`.
+//! The layers where users put them: straight onto an axum `Router`, onto a hyper-util client, and
+//! under `BoxError`.
 
 use std::{convert::Infallible, future::IntoFuture, net::SocketAddr, time::Duration};
 
@@ -38,7 +39,9 @@ async fn serve(router: Router) -> SocketAddr {
 }
 
 fn get_request(address: SocketAddr) -> Request<Empty<Bytes>> {
-    Request::get(format!("http://{address}/")).body(Empty::new()).unwrap()
+    Request::get(format!("http://{address}/"))
+        .body(Empty::new())
+        .unwrap()
 }
 
 fn to_router() -> Request<Body> {
@@ -49,41 +52,100 @@ fn to_router() -> Request<Body> {
 async fn every_layer_goes_straight_onto_a_router() {
     let router = Router::new()
         .route("/", get(async || "hello"))
-        .layer(TimeoutLayer::builder(SECOND).protocol(server()).build().unwrap())
-        .layer(BulkheadLayer::builder(10).protocol(server()).build().unwrap())
-        .layer(CircuitBreakerLayer::builder().protocol(server()).build().unwrap())
-        .layer(RateLimitLayer::builder(Rate::per_second(10)).protocol(server()).build().unwrap());
-    assert_eq!(router.oneshot(to_router()).await.unwrap().status(), StatusCode::OK);
+        .layer(
+            TimeoutLayer::builder(SECOND)
+                .protocol(server())
+                .build()
+                .unwrap(),
+        )
+        .layer(
+            BulkheadLayer::builder(10)
+                .protocol(server())
+                .build()
+                .unwrap(),
+        )
+        .layer(
+            CircuitBreakerLayer::builder()
+                .protocol(server())
+                .build()
+                .unwrap(),
+        )
+        .layer(
+            RateLimitLayer::builder(Rate::per_second(10))
+                .protocol(server())
+                .build()
+                .unwrap(),
+        );
+    assert_eq!(
+        router.oneshot(to_router()).await.unwrap().status(),
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]
 async fn a_layer_under_a_service_builder_goes_onto_a_router() {
     let stack = ServiceBuilder::new()
-        .layer(RateLimitLayer::builder(Rate::per_second(10)).protocol(server()).build().unwrap())
-        .layer(BulkheadLayer::builder(10).protocol(server()).build().unwrap());
+        .layer(
+            RateLimitLayer::builder(Rate::per_second(10))
+                .protocol(server())
+                .build()
+                .unwrap(),
+        )
+        .layer(
+            BulkheadLayer::builder(10)
+                .protocol(server())
+                .build()
+                .unwrap(),
+        );
     let router = Router::new().route("/", get(async || "hello")).layer(stack);
-    assert_eq!(router.oneshot(to_router()).await.unwrap().status(), StatusCode::OK);
+    assert_eq!(
+        router.oneshot(to_router()).await.unwrap().status(),
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]
 async fn a_router_driven_by_clones_has_one_limit_over_all_routes() {
-    let limit = RateLimitLayer::builder(Rate::per_minute(1)).burst(2).protocol(server()).build().unwrap();
-    let router = Router::new().route("/", get(async || "a")).route("/b", get(async || "b")).layer(limit);
+    let limit = RateLimitLayer::builder(Rate::per_minute(1))
+        .burst(2)
+        .protocol(server())
+        .build()
+        .unwrap();
+    let router = Router::new()
+        .route("/", get(async || "a"))
+        .route("/b", get(async || "b"))
+        .layer(limit);
     let mut statuses = Vec::new();
     for path in ["/", "/b", "/", "/b"] {
         let request = Request::get(path).body(Body::empty()).unwrap();
-        statuses.push(router.clone().oneshot(request).await.unwrap().status().as_u16());
+        statuses.push(
+            router
+                .clone()
+                .oneshot(request)
+                .await
+                .unwrap()
+                .status()
+                .as_u16(),
+        );
     }
     assert_eq!(statuses, [200, 200, 429, 429]);
 }
 
 #[tokio::test]
 async fn a_rejected_request_is_told_when_to_come_back() {
-    let limit = RateLimitLayer::builder(Rate::per_minute(2)).burst(1).name("api").protocol(server()).build().unwrap();
+    let limit = RateLimitLayer::builder(Rate::per_minute(2))
+        .burst(1)
+        .name("api")
+        .protocol(server())
+        .build()
+        .unwrap();
     let router = Router::new().route("/", get(async || "hello")).layer(limit);
     let address = serve(router).await;
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    assert_eq!(client.request(get_request(address)).await.unwrap().status(), StatusCode::OK);
+    assert_eq!(
+        client.request(get_request(address)).await.unwrap().status(),
+        StatusCode::OK
+    );
     let response = client.request(get_request(address)).await.unwrap();
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(response.headers()[RETRY_AFTER], "30");
@@ -94,49 +156,145 @@ async fn a_rejected_request_is_told_when_to_come_back() {
 async fn all_five_go_onto_a_hyper_client() {
     let address = serve(Router::new().route("/", get(async || "hello"))).await;
     let stack = ServiceBuilder::new()
-        .layer(TimeoutLayer::builder(10 * SECOND).protocol(client()).build().unwrap())
+        .layer(
+            TimeoutLayer::builder(10 * SECOND)
+                .protocol(client())
+                .build()
+                .unwrap(),
+        )
         .layer(RetryLayer::builder().protocol(client()).build().unwrap())
-        .layer(CircuitBreakerLayer::builder().protocol(client()).build().unwrap())
-        .layer(RateLimitLayer::builder(Rate::per_second(100)).protocol(client()).build().unwrap())
-        .layer(BulkheadLayer::builder(10).protocol(client()).build().unwrap())
-        .layer(TimeoutLayer::builder(SECOND).protocol(client()).build().unwrap());
+        .layer(
+            CircuitBreakerLayer::builder()
+                .protocol(client())
+                .build()
+                .unwrap(),
+        )
+        .layer(
+            RateLimitLayer::builder(Rate::per_second(100))
+                .protocol(client())
+                .build()
+                .unwrap(),
+        )
+        .layer(
+            BulkheadLayer::builder(10)
+                .protocol(client())
+                .build()
+                .unwrap(),
+        )
+        .layer(
+            TimeoutLayer::builder(SECOND)
+                .protocol(client())
+                .build()
+                .unwrap(),
+        );
     let mut client = stack.service(Client::builder(TokioExecutor::new()).build_http());
-    let response = client.ready().await.unwrap().call(get_request(address)).await.unwrap();
-    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
+    let response = client
+        .ready()
+        .await
+        .unwrap()
+        .call(get_request(address))
+        .await
+        .unwrap();
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes(),
+        "hello"
+    );
 }
 
 #[tokio::test]
 async fn each_goes_onto_a_hyper_client_alone() {
     async fn check<S>(mut service: S, address: SocketAddr)
     where
-        S: Service<Request<Empty<Bytes>>, Response = Response<hyper::body::Incoming>, Error = BoxError>,
+        S: Service<
+                Request<Empty<Bytes>>,
+                Response = Response<hyper::body::Incoming>,
+                Error = BoxError,
+            >,
     {
-        let response = service.ready().await.unwrap().call(get_request(address)).await.unwrap();
+        let response = service
+            .ready()
+            .await
+            .unwrap()
+            .call(get_request(address))
+            .await
+            .unwrap();
         assert_eq!(response.status(), StatusCode::OK);
     }
     let address = serve(Router::new().route("/", get(async || "hello"))).await;
     let plain = Client::builder(TokioExecutor::new()).build_http();
-    check(RateLimitLayer::builder(Rate::per_second(1)).protocol(client()).build().unwrap().layer(plain.clone()), address).await;
-    check(BulkheadLayer::builder(1).protocol(client()).build().unwrap().layer(plain.clone()), address).await;
-    check(CircuitBreakerLayer::builder().protocol(client()).build().unwrap().layer(plain.clone()), address).await;
-    check(TimeoutLayer::builder(SECOND).protocol(client()).build().unwrap().layer(plain), address).await;
+    check(
+        RateLimitLayer::builder(Rate::per_second(1))
+            .protocol(client())
+            .build()
+            .unwrap()
+            .layer(plain.clone()),
+        address,
+    )
+    .await;
+    check(
+        BulkheadLayer::builder(1)
+            .protocol(client())
+            .build()
+            .unwrap()
+            .layer(plain.clone()),
+        address,
+    )
+    .await;
+    check(
+        CircuitBreakerLayer::builder()
+            .protocol(client())
+            .build()
+            .unwrap()
+            .layer(plain.clone()),
+        address,
+    )
+    .await;
+    check(
+        TimeoutLayer::builder(SECOND)
+            .protocol(client())
+            .build()
+            .unwrap()
+            .layer(plain),
+        address,
+    )
+    .await;
     let replaying = Client::builder(TokioExecutor::new()).build_http();
-    check(RetryLayer::builder().protocol(client()).build().unwrap().layer(replaying), address).await;
+    check(
+        RetryLayer::builder()
+            .protocol(client())
+            .build()
+            .unwrap()
+            .layer(replaying),
+        address,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn all_five_stack_over_any_service_as_box_errors() {
     let service = ServiceBuilder::new()
         .layer(TimeoutLayer::builder(SECOND).build().unwrap())
-        .layer(RetryLayer::builder().protocol(Plain::new().idempotent()).build().unwrap())
+        .layer(
+            RetryLayer::builder()
+                .protocol(Plain::new().idempotent())
+                .build()
+                .unwrap(),
+        )
         .layer(CircuitBreakerLayer::builder().build().unwrap())
-        .layer(RateLimitLayer::builder(Rate::per_second(1)).build().unwrap())
+        .layer(
+            RateLimitLayer::builder(Rate::per_second(1))
+                .build()
+                .unwrap(),
+        )
         .layer(BulkheadLayer::builder(1).build().unwrap())
         .service(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
     let mut boxed = service.boxed_clone();
     assert_eq!(boxed.ready().await.unwrap().call(1).await.unwrap(), 1);
     let error = boxed.ready().await.unwrap().call(2).await.unwrap_err();
-    assert_eq!(Rejected::find(&*error).unwrap().kind, RejectedKind::RateLimited);
+    assert_eq!(
+        Rejected::find(&*error).unwrap().kind,
+        RejectedKind::RateLimited
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,36 +303,72 @@ async fn rejections_from_beneath_do_not_open_the_circuit_and_timeouts_do() {
     let handle = breaker.handle();
     let mut full = ServiceBuilder::new()
         .layer(breaker)
-        .layer(RateLimitLayer::builder(Rate::per_day(1)).burst(1).build().unwrap())
+        .layer(
+            RateLimitLayer::builder(Rate::per_day(1))
+                .burst(1)
+                .build()
+                .unwrap(),
+        )
         .service(service_fn(async |()| Ok::<_, Infallible>(())));
     for _ in 0..10 {
         let _ = full.ready().await.unwrap().call(()).await;
     }
-    assert_eq!((handle.snapshot().counts.successes, handle.snapshot().counts.failures), (1, 0));
+    assert_eq!(
+        (
+            handle.snapshot().counts.successes,
+            handle.snapshot().counts.failures
+        ),
+        (1, 0)
+    );
 
     let breaker = CircuitBreakerLayer::builder().min_calls(2).build().unwrap();
     let handle = breaker.handle();
     let mut hung = ServiceBuilder::new()
         .layer(breaker)
         .layer(TimeoutLayer::builder(SECOND).build().unwrap())
-        .service(service_fn(async |()| std::future::pending::<Result<(), Infallible>>().await));
+        .service(service_fn(async |()| {
+            std::future::pending::<Result<(), Infallible>>().await
+        }));
     for _ in 0..2 {
         hung.ready().await.unwrap().call(()).await.unwrap_err();
     }
-    assert_eq!(handle.snapshot().counts.total(), 0, "the circuit opened, and its window is empty");
-    assert_eq!(handle.state(), tower_keep::circuit_breaker::BreakerState::Open);
+    assert_eq!(
+        handle.snapshot().counts.total(),
+        0,
+        "the circuit opened, and its window is empty"
+    );
+    assert_eq!(
+        handle.state(),
+        tower_keep::circuit_breaker::BreakerState::Open
+    );
 }
 
 #[tokio::test]
 async fn an_in_band_rejection_from_beneath_does_not_open_a_servers_circuit() {
-    let breaker = CircuitBreakerLayer::builder().min_calls(2).protocol(server()).build().unwrap();
+    let breaker = CircuitBreakerLayer::builder()
+        .min_calls(2)
+        .protocol(server())
+        .build()
+        .unwrap();
     let handle = breaker.handle();
     let router = Router::new()
         .route("/", get(async || "hello"))
-        .layer(RateLimitLayer::builder(Rate::per_day(1)).burst(1).protocol(server()).build().unwrap())
+        .layer(
+            RateLimitLayer::builder(Rate::per_day(1))
+                .burst(1)
+                .protocol(server())
+                .build()
+                .unwrap(),
+        )
         .layer(breaker);
     for _ in 0..5 {
         router.clone().oneshot(to_router()).await.unwrap();
     }
-    assert_eq!((handle.snapshot().counts.successes, handle.snapshot().counts.failures), (1, 0));
+    assert_eq!(
+        (
+            handle.snapshot().counts.successes,
+            handle.snapshot().counts.failures
+        ),
+        (1, 0)
+    );
 }

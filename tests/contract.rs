@@ -1,4 +1,5 @@
-//! What every layer owes, whatever its protocol: section "Every layer" of the semantics, as one table.
+//! What every layer owes, whatever its protocol: section "Every layer" of the semantics, as one
+//! table.
 
 use std::{
     future::Future,
@@ -19,7 +20,9 @@ use tower_keep::{
     RejectedKind,
     algorithm::{RetryBudget, TokenBucket},
     bulkhead::{BulkheadBuilder, BulkheadLayer},
-    circuit_breaker::{BreakerState, CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer},
+    circuit_breaker::{
+        BreakerState, CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer,
+    },
     protocol::{Plain, http},
     rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
     retry::{RetryBuilder, RetryHandle, RetryLayer},
@@ -57,7 +60,12 @@ impl Case {
         held: impl Fn() -> usize + 'static,
         pattern: Pattern,
     ) -> Self {
-        Self { name, apply: Box::new(apply), held: Box::new(held), pattern }
+        Self {
+            name,
+            apply: Box::new(apply),
+            held: Box::new(held),
+            pattern,
+        }
     }
 
     fn service(&self) -> (Wrapped, Probe) {
@@ -75,22 +83,68 @@ fn cases_with(enabled: bool) -> Vec<Case> {
     let mut cases = Vec::new();
 
     let limit = |name, apply| Case::new(name, apply, || 0, Pattern::RateLimit);
-    let builder = || -> RateLimitBuilder { RateLimitLayer::builder(Rate::per_minute(1)).burst(BURST).enabled(enabled) };
-    cases.push(limit("rate limit, plain", boxed(plain(builder().build().unwrap()))));
-    cases.push(limit("rate limit, client", boxed(client(builder().protocol(http::Client::new()).build().unwrap()))));
-    cases.push(limit("rate limit, server", boxed(server(builder().protocol(http::Server::new()).build().unwrap()))));
+    let builder = || -> RateLimitBuilder {
+        RateLimitLayer::builder(Rate::per_minute(1))
+            .burst(BURST)
+            .enabled(enabled)
+    };
+    cases.push(limit(
+        "rate limit, plain",
+        boxed(plain(builder().build().unwrap())),
+    ));
+    cases.push(limit(
+        "rate limit, client",
+        boxed(client(
+            builder().protocol(http::Client::new()).build().unwrap(),
+        )),
+    ));
+    cases.push(limit(
+        "rate limit, server",
+        boxed(server(
+            builder().protocol(http::Server::new()).build().unwrap(),
+        )),
+    ));
 
     let over_plain = plain(builder().keyed_by(|_: &Ask| Some("key")).build().unwrap());
-    let over_client = client(builder().protocol(http::Client::new()).keyed_by(one_key).build().unwrap());
-    let over_server = server(builder().protocol(http::Server::new()).keyed_by(one_key).build().unwrap());
+    let over_client = client(
+        builder()
+            .protocol(http::Client::new())
+            .keyed_by(one_key)
+            .build()
+            .unwrap(),
+    );
+    let over_server = server(
+        builder()
+            .protocol(http::Server::new())
+            .keyed_by(one_key)
+            .build()
+            .unwrap(),
+    );
     cases.push(limit("keyed rate limit, plain", boxed(over_plain)));
     cases.push(limit("keyed rate limit, client", boxed(over_client)));
     cases.push(limit("keyed rate limit, server", boxed(over_server)));
 
     let own = |_: &&'static str| TokenBucket::new(Rate::per_minute(1), BURST);
-    let over_plain = plain(builder().listed_by(|_: &Ask| Some("key"), own).build().unwrap());
-    let over_client = client(builder().protocol(http::Client::new()).listed_by(one_key, own).build().unwrap());
-    let over_server = server(builder().protocol(http::Server::new()).listed_by(one_key, own).build().unwrap());
+    let over_plain = plain(
+        builder()
+            .listed_by(|_: &Ask| Some("key"), own)
+            .build()
+            .unwrap(),
+    );
+    let over_client = client(
+        builder()
+            .protocol(http::Client::new())
+            .listed_by(one_key, own)
+            .build()
+            .unwrap(),
+    );
+    let over_server = server(
+        builder()
+            .protocol(http::Server::new())
+            .listed_by(one_key, own)
+            .build()
+            .unwrap(),
+    );
     cases.push(limit("listed rate limit, plain", boxed(over_plain)));
     cases.push(limit("listed rate limit, client", boxed(over_client)));
     cases.push(limit("listed rate limit, server", boxed(over_server)));
@@ -98,41 +152,107 @@ fn cases_with(enabled: bool) -> Vec<Case> {
     let builder = || -> BulkheadBuilder { BulkheadLayer::builder(LIMIT).enabled(enabled) };
     let layer = builder().build().unwrap();
     let handle = layer.handle();
-    cases.push(Case::new("bulkhead, plain", plain(layer), move || handle.snapshot().in_flight, Pattern::Bulkhead));
+    cases.push(Case::new(
+        "bulkhead, plain",
+        plain(layer),
+        move || handle.snapshot().in_flight,
+        Pattern::Bulkhead,
+    ));
     let layer = builder().protocol(http::Client::new()).build().unwrap();
     let handle = layer.handle();
-    cases.push(Case::new("bulkhead, client", client(layer), move || handle.snapshot().in_flight, Pattern::Bulkhead));
+    cases.push(Case::new(
+        "bulkhead, client",
+        client(layer),
+        move || handle.snapshot().in_flight,
+        Pattern::Bulkhead,
+    ));
     let layer = builder().protocol(http::Server::new()).build().unwrap();
     let handle = layer.handle();
-    cases.push(Case::new("bulkhead, server", server(layer), move || handle.snapshot().in_flight, Pattern::Bulkhead));
+    cases.push(Case::new(
+        "bulkhead, server",
+        server(layer),
+        move || handle.snapshot().in_flight,
+        Pattern::Bulkhead,
+    ));
 
     let builder = || -> CircuitBreakerBuilder {
-        CircuitBreakerLayer::builder().min_calls(MIN_CALLS).failure_rate(1.0).probes(1).open_for(OPEN).enabled(enabled)
+        CircuitBreakerLayer::builder()
+            .min_calls(MIN_CALLS)
+            .failure_rate(1.0)
+            .probes(1)
+            .open_for(OPEN)
+            .enabled(enabled)
     };
     let layer = builder().build().unwrap();
     let handle = layer.handle();
-    cases.push(Case::new("circuit breaker, plain", plain(layer), || 0, Pattern::Breaker(handle)));
+    cases.push(Case::new(
+        "circuit breaker, plain",
+        plain(layer),
+        || 0,
+        Pattern::Breaker(handle),
+    ));
     let layer = builder().protocol(http::Client::new()).build().unwrap();
     let handle = layer.handle();
-    cases.push(Case::new("circuit breaker, client", client(layer), || 0, Pattern::Breaker(handle)));
+    cases.push(Case::new(
+        "circuit breaker, client",
+        client(layer),
+        || 0,
+        Pattern::Breaker(handle),
+    ));
     let layer = builder().protocol(http::Server::new()).build().unwrap();
     let handle = layer.handle();
-    cases.push(Case::new("circuit breaker, server", server(layer), || 0, Pattern::Breaker(handle)));
+    cases.push(Case::new(
+        "circuit breaker, server",
+        server(layer),
+        || 0,
+        Pattern::Breaker(handle),
+    ));
 
-    let builder =
-        || -> RetryBuilder { RetryLayer::builder().attempts(3).budget(RetryBudget::new(4, 0.001).unwrap()).enabled(enabled) };
-    let layer = builder().protocol(Plain::new().idempotent()).build().unwrap();
+    let builder = || -> RetryBuilder {
+        RetryLayer::builder()
+            .attempts(3)
+            .budget(RetryBudget::new(4, 0.001).unwrap())
+            .enabled(enabled)
+    };
+    let layer = builder()
+        .protocol(Plain::new().idempotent())
+        .build()
+        .unwrap();
     let handle = layer.handle();
-    cases.push(Case::new("retry, plain", plain(layer), unpaid(&handle), Pattern::Retry(handle)));
+    cases.push(Case::new(
+        "retry, plain",
+        plain(layer),
+        unpaid(&handle),
+        Pattern::Retry(handle),
+    ));
     let layer = builder().protocol(http::Client::new()).build().unwrap();
     let handle = layer.handle();
-    cases.push(Case::new("retry, client", client(layer), unpaid(&handle), Pattern::Retry(handle)));
+    cases.push(Case::new(
+        "retry, client",
+        client(layer),
+        unpaid(&handle),
+        Pattern::Retry(handle),
+    ));
 
-    let builder = || -> TimeoutBuilder { TimeoutLayer::builder(Duration::from_secs(1)).enabled(enabled) };
+    let builder =
+        || -> TimeoutBuilder { TimeoutLayer::builder(Duration::from_secs(1)).enabled(enabled) };
     let timeout = |name, apply| Case::new(name, apply, || 0, Pattern::Timeout);
-    cases.push(timeout("timeout, plain", boxed(plain(builder().build().unwrap()))));
-    cases.push(timeout("timeout, client", boxed(client(builder().protocol(http::Client::new()).build().unwrap()))));
-    cases.push(timeout("timeout, server", boxed(server(builder().protocol(http::Server::new()).build().unwrap()))));
+    cases.push(timeout(
+        "timeout, plain",
+        boxed(plain(builder().build().unwrap())),
+    ));
+    cases.push(timeout(
+        "timeout, client",
+        boxed(client(
+            builder().protocol(http::Client::new()).build().unwrap(),
+        )),
+    ));
+    cases.push(timeout(
+        "timeout, server",
+        boxed(server(
+            builder().protocol(http::Server::new()).build().unwrap(),
+        )),
+    ));
     cases
 }
 
@@ -175,7 +295,12 @@ async fn every_inner_call_follows_that_values_own_readiness() {
 async fn an_inner_error_arrives_unchanged() {
     for case in cases() {
         let (mut service, _) = case.service();
-        assert_eq!(ask(&mut service, Ask::Fail).await, Answer::Failed, "{}", case.name);
+        assert_eq!(
+            ask(&mut service, Ask::Fail).await,
+            Answer::Failed,
+            "{}",
+            case.name
+        );
     }
 }
 
@@ -218,7 +343,12 @@ async fn two_applications_of_a_layer_share_one_limit() {
                     ask(&mut first, Ask::Fail).await;
                 }
                 // Two retries a call, but four in all.
-                assert_eq!((probe.calls(), handle.snapshot().budget), (3 + 4, Some(0)), "{}", case.name);
+                assert_eq!(
+                    (probe.calls(), handle.snapshot().budget),
+                    (3 + 4, Some(0)),
+                    "{}",
+                    case.name
+                );
                 ask(&mut second, Ask::Fail).await;
                 assert_eq!(handle.snapshot().retries, 4, "{}", case.name);
                 continue;
@@ -226,7 +356,11 @@ async fn two_applications_of_a_layer_share_one_limit() {
             // Nothing is shared that could run out.
             Pattern::Timeout => continue,
         };
-        assert!(matches!(rejection, Answer::Rejected(_)), "{}: {rejection:?}", case.name);
+        assert!(
+            matches!(rejection, Answer::Rejected(_)),
+            "{}: {rejection:?}",
+            case.name
+        );
     }
 }
 
@@ -239,7 +373,12 @@ async fn nothing_is_held_between_readiness_and_call() {
             clone.ready().await.unwrap();
         }
         assert_eq!((case.held)(), 0, "{}", case.name);
-        assert_eq!(ask(&mut service, Ask::Succeed).await, Answer::Succeeded, "{}", case.name);
+        assert_eq!(
+            ask(&mut service, Ask::Succeed).await,
+            Answer::Succeeded,
+            "{}",
+            case.name
+        );
     }
 }
 
@@ -249,7 +388,11 @@ async fn a_future_dropped_at_any_point_leaks_nothing() {
         for case in cases() {
             let (mut service, probe) = case.service();
             // With retry: fails, waits, and hangs in the second attempt.
-            probe.script([Ask::Fail, Ask::Hang].into_iter().skip(usize::from(!matches!(case.pattern, Pattern::Retry(_)))));
+            probe.script(
+                [Ask::Fail, Ask::Hang]
+                    .into_iter()
+                    .skip(usize::from(!matches!(case.pattern, Pattern::Retry(_)))),
+            );
             {
                 let mut call = pin!(service.ready().await.unwrap().call(Ask::Hang));
                 for _ in 0..polls {
@@ -260,8 +403,18 @@ async fn a_future_dropped_at_any_point_leaks_nothing() {
                 }
             }
             probe.script([]);
-            assert_eq!((probe.running(), (case.held)()), (0, 0), "{} after {polls} polls", case.name);
-            assert_eq!(ask(&mut service, Ask::Succeed).await, Answer::Succeeded, "{} after {polls} polls", case.name);
+            assert_eq!(
+                (probe.running(), (case.held)()),
+                (0, 0),
+                "{} after {polls} polls",
+                case.name
+            );
+            assert_eq!(
+                ask(&mut service, Ask::Succeed).await,
+                Answer::Succeeded,
+                "{} after {polls} polls",
+                case.name
+            );
         }
     }
 }
@@ -281,11 +434,21 @@ async fn a_panic_frees_what_the_call_held() {
                 assert_eq!((case.held)(), 0, "{}", case.name);
             }
             if let Pattern::Breaker(handle) = &case.pattern {
-                assert_eq!(handle.state(), BreakerState::Open, "{}: a panic is a failure", case.name);
+                assert_eq!(
+                    handle.state(),
+                    BreakerState::Open,
+                    "{}: a panic is a failure",
+                    case.name
+                );
                 continue;
             }
             let (mut service, _) = case.service();
-            assert_eq!(ask(&mut service, Ask::Succeed).await, Answer::Succeeded, "{}", case.name);
+            assert_eq!(
+                ask(&mut service, Ask::Succeed).await,
+                Answer::Succeeded,
+                "{}",
+                case.name
+            );
         }
     }
 }
@@ -294,7 +457,9 @@ async fn a_panic_frees_what_the_call_held() {
 async fn a_probe_of_half_open_is_given_back_however_its_call_ends() {
     for end in [Ask::Hang, Ask::PanicInCall, Ask::PanicInFuture] {
         for case in cases() {
-            let Pattern::Breaker(handle) = &case.pattern else { continue };
+            let Pattern::Breaker(handle) = &case.pattern else {
+                continue;
+            };
             let (mut service, _) = case.service();
             for _ in 0..MIN_CALLS {
                 ask(&mut service, Ask::Fail).await;
@@ -305,11 +470,25 @@ async fn a_probe_of_half_open_is_given_back_however_its_call_ends() {
                 let mut call = pin!(service.call(end));
                 let _ = poll(call.as_mut());
             }));
-            let expected = if end == Ask::Hang { BreakerState::HalfOpen } else { BreakerState::Open };
+            let expected = if end == Ask::Hang {
+                BreakerState::HalfOpen
+            } else {
+                BreakerState::Open
+            };
             assert_eq!(handle.state(), expected, "{}: {end:?}", case.name);
             advance(OPEN).await;
-            assert_eq!(ask(&mut service, Ask::Succeed).await, Answer::Succeeded, "{}: {end:?}", case.name);
-            assert_eq!(handle.state(), BreakerState::Closed, "{}: {end:?}", case.name);
+            assert_eq!(
+                ask(&mut service, Ask::Succeed).await,
+                Answer::Succeeded,
+                "{}: {end:?}",
+                case.name
+            );
+            assert_eq!(
+                handle.state(),
+                BreakerState::Closed,
+                "{}: {end:?}",
+                case.name
+            );
         }
     }
 }
@@ -323,20 +502,34 @@ async fn a_layer_that_is_not_enabled_lets_everything_through() {
             held.push(service.ready().await.unwrap().call(Ask::Hang));
         }
         for _ in 0..BURST + MIN_CALLS {
-            assert_eq!(ask(&mut service, Ask::Fail).await, Answer::Failed, "{}", case.name);
+            assert_eq!(
+                ask(&mut service, Ask::Fail).await,
+                Answer::Failed,
+                "{}",
+                case.name
+            );
         }
-        assert_eq!(probe.calls(), LIMIT + 1 + (BURST + MIN_CALLS) as usize, "{}", case.name);
+        assert_eq!(
+            probe.calls(),
+            LIMIT + 1 + (BURST + MIN_CALLS) as usize,
+            "{}",
+            case.name
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_open_circuit_is_ready_though_its_inner_service_hangs() {
     for case in cases() {
-        let Pattern::Breaker(handle) = &case.pattern else { continue };
+        let Pattern::Breaker(handle) = &case.pattern else {
+            continue;
+        };
         let (mut service, probe) = case.service();
         handle.force_open();
         probe.hang_readiness(true);
-        let Answer::Rejected(rejected) = ask(&mut service, Ask::Succeed).await else { panic!("{}", case.name) };
+        let Answer::Rejected(rejected) = ask(&mut service, Ask::Succeed).await else {
+            panic!("{}", case.name)
+        };
         assert_eq!(rejected.kind, RejectedKind::CircuitOpen);
         assert_eq!(probe.calls(), 0);
     }
@@ -345,7 +538,9 @@ async fn an_open_circuit_is_ready_though_its_inner_service_hangs() {
 #[tokio::test(start_paused = true)]
 async fn a_circuit_that_closes_after_readiness_waits_for_the_inner_service() {
     for case in cases() {
-        let Pattern::Breaker(handle) = &case.pattern else { continue };
+        let Pattern::Breaker(handle) = &case.pattern else {
+            continue;
+        };
         let (mut service, probe) = case.service();
         handle.force_open();
         service.ready().await.unwrap();

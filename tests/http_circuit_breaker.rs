@@ -27,9 +27,14 @@ fn status(status: u16) -> Response<Empty<Bytes>> {
 
 /// What the window holds after one call that is answered so.
 async fn counted(reply: Result<u16, ()>) -> (u64, u64) {
-    let layer = CircuitBreakerLayer::builder().protocol(Client::new()).build().unwrap();
+    let layer = CircuitBreakerLayer::builder()
+        .protocol(Client::new())
+        .build()
+        .unwrap();
     let mut service = layer.layer(service_fn(move |_: Request<()>| async move {
-        reply.map(status).map_err(|()| io::Error::from(io::ErrorKind::ConnectionRefused))
+        reply
+            .map(status)
+            .map_err(|()| io::Error::from(io::ErrorKind::ConnectionRefused))
     }));
     let _ = service.ready().await.unwrap().call(Request::new(())).await;
     let counts = layer.handle().snapshot().counts;
@@ -49,40 +54,76 @@ async fn server_errors_and_refused_connections_fail_and_client_errors_succeed() 
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_lengthens_the_open_time() {
-    let layer =
-        CircuitBreakerLayer::builder().min_calls(1).open_for(Duration::from_secs(5)).protocol(Client::new()).build().unwrap();
+    let layer = CircuitBreakerLayer::builder()
+        .min_calls(1)
+        .open_for(Duration::from_secs(5))
+        .protocol(Client::new())
+        .build()
+        .unwrap();
     let mut service = layer.layer(service_fn(async |_: Request<()>| {
         let mut response = status(503);
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("20"));
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("20"));
         Ok::<_, Infallible>(response)
     }));
-    service.ready().await.unwrap().call(Request::new(())).await.unwrap();
-    assert_eq!(layer.handle().snapshot().until_half_open, Some(Duration::from_secs(20)));
+    service
+        .ready()
+        .await
+        .unwrap()
+        .call(Request::new(()))
+        .await
+        .unwrap();
+    assert_eq!(
+        layer.handle().snapshot().until_half_open,
+        Some(Duration::from_secs(20))
+    );
 }
 
 /// Calls once with a body of `frames`; hands out the body and the circuit, which one failure opens.
 async fn tracked(
     frames: Vec<Result<Frame<Bytes>, io::Error>>,
-) -> (impl BodyExt<Error = io::Error> + Unpin, CircuitBreakerHandle) {
+) -> (
+    impl BodyExt<Error = io::Error> + Unpin,
+    CircuitBreakerHandle,
+) {
     let grpc = |trailers: &HeaderMap| match trailers.get("grpc-status").map(HeaderValue::as_bytes) {
         None | Some(b"0") => Outcome::Success,
         Some(b"8") => Outcome::Overload,
         Some(_) => Outcome::Failure,
     };
     let protocol = UntilBodyEnd::new(Client::new()).trailers(grpc);
-    let layer =
-        CircuitBreakerLayer::builder().min_calls(1).slow_calls(Duration::from_secs(1), 1.0).protocol(protocol).build().unwrap();
+    let layer = CircuitBreakerLayer::builder()
+        .min_calls(1)
+        .slow_calls(Duration::from_secs(1), 1.0)
+        .protocol(protocol)
+        .build()
+        .unwrap();
     let mut frames = Some(frames);
-    let mut service = layer
-        .layer(service_fn_once(move || Ok(Response::new(BodyExt::boxed(StreamBody::new(stream::iter(frames.take().unwrap())))))));
-    let response = service.ready().await.unwrap().call(Request::new(())).await.unwrap();
+    let mut service = layer.layer(service_fn_once(move || {
+        Ok(Response::new(BodyExt::boxed(StreamBody::new(
+            stream::iter(frames.take().unwrap()),
+        ))))
+    }));
+    let response = service
+        .ready()
+        .await
+        .unwrap()
+        .call(Request::new(()))
+        .await
+        .unwrap();
     (response.into_body(), layer.handle())
 }
 
 /// A service whose answers need not be cloned.
 fn service_fn_once(
     reply: impl FnMut() -> Reply + Send + 'static,
-) -> impl Service<Request<()>, Response = Response<BoxBody<Bytes, io::Error>>, Error = io::Error, Future: Send> + Clone {
+) -> impl Service<
+    Request<()>,
+    Response = Response<BoxBody<Bytes, io::Error>>,
+    Error = io::Error,
+    Future: Send,
+> + Clone {
     let reply = std::sync::Arc::new(std::sync::Mutex::new(reply));
     service_fn(move |_| {
         let reply = (reply.lock().unwrap())();
@@ -95,12 +136,19 @@ fn data(text: &'static str) -> Result<Frame<Bytes>, io::Error> {
 }
 
 fn trailers(status: &'static str) -> Result<Frame<Bytes>, io::Error> {
-    Ok(Frame::trailers(HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static(status))])))
+    Ok(Frame::trailers(HeaderMap::from_iter([(
+        "grpc-status".parse().unwrap(),
+        HeaderValue::from_static(status),
+    )])))
 }
 
 #[tokio::test(start_paused = true)]
 async fn trailers_settle_the_call_and_not_the_head() {
-    for (status, state) in [("0", BreakerState::Closed), ("14", BreakerState::Open), ("8", BreakerState::Open)] {
+    for (status, state) in [
+        ("0", BreakerState::Closed),
+        ("14", BreakerState::Open),
+        ("8", BreakerState::Open),
+    ] {
         let (mut body, handle) = tracked(vec![data("a"), trailers(status)]).await;
         assert!(body.frame().await.unwrap().unwrap().is_data());
         assert_eq!(handle.snapshot().counts.total(), 0);
@@ -111,8 +159,13 @@ async fn trailers_settle_the_call_and_not_the_head() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_has_ended_with_its_last_frame_though_nobody_asks_for_another() {
-    let layer = BulkheadLayer::builder(1).protocol(UntilBodyEnd::new(Client::new())).build().unwrap();
-    let mut service = layer.layer(service_fn(async |()| Ok::<_, BoxError>(Response::new(Full::<Bytes>::from("all of it")))));
+    let layer = BulkheadLayer::builder(1)
+        .protocol(UntilBodyEnd::new(Client::new()))
+        .build()
+        .unwrap();
+    let mut service = layer.layer(service_fn(async |()| {
+        Ok::<_, BoxError>(Response::new(Full::<Bytes>::from("all of it")))
+    }));
     let mut response = service.ready().await.unwrap().call(()).await.unwrap();
     assert_eq!(layer.handle().snapshot().in_flight, 1);
     response.body_mut().frame().await.unwrap().unwrap();
@@ -121,7 +174,8 @@ async fn a_body_has_ended_with_its_last_frame_though_nobody_asks_for_another() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_breaks_off_has_failed() {
-    let (mut body, handle) = tracked(vec![data("a"), Err(io::ErrorKind::ConnectionReset.into())]).await;
+    let (mut body, handle) =
+        tracked(vec![data("a"), Err(io::ErrorKind::ConnectionReset.into())]).await;
     let _ = body.frame().await;
     let _ = body.frame().await;
     assert_eq!(handle.state(), BreakerState::Open);
@@ -159,7 +213,11 @@ async fn a_probe_is_out_until_its_body_ends() {
         .unwrap();
     let mut service = layer.layer(service_fn(async |fails: bool| {
         let mut response = Response::new(Full::<Bytes>::from("hello"));
-        *response.status_mut() = if fails { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
+        *response.status_mut() = if fails {
+            StatusCode::BAD_GATEWAY
+        } else {
+            StatusCode::OK
+        };
         Ok::<_, Infallible>(response)
     }));
     service.ready().await.unwrap().call(true).await.unwrap();
@@ -167,15 +225,22 @@ async fn a_probe_is_out_until_its_body_ends() {
     advance(Duration::from_secs(5)).await;
     let probe = service.ready().await.unwrap().call(false).await.unwrap();
     let refused = service.ready().await.unwrap().call(false).await.unwrap();
-    assert_eq!((refused.status(), layer.handle().state()), (StatusCode::SERVICE_UNAVAILABLE, BreakerState::HalfOpen));
+    assert_eq!(
+        (refused.status(), layer.handle().state()),
+        (StatusCode::SERVICE_UNAVAILABLE, BreakerState::HalfOpen)
+    );
     probe.into_body().collect().await.unwrap();
     assert_eq!(layer.handle().state(), BreakerState::Closed);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_without_a_body_is_settled_at_once() -> Result<(), BoxError> {
-    let layer = CircuitBreakerLayer::builder().protocol(UntilBodyEnd::new(Client::new())).build()?;
-    let mut service = layer.layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(status(204))));
+    let layer = CircuitBreakerLayer::builder()
+        .protocol(UntilBodyEnd::new(Client::new()))
+        .build()?;
+    let mut service = layer.layer(service_fn(async |_: Request<()>| {
+        Ok::<_, Infallible>(status(204))
+    }));
     let _unread = service.ready().await?.call(Request::new(())).await?;
     assert_eq!(layer.handle().snapshot().counts.successes, 1);
     Ok(())

@@ -8,26 +8,42 @@ use tokio::time::advance;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_keep::{
     Rejected,
-    circuit_breaker::{BreakerState, CircuitBreakerLayer, KeyedCircuitBreakerBuilder, KeyedCircuitBreakerHandle},
+    circuit_breaker::{
+        BreakerState, CircuitBreakerLayer, KeyedCircuitBreakerBuilder, KeyedCircuitBreakerHandle,
+    },
 };
 
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// Keys are numbers; odd ones fail.
 fn builder() -> KeyedCircuitBreakerBuilder<u32, fn(&u32) -> u32> {
-    CircuitBreakerLayer::builder().min_calls(2).keyed_by(|key: &u32| *key)
+    CircuitBreakerLayer::builder()
+        .min_calls(2)
+        .keyed_by(|key: &u32| *key)
 }
 
-fn peer() -> impl Service<u32, Response = (), Error = io::Error, Future: Send> + Clone + Send + Sync {
-    service_fn(async |key: u32| if key % 2 == 0 { Ok(()) } else { Err(io::Error::other("down")) })
+fn peer() -> impl Service<u32, Response = (), Error = io::Error, Future: Send> + Clone + Send + Sync
+{
+    service_fn(async |key: u32| {
+        if key % 2 == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::other("down"))
+        }
+    })
 }
 
-async fn call(service: &mut impl Service<u32, Response = (), Error = BoxError>, key: u32) -> Result<(), BoxError> {
+async fn call(
+    service: &mut impl Service<u32, Response = (), Error = BoxError>,
+    key: u32,
+) -> Result<(), BoxError> {
     service.ready().await?.call(key).await
 }
 
 fn is_rejected(result: &Result<(), BoxError>) -> bool {
-    result.as_ref().is_err_and(|error| Rejected::find(&**error).is_some())
+    result
+        .as_ref()
+        .is_err_and(|error| Rejected::find(&**error).is_some())
 }
 
 fn keys(handle: &KeyedCircuitBreakerHandle<u32>) -> Vec<u32> {
@@ -75,7 +91,10 @@ async fn a_new_key_takes_the_place_of_an_idle_one_and_of_no_other() {
     advance(WINDOW).await;
     call(&mut service, 4).await.unwrap();
     assert_eq!(keys(&layer.handle()), [1, 4]);
-    assert!(layer.handle().key(&2).is_none(), "the map holds what the list does");
+    assert!(
+        layer.handle().key(&2).is_none(),
+        "the map holds what the list does"
+    );
     assert!(is_rejected(&call(&mut service, 1).await));
 }
 
@@ -111,14 +130,19 @@ async fn an_update_reaches_all_keys_and_those_to_come() {
 #[test]
 fn threads_never_keep_more_keys_than_the_bound() {
     let layer = builder().most_keys(16).build().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     let _entered = runtime.enter();
     thread::scope(|scope| {
         for offset in 0..4 {
             let mut service = layer.layer(peer());
             scope.spawn(move || {
                 for key in 0..2000 {
-                    let _ = call(&mut service, key * 4 + offset).now_or_never().expect("a peer that answers at once");
+                    let _ = call(&mut service, key * 4 + offset)
+                        .now_or_never()
+                        .expect("a peer that answers at once");
                 }
             });
         }
@@ -128,9 +152,16 @@ fn threads_never_keep_more_keys_than_the_bound() {
 
 #[test]
 fn builds_that_cannot_work_say_so() {
-    assert_eq!(builder().most_keys(0).build().unwrap_err().field, "most_keys");
-    let backpressure = CircuitBreakerLayer::builder().backpressure().keyed_by(|key: &u32| *key);
+    assert_eq!(
+        builder().most_keys(0).build().unwrap_err().field,
+        "most_keys"
+    );
+    let backpressure = CircuitBreakerLayer::builder()
+        .backpressure()
+        .keyed_by(|key: &u32| *key);
     assert_eq!(backpressure.build().unwrap_err().field, "backpressure");
-    let probes = CircuitBreakerLayer::builder().probes(0).keyed_by(|key: &u32| *key);
+    let probes = CircuitBreakerLayer::builder()
+        .probes(0)
+        .keyed_by(|key: &u32| *key);
     assert_eq!(probes.build().unwrap_err().field, "probes");
 }

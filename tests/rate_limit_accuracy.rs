@@ -1,18 +1,27 @@
-//! From one a day, polled often, to a hundred million a second: each limit admits its rate within a thousandth, or falls
-//! short of it by exactly what its documentation says.
+//! From one a day, polled often, to a hundred million a second: each limit admits its rate within a
+//! thousandth, or falls short of it by exactly what its documentation says.
 
 use std::time::Duration;
 
 use tower_keep::algorithm::{
-    All, KeyedBuckets, LeakyBucket, Limit, Overflow, Rate, SlidingCounter, SlidingLog, SlidingRing, TokenBucket,
+    All, KeyedBuckets, LeakyBucket, Limit, Overflow, Rate, SlidingCounter, SlidingLog, SlidingRing,
+    TokenBucket,
 };
 
 const SECOND: u64 = 1_000_000_000;
 const MILLI: u64 = 1_000_000;
 
 /// How many units are admitted if one call of `cost` comes each `step`, from the given time on.
-fn polled(acquire: impl Fn(u32, u64) -> bool, cost: u32, (start, span, step): (u64, u64, usize)) -> u64 {
-    (start..=start + span).step_by(step).filter(|now| acquire(cost, *now)).count() as u64 * u64::from(cost)
+fn polled(
+    acquire: impl Fn(u32, u64) -> bool,
+    cost: u32,
+    (start, span, step): (u64, u64, usize),
+) -> u64 {
+    (start..=start + span)
+        .step_by(step)
+        .filter(|now| acquire(cost, *now))
+        .count() as u64
+        * u64::from(cost)
 }
 
 fn of(limit: &dyn Limit) -> impl Fn(u32, u64) -> bool {
@@ -32,7 +41,10 @@ fn one_a_day_passes_each_day_though_it_is_asked_for_each_second() {
     let bucket = || TokenBucket::new(day, 1).unwrap();
     let log = || SlidingLog::new(day).unwrap();
     assert_eq!(admitted(&bucket()), 11);
-    assert_eq!(admitted(&LeakyBucket::new(day, Duration::ZERO).unwrap()), 11);
+    assert_eq!(
+        admitted(&LeakyBucket::new(day, Duration::ZERO).unwrap()),
+        11
+    );
     assert_eq!(admitted(&log()), 11);
     assert_eq!(admitted(&All::new(bucket()).and(log())), 11);
     assert_eq!(polled(key_of(day, 1), 1, ten_days), 11);
@@ -53,17 +65,36 @@ fn a_hundred_million_a_second_pass_within_a_thousandth() {
     let ideal = 110 * 100_000;
     // And no more than that and what is saved up at first.
     let check = |admitted: u64, ideal: u64, burst: u64| {
-        assert!(admitted * 1000 >= ideal * 999 && admitted <= ideal + burst, "{admitted} of {ideal}");
+        assert!(
+            admitted * 1000 >= ideal * 999 && admitted <= ideal + burst,
+            "{admitted} of {ideal}"
+        );
     };
     // then
     check(admitted(&bucket()), ideal, 1000);
-    check(admitted(&LeakyBucket::new(rate, Duration::from_micros(1)).unwrap()), ideal, 120);
+    check(
+        admitted(&LeakyBucket::new(rate, Duration::from_micros(1)).unwrap()),
+        ideal,
+        120,
+    );
     check(admitted(&log()), ideal, 0);
     check(admitted(&All::new(bucket()).and(log())), ideal, 0);
     check(polled(key_of(rate, 1000), 20, span), ideal, 1000);
-    check(admitted(&SlidingCounter::new(rate).unwrap()), ideal, 100_000);
+    check(
+        admitted(&SlidingCounter::new(rate).unwrap()),
+        ideal,
+        100_000,
+    );
     // Of eleven parts, or 101, all but one are the window.
-    check(admitted(&SlidingRing::new(rate, 10).unwrap()), ideal * 10 / 11, 100_000);
-    let finer = polled(of(&SlidingRing::new(rate, 100).unwrap()), 200, (12_345_678_901, 110 * MILLI, 1000));
+    check(
+        admitted(&SlidingRing::new(rate, 10).unwrap()),
+        ideal * 10 / 11,
+        100_000,
+    );
+    let finer = polled(
+        of(&SlidingRing::new(rate, 100).unwrap()),
+        200,
+        (12_345_678_901, 110 * MILLI, 1000),
+    );
     check(finer, ideal * 100 / 101, 100_000);
 }

@@ -1,7 +1,9 @@
-//! Threads and real time: no window is over-admitted, and what is admitted comes to what was promised.
+//! Threads and real time: no window is over-admitted, and what is admitted comes to what was
+//! promised.
 //!
-//! What was promised is what a plain model admits of the very same calls, taken in the order of their times. So it does not
-//! matter when the machine runs other things: a pause takes as many calls from the model as from the limit.
+//! What was promised is what a plain model admits of the very same calls, taken in the order of
+//! their times. So it does not matter when the machine runs other things: a pause takes as many
+//! calls from the model as from the limit.
 #![allow(clippy::disallowed_methods, reason = "real time is what is tested")]
 
 use std::{
@@ -12,14 +14,15 @@ use std::{
 };
 
 use tower_keep::algorithm::{
-    All, KeyedBuckets, LeakyBucket, Limit, Overflow, Rate, SlidingCounter, SlidingLog, SlidingRing, TokenBucket,
+    All, KeyedBuckets, LeakyBucket, Limit, Overflow, Rate, SlidingCounter, SlidingLog, SlidingRing,
+    TokenBucket,
 };
 
 const THREADS: usize = 4;
 const SPAN: u64 = 300 * MILLI;
 const MILLI: u64 = 1_000_000;
-/// The models see a call as of the last multiple of this. Where it matters, windows and intervals are multiples too, so that a
-/// model admits no later for it.
+/// The models see a call as of the last multiple of this. Where it matters, windows and intervals
+/// are multiples too, so that a model admits no later for it.
 const GRID: u64 = 10_000;
 
 /// One test at a time: each wants all the cores.
@@ -35,7 +38,10 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        Self { admitted: Vec::new(), calls: vec![0; usize::try_from(SPAN / GRID + 1).unwrap()] }
+        Self {
+            admitted: Vec::new(),
+            calls: vec![0; usize::try_from(SPAN / GRID + 1).unwrap()],
+        }
     }
 
     fn call(&mut self, now: u64, read: impl Fn() -> u64, acquire: impl FnOnce() -> bool) {
@@ -48,7 +54,10 @@ impl Run {
     fn sum(runs: impl IntoIterator<Item = Self>) -> Self {
         let mut sum = runs.into_iter().fold(Self::new(), |mut sum, run| {
             sum.admitted.extend(run.admitted);
-            sum.calls.iter_mut().zip(run.calls).for_each(|(sum, calls)| *sum += calls);
+            sum.calls
+                .iter_mut()
+                .zip(run.calls)
+                .for_each(|(sum, calls)| *sum += calls);
             sum
         });
         sum.admitted.sort_unstable();
@@ -58,7 +67,11 @@ impl Run {
     /// How many of the calls `fits` admits, if they come in order.
     fn ideal(&self, mut fits: impl FnMut(u64) -> bool) -> usize {
         let at = |(calls, now): (&u32, u64)| (0..*calls).take_while(|_| fits(now)).count();
-        self.calls.iter().zip((0..).step_by(usize::try_from(GRID).unwrap())).map(at).sum()
+        self.calls
+            .iter()
+            .zip((0..).step_by(usize::try_from(GRID).unwrap()))
+            .map(at)
+            .sum()
     }
 
     fn assert_reaches(&self, fits: impl FnMut(u64) -> bool) {
@@ -67,7 +80,16 @@ impl Run {
     }
 
     fn assert_within(&self, bound: impl Fn(u64) -> u64) {
-        for window in [1000, 10_000, 100_000, MILLI, 10 * MILLI, 50 * MILLI, 100 * MILLI, SPAN] {
+        for window in [
+            1000,
+            10_000,
+            100_000,
+            MILLI,
+            10 * MILLI,
+            50 * MILLI,
+            100 * MILLI,
+            SPAN,
+        ] {
             let (most, bound) = (self.most_within(window), bound(window));
             assert!(most <= bound, "{most} in {window} ns, more than {bound}");
         }
@@ -82,13 +104,27 @@ impl Run {
             }
             last + 1 - first
         };
-        self.admitted.iter().enumerate().map(count).max().unwrap_or(0) as u64
+        self.admitted
+            .iter()
+            .enumerate()
+            .map(count)
+            .max()
+            .unwrap_or(0) as u64
     }
 
-    /// The most that certainly fell into a window of that length: given after its start, and admitted before its end.
+    /// The most that certainly fell into a window of that length: given after its start, and
+    /// admitted before its end.
     fn most_surely_within(&self, window: u64) -> u64 {
-        let surely = |start: u64| self.admitted.iter().filter(move |(given, after)| *given >= start && *after < start + window);
-        (0..SPAN).step_by(500_000).map(|start| surely(start).count()).max().unwrap_or(0) as u64
+        let surely = |start: u64| {
+            self.admitted
+                .iter()
+                .filter(move |(given, after)| *given >= start && *after < start + window)
+        };
+        (0..SPAN)
+            .step_by(500_000)
+            .map(|start| surely(start).count())
+            .max()
+            .unwrap_or(0) as u64
     }
 }
 
@@ -99,8 +135,13 @@ fn on_threads<T: Send>(work: impl Fn(usize, &dyn Fn() -> u64) -> T + Sync) -> Ve
     let read = move || u64::try_from(start.elapsed().as_nanos()).unwrap();
     thread::scope(|scope| {
         let work = &work;
-        let threads: Vec<_> = (0..THREADS).map(|number| scope.spawn(move || work(number, &read))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        let threads: Vec<_> = (0..THREADS)
+            .map(|number| scope.spawn(move || work(number, &read)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
     })
 }
 
@@ -142,7 +183,8 @@ fn list(count: u64, window: u64) -> impl FnMut(u64) -> bool {
     }
 }
 
-/// The counts of a fixed window and of the one before, of which the share that still overlaps the sliding one counts.
+/// The counts of a fixed window and of the one before, of which the share that still overlaps the
+/// sliding one counts.
 fn two_windows(count: u64, window: u64) -> impl FnMut(u64) -> bool {
     let (mut epoch, mut previous, mut current) = (0, 0, 0);
     move |now| {
@@ -160,7 +202,11 @@ fn spaced(interval: u64, slack: u64) -> impl FnMut(u64) -> bool {
     let mut next = 0;
     move |now| {
         let fits = next <= now;
-        next = if fits { next.max(now.saturating_sub(slack)) + interval } else { next };
+        next = if fits {
+            next.max(now.saturating_sub(slack)) + interval
+        } else {
+            next
+        };
         fits
     }
 }
@@ -176,8 +222,8 @@ fn a_token_bucket_admits_all_that_it_promises_and_no_more_in_any_window() {
     let limit = TokenBucket::new(window_of(1, interval), 100_000).unwrap();
     // when
     let run = hammered(&limit);
-    // then
-    // A thread that read the clock and was stopped is admitted as of then, which can only take from later ones.
+    // then A thread that read the clock and was stopped is admitted as of then, which can only take
+    // from later ones.
     run.assert_within(|window| burst + window / interval + 1);
     run.assert_reaches(bucket(interval, burst));
 }
@@ -196,10 +242,11 @@ fn a_ring_is_as_good_as_a_log_of_a_window_one_part_longer() {
     let (count, window, parts) = (20_000, 50 * MILLI, 10);
     // when
     let run = hammered(&SlidingRing::new(window_of(count, window), parts).unwrap());
-    // then
-    // It counts a call whose thread was stopped after it read the clock when it comes, not when it was given.
+    // then It counts a call whose thread was stopped after it read the clock when it comes, not
+    // when it was given.
     assert!(run.most_surely_within(window) <= count);
-    // Each unit comes back when all of its part has left the window: up to a part late, and no later.
+    // Each unit comes back when all of its part has left the window: up to a part late, and no
+    // later.
     run.assert_reaches(list(count, window + window / u64::from(parts)));
 }
 
@@ -246,7 +293,11 @@ fn a_shaper_sends_calls_off_in_the_order_of_their_reservations_one_in_each_inter
             if let Ok(departure) = departure {
                 let wait = u64::try_from(departure.wait.as_nanos()).unwrap();
                 assert!(wait <= longest);
-                reserved.push(Reserved { given, departs: given + wait, after: read() });
+                reserved.push(Reserved {
+                    given,
+                    departs: given + wait,
+                    after: read(),
+                });
             }
         }
     });
@@ -255,14 +306,20 @@ fn a_shaper_sends_calls_off_in_the_order_of_their_reservations_one_in_each_inter
     let mut reserved: Vec<_> = reserved.into_iter().flatten().collect();
     reserved.sort_by_key(|call| call.departs);
     for pair in reserved.windows(2) {
-        let (gap, waits) = (pair[1].departs - pair[0].departs, pair[1].departs > pair[1].given);
+        let (gap, waits) = (
+            pair[1].departs - pair[0].departs,
+            pair[1].departs > pair[1].given,
+        );
         // Further apart only if nobody was waiting: no departure is lost to a race.
         assert!(gap == interval || gap > interval && !waits, "{gap}");
     }
     let mut latest = 0;
     for call in &reserved {
         latest = call.given.max(latest);
-        assert!(call.after >= latest, "it had reserved before one that leaves earlier had come");
+        assert!(
+            call.after >= latest,
+            "it had reserved before one that leaves earlier had come"
+        );
     }
     Run::sum(runs).assert_reaches({
         let mut next = 0;
@@ -280,8 +337,12 @@ fn each_key_of_many_gets_all_of_its_own_limit_and_no_more() {
     const KEYS: u64 = 50;
     let (interval, burst) = (200_000, 1000);
     let table = KeyedBuckets::new(window_of(1, interval), 1000, 1000, Overflow::Deny).unwrap();
-    let hash =
-        |key: usize| (key as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = |key: usize| {
+        (key as u64 + 1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29)
+            .wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    };
     // when
     let threads = on_threads(|thread, read| {
         let mut runs: Vec<_> = (0..KEYS).map(|_| Run::new()).collect();
@@ -306,7 +367,8 @@ fn each_key_of_many_gets_all_of_its_own_limit_and_no_more() {
 
 #[test]
 fn two_limits_admit_what_the_tighter_does() {
-    // given: a window that allows less in the long run, and a bucket that allows less at once. Each is first in turn.
+    // given: a window that allows less in the long run, and a bucket that allows less at once. Each
+    // is first in turn.
     let (count, window) = (20_000, 50 * MILLI);
     let (interval, burst) = (1250, 1000);
     let log = || SlidingLog::new(window_of(count, window)).unwrap();
@@ -335,11 +397,14 @@ fn two_limits_admit_what_the_tighter_does() {
 
 #[test]
 fn two_windows_admit_what_the_tighter_does() {
-    // given: the short one allows twice as much in the long run. Not so short that a thread could be stopped for all of it:
-    // with a unit claimed and not published, it would hold the others up.
+    // given: the short one allows twice as much in the long run. Not so short that a thread could
+    // be stopped for all of it: with a unit claimed and not published, it would hold the others up.
     let (long, short) = ((20_000, 50 * MILLI), (12_000, 15 * MILLI));
     let log = |(count, window)| SlidingLog::new(window_of(count, window)).unwrap();
-    for all in [All::new(log(long)).and(log(short)), All::new(log(short)).and(log(long))] {
+    for all in [
+        All::new(log(long)).and(log(short)),
+        All::new(log(short)).and(log(long)),
+    ] {
         // when
         let run = hammered(&all);
         // then

@@ -1,4 +1,5 @@
-//! Threads, real time and cancellations: everybody who waits for a limit has his turn or leaves, and nobody is forgotten.
+//! Threads, real time and cancellations: everybody who waits for a limit has his turn or leaves,
+//! and nobody is forgotten.
 #![allow(clippy::disallowed_methods, reason = "real time is what is tested")]
 
 use std::{
@@ -50,16 +51,34 @@ impl Service<Call> for Counting {
 async fn crowd<L>(layer: &L) -> (usize, usize, Vec<Instant>)
 where
     L: Layer<Counting>,
-    L::Service: Service<Call, Response = (), Error = BoxError, Future: Send> + Clone + Send + 'static,
+    L::Service:
+        Service<Call, Response = (), Error = BoxError, Future: Send> + Clone + Send + 'static,
 {
-    let (inner, given_up, answered) = (Counting::default(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (inner, given_up, answered) = (
+        Counting::default(),
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let tasks = (0..TASKS).map(|task| {
-        let (service, given_up, answered) = (layer.layer(inner.clone()), given_up.clone(), answered.clone());
+        let (service, given_up, answered) = (
+            layer.layer(inner.clone()),
+            given_up.clone(),
+            answered.clone(),
+        );
         tokio::spawn(async move {
             for number in 0..CALLS {
                 // A third of the calls gives up, some before their turn and some just about then.
-                let patience = if (task + number) % 3 == 0 { u64::from(number * 97 % 5000) } else { 60_000_000 };
-                match timeout(Duration::from_micros(patience), service.clone().oneshot(task)).await {
+                let patience = if (task + number) % 3 == 0 {
+                    u64::from(number * 97 % 5000)
+                } else {
+                    60_000_000
+                };
+                match timeout(
+                    Duration::from_micros(patience),
+                    service.clone().oneshot(task),
+                )
+                .await
+                {
                     Ok(result) => {
                         result.unwrap();
                         answered.fetch_add(1, Ordering::Relaxed);
@@ -73,10 +92,17 @@ where
     });
     let tasks: Vec<_> = tasks.collect();
     for task in tasks {
-        timeout(Duration::from_secs(60), task).await.expect("a waiter was never woken").unwrap();
+        timeout(Duration::from_secs(60), task)
+            .await
+            .expect("a waiter was never woken")
+            .unwrap();
     }
     let admitted = std::mem::take(&mut *inner.admitted.lock().unwrap());
-    (answered.load(Ordering::Relaxed), given_up.load(Ordering::Relaxed), admitted)
+    (
+        answered.load(Ordering::Relaxed),
+        given_up.load(Ordering::Relaxed),
+        admitted,
+    )
 }
 
 fn assert_kept((answered, given_up, admitted): &(usize, usize, Vec<Instant>), limits: u64) {
@@ -103,26 +129,47 @@ async fn nobody_who_waits_for_one_limit_is_forgotten() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nobody_who_waits_for_a_key_or_for_the_total_is_forgotten() {
-    let keys = RateLimitLayer::builder(Rate::per_second(RATE)).burst(1).max_wait(Duration::MAX);
+    let keys = RateLimitLayer::builder(Rate::per_second(RATE))
+        .burst(1)
+        .max_wait(Duration::MAX);
     let layer = keys.keyed_by(|task: &Call| Some(task % 4)).build().unwrap();
     assert_kept(&crowd(&layer).await, 4);
     assert_eq!(layer.handle().snapshot().waiting, 0);
 
-    let keys = RateLimitLayer::builder(Rate::per_second(RATE)).burst(1).max_wait(Duration::MAX);
+    let keys = RateLimitLayer::builder(Rate::per_second(RATE))
+        .burst(1)
+        .max_wait(Duration::MAX);
     let total = TokenBucket::new(Rate::per_second(RATE), 1).unwrap();
-    let layer = keys.keyed_by(|task: &Call| Some(task % 4)).within(total).build().unwrap();
+    let layer = keys
+        .keyed_by(|task: &Call| Some(task % 4))
+        .within(total)
+        .build()
+        .unwrap();
     assert_kept(&crowd(&layer).await, 1);
     assert_eq!(layer.handle().snapshot().waiting, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nobody_who_waits_for_a_listed_limit_is_forgotten_though_keys_push_each_other_out() {
-    let shared = RateLimitLayer::builder(Rate::per_second(RATE)).burst(1).max_wait(Duration::MAX);
+    let shared = RateLimitLayer::builder(Rate::per_second(RATE))
+        .burst(1)
+        .max_wait(Duration::MAX);
     let own = |_: &u32| TokenBucket::new(Rate::per_second(RATE), 1);
-    let layer = shared.listed_by(|task: &Call| Some(task % 4), own).most_keys(2).build().unwrap();
-    // Two limits, the one that all others share, and for each key that moves out and in a new burst.
+    let layer = shared
+        .listed_by(|task: &Call| Some(task % 4), own)
+        .most_keys(2)
+        .build()
+        .unwrap();
+    // Two limits, the one that all others share, and for each key that moves out and in a new
+    // burst.
     let (answered, given_up, _) = crowd(&layer).await;
     assert_eq!(answered + given_up, (TASKS * CALLS) as usize);
     assert_eq!(layer.handle().shared().snapshot().waiting, 0);
-    assert!(layer.handle().keys().iter().all(|(_, handle)| handle.snapshot().waiting == 0));
+    assert!(
+        layer
+            .handle()
+            .keys()
+            .iter()
+            .all(|(_, handle)| handle.snapshot().waiting == 0)
+    );
 }

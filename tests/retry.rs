@@ -1,5 +1,8 @@
 //! Retry, scenario by scenario.
-#![allow(clippy::disallowed_methods, reason = "the tests look at tokio's clock, which is paused")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests look at tokio's clock, which is paused"
+)]
 
 use std::{
     convert::Infallible,
@@ -36,20 +39,34 @@ fn client() -> RetryBuilder<keep_http::Client> {
 }
 
 fn answer(status: u16) -> Answer {
-    Response::builder().status(status).body(Empty::new()).unwrap()
+    Response::builder()
+        .status(status)
+        .body(Empty::new())
+        .unwrap()
 }
 
 fn throttled(retry_after: &str) -> Answer {
-    Response::builder().status(429).header(RETRY_AFTER, retry_after).body(Empty::new()).unwrap()
+    Response::builder()
+        .status(429)
+        .header(RETRY_AFTER, retry_after)
+        .body(Empty::new())
+        .unwrap()
 }
 
 fn request(method: Method) -> Request<Full<Bytes>> {
-    Request::builder().method(method).body(Full::from("body")).unwrap()
+    Request::builder()
+        .method(method)
+        .body(Full::from("body"))
+        .unwrap()
 }
 
-/// Sends one request to a peer that gives these answers and then 200; returns the final status, and the bodies,
-/// `Idempotency-Key`s and all, of the calls that it got.
-async fn send<P>(layer: &RetryLayer<P>, answers: Vec<Answer>, request: Request<Full<Bytes>>) -> (StatusCode, Vec<String>)
+/// Sends one request to a peer that gives these answers and then 200; returns the final status, and
+/// the bodies, `Idempotency-Key`s and all, of the calls that it got.
+async fn send<P>(
+    layer: &RetryLayer<P>,
+    answers: Vec<Answer>,
+    request: Request<Full<Bytes>>,
+) -> (StatusCode, Vec<String>)
 where
     P: Replay<Request<Full<Bytes>>, Request = Request<keep_http::ReplayBody<Full<Bytes>>>>
         + Protocol<Answer, io::Error, Response<()> = Answer, Error = tower::BoxError>,
@@ -57,15 +74,30 @@ where
     let answers = Arc::new(Mutex::new(answers.into_iter()));
     let seen = Arc::new(Mutex::new(Vec::new()));
     let recording = seen.clone();
-    let peer = service_fn(move |request: Request<keep_http::ReplayBody<Full<Bytes>>>| {
-        let (answers, seen) = (answers.clone(), recording.clone());
-        async move {
-            let key = request.headers().get("idempotency-key").map(|key| key.to_str().unwrap().to_owned());
-            let body = request.into_body().collect().await.unwrap().to_bytes();
-            seen.lock().unwrap().push(format!("{}{}", String::from_utf8_lossy(&body), key.unwrap_or_default()));
-            Ok::<_, io::Error>(answers.lock().unwrap().next().unwrap_or_else(|| answer(200)))
-        }
-    });
+    let peer = service_fn(
+        move |request: Request<keep_http::ReplayBody<Full<Bytes>>>| {
+            let (answers, seen) = (answers.clone(), recording.clone());
+            async move {
+                let key = request
+                    .headers()
+                    .get("idempotency-key")
+                    .map(|key| key.to_str().unwrap().to_owned());
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                seen.lock().unwrap().push(format!(
+                    "{}{}",
+                    String::from_utf8_lossy(&body),
+                    key.unwrap_or_default()
+                ));
+                Ok::<_, io::Error>(
+                    answers
+                        .lock()
+                        .unwrap()
+                        .next()
+                        .unwrap_or_else(|| answer(200)),
+                )
+            }
+        },
+    );
     let status = layer.layer(peer).oneshot(request).await.unwrap().status();
     let seen = seen.lock().unwrap().clone();
     (status, seen)
@@ -74,7 +106,12 @@ where
 #[tokio::test(start_paused = true)]
 async fn a_plain_client_error_is_never_retried() {
     for status in [400, 401, 403, 404, 408, 409, 422, 425, 429] {
-        let (_, calls) = send(&client().build().unwrap(), vec![answer(status)], request(Method::GET)).await;
+        let (_, calls) = send(
+            &client().build().unwrap(),
+            vec![answer(status)],
+            request(Method::GET),
+        )
+        .await;
         assert_eq!(calls.len(), 1, "{status}");
     }
 }
@@ -82,19 +119,48 @@ async fn a_plain_client_error_is_never_retried() {
 #[tokio::test(start_paused = true)]
 async fn only_transient_server_errors_are_retried() {
     for (status, calls) in [(500, 1), (501, 1), (505, 1), (502, 2), (503, 2), (504, 2)] {
-        let seen = send(&client().build().unwrap(), vec![answer(status)], request(Method::GET)).await.1;
+        let seen = send(
+            &client().build().unwrap(),
+            vec![answer(status)],
+            request(Method::GET),
+        )
+        .await
+        .1;
         assert_eq!(seen.len(), calls, "{status}");
     }
-    let opted_in = RetryLayer::builder().protocol(keep_http::Client::new().retry_500()).build().unwrap();
-    assert_eq!(send(&opted_in, vec![answer(500)], request(Method::GET)).await.1.len(), 2);
+    let opted_in = RetryLayer::builder()
+        .protocol(keep_http::Client::new().retry_500())
+        .build()
+        .unwrap();
+    assert_eq!(
+        send(&opted_in, vec![answer(500)], request(Method::GET))
+            .await
+            .1
+            .len(),
+        2
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_idempotent_requests_are_sent_twice() {
     let layer = client().build().unwrap();
     let unavailable = || vec![answer(503)];
-    for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE] {
-        assert_eq!(send(&layer, unavailable(), request(method.clone())).await.1.len(), 2, "{method}");
+    for method in [
+        Method::GET,
+        Method::HEAD,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::PUT,
+        Method::DELETE,
+    ] {
+        assert_eq!(
+            send(&layer, unavailable(), request(method.clone()))
+                .await
+                .1
+                .len(),
+            2,
+            "{method}"
+        );
     }
     for method in [Method::POST, Method::PATCH, Method::CONNECT] {
         let (status, calls) = send(&layer, unavailable(), request(method.clone())).await;
@@ -108,7 +174,8 @@ async fn only_idempotent_requests_are_sent_twice() {
 #[tokio::test(start_paused = true)]
 async fn a_retried_request_is_the_same_request() {
     let mut post = request(Method::POST);
-    post.headers_mut().insert("idempotency-key", "-k1".parse().unwrap());
+    post.headers_mut()
+        .insert("idempotency-key", "-k1".parse().unwrap());
     let (status, calls) = send(&client().build().unwrap(), vec![answer(503)], post).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(calls, ["body-k1", "body-k1"]);
@@ -118,39 +185,86 @@ async fn a_retried_request_is_the_same_request() {
 async fn a_throttled_request_comes_back_when_it_was_told_to() {
     let start = Instant::now();
     let layer = client().build().unwrap();
-    assert_eq!(send(&layer, vec![throttled("3")], request(Method::GET)).await.1.len(), 2);
+    assert_eq!(
+        send(&layer, vec![throttled("3")], request(Method::GET))
+            .await
+            .1
+            .len(),
+        2
+    );
     let waited = start.elapsed();
-    assert!(waited >= Duration::from_secs(3) && waited <= Duration::from_millis(3101), "{waited:?}");
+    assert!(
+        waited >= Duration::from_secs(3) && waited <= Duration::from_millis(3101),
+        "{waited:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_in_the_past_is_no_wait_and_a_long_one_is_final() {
     let layer = client().build().unwrap();
     let past = "Fri, 31 Dec 1999 23:59:59 GMT";
-    assert_eq!(send(&layer, vec![throttled(past)], request(Method::GET)).await.1.len(), 2);
+    assert_eq!(
+        send(&layer, vec![throttled(past)], request(Method::GET))
+            .await
+            .1
+            .len(),
+        2
+    );
     let (status, calls) = send(&layer, vec![throttled("11")], request(Method::GET)).await;
     assert_eq!((status.as_u16(), calls.len()), (429, 1));
-    let strict = RetryLayer::builder().protocol(keep_http::Client::new().strict()).build().unwrap();
-    assert_eq!(send(&strict, vec![throttled("1")], request(Method::GET)).await.1.len(), 1);
+    let strict = RetryLayer::builder()
+        .protocol(keep_http::Client::new().strict())
+        .build()
+        .unwrap();
+    assert_eq!(
+        send(&strict, vec![throttled("1")], request(Method::GET))
+            .await
+            .1
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]
 async fn a_refused_connection_is_retried_whatever_the_method_and_once_for_free() {
     // A port that was free a moment ago: nobody listens.
-    let address = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-    let backoff = Backoff::new(Duration::from_micros(1), Duration::from_millis(1), Jitter::Full).unwrap();
-    let layer = client().backoff(backoff).attempts(4).budget(RetryBudget::new(1, 0.1).unwrap()).build().unwrap();
-    let post = Request::post(format!("http://{address}/")).body(Full::<Bytes>::from("body")).unwrap();
+    let address = std::net::TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let backoff = Backoff::new(
+        Duration::from_micros(1),
+        Duration::from_millis(1),
+        Jitter::Full,
+    )
+    .unwrap();
+    let layer = client()
+        .backoff(backoff)
+        .attempts(4)
+        .budget(RetryBudget::new(1, 0.1).unwrap())
+        .build()
+        .unwrap();
+    let post = Request::post(format!("http://{address}/"))
+        .body(Full::<Bytes>::from("body"))
+        .unwrap();
     let service = layer.layer(Client::builder(TokioExecutor::new()).build_http());
     service.oneshot(post).await.unwrap_err();
     let snapshot = layer.handle().snapshot();
-    assert_eq!((snapshot.retries, snapshot.budget, snapshot.over_budget), (2, Some(0), 1));
+    assert_eq!(
+        (snapshot.retries, snapshot.budget, snapshot.over_budget),
+        (2, Some(0), 1)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn attempts_end_with_the_last_result() {
     let layer = client().build().unwrap();
-    let (status, calls) = send(&layer, vec![answer(503), answer(502), answer(504)], request(Method::GET)).await;
+    let (status, calls) = send(
+        &layer,
+        vec![answer(503), answer(502), answer(504)],
+        request(Method::GET),
+    )
+    .await;
     assert_eq!((status.as_u16(), calls.len()), (504, 3));
 }
 
@@ -161,7 +275,10 @@ async fn when_everything_fails_the_budget_bounds_the_calls() {
         CALLS.fetch_add(1, Ordering::Relaxed);
         Err::<u32, _>(io::Error::other("down"))
     });
-    let layer = RetryLayer::builder().protocol(Plain::new().idempotent()).build().unwrap();
+    let layer = RetryLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .build()
+        .unwrap();
     let mut service = layer.layer(down);
     for n in 0..10_000 {
         service.ready().await.unwrap().call(n).await.unwrap_err();
@@ -177,14 +294,22 @@ async fn our_own_rejections_are_not_retried() {
         counted.fetch_add(1, Ordering::Relaxed);
         async { Err::<u32, _>(Rejected::new(RejectedKind::BulkheadFull, "bulkhead")) }
     });
-    let layer = RetryLayer::builder().protocol(Plain::new().idempotent()).build().unwrap();
+    let layer = RetryLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .build()
+        .unwrap();
     layer.layer(full).oneshot(1).await.unwrap_err();
     assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_requests_never_share_a_schedule() {
-    let layer = RetryLayer::builder().protocol(Plain::new().idempotent()).attempts(2).without_budget().build().unwrap();
+    let layer = RetryLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .attempts(2)
+        .without_budget()
+        .build()
+        .unwrap();
     let mut waits = std::collections::HashSet::new();
     for n in 0..20 {
         let start = Instant::now();
@@ -211,20 +336,45 @@ async fn nothing_is_copied_when_no_retry_is_possible() {
     let retry = || RetryLayer::builder().protocol(Plain::new().idempotent());
     let exhausted = RetryBudget::new(1, 0.001).unwrap();
     assert!(exhausted.withdraw());
-    for layer in [retry().attempts(1).build(), retry().enabled(false).build(), retry().budget(exhausted).build()] {
-        layer.unwrap().layer(echo()).oneshot(Uncopied(copies.clone())).await.unwrap();
+    for layer in [
+        retry().attempts(1).build(),
+        retry().enabled(false).build(),
+        retry().budget(exhausted).build(),
+    ] {
+        layer
+            .unwrap()
+            .layer(echo())
+            .oneshot(Uncopied(copies.clone()))
+            .await
+            .unwrap();
     }
     let never = Plain::new().idempotent_when(|_: &Uncopied| false);
-    RetryLayer::builder().protocol(never).build().unwrap().layer(echo()).oneshot(Uncopied(copies.clone())).await.unwrap();
+    RetryLayer::builder()
+        .protocol(never)
+        .build()
+        .unwrap()
+        .layer(echo())
+        .oneshot(Uncopied(copies.clone()))
+        .await
+        .unwrap();
     assert_eq!(copies.load(Ordering::Relaxed), 0);
-    retry().build().unwrap().layer(echo()).oneshot(Uncopied(copies.clone())).await.unwrap();
+    retry()
+        .build()
+        .unwrap()
+        .layer(echo())
+        .oneshot(Uncopied(copies.clone()))
+        .await
+        .unwrap();
     assert_eq!(copies.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_a_layer_beneath_turns_away_costs_no_token() {
     let bulkhead = BulkheadLayer::builder(1).build().unwrap();
-    let layer = RetryLayer::builder().protocol(Plain::new().idempotent()).build().unwrap();
+    let layer = RetryLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .build()
+        .unwrap();
     let peer = service_fn(async |hang: bool| match hang {
         true => std::future::pending().await,
         false => Err::<(), _>(io::Error::other("down")),
@@ -235,7 +385,10 @@ async fn a_retry_that_a_layer_beneath_turns_away_costs_no_token() {
     assert!(hanging.as_mut().poll(&mut cx).is_pending());
     // The bulkhead is full: nothing is retried, and nothing paid.
     let error = failing.as_mut().await.unwrap_err();
-    assert_eq!(Rejected::find(&*error).unwrap().kind, RejectedKind::BulkheadFull);
+    assert_eq!(
+        Rejected::find(&*error).unwrap().kind,
+        RejectedKind::BulkheadFull
+    );
     assert_eq!(layer.handle().snapshot().budget, Some(10));
 }
 
@@ -246,7 +399,10 @@ async fn a_token_is_back_as_soon_as_its_retry_is_turned_away() {
         0 => Err::<(), BoxError>(io::Error::other("down").into()),
         _ => Err(Rejected::new(RejectedKind::BulkheadFull, "bulkhead").into()),
     });
-    let layer = RetryLayer::builder().protocol(Plain::new().idempotent()).build().unwrap();
+    let layer = RetryLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .build()
+        .unwrap();
     let mut call = pin!(layer.layer(peer).call(()));
     let error = call.as_mut().await.unwrap_err();
     assert!(Rejected::find(&*error).is_some());
@@ -256,11 +412,13 @@ async fn a_token_is_back_as_soon_as_its_retry_is_turned_away() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_is_back_before_a_finished_future_is_dropped() {
-    let unreadable = service_fn(async |request: Request<keep_http::ReplayBody<Full<Bytes>>>| {
-        // The body outlives the answer, as when a peer answers before it has read everything.
-        std::mem::forget(request);
-        Ok::<_, io::Error>(answer(503))
-    });
+    let unreadable = service_fn(
+        async |request: Request<keep_http::ReplayBody<Full<Bytes>>>| {
+            // The body outlives the answer, as when a peer answers before it has read everything.
+            std::mem::forget(request);
+            Ok::<_, io::Error>(answer(503))
+        },
+    );
     let layer = client().build().unwrap();
     let mut call = pin!(layer.layer(unreadable).call(request(Method::PUT)));
     assert_eq!(call.as_mut().await.unwrap().status(), 503);
@@ -274,9 +432,13 @@ async fn an_upload_that_a_timeout_cut_off_is_sent_again() {
     let calls = Arc::new(AtomicUsize::new(0));
     let handler = move |body: Bytes| async move { seen.lock().unwrap().push(body) };
     let router = axum::Router::new().route("/", axum::routing::put(handler));
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
+    tokio::spawn(std::future::IntoFuture::into_future(axum::serve(
+        listener, router,
+    )));
 
     // The first attempt stalls in the middle of its body, the second does not.
     let counted = calls.clone();
@@ -290,12 +452,25 @@ async fn an_upload_that_a_timeout_cut_off_is_sent_again() {
             (part < 3).then_some((Ok::<_, Infallible>(frame), part + 1))
         }
     });
-    let backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(100), Jitter::Equal).unwrap();
-    let timeout = TimeoutLayer::builder(Duration::from_millis(100)).protocol(keep_http::Client::new()).build().unwrap();
+    let backoff = Backoff::new(
+        Duration::from_millis(50),
+        Duration::from_millis(100),
+        Jitter::Equal,
+    )
+    .unwrap();
+    let timeout = TimeoutLayer::builder(Duration::from_millis(100))
+        .protocol(keep_http::Client::new())
+        .build()
+        .unwrap();
     let layer = client().backoff(backoff).attempts(5).build().unwrap();
     let service = layer.layer(timeout.layer(Client::builder(TokioExecutor::new()).build_http()));
-    let request = Request::put(format!("http://{address}/")).body(http_body_util::StreamBody::new(Box::pin(body))).unwrap();
-    assert_eq!(service.oneshot(request).await.unwrap().status(), StatusCode::OK);
+    let request = Request::put(format!("http://{address}/"))
+        .body(http_body_util::StreamBody::new(Box::pin(body)))
+        .unwrap();
+    assert_eq!(
+        service.oneshot(request).await.unwrap().status(),
+        StatusCode::OK
+    );
     assert!(layer.handle().snapshot().retries >= 1);
     assert_eq!(bodies.lock().unwrap().last().unwrap(), "part part part ");
 }
@@ -304,7 +479,9 @@ async fn an_upload_that_a_timeout_cut_off_is_sent_again() {
 async fn a_request_that_hyper_will_not_send_is_not_retried() {
     let layer = client().build().unwrap();
     let service = layer.layer(Client::builder(TokioExecutor::new()).build_http());
-    let relative = Request::get("/relative").body(Full::<Bytes>::default()).unwrap();
+    let relative = Request::get("/relative")
+        .body(Full::<Bytes>::default())
+        .unwrap();
     service.oneshot(relative).await.unwrap_err();
     assert_eq!(layer.handle().snapshot().retries, 0);
 }
@@ -315,5 +492,11 @@ async fn layers_of_one_builder_have_budgets_of_their_own() {
     let (first, second) = (builder.clone().build().unwrap(), builder.build().unwrap());
     let down = service_fn(async |()| Err::<(), _>(io::Error::other("down")));
     first.layer(down).oneshot(()).await.unwrap_err();
-    assert_eq!((first.handle().snapshot().budget, second.handle().snapshot().budget), (Some(8), Some(10)));
+    assert_eq!(
+        (
+            first.handle().snapshot().budget,
+            second.handle().snapshot().budget
+        ),
+        (Some(8), Some(10))
+    );
 }

@@ -30,7 +30,9 @@ fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
 }
 
 fn timed_out(result: Poll<Result<(), BoxError>>) -> bool {
-    let Poll::Ready(Err(error)) = result else { return false };
+    let Poll::Ready(Err(error)) = result else {
+        return false;
+    };
     Rejected::find(&*error).unwrap().kind == RejectedKind::TimedOut
 }
 
@@ -72,7 +74,9 @@ async fn a_changed_duration_holds_for_calls_that_start_later() {
 
 #[tokio::test]
 async fn a_call_that_uses_up_its_tasks_budget_is_cut_off_all_the_same() {
-    let layer = TimeoutLayer::builder(Duration::from_millis(20)).build().unwrap();
+    let layer = TimeoutLayer::builder(Duration::from_millis(20))
+        .build()
+        .unwrap();
     let busy = tower::service_fn(async |()| {
         loop {
             tokio::task::consume_budget().await;
@@ -81,5 +85,8 @@ async fn a_call_that_uses_up_its_tasks_budget_is_cut_off_all_the_same() {
         Ok::<(), BoxError>(())
     });
     let error = layer.layer(busy).call(()).await.unwrap_err();
-    assert_eq!(Rejected::find(&*error).unwrap().kind, RejectedKind::TimedOut);
+    assert_eq!(
+        Rejected::find(&*error).unwrap().kind,
+        RejectedKind::TimedOut
+    );
 }

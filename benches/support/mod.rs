@@ -10,9 +10,14 @@ use std::{
 /// The thread counts of every contended bench.
 pub(crate) const THREADS: [usize; 4] = [1, 2, 4, 8];
 
-/// How long `threads` threads take for `iterations` calls each. Each makes its own worker on its own thread.
+/// How long `threads` threads take for `iterations` calls each. Each makes its own worker on its
+/// own thread.
 #[allow(clippy::disallowed_methods, reason = "a bench reads the time")]
-pub(crate) fn on_threads<W, T>(threads: usize, iterations: u64, worker: impl Fn() -> W + Sync) -> Duration
+pub(crate) fn on_threads<W, T>(
+    threads: usize,
+    iterations: u64,
+    worker: impl Fn() -> W + Sync,
+) -> Duration
 where
     W: FnMut() -> T,
 {
@@ -33,6 +38,10 @@ where
             })
             .collect();
         barrier.wait();
-        handles.into_iter().map(|handle| handle.join().expect("a worker panicked")).max().unwrap_or_default()
+        handles
+            .into_iter()
+            .map(|handle| handle.join().expect("a worker panicked"))
+            .max()
+            .unwrap_or_default()
     })
 }

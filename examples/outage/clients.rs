@@ -39,28 +39,66 @@ pub(crate) struct Handles {
 pub(crate) fn keep(options: &Options) -> Result<(HttpClient, Handles), ConfigError> {
     let http = http::Client::new();
     let budget = RetryBudget::new(options.budget, 0.1)?;
-    let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1), Jitter::default())?;
+    let backoff = Backoff::new(
+        Duration::from_millis(50),
+        Duration::from_secs(1),
+        Jitter::default(),
+    )?;
 
-    let total = TimeoutLayer::builder(options.deadline).name("in total").protocol(http).build()?;
-    let retry = RetryLayer::builder().attempts(options.attempts).backoff(backoff).budget(budget).protocol(http);
+    let total = TimeoutLayer::builder(options.deadline)
+        .name("in total")
+        .protocol(http)
+        .build()?;
+    let retry = RetryLayer::builder()
+        .attempts(options.attempts)
+        .backoff(backoff)
+        .budget(budget)
+        .protocol(http);
     // A longer wait than this would only end in the total timeout.
     let retry = retry.longest_retry_after(options.deadline / 2).build()?;
-    let breaker = CircuitBreakerLayer::builder().failure_rate(options.failure_rate).min_calls(options.min_calls);
-    let breaker = breaker.window(options.window).open_for(options.open_for).probes(options.probes).protocol(http).build()?;
-    let limit = RateLimitLayer::builder(Rate::per_second(options.rate)).burst(options.burst).protocol(http).build()?;
-    let bulkhead = BulkheadLayer::builder(options.bulkhead).protocol(http).build()?;
-    let attempt = TimeoutLayer::builder(options.timeout).name("attempt").protocol(http).build()?;
+    let breaker = CircuitBreakerLayer::builder()
+        .failure_rate(options.failure_rate)
+        .min_calls(options.min_calls);
+    let breaker = breaker
+        .window(options.window)
+        .open_for(options.open_for)
+        .probes(options.probes)
+        .protocol(http)
+        .build()?;
+    let limit = RateLimitLayer::builder(Rate::per_second(options.rate))
+        .burst(options.burst)
+        .protocol(http)
+        .build()?;
+    let bulkhead = BulkheadLayer::builder(options.bulkhead)
+        .protocol(http)
+        .build()?;
+    let attempt = TimeoutLayer::builder(options.timeout)
+        .name("attempt")
+        .protocol(http)
+        .build()?;
 
-    let handles =
-        Handles { retry: retry.handle(), breaker: breaker.handle(), limit: limit.handle(), bulkhead: bulkhead.handle() };
-    let stack = ServiceBuilder::new().layer(total).layer(retry).layer(breaker).layer(limit).layer(bulkhead).layer(attempt);
+    let handles = Handles {
+        retry: retry.handle(),
+        breaker: breaker.handle(),
+        limit: limit.handle(),
+        bulkhead: bulkhead.handle(),
+    };
+    let stack = ServiceBuilder::new()
+        .layer(total)
+        .layer(retry)
+        .layer(breaker)
+        .layer(limit)
+        .layer(bulkhead)
+        .layer(attempt);
     Ok((BoxCloneService::new(stack.service(hyper_client())), handles))
 }
 
-/// What is often written instead: the same time for each attempt, a fixed wait, and no idea of the whole.
+/// What is often written instead: the same time for each attempt, a fixed wait, and no idea of the
+/// whole.
 pub(crate) fn plain(options: &Options) -> HttpClient {
     let client = hyper_client();
-    let (attempts, delay, patience) = (options.plain_attempts, options.plain_delay, options.timeout);
+    let (attempts, delay, patience) =
+        (options.plain_attempts, options.plain_delay, options.timeout);
     BoxCloneService::new(service_fn(move |request: Request| {
         let client = client.clone();
         async move {
@@ -68,7 +106,9 @@ pub(crate) fn plain(options: &Options) -> HttpClient {
             loop {
                 let answer = timeout(patience, client.request(request.clone())).await;
                 match answer {
-                    Ok(Ok(response)) if !response.status().is_server_error() => return Ok(response),
+                    Ok(Ok(response)) if !response.status().is_server_error() => {
+                        return Ok(response);
+                    }
                     Ok(result) if attempt >= attempts => return result.map_err(Into::into),
                     Err(elapsed) if attempt >= attempts => return Err(elapsed.into()),
                     _ => sleep(delay).await,

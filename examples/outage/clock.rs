@@ -1,5 +1,8 @@
 //! The drill's one reading of time: since its start.
-#![allow(clippy::disallowed_methods, reason = "a program that measures has to look at the clock, once and here")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program that measures has to look at the clock, once and here"
+)]
 
 use std::time::Duration;
 

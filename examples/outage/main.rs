@@ -1,7 +1,9 @@
-//! The outage drill: one scripted outage, the same traffic, an unprotected and a protected client side by side.
+//! The outage drill: one scripted outage, the same traffic, an unprotected and a protected client
+//! side by side.
 //!
-//! `cargo run --release --example outage -- --help` lists what can be changed. Everything is real: two axum servers on
-//! loopback ports that live through the same script, hyper clients, sockets that are refused, and time that passes.
+//! `cargo run --release --example outage -- --help` lists what can be changed. Everything is real:
+//! two axum servers on loopback ports that live through the same script, hyper clients, sockets
+//! that are refused, and time that passes.
 
 use std::{io, process::ExitCode, sync::Arc, time::Duration};
 
@@ -65,7 +67,12 @@ async fn run(options: &Options, keep: clients::HttpClient, handles: Handles) -> 
     let clock = Clock::start();
     let plain_server = Server::start(options, &script, clock)?;
     let keep_server = Server::start(options, &script, clock)?;
-    let plain = Traffic::start(clients::plain(options), plain_server.address(), &arrivals, clock);
+    let plain = Traffic::start(
+        clients::plain(options),
+        plain_server.address(),
+        &arrivals,
+        clock,
+    );
     let keep = Traffic::start(keep, keep_server.address(), &arrivals, clock);
 
     let mut progress = Progress::new(options.deadline);
@@ -76,7 +83,12 @@ async fn run(options: &Options, keep: clients::HttpClient, handles: Handles) -> 
         ticks.tick().await;
         let now = clock.now();
         band.see(now, handles.breaker.state());
-        progress.tick(now, &script, [(&plain, &plain_server), (&keep, &keep_server)], &handles);
+        progress.tick(
+            now,
+            &script,
+            [(&plain, &plain_server), (&keep, &keep_server)],
+            &handles,
+        );
     }
     Ok(Drill {
         script,
@@ -93,7 +105,8 @@ fn conclude(drill: &Drill, options: &Options) -> io::Result<ExitCode> {
     let path = options.svg.display();
     let folder = options.svg.parent().map_or(Ok(()), std::fs::create_dir_all);
     let written = folder.and_then(|()| std::fs::write(&options.svg, picture::draw(drill, options)));
-    written.map_err(|error| io::Error::new(error.kind(), format!("cannot write {path}: {error}")))?;
+    written
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot write {path}: {error}")))?;
     println!("timeline: {path}");
     if options.steered {
         println!("settings were changed, so nothing is asserted");
@@ -101,10 +114,14 @@ fn conclude(drill: &Drill, options: &Options) -> io::Result<ExitCode> {
     }
     let differences = report::differences(drill, options);
     if differences.is_empty() {
-        println!("checked: the breaker opened; the keep client sent fewer calls and recovered no later than the plain one");
+        println!(
+            "checked: the breaker opened; the keep client sent fewer calls and recovered no later than the plain one"
+        );
         return Ok(ExitCode::SUCCESS);
     }
-    differences.iter().for_each(|difference| eprintln!("not as it should be: {difference}"));
+    differences
+        .iter()
+        .for_each(|difference| eprintln!("not as it should be: {difference}"));
     Ok(ExitCode::FAILURE)
 }
 

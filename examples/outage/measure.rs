@@ -41,10 +41,21 @@ pub(crate) struct Band {
 }
 
 impl Side {
-    pub(crate) fn new(name: &'static str, requests: Arc<Mutex<Vec<Asked>>>, calls: Vec<Duration>) -> Self {
-        let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    pub(crate) fn new(
+        name: &'static str,
+        requests: Arc<Mutex<Vec<Asked>>>,
+        calls: Vec<Duration>,
+    ) -> Self {
+        let mut requests = requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         requests.sort_by_key(|asked| asked.at);
-        Self { name, requests, calls }
+        Self {
+            name,
+            requests,
+            calls,
+        }
     }
 
     pub(crate) fn asked(&self) -> usize {
@@ -52,7 +63,10 @@ impl Side {
     }
 
     pub(crate) fn good(&self, deadline: Duration) -> usize {
-        self.requests.iter().filter(|asked| asked.is_good(deadline)).count()
+        self.requests
+            .iter()
+            .filter(|asked| asked.is_good(deadline))
+            .count()
     }
 
     /// Calls that reached the server for each request asked.
@@ -65,7 +79,13 @@ impl Side {
         let end = self.requests.last().map_or(0, |asked| asked.at.as_secs());
         let second = |at: u64| Duration::from_secs(at)..Duration::from_secs(at + 1);
         let worst = (0..end).map(|at| {
-            ratio(self.calls.iter().filter(|call| second(at).contains(call)).count(), self.between(second(at)).count())
+            ratio(
+                self.calls
+                    .iter()
+                    .filter(|call| second(at).contains(call))
+                    .count(),
+                self.between(second(at)).count(),
+            )
         });
         worst.fold(0.0, f64::max)
     }
@@ -75,20 +95,33 @@ impl Side {
         let mut sorted: Vec<_> = self.requests.iter().map(|asked| asked.took).collect();
         sorted.sort_unstable();
         let rank = sorted.len() * percent / 100;
-        sorted.get(rank.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+        sorted
+            .get(rank.min(sorted.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or_default()
     }
 
-    /// How long after `end` two seconds begin, of each of which 95 % of the requests were answered in time.
+    /// How long after `end` two seconds begin, of each of which 95 % of the requests were answered
+    /// in time.
     pub(crate) fn recovery(&self, end: Duration, deadline: Duration) -> Option<Duration> {
         let last = self.requests.last()?.at;
-        let mut starts = (0..).map(|step| end + STEP * step).take_while(|start| *start + 2 * SECOND <= last);
+        let mut starts = (0..)
+            .map(|step| end + STEP * step)
+            .take_while(|start| *start + 2 * SECOND <= last);
         let holds = |start: Duration| self.goodput(start..start + SECOND, deadline) >= RECOVERED;
-        starts.find(|start| holds(*start) && holds(*start + SECOND)).map(|start| start - end)
+        starts
+            .find(|start| holds(*start) && holds(*start + SECOND))
+            .map(|start| start - end)
     }
 
     fn goodput(&self, span: std::ops::Range<Duration>, deadline: Duration) -> f64 {
         let asked = self.between(span.clone()).count();
-        ratio(self.between(span).filter(|asked| asked.is_good(deadline)).count(), asked)
+        ratio(
+            self.between(span)
+                .filter(|asked| asked.is_good(deadline))
+                .count(),
+            asked,
+        )
     }
 
     fn between(&self, span: std::ops::Range<Duration>) -> impl Iterator<Item = &Asked> {
@@ -98,7 +131,10 @@ impl Side {
     }
 
     pub(crate) fn failed(&self) -> usize {
-        self.requests.iter().filter(|asked| asked.answer == Answer::Failed).count()
+        self.requests
+            .iter()
+            .filter(|asked| asked.answer == Answer::Failed)
+            .count()
     }
 
     /// Rejections, by kind and by the name of the layer.
@@ -121,7 +157,10 @@ impl Band {
     }
 
     pub(crate) fn opened(&self) -> usize {
-        self.changes.iter().filter(|(_, state)| *state == BreakerState::Open).count()
+        self.changes
+            .iter()
+            .filter(|(_, state)| *state == BreakerState::Open)
+            .count()
     }
 }
 
@@ -137,7 +176,11 @@ fn label(kind: RejectedKind, name: Option<&str>) -> String {
 }
 
 pub(crate) fn ratio(part: usize, whole: usize) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
 }
 
 const RECOVERED: f64 = 0.95;

@@ -90,10 +90,15 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Asked, St
                 options.steered = true;
             }
             _ => {
-                let setting = SETTINGS.iter().find(|setting| name.strip_prefix("--") == Some(setting.name));
+                let setting = SETTINGS
+                    .iter()
+                    .find(|setting| name.strip_prefix("--") == Some(setting.name));
                 let setting = setting.ok_or_else(|| format!("there is no option `{name}`"))?;
-                let value = inline.or_else(|| arguments.next()).ok_or_else(|| format!("`{name}` needs a value"))?;
-                (setting.set)(&mut options, &value).map_err(|fix| format!("`{name}` is {value:?}: {fix}"))?;
+                let value = inline
+                    .or_else(|| arguments.next())
+                    .ok_or_else(|| format!("`{name}` needs a value"))?;
+                (setting.set)(&mut options, &value)
+                    .map_err(|fix| format!("`{name}` is {value:?}: {fix}"))?;
                 options.steered |= !matches!(setting.name, "seed" | "svg");
             }
         }
@@ -109,14 +114,20 @@ fn help() -> String {
     );
     for setting in SETTINGS {
         let name = format!("--{}", setting.name);
-        text += &format!("  {name:<18}{} [{}]\n", setting.help, (setting.show)(&defaults));
+        text += &format!(
+            "  {name:<18}{} [{}]\n",
+            setting.help,
+            (setting.show)(&defaults)
+        );
     }
     text + "  --protect-server  put a rate limit and a bulkhead on the servers as well\n  --help            shows this\n"
 }
 
 fn default_svg() -> PathBuf {
     // Beside `release/examples/outage`, which is where cargo puts this program.
-    let target = std::env::current_exe().ok().and_then(|path| path.ancestors().nth(3).map(PathBuf::from));
+    let target = std::env::current_exe()
+        .ok()
+        .and_then(|path| path.ancestors().nth(3).map(PathBuf::from));
     target.unwrap_or_else(std::env::temp_dir).join("outage.svg")
 }
 
@@ -125,9 +136,19 @@ fn any<T: FromStr>(place: &mut T, value: &str, fix: &str) -> Result<(), String> 
     Ok(())
 }
 
-fn number<T: FromStr + PartialOrd>(place: &mut T, value: &str, least: T, most: T, fix: &str) -> Result<(), String> {
+fn number<T: FromStr + PartialOrd>(
+    place: &mut T,
+    value: &str,
+    least: T,
+    most: T,
+    fix: &str,
+) -> Result<(), String> {
     any(place, value, fix)?;
-    if *place >= least && *place <= most { Ok(()) } else { Err(fix.to_owned()) }
+    if *place >= least && *place <= most {
+        Ok(())
+    } else {
+        Err(fix.to_owned())
+    }
 }
 
 /// `250ms`, `1.5s`.
@@ -136,7 +157,11 @@ fn duration(place: &mut Duration, value: &str) -> Result<(), String> {
         Some(digits) => (digits, 1e-3),
         None => (value.strip_suffix('s').unwrap_or_default(), 1.0),
     };
-    let seconds = digits.parse::<f64>().ok().map(|number| number * unit).filter(|seconds| *seconds <= 3600.0);
+    let seconds = digits
+        .parse::<f64>()
+        .ok()
+        .map(|number| number * unit)
+        .filter(|seconds| *seconds <= 3600.0);
     *place = seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or("use a time up to an hour, such as 250ms or 1.5s")?;
@@ -145,7 +170,11 @@ fn duration(place: &mut Duration, value: &str) -> Result<(), String> {
 
 fn working_time(place: &mut Duration, value: &str) -> Result<(), String> {
     duration(place, value)?;
-    if (1..=1000).contains(&place.as_millis()) { Ok(()) } else { Err("use 1ms to 1s".into()) }
+    if (1..=1000).contains(&place.as_millis()) {
+        Ok(())
+    } else {
+        Err("use 1ms to 1s".into())
+    }
 }
 
 const COUNT: &str = "use a whole number, of no unusual size";

@@ -52,10 +52,18 @@ impl Panel {
     /// Horizontal lines, with their values.
     fn grid(&self, svg: &mut String, title: &str) {
         let step = step_of(self.most);
-        let values = (0..).map(|tick| f64::from(tick) * step).take_while(|value| *value <= self.most);
+        let values = (0..)
+            .map(|tick| f64::from(tick) * step)
+            .take_while(|value| *value <= self.most);
         for value in values {
             let y = self.y(value);
-            rule(svg, (LEFT, y), (RIGHT, y), if value == 0.0 { "#8c959f" } else { "#e3e7eb" }, "");
+            rule(
+                svg,
+                (LEFT, y),
+                (RIGHT, y),
+                if value == 0.0 { "#8c959f" } else { "#e3e7eb" },
+                "",
+            );
             text(svg, (LEFT - 8.0, y + 4.0), "end", MUTED, &value.to_string());
         }
         bold(svg, (LEFT, self.base - self.height - 12.0), INK, title);
@@ -64,7 +72,11 @@ impl Panel {
 
 impl<'a> Plot<'a> {
     fn new(drill: &'a Drill, options: &'a Options) -> Self {
-        Self { drill, options, end: drill.script.end() }
+        Self {
+            drill,
+            options,
+            end: drill.script.end(),
+        }
     }
 
     fn x(&self, at: Duration) -> f64 {
@@ -76,9 +88,10 @@ impl<'a> Plot<'a> {
             svg,
             "<text x=\"{MARGIN}\" y=\"36\" font-size=\"19\" font-weight=\"600\">One outage, the same traffic, two clients</text>"
         );
-        for (y, side, color, what) in
-            [(61.0, &self.drill.keep, KEEP, "tower-keep stack"), (82.0, &self.drill.plain, PLAIN, "naive retries")]
-        {
+        for (y, side, color, what) in [
+            (61.0, &self.drill.keep, KEEP, "tower-keep stack"),
+            (82.0, &self.drill.plain, PLAIN, "naive retries"),
+        ] {
             let summary = self.summary(side);
             let _ = writeln!(
                 svg,
@@ -89,7 +102,10 @@ impl<'a> Plot<'a> {
             );
         }
         let (key, words) = (RIGHT - 136.0, RIGHT - 108.0);
-        let _ = writeln!(svg, "<rect x=\"{key}\" y=\"51\" width=\"22\" height=\"12\" rx=\"2\" {AREA}/>");
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{key}\" y=\"51\" width=\"22\" height=\"12\" rx=\"2\" {AREA}/>"
+        );
         text(svg, (words, 61.0), "start", MUTED, "requests asked");
         rule(svg, (key, 78.0), (key + 22.0, 78.0), INK, DOTS);
         text(svg, (words, 82.0), "start", MUTED, "server capacity");
@@ -101,7 +117,10 @@ impl<'a> Plot<'a> {
             NEVER => "never recovers".to_owned(),
             time => format!("recovers in {time}"),
         };
-        format!("{recovery}, {good:.0} % answered in time, {:.1} calls per request", side.amplification())
+        format!(
+            "{recovery}, {good:.0} % answered in time, {:.1} calls per request",
+            side.amplification()
+        )
     }
 
     /// Shades what ails the server, over all panels.
@@ -146,21 +165,39 @@ impl<'a> Plot<'a> {
         let offered = self.rates(keep.requests.iter().map(|asked| asked.at));
         let good = |side: &Side| {
             let deadline = self.options.deadline;
-            self.rates(side.requests.iter().filter(move |asked| asked.is_good(deadline)).map(|asked| asked.at))
+            self.rates(
+                side.requests
+                    .iter()
+                    .filter(move |asked| asked.is_good(deadline))
+                    .map(|asked| asked.at),
+            )
         };
-        let panel = Panel { base: 282.0, height: 134.0, most: nice(offered.iter().copied().fold(1.0, f64::max)) };
+        let panel = Panel {
+            base: 282.0,
+            height: 134.0,
+            most: nice(offered.iter().copied().fold(1.0, f64::max)),
+        };
         panel.grid(svg, "Answered in time, requests per second");
         let (first, last) = (self.x(Duration::ZERO), self.x(self.end));
         let tops = self.points(&panel, &offered);
-        let _ = writeln!(svg, "<polygon points=\"{first},{} {tops} {last},{0}\" {AREA}/>", panel.base);
+        let _ = writeln!(
+            svg,
+            "<polygon points=\"{first},{} {tops} {last},{0}\" {AREA}/>",
+            panel.base
+        );
         self.line(svg, &panel, &good(plain), PLAIN);
         self.line(svg, &panel, &good(keep), KEEP);
     }
 
     fn calls(&self, svg: &mut String) {
-        let [keep, plain] = [&self.drill.keep, &self.drill.plain].map(|side| self.rates(side.calls.iter().copied()));
+        let [keep, plain] = [&self.drill.keep, &self.drill.plain]
+            .map(|side| self.rates(side.calls.iter().copied()));
         let most = keep.iter().chain(&plain).copied().fold(1.0, f64::max);
-        let panel = Panel { base: 476.0, height: 134.0, most: nice(most.max(self.capacity() * 1.1)) };
+        let panel = Panel {
+            base: 476.0,
+            height: 134.0,
+            most: nice(most.max(self.capacity() * 1.1)),
+        };
         panel.grid(svg, "Calls that reach the server, per second");
         let y = panel.y(self.capacity());
         rule(svg, (LEFT, y), (RIGHT, y), INK, DOTS);
@@ -174,14 +211,30 @@ impl<'a> Plot<'a> {
     }
 
     fn breaker(&self, svg: &mut String) {
-        bold(svg, (LEFT, BAND - 9.0), INK, "Circuit breaker of the tower-keep stack");
-        for (key, state) in
-            [(RIGHT - 236.0, BreakerState::Closed), (RIGHT - 160.0, BreakerState::Open), (RIGHT - 92.0, BreakerState::HalfOpen)]
-        {
+        bold(
+            svg,
+            (LEFT, BAND - 9.0),
+            INK,
+            "Circuit breaker of the tower-keep stack",
+        );
+        for (key, state) in [
+            (RIGHT - 236.0, BreakerState::Closed),
+            (RIGHT - 160.0, BreakerState::Open),
+            (RIGHT - 92.0, BreakerState::HalfOpen),
+        ] {
             let color = paint(state);
-            let _ =
-                writeln!(svg, "<rect x=\"{key}\" y=\"{}\" width=\"11\" height=\"11\" rx=\"2\" fill=\"{color}\"/>", BAND - 19.0);
-            text(svg, (key + 17.0, BAND - 9.0), "start", MUTED, state_name(state));
+            let _ = writeln!(
+                svg,
+                "<rect x=\"{key}\" y=\"{}\" width=\"11\" height=\"11\" rx=\"2\" fill=\"{color}\"/>",
+                BAND - 19.0
+            );
+            text(
+                svg,
+                (key + 17.0, BAND - 9.0),
+                "start",
+                MUTED,
+                state_name(state),
+            );
         }
         let changes = &self.drill.band.changes;
         let ends = changes.iter().skip(1).map(|(at, _)| *at).chain([self.end]);
@@ -201,15 +254,26 @@ impl<'a> Plot<'a> {
         let seconds = self.end.as_secs();
         for second in (0..=seconds).step_by(if seconds > 30 { 5 } else { 2 }) {
             let x = self.x(Duration::from_secs(second));
-            rule(svg, (x, BAND + BAND_HEIGHT), (x, BAND + BAND_HEIGHT + 5.0), "#8c959f", "");
-            let label = if second == 0 { "0 s".to_owned() } else { second.to_string() };
+            rule(
+                svg,
+                (x, BAND + BAND_HEIGHT),
+                (x, BAND + BAND_HEIGHT + 5.0),
+                "#8c959f",
+                "",
+            );
+            let label = if second == 0 {
+                "0 s".to_owned()
+            } else {
+                second.to_string()
+            };
             text(svg, (x, BAND + BAND_HEIGHT + 20.0), "middle", MUTED, &label);
         }
     }
 
     /// Events a second, in bins.
     fn rates(&self, events: impl Iterator<Item = Duration>) -> Vec<f64> {
-        let bin = |at: Duration| usize::try_from(at.as_millis() / BIN.as_millis()).unwrap_or(usize::MAX);
+        let bin =
+            |at: Duration| usize::try_from(at.as_millis() / BIN.as_millis()).unwrap_or(usize::MAX);
         let mut rates = vec![0.0; bin(self.end)];
         for at in events {
             if let Some(rate) = rates.get_mut(bin(at)) {
@@ -235,7 +299,11 @@ impl<'a> Plot<'a> {
             if bin == 0 {
                 let _ = write!(points, "{:.1},{y:.1}", self.x(Duration::ZERO));
             }
-            let _ = write!(points, " {:.1},{y:.1}", self.x(BIN.mul_f64(bin as f64 + 0.5)));
+            let _ = write!(
+                points,
+                " {:.1},{y:.1}",
+                self.x(BIN.mul_f64(bin as f64 + 0.5))
+            );
             if bin + 1 == values.len() {
                 let _ = write!(points, " {:.1},{y:.1}", self.x(self.end));
             }
@@ -271,19 +339,32 @@ fn nice(value: f64) -> f64 {
 /// A round distance that divides a range into two to five.
 fn step_of(most: f64) -> f64 {
     let scale = 10f64.powf((most / 5.0).log10().floor());
-    [1.0, 2.0, 5.0, 10.0].map(|factor| factor * scale).into_iter().find(|step| most / step <= 5.0).unwrap_or(most)
+    [1.0, 2.0, 5.0, 10.0]
+        .map(|factor| factor * scale)
+        .into_iter()
+        .find(|step| most / step <= 5.0)
+        .unwrap_or(most)
 }
 
 fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, color: &str, words: &str) {
-    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{color}\">{words}</text>");
+    let _ = writeln!(
+        svg,
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{color}\">{words}</text>"
+    );
 }
 
 fn bold(svg: &mut String, (x, y): (f64, f64), color: &str, words: &str) {
-    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" font-weight=\"600\" fill=\"{color}\">{words}</text>");
+    let _ = writeln!(
+        svg,
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" font-weight=\"600\" fill=\"{color}\">{words}</text>"
+    );
 }
 
 fn rule(svg: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64), color: &str, style: &str) {
-    let _ = writeln!(svg, "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" stroke=\"{color}\" {style}/>");
+    let _ = writeln!(
+        svg,
+        "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" stroke=\"{color}\" {style}/>"
+    );
 }
 
 const WIDTH: f64 = 860.0;

@@ -19,12 +19,26 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(deadline: Duration) -> Self {
-        Self { terminal: stderr().is_terminal(), deadline, next: Duration::ZERO, drawn: false, phase: "" }
+        Self {
+            terminal: stderr().is_terminal(),
+            deadline,
+            next: Duration::ZERO,
+            drawn: false,
+            phase: "",
+        }
     }
 
     /// Shows where things stand, if it is time to.
-    pub(crate) fn tick(&mut self, now: Duration, script: &Script, sides: [(&Traffic, &Server); 2], handles: &Handles) {
-        let phase = script.at(now).map_or("waiting for the last answers", |phase| phase.name);
+    pub(crate) fn tick(
+        &mut self,
+        now: Duration,
+        script: &Script,
+        sides: [(&Traffic, &Server); 2],
+        handles: &Handles,
+    ) {
+        let phase = script
+            .at(now)
+            .map_or("waiting for the last answers", |phase| phase.name);
         // A plain log also gets a line for each phase, once that has had a moment to show.
         if self.phase != phase && !self.terminal {
             self.next = self.next.min(now + Duration::from_millis(900));
@@ -33,7 +47,12 @@ impl Progress {
         if now < self.next {
             return;
         }
-        self.next = now + if self.terminal { Duration::from_millis(100) } else { Duration::from_secs(2) };
+        self.next = now
+            + if self.terminal {
+                Duration::from_millis(100)
+            } else {
+                Duration::from_secs(2)
+            };
         let [plain, keep] = sides.map(|(traffic, server)| self.rates(now, traffic, server));
         let [first, second] = layers(handles);
         let seconds = now.as_secs_f64();
@@ -45,7 +64,11 @@ impl Progress {
                 format!("  layers  {first}"),
                 format!("          {second}"),
             ];
-            let up = if self.drawn { format!("\x1b[{}A", lines.len()) } else { String::new() };
+            let up = if self.drawn {
+                format!("\x1b[{}A", lines.len())
+            } else {
+                String::new()
+            };
             self.drawn = true;
             up + &lines.map(|line| format!("\x1b[K{line}\n")).concat()
         } else {
@@ -58,20 +81,38 @@ impl Progress {
     /// Of the last second.
     fn rates(&self, now: Duration, traffic: &Traffic, server: &Server) -> String {
         let since = now.saturating_sub(Duration::from_secs(1));
-        let (good, calls) = (traffic.good_since(since, self.deadline), server.calls_since(since));
+        let (good, calls) = (
+            traffic.good_since(since, self.deadline),
+            server.calls_since(since),
+        );
         format!("{good:>3}/s in time, {calls:>3}/s calls")
     }
 }
 
 fn bar(now: Duration, script: &Script) -> String {
-    (0..BAR).map(|cell| if script.end() * cell < now * BAR { '█' } else { '░' }).collect()
+    (0..BAR)
+        .map(|cell| {
+            if script.end() * cell < now * BAR {
+                '█'
+            } else {
+                '░'
+            }
+        })
+        .collect()
 }
 
 /// The state of each layer, in two halves.
 fn layers(handles: &Handles) -> [String; 2] {
-    let (breaker, limit, bulkhead) = (handles.breaker.snapshot(), handles.limit.snapshot(), handles.bulkhead.snapshot());
+    let (breaker, limit, bulkhead) = (
+        handles.breaker.snapshot(),
+        handles.limit.snapshot(),
+        handles.bulkhead.snapshot(),
+    );
     let budget = handles.retry.snapshot().budget.unwrap_or_default();
-    let (circuit, failed) = (state_name(breaker.state), 100.0 * breaker.counts.failure_rate());
+    let (circuit, failed) = (
+        state_name(breaker.state),
+        100.0 * breaker.counts.failure_rate(),
+    );
     [
         format!("circuit {circuit:<9} {failed:>3.0} % failed, budget {budget:>2}"),
         format!(

@@ -33,11 +33,18 @@ impl Script {
         let total: f64 = PHASES.iter().map(|(_, length, _)| length).sum();
         let mut start = Duration::ZERO;
         let phases = PHASES.iter().map(|&(name, length, health)| {
-            let phase = Phase { name, start, end: start + Duration::from_secs_f64(seconds * length / total), health };
+            let phase = Phase {
+                name,
+                start,
+                end: start + Duration::from_secs_f64(seconds * length / total),
+                health,
+            };
             start = phase.end;
             phase
         });
-        Self { phases: phases.collect() }
+        Self {
+            phases: phases.collect(),
+        }
     }
 
     pub(crate) fn end(&self) -> Duration {
@@ -46,7 +53,10 @@ impl Script {
 
     /// When the servers work again.
     pub(crate) fn outage_end(&self) -> Duration {
-        let dead = self.phases.iter().rfind(|phase| matches!(phase.health, Health::Refusing | Health::Hanging));
+        let dead = self
+            .phases
+            .iter()
+            .rfind(|phase| matches!(phase.health, Health::Refusing | Health::Hanging));
         dead.map_or(Duration::ZERO, |phase| phase.end)
     }
 
@@ -57,11 +67,46 @@ impl Script {
 
 /// Names, relative lengths, and health.
 const PHASES: [(&str, f64, Health); 7] = [
-    ("healthy", 3.0, Health::Serving { slowness: 1.0, failing: 0.0 }),
-    ("slow", 3.0, Health::Serving { slowness: 1.35, failing: 0.0 }),
-    ("half fail", 4.0, Health::Serving { slowness: 1.0, failing: 0.5 }),
+    (
+        "healthy",
+        3.0,
+        Health::Serving {
+            slowness: 1.0,
+            failing: 0.0,
+        },
+    ),
+    (
+        "slow",
+        3.0,
+        Health::Serving {
+            slowness: 1.35,
+            failing: 0.0,
+        },
+    ),
+    (
+        "half fail",
+        4.0,
+        Health::Serving {
+            slowness: 1.0,
+            failing: 0.5,
+        },
+    ),
     ("refuses", 2.0, Health::Refusing),
     ("hangs", 3.0, Health::Hanging),
-    ("recovers", 3.0, Health::Serving { slowness: 1.2, failing: 0.0 }),
-    ("healthy", 10.0, Health::Serving { slowness: 1.0, failing: 0.0 }),
+    (
+        "recovers",
+        3.0,
+        Health::Serving {
+            slowness: 1.2,
+            failing: 0.0,
+        },
+    ),
+    (
+        "healthy",
+        10.0,
+        Health::Serving {
+            slowness: 1.0,
+            failing: 0.0,
+        },
+    ),
 ];

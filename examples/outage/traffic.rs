@@ -44,9 +44,21 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     /// Sends a request to `address` at each of the `arrivals`.
-    pub(crate) fn start(client: HttpClient, address: SocketAddr, arrivals: &[Duration], clock: Clock) -> Self {
-        let traffic = Self { requests: Arc::default(), over: Arc::default() };
-        let (requests, over, arrivals) = (Arc::clone(&traffic.requests), Arc::clone(&traffic.over), arrivals.to_vec());
+    pub(crate) fn start(
+        client: HttpClient,
+        address: SocketAddr,
+        arrivals: &[Duration],
+        clock: Clock,
+    ) -> Self {
+        let traffic = Self {
+            requests: Arc::default(),
+            over: Arc::default(),
+        };
+        let (requests, over, arrivals) = (
+            Arc::clone(&traffic.requests),
+            Arc::clone(&traffic.over),
+            arrivals.to_vec(),
+        );
         tokio::spawn(async move {
             let mut pending = JoinSet::new();
             for at in arrivals {
@@ -54,8 +66,15 @@ impl Traffic {
                 let (client, requests) = (client.clone(), Arc::clone(&requests));
                 pending.spawn(async move {
                     let answer = ask(client, address).await;
-                    let asked = Asked { at, took: clock.now().saturating_sub(at), answer };
-                    requests.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+                    let asked = Asked {
+                        at,
+                        took: clock.now().saturating_sub(at),
+                        answer,
+                    };
+                    requests
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(asked);
                 });
             }
             pending.join_all().await;

@@ -1,15 +1,17 @@
 //! Several limits on one call: all of them are charged, or none.
 //!
-//! "Ten a second and a thousand an hour" is two limits. To ask them in turn, and stop at the first that denies, would
-//! have charged those before it for a call that never ran: under overload the hourly limit would be used up by denials.
-//! Giving back is not enough: a window does not know which of its units was just taken and forgets the oldest, so that
-//! with one denied call after the other its count stays right and never grows old. Hence two precautions. A call asks
-//! all how long it would wait before it takes from any, so that only one that races another gives anything back; and
-//! the windows are asked last, the longest after the others.
+//! "Ten a second and a thousand an hour" is two limits. To ask them in turn, and stop at the first
+//! that denies, would have charged those before it for a call that never ran: under overload the
+//! hourly limit would be used up by denials. Giving back is not enough: a window does not know
+//! which of its units was just taken and forgets the oldest, so that with one denied call after the
+//! other its count stays right and never grows old. Hence two precautions. A call asks all how long
+//! it would wait before it takes from any, so that only one that races another gives anything back;
+//! and the windows are asked last, the longest after the others.
 //!
-//! **Guarantee.** Each limit's own. Of a denied call nothing stays charged. While two calls race for the last room, one
-//! may for an instant hold room in a limit that it then gives back, and a third be denied for it. **Cost.** Admitted: that of
-//! each limit, and a look at each first; denied: no write, unless it lost a race.
+//! **Guarantee.** Each limit's own. Of a denied call nothing stays charged. While two calls race
+//! for the last room, one may for an instant hold room in a limit that it then gives back, and a
+//! third be denied for it. **Cost.** Admitted: that of each limit, and a look at each first;
+//! denied: no write, unless it lost a race.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,14 +39,19 @@ mod tests;
 pub struct All {
     /// At least one.
     limits: Vec<Box<dyn Limit>>,
-    /// In which they are asked: those first that give back what a later one denies as though it had never been taken.
+    /// In which they are asked: those first that give back what a later one denies as though it had
+    /// never been taken.
     order: Vec<usize>,
 }
 
 impl All {
-    /// One limit, to which others can be added. An [`Arc`] of a limit is one too, so that it can be shared and changed.
+    /// One limit, to which others can be added. An [`Arc`] of a limit is one too, so that it can be
+    /// shared and changed.
     pub fn new(limit: impl Limit + 'static) -> Self {
-        Self { limits: vec![Box::new(limit)], order: vec![0] }
+        Self {
+            limits: vec![Box::new(limit)],
+            order: vec![0],
+        }
     }
 
     /// Another limit that every call must fit.
@@ -53,26 +60,37 @@ impl All {
         self.order.push(self.limits.len());
         self.limits.push(Box::new(limit));
         // A stable sort: of equals, the one that was given first is asked first.
-        self.order.sort_by_key(|index| self.limits[*index].refund_lag());
+        self.order
+            .sort_by_key(|index| self.limits[*index].refund_lag());
         self
     }
 
-    fn acquire_each(&self, cost: u32, now: u64, acquire: impl Fn(&dyn Limit) -> Result<(), Denied>) -> Result<(), Denied> {
+    fn acquire_each(
+        &self,
+        cost: u32,
+        now: u64,
+        acquire: impl Fn(&dyn Limit) -> Result<(), Denied>,
+    ) -> Result<(), Denied> {
         if cost > self.largest_cost() {
             return Err(Denied::CostAboveBurst);
         }
-        // Not the decision, which is each limit's own; but so a denied call takes nothing anywhere, unless it races another.
+        // Not the decision, which is each limit's own; but so a denied call takes nothing anywhere,
+        // unless it races another.
         let wait = self.wait_for(cost, 0, now);
         if !wait.is_zero() {
             return Err(Denied::Until { wait });
         }
         for (taken, index) in self.order.iter().enumerate() {
             if let Err(denied) = acquire(&*self.limits[*index]) {
-                self.order[..taken].iter().for_each(|index| self.limits[*index].refund(cost, now));
+                self.order[..taken]
+                    .iter()
+                    .for_each(|index| self.limits[*index].refund(cost, now));
                 return Err(match denied {
                     Denied::CostAboveBurst => denied,
                     // The others may make it wait for longer.
-                    Denied::Until { wait } => Denied::Until { wait: wait.max(self.wait_for(cost, 0, now)) },
+                    Denied::Until { wait } => Denied::Until {
+                        wait: wait.max(self.wait_for(cost, 0, now)),
+                    },
                 });
             }
         }
@@ -80,7 +98,11 @@ impl All {
     }
 
     fn least(&self, number: impl Fn(&dyn Limit) -> u32) -> u32 {
-        self.limits.iter().map(|limit| number(&**limit)).min().unwrap_or(u32::MAX)
+        self.limits
+            .iter()
+            .map(|limit| number(&**limit))
+            .min()
+            .unwrap_or(u32::MAX)
     }
 }
 
@@ -94,11 +116,19 @@ impl Limit for All {
     }
 
     fn wait(&self, units: u64, now: u64) -> Duration {
-        self.limits.iter().map(|limit| limit.wait(units, now)).max().unwrap_or_default()
+        self.limits
+            .iter()
+            .map(|limit| limit.wait(units, now))
+            .max()
+            .unwrap_or_default()
     }
 
     fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
-        self.limits.iter().map(|limit| limit.wait_for(cost, before, now)).max().unwrap_or_default()
+        self.limits
+            .iter()
+            .map(|limit| limit.wait_for(cost, before, now))
+            .max()
+            .unwrap_or_default()
     }
 
     fn refund(&self, cost: u32, now: u64) {
@@ -110,7 +140,9 @@ impl Limit for All {
     }
 
     fn close_until(&self, until: u64, now: u64) {
-        self.limits.iter().for_each(|limit| limit.close_until(until, now));
+        self.limits
+            .iter()
+            .for_each(|limit| limit.close_until(until, now));
     }
 
     fn available(&self, now: u64) -> u32 {
@@ -126,7 +158,11 @@ impl Limit for All {
     }
 
     fn refund_lag(&self) -> Duration {
-        self.limits.iter().map(|limit| limit.refund_lag()).max().unwrap_or_default()
+        self.limits
+            .iter()
+            .map(|limit| limit.refund_lag())
+            .max()
+            .unwrap_or_default()
     }
 
     /// That of the first; [`part`](Limit::part) has the others.

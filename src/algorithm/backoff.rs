@@ -1,19 +1,21 @@
 //! Backoff: how long to wait before the next attempt, never in step with others.
 //!
-//! `delay = min(base * 2^attempt + jitter, max)`. Taken literally the jitter is lost once the exponential passes
-//! `max`: every client then waits exactly `max`, and a fleet that failed together retries together, over and over. So
-//! the exponential is capped at `max - range` first, and the jitter is added to that: equal to the formula below the
-//! cap, never above `max`, always jittered.
+//! `delay = min(base * 2^attempt + jitter, max)`. Taken literally the jitter is lost once the
+//! exponential passes `max`: every client then waits exactly `max`, and a fleet that failed
+//! together retries together, over and over. So the exponential is capped at `max - range` first,
+//! and the jitter is added to that: equal to the formula below the cap, never above `max`, always
+//! jittered.
 //!
-//! The default range is the exponential itself. A fixed range of `base` hardly spreads a crowd; a range that grows
-//! with the delay does. Source: Brooker, *Exponential Backoff And Jitter* (AWS Architecture Blog, 2015), which also
-//! names full, equal and decorrelated jitter.
+//! The default range is the exponential itself. A fixed range of `base` hardly spreads a crowd; a
+//! range that grows with the delay does. Source: Brooker, *Exponential Backoff And Jitter* (AWS
+//! Architecture Blog, 2015), which also names full, equal and decorrelated jitter.
 
 use std::{fmt, time::Duration};
 
 use crate::config::ConfigError;
 
-/// The delays of a retry. Pure: the random number is an argument, so a schedule can be computed again.
+/// The delays of a retry. Pure: the random number is an argument, so a schedule can be computed
+/// again.
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,56 +35,74 @@ pub struct Backoff {
     jitter: Jitter,
 }
 
-/// How a delay is spread. In the formulas `e` is `min(base * 2^attempt, max)` and `U(a, b)` is uniform.
+/// How a delay is spread. In the formulas `e` is `min(base * 2^attempt, max)` and `U(a, b)` is
+/// uniform.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub enum Jitter {
-    /// `U(e, 2e)`, with `e` capped at `max / 2`. The default: at least the formula's delay, and as spread as it is long.
+    /// `U(e, 2e)`, with `e` capped at `max / 2`. The default: at least the formula's delay, and as
+    /// spread as it is long.
     #[default]
     Exponential,
     /// `U(e, e + range)`, with `e` capped at `max - range`.
     Additive(Duration),
-    /// `U(0, e)`: the least load on the peer for the same time to finish; a delay may be next to nothing.
+    /// `U(0, e)`: the least load on the peer for the same time to finish; a delay may be next to
+    /// nothing.
     Full,
     /// `U(e / 2, e)`.
     Equal,
     /// `min(max, U(base, 3 * previous delay))`.
     Decorrelated,
-    /// `U(e - share * e, e + share * e)`, with `e` capped so that the sum stays within `max`; `share` is from 0 to 1.
+    /// `U(e - share * e, e + share * e)`, with `e` capped so that the sum stays within `max`;
+    /// `share` is from 0 to 1.
     PlusMinus(f64),
 }
 
 impl Backoff {
     /// # Errors
-    /// A base of 0 or above `max`; a jitter range of 0 or above `max - base`; a share outside 0 to 1 or not a number.
-    /// The delay is capped at 584 years.
+    /// A base of 0 or above `max`; a jitter range of 0 or above `max - base`; a share outside 0 to
+    /// 1 or not a number. The delay is capped at 584 years.
     pub fn new(base: Duration, max: Duration, jitter: Jitter) -> Result<Self, ConfigError> {
         if base.is_zero() {
-            return Err(ConfigError::new("base", base, "wait at least a little: 100ms suits most networks"));
+            return Err(ConfigError::new(
+                "base",
+                base,
+                "wait at least a little: 100ms suits most networks",
+            ));
         }
         if base > max {
             return Err(ConfigError::new("max", max, "raise it to `base` or more"));
         }
         let refused = |field, value: &dyn fmt::Debug, fix| Err(ConfigError::new(field, value, fix));
         match jitter {
-            Jitter::Additive(range) if range.is_zero() || range > max - base => {
-                refused("jitter", &jitter, "use a range above 0 that fits between `base` and `max`")
-            }
+            Jitter::Additive(range) if range.is_zero() || range > max - base => refused(
+                "jitter",
+                &jitter,
+                "use a range above 0 that fits between `base` and `max`",
+            ),
             Jitter::PlusMinus(share) if !(share > 0.0 && share <= 1.0) => {
                 refused("jitter", &jitter, "use a share above 0 and at most 1")
             }
-            Jitter::Decorrelated | Jitter::Exponential if base >= max => {
-                refused("max", &max, "raise it above `base`, or nothing is left to jitter")
-            }
-            _ => Ok(Self { base: saturating_nanos(base), max: saturating_nanos(max), jitter }),
+            Jitter::Decorrelated | Jitter::Exponential if base >= max => refused(
+                "max",
+                &max,
+                "raise it above `base`, or nothing is left to jitter",
+            ),
+            _ => Ok(Self {
+                base: saturating_nanos(base),
+                max: saturating_nanos(max),
+                jitter,
+            }),
         }
     }
 
-    /// The wait before the retry number `attempt`, from 0. `previous` is the last delay (of use to decorrelated
-    /// jitter; `base` at first), `random` a uniform number. Never above `max`.
+    /// The wait before the retry number `attempt`, from 0. `previous` is the last delay (of use to
+    /// decorrelated jitter; `base` at first), `random` a uniform number. Never above `max`.
     #[must_use]
     pub fn delay(&self, attempt: u32, previous: Duration, random: u64) -> Duration {
-        let doubled = 1u64.checked_shl(attempt).map_or(u64::MAX, |factor| self.base.saturating_mul(factor));
+        let doubled = 1u64
+            .checked_shl(attempt)
+            .map_or(u64::MAX, |factor| self.base.saturating_mul(factor));
         let exponential = doubled.min(self.max);
         let nanos = match self.jitter {
             Jitter::Exponential => {
@@ -96,13 +116,17 @@ impl Backoff {
             Jitter::Full => share_of(exponential, random),
             Jitter::Equal => exponential - exponential / 2 + share_of(exponential / 2, random),
             Jitter::Decorrelated => {
-                let most = saturating_nanos(previous).saturating_mul(3).clamp(self.base, self.max);
+                let most = saturating_nanos(previous)
+                    .saturating_mul(3)
+                    .clamp(self.base, self.max);
                 self.base + share_of(most - self.base, random)
             }
             Jitter::PlusMinus(share) => {
                 let center = exponential.min(fraction(self.max, 1.0 / (1.0 + share)));
                 let range = fraction(center, share);
-                (center - range).saturating_add(share_of(range.saturating_mul(2), random)).min(self.max)
+                (center - range)
+                    .saturating_add(share_of(range.saturating_mul(2), random))
+                    .min(self.max)
             }
         };
         Duration::from_nanos(nanos)
@@ -117,11 +141,15 @@ impl Backoff {
     /// How far the delay of `attempt` is spread.
     #[must_use]
     pub fn range(&self, attempt: u32) -> Duration {
-        let (least, most) = (self.delay(attempt, self.base(), 0), self.delay(attempt, self.base(), u64::MAX));
+        let (least, most) = (
+            self.delay(attempt, self.base(), 0),
+            self.delay(attempt, self.base(), u64::MAX),
+        );
         most.saturating_sub(least)
     }
 
-    /// A random part of `range`: what a delay that is imposed from outside (a `Retry-After`) is spread by.
+    /// A random part of `range`: what a delay that is imposed from outside (a `Retry-After`) is
+    /// spread by.
     #[must_use]
     pub fn spread(range: Duration, random: u64) -> Duration {
         Duration::from_nanos(share_of(saturating_nanos(range), random))
@@ -129,9 +157,14 @@ impl Backoff {
 }
 
 impl Default for Backoff {
-    /// From 100 ms, a little above a round trip, to 10 s, as long as a user waits; exponential jitter.
+    /// From 100 ms, a little above a round trip, to 10 s, as long as a user waits; exponential
+    /// jitter.
     fn default() -> Self {
-        Self { base: 100_000_000, max: 10_000_000_000, jitter: Jitter::Exponential }
+        Self {
+            base: 100_000_000,
+            max: 10_000_000_000,
+            jitter: Jitter::Exponential,
+        }
     }
 }
 
@@ -145,7 +178,12 @@ pub(super) fn share_of(range: u64, random: u64) -> u64 {
 }
 
 /// `whole * part`, for a part from 0 to 1; off by rounding only.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "part is at most 1")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "part is at most 1"
+)]
 fn fraction(whole: u64, part: f64) -> u64 {
     ((whole as f64 * part) as u64).min(whole)
 }
@@ -169,18 +207,29 @@ mod tests {
     #[test]
     fn follows_the_formula_below_the_cap_and_stays_jittered_at_it() {
         let backoff = Backoff::new(BASE, MAX, Jitter::Additive(BASE)).unwrap();
-        let delays = |attempt| randoms().map(move |random| backoff.delay(attempt, BASE, random).as_millis());
+        let delays =
+            |attempt| randoms().map(move |random| backoff.delay(attempt, BASE, random).as_millis());
         assert!(delays(0).all(|delay| (100..=200).contains(&delay)));
         assert!(delays(3).all(|delay| (800..=900).contains(&delay)));
         assert!(delays(10).all(|delay| (900..=1000).contains(&delay)));
-        let exact: HashSet<_> = randoms().map(|random| backoff.delay(10, BASE, random)).collect();
+        let exact: HashSet<_> = randoms()
+            .map(|random| backoff.delay(10, BASE, random))
+            .collect();
         assert_eq!(exact.len(), 1000);
     }
 
     #[test]
     fn the_largest_settings_saturate() {
         let shares = [0.25, 0.625, 0.95, 1.0].map(Jitter::PlusMinus);
-        for jitter in [Jitter::Exponential, Jitter::Full, Jitter::Equal, Jitter::Decorrelated].into_iter().chain(shares) {
+        for jitter in [
+            Jitter::Exponential,
+            Jitter::Full,
+            Jitter::Equal,
+            Jitter::Decorrelated,
+        ]
+        .into_iter()
+        .chain(shares)
+        {
             for base in [BASE, Duration::from_nanos(1 << 63)] {
                 let backoff = Backoff::new(base, Duration::MAX, jitter).unwrap();
                 for attempt in (0..80).chain([u32::MAX]) {
@@ -197,7 +246,10 @@ mod tests {
         assert_eq!(refused(MAX, BASE, Jitter::Full), "max");
         assert_eq!(refused(BASE, BASE, Jitter::Exponential), "max");
         assert_eq!(refused(BASE, MAX, Jitter::Additive(MAX)), "jitter");
-        assert_eq!(refused(BASE, MAX, Jitter::Additive(Duration::ZERO)), "jitter");
+        assert_eq!(
+            refused(BASE, MAX, Jitter::Additive(Duration::ZERO)),
+            "jitter"
+        );
         for share in [0.0, -0.5, 1.5, f64::NAN, f64::INFINITY] {
             assert_eq!(refused(BASE, MAX, Jitter::PlusMinus(share)), "jitter");
         }

@@ -1,26 +1,29 @@
 //! Circuit breaker: stops calling a peer that fails, and finds out when it is back.
 //!
-//! Closed, it counts; when enough calls of the last window failed, it opens and refuses all; after a while it lets a
-//! few probes through (half-open), whose results close it or open it again. The pattern is Nygard's (*Release It!*,
-//! 2007).
+//! Closed, it counts; when enough calls of the last window failed, it opens and refuses all; after
+//! a while it lets a few probes through (half-open), whose results close it or open it again. The
+//! pattern is Nygard's (*Release It!*, 2007).
 //!
-//! The whole state is one word that carries a *generation*, raised by one in every transition. An admission hands out
-//! the generation ([`Pass`]), and a result is counted only if the generation is still the same. So a call that was
-//! admitted while closed, and that ends when the circuit is half-open, neither closes nor opens it; and a new
-//! generation starts with an empty window, because counts carry their generation too.
+//! The whole state is one word that carries a *generation*, raised by one in every transition. An
+//! admission hands out the generation ([`Pass`]), and a result is counted only if the generation is
+//! still the same. So a call that was admitted while closed, and that ends when the circuit is
+//! half-open, neither closes nor opens it; and a new generation starts with an empty window,
+//! because counts carry their generation too.
 //!
-//! Why not a lock around a state and its window? The admission of every call would then write what all threads share.
-//! Here it is one load of a word that changes only with transitions and probes. And why not an atomic state beside
-//! atomic counters? A result could be counted into a state that it does not belong to; and of two threads that see the
-//! same rate both would trip.
+//! Why not a lock around a state and its window? The admission of every call would then write what
+//! all threads share. Here it is one load of a word that changes only with transitions and probes.
+//! And why not an atomic state beside atomic counters? A result could be counted into a state that
+//! it does not belong to; and of two threads that see the same rate both would trip.
 //!
-//! **Guarantee.** Each transition is one compare-and-swap and is returned to the one caller that made it. In half-open,
-//! probes out and probes judged never exceed `probes`.
+//! **Guarantee.** Each transition is one compare-and-swap and is returned to the one caller that
+//! made it. In half-open, probes out and probes judged never exceed `probes`.
 //!
-//! **Cost**, with the default window of time. Closed: admission one load; success one compare-and-swap on a word of the
-//! thread's own stripe, and two loads; failure one compare-and-swap on a shared word and some twenty loads, and ten
-//! loads more a stripe when the failures could trip. Open: one load. Watching slow calls adds two compare-and-swaps on
-//! the stripe and needs the time at the admission. None of this grows with the number of calls in the window.
+//! **Cost**, with the default window of time. Closed: admission one load; success one
+//! compare-and-swap on a word of the thread's own stripe, and two loads; failure one
+//! compare-and-swap on a shared word and some twenty loads, and ten loads more a stripe when the
+//! failures could trip. Open: one load. Watching slow calls adds two compare-and-swaps on the
+//! stripe and needs the time at the admission. None of this grows with the number of calls in the
+//! window.
 
 use std::time::Duration;
 
@@ -67,8 +70,8 @@ pub enum BreakerState {
     MetricsOnly,
 }
 
-/// An admission, and the generation it belongs to. It must come back, to [`Breaker::record`] or [`Breaker::abandon`];
-/// that it cannot be copied makes sure that it does so once.
+/// An admission, and the generation it belongs to. It must come back, to [`Breaker::record`] or
+/// [`Breaker::abandon`]; that it cannot be copied makes sure that it does so once.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a probe that is never recorded is out until its lease ends"]
 pub struct Pass {
@@ -82,8 +85,8 @@ pub struct Pass {
 /// A refusal, and how long until calls are let through, where that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
-    /// Until probes are let through while open, until all calls are during a ramp; `None` while forced open, and while
-    /// the probes are out.
+    /// Until probes are let through while open, until all calls are during a ramp; `None` while
+    /// forced open, and while the probes are out.
     pub wait: Option<Duration>,
 }
 
@@ -125,20 +128,23 @@ pub enum Cause {
     ByHand,
 }
 
-/// The state machine of one circuit. With a window of time, 1 KiB and 128 bytes for each stripe, twice that if slow
-/// calls are watched.
+/// The state machine of one circuit. With a window of time, 1 KiB and 128 bytes for each stripe,
+/// twice that if slow calls are watched.
 #[derive(Debug)]
 pub struct Breaker {
     /// Written on transitions and for probes only; what it holds is told at [`Control`].
     control: Padded<AtomicU64>,
-    /// When the newest probe was let out, in nanoseconds. Written before the probe appears in `control`, whose
-    /// Release publishes it. Only ever raised, so a loser of that race can lengthen a lease, never shorten one.
+    /// When the newest probe was let out, in nanoseconds. Written before the probe appears in
+    /// `control`, whose Release publishes it. Only ever raised, so a loser of that race can
+    /// lengthen a lease, never shorten one.
     probed: AtomicU64,
-    /// [`Stamp::as_flag`](crate::algorithm::window::Stamp::as_flag) of a tick in which a success may trip, because the
-    /// failures would do but the calls are too few; [`JUDGE_NEXT`] after an update; else 0.
+    /// [`Stamp::as_flag`](crate::algorithm::window::Stamp::as_flag) of a tick in which a success
+    /// may trip, because the failures would do but the calls are too few; [`JUDGE_NEXT`] after an
+    /// update; else 0.
     watch: AtomicU64,
-    /// The latest moment before which the peer asked not to be called. Relaxed: whoever trips on a result of its own
-    /// sees its own hint, and for others' hints it is enough to be seen by chance.
+    /// The latest moment before which the peer asked not to be called. Relaxed: whoever trips on a
+    /// result of its own sees its own hint, and for others' hints it is enough to be seen by
+    /// chance.
     not_before: AtomicU64,
     /// How many calls a ramp has judged. Relaxed: only the number matters.
     ramped: AtomicU64,
@@ -155,13 +161,16 @@ pub struct Breaker {
 /// What counts the calls of a [`Window`].
 #[derive(Debug)]
 enum Counter {
-    Time { window: Box<TimeWindow>, length: u64 },
+    Time {
+        window: Box<TimeWindow>,
+        length: u64,
+    },
     Calls(CallWindow),
 }
 
 impl Breaker {
-    /// A closed circuit, whose successes are counted on `stripes` rings: as many as there are cores, or 1. `seed` is
-    /// any random number; the jitter of its open times follows from it.
+    /// A closed circuit, whose successes are counted on `stripes` rings: as many as there are
+    /// cores, or 1. `seed` is any random number; the jitter of its open times follows from it.
     ///
     /// # Errors
     /// A setting outside the range that [`BreakerConfig`] gives for it.
@@ -170,7 +179,10 @@ impl Breaker {
         let counter = match foundation.window {
             Window::Time(length) => {
                 let length = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
-                Counter::Time { window: Box::new(TimeWindow::new(length, stripes)), length }
+                Counter::Time {
+                    window: Box::new(TimeWindow::new(length, stripes)),
+                    length,
+                }
             }
             Window::Calls(calls) => Counter::Calls(CallWindow::new(calls)),
         };
@@ -183,14 +195,17 @@ impl Breaker {
             late: AtomicU64::new(0),
             run: Run::new(),
             counter,
-            ages: config.slow_calls.map(|_| Ages::new(foundation.slow_after, stripes)),
+            ages: config
+                .slow_calls
+                .map(|_| Ages::new(foundation.slow_after, stripes)),
             foundation,
             settings: SharedSettings::new(settings),
             seed,
         })
     }
 
-    /// The state that the next call would meet, but for the end of an open time, which only a call brings about.
+    /// The state that the next call would meet, but for the end of an open time, which only a call
+    /// brings about.
     #[must_use]
     pub fn state(&self) -> BreakerState {
         self.load().state()
@@ -210,13 +225,17 @@ impl Breaker {
         open.then(|| Duration::from_nanos(control.deadline().saturating_sub(now)))
     }
 
-    /// How long until time alone changes what an admission meets: the end of the open time, or of the probes' lease.
+    /// How long until time alone changes what an admission meets: the end of the open time, or of
+    /// the probes' lease.
     #[must_use]
     pub fn until_change(&self, now: u64) -> Option<Duration> {
         let control = self.load();
         let at = match control.state() {
             BreakerState::Open => control.deadline(),
-            BreakerState::HalfOpen => self.probed.load(Ordering::Relaxed).saturating_add(self.settings.load().lease),
+            BreakerState::HalfOpen => self
+                .probed
+                .load(Ordering::Relaxed)
+                .saturating_add(self.settings.load().lease),
             _ => return None,
         };
         Some(Duration::from_nanos(at.saturating_sub(now)))
@@ -232,14 +251,17 @@ impl Breaker {
         }
     }
 
-    /// How many calls in flight are slow already; 0 unless slow calls are watched. The window has them when they end.
+    /// How many calls in flight are slow already; 0 unless slow calls are watched. The window has
+    /// them when they end.
     #[must_use]
     pub fn hung(&self, now: u64) -> u64 {
-        self.ages.as_ref().map_or(0, |ages| ages.slow(self.generation(), now))
+        self.ages
+            .as_ref()
+            .map_or(0, |ages| ages.slow(self.generation(), now))
     }
 
-    /// Whether a new breaker would do as well as this one: it is closed, its window is empty (or, being of calls, holds
-    /// nothing but quick successes), and its streak is over.
+    /// Whether a new breaker would do as well as this one: it is closed, its window is empty (or,
+    /// being of calls, holds nothing but quick successes), and its streak is over.
     #[must_use]
     pub fn is_forgettable(&self, now: u64) -> bool {
         let (control, counts) = (self.load(), self.counts(now));
@@ -251,7 +273,8 @@ impl Breaker {
         control.state() == BreakerState::Closed && clean && fresh && self.hung(now) == 0
     }
 
-    /// How many results came too late to count, because the state had changed since their admission.
+    /// How many results came too late to count, because the state had changed since their
+    /// admission.
     #[must_use]
     pub fn late(&self) -> u64 {
         self.late.load(Ordering::Relaxed)
@@ -261,12 +284,20 @@ impl Breaker {
     fn has_held(&self, control: Control, now: u64) -> bool {
         match (&self.counter, control.closed_at()) {
             (Counter::Calls(window), _) => window.is_full(control.generation()),
-            (Counter::Time { length, .. }, Some(closed_at)) => now.saturating_sub(closed_at) >= *length,
+            (Counter::Time { length, .. }, Some(closed_at)) => {
+                now.saturating_sub(closed_at) >= *length
+            }
             (Counter::Time { .. }, None) => true,
         }
     }
 
-    fn after_verdict(&self, control: Control, cause: Cause, settings: &Settings, now: u64) -> Control {
+    fn after_verdict(
+        &self,
+        control: Control,
+        cause: Cause,
+        settings: &Settings,
+        now: u64,
+    ) -> Control {
         match cause {
             Cause::ProbesSucceeded => control.close(now),
             _ => self.reopened(control, settings, now),
@@ -279,8 +310,12 @@ impl Breaker {
     }
 
     fn opened(&self, control: Control, streak: u32, settings: &Settings, now: u64) -> Control {
-        let own = now.saturating_add(settings.open_time(streak, scatter(self.seed, control.generation())));
-        let asked = self.not_before.load(Ordering::Relaxed).min(now.saturating_add(settings.longest_open));
+        let own = now
+            .saturating_add(settings.open_time(streak, scatter(self.seed, control.generation())));
+        let asked = self
+            .not_before
+            .load(Ordering::Relaxed)
+            .min(now.saturating_add(settings.longest_open));
         control.open(own.max(asked), streak)
     }
 
@@ -289,14 +324,21 @@ impl Breaker {
         Control::from_word(self.control.load(Ordering::Acquire))
     }
 
-    /// Release publishes `probed`; Acquire keeps earlier probes' times visible to whoever reads the new word.
+    /// Release publishes `probed`; Acquire keeps earlier probes' times visible to whoever reads the
+    /// new word.
     fn swap(&self, from: Control, to: Control) -> Result<(), Control> {
-        let swapped = self.control.compare_exchange(from.word(), to.word(), Ordering::AcqRel, Ordering::Acquire);
+        let swapped = self.control.compare_exchange(
+            from.word(),
+            to.word(),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
         swapped.map(drop).map_err(Control::from_word)
     }
 }
 
-/// A number for each generation that has nothing to do with those of other breakers (the finalizer of `SplitMix64`).
+/// A number for each generation that has nothing to do with those of other breakers (the finalizer
+/// of `SplitMix64`).
 fn scatter(seed: u64, generation: u32) -> u64 {
     let mut word = seed ^ u64::from(generation).wrapping_mul(GOLDEN);
     word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);

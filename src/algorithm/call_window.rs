@@ -1,17 +1,19 @@
 //! Sliding counts of calls, by number: the last so many.
 //!
-//! A ring of slots, one a call. Each call takes the next slot, swaps its own class for that of the call so many before
-//! it, and applies the difference to the totals. So the window really slides: after a thousand successes in a window
-//! of ten, five failures are half of it.
+//! A ring of slots, one a call. Each call takes the next slot, swaps its own class for that of the
+//! call so many before it, and applies the difference to the totals. So the window really slides:
+//! after a thousand successes in a window of ten, five failures are half of it.
 //!
-//! Why not count up to so many and start over, which needs no ring? Such a window forgets all at once, and between
-//! two restarts it only grows: the thousandth failure weighs less than the first. And why not the slot and the totals
-//! in one step? With the totals a sum of differences it does not matter in which order they are applied: once all
-//! have been, the totals are what the slots hold, whoever overtook whom.
+//! Why not count up to so many and start over, which needs no ring? Such a window forgets all at
+//! once, and between two restarts it only grows: the thousandth failure weighs less than the first.
+//! And why not the slot and the totals in one step? With the totals a sum of differences it does
+//! not matter in which order they are applied: once all have been, the totals are what the slots
+//! hold, whoever overtook whom.
 //!
-//! **Cost.** Three compare-and-swaps on words that all threads share: the calls are put in one order, which no stripes
-//! can do. **Accuracy.** Exact for one call after the other. Of calls recorded at the same moment any may be taken for
-//! the last; each judges the totals after its own difference, so the last to apply its one sees them all.
+//! **Cost.** Three compare-and-swaps on words that all threads share: the calls are put in one
+//! order, which no stripes can do. **Accuracy.** Exact for one call after the other. Of calls
+//! recorded at the same moment any may be taken for the last; each judges the totals after its own
+//! difference, so the last to apply its one sees them all.
 
 use crate::{
     algorithm::{
@@ -24,31 +26,45 @@ use crate::{
 /// 4 bytes a call.
 #[derive(Debug)]
 pub(crate) struct CallWindow {
-    /// `generation:18 | index:46`. The index counts up to twice the length and falls back to once: below the length it
-    /// is how many there are.
+    /// `generation:18 | index:46`. The index counts up to twice the length and falls back to once:
+    /// below the length it is how many there are.
     head: AtomicU64,
-    /// `generation:18 | failures:23 | slow:23`, the counts raised by [`BIAS`], because the difference that takes a
-    /// count back may be applied before the one that gave it.
+    /// `generation:18 | failures:23 | slow:23`, the counts raised by [`BIAS`], because the
+    /// difference that takes a count back may be applied before the one that gave it.
     totals: AtomicU64,
     /// `generation:29 | class:3`, of which a generation takes 18; 0 for never used.
     slots: Box<[AtomicU32]>,
 }
 
-/// All words carry the generation and are replaced when it is an old one. One that is not ours is either that or has
-/// overtaken us, and the breaker's control tells which: it is read after the word (Acquire, partner of the Release in
-/// every write here), so it is no older than the generation that the word's writer had seen.
+/// All words carry the generation and are replaced when it is an old one. One that is not ours is
+/// either that or has overtaken us, and the breaker's control tells which: it is read after the
+/// word (Acquire, partner of the Release in every write here), so it is no older than the
+/// generation that the word's writer had seen.
 impl CallWindow {
     /// A window of 1 to 2^20 calls.
     pub(crate) fn new(calls: u32) -> Self {
         let slots = (0..calls.max(1)).map(|_| AtomicU32::new(0)).collect();
-        Self { head: AtomicU64::new(0), totals: AtomicU64::new(empty(0)), slots }
+        Self {
+            head: AtomicU64::new(0),
+            totals: AtomicU64::new(empty(0)),
+            slots,
+        }
     }
 
     /// Counts a call, unless its generation has passed, as `is_current` tells.
-    pub(crate) fn count(&self, class: Class, generation: u32, is_current: impl Fn() -> bool) -> Counted {
-        let replaced = self.take(generation, &is_current).and_then(|slot| self.put(slot, class, generation, &is_current));
+    pub(crate) fn count(
+        &self,
+        class: Class,
+        generation: u32,
+        is_current: impl Fn() -> bool,
+    ) -> Counted {
+        let replaced = self
+            .take(generation, &is_current)
+            .and_then(|slot| self.put(slot, class, generation, &is_current));
         match replaced {
-            Some(replaced) if self.apply(class, replaced, generation, &is_current) => Counted::Again,
+            Some(replaced) if self.apply(class, replaced, generation, &is_current) => {
+                Counted::Again
+            }
             _ => Counted::Late,
         }
     }
@@ -58,11 +74,18 @@ impl CallWindow {
         let totals = self.totals.load(Ordering::Acquire);
         let total = self.total(generation);
         if totals >> (2 * COUNT_BITS) != u64::from(generation) {
-            return Counts { successes: total, ..Counts::default() };
+            return Counts {
+                successes: total,
+                ..Counts::default()
+            };
         }
         let unbiased = |count: u64| (count & COUNT_MASK).saturating_sub(BIAS).min(total);
         let failures = unbiased(totals >> COUNT_BITS);
-        Counts { successes: total - failures, failures, slow: unbiased(totals) }
+        Counts {
+            successes: total - failures,
+            failures,
+            slow: unbiased(totals),
+        }
     }
 
     /// Whether this generation has seen as many calls as the window holds.
@@ -72,7 +95,11 @@ impl CallWindow {
 
     fn total(&self, generation: u32) -> u64 {
         let head = self.head.load(Ordering::Acquire);
-        if head >> INDEX_BITS == u64::from(generation) { (head & INDEX_MASK).min(self.length()) } else { 0 }
+        if head >> INDEX_BITS == u64::from(generation) {
+            (head & INDEX_MASK).min(self.length())
+        } else {
+            0
+        }
     }
 
     fn length(&self) -> u64 {
@@ -88,9 +115,16 @@ impl CallWindow {
                 _ if is_current() => 0,
                 _ => return None,
             };
-            let next = if index + 1 == 2 * self.length() { self.length() } else { index + 1 };
+            let next = if index + 1 == 2 * self.length() {
+                self.length()
+            } else {
+                index + 1
+            };
             let new = u64::from(generation) << INDEX_BITS | next;
-            match self.head.compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Acquire) {
+            match self
+                .head
+                .compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Acquire)
+            {
                 #[expect(clippy::cast_possible_truncation, reason = "below the number of slots")]
                 Ok(_) => return Some(&self.slots[(index % self.length()) as usize]),
                 // Another call has the slot: the next one.
@@ -100,7 +134,13 @@ impl CallWindow {
     }
 
     /// Puts a class in a slot; hands out the one that leaves.
-    fn put(&self, slot: &AtomicU32, class: Class, generation: u32, is_current: impl Fn() -> bool) -> Option<Option<Class>> {
+    fn put(
+        &self,
+        slot: &AtomicU32,
+        class: Class,
+        generation: u32,
+        is_current: impl Fn() -> bool,
+    ) -> Option<Option<Class>> {
         let new = generation << CLASS_BITS | code(class);
         let mut word = slot.load(Ordering::Acquire);
         loop {
@@ -111,13 +151,20 @@ impl CallWindow {
             match slot.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) if same => return Some(Some(class_of(word))),
                 Ok(_) => return Some(None),
-                // A call a whole window away, or of another generation, was here: it is the one to leave.
+                // A call a whole window away, or of another generation, was here: it is the one to
+                // leave.
                 Err(current) => word = current,
             }
         }
     }
 
-    fn apply(&self, class: Class, replaced: Option<Class>, generation: u32, is_current: impl Fn() -> bool) -> bool {
+    fn apply(
+        &self,
+        class: Class,
+        replaced: Option<Class>,
+        generation: u32,
+        is_current: impl Fn() -> bool,
+    ) -> bool {
         let mut totals = self.totals.load(Ordering::Acquire);
         loop {
             let base = match totals >> (2 * COUNT_BITS) {
@@ -125,9 +172,15 @@ impl CallWindow {
                 _ if is_current() => empty(generation),
                 _ => return false,
             };
-            // Neither count leaves its field: at most 2^20 slots and the calls at work are in either direction.
+            // Neither count leaves its field: at most 2^20 slots and the calls at work are in
+            // either direction.
             let new = base + weight(Some(class)) - weight(replaced);
-            match self.totals.compare_exchange_weak(totals, new, Ordering::AcqRel, Ordering::Acquire) {
+            match self.totals.compare_exchange_weak(
+                totals,
+                new,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
                 Ok(_) => return true,
                 // Another difference came first: ours adds to it.
                 Err(current) => totals = current,
@@ -141,7 +194,9 @@ fn empty(generation: u32) -> u64 {
 }
 
 fn weight(class: Option<Class>) -> u64 {
-    class.map_or(0, |class| u64::from(class.is_failure()) << COUNT_BITS | u64::from(class.is_slow()))
+    class.map_or(0, |class| {
+        u64::from(class.is_failure()) << COUNT_BITS | u64::from(class.is_slow())
+    })
 }
 
 /// Never 0.

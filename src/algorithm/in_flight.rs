@@ -1,10 +1,11 @@
 //! A counter of calls in flight that never passes its limit.
 //!
-//! Entering is a compare-and-swap, not a `fetch_add` that is undone when it went too far: such an excess, however
-//! short, makes another caller see a full counter and be turned away falsely.
+//! Entering is a compare-and-swap, not a `fetch_add` that is undone when it went too far: such an
+//! excess, however short, makes another caller see a full counter and be turned away falsely.
 //!
-//! **Guarantee.** At the moment of each admission fewer than `limit` others are in flight. **Cost.** Admitted: a load
-//! each of count and limit and one compare-and-swap; refused: the loads alone; leaving: one subtraction.
+//! **Guarantee.** At the moment of each admission fewer than `limit` others are in flight.
+//! **Cost.** Admitted: a load each of count and limit and one compare-and-swap; refused: the loads
+//! alone; leaving: one subtraction.
 
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -21,7 +22,10 @@ impl InFlight {
     /// Nothing in flight, at most `limit`; a limit of 0 refuses everything.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { count: AtomicUsize::new(0), limit: AtomicUsize::new(limit) }
+        Self {
+            count: AtomicUsize::new(0),
+            limit: AtomicUsize::new(limit),
+        }
     }
 
     /// Enters, if there is room; then [`leave`](Self::leave) must follow once.
@@ -31,7 +35,12 @@ impl InFlight {
         let limit = self.limit.load(Ordering::Relaxed);
         let mut count = self.count.load(Ordering::Relaxed);
         while count < limit {
-            match self.count.compare_exchange_weak(count, count + 1, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.count.compare_exchange_weak(
+                count,
+                count + 1,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return true,
                 // Another entered or left; look again whether there is still room.
                 Err(current) => count = current,

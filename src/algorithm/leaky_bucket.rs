@@ -1,21 +1,24 @@
 //! Leaky bucket: calls leave evenly spaced, in the order in which they came.
 //!
-//! It is a shaper. A call does not ask whether it may go but *when*: it reserves a departure time and goes then, so
-//! nobody polls, and the order of reservation is the order of departure. The queue is nothing but the time that has
-//! been given away, hence one word; it is as long as callers are ready to wait.
+//! It is a shaper. A call does not ask whether it may go but *when*: it reserves a departure time
+//! and goes then, so nobody polls, and the order of reservation is the order of departure. The
+//! queue is nothing but the time that has been given away, hence one word; it is as long as callers
+//! are ready to wait.
 //!
-//! Why not a token bucket with a burst of 1? It has the same rate but must be asked at the right moment: each wait that
-//! ends a little late pushes all later ones back. Here `slack` makes up for that: after being late by at most so much,
-//! the next may leave so much earlier.
+//! Why not a token bucket with a burst of 1? It has the same rate but must be asked at the right
+//! moment: each wait that ends a little late pushes all later ones back. Here `slack` makes up for
+//! that: after being late by at most so much, the next may leave so much earlier.
 //!
-//! **Guarantee.** Any span `W` holds at most `1 + (W + slack) / T` departures of cost 1, those counted as of their turn that
-//! have waited for it as a [`Limit`] and were woken late by at most [`TIMER_TICK`]. A call of cost `n` leaves when
-//! its turn comes, and the next `n` intervals after it. **Cost.** A load and a compare-and-swap; refused: no write.
+//! **Guarantee.** Any span `W` holds at most `1 + (W + slack) / T` departures of cost 1, those
+//! counted as of their turn that have waited for it as a [`Limit`] and were woken late by at most
+//! [`TIMER_TICK`]. A call of cost `n` leaves when its turn comes, and the next `n` intervals after
+//! it. **Cost.** A load and a compare-and-swap; refused: no write.
 //!
-//! **Cancelling.** The last reservation is given back exactly. One in the middle is not: moving the end of the queue back by
-//! its length would keep the long-run rate, but let a newcomer leave together with one who is already waiting, and a
-//! shaper that bunches is none. Who needs every slot back waits in a queue instead and acquires when its turn comes,
-//! as the rate-limit layer does.
+//! **Cancelling.** The last reservation is given back exactly. One in the middle is not: moving the
+//! end of the queue back by its length would keep the long-run rate, but let a newcomer leave
+//! together with one who is already waiting, and a shaper that bunches is none. Who needs every
+//! slot back waits in a queue instead and acquires when its turn comes, as the rate-limit layer
+//! does.
 
 use std::time::Duration;
 
@@ -47,9 +50,9 @@ mod tests;
 pub struct LeakyBucket {
     /// Its burst is always 1.
     quota: Quota,
-    /// When the next call may leave, in 128ths of a nanosecond since the caller's start, modulo 2^64. Nothing else is
-    /// published through it, so all accesses are Relaxed: the single word's order of modification is the order of
-    /// departure.
+    /// When the next call may leave, in 128ths of a nanosecond since the caller's start, modulo
+    /// 2^64. Nothing else is published through it, so all accesses are Relaxed: the single word's
+    /// order of modification is the order of departure.
     next: AtomicU64,
     /// In the same unit.
     slack: u64,
@@ -66,10 +69,12 @@ pub struct Departure {
 }
 
 impl LeakyBucket {
-    /// One call each `1 / rate`; after a departure that was late by at most `slack`, the next makes up for it.
+    /// One call each `1 / rate`; after a departure that was late by at most `slack`, the next makes
+    /// up for it.
     ///
     /// # Errors
-    /// A rate of nothing, over nothing, above 128 a nanosecond or below one a year; a slack above an hour.
+    /// A rate of nothing, over nothing, above 128 a nanosecond or below one a year; a slack above
+    /// an hour.
     pub fn new(rate: Rate, slack: Duration) -> Result<Self, ConfigError> {
         let slack = crate::config::nanos_within(
             "slack",
@@ -77,7 +82,11 @@ impl LeakyBucket {
             Duration::ZERO..=Duration::from_secs(3600),
             "use what your timers are late by, such as 1ms",
         )?;
-        Ok(Self { quota: Quota::new(rate, 1)?, next: AtomicU64::new(0), slack: slack * UNITS_PER_NANO })
+        Ok(Self {
+            quota: Quota::new(rate, 1)?,
+            next: AtomicU64::new(0),
+            slack: slack * UNITS_PER_NANO,
+        })
     }
 
     /// Reserves the next departure, if that is at most `longest` away.
@@ -88,8 +97,16 @@ impl LeakyBucket {
         self.reserve_with(self.slack, cost, longest, now)
     }
 
-    fn reserve_with(&self, slack: u64, cost: u32, longest: Duration, now: u64) -> Result<Departure, Denied> {
-        let length = u64::from(cost).checked_mul(self.quota.pace().interval).filter(|length| *length <= MAX_AHEAD);
+    fn reserve_with(
+        &self,
+        slack: u64,
+        cost: u32,
+        longest: Duration,
+        now: u64,
+    ) -> Result<Departure, Denied> {
+        let length = u64::from(cost)
+            .checked_mul(self.quota.pace().interval)
+            .filter(|length| *length <= MAX_AHEAD);
         let length = length.ok_or(Denied::CostAboveBurst)?;
         let longest = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
         let now = now.wrapping_mul(UNITS_PER_NANO);
@@ -105,34 +122,62 @@ impl LeakyBucket {
                 return Err(Denied::until(wait - longest.min(wait)));
             }
             let end = start.wrapping_add(length);
-            match self.next.compare_exchange_weak(next, end, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Ok(Departure { wait: Duration::from_nanos(wait), start, end }),
+            match self
+                .next
+                .compare_exchange_weak(next, end, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => {
+                    return Ok(Departure {
+                        wait: Duration::from_nanos(wait),
+                        start,
+                        end,
+                    });
+                }
                 // Another has reserved first and leaves first; the loser reserves behind it.
                 Err(current) => next = current,
             }
         }
     }
 
-    /// Gives a reservation back. Returns whether its slot will be used again: it will if it was the last.
+    /// Gives a reservation back. Returns whether its slot will be used again: it will if it was the
+    /// last.
     pub fn cancel(&self, departure: Departure) -> bool {
-        // The loser of this exchange has somebody behind it; its slot stays empty. That errs towards a lower rate.
-        self.next.compare_exchange(departure.end, departure.start, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        // The loser of this exchange has somebody behind it; its slot stays empty. That errs
+        // towards a lower rate.
+        self.next
+            .compare_exchange(
+                departure.end,
+                departure.start,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            )
+            .is_ok()
     }
 
     /// How long until the next departure, in 128ths of a nanosecond.
     fn ahead(&self, now: u64) -> u64 {
-        let ahead = self.next.load(Ordering::Relaxed).wrapping_sub(now.wrapping_mul(UNITS_PER_NANO));
+        let ahead = self
+            .next
+            .load(Ordering::Relaxed)
+            .wrapping_sub(now.wrapping_mul(UNITS_PER_NANO));
         if ahead > u64::MAX / 2 { 0 } else { ahead }
     }
 
-    /// Moves the next departure, in one step, unless it stays; the loser moves what the winner left.
+    /// Moves the next departure, in one step, unless it stays; the loser moves what the winner
+    /// left.
     fn shift(&self, now: u64, new: impl Fn(u64) -> u64) {
         let scaled = now.wrapping_mul(UNITS_PER_NANO);
-        let _ = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
-            let ahead = if signed_is_past(scaled.wrapping_sub(next)) { 0 } else { next.wrapping_sub(scaled) };
-            let shifted = new(ahead).min(MAX_AHEAD);
-            (shifted != ahead).then(|| scaled.wrapping_add(shifted))
-        });
+        let _ = self
+            .next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+                let ahead = if signed_is_past(scaled.wrapping_sub(next)) {
+                    0
+                } else {
+                    next.wrapping_sub(scaled)
+                };
+                let shifted = new(ahead).min(MAX_AHEAD);
+                (shifted != ahead).then(|| scaled.wrapping_add(shifted))
+            });
     }
 }
 
@@ -143,12 +188,19 @@ impl Limit for LeakyBucket {
 
     fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), Denied> {
         let late = now.saturating_sub(due).min(TIMER_TICK) * UNITS_PER_NANO;
-        self.reserve_with(self.slack.max(late), cost, Duration::ZERO, now).map(|_| ())
+        self.reserve_with(self.slack.max(late), cost, Duration::ZERO, now)
+            .map(|_| ())
     }
 
     fn wait(&self, units: u64, now: u64) -> Duration {
-        let before = units.saturating_sub(1).saturating_mul(self.quota.pace().interval);
-        Duration::from_nanos(self.ahead(now).saturating_add(before).div_ceil(UNITS_PER_NANO))
+        let before = units
+            .saturating_sub(1)
+            .saturating_mul(self.quota.pace().interval);
+        Duration::from_nanos(
+            self.ahead(now)
+                .saturating_add(before)
+                .div_ceil(UNITS_PER_NANO),
+        )
     }
 
     /// A call leaves at the beginning of its time, whatever it costs.
@@ -189,14 +241,20 @@ impl Limit for LeakyBucket {
 
     /// Idle for at least its slack: before that, a new one could make up for more.
     fn is_as_new(&self, now: u64) -> bool {
-        let behind = now.wrapping_mul(UNITS_PER_NANO).wrapping_sub(self.next.load(Ordering::Relaxed));
+        let behind = now
+            .wrapping_mul(UNITS_PER_NANO)
+            .wrapping_sub(self.next.load(Ordering::Relaxed));
         signed_is_past(behind) && behind >= self.slack
     }
 
     /// Changes the rate. The burst of a leaky bucket is always 1.
     fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         if burst != 1 {
-            return Err(ConfigError::new("burst", burst, "a leaky bucket has a burst of 1; use a token bucket for more"));
+            return Err(ConfigError::new(
+                "burst",
+                burst,
+                "a leaky bucket has a burst of 1; use a token bucket for more",
+            ));
         }
         self.quota.update(rate, 1)
     }

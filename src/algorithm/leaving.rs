@@ -1,29 +1,36 @@
 //! How a map forgets a machine without losing what a caller has just done to it.
 //!
-//! A map may forget what is as good as new. But between "it is as good as new" and "it is out of the map" a caller that
-//! has looked it up before may use it: it takes units of a limit which the next caller of its key will not find, and
-//! that next caller gets a whole new burst. To count who holds it does not help: whoever counts looks before it acts.
+//! A map may forget what is as good as new. But between "it is as good as new" and "it is out of
+//! the map" a caller that has looked it up before may use it: it takes units of a limit which the
+//! next caller of its key will not find, and that next caller gets a whole new burst. To count who
+//! holds it does not help: whoever counts looks before it acts.
 //!
-//! So the map marks it first and looks after that, and the caller uses it first and looks for the mark after that. Each
-//! writes before it reads, with a fence between, so of the two at least one sees the other: either the map finds it
-//! used, and keeps it; or the caller finds the mark, and looks its key up anew.
+//! So the map marks it first and looks after that, and the caller uses it first and looks for the
+//! mark after that. Each writes before it reads, with a fence between, so of the two at least one
+//! sees the other: either the map finds it used, and keeps it; or the caller finds the mark, and
+//! looks its key up anew.
 
 use crate::sync::{AtomicBool, Ordering, fence};
 
 /// The mark on one machine.
 #[derive(Debug, Default)]
 pub(crate) struct Leaving {
-    /// Written before, and read after, a `SeqCst` fence. Without the two fences the mark and the use could each still be on
-    /// their way while the other is looked for, and both be missed.
+    /// Written before, and read after, a `SeqCst` fence. Without the two fences the mark and the
+    /// use could each still be on their way while the other is looked for, and both be missed.
     mark: AtomicBool,
 }
 
-#[cfg_attr(not(feature = "layers"), allow(dead_code, reason = "only maps of layers forget"))]
+#[cfg_attr(
+    not(feature = "layers"),
+    allow(dead_code, reason = "only maps of layers forget")
+)]
 impl Leaving {
-    /// The map's side: forgets it only if it is as good as new even after it was marked. One map at a time.
+    /// The map's side: forgets it only if it is as good as new even after it was marked. One map at
+    /// a time.
     pub(crate) fn leave_if(&self, is_as_new: impl FnOnce() -> bool) -> bool {
         self.mark.store(true, Ordering::Relaxed);
-        // Also if the look panics. A caller that has seen the mark meanwhile looks its key up anew and finds the same machine.
+        // Also if the look panics. A caller that has seen the mark meanwhile looks its key up anew
+        // and finds the same machine.
         let mut stays = Stays(Some(&self.mark));
         fence(Ordering::SeqCst);
         if !is_as_new() {
@@ -61,7 +68,10 @@ mod loom_model {
     #[test]
     fn a_limit_that_is_forgotten_was_used_by_nobody_who_does_not_know() {
         loom::model(|| {
-            let machine = Arc::new((TokenBucket::new(Rate::per_second(1), 1).unwrap(), Leaving::default()));
+            let machine = Arc::new((
+                TokenBucket::new(Rate::per_second(1), 1).unwrap(),
+                Leaving::default(),
+            ));
             let other = machine.clone();
             let caller = thread::spawn(move || {
                 let (bucket, leaving) = &*other;

@@ -1,4 +1,5 @@
-//! What all limits on a rate have in common, so that a layer, a map of keys or a store can take any of them.
+//! What all limits on a rate have in common, so that a layer, a map of keys or a store can take any
+//! of them.
 
 use std::{fmt, time::Duration};
 
@@ -15,8 +16,8 @@ use crate::{algorithm::Rate, config::ConfigError};
 /// | [`SlidingCounter`](super::SlidingCounter) | about N in a window | 32 bytes |
 /// | [`All`](super::All) | what each of several limits admits | theirs |
 ///
-/// Every method is one atomic step for its caller, or a few of which each errs towards admitting less. Of `now` see
-/// [the module](super): it counts from about when the limit was made.
+/// Every method is one atomic step for its caller, or a few of which each errs towards admitting
+/// less. Of `now` see [the module](super): it counts from about when the limit was made.
 pub trait Limit: fmt::Debug + Send + Sync {
     /// Takes `cost` units, or none.
     ///
@@ -24,10 +25,11 @@ pub trait Limit: fmt::Debug + Send + Sync {
     /// [`Denied`], and when to come back.
     fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied>;
 
-    /// Takes `cost` units for a caller whose turn was at `due`, and who has waited and was woken a little late.
+    /// Takes `cost` units for a caller whose turn was at `due`, and who has waited and was woken a
+    /// little late.
     ///
-    /// A limit that would lose what a timer's ticks add to each wait may let its time count from `due`, by at most
-    /// [`TIMER_TICK`], for what it decides now. By default lateness is lost.
+    /// A limit that would lose what a timer's ticks add to each wait may let its time count from
+    /// `due`, by at most [`TIMER_TICK`], for what it decides now. By default lateness is lost.
     ///
     /// # Errors
     /// [`Denied`]: another call has come first.
@@ -36,12 +38,15 @@ pub trait Limit: fmt::Debug + Send + Sync {
         self.acquire(cost, now)
     }
 
-    /// How long until `units` more could all have been admitted, one after the other, if no other call comes.
+    /// How long until `units` more could all have been admitted, one after the other, if no other
+    /// call comes.
     fn wait(&self, units: u64, now: u64) -> Duration;
 
-    /// How long until a call of that cost fits, if `before` units come first and no other call does.
+    /// How long until a call of that cost fits, if `before` units come first and no other call
+    /// does.
     ///
-    /// That of all of them together, but for limits that admit a call before all its units have their time.
+    /// That of all of them together, but for limits that admit a call before all its units have
+    /// their time.
     fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
         self.wait(before.saturating_add(u64::from(cost)), now)
     }
@@ -49,10 +54,12 @@ pub trait Limit: fmt::Debug + Send + Sync {
     /// Gives back units that were acquired and not used.
     fn refund(&self, cost: u32, now: u64);
 
-    /// Takes units that have been used already, whether or not they fit: a debt that later calls wait for.
+    /// Takes units that have been used already, whether or not they fit: a debt that later calls
+    /// wait for.
     fn charge(&self, cost: u32, now: u64);
 
-    /// Admits nothing before `until`, because a peer has said so. A limit that is closed for longer stays so.
+    /// Admits nothing before `until`, because a peer has said so. A limit that is closed for longer
+    /// stays so.
     fn close_until(&self, until: u64, now: u64);
 
     /// How many units would be admitted now.
@@ -61,14 +68,15 @@ pub trait Limit: fmt::Debug + Send + Sync {
     /// The most that are ever admitted at once.
     fn burst(&self) -> u32;
 
-    /// The highest cost that is ever admitted. The burst, but for limits that make the next calls wait instead.
+    /// The highest cost that is ever admitted. The burst, but for limits that make the next calls
+    /// wait instead.
     fn largest_cost(&self) -> u32 {
         self.burst()
     }
 
-    /// How much longer than what was taken a refund may stay counted: nothing, if it is as though the units had never been
-    /// taken. The sliding windows forget their oldest units, and keep the younger for up to a window. [`All`](super::All)
-    /// takes of the exact ones first.
+    /// How much longer than what was taken a refund may stay counted: nothing, if it is as though
+    /// the units had never been taken. The sliding windows forget their oldest units, and keep the
+    /// younger for up to a window. [`All`](super::All) takes of the exact ones first.
     fn refund_lag(&self) -> Duration {
         Duration::ZERO
     }
@@ -76,14 +84,16 @@ pub trait Limit: fmt::Debug + Send + Sync {
     /// How much in how long, as it is now.
     fn rate(&self) -> Rate;
 
-    /// Whether a new limit in its place would decide no differently: nothing is used, nothing owed, and it is not closed.
+    /// Whether a new limit in its place would decide no differently: nothing is used, nothing owed,
+    /// and it is not closed.
     ///
     /// A map may then forget it without loss.
     fn is_as_new(&self, now: u64) -> bool {
         self.wait(u64::from(self.burst()), now).is_zero()
     }
 
-    /// One of the limits that this one is made of, counted from 0; `None` if there are no more, or it is not made of others.
+    /// One of the limits that this one is made of, counted from 0; `None` if there are no more, or
+    /// it is not made of others.
     fn part(&self, index: usize) -> Option<&dyn Limit> {
         let _ = index;
         None
@@ -110,9 +120,12 @@ pub enum Denied {
 
 impl Denied {
     pub(crate) fn until(wait: u64) -> Self {
-        Self::Until { wait: Duration::from_nanos(wait) }
+        Self::Until {
+            wait: Duration::from_nanos(wait),
+        }
     }
 }
 
-/// How late a timer may be, in nanoseconds: tokio's rounds up to a whole millisecond, and looks once in each.
+/// How late a timer may be, in nanoseconds: tokio's rounds up to a whole millisecond, and looks
+/// once in each.
 pub const TIMER_TICK: u64 = 2_000_000;

@@ -1,8 +1,9 @@
-//! The algorithms: pure, usable without Tower, and without any dependency (`default-features = false`).
+//! The algorithms: pure, usable without Tower, and without any dependency (`default-features =
+//! false`).
 //!
-//! Nothing here reads a clock, sleeps, logs, locks or draws a random number: facts come in, decisions go out. `now`
-//! is the last argument, in nanoseconds since a start of the caller's choosing; time that goes back saturates, and
-//! errs towards admitting less.
+//! Nothing here reads a clock, sleeps, logs, locks or draws a random number: facts come in,
+//! decisions go out. `now` is the last argument, in nanoseconds since a start of the caller's
+//! choosing; time that goes back saturates, and errs towards admitting less.
 //!
 //! | module | decides | state |
 //! |---|---|---|
@@ -16,8 +17,8 @@
 //! | [`Backoff`] | how long to wait before the next attempt | none |
 //! | [`RetryBudget`] | whether a retry is affordable | one word |
 //!
-//! All limits on a rate are a [`Limit`]. Each module argues for its algorithm: what it guarantees, why the obvious alternative
-//! fails, what it costs, and where it comes from.
+//! All limits on a rate are a [`Limit`]. Each module argues for its algorithm: what it guarantees,
+//! why the obvious alternative fails, what it costs, and where it comes from.
 //!
 //! ```
 //! use tower_keep::algorithm::{Denied, Rate, TokenBucket};
@@ -55,7 +56,10 @@ pub use all::All;
 #[doc(inline)]
 pub use backoff::{Backoff, Jitter};
 #[doc(inline)]
-pub use breaker::{Breaker, BreakerConfig, BreakerState, Cause, Pass, Refused, SlowCalls, Transition, Verdict, Window};
+pub use breaker::{
+    Breaker, BreakerConfig, BreakerState, Cause, Pass, Refused, SlowCalls, Transition, Verdict,
+    Window,
+};
 #[doc(inline)]
 pub use in_flight::InFlight;
 #[doc(inline)]

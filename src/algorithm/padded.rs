@@ -2,7 +2,8 @@
 
 use std::ops::Deref;
 
-/// Keeps its neighbours' writes away: two lines of 64 bytes, because processors prefetch lines in pairs.
+/// Keeps its neighbours' writes away: two lines of 64 bytes, because processors prefetch lines in
+/// pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Padded<T>(pub(crate) T);

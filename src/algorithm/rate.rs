@@ -4,8 +4,8 @@ use std::{fmt, time::Duration};
 
 /// A number of units in a length of time: `Rate::per_second(100)` is a hundred each second.
 ///
-/// No constructor takes an interval under a name that reads as a rate. Making one cannot fail; what is built from it
-/// checks it.
+/// No constructor takes an interval under a name that reads as a rate. Making one cannot fail; what
+/// is built from it checks it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rate {
     count: u64,

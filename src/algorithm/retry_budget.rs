@@ -1,16 +1,18 @@
 //! Retry budget: how many retries the successes have paid for.
 //!
-//! Retries multiply load just when a peer has least to spare: with three attempts at each of three tiers, one failing
-//! request becomes 27. A budget bounds the amplification of the whole client: each success pays a fraction of a
-//! token in, each retry takes a whole token out. While all goes well the bucket is full and a blip is retried at
-//! once; when nothing succeeds, the retries stop after the bucket's content, however many calls fail.
+//! Retries multiply load just when a peer has least to spare: with three attempts at each of three
+//! tiers, one failing request becomes 27. A budget bounds the amplification of the whole client:
+//! each success pays a fraction of a token in, each retry takes a whole token out. While all goes
+//! well the bucket is full and a blip is retried at once; when nothing succeeds, the retries stop
+//! after the bucket's content, however many calls fail.
 //!
-//! A budget funded by *calls* (or by time) keeps paying for retries while everything fails, and so can hold an
-//! overloaded server down for ever (Bronson et al., *Metastable Failures in Distributed Systems*, HotOS 2021);
-//! funding by success cannot. Kin: gRPC retry throttling (gRFC A6), the retry quota of the AWS SDKs.
+//! A budget funded by *calls* (or by time) keeps paying for retries while everything fails, and so
+//! can hold an overloaded server down for ever (Bronson et al., *Metastable Failures in Distributed
+//! Systems*, HotOS 2021); funding by success cannot. Kin: gRPC retry throttling (gRFC A6), the
+//! retry quota of the AWS SDKs.
 //!
-//! **Guarantee.** Retries granted never exceed `capacity + ratio * successes`, exactly, under any concurrency.
-//! **Cost.** A success on a full budget: one load. Otherwise one compare-and-swap.
+//! **Guarantee.** Retries granted never exceed `capacity + ratio * successes`, exactly, under any
+//! concurrency. **Cost.** A success on a full budget: one load. Otherwise one compare-and-swap.
 
 use crate::{
     config::ConfigError,
@@ -30,21 +32,29 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct RetryBudget {
-    /// Thousandths of a token, at most `capacity`. It publishes nothing else, so all accesses are Relaxed.
+    /// Thousandths of a token, at most `capacity`. It publishes nothing else, so all accesses are
+    /// Relaxed.
     millis: AtomicU32,
     capacity: u32,
     per_success: u32,
 }
 
 impl RetryBudget {
-    /// A full budget of `capacity` retries, to which each success adds `ratio` of one, rounded down to thousandths.
+    /// A full budget of `capacity` retries, to which each success adds `ratio` of one, rounded down
+    /// to thousandths.
     ///
     /// # Errors
     /// A capacity of 0, or above 4 million; a ratio that is not a number, below 0.001 or above 1.
     pub fn new(capacity: u32, ratio: f64) -> Result<Self, ConfigError> {
         let millis = match capacity.checked_mul(MILLIS) {
             Some(millis) if millis > 0 => millis,
-            _ => return Err(ConfigError::new("budget", capacity, "use 1 to 4 million retries; 10 suits most clients")),
+            _ => {
+                return Err(ConfigError::new(
+                    "budget",
+                    capacity,
+                    "use 1 to 4 million retries; 10 suits most clients",
+                ));
+            }
         };
         if !(0.001..=1.0).contains(&ratio) {
             return Err(ConfigError::new(
@@ -53,9 +63,17 @@ impl RetryBudget {
                 "let each success pay for 0.001 to 1 retry; 0.1 adds at most 10 % load",
             ));
         }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a thousand")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "at most a thousand"
+        )]
         let per_success = (ratio * f64::from(MILLIS) + ROUNDING) as u32;
-        Ok(Self { millis: AtomicU32::new(millis), capacity: millis, per_success })
+        Ok(Self {
+            millis: AtomicU32::new(millis),
+            capacity: millis,
+            per_success,
+        })
     }
 
     /// Takes one retry's token, if there is a whole one.
@@ -82,7 +100,8 @@ impl RetryBudget {
     }
 
     fn pay(&self, millis: u32) {
-        // A full budget is left alone: a load, no write. Not `fetch_add`: it could pass the capacity.
+        // A full budget is left alone: a load, no write. Not `fetch_add`: it could pass the
+        // capacity.
         self.change(|current| {
             let new = current.saturating_add(millis).min(self.capacity);
             (new != current).then_some(new)
@@ -90,22 +109,29 @@ impl RetryBudget {
     }
 
     fn change(&self, new: impl Fn(u32) -> Option<u32>) -> bool {
-        // The loser computes again from the winner's balance, so no deposit and no withdrawal is lost.
-        self.millis.fetch_update(Ordering::Relaxed, Ordering::Relaxed, new).is_ok()
+        // The loser computes again from the winner's balance, so no deposit and no withdrawal is
+        // lost.
+        self.millis
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, new)
+            .is_ok()
     }
 }
 
 impl Default for RetryBudget {
-    /// Ten retries, and one more for each ten successes: a blip is retried at once, and load never grows by more than
-    /// a tenth for long.
+    /// Ten retries, and one more for each ten successes: a blip is retried at once, and load never
+    /// grows by more than a tenth for long.
     fn default() -> Self {
-        Self { millis: AtomicU32::new(10 * MILLIS), capacity: 10 * MILLIS, per_success: MILLIS / 10 }
+        Self {
+            millis: AtomicU32::new(10 * MILLIS),
+            capacity: 10 * MILLIS,
+            per_success: MILLIS / 10,
+        }
     }
 }
 
 const MILLIS: u32 = 1000;
-/// A ratio is rounded down to thousandths, or the guarantee would not hold; this is for those that floating point puts
-/// just below a whole one.
+/// A ratio is rounded down to thousandths, or the guarantee would not hold; this is for those that
+/// floating point puts just below a whole one.
 const ROUNDING: f64 = 1e-6;
 
 #[cfg(all(test, not(keep_loom)))]
@@ -120,8 +146,13 @@ mod tests {
     fn eight_threads_get_exactly_a_thousand_tokens() {
         let budget = RetryBudget::new(1000, 0.1).unwrap();
         let granted: usize = thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| (0..1000).filter(|_| budget.withdraw()).count())).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| (0..1000).filter(|_| budget.withdraw()).count()))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
         });
         assert_eq!(granted, 1000);
     }
@@ -186,7 +217,8 @@ mod loom_model {
             });
             let here = usize::from(budget.withdraw()) + usize::from(budget.withdraw());
             let granted = here + usize::from(thread.join().unwrap());
-            // One token to start with, and one deposit that counts unless the bucket was full just then.
+            // One token to start with, and one deposit that counts unless the bucket was full just
+            // then.
             assert!(granted + budget.available() as usize <= 2);
             assert!(granted >= 1);
         });

@@ -11,7 +11,11 @@ use crate::{
 pub(crate) fn count_of(rate: Rate, most: u32) -> Result<u32, ConfigError> {
     match u32::try_from(rate.count()) {
         Ok(count) if (1..=most).contains(&count) => Ok(count),
-        _ => Err(ConfigError::new("rate", rate, "count 1 to 16 777 215 units in a window; in larger units, if need be")),
+        _ => Err(ConfigError::new(
+            "rate",
+            rate,
+            "count 1 to 16 777 215 units in a window; in larger units, if need be",
+        )),
     }
 }
 
@@ -21,7 +25,12 @@ pub(crate) fn window_of(rate: Rate) -> Result<u64, ConfigError> {
 }
 
 /// The new count of a window that keeps its length.
-pub(crate) fn changed_count(rate: Rate, burst: u32, window: u64, most: u32) -> Result<u32, ConfigError> {
+pub(crate) fn changed_count(
+    rate: Rate,
+    burst: u32,
+    window: u64,
+    most: u32,
+) -> Result<u32, ConfigError> {
     let count = count_of(rate, MAX_COUNT.max(most))?;
     if count > most {
         return Err(ConfigError::new(
@@ -31,14 +40,23 @@ pub(crate) fn changed_count(rate: Rate, burst: u32, window: u64, most: u32) -> R
         ));
     }
     if window_of(rate)? != window {
-        return Err(ConfigError::new("rate", rate, "keep the window's length, and change its count"));
+        return Err(ConfigError::new(
+            "rate",
+            rate,
+            "keep the window's length, and change its count",
+        ));
     }
     if burst != count {
-        return Err(ConfigError::new("burst", burst, "give the count of the rate: a window admits all of it at once"));
+        return Err(ConfigError::new(
+            "burst",
+            burst,
+            "give the count of the rate: a window admits all of it at once",
+        ));
     }
     Ok(count)
 }
 
 /// 24 bits: 16.7 million.
 pub(crate) const MAX_COUNT: u32 = (1 << 24) - 1;
-const WINDOWS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(366 * 86_400);
+const WINDOWS: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(366 * 86_400);

@@ -1,13 +1,14 @@
 //! Sliding window as two counters: about N in a window, in one word whatever N is.
 //!
-//! It counts by fixed windows and takes of the last window's count the share that still overlaps the sliding one, as
-//! if those calls had come evenly.
+//! It counts by fixed windows and takes of the last window's count the share that still overlaps
+//! the sliding one, as if those calls had come evenly.
 //!
-//! **Accuracy.** If they did come evenly, the count is exact, to a unit: of N a window the last would fit only as the window
-//! ends, so that callers who always want more get N - 1, and of N = 1 one in two windows. At worst they all came at the end of their window: then up
-//! to 1.9 N pass within one window's length (N at once after an idle time, and as the share falls nearly N more before
-//! those are a window old), and in theory just short of 2 N. Where N is a promise, use the [log](super::SlidingLog) or
-//! the [ring](super::SlidingRing).
+//! **Accuracy.** If they did come evenly, the count is exact, to a unit: of N a window the last
+//! would fit only as the window ends, so that callers who always want more get N - 1, and of N = 1
+//! one in two windows. At worst they all came at the end of their window: then up to 1.9 N pass
+//! within one window's length (N at once after an idle time, and as the share falls nearly N more
+//! before those are a window old), and in theory just short of 2 N. Where N is a promise, use the
+//! [log](super::SlidingLog) or the [ring](super::SlidingRing).
 //!
 //! **Cost.** Admitted: three loads and one compare-and-swap; denied: no write.
 
@@ -25,8 +26,9 @@ use crate::{
 /// A limit on a window, approximately. Starts empty. 32 bytes.
 #[derive(Debug)]
 pub struct SlidingCounter {
-    /// `epoch:16 | previous:24 | current:24`: the number of the current fixed window, and the counts of it and the one
-    /// before. Nothing else is published through it, so all accesses are Relaxed.
+    /// `epoch:16 | previous:24 | current:24`: the number of the current fixed window, and the
+    /// counts of it and the one before. Nothing else is published through it, so all accesses are
+    /// Relaxed.
     word: AtomicU64,
     /// Relaxed: an admission that races a change obeys one of the two limits.
     limit: AtomicU32,
@@ -59,18 +61,42 @@ impl SlidingCounter {
     }
 
     fn counts(&self, word: u64, now: u64) -> Counts {
-        #[expect(clippy::cast_possible_truncation, reason = "takes the word apart, and epochs wrap")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "takes the word apart, and epochs wrap"
+        )]
         let (stored, epoch) = ((word >> 48) as u16, (now / self.window) as u16);
         #[expect(clippy::cast_possible_truncation, reason = "24 bits each")]
         let (previous, current) = ((word >> 24) as u32 & MAX_COUNT, word as u32 & MAX_COUNT);
         let elapsed = now % self.window;
         match epoch.wrapping_sub(stored) {
-            0 => Counts { epoch, previous, current, elapsed },
-            1 => Counts { epoch, previous: current, current: 0, elapsed },
-            // A clock that went back counts as the start of the newest window. So does one that comes after just short
-            // of 65 536 idle windows, which errs towards admitting less, for 16 windows at most.
-            behind if behind > u16::MAX - BACKWARDS => Counts { epoch: stored, previous, current, elapsed: 0 },
-            _ => Counts { epoch, previous: 0, current: 0, elapsed },
+            0 => Counts {
+                epoch,
+                previous,
+                current,
+                elapsed,
+            },
+            1 => Counts {
+                epoch,
+                previous: current,
+                current: 0,
+                elapsed,
+            },
+            // A clock that went back counts as the start of the newest window. So does one that
+            // comes after just short of 65 536 idle windows, which errs towards admitting less, for
+            // 16 windows at most.
+            behind if behind > u16::MAX - BACKWARDS => Counts {
+                epoch: stored,
+                previous,
+                current,
+                elapsed: 0,
+            },
+            _ => Counts {
+                epoch,
+                previous: 0,
+                current: 0,
+                elapsed,
+            },
         }
     }
 
@@ -82,7 +108,12 @@ impl SlidingCounter {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             let changed = new(self.counts(word, now))?.packed();
-            match self.word.compare_exchange_weak(word, changed, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.word.compare_exchange_weak(
+                word,
+                changed,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return Ok(()),
                 // The loser counts again on top of the winner.
                 Err(current) => word = current,
@@ -96,13 +127,15 @@ impl SlidingCounter {
         let closed = self.closed.load(Ordering::Relaxed).saturating_sub(now);
         let current = u64::from(counts.current);
         let wait = if current + units <= limit {
-            self.fades(counts.previous, limit - current - units).saturating_sub(counts.elapsed)
+            self.fades(counts.previous, limit - current - units)
+                .saturating_sub(counts.elapsed)
         } else {
-            // In the next window, when what is current now has become the previous count; and beyond, one window for
-            // each time that the limit is used up.
+            // In the next window, when what is current now has become the previous count; and
+            // beyond, one window for each time that the limit is used up.
             let before = units.saturating_sub(1);
             let (laps, rest) = (before / limit, before % limit + 1);
-            let later = (self.window - counts.elapsed).saturating_add(self.fades(counts.current, limit - rest));
+            let later = (self.window - counts.elapsed)
+                .saturating_add(self.fades(counts.current, limit - rest));
             later.saturating_add(laps.saturating_mul(self.window))
         };
         wait.max(closed)
@@ -110,14 +143,20 @@ impl SlidingCounter {
 
     /// How far into a window the share of the `previous` one has fallen to `room`.
     fn fades(&self, previous: u32, room: u64) -> u64 {
-        let Some(excess) = u64::from(previous).checked_sub(room).filter(|excess| *excess > 0) else { return 0 };
+        let Some(excess) = u64::from(previous)
+            .checked_sub(room)
+            .filter(|excess| *excess > 0)
+        else {
+            return 0;
+        };
         let elapsed = (u128::from(self.window) * u128::from(excess)).div_ceil(u128::from(previous));
         u64::try_from(elapsed).unwrap_or(self.window)
     }
 
     fn used(&self, counts: Counts) -> u64 {
         let left = u128::from(counts.previous) * u128::from(self.window - counts.elapsed);
-        u64::from(counts.current) + u64::try_from(left.div_ceil(u128::from(self.window))).unwrap_or(0)
+        u64::from(counts.current)
+            + u64::try_from(left.div_ceil(u128::from(self.window))).unwrap_or(0)
     }
 }
 
@@ -128,13 +167,20 @@ impl Counts {
 
     /// A count that does not fit stays at its most, 16 million: above any limit, it denies all.
     fn more(self, cost: u32) -> Self {
-        Self { current: self.current.saturating_add(cost).min(MAX_COUNT), ..self }
+        Self {
+            current: self.current.saturating_add(cost).min(MAX_COUNT),
+            ..self
+        }
     }
 
     /// Forgets the oldest first, which weigh the least.
     fn fewer(self, cost: u32) -> Self {
         let left = cost.saturating_sub(self.previous);
-        Self { previous: self.previous.saturating_sub(cost), current: self.current.saturating_sub(left), ..self }
+        Self {
+            previous: self.previous.saturating_sub(cost),
+            current: self.current.saturating_sub(left),
+            ..self
+        }
     }
 }
 
@@ -143,9 +189,11 @@ impl Limit for SlidingCounter {
         if cost > self.burst() {
             return Err(Denied::CostAboveBurst);
         }
-        self.change(now, |counts| match self.until(counts, u64::from(cost), now) {
-            0 => Ok(counts.more(cost)),
-            wait => Err(Denied::until(wait)),
+        self.change(now, |counts| {
+            match self.until(counts, u64::from(cost), now) {
+                0 => Ok(counts.more(cost)),
+                wait => Err(Denied::until(wait)),
+            }
         })
     }
 
@@ -186,7 +234,10 @@ impl Limit for SlidingCounter {
     }
 
     fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
-        self.limit.store(changed_count(rate, burst, self.window, MAX_COUNT)?, Ordering::Relaxed);
+        self.limit.store(
+            changed_count(rate, burst, self.window, MAX_COUNT)?,
+            Ordering::Relaxed,
+        );
         Ok(())
     }
 }
@@ -208,7 +259,9 @@ mod tests {
     }
 
     fn admitted(counter: &SlidingCounter, times: usize, now: u64) -> usize {
-        (0..times).filter(|_| counter.acquire(1, now).is_ok()).count()
+        (0..times)
+            .filter(|_| counter.acquire(1, now).is_ok())
+            .count()
     }
 
     #[test]
@@ -223,7 +276,9 @@ mod tests {
     fn the_worst_case_is_just_short_of_twice_the_count() {
         let counter = counter(100);
         assert_eq!(admitted(&counter, 200, 999 * MILLI), 100);
-        let more = (1000..1999).map(|milli| admitted(&counter, 200, milli * MILLI)).sum::<usize>();
+        let more = (1000..1999)
+            .map(|milli| admitted(&counter, 200, milli * MILLI))
+            .sum::<usize>();
         assert_eq!(more, 99);
     }
 
@@ -250,7 +305,10 @@ mod tests {
         counter.close_until(3 * SECOND, 0);
         assert_eq!(counter.acquire(1, SECOND), Err(Denied::until(2 * SECOND)));
         counter.charge(20, 3 * SECOND);
-        assert_eq!(counter.acquire(1, 3 * SECOND), Err(Denied::until(SECOND + 550 * MILLI)));
+        assert_eq!(
+            counter.acquire(1, 3 * SECOND),
+            Err(Denied::until(SECOND + 550 * MILLI))
+        );
         assert_eq!(counter.acquire(11, 3 * SECOND), Err(Denied::CostAboveBurst));
     }
 
@@ -259,7 +317,10 @@ mod tests {
         let counter = counter(10);
         counter.update(Rate::per_second(3), 3).unwrap();
         assert_eq!(admitted(&counter, 20, 0), 3);
-        assert_eq!(counter.update(Rate::per_minute(3), 3).unwrap_err().field, "rate");
+        assert_eq!(
+            counter.update(Rate::per_minute(3), 3).unwrap_err().field,
+            "rate"
+        );
     }
 
     proptest! {
@@ -271,7 +332,8 @@ mod tests {
             let (mut counts, mut now) = ((0u64, 0, 0), 0u64);
             for (step, cost, elapsed) in steps {
                 let (mut epoch, mut previous, mut current) = counts;
-                // A clock may go back, though not by more windows than are told apart from idle ones.
+                // A clock may go back, though not by more windows than are told apart from idle
+                // ones.
                 now = now.saturating_add_signed(elapsed).max(epoch.saturating_sub(u64::from(BACKWARDS) - 1) * SECOND);
                 while epoch < now / SECOND {
                     (epoch, previous, current) = (epoch + 1, current, 0);
@@ -327,8 +389,14 @@ mod loom_model {
             counter.acquire(2, 0).unwrap();
             let other = counter.clone();
             // Half of the two still count: there is room for two.
-            let thread = thread::spawn(move || (0..2).filter(|_| other.acquire(1, 1_500_000_000).is_ok()).count());
-            let here = (0..2).filter(|_| counter.acquire(1, 1_500_000_000).is_ok()).count();
+            let thread = thread::spawn(move || {
+                (0..2)
+                    .filter(|_| other.acquire(1, 1_500_000_000).is_ok())
+                    .count()
+            });
+            let here = (0..2)
+                .filter(|_| counter.acquire(1, 1_500_000_000).is_ok())
+                .count();
             assert_eq!(here + thread.join().unwrap(), 2);
         });
     }

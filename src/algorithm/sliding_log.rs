@@ -1,24 +1,26 @@
 //! Sliding window as an exact log: at most N in any window, whatever its start.
 //!
-//! It remembers the time of each of the last N units in a ring. The next unit takes the place of the oldest, and may
-//! do so once that is a whole window old. So N a window holds for *every* window, which is what a contract usually
-//! means; a token bucket admits up to twice as many in the window after an idle time, and a counter that is reset each
-//! window does so around the reset.
+//! It remembers the time of each of the last N units in a ring. The next unit takes the place of
+//! the oldest, and may do so once that is a whole window old. So N a window holds for *every*
+//! window, which is what a contract usually means; a token bucket admits up to twice as many in the
+//! window after an idle time, and a counter that is reset each window does so around the reset.
 //!
-//! **Claimed, then published.** A cell is claimed by moving `head` on, and published by storing its stamp. Between the
-//! two it still bears the stamp of the lap before. So each cell says which lap it is of, and an unpublished cell
-//! counts as just used: a slow publisher makes others wait, never over-admits. It does so only if it is stopped between
-//! the two for longer than the window, and for no longer than that: with windows of a few milliseconds on a machine
-//! with more threads than cores this happens.
+//! **Claimed, then published.** A cell is claimed by moving `head` on, and published by storing its
+//! stamp. Between the two it still bears the stamp of the lap before. So each cell says which lap
+//! it is of, and an unpublished cell counts as just used: a slow publisher makes others wait, never
+//! over-admits. It does so only if it is stopped between the two for longer than the window, and
+//! for no longer than that: with windows of a few milliseconds on a machine with more threads than
+//! cores this happens.
 //!
-//! **Guarantee.** No window `[t, t + W)` holds more than N admitted units, by the times that callers gave: of any N + 1
-//! units two share a cell, and the later of the two was admitted at least `W` after the earlier. Times are rounded to
-//! microseconds, to the strict side. They last 8.9 years, after which all is denied.
+//! **Guarantee.** No window `[t, t + W)` holds more than N admitted units, by the times that
+//! callers gave: of any N + 1 units two share a cell, and the later of the two was admitted at
+//! least `W` after the earlier. Times are rounded to microseconds, to the strict side. They last
+//! 8.9 years, after which all is denied.
 //!
-//! **Refunds and debts.** Units are alike, so a refund forgets the *oldest* in the window: what stays is never older
-//! than what was really used. A charge overwrites the oldest with the present; the ring holds N, so a debt above N is
-//! forgotten. **Cost.** For n units n + 4 loads, one compare-and-swap for the claim and one for each unit; denied: no
-//! write. 8 bytes for each of N.
+//! **Refunds and debts.** Units are alike, so a refund forgets the *oldest* in the window: what
+//! stays is never older than what was really used. A charge overwrites the oldest with the present;
+//! the ring holds N, so a debt above N is forgotten. **Cost.** For n units n + 4 loads, one
+//! compare-and-swap for the claim and one for each unit; denied: no write. 8 bytes for each of N.
 
 use std::time::Duration;
 
@@ -47,13 +49,16 @@ mod tests;
 /// ```
 #[derive(Debug)]
 pub struct SlidingLog {
-    /// `lap:16 | stamp:48`: the lap in which it was last published, counted from 1, and when, in microseconds and 1, 0
-    /// for never. The lap says of each word by itself what it is worth, whatever else has been seen: an older value than the
-    /// newest reads as unpublished. So all accesses are Relaxed.
+    /// `lap:16 | stamp:48`: the lap in which it was last published, counted from 1, and when, in
+    /// microseconds and 1, 0 for never. The lap says of each word by itself what it is worth,
+    /// whatever else has been seen: an older value than the newest reads as unpublished. So all
+    /// accesses are Relaxed.
     cells: Box<[AtomicU64]>,
-    /// Units ever claimed. The next takes cell `head % N` in lap `head / N + 1`. Relaxed: the cells need no order.
+    /// Units ever claimed. The next takes cell `head % N` in lap `head / N + 1`. Relaxed: the cells
+    /// need no order.
     head: AtomicU64,
-    /// How many of the cells may be in use. Relaxed: an admission that races a change obeys one of the two limits.
+    /// How many of the cells may be in use. Relaxed: an admission that races a change obeys one of
+    /// the two limits.
     limit: AtomicU32,
     /// In microseconds: nothing before this. Relaxed: it publishes nothing else.
     closed: AtomicU64,
@@ -82,13 +87,19 @@ impl SlidingLog {
         loop {
             let earliest = self.earliest(head, cost, now / MICRO);
             let found = if earliest > now / MICRO {
-                // Cells of a newer lap read as unpublished; they deny only under the head that they were read for.
+                // Cells of a newer lap read as unpublished; they deny only under the head that they
+                // were read for.
                 match self.head.load(Ordering::Relaxed) {
                     current if current == head => return Err(earliest),
                     current => current,
                 }
             } else {
-                match self.head.compare_exchange(head, head + u64::from(cost), Ordering::Relaxed, Ordering::Relaxed) {
+                match self.head.compare_exchange(
+                    head,
+                    head + u64::from(cost),
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                ) {
                     Ok(claimed) => return Ok(claimed),
                     // The loser has lost to an admission and looks at the cells that are left.
                     Err(current) => current,
@@ -98,26 +109,30 @@ impl SlidingLog {
         }
     }
 
-    /// Stamps what was claimed. A charge may have claimed a cell anew before its last claimant came to publish: the
-    /// newer lap stays, or the cell would read as unpublished for ever. So does the later stamp, which a charge may find
-    /// that comes with an older time.
+    /// Stamps what was claimed. A charge may have claimed a cell anew before its last claimant came
+    /// to publish: the newer lap stays, or the cell would read as unpublished for ever. So does the
+    /// later stamp, which a charge may find that comes with an older time.
     fn publish(&self, head: u64, cost: u32, now: u64) {
         let stamp = stamp(now);
         for position in head..head + u64::from(cost) {
             let lap = self.lap(position);
-            let _ = self.cell(position).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-                let newer = lap.wrapping_sub(lap_of(word)) > u16::MAX / 2;
-                (!newer).then_some(u64::from(lap) << STAMP_BITS | stamp.max(word & STAMPS))
-            });
+            let _ =
+                self.cell(position)
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+                        let newer = lap.wrapping_sub(lap_of(word)) > u16::MAX / 2;
+                        (!newer).then_some(u64::from(lap) << STAMP_BITS | stamp.max(word & STAMPS))
+                    });
         }
     }
 
-    /// The microsecond from which `cost` units fit, if the head is where it is. All their cells are looked at: threads
-    /// that read the clock before others and claimed after them leave stamps slightly out of order. Cells that a
-    /// lowered limit does not use must be free too.
+    /// The microsecond from which `cost` units fit, if the head is where it is. All their cells are
+    /// looked at: threads that read the clock before others and claimed after them leave stamps
+    /// slightly out of order. Cells that a lowered limit does not use must be free too.
     fn earliest(&self, head: u64, cost: u32, now: u64) -> u64 {
         let closed = self.closed.load(Ordering::Relaxed);
-        (head..head + self.unused() + u64::from(cost)).map(|position| self.leaves(position, now)).fold(closed, u64::max)
+        (head..head + self.unused() + u64::from(cost))
+            .map(|position| self.leaves(position, now))
+            .fold(closed, u64::max)
     }
 
     /// When the unit that is in the way of the one at `position` leaves the window.
@@ -131,12 +146,17 @@ impl SlidingLog {
         }
     }
 
-    /// How many of the oldest cells are free. They are in order, but for what threads have overtaken each other by.
+    /// How many of the oldest cells are free. They are in order, but for what threads have
+    /// overtaken each other by.
     fn free(&self, head: u64, now: u64) -> u64 {
         let (mut low, mut high) = (0, self.size());
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.leaves(head + middle, now) <= now { low = middle + 1 } else { high = middle }
+            if self.leaves(head + middle, now) <= now {
+                low = middle + 1
+            } else {
+                high = middle
+            }
         }
         low
     }
@@ -145,12 +165,18 @@ impl SlidingLog {
         self.size() - u64::from(self.limit.load(Ordering::Relaxed))
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "wraps on purpose: no publisher is 65 536 laps late")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "wraps on purpose: no publisher is 65 536 laps late"
+    )]
     fn lap(&self, position: u64) -> u16 {
         (position / self.size() + 1) as u16
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "below the length, which is a usize")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "below the length, which is a usize"
+    )]
     fn cell(&self, position: u64) -> &AtomicU64 {
         &self.cells[(position % self.size()) as usize]
     }
@@ -170,17 +196,26 @@ impl Limit for SlidingLog {
                 self.publish(head, cost, now);
                 Ok(())
             }
-            Err(earliest) => Err(Denied::until(earliest.saturating_mul(MICRO).saturating_sub(now))),
+            Err(earliest) => Err(Denied::until(
+                earliest.saturating_mul(MICRO).saturating_sub(now),
+            )),
         }
     }
 
     fn wait(&self, units: u64, now: u64) -> Duration {
         let (head, limit) = (self.head.load(Ordering::Relaxed), u64::from(self.burst()));
-        let (laps, rest) = (units.saturating_sub(1) / limit, units.min((units.max(1) - 1) % limit + 1));
-        let last = (self.unused() + rest).checked_sub(1).map_or(0, |last| self.leaves(head + last, now / MICRO));
+        let (laps, rest) = (
+            units.saturating_sub(1) / limit,
+            units.min((units.max(1) - 1) % limit + 1),
+        );
+        let last = (self.unused() + rest)
+            .checked_sub(1)
+            .map_or(0, |last| self.leaves(head + last, now / MICRO));
         let first = last.max(now / MICRO);
         // A whole window's worth that waits before it leaves, at the earliest, a window later.
-        let turn = first.max(self.closed.load(Ordering::Relaxed)).saturating_add(laps.saturating_mul(self.window));
+        let turn = first
+            .max(self.closed.load(Ordering::Relaxed))
+            .saturating_add(laps.saturating_mul(self.window));
         Duration::from_nanos(turn.saturating_mul(MICRO).saturating_sub(now))
     }
 
@@ -189,21 +224,29 @@ impl Limit for SlidingLog {
         let oldest = head + self.free(head, now / MICRO);
         for position in (oldest..head + self.size()).take(cost as usize) {
             let lap = u64::from(self.lap(position).wrapping_sub(1)) << STAMP_BITS;
-            // Lost to a publisher, not yet published, or newer: that refund is lost, which errs towards admitting less.
-            let _ = self.cell(position).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-                (word & !STAMPS == lap && word & STAMPS <= stamp(now)).then_some(lap)
-            });
+            // Lost to a publisher, not yet published, or newer: that refund is lost, which errs
+            // towards admitting less.
+            let _ =
+                self.cell(position)
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+                        (word & !STAMPS == lap && word & STAMPS <= stamp(now)).then_some(lap)
+                    });
         }
     }
 
     fn charge(&self, cost: u32, now: u64) {
         #[expect(clippy::cast_possible_truncation, reason = "at most 24 bits")]
         let cost = cost.min(self.size() as u32);
-        self.publish(self.head.fetch_add(u64::from(cost), Ordering::Relaxed), cost, now);
+        self.publish(
+            self.head.fetch_add(u64::from(cost), Ordering::Relaxed),
+            cost,
+            now,
+        );
     }
 
     fn close_until(&self, until: u64, _: u64) {
-        self.closed.fetch_max(until.div_ceil(MICRO), Ordering::Relaxed);
+        self.closed
+            .fetch_max(until.div_ceil(MICRO), Ordering::Relaxed);
     }
 
     fn available(&self, now: u64) -> u32 {
@@ -211,7 +254,9 @@ impl Limit for SlidingLog {
         if self.closed.load(Ordering::Relaxed) > now {
             return 0;
         }
-        let free = self.free(self.head.load(Ordering::Relaxed), now).saturating_sub(self.unused());
+        let free = self
+            .free(self.head.load(Ordering::Relaxed), now)
+            .saturating_sub(self.unused());
         u32::try_from(free).unwrap_or(u32::MAX)
     }
 
@@ -233,7 +278,8 @@ impl Limit for SlidingLog {
         Rate::new(u64::from(self.burst()), Duration::from_micros(self.window))
     }
 
-    /// Changes the count, which may not grow above that with which the log was made: it has no cells for more.
+    /// Changes the count, which may not grow above that with which the log was made: it has no
+    /// cells for more.
     fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         let most = u32::try_from(self.size()).unwrap_or(MAX_COUNT);
         let count = changed_count(rate, burst, self.window * MICRO, most)?;
@@ -266,7 +312,8 @@ mod loom_model {
         loom::model(|| {
             let log = Arc::new(SlidingLog::new(Rate::per_second(2)).unwrap());
             let other = log.clone();
-            let thread = thread::spawn(move || (0..2).filter(|_| other.acquire(1, MICRO).is_ok()).count());
+            let thread =
+                thread::spawn(move || (0..2).filter(|_| other.acquire(1, MICRO).is_ok()).count());
             let here = (0..2).filter(|_| log.acquire(1, MICRO).is_ok()).count();
             assert_eq!(here + thread.join().unwrap(), 2);
         });

@@ -1,18 +1,19 @@
-//! Sliding window as a ring of counters: at most N in any window, in memory that does not grow with N.
+//! Sliding window as a ring of counters: at most N in any window, in memory that does not grow with
+//! N.
 //!
-//! The window is cut into `k` parts, and each part's units are counted in a slot. The ring has `k + 1` slots and all
-//! of them count. With `k` slots, the part that is just opening would take the place of one that is still half inside
-//! the window: at ten parts up to 1.34 N pass.
+//! The window is cut into `k` parts, and each part's units are counted in a slot. The ring has `k +
+//! 1` slots and all of them count. With `k` slots, the part that is just opening would take the
+//! place of one that is still half inside the window: at ten parts up to 1.34 N pass.
 //!
-//! **Sealing.** Only the newest part may be counted in. Two threads that disagree on which that is would each add
-//! to a slot that the other has already summed up. So whoever opens a part first seals the last one, which makes
-//! every exchange that was prepared on it fail, and then moves `newest` on: at any time one slot decides, by one
-//! compare-and-swap, and all others stand still.
+//! **Sealing.** Only the newest part may be counted in. Two threads that disagree on which that is
+//! would each add to a slot that the other has already summed up. So whoever opens a part first
+//! seals the last one, which makes every exchange that was prepared on it fail, and then moves
+//! `newest` on: at any time one slot decides, by one compare-and-swap, and all others stand still.
 //!
-//! **Guarantee.** No window `W` holds more than N admitted units, by the newest time that any caller had given when
-//! they were admitted. Capacity returns up to `W / k` late: callers who always want more get N in each `k + 1` parts, a
-//! part more than a window. **Cost.** k + 3 loads and one compare-and-swap; denied: no write. 8 bytes for each of
-//! `k + 1` slots.
+//! **Guarantee.** No window `W` holds more than N admitted units, by the newest time that any
+//! caller had given when they were admitted. Capacity returns up to `W / k` late: callers who
+//! always want more get N in each `k + 1` parts, a part more than a window. **Cost.** k + 3 loads
+//! and one compare-and-swap; denied: no write. 8 bytes for each of `k + 1` slots.
 
 use std::time::Duration;
 
@@ -31,11 +32,12 @@ mod tests;
 /// A limit on any window, never passed, in fixed memory. Starts empty.
 #[derive(Debug)]
 pub struct SlidingRing {
-    /// `part:31 | sealed:1 | count:32`. Changed with Release and read with Acquire: whoever sees a slot of a newer part
-    /// also sees that the one before is sealed, and so cannot count there on a sum that lacks what was overwritten.
+    /// `part:31 | sealed:1 | count:32`. Changed with Release and read with Acquire: whoever sees a
+    /// slot of a newer part also sees that the one before is sealed, and so cannot count there on a
+    /// sum that lacks what was overwritten.
     slots: Box<[AtomicU64]>,
-    /// The only part that may be counted in. Changed with Release after the last part was sealed; the Acquire load
-    /// sees that part's final count.
+    /// The only part that may be counted in. Changed with Release after the last part was sealed;
+    /// the Acquire load sees that part's final count.
     newest: AtomicU64,
     /// Relaxed: an admission that races a change obeys one of the two limits.
     limit: AtomicU32,
@@ -55,15 +57,19 @@ struct Slot {
 }
 
 impl SlidingRing {
-    /// At most `rate.count()` units in any window of `rate.per()`, cut into `parts`: more parts give capacity back
-    /// sooner and cost a load each. 10 is a fair choice.
+    /// At most `rate.count()` units in any window of `rate.per()`, cut into `parts`: more parts
+    /// give capacity back sooner and cost a load each. 10 is a fair choice.
     ///
     /// # Errors
-    /// A count of 0 or above 4 thousand million; a window below a millisecond or above a year; fewer than 1 or more than
-    /// 1000 parts.
+    /// A count of 0 or above 4 thousand million; a window below a millisecond or above a year;
+    /// fewer than 1 or more than 1000 parts.
     pub fn new(rate: Rate, parts: u32) -> Result<Self, ConfigError> {
         if !(1..=1000).contains(&parts) {
-            return Err(ConfigError::new("parts", parts, "cut the window into 1 to 1000 parts; 10 is a fair choice"));
+            return Err(ConfigError::new(
+                "parts",
+                parts,
+                "cut the window into 1 to 1000 parts; 10 is a fair choice",
+            ));
         }
         let (limit, window) = (count_of(rate, u32::MAX)?, window_of(rate)?);
         Ok(Self {
@@ -82,8 +88,14 @@ impl SlidingRing {
         let mut newest = self.newest.load(Ordering::Acquire);
         while newest < part {
             self.seal(newest);
-            // Release publishes the seal; the loser goes on from the part that the winner has opened.
-            newest = match self.newest.compare_exchange(newest, part, Ordering::AcqRel, Ordering::Acquire) {
+            // Release publishes the seal; the loser goes on from the part that the winner has
+            // opened.
+            newest = match self.newest.compare_exchange(
+                newest,
+                part,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
                 Ok(_) => part,
                 Err(current) => current,
             };
@@ -92,16 +104,32 @@ impl SlidingRing {
     }
 
     fn seal(&self, part: u64) {
-        // Loses to a count, which it then keeps, or to another sealer, or to a newer part, and then there is nothing to do.
-        let _ = self.slot(part).fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-            let slot = Slot::of(word);
-            match slot.age(part) {
-                0 if !slot.sealed => Some(Slot { sealed: true, ..slot }.word()),
-                0 => None,
-                _ if self.is_ahead(slot, part) => None,
-                _ => Some(Slot { part, sealed: true, count: 0 }.word()),
-            }
-        });
+        // Loses to a count, which it then keeps, or to another sealer, or to a newer part, and then
+        // there is nothing to do.
+        let _ = self
+            .slot(part)
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                let slot = Slot::of(word);
+                match slot.age(part) {
+                    0 if !slot.sealed => Some(
+                        Slot {
+                            sealed: true,
+                            ..slot
+                        }
+                        .word(),
+                    ),
+                    0 => None,
+                    _ if self.is_ahead(slot, part) => None,
+                    _ => Some(
+                        Slot {
+                            part,
+                            sealed: true,
+                            count: 0,
+                        }
+                        .word(),
+                    ),
+                }
+            });
     }
 
     /// Counts in the newest part, if `fits` says so of what the whole window holds.
@@ -115,24 +143,42 @@ impl SlidingRing {
                 continue;
             }
             if age == 0 && slot.sealed {
-                // Who sealed it may have been stopped before moving on: so this thread does that for it. Not further than
-                // the next part, which has come for sure; a loser finds a newer one.
-                let _ = self.newest.compare_exchange(part, part + 1, Ordering::AcqRel, Ordering::Acquire);
+                // Who sealed it may have been stopped before moving on: so this thread does that
+                // for it. Not further than the next part, which has come for sure; a loser finds a
+                // newer one.
+                let _ = self.newest.compare_exchange(
+                    part,
+                    part + 1,
+                    Ordering::AcqRel,
+                    Ordering::Acquire,
+                );
                 continue;
             }
             let own = if age == 0 { slot.count } else { 0 };
             fits(self.sum_before(part) + u64::from(own))?;
             // Saturates: a debt of 4 thousand million denies as well as a larger one.
-            let changed = Slot { part, sealed: false, count: own.saturating_add(cost) }.word();
+            let changed = Slot {
+                part,
+                sealed: false,
+                count: own.saturating_add(cost),
+            }
+            .word();
             // The loser sums again: it has lost to a count, or to a seal.
-            if self.slot(part).compare_exchange(word, changed, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if self
+                .slot(part)
+                .compare_exchange(word, changed, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+            {
                 return Ok(());
             }
         }
     }
 
     fn sum_before(&self, newest: u64) -> u64 {
-        self.parts(newest).filter(|part| *part != newest).map(|part| u64::from(self.counted(part))).sum()
+        self.parts(newest)
+            .filter(|part| *part != newest)
+            .map(|part| u64::from(self.counted(part)))
+            .sum()
     }
 
     fn counted(&self, part: u64) -> u32 {
@@ -147,10 +193,19 @@ impl SlidingRing {
 
     /// How many nanoseconds until `units` fit, one after the other.
     fn until(&self, units: u64, now: u64) -> u64 {
-        let (newest, limit) = (self.newest.load(Ordering::Acquire).max(now / self.width), u64::from(self.burst()));
+        let (newest, limit) = (
+            self.newest.load(Ordering::Acquire).max(now / self.width),
+            u64::from(self.burst()),
+        );
         let lap = self.width * self.slots.len() as u64;
-        let (laps, rest) = (units.saturating_sub(1) / limit, (units.max(1) - 1) % limit + 1);
-        let mut used: u64 = self.parts(newest).map(|part| u64::from(self.counted(part))).sum();
+        let (laps, rest) = (
+            units.saturating_sub(1) / limit,
+            (units.max(1) - 1) % limit + 1,
+        );
+        let mut used: u64 = self
+            .parts(newest)
+            .map(|part| u64::from(self.counted(part)))
+            .sum();
         let mut turn = now.max(self.closed.load(Ordering::Relaxed));
         for part in self.parts(newest) {
             if used + rest.min(units) <= limit {
@@ -162,13 +217,17 @@ impl SlidingRing {
         turn.saturating_add(laps.saturating_mul(lap)) - now
     }
 
-    /// Whether a slot belongs to a newer part than `part`, which was the newest. The age alone does not tell: that of a
-    /// slot left alone for long wraps. But a newer part is published before its slot is, so it is seen here.
+    /// Whether a slot belongs to a newer part than `part`, which was the newest. The age alone does
+    /// not tell: that of a slot left alone for long wraps. But a newer part is published before its
+    /// slot is, so it is seen here.
     fn is_ahead(&self, slot: Slot, part: u64) -> bool {
         slot.age(part) > PARTS / 2 && self.newest.load(Ordering::Acquire) != part
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "below the length, which is a usize")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "below the length, which is a usize"
+    )]
     fn slot(&self, part: u64) -> &AtomicU64 {
         &self.slots[(part % self.slots.len() as u64) as usize]
     }
@@ -181,10 +240,12 @@ impl Limit for SlidingRing {
             return Err(Denied::CostAboveBurst);
         }
         let closed = self.closed.load(Ordering::Relaxed) > now;
-        self.count(cost, now, |used| match used + u64::from(cost) <= u64::from(limit) && !closed {
-            true => Ok(()),
-            // At least 1: what was in the way has left just now, or been given back.
-            false => Err(Denied::until(self.until(u64::from(cost), now).max(1))),
+        self.count(cost, now, |used| {
+            match used + u64::from(cost) <= u64::from(limit) && !closed {
+                true => Ok(()),
+                // At least 1: what was in the way has left just now, or been given back.
+                false => Err(Denied::until(self.until(u64::from(cost), now).max(1))),
+            }
         })
     }
 
@@ -197,11 +258,23 @@ impl Limit for SlidingRing {
         // The oldest first: what stays counted is never older than what was really used.
         for part in self.parts(self.open(now)) {
             let mut taken = 0;
-            let _ = self.slot(part).fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-                let slot = Slot::of(word);
-                taken = if slot.age(part) == 0 { slot.count.min(left) } else { 0 };
-                (taken > 0).then(|| Slot { count: slot.count - taken, ..slot }.word())
-            });
+            let _ = self
+                .slot(part)
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                    let slot = Slot::of(word);
+                    taken = if slot.age(part) == 0 {
+                        slot.count.min(left)
+                    } else {
+                        0
+                    };
+                    (taken > 0).then(|| {
+                        Slot {
+                            count: slot.count - taken,
+                            ..slot
+                        }
+                        .word()
+                    })
+                });
             left -= taken;
         }
     }
@@ -236,7 +309,10 @@ impl Limit for SlidingRing {
     }
 
     fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
-        self.limit.store(changed_count(rate, burst, self.window, u32::MAX)?, Ordering::Relaxed);
+        self.limit.store(
+            changed_count(rate, burst, self.window, u32::MAX)?,
+            Ordering::Relaxed,
+        );
         Ok(())
     }
 }
@@ -245,15 +321,19 @@ impl Slot {
     fn of(word: u64) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "takes the word apart")]
         let count = word as u32;
-        Self { part: word >> 33, sealed: word >> 32 & 1 == 1, count }
+        Self {
+            part: word >> 33,
+            sealed: word >> 32 & 1 == 1,
+            count,
+        }
     }
 
     fn word(self) -> u64 {
         (self.part & PARTS) << 33 | u64::from(self.sealed) << 32 | u64::from(self.count)
     }
 
-    /// How many parts this slot's lies before `part`, modulo 2^31. A slot left alone for just that long counts once more,
-    /// which errs towards admitting less.
+    /// How many parts this slot's lies before `part`, modulo 2^31. A slot left alone for just that
+    /// long counts once more, which errs towards admitting less.
     fn age(self, part: u64) -> u64 {
         part.wrapping_sub(self.part) & PARTS
     }
@@ -283,7 +363,8 @@ mod loom_model {
         loom::model(|| {
             let ring = Arc::new(SlidingRing::new(Rate::per_second(2), 1).unwrap());
             let other = ring.clone();
-            let thread = thread::spawn(move || (0..2).filter(|_| other.acquire(1, 0).is_ok()).count());
+            let thread =
+                thread::spawn(move || (0..2).filter(|_| other.acquire(1, 0).is_ok()).count());
             let here = usize::from(ring.acquire(1, 0).is_ok());
             let there = thread.join().unwrap();
             assert_eq!(here + there, 2);

@@ -1,11 +1,12 @@
 //! Time cut into ticks of one length, without a division.
 
-/// Which tick a moment belongs to: `now / width`, as a multiplication by the reciprocal. A 64-bit division by a number
-/// that is known only at run time would be the dearest instruction of a call that is counted.
+/// Which tick a moment belongs to: `now / width`, as a multiplication by the reciprocal. A 64-bit
+/// division by a number that is known only at run time would be the dearest instruction of a call
+/// that is counted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticks {
-    /// `2^shift / width`, rounded up: at least 2^62, so that it is exact for times below 2^62 ns, 146 years; later, a
-    /// tick may begin some nanoseconds early, for all callers alike.
+    /// `2^shift / width`, rounded up: at least 2^62, so that it is exact for times below 2^62 ns,
+    /// 146 years; later, a tick may begin some nanoseconds early, for all callers alike.
     reciprocal: u64,
     shift: u32,
 }
@@ -21,7 +22,10 @@ impl Ticks {
     }
 
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "at most `now`, or one more")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "at most `now`, or one more"
+    )]
     pub(crate) fn of(self, now: u64) -> u64 {
         ((u128::from(now) * u128::from(self.reciprocal)) >> self.shift) as u64
     }

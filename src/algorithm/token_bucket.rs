@@ -1,22 +1,26 @@
-//! Token bucket: a rate with bursts, as the generic cell rate algorithm (GCRA, ITU-T I.371) in one word.
+//! Token bucket: a rate with bursts, as the generic cell rate algorithm (GCRA, ITU-T I.371) in one
+//! word.
 //!
-//! The bucket does not store tokens but the *theoretical arrival time* (TAT): the time at which it will be full
-//! again. A call of cost `n` moves it `n` intervals on, and is admitted if that leaves it at most a whole burst
-//! ahead of `now`. Refilling is the passing of time itself, so there is nothing to do between calls.
+//! The bucket does not store tokens but the *theoretical arrival time* (TAT): the time at which it
+//! will be full again. A call of cost `n` moves it `n` intervals on, and is admitted if that leaves
+//! it at most a whole burst ahead of `now`. Refilling is the passing of time itself, so there is
+//! nothing to do between calls.
 //!
-//! Why not a token count and a last-refill time? They are two words, so either a lock joins them or two threads
-//! refill twice; and a refill of whole tokens at every look-up forgets the fraction, so that a limit of one a day
-//! that is polled often never refills at all.
+//! Why not a token count and a last-refill time? They are two words, so either a lock joins them or
+//! two threads refill twice; and a refill of whole tokens at every look-up forgets the fraction, so
+//! that a limit of one a day that is polled often never refills at all.
 //!
-//! **Guarantee.** With interval `T`, any span of time `W` admits at most `burst + W / T` units, whatever the
-//! number of threads. `T` is rounded up, so the bound holds for the rate as asked; the rounding costs less than 0.1 %
-//! of the rate up to 100 million a second. Callers that have waited count as of their turn, by at most
-//! [`TIMER_TICK`](super::TIMER_TICK): with them the bound is `burst + (W + TIMER_TICK) / T`.
+//! **Guarantee.** With interval `T`, any span of time `W` admits at most `burst + W / T` units,
+//! whatever the number of threads. `T` is rounded up, so the bound holds for the rate as asked; the
+//! rounding costs less than 0.1 % of the rate up to 100 million a second. Callers that have waited
+//! count as of their turn, by at most [`TIMER_TICK`](super::TIMER_TICK): with them the bound is
+//! `burst + (W + TIMER_TICK) / T`.
 //!
-//! **Refunds, debts and changes.** What is refunded may be admitted again, and adds to the bound of the span in which the
-//! refund comes: one that comes after the bucket has filled up anew lets that much more than a burst through. A
-//! charge may put the TAT further ahead than a burst; everything waits until that is paid off, and debts beyond a year
-//! are forgotten. A change of rate or burst leaves the TAT where it is: a debt is kept as the time that it takes.
+//! **Refunds, debts and changes.** What is refunded may be admitted again, and adds to the bound of
+//! the span in which the refund comes: one that comes after the bucket has filled up anew lets that
+//! much more than a burst through. A charge may put the TAT further ahead than a burst; everything
+//! waits until that is paid off, and debts beyond a year are forgotten. A change of rate or burst
+//! leaves the TAT where it is: a debt is kept as the time that it takes.
 //!
 //! **Cost.** Admitted: two loads and one compare-and-swap. Denied: two loads, no write.
 
@@ -35,8 +39,9 @@ mod tests;
 use quota::Quota;
 use tat::Tat;
 
-/// A limit on a rate that lets saved-up calls through at once, up to `burst`. Starts full. Two words, on cache lines of
-/// their own: 128 bytes, or whatever lies beside it in memory would be written about as often.
+/// A limit on a rate that lets saved-up calls through at once, up to `burst`. Starts full. Two
+/// words, on cache lines of their own: 128 bytes, or whatever lies beside it in memory would be
+/// written about as often.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct TokenBucket {
@@ -48,10 +53,13 @@ impl TokenBucket {
     /// A full bucket of `burst` tokens that refills at `rate`.
     ///
     /// # Errors
-    /// A rate of nothing, over nothing, or above 128 a nanosecond; a burst of 0 or above 134 million; a burst that takes
-    /// more than a year to refill.
+    /// A rate of nothing, over nothing, or above 128 a nanosecond; a burst of 0 or above 134
+    /// million; a burst that takes more than a year to refill.
     pub fn new(rate: Rate, burst: u32) -> Result<Self, ConfigError> {
-        Ok(Self { quota: Quota::new(rate, burst)?, tat: Tat::full() })
+        Ok(Self {
+            quota: Quota::new(rate, burst)?,
+            tat: Tat::full(),
+        })
     }
 
     /// Takes `cost` tokens, or none.
@@ -82,9 +90,11 @@ impl Limit for TokenBucket {
     }
 
     fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), Denied> {
-        // With a burst of 1, each wait's lateness would else push all later departures back: 2000/s on a timer of
-        // whole milliseconds would admit 1000/s.
-        self.tat.take_late(self.quota.pace(), cost, due, now).map(|_| ())
+        // With a burst of 1, each wait's lateness would else push all later departures back: 2000/s
+        // on a timer of whole milliseconds would admit 1000/s.
+        self.tat
+            .take_late(self.quota.pace(), cost, due, now)
+            .map(|_| ())
     }
 
     fn wait(&self, units: u64, now: u64) -> Duration {
@@ -134,7 +144,8 @@ mod loom_model {
             let thread = thread::spawn(move || u32::from(other.acquire(2, 0).is_ok()) * 2);
             let here = (0..2).filter(|_| bucket.acquire(1, 0).is_ok()).count();
             let there = thread.join().unwrap();
-            // Either two ones and no two, or a two and a one: never above 3, and never fewer than fit.
+            // Either two ones and no two, or a two and a one: never above 3, and never fewer than
+            // fit.
             assert!(matches!((here, there), (2, 0) | (1, 2)), "{here} {there}");
         });
     }

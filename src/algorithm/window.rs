@@ -1,19 +1,22 @@
 //! Sliding counts of calls, by time.
 //!
-//! The window is cut into ten buckets; the bucket of a *tick* (a tenth of the window) is word `tick % 10` of a ring.
-//! Each word carries the tick and the generation that it counts for, so a word that is met again a lap later, or after
-//! a state change, is recognised as stale and replaced and counted in one compare-and-swap. Nothing rotates the ring
-//! and nothing clears it: a new generation empties the whole window at no cost.
+//! The window is cut into ten buckets; the bucket of a *tick* (a tenth of the window) is word `tick
+//! % 10` of a ring. Each word carries the tick and the generation that it counts for, so a word
+//! that is met again a lap later, or after a state change, is recognised as stale and replaced and
+//! counted in one compare-and-swap. Nothing rotates the ring and nothing clears it: a new
+//! generation empties the whole window at no cost.
 //!
-//! Why not a timer, or a rotation by whoever comes first in a new tick? Both need a lock, or let a count fall between
-//! the clearing of a bucket and its first use.
+//! Why not a timer, or a rotation by whoever comes first in a new tick? Both need a lock, or let a
+//! count fall between the clearing of a bucket and its first use.
 //!
-//! Each call is counted in one word, of the ring of its [`Class`], so that no reader sees half of it. Quick successes,
-//! which are many, are counted on a stripe of the thread's own; failures and slow calls, which are few, on rings that
-//! all share, so that a look at these alone tells that nothing can trip.
+//! Each call is counted in one word, of the ring of its [`Class`], so that no reader sees half of
+//! it. Quick successes, which are many, are counted on a stripe of the thread's own; failures and
+//! slow calls, which are few, on rings that all share, so that a look at these alone tells that
+//! nothing can trip.
 //!
-//! **Accuracy.** The window reaches back between nine and ten tenths of its length. A bucket holds 16.7 million counts;
-//! above, it stays full: too few successes errs towards opening, too few failures towards staying closed.
+//! **Accuracy.** The window reaches back between nine and ten tenths of its length. A bucket holds
+//! 16.7 million counts; above, it stays full: too few successes errs towards opening, too few
+//! failures towards staying closed.
 
 use std::ops::RangeInclusive;
 
@@ -26,7 +29,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Calls that did not fail: those that succeeded, and those that were dropped when they already were slow.
+    /// Calls that did not fail: those that succeeded, and those that were dropped when they already
+    /// were slow.
     pub successes: u64,
     /// Calls that failed, or met an overloaded peer.
     pub failures: u64,
@@ -64,7 +68,11 @@ impl Counts {
 
     #[expect(clippy::cast_precision_loss, reason = "a ratio for people to read")]
     fn share(&self, part: u64) -> f64 {
-        if part == 0 { 0.0 } else { part as f64 / self.total() as f64 }
+        if part == 0 {
+            0.0
+        } else {
+            part as f64 / self.total() as f64
+        }
     }
 }
 
@@ -119,23 +127,34 @@ impl TimeWindow {
     pub(crate) fn new(length: u64, stripes: usize) -> Self {
         Self {
             ticks: Ticks::new(length.div_ceil(BUCKETS as u64)),
-            successes: (0..stripes.max(1).next_power_of_two()).map(|_| Padded::default()).collect(),
+            successes: (0..stripes.max(1).next_power_of_two())
+                .map(|_| Padded::default())
+                .collect(),
             failures: Padded::default(),
             slow_successes: Padded::default(),
             slow_failures: Padded::default(),
         }
     }
 
-    /// The place of `now` for a generation, of which only the low 14 bits tell: two generations are mixed up only if
-    /// 16 384 pass within one window.
+    /// The place of `now` for a generation, of which only the low 14 bits tell: two generations are
+    /// mixed up only if 16 384 pass within one window.
     #[expect(clippy::cast_possible_truncation, reason = "both wrap on purpose")]
     pub(crate) fn stamp(&self, generation: u32, now: u64) -> Stamp {
         let tick = self.ticks.of(now) as u32 & TICK_MASK;
-        Stamp { generation: generation as u16 & GENERATION_MASK, tick }
+        Stamp {
+            generation: generation as u16 & GENERATION_MASK,
+            tick,
+        }
     }
 
     /// Counts a call, unless its generation has passed, as `is_current` tells.
-    pub(crate) fn count(&self, class: Class, stamp: Stamp, stripe: usize, is_current: impl Fn() -> bool) -> Counted {
+    pub(crate) fn count(
+        &self,
+        class: Class,
+        stamp: Stamp,
+        stripe: usize,
+        is_current: impl Fn() -> bool,
+    ) -> Counted {
         let ring = match class {
             // A power of two, so that the remainder takes no division.
             Class::Success => &self.successes[stripe & (self.successes.len() - 1)],
@@ -148,7 +167,11 @@ impl TimeWindow {
 
     /// All but the quick successes, which are dearer to sum.
     pub(crate) fn harm(&self, stamp: Stamp, slow_calls: bool) -> Counts {
-        let mut harm = Counts { successes: 0, failures: self.failures.sum(stamp), slow: 0 };
+        let mut harm = Counts {
+            successes: 0,
+            failures: self.failures.sum(stamp),
+            slow: 0,
+        };
         if slow_calls {
             let failed = self.slow_failures.sum(stamp);
             harm.successes = self.slow_successes.sum(stamp);
@@ -164,7 +187,10 @@ impl TimeWindow {
 
     pub(crate) fn counts(&self, stamp: Stamp) -> Counts {
         let harm = self.harm(stamp, true);
-        Counts { successes: harm.successes + self.quick_successes(stamp), ..harm }
+        Counts {
+            successes: harm.successes + self.quick_successes(stamp),
+            ..harm
+        }
     }
 }
 
@@ -175,7 +201,10 @@ impl Stamp {
 
     #[expect(clippy::cast_possible_truncation, reason = "takes the word apart")]
     fn of(word: u64) -> Self {
-        Self { generation: (word >> GENERATION_SHIFT) as u16, tick: (word >> COUNT_BITS) as u32 & TICK_MASK }
+        Self {
+            generation: (word >> GENERATION_SHIFT) as u16,
+            tick: (word >> COUNT_BITS) as u32 & TICK_MASK,
+        }
     }
 
     /// How many ticks `earlier` lies before this; negative if after.
@@ -190,19 +219,22 @@ impl Stamp {
         self.tag() | 1
     }
 
-    /// Whether `flag` was made from a stamp of this generation and this tick or, by a thread with a later `now`, a
-    /// newer one.
+    /// Whether `flag` was made from a stamp of this generation and this tick or, by a thread with a
+    /// later `now`, a newer one.
     pub(crate) fn is_flagged_by(self, flag: u64) -> bool {
         let other = Self::of(flag);
-        flag != 0 && other.generation == self.generation && JOINABLE.contains(&self.ticks_since(other))
+        flag != 0
+            && other.generation == self.generation
+            && JOINABLE.contains(&self.ticks_since(other))
     }
 }
 
 /// Ten counters, each for one tick of one generation.
 #[derive(Debug, Default)]
 struct Ring {
-    /// `generation:14 | tick:26 | count:24`. A word publishes nothing beyond itself; why the accesses are `SeqCst`
-    /// nevertheless is told where successes and failures meet, at `Breaker::cause_in_time`.
+    /// `generation:14 | tick:26 | count:24`. A word publishes nothing beyond itself; why the
+    /// accesses are `SeqCst` nevertheless is told where successes and failures meet, at
+    /// `Breaker::cause_in_time`.
     words: [AtomicU64; BUCKETS],
 }
 
@@ -212,12 +244,14 @@ impl Ring {
         let mut word = slot.load(Ordering::SeqCst);
         loop {
             let found = Stamp::of(word);
-            // A word of this tick or a few laps ahead belongs to threads with a `now` like ours: join it. One of an
-            // earlier lap is stale, and so is one far ahead, which was not met since the ticks wrapped.
+            // A word of this tick or a few laps ahead belongs to threads with a `now` like ours:
+            // join it. One of an earlier lap is stale, and so is one far ahead, which was not met
+            // since the ticks wrapped.
             let fresh = JOINABLE.contains(&stamp.ticks_since(found));
             let same = found.generation == stamp.generation;
-            // Of two generations the tags cannot tell the newer: any number may pass before a ring is met again. The
-            // breaker's control can. It is read after the word, so it is no older than what the word's writer saw.
+            // Of two generations the tags cannot tell the newer: any number may pass before a ring
+            // is met again. The breaker's control can. It is read after the word, so it is no older
+            // than what the word's writer saw.
             if fresh && !same && !is_current() {
                 return Counted::Late;
             }
@@ -241,7 +275,10 @@ impl Ring {
 
     fn sum(&self, stamp: Stamp) -> u64 {
         let words = self.words.iter().map(|word| word.load(Ordering::SeqCst));
-        words.filter(|word| stamp.sees(Stamp::of(*word))).map(|word| word & COUNT_MASK).sum()
+        words
+            .filter(|word| stamp.sees(Stamp::of(*word)))
+            .map(|word| word & COUNT_MASK)
+            .sum()
     }
 }
 
@@ -258,7 +295,8 @@ const TICK_BITS: u32 = 26;
 const TICK_MASK: u32 = (1 << TICK_BITS) - 1;
 const GENERATION_SHIFT: u32 = COUNT_BITS + TICK_BITS;
 const GENERATION_MASK: u16 = (1 << 14) - 1;
-/// How many ticks old a word may be to be added to: none, but it may be newer, by up to 2^16 ticks (a minute or more).
+/// How many ticks old a word may be to be added to: none, but it may be newer, by up to 2^16 ticks
+/// (a minute or more).
 const JOINABLE: RangeInclusive<i32> = -(1 << 16)..=0;
 /// How many ticks old a word may be to be in the window.
 const VISIBLE: RangeInclusive<i32> = -(1 << 16)..=9;
@@ -283,19 +321,32 @@ mod tests {
         let (old, new) = (window.stamp(0, 5), window.stamp(1, 5));
         window.count(Class::Success, old, 0, || true);
         assert_eq!(window.quick_successes(new), 0);
-        assert_eq!(window.count(Class::Success, new, 0, || true), Counted::First);
-        assert_eq!(window.count(Class::Success, old, 0, || false), Counted::Late);
+        assert_eq!(
+            window.count(Class::Success, new, 0, || true),
+            Counted::First
+        );
+        assert_eq!(
+            window.count(Class::Success, old, 0, || false),
+            Counted::Late
+        );
         assert_eq!(window.quick_successes(new), 1);
     }
 
-    /// Once a word of generation 0 was taken for a newer one than 128, and a circuit that had reopened 64 times was blind.
+    /// Once a word of generation 0 was taken for a newer one than 128, and a circuit that had
+    /// reopened 64 times was blind.
     #[test]
     fn a_word_unused_for_many_generations_is_stale_not_newer() {
-        for (generations, later) in (1..=255).chain([8191, 8192, 16_383]).flat_map(|count| [(count, 5), (count, 1005)]) {
+        for (generations, later) in (1..=255)
+            .chain([8191, 8192, 16_383])
+            .flat_map(|count| [(count, 5), (count, 1005)])
+        {
             let window = TimeWindow::new(100, 1);
             window.count(Class::Failure, window.stamp(0, 5), 0, || true);
             let stamp = window.stamp(generations, later);
-            assert_eq!(window.count(Class::Failure, stamp, 0, || true), Counted::First);
+            assert_eq!(
+                window.count(Class::Failure, stamp, 0, || true),
+                Counted::First
+            );
             assert_eq!(window.counts(stamp).failures, 1);
         }
     }
@@ -303,7 +354,10 @@ mod tests {
     #[test]
     fn a_full_bucket_stays_full() {
         let ring = Ring::default();
-        let stamp = Stamp { generation: 3, tick: 7 };
+        let stamp = Stamp {
+            generation: 3,
+            tick: 7,
+        };
         ring.words[7].store(stamp.tag() | COUNT_MASK, Ordering::Relaxed);
         assert_eq!(ring.count(stamp, || true), Counted::Again);
         assert_eq!(ring.sum(stamp), COUNT_MASK);
@@ -312,9 +366,15 @@ mod tests {
     #[test]
     fn a_word_from_before_the_ticks_wrapped_is_stale() {
         let ring = Ring::default();
-        let old = Stamp { generation: 0, tick: 10 };
+        let old = Stamp {
+            generation: 0,
+            tick: 10,
+        };
         ring.count(old, || true);
-        let half_a_wrap_later = Stamp { generation: 0, tick: (10 + (1 << 25)) / 10 * 10 };
+        let half_a_wrap_later = Stamp {
+            generation: 0,
+            tick: (10 + (1 << 25)) / 10 * 10,
+        };
         assert_eq!(ring.count(half_a_wrap_later, || true), Counted::First);
         assert_eq!(ring.sum(half_a_wrap_later), 1);
     }
@@ -355,8 +415,17 @@ mod loom_model {
     fn a_word_is_renewed_and_counted_in_one_step() {
         loom::model(|| {
             let ring = Arc::new(Ring::default());
-            ring.count(Stamp { generation: 0, tick: 0 }, || true);
-            let later = Stamp { generation: 0, tick: 10 };
+            ring.count(
+                Stamp {
+                    generation: 0,
+                    tick: 0,
+                },
+                || true,
+            );
+            let later = Stamp {
+                generation: 0,
+                tick: 10,
+            };
             let other = ring.clone();
             let thread = thread::spawn(move || other.count(later, || true));
             let here = ring.count(later, || true);
@@ -370,7 +439,16 @@ mod loom_model {
     fn an_old_generation_never_counts_in_a_newer_one() {
         loom::model(|| {
             let ring = Arc::new(Ring::default());
-            let (old, new) = (Stamp { generation: 0, tick: 0 }, Stamp { generation: 1, tick: 0 });
+            let (old, new) = (
+                Stamp {
+                    generation: 0,
+                    tick: 0,
+                },
+                Stamp {
+                    generation: 1,
+                    tick: 0,
+                },
+            );
             let other = ring.clone();
             let thread = thread::spawn(move || other.count(old, || false));
             ring.count(new, || true);

@@ -21,11 +21,15 @@ pin_project! {
 
 impl<F, P> ResponseFuture<F, P> {
     pub(super) fn admitted(protocol: P, permit: Permit, start: impl FnOnce() -> F) -> Self {
-        Self { call: Call::admitted(protocol, permit, start) }
+        Self {
+            call: Call::admitted(protocol, permit, start),
+        }
     }
 
     pub(super) fn rejected(protocol: P, rejected: Rejected) -> Self {
-        Self { call: Call::rejected(protocol, rejected) }
+        Self {
+            call: Call::rejected(protocol, rejected),
+        }
     }
 }
 

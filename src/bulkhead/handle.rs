@@ -10,7 +10,8 @@ use crate::{
     striped::{Held, Striped},
 };
 
-/// Watches and changes a bulkhead from outside. Cheap to clone; it keeps the bulkhead's state alive, not its services.
+/// Watches and changes a bulkhead from outside. Cheap to clone; it keeps the bulkhead's state
+/// alive, not its services.
 #[derive(Debug)]
 pub struct BulkheadHandle {
     state: Striped<State>,
@@ -48,15 +49,21 @@ impl BulkheadHandle {
     /// The bulkhead as it is now. Costs two loads.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { in_flight: self.state.in_flight.count(), limit: self.state.in_flight.limit() }
+        Snapshot {
+            in_flight: self.state.in_flight.count(),
+            limit: self.state.in_flight.limit(),
+        }
     }
 
-    /// Changes the limit at once, without blocking. After a cut, nothing is admitted until enough calls have ended.
+    /// Changes the limit at once, without blocking. After a cut, nothing is admitted until enough
+    /// calls have ended.
     ///
     /// # Errors
     /// A limit of 0.
     pub fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
-        self.state.in_flight.set_limit(checked(limit, self.state.name)?);
+        self.state
+            .in_flight
+            .set_limit(checked(limit, self.state.name)?);
         Ok(())
     }
 }
@@ -87,7 +94,14 @@ pub(super) fn enter(state: &Held<State>) -> Result<Permit, Rejected> {
         return Ok(Permit { state: None });
     }
     if state.in_flight.enter() {
-        return Ok(Permit { state: Some(state.for_call()) });
+        return Ok(Permit {
+            state: Some(state.for_call()),
+        });
     }
-    Err(Rejected { kind: RejectedKind::BulkheadFull, layer: "bulkhead", name: state.name, retry_after: None })
+    Err(Rejected {
+        kind: RejectedKind::BulkheadFull,
+        layer: "bulkhead",
+        name: state.name,
+        retry_after: None,
+    })
 }

@@ -10,7 +10,8 @@ use crate::{
     striped::Striped,
 };
 
-/// Limits how many calls run at once. All services it makes, and all their clones, share the one limit.
+/// Limits how many calls run at once. All services it makes, and all their clones, share the one
+/// limit.
 #[derive(Debug)]
 pub struct BulkheadLayer<P = Plain> {
     state: Striped<State>,
@@ -28,9 +29,15 @@ pub struct BulkheadBuilder<P = Plain> {
 }
 
 impl BulkheadLayer {
-    /// At most `limit` calls at once: the peak rate times the latency that you accept, and some room (Little's law).
+    /// At most `limit` calls at once: the peak rate times the latency that you accept, and some
+    /// room (Little's law).
     pub fn builder(limit: usize) -> BulkheadBuilder {
-        BulkheadBuilder { limit, enabled: true, name: None, protocol: Plain::new() }
+        BulkheadBuilder {
+            limit,
+            enabled: true,
+            name: None,
+            protocol: Plain::new(),
+        }
     }
 }
 
@@ -57,7 +64,12 @@ impl<P> BulkheadBuilder<P> {
 
     /// How rejections travel. Default [`Plain`]: as errors.
     pub fn protocol<Q>(self, protocol: Q) -> BulkheadBuilder<Q> {
-        BulkheadBuilder { limit: self.limit, enabled: self.enabled, name: self.name, protocol }
+        BulkheadBuilder {
+            limit: self.limit,
+            enabled: self.enabled,
+            name: self.name,
+            protocol,
+        }
     }
 
     /// Starts with nothing in flight.
@@ -65,14 +77,24 @@ impl<P> BulkheadBuilder<P> {
     /// # Errors
     /// A limit of 0, which would refuse everything for ever. `usize::MAX` is as good as none.
     pub fn build(self) -> Result<BulkheadLayer<P>, ConfigError> {
-        let state = State { in_flight: InFlight::new(checked(self.limit, self.name)?), enabled: self.enabled, name: self.name };
-        Ok(BulkheadLayer { state: Striped::new(state), protocol: self.protocol })
+        let state = State {
+            in_flight: InFlight::new(checked(self.limit, self.name)?),
+            enabled: self.enabled,
+            name: self.name,
+        };
+        Ok(BulkheadLayer {
+            state: Striped::new(state),
+            protocol: self.protocol,
+        })
     }
 }
 
 impl<P: Clone> Clone for BulkheadLayer<P> {
     fn clone(&self) -> Self {
-        Self { state: self.state.clone(), protocol: self.protocol.clone() }
+        Self {
+            state: self.state.clone(),
+            protocol: self.protocol.clone(),
+        }
     }
 }
 
@@ -86,7 +108,9 @@ impl<S, P: Clone> Layer<S> for BulkheadLayer<P> {
 
 pub(super) fn checked(limit: usize, name: Option<&'static str>) -> Result<usize, ConfigError> {
     if limit == 0 {
-        return Err(ConfigError::new("limit", limit, "allow at least 1 call at once").of("bulkhead", name));
+        return Err(
+            ConfigError::new("limit", limit, "allow at least 1 call at once").of("bulkhead", name),
+        );
     }
     Ok(limit)
 }

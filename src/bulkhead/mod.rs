@@ -1,7 +1,9 @@
-//! Bulkhead: so many calls at once, so that one slow dependency cannot take every task, socket and connection.
+//! Bulkhead: so many calls at once, so that one slow dependency cannot take every task, socket and
+//! connection.
 //!
-//! Use one per dependency: when it hangs, the calls to it fill their own compartment and no other. A server uses one
-//! to bound its own concurrency. It does not bound a rate: that is what a [rate limit](crate::rate_limit) is for.
+//! Use one per dependency: when it hangs, the calls to it fill their own compartment and no other.
+//! A server uses one to bound its own concurrency. It does not bound a rate: that is what a [rate
+//! limit](crate::rate_limit) is for.
 //!
 //! ```
 //! use tower::{Layer, Service, ServiceExt, service_fn};
@@ -19,9 +21,10 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A call takes its place in `call`, never in `poll_ready`, and leaves when its future ends, is dropped, or panics.
-//! The algorithm is a [counter](crate::algorithm::InFlight): an admitted call costs two writes of a word that all
-//! callers share, a rejected one none, and neither reads the clock.
+//! A call takes its place in `call`, never in `poll_ready`, and leaves when its future ends, is
+//! dropped, or panics. The algorithm is a [counter](crate::algorithm::InFlight): an admitted call
+//! costs two writes of a word that all callers share, a rejected one none, and neither reads the
+//! clock.
 
 mod future;
 mod handle;

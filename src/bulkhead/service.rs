@@ -23,7 +23,11 @@ pub struct Bulkhead<S, P = Plain> {
 
 impl<S, P> Bulkhead<S, P> {
     pub(super) fn new(inner: S, state: Striped<State>, protocol: P) -> Self {
-        Self { inner, state, protocol }
+        Self {
+            inner,
+            state,
+            protocol,
+        }
     }
 }
 
@@ -37,7 +41,9 @@ where
     type Future = ResponseFuture<S::Future, P>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
-        self.inner.poll_ready(cx).map_err(|error| self.protocol.not_ready(error))
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| self.protocol.not_ready(error))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {

@@ -37,8 +37,8 @@ pin_project! {
     }
 }
 
-/// A call that was admitted although the circuit refused when it was asked for readiness, so the inner service must be
-/// asked now.
+/// A call that was admitted although the circuit refused when it was asked for readiness, so the
+/// inner service must be asked now.
 struct Waiting<S, P, Req> {
     service: S,
     request: Option<Req>,
@@ -51,16 +51,33 @@ where
     S: Service<Req>,
 {
     pub(super) fn admitted(protocol: P, permit: Permit, start: impl FnOnce() -> S::Future) -> Self {
-        Self { state: State::Called { call: Call::admitted(protocol, permit, start) } }
+        Self {
+            state: State::Called {
+                call: Call::admitted(protocol, permit, start),
+            },
+        }
     }
 
     pub(super) fn rejected(protocol: P, rejected: Rejected) -> Self {
-        Self { state: State::Called { call: Call::rejected(protocol, rejected) } }
+        Self {
+            state: State::Called {
+                call: Call::rejected(protocol, rejected),
+            },
+        }
     }
 
     pub(super) fn once_ready(protocol: P, permit: Permit, service: S, request: Req) -> Self {
-        let waiting = Waiting { service, request: Some(request), permit: Some(permit), protocol };
-        Self { state: State::Waiting { waiting: Box::new(waiting) } }
+        let waiting = Waiting {
+            service,
+            request: Some(request),
+            permit: Some(permit),
+            protocol,
+        };
+        Self {
+            state: State::Waiting {
+                waiting: Box::new(waiting),
+            },
+        }
     }
 }
 
@@ -77,9 +94,17 @@ where
             let call = match this.state.as_mut().project() {
                 StateProject::Called { call } => return call.poll(cx),
                 StateProject::Waiting { waiting } => {
-                    let Waiting { service, request, permit, protocol } = &mut **waiting;
+                    let Waiting {
+                        service,
+                        request,
+                        permit,
+                        protocol,
+                    } = &mut **waiting;
                     let readied = ready!(guarded(permit, || service.poll_ready(cx)));
-                    let (permit, request) = permit.take().zip(request.take()).expect("polled after completion");
+                    let (permit, request) = permit
+                        .take()
+                        .zip(request.take())
+                        .expect("polled after completion");
                     if let Err(error) = readied {
                         permit.settle(Outcome::Failure, None);
                         return Poll::Ready(Err(protocol.not_ready(error)));

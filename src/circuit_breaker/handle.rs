@@ -16,8 +16,8 @@ use crate::{
     time::Clock,
 };
 
-/// Watches and steers a circuit breaker from outside. Cheap to clone; it keeps the circuit's state alive, not its
-/// services.
+/// Watches and steers a circuit breaker from outside. Cheap to clone; it keeps the circuit's state
+/// alive, not its services.
 #[derive(Debug)]
 pub struct CircuitBreakerHandle {
     state: Striped<State>,
@@ -43,8 +43,9 @@ pub struct Snapshot {
     pub last_transition: Option<Transition>,
 }
 
-/// An admission, from `call` to its result. Dropped unsettled, it gives a probe back and counts for nothing, unless it
-/// already was slow or [dropped calls are failures](super::CircuitBreakerBuilder::cancelled_as_failure).
+/// An admission, from `call` to its result. Dropped unsettled, it gives a probe back and counts for
+/// nothing, unless it already was slow or [dropped calls are
+/// failures](super::CircuitBreakerBuilder::cancelled_as_failure).
 #[derive(Debug)]
 pub struct Permit {
     state: Held<State>,
@@ -77,7 +78,8 @@ impl CircuitBreakerHandle {
         self.state.breaker.state()
     }
 
-    /// The circuit as it is now. Costs a clock read and ten loads a core; its parts are read one after the other.
+    /// The circuit as it is now. Costs a clock read and ten loads a core; its parts are read one
+    /// after the other.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let (breaker, now) = (&self.state.breaker, self.state.clock.now());
@@ -92,7 +94,8 @@ impl CircuitBreakerHandle {
         }
     }
 
-    /// The circuit's transitions from now on. As many may subscribe as like; none can hold the circuit up.
+    /// The circuit's transitions from now on. As many may subscribe as like; none can hold the
+    /// circuit up.
     #[must_use]
     pub fn transitions(&self) -> Transitions {
         self.state.journal.subscribe()
@@ -101,13 +104,18 @@ impl CircuitBreakerHandle {
     /// The settings in force.
     #[must_use]
     pub fn config(&self) -> BreakerConfig {
-        *self.state.config.lock().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .state
+            .config
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes other settings, and keeps state and window: start from [`config`](Self::config).
     ///
     /// # Errors
-    /// A setting outside its range, another window, or another time from which calls are slow. Nothing has changed then.
+    /// A setting outside its range, another window, or another time from which calls are slow.
+    /// Nothing has changed then.
     pub fn update(&self, config: BreakerConfig) -> Result<(), ConfigError> {
         self.state.update(config)
     }
@@ -117,7 +125,8 @@ impl CircuitBreakerHandle {
         self.state.publish(self.state.breaker.force_open());
     }
 
-    /// Closes with an empty window; a closed circuit keeps its own. Whoever waits for the circuit is woken.
+    /// Closes with an empty window; a closed circuit keeps its own. Whoever waits for the circuit
+    /// is woken.
     pub fn close(&self) {
         self.state.publish(self.state.breaker.close());
     }
@@ -132,7 +141,8 @@ impl CircuitBreakerHandle {
         self.state.publish(self.state.breaker.metrics_only());
     }
 
-    /// Starts over, closed: with an empty window, and no memory of how often the circuit has opened.
+    /// Starts over, closed: with an empty window, and no memory of how often the circuit has
+    /// opened.
     pub fn reset(&self) {
         self.state.publish(self.state.breaker.reset());
     }
@@ -149,7 +159,13 @@ impl Settle for Permit {
     fn settle(mut self, outcome: Outcome, retry_after: Option<Duration>) {
         if let Some(pass) = self.pass.take() {
             let State { breaker, clock, .. } = &*self.state;
-            self.state.taken_back(breaker.record(pass, outcome, retry_after, current_stripe(), clock.now()));
+            self.state.taken_back(breaker.record(
+                pass,
+                outcome,
+                retry_after,
+                current_stripe(),
+                clock.now(),
+            ));
         }
     }
 }
@@ -158,13 +174,19 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(pass) = self.pass.take() {
             let State { breaker, clock, .. } = &*self.state;
-            self.state.taken_back(breaker.abandon(pass, current_stripe(), clock.now()));
+            self.state
+                .taken_back(breaker.abandon(pass, current_stripe(), clock.now()));
         }
     }
 }
 
 impl State {
-    pub(super) fn new(breaker: Breaker, config: BreakerConfig, name: Option<&'static str>, backpressure: bool) -> Self {
+    pub(super) fn new(
+        breaker: Breaker,
+        config: BreakerConfig,
+        name: Option<&'static str>,
+        backpressure: bool,
+    ) -> Self {
         Self {
             breaker,
             clock: Clock::start(),
@@ -176,15 +198,18 @@ impl State {
         }
     }
 
-    /// Whether a call that came now would be refused. An open circuit is taken at its word, unless somebody waits for
-    /// its end: reading the clock here and in `call` would make a rejection dearer than an admission, and a call that
-    /// is admitted after all asks the inner service then.
+    /// Whether a call that came now would be refused. An open circuit is taken at its word, unless
+    /// somebody waits for its end: reading the clock here and in `call` would make a rejection
+    /// dearer than an admission, and a call that is admitted after all asks the inner service then.
     #[inline]
     pub(super) fn refuses(&self) -> bool {
         if self.breaker.admit_if_closed().is_some() {
             return false;
         }
-        let open = matches!(self.breaker.state(), BreakerState::Open | BreakerState::ForcedOpen);
+        let open = matches!(
+            self.breaker.state(),
+            BreakerState::Open | BreakerState::ForcedOpen
+        );
         (open && !self.backpressure) || self.breaker.refuses(self.clock.now())
     }
 
@@ -221,7 +246,10 @@ impl State {
 
     /// After a permit has come back: if it was a probe, its slot may be free.
     fn taken_back(&self, transition: Option<Transition>) {
-        if transition.is_none() && self.backpressure && self.breaker.state() == BreakerState::HalfOpen {
+        if transition.is_none()
+            && self.backpressure
+            && self.breaker.state() == BreakerState::HalfOpen
+        {
             self.changed.notify_waiters();
         }
         self.publish(transition);
@@ -238,12 +266,18 @@ impl State {
 #[inline]
 pub(super) fn admit(state: &Held<State>) -> Result<Permit, Rejected> {
     if let Some(pass) = state.breaker.admit_if_closed() {
-        return Ok(Permit { state: state.for_call(), pass: Some(pass) });
+        return Ok(Permit {
+            state: state.for_call(),
+            pass: Some(pass),
+        });
     }
     let (decision, transition) = state.breaker.admit(current_stripe(), state.clock.now());
     state.publish(transition);
     match decision {
-        Ok(pass) => Ok(Permit { state: state.for_call(), pass: Some(pass) }),
+        Ok(pass) => Ok(Permit {
+            state: state.for_call(),
+            pass: Some(pass),
+        }),
         Err(refused) => Err(Rejected {
             kind: RejectedKind::CircuitOpen,
             layer: "circuit_breaker",

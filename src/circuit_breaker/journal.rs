@@ -8,8 +8,9 @@ use crate::algorithm::Transition;
 
 /// Transitions in the order in which they were made.
 ///
-/// The algorithm hands each to the one caller that made it, and two such callers may come here in either order. The
-/// lock is taken on transitions and by readers of snapshots, never by calls that change nothing.
+/// The algorithm hands each to the one caller that made it, and two such callers may come here in
+/// either order. The lock is taken on transitions and by readers of snapshots, never by calls that
+/// change nothing.
 #[derive(Debug)]
 pub(super) struct Journal {
     pages: Mutex<Pages>,
@@ -27,8 +28,8 @@ struct Pages {
 
 /// A circuit's transitions from the moment of subscribing on, in order.
 ///
-/// It cannot hold the circuit up: of more than 64 unread ones the oldest are dropped, which shows as a gap between two
-/// [generations](Transition::generation).
+/// It cannot hold the circuit up: of more than 64 unread ones the oldest are dropped, which shows
+/// as a gap between two [generations](Transition::generation).
 #[derive(Debug)]
 pub struct Transitions {
     receiver: broadcast::Receiver<Transition>,
@@ -36,14 +37,25 @@ pub struct Transitions {
 
 impl Journal {
     pub(super) fn new() -> Self {
-        let pages = Pages { last: None, next: 1, early: Vec::new() };
-        Self { pages: Mutex::new(pages), subscribers: broadcast::Sender::new(UNREAD) }
+        let pages = Pages {
+            last: None,
+            next: 1,
+            early: Vec::new(),
+        };
+        Self {
+            pages: Mutex::new(pages),
+            subscribers: broadcast::Sender::new(UNREAD),
+        }
     }
 
     pub(super) fn enter(&self, transition: Transition) {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         pages.early.push(transition);
-        while let Some(place) = pages.early.iter().position(|early| early.generation == pages.next) {
+        while let Some(place) = pages
+            .early
+            .iter()
+            .position(|early| early.generation == pages.next)
+        {
             let transition = pages.early.swap_remove(place);
             pages.last = Some(transition);
             pages.next = (pages.next + 1) % GENERATIONS;
@@ -53,16 +65,22 @@ impl Journal {
     }
 
     pub(super) fn last(&self) -> Option<Transition> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner).last
+        self.pages
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .last
     }
 
     pub(super) fn subscribe(&self) -> Transitions {
-        Transitions { receiver: self.subscribers.subscribe() }
+        Transitions {
+            receiver: self.subscribers.subscribe(),
+        }
     }
 }
 
 impl Transitions {
-    /// The next transition; `None` once the circuit is gone. Dropped while waiting, it loses nothing.
+    /// The next transition; `None` once the circuit is gone. Dropped while waiting, it loses
+    /// nothing.
     pub async fn next(&mut self) -> Option<Transition> {
         loop {
             match self.receiver.recv().await {
@@ -108,10 +126,16 @@ mod tests {
         for place in [2, 0, 3] {
             journal.enter(made[place]);
         }
-        assert_eq!((reader.try_next(), reader.try_next()), (Some(made[0]), None));
+        assert_eq!(
+            (reader.try_next(), reader.try_next()),
+            (Some(made[0]), None)
+        );
         assert_eq!(journal.last(), Some(made[0]));
         journal.enter(made[1]);
-        assert_eq!(std::iter::from_fn(|| reader.try_next()).collect::<Vec<_>>(), made[1..]);
+        assert_eq!(
+            std::iter::from_fn(|| reader.try_next()).collect::<Vec<_>>(),
+            made[1..]
+        );
         assert_eq!(journal.last(), Some(made[3]));
     }
 
@@ -122,7 +146,9 @@ mod tests {
         for transition in transitions(100) {
             journal.enter(transition);
         }
-        let read: Vec<_> = std::iter::from_fn(|| reader.try_next()).map(|transition| transition.generation).collect();
+        let read: Vec<_> = std::iter::from_fn(|| reader.try_next())
+            .map(|transition| transition.generation)
+            .collect();
         assert_eq!(read, (37..=100).collect::<Vec<_>>());
     }
 
@@ -130,7 +156,10 @@ mod tests {
     fn the_journal_goes_on_when_generations_start_over() {
         let journal = Journal::new();
         let mut made = transitions(1)[0];
-        assert_eq!((made.from, made.to, made.cause), (BreakerState::Closed, BreakerState::Closed, Cause::ByHand));
+        assert_eq!(
+            (made.from, made.to, made.cause),
+            (BreakerState::Closed, BreakerState::Closed, Cause::ByHand)
+        );
         for generation in (1..GENERATIONS).chain([0, 1]) {
             made.generation = generation;
             journal.enter(made);

@@ -7,19 +7,23 @@ use tower::Layer;
 use crate::{
     ConfigError,
     algorithm::{Breaker, BreakerConfig, SlowCalls, Verdict, Window},
-    circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, KeyedCircuitBreakerBuilder, handle::State},
+    circuit_breaker::{
+        CircuitBreaker, CircuitBreakerHandle, KeyedCircuitBreakerBuilder, handle::State,
+    },
     protocol::Plain,
     striped::{Striped, stripe_count},
 };
 
-/// Stops calling a peer that fails. All services it makes, and all their clones, share the one circuit.
+/// Stops calling a peer that fails. All services it makes, and all their clones, share the one
+/// circuit.
 #[derive(Debug)]
 pub struct CircuitBreakerLayer<P = Plain> {
     state: Striped<State>,
     protocol: P,
 }
 
-/// Settings of a [`CircuitBreakerLayer`]. What each means, and its default's reason, is told at [`BreakerConfig`].
+/// Settings of a [`CircuitBreakerLayer`]. What each means, and its default's reason, is told at
+/// [`BreakerConfig`].
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct CircuitBreakerBuilder<P = Plain> {
@@ -31,7 +35,8 @@ pub struct CircuitBreakerBuilder<P = Plain> {
 }
 
 impl CircuitBreakerLayer {
-    /// Opens at 50 % failures among at least 20 calls of the last 10 s, for 30 s; then three probes decide.
+    /// Opens at 50 % failures among at least 20 calls of the last 10 s, for 30 s; then three probes
+    /// decide.
     pub fn builder() -> CircuitBreakerBuilder {
         CircuitBreakerBuilder {
             config: BreakerConfig::default(),
@@ -64,19 +69,22 @@ impl<P> CircuitBreakerBuilder<P> {
         self
     }
 
-    /// A call that takes `after` is slow, and so large a share of slow calls opens the circuit. Default: none is slow.
+    /// A call that takes `after` is slow, and so large a share of slow calls opens the circuit.
+    /// Default: none is slow.
     pub fn slow_calls(mut self, after: Duration, rate: f64) -> Self {
         self.config.slow_calls = Some(SlowCalls { after, rate });
         self
     }
 
-    /// How many failures in a row open the circuit, however few calls there were. Default: any number.
+    /// How many failures in a row open the circuit, however few calls there were. Default: any
+    /// number.
     pub fn consecutive_failures(mut self, failures: u32) -> Self {
         self.config.consecutive_failures = Some(failures);
         self
     }
 
-    /// A call that is dropped unfinished has failed. Default: it counts for nothing, or, if it was slow, as a slow one.
+    /// A call that is dropped unfinished has failed. Default: it counts for nothing, or, if it was
+    /// slow, as a slow one.
     pub fn cancelled_as_failure(mut self) -> Self {
         self.config.cancelled_as_failure = true;
         self
@@ -106,26 +114,30 @@ impl<P> CircuitBreakerBuilder<P> {
         self
     }
 
-    /// The open time doubles each time, with jitter, from [`open_for`](Self::open_for) to `longest`, until the circuit
-    /// has stayed closed for a whole window. Default: it does not grow.
+    /// The open time doubles each time, with jitter, from [`open_for`](Self::open_for) to
+    /// `longest`, until the circuit has stayed closed for a whole window. Default: it does not
+    /// grow.
     pub fn growing_to(mut self, longest: Duration) -> Self {
         self.config.growing = true;
         self.longest_open(longest)
     }
 
-    /// Whether a growing open time is drawn from its upper half, lest a fleet probe in step. Default `true`.
+    /// Whether a growing open time is drawn from its upper half, lest a fleet probe in step.
+    /// Default `true`.
     pub fn jitter(mut self, jitter: bool) -> Self {
         self.config.jitter = jitter;
         self
     }
 
-    /// The longest the circuit stays open because the peer asks for it (`Retry-After`). Default ten times `open_for`.
+    /// The longest the circuit stays open because the peer asks for it (`Retry-After`). Default ten
+    /// times `open_for`.
     pub fn longest_open(mut self, longest: Duration) -> Self {
         self.config.longest_open = Some(longest);
         self
     }
 
-    /// After the probes have closed it the circuit lets a growing share through, and all after so long. Default: at once.
+    /// After the probes have closed it the circuit lets a growing share through, and all after so
+    /// long. Default: at once.
     pub fn ramp(mut self, ramp: Duration) -> Self {
         self.config.ramp = ramp;
         self
@@ -143,14 +155,15 @@ impl<P> CircuitBreakerBuilder<P> {
         self
     }
 
-    /// How long all the probes may stay out before the circuit opens again. Default: as long as it stays open.
+    /// How long all the probes may stay out before the circuit opens again. Default: as long as it
+    /// stays open.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.config.lease = Some(lease);
         self
     }
 
-    /// For load balancers: `poll_ready` is pending while the circuit refuses, so that they turn to another peer. Default:
-    /// ready, and the call is rejected.
+    /// For load balancers: `poll_ready` is pending while the circuit refuses, so that they turn to
+    /// another peer. Default: ready, and the call is rejected.
     pub fn backpressure(mut self) -> Self {
         self.backpressure = true;
         self
@@ -168,13 +181,27 @@ impl<P> CircuitBreakerBuilder<P> {
         self
     }
 
-    /// How results are classified and rejections travel. Default [`Plain`]: an `Err` is a failure, a rejection an error.
+    /// How results are classified and rejections travel. Default [`Plain`]: an `Err` is a failure,
+    /// a rejection an error.
     pub fn protocol<Q>(self, protocol: Q) -> CircuitBreakerBuilder<Q> {
-        let Self { config, enabled, backpressure, name, .. } = self;
-        CircuitBreakerBuilder { config, enabled, backpressure, name, protocol }
+        let Self {
+            config,
+            enabled,
+            backpressure,
+            name,
+            ..
+        } = self;
+        CircuitBreakerBuilder {
+            config,
+            enabled,
+            backpressure,
+            name,
+            protocol,
+        }
     }
 
-    /// A circuit for each key (a host, a route, a tenant) that `key` finds in requests, instead of one for all.
+    /// A circuit for each key (a host, a route, a tenant) that `key` finds in requests, instead of
+    /// one for all.
     pub fn keyed_by<Req, K, F>(self, key: F) -> KeyedCircuitBreakerBuilder<K, F, P>
     where
         F: Fn(&Req) -> K,
@@ -193,13 +220,19 @@ impl<P> CircuitBreakerBuilder<P> {
         if !self.enabled {
             state.disable();
         }
-        Ok(CircuitBreakerLayer { state: Striped::new(state), protocol: self.protocol })
+        Ok(CircuitBreakerLayer {
+            state: Striped::new(state),
+            protocol: self.protocol,
+        })
     }
 }
 
 impl<P: Clone> Clone for CircuitBreakerLayer<P> {
     fn clone(&self) -> Self {
-        Self { state: self.state.clone(), protocol: self.protocol.clone() }
+        Self {
+            state: self.state.clone(),
+            protocol: self.protocol.clone(),
+        }
     }
 }
 

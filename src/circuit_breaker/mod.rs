@@ -1,11 +1,12 @@
 //! Circuit breaker: fail fast while a neighbour is down, and notice when it is back.
 //!
-//! Use one per peer, or [one for each key](CircuitBreakerBuilder::keyed_by), on the client side: it spares callers the
-//! wait for a peer that fails, and the peer the load that holds it down. **It needs results that tell failures apart**: without a
-//! protocol a 503 is a success. Over HTTP give it [`http::Client`](crate::protocol::http::Client), or, where the body is part of the result,
-//! [`http::UntilBodyEnd`](crate::protocol::http::UntilBodyEnd).
-//! Against a peer that is slow, let it [watch slow calls](CircuitBreakerBuilder::slow_calls), which also notices calls
-//! that never end; or put a [timeout](crate::timeout) beneath it, whose expiry counts as a failure.
+//! Use one per peer, or [one for each key](CircuitBreakerBuilder::keyed_by), on the client side: it
+//! spares callers the wait for a peer that fails, and the peer the load that holds it down. **It
+//! needs results that tell failures apart**: without a protocol a 503 is a success. Over HTTP give
+//! it [`http::Client`](crate::protocol::http::Client), or, where the body is part of the result,
+//! [`http::UntilBodyEnd`](crate::protocol::http::UntilBodyEnd). Against a peer that is slow, let it
+//! [watch slow calls](CircuitBreakerBuilder::slow_calls), which also notices calls that never end;
+//! or put a [timeout](crate::timeout) beneath it, whose expiry counts as a failure.
 //!
 //! ```
 //! use std::time::Duration;
@@ -25,17 +26,20 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The state machine is the [`Breaker`](crate::algorithm::Breaker). While closed, a call that succeeds costs one clock
-//! read, at its end, and no write that threads share; watching slow calls costs another clock read, at its start.
+//! The state machine is the [`Breaker`](crate::algorithm::Breaker). While closed, a call that
+//! succeeds costs one clock read, at its end, and no write that threads share; watching slow calls
+//! costs another clock read, at its start.
 //!
-//! **Readiness.** While the circuit refuses, `poll_ready` is ready at once and does not ask the inner service, so that
-//! a dead one cannot turn failing fast into hanging. If the circuit then admits after all, the response future waits
-//! for the inner service. With [`backpressure`](CircuitBreakerBuilder::backpressure) `poll_ready` is pending instead, and
-//! wakes when the open time is over, a probe has come back, or somebody changes the state by hand. When it wakes many for
-//! few probes, those that come late are rejected: nothing is held between `poll_ready` and `call`.
+//! **Readiness.** While the circuit refuses, `poll_ready` is ready at once and does not ask the
+//! inner service, so that a dead one cannot turn failing fast into hanging. If the circuit then
+//! admits after all, the response future waits for the inner service. With
+//! [`backpressure`](CircuitBreakerBuilder::backpressure) `poll_ready` is pending instead, and wakes
+//! when the open time is over, a probe has come back, or somebody changes the state by hand. When
+//! it wakes many for few probes, those that come late are rejected: nothing is held between
+//! `poll_ready` and `call`.
 //!
-//! **Drop.** A call that is dropped unfinished gives a probe back, and counts for nothing unless it already was slow.
-//! **Panic.** A call that panics has failed.
+//! **Drop.** A call that is dropped unfinished gives a probe back, and counts for nothing unless it
+//! already was slow. **Panic.** A call that panics has failed.
 
 mod future;
 mod handle;
@@ -45,10 +49,15 @@ mod layer;
 mod service;
 mod wait;
 
-pub use crate::algorithm::{BreakerConfig, BreakerState, Cause, Counts, SlowCalls, Transition, Verdict, Window};
+pub use crate::algorithm::{
+    BreakerConfig, BreakerState, Cause, Counts, SlowCalls, Transition, Verdict, Window,
+};
 pub use future::ResponseFuture;
 pub use handle::{CircuitBreakerHandle, Permit, Snapshot};
 pub use journal::Transitions;
-pub use keyed::{KeyedCircuitBreaker, KeyedCircuitBreakerBuilder, KeyedCircuitBreakerHandle, KeyedCircuitBreakerLayer};
+pub use keyed::{
+    KeyedCircuitBreaker, KeyedCircuitBreakerBuilder, KeyedCircuitBreakerHandle,
+    KeyedCircuitBreakerLayer,
+};
 pub use layer::{CircuitBreakerBuilder, CircuitBreakerLayer};
 pub use service::CircuitBreaker;

@@ -39,7 +39,13 @@ enum Readiness {
 
 impl<S, P> CircuitBreaker<S, P> {
     pub(super) fn new(inner: S, state: Striped<State>, protocol: P) -> Self {
-        Self { inner, readiness: Readiness::Unasked, wait: None, state, protocol }
+        Self {
+            inner,
+            readiness: Readiness::Unasked,
+            wait: None,
+            state,
+            protocol,
+        }
     }
 
     /// Whether the circuit refuses; under backpressure, once it does not.
@@ -48,7 +54,9 @@ impl<S, P> CircuitBreaker<S, P> {
             if !self.state.backpressure {
                 return Poll::Ready(true);
             }
-            let wait = self.wait.get_or_insert_with(|| Wait::new(self.state.clone()));
+            let wait = self
+                .wait
+                .get_or_insert_with(|| Wait::new(self.state.clone()));
             ready!(wait.poll(cx));
             self.wait = None;
         }
@@ -79,7 +87,9 @@ where
         match admit(&self.state) {
             // A readied inner service stays so, for the next call.
             Err(rejected) => ResponseFuture::rejected(protocol, rejected),
-            Ok(permit) if mem::replace(&mut self.readiness, Readiness::Unasked) == Readiness::Ready => {
+            Ok(permit)
+                if mem::replace(&mut self.readiness, Readiness::Unasked) == Readiness::Ready =>
+            {
                 ResponseFuture::admitted(protocol, permit, || self.inner.call(request))
             }
             Ok(permit) => ResponseFuture::once_ready(protocol, permit, self.inner.clone(), request),
@@ -90,6 +100,10 @@ where
 impl<S: Clone, P: Clone> Clone for CircuitBreaker<S, P> {
     fn clone(&self) -> Self {
         // The clone's inner service has not been asked.
-        Self::new(self.inner.clone(), self.state.clone(), self.protocol.clone())
+        Self::new(
+            self.inner.clone(),
+            self.state.clone(),
+            self.protocol.clone(),
+        )
     }
 }

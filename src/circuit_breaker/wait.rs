@@ -29,8 +29,8 @@ impl fmt::Debug for Wait {
     }
 }
 
-/// No wake-up is lost: the wait is registered first, and the circuit looked at then. What changes before the look is
-/// seen by it; what changes after it wakes all that are registered.
+/// No wake-up is lost: the wait is registered first, and the circuit looked at then. What changes
+/// before the look is seen by it; what changes after it wakes all that are registered.
 async fn until_admitting(state: Striped<State>) {
     loop {
         let changed = state.changed();

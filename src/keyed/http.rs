@@ -6,10 +6,11 @@ use http::{HeaderValue, Request};
 
 use crate::keyed::Subnet;
 
-/// By the value of a header, such as an API key: the first value, byte for byte. The name's case does not matter.
+/// By the value of a header, such as an API key: the first value, byte for byte. The name's case
+/// does not matter.
 ///
-/// A value that nobody has checked is whatever the caller likes: put the layer behind the check, or a new value for each
-/// call is a new limit for each call.
+/// A value that nobody has checked is whatever the caller likes: put the layer behind the check, or
+/// a new value for each call is a new limit for each call.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -23,17 +24,20 @@ use crate::keyed::Subnet;
 /// let app: Router = Router::new().route("/", get(async || "hello")).layer(limit);
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
-pub fn header<B>(name: &'static str) -> impl Fn(&Request<B>) -> Option<HeaderValue> + Clone + Send + Sync {
+pub fn header<B>(
+    name: &'static str,
+) -> impl Fn(&Request<B>) -> Option<HeaderValue> + Clone + Send + Sync {
     move |request| request.headers().get(name).cloned()
 }
 
-/// By the [`Subnet`] of the peer's address, if the server has put it into the request's extensions as a [`SocketAddr`].
-/// Behind a proxy the peer is the proxy.
+/// By the [`Subnet`] of the peer's address, if the server has put it into the request's extensions
+/// as a [`SocketAddr`]. Behind a proxy the peer is the proxy.
 pub fn peer<B>() -> impl Fn(&Request<B>) -> Option<Subnet> + Clone + Send + Sync {
     peer_in(|address: &SocketAddr| *address)
 }
 
-/// By the [`Subnet`] of the peer's address, out of the extension `T` that the server has put it into.
+/// By the [`Subnet`] of the peer's address, out of the extension `T` that the server has put it
+/// into.
 ///
 /// With axum, that is what `into_make_service_with_connect_info::<SocketAddr>()` adds:
 ///
@@ -50,7 +54,12 @@ where
     T: Send + Sync + 'static,
     A: Fn(&T) -> SocketAddr + Clone + Send + Sync,
 {
-    move |request| request.extensions().get().map(|peer| Subnet::of(address(peer).ip()))
+    move |request| {
+        request
+            .extensions()
+            .get()
+            .map(|peer| Subnet::of(address(peer).ip()))
+    }
 }
 
 #[cfg(test)]
@@ -64,10 +73,24 @@ mod tests {
 
         let address: SocketAddr = "[2001:db8::1]:443".parse().unwrap();
         let mut request = Request::new(());
-        assert_eq!((peer::<()>()(&request), peer_in(|peer: &Connection| peer.0)(&request)), (None, None));
+        assert_eq!(
+            (
+                peer::<()>()(&request),
+                peer_in(|peer: &Connection| peer.0)(&request)
+            ),
+            (None, None)
+        );
         request.extensions_mut().insert(address);
-        assert_eq!(peer()(&request), Some(Subnet::of("2001:db8::".parse().unwrap())));
-        request.extensions_mut().insert(Connection("192.0.2.1:80".parse().unwrap()));
-        assert_eq!(peer_in(|peer: &Connection| peer.0)(&request), Some(Subnet::of("192.0.2.1".parse().unwrap())));
+        assert_eq!(
+            peer()(&request),
+            Some(Subnet::of("2001:db8::".parse().unwrap()))
+        );
+        request
+            .extensions_mut()
+            .insert(Connection("192.0.2.1:80".parse().unwrap()));
+        assert_eq!(
+            peer_in(|peer: &Connection| peer.0)(&request),
+            Some(Subnet::of("192.0.2.1".parse().unwrap()))
+        );
     }
 }

@@ -1,12 +1,14 @@
-//! Keys: what a limit or a circuit of its own belongs to, such as a peer's address, a tenant or a route.
+//! Keys: what a limit or a circuit of its own belongs to, such as a peer's address, a tenant or a
+//! route.
 //!
-//! A key is found by a closure, given to a rate limit's [`keyed_by`](crate::rate_limit::RateLimitBuilder::keyed_by) or
+//! A key is found by a closure, given to a rate limit's
+//! [`keyed_by`](crate::rate_limit::RateLimitBuilder::keyed_by) or
 //! [`listed_by`](crate::rate_limit::RateLimitBuilder::listed_by), or to a circuit breaker's
 //! [`keyed_by`](crate::circuit_breaker::CircuitBreakerBuilder::keyed_by).
 //!
-//! For HTTP requests, `header` and `peer` are closures ready made. There is none for `X-Forwarded-For`: whoever calls
-//! writes it, so behind nothing that overwrites it each call can be a new key. If a proxy of yours appends to it, take
-//! the entry that this proxy has written:
+//! For HTTP requests, `header` and `peer` are closures ready made. There is none for
+//! `X-Forwarded-For`: whoever calls writes it, so behind nothing that overwrites it each call can
+//! be a new key. If a proxy of yours appends to it, take the entry that this proxy has written:
 //!
 //! ```
 //! # #[cfg(feature = "http")] {
@@ -22,8 +24,8 @@
 //! # }
 //! ```
 //!
-//! By route is a closure too: take the pattern that the router has matched, not the path, of which there is no end. With
-//! axum:
+//! By route is a closure too: take the pattern that the router has matched, not the path, of which
+//! there is no end. With axum:
 //!
 //! ```
 //! # #[cfg(feature = "http")]

@@ -1,9 +1,9 @@
 //! A machine for each key, never more than a bound.
 //!
-//! A key that is known costs a look-up in a map that readers share without writing to it. One that is new takes a mutex and
-//! a place: a free one, or that of a machine which nobody would miss, looked for among the next eight by a hand that goes
-//! round. If there is none, it gets nothing. So a flood of keys neither grows the map nor drives out a machine that knows
-//! something.
+//! A key that is known costs a look-up in a map that readers share without writing to it. One that
+//! is new takes a mutex and a place: a free one, or that of a machine which nobody would miss,
+//! looked for among the next eight by a hand that goes round. If there is none, it gets nothing. So
+//! a flood of keys neither grows the map nor drives out a machine that knows something.
 
 use std::{
     fmt,
@@ -48,7 +48,11 @@ impl<K: Hash + Eq + Clone, V, R: Recipe<K, V>> Registry<K, V, R> {
     pub(crate) fn new(recipe: R, most: usize) -> Self {
         Self {
             machines: HashMap::builder().resize_mode(ResizeMode::Blocking).build(),
-            places: Mutex::new(Places { recipe, taken: Vec::new(), hand: 0 }),
+            places: Mutex::new(Places {
+                recipe,
+                taken: Vec::new(),
+                hand: 0,
+            }),
             most,
         }
     }
@@ -64,7 +68,8 @@ impl<K: Hash + Eq + Clone, V, R: Recipe<K, V>> Registry<K, V, R> {
         if let Some(machine) = machines.get(key) {
             return Some(machine.for_call());
         }
-        // First a place, so that a flood of keys makes nothing; and all that is strangers' code before anything is changed.
+        // First a place, so that a flood of keys makes nothing; and all that is strangers' code
+        // before anything is changed.
         let place = places.free(self.most)?;
         let keys = [(); 2].map(|()| key.clone());
         let machine = Held::single(places.recipe.make(key).ok()?);
@@ -81,7 +86,11 @@ impl<K: Hash + Eq + Clone, V, R: Recipe<K, V>> Registry<K, V, R> {
     }
 
     pub(crate) fn all(&self) -> Vec<(K, Held<V>)> {
-        self.lock().taken.iter().map(|(key, machine)| (key.clone(), machine.for_call())).collect()
+        self.lock()
+            .taken
+            .iter()
+            .map(|(key, machine)| (key.clone(), machine.for_call()))
+            .collect()
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Places<K, V, R>> {
@@ -91,7 +100,8 @@ impl<K: Hash + Eq + Clone, V, R: Recipe<K, V>> Registry<K, V, R> {
 }
 
 impl<K, V, R: Recipe<K, V>> Places<K, V, R> {
-    /// A place for a new key: the end, while there are fewer than `most`; else one whose machine nobody would miss.
+    /// A place for a new key: the end, while there are fewer than `most`; else one whose machine
+    /// nobody would miss.
     fn free(&mut self, most: usize) -> Option<usize> {
         let taken = self.taken.len();
         if taken < most {
@@ -99,10 +109,12 @@ impl<K, V, R: Recipe<K, V>> Places<K, V, R> {
         }
         let first = self.hand;
         self.hand = (first + LOOKED_AT) % taken;
-        (first..first + LOOKED_AT.min(taken)).map(|place| place % taken).find(|place| {
-            let machine = &self.taken[*place].1;
-            is_unheld(machine) && self.recipe.is_idle(machine)
-        })
+        (first..first + LOOKED_AT.min(taken))
+            .map(|place| place % taken)
+            .find(|place| {
+                let machine = &self.taken[*place].1;
+                is_unheld(machine) && self.recipe.is_idle(machine)
+            })
     }
 
     fn put(&mut self, place: usize, key: K, machine: Held<V>) {
@@ -120,9 +132,12 @@ pub(crate) fn is_unheld<V>(machine: &Held<V>) -> bool {
 
 impl<K, V, R> fmt::Debug for Registry<K, V, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").field("most", &self.most).finish_non_exhaustive()
+        f.debug_struct("Registry")
+            .field("most", &self.most)
+            .finish_non_exhaustive()
     }
 }
 
-/// Places that a new key looks at before it gives up: a flood of keys must not cost a walk through all of them each.
+/// Places that a new key looks at before it gives up: a flood of keys must not cost a walk through
+/// all of them each.
 const LOOKED_AT: usize = 8;

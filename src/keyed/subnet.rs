@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 /// An address as a key: all of an IPv4 address, and the first 64 bits of an IPv6 one.
 ///
-/// A customer is given at least a /64, and so has 2^64 IPv6 addresses to come from. An IPv4 address in IPv6's clothes
-/// (`::ffff:192.0.2.1`) is the IPv4 address, or all of IPv4 would be one key.
+/// A customer is given at least a /64, and so has 2^64 IPv6 addresses to come from. An IPv4 address
+/// in IPv6's clothes (`::ffff:192.0.2.1`) is the IPv4 address, or all of IPv4 would be one key.
 ///
 /// ```
 /// use tower_keep::keyed::Subnet;

@@ -1,6 +1,7 @@
 //! What a layer must know of the protocol it stands in.
 //!
-//! Each layer is generic over one protocol: how results are classified, and how a rejection travels.
+//! Each layer is generic over one protocol: how results are classified, and how a rejection
+//! travels.
 //!
 //! | protocol | a failure is | a rejection is | `Error` of the service |
 //! |---|---|---|---|
@@ -8,7 +9,9 @@
 //! | [`http::Client`] | a 5xx, or an `Err` | an error | [`BoxError`](tower::BoxError) |
 //! | [`http::Server`] | a 5xx, or an `Err` | a 429 or 503 response | the inner error |
 //!
-//! A 429 is an overload, which a circuit breaker counts as a failure. Set the protocol with `.protocol(..)` on any builder. Other protocols implement [`Protocol`] and, to be retried, [`Replay`].
+//! A 429 is an overload, which a circuit breaker counts as a failure. Set the protocol with
+//! `.protocol(..)` on any builder. Other protocols implement [`Protocol`] and, to be retried,
+//! [`Replay`].
 
 use std::{mem, time::Duration};
 
@@ -22,9 +25,10 @@ pub use plain::{Always, ErrIsFailure, Plain, Undeclared, When};
 
 /// How results are read and rejections travel.
 ///
-/// An implementation owes one thing beyond its types: a result that is a rejection of a layer further in
-/// (`Rejected::find(..).is_some_and(|rejected| rejected.kind.is_local())`) says nothing about the peer, so it is settled
-/// as [`Outcome::Ignore`] and, when asked, advised on as [`Advice::TurnedAway`].
+/// An implementation owes one thing beyond its types: a result that is a rejection of a layer
+/// further in (`Rejected::find(..).is_some_and(|rejected| rejected.kind.is_local())`) says nothing
+/// about the peer, so it is settled as [`Outcome::Ignore`] and, when asked, advised on as
+/// [`Advice::TurnedAway`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot stand before a service that answers `Result<{Res}, {Err}>`",
     note = "`Plain` needs an error that is `Into<BoxError>`; `http::Client` and `http::Server` need an `http::Response`",
@@ -40,7 +44,11 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
     ///
     /// # Errors
     /// The inner error, as this protocol's.
-    fn settle<T: Settle>(&self, result: Result<Res, Err>, permit: T) -> Result<Self::Response<T>, Self::Error>;
+    fn settle<T: Settle>(
+        &self,
+        result: Result<Res, Err>,
+        permit: T,
+    ) -> Result<Self::Response<T>, Self::Error>;
 
     /// Answers in place of the inner service.
     ///
@@ -51,17 +59,26 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
     /// Passes on what the inner service's `poll_ready` failed with.
     fn not_ready(&self, error: Err) -> Self::Error;
 
-    /// Tells the caller of a limit that its call was counted under, admitted or not. Only a rate limit, keyed or not, that
-    /// was told to [`advertise`](crate::rate_limit::RateLimitBuilder::advertise) asks; once for each of its parts, if it has
-    /// several. By default nothing is told.
-    fn advertise<T: Settle>(&self, response: Self::Response<T>, quota: &Quota) -> Self::Response<T> {
+    /// Tells the caller of a limit that its call was counted under, admitted or not. Only a rate
+    /// limit, keyed or not, that was told to
+    /// [`advertise`](crate::rate_limit::RateLimitBuilder::advertise) asks; once for each of its
+    /// parts, if it has several. By default nothing is told.
+    fn advertise<T: Settle>(
+        &self,
+        response: Self::Response<T>,
+        quota: &Quota,
+    ) -> Self::Response<T> {
         let _ = quota;
         response
     }
 
-    /// What a retry may do after a result that [`classify`](Classify::classify) called `outcome`. Only the retry layer
-    /// asks.
-    fn advise(&self, outcome: Outcome, result: Result<&Self::Response<()>, &Self::Error>) -> Advice {
+    /// What a retry may do after a result that [`classify`](Classify::classify) called `outcome`.
+    /// Only the retry layer asks.
+    fn advise(
+        &self,
+        outcome: Outcome,
+        result: Result<&Self::Response<()>, &Self::Error>,
+    ) -> Advice {
         let _ = (outcome, result);
         Advice::Stop
     }
@@ -73,7 +90,8 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
 pub struct Quota {
     /// The instance, as given to `.name(..)`.
     pub name: Option<&'static str>,
-    /// Which of the instance's limits it is, counted from 0, if that is made of [several](crate::algorithm::All).
+    /// Which of the instance's limits it is, counted from 0, if that is made of
+    /// [several](crate::algorithm::All).
     pub part: usize,
     /// How much in how long.
     pub rate: Rate,
@@ -81,7 +99,8 @@ pub struct Quota {
     pub burst: u32,
     /// What would be admitted now.
     pub available: u32,
-    /// How long until the whole burst would be admitted; if nothing is available now, until anything would.
+    /// How long until the whole burst would be admitted; if nothing is available now, until
+    /// anything would.
     pub reset: Duration,
 }
 
@@ -112,8 +131,8 @@ pub trait Replay<Req> {
 pub struct Kept<T> {
     /// The request.
     pub snapshot: T,
-    /// Whether sending it twice is the same as sending it once. If not, it is sent again only when it has certainly
-    /// not been sent.
+    /// Whether sending it twice is the same as sending it once. If not, it is sent again only when
+    /// it has certainly not been sent.
     pub idempotent: bool,
 }
 
@@ -123,7 +142,8 @@ pub struct Kept<T> {
 pub enum Advice {
     /// The result stands.
     Stop,
-    /// The result stands, and is not the peer's: a layer further in turned the attempt away before it was sent.
+    /// The result stands, and is not the peer's: a layer further in turned the attempt away before
+    /// it was sent.
     TurnedAway,
     /// Another attempt may do better.
     Retry {
@@ -143,12 +163,14 @@ pub enum Sent {
     Maybe,
 }
 
-/// What a layer holds for a call from its admission to its end. Dropped unsettled, the call was abandoned.
+/// What a layer holds for a call from its admission to its end. Dropped unsettled, the call was
+/// abandoned.
 pub trait Settle {
     /// The call has ended. `retry_after` is the peer's own word on when to come back.
     fn settle(self, outcome: Outcome, retry_after: Option<Duration>);
 
-    /// The call goes on, but the peer has said already when to come back with the next one. By default that is not heeded.
+    /// The call goes on, but the peer has said already when to come back with the next one. By
+    /// default that is not heeded.
     fn heed(&self, retry_after: Duration) {
         let _ = retry_after;
     }
@@ -160,8 +182,9 @@ impl Settle for () {
 
 /// Runs a piece of a call; if it panics, settles the permit as a failure on the way out.
 ///
-/// A check of `thread::panicking()` in the permit's `Drop` would not do: tokio catches a task's panic before it drops
-/// the task, and a call that is merely dropped while its caller panics has not failed.
+/// A check of `thread::panicking()` in the permit's `Drop` would not do: tokio catches a task's
+/// panic before it drops the task, and a call that is merely dropped while its caller panics has
+/// not failed.
 #[inline]
 pub(crate) fn guarded<T: Settle, R>(permit: &mut Option<T>, run: impl FnOnce() -> R) -> R {
     struct OnUnwind<'a, T: Settle>(&'a mut Option<T>);

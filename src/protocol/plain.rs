@@ -9,8 +9,8 @@ use crate::{
     protocol::{Advice, Kept, Protocol, Replay, Sent, Settle},
 };
 
-/// The protocol of services about which nothing is known: an `Err` is a failure, and rejections are errors, boxed as
-/// is tower's convention.
+/// The protocol of services about which nothing is known: an `Err` is a failure, and rejections are
+/// errors, boxed as is tower's convention.
 ///
 /// Both can be said more exactly:
 ///
@@ -42,7 +42,8 @@ pub struct Plain<C = ErrIsFailure, I = Undeclared> {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ErrIsFailure;
 
-/// Nobody has said which requests are idempotent, so none can be retried: the retry layer does not compile.
+/// Nobody has said which requests are idempotent, so none can be retried: the retry layer does not
+/// compile.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Undeclared;
 
@@ -66,14 +67,20 @@ impl Plain {
     where
         F: Fn(Result<&Res, &Err>) -> Outcome,
     {
-        Plain { classifier, idempotent: Undeclared }
+        Plain {
+            classifier,
+            idempotent: Undeclared,
+        }
     }
 }
 
 impl<C> Plain<C> {
     /// Declares that every request may be sent more than once.
     pub fn idempotent(self) -> Plain<C, Always> {
-        Plain { classifier: self.classifier, idempotent: Always }
+        Plain {
+            classifier: self.classifier,
+            idempotent: Always,
+        }
     }
 
     /// Declares which requests may be sent more than once.
@@ -81,13 +88,20 @@ impl<C> Plain<C> {
     where
         F: Fn(&Req) -> bool,
     {
-        Plain { classifier: self.classifier, idempotent: When(idempotent) }
+        Plain {
+            classifier: self.classifier,
+            idempotent: When(idempotent),
+        }
     }
 }
 
 impl<Res, Err> Classify<Res, Err> for ErrIsFailure {
     fn classify(&self, result: Result<&Res, &Err>) -> Outcome {
-        if result.is_ok() { Outcome::Success } else { Outcome::Failure }
+        if result.is_ok() {
+            Outcome::Success
+        } else {
+            Outcome::Failure
+        }
     }
 }
 
@@ -127,7 +141,10 @@ where
         let failed = matches!(outcome, Outcome::Failure | Outcome::Overload);
         match result {
             Err(error) if local_rejection(error).is_some() => Advice::TurnedAway,
-            _ if failed => Advice::Retry { sent: Sent::Maybe, after: None },
+            _ if failed => Advice::Retry {
+                sent: Sent::Maybe,
+                after: None,
+            },
             _ => Advice::Stop,
         }
     }
@@ -142,7 +159,10 @@ impl<C, Req: Clone> Replay<Req> for Plain<C, Always> {
     }
 
     fn prepare(&self, request: Req) -> (Req, Option<Kept<Req>>) {
-        let kept = Kept { snapshot: request.clone(), idempotent: true };
+        let kept = Kept {
+            snapshot: request.clone(),
+            idempotent: true,
+        };
         (request, Some(kept))
     }
 
@@ -164,8 +184,12 @@ where
     }
 
     fn prepare(&self, request: Req) -> (Req, Option<Kept<Req>>) {
-        // Of a request that is not idempotent nothing is kept: no generic error proves that it was not sent.
-        let kept = (self.idempotent.0)(&request).then(|| Kept { snapshot: request.clone(), idempotent: true });
+        // Of a request that is not idempotent nothing is kept: no generic error proves that it was
+        // not sent.
+        let kept = (self.idempotent.0)(&request).then(|| Kept {
+            snapshot: request.clone(),
+            idempotent: true,
+        });
         (request, kept)
     }
 
@@ -174,7 +198,8 @@ where
     }
 }
 
-/// Boxes the error, and settles the permit with the outcome, unless the error is a rejection made further in.
+/// Boxes the error, and settles the permit with the outcome, unless the error is a rejection made
+/// further in.
 #[inline]
 pub(super) fn settle_boxed<Res, Err, T>(
     result: Result<Res, Err>,

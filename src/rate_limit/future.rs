@@ -21,8 +21,8 @@ use crate::{
 };
 
 pin_project! {
-    /// The answer of a [`RateLimit`](super::RateLimit): the inner one, or a rejection. Dropped while it waits, it leaves the
-    /// line and has cost nothing.
+    /// The answer of a [`RateLimit`](super::RateLimit): the inner one, or a rejection. Dropped
+    /// while it waits, it leaves the line and has cost nothing.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, M, Req>
     where
@@ -75,21 +75,53 @@ where
     B: Protocol<S::Response, S::Error> + Actual<S::Response>,
 {
     #[inline]
-    pub(super) fn new(service: &mut S, request: Req, metered: &M, state: &Held<State>, admission: Admission) -> Self {
+    pub(super) fn new(
+        service: &mut S,
+        request: Req,
+        metered: &M,
+        state: &Held<State>,
+        admission: Admission,
+    ) -> Self {
         let (key, stage) = match admission {
-            Admission::Free => (None, Stage::Calling { call: Billed::free(service, request, metered.bill()) }),
-            Admission::Now { key, cost } => {
-                (Some(key), Stage::Calling { call: Billed::call(service, request, metered.bill(), state, key, cost) })
-            }
-            Admission::Waits { key, cost, line, place } => {
+            Admission::Free => (
+                None,
+                Stage::Calling {
+                    call: Billed::free(service, request, metered.bill()),
+                },
+            ),
+            Admission::Now { key, cost } => (
+                Some(key),
+                Stage::Calling {
+                    call: Billed::call(service, request, metered.bill(), state, key, cost),
+                },
+            ),
+            Admission::Waits {
+                key,
+                cost,
+                line,
+                place,
+            } => {
                 let waiting = Waiting::new(Account::new(state, key), cost, line, place);
-                let waiting = Box::pin(WaitingFor::new(waiting, service.clone(), request, metered.clone()));
+                let waiting = Box::pin(WaitingFor::new(
+                    waiting,
+                    service.clone(),
+                    request,
+                    metered.clone(),
+                ));
                 (Some(key), Stage::Waiting { waiting })
             }
-            Admission::Refused { key, rejected } => (key, Stage::Calling { call: Call::rejected(metered.bill(), rejected) }),
+            Admission::Refused { key, rejected } => (
+                key,
+                Stage::Calling {
+                    call: Call::rejected(metered.bill(), rejected),
+                },
+            ),
         };
         let advertised = key.filter(|_| state.settings.advertise);
-        let advertised = advertised.map(|key| Advertised { account: Account::new(state, key), bill: metered.bill() });
+        let advertised = advertised.map(|key| Advertised {
+            account: Account::new(state, key),
+            bill: metered.bill(),
+        });
         Self { stage, advertised }
     }
 }
@@ -110,7 +142,8 @@ where
                 StageProject::Calling { call } => {
                     let result = ready!(call.poll(cx));
                     return Poll::Ready(match this.advertised.take() {
-                        Some(advertised) => result.map(|response| advertised.tell::<S::Response, S::Error>(response)),
+                        Some(advertised) => result
+                            .map(|response| advertised.tell::<S::Response, S::Error>(response)),
                         None => result,
                     });
                 }
@@ -132,8 +165,14 @@ impl<B> Advertised<B> {
     where
         B: Protocol<Res, Err>,
     {
-        let Self { account: Account { state, key }, bill } = self;
-        state.quotas(key).into_iter().fold(response, |response, quota| bill.advertise(response, &quota))
+        let Self {
+            account: Account { state, key },
+            bill,
+        } = self;
+        state
+            .quotas(key)
+            .into_iter()
+            .fold(response, |response, quota| bill.advertise(response, &quota))
     }
 }
 
@@ -143,19 +182,36 @@ impl<F, B> Billed<F, B> {
         S: Service<Req, Future = F>,
         B: Clone,
     {
-        let inner = || Self { inner: service.call(request), bill: bill.clone(), taken: 0, account: None };
+        let inner = || Self {
+            inner: service.call(request),
+            bill: bill.clone(),
+            taken: 0,
+            account: None,
+        };
         Call::admitted(bill.clone(), Permit::none(), inner)
     }
 
     #[inline]
-    pub(super) fn call<S, Req>(service: &mut S, request: Req, bill: B, state: &Held<State>, key: u64, taken: u32) -> Made<F, B>
+    pub(super) fn call<S, Req>(
+        service: &mut S,
+        request: Req,
+        bill: B,
+        state: &Held<State>,
+        key: u64,
+        taken: u32,
+    ) -> Made<F, B>
     where
         S: Service<Req, Future = F>,
         B: Actual<S::Response>,
     {
         let account = bill.asks().then(|| Account::new(state, key));
         let protocol = bill.clone();
-        Call::admitted(protocol, Permit::new(state, key), || Self { inner: service.call(request), bill, taken, account })
+        Call::admitted(protocol, Permit::new(state, key), || Self {
+            inner: service.call(request),
+            bill,
+            taken,
+            account,
+        })
     }
 }
 
@@ -184,6 +240,8 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let waiting = matches!(self.stage, Stage::Waiting { .. });
-        f.debug_struct("ResponseFuture").field("waiting", &waiting).finish_non_exhaustive()
+        f.debug_struct("ResponseFuture")
+            .field("waiting", &waiting)
+            .finish_non_exhaustive()
     }
 }

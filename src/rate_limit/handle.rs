@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::{ConfigError, algorithm::Rate, rate_limit::state::State, striped::Striped};
 
-/// Watches and changes a rate limit from outside. Cheap to clone; it keeps the limit's state alive, not its services.
+/// Watches and changes a rate limit from outside. Cheap to clone; it keeps the limit's state alive,
+/// not its services.
 #[derive(Debug)]
 pub struct RateLimitHandle {
     state: Striped<State>,
@@ -35,9 +36,10 @@ impl RateLimitHandle {
         self.state.snapshot(WHOLE)
     }
 
-    /// Changes rate and burst in one step, and tells those who wait. What was used stays used: of a token bucket and a leaky
-    /// bucket as the *time* that it takes to pay off, so a limit of one a day that is used up is used up until tomorrow,
-    /// whatever its new rate. To start anew, [`reset`](Self::reset) it too.
+    /// Changes rate and burst in one step, and tells those who wait. What was used stays used: of a
+    /// token bucket and a leaky bucket as the *time* that it takes to pay off, so a limit of one a
+    /// day that is used up is used up until tomorrow, whatever its new rate. To start anew,
+    /// [`reset`](Self::reset) it too.
     ///
     /// # Errors
     /// What `build` would refuse, and what this kind of limit cannot change: see its `update`.
@@ -45,8 +47,8 @@ impl RateLimitHandle {
         self.state.update(rate, burst)
     }
 
-    /// Forgets what was used and is owed; of a token bucket and a leaky bucket a penalty too, of others not. Of a limit made of
-    /// several, all of them.
+    /// Forgets what was used and is owed; of a token bucket and a leaky bucket a penalty too, of
+    /// others not. Of a limit made of several, all of them.
     pub fn reset(&self) {
         self.state.reset(WHOLE);
     }

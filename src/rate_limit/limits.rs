@@ -1,4 +1,5 @@
-//! The limit that a call is counted under, and those who wait for it: one for all calls, or one for each key.
+//! The limit that a call is counted under, and those who wait for it: one for all calls, or one for
+//! each key.
 
 use std::{sync::Arc, task::Waker};
 
@@ -11,7 +12,8 @@ use crate::{
     },
 };
 
-/// The key that all methods take is that of the [`Keyed`](Self::Keyed) ones, and means nothing to the others.
+/// The key that all methods take is that of the [`Keyed`](Self::Keyed) ones, and means nothing to
+/// the others.
 #[derive(Debug)]
 pub(super) enum Limits {
     /// The one limit that most layers have, without the indirection of a trait object.
@@ -28,7 +30,10 @@ pub(super) enum Limits {
 
 impl Limits {
     pub(super) fn one(limit: Box<dyn Limit>) -> Self {
-        Self::Other { limit, line: Arc::default() }
+        Self::Other {
+            limit,
+            line: Arc::default(),
+        }
     }
 
     /// The limit of a key. A keyed one is made for the occasion, of its place in the table.
@@ -41,11 +46,14 @@ impl Limits {
         }
     }
 
-    /// All limits that count a key: the parts of those that are made of several, and a total after the key's own.
+    /// All limits that count a key: the parts of those that are made of several, and a total after
+    /// the key's own.
     pub(super) fn each(&self, key: u64, mut tell: impl FnMut(&dyn Limit)) {
         let mut parts = |limit: &dyn Limit| match limit.part(0) {
             None => tell(limit),
-            Some(_) => (0..).map_while(|index| limit.part(index)).for_each(&mut tell),
+            Some(_) => (0..)
+                .map_while(|index| limit.part(index))
+                .for_each(&mut tell),
         };
         match self {
             Self::Bucket { bucket, .. } => parts(bucket),
@@ -75,7 +83,14 @@ impl Limits {
     }
 
     /// Looks whether a waiter's turn has come.
-    pub(super) fn look(&self, call: (u64, u32), line: &Line, places: &mut Places, waker: &Waker, now: u64) -> Turn {
+    pub(super) fn look(
+        &self,
+        call: (u64, u32),
+        line: &Line,
+        places: &mut Places,
+        waker: &Waker,
+        now: u64,
+    ) -> Turn {
         let turn = match self {
             Self::Bucket { bucket, .. } => line.look(bucket, places.own, waker, now),
             Self::Other { limit, .. } => line.look(&**limit, places.own, waker, now),
@@ -128,10 +143,18 @@ impl Limits {
         }
     }
 
-    pub(super) fn join(&self, key: u64, cost: u32, until: u64, most: usize, now: u64) -> Result<(Arc<Line>, Place), u64> {
+    pub(super) fn join(
+        &self,
+        key: u64,
+        cost: u32,
+        until: u64,
+        most: usize,
+        now: u64,
+    ) -> Result<(Arc<Line>, Place), u64> {
         let joined = |limit: &dyn Limit, line: &Arc<Line>| {
             line.put_out(limit, now);
-            line.join(limit, cost, until, most, now).map(|place| (line.clone(), place))
+            line.join(limit, cost, until, most, now)
+                .map(|place| (line.clone(), place))
         };
         match self {
             Self::Bucket { bucket, line } => joined(bucket, line),

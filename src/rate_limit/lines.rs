@@ -1,8 +1,9 @@
 //! A line for each key that somebody waits for.
 //!
-//! One line for all keys would let a key that is over its limit hold up those that are not. So a line is made when the
-//! first call of a key has to wait, and forgotten when the last has left. The mutex orders these two; a call of a key that
-//! nobody waits for reads one word, or takes one look-up in a map that readers do not write to.
+//! One line for all keys would let a key that is over its limit hold up those that are not. So a
+//! line is made when the first call of a key has to wait, and forgotten when the last has left. The
+//! mutex orders these two; a call of a key that nobody waits for reads one word, or takes one
+//! look-up in a map that readers do not write to.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -16,7 +17,8 @@ use crate::rate_limit::line::{Line, Place};
 #[derive(Debug)]
 pub(super) struct Lines {
     lines: HashMap<u64, Arc<Line>>,
-    /// How many lines there are. Relaxed: as a line's own count, it only tells newcomers where to look.
+    /// How many lines there are. Relaxed: as a line's own count, it only tells newcomers where to
+    /// look.
     count: AtomicUsize,
     /// Held to make a line and to forget one.
     changing: Mutex<()>,
@@ -25,7 +27,11 @@ pub(super) struct Lines {
 impl Default for Lines {
     fn default() -> Self {
         let lines = HashMap::builder().resize_mode(ResizeMode::Blocking).build();
-        Self { lines, count: AtomicUsize::new(0), changing: Mutex::new(()) }
+        Self {
+            lines,
+            count: AtomicUsize::new(0),
+            changing: Mutex::new(()),
+        }
     }
 }
 
@@ -42,7 +48,11 @@ impl Lines {
     ///
     /// # Errors
     /// What `join` fails with.
-    pub(super) fn join<E>(&self, key: u64, join: impl FnOnce(&Line) -> Result<Place, E>) -> Result<(Arc<Line>, Place), E> {
+    pub(super) fn join<E>(
+        &self,
+        key: u64,
+        join: impl FnOnce(&Line) -> Result<Place, E>,
+    ) -> Result<(Arc<Line>, Place), E> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let lines = self.lines.pin();
         if let Some(line) = lines.get(&key) {
@@ -90,8 +100,15 @@ mod tests {
 
     #[test]
     fn a_line_is_forgotten_with_the_last_who_leaves_it_and_not_if_another_has_just_joined() {
-        let (lines, limit) = (Lines::default(), TokenBucket::new(Rate::per_second(1), 1).unwrap());
-        let join = || lines.join(7, |line| line.join(&limit, 1, u64::MAX, 9, 0)).unwrap();
+        let (lines, limit) = (
+            Lines::default(),
+            TokenBucket::new(Rate::per_second(1), 1).unwrap(),
+        );
+        let join = || {
+            lines
+                .join(7, |line| line.join(&limit, 1, u64::MAX, 9, 0))
+                .unwrap()
+        };
         // given: one who has left, and not yet said so.
         let (line, place) = join();
         line.cancel(&limit, place, 0);
@@ -99,16 +116,29 @@ mod tests {
         let (_, place) = join();
         lines.left(7, &line);
         // then
-        assert_eq!((lines.find(7).map(|line| line.len()), lines.waiting()), (Some(1), 1));
+        assert_eq!(
+            (lines.find(7).map(|line| line.len()), lines.waiting()),
+            (Some(1), 1)
+        );
         line.cancel(&limit, place, 0);
         lines.left(7, &line);
         lines.left(7, &line);
-        assert_eq!((lines.find(7).is_none(), lines.count(), lines.count.into_inner()), (true, 0, 0));
+        assert_eq!(
+            (
+                lines.find(7).is_none(),
+                lines.count(),
+                lines.count.into_inner()
+            ),
+            (true, 0, 0)
+        );
     }
 
     #[test]
     fn nobody_who_may_not_wait_leaves_a_line_behind() {
-        let (lines, limit) = (Lines::default(), TokenBucket::new(Rate::per_second(1), 1).unwrap());
+        let (lines, limit) = (
+            Lines::default(),
+            TokenBucket::new(Rate::per_second(1), 1).unwrap(),
+        );
         assert!(lines.join(7, |line| line.join(&limit, 1, 0, 0, 0)).is_err());
         assert!(lines.find(7).is_none() && lines.count() == 0);
     }

@@ -10,9 +10,10 @@ use crate::{
     rate_limit::keyed::Key,
 };
 
-/// A protocol, and how calls are metered: what a [`RateLimitLayer`](super::RateLimitLayer) is generic over. The builder's
-/// [`protocol`](super::RateLimitBuilder::protocol), [`cost`](super::RateLimitBuilder::cost),
-/// [`settle`](super::RateLimitBuilder::settle), [`deadline`](super::RateLimitBuilder::deadline) and
+/// A protocol, and how calls are metered: what a [`RateLimitLayer`](super::RateLimitLayer) is
+/// generic over. The builder's [`protocol`](super::RateLimitBuilder::protocol),
+/// [`cost`](super::RateLimitBuilder::cost), [`settle`](super::RateLimitBuilder::settle),
+/// [`deadline`](super::RateLimitBuilder::deadline) and
 /// [`keyed_by`](super::RateLimitBuilder::keyed_by) set its parts.
 ///
 /// One parameter holds them all, so that the layer's type stays as short as that of the others.
@@ -154,11 +155,18 @@ where
     D: Deadline<Req>,
     K: Key<Req>,
 {
-    // Without what is asked of requests: a closure may own an `Arc`, whose count all threads would write with each call.
+    // Without what is asked of requests: a closure may own an `Arc`, whose count all threads would
+    // write with each call.
     type Bill = Metered<P, One, A>;
 
     fn bill(&self) -> Self::Bill {
-        Metered { protocol: self.protocol.clone(), cost: One, actual: self.actual.clone(), deadline: Patient, key: Unkeyed }
+        Metered {
+            protocol: self.protocol.clone(),
+            cost: One,
+            actual: self.actual.clone(),
+            deadline: Patient,
+            key: Unkeyed,
+        }
     }
 
     fn cost(&self, request: &Req) -> u32 {
@@ -205,7 +213,11 @@ where
     type Response<T: Settle> = P::Response<T>;
     type Error = P::Error;
 
-    fn settle<T: Settle>(&self, result: Result<Res, Err>, permit: T) -> Result<P::Response<T>, P::Error> {
+    fn settle<T: Settle>(
+        &self,
+        result: Result<Res, Err>,
+        permit: T,
+    ) -> Result<P::Response<T>, P::Error> {
         self.protocol.settle(result, permit)
     }
 

@@ -1,8 +1,8 @@
 //! Rate limit: so many calls in so long, with bursts.
 //!
-//! Use it before a peer that enforces a quota, or before a handler that only so many calls a second can use. It does
-//! not bound how many calls run at once: slow calls pile up under any rate, which is what a [bulkhead](crate::bulkhead)
-//! is for.
+//! Use it before a peer that enforces a quota, or before a handler that only so many calls a second
+//! can use. It does not bound how many calls run at once: slow calls pile up under any rate, which
+//! is what a [bulkhead](crate::bulkhead) is for.
 //!
 //! ```
 //! use tower::{Layer, Service, ServiceExt, service_fn};
@@ -19,34 +19,38 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The algorithm is a [token bucket](crate::algorithm::TokenBucket), or any other [`Limit`](crate::algorithm::Limit)
-//! given to [`RateLimitLayer::with`]. A call over the limit is rejected at once, with the exact time after which it would
-//! fit, or waits for its turn with [`max_wait`](RateLimitBuilder::max_wait); one whose turn would come too late is
-//! rejected at once all the same. Calls may [cost](RateLimitBuilder::cost) different amounts, and tell by their response
-//! [what they have cost](RateLimitBuilder::settle).
+//! The algorithm is a [token bucket](crate::algorithm::TokenBucket), or any other
+//! [`Limit`](crate::algorithm::Limit) given to [`RateLimitLayer::with`]. A call over the limit is
+//! rejected at once, with the exact time after which it would fit, or waits for its turn with
+//! [`max_wait`](RateLimitBuilder::max_wait); one whose turn would come too late is rejected at once
+//! all the same. Calls may [cost](RateLimitBuilder::cost) different amounts, and tell by their
+//! response [what they have cost](RateLimitBuilder::settle).
 //!
 //! # Keys
 //!
 //! [`keyed_by`](RateLimitBuilder::keyed_by) gives each tenant or address a limit of its own, in a
-//! [table of fixed size](KeyedRateLimitLayer), and [`listed_by`](RateLimitBuilder::listed_by) each customer of a
-//! [list](ListedRateLimitLayer) one of any kind. What calls cost, how long they wait and what they are told works for each
-//! key as for one limit. Ready-made keys are in [`keyed`](crate::keyed).
+//! [table of fixed size](KeyedRateLimitLayer), and [`listed_by`](RateLimitBuilder::listed_by) each
+//! customer of a [list](ListedRateLimitLayer) one of any kind. What calls cost, how long they wait
+//! and what they are told works for each key as for one limit. Ready-made keys are in
+//! [`keyed`](crate::keyed).
 //!
 //! # HTTP
 //!
-//! On the answering side, over [`http::Server`](crate::protocol::http::Server), a call over the limit is answered with 429
-//! and `Retry-After`. With [`advertise`](RateLimitBuilder::advertise) all answers tell the limit, in the `RateLimit-Policy`
-//! and `RateLimit` fields of draft-ietf-httpapi-ratelimit-headers-10.
+//! On the answering side, over [`http::Server`](crate::protocol::http::Server), a call over the
+//! limit is answered with 429 and `Retry-After`. With [`advertise`](RateLimitBuilder::advertise)
+//! all answers tell the limit, in the `RateLimit-Policy` and `RateLimit` fields of
+//! draft-ietf-httpapi-ratelimit-headers-10.
 //!
 //! On the asking side, over [`http::Client`](crate::protocol::http::Client), a limit can
-//! [obey](RateLimitBuilder::obey_retry_after) the peer: it closes after a `Retry-After`, and already after the answer that
-//! used up the peer's quota (`RateLimit: "default";r=0;t=30`, or `RateLimit-Remaining: 0` and `RateLimit-Reset: 30`), for as
-//! long as that says and you allow.
+//! [obey](RateLimitBuilder::obey_retry_after) the peer: it closes after a `Retry-After`, and
+//! already after the answer that used up the peer's quota (`RateLimit: "default";r=0;t=30`, or
+//! `RateLimit-Remaining: 0` and `RateLimit-Reset: 30`), for as long as that says and you allow.
 //!
 //! # Cost
 //!
-//! An admitted call costs one clock read and one compare-and-swap on a word that all callers share; a rejected one writes
-//! nothing shared. A mutex is taken only by calls that wait or find others waiting, a timer only by those that wait.
+//! An admitted call costs one clock read and one compare-and-swap on a word that all callers share;
+//! a rejected one writes nothing shared. A mutex is taken only by calls that wait or find others
+//! waiting, a timer only by those that wait.
 
 mod future;
 mod handle;
@@ -66,9 +70,17 @@ mod waiting;
 pub use crate::algorithm::{Overflow, Rate};
 pub use future::ResponseFuture;
 pub use handle::{RateLimitHandle, Snapshot};
-pub use keyed::{Key, KeyedRateLimitBuilder, KeyedRateLimitHandle, KeyedRateLimitLayer, KeyedSnapshot, Missing, TopKey, Watched};
+pub use keyed::{
+    Key, KeyedRateLimitBuilder, KeyedRateLimitHandle, KeyedRateLimitLayer, KeyedSnapshot, Missing,
+    TopKey, Watched,
+};
 pub use layer::{RateLimitBuilder, RateLimitLayer};
-pub use listed::{ListedRateLimit, ListedRateLimitBuilder, ListedRateLimitHandle, ListedRateLimitLayer};
-pub use meter::{Actual, AsEstimated, ByRequest, ByResponse, Cost, Deadline, Meter, Metered, One, Patient, Unkeyed};
+pub use listed::{
+    ListedRateLimit, ListedRateLimitBuilder, ListedRateLimitHandle, ListedRateLimitLayer,
+};
+pub use meter::{
+    Actual, AsEstimated, ByRequest, ByResponse, Cost, Deadline, Meter, Metered, One, Patient,
+    Unkeyed,
+};
 pub use service::RateLimit;
 pub use state::Permit;

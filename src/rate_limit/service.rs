@@ -10,11 +10,13 @@ use crate::{
     striped::Striped,
 };
 
-/// A service behind a [`RateLimitLayer`](super::RateLimitLayer) or a [`KeyedRateLimitLayer`](super::KeyedRateLimitLayer).
+/// A service behind a [`RateLimitLayer`](super::RateLimitLayer) or a
+/// [`KeyedRateLimitLayer`](super::KeyedRateLimitLayer).
 ///
-/// Units are taken in `call`, or when a waiting call's turn comes, and not given back when the call is dropped after
-/// that: the peer may have seen it. A call that waits leaves the inner service ready for the next one and takes a clone,
-/// which it makes ready after the wait: nothing that the inner service gives out with its readiness is held meanwhile.
+/// Units are taken in `call`, or when a waiting call's turn comes, and not given back when the call
+/// is dropped after that: the peer may have seen it. A call that waits leaves the inner service
+/// ready for the next one and takes a clone, which it makes ready after the wait: nothing that the
+/// inner service gives out with its readiness is held meanwhile.
 #[derive(Debug, Clone)]
 pub struct RateLimit<S, M = Metered<Plain>> {
     inner: S,
@@ -24,7 +26,11 @@ pub struct RateLimit<S, M = Metered<Plain>> {
 
 impl<S, M> RateLimit<S, M> {
     pub(super) fn new(inner: S, state: Striped<State>, metered: M) -> Self {
-        Self { inner, state, metered }
+        Self {
+            inner,
+            state,
+            metered,
+        }
     }
 }
 
@@ -39,11 +45,19 @@ where
     type Future = ResponseFuture<S, M, Req>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), B::Error>> {
-        self.inner.poll_ready(cx).map_err(|error| self.metered.bill().not_ready(error))
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| self.metered.bill().not_ready(error))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
         let admission = self.state.admit(&self.metered, &request);
-        ResponseFuture::new(&mut self.inner, request, &self.metered, &self.state, admission)
+        ResponseFuture::new(
+            &mut self.inner,
+            request,
+            &self.metered,
+            &self.state,
+            admission,
+        )
     }
 }

@@ -49,7 +49,8 @@ pub(super) struct Settings {
     pub(super) name: Option<&'static str>,
 }
 
-/// A limit that a call keeps until its end. The key is that of [`Limits::Keyed`], and means nothing to the others.
+/// A limit that a call keeps until its end. The key is that of [`Limits::Keyed`], and means nothing
+/// to the others.
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) state: Held<State>,
@@ -78,8 +79,8 @@ pub(super) enum Admission {
     },
 }
 
-/// What a call of a [`RateLimit`](super::RateLimit) holds until it ends: nothing, or the way back to a limit that obeys
-/// the peer's `Retry-After`. What it has taken is not given back with it.
+/// What a call of a [`RateLimit`](super::RateLimit) holds until it ends: nothing, or the way back
+/// to a limit that obeys the peer's `Retry-After`. What it has taken is not given back with it.
 #[derive(Debug)]
 pub struct Permit {
     account: Option<Account>,
@@ -87,7 +88,13 @@ pub struct Permit {
 
 impl State {
     pub(super) fn new(limits: Limits, clock: Clock, settings: Settings) -> Self {
-        Self { limits, clock, settings, leaving: Leaving::default(), changed: AtomicBool::new(false) }
+        Self {
+            limits,
+            clock,
+            settings,
+            leaving: Leaving::default(),
+            changed: AtomicBool::new(false),
+        }
     }
 
     /// Takes what the request costs, or a place in the line, or nothing.
@@ -100,7 +107,12 @@ impl State {
             Limits::Keyed(table) => match table.key(meter.key(), request) {
                 Ok(Some(key)) => key,
                 Ok(None) => return Admission::Free,
-                Err(kind) => return Admission::Refused { key: None, rejected: self.rejected(kind, None) },
+                Err(kind) => {
+                    return Admission::Refused {
+                        key: None,
+                        rejected: self.rejected(kind, None),
+                    };
+                }
             },
             Limits::Bucket { .. } | Limits::Other { .. } => 0,
         };
@@ -117,7 +129,8 @@ impl State {
         self.join(key, cost, denied, meter, request, now)
     }
 
-    /// For a call that was denied, or has found others waiting: a place in the line, if it may wait for so long.
+    /// For a call that was denied, or has found others waiting: a place in the line, if it may wait
+    /// for so long.
     fn join<Req>(
         &self,
         key: u64,
@@ -131,19 +144,42 @@ impl State {
         let denied = match denied {
             Some(Denied::CostAboveBurst) => Denied::CostAboveBurst,
             // Known without a look at the line, of which there is none.
-            Some(Denied::Until { wait }) if now.saturating_add(nanos(wait)) > until => Denied::Until { wait },
-            None if cost > self.limits.with(key, |limit| limit.largest_cost()) => Denied::CostAboveBurst,
-            _ => match self.limits.join(key, cost, until, self.settings.max_waiting.unwrap_or(usize::MAX), now) {
-                Ok((line, place)) => return Admission::Waits { key, cost, line, place },
+            Some(Denied::Until { wait }) if now.saturating_add(nanos(wait)) > until => {
+                Denied::Until { wait }
+            }
+            None if cost > self.limits.with(key, |limit| limit.largest_cost()) => {
+                Denied::CostAboveBurst
+            }
+            _ => match self.limits.join(
+                key,
+                cost,
+                until,
+                self.settings.max_waiting.unwrap_or(usize::MAX),
+                now,
+            ) {
+                Ok((line, place)) => {
+                    return Admission::Waits {
+                        key,
+                        cost,
+                        line,
+                        place,
+                    };
+                }
                 Err(wait) => Denied::until(wait),
             },
         };
-        Admission::Refused { key: Some(key), rejected: self.refuse(key, denied, meter, request) }
+        Admission::Refused {
+            key: Some(key),
+            rejected: self.refuse(key, denied, meter, request),
+        }
     }
 
     /// The latest that a call's turn may come; `None` if it may not wait at all.
     fn until(&self, deadline: Option<Instant>, now: u64) -> Option<u64> {
-        let longest = self.settings.max_wait.map(|longest| now.saturating_add(longest));
+        let longest = self
+            .settings
+            .max_wait
+            .map(|longest| now.saturating_add(longest));
         // At its deadline it is too late.
         let deadline = deadline.map(|deadline| self.clock.at(deadline).saturating_sub(1));
         match (longest, deadline) {
@@ -153,7 +189,13 @@ impl State {
     }
 
     /// The rejection of a request, which counts for its key if that is watched.
-    pub(super) fn refuse<Req>(&self, key: u64, denied: Denied, meter: &impl Meter<Req>, request: &Req) -> Rejected {
+    pub(super) fn refuse<Req>(
+        &self,
+        key: u64,
+        denied: Denied,
+        meter: &impl Meter<Req>,
+        request: &Req,
+    ) -> Rejected {
         if let Limits::Keyed(table) = &self.limits {
             table.count(key, meter.key(), request, &self.clock);
         }
@@ -174,11 +216,13 @@ impl State {
     }
 
     pub(super) fn charge(&self, key: u64, units: u32) {
-        self.limits.with(key, |limit| limit.charge(units, self.clock.now()));
+        self.limits
+            .with(key, |limit| limit.charge(units, self.clock.now()));
     }
 
     pub(super) fn refund(&self, key: u64, units: u32) {
-        self.limits.with(key, |limit| limit.refund(units, self.clock.now()));
+        self.limits
+            .with(key, |limit| limit.refund(units, self.clock.now()));
         self.limits.look_again(key);
     }
 
@@ -189,14 +233,19 @@ impl State {
 
     pub(super) fn close_for(&self, key: u64, duration: Duration) {
         let now = self.clock.now();
-        self.limits.with(key, |limit| limit.close_until(now.saturating_add(nanos(duration)), now));
+        self.limits.with(key, |limit| {
+            limit.close_until(now.saturating_add(nanos(duration)), now)
+        });
         // Who cannot wait for so long is told now.
         self.limits.look_again(key);
     }
 
     pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
-        self.limits.update(rate, burst).map_err(|error| error.of("rate_limit", self.settings.name))?;
-        // Relaxed: who forgets it has made sure that nobody holds it, and so sees what was done with it.
+        self.limits
+            .update(rate, burst)
+            .map_err(|error| error.of("rate_limit", self.settings.name))?;
+        // Relaxed: who forgets it has made sure that nobody holds it, and so sees what was done
+        // with it.
         self.changed.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -212,11 +261,13 @@ impl State {
         })
     }
 
-    /// What callers are told: of each limit that counts the key. The loads are not one step: a racing call may count in
-    /// one number and not in another.
+    /// What callers are told: of each limit that counts the key. The loads are not one step: a
+    /// racing call may count in one number and not in another.
     pub(super) fn quotas(&self, key: u64) -> Vec<Quota> {
         let (now, mut quotas) = (self.clock.now(), Vec::new());
-        self.limits.each(key, |limit| quotas.push(self.quota(limit, quotas.len(), now)));
+        self.limits.each(key, |limit| {
+            quotas.push(self.quota(limit, quotas.len(), now))
+        });
         quotas
     }
 
@@ -224,7 +275,9 @@ impl State {
     pub(super) fn take_back(&self, admission: Admission) {
         match admission {
             Admission::Now { key, cost } => self.refund(key, cost),
-            Admission::Waits { key, line, place, .. } => self.cancel(key, &line, &mut Places::new(place)),
+            Admission::Waits {
+                key, line, place, ..
+            } => self.cancel(key, &line, &mut Places::new(place)),
             Admission::Free | Admission::Refused { .. } => {}
         }
     }
@@ -236,32 +289,50 @@ impl State {
 
     /// How long until all of the burst would be admitted.
     pub(super) fn until_whole(&self) -> Duration {
-        self.limits.with(0, |limit| limit.wait(u64::from(limit.burst()), self.clock.now()))
+        self.limits.with(0, |limit| {
+            limit.wait(u64::from(limit.burst()), self.clock.now())
+        })
     }
 
     /// Whether a map may forget it: nothing is used, owed or changed, and nobody waits.
     pub(super) fn is_as_new(&self) -> bool {
         let is_whole = |limit: &dyn Limit| limit.is_as_new(self.clock.now());
-        !self.changed.load(Ordering::Relaxed) && !self.limits.somebody_waits(0) && self.limits.with(0, is_whole)
+        !self.changed.load(Ordering::Relaxed)
+            && !self.limits.somebody_waits(0)
+            && self.limits.with(0, is_whole)
     }
 
     fn quota(&self, limit: &dyn Limit, part: usize, now: u64) -> Quota {
         let (burst, available) = (limit.burst(), limit.available(now));
         let awaited = if available == 0 { 1 } else { u64::from(burst) };
-        Quota { name: self.settings.name, part, rate: limit.rate(), burst, available, reset: limit.wait(awaited, now) }
+        Quota {
+            name: self.settings.name,
+            part,
+            rate: limit.rate(),
+            burst,
+            available,
+            reset: limit.wait(awaited, now),
+        }
     }
 
     fn rejected(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
-        Rejected { kind, layer: "rate_limit", name: self.settings.name, retry_after }
+        Rejected {
+            kind,
+            layer: "rate_limit",
+            name: self.settings.name,
+            retry_after,
+        }
     }
 }
 
 impl Settings {
     pub(super) fn checked(&self) -> Result<(), ConfigError> {
         match self.max_waiting {
-            Some(calls) if self.max_wait.is_none() && !self.deadlines => {
-                Err(ConfigError::new("max_waiting", calls, "say how long they may wait with `max_wait`, or leave it"))
-            }
+            Some(calls) if self.max_wait.is_none() && !self.deadlines => Err(ConfigError::new(
+                "max_waiting",
+                calls,
+                "say how long they may wait with `max_wait`, or leave it",
+            )),
             _ => Ok(()),
         }
     }
@@ -270,7 +341,10 @@ impl Settings {
 impl Account {
     #[inline]
     pub(super) fn new(state: &Held<State>, key: u64) -> Self {
-        Self { state: state.for_call(), key }
+        Self {
+            state: state.for_call(),
+            key,
+        }
     }
 }
 
@@ -281,7 +355,9 @@ impl Permit {
 
     #[inline]
     pub(super) fn new(state: &Held<State>, key: u64) -> Self {
-        Self { account: (state.settings.longest_penalty > 0).then(|| Account::new(state, key)) }
+        Self {
+            account: (state.settings.longest_penalty > 0).then(|| Account::new(state, key)),
+        }
     }
 }
 
@@ -295,7 +371,10 @@ impl Settle for Permit {
 
     fn heed(&self, retry_after: Duration) {
         if let Some(Account { state, key }) = &self.account {
-            state.close_for(*key, retry_after.min(Duration::from_nanos(state.settings.longest_penalty)));
+            state.close_for(
+                *key,
+                retry_after.min(Duration::from_nanos(state.settings.longest_penalty)),
+            );
         }
     }
 }

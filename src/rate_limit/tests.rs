@@ -32,13 +32,24 @@ struct Probe {
 impl Probe {
     fn new() -> (Self, Log) {
         let log = Log::default();
-        (Self { log: log.clone(), clock: Clock::start(), ready: false }, log)
+        (
+            Self {
+                log: log.clone(),
+                clock: Clock::start(),
+                ready: false,
+            },
+            log,
+        )
     }
 }
 
 impl Clone for Probe {
     fn clone(&self) -> Self {
-        Self { log: self.log.clone(), clock: self.clock, ready: false }
+        Self {
+            log: self.log.clone(),
+            clock: self.clock,
+            ready: false,
+        }
     }
 }
 
@@ -54,7 +65,10 @@ impl Service<u32> for Probe {
 
     fn call(&mut self, request: u32) -> Self::Future {
         assert!(std::mem::take(&mut self.ready), "called without readiness");
-        self.log.lock().unwrap().push((request, u128::from(self.clock.now()) / 1_000_000));
+        self.log
+            .lock()
+            .unwrap()
+            .push((request, u128::from(self.clock.now()) / 1_000_000));
         std::future::ready(Ok(request))
     }
 }
@@ -64,7 +78,10 @@ fn rejection(error: &BoxError) -> &Rejected {
 }
 
 /// A deadline in so many milliseconds, or none.
-#[expect(clippy::disallowed_methods, reason = "a caller's deadline is a moment of tokio's clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a caller's deadline is a moment of tokio's clock"
+)]
 fn in_millis(request: &u32) -> Option<Instant> {
     (*request > 0).then(|| Instant::now() + Duration::from_millis(u64::from(*request)))
 }
@@ -80,7 +97,10 @@ async fn polls<F: Future>(future: F, count: &AtomicUsize) -> F::Output {
 
 #[tokio::test(start_paused = true)]
 async fn two_services_of_one_layer_share_one_limit() {
-    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_second(10))
+        .burst(1)
+        .build()
+        .unwrap();
     let [first, second] = [(); 2].map(|()| layer.layer(Probe::new().0));
     assert!(first.oneshot(1).await.is_ok());
     assert!(second.oneshot(2).await.is_err());
@@ -88,12 +108,19 @@ async fn two_services_of_one_layer_share_one_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_over_the_limit_is_told_when_to_come_back_and_waiting_that_is_enough() {
-    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).name("search").build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_second(10))
+        .burst(1)
+        .name("search")
+        .build()
+        .unwrap();
     let service = layer.layer(Probe::new().0);
     assert!(service.clone().oneshot(1).await.is_ok());
     let error = service.clone().oneshot(2).await.unwrap_err();
     let rejected = rejection(&error);
-    assert_eq!((rejected.kind, rejected.name), (RejectedKind::RateLimited, Some("search")));
+    assert_eq!(
+        (rejected.kind, rejected.name),
+        (RejectedKind::RateLimited, Some("search"))
+    );
     assert_eq!(rejected.retry_after, Some(Duration::from_millis(100)));
     advance(Duration::from_millis(100)).await;
     assert!(service.oneshot(3).await.is_ok());
@@ -102,7 +129,11 @@ async fn a_call_over_the_limit_is_told_when_to_come_back_and_waiting_that_is_eno
 #[tokio::test(start_paused = true)]
 async fn four_hundred_waiters_leave_in_order_and_are_woken_once_each() {
     // given
-    let layer = RateLimitLayer::builder(Rate::per_second(100)).burst(1).max_wait(Duration::from_secs(10)).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_second(100))
+        .burst(1)
+        .max_wait(Duration::from_secs(10))
+        .build()
+        .unwrap();
     let (probe, log) = Probe::new();
     let polled = Arc::new(AtomicUsize::new(0));
     // when
@@ -117,7 +148,9 @@ async fn four_hundred_waiters_leave_in_order_and_are_woken_once_each() {
     }
     // then
     let log = log.lock().unwrap();
-    let expected: Vec<_> = (0..400).map(|number| (number, u128::from(number) * 10)).collect();
+    let expected: Vec<_> = (0..400)
+        .map(|number| (number, u128::from(number) * 10))
+        .collect();
     assert_eq!(*log, expected);
     assert!(polled.load(Ordering::Relaxed) < 1000, "{polled:?} polls");
     assert_eq!(layer.handle().snapshot().waiting, 0);
@@ -130,7 +163,10 @@ async fn a_rate_above_the_timers_ticks_is_kept_while_calls_wait() {
     for builder in [RateLimitLayer::with(bucket), RateLimitLayer::with(shaper)] {
         let layer = builder.max_wait(Duration::from_secs(10)).build().unwrap();
         let (probe, log) = Probe::new();
-        futures::future::join_all((0..2000).map(|number| layer.layer(probe.clone()).oneshot(number))).await;
+        futures::future::join_all(
+            (0..2000).map(|number| layer.layer(probe.clone()).oneshot(number)),
+        )
+        .await;
         let last = log.lock().unwrap().last().copied().unwrap();
         assert!((995..=1005).contains(&last.1), "{last:?}");
     }
@@ -138,7 +174,10 @@ async fn a_rate_above_the_timers_ticks_is_kept_while_calls_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_cannot_be_met_is_rejected_at_once() {
-    let layer = RateLimitLayer::builder(Rate::per_minute(1)).max_wait(Duration::from_millis(100)).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_minute(1))
+        .max_wait(Duration::from_millis(100))
+        .build()
+        .unwrap();
     let service = layer.layer(Probe::new().0);
     assert!(service.clone().oneshot(1).await.is_ok());
     let clock = Clock::start();
@@ -150,28 +189,55 @@ async fn a_wait_that_cannot_be_met_is_rejected_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_call_waits_until_its_own_deadline_and_not_for_what_would_come_at_it() {
     // given: a call is the milliseconds that it has, if it has a deadline.
-    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).deadline(in_millis).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_second(10))
+        .burst(1)
+        .deadline(in_millis)
+        .build()
+        .unwrap();
     let (probe, log) = Probe::new();
     let call = |millis| tokio::spawn(layer.layer(probe.clone()).oneshot(millis));
     // when: the turns of those that wait come after 100, 200 and 300 ms.
-    let tasks = [call(0), call(101), call(100), call(0), call(201), call(300), call(301)];
+    let tasks = [
+        call(0),
+        call(101),
+        call(100),
+        call(0),
+        call(201),
+        call(300),
+        call(301),
+    ];
     let mut admitted = Vec::new();
     for task in tasks {
         admitted.push(task.await.unwrap().is_ok());
     }
     // then: what is too late makes room for the next, and who has no deadline does not wait.
     assert_eq!(admitted, [true, true, false, false, true, false, true]);
-    assert_eq!(*log.lock().unwrap(), [(0, 0), (101, 100), (201, 200), (301, 300)]);
+    assert_eq!(
+        *log.lock().unwrap(),
+        [(0, 0), (101, 100), (201, 200), (301, 300)]
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn of_a_deadline_and_the_longest_wait_the_earlier_holds() {
-    let layer = RateLimitLayer::builder(Rate::per_second(1)).deadline(in_millis).max_wait(Duration::from_millis(500));
+    let layer = RateLimitLayer::builder(Rate::per_second(1))
+        .deadline(in_millis)
+        .max_wait(Duration::from_millis(500));
     let layer = layer.build().unwrap();
     assert!(layer.layer(Probe::new().0).oneshot(0).await.is_ok());
-    for (after, millis, expected) in [(0, 0, false), (0, 2000, false), (600, 300, false), (0, 401, true), (500, 0, true)] {
+    for (after, millis, expected) in [
+        (0, 0, false),
+        (0, 2000, false),
+        (600, 300, false),
+        (0, 401, true),
+        (500, 0, true),
+    ] {
         advance(Duration::from_millis(after)).await;
-        assert_eq!(layer.layer(Probe::new().0).oneshot(millis).await.is_ok(), expected, "{millis}");
+        assert_eq!(
+            layer.layer(Probe::new().0).oneshot(millis).await.is_ok(),
+            expected,
+            "{millis}"
+        );
     }
 }
 
@@ -181,19 +247,30 @@ async fn a_costly_call_of_a_leaky_bucket_leaves_at_the_beginning_of_its_time() {
     let bucket = || LeakyBucket::new(Rate::per_second(10), Duration::ZERO).unwrap();
     let both = All::new(bucket()).and(TokenBucket::new(Rate::per_second(1000), 1000).unwrap());
     for builder in [RateLimitLayer::with(bucket()), RateLimitLayer::with(both)] {
-        let layer = builder.cost(|cost: &u32| *cost).max_wait(Duration::from_millis(1000)).build().unwrap();
+        let layer = builder
+            .cost(|cost: &u32| *cost)
+            .max_wait(Duration::from_millis(1000))
+            .build()
+            .unwrap();
         let (probe, log) = Probe::new();
         let calls = [5, 4, 3, 2].map(|cost| layer.layer(probe.clone()).oneshot(cost));
         let results = futures::future::join_all(calls).await;
         assert_eq!(*log.lock().unwrap(), [(5, 0), (4, 500), (3, 900)]);
         let error = results.into_iter().find_map(Result::err).unwrap();
-        assert_eq!(rejection(&error).retry_after, Some(Duration::from_millis(1200)));
+        assert_eq!(
+            rejection(&error).retry_after,
+            Some(Duration::from_millis(1200))
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn all_that_cannot_wait_for_so_long_are_told_when_the_limit_closes() {
-    let layer = RateLimitLayer::builder(Rate::per_second(1)).burst(1).max_wait(Duration::from_secs(10)).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_second(1))
+        .burst(1)
+        .max_wait(Duration::from_secs(10))
+        .build()
+        .unwrap();
     let tasks = [(); 6].map(|()| tokio::spawn(layer.layer(Probe::new().0).oneshot(1)));
     tokio::task::yield_now().await;
     let clock = Clock::start();
@@ -207,7 +284,10 @@ async fn all_that_cannot_wait_for_so_long_are_told_when_the_limit_closes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_a_lower_burst_shuts_out_is_told_so_and_holds_nobody_up() {
-    let layer = RateLimitLayer::builder(Rate::per_second(1)).burst(5).cost(|cost: &u32| *cost).max_wait(Duration::MAX);
+    let layer = RateLimitLayer::builder(Rate::per_second(1))
+        .burst(5)
+        .cost(|cost: &u32| *cost)
+        .max_wait(Duration::MAX);
     let layer = layer.build().unwrap();
     let (probe, log) = Probe::new();
     let tasks = [5, 4, 1].map(|cost| tokio::spawn(layer.layer(probe.clone()).oneshot(cost)));
@@ -215,14 +295,20 @@ async fn a_waiter_that_a_lower_burst_shuts_out_is_told_so_and_holds_nobody_up() 
     layer.handle().update(Rate::per_second(1), 2).unwrap();
     let [_, shut_out, small] = tasks;
     let error = shut_out.await.unwrap().unwrap_err();
-    assert_eq!((rejection(&error).kind, rejection(&error).retry_after), (RejectedKind::CostTooHigh, None));
+    assert_eq!(
+        (rejection(&error).kind, rejection(&error).retry_after),
+        (RejectedKind::CostTooHigh, None)
+    );
     small.await.unwrap().unwrap();
     assert_eq!(*log.lock().unwrap(), [(5, 0), (1, 4000)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_finds_a_line_and_costs_more_than_the_burst_is_told_so() {
-    let layer = RateLimitLayer::builder(Rate::per_second(1)).burst(2).cost(|cost: &u32| *cost).max_wait(Duration::from_secs(60));
+    let layer = RateLimitLayer::builder(Rate::per_second(1))
+        .burst(2)
+        .cost(|cost: &u32| *cost)
+        .max_wait(Duration::from_secs(60));
     let layer = layer.build().unwrap();
     let waits = [2, 2].map(|cost| tokio::spawn(layer.layer(Probe::new().0).oneshot(cost)));
     tokio::task::yield_now().await;
@@ -235,19 +321,30 @@ async fn who_finds_a_line_and_costs_more_than_the_burst_is_told_so() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_polled_late_is_not_made_after_its_deadline() {
-    let layer = RateLimitLayer::builder(Rate::per_second(1)).burst(1).deadline(in_millis).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_second(1))
+        .burst(1)
+        .deadline(in_millis)
+        .build()
+        .unwrap();
     let (probe, log) = Probe::new();
     assert!(layer.layer(probe.clone()).oneshot(0).await.is_ok());
     let mut late = Box::pin(layer.layer(probe).oneshot(2000));
     assert!(futures::poll!(&mut late).is_pending());
     advance(Duration::from_secs(3600)).await;
     assert!(late.await.is_err());
-    assert_eq!((log.lock().unwrap().len(), layer.handle().snapshot().waiting), (1, 0));
+    assert_eq!(
+        (log.lock().unwrap().len(), layer.handle().snapshot().waiting),
+        (1, 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_whose_time_is_over_and_whom_nobody_polls_shuts_nobody_out() {
-    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).max_wait(Duration::from_millis(150)).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_second(10))
+        .burst(1)
+        .max_wait(Duration::from_millis(150))
+        .build()
+        .unwrap();
     assert!(layer.layer(Probe::new().0).oneshot(1).await.is_ok());
     let mut ahead = Box::pin(layer.layer(Probe::new().0).oneshot(2));
     assert!(futures::poll!(&mut ahead).is_pending());
@@ -268,7 +365,11 @@ async fn a_call_that_is_dropped_between_its_turn_and_the_inner_service_has_cost_
         type Future = std::future::Ready<Result<u32, Infallible>>;
 
         fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-            if self.0.load(Ordering::Relaxed) == 0 { Poll::Ready(Ok(())) } else { Poll::Pending }
+            if self.0.load(Ordering::Relaxed) == 0 {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            }
         }
 
         fn call(&mut self, request: u32) -> Self::Future {
@@ -277,26 +378,44 @@ async fn a_call_that_is_dropped_between_its_turn_and_the_inner_service_has_cost_
     }
 
     let closed = Arc::new(AtomicUsize::new(0));
-    let layer = RateLimitLayer::builder(Rate::per_second(1)).burst(1).max_wait(Duration::from_secs(5)).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_second(1))
+        .burst(1)
+        .max_wait(Duration::from_secs(5))
+        .build()
+        .unwrap();
     let mut service = layer.layer(Gate(closed.clone()));
     assert!(service.ready().await.unwrap().call(1).await.is_ok());
     let waits = service.ready().await.unwrap().call(2);
     closed.store(1, Ordering::Relaxed);
-    assert!(tokio::time::timeout(Duration::from_millis(1500), waits).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(1500), waits)
+            .await
+            .is_err()
+    );
     assert_eq!(layer.handle().snapshot().available, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_more_calls_wait_than_may() {
-    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).max_wait(Duration::from_secs(9)).max_waiting(2);
+    let layer = RateLimitLayer::builder(Rate::per_second(10))
+        .burst(1)
+        .max_wait(Duration::from_secs(9))
+        .max_waiting(2);
     let layer = layer.build().unwrap();
     let (probe, log) = Probe::new();
-    let tasks: Vec<_> = (0..4).map(|number| tokio::spawn(layer.layer(probe.clone()).oneshot(number))).collect();
+    let tasks: Vec<_> = (0..4)
+        .map(|number| tokio::spawn(layer.layer(probe.clone()).oneshot(number)))
+        .collect();
     tokio::task::yield_now().await;
     assert_eq!(layer.handle().snapshot().waiting, 2);
     let mut hints = Vec::new();
     for task in tasks {
-        hints.push(task.await.unwrap().err().and_then(|error| rejection(&error).retry_after));
+        hints.push(
+            task.await
+                .unwrap()
+                .err()
+                .and_then(|error| rejection(&error).retry_after),
+        );
     }
     assert_eq!(hints, [None, None, None, Some(Duration::from_millis(300))]);
     assert_eq!(log.lock().unwrap().len(), 3);
@@ -305,9 +424,15 @@ async fn no_more_calls_wait_than_may() {
 #[tokio::test(start_paused = true)]
 async fn those_behind_a_cancelled_wait_move_up_and_nobody_bunches() {
     // given
-    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).max_wait(Duration::from_secs(60)).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_second(10))
+        .burst(1)
+        .max_wait(Duration::from_secs(60))
+        .build()
+        .unwrap();
     let (probe, log) = Probe::new();
-    let tasks: Vec<_> = (0..20).map(|number| tokio::spawn(layer.layer(probe.clone()).oneshot(number))).collect();
+    let tasks: Vec<_> = (0..20)
+        .map(|number| tokio::spawn(layer.layer(probe.clone()).oneshot(number)))
+        .collect();
     sleep(Duration::from_millis(50)).await;
     // when
     for number in [1, 2, 3, 7, 8, 19] {
@@ -318,7 +443,10 @@ async fn those_behind_a_cancelled_wait_move_up_and_nobody_bunches() {
     // then
     assert!(newcomer.is_ok());
     let order = [0, 4, 5, 6, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20];
-    let expected: Vec<_> = order.into_iter().zip((0u128..).map(|slot| slot * 100)).collect();
+    let expected: Vec<_> = order
+        .into_iter()
+        .zip((0u128..).map(|slot| slot * 100))
+        .collect();
     assert_eq!(*log.lock().unwrap(), expected);
 }
 
@@ -342,7 +470,9 @@ async fn a_cheap_newcomer_does_not_overtake_a_costly_waiter() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_costs_more_than_the_burst_is_told_so_whether_or_not_it_may_wait() {
     for max_wait in [Duration::ZERO, Duration::MAX] {
-        let builder = RateLimitLayer::builder(Rate::per_second(10)).burst(3).cost(|cost: &u32| *cost);
+        let builder = RateLimitLayer::builder(Rate::per_second(10))
+            .burst(3)
+            .cost(|cost: &u32| *cost);
         let layer = builder.max_wait(max_wait).build().unwrap();
         let error = layer.layer(Probe::new().0).oneshot(4).await.unwrap_err();
         assert_eq!(rejection(&error).kind, RejectedKind::CostTooHigh);
@@ -353,8 +483,12 @@ async fn a_call_that_costs_more_than_the_burst_is_told_so_whether_or_not_it_may_
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_used_less_gets_the_rest_back_and_one_that_used_more_leaves_a_debt() {
-    let layer =
-        RateLimitLayer::builder(Rate::per_second(10)).burst(100).cost(|_: &u32| 50).settle(|used: &u32| *used).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_second(10))
+        .burst(100)
+        .cost(|_: &u32| 50)
+        .settle(|used: &u32| *used)
+        .build()
+        .unwrap();
     let service = layer.layer(Probe::new().0);
     let available = || layer.handle().snapshot().available;
     assert!(service.clone().oneshot(10).await.is_ok());
@@ -367,8 +501,13 @@ async fn a_call_that_used_less_gets_the_rest_back_and_one_that_used_more_leaves_
 
 #[tokio::test(start_paused = true)]
 async fn a_response_that_does_not_tell_leaves_the_estimate_and_the_handle_settles_later() {
-    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(100).cost(|_: &u32| 50);
-    let layer = layer.settle(|used: &u32| (*used > 0).then_some(*used)).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_second(10))
+        .burst(100)
+        .cost(|_: &u32| 50);
+    let layer = layer
+        .settle(|used: &u32| (*used > 0).then_some(*used))
+        .build()
+        .unwrap();
     let (handle, service) = (layer.handle(), layer.layer(Probe::new().0));
     assert!(service.clone().oneshot(0).await.is_ok());
     assert_eq!(handle.snapshot().available, 50);
@@ -380,21 +519,34 @@ async fn a_response_that_does_not_tell_leaves_the_estimate_and_the_handle_settle
 
 #[tokio::test(start_paused = true)]
 async fn a_raised_limit_keeps_its_debt_as_time_until_it_is_reset() {
-    let layer = RateLimitLayer::builder(Rate::per_day(10)).burst(10).max_wait(Duration::from_secs(7 * 86_400)).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_day(10))
+        .burst(10)
+        .max_wait(Duration::from_secs(7 * 86_400))
+        .build()
+        .unwrap();
     let (handle, (probe, log)) = (layer.handle(), Probe::new());
     handle.charge(10);
     let waits = tokio::spawn(layer.layer(probe).oneshot(1));
     tokio::task::yield_now().await;
     handle.update(Rate::per_second(100), 200).unwrap();
-    assert_eq!((handle.snapshot().rate, handle.snapshot().available), (Rate::per_second(100), 0));
+    assert_eq!(
+        (handle.snapshot().rate, handle.snapshot().available),
+        (Rate::per_second(100), 0)
+    );
     handle.reset();
     waits.await.unwrap().unwrap();
-    assert_eq!((log.lock().unwrap()[0], handle.snapshot().available), ((1, 0), 199));
+    assert_eq!(
+        (log.lock().unwrap()[0], handle.snapshot().available),
+        ((1, 0), 199)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_call_has_cost_what_was_taken() {
-    let builder = RateLimitLayer::builder(Rate::per_second(10)).burst(100).cost(|_: &u32| 50).settle(|used: &u32| *used);
+    let builder = RateLimitLayer::builder(Rate::per_second(10))
+        .burst(100)
+        .cost(|_: &u32| 50)
+        .settle(|used: &u32| *used);
     let layer = builder.build().unwrap();
     let broken = service_fn(async |_: u32| Err::<u32, _>(std::io::Error::other("broken")));
     assert!(layer.layer(broken).oneshot(1).await.is_err());
@@ -404,10 +556,16 @@ async fn a_failed_call_has_cost_what_was_taken() {
 #[tokio::test(start_paused = true)]
 async fn a_refund_and_a_higher_rate_let_waiters_go_sooner() {
     // given
-    let layer = RateLimitLayer::builder(Rate::per_second(1)).burst(1).max_wait(Duration::from_secs(60)).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_second(1))
+        .burst(1)
+        .max_wait(Duration::from_secs(60))
+        .build()
+        .unwrap();
     let (probe, log) = Probe::new();
     let handle = layer.handle();
-    let tasks: Vec<_> = (0..4).map(|number| tokio::spawn(layer.layer(probe.clone()).oneshot(number))).collect();
+    let tasks: Vec<_> = (0..4)
+        .map(|number| tokio::spawn(layer.layer(probe.clone()).oneshot(number)))
+        .collect();
     sleep(Duration::from_millis(500)).await;
     // when
     handle.refund(1);
@@ -417,12 +575,18 @@ async fn a_refund_and_a_higher_rate_let_waiters_go_sooner() {
         task.await.unwrap().unwrap();
     }
     // then: what the refund let go at 0.5 s had used a second, which stays used.
-    assert_eq!(*log.lock().unwrap(), [(0, 0), (1, 500), (2, 1500), (3, 1600)]);
+    assert_eq!(
+        *log.lock().unwrap(),
+        [(0, 0), (1, 500), (2, 1500), (3, 1600)]
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_whose_turn_is_put_off_beyond_its_time_is_rejected_then_and_there() {
-    let layer = RateLimitLayer::builder(Rate::per_second(1)).max_wait(Duration::from_secs(2)).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_second(1))
+        .max_wait(Duration::from_secs(2))
+        .build()
+        .unwrap();
     let service = layer.layer(Probe::new().0);
     assert!(service.clone().oneshot(1).await.is_ok());
     let waiter = tokio::spawn(service.oneshot(2));
@@ -436,7 +600,11 @@ async fn a_waiter_whose_turn_is_put_off_beyond_its_time_is_rejected_then_and_the
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_is_rejected_in_time_though_whoever_is_ahead_is_never_polled() {
-    let layer = RateLimitLayer::builder(Rate::per_second(1)).burst(1).max_wait(Duration::from_secs(5)).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_second(1))
+        .burst(1)
+        .max_wait(Duration::from_secs(5))
+        .build()
+        .unwrap();
     let mut service = layer.layer(Probe::new().0);
     service.ready().await.unwrap().call(1).await.unwrap();
     let ahead = service.ready().await.unwrap().call(2);
@@ -451,7 +619,11 @@ async fn a_waiter_is_rejected_in_time_though_whoever_is_ahead_is_never_polled() 
 
 #[tokio::test(start_paused = true)]
 async fn a_waiting_call_leaves_the_inner_service_ready_and_makes_its_own_clone_ready() {
-    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1).max_wait(Duration::from_secs(1)).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_second(10))
+        .burst(1)
+        .max_wait(Duration::from_secs(1))
+        .build()
+        .unwrap();
     let (probe, log) = Probe::new();
     let mut service = layer.layer(probe);
     service.ready().await.unwrap().call(1).await.unwrap();
@@ -503,7 +675,11 @@ async fn several_limits_charge_all_or_none() {
 
 #[tokio::test(start_paused = true)]
 async fn a_layer_that_is_not_enabled_lets_everything_through() {
-    let layer = RateLimitLayer::builder(Rate::per_day(1)).enabled(false).protocol(Plain::new()).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_day(1))
+        .enabled(false)
+        .protocol(Plain::new())
+        .build()
+        .unwrap();
     let service = layer.layer(Probe::new().0);
     for number in 0..100 {
         assert!(service.clone().oneshot(number).await.is_ok());
@@ -520,7 +696,9 @@ async fn the_peers_retry_after_closes_the_limit_until_then() {
         .build()
         .unwrap();
     let peer = service_fn(async |seconds: u32| {
-        let response = http::Response::builder().status(429).header("retry-after", seconds);
+        let response = http::Response::builder()
+            .status(429)
+            .header("retry-after", seconds);
         Ok::<_, BoxError>(response.body(()).unwrap())
     });
     // when

@@ -56,11 +56,21 @@ enum Standing {
 
 impl<S, M, Req> WaitingFor<S, M, Req> {
     pub(super) fn new(waiting: Waiting, service: S, request: Req, metered: M) -> Self {
-        Self { waiting, timer: None, service, request: Some(request), metered }
+        Self {
+            waiting,
+            timer: None,
+            service,
+            request: Some(request),
+            metered,
+        }
     }
 
-    /// The call, once its turn has come or it is too late for it; the error of an inner service that was not ready.
-    pub(super) fn poll<F, B>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Made<F, B>, B::Error>>
+    /// The call, once its turn has come or it is too late for it; the error of an inner service
+    /// that was not ready.
+    pub(super) fn poll<F, B>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Made<F, B>, B::Error>>
     where
         S: Service<Req, Future = F>,
         F: Future<Output = Result<S::Response, S::Error>>,
@@ -78,20 +88,41 @@ impl<S, M, Req> WaitingFor<S, M, Req> {
             return Poll::Ready(Err(this.metered.bill().not_ready(error)));
         }
         this.waiting.standing = Standing::Gone;
-        let Waiting { account: Account { state, key }, cost, .. } = this.waiting;
+        let Waiting {
+            account: Account { state, key },
+            cost,
+            ..
+        } = this.waiting;
         let request = this.request.take().expect("called once");
-        Poll::Ready(Ok(Billed::call(this.service, request, this.metered.bill(), state, *key, *cost)))
+        Poll::Ready(Ok(Billed::call(
+            this.service,
+            request,
+            this.metered.bill(),
+            state,
+            *key,
+            *cost,
+        )))
     }
 }
 
 impl Waiting {
     pub(super) fn new(account: Account, cost: u32, line: Arc<Line>, place: Place) -> Self {
-        Self { account, cost, line, standing: Standing::InLine(Places::new(place)), wake: 0 }
+        Self {
+            account,
+            cost,
+            line,
+            standing: Standing::InLine(Places::new(place)),
+            wake: 0,
+        }
     }
 
-    /// Ready when the turn has come, or when it has been put off, by a penalty, a lower rate or somebody ahead who does not
-    /// take his, to later than it may be.
-    fn poll(&mut self, mut timer: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> Poll<Result<(), Denied>> {
+    /// Ready when the turn has come, or when it has been put off, by a penalty, a lower rate or
+    /// somebody ahead who does not take his, to later than it may be.
+    fn poll(
+        &mut self,
+        mut timer: Pin<&mut Option<Sleep>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Denied>> {
         let Account { state, key } = &self.account;
         let places = match &mut self.standing {
             Standing::InLine(places) => places,
@@ -100,20 +131,29 @@ impl Waiting {
         };
         loop {
             let now = state.clock.now();
-            let due = match state.limits.look((*key, self.cost), &self.line, places, cx.waker(), now) {
-                Turn::Due(due) => due,
-                Turn::Come => {
-                    self.standing = Standing::Taken;
-                    return Poll::Ready(Ok(()));
-                }
-                Turn::Never(denied) => {
-                    self.standing = Standing::Gone;
-                    return Poll::Ready(Err(denied));
-                }
+            let due =
+                match state
+                    .limits
+                    .look((*key, self.cost), &self.line, places, cx.waker(), now)
+                {
+                    Turn::Due(due) => due,
+                    Turn::Come => {
+                        self.standing = Standing::Taken;
+                        return Poll::Ready(Ok(()));
+                    }
+                    Turn::Never(denied) => {
+                        self.standing = Standing::Gone;
+                        return Poll::Ready(Err(denied));
+                    }
+                };
+            // When others are still ahead though the time has come, the last of them to leave wakes
+            // this one. One of them may be held by somebody who does not poll it, so it does not
+            // wait for that longer than it may.
+            let wake = if due > now {
+                due
+            } else {
+                places.own.latest.saturating_add(1)
             };
-            // When others are still ahead though the time has come, the last of them to leave wakes this one. One of them
-            // may be held by somebody who does not poll it, so it does not wait for that longer than it may.
-            let wake = if due > now { due } else { places.own.latest.saturating_add(1) };
             if timer.is_none() || wake != self.wake {
                 self.wake = wake;
                 timer.set(Some(sleep(Duration::from_nanos(wake - now))));

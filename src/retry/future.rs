@@ -20,7 +20,8 @@ use crate::{
 };
 
 pin_project! {
-    /// The answer of a [`Retry`](super::Retry): that of the first attempt that succeeded, or of the last.
+    /// The answer of a [`Retry`](super::Retry): that of the first attempt that succeeded, or of the
+    /// last.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, P, Req>
     where
@@ -50,10 +51,11 @@ pin_project! {
 
 /// What a wait ends with.
 enum Next<Req, Err> {
-    /// The request, made again before its response was dropped, which would otherwise hold a connection.
+    /// The request, made again before its response was dropped, which would otherwise hold a
+    /// connection.
     Send(Req),
-    /// The request, to be made again now: when an attempt ends with an error, its connection lets go of the body only
-    /// after that. Should it not have by now, the error stands.
+    /// The request, to be made again now: when an attempt ends with an error, its connection lets
+    /// go of the body only after that. Should it not have by now, the error stands.
     Make(Err),
 }
 
@@ -65,7 +67,8 @@ struct Again<S, T> {
     /// Retries so far.
     retries: u32,
     previous: Duration,
-    /// Whether a retry of a call that was not sent was let through without a token, which is done once.
+    /// Whether a retry of a call that was not sent was let through without a token, which is done
+    /// once.
     free_ride: bool,
 }
 
@@ -74,11 +77,27 @@ where
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request>,
 {
-    pub(super) fn new(attempt: S::Future, kept: Option<Kept<P::Snapshot>>, protocol: P, shared: Held<Shared<S>>) -> Self {
+    pub(super) fn new(
+        attempt: S::Future,
+        kept: Option<Kept<P::Snapshot>>,
+        protocol: P,
+        shared: Held<Shared<S>>,
+    ) -> Self {
         let account = Account::new(shared);
         let previous = account.policy().backoff.base();
-        let again = kept.map(|kept| Again { service: None, kept, retries: 0, previous, free_ride: false });
-        Self { stage: Stage::Calling { attempt }, again, protocol, account }
+        let again = kept.map(|kept| Again {
+            service: None,
+            kept,
+            retries: 0,
+            previous,
+            free_ride: false,
+        });
+        Self {
+            stage: Stage::Calling { attempt },
+            again,
+            protocol,
+            account,
+        }
     }
 }
 
@@ -97,11 +116,14 @@ where
                     let result = ready!(attempt.poll(cx));
                     let outcome = this.protocol.classify(result.as_ref());
                     let result = this.protocol.settle(result, ());
-                    // The attempt goes before its request is made again: it may still hold the body.
+                    // The attempt goes before its request is made again: it may still hold the
+                    // body.
                     this.stage.set(Stage::Ended);
                     let advice = this.protocol.advise(outcome, result.as_ref());
                     let delay = after_attempt(outcome, advice, this.again, this.account);
-                    let Some(delay) = delay else { return Poll::Ready(result) };
+                    let Some(delay) = delay else {
+                        return Poll::Ready(result);
+                    };
                     let next = match result {
                         Err(error) => Next::Make(error),
                         Ok(response) => match replay(this.protocol, this.again, this.account) {
@@ -109,13 +131,18 @@ where
                             None => return Poll::Ready(Ok(response)),
                         },
                     };
-                    Stage::Sleeping { sleep: sleep(delay), next: Some(next) }
+                    Stage::Sleeping {
+                        sleep: sleep(delay),
+                        next: Some(next),
+                    }
                 }
                 StageProject::Sleeping { sleep, next } => {
                     ready!(sleep.poll(cx));
                     let (request, error) = match next.take().expect("polled after completion") {
                         Next::Send(request) => (Some(request), None),
-                        Next::Make(error) => (replay(this.protocol, this.again, this.account), Some(error)),
+                        Next::Make(error) => {
+                            (replay(this.protocol, this.again, this.account), Some(error))
+                        }
                     };
                     match (request, error) {
                         (None, Some(error)) => return Poll::Ready(Err(error)),
@@ -131,7 +158,9 @@ where
                     }
                     let request = request.take().expect("polled after completion");
                     this.account.send();
-                    Stage::Calling { attempt: service.call(request) }
+                    Stage::Calling {
+                        attempt: service.call(request),
+                    }
                 }
                 StageProject::Ended => panic!("polled after completion"),
             };
@@ -140,7 +169,8 @@ where
     }
 }
 
-/// Settles what an attempt means to the budget, and how long to wait before the next, if there is to be one.
+/// Settles what an attempt means to the budget, and how long to wait before the next, if there is
+/// to be one.
 fn after_attempt<S, T>(
     outcome: Outcome,
     advice: Advice,
@@ -157,11 +187,17 @@ fn after_attempt<S, T>(
 }
 
 /// The request once more, if it can be made; else the token that was to pay for it goes back.
-fn replay<P, S, Req>(protocol: &P, again: &Option<Again<S, P::Snapshot>>, account: &mut Account<S>) -> Option<P::Request>
+fn replay<P, S, Req>(
+    protocol: &P,
+    again: &Option<Again<S, P::Snapshot>>,
+    account: &mut Account<S>,
+) -> Option<P::Request>
 where
     P: Replay<Req>,
 {
-    let request = again.as_ref().and_then(|again| protocol.replay(&again.kept.snapshot));
+    let request = again
+        .as_ref()
+        .and_then(|again| protocol.replay(&again.kept.snapshot));
     if request.is_none() {
         account.release();
     }
@@ -169,17 +205,26 @@ where
 }
 
 impl<S, T> Again<S, T> {
-    /// How long to wait before the next attempt, if there is to be one; a token is reserved for it then.
-    fn reserve(&mut self, sent: Sent, after: Option<Duration>, account: &mut Account<S>) -> Option<Duration> {
+    /// How long to wait before the next attempt, if there is to be one; a token is reserved for it
+    /// then.
+    fn reserve(
+        &mut self,
+        sent: Sent,
+        after: Option<Duration>,
+        account: &mut Account<S>,
+    ) -> Option<Duration> {
         let policy = account.policy();
         if self.retries + 1 >= policy.attempts || (sent == Sent::Maybe && !self.kept.idempotent) {
             return None;
         }
-        let backoff = policy.backoff.delay(self.retries, self.previous, rand::random());
+        let backoff = policy
+            .backoff
+            .delay(self.retries, self.previous, rand::random());
         let delay = match after {
             None => backoff,
             Some(hint) if hint > policy.longest_retry_after => return None,
-            // Spread as widely as the backoff: those that were told the same moment would come back in step.
+            // Spread as widely as the backoff: those that were told the same moment would come back
+            // in step.
             Some(hint) => {
                 let spread = Backoff::spread(policy.backoff.range(self.retries), rand::random());
                 backoff.max(hint.saturating_add(spread))
@@ -204,6 +249,8 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let retries = self.again.as_ref().map(|again| again.retries);
-        f.debug_struct("ResponseFuture").field("retries", &retries).finish_non_exhaustive()
+        f.debug_struct("ResponseFuture")
+            .field("retries", &retries)
+            .finish_non_exhaustive()
     }
 }

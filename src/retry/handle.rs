@@ -13,7 +13,8 @@ use crate::{
     striped::Held,
 };
 
-/// Watches a retry from outside. Cheap to clone; it keeps the retry's state alive, not its services.
+/// Watches a retry from outside. Cheap to clone; it keeps the retry's state alive, not its
+/// services.
 #[derive(Debug, Clone)]
 pub struct RetryHandle {
     state: Arc<State>,
@@ -51,8 +52,9 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Shared<S> {
     pub(super) state: Arc<State>,
-    /// A clone of the inner service, never called, from which those that need to retry take theirs: most calls succeed
-    /// at once, and are spared a clone of all that lies beneath. Locked by those alone.
+    /// A clone of the inner service, never called, from which those that need to retry take theirs:
+    /// most calls succeed at once, and are spared a clone of all that lies beneath. Locked by those
+    /// alone.
     prototype: Mutex<S>,
 }
 
@@ -92,31 +94,50 @@ impl RetryHandle {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { attempts: 3, backoff: Backoff::default(), longest_retry_after: Duration::from_secs(10) }
+        Self {
+            attempts: 3,
+            backoff: Backoff::default(),
+            longest_retry_after: Duration::from_secs(10),
+        }
     }
 }
 
 impl State {
     pub(super) fn new(policy: Policy, budget: Option<Arc<RetryBudget>>) -> Self {
-        Self { policy, budget, retries: AtomicU64::new(0), over_budget: AtomicU64::new(0) }
+        Self {
+            policy,
+            budget,
+            retries: AtomicU64::new(0),
+            over_budget: AtomicU64::new(0),
+        }
     }
 
     /// Whether it is worth keeping a request.
     #[inline]
     pub(super) fn may_retry(&self) -> bool {
-        self.policy.attempts > 1 && self.budget.as_ref().is_none_or(|budget| budget.available() > 0)
+        self.policy.attempts > 1
+            && self
+                .budget
+                .as_ref()
+                .is_none_or(|budget| budget.available() > 0)
     }
 }
 
 impl<S> Shared<S> {
     pub(super) fn new(state: Arc<State>, prototype: S) -> Self {
-        Self { state, prototype: Mutex::new(prototype) }
+        Self {
+            state,
+            prototype: Mutex::new(prototype),
+        }
     }
 }
 
 impl<S> Account<S> {
     pub(super) fn new(shared: Held<Shared<S>>) -> Self {
-        Self { shared, token: Token::None }
+        Self {
+            shared,
+            token: Token::None,
+        }
     }
 
     pub(super) fn policy(&self) -> Policy {
@@ -128,7 +149,11 @@ impl<S> Account<S> {
     where
         S: Clone,
     {
-        self.shared.prototype.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared
+            .prototype
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     #[inline]
@@ -140,11 +165,20 @@ impl<S> Account<S> {
 
     /// Takes a token for a retry, if there is one.
     pub(super) fn reserve(&mut self) -> bool {
-        let Some(budget) = &self.shared.state.budget else { return true };
+        let Some(budget) = &self.shared.state.budget else {
+            return true;
+        };
         let granted = budget.withdraw();
-        self.token = if granted { Token::Reserved } else { Token::None };
+        self.token = if granted {
+            Token::Reserved
+        } else {
+            Token::None
+        };
         if !granted {
-            self.shared.state.over_budget.fetch_add(1, Ordering::Relaxed);
+            self.shared
+                .state
+                .over_budget
+                .fetch_add(1, Ordering::Relaxed);
         }
         granted
     }

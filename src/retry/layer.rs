@@ -42,11 +42,18 @@ enum Budget {
 }
 
 impl RetryLayer {
-    /// Up to three attempts, the second after some 100 to 200 ms, with a budget of 10 that each success fills by 0.1.
+    /// Up to three attempts, the second after some 100 to 200 ms, with a budget of 10 that each
+    /// success fills by 0.1.
     ///
     /// The protocol must say which requests may be sent again: give one.
     pub fn builder() -> RetryBuilder {
-        RetryBuilder { policy: Policy::default(), budget: Budget::Own, enabled: true, name: None, protocol: Plain::new() }
+        RetryBuilder {
+            policy: Policy::default(),
+            budget: Budget::Own,
+            enabled: true,
+            name: None,
+            protocol: Plain::new(),
+        }
     }
 }
 
@@ -59,7 +66,8 @@ impl<P> RetryLayer<P> {
 }
 
 impl<P> RetryBuilder<P> {
-    /// How often a call is sent at most, the first time included. Default 3: more rarely helps, and multiplies load.
+    /// How often a call is sent at most, the first time included. Default 3: more rarely helps, and
+    /// multiplies load.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.policy.attempts = attempts;
         self
@@ -71,20 +79,22 @@ impl<P> RetryBuilder<P> {
         self
     }
 
-    /// The longest `Retry-After` that is waited for; beyond it the response is returned. Default 10 s.
+    /// The longest `Retry-After` that is waited for; beyond it the response is returned. Default 10
+    /// s.
     pub fn longest_retry_after(mut self, duration: Duration) -> Self {
         self.policy.longest_retry_after = duration;
         self
     }
 
-    /// What pays for retries. Default: a budget of 10 of this layer's own. Layers that call the same peer may share
-    /// one: pass clones of an `Arc`.
+    /// What pays for retries. Default: a budget of 10 of this layer's own. Layers that call the
+    /// same peer may share one: pass clones of an `Arc`.
     pub fn budget(mut self, budget: impl Into<Arc<RetryBudget>>) -> Self {
         self.budget = Budget::Given(budget.into());
         self
     }
 
-    /// Retries without limit of the whole. With it a peer that fails gets up to `attempts` times its load, just then.
+    /// Retries without limit of the whole. With it a peer that fails gets up to `attempts` times
+    /// its load, just then.
     pub fn without_budget(mut self) -> Self {
         self.budget = Budget::Unlimited;
         self
@@ -102,9 +112,16 @@ impl<P> RetryBuilder<P> {
         self
     }
 
-    /// Which results may be retried, and which requests. No default: see [`Replay`](crate::protocol::Replay).
+    /// Which results may be retried, and which requests. No default: see
+    /// [`Replay`](crate::protocol::Replay).
     pub fn protocol<Q>(self, protocol: Q) -> RetryBuilder<Q> {
-        RetryBuilder { policy: self.policy, budget: self.budget, enabled: self.enabled, name: self.name, protocol }
+        RetryBuilder {
+            policy: self.policy,
+            budget: self.budget,
+            enabled: self.enabled,
+            name: self.name,
+            protocol,
+        }
     }
 
     /// # Errors
@@ -112,7 +129,12 @@ impl<P> RetryBuilder<P> {
     pub fn build(self) -> Result<RetryLayer<P>, ConfigError> {
         let mut policy = self.policy;
         if policy.attempts == 0 {
-            return Err(ConfigError::new("attempts", 0, "send each call at least once; 3 is the default").of("retry", self.name));
+            return Err(ConfigError::new(
+                "attempts",
+                0,
+                "send each call at least once; 3 is the default",
+            )
+            .of("retry", self.name));
         }
         if !self.enabled {
             policy.attempts = 1;
@@ -122,13 +144,19 @@ impl<P> RetryBuilder<P> {
             Budget::Given(budget) => Some(budget),
             Budget::Unlimited => None,
         };
-        Ok(RetryLayer { state: Arc::new(State::new(policy, budget)), protocol: self.protocol })
+        Ok(RetryLayer {
+            state: Arc::new(State::new(policy, budget)),
+            protocol: self.protocol,
+        })
     }
 }
 
 impl<P: Clone> Clone for RetryLayer<P> {
     fn clone(&self) -> Self {
-        Self { state: self.state.clone(), protocol: self.protocol.clone() }
+        Self {
+            state: self.state.clone(),
+            protocol: self.protocol.clone(),
+        }
     }
 }
 

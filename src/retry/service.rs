@@ -27,7 +27,11 @@ pub struct Retry<S, P = Plain> {
 impl<S: Clone, P> Retry<S, P> {
     pub(super) fn new(inner: S, state: Arc<State>, protocol: P) -> Self {
         let shared = Striped::new(Shared::new(state, inner.clone()));
-        Self { inner, shared, protocol }
+        Self {
+            inner,
+            shared,
+            protocol,
+        }
     }
 }
 
@@ -41,7 +45,9 @@ where
     type Future = ResponseFuture<S, P, Req>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
-        self.inner.poll_ready(cx).map_err(|error| self.protocol.not_ready(error))
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| self.protocol.not_ready(error))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
@@ -50,6 +56,11 @@ where
             true => protocol.prepare(request),
             false => (protocol.once(request), None),
         };
-        ResponseFuture::new(self.inner.call(request), kept, protocol, self.shared.for_call())
+        ResponseFuture::new(
+            self.inner.call(request),
+            kept,
+            protocol,
+            self.shared.for_call(),
+        )
     }
 }

@@ -9,10 +9,13 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 
-use crate::{Rejected, RejectedKind, protocol::Protocol, striped::Held, time, timeout::handle::State};
+use crate::{
+    Rejected, RejectedKind, protocol::Protocol, striped::Held, time, timeout::handle::State,
+};
 
 pin_project! {
-    /// The answer of a [`Timeout`](super::Timeout): the inner one, or a rejection when the time was up.
+    /// The answer of a [`Timeout`](super::Timeout): the inner one, or a rejection when the time was
+    /// up.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, P> {
@@ -30,7 +33,13 @@ pin_project! {
 
 impl<F, P> ResponseFuture<F, P> {
     pub(super) fn new(inner: F, protocol: P, state: Held<State>) -> Self {
-        Self { inner: Some(inner), timer: None, limit: state.limit(), protocol, state }
+        Self {
+            inner: Some(inner),
+            timer: None,
+            limit: state.limit(),
+            protocol,
+            state,
+        }
     }
 }
 
@@ -43,24 +52,35 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let inner = this.inner.as_mut().as_pin_mut().expect("polled after completion");
+        let inner = this
+            .inner
+            .as_mut()
+            .as_pin_mut()
+            .expect("polled after completion");
         if let Poll::Ready(result) = inner.poll(cx) {
             return Poll::Ready(this.protocol.settle(result, ()));
         }
         if let (None, Some(limit)) = (this.timer.as_ref().as_pin_ref(), this.limit.take()) {
             this.timer.set(Some(sleep(limit)));
         }
-        let Some(timer) = this.timer.as_pin_mut() else { return Poll::Pending };
+        let Some(timer) = this.timer.as_pin_mut() else {
+            return Poll::Pending;
+        };
         let deadline = timer.deadline();
-        // A call that has used up its task's budget is woken again by itself, but the timer, asked within the same poll,
-        // does not even look: so look for it.
+        // A call that has used up its task's budget is woken again by itself, but the timer, asked
+        // within the same poll, does not even look: so look for it.
         if timer.poll(cx).is_pending() && !time::has_passed(deadline) {
             return Poll::Pending;
         }
         // The call is given up now, not when somebody drops this future.
         this.inner.set(None);
         this.state.count_expired();
-        let rejected = Rejected { kind: RejectedKind::TimedOut, layer: "timeout", name: this.state.name(), retry_after: None };
+        let rejected = Rejected {
+            kind: RejectedKind::TimedOut,
+            layer: "timeout",
+            name: this.state.name(),
+            retry_after: None,
+        };
         Poll::Ready(this.protocol.reject(rejected))
     }
 }

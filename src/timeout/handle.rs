@@ -7,7 +7,8 @@ use std::{
 
 use crate::{ConfigError, config::nanos_within, striped::Striped};
 
-/// Watches and changes a timeout from outside. Cheap to clone; it keeps the timeout's state alive, not its services.
+/// Watches and changes a timeout from outside. Cheap to clone; it keeps the timeout's state alive,
+/// not its services.
 #[derive(Debug)]
 pub struct TimeoutHandle {
     state: Striped<State>,
@@ -52,7 +53,9 @@ impl TimeoutHandle {
     /// # Errors
     /// A duration of zero.
     pub fn set_duration(&self, duration: Duration) -> Result<(), ConfigError> {
-        self.state.limit.store(checked(duration, self.state.name)?, Ordering::Relaxed);
+        self.state
+            .limit
+            .store(checked(duration, self.state.name)?, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -64,14 +67,24 @@ impl Clone for TimeoutHandle {
 }
 
 impl State {
-    pub(super) fn new(duration: Duration, enabled: bool, name: Option<&'static str>) -> Result<Self, ConfigError> {
+    pub(super) fn new(
+        duration: Duration,
+        enabled: bool,
+        name: Option<&'static str>,
+    ) -> Result<Self, ConfigError> {
         let limit = AtomicU64::new(checked(duration, name)?);
-        Ok(Self { limit, expired: AtomicU64::new(0), enabled, name })
+        Ok(Self {
+            limit,
+            expired: AtomicU64::new(0),
+            enabled,
+            name,
+        })
     }
 
     #[inline]
     pub(super) fn limit(&self) -> Option<Duration> {
-        self.enabled.then(|| Duration::from_nanos(self.limit.load(Ordering::Relaxed)))
+        self.enabled
+            .then(|| Duration::from_nanos(self.limit.load(Ordering::Relaxed)))
     }
 
     pub(super) fn name(&self) -> Option<&'static str> {
@@ -86,6 +99,11 @@ impl State {
 /// Longer than 584 years is 584 years.
 fn checked(duration: Duration, name: Option<&'static str>) -> Result<u64, ConfigError> {
     let longest = Duration::from_nanos(u64::MAX);
-    nanos_within("duration", duration.min(longest), Duration::from_nanos(1)..=longest, "give calls some time; 1s is a start")
-        .map_err(|error| error.of("timeout", name))
+    nanos_within(
+        "duration",
+        duration.min(longest),
+        Duration::from_nanos(1)..=longest,
+        "give calls some time; 1s is a start",
+    )
+    .map_err(|error| error.of("timeout", name))
 }

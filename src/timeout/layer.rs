@@ -29,9 +29,15 @@ pub struct TimeoutBuilder<P = Plain> {
 }
 
 impl TimeoutLayer {
-    /// A little above what the slowest call that is worth waiting for takes: its 99.9th percentile, say.
+    /// A little above what the slowest call that is worth waiting for takes: its 99.9th percentile,
+    /// say.
     pub fn builder(duration: Duration) -> TimeoutBuilder {
-        TimeoutBuilder { duration, enabled: true, name: None, protocol: Plain::new() }
+        TimeoutBuilder {
+            duration,
+            enabled: true,
+            name: None,
+            protocol: Plain::new(),
+        }
     }
 }
 
@@ -58,20 +64,31 @@ impl<P> TimeoutBuilder<P> {
 
     /// How an expiry travels. Default [`Plain`]: as an error.
     pub fn protocol<Q>(self, protocol: Q) -> TimeoutBuilder<Q> {
-        TimeoutBuilder { duration: self.duration, enabled: self.enabled, name: self.name, protocol }
+        TimeoutBuilder {
+            duration: self.duration,
+            enabled: self.enabled,
+            name: self.name,
+            protocol,
+        }
     }
 
     /// # Errors
     /// A duration of zero. `Duration::MAX` is as good as none.
     pub fn build(self) -> Result<TimeoutLayer<P>, ConfigError> {
         let state = State::new(self.duration, self.enabled, self.name)?;
-        Ok(TimeoutLayer { state: Striped::new(state), protocol: self.protocol })
+        Ok(TimeoutLayer {
+            state: Striped::new(state),
+            protocol: self.protocol,
+        })
     }
 }
 
 impl<P: Clone> Clone for TimeoutLayer<P> {
     fn clone(&self) -> Self {
-        Self { state: self.state.clone(), protocol: self.protocol.clone() }
+        Self {
+            state: self.state.clone(),
+            protocol: self.protocol.clone(),
+        }
     }
 }
 

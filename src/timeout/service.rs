@@ -20,7 +20,11 @@ pub struct Timeout<S, P = Plain> {
 
 impl<S, P> Timeout<S, P> {
     pub(super) fn new(inner: S, state: Striped<State>, protocol: P) -> Self {
-        Self { inner, state, protocol }
+        Self {
+            inner,
+            state,
+            protocol,
+        }
     }
 }
 
@@ -34,10 +38,16 @@ where
     type Future = ResponseFuture<S::Future, P>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
-        self.inner.poll_ready(cx).map_err(|error| self.protocol.not_ready(error))
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| self.protocol.not_ready(error))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        ResponseFuture::new(self.inner.call(request), self.protocol.clone(), self.state.for_call())
+        ResponseFuture::new(
+            self.inner.call(request),
+            self.protocol.clone(),
+            self.state.for_call(),
+        )
     }
 }

@@ -1,5 +1,5 @@
-//! What the tests share: an inner service that sees whether it is treated as Tower demands, and one shape for all
-//! layers and protocols.
+//! What the tests share: an inner service that sees whether it is treated as Tower demands, and one
+//! shape for all layers and protocols.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::{
@@ -67,7 +67,10 @@ pub(crate) struct ProbeError;
 
 impl Probe {
     pub(crate) fn new() -> Self {
-        Self { readied: false, shared: Arc::default() }
+        Self {
+            readied: false,
+            shared: Arc::default(),
+        }
     }
 
     /// How many calls arrived.
@@ -114,20 +117,32 @@ impl Probe {
     }
 
     fn answer(&mut self, ask: Ask) -> ProbeFuture {
-        let Shared { calls, unready_calls, running, script, .. } = &*self.shared;
+        let Shared {
+            calls,
+            unready_calls,
+            running,
+            script,
+            ..
+        } = &*self.shared;
         calls.fetch_add(1, Ordering::SeqCst);
         unready_calls.fetch_add(usize::from(!self.readied), Ordering::SeqCst);
         self.readied = false;
         let ask = script.lock().unwrap().pop().unwrap_or(ask);
         assert!(ask != Ask::PanicInCall, "asked to panic");
         running.fetch_add(1, Ordering::SeqCst);
-        ProbeFuture { ask, shared: self.shared.clone() }
+        ProbeFuture {
+            ask,
+            shared: self.shared.clone(),
+        }
     }
 }
 
 impl Clone for Probe {
     fn clone(&self) -> Self {
-        Self { readied: false, shared: self.shared.clone() }
+        Self {
+            readied: false,
+            shared: self.shared.clone(),
+        }
     }
 }
 
@@ -212,8 +227,15 @@ impl Future for HttpFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(cx).map(|result| {
-            let status = if result.is_ok() { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
-            Ok(Response::builder().status(status).body(Full::default()).unwrap())
+            let status = if result.is_ok() {
+                StatusCode::OK
+            } else {
+                StatusCode::BAD_GATEWAY
+            };
+            Ok(Response::builder()
+                .status(status)
+                .body(Full::default())
+                .unwrap())
         })
     }
 }
@@ -222,11 +244,16 @@ impl Future for HttpFuture {
 pub(crate) fn plain<L>(layer: L) -> impl Fn(Probe) -> Wrapped
 where
     L: Layer<Probe>,
-    L::Service: Service<Ask, Response = (), Error = BoxError, Future: Send> + Clone + Send + Sync + 'static,
+    L::Service:
+        Service<Ask, Response = (), Error = BoxError, Future: Send> + Clone + Send + Sync + 'static,
 {
     move |probe| {
         BoxCloneSyncService::new(
-            layer.layer(probe).then(async |result: Result<(), BoxError>| read_error(result.map(|()| Answer::Succeeded))),
+            layer
+                .layer(probe)
+                .then(async |result: Result<(), BoxError>| {
+                    read_error(result.map(|()| Answer::Succeeded))
+                }),
         )
     }
 }
@@ -235,15 +262,21 @@ where
 pub(crate) fn client<L>(layer: L) -> impl Fn(Probe) -> Wrapped
 where
     L: Layer<HttpProbe>,
-    L::Service: Service<Request<Empty<Bytes>>, Response = Response<Full<Bytes>>, Error = BoxError, Future: Send>
-        + Clone
+    L::Service: Service<
+            Request<Empty<Bytes>>,
+            Response = Response<Full<Bytes>>,
+            Error = BoxError,
+            Future: Send,
+        > + Clone
         + Send
         + Sync
         + 'static,
 {
     move |probe| {
         let service = layer.layer(HttpProbe(probe)).map_request(request);
-        BoxCloneSyncService::new(service.then(async |result: Result<_, BoxError>| read_error(result.map(read_response))))
+        BoxCloneSyncService::new(
+            service.then(async |result: Result<_, BoxError>| read_error(result.map(read_response))),
+        )
     }
 }
 
@@ -251,8 +284,12 @@ where
 pub(crate) fn server<L>(layer: L) -> impl Fn(Probe) -> Wrapped
 where
     L: Layer<HttpProbe>,
-    L::Service: Service<Request<Empty<Bytes>>, Response = Response<Full<Bytes>>, Error = ProbeError, Future: Send>
-        + Clone
+    L::Service: Service<
+            Request<Empty<Bytes>>,
+            Response = Response<Full<Bytes>>,
+            Error = ProbeError,
+            Future: Send,
+        > + Clone
         + Send
         + Sync
         + 'static,
@@ -264,7 +301,10 @@ where
 }
 
 fn request(ask: Ask) -> Request<Empty<Bytes>> {
-    Request::builder().extension(ask).body(Empty::new()).unwrap()
+    Request::builder()
+        .extension(ask)
+        .body(Empty::new())
+        .unwrap()
 }
 
 fn read_response(response: Response<Full<Bytes>>) -> Answer {
@@ -276,11 +316,13 @@ fn read_response(response: Response<Full<Bytes>>) -> Answer {
 }
 
 fn read_error(result: Result<Answer, BoxError>) -> Result<Answer, BoxError> {
-    result.or_else(|error| match (error.downcast_ref::<Rejected>(), error.is::<ProbeError>()) {
-        (Some(rejected), _) => Ok(Answer::Rejected(rejected.clone())),
-        (None, true) => Ok(Answer::Failed),
-        (None, false) => Err(error),
-    })
+    result.or_else(
+        |error| match (error.downcast_ref::<Rejected>(), error.is::<ProbeError>()) {
+            (Some(rejected), _) => Ok(Answer::Rejected(rejected.clone())),
+            (None, true) => Ok(Answer::Failed),
+            (None, false) => Err(error),
+        },
+    )
 }
 
 /// One call, from readiness to answer.

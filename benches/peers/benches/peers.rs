@@ -13,7 +13,9 @@ use std::{
     time::Duration,
 };
 
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use criterion::{
+    BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
+};
 use governor::{Quota, RateLimiter};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service, ServiceBuilder, limit::GlobalConcurrencyLimitLayer};
@@ -71,8 +73,13 @@ fn call<S: Service<u64>>(service: &mut S) {
     while black_box(future.as_mut().poll(&mut cx)).is_pending() {}
 }
 
-fn measure<S>(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime, name: &str, threads: usize, service: S)
-where
+fn measure<S>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    runtime: &Runtime,
+    name: &str,
+    threads: usize,
+    service: S,
+) where
     S: Service<u64> + Clone + Sync,
 {
     group.bench_function(name, |bencher| {
@@ -91,10 +98,17 @@ where
 }
 
 fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_time().build().expect("a runtime")
+    Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime")
 }
 
-fn each(criterion: &mut Criterion, pattern: &str, mut rows: impl FnMut(&mut BenchmarkGroup<'_, WallTime>, &Runtime, usize)) {
+fn each(
+    criterion: &mut Criterion,
+    pattern: &str,
+    mut rows: impl FnMut(&mut BenchmarkGroup<'_, WallTime>, &Runtime, usize),
+) {
     let runtime = runtime();
     for threads in THREADS {
         let mut group = criterion.benchmark_group(format!("{pattern}, {threads} threads"));
@@ -104,7 +118,10 @@ fn each(criterion: &mut Criterion, pattern: &str, mut rows: impl FnMut(&mut Benc
 }
 
 fn keep_limit() -> RateLimitLayer {
-    RateLimitLayer::builder(Rate::per_second(100_000_000)).burst(100_000_000).build().unwrap()
+    RateLimitLayer::builder(Rate::per_second(100_000_000))
+        .burst(100_000_000)
+        .build()
+        .unwrap()
 }
 
 fn their_limit() -> ratelimiter::RateLimiterLayer {
@@ -116,58 +133,115 @@ fn their_limit() -> ratelimiter::RateLimiterLayer {
         .unwrap()
 }
 
-fn keep_retry() -> RetryLayer<Plain<tower_keep::protocol::ErrIsFailure, tower_keep::protocol::Always>> {
-    RetryLayer::builder().protocol(Plain::new().idempotent()).build().unwrap()
+fn keep_retry()
+-> RetryLayer<Plain<tower_keep::protocol::ErrIsFailure, tower_keep::protocol::Always>> {
+    RetryLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .build()
+        .unwrap()
 }
 
 fn their_bulkhead() -> bulkhead::BulkheadLayer {
-    bulkhead::BulkheadLayer::builder().max_concurrent_calls(1000).build().unwrap()
+    bulkhead::BulkheadLayer::builder()
+        .max_concurrent_calls(1000)
+        .build()
+        .unwrap()
 }
 
 fn rate_limit(criterion: &mut Criterion) {
     each(criterion, "rate limit", |group, runtime, threads| {
         let word = AtomicU64::new(0);
         group.bench_function("floor: fetch_add", |bencher| {
-            bencher.iter_custom(|iterations| on_threads(threads, iterations, || || word.fetch_add(1, Ordering::Relaxed)));
+            bencher.iter_custom(|iterations| {
+                on_threads(threads, iterations, || {
+                    || word.fetch_add(1, Ordering::Relaxed)
+                })
+            });
         });
         group.bench_function("floor: clock read", |bencher| {
-            bencher.iter_custom(|iterations| on_threads(threads, iterations, || std::time::Instant::now));
+            bencher.iter_custom(|iterations| {
+                on_threads(threads, iterations, || std::time::Instant::now)
+            });
         });
         let bucket = TokenBucket::new(Rate::per_second(100_000_000), 100_000_000).unwrap();
         let start = std::time::Instant::now();
         group.bench_function("tower-keep TokenBucket", |bencher| {
             bencher.iter_custom(|iterations| {
-                on_threads(threads, iterations, || || bucket.acquire(1, start.elapsed().as_nanos() as u64).is_ok())
+                on_threads(threads, iterations, || {
+                    || bucket.acquire(1, start.elapsed().as_nanos() as u64).is_ok()
+                })
             });
         });
-        let quota = Quota::per_second(NonZeroU32::new(100_000_000).unwrap()).allow_burst(NonZeroU32::new(100_000_000).unwrap());
+        let quota = Quota::per_second(NonZeroU32::new(100_000_000).unwrap())
+            .allow_burst(NonZeroU32::new(100_000_000).unwrap());
         let governor = RateLimiter::direct(quota);
         group.bench_function("governor", |bencher| {
-            bencher.iter_custom(|iterations| on_threads(threads, iterations, || || governor.check().is_ok()));
+            bencher.iter_custom(|iterations| {
+                on_threads(threads, iterations, || || governor.check().is_ok())
+            });
         });
-        measure(group, runtime, "tower-keep layer", threads, keep_limit().layer(Echo));
-        measure(group, runtime, "tower-resilience", threads, their_limit().layer(Echo));
-    });
-}
-
-fn breaker(criterion: &mut Criterion) {
-    each(criterion, "circuit breaker", |group, runtime, threads| {
-        measure(group, runtime, "tower-keep", threads, CircuitBreakerLayer::builder().build().unwrap().layer(Echo));
+        measure(
+            group,
+            runtime,
+            "tower-keep layer",
+            threads,
+            keep_limit().layer(Echo),
+        );
         measure(
             group,
             runtime,
             "tower-resilience",
             threads,
-            circuitbreaker::CircuitBreakerLayer::builder().build().unwrap().layer(Echo),
+            their_limit().layer(Echo),
+        );
+    });
+}
+
+fn breaker(criterion: &mut Criterion) {
+    each(criterion, "circuit breaker", |group, runtime, threads| {
+        measure(
+            group,
+            runtime,
+            "tower-keep",
+            threads,
+            CircuitBreakerLayer::builder().build().unwrap().layer(Echo),
+        );
+        measure(
+            group,
+            runtime,
+            "tower-resilience",
+            threads,
+            circuitbreaker::CircuitBreakerLayer::builder()
+                .build()
+                .unwrap()
+                .layer(Echo),
         );
     });
 }
 
 fn bulkheads(criterion: &mut Criterion) {
     each(criterion, "bulkhead", |group, runtime, threads| {
-        measure(group, runtime, "tower-keep", threads, BulkheadLayer::builder(1000).build().unwrap().layer(Echo));
-        measure(group, runtime, "tower (semaphore)", threads, GlobalConcurrencyLimitLayer::new(1000).layer(Echo));
-        measure(group, runtime, "tower-resilience", threads, their_bulkhead().layer(Echo));
+        measure(
+            group,
+            runtime,
+            "tower-keep",
+            threads,
+            BulkheadLayer::builder(1000).build().unwrap().layer(Echo),
+        );
+        measure(
+            group,
+            runtime,
+            "tower (semaphore)",
+            threads,
+            GlobalConcurrencyLimitLayer::new(1000).layer(Echo),
+        );
+        measure(
+            group,
+            runtime,
+            "tower-resilience",
+            threads,
+            their_bulkhead().layer(Echo),
+        );
     });
 }
 
@@ -181,13 +255,23 @@ fn stack(criterion: &mut Criterion) {
             .layer(TimeoutLayer::builder(SECOND).build().unwrap());
         measure(group, runtime, "tower-keep", threads, ours.service(Echo));
         let beneath = ServiceBuilder::new()
-            .layer(circuitbreaker::CircuitBreakerLayer::builder().build().unwrap())
+            .layer(
+                circuitbreaker::CircuitBreakerLayer::builder()
+                    .build()
+                    .unwrap(),
+            )
             .layer(their_limit())
             .layer(their_bulkhead())
-            .layer(timelimiter::TimeLimiterLayer::builder().timeout_duration(SECOND).build());
+            .layer(
+                timelimiter::TimeLimiterLayer::builder()
+                    .timeout_duration(SECOND)
+                    .build(),
+            );
         // Their retry wants a `Clone` error, which their stack's is not.
         let beneath = beneath.service(Echo);
-        let theirs = retry::RetryLayer::<u64, u64, Failed>::builder().max_attempts(3).build();
+        let theirs = retry::RetryLayer::<u64, u64, Failed>::builder()
+            .max_attempts(3)
+            .build();
         let theirs = theirs.layer(tower::util::MapErr::new(beneath, |_| Failed));
         measure(group, runtime, "tower-resilience", threads, theirs);
     });

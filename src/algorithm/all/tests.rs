@@ -19,13 +19,15 @@ fn a_call_denied_by_one_limit_costs_the_others_nothing() {
 
 #[test]
 fn the_wait_is_the_longest_of_all() {
-    let both = All::new(TokenBucket::new(Rate::per_second(10), 1).unwrap()).and(SlidingLog::new(Rate::per_minute(1)).unwrap());
+    let both = All::new(TokenBucket::new(Rate::per_second(10), 1).unwrap())
+        .and(SlidingLog::new(Rate::per_minute(1)).unwrap());
     assert!(both.acquire(1, 0).is_ok());
     assert_eq!(both.acquire(1, 0), Err(Denied::until(60 * SECOND)));
     assert!(both.acquire(1, 60 * SECOND).is_ok());
 }
 
-// A denied call once took of the window and gave its oldest unit back, and so kept all of them young.
+// A denied call once took of the window and gave its oldest unit back, and so kept all of them
+// young.
 #[test]
 fn denied_calls_do_not_keep_a_window_from_growing_old() {
     // given: two windows, the longer of which is used up first.
@@ -50,17 +52,30 @@ fn what_is_costly_fits_a_shaper_as_soon_as_one_unit_does() {
 
 #[test]
 fn windows_are_asked_last_and_the_first_limit_stays_the_one_that_is_told_and_changed() {
-    let windows = [Rate::per_hour(10), Rate::per_minute(10)].map(|rate| SlidingLog::new(rate).unwrap());
+    let windows =
+        [Rate::per_hour(10), Rate::per_minute(10)].map(|rate| SlidingLog::new(rate).unwrap());
     let [hour, minute] = windows;
-    let all = All::new(hour).and(minute).and(TokenBucket::new(Rate::per_second(10), 10).unwrap());
+    let all = All::new(hour)
+        .and(minute)
+        .and(TokenBucket::new(Rate::per_second(10), 10).unwrap());
     assert_eq!(all.order, [2, 1, 0]);
-    assert_eq!((all.rate(), all.refund_lag()), (Rate::new(10, Duration::from_secs(3600)), Duration::from_secs(3600)));
+    assert_eq!(
+        (all.rate(), all.refund_lag()),
+        (
+            Rate::new(10, Duration::from_secs(3600)),
+            Duration::from_secs(3600)
+        )
+    );
 }
 
 #[test]
 fn a_cost_above_any_burst_is_told_apart_from_a_wait() {
-    let both = All::new(TokenBucket::new(Rate::per_second(10), 10).unwrap()).and(SlidingLog::new(Rate::per_second(3)).unwrap());
-    assert_eq!((both.burst(), both.acquire(4, 0)), (3, Err(Denied::CostAboveBurst)));
+    let both = All::new(TokenBucket::new(Rate::per_second(10), 10).unwrap())
+        .and(SlidingLog::new(Rate::per_second(3)).unwrap());
+    assert_eq!(
+        (both.burst(), both.acquire(4, 0)),
+        (3, Err(Denied::CostAboveBurst))
+    );
     assert_eq!(both.available(0), 3);
 }
 
@@ -68,7 +83,9 @@ fn a_cost_above_any_burst_is_told_apart_from_a_wait() {
 fn it_is_as_new_when_every_part_is_that_nobody_else_keeps() {
     let hour = TokenBucket::new(Rate::per_hour(1000), 1000).unwrap();
     let shared = Arc::new(TokenBucket::new(Rate::per_day(1), 1).unwrap());
-    let all = All::new(TokenBucket::new(Rate::per_second(10), 10).unwrap()).and(hour).and(shared.clone());
+    let all = All::new(TokenBucket::new(Rate::per_second(10), 10).unwrap())
+        .and(hour)
+        .and(shared.clone());
     assert!(all.acquire(1, 0).is_ok());
     // The burst of ten has filled up, and of the thousand more than ten are left: but not all.
     assert!(!all.is_as_new(SECOND) && all.is_as_new(4 * SECOND));
@@ -83,13 +100,20 @@ fn a_charge_and_a_penalty_reach_every_part_and_so_does_a_late_turn() {
     let parts = |both: &All| [0, 1].map(|part| both.part(part).unwrap().wait(1, 0));
     let all = both();
     all.charge(1, 0);
-    assert_eq!(parts(&all), [Duration::from_millis(1), Duration::from_micros(500)]);
+    assert_eq!(
+        parts(&all),
+        [Duration::from_millis(1), Duration::from_micros(500)]
+    );
     let all = both();
     all.close_until(SECOND, 0);
     assert_eq!(parts(&all), [Duration::from_secs(1); 2]);
     // Two that were due at once, and are a tick late.
     let all = both();
-    assert!([(); 2].iter().all(|()| all.acquire_late(1, SECOND, SECOND + 2_000_000).is_ok()));
+    assert!(
+        [(); 2]
+            .iter()
+            .all(|()| all.acquire_late(1, SECOND, SECOND + 2_000_000).is_ok())
+    );
 }
 
 #[test]
@@ -106,14 +130,22 @@ fn a_refund_of_all_that_there_is_makes_any_limit_whole() {
         limit.charge(debt, now);
         assert_eq!(limit.available(now), 0, "{limit:?}");
         limit.refund(u32::MAX, now);
-        assert_eq!((limit.available(now), limit.acquire(1, now)), (limit.burst(), Ok(())), "{limit:?}");
+        assert_eq!(
+            (limit.available(now), limit.acquire(1, now)),
+            (limit.burst(), Ok(())),
+            "{limit:?}"
+        );
     }
 }
 
 #[test]
 fn its_parts_are_told_apart() {
-    let both = All::new(TokenBucket::new(Rate::per_second(10), 10).unwrap()).and(SlidingLog::new(Rate::per_hour(3)).unwrap());
-    let rates: Vec<_> = (0..).map_while(|index| both.part(index)).map(Limit::rate).collect();
+    let both = All::new(TokenBucket::new(Rate::per_second(10), 10).unwrap())
+        .and(SlidingLog::new(Rate::per_hour(3)).unwrap());
+    let rates: Vec<_> = (0..)
+        .map_while(|index| both.part(index))
+        .map(Limit::rate)
+        .collect();
     assert_eq!(rates, [Rate::per_second(10), Rate::per_hour(3)]);
     assert!(both.part(0).unwrap().part(0).is_none());
 }

@@ -12,22 +12,31 @@ use crate::{
 };
 
 impl Breaker {
-    /// Admits without needing the time, if that can be: while disabled, and while closed unless slow calls are watched
-    /// or a ramp may be going on. Otherwise ask [`admit`](Self::admit).
+    /// Admits without needing the time, if that can be: while disabled, and while closed unless
+    /// slow calls are watched or a ramp may be going on. Otherwise ask [`admit`](Self::admit).
     #[must_use]
     #[inline]
     pub fn admit_if_closed(&self) -> Option<Pass> {
         let control = self.load();
         let admitted = match control.state() {
             BreakerState::Disabled => true,
-            BreakerState::Closed if control.closed_at().is_some() && self.settings.load().ramp > 0 => false,
+            BreakerState::Closed
+                if control.closed_at().is_some() && self.settings.load().ramp > 0 =>
+            {
+                false
+            }
             BreakerState::Closed | BreakerState::MetricsOnly => self.ages.is_none(),
             _ => false,
         };
-        admitted.then(|| Pass { generation: control.generation(), stripe: None, started: u64::MAX })
+        admitted.then(|| Pass {
+            generation: control.generation(),
+            stripe: None,
+            started: u64::MAX,
+        })
     }
 
-    /// Admits, or refuses with the time until it may admit again; and hands out the transition if this call made one.
+    /// Admits, or refuses with the time until it may admit again; and hands out the transition if
+    /// this call made one.
     ///
     /// `stripe` is any number that threads rarely share.
     pub fn admit(&self, stripe: usize, now: u64) -> (Result<Pass, Refused>, Option<Transition>) {
@@ -44,11 +53,20 @@ impl Breaker {
             }
             match self.swap(control, next) {
                 Ok(()) => {
-                    let pass = Pass { generation: next.generation(), stripe: None, started: now };
-                    let decision = if next.state() == BreakerState::Open { Err(next.refused(now)) } else { Ok(pass) };
+                    let pass = Pass {
+                        generation: next.generation(),
+                        stripe: None,
+                        started: now,
+                    };
+                    let decision = if next.state() == BreakerState::Open {
+                        Err(next.refused(now))
+                    } else {
+                        Ok(pass)
+                    };
                     return (decision, cause.map(|cause| control.transition(next, cause)));
                 }
-                // Another probe left or came back, or another thread made the transition: look again.
+                // Another probe left or came back, or another thread made the transition: look
+                // again.
                 Err(current) => control = current,
             }
         }
@@ -64,17 +82,19 @@ impl Breaker {
         }
     }
 
-    /// Opens a half-open circuit whose probes are overdue. [`admit`](Self::admit) does so itself; this is for those who
-    /// wait until they may ask, when everybody does.
+    /// Opens a half-open circuit whose probes are overdue. [`admit`](Self::admit) does so itself;
+    /// this is for those who wait until they may ask, when everybody does.
     pub fn expire(&self, now: u64) -> Option<Transition> {
         let mut control = self.load();
         loop {
             match self.step(control, now) {
-                Step::To(next, Some(cause)) if next.state() == BreakerState::Open => match self.swap(control, next) {
-                    Ok(()) => return Some(control.transition(next, cause)),
-                    // A probe came back, or somebody else opened it: look again.
-                    Err(current) => control = current,
-                },
+                Step::To(next, Some(cause)) if next.state() == BreakerState::Open => {
+                    match self.swap(control, next) {
+                        Ok(()) => return Some(control.transition(next, cause)),
+                        // A probe came back, or somebody else opened it: look again.
+                        Err(current) => control = current,
+                    }
+                }
                 _ => return None,
             }
         }
@@ -83,7 +103,9 @@ impl Breaker {
     /// What an admission does to a state.
     fn step(&self, control: Control, now: u64) -> Step {
         match control.state() {
-            BreakerState::Closed | BreakerState::Disabled | BreakerState::MetricsOnly => Step::Admit,
+            BreakerState::Closed | BreakerState::Disabled | BreakerState::MetricsOnly => {
+                Step::Admit
+            }
             BreakerState::ForcedOpen => Step::Refuse(Refused { wait: None }),
             BreakerState::Open if now < control.deadline() => Step::Refuse(control.refused(now)),
             BreakerState::Open => Step::To(control.half_open(), Some(Cause::OpenElapsed)),
@@ -94,33 +116,58 @@ impl Breaker {
     fn step_half_open(&self, control: Control, now: u64) -> Step {
         let (probes, settings) = (control.probes(), self.settings.load());
         if let Some(cause) = settings.verdict_on(probes) {
-            // An update has lowered the number of probes to what is judged already: no result will bring the verdict.
-            Step::To(self.after_verdict(control, cause, &settings, now), Some(cause))
+            // An update has lowered the number of probes to what is judged already: no result will
+            // bring the verdict.
+            Step::To(
+                self.after_verdict(control, cause, &settings, now),
+                Some(cause),
+            )
         } else if probes.taken() < settings.probes {
             Step::To(control.with(probes.issue()), None)
         } else if self.lease_is_over(probes, settings.lease, now) {
-            Step::To(self.reopened(control, &settings, now), Some(Cause::LeaseExpired))
+            Step::To(
+                self.reopened(control, &settings, now),
+                Some(Cause::LeaseExpired),
+            )
         } else {
             Step::Refuse(Refused { wait: None })
         }
     }
 
-    /// Admits to a circuit that lets calls through, unless its ramp or the age of the calls in flight says otherwise.
-    fn enter(&self, control: Control, stripe: usize, now: u64) -> (Result<Pass, Refused>, Option<Transition>) {
+    /// Admits to a circuit that lets calls through, unless its ramp or the age of the calls in
+    /// flight says otherwise.
+    fn enter(
+        &self,
+        control: Control,
+        stripe: usize,
+        now: u64,
+    ) -> (Result<Pass, Refused>, Option<Transition>) {
         if let Err(refused) = self.ramp(control, now) {
             return (Err(refused), None);
         }
         let generation = control.generation();
-        let mut pass = Pass { generation, stripe: None, started: now };
-        let Some(ages) = &self.ages else { return (Ok(pass), None) };
+        let mut pass = Pass {
+            generation,
+            stripe: None,
+            started: now,
+        };
+        let Some(ages) = &self.ages else {
+            return (Ok(pass), None);
+        };
         match ages.enter(generation, stripe, || self.generation() == generation, now) {
             Entered::Uncounted => return (Ok(pass), None),
             Entered::Again => {}
-            // Nothing may have ended for long, so that no result brings it up: the time to look for hung calls.
+            // Nothing may have ended for long, so that no result brings it up: the time to look for
+            // hung calls.
             Entered::First => {
                 if let Some(tripped) = self.trip_on_hung(control, now) {
                     // Its entry was in the generation that has ended, like all the ages.
-                    return (Err(Refused { wait: self.until_half_open(now) }), Some(tripped));
+                    return (
+                        Err(Refused {
+                            wait: self.until_half_open(now),
+                        }),
+                        Some(tripped),
+                    );
                 }
             }
         }
@@ -130,10 +177,13 @@ impl Breaker {
 
     /// Refuses a share of the calls while the circuit has not been closed for long.
     ///
-    /// Which of them follows from the golden ratio's multiples: any stretch of calls holds the share, to within one or
-    /// two, where coin flips would scatter.
+    /// Which of them follows from the golden ratio's multiples: any stretch of calls holds the
+    /// share, to within one or two, where coin flips would scatter.
     fn ramp(&self, control: Control, now: u64) -> Result<(), Refused> {
-        let Some(closed_at) = (control.state() == BreakerState::Closed).then(|| control.closed_at()).flatten() else {
+        let Some(closed_at) = (control.state() == BreakerState::Closed)
+            .then(|| control.closed_at())
+            .flatten()
+        else {
             return Ok(());
         };
         let (ramp, age) = (self.settings.load().ramp, now.saturating_sub(closed_at));
@@ -142,15 +192,21 @@ impl Breaker {
             return Ok(());
         }
         let share = (u128::from(age) << 64) / u128::from(ramp);
-        let place = self.ramped.fetch_add(1, Ordering::Relaxed).wrapping_mul(GOLDEN);
+        let place = self
+            .ramped
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_mul(GOLDEN);
         if u128::from(place) < share.max(LEAST_SHARE) {
             return Ok(());
         }
-        Err(Refused { wait: Some(Duration::from_nanos(ramp - age)) })
+        Err(Refused {
+            wait: Some(Duration::from_nanos(ramp - age)),
+        })
     }
 
-    /// Once the ramp is over and the streak forgotten, nothing needs the moment of closing: without it admissions need
-    /// no time again. A loser finds that done, or a transition that does away with it.
+    /// Once the ramp is over and the streak forgotten, nothing needs the moment of closing: without
+    /// it admissions need no time again. A loser finds that done, or a transition that does away
+    /// with it.
     fn settle_in(&self, control: Control, now: u64) {
         let held = self.has_held(control, now);
         if held || matches!(self.counter, Counter::Calls(_)) {
@@ -170,9 +226,11 @@ enum Step {
     /// The state lets calls through.
     Admit,
     Refuse(Refused),
-    /// To another word, with a cause if that is a transition: open refuses, the others admit this caller.
+    /// To another word, with a cause if that is a transition: open refuses, the others admit this
+    /// caller.
     To(Control, Option<Cause>),
 }
 
-/// A tenth, as a share of 2^64: a ramp that started from nothing would not see whether the peer holds.
+/// A tenth, as a share of 2^64: a ramp that started from nothing would not see whether the peer
+/// holds.
 const LEAST_SHARE: u128 = (1 << 64) / 10;

@@ -1,11 +1,11 @@
 //! How old the calls in flight are: what shows a peer that hangs before anything has ended.
 //!
-//! A histogram of starts by tick, a quarter of the time after which a call is slow: one more at the admission, one less
-//! at the end. What started five ticks ago or earlier is slow for certain, so a hung call is noticed after one and a
-//! quarter to one and a half times the slow time.
+//! A histogram of starts by tick, a quarter of the time after which a call is slow: one more at the
+//! admission, one less at the end. What started five ticks ago or earlier is slow for certain, so a
+//! hung call is noticed after one and a quarter to one and a half times the slow time.
 //!
-//! Why not a list of calls with their deadlines? It would be a lock and an allocation a call. Here it is two
-//! compare-and-swaps on a stripe, and only if slow calls are watched.
+//! Why not a list of calls with their deadlines? It would be a lock and an allocation a call. Here
+//! it is two compare-and-swaps on a stripe, and only if slow calls are watched.
 
 use crate::{
     algorithm::{padded::Padded, ticks::Ticks},
@@ -24,41 +24,62 @@ pub(super) enum Entered {
     /// The first of its tick on its stripe: time to look how old the others are.
     First,
     Again,
-    /// Not counted: a newer generation has its place, or the bucket is full. Errs towards not noticing a hung call.
+    /// Not counted: a newer generation has its place, or the bucket is full. Errs towards not
+    /// noticing a hung call.
     Uncounted,
 }
 
 #[derive(Debug, Default)]
 struct Row {
-    /// `generation:12 | tick:32 | count:20`, the bucket of a tick being word `tick % 8`. The generation's order is told by the
-    /// breaker's control, read after a word (Acquire, partner of the Release in every write); `carried` is Relaxed: only
-    /// its number matters, and calls are carried over only by who has just seen their generation in a bucket.
+    /// `generation:12 | tick:32 | count:20`, the bucket of a tick being word `tick % 8`. The
+    /// generation's order is told by the breaker's control, read after a word (Acquire, partner of
+    /// the Release in every write); `carried` is Relaxed: only its number matters, and calls are
+    /// carried over only by who has just seen their generation in a bucket.
     buckets: [AtomicU64; BUCKETS],
-    /// `generation:12 | count:52`, signed: calls in flight whose bucket has been taken by a tick one or more laps
-    /// later. Below zero for the moment between taking a bucket and carrying its count over.
+    /// `generation:12 | count:52`, signed: calls in flight whose bucket has been taken by a tick
+    /// one or more laps later. Below zero for the moment between taking a bucket and carrying its
+    /// count over.
     carried: AtomicU64,
 }
 
 impl Ages {
     pub(super) fn new(slow_after: u64, stripes: usize) -> Self {
-        let stripes = (0..stripes.max(1).next_power_of_two()).map(|_| Padded::default()).collect();
-        Self { ticks: Ticks::new(slow_after.div_ceil(TICKS_UNTIL_SLOW.into())), stripes }
+        let stripes = (0..stripes.max(1).next_power_of_two())
+            .map(|_| Padded::default())
+            .collect();
+        Self {
+            ticks: Ticks::new(slow_after.div_ceil(TICKS_UNTIL_SLOW.into())),
+            stripes,
+        }
     }
 
     /// A call begins, unless its generation has passed, as `is_current` tells.
-    pub(super) fn enter(&self, generation: u32, stripe: usize, is_current: impl Fn() -> bool, now: u64) -> Entered {
-        self.row(stripe).enter(low_bits(generation), self.tick(now), is_current)
+    pub(super) fn enter(
+        &self,
+        generation: u32,
+        stripe: usize,
+        is_current: impl Fn() -> bool,
+        now: u64,
+    ) -> Entered {
+        self.row(stripe)
+            .enter(low_bits(generation), self.tick(now), is_current)
     }
 
-    /// A call that was entered, and counted, at `started`, has ended. Only of the generation that is current.
+    /// A call that was entered, and counted, at `started`, has ended. Only of the generation that
+    /// is current.
     pub(super) fn leave(&self, generation: u32, stripe: usize, started: u64) {
-        self.row(stripe).leave(low_bits(generation), self.tick(started));
+        self.row(stripe)
+            .leave(low_bits(generation), self.tick(started));
     }
 
     /// How many calls in flight are slow already.
     pub(super) fn slow(&self, generation: u32, now: u64) -> u64 {
         let (generation, tick) = (low_bits(generation), self.tick(now));
-        let sum: i64 = self.stripes.iter().map(|row| row.slow(generation, tick)).sum();
+        let sum: i64 = self
+            .stripes
+            .iter()
+            .map(|row| row.slow(generation, tick))
+            .sum();
         sum.max(0).unsigned_abs()
     }
 
@@ -81,7 +102,8 @@ impl Row {
         loop {
             let (new, entered) = if word & !COUNT_MASK == own {
                 (word + 1, Entered::Again)
-            } else if ticks_since(tick, word) < 0 || (ticks_since(tick, word) == 0 && !is_current()) {
+            } else if ticks_since(tick, word) < 0 || (ticks_since(tick, word) == 0 && !is_current())
+            {
                 return Entered::Uncounted;
             } else {
                 (own | 1, Entered::First)
@@ -106,9 +128,11 @@ impl Row {
         let own = generation << GENERATION_SHIFT | u64::from(tick) << COUNT_BITS;
         let mut word = bucket.load(Ordering::Acquire);
         while word & !COUNT_MASK == own && word & COUNT_MASK > 0 {
-            match bucket.compare_exchange_weak(word, word - 1, Ordering::AcqRel, Ordering::Acquire) {
+            match bucket.compare_exchange_weak(word, word - 1, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return,
-                // Another call entered or left, or a later tick has taken the bucket and carries us over.
+                // Another call entered or left, or a later tick has taken the bucket and carries us
+                // over.
                 Err(current) => word = current,
             }
         }
@@ -121,9 +145,18 @@ impl Row {
     fn carry(&self, generation: u64, count: u64) {
         let mut word = self.carried.load(Ordering::Relaxed);
         loop {
-            let before = if word >> GENERATION_SHIFT == generation { word & CARRIED_MASK } else { 0 };
+            let before = if word >> GENERATION_SHIFT == generation {
+                word & CARRIED_MASK
+            } else {
+                0
+            };
             let new = generation << GENERATION_SHIFT | ((before + count) & CARRIED_MASK);
-            match self.carried.compare_exchange_weak(word, new, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.carried.compare_exchange_weak(
+                word,
+                new,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return,
                 // Others were carried over or left: ours adds to that.
                 Err(current) => word = current,
@@ -132,12 +165,25 @@ impl Row {
     }
 
     fn slow(&self, generation: u64, tick: u32) -> i64 {
-        let words = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed));
-        let old = |word: &u64| *word >> GENERATION_SHIFT == generation && ticks_since(tick, *word) > i64::from(TICKS_UNTIL_SLOW);
+        let words = self
+            .buckets
+            .iter()
+            .map(|bucket| bucket.load(Ordering::Relaxed));
+        let old = |word: &u64| {
+            *word >> GENERATION_SHIFT == generation
+                && ticks_since(tick, *word) > i64::from(TICKS_UNTIL_SLOW)
+        };
         let waiting: u64 = words.filter(old).map(|word| word & COUNT_MASK).sum();
         let carried = self.carried.load(Ordering::Relaxed);
-        #[expect(clippy::cast_possible_wrap, reason = "the shifts extend the sign of 52 bits")]
-        let carried = if carried >> GENERATION_SHIFT == generation { (carried << 12) as i64 >> 12 } else { 0 };
+        #[expect(
+            clippy::cast_possible_wrap,
+            reason = "the shifts extend the sign of 52 bits"
+        )]
+        let carried = if carried >> GENERATION_SHIFT == generation {
+            (carried << 12) as i64 >> 12
+        } else {
+            0
+        };
         carried + i64::try_from(waiting).unwrap_or(i64::MAX)
     }
 }
@@ -146,12 +192,16 @@ fn low_bits(generation: u32) -> u64 {
     u64::from(generation) & GENERATION_MASK
 }
 
-/// How many ticks the bucket's lies before `tick`; negative, if it is that of a thread with a later `now`. Ticks wrap: one
-/// that would lie more than 2^16 after is one from long before.
+/// How many ticks the bucket's lies before `tick`; negative, if it is that of a thread with a later
+/// `now`. Ticks wrap: one that would lie more than 2^16 after is one from long before.
 fn ticks_since(tick: u32, word: u64) -> i64 {
     #[expect(clippy::cast_possible_truncation, reason = "takes the word apart")]
     let ticks = tick.wrapping_sub((word >> COUNT_BITS) as u32);
-    if ticks > u32::MAX - (1 << 16) { i64::from(ticks) - (1 << 32) } else { ticks.into() }
+    if ticks > u32::MAX - (1 << 16) {
+        i64::from(ticks) - (1 << 32)
+    } else {
+        ticks.into()
+    }
 }
 
 const BUCKETS: usize = 8;
@@ -212,7 +262,8 @@ mod tests {
                     let (started, stripe) = in_flight.swap_remove(which % in_flight.len());
                     ages.leave(generation, stripe, started);
                 }
-                // Noticed once the whole tick of the start is old enough, or carried over, which is later.
+                // Noticed once the whole tick of the start is old enough, or carried over, which is
+                // later.
                 let slow = in_flight.iter().filter(|(started, _)| now / 100 - started / 100 > 4).count() as u64;
                 prop_assert_eq!(ages.slow(generation, now), slow);
             }

@@ -2,7 +2,8 @@
 
 use crate::{
     algorithm::breaker::{
-        Breaker, BreakerConfig, BreakerState, Cause, JUDGE_NEXT, Transition, control::Control, settings::Settings,
+        Breaker, BreakerConfig, BreakerState, Cause, JUDGE_NEXT, Transition, control::Control,
+        settings::Settings,
     },
     config::ConfigError,
     sync::Ordering,
@@ -24,24 +25,25 @@ impl Breaker {
         self.enter_state(BreakerState::MetricsOnly)
     }
 
-    /// Closes with an empty window and without a ramp. `None` if it was closed already, and keeps its window.
+    /// Closes with an empty window and without a ramp. `None` if it was closed already, and keeps
+    /// its window.
     pub fn close(&self) -> Option<Transition> {
         self.enter_state(BreakerState::Closed)
     }
 
-    /// Starts over, closed: forgets the window, the streak of a growing open time and what the peer asked for. The
-    /// generation goes on, so that results still out cannot disturb it.
+    /// Starts over, closed: forgets the window, the streak of a growing open time and what the peer
+    /// asked for. The generation goes on, so that results still out cannot disturb it.
     pub fn reset(&self) -> Option<Transition> {
         self.not_before.store(0, Ordering::Relaxed);
         self.change(|control| Some(control.settle(BreakerState::Closed)))
     }
 
-    /// Takes other settings, and keeps state and window, which the next result is judged by. An open time that has begun
-    /// ends when it was to end.
+    /// Takes other settings, and keeps state and window, which the next result is judged by. An
+    /// open time that has begun ends when it was to end.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and if the window, or what a slow call is, would change: the counts depend on them.
-    /// Nothing has changed then.
+    /// As [`new`](Self::new), and if the window, or what a slow call is, would change: the counts
+    /// depend on them. Nothing has changed then.
     pub fn update(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
         self.foundation.permits(config)?;
         self.settings.store(Settings::new(config)?);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// When to open, for how long, and how to close again.
 ///
-/// Three conditions can open the circuit, each on its own: the share of failures, the share of slow calls, and a run of
-/// failures. The first that holds does, and the transition names it.
+/// Three conditions can open the circuit, each on its own: the share of failures, the share of slow
+/// calls, and a run of failures. The first that holds does, and the transition names it.
 ///
 /// ```
 /// use tower_keep::algorithm::BreakerConfig;
@@ -17,40 +17,44 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct BreakerConfig {
-    /// What the shares are taken of. Default: the calls of the last 10 s. Cannot be changed by an update.
+    /// What the shares are taken of. Default: the calls of the last 10 s. Cannot be changed by an
+    /// update.
     pub window: Window,
-    /// How many calls the window must hold before their shares mean anything. Default 20. A window of fewer calls is
-    /// judged when it is full.
+    /// How many calls the window must hold before their shares mean anything. Default 20. A window
+    /// of fewer calls is judged when it is full.
     pub min_calls: u32,
-    /// The share of failures at which the circuit opens, above 0 and up to 1. Default 0.5: a peer that fails every
-    /// other call costs more than it gives. `None`: failures open it only by their run.
+    /// The share of failures at which the circuit opens, above 0 and up to 1. Default 0.5: a peer
+    /// that fails every other call costs more than it gives. `None`: failures open it only by their
+    /// run.
     pub failure_rate: Option<f64>,
     /// Which calls are slow, and what share of them opens the circuit. Default `None`: none are.
     pub slow_calls: Option<SlowCalls>,
-    /// How many failures in a row open the circuit, however few calls there were. Default `None`: any number.
+    /// How many failures in a row open the circuit, however few calls there were. Default `None`:
+    /// any number.
     pub consecutive_failures: Option<u32>,
-    /// Whether a call that was dropped unfinished has failed. Default `false`: it counts for nothing, or, when it
-    /// already was slow, as a slow call.
+    /// Whether a call that was dropped unfinished has failed. Default `false`: it counts for
+    /// nothing, or, when it already was slow, as a slow call.
     pub cancelled_as_failure: bool,
     /// How long the circuit stays open. Default 30 s; at least 1 ms, at most 30 days.
     pub open_for: Duration,
-    /// Whether the open time doubles each time, up to `longest_open`, until closed has held for a whole window.
-    /// Default `false`.
+    /// Whether the open time doubles each time, up to `longest_open`, until closed has held for a
+    /// whole window. Default `false`.
     pub growing: bool,
-    /// Whether a growing open time is drawn from its upper half, so that a fleet does not probe in step. Default `true`.
+    /// Whether a growing open time is drawn from its upper half, so that a fleet does not probe in
+    /// step. Default `true`.
     pub jitter: bool,
-    /// The longest the circuit stays open, whether by growth or because the peer asked for it (`Retry-After`).
-    /// Default (`None`): ten times `open_for`.
+    /// The longest the circuit stays open, whether by growth or because the peer asked for it
+    /// (`Retry-After`). Default (`None`): ten times `open_for`.
     pub longest_open: Option<Duration>,
     /// How many calls are let through in half-open. Default 3, at most 511.
     pub probes: u16,
     /// What the probes must show. Default [`Verdict::AnyFailure`].
     pub verdict: Verdict,
-    /// How long probes may stay out, all of them, before the circuit opens again, so that hung probes cannot hold it
-    /// half-open for ever. Default (`None`): as long as `open_for`.
+    /// How long probes may stay out, all of them, before the circuit opens again, so that hung
+    /// probes cannot hold it half-open for ever. Default (`None`): as long as `open_for`.
     pub lease: Option<Duration>,
-    /// How long after the probes have closed it the circuit takes to admit everything again: from a tenth of all calls
-    /// to all of them. Default zero: at once.
+    /// How long after the probes have closed it the circuit takes to admit everything again: from a
+    /// tenth of all calls to all of them. Default zero: at once.
     pub ramp: Duration,
 }
 
@@ -58,30 +62,34 @@ pub struct BreakerConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Window {
-    /// Those of so much time: at least 10 ms, at most a day. Successes cost no write that threads share.
+    /// Those of so much time: at least 10 ms, at most a day. Successes cost no write that threads
+    /// share.
     Time(Duration),
-    /// The last so many, 1 to 1 048 576, however long ago they were: for peers that are called rarely. Every call
-    /// writes words that all threads share.
+    /// The last so many, 1 to 1 048 576, however long ago they were: for peers that are called
+    /// rarely. Every call writes words that all threads share.
     Calls(u32),
 }
 
 /// Which calls are slow, and how many are too many.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SlowCalls {
-    /// A call that takes this long is slow, whatever its result. From 1 ms to a day. Cannot be changed by an update.
+    /// A call that takes this long is slow, whatever its result. From 1 ms to a day. Cannot be
+    /// changed by an update.
     pub after: Duration,
     /// The share of slow calls at which the circuit opens, above 0 and up to 1.
     pub rate: f64,
 }
 
-/// How the probes of half-open are judged. A share of slow ones that would open the circuit keeps it open under either.
+/// How the probes of half-open are judged. A share of slow ones that would open the circuit keeps
+/// it open under either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Verdict {
     /// The first failure opens the circuit again; it closes when all probes have succeeded.
     #[default]
     AnyFailure,
-    /// When all probes have ended: opens again if their failure rate reaches `failure_rate`, else closes.
+    /// When all probes have ended: opens again if their failure rate reaches `failure_rate`, else
+    /// closes.
     Rate,
 }
 

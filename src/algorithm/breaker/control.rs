@@ -9,18 +9,20 @@ use crate::algorithm::{
 
 /// `generation:18 | streak:5 | payload:38 | state:3`.
 ///
-/// The payload is the deadline in whole milliseconds since the caller's start while open (8.7 years), the [`Probes`]
-/// while half-open, the millisecond at which the probes closed it while closed (0: by hand, at the start, or so long
-/// ago that it no longer matters), and 0 otherwise. The streak counts the openings since closed last held for a whole
-/// window; it stays at 31. The generation wraps after 262 144 transitions: a call would have to span exactly so many
-/// for its result to be taken for a new one.
+/// The payload is the deadline in whole milliseconds since the caller's start while open (8.7
+/// years), the [`Probes`] while half-open, the millisecond at which the probes closed it while
+/// closed (0: by hand, at the start, or so long ago that it no longer matters), and 0 otherwise.
+/// The streak counts the openings since closed last held for a whole window; it stays at 31. The
+/// generation wraps after 262 144 transitions: a call would have to span exactly so many for its
+/// result to be taken for a new one.
 ///
-/// Why the streak is here and not in a field of its own: the next deadline follows from it, so it would have to change
-/// in the same step as the state.
+/// Why the streak is here and not in a field of its own: the next deadline follows from it, so it
+/// would have to change in the same step as the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Control(u64);
 
-/// The probes of half-open: `out:9 | succeeded:9 | failed:9 | slow:9`. A slow one is among the other two as well.
+/// The probes of half-open: `out:9 | succeeded:9 | failed:9 | slow:9`. A slow one is among the
+/// other two as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Probes {
     pub(super) out: u64,
@@ -68,7 +70,9 @@ impl Control {
 
     /// By an open circuit.
     pub(super) fn refused(self, now: u64) -> Refused {
-        Refused { wait: Some(Duration::from_nanos(self.deadline().saturating_sub(now))) }
+        Refused {
+            wait: Some(Duration::from_nanos(self.deadline().saturating_sub(now))),
+        }
     }
 
     /// When the probes closed it, in nanoseconds, if that still matters; of a closed circuit.
@@ -80,22 +84,40 @@ impl Control {
     pub(super) fn probes(self) -> Probes {
         let payload = self.payload();
         let field = |number: u32| payload >> (number * Probes::BITS) & Probes::MOST;
-        Probes { out: field(0), succeeded: field(1), failed: field(2), slow: field(3) }
+        Probes {
+            out: field(0),
+            succeeded: field(1),
+            failed: field(2),
+            slow: field(3),
+        }
     }
 
-    /// The next generation, open until `deadline` (in nanoseconds, rounded down to a millisecond: a hint of 30.0001 s would become a `Retry-After` of 31).
+    /// The next generation, open until `deadline` (in nanoseconds, rounded down to a millisecond: a
+    /// hint of 30.0001 s would become a `Retry-After` of 31).
     pub(super) fn open(self, deadline: u64, streak: u32) -> Self {
-        self.next(BreakerState::Open, streak, (deadline / MILLI).min(PAYLOAD_MASK))
+        self.next(
+            BreakerState::Open,
+            streak,
+            (deadline / MILLI).min(PAYLOAD_MASK),
+        )
     }
 
     /// The next generation, half-open with its first probe out.
     pub(super) fn half_open(self) -> Self {
-        self.next(BreakerState::HalfOpen, self.streak(), Probes::default().issue().payload())
+        self.next(
+            BreakerState::HalfOpen,
+            self.streak(),
+            Probes::default().issue().payload(),
+        )
     }
 
     /// The next generation, closed by the probes.
     pub(super) fn close(self, now: u64) -> Self {
-        self.next(BreakerState::Closed, self.streak(), (now / MILLI).clamp(1, PAYLOAD_MASK))
+        self.next(
+            BreakerState::Closed,
+            self.streak(),
+            (now / MILLI).clamp(1, PAYLOAD_MASK),
+        )
     }
 
     /// The next generation, by hand: nothing of the past matters.
@@ -110,12 +132,21 @@ impl Control {
 
     /// The same generation of closed, whose beginning no longer matters.
     pub(super) fn settled_in(self, forget_streak: bool) -> Self {
-        let streak = if forget_streak { STREAK_MASK << STREAK_SHIFT } else { 0 };
+        let streak = if forget_streak {
+            STREAK_MASK << STREAK_SHIFT
+        } else {
+            0
+        };
         Self(self.0 & !(PAYLOAD_MASK << PAYLOAD_SHIFT) & !streak)
     }
 
     pub(super) fn transition(self, to: Self, cause: Cause) -> Transition {
-        Transition { from: self.state(), to: to.state(), generation: to.generation(), cause }
+        Transition {
+            from: self.state(),
+            to: to.state(),
+            generation: to.generation(),
+            cause,
+        }
     }
 
     fn payload(self) -> u64 {
@@ -144,21 +175,34 @@ impl Probes {
     }
 
     pub(super) fn issue(self) -> Self {
-        Self { out: self.out + 1, ..self }
+        Self {
+            out: self.out + 1,
+            ..self
+        }
     }
 
     /// One has come back; `None` says nothing about the peer and only gives the slot back.
     pub(super) fn take_back(self, class: Option<Class>) -> Self {
-        let mut probes = Self { out: self.out.saturating_sub(1), ..self };
+        let mut probes = Self {
+            out: self.out.saturating_sub(1),
+            ..self
+        };
         if let Some(class) = class {
-            *(if class.is_failure() { &mut probes.failed } else { &mut probes.succeeded }) += 1;
+            *(if class.is_failure() {
+                &mut probes.failed
+            } else {
+                &mut probes.succeeded
+            }) += 1;
             probes.slow += u64::from(class.is_slow());
         }
         probes
     }
 
     fn payload(self) -> u64 {
-        self.out | self.succeeded << Self::BITS | self.failed << (2 * Self::BITS) | self.slow << (3 * Self::BITS)
+        self.out
+            | self.succeeded << Self::BITS
+            | self.failed << (2 * Self::BITS)
+            | self.slow << (3 * Self::BITS)
     }
 }
 

@@ -8,7 +8,11 @@ use crate::outcome::Outcome;
 const SECOND: u64 = 1_000_000_000;
 
 fn breaker(probes: u16) -> Arc<Breaker> {
-    let config = BreakerConfig { min_calls: 2, probes, ..BreakerConfig::default() };
+    let config = BreakerConfig {
+        min_calls: 2,
+        probes,
+        ..BreakerConfig::default()
+    };
     Arc::new(Breaker::new(&config, 1, 0).unwrap())
 }
 
@@ -32,7 +36,10 @@ fn two_failures_trip_once_and_only_the_winner_knows() {
         let here = breaker.record(second, Outcome::Failure, None, 0, 0);
         let there = thread.join().unwrap();
         assert_eq!(here.iter().chain(&there).count(), 1);
-        assert_eq!((breaker.state(), breaker.generation()), (BreakerState::Open, 1));
+        assert_eq!(
+            (breaker.state(), breaker.generation()),
+            (BreakerState::Open, 1)
+        );
     });
 }
 
@@ -40,7 +47,9 @@ fn two_failures_trip_once_and_only_the_winner_knows() {
 fn one_probe_slot_is_given_to_one_of_two() {
     bounded(|| {
         let breaker = breaker(1);
-        breaker.control.store(Control::closed().open(0, 1).word(), Ordering::Release);
+        breaker
+            .control
+            .store(Control::closed().open(0, 1).word(), Ordering::Release);
         let other = breaker.clone();
         let thread = thread::spawn(move || other.admit(0, SECOND).0.is_ok());
         let here = breaker.admit(0, SECOND).0.is_ok();
@@ -53,7 +62,9 @@ fn one_probe_slot_is_given_to_one_of_two() {
 fn a_probe_given_back_can_be_issued_again() {
     bounded(|| {
         let breaker = breaker(1);
-        breaker.control.store(Control::closed().open(0, 1).word(), Ordering::Release);
+        breaker
+            .control
+            .store(Control::closed().open(0, 1).word(), Ordering::Release);
         let probe = breaker.admit(0, SECOND).0.unwrap();
         let other = breaker.clone();
         let thread = thread::spawn(move || other.record(probe, Outcome::Ignore, None, 0, SECOND));
@@ -67,7 +78,9 @@ fn a_probe_given_back_can_be_issued_again() {
 fn an_expired_lease_and_the_probes_return_do_not_both_win() {
     bounded(|| {
         let breaker = breaker(1);
-        breaker.control.store(Control::closed().open(0, 1).word(), Ordering::Release);
+        breaker
+            .control
+            .store(Control::closed().open(0, 1).word(), Ordering::Release);
         let probe = breaker.admit(0, SECOND).0.unwrap();
         let later = 40 * SECOND;
         let other = breaker.clone();
@@ -84,14 +97,20 @@ fn an_expired_lease_and_the_probes_return_do_not_both_win() {
 fn a_second_thread_never_reads_an_old_probes_time() {
     bounded(|| {
         let breaker = breaker(1);
-        breaker.control.store(Control::closed().open(0, 1).word(), Ordering::Release);
+        breaker
+            .control
+            .store(Control::closed().open(0, 1).word(), Ordering::Release);
         let now = 100 * SECOND;
         let other = breaker.clone();
         let thread = thread::spawn(move || other.admit(0, now).1);
         let (_, transition) = breaker.admit(0, now);
         let both = [transition, thread.join().unwrap()];
         // Reading 0 for the newest probe would expire its lease at once.
-        assert!(both.iter().flatten().all(|transition| transition.cause == Cause::OpenElapsed));
+        assert!(
+            both.iter()
+                .flatten()
+                .all(|transition| transition.cause == Cause::OpenElapsed)
+        );
     });
 }
 
@@ -114,7 +133,9 @@ fn an_admission_a_result_and_a_trip_keep_generations_apart() {
         let tripping = [pass(&breaker), pass(&breaker)];
         let other = breaker.clone();
         let thread = thread::spawn(move || {
-            let Some(pass) = other.admit_if_closed() else { return false };
+            let Some(pass) = other.admit_if_closed() else {
+                return false;
+            };
             other.record(pass, Outcome::Success, None, 0, 0);
             true
         });
@@ -124,7 +145,10 @@ fn an_admission_a_result_and_a_trip_keep_generations_apart() {
         let admitted = thread.join().unwrap();
         assert!(breaker.late() <= u64::from(admitted));
         // Two failures of three calls are still enough.
-        assert_eq!((breaker.state(), breaker.generation()), (BreakerState::Open, 1));
+        assert_eq!(
+            (breaker.state(), breaker.generation()),
+            (BreakerState::Open, 1)
+        );
         assert_eq!(breaker.counts(0).total(), 0);
     });
 }
@@ -132,7 +156,11 @@ fn an_admission_a_result_and_a_trip_keep_generations_apart() {
 #[test]
 fn of_two_runs_of_failures_one_trips() {
     bounded(|| {
-        let config = BreakerConfig { consecutive_failures: Some(2), failure_rate: None, ..BreakerConfig::default() };
+        let config = BreakerConfig {
+            consecutive_failures: Some(2),
+            failure_rate: None,
+            ..BreakerConfig::default()
+        };
         let breaker = Arc::new(Breaker::new(&config, 1, 0).unwrap());
         let (first, second) = (pass(&breaker), pass(&breaker));
         let other = breaker.clone();

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use crate::{
     algorithm::{
-        breaker::{Breaker, BreakerState, Cause, Counter, JUDGE_NEXT, Pass, Transition, control::Control, settings::Settings},
+        breaker::{
+            Breaker, BreakerState, Cause, Counter, JUDGE_NEXT, Pass, Transition, control::Control,
+            settings::Settings,
+        },
         window::{Class, Counted, Stamp, TimeWindow},
     },
     outcome::Outcome,
@@ -22,9 +25,11 @@ struct Finding {
 }
 
 impl Breaker {
-    /// Takes an admission's result; returns the transition if it made one. [`Outcome::Ignore`] gives a probe back.
+    /// Takes an admission's result; returns the transition if it made one. [`Outcome::Ignore`]
+    /// gives a probe back.
     ///
-    /// `retry_after` is the peer's own word on when to come back; `stripe` any number that threads rarely share.
+    /// `retry_after` is the peer's own word on when to come back; `stripe` any number that threads
+    /// rarely share.
     pub fn record(
         &self,
         pass: Pass,
@@ -40,21 +45,41 @@ impl Breaker {
             Outcome::Ignore => return self.give_back(&pass, now),
         };
         let not_before = match retry_after {
-            Some(wait) if failed => now.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)),
+            Some(wait) if failed => {
+                now.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX))
+            }
             _ => 0,
         };
-        self.settle(&pass, Finding { class: Class::new(failed, slow), ended: true, not_before }, stripe, now)
+        self.settle(
+            &pass,
+            Finding {
+                class: Class::new(failed, slow),
+                ended: true,
+                not_before,
+            },
+            stripe,
+            now,
+        )
     }
 
-    /// Takes back an admission that ended without a result: dropped. It gives a probe back and counts for nothing,
-    /// unless it already was slow, or dropped calls are failures.
+    /// Takes back an admission that ended without a result: dropped. It gives a probe back and
+    /// counts for nothing, unless it already was slow, or dropped calls are failures.
     pub fn abandon(&self, pass: Pass, stripe: usize, now: u64) -> Option<Transition> {
         let slow = self.leave(&pass, now);
         let failed = self.settings.load().cancelled_as_failure;
         if !slow && !failed {
             return self.give_back(&pass, now);
         }
-        self.settle(&pass, Finding { class: Class::new(failed, slow), ended: false, not_before: 0 }, stripe, now)
+        self.settle(
+            &pass,
+            Finding {
+                class: Class::new(failed, slow),
+                ended: false,
+                not_before: 0,
+            },
+            stripe,
+            now,
+        )
     }
 
     /// Takes a call out of those in flight; tells whether it was slow.
@@ -70,7 +95,8 @@ impl Breaker {
 
     fn give_back(&self, pass: &Pass, now: u64) -> Option<Transition> {
         let control = self.load();
-        let probe = control.generation() == pass.generation && control.state() == BreakerState::HalfOpen;
+        let probe =
+            control.generation() == pass.generation && control.state() == BreakerState::HalfOpen;
         probe.then(|| self.judge(control, None, now)).flatten()
     }
 
@@ -81,17 +107,26 @@ impl Breaker {
         }
         if finding.not_before > now {
             let most = now.saturating_add(self.settings.load().longest_open);
-            self.not_before.fetch_max(finding.not_before.min(most), Ordering::Relaxed);
+            self.not_before
+                .fetch_max(finding.not_before.min(most), Ordering::Relaxed);
         }
         match control.state() {
             BreakerState::HalfOpen => self.judge(control, Some(finding.class), now),
-            BreakerState::Closed | BreakerState::MetricsOnly => self.count(control, finding, stripe, now),
+            BreakerState::Closed | BreakerState::MetricsOnly => {
+                self.count(control, finding, stripe, now)
+            }
             _ => None,
         }
     }
 
     /// Counts a result, and opens a closed circuit if that gives cause.
-    fn count(&self, control: Control, finding: Finding, stripe: usize, now: u64) -> Option<Transition> {
+    fn count(
+        &self,
+        control: Control,
+        finding: Finding,
+        stripe: usize,
+        now: u64,
+    ) -> Option<Transition> {
         let (class, generation) = (finding.class, control.generation());
         let is_current = || self.generation() == generation;
         let stamp = self.stamp(generation, now);
@@ -110,17 +145,22 @@ impl Breaker {
                 0
             }
         };
-        if control.state() != BreakerState::Closed || (class == Class::Success && !self.may_trip_on_success(counted, stamp)) {
+        if control.state() != BreakerState::Closed
+            || (class == Class::Success && !self.may_trip_on_success(counted, stamp))
+        {
             return None;
         }
         let settings = self.settings.load();
         let by_run = settings.consecutive > 0 && run >= settings.consecutive;
-        let cause = self.cause(stamp, generation, &settings, 0).or(by_run.then_some(Cause::ConsecutiveFailures))?;
+        let cause = self
+            .cause(stamp, generation, &settings, 0)
+            .or(by_run.then_some(Cause::ConsecutiveFailures))?;
         self.trip(control, cause, &settings, now)
     }
 
-    /// Whether a quick success can be the one to trip: because the window has slid, so that successes may have left it;
-    /// because it brings the calls up to the minimum; or because the settings have changed.
+    /// Whether a quick success can be the one to trip: because the window has slid, so that
+    /// successes may have left it; because it brings the calls up to the minimum; or because the
+    /// settings have changed.
     fn may_trip_on_success(&self, counted: Counted, stamp: Stamp) -> bool {
         if matches!(self.counter, Counter::Calls(_)) {
             return true;
@@ -128,7 +168,10 @@ impl Breaker {
         let watch = self.watch.load(Ordering::SeqCst);
         if watch == JUDGE_NEXT {
             // A failed exchange: another result judges too, or another update has come.
-            return self.watch.compare_exchange(JUDGE_NEXT, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+            return self
+                .watch
+                .compare_exchange(JUDGE_NEXT, 0, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok();
         }
         counted == Counted::First || stamp.is_flagged_by(watch)
     }
@@ -145,9 +188,17 @@ impl Breaker {
     }
 
     /// What the window, with so many hung calls besides, gives cause for.
-    fn cause(&self, stamp: Stamp, generation: u32, settings: &Settings, hung: u64) -> Option<Cause> {
+    fn cause(
+        &self,
+        stamp: Stamp,
+        generation: u32,
+        settings: &Settings,
+        hung: u64,
+    ) -> Option<Cause> {
         let mut counts = match &self.counter {
-            Counter::Time { window, .. } => return self.cause_in_time(window, stamp, settings, hung),
+            Counter::Time { window, .. } => {
+                return self.cause_in_time(window, stamp, settings, hung);
+            }
             Counter::Calls(window) => window.counts(generation),
         };
         counts.successes += hung;
@@ -155,11 +206,18 @@ impl Breaker {
         settings.cause(counts)
     }
 
-    /// Why the counts and the watch are `SeqCst`: a failure counts itself, then reads the successes; the success that
-    /// makes up the minimum counts itself, then reads the watch. With anything weaker both reads may miss both writes
-    /// (the store-buffer interleaving), and the circuit would stay closed until the next call. On x86-64 it costs
-    /// nothing: the counts are read-modify-writes and the reads plain loads either way.
-    fn cause_in_time(&self, window: &TimeWindow, stamp: Stamp, settings: &Settings, hung: u64) -> Option<Cause> {
+    /// Why the counts and the watch are `SeqCst`: a failure counts itself, then reads the
+    /// successes; the success that makes up the minimum counts itself, then reads the watch. With
+    /// anything weaker both reads may miss both writes (the store-buffer interleaving), and the
+    /// circuit would stay closed until the next call. On x86-64 it costs nothing: the counts are
+    /// read-modify-writes and the reads plain loads either way.
+    fn cause_in_time(
+        &self,
+        window: &TimeWindow,
+        stamp: Stamp,
+        settings: &Settings,
+        hung: u64,
+    ) -> Option<Cause> {
         let mut counts = window.harm(stamp, self.ages.is_some());
         counts.successes += hung;
         counts.slow += hung;
@@ -175,17 +233,29 @@ impl Breaker {
             // Again, for the successes that did not see the watch.
             counts.successes = harm + window.quick_successes(stamp);
         } else if self.watch.load(Ordering::SeqCst) == flag {
-            // The calls suffice now, and in this tick only grow: successes need not look any more. A failed exchange
-            // has met the watch of another tick, which must stay.
-            let _ = self.watch.compare_exchange(flag, 0, Ordering::SeqCst, Ordering::SeqCst);
+            // The calls suffice now, and in this tick only grow: successes need not look any more.
+            // A failed exchange has met the watch of another tick, which must stay.
+            let _ = self
+                .watch
+                .compare_exchange(flag, 0, Ordering::SeqCst, Ordering::SeqCst);
         }
         settings.cause(counts)
     }
 
-    pub(super) fn trip(&self, closed: Control, cause: Cause, settings: &Settings, now: u64) -> Option<Transition> {
+    pub(super) fn trip(
+        &self,
+        closed: Control,
+        cause: Cause,
+        settings: &Settings,
+        now: u64,
+    ) -> Option<Transition> {
         let mut control = closed;
         loop {
-            let streak = if self.has_held(control, now) { 1 } else { control.streak() + 1 };
+            let streak = if self.has_held(control, now) {
+                1
+            } else {
+                control.streak() + 1
+            };
             let open = self.opened(control, streak, settings, now);
             match self.swap(control, open) {
                 Ok(()) => return Some(control.transition(open, cause)),

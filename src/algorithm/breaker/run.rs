@@ -6,17 +6,21 @@ use crate::sync::{AtomicU64, Ordering};
 
 #[derive(Debug)]
 pub(super) struct Run {
-    /// `generation:32 | failures:32`. Release: whoever reads a generation here (Acquire) and then looks at the breaker's
-    /// control finds it no older, and so can tell a word left behind from one that has overtaken it.
+    /// `generation:32 | failures:32`. Release: whoever reads a generation here (Acquire) and then
+    /// looks at the breaker's control finds it no older, and so can tell a word left behind from
+    /// one that has overtaken it.
     word: AtomicU64,
 }
 
 impl Run {
     pub(super) fn new() -> Self {
-        Self { word: AtomicU64::new(0) }
+        Self {
+            word: AtomicU64::new(0),
+        }
     }
 
-    /// Counts a failure and says how many there are in a row; 0 if its generation has passed, as `is_current` tells.
+    /// Counts a failure and says how many there are in a row; 0 if its generation has passed, as
+    /// `is_current` tells.
     pub(super) fn fail(&self, generation: u32, is_current: impl Fn() -> bool) -> u64 {
         let tag = u64::from(generation) << 32;
         let mut word = self.word.load(Ordering::Acquire);
@@ -28,7 +32,10 @@ impl Run {
                 _ if word & COUNT_MASK == COUNT_MASK => return COUNT_MASK,
                 _ => word + 1,
             };
-            match self.word.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire) {
+            match self
+                .word
+                .compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return new & COUNT_MASK,
                 // Another failure or a success came first: count on from there.
                 Err(current) => word = current,
@@ -41,7 +48,10 @@ impl Run {
         let tag = u64::from(generation) << 32;
         let mut word = self.word.load(Ordering::Acquire);
         while word & TAG_MASK == tag && word & COUNT_MASK != 0 {
-            match self.word.compare_exchange_weak(word, tag, Ordering::AcqRel, Ordering::Acquire) {
+            match self
+                .word
+                .compare_exchange_weak(word, tag, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return,
                 // A failure came first: the run that this success ends is longer by one.
                 Err(current) => word = current,

@@ -1,6 +1,7 @@
 //! The settings as the breaker needs them, checked once, and what follows from them.
 
-// Not modelled by loom: a setting publishes nothing, and a decision is right under the old one and under the new.
+// Not modelled by loom: a setting publishes nothing, and a decision is right under the old one and
+// under the new.
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -39,8 +40,9 @@ pub(super) struct Settings {
     pub(super) ramp: u64,
 }
 
-/// [`Settings`] that can be replaced while they are read. Relaxed: see above; a decision beside an update may see some
-/// settings new and others old, as though they had been set one after the other.
+/// [`Settings`] that can be replaced while they are read. Relaxed: see above; a decision beside an
+/// update may see some settings new and others old, as though they had been set one after the
+/// other.
 #[derive(Debug)]
 pub(super) struct SharedSettings([AtomicU64; WORDS]);
 
@@ -48,10 +50,19 @@ impl Foundation {
     pub(super) fn new(config: &BreakerConfig) -> Result<Self, ConfigError> {
         match config.window {
             Window::Time(length) => {
-                nanos_within("window", length, TEN_MILLIS..=DAY, "use 10ms to a day; 10s suits most peers")?;
+                nanos_within(
+                    "window",
+                    length,
+                    TEN_MILLIS..=DAY,
+                    "use 10ms to a day; 10s suits most peers",
+                )?;
             }
             Window::Calls(calls) if !(1..=MOST_CALLS).contains(&calls) => {
-                return Err(ConfigError::new("window", calls, "use 1 to 1048576 calls, or a window of time for more"));
+                return Err(ConfigError::new(
+                    "window",
+                    calls,
+                    "use 1 to 1048576 calls, or a window of time for more",
+                ));
             }
             Window::Calls(_) => {}
         }
@@ -59,14 +70,22 @@ impl Foundation {
             Some(slow) => nanos_within("slow_calls", slow.after, MILLI..=DAY, "use 1ms to a day")?,
             None => u64::MAX,
         };
-        Ok(Self { window: config.window, slow_after })
+        Ok(Self {
+            window: config.window,
+            slow_after,
+        })
     }
 
-    /// That an update leaves it as it is. To stop looking at slow calls is possible; to start is not.
+    /// That an update leaves it as it is. To stop looking at slow calls is possible; to start is
+    /// not.
     pub(super) fn permits(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
         let new = Self::new(config)?;
         if new.window != self.window {
-            return Err(ConfigError::new("window", config.window, "leave it, or build anew: it is what calls are counted by"));
+            return Err(ConfigError::new(
+                "window",
+                config.window,
+                "leave it, or build anew: it is what calls are counted by",
+            ));
         }
         if config.slow_calls.is_some() && new.slow_after != self.slow_after {
             let fix = "leave `after`, or build anew: it is what calls are counted by";
@@ -79,26 +98,53 @@ impl Foundation {
 impl Settings {
     pub(super) fn new(config: &BreakerConfig) -> Result<Self, ConfigError> {
         const SHARE: &str = "use a share above 0 and at most 1, such as 0.5";
-        let share = |field, rate: Option<f64>| rate.map_or(Ok(0), |rate| parts_per_million(field, rate, SHARE));
+        let share = |field, rate: Option<f64>| {
+            rate.map_or(Ok(0), |rate| parts_per_million(field, rate, SHARE))
+        };
         let failure_rate = share("failure_rate", config.failure_rate)?;
         let slow_rate = share("slow_calls", config.slow_calls.map(|slow| slow.rate))?;
         if config.min_calls == 0 {
-            return Err(ConfigError::new("min_calls", 0, "wait for at least 1 call; 20 keeps chance from tripping"));
+            return Err(ConfigError::new(
+                "min_calls",
+                0,
+                "wait for at least 1 call; 20 keeps chance from tripping",
+            ));
         }
         if config.consecutive_failures == Some(0) {
-            return Err(ConfigError::new("consecutive_failures", 0, "wait for at least 1 failure, or leave it unset"));
+            return Err(ConfigError::new(
+                "consecutive_failures",
+                0,
+                "wait for at least 1 failure, or leave it unset",
+            ));
         }
-        if failure_rate == 0 && (config.verdict == Verdict::Rate || (slow_rate == 0 && config.consecutive_failures.is_none())) {
-            return Err(ConfigError::new("failure_rate", config.failure_rate, "set it: nothing else could tell a failing peer"));
+        if failure_rate == 0
+            && (config.verdict == Verdict::Rate
+                || (slow_rate == 0 && config.consecutive_failures.is_none()))
+        {
+            return Err(ConfigError::new(
+                "failure_rate",
+                config.failure_rate,
+                "set it: nothing else could tell a failing peer",
+            ));
         }
         let probes = u64::from(config.probes);
         if probes == 0 || probes > Probes::MOST {
-            return Err(ConfigError::new("probes", config.probes, "use 1 to 511: without a probe the circuit never closes"));
+            return Err(ConfigError::new(
+                "probes",
+                config.probes,
+                "use 1 to 511: without a probe the circuit never closes",
+            ));
         }
         let times = "use 1ms to 30 days; 30s suits most peers";
         let open_for = nanos_within("open_for", config.open_for, MILLI..=MONTH, times)?;
-        let longest_open = config.longest_open.unwrap_or_else(|| config.open_for.saturating_mul(10).min(MONTH));
-        let window = if let Window::Calls(calls) = config.window { calls } else { u32::MAX };
+        let longest_open = config
+            .longest_open
+            .unwrap_or_else(|| config.open_for.saturating_mul(10).min(MONTH));
+        let window = if let Window::Calls(calls) = config.window {
+            calls
+        } else {
+            u32::MAX
+        };
         Ok(Self {
             min_calls: u64::from(config.min_calls.min(window)),
             failure_rate: failure_rate.into(),
@@ -106,19 +152,35 @@ impl Settings {
             consecutive: config.consecutive_failures.unwrap_or(0).into(),
             cancelled_as_failure: config.cancelled_as_failure,
             open_for,
-            longest_open: nanos_within("longest_open", longest_open, config.open_for..=MONTH, "use `open_for` to 30 days")?,
+            longest_open: nanos_within(
+                "longest_open",
+                longest_open,
+                config.open_for..=MONTH,
+                "use `open_for` to 30 days",
+            )?,
             growing: config.growing,
             jitter: config.jitter,
             probes,
             verdict: config.verdict,
-            lease: nanos_within("lease", config.lease.unwrap_or(config.open_for), MILLI..=MONTH, "use 1ms to 30 days")?,
-            ramp: nanos_within("ramp", config.ramp, Duration::ZERO..=DAY, "use at most a day; zero for none")?,
+            lease: nanos_within(
+                "lease",
+                config.lease.unwrap_or(config.open_for),
+                MILLI..=MONTH,
+                "use 1ms to 30 days",
+            )?,
+            ramp: nanos_within(
+                "ramp",
+                config.ramp,
+                Duration::ZERO..=DAY,
+                "use at most a day; zero for none",
+            )?,
         })
     }
 
     /// Whether so much harm would do, if the calls were just enough.
     pub(super) fn could_trip(&self, harm: Counts) -> bool {
-        is_too_many(harm.failures, self.min_calls, self.failure_rate) || is_too_many(harm.slow, self.min_calls, self.slow_rate)
+        is_too_many(harm.failures, self.min_calls, self.failure_rate)
+            || is_too_many(harm.slow, self.min_calls, self.slow_rate)
     }
 
     /// What the whole window gives cause for.
@@ -139,7 +201,9 @@ impl Settings {
         match self.verdict {
             Verdict::AnyFailure if probes.failed > 0 => Some(Cause::ProbesFailed),
             _ if judged < self.probes => None,
-            Verdict::Rate if is_too_many(probes.failed, judged, self.failure_rate) => Some(Cause::ProbesFailed),
+            Verdict::Rate if is_too_many(probes.failed, judged, self.failure_rate) => {
+                Some(Cause::ProbesFailed)
+            }
             _ if is_too_many(probes.slow, judged, self.slow_rate) => Some(Cause::ProbesSlow),
             _ => Some(Cause::ProbesSucceeded),
         }
@@ -150,8 +214,15 @@ impl Settings {
         if !self.growing {
             return self.open_for;
         }
-        let most = self.open_for.saturating_mul(1 << streak.saturating_sub(1).min(31)).min(self.longest_open);
-        if self.jitter { most - most / 2 + share_of(most / 2, random) } else { most }
+        let most = self
+            .open_for
+            .saturating_mul(1 << streak.saturating_sub(1).min(31))
+            .min(self.longest_open);
+        if self.jitter {
+            most - most / 2 + share_of(most / 2, random)
+        } else {
+            most
+        }
     }
 }
 
@@ -161,7 +232,9 @@ impl SharedSettings {
     }
 
     pub(super) fn load(&self) -> Settings {
-        Settings::from_words(std::array::from_fn(|index| self.0[index].load(Ordering::Relaxed)))
+        Settings::from_words(std::array::from_fn(|index| {
+            self.0[index].load(Ordering::Relaxed)
+        }))
     }
 
     pub(super) fn store(&self, settings: Settings) {
@@ -173,7 +246,9 @@ impl SharedSettings {
 
 impl Settings {
     fn words(self) -> [u64; WORDS] {
-        let flags = u64::from(self.cancelled_as_failure) | u64::from(self.growing) << 1 | u64::from(self.jitter) << 2;
+        let flags = u64::from(self.cancelled_as_failure)
+            | u64::from(self.growing) << 1
+            | u64::from(self.jitter) << 2;
         let rate = u64::from(self.verdict == Verdict::Rate) << 3;
         [
             flags | rate,
@@ -190,7 +265,18 @@ impl Settings {
     }
 
     fn from_words(words: [u64; WORDS]) -> Self {
-        let [flags, min_calls, failure_rate, slow_rate, consecutive, open_for, longest_open, probes, lease, ramp] = words;
+        let [
+            flags,
+            min_calls,
+            failure_rate,
+            slow_rate,
+            consecutive,
+            open_for,
+            longest_open,
+            probes,
+            lease,
+            ramp,
+        ] = words;
         let flag = |bit: u32| flags >> bit & 1 == 1;
         Self {
             min_calls,
@@ -203,7 +289,11 @@ impl Settings {
             growing: flag(1),
             jitter: flag(2),
             probes,
-            verdict: if flag(3) { Verdict::Rate } else { Verdict::AnyFailure },
+            verdict: if flag(3) {
+                Verdict::Rate
+            } else {
+                Verdict::AnyFailure
+            },
             lease,
             ramp,
         }
@@ -229,10 +319,20 @@ mod tests {
 
     #[test]
     fn settings_survive_the_way_through_words() {
-        let config = BreakerConfig { verdict: Verdict::Rate, growing: true, jitter: false, ..BreakerConfig::default() };
+        let config = BreakerConfig {
+            verdict: Verdict::Rate,
+            growing: true,
+            jitter: false,
+            ..BreakerConfig::default()
+        };
         let settings = Settings::new(&config).unwrap();
         assert_eq!(SharedSettings::new(settings).load(), settings);
-        let other = Settings { cancelled_as_failure: true, jitter: true, verdict: Verdict::AnyFailure, ..settings };
+        let other = Settings {
+            cancelled_as_failure: true,
+            jitter: true,
+            verdict: Verdict::AnyFailure,
+            ..settings
+        };
         let shared = SharedSettings::new(settings);
         shared.store(other);
         assert_eq!(shared.load(), other);
@@ -249,9 +349,14 @@ mod tests {
         let settings = Settings::new(&config).unwrap();
         for (streak, most) in [(1, 2), (2, 4), (3, 8), (4, 10), (32, 10), (u32::MAX, 10)] {
             assert_eq!(settings.open_time(streak, 0), most * 500_000);
-            assert!((most * 999_000..=most * 1_000_000).contains(&settings.open_time(streak, u64::MAX)));
+            assert!(
+                (most * 999_000..=most * 1_000_000).contains(&settings.open_time(streak, u64::MAX))
+            );
         }
-        let even = Settings { jitter: false, ..settings };
+        let even = Settings {
+            jitter: false,
+            ..settings
+        };
         assert_eq!(even.open_time(2, 77), 4_000_000);
     }
 }

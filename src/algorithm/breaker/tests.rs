@@ -71,7 +71,15 @@ fn opens_on_the_call_that_makes_up_the_minimum() {
     assert_eq!(breaker.state(), BreakerState::Closed);
     run(&breaker, "S", 0);
     assert_eq!(breaker.state(), BreakerState::Open);
-    assert_eq!(breaker.admit(0, 0), (Err(Refused { wait: Some(seconds(5)) }), None));
+    assert_eq!(
+        breaker.admit(0, 0),
+        (
+            Err(Refused {
+                wait: Some(seconds(5))
+            }),
+            None
+        )
+    );
 }
 
 #[test]
@@ -87,7 +95,11 @@ fn opens_when_the_rate_reaches_the_threshold() {
 
 #[test]
 fn remembers_failures_for_the_whole_window() {
-    let breaker = breaker(BreakerConfig { window: Window::Time(seconds(10)), min_calls: 4, ..config() });
+    let breaker = breaker(BreakerConfig {
+        window: Window::Time(seconds(10)),
+        min_calls: 4,
+        ..config()
+    });
     run(&breaker, "FFF", 0);
     run(&breaker, "F", 10 * SECOND - 1);
     assert_eq!(breaker.state(), BreakerState::Open);
@@ -95,7 +107,11 @@ fn remembers_failures_for_the_whole_window() {
 
 #[test]
 fn opens_when_successes_leave_the_window() {
-    let breaker = breaker(BreakerConfig { window: Window::Time(seconds(10)), min_calls: 4, ..config() });
+    let breaker = breaker(BreakerConfig {
+        window: Window::Time(seconds(10)),
+        min_calls: 4,
+        ..config()
+    });
     run(&breaker, &"S".repeat(10), 0);
     run(&breaker, "FFFF", 5 * SECOND);
     assert_eq!(breaker.state(), BreakerState::Closed);
@@ -147,7 +163,10 @@ fn a_verdict_by_rate_waits_for_all_probes() {
 
 #[test]
 fn a_verdict_by_any_failure_is_given_at_the_first() {
-    let (breaker, now) = half_open(BreakerConfig { verdict: Verdict::AnyFailure, ..config() });
+    let (breaker, now) = half_open(BreakerConfig {
+        verdict: Verdict::AnyFailure,
+        ..config()
+    });
     run(&breaker, "SF", now);
     assert_eq!(breaker.state(), BreakerState::Open);
     run(&breaker, "SSSS", now + 5 * SECOND);
@@ -168,16 +187,27 @@ fn late_results_from_an_old_generation_are_ignored() {
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
     run(&breaker, "SSS", now);
     let closed = record(&breaker, probe, 'S', now).unwrap();
-    assert_eq!((closed.to, closed.cause), (BreakerState::Closed, Cause::ProbesSucceeded));
+    assert_eq!(
+        (closed.to, closed.cause),
+        (BreakerState::Closed, Cause::ProbesSucceeded)
+    );
 }
 
 #[test]
 fn hung_probes_cannot_hold_the_circuit_half_open() {
     let (breaker, now) = half_open(config());
     let mut hung: Vec<_> = (0..4).map(|_| admit(&breaker, now)).collect();
-    assert_eq!(breaker.admit(0, now + 5 * SECOND - 1), (Err(Refused { wait: None }), None));
+    assert_eq!(
+        breaker.admit(0, now + 5 * SECOND - 1),
+        (Err(Refused { wait: None }), None)
+    );
     let (refused, transition) = breaker.admit(0, now + 5 * SECOND);
-    assert_eq!(refused, Err(Refused { wait: Some(seconds(5)) }));
+    assert_eq!(
+        refused,
+        Err(Refused {
+            wait: Some(seconds(5))
+        })
+    );
     assert_eq!(transition.unwrap().cause, Cause::LeaseExpired);
     run(&breaker, "SSSS", now + 10 * SECOND);
     record(&breaker, hung.remove(0), 'F', now + 10 * SECOND);
@@ -200,12 +230,16 @@ fn probes_far_apart_in_a_short_window_still_close() {
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
-/// Once a bucket from before 128 transitions was taken for a newer one, and every result for late: a circuit that had
-/// reopened 64 times, half an hour of outage, closed and never opened again.
+/// Once a bucket from before 128 transitions was taken for a newer one, and every result for late:
+/// a circuit that had reopened 64 times, half an hour of outage, closed and never opened again.
 #[test]
 fn a_circuit_still_opens_after_a_long_outage() {
     for reopenings in [63, 64, 100, 127, 128] {
-        let breaker = breaker(BreakerConfig { probes: 1, verdict: Verdict::AnyFailure, ..config() });
+        let breaker = breaker(BreakerConfig {
+            probes: 1,
+            verdict: Verdict::AnyFailure,
+            ..config()
+        });
         run(&breaker, "FFFFF", 0);
         let mut now = 0;
         for _ in 0..reopenings {
@@ -224,7 +258,10 @@ fn forced_open_refuses_after_any_wait() {
     let breaker = breaker(config());
     assert_eq!(breaker.force_open().unwrap().cause, Cause::ByHand);
     assert_eq!(breaker.force_open(), None);
-    assert_eq!(breaker.admit(0, u64::MAX), (Err(Refused { wait: None }), None));
+    assert_eq!(
+        breaker.admit(0, u64::MAX),
+        (Err(Refused { wait: None }), None)
+    );
     breaker.close();
     assert!(breaker.admit_if_closed().is_some());
 }
@@ -247,9 +284,15 @@ fn an_open_time_ends_however_long_nobody_called() {
 #[test]
 fn metrics_only_counts_and_never_opens() {
     let breaker = breaker(config());
-    assert_eq!(breaker.metrics_only().unwrap().to, BreakerState::MetricsOnly);
+    assert_eq!(
+        breaker.metrics_only().unwrap().to,
+        BreakerState::MetricsOnly
+    );
     run(&breaker, "FFFFFFFFFF", 0);
-    assert_eq!((breaker.state(), breaker.counts(0).failures), (BreakerState::MetricsOnly, 10));
+    assert_eq!(
+        (breaker.state(), breaker.counts(0).failures),
+        (BreakerState::MetricsOnly, 10)
+    );
     breaker.close();
     assert_eq!(breaker.counts(0).total(), 0);
     run(&breaker, "FFFFF", 0);
@@ -270,17 +313,33 @@ fn closing_a_closed_circuit_keeps_its_window_and_a_reset_empties_it() {
 fn an_update_keeps_state_and_window() {
     let breaker = breaker(config());
     run(&breaker, "SSSSSSFF", 0);
-    breaker.update(&BreakerConfig { failure_rate: Some(0.3), ..config() }).unwrap();
-    assert_eq!((breaker.state(), breaker.counts(0).total()), (BreakerState::Closed, 8));
+    breaker
+        .update(&BreakerConfig {
+            failure_rate: Some(0.3),
+            ..config()
+        })
+        .unwrap();
+    assert_eq!(
+        (breaker.state(), breaker.counts(0).total()),
+        (BreakerState::Closed, 8)
+    );
     run(&breaker, "F", 0);
     assert_eq!(breaker.state(), BreakerState::Open);
 }
 
 #[test]
 fn an_update_is_heeded_by_the_next_result_even_a_success() {
-    let breaker = breaker(BreakerConfig { failure_rate: Some(0.9), ..config() });
+    let breaker = breaker(BreakerConfig {
+        failure_rate: Some(0.9),
+        ..config()
+    });
     run(&breaker, "SSSFFF", 0);
-    breaker.update(&BreakerConfig { failure_rate: Some(0.4), ..config() }).unwrap();
+    breaker
+        .update(&BreakerConfig {
+            failure_rate: Some(0.4),
+            ..config()
+        })
+        .unwrap();
     assert_eq!(breaker.state(), BreakerState::Closed);
     run(&breaker, "S", 0);
     assert_eq!(breaker.state(), BreakerState::Open);
@@ -290,19 +349,52 @@ fn an_update_is_heeded_by_the_next_result_even_a_success() {
 fn an_update_cannot_change_what_calls_are_counted_by() {
     let breaker = breaker(config());
     let refused = |config| breaker.update(&config).unwrap_err().field;
-    assert_eq!(refused(BreakerConfig { window: Window::Calls(10), ..config() }), "window");
-    assert_eq!(refused(BreakerConfig { window: Window::Time(seconds(1)), ..config() }), "window");
-    assert_eq!(refused(BreakerConfig { slow_calls: Some(SlowCalls { after: seconds(1), rate: 0.5 }), ..config() }), "slow_calls");
-    assert_eq!(refused(BreakerConfig { min_calls: 0, ..config() }), "min_calls");
+    assert_eq!(
+        refused(BreakerConfig {
+            window: Window::Calls(10),
+            ..config()
+        }),
+        "window"
+    );
+    assert_eq!(
+        refused(BreakerConfig {
+            window: Window::Time(seconds(1)),
+            ..config()
+        }),
+        "window"
+    );
+    assert_eq!(
+        refused(BreakerConfig {
+            slow_calls: Some(SlowCalls {
+                after: seconds(1),
+                rate: 0.5
+            }),
+            ..config()
+        }),
+        "slow_calls"
+    );
+    assert_eq!(
+        refused(BreakerConfig {
+            min_calls: 0,
+            ..config()
+        }),
+        "min_calls"
+    );
 }
 
-/// With four probes asked for and two judged, a change to two would leave none to bring the verdict.
+/// With four probes asked for and two judged, a change to two would leave none to bring the
+/// verdict.
 #[test]
 fn fewer_probes_than_are_judged_already_settle_half_open_at_the_next_call() {
     for (letters, verdict) in [("SS", BreakerState::Closed), ("FF", BreakerState::Open)] {
         let (breaker, now) = half_open(config());
         run(&breaker, letters, now);
-        breaker.update(&BreakerConfig { probes: 2, ..config() }).unwrap();
+        breaker
+            .update(&BreakerConfig {
+                probes: 2,
+                ..config()
+            })
+            .unwrap();
         assert_eq!(breaker.state(), BreakerState::HalfOpen);
         let transition = breaker.admit(0, now).1.unwrap();
         assert_eq!((transition.to, breaker.state()), (verdict, verdict));
@@ -315,7 +407,10 @@ fn overdue_probes_can_be_expired_without_a_call() {
     let _hung: Vec<_> = (0..4).map(|_| admit(&breaker, now)).collect();
     assert_eq!(breaker.until_change(now + SECOND), Some(seconds(4)));
     assert_eq!(breaker.expire(now + 5 * SECOND - 1), None);
-    assert_eq!(breaker.expire(now + 5 * SECOND).unwrap().cause, Cause::LeaseExpired);
+    assert_eq!(
+        breaker.expire(now + 5 * SECOND).unwrap().cause,
+        Cause::LeaseExpired
+    );
     assert_eq!(breaker.expire(now + 5 * SECOND), None);
     assert_eq!(breaker.expire(now + 100 * SECOND), None);
 }
@@ -324,32 +419,107 @@ fn overdue_probes_can_be_expired_without_a_call() {
 fn refuses_settings_that_cannot_work() {
     let refused = |config: BreakerConfig| Breaker::new(&config, 1, 0).unwrap_err().field;
     for rate in [0.0, -0.1, 1.1, f64::NAN, f64::INFINITY] {
-        assert_eq!(refused(BreakerConfig { failure_rate: Some(rate), ..config() }), "failure_rate");
-        assert_eq!(refused(BreakerConfig { slow_calls: Some(SlowCalls { after: seconds(1), rate }), ..config() }), "slow_calls");
+        assert_eq!(
+            refused(BreakerConfig {
+                failure_rate: Some(rate),
+                ..config()
+            }),
+            "failure_rate"
+        );
+        assert_eq!(
+            refused(BreakerConfig {
+                slow_calls: Some(SlowCalls {
+                    after: seconds(1),
+                    rate
+                }),
+                ..config()
+            }),
+            "slow_calls"
+        );
     }
-    assert_eq!(refused(BreakerConfig { failure_rate: None, ..config() }), "failure_rate");
+    assert_eq!(
+        refused(BreakerConfig {
+            failure_rate: None,
+            ..config()
+        }),
+        "failure_rate"
+    );
     for length in [Duration::ZERO, Duration::from_millis(9), Duration::MAX] {
-        assert_eq!(refused(BreakerConfig { window: Window::Time(length), ..config() }), "window");
+        assert_eq!(
+            refused(BreakerConfig {
+                window: Window::Time(length),
+                ..config()
+            }),
+            "window"
+        );
     }
     for calls in [0, (1 << 20) + 1, u32::MAX] {
-        assert_eq!(refused(BreakerConfig { window: Window::Calls(calls), ..config() }), "window");
+        assert_eq!(
+            refused(BreakerConfig {
+                window: Window::Calls(calls),
+                ..config()
+            }),
+            "window"
+        );
     }
     for after in [Duration::ZERO, Duration::MAX] {
-        assert_eq!(refused(BreakerConfig { slow_calls: Some(SlowCalls { after, rate: 0.5 }), ..config() }), "slow_calls");
+        assert_eq!(
+            refused(BreakerConfig {
+                slow_calls: Some(SlowCalls { after, rate: 0.5 }),
+                ..config()
+            }),
+            "slow_calls"
+        );
     }
     for open_for in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
-        assert_eq!(refused(BreakerConfig { open_for, ..config() }), "open_for");
+        assert_eq!(
+            refused(BreakerConfig {
+                open_for,
+                ..config()
+            }),
+            "open_for"
+        );
     }
     for probes in [0, 512, u16::MAX] {
         assert_eq!(refused(BreakerConfig { probes, ..config() }), "probes");
     }
     for lease in [Duration::ZERO, Duration::MAX] {
-        assert_eq!(refused(BreakerConfig { lease: Some(lease), ..config() }), "lease");
+        assert_eq!(
+            refused(BreakerConfig {
+                lease: Some(lease),
+                ..config()
+            }),
+            "lease"
+        );
     }
     for longest in [Duration::ZERO, seconds(4), Duration::MAX] {
-        assert_eq!(refused(BreakerConfig { longest_open: Some(longest), ..config() }), "longest_open");
+        assert_eq!(
+            refused(BreakerConfig {
+                longest_open: Some(longest),
+                ..config()
+            }),
+            "longest_open"
+        );
     }
-    assert_eq!(refused(BreakerConfig { ramp: Duration::MAX, ..config() }), "ramp");
-    assert_eq!(refused(BreakerConfig { min_calls: 0, ..config() }), "min_calls");
-    assert_eq!(refused(BreakerConfig { consecutive_failures: Some(0), ..config() }), "consecutive_failures");
+    assert_eq!(
+        refused(BreakerConfig {
+            ramp: Duration::MAX,
+            ..config()
+        }),
+        "ramp"
+    );
+    assert_eq!(
+        refused(BreakerConfig {
+            min_calls: 0,
+            ..config()
+        }),
+        "min_calls"
+    );
+    assert_eq!(
+        refused(BreakerConfig {
+            consecutive_failures: Some(0),
+            ..config()
+        }),
+        "consecutive_failures"
+    );
 }

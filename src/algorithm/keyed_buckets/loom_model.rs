@@ -15,7 +15,8 @@ fn an_eviction_and_an_admission_do_not_lose_a_debt() {
         let (key, slot) = (64 | RESIDENT, &table.buckets[0].0[0]);
         slot.print.store(key, Ordering::Relaxed);
         let other = table.clone();
-        let thread = thread::spawn(move || other.buckets[0].0[0].clear(128 | TENTATIVE, &other.evicted, 0));
+        let thread =
+            thread::spawn(move || other.buckets[0].0[0].clear(128 | TENTATIVE, &other.evicted, 0));
         slot.tat.acquire(table.quota.pace(), 1, 0).unwrap();
         let kept = slot.print.load(Ordering::Acquire) == key;
         let evicted = thread.join().unwrap();
@@ -30,15 +31,24 @@ fn who_is_admitted_has_a_slot_to_remember_it_though_another_key_wants_it() {
         let table = Arc::new(KeyedBuckets::new(Rate::per_second(1), 1, 1, Overflow::Deny).unwrap());
         for (number, slot) in (1..).zip(table.slots(64)) {
             slot.print.store(number << 20 | RESIDENT, Ordering::Relaxed);
-            slot.tat.charge(table.quota.pace(), u32::from(number > 1), 0);
+            slot.tat
+                .charge(table.quota.pace(), u32::from(number > 1), 0);
         }
-        table.slots(64).next().unwrap().print.store(64 | RESIDENT, Ordering::Relaxed);
+        table
+            .slots(64)
+            .next()
+            .unwrap()
+            .print
+            .store(64 | RESIDENT, Ordering::Relaxed);
         let other = table.clone();
         let thread = thread::spawn(move || other.acquire(128, 1, 0).is_ok());
         let here = table.acquire(64, 1, 0).is_ok();
         let there = thread.join().unwrap();
         assert!(!(here && there), "two in one slot");
-        assert!(!here || matches!(table.find(64 | RESIDENT), Found::Resident(_)), "admitted, and forgotten");
+        assert!(
+            !here || matches!(table.find(64 | RESIDENT), Found::Resident(_)),
+            "admitted, and forgotten"
+        );
     });
 }
 
@@ -104,9 +114,10 @@ fn a_caller_with_an_old_time_does_not_earn_again_what_another_finds_earned() {
 
 #[test]
 fn a_debt_is_not_lost_to_an_eviction() {
-    for debt in
-        [Tat::charge as fn(&Tat, Pace, u32, u64) -> Change, |tat, pace, _, now| tat.close_until(pace, now + 3 * SECOND, now)]
-    {
+    for debt in [
+        Tat::charge as fn(&Tat, Pace, u32, u64) -> Change,
+        |tat, pace, _, now| tat.close_until(pace, now + 3 * SECOND, now),
+    ] {
         bounded(move || {
             // given: a key whose debt is just paid, and a slot for it and for the thief.
             let table = crowded(1, 2);
@@ -115,7 +126,9 @@ fn a_debt_is_not_lost_to_an_eviction() {
             let other = table.clone();
             // when
             let thread = thread::spawn(move || other.acquire(OTHER, 1, 10 * SECOND));
-            let owed = table.step(ME, 10 * SECOND, |tat, now| Ok::<_, Infallible>(debt(tat, pace, 3, now)));
+            let owed = table.step(ME, 10 * SECOND, |tat, now| {
+                Ok::<_, Infallible>(debt(tat, pace, 3, now))
+            });
             let _ = thread.join().unwrap();
             // then: it owes, unless it was being moved each time it was looked for.
             assert!(owed.is_err() || table.ahead(ME, pace, 10 * SECOND) == 3 * pace.interval);
@@ -123,8 +136,8 @@ fn a_debt_is_not_lost_to_an_eviction() {
     }
 }
 
-/// A table of one unit a second in which all slots but the first `free` are in debt for a minute. All keys here have the same
-/// slots in the same order.
+/// A table of one unit a second in which all slots but the first `free` are in debt for a minute.
+/// All keys here have the same slots in the same order.
 fn crowded(burst: u32, free: usize) -> Arc<KeyedBuckets> {
     let table = KeyedBuckets::new(Rate::per_second(1), burst, 1, Overflow::Deny).unwrap();
     for (number, slot) in (1..).zip(table.slots(ME)).skip(free) {

@@ -21,7 +21,12 @@ fn hash(number: u64) -> u64 {
 fn each_key_has_its_own_limit() {
     let table = table(1, 3, 100, Overflow::Deny);
     for key in 1..=50 {
-        assert_eq!((0..10).filter(|_| table.acquire(hash(key), 1, 0).is_ok()).count(), 3);
+        assert_eq!(
+            (0..10)
+                .filter(|_| table.acquire(hash(key), 1, 0).is_ok())
+                .count(),
+            3
+        );
     }
     assert_eq!(table.indebted(0), 50);
     assert_eq!(table.indebted(3 * SECOND), 0);
@@ -32,15 +37,25 @@ fn what_is_left_of_a_key_can_be_read_and_reading_takes_nothing() {
     let table = table(1, 3, 100, Overflow::Deny);
     assert!(table.acquire(hash(1), 2, 0).is_ok());
     for _ in 0..2 {
-        assert_eq!((table.available(hash(1), 0), table.available(hash(2), 0)), (1, 3));
+        assert_eq!(
+            (table.available(hash(1), 0), table.available(hash(2), 0)),
+            (1, 3)
+        );
         assert_eq!(table.wait(hash(1), 3, 0), Duration::from_secs(2));
-        assert_eq!((table.wait(hash(1), 1, 0), table.indebted(0)), (Duration::ZERO, 1));
+        assert_eq!(
+            (table.wait(hash(1), 1, 0), table.indebted(0)),
+            (Duration::ZERO, 1)
+        );
     }
 }
 
 #[test]
 fn what_is_left_of_a_key_without_a_slot_is_that_of_the_overflow() {
-    for (overflow, left) in [(Overflow::Shared, 0), (Overflow::Deny, 0), (Overflow::Allow, 1)] {
+    for (overflow, left) in [
+        (Overflow::Shared, 0),
+        (Overflow::Deny, 0),
+        (Overflow::Allow, 1),
+    ] {
         let table = table(1, 1, 1, overflow);
         for key in 1..10_000 {
             let _ = table.acquire(hash(key), 1, 0);
@@ -56,7 +71,9 @@ fn a_flood_of_new_keys_does_not_reset_a_key_in_debt_and_takes_no_memory() {
     let bytes = table.bytes();
     assert!(table.acquire(hash(1), 1, 0).is_ok());
     // when
-    let flooded = (2..1_000_000).filter(|key| table.acquire(hash(*key), 1, 0).is_ok()).count();
+    let flooded = (2..1_000_000)
+        .filter(|key| table.acquire(hash(*key), 1, 0).is_ok())
+        .count();
     // then
     assert!(table.acquire(hash(1), 1, 0).is_err());
     assert_eq!(table.bytes(), bytes);
@@ -83,7 +100,9 @@ fn ten_million_keys_pass_through_a_table_of_ten_thousand_while_they_pay_their_de
 fn the_overflow_is_as_configured() {
     let admitted = |overflow| {
         let table = table(1, 1, 1, overflow);
-        (1..10_001).filter(|key| table.acquire(hash(*key), 1, 0).is_ok()).count()
+        (1..10_001)
+            .filter(|key| table.acquire(hash(*key), 1, 0).is_ok())
+            .count()
     };
     let slots = 8;
     assert_eq!(admitted(Overflow::Allow), 10_000);
@@ -94,15 +113,33 @@ fn the_overflow_is_as_configured() {
 // It was once admitted without a limit for as long as the other thread was stopped.
 #[test]
 fn a_key_that_a_stopped_thread_is_moving_is_not_let_through_without_a_limit() {
-    for (overflow, most) in [(Overflow::Allow, 3), (Overflow::Shared, 3), (Overflow::Deny, 0)] {
+    for (overflow, most) in [
+        (Overflow::Allow, 3),
+        (Overflow::Shared, 3),
+        (Overflow::Deny, 0),
+    ] {
         for state in [LEAVING, TENTATIVE] {
             // given
             let table = table(1, 3, 100, overflow);
-            table.slots(hash(1)).next().unwrap().print.store(hash(1) & !STATES | state, Ordering::Relaxed);
+            table
+                .slots(hash(1))
+                .next()
+                .unwrap()
+                .print
+                .store(hash(1) & !STATES | state, Ordering::Relaxed);
             // then
-            assert_eq!((0..100).filter(|_| table.acquire(hash(1), 1, 0).is_ok()).count(), most, "{overflow:?}");
+            assert_eq!(
+                (0..100)
+                    .filter(|_| table.acquire(hash(1), 1, 0).is_ok())
+                    .count(),
+                most,
+                "{overflow:?}"
+            );
             table.charge(hash(1), 5, SECOND);
-            assert!(table.acquire(hash(1), 1, 2 * SECOND).is_err(), "{overflow:?}");
+            assert!(
+                table.acquire(hash(1), 1, 2 * SECOND).is_err(),
+                "{overflow:?}"
+            );
         }
     }
 }
@@ -126,16 +163,23 @@ fn threads_that_share_keys_and_slots_never_over_admit() {
             admitted
         };
         let threads: Vec<_> = (0..4).map(|seed| scope.spawn(move || run(seed))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
     });
     // then
     for key in 0..keys {
-        let total: u32 = admitted.iter().filter_map(|admitted| admitted.get(&key)).sum();
+        let total: u32 = admitted
+            .iter()
+            .filter_map(|admitted| admitted.get(&key))
+            .sum();
         assert!(total <= burst, "{total} for {key}");
     }
 }
 
-// The undo once gave its units back as a refund does: to a bucket that time had filled again, and one too many.
+// The undo once gave its units back as a refund does: to a bucket that time had filled again, and
+// one too many.
 #[test]
 fn undoing_an_admission_that_time_has_paid_gives_nothing() {
     // given: an admission to a slot that another key takes over before it looks again.
@@ -168,7 +212,8 @@ fn a_refund_does_not_reach_the_key_that_has_taken_the_slot_over() {
     assert_eq!(tat.available(pace, 0), 0);
 }
 
-// A caller that had read the clock before the eviction once got the key's burst as of then, and what came since.
+// A caller that had read the clock before the eviction once got the key's burst as of then, and
+// what came since.
 #[test]
 fn an_old_time_does_not_let_an_evicted_key_earn_the_same_time_twice() {
     // given: a key whose slot another took over as soon as its debt was paid.
@@ -181,21 +226,34 @@ fn an_old_time_does_not_let_an_evicted_key_earn_the_same_time_twice() {
     // when: a caller with an old time finds another slot, which is idle.
     assert!(table.acquire(key, 5, SECOND).is_ok());
     // then: that was the burst of the fifth second, not of the first.
-    assert_eq!((0..5).filter(|_| table.acquire(key, 1, 6 * SECOND).is_ok()).count(), 1);
+    assert_eq!(
+        (0..5)
+            .filter(|_| table.acquire(key, 1, 6 * SECOND).is_ok())
+            .count(),
+        1
+    );
 }
 
 // So once did one that found the key moved in by another, which had not taken anything yet.
 #[test]
 fn an_old_time_does_not_earn_again_what_another_caller_finds_earned() {
-    // given: a key that was evicted at 10 s, and a thread that has moved it in at 10 s and is stopped there.
+    // given: a key that was evicted at 10 s, and a thread that has moved it in at 10 s and is
+    // stopped there.
     let table = table(1, 5, 1, Overflow::Deny);
     let key = 4;
     table.evicted.store(10 * SECOND, Ordering::Relaxed);
     assert!(table.move_in(key & !STATES | RESIDENT, 10 * SECOND));
     // when
-    let old = (0..5).filter(|_| table.acquire(key, 1, SECOND).is_ok()).count();
+    let old = (0..5)
+        .filter(|_| table.acquire(key, 1, SECOND).is_ok())
+        .count();
     // then
-    assert_eq!(old + (0..5).filter(|_| table.acquire(key, 1, 10 * SECOND).is_ok()).count(), 5);
+    assert_eq!(
+        old + (0..5)
+            .filter(|_| table.acquire(key, 1, 10 * SECOND).is_ok())
+            .count(),
+        5
+    );
 }
 
 #[test]
@@ -213,7 +271,10 @@ fn a_charge_is_a_debt_of_its_key_alone_and_a_penalty_closes_it() {
 fn what_an_overflowing_key_owes_is_owed_by_the_limit_it_shares() {
     // given: a table that others fill, and two newcomers that share different limits.
     let table = table(1, 2, 1, Overflow::Shared);
-    let keys = (1..).map(hash).take_while(|key| table.indebted(0) < 8 && table.acquire(*key, 1, 0).is_ok()).count();
+    let keys = (1..)
+        .map(hash)
+        .take_while(|key| table.indebted(0) < 8 && table.acquire(*key, 1, 0).is_ok())
+        .count();
     assert_eq!(keys, 8);
     let (debtor, stranger) = (1 << 41, 1 << 42);
     // when
@@ -247,7 +308,8 @@ proptest! {
     fn forgets_nothing_but_full_buckets_however_few_the_slots(
         steps in prop::collection::vec((0u8..8, 1u64..20, 0u32..5, 0u64..SECOND / 10), 1..300),
     ) {
-        // given: eight slots, which all keys may use, and for each key the time at which it is full.
+        // given: eight slots, which all keys may use, and for each key the time at which it is
+        // full.
         let (table, interval) = (table(10, 3, 1, Overflow::Deny), SECOND / 10);
         let (mut map, mut now) = (HashMap::<u64, u64>::new(), SECOND);
         for (step, key, cost, elapsed) in steps {

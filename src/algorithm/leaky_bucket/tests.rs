@@ -17,14 +17,20 @@ fn millis(departure: Result<Departure, Denied>) -> u128 {
 fn calls_leave_evenly_spaced_in_order_of_arrival() {
     let shaper = ten_a_second();
     let longest = Duration::from_secs(1);
-    assert_eq!([(); 3].map(|()| millis(shaper.reserve(1, longest, 0))), [0, 100, 200]);
+    assert_eq!(
+        [(); 3].map(|()| millis(shaper.reserve(1, longest, 0))),
+        [0, 100, 200]
+    );
     assert_eq!(millis(shaper.reserve(1, longest, 50 * MILLI)), 250);
 }
 
 #[test]
 fn an_idle_time_saves_nothing_up() {
     let shaper = ten_a_second();
-    assert_eq!([(); 2].map(|()| millis(shaper.reserve(1, Duration::MAX, 60 * SECOND))), [0, 100]);
+    assert_eq!(
+        [(); 2].map(|()| millis(shaper.reserve(1, Duration::MAX, 60 * SECOND))),
+        [0, 100]
+    );
 }
 
 #[test]
@@ -75,27 +81,62 @@ fn slack_makes_up_for_a_late_timer_and_for_no_more() {
 fn a_closed_shaper_opens_at_its_time() {
     let shaper = ten_a_second();
     shaper.close_until(2 * SECOND, SECOND);
-    assert_eq!(shaper.acquire(1, SECOND), Err(Denied::Until { wait: Duration::from_secs(1) }));
+    assert_eq!(
+        shaper.acquire(1, SECOND),
+        Err(Denied::Until {
+            wait: Duration::from_secs(1)
+        })
+    );
     assert!(shaper.acquire(1, 2 * SECOND).is_ok());
 }
 
 #[test]
 fn refuses_settings_that_cannot_work() {
-    assert_eq!(LeakyBucket::new(Rate::per_second(0), Duration::ZERO).unwrap_err().field, "rate");
-    assert_eq!(LeakyBucket::new(Rate::per_second(1), Duration::MAX).unwrap_err().field, "slack");
-    assert_eq!(ten_a_second().update(Rate::per_second(1), 2).unwrap_err().field, "burst");
-    let slow = LeakyBucket::new(Rate::new(1, Duration::from_secs(400 * 86_400)), Duration::ZERO).unwrap();
-    assert_eq!(slow.reserve(2, Duration::MAX, 0), Err(Denied::CostAboveBurst));
+    assert_eq!(
+        LeakyBucket::new(Rate::per_second(0), Duration::ZERO)
+            .unwrap_err()
+            .field,
+        "rate"
+    );
+    assert_eq!(
+        LeakyBucket::new(Rate::per_second(1), Duration::MAX)
+            .unwrap_err()
+            .field,
+        "slack"
+    );
+    assert_eq!(
+        ten_a_second()
+            .update(Rate::per_second(1), 2)
+            .unwrap_err()
+            .field,
+        "burst"
+    );
+    let slow = LeakyBucket::new(
+        Rate::new(1, Duration::from_secs(400 * 86_400)),
+        Duration::ZERO,
+    )
+    .unwrap();
+    assert_eq!(
+        slow.reserve(2, Duration::MAX, 0),
+        Err(Denied::CostAboveBurst)
+    );
 }
 
 #[test]
 fn a_waiter_woken_late_leaves_as_of_its_turn_but_by_no_more_than_a_tick() {
     let shaper = LeakyBucket::new(Rate::per_second(10_000), Duration::ZERO).unwrap();
-    let late = |due, now| (0..100).filter(|_| shaper.acquire_late(1, due, now).is_ok()).count();
+    let late = |due, now| {
+        (0..100)
+            .filter(|_| shaper.acquire_late(1, due, now).is_ok())
+            .count()
+    };
     assert!(shaper.acquire(1, 0).is_ok());
     // All that could have left within the last tick; who comes now saves nothing up.
     assert_eq!(late(0, 5 * MILLI), 21);
-    assert_eq!((late(5 * MILLI, 5 * MILLI), late(9 * MILLI, 8 * MILLI)), (0, 1));
+    assert_eq!(
+        (late(5 * MILLI, 5 * MILLI), late(9 * MILLI, 8 * MILLI)),
+        (0, 1)
+    );
 }
 
 #[test]
@@ -103,7 +144,8 @@ fn it_is_as_new_only_when_its_slack_has_passed_too() {
     let shaper = LeakyBucket::new(Rate::per_second(10), Duration::from_millis(50)).unwrap();
     assert!(shaper.reserve(1, Duration::ZERO, SECOND).is_ok());
     let departed = |millis| shaper.is_as_new(SECOND + millis * MILLI);
-    // It left as if 50 ms ago, so the next may leave after 50 ms, and the slack is whole after 50 more.
+    // It left as if 50 ms ago, so the next may leave after 50 ms, and the slack is whole after 50
+    // more.
     assert!(!departed(0) && !departed(99) && departed(100));
 }
 

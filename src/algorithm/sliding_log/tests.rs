@@ -37,9 +37,19 @@ fn a_call_fits_when_the_last_unit_in_its_way_has_left() {
         Err(Denied::Until { wait }) => wait.as_millis(),
         other => panic!("{other:?}"),
     };
-    assert_eq!([wait(1, 300 * MILLI), wait(2, 300 * MILLI), wait(3, 300 * MILLI)], [700, 800, 900]);
+    assert_eq!(
+        [
+            wait(1, 300 * MILLI),
+            wait(2, 300 * MILLI),
+            wait(3, 300 * MILLI)
+        ],
+        [700, 800, 900]
+    );
     let queue = |units| log.wait(units, 300 * MILLI).as_millis();
-    assert_eq!([queue(1), queue(3), queue(4), queue(7)], [700, 900, 1700, 2700]);
+    assert_eq!(
+        [queue(1), queue(3), queue(4), queue(7)],
+        [700, 900, 1700, 2700]
+    );
 }
 
 #[test]
@@ -56,7 +66,8 @@ fn a_refund_forgets_the_oldest_so_that_no_window_is_over_admitted() {
     assert!(log.acquire(1, 1900 * MILLI).is_ok());
 }
 
-// A refund by a caller with an old time once forgot a unit newer than its own, which stayed and left the window early.
+// A refund by a caller with an old time once forgot a unit newer than its own, which stayed and
+// left the window early.
 #[test]
 fn a_refund_does_not_forget_what_is_newer_than_itself() {
     // given
@@ -70,7 +81,8 @@ fn a_refund_does_not_forget_what_is_newer_than_itself() {
     assert!(log.acquire(2, 2 * SECOND).is_ok());
 }
 
-// A charge by a caller with an old time once replaced the later time of the unit whose cell it took.
+// A charge by a caller with an old time once replaced the later time of the unit whose cell it
+// took.
 #[test]
 fn a_charge_with_an_old_time_does_not_make_a_unit_older() {
     let log = log(1);
@@ -105,7 +117,12 @@ fn a_debt_takes_the_place_of_the_oldest_units() {
 fn a_closed_log_opens_at_its_time() {
     let log = log(3);
     log.close_until(5 * SECOND, 0);
-    assert_eq!(log.acquire(1, SECOND), Err(Denied::Until { wait: Duration::from_secs(4) }));
+    assert_eq!(
+        log.acquire(1, SECOND),
+        Err(Denied::Until {
+            wait: Duration::from_secs(4)
+        })
+    );
     assert_eq!(log.available(SECOND), 0);
     assert!(log.acquire(3, 5 * SECOND).is_ok());
 }
@@ -120,14 +137,28 @@ fn a_lowered_limit_holds_at_once_and_a_raised_one_up_to_its_cells() {
     assert_eq!(log.acquire(3, SECOND), Err(Denied::CostAboveBurst));
     log.update(Rate::per_second(4), 4).unwrap();
     assert_eq!(log.available(SECOND), 4);
-    assert_eq!(log.update(Rate::per_second(5), 5).unwrap_err().field, "rate");
-    assert_eq!(log.update(Rate::per_minute(2), 2).unwrap_err().field, "rate");
-    assert_eq!(log.update(Rate::per_second(2), 1).unwrap_err().field, "burst");
+    assert_eq!(
+        log.update(Rate::per_second(5), 5).unwrap_err().field,
+        "rate"
+    );
+    assert_eq!(
+        log.update(Rate::per_minute(2), 2).unwrap_err().field,
+        "rate"
+    );
+    assert_eq!(
+        log.update(Rate::per_second(2), 1).unwrap_err().field,
+        "burst"
+    );
 }
 
 #[test]
 fn refuses_settings_that_cannot_work() {
-    for rate in [Rate::per_second(0), Rate::per_second(1 << 24), Rate::new(1, Duration::ZERO), Rate::new(1, Duration::MAX)] {
+    for rate in [
+        Rate::per_second(0),
+        Rate::per_second(1 << 24),
+        Rate::new(1, Duration::ZERO),
+        Rate::new(1, Duration::MAX),
+    ] {
         assert_eq!(SlidingLog::new(rate).unwrap_err().field, "rate");
     }
 }

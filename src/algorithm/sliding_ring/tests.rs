@@ -37,7 +37,10 @@ fn a_queue_waits_for_the_part_that_makes_room_for_its_last() {
     assert_eq!(admitted(&ring, 6, 0), 6);
     assert_eq!(admitted(&ring, 4, 300 * MILLI), 4);
     let wait = |units| ring.wait(units, 300 * MILLI).as_millis();
-    assert_eq!([wait(0), wait(1), wait(6), wait(7), wait(10), wait(11)], [0, 800, 800, 1100, 1100, 1900]);
+    assert_eq!(
+        [wait(0), wait(1), wait(6), wait(7), wait(10), wait(11)],
+        [0, 800, 800, 1100, 1100, 1900]
+    );
 }
 
 #[test]
@@ -82,10 +85,24 @@ fn a_ring_left_alone_for_years_still_works() {
 
 #[test]
 fn refuses_settings_that_cannot_work() {
-    assert_eq!(SlidingRing::new(Rate::per_second(0), 10).unwrap_err().field, "rate");
-    assert_eq!(SlidingRing::new(Rate::new(1, Duration::MAX), 10).unwrap_err().field, "rate");
-    assert_eq!(SlidingRing::new(Rate::per_second(1), 0).unwrap_err().field, "parts");
-    assert_eq!(ring(1).update(Rate::per_minute(1), 1).unwrap_err().field, "rate");
+    assert_eq!(
+        SlidingRing::new(Rate::per_second(0), 10).unwrap_err().field,
+        "rate"
+    );
+    assert_eq!(
+        SlidingRing::new(Rate::new(1, Duration::MAX), 10)
+            .unwrap_err()
+            .field,
+        "rate"
+    );
+    assert_eq!(
+        SlidingRing::new(Rate::per_second(1), 0).unwrap_err().field,
+        "parts"
+    );
+    assert_eq!(
+        ring(1).update(Rate::per_minute(1), 1).unwrap_err().field,
+        "rate"
+    );
 }
 
 proptest! {

@@ -1,10 +1,11 @@
 //! Rate and burst in one word, so that both change in one step for all who read them.
 //!
-//! Why not two words? A reader that takes the interval of one configuration and the capacity of the other can see a
-//! burst that neither allows: 10 a second with a burst of 10 changed to 10 000 a second with a burst of 10 would for a
-//! moment admit 10 000 at once. A version counter around them (a seqlock) costs two more loads and makes readers wait
-//! for a writer. So the interval is kept as a floating-point number of 32 significant bits, which is exact for all
-//! common rates and else off by less than one in two thousand million, always to the slow side.
+//! Why not two words? A reader that takes the interval of one configuration and the capacity of the
+//! other can see a burst that neither allows: 10 a second with a burst of 10 changed to 10 000 a
+//! second with a burst of 10 would for a moment admit 10 000 at once. A version counter around them
+//! (a seqlock) costs two more loads and makes readers wait for a writer. So the interval is kept as
+//! a floating-point number of 32 significant bits, which is exact for all common rates and else off
+//! by less than one in two thousand million, always to the slow side.
 
 use crate::{
     algorithm::Rate,
@@ -14,12 +15,13 @@ use crate::{
 
 /// The rate and burst of one bucket, or of any number that change together. 8 bytes.
 ///
-/// A decision that races an [`update`](Self::update) obeys the old or the new quota, never a mixture. So a span of time
-/// that holds a change admits at most what the old one allows up to it and the new one from it on.
+/// A decision that races an [`update`](Self::update) obeys the old or the new quota, never a
+/// mixture. So a span of time that holds a change admits at most what the old one allows up to it
+/// and the new one from it on.
 #[derive(Debug)]
 pub(crate) struct Quota {
-    /// `burst:27 | shift:5 | mantissa:32`, the interval being `mantissa << shift`. It publishes nothing else, so all
-    /// accesses are Relaxed.
+    /// `burst:27 | shift:5 | mantissa:32`, the interval being `mantissa << shift`. It publishes
+    /// nothing else, so all accesses are Relaxed.
     word: AtomicU64,
 }
 
@@ -35,7 +37,9 @@ pub(crate) struct Pace {
 
 impl Quota {
     pub(crate) fn new(rate: Rate, burst: u32) -> Result<Self, ConfigError> {
-        Ok(Self { word: AtomicU64::new(pack(rate, burst)?) })
+        Ok(Self {
+            word: AtomicU64::new(pack(rate, burst)?),
+        })
     }
 
     pub(crate) fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
@@ -49,12 +53,17 @@ impl Quota {
         let word = self.word.load(Ordering::Relaxed);
         let burst = (word >> 37) as u32;
         let interval = u64::from(word as u32) << (word >> 32 & 31);
-        Pace { interval, capacity: interval * u64::from(burst), burst }
+        Pace {
+            interval,
+            capacity: interval * u64::from(burst),
+            burst,
+        }
     }
 }
 
 impl Pace {
-    /// The rate, as so many in the shortest of a second, a minute, an hour and a day that says it within the rounding.
+    /// The rate, as so many in the shortest of a second, a minute, an hour and a day that says it
+    /// within the rounding.
     ///
     /// The interval is rounded up, so a plain division would make 3/s of it 2/s.
     pub(crate) fn rate(self) -> Rate {
@@ -67,7 +76,10 @@ impl Pace {
                 return Rate::new(count, std::time::Duration::from_secs(seconds));
             }
         }
-        Rate::new(1, std::time::Duration::from_nanos(self.interval.div_ceil(UNITS_PER_NANO)))
+        Rate::new(
+            1,
+            std::time::Duration::from_nanos(self.interval.div_ceil(UNITS_PER_NANO)),
+        )
     }
 }
 
@@ -78,7 +90,9 @@ fn pack(rate: Rate, burst: u32) -> Result<u64, ConfigError> {
         return refuse_burst("allow at least 1 call at once");
     }
     if burst > MAX_BURST {
-        return refuse_burst("use at most 134 217 727; count in larger units, such as KiB for bytes");
+        return refuse_burst(
+            "use at most 134 217 727; count in larger units, such as KiB for bytes",
+        );
     }
     // 32, 30 and 27 bits: u128 holds the product.
     if (u128::from(mantissa) << shift) * u128::from(burst) > u128::from(MAX_AHEAD) {
@@ -144,22 +158,50 @@ mod tests {
 
     #[test]
     fn rates_are_kept_within_a_thousandth_up_to_100_million_a_second() {
-        for per_second in [3, 7_777, 1_000_003, 29_999_999, 30_000_000, 66_666_667, 99_999_999, 100_000_000] {
+        for per_second in [
+            3,
+            7_777,
+            1_000_003,
+            29_999_999,
+            30_000_000,
+            66_666_667,
+            99_999_999,
+            100_000_000,
+        ] {
             let kept = SECOND as f64 / interval_of(Rate::per_second(per_second)) as f64;
             let error = 1.0 - kept / per_second as f64;
-            assert!((0.0..0.001).contains(&error), "{per_second}/s is off by {error}");
+            assert!(
+                (0.0..0.001).contains(&error),
+                "{per_second}/s is off by {error}"
+            );
         }
     }
 
     #[test]
     fn tells_the_rate_that_was_set() {
-        let rates = [Rate::per_second(3), Rate::per_second(7), Rate::per_second(100_000_000), Rate::per_minute(1)];
-        for rate in rates.into_iter().chain([Rate::per_minute(100), Rate::per_hour(1000), Rate::per_day(1), Rate::per_day(7)]) {
+        let rates = [
+            Rate::per_second(3),
+            Rate::per_second(7),
+            Rate::per_second(100_000_000),
+            Rate::per_minute(1),
+        ];
+        for rate in rates.into_iter().chain([
+            Rate::per_minute(100),
+            Rate::per_hour(1000),
+            Rate::per_day(1),
+            Rate::per_day(7),
+        ]) {
             assert_eq!(Quota::new(rate, 1).unwrap().pace().rate(), rate);
         }
-        assert_eq!(Quota::new(Rate::per_minute(600), 1).unwrap().pace().rate(), Rate::per_second(10));
+        assert_eq!(
+            Quota::new(Rate::per_minute(600), 1).unwrap().pace().rate(),
+            Rate::per_second(10)
+        );
         // Not a whole number in any of these spans: the interval as it was rounded, up.
-        let week = Quota::new(Rate::new(1, Duration::from_secs(7 * 86_400)), 1).unwrap().pace().rate();
+        let week = Quota::new(Rate::new(1, Duration::from_secs(7 * 86_400)), 1)
+            .unwrap()
+            .pace()
+            .rate();
         assert_eq!((week.count(), week.per().as_secs()), (1, 7 * 86_400));
     }
 
@@ -168,7 +210,10 @@ mod tests {
         let refused = |rate, burst| Quota::new(rate, burst).unwrap_err().field;
         assert_eq!(refused(Rate::per_second(0), 1), "rate");
         assert_eq!(refused(Rate::new(1, Duration::ZERO), 1), "rate");
-        assert_eq!(refused(Rate::new(u64::MAX, Duration::from_nanos(1)), 1), "rate");
+        assert_eq!(
+            refused(Rate::new(u64::MAX, Duration::from_nanos(1)), 1),
+            "rate"
+        );
         assert_eq!(refused(Rate::new(1, Duration::MAX), 1), "rate");
         assert_eq!(refused(Rate::per_second(1), 0), "burst");
         assert_eq!(refused(Rate::per_second(1), u32::MAX), "burst");
@@ -203,7 +248,8 @@ mod loom_model {
     fn a_reader_sees_the_old_quota_or_the_new_one_and_never_a_mixture() {
         loom::model(|| {
             let quota = Arc::new(Quota::new(Rate::per_second(10), 10).unwrap());
-            let [old, new] = [(10, 10), (1000, 3)].map(|(rate, burst)| Quota::new(Rate::per_second(rate), burst).unwrap().pace());
+            let [old, new] = [(10, 10), (1000, 3)]
+                .map(|(rate, burst)| Quota::new(Rate::per_second(rate), burst).unwrap().pace());
             let other = quota.clone();
             let thread = thread::spawn(move || other.update(Rate::per_second(1000), 3).unwrap());
             let seen = quota.pace();

@@ -10,12 +10,13 @@ use crate::{
     sync::{AtomicU64, Ordering},
 };
 
-/// When a bucket will be full again. The quota comes in with each call, so that many buckets can share one.
+/// When a bucket will be full again. The quota comes in with each call, so that many buckets can
+/// share one.
 #[derive(Debug)]
 pub(crate) struct Tat {
-    /// In 128ths of a nanosecond since the caller's start, modulo 2^64. At or behind `now`: the bucket is full.
-    /// Changed with `AcqRel`, for the keyed table alone, which orders its evictions by it; on a TAT that nobody else can
-    /// take over it publishes nothing. Loads are Relaxed.
+    /// In 128ths of a nanosecond since the caller's start, modulo 2^64. At or behind `now`: the
+    /// bucket is full. Changed with `AcqRel`, for the keyed table alone, which orders its evictions
+    /// by it; on a TAT that nobody else can take over it publishes nothing. Loads are Relaxed.
     word: AtomicU64,
 }
 
@@ -28,7 +29,9 @@ pub(crate) struct Change {
 
 impl Tat {
     pub(crate) fn full() -> Self {
-        Self { word: AtomicU64::new(0) }
+        Self {
+            word: AtomicU64::new(0),
+        }
     }
 
     #[inline]
@@ -42,21 +45,29 @@ impl Tat {
         self.take_late(pace, cost, now, now)
     }
 
-    /// As [`take`](Self::take), for a caller whose turn was at `due`: what the bucket has earned between that and `now`,
-    /// at most [`TIMER_TICK`], is not lost though it was full.
+    /// As [`take`](Self::take), for a caller whose turn was at `due`: what the bucket has earned
+    /// between that and `now`, at most [`TIMER_TICK`], is not lost though it was full.
     ///
-    /// To decide as of `due` would not do: if those ahead were late by more, it fits now and did not fit then.
+    /// To decide as of `due` would not do: if those ahead were late by more, it fits now and did
+    /// not fit then.
     #[inline]
-    pub(crate) fn take_late(&self, pace: Pace, cost: u32, due: u64, now: u64) -> Result<Change, Denied> {
+    pub(crate) fn take_late(
+        &self,
+        pace: Pace,
+        cost: u32,
+        due: u64,
+        now: u64,
+    ) -> Result<Change, Denied> {
         if cost > pace.burst {
             return Err(Denied::CostAboveBurst);
         }
         let due = due.clamp(now.saturating_sub(TIMER_TICK), now);
         let capacity = pace.capacity + (now - due) * UNITS_PER_NANO;
-        // The loser has lost to an admission, which took tokens: it decides again on what is left, and is denied after
-        // at most `burst` losses.
+        // The loser has lost to an admission, which took tokens: it decides again on what is left,
+        // and is denied after at most `burst` losses.
         self.change(due, |ahead| {
-            // Neither overflows: `cost <= burst`, `capacity <= 2^62` and a tick, and `ahead < 2^63`.
+            // Neither overflows: `cost <= burst`, `capacity <= 2^62` and a tick, and `ahead <
+            // 2^63`.
             let ahead = ahead + u64::from(cost) * pace.interval;
             match ahead.checked_sub(capacity) {
                 None | Some(0) => Ok(ahead),
@@ -67,28 +78,40 @@ impl Tat {
 
     /// How many nanoseconds until `units` more have all fitted, one after the other.
     pub(crate) fn wait(&self, pace: Pace, units: u64, now: u64) -> u64 {
-        let ahead = self.ahead(now).saturating_add(units.saturating_mul(pace.interval));
+        let ahead = self
+            .ahead(now)
+            .saturating_add(units.saturating_mul(pace.interval));
         ahead.saturating_sub(pace.capacity).div_ceil(UNITS_PER_NANO)
     }
 
-    /// Takes a change back, unless another has come since. Then what it took stays taken: time may have paid for it
-    /// already, and the unit given back would be one too many.
+    /// Takes a change back, unless another has come since. Then what it took stays taken: time may
+    /// have paid for it already, and the unit given back would be one too many.
     pub(crate) fn undo(&self, change: Change) {
         let Change { before, after } = change;
         // The loser leaves the bucket with too little, never with too much.
-        let _ = self.word.compare_exchange(after, before, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self
+            .word
+            .compare_exchange(after, before, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     pub(crate) fn refund(&self, pace: Pace, cost: u32, now: u64) {
         self.refund_if(pace, cost, now, || true);
     }
 
-    /// Refunds if `owned` still holds after the TAT was read and before it is changed, which is then one step with it:
-    /// whoever takes an indebted bucket over, and admits, has changed its TAT.
+    /// Refunds if `owned` still holds after the TAT was read and before it is changed, which is
+    /// then one step with it: whoever takes an indebted bucket over, and admits, has changed its
+    /// TAT.
     pub(crate) fn refund_if(&self, pace: Pace, cost: u32, now: u64, owned: impl Fn() -> bool) {
         let units = u64::from(cost).saturating_mul(pace.interval);
-        // A full bucket is left alone: there is no room for what comes back, and no error to report.
-        let _ = self.change(now, |ahead| if ahead == 0 || !owned() { Err(()) } else { Ok(ahead.saturating_sub(units)) });
+        // A full bucket is left alone: there is no room for what comes back, and no error to
+        // report.
+        let _ = self.change(now, |ahead| {
+            if ahead == 0 || !owned() {
+                Err(())
+            } else {
+                Ok(ahead.saturating_sub(units))
+            }
+        });
     }
 
     pub(crate) fn charge(&self, pace: Pace, cost: u32, now: u64) -> Change {
@@ -99,7 +122,9 @@ impl Tat {
     pub(crate) fn close_until(&self, pace: Pace, until: u64, now: u64) -> Change {
         let closed = until.saturating_sub(now).saturating_mul(UNITS_PER_NANO);
         // At `until` there is room for one unit.
-        self.raise(now, |ahead| ahead.max(closed.saturating_add(pace.capacity - pace.interval)))
+        self.raise(now, |ahead| {
+            ahead.max(closed.saturating_add(pace.capacity - pace.interval))
+        })
     }
 
     pub(crate) fn available(&self, pace: Pace, now: u64) -> u32 {
@@ -112,22 +137,26 @@ impl Tat {
         ahead(self.word.load(Ordering::Relaxed), scaled(now))
     }
 
-    /// Whether the bucket is full, by a write of the TAT that leaves it as it is: so an admission comes either before it,
-    /// and is seen here, or after it, and then sees all that this thread has written before (`AcqRel`, which pairs with
-    /// that of `change`).
+    /// Whether the bucket is full, by a write of the TAT that leaves it as it is: so an admission
+    /// comes either before it, and is seen here, or after it, and then sees all that this thread
+    /// has written before (`AcqRel`, which pairs with that of `change`).
     pub(crate) fn confirm_idle(&self, now: u64) -> bool {
         let tat = self.word.fetch_add(0, Ordering::AcqRel);
         ahead(tat, scaled(now)) == 0
     }
 
-    /// Forgets that the bucket was full before `now`, if it was: a caller with an older time finds it as it is then.
+    /// Forgets that the bucket was full before `now`, if it was: a caller with an older time finds
+    /// it as it is then.
     pub(crate) fn full_since(&self, now: u64) {
         let Ok(_) = self.change(now, Ok::<_, Infallible>);
     }
 
-    /// Moves the TAT away from `now`, but never further than a year: more debt than that is forgotten.
+    /// Moves the TAT away from `now`, but never further than a year: more debt than that is
+    /// forgotten.
     fn raise(&self, now: u64, further: impl Fn(u64) -> u64) -> Change {
-        let Ok(change) = self.change(now, |ahead| Ok::<_, Infallible>(further(ahead).min(MAX_AHEAD)));
+        let Ok(change) = self.change(now, |ahead| {
+            Ok::<_, Infallible>(further(ahead).min(MAX_AHEAD))
+        });
         change
     }
 
@@ -138,8 +167,16 @@ impl Tat {
         let mut tat = self.word.load(Ordering::Relaxed);
         loop {
             let changed = now.wrapping_add(new(ahead(tat, now))?);
-            match self.word.compare_exchange_weak(tat, changed, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(before) => return Ok(Change { before, after: changed }),
+            match self
+                .word
+                .compare_exchange_weak(tat, changed, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(before) => {
+                    return Ok(Change {
+                        before,
+                        after: changed,
+                    });
+                }
                 // Computed again from what the winner left.
                 Err(current) => tat = current,
             }
@@ -154,10 +191,15 @@ fn scaled(now: u64) -> u64 {
 
 /// How far `tat` lies ahead of `now`; 0 if it has passed.
 ///
-/// Both wrap, so the difference is read as signed: right as long as a bucket admits once in 2.2 years. A scale that
-/// does not wrap for longer would be too coarse for fast rates: sixteenths of a nanosecond are off by 0.13 % at 30 M/s.
+/// Both wrap, so the difference is read as signed: right as long as a bucket admits once in 2.2
+/// years. A scale that does not wrap for longer would be too coarse for fast rates: sixteenths of a
+/// nanosecond are off by 0.13 % at 30 M/s.
 #[inline]
 fn ahead(tat: u64, now: u64) -> u64 {
     let difference = tat.wrapping_sub(now);
-    if difference > u64::MAX / 2 { 0 } else { difference }
+    if difference > u64::MAX / 2 {
+        0
+    } else {
+        difference
+    }
 }

@@ -39,7 +39,11 @@ fn ten_a_second_with_a_burst_of_three() {
 fn an_idle_bucket_saves_up_no_more_than_its_burst() {
     let bucket = bucket(Rate::per_second(5), 5);
     for start in [0, 2 * SECOND] {
-        assert!(iter::repeat_with(|| admitted(&bucket, 1, start)).take(5).all(|admitted| admitted));
+        assert!(
+            iter::repeat_with(|| admitted(&bucket, 1, start))
+                .take(5)
+                .all(|admitted| admitted)
+        );
         assert!(!admitted(&bucket, 1, start));
     }
 }
@@ -58,7 +62,12 @@ fn what_is_left_can_be_read() {
 fn one_a_day_refills_though_it_is_polled_often() {
     let bucket = bucket(Rate::per_day(1), 1);
     let polls = 10 * 24 * 3600 * SECOND / (150 * MILLI);
-    assert_eq!((0..=polls).filter(|poll| admitted(&bucket, 1, poll * 150 * MILLI)).count(), 11);
+    assert_eq!(
+        (0..=polls)
+            .filter(|poll| admitted(&bucket, 1, poll * 150 * MILLI))
+            .count(),
+        11
+    );
 }
 
 #[test]
@@ -131,7 +140,12 @@ fn a_closed_bucket_opens_for_one_call_at_its_time() {
     let bucket = bucket(Rate::per_second(10), 3);
     bucket.close_until(5 * SECOND, SECOND);
     bucket.close_until(2 * SECOND, SECOND);
-    assert_eq!(bucket.acquire(1, SECOND), Err(Denied::Until { wait: Duration::from_secs(4) }));
+    assert_eq!(
+        bucket.acquire(1, SECOND),
+        Err(Denied::Until {
+            wait: Duration::from_secs(4)
+        })
+    );
     assert!(admitted(&bucket, 1, 5 * SECOND));
     assert!(!admitted(&bucket, 1, 5 * SECOND));
     assert!(admitted(&bucket, 3, 6 * SECOND));
@@ -150,19 +164,24 @@ fn a_debt_is_kept_as_time_when_the_rate_changes() {
     let bucket = bucket(Rate::per_second(10), 10);
     assert!(admitted(&bucket, 10, 0));
     bucket.update(Rate::per_second(100), 100).unwrap();
-    // The ten took a second of the bucket's time, and still do: that second holds all of the new burst.
+    // The ten took a second of the bucket's time, and still do: that second holds all of the new
+    // burst.
     assert_eq!(bucket.available(0), 0);
     assert_eq!(bucket.available(500 * MILLI), 50);
     bucket.update(Rate::per_second(1), 2).unwrap();
     assert_eq!((bucket.burst(), bucket.available(SECOND)), (2, 2));
 }
 
-// Deciding as of its turn once denied it, and each wait after a late one became a tick longer: 10 000/s let 850/s through.
+// Deciding as of its turn once denied it, and each wait after a late one became a tick longer: 10
+// 000/s let 850/s through.
 #[test]
 fn a_waiter_woken_late_that_fits_now_is_admitted_though_it_did_not_fit_at_its_turn() {
     let bucket = bucket(Rate::per_second(10_000), 1);
     bucket.charge(15, 0);
-    assert_eq!(bucket.acquire_late(1, MILLI, 1_500_000 - 1), Err(Denied::until(1)));
+    assert_eq!(
+        bucket.acquire_late(1, MILLI, 1_500_000 - 1),
+        Err(Denied::until(1))
+    );
     assert!(bucket.acquire_late(1, MILLI, 2 * MILLI).is_ok());
 }
 
@@ -172,10 +191,13 @@ fn a_waiter_woken_late_departs_as_of_its_turn_but_by_no_more_than_a_tick() {
     let half = MILLI / 2;
     assert!(admitted(&bucket, 1, 0));
     assert!(bucket.acquire_late(1, half, MILLI).is_ok());
-    // The next turn is a millisecond after the start, not half a millisecond after the late departure.
+    // The next turn is a millisecond after the start, not half a millisecond after the late
+    // departure.
     assert!(admitted(&bucket, 1, MILLI));
     // Due long ago counts as due a tick ago: what fits into a tick, and no more.
-    let admitted = (0..1000).filter(|_| bucket.acquire_late(1, 2 * half, 100 * MILLI).is_ok()).count();
+    let admitted = (0..1000)
+        .filter(|_| bucket.acquire_late(1, 2 * half, 100 * MILLI).is_ok())
+        .count();
     assert_eq!(admitted, 5);
     assert!(bucket.acquire_late(1, 101 * MILLI, 100 * MILLI).is_err());
 }
@@ -220,7 +242,9 @@ fn a_hint_is_rounded_up_to_the_nanosecond_that_is_enough() {
     for per_second in [3, 7, 30_000_001] {
         let bucket = TokenBucket::new(Rate::per_second(per_second), 1).unwrap();
         bucket.acquire(1, 0).unwrap();
-        let Err(Denied::Until { wait }) = bucket.acquire(1, 0) else { panic!("the burst was 1") };
+        let Err(Denied::Until { wait }) = bucket.acquire(1, 0) else {
+            panic!("the burst was 1")
+        };
         let wait = u64::try_from(wait.as_nanos()).unwrap();
         assert!(bucket.acquire(1, wait - 1).is_err(), "{per_second}");
         assert!(bucket.acquire(1, wait).is_ok(), "{per_second}");
@@ -299,7 +323,8 @@ proptest! {
         }
         for (first, start) in admissions.iter().enumerate() {
             for (last, end) in admissions.iter().enumerate().skip(first) {
-                // A clock that lags by up to 20 ms can postpone, but not create, what 20 ms are worth.
+                // A clock that lags by up to 20 ms can postpone, but not create, what 20 ms are
+                // worth.
                 let bound = u64::from(burst) + (end - start + 20 * MILLI) / (10 * MILLI);
                 prop_assert!((last - first) as u64 <= bound);
             }

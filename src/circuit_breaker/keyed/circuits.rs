@@ -32,11 +32,22 @@ impl<K: Hash + Eq + Clone> Circuits<K> {
         name: Option<&'static str>,
     ) -> Result<Self, ConfigError> {
         if most == 0 {
-            return Err(ConfigError::new("most_keys", most, "keep at least 1, or build a circuit breaker without keys"));
+            return Err(ConfigError::new(
+                "most_keys",
+                most,
+                "keep at least 1, or build a circuit breaker without keys",
+            ));
         }
-        let making = Making { config, enabled, name };
+        let making = Making {
+            config,
+            enabled,
+            name,
+        };
         let overflow = Striped::new(making.circuit(stripe_count())?);
-        Ok(Self { own: Registry::new(making, most), overflow })
+        Ok(Self {
+            own: Registry::new(making, most),
+            overflow,
+        })
     }
 
     /// The key's circuit, made if it has none and there is a place; else that of the overflow.
@@ -62,7 +73,10 @@ impl<K: Hash + Eq + Clone> Circuits<K> {
         // All have the same window, so that what one accepts they all do.
         self.overflow.update(config)?;
         places.recipe.config = config;
-        places.taken.iter().try_for_each(|(_, state)| state.update(config))
+        places
+            .taken
+            .iter()
+            .try_for_each(|(_, state)| state.update(config))
     }
 }
 
@@ -83,8 +97,8 @@ impl<K> Recipe<K, State> for Making {
         self.circuit(1)
     }
 
-    /// A caller that has just looked it up reports to a circuit that is gone: one result is missing, of which the next
-    /// will tell.
+    /// A caller that has just looked it up reports to a circuit that is gone: one result is
+    /// missing, of which the next will tell.
     fn is_idle(&self, state: &State) -> bool {
         state.is_forgettable()
     }

@@ -16,7 +16,8 @@ use crate::{
 
 /// A service behind a [`KeyedCircuitBreakerLayer`](super::KeyedCircuitBreakerLayer).
 ///
-/// Its readiness is that of the inner service, whatever the circuits: the key is known only with the request.
+/// Its readiness is that of the inner service, whatever the circuits: the key is known only with
+/// the request.
 pub struct KeyedCircuitBreaker<S, K, F, P = Plain> {
     inner: S,
     circuits: Arc<Circuits<K>>,
@@ -26,7 +27,12 @@ pub struct KeyedCircuitBreaker<S, K, F, P = Plain> {
 
 impl<S, K, F, P> KeyedCircuitBreaker<S, K, F, P> {
     pub(super) fn new(inner: S, circuits: Arc<Circuits<K>>, key: F, protocol: P) -> Self {
-        Self { inner, circuits, key, protocol }
+        Self {
+            inner,
+            circuits,
+            key,
+            protocol,
+        }
     }
 }
 
@@ -42,7 +48,9 @@ where
     type Future = ResponseFuture<S, P, Req>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
-        self.inner.poll_ready(cx).map_err(|error| self.protocol.not_ready(error))
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| self.protocol.not_ready(error))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
@@ -57,12 +65,19 @@ where
 
 impl<S: Clone, K, F: Clone, P: Clone> Clone for KeyedCircuitBreaker<S, K, F, P> {
     fn clone(&self) -> Self {
-        Self::new(self.inner.clone(), self.circuits.clone(), self.key.clone(), self.protocol.clone())
+        Self::new(
+            self.inner.clone(),
+            self.circuits.clone(),
+            self.key.clone(),
+            self.protocol.clone(),
+        )
     }
 }
 
 impl<S: fmt::Debug, K, F, P> fmt::Debug for KeyedCircuitBreaker<S, K, F, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedCircuitBreaker").field("inner", &self.inner).finish_non_exhaustive()
+        f.debug_struct("KeyedCircuitBreaker")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
     }
 }

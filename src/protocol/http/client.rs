@@ -33,11 +33,12 @@ use crate::{
 /// | connection refused or not made | all requests: nothing was sent |
 /// | a request or a response that hyper cannot write or read | never |
 ///
-/// To a [rate limit](crate::rate_limit::RateLimitBuilder::obey_retry_after) the peer says when to come back by `Retry-After`
-/// on anything but a success, or by a `RateLimit` field that has nothing left (`r=0;t=30`) on any answer.
+/// To a [rate limit](crate::rate_limit::RateLimitBuilder::obey_retry_after) the peer says when to
+/// come back by `Retry-After` on anything but a success, or by a `RateLimit` field that has nothing
+/// left (`r=0;t=30`) on any answer.
 ///
-/// Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110, section 9.2.2), any request with an
-/// `Idempotency-Key` field, and any with an [`Idempotent`] extension.
+/// Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110, section 9.2.2), any request
+/// with an `Idempotency-Key` field, and any with an [`Idempotent`] extension.
 #[derive(Debug, Clone, Copy)]
 pub struct Client {
     retry_500: bool,
@@ -53,7 +54,11 @@ impl Client {
     /// Retries as the table says; bodies of up to 64 KiB are kept to be sent again.
     #[must_use]
     pub fn new() -> Self {
-        Self { retry_500: false, strict: false, body_limit: 64 * 1024 }
+        Self {
+            retry_500: false,
+            strict: false,
+            body_limit: 64 * 1024,
+        }
     }
 
     /// Retries 500 Internal Server Error as well.
@@ -70,7 +75,8 @@ impl Client {
         self
     }
 
-    /// Keeps bodies of up to this many bytes; a request with a longer one is sent once. Default 64 KiB.
+    /// Keeps bodies of up to this many bytes; a request with a longer one is sent once. Default 64
+    /// KiB.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.body_limit = bytes;
@@ -80,12 +86,21 @@ impl Client {
     fn advise_on_status(&self, status: StatusCode, headers: &HeaderMap) -> Advice {
         let after = retry_after::parse(headers);
         let retried = match status {
-            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => true,
+            StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => true,
             StatusCode::INTERNAL_SERVER_ERROR => self.retry_500,
             StatusCode::TOO_MANY_REQUESTS => after.is_some() && !self.strict,
             _ => false,
         };
-        if retried { Advice::Retry { sent: Sent::Maybe, after } } else { Advice::Stop }
+        if retried {
+            Advice::Retry {
+                sent: Sent::Maybe,
+                after,
+            }
+        } else {
+            Advice::Stop
+        }
     }
 }
 
@@ -108,9 +123,16 @@ where
     type Response<T: Settle> = Response<B>;
     type Error = BoxError;
 
-    fn settle<T: Settle>(&self, result: Result<Response<B>, Err>, permit: T) -> Result<Response<B>, BoxError> {
+    fn settle<T: Settle>(
+        &self,
+        result: Result<Response<B>, Err>,
+        permit: T,
+    ) -> Result<Response<B>, BoxError> {
         let outcome = self.classify(result.as_ref());
-        let hint = result.as_ref().ok().and_then(|response| come_back_after(outcome, response.headers()));
+        let hint = result
+            .as_ref()
+            .ok()
+            .and_then(|response| come_back_after(outcome, response.headers()));
         settle_boxed(result, outcome, hint, permit)
     }
 
@@ -172,7 +194,8 @@ where
     }
 }
 
-/// What is kept of a request to make it again: its head, copied, and its body, recorded by reference count.
+/// What is kept of a request to make it again: its head, copied, and its body, recorded by
+/// reference count.
 #[derive(Debug)]
 pub struct RequestSnapshot<B> {
     method: Method,
@@ -183,16 +206,22 @@ pub struct RequestSnapshot<B> {
     tape: Tape<B>,
 }
 
-/// When the peer wants to hear of us again. `Retry-After` goes before `RateLimit`, as the draft has it, where it can mean
-/// that: on a success it can not, but "nothing left" does.
+/// When the peer wants to hear of us again. `Retry-After` goes before `RateLimit`, as the draft has
+/// it, where it can mean that: on a success it can not, but "nothing left" does.
 fn come_back_after(outcome: Outcome, headers: &HeaderMap) -> Option<Duration> {
-    let asked = if outcome == Outcome::Success { None } else { retry_after::parse(headers) };
+    let asked = if outcome == Outcome::Success {
+        None
+    } else {
+        retry_after::parse(headers)
+    };
     asked.or_else(|| rate_limit_fields::used_up(headers))
 }
 
 fn is_idempotent<B>(request: &Request<B>) -> bool {
-    matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
-        || request.headers().contains_key("idempotency-key")
+    matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    ) || request.headers().contains_key("idempotency-key")
         || request.extensions().get::<Idempotent>().is_some()
 }
 
@@ -216,7 +245,10 @@ fn advise_on_error(error: &(dyn Error + 'static)) -> Advice {
                 return retry(Sent::No);
             }
         }
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        if error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        {
             return retry(Sent::No);
         }
         cause = error.source();
@@ -224,12 +256,15 @@ fn advise_on_error(error: &(dyn Error + 'static)) -> Advice {
     retry(Sent::Maybe)
 }
 
-/// Whether hyper-util would not send the request as it is: without an absolute URI, or of a version that it does not
-/// speak. It says so only in the error's text.
+/// Whether hyper-util would not send the request as it is: without an absolute URI, or of a version
+/// that it does not speak. It says so only in the error's text.
 fn is_users_fault(error: &hyper_util::client::legacy::Error) -> bool {
     error.source().is_none() && error.to_string().contains("User")
 }
 
 fn retry(sent: Sent) -> Advice {
-    Advice::Retry { sent, after: None::<Duration> }
+    Advice::Retry {
+        sent,
+        after: None::<Duration>,
+    }
 }

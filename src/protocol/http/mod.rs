@@ -1,8 +1,9 @@
 //! HTTP: status classes, `Retry-After`, idempotent methods, and bodies that can be sent again.
 //!
-//! [`Client`] stands before a client (hyper-util, or anything with [`http::Response`] answers): rejections are errors.
-//! [`Server`] stands before a handler (an axum `Router`, a hyper service): rejections are responses, and the error
-//! type stays that of the handler, so that a layer goes straight onto a `Router`.
+//! [`Client`] stands before a client (hyper-util, or anything with [`http::Response`] answers):
+//! rejections are errors. [`Server`] stands before a handler (an axum `Router`, a hyper service):
+//! rejections are responses, and the error type stays that of the handler, so that a layer goes
+//! straight onto a `Router`.
 //!
 //! | answer | outcome |
 //! |---|---|

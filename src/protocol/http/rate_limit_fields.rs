@@ -1,11 +1,13 @@
-//! The `RateLimit-Policy` and `RateLimit` fields, written and read as in draft-ietf-httpapi-ratelimit-headers-10.
+//! The `RateLimit-Policy` and `RateLimit` fields, written and read as in
+//! draft-ietf-httpapi-ratelimit-headers-10.
 //!
-//! Both are Lists of Items (RFC 9651): a policy's name, then parameters. `"default";q=100;w=60` is 100 units in 60 seconds;
-//! `"default";r=50;t=30` is 50 of them left, and all of them back in 30 seconds.
+//! Both are Lists of Items (RFC 9651): a policy's name, then parameters. `"default";q=100;w=60` is
+//! 100 units in 60 seconds; `"default";r=50;t=30` is 50 of them left, and all of them back in 30
+//! seconds.
 //!
-//! What many servers still send is the fields of the draft's versions up to 6, `RateLimit-Remaining: 0` and
-//! `RateLimit-Reset: 30`: these are read too. Those with an `X-` are not: what their numbers mean differs from server to
-//! server.
+//! What many servers still send is the fields of the draft's versions up to 6,
+//! `RateLimit-Remaining: 0` and `RateLimit-Reset: 30`: these are read too. Those with an `X-` are
+//! not: what their numbers mean differs from server to server.
 
 use std::{
     borrow::Cow,
@@ -28,12 +30,21 @@ pub(super) fn write(headers: &mut HeaderMap, quota: &Quota) {
     let reset = rounded_up(quota.reset).max(u64::from(quota.available == 0));
     let name = policy_name(quota.name, quota.part);
     let name = Quoted(&name);
-    append(headers, RATE_LIMIT_POLICY, format_args!("{name};q={units};w={window}"));
-    append(headers, RATE_LIMIT, format_args!("{name};r={};t={}", quota.available, reset.min(LARGEST)));
+    append(
+        headers,
+        RATE_LIMIT_POLICY,
+        format_args!("{name};q={units};w={window}"),
+    );
+    append(
+        headers,
+        RATE_LIMIT,
+        format_args!("{name};r={};t={}", quota.available, reset.min(LARGEST)),
+    );
 }
 
-/// How long until a peer whose quota is used up has some again: `r=0`, and the longest `t` of all that say so. What cannot be
-/// parsed is ignored, as the draft demands, and so is a quota that does not tell when.
+/// How long until a peer whose quota is used up has some again: `r=0`, and the longest `t` of all
+/// that say so. What cannot be parsed is ignored, as the draft demands, and so is a quota that does
+/// not tell when.
 pub(super) fn used_up(headers: &HeaderMap) -> Option<Duration> {
     used_up_in_one(headers).or_else(|| used_up_in_three(headers))
 }
@@ -41,25 +52,40 @@ pub(super) fn used_up(headers: &HeaderMap) -> Option<Duration> {
 fn used_up_in_one(headers: &HeaderMap) -> Option<Duration> {
     let waits = headers.get_all(RATE_LIMIT).iter().filter_map(|line| {
         let limits = limits(line.as_bytes())?;
-        limits.into_iter().filter(|limit| limit.remaining == Some(0)).filter_map(|limit| limit.reset).max()
+        limits
+            .into_iter()
+            .filter(|limit| limit.remaining == Some(0))
+            .filter_map(|limit| limit.reset)
+            .max()
     });
     waits.max().map(Duration::from_secs)
 }
 
-/// By the fields of old, of which each has one number. Some servers send the time of day as the reset, in seconds since
-/// 1970: what is longer than a year is no wait.
+/// By the fields of old, of which each has one number. Some servers send the time of day as the
+/// reset, in seconds since 1970: what is longer than a year is no wait.
 fn used_up_in_three(headers: &HeaderMap) -> Option<Duration> {
-    let number = |field| headers.get(field)?.to_str().ok()?.trim().parse::<u64>().ok();
+    let number = |field| {
+        headers
+            .get(field)?
+            .to_str()
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
     let reset = number(RATE_LIMIT_RESET).filter(|_| number(RATE_LIMIT_REMAINING) == Some(0))?;
     (reset <= YEAR).then(|| Duration::from_secs(reset))
 }
 
-/// The units `q` that come in a window of `w` seconds: the shortest, in whole seconds, in which a burst refills.
+/// The units `q` that come in a window of `w` seconds: the shortest, in whole seconds, in which a
+/// burst refills.
 ///
-/// So a sliding window of 100 in 60 s is `q=100;w=60`, and a token bucket of 100/s with a burst of 2 is `q=100;w=1`. Why
-/// not the burst as `q` there? A client that believes 2 in a second to be all would use a fiftieth of its limit.
+/// So a sliding window of 100 in 60 s is `q=100;w=60`, and a token bucket of 100/s with a burst of
+/// 2 is `q=100;w=1`. Why not the burst as `q` there? A client that believes 2 in a second to be all
+/// would use a fiftieth of its limit.
 fn policy(rate: Rate, burst: u32) -> (u64, u64) {
-    // 64 bits by 94, and 32 by 94, fit; what saturates is above the largest number that the field can hold.
+    // 64 bits by 94, and 32 by 94, fit; what saturates is above the largest number that the field
+    // can hold.
     let (count, per) = (u128::from(rate.count()), rate.per().as_nanos());
     let refill = (u128::from(burst) * per).div_ceil((count * SECOND).max(1));
     let window = u64::try_from(refill).unwrap_or(LARGEST).clamp(1, LARGEST);
@@ -77,11 +103,15 @@ fn append(headers: &mut HeaderMap, field: HeaderName, value: fmt::Arguments<'_>)
 /// What callers know an instance by, and which of its limits: each policy's name is its own.
 pub(super) fn policy_name(name: Option<&'static str>, part: usize) -> Cow<'static, str> {
     let name = name.unwrap_or("default");
-    if part == 0 { name.into() } else { format!("{name}-{}", part + 1).into() }
+    if part == 0 {
+        name.into()
+    } else {
+        format!("{name}-{}", part + 1).into()
+    }
 }
 
-/// A String of RFC 9651, which holds printable ASCII; `?` stands for anything else. As it is written, it is a string of
-/// JSON too.
+/// A String of RFC 9651, which holds printable ASCII; `?` stands for anything else. As it is
+/// written, it is a string of JSON too.
 pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl fmt::Display for Quoted<'_> {

@@ -35,26 +35,40 @@ impl<B: Default> RejectionBody<B> for NoBody {
 
 impl<B: From<String>> RejectionBody<B> for ProblemJson {
     fn body(&self, status: StatusCode, rejected: &Rejected) -> (B, Option<HeaderValue>) {
-        (problem(status, rejected).into(), Some(HeaderValue::from_static("application/problem+json")))
+        (
+            problem(status, rejected).into(),
+            Some(HeaderValue::from_static("application/problem+json")),
+        )
     }
 }
 
-/// The JSON. Of the instance's name it tells what `RateLimit-Policy` does, and nothing of other layers' names.
+/// The JSON. Of the instance's name it tells what `RateLimit-Policy` does, and nothing of other
+/// layers' names.
 fn problem(status: StatusCode, rejected: &Rejected) -> String {
     let limited = rejected.kind == RejectedKind::RateLimited;
     let (kind, title) = match status.canonical_reason() {
-        _ if limited => (QUOTA_EXCEEDED, "Request cannot be satisfied as assigned quota has been exceeded"),
-        // RFC 9457, section 4.2.1: the title of a problem without a type of its own is the status phrase.
+        _ if limited => (
+            QUOTA_EXCEEDED,
+            "Request cannot be satisfied as assigned quota has been exceeded",
+        ),
+        // RFC 9457, section 4.2.1: the title of a problem without a type of its own is the status
+        // phrase.
         reason => ("about:blank", reason.unwrap_or("Error")),
     };
     let detail = Quoted(rejected.kind.description());
-    let mut json = format!(r#"{{"type":"{kind}","title":"{title}","status":{},"detail":{detail}"#, status.as_u16());
+    let mut json = format!(
+        r#"{{"type":"{kind}","title":"{title}","status":{},"detail":{detail}"#,
+        status.as_u16()
+    );
     if let Some(wait) = rejected.retry_after {
         // With an underscore: RFC 9457, section 3.2, has no hyphens in names of extensions.
         json += &format!(r#","retry_after":{}"#, retry_after::seconds(wait));
     }
     if limited {
-        json += &format!(r#","violated-policies":[{}]"#, Quoted(&policy_name(rejected.name, 0)));
+        json += &format!(
+            r#","violated-policies":[{}]"#,
+            Quoted(&policy_name(rejected.name, 0))
+        );
     }
     json + "}"
 }

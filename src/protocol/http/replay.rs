@@ -1,12 +1,12 @@
 //! A request body that can be sent again.
 //!
-//! The first attempt streams the caller's body as it comes, and keeps each frame by reference count on the way. What
-//! was kept, and whatever of the body was not read, returns when the attempt lets go of its body; the next attempt
-//! plays the frames again and goes on with the rest. So nothing is copied, nothing is read ahead, and a connection
-//! that was refused costs no byte.
+//! The first attempt streams the caller's body as it comes, and keeps each frame by reference count
+//! on the way. What was kept, and whatever of the body was not read, returns when the attempt lets
+//! go of its body; the next attempt plays the frames again and goes on with the rest. So nothing is
+//! copied, nothing is read ahead, and a connection that was refused costs no byte.
 //!
-//! While an attempt still holds its body (the peer answered before reading it all), and after more than the limit was
-//! sent, there is nothing to play, and so no retry.
+//! While an attempt still holds its body (the peer answered before reading it all), and after more
+//! than the limit was sent, there is nothing to play, and so no retry.
 
 use std::{
     fmt,
@@ -36,8 +36,8 @@ pub(super) enum Tape<B> {
     Shared(Home<B>, usize),
 }
 
-/// A lock, because a body is handed back once an attempt: it is never waited for, and requests without a body have
-/// none.
+/// A lock, because a body is handed back once an attempt: it is never waited for, and requests
+/// without a body have none.
 type Home<B> = Arc<Mutex<Option<Reel<B>>>>;
 
 /// What has been sent, and what is left.
@@ -57,15 +57,33 @@ enum Recorded {
 impl<B: Body<Data = Bytes>> ReplayBody<B> {
     /// A body that is sent once.
     pub(super) fn unrecorded(body: B) -> Self {
-        Self { reel: Some(Reel { frames: Vec::new(), bytes: 0, rest: Some(body) }), played: 0, home: None, limit: 0 }
+        Self {
+            reel: Some(Reel {
+                frames: Vec::new(),
+                bytes: 0,
+                rest: Some(body),
+            }),
+            played: 0,
+            home: None,
+            limit: 0,
+        }
     }
 
     /// Starts recording, unless the body is known to be longer than `limit`.
     pub(super) fn record(body: B, limit: usize) -> (Self, Option<Tape<B>>) {
         if body.is_end_stream() {
-            return (Self { reel: None, played: 0, home: None, limit }, Some(Tape::Empty));
+            return (
+                Self {
+                    reel: None,
+                    played: 0,
+                    home: None,
+                    limit,
+                },
+                Some(Tape::Empty),
+            );
         }
-        let too_long = usize::try_from(body.size_hint().lower()).map_or(true, |least| least > limit);
+        let too_long =
+            usize::try_from(body.size_hint().lower()).map_or(true, |least| least > limit);
         let mut first = Self::unrecorded(body);
         if too_long {
             return (first, None);
@@ -81,10 +99,20 @@ impl<B> Tape<B> {
     /// The body once more, if the last attempt has let go of it.
     pub(super) fn play(&self) -> Option<ReplayBody<B>> {
         match self {
-            Self::Empty => Some(ReplayBody { reel: None, played: 0, home: None, limit: 0 }),
+            Self::Empty => Some(ReplayBody {
+                reel: None,
+                played: 0,
+                home: None,
+                limit: 0,
+            }),
             Self::Shared(home, limit) => {
                 let reel = home.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-                Some(ReplayBody { reel: Some(reel), played: 0, home: Some(home.clone()), limit: *limit })
+                Some(ReplayBody {
+                    reel: Some(reel),
+                    played: 0,
+                    home: Some(home.clone()),
+                    limit: *limit,
+                })
             }
         }
     }
@@ -93,7 +121,9 @@ impl<B> Tape<B> {
 impl<B> ReplayBody<B> {
     /// Keeps a frame, or gives up recording if it is one too many.
     fn keep(&mut self, frame: &Frame<Bytes>) {
-        let (Some(reel), true) = (&mut self.reel, self.home.is_some()) else { return };
+        let (Some(reel), true) = (&mut self.reel, self.home.is_some()) else {
+            return;
+        };
         let recorded = match (frame.data_ref(), frame.trailers_ref()) {
             (Some(data), _) if data.is_empty() => return,
             (Some(data), _) => Recorded::Data(data.clone()),
@@ -120,14 +150,21 @@ where
     type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.get_mut();
-        let Some(reel) = &mut this.reel else { return Poll::Ready(None) };
+        let Some(reel) = &mut this.reel else {
+            return Poll::Ready(None);
+        };
         if let Some(recorded) = reel.frames.get(this.played) {
             this.played += 1;
             return Poll::Ready(Some(Ok(recorded.clone().into())));
         }
-        let Some(rest) = &mut reel.rest else { return Poll::Ready(None) };
+        let Some(rest) = &mut reel.rest else {
+            return Poll::Ready(None);
+        };
         let frame = ready!(Pin::new(rest).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => this.keep(frame),
@@ -139,15 +176,25 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.reel
-            .as_ref()
-            .is_none_or(|reel| self.played >= reel.frames.len() && reel.rest.as_ref().is_none_or(Body::is_end_stream))
+        self.reel.as_ref().is_none_or(|reel| {
+            self.played >= reel.frames.len() && reel.rest.as_ref().is_none_or(Body::is_end_stream)
+        })
     }
 
     fn size_hint(&self) -> SizeHint {
-        let Some(reel) = &self.reel else { return SizeHint::with_exact(0) };
-        let again: u64 = reel.frames.iter().skip(self.played).map(Recorded::len).sum();
-        let rest = reel.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let Some(reel) = &self.reel else {
+            return SizeHint::with_exact(0);
+        };
+        let again: u64 = reel
+            .frames
+            .iter()
+            .skip(self.played)
+            .map(Recorded::len)
+            .sum();
+        let rest = reel
+            .rest
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
         let mut hint = SizeHint::new();
         hint.set_lower(again.saturating_add(rest.lower()));
         if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(again)) {
@@ -167,7 +214,9 @@ impl<B> Drop for ReplayBody<B> {
 
 impl<B> fmt::Debug for ReplayBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplayBody").field("recording", &self.home.is_some()).finish_non_exhaustive()
+        f.debug_struct("ReplayBody")
+            .field("recording", &self.home.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -219,9 +268,16 @@ mod tests {
 
     type Frames = Vec<Result<Frame<Bytes>, Infallible>>;
 
-    fn streamed(parts: &[&'static str]) -> StreamBody<futures::stream::Iter<<Frames as IntoIterator>::IntoIter>> {
-        let trailers = Frame::trailers(http::HeaderMap::from_iter([(http::header::ETAG, "x".parse().unwrap())]));
-        let data = parts.iter().map(|part| Ok(Frame::data(Bytes::from_static(part.as_bytes()))));
+    fn streamed(
+        parts: &[&'static str],
+    ) -> StreamBody<futures::stream::Iter<<Frames as IntoIterator>::IntoIter>> {
+        let trailers = Frame::trailers(http::HeaderMap::from_iter([(
+            http::header::ETAG,
+            "x".parse().unwrap(),
+        )]));
+        let data = parts
+            .iter()
+            .map(|part| Ok(Frame::data(Bytes::from_static(part.as_bytes()))));
         let frames: Frames = data.chain([Ok(trailers)]).collect();
         StreamBody::new(futures::stream::iter(frames))
     }
@@ -285,7 +341,11 @@ mod tests {
     #[test]
     fn a_body_in_too_many_pieces_is_sent_once() {
         let pieces = vec!["a"; MOST_FRAMES + 1];
-        for (pieces, again) in [(&pieces[..], false), (&pieces[2..], true), (&[""; 2 * MOST_FRAMES][..], true)] {
+        for (pieces, again) in [
+            (&pieces[..], false),
+            (&pieces[2..], true),
+            (&[""; 2 * MOST_FRAMES][..], true),
+        ] {
             let (mut first, tape) = ReplayBody::record(streamed(pieces), usize::MAX);
             read(&mut first, pieces.len() + 2);
             drop(first);
@@ -295,8 +355,16 @@ mod tests {
 
     #[test]
     fn a_body_known_to_be_over_the_limit_is_not_recorded() {
-        assert!(ReplayBody::record(Full::new(Bytes::from_static(b"abcd")), 3).1.is_none());
-        assert!(ReplayBody::record(Full::new(Bytes::from_static(b"abcd")), 4).1.is_some());
+        assert!(
+            ReplayBody::record(Full::new(Bytes::from_static(b"abcd")), 3)
+                .1
+                .is_none()
+        );
+        assert!(
+            ReplayBody::record(Full::new(Bytes::from_static(b"abcd")), 4)
+                .1
+                .is_some()
+        );
     }
 
     #[test]

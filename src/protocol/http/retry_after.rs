@@ -6,7 +6,8 @@ use http::{HeaderMap, header::RETRY_AFTER};
 
 use crate::time;
 
-/// What the peer asks for, as seconds or as a date; a date that has passed is no wait at all. Garbage is ignored.
+/// What the peer asks for, as seconds or as a date; a date that has passed is no wait at all.
+/// Garbage is ignored.
 pub(super) fn parse(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -22,7 +23,8 @@ pub(super) fn seconds(wait: Duration) -> u64 {
 }
 
 pub(super) fn rounded_up(wait: Duration) -> u64 {
-    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
+    wait.as_secs()
+        .saturating_add(u64::from(wait.subsec_nanos() > 0))
 }
 
 #[cfg(test)]
@@ -32,7 +34,10 @@ mod tests {
     use super::*;
 
     fn parsed(value: &'static str) -> Option<Duration> {
-        parse(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]))
+        parse(&HeaderMap::from_iter([(
+            RETRY_AFTER,
+            HeaderValue::from_static(value),
+        )]))
     }
 
     #[test]
@@ -40,7 +45,10 @@ mod tests {
         assert_eq!(parsed("120"), Some(Duration::from_secs(120)));
         assert_eq!(parsed(" 0 "), Some(Duration::ZERO));
         assert_eq!(parsed("99999999999999999999999"), Some(Duration::MAX));
-        assert_eq!(parsed("Fri, 31 Dec 1999 23:59:59 GMT"), Some(Duration::ZERO));
+        assert_eq!(
+            parsed("Fri, 31 Dec 1999 23:59:59 GMT"),
+            Some(Duration::ZERO)
+        );
         assert!(parsed("Fri, 31 Dec 9999 23:59:59 GMT").unwrap() > Duration::from_secs(1 << 30));
         for garbage in ["", "soon", "-1", "+5", "1.5", "1e3"] {
             assert_eq!(parsed(garbage), None, "{garbage:?}");

@@ -21,12 +21,12 @@ use crate::{
 /// | circuit open | 503 Service Unavailable | the wait, where it is known |
 /// | bulkhead full, timed out | 503 Service Unavailable | none |
 ///
-/// A rate limit that [advertises](crate::rate_limit::RateLimitBuilder::advertise) itself adds `RateLimit-Policy` and
-/// `RateLimit` fields to all its responses, rejections or not.
+/// A rate limit that [advertises](crate::rate_limit::RateLimitBuilder::advertise) itself adds
+/// `RateLimit-Policy` and `RateLimit` fields to all its responses, rejections or not.
 ///
-/// The [`Rejected`] itself is in the response's extensions, for logs and for layers further out. Its body
-/// is empty, for which the body type must be `Default`, as axum's, tonic's and http-body-util's are; or it tells the
-/// [problem](Self::problem_json).
+/// The [`Rejected`] itself is in the response's extensions, for logs and for layers further out.
+/// Its body is empty, for which the body type must be `Default`, as axum's, tonic's and
+/// http-body-util's are; or it tells the [problem](Self::problem_json).
 #[derive(Debug, Clone, Copy)]
 pub struct Server<R = NoBody> {
     rejection: R,
@@ -39,14 +39,18 @@ impl Server {
         Self { rejection: NoBody }
     }
 
-    /// Rejections with an `application/problem+json` body (RFC 9457): `type`, `title`, `status`, `detail`, and
-    /// `retry_after` in seconds where it is known. The body type must be `From<String>`, as axum's and `Full<Bytes>` are.
+    /// Rejections with an `application/problem+json` body (RFC 9457): `type`, `title`, `status`,
+    /// `detail`, and `retry_after` in seconds where it is known. The body type must be
+    /// `From<String>`, as axum's and `Full<Bytes>` are.
     ///
-    /// A full rate limit has the type `https://iana.org/assignments/http-problem-types#quota-exceeded` of the `RateLimit`
-    /// fields' draft, with the limit's name in `violated-policies`; any other rejection is `about:blank`.
+    /// A full rate limit has the type
+    /// `https://iana.org/assignments/http-problem-types#quota-exceeded` of the `RateLimit` fields'
+    /// draft, with the limit's name in `violated-policies`; any other rejection is `about:blank`.
     #[must_use]
     pub fn problem_json(self) -> Server<ProblemJson> {
-        Server { rejection: ProblemJson }
+        Server {
+            rejection: ProblemJson,
+        }
     }
 }
 
@@ -66,7 +70,11 @@ impl<R: RejectionBody<B>, B, Err> Protocol<Response<B>, Err> for Server<R> {
     type Response<T: Settle> = Response<B>;
     type Error = Err;
 
-    fn settle<T: Settle>(&self, result: Result<Response<B>, Err>, permit: T) -> Result<Response<B>, Err> {
+    fn settle<T: Settle>(
+        &self,
+        result: Result<Response<B>, Err>,
+        permit: T,
+    ) -> Result<Response<B>, Err> {
         let outcome = self.classify(result.as_ref());
         let hint = match &result {
             Ok(response) if outcome != Outcome::Success => retry_after::parse(response.headers()),
@@ -80,7 +88,9 @@ impl<R: RejectionBody<B>, B, Err> Protocol<Response<B>, Err> for Server<R> {
         let status = match rejected.kind {
             RejectedKind::RateLimited | RejectedKind::CostTooHigh => StatusCode::TOO_MANY_REQUESTS,
             RejectedKind::MissingKey => StatusCode::BAD_REQUEST,
-            RejectedKind::CircuitOpen | RejectedKind::BulkheadFull | RejectedKind::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
+            RejectedKind::CircuitOpen | RejectedKind::BulkheadFull | RejectedKind::TimedOut => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         let (body, content_type) = self.rejection.body(status, &rejected);
         let mut response = Response::new(body);
@@ -89,7 +99,9 @@ impl<R: RejectionBody<B>, B, Err> Protocol<Response<B>, Err> for Server<R> {
             response.headers_mut().insert(CONTENT_TYPE, content_type);
         }
         if let Some(wait) = rejected.retry_after {
-            response.headers_mut().insert(RETRY_AFTER, retry_after::seconds(wait).into());
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, retry_after::seconds(wait).into());
         }
         response.extensions_mut().insert(rejected);
         Ok(response)

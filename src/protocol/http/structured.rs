@@ -1,6 +1,8 @@
-//! As much of structured fields (RFC 9651) as the `RateLimit` field needs: a List of Items with parameters.
+//! As much of structured fields (RFC 9651) as the `RateLimit` field needs: a List of Items with
+//! parameters.
 //!
-//! A field that breaks the rules is ignored as a whole, as the RFC demands: half of what a peer meant may be the opposite.
+//! A field that breaks the rules is ignored as a whole, as the RFC demands: half of what a peer
+//! meant may be the opposite.
 
 /// An Item of a `RateLimit` field.
 #[derive(Debug, Default)]
@@ -44,7 +46,11 @@ impl<'a> Rest<'a> {
         while self.expect(b';').is_some() {
             self.skip(|byte| byte == b' ');
             let key = self.key()?;
-            let value = if self.expect(b'=').is_some() { self.value()? } else { None };
+            let value = if self.expect(b'=').is_some() {
+                self.value()?
+            } else {
+                None
+            };
             // Of a key that comes twice, the last counts.
             match key {
                 b"r" => limit.remaining = value,
@@ -57,7 +63,8 @@ impl<'a> Rest<'a> {
 
     fn key(&mut self) -> Option<&'a [u8]> {
         let starts = matches!(self.0.first()?, b'*' | b'a'..=b'z');
-        let key = self.skip(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'*'));
+        let key =
+            self.skip(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'*'));
         starts.then_some(key)
     }
 
@@ -68,7 +75,9 @@ impl<'a> Rest<'a> {
             b'?' => self.boolean()?,
             b'-' | b'0'..=b'9' => return self.number(),
             b'*' | b'a'..=b'z' | b'A'..=b'Z' => {
-                self.skip(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte));
+                self.skip(|byte| {
+                    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte)
+                });
             }
             // Dates and display strings among them, which no parameter of the draft is.
             _ => return None,
@@ -82,12 +91,15 @@ impl<'a> Rest<'a> {
         let digits = self.skip(|byte| byte.is_ascii_digit());
         if self.expect(b'.').is_some() {
             let decimals = self.skip(|byte| byte.is_ascii_digit());
-            return ((1..=12).contains(&digits.len()) && (1..=3).contains(&decimals.len())).then_some(None);
+            return ((1..=12).contains(&digits.len()) && (1..=3).contains(&decimals.len()))
+                .then_some(None);
         }
         if !(1..=15).contains(&digits.len()) {
             return None;
         }
-        let number = digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+        let number = digits
+            .iter()
+            .fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
         Some((!negative || number == 0).then_some(number))
     }
 
@@ -121,7 +133,11 @@ impl<'a> Rest<'a> {
 
     /// Takes bytes for as long as they are of a kind.
     fn skip(&mut self, of_kind: impl Fn(u8) -> bool) -> &'a [u8] {
-        let length = self.0.iter().position(|&byte| !of_kind(byte)).unwrap_or(self.0.len());
+        let length = self
+            .0
+            .iter()
+            .position(|&byte| !of_kind(byte))
+            .unwrap_or(self.0.len());
         let (taken, rest) = self.0.split_at(length);
         self.0 = rest;
         taken

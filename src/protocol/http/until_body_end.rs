@@ -19,12 +19,14 @@ use crate::{
 
 /// Holds a call's permit until the response's body ends, over any protocol of HTTP responses.
 ///
-/// A head that says failure, or overload, or was made by a layer further in, settles the permit at once. After a good
-/// head the body decides: an error fails; trailers say what [`trailers`](Self::trailers) makes of them; the end without
-/// any is a success. A body dropped before is an abandoned call, which gives its permit back unsettled. What a good head says
-/// of when to come back is heeded at once.
+/// A head that says failure, or overload, or was made by a layer further in, settles the permit at
+/// once. After a good head the body decides: an error fails; trailers say what
+/// [`trailers`](Self::trailers) makes of them; the end without any is a success. A body dropped
+/// before is an abandoned call, which gives its permit back unsettled. What a good head says of
+/// when to come back is heeded at once.
 ///
-/// With it a bulkhead counts a call in flight, and a circuit breaker a call as slow, until the last byte.
+/// With it a bulkhead counts a call in flight, and a circuit breaker a call as slow, until the last
+/// byte.
 ///
 /// ```
 /// use tower_keep::{Outcome, circuit_breaker::CircuitBreakerLayer, protocol::http};
@@ -59,7 +61,10 @@ pub struct Note<'a>(&'a Cell<Option<(Outcome, Option<Duration>)>>);
 impl<P> UntilBodyEnd<P> {
     /// Over `protocol`, which reads the heads. Trailers are a success.
     pub fn new(protocol: P) -> Self {
-        Self { protocol, trailers: |_| Outcome::Success }
+        Self {
+            protocol,
+            trailers: |_| Outcome::Success,
+        }
     }
 
     /// What trailers mean.
@@ -70,7 +75,11 @@ impl<P> UntilBodyEnd<P> {
     }
 
     fn track<B, T>(&self, response: Response<B>, permit: Option<T>) -> Response<TrackedBody<B, T>> {
-        response.map(|body| TrackedBody { body, permit, trailers: self.trailers })
+        response.map(|body| TrackedBody {
+            body,
+            permit,
+            trailers: self.trailers,
+        })
     }
 }
 
@@ -91,7 +100,11 @@ where
     type Response<T: Settle> = Response<TrackedBody<B, T>>;
     type Error = <P as Protocol<Response<B>, Err>>::Error;
 
-    fn settle<T: Settle>(&self, result: Result<Response<B>, Err>, permit: T) -> Result<Self::Response<T>, Self::Error> {
+    fn settle<T: Settle>(
+        &self,
+        result: Result<Response<B>, Err>,
+        permit: T,
+    ) -> Result<Self::Response<T>, Self::Error> {
         let note = Cell::new(None);
         let result = self.protocol.settle(result, Note(&note));
         match (result, note.get()) {
@@ -116,16 +129,24 @@ where
     }
 
     fn reject<T: Settle>(&self, rejected: Rejected) -> Result<Self::Response<T>, Self::Error> {
-        self.protocol.reject::<Note<'_>>(rejected).map(|response| self.track(response, None))
+        self.protocol
+            .reject::<Note<'_>>(rejected)
+            .map(|response| self.track(response, None))
     }
 
     fn not_ready(&self, error: Err) -> Self::Error {
         self.protocol.not_ready(error)
     }
 
-    fn advertise<T: Settle>(&self, response: Self::Response<T>, quota: &Quota) -> Self::Response<T> {
+    fn advertise<T: Settle>(
+        &self,
+        response: Self::Response<T>,
+        quota: &Quota,
+    ) -> Self::Response<T> {
         let (parts, TrackedBody { body, permit, .. }) = response.into_parts();
-        let response = self.protocol.advertise::<Note<'_>>(Response::from_parts(parts, body), quota);
+        let response = self
+            .protocol
+            .advertise::<Note<'_>>(Response::from_parts(parts, body), quota);
         self.track(response, permit)
     }
 }
@@ -142,10 +163,15 @@ impl<B: Body, T: Settle> Body for TrackedBody<B, T> {
     type Data = B::Data;
     type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
         let mut body = this.body;
-        let frame = std::task::ready!(crate::protocol::guarded(this.permit, || body.as_mut().poll_frame(cx)));
+        let frame = std::task::ready!(crate::protocol::guarded(this.permit, || body
+            .as_mut()
+            .poll_frame(cx)));
         let outcome = match &frame {
             None => Some(Outcome::Success),
             Some(Err(_)) => Some(Outcome::Failure),
@@ -153,7 +179,9 @@ impl<B: Body, T: Settle> Body for TrackedBody<B, T> {
             // Whoever reads to a known length does not ask again after the last frame.
             Some(Ok(_)) => body.is_end_stream().then_some(Outcome::Success),
         };
-        if let Some((permit, outcome)) = outcome.and_then(|outcome| this.permit.take().zip(Some(outcome))) {
+        if let Some((permit, outcome)) =
+            outcome.and_then(|outcome| this.permit.take().zip(Some(outcome)))
+        {
             permit.settle(outcome, None);
         }
         Poll::Ready(frame)
@@ -170,7 +198,10 @@ impl<B: Body, T: Settle> Body for TrackedBody<B, T> {
 
 impl<B: fmt::Debug, T> fmt::Debug for TrackedBody<B, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TrackedBody").field("body", &self.body).field("settled", &self.permit.is_none()).finish()
+        f.debug_struct("TrackedBody")
+            .field("body", &self.body)
+            .field("settled", &self.permit.is_none())
+            .finish()
     }
 }
 

@@ -19,7 +19,8 @@ pub trait Key<Req>: Clone {
     /// The key's hash, or `None` if the request has no key.
     fn hash(&self, request: &Req, seed: &RandomState) -> Option<u64>;
 
-    /// What to call the request's key in [`top_keys`](super::KeyedRateLimitHandle::top_keys). Default: nothing.
+    /// What to call the request's key in [`top_keys`](super::KeyedRateLimitHandle::top_keys).
+    /// Default: nothing.
     fn label(&self, request: &Req) -> String {
         let _ = request;
         String::new()
@@ -61,6 +62,8 @@ where
 
 impl<K: fmt::Debug, F> fmt::Debug for Watched<K, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("Watched")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }

@@ -56,7 +56,11 @@ pub(in crate::rate_limit) struct Places {
 
 impl Table {
     /// The hash that a request is counted under; `None` if it has no limit.
-    pub(in crate::rate_limit) fn key<Req>(&self, key: &impl Key<Req>, request: &Req) -> Result<Option<u64>, RejectedKind> {
+    pub(in crate::rate_limit) fn key<Req>(
+        &self,
+        key: &impl Key<Req>,
+        request: &Req,
+    ) -> Result<Option<u64>, RejectedKind> {
         match (key.hash(request, &self.seed), self.missing) {
             (Some(hash), _) => Ok(Some(hash)),
             (None, Missing::Allow) => Ok(None),
@@ -68,12 +72,20 @@ impl Table {
 
     #[inline]
     pub(in crate::rate_limit) fn of(&self, key: u64) -> OfKey<'_> {
-        OfKey { buckets: &self.buckets, total: self.total.as_ref(), key }
+        OfKey {
+            buckets: &self.buckets,
+            total: self.total.as_ref(),
+            key,
+        }
     }
 
     /// Without the total.
     pub(in crate::rate_limit) fn own(&self, key: u64) -> OfKey<'_> {
-        OfKey { buckets: &self.buckets, total: None, key }
+        OfKey {
+            buckets: &self.buckets,
+            total: None,
+            key,
+        }
     }
 
     pub(in crate::rate_limit) fn total(&self) -> Option<&dyn Limit> {
@@ -82,7 +94,9 @@ impl Table {
 
     #[inline]
     pub(in crate::rate_limit) fn somebody_waits(&self, key: u64) -> bool {
-        self.total.as_ref().is_some_and(|total| !total.line.is_empty())
+        self.total
+            .as_ref()
+            .is_some_and(|total| !total.line.is_empty())
             || self.lines.find(key).is_some_and(|line| !line.is_empty())
     }
 
@@ -96,7 +110,8 @@ impl Table {
         now: u64,
     ) -> Result<(Arc<Line>, Place), u64> {
         let line = self.lines.find(key);
-        line.iter().for_each(|line| line.put_out(&self.own(key), now));
+        line.iter()
+            .for_each(|line| line.put_out(&self.own(key), now));
         if let Some(total) = &self.total {
             total.line.put_out(&*total.limit, now);
             let wait = nanos(total.limit.wait_for(cost, total.line.units(), now));
@@ -105,11 +120,13 @@ impl Table {
                 return Err(wait.max(nanos(self.own(key).wait_for(cost, before, now))));
             }
         }
-        self.lines.join(key, |line| line.join(&self.of(key), cost, until, most, now))
+        self.lines
+            .join(key, |line| line.join(&self.of(key), cost, until, most, now))
     }
 
-    /// Looks whether the turn of a waiter has come: first that of its key's own limit, as whose first it stays, then that of
-    /// the total. So those who wait for the total are as many as there are keys, and nobody holds them up but it.
+    /// Looks whether the turn of a waiter has come: first that of its key's own limit, as whose
+    /// first it stays, then that of the total. So those who wait for the total are as many as there
+    /// are keys, and nobody holds them up but it.
     pub(in crate::rate_limit) fn look(
         &self,
         (key, cost): (u64, u32),
@@ -118,7 +135,9 @@ impl Table {
         waker: &Waker,
         now: u64,
     ) -> Turn {
-        let Some(total) = &self.total else { return line.look(&self.of(key), places.own, waker, now) };
+        let Some(total) = &self.total else {
+            return line.look(&self.of(key), places.own, waker, now);
+        };
         let since = match line.stand(&self.own(key), places.own, waker, now) {
             Ok(since) => since,
             Err(turn) => {
@@ -129,14 +148,20 @@ impl Table {
         let joined = match places.total {
             Some(place) => Ok(place),
             // Late by the tick of one timer already, it may be by that of another.
-            None => total.line.join(&*total.limit, cost, places.own.latest, usize::MAX, now),
+            None => total
+                .line
+                .join(&*total.limit, cost, places.own.latest, usize::MAX, now),
         };
         let turn = match joined {
             Ok(place) => {
                 places.total = Some(place);
                 let both = self.of(key);
-                let acquire = |cost, due| both.acquire_at(cost, since, now, |total| total.acquire_late(cost, due, now));
-                total.line.look_as(&*total.limit, place, waker, now, acquire)
+                let acquire = |cost, due| {
+                    both.acquire_at(cost, since, now, |total| total.acquire_late(cost, due, now))
+                };
+                total
+                    .line
+                    .look_as(&*total.limit, place, waker, now, acquire)
             }
             Err(wait) => Turn::Never(Denied::until(wait)),
         };
@@ -161,7 +186,13 @@ impl Table {
     }
 
     /// Gives a waiter's places up.
-    pub(in crate::rate_limit) fn cancel(&self, key: u64, line: &Line, places: &mut Places, now: u64) {
+    pub(in crate::rate_limit) fn cancel(
+        &self,
+        key: u64,
+        line: &Line,
+        places: &mut Places,
+        now: u64,
+    ) {
         if let Some(total) = &self.total {
             total.leave(places.total.take(), now);
         }
@@ -169,7 +200,13 @@ impl Table {
     }
 
     /// Counts a rejection, if the key is watched.
-    pub(in crate::rate_limit) fn count<Req>(&self, hash: u64, key: &impl Key<Req>, request: &Req, clock: &Clock) {
+    pub(in crate::rate_limit) fn count<Req>(
+        &self,
+        hash: u64,
+        key: &impl Key<Req>,
+        request: &Req,
+        clock: &Clock,
+    ) {
         if !key.is_watched() {
             return;
         }
@@ -185,7 +222,10 @@ impl Table {
 
     /// Tells those who wait that a key's limit has changed, and with it the total.
     pub(in crate::rate_limit) fn look_again(&self, key: u64) {
-        self.lines.find(key).into_iter().for_each(|line| line.look_again());
+        self.lines
+            .find(key)
+            .into_iter()
+            .for_each(|line| line.look_again());
         self.total.iter().for_each(|total| total.line.look_again());
     }
 
@@ -198,7 +238,10 @@ impl Table {
 
 impl Total {
     pub(super) fn new(limit: Box<dyn Limit>) -> Self {
-        Self { limit, line: Line::default() }
+        Self {
+            limit,
+            line: Line::default(),
+        }
     }
 
     fn leave(&self, place: Option<Place>, now: u64) {
@@ -224,11 +267,14 @@ impl OfKey<'_> {
         now: u64,
         acquire: impl Fn(&dyn Limit) -> Result<(), Denied>,
     ) -> Result<(), Denied> {
-        let Some(total) = self.total else { return self.buckets.acquire_late(self.key, cost, due, now) };
+        let Some(total) = self.total else {
+            return self.buckets.acquire_late(self.key, cost, due, now);
+        };
         if cost > self.largest_cost() {
             return Err(Denied::CostAboveBurst);
         }
-        // Not the decision, which is each limit's own; but so a denied call takes nothing, unless it races another.
+        // Not the decision, which is each limit's own; but so a denied call takes nothing, unless
+        // it races another.
         let wait = self.wait_for(cost, 0, now);
         if !wait.is_zero() {
             return Err(Denied::Until { wait });
@@ -249,23 +295,33 @@ impl Limit for OfKey<'_> {
 
     fn wait(&self, units: u64, now: u64) -> Duration {
         let total = self.total.map(|total| total.limit.wait(units, now));
-        self.buckets.wait(self.key, units, now).max(total.unwrap_or_default())
+        self.buckets
+            .wait(self.key, units, now)
+            .max(total.unwrap_or_default())
     }
 
     fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
-        let total = self.total.map(|total| total.limit.wait_for(cost, before, now));
+        let total = self
+            .total
+            .map(|total| total.limit.wait_for(cost, before, now));
         let units = before.saturating_add(u64::from(cost));
-        self.buckets.wait(self.key, units, now).max(total.unwrap_or_default())
+        self.buckets
+            .wait(self.key, units, now)
+            .max(total.unwrap_or_default())
     }
 
     fn refund(&self, cost: u32, now: u64) {
         self.buckets.refund(self.key, cost, now);
-        self.total.iter().for_each(|total| total.limit.refund(cost, now));
+        self.total
+            .iter()
+            .for_each(|total| total.limit.refund(cost, now));
     }
 
     fn charge(&self, cost: u32, now: u64) {
         self.buckets.charge(self.key, cost, now);
-        self.total.iter().for_each(|total| total.limit.charge(cost, now));
+        self.total
+            .iter()
+            .for_each(|total| total.limit.charge(cost, now));
     }
 
     /// Closes the key's own alone: a penalty is nobody else's.
@@ -275,7 +331,9 @@ impl Limit for OfKey<'_> {
 
     fn available(&self, now: u64) -> u32 {
         let total = self.total.map(|total| total.limit.available(now));
-        self.buckets.available(self.key, now).min(total.unwrap_or(u32::MAX))
+        self.buckets
+            .available(self.key, now)
+            .min(total.unwrap_or(u32::MAX))
     }
 
     fn burst(&self) -> u32 {

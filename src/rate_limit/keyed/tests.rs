@@ -30,7 +30,10 @@ type ByTenant = KeyedRateLimitLayer<Metered<Plain, One, AsEstimated, Patient, By
 
 fn by_tenant(missing: Missing) -> ByTenant {
     let tenant: Tenant = |peer| peer.0;
-    let tenants = RateLimitLayer::builder(Rate::per_second(10)).burst(2).name("tenants").keyed_by(tenant);
+    let tenants = RateLimitLayer::builder(Rate::per_second(10))
+        .burst(2)
+        .name("tenants")
+        .keyed_by(tenant);
     tenants.missing(missing).build().unwrap()
 }
 
@@ -40,9 +43,16 @@ async fn one_tenants_limit_is_not_anothers_and_two_services_share_them() {
     let [first, second] = [(); 2].map(|()| layer.layer(echo()));
     assert!(first.clone().oneshot(of(Some("a"), "::1")).await.is_ok());
     assert!(second.clone().oneshot(of(Some("a"), "::1")).await.is_ok());
-    let error = first.clone().oneshot(of(Some("a"), "::1")).await.unwrap_err();
+    let error = first
+        .clone()
+        .oneshot(of(Some("a"), "::1"))
+        .await
+        .unwrap_err();
     let rejected = Rejected::find(&*error).unwrap();
-    assert_eq!((rejected.name, rejected.retry_after), (Some("tenants"), Some(Duration::from_millis(100))));
+    assert_eq!(
+        (rejected.name, rejected.retry_after),
+        (Some("tenants"), Some(Duration::from_millis(100)))
+    );
     assert!(first.clone().oneshot(of(Some("b"), "::1")).await.is_ok());
     assert_eq!(layer.handle().snapshot().active, 2);
     advance(Duration::from_millis(100)).await;
@@ -51,7 +61,11 @@ async fn one_tenants_limit_is_not_anothers_and_two_services_share_them() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_without_a_key_is_shared_rejected_or_allowed() {
-    for (missing, expected) in [(Missing::Share, 2), (Missing::Reject, 0), (Missing::Allow, 10)] {
+    for (missing, expected) in [
+        (Missing::Share, 2),
+        (Missing::Reject, 0),
+        (Missing::Allow, 10),
+    ] {
         let service = by_tenant(missing).layer(echo());
         let mut admitted = 0;
         for _ in 0..10 {
@@ -63,7 +77,10 @@ async fn a_request_without_a_key_is_shared_rejected_or_allowed() {
 
 #[tokio::test(start_paused = true)]
 async fn an_ipv6_subnet_is_one_peer() {
-    let layer = RateLimitLayer::builder(Rate::per_minute(1)).keyed_by(|peer: &Peer| Some(Subnet::of(peer.1))).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_minute(1))
+        .keyed_by(|peer: &Peer| Some(Subnet::of(peer.1)))
+        .build()
+        .unwrap();
     let service = layer.layer(echo());
     let admitted = |address| service.clone().oneshot(of(None, address));
     assert!(admitted("2001:db8::1").await.is_ok());
@@ -79,17 +96,41 @@ async fn a_change_of_rate_is_one_step_for_all_keys() {
     let service = layer.layer(echo());
     layer.handle().update(Rate::per_second(10), 1).unwrap();
     for tenant in ["a", "b"] {
-        assert!(service.clone().oneshot(of(Some(tenant), "::1")).await.is_ok());
-        assert!(service.clone().oneshot(of(Some(tenant), "::1")).await.is_err());
+        assert!(
+            service
+                .clone()
+                .oneshot(of(Some(tenant), "::1"))
+                .await
+                .is_ok()
+        );
+        assert!(
+            service
+                .clone()
+                .oneshot(of(Some(tenant), "::1"))
+                .await
+                .is_err()
+        );
     }
-    assert_eq!(layer.handle().update(Rate::per_second(10), 0).unwrap_err().field, "burst");
+    assert_eq!(
+        layer
+            .handle()
+            .update(Rate::per_second(10), 0)
+            .unwrap_err()
+            .field,
+        "burst"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_takes_what_it_costs_of_its_own_key_and_too_much_is_told_apart() {
     // given: what a customer orders is what it costs.
-    let layer = RateLimitLayer::builder(Rate::per_second(1)).burst(10).cost(|order: &(char, u32)| order.1);
-    let layer = layer.keyed_by(|order: &(char, u32)| Some(order.0)).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_second(1))
+        .burst(10)
+        .cost(|order: &(char, u32)| order.1);
+    let layer = layer
+        .keyed_by(|order: &(char, u32)| Some(order.0))
+        .build()
+        .unwrap();
     let service = layer.layer(service_fn(async |_: (char, u32)| Ok::<_, BoxError>(())));
     let ordered = |customer, units| service.clone().oneshot((customer, units));
     // when, then
@@ -98,7 +139,13 @@ async fn a_request_takes_what_it_costs_of_its_own_key_and_too_much_is_told_apart
         let rejected = Rejected::find(&*result.unwrap_err()).unwrap().clone();
         (rejected.kind, rejected.retry_after)
     });
-    assert_eq!(kinds, [(RejectedKind::RateLimited, Some(Duration::from_secs(1))), (RejectedKind::CostTooHigh, None)]);
+    assert_eq!(
+        kinds,
+        [
+            (RejectedKind::RateLimited, Some(Duration::from_secs(1))),
+            (RejectedKind::CostTooHigh, None)
+        ]
+    );
     assert!(ordered('a', 2).await.is_ok());
     assert!(ordered('a', 0).await.is_ok());
     assert!(ordered('b', 10).await.is_ok());
@@ -108,7 +155,13 @@ async fn a_request_takes_what_it_costs_of_its_own_key_and_too_much_is_told_apart
 async fn the_handle_charges_refunds_and_closes_one_key() {
     let layer = by_tenant(Missing::Reject);
     let (service, handle) = (layer.layer(echo()), layer.handle());
-    let admitted = async |tenant| service.clone().oneshot(of(Some(tenant), "::1")).await.is_ok();
+    let admitted = async |tenant| {
+        service
+            .clone()
+            .oneshot(of(Some(tenant), "::1"))
+            .await
+            .is_ok()
+    };
     handle.charge("a", 3);
     assert!(!admitted("a").await);
     handle.refund("a", 2);
@@ -124,7 +177,10 @@ async fn the_handle_charges_refunds_and_closes_one_key() {
 async fn the_handle_tells_who_is_rejected_most() {
     // given
     let layer = RateLimitLayer::builder(Rate::per_hour(1)).keyed_by(|tenant: &char| Some(*tenant));
-    let layer = layer.top_keys(|tenant: &char| format!("tenant {tenant}")).build().unwrap();
+    let layer = layer
+        .top_keys(|tenant: &char| format!("tenant {tenant}"))
+        .build()
+        .unwrap();
     let service = layer.layer(service_fn(async |_: char| Ok::<_, BoxError>(())));
     // when
     for (tenant, calls) in [('a', 3), ('b', 6), ('q', 1), ('c', 2)] {
@@ -134,7 +190,12 @@ async fn the_handle_tells_who_is_rejected_most() {
     }
     // then: the first call of each was admitted.
     let told = |most| -> Vec<_> {
-        layer.handle().top_keys(most).into_iter().map(|key| (key.label, key.rejections, key.uncertain)).collect()
+        layer
+            .handle()
+            .top_keys(most)
+            .into_iter()
+            .map(|key| (key.label, key.rejections, key.uncertain))
+            .collect()
     };
     let label = |tenant: char| format!("tenant {tenant}");
     assert_eq!(told(2), [(label('b'), 5, 0), (label('a'), 2, 0)]);
@@ -145,12 +206,23 @@ async fn the_handle_tells_who_is_rejected_most() {
 
 #[test]
 fn refuses_settings_that_cannot_work() {
-    let builder = |burst| RateLimitLayer::builder(Rate::per_second(1)).burst(burst).keyed_by(|peer: &Peer| peer.0);
+    let builder = |burst| {
+        RateLimitLayer::builder(Rate::per_second(1))
+            .burst(burst)
+            .keyed_by(|peer: &Peer| peer.0)
+    };
     assert_eq!(builder(1).keys(0).build().unwrap_err().field, "keys");
-    assert_eq!(builder(1).keys(usize::MAX).build().unwrap_err().field, "keys");
+    assert_eq!(
+        builder(1).keys(usize::MAX).build().unwrap_err().field,
+        "keys"
+    );
     assert_eq!(builder(0).build().unwrap_err().field, "burst");
     let bucket = TokenBucket::new(Rate::per_second(1), 1).unwrap();
-    let error = RateLimitLayer::with(bucket).name("peers").keyed_by(|peer: &Peer| peer.0).build().unwrap_err();
+    let error = RateLimitLayer::with(bucket)
+        .name("peers")
+        .keyed_by(|peer: &Peer| peer.0)
+        .build()
+        .unwrap_err();
     assert_eq!((error.field, error.name), ("limit", Some("peers")));
     assert!(error.to_string().contains("listed_by"));
 }
@@ -160,10 +232,15 @@ fn refuses_settings_that_cannot_work() {
 async fn a_header_is_a_key_and_its_absence_is_none() {
     use http::Request;
 
-    let layer = RateLimitLayer::builder(Rate::per_minute(1)).keyed_by(crate::keyed::header("X-Api-Key"));
+    let layer =
+        RateLimitLayer::builder(Rate::per_minute(1)).keyed_by(crate::keyed::header("X-Api-Key"));
     let layer = layer.missing(Missing::Reject).build().unwrap();
     let service = layer.layer(service_fn(async |_: Request<()>| Ok::<_, BoxError>(())));
-    let sent = |name: &str, value: &str| service.clone().oneshot(Request::get("/").header(name, value).body(()).unwrap());
+    let sent = |name: &str, value: &str| {
+        service
+            .clone()
+            .oneshot(Request::get("/").header(name, value).body(()).unwrap())
+    };
     assert!(sent("x-api-key", "a").await.is_ok());
     assert!(sent("x-api-key", "a").await.is_err());
     assert!(sent("x-api-key", "b").await.is_ok());

@@ -1,11 +1,13 @@
 //! The keys that are rejected most, in memory that never grows.
 //!
-//! A count for each key would grow with them. This is Space-Saving (Metwally, Agrawal and El Abbadi, 2005): a fixed number
-//! of counts, of which the lowest is handed to a key that has none, with all that it has counted. So a count is never too
-//! low; it is too high by no more than what it was handed; and a key with more than its even share of all rejections is
-//! always among them. So that they tell of now, all are halved every minute.
+//! A count for each key would grow with them. This is Space-Saving (Metwally, Agrawal and El
+//! Abbadi, 2005): a fixed number of counts, of which the lowest is handed to a key that has none,
+//! with all that it has counted. So a count is never too low; it is too high by no more than what
+//! it was handed; and a key with more than its even share of all rejections is always among them.
+//! So that they tell of now, all are halved every minute.
 
-/// A key that is rejected often: what [`top_keys`](super::KeyedRateLimitHandle::top_keys) tells of it.
+/// A key that is rejected often: what [`top_keys`](super::KeyedRateLimitHandle::top_keys) tells of
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopKey {
@@ -34,17 +36,39 @@ impl Top {
         }
         let label = shortened(label());
         if self.entries.len() < WATCHED {
-            self.entries.push((hash, TopKey { label, rejections: 1, uncertain: 0 }));
-        } else if let Some(lowest) = self.entries.iter_mut().min_by_key(|(_, entry)| entry.rejections) {
+            self.entries.push((
+                hash,
+                TopKey {
+                    label,
+                    rejections: 1,
+                    uncertain: 0,
+                },
+            ));
+        } else if let Some(lowest) = self
+            .entries
+            .iter_mut()
+            .min_by_key(|(_, entry)| entry.rejections)
+        {
             let inherited = lowest.1.rejections;
-            *lowest = (hash, TopKey { label, rejections: inherited + 1, uncertain: inherited });
+            *lowest = (
+                hash,
+                TopKey {
+                    label,
+                    rejections: inherited + 1,
+                    uncertain: inherited,
+                },
+            );
         }
     }
 
     /// The highest counts first.
     pub(super) fn highest(&mut self, most: usize, now: u64) -> Vec<TopKey> {
         self.halve(now);
-        let mut keys: Vec<_> = self.entries.iter().map(|(_, entry)| entry.clone()).collect();
+        let mut keys: Vec<_> = self
+            .entries
+            .iter()
+            .map(|(_, entry)| entry.clone())
+            .collect();
         keys.sort_by_key(|key| std::cmp::Reverse(key.rejections));
         keys.truncate(most);
         keys
@@ -56,7 +80,12 @@ impl Top {
             return;
         }
         self.halved_at += times * HALF_LIFE;
-        let halved = |count: u64| u32::try_from(times).ok().and_then(|times| count.checked_shr(times)).unwrap_or(0);
+        let halved = |count: u64| {
+            u32::try_from(times)
+                .ok()
+                .and_then(|times| count.checked_shr(times))
+                .unwrap_or(0)
+        };
         for (_, entry) in &mut self.entries {
             entry.rejections = halved(entry.rejections);
             entry.uncertain = halved(entry.uncertain);
@@ -67,7 +96,12 @@ impl Top {
 
 /// A label may come from the peer, and so be of any length.
 fn shortened(mut label: String) -> String {
-    label.truncate((0..=LABEL.min(label.len())).rev().find(|end| label.is_char_boundary(*end)).unwrap_or(0));
+    label.truncate(
+        (0..=LABEL.min(label.len()))
+            .rev()
+            .find(|end| label.is_char_boundary(*end))
+            .unwrap_or(0),
+    );
     label.shrink_to_fit();
     label
 }
@@ -91,8 +125,12 @@ mod tests {
         for (key, times) in [(1, 4), (2, 1)] {
             (0..times).for_each(|_| top.count(key, || key.to_string(), 0));
         }
-        let counts =
-            |top: &mut Top, minute| -> Vec<u64> { top.highest(9, minute * HALF_LIFE).iter().map(|key| key.rejections).collect() };
+        let counts = |top: &mut Top, minute| -> Vec<u64> {
+            top.highest(9, minute * HALF_LIFE)
+                .iter()
+                .map(|key| key.rejections)
+                .collect()
+        };
         assert_eq!(counts(&mut top, 0), [4, 1]);
         assert_eq!(counts(&mut top, 1), [2]);
         assert_eq!(counts(&mut top, 2), [1]);

@@ -15,17 +15,23 @@ impl<K: Hash + Eq + Clone> ListedRateLimitHandle<K> {
         Self { limits }
     }
 
-    /// The key's limit, if it has one of its own. The handle keeps it from giving its place to another, and so does a change
-    /// of its rate or burst, for good.
+    /// The key's limit, if it has one of its own. The handle keeps it from giving its place to
+    /// another, and so does a change of its rate or burst, for good.
     #[must_use]
     pub fn key(&self, key: &K) -> Option<RateLimitHandle> {
-        self.limits.find(key).map(|state| RateLimitHandle::new(state.into()))
+        self.limits
+            .find(key)
+            .map(|state| RateLimitHandle::new(state.into()))
     }
 
-    /// The key's limit, made if it has none yet and there is a place for it: to set a customer's rate before its first call.
+    /// The key's limit, made if it has none yet and there is a place for it: to set a customer's
+    /// rate before its first call.
     #[must_use]
     pub fn make(&self, key: &K) -> Option<RateLimitHandle> {
-        let own = self.limits.find(key).or_else(|| self.limits.own.find_or_make(key));
+        let own = self
+            .limits
+            .find(key)
+            .or_else(|| self.limits.own.find_or_make(key));
         own.map(|state| RateLimitHandle::new(state.into()))
     }
 
@@ -35,25 +41,40 @@ impl<K: Hash + Eq + Clone> ListedRateLimitHandle<K> {
         RateLimitHandle::new(self.limits.shared.clone())
     }
 
-    /// The keys that have used most of what they have, the worst first: those whose limits will take longest to be whole
-    /// again. At most `most`. Costs as much as [`keys`](Self::keys).
+    /// The keys that have used most of what they have, the worst first: those whose limits will
+    /// take longest to be whole again. At most `most`. Costs as much as [`keys`](Self::keys).
     #[must_use]
     pub fn top_keys(&self, most: usize) -> Vec<(K, RateLimitHandle)> {
-        let mut keys: Vec<_> = self.limits.own.all().into_iter().map(|(key, state)| (state.until_whole(), key, state)).collect();
+        let mut keys: Vec<_> = self
+            .limits
+            .own
+            .all()
+            .into_iter()
+            .map(|(key, state)| (state.until_whole(), key, state))
+            .collect();
         keys.sort_by_key(|(wait, ..)| Reverse(*wait));
         keys.truncate(most);
-        keys.into_iter().map(|(_, key, state)| (key, RateLimitHandle::new(state.into()))).collect()
+        keys.into_iter()
+            .map(|(_, key, state)| (key, RateLimitHandle::new(state.into())))
+            .collect()
     }
 
     /// All keys that have a limit of their own. Costs a copy of each key; new keys wait meanwhile.
     #[must_use]
     pub fn keys(&self) -> Vec<(K, RateLimitHandle)> {
-        self.limits.own.all().into_iter().map(|(key, state)| (key, RateLimitHandle::new(state.into()))).collect()
+        self.limits
+            .own
+            .all()
+            .into_iter()
+            .map(|(key, state)| (key, RateLimitHandle::new(state.into())))
+            .collect()
     }
 }
 
 impl<K> Clone for ListedRateLimitHandle<K> {
     fn clone(&self) -> Self {
-        Self { limits: self.limits.clone() }
+        Self {
+            limits: self.limits.clone(),
+        }
     }
 }

@@ -18,9 +18,11 @@ use crate::{
     time::Clock,
 };
 
-/// A limit of its own for each key of a list: of any kind, of a rate for each, or of several that some share.
+/// A limit of its own for each key of a list: of any kind, of a rate for each, or of several that
+/// some share.
 ///
-/// Made by [`listed_by`](RateLimitBuilder::listed_by). All services it makes, and all their clones, share the limits.
+/// Made by [`listed_by`](RateLimitBuilder::listed_by). All services it makes, and all their clones,
+/// share the limits.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -50,12 +52,13 @@ use crate::{
 /// # Ok(()) }
 /// ```
 ///
-/// **Bounds.** At most [`most_keys`](ListedRateLimitBuilder::most_keys). A new key past that takes the place of a limit that
-/// is as good as new, and that no call, waiting or in flight, holds. If there is none at hand,
-/// [`overflow`](ListedRateLimitBuilder::overflow) says what becomes of it, for this call. Nothing runs in the background.
+/// **Bounds.** At most [`most_keys`](ListedRateLimitBuilder::most_keys). A new key past that takes
+/// the place of a limit that is as good as new, and that no call, waiting or in flight, holds. If
+/// there is none at hand, [`overflow`](ListedRateLimitBuilder::overflow) says what becomes of it,
+/// for this call. Nothing runs in the background.
 ///
-/// **Cost.** A look-up in a map that readers do not write to, a reference count and a fence, beside what the limit costs. The
-/// first call of a key takes a mutex, and makes its limit.
+/// **Cost.** A look-up in a map that readers do not write to, a reference count and a fence, beside
+/// what the limit costs. The first call of a key takes a mutex, and makes its limit.
 pub struct ListedRateLimitLayer<K, F, M = Metered<Plain>> {
     limits: Arc<Listed<K>>,
     key: F,
@@ -74,8 +77,19 @@ pub struct ListedRateLimitBuilder<K, F, M = Metered<Plain>> {
 }
 
 impl<K, F, M> ListedRateLimitBuilder<K, F, M> {
-    pub(in crate::rate_limit) fn new(shared: RateLimitBuilder<M>, key: F, limit: MakeLimit<K>) -> Self {
-        Self { shared, key, limit, most_keys: 1024, overflow: Overflow::default(), missing: Missing::default() }
+    pub(in crate::rate_limit) fn new(
+        shared: RateLimitBuilder<M>,
+        key: F,
+        limit: MakeLimit<K>,
+    ) -> Self {
+        Self {
+            shared,
+            key,
+            limit,
+            most_keys: 1024,
+            overflow: Overflow::default(),
+            missing: Missing::default(),
+        }
     }
 
     /// How many limits are kept. Default 1024, which take some 1.3 MiB with token buckets.
@@ -84,21 +98,22 @@ impl<K, F, M> ListedRateLimitBuilder<K, F, M> {
         self
     }
 
-    /// What becomes of new keys when there are more than that. Default [`Overflow::Shared`]: they share the limit that the
-    /// builder was made with.
+    /// What becomes of new keys when there are more than that. Default [`Overflow::Shared`]: they
+    /// share the limit that the builder was made with.
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
         self
     }
 
-    /// What becomes of requests without a key. Default [`Missing::Share`]: they share the limit that the builder was made
-    /// with.
+    /// What becomes of requests without a key. Default [`Missing::Share`]: they share the limit
+    /// that the builder was made with.
     pub fn missing(mut self, missing: Missing) -> Self {
         self.missing = missing;
         self
     }
 
-    /// Starts with no limits but the shared one. A key whose limit cannot be made is treated as one that found no place.
+    /// Starts with no limits but the shared one. A key whose limit cannot be made is treated as one
+    /// that found no place.
     ///
     /// # Errors
     /// A shared limit that cannot work; no keys.
@@ -106,7 +121,11 @@ impl<K, F, M> ListedRateLimitBuilder<K, F, M> {
     where
         K: Hash + Eq + Clone,
     {
-        let RateLimitBuilder { limit, settings, metered } = self.shared;
+        let RateLimitBuilder {
+            limit,
+            settings,
+            metered,
+        } = self.shared;
         let of = |error: ConfigError| error.of("rate_limit", settings.name);
         if self.most_keys == 0 {
             let fix = "keep at least 1, or build a rate limit without keys";
@@ -115,9 +134,25 @@ impl<K, F, M> ListedRateLimitBuilder<K, F, M> {
         settings.checked().map_err(of)?;
         let clock = Clock::start();
         let shared = Striped::new(State::new(limit.limits().map_err(of)?, clock, settings));
-        let own = Registry::new(Making { limit: self.limit, clock, settings }, self.most_keys);
-        let limits = Arc::new(Listed { own, shared, overflow: self.overflow, missing: self.missing });
-        Ok(ListedRateLimitLayer { limits, key: self.key, metered })
+        let own = Registry::new(
+            Making {
+                limit: self.limit,
+                clock,
+                settings,
+            },
+            self.most_keys,
+        );
+        let limits = Arc::new(Listed {
+            own,
+            shared,
+            overflow: self.overflow,
+            missing: self.missing,
+        });
+        Ok(ListedRateLimitLayer {
+            limits,
+            key: self.key,
+            metered,
+        })
     }
 }
 
@@ -131,19 +166,26 @@ impl<K: Hash + Eq + Clone, F, M> ListedRateLimitLayer<K, F, M> {
 
 impl<K, F: Clone, M: Clone> Clone for ListedRateLimitLayer<K, F, M> {
     fn clone(&self) -> Self {
-        Self { limits: self.limits.clone(), key: self.key.clone(), metered: self.metered.clone() }
+        Self {
+            limits: self.limits.clone(),
+            key: self.key.clone(),
+            metered: self.metered.clone(),
+        }
     }
 }
 
 impl<K, F, M> fmt::Debug for ListedRateLimitLayer<K, F, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ListedRateLimitLayer").finish_non_exhaustive()
+        f.debug_struct("ListedRateLimitLayer")
+            .finish_non_exhaustive()
     }
 }
 
 impl<K, F, M> fmt::Debug for ListedRateLimitBuilder<K, F, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ListedRateLimitBuilder").field("most_keys", &self.most_keys).finish_non_exhaustive()
+        f.debug_struct("ListedRateLimitBuilder")
+            .field("most_keys", &self.most_keys)
+            .finish_non_exhaustive()
     }
 }
 
@@ -151,6 +193,11 @@ impl<S, K, F: Clone, M: Clone> Layer<S> for ListedRateLimitLayer<K, F, M> {
     type Service = ListedRateLimit<S, K, F, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ListedRateLimit::new(inner, self.limits.clone(), self.key.clone(), self.metered.clone())
+        ListedRateLimit::new(
+            inner,
+            self.limits.clone(),
+            self.key.clone(),
+            self.metered.clone(),
+        )
     }
 }

@@ -34,7 +34,12 @@ pub(super) type MakeLimit<K> = Box<dyn Fn(&K) -> Result<Box<dyn Limit>, ConfigEr
 
 impl<K: Hash + Eq + Clone> Listed<K> {
     /// Admits a request under its key's limit, and says which that was.
-    pub(super) fn admit<Req>(&self, key: Option<K>, meter: &impl Meter<Req>, request: &Req) -> (Held<State>, Admission) {
+    pub(super) fn admit<Req>(
+        &self,
+        key: Option<K>,
+        meter: &impl Meter<Req>,
+        request: &Req,
+    ) -> (Held<State>, Admission) {
         if !self.shared.settings.enabled {
             return self.without_limit(Admission::Free);
         }
@@ -50,7 +55,9 @@ impl<K: Hash + Eq + Clone> Listed<K> {
             let Some(state) = own.or_else(|| self.own.find_or_make(&key)) else {
                 return match self.overflow {
                     Overflow::Shared => self.admit_shared(meter, request),
-                    Overflow::Deny => self.without_limit(self.refused(RejectedKind::RateLimited, Some(self.one_unit()))),
+                    Overflow::Deny => self.without_limit(
+                        self.refused(RejectedKind::RateLimited, Some(self.one_unit())),
+                    ),
                     Overflow::Allow => self.without_limit(Admission::Free),
                 };
             };
@@ -58,8 +65,8 @@ impl<K: Hash + Eq + Clone> Listed<K> {
             if !state.leaving.is_leaving() {
                 return (state, admission);
             }
-            // Just being forgotten: what was done to it would be forgotten too. The registry's mutex waits for that to
-            // be over.
+            // Just being forgotten: what was done to it would be forgotten too. The registry's
+            // mutex waits for that to be over.
             state.take_back(admission);
             own = None;
         }
@@ -77,7 +84,11 @@ impl<K: Hash + Eq + Clone> Listed<K> {
         }
     }
 
-    fn admit_shared<Req>(&self, meter: &impl Meter<Req>, request: &Req) -> (Held<State>, Admission) {
+    fn admit_shared<Req>(
+        &self,
+        meter: &impl Meter<Req>,
+        request: &Req,
+    ) -> (Held<State>, Admission) {
         let admission = self.shared.admit(meter, request);
         (self.shared.for_call(), admission)
     }
@@ -87,8 +98,16 @@ impl<K: Hash + Eq + Clone> Listed<K> {
     }
 
     fn refused(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Admission {
-        let rejected = Rejected { kind, layer: "rate_limit", name: self.shared.settings.name, retry_after };
-        Admission::Refused { key: None, rejected }
+        let rejected = Rejected {
+            kind,
+            layer: "rate_limit",
+            name: self.shared.settings.name,
+            retry_after,
+        };
+        Admission::Refused {
+            key: None,
+            rejected,
+        }
     }
 
     /// About when a key that found no place may try again.
@@ -100,7 +119,11 @@ impl<K: Hash + Eq + Clone> Listed<K> {
 
 impl<K> Recipe<K, State> for Making<K> {
     fn make(&self, key: &K) -> Result<State, ConfigError> {
-        Ok(State::new(Limits::one((self.limit)(key)?), self.clock, self.settings))
+        Ok(State::new(
+            Limits::one((self.limit)(key)?),
+            self.clock,
+            self.settings,
+        ))
     }
 
     fn is_idle(&self, state: &State) -> bool {
@@ -108,12 +131,16 @@ impl<K> Recipe<K, State> for Making<K> {
     }
 
     fn forget(&self, state: &Held<State>) -> bool {
-        state.leaving.leave_if(|| is_unheld(state) && state.is_as_new())
+        state
+            .leaving
+            .leave_if(|| is_unheld(state) && state.is_as_new())
     }
 }
 
 impl<K> fmt::Debug for Making<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Making").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Making")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }

@@ -25,7 +25,12 @@ pub struct ListedRateLimit<S, K, F, M = Metered<Plain>> {
 
 impl<S, K, F, M> ListedRateLimit<S, K, F, M> {
     pub(super) fn new(inner: S, limits: Arc<Listed<K>>, key: F, metered: M) -> Self {
-        Self { inner, limits, key, metered }
+        Self {
+            inner,
+            limits,
+            key,
+            metered,
+        }
     }
 }
 
@@ -42,23 +47,34 @@ where
     type Future = ResponseFuture<S, M, Req>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), B::Error>> {
-        self.inner.poll_ready(cx).map_err(|error| self.metered.bill().not_ready(error))
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| self.metered.bill().not_ready(error))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let (state, admission) = self.limits.admit((self.key)(&request), &self.metered, &request);
+        let (state, admission) = self
+            .limits
+            .admit((self.key)(&request), &self.metered, &request);
         ResponseFuture::new(&mut self.inner, request, &self.metered, &state, admission)
     }
 }
 
 impl<S: Clone, K, F: Clone, M: Clone> Clone for ListedRateLimit<S, K, F, M> {
     fn clone(&self) -> Self {
-        Self::new(self.inner.clone(), self.limits.clone(), self.key.clone(), self.metered.clone())
+        Self::new(
+            self.inner.clone(),
+            self.limits.clone(),
+            self.key.clone(),
+            self.metered.clone(),
+        )
     }
 }
 
 impl<S: fmt::Debug, K, F, M> fmt::Debug for ListedRateLimit<S, K, F, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ListedRateLimit").field("inner", &self.inner).finish_non_exhaustive()
+        f.debug_struct("ListedRateLimit")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
     }
 }

@@ -23,7 +23,8 @@ mod eviction;
 
 type Tenant = Option<&'static str>;
 
-fn echo() -> impl Service<Tenant, Response = Tenant, Error = BoxError, Future: Send> + Clone + Send {
+fn echo() -> impl Service<Tenant, Response = Tenant, Error = BoxError, Future: Send> + Clone + Send
+{
     service_fn(async |tenant: Tenant| Ok::<_, BoxError>(tenant))
 }
 
@@ -31,10 +32,13 @@ fn itself(tenant: &Tenant) -> Tenant {
     *tenant
 }
 
-/// Two a second for each, in any second, and one a second for all that find no place or have no key.
+/// Two a second for each, in any second, and one a second for all that find no place or have no
+/// key.
 fn listed() -> ListedRateLimitBuilder<&'static str, fn(&Tenant) -> Tenant> {
     let shared = RateLimitLayer::builder(Rate::per_second(1)).name("customers");
-    shared.listed_by(itself as fn(&Tenant) -> Tenant, |_: &&str| SlidingLog::new(Rate::per_second(2)))
+    shared.listed_by(itself as fn(&Tenant) -> Tenant, |_: &&str| {
+        SlidingLog::new(Rate::per_second(2))
+    })
 }
 
 async fn admitted<K, F>(layer: &ListedRateLimitLayer<K, F>, tenant: Tenant) -> bool
@@ -49,7 +53,11 @@ where
 async fn each_key_has_a_limit_of_the_given_kind_that_all_services_share() {
     let layer = listed().build().unwrap();
     for tenant in [Some("a"), Some("b")] {
-        assert!(admitted(&layer, tenant).await && admitted(&layer, tenant).await && !admitted(&layer, tenant).await);
+        assert!(
+            admitted(&layer, tenant).await
+                && admitted(&layer, tenant).await
+                && !admitted(&layer, tenant).await
+        );
     }
     advance(Duration::from_millis(999)).await;
     assert!(!admitted(&layer, Some("a")).await);
@@ -62,15 +70,24 @@ async fn a_limit_may_depend_on_its_key_and_share_parts_with_others() {
     // given: a total of four an hour, and for each as many a second as its name has letters.
     let total = Arc::new(SlidingLog::new(Rate::per_hour(4)).unwrap());
     let parts = total.clone();
-    let layer = RateLimitLayer::builder(Rate::per_second(1)).listed_by(itself, move |tenant: &&str| {
-        Ok(All::new(TokenBucket::new(Rate::per_second(1), u32::try_from(tenant.len()).unwrap_or(1))?).and(parts.clone()))
-    });
+    let layer =
+        RateLimitLayer::builder(Rate::per_second(1)).listed_by(itself, move |tenant: &&str| {
+            Ok(All::new(TokenBucket::new(
+                Rate::per_second(1),
+                u32::try_from(tenant.len()).unwrap_or(1),
+            )?)
+            .and(parts.clone()))
+        });
     let layer = layer.build().unwrap();
     // when, then
     assert!(admitted(&layer, Some("a")).await && !admitted(&layer, Some("a")).await);
     // The clock of a limit that is made late is that of those made before it.
     advance(Duration::from_secs(3600 - 1)).await;
-    assert!(admitted(&layer, Some("bcd")).await && admitted(&layer, Some("bcd")).await && admitted(&layer, Some("bcd")).await);
+    assert!(
+        admitted(&layer, Some("bcd")).await
+            && admitted(&layer, Some("bcd")).await
+            && admitted(&layer, Some("bcd")).await
+    );
     assert!(!admitted(&layer, Some("bcd")).await && !admitted(&layer, Some("e")).await);
     advance(Duration::from_secs(1)).await;
     assert!(admitted(&layer, Some("e")).await && !admitted(&layer, Some("f")).await);
@@ -90,17 +107,35 @@ async fn a_key_without_a_place_shares_is_denied_or_is_allowed() {
         for tenant in ["b", "c", "d", "d"] {
             hints.push(layer.layer(echo()).oneshot(Some(tenant)).await.err());
         }
-        assert_eq!(hints.iter().filter(|error| error.is_none()).count(), expected, "{overflow:?}");
-        let last = hints.pop().unwrap().map(|error| Rejected::find(&*error).unwrap().clone());
-        assert_eq!(last.as_ref().and_then(|rejected| rejected.retry_after), hint, "{overflow:?}");
+        assert_eq!(
+            hints.iter().filter(|error| error.is_none()).count(),
+            expected,
+            "{overflow:?}"
+        );
+        let last = hints
+            .pop()
+            .unwrap()
+            .map(|error| Rejected::find(&*error).unwrap().clone());
+        assert_eq!(
+            last.as_ref().and_then(|rejected| rejected.retry_after),
+            hint,
+            "{overflow:?}"
+        );
         assert!(last.is_none_or(|rejected| rejected.name == Some("customers")));
-        assert!(admitted(&layer, Some("resident")).await, "the key that has a place keeps its limit");
+        assert!(
+            admitted(&layer, Some("resident")).await,
+            "the key that has a place keeps its limit"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_without_a_key_shares_is_rejected_or_is_allowed() {
-    for (missing, expected) in [(Missing::Share, 1), (Missing::Reject, 0), (Missing::Allow, 3)] {
+    for (missing, expected) in [
+        (Missing::Share, 1),
+        (Missing::Reject, 0),
+        (Missing::Allow, 3),
+    ] {
         let layer = listed().missing(missing).build().unwrap();
         let mut count = 0;
         for _ in 0..3 {
@@ -111,15 +146,25 @@ async fn a_call_without_a_key_shares_is_rejected_or_is_allowed() {
     }
     let layer = listed().missing(Missing::Reject).build().unwrap();
     let error = layer.layer(echo()).oneshot(None).await.unwrap_err();
-    assert_eq!(Rejected::find(&*error).unwrap().kind, RejectedKind::MissingKey);
+    assert_eq!(
+        Rejected::find(&*error).unwrap().kind,
+        RejectedKind::MissingKey
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_a_limit_that_is_as_good_as_new_and_that_nobody_holds_gives_its_place_away() {
-    let layer = listed().most_keys(1).overflow(Overflow::Deny).build().unwrap();
+    let layer = listed()
+        .most_keys(1)
+        .overflow(Overflow::Deny)
+        .build()
+        .unwrap();
     assert!(admitted(&layer, Some("a")).await);
     advance(Duration::from_millis(999)).await;
-    assert!(!admitted(&layer, Some("b")).await, "the first owes for a second");
+    assert!(
+        !admitted(&layer, Some("b")).await,
+        "the first owes for a second"
+    );
     advance(Duration::from_millis(1)).await;
     let held = layer.handle().key(&"a").unwrap();
     assert!(!admitted(&layer, Some("b")).await, "a handle holds it");
@@ -129,7 +174,12 @@ async fn only_a_limit_that_is_as_good_as_new_and_that_nobody_holds_gives_its_pla
     assert_eq!(layer.handle().keys().len(), 1);
     // A limit can be made, and so changed, before the first call.
     advance(Duration::from_secs(9)).await;
-    layer.handle().make(&"c").unwrap().update(Rate::per_second(1), 1).unwrap();
+    layer
+        .handle()
+        .make(&"c")
+        .unwrap()
+        .update(Rate::per_second(1), 1)
+        .unwrap();
     assert!(admitted(&layer, Some("c")).await && !admitted(&layer, Some("c")).await);
     assert!(layer.handle().make(&"d").is_none());
 }
@@ -138,27 +188,57 @@ async fn only_a_limit_that_is_as_good_as_new_and_that_nobody_holds_gives_its_pla
 async fn a_handle_lists_all_keys_and_changes_one() {
     let layer = listed().build().unwrap();
     assert!(admitted(&layer, Some("a")).await && admitted(&layer, Some("b")).await);
-    let mut keys: Vec<_> = layer.handle().keys().into_iter().map(|(key, handle)| (key, handle.snapshot().available)).collect();
+    let mut keys: Vec<_> = layer
+        .handle()
+        .keys()
+        .into_iter()
+        .map(|(key, handle)| (key, handle.snapshot().available))
+        .collect();
     keys.sort_unstable();
     assert_eq!(keys, [("a", 1), ("b", 1)]);
     layer.handle().key(&"a").unwrap().refund(1);
-    layer.handle().key(&"b").unwrap().update(Rate::per_second(1), 1).unwrap();
-    assert!(admitted(&layer, Some("a")).await && admitted(&layer, Some("a")).await && !admitted(&layer, Some("b")).await);
+    layer
+        .handle()
+        .key(&"b")
+        .unwrap()
+        .update(Rate::per_second(1), 1)
+        .unwrap();
+    assert!(
+        admitted(&layer, Some("a")).await
+            && admitted(&layer, Some("a")).await
+            && !admitted(&layer, Some("b")).await
+    );
     layer.handle().shared().close_for(Duration::from_secs(9));
     assert!(!admitted(&layer, None).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_was_changed_by_hand_keeps_its_place() {
-    let layer = listed().most_keys(1).overflow(Overflow::Deny).build().unwrap();
+    let layer = listed()
+        .most_keys(1)
+        .overflow(Overflow::Deny)
+        .build()
+        .unwrap();
     assert!(admitted(&layer, Some("a")).await);
     // What is refused changes nothing.
-    assert!(layer.handle().key(&"a").unwrap().update(Rate::per_second(0), 0).is_err());
+    assert!(
+        layer
+            .handle()
+            .key(&"a")
+            .unwrap()
+            .update(Rate::per_second(0), 0)
+            .is_err()
+    );
     advance(Duration::from_secs(60)).await;
     assert!(admitted(&layer, Some("b")).await);
     advance(Duration::from_secs(60)).await;
     assert!(admitted(&layer, Some("a")).await);
-    layer.handle().key(&"a").unwrap().update(Rate::per_second(1), 1).unwrap();
+    layer
+        .handle()
+        .key(&"a")
+        .unwrap()
+        .update(Rate::per_second(1), 1)
+        .unwrap();
     advance(Duration::from_secs(60)).await;
     assert!(!admitted(&layer, Some("b")).await);
     assert!(admitted(&layer, Some("a")).await && !admitted(&layer, Some("a")).await);
@@ -168,10 +248,11 @@ async fn a_limit_that_was_changed_by_hand_keeps_its_place() {
 async fn nothing_is_made_for_a_key_that_finds_no_place() {
     let made = Arc::new(AtomicU32::new(0));
     let count = made.clone();
-    let limit = RateLimitLayer::builder(Rate::per_second(1000)).listed_by(itself, move |_: &&str| {
-        count.fetch_add(1, Ordering::Relaxed);
-        SlidingLog::new(Rate::per_hour(1000))
-    });
+    let limit =
+        RateLimitLayer::builder(Rate::per_second(1000)).listed_by(itself, move |_: &&str| {
+            count.fetch_add(1, Ordering::Relaxed);
+            SlidingLog::new(Rate::per_hour(1000))
+        });
     let layer = limit.most_keys(1).build().unwrap();
     for tenant in [Some("a"), Some("b"), Some("c"), Some("b")] {
         assert!(admitted(&layer, tenant).await);
@@ -183,19 +264,26 @@ async fn nothing_is_made_for_a_key_that_finds_no_place() {
 async fn a_new_key_finds_a_free_place_beyond_the_first_eight_as_the_hand_goes_round() {
     // given: ten that owe, and one after them that does not.
     let names = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "free"];
-    let layer = listed().most_keys(names.len()).overflow(Overflow::Deny).build().unwrap();
+    let layer = listed()
+        .most_keys(names.len())
+        .overflow(Overflow::Deny)
+        .build()
+        .unwrap();
     for name in names {
         assert!(admitted(&layer, Some(name)).await);
     }
     layer.handle().key(&"free").unwrap().refund(1);
     // when, then
-    let found = [admitted(&layer, Some("new")).await, admitted(&layer, Some("new")).await];
+    let found = [
+        admitted(&layer, Some("new")).await,
+        admitted(&layer, Some("new")).await,
+    ];
     assert_eq!(found, [false, true]);
     assert!(layer.handle().key(&"free").is_none());
 }
 
-// Between the look for a place and the taking of it, a clone that panicked once left the mark on the limit that was to go,
-// and each of its calls looked for its end for ever.
+// Between the look for a place and the taking of it, a clone that panicked once left the mark on
+// the limit that was to go, and each of its calls looked for its end for ever.
 #[tokio::test(start_paused = true)]
 async fn a_key_whose_clone_panics_does_no_harm() {
     #[derive(PartialEq, Eq, Hash)]
@@ -220,7 +308,12 @@ async fn a_key_whose_clone_panics_does_no_harm() {
     assert!(service.clone().oneshot(1).await.is_ok());
     for fails in [2, 3] {
         advance(Duration::from_secs(1)).await;
-        assert!(std::panic::AssertUnwindSafe(service.clone().oneshot(fails)).catch_unwind().await.is_err());
+        assert!(
+            std::panic::AssertUnwindSafe(service.clone().oneshot(fails))
+                .catch_unwind()
+                .await
+                .is_err()
+        );
         assert!(service.clone().oneshot(1).await.is_ok());
     }
 }
@@ -228,11 +321,19 @@ async fn a_key_whose_clone_panics_does_no_harm() {
 #[tokio::test(start_paused = true)]
 async fn a_handle_tells_who_has_used_most() {
     let limit = RateLimitLayer::builder(Rate::per_second(1));
-    let layer = limit.listed_by(itself, |_: &&str| TokenBucket::new(Rate::per_second(1), 10)).build().unwrap();
+    let layer = limit
+        .listed_by(itself, |_: &&str| TokenBucket::new(Rate::per_second(1), 10))
+        .build()
+        .unwrap();
     for tenant in ["a", "b", "b", "c", "b", "c"] {
         assert!(admitted(&layer, Some(tenant)).await);
     }
-    let top: Vec<_> = layer.handle().top_keys(2).into_iter().map(|(key, handle)| (key, handle.snapshot().available)).collect();
+    let top: Vec<_> = layer
+        .handle()
+        .top_keys(2)
+        .into_iter()
+        .map(|(key, handle)| (key, handle.snapshot().available))
+        .collect();
     assert_eq!(top, [("b", 7), ("c", 8)]);
     assert_eq!(layer.handle().top_keys(9).len(), 3);
 }
@@ -240,7 +341,9 @@ async fn a_handle_tells_who_has_used_most() {
 #[tokio::test(start_paused = true)]
 async fn calls_wait_in_their_keys_line_and_a_limit_they_wait_for_is_kept() {
     let shared = RateLimitLayer::builder(Rate::per_second(1)).max_wait(Duration::from_secs(9));
-    let limit = shared.listed_by(itself, |_: &&str| TokenBucket::new(Rate::per_second(1), 1)).most_keys(1);
+    let limit = shared
+        .listed_by(itself, |_: &&str| TokenBucket::new(Rate::per_second(1), 1))
+        .most_keys(1);
     let layer = limit.overflow(Overflow::Deny).build().unwrap();
     let clock = Clock::start();
     let tasks = [(); 3].map(|()| tokio::spawn(layer.layer(echo()).oneshot(Some("a"))));
@@ -250,13 +353,21 @@ async fn calls_wait_in_their_keys_line_and_a_limit_they_wait_for_is_kept() {
         assert!(task.await.unwrap().is_ok());
     }
     assert_eq!(clock.now(), 2_000_000_000);
-    assert!(layer.handle().key(&"a").is_some_and(|handle| handle.snapshot().waiting == 0));
+    assert!(
+        layer
+            .handle()
+            .key(&"a")
+            .is_some_and(|handle| handle.snapshot().waiting == 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_cannot_be_made_leaves_its_key_to_the_overflow() {
     let limit = RateLimitLayer::builder(Rate::per_second(1));
-    let layer = limit.listed_by(itself, |_: &&str| SlidingLog::new(Rate::per_second(0))).build().unwrap();
+    let layer = limit
+        .listed_by(itself, |_: &&str| SlidingLog::new(Rate::per_second(0)))
+        .build()
+        .unwrap();
     assert!(admitted(&layer, Some("a")).await && !admitted(&layer, Some("b")).await);
     assert!(layer.handle().keys().is_empty());
 }
@@ -264,8 +375,14 @@ async fn a_limit_that_cannot_be_made_leaves_its_key_to_the_overflow() {
 #[tokio::test(start_paused = true)]
 async fn a_layer_that_is_not_enabled_lets_everything_through() {
     let limit = RateLimitLayer::builder(Rate::per_second(1)).enabled(false);
-    let limit = limit.listed_by(itself, |_: &&str| SlidingLog::new(Rate::per_second(1))).most_keys(1);
-    let layer = limit.overflow(Overflow::Deny).missing(Missing::Reject).build().unwrap();
+    let limit = limit
+        .listed_by(itself, |_: &&str| SlidingLog::new(Rate::per_second(1)))
+        .most_keys(1);
+    let layer = limit
+        .overflow(Overflow::Deny)
+        .missing(Missing::Reject)
+        .build()
+        .unwrap();
     for tenant in [Some("a"), Some("a"), Some("b"), None] {
         assert!(admitted(&layer, tenant).await, "{tenant:?}");
     }
@@ -273,19 +390,27 @@ async fn a_layer_that_is_not_enabled_lets_everything_through() {
 
 #[test]
 fn refuses_settings_that_cannot_work() {
-    let refused = |builder: ListedRateLimitBuilder<_, _>| -> ConfigError { builder.build().unwrap_err() };
+    let refused =
+        |builder: ListedRateLimitBuilder<_, _>| -> ConfigError { builder.build().unwrap_err() };
     let error = refused(listed().most_keys(0));
     assert_eq!((error.field, error.name), ("most_keys", Some("customers")));
     let shared = RateLimitLayer::builder(Rate::per_second(1)).burst(0);
-    let error = shared.listed_by(itself, |_: &&str| SlidingLog::new(Rate::per_second(2))).build().unwrap_err();
+    let error = shared
+        .listed_by(itself, |_: &&str| SlidingLog::new(Rate::per_second(2)))
+        .build()
+        .unwrap_err();
     assert_eq!((error.field, error.layer), ("burst", Some("rate_limit")));
 }
 
-// A caller that has found a limit which is leaving the map must not use it: the key's next call would find another.
+// A caller that has found a limit which is leaving the map must not use it: the key's next call
+// would find another.
 #[test]
 fn threads_that_push_each_others_keys_out_never_get_a_second_burst() {
     const ROUNDS: u32 = 3000;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     let _entered = runtime.enter();
     let key = |request: &(u32, u32)| Some(request.0);
     let limit = RateLimitLayer::builder(Rate::per_second(1)).cost(|request: &(u32, u32)| request.1);
@@ -299,15 +424,24 @@ fn threads_that_push_each_others_keys_out_never_get_a_second_burst() {
             scope.spawn(move || {
                 for round in 0..ROUNDS {
                     barrier.wait();
-                    // Two make a key by a call that costs nothing, and use it; two push it out as long as it is unused.
-                    let key = if number < 2 { round * 2 } else { ROUNDS * 2 + number };
+                    // Two make a key by a call that costs nothing, and use it; two push it out as
+                    // long as it is unused.
+                    let key = if number < 2 {
+                        round * 2
+                    } else {
+                        ROUNDS * 2 + number
+                    };
                     for cost in [0, u32::from(number < 2), 0] {
                         let admission = service.call((key, cost)).now_or_never().unwrap();
                         admitted.fetch_add(cost * u32::from(admission.is_ok()), Ordering::Relaxed);
                     }
                     if barrier.wait().is_leader() {
                         most.fetch_max(admitted.swap(0, Ordering::Relaxed), Ordering::Relaxed);
-                        layer.handle().keys().into_iter().for_each(|(_, handle)| handle.refund(1));
+                        layer
+                            .handle()
+                            .keys()
+                            .into_iter()
+                            .for_each(|(_, handle)| handle.refund(1));
                     }
                 }
             });

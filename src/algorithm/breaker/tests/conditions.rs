@@ -3,12 +3,21 @@
 use super::*;
 
 fn of_calls(calls: u32) -> Breaker {
-    breaker(BreakerConfig { window: Window::Calls(calls), ..BreakerConfig::default() })
+    breaker(BreakerConfig {
+        window: Window::Calls(calls),
+        ..BreakerConfig::default()
+    })
 }
 
 /// Slow from 4 s, at a share of a half.
 fn watching_slow() -> BreakerConfig {
-    BreakerConfig { slow_calls: Some(SlowCalls { after: seconds(4), rate: 0.5 }), ..config() }
+    BreakerConfig {
+        slow_calls: Some(SlowCalls {
+            after: seconds(4),
+            rate: 0.5,
+        }),
+        ..config()
+    }
 }
 
 /// Begins all calls at once and ends each after its own time, in tenths of a second.
@@ -16,10 +25,15 @@ fn run_for(breaker: &Breaker, calls: &[(u64, char)], start: u64) -> Option<Trans
     let passes: Vec<_> = calls.iter().map(|_| admit(breaker, start)).collect();
     let mut ends: Vec<_> = passes.into_iter().zip(calls).collect();
     ends.sort_by_key(|(_, (tenths, _))| *tenths);
-    ends.into_iter().filter_map(|(pass, (tenths, letter))| record(breaker, pass, *letter, start + tenths * SECOND / 10)).last()
+    ends.into_iter()
+        .filter_map(|(pass, (tenths, letter))| {
+            record(breaker, pass, *letter, start + tenths * SECOND / 10)
+        })
+        .last()
 }
 
-/// Elsewhere a window of calls only grows: after 100 000 successes it takes as many failures to open.
+/// Elsewhere a window of calls only grows: after 100 000 successes it takes as many failures to
+/// open.
 #[test]
 fn a_window_of_calls_slides() {
     let breaker = of_calls(10);
@@ -44,7 +58,10 @@ fn a_window_of_calls_starts_empty_after_closing() {
     let breaker = of_calls(4);
     run(&breaker, "FFFF", 0);
     run(&breaker, "SSS", 30 * SECOND);
-    assert_eq!((breaker.state(), breaker.counts(0).total()), (BreakerState::Closed, 0));
+    assert_eq!(
+        (breaker.state(), breaker.counts(0).total()),
+        (BreakerState::Closed, 0)
+    );
     run(&breaker, "FFF", 30 * SECOND);
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
@@ -52,14 +69,29 @@ fn a_window_of_calls_starts_empty_after_closing() {
 #[test]
 fn too_many_slow_calls_open_the_circuit_and_are_named() {
     let breaker = breaker(watching_slow());
-    let opened = run_for(&breaker, &[(50, 'F'), (50, 'S'), (1, 'F'), (1, 'S'), (50, 'S')], 0).unwrap();
-    assert_eq!((opened.to, opened.cause), (BreakerState::Open, Cause::SlowRate));
+    let opened = run_for(
+        &breaker,
+        &[(50, 'F'), (50, 'S'), (1, 'F'), (1, 'S'), (50, 'S')],
+        0,
+    )
+    .unwrap();
+    assert_eq!(
+        (opened.to, opened.cause),
+        (BreakerState::Open, Cause::SlowRate)
+    );
 }
 
 #[test]
 fn counts_tell_slow_calls_from_quick_ones() {
-    let breaker = breaker(BreakerConfig { min_calls: 100, ..watching_slow() });
-    run_for(&breaker, &[(50, 'F'), (40, 'S'), (1, 'F'), (39, 'S'), (50, 'S')], 0);
+    let breaker = breaker(BreakerConfig {
+        min_calls: 100,
+        ..watching_slow()
+    });
+    run_for(
+        &breaker,
+        &[(50, 'F'), (40, 'S'), (1, 'F'), (39, 'S'), (50, 'S')],
+        0,
+    );
     let counts = breaker.counts(5 * SECOND);
     assert_eq!((counts.successes, counts.failures, counts.slow), (3, 2, 3));
     assert!((counts.slow_rate() - 0.6).abs() < 1e-9);
@@ -77,7 +109,10 @@ fn a_call_dropped_early_is_neutral_and_dropped_late_is_slow() {
     let breaker = breaker(watching_slow());
     let drop_after = |tenths| {
         let passes: Vec<_> = (0..5).map(|_| admit(&breaker, 0)).collect();
-        passes.into_iter().filter_map(|pass| breaker.abandon(pass, 0, tenths * SECOND / 10)).last()
+        passes
+            .into_iter()
+            .filter_map(|pass| breaker.abandon(pass, 0, tenths * SECOND / 10))
+            .last()
     };
     assert_eq!(drop_after(39), None);
     assert_eq!(breaker.counts(4 * SECOND).total(), 0);
@@ -86,8 +121,12 @@ fn a_call_dropped_early_is_neutral_and_dropped_late_is_slow() {
 
 #[test]
 fn a_dropped_call_fails_only_if_asked_to() {
-    for (cancelled_as_failure, state) in [(false, BreakerState::Closed), (true, BreakerState::Open)] {
-        let breaker = breaker(BreakerConfig { cancelled_as_failure, ..config() });
+    for (cancelled_as_failure, state) in [(false, BreakerState::Closed), (true, BreakerState::Open)]
+    {
+        let breaker = breaker(BreakerConfig {
+            cancelled_as_failure,
+            ..config()
+        });
         for _ in 0..5 {
             let pass = admit(&breaker, 0);
             breaker.abandon(pass, 0, SECOND);
@@ -102,30 +141,50 @@ fn calls_that_hang_open_the_circuit_before_any_has_ended() {
     let _hung: Vec<_> = (0..5).map(|_| admit(&breaker, 0)).collect();
     let mut opened = None;
     for tenth in 1..=60 {
-        opened = opened.or(breaker.admit(0, tenth * SECOND / 10).1.map(|transition| (tenth, transition.cause)));
+        opened = opened.or(breaker
+            .admit(0, tenth * SECOND / 10)
+            .1
+            .map(|transition| (tenth, transition.cause)));
     }
     let (tenth, cause) = opened.expect("five calls have hung for six seconds");
     assert_eq!(cause, Cause::SlowRate);
-    assert!((40..=60).contains(&tenth), "noticed after {tenth} tenths of a second");
+    assert!(
+        (40..=60).contains(&tenth),
+        "noticed after {tenth} tenths of a second"
+    );
 }
 
 #[test]
 fn hung_calls_of_an_earlier_generation_do_not_open_a_later_one() {
-    let breaker = breaker(BreakerConfig { min_calls: 1, probes: 1, ..watching_slow() });
+    let breaker = breaker(BreakerConfig {
+        min_calls: 1,
+        probes: 1,
+        ..watching_slow()
+    });
     let hung: Vec<_> = (0..5).map(|_| admit(&breaker, 0)).collect();
     assert!(breaker.admit(0, 6 * SECOND).0.is_err());
     run(&breaker, "S", 12 * SECOND);
-    assert_eq!((breaker.state(), breaker.hung(20 * SECOND)), (BreakerState::Closed, 0));
+    assert_eq!(
+        (breaker.state(), breaker.hung(20 * SECOND)),
+        (BreakerState::Closed, 0)
+    );
     run(&breaker, "SSSS", 20 * SECOND);
     for pass in hung {
         breaker.abandon(pass, 0, 21 * SECOND);
     }
-    assert_eq!((breaker.state(), breaker.hung(30 * SECOND), breaker.late()), (BreakerState::Closed, 0, 5));
+    assert_eq!(
+        (breaker.state(), breaker.hung(30 * SECOND), breaker.late()),
+        (BreakerState::Closed, 0, 5)
+    );
 }
 
 #[test]
 fn a_run_of_failures_opens_the_circuit_whatever_the_rate() {
-    let config = BreakerConfig { consecutive_failures: Some(3), min_calls: 1000, ..config() };
+    let config = BreakerConfig {
+        consecutive_failures: Some(3),
+        min_calls: 1000,
+        ..config()
+    };
     let breaker = breaker(config);
     run(&breaker, "SSSSFFSFFXF", 0);
     let state = breaker.state();
@@ -135,32 +194,56 @@ fn a_run_of_failures_opens_the_circuit_whatever_the_rate() {
 
 #[test]
 fn a_success_ends_a_run_and_a_dropped_call_does_not() {
-    let breaker =
-        breaker(BreakerConfig { consecutive_failures: Some(3), failure_rate: None, verdict: Verdict::AnyFailure, ..config() });
+    let breaker = breaker(BreakerConfig {
+        consecutive_failures: Some(3),
+        failure_rate: None,
+        verdict: Verdict::AnyFailure,
+        ..config()
+    });
     run(&breaker, "FFSFFSFF", 0);
     let dropped = admit(&breaker, 0);
     breaker.abandon(dropped, 0, 0);
     assert_eq!(breaker.state(), BreakerState::Closed);
     let last = admit(&breaker, 0);
-    assert_eq!(record(&breaker, last, 'F', 0).unwrap().cause, Cause::ConsecutiveFailures);
+    assert_eq!(
+        record(&breaker, last, 'F', 0).unwrap().cause,
+        Cause::ConsecutiveFailures
+    );
 }
 
 #[test]
 fn probes_that_are_slow_do_not_close_the_circuit() {
     for verdict in [Verdict::Rate, Verdict::AnyFailure] {
-        let breaker = breaker(BreakerConfig { verdict, ..watching_slow() });
+        let breaker = breaker(BreakerConfig {
+            verdict,
+            ..watching_slow()
+        });
         run(&breaker, "FFFFF", 0);
-        let opened = run_for(&breaker, &[(1, 'S'), (50, 'S'), (50, 'S'), (1, 'S')], 5 * SECOND).unwrap();
-        assert_eq!((opened.to, opened.cause), (BreakerState::Open, Cause::ProbesSlow));
+        let opened = run_for(
+            &breaker,
+            &[(1, 'S'), (50, 'S'), (50, 'S'), (1, 'S')],
+            5 * SECOND,
+        )
+        .unwrap();
+        assert_eq!(
+            (opened.to, opened.cause),
+            (BreakerState::Open, Cause::ProbesSlow)
+        );
     }
 }
 
 #[test]
 fn a_probe_dropped_while_slow_is_judged_and_one_dropped_early_gives_its_slot_back() {
-    let breaker = breaker(BreakerConfig { probes: 1, ..watching_slow() });
+    let breaker = breaker(BreakerConfig {
+        probes: 1,
+        ..watching_slow()
+    });
     run(&breaker, "FFFFF", 0);
     let probe = admit(&breaker, 5 * SECOND);
     assert_eq!(breaker.abandon(probe, 0, 6 * SECOND), None);
     let probe = admit(&breaker, 6 * SECOND);
-    assert_eq!(breaker.abandon(probe, 0, 10 * SECOND).unwrap().cause, Cause::ProbesSlow);
+    assert_eq!(
+        breaker.abandon(probe, 0, 10 * SECOND).unwrap().cause,
+        Cause::ProbesSlow
+    );
 }

@@ -70,7 +70,11 @@ impl Model {
 
     fn open(&mut self, streak: u32, now: u64) {
         self.streak = streak;
-        let own = if self.config.growing { OPEN_FOR << (streak - 1).min(20) } else { OPEN_FOR };
+        let own = if self.config.growing {
+            OPEN_FOR << (streak - 1).min(20)
+        } else {
+            OPEN_FOR
+        };
         let most = 10 * OPEN_FOR;
         self.deadline = (now + own.min(most)).max(self.not_before.min(now + most));
         self.change(BreakerState::Open);
@@ -89,7 +93,9 @@ impl Model {
                 }
                 self.in_flight.push((self.generation, now));
             }
-            BreakerState::HalfOpen if self.out + self.ended.len() < usize::from(self.config.probes) => {
+            BreakerState::HalfOpen
+                if self.out + self.ended.len() < usize::from(self.config.probes) =>
+            {
                 self.out += 1;
                 self.newest_probe = now;
             }
@@ -106,24 +112,53 @@ impl Model {
         let tick = (self.generation, now / AGE_TICK);
         let first = self.config.slow_calls.is_some() && self.entered != Some(tick);
         self.entered = Some(tick);
-        let current = self.in_flight.iter().filter(|(generation, _)| *generation == self.generation);
-        let hung = current.filter(|(_, started)| now / AGE_TICK - started / AGE_TICK > 4).count();
+        let current = self
+            .in_flight
+            .iter()
+            .filter(|(generation, _)| *generation == self.generation);
+        let hung = current
+            .filter(|(_, started)| now / AGE_TICK - started / AGE_TICK > 4)
+            .count();
         if !first || hung == 0 || self.state != BreakerState::Closed {
             return false;
         }
         self.trip_if(hung, now)
     }
 
-    fn finish(&mut self, generation: u32, started: u64, failed: Option<bool>, retry_after: Option<u64>, now: u64) {
-        if let Some(place) = self.in_flight.iter().position(|call| *call == (generation, started)) {
+    fn finish(
+        &mut self,
+        generation: u32,
+        started: u64,
+        failed: Option<bool>,
+        retry_after: Option<u64>,
+        now: u64,
+    ) {
+        if let Some(place) = self
+            .in_flight
+            .iter()
+            .position(|call| *call == (generation, started))
+        {
             self.in_flight.swap_remove(place);
         }
-        let Some(failed) = failed else { return self.give_back(generation, now) };
-        self.take(generation, started, failed, true, if failed { retry_after } else { None }, now);
+        let Some(failed) = failed else {
+            return self.give_back(generation, now);
+        };
+        self.take(
+            generation,
+            started,
+            failed,
+            true,
+            if failed { retry_after } else { None },
+            now,
+        );
     }
 
     fn abandon(&mut self, generation: u32, started: u64, now: u64) {
-        if let Some(place) = self.in_flight.iter().position(|call| *call == (generation, started)) {
+        if let Some(place) = self
+            .in_flight
+            .iter()
+            .position(|call| *call == (generation, started))
+        {
             self.in_flight.swap_remove(place);
         }
         let failed = self.config.cancelled_as_failure;
@@ -145,21 +180,39 @@ impl Model {
         }
     }
 
-    fn take(&mut self, generation: u32, started: u64, failed: bool, done: bool, retry_after: Option<u64>, now: u64) {
+    fn take(
+        &mut self,
+        generation: u32,
+        started: u64,
+        failed: bool,
+        done: bool,
+        retry_after: Option<u64>,
+        now: u64,
+    ) {
         if generation != self.generation {
             self.late += 1;
             return;
         }
-        self.not_before = self.not_before.max(retry_after.map_or(0, |wait| now + wait.min(10 * OPEN_FOR)));
+        self.not_before = self
+            .not_before
+            .max(retry_after.map_or(0, |wait| now + wait.min(10 * OPEN_FOR)));
         let slow = self.is_slow(started, now);
         match self.state {
             BreakerState::HalfOpen => {
                 self.out -= 1;
-                self.ended.push(Ended { at: now, failed, slow });
+                self.ended.push(Ended {
+                    at: now,
+                    failed,
+                    slow,
+                });
                 self.give_verdict(now);
             }
             BreakerState::Closed | BreakerState::MetricsOnly => {
-                self.ended.push(Ended { at: now, failed, slow });
+                self.ended.push(Ended {
+                    at: now,
+                    failed,
+                    slow,
+                });
                 self.run = if failed {
                     self.run + 1
                 } else if done {
@@ -168,7 +221,10 @@ impl Model {
                     self.run
                 };
                 if self.state == BreakerState::Closed && !self.trip_if(0, now) {
-                    let by_run = self.config.consecutive_failures.is_some_and(|most| failed && self.run >= most);
+                    let by_run = self
+                        .config
+                        .consecutive_failures
+                        .is_some_and(|most| failed && self.run >= most);
                     if by_run {
                         self.trip(now);
                     }
@@ -184,7 +240,9 @@ impl Model {
                 let live = |ended: &&Ended| now / WINDOW_TICK - ended.at / WINDOW_TICK < 10;
                 self.ended.iter().filter(live).copied().collect()
             }
-            Window::Calls(calls) => self.ended[self.ended.len().saturating_sub(calls as usize)..].to_vec(),
+            Window::Calls(calls) => {
+                self.ended[self.ended.len().saturating_sub(calls as usize)..].to_vec()
+            }
         }
     }
 
@@ -196,7 +254,8 @@ impl Model {
             Window::Calls(calls) => self.config.min_calls.min(calls),
             Window::Time(_) => self.config.min_calls,
         };
-        let trips = total >= enough as usize && (self.fails(&window, total) || self.is_too_slow(slow, total));
+        let trips = total >= enough as usize
+            && (self.fails(&window, total) || self.is_too_slow(slow, total));
         if trips {
             self.trip(now);
         }
@@ -205,7 +264,11 @@ impl Model {
 
     fn fails(&self, ended: &[Ended], total: usize) -> bool {
         let failures = ended.iter().filter(|ended| ended.failed).count();
-        failures > 0 && self.config.failure_rate.is_some_and(|rate| failures as f64 >= total as f64 * rate - 1e-9)
+        failures > 0
+            && self
+                .config
+                .failure_rate
+                .is_some_and(|rate| failures as f64 >= total as f64 * rate - 1e-9)
     }
 
     fn is_too_slow(&self, slow: usize, total: usize) -> bool {
@@ -223,7 +286,10 @@ impl Model {
     fn give_verdict(&mut self, now: u64) -> bool {
         let failed = self.ended.iter().any(|ended| ended.failed);
         let slow = self.ended.iter().filter(|ended| ended.slow).count();
-        let (judged, all) = (self.ended.len(), self.ended.len() >= usize::from(self.config.probes));
+        let (judged, all) = (
+            self.ended.len(),
+            self.ended.len() >= usize::from(self.config.probes),
+        );
         let bad = match self.config.verdict {
             Verdict::AnyFailure if failed => true,
             _ if !all => return false,
@@ -253,19 +319,29 @@ enum Step {
 fn any_config() -> impl Strategy<Value = BreakerConfig> {
     let window = prop_oneof![Just(Window::Time(seconds(20))), Just(Window::Calls(7))];
     let verdict = prop_oneof![Just(Verdict::AnyFailure), Just(Verdict::Rate)];
-    let rest = (any::<bool>(), any::<bool>(), any::<bool>(), prop::option::of(2u32..6));
-    (window, verdict, rest).prop_map(|(window, verdict, (slow, growing, cancelled_as_failure, consecutive_failures))| {
-        BreakerConfig {
-            window,
-            verdict,
-            slow_calls: slow.then_some(SlowCalls { after: seconds(4), rate: 0.5 }),
-            growing,
-            jitter: false,
-            cancelled_as_failure,
-            consecutive_failures,
-            ..config()
-        }
-    })
+    let rest = (
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        prop::option::of(2u32..6),
+    );
+    (window, verdict, rest).prop_map(
+        |(window, verdict, (slow, growing, cancelled_as_failure, consecutive_failures))| {
+            BreakerConfig {
+                window,
+                verdict,
+                slow_calls: slow.then_some(SlowCalls {
+                    after: seconds(4),
+                    rate: 0.5,
+                }),
+                growing,
+                jitter: false,
+                cancelled_as_failure,
+                consecutive_failures,
+                ..config()
+            }
+        },
+    )
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -290,7 +366,13 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn apply(step: Step, breaker: &Breaker, model: &mut Model, in_flight: &mut Vec<(Pass, u64)>, now: u64) {
+fn apply(
+    step: Step,
+    breaker: &Breaker,
+    model: &mut Model,
+    in_flight: &mut Vec<(Pass, u64)>,
+    now: u64,
+) {
     match step {
         Step::Admit => {
             let pass = breaker.admit(0, now).0.ok();
@@ -329,7 +411,13 @@ fn apply(step: Step, breaker: &Breaker, model: &mut Model, in_flight: &mut Vec<(
         }
         Step::Update(min_calls, tenths, probes, consecutive_failures) => {
             let failure_rate = Some(f64::from(tenths) / 10.0);
-            model.config = BreakerConfig { min_calls, failure_rate, probes, consecutive_failures, ..model.config };
+            model.config = BreakerConfig {
+                min_calls,
+                failure_rate,
+                probes,
+                consecutive_failures,
+                ..model.config
+            };
             breaker.update(&model.config).unwrap();
         }
     }

@@ -47,7 +47,11 @@ fn the_streak_ends_when_closed_has_held_for_a_window_and_not_before() {
 #[test]
 fn a_window_of_calls_has_held_when_it_is_full() {
     for (letters, expected) in [("SSSSSFFF", 5), ("SSSSFFF", 10)] {
-        let breaker = breaker(BreakerConfig { window: Window::Calls(8), failure_rate: Some(0.375), ..growing() });
+        let breaker = breaker(BreakerConfig {
+            window: Window::Calls(8),
+            failure_rate: Some(0.375),
+            ..growing()
+        });
         run(&breaker, "FFFFF", 0);
         assert_eq!(wait(&breaker, 0), 5);
         run(&breaker, "S", 5 * SECOND);
@@ -70,7 +74,15 @@ fn closing_by_hand_forgets_the_streak() {
 fn a_fleet_does_not_probe_in_step() {
     let waits: Vec<_> = (0..100)
         .map(|seed| {
-            let breaker = Breaker::new(&BreakerConfig { jitter: true, ..growing() }, 1, seed).unwrap();
+            let breaker = Breaker::new(
+                &BreakerConfig {
+                    jitter: true,
+                    ..growing()
+                },
+                1,
+                seed,
+            )
+            .unwrap();
             run(&breaker, "FFFFF", 0);
             breaker.until_half_open(0).unwrap().as_millis()
         })
@@ -83,7 +95,10 @@ fn a_fleet_does_not_probe_in_step() {
 #[test]
 fn the_peer_may_ask_for_more_up_to_the_longest() {
     for (asked, expected) in [(1, 5), (7, 7), (40, 40), (61, 60), (u64::MAX, 60)] {
-        let breaker = breaker(BreakerConfig { longest_open: Some(seconds(60)), ..config() });
+        let breaker = breaker(BreakerConfig {
+            longest_open: Some(seconds(60)),
+            ..config()
+        });
         for retry_after in [Some(seconds(asked)), None, None, None, None] {
             let pass = admit(&breaker, 0);
             breaker.record(pass, Outcome::Overload, retry_after, 0, 0);
@@ -94,7 +109,10 @@ fn the_peer_may_ask_for_more_up_to_the_longest() {
 
 #[test]
 fn a_probe_may_ask_for_more_as_well_and_a_success_may_not() {
-    let breaker = breaker(BreakerConfig { longest_open: Some(seconds(60)), ..growing() });
+    let breaker = breaker(BreakerConfig {
+        longest_open: Some(seconds(60)),
+        ..growing()
+    });
     let pass = admit(&breaker, 0);
     breaker.record(pass, Outcome::Success, Some(seconds(50)), 0, 0);
     run(&breaker, "FFFF", 0);
@@ -106,30 +124,51 @@ fn a_probe_may_ask_for_more_as_well_and_a_success_may_not() {
 
 #[test]
 fn after_closing_the_ramp_admits_a_growing_share() {
-    let breaker = breaker(BreakerConfig { ramp: seconds(10), probes: 1, ..config() });
+    let breaker = breaker(BreakerConfig {
+        ramp: seconds(10),
+        probes: 1,
+        ..config()
+    });
     run(&breaker, "FFFFF", 0);
     run(&breaker, "S", 5 * SECOND);
-    let admitted = |second: u64| (0..1000).filter(|_| breaker.admit(0, second * SECOND).0.is_ok()).count();
+    let admitted = |second: u64| {
+        (0..1000)
+            .filter(|_| breaker.admit(0, second * SECOND).0.is_ok())
+            .count()
+    };
     for (second, share) in [(5, 100), (7, 200), (10, 500), (14, 900)] {
         let admitted = admitted(second);
-        assert!(admitted.abs_diff(share) <= 3, "{admitted} of 1000 at {second} s");
+        assert!(
+            admitted.abs_diff(share) <= 3,
+            "{admitted} of 1000 at {second} s"
+        );
     }
     assert_eq!(admitted(15), 1000);
 }
 
 #[test]
 fn a_refusal_of_the_ramp_tells_when_it_is_over() {
-    let breaker = breaker(BreakerConfig { ramp: seconds(10), probes: 1, ..config() });
+    let breaker = breaker(BreakerConfig {
+        ramp: seconds(10),
+        probes: 1,
+        ..config()
+    });
     run(&breaker, "FFFFF", 0);
     run(&breaker, "S", 5 * SECOND);
-    let refused = (0..100).find_map(|_| breaker.admit(0, 6 * SECOND).0.err()).unwrap();
+    let refused = (0..100)
+        .find_map(|_| breaker.admit(0, 6 * SECOND).0.err())
+        .unwrap();
     assert_eq!(refused.wait, Some(seconds(9)));
     assert!(!breaker.refuses(6 * SECOND));
 }
 
 #[test]
 fn a_ramp_follows_the_probes_and_nothing_else() {
-    let breaker = breaker(BreakerConfig { ramp: seconds(10), probes: 1, ..config() });
+    let breaker = breaker(BreakerConfig {
+        ramp: seconds(10),
+        probes: 1,
+        ..config()
+    });
     assert!(breaker.admit_if_closed().is_some());
     run(&breaker, "FFFFF", 0);
     breaker.close();
@@ -144,12 +183,20 @@ fn a_ramp_follows_the_probes_and_nothing_else() {
 
 #[test]
 fn a_trip_is_not_lost_to_the_end_of_a_ramp() {
-    let breaker = breaker(BreakerConfig { ramp: seconds(1), probes: 1, ..config() });
+    let breaker = breaker(BreakerConfig {
+        ramp: seconds(1),
+        probes: 1,
+        ..config()
+    });
     run(&breaker, "FFFFF", 0);
     run(&breaker, "S", 5 * SECOND);
     let old = breaker.load();
     run(&breaker, "SS", 30 * SECOND);
     assert_ne!(breaker.load(), old);
     let settings = breaker.settings.load();
-    assert!(breaker.trip(old, Cause::FailureRate, &settings, 30 * SECOND).is_some());
+    assert!(
+        breaker
+            .trip(old, Cause::FailureRate, &settings, 30 * SECOND)
+            .is_some()
+    );
 }

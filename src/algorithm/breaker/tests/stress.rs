@@ -1,4 +1,5 @@
-//! Threads at the limit: what must hold of every transition, probe and result, whatever the interleaving.
+//! Threads at the limit: what must hold of every transition, probe and result, whatever the
+//! interleaving.
 
 use std::{
     collections::HashMap,
@@ -30,7 +31,9 @@ fn work(breaker: &Breaker, clock: &AtomicU64, thread: usize) -> Seen {
     let mut random = thread as u64 + 1;
     let mut held = Vec::new();
     for _ in 0..CALLS {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let now = clock.fetch_add(MILLI / 2, Ordering::Relaxed);
         let (decision, transition) = breaker.admit(thread, now);
         seen.transitions.extend(transition);
@@ -47,7 +50,11 @@ fn work(breaker: &Breaker, clock: &AtomicU64, thread: usize) -> Seen {
             0 => breaker.abandon(pass, thread, now),
             choice => {
                 *seen.recorded.entry(generation).or_default() += 1;
-                let outcome = if choice < 9 { Outcome::Failure } else { Outcome::Success };
+                let outcome = if choice < 9 {
+                    Outcome::Failure
+                } else {
+                    Outcome::Success
+                };
                 let transition = breaker.record(pass, outcome, None, thread, now);
                 if before != generation {
                     seen.late += 1;
@@ -86,28 +93,56 @@ fn transitions_probes_and_results_add_up_under_contention() {
                     })
                 })
                 .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
         });
 
         let mut transitions: Vec<_> = seen.iter().flat_map(|seen| &seen.transitions).collect();
         transitions.sort_by_key(|transition| transition.generation);
-        assert!(transitions.len() > 100, "{} transitions put nothing to the test", transitions.len());
+        assert!(
+            transitions.len() > 100,
+            "{} transitions put nothing to the test",
+            transitions.len()
+        );
         let generations = transitions.iter().map(|transition| transition.generation);
-        assert!(generations.eq(1..=breaker.generation()), "each generation is entered once");
-        assert!(transitions.windows(2).all(|pair| pair[0].to == pair[1].from), "each state is left as it was entered");
+        assert!(
+            generations.eq(1..=breaker.generation()),
+            "each generation is entered once"
+        );
+        assert!(
+            transitions
+                .windows(2)
+                .all(|pair| pair[0].to == pair[1].from),
+            "each state is left as it was entered"
+        );
 
-        let half_open = transitions.iter().filter(|transition| transition.to == BreakerState::HalfOpen);
+        let half_open = transitions
+            .iter()
+            .filter(|transition| transition.to == BreakerState::HalfOpen);
         for generation in half_open.map(|transition| transition.generation) {
             let passes = seen.iter().filter_map(|seen| seen.passes.get(&generation));
-            let (issued, returned) = passes.fold((0, 0), |sum, passes| (sum.0 + passes.0, sum.1 + passes.1));
-            assert!(issued - returned <= u64::from(PROBES), "{issued} probes, {returned} given back");
+            let (issued, returned) =
+                passes.fold((0, 0), |sum, passes| (sum.0 + passes.0, sum.1 + passes.1));
+            assert!(
+                issued - returned <= u64::from(PROBES),
+                "{issued} probes, {returned} given back"
+            );
         }
 
         let late: u64 = seen.iter().map(|seen| seen.late).sum();
         let unsure: u64 = seen.iter().map(|seen| seen.unsure).sum();
-        assert!((late..=late + unsure).contains(&breaker.late()), "{late} + {unsure}, not {}", breaker.late());
+        assert!(
+            (late..=late + unsure).contains(&breaker.late()),
+            "{late} + {unsure}, not {}",
+            breaker.late()
+        );
         if breaker.state() == BreakerState::Closed && window == Window::Time(seconds(3600)) {
-            let recorded: u64 = seen.iter().filter_map(|seen| seen.recorded.get(&breaker.generation())).sum();
+            let recorded: u64 = seen
+                .iter()
+                .filter_map(|seen| seen.recorded.get(&breaker.generation()))
+                .sum();
             assert_eq!(breaker.counts(clock.into_inner()).total(), recorded);
         }
     }
@@ -124,13 +159,20 @@ fn nothing_is_lost_while_the_state_stays() {
                 scope.spawn(move || {
                     for call in 0..CALLS {
                         let pass = admit(breaker, 0);
-                        let outcome = if call % 3 == 0 { Outcome::Failure } else { Outcome::Success };
+                        let outcome = if call % 3 == 0 {
+                            Outcome::Failure
+                        } else {
+                            Outcome::Success
+                        };
                         breaker.record(pass, outcome, None, thread, 0);
                     }
                 });
             }
         });
         let (counts, all) = (breaker.counts(0), (THREADS * CALLS) as u64);
-        assert_eq!((counts.total(), counts.failures, breaker.late()), (all, all / 3, 0));
+        assert_eq!(
+            (counts.total(), counts.failures, breaker.late()),
+            (all, all / 3, 0)
+        );
     }
 }

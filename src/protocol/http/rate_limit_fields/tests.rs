@@ -8,12 +8,21 @@ fn written(quota: Quota) -> [String; 2] {
     [RATE_LIMIT_POLICY, RATE_LIMIT].map(|field| headers[field].to_str().unwrap().to_owned())
 }
 
-const QUOTA: Quota =
-    Quota { name: None, part: 0, rate: Rate::per_minute(100), burst: 100, available: 50, reset: Duration::from_millis(29_001) };
+const QUOTA: Quota = Quota {
+    name: None,
+    part: 0,
+    rate: Rate::per_minute(100),
+    burst: 100,
+    available: 50,
+    reset: Duration::from_millis(29_001),
+};
 
 #[test]
 fn writes_policy_and_state_as_the_draft_has_them() {
-    assert_eq!(written(QUOTA), [r#""default";q=100;w=60"#, r#""default";r=50;t=30"#]);
+    assert_eq!(
+        written(QUOTA),
+        [r#""default";q=100;w=60"#, r#""default";r=50;t=30"#]
+    );
 }
 
 #[test]
@@ -27,56 +36,109 @@ fn the_window_is_the_shortest_in_whole_seconds_that_refills_a_burst() {
 
 #[test]
 fn nothing_left_is_never_for_no_time() {
-    let quota = Quota { available: 0, reset: Duration::ZERO, ..QUOTA };
+    let quota = Quota {
+        available: 0,
+        reset: Duration::ZERO,
+        ..QUOTA
+    };
     assert_eq!(written(quota)[1], r#""default";r=0;t=1"#);
-    let quota = Quota { available: 100, reset: Duration::ZERO, ..QUOTA };
+    let quota = Quota {
+        available: 100,
+        reset: Duration::ZERO,
+        ..QUOTA
+    };
     assert_eq!(written(quota)[1], r#""default";r=100;t=0"#);
 }
 
 #[test]
 fn a_name_stays_within_its_quotes() {
-    let quota = Quota { name: Some("a\"b\\c\r\nx-evil: ü"), ..QUOTA };
+    let quota = Quota {
+        name: Some("a\"b\\c\r\nx-evil: ü"),
+        ..QUOTA
+    };
     assert_eq!(written(quota)[1], r#""a\"b\\c??x-evil: ?";r=50;t=30"#);
 }
 
 #[test]
 fn every_part_of_a_limit_has_a_name_of_its_own() {
-    assert_eq!(written(Quota { part: 1, ..QUOTA })[1], r#""default-2";r=50;t=30"#);
-    assert_eq!(written(Quota { name: Some("api"), part: 2, ..QUOTA })[1], r#""api-3";r=50;t=30"#);
+    assert_eq!(
+        written(Quota { part: 1, ..QUOTA })[1],
+        r#""default-2";r=50;t=30"#
+    );
+    assert_eq!(
+        written(Quota {
+            name: Some("api"),
+            part: 2,
+            ..QUOTA
+        })[1],
+        r#""api-3";r=50;t=30"#
+    );
 }
 
 #[test]
 fn no_number_is_larger_than_the_field_can_hold() {
-    for rate in [Rate::new(u64::MAX, Duration::from_nanos(1)), Rate::new(1, Duration::MAX), Rate::new(0, Duration::ZERO)] {
+    for rate in [
+        Rate::new(u64::MAX, Duration::from_nanos(1)),
+        Rate::new(1, Duration::MAX),
+        Rate::new(0, Duration::ZERO),
+    ] {
         let (units, window) = policy(rate, u32::MAX);
-        assert!(units <= LARGEST && (1..=LARGEST).contains(&window), "{rate:?}: {units} in {window}");
+        assert!(
+            units <= LARGEST && (1..=LARGEST).contains(&window),
+            "{rate:?}: {units} in {window}"
+        );
     }
-    let quota = Quota { available: 0, reset: Duration::MAX, ..QUOTA };
+    let quota = Quota {
+        available: 0,
+        reset: Duration::MAX,
+        ..QUOTA
+    };
     assert_eq!(written(quota)[1], format!(r#""default";r=0;t={LARGEST}"#));
 }
 
 fn read(lines: &[&'static str]) -> Option<u64> {
-    let lines = lines.iter().map(|line| (RATE_LIMIT, HeaderValue::from_static(line)));
+    let lines = lines
+        .iter()
+        .map(|line| (RATE_LIMIT, HeaderValue::from_static(line)));
     used_up(&HeaderMap::from_iter(lines)).map(|wait| wait.as_secs())
 }
 
 #[test]
 fn nothing_left_is_read_with_its_time() {
     assert_eq!(read(&[r#""default";r=0;t=30"#]), Some(30));
-    assert_eq!(read(&[r#"default;t=30;r=0;pk=:cHV0dHk=:;acme-note="a;r=9, \"b\"";f"#]), Some(30));
+    assert_eq!(
+        read(&[r#"default;t=30;r=0;pk=:cHV0dHk=:;acme-note="a;r=9, \"b\"";f"#]),
+        Some(30)
+    );
     assert_eq!(read(&[r#""default";r=0;t=0"#]), Some(0));
     assert_eq!(read(&[r#""default";r=0;t=999999999999999"#]), Some(LARGEST));
 }
 
 #[test]
 fn the_longest_of_several_used_up_quotas_counts() {
-    assert_eq!(read(&[r#""minute";r=0;t=5, "hour";r=0;t=50 ,	"day";r=1;t=500"#]), Some(50));
-    assert_eq!(read(&[r#""minute";r=0;t=5"#, r#""hour";r=0;t=50"#, r#""day";r=1;t=500"#]), Some(50));
+    assert_eq!(
+        read(&[r#""minute";r=0;t=5, "hour";r=0;t=50 ,	"day";r=1;t=500"#]),
+        Some(50)
+    );
+    assert_eq!(
+        read(&[
+            r#""minute";r=0;t=5"#,
+            r#""hour";r=0;t=50"#,
+            r#""day";r=1;t=500"#
+        ]),
+        Some(50)
+    );
 }
 
 #[test]
 fn something_left_or_no_time_told_is_no_wait() {
-    for line in [r#""default";r=1;t=30"#, r#""default";r=0"#, r#""default";t=30"#, r#""default""#, r#""a";r=0, "b";t=30"#] {
+    for line in [
+        r#""default";r=1;t=30"#,
+        r#""default";r=0"#,
+        r#""default";t=30"#,
+        r#""default""#,
+        r#""a";r=0, "b";t=30"#,
+    ] {
         assert_eq!(read(&[line]), None, "{line}");
     }
     assert_eq!(used_up(&HeaderMap::new()), None);
@@ -114,24 +176,57 @@ fn garbage_is_ignored_and_does_not_spoil_other_lines() {
 #[test]
 fn the_fields_of_old_are_read_where_the_new_one_says_nothing() {
     let read = |lines: &[(&'static str, &'static str)]| {
-        let lines = lines.iter().map(|(field, value)| (HeaderName::from_static(field), HeaderValue::from_static(value)));
+        let lines = lines.iter().map(|(field, value)| {
+            (
+                HeaderName::from_static(field),
+                HeaderValue::from_static(value),
+            )
+        });
         used_up(&HeaderMap::from_iter(lines)).map(|wait| wait.as_secs())
     };
-    let old = |remaining, reset| [("ratelimit-limit", "100"), ("ratelimit-remaining", remaining), ("ratelimit-reset", reset)];
+    let old = |remaining, reset| {
+        [
+            ("ratelimit-limit", "100"),
+            ("ratelimit-remaining", remaining),
+            ("ratelimit-reset", reset),
+        ]
+    };
     assert_eq!(read(&old("0", "30")), Some(30));
     assert_eq!(read(&old(" 0", "30 ")), Some(30));
-    for (remaining, reset) in [("1", "30"), ("", "30"), ("0", ""), ("0", "-1"), ("0", "3.5"), ("0", "1700000000")] {
+    for (remaining, reset) in [
+        ("1", "30"),
+        ("", "30"),
+        ("0", ""),
+        ("0", "-1"),
+        ("0", "3.5"),
+        ("0", "1700000000"),
+    ] {
         assert_eq!(read(&old(remaining, reset)), None, "{remaining} {reset}");
     }
     assert_eq!(read(&[("ratelimit-remaining", "0")]), None);
     let [limit, remaining, reset] = old("0", "30");
-    assert_eq!(read(&[limit, remaining, reset, ("ratelimit", r#""default";r=0;t=7"#)]), Some(7));
+    assert_eq!(
+        read(&[
+            limit,
+            remaining,
+            reset,
+            ("ratelimit", r#""default";r=0;t=7"#)
+        ]),
+        Some(7)
+    );
 }
 
 #[test]
 fn what_is_written_is_read() {
     let mut headers = HeaderMap::new();
-    write(&mut headers, &Quota { name: Some("a\"\\, ;r=1"), available: 0, ..QUOTA });
+    write(
+        &mut headers,
+        &Quota {
+            name: Some("a\"\\, ;r=1"),
+            available: 0,
+            ..QUOTA
+        },
+    );
     assert_eq!(used_up(&headers), Some(Duration::from_secs(30)));
 }
 

@@ -24,18 +24,26 @@ use crate::{
 type Log = Arc<Mutex<Vec<(char, u64)>>>;
 
 /// Notes which tenant came, and at which millisecond.
-fn noting() -> (impl Service<char, Response = char, Error = BoxError, Future: Send> + Clone + Send + 'static, Log) {
+fn noting() -> (
+    impl Service<char, Response = char, Error = BoxError, Future: Send> + Clone + Send + 'static,
+    Log,
+) {
     let (log, clock) = (Log::default(), Clock::start());
     let noted = log.clone();
     let service = service_fn(move |tenant: char| {
-        noted.lock().unwrap().push((tenant, clock.now() / 1_000_000));
+        noted
+            .lock()
+            .unwrap()
+            .push((tenant, clock.now() / 1_000_000));
         async move { Ok::<_, BoxError>(tenant) }
     });
     (service, log)
 }
 
 fn ten_a_second() -> RateLimitBuilder {
-    RateLimitLayer::builder(Rate::per_second(10)).burst(1).max_wait(Duration::from_secs(60))
+    RateLimitLayer::builder(Rate::per_second(10))
+        .burst(1)
+        .max_wait(Duration::from_secs(60))
 }
 
 fn itself(tenant: &char) -> Option<char> {
@@ -50,7 +58,13 @@ where
 {
     let (inner, log) = noting();
     let inner = tower::util::BoxCloneService::new(inner);
-    (tenants.chars().map(|tenant| tokio::spawn(layer.layer(inner.clone()).oneshot(tenant))).collect(), log)
+    (
+        tenants
+            .chars()
+            .map(|tenant| tokio::spawn(layer.layer(inner.clone()).oneshot(tenant)))
+            .collect(),
+        log,
+    )
 }
 
 fn sorted(log: &Log) -> Vec<(char, u64)> {
@@ -81,7 +95,10 @@ async fn each_key_has_a_line_of_its_own_that_holds_up_nobody_else() {
         task.await.unwrap().unwrap();
     }
     // then
-    assert_eq!(sorted(&log), [('a', 0), ('a', 100), ('a', 200), ('b', 0), ('b', 100)]);
+    assert_eq!(
+        sorted(&log),
+        [('a', 0), ('a', 100), ('a', 200), ('b', 0), ('b', 100)]
+    );
     assert_eq!((handle.snapshot().waiting, lines(&handle)), (0, 0));
 }
 
@@ -91,7 +108,10 @@ async fn four_hundred_waiters_of_four_keys_are_woken_once_each() {
     let (inner, log) = noting();
     let polls = Arc::new(AtomicUsize::new(0));
     let calls = "abcd".chars().cycle().take(400).map(|tenant| {
-        let (mut call, polls) = (Box::pin(layer.layer(inner.clone()).oneshot(tenant)), polls.clone());
+        let (mut call, polls) = (
+            Box::pin(layer.layer(inner.clone()).oneshot(tenant)),
+            polls.clone(),
+        );
         tokio::spawn(poll_fn(move |cx| {
             polls.fetch_add(1, Ordering::Relaxed);
             call.as_mut().poll(cx)
@@ -100,7 +120,10 @@ async fn four_hundred_waiters_of_four_keys_are_woken_once_each() {
     for task in calls.collect::<Vec<_>>() {
         task.await.unwrap().unwrap();
     }
-    let expected: Vec<_> = "abcd".chars().flat_map(|tenant| (0..100).map(move |slot| (tenant, slot * 100))).collect();
+    let expected: Vec<_> = "abcd"
+        .chars()
+        .flat_map(|tenant| (0..100).map(move |slot| (tenant, slot * 100)))
+        .collect();
     assert_eq!(sorted(&log), expected);
     assert!(polls.load(Ordering::Relaxed) < 1000, "{polls:?} polls");
     assert_eq!(lines(&layer.handle()), 0);
@@ -122,10 +145,15 @@ async fn a_cancelled_wait_moves_its_own_key_up_and_an_empty_line_is_forgotten() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_cannot_wait_for_so_long_is_turned_away_at_once_or_when_that_is_known_and_counts_either_way() {
+async fn who_cannot_wait_for_so_long_is_turned_away_at_once_or_when_that_is_known_and_counts_either_way()
+ {
     // given
     let layer = RateLimitLayer::builder(Rate::per_minute(1)).max_wait(Duration::from_millis(100));
-    let layer = layer.keyed_by(itself).top_keys(|tenant: &char| tenant.to_string()).build().unwrap();
+    let layer = layer
+        .keyed_by(itself)
+        .top_keys(|tenant: &char| tenant.to_string())
+        .build()
+        .unwrap();
     let handle = layer.handle();
     // when
     let (tasks, _) = spawned(&layer, "aa");
@@ -138,17 +166,28 @@ async fn who_cannot_wait_for_so_long_is_turned_away_at_once_or_when_that_is_know
     assert_eq!(handle.snapshot().waiting, 1);
     handle.close_for(&'b', Duration::from_secs(30));
     for task in tasks {
-        assert_eq!(hint(&task.await.unwrap().unwrap_err()), Some(Duration::from_secs(30)));
+        assert_eq!(
+            hint(&task.await.unwrap().unwrap_err()),
+            Some(Duration::from_secs(30))
+        );
     }
     // then
-    let told: Vec<_> = handle.top_keys(9).into_iter().map(|key| (key.label, key.rejections)).collect();
+    let told: Vec<_> = handle
+        .top_keys(9)
+        .into_iter()
+        .map(|key| (key.label, key.rejections))
+        .collect();
     assert_eq!(told, [("a".to_owned(), 1), ("b".to_owned(), 1)]);
     assert_eq!(lines(&handle), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_higher_burst_lets_those_who_wait_go_whatever_their_key() {
-    let layer = RateLimitLayer::builder(Rate::per_minute(1)).max_wait(Duration::from_secs(60)).keyed_by(itself).build().unwrap();
+    let layer = RateLimitLayer::builder(Rate::per_minute(1))
+        .max_wait(Duration::from_secs(60))
+        .keyed_by(itself)
+        .build()
+        .unwrap();
     let (tasks, log) = spawned(&layer, "aabb");
     yield_now().await;
     advance(Duration::from_secs(1)).await;
@@ -161,27 +200,48 @@ async fn a_higher_burst_lets_those_who_wait_go_whatever_their_key() {
 
 #[tokio::test(start_paused = true)]
 async fn a_response_settles_what_its_own_key_has_used() {
-    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(100).cost(|_: &(char, u32)| 50);
-    let layer = layer.settle(|used: &u32| *used).keyed_by(|order: &(char, u32)| Some(order.0)).build().unwrap();
-    let service = layer.layer(service_fn(async |order: (char, u32)| Ok::<_, BoxError>(order.1)));
+    let layer = RateLimitLayer::builder(Rate::per_second(10))
+        .burst(100)
+        .cost(|_: &(char, u32)| 50);
+    let layer = layer
+        .settle(|used: &u32| *used)
+        .keyed_by(|order: &(char, u32)| Some(order.0))
+        .build()
+        .unwrap();
+    let service = layer.layer(service_fn(async |order: (char, u32)| {
+        Ok::<_, BoxError>(order.1)
+    }));
     let left = |tenant| layer.handle().snapshot_of(&tenant).available;
     assert!(service.clone().oneshot(('a', 10)).await.is_ok());
     assert!(service.clone().oneshot(('b', 140)).await.is_ok());
     assert_eq!((left('a'), left('b'), left('c')), (90, 0, 100));
-    assert_eq!(hint(&service.oneshot(('b', 0)).await.unwrap_err()), Some(Duration::from_secs(9)));
+    assert_eq!(
+        hint(&service.oneshot(('b', 0)).await.unwrap_err()),
+        Some(Duration::from_secs(9))
+    );
 }
 
 #[cfg(feature = "http")]
 #[tokio::test(start_paused = true)]
 async fn a_peers_retry_after_closes_the_key_that_was_told_so() {
-    let layer = RateLimitLayer::builder(Rate::per_second(100)).obey_retry_after(Duration::from_secs(60));
-    let layer = layer.protocol(crate::protocol::http::Client::new()).keyed_by(itself).build().unwrap();
+    let layer =
+        RateLimitLayer::builder(Rate::per_second(100)).obey_retry_after(Duration::from_secs(60));
+    let layer = layer
+        .protocol(crate::protocol::http::Client::new())
+        .keyed_by(itself)
+        .build()
+        .unwrap();
     let service = layer.layer(service_fn(async |host: char| {
-        let response = http::Response::builder().status(if host == 'a' { 429 } else { 200 }).header("retry-after", "30");
+        let response = http::Response::builder()
+            .status(if host == 'a' { 429 } else { 200 })
+            .header("retry-after", "30");
         Ok::<_, BoxError>(response.body(()).unwrap())
     }));
     assert!(service.clone().oneshot('a').await.is_ok());
-    assert_eq!(hint(&service.clone().oneshot('a').await.unwrap_err()), Some(Duration::from_secs(30)));
+    assert_eq!(
+        hint(&service.clone().oneshot('a').await.unwrap_err()),
+        Some(Duration::from_secs(30))
+    );
     assert!(service.clone().oneshot('b').await.is_ok());
     assert!(service.oneshot('b').await.is_ok());
 }

@@ -19,7 +19,9 @@ use crate::{
     Rejected, RejectedKind,
     algorithm::{Limit, TokenBucket},
     protocol::Plain,
-    rate_limit::{AsEstimated, ByRequest, KeyedRateLimitLayer, Metered, Patient, Rate, RateLimitLayer},
+    rate_limit::{
+        AsEstimated, ByRequest, KeyedRateLimitLayer, Metered, Patient, Rate, RateLimitLayer,
+    },
     time::Clock,
 };
 
@@ -38,8 +40,16 @@ fn within(own: (u64, u32), total: &Arc<TokenBucket>) -> Layered {
 fn with_keys(keys: usize, own: (u64, u32), total: &Arc<TokenBucket>) -> Layered {
     let cost: fn(&Call) -> u32 = |call| call.1;
     let key: fn(&Call) -> Option<char> = |call| Some(call.0);
-    let limit = RateLimitLayer::builder(Rate::per_second(own.0)).burst(own.1).max_wait(Duration::from_secs(60)).cost(cost);
-    limit.keyed_by(key).keys(keys).within(total.clone()).build().unwrap()
+    let limit = RateLimitLayer::builder(Rate::per_second(own.0))
+        .burst(own.1)
+        .max_wait(Duration::from_secs(60))
+        .cost(cost);
+    limit
+        .keyed_by(key)
+        .keys(keys)
+        .within(total.clone())
+        .build()
+        .unwrap()
 }
 
 fn bucket(rate: u64, burst: u32) -> Arc<TokenBucket> {
@@ -47,11 +57,17 @@ fn bucket(rate: u64, burst: u32) -> Arc<TokenBucket> {
 }
 
 /// Notes whose calls came, and at which millisecond.
-fn noting() -> (impl Service<Call, Response = (), Error = BoxError, Future: Send> + Clone + Send + 'static, Log) {
+fn noting() -> (
+    impl Service<Call, Response = (), Error = BoxError, Future: Send> + Clone + Send + 'static,
+    Log,
+) {
     let (log, clock) = (Log::default(), Clock::start());
     let noted = log.clone();
     let service = service_fn(move |call: Call| {
-        noted.lock().unwrap().push((call.0, clock.now() / 1_000_000));
+        noted
+            .lock()
+            .unwrap()
+            .push((call.0, clock.now() / 1_000_000));
         async move { Ok::<_, BoxError>(()) }
     });
     (service, log)
@@ -71,7 +87,9 @@ fn rejection(error: &BoxError) -> &Rejected {
 async fn it_is_charged_together_with_the_key_or_neither_is() {
     // given: three at once for all, two for each; nobody waits.
     let total = bucket(10, 3);
-    let tenants = RateLimitLayer::builder(Rate::per_second(1)).burst(2).keyed_by(|call: &Call| Some(call.0));
+    let tenants = RateLimitLayer::builder(Rate::per_second(1))
+        .burst(2)
+        .keyed_by(|call: &Call| Some(call.0));
     let layer = tenants.within(total.clone()).build().unwrap();
     let (inner, _) = noting();
     let admitted = async |name| layer.layer(inner.clone()).oneshot((name, 1)).await.is_ok();
@@ -89,7 +107,9 @@ async fn what_it_denies_costs_an_overflowing_key_nothing_either() {
     let total = bucket(1, 100);
     let layer = with_keys(1, (1, 3), &total);
     // All slots are in debt.
-    "abcdefgh".chars().for_each(|name| layer.handle().charge(&name, 3));
+    "abcdefgh"
+        .chars()
+        .for_each(|name| layer.handle().charge(&name, 3));
     total.charge(200, 0);
     let (inner, _) = noting();
     for _ in 0..10 {
@@ -102,7 +122,9 @@ async fn what_it_denies_costs_an_overflowing_key_nothing_either() {
 #[tokio::test(start_paused = true)]
 async fn a_hint_is_enough_for_both() {
     let total = bucket(1, 1);
-    let tenants = RateLimitLayer::builder(Rate::per_second(10)).burst(1).keyed_by(|call: &Call| Some(call.0));
+    let tenants = RateLimitLayer::builder(Rate::per_second(10))
+        .burst(1)
+        .keyed_by(|call: &Call| Some(call.0));
     let layer = tenants.within(total).build().unwrap();
     let (inner, _) = noting();
     assert!(layer.layer(inner.clone()).oneshot(('a', 1)).await.is_ok());
@@ -130,7 +152,13 @@ async fn a_penalty_of_one_key_does_not_close_it_and_a_charge_and_a_refund_reach_
     layer.handle().refund(&'b', 1);
     assert_eq!(total.available(0), 2);
     layer.handle().settle(&'b', 1, 3);
-    assert_eq!((total.available(0), layer.handle().snapshot_of(&'b').available), (0, 0));
+    assert_eq!(
+        (
+            total.available(0),
+            layer.handle().snapshot_of(&'b').available
+        ),
+        (0, 0)
+    );
     layer.handle().reset(&'b');
     assert_eq!(total.available(0), 0);
     total.refund(3, 0);
@@ -141,43 +169,70 @@ async fn a_penalty_of_one_key_does_not_close_it_and_a_charge_and_a_refund_reach_
 async fn those_who_wait_for_it_leave_in_order_and_a_newcomer_does_not_overtake_them() {
     let layer = within((100, 10), &bucket(10, 1));
     let (inner, log) = noting();
-    let tasks: Vec<_> = "abca".chars().map(|name| tokio::spawn(layer.layer(inner.clone()).oneshot((name, 1)))).collect();
+    let tasks: Vec<_> = "abca"
+        .chars()
+        .map(|name| tokio::spawn(layer.layer(inner.clone()).oneshot((name, 1))))
+        .collect();
     yield_now().await;
     // Just as the turn of the second comes.
     advance(Duration::from_millis(100)).await;
     let newcomer = tokio::spawn(layer.layer(inner).oneshot(('n', 1)));
     all(tasks.into_iter().chain([newcomer])).await;
-    assert_eq!(*log.lock().unwrap(), [('a', 0), ('b', 100), ('c', 200), ('a', 300), ('n', 400)]);
+    assert_eq!(
+        *log.lock().unwrap(),
+        [('a', 0), ('b', 100), ('c', 200), ('a', 300), ('n', 400)]
+    );
     assert_eq!(layer.handle().snapshot().waiting, 0);
 }
 
 /// As many calls of one key at once as may be, with a total that is never reached.
 async fn rushed(rate: u64, calls: usize, max_wait: Duration) -> (usize, u64) {
-    let limit = RateLimitLayer::builder(Rate::per_second(rate)).burst(1).max_wait(max_wait);
-    let layer = limit.keyed_by(|call: &Call| Some(call.0)).within(bucket(1_000_000, 100_000)).build().unwrap();
+    let limit = RateLimitLayer::builder(Rate::per_second(rate))
+        .burst(1)
+        .max_wait(max_wait);
+    let layer = limit
+        .keyed_by(|call: &Call| Some(call.0))
+        .within(bucket(1_000_000, 100_000))
+        .build()
+        .unwrap();
     let (inner, log) = noting();
-    let answers = futures::future::join_all((0..calls).map(|_| layer.layer(inner.clone()).oneshot(('a', 1)))).await;
+    let answers =
+        futures::future::join_all((0..calls).map(|_| layer.layer(inner.clone()).oneshot(('a', 1))))
+            .await;
     let last = log.lock().unwrap().last().map_or(0, |(_, time)| *time);
     (answers.iter().filter(|answer| answer.is_ok()).count(), last)
 }
 
-// One whose turn came within the last tick of its time once waited for all of it, and was then turned away.
+// One whose turn came within the last tick of its time once waited for all of it, and was then
+// turned away.
 #[tokio::test(start_paused = true)]
 async fn who_may_wait_for_just_so_long_is_admitted_though_its_timer_is_late() {
-    assert_eq!(rushed(7, 3, Duration::from_nanos(142_857_143)).await, (2, 143));
+    assert_eq!(
+        rushed(7, 3, Duration::from_nanos(142_857_143)).await,
+        (2, 143)
+    );
 }
 
 // The key's lateness was once lost on the way to the total.
 #[tokio::test(start_paused = true)]
 async fn a_keys_rate_above_the_timers_ticks_is_kept_with_a_total_too() {
     let (admitted, last) = rushed(2000, 2000, Duration::from_secs(10)).await;
-    assert!(admitted == 2000 && (995..=1005).contains(&last), "{admitted} in {last} ms");
+    assert!(
+        admitted == 2000 && (995..=1005).contains(&last),
+        "{admitted} in {last} ms"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_whose_time_is_over_and_whom_nobody_polls_holds_no_other_key_up() {
-    let limit = RateLimitLayer::builder(Rate::per_second(10)).burst(10).max_wait(Duration::from_millis(150));
-    let layer = limit.keyed_by(|call: &Call| Some(call.0)).within(bucket(10, 1)).build().unwrap();
+    let limit = RateLimitLayer::builder(Rate::per_second(10))
+        .burst(10)
+        .max_wait(Duration::from_millis(150));
+    let layer = limit
+        .keyed_by(|call: &Call| Some(call.0))
+        .within(bucket(10, 1))
+        .build()
+        .unwrap();
     let (inner, _) = noting();
     assert!(layer.layer(inner.clone()).oneshot(('x', 1)).await.is_ok());
     let mut ahead = Box::pin(layer.layer(inner.clone()).oneshot(('a', 1)));
@@ -189,8 +244,14 @@ async fn one_whose_time_is_over_and_whom_nobody_polls_holds_no_other_key_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hint_is_that_of_a_closed_key_though_others_wait_for_the_total() {
-    let limit = RateLimitLayer::builder(Rate::per_second(1)).burst(1).max_wait(Duration::from_millis(500));
-    let layer = limit.keyed_by(|call: &Call| Some(call.0)).within(bucket(1, 1)).build().unwrap();
+    let limit = RateLimitLayer::builder(Rate::per_second(1))
+        .burst(1)
+        .max_wait(Duration::from_millis(500));
+    let layer = limit
+        .keyed_by(|call: &Call| Some(call.0))
+        .within(bucket(1, 1))
+        .build()
+        .unwrap();
     let (inner, _) = noting();
     assert!(layer.layer(inner.clone()).oneshot(('x', 1)).await.is_ok());
     advance(Duration::from_millis(600)).await;
@@ -206,16 +267,25 @@ async fn a_hint_is_that_of_a_closed_key_though_others_wait_for_the_total() {
 async fn a_key_that_waits_for_its_own_limit_holds_nobody_up() {
     let layer = within((1, 1), &bucket(10, 1));
     let (inner, log) = noting();
-    let tasks: Vec<_> = "aaab".chars().map(|name| tokio::spawn(layer.layer(inner.clone()).oneshot((name, 1)))).collect();
+    let tasks: Vec<_> = "aaab"
+        .chars()
+        .map(|name| tokio::spawn(layer.layer(inner.clone()).oneshot((name, 1))))
+        .collect();
     all(tasks).await;
-    assert_eq!(*log.lock().unwrap(), [('a', 0), ('b', 100), ('a', 1000), ('a', 2000)]);
+    assert_eq!(
+        *log.lock().unwrap(),
+        [('a', 0), ('b', 100), ('a', 1000), ('a', 2000)]
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_is_closed_while_it_waits_for_the_total_lets_the_others_go() {
     let layer = within((100, 10), &bucket(1, 1));
     let (inner, log) = noting();
-    let tasks: Vec<_> = "xab".chars().map(|name| tokio::spawn(layer.layer(inner.clone()).oneshot((name, 1)))).collect();
+    let tasks: Vec<_> = "xab"
+        .chars()
+        .map(|name| tokio::spawn(layer.layer(inner.clone()).oneshot((name, 1))))
+        .collect();
     yield_now().await;
     layer.handle().close_for(&'a', Duration::from_secs(10));
     all(tasks).await;
@@ -226,7 +296,10 @@ async fn a_key_that_is_closed_while_it_waits_for_the_total_lets_the_others_go() 
 async fn a_cancelled_wait_for_it_moves_the_others_up_and_a_refund_lets_them_go() {
     let layer = within((100, 10), &bucket(1, 1));
     let (inner, log) = noting();
-    let tasks: Vec<_> = "xabc".chars().map(|name| tokio::spawn(layer.layer(inner.clone()).oneshot((name, 1)))).collect();
+    let tasks: Vec<_> = "xabc"
+        .chars()
+        .map(|name| tokio::spawn(layer.layer(inner.clone()).oneshot((name, 1))))
+        .collect();
     yield_now().await;
     assert_eq!(layer.handle().snapshot().waiting, 3);
     tasks[1].abort();
@@ -248,7 +321,10 @@ async fn a_hundred_keys_that_wait_for_it_are_woken_once_each() {
     let names = (0..100).filter_map(|number| char::from_u32(0x4e00 + number));
     let calls: Vec<_> = names
         .map(|name| {
-            let (mut call, polls) = (Box::pin(layer.layer(inner.clone()).oneshot((name, 1))), polls.clone());
+            let (mut call, polls) = (
+                Box::pin(layer.layer(inner.clone()).oneshot((name, 1))),
+                polls.clone(),
+            );
             tokio::spawn(poll_fn(move |cx| {
                 polls.fetch_add(1, Ordering::Relaxed);
                 call.as_mut().poll(cx)

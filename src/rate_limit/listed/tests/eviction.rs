@@ -1,4 +1,5 @@
-//! A call of a key whose limit is just being forgotten, at each of the two looks that are taken at it.
+//! A call of a key whose limit is just being forgotten, at each of the two looks that are taken at
+//! it.
 
 use std::{
     fmt,
@@ -89,19 +90,37 @@ impl fmt::Debug for Hooked {
     }
 }
 
-/// Key 2 wants the place of key 1, which is as new; during one look at that, key 1 is called. Whether that call, that of key
-/// 2, and another of key 1 were admitted.
+/// Key 2 wants the place of key 1, which is as new; during one look at that, key 1 is called.
+/// Whether that call, that of key 2, and another of key 1 were admitted.
 fn raced(at: usize) -> [bool; 3] {
-    let hooks = Arc::new(Hooks { at, ..Hooks::default() });
+    let hooks = Arc::new(Hooks {
+        at,
+        ..Hooks::default()
+    });
     let given = hooks.clone();
-    let limit = RateLimitLayer::builder(Rate::per_second(1)).cost(|request: &u32| u32::from(*request < 10));
+    let limit =
+        RateLimitLayer::builder(Rate::per_second(1)).cost(|request: &u32| u32::from(*request < 10));
     let limit = limit.listed_by(
         |request: &u32| Some(*request % 10),
-        move |_: &u32| Ok(Hooked { bucket: TokenBucket::new(Rate::per_day(1), 1)?, hooks: given.clone() }),
+        move |_: &u32| {
+            Ok(Hooked {
+                bucket: TokenBucket::new(Rate::per_day(1), 1)?,
+                hooks: given.clone(),
+            })
+        },
     );
     let layer = limit.most_keys(1).overflow(Overflow::Deny).build().unwrap();
-    let service = layer.layer(service_fn(|request: u32| std::future::ready(Ok::<_, BoxError>(request))));
-    let admitted = move |request: u32| service.clone().oneshot(request).now_or_never().unwrap().is_ok();
+    let service = layer.layer(service_fn(|request: u32| {
+        std::future::ready(Ok::<_, BoxError>(request))
+    }));
+    let admitted = move |request: u32| {
+        service
+            .clone()
+            .oneshot(request)
+            .now_or_never()
+            .unwrap()
+            .is_ok()
+    };
     assert!(admitted(11), "makes the limit of key 1, and costs nothing");
 
     let caller = Arc::new(Mutex::new(None));
