@@ -67,7 +67,7 @@ fn limits(criterion: &mut Criterion) {
 
 fn keyed(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("keyed");
-    let buckets = KeyedBuckets::new(Rate::per_second(1000), 10, 100_000, Overflow::Deny).unwrap();
+    let buckets = KeyedBuckets::new(Rate::per_second(1000), 10, 100_000, Overflow::Reject).unwrap();
     let (mut now, mut key) = (0, 0u64);
     group.bench_function("one key/admitted", |bencher| {
         bencher.iter(|| {

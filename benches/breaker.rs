@@ -41,7 +41,7 @@ fn watching_slow_calls() -> Breaker {
         config.slow_calls = Some(SlowCalls {
             after: Duration::from_secs(1),
             rate: 0.5,
-        })
+        });
     })
 }
 
@@ -58,18 +58,18 @@ fn one_thread(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("one thread");
     let word = AtomicU64::new(0);
     group.bench_function("floor: load", |bencher| {
-        bencher.iter(|| black_box(word.load(Ordering::Acquire)))
+        bencher.iter(|| black_box(word.load(Ordering::Acquire)));
     });
     group.bench_function("floor: fetch_add", |bencher| {
-        bencher.iter(|| black_box(word.fetch_add(1, Ordering::Relaxed)))
+        bencher.iter(|| black_box(word.fetch_add(1, Ordering::Relaxed)));
     });
     group.bench_function("floor: clock read", |bencher| {
-        bencher.iter(|| black_box(Instant::now()))
+        bencher.iter(|| black_box(Instant::now()));
     });
 
     let closed = default_breaker();
     group.bench_function("closed: admit + success", |bencher| {
-        bencher.iter(|| succeed(black_box(&closed), 0, SECOND))
+        bencher.iter(|| succeed(black_box(&closed), 0, SECOND));
     });
     let slow = watching_slow_calls();
     group.bench_function("closed, slow calls watched: admit + success", |bencher| {
@@ -89,7 +89,7 @@ fn one_thread(criterion: &mut Criterion) {
     let open = default_breaker();
     open.force_open();
     group.bench_function("open: refuse", |bencher| {
-        bencher.iter(|| black_box(open.admit(0, SECOND).0.is_err()))
+        bencher.iter(|| black_box(open.admit(0, SECOND).0.is_err()));
     });
     group.finish();
 }
@@ -161,15 +161,15 @@ fn many_threads(criterion: &mut Criterion) {
         });
         let closed = default_breaker();
         bench("closed: admit + success", &|stripe| {
-            succeed(&closed, stripe, SECOND)
+            succeed(&closed, stripe, SECOND);
         });
         let slow = watching_slow_calls();
         bench("closed, slow calls watched: admit + success", &|stripe| {
-            succeed(&slow, stripe, SECOND)
+            succeed(&slow, stripe, SECOND);
         });
         let calls = breaker(|config| config.window = Window::Calls(100));
         bench("closed, window of 100 calls: admit + success", &|stripe| {
-            succeed(&calls, stripe, SECOND)
+            succeed(&calls, stripe, SECOND);
         });
         let open = default_breaker();
         open.force_open();

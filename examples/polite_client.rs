@@ -31,12 +31,12 @@ async fn main() -> Result<(), BoxError> {
     tokio::spawn(axum::serve(listener, app).into_future());
 
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let heed = RateLimitLayer::builder(Rate::per_second(1000))
-        .obey_retry_after(Duration::from_secs(60))
+    let honor = RateLimitLayer::builder(Rate::per_second(1000))
+        .honor_retry_after(Duration::from_secs(60))
         .max_wait(Duration::from_secs(10))
         .protocol(HttpClient::new())
         .build()?;
-    let polite = ServiceBuilder::new().layer(heed).service(client.clone());
+    let polite = ServiceBuilder::new().layer(honor).service(client.clone());
 
     let polite = turned_away(polite, &url).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;

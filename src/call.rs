@@ -77,7 +77,7 @@ where
             }
             StateProject::Rejected { rejected } => {
                 let rejected = rejected.take().expect("polled after completion");
-                Poll::Ready(this.protocol.reject(rejected))
+                Poll::Ready(this.protocol.reject(Box::new(rejected)))
             }
         }
     }

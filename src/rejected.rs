@@ -52,6 +52,8 @@ pub enum RejectedKind {
     MissingKey,
     /// All of the bulkhead's calls are in flight.
     BulkheadFull,
+    /// The call's own deadline had passed before it could be sent.
+    DeadlineExceeded,
     /// The call was admitted and sent, and did not finish in time.
     TimedOut,
 }
@@ -72,6 +74,7 @@ impl RejectedKind {
             Self::CostTooHigh => "cost above the rate limit's burst",
             Self::MissingKey => "no key to limit the rate by",
             Self::BulkheadFull => "bulkhead full",
+            Self::DeadlineExceeded => "deadline exceeded before the call was sent",
             Self::TimedOut => "timed out",
         }
     }

@@ -177,7 +177,7 @@ fn no_layer_allocates_for_an_admitted_call() {
 fn a_rate_limit_that_settles_obeys_and_lets_wait_does_not_allocate_for_a_call_that_does_not_wait() {
     let limit = RateLimitLayer::builder(RATE)
         .max_wait(SECOND)
-        .obey_retry_after(SECOND)
+        .honor_retry_after(SECOND)
         .cost(|_: &u64| 2)
         .settle(|_: &u64| 1);
     assert_eq!(allocations(limit.build().unwrap().layer(Echo), || 7u64), 0);

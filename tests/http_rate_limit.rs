@@ -203,7 +203,7 @@ async fn a_request_without_a_key_is_a_bad_one_if_it_must_have_one() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_is_heeded_at_the_head_though_its_body_is_yet_to_come() {
     let limit =
-        RateLimitLayer::builder(Rate::per_second(100)).obey_retry_after(Duration::from_secs(60));
+        RateLimitLayer::builder(Rate::per_second(100)).honor_retry_after(Duration::from_secs(60));
     let limit = limit
         .protocol(UntilBodyEnd::new(keep_http::Client::new()))
         .build()
@@ -355,7 +355,7 @@ async fn closed_by(
     fields: &'static [(&'static str, &'static str)],
 ) -> Option<Duration> {
     let limit =
-        RateLimitLayer::builder(Rate::per_second(100)).obey_retry_after(Duration::from_secs(60));
+        RateLimitLayer::builder(Rate::per_second(100)).honor_retry_after(Duration::from_secs(60));
     let limit = limit.protocol(keep_http::Client::new()).build().unwrap();
     let mut service = limit.layer(service_fn(move |_: Request<()>| async move {
         let mut response = Response::builder().status(status);
@@ -438,7 +438,7 @@ async fn a_client_stops_before_the_server_turns_it_away() {
         .protocol(Server::new());
     let address = serve(hello().layer(limit.build().unwrap())).await;
     let heeding =
-        RateLimitLayer::builder(Rate::per_second(100)).obey_retry_after(Duration::from_secs(60));
+        RateLimitLayer::builder(Rate::per_second(100)).honor_retry_after(Duration::from_secs(60));
     let heeding = heeding.protocol(keep_http::Client::new()).build().unwrap();
     let mut client = heeding.layer(Client::builder(TokioExecutor::new()).build_http());
     // when it is answered that nothing is left

@@ -67,7 +67,7 @@ async fn a_failing_key_does_not_open_the_circuits_of_others() {
 
 #[tokio::test(start_paused = true)]
 async fn past_the_bound_keys_share_the_overflow() {
-    let layer = builder().most_keys(2).build().unwrap();
+    let layer = builder().max_keys(2).build().unwrap();
     let mut service = layer.layer(peer());
     for key in [1, 2, 3, 5] {
         let _ = call(&mut service, key).await;
@@ -80,7 +80,7 @@ async fn past_the_bound_keys_share_the_overflow() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_key_takes_the_place_of_an_idle_one_and_of_no_other() {
-    let layer = builder().most_keys(2).build().unwrap();
+    let layer = builder().max_keys(2).build().unwrap();
     let mut service = layer.layer(peer());
     for key in [1, 1, 2] {
         let _ = call(&mut service, key).await;
@@ -100,7 +100,7 @@ async fn a_new_key_takes_the_place_of_an_idle_one_and_of_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_with_a_call_in_flight_keeps_its_circuit() {
-    let layer = builder().most_keys(1).build().unwrap();
+    let layer = builder().max_keys(1).build().unwrap();
     let mut service = layer.layer(peer());
     let in_flight = service.ready().await.unwrap().call(1);
     advance(2 * WINDOW).await;
@@ -129,7 +129,7 @@ async fn an_update_reaches_all_keys_and_those_to_come() {
 
 #[test]
 fn threads_never_keep_more_keys_than_the_bound() {
-    let layer = builder().most_keys(16).build().unwrap();
+    let layer = builder().max_keys(16).build().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -152,10 +152,7 @@ fn threads_never_keep_more_keys_than_the_bound() {
 
 #[test]
 fn builds_that_cannot_work_say_so() {
-    assert_eq!(
-        builder().most_keys(0).build().unwrap_err().field,
-        "most_keys"
-    );
+    assert_eq!(builder().max_keys(0).build().unwrap_err().field, "max_keys");
     let backpressure = CircuitBreakerLayer::builder()
         .backpressure()
         .keyed_by(|key: &u32| *key);

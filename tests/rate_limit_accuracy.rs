@@ -29,7 +29,7 @@ fn of(limit: &dyn Limit) -> impl Fn(u32, u64) -> bool {
 }
 
 fn key_of(rate: Rate, burst: u32) -> impl Fn(u32, u64) -> bool {
-    let table = KeyedBuckets::new(rate, burst, 100, Overflow::Deny).unwrap();
+    let table = KeyedBuckets::new(rate, burst, 100, Overflow::Reject).unwrap();
     move |cost, now| table.acquire(0x9e37_79b9_7f4a_7c15, cost, now).is_ok()
 }
 

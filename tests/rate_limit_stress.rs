@@ -336,7 +336,7 @@ fn each_key_of_many_gets_all_of_its_own_limit_and_no_more() {
     // given
     const KEYS: u64 = 50;
     let (interval, burst) = (200_000, 1000);
-    let table = KeyedBuckets::new(window_of(1, interval), 1000, 1000, Overflow::Deny).unwrap();
+    let table = KeyedBuckets::new(window_of(1, interval), 1000, 1000, Overflow::Reject).unwrap();
     let hash = |key: usize| {
         (key as u64 + 1)
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)

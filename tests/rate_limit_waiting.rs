@@ -157,7 +157,7 @@ async fn nobody_who_waits_for_a_listed_limit_is_forgotten_though_keys_push_each_
     let own = |_: &u32| TokenBucket::new(Rate::per_second(RATE), 1);
     let layer = shared
         .listed_by(|task: &Call| Some(task % 4), own)
-        .most_keys(2)
+        .max_keys(2)
         .build()
         .unwrap();
     // Two limits, the one that all others share, and for each key that moves out and in a new

@@ -55,7 +55,7 @@ pub(crate) fn keep(options: &Options) -> Result<(HttpClient, Handles), ConfigErr
         .budget(budget)
         .protocol(http);
     // A longer wait than this would only end in the total timeout.
-    let retry = retry.longest_retry_after(options.deadline / 2).build()?;
+    let retry = retry.max_retry_after(options.deadline / 2).build()?;
     let breaker = CircuitBreakerLayer::builder()
         .failure_rate(options.failure_rate)
         .min_calls(options.min_calls);

@@ -16,7 +16,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    algorithm::{Denied, Limit, Rate},
+    algorithm::{Limit, OverLimit, Rate},
     config::ConfigError,
 };
 
@@ -69,16 +69,16 @@ impl All {
         &self,
         cost: u32,
         now: u64,
-        acquire: impl Fn(&dyn Limit) -> Result<(), Denied>,
-    ) -> Result<(), Denied> {
+        acquire: impl Fn(&dyn Limit) -> Result<(), OverLimit>,
+    ) -> Result<(), OverLimit> {
         if cost > self.largest_cost() {
-            return Err(Denied::CostAboveBurst);
+            return Err(OverLimit::CostAboveBurst);
         }
         // Not the decision, which is each limit's own; but so a denied call takes nothing anywhere,
         // unless it races another.
         let wait = self.wait_for(cost, 0, now);
         if !wait.is_zero() {
-            return Err(Denied::Until { wait });
+            return Err(OverLimit::Until { wait });
         }
         for (taken, index) in self.order.iter().enumerate() {
             if let Err(denied) = acquire(&*self.limits[*index]) {
@@ -86,9 +86,9 @@ impl All {
                     .iter()
                     .for_each(|index| self.limits[*index].refund(cost, now));
                 return Err(match denied {
-                    Denied::CostAboveBurst => denied,
+                    OverLimit::CostAboveBurst => denied,
                     // The others may make it wait for longer.
-                    Denied::Until { wait } => Denied::Until {
+                    OverLimit::Until { wait } => OverLimit::Until {
                         wait: wait.max(self.wait_for(cost, 0, now)),
                     },
                 });
@@ -107,11 +107,11 @@ impl All {
 }
 
 impl Limit for All {
-    fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
         self.acquire_each(cost, now, |limit| limit.acquire(cost, now))
     }
 
-    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), Denied> {
+    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), OverLimit> {
         self.acquire_each(cost, now, |limit| limit.acquire_late(cost, due, now))
     }
 
@@ -170,8 +170,8 @@ impl Limit for All {
         self.limits[0].rate()
     }
 
-    fn is_as_new(&self, now: u64) -> bool {
-        self.limits.iter().all(|limit| limit.is_as_new(now))
+    fn is_fresh(&self, now: u64) -> bool {
+        self.limits.iter().all(|limit| limit.is_fresh(now))
     }
 
     fn part(&self, index: usize) -> Option<&dyn Limit> {
@@ -185,11 +185,11 @@ impl Limit for All {
 }
 
 impl<L: Limit + ?Sized> Limit for Arc<L> {
-    fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
         (**self).acquire(cost, now)
     }
 
-    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), Denied> {
+    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), OverLimit> {
         (**self).acquire_late(cost, due, now)
     }
 
@@ -234,8 +234,8 @@ impl<L: Limit + ?Sized> Limit for Arc<L> {
     }
 
     /// A limit that others hold too is not forgotten with this hold on it.
-    fn is_as_new(&self, now: u64) -> bool {
-        Arc::strong_count(self) > 1 || (**self).is_as_new(now)
+    fn is_fresh(&self, now: u64) -> bool {
+        Arc::strong_count(self) > 1 || (**self).is_fresh(now)
     }
 
     fn part(&self, index: usize) -> Option<&dyn Limit> {

@@ -84,7 +84,7 @@ pub struct Pass {
 
 /// A refusal, and how long until calls are let through, where that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refused {
+pub struct CircuitOpen {
     /// Until probes are let through while open, until all calls are during a ramp; `None` while
     /// forced open, and while the probes are out.
     pub wait: Option<Duration>,
@@ -315,7 +315,7 @@ impl Breaker {
         let asked = self
             .not_before
             .load(Ordering::Relaxed)
-            .min(now.saturating_add(settings.longest_open));
+            .min(now.saturating_add(settings.max_open));
         control.open(own.max(asked), streak)
     }
 

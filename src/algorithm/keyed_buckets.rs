@@ -22,7 +22,7 @@
 //! **Guarantee.** Each key keeps its own limit exactly while it has a slot; keys share a limit only
 //! if their 62-bit hashes are the same, or by overflow. While a key is being moved it overflows
 //! too, if it is looked for in vain a hundred times: only a thread that was stopped between two
-//! steps takes so long. Then it is denied ([`Overflow::Deny`]) or has the shared limit for that
+//! steps takes so long. Then it is denied ([`Overflow::Reject`]) or has the shared limit for that
 //! time, on top of its own (else, and even with [`Overflow::Allow`]). **Cost.** Two cache lines at
 //! most, and what a token bucket costs.
 
@@ -30,7 +30,7 @@ use std::{convert::Infallible, time::Duration};
 
 use crate::{
     algorithm::{
-        Denied, Rate,
+        OverLimit, Rate,
         token_bucket::{
             quota::{Pace, Quota, UNITS_PER_NANO},
             tat::{Change, Tat},
@@ -82,7 +82,7 @@ pub enum Overflow {
     #[default]
     Shared,
     /// It is denied until a slot is free, for about as long as one unit takes.
-    Deny,
+    Reject,
     /// It is admitted without a limit: for limits that are a courtesy. Keys that have slots are
     /// never without.
     Allow,
@@ -145,9 +145,9 @@ impl KeyedBuckets {
     /// Takes `cost` units of the key's own limit, or none.
     ///
     /// # Errors
-    /// [`Denied`], and when to come back.
+    /// [`OverLimit`], and when to come back.
     #[inline]
-    pub fn acquire(&self, hash: u64, cost: u32, now: u64) -> Result<(), Denied> {
+    pub fn acquire(&self, hash: u64, cost: u32, now: u64) -> Result<(), OverLimit> {
         self.acquire_late(hash, cost, now, now)
     }
 
@@ -155,8 +155,8 @@ impl KeyedBuckets {
     /// little late: see [`Limit::acquire_late`](super::Limit::acquire_late).
     ///
     /// # Errors
-    /// [`Denied`]: another call has come first.
-    pub fn acquire_late(&self, hash: u64, cost: u32, due: u64, now: u64) -> Result<(), Denied> {
+    /// [`OverLimit`]: another call has come first.
+    pub fn acquire_late(&self, hash: u64, cost: u32, due: u64, now: u64) -> Result<(), OverLimit> {
         let pace = self.quota.pace();
         match self.step(hash, now, |tat, now| tat.take_late(pace, cost, due, now)) {
             Ok(decision) => decision.map(|_| ()),
@@ -255,7 +255,7 @@ impl KeyedBuckets {
             (Found::Resident(slot), _) => slot.tat.ahead(now),
             _ if self.slots(key).any(|slot| slot.tat.ahead(now) == 0) => 0,
             (_, Overflow::Shared) => self.shared[index(hash >> 40, self.shared.len())].ahead(now),
-            (_, Overflow::Deny) => pace.capacity,
+            (_, Overflow::Reject) => pace.capacity,
             (_, Overflow::Allow) => 0,
         }
     }
@@ -285,7 +285,7 @@ impl KeyedBuckets {
                 Found::Moving => std::hint::spin_loop(),
                 // If the key was evicted, its bucket was full by then, and not earlier.
                 Found::Nowhere if self.move_in(key, now) => {
-                    now = now.max(self.evicted.load(Ordering::Relaxed))
+                    now = now.max(self.evicted.load(Ordering::Relaxed));
                 }
                 Found::Nowhere => return Err(Homeless::Full),
             }
@@ -350,11 +350,11 @@ impl KeyedBuckets {
         pace: Pace,
         cost: u32,
         now: u64,
-    ) -> Result<(), Denied> {
+    ) -> Result<(), OverLimit> {
         match self.overflow {
             _ if self.shares(homeless) => self.shared(hash).acquire(pace, cost, now),
             Overflow::Allow => Ok(()),
-            _ => Err(Denied::until(pace.interval.div_ceil(UNITS_PER_NANO))),
+            _ => Err(OverLimit::until(pace.interval.div_ceil(UNITS_PER_NANO))),
         }
     }
 
@@ -363,7 +363,7 @@ impl KeyedBuckets {
     fn shares(&self, homeless: Homeless) -> bool {
         match self.overflow {
             Overflow::Shared => true,
-            Overflow::Deny => false,
+            Overflow::Reject => false,
             Overflow::Allow => matches!(homeless, Homeless::Moving),
         }
     }

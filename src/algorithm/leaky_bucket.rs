@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use crate::{
     algorithm::{
-        Denied, Limit, Rate, TIMER_TICK,
+        Limit, OverLimit, Rate, TIMER_TICK,
         token_bucket::quota::{MAX_AHEAD, Quota, UNITS_PER_NANO},
     },
     config::ConfigError,
@@ -92,8 +92,8 @@ impl LeakyBucket {
     /// Reserves the next departure, if that is at most `longest` away.
     ///
     /// # Errors
-    /// [`Denied`]: nothing was reserved, and the queue is as short as asked after that wait.
-    pub fn reserve(&self, cost: u32, longest: Duration, now: u64) -> Result<Departure, Denied> {
+    /// [`OverLimit`]: nothing was reserved, and the queue is as short as asked after that wait.
+    pub fn reserve(&self, cost: u32, longest: Duration, now: u64) -> Result<Departure, OverLimit> {
         self.reserve_with(self.slack, cost, longest, now)
     }
 
@@ -103,11 +103,11 @@ impl LeakyBucket {
         cost: u32,
         longest: Duration,
         now: u64,
-    ) -> Result<Departure, Denied> {
+    ) -> Result<Departure, OverLimit> {
         let length = u64::from(cost)
             .checked_mul(self.quota.pace().interval)
             .filter(|length| *length <= MAX_AHEAD);
-        let length = length.ok_or(Denied::CostAboveBurst)?;
+        let length = length.ok_or(OverLimit::CostAboveBurst)?;
         let longest = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
         let now = now.wrapping_mul(UNITS_PER_NANO);
         let mut next = self.next.load(Ordering::Relaxed);
@@ -119,7 +119,7 @@ impl LeakyBucket {
                 (next, next.wrapping_sub(now).div_ceil(UNITS_PER_NANO))
             };
             if wait > longest || wait > MAX_AHEAD / UNITS_PER_NANO {
-                return Err(Denied::until(wait - longest.min(wait)));
+                return Err(OverLimit::until(wait - longest.min(wait)));
             }
             let end = start.wrapping_add(length);
             match self
@@ -182,11 +182,11 @@ impl LeakyBucket {
 }
 
 impl Limit for LeakyBucket {
-    fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
         self.reserve(cost, Duration::ZERO, now).map(|_| ())
     }
 
-    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), Denied> {
+    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), OverLimit> {
         let late = now.saturating_sub(due).min(TIMER_TICK) * UNITS_PER_NANO;
         self.reserve_with(self.slack.max(late), cost, Duration::ZERO, now)
             .map(|_| ())
@@ -240,7 +240,7 @@ impl Limit for LeakyBucket {
     }
 
     /// Idle for at least its slack: before that, a new one could make up for more.
-    fn is_as_new(&self, now: u64) -> bool {
+    fn is_fresh(&self, now: u64) -> bool {
         let behind = now
             .wrapping_mul(UNITS_PER_NANO)
             .wrapping_sub(self.next.load(Ordering::Relaxed));

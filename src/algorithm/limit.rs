@@ -22,8 +22,8 @@ pub trait Limit: fmt::Debug + Send + Sync {
     /// Takes `cost` units, or none.
     ///
     /// # Errors
-    /// [`Denied`], and when to come back.
-    fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied>;
+    /// [`OverLimit`], and when to come back.
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit>;
 
     /// Takes `cost` units for a caller whose turn was at `due`, and who has waited and was woken a
     /// little late.
@@ -32,8 +32,8 @@ pub trait Limit: fmt::Debug + Send + Sync {
     /// `due`, by at most [`TIMER_TICK`], for what it decides now. By default lateness is lost.
     ///
     /// # Errors
-    /// [`Denied`]: another call has come first.
-    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), Denied> {
+    /// [`OverLimit`]: another call has come first.
+    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), OverLimit> {
         let _ = due;
         self.acquire(cost, now)
     }
@@ -88,7 +88,7 @@ pub trait Limit: fmt::Debug + Send + Sync {
     /// and it is not closed.
     ///
     /// A map may then forget it without loss.
-    fn is_as_new(&self, now: u64) -> bool {
+    fn is_fresh(&self, now: u64) -> bool {
         self.wait(u64::from(self.burst()), now).is_zero()
     }
 
@@ -108,7 +108,7 @@ pub trait Limit: fmt::Debug + Send + Sync {
 
 /// A call that does not fit now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Denied {
+pub enum OverLimit {
     /// It fits after exactly `wait`, if no other call comes first.
     Until {
         /// Rounded up to a whole nanosecond, so that waiting it is enough.
@@ -118,7 +118,7 @@ pub enum Denied {
     CostAboveBurst,
 }
 
-impl Denied {
+impl OverLimit {
     pub(crate) fn until(wait: u64) -> Self {
         Self::Until {
             wait: Duration::from_nanos(wait),

@@ -21,12 +21,12 @@
 //! why the obvious alternative fails, what it costs, and where it comes from.
 //!
 //! ```
-//! use tower_keep::algorithm::{Denied, Rate, TokenBucket};
+//! use tower_keep::algorithm::{OverLimit, Rate, TokenBucket};
 //!
 //! let bucket = TokenBucket::new(Rate::per_second(10), 1)?;
 //! let now = 0;
 //! assert!(bucket.acquire(1, now).is_ok());
-//! let Err(Denied::Until { wait }) = bucket.acquire(1, now) else { panic!("the burst was 1") };
+//! let Err(OverLimit::Until { wait }) = bucket.acquire(1, now) else { panic!("the burst was 1") };
 //! assert_eq!(wait.as_millis(), 100);
 //! # Ok::<_, tower_keep::ConfigError>(())
 //! ```
@@ -35,10 +35,10 @@ pub mod all;
 pub mod backoff;
 pub mod breaker;
 mod call_window;
+mod eviction_mark;
 pub mod in_flight;
 pub mod keyed_buckets;
 pub mod leaky_bucket;
-mod leaving;
 mod limit;
 mod padded;
 mod rate;
@@ -57,18 +57,18 @@ pub use all::All;
 pub use backoff::{Backoff, Jitter};
 #[doc(inline)]
 pub use breaker::{
-    Breaker, BreakerConfig, BreakerState, Cause, Pass, Refused, SlowCalls, Transition, Verdict,
+    Breaker, BreakerConfig, BreakerState, Cause, CircuitOpen, Pass, SlowCalls, Transition, Verdict,
     Window,
 };
+#[cfg(feature = "layers")]
+pub(crate) use eviction_mark::EvictionMark;
 #[doc(inline)]
 pub use in_flight::InFlight;
 #[doc(inline)]
 pub use keyed_buckets::{KeyedBuckets, Overflow};
 #[doc(inline)]
 pub use leaky_bucket::{Departure, LeakyBucket};
-#[cfg(feature = "layers")]
-pub(crate) use leaving::Leaving;
-pub use limit::{Denied, Limit, TIMER_TICK};
+pub use limit::{Limit, OverLimit, TIMER_TICK};
 pub use rate::Rate;
 #[doc(inline)]
 pub use retry_budget::RetryBudget;

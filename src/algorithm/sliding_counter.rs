@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::{
     algorithm::{
-        Denied, Limit, Rate,
+        Limit, OverLimit, Rate,
         sliding::{MAX_COUNT, changed_count, count_of, window_of},
     },
     config::ConfigError,
@@ -185,14 +185,14 @@ impl Counts {
 }
 
 impl Limit for SlidingCounter {
-    fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
         if cost > self.burst() {
-            return Err(Denied::CostAboveBurst);
+            return Err(OverLimit::CostAboveBurst);
         }
         self.change(now, |counts| {
             match self.until(counts, u64::from(cost), now) {
                 0 => Ok(counts.more(cost)),
-                wait => Err(Denied::until(wait)),
+                wait => Err(OverLimit::until(wait)),
             }
         })
     }
@@ -303,13 +303,19 @@ mod tests {
     fn a_closed_counter_opens_at_its_time_and_a_debt_outlasts_its_window() {
         let counter = counter(10);
         counter.close_until(3 * SECOND, 0);
-        assert_eq!(counter.acquire(1, SECOND), Err(Denied::until(2 * SECOND)));
+        assert_eq!(
+            counter.acquire(1, SECOND),
+            Err(OverLimit::until(2 * SECOND))
+        );
         counter.charge(20, 3 * SECOND);
         assert_eq!(
             counter.acquire(1, 3 * SECOND),
-            Err(Denied::until(SECOND + 550 * MILLI))
+            Err(OverLimit::until(SECOND + 550 * MILLI))
         );
-        assert_eq!(counter.acquire(11, 3 * SECOND), Err(Denied::CostAboveBurst));
+        assert_eq!(
+            counter.acquire(11, 3 * SECOND),
+            Err(OverLimit::CostAboveBurst)
+        );
     }
 
     #[test]
@@ -365,7 +371,7 @@ mod tests {
             let mut now = 0;
             for (elapsed, cost) in steps {
                 now += elapsed;
-                if let Err(Denied::Until { wait }) = counter.acquire(cost, now) {
+                if let Err(OverLimit::Until { wait }) = counter.acquire(cost, now) {
                     let wait = u64::try_from(wait.as_nanos()).unwrap();
                     prop_assert!(counter.acquire(cost, now + wait - 1).is_err());
                     now += wait;

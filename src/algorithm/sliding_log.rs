@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use crate::{
     algorithm::{
-        Denied, Limit, Rate,
+        Limit, OverLimit, Rate,
         sliding::{MAX_COUNT, changed_count, count_of, window_of},
     },
     config::ConfigError,
@@ -153,9 +153,9 @@ impl SlidingLog {
         while low < high {
             let middle = low + (high - low) / 2;
             if self.leaves(head + middle, now) <= now {
-                low = middle + 1
+                low = middle + 1;
             } else {
-                high = middle
+                high = middle;
             }
         }
         low
@@ -187,16 +187,16 @@ impl SlidingLog {
 }
 
 impl Limit for SlidingLog {
-    fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
         if cost > self.burst() {
-            return Err(Denied::CostAboveBurst);
+            return Err(OverLimit::CostAboveBurst);
         }
         match self.claim(cost, now) {
             Ok(head) => {
                 self.publish(head, cost, now);
                 Ok(())
             }
-            Err(earliest) => Err(Denied::until(
+            Err(earliest) => Err(OverLimit::until(
                 earliest.saturating_mul(MICRO).saturating_sub(now),
             )),
         }
@@ -269,7 +269,7 @@ impl Limit for SlidingLog {
     }
 
     /// Looks at every cell.
-    fn is_as_new(&self, now: u64) -> bool {
+    fn is_fresh(&self, now: u64) -> bool {
         let head = self.head.load(Ordering::Relaxed);
         self.earliest(head, self.burst(), now / MICRO) <= now / MICRO
     }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::{
     algorithm::{
-        Denied, Limit, Rate,
+        Limit, OverLimit, Rate,
         sliding::{changed_count, count_of, window_of},
     },
     config::ConfigError,
@@ -234,17 +234,17 @@ impl SlidingRing {
 }
 
 impl Limit for SlidingRing {
-    fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
         let limit = self.burst();
         if cost > limit {
-            return Err(Denied::CostAboveBurst);
+            return Err(OverLimit::CostAboveBurst);
         }
         let closed = self.closed.load(Ordering::Relaxed) > now;
         self.count(cost, now, |used| {
             match used + u64::from(cost) <= u64::from(limit) && !closed {
                 true => Ok(()),
                 // At least 1: what was in the way has left just now, or been given back.
-                false => Err(Denied::until(self.until(u64::from(cost), now).max(1))),
+                false => Err(OverLimit::until(self.until(u64::from(cost), now).max(1))),
             }
         })
     }

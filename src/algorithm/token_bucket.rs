@@ -22,12 +22,12 @@
 //! waits until that is paid off, and debts beyond a year are forgotten. A change of rate or burst
 //! leaves the TAT where it is: a debt is kept as the time that it takes.
 //!
-//! **Cost.** Admitted: two loads and one compare-and-swap. Denied: two loads, no write.
+//! **Cost.** Admitted: two loads and one compare-and-swap. Rejected: two loads, no write.
 
 use std::time::Duration;
 
 use crate::{
-    algorithm::{Denied, Limit, Rate},
+    algorithm::{Limit, OverLimit, Rate},
     config::ConfigError,
 };
 
@@ -65,9 +65,9 @@ impl TokenBucket {
     /// Takes `cost` tokens, or none.
     ///
     /// # Errors
-    /// [`Denied`], and when to come back.
+    /// [`OverLimit`], and when to come back.
     #[inline]
-    pub fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
+    pub fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
         self.tat.acquire(self.quota.pace(), cost, now)
     }
 
@@ -85,11 +85,11 @@ impl TokenBucket {
 }
 
 impl Limit for TokenBucket {
-    fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
         self.acquire(cost, now)
     }
 
-    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), Denied> {
+    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), OverLimit> {
         // With a burst of 1, each wait's lateness would else push all later departures back: 2000/s
         // on a timer of whole milliseconds would admit 1000/s.
         self.tat

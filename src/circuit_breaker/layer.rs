@@ -119,7 +119,7 @@ impl<P> CircuitBreakerBuilder<P> {
     /// grow.
     pub fn growing_to(mut self, longest: Duration) -> Self {
         self.config.growing = true;
-        self.longest_open(longest)
+        self.max_open(longest)
     }
 
     /// Whether a growing open time is drawn from its upper half, lest a fleet probe in step.
@@ -131,8 +131,8 @@ impl<P> CircuitBreakerBuilder<P> {
 
     /// The longest the circuit stays open because the peer asks for it (`Retry-After`). Default ten
     /// times `open_for`.
-    pub fn longest_open(mut self, longest: Duration) -> Self {
-        self.config.longest_open = Some(longest);
+    pub fn max_open(mut self, longest: Duration) -> Self {
+        self.config.max_open = Some(longest);
         self
     }
 

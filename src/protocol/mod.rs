@@ -50,11 +50,12 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
         permit: T,
     ) -> Result<Self::Response<T>, Self::Error>;
 
-    /// Answers in place of the inner service.
+    /// Answers in place of the inner service. The rejection comes in a box, so that a protocol whose
+    /// rejections are errors has nothing left to allocate.
     ///
     /// # Errors
     /// The rejection, where it travels as an error.
-    fn reject<T: Settle>(&self, rejected: Rejected) -> Result<Self::Response<T>, Self::Error>;
+    fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<Self::Response<T>, Self::Error>;
 
     /// Passes on what the inner service's `poll_ready` failed with.
     fn not_ready(&self, error: Err) -> Self::Error;
@@ -171,9 +172,13 @@ pub trait Settle {
 
     /// The call goes on, but the peer has said already when to come back with the next one. By
     /// default that is not heeded.
-    fn heed(&self, retry_after: Duration) {
+    fn honor(&self, retry_after: Duration) {
         let _ = retry_after;
     }
+
+    /// The head of the response is here, and the call goes on to the end of the body. What takes time
+    /// from now on is the reader as much as the peer. By default nothing follows from it.
+    fn answered(&mut self) {}
 }
 
 impl Settle for () {

@@ -129,8 +129,8 @@ where
         settle_boxed(result, outcome, None, permit)
     }
 
-    fn reject<T: Settle>(&self, rejected: Rejected) -> Result<Res, BoxError> {
-        Err(rejected.into())
+    fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<Res, BoxError> {
+        Err(rejected)
     }
 
     fn not_ready(&self, error: Err) -> BoxError {

@@ -110,7 +110,7 @@ where
                 ));
                 (Some(key), Stage::Waiting { waiting })
             }
-            Admission::Refused { key, rejected } => (
+            Admission::Rejected { key, rejected } => (
                 key,
                 Stage::Calling {
                     call: Call::rejected(metered.bill(), rejected),

@@ -83,7 +83,7 @@ impl RateLimitBuilder {
             max_wait: None,
             max_waiting: None,
             deadlines: false,
-            longest_penalty: 0,
+            max_penalty: 0,
             advertise: false,
             enabled: true,
             name: None,
@@ -124,8 +124,8 @@ impl<M> RateLimitBuilder<M> {
     /// nothing left; for at most `longest`. Default: it does not. A 429 that says neither changes
     /// nothing, and nor do `X-RateLimit-..` fields, whose numbers differ in meaning from server to
     /// server: read those yourself, and call the handle's `close_for`.
-    pub fn obey_retry_after(mut self, longest: Duration) -> Self {
-        self.settings.longest_penalty = nanos(longest);
+    pub fn honor_retry_after(mut self, longest: Duration) -> Self {
+        self.settings.max_penalty = nanos(longest);
         self
     }
 

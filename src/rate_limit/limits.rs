@@ -5,7 +5,7 @@ use std::{sync::Arc, task::Waker};
 
 use crate::{
     ConfigError,
-    algorithm::{Denied, Limit, Rate, TokenBucket},
+    algorithm::{Limit, OverLimit, Rate, TokenBucket},
     rate_limit::{
         keyed::{Places, Table},
         line::{Line, Place, Turn},
@@ -127,7 +127,7 @@ impl Limits {
     }
 
     #[inline]
-    pub(super) fn acquire(&self, key: u64, cost: u32, now: u64) -> Result<(), Denied> {
+    pub(super) fn acquire(&self, key: u64, cost: u32, now: u64) -> Result<(), OverLimit> {
         match self {
             Self::Bucket { bucket, .. } => bucket.acquire(cost, now),
             Self::Other { limit, .. } => limit.acquire(cost, now),

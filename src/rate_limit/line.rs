@@ -24,7 +24,7 @@ use std::{
 };
 
 use crate::{
-    algorithm::{Denied, Limit, TIMER_TICK},
+    algorithm::{Limit, OverLimit, TIMER_TICK},
     rate_limit::state::nanos,
 };
 
@@ -73,7 +73,7 @@ pub(super) enum Turn {
     /// Its units are taken, and its place is gone.
     Come,
     /// Its place is gone: it is too late, or will be by the time that its turn can come.
-    Never(Denied),
+    Never(OverLimit),
     /// Not before this time; it will be woken if it comes sooner.
     Due(u64),
 }
@@ -150,7 +150,7 @@ impl Line {
         place: Place,
         waker: &Waker,
         now: u64,
-        acquire: impl FnOnce(u32, u64) -> Result<(), Denied>,
+        acquire: impl FnOnce(u32, u64) -> Result<(), OverLimit>,
     ) -> Turn {
         self.find(limit, place, waker, now, acquire, Afterwards::Leaves)
     }
@@ -171,9 +171,9 @@ impl Line {
         let fits = |cost, due| {
             since = due;
             match limit.wait_for(cost, 0, now) {
-                _ if cost > limit.largest_cost() => Err(Denied::CostAboveBurst),
+                _ if cost > limit.largest_cost() => Err(OverLimit::CostAboveBurst),
                 Duration::ZERO => Ok(()),
-                wait => Err(Denied::Until { wait }),
+                wait => Err(OverLimit::Until { wait }),
             }
         };
         match self.find(limit, place, waker, now, fits, Afterwards::Stays) {
@@ -188,7 +188,7 @@ impl Line {
         place: Place,
         waker: &Waker,
         now: u64,
-        acquire: impl FnOnce(u32, u64) -> Result<(), Denied>,
+        acquire: impl FnOnce(u32, u64) -> Result<(), OverLimit>,
         afterwards: Afterwards,
     ) -> Turn {
         let mut queue = self.lock();
@@ -207,12 +207,12 @@ impl Line {
             Ok(index) => {
                 let (cost, ahead) = (queue.waiters[index].cost, queue.units_ahead(index));
                 leave(queue, &self.waiting, index, limit, now);
-                return Turn::Never(Denied::Until {
+                return Turn::Never(OverLimit::Until {
                     wait: limit.wait_for(cost, ahead, now),
                 });
             }
             Err(index) => {
-                return Turn::Never(Denied::Until {
+                return Turn::Never(OverLimit::Until {
                     wait: limit.wait_for(1, queue.units_ahead(index), now),
                 });
             }
@@ -333,13 +333,13 @@ impl Queue {
 
 impl Waiter {
     /// What the first finds.
-    fn turn(&mut self, acquire: impl FnOnce(u32, u64) -> Result<(), Denied>, now: u64) -> Turn {
+    fn turn(&mut self, acquire: impl FnOnce(u32, u64) -> Result<(), OverLimit>, now: u64) -> Turn {
         match acquire(self.cost, self.due) {
             Ok(()) => Turn::Come,
-            Err(Denied::Until { wait }) => {
+            Err(OverLimit::Until { wait }) => {
                 self.due = now.saturating_add(nanos(wait));
                 if self.due > self.latest {
-                    Turn::Never(Denied::Until { wait })
+                    Turn::Never(OverLimit::Until { wait })
                 } else {
                     Turn::Due(self.due)
                 }

@@ -221,7 +221,7 @@ where
         self.protocol.settle(result, permit)
     }
 
-    fn reject<T: Settle>(&self, rejected: Rejected) -> Result<P::Response<T>, P::Error> {
+    fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<P::Response<T>, P::Error> {
         self.protocol.reject(rejected)
     }
 

@@ -42,7 +42,7 @@
 //! draft-ietf-httpapi-ratelimit-headers-10.
 //!
 //! On the asking side, over [`http::Client`](crate::protocol::http::Client), a limit can
-//! [obey](RateLimitBuilder::obey_retry_after) the peer: it closes after a `Retry-After`, and
+//! [obey](RateLimitBuilder::honor_retry_after) the peer: it closes after a `Retry-After`, and
 //! already after the answer that used up the peer's quota (`RateLimit: "default";r=0;t=30`, or
 //! `RateLimit-Remaining: 0` and `RateLimit-Reset: 30`), for as long as that says and you allow.
 //!

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     ConfigError, Outcome, Rejected, RejectedKind,
-    algorithm::{Denied, Leaving, Limit, Rate},
+    algorithm::{EvictionMark, Limit, OverLimit, Rate},
     protocol::{Quota, Settle},
     rate_limit::{
         Meter, Snapshot,
@@ -30,7 +30,7 @@ pub(super) struct State {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     /// Whether the map that it is in, if it is in one, forgets it.
-    pub(super) leaving: Leaving,
+    pub(super) leaving: EvictionMark,
     /// Whether it was changed by hand, and is not what would be made anew.
     changed: AtomicBool,
 }
@@ -43,7 +43,7 @@ pub(super) struct Settings {
     pub(super) deadlines: bool,
     pub(super) max_waiting: Option<usize>,
     /// For how long a peer may close the limit, in nanoseconds; 0 if it may not.
-    pub(super) longest_penalty: u64,
+    pub(super) max_penalty: u64,
     pub(super) advertise: bool,
     pub(super) enabled: bool,
     pub(super) name: Option<&'static str>,
@@ -73,7 +73,7 @@ pub(super) enum Admission {
         line: Arc<Line>,
         place: Place,
     },
-    Refused {
+    Rejected {
         key: Option<u64>,
         rejected: Rejected,
     },
@@ -92,7 +92,7 @@ impl State {
             limits,
             clock,
             settings,
-            leaving: Leaving::default(),
+            leaving: EvictionMark::default(),
             changed: AtomicBool::new(false),
         }
     }
@@ -108,7 +108,7 @@ impl State {
                 Ok(Some(key)) => key,
                 Ok(None) => return Admission::Free,
                 Err(kind) => {
-                    return Admission::Refused {
+                    return Admission::Rejected {
                         key: None,
                         rejected: self.rejected(kind, None),
                     };
@@ -135,20 +135,20 @@ impl State {
         &self,
         key: u64,
         cost: u32,
-        denied: Option<Denied>,
+        denied: Option<OverLimit>,
         meter: &impl Meter<Req>,
         request: &Req,
         now: u64,
     ) -> Admission {
         let until = self.until(meter.deadline(request), now).unwrap_or(now);
         let denied = match denied {
-            Some(Denied::CostAboveBurst) => Denied::CostAboveBurst,
+            Some(OverLimit::CostAboveBurst) => OverLimit::CostAboveBurst,
             // Known without a look at the line, of which there is none.
-            Some(Denied::Until { wait }) if now.saturating_add(nanos(wait)) > until => {
-                Denied::Until { wait }
+            Some(OverLimit::Until { wait }) if now.saturating_add(nanos(wait)) > until => {
+                OverLimit::Until { wait }
             }
             None if cost > self.limits.with(key, |limit| limit.largest_cost()) => {
-                Denied::CostAboveBurst
+                OverLimit::CostAboveBurst
             }
             _ => match self.limits.join(
                 key,
@@ -165,10 +165,10 @@ impl State {
                         place,
                     };
                 }
-                Err(wait) => Denied::until(wait),
+                Err(wait) => OverLimit::until(wait),
             },
         };
-        Admission::Refused {
+        Admission::Rejected {
             key: Some(key),
             rejected: self.refuse(key, denied, meter, request),
         }
@@ -192,7 +192,7 @@ impl State {
     pub(super) fn refuse<Req>(
         &self,
         key: u64,
-        denied: Denied,
+        denied: OverLimit,
         meter: &impl Meter<Req>,
         request: &Req,
     ) -> Rejected {
@@ -200,8 +200,8 @@ impl State {
             table.count(key, meter.key(), request, &self.clock);
         }
         match denied {
-            Denied::Until { wait } => self.rejected(RejectedKind::RateLimited, Some(wait)),
-            Denied::CostAboveBurst => self.rejected(RejectedKind::CostTooHigh, None),
+            OverLimit::Until { wait } => self.rejected(RejectedKind::RateLimited, Some(wait)),
+            OverLimit::CostAboveBurst => self.rejected(RejectedKind::CostTooHigh, None),
         }
     }
 
@@ -234,7 +234,7 @@ impl State {
     pub(super) fn close_for(&self, key: u64, duration: Duration) {
         let now = self.clock.now();
         self.limits.with(key, |limit| {
-            limit.close_until(now.saturating_add(nanos(duration)), now)
+            limit.close_until(now.saturating_add(nanos(duration)), now);
         });
         // Who cannot wait for so long is told now.
         self.limits.look_again(key);
@@ -266,7 +266,7 @@ impl State {
     pub(super) fn quotas(&self, key: u64) -> Vec<Quota> {
         let (now, mut quotas) = (self.clock.now(), Vec::new());
         self.limits.each(key, |limit| {
-            quotas.push(self.quota(limit, quotas.len(), now))
+            quotas.push(self.quota(limit, quotas.len(), now));
         });
         quotas
     }
@@ -278,7 +278,7 @@ impl State {
             Admission::Waits {
                 key, line, place, ..
             } => self.cancel(key, &line, &mut Places::new(place)),
-            Admission::Free | Admission::Refused { .. } => {}
+            Admission::Free | Admission::Rejected { .. } => {}
         }
     }
 
@@ -295,8 +295,8 @@ impl State {
     }
 
     /// Whether a map may forget it: nothing is used, owed or changed, and nobody waits.
-    pub(super) fn is_as_new(&self) -> bool {
-        let is_whole = |limit: &dyn Limit| limit.is_as_new(self.clock.now());
+    pub(super) fn is_fresh(&self) -> bool {
+        let is_whole = |limit: &dyn Limit| limit.is_fresh(self.clock.now());
         !self.changed.load(Ordering::Relaxed)
             && !self.limits.somebody_waits(0)
             && self.limits.with(0, is_whole)
@@ -356,7 +356,7 @@ impl Permit {
     #[inline]
     pub(super) fn new(state: &Held<State>, key: u64) -> Self {
         Self {
-            account: (state.settings.longest_penalty > 0).then(|| Account::new(state, key)),
+            account: (state.settings.max_penalty > 0).then(|| Account::new(state, key)),
         }
     }
 }
@@ -365,15 +365,15 @@ impl Settle for Permit {
     #[inline]
     fn settle(self, _: Outcome, retry_after: Option<Duration>) {
         if let Some(retry_after) = retry_after {
-            self.heed(retry_after);
+            self.honor(retry_after);
         }
     }
 
-    fn heed(&self, retry_after: Duration) {
+    fn honor(&self, retry_after: Duration) {
         if let Some(Account { state, key }) = &self.account {
             state.close_for(
                 *key,
-                retry_after.min(Duration::from_nanos(state.settings.longest_penalty)),
+                retry_after.min(Duration::from_nanos(state.settings.max_penalty)),
             );
         }
     }

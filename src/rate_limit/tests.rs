@@ -691,7 +691,7 @@ async fn a_layer_that_is_not_enabled_lets_everything_through() {
 async fn the_peers_retry_after_closes_the_limit_until_then() {
     // given
     let layer = RateLimitLayer::builder(Rate::per_second(100))
-        .obey_retry_after(Duration::from_secs(60))
+        .honor_retry_after(Duration::from_secs(60))
         .protocol(crate::protocol::http::Client::new())
         .build()
         .unwrap();

@@ -12,7 +12,7 @@ use tokio::time::{Sleep, sleep};
 use tower::Service;
 
 use crate::{
-    algorithm::Denied,
+    algorithm::OverLimit,
     call::Call,
     protocol::Protocol,
     rate_limit::{
@@ -122,7 +122,7 @@ impl Waiting {
         &mut self,
         mut timer: Pin<&mut Option<Sleep>>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Denied>> {
+    ) -> Poll<Result<(), OverLimit>> {
         let Account { state, key } = &self.account;
         let places = match &mut self.standing {
             Standing::InLine(places) => places,

@@ -222,7 +222,7 @@ impl<S, T> Again<S, T> {
             .delay(self.retries, self.previous, rand::random());
         let delay = match after {
             None => backoff,
-            Some(hint) if hint > policy.longest_retry_after => return None,
+            Some(hint) if hint > policy.max_retry_after => return None,
             // Spread as widely as the backoff: those that were told the same moment would come back
             // in step.
             Some(hint) => {

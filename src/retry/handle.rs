@@ -36,7 +36,7 @@ pub struct Snapshot {
 pub(super) struct Policy {
     pub(super) attempts: u32,
     pub(super) backoff: Backoff,
-    pub(super) longest_retry_after: Duration,
+    pub(super) max_retry_after: Duration,
 }
 
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Default for Policy {
         Self {
             attempts: 3,
             backoff: Backoff::default(),
-            longest_retry_after: Duration::from_secs(10),
+            max_retry_after: Duration::from_secs(10),
         }
     }
 }

@@ -81,8 +81,8 @@ impl<P> RetryBuilder<P> {
 
     /// The longest `Retry-After` that is waited for; beyond it the response is returned. Default 10
     /// s.
-    pub fn longest_retry_after(mut self, duration: Duration) -> Self {
-        self.policy.longest_retry_after = duration;
+    pub fn max_retry_after(mut self, duration: Duration) -> Self {
+        self.policy.max_retry_after = duration;
         self
     }
 

@@ -81,6 +81,6 @@ where
             name: this.state.name(),
             retry_after: None,
         };
-        Poll::Ready(this.protocol.reject(rejected))
+        Poll::Ready(this.protocol.reject(Box::new(rejected)))
     }
 }

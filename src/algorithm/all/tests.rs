@@ -22,7 +22,7 @@ fn the_wait_is_the_longest_of_all() {
     let both = All::new(TokenBucket::new(Rate::per_second(10), 1).unwrap())
         .and(SlidingLog::new(Rate::per_minute(1)).unwrap());
     assert!(both.acquire(1, 0).is_ok());
-    assert_eq!(both.acquire(1, 0), Err(Denied::until(60 * SECOND)));
+    assert_eq!(both.acquire(1, 0), Err(OverLimit::until(60 * SECOND)));
     assert!(both.acquire(1, 60 * SECOND).is_ok());
 }
 
@@ -46,7 +46,7 @@ fn what_is_costly_fits_a_shaper_as_soon_as_one_unit_does() {
     let both = All::new(LeakyBucket::new(Rate::per_second(10), Duration::ZERO).unwrap())
         .and(TokenBucket::new(Rate::per_second(10), 10).unwrap());
     assert!(both.acquire(5, 0).is_ok());
-    assert_eq!(both.acquire(5, 0), Err(Denied::until(SECOND / 2)));
+    assert_eq!(both.acquire(5, 0), Err(OverLimit::until(SECOND / 2)));
     assert!(both.acquire(5, SECOND / 2).is_ok());
 }
 
@@ -74,7 +74,7 @@ fn a_cost_above_any_burst_is_told_apart_from_a_wait() {
         .and(SlidingLog::new(Rate::per_second(3)).unwrap());
     assert_eq!(
         (both.burst(), both.acquire(4, 0)),
-        (3, Err(Denied::CostAboveBurst))
+        (3, Err(OverLimit::CostAboveBurst))
     );
     assert_eq!(both.available(0), 3);
 }
@@ -88,9 +88,9 @@ fn it_is_as_new_when_every_part_is_that_nobody_else_keeps() {
         .and(shared.clone());
     assert!(all.acquire(1, 0).is_ok());
     // The burst of ten has filled up, and of the thousand more than ten are left: but not all.
-    assert!(!all.is_as_new(SECOND) && all.is_as_new(4 * SECOND));
+    assert!(!all.is_fresh(SECOND) && all.is_fresh(4 * SECOND));
     drop(shared);
-    assert!(!all.is_as_new(4 * SECOND));
+    assert!(!all.is_fresh(4 * SECOND));
 }
 
 #[test]

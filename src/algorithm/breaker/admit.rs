@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     algorithm::breaker::{
-        Breaker, BreakerState, Cause, Counter, GOLDEN, Pass, Refused, Transition,
+        Breaker, BreakerState, Cause, CircuitOpen, Counter, GOLDEN, Pass, Transition,
         ages::Entered,
         control::{Control, Probes},
     },
@@ -39,12 +39,16 @@ impl Breaker {
     /// this call made one.
     ///
     /// `stripe` is any number that threads rarely share.
-    pub fn admit(&self, stripe: usize, now: u64) -> (Result<Pass, Refused>, Option<Transition>) {
+    pub fn admit(
+        &self,
+        stripe: usize,
+        now: u64,
+    ) -> (Result<Pass, CircuitOpen>, Option<Transition>) {
         let mut control = self.load();
         loop {
             let (next, cause) = match self.step(control, now) {
                 Step::Admit => return self.enter(control, stripe, now),
-                Step::Refuse(refused) => return (Err(refused), None),
+                Step::Reject(refused) => return (Err(refused), None),
                 Step::To(next, cause) => (next, cause),
             };
             if next.state() == BreakerState::HalfOpen {
@@ -59,7 +63,7 @@ impl Breaker {
                         started: now,
                     };
                     let decision = if next.state() == BreakerState::Open {
-                        Err(next.refused(now))
+                        Err(next.rejected(now))
                     } else {
                         Ok(pass)
                     };
@@ -77,7 +81,7 @@ impl Breaker {
     pub fn refuses(&self, now: u64) -> bool {
         match self.step(self.load(), now) {
             Step::Admit => false,
-            Step::Refuse(_) => true,
+            Step::Reject(_) => true,
             Step::To(next, _) => next.state() == BreakerState::Open,
         }
     }
@@ -106,8 +110,8 @@ impl Breaker {
             BreakerState::Closed | BreakerState::Disabled | BreakerState::MetricsOnly => {
                 Step::Admit
             }
-            BreakerState::ForcedOpen => Step::Refuse(Refused { wait: None }),
-            BreakerState::Open if now < control.deadline() => Step::Refuse(control.refused(now)),
+            BreakerState::ForcedOpen => Step::Reject(CircuitOpen { wait: None }),
+            BreakerState::Open if now < control.deadline() => Step::Reject(control.rejected(now)),
             BreakerState::Open => Step::To(control.half_open(), Some(Cause::OpenElapsed)),
             BreakerState::HalfOpen => self.step_half_open(control, now),
         }
@@ -130,7 +134,7 @@ impl Breaker {
                 Some(Cause::LeaseExpired),
             )
         } else {
-            Step::Refuse(Refused { wait: None })
+            Step::Reject(CircuitOpen { wait: None })
         }
     }
 
@@ -141,7 +145,7 @@ impl Breaker {
         control: Control,
         stripe: usize,
         now: u64,
-    ) -> (Result<Pass, Refused>, Option<Transition>) {
+    ) -> (Result<Pass, CircuitOpen>, Option<Transition>) {
         if let Err(refused) = self.ramp(control, now) {
             return (Err(refused), None);
         }
@@ -163,7 +167,7 @@ impl Breaker {
                 if let Some(tripped) = self.trip_on_hung(control, now) {
                     // Its entry was in the generation that has ended, like all the ages.
                     return (
-                        Err(Refused {
+                        Err(CircuitOpen {
                             wait: self.until_half_open(now),
                         }),
                         Some(tripped),
@@ -179,7 +183,7 @@ impl Breaker {
     ///
     /// Which of them follows from the golden ratio's multiples: any stretch of calls holds the
     /// share, to within one or two, where coin flips would scatter.
-    fn ramp(&self, control: Control, now: u64) -> Result<(), Refused> {
+    fn ramp(&self, control: Control, now: u64) -> Result<(), CircuitOpen> {
         let Some(closed_at) = (control.state() == BreakerState::Closed)
             .then(|| control.closed_at())
             .flatten()
@@ -199,7 +203,7 @@ impl Breaker {
         if u128::from(place) < share.max(LEAST_SHARE) {
             return Ok(());
         }
-        Err(Refused {
+        Err(CircuitOpen {
             wait: Some(Duration::from_nanos(ramp - age)),
         })
     }
@@ -225,7 +229,7 @@ impl Breaker {
 enum Step {
     /// The state lets calls through.
     Admit,
-    Refuse(Refused),
+    Reject(CircuitOpen),
     /// To another word, with a cause if that is a transition: open refuses, the others admit this
     /// caller.
     To(Control, Option<Cause>),

@@ -37,7 +37,7 @@ pub struct BreakerConfig {
     pub cancelled_as_failure: bool,
     /// How long the circuit stays open. Default 30 s; at least 1 ms, at most 30 days.
     pub open_for: Duration,
-    /// Whether the open time doubles each time, up to `longest_open`, until closed has held for a
+    /// Whether the open time doubles each time, up to `max_open`, until closed has held for a
     /// whole window. Default `false`.
     pub growing: bool,
     /// Whether a growing open time is drawn from its upper half, so that a fleet does not probe in
@@ -45,7 +45,7 @@ pub struct BreakerConfig {
     pub jitter: bool,
     /// The longest the circuit stays open, whether by growth or because the peer asked for it
     /// (`Retry-After`). Default (`None`): ten times `open_for`.
-    pub longest_open: Option<Duration>,
+    pub max_open: Option<Duration>,
     /// How many calls are let through in half-open. Default 3, at most 511.
     pub probes: u16,
     /// What the probes must show. Default [`Verdict::AnyFailure`].
@@ -105,7 +105,7 @@ impl Default for BreakerConfig {
             open_for: Duration::from_secs(30),
             growing: false,
             jitter: true,
-            longest_open: None,
+            max_open: None,
             probes: 3,
             verdict: Verdict::AnyFailure,
             lease: None,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::algorithm::{
-    breaker::{BreakerState, Cause, Refused, Transition},
+    breaker::{BreakerState, Cause, CircuitOpen, Transition},
     window::Class,
 };
 
@@ -69,8 +69,8 @@ impl Control {
     }
 
     /// By an open circuit.
-    pub(super) fn refused(self, now: u64) -> Refused {
-        Refused {
+    pub(super) fn rejected(self, now: u64) -> CircuitOpen {
+        CircuitOpen {
             wait: Some(Duration::from_nanos(self.deadline().saturating_sub(now))),
         }
     }

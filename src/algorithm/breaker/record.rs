@@ -106,7 +106,7 @@ impl Breaker {
             return self.count_late();
         }
         if finding.not_before > now {
-            let most = now.saturating_add(self.settings.load().longest_open);
+            let most = now.saturating_add(self.settings.load().max_open);
             self.not_before
                 .fetch_max(finding.not_before.min(most), Ordering::Relaxed);
         }

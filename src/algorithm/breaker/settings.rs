@@ -31,7 +31,7 @@ pub(super) struct Settings {
     pub(super) consecutive: u64,
     pub(super) cancelled_as_failure: bool,
     pub(super) open_for: u64,
-    pub(super) longest_open: u64,
+    pub(super) max_open: u64,
     pub(super) growing: bool,
     pub(super) jitter: bool,
     pub(super) probes: u64,
@@ -137,8 +137,8 @@ impl Settings {
         }
         let times = "use 1ms to 30 days; 30s suits most peers";
         let open_for = nanos_within("open_for", config.open_for, MILLI..=MONTH, times)?;
-        let longest_open = config
-            .longest_open
+        let max_open = config
+            .max_open
             .unwrap_or_else(|| config.open_for.saturating_mul(10).min(MONTH));
         let window = if let Window::Calls(calls) = config.window {
             calls
@@ -152,9 +152,9 @@ impl Settings {
             consecutive: config.consecutive_failures.unwrap_or(0).into(),
             cancelled_as_failure: config.cancelled_as_failure,
             open_for,
-            longest_open: nanos_within(
-                "longest_open",
-                longest_open,
+            max_open: nanos_within(
+                "max_open",
+                max_open,
                 config.open_for..=MONTH,
                 "use `open_for` to 30 days",
             )?,
@@ -217,7 +217,7 @@ impl Settings {
         let most = self
             .open_for
             .saturating_mul(1 << streak.saturating_sub(1).min(31))
-            .min(self.longest_open);
+            .min(self.max_open);
         if self.jitter {
             most - most / 2 + share_of(most / 2, random)
         } else {
@@ -257,7 +257,7 @@ impl Settings {
             self.slow_rate,
             self.consecutive,
             self.open_for,
-            self.longest_open,
+            self.max_open,
             self.probes,
             self.lease,
             self.ramp,
@@ -272,7 +272,7 @@ impl Settings {
             slow_rate,
             consecutive,
             open_for,
-            longest_open,
+            max_open,
             probes,
             lease,
             ramp,
@@ -285,7 +285,7 @@ impl Settings {
             consecutive,
             cancelled_as_failure: flag(0),
             open_for,
-            longest_open,
+            max_open,
             growing: flag(1),
             jitter: flag(2),
             probes,
@@ -343,7 +343,7 @@ mod tests {
         let config = BreakerConfig {
             open_for: Duration::from_nanos(2_000_000),
             growing: true,
-            longest_open: Some(Duration::from_nanos(10_000_000)),
+            max_open: Some(Duration::from_nanos(10_000_000)),
             ..BreakerConfig::default()
         };
         let settings = Settings::new(&config).unwrap();

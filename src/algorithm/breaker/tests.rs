@@ -74,7 +74,7 @@ fn opens_on_the_call_that_makes_up_the_minimum() {
     assert_eq!(
         breaker.admit(0, 0),
         (
-            Err(Refused {
+            Err(CircuitOpen {
                 wait: Some(seconds(5))
             }),
             None
@@ -199,12 +199,12 @@ fn hung_probes_cannot_hold_the_circuit_half_open() {
     let mut hung: Vec<_> = (0..4).map(|_| admit(&breaker, now)).collect();
     assert_eq!(
         breaker.admit(0, now + 5 * SECOND - 1),
-        (Err(Refused { wait: None }), None)
+        (Err(CircuitOpen { wait: None }), None)
     );
     let (refused, transition) = breaker.admit(0, now + 5 * SECOND);
     assert_eq!(
         refused,
-        Err(Refused {
+        Err(CircuitOpen {
             wait: Some(seconds(5))
         })
     );
@@ -260,7 +260,7 @@ fn forced_open_refuses_after_any_wait() {
     assert_eq!(breaker.force_open(), None);
     assert_eq!(
         breaker.admit(0, u64::MAX),
-        (Err(Refused { wait: None }), None)
+        (Err(CircuitOpen { wait: None }), None)
     );
     breaker.close();
     assert!(breaker.admit_if_closed().is_some());
@@ -495,10 +495,10 @@ fn refuses_settings_that_cannot_work() {
     for longest in [Duration::ZERO, seconds(4), Duration::MAX] {
         assert_eq!(
             refused(BreakerConfig {
-                longest_open: Some(longest),
+                max_open: Some(longest),
                 ..config()
             }),
-            "longest_open"
+            "max_open"
         );
     }
     assert_eq!(

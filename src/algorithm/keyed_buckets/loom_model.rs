@@ -11,7 +11,8 @@ const OTHER: u64 = 128;
 #[test]
 fn an_eviction_and_an_admission_do_not_lose_a_debt() {
     loom::model(|| {
-        let table = Arc::new(KeyedBuckets::new(Rate::per_second(1), 1, 1, Overflow::Deny).unwrap());
+        let table =
+            Arc::new(KeyedBuckets::new(Rate::per_second(1), 1, 1, Overflow::Reject).unwrap());
         let (key, slot) = (64 | RESIDENT, &table.buckets[0].0[0]);
         slot.print.store(key, Ordering::Relaxed);
         let other = table.clone();
@@ -28,7 +29,8 @@ fn an_eviction_and_an_admission_do_not_lose_a_debt() {
 fn who_is_admitted_has_a_slot_to_remember_it_though_another_key_wants_it() {
     bounded(|| {
         // One slot is idle, of a key that acts just as another key takes it.
-        let table = Arc::new(KeyedBuckets::new(Rate::per_second(1), 1, 1, Overflow::Deny).unwrap());
+        let table =
+            Arc::new(KeyedBuckets::new(Rate::per_second(1), 1, 1, Overflow::Reject).unwrap());
         for (number, slot) in (1..).zip(table.slots(64)) {
             slot.print.store(number << 20 | RESIDENT, Ordering::Relaxed);
             slot.tat
@@ -55,7 +57,8 @@ fn who_is_admitted_has_a_slot_to_remember_it_though_another_key_wants_it() {
 #[test]
 fn two_threads_with_the_same_new_key_share_one_limit() {
     bounded(|| {
-        let table = Arc::new(KeyedBuckets::new(Rate::per_second(1), 1, 1, Overflow::Deny).unwrap());
+        let table =
+            Arc::new(KeyedBuckets::new(Rate::per_second(1), 1, 1, Overflow::Reject).unwrap());
         let other = table.clone();
         let thread = thread::spawn(move || other.acquire(64, 1, 0).is_ok());
         let here = table.acquire(64, 1, 0).is_ok();
@@ -139,7 +142,7 @@ fn a_debt_is_not_lost_to_an_eviction() {
 /// A table of one unit a second in which all slots but the first `free` are in debt for a minute.
 /// All keys here have the same slots in the same order.
 fn crowded(burst: u32, free: usize) -> Arc<KeyedBuckets> {
-    let table = KeyedBuckets::new(Rate::per_second(1), burst, 1, Overflow::Deny).unwrap();
+    let table = KeyedBuckets::new(Rate::per_second(1), burst, 1, Overflow::Reject).unwrap();
     for (number, slot) in (1..).zip(table.slots(ME)).skip(free) {
         slot.print.store(number << 20 | RESIDENT, Ordering::Relaxed);
         slot.tat.charge(table.quota.pace(), 60, 0);

@@ -19,7 +19,7 @@ fn hash(number: u64) -> u64 {
 
 #[test]
 fn each_key_has_its_own_limit() {
-    let table = table(1, 3, 100, Overflow::Deny);
+    let table = table(1, 3, 100, Overflow::Reject);
     for key in 1..=50 {
         assert_eq!(
             (0..10)
@@ -34,7 +34,7 @@ fn each_key_has_its_own_limit() {
 
 #[test]
 fn what_is_left_of_a_key_can_be_read_and_reading_takes_nothing() {
-    let table = table(1, 3, 100, Overflow::Deny);
+    let table = table(1, 3, 100, Overflow::Reject);
     assert!(table.acquire(hash(1), 2, 0).is_ok());
     for _ in 0..2 {
         assert_eq!(
@@ -53,7 +53,7 @@ fn what_is_left_of_a_key_can_be_read_and_reading_takes_nothing() {
 fn what_is_left_of_a_key_without_a_slot_is_that_of_the_overflow() {
     for (overflow, left) in [
         (Overflow::Shared, 0),
-        (Overflow::Deny, 0),
+        (Overflow::Reject, 0),
         (Overflow::Allow, 1),
     ] {
         let table = table(1, 1, 1, overflow);
@@ -85,7 +85,7 @@ fn a_flood_of_new_keys_does_not_reset_a_key_in_debt_and_takes_no_memory() {
 #[test]
 fn ten_million_keys_pass_through_a_table_of_ten_thousand_while_they_pay_their_debts() {
     // given: each key's debt lasts a millisecond, in which a thousand keys come.
-    let table = table(1000, 1, 10_000, Overflow::Deny);
+    let table = table(1000, 1, 10_000, Overflow::Reject);
     let mut denied = 0;
     // when
     for key in 0..10_000_000 {
@@ -106,7 +106,7 @@ fn the_overflow_is_as_configured() {
     };
     let slots = 8;
     assert_eq!(admitted(Overflow::Allow), 10_000);
-    assert!(admitted(Overflow::Deny) <= slots);
+    assert!(admitted(Overflow::Reject) <= slots);
     assert!((SHARED / 2..=SHARED + slots).contains(&admitted(Overflow::Shared)));
 }
 
@@ -116,7 +116,7 @@ fn a_key_that_a_stopped_thread_is_moving_is_not_let_through_without_a_limit() {
     for (overflow, most) in [
         (Overflow::Allow, 3),
         (Overflow::Shared, 3),
-        (Overflow::Deny, 0),
+        (Overflow::Reject, 0),
     ] {
         for state in [LEAVING, TENTATIVE] {
             // given
@@ -148,7 +148,7 @@ fn a_key_that_a_stopped_thread_is_moving_is_not_let_through_without_a_limit() {
 fn threads_that_share_keys_and_slots_never_over_admit() {
     // given: so few slots that keys push each other out all the time.
     let (keys, burst) = (32, 5);
-    let table = &table(1, burst, 8, Overflow::Deny);
+    let table = &table(1, burst, 8, Overflow::Reject);
     // when
     let admitted: Vec<HashMap<u64, u32>> = thread::scope(|scope| {
         let run = |seed: u64| {
@@ -183,7 +183,7 @@ fn threads_that_share_keys_and_slots_never_over_admit() {
 #[test]
 fn undoing_an_admission_that_time_has_paid_gives_nothing() {
     // given: an admission to a slot that another key takes over before it looks again.
-    let (table, tat) = (table(1, 3, 1, Overflow::Deny), Tat::full());
+    let (table, tat) = (table(1, 3, 1, Overflow::Reject), Tat::full());
     let pace = table.quota.pace();
     let taken = tat.take(pace, 1, 0).unwrap();
     // when
@@ -195,7 +195,7 @@ fn undoing_an_admission_that_time_has_paid_gives_nothing() {
 
 #[test]
 fn undoing_an_admission_that_nobody_followed_gives_all_of_it() {
-    let (table, tat) = (table(1, 3, 1, Overflow::Deny), Tat::full());
+    let (table, tat) = (table(1, 3, 1, Overflow::Reject), Tat::full());
     let pace = table.quota.pace();
     assert!(tat.acquire(pace, 1, 0).is_ok());
     tat.undo(tat.take(pace, 2, 0).unwrap());
@@ -205,7 +205,7 @@ fn undoing_an_admission_that_nobody_followed_gives_all_of_it() {
 // A refund once went to whoever had the slot by the time of the write.
 #[test]
 fn a_refund_does_not_reach_the_key_that_has_taken_the_slot_over() {
-    let (table, tat) = (table(1, 3, 1, Overflow::Deny), Tat::full());
+    let (table, tat) = (table(1, 3, 1, Overflow::Reject), Tat::full());
     let pace = table.quota.pace();
     assert!(tat.acquire(pace, 3, 0).is_ok());
     tat.refund_if(pace, 3, 0, || false);
@@ -217,7 +217,7 @@ fn a_refund_does_not_reach_the_key_that_has_taken_the_slot_over() {
 #[test]
 fn an_old_time_does_not_let_an_evicted_key_earn_the_same_time_twice() {
     // given: a key whose slot another took over as soon as its debt was paid.
-    let table = table(1, 5, 1, Overflow::Deny);
+    let table = table(1, 5, 1, Overflow::Reject);
     // Both look in the same bucket first.
     let (key, other) = (4, 12);
     assert!(table.acquire(key, 5, 0).is_ok());
@@ -239,7 +239,7 @@ fn an_old_time_does_not_let_an_evicted_key_earn_the_same_time_twice() {
 fn an_old_time_does_not_earn_again_what_another_caller_finds_earned() {
     // given: a key that was evicted at 10 s, and a thread that has moved it in at 10 s and is
     // stopped there.
-    let table = table(1, 5, 1, Overflow::Deny);
+    let table = table(1, 5, 1, Overflow::Reject);
     let key = 4;
     table.evicted.store(10 * SECOND, Ordering::Relaxed);
     assert!(table.move_in(key & !STATES | RESIDENT, 10 * SECOND));
@@ -258,7 +258,7 @@ fn an_old_time_does_not_earn_again_what_another_caller_finds_earned() {
 
 #[test]
 fn a_charge_is_a_debt_of_its_key_alone_and_a_penalty_closes_it() {
-    let table = table(1, 2, 100, Overflow::Deny);
+    let table = table(1, 2, 100, Overflow::Reject);
     table.charge(hash(1), 3, 0);
     table.close_until(hash(2), 5 * SECOND, 0);
     let admitted = |key, second| table.acquire(hash(key), 1, second * SECOND).is_ok();
@@ -290,7 +290,7 @@ proptest! {
     fn decides_as_a_map_of_buckets_does(
         steps in prop::collection::vec((0u64..20, 0u32..4, 0u64..SECOND / 20, any::<bool>()), 1..300),
     ) {
-        let table = table(10, 3, 1000, Overflow::Deny);
+        let table = table(10, 3, 1000, Overflow::Reject);
         let mut map = HashMap::<u64, Tat>::new();
         let (pace, mut now) = (table.quota.pace(), 0);
         for (key, cost, elapsed, refund) in steps {
@@ -310,7 +310,7 @@ proptest! {
     ) {
         // given: eight slots, which all keys may use, and for each key the time at which it is
         // full.
-        let (table, interval) = (table(10, 3, 1, Overflow::Deny), SECOND / 10);
+        let (table, interval) = (table(10, 3, 1, Overflow::Reject), SECOND / 10);
         let (mut map, mut now) = (HashMap::<u64, u64>::new(), SECOND);
         for (step, key, cost, elapsed) in steps {
             now += elapsed;
@@ -339,7 +339,7 @@ proptest! {
     fn an_old_time_does_not_over_admit_a_key_though_keys_push_each_other_out(
         steps in prop::collection::vec((0u8..6, 1u64..12, 1u32..4, 0..SECOND / 200, any::<bool>()), 1..300),
     ) {
-        let (table, interval, lag) = (table(10, 3, 1, Overflow::Deny), SECOND / 10, SECOND / 2);
+        let (table, interval, lag) = (table(10, 3, 1, Overflow::Reject), SECOND / 10, SECOND / 2);
         let (mut newest, mut admitted) = (SECOND, HashMap::<u64, Vec<(u64, u32)>>::new());
         for (step, key, cost, elapsed, old) in steps {
             newest += elapsed;

@@ -9,7 +9,7 @@ fn ten_a_second() -> LeakyBucket {
     LeakyBucket::new(Rate::per_second(10), Duration::ZERO).unwrap()
 }
 
-fn millis(departure: Result<Departure, Denied>) -> u128 {
+fn millis(departure: Result<Departure, OverLimit>) -> u128 {
     departure.unwrap().wait.as_millis()
 }
 
@@ -39,7 +39,10 @@ fn a_departure_too_far_away_is_refused_and_reserves_nothing() {
     let longest = Duration::from_millis(100);
     assert_eq!(millis(shaper.reserve(1, longest, 0)), 0);
     let wait = Duration::from_millis(59_900);
-    assert_eq!(shaper.reserve(1, longest, 0), Err(Denied::Until { wait }));
+    assert_eq!(
+        shaper.reserve(1, longest, 0),
+        Err(OverLimit::Until { wait })
+    );
     assert_eq!(millis(shaper.reserve(1, longest, 59_900 * MILLI)), 100);
 }
 
@@ -83,7 +86,7 @@ fn a_closed_shaper_opens_at_its_time() {
     shaper.close_until(2 * SECOND, SECOND);
     assert_eq!(
         shaper.acquire(1, SECOND),
-        Err(Denied::Until {
+        Err(OverLimit::Until {
             wait: Duration::from_secs(1)
         })
     );
@@ -118,7 +121,7 @@ fn refuses_settings_that_cannot_work() {
     .unwrap();
     assert_eq!(
         slow.reserve(2, Duration::MAX, 0),
-        Err(Denied::CostAboveBurst)
+        Err(OverLimit::CostAboveBurst)
     );
 }
 
@@ -143,7 +146,7 @@ fn a_waiter_woken_late_leaves_as_of_its_turn_but_by_no_more_than_a_tick() {
 fn it_is_as_new_only_when_its_slack_has_passed_too() {
     let shaper = LeakyBucket::new(Rate::per_second(10), Duration::from_millis(50)).unwrap();
     assert!(shaper.reserve(1, Duration::ZERO, SECOND).is_ok());
-    let departed = |millis| shaper.is_as_new(SECOND + millis * MILLI);
+    let departed = |millis| shaper.is_fresh(SECOND + millis * MILLI);
     // It left as if 50 ms ago, so the next may leave after 50 ms, and the slack is whole after 50
     // more.
     assert!(!departed(0) && !departed(99) && departed(100));
@@ -201,7 +204,7 @@ proptest! {
                         prop_assert_eq!(reserved, Ok(Duration::from_nanos(wait)));
                         free = now + wait + length;
                     } else {
-                        prop_assert_eq!(reserved, Err(Denied::until(wait - longest * MILLI)));
+                        prop_assert_eq!(reserved, Err(OverLimit::until(wait - longest * MILLI)));
                     }
                 }
             }

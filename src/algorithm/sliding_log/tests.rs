@@ -16,7 +16,7 @@ fn a_hundred_late_in_one_second_leave_none_for_the_next() {
     assert!((0..100).all(|_| log.acquire(1, 900 * MILLI).is_ok()));
     // then
     let wait = Duration::from_millis(800);
-    assert_eq!(log.acquire(1, 1100 * MILLI), Err(Denied::Until { wait }));
+    assert_eq!(log.acquire(1, 1100 * MILLI), Err(OverLimit::Until { wait }));
     assert_eq!(log.available(1900 * MILLI - 1000), 0);
     assert_eq!(log.available(1900 * MILLI), 100);
     assert!(log.acquire(100, 1900 * MILLI).is_ok());
@@ -24,7 +24,7 @@ fn a_hundred_late_in_one_second_leave_none_for_the_next() {
 
 #[test]
 fn a_cost_above_the_count_is_told_apart_from_a_wait() {
-    assert_eq!(log(3).acquire(4, 0), Err(Denied::CostAboveBurst));
+    assert_eq!(log(3).acquire(4, 0), Err(OverLimit::CostAboveBurst));
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_call_fits_when_the_last_unit_in_its_way_has_left() {
         assert!(log.acquire(1, millis * MILLI).is_ok());
     }
     let wait = |cost, now| match log.acquire(cost, now) {
-        Err(Denied::Until { wait }) => wait.as_millis(),
+        Err(OverLimit::Until { wait }) => wait.as_millis(),
         other => panic!("{other:?}"),
     };
     assert_eq!(
@@ -119,7 +119,7 @@ fn a_closed_log_opens_at_its_time() {
     log.close_until(5 * SECOND, 0);
     assert_eq!(
         log.acquire(1, SECOND),
-        Err(Denied::Until {
+        Err(OverLimit::Until {
             wait: Duration::from_secs(4)
         })
     );
@@ -134,7 +134,7 @@ fn a_lowered_limit_holds_at_once_and_a_raised_one_up_to_its_cells() {
     log.update(Rate::per_second(2), 2).unwrap();
     assert!(log.acquire(1, 0).is_err());
     assert_eq!(log.available(SECOND), 2);
-    assert_eq!(log.acquire(3, SECOND), Err(Denied::CostAboveBurst));
+    assert_eq!(log.acquire(3, SECOND), Err(OverLimit::CostAboveBurst));
     log.update(Rate::per_second(4), 4).unwrap();
     assert_eq!(log.available(SECOND), 4);
     assert_eq!(
@@ -181,7 +181,7 @@ proptest! {
                     times.extend((0..cost).map(|_| micros));
                     times.drain(..times.len().saturating_sub(count as usize));
                 }
-                _ if cost > count => prop_assert_eq!(log.acquire(cost, now), Err(Denied::CostAboveBurst)),
+                _ if cost > count => prop_assert_eq!(log.acquire(cost, now), Err(OverLimit::CostAboveBurst)),
                 _ => {
                     let fits = times.len() + cost as usize <= count as usize;
                     prop_assert_eq!(log.acquire(cost, now).is_ok(), fits);
@@ -204,14 +204,14 @@ proptest! {
             now = now.saturating_add_signed(step);
             match log.acquire(1, now) {
                 Ok(()) => admitted.push(now),
-                Err(Denied::Until { wait }) => {
+                Err(OverLimit::Until { wait }) => {
                     let wait = u64::try_from(wait.as_nanos()).unwrap();
                     prop_assert!(log.acquire(1, now + wait - 1).is_err());
                     now += wait;
                     prop_assert!(log.acquire(1, now).is_ok());
                     admitted.push(now);
                 }
-                Err(Denied::CostAboveBurst) => unreachable!(),
+                Err(OverLimit::CostAboveBurst) => unreachable!(),
             }
         }
         for start in &admitted {

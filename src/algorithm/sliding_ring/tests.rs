@@ -17,7 +17,7 @@ fn admitted(ring: &SlidingRing, times: usize, now: u64) -> usize {
 fn a_part_counts_until_all_of_it_has_left_the_window() {
     let ring = ring(100);
     assert_eq!(admitted(&ring, 200, 950 * MILLI), 100);
-    assert_eq!(ring.acquire(1, SECOND), Err(Denied::until(SECOND)));
+    assert_eq!(ring.acquire(1, SECOND), Err(OverLimit::until(SECOND)));
     assert_eq!(admitted(&ring, 200, 2 * SECOND - 1), 0);
     assert_eq!(admitted(&ring, 200, 2 * SECOND), 100);
 }
@@ -45,7 +45,7 @@ fn a_queue_waits_for_the_part_that_makes_room_for_its_last() {
 
 #[test]
 fn a_cost_above_the_count_is_told_apart_from_a_wait() {
-    assert_eq!(ring(3).acquire(4, 0), Err(Denied::CostAboveBurst));
+    assert_eq!(ring(3).acquire(4, 0), Err(OverLimit::CostAboveBurst));
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_refund_forgets_the_oldest_and_a_charge_is_counted_now() {
 fn a_closed_ring_opens_at_its_time() {
     let ring = ring(10);
     ring.close_until(3 * SECOND, 0);
-    assert_eq!(ring.acquire(1, SECOND), Err(Denied::until(2 * SECOND)));
+    assert_eq!(ring.acquire(1, SECOND), Err(OverLimit::until(2 * SECOND)));
     assert_eq!(admitted(&ring, 20, 3 * SECOND), 10);
 }
 
@@ -119,7 +119,7 @@ proptest! {
             match step {
                 0 => { ring.refund(cost, now); units.drain(..(cost as usize).min(units.len())); }
                 1 => { ring.charge(cost, now); units.extend((0..cost).map(|_| part)); }
-                _ if cost > count => prop_assert_eq!(ring.acquire(cost, now), Err(Denied::CostAboveBurst)),
+                _ if cost > count => prop_assert_eq!(ring.acquire(cost, now), Err(OverLimit::CostAboveBurst)),
                 _ => {
                     let fits = units.len() + cost as usize <= count as usize;
                     prop_assert_eq!(ring.acquire(cost, now).is_ok(), fits);
@@ -140,13 +140,13 @@ proptest! {
             newest = now.max(newest);
             match ring.acquire(1, now) {
                 Ok(()) => admitted.push(newest),
-                Err(Denied::Until { wait }) => {
+                Err(OverLimit::Until { wait }) => {
                     now += u64::try_from(wait.as_nanos()).unwrap();
                     newest = now.max(newest);
                     prop_assert!(ring.acquire(1, now).is_ok());
                     admitted.push(newest);
                 }
-                Err(Denied::CostAboveBurst) => unreachable!(),
+                Err(OverLimit::CostAboveBurst) => unreachable!(),
             }
         }
         for start in &admitted {

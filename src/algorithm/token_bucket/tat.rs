@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use crate::{
     algorithm::{
-        Denied, TIMER_TICK,
+        OverLimit, TIMER_TICK,
         token_bucket::quota::{MAX_AHEAD, Pace, UNITS_PER_NANO},
     },
     sync::{AtomicU64, Ordering},
@@ -35,13 +35,13 @@ impl Tat {
     }
 
     #[inline]
-    pub(crate) fn acquire(&self, pace: Pace, cost: u32, now: u64) -> Result<(), Denied> {
+    pub(crate) fn acquire(&self, pace: Pace, cost: u32, now: u64) -> Result<(), OverLimit> {
         self.take(pace, cost, now).map(|_| ())
     }
 
     /// As [`acquire`](Self::acquire), for a caller that may have to undo it.
     #[inline]
-    pub(crate) fn take(&self, pace: Pace, cost: u32, now: u64) -> Result<Change, Denied> {
+    pub(crate) fn take(&self, pace: Pace, cost: u32, now: u64) -> Result<Change, OverLimit> {
         self.take_late(pace, cost, now, now)
     }
 
@@ -57,9 +57,9 @@ impl Tat {
         cost: u32,
         due: u64,
         now: u64,
-    ) -> Result<Change, Denied> {
+    ) -> Result<Change, OverLimit> {
         if cost > pace.burst {
-            return Err(Denied::CostAboveBurst);
+            return Err(OverLimit::CostAboveBurst);
         }
         let due = due.clamp(now.saturating_sub(TIMER_TICK), now);
         let capacity = pace.capacity + (now - due) * UNITS_PER_NANO;
@@ -71,7 +71,7 @@ impl Tat {
             let ahead = ahead + u64::from(cost) * pace.interval;
             match ahead.checked_sub(capacity) {
                 None | Some(0) => Ok(ahead),
-                Some(excess) => Err(Denied::until(excess.div_ceil(UNITS_PER_NANO))),
+                Some(excess) => Err(OverLimit::until(excess.div_ceil(UNITS_PER_NANO))),
             }
         })
     }

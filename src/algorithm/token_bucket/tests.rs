@@ -73,7 +73,7 @@ fn one_a_day_refills_though_it_is_polled_often() {
 #[test]
 fn a_cost_above_the_burst_is_told_apart_from_a_wait() {
     let bucket = bucket(Rate::per_second(10), 3);
-    assert_eq!(bucket.acquire(4, 0), Err(Denied::CostAboveBurst));
+    assert_eq!(bucket.acquire(4, 0), Err(OverLimit::CostAboveBurst));
     assert_eq!(bucket.available(0), 3);
 }
 
@@ -120,7 +120,7 @@ fn a_debt_is_paid_off_before_anything_is_admitted() {
     bucket.charge(25, 0);
     assert_eq!(bucket.available(0), 0);
     let wait = Duration::from_millis(1600);
-    assert_eq!(bucket.acquire(1, 0), Err(Denied::Until { wait }));
+    assert_eq!(bucket.acquire(1, 0), Err(OverLimit::Until { wait }));
     assert!(!admitted(&bucket, 1, 1600 * MILLI - 1));
     assert!(admitted(&bucket, 1, 1600 * MILLI));
 }
@@ -142,7 +142,7 @@ fn a_closed_bucket_opens_for_one_call_at_its_time() {
     bucket.close_until(2 * SECOND, SECOND);
     assert_eq!(
         bucket.acquire(1, SECOND),
-        Err(Denied::Until {
+        Err(OverLimit::Until {
             wait: Duration::from_secs(4)
         })
     );
@@ -180,7 +180,7 @@ fn a_waiter_woken_late_that_fits_now_is_admitted_though_it_did_not_fit_at_its_tu
     bucket.charge(15, 0);
     assert_eq!(
         bucket.acquire_late(1, MILLI, 1_500_000 - 1),
-        Err(Denied::until(1))
+        Err(OverLimit::until(1))
     );
     assert!(bucket.acquire_late(1, MILLI, 2 * MILLI).is_ok());
 }
@@ -242,7 +242,7 @@ fn a_hint_is_rounded_up_to_the_nanosecond_that_is_enough() {
     for per_second in [3, 7, 30_000_001] {
         let bucket = TokenBucket::new(Rate::per_second(per_second), 1).unwrap();
         bucket.acquire(1, 0).unwrap();
-        let Err(Denied::Until { wait }) = bucket.acquire(1, 0) else {
+        let Err(OverLimit::Until { wait }) = bucket.acquire(1, 0) else {
             panic!("the burst was 1")
         };
         let wait = u64::try_from(wait.as_nanos()).unwrap();
@@ -263,7 +263,7 @@ proptest! {
         for (cost, step) in calls {
             now += step;
             match bucket.acquire(cost, now) {
-                Err(Denied::CostAboveBurst) => prop_assert!(cost > burst),
+                Err(OverLimit::CostAboveBurst) => prop_assert!(cost > burst),
                 decision => prop_assert_eq!(decision.is_ok(), meter.admit(bucket.quota.pace(), cost, now)),
             }
         }
@@ -284,7 +284,7 @@ proptest! {
                 0 => { bucket.refund(cost, now); meter.drain(now); meter.level = meter.level.saturating_sub(units); }
                 1 => { bucket.charge(cost, now); meter.drain(now); meter.level += units; }
                 2 => bucket.update(Rate::per_second(u64::from(cost) + 1), cost + 1).unwrap(),
-                _ if cost > pace.burst => prop_assert_eq!(bucket.acquire(cost, now), Err(Denied::CostAboveBurst)),
+                _ if cost > pace.burst => prop_assert_eq!(bucket.acquire(cost, now), Err(OverLimit::CostAboveBurst)),
                 _ => prop_assert_eq!(admitted(&bucket, cost, now), meter.admit(pace, cost, now)),
             }
         }
@@ -298,7 +298,7 @@ proptest! {
         let mut now = 0;
         for step in steps {
             now += step;
-            if let Err(Denied::Until { wait }) = bucket.acquire(1, now) {
+            if let Err(OverLimit::Until { wait }) = bucket.acquire(1, now) {
                 let wait = u64::try_from(wait.as_nanos()).unwrap();
                 prop_assert!(wait > 0);
                 prop_assert!(!admitted(&bucket, 1, now + wait - 1));

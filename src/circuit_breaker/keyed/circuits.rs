@@ -33,7 +33,7 @@ impl<K: Hash + Eq + Clone> Circuits<K> {
     ) -> Result<Self, ConfigError> {
         if most == 0 {
             return Err(ConfigError::new(
-                "most_keys",
+                "max_keys",
                 most,
                 "keep at least 1, or build a circuit breaker without keys",
             ));

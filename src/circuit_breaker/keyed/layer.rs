@@ -37,7 +37,7 @@ use crate::{
 /// # Ok(()) }
 /// ```
 ///
-/// **Bounds.** At most [`most_keys`](KeyedCircuitBreakerBuilder::most_keys) circuits of about 4 KiB
+/// **Bounds.** At most [`max_keys`](KeyedCircuitBreakerBuilder::max_keys) circuits of about 4 KiB
 /// each. A new key past that takes the place of a circuit that knows nothing: closed, and with no
 /// calls in its window or in flight. If there is none at hand, one shared overflow circuit serves
 /// it, for this call.
@@ -53,7 +53,7 @@ pub struct KeyedCircuitBreakerLayer<K, F, P = Plain> {
 pub struct KeyedCircuitBreakerBuilder<K, F, P = Plain> {
     circuit: CircuitBreakerBuilder<P>,
     key: F,
-    most_keys: usize,
+    max_keys: usize,
     keys: std::marker::PhantomData<fn() -> K>,
 }
 
@@ -68,14 +68,14 @@ impl<K, F, P> KeyedCircuitBreakerBuilder<K, F, P> {
         Self {
             circuit,
             key,
-            most_keys: 1024,
+            max_keys: 1024,
             keys: std::marker::PhantomData,
         }
     }
 
     /// How many circuits are kept. Default 1024, some 4 MiB.
-    pub fn most_keys(mut self, keys: usize) -> Self {
-        self.most_keys = keys;
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.max_keys = keys;
         self
     }
 
@@ -102,7 +102,7 @@ impl<K, F, P> KeyedCircuitBreakerBuilder<K, F, P> {
                 "leave it: readiness is asked before the key is known",
             ));
         }
-        let circuits = Arc::new(Circuits::new(config, self.most_keys, enabled, name)?);
+        let circuits = Arc::new(Circuits::new(config, self.max_keys, enabled, name)?);
         Ok(KeyedCircuitBreakerLayer {
             circuits,
             key: self.key,

@@ -33,7 +33,7 @@ use crate::{
 /// | connection refused or not made | all requests: nothing was sent |
 /// | a request or a response that hyper cannot write or read | never |
 ///
-/// To a [rate limit](crate::rate_limit::RateLimitBuilder::obey_retry_after) the peer says when to
+/// To a [rate limit](crate::rate_limit::RateLimitBuilder::honor_retry_after) the peer says when to
 /// come back by `Retry-After` on anything but a success, or by a `RateLimit` field that has nothing
 /// left (`r=0;t=30`) on any answer.
 ///
@@ -136,8 +136,8 @@ where
         settle_boxed(result, outcome, hint, permit)
     }
 
-    fn reject<T: Settle>(&self, rejected: Rejected) -> Result<Response<B>, BoxError> {
-        Err(rejected.into())
+    fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<Response<B>, BoxError> {
+        Err(rejected)
     }
 
     fn not_ready(&self, error: Err) -> BoxError {

@@ -19,7 +19,7 @@ use crate::{
 /// | cost above the burst | 429 Too Many Requests | none: it never fits |
 /// | no key for a keyed rate limit | 400 Bad Request | none: the same request never has one |
 /// | circuit open | 503 Service Unavailable | the wait, where it is known |
-/// | bulkhead full, timed out | 503 Service Unavailable | none |
+/// | bulkhead full, deadline exceeded, timed out | 503 Service Unavailable | none |
 ///
 /// A rate limit that [advertises](crate::rate_limit::RateLimitBuilder::advertise) itself adds
 /// `RateLimit-Policy` and `RateLimit` fields to all its responses, rejections or not.
@@ -84,13 +84,14 @@ impl<R: RejectionBody<B>, B, Err> Protocol<Response<B>, Err> for Server<R> {
         result
     }
 
-    fn reject<T: Settle>(&self, rejected: Rejected) -> Result<Response<B>, Err> {
+    fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<Response<B>, Err> {
         let status = match rejected.kind {
             RejectedKind::RateLimited | RejectedKind::CostTooHigh => StatusCode::TOO_MANY_REQUESTS,
             RejectedKind::MissingKey => StatusCode::BAD_REQUEST,
-            RejectedKind::CircuitOpen | RejectedKind::BulkheadFull | RejectedKind::TimedOut => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            RejectedKind::CircuitOpen
+            | RejectedKind::BulkheadFull
+            | RejectedKind::DeadlineExceeded
+            | RejectedKind::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
         };
         let (body, content_type) = self.rejection.body(status, &rejected);
         let mut response = Response::new(body);
@@ -103,7 +104,7 @@ impl<R: RejectionBody<B>, B, Err> Protocol<Response<B>, Err> for Server<R> {
                 .headers_mut()
                 .insert(RETRY_AFTER, retry_after::seconds(wait).into());
         }
-        response.extensions_mut().insert(rejected);
+        response.extensions_mut().insert(*rejected);
         Ok(response)
     }
 

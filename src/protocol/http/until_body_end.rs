@@ -110,7 +110,7 @@ where
         match (result, note.get()) {
             (Ok(response), Some((Outcome::Success, retry_after))) => {
                 if let Some(retry_after) = retry_after {
-                    permit.heed(retry_after);
+                    permit.honor(retry_after);
                 }
                 let ended = response.body().is_end_stream();
                 let mut response = self.track(response, Some(permit));
@@ -128,7 +128,7 @@ where
         }
     }
 
-    fn reject<T: Settle>(&self, rejected: Rejected) -> Result<Self::Response<T>, Self::Error> {
+    fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<Self::Response<T>, Self::Error> {
         self.protocol
             .reject::<Note<'_>>(rejected)
             .map(|response| self.track(response, None))

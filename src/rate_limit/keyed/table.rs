@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     ConfigError, RejectedKind,
-    algorithm::{Denied, KeyedBuckets, Limit, Rate},
+    algorithm::{KeyedBuckets, Limit, OverLimit, Rate},
     rate_limit::{
         Key, Missing,
         keyed::top::Top,
@@ -163,7 +163,7 @@ impl Table {
                     .line
                     .look_as(&*total.limit, place, waker, now, acquire)
             }
-            Err(wait) => Turn::Never(Denied::until(wait)),
+            Err(wait) => Turn::Never(OverLimit::until(wait)),
         };
         if !matches!(turn, Turn::Due(_)) {
             places.total = None;
@@ -265,19 +265,19 @@ impl OfKey<'_> {
         cost: u32,
         due: u64,
         now: u64,
-        acquire: impl Fn(&dyn Limit) -> Result<(), Denied>,
-    ) -> Result<(), Denied> {
+        acquire: impl Fn(&dyn Limit) -> Result<(), OverLimit>,
+    ) -> Result<(), OverLimit> {
         let Some(total) = self.total else {
             return self.buckets.acquire_late(self.key, cost, due, now);
         };
         if cost > self.largest_cost() {
-            return Err(Denied::CostAboveBurst);
+            return Err(OverLimit::CostAboveBurst);
         }
         // Not the decision, which is each limit's own; but so a denied call takes nothing, unless
         // it races another.
         let wait = self.wait_for(cost, 0, now);
         if !wait.is_zero() {
-            return Err(Denied::Until { wait });
+            return Err(OverLimit::Until { wait });
         }
         self.buckets.acquire_late(self.key, cost, due, now)?;
         acquire(&*total.limit).inspect_err(|_| self.buckets.refund(self.key, cost, now))
@@ -285,11 +285,11 @@ impl OfKey<'_> {
 }
 
 impl Limit for OfKey<'_> {
-    fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
         self.acquire_at(cost, now, now, |total| total.acquire(cost, now))
     }
 
-    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), Denied> {
+    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), OverLimit> {
         self.acquire_at(cost, due, now, |total| total.acquire_late(cost, due, now))
     }
 

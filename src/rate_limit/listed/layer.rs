@@ -52,7 +52,7 @@ use crate::{
 /// # Ok(()) }
 /// ```
 ///
-/// **Bounds.** At most [`most_keys`](ListedRateLimitBuilder::most_keys). A new key past that takes
+/// **Bounds.** At most [`max_keys`](ListedRateLimitBuilder::max_keys). A new key past that takes
 /// the place of a limit that is as good as new, and that no call, waiting or in flight, holds. If
 /// there is none at hand, [`overflow`](ListedRateLimitBuilder::overflow) says what becomes of it,
 /// for this call. Nothing runs in the background.
@@ -71,7 +71,7 @@ pub struct ListedRateLimitBuilder<K, F, M = Metered<Plain>> {
     shared: RateLimitBuilder<M>,
     key: F,
     limit: MakeLimit<K>,
-    most_keys: usize,
+    max_keys: usize,
     overflow: Overflow,
     missing: Missing,
 }
@@ -86,15 +86,15 @@ impl<K, F, M> ListedRateLimitBuilder<K, F, M> {
             shared,
             key,
             limit,
-            most_keys: 1024,
+            max_keys: 1024,
             overflow: Overflow::default(),
             missing: Missing::default(),
         }
     }
 
     /// How many limits are kept. Default 1024, which take some 1.3 MiB with token buckets.
-    pub fn most_keys(mut self, keys: usize) -> Self {
-        self.most_keys = keys;
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.max_keys = keys;
         self
     }
 
@@ -127,9 +127,9 @@ impl<K, F, M> ListedRateLimitBuilder<K, F, M> {
             metered,
         } = self.shared;
         let of = |error: ConfigError| error.of("rate_limit", settings.name);
-        if self.most_keys == 0 {
+        if self.max_keys == 0 {
             let fix = "keep at least 1, or build a rate limit without keys";
-            return Err(of(ConfigError::new("most_keys", self.most_keys, fix)));
+            return Err(of(ConfigError::new("max_keys", self.max_keys, fix)));
         }
         settings.checked().map_err(of)?;
         let clock = Clock::start();
@@ -140,7 +140,7 @@ impl<K, F, M> ListedRateLimitBuilder<K, F, M> {
                 clock,
                 settings,
             },
-            self.most_keys,
+            self.max_keys,
         );
         let limits = Arc::new(Listed {
             own,
@@ -184,7 +184,7 @@ impl<K, F, M> fmt::Debug for ListedRateLimitLayer<K, F, M> {
 impl<K, F, M> fmt::Debug for ListedRateLimitBuilder<K, F, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ListedRateLimitBuilder")
-            .field("most_keys", &self.most_keys)
+            .field("max_keys", &self.max_keys)
             .finish_non_exhaustive()
     }
 }

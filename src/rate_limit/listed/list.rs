@@ -55,14 +55,14 @@ impl<K: Hash + Eq + Clone> Listed<K> {
             let Some(state) = own.or_else(|| self.own.find_or_make(&key)) else {
                 return match self.overflow {
                     Overflow::Shared => self.admit_shared(meter, request),
-                    Overflow::Deny => self.without_limit(
+                    Overflow::Reject => self.without_limit(
                         self.refused(RejectedKind::RateLimited, Some(self.one_unit())),
                     ),
                     Overflow::Allow => self.without_limit(Admission::Free),
                 };
             };
             let admission = state.admit(meter, request);
-            if !state.leaving.is_leaving() {
+            if !state.leaving.is_evicting() {
                 return (state, admission);
             }
             // Just being forgotten: what was done to it would be forgotten too. The registry's
@@ -76,7 +76,7 @@ impl<K: Hash + Eq + Clone> Listed<K> {
     pub(super) fn find(&self, key: &K) -> Option<Held<State>> {
         loop {
             let state = self.own.find(key)?;
-            if !state.leaving.is_leaving() {
+            if !state.leaving.is_evicting() {
                 return Some(state);
             }
             // Not before the registry is done with it.
@@ -104,7 +104,7 @@ impl<K: Hash + Eq + Clone> Listed<K> {
             name: self.shared.settings.name,
             retry_after,
         };
-        Admission::Refused {
+        Admission::Rejected {
             key: None,
             rejected,
         }
@@ -127,13 +127,13 @@ impl<K> Recipe<K, State> for Making<K> {
     }
 
     fn is_idle(&self, state: &State) -> bool {
-        state.is_as_new()
+        state.is_fresh()
     }
 
     fn forget(&self, state: &Held<State>) -> bool {
         state
             .leaving
-            .leave_if(|| is_unheld(state) && state.is_as_new())
+            .evict_if(|| is_unheld(state) && state.is_fresh())
     }
 }
 

@@ -97,11 +97,11 @@ async fn a_limit_may_depend_on_its_key_and_share_parts_with_others() {
 async fn a_key_without_a_place_shares_is_denied_or_is_allowed() {
     let cases = [
         (Overflow::Shared, 1, Some(Duration::from_secs(1))),
-        (Overflow::Deny, 0, Some(Duration::from_secs(1))),
+        (Overflow::Reject, 0, Some(Duration::from_secs(1))),
         (Overflow::Allow, 4, None),
     ];
     for (overflow, expected, hint) in cases {
-        let layer = listed().most_keys(1).overflow(overflow).build().unwrap();
+        let layer = listed().max_keys(1).overflow(overflow).build().unwrap();
         assert!(admitted(&layer, Some("resident")).await);
         let mut hints = Vec::new();
         for tenant in ["b", "c", "d", "d"] {
@@ -155,8 +155,8 @@ async fn a_call_without_a_key_shares_is_rejected_or_is_allowed() {
 #[tokio::test(start_paused = true)]
 async fn only_a_limit_that_is_as_good_as_new_and_that_nobody_holds_gives_its_place_away() {
     let layer = listed()
-        .most_keys(1)
-        .overflow(Overflow::Deny)
+        .max_keys(1)
+        .overflow(Overflow::Reject)
         .build()
         .unwrap();
     assert!(admitted(&layer, Some("a")).await);
@@ -215,8 +215,8 @@ async fn a_handle_lists_all_keys_and_changes_one() {
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_was_changed_by_hand_keeps_its_place() {
     let layer = listed()
-        .most_keys(1)
-        .overflow(Overflow::Deny)
+        .max_keys(1)
+        .overflow(Overflow::Reject)
         .build()
         .unwrap();
     assert!(admitted(&layer, Some("a")).await);
@@ -253,7 +253,7 @@ async fn nothing_is_made_for_a_key_that_finds_no_place() {
             count.fetch_add(1, Ordering::Relaxed);
             SlidingLog::new(Rate::per_hour(1000))
         });
-    let layer = limit.most_keys(1).build().unwrap();
+    let layer = limit.max_keys(1).build().unwrap();
     for tenant in [Some("a"), Some("b"), Some("c"), Some("b")] {
         assert!(admitted(&layer, tenant).await);
     }
@@ -265,8 +265,8 @@ async fn a_new_key_finds_a_free_place_beyond_the_first_eight_as_the_hand_goes_ro
     // given: ten that owe, and one after them that does not.
     let names = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "free"];
     let layer = listed()
-        .most_keys(names.len())
-        .overflow(Overflow::Deny)
+        .max_keys(names.len())
+        .overflow(Overflow::Reject)
         .build()
         .unwrap();
     for name in names {
@@ -303,7 +303,7 @@ async fn a_key_whose_clone_panics_does_no_harm() {
             TokenBucket::new(Rate::per_second(1000), 1)
         },
     );
-    let layer = limit.most_keys(1).build().unwrap();
+    let layer = limit.max_keys(1).build().unwrap();
     let service = layer.layer(service_fn(async |key: u32| Ok::<_, BoxError>(key)));
     assert!(service.clone().oneshot(1).await.is_ok());
     for fails in [2, 3] {
@@ -343,8 +343,8 @@ async fn calls_wait_in_their_keys_line_and_a_limit_they_wait_for_is_kept() {
     let shared = RateLimitLayer::builder(Rate::per_second(1)).max_wait(Duration::from_secs(9));
     let limit = shared
         .listed_by(itself, |_: &&str| TokenBucket::new(Rate::per_second(1), 1))
-        .most_keys(1);
-    let layer = limit.overflow(Overflow::Deny).build().unwrap();
+        .max_keys(1);
+    let layer = limit.overflow(Overflow::Reject).build().unwrap();
     let clock = Clock::start();
     let tasks = [(); 3].map(|()| tokio::spawn(layer.layer(echo()).oneshot(Some("a"))));
     tokio::task::yield_now().await;
@@ -377,9 +377,9 @@ async fn a_layer_that_is_not_enabled_lets_everything_through() {
     let limit = RateLimitLayer::builder(Rate::per_second(1)).enabled(false);
     let limit = limit
         .listed_by(itself, |_: &&str| SlidingLog::new(Rate::per_second(1)))
-        .most_keys(1);
+        .max_keys(1);
     let layer = limit
-        .overflow(Overflow::Deny)
+        .overflow(Overflow::Reject)
         .missing(Missing::Reject)
         .build()
         .unwrap();
@@ -392,8 +392,8 @@ async fn a_layer_that_is_not_enabled_lets_everything_through() {
 fn refuses_settings_that_cannot_work() {
     let refused =
         |builder: ListedRateLimitBuilder<_, _>| -> ConfigError { builder.build().unwrap_err() };
-    let error = refused(listed().most_keys(0));
-    assert_eq!((error.field, error.name), ("most_keys", Some("customers")));
+    let error = refused(listed().max_keys(0));
+    assert_eq!((error.field, error.name), ("max_keys", Some("customers")));
     let shared = RateLimitLayer::builder(Rate::per_second(1)).burst(0);
     let error = shared
         .listed_by(itself, |_: &&str| SlidingLog::new(Rate::per_second(2)))
@@ -415,7 +415,11 @@ fn threads_that_push_each_others_keys_out_never_get_a_second_burst() {
     let key = |request: &(u32, u32)| Some(request.0);
     let limit = RateLimitLayer::builder(Rate::per_second(1)).cost(|request: &(u32, u32)| request.1);
     let limit = limit.listed_by(key, |_: &u32| TokenBucket::new(Rate::per_day(1), 1));
-    let layer = limit.most_keys(1).overflow(Overflow::Deny).build().unwrap();
+    let layer = limit
+        .max_keys(1)
+        .overflow(Overflow::Reject)
+        .build()
+        .unwrap();
     let (barrier, admitted, most) = (Barrier::new(4), AtomicU32::new(0), AtomicU32::new(0));
     thread::scope(|scope| {
         for number in 0..4u32 {

@@ -6,7 +6,7 @@ fn growing() -> BreakerConfig {
     BreakerConfig {
         growing: true,
         jitter: false,
-        longest_open: Some(seconds(60)),
+        max_open: Some(seconds(60)),
         probes: 1,
         verdict: Verdict::AnyFailure,
         ..config()
@@ -96,7 +96,7 @@ fn a_fleet_does_not_probe_in_step() {
 fn the_peer_may_ask_for_more_up_to_the_longest() {
     for (asked, expected) in [(1, 5), (7, 7), (40, 40), (61, 60), (u64::MAX, 60)] {
         let breaker = breaker(BreakerConfig {
-            longest_open: Some(seconds(60)),
+            max_open: Some(seconds(60)),
             ..config()
         });
         for retry_after in [Some(seconds(asked)), None, None, None, None] {
@@ -110,7 +110,7 @@ fn the_peer_may_ask_for_more_up_to_the_longest() {
 #[test]
 fn a_probe_may_ask_for_more_as_well_and_a_success_may_not() {
     let breaker = breaker(BreakerConfig {
-        longest_open: Some(seconds(60)),
+        max_open: Some(seconds(60)),
         ..growing()
     });
     let pass = admit(&breaker, 0);

@@ -225,7 +225,7 @@ async fn a_response_settles_what_its_own_key_has_used() {
 #[tokio::test(start_paused = true)]
 async fn a_peers_retry_after_closes_the_key_that_was_told_so() {
     let layer =
-        RateLimitLayer::builder(Rate::per_second(100)).obey_retry_after(Duration::from_secs(60));
+        RateLimitLayer::builder(Rate::per_second(100)).honor_retry_after(Duration::from_secs(60));
     let layer = layer
         .protocol(crate::protocol::http::Client::new())
         .keyed_by(itself)

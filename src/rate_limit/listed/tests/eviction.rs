@@ -16,7 +16,7 @@ use tower::{BoxError, Layer, ServiceExt, service_fn};
 
 use crate::{
     ConfigError,
-    algorithm::{Denied, Limit, TokenBucket},
+    algorithm::{Limit, OverLimit, TokenBucket},
     rate_limit::{Overflow, Rate, RateLimitLayer},
 };
 
@@ -36,14 +36,14 @@ struct Hooks {
 }
 
 impl Limit for Hooked {
-    fn acquire(&self, cost: u32, now: u64) -> Result<(), Denied> {
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
         let decided = self.bucket.acquire(cost, now);
         self.hooks.acquired.fetch_add(1, Ordering::SeqCst);
         decided
     }
 
-    fn is_as_new(&self, now: u64) -> bool {
-        let decided = self.bucket.is_as_new(now);
+    fn is_fresh(&self, now: u64) -> bool {
+        let decided = self.bucket.is_fresh(now);
         if self.hooks.looks.fetch_add(1, Ordering::SeqCst) == self.hooks.at {
             let hook = self.hooks.hook.lock().unwrap().take();
             hook.into_iter().for_each(|hook| hook());
@@ -109,7 +109,11 @@ fn raced(at: usize) -> [bool; 3] {
             })
         },
     );
-    let layer = limit.most_keys(1).overflow(Overflow::Deny).build().unwrap();
+    let layer = limit
+        .max_keys(1)
+        .overflow(Overflow::Reject)
+        .build()
+        .unwrap();
     let service = layer.layer(service_fn(|request: u32| {
         std::future::ready(Ok::<_, BoxError>(request))
     }));

@@ -14,7 +14,7 @@ use crate::sync::{AtomicBool, Ordering, fence};
 
 /// The mark on one machine.
 #[derive(Debug, Default)]
-pub(crate) struct Leaving {
+pub(crate) struct EvictionMark {
     /// Written before, and read after, a `SeqCst` fence. Without the two fences the mark and the
     /// use could each still be on their way while the other is looked for, and both be missed.
     mark: AtomicBool,
@@ -24,16 +24,16 @@ pub(crate) struct Leaving {
     not(feature = "layers"),
     allow(dead_code, reason = "only maps of layers forget")
 )]
-impl Leaving {
+impl EvictionMark {
     /// The map's side: forgets it only if it is as good as new even after it was marked. One map at
     /// a time.
-    pub(crate) fn leave_if(&self, is_as_new: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn evict_if(&self, is_fresh: impl FnOnce() -> bool) -> bool {
         self.mark.store(true, Ordering::Relaxed);
         // Also if the look panics. A caller that has seen the mark meanwhile looks its key up anew
         // and finds the same machine.
         let mut stays = Stays(Some(&self.mark));
         fence(Ordering::SeqCst);
-        if !is_as_new() {
+        if !is_fresh() {
             return false;
         }
         stays.0 = None;
@@ -41,7 +41,7 @@ impl Leaving {
     }
 
     /// The caller's side, after it has used the machine: whether that was in vain.
-    pub(crate) fn is_leaving(&self) -> bool {
+    pub(crate) fn is_evicting(&self) -> bool {
         fence(Ordering::SeqCst);
         self.mark.load(Ordering::Relaxed)
     }
@@ -70,15 +70,15 @@ mod loom_model {
         loom::model(|| {
             let machine = Arc::new((
                 TokenBucket::new(Rate::per_second(1), 1).unwrap(),
-                Leaving::default(),
+                EvictionMark::default(),
             ));
             let other = machine.clone();
             let caller = thread::spawn(move || {
                 let (bucket, leaving) = &*other;
-                bucket.acquire(1, 0).is_ok() && !leaving.is_leaving()
+                bucket.acquire(1, 0).is_ok() && !leaving.is_evicting()
             });
             let (bucket, leaving) = &*machine;
-            let forgotten = leaving.leave_if(|| bucket.is_as_new(0));
+            let forgotten = leaving.evict_if(|| bucket.is_fresh(0));
             let used = caller.join().unwrap();
             assert!(!(forgotten && used));
         });
