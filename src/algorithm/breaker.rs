@@ -36,6 +36,7 @@ use crate::{
 use ages::Ages;
 pub use config::{BreakerConfig, SlowCalls, Verdict, Window};
 use control::Control;
+pub use pass::Pass;
 use run::Run;
 use settings::{Foundation, Settings, SharedSettings};
 
@@ -46,6 +47,7 @@ mod config;
 mod control;
 #[cfg(all(test, keep_loom))]
 mod loom_model;
+mod pass;
 mod record;
 mod run;
 mod settings;
@@ -68,18 +70,6 @@ pub enum BreakerState {
     Disabled,
     /// Lets all calls through and counts them, but never opens.
     MetricsOnly,
-}
-
-/// An admission, and the generation it belongs to. It must come back, to [`Breaker::record`] or
-/// [`Breaker::abandon`]; that it cannot be copied makes sure that it does so once.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "a probe that is never recorded is out until its lease ends"]
-pub struct Pass {
-    generation: u32,
-    /// Its stripe of [`Ages`], if it is counted there.
-    stripe: Option<u32>,
-    /// `u64::MAX`, and so never slow, if it was admitted without the time.
-    started: u64,
 }
 
 /// A refusal, and how long until calls are let through, where that is known.
@@ -241,6 +231,14 @@ impl Breaker {
         Some(Duration::from_nanos(at.saturating_sub(now)))
     }
 
+    /// Whether the state has changed since an admission, so that its result will be late. False if
+    /// nothing was admitted.
+    #[must_use]
+    #[inline]
+    pub fn has_changed(&self, pass: &Pass) -> bool {
+        !pass.is_nothing() && !pass.is_of(self.load())
+    }
+
     /// What the window holds.
     #[must_use]
     pub fn counts(&self, now: u64) -> Counts {
@@ -320,6 +318,7 @@ impl Breaker {
     }
 
     /// Acquire: partner of the Release in `swap`, for `probed`.
+    #[inline]
     fn load(&self) -> Control {
         Control::from_word(self.control.load(Ordering::Acquire))
     }

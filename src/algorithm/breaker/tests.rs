@@ -523,3 +523,34 @@ fn refuses_settings_that_cannot_work() {
         "consecutive_failures"
     );
 }
+
+#[test]
+fn a_pass_of_no_admission_does_nothing() {
+    let breaker = breaker(config());
+    breaker.reset();
+    assert!(!breaker.has_changed(&Pass::default()));
+    assert_eq!(record(&breaker, Pass::default(), 'F', 0), None);
+    breaker.abandon(Pass::default(), 0, 0);
+    breaker.head(&mut Pass::default(), 0);
+    assert_eq!((breaker.counts(0).total(), breaker.late()), (0, 0));
+}
+
+#[test]
+fn a_pass_tells_whether_the_state_has_changed_since() {
+    for slow_calls in [
+        None,
+        Some(SlowCalls {
+            after: seconds(1),
+            rate: 0.5,
+        }),
+    ] {
+        let breaker = breaker(BreakerConfig {
+            slow_calls,
+            ..config()
+        });
+        let pass = admit(&breaker, SECOND);
+        assert!(!breaker.has_changed(&pass));
+        breaker.force_open();
+        assert!(breaker.has_changed(&pass));
+    }
+}

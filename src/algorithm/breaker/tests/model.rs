@@ -376,19 +376,19 @@ fn apply(
     match step {
         Step::Admit => {
             let pass = breaker.admit(0, now).0.ok();
-            assert_eq!(pass.as_ref().map(|pass| pass.generation), model.admit(now));
+            assert_eq!(pass.as_ref().map(Pass::generation), model.admit(now));
             in_flight.extend(pass.map(|pass| (pass, now)));
         }
         Step::Finish(which, outcome, wait) if !in_flight.is_empty() => {
             let (pass, started) = in_flight.swap_remove(which % in_flight.len());
             let failed = (outcome != Outcome::Ignore).then_some(outcome != Outcome::Success);
             let wait = wait.map(|millis| millis * MILLI);
-            model.finish(pass.generation, started, failed, wait, now);
+            model.finish(pass.generation(), started, failed, wait, now);
             breaker.record(pass, outcome, wait.map(Duration::from_nanos), which, now);
         }
         Step::Drop(which) if !in_flight.is_empty() => {
             let (pass, started) = in_flight.swap_remove(which % in_flight.len());
-            model.abandon(pass.generation, started, now);
+            model.abandon(pass.generation(), started, now);
             breaker.abandon(pass, which, now);
         }
         Step::Finish(..) | Step::Drop(_) => {}
