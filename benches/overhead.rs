@@ -130,10 +130,15 @@ fn admitted(criterion: &mut Criterion) {
         measure(&mut group, "keyed rate limit", threads, keyed.layer(Echo));
         let own = |_: &u64| TokenBucket::new(Rate::per_second(100_000_000), 100_000_000);
         let listed = limits()
-            .listed_by(|request: &u64| Some(*request), own)
+            .per_key(|request: &u64| Some(*request), own)
             .build()
             .unwrap();
-        measure(&mut group, "listed rate limit", threads, listed.layer(Echo));
+        measure(
+            &mut group,
+            "per-key rate limit",
+            threads,
+            listed.layer(Echo),
+        );
         measure(
             &mut group,
             "circuit breaker",

@@ -8,6 +8,8 @@ pub mod bulkhead;
 #[cfg(feature = "layers")]
 pub mod circuit_breaker;
 #[cfg(feature = "layers")]
+pub mod gate;
+#[cfg(feature = "layers")]
 pub mod keyed;
 #[cfg(feature = "layers")]
 pub mod protocol;
@@ -24,10 +26,10 @@ pub mod guide;
 #[doc = include_str!("../README.md")]
 mod readme {}
 
-#[cfg(feature = "layers")]
-mod call;
 mod config;
 mod outcome;
+#[cfg(any(feature = "layers", all(test, keep_loom)))]
+mod queue;
 mod rejected;
 #[cfg(feature = "layers")]
 mod striped;

@@ -190,6 +190,7 @@ impl Settle for () {
 /// A check of `thread::panicking()` in the permit's `Drop` would not do: tokio catches a task's
 /// panic before it drops the task, and a call that is merely dropped while its caller panics has
 /// not failed.
+#[cfg(feature = "http")]
 #[inline]
 pub(crate) fn guarded<T: Settle, R>(permit: &mut Option<T>, run: impl FnOnce() -> R) -> R {
     struct OnUnwind<'a, T: Settle>(&'a mut Option<T>);
