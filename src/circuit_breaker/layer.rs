@@ -149,7 +149,7 @@ impl<P> CircuitBreakerBuilder<P> {
         self
     }
 
-    /// How the probes are judged. Default [`Verdict::AnyFailure`].
+    /// How the probes are judged. Default [`Verdict::Rate`].
     pub fn verdict(mut self, verdict: Verdict) -> Self {
         self.config.verdict = verdict;
         self

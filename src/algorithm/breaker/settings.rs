@@ -117,10 +117,7 @@ impl Settings {
                 "wait for at least 1 failure, or leave it unset",
             ));
         }
-        if failure_rate == 0
-            && (config.verdict == Verdict::Rate
-                || (slow_rate == 0 && config.consecutive_failures.is_none()))
-        {
+        if failure_rate == 0 && slow_rate == 0 && config.consecutive_failures.is_none() {
             return Err(ConfigError::new(
                 "failure_rate",
                 config.failure_rate,
@@ -161,7 +158,11 @@ impl Settings {
             growing: config.growing,
             jitter: config.jitter,
             probes,
-            verdict: config.verdict,
+            verdict: if failure_rate == 0 {
+                Verdict::AnyFailure
+            } else {
+                config.verdict
+            },
             lease: nanos_within(
                 "lease",
                 config.lease.unwrap_or(config.open_for),
@@ -195,17 +196,25 @@ impl Settings {
         }
     }
 
-    /// What the probes show, once that is settled.
+    /// What the probes show, as soon as the results still to come cannot change it.
     pub(super) fn verdict_on(&self, probes: Probes) -> Option<Cause> {
-        let judged = probes.judged();
-        match self.verdict {
-            Verdict::AnyFailure if probes.failed > 0 => Some(Cause::ProbesFailed),
-            _ if judged < self.probes => None,
-            Verdict::Rate if is_too_many(probes.failed, judged, self.failure_rate) => {
-                Some(Cause::ProbesFailed)
-            }
-            _ if is_too_many(probes.slow, judged, self.slow_rate) => Some(Cause::ProbesSlow),
-            _ => Some(Cause::ProbesSucceeded),
+        // More than `probes` are judged if an update has lowered it meanwhile.
+        let all = self.probes.max(probes.judged());
+        let to_come = all - probes.judged();
+        let by_rate = self.verdict == Verdict::Rate;
+        let fails = |failed| match by_rate {
+            true => is_too_many(failed, all, self.failure_rate),
+            false => failed > 0,
+        };
+        let is_slow = |slow| is_too_many(slow, all, self.slow_rate);
+        if fails(probes.failed) {
+            Some(Cause::ProbesFailed)
+        } else if is_slow(probes.slow) {
+            Some(Cause::ProbesSlow)
+        } else if fails(probes.failed + to_come) || is_slow(probes.slow + to_come) {
+            None
+        } else {
+            Some(Cause::ProbesSucceeded)
         }
     }
 

@@ -283,18 +283,35 @@ impl Model {
         self.open(if held { 1 } else { self.streak + 1 }, now);
     }
 
+    /// Whether the circuit opens again if all probes to come fail slowly, or none does.
+    fn verdict_if(&self, probes: usize, fail: bool) -> bool {
+        let mut ended = self.ended.clone();
+        let to_come = Ended {
+            at: 0,
+            failed: fail,
+            slow: fail,
+        };
+        ended.resize(probes.max(ended.len()), to_come);
+        let slow = ended.iter().filter(|ended| ended.slow).count();
+        let failed = match (self.config.verdict, self.config.failure_rate) {
+            (Verdict::Rate, Some(_)) => self.fails(&ended, ended.len()),
+            _ => ended.iter().any(|ended| ended.failed),
+        };
+        failed || self.is_too_slow(slow, ended.len())
+    }
+
     fn give_verdict(&mut self, now: u64) -> bool {
-        let failed = self.ended.iter().any(|ended| ended.failed);
-        let slow = self.ended.iter().filter(|ended| ended.slow).count();
-        let (judged, all) = (
-            self.ended.len(),
-            self.ended.len() >= usize::from(self.config.probes),
+        let (judged, probes) = (self.ended.len(), usize::from(self.config.probes));
+        // All endings that the probes still to come could bring lie between these two.
+        let (best, worst) = (
+            self.verdict_if(probes, false),
+            self.verdict_if(probes, true),
         );
-        let bad = match self.config.verdict {
-            Verdict::AnyFailure if failed => true,
-            _ if !all => return false,
-            Verdict::AnyFailure => self.is_too_slow(slow, judged),
-            Verdict::Rate => self.fails(&self.ended, judged) || self.is_too_slow(slow, judged),
+        let bad = match (best, worst) {
+            _ if judged >= probes => best,
+            (true, true) => true,
+            (false, false) => false,
+            _ => return false,
         };
         if bad {
             self.open(self.streak + 1, now);
