@@ -308,13 +308,10 @@ impl Breaker {
     }
 
     fn opened(&self, control: Control, streak: u32, settings: &Settings, now: u64) -> Control {
-        let own = now
-            .saturating_add(settings.open_time(streak, scatter(self.seed, control.generation())));
-        let asked = self
-            .not_before
-            .load(Ordering::Relaxed)
-            .min(now.saturating_add(settings.max_open));
-        control.open(own.max(asked), streak)
+        let asked = self.not_before.load(Ordering::Relaxed).saturating_sub(now);
+        let random = scatter(self.seed, control.generation());
+        let time = settings.open_time(streak, asked, random);
+        control.open(now.saturating_add(time), streak)
     }
 
     /// Acquire: partner of the Release in `swap`, for `probed`.

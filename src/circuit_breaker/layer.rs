@@ -122,8 +122,8 @@ impl<P> CircuitBreakerBuilder<P> {
         self.max_open(longest)
     }
 
-    /// Whether a growing open time is drawn from its upper half, lest a fleet probe in step.
-    /// Default `true`.
+    /// Whether open times differ from circuit to circuit, so that a fleet does not probe in step: up
+    /// to a tenth more, or the upper half of a growing one. Default `true`.
     pub fn jitter(mut self, jitter: bool) -> Self {
         self.config.jitter = jitter;
         self

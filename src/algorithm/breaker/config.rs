@@ -40,11 +40,13 @@ pub struct BreakerConfig {
     /// Whether the open time doubles each time, up to `max_open`, until closed has held for a
     /// whole window. Default `false`.
     pub growing: bool,
-    /// Whether a growing open time is drawn from its upper half, so that a fleet does not probe in
-    /// step. Default `true`.
+    /// Whether open times differ from circuit to circuit, so that a fleet whose circuits opened
+    /// together does not probe in step. A fixed one lasts up to a tenth longer, as does the time
+    /// that the peer asked for; a growing one is drawn from its upper half. Default `true`.
     pub jitter: bool,
     /// The longest the circuit stays open, whether by growth or because the peer asked for it
-    /// (`Retry-After`). Default (`None`): ten times `open_for`.
+    /// (`Retry-After`). Default (`None`): ten times `open_for`. With `jitter`, a time that would
+    /// reach it is drawn from the tenth below.
     pub max_open: Option<Duration>,
     /// How many calls are let through in half-open. Default 3, at most 511.
     pub probes: u16,

@@ -218,20 +218,39 @@ impl Settings {
         }
     }
 
-    /// For how long to open, for the time number `streak`, from 1.
-    pub(super) fn open_time(&self, streak: u32, random: u64) -> u64 {
+    /// For how long to open, for the time number `streak`, from 1. `asked` is how long the peer
+    /// wants not to be called, 0 if it did not say.
+    ///
+    /// Whatever a fleet has in common is spread: a fixed time and the peer's by up to a tenth more,
+    /// a growing one over its upper half. All stay below `max_open`: where a tenth more would not,
+    /// the tenth below it is drawn from, so that those who are cut are not in step either.
+    pub(super) fn open_time(&self, streak: u32, asked: u64, random: u64) -> u64 {
         if !self.growing {
-            return self.open_for;
+            return self.spread(self.open_for.max(asked), random);
         }
         let most = self
             .open_for
             .saturating_mul(1 << streak.saturating_sub(1).min(31))
             .min(self.max_open);
-        if self.jitter {
+        let own = if self.jitter {
             most - most / 2 + share_of(most / 2, random)
         } else {
             most
+        };
+        // Only what was asked for: otherwise half of the fleet would meet at `most`.
+        if asked == 0 {
+            own
+        } else {
+            own.max(self.spread(asked, random))
         }
+    }
+
+    fn spread(&self, time: u64, random: u64) -> u64 {
+        if !self.jitter {
+            return time.min(self.max_open);
+        }
+        let time = time.min(self.max_open - self.max_open / 11);
+        time + share_of(time / 10, random)
     }
 }
 
@@ -357,15 +376,43 @@ mod tests {
         };
         let settings = Settings::new(&config).unwrap();
         for (streak, most) in [(1, 2), (2, 4), (3, 8), (4, 10), (32, 10), (u32::MAX, 10)] {
-            assert_eq!(settings.open_time(streak, 0), most * 500_000);
-            assert!(
-                (most * 999_000..=most * 1_000_000).contains(&settings.open_time(streak, u64::MAX))
-            );
+            assert_eq!(settings.open_time(streak, 0, 0), most * 500_000);
+            let longest = settings.open_time(streak, 0, u64::MAX);
+            assert!((most * 999_000..=most * 1_000_000).contains(&longest));
         }
         let even = Settings {
             jitter: false,
             ..settings
         };
-        assert_eq!(even.open_time(2, 77), 4_000_000);
+        assert_eq!(even.open_time(2, 0, 77), 4_000_000);
+    }
+
+    #[test]
+    fn a_fixed_or_asked_time_gets_up_to_a_tenth_more() {
+        let config = BreakerConfig {
+            open_for: Duration::from_millis(10),
+            max_open: Some(Duration::from_millis(100)),
+            ..BreakerConfig::default()
+        };
+        let fixed = Settings::new(&config).unwrap();
+        let growing = Settings {
+            growing: true,
+            ..fixed
+        };
+        let range = |settings: Settings, asked: u64| {
+            [0, u64::MAX].map(|random| settings.open_time(1, asked * 1_000_000, random) / 100_000)
+        };
+        // In tenths of a millisecond.
+        for (asked, expected) in [(0, [100, 109]), (5, [100, 109]), (50, [500, 549])] {
+            assert_eq!(range(fixed, asked), expected, "{asked}");
+        }
+        assert_eq!(range(growing, 50), [500, 549]);
+        assert_eq!(range(growing, 0), [50, 99]);
+        // And never more than the longest, nor in step at it.
+        for settings in [fixed, growing] {
+            for asked in [95, 100, 500] {
+                assert_eq!(range(settings, asked), [909, 999], "{asked}");
+            }
+        }
     }
 }

@@ -15,12 +15,13 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// 20 s window, at least 5 calls, 50 %, open for 5 s, 4 probes judged by rate.
+/// 20 s window, at least 5 calls, 50 %, open for exactly 5 s, 4 probes judged by rate.
 fn config() -> BreakerConfig {
     BreakerConfig {
         window: Window::Time(seconds(20)),
         min_calls: 5,
         open_for: seconds(5),
+        jitter: false,
         probes: 4,
         verdict: Verdict::Rate,
         ..BreakerConfig::default()
@@ -290,6 +291,7 @@ fn probes_far_apart_in_a_short_window_still_close() {
         window: Window::Time(Duration::from_millis(200)),
         min_calls: 5,
         open_for: Duration::from_millis(100),
+        jitter: false,
         ..BreakerConfig::default()
     };
     let breaker = breaker(config);

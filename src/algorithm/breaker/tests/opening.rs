@@ -70,26 +70,77 @@ fn closing_by_hand_forgets_the_streak() {
     assert_eq!(wait(&breaker, 6 * SECOND), 5);
 }
 
-#[test]
-fn a_fleet_does_not_probe_in_step() {
-    let waits: Vec<_> = (0..100)
+/// The waits of a thousand circuits that open at the same time, in milliseconds, sorted.
+fn fleet(config: BreakerConfig, retry_after: Option<Duration>) -> Vec<u128> {
+    let mut waits: Vec<_> = (0..1000)
         .map(|seed| {
-            let breaker = Breaker::new(
-                &BreakerConfig {
-                    jitter: true,
-                    ..growing()
-                },
-                1,
-                seed,
-            )
-            .unwrap();
-            run(&breaker, "FFFFF", 0);
+            let breaker = Breaker::new(&config, 1, seed).unwrap();
+            for _ in 0..20 {
+                let pass = breaker.admit_if_closed().unwrap_or_default();
+                breaker.record(pass, Outcome::Failure, retry_after, 0, 0);
+            }
             breaker.until_half_open(0).unwrap().as_millis()
         })
         .collect();
-    assert!(waits.iter().all(|wait| (2500..=5000).contains(wait)));
-    let distinct: std::collections::HashSet<_> = waits.iter().collect();
-    assert!(distinct.len() > 90, "{} of 100", distinct.len());
+    waits.sort_unstable();
+    waits
+}
+
+/// The most that come within a hundredth of the range.
+fn most_at_once(waits: &[u128]) -> usize {
+    let hundredth = (waits[waits.len() - 1] - waits[0]) / 100;
+    let within = |from: &u128| {
+        waits
+            .iter()
+            .filter(|wait| (*from..=from + hundredth).contains(wait))
+            .count()
+    };
+    waits.iter().map(within).max().unwrap()
+}
+
+#[test]
+fn a_fleet_of_default_circuits_probes_spread() {
+    let waits = fleet(BreakerConfig::default(), None);
+    assert!(waits.iter().all(|wait| (30_000..33_000).contains(wait)));
+    assert!(waits[999] - waits[0] > 2_900 && most_at_once(&waits) < 40);
+}
+
+#[test]
+fn a_fleet_of_growing_circuits_probes_spread() {
+    let config = BreakerConfig {
+        growing: true,
+        ..BreakerConfig::default()
+    };
+    let waits = fleet(config, None);
+    assert!(waits.iter().all(|wait| (15_000..30_000).contains(wait)));
+    assert!(waits[999] - waits[0] > 14_500 && most_at_once(&waits) < 40);
+}
+
+#[test]
+fn a_fleet_told_the_same_moment_probes_spread() {
+    for growing in [false, true] {
+        let config = BreakerConfig {
+            growing,
+            ..BreakerConfig::default()
+        };
+        let waits = fleet(config, Some(seconds(60)));
+        assert!(waits.iter().all(|wait| (60_000..66_000).contains(wait)));
+        assert!(waits[999] - waits[0] > 5_800 && most_at_once(&waits) < 40);
+        // A year, and the longest is 300 s.
+        let waits = fleet(config, Some(seconds(366 * 24 * 3600)));
+        assert!(waits.iter().all(|wait| (272_000..=300_000).contains(wait)));
+        assert!(waits[999] - waits[0] > 26_000 && most_at_once(&waits) < 40);
+    }
+}
+
+#[test]
+fn without_jitter_an_open_time_is_exact() {
+    let config = BreakerConfig {
+        jitter: false,
+        ..BreakerConfig::default()
+    };
+    assert_eq!(fleet(config, None), [30_000; 1000]);
+    assert_eq!(fleet(config, Some(seconds(60))), [60_000; 1000]);
 }
 
 #[test]
