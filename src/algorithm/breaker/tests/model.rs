@@ -15,6 +15,7 @@ struct Ended {
     at: u64,
     failed: bool,
     slow: bool,
+    not_before: u64,
 }
 
 #[derive(Debug)]
@@ -28,7 +29,6 @@ struct Model {
     entered: Option<(u32, u64)>,
     run: u32,
     deadline: u64,
-    not_before: u64,
     streak: u32,
     closed_at: Option<u64>,
     out: usize,
@@ -47,7 +47,6 @@ impl Model {
             entered: None,
             run: 0,
             deadline: 0,
-            not_before: 0,
             streak: 0,
             closed_at: None,
             out: 0,
@@ -76,7 +75,12 @@ impl Model {
             OPEN_FOR
         };
         let most = 10 * OPEN_FOR;
-        self.deadline = (now + own.min(most)).max(self.not_before.min(now + most));
+        let results = match self.state {
+            BreakerState::HalfOpen => self.ended.clone(),
+            _ => self.window(now),
+        };
+        let hint = results.iter().map(|ended| ended.not_before).max();
+        self.deadline = (now + own.min(most)).max(hint.unwrap_or(0).min(now + most));
         self.change(BreakerState::Open);
     }
 
@@ -193,9 +197,7 @@ impl Model {
             self.late += 1;
             return;
         }
-        self.not_before = self
-            .not_before
-            .max(retry_after.map_or(0, |wait| now + wait.min(10 * OPEN_FOR)));
+        let not_before = retry_after.map_or(0, |wait| now + wait);
         let slow = self.is_slow(started, now);
         match self.state {
             BreakerState::HalfOpen => {
@@ -204,6 +206,7 @@ impl Model {
                     at: now,
                     failed,
                     slow,
+                    not_before,
                 });
                 self.give_verdict(now);
             }
@@ -212,6 +215,7 @@ impl Model {
                     at: now,
                     failed,
                     slow,
+                    not_before,
                 });
                 self.run = if failed {
                     self.run + 1
@@ -290,6 +294,7 @@ impl Model {
             at: 0,
             failed: fail,
             slow: fail,
+            not_before: 0,
         };
         ended.resize(probes.max(ended.len()), to_come);
         let slow = ended.iter().filter(|ended| ended.slow).count();
@@ -424,7 +429,6 @@ fn apply(
         Step::Reset => {
             breaker.reset();
             model.by_hand(BreakerState::Closed);
-            model.not_before = 0;
         }
         Step::Update(min_calls, tenths, probes, consecutive_failures) => {
             let failure_rate = Some(f64::from(tenths) / 10.0);

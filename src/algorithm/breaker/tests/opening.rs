@@ -159,6 +159,49 @@ fn the_peer_may_ask_for_more_up_to_the_longest() {
 }
 
 #[test]
+fn a_hint_that_left_the_window_lengthens_nothing() {
+    for (tripped_at, expected) in [(19, 41), (20, 5), (25, 5)] {
+        let breaker = breaker(config());
+        let pass = admit(&breaker, 0);
+        breaker.record(pass, Outcome::Overload, Some(seconds(60)), 0, 0);
+        while breaker.state() == BreakerState::Closed {
+            run(&breaker, "F", tripped_at * SECOND);
+        }
+        assert_eq!(wait(&breaker, tripped_at * SECOND), expected);
+    }
+}
+
+#[test]
+fn a_hint_that_left_a_window_of_calls_lengthens_nothing() {
+    for calls in [5, 10, 11, 25] {
+        for (later, expected) in [(calls / 2 - 1, 40), (2 * calls, 5)] {
+            let breaker = breaker(BreakerConfig {
+                window: Window::Calls(calls),
+                ..config()
+            });
+            let pass = admit(&breaker, 0);
+            breaker.record(pass, Outcome::Overload, Some(seconds(40)), 0, 0);
+            run(&breaker, &"S".repeat(later as usize), 0);
+            while breaker.state() == BreakerState::Closed {
+                run(&breaker, "F", 0);
+            }
+            assert_eq!(wait(&breaker, 0), expected, "{later} of {calls}");
+        }
+    }
+}
+
+#[test]
+fn a_hint_of_an_earlier_trip_lengthens_no_later_one() {
+    let (breaker, now) = half_open(config());
+    let probe = admit(&breaker, now);
+    breaker.record(probe, Outcome::Overload, Some(seconds(50)), 0, now);
+    run(&breaker, "SSS", now);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    run(&breaker, "FFFFF", now + SECOND);
+    assert_eq!(wait(&breaker, now + SECOND), 5);
+}
+
+#[test]
 fn a_probe_may_ask_for_more_as_well_and_a_success_may_not() {
     let breaker = breaker(BreakerConfig {
         max_open: Some(seconds(60)),
