@@ -181,6 +181,7 @@ fn cases_with(enabled: bool) -> Vec<Case> {
             .failure_rate(1.0)
             .probes(1)
             .open_for(OPEN)
+            .jitter(false)
             .enabled(enabled)
     };
     let layer = builder().build().unwrap();

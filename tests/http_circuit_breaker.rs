@@ -57,6 +57,7 @@ async fn a_retry_after_lengthens_the_open_time() {
     let layer = CircuitBreakerLayer::builder()
         .min_calls(1)
         .open_for(Duration::from_secs(5))
+        .jitter(false)
         .protocol(Client::new())
         .build()
         .unwrap();
@@ -208,6 +209,7 @@ async fn a_probe_is_out_until_its_body_ends() {
         .min_calls(1)
         .probes(1)
         .open_for(Duration::from_secs(5))
+        .jitter(false)
         .protocol(protocol)
         .build()
         .unwrap();

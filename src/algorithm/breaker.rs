@@ -36,6 +36,7 @@ use crate::{
 use ages::Ages;
 pub use config::{BreakerConfig, SlowCalls, Verdict, Window};
 use control::Control;
+use hints::{Hints, PARTS, Place};
 pub use pass::Pass;
 use run::Run;
 use settings::{Foundation, Settings, SharedSettings};
@@ -45,6 +46,7 @@ mod ages;
 mod by_hand;
 mod config;
 mod control;
+mod hints;
 #[cfg(all(test, keep_loom))]
 mod loom_model;
 mod pass;
@@ -132,10 +134,7 @@ pub struct Breaker {
     /// may trip, because the failures would do but the calls are too few; [`JUDGE_NEXT`] after an
     /// update; else 0.
     watch: AtomicU64,
-    /// The latest moment before which the peer asked not to be called. Relaxed: whoever trips on a
-    /// result of its own sees its own hint, and for others' hints it is enough to be seen by
-    /// chance.
-    not_before: AtomicU64,
+    hints: Hints,
     /// How many calls a ramp has judged. Relaxed: only the number matters.
     ramped: AtomicU64,
     /// Results of older generations, all told. Relaxed: a statistic.
@@ -180,7 +179,7 @@ impl Breaker {
             control: Padded(AtomicU64::new(Control::closed().word())),
             probed: AtomicU64::new(0),
             watch: AtomicU64::new(0),
-            not_before: AtomicU64::new(0),
+            hints: Hints::default(),
             ramped: AtomicU64::new(seed >> 32),
             late: AtomicU64::new(0),
             run: Run::new(),
@@ -308,13 +307,30 @@ impl Breaker {
     }
 
     fn opened(&self, control: Control, streak: u32, settings: &Settings, now: u64) -> Control {
-        let own = now
-            .saturating_add(settings.open_time(streak, scatter(self.seed, control.generation())));
-        let asked = self
-            .not_before
-            .load(Ordering::Relaxed)
-            .min(now.saturating_add(settings.max_open));
-        control.open(own.max(asked), streak)
+        let hint = self.hints.latest(self.place(control, now));
+        let asked = hint.saturating_sub(now);
+        let random = scatter(self.seed, control.generation());
+        let time = settings.open_time(streak, asked, random);
+        control.open(now.saturating_add(time), streak)
+    }
+
+    /// Where a result that ends now belongs, for its hint. All probes of one half-open are judged
+    /// together, however long they take.
+    fn place(&self, control: Control, now: u64) -> Place {
+        let (part, parts) = match &self.counter {
+            _ if control.state() == BreakerState::HalfOpen => (0, 1),
+            Counter::Time { window, .. } => (window.tick(now), PARTS),
+            Counter::Calls(window) => {
+                let part = window.length().div_ceil(PARTS);
+                let last = window.seen(control.generation()).saturating_sub(1);
+                (last / part, window.length().div_ceil(part))
+            }
+        };
+        Place {
+            generation: control.generation(),
+            part,
+            parts,
+        }
     }
 
     /// Acquire: partner of the Release in `swap`, for `probed`.

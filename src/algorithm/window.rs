@@ -148,6 +148,11 @@ impl TimeWindow {
         }
     }
 
+    /// Which tenth of a window a moment belongs to, counted from the start.
+    pub(crate) fn tick(&self, now: u64) -> u64 {
+        self.ticks.of(now)
+    }
+
     /// Counts a call, unless its generation has passed, as `is_current` tells.
     pub(crate) fn count(
         &self,

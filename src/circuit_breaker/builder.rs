@@ -127,8 +127,8 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         self.max_open(longest)
     }
 
-    /// Whether a growing open time is drawn from its upper half, so that a fleet does not probe in step.
-    /// Default `true`.
+    /// Whether open times differ from circuit to circuit, so that a fleet does not probe in step: up
+    /// to a tenth more, or the upper half of a growing one. Default `true`.
     pub fn jitter(mut self, jitter: bool) -> Self {
         self.config.jitter = jitter;
         self
@@ -154,7 +154,7 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         self
     }
 
-    /// How the probes are judged. Default [`Verdict::AnyFailure`].
+    /// How the probes are judged. Default [`Verdict::Rate`].
     pub fn verdict(mut self, verdict: Verdict) -> Self {
         self.config.verdict = verdict;
         self

@@ -176,17 +176,21 @@ impl Breaker {
         stripe: usize,
         now: u64,
     ) -> Option<Transition> {
-        if finding.not_before > now {
-            let most = now.saturating_add(self.settings.load().max_open);
-            self.not_before
-                .fetch_max(finding.not_before.min(most), Ordering::Relaxed);
-        }
         match control.state() {
-            BreakerState::HalfOpen => self.judge(control, Some(finding.class), now),
+            BreakerState::HalfOpen => {
+                self.take_hint(control, finding, now);
+                self.judge(control, Some(finding.class), now)
+            }
             BreakerState::Closed | BreakerState::MetricsOnly => {
                 self.count(control, finding, stripe, now)
             }
             _ => None,
+        }
+    }
+
+    fn take_hint(&self, control: Control, finding: Finding, now: u64) {
+        if finding.not_before > now {
+            self.hints.add(self.place(control, now), finding.not_before);
         }
     }
 
@@ -209,6 +213,7 @@ impl Breaker {
             self.late.fetch_add(1, Ordering::Relaxed);
             return None;
         }
+        self.take_hint(control, finding, now);
         self.judge_count(control, finding, counted, stamp, now)
     }
 

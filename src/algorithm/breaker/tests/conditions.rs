@@ -57,7 +57,7 @@ fn a_window_of_calls_is_judged_when_it_is_full_and_not_before() {
 fn a_window_of_calls_starts_empty_after_closing() {
     let breaker = of_calls(4);
     run(&breaker, "FFFF", 0);
-    run(&breaker, "SSS", 30 * SECOND);
+    run(&breaker, "SS", 30 * SECOND);
     assert_eq!(
         (breaker.state(), breaker.counts(0).total()),
         (BreakerState::Closed, 0)
