@@ -153,6 +153,13 @@ pub enum Advice {
         /// The earliest moment at which the peer wants to hear of this again.
         after: Option<Duration>,
     },
+    /// Another attempt may do better, after exactly as long as the peer says.
+    RetryExactly {
+        /// Whether this attempt reached the peer.
+        sent: Sent,
+        /// The moment at which the peer wants to hear of this again, without jitter.
+        after: Duration,
+    },
 }
 
 /// Whether a failed attempt can have had an effect.
