@@ -226,7 +226,7 @@ fn is_idempotent<B>(request: &Request<B>) -> bool {
 }
 
 /// Looks through the causes for the first that tells whether the request was sent.
-fn advise_on_error(error: &(dyn Error + 'static)) -> Advice {
+pub(in crate::protocol) fn advise_on_error(error: &(dyn Error + 'static)) -> Advice {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
