@@ -22,10 +22,10 @@ use tonic::{
 use tonic_health::pb::health_client::HealthClient;
 use tower::{Layer, ServiceBuilder};
 use tower_keep::{
-    Rejected, RejectedKind,
+    Outcome, Rejected, RejectedKind,
     bulkhead::{BulkheadHandle, BulkheadLayer},
     circuit_breaker::{BreakerState, CircuitBreakerLayer},
-    protocol::grpc::{Client, Server},
+    protocol::grpc::{Client, Server, outcome_of},
     rate_limit::{Metered, Rate, RateLimitLayer},
     retry::RetryLayer,
     timeout::TimeoutLayer,
@@ -435,6 +435,37 @@ async fn a_server_timeout_is_deadline_exceeded() {
         (status.code(), status.message()),
         (Code::DeadlineExceeded, "timed out")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn tonics_own_timeout_is_cancelled() {
+    let counted: fn(Code) -> Outcome = |code| match code {
+        Code::Cancelled => Outcome::Failure,
+        code => outcome_of(code),
+    };
+    for (classify, state) in [
+        (outcome_of as fn(Code) -> Outcome, BreakerState::Closed),
+        (counted, BreakerState::Open),
+    ] {
+        let echo = Echo::default();
+        echo.script([Reply::Hang]);
+        let (incoming, address) = bind().await;
+        let server = TonicServer::builder()
+            .timeout(Duration::from_secs(1))
+            .add_service(EchoServer::new(echo));
+        tokio::spawn(server.serve_with_incoming(incoming));
+
+        let layer = CircuitBreakerLayer::builder()
+            .min_calls(1)
+            .protocol(Client::new().classify_code(classify))
+            .build()
+            .unwrap();
+        let service = layer.layer(connect(address));
+        let status = call(service, Kind::Unary).await.unwrap_err();
+        // The guide warns of it.
+        assert_eq!(status.code(), Code::Cancelled);
+        assert_eq!(layer.handle().state(), state);
+    }
 }
 
 #[tokio::test]
