@@ -1,8 +1,9 @@
 //! reqwest's client as a service of [`http`] requests, so that the layers stand over it.
 //!
-//! Use it where a program sends with reqwest already. Over hyper-util's own client nothing is needed.
-//! The feature `reqwest-012` is for reqwest 0.12's client, `reqwest-013` for 0.13's, and both may be
-//! on. They turn on none of reqwest's own features: TLS and the rest are yours to choose.
+//! Use it where a program sends with reqwest already. Over hyper-util's own client nothing is
+//! needed. The feature `reqwest-012` is for reqwest 0.12's client, `reqwest-013` for 0.13's, and
+//! both may be on. They turn on none of reqwest's own features: TLS and the rest are yours to
+//! choose.
 //!
 //! ```no_run
 //! # #[cfg(feature = "reqwest-013")] {
@@ -30,9 +31,10 @@
 //! # }
 //! ```
 //!
-//! Redirects, cookies and decompression stay with reqwest, beneath the layers: a redirected call is
-//! one call. A request body that is not empty is streamed, so reqwest cannot send it again by itself
-//! and returns a 307 or 308 unfollowed. The retry layer can send it again, from the copy it keeps.
+//! Redirects, cookies and decompression stay with reqwest, below the layers: a redirected call is
+//! one call. A request body that is not empty is streamed, so reqwest cannot send it again by
+//! itself and returns a 307 or 308 unfollowed. The retry layer can send it again, from the copy it
+//! keeps.
 //!
 //! The crate `tower-reqwest` is of no use here: it stands for one version of reqwest, and takes
 //! reqwest's own body only, while a retry sends a body that can be replayed.

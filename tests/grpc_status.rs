@@ -20,8 +20,8 @@ use tower_keep::{
     },
 };
 
-/// A permit that tells what becomes of it.
-struct Told<'a>(&'a Cell<Option<Fate>>, bool);
+/// A permit that records how it ends.
+struct Recorder<'a>(&'a Cell<Option<Fate>>, bool);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -32,7 +32,7 @@ enum Fate {
     Abandoned,
 }
 
-impl Settle for Told<'_> {
+impl Settle for Recorder<'_> {
     fn settle(mut self, outcome: Outcome, retry_after: Option<Duration>) {
         self.1 = true;
         self.0.set(Some(Fate::Settled(outcome, retry_after)));
@@ -43,7 +43,7 @@ impl Settle for Told<'_> {
     }
 }
 
-impl Drop for Told<'_> {
+impl Drop for Recorder<'_> {
     fn drop(&mut self) {
         if !self.1 {
             self.0.set(Some(Fate::Abandoned));
@@ -94,11 +94,13 @@ fn data(text: &'static str) -> Result<Frame<Bytes>, Status> {
 fn fates<P>(protocol: &P, response: Response<Streamed>) -> [Option<Fate>; 2]
 where
     P: Protocol<Response<Streamed>, Infallible>,
-    for<'a> P::Response<Told<'a>>: Read,
+    for<'a> P::Response<Recorder<'a>>: Read,
     P::Error: std::fmt::Debug,
 {
     let fate = Cell::new(None);
-    let settled = protocol.settle(Ok(response), Told(&fate, false)).unwrap();
+    let settled = protocol
+        .settle(Ok(response), Recorder(&fate, false))
+        .unwrap();
     let head = fate.get();
     settled.read();
     [head, fate.get()]
@@ -246,7 +248,7 @@ fn a_stream_dropped_before_its_end_is_abandoned() {
     let fate = Cell::new(None);
     let response = answer(&[], vec![data("a"), trailers(&[("grpc-status", "0")])]);
     let result: Result<_, Infallible> = Ok(response);
-    drop(Client::new().settle(result, Told(&fate, false)));
+    drop(Client::new().settle(result, Recorder(&fate, false)));
     assert_eq!(fate.get(), Some(Fate::Abandoned));
 }
 
@@ -300,7 +302,7 @@ fn an_answer_of_a_layer_further_in_says_nothing() {
         let rejected = Box::new(Rejected::new(kind, "test"));
         let inner = Protocol::<Response<Body>, Infallible>::reject::<()>(&Server::new(), rejected);
         let fate = Cell::new(None);
-        let _ = Server::new().settle(inner, Told(&fate, false));
+        let _ = Server::new().settle(inner, Recorder(&fate, false));
         assert_eq!(fate.get(), settled(outcome), "{kind:?}");
     }
 }
@@ -309,7 +311,9 @@ fn an_answer_of_a_layer_further_in_says_nothing() {
 fn of_error(error: impl Into<BoxError>) -> (Option<Fate>, Advice) {
     let fate = Cell::new(None);
     let error: Result<Response<Body>, BoxError> = Err(error.into());
-    let error = Client::new().settle(error, Told(&fate, false)).unwrap_err();
+    let error = Client::new()
+        .settle(error, Recorder(&fate, false))
+        .unwrap_err();
     let advice =
         Protocol::<Response<Body>, BoxError>::advise(&Client::new(), Outcome::Failure, Err(&error));
     (fate.get(), advice)

@@ -1,4 +1,4 @@
-//! Calls that end with the trailers.
+//! The end of a call: trailers, or the lack of them.
 
 use std::{
     any::Any,
@@ -24,17 +24,17 @@ use crate::{
 };
 
 pin_project! {
-    /// The body of a gRPC answer, which settles a permit `T` by the status at its end.
+    /// The body of a gRPC response, which settles a permit `T` by the status at its end.
     ///
-    /// It is not [`http::TrackedBody`](crate::protocol::http::TrackedBody): there an end without
-    /// trailers, or at the promised length, is a good one, and here it is a call cut short.
+    /// It is not [`http::TrackedBody`](crate::protocol::http::TrackedBody). There, an end without
+    /// trailers, or at the promised length, is a success. Here, it is a call cut short.
     pub struct TrackedBody<B, T>
     where
         B: Body,
     {
         #[pin]
         body: B,
-        // `None` once settled, and under an answer that had none.
+        // `None` once settled, and under a response that had none.
         permit: Option<T>,
         codes: Codes,
         // What an end without a status means.
@@ -43,8 +43,8 @@ pin_project! {
     }
 }
 
-/// What came together with the head, and is still to be handed out: at most one message, and what
-/// followed it.
+/// What came together with the head and the reader has not had yet: at most one message, and the
+/// frame or end after it.
 struct Early<D, E> {
     data: Option<D>,
     next: Option<Polled<D, E>>,
@@ -83,10 +83,10 @@ impl<B: Body, T: Settle> TrackedBody<B, T> {
 }
 
 impl<B: Body + Unpin, T> TrackedBody<B, T> {
-    /// Looks whether the end is here already, with at most one message before it. What is not here
-    /// is not waited for: a server may wait for messages of the client before it sends its own.
+    /// Polls for an end that is here already, with at most one message before it. Does not wait: a
+    /// server may want messages of the client before it sends its own.
     pub(super) fn peek(&mut self) {
-        // Nobody needs to be woken: to read the body is to poll it again.
+        // No waker is needed: the reader of the body polls it again.
         let mut cx = Context::from_waker(Waker::noop());
         let mut poll = || Pin::new(&mut self.body).poll_frame(&mut cx);
         let mut next = poll();
@@ -134,7 +134,7 @@ where
             None => ready!(guarded(this.permit, || body.as_mut().poll_frame(cx))),
         };
         let ended = read(&polled, *this.missing).or_else(|| {
-            // A reader that sees the end does not ask again.
+            // A reader that knows of the end does not poll again.
             let ended = this.early.is_empty() && body.is_end_stream();
             ended.then(|| Ended::with(*this.missing))
         });
@@ -160,7 +160,7 @@ where
     }
 }
 
-/// What layers further out answer with.
+/// The body of a rejection by an outer layer.
 impl<B: Body + Default, T> Default for TrackedBody<B, T> {
     fn default() -> Self {
         Self {
@@ -214,7 +214,7 @@ fn read<D, E: 'static>(polled: &Polled<D, E>, missing: Code) -> Option<Ended> {
     }
 }
 
-/// What the error of a body says: it is a status in tonic's, and boxed in others.
+/// What a body's error says. It is a status in tonic's bodies, and a box in others.
 fn code_of_body<E: 'static>(error: &E) -> Code {
     let error: &dyn Any = error;
     let code = match error.downcast_ref::<Status>() {

@@ -1,4 +1,4 @@
-//! The side that asks.
+//! The client side.
 
 use std::error::Error;
 
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// gRPC on the asking side: rejections are errors, boxed as is tower's convention, from which
+/// gRPC on the client side: rejections are errors, boxed as is tower's convention, from which
 /// tonic's clients make a status of the right code.
 ///
 /// | rejection | status |
@@ -36,28 +36,28 @@ use crate::{
 ///
 /// What a retry may do, and why:
 ///
-/// | answer | retried |
+/// | response | retried |
 /// |---|---|
-/// | `UNAVAILABLE`, reset, timeout | idempotent methods: the peer may have acted |
-/// | `RESOURCE_EXHAUSTED` with `grpc-retry-pushback-ms` | idempotent methods: the peer says when to come back |
+/// | `UNAVAILABLE`, reset, timeout | idempotent methods: the upstream may have acted |
+/// | `RESOURCE_EXHAUSTED` with `grpc-retry-pushback-ms` | idempotent methods: the upstream says when to come back |
 /// | any other status | never |
-/// | connection refused or not made | all methods: nothing was sent |
+/// | no connection | all methods: nothing was sent |
 ///
 /// Pushback is exact: the next attempt is made after that long, without jitter, unless it is longer
 /// than the retry's `max_retry_after`. The status is read from the head, or from trailers that have
 /// come together with it, with at most one message between them. A stream that fails later is not
-/// retried: its messages are with the caller by then.
+/// retried, because the caller has its messages by then.
 ///
-/// Idempotent are the methods that were declared so, and requests with an
+/// Idempotent are the methods that are declared so, and requests with an
 /// [`Idempotent`](over_http::Idempotent) extension or an `idempotency-key`.
 ///
-/// Beneath a retry requests carry a [`tonic::body::Body`], as a channel wants them.
+/// Below a retry, requests carry a [`tonic::body::Body`], the type that a channel takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Client {
     codes: Codes,
     listed: &'static [&'static str],
     declared: fn(&str) -> bool,
-    /// It keeps requests to make them again.
+    /// Keeps requests to send them again.
     http: over_http::Client,
 }
 
@@ -156,7 +156,7 @@ where
             Err(error) => {
                 let outcome = match local_rejection(&error) {
                     Some(_) => Outcome::Ignore,
-                    // What is not a status is a peer that cannot be reached.
+                    // An error without a status: the upstream cannot be reached.
                     None => self
                         .codes
                         .outcome_of(code_of(&*error).unwrap_or(Code::Unavailable)),

@@ -1,4 +1,4 @@
-//! Status codes: what they mean, and where they come from when the peer gives none.
+//! Status codes: what they mean, and where they come from if the upstream gives none.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{Outcome, Rejected, RejectedKind};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Codes([Outcome; CODES]);
 
-/// What a code says of the service that answered with it: see the [table](crate::protocol::grpc).
+/// What a code says of the upstream: see the [table](crate::protocol::grpc).
 #[must_use]
 pub fn outcome_of(code: Code) -> Outcome {
     match code {
@@ -55,7 +55,7 @@ impl Codes {
         outcome.copied().unwrap_or(Outcome::Failure)
     }
 
-    /// What the end of a call means, and when the peer wants to hear of us again.
+    /// What the end of a call means, and when the upstream wants the next call.
     pub(super) fn read(&self, ended: Ended) -> (Outcome, Option<Duration>) {
         let outcome = self.outcome_of(ended.code);
         let hint = match ended.pushback {
@@ -65,7 +65,7 @@ impl Codes {
         (outcome, hint)
     }
 
-    /// The same of a head, if the call has ended with it, or was answered by a layer further in.
+    /// The same of a head, if the call has ended with it, or an inner layer of ours has made it.
     pub(super) fn read_head<B: Body>(
         &self,
         response: &Response<B>,

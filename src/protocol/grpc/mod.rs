@@ -1,9 +1,12 @@
-//! gRPC on tonic's types: statuses in heads and trailers, pushback, and methods that may be retried.
+//! gRPC on tonic's types: statuses in heads and trailers, pushback, and idempotent methods.
 //!
-//! [`Client`] stands before a [channel] or any service with gRPC answers: rejections are errors, and
-//! their source is a [`tonic::Status`] of the right code, which tonic's generated clients give to
-//! the caller. [`Server`] stands before a service or a whole `tonic::transport::Server`: rejections
-//! are gRPC answers, and the error type stays that of the service.
+//! [`Client`] stands before a [channel] or any service with gRPC responses: rejections are errors,
+//! and their source is a [`tonic::Status`] of the right code, which tonic's generated clients
+//! return to the caller. [`Server`] stands before a service or a whole `tonic::transport::Server`:
+//! rejections are gRPC responses, and the error type stays that of the service.
+//!
+//! Use them for all gRPC. The protocols of [`http`](crate::protocol::http) read only the HTTP
+//! status, which is 200 for a failed call too. The [guide](crate::guide::grpc) tells more.
 //!
 //! ```
 //! use tonic::{body::Body, transport::Channel};
@@ -21,7 +24,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! What a status says of the service that answered, unless `.classify_code(..)` says otherwise:
+//! What a status says of the upstream, unless `.classify_code(..)` says otherwise:
 //!
 //! | status | outcome |
 //! |---|---|
@@ -31,16 +34,16 @@
 //! | `OK`, and the caller's faults: `INVALID_ARGUMENT`, `NOT_FOUND`, `ALREADY_EXISTS`, `PERMISSION_DENIED`, `FAILED_PRECONDITION`, `ABORTED`, `OUT_OF_RANGE`, `UNIMPLEMENTED`, `UNAUTHENTICATED` | [`Success`](Outcome::Success) |
 //! | any other number, garbage, or a body that ends without a status | as `UNKNOWN` |
 //! | no `grpc-status`, and HTTP 400; 401; 403; 404; 429, 502, 503 or 504; any other but 200 | as `INTERNAL`; `UNAUTHENTICATED`; `PERMISSION_DENIED`; `UNIMPLEMENTED`; `UNAVAILABLE`; `UNKNOWN` |
-//! | an answer that a layer of this crate made further in, except for a timeout | [`Ignore`](Outcome::Ignore) |
+//! | a response made by an inner layer of this crate, except for a timeout | [`Ignore`](Outcome::Ignore) |
 //!
-//! The status is in the head where there are no messages (trailers-only), else in the trailers. So a
-//! call holds its permit until its body ends: a bulkhead counts a stream in flight until the last
-//! message, and a circuit breaker learns how it ended. A stream that is dropped before is an
+//! The status is in the head where there are no messages (trailers-only), else in the trailers. So
+//! a call holds its permit until its body ends: a bulkhead counts a stream in flight until the last
+//! message, and a circuit breaker learns how it ended. A stream that is dropped earlier is an
 //! abandoned call.
 //!
-//! `grpc-retry-pushback-ms` is what the peer says of when to come back; circuit breakers and rate
-//! limits heed it as they do `Retry-After`. Negative, garbage or twice, it means that the call must
-//! not be retried.
+//! By `grpc-retry-pushback-ms` the upstream says when to come back. Circuit breakers and rate
+//! limits honor it as they honor `Retry-After`. If it is negative, no number or given twice, the
+//! call must not be retried.
 //!
 //! [channel]: https://docs.rs/tonic/latest/tonic/transport/struct.Channel.html
 

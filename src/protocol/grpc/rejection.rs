@@ -10,18 +10,18 @@ use crate::{Rejected, RejectedKind};
 
 /// The status that a client's rejection has as its source.
 ///
-/// One for each kind, made once: a rejection stays comparable and costs no allocation more, and as
-/// [`tonic::Status`] keeps the error that it was made from, name and hint are found there.
+/// There is one for each kind, made once, so that a rejection stays comparable and needs no further
+/// allocation. A [`tonic::Status`] keeps the error that it was made from: name and hint are there.
 pub(crate) fn status_of(kind: RejectedKind) -> &'static Status {
     static STATUSES: [OnceLock<Status>; KINDS] = [const { OnceLock::new() }; KINDS];
     STATUSES[kind as usize]
         .get_or_init(|| Status::new(codes::of_rejection(kind), kind.description()))
 }
 
-/// The answer of a server: trailers only.
+/// The response of a server: trailers only.
 ///
-/// As over HTTP it tells the names of rate limits, which are promises to callers, and of no other
-/// instance.
+/// As over HTTP, it gives the names of rate limits, which are promises to callers, and no other
+/// names.
 pub(super) fn response<B: Default>(rejected: Rejected) -> Response<B> {
     let message = match (rejected.kind, rejected.name) {
         (RejectedKind::RateLimited, Some(name)) => {
@@ -37,7 +37,7 @@ pub(super) fn response<B: Default>(rejected: Rejected) -> Response<B> {
 
 fn write_pushback(rejected: &Rejected, headers: &mut HeaderMap) {
     let pushback = match (rejected.kind, rejected.retry_after) {
-        // It would never be admitted.
+        // The call would never be admitted.
         (RejectedKind::CostTooHigh, _) => Pushback::Never,
         (_, Some(wait)) => Pushback::After(wait),
         (_, None) => Pushback::None,
@@ -45,7 +45,7 @@ fn write_pushback(rejected: &Rejected, headers: &mut HeaderMap) {
     pushback.write(headers);
 }
 
-/// More than there are: see the test.
+/// More than the kinds that exist. The test checks it.
 const KINDS: usize = 16;
 
 #[cfg(test)]

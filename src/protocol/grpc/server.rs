@@ -1,4 +1,4 @@
-//! The side that answers.
+//! The server side.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::{
     protocol::{Protocol, Settle, http as over_http},
 };
 
-/// gRPC on the answering side: rejections are answers without messages, with a status, a message
-/// and, where it is known, `grpc-retry-pushback-ms`.
+/// gRPC on the server side: rejections are responses without messages, with a status, its text and,
+/// where it is known, `grpc-retry-pushback-ms`.
 ///
 /// | rejection | status |
 /// |---|---|
@@ -22,12 +22,12 @@ use crate::{
 /// | timeout, a deadline that has passed | `DEADLINE_EXCEEDED` |
 /// | no key to limit the rate by | `INVALID_ARGUMENT` |
 ///
-/// A call that costs more than the limit's burst is told not to be retried. The rejection is left
-/// in the answer's extensions, for logs and for layers further out.
+/// The pushback of a call that costs more than the limit's burst is `-1`: never. The rejection is
+/// left in the response's extensions, for logs and for outer layers.
 ///
 /// The layer goes onto `tonic::transport::Server::builder().layer(..)`, or around a service that is
-/// then added as it would be without. Answers that are not gRPC, such as those of a health page or
-/// of gRPC-Web further in, are read as [`http::Server`](over_http::Server) reads them.
+/// then added as it would be without. Responses that are not gRPC, such as those of a health page
+/// or of an inner gRPC-Web layer, are read as [`http::Server`](over_http::Server) reads them.
 ///
 /// ```
 /// use tonic::transport::Server;
@@ -128,7 +128,7 @@ where
     }
 }
 
-/// Whether the answer has a status in its head or its trailers.
+/// Whether the response has a status in its head or its trailers.
 fn speaks_grpc<B>(response: &Response<B>) -> bool {
     let content_type = response.headers().get(CONTENT_TYPE);
     content_type.is_some_and(|value| {

@@ -1,7 +1,7 @@
 //! `grpc-status` and `grpc-retry-pushback-ms`, read and written.
 //!
-//! Only these two fields are read, not a whole [`tonic::Status`]: what a stranger puts into
-//! `grpc-status-details-bin` makes tonic's own reading panic.
+//! Only these two fields are read, not a whole [`tonic::Status`]: tonic's own parser panics on a
+//! `grpc-status-details-bin` that is not base64, and an upstream may send anything.
 
 use std::{error::Error, time::Duration};
 
@@ -18,7 +18,7 @@ pub(super) struct Ended {
     pub(super) pushback: Pushback,
 }
 
-/// What the peer says of a retry.
+/// What the upstream says of a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pushback {
     /// Nothing.
@@ -30,7 +30,7 @@ pub(super) enum Pushback {
 }
 
 impl Ended {
-    /// Without a word about a retry.
+    /// With no pushback.
     pub(super) fn with(code: Code) -> Self {
         Self {
             code,
@@ -109,8 +109,8 @@ fn milliseconds(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// Whole milliseconds, rounded up: to come back earlier is to be rejected again. At most what a
-/// reader with 32 bits can read.
+/// Whole milliseconds, rounded up, because a call that comes earlier is rejected again. At most
+/// what a parser of 32 bits can read.
 fn rounded_up(wait: Duration) -> u32 {
     const MAX: u32 = i32::MAX.unsigned_abs();
     u32::try_from(wait.as_nanos().div_ceil(1_000_000)).map_or(MAX, |number| number.min(MAX))
@@ -172,7 +172,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn garbage_of_strangers_never_panics(
+        fn any_fields_are_read_without_a_panic(
             fields in prop::collection::vec((0..4_usize, prop::collection::vec(any::<u8>(), 0..24)), 0..6)
         ) {
             let names = [GRPC_STATUS, "grpc-message", "grpc-status-details-bin", "grpc-retry-pushback-ms"];
