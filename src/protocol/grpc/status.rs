@@ -173,9 +173,17 @@ mod tests {
     proptest! {
         #[test]
         fn any_fields_are_read_without_a_panic(
-            fields in prop::collection::vec((0..4_usize, prop::collection::vec(any::<u8>(), 0..24)), 0..6)
+            fields in prop::collection::vec(
+                (0..4_usize, prop::collection::vec(any::<u8>(), 0..24)),
+                0..6,
+            )
         ) {
-            let names = [GRPC_STATUS, "grpc-message", "grpc-status-details-bin", "grpc-retry-pushback-ms"];
+            let names = [
+                GRPC_STATUS,
+                "grpc-message",
+                "grpc-status-details-bin",
+                "grpc-retry-pushback-ms",
+            ];
             let mut headers = HeaderMap::new();
             for (name, value) in fields {
                 if let Ok(value) = HeaderValue::from_bytes(&value) {
