@@ -33,8 +33,7 @@
 //!
 //! Redirects, cookies and decompression stay with reqwest, below the layers: a redirected call is
 //! one call. A request body that is not empty is streamed, so reqwest cannot send it again by
-//! itself and returns a 307 or 308 unfollowed. The retry layer can send it again, from the copy it
-//! keeps.
+//! itself and returns a 307 or 308 unfollowed.
 //!
 //! The crate `tower-reqwest` is of no use here: it stands for one version of reqwest, and takes
 //! reqwest's own body only, while a retry sends a body that can be replayed.

@@ -236,6 +236,22 @@ fn what_is_not_grpc_is_read_as_http_on_a_server() {
         let expected = [Some(Fate::Answered), settled(Outcome::Success)];
         assert_eq!(fates(&Server::new(), response), expected, "{content_type}");
     }
+    // A reader of a known length does not poll for the end, so the call ends with the head.
+    let mut response = answer(&[("content-length", "4")], vec![data("page")]);
+    let value = HeaderValue::from_static("text/html");
+    response.headers_mut().insert(CONTENT_TYPE, value);
+    let expected = [settled(Outcome::Success); 2];
+    assert_eq!(fates(&Server::new(), response), expected);
+    let mut response = Response::new(
+        Full::from("page")
+            .map_err(|never| match never {})
+            .boxed_unsync(),
+    );
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    assert_eq!(fates(&Server::new(), response), expected);
+
     let mut response = answer(&[], vec![data("cut short")]);
     let value = HeaderValue::from_static("application/grpc+proto");
     response.headers_mut().insert(CONTENT_TYPE, value);

@@ -249,6 +249,12 @@ async fn redirects_are_one_call_and_too_many_are_not_retried() {
             (StatusCode::OK, 3)
         );
 
+        // Its body is with the retry, not with reqwest.
+        let (upstream, url) = Upstream::serve(&[307]).await;
+        let response = service.clone().oneshot(post(&url)).await.unwrap();
+        let status = StatusCode::TEMPORARY_REDIRECT;
+        assert_eq!((response.status(), upstream.bodies().len()), (status, 1));
+
         let (_, url) = Upstream::serve(&[302; 100]).await;
         service.oneshot(get(&url)).await.err().unwrap();
         assert_eq!(layer.handle().snapshot().retries, 0);

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use http::{Response, header::CONTENT_TYPE};
+use http::{
+    Response,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
 use http_body::Body;
 use tonic::Code;
 
@@ -27,7 +30,8 @@ use crate::{
 ///
 /// The layer goes onto `tonic::transport::Server::builder().layer(..)`, or around a service that is
 /// then added as it would be without. Responses that are not gRPC, such as those of a health page
-/// or of an inner gRPC-Web layer, are read as [`http::Server`](over_http::Server) reads them.
+/// or of an inner gRPC-Web layer, are read as [`http::Server`](over_http::Server) reads them. A
+/// stream among them holds its permit to its end.
 ///
 /// ```
 /// use tonic::transport::Server;
@@ -70,7 +74,8 @@ impl Server {
             return self.codes.read_head(response);
         }
         let outcome = Classify::<_, ()>::classify(&over_http::Server::new(), Ok(response));
-        (outcome != Outcome::Success).then_some((outcome, None))
+        let ended = outcome != Outcome::Success || length_is_known(response);
+        ended.then_some((outcome, None))
     }
 }
 
@@ -126,6 +131,12 @@ where
     fn not_ready(&self, error: Err) -> Err {
         error
     }
+}
+
+/// Whether a reader may stop at the length and never poll for the end. Such a body is not waited
+/// for.
+fn length_is_known<B: Body>(response: &Response<B>) -> bool {
+    response.headers().contains_key(CONTENT_LENGTH) || response.body().size_hint().exact().is_some()
 }
 
 /// Whether the response has a status in its head or its trailers.
