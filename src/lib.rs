@@ -15,6 +15,8 @@ pub mod keyed;
 pub mod protocol;
 #[cfg(feature = "layers")]
 pub mod rate_limit;
+#[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
+pub mod reqwest;
 #[cfg(feature = "layers")]
 pub mod retry;
 #[cfg(feature = "layers")]

@@ -8,6 +8,8 @@
 //! | [`Plain`] (default) | an `Err` | an error | [`BoxError`](tower::BoxError) |
 //! | [`http::Client`] | a 5xx, or an `Err` | an error | [`BoxError`](tower::BoxError) |
 //! | [`http::Server`] | a 5xx, or an `Err` | a 429 or 503 response | the inner error |
+//! | `grpc::Client` | five of the statuses, or an `Err` | an error with a status | [`BoxError`](tower::BoxError) |
+//! | `grpc::Server` | the same | an answer with a status | the inner error |
 //!
 //! A 429 is an overload, which a circuit breaker counts as a failure. Set the protocol with
 //! `.protocol(..)` on any builder. Other protocols implement [`Protocol`] and, to be retried,
@@ -17,6 +19,8 @@ use std::{mem, time::Duration};
 
 use crate::{Classify, Outcome, Rejected, algorithm::Rate};
 
+#[cfg(feature = "grpc")]
+pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
 mod plain;
@@ -152,6 +156,13 @@ pub enum Advice {
         sent: Sent,
         /// The earliest moment at which the peer wants to hear of this again.
         after: Option<Duration>,
+    },
+    /// Another attempt may do better, after exactly as long as the peer says.
+    RetryExactly {
+        /// Whether this attempt reached the peer.
+        sent: Sent,
+        /// The moment at which the peer wants to hear of this again, without jitter.
+        after: Duration,
     },
 }
 

@@ -226,9 +226,13 @@ fn is_idempotent<B>(request: &Request<B>) -> bool {
 }
 
 /// Looks through the causes for the first that tells whether the request was sent.
-fn advise_on_error(error: &(dyn Error + 'static)) -> Advice {
+pub(in crate::protocol) fn advise_on_error(error: &(dyn Error + 'static)) -> Advice {
     let mut cause = Some(error);
     while let Some(error) = cause {
+        #[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
+        if crate::reqwest::is_users_fault(error) {
+            return Advice::Stop;
+        }
         if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
             if error.is_connect() {
                 return retry(Sent::No);

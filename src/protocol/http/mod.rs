@@ -25,6 +25,8 @@ mod server;
 mod structured;
 mod until_body_end;
 
+#[cfg(feature = "grpc")]
+pub(super) use client::advise_on_error;
 pub use client::{Client, Idempotent, RequestSnapshot};
 pub use rejection_body::{NoBody, ProblemJson, RejectionBody};
 pub use replay::ReplayBody;
