@@ -106,6 +106,8 @@ pub enum Cause {
     SlowRate,
     /// Too many calls in a row failed.
     ConsecutiveFailures,
+    /// Enough calls were dropped unfinished, and none was answered.
+    NoAnswer,
     /// The time of the open state was over.
     OpenElapsed,
     /// The probes showed a peer that still fails.
@@ -263,7 +265,7 @@ impl Breaker {
     pub fn is_forgettable(&self, now: u64) -> bool {
         let (control, counts) = (self.load(), self.counts(now));
         let clean = match self.counter {
-            Counter::Time { .. } => counts.total() == 0,
+            Counter::Time { .. } => counts.total() + counts.abandoned == 0,
             Counter::Calls(_) => counts.failures == 0 && counts.slow == 0,
         };
         let fresh = control.streak() == 0 || self.has_held(control, now);
