@@ -34,8 +34,9 @@ use crate::{
 /// | a request or a response that hyper cannot write or read | never |
 ///
 /// To a [rate limit](crate::rate_limit::RateLimitBuilder::honor_retry_after) the peer says when to
-/// come back by `Retry-After` on anything but a success, or by a `RateLimit` field that has nothing
-/// left (`r=0;t=30`) on any answer.
+/// come back by `Retry-After` on anything but a success, or by a quota with nothing left on any
+/// response. A quota is read in three forms: `RateLimit: "api";r=0;t=30`, `RateLimit: limit=100,
+/// remaining=0, reset=30`, and `RateLimit-Remaining: 0` with `RateLimit-Reset: 30`.
 ///
 /// Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110, section 9.2.2), any request
 /// with an `Idempotency-Key` field, and any with an [`Idempotent`] extension.
@@ -132,7 +133,7 @@ where
         let hint = result
             .as_ref()
             .ok()
-            .and_then(|response| come_back_after(outcome, response.headers()));
+            .and_then(|response| come_back_after(outcome, response));
         settle_boxed(result, outcome, hint, permit)
     }
 
@@ -208,13 +209,13 @@ pub struct RequestSnapshot<B> {
 
 /// When the peer wants to hear of us again. `Retry-After` goes before `RateLimit`, as the draft has
 /// it, where it can mean that: on a success it can not, but "nothing left" does.
-fn come_back_after(outcome: Outcome, headers: &HeaderMap) -> Option<Duration> {
+fn come_back_after<B>(outcome: Outcome, response: &Response<B>) -> Option<Duration> {
     let asked = if outcome == Outcome::Success {
         None
     } else {
-        retry_after::parse(headers)
+        retry_after::parse(response.headers())
     };
-    asked.or_else(|| rate_limit_fields::used_up(headers))
+    asked.or_else(|| rate_limit_fields::used_up(response))
 }
 
 fn is_idempotent<B>(request: &Request<B>) -> bool {

@@ -113,7 +113,7 @@ impl<R: RejectionBody<B>, B, Err> Protocol<Response<B>, Err> for Server<R> {
     }
 
     fn advertise<T: Settle>(&self, mut response: Response<B>, quota: &Quota) -> Response<B> {
-        rate_limit_fields::write(response.headers_mut(), quota);
+        rate_limit_fields::write(&mut response, quota);
         response
     }
 }
