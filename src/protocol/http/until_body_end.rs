@@ -12,9 +12,10 @@ use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::is_local_rejection;
 use crate::{
     Classify, Outcome, Rejected,
-    protocol::{Protocol, Quota, Settle},
+    protocol::{Advice, Protocol, Quota, Settle},
 };
 
 /// Holds a call's permit until the response's body ends, over any protocol of HTTP responses.
@@ -148,6 +149,19 @@ where
             .protocol
             .advertise::<Note<'_>>(Response::from_parts(parts, body), quota);
         self.track(response, permit)
+    }
+
+    /// Responses are not retried: what they mean is known only after they were passed on.
+    fn advise(
+        &self,
+        outcome: Outcome,
+        result: Result<&Self::Response<()>, &Self::Error>,
+    ) -> Advice {
+        match result {
+            Ok(response) if is_local_rejection(response) => Advice::TurnedAway,
+            Ok(_) => Advice::Stop,
+            Err(error) => self.protocol.advise(outcome, Err(error)),
+        }
     }
 }
 
