@@ -1,7 +1,9 @@
 //! The side that answers.
 
+use std::{any, fmt};
+
 use http::{
-    HeaderMap, Response, StatusCode,
+    HeaderMap, HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
 
@@ -29,8 +31,8 @@ use crate::{
 ///
 /// The [`Rejected`] itself is in the response's extensions, for logs and for layers further out. Its
 /// body is empty, for which the body type must be `Default`, as axum's, tonic's and http-body-util's
-/// are; or it tells the [problem](Self::problem_json).
-#[derive(Debug, Clone, Copy)]
+/// are; or it tells the [problem](Self::problem_json); or it is [your own](Self::body).
+#[derive(Clone, Copy)]
 pub struct Server<R = NoBody> {
     rejection: R,
     classifier: Option<Classifier>,
@@ -63,12 +65,46 @@ impl<R> Server<R> {
         }
     }
 
+    /// Rejections with the body that a closure makes, and its `Content-Type` if it has any.
+    ///
+    /// ```
+    /// use axum::body::Body;
+    /// use http::{HeaderValue, StatusCode};
+    /// use tower_keep::{Rejected, protocol::http::Server};
+    ///
+    /// let server = Server::new().body(|status: StatusCode, rejected: &Rejected| {
+    ///     let text = format!("{status}: {rejected}\n");
+    ///     (Body::from(text), Some(HeaderValue::from_static("text/plain; charset=utf-8")))
+    /// });
+    /// # let _ = server;
+    /// ```
+    #[must_use]
+    pub fn body<F, B>(self, body: F) -> Server<F>
+    where
+        F: Fn(StatusCode, &Rejected) -> (B, Option<HeaderValue>) + Clone,
+    {
+        Server {
+            rejection: body,
+            classifier: self.classifier,
+        }
+    }
+
     /// Classifies responses by status and fields; where the function says `None`,
     /// [the table](super#what-a-result-means) does.
     #[must_use]
     pub fn classify(mut self, classify: fn(StatusCode, &HeaderMap) -> Option<Outcome>) -> Self {
         self.classifier = Some(classify);
         self
+    }
+}
+
+impl<R> fmt::Debug for Server<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A closure has a type's name and nothing else to show.
+        f.debug_struct("Server")
+            .field("rejection", &any::type_name::<R>())
+            .field("classifier", &self.classifier)
+            .finish()
     }
 }
 
