@@ -60,7 +60,7 @@ const CASES: &[Case] = &[
     }),
     case("ready: circuit breaker", || admitted(breaker().layer(Echo))),
     case("ready: circuit breaker, one key", || {
-        let breaker = CircuitBreakerLayer::builder().keyed_by(|request: &u64| *request);
+        let breaker = CircuitBreakerLayer::builder().keyed_by(|request: &u64| Some(*request));
         admitted(breaker.build().unwrap().layer(Echo))
     }),
     case("ready: bulkhead", || admitted(bulkhead().layer(Echo))),

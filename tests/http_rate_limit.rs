@@ -424,9 +424,37 @@ async fn a_retry_after_goes_before_the_fields_and_counts_on_no_success() {
 async fn a_429_without_a_hint_and_garbage_leave_the_limit_alone() {
     assert_eq!(closed_by(429, &[]).await, None);
     assert_eq!(
-        closed_by(429, &[("ratelimit", "limit=100, remaining=0, reset=30")]).await,
+        closed_by(429, &[("ratelimit", "limit=100, remaining=0")]).await,
         None
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_three_forms_of_a_quota_close_the_limit() {
+    for fields in [
+        &[("ratelimit", r#""default";r=0;t=30"#)][..],
+        &[("ratelimit", "limit=100, remaining=0, reset=30")],
+        &[("ratelimit-remaining", "0"), ("ratelimit-reset", "29.997")],
+    ] {
+        let closed = closed_by(200, fields).await;
+        assert_eq!(closed, Some(Duration::from_secs(30)), "{fields:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_larger_of_two_retry_afters_closes_the_limit() {
+    let both = &[("retry-after", "5"), ("retry-after", "0.503")];
+    assert_eq!(closed_by(503, both).await, Some(Duration::from_secs(5)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_is_measured_from_the_date() {
+    // A server whose clock has stopped in 1994 still means 30 seconds.
+    let fields = &[
+        ("date", "Sun, 06 Nov 1994 08:49:07 GMT"),
+        ("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"),
+    ];
+    assert_eq!(closed_by(503, fields).await, Some(Duration::from_secs(30)));
 }
 
 #[tokio::test]

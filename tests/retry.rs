@@ -129,7 +129,7 @@ async fn only_transient_server_errors_are_retried() {
         assert_eq!(seen.len(), calls, "{status}");
     }
     let opted_in = RetryLayer::builder()
-        .protocol(keep_http::Client::new().retry_500())
+        .protocol(keep_http::Client::new().also_retry([StatusCode::INTERNAL_SERVER_ERROR]))
         .build()
         .unwrap();
     assert_eq!(

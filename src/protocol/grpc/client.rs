@@ -18,7 +18,7 @@ use crate::{
     Classify, Outcome, Rejected,
     protocol::{
         Advice, Kept, Protocol, Replay, Sent, Settle,
-        http::{self as over_http, RequestSnapshot, advise_on_error},
+        http::{self as over_http, Cause, RequestSnapshot},
         plain::local_rejection,
     },
 };
@@ -245,7 +245,7 @@ fn advise_on_failure(error: &(dyn Error + 'static)) -> Advice {
         // The second is what a channel's own timeout is.
         Some(Code::Unavailable | Code::DeadlineExceeded) => retry(Sent::Maybe),
         Some(_) => Advice::Stop,
-        None => advise_on_error(error),
+        None => Cause::of(error).advice(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The side that asks.
 
-use std::{error::Error, io, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
@@ -8,40 +8,35 @@ use http_body::Body;
 use tower::BoxError;
 
 use super::{
-    outcome_of, rate_limit_fields,
+    error::Cause,
+    is_local_rejection, outcome_of, rate_limit_fields,
     replay::{ReplayBody, Tape},
     retry_after,
+    status::{self, Classifier, Retried, Statuses},
 };
 use crate::{
     Classify, Outcome, Rejected,
-    protocol::{
-        Advice, Kept, Protocol, Replay, Sent, Settle,
-        plain::{local_rejection, settle_boxed},
-    },
+    protocol::{Advice, Kept, Protocol, Replay, Sent, Settle},
 };
 
 /// HTTP on the asking side: rejections are errors, boxed as is tower's convention.
 ///
-/// What a retry may do, and why:
+/// What each result means, and which are retried, is [one table](super#what-a-result-means).
 ///
-/// | answer | retried |
-/// |---|---|
-/// | 502, 503, 504, reset, timeout | idempotent requests: the peer may have acted |
-/// | 500 | only with [`retry_500`](Self::retry_500): it is usually a bug, which stays |
-/// | 429 with `Retry-After` | idempotent requests, unless [`strict`](Self::strict): the peer says when to come back |
-/// | any other 4xx, 501, 505 | never: the same request gets the same answer |
-/// | connection refused or not made | all requests: nothing was sent |
-/// | a request or a response that hyper cannot write or read | never |
+/// ```
+/// use http::StatusCode;
+/// use tower_keep::{Outcome, protocol::http::Client};
 ///
-/// To a [rate limit](crate::rate_limit::RateLimitBuilder::honor_retry_after) the peer says when to
-/// come back by `Retry-After` on anything but a success, or by a `RateLimit` field that has nothing
-/// left (`r=0;t=30`) on any answer.
-///
-/// Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110, section 9.2.2), any request
-/// with an `Idempotency-Key` field, and any with an [`Idempotent`] extension.
+/// // This API answers 404 while it restores a backup, and its 500s come and go.
+/// let client = Client::new()
+///     .classify(|status, _| (status == 404).then_some(Outcome::Failure))
+///     .also_retry([StatusCode::REQUEST_TIMEOUT, StatusCode::INTERNAL_SERVER_ERROR]);
+/// # let _ = client;
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Client {
-    retry_500: bool,
+    classifier: Option<Classifier>,
+    also_retried: Statuses,
     strict: bool,
     body_limit: usize,
 }
@@ -51,20 +46,35 @@ pub struct Client {
 pub struct Idempotent;
 
 impl Client {
-    /// Retries as the table says; bodies of up to 64 KiB are kept to be sent again.
+    /// Reads and retries as the table says. Keeps request bodies of up to 64 KiB to send them again.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            retry_500: false,
+            classifier: None,
+            also_retried: Statuses::default(),
             strict: false,
             body_limit: 64 * 1024,
         }
     }
 
-    /// Retries 500 Internal Server Error as well.
+    /// Classifies responses by status and fields; where the function says `None`, the table does.
+    ///
+    /// A 502, 503, 504 or 429 that it calls a success, or ignores, is not retried either. What a
+    /// layer of this crate further in made is never asked about.
     #[must_use]
-    pub fn retry_500(mut self) -> Self {
-        self.retry_500 = true;
+    pub fn classify(mut self, classify: fn(StatusCode, &HeaderMap) -> Option<Outcome>) -> Self {
+        self.classifier = Some(classify);
+        self
+    }
+
+    /// Retries these statuses as well, with or without a `Retry-After`, if the request is
+    /// idempotent. Their outcome stays that of the table. Statuses other than 4xx and 5xx are never
+    /// retried.
+    #[must_use]
+    pub fn also_retry(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
+        for status in statuses {
+            self.also_retried.insert(status);
+        }
         self
     }
 
@@ -75,31 +85,37 @@ impl Client {
         self
     }
 
-    /// Keeps bodies of up to this many bytes; a request with a longer one is sent once. Default 64
-    /// KiB.
+    /// Keeps request bodies of up to this many bytes; a request with a longer one is sent once.
+    /// Default 64 KiB.
+    ///
+    /// The bytes are copied, so that no more than this is kept alive by a request: a frame may be a
+    /// small part of a large read buffer. How many frames they came in does not matter. Trailers
+    /// count too.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.body_limit = bytes;
         self
     }
 
-    fn advise_on_status(&self, status: StatusCode, headers: &HeaderMap) -> Advice {
-        let after = retry_after::parse(headers);
-        let retried = match status {
-            StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => true,
-            StatusCode::INTERNAL_SERVER_ERROR => self.retry_500,
-            StatusCode::TOO_MANY_REQUESTS => after.is_some() && !self.strict,
-            _ => false,
+    fn advise_on_response<B>(&self, outcome: Outcome, response: &Response<B>) -> Advice {
+        if is_local_rejection(response) {
+            return Advice::TurnedAway;
+        }
+        let status = response.status();
+        let after = retry_after::parse(response.headers());
+        let bad = matches!(outcome, Outcome::Failure | Outcome::Overload);
+        let by_table = match status::meaning(status).1 {
+            Retried::Always => bad,
+            Retried::WithHint => bad && after.is_some(),
+            Retried::Never => false,
         };
-        if retried {
-            Advice::Retry {
-                sent: Sent::Maybe,
-                after,
-            }
-        } else {
-            Advice::Stop
+        let forbidden = self.strict && status == StatusCode::TOO_MANY_REQUESTS;
+        if forbidden || !(by_table || self.also_retried.contains(status)) {
+            return Advice::Stop;
+        }
+        Advice::Retry {
+            sent: Sent::Maybe,
+            after,
         }
     }
 }
@@ -110,15 +126,18 @@ impl Default for Client {
     }
 }
 
-impl<B, Err> Classify<Response<B>, Err> for Client {
+impl<B, Err: 'static> Classify<Response<B>, Err> for Client {
     fn classify(&self, result: Result<&Response<B>, &Err>) -> Outcome {
-        result.map_or(Outcome::Failure, outcome_of)
+        match result {
+            Ok(response) => outcome_of(response, self.classifier),
+            Err(error) => Cause::of_any(error).outcome(),
+        }
     }
 }
 
 impl<B, Err> Protocol<Response<B>, Err> for Client
 where
-    Err: Into<BoxError>,
+    Err: Into<BoxError> + 'static,
 {
     type Response<T: Settle> = Response<B>;
     type Error = BoxError;
@@ -128,12 +147,16 @@ where
         result: Result<Response<B>, Err>,
         permit: T,
     ) -> Result<Response<B>, BoxError> {
-        let outcome = self.classify(result.as_ref());
-        let hint = result
-            .as_ref()
-            .ok()
-            .and_then(|response| come_back_after(outcome, response.headers()));
-        settle_boxed(result, outcome, hint, permit)
+        let result = result.map_err(Into::into);
+        let (outcome, hint) = match &result {
+            Ok(response) => {
+                let outcome = outcome_of(response, self.classifier);
+                (outcome, come_back_after(outcome, response))
+            }
+            Err(error) => (Cause::of(&**error).outcome(), None),
+        };
+        permit.settle(outcome, hint);
+        result
     }
 
     fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<Response<B>, BoxError> {
@@ -144,12 +167,10 @@ where
         error.into()
     }
 
-    fn advise(&self, _: Outcome, result: Result<&Response<B>, &BoxError>) -> Advice {
+    fn advise(&self, outcome: Outcome, result: Result<&Response<B>, &BoxError>) -> Advice {
         match result {
-            Ok(response) if response.extensions().get::<Rejected>().is_some() => Advice::Stop,
-            Ok(response) => self.advise_on_status(response.status(), response.headers()),
-            Err(error) if local_rejection(error).is_some() => Advice::TurnedAway,
-            Err(error) => advise_on_error(&**error),
+            Ok(response) => self.advise_on_response(outcome, response),
+            Err(error) => Cause::of(&**error).advice(),
         }
     }
 }
@@ -194,8 +215,7 @@ where
     }
 }
 
-/// What is kept of a request to make it again: its head, copied, and its body, recorded by
-/// reference count.
+/// What is kept of a request to make it again: its head, and a recording of its body.
 #[derive(Debug)]
 pub struct RequestSnapshot<B> {
     method: Method,
@@ -206,15 +226,15 @@ pub struct RequestSnapshot<B> {
     tape: Tape<B>,
 }
 
-/// When the peer wants to hear of us again. `Retry-After` goes before `RateLimit`, as the draft has
-/// it, where it can mean that: on a success it can not, but "nothing left" does.
-fn come_back_after(outcome: Outcome, headers: &HeaderMap) -> Option<Duration> {
-    let asked = if outcome == Outcome::Success {
-        None
-    } else {
-        retry_after::parse(headers)
+/// When the upstream wants to hear of us again. `Retry-After` goes before `RateLimit`, as the draft
+/// has it, where it can mean that: on a success it cannot, but "nothing left" does.
+fn come_back_after<B>(outcome: Outcome, response: &Response<B>) -> Option<Duration> {
+    let asked = match outcome {
+        Outcome::Ignore => return None,
+        Outcome::Success => None,
+        Outcome::Failure | Outcome::Overload => retry_after::parse(response.headers()),
     };
-    asked.or_else(|| rate_limit_fields::used_up(headers))
+    asked.or_else(|| rate_limit_fields::used_up(response))
 }
 
 fn is_idempotent<B>(request: &Request<B>) -> bool {
@@ -223,52 +243,4 @@ fn is_idempotent<B>(request: &Request<B>) -> bool {
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
     ) || request.headers().contains_key("idempotency-key")
         || request.extensions().get::<Idempotent>().is_some()
-}
-
-/// Looks through the causes for the first that tells whether the request was sent.
-pub(in crate::protocol) fn advise_on_error(error: &(dyn Error + 'static)) -> Advice {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        #[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
-        if crate::reqwest::is_users_fault(error) {
-            return Advice::Stop;
-        }
-        if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
-            if error.is_connect() {
-                return retry(Sent::No);
-            }
-            if is_users_fault(error) {
-                return Advice::Stop;
-            }
-        }
-        if let Some(error) = error.downcast_ref::<hyper::Error>() {
-            if error.is_user() || error.is_parse() {
-                return Advice::Stop;
-            }
-            if error.is_canceled() {
-                return retry(Sent::No);
-            }
-        }
-        if error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-        {
-            return retry(Sent::No);
-        }
-        cause = error.source();
-    }
-    retry(Sent::Maybe)
-}
-
-/// Whether hyper-util would not send the request as it is: without an absolute URI, or of a version
-/// that it does not speak. It says so only in the error's text.
-fn is_users_fault(error: &hyper_util::client::legacy::Error) -> bool {
-    error.source().is_none() && error.to_string().contains("User")
-}
-
-fn retry(sent: Sent) -> Advice {
-    Advice::Retry {
-        sent,
-        after: None::<Duration>,
-    }
 }

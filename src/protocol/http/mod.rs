@@ -5,40 +5,75 @@
 //! rejections are responses, and the error type stays that of the handler, so that a layer goes
 //! straight onto a `Router`.
 //!
-//! | answer | outcome |
-//! |---|---|
-//! | 5xx, or no answer | [`Failure`](Outcome::Failure) |
-//! | 429 | [`Overload`](Outcome::Overload) |
-//! | any other: a plain 4xx is the caller's fault | [`Success`](Outcome::Success) |
-//! | a response that a layer of this crate made further in, except for a timeout | [`Ignore`](Outcome::Ignore) |
+//! # What a result means
+//!
+//! | result | outcome | retried by [`Client`] |
+//! |---|---|---|
+//! | 502, 503, 504 | [`Failure`](Outcome::Failure) | idempotent requests: the upstream may have acted |
+//! | 429 | [`Overload`](Outcome::Overload) | idempotent requests, if it has a `Retry-After` |
+//! | 501, 505 | [`Success`](Outcome::Success): the same request gets the same answer | never |
+//! | 500 | `Failure` | never: it is usually a bug, which stays |
+//! | any other 5xx | `Failure` | never |
+//! | any other status: a plain 4xx is the caller's fault | `Success` | never |
+//! | connection refused, not made, or closed before the request was written | `Failure` | all requests: nothing was sent |
+//! | HTTP/2: `REFUSED_STREAM`, or a GOAWAY with `NO_ERROR` below the request (feature `http2`) | `Failure` | all requests: nothing was processed |
+//! | a response that is no HTTP | `Failure` | never |
+//! | any other error: a reset, a timeout | `Failure` | idempotent requests |
+//! | a request that cannot be sent (a relative URI, a wrong scheme), or whose body fails | [`Ignore`](Outcome::Ignore) | never |
+//! | a rejection by a layer of this crate further in, except a timeout | `Ignore` | left to the retry layer |
+//!
+//! Both protocols classify by this table, and [`Client::classify`] and [`Server::classify`] change
+//! it. [`Client::also_retry`] adds statuses that are worth a retry, such as 408, 425 and 500;
+//! [`Client::strict`] removes the 429.
+//!
+//! Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110, section 9.2.2), any request
+//! with an `Idempotency-Key` field, and any with an [`Idempotent`] extension.
+//!
+//! # When to come back
+//!
+//! A circuit breaker and a rate limit may honor what the upstream says of that. To both protocols
+//! it is a `Retry-After` on anything but a success: seconds, with decimals or without, or a date.
+//! A date is measured against the response's own `Date` where it has one, and against the local
+//! clock otherwise. Of two fields the larger counts. `Client` also reads, on any response, quotas
+//! with nothing left, in three forms: `RateLimit: "api";r=0;t=30`, `RateLimit: limit=100,
+//! remaining=0, reset=30`, and `RateLimit-Remaining: 0` with `RateLimit-Reset: 30`. A result whose
+//! outcome is `Ignore` says nothing, so none of its fields are read.
 
-use http::{Response, StatusCode};
+use http::Response;
 
 use crate::{Outcome, Rejected};
 
 mod client;
+mod error;
 mod rate_limit_fields;
 mod rejection_body;
 mod replay;
 mod retry_after;
 mod server;
+mod status;
 mod structured;
 mod until_body_end;
 
-#[cfg(feature = "grpc")]
-pub(super) use client::advise_on_error;
 pub use client::{Client, Idempotent, RequestSnapshot};
+#[cfg(feature = "grpc")]
+pub(super) use error::Cause;
 pub use rejection_body::{NoBody, ProblemJson, RejectionBody};
 pub use replay::ReplayBody;
 pub use server::Server;
 pub use until_body_end::{TrackedBody, UntilBodyEnd};
 
-/// What a response says about whoever sent it.
-fn outcome_of<B>(response: &Response<B>) -> Outcome {
-    match response.extensions().get::<Rejected>() {
-        Some(rejected) if rejected.kind.is_local() => Outcome::Ignore,
-        _ if response.status() == StatusCode::TOO_MANY_REQUESTS => Outcome::Overload,
-        _ if response.status().is_server_error() => Outcome::Failure,
-        _ => Outcome::Success,
+/// What a response says about the service that made it.
+fn outcome_of<B>(response: &Response<B>, classifier: Option<status::Classifier>) -> Outcome {
+    if is_local_rejection(response) {
+        return Outcome::Ignore;
     }
+    classifier
+        .and_then(|classify| classify(response.status(), response.headers()))
+        .unwrap_or_else(|| status::meaning(response.status()).0)
+}
+
+/// Whether a layer of this crate further in made the response in place of the service.
+fn is_local_rejection<B>(response: &Response<B>) -> bool {
+    let rejected = response.extensions().get::<Rejected>();
+    rejected.is_some_and(|rejected| rejected.kind.is_local())
 }

@@ -5,9 +5,10 @@
 //! 100 units in 60 seconds; `"default";r=50;t=30` is 50 of them left, and all of them back in 30
 //! seconds.
 //!
-//! What many servers still send is the fields of the draft's versions up to 6,
-//! `RateLimit-Remaining: 0` and `RateLimit-Reset: 30`: these are read too. Those with an `X-` are
-//! not: what their numbers mean differs from server to server.
+//! Two older forms are read too, since many servers still send them: `RateLimit: limit=100,
+//! remaining=0, reset=30`, a Dictionary, and before that `RateLimit-Remaining: 0` with
+//! `RateLimit-Reset: 30`. Fields with an `X-` are not read: what their numbers mean differs from
+//! server to server.
 
 use std::{
     borrow::Cow,
@@ -15,18 +16,32 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
-use super::{retry_after::rounded_up, structured::limits};
+use super::{
+    retry_after::{self, rounded_up},
+    structured::{self, dictionary, limits},
+};
 use crate::{algorithm::Rate, protocol::Quota};
 
 #[cfg(test)]
 mod tests;
 
+/// How many lines of a response's `RateLimit` fields layers of this crate have added to it, which
+/// they did behind what the service had sent.
+#[derive(Debug, Clone, Copy, Default)]
+struct Advertised(usize);
+
 /// Adds both, beside those of other limits: that is what the Lists are for.
-pub(super) fn write(headers: &mut HeaderMap, quota: &Quota) {
+pub(super) fn write<B>(response: &mut Response<B>, quota: &Quota) {
+    write_fields(response.headers_mut(), quota);
+    let extensions = response.extensions_mut();
+    extensions.get_or_insert_default::<Advertised>().0 += 1;
+}
+
+fn write_fields(headers: &mut HeaderMap, quota: &Quota) {
     let (units, window) = policy(quota.rate, quota.burst);
-    // A client that reads "nothing left, for 0 seconds" is back at once, and turned away again.
+    // A client that reads "nothing left, for 0 seconds" is back at once, and rejected again.
     let reset = rounded_up(quota.reset).max(u64::from(quota.available == 0));
     let name = policy_name(quota.name, quota.part);
     let name = Quoted(&name);
@@ -42,17 +57,30 @@ pub(super) fn write(headers: &mut HeaderMap, quota: &Quota) {
     );
 }
 
-/// How long until a peer whose quota is used up has some again: `r=0`, and the longest `t` of all
-/// that say so. What cannot be parsed is ignored, as the draft demands, and so is a quota that does
-/// not tell when.
-pub(super) fn used_up(headers: &HeaderMap) -> Option<Duration> {
-    used_up_in_one(headers).or_else(|| used_up_in_three(headers))
+/// How long until an upstream whose quota is used up has some again: the longest wait of all quotas
+/// that have nothing left. What cannot be parsed is ignored, as the draft demands, and so is a quota
+/// that does not tell when.
+///
+/// What a layer of this crate further in has advertised is left out: its quota is that of one
+/// caller, who reads it, and not of all that pass here.
+pub(super) fn used_up<B>(response: &Response<B>) -> Option<Duration> {
+    let own = response.extensions().get::<Advertised>();
+    used_up_in_fields(response.headers(), own.copied().unwrap_or_default().0)
 }
 
-fn used_up_in_one(headers: &HeaderMap) -> Option<Duration> {
-    let waits = headers.get_all(RATE_LIMIT).iter().filter_map(|line| {
-        let limits = limits(line.as_bytes())?;
-        limits
+/// The newest form that says anything counts.
+fn used_up_in_fields(headers: &HeaderMap, own: usize) -> Option<Duration> {
+    let lines = headers.get_all(RATE_LIMIT);
+    let upstream = lines.iter().count().saturating_sub(own);
+    let lines = || lines.iter().take(upstream).map(HeaderValue::as_bytes);
+    used_up_in_list(lines())
+        .or_else(|| used_up_in_dictionary(lines()))
+        .or_else(|| used_up_in_three(headers))
+}
+
+fn used_up_in_list<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<Duration> {
+    let waits = lines.filter_map(|line| {
+        limits(line)?
             .into_iter()
             .filter(|limit| limit.remaining == Some(0))
             .filter_map(|limit| limit.reset)
@@ -61,20 +89,37 @@ fn used_up_in_one(headers: &HeaderMap) -> Option<Duration> {
     waits.max().map(Duration::from_secs)
 }
 
-/// By the fields of old, of which each has one number. Some servers send the time of day as the
-/// reset, in seconds since 1970: what is longer than a year is no wait.
+/// The lines make up one Dictionary, of which a later key replaces an earlier one.
+fn used_up_in_dictionary<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<Duration> {
+    let limit = lines
+        .filter_map(dictionary)
+        .fold(structured::Limit::default(), |all, line| {
+            structured::Limit {
+                remaining: line.remaining.or(all.remaining),
+                reset: line.reset.or(all.reset),
+            }
+        });
+    limit
+        .reset
+        .filter(|_| limit.remaining == Some(0))
+        .map(Duration::from_secs)
+}
+
+/// By the fields of old, each of which has one number; a reset may have decimals. Several servers on
+/// the way may each have added theirs, so they are read in pairs.
+///
+/// Some servers send the time of day as the reset, in seconds since 1970: what is longer than a year
+/// is no wait.
 fn used_up_in_three(headers: &HeaderMap) -> Option<Duration> {
-    let number = |field| {
-        headers
-            .get(field)?
-            .to_str()
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
+    let numbers = |field| {
+        let lines = headers.get_all(field).iter();
+        lines.map(|value| retry_after::decimal_seconds(value.as_bytes()))
     };
-    let reset = number(RATE_LIMIT_RESET).filter(|_| number(RATE_LIMIT_REMAINING) == Some(0))?;
-    (reset <= YEAR).then(|| Duration::from_secs(reset))
+    numbers(RATE_LIMIT_REMAINING)
+        .zip(numbers(RATE_LIMIT_RESET))
+        .filter_map(|(remaining, reset)| reset.filter(|_| remaining == Some(Duration::ZERO)))
+        .filter(|reset| *reset <= YEAR)
+        .max()
 }
 
 /// The units `q` that come in a window of `w` seconds: the shortest, in whole seconds, in which a
@@ -132,7 +177,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
-const YEAR: u64 = 366 * 86_400;
+const YEAR: Duration = Duration::from_secs(366 * 86_400);
 /// The largest Integer of RFC 9651.
 const LARGEST: u64 = 999_999_999_999_999;
 const SECOND: u128 = 1_000_000_000;

@@ -8,10 +8,10 @@ use super::{
 };
 use crate::{Rejected, RejectedKind};
 
-/// Makes the body `B` of a rejection.
+/// Makes the body `B` of a rejection. Closures do: see [`Server::body`](super::Server::body).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot make a rejection's body of type `{B}`",
-    note = "`http::Server::new()` needs a body that is `Default`; with `.problem_json()` it needs one that is `From<String>`",
+    note = "`http::Server::new()` needs a body that is `Default`; with `.problem_json()` it needs one that is `From<String>`; with `.body(..)`, the one that the closure makes",
     note = "axum's `Body` and http-body-util's `Full<Bytes>` are both"
 )]
 pub trait RejectionBody<B>: Clone {
@@ -26,6 +26,15 @@ pub struct NoBody;
 /// Rejections have an `application/problem+json` body (RFC 9457).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ProblemJson;
+
+impl<F, B> RejectionBody<B> for F
+where
+    F: Fn(StatusCode, &Rejected) -> (B, Option<HeaderValue>) + Clone,
+{
+    fn body(&self, status: StatusCode, rejected: &Rejected) -> (B, Option<HeaderValue>) {
+        self(status, rejected)
+    }
+}
 
 impl<B: Default> RejectionBody<B> for NoBody {
     fn body(&self, _: StatusCode, _: &Rejected) -> (B, Option<HeaderValue>) {

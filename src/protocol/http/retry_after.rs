@@ -1,23 +1,70 @@
 //! The `Retry-After` field (RFC 9110, section 10.2.3), read and written.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, header::RETRY_AFTER};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{DATE, RETRY_AFTER},
+};
 
 use crate::time;
 
-/// What the peer asks for, as seconds or as a date; a date that has passed is no wait at all.
-/// Garbage is ignored.
+#[cfg(test)]
+mod tests;
+
+/// What the upstream asks for, in seconds or as a date; the longest wait, if there are several
+/// fields. A date that has passed is no wait at all. Garbage is ignored.
+///
+/// A date is measured against the response's own `Date` where it has one, so that a clock that is
+/// wrong, here or there, does not change the wait.
 pub(super) fn parse(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a u64 has is a wait longer than any.
-        return Some(value.parse().map_or(Duration::MAX, Duration::from_secs));
-    }
-    httpdate::parse_http_date(value).ok().map(time::until)
+    let values = headers.get_all(RETRY_AFTER).iter();
+    values.filter_map(|value| wait(value, headers)).max()
 }
 
-/// Whole seconds, rounded up, and at least 1: a client that waits less is only turned away again.
+fn wait(value: &HeaderValue, headers: &HeaderMap) -> Option<Duration> {
+    decimal_seconds(value.as_bytes()).or_else(|| {
+        let then = date(value)?;
+        Some(match sent_at(headers) {
+            Some(sent) => then.duration_since(sent).unwrap_or_default(),
+            None => time::until(then),
+        })
+    })
+}
+
+fn sent_at(headers: &HeaderMap) -> Option<SystemTime> {
+    headers.get(DATE).and_then(date)
+}
+
+fn date(value: &HeaderValue) -> Option<SystemTime> {
+    httpdate::parse_http_date(value.to_str().ok()?.trim()).ok()
+}
+
+/// A number of seconds, as digits that decimals may follow, rounded up to whole ones. More than a
+/// `u64` holds is a wait longer than any.
+pub(super) fn decimal_seconds(value: &[u8]) -> Option<Duration> {
+    let value = value.trim_ascii();
+    let (whole, decimals) = match value.iter().position(|&byte| byte == b'.') {
+        Some(point) => (&value[..point], &value[point + 1..]),
+        None => (value, &b"0"[..]),
+    };
+    if ![whole, decimals].iter().all(|digits| is_digits(digits)) {
+        return None;
+    }
+    let more = u64::from(decimals.iter().any(|&digit| digit != b'0'));
+    let seconds = whole.iter().try_fold(0_u64, |seconds, digit| {
+        let shifted = seconds.checked_mul(10)?;
+        shifted.checked_add(u64::from(digit - b'0'))
+    });
+    let seconds = seconds.and_then(|seconds| seconds.checked_add(more));
+    Some(seconds.map_or(Duration::MAX, Duration::from_secs))
+}
+
+fn is_digits(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+}
+
+/// Whole seconds, rounded up, and at least 1: a client that waits less is only rejected again.
 pub(super) fn seconds(wait: Duration) -> u64 {
     rounded_up(wait).max(1)
 }
@@ -25,42 +72,4 @@ pub(super) fn seconds(wait: Duration) -> u64 {
 pub(super) fn rounded_up(wait: Duration) -> u64 {
     wait.as_secs()
         .saturating_add(u64::from(wait.subsec_nanos() > 0))
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    fn parsed(value: &'static str) -> Option<Duration> {
-        parse(&HeaderMap::from_iter([(
-            RETRY_AFTER,
-            HeaderValue::from_static(value),
-        )]))
-    }
-
-    #[test]
-    fn reads_seconds_and_dates_and_ignores_garbage() {
-        assert_eq!(parsed("120"), Some(Duration::from_secs(120)));
-        assert_eq!(parsed(" 0 "), Some(Duration::ZERO));
-        assert_eq!(parsed("99999999999999999999999"), Some(Duration::MAX));
-        assert_eq!(
-            parsed("Fri, 31 Dec 1999 23:59:59 GMT"),
-            Some(Duration::ZERO)
-        );
-        assert!(parsed("Fri, 31 Dec 9999 23:59:59 GMT").unwrap() > Duration::from_secs(1 << 30));
-        for garbage in ["", "soon", "-1", "+5", "1.5", "1e3"] {
-            assert_eq!(parsed(garbage), None, "{garbage:?}");
-        }
-        assert_eq!(parse(&HeaderMap::new()), None);
-    }
-
-    #[test]
-    fn writes_whole_seconds_rounded_up_and_at_least_one() {
-        for (wait, seconds) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (30_000, 30)] {
-            assert_eq!(super::seconds(Duration::from_millis(wait)), seconds);
-        }
-        assert_eq!(super::seconds(Duration::MAX), u64::MAX);
-    }
 }

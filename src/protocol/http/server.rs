@@ -1,14 +1,19 @@
 //! The side that answers.
 
+use std::{any, fmt};
+
 use http::{
-    Response, StatusCode,
+    HeaderMap, HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
 
-use super::{NoBody, ProblemJson, RejectionBody, outcome_of, rate_limit_fields, retry_after};
+use super::{
+    NoBody, ProblemJson, RejectionBody, error::Cause, is_local_rejection, outcome_of,
+    rate_limit_fields, retry_after, status::Classifier,
+};
 use crate::{
     Classify, Outcome, Rejected, RejectedKind,
-    protocol::{Protocol, Quota, Settle},
+    protocol::{Advice, Protocol, Quota, Settle},
 };
 
 /// HTTP on the answering side: a rejection is a response, and errors stay the handler's own.
@@ -24,21 +29,27 @@ use crate::{
 /// A rate limit that [advertises](crate::rate_limit::RateLimitBuilder::advertise) itself adds
 /// `RateLimit-Policy` and `RateLimit` fields to all its responses, rejections or not.
 ///
-/// The [`Rejected`] itself is in the response's extensions, for logs and for layers further out.
-/// Its body is empty, for which the body type must be `Default`, as axum's, tonic's and
-/// http-body-util's are; or it tells the [problem](Self::problem_json).
-#[derive(Debug, Clone, Copy)]
+/// The [`Rejected`] itself is in the response's extensions, for logs and for layers further out. Its
+/// body is empty, for which the body type must be `Default`, as axum's, tonic's and http-body-util's
+/// are; or it tells the [problem](Self::problem_json); or it is [your own](Self::body).
+#[derive(Clone, Copy)]
 pub struct Server<R = NoBody> {
     rejection: R,
+    classifier: Option<Classifier>,
 }
 
 impl Server {
     /// Rejections without a body.
     #[must_use]
     pub fn new() -> Self {
-        Self { rejection: NoBody }
+        Self {
+            rejection: NoBody,
+            classifier: None,
+        }
     }
+}
 
+impl<R> Server<R> {
     /// Rejections with an `application/problem+json` body (RFC 9457): `type`, `title`, `status`,
     /// `detail`, and `retry_after` in seconds where it is known. The body type must be
     /// `From<String>`, as axum's and `Full<Bytes>` are.
@@ -50,7 +61,50 @@ impl Server {
     pub fn problem_json(self) -> Server<ProblemJson> {
         Server {
             rejection: ProblemJson,
+            classifier: self.classifier,
         }
+    }
+
+    /// Rejections with the body that a closure makes, and its `Content-Type` if it has any.
+    ///
+    /// ```
+    /// use axum::body::Body;
+    /// use http::{HeaderValue, StatusCode};
+    /// use tower_keep::{Rejected, protocol::http::Server};
+    ///
+    /// let server = Server::new().body(|status: StatusCode, rejected: &Rejected| {
+    ///     let text = format!("{status}: {rejected}\n");
+    ///     (Body::from(text), Some(HeaderValue::from_static("text/plain; charset=utf-8")))
+    /// });
+    /// # let _ = server;
+    /// ```
+    #[must_use]
+    pub fn body<F, B>(self, body: F) -> Server<F>
+    where
+        F: Fn(StatusCode, &Rejected) -> (B, Option<HeaderValue>) + Clone,
+    {
+        Server {
+            rejection: body,
+            classifier: self.classifier,
+        }
+    }
+
+    /// Classifies responses by status and fields; where the function says `None`,
+    /// [the table](super#what-a-result-means) does.
+    #[must_use]
+    pub fn classify(mut self, classify: fn(StatusCode, &HeaderMap) -> Option<Outcome>) -> Self {
+        self.classifier = Some(classify);
+        self
+    }
+}
+
+impl<R> fmt::Debug for Server<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A closure has a type's name and nothing else to show.
+        f.debug_struct("Server")
+            .field("rejection", &any::type_name::<R>())
+            .field("classifier", &self.classifier)
+            .finish()
     }
 }
 
@@ -60,13 +114,16 @@ impl Default for Server {
     }
 }
 
-impl<R, B, Err> Classify<Response<B>, Err> for Server<R> {
+impl<R, B, Err: 'static> Classify<Response<B>, Err> for Server<R> {
     fn classify(&self, result: Result<&Response<B>, &Err>) -> Outcome {
-        result.map_or(Outcome::Failure, outcome_of)
+        match result {
+            Ok(response) => outcome_of(response, self.classifier),
+            Err(error) => Cause::of_any(error).outcome(),
+        }
     }
 }
 
-impl<R: RejectionBody<B>, B, Err> Protocol<Response<B>, Err> for Server<R> {
+impl<R: RejectionBody<B>, B, Err: 'static> Protocol<Response<B>, Err> for Server<R> {
     type Response<T: Settle> = Response<B>;
     type Error = Err;
 
@@ -75,9 +132,11 @@ impl<R: RejectionBody<B>, B, Err> Protocol<Response<B>, Err> for Server<R> {
         result: Result<Response<B>, Err>,
         permit: T,
     ) -> Result<Response<B>, Err> {
-        let outcome = self.classify(result.as_ref());
-        let hint = match &result {
-            Ok(response) if outcome != Outcome::Success => retry_after::parse(response.headers()),
+        let outcome = Classify::classify(self, result.as_ref());
+        let hint = match (&result, outcome) {
+            (Ok(response), Outcome::Failure | Outcome::Overload) => {
+                retry_after::parse(response.headers())
+            }
             _ => None,
         };
         permit.settle(outcome, hint);
@@ -113,7 +172,21 @@ impl<R: RejectionBody<B>, B, Err> Protocol<Response<B>, Err> for Server<R> {
     }
 
     fn advertise<T: Settle>(&self, mut response: Response<B>, quota: &Quota) -> Response<B> {
-        rate_limit_fields::write(response.headers_mut(), quota);
+        rate_limit_fields::write(&mut response, quota);
         response
+    }
+
+    /// There is no retry on a server. A layer that asks all the same learns which results are
+    /// rejections of this crate.
+    fn advise(&self, _: Outcome, result: Result<&Response<B>, &Err>) -> Advice {
+        let rejected = match result {
+            Ok(response) => is_local_rejection(response),
+            Err(error) => Cause::of_any(error) == Cause::Rejected,
+        };
+        if rejected {
+            Advice::TurnedAway
+        } else {
+            Advice::Stop
+        }
     }
 }

@@ -1,32 +1,41 @@
 //! As much of structured fields (RFC 9651) as the `RateLimit` field needs: a List of Items with
-//! parameters.
+//! parameters, and a Dictionary of Items.
 //!
-//! A field that breaks the rules is ignored as a whole, as the RFC demands: half of what a peer
-//! meant may be the opposite.
+//! A line that breaks the rules is ignored as a whole, as the RFC demands: half of what a peer meant
+//! may be the opposite.
 
-/// An Item of a `RateLimit` field.
+/// One quota of a `RateLimit` field.
 #[derive(Debug, Default)]
 pub(super) struct Limit {
-    /// `r`, if it is a whole number that is not negative.
+    /// `r` or `remaining`, if it is a whole number that is not negative.
     pub(super) remaining: Option<u64>,
-    /// `t`, likewise, in seconds.
+    /// `t` or `reset`, likewise, in seconds.
     pub(super) reset: Option<u64>,
 }
 
 /// All Items of one line, or `None` if it is not a List of Items.
 pub(super) fn limits(line: &[u8]) -> Option<Vec<Limit>> {
-    let mut rest = Rest(line);
     let mut limits = Vec::new();
-    rest.skip(|byte| byte == b' ');
-    loop {
+    Rest(line).members(|rest| {
         limits.push(rest.limit()?);
-        rest.skip(is_blank);
-        if rest.0.is_empty() {
-            return Some(limits);
+        Some(())
+    })?;
+    Some(limits)
+}
+
+/// What `remaining` and `reset` are in one line, or `None` if it is not a Dictionary of Items.
+pub(super) fn dictionary(line: &[u8]) -> Option<Limit> {
+    let mut limit = Limit::default();
+    Rest(line).members(|rest| {
+        let (key, value) = rest.pair()?;
+        match key {
+            b"remaining" => limit.remaining = value,
+            b"reset" => limit.reset = value,
+            _ => {}
         }
-        rest.expect(b',')?;
-        rest.skip(is_blank);
-    }
+        rest.parameters(|_, _| {})
+    })?;
+    Some(limit)
 }
 
 /// What is left to read.
@@ -43,22 +52,46 @@ impl<'a> Rest<'a> {
         }
         self.value()?;
         let mut limit = Limit::default();
+        // Of a key that comes twice, the last counts.
+        self.parameters(|key, value| match key {
+            b"r" => limit.remaining = value,
+            b"t" => limit.reset = value,
+            _ => {}
+        })?;
+        Some(limit)
+    }
+
+    /// Members with commas between them, up to the end.
+    fn members(&mut self, mut member: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        self.skip(|byte| byte == b' ');
+        loop {
+            member(self)?;
+            self.skip(is_blank);
+            if self.0.is_empty() {
+                return Some(());
+            }
+            self.expect(b',')?;
+            self.skip(is_blank);
+        }
+    }
+
+    fn parameters(&mut self, mut parameter: impl FnMut(&[u8], Number)) -> Option<()> {
         while self.expect(b';').is_some() {
             self.skip(|byte| byte == b' ');
-            let key = self.key()?;
-            let value = if self.expect(b'=').is_some() {
-                self.value()?
-            } else {
-                None
-            };
-            // Of a key that comes twice, the last counts.
-            match key {
-                b"r" => limit.remaining = value,
-                b"t" => limit.reset = value,
-                _ => {}
-            }
+            let (key, value) = self.pair()?;
+            parameter(key, value);
         }
-        Some(limit)
+        Some(())
+    }
+
+    /// A key, and its value if it has one.
+    fn pair(&mut self) -> Option<(&'a [u8], Number)> {
+        let key = self.key()?;
+        let value = match self.expect(b'=') {
+            Some(()) => self.value()?,
+            None => None,
+        };
+        Some((key, value))
     }
 
     fn key(&mut self) -> Option<&'a [u8]> {

@@ -4,55 +4,80 @@ use std::{
     cell::Cell,
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use http::{HeaderMap, Response};
+use bytes::Buf;
+use http::{
+    HeaderMap, Response, StatusCode,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::is_local_rejection;
 use crate::{
     Classify, Outcome, Rejected,
-    protocol::{Protocol, Quota, Settle},
+    protocol::{Advice, Protocol, Quota, Settle, guarded},
 };
 
 /// Holds a call's permit until the response's body ends, over any protocol of HTTP responses.
 ///
-/// A head that says failure, or overload, or was made by a layer further in, settles the permit at
-/// once. After a good head the body decides: an error fails; trailers say what
-/// [`trailers`](Self::trailers) makes of them; the end without any is a success. A body dropped
-/// before is an abandoned call, which gives its permit back unsettled. What a good head says of
-/// when to come back is heeded at once.
+/// A head that means anything but success settles the permit at once. After a good head the body
+/// decides:
 ///
-/// With it a bulkhead counts a call in flight, and a circuit breaker a call as slow, until the last
-/// byte.
+/// | the body | outcome |
+/// |---|---|
+/// | ends, or has delivered the length that it promised | [`Success`](Outcome::Success) |
+/// | ends with trailers | what [`trailers`](Self::trailers) makes of them; by default a success |
+/// | fails | [`Failure`](Outcome::Failure) |
+/// | has no bytes to deliver: an empty one, a 204, a 304 | `Success`, at the head |
+/// | is dropped before it was ever polled, as after a HEAD | `Success`: the head was all that was wanted |
+/// | is dropped in the middle | none: the call was abandoned |
+///
+/// The promised length is that of the body's exact size hint, or of `Content-Length`. A reader of a
+/// known length, such as hyper, drops the body once it has that, and never polls for the end.
+///
+/// With it a bulkhead counts a call in flight until the last byte. A reader can be slow as well as
+/// the upstream, so the permit is told of the head ([`Settle::answered`]), and may judge slowness by
+/// that. What a good head says of when to come back is honored at once.
 ///
 /// ```
-/// use tower_keep::{Outcome, circuit_breaker::CircuitBreakerLayer, protocol::http};
+/// use tower_keep::{Outcome, bulkhead::BulkheadLayer, protocol::http};
 ///
+/// // An export is streamed, and tells in a trailer whether all rows are there.
 /// let protocol = http::UntilBodyEnd::new(http::Client::new()).trailers(|trailers| {
-///     let status = trailers.get("grpc-status").map(|status| status.as_bytes());
-///     if matches!(status, None | Some(b"0")) { Outcome::Success } else { Outcome::Failure }
+///     let complete = trailers.get("x-export").is_some_and(|export| export == "complete");
+///     if complete { Outcome::Success } else { Outcome::Failure }
 /// });
-/// let breaker = CircuitBreakerLayer::builder().protocol(protocol).build()?;
+/// let bulkhead = BulkheadLayer::builder(10).protocol(protocol).build()?;
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct UntilBodyEnd<P> {
     protocol: P,
-    trailers: fn(&HeaderMap) -> Outcome,
+    trailers: Option<fn(&HeaderMap) -> Outcome>,
 }
 
 pin_project! {
     /// A body that settles a permit `T` at its end.
-    pub struct TrackedBody<B, T> {
+    pub struct TrackedBody<B, T: Settle> {
         #[pin]
         body: B,
-        // `None` once settled, and under a response that had none.
-        permit: Option<T>,
-        trailers: fn(&HeaderMap) -> Outcome,
+        pending: Pending<T>,
     }
+}
+
+/// A call whose head was good. A type of its own, so that a body can be taken apart though this is
+/// dropped with care; the bound is what `Drop` demands.
+struct Pending<T: Settle> {
+    /// `None` once settled, and under a response that had none.
+    permit: Option<T>,
+    /// How many bytes are still promised, if that is known.
+    missing: Option<u64>,
+    polled: bool,
+    trailers: Option<fn(&HeaderMap) -> Outcome>,
 }
 
 /// Notes what another protocol says of a result, in place of settling.
@@ -63,22 +88,37 @@ impl<P> UntilBodyEnd<P> {
     pub fn new(protocol: P) -> Self {
         Self {
             protocol,
-            trailers: |_| Outcome::Success,
+            trailers: None,
         }
     }
 
-    /// What trailers mean.
+    /// What trailers mean. A body is then read up to them, or dropped, whatever length it promised.
     #[must_use]
     pub fn trailers(mut self, classify: fn(&HeaderMap) -> Outcome) -> Self {
-        self.trailers = classify;
+        self.trailers = Some(classify);
         self
     }
 
-    fn track<B, T>(&self, response: Response<B>, permit: Option<T>) -> Response<TrackedBody<B, T>> {
+    /// A response after a good head, whose body is yet to come.
+    fn track<B, T>(&self, response: Response<B>, mut permit: T) -> Response<TrackedBody<B, T>>
+    where
+        B: Body,
+        T: Settle,
+    {
+        if has_ended(&response) {
+            permit.settle(Outcome::Success, None);
+            return settled(response);
+        }
+        permit.answered();
+        let missing = promised(&response);
         response.map(|body| TrackedBody {
             body,
-            permit,
-            trailers: self.trailers,
+            pending: Pending {
+                permit: Some(permit),
+                missing,
+                polled: false,
+                trailers: self.trailers,
+            },
         })
     }
 }
@@ -112,26 +152,19 @@ where
                 if let Some(retry_after) = retry_after {
                     permit.honor(retry_after);
                 }
-                let ended = response.body().is_end_stream();
-                let mut response = self.track(response, Some(permit));
-                if ended {
-                    response.body_mut().settle(Outcome::Success);
-                }
-                Ok(response)
+                Ok(self.track(response, permit))
             }
             (result, note) => {
                 if let Some((outcome, retry_after)) = note {
                     permit.settle(outcome, retry_after);
                 }
-                result.map(|response| self.track(response, None))
+                result.map(settled)
             }
         }
     }
 
     fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<Self::Response<T>, Self::Error> {
-        self.protocol
-            .reject::<Note<'_>>(rejected)
-            .map(|response| self.track(response, None))
+        self.protocol.reject::<Note<'_>>(rejected).map(settled)
     }
 
     fn not_ready(&self, error: Err) -> Self::Error {
@@ -143,18 +176,99 @@ where
         response: Self::Response<T>,
         quota: &Quota,
     ) -> Self::Response<T> {
-        let (parts, TrackedBody { body, permit, .. }) = response.into_parts();
+        let (parts, TrackedBody { body, pending }) = response.into_parts();
         let response = self
             .protocol
             .advertise::<Note<'_>>(Response::from_parts(parts, body), quota);
-        self.track(response, permit)
+        response.map(|body| TrackedBody { body, pending })
+    }
+
+    /// Responses are not retried: what they mean is known only after they were passed on.
+    fn advise(
+        &self,
+        outcome: Outcome,
+        result: Result<&Self::Response<()>, &Self::Error>,
+    ) -> Advice {
+        match result {
+            Ok(response) if is_local_rejection(response) => Advice::TurnedAway,
+            Ok(_) => Advice::Stop,
+            Err(error) => self.protocol.advise(outcome, Err(error)),
+        }
     }
 }
 
-impl<B, T: Settle> TrackedBody<B, T> {
+/// A response whose permit is settled.
+fn settled<B, T: Settle>(response: Response<B>) -> Response<TrackedBody<B, T>> {
+    response.map(|body| TrackedBody {
+        body,
+        pending: Pending {
+            permit: None,
+            missing: None,
+            polled: false,
+            trailers: None,
+        },
+    })
+}
+
+/// Whether a response is complete with its head. Of some statuses it is by their meaning (RFC 9110,
+/// section 6.4.1), and a server drops their bodies unread.
+fn has_ended<B: Body>(response: &Response<B>) -> bool {
+    let status = response.status();
+    status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || response.body().is_end_stream()
+        || promised(response) == Some(0)
+}
+
+/// How many bytes a body is to deliver, if that is known. Between two promises the smaller counts:
+/// a reader of either has what it was promised.
+fn promised<B: Body>(response: &Response<B>) -> Option<u64> {
+    let hinted = response.body().size_hint().exact();
+    let headers = response.headers();
+    let told = headers
+        .get(CONTENT_LENGTH)
+        // A length beside a transfer coding says nothing (RFC 9112, section 6.3).
+        .filter(|_| !headers.contains_key(TRANSFER_ENCODING))
+        .and_then(|length| length.to_str().ok()?.parse().ok());
+    hinted.into_iter().chain(told).min()
+}
+
+impl<T: Settle> Pending<T> {
     fn settle(&mut self, outcome: Outcome) {
         if let Some(permit) = self.permit.take() {
             permit.settle(outcome, None);
+        }
+    }
+
+    /// Whether the body has delivered all that it promised.
+    fn is_complete(&self) -> bool {
+        self.missing == Some(0)
+    }
+
+    /// Looks at what the body has just yielded; `ended` is whether it says that there is no more.
+    fn observe<D: Buf, E>(&mut self, frame: Option<&Result<Frame<D>, E>>, ended: bool) {
+        let frame = match frame {
+            None => return self.settle(Outcome::Success),
+            Some(Err(_)) => return self.settle(Outcome::Failure),
+            Some(Ok(frame)) => frame,
+        };
+        if let Some(trailers) = frame.trailers_ref() {
+            let classify = self.trailers.unwrap_or(|_| Outcome::Success);
+            return self.settle(classify(trailers));
+        }
+        if let (Some(missing), Some(data)) = (&mut self.missing, frame.data_ref()) {
+            *missing = missing.saturating_sub(data.remaining() as u64);
+        }
+        if ended || self.is_complete() && self.trailers.is_none() {
+            self.settle(Outcome::Success);
+        }
+    }
+}
+
+impl<T: Settle> Drop for Pending<T> {
+    fn drop(&mut self) {
+        if !self.polled || self.is_complete() {
+            self.settle(Outcome::Success);
         }
     }
 }
@@ -169,21 +283,11 @@ impl<B: Body, T: Settle> Body for TrackedBody<B, T> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
         let mut body = this.body;
-        let frame = std::task::ready!(crate::protocol::guarded(this.permit, || body
+        this.pending.polled = true;
+        let frame = ready!(guarded(&mut this.pending.permit, || body
             .as_mut()
             .poll_frame(cx)));
-        let outcome = match &frame {
-            None => Some(Outcome::Success),
-            Some(Err(_)) => Some(Outcome::Failure),
-            Some(Ok(frame)) if frame.is_trailers() => frame.trailers_ref().map(this.trailers),
-            // Whoever reads to a known length does not ask again after the last frame.
-            Some(Ok(_)) => body.is_end_stream().then_some(Outcome::Success),
-        };
-        if let Some((permit, outcome)) =
-            outcome.and_then(|outcome| this.permit.take().zip(Some(outcome)))
-        {
-            permit.settle(outcome, None);
-        }
+        this.pending.observe(frame.as_ref(), body.is_end_stream());
         Poll::Ready(frame)
     }
 
@@ -196,11 +300,11 @@ impl<B: Body, T: Settle> Body for TrackedBody<B, T> {
     }
 }
 
-impl<B: fmt::Debug, T> fmt::Debug for TrackedBody<B, T> {
+impl<B: fmt::Debug, T: Settle> fmt::Debug for TrackedBody<B, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TrackedBody")
             .field("body", &self.body)
-            .field("settled", &self.permit.is_none())
+            .field("settled", &self.pending.permit.is_none())
             .finish()
     }
 }

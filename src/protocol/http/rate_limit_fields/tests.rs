@@ -4,7 +4,7 @@ use super::*;
 
 fn written(quota: Quota) -> [String; 2] {
     let mut headers = HeaderMap::new();
-    write(&mut headers, &quota);
+    write_fields(&mut headers, &quota);
     [RATE_LIMIT_POLICY, RATE_LIMIT].map(|field| headers[field].to_str().unwrap().to_owned())
 }
 
@@ -100,7 +100,7 @@ fn read(lines: &[&'static str]) -> Option<u64> {
     let lines = lines
         .iter()
         .map(|line| (RATE_LIMIT, HeaderValue::from_static(line)));
-    used_up(&HeaderMap::from_iter(lines)).map(|wait| wait.as_secs())
+    used_up_in_fields(&HeaderMap::from_iter(lines), 0).map(|wait| wait.as_secs())
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn something_left_or_no_time_told_is_no_wait() {
     ] {
         assert_eq!(read(&[line]), None, "{line}");
     }
-    assert_eq!(used_up(&HeaderMap::new()), None);
+    assert_eq!(used_up_in_fields(&HeaderMap::new(), 0), None);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn garbage_is_ignored_and_does_not_spoil_other_lines() {
         "",
         ",",
         "0",
-        "limit=100, remaining=0, reset=30",
+        "limit=100, remaining=0",
         r#""default;r=0;t=30"#,
         r#""default";r=0;t=-30"#,
         r#""default";r=-0.0;t=30"#,
@@ -182,7 +182,7 @@ fn the_fields_of_old_are_read_where_the_new_one_says_nothing() {
                 HeaderValue::from_static(value),
             )
         });
-        used_up(&HeaderMap::from_iter(lines)).map(|wait| wait.as_secs())
+        used_up_in_fields(&HeaderMap::from_iter(lines), 0).map(|wait| wait.as_secs())
     };
     let old = |remaining, reset| {
         [
@@ -193,12 +193,13 @@ fn the_fields_of_old_are_read_where_the_new_one_says_nothing() {
     };
     assert_eq!(read(&old("0", "30")), Some(30));
     assert_eq!(read(&old(" 0", "30 ")), Some(30));
+    assert_eq!(read(&old("0", "29.003")), Some(30));
+    assert_eq!(read(&old("0.5", "30")), None);
     for (remaining, reset) in [
         ("1", "30"),
         ("", "30"),
         ("0", ""),
         ("0", "-1"),
-        ("0", "3.5"),
         ("0", "1700000000"),
     ] {
         assert_eq!(read(&old(remaining, reset)), None, "{remaining} {reset}");
@@ -217,9 +218,60 @@ fn the_fields_of_old_are_read_where_the_new_one_says_nothing() {
 }
 
 #[test]
+fn the_form_of_draft_7_is_read() {
+    for line in [
+        "limit=100, remaining=0, reset=30",
+        "reset=30,remaining=0",
+        r#"limit=100;w=60 , remaining=0;a="b", reset=30, policy="100;w=60""#,
+    ] {
+        assert_eq!(read(&[line]), Some(30), "{line}");
+    }
+    // One Dictionary in several lines, of which a later key counts.
+    assert_eq!(read(&["limit=100, remaining=0", "reset=30"]), Some(30));
+    assert_eq!(read(&["remaining=0, reset=30", "reset=7"]), Some(7));
+    for line in [
+        "limit=100, remaining=1, reset=30",
+        "limit=100, remaining=0",
+        "limit=100, reset=30",
+        "remaining=0, reset=30,",
+        "remaining=0 reset=30",
+        "remaining=0, reset=-30",
+        "remaining, reset=30",
+    ] {
+        assert_eq!(read(&[line]), None, "{line}");
+    }
+}
+
+#[test]
+fn a_newer_form_goes_before_an_older_one() {
+    let list = r#""default";r=0;t=7"#;
+    assert_eq!(read(&[list, "remaining=0, reset=30"]), Some(7));
+    assert_eq!(read(&["remaining=0, reset=30", list]), Some(7));
+}
+
+#[test]
+fn lines_of_our_own_limits_are_not_the_upstreams() {
+    let mut response = Response::new(());
+    assert_eq!(used_up(&response), None);
+    let own = Quota {
+        available: 0,
+        ..QUOTA
+    };
+    write(&mut response, &own);
+    write(&mut response, &own);
+    assert_eq!(used_up(&response), None);
+
+    let upstream = HeaderValue::from_static(r#""default";r=0;t=7"#);
+    let mut response = Response::new(());
+    response.headers_mut().insert(RATE_LIMIT, upstream);
+    write(&mut response, &own);
+    assert_eq!(used_up(&response), Some(Duration::from_secs(7)));
+}
+
+#[test]
 fn what_is_written_is_read() {
     let mut headers = HeaderMap::new();
-    write(
+    write_fields(
         &mut headers,
         &Quota {
             name: Some("a\"\\, ;r=1"),
@@ -227,19 +279,41 @@ fn what_is_written_is_read() {
             ..QUOTA
         },
     );
-    assert_eq!(used_up(&headers), Some(Duration::from_secs(30)));
+    assert_eq!(
+        used_up_in_fields(&headers, 0),
+        Some(Duration::from_secs(30))
+    );
 }
 
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(line in prop::collection::vec(32u8..=255, 0..60)) {
         if let Ok(line) = HeaderValue::from_bytes(&line) {
-            used_up(&HeaderMap::from_iter([(RATE_LIMIT, line)]));
+            used_up_in_fields(&HeaderMap::from_iter([(RATE_LIMIT, line)]), 0);
         }
     }
 
     #[test]
+    fn no_bytes_of_the_old_fields_make_it_panic(
+        remaining in prop::collection::vec(any::<u8>(), 0..30),
+        reset in prop::collection::vec(any::<u8>(), 0..30),
+    ) {
+        let values = [(RATE_LIMIT_REMAINING, &remaining), (RATE_LIMIT_RESET, &reset)];
+        let fields = values.into_iter().filter_map(|(field, bytes)| {
+            Some((field, HeaderValue::from_bytes(bytes).ok()?))
+        });
+        used_up_in_fields(&fields.collect(), 0);
+    }
+
+    #[test]
+    fn any_dictionary_of_draft_7_is_read(reset in 0..=LARGEST, limit in 0..=LARGEST) {
+        let line = format!("limit={limit}, remaining=0, reset={reset}");
+        let fields = HeaderMap::from_iter([(RATE_LIMIT, HeaderValue::from_str(&line).unwrap())]);
+        prop_assert_eq!(used_up_in_fields(&fields, 0), Some(Duration::from_secs(reset)));
+    }
+
+    #[test]
     fn no_text_of_its_own_signs_makes_it_panic(line in r#"[a"\\;:,=?rt0 ().-]{0,40}"#) {
-        used_up(&HeaderMap::from_iter([(RATE_LIMIT, HeaderValue::from_str(&line).unwrap())]));
+        used_up_in_fields(&HeaderMap::from_iter([(RATE_LIMIT, HeaderValue::from_str(&line).unwrap())]), 0);
     }
 }

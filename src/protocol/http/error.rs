@@ -1,0 +1,162 @@
+//! What an error says: whose fault it is, and whether the request was sent.
+//!
+//! A circuit breaker, a retry and a budget must read the same error the same way, so they all ask
+//! [`Cause`].
+
+use std::{any::Any, error::Error, io};
+
+use hyper_util::client::legacy;
+use tower::BoxError;
+
+use crate::{
+    Outcome, Rejected,
+    protocol::{Advice, Sent},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Why a call ended without a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::protocol) enum Cause {
+    /// A layer of this crate further in rejected the call.
+    Rejected,
+    /// The caller's own doing: the request was unfit to be sent, or its body failed.
+    Caller,
+    /// The upstream got nothing of the request: no connection, or one that closed before the
+    /// request was written.
+    NotSent,
+    /// The upstream's response is no HTTP. The same request gets the same response.
+    Unreadable,
+    /// Anything else: the upstream may have acted on the request.
+    Unknown,
+}
+
+impl Cause {
+    /// Reads the causes from the outermost on. The first that tells anything decides.
+    pub(in crate::protocol) fn of(error: &(dyn Error + 'static)) -> Self {
+        let mut rejections = causes(error).filter_map(|cause| cause.downcast_ref::<Rejected>());
+        if rejections
+            .next()
+            .is_some_and(|rejected| rejected.kind.is_local())
+        {
+            return Self::Rejected;
+        }
+        causes(error)
+            .find_map(Self::of_one)
+            .unwrap_or(Self::Unknown)
+    }
+
+    /// Reads an error that nothing is known of at compile time, not even that it is an [`Error`].
+    /// [`Classify`](crate::Classify) has no bound on it, and a service's error may be a
+    /// [`BoxError`], which is none.
+    pub(in crate::protocol) fn of_any<E: 'static>(error: &E) -> Self {
+        let error: &dyn Any = error;
+        error
+            .downcast_ref::<BoxError>()
+            .map(|error| Self::of(&**error))
+            .or_else(|| error.downcast_ref::<legacy::Error>().map(|e| Self::of(e)))
+            .or_else(|| error.downcast_ref::<hyper::Error>().map(|e| Self::of(e)))
+            .or_else(|| error.downcast_ref::<io::Error>().map(|e| Self::of(e)))
+            .or_else(|| error.downcast_ref::<http::Error>().map(|e| Self::of(e)))
+            .or_else(|| error.downcast_ref::<Rejected>().map(|e| Self::of(e)))
+            .unwrap_or(Self::Unknown)
+    }
+
+    fn of_one(error: &(dyn Error + 'static)) -> Option<Self> {
+        #[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
+        if crate::reqwest::is_users_fault(error) {
+            return Some(Self::Caller);
+        }
+        if let Some(error) = error.downcast_ref::<legacy::Error>() {
+            return of_client(error);
+        }
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            return of_connection(error);
+        }
+        #[cfg(feature = "http2")]
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return is_unprocessed(error).then_some(Self::NotSent);
+        }
+        if error.is::<http::Error>() {
+            return Some(Self::Caller);
+        }
+        let refused = error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        refused.then_some(Self::NotSent)
+    }
+
+    /// What it says about the upstream.
+    pub(in crate::protocol) fn outcome(self) -> Outcome {
+        match self {
+            Self::Rejected | Self::Caller => Outcome::Ignore,
+            Self::NotSent | Self::Unreadable | Self::Unknown => Outcome::Failure,
+        }
+    }
+
+    /// What a retry may do.
+    pub(in crate::protocol) fn advice(self) -> Advice {
+        let retry = |sent| Advice::Retry { sent, after: None };
+        match self {
+            Self::Rejected => Advice::TurnedAway,
+            Self::Caller | Self::Unreadable => Advice::Stop,
+            Self::NotSent => retry(Sent::No),
+            Self::Unknown => retry(Sent::Maybe),
+        }
+    }
+}
+
+/// An error of hyper-util's client, which names its kind only in its text. A test over the real
+/// client watches that text.
+fn of_client(error: &legacy::Error) -> Option<Cause> {
+    if error.is_connect() {
+        let unfit = causes(error).any(|cause| cause.to_string().starts_with("invalid URL"));
+        return Some(if unfit { Cause::Caller } else { Cause::NotSent });
+    }
+    let text = error.to_string();
+    if text.contains("(User") {
+        return Some(Cause::Caller);
+    }
+    // The client gave up on a connection before it wrote to it.
+    let given_up = text.contains("(Canceled)") || text.contains("(ChannelClosed)");
+    given_up.then_some(Cause::NotSent)
+}
+
+fn of_connection(error: &hyper::Error) -> Option<Cause> {
+    if error.is_user() {
+        return Some(Cause::Caller);
+    }
+    if error.is_parse() {
+        return Some(Cause::Unreadable);
+    }
+    (error.is_canceled() || error.is_closed()).then_some(Cause::NotSent)
+}
+
+/// Whether the upstream has told that it did not, and will not, process the request (RFC 9113,
+/// sections 8.7 and 6.8). h2 gives a stream the error of a remote GOAWAY only where the stream's
+/// number is above the last one that the upstream processes.
+///
+/// Of all GOAWAY reasons only `NO_ERROR` counts, which is an orderly shutdown. After
+/// `ENHANCE_YOUR_CALM` a retry of any method, free of charge, would be the opposite of what was
+/// asked.
+#[cfg(feature = "http2")]
+fn is_unprocessed(error: &h2::Error) -> bool {
+    let reason = error.reason();
+    error.is_remote()
+        && (error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM)
+            || error.is_go_away() && reason == Some(h2::Reason::NO_ERROR))
+}
+
+/// An error, what caused it, what caused that. The `source` of an [`io::Error`] leaves out the error
+/// that it wraps, so that is asked for by name.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        let wrapped = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        wrapped
+            .map(|wrapped| wrapped as &(dyn Error + 'static))
+            .or_else(|| error.source())
+    })
+}

@@ -1,0 +1,103 @@
+use std::fmt;
+
+use super::*;
+use crate::RejectedKind;
+
+/// An error with a cause, as clients of one's own wrap them.
+#[derive(Debug)]
+struct Wrapped(BoxError);
+
+impl fmt::Display for Wrapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("wrapped")
+    }
+}
+
+impl Error for Wrapped {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+fn cause(error: impl Into<BoxError>) -> Cause {
+    let error = error.into();
+    let bare = Cause::of(&*error);
+    assert_eq!(Cause::of_any(&error), bare, "in a box");
+    assert_eq!(Cause::of(&Wrapped(error)), bare, "as a cause");
+    bare
+}
+
+#[test]
+fn a_rejection_by_an_inner_layer_is_no_failure() {
+    for kind in [
+        RejectedKind::CircuitOpen,
+        RejectedKind::RateLimited,
+        RejectedKind::DeadlineExceeded,
+    ] {
+        let rejected = Rejected::new(kind, "inner");
+        assert_eq!(Cause::of_any(&rejected), Cause::Rejected);
+        assert_eq!(cause(rejected.clone()), Cause::Rejected);
+        assert_eq!(cause(io::Error::other(rejected)), Cause::Rejected);
+    }
+}
+
+#[test]
+fn a_timeout_may_have_been_processed() {
+    let timed_out = Rejected::new(RejectedKind::TimedOut, "timeout");
+    assert_eq!(Cause::of_any(&timed_out), Cause::Unknown);
+    assert_eq!(cause(timed_out), Cause::Unknown);
+}
+
+#[test]
+fn only_a_refused_connection_is_proof_among_io_errors() {
+    use io::ErrorKind::*;
+    for (kind, expected) in [
+        (ConnectionRefused, Cause::NotSent),
+        (ConnectionReset, Cause::Unknown),
+        (ConnectionAborted, Cause::Unknown),
+        (BrokenPipe, Cause::Unknown),
+        (TimedOut, Cause::Unknown),
+        (UnexpectedEof, Cause::Unknown),
+    ] {
+        assert_eq!(Cause::of_any(&io::Error::from(kind)), expected, "{kind}");
+        assert_eq!(cause(io::Error::from(kind)), expected, "{kind}");
+        let inside = io::Error::other(io::Error::from(kind));
+        assert_eq!(cause(inside), expected, "{kind} inside another");
+    }
+}
+
+#[test]
+fn a_request_that_cannot_be_built_is_the_callers() {
+    let unfit = http::Request::get("http://[").body(()).unwrap_err();
+    assert_eq!(Cause::of_any(&unfit), Cause::Caller);
+    assert_eq!(cause(unfit), Cause::Caller);
+}
+
+#[test]
+fn what_nothing_is_known_of_may_have_been_processed() {
+    assert_eq!(cause("some error"), Cause::Unknown);
+    assert_eq!(Cause::of_any(&()), Cause::Unknown);
+}
+
+#[test]
+fn each_cause_has_one_outcome_and_one_advice() {
+    let retry = |sent| Advice::Retry { sent, after: None };
+    for (cause, outcome, advice) in [
+        (Cause::Rejected, Outcome::Ignore, Advice::TurnedAway),
+        (Cause::Caller, Outcome::Ignore, Advice::Stop),
+        (Cause::NotSent, Outcome::Failure, retry(Sent::No)),
+        (Cause::Unreadable, Outcome::Failure, Advice::Stop),
+        (Cause::Unknown, Outcome::Failure, retry(Sent::Maybe)),
+    ] {
+        assert_eq!((cause.outcome(), cause.advice()), (outcome, advice));
+    }
+}
+
+/// What the upstream sends is tested over a connection: here, what it did not.
+#[cfg(feature = "http2")]
+#[test]
+fn a_reset_of_our_own_making_is_no_proof() {
+    for reason in [h2::Reason::REFUSED_STREAM, h2::Reason::NO_ERROR] {
+        assert_eq!(cause(h2::Error::from(reason)), Cause::Unknown);
+    }
+}
