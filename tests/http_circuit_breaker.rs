@@ -13,7 +13,7 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_keep::{
     Outcome,
     bulkhead::BulkheadLayer,
-    circuit_breaker::{BreakerConfig, BreakerState, CircuitBreakerHandle, CircuitBreakerLayer},
+    circuit_breaker::{BreakerState, CircuitBreakerHandle, CircuitBreakerLayer},
     protocol::http::{Client, Server, UntilBodyEnd},
 };
 
@@ -94,11 +94,7 @@ async fn tracked(
         Some(_) => Outcome::Failure,
     };
     let protocol = UntilBodyEnd::new(Client::new()).trailers(grpc);
-    // A body does not tell yet that its head has come, which is an answer.
-    let mut config = BreakerConfig::default();
-    config.open_on_no_answer = false;
     let layer = CircuitBreakerLayer::builder()
-        .config(config)
         .min_calls(1)
         .slow_calls(Duration::from_secs(1), 1.0)
         .protocol(protocol)
