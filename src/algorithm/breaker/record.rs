@@ -181,6 +181,9 @@ impl Breaker {
         stripe: usize,
         now: u64,
     ) -> Option<Transition> {
+        if matches!(self.counter, Counter::Calls(_)) && finding.class != Class::Success {
+            self.harmed.fetch_max(now, Ordering::Relaxed);
+        }
         match control.state() {
             BreakerState::HalfOpen => {
                 self.take_hint(control, finding, now);
