@@ -157,6 +157,9 @@ impl KeyedBuckets {
     /// # Errors
     /// [`OverLimit`]: another call has come first.
     pub fn acquire_late(&self, hash: u64, cost: u32, due: u64, now: u64) -> Result<(), OverLimit> {
+        if cost == 0 {
+            return Ok(());
+        }
         let pace = self.quota.pace();
         match self.step(hash, now, |tat, now| tat.take_late(pace, cost, due, now)) {
             Ok(decision) => decision.map(|_| ()),
@@ -169,13 +172,8 @@ impl KeyedBuckets {
     pub fn refund(&self, hash: u64, cost: u32, now: u64) {
         let key = hash & !STATES | RESIDENT;
         if let Found::Resident(slot) = self.find(key) {
-            let owned = || {
-                // Pairs with the admission that wrote the TAT just read: if it was another key's,
-                // the look that follows finds that key's print, and its debt is not reduced.
-                fence(Ordering::Acquire);
-                slot.print.load(Ordering::Acquire) == key
-            };
-            slot.tat.refund_if(self.quota.pace(), cost, now, owned);
+            slot.tat
+                .refund_if(self.quota.pace(), cost, now, || slot.holds(key));
         }
     }
 
@@ -222,6 +220,15 @@ impl KeyedBuckets {
     pub fn close_until(&self, hash: u64, until: u64, now: u64) {
         let pace = self.quota.pace();
         self.burden(hash, now, |tat, now| tat.close_until(pace, until, now));
+    }
+
+    /// Forgets what a key has used, what it owes and until when it is closed. A key in the overflow
+    /// has nothing of its own to forget.
+    pub fn reset(&self, hash: u64, now: u64) {
+        let (key, scale) = (hash & !STATES | RESIDENT, self.quota.scale());
+        if let Found::Resident(slot) = self.find(key) {
+            slot.tat.reset_if(scale, now, || slot.holds(key));
+        }
     }
 
     /// Changes rate and burst for all keys in one step. What they have used stays used.
@@ -406,6 +413,14 @@ enum Found<'a> {
 }
 
 impl Slot {
+    /// Whether it is the key's, after its TAT was read with a Relaxed load.
+    fn holds(&self, key: u64) -> bool {
+        // Pairs with the admission that wrote the TAT just read: if it was another key's, the look
+        // that follows finds that key's print, and its debt is not reduced.
+        fence(Ordering::Acquire);
+        self.print.load(Ordering::Acquire) == key
+    }
+
     /// Puts a tentative key in place of one that is not in debt, or of none.
     fn clear(&self, tentative: u64, evicted: &AtomicU64, scale: Scale, now: u64) -> bool {
         let old = self.print.load(Ordering::Acquire);

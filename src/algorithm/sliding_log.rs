@@ -220,6 +220,9 @@ impl SlidingLog {
 
 impl Limit for SlidingLog {
     fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
+        if cost == 0 {
+            return Ok(());
+        }
         if cost > self.burst() {
             return Err(OverLimit::CostAboveBurst);
         }
@@ -280,6 +283,15 @@ impl Limit for SlidingLog {
     fn close_until(&self, until: u64, _: u64) {
         self.closed
             .fetch_max(until.div_ceil(UNIT), Ordering::Relaxed);
+    }
+
+    /// Units that are claimed and not published yet stay counted.
+    fn reset(&self, _: u64) {
+        for cell in &self.cells {
+            // Relaxed, as all accesses of a cell: without a stamp it is free, in whatever lap.
+            cell.fetch_and(!STAMPS, Ordering::Relaxed);
+        }
+        self.closed.store(0, Ordering::Relaxed);
     }
 
     fn available(&self, now: u64) -> u32 {

@@ -324,6 +324,7 @@ proptest! {
                     table.close_until(hash(key), now + 2 * length, now);
                     *full = if slot { (*full).max(now + 2 * length + 2 * interval) } else { *full };
                 }
+                _ if cost == 0 => prop_assert!(table.acquire(hash(key), 0, now).is_ok()),
                 _ => {
                     let after = now.max(*full) + length;
                     let fits = slot && after <= now + 3 * interval;
