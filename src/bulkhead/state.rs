@@ -52,7 +52,7 @@ impl Gate for BulkheadGate {
     type Pass = Taken;
     type Ticket = ();
 
-    #[inline]
+    #[inline(always)]
     fn send(&self, place: Taken) -> Taken {
         place
     }
@@ -61,7 +61,7 @@ impl Gate for BulkheadGate {
         self.end(place, End::Dropped, now);
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(&self, place: Taken, _: End, _: &Now) {
         if place.0 {
             self.state.in_flight.leave();
@@ -70,14 +70,14 @@ impl Gate for BulkheadGate {
 
     fn leave(&self, (): (), _: &Now) {}
 
-    #[inline]
+    #[inline(always)]
     fn owes(&self, place: &Taken) -> bool {
         place.0
     }
 }
 
 impl<Req> Admit<Req> for BulkheadGate {
-    #[inline]
+    #[inline(always)]
     fn admit(&self, _: &Req, _: &Demand, _: &Now) -> Admission<Taken, ()> {
         if !self.state.enabled {
             return Admission::Granted(Taken(false));

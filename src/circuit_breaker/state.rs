@@ -87,7 +87,7 @@ impl Gate for CircuitGate {
     type Pass = Pass;
     type Ticket = ();
 
-    #[inline]
+    #[inline(always)]
     fn send(&self, pass: Pass) -> Pass {
         pass
     }
@@ -100,7 +100,7 @@ impl Gate for CircuitGate {
         self.end(pass, End::Answered(outcome, None), now);
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(&self, pass: Pass, end: End, now: &Now) {
         let State { breaker, clock, .. } = &*self.state;
         let (stripe, now) = (current_stripe(), now.by(clock));
@@ -115,7 +115,7 @@ impl Gate for CircuitGate {
 
     fn leave(&self, (): (), _: &Now) {}
 
-    #[inline]
+    #[inline(always)]
     fn owes(&self, pass: &Pass) -> bool {
         !pass.is_nothing()
     }
@@ -136,7 +136,7 @@ impl Gate for CircuitGate {
     /// An open circuit is taken at its word, unless something waits for its end: reading the clock
     /// here and in `admit` would make a rejection dearer than an admission, and a call that is
     /// admitted after all asks the inner service then.
-    #[inline]
+    #[inline(always)]
     fn is_closed_to_all(&self, now: &Now) -> bool {
         let state = &*self.state;
         if state.breaker.admit_if_closed().is_some() || !state.settings.enabled {
@@ -149,7 +149,7 @@ impl Gate for CircuitGate {
         (open && !state.settings.backpressure) || state.breaker.refuses(now.by(&state.clock))
     }
 
-    #[inline]
+    #[inline(always)]
     fn backpressure(&self) -> bool {
         self.state.settings.backpressure
     }
@@ -171,7 +171,7 @@ impl Gate for CircuitGate {
 }
 
 impl<Req> Admit<Req> for CircuitGate {
-    #[inline]
+    #[inline(always)]
     fn admit(&self, _: &Req, _: &Demand, now: &Now) -> Admission<Pass, ()> {
         if !self.state.settings.enabled {
             return Admission::Granted(Pass::default());

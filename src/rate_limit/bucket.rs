@@ -132,7 +132,7 @@ impl Settings {
 
     /// Takes what a call asks for, or a place in the queue, or nothing. A call that finds others
     /// waiting queues behind them, even if its smaller cost would fit.
-    #[inline]
+    #[inline(always)]
     pub(super) fn decide<T>(
         &self,
         demand: &Demand,
@@ -158,10 +158,19 @@ impl Settings {
                 Err(over) => Some(over),
             }
         };
+        if let Some(OverLimit::Until { wait }) = over
+            && !self.lets_wait()
+        {
+            return Decision::Rejected(RejectedKind::RateLimited, Some(wait));
+        }
         match join(over, self.bounds(demand, clock, now)) {
             Ok(ticket) => Decision::Queued(ticket),
             Err((kind, wait)) => Decision::Rejected(kind, wait),
         }
+    }
+
+    fn lets_wait(&self) -> bool {
+        self.max_wait.is_some() || self.deadlines
     }
 
     /// How long a call may wait. Of a time that the layer sets, the wait may end a timer's tick

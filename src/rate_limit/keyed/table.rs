@@ -192,7 +192,7 @@ impl<F> Gate for TableGate<F> {
     type Pass = TakenOfKey;
     type Ticket = TableTicket;
 
-    #[inline]
+    #[inline(always)]
     fn send(&self, taken: TakenOfKey) -> TakenOfKey {
         taken
     }
@@ -206,7 +206,7 @@ impl<F> Gate for TableGate<F> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(&self, taken: TakenOfKey, end: End, now: &Now) {
         if let End::Answered(_, Some(retry_after)) = end {
             self.honor(&taken, retry_after, now);
@@ -227,7 +227,7 @@ impl<F> Gate for TableGate<F> {
         self.table.queues.left(hash, &queue);
     }
 
-    #[inline]
+    #[inline(always)]
     fn owes(&self, taken: &TakenOfKey) -> bool {
         taken.0.is_some() && self.table.settings.owes()
     }
@@ -247,7 +247,7 @@ impl<F> Gate for TableGate<F> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn advertises(&self) -> bool {
         self.table.settings.advertise
     }
@@ -265,7 +265,7 @@ impl<F> Gate for TableGate<F> {
 }
 
 impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
-    #[inline]
+    #[inline(always)]
     fn admit(
         &self,
         request: &Req,
