@@ -233,9 +233,10 @@ impl<L: Limit + ?Sized> Limit for Arc<L> {
         (**self).rate()
     }
 
-    /// A limit that others hold too is not forgotten with this hold on it.
+    /// However many hold it: its maker may hold another clone, and still make a new one for the next
+    /// call of the same key, which would forget a debt.
     fn is_fresh(&self, now: u64) -> bool {
-        Arc::strong_count(self) > 1 || (**self).is_fresh(now)
+        (**self).is_fresh(now)
     }
 
     fn part(&self, index: usize) -> Option<&dyn Limit> {

@@ -106,6 +106,8 @@ pub enum Cause {
     SlowRate,
     /// Too many calls in a row failed.
     ConsecutiveFailures,
+    /// Enough calls were dropped unfinished, and none was answered.
+    NoAnswer,
     /// The time of the open state was over.
     OpenElapsed,
     /// The probes showed a peer that still fails.
@@ -135,6 +137,9 @@ pub struct Breaker {
     /// update; else 0.
     watch: AtomicU64,
     hints: Hints,
+    /// When a failure, a slow or a dropped call last ended, if the window is of calls. Relaxed: it
+    /// is written before the call is counted, and only says how old the counts are.
+    harmed: AtomicU64,
     /// How many calls a ramp has judged. Relaxed: only the number matters.
     ramped: AtomicU64,
     /// Results of older generations, all told. Relaxed: a statistic.
@@ -180,6 +185,7 @@ impl Breaker {
             probed: AtomicU64::new(0),
             watch: AtomicU64::new(0),
             hints: Hints::default(),
+            harmed: AtomicU64::new(0),
             ramped: AtomicU64::new(seed >> 32),
             late: AtomicU64::new(0),
             run: Run::new(),
@@ -257,17 +263,54 @@ impl Breaker {
             .map_or(0, |ages| ages.slow(self.generation(), now))
     }
 
-    /// Whether a new breaker would do as well as this one: it is closed, its window is empty (or,
-    /// being of calls, holds nothing but quick successes), and its streak is over.
+    /// Whether a map of circuits may evict it: a new breaker in its place would do as well, or what
+    /// it knows is too old to matter.
+    ///
+    /// Closed, its window is empty and its streak over. Open or half-open, its open time (or its
+    /// probes' lease) and one window have passed without a call: a peer that is gone for good would
+    /// hold its place for ever. Of a window of calls, which has no length in time, that is
+    /// `max_open` without a failure, a slow or a dropped call: no failure would keep the circuit
+    /// open for longer. Forced open, disabled and for the metrics only it never is: somebody wants
+    /// it so.
     #[must_use]
-    pub fn is_forgettable(&self, now: u64) -> bool {
-        let (control, counts) = (self.load(), self.counts(now));
-        let clean = match self.counter {
-            Counter::Time { .. } => counts.total() == 0,
-            Counter::Calls(_) => counts.failures == 0 && counts.slow == 0,
-        };
-        let fresh = control.streak() == 0 || self.has_held(control, now);
-        control.state() == BreakerState::Closed && clean && fresh && self.hung(now) == 0
+    pub fn is_evictable(&self, now: u64) -> bool {
+        let control = self.load();
+        match control.state() {
+            BreakerState::Closed => self.is_clean(control, now) && self.hung(now) == 0,
+            BreakerState::Open => now >= control.deadline().saturating_add(self.memory()),
+            BreakerState::HalfOpen => {
+                // Relaxed: `control` was loaded with Acquire, as in `lease_is_over`. A later call
+                // would have sent another probe, or met the end of the lease.
+                let lease = self.settings.load().lease;
+                let over = self.probed.load(Ordering::Relaxed).saturating_add(lease);
+                now >= over.saturating_add(self.memory())
+            }
+            _ => false,
+        }
+    }
+
+    /// Of a closed circuit: whether nothing of the past matters.
+    fn is_clean(&self, control: Control, now: u64) -> bool {
+        let counts = self.counts(now);
+        let streak_is_over = control.streak() == 0 || self.has_held(control, now);
+        match &self.counter {
+            Counter::Time { .. } => counts.total() + counts.abandoned == 0 && streak_is_over,
+            Counter::Calls(_) => {
+                let is_old = |at: u64| now.saturating_sub(at) >= self.memory();
+                let unharmed = counts.failures + counts.slow + counts.abandoned == 0;
+                (unharmed && streak_is_over)
+                    || (is_old(self.harmed.load(Ordering::Relaxed))
+                        && control.closed_at().is_none_or(is_old))
+            }
+        }
+    }
+
+    /// How long a result matters.
+    fn memory(&self) -> u64 {
+        match self.counter {
+            Counter::Time { length, .. } => length,
+            Counter::Calls(_) => self.settings.load().max_open,
+        }
     }
 
     /// How many results came too late to count, because the state had changed since their

@@ -32,6 +32,10 @@ pub(crate) struct CallWindow {
     /// `generation:18 | failures:23 | slow:23`, the counts raised by [`BIAS`], because the
     /// difference that takes a count back may be applied before the one that gave it.
     totals: AtomicU64,
+    /// `generation:18 | index:25 | count:21`: how many calls were abandoned while the index of `head`
+    /// stood there, modulo 2^25. No answered call writes it. Relaxed: a word of an older generation
+    /// that is met is replaced, and nothing else is read by it.
+    abandoned: AtomicU64,
     /// `generation:29 | class:3`, of which a generation takes 18; 0 for never used.
     slots: Box<[AtomicU32]>,
 }
@@ -47,6 +51,7 @@ impl CallWindow {
         Self {
             head: AtomicU64::new(0),
             totals: AtomicU64::new(empty(0)),
+            abandoned: AtomicU64::new(0),
             slots,
         }
     }
@@ -76,6 +81,7 @@ impl CallWindow {
         if totals >> (2 * COUNT_BITS) != u64::from(generation) {
             return Counts {
                 successes: total,
+                abandoned: self.only_abandoned(generation),
                 ..Counts::default()
             };
         }
@@ -85,6 +91,65 @@ impl CallWindow {
             successes: total - failures,
             failures,
             slow: unbiased(totals),
+            abandoned: self.only_abandoned(generation),
+        }
+    }
+
+    /// A call was abandoned, and takes no place in the window; or, if it `was_counted`, has just
+    /// taken one.
+    pub(crate) fn abandon(
+        &self,
+        was_counted: bool,
+        generation: u32,
+        is_current: impl Fn() -> bool,
+    ) {
+        let seen = self.seen(generation);
+        let before = abandoned_tag(generation, seen.saturating_sub(was_counted.into()));
+        let now = abandoned_tag(generation, seen);
+        let mut word = self.abandoned.load(Ordering::Relaxed);
+        loop {
+            let tag = word & !ABANDONED_MASK;
+            if tag >> INDEX_BITS != now >> INDEX_BITS && !is_current() {
+                return;
+            }
+            let count = if tag == now || tag == before {
+                word & ABANDONED_MASK
+            } else {
+                0
+            };
+            let new = now | (count + 1).min(ABANDONED_MASK);
+            match self.abandoned.compare_exchange_weak(
+                word,
+                new,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                // Another call was abandoned: ours adds to it.
+                Err(current) => word = current,
+            }
+        }
+    }
+
+    /// A call was answered, and takes no place in the window.
+    pub(crate) fn end_abandoned(&self, generation: u32) {
+        let tag = abandoned_tag(generation, self.seen(generation));
+        let word = self.abandoned.load(Ordering::Relaxed);
+        if word & !ABANDONED_MASK == tag && word != tag {
+            // A failed exchange: another call was abandoned at the same moment, and after this one.
+            let _ =
+                self.abandoned
+                    .compare_exchange(word, tag, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// How many calls were abandoned since the last one that was answered.
+    pub(crate) fn only_abandoned(&self, generation: u32) -> u64 {
+        let word = self.abandoned.load(Ordering::Relaxed);
+        if word & !ABANDONED_MASK == abandoned_tag(generation, self.seen(generation)) {
+            word & ABANDONED_MASK
+        } else {
+            0
         }
     }
 
@@ -202,6 +267,11 @@ fn empty(generation: u32) -> u64 {
     u64::from(generation) << (2 * COUNT_BITS) | BIAS << COUNT_BITS | BIAS
 }
 
+fn abandoned_tag(generation: u32, seen: u64) -> u64 {
+    let index = seen << ABANDONED_BITS & INDEX_MASK;
+    u64::from(generation) << INDEX_BITS | index
+}
+
 fn weight(class: Option<Class>) -> u64 {
     class.map_or(0, |class| {
         u64::from(class.is_failure()) << COUNT_BITS | u64::from(class.is_slow())
@@ -219,6 +289,8 @@ fn class_of(word: u32) -> Class {
 
 const INDEX_BITS: u32 = 46;
 const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+const ABANDONED_BITS: u32 = 21;
+const ABANDONED_MASK: u64 = (1 << ABANDONED_BITS) - 1;
 const COUNT_BITS: u32 = 23;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 const BIAS: u64 = 1 << (COUNT_BITS - 1);
@@ -271,7 +343,7 @@ mod tests {
                 let last = &list[list.len().saturating_sub(length as usize)..];
                 let failures = last.iter().filter(|(failed, _)| *failed).count() as u64;
                 let slow = last.iter().filter(|(_, slow)| *slow).count() as u64;
-                let counts = Counts { successes: last.len() as u64 - failures, failures, slow };
+                let counts = Counts { successes: last.len() as u64 - failures, failures, slow, abandoned: 0 };
                 prop_assert_eq!(window.counts(generation), counts);
                 prop_assert_eq!(window.is_full(generation), list.len() >= length as usize);
             }

@@ -10,9 +10,9 @@
 //! count fall between the clearing of a bucket and its first use.
 //!
 //! Each call is counted in one word, of the ring of its [`Class`], so that no reader sees half of
-//! it. Quick successes, which are many, are counted on a stripe of the thread's own; failures and
-//! slow calls, which are few, on rings that all share, so that a look at these alone tells that
-//! nothing can trip.
+//! it. Quick successes, which are many, are counted on a stripe of the thread's own; all others,
+//! which are few, on rings that all share, so that a look at these alone tells that nothing can
+//! trip.
 //!
 //! **Accuracy.** The window reaches back between nine and ten tenths of its length. A bucket holds
 //! 16.7 million counts; above, it stays full: too few successes errs towards opening, too few
@@ -36,6 +36,9 @@ pub struct Counts {
     pub failures: u64,
     /// Calls of either kind that were slow.
     pub slow: u64,
+    /// Calls that were dropped unfinished, unless they count as failures; those that already were
+    /// slow are among the others too. Of a window of calls: since the last one that was answered.
+    pub abandoned: u64,
 }
 
 /// How a call ended, as far as a window is concerned.
@@ -45,6 +48,12 @@ pub(crate) enum Class {
     Failure,
     SlowSuccess,
     SlowFailure,
+    /// Dropped unfinished: counts for nothing, as long as others are answered.
+    Abandoned,
+    /// Dropped when it already was slow.
+    SlowAbandoned,
+    /// Dropped after the head of its response: counts for nothing, but as an answer.
+    Answered,
 }
 
 impl Counts {
@@ -91,7 +100,19 @@ impl Class {
     }
 
     pub(crate) fn is_slow(self) -> bool {
-        matches!(self, Self::SlowSuccess | Self::SlowFailure)
+        matches!(
+            self,
+            Self::SlowSuccess | Self::SlowFailure | Self::SlowAbandoned
+        )
+    }
+
+    /// Whether it is part of the shares.
+    pub(crate) fn is_judged(self) -> bool {
+        !matches!(self, Self::Abandoned | Self::Answered)
+    }
+
+    pub(crate) fn is_abandoned(self) -> bool {
+        matches!(self, Self::Abandoned | Self::SlowAbandoned)
     }
 }
 
@@ -117,9 +138,18 @@ pub(crate) enum Counted {
 pub(crate) struct TimeWindow {
     ticks: Ticks,
     successes: Box<[Padded<Ring>]>,
-    failures: Padded<Ring>,
-    slow_successes: Padded<Ring>,
-    slow_failures: Padded<Ring>,
+    others: Padded<Others>,
+}
+
+/// What is counted rarely, and read together.
+#[derive(Debug, Default)]
+struct Others {
+    failures: Ring,
+    slow_successes: Ring,
+    slow_failures: Ring,
+    abandoned: Ring,
+    slow_abandoned: Ring,
+    answered: Ring,
 }
 
 impl TimeWindow {
@@ -130,9 +160,7 @@ impl TimeWindow {
             successes: (0..stripes.max(1).next_power_of_two())
                 .map(|_| Padded::default())
                 .collect(),
-            failures: Padded::default(),
-            slow_successes: Padded::default(),
-            slow_failures: Padded::default(),
+            others: Padded::default(),
         }
     }
 
@@ -164,9 +192,12 @@ impl TimeWindow {
         let ring = match class {
             // A power of two, so that the remainder takes no division.
             Class::Success => &self.successes[stripe & (self.successes.len() - 1)],
-            Class::Failure => &self.failures,
-            Class::SlowSuccess => &self.slow_successes,
-            Class::SlowFailure => &self.slow_failures,
+            Class::Failure => &self.others.failures,
+            Class::SlowSuccess => &self.others.slow_successes,
+            Class::SlowFailure => &self.others.slow_failures,
+            Class::Abandoned => &self.others.abandoned,
+            Class::SlowAbandoned => &self.others.slow_abandoned,
+            Class::Answered => &self.others.answered,
         };
         ring.count(stamp, is_current)
     }
@@ -181,17 +212,30 @@ impl TimeWindow {
     /// All but the quick successes, which are dearer to sum.
     pub(crate) fn harm(&self, stamp: Stamp, slow_calls: bool) -> Counts {
         let mut harm = Counts {
-            successes: 0,
-            failures: self.failures.sum(stamp),
-            slow: 0,
+            failures: self.others.failures.sum(stamp),
+            ..Counts::default()
         };
         if slow_calls {
-            let failed = self.slow_failures.sum(stamp);
-            harm.successes = self.slow_successes.sum(stamp);
+            let others = &self.others;
+            let failed = others.slow_failures.sum(stamp);
+            harm.successes = others.slow_successes.sum(stamp) + others.slow_abandoned.sum(stamp);
             harm.failures += failed;
             harm.slow = harm.successes + failed;
         }
         harm
+    }
+
+    /// Calls that were abandoned, slow or not; 0 if any call was answered.
+    ///
+    /// An answer that is just being counted may be missed: it comes after.
+    pub(crate) fn only_abandoned(&self, stamp: Stamp) -> u64 {
+        let counts = self.counts(stamp);
+        let slow = self.others.slow_abandoned.sum(stamp);
+        if counts.total() > slow || self.others.answered.sum(stamp) > 0 {
+            0
+        } else {
+            counts.abandoned
+        }
     }
 
     pub(crate) fn quick_successes(&self, stamp: Stamp) -> u64 {
@@ -202,6 +246,7 @@ impl TimeWindow {
         let harm = self.harm(stamp, true);
         Counts {
             successes: harm.successes + self.quick_successes(stamp),
+            abandoned: self.others.abandoned.sum(stamp) + self.others.slow_abandoned.sum(stamp),
             ..harm
         }
     }
@@ -427,7 +472,7 @@ mod tests {
                 list.retain(|(tick, ..)| now / 10 - tick < 10);
                 let failures = list.iter().filter(|(_, failed, _)| *failed).count() as u64;
                 let slow = list.iter().filter(|(.., slow)| *slow).count() as u64;
-                let counts = Counts { successes: list.len() as u64 - failures, failures, slow };
+                let counts = Counts { successes: list.len() as u64 - failures, failures, slow, abandoned: 0 };
                 prop_assert_eq!(window.counts(stamp), counts);
             }
         }

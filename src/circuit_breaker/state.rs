@@ -210,7 +210,7 @@ impl Evict for CircuitGate {
         // Handles hold the state, not the partition.
         Arc::strong_count(&self.state) == 1
             && !has_own_config.load(Ordering::Relaxed)
-            && breaker.is_forgettable(clock.now())
+            && breaker.is_evictable(clock.now())
     }
 }
 

@@ -80,17 +80,20 @@ fn a_cost_above_any_burst_is_told_apart_from_a_wait() {
 }
 
 #[test]
-fn it_is_as_new_when_every_part_is_that_nobody_else_keeps() {
+fn it_is_fresh_when_every_part_is_also_a_shared_one() {
     let hour = TokenBucket::new(Rate::per_hour(1000), 1000).unwrap();
     let shared = Arc::new(TokenBucket::new(Rate::per_day(1), 1).unwrap());
     let all = All::new(TokenBucket::new(Rate::per_second(10), 10).unwrap())
         .and(hour)
         .and(shared.clone());
     assert!(all.acquire(1, 0).is_ok());
-    // The burst of ten has filled up, and of the thousand more than ten are left: but not all.
-    assert!(!all.is_fresh(SECOND) && all.is_fresh(4 * SECOND));
+    // The bursts of ten and of a thousand have filled up before that of the day.
+    let day = 24 * 3600 * SECOND;
+    assert!(!all.is_fresh(SECOND) && !all.is_fresh(4 * SECOND) && all.is_fresh(day));
+    // Another hold on a part changes nothing: its holder may not be who makes the next one.
+    assert!(!shared.is_fresh(4 * SECOND));
     drop(shared);
-    assert!(!all.is_fresh(4 * SECOND));
+    assert!(!all.is_fresh(4 * SECOND) && all.is_fresh(day));
 }
 
 #[test]
@@ -179,4 +182,15 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_debt_counts_however_many_hold_the_limit() {
+    let limit = Arc::new(TokenBucket::new(Rate::per_second(1), 2).unwrap());
+    let clone: Arc<dyn Limit> = limit.clone();
+    assert!(limit.is_fresh(0) && clone.is_fresh(0));
+    limit.acquire(1, 0).unwrap();
+    assert!(!limit.is_fresh(0) && !clone.is_fresh(0));
+    drop(limit);
+    assert!(!clone.is_fresh(0) && clone.is_fresh(1_000_000_000));
 }

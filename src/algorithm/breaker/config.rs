@@ -4,8 +4,9 @@ use std::time::Duration;
 
 /// When to open, for how long, and how to close again.
 ///
-/// Three conditions can open the circuit, each on its own: the share of failures, the share of slow
-/// calls, and a run of failures. The first that holds does, and the transition names it.
+/// Four conditions can open the circuit, each on its own: the share of failures, the share of slow
+/// calls, a run of failures, and calls that all were dropped without an answer. The first that
+/// holds does, and the transition names it.
 ///
 /// ```
 /// use tower_keep::algorithm::BreakerConfig;
@@ -32,9 +33,15 @@ pub struct BreakerConfig {
     /// How many failures in a row open the circuit, however few calls there were. Default `None`:
     /// any number.
     pub consecutive_failures: Option<u32>,
-    /// Whether a call that was dropped unfinished has failed. Default `false`: it counts for
-    /// nothing, or, when it already was slow, as a slow call.
+    /// Whether a call that was dropped unfinished has failed. Default `false`: it counts as a slow
+    /// call when it already was one, and otherwise only for `open_on_no_answer`.
     pub cancelled_as_failure: bool,
+    /// Whether a window opens the circuit in which at least `min_calls` calls were dropped
+    /// unfinished and none was answered: so looks a peer that hangs to callers with a timeout of
+    /// their own outside. Default `true`. Beside answered calls dropped ones stay neutral, and a
+    /// dropped probe only gives its slot back. Of a window of calls the run since the last answer
+    /// counts.
+    pub open_on_no_answer: bool,
     /// How long the circuit stays open. Default 30 s; at least 1 ms, at most 30 days.
     pub open_for: Duration,
     /// Whether the open time doubles each time, up to `max_open`, until closed has held for a
@@ -108,6 +115,7 @@ impl Default for BreakerConfig {
             slow_calls: None,
             consecutive_failures: None,
             cancelled_as_failure: false,
+            open_on_no_answer: true,
             open_for: Duration::from_secs(30),
             growing: false,
             jitter: true,

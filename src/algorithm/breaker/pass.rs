@@ -18,8 +18,8 @@ use crate::algorithm::breaker::control::Control;
 #[must_use = "a probe that is never recorded is out until its lease ends"]
 pub struct Pass(
     /// `generation:18 | code:5 | start:41`, the generation where [`Control`] has it. The codes: 0
-    /// nothing admitted, 1 to 3 a verdict on slowness ([`UNTIMED`] and [`QUICK`] say not slow,
-    /// [`SLOW`] slow), 4 a start that the ages do not count ([`TIMED`]), 16 to 31 one that they
+    /// nothing admitted, 1 to 3 a verdict on slowness ([`SLOW`] and [`QUICK`] once the head of the
+    /// response is here, [`UNTIMED`] before), 4 a start that the ages do not count ([`TIMED`]), 16 to 31 one that they
     /// count, in the row of the low four bits. The start is in units of 64 ns, modulo 2^41 (39
     /// hours), and 0 for the first three codes.
     u64,
@@ -66,9 +66,16 @@ impl Pass {
         Self(control.generation_bits() | code << CODE_SHIFT | now >> UNIT_BITS & STARTS)
     }
 
+    /// Of this generation, and not slow for certain.
     #[inline]
-    pub(super) fn is_untimed_of(&self, control: Control) -> bool {
-        self.0 == Self::untimed(control).0
+    pub(super) fn is_quick_of(&self, control: Control) -> bool {
+        // `UNTIMED` and `QUICK` differ in the lowest bit, and no other code becomes either by it.
+        self.0 | 1 << CODE_SHIFT == control.generation_bits() | QUICK << CODE_SHIFT
+    }
+
+    /// Whether the head of the response has come.
+    pub(super) fn has_answer(&self) -> bool {
+        matches!(self.0 >> CODE_SHIFT & CODES, QUICK | SLOW)
     }
 
     /// Also false if nothing was admitted.
@@ -128,9 +135,9 @@ const CODE_SHIFT: u32 = 41;
 const STARTS: u64 = (1 << CODE_SHIFT) - 1;
 const BACKWARDS: u64 = 1 << 38;
 const CODES: u64 = 31;
-const UNTIMED: u64 = 1;
-const QUICK: u64 = 2;
-const SLOW: u64 = 3;
+const SLOW: u64 = 1;
+const UNTIMED: u64 = 2;
+const QUICK: u64 = UNTIMED | 1;
 const TIMED: u64 = 4;
 const COUNTED: u64 = 16;
 const ROWS: u64 = 15;
@@ -193,6 +200,27 @@ mod tests {
         ] {
             assert!(!pass.is_nothing() && pass.is_of(control));
         }
+    }
+
+    #[test]
+    fn only_quick_passes_of_this_generation_are_quick() {
+        let control = Control::closed();
+        let [mut quick, mut slow, mut answered] = [(); 3].map(|()| Pass::started(control, 0));
+        quick.judge(false);
+        slow.judge(true);
+        answered.judge(false);
+        assert!(quick.is_quick_of(control) && answered.has_answer() && slow.has_answer());
+        assert!(Pass::untimed(control).is_quick_of(control));
+        assert!(!Pass::untimed(control).has_answer());
+        let others = [
+            Pass::default(),
+            slow,
+            Pass::started(control, 0),
+            Pass::counted(control, 0, 0),
+            Pass::counted(control, MAX_ROWS - 1, u64::MAX),
+            Pass::untimed(control.settle(crate::algorithm::BreakerState::Closed)),
+        ];
+        assert!(others.iter().all(|pass| !pass.is_quick_of(control)));
     }
 
     #[test]

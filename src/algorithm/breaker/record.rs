@@ -52,7 +52,7 @@ impl Breaker {
         now: u64,
     ) -> Option<Transition> {
         let control = self.load();
-        if outcome == Outcome::Success && pass.is_untimed_of(control) {
+        if outcome == Outcome::Success && pass.is_quick_of(control) {
             return self.succeed(control, stripe, now);
         }
         self.record_otherwise(pass, outcome, retry_after, stripe, now)
@@ -113,20 +113,25 @@ impl Breaker {
         self.settle(control, finding, stripe, now)
     }
 
-    /// Takes back an admission that ended without a result: dropped. It gives a probe back and
-    /// counts for nothing, unless it already was slow, or dropped calls are failures.
+    /// Takes back an admission that ended without a result: dropped. It gives a probe back. It
+    /// counts for nothing if it or others were answered, unless it already was slow, or dropped
+    /// calls are failures; if none was answered, see
+    /// [`open_on_no_answer`](crate::algorithm::BreakerConfig::open_on_no_answer).
     pub fn abandon(&self, pass: Pass, stripe: usize, now: u64) -> Option<Transition> {
         let slow = self.leave(&pass, now);
-        let failed = self.settings.load().cancelled_as_failure;
-        if !slow && !failed {
-            return self.give_back(&pass, now);
-        }
+        let class = match (self.settings.load().cancelled_as_failure, slow) {
+            (true, _) => Class::new(true, slow),
+            (false, true) => Class::SlowAbandoned,
+            (false, false) if pass.has_answer() => Class::Answered,
+            (false, false) => Class::Abandoned,
+        };
         let control = self.load();
         if !pass.is_of(control) {
-            return self.count_late(&pass);
+            // One that counts for nothing is not late either.
+            return class.is_judged().then(|| self.count_late(&pass)).flatten();
         }
         let finding = Finding {
-            class: Class::new(failed, slow),
+            class,
             ended: false,
             not_before: 0,
         };
@@ -139,7 +144,7 @@ impl Breaker {
     ///
     /// Without it slowness is judged at the end. A second time does nothing.
     pub fn head(&self, pass: &mut Pass, now: u64) {
-        if matches!(pass.slowness(now), Slowness::Running { .. }) {
+        if !pass.is_nothing() && !pass.has_answer() {
             pass.judge(self.leave(pass, now));
         }
     }
@@ -176,15 +181,51 @@ impl Breaker {
         stripe: usize,
         now: u64,
     ) -> Option<Transition> {
+        if matches!(self.counter, Counter::Calls(_)) && finding.class != Class::Success {
+            self.harmed.fetch_max(now, Ordering::Relaxed);
+        }
         match control.state() {
             BreakerState::HalfOpen => {
                 self.take_hint(control, finding, now);
-                self.judge(control, Some(finding.class), now)
+                let judged = finding.class.is_judged();
+                self.judge(control, judged.then_some(finding.class), now)
             }
             BreakerState::Closed | BreakerState::MetricsOnly => {
                 self.count(control, finding, stripe, now)
             }
             _ => None,
+        }
+    }
+
+    fn has_no_answer(&self, stamp: Stamp, generation: u32, settings: &Settings) -> bool {
+        let abandoned = match &self.counter {
+            _ if !settings.open_on_no_answer => 0,
+            Counter::Time { window, .. } => window.only_abandoned(stamp),
+            Counter::Calls(window) => window.only_abandoned(generation),
+        };
+        abandoned >= settings.min_calls
+    }
+
+    fn count_class(&self, control: Control, class: Class, stamp: Stamp, stripe: usize) -> Counted {
+        let generation = control.generation();
+        let is_current = || self.generation() == generation;
+        match &self.counter {
+            Counter::Time { window, .. } => window.count(class, stamp, stripe, is_current),
+            Counter::Calls(window) => {
+                let counted = if class.is_judged() {
+                    window.count(class, generation, is_current)
+                } else {
+                    Counted::Again
+                };
+                match class {
+                    Class::Answered => window.end_abandoned(generation),
+                    _ if class.is_abandoned() => {
+                        window.abandon(class.is_judged(), generation, is_current);
+                    }
+                    _ => {}
+                }
+                counted
+            }
         }
     }
 
@@ -202,13 +243,8 @@ impl Breaker {
         stripe: usize,
         now: u64,
     ) -> Option<Transition> {
-        let (class, generation) = (finding.class, control.generation());
-        let is_current = || self.generation() == generation;
-        let stamp = self.stamp(generation, now);
-        let counted = match &self.counter {
-            Counter::Time { window, .. } => window.count(class, stamp, stripe, is_current),
-            Counter::Calls(window) => window.count(class, generation, is_current),
-        };
+        let stamp = self.stamp(control.generation(), now);
+        let counted = self.count_class(control, finding.class, stamp, stripe);
         if counted == Counted::Late {
             self.late.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -245,9 +281,15 @@ impl Breaker {
         }
         let settings = self.settings.load();
         let by_run = settings.consecutive > 0 && run >= settings.consecutive;
-        let cause = self
-            .cause(stamp, generation, &settings, 0)
-            .or(by_run.then_some(Cause::ConsecutiveFailures))?;
+        let by_silence =
+            || class.is_abandoned() && self.has_no_answer(stamp, generation, &settings);
+        let cause = class
+            .is_judged()
+            .then(|| self.cause(stamp, generation, &settings, 0))
+            .flatten();
+        let cause = cause
+            .or(by_run.then_some(Cause::ConsecutiveFailures))
+            .or_else(|| by_silence().then_some(Cause::NoAnswer))?;
         self.trip(control, cause, &settings, now)
     }
 

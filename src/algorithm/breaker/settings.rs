@@ -30,6 +30,7 @@ pub(super) struct Settings {
     pub(super) slow_rate: u64,
     pub(super) consecutive: u64,
     pub(super) cancelled_as_failure: bool,
+    pub(super) open_on_no_answer: bool,
     pub(super) open_for: u64,
     pub(super) max_open: u64,
     pub(super) growing: bool,
@@ -148,6 +149,7 @@ impl Settings {
             slow_rate: slow_rate.into(),
             consecutive: config.consecutive_failures.unwrap_or(0).into(),
             cancelled_as_failure: config.cancelled_as_failure,
+            open_on_no_answer: config.open_on_no_answer,
             open_for,
             max_open: nanos_within(
                 "max_open",
@@ -276,10 +278,11 @@ impl Settings {
     fn words(self) -> [u64; WORDS] {
         let flags = u64::from(self.cancelled_as_failure)
             | u64::from(self.growing) << 1
-            | u64::from(self.jitter) << 2;
-        let rate = u64::from(self.verdict == Verdict::Rate) << 3;
+            | u64::from(self.jitter) << 2
+            | u64::from(self.verdict == Verdict::Rate) << 3
+            | u64::from(self.open_on_no_answer) << 4;
         [
-            flags | rate,
+            flags,
             self.min_calls,
             self.failure_rate,
             self.slow_rate,
@@ -312,6 +315,7 @@ impl Settings {
             slow_rate,
             consecutive,
             cancelled_as_failure: flag(0),
+            open_on_no_answer: flag(4),
             open_for,
             max_open,
             growing: flag(1),
@@ -357,6 +361,7 @@ mod tests {
         assert_eq!(SharedSettings::new(settings).load(), settings);
         let other = Settings {
             cancelled_as_failure: true,
+            open_on_no_answer: false,
             jitter: true,
             verdict: Verdict::AnyFailure,
             ..settings

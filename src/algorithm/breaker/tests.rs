@@ -4,6 +4,7 @@ use super::*;
 use crate::outcome::Outcome;
 
 mod conditions;
+mod eviction;
 mod model;
 mod opening;
 mod stress;

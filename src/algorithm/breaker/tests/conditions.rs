@@ -106,7 +106,10 @@ fn the_failure_rate_is_named_when_both_hold() {
 
 #[test]
 fn a_call_dropped_early_is_neutral_and_dropped_late_is_slow() {
-    let breaker = breaker(watching_slow());
+    let breaker = breaker(BreakerConfig {
+        open_on_no_answer: false,
+        ..watching_slow()
+    });
     let drop_after = |tenths| {
         let passes: Vec<_> = (0..5).map(|_| admit(&breaker, 0)).collect();
         passes
@@ -125,6 +128,7 @@ fn a_dropped_call_fails_only_if_asked_to() {
     {
         let breaker = breaker(BreakerConfig {
             cancelled_as_failure,
+            open_on_no_answer: false,
             ..config()
         });
         for _ in 0..5 {
@@ -132,6 +136,148 @@ fn a_dropped_call_fails_only_if_asked_to() {
             breaker.abandon(pass, 0, SECOND);
         }
         assert_eq!(breaker.state(), state);
+    }
+}
+
+fn abandon(breaker: &Breaker, calls: usize, now: u64) -> Option<Transition> {
+    let dropped = (0..calls).filter_map(|_| {
+        let pass = breaker.admit(0, now).0.ok()?;
+        breaker.abandon(pass, 0, now + MILLI)
+    });
+    dropped.last()
+}
+
+fn windows() -> [BreakerConfig; 2] {
+    [Window::Time(seconds(20)), Window::Calls(10)]
+        .map(|window| BreakerConfig { window, ..config() })
+}
+
+/// Once 3000 of 3000 calls hung, an outer timeout dropped them all, and the circuit stayed closed.
+#[test]
+fn a_window_of_dropped_calls_alone_opens() {
+    for config in windows() {
+        let breaker = breaker(config);
+        assert_eq!(abandon(&breaker, 4, 0), None);
+        assert_eq!(breaker.counts(MILLI).abandoned, 4);
+        let opened = abandon(&breaker, 1, SECOND).unwrap();
+        assert_eq!(
+            (opened.to, opened.cause),
+            (BreakerState::Open, Cause::NoAnswer)
+        );
+        assert_eq!(abandon(&breaker, 3000, SECOND), None);
+        assert_eq!(breaker.counts(SECOND).abandoned, 0);
+    }
+    let default = breaker(BreakerConfig::default());
+    assert!(abandon(&default, 3000, 0).is_some());
+    assert_eq!(default.state(), BreakerState::Open);
+}
+
+#[test]
+fn dropped_calls_beside_an_answered_one_are_neutral() {
+    for config in windows() {
+        for answer in ["S", "F"] {
+            let breaker = breaker(BreakerConfig {
+                min_calls: 4,
+                ..config
+            });
+            abandon(&breaker, 3, 0);
+            run(&breaker, answer, 0);
+            assert_eq!(abandon(&breaker, 3, 0), None);
+            assert_eq!(breaker.state(), BreakerState::Closed);
+        }
+    }
+}
+
+#[test]
+fn an_ignored_call_is_no_answer() {
+    for config in windows() {
+        let breaker = breaker(config);
+        abandon(&breaker, 4, 0);
+        run(&breaker, "XXXXX", 0);
+        assert_eq!(abandon(&breaker, 1, 0).unwrap().cause, Cause::NoAnswer);
+    }
+}
+
+#[test]
+fn dropped_calls_leave_the_window_of_time() {
+    let breaker = breaker(config());
+    abandon(&breaker, 4, 0);
+    assert_eq!(abandon(&breaker, 4, 20 * SECOND), None);
+    assert_eq!(
+        abandon(&breaker, 1, 39 * SECOND).unwrap().cause,
+        Cause::NoAnswer
+    );
+}
+
+#[test]
+fn slow_and_quick_drops_together_are_no_answer() {
+    for window in [Window::Time(seconds(20)), Window::Calls(10)] {
+        let breaker = breaker(BreakerConfig {
+            window,
+            ..watching_slow()
+        });
+        let slow: Vec<_> = (0..3).map(|_| admit(&breaker, 0)).collect();
+        abandon(&breaker, 2, 4 * SECOND);
+        let ends = slow
+            .into_iter()
+            .map(|pass| breaker.abandon(pass, 0, 4 * SECOND));
+        let causes: Vec<_> = ends.map(|end| end.map(|opened| opened.cause)).collect();
+        assert_eq!(causes, [None, None, Some(Cause::NoAnswer)]);
+    }
+}
+
+#[test]
+fn a_setting_keeps_dropped_calls_neutral() {
+    for config in windows() {
+        let breaker = breaker(BreakerConfig {
+            open_on_no_answer: false,
+            ..config
+        });
+        assert_eq!(abandon(&breaker, 3000, 0), None);
+        breaker.metrics_only();
+        assert_eq!(abandon(&breaker, 3000, 0), None);
+    }
+}
+
+#[test]
+fn metrics_only_counts_dropped_calls_and_stays() {
+    for config in windows() {
+        let breaker = breaker(config);
+        breaker.metrics_only();
+        assert_eq!(abandon(&breaker, 9, 0), None);
+        assert_eq!(breaker.counts(SECOND).abandoned, 9);
+    }
+}
+
+#[test]
+fn dropped_probes_only_give_their_slots_back() {
+    for config in windows() {
+        let breaker = breaker(config);
+        abandon(&breaker, 5, 0);
+        assert_eq!(abandon(&breaker, 20, 6 * SECOND), None);
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
+        run(&breaker, "SSS", 6 * SECOND);
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        assert_eq!(abandon(&breaker, 4, 7 * SECOND), None);
+    }
+}
+
+#[test]
+fn a_body_dropped_after_its_head_is_an_answer() {
+    let [time, calls] = windows();
+    for config in [time, calls, watching_slow()] {
+        let breaker = breaker(config);
+        abandon(&breaker, 3, 0);
+        for _ in 0..10 {
+            let mut pass = breaker
+                .admit_if_closed()
+                .unwrap_or_else(|| admit(&breaker, 0));
+            breaker.head(&mut pass, MILLI);
+            assert_eq!(breaker.abandon(pass, 0, SECOND), None);
+        }
+        assert_eq!(abandon(&breaker, 2, SECOND), None);
+        assert_eq!(breaker.counts(SECOND).total(), 0);
+        assert_eq!(breaker.state(), BreakerState::Closed);
     }
 }
 

@@ -15,6 +15,7 @@ struct Ended {
     at: u64,
     failed: bool,
     slow: bool,
+    abandoned: bool,
     not_before: u64,
 }
 
@@ -24,6 +25,8 @@ struct Model {
     state: BreakerState,
     generation: u32,
     ended: Vec<Ended>,
+    /// When calls were dropped that did not fail; of a window of calls, since the last answer.
+    abandoned: Vec<u64>,
     in_flight: Vec<(u32, u64)>,
     /// The last tick in which a call was let in, in which generation.
     entered: Option<(u32, u64)>,
@@ -43,6 +46,7 @@ impl Model {
             state: BreakerState::Closed,
             generation: 0,
             ended: vec![],
+            abandoned: vec![],
             in_flight: vec![],
             entered: None,
             run: 0,
@@ -59,6 +63,7 @@ impl Model {
         self.generation += 1;
         self.state = state;
         self.ended.clear();
+        self.abandoned.clear();
         (self.run, self.out, self.closed_at) = (0, 0, None);
     }
 
@@ -166,10 +171,45 @@ impl Model {
             self.in_flight.swap_remove(place);
         }
         let failed = self.config.cancelled_as_failure;
-        if failed || self.is_slow(started, now) {
-            self.take(generation, started, failed, false, None, now);
-        } else {
+        let quick = !failed && !self.is_slow(started, now);
+        let counts = matches!(self.state, BreakerState::Closed | BreakerState::MetricsOnly);
+        if generation == self.generation && counts && !failed {
+            self.abandoned.push(now);
+        }
+        if quick {
             self.give_back(generation, now);
+        } else {
+            self.take(generation, started, failed, false, None, now);
+        }
+        if generation == self.generation && counts && !failed {
+            self.trip_on_no_answer(now);
+        }
+    }
+
+    fn live_abandoned(&self, now: u64) -> usize {
+        let live = |at: &&u64| match self.config.window {
+            Window::Time(_) => now / WINDOW_TICK - *at / WINDOW_TICK < 10,
+            Window::Calls(_) => true,
+        };
+        self.abandoned.iter().filter(live).count()
+    }
+
+    fn trip_on_no_answer(&mut self, now: u64) {
+        let answered = match self.config.window {
+            Window::Time(_) => self.window(now).iter().any(|ended| !ended.abandoned),
+            Window::Calls(_) => false,
+        };
+        let enough = self.live_abandoned(now) >= self.min_calls() as usize;
+        let closed = self.state == BreakerState::Closed;
+        if closed && enough && !answered && self.config.open_on_no_answer {
+            self.trip(now);
+        }
+    }
+
+    fn min_calls(&self) -> u32 {
+        match self.config.window {
+            Window::Calls(calls) => self.config.min_calls.min(calls),
+            Window::Time(_) => self.config.min_calls,
         }
     }
 
@@ -206,6 +246,7 @@ impl Model {
                     at: now,
                     failed,
                     slow,
+                    abandoned: !done && !failed,
                     not_before,
                 });
                 self.give_verdict(now);
@@ -215,8 +256,12 @@ impl Model {
                     at: now,
                     failed,
                     slow,
+                    abandoned: !done && !failed,
                     not_before,
                 });
+                if (done || failed) && matches!(self.config.window, Window::Calls(_)) {
+                    self.abandoned.clear();
+                }
                 self.run = if failed {
                     self.run + 1
                 } else if done {
@@ -254,10 +299,7 @@ impl Model {
         let window = self.window(now);
         let total = window.len() + hung;
         let slow = window.iter().filter(|ended| ended.slow).count() + hung;
-        let enough = match self.config.window {
-            Window::Calls(calls) => self.config.min_calls.min(calls),
-            Window::Time(_) => self.config.min_calls,
-        };
+        let enough = self.min_calls();
         let trips = total >= enough as usize
             && (self.fails(&window, total) || self.is_too_slow(slow, total));
         if trips {
@@ -294,6 +336,7 @@ impl Model {
             at: 0,
             failed: fail,
             slow: fail,
+            abandoned: false,
             not_before: 0,
         };
         ended.resize(probes.max(ended.len()), to_come);
@@ -345,10 +388,15 @@ fn any_config() -> impl Strategy<Value = BreakerConfig> {
         any::<bool>(),
         any::<bool>(),
         any::<bool>(),
+        any::<bool>(),
         prop::option::of(2u32..6),
     );
     (window, verdict, rest).prop_map(
-        |(window, verdict, (slow, growing, cancelled_as_failure, consecutive_failures))| {
+        |(
+            window,
+            verdict,
+            (slow, growing, cancelled_as_failure, no_answer, consecutive_failures),
+        )| {
             BreakerConfig {
                 window,
                 verdict,
@@ -359,6 +407,7 @@ fn any_config() -> impl Strategy<Value = BreakerConfig> {
                 growing,
                 jitter: false,
                 cancelled_as_failure,
+                open_on_no_answer: no_answer,
                 consecutive_failures,
                 ..config()
             }
@@ -366,7 +415,7 @@ fn any_config() -> impl Strategy<Value = BreakerConfig> {
     )
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+fn any_step(drops: u32) -> impl Strategy<Value = Step> {
     let outcome = prop_oneof![
         5 => Just(Outcome::Success), 4 => Just(Outcome::Failure), 1 => Just(Outcome::Overload), 1 => Just(Outcome::Ignore)
     ];
@@ -380,7 +429,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         80 => Just(Step::Admit),
         70 => (any::<usize>(), outcome, retry_after).prop_map(|(which, outcome, wait)| Step::Finish(which, outcome, wait)),
-        10 => any::<usize>().prop_map(Step::Drop),
+        drops => any::<usize>().prop_map(Step::Drop),
         3 => by_hand.prop_map(Step::ByHand),
         1 => Just(Step::Reset),
         4 => (1u32..9, 2u32..10, 1u16..6, prop::option::of(2u32..6))
@@ -447,7 +496,12 @@ fn apply(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
     #[test]
-    fn agrees_with_the_model(config in any_config(), steps in prop::collection::vec((any_step(), 0u64..2500), 1..400)) {
+    fn agrees_with_the_model(
+        config in any_config(),
+        // Mostly ended, or mostly dropped.
+        steps in prop_oneof![Just(10), Just(400)]
+            .prop_flat_map(|drops| prop::collection::vec((any_step(drops), 0u64..2500), 1..400)),
+    ) {
         let breaker = breaker(config);
         let mut model = Model::new(config);
         let (mut now, mut in_flight) = (0, Vec::new());
@@ -464,6 +518,7 @@ proptest! {
                 let (counts, window) = (breaker.counts(now), model.window(now));
                 prop_assert_eq!(counts.total(), window.len() as u64);
                 prop_assert_eq!(counts.failures, window.iter().filter(|ended| ended.failed).count() as u64);
+                prop_assert_eq!(counts.abandoned, model.live_abandoned(now) as u64);
                 prop_assert_eq!(counts.slow, window.iter().filter(|ended| ended.slow).count() as u64);
             }
         }
