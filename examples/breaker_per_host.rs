@@ -30,7 +30,7 @@ async fn main() -> Result<(), BoxError> {
         .open_for(Duration::from_secs(1))
         .growing_to(Duration::from_secs(60))
         .protocol(Client::new())
-        .keyed_by(|request: &HttpRequest| request.uri().host().unwrap_or_default().to_owned())
+        .keyed_by(|request: &HttpRequest| request.uri().host().map(str::to_owned))
         .build()?;
 
     // In your code: a hyper or reqwest client instead of this network.

@@ -39,7 +39,7 @@ async fn main() -> Result<(), BoxError> {
     let everybody = Arc::new(TokenBucket::new(Rate::per_second(1000), 1000)?);
     let limit = RateLimitLayer::builder(Rate::per_second(10))
         .protocol(Server::new())
-        .listed_by(customer, move |customer: &Customer| {
+        .per_key(customer, move |customer: &Customer| {
             let own: Arc<dyn Limit> = match customer {
                 Customer::Free(_) => Arc::new(SlidingLog::new(Rate::per_minute(10))?),
                 Customer::Pro(_) => Arc::new(TokenBucket::new(Rate::per_second(100), 200)?),
@@ -63,7 +63,7 @@ async fn main() -> Result<(), BoxError> {
         "of 50 requests each: ann {}, pro-bob {}; without a key: {nobody}",
         admitted[0], admitted[1]
     );
-    for (customer, handle) in handle.top_keys(10) {
+    for (customer, handle) in handle.heavy_hitters(10) {
         println!("{customer:?}: {} left", handle.snapshot().available);
     }
 

@@ -8,11 +8,15 @@ pub mod bulkhead;
 #[cfg(feature = "layers")]
 pub mod circuit_breaker;
 #[cfg(feature = "layers")]
+pub mod gate;
+#[cfg(feature = "layers")]
 pub mod keyed;
 #[cfg(feature = "layers")]
 pub mod protocol;
 #[cfg(feature = "layers")]
 pub mod rate_limit;
+#[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
+pub mod reqwest;
 #[cfg(feature = "layers")]
 pub mod retry;
 #[cfg(feature = "layers")]
@@ -24,10 +28,10 @@ pub mod guide;
 #[doc = include_str!("../README.md")]
 mod readme {}
 
-#[cfg(feature = "layers")]
-mod call;
 mod config;
 mod outcome;
+#[cfg(any(feature = "layers", all(test, keep_loom)))]
+mod queue;
 mod rejected;
 #[cfg(feature = "layers")]
 mod striped;

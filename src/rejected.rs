@@ -119,7 +119,13 @@ impl fmt::Display for Rejected {
     }
 }
 
-impl Error for Rejected {}
+impl Error for Rejected {
+    /// A [`tonic::Status`] of the code that tells gRPC callers why.
+    #[cfg(feature = "grpc")]
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(crate::protocol::grpc::status_of(self.kind))
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,8 @@
     reason = "this is the file that reads time, for all the others"
 )]
 
+use std::{cell::Cell, time::Duration};
+
 use tokio::time::Instant;
 
 /// Nanoseconds since this clock was started: what every algorithm takes as `now`.
@@ -14,6 +16,13 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     start: Instant,
+}
+
+/// The present of one decision, read when it is first needed and then kept: several gates in one
+/// layer share one reading.
+#[derive(Debug, Default)]
+pub struct Now {
+    instant: Cell<Option<Instant>>,
 }
 
 impl Clock {
@@ -38,6 +47,41 @@ impl Clock {
             .saturating_mul(1_000_000_000)
             .saturating_add(u64::from(elapsed.subsec_nanos()))
     }
+
+    /// The moment of a reading; `None` if it is too far for the machine's clock.
+    pub(crate) fn moment(&self, nanos: u64) -> Option<Instant> {
+        self.start.checked_add(Duration::from_nanos(nanos))
+    }
+}
+
+impl Now {
+    #[inline]
+    pub(crate) fn unread() -> Self {
+        Self::default()
+    }
+
+    /// The present as `clock` counts.
+    #[inline]
+    pub(crate) fn by(&self, clock: &Clock) -> u64 {
+        clock.at(self.instant())
+    }
+
+    #[inline]
+    pub(crate) fn instant(&self) -> Instant {
+        match self.instant.get() {
+            Some(instant) => instant,
+            None => {
+                let instant = Instant::now();
+                self.instant.set(Some(instant));
+                instant
+            }
+        }
+    }
+}
+
+/// Nanoseconds; longer than 584 years is 584 years.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Whether a moment of tokio's clock is over.
@@ -47,7 +91,7 @@ pub(crate) fn has_passed(moment: Instant) -> bool {
 
 /// How long until a wall-clock date; zero for one that has passed.
 #[cfg(feature = "http")]
-pub(crate) fn until(date: std::time::SystemTime) -> std::time::Duration {
+pub(crate) fn until(date: std::time::SystemTime) -> Duration {
     date.duration_since(std::time::SystemTime::now())
         .unwrap_or_default()
 }

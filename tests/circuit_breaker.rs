@@ -34,6 +34,7 @@ fn builder() -> CircuitBreakerBuilder {
     CircuitBreakerLayer::builder()
         .min_calls(2)
         .open_for(OPEN_FOR)
+        .jitter(false)
         .probes(1)
 }
 

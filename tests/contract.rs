@@ -127,27 +127,27 @@ fn cases_with(enabled: bool) -> Vec<Case> {
     let own = |_: &&'static str| TokenBucket::new(Rate::per_minute(1), BURST);
     let over_plain = plain(
         builder()
-            .listed_by(|_: &Ask| Some("key"), own)
+            .per_key(|_: &Ask| Some("key"), own)
             .build()
             .unwrap(),
     );
     let over_client = client(
         builder()
             .protocol(http::Client::new())
-            .listed_by(one_key, own)
+            .per_key(one_key, own)
             .build()
             .unwrap(),
     );
     let over_server = server(
         builder()
             .protocol(http::Server::new())
-            .listed_by(one_key, own)
+            .per_key(one_key, own)
             .build()
             .unwrap(),
     );
-    cases.push(limit("listed rate limit, plain", boxed(over_plain)));
-    cases.push(limit("listed rate limit, client", boxed(over_client)));
-    cases.push(limit("listed rate limit, server", boxed(over_server)));
+    cases.push(limit("per-key rate limit, plain", boxed(over_plain)));
+    cases.push(limit("per-key rate limit, client", boxed(over_client)));
+    cases.push(limit("per-key rate limit, server", boxed(over_server)));
 
     let builder = || -> BulkheadBuilder { BulkheadLayer::builder(LIMIT).enabled(enabled) };
     let layer = builder().build().unwrap();
@@ -181,6 +181,7 @@ fn cases_with(enabled: bool) -> Vec<Case> {
             .failure_rate(1.0)
             .probes(1)
             .open_for(OPEN)
+            .jitter(false)
             .enabled(enabled)
     };
     let layer = builder().build().unwrap();

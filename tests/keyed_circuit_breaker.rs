@@ -9,17 +9,20 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_keep::{
     Rejected,
     circuit_breaker::{
-        BreakerState, CircuitBreakerLayer, KeyedCircuitBreakerBuilder, KeyedCircuitBreakerHandle,
+        BreakerState, CircuitBreakerBuilder, CircuitBreakerLayer, KeyedCircuitBreakerHandle,
     },
+    keyed::ByKey,
 };
+
+type Parity = fn(&u32) -> Option<u32>;
 
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// Keys are numbers; odd ones fail.
-fn builder() -> KeyedCircuitBreakerBuilder<u32, fn(&u32) -> u32> {
+fn builder() -> CircuitBreakerBuilder<ByKey<u32, Parity>> {
     CircuitBreakerLayer::builder()
         .min_calls(2)
-        .keyed_by(|key: &u32| *key)
+        .keyed_by((|key: &u32| Some(*key)) as Parity)
 }
 
 fn peer() -> impl Service<u32, Response = (), Error = io::Error, Future: Send> + Clone + Send + Sync
@@ -73,7 +76,7 @@ async fn past_the_bound_keys_share_the_overflow() {
         let _ = call(&mut service, key).await;
     }
     assert_eq!(keys(&layer.handle()), [1, 2]);
-    assert_eq!(layer.handle().overflow().state(), BreakerState::Open);
+    assert_eq!(layer.handle().shared().state(), BreakerState::Open);
     assert!(is_rejected(&call(&mut service, 4).await));
     call(&mut service, 2).await.unwrap();
 }
@@ -116,11 +119,11 @@ async fn an_update_reaches_all_keys_and_those_to_come() {
     let layer = builder().build().unwrap();
     let (handle, mut service) = (layer.handle(), layer.layer(peer()));
     call(&mut service, 2).await.unwrap();
-    let mut config = handle.overflow().config();
+    let mut config = handle.shared().config();
     config.min_calls = 1;
     handle.update(config).unwrap();
     let _ = call(&mut service, 1).await;
-    for circuit in [handle.key(&1), handle.key(&2), Some(handle.overflow())] {
+    for circuit in [handle.key(&1), handle.key(&2), Some(handle.shared())] {
         assert_eq!(circuit.unwrap().config().min_calls, 1);
     }
     assert_eq!(handle.key(&1).unwrap().state(), BreakerState::Open);
@@ -155,10 +158,10 @@ fn builds_that_cannot_work_say_so() {
     assert_eq!(builder().max_keys(0).build().unwrap_err().field, "max_keys");
     let backpressure = CircuitBreakerLayer::builder()
         .backpressure()
-        .keyed_by(|key: &u32| *key);
+        .keyed_by(|key: &u32| Some(*key));
     assert_eq!(backpressure.build().unwrap_err().field, "backpressure");
     let probes = CircuitBreakerLayer::builder()
         .probes(0)
-        .keyed_by(|key: &u32| *key);
+        .keyed_by(|key: &u32| Some(*key));
     assert_eq!(probes.build().unwrap_err().field, "probes");
 }

@@ -156,7 +156,7 @@ async fn nobody_who_waits_for_a_listed_limit_is_forgotten_though_keys_push_each_
         .max_wait(Duration::MAX);
     let own = |_: &u32| TokenBucket::new(Rate::per_second(RATE), 1);
     let layer = shared
-        .listed_by(|task: &Call| Some(task % 4), own)
+        .per_key(|task: &Call| Some(task % 4), own)
         .max_keys(2)
         .build()
         .unwrap();

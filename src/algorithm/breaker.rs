@@ -36,6 +36,8 @@ use crate::{
 use ages::Ages;
 pub use config::{BreakerConfig, SlowCalls, Verdict, Window};
 use control::Control;
+use hints::{Hints, PARTS, Place};
+pub use pass::Pass;
 use run::Run;
 use settings::{Foundation, Settings, SharedSettings};
 
@@ -44,8 +46,10 @@ mod ages;
 mod by_hand;
 mod config;
 mod control;
+mod hints;
 #[cfg(all(test, keep_loom))]
 mod loom_model;
+mod pass;
 mod record;
 mod run;
 mod settings;
@@ -68,18 +72,6 @@ pub enum BreakerState {
     Disabled,
     /// Lets all calls through and counts them, but never opens.
     MetricsOnly,
-}
-
-/// An admission, and the generation it belongs to. It must come back, to [`Breaker::record`] or
-/// [`Breaker::abandon`]; that it cannot be copied makes sure that it does so once.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "a probe that is never recorded is out until its lease ends"]
-pub struct Pass {
-    generation: u32,
-    /// Its stripe of [`Ages`], if it is counted there.
-    stripe: Option<u32>,
-    /// `u64::MAX`, and so never slow, if it was admitted without the time.
-    started: u64,
 }
 
 /// A refusal, and how long until calls are let through, where that is known.
@@ -142,10 +134,7 @@ pub struct Breaker {
     /// may trip, because the failures would do but the calls are too few; [`JUDGE_NEXT`] after an
     /// update; else 0.
     watch: AtomicU64,
-    /// The latest moment before which the peer asked not to be called. Relaxed: whoever trips on a
-    /// result of its own sees its own hint, and for others' hints it is enough to be seen by
-    /// chance.
-    not_before: AtomicU64,
+    hints: Hints,
     /// How many calls a ramp has judged. Relaxed: only the number matters.
     ramped: AtomicU64,
     /// Results of older generations, all told. Relaxed: a statistic.
@@ -190,7 +179,7 @@ impl Breaker {
             control: Padded(AtomicU64::new(Control::closed().word())),
             probed: AtomicU64::new(0),
             watch: AtomicU64::new(0),
-            not_before: AtomicU64::new(0),
+            hints: Hints::default(),
             ramped: AtomicU64::new(seed >> 32),
             late: AtomicU64::new(0),
             run: Run::new(),
@@ -239,6 +228,14 @@ impl Breaker {
             _ => return None,
         };
         Some(Duration::from_nanos(at.saturating_sub(now)))
+    }
+
+    /// Whether the state has changed since an admission, so that its result will be late. False if
+    /// nothing was admitted.
+    #[must_use]
+    #[inline]
+    pub fn has_changed(&self, pass: &Pass) -> bool {
+        !pass.is_nothing() && !pass.is_of(self.load())
     }
 
     /// What the window holds.
@@ -310,16 +307,34 @@ impl Breaker {
     }
 
     fn opened(&self, control: Control, streak: u32, settings: &Settings, now: u64) -> Control {
-        let own = now
-            .saturating_add(settings.open_time(streak, scatter(self.seed, control.generation())));
-        let asked = self
-            .not_before
-            .load(Ordering::Relaxed)
-            .min(now.saturating_add(settings.max_open));
-        control.open(own.max(asked), streak)
+        let hint = self.hints.latest(self.place(control, now));
+        let asked = hint.saturating_sub(now);
+        let random = scatter(self.seed, control.generation());
+        let time = settings.open_time(streak, asked, random);
+        control.open(now.saturating_add(time), streak)
+    }
+
+    /// Where a result that ends now belongs, for its hint. All probes of one half-open are judged
+    /// together, however long they take.
+    fn place(&self, control: Control, now: u64) -> Place {
+        let (part, parts) = match &self.counter {
+            _ if control.state() == BreakerState::HalfOpen => (0, 1),
+            Counter::Time { window, .. } => (window.tick(now), PARTS),
+            Counter::Calls(window) => {
+                let part = window.length().div_ceil(PARTS);
+                let last = window.seen(control.generation()).saturating_sub(1);
+                (last / part, window.length().div_ceil(part))
+            }
+        };
+        Place {
+            generation: control.generation(),
+            part,
+            parts,
+        }
     }
 
     /// Acquire: partner of the Release in `swap`, for `probed`.
+    #[inline]
     fn load(&self) -> Control {
         Control::from_word(self.control.load(Ordering::Acquire))
     }

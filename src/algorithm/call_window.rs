@@ -26,8 +26,8 @@ use crate::{
 /// 4 bytes a call.
 #[derive(Debug)]
 pub(crate) struct CallWindow {
-    /// `generation:18 | index:46`. The index counts up to twice the length and falls back to once:
-    /// below the length it is how many there are.
+    /// `generation:18 | index:46`. The index counts on and on; below the length it is how many there
+    /// are. At the last multiple of the length that has room it falls back to the first.
     head: AtomicU64,
     /// `generation:18 | failures:23 | slow:23`, the counts raised by [`BIAS`], because the
     /// difference that takes a count back may be applied before the one that gave it.
@@ -94,15 +94,24 @@ impl CallWindow {
     }
 
     fn total(&self, generation: u32) -> u64 {
+        self.seen(generation).min(self.length())
+    }
+
+    /// How many calls this generation has seen.
+    pub(crate) fn seen(&self, generation: u32) -> u64 {
         let head = self.head.load(Ordering::Acquire);
         if head >> INDEX_BITS == u64::from(generation) {
-            (head & INDEX_MASK).min(self.length())
+            head & INDEX_MASK
         } else {
             0
         }
     }
 
-    fn length(&self) -> u64 {
+    fn last_lap(&self) -> u64 {
+        INDEX_MASK - INDEX_MASK % self.length()
+    }
+
+    pub(crate) fn length(&self) -> u64 {
         self.slots.len() as u64
     }
 
@@ -115,7 +124,7 @@ impl CallWindow {
                 _ if is_current() => 0,
                 _ => return None,
             };
-            let next = if index + 1 == 2 * self.length() {
+            let next = if index + 1 == self.last_lap() {
                 self.length()
             } else {
                 index + 1
@@ -228,6 +237,21 @@ mod tests {
         assert_eq!(window.count(Class::Failure, 0, || false), Counted::Late);
         assert_eq!(window.counts(1).total(), 1);
         assert_eq!(window.counts(0).total(), 0);
+    }
+
+    #[test]
+    fn the_index_falls_back_without_a_trace() {
+        let window = CallWindow::new(3);
+        for _ in 0..3 {
+            window.count(Class::Failure, 1, || true);
+        }
+        let last = 1 << INDEX_BITS | (window.last_lap() - 1);
+        window.head.store(last, Ordering::Relaxed);
+        for failures in [2, 1, 0] {
+            window.count(Class::Success, 1, || true);
+            let counts = window.counts(1);
+            assert_eq!((counts.failures, counts.total()), (failures, 3));
+        }
     }
 
     proptest! {

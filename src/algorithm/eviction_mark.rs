@@ -25,10 +25,14 @@ pub(crate) struct EvictionMark {
     allow(dead_code, reason = "only maps of layers forget")
 )]
 impl EvictionMark {
-    /// The map's side: forgets it only if it is as good as new even after it was marked. One map at
-    /// a time.
+    /// The map's side: evicts it only if it is fresh even after it was marked. Of several threads
+    /// that try, one does.
     pub(crate) fn evict_if(&self, is_fresh: impl FnOnce() -> bool) -> bool {
-        self.mark.store(true, Ordering::Relaxed);
+        // Relaxed: the fence below orders it. One that finds it set has lost to another thread that
+        // looks, or has evicted already.
+        if self.mark.swap(true, Ordering::Relaxed) {
+            return false;
+        }
         // Also if the look panics. A caller that has seen the mark meanwhile looks its key up anew
         // and finds the same machine.
         let mut stays = Stays(Some(&self.mark));

@@ -113,7 +113,7 @@ impl KeyedBuckets {
         keys: usize,
         overflow: Overflow,
     ) -> Result<Self, ConfigError> {
-        let refused = |fix| Err(ConfigError::new("keys", keys, fix));
+        let refused = |fix| Err(ConfigError::new("max_keys", keys, fix));
         if keys == 0 {
             return refused("make room for the keys that are active at once; 100 000 take 4 MiB");
         }

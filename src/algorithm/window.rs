@@ -139,12 +139,18 @@ impl TimeWindow {
     /// The place of `now` for a generation, of which only the low 14 bits tell: two generations are
     /// mixed up only if 16 384 pass within one window.
     #[expect(clippy::cast_possible_truncation, reason = "both wrap on purpose")]
+    #[inline]
     pub(crate) fn stamp(&self, generation: u32, now: u64) -> Stamp {
         let tick = self.ticks.of(now) as u32 & TICK_MASK;
         Stamp {
             generation: generation as u16 & GENERATION_MASK,
             tick,
         }
+    }
+
+    /// Which tenth of a window a moment belongs to, counted from the start.
+    pub(crate) fn tick(&self, now: u64) -> u64 {
+        self.ticks.of(now)
     }
 
     /// Counts a call, unless its generation has passed, as `is_current` tells.
@@ -163,6 +169,13 @@ impl TimeWindow {
             Class::SlowFailure => &self.slow_failures,
         };
         ring.count(stamp, is_current)
+    }
+
+    /// Counts a success if its bucket is of this very tick and generation; else, or if another
+    /// thread counts there too, leaves it to [`count`](Self::count).
+    #[inline]
+    pub(crate) fn count_success_again(&self, stamp: Stamp, stripe: usize) -> bool {
+        self.successes[stripe & (self.successes.len() - 1)].count_again(stamp)
     }
 
     /// All but the quick successes, which are dearer to sum.
@@ -271,6 +284,22 @@ impl Ring {
                 Err(current) => word = current,
             }
         }
+    }
+
+    #[inline]
+    fn count_again(&self, stamp: Stamp) -> bool {
+        let slot = &self.words[stamp.tick as usize % BUCKETS];
+        let word = slot.load(Ordering::SeqCst);
+        if word & !COUNT_MASK != stamp.tag() || word & COUNT_MASK == COUNT_MASK {
+            return false;
+        }
+        let counted = slot
+            .compare_exchange(word, word + 1, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok();
+        if counted {
+            after_seq_cst_write();
+        }
+        counted
     }
 
     fn sum(&self, stamp: Stamp) -> u64 {

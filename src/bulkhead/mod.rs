@@ -26,12 +26,30 @@
 //! costs two writes of a word that all callers share, a rejected one none, and neither reads the
 //! clock.
 
-mod future;
+mod builder;
 mod handle;
-mod layer;
-mod service;
+mod state;
 
-pub use future::ResponseFuture;
-pub use handle::{BulkheadHandle, Permit, Snapshot};
-pub use layer::{BulkheadBuilder, BulkheadLayer};
-pub use service::Bulkhead;
+use crate::{
+    gate::{GateLayer, Gated, Permit as GatePermit, ResponseFuture as GateFuture},
+    protocol::Plain,
+};
+
+pub use builder::BulkheadBuilder;
+pub use handle::{BulkheadHandle, Snapshot};
+pub use state::BulkheadGate;
+#[doc(hidden)]
+pub use state::Taken;
+
+/// Limits how many calls run at once. All services it makes, and all their clones, share the one
+/// limit.
+pub type BulkheadLayer<P = Plain> = GateLayer<BulkheadGate, P>;
+
+/// A service behind a [`BulkheadLayer`].
+pub type Bulkhead<S, P = Plain> = Gated<S, BulkheadGate, P>;
+
+/// The answer of a [`Bulkhead`]: the inner one, or a rejection.
+pub type ResponseFuture<S, P, Req> = GateFuture<S, BulkheadGate, P, Req>;
+
+/// A place in a bulkhead, from the moment a call is sent until it is dropped.
+pub type Permit = GatePermit<BulkheadGate>;

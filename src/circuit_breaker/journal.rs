@@ -1,6 +1,9 @@
 //! What has happened: the last transition, and all of them for those who follow.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use tokio::sync::broadcast;
 
@@ -24,12 +27,16 @@ struct Pages {
     next: u32,
     /// What came before its turn.
     early: Vec<Transition>,
+    /// What is to be sent next, in order.
+    unsent: VecDeque<Transition>,
+    /// Whether a thread is sending just now. It sends what others enter meanwhile.
+    sending: bool,
 }
 
 /// A circuit's transitions from the moment of subscribing on, in order.
 ///
-/// It cannot hold the circuit up: of more than 64 unread ones the oldest are dropped, which shows
-/// as a gap between two [generations](Transition::generation).
+/// It cannot hold the circuit up: of more than 64 unread ones the oldest are dropped, which shows as
+/// a gap between two [generations](Transition::generation).
 #[derive(Debug)]
 pub struct Transitions {
     receiver: broadcast::Receiver<Transition>,
@@ -41,6 +48,8 @@ impl Journal {
             last: None,
             next: 1,
             early: Vec::new(),
+            unsent: VecDeque::new(),
+            sending: false,
         };
         Self {
             pages: Mutex::new(pages),
@@ -48,8 +57,10 @@ impl Journal {
         }
     }
 
+    /// Sends without the lock, because subscribers' wakers run foreign code, and one at a time,
+    /// because the order counts.
     pub(super) fn enter(&self, transition: Transition) {
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pages = self.lock();
         pages.early.push(transition);
         while let Some(place) = pages
             .early
@@ -59,16 +70,28 @@ impl Journal {
             let transition = pages.early.swap_remove(place);
             pages.last = Some(transition);
             pages.next = (pages.next + 1) % GENERATIONS;
+            pages.unsent.push_back(transition);
+        }
+        if pages.sending {
+            return;
+        }
+        while let Some(transition) = pages.unsent.pop_front() {
+            pages.sending = true;
+            drop(pages);
+            let sending = Sending(self);
             // An error says that nobody listens.
             let _ = self.subscribers.send(transition);
+            drop(sending);
+            pages = self.lock();
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn last(&self) -> Option<Transition> {
-        self.pages
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .last
+        self.lock().last
     }
 
     pub(super) fn subscribe(&self) -> Transitions {
@@ -100,6 +123,15 @@ impl Transitions {
                 Err(_) => return None,
             }
         }
+    }
+}
+
+/// Lets the next one send, also if a waker panics.
+struct Sending<'a>(&'a Journal);
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.0.lock().sending = false;
     }
 }
 

@@ -12,6 +12,10 @@ pub mod ordering {}
 #[doc = include_str!("tuning.md")]
 pub mod tuning {}
 
+#[cfg(feature = "grpc")]
+#[doc = include_str!("grpc.md")]
+pub mod grpc {}
+
 #[doc = include_str!("testing.md")]
 pub mod testing {}
 

@@ -3,7 +3,7 @@
 //!
 //! A key is found by a closure, given to a rate limit's
 //! [`keyed_by`](crate::rate_limit::RateLimitBuilder::keyed_by) or
-//! [`listed_by`](crate::rate_limit::RateLimitBuilder::listed_by), or to a circuit breaker's
+//! [`per_key`](crate::rate_limit::RateLimitBuilder::per_key), or to a circuit breaker's
 //! [`keyed_by`](crate::circuit_breaker::CircuitBreakerBuilder::keyed_by).
 //!
 //! For HTTP requests, `header` and `peer` are closures ready made. There is none for
@@ -52,14 +52,17 @@
 //! | machine | for | memory | keys |
 //! |---|---|---|---|
 //! | [`KeyedRateLimitLayer`](crate::rate_limit::KeyedRateLimitLayer) | whoever comes along | a fixed table, 16 to 40 bytes a key | not kept |
-//! | [`ListedRateLimitLayer`](crate::rate_limit::ListedRateLimitLayer) | customers, each with a limit of any kind | about 1.3 KiB a key with a token bucket, bounded | kept, and listed |
-//! | [`KeyedCircuitBreakerLayer`](crate::circuit_breaker::KeyedCircuitBreakerLayer) | hosts and routes | about 4 KiB a key, bounded | kept, and listed |
+//! | [`PerKeyRateLimitLayer`](crate::rate_limit::PerKeyRateLimitLayer) | customers, each with a limit of any kind | about 0.9 KiB a key with a token bucket, bounded | kept, and can be listed |
+//! | [`KeyedCircuitBreakerLayer`](crate::circuit_breaker::KeyedCircuitBreakerLayer) | hosts and routes | about 4 KiB a key, bounded | kept, and can be listed |
 
+mod builder;
 #[cfg(feature = "http")]
 mod http;
-pub(crate) mod registry;
+pub(crate) mod partitions;
 mod subnet;
 
 #[cfg(feature = "http")]
 pub use self::http::{header, peer, peer_in};
+pub(crate) use builder::KeySettings;
+pub use builder::{ByKey, NotKeyed};
 pub use subnet::Subnet;

@@ -8,6 +8,8 @@
 //! | [`Plain`] (default) | an `Err` | an error | [`BoxError`](tower::BoxError) |
 //! | [`http::Client`] | a 5xx, or an `Err` | an error | [`BoxError`](tower::BoxError) |
 //! | [`http::Server`] | a 5xx, or an `Err` | a 429 or 503 response | the inner error |
+//! | `grpc::Client` | five of the statuses, or an `Err` | an error with a status | [`BoxError`](tower::BoxError) |
+//! | `grpc::Server` | the same | an answer with a status | the inner error |
 //!
 //! A 429 is an overload, which a circuit breaker counts as a failure. Set the protocol with
 //! `.protocol(..)` on any builder. Other protocols implement [`Protocol`] and, to be retried,
@@ -17,6 +19,8 @@ use std::{mem, time::Duration};
 
 use crate::{Classify, Outcome, Rejected, algorithm::Rate};
 
+#[cfg(feature = "grpc")]
+pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
 mod plain;
@@ -153,6 +157,13 @@ pub enum Advice {
         /// The earliest moment at which the peer wants to hear of this again.
         after: Option<Duration>,
     },
+    /// Another attempt may do better, after exactly as long as the peer says.
+    RetryExactly {
+        /// Whether this attempt reached the peer.
+        sent: Sent,
+        /// The moment at which the peer wants to hear of this again, without jitter.
+        after: Duration,
+    },
 }
 
 /// Whether a failed attempt can have had an effect.
@@ -190,6 +201,7 @@ impl Settle for () {
 /// A check of `thread::panicking()` in the permit's `Drop` would not do: tokio catches a task's
 /// panic before it drops the task, and a call that is merely dropped while its caller panics has
 /// not failed.
+#[cfg(feature = "http")]
 #[inline]
 pub(crate) fn guarded<T: Settle, R>(permit: &mut Option<T>, run: impl FnOnce() -> R) -> R {
     struct OnUnwind<'a, T: Settle>(&'a mut Option<T>);

@@ -1,14 +1,14 @@
-//! The control surface.
+//! The control surface of one limit.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::{ConfigError, algorithm::Rate, rate_limit::state::State, striped::Striped};
+use crate::{ConfigError, algorithm::Rate, rate_limit::state::State};
 
 /// Watches and changes a rate limit from outside. Cheap to clone; it keeps the limit's state alive,
 /// not its services.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RateLimitHandle {
-    state: Striped<State>,
+    state: Arc<State>,
 }
 
 /// A rate limit at one moment.
@@ -19,30 +19,30 @@ pub struct Snapshot {
     pub available: u32,
     /// How much in how long.
     pub rate: Rate,
-    /// The most that ever are.
+    /// How many are admitted at once at most.
     pub burst: u32,
     /// How many calls wait for their turn.
     pub waiting: usize,
 }
 
 impl RateLimitHandle {
-    pub(super) fn new(state: Striped<State>) -> Self {
+    pub(super) fn new(state: Arc<State>) -> Self {
         Self { state }
     }
 
     /// The limit as it is now. Costs a clock read and a few loads.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.state.snapshot(WHOLE)
+        self.state.bucket().snapshot()
     }
 
-    /// Changes rate and burst in one step, and tells those who wait. What was used stays used: of a
+    /// Changes rate and burst in one step, and tells the waiters. What was used stays used: of a
     /// token bucket and a leaky bucket as the *time* that it takes to pay off, so a limit of one a
     /// day that is used up is used up until tomorrow, whatever its new rate. To start anew,
     /// [`reset`](Self::reset) it too.
     ///
     /// # Errors
-    /// What `build` would refuse, and what this kind of limit cannot change: see its `update`.
+    /// What `build` would reject, and what this kind of limit cannot change: see its `update`.
     pub fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         self.state.update(rate, burst)
     }
@@ -50,35 +50,26 @@ impl RateLimitHandle {
     /// Forgets what was used and is owed; of a token bucket and a leaky bucket a penalty too, of
     /// others not. Of a limit made of several, all of them.
     pub fn reset(&self) {
-        self.state.reset(WHOLE);
+        self.state.bucket().reset();
     }
 
     /// Corrects what a call has taken to what it turns out to have used: at the end of a body, say.
     pub fn settle(&self, taken: u32, used: u32) {
-        self.state.correct(WHOLE, taken, Some(used));
+        self.state.bucket().settle(taken, used);
     }
 
-    /// Admits nothing for so long: a peer has said so by other means than a response.
+    /// Admits nothing for so long: the upstream has said so by other means than a response.
     pub fn close_for(&self, duration: Duration) {
-        self.state.close_for(WHOLE, duration);
+        self.state.bucket().close_for(duration);
     }
 
     /// Takes units that were used past the layer: by a batch, or by another process.
     pub fn charge(&self, units: u32) {
-        self.state.charge(WHOLE, units);
+        self.state.bucket().charge(units);
     }
 
     /// Gives back units that were taken and not used.
     pub fn refund(&self, units: u32) {
-        self.state.refund(WHOLE, units);
+        self.state.bucket().refund(units);
     }
 }
-
-impl Clone for RateLimitHandle {
-    fn clone(&self) -> Self {
-        Self::new(self.state.clone())
-    }
-}
-
-/// The key of a limit that has none.
-const WHOLE: u64 = 0;

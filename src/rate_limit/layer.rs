@@ -1,412 +1,243 @@
-//! The layer and its builder.
+//! What becomes of a builder: a layer, or a gate.
 
-use std::{hash::Hash, time::Duration};
-
-use tokio::time::Instant;
-use tower::Layer;
+use std::hash::Hash;
 
 use crate::{
     ConfigError,
-    algorithm::{Limit, MAX_BURST, Rate, TokenBucket},
-    protocol::Plain,
+    algorithm::{KeyedBuckets, Limit, MAX_BURST, Rate, TokenBucket},
+    gate::{Both, GateLayer, Keyed, KeyedParts},
+    keyed::NotKeyed,
     rate_limit::{
-        ByRequest, ByResponse, KeyedRateLimitBuilder, ListedRateLimitBuilder, Metered, RateLimit,
-        RateLimitHandle, Unkeyed,
-        limits::Limits,
-        state::{Settings, State, nanos},
+        InTable, KeyedRateLimitHandle, KeyedRateLimitLayer, LimitGate, Metered, PerKey,
+        PerKeyRateLimitHandle, PerKeyRateLimitLayer, Plans, RateLimitBuilder, RateLimitHandle,
+        RateLimitLayer, TableGate, WithTotal, bucket::Settings, builder::Algorithm, keyed::Table,
+        state::AnyLimit,
     },
-    striped::Striped,
     time::Clock,
 };
 
-/// Limits the rate of calls. All services it makes, and all their clones, share the one limit.
-#[derive(Debug)]
-pub struct RateLimitLayer<M = Metered<Plain>> {
-    state: Striped<State>,
-    metered: M,
-}
-
-/// Settings of a [`RateLimitLayer`].
-#[derive(Debug)]
-#[must_use = "a builder does nothing until `build`"]
-pub struct RateLimitBuilder<M = Metered<Plain>> {
-    pub(super) limit: Algorithm,
-    pub(super) settings: Settings,
-    pub(super) metered: M,
-}
-
-#[derive(Debug)]
-pub(super) enum Algorithm {
-    TokenBucket {
-        rate: Rate,
-        burst: Option<u32>,
-    },
-    /// With a burst that was set in vain.
-    Given {
-        limit: Box<dyn Limit>,
-        burst: Option<u32>,
-    },
-}
-
-impl RateLimitLayer {
-    /// A [token bucket](TokenBucket) of `rate`, with a burst of as many calls as come in one second
-    /// of it, and at least 1: for a quota by the minute or the day, set the
-    /// [burst](RateLimitBuilder::burst) to what may come at once.
-    pub fn builder(rate: Rate) -> RateLimitBuilder {
-        RateLimitBuilder::new(Algorithm::TokenBucket { rate, burst: None })
-    }
-
-    /// Any [`Limit`]: a sliding window, a leaky bucket, several at once. Its time starts when the
-    /// layer is built.
-    ///
-    /// One of your own is asked under the lock of those who wait, so it must not ask the layer's
-    /// handle.
-    pub fn with(limit: impl Limit + 'static) -> RateLimitBuilder {
-        RateLimitBuilder::new(Algorithm::Given {
-            limit: Box::new(limit),
-            burst: None,
-        })
-    }
-}
-
-impl<M> RateLimitLayer<M> {
+impl<M, P> RateLimitLayer<M, P> {
     /// The control surface.
     #[must_use]
     pub fn handle(&self) -> RateLimitHandle {
-        RateLimitHandle::new(self.state.clone())
+        self.gate().limit.handle()
     }
 }
 
-impl RateLimitBuilder {
-    fn new(limit: Algorithm) -> Self {
-        let settings = Settings {
-            max_wait: None,
-            max_waiting: None,
-            deadlines: false,
-            max_penalty: 0,
-            advertise: false,
-            enabled: true,
-            name: None,
-        };
-        Self {
-            limit,
-            settings,
-            metered: Metered::default(),
-        }
+impl<F, M, P> KeyedRateLimitLayer<F, M, P> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> KeyedRateLimitHandle {
+        self.gate().handle()
     }
 }
 
-impl<M> RateLimitBuilder<M> {
-    /// How many calls may come at once after a pause. Default: one second's worth, and at least 1.
-    /// A limit given to [`with`](RateLimitLayer::with) has its own, and refuses this.
-    pub fn burst(mut self, burst: u32) -> Self {
-        let (Algorithm::TokenBucket { burst: setting, .. }
-        | Algorithm::Given { burst: setting, .. }) = &mut self.limit;
-        *setting = Some(burst);
-        self
+impl<F, M> Metered<WithTotal<TableGate<F>>, M> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> KeyedRateLimitHandle {
+        let Both { first, second } = &self.limit;
+        let total = second.as_ref().map(LimitGate::handle);
+        KeyedRateLimitHandle::new(first.table().clone(), total)
     }
+}
 
-    /// Lets calls over the limit wait for their turn, in order of arrival, if that is at most so
-    /// long. Default: none wait.
-    pub fn max_wait(mut self, wait: Duration) -> Self {
-        self.settings.max_wait = Some(nanos(wait));
-        self
+impl<K: Hash + Eq + Clone, F, M, P> PerKeyRateLimitLayer<K, F, M, P> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> PerKeyRateLimitHandle<K> {
+        self.gate().limit.first.handle()
     }
+}
 
-    /// Lets at most so many calls wait at a time, for each key if the limit is keyed; one more is
-    /// rejected at once. Default: as many as come, since how long each waits is bounded already.
-    pub fn max_waiting(mut self, calls: usize) -> Self {
-        self.settings.max_waiting = Some(calls);
-        self
+impl<M> Metered<LimitGate, M> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> RateLimitHandle {
+        self.limit.handle()
     }
+}
 
-    /// Lets the peer's `Retry-After` close the limit, or its `RateLimit` field when that has
-    /// nothing left; for at most `longest`. Default: it does not. A 429 that says neither changes
-    /// nothing, and nor do `X-RateLimit-..` fields, whose numbers differ in meaning from server to
-    /// server: read those yourself, and call the handle's `close_for`.
-    pub fn honor_retry_after(mut self, longest: Duration) -> Self {
-        self.settings.max_penalty = nanos(longest);
-        self
-    }
-
-    /// Tells callers the limit and what is left of it with every response, if the
-    /// [`protocol`](Self::protocol) has means to: [`http::Server`](crate::protocol::http::Server)
-    /// has. Default `false`. Give each of several such limits a name.
-    pub fn advertise(mut self, advertise: bool) -> Self {
-        self.settings.advertise = advertise;
-        self
-    }
-
-    /// `false` lets everything through, with the same type. Default `true`.
-    pub fn enabled(mut self, enabled: bool) -> Self {
-        self.settings.enabled = enabled;
-        self
-    }
-
-    /// Names this instance in errors.
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.settings.name = Some(name);
-        self
-    }
-
+impl<M, P> RateLimitBuilder<NotKeyed, M, P> {
     /// Starts with a full burst.
     ///
     /// # Errors
-    /// A rate of nothing or over nothing, a burst of 0, or one that takes over a year to refill; a
-    /// burst beside a limit that has its own; a number of calls that may wait where none may.
-    pub fn build(self) -> Result<RateLimitLayer<M>, ConfigError> {
+    /// If rate or period is zero, if `burst` is 0, refills in over a year, or stands beside a limit
+    /// that has its own, if `max_waiting` is set without `max_wait`, or if what needs a key is set.
+    pub fn build(self) -> Result<RateLimitLayer<M, P>, ConfigError> {
+        let name = self.settings.name;
+        let limit = self.settings.checked().and_then(|()| {
+            self.keys.unset()?;
+            if let Some(total) = &self.total {
+                let fix = "set a key too, with `keyed_by` or `per_key`, or use `algorithm::All`";
+                return Err(ConfigError::new("within", total.rate(), fix));
+            }
+            self.limit.limit()
+        });
+        let limit = limit.map_err(|error| error.of("rate_limit", name))?;
+        let limit = LimitGate::new(limit, Clock::start(), self.settings);
+        let gate = Metered {
+            limit,
+            policy: self.policy,
+        };
+        Ok(GateLayer::with_protocol(gate, self.protocol))
+    }
+}
+
+impl<F, M, P> RateLimitBuilder<InTable<F>, M, P> {
+    /// Starts with a full burst for every key.
+    ///
+    /// # Errors
+    /// If rate or period is zero, if `burst` is 0 or refills in over a year, if there is room for no
+    /// key, if `max_waiting` is set without `max_wait`, or if the builder was made
+    /// [`with`](RateLimitLayer::with) a limit, which is one and not one for each key.
+    pub fn build(self) -> Result<KeyedRateLimitLayer<F, M, P>, ConfigError> {
         let Self {
             limit,
             settings,
-            metered,
+            keys,
+            total,
+            key,
+            policy,
+            protocol,
         } = self;
-        let limits = settings
+        let overflow = keys.overflow.unwrap_or_default();
+        let buckets = settings.checked().and_then(|()| {
+            let (rate, burst) = limit.quota()?;
+            KeyedBuckets::new(rate, burst, keys.max_keys(100_000)?, overflow)
+        });
+        let buckets = buckets.map_err(|error| error.of("rate_limit", settings.name))?;
+        let clock = Clock::start();
+        let table = Table::new(buckets, clock, settings, keys.missing.unwrap_or_default());
+        let limit = with_total(TableGate::new(key.0, table), total, clock, settings);
+        Ok(GateLayer::with_protocol(
+            Metered { limit, policy },
+            protocol,
+        ))
+    }
+}
+
+impl<K: Hash + Eq + Clone, F, M, P> RateLimitBuilder<PerKey<K, F>, M, P> {
+    /// Starts with no limits but the shared one. A key whose limit cannot be made is treated as one
+    /// that found no place.
+    ///
+    /// # Errors
+    /// A shared limit that cannot work; no keys; `max_waiting` without `max_wait`.
+    pub fn build(self) -> Result<PerKeyRateLimitLayer<K, F, M, P>, ConfigError> {
+        let Self {
+            limit,
+            settings,
+            keys,
+            total,
+            key,
+            policy,
+            protocol,
+        } = self;
+        let checked = settings
             .checked()
-            .and_then(|()| limit.limits())
-            .map_err(|error| error.of("rate_limit", settings.name))?;
-        Ok(RateLimitLayer {
-            state: Striped::new(State::new(limits, Clock::start(), settings)),
-            metered,
-        })
+            .and_then(|()| Ok((keys.max_keys(1024)?, limit.limit()?)));
+        let (max_keys, shared) = checked.map_err(|error| error.of("rate_limit", settings.name))?;
+        let clock = Clock::start();
+        let shared = LimitGate::new(shared, clock, settings);
+        let plans = Plans {
+            limit: key.limit,
+            clock,
+            settings,
+        };
+        let fallback = (
+            keys.overflow.unwrap_or_default(),
+            keys.missing.unwrap_or_default(),
+        );
+        let parts = KeyedParts::new(max_keys, shared, plans, fallback, settings.enabled);
+        let limit = with_total(Keyed::new(key.key, parts), total, clock, settings);
+        Ok(GateLayer::with_protocol(
+            Metered { limit, policy },
+            protocol,
+        ))
     }
+}
 
-    fn map<N>(self, change: impl FnOnce(M) -> N) -> RateLimitBuilder<N> {
-        RateLimitBuilder {
-            limit: self.limit,
-            settings: self.settings,
-            metered: change(self.metered),
+impl<M: Clone> RateLimitBuilder<NotKeyed, M> {
+    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn gate(self) -> Result<Metered<LimitGate, M>, ConfigError> {
+        self.build().map(|layer| layer.gate().clone())
+    }
+}
+
+impl<F: Clone, M: Clone> RateLimitBuilder<InTable<F>, M> {
+    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn gate(self) -> Result<Metered<WithTotal<TableGate<F>>, M>, ConfigError> {
+        self.build().map(|layer| layer.gate().clone())
+    }
+}
+
+/// With a limit that all keys stay within. A penalty of one key is not the others', so the total
+/// honors none.
+fn with_total<G: crate::gate::Gate>(
+    keyed: G,
+    total: Option<Box<dyn Limit>>,
+    clock: Clock,
+    settings: Settings,
+) -> WithTotal<G> {
+    let settings = Settings {
+        max_penalty: 0,
+        ..settings
+    };
+    let total = total.map(|total| LimitGate::new(AnyLimit::Other(total), clock, settings));
+    Both::new(keyed, total)
+}
+
+impl Settings {
+    fn checked(&self) -> Result<(), ConfigError> {
+        match self.max_waiting {
+            Some(calls) if self.max_wait.is_none() && !self.deadlines => {
+                let fix = "say how long they may wait with `max_wait`, or leave it";
+                Err(ConfigError::new("max_waiting", calls, fix))
+            }
+            _ => Ok(()),
         }
-    }
-}
-
-impl<P, C, A, D> RateLimitBuilder<Metered<P, C, A, D>> {
-    /// What a request costs: a closure `Fn(&Req) -> u32`. Default: 1. One that costs more than the
-    /// burst is rejected as [`CostTooHigh`](crate::RejectedKind::CostTooHigh).
-    pub fn cost<Req, F>(self, cost: F) -> RateLimitBuilder<Metered<P, ByRequest<F>, A, D>>
-    where
-        F: Fn(&Req) -> u32,
-    {
-        self.map(
-            |Metered {
-                 protocol,
-                 actual,
-                 deadline,
-                 key,
-                 ..
-             }| {
-                let cost = ByRequest(cost);
-                Metered {
-                    protocol,
-                    cost,
-                    actual,
-                    deadline,
-                    key,
-                }
-            },
-        )
-    }
-
-    /// What a call has cost, told by its response: a closure `Fn(&Res) -> u32`, or `-> Option<u32>`
-    /// if not every response tells. What was taken too much is refunded; what was taken too little
-    /// becomes a debt that later calls wait for. A call without a response, or without an answer,
-    /// has cost what was taken.
-    ///
-    /// If only the end of the body tells, leave this and call the handle's `settle` there.
-    pub fn settle<Res, T, F>(self, actual: F) -> RateLimitBuilder<Metered<P, C, ByResponse<F>, D>>
-    where
-        F: Fn(&Res) -> T,
-        T: Into<Option<u32>>,
-    {
-        self.map(
-            |Metered {
-                 protocol,
-                 cost,
-                 deadline,
-                 key,
-                 ..
-             }| {
-                let actual = ByResponse(actual);
-                Metered {
-                    protocol,
-                    cost,
-                    actual,
-                    deadline,
-                    key,
-                }
-            },
-        )
-    }
-
-    /// Lets a call wait until its own deadline, which a closure `Fn(&Req) ->
-    /// Option<tokio::time::Instant>` tells; one whose turn would come at that or later is rejected
-    /// at once. With [`max_wait`](Self::max_wait) the earlier of the two holds, and for a request
-    /// without a deadline that alone. Default: no deadlines.
-    pub fn deadline<Req, F>(
-        mut self,
-        deadline: F,
-    ) -> RateLimitBuilder<Metered<P, C, A, ByRequest<F>>>
-    where
-        F: Fn(&Req) -> Option<Instant>,
-    {
-        self.settings.deadlines = true;
-        self.map(
-            |Metered {
-                 protocol,
-                 cost,
-                 actual,
-                 key,
-                 ..
-             }| {
-                let deadline = ByRequest(deadline);
-                Metered {
-                    protocol,
-                    cost,
-                    actual,
-                    deadline,
-                    key,
-                }
-            },
-        )
-    }
-
-    /// How rejections travel. Default [`Plain`]: as errors.
-    pub fn protocol<Q>(self, protocol: Q) -> RateLimitBuilder<Metered<Q, C, A, D>> {
-        self.map(
-            |Metered {
-                 cost,
-                 actual,
-                 deadline,
-                 key,
-                 ..
-             }| Metered {
-                protocol,
-                cost,
-                actual,
-                deadline,
-                key,
-            },
-        )
-    }
-
-    /// Gives each key a limit of its own, all of this rate and burst: a closure `Fn(&Req) ->
-    /// Option<K>` finds the key, which is [`Hash`]. Any number of keys, in a table of fixed size;
-    /// none is kept.
-    ///
-    /// Set what is above first: the builder that this gives has only what keys add.
-    pub fn keyed_by<Req, K, F>(
-        self,
-        key: F,
-    ) -> KeyedRateLimitBuilder<Metered<P, C, A, D, ByRequest<F>>>
-    where
-        F: Fn(&Req) -> Option<K>,
-        K: Hash,
-    {
-        KeyedRateLimitBuilder::new(self.map_key(|Unkeyed| ByRequest(key)))
-    }
-
-    /// Gives each key a limit of its own, of any kind: `key` is a closure `Fn(&Req) -> Option<K>`,
-    /// and `limit` one `Fn(&K) -> Result<impl Limit, ConfigError>`, asked when a key comes for the
-    /// first time. Keys are kept and can be listed, so this is for customers, not for whoever comes
-    /// along.
-    ///
-    /// The limit that this builder was made with is the one that keys past the bound share. The
-    /// closure `limit` is asked while new keys wait, so it must not ask the handle; asked for the
-    /// same key again, after that was forgotten, it makes the same limit anew. If it fails, the key
-    /// is one that found no place. It may make limits of several kinds as `Arc<dyn Limit>`. A part
-    /// that several limits share, in an [`Arc`](std::sync::Arc), is nobody's to wake: what one key
-    /// gives back to it, those who wait for another find when their own time comes.
-    pub fn listed_by<Req, K, F, T, L>(
-        self,
-        key: F,
-        limit: L,
-    ) -> ListedRateLimitBuilder<K, F, Metered<P, C, A, D>>
-    where
-        F: Fn(&Req) -> Option<K>,
-        L: Fn(&K) -> Result<T, ConfigError> + Send + Sync + 'static,
-        T: Limit + 'static,
-    {
-        ListedRateLimitBuilder::new(self, key, Box::new(move |key| Ok(Box::new(limit(key)?))))
-    }
-}
-
-impl<P, C, A, D, K> RateLimitBuilder<Metered<P, C, A, D, K>> {
-    pub(super) fn map_key<N>(
-        self,
-        change: impl FnOnce(K) -> N,
-    ) -> RateLimitBuilder<Metered<P, C, A, D, N>> {
-        self.map(
-            |Metered {
-                 protocol,
-                 cost,
-                 actual,
-                 deadline,
-                 key,
-             }| {
-                let key = change(key);
-                Metered {
-                    protocol,
-                    cost,
-                    actual,
-                    deadline,
-                    key,
-                }
-            },
-        )
     }
 }
 
 impl Algorithm {
     /// The rate and burst of a token bucket.
-    pub(super) fn quota(&self) -> Result<(Rate, u32), ConfigError> {
+    fn quota(&self) -> Result<(Rate, u32), ConfigError> {
         match self {
             Self::TokenBucket { rate, burst } => {
                 Ok((*rate, burst.unwrap_or_else(|| one_second_of(*rate))))
             }
             Self::Given { limit, .. } => {
-                let fix = "start from `RateLimitLayer::builder(rate)`, or give each key a limit of its kind with `listed_by`";
+                let fix = "start from `RateLimitLayer::builder(rate)`, or give each key a limit of \
+                           its kind with `per_key`";
                 Err(ConfigError::new("limit", limit.rate(), fix))
             }
         }
     }
 
-    pub(super) fn limits(self) -> Result<Limits, ConfigError> {
+    fn limit(self) -> Result<AnyLimit, ConfigError> {
         match self {
             Self::Given {
                 burst: Some(burst), ..
-            } => Err(ConfigError::new(
-                "burst",
-                burst,
-                "leave it: the limit given to `with` has its own",
-            )),
-            Self::Given { limit, burst: None } => Ok(Limits::one(limit)),
+            } => {
+                let fix = "leave it: the limit given to `with` has its own";
+                Err(ConfigError::new("burst", burst, fix))
+            }
+            Self::Given { limit, burst: None } => Ok(AnyLimit::Other(limit)),
             Self::TokenBucket { .. } => {
                 let (rate, burst) = self.quota()?;
-                Ok(Limits::Bucket {
-                    bucket: TokenBucket::new(rate, burst)?,
-                    line: Default::default(),
-                })
+                Ok(AnyLimit::Bucket(TokenBucket::new(rate, burst)?))
             }
         }
     }
 }
 
-impl<M: Clone> Clone for RateLimitLayer<M> {
-    fn clone(&self) -> Self {
-        Self {
-            state: self.state.clone(),
-            metered: self.metered.clone(),
-        }
-    }
-}
-
-impl<S, M: Clone> Layer<S> for RateLimitLayer<M> {
-    type Service = RateLimit<S, M>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        RateLimit::new(inner, self.state.clone(), self.metered.clone())
-    }
-}
-
+/// What comes in one second of a rate, and at least 1.
 fn one_second_of(rate: Rate) -> u32 {
     let seconds = u128::from(rate.count()) * 1_000_000_000;
     let burst = seconds.checked_div(rate.per().as_nanos()).unwrap_or(1);

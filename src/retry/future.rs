@@ -59,6 +59,14 @@ enum Next<Req, Err> {
     Make(Err),
 }
 
+/// How long the peer wants the next attempt to wait.
+#[derive(Clone, Copy)]
+enum Wait {
+    Backoff,
+    AtLeast(Duration),
+    Exactly(Duration),
+}
+
 /// What further attempts need.
 struct Again<S, T> {
     /// Made for the first retry.
@@ -178,7 +186,13 @@ fn after_attempt<S, T>(
     account: &mut Account<S>,
 ) -> Option<Duration> {
     match advice {
-        Advice::Retry { sent, after } => return again.as_mut()?.reserve(sent, after, account),
+        Advice::Retry { sent, after } => {
+            let wait = after.map_or(Wait::Backoff, Wait::AtLeast);
+            return again.as_mut()?.reserve(sent, wait, account);
+        }
+        Advice::RetryExactly { sent, after } => {
+            return again.as_mut()?.reserve(sent, Wait::Exactly(after), account);
+        }
         Advice::TurnedAway => account.turned_away(),
         Advice::Stop if outcome == Outcome::Success => account.deposit(),
         Advice::Stop => {}
@@ -207,12 +221,7 @@ where
 impl<S, T> Again<S, T> {
     /// How long to wait before the next attempt, if there is to be one; a token is reserved for it
     /// then.
-    fn reserve(
-        &mut self,
-        sent: Sent,
-        after: Option<Duration>,
-        account: &mut Account<S>,
-    ) -> Option<Duration> {
+    fn reserve(&mut self, sent: Sent, wait: Wait, account: &mut Account<S>) -> Option<Duration> {
         let policy = account.policy();
         if self.retries + 1 >= policy.attempts || (sent == Sent::Maybe && !self.kept.idempotent) {
             return None;
@@ -220,12 +229,15 @@ impl<S, T> Again<S, T> {
         let backoff = policy
             .backoff
             .delay(self.retries, self.previous, rand::random());
-        let delay = match after {
-            None => backoff,
-            Some(hint) if hint > policy.max_retry_after => return None,
+        let delay = match wait {
+            Wait::Backoff => backoff,
+            Wait::AtLeast(hint) | Wait::Exactly(hint) if hint > policy.max_retry_after => {
+                return None;
+            }
+            Wait::Exactly(hint) => hint,
             // Spread as widely as the backoff: those that were told the same moment would come back
             // in step.
-            Some(hint) => {
+            Wait::AtLeast(hint) => {
                 let spread = Backoff::spread(policy.backoff.range(self.retries), rand::random());
                 backoff.max(hint.saturating_add(spread))
             }

@@ -3,67 +3,37 @@
 //! `cargo bench` in this folder prints times; compare rows of one group, which are of one run.
 
 use std::{
-    fmt,
-    future::{Ready, ready},
     hint::black_box,
-    num::NonZeroU32,
     pin::pin,
     sync::atomic::{AtomicU64, Ordering},
-    task::{Context, Poll, Waker},
-    time::Duration,
+    task::{Context, Waker},
 };
 
 use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
-use governor::{Quota, RateLimiter};
+use governor::RateLimiter;
+use recloser::Recloser;
 use tokio::runtime::{Builder, Runtime};
-use tower::{Layer, Service, ServiceBuilder, limit::GlobalConcurrencyLimitLayer};
-use tower_resilience::{bulkhead, circuitbreaker, ratelimiter, retry, timelimiter};
+use tower::{Layer, Service, limit::GlobalConcurrencyLimitLayer};
 
 use support::{THREADS, on_threads};
 use tower_keep::{
     algorithm::{Rate, TokenBucket},
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
-    protocol::Plain,
-    rate_limit::RateLimitLayer,
-    retry::RetryLayer,
-    timeout::TimeoutLayer,
+};
+use tower_keep_peers::{
+    leaf::Echo,
+    mixed::recloser_layer,
+    stacks::{
+        keep_five, keep_limit, mixed_five, quota, resilience_breaker, resilience_bulkhead,
+        resilience_five, resilience_limit, seatbelt_breaker,
+    },
 };
 
 #[path = "../../support/mod.rs"]
 mod support;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-#[derive(Clone)]
-struct Echo;
-
-#[derive(Debug, Clone)]
-struct Failed;
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("failed")
-    }
-}
-
-impl std::error::Error for Failed {}
-
-impl Service<u64> for Echo {
-    type Response = u64;
-    type Error = Failed;
-    type Future = Ready<Result<u64, Failed>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: u64) -> Self::Future {
-        ready(Ok(request))
-    }
-}
 
 /// One call to its end; all that is compared here answers at once.
 fn call<S: Service<u64>>(service: &mut S) {
@@ -110,42 +80,12 @@ fn each(
     mut rows: impl FnMut(&mut BenchmarkGroup<'_, WallTime>, &Runtime, usize),
 ) {
     let runtime = runtime();
+    let _entered = runtime.enter();
     for threads in THREADS {
         let mut group = criterion.benchmark_group(format!("{pattern}, {threads} threads"));
         group.throughput(Throughput::Elements(threads as u64));
         rows(&mut group, &runtime, threads);
     }
-}
-
-fn keep_limit() -> RateLimitLayer {
-    RateLimitLayer::builder(Rate::per_second(100_000_000))
-        .burst(100_000_000)
-        .build()
-        .unwrap()
-}
-
-fn their_limit() -> ratelimiter::RateLimiterLayer {
-    ratelimiter::RateLimiterLayer::builder()
-        .limit_for_period(1_000_000_000)
-        .refresh_period(SECOND)
-        .timeout_duration(SECOND)
-        .build()
-        .unwrap()
-}
-
-fn keep_retry()
--> RetryLayer<Plain<tower_keep::protocol::ErrIsFailure, tower_keep::protocol::Always>> {
-    RetryLayer::builder()
-        .protocol(Plain::new().idempotent())
-        .build()
-        .unwrap()
-}
-
-fn their_bulkhead() -> bulkhead::BulkheadLayer {
-    bulkhead::BulkheadLayer::builder()
-        .max_concurrent_calls(1000)
-        .build()
-        .unwrap()
 }
 
 fn rate_limit(criterion: &mut Criterion) {
@@ -172,9 +112,7 @@ fn rate_limit(criterion: &mut Criterion) {
                 })
             });
         });
-        let quota = Quota::per_second(NonZeroU32::new(100_000_000).unwrap())
-            .allow_burst(NonZeroU32::new(100_000_000).unwrap());
-        let governor = RateLimiter::direct(quota);
+        let governor = RateLimiter::direct(quota());
         group.bench_function("governor", |bencher| {
             bencher.iter_custom(|iterations| {
                 on_threads(threads, iterations, || || governor.check().is_ok())
@@ -192,7 +130,7 @@ fn rate_limit(criterion: &mut Criterion) {
             runtime,
             "tower-resilience",
             threads,
-            their_limit().layer(Echo),
+            resilience_limit().layer(Echo),
         );
     });
 }
@@ -211,10 +149,16 @@ fn breaker(criterion: &mut Criterion) {
             runtime,
             "tower-resilience",
             threads,
-            circuitbreaker::CircuitBreakerLayer::builder()
-                .build()
-                .unwrap()
-                .layer(Echo),
+            resilience_breaker().layer(Echo),
+        );
+        let reclosed = recloser_layer(Recloser::custom().build());
+        measure(group, runtime, "recloser", threads, reclosed.layer(Echo));
+        measure(
+            group,
+            runtime,
+            "seatbelt",
+            threads,
+            seatbelt_breaker().layer(Echo),
         );
     });
 }
@@ -240,40 +184,22 @@ fn bulkheads(criterion: &mut Criterion) {
             runtime,
             "tower-resilience",
             threads,
-            their_bulkhead().layer(Echo),
+            resilience_bulkhead().layer(Echo),
         );
     });
 }
 
 fn stack(criterion: &mut Criterion) {
     each(criterion, "stack of five", |group, runtime, threads| {
-        let ours = ServiceBuilder::new()
-            .layer(keep_retry())
-            .layer(CircuitBreakerLayer::builder().build().unwrap())
-            .layer(keep_limit())
-            .layer(BulkheadLayer::builder(1000).build().unwrap())
-            .layer(TimeoutLayer::builder(SECOND).build().unwrap());
-        measure(group, runtime, "tower-keep", threads, ours.service(Echo));
-        let beneath = ServiceBuilder::new()
-            .layer(
-                circuitbreaker::CircuitBreakerLayer::builder()
-                    .build()
-                    .unwrap(),
-            )
-            .layer(their_limit())
-            .layer(their_bulkhead())
-            .layer(
-                timelimiter::TimeLimiterLayer::builder()
-                    .timeout_duration(SECOND)
-                    .build(),
-            );
-        // Their retry wants a `Clone` error, which their stack's is not.
-        let beneath = beneath.service(Echo);
-        let theirs = retry::RetryLayer::<u64, u64, Failed>::builder()
-            .max_attempts(3)
-            .build();
-        let theirs = theirs.layer(tower::util::MapErr::new(beneath, |_| Failed));
-        measure(group, runtime, "tower-resilience", threads, theirs);
+        measure(group, runtime, "tower-keep", threads, keep_five(Echo));
+        measure(group, runtime, "mixed five", threads, mixed_five(Echo));
+        measure(
+            group,
+            runtime,
+            "tower-resilience",
+            threads,
+            resilience_five(Echo),
+        );
     });
 }
 

@@ -1,1 +1,6 @@
-//! Nothing: the comparisons are in `benches/peers.rs`.
+//! What the comparisons in `benches/` are made of: two inner services, and the same stack of five from
+//! several crates.
+
+pub mod leaf;
+pub mod mixed;
+pub mod stacks;

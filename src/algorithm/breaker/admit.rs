@@ -7,6 +7,7 @@ use crate::{
         Breaker, BreakerState, Cause, CircuitOpen, Counter, GOLDEN, Pass, Transition,
         ages::Entered,
         control::{Control, Probes},
+        pass::whole_units,
     },
     sync::Ordering,
 };
@@ -28,11 +29,7 @@ impl Breaker {
             BreakerState::Closed | BreakerState::MetricsOnly => self.ages.is_none(),
             _ => false,
         };
-        admitted.then(|| Pass {
-            generation: control.generation(),
-            stripe: None,
-            started: u64::MAX,
-        })
+        admitted.then(|| Pass::untimed(control))
     }
 
     /// Admits, or refuses with the time until it may admit again; and hands out the transition if
@@ -57,15 +54,10 @@ impl Breaker {
             }
             match self.swap(control, next) {
                 Ok(()) => {
-                    let pass = Pass {
-                        generation: next.generation(),
-                        stripe: None,
-                        started: now,
-                    };
                     let decision = if next.state() == BreakerState::Open {
                         Err(next.rejected(now))
                     } else {
-                        Ok(pass)
+                        Ok(Pass::started(next, now))
                     };
                     return (decision, cause.map(|cause| control.transition(next, cause)));
                 }
@@ -150,16 +142,13 @@ impl Breaker {
             return (Err(refused), None);
         }
         let generation = control.generation();
-        let mut pass = Pass {
-            generation,
-            stripe: None,
-            started: now,
-        };
         let Some(ages) = &self.ages else {
-            return (Ok(pass), None);
+            return (Ok(Pass::started(control, now)), None);
         };
-        match ages.enter(generation, stripe, || self.generation() == generation, now) {
-            Entered::Uncounted => return (Ok(pass), None),
+        let row = ages.row_of(stripe);
+        let is_current = || self.generation() == generation;
+        match ages.enter(generation, row, is_current, whole_units(now)) {
+            Entered::Uncounted => return (Ok(Pass::started(control, now)), None),
             Entered::Again => {}
             // Nothing may have ended for long, so that no result brings it up: the time to look for
             // hung calls.
@@ -175,8 +164,7 @@ impl Breaker {
                 }
             }
         }
-        pass.stripe = u32::try_from(stripe).ok();
-        (Ok(pass), None)
+        (Ok(Pass::counted(control, row, now)), None)
     }
 
     /// Refuses a share of the calls while the circuit has not been closed for long.

@@ -8,7 +8,7 @@
 //! it is two compare-and-swaps on a stripe, and only if slow calls are watched.
 
 use crate::{
-    algorithm::{padded::Padded, ticks::Ticks},
+    algorithm::{breaker::pass::MAX_ROWS, padded::Padded, ticks::Ticks},
     sync::{AtomicU64, Ordering},
 };
 
@@ -44,7 +44,9 @@ struct Row {
 
 impl Ages {
     pub(super) fn new(slow_after: u64, stripes: usize) -> Self {
-        let stripes = (0..stripes.max(1).next_power_of_two())
+        // A pass tells 16 rows apart. With more stripes two threads share one, if slow calls are
+        // watched.
+        let stripes = (0..stripes.max(1).next_power_of_two().min(MAX_ROWS))
             .map(|_| Padded::default())
             .collect();
         Self {
@@ -53,22 +55,28 @@ impl Ages {
         }
     }
 
+    /// Which row a thread's calls are counted in.
+    pub(super) fn row_of(&self, stripe: usize) -> usize {
+        // A power of two, so that the remainder takes no division.
+        stripe & (self.stripes.len() - 1)
+    }
+
     /// A call begins, unless its generation has passed, as `is_current` tells.
     pub(super) fn enter(
         &self,
         generation: u32,
-        stripe: usize,
+        row: usize,
         is_current: impl Fn() -> bool,
         now: u64,
     ) -> Entered {
-        self.row(stripe)
+        self.row(row)
             .enter(low_bits(generation), self.tick(now), is_current)
     }
 
     /// A call that was entered, and counted, at `started`, has ended. Only of the generation that
     /// is current.
-    pub(super) fn leave(&self, generation: u32, stripe: usize, started: u64) {
-        self.row(stripe)
+    pub(super) fn leave(&self, generation: u32, row: usize, started: u64) {
+        self.row(row)
             .leave(low_bits(generation), self.tick(started));
     }
 
@@ -88,9 +96,8 @@ impl Ages {
         self.ticks.of(now) as u32
     }
 
-    fn row(&self, stripe: usize) -> &Row {
-        // A power of two, so that the remainder takes no division.
-        &self.stripes[stripe & (self.stripes.len() - 1)]
+    fn row(&self, row: usize) -> &Row {
+        &self.stripes[self.row_of(row)]
     }
 }
 

@@ -34,7 +34,7 @@ impl Breaker {
     /// Starts over, closed: forgets the window, the streak of a growing open time and what the peer
     /// asked for. The generation goes on, so that results still out cannot disturb it.
     pub fn reset(&self) -> Option<Transition> {
-        self.not_before.store(0, Ordering::Relaxed);
+        self.hints.clear();
         self.change(|control| Some(control.settle(BreakerState::Closed)))
     }
 

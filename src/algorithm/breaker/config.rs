@@ -40,15 +40,17 @@ pub struct BreakerConfig {
     /// Whether the open time doubles each time, up to `max_open`, until closed has held for a
     /// whole window. Default `false`.
     pub growing: bool,
-    /// Whether a growing open time is drawn from its upper half, so that a fleet does not probe in
-    /// step. Default `true`.
+    /// Whether open times differ from circuit to circuit, so that a fleet whose circuits opened
+    /// together does not probe in step. A fixed one lasts up to a tenth longer, as does the time
+    /// that the peer asked for; a growing one is drawn from its upper half. Default `true`.
     pub jitter: bool,
     /// The longest the circuit stays open, whether by growth or because the peer asked for it
-    /// (`Retry-After`). Default (`None`): ten times `open_for`.
+    /// (`Retry-After`). Default (`None`): ten times `open_for`. With `jitter`, a time that would
+    /// reach it is drawn from the tenth below.
     pub max_open: Option<Duration>,
     /// How many calls are let through in half-open. Default 3, at most 511.
     pub probes: u16,
-    /// What the probes must show. Default [`Verdict::AnyFailure`].
+    /// What the probes must show. Default [`Verdict::Rate`].
     pub verdict: Verdict,
     /// How long probes may stay out, all of them, before the circuit opens again, so that hung
     /// probes cannot hold it half-open for ever. Default (`None`): as long as `open_for`.
@@ -82,15 +84,19 @@ pub struct SlowCalls {
 
 /// How the probes of half-open are judged. A share of slow ones that would open the circuit keeps
 /// it open under either.
+///
+/// The verdict is given as soon as the results still to come cannot change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// The first failure opens the circuit again; it closes when all probes have succeeded.
+    /// The circuit opens again if the probes' failure rate reaches `failure_rate`, else it closes.
+    /// The default: a peer that fails less often than that would not open a closed circuit either,
+    /// so it must not keep one open. Without a `failure_rate`, as [`AnyFailure`](Self::AnyFailure).
     #[default]
-    AnyFailure,
-    /// When all probes have ended: opens again if their failure rate reaches `failure_rate`, else
-    /// closes.
     Rate,
+    /// The first failure opens the circuit again; it closes when all probes have succeeded. Against
+    /// a peer that always fails a share of its calls, a false trip lasts several times as long.
+    AnyFailure,
 }
 
 impl Default for BreakerConfig {
@@ -107,7 +113,7 @@ impl Default for BreakerConfig {
             jitter: true,
             max_open: None,
             probes: 3,
-            verdict: Verdict::AnyFailure,
+            verdict: Verdict::Rate,
             lease: None,
             ramp: Duration::ZERO,
         }

@@ -44,6 +44,7 @@ impl Control {
         self.0
     }
 
+    #[inline]
     pub(super) fn state(self) -> BreakerState {
         match self.0 & STATE_MASK {
             0 => BreakerState::Closed,
@@ -55,8 +56,30 @@ impl Control {
         }
     }
 
+    #[inline]
     pub(super) fn generation(self) -> u32 {
         (self.0 >> GENERATION_SHIFT) as u32
+    }
+
+    /// Whether results are counted: closed, or for the metrics only.
+    #[inline]
+    pub(super) fn counts_calls(self) -> bool {
+        matches!(
+            self.state(),
+            BreakerState::Closed | BreakerState::MetricsOnly
+        )
+    }
+
+    /// The generation, where it stands in the word.
+    #[inline]
+    pub(super) fn generation_bits(self) -> u64 {
+        self.0 >> GENERATION_SHIFT << GENERATION_SHIFT
+    }
+
+    /// Whether another word has the same generation in the same place.
+    #[inline]
+    pub(super) fn has_generation_bits(self, word: u64) -> bool {
+        (self.0 ^ word) >> GENERATION_SHIFT == 0
     }
 
     pub(super) fn streak(self) -> u32 {
@@ -76,6 +99,7 @@ impl Control {
     }
 
     /// When the probes closed it, in nanoseconds, if that still matters; of a closed circuit.
+    #[inline]
     pub(super) fn closed_at(self) -> Option<u64> {
         (self.payload() != 0).then(|| self.payload().saturating_mul(MILLI))
     }

@@ -126,6 +126,25 @@ fn a_failure_and_the_success_that_makes_up_the_minimum_do_not_miss_each_other() 
     });
 }
 
+/// As above, where the success finds its tick begun and takes the short way.
+#[test]
+fn a_short_success_and_a_failure_do_not_miss_each_other() {
+    bounded(|| {
+        let config = BreakerConfig {
+            min_calls: 3,
+            failure_rate: Some(0.3),
+            ..BreakerConfig::default()
+        };
+        let breaker = Arc::new(Breaker::new(&config, 1, 0).unwrap());
+        breaker.record(pass(&breaker), Outcome::Success, None, 0, 0);
+        let (first, second) = (pass(&breaker), pass(&breaker));
+        let other = breaker.clone();
+        let thread = thread::spawn(move || other.record(first, Outcome::Success, None, 0, 0));
+        let here = breaker.record(second, Outcome::Failure, None, 0, 0);
+        assert_eq!(here.iter().chain(&thread.join().unwrap()).count(), 1);
+    });
+}
+
 #[test]
 fn an_admission_a_result_and_a_trip_keep_generations_apart() {
     bounded(|| {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::{
     algorithm::{
         breaker::{
-            Breaker, BreakerState, Cause, Counter, JUDGE_NEXT, Pass, Transition, control::Control,
+            Breaker, BreakerState, Cause, Counter, JUDGE_NEXT, Pass, Transition,
+            control::Control,
+            pass::{Slowness, units},
             settings::Settings,
         },
         window::{Class, Counted, Stamp, TimeWindow},
@@ -24,13 +26,59 @@ struct Finding {
     not_before: u64,
 }
 
+impl Finding {
+    fn quick_success() -> Self {
+        Self {
+            class: Class::Success,
+            ended: true,
+            not_before: 0,
+        }
+    }
+}
+
 impl Breaker {
     /// Takes an admission's result; returns the transition if it made one. [`Outcome::Ignore`]
     /// gives a probe back.
     ///
     /// `retry_after` is the peer's own word on when to come back; `stripe` any number that threads
     /// rarely share.
+    #[inline]
     pub fn record(
+        &self,
+        pass: Pass,
+        outcome: Outcome,
+        retry_after: Option<Duration>,
+        stripe: usize,
+        now: u64,
+    ) -> Option<Transition> {
+        let control = self.load();
+        if outcome == Outcome::Success && pass.is_untimed_of(control) {
+            return self.succeed(control, stripe, now);
+        }
+        self.record_otherwise(pass, outcome, retry_after, stripe, now)
+    }
+
+    /// A quick success of the current generation. Inlined is only what nearly all calls need: a
+    /// circuit that counts, a tick that has begun, and no failure that it could matter to.
+    #[inline]
+    fn succeed(&self, control: Control, stripe: usize, now: u64) -> Option<Transition> {
+        if let (true, Counter::Time { window, .. }) = (control.counts_calls(), &self.counter) {
+            let stamp = window.stamp(control.generation(), now);
+            if window.count_success_again(stamp, stripe) {
+                // Read after the count: see `cause_in_time`.
+                let watch = self.watch.load(Ordering::SeqCst);
+                if watch == 0 && !self.run.is_running(control.generation()) {
+                    return None;
+                }
+                let finding = Finding::quick_success();
+                return self.judge_count(control, finding, Counted::Again, stamp, now);
+            }
+        }
+        self.settle(control, Finding::quick_success(), stripe, now)
+    }
+
+    #[inline(never)]
+    fn record_otherwise(
         &self,
         pass: Pass,
         outcome: Outcome,
@@ -44,22 +92,25 @@ impl Breaker {
             Outcome::Failure | Outcome::Overload => true,
             Outcome::Ignore => return self.give_back(&pass, now),
         };
+        let control = self.load();
+        if !pass.is_of(control) {
+            return self.count_late(&pass);
+        }
+        if !failed && !slow {
+            return self.succeed(control, stripe, now);
+        }
         let not_before = match retry_after {
             Some(wait) if failed => {
                 now.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX))
             }
             _ => 0,
         };
-        self.settle(
-            &pass,
-            Finding {
-                class: Class::new(failed, slow),
-                ended: true,
-                not_before,
-            },
-            stripe,
-            now,
-        )
+        let finding = Finding {
+            class: Class::new(failed, slow),
+            ended: true,
+            not_before,
+        };
+        self.settle(control, finding, stripe, now)
     }
 
     /// Takes back an admission that ended without a result: dropped. It gives a probe back and
@@ -70,52 +121,76 @@ impl Breaker {
         if !slow && !failed {
             return self.give_back(&pass, now);
         }
-        self.settle(
-            &pass,
-            Finding {
-                class: Class::new(failed, slow),
-                ended: false,
-                not_before: 0,
-            },
-            stripe,
-            now,
-        )
+        let control = self.load();
+        if !pass.is_of(control) {
+            return self.count_late(&pass);
+        }
+        let finding = Finding {
+            class: Class::new(failed, slow),
+            ended: false,
+            not_before: 0,
+        };
+        self.settle(control, finding, stripe, now)
+    }
+
+    /// The head of a response has come, whose end is still to follow: whether the call was slow is
+    /// decided now, so that a slow reader of the body does not make a slow peer. The call is no
+    /// longer among those that may hang.
+    ///
+    /// Without it slowness is judged at the end. A second time does nothing.
+    pub fn head(&self, pass: &mut Pass, now: u64) {
+        if matches!(pass.slowness(now), Slowness::Running { .. }) {
+            pass.judge(self.leave(pass, now));
+        }
     }
 
     /// Takes a call out of those in flight; tells whether it was slow.
     fn leave(&self, pass: &Pass, now: u64) -> bool {
-        if let (Some(ages), Some(stripe)) = (&self.ages, pass.stripe) {
-            // A transition has emptied the ages of its calls.
-            if self.generation() == pass.generation {
-                ages.leave(pass.generation, stripe as usize, pass.started);
+        match pass.slowness(now) {
+            Slowness::Judged { slow } => slow,
+            Slowness::Running { started, age, row } => {
+                let control = self.load();
+                if let (Some(ages), Some(row)) = (&self.ages, row) {
+                    // A transition has emptied the ages of its calls.
+                    if pass.is_of(control) {
+                        ages.leave(control.generation(), row, started);
+                    }
+                }
+                age >= units(self.foundation.slow_after)
             }
         }
-        now.saturating_sub(pass.started) >= self.foundation.slow_after
     }
 
     fn give_back(&self, pass: &Pass, now: u64) -> Option<Transition> {
         let control = self.load();
-        let probe =
-            control.generation() == pass.generation && control.state() == BreakerState::HalfOpen;
+        let probe = pass.is_of(control) && control.state() == BreakerState::HalfOpen;
         probe.then(|| self.judge(control, None, now)).flatten()
     }
 
-    fn settle(&self, pass: &Pass, finding: Finding, stripe: usize, now: u64) -> Option<Transition> {
-        let control = self.load();
-        if control.generation() != pass.generation {
-            return self.count_late();
-        }
-        if finding.not_before > now {
-            let most = now.saturating_add(self.settings.load().max_open);
-            self.not_before
-                .fetch_max(finding.not_before.min(most), Ordering::Relaxed);
-        }
+    /// Takes what says something about the peer, of a call of the current generation.
+    #[inline(never)]
+    fn settle(
+        &self,
+        control: Control,
+        finding: Finding,
+        stripe: usize,
+        now: u64,
+    ) -> Option<Transition> {
         match control.state() {
-            BreakerState::HalfOpen => self.judge(control, Some(finding.class), now),
+            BreakerState::HalfOpen => {
+                self.take_hint(control, finding, now);
+                self.judge(control, Some(finding.class), now)
+            }
             BreakerState::Closed | BreakerState::MetricsOnly => {
                 self.count(control, finding, stripe, now)
             }
             _ => None,
+        }
+    }
+
+    fn take_hint(&self, control: Control, finding: Finding, now: u64) {
+        if finding.not_before > now {
+            self.hints.add(self.place(control, now), finding.not_before);
         }
     }
 
@@ -135,10 +210,28 @@ impl Breaker {
             Counter::Calls(window) => window.count(class, generation, is_current),
         };
         if counted == Counted::Late {
-            return self.count_late();
+            self.late.fetch_add(1, Ordering::Relaxed);
+            return None;
         }
+        self.take_hint(control, finding, now);
+        self.judge_count(control, finding, counted, stamp, now)
+    }
+
+    /// After a result was counted: ends or lengthens a run, and opens if there is cause.
+    #[cold]
+    fn judge_count(
+        &self,
+        control: Control,
+        finding: Finding,
+        counted: Counted,
+        stamp: Stamp,
+        now: u64,
+    ) -> Option<Transition> {
+        let (class, generation) = (finding.class, control.generation());
         let run = match finding {
-            _ if class.is_failure() => self.run.fail(generation, is_current),
+            _ if class.is_failure() => self
+                .run
+                .fail(generation, || self.generation() == generation),
             Finding { ended: false, .. } => 0,
             _ => {
                 self.run.end(generation);
@@ -281,7 +374,10 @@ impl Breaker {
             match self.swap(control, next) {
                 Ok(()) => return verdict.map(|cause| control.transition(next, cause)),
                 Err(current) if current.generation() != admitted.generation() => {
-                    return class.and_then(|_| self.count_late());
+                    if class.is_some() {
+                        self.late.fetch_add(1, Ordering::Relaxed);
+                    }
+                    return None;
                 }
                 // Another probe left or came back.
                 Err(current) => control = current,
@@ -289,8 +385,11 @@ impl Breaker {
         }
     }
 
-    fn count_late(&self) -> Option<Transition> {
-        self.late.fetch_add(1, Ordering::Relaxed);
+    /// A result of an older generation. None if nothing was admitted.
+    fn count_late(&self, pass: &Pass) -> Option<Transition> {
+        if !pass.is_nothing() {
+            self.late.fetch_add(1, Ordering::Relaxed);
+        }
         None
     }
 

@@ -43,6 +43,13 @@ impl Run {
         }
     }
 
+    /// Whether there is a run to end. Relaxed: the call that ends it looks again.
+    #[inline]
+    pub(super) fn is_running(&self, generation: u32) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        word & COUNT_MASK != 0 && word & TAG_MASK == u64::from(generation) << 32
+    }
+
     /// Ends the run of this generation.
     pub(super) fn end(&self, generation: u32) {
         let tag = u64::from(generation) << 32;

@@ -117,10 +117,7 @@ impl Settings {
                 "wait for at least 1 failure, or leave it unset",
             ));
         }
-        if failure_rate == 0
-            && (config.verdict == Verdict::Rate
-                || (slow_rate == 0 && config.consecutive_failures.is_none()))
-        {
+        if failure_rate == 0 && slow_rate == 0 && config.consecutive_failures.is_none() {
             return Err(ConfigError::new(
                 "failure_rate",
                 config.failure_rate,
@@ -161,7 +158,11 @@ impl Settings {
             growing: config.growing,
             jitter: config.jitter,
             probes,
-            verdict: config.verdict,
+            verdict: if failure_rate == 0 {
+                Verdict::AnyFailure
+            } else {
+                config.verdict
+            },
             lease: nanos_within(
                 "lease",
                 config.lease.unwrap_or(config.open_for),
@@ -195,34 +196,61 @@ impl Settings {
         }
     }
 
-    /// What the probes show, once that is settled.
+    /// What the probes show, as soon as the results still to come cannot change it.
     pub(super) fn verdict_on(&self, probes: Probes) -> Option<Cause> {
-        let judged = probes.judged();
-        match self.verdict {
-            Verdict::AnyFailure if probes.failed > 0 => Some(Cause::ProbesFailed),
-            _ if judged < self.probes => None,
-            Verdict::Rate if is_too_many(probes.failed, judged, self.failure_rate) => {
-                Some(Cause::ProbesFailed)
-            }
-            _ if is_too_many(probes.slow, judged, self.slow_rate) => Some(Cause::ProbesSlow),
-            _ => Some(Cause::ProbesSucceeded),
+        // More than `probes` are judged if an update has lowered it meanwhile.
+        let all = self.probes.max(probes.judged());
+        let to_come = all - probes.judged();
+        let by_rate = self.verdict == Verdict::Rate;
+        let fails = |failed| match by_rate {
+            true => is_too_many(failed, all, self.failure_rate),
+            false => failed > 0,
+        };
+        let is_slow = |slow| is_too_many(slow, all, self.slow_rate);
+        if fails(probes.failed) {
+            Some(Cause::ProbesFailed)
+        } else if is_slow(probes.slow) {
+            Some(Cause::ProbesSlow)
+        } else if fails(probes.failed + to_come) || is_slow(probes.slow + to_come) {
+            None
+        } else {
+            Some(Cause::ProbesSucceeded)
         }
     }
 
-    /// For how long to open, for the time number `streak`, from 1.
-    pub(super) fn open_time(&self, streak: u32, random: u64) -> u64 {
+    /// For how long to open, for the time number `streak`, from 1. `asked` is how long the peer
+    /// wants not to be called, 0 if it did not say.
+    ///
+    /// Whatever a fleet has in common is spread: a fixed time and the peer's by up to a tenth more,
+    /// a growing one over its upper half. All stay below `max_open`: where a tenth more would not,
+    /// the tenth below it is drawn from, so that those who are cut are not in step either.
+    pub(super) fn open_time(&self, streak: u32, asked: u64, random: u64) -> u64 {
         if !self.growing {
-            return self.open_for;
+            return self.spread(self.open_for.max(asked), random);
         }
         let most = self
             .open_for
             .saturating_mul(1 << streak.saturating_sub(1).min(31))
             .min(self.max_open);
-        if self.jitter {
+        let own = if self.jitter {
             most - most / 2 + share_of(most / 2, random)
         } else {
             most
+        };
+        // Only what was asked for: otherwise half of the fleet would meet at `most`.
+        if asked == 0 {
+            own
+        } else {
+            own.max(self.spread(asked, random))
         }
+    }
+
+    fn spread(&self, time: u64, random: u64) -> u64 {
+        if !self.jitter {
+            return time.min(self.max_open);
+        }
+        let time = time.min(self.max_open - self.max_open / 11);
+        time + share_of(time / 10, random)
     }
 }
 
@@ -348,15 +376,43 @@ mod tests {
         };
         let settings = Settings::new(&config).unwrap();
         for (streak, most) in [(1, 2), (2, 4), (3, 8), (4, 10), (32, 10), (u32::MAX, 10)] {
-            assert_eq!(settings.open_time(streak, 0), most * 500_000);
-            assert!(
-                (most * 999_000..=most * 1_000_000).contains(&settings.open_time(streak, u64::MAX))
-            );
+            assert_eq!(settings.open_time(streak, 0, 0), most * 500_000);
+            let longest = settings.open_time(streak, 0, u64::MAX);
+            assert!((most * 999_000..=most * 1_000_000).contains(&longest));
         }
         let even = Settings {
             jitter: false,
             ..settings
         };
-        assert_eq!(even.open_time(2, 77), 4_000_000);
+        assert_eq!(even.open_time(2, 0, 77), 4_000_000);
+    }
+
+    #[test]
+    fn a_fixed_or_asked_time_gets_up_to_a_tenth_more() {
+        let config = BreakerConfig {
+            open_for: Duration::from_millis(10),
+            max_open: Some(Duration::from_millis(100)),
+            ..BreakerConfig::default()
+        };
+        let fixed = Settings::new(&config).unwrap();
+        let growing = Settings {
+            growing: true,
+            ..fixed
+        };
+        let range = |settings: Settings, asked: u64| {
+            [0, u64::MAX].map(|random| settings.open_time(1, asked * 1_000_000, random) / 100_000)
+        };
+        // In tenths of a millisecond.
+        for (asked, expected) in [(0, [100, 109]), (5, [100, 109]), (50, [500, 549])] {
+            assert_eq!(range(fixed, asked), expected, "{asked}");
+        }
+        assert_eq!(range(growing, 50), [500, 549]);
+        assert_eq!(range(growing, 0), [50, 99]);
+        // And never more than the longest, nor in step at it.
+        for settings in [fixed, growing] {
+            for asked in [95, 100, 500] {
+                assert_eq!(range(settings, asked), [909, 999], "{asked}");
+            }
+        }
     }
 }

@@ -15,12 +15,13 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// 20 s window, at least 5 calls, 50 %, open for 5 s, 4 probes judged by rate.
+/// 20 s window, at least 5 calls, 50 %, open for exactly 5 s, 4 probes judged by rate.
 fn config() -> BreakerConfig {
     BreakerConfig {
         window: Window::Time(seconds(20)),
         min_calls: 5,
         open_for: seconds(5),
+        jitter: false,
         probes: 4,
         verdict: Verdict::Rate,
         ..BreakerConfig::default()
@@ -148,17 +149,87 @@ fn half_open_admits_no_more_than_its_probes() {
     assert!(breaker.admit(0, now).0.is_err());
 }
 
+/// Admits all four probes at once, and ends one after the other until there is a verdict.
+fn verdict_after(config: BreakerConfig, letters: &str) -> (usize, Cause) {
+    let (breaker, now) = half_open(config);
+    let probes: Vec<_> = (0..4).map(|_| admit(&breaker, now)).collect();
+    let mut ends = probes.into_iter().zip(letters.chars()).enumerate();
+    let verdict = ends.find_map(|(place, (probe, letter))| {
+        let transition = record(&breaker, probe, letter, now)?;
+        Some((place + 1, transition.cause))
+    });
+    assert_eq!(breaker.counts(now).total(), 0);
+    verdict.expect("four results give a verdict")
+}
+
 #[test]
-fn a_verdict_by_rate_waits_for_all_probes() {
-    for letters in ["FSSS", "SSSXF"] {
-        let (breaker, now) = half_open(config());
-        run(&breaker, letters, now);
-        assert_eq!(breaker.state(), BreakerState::Closed);
-        assert_eq!(breaker.counts(now).total(), 0);
+fn a_verdict_by_rate_is_given_once_it_is_certain() {
+    for (letters, verdict) in [
+        ("SSSF", (3, Cause::ProbesSucceeded)),
+        ("FSSS", (4, Cause::ProbesSucceeded)),
+        ("SFSS", (4, Cause::ProbesSucceeded)),
+        ("FFSS", (2, Cause::ProbesFailed)),
+        ("FSFS", (3, Cause::ProbesFailed)),
+        ("SSFF", (4, Cause::ProbesFailed)),
+    ] {
+        assert_eq!(verdict_after(config(), letters), verdict, "{letters}");
     }
+}
+
+#[test]
+fn an_ignored_probe_is_no_part_of_the_verdict() {
     let (breaker, now) = half_open(config());
-    run(&breaker, "FSFS", now);
-    assert_eq!(breaker.state(), BreakerState::Open);
+    run(&breaker, "SXFXS", now);
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    run(&breaker, "XS", now);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+#[test]
+fn probes_are_judged_by_rate_by_default() {
+    assert_eq!(BreakerConfig::default().verdict, Verdict::Rate);
+    assert_eq!(Verdict::default(), Verdict::Rate);
+}
+
+#[test]
+fn without_a_failure_rate_any_failed_probe_reopens() {
+    let config = BreakerConfig {
+        failure_rate: None,
+        consecutive_failures: Some(5),
+        ..config()
+    };
+    assert_eq!(verdict_after(config, "SSSF"), (4, Cause::ProbesFailed));
+    assert_eq!(verdict_after(config, "SSSS"), (4, Cause::ProbesSucceeded));
+}
+
+/// A peer that fails 40 % of its calls is below the threshold: by any failure a false trip would
+/// last five probings on average, by rate one and a half.
+#[test]
+fn a_false_trip_ends_soon_by_rate() {
+    let probings = |verdict| {
+        let config = BreakerConfig {
+            probes: 3,
+            verdict,
+            ..config()
+        };
+        let (mut random, mut probings) = (7_u64, 0);
+        for _ in 0..1000 {
+            let (breaker, mut now) = half_open(config);
+            while breaker.state() != BreakerState::Closed {
+                if let (Ok(pass), _) = breaker.admit(0, now) {
+                    random = scatter(random, 1);
+                    let letter = if random % 10 < 4 { 'F' } else { 'S' };
+                    if let Some(judged) = record(&breaker, pass, letter, now) {
+                        probings += 1;
+                        now += u64::from(judged.to == BreakerState::Open) * 6 * SECOND;
+                    }
+                }
+            }
+        }
+        probings
+    };
+    let (rate, any) = (probings(Verdict::Rate), probings(Verdict::AnyFailure));
+    assert!((1300..1800).contains(&rate) && any > 4000, "{rate}, {any}");
 }
 
 #[test]
@@ -185,7 +256,7 @@ fn late_results_from_an_old_generation_are_ignored() {
     }
     assert_eq!(breaker.late(), 2);
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
-    run(&breaker, "SSS", now);
+    run(&breaker, "SS", now);
     let closed = record(&breaker, probe, 'S', now).unwrap();
     assert_eq!(
         (closed.to, closed.cause),
@@ -220,6 +291,7 @@ fn probes_far_apart_in_a_short_window_still_close() {
         window: Window::Time(Duration::from_millis(200)),
         min_calls: 5,
         open_for: Duration::from_millis(100),
+        jitter: false,
         ..BreakerConfig::default()
     };
     let breaker = breaker(config);
@@ -386,14 +458,14 @@ fn an_update_cannot_change_what_calls_are_counted_by() {
 /// verdict.
 #[test]
 fn fewer_probes_than_are_judged_already_settle_half_open_at_the_next_call() {
-    for (letters, verdict) in [("SS", BreakerState::Closed), ("FF", BreakerState::Open)] {
+    for (letters, probes, verdict) in [
+        ("SS", 2, BreakerState::Closed),
+        ("F", 1, BreakerState::Open),
+    ] {
         let (breaker, now) = half_open(config());
         run(&breaker, letters, now);
         breaker
-            .update(&BreakerConfig {
-                probes: 2,
-                ..config()
-            })
+            .update(&BreakerConfig { probes, ..config() })
             .unwrap();
         assert_eq!(breaker.state(), BreakerState::HalfOpen);
         let transition = breaker.admit(0, now).1.unwrap();
@@ -522,4 +594,35 @@ fn refuses_settings_that_cannot_work() {
         }),
         "consecutive_failures"
     );
+}
+
+#[test]
+fn a_pass_of_no_admission_does_nothing() {
+    let breaker = breaker(config());
+    breaker.reset();
+    assert!(!breaker.has_changed(&Pass::default()));
+    assert_eq!(record(&breaker, Pass::default(), 'F', 0), None);
+    breaker.abandon(Pass::default(), 0, 0);
+    breaker.head(&mut Pass::default(), 0);
+    assert_eq!((breaker.counts(0).total(), breaker.late()), (0, 0));
+}
+
+#[test]
+fn a_pass_tells_whether_the_state_has_changed_since() {
+    for slow_calls in [
+        None,
+        Some(SlowCalls {
+            after: seconds(1),
+            rate: 0.5,
+        }),
+    ] {
+        let breaker = breaker(BreakerConfig {
+            slow_calls,
+            ..config()
+        });
+        let pass = admit(&breaker, SECOND);
+        assert!(!breaker.has_changed(&pass));
+        breaker.force_open();
+        assert!(breaker.has_changed(&pass));
+    }
 }

@@ -18,7 +18,7 @@ mod tests;
 
 /// Why a call ended without a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(in crate::protocol) enum Cause {
     /// A layer of this crate further in rejected the call.
     Rejected,
     /// The caller's own doing: the request was unfit to be sent, or its body failed.
@@ -34,7 +34,7 @@ pub(super) enum Cause {
 
 impl Cause {
     /// Reads the causes from the outermost on. The first that tells anything decides.
-    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
+    pub(in crate::protocol) fn of(error: &(dyn Error + 'static)) -> Self {
         let mut rejections = causes(error).filter_map(|cause| cause.downcast_ref::<Rejected>());
         if rejections
             .next()
@@ -50,7 +50,7 @@ impl Cause {
     /// Reads an error that nothing is known of at compile time, not even that it is an [`Error`].
     /// [`Classify`](crate::Classify) has no bound on it, and a service's error may be a
     /// [`BoxError`], which is none.
-    pub(super) fn of_any<E: 'static>(error: &E) -> Self {
+    pub(in crate::protocol) fn of_any<E: 'static>(error: &E) -> Self {
         let error: &dyn Any = error;
         error
             .downcast_ref::<BoxError>()
@@ -64,6 +64,10 @@ impl Cause {
     }
 
     fn of_one(error: &(dyn Error + 'static)) -> Option<Self> {
+        #[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
+        if crate::reqwest::is_users_fault(error) {
+            return Some(Self::Caller);
+        }
         if let Some(error) = error.downcast_ref::<legacy::Error>() {
             return of_client(error);
         }
@@ -84,7 +88,7 @@ impl Cause {
     }
 
     /// What it says about the upstream.
-    pub(super) fn outcome(self) -> Outcome {
+    pub(in crate::protocol) fn outcome(self) -> Outcome {
         match self {
             Self::Rejected | Self::Caller => Outcome::Ignore,
             Self::NotSent | Self::Unreadable | Self::Unknown => Outcome::Failure,
@@ -92,7 +96,7 @@ impl Cause {
     }
 
     /// What a retry may do.
-    pub(super) fn advice(self) -> Advice {
+    pub(in crate::protocol) fn advice(self) -> Advice {
         let retry = |sent| Advice::Retry { sent, after: None };
         match self {
             Self::Rejected => Advice::TurnedAway,

@@ -55,6 +55,8 @@ mod structured;
 mod until_body_end;
 
 pub use client::{Client, Idempotent, RequestSnapshot};
+#[cfg(feature = "grpc")]
+pub(super) use error::Cause;
 pub use rejection_body::{NoBody, ProblemJson, RejectionBody};
 pub use replay::ReplayBody;
 pub use server::Server;

@@ -1,25 +1,26 @@
-//! The control surface.
+//! The control surface of a table of limits.
 
 use std::{
     hash::{BuildHasher, Hash},
-    sync::PoisonError,
+    sync::Arc,
     time::Duration,
 };
 
 use crate::{
     ConfigError,
     algorithm::Rate,
-    rate_limit::{Snapshot, TopKey, keyed::Table, limits::Limits, state::State},
-    striped::Striped,
+    rate_limit::{HeavyHitter, RateLimitHandle, Snapshot, keyed::Table},
 };
 
 /// Watches and changes a keyed rate limit from outside. Cheap to clone; it keeps the limit's state
 /// alive, not its services.
 ///
 /// A key given to it must hash as the one that the layer's closure finds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct KeyedRateLimitHandle {
-    state: Striped<State>,
+    table: Arc<Table>,
+    /// What all keys together stay within.
+    total: Option<RateLimitHandle>,
 }
 
 /// A keyed rate limit at one moment.
@@ -35,100 +36,113 @@ pub struct KeyedSnapshot {
 }
 
 impl KeyedRateLimitHandle {
-    pub(super) fn new(state: Striped<State>) -> Self {
-        Self { state }
+    pub(in crate::rate_limit) fn new(table: Arc<Table>, total: Option<RateLimitHandle>) -> Self {
+        Self { table, total }
     }
 
     /// The limits as they are now. Walks the whole table.
     #[must_use]
     pub fn snapshot(&self) -> KeyedSnapshot {
-        let Table { buckets, lines, .. } = self.table();
+        let Table {
+            buckets,
+            queues,
+            clock,
+            ..
+        } = &*self.table;
         KeyedSnapshot {
-            active: buckets.indebted(self.state.clock.now()),
-            waiting: lines.waiting(),
+            active: buckets.indebted(clock.now()),
+            waiting: queues.waiting() + self.total().map_or(0, |total| total.waiting),
             bytes: buckets.bytes(),
         }
     }
 
-    /// The limit of one key. Of a key that overflows, that which it shares.
+    /// The limit of one key, and at most what the total leaves. Of a key that overflows, that which
+    /// it shares.
     #[must_use]
     pub fn snapshot_of(&self, key: &(impl Hash + ?Sized)) -> Snapshot {
-        self.state.snapshot(self.hash(key))
+        let own = self.table.snapshot(self.hash(key));
+        let Some(total) = self.total() else {
+            return own;
+        };
+        Snapshot {
+            available: own.available.min(total.available),
+            burst: own.burst.min(total.burst),
+            ..own
+        }
     }
 
-    /// The keys that are rejected most, the worst first: at most `most`, and 128. None unless the
-    /// layer was built with [`top_keys`](super::KeyedRateLimitBuilder::top_keys).
+    /// The keys that are rejected most, the heaviest first: at most `max`, and 128. None unless the
+    /// layer was built with
+    /// [`heavy_hitters`](crate::rate_limit::RateLimitBuilder::heavy_hitters).
     ///
     /// Counts err to the high side, by what each of them tells; a key that has more than one in 128
     /// of all rejections is never left out. What was not counted because two threads rejected at
     /// once is missing from all alike. Each minute halves what came before it. Takes the mutex that
     /// those rejections try, and copies the labels.
     #[must_use]
-    pub fn top_keys(&self, most: usize) -> Vec<TopKey> {
-        let mut top = self
-            .table()
-            .top
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        top.highest(most, self.state.clock.now())
+    pub fn heavy_hitters(&self, max: usize) -> Vec<HeavyHitter> {
+        self.table.top().highest(max, self.table.clock.now())
     }
 
-    /// Changes rate and burst for all keys in one step, and tells those who wait. What they have
-    /// used stays used, as the *time* that it takes to pay off: see
+    /// Changes rate and burst for all keys in one step, and tells the waiters. What they have used
+    /// stays used, as the *time* that it takes to pay off: see
     /// [`RateLimitHandle::update`](crate::rate_limit::RateLimitHandle::update).
     ///
     /// # Errors
-    /// What `build` would refuse.
+    /// What `build` would reject.
     pub fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
-        self.state.update(rate, burst)
+        self.table.update(rate, burst)
     }
 
     /// Forgets what a key has used and owes, and its penalty, not what the total has counted of it.
     /// To a key that overflows nothing is given.
     pub fn reset(&self, key: &(impl Hash + ?Sized)) {
-        self.state.reset(self.hash(key));
+        self.table.with(self.hash(key), |bucket| bucket.reset());
     }
 
     /// Corrects what a call of a key has taken to what it turns out to have used: at the end of a
     /// body, say.
     pub fn settle(&self, key: &(impl Hash + ?Sized), taken: u32, used: u32) {
-        self.state.correct(self.hash(key), taken, Some(used));
+        self.table
+            .with(self.hash(key), |bucket| bucket.settle(taken, used));
+        self.total
+            .iter()
+            .for_each(|total| total.settle(taken, used));
     }
 
     /// Takes units that a key has used past the layer, or beyond what its call has cost: its later
     /// calls wait for them. A key that overflows burdens the limit it shares.
     pub fn charge(&self, key: &(impl Hash + ?Sized), units: u32) {
-        self.state.charge(self.hash(key), units);
+        self.table
+            .with(self.hash(key), |bucket| bucket.charge(units));
+        self.total.iter().for_each(|total| total.charge(units));
     }
 
-    /// Gives back units that a key's calls have taken and not used. To a key that has overflowed,
-    /// or that has no debt, nothing is given.
+    /// Gives back units that a key's calls have taken and not used. To a key that has overflowed, or
+    /// that has no debt, nothing is given.
     pub fn refund(&self, key: &(impl Hash + ?Sized), units: u32) {
-        self.state.refund(self.hash(key), units);
+        self.table
+            .with(self.hash(key), |bucket| bucket.refund(units));
+        self.total.iter().for_each(|total| total.refund(units));
     }
 
-    /// Admits nothing of a key for so long, as a penalty. A key that overflows closes the limit it
-    /// shares.
+    /// Admits nothing of a key for so long, as a penalty; nothing of another's. A key that overflows
+    /// closes the limit it shares.
     pub fn close_for(&self, key: &(impl Hash + ?Sized), duration: Duration) {
-        self.state.close_for(self.hash(key), duration);
+        self.table
+            .with(self.hash(key), |bucket| bucket.close_for(duration));
+    }
+
+    fn total(&self) -> Option<Snapshot> {
+        self.total.as_ref().map(RateLimitHandle::snapshot)
     }
 
     fn hash(&self, key: &(impl Hash + ?Sized)) -> u64 {
-        self.table().seed.hash_one(key)
+        self.table.seed.hash_one(key)
     }
 
-    pub(super) fn table(&self) -> &Table {
-        match &self.state.limits {
-            Limits::Keyed(table) => table,
-            Limits::Bucket { .. } | Limits::Other { .. } => {
-                unreachable!("a keyed layer makes a table")
-            }
-        }
-    }
-}
-
-impl Clone for KeyedRateLimitHandle {
-    fn clone(&self) -> Self {
-        Self::new(self.state.clone())
+    #[cfg(test)]
+    pub(super) fn queues(&self) -> usize {
+        self.table.queues.count()
     }
 }

@@ -9,44 +9,46 @@ use crate::rate_limit::ByRequest;
 
 /// A key whose rejections are counted, under what a closure `Fn(&Req) -> String` calls it.
 #[derive(Clone, Copy)]
-pub struct Watched<K, F> {
-    pub(super) key: K,
-    pub(super) label: F,
+pub struct Labelled<K, F> {
+    pub(in crate::rate_limit) key: K,
+    pub(in crate::rate_limit) label: F,
 }
 
 /// Finds the key of a request. A closure `Fn(&Req) -> Option<K>` does, where `K` is [`Hash`].
-pub trait Key<Req>: Clone {
+pub trait Key<Req> {
+    /// Whether rejections are counted by key, under its label.
+    const COUNTED: bool = false;
+
     /// The key's hash, or `None` if the request has no key.
     fn hash(&self, request: &Req, seed: &RandomState) -> Option<u64>;
 
-    /// What to call the request's key in [`top_keys`](super::KeyedRateLimitHandle::top_keys).
-    /// Default: nothing.
+    /// What to call the request's key in
+    /// [`heavy_hitters`](super::KeyedRateLimitHandle::heavy_hitters). Default: nothing.
     fn label(&self, request: &Req) -> String {
         let _ = request;
         String::new()
-    }
-
-    /// Whether rejections are counted by key, under its label. Default `false`.
-    fn is_watched(&self) -> bool {
-        false
     }
 }
 
 impl<F, Req, K> Key<Req> for ByRequest<F>
 where
-    F: Fn(&Req) -> Option<K> + Clone,
+    F: Fn(&Req) -> Option<K>,
     K: Hash,
 {
+    #[inline]
     fn hash(&self, request: &Req, seed: &RandomState) -> Option<u64> {
         (self.0)(request).map(|key| seed.hash_one(key))
     }
 }
 
-impl<K, F, Req> Key<Req> for Watched<K, F>
+impl<K, F, Req> Key<Req> for Labelled<K, F>
 where
     K: Key<Req>,
-    F: Fn(&Req) -> String + Clone,
+    F: Fn(&Req) -> String,
 {
+    const COUNTED: bool = true;
+
+    #[inline]
     fn hash(&self, request: &Req, seed: &RandomState) -> Option<u64> {
         self.key.hash(request, seed)
     }
@@ -54,15 +56,11 @@ where
     fn label(&self, request: &Req) -> String {
         (self.label)(request)
     }
-
-    fn is_watched(&self) -> bool {
-        true
-    }
 }
 
-impl<K: fmt::Debug, F> fmt::Debug for Watched<K, F> {
+impl<K: fmt::Debug, F> fmt::Debug for Labelled<K, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched")
+        f.debug_struct("Labelled")
             .field("key", &self.key)
             .finish_non_exhaustive()
     }

@@ -1,15 +1,18 @@
-//! A limit for each key, in a table of a fixed size.
+//! A limit for each key: in a table of a fixed size, or one of any kind for each.
 
 mod handle;
 mod key;
-mod layer;
+mod of_key;
+mod per_key;
 mod table;
 #[cfg(test)]
 mod tests;
-mod top;
+pub(crate) mod top;
 
 pub use handle::{KeyedRateLimitHandle, KeyedSnapshot};
-pub use key::{Key, Watched};
-pub use layer::{KeyedRateLimitBuilder, KeyedRateLimitLayer, Missing};
-pub(super) use table::{Places, Table};
-pub use top::TopKey;
+pub use key::{Key, Labelled};
+pub(super) use per_key::MakeLimit;
+pub use per_key::{PerKeyRateLimitHandle, Plans};
+pub(super) use table::Table;
+pub use table::TableGate;
+pub use top::TopKey as HeavyHitter;

@@ -1,357 +1,369 @@
-//! The limits of all keys, and one of them as a limit like any other.
+//! The gate: the limits of all keys, in a table of a fixed size.
 
 use std::{
     hash::RandomState,
-    sync::{Arc, Mutex, TryLockError},
-    task::Waker,
+    sync::{Arc, Mutex, PoisonError, TryLockError},
+    task::Context,
     time::Duration,
 };
 
 use crate::{
-    ConfigError, RejectedKind,
-    algorithm::{KeyedBuckets, Limit, OverLimit, Rate},
+    ConfigError, Rejected, RejectedKind,
+    algorithm::{KeyedBuckets, OverLimit, Rate},
+    gate::{Admission, Admit, Demand, End, Gate, Missing, Read, Turn, Unsent},
+    protocol::Quota,
+    queue::{Bounds, QueuesByKey, Ticket, Turn as QueueTurn, WaitQueue},
     rate_limit::{
-        Key, Missing,
-        keyed::top::Top,
-        line::{Line, Place, Turn},
-        lines::Lines,
-        state::nanos,
+        Snapshot,
+        bucket::{self, BucketRef, Decision, MAX_WAITING_IN_ALL, Settings, Waited},
+        keyed::{Key, of_key::OfKey, top::Top},
     },
-    time::Clock,
+    time::{Clock, Now},
 };
 
+/// Admits calls of each key at a rate of its own. Made by a keyed
+/// [`RateLimitBuilder::gate`](crate::rate_limit::RateLimitBuilder::gate).
+#[derive(Debug)]
+pub struct TableGate<F> {
+    key: F,
+    table: Arc<Table>,
+}
+
+/// What the gate and its handles share.
 #[derive(Debug)]
 pub(in crate::rate_limit) struct Table {
     pub(super) buckets: KeyedBuckets,
-    pub(super) total: Option<Total>,
+    pub(super) queues: QueuesByKey,
+    pub(super) clock: Clock,
+    pub(super) settings: Settings,
     pub(super) seed: RandomState,
-    pub(super) missing: Missing,
-    /// Locked for rejections of watched keys, only if nobody waits, and to read.
-    pub(super) top: Mutex<Top>,
-    pub(super) lines: Lines,
+    missing: Missing,
+    /// Locked for rejections of counted keys, only if nobody has it, and to read.
+    top: Mutex<Top>,
 }
 
-/// What all keys together stay within.
+/// The units that a call has taken of its key's limit; `None` if no limit applies to it.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct TakenOfKey(Option<(u64, u32)>);
+
+/// A place in the queue of a key.
+#[doc(hidden)]
 #[derive(Debug)]
-pub(super) struct Total {
-    pub(super) limit: Box<dyn Limit>,
-    /// The first of each key whose own limit has room, in order.
-    line: Line,
+pub struct TableTicket {
+    hash: u64,
+    queue: Arc<WaitQueue>,
+    ticket: Ticket,
 }
 
-/// The limit of one key. What it takes it takes of the total too, or of neither.
-#[derive(Debug)]
-pub(in crate::rate_limit) struct OfKey<'a> {
-    buckets: &'a KeyedBuckets,
-    total: Option<&'a Total>,
-    key: u64,
-}
+impl<F> TableGate<F> {
+    pub(in crate::rate_limit) fn new(key: F, table: Table) -> Self {
+        Self {
+            key,
+            table: Arc::new(table),
+        }
+    }
 
-/// A place in the line of a key, and in that for the total if it is there.
-#[derive(Debug)]
-pub(in crate::rate_limit) struct Places {
-    pub(in crate::rate_limit) own: Place,
-    total: Option<Place>,
+    pub(in crate::rate_limit) fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// The rejection of a request, which counts for its key if rejections are counted.
+    #[cold]
+    fn rejected<Req>(
+        &self,
+        hash: u64,
+        (kind, wait): (RejectedKind, Option<Duration>),
+        request: &Req,
+    ) -> Box<Rejected>
+    where
+        F: Key<Req>,
+    {
+        if F::COUNTED {
+            self.table.count(hash, || self.key.label(request));
+        }
+        Box::new(self.table.rejection(kind, wait))
+    }
 }
 
 impl Table {
-    /// The hash that a request is counted under; `None` if it has no limit.
-    pub(in crate::rate_limit) fn key<Req>(
-        &self,
-        key: &impl Key<Req>,
-        request: &Req,
-    ) -> Result<Option<u64>, RejectedKind> {
-        match (key.hash(request, &self.seed), self.missing) {
-            (Some(hash), _) => Ok(Some(hash)),
-            (None, Missing::Allow) => Ok(None),
-            (None, Missing::Reject) => Err(RejectedKind::MissingKey),
-            // Any hash that all of them share, and that a key has only by chance.
-            (None, Missing::Share) => Ok(Some(u64::MAX)),
+    pub(in crate::rate_limit) fn new(
+        buckets: KeyedBuckets,
+        clock: Clock,
+        settings: Settings,
+        missing: Missing,
+    ) -> Self {
+        Self {
+            buckets,
+            queues: QueuesByKey::default(),
+            clock,
+            settings,
+            seed: RandomState::new(),
+            missing,
+            top: Mutex::default(),
         }
     }
 
-    #[inline]
-    pub(in crate::rate_limit) fn of(&self, key: u64) -> OfKey<'_> {
+    /// Does something to the limit of a key.
+    pub(super) fn with<R>(&self, hash: u64, act: impl FnOnce(BucketRef<'_>) -> R) -> R {
+        let queue = self.queues.find(hash);
+        act(BucketRef {
+            limit: &self.of(hash),
+            queue: queue.as_deref(),
+            clock: &self.clock,
+        })
+    }
+
+    pub(super) fn snapshot(&self, hash: u64) -> Snapshot {
+        self.with(hash, |bucket| bucket.snapshot())
+    }
+
+    pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+        let updated = self.buckets.update(rate, burst);
+        updated.map_err(|error| error.of("rate_limit", self.settings.name))?;
+        for (hash, queue) in self.queues.all() {
+            queue.notify(&Waited(&self.of(hash)), || self.clock.now());
+        }
+        Ok(())
+    }
+
+    pub(super) fn top(&self) -> std::sync::MutexGuard<'_, Top> {
+        self.top.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(&self, hash: u64) -> OfKey<'_> {
         OfKey {
             buckets: &self.buckets,
-            total: self.total.as_ref(),
-            key,
+            hash,
         }
     }
 
-    /// Without the total.
-    pub(in crate::rate_limit) fn own(&self, key: u64) -> OfKey<'_> {
-        OfKey {
-            buckets: &self.buckets,
-            total: None,
-            key,
-        }
-    }
-
-    pub(in crate::rate_limit) fn total(&self) -> Option<&dyn Limit> {
-        self.total.as_ref().map(|total| &*total.limit)
-    }
-
-    #[inline]
-    pub(in crate::rate_limit) fn somebody_waits(&self, key: u64) -> bool {
-        self.total
-            .as_ref()
-            .is_some_and(|total| !total.line.is_empty())
-            || self.lines.find(key).is_some_and(|line| !line.is_empty())
-    }
-
-    /// Joins the line of a key. That for the total it joins when its turn there has come.
-    pub(in crate::rate_limit) fn join(
-        &self,
-        key: u64,
-        cost: u32,
-        until: u64,
-        most: usize,
-        now: u64,
-    ) -> Result<(Arc<Line>, Place), u64> {
-        let line = self.lines.find(key);
-        line.iter()
-            .for_each(|line| line.put_out(&self.own(key), now));
-        if let Some(total) = &self.total {
-            total.line.put_out(&*total.limit, now);
-            let wait = nanos(total.limit.wait_for(cost, total.line.units(), now));
-            if now.saturating_add(wait) > until {
-                let before = line.map_or(0, |line| line.units());
-                return Err(wait.max(nanos(self.own(key).wait_for(cost, before, now))));
-            }
-        }
-        self.lines
-            .join(key, |line| line.join(&self.of(key), cost, until, most, now))
-    }
-
-    /// Looks whether the turn of a waiter has come: first that of its key's own limit, as whose
-    /// first it stays, then that of the total. So those who wait for the total are as many as there
-    /// are keys, and nobody holds them up but it.
-    pub(in crate::rate_limit) fn look(
-        &self,
-        (key, cost): (u64, u32),
-        line: &Line,
-        places: &mut Places,
-        waker: &Waker,
-        now: u64,
-    ) -> Turn {
-        let Some(total) = &self.total else {
-            return line.look(&self.of(key), places.own, waker, now);
-        };
-        let since = match line.stand(&self.own(key), places.own, waker, now) {
-            Ok(since) => since,
-            Err(turn) => {
-                total.leave(places.total.take(), now);
-                return turn;
-            }
-        };
-        let joined = match places.total {
-            Some(place) => Ok(place),
-            // Late by the tick of one timer already, it may be by that of another.
-            None => total
-                .line
-                .join(&*total.limit, cost, places.own.latest, usize::MAX, now),
-        };
-        let turn = match joined {
-            Ok(place) => {
-                places.total = Some(place);
-                let both = self.of(key);
-                let acquire = |cost, due| {
-                    both.acquire_at(cost, since, now, |total| total.acquire_late(cost, due, now))
-                };
-                total
-                    .line
-                    .look_as(&*total.limit, place, waker, now, acquire)
-            }
-            Err(wait) => Turn::Never(OverLimit::until(wait)),
-        };
-        if !matches!(turn, Turn::Due(_)) {
-            places.total = None;
-            line.cancel(&self.own(key), places.own, now);
-        } else if !self.own(key).wait_for(cost, 0, now).is_zero() {
-            // A debt has come between the two looks. Nobody is held up by it.
-            total.leave(places.total.take(), now);
-        }
-        turn
-    }
-
-    /// The line of a key, if anybody waits in it.
-    pub(in crate::rate_limit) fn line(&self, key: u64) -> Option<Arc<Line>> {
-        self.lines.find(key)
-    }
-
-    /// After somebody has left a key's line.
-    pub(in crate::rate_limit) fn left(&self, key: u64, line: &Line) {
-        self.lines.left(key, line);
-    }
-
-    /// Gives a waiter's places up.
-    pub(in crate::rate_limit) fn cancel(
-        &self,
-        key: u64,
-        line: &Line,
-        places: &mut Places,
-        now: u64,
-    ) {
-        if let Some(total) = &self.total {
-            total.leave(places.total.take(), now);
-        }
-        line.cancel(&self.own(key), places.own, now);
-    }
-
-    /// Counts a rejection, if the key is watched.
-    pub(in crate::rate_limit) fn count<Req>(
-        &self,
-        hash: u64,
-        key: &impl Key<Req>,
-        request: &Req,
-        clock: &Clock,
-    ) {
-        if !key.is_watched() {
-            return;
-        }
+    /// Counts a rejection. A count is not worth a wait.
+    fn count(&self, hash: u64, label: impl FnOnce() -> String) {
         let mut top = match self.top.try_lock() {
             Ok(top) => top,
-            // By a closure that panicked before anything was changed.
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // A count is not worth a wait.
             Err(TryLockError::WouldBlock) => return,
         };
-        top.count(hash, || key.label(request), clock.now());
+        let now = self.clock.now();
+        if top.count_known(hash, now) {
+            return;
+        }
+        // The label is made without the lock, because it is a closure that makes it.
+        drop(top);
+        let label = label();
+        self.top().count(hash, || label, now);
     }
 
-    /// Tells those who wait that a key's limit has changed, and with it the total.
-    pub(in crate::rate_limit) fn look_again(&self, key: u64) {
-        self.lines
-            .find(key)
-            .into_iter()
-            .for_each(|line| line.look_again());
-        self.total.iter().for_each(|total| total.line.look_again());
-    }
-
-    /// Tells all who wait.
-    pub(in crate::rate_limit) fn all_look_again(&self) {
-        self.lines.look_again();
-        self.total.iter().for_each(|total| total.line.look_again());
-    }
-}
-
-impl Total {
-    pub(super) fn new(limit: Box<dyn Limit>) -> Self {
-        Self {
-            limit,
-            line: Line::default(),
+    fn rejection(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
+        Rejected {
+            kind,
+            layer: "rate_limit",
+            name: self.settings.name,
+            retry_after,
         }
     }
 
-    fn leave(&self, place: Option<Place>, now: u64) {
-        if let Some(place) = place {
-            self.line.cancel(&*self.limit, place, now);
-        }
-    }
-}
-
-impl Places {
-    pub(in crate::rate_limit) fn new(own: Place) -> Self {
-        Self { own, total: None }
-    }
-}
-
-impl OfKey<'_> {
-    /// Takes the key's units, as of its turn at `due`, and by `acquire` the total's; or neither.
-    #[inline]
-    fn acquire_at(
+    #[cold]
+    fn join(
         &self,
-        cost: u32,
-        due: u64,
+        hash: u64,
+        demand: &Demand,
+        (over, bounds): (Option<OverLimit>, Bounds),
         now: u64,
-        acquire: impl Fn(&dyn Limit) -> Result<(), OverLimit>,
-    ) -> Result<(), OverLimit> {
-        let Some(total) = self.total else {
-            return self.buckets.acquire_late(self.key, cost, due, now);
+    ) -> Result<TableTicket, (RejectedKind, Option<Duration>)> {
+        let limit = self.of(hash);
+        let bound = (bounds, MAX_WAITING_IN_ALL.max(bounds.max_waiting));
+        let join = || {
+            self.queues
+                .join(hash, &Waited(&limit), demand.cost, bound, now)
         };
-        if cost > self.largest_cost() {
-            return Err(OverLimit::CostAboveBurst);
-        }
-        // Not the decision, which is each limit's own; but so a denied call takes nothing, unless
-        // it races another.
-        let wait = self.wait_for(cost, 0, now);
-        if !wait.is_zero() {
-            return Err(OverLimit::Until { wait });
-        }
-        self.buckets.acquire_late(self.key, cost, due, now)?;
-        acquire(&*total.limit).inspect_err(|_| self.buckets.refund(self.key, cost, now))
+        let (queue, ticket) = bucket::join(&limit, demand.cost, over, (bounds, now), join)?;
+        Ok(TableTicket {
+            hash,
+            queue,
+            ticket,
+        })
     }
 }
 
-impl Limit for OfKey<'_> {
-    fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
-        self.acquire_at(cost, now, now, |total| total.acquire(cost, now))
+impl<F> Gate for TableGate<F> {
+    type Grant = TakenOfKey;
+    type Pass = TakenOfKey;
+    type Ticket = TableTicket;
+
+    #[inline(always)]
+    fn send(&self, taken: TakenOfKey) -> TakenOfKey {
+        taken
     }
 
-    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), OverLimit> {
-        self.acquire_at(cost, due, now, |total| total.acquire_late(cost, due, now))
+    fn give_back(&self, taken: TakenOfKey, _: Unsent, now: &Now) {
+        if let Some((hash, units)) = taken.0.filter(|(_, units)| *units > 0) {
+            self.table
+                .buckets
+                .refund(hash, units, now.by(&self.table.clock));
+            self.table.with(hash, |bucket| bucket.notify());
+        }
     }
 
-    fn wait(&self, units: u64, now: u64) -> Duration {
-        let total = self.total.map(|total| total.limit.wait(units, now));
-        self.buckets
-            .wait(self.key, units, now)
-            .max(total.unwrap_or_default())
+    #[inline(always)]
+    fn end(&self, taken: TakenOfKey, end: End, now: &Now) {
+        if let End::Answered(_, Some(retry_after)) = end {
+            self.honor(&taken, retry_after, now);
+        }
     }
 
-    fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
-        let total = self
-            .total
-            .map(|total| total.limit.wait_for(cost, before, now));
-        let units = before.saturating_add(u64::from(cost));
-        self.buckets
-            .wait(self.key, units, now)
-            .max(total.unwrap_or_default())
+    fn leave(
+        &self,
+        TableTicket {
+            hash,
+            queue,
+            ticket,
+        }: TableTicket,
+        now: &Now,
+    ) {
+        let limit = self.table.of(hash);
+        queue.cancel(&Waited(&limit), &ticket, now.by(&self.table.clock));
+        self.table.queues.left(hash, &queue);
     }
 
-    fn refund(&self, cost: u32, now: u64) {
-        self.buckets.refund(self.key, cost, now);
-        self.total
-            .iter()
-            .for_each(|total| total.limit.refund(cost, now));
+    #[inline(always)]
+    fn owes(&self, taken: &TakenOfKey) -> bool {
+        taken.0.is_some() && self.table.settings.owes()
     }
 
-    fn charge(&self, cost: u32, now: u64) {
-        self.buckets.charge(self.key, cost, now);
-        self.total
-            .iter()
-            .for_each(|total| total.limit.charge(cost, now));
+    fn honor(&self, taken: &TakenOfKey, retry_after: Duration, _: &Now) {
+        let max_penalty = self.table.settings.max_penalty;
+        if let Some((hash, _)) = taken.0.filter(|_| max_penalty > 0) {
+            let penalty = retry_after.min(Duration::from_nanos(max_penalty));
+            self.table.with(hash, |bucket| bucket.close_for(penalty));
+        }
     }
 
-    /// Closes the key's own alone: a penalty is nobody else's.
-    fn close_until(&self, until: u64, now: u64) {
-        self.buckets.close_until(self.key, until, now);
+    fn used(&self, taken: &mut TakenOfKey, used: u32, _: &Now) {
+        if let Some((hash, units)) = &mut taken.0 {
+            self.table.with(*hash, |bucket| bucket.settle(*units, used));
+            *units = used;
+        }
     }
 
-    fn available(&self, now: u64) -> u32 {
-        let total = self.total.map(|total| total.limit.available(now));
-        self.buckets
-            .available(self.key, now)
-            .min(total.unwrap_or(u32::MAX))
+    #[inline(always)]
+    fn advertises(&self) -> bool {
+        self.table.settings.advertise
     }
 
-    fn burst(&self) -> u32 {
-        let total = self.total.map(|total| total.limit.burst());
-        self.buckets.burst().min(total.unwrap_or(u32::MAX))
-    }
-
-    fn largest_cost(&self) -> u32 {
-        let total = self.total.map(|total| total.limit.largest_cost());
-        self.buckets.burst().min(total.unwrap_or(u32::MAX))
-    }
-
-    fn rate(&self) -> Rate {
-        self.buckets.rate()
-    }
-
-    /// Changes the rate and the burst of each key.
-    fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
-        self.buckets.update(rate, burst)
+    fn quotas(&self, taken: &TakenOfKey, now: &Now, quotas: &mut Vec<Quota>) {
+        let Table {
+            clock, settings, ..
+        } = &*self.table;
+        if let (Some((hash, _)), true) = (taken.0, settings.advertise) {
+            let now = now.by(clock);
+            self.table
+                .with(hash, |bucket| bucket.quotas(settings.name, now, quotas));
+        }
     }
 }
+
+impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
+    #[inline(always)]
+    fn admit(
+        &self,
+        request: &Req,
+        demand: &Demand,
+        now: &Now,
+    ) -> Admission<TakenOfKey, TableTicket> {
+        let Table {
+            buckets,
+            queues,
+            clock,
+            settings,
+            seed,
+            missing,
+            ..
+        } = &*self.table;
+        if !settings.enabled {
+            return Admission::Granted(TakenOfKey(None));
+        }
+        let hash = match (self.key.hash(request, seed), missing) {
+            (Some(hash), _) => hash,
+            (None, Missing::Share) => WITHOUT_KEY,
+            (None, Missing::Allow) => return Admission::Granted(TakenOfKey(None)),
+            (None, Missing::Reject) => {
+                let rejected = self.table.rejection(RejectedKind::MissingKey, None);
+                return Admission::Rejected(Box::new(rejected));
+            }
+        };
+        let now = now.by(clock);
+        let decision = settings.decide(
+            demand,
+            (clock, now),
+            queues.has_waiters(hash),
+            |cost, now| buckets.acquire(hash, cost, now),
+            |over, bounds| self.table.join(hash, demand, (over, bounds), now),
+        );
+        match decision {
+            Decision::Admitted => Admission::Granted(TakenOfKey(Some((hash, demand.cost)))),
+            Decision::Queued(ticket) => Admission::Queued(ticket),
+            Decision::Rejected(kind, wait) => {
+                Admission::Rejected(self.rejected(hash, (kind, wait), request))
+            }
+        }
+    }
+
+    fn poll_ticket(
+        &self,
+        TableTicket {
+            hash,
+            queue,
+            ticket,
+        }: &mut TableTicket,
+        request: &Req,
+        demand: &Demand,
+        cx: &mut Context<'_>,
+        now: &Now,
+    ) -> Turn<TakenOfKey> {
+        let (limit, clock) = (self.table.of(*hash), &self.table.clock);
+        match bucket::poll(&limit, (queue, ticket), cx, (clock, now.by(clock))) {
+            Ok(wake) => Turn::Queued(wake),
+            Err(turn) => {
+                self.table.queues.left(*hash, queue);
+                match turn {
+                    QueueTurn::Acquired => Turn::Granted(TakenOfKey(Some((*hash, demand.cost)))),
+                    turn => Turn::Rejected(self.rejected(*hash, bucket::rejected(&turn), request)),
+                }
+            }
+        }
+    }
+
+    fn wait(&self, request: &Req, demand: &Demand, now: &Now) -> Option<Duration> {
+        let hash = self
+            .key
+            .hash(request, &self.table.seed)
+            .unwrap_or(WITHOUT_KEY);
+        let now = now.by(&self.table.clock);
+        Some(self.table.buckets.wait(hash, u64::from(demand.cost), now))
+    }
+
+    fn quotas_for(&self, request: &Req, now: &Now, quotas: &mut Vec<Quota>) {
+        let hash = match (self.key.hash(request, &self.table.seed), self.table.missing) {
+            (Some(hash), _) => hash,
+            (None, Missing::Share) => WITHOUT_KEY,
+            (None, _) => return,
+        };
+        self.quotas(&TakenOfKey(Some((hash, 0))), now, quotas);
+    }
+}
+
+impl<F, Res> Read<Res> for TableGate<F> {}
+
+impl<F: Clone> Clone for TableGate<F> {
+    fn clone(&self) -> Self {
+        Self {
+            key: self.key.clone(),
+            table: self.table.clone(),
+        }
+    }
+}
+
+/// What requests without a key are counted under: a hash that a key has only by chance.
+const WITHOUT_KEY: u64 = u64::MAX;

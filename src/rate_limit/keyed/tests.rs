@@ -3,16 +3,16 @@ use std::{net::IpAddr, time::Duration};
 use tokio::time::advance;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
-use super::*;
 use crate::{
     Rejected, RejectedKind,
     algorithm::TokenBucket,
     keyed::Subnet,
-    protocol::Plain,
-    rate_limit::{AsEstimated, ByRequest, Metered, One, Patient, Rate, RateLimitLayer},
+    rate_limit::{ByRequest, KeyedRateLimitLayer, Missing, Rate, RateLimitLayer},
 };
 
 mod calls;
+mod eviction;
+mod per_key;
 mod total;
 
 type Peer = (Option<&'static str>, IpAddr);
@@ -26,7 +26,7 @@ fn echo() -> impl Service<Peer, Response = Peer, Error = BoxError, Future: Send>
 }
 
 type Tenant = fn(&Peer) -> Option<&'static str>;
-type ByTenant = KeyedRateLimitLayer<Metered<Plain, One, AsEstimated, Patient, ByRequest<Tenant>>>;
+type ByTenant = KeyedRateLimitLayer<ByRequest<Tenant>>;
 
 fn by_tenant(missing: Missing) -> ByTenant {
     let tenant: Tenant = |peer| peer.0;
@@ -178,7 +178,7 @@ async fn the_handle_tells_who_is_rejected_most() {
     // given
     let layer = RateLimitLayer::builder(Rate::per_hour(1)).keyed_by(|tenant: &char| Some(*tenant));
     let layer = layer
-        .top_keys(|tenant: &char| format!("tenant {tenant}"))
+        .heavy_hitters(|tenant: &char| format!("tenant {tenant}"))
         .build()
         .unwrap();
     let service = layer.layer(service_fn(async |_: char| Ok::<_, BoxError>(())));
@@ -192,7 +192,7 @@ async fn the_handle_tells_who_is_rejected_most() {
     let told = |most| -> Vec<_> {
         layer
             .handle()
-            .top_keys(most)
+            .heavy_hitters(most)
             .into_iter()
             .map(|key| (key.label, key.rejections, key.uncertain))
             .collect()
@@ -211,10 +211,13 @@ fn refuses_settings_that_cannot_work() {
             .burst(burst)
             .keyed_by(|peer: &Peer| peer.0)
     };
-    assert_eq!(builder(1).keys(0).build().unwrap_err().field, "keys");
     assert_eq!(
-        builder(1).keys(usize::MAX).build().unwrap_err().field,
-        "keys"
+        builder(1).max_keys(0).build().unwrap_err().field,
+        "max_keys"
+    );
+    assert_eq!(
+        builder(1).max_keys(usize::MAX).build().unwrap_err().field,
+        "max_keys"
     );
     assert_eq!(builder(0).build().unwrap_err().field, "burst");
     let bucket = TokenBucket::new(Rate::per_second(1), 1).unwrap();
@@ -224,7 +227,7 @@ fn refuses_settings_that_cannot_work() {
         .build()
         .unwrap_err();
     assert_eq!((error.field, error.name), ("limit", Some("peers")));
-    assert!(error.to_string().contains("listed_by"));
+    assert!(error.to_string().contains("per_key"));
 }
 
 #[cfg(feature = "http")]

@@ -6,12 +6,12 @@
 //! it was handed; and a key with more than its even share of all rejections is always among them.
 //! So that they tell of now, all are halved every minute.
 
-/// A key that is rejected often: what [`top_keys`](super::KeyedRateLimitHandle::top_keys) tells of
+/// A key that is rejected often: what [`heavy_hitters`](super::KeyedRateLimitHandle::heavy_hitters) tells of
 /// it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopKey {
-    /// What the layer's `top_keys` closure has made of it.
+    /// What the layer's `heavy_hitters` closure has made of it.
     pub label: String,
     /// Its rejections, of which each minute halves those before it.
     pub rejections: u64,
@@ -27,11 +27,16 @@ pub(super) struct Top {
 }
 
 impl Top {
+    /// Counts a rejection of a key that is among those counted; says whether it is.
+    pub(super) fn count_known(&mut self, hash: u64, now: u64) -> bool {
+        self.halve(now);
+        let known = self.entries.iter_mut().find(|(other, _)| *other == hash);
+        known.map(|(_, entry)| entry.rejections += 1).is_some()
+    }
+
     /// Counts a rejection. The label is asked for only if the key is not yet among those counted.
     pub(super) fn count(&mut self, hash: u64, label: impl FnOnce() -> String, now: u64) {
-        self.halve(now);
-        if let Some((_, entry)) = self.entries.iter_mut().find(|(other, _)| *other == hash) {
-            entry.rejections += 1;
+        if self.count_known(hash, now) {
             return;
         }
         let label = shortened(label());

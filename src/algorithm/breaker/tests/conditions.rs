@@ -57,7 +57,7 @@ fn a_window_of_calls_is_judged_when_it_is_full_and_not_before() {
 fn a_window_of_calls_starts_empty_after_closing() {
     let breaker = of_calls(4);
     run(&breaker, "FFFF", 0);
-    run(&breaker, "SSS", 30 * SECOND);
+    run(&breaker, "SS", 30 * SECOND);
     assert_eq!(
         (breaker.state(), breaker.counts(0).total()),
         (BreakerState::Closed, 0)
@@ -246,4 +246,56 @@ fn a_probe_dropped_while_slow_is_judged_and_one_dropped_early_gives_its_slot_bac
         breaker.abandon(probe, 0, 10 * SECOND).unwrap().cause,
         Cause::ProbesSlow
     );
+}
+
+#[test]
+fn a_slow_reader_does_not_make_a_slow_peer() {
+    let breaker = breaker(BreakerConfig {
+        min_calls: 1,
+        ..watching_slow()
+    });
+    // given: three heads that came in time, of bodies that are read for a minute.
+    let mut passes: Vec<_> = (0..3).map(|_| admit(&breaker, 0)).collect();
+    for pass in &mut passes {
+        breaker.head(pass, SECOND);
+    }
+    // then: they are none of the calls that hang, and none is slow at its end.
+    assert_eq!(breaker.hung(60 * SECOND), 0);
+    for (pass, letter) in passes.into_iter().zip("SXS".chars()) {
+        record(&breaker, pass, letter, 60 * SECOND);
+    }
+    assert_eq!(breaker.counts(60 * SECOND).slow, 0);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+#[test]
+fn a_late_head_is_slow_however_quick_its_body() {
+    let breaker = breaker(watching_slow());
+    let mut pass = admit(&breaker, 0);
+    breaker.head(&mut pass, 4 * SECOND);
+    breaker.head(&mut pass, 4 * SECOND);
+    record(&breaker, pass, 'F', 4 * SECOND);
+    let counts = breaker.counts(4 * SECOND);
+    assert_eq!((counts.failures, counts.slow), (1, 1));
+    assert_eq!(breaker.hung(60 * SECOND), 0);
+}
+
+#[test]
+fn calls_are_slow_and_hung_at_any_uptime() {
+    for years in [0, 1, 30, 100] {
+        let start = years * 365 * 24 * 3600 * SECOND + SECOND / 3;
+        let breaker = breaker(BreakerConfig {
+            min_calls: 6,
+            ..watching_slow()
+        });
+        let passes: Vec<_> = (0..5).map(|_| admit(&breaker, start)).collect();
+        assert_eq!(breaker.hung(start + 6 * SECOND), 5);
+        let ends = [4 * SECOND - 64, 4 * SECOND + 64, SECOND, 0, 5 * SECOND];
+        for (pass, after) in passes.into_iter().zip(ends) {
+            record(&breaker, pass, 'S', start + after);
+        }
+        let counts = breaker.counts(start + 5 * SECOND);
+        assert_eq!((counts.successes, counts.slow), (5, 2));
+        assert_eq!(breaker.hung(start + 60 * SECOND), 0);
+    }
 }

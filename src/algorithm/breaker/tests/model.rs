@@ -15,6 +15,7 @@ struct Ended {
     at: u64,
     failed: bool,
     slow: bool,
+    not_before: u64,
 }
 
 #[derive(Debug)]
@@ -28,7 +29,6 @@ struct Model {
     entered: Option<(u32, u64)>,
     run: u32,
     deadline: u64,
-    not_before: u64,
     streak: u32,
     closed_at: Option<u64>,
     out: usize,
@@ -47,7 +47,6 @@ impl Model {
             entered: None,
             run: 0,
             deadline: 0,
-            not_before: 0,
             streak: 0,
             closed_at: None,
             out: 0,
@@ -76,7 +75,12 @@ impl Model {
             OPEN_FOR
         };
         let most = 10 * OPEN_FOR;
-        self.deadline = (now + own.min(most)).max(self.not_before.min(now + most));
+        let results = match self.state {
+            BreakerState::HalfOpen => self.ended.clone(),
+            _ => self.window(now),
+        };
+        let hint = results.iter().map(|ended| ended.not_before).max();
+        self.deadline = (now + own.min(most)).max(hint.unwrap_or(0).min(now + most));
         self.change(BreakerState::Open);
     }
 
@@ -193,9 +197,7 @@ impl Model {
             self.late += 1;
             return;
         }
-        self.not_before = self
-            .not_before
-            .max(retry_after.map_or(0, |wait| now + wait.min(10 * OPEN_FOR)));
+        let not_before = retry_after.map_or(0, |wait| now + wait);
         let slow = self.is_slow(started, now);
         match self.state {
             BreakerState::HalfOpen => {
@@ -204,6 +206,7 @@ impl Model {
                     at: now,
                     failed,
                     slow,
+                    not_before,
                 });
                 self.give_verdict(now);
             }
@@ -212,6 +215,7 @@ impl Model {
                     at: now,
                     failed,
                     slow,
+                    not_before,
                 });
                 self.run = if failed {
                     self.run + 1
@@ -283,18 +287,36 @@ impl Model {
         self.open(if held { 1 } else { self.streak + 1 }, now);
     }
 
+    /// Whether the circuit opens again if all probes to come fail slowly, or none does.
+    fn verdict_if(&self, probes: usize, fail: bool) -> bool {
+        let mut ended = self.ended.clone();
+        let to_come = Ended {
+            at: 0,
+            failed: fail,
+            slow: fail,
+            not_before: 0,
+        };
+        ended.resize(probes.max(ended.len()), to_come);
+        let slow = ended.iter().filter(|ended| ended.slow).count();
+        let failed = match (self.config.verdict, self.config.failure_rate) {
+            (Verdict::Rate, Some(_)) => self.fails(&ended, ended.len()),
+            _ => ended.iter().any(|ended| ended.failed),
+        };
+        failed || self.is_too_slow(slow, ended.len())
+    }
+
     fn give_verdict(&mut self, now: u64) -> bool {
-        let failed = self.ended.iter().any(|ended| ended.failed);
-        let slow = self.ended.iter().filter(|ended| ended.slow).count();
-        let (judged, all) = (
-            self.ended.len(),
-            self.ended.len() >= usize::from(self.config.probes),
+        let (judged, probes) = (self.ended.len(), usize::from(self.config.probes));
+        // All endings that the probes still to come could bring lie between these two.
+        let (best, worst) = (
+            self.verdict_if(probes, false),
+            self.verdict_if(probes, true),
         );
-        let bad = match self.config.verdict {
-            Verdict::AnyFailure if failed => true,
-            _ if !all => return false,
-            Verdict::AnyFailure => self.is_too_slow(slow, judged),
-            Verdict::Rate => self.fails(&self.ended, judged) || self.is_too_slow(slow, judged),
+        let bad = match (best, worst) {
+            _ if judged >= probes => best,
+            (true, true) => true,
+            (false, false) => false,
+            _ => return false,
         };
         if bad {
             self.open(self.streak + 1, now);
@@ -376,19 +398,19 @@ fn apply(
     match step {
         Step::Admit => {
             let pass = breaker.admit(0, now).0.ok();
-            assert_eq!(pass.as_ref().map(|pass| pass.generation), model.admit(now));
+            assert_eq!(pass.as_ref().map(Pass::generation), model.admit(now));
             in_flight.extend(pass.map(|pass| (pass, now)));
         }
         Step::Finish(which, outcome, wait) if !in_flight.is_empty() => {
             let (pass, started) = in_flight.swap_remove(which % in_flight.len());
             let failed = (outcome != Outcome::Ignore).then_some(outcome != Outcome::Success);
             let wait = wait.map(|millis| millis * MILLI);
-            model.finish(pass.generation, started, failed, wait, now);
+            model.finish(pass.generation(), started, failed, wait, now);
             breaker.record(pass, outcome, wait.map(Duration::from_nanos), which, now);
         }
         Step::Drop(which) if !in_flight.is_empty() => {
             let (pass, started) = in_flight.swap_remove(which % in_flight.len());
-            model.abandon(pass.generation, started, now);
+            model.abandon(pass.generation(), started, now);
             breaker.abandon(pass, which, now);
         }
         Step::Finish(..) | Step::Drop(_) => {}
@@ -407,7 +429,6 @@ fn apply(
         Step::Reset => {
             breaker.reset();
             model.by_hand(BreakerState::Closed);
-            model.not_before = 0;
         }
         Step::Update(min_calls, tenths, probes, consecutive_failures) => {
             let failure_rate = Some(f64::from(tenths) / 10.0);

@@ -70,26 +70,77 @@ fn closing_by_hand_forgets_the_streak() {
     assert_eq!(wait(&breaker, 6 * SECOND), 5);
 }
 
-#[test]
-fn a_fleet_does_not_probe_in_step() {
-    let waits: Vec<_> = (0..100)
+/// The waits of a thousand circuits that open at the same time, in milliseconds, sorted.
+fn fleet(config: BreakerConfig, retry_after: Option<Duration>) -> Vec<u128> {
+    let mut waits: Vec<_> = (0..1000)
         .map(|seed| {
-            let breaker = Breaker::new(
-                &BreakerConfig {
-                    jitter: true,
-                    ..growing()
-                },
-                1,
-                seed,
-            )
-            .unwrap();
-            run(&breaker, "FFFFF", 0);
+            let breaker = Breaker::new(&config, 1, seed).unwrap();
+            for _ in 0..20 {
+                let pass = breaker.admit_if_closed().unwrap_or_default();
+                breaker.record(pass, Outcome::Failure, retry_after, 0, 0);
+            }
             breaker.until_half_open(0).unwrap().as_millis()
         })
         .collect();
-    assert!(waits.iter().all(|wait| (2500..=5000).contains(wait)));
-    let distinct: std::collections::HashSet<_> = waits.iter().collect();
-    assert!(distinct.len() > 90, "{} of 100", distinct.len());
+    waits.sort_unstable();
+    waits
+}
+
+/// The most that come within a hundredth of the range.
+fn most_at_once(waits: &[u128]) -> usize {
+    let hundredth = (waits[waits.len() - 1] - waits[0]) / 100;
+    let within = |from: &u128| {
+        waits
+            .iter()
+            .filter(|wait| (*from..=from + hundredth).contains(wait))
+            .count()
+    };
+    waits.iter().map(within).max().unwrap()
+}
+
+#[test]
+fn a_fleet_of_default_circuits_probes_spread() {
+    let waits = fleet(BreakerConfig::default(), None);
+    assert!(waits.iter().all(|wait| (30_000..33_000).contains(wait)));
+    assert!(waits[999] - waits[0] > 2_900 && most_at_once(&waits) < 40);
+}
+
+#[test]
+fn a_fleet_of_growing_circuits_probes_spread() {
+    let config = BreakerConfig {
+        growing: true,
+        ..BreakerConfig::default()
+    };
+    let waits = fleet(config, None);
+    assert!(waits.iter().all(|wait| (15_000..30_000).contains(wait)));
+    assert!(waits[999] - waits[0] > 14_500 && most_at_once(&waits) < 40);
+}
+
+#[test]
+fn a_fleet_told_the_same_moment_probes_spread() {
+    for growing in [false, true] {
+        let config = BreakerConfig {
+            growing,
+            ..BreakerConfig::default()
+        };
+        let waits = fleet(config, Some(seconds(60)));
+        assert!(waits.iter().all(|wait| (60_000..66_000).contains(wait)));
+        assert!(waits[999] - waits[0] > 5_800 && most_at_once(&waits) < 40);
+        // A year, and the longest is 300 s.
+        let waits = fleet(config, Some(seconds(366 * 24 * 3600)));
+        assert!(waits.iter().all(|wait| (272_000..=300_000).contains(wait)));
+        assert!(waits[999] - waits[0] > 26_000 && most_at_once(&waits) < 40);
+    }
+}
+
+#[test]
+fn without_jitter_an_open_time_is_exact() {
+    let config = BreakerConfig {
+        jitter: false,
+        ..BreakerConfig::default()
+    };
+    assert_eq!(fleet(config, None), [30_000; 1000]);
+    assert_eq!(fleet(config, Some(seconds(60))), [60_000; 1000]);
 }
 
 #[test]
@@ -105,6 +156,49 @@ fn the_peer_may_ask_for_more_up_to_the_longest() {
         }
         assert_eq!(wait(&breaker, 0), expected);
     }
+}
+
+#[test]
+fn a_hint_that_left_the_window_lengthens_nothing() {
+    for (tripped_at, expected) in [(19, 41), (20, 5), (25, 5)] {
+        let breaker = breaker(config());
+        let pass = admit(&breaker, 0);
+        breaker.record(pass, Outcome::Overload, Some(seconds(60)), 0, 0);
+        while breaker.state() == BreakerState::Closed {
+            run(&breaker, "F", tripped_at * SECOND);
+        }
+        assert_eq!(wait(&breaker, tripped_at * SECOND), expected);
+    }
+}
+
+#[test]
+fn a_hint_that_left_a_window_of_calls_lengthens_nothing() {
+    for calls in [5, 10, 11, 25] {
+        for (later, expected) in [(calls / 2 - 1, 40), (2 * calls, 5)] {
+            let breaker = breaker(BreakerConfig {
+                window: Window::Calls(calls),
+                ..config()
+            });
+            let pass = admit(&breaker, 0);
+            breaker.record(pass, Outcome::Overload, Some(seconds(40)), 0, 0);
+            run(&breaker, &"S".repeat(later as usize), 0);
+            while breaker.state() == BreakerState::Closed {
+                run(&breaker, "F", 0);
+            }
+            assert_eq!(wait(&breaker, 0), expected, "{later} of {calls}");
+        }
+    }
+}
+
+#[test]
+fn a_hint_of_an_earlier_trip_lengthens_no_later_one() {
+    let (breaker, now) = half_open(config());
+    let probe = admit(&breaker, now);
+    breaker.record(probe, Outcome::Overload, Some(seconds(50)), 0, now);
+    run(&breaker, "SSS", now);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    run(&breaker, "FFFFF", now + SECOND);
+    assert_eq!(wait(&breaker, now + SECOND), 5);
 }
 
 #[test]

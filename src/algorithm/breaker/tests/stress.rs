@@ -38,14 +38,14 @@ fn work(breaker: &Breaker, clock: &AtomicU64, thread: usize) -> Seen {
         let (decision, transition) = breaker.admit(thread, now);
         seen.transitions.extend(transition);
         if let Ok(pass) = decision {
-            seen.passes.entry(pass.generation).or_default().0 += 1;
+            seen.passes.entry(pass.generation()).or_default().0 += 1;
             held.push(pass);
         }
         if held.len() < 4 {
             continue;
         }
         let pass = held.swap_remove(usize::from((random >> 60) as u8) % held.len());
-        let (generation, before) = (pass.generation, breaker.generation());
+        let (generation, before) = (pass.generation(), breaker.generation());
         seen.transitions.extend(match random >> 40 & 15 {
             0 => breaker.abandon(pass, thread, now),
             choice => {

@@ -74,7 +74,7 @@ fn sorted(log: &Log) -> Vec<(char, u64)> {
 }
 
 fn lines(handle: &KeyedRateLimitHandle) -> usize {
-    handle.table().lines.count()
+    handle.queues()
 }
 
 fn hint(error: &BoxError) -> Option<Duration> {
@@ -151,7 +151,7 @@ async fn who_cannot_wait_for_so_long_is_turned_away_at_once_or_when_that_is_know
     let layer = RateLimitLayer::builder(Rate::per_minute(1)).max_wait(Duration::from_millis(100));
     let layer = layer
         .keyed_by(itself)
-        .top_keys(|tenant: &char| tenant.to_string())
+        .heavy_hitters(|tenant: &char| tenant.to_string())
         .build()
         .unwrap();
     let handle = layer.handle();
@@ -173,7 +173,7 @@ async fn who_cannot_wait_for_so_long_is_turned_away_at_once_or_when_that_is_know
     }
     // then
     let told: Vec<_> = handle
-        .top_keys(9)
+        .heavy_hitters(9)
         .into_iter()
         .map(|key| (key.label, key.rejections))
         .collect();

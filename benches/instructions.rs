@@ -1,0 +1,264 @@
+//! One call after another through one layer, for `scripts/instructions` to count: the counts that
+//! callgrind gives are the same on every run, where times are not.
+//!
+//! `instructions NAME COUNT` makes COUNT calls of one case. Without arguments each case runs once, so
+//! that `cargo bench` shows that all of them work.
+
+use std::{
+    future::{Future, Ready, ready},
+    hint::black_box,
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::runtime::{Builder, Runtime};
+use tower::{BoxError, Layer, Service, ServiceBuilder};
+
+use tower_keep::{
+    bulkhead::BulkheadLayer,
+    circuit_breaker::CircuitBreakerLayer,
+    protocol::{Always, ErrIsFailure, Plain},
+    rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
+    retry::RetryLayer,
+    timeout::TimeoutLayer,
+};
+
+fn main() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [name, count] = arguments.as_slice() {
+        let case = CASES.iter().find(|case| case.name == name);
+        let mut call = (case.expect("a case of that name").prepare)();
+        (0..count.parse::<u32>().expect("a count")).for_each(|_| call());
+        return;
+    }
+    // `cargo bench -- --option value` passes options to every bench: they are not for this one.
+    for case in CASES {
+        (case.prepare)()();
+        println!("{}", case.name);
+    }
+}
+
+/// A case: what `prepare` returns makes one call and checks how it ended.
+struct Case {
+    name: &'static str,
+    prepare: fn() -> Box<dyn FnMut()>,
+}
+
+const fn case(name: &'static str, prepare: fn() -> Box<dyn FnMut()>) -> Case {
+    Case { name, prepare }
+}
+
+const CASES: &[Case] = &[
+    case("ready: no layer", || admitted(Echo)),
+    case("ready: rate limit", || admitted(limit().layer(Echo))),
+    case("ready: rate limit, one key", || {
+        let limit = limits().keyed_by(|request: &u64| Some(*request));
+        admitted(limit.build().unwrap().layer(Echo))
+    }),
+    case("ready: circuit breaker", || admitted(breaker().layer(Echo))),
+    case("ready: circuit breaker, one key", || {
+        let breaker = CircuitBreakerLayer::builder().keyed_by(|request: &u64| Some(*request));
+        admitted(breaker.build().unwrap().layer(Echo))
+    }),
+    case("ready: bulkhead", || admitted(bulkhead().layer(Echo))),
+    case("ready: retry", || admitted(retry().layer(Echo))),
+    case("ready: timeout", || admitted(timeout().layer(Echo))),
+    case("ready: stack of five", || {
+        admitted(five(breaker(), limit(), bulkhead(), Echo))
+    }),
+    case("suspended once: no layer", || suspended(Suspends)),
+    case("suspended once: timeout", || {
+        suspended(timeout().layer(Suspends))
+    }),
+    case("suspended once: stack of five", || {
+        suspended(five(breaker(), limit(), bulkhead(), Suspends))
+    }),
+    case("rejected: rate limit", || {
+        rejected(empty_limit().layer(Echo))
+    }),
+    case("rejected: rate limit, one key", || {
+        let limit = RateLimitLayer::builder(Rate::per_day(1)).burst(1);
+        let limit = limit
+            .keyed_by(|request: &u64| Some(*request))
+            .build()
+            .unwrap();
+        admitted(limit.layer(Echo))();
+        rejected(limit.layer(Echo))
+    }),
+    case("rejected: circuit breaker", || {
+        rejected(open_breaker().layer(Echo))
+    }),
+    case("rejected: bulkhead", || {
+        rejected(full_bulkhead().layer(Echo))
+    }),
+    case("rejected: by the rate limit of five", || {
+        rejected(five(breaker(), empty_limit(), bulkhead(), Echo))
+    }),
+    case("rejected: by the circuit breaker of five", || {
+        rejected(five(open_breaker(), limit(), bulkhead(), Echo))
+    }),
+    case("rejected: by the bulkhead of five", || {
+        rejected(five(breaker(), limit(), full_bulkhead(), Echo))
+    }),
+];
+
+fn limits() -> RateLimitBuilder {
+    RateLimitLayer::builder(Rate::per_second(100_000_000)).burst(100_000_000)
+}
+
+fn limit() -> RateLimitLayer {
+    limits().build().unwrap()
+}
+
+fn empty_limit() -> RateLimitLayer {
+    let limit = RateLimitLayer::builder(Rate::per_day(1))
+        .burst(1)
+        .build()
+        .unwrap();
+    admitted(limit.layer(Echo))();
+    limit
+}
+
+fn breaker() -> CircuitBreakerLayer {
+    CircuitBreakerLayer::builder().build().unwrap()
+}
+
+fn open_breaker() -> CircuitBreakerLayer {
+    let breaker = breaker();
+    breaker.handle().force_open();
+    breaker
+}
+
+fn bulkhead() -> BulkheadLayer {
+    BulkheadLayer::builder(1000).build().unwrap()
+}
+
+/// A bulkhead of one place, which a call holds that never ends.
+fn full_bulkhead() -> BulkheadLayer {
+    let bulkhead = BulkheadLayer::builder(1).build().unwrap();
+    std::mem::forget(bulkhead.layer(Echo).call(7));
+    bulkhead
+}
+
+fn retry() -> RetryLayer<Plain<ErrIsFailure, Always>> {
+    RetryLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .build()
+        .unwrap()
+}
+
+fn timeout() -> TimeoutLayer {
+    TimeoutLayer::builder(Duration::from_secs(1))
+        .build()
+        .unwrap()
+}
+
+/// The stack in the order of the guide.
+fn five<S>(
+    breaker: CircuitBreakerLayer,
+    limit: RateLimitLayer,
+    bulkhead: BulkheadLayer,
+    inner: S,
+) -> impl Service<u64, Response = u64>
+where
+    S: Service<u64, Response = u64, Error = BoxError> + Clone + 'static,
+{
+    ServiceBuilder::new()
+        .layer(retry())
+        .layer(breaker)
+        .layer(limit)
+        .layer(bulkhead)
+        .layer(timeout())
+        .service(inner)
+}
+
+fn admitted(mut service: impl Service<u64, Response = u64> + 'static) -> Box<dyn FnMut()> {
+    Box::new(move || {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))));
+        let future = pin!(service.call(black_box(7)));
+        assert!(matches!(future.poll(&mut cx), Poll::Ready(Ok(7))));
+    })
+}
+
+fn suspended(mut service: impl Service<u64, Response = u64> + 'static) -> Box<dyn FnMut()> {
+    Box::new(move || {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))));
+        let mut future = pin!(service.call(black_box(7)));
+        assert!(future.as_mut().poll(&mut cx).is_pending());
+        assert!(matches!(future.poll(&mut cx), Poll::Ready(Ok(7))));
+    })
+}
+
+fn rejected(mut service: impl Service<u64, Response = u64> + 'static) -> Box<dyn FnMut()> {
+    Box::new(move || {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))));
+        let future = pin!(service.call(black_box(7)));
+        assert!(matches!(future.poll(&mut cx), Poll::Ready(Err(_))));
+    })
+}
+
+/// A runtime for its timers only: nothing is spawned on it, and no thread turns its wheel.
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+/// Answers at once.
+#[derive(Clone)]
+struct Echo;
+
+impl Service<u64> for Echo {
+    type Response = u64;
+    type Error = BoxError;
+    type Future = Ready<Result<u64, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: u64) -> Self::Future {
+        ready(Ok(request))
+    }
+}
+
+/// Answers at the second poll.
+#[derive(Clone)]
+struct Suspends;
+
+impl Service<u64> for Suspends {
+    type Response = u64;
+    type Error = BoxError;
+    type Future = Once;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: u64) -> Self::Future {
+        Once {
+            request,
+            polled: false,
+        }
+    }
+}
+
+struct Once {
+    request: u64,
+    polled: bool,
+}
+
+impl Future for Once {
+    type Output = Result<u64, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        if std::mem::replace(&mut self.polled, true) {
+            return Poll::Ready(Ok(self.request));
+        }
+        Poll::Pending
+    }
+}

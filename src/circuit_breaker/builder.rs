@@ -1,0 +1,327 @@
+//! The builder, and what becomes of it.
+
+use std::{hash::Hash, time::Duration};
+
+use crate::{
+    ConfigError,
+    algorithm::{Breaker, BreakerConfig, Overflow, SlowCalls, Verdict, Window},
+    circuit_breaker::{
+        CircuitBreakerHandle, CircuitBreakerLayer, CircuitGate, KeyedCircuitBreakerHandle,
+        KeyedCircuitBreakerLayer, Missing, keyed::Template, state::Settings,
+    },
+    gate::{GateLayer, Keyed, KeyedParts},
+    keyed::{ByKey, KeySettings, NotKeyed},
+    protocol::Plain,
+    striped::stripe_count,
+};
+
+/// Settings of a [`CircuitBreakerLayer`]. What each means, and its default's reason, is told at
+/// [`BreakerConfig`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct CircuitBreakerBuilder<K = NotKeyed, P = Plain> {
+    config: BreakerConfig,
+    settings: Settings,
+    keys: KeySettings,
+    key: K,
+    protocol: P,
+}
+
+impl CircuitBreakerLayer {
+    /// Opens at 50 % failures among at least 20 calls of the last 10 s, for 30 s; then three probes
+    /// decide.
+    pub fn builder() -> CircuitBreakerBuilder {
+        CircuitBreakerBuilder {
+            config: BreakerConfig::default(),
+            settings: Settings {
+                name: None,
+                backpressure: false,
+                enabled: true,
+            },
+            keys: KeySettings::default(),
+            key: NotKeyed,
+            protocol: Plain::new(),
+        }
+    }
+}
+
+impl<P> CircuitBreakerLayer<P> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> CircuitBreakerHandle {
+        self.gate().handle()
+    }
+}
+
+impl<K: Hash + Eq + Clone, F, P> KeyedCircuitBreakerLayer<K, F, P> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> KeyedCircuitBreakerHandle<K> {
+        self.gate().handle()
+    }
+}
+
+impl<K, P> CircuitBreakerBuilder<K, P> {
+    /// All settings of the algorithm at once, in place of those made so far.
+    pub fn config(mut self, config: BreakerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The share of failures that opens the circuit; `None` for no share. Default 0.5.
+    pub fn failure_rate(mut self, rate: impl Into<Option<f64>>) -> Self {
+        self.config.failure_rate = rate.into();
+        self
+    }
+
+    /// A call that takes `after` is slow, and so large a share of slow calls opens the circuit.
+    /// Default: none is slow.
+    pub fn slow_calls(mut self, after: Duration, rate: f64) -> Self {
+        self.config.slow_calls = Some(SlowCalls { after, rate });
+        self
+    }
+
+    /// How many failures in a row open the circuit, however few calls there were. Default: any
+    /// number.
+    pub fn consecutive_failures(mut self, failures: u32) -> Self {
+        self.config.consecutive_failures = Some(failures);
+        self
+    }
+
+    /// A call that is dropped unfinished has failed. Default: it counts for nothing, or, if it was
+    /// slow, as a slow one.
+    pub fn cancelled_as_failure(mut self) -> Self {
+        self.config.cancelled_as_failure = true;
+        self
+    }
+
+    /// The last so many calls count, however long ago they were. Default: those of the last 10 s.
+    pub fn window_of_calls(mut self, calls: u32) -> Self {
+        self.config.window = Window::Calls(calls);
+        self
+    }
+
+    /// How far back calls count. Default 10 s.
+    pub fn window(mut self, window: Duration) -> Self {
+        self.config.window = Window::Time(window);
+        self
+    }
+
+    /// How many calls the window must hold before it is judged. Default 20.
+    pub fn min_calls(mut self, calls: u32) -> Self {
+        self.config.min_calls = calls;
+        self
+    }
+
+    /// How long the circuit stays open before it probes. Default 30 s.
+    pub fn open_for(mut self, duration: Duration) -> Self {
+        self.config.open_for = duration;
+        self
+    }
+
+    /// The open time doubles each time, with jitter, from [`open_for`](Self::open_for) to
+    /// `longest`, until the circuit has stayed closed for a whole window. Default: it does not
+    /// grow.
+    pub fn growing_to(mut self, longest: Duration) -> Self {
+        self.config.growing = true;
+        self.max_open(longest)
+    }
+
+    /// Whether open times differ from circuit to circuit, so that a fleet does not probe in step: up
+    /// to a tenth more, or the upper half of a growing one. Default `true`.
+    pub fn jitter(mut self, jitter: bool) -> Self {
+        self.config.jitter = jitter;
+        self
+    }
+
+    /// The longest the circuit stays open because the peer asks for it (`Retry-After`). Default ten
+    /// times `open_for`.
+    pub fn max_open(mut self, longest: Duration) -> Self {
+        self.config.max_open = Some(longest);
+        self
+    }
+
+    /// After the probes have closed it the circuit lets a growing share through, and all after so
+    /// long. Default: at once.
+    pub fn ramp(mut self, ramp: Duration) -> Self {
+        self.config.ramp = ramp;
+        self
+    }
+
+    /// How many calls half-open lets through. Default 3.
+    pub fn probes(mut self, probes: u16) -> Self {
+        self.config.probes = probes;
+        self
+    }
+
+    /// How the probes are judged. Default [`Verdict::Rate`].
+    pub fn verdict(mut self, verdict: Verdict) -> Self {
+        self.config.verdict = verdict;
+        self
+    }
+
+    /// How long all the probes may stay out before the circuit opens again. Default: as long as it
+    /// stays open.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.config.lease = Some(lease);
+        self
+    }
+
+    /// For load balancers: `poll_ready` is pending while the circuit refuses, so that they turn to
+    /// another peer. Default: ready, and the call is rejected.
+    pub fn backpressure(mut self) -> Self {
+        self.settings.backpressure = true;
+        self
+    }
+
+    /// `false` lets everything through, with the same type, and counts nothing. Default `true`.
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.settings.enabled = enabled;
+        self
+    }
+
+    /// Names this instance in errors.
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.settings.name = Some(name);
+        self
+    }
+
+    /// How many keys have a circuit of their own, if [a key](Self::keyed_by) is set. Default 1024,
+    /// some 4 MiB.
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.keys.max_keys = Some(keys);
+        self
+    }
+
+    /// What becomes of new keys when there are more than that. Default [`Overflow::Shared`]: they
+    /// share one circuit.
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.keys.overflow = Some(overflow);
+        self
+    }
+
+    /// What becomes of requests without a key. Default [`Missing::Share`]: they share the circuit of
+    /// the keys that overflow.
+    pub fn missing(mut self, missing: Missing) -> Self {
+        self.keys.missing = Some(missing);
+        self
+    }
+
+    /// How results are classified and rejections travel. Default [`Plain`]: an `Err` is a failure, a
+    /// rejection an error.
+    pub fn protocol<Q>(self, protocol: Q) -> CircuitBreakerBuilder<K, Q> {
+        let Self {
+            config,
+            settings,
+            keys,
+            key,
+            ..
+        } = self;
+        CircuitBreakerBuilder {
+            config,
+            settings,
+            keys,
+            key,
+            protocol,
+        }
+    }
+
+    /// A circuit for each key, such as a host, a route or a tenant, instead of one for all: a closure
+    /// `Fn(&Req) -> Option<K>` finds it.
+    pub fn keyed_by<Req, L, F>(self, key: F) -> CircuitBreakerBuilder<ByKey<L, F>, P>
+    where
+        F: Fn(&Req) -> Option<L>,
+        L: Hash + Eq + Clone,
+    {
+        let Self {
+            config,
+            settings,
+            keys,
+            protocol,
+            ..
+        } = self;
+        CircuitBreakerBuilder {
+            config,
+            settings,
+            keys,
+            key: ByKey::new(key),
+            protocol,
+        }
+    }
+
+    fn error(&self, error: ConfigError) -> ConfigError {
+        error.of("circuit_breaker", self.settings.name)
+    }
+}
+
+impl<P> CircuitBreakerBuilder<NotKeyed, P> {
+    /// Starts closed.
+    ///
+    /// # Errors
+    /// A setting outside the range that [`BreakerConfig`] gives for it, or one that needs a key.
+    pub fn build(self) -> Result<CircuitBreakerLayer<P>, ConfigError> {
+        self.keys.unset().map_err(|error| self.error(error))?;
+        let breaker = Breaker::new(&self.config, stripe_count(), rand::random());
+        let breaker = breaker.map_err(|error| self.error(error))?;
+        let gate = CircuitGate::new(breaker, self.config, self.settings);
+        Ok(GateLayer::with_protocol(gate, self.protocol))
+    }
+}
+
+impl CircuitBreakerBuilder {
+    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn gate(self) -> Result<CircuitGate, ConfigError> {
+        self.build().map(|layer| layer.gate().clone())
+    }
+}
+
+impl<K, F, P> CircuitBreakerBuilder<ByKey<K, F>, P>
+where
+    K: Hash + Eq + Clone,
+{
+    /// Starts with no circuits but that which keys share; each is closed at first.
+    ///
+    /// # Errors
+    /// A setting outside the range that [`BreakerConfig`] gives for it; no keys; backpressure,
+    /// because readiness is asked before there is a request, and so a key.
+    pub fn build(self) -> Result<KeyedCircuitBreakerLayer<K, F, P>, ConfigError> {
+        let max_keys = self
+            .keys
+            .max_keys(1024)
+            .map_err(|error| self.error(error))?;
+        if self.settings.backpressure {
+            let fix = "leave it: readiness is asked before the key is known";
+            return Err(self.error(ConfigError::new("backpressure", true, fix)));
+        }
+        let template = Template::new(self.config, self.settings);
+        let shared = template
+            .circuit(stripe_count())
+            .map_err(|error| self.error(error))?;
+        let keys = (
+            self.keys.overflow.unwrap_or_default(),
+            self.keys.missing.unwrap_or_default(),
+        );
+        let parts = KeyedParts::new(max_keys, shared, template, keys, self.settings.enabled);
+        Ok(GateLayer::with_protocol(
+            Keyed::new(self.key.key, parts),
+            self.protocol,
+        ))
+    }
+}
+
+impl<K, F> CircuitBreakerBuilder<ByKey<K, F>>
+where
+    K: Hash + Eq + Clone,
+    F: Clone,
+{
+    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn gate(self) -> Result<Keyed<K, F, CircuitGate>, ConfigError> {
+        self.build().map(|layer| layer.gate().clone())
+    }
+}

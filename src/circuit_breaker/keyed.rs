@@ -1,0 +1,133 @@
+//! One circuit for each key.
+
+use std::{
+    fmt,
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{
+    ConfigError,
+    algorithm::{Breaker, BreakerConfig},
+    circuit_breaker::{CircuitBreakerHandle, CircuitGate, state::Settings},
+    gate::{Keyable, Keyed, KeyedParts},
+    keyed::partitions::Recipe,
+};
+
+/// Watches and steers keyed circuit breakers from outside.
+pub struct KeyedCircuitBreakerHandle<K> {
+    parts: Arc<KeyedParts<K, CircuitGate>>,
+}
+
+/// What circuits are made of.
+#[derive(Debug)]
+pub struct Template {
+    config: Mutex<BreakerConfig>,
+    settings: Settings,
+}
+
+impl<K: Hash + Eq + Clone, F> Keyed<K, F, CircuitGate> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> KeyedCircuitBreakerHandle<K> {
+        KeyedCircuitBreakerHandle {
+            parts: self.parts().clone(),
+        }
+    }
+}
+
+impl<K: Hash + Eq + Clone> KeyedCircuitBreakerHandle<K> {
+    /// The key's circuit, if it has one of its own. The handle keeps it from being evicted, and so
+    /// does a change of its settings, for good.
+    #[must_use]
+    pub fn key(&self, key: &K) -> Option<CircuitBreakerHandle> {
+        let partition = self.parts.partitions.find_lasting(key)?;
+        Some(partition.gate.handle())
+    }
+
+    /// The circuit of all keys that have none of their own.
+    #[must_use]
+    pub fn shared(&self) -> CircuitBreakerHandle {
+        self.parts.shared.handle()
+    }
+
+    /// All keys that have a circuit of their own. Costs a copy of each key.
+    #[must_use]
+    pub fn keys(&self) -> Vec<(K, CircuitBreakerHandle)> {
+        let partitions = self.parts.partitions.all().into_iter();
+        partitions
+            .map(|partition| (partition.key().clone(), partition.gate.handle()))
+            .collect()
+    }
+
+    /// Takes other settings for all circuits, those to come included; each keeps its state and
+    /// window.
+    ///
+    /// # Errors
+    /// As [`CircuitBreakerHandle::update`].
+    pub fn update(&self, config: BreakerConfig) -> Result<(), ConfigError> {
+        // All have the same window, so that what one accepts they all do.
+        self.parts.shared.state.update(config, false)?;
+        // First for those to come: one that is made meanwhile is put right by whoever made it.
+        self.parts.recipe.set(config);
+        let mut partitions = self.parts.partitions.all().into_iter();
+        partitions.try_for_each(|partition| partition.gate.state.update(config, false))
+    }
+}
+
+impl Template {
+    pub(super) fn new(config: BreakerConfig, settings: Settings) -> Self {
+        Self {
+            config: Mutex::new(config),
+            settings,
+        }
+    }
+
+    pub(super) fn circuit(&self, stripes: usize) -> Result<CircuitGate, ConfigError> {
+        let config = self.config();
+        let breaker = Breaker::new(&config, stripes, rand::random())?;
+        Ok(CircuitGate::new(breaker, config, self.settings))
+    }
+
+    fn config(&self) -> BreakerConfig {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, config: BreakerConfig) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+}
+
+impl Keyable for CircuitGate {
+    type Recipe<K> = Template;
+}
+
+impl<K> Recipe<K, CircuitGate> for Template {
+    fn make(&self, _: &K) -> Result<CircuitGate, ConfigError> {
+        // One stripe: there are many circuits, and few threads at each.
+        self.circuit(1)
+    }
+
+    fn made(&self, circuit: &CircuitGate) {
+        let config = self.config();
+        if circuit.state.config() != config {
+            // What the shared circuit has accepted this one does.
+            let _ = circuit.state.update(config, false);
+        }
+    }
+}
+
+impl<K> Clone for KeyedCircuitBreakerHandle<K> {
+    fn clone(&self) -> Self {
+        Self {
+            parts: self.parts.clone(),
+        }
+    }
+}
+
+impl<K> fmt::Debug for KeyedCircuitBreakerHandle<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedCircuitBreakerHandle")
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,272 @@
+//! The gate: one circuit.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Context,
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    ConfigError, Rejected, RejectedKind,
+    algorithm::{Breaker, BreakerConfig, BreakerState, Pass, Transition},
+    circuit_breaker::{CircuitBreakerHandle, journal::Journal},
+    gate::{Admission, Admit, Changed, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
+    keyed::partitions::Evict,
+    striped::current_stripe,
+    time::{Clock, Now},
+};
+
+/// Admits calls while a circuit is not open. Made by
+/// [`CircuitBreakerBuilder::gate`](super::CircuitBreakerBuilder::gate).
+#[derive(Debug, Clone)]
+pub struct CircuitGate {
+    pub(super) state: Arc<State>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) breaker: Breaker,
+    pub(super) clock: Clock,
+    settings: Settings,
+    /// The settings in force. Locked to change or read them, never by calls.
+    config: Mutex<BreakerConfig>,
+    pub(super) journal: Journal,
+    /// Wakes those that wait: after each transition, and when a probe was given back.
+    changed: watch::Sender<()>,
+    /// Whether it has settings of its own, which one made anew would not have. Relaxed: an eviction
+    /// makes sure that nobody holds the circuit, and so sees what was done to it.
+    has_own_config: AtomicBool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    pub(super) name: Option<&'static str>,
+    /// Whether services wait in `poll_ready` while the circuit rejects.
+    pub(super) backpressure: bool,
+    pub(super) enabled: bool,
+}
+
+impl CircuitGate {
+    pub(super) fn new(breaker: Breaker, config: BreakerConfig, settings: Settings) -> Self {
+        let state = State {
+            breaker,
+            clock: Clock::start(),
+            settings,
+            config: Mutex::new(config),
+            journal: Journal::new(),
+            changed: watch::Sender::new(()),
+            has_own_config: AtomicBool::new(false),
+        };
+        Self {
+            state: Arc::new(state),
+        }
+    }
+
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> CircuitBreakerHandle {
+        CircuitBreakerHandle::new(self.state.clone())
+    }
+
+    #[cold]
+    fn admit_unless_open(&self, now: &Now) -> Result<Pass, Box<Rejected>> {
+        let state = &*self.state;
+        let (decision, transition) = state.breaker.admit(current_stripe(), now.by(&state.clock));
+        state.publish(transition);
+        decision.map_err(|open| Box::new(state.rejected(RejectedKind::CircuitOpen, open.wait)))
+    }
+}
+
+impl Gate for CircuitGate {
+    type Grant = Pass;
+    type Pass = Pass;
+    type Ticket = ();
+
+    #[inline(always)]
+    fn send(&self, pass: Pass) -> Pass {
+        pass
+    }
+
+    fn give_back(&self, pass: Pass, why: Unsent, now: &Now) {
+        let outcome = match why {
+            Unsent::NotReady => crate::Outcome::Failure,
+            Unsent::Abandoned => crate::Outcome::Ignore,
+        };
+        self.end(pass, End::Answered(outcome, None), now);
+    }
+
+    #[inline(always)]
+    fn end(&self, pass: Pass, end: End, now: &Now) {
+        let State { breaker, clock, .. } = &*self.state;
+        let (stripe, now) = (current_stripe(), now.by(clock));
+        let transition = match end {
+            End::Answered(outcome, hint) => breaker.record(pass, outcome, hint, stripe, now),
+            End::Dropped => breaker.abandon(pass, stripe, now),
+        };
+        if transition.is_some() || breaker.state() == BreakerState::HalfOpen {
+            self.state.given_back(transition);
+        }
+    }
+
+    fn leave(&self, (): (), _: &Now) {}
+
+    #[inline(always)]
+    fn owes(&self, pass: &Pass) -> bool {
+        !pass.is_nothing()
+    }
+
+    fn renew(&self, pass: Pass, now: &Now) -> Result<Pass, Box<Rejected>> {
+        if pass.is_nothing() || !self.state.breaker.has_changed(&pass) {
+            return Ok(pass);
+        }
+        // Of a generation that has passed: it owes nothing any more.
+        self.end(pass, End::Answered(crate::Outcome::Ignore, None), now);
+        self.admit_unless_open(now)
+    }
+
+    fn answered(&self, pass: &mut Pass, now: &Now) {
+        self.state.breaker.head(pass, now.by(&self.state.clock));
+    }
+
+    /// An open circuit is taken at its word, unless something waits for its end: reading the clock
+    /// here and in `admit` would make a rejection dearer than an admission, and a call that is
+    /// admitted after all asks the inner service then.
+    #[inline(always)]
+    fn is_closed_to_all(&self, now: &Now) -> bool {
+        let state = &*self.state;
+        if state.breaker.admit_if_closed().is_some() || !state.settings.enabled {
+            return false;
+        }
+        let open = matches!(
+            state.breaker.state(),
+            BreakerState::Open | BreakerState::ForcedOpen
+        );
+        (open && !state.settings.backpressure) || state.breaker.refuses(now.by(&state.clock))
+    }
+
+    #[inline(always)]
+    fn backpressure(&self) -> bool {
+        self.state.settings.backpressure
+    }
+
+    fn changed(&self) -> Option<Changed> {
+        let mut changed = self.state.changed.subscribe();
+        // An error says that the circuit is gone, and then nothing waits for it either.
+        Some(Box::pin(async move { drop(changed.changed().await) }))
+    }
+
+    fn until_change(&self, now: &Now) -> Option<Duration> {
+        self.state.breaker.until_change(now.by(&self.state.clock))
+    }
+
+    fn expire(&self, now: &Now) {
+        let State { breaker, clock, .. } = &*self.state;
+        self.state.publish(breaker.expire(now.by(clock)));
+    }
+}
+
+impl<Req> Admit<Req> for CircuitGate {
+    #[inline(always)]
+    fn admit(&self, _: &Req, _: &Demand, now: &Now) -> Admission<Pass, ()> {
+        if !self.state.settings.enabled {
+            return Admission::Granted(Pass::default());
+        }
+        if let Some(pass) = self.state.breaker.admit_if_closed() {
+            return Admission::Granted(pass);
+        }
+        match self.admit_unless_open(now) {
+            Ok(pass) => Admission::Granted(pass),
+            Err(rejected) => Admission::Rejected(rejected),
+        }
+    }
+
+    fn poll_ticket(
+        &self,
+        (): &mut (),
+        _: &Req,
+        _: &Demand,
+        _: &mut Context<'_>,
+        _: &Now,
+    ) -> Turn<Pass> {
+        unreachable!("no call waits for a circuit")
+    }
+}
+
+impl<Res> Read<Res> for CircuitGate {}
+
+impl Evict for CircuitGate {
+    fn is_evictable(&self) -> bool {
+        let State {
+            breaker,
+            clock,
+            has_own_config,
+            ..
+        } = &*self.state;
+        // Handles hold the state, not the partition.
+        Arc::strong_count(&self.state) == 1
+            && !has_own_config.load(Ordering::Relaxed)
+            && breaker.is_forgettable(clock.now())
+    }
+}
+
+impl MissingKey for CircuitGate {
+    fn missing_key(&self) -> Rejected {
+        self.state.rejected(RejectedKind::MissingKey, None)
+    }
+
+    fn overflow(&self) -> Rejected {
+        self.state.rejected(RejectedKind::CircuitOpen, None)
+    }
+}
+
+impl State {
+    pub(super) fn config(&self) -> BreakerConfig {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes other settings: its own, or those that all circuits of a layer take.
+    pub(super) fn update(&self, config: BreakerConfig, own: bool) -> Result<(), ConfigError> {
+        let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        self.breaker.update(&config)?;
+        *current = config;
+        self.has_own_config.store(own, Ordering::Relaxed);
+        drop(current);
+        // More probes may be out than before.
+        self.wake();
+        Ok(())
+    }
+
+    /// After a permit has come back: if it was a probe, its slot may be free.
+    #[cold]
+    fn given_back(&self, transition: Option<Transition>) {
+        if transition.is_none() {
+            self.wake();
+        }
+        self.publish(transition);
+    }
+
+    pub(super) fn publish(&self, transition: Option<Transition>) {
+        if let Some(transition) = transition {
+            self.journal.enter(transition);
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        self.changed.send_replace(());
+    }
+
+    fn rejected(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
+        Rejected {
+            kind,
+            layer: "circuit_breaker",
+            name: self.settings.name,
+            retry_after,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! A call that has to wait: for its turn, then for an inner service of its own.
+
+use std::{
+    mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower::Service;
+
+use crate::{
+    Rejected,
+    gate::{Admit, Changed, Demand, Gate, Permit, Turn, Unsent, poll_changed},
+    protocol::Quota,
+    striped::Held,
+    time::Now,
+};
+
+/// A call that waits. Boxed, so it may be as large as it needs.
+pub(super) struct Deferred<S, G: Gate, Req> {
+    owed: Owed<G>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Ends when the gates change while the service is not ready.
+    changed: Option<Changed>,
+    service: S,
+    /// `None` once the service has been called.
+    request: Option<Req>,
+    demand: Demand,
+}
+
+/// What a waiting call owes to its gates, given back if it is dropped.
+pub(super) struct Owed<G: Gate> {
+    gate: Held<G>,
+    waiting: Waiting<G>,
+}
+
+pub(super) enum Waiting<G: Gate> {
+    /// It has a place in a queue.
+    Queued(G::Ticket),
+    /// It is admitted, and yet to be sent.
+    Granted(G::Grant),
+    /// It is sent, or never will be.
+    Nothing,
+}
+
+/// What a wait ends with.
+pub(super) enum Settled<F, G: Gate, E> {
+    /// The call is sent.
+    Sent(F, Permit<G>),
+    /// It was rejected after all.
+    Rejected(Box<Rejected>, Vec<Quota>),
+    /// The inner service failed before it could be called.
+    NotReady(E),
+}
+
+impl<S, G: Gate, Req> Deferred<S, G, Req> {
+    pub(super) fn new(owed: Owed<G>, service: S, request: Req, demand: Demand) -> Self {
+        Self {
+            owed,
+            timer: None,
+            changed: None,
+            service,
+            request: Some(request),
+            demand,
+        }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Settled<S::Future, G, S::Error>>
+    where
+        S: Service<Req>,
+        G: Admit<Req>,
+    {
+        if let Err(rejected) = ready!(self.poll_turn(cx)) {
+            return Poll::Ready(self.rejected(rejected));
+        }
+        match self.poll_service(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Settled::NotReady(error)),
+            Poll::Pending => {
+                let rejected = ready!(self.poll_rejected(cx));
+                return Poll::Ready(self.rejected(rejected));
+            }
+        }
+        if let Err(rejected) = self.owed.renew() {
+            return Poll::Ready(self.rejected(rejected));
+        }
+        let request = self.request.take().expect("polled after completion");
+        let mut permit = self.owed.send();
+        let inner = permit.guarded(|| self.service.call(request));
+        Poll::Ready(Settled::Sent(inner, permit))
+    }
+
+    /// Ready when the call's turn has come, or when it will not come in time.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Box<Rejected>>>
+    where
+        G: Admit<Req>,
+    {
+        loop {
+            let Owed { gate, waiting } = &mut self.owed;
+            let Waiting::Queued(ticket) = waiting else {
+                return Poll::Ready(Ok(()));
+            };
+            let (request, now) = (self.request.as_ref().expect("not sent yet"), Now::unread());
+            match gate.poll_ticket(ticket, request, &self.demand, cx, &now) {
+                Turn::Granted(grant) => {
+                    *waiting = Waiting::Granted(grant);
+                    return Poll::Ready(Ok(()));
+                }
+                Turn::Rejected(rejected) => {
+                    *waiting = Waiting::Nothing;
+                    return Poll::Ready(Err(rejected));
+                }
+                Turn::Queued(None) => return Poll::Pending,
+                Turn::Queued(Some(wake)) => ready!(self.poll_timer(wake, cx)),
+            }
+        }
+    }
+
+    fn poll_timer(&mut self, wake: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(wake)));
+        if timer.deadline() != wake {
+            timer.as_mut().reset(wake);
+        }
+        timer.as_mut().poll(cx)
+    }
+
+    /// Asks the service for readiness. If it fails, or panics, the call is not sent, and the gates
+    /// learn why.
+    fn poll_service(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
+    where
+        S: Service<Req>,
+    {
+        let guard = NotReady(&mut self.owed);
+        let ready = self.service.poll_ready(cx);
+        if !matches!(ready, Poll::Ready(Err(_))) {
+            mem::forget(guard);
+        }
+        ready
+    }
+
+    /// While the service is not ready: ready when the gates no longer let the call through, so that
+    /// it fails fast with the others.
+    fn poll_rejected(&mut self, cx: &mut Context<'_>) -> Poll<Box<Rejected>> {
+        loop {
+            if self.changed.is_none() {
+                // Registered first and looked at then: no change is missed.
+                let Some(changed) = self.owed.gate.changed() else {
+                    return Poll::Pending;
+                };
+                self.changed = Some(changed);
+                if let Err(rejected) = self.owed.renew() {
+                    return Poll::Ready(rejected);
+                }
+            }
+            ready!(poll_changed(&mut self.changed, cx));
+            self.changed = None;
+        }
+    }
+
+    fn rejected<F, E>(&self, rejected: Box<Rejected>) -> Settled<F, G, E>
+    where
+        G: Admit<Req>,
+    {
+        let (gate, mut quotas) = (&self.owed.gate, Vec::new());
+        if let (true, Some(request)) = (gate.advertises(), &self.request) {
+            gate.quotas_for(request, &Now::unread(), &mut quotas);
+        }
+        Settled::Rejected(rejected, quotas)
+    }
+}
+
+impl<G: Gate> Owed<G> {
+    pub(super) fn new(gate: Held<G>, waiting: Waiting<G>) -> Self {
+        Self { gate, waiting }
+    }
+
+    /// Asks the gates whether the grant still stands after the wait.
+    fn renew(&mut self) -> Result<(), Box<Rejected>> {
+        if let Waiting::Granted(grant) = mem::replace(&mut self.waiting, Waiting::Nothing) {
+            self.waiting = Waiting::Granted(self.gate.renew(grant, &Now::unread())?);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self) -> Permit<G> {
+        match mem::replace(&mut self.waiting, Waiting::Nothing) {
+            Waiting::Granted(grant) => Permit::new(&self.gate, self.gate.send(grant)),
+            _ => unreachable!("a call is sent once, after it was admitted"),
+        }
+    }
+
+    fn give_back(&mut self, why: Unsent) {
+        let now = Now::unread();
+        match mem::replace(&mut self.waiting, Waiting::Nothing) {
+            Waiting::Queued(ticket) => self.gate.leave(ticket, &now),
+            Waiting::Granted(grant) => self.gate.give_back(grant, why, &now),
+            Waiting::Nothing => {}
+        }
+    }
+}
+
+impl<G: Gate> Drop for Owed<G> {
+    fn drop(&mut self) {
+        self.give_back(Unsent::Abandoned);
+    }
+}
+
+/// The inner service fails, or panics.
+struct NotReady<'a, G: Gate>(&'a mut Owed<G>);
+
+impl<G: Gate> Drop for NotReady<'_, G> {
+    fn drop(&mut self) {
+        self.0.give_back(Unsent::NotReady);
+    }
+}

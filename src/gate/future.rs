@@ -1,0 +1,188 @@
+//! The response future.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use crate::{
+    Rejected,
+    gate::{
+        Admit, Demand, Gate, Permit, Read,
+        deferred::{Deferred, Owed, Settled},
+    },
+    protocol::{Protocol, Quota},
+};
+
+pin_project! {
+    /// The answer of a [`Gated`](super::Gated) service: the inner one, or a rejection. Dropped while
+    /// it waits, it leaves the queue and has cost nothing.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, G, P, Req>
+    where
+        S: Service<Req>,
+        G: Gate,
+    {
+        #[pin]
+        stage: Stage<S::Future, G, Deferred<S, G, Req>>,
+        protocol: P,
+    }
+}
+
+pin_project! {
+    #[project = StageProject]
+    enum Stage<F, G: Gate, D> {
+        Calling { #[pin] inner: F, permit: Permit<G> },
+        // In a box, so that calls that do not wait need not carry what those that do take along.
+        Deferred { deferred: Box<D> },
+        Rejected { rejected: Option<Box<Rejected>>, quotas: Vec<Quota> },
+    }
+}
+
+impl<S, G, P, Req> ResponseFuture<S, G, P, Req>
+where
+    S: Service<Req>,
+    G: Gate,
+{
+    #[inline(always)]
+    pub(super) fn calling(
+        protocol: P,
+        mut permit: Permit<G>,
+        start: impl FnOnce() -> S::Future,
+    ) -> Self {
+        let inner = permit.guarded(start);
+        Self {
+            stage: Stage::Calling { inner, permit },
+            protocol,
+        }
+    }
+
+    pub(super) fn rejected(protocol: P, rejected: Box<Rejected>, quotas: Vec<Quota>) -> Self {
+        Self {
+            stage: Stage::Rejected {
+                rejected: Some(rejected),
+                quotas,
+            },
+            protocol,
+        }
+    }
+
+    pub(super) fn deferred(
+        owed: Owed<G>,
+        service: S,
+        request: Req,
+        demand: Demand,
+        protocol: P,
+    ) -> Self {
+        let deferred = Box::new(Deferred::new(owed, service, request, demand));
+        Self {
+            stage: Stage::Deferred { deferred },
+            protocol,
+        }
+    }
+}
+
+impl<S, G, P, Req> Future for ResponseFuture<S, G, P, Req>
+where
+    S: Service<Req>,
+    G: Admit<Req> + Read<S::Response>,
+    P: Protocol<S::Response, S::Error>,
+{
+    type Output = Result<P::Response<Permit<G>>, P::Error>;
+
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let stage = match this.stage.as_mut().project() {
+                StageProject::Calling { inner, permit } => {
+                    let result = ready!(permit.guarded(|| inner.poll(cx)));
+                    return Poll::Ready(settle(this.protocol, result, permit));
+                }
+                StageProject::Rejected { rejected, quotas } => {
+                    let rejected = rejected.take().expect("polled after completion");
+                    let response = this.protocol.reject(rejected);
+                    return Poll::Ready(advertise(this.protocol, response, quotas));
+                }
+                StageProject::Deferred { deferred } => match ready!(deferred.poll(cx)) {
+                    Settled::Sent(inner, permit) => Stage::Calling { inner, permit },
+                    Settled::Rejected(rejected, quotas) => Stage::Rejected {
+                        rejected: Some(rejected),
+                        quotas,
+                    },
+                    Settled::NotReady(error) => {
+                        return Poll::Ready(Err(this.protocol.not_ready(error)));
+                    }
+                },
+            };
+            this.stage.set(stage);
+        }
+    }
+}
+
+#[inline(always)]
+fn settle<G, P, Res, Err>(
+    protocol: &P,
+    result: Result<Res, Err>,
+    permit: &mut Permit<G>,
+) -> Result<P::Response<Permit<G>>, P::Error>
+where
+    G: Read<Res>,
+    P: Protocol<Res, Err>,
+{
+    if let Ok(response) = &result {
+        permit.read(response);
+        if permit.advertises() {
+            return settle_advertised(protocol, result, permit);
+        }
+    }
+    protocol.settle(result, permit.take())
+}
+
+#[cold]
+fn settle_advertised<G, P, Res, Err>(
+    protocol: &P,
+    result: Result<Res, Err>,
+    permit: &mut Permit<G>,
+) -> Result<P::Response<Permit<G>>, P::Error>
+where
+    G: Gate,
+    P: Protocol<Res, Err>,
+{
+    let quotas = permit.quotas();
+    advertise(protocol, protocol.settle(result, permit.take()), &quotas)
+}
+
+fn advertise<G, P, Res, Err>(
+    protocol: &P,
+    result: Result<P::Response<Permit<G>>, P::Error>,
+    quotas: &[Quota],
+) -> Result<P::Response<Permit<G>>, P::Error>
+where
+    G: Gate,
+    P: Protocol<Res, Err>,
+{
+    let tell = |response, quota| protocol.advertise(response, quota);
+    result.map(|response| quotas.iter().fold(response, tell))
+}
+
+impl<S, G, P, Req> fmt::Debug for ResponseFuture<S, G, P, Req>
+where
+    S: Service<Req>,
+    G: Gate,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match self.stage {
+            Stage::Calling { .. } => "calling",
+            Stage::Deferred { .. } => "waiting",
+            Stage::Rejected { .. } => "rejected",
+        };
+        f.debug_struct("ResponseFuture")
+            .field("stage", &stage)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,367 @@
+//! A gate for each key.
+
+use std::{fmt, hash::Hash, sync::Arc, task::Context, time::Duration};
+
+use crate::{
+    Rejected,
+    algorithm::Overflow,
+    gate::{Admission, Admit, Demand, End, Gate, Read, Turn, Unsent},
+    keyed::partitions::{Evict, Partition, Partitions, Recipe},
+    protocol::Quota,
+    time::Now,
+};
+
+/// A gate of its own for each key that a closure `F` finds in requests. It rejects only what is that
+/// key's, and readiness is asked before there is a request, so `poll_ready` is always that of the
+/// inner service.
+pub struct Keyed<K, F, G: Keyable> {
+    key: F,
+    parts: Arc<KeyedParts<K, G>>,
+}
+
+/// What a keyed gate and its handles share.
+pub(crate) struct KeyedParts<K, G: Keyable> {
+    pub(crate) partitions: Partitions<K, G>,
+    /// For keys that find no place, and for requests without a key.
+    pub(crate) shared: G,
+    pub(crate) recipe: G::Recipe<K>,
+    overflow: Overflow,
+    missing: Missing,
+    enabled: bool,
+}
+
+/// A gate of which each key can have its own.
+#[doc(hidden)]
+#[expect(private_bounds, reason = "only gates of this crate are keyed")]
+pub trait Keyable: Gate + Evict + MissingKey + Sized {
+    /// How they are made.
+    type Recipe<K>: Recipe<K, Self>;
+}
+
+/// What becomes of a request that has no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Missing {
+    /// All of them together are treated as one key: leaving the key out gains nothing.
+    #[default]
+    Share,
+    /// It is rejected, as [`MissingKey`](crate::RejectedKind::MissingKey): a 400 on an HTTP server.
+    Reject,
+    /// It is admitted without a limit.
+    Allow,
+}
+
+/// How a gate rejects on behalf of keys.
+pub(crate) trait MissingKey {
+    /// The request has no key.
+    fn missing_key(&self) -> Rejected;
+
+    /// Its key has found no place.
+    fn overflow(&self) -> Rejected;
+}
+
+/// Whose gate it is; `None` for the shared one.
+type Place<K, G> = Option<Arc<Partition<K, G>>>;
+
+/// An admission by the gate of a key.
+#[doc(hidden)]
+pub struct KeyedGrant<K, G: Gate>(Option<(Place<K, G>, G::Grant)>);
+
+/// A sent call of a key.
+#[doc(hidden)]
+pub struct KeyedPass<K, G: Gate>(Option<(Place<K, G>, G::Pass)>);
+
+/// A place in the queue of a key.
+#[doc(hidden)]
+pub struct KeyedTicket<K, G: Gate>(Place<K, G>, G::Ticket);
+
+impl<K, G> KeyedParts<K, G>
+where
+    K: Hash + Eq + Clone,
+    G: Keyable,
+{
+    pub(crate) fn new(
+        max_keys: usize,
+        shared: G,
+        recipe: G::Recipe<K>,
+        (overflow, missing): (Overflow, Missing),
+        enabled: bool,
+    ) -> Self {
+        let partitions = Partitions::new(max_keys);
+        Self {
+            partitions,
+            shared,
+            recipe,
+            overflow,
+            missing,
+            enabled,
+        }
+    }
+
+    /// The key's partition, made if it has none and there is a place.
+    pub(crate) fn find_or_make(&self, key: &K) -> Option<Arc<Partition<K, G>>> {
+        self.partitions.find_or_make(key, &self.recipe)
+    }
+}
+
+impl<K, F, G: Keyable> Keyed<K, F, G> {
+    pub(crate) fn new(key: F, parts: KeyedParts<K, G>) -> Self {
+        Self {
+            key,
+            parts: Arc::new(parts),
+        }
+    }
+
+    pub(crate) fn parts(&self) -> &Arc<KeyedParts<K, G>> {
+        &self.parts
+    }
+
+    fn of<'a>(&'a self, place: &'a Place<K, G>) -> &'a G {
+        place
+            .as_ref()
+            .map_or(&self.parts.shared, |partition| &partition.gate)
+    }
+}
+
+impl<K, F, G: Keyable> Gate for Keyed<K, F, G> {
+    type Grant = KeyedGrant<K, G>;
+    type Pass = KeyedPass<K, G>;
+    type Ticket = KeyedTicket<K, G>;
+
+    #[inline]
+    fn send(&self, grant: Self::Grant) -> Self::Pass {
+        let Some((place, grant)) = grant.0 else {
+            return KeyedPass(None);
+        };
+        let gate = self.of(&place);
+        let pass = gate.send(grant);
+        if gate.owes(&pass) {
+            KeyedPass(Some((place, pass)))
+        } else {
+            KeyedPass(None)
+        }
+    }
+
+    fn give_back(&self, grant: Self::Grant, why: Unsent, now: &Now) {
+        if let Some((place, grant)) = grant.0 {
+            self.of(&place).give_back(grant, why, now);
+        }
+    }
+
+    #[inline]
+    fn end(&self, pass: Self::Pass, end: End, now: &Now) {
+        if let Some((place, pass)) = pass.0 {
+            self.of(&place).end(pass, end, now);
+        }
+    }
+
+    fn leave(&self, KeyedTicket(place, ticket): Self::Ticket, now: &Now) {
+        self.of(&place).leave(ticket, now);
+    }
+
+    #[inline]
+    fn owes(&self, pass: &Self::Pass) -> bool {
+        pass.0.is_some()
+    }
+
+    fn renew(&self, grant: Self::Grant, now: &Now) -> Result<Self::Grant, Box<Rejected>> {
+        let Some((place, grant)) = grant.0 else {
+            return Ok(grant);
+        };
+        let grant = self.of(&place).renew(grant, now)?;
+        Ok(KeyedGrant(Some((place, grant))))
+    }
+
+    fn answered(&self, pass: &mut Self::Pass, now: &Now) {
+        if let Some((place, pass)) = &mut pass.0 {
+            self.of(place).answered(pass, now);
+        }
+    }
+
+    fn honor(&self, pass: &Self::Pass, retry_after: Duration, now: &Now) {
+        if let Some((place, pass)) = &pass.0 {
+            self.of(place).honor(pass, retry_after, now);
+        }
+    }
+
+    fn used(&self, pass: &mut Self::Pass, units: u32, now: &Now) {
+        if let Some((place, pass)) = &mut pass.0 {
+            self.of(place).used(pass, units, now);
+        }
+    }
+
+    #[inline]
+    fn advertises(&self) -> bool {
+        self.parts.shared.advertises()
+    }
+
+    fn quotas(&self, pass: &Self::Pass, now: &Now, quotas: &mut Vec<Quota>) {
+        if let Some((place, pass)) = &pass.0 {
+            self.of(place).quotas(pass, now, quotas);
+        }
+    }
+}
+
+impl<K, F, G, Req> Admit<Req> for Keyed<K, F, G>
+where
+    K: Hash + Eq + Clone,
+    F: Fn(&Req) -> Option<K>,
+    G: Admit<Req> + Keyable,
+{
+    #[inline]
+    fn admit(
+        &self,
+        request: &Req,
+        demand: &Demand,
+        now: &Now,
+    ) -> Admission<Self::Grant, Self::Ticket> {
+        if !self.parts.enabled {
+            return Admission::Granted(KeyedGrant(None));
+        }
+        let Some(key) = (self.key)(request) else {
+            return match self.parts.missing {
+                Missing::Share => self.admit_in(None, request, demand, now),
+                Missing::Reject => Admission::Rejected(Box::new(self.parts.shared.missing_key())),
+                Missing::Allow => Admission::Granted(KeyedGrant(None)),
+            };
+        };
+        let mut found = self.parts.partitions.find(&key);
+        loop {
+            let Some(partition) = found.or_else(|| self.parts.find_or_make(&key)) else {
+                return match self.parts.overflow {
+                    Overflow::Shared => self.admit_in(None, request, demand, now),
+                    Overflow::Reject => Admission::Rejected(Box::new(self.parts.shared.overflow())),
+                    Overflow::Allow => Admission::Granted(KeyedGrant(None)),
+                };
+            };
+            let admission = self.admit_in(Some(partition.clone()), request, demand, now);
+            if !partition.is_gone() {
+                return admission;
+            }
+            // Just being evicted: what was done to it would be forgotten with it.
+            self.undo(admission, now);
+            found = None;
+        }
+    }
+
+    fn poll_ticket(
+        &self,
+        KeyedTicket(place, ticket): &mut Self::Ticket,
+        request: &Req,
+        demand: &Demand,
+        cx: &mut Context<'_>,
+        now: &Now,
+    ) -> Turn<Self::Grant> {
+        match self.of(place).poll_ticket(ticket, request, demand, cx, now) {
+            Turn::Granted(grant) => Turn::Granted(KeyedGrant(Some((place.take(), grant)))),
+            Turn::Queued(wake) => Turn::Queued(wake),
+            Turn::Rejected(rejected) => Turn::Rejected(rejected),
+        }
+    }
+
+    fn wait(&self, request: &Req, demand: &Demand, now: &Now) -> Option<Duration> {
+        let place = (self.key)(request).and_then(|key| self.parts.partitions.find(&key));
+        self.of(&place).wait(request, demand, now)
+    }
+
+    fn quotas_for(&self, request: &Req, now: &Now, quotas: &mut Vec<Quota>) {
+        let place = (self.key)(request).map(|key| self.parts.partitions.find(&key));
+        match (place, self.parts.missing) {
+            (Some(place), _) => self.of(&place).quotas_for(request, now, quotas),
+            (None, Missing::Share) => self.parts.shared.quotas_for(request, now, quotas),
+            (None, _) => {}
+        }
+    }
+}
+
+impl<K, F, G: Keyable> Keyed<K, F, G> {
+    #[inline]
+    fn admit_in<Req>(
+        &self,
+        place: Place<K, G>,
+        request: &Req,
+        demand: &Demand,
+        now: &Now,
+    ) -> Admission<KeyedGrant<K, G>, KeyedTicket<K, G>>
+    where
+        G: Admit<Req>,
+    {
+        match self.of(&place).admit(request, demand, now) {
+            Admission::Granted(grant) => Admission::Granted(KeyedGrant(Some((place, grant)))),
+            Admission::Queued(ticket) => Admission::Queued(KeyedTicket(place, ticket)),
+            Admission::Rejected(rejected) => Admission::Rejected(rejected),
+        }
+    }
+
+    fn undo(&self, admission: Admission<KeyedGrant<K, G>, KeyedTicket<K, G>>, now: &Now) {
+        match admission {
+            Admission::Granted(grant) => self.give_back(grant, Unsent::Abandoned, now),
+            Admission::Queued(ticket) => self.leave(ticket, now),
+            Admission::Rejected(_) => {}
+        }
+    }
+}
+
+impl<K, F, G: Read<Res> + Keyable, Res> Read<Res> for Keyed<K, F, G> {
+    #[inline]
+    fn read(&self, pass: &mut Self::Pass, response: &Res, now: &Now) {
+        if let Some((place, pass)) = &mut pass.0 {
+            self.of(place).read(pass, response, now);
+        }
+    }
+}
+
+impl<K, G: Gate> Default for KeyedPass<K, G> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<K, F: Clone, G: Keyable> Clone for Keyed<K, F, G> {
+    fn clone(&self) -> Self {
+        Self {
+            key: self.key.clone(),
+            parts: self.parts.clone(),
+        }
+    }
+}
+
+impl<K, F, G: Keyable> fmt::Debug for Keyed<K, F, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyed")
+            .field("parts", &self.parts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K, G: Keyable> fmt::Debug for KeyedParts<K, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedParts")
+            .field("partitions", &self.partitions)
+            .field("overflow", &self.overflow)
+            .field("missing", &self.missing)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K, G: Gate<Grant: fmt::Debug>> fmt::Debug for KeyedGrant<K, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KeyedGrant")
+            .field(&self.0.as_ref().map(|(_, grant)| grant))
+            .finish()
+    }
+}
+
+impl<K, G: Gate<Pass: fmt::Debug>> fmt::Debug for KeyedPass<K, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KeyedPass")
+            .field(&self.0.as_ref().map(|(_, pass)| pass))
+            .finish()
+    }
+}
+
+impl<K, G: Gate<Ticket: fmt::Debug>> fmt::Debug for KeyedTicket<K, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KeyedTicket").field(&self.1).finish()
+    }
+}

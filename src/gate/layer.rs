@@ -1,0 +1,73 @@
+//! The layer.
+
+use std::fmt;
+
+use tower::Layer;
+
+use crate::{
+    gate::{Gate, Gated, IntoGate},
+    protocol::Plain,
+    striped::Striped,
+};
+
+/// A layer of one gate or several. All services it makes, and all their clones, share the state.
+pub struct GateLayer<G, P = Plain> {
+    gate: Striped<G>,
+    protocol: P,
+}
+
+impl<G: Gate> GateLayer<G> {
+    /// One gate, or a tuple of up to four, from the outside in.
+    #[must_use]
+    pub fn new(gates: impl IntoGate<Gate = G>) -> Self {
+        Self::with_protocol(gates.into_gate(), Plain::new())
+    }
+}
+
+impl<G, P> GateLayer<G, P> {
+    pub(crate) fn with_protocol(gate: G, protocol: P) -> Self {
+        Self {
+            gate: Striped::new(gate),
+            protocol,
+        }
+    }
+
+    /// How results are classified and rejections travel. Default [`Plain`]: an `Err` is a failure,
+    /// a rejection an error.
+    #[must_use]
+    pub fn protocol<Q>(self, protocol: Q) -> GateLayer<G, Q> {
+        GateLayer {
+            gate: self.gate,
+            protocol,
+        }
+    }
+
+    pub(crate) fn gate(&self) -> &G {
+        &self.gate
+    }
+}
+
+impl<G, P: Clone> Clone for GateLayer<G, P> {
+    fn clone(&self) -> Self {
+        Self {
+            gate: self.gate.clone(),
+            protocol: self.protocol.clone(),
+        }
+    }
+}
+
+impl<S, G, P: Clone> Layer<S> for GateLayer<G, P> {
+    type Service = Gated<S, G, P>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Gated::new(inner, self.gate.clone(), self.protocol.clone())
+    }
+}
+
+impl<G: fmt::Debug, P> fmt::Debug for GateLayer<G, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GateLayer")
+            .field("gate", &self.gate)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,286 @@
+//! Several patterns in one layer: what admits calls, plugged into Tower once.
+//!
+//! A *gate* decides on a call before it is sent, and learns how the call ended: a rate limit, a
+//! circuit breaker, a bulkhead, each also [by key](Keyed). This module is the Tower side of all of
+//! them: [one layer](GateLayer), [one service](Gated), [one future](ResponseFuture), [one
+//! permit](Permit). A layer may hold several gates, which then share one reference count, one
+//! future, and the readings of the clock:
+//!
+//! ```
+//! use tower::{Layer, ServiceExt, service_fn};
+//! use tower_keep::{
+//!     bulkhead::BulkheadLayer, circuit_breaker::CircuitBreakerLayer, gate::GateLayer,
+//!     rate_limit::{Rate, RateLimitLayer},
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+//! let breaker = CircuitBreakerLayer::builder().gate()?;
+//! let limit = RateLimitLayer::builder(Rate::per_second(100)).gate()?;
+//! let bulkhead = BulkheadLayer::builder(10).gate()?;
+//! let circuit = breaker.handle();
+//!
+//! let layer = GateLayer::new((breaker, limit, bulkhead));
+//! let service = layer.layer(service_fn(async |n: u32| Ok::<_, std::io::Error>(n)));
+//! assert_eq!(service.clone().oneshot(7).await?, 7);
+//! circuit.force_open();
+//! assert!(service.oneshot(7).await.is_err());
+//! # Ok(()) }
+//! ```
+//!
+//! They are asked in the order given, and what the first ones granted is given back when a later one
+//! rejects.
+//!
+//! **Readiness.** The instance of the inner service that was asked is the instance that is called.
+//! A call that is rejected, or has to wait, replaces it by a fresh clone, so that what it had
+//! reserved in its `poll_ready` is free for others. Nothing is held between `poll_ready` and `call`.
+//!
+//! **Drop and panic.** A response future that is dropped gives back what its call holds, at any
+//! point. A panic of the inner service is recorded as a failure.
+
+mod both;
+mod deferred;
+mod future;
+mod keyed;
+mod layer;
+mod optional;
+mod permit;
+mod readiness;
+mod service;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{Outcome, Rejected, protocol::Quota};
+
+pub use crate::time::Now;
+pub use both::{Both, BothTicket, IntoGate};
+pub use future::ResponseFuture;
+pub use keyed::{Keyable, Keyed, KeyedGrant, KeyedPass, KeyedTicket, Missing};
+pub(crate) use keyed::{KeyedParts, MissingKey};
+pub use layer::GateLayer;
+pub use permit::Permit;
+pub use service::Gated;
+
+/// What admits calls, apart from the types of requests and responses.
+///
+/// A call is *admitted* with a grant, which is [sent](Self::send) or [given back](Self::give_back);
+/// a sent call has a pass, which [ends](Self::end). Nothing of the three may be `()`.
+#[doc(hidden)]
+pub trait Gate {
+    /// What an admission owes until the call is sent.
+    type Grant;
+    /// What a sent call owes until its end. The default owes nothing.
+    type Pass: Default;
+    /// A place in a queue.
+    type Ticket;
+
+    /// The call is sent.
+    fn send(&self, grant: Self::Grant) -> Self::Pass;
+
+    /// The call is not sent.
+    fn give_back(&self, grant: Self::Grant, why: Unsent, now: &Now);
+
+    /// The call has ended.
+    fn end(&self, pass: Self::Pass, end: End, now: &Now);
+
+    /// A place in the queue is given up.
+    fn leave(&self, ticket: Self::Ticket, now: &Now);
+
+    /// Whether a sent call has to be told of its end. If not, it holds no reference.
+    fn owes(&self, pass: &Self::Pass) -> bool {
+        let _ = pass;
+        true
+    }
+
+    /// Asked after a wait elsewhere, before the call is sent: whether the grant still stands.
+    ///
+    /// # Errors
+    /// The call is rejected after all. The grant is gone.
+    fn renew(&self, grant: Self::Grant, now: &Now) -> Result<Self::Grant, Box<Rejected>> {
+        let _ = now;
+        Ok(grant)
+    }
+
+    /// The response's head is here, and its body goes on.
+    fn answered(&self, pass: &mut Self::Pass, now: &Now) {
+        let _ = (pass, now);
+    }
+
+    /// The upstream has said in a good response when to come back with the next call.
+    fn honor(&self, pass: &Self::Pass, retry_after: Duration, now: &Now) {
+        let _ = (pass, retry_after, now);
+    }
+
+    /// The call turns out to have used so many units.
+    fn used(&self, pass: &mut Self::Pass, units: u32, now: &Now) {
+        let _ = (pass, units, now);
+    }
+
+    /// Whether callers are told of the limits.
+    fn advertises(&self) -> bool {
+        false
+    }
+
+    /// The limits that a sent call was counted under.
+    fn quotas(&self, pass: &Self::Pass, now: &Now, quotas: &mut Vec<Quota>) {
+        let _ = (pass, now, quotas);
+    }
+
+    /// Whether a call that came now would be rejected without a look at the request. Asked by
+    /// `poll_ready`; only circuits say so.
+    #[inline]
+    fn is_closed_to_all(&self, now: &Now) -> bool {
+        let _ = now;
+        false
+    }
+
+    /// Whether `poll_ready` is to be pending while that is so.
+    #[inline]
+    fn backpressure(&self) -> bool {
+        false
+    }
+
+    /// Ends with the next change of what [`is_closed_to_all`](Self::is_closed_to_all) says, counted
+    /// from this call on; `None` if it never changes.
+    fn changed(&self) -> Option<Changed> {
+        None
+    }
+
+    /// How long until time alone changes it.
+    fn until_change(&self, now: &Now) -> Option<Duration> {
+        let _ = now;
+        None
+    }
+
+    /// That time is over.
+    fn expire(&self, now: &Now) {
+        let _ = now;
+    }
+}
+
+/// The decision about a request.
+#[doc(hidden)]
+pub trait Admit<Req>: Gate {
+    /// Admits the call, rejects it, or gives it a place in a queue.
+    fn admit(
+        &self,
+        request: &Req,
+        demand: &Demand,
+        now: &Now,
+    ) -> Admission<Self::Grant, Self::Ticket>;
+
+    /// Whether the turn of a queued call has come.
+    fn poll_ticket(
+        &self,
+        ticket: &mut Self::Ticket,
+        request: &Req,
+        demand: &Demand,
+        cx: &mut Context<'_>,
+        now: &Now,
+    ) -> Turn<Self::Grant>;
+
+    /// How long until the call would fit, where that is known.
+    fn wait(&self, request: &Req, demand: &Demand, now: &Now) -> Option<Duration> {
+        let _ = (request, demand, now);
+        None
+    }
+
+    /// The limits that a rejected request was counted under.
+    fn quotas_for(&self, request: &Req, now: &Now, quotas: &mut Vec<Quota>) {
+        let _ = (request, now, quotas);
+    }
+}
+
+/// What a gate learns of a response before its protocol does.
+#[doc(hidden)]
+pub trait Read<Res>: Gate {
+    /// Sees a response. By default nothing follows.
+    #[inline]
+    fn read(&self, pass: &mut Self::Pass, response: &Res, now: &Now) {
+        let _ = (pass, response, now);
+    }
+}
+
+/// What a call asks for.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Demand {
+    /// How many units.
+    pub cost: u32,
+    /// By when it must have been sent.
+    pub deadline: Option<Instant>,
+    /// When it came, if it has waited since.
+    pub arrived: Option<Instant>,
+}
+
+/// What a gate says of a request.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Admission<G, T> {
+    /// It may be sent.
+    Granted(G),
+    /// It has joined a queue. Poll the ticket.
+    Queued(T),
+    /// It may not be sent.
+    Rejected(Box<Rejected>),
+}
+
+/// What a gate says of a queued request.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Turn<G> {
+    /// Its turn has come; the ticket is gone.
+    Granted(G),
+    /// Poll again at that moment at the latest, or when woken.
+    Queued(Option<Instant>),
+    /// It may not be sent; the ticket is gone.
+    Rejected(Box<Rejected>),
+}
+
+/// Why a grant comes back.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsent {
+    /// Another gate rejected the call, or its caller has dropped it.
+    Abandoned,
+    /// The inner service failed, or panicked, when it was asked whether it is ready.
+    NotReady,
+}
+
+/// How a sent call ended.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub enum End {
+    /// With a result, and maybe the upstream's word on when to come back.
+    Answered(Outcome, Option<Duration>),
+    /// Its caller has dropped it.
+    Dropped,
+}
+
+/// A wait for a change.
+#[doc(hidden)]
+pub type Changed = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
+impl Default for Demand {
+    fn default() -> Self {
+        Self {
+            cost: 1,
+            deadline: None,
+            arrived: None,
+        }
+    }
+}
+
+/// Polls a wait for a change, if there is one; never ready without.
+fn poll_changed(changed: &mut Option<Changed>, cx: &mut Context<'_>) -> Poll<()> {
+    changed
+        .as_mut()
+        .map_or(Poll::Pending, |changed| changed.as_mut().poll(cx))
+}

@@ -1,0 +1,2 @@
+//! What the gate owes.
+mod placeholder {}

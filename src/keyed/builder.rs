@@ -1,0 +1,73 @@
+//! What builders of keyed layers have in common.
+
+use std::{fmt, marker::PhantomData};
+
+use crate::{ConfigError, algorithm::Overflow, gate::Missing};
+
+/// A builder's state: one for all calls.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NotKeyed;
+
+/// A builder's state: one for each key that a closure finds.
+pub struct ByKey<K, F> {
+    pub(crate) key: F,
+    keys: PhantomData<fn() -> K>,
+}
+
+/// The settings that keys add. They may be made before or after the key is; a layer without keys
+/// rejects them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct KeySettings {
+    pub(crate) max_keys: Option<usize>,
+    pub(crate) overflow: Option<Overflow>,
+    pub(crate) missing: Option<Missing>,
+}
+
+impl<K, F> ByKey<K, F> {
+    pub(crate) fn new(key: F) -> Self {
+        Self {
+            key,
+            keys: PhantomData,
+        }
+    }
+}
+
+impl KeySettings {
+    /// How many keys are kept, if that is set to something that can work.
+    pub(crate) fn max_keys(&self, default: usize) -> Result<usize, ConfigError> {
+        match self.max_keys {
+            Some(0) => Err(ConfigError::new(
+                "max_keys",
+                0,
+                "keep at least 1, or leave the key out",
+            )),
+            max_keys => Ok(max_keys.unwrap_or(default)),
+        }
+    }
+
+    /// Nothing of this is set: there are no keys.
+    pub(crate) fn unset(&self) -> Result<(), ConfigError> {
+        let fix = "set a key too, with `keyed_by` or `per_key`, or leave it";
+        if let Some(max_keys) = self.max_keys {
+            return Err(ConfigError::new("max_keys", max_keys, fix));
+        }
+        if let Some(overflow) = self.overflow {
+            return Err(ConfigError::new("overflow", overflow, fix));
+        }
+        self.missing.map_or(Ok(()), |missing| {
+            Err(ConfigError::new("missing", missing, fix))
+        })
+    }
+}
+
+impl<K, F: Clone> Clone for ByKey<K, F> {
+    fn clone(&self) -> Self {
+        Self::new(self.key.clone())
+    }
+}
+
+impl<K, F> fmt::Debug for ByKey<K, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ByKey")
+    }
+}

@@ -1,0 +1,254 @@
+//! The client side.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tonic::{Code, ConnectError};
+use tower::BoxError;
+
+use super::{
+    TrackedBody,
+    body::holds_nothing,
+    codes::Codes,
+    status::{Ended, Pushback, code_of},
+};
+use crate::{
+    Classify, Outcome, Rejected,
+    protocol::{
+        Advice, Kept, Protocol, Replay, Sent, Settle,
+        http::{self as over_http, Cause, RequestSnapshot},
+        plain::local_rejection,
+    },
+};
+
+/// gRPC on the client side: rejections are errors, boxed as is tower's convention, from which
+/// tonic's clients make a status of the right code.
+///
+/// | rejection | status |
+/// |---|---|
+/// | rate limit, bulkhead | `RESOURCE_EXHAUSTED` |
+/// | circuit breaker | `UNAVAILABLE` |
+/// | timeout, a deadline that has passed | `DEADLINE_EXCEEDED` |
+///
+/// [`Rejected::find`] finds the rejection in that status.
+///
+/// What a retry may do, and why:
+///
+/// | response | retried |
+/// |---|---|
+/// | `UNAVAILABLE`, reset, timeout | idempotent methods: the upstream may have acted |
+/// | `RESOURCE_EXHAUSTED` with `grpc-retry-pushback-ms` | idempotent methods: the upstream says when to come back |
+/// | any other status | never |
+/// | no connection | all methods: nothing was sent |
+///
+/// Pushback is exact: the next attempt is made after that long, without jitter, unless it is longer
+/// than the retry's `max_retry_after`. The status is read from the head, or from trailers that have
+/// come together with it, with at most one message between them. A stream that fails later is not
+/// retried, because the caller has its messages by then.
+///
+/// Idempotent are the methods that are declared so, and requests with an
+/// [`Idempotent`](over_http::Idempotent) extension or an `idempotency-key`.
+///
+/// Below a retry, requests carry a [`tonic::body::Body`], the type that a channel takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
+    codes: Codes,
+    listed: &'static [&'static str],
+    declared: fn(&str) -> bool,
+    /// Keeps requests to send them again.
+    http: over_http::Client,
+}
+
+impl Client {
+    /// Codes mean what the [table](crate::protocol::grpc) says, no method is idempotent, and
+    /// requests of up to 64 KiB are kept to be sent again.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            codes: Codes::default(),
+            listed: &[],
+            declared: |_| false,
+            http: over_http::Client::new(),
+        }
+    }
+
+    /// Codes mean what the closure says. It is asked once for each of the 17 codes, here.
+    #[must_use]
+    pub fn classify_code(mut self, outcome: impl Fn(Code) -> Outcome) -> Self {
+        self.codes = Codes::new(outcome);
+        self
+    }
+
+    /// Declares that these methods may be called more than once: `"/package.Service/Method"`, or
+    /// `"/package.Service/"` for all of a service.
+    #[must_use]
+    pub fn idempotent(mut self, methods: &'static [&'static str]) -> Self {
+        self.listed = methods;
+        self
+    }
+
+    /// Declares which methods may be called more than once, by their path
+    /// (`/package.Service/Method`).
+    #[must_use]
+    pub fn idempotent_when(mut self, declared: fn(&str) -> bool) -> Self {
+        self.declared = declared;
+        self
+    }
+
+    /// Keeps requests of up to this many bytes; a longer one is sent once. Default 64 KiB.
+    #[must_use]
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.http = self.http.body_limit(bytes);
+        self
+    }
+
+    fn is_idempotent(&self, path: &str) -> bool {
+        let listed = |method: &&str| match method.ends_with('/') {
+            true => path.starts_with(*method),
+            false => path == *method,
+        };
+        self.listed.iter().any(listed) || (self.declared)(path)
+    }
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B: Body, Err> Classify<Response<B>, Err> for Client {
+    fn classify(&self, result: Result<&Response<B>, &Err>) -> Outcome {
+        result.map_or(Outcome::Failure, |response| {
+            self.codes
+                .read_head(response)
+                .map_or(Outcome::Success, |(outcome, _)| outcome)
+        })
+    }
+}
+
+impl<B, Err> Protocol<Response<B>, Err> for Client
+where
+    B: Body<Error: 'static> + Unpin,
+    Err: Into<BoxError>,
+{
+    type Response<T: Settle> = Response<TrackedBody<B, T>>;
+    type Error = BoxError;
+
+    fn settle<T: Settle>(
+        &self,
+        result: Result<Response<B>, Err>,
+        permit: T,
+    ) -> Result<Self::Response<T>, BoxError> {
+        match result.map_err(Into::into) {
+            Ok(response) => {
+                let said = self.codes.read_head(&response);
+                let peek = said.is_none() && holds_nothing::<T>();
+                let mut response =
+                    TrackedBody::track(response, permit, said, self.codes, Code::Unknown);
+                if peek {
+                    response.body_mut().peek();
+                }
+                Ok(response)
+            }
+            Err(error) => {
+                let outcome = match local_rejection(&error) {
+                    Some(_) => Outcome::Ignore,
+                    // An error without a status: the upstream cannot be reached.
+                    None => self
+                        .codes
+                        .outcome_of(code_of(&*error).unwrap_or(Code::Unavailable)),
+                };
+                permit.settle(outcome, None);
+                Err(error)
+            }
+        }
+    }
+
+    fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<Self::Response<T>, BoxError> {
+        Err(rejected)
+    }
+
+    fn not_ready(&self, error: Err) -> BoxError {
+        error.into()
+    }
+
+    fn advise(&self, _: Outcome, result: Result<&Self::Response<()>, &BoxError>) -> Advice {
+        match result {
+            Ok(response) => match response.extensions().get::<Rejected>() {
+                Some(rejected) if rejected.kind.is_local() => Advice::TurnedAway,
+                _ => advise_on_end(Ended::of_head(response).or_else(|| response.body().ended())),
+            },
+            Err(error) => match Rejected::find(&**error) {
+                Some(rejected) if rejected.kind.is_local() => Advice::TurnedAway,
+                Some(_) => retry(Sent::Maybe),
+                None => advise_on_failure(&**error),
+            },
+        }
+    }
+}
+
+impl<B> Replay<Request<B>> for Client
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    type Request = Request<tonic::body::Body>;
+    type Snapshot = RequestSnapshot<B>;
+
+    fn once(&self, request: Request<B>) -> Self::Request {
+        request.map(tonic::body::Body::new)
+    }
+
+    fn prepare(&self, request: Request<B>) -> (Self::Request, Option<Kept<Self::Snapshot>>) {
+        let declared = self.is_idempotent(request.uri().path());
+        let (request, kept) = self.http.prepare(request);
+        let kept = kept.map(|kept| Kept {
+            idempotent: kept.idempotent || declared,
+            ..kept
+        });
+        (request.map(tonic::body::Body::new), kept)
+    }
+
+    fn replay(&self, snapshot: &Self::Snapshot) -> Option<Self::Request> {
+        let request = Replay::<Request<B>>::replay(&self.http, snapshot)?;
+        Some(request.map(tonic::body::Body::new))
+    }
+}
+
+/// What the status says, if it has come.
+fn advise_on_end(ended: Option<Ended>) -> Advice {
+    let sent = Sent::Maybe;
+    match ended {
+        Some(Ended { code, pushback }) => match (code, pushback) {
+            (Code::Unavailable, Pushback::None) => retry(sent),
+            (Code::Unavailable | Code::ResourceExhausted, Pushback::After(after)) => {
+                Advice::RetryExactly { sent, after }
+            }
+            _ => Advice::Stop,
+        },
+        None => Advice::Stop,
+    }
+}
+
+/// What an error says that no layer of this crate made.
+fn advise_on_failure(error: &(dyn Error + 'static)) -> Advice {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return retry(Sent::No);
+        }
+        cause = error.source();
+    }
+    match code_of(error) {
+        // The second is what a channel's own timeout is.
+        Some(Code::Unavailable | Code::DeadlineExceeded) => retry(Sent::Maybe),
+        Some(_) => Advice::Stop,
+        None => Cause::of(error).advice(),
+    }
+}
+
+fn retry(sent: Sent) -> Advice {
+    Advice::Retry { sent, after: None }
+}

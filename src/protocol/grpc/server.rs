@@ -1,0 +1,149 @@
+//! The server side.
+
+use std::time::Duration;
+
+use http::{
+    Response,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
+use http_body::Body;
+use tonic::Code;
+
+use super::{TrackedBody, codes::Codes, rejection};
+use crate::{
+    Classify, Outcome, Rejected,
+    protocol::{Protocol, Settle, http as over_http},
+};
+
+/// gRPC on the server side: rejections are responses without messages, with a status, its text and,
+/// where it is known, `grpc-retry-pushback-ms`.
+///
+/// | rejection | status |
+/// |---|---|
+/// | rate limit, bulkhead | `RESOURCE_EXHAUSTED` |
+/// | circuit breaker | `UNAVAILABLE` |
+/// | timeout, a deadline that has passed | `DEADLINE_EXCEEDED` |
+/// | no key to limit the rate by | `INVALID_ARGUMENT` |
+///
+/// The pushback of a call that costs more than the limit's burst is `-1`: never. The rejection is
+/// left in the response's extensions, for logs and for outer layers.
+///
+/// The layer goes onto `tonic::transport::Server::builder().layer(..)`, or around a service that is
+/// then added as it would be without. Responses that are not gRPC, such as those of a health page
+/// or of an inner gRPC-Web layer, are read as [`http::Server`](over_http::Server) reads them. A
+/// stream among them holds its permit to its end.
+///
+/// ```
+/// use tonic::transport::Server;
+/// use tower::Layer;
+/// use tower_keep::{bulkhead::BulkheadLayer, protocol::grpc};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+/// let in_all = BulkheadLayer::builder(100).protocol(grpc::Server::new()).build()?;
+/// let in_one = BulkheadLayer::builder(10).protocol(grpc::Server::new()).build()?;
+///
+/// let (_, health) = tonic_health::server::health_reporter();
+/// let server = Server::builder().layer(in_all).add_service(in_one.layer(health));
+/// # let _ = server;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Server {
+    codes: Codes,
+}
+
+impl Server {
+    /// Codes mean what the [table](crate::protocol::grpc) says.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            codes: Codes::default(),
+        }
+    }
+
+    /// Codes mean what the closure says. It is asked once for each of the 17 codes, here.
+    #[must_use]
+    pub fn classify_code(mut self, outcome: impl Fn(Code) -> Outcome) -> Self {
+        self.codes = Codes::new(outcome);
+        self
+    }
+
+    /// What the head says, if it says how the call ended.
+    fn read_head<B: Body>(&self, response: &Response<B>) -> Option<(Outcome, Option<Duration>)> {
+        if speaks_grpc(response) {
+            return self.codes.read_head(response);
+        }
+        let outcome = Classify::<_, ()>::classify(&over_http::Server::new(), Ok(response));
+        let ended = outcome != Outcome::Success || length_is_known(response);
+        ended.then_some((outcome, None))
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B: Body, Err> Classify<Response<B>, Err> for Server {
+    fn classify(&self, result: Result<&Response<B>, &Err>) -> Outcome {
+        result.map_or(Outcome::Failure, |response| {
+            self.read_head(response)
+                .map_or(Outcome::Success, |(outcome, _)| outcome)
+        })
+    }
+}
+
+impl<B, Err> Protocol<Response<B>, Err> for Server
+where
+    B: Body + Default,
+{
+    type Response<T: Settle> = Response<TrackedBody<B, T>>;
+    type Error = Err;
+
+    fn settle<T: Settle>(
+        &self,
+        result: Result<Response<B>, Err>,
+        permit: T,
+    ) -> Result<Self::Response<T>, Err> {
+        match result {
+            Ok(response) => {
+                let said = self.read_head(&response);
+                let missing = match speaks_grpc(&response) {
+                    true => Code::Unknown,
+                    false => Code::Ok,
+                };
+                Ok(TrackedBody::track(
+                    response, permit, said, self.codes, missing,
+                ))
+            }
+            Err(error) => {
+                permit.settle(Outcome::Failure, None);
+                Err(error)
+            }
+        }
+    }
+
+    fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<Self::Response<T>, Err> {
+        Ok(rejection::response(*rejected))
+    }
+
+    fn not_ready(&self, error: Err) -> Err {
+        error
+    }
+}
+
+/// Whether a reader may stop at the length and never poll for the end. Such a body is not waited
+/// for.
+fn length_is_known<B: Body>(response: &Response<B>) -> bool {
+    response.headers().contains_key(CONTENT_LENGTH) || response.body().size_hint().exact().is_some()
+}
+
+/// Whether the response has a status in its head or its trailers.
+fn speaks_grpc<B>(response: &Response<B>) -> bool {
+    let content_type = response.headers().get(CONTENT_TYPE);
+    content_type.is_some_and(|value| {
+        let rest = value.as_bytes().strip_prefix(b"application/grpc");
+        matches!(rest, Some([] | [b'+' | b';', ..]))
+    })
+}

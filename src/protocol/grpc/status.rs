@@ -1,0 +1,205 @@
+//! `grpc-status` and `grpc-retry-pushback-ms`, read and written.
+//!
+//! Only these two fields are read, not a whole [`tonic::Status`]: tonic's own parser panics on a
+//! `grpc-status-details-bin` that is not base64, and an upstream may send anything.
+
+use std::{error::Error, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body::Body;
+use tonic::{Code, Status, TimeoutExpired};
+
+use super::codes;
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) code: Code,
+    pub(super) pushback: Pushback,
+}
+
+/// What the upstream says of a retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushback {
+    /// Nothing.
+    None,
+    /// Not before, and not after, this long.
+    After(Duration),
+    /// There must be none.
+    Never,
+}
+
+impl Ended {
+    /// With no pushback.
+    pub(super) fn with(code: Code) -> Self {
+        Self {
+            code,
+            pushback: Pushback::None,
+        }
+    }
+
+    /// What trailers say, or a head that is all there is; `None` if they have no status.
+    pub(super) fn of_headers(headers: &HeaderMap) -> Option<Self> {
+        let status = headers.get(GRPC_STATUS)?;
+        Some(Self {
+            code: Code::from_bytes(status.as_bytes()),
+            pushback: Pushback::read(headers),
+        })
+    }
+
+    /// What the head says, if the call has ended with it.
+    pub(super) fn of_head<B: Body>(response: &Response<B>) -> Option<Self> {
+        Self::of_headers(response.headers()).or_else(|| {
+            if response.status() != StatusCode::OK {
+                Some(Self::with(codes::of_http(response.status())))
+            } else if response.body().is_end_stream() {
+                Some(Self::with(Code::Unknown))
+            } else {
+                None
+            }
+        })
+    }
+}
+
+impl Pushback {
+    fn read(headers: &HeaderMap) -> Self {
+        let mut values = headers.get_all(&PUSHBACK).iter();
+        match (values.next(), values.next()) {
+            (None, _) => Self::None,
+            (Some(value), None) => milliseconds(value.as_bytes()).map_or(Self::Never, |number| {
+                Self::After(Duration::from_millis(number))
+            }),
+            // Which of them would count is not defined.
+            (Some(_), Some(_)) => Self::Never,
+        }
+    }
+
+    pub(super) fn write(self, headers: &mut HeaderMap) {
+        let value = match self {
+            Self::None => return,
+            Self::After(wait) => HeaderValue::from(rounded_up(wait)),
+            Self::Never => HeaderValue::from_static("-1"),
+        };
+        headers.insert(&PUSHBACK, value);
+    }
+}
+
+/// The code of the first status among an error's causes.
+pub(super) fn code_of(error: &(dyn Error + 'static)) -> Option<Code> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(status) = error.downcast_ref::<Status>() {
+            return Some(status.code());
+        }
+        if error.is::<TimeoutExpired>() {
+            return Some(Code::DeadlineExceeded);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// A whole number that is not negative, in ASCII digits and nothing else.
+fn milliseconds(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    value.iter().try_fold(0_u64, |number, digit| {
+        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    })
+}
+
+/// Whole milliseconds, rounded up, because a call that comes earlier is rejected again. At most
+/// what a parser of 32 bits can read.
+fn rounded_up(wait: Duration) -> u32 {
+    const MAX: u32 = i32::MAX.unsigned_abs();
+    u32::try_from(wait.as_nanos().div_ceil(1_000_000)).map_or(MAX, |number| number.min(MAX))
+}
+
+const GRPC_STATUS: &str = "grpc-status";
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(values: &[&[u8]]) -> Pushback {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(PUSHBACK, HeaderValue::from_bytes(value).unwrap());
+        }
+        Pushback::read(&headers)
+    }
+
+    #[test]
+    fn pushback_is_a_number_and_anything_else_means_never() {
+        let after = |number| Pushback::After(Duration::from_millis(number));
+        assert_eq!(read(&[]), Pushback::None);
+        assert_eq!(read(&[b"0"]), after(0));
+        assert_eq!(read(&[b"1500"]), after(1500));
+        assert_eq!(read(&[b"18446744073709551615"]), after(u64::MAX));
+        for garbage in [
+            "-1",
+            "",
+            "+5",
+            "1.5",
+            " 5",
+            "5ms",
+            "1e3",
+            "18446744073709551616",
+        ] {
+            assert_eq!(read(&[garbage.as_bytes()]), Pushback::Never, "{garbage:?}");
+        }
+        assert_eq!(read(&[b"5", b"5"]), Pushback::Never);
+    }
+
+    #[test]
+    fn pushback_is_written_in_milliseconds_rounded_up() {
+        for (micros, written) in [
+            (0, "0"),
+            (1, "1"),
+            (1_000, "1"),
+            (1_001, "2"),
+            (u64::MAX, "2147483647"),
+        ] {
+            let mut headers = HeaderMap::new();
+            Pushback::After(Duration::from_micros(micros)).write(&mut headers);
+            assert_eq!(headers[PUSHBACK], written);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_fields_are_read_without_a_panic(
+            fields in prop::collection::vec(
+                (0..4_usize, prop::collection::vec(any::<u8>(), 0..24)),
+                0..6,
+            )
+        ) {
+            let names = [
+                GRPC_STATUS,
+                "grpc-message",
+                "grpc-status-details-bin",
+                "grpc-retry-pushback-ms",
+            ];
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                if let Ok(value) = HeaderValue::from_bytes(&value) {
+                    headers.append(HeaderName::from_static(names[name]), value);
+                }
+            }
+            let ended = Ended::of_headers(&headers);
+            prop_assert_eq!(ended.is_some(), headers.contains_key(GRPC_STATUS));
+        }
+
+        #[test]
+        fn what_is_written_is_read_again(millis in 0..=i32::MAX.unsigned_abs()) {
+            let pushback = Pushback::After(Duration::from_millis(millis.into()));
+            let mut headers = HeaderMap::new();
+            pushback.write(&mut headers);
+            prop_assert_eq!(Pushback::read(&headers), pushback);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! A queue for each key that somebody waits for.
+//!
+//! One queue for all keys would let a key that is over its limit hold up those that are not. So a
+//! queue is made when the first call of a key has to wait, and forgotten when the last has left. The
+//! mutex orders these two. A call of a key that nobody waits for reads one word, or takes one look-up
+//! in a map that readers do not write to.
+#![cfg(not(keep_loom))]
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use papaya::{HashMap, ResizeMode};
+
+use super::{Bounds, Resource, Ticket, WaitQueue};
+
+#[derive(Debug)]
+pub(crate) struct QueuesByKey {
+    queues: HashMap<u64, Arc<WaitQueue>>,
+    /// How many queues there are. Relaxed: it only tells newcomers where to look.
+    count: AtomicUsize,
+    /// How many tickets are out, for whatever key. Relaxed: a bound that a race may pass by one.
+    waiting: AtomicUsize,
+    /// Held to make a queue and to forget one.
+    changing: Mutex<()>,
+}
+
+impl Default for QueuesByKey {
+    fn default() -> Self {
+        let queues = HashMap::builder().resize_mode(ResizeMode::Blocking).build();
+        Self {
+            queues,
+            count: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            changing: Mutex::new(()),
+        }
+    }
+}
+
+impl QueuesByKey {
+    /// The queue of a key, if anybody is in it.
+    #[inline]
+    pub(crate) fn find(&self, key: u64) -> Option<Arc<WaitQueue>> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.queues.pin().get(&key).cloned()
+    }
+
+    /// Whether somebody waits for a key.
+    #[inline]
+    pub(crate) fn has_waiters(&self, key: u64) -> bool {
+        self.find(key).is_some_and(|queue| !queue.is_empty())
+    }
+
+    /// Joins the key's queue, made for this if there is none. At most `max_total` wait in all of
+    /// them.
+    ///
+    /// # Errors
+    /// As [`WaitQueue::join`].
+    pub(crate) fn join(
+        &self,
+        key: u64,
+        resource: &dyn Resource,
+        units: u32,
+        (bounds, max_total): (Bounds, usize),
+        now: u64,
+    ) -> Result<(Arc<WaitQueue>, Ticket), Option<u64>> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let queues = self.queues.pin();
+        if self.waiting() >= max_total {
+            return Err(resource.ready_in(units, 0, now));
+        }
+        if let Some(queue) = queues.get(&key) {
+            let ticket = queue.join(resource, units, bounds, now)?;
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            return Ok((queue.clone(), ticket));
+        }
+        let queue = Arc::new(WaitQueue::default());
+        let ticket = queue.join(resource, units, bounds, now)?;
+        queues.insert(key, queue.clone());
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Ok((queue, ticket))
+    }
+
+    /// After a ticket of the key's queue has come back, once for each: forgets the queue if that was
+    /// the last.
+    pub(crate) fn left(&self, key: u64, queue: &WaitQueue) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if !queue.is_empty() || !queue.is_unused() {
+            return;
+        }
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let queues = self.queues.pin();
+        // Another may have joined it meanwhile, or forgotten it, and a third have made another.
+        let unused = queues.get(&key).is_some_and(|queue| queue.is_unused());
+        if unused && queues.remove(&key).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// All keys that somebody waits for.
+    pub(crate) fn all(&self) -> Vec<(u64, Arc<WaitQueue>)> {
+        self.queues
+            .pin()
+            .iter()
+            .map(|(key, queue)| (*key, queue.clone()))
+            .collect()
+    }
+
+    /// How many wait, for whatever key.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.queues.len()
+    }
+}

@@ -1,0 +1,131 @@
+use std::task::Waker;
+
+use loom::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use super::*;
+
+/// Places that only a release frees.
+struct Places(AtomicUsize);
+
+impl Places {
+    fn take(&self) -> bool {
+        let taken = |free: usize| free.checked_sub(1);
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, taken)
+            .is_ok()
+    }
+}
+
+impl Resource for Places {
+    fn acquire(&self, _: u32, _: u64, _: u64) -> Result<(), Blocked> {
+        if self.take() {
+            Ok(())
+        } else {
+            Err(Blocked::UntilRelease)
+        }
+    }
+
+    fn ready_in(&self, _: u32, _: u64, _: u64) -> Option<u64> {
+        None
+    }
+
+    fn give_back(&self, _: u32, _: u64) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+const BOUNDS: Bounds = Bounds {
+    until: u64::MAX,
+    grace: 0,
+    max_waiting: 9,
+};
+
+fn model(check: impl Fn() + Send + Sync + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(check);
+}
+
+fn shared(free: usize) -> Arc<(WaitQueue, Places)> {
+    Arc::new((WaitQueue::default(), Places(AtomicUsize::new(free))))
+}
+
+#[test]
+fn a_release_and_a_first_waiter_never_miss_each_other() {
+    model(|| {
+        let both = shared(0);
+        let there = both.clone();
+        let releaser = thread::spawn(move || {
+            let (queue, places) = &*there;
+            places.give_back(1, 0);
+            queue.notify(places, || 0);
+        });
+        let (queue, places) = &*both;
+        let ticket = queue.join(places, 1, BOUNDS, 0).unwrap();
+        let first = queue.poll(places, &ticket, Waker::noop(), 0);
+        releaser.join().unwrap();
+        // Acquired by its first poll, or for it by the release: nothing else would wake it.
+        if first != Turn::Acquired {
+            assert!(queue.is_empty());
+            assert_eq!(
+                queue.poll(places, &ticket, Waker::noop(), 0),
+                Turn::Acquired
+            );
+        }
+        assert!(queue.is_unused());
+    });
+}
+
+#[test]
+fn a_grant_to_a_waiter_that_cancels_is_not_lost() {
+    model(|| {
+        let both = shared(0);
+        let (queue, places) = &*both;
+        let [head, second] = [(); 2].map(|()| queue.join(places, 1, BOUNDS, 0).unwrap());
+        queue.poll(places, &second, Waker::noop(), 0);
+        let there = both.clone();
+        let releaser = thread::spawn(move || {
+            let (queue, places) = &*there;
+            places.give_back(1, 0);
+            queue.notify(places, || 0);
+        });
+        queue.cancel(places, &head, 0);
+        releaser.join().unwrap();
+        assert!(
+            queue.is_empty(),
+            "the second has the place, or the release has found nobody"
+        );
+        assert_eq!(
+            queue.poll(places, &second, Waker::noop(), 0),
+            Turn::Acquired
+        );
+        assert!(queue.is_unused());
+    });
+}
+
+#[test]
+fn two_that_poll_are_served_once_each() {
+    model(|| {
+        let both = shared(2);
+        let (queue, places) = &*both;
+        let [head, second] = [(); 2].map(|()| queue.join(places, 1, BOUNDS, 0).unwrap());
+        let there = both.clone();
+        let poller = thread::spawn(move || {
+            let (queue, places) = &*there;
+            queue.poll(places, &second, Waker::noop(), 0) == Turn::Acquired
+                || queue.poll(places, &second, Waker::noop(), 0) == Turn::Acquired
+        });
+        let mut served = queue.poll(places, &head, Waker::noop(), 0) == Turn::Acquired;
+        let other = poller.join().unwrap();
+        served |= queue.poll(places, &head, Waker::noop(), 0) == Turn::Acquired;
+        assert!(served);
+        assert!(other || queue.is_empty());
+        assert_eq!(places.0.load(Ordering::Acquire), 0);
+    });
+}

@@ -1,0 +1,343 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::Wake,
+    task::Waker,
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::algorithm::{Limit, OverLimit, Rate, TokenBucket};
+
+/// A limit on a rate, as the layers make a resource of it.
+struct Limited(TokenBucket);
+
+impl Resource for Limited {
+    fn acquire(&self, units: u32, ready_at: u64, now: u64) -> Result<(), Blocked> {
+        self.0
+            .acquire_late(units, ready_at, now)
+            .map_err(|over| match over {
+                OverLimit::Until { wait } => Blocked::For(crate::time::nanos(wait)),
+                OverLimit::CostAboveBurst => Blocked::Forever,
+            })
+    }
+
+    fn ready_in(&self, units: u32, before: u64, now: u64) -> Option<u64> {
+        Some(crate::time::nanos(self.0.wait_for(units, before, now)))
+    }
+
+    fn give_back(&self, units: u32, now: u64) {
+        self.0.refund(units, now);
+    }
+}
+
+/// Places that only a release frees.
+struct Places(AtomicU64);
+
+impl Resource for Places {
+    fn acquire(&self, units: u32, _: u64, _: u64) -> Result<(), Blocked> {
+        let taken = |free: u64| free.checked_sub(units.into());
+        let acquired = self
+            .0
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, taken);
+        acquired.map(drop).map_err(|_| Blocked::UntilRelease)
+    }
+
+    fn ready_in(&self, _: u32, _: u64, _: u64) -> Option<u64> {
+        None
+    }
+
+    fn give_back(&self, units: u32, _: u64) {
+        self.0.fetch_add(units.into(), Ordering::SeqCst);
+    }
+}
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Count {
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+const MILLI: u64 = 1_000_000;
+const PATIENT: Bounds = Bounds {
+    until: u64::MAX,
+    grace: 0,
+    max_waiting: 100_000,
+};
+
+/// A thousand a second, used up.
+fn used_up() -> Limited {
+    let bucket = TokenBucket::new(Rate::per_second(1000), 1).unwrap();
+    bucket.acquire(1, 0).unwrap();
+    Limited(bucket)
+}
+
+fn joined<const N: usize>(queue: &WaitQueue, resource: &dyn Resource) -> [Ticket; N] {
+    [(); N].map(|()| queue.join(resource, 1, PATIENT, 0).unwrap())
+}
+
+#[test]
+fn a_waiter_polls_twice_however_late_it_is() {
+    let (queue, limit) = (WaitQueue::default(), used_up());
+    let tickets: [Ticket; 20] = joined(&queue, &limit);
+    let wakers = [(); 20].map(|()| Arc::new(Count::default()));
+    for (number, ticket) in tickets.iter().enumerate() {
+        let turn = queue.poll(&limit, ticket, &wakers[number].clone().into(), 0);
+        assert_eq!(turn, Turn::Queued(Some((number as u64 + 1) * MILLI)));
+    }
+    // A stall: all timers ring at once, and the last is polled first. The rate allows one of what
+    // was missed, and a tick's worth.
+    let turn = |number: usize, now| {
+        queue.poll(
+            &limit,
+            &tickets[number],
+            &wakers[number].clone().into(),
+            now,
+        )
+    };
+    assert_eq!(turn(0, 25 * MILLI), Turn::Acquired);
+    let acquired = (1..20).filter(|number| wakers[*number].get() > 0).count();
+    assert!(acquired >= 1, "{acquired}");
+    for number in 1..=acquired {
+        assert_eq!(turn(number, 25 * MILLI), Turn::Acquired);
+    }
+}
+
+#[test]
+fn whoever_polls_acquires_for_the_head() {
+    let (queue, limit) = (WaitQueue::default(), used_up());
+    let [head, second] = joined(&queue, &limit);
+    let count = Arc::new(Count::default());
+    queue.poll(&limit, &head, &count.clone().into(), 0);
+    let turn = queue.poll(&limit, &second, Waker::noop(), MILLI);
+    assert_eq!((turn, count.get()), (Turn::Queued(Some(2 * MILLI)), 1));
+    assert_eq!(
+        queue.poll(&limit, &head, Waker::noop(), MILLI),
+        Turn::Acquired
+    );
+}
+
+#[test]
+fn a_grant_to_a_waiter_that_has_gone_passes_on() {
+    let (queue, places) = (WaitQueue::default(), Places(AtomicU64::new(0)));
+    let [head, second] = joined(&queue, &places);
+    let counts = [(); 2].map(|()| Arc::new(Count::default()));
+    queue.poll(&places, &head, &counts[0].clone().into(), 0);
+    queue.poll(&places, &second, &counts[1].clone().into(), 0);
+    places.give_back(1, 0);
+    queue.notify(&places, || 0);
+    assert_eq!((counts[0].get(), counts[1].get()), (1, 0));
+    queue.cancel(&places, &head, 0);
+    assert_eq!(counts[1].get(), 1);
+    assert_eq!(
+        queue.poll(&places, &second, Waker::noop(), 0),
+        Turn::Acquired
+    );
+    assert!(queue.is_unused());
+}
+
+#[test]
+fn a_cancelled_waiter_in_the_middle_wakes_nobody() {
+    let (queue, limit) = (WaitQueue::default(), used_up());
+    let [head, middle, last] = joined(&queue, &limit);
+    let count = Arc::new(Count::default());
+    for ticket in [&head, &last] {
+        queue.poll(&limit, ticket, &count.clone().into(), 0);
+    }
+    queue.cancel(&limit, &middle, 0);
+    assert_eq!((count.get(), queue.len()), (0, 2));
+    // When it becomes the head, its timer is set to too late, and it is told.
+    assert_eq!(
+        queue.poll(&limit, &head, Waker::noop(), MILLI),
+        Turn::Acquired
+    );
+    assert_eq!(count.get(), 1);
+    let turn = queue.poll(&limit, &last, Waker::noop(), MILLI);
+    assert_eq!(turn, Turn::Queued(Some(2 * MILLI)));
+}
+
+#[test]
+fn an_expired_head_lets_the_next_go() {
+    let (queue, places) = (WaitQueue::default(), Places(AtomicU64::new(0)));
+    let bounds = Bounds {
+        until: 10,
+        grace: 5,
+        max_waiting: 9,
+    };
+    let head = queue.join(&places, 1, bounds, 0).unwrap();
+    let [second] = joined(&queue, &places);
+    assert_eq!(
+        queue.poll(&places, &second, Waker::noop(), 0),
+        Turn::Queued(None)
+    );
+    places.give_back(1, 0);
+    assert_eq!(
+        queue.poll(&places, &second, Waker::noop(), 16),
+        Turn::Acquired
+    );
+    assert_eq!(
+        queue.poll(&places, &head, Waker::noop(), 16),
+        Turn::TooLate(None)
+    );
+}
+
+#[test]
+fn no_more_join_than_may_wait() {
+    let (queue, places) = (WaitQueue::default(), Places(AtomicU64::new(0)));
+    let bounds = Bounds {
+        max_waiting: 1,
+        ..PATIENT
+    };
+    let ticket = queue.join(&places, 1, bounds, 0).unwrap();
+    assert!(queue.join(&places, 1, bounds, 0).is_err());
+    queue.cancel(&places, &ticket, 0);
+    assert!(queue.join(&places, 1, bounds, 0).is_ok());
+}
+
+// As a waker of a thread pool owns its task, and with it a place in the same queue.
+#[test]
+fn a_waker_may_cancel_when_it_is_dropped() {
+    struct Cancels(Arc<(Places, WaitQueue)>, Ticket);
+
+    impl Wake for Cancels {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Cancels {
+        fn drop(&mut self) {
+            self.0.1.cancel(&self.0.0, &self.1, 0);
+        }
+    }
+
+    let shared = Arc::new((Places(AtomicU64::new(0)), WaitQueue::default()));
+    let (places, queue) = &*shared;
+    let [head, second, third] = joined(queue, places);
+    queue.poll(
+        places,
+        &head,
+        &Waker::from(Arc::new(Cancels(shared.clone(), second))),
+        0,
+    );
+    queue.poll(places, &head, Waker::noop(), 0);
+    assert_eq!(queue.len(), 2);
+    queue.poll(
+        places,
+        &head,
+        &Waker::from(Arc::new(Cancels(shared.clone(), third))),
+        0,
+    );
+    queue.cancel(places, &head, 0);
+    assert!(queue.is_unused());
+}
+
+/// A user's own limit may ask the layer's handle, which asks the queue.
+#[test]
+fn a_resource_may_come_back_to_its_queue() {
+    struct ComesBack(Arc<WaitQueue>);
+
+    impl Resource for ComesBack {
+        fn acquire(&self, _: u32, _: u64, now: u64) -> Result<(), Blocked> {
+            self.0.notify(self, || now);
+            Ok(())
+        }
+
+        fn ready_in(&self, _: u32, _: u64, _: u64) -> Option<u64> {
+            assert!(self.0.len() < 9);
+            None
+        }
+
+        fn give_back(&self, _: u32, _: u64) {}
+    }
+
+    let queue = Arc::new(WaitQueue::default());
+    let resource = ComesBack(queue.clone());
+    let [first, second] = joined(&queue, &resource);
+    assert_eq!(
+        queue.poll(&resource, &second, Waker::noop(), 0),
+        Turn::Acquired
+    );
+    assert_eq!(
+        queue.poll(&resource, &first, Waker::noop(), 0),
+        Turn::Acquired
+    );
+}
+
+#[test]
+fn many_cancels_in_any_order_are_quick() {
+    let (queue, places) = (WaitQueue::default(), Places(AtomicU64::new(0)));
+    let count = if cfg!(debug_assertions) {
+        20_000
+    } else {
+        200_000
+    };
+    let bounds = Bounds {
+        max_waiting: usize::MAX,
+        ..PATIENT
+    };
+    let mut tickets: Vec<_> = (0..count)
+        .map(|_| queue.join(&places, 1, bounds, 0).unwrap())
+        .collect();
+    // From the middle outwards: the order that a list is worst at.
+    while !tickets.is_empty() {
+        let ticket = tickets.swap_remove(tickets.len() / 2);
+        queue.cancel(&places, &ticket, 0);
+    }
+    assert!(queue.is_unused());
+}
+
+proptest! {
+    #[test]
+    fn serves_in_order_and_loses_no_place(
+        steps in prop::collection::vec((0u8..5, any::<prop::sample::Index>()), 1..200),
+    ) {
+        let (queue, places) = (WaitQueue::default(), Places(AtomicU64::new(2)));
+        let (mut waiting, mut held, mut order) = (Vec::new(), 0u64, Vec::new());
+        for (number, (step, index)) in steps.into_iter().enumerate() {
+            match step {
+                0 | 1 => waiting.push((number, queue.join(&places, 1, PATIENT, 0).unwrap())),
+                2 if !waiting.is_empty() => {
+                    let (_, ticket) = waiting.remove(index.index(waiting.len()));
+                    queue.cancel(&places, &ticket, 0);
+                }
+                3 if held > 0 => {
+                    held -= 1;
+                    places.give_back(1, 0);
+                    queue.notify(&places, || 0);
+                }
+                _ if !waiting.is_empty() => {
+                    let place = index.index(waiting.len());
+                    if queue.poll(&places, &waiting[place].1, Waker::noop(), 0) == Turn::Acquired {
+                        order.push(waiting.remove(place).0);
+                        held += 1;
+                        // Those ahead of it have theirs already.
+                        for _ in 0..place {
+                            let (_, ticket) = &waiting[0];
+                            let turn = queue.poll(&places, ticket, Waker::noop(), 0);
+                            prop_assert_eq!(turn, Turn::Acquired);
+                            waiting.remove(0);
+                            held += 1;
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (_, ticket) in waiting {
+            queue.cancel(&places, &ticket, 0);
+        }
+        prop_assert!(queue.is_unused());
+        prop_assert_eq!(places.0.load(Ordering::SeqCst) + held, 2);
+    }
+}

@@ -1,0 +1,307 @@
+//! The queue.
+
+use std::{sync::PoisonError, task::Waker};
+
+use super::{
+    resource::{Blocked, Bounds, Resource, Ticket, Turn},
+    waiters::{Head, Queue, Settled, Waiter},
+};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, fence};
+
+#[derive(Debug)]
+pub(crate) struct WaitQueue {
+    /// How many wait. Relaxed but for the fences of [`join`](Self::join) and
+    /// [`notify`](Self::notify): it sends newcomers to the mutex, which orders all else. A newcomer
+    /// that misses the first waiter came at the same time, and may as well be first.
+    waiting: AtomicUsize,
+    queue: Mutex<Queue>,
+}
+
+impl Default for WaitQueue {
+    fn default() -> Self {
+        Self {
+            waiting: AtomicUsize::new(0),
+            queue: Mutex::new(Queue::default()),
+        }
+    }
+}
+
+impl WaitQueue {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many wait for their turn.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether nobody waits, and nobody has yet to learn that its wait is over.
+    pub(crate) fn is_unused(&self) -> bool {
+        let queue = self.lock();
+        queue.waiters.is_empty() && queue.settled.is_empty()
+    }
+
+    /// Joins at the end, unless its turn would come too late or too many wait already. Poll next.
+    ///
+    /// # Errors
+    /// How many nanoseconds until its turn, where that is known.
+    pub(crate) fn join(
+        &self,
+        resource: &dyn Resource,
+        units: u32,
+        bounds: Bounds,
+        now: u64,
+    ) -> Result<Ticket, Option<u64>> {
+        // Asked before the lock is taken. Others may join meanwhile, which makes it an estimate.
+        let wait = resource.ready_in(units, self.units(), now);
+        if wait.is_some_and(|wait| now.saturating_add(wait) > bounds.until) || now > bounds.until {
+            return Err(wait);
+        }
+        let mut queue = self.lock();
+        if queue.waiters.len() >= bounds.max_waiting {
+            return Err(wait);
+        }
+        let latest = bounds.until.saturating_add(bounds.grace);
+        let ticket = Ticket {
+            number: queue.next_number,
+            units,
+            latest,
+        };
+        let waiter = Waiter {
+            units,
+            before: queue.joined_units,
+            ready_at: wait.map(|wait| now.saturating_add(wait)),
+            timer: None,
+            latest,
+            waker: None,
+        };
+        queue.next_number += 1;
+        queue.joined_units = queue.joined_units.wrapping_add(u64::from(units));
+        queue.waiters.insert(ticket.number, waiter);
+        self.waiting.store(queue.waiters.len(), Ordering::Relaxed);
+        drop(queue);
+        // Partner of the fence in `notify`. A release that does not see this waiter is seen by the
+        // attempt of its first poll: without the fences both could miss each other.
+        fence(Ordering::SeqCst);
+        Ok(ticket)
+    }
+
+    /// Whether the turn has come. If not, keeps the waker.
+    pub(crate) fn poll(
+        &self,
+        resource: &dyn Resource,
+        ticket: &Ticket,
+        waker: &Waker,
+        now: u64,
+    ) -> Turn {
+        self.pump(resource, Some(ticket.number), now);
+        let late = now > ticket.latest;
+        let mut queue = self.lock();
+        if let Some(settled) = queue.settled.remove(&ticket.number) {
+            drop(queue);
+            return match settled {
+                Settled::Acquired => Turn::Acquired,
+                Settled::TooLate => Turn::TooLate(resource.ready_in(ticket.units, 0, now)),
+                Settled::Never => Turn::Never,
+            };
+        }
+        if late {
+            let removed = queue.remove(ticket.number, &self.waiting);
+            drop(queue);
+            drop(removed);
+            return Turn::TooLate(resource.ready_in(ticket.units, 0, now));
+        }
+        let before = queue.units_before(ticket.number);
+        let Some(waiter) = queue.waiters.get_mut(&ticket.number) else {
+            return Turn::Never;
+        };
+        let kept = waiter.keep(waker);
+        let due = waiter.ready_at.is_some_and(|ready_at| ready_at <= now);
+        if due {
+            // Its time has come, and others are still ahead: the rate was lowered, or a penalty
+            // came. When it will be now is asked without the lock.
+            drop(queue);
+            let wait = resource.ready_in(ticket.units, before, now);
+            queue = self.lock();
+            if let Some(waiter) = queue.waiters.get_mut(&ticket.number) {
+                waiter.ready_at = wait.map(|wait| now.saturating_add(wait.max(1)));
+            }
+        }
+        let turn = queue.arm(ticket.number);
+        drop(queue);
+        // It may run anything when it is dropped.
+        drop(kept);
+        turn
+    }
+
+    /// Gives up a place, or what was acquired for it. Costs O(log n).
+    pub(crate) fn cancel(&self, resource: &dyn Resource, ticket: &Ticket, now: u64) {
+        let mut queue = self.lock();
+        let was_head = queue
+            .first()
+            .is_some_and(|head| head.number == ticket.number);
+        let removed = queue.remove(ticket.number, &self.waiting);
+        let settled = queue.settled.remove(&ticket.number);
+        drop(queue);
+        drop(removed);
+        let acquired = matches!(settled, Some(Settled::Acquired));
+        if acquired {
+            resource.give_back(ticket.units, now);
+        }
+        if acquired || was_head {
+            self.pump(resource, None, now);
+        }
+    }
+
+    /// The resource has changed by other means than a departure from the queue: units came back, or
+    /// the rate is another. Costs one load if nobody waits.
+    #[inline]
+    pub(crate) fn notify(&self, resource: &dyn Resource, now: impl FnOnce() -> u64) {
+        // Partner of the fence in `join`: the change was made before it.
+        fence(Ordering::SeqCst);
+        if !self.is_empty() {
+            self.pump(resource, None, now());
+        }
+    }
+
+    /// The units of all that wait.
+    fn units(&self) -> u64 {
+        if self.is_empty() {
+            return 0;
+        }
+        let queue = self.lock();
+        let first = queue
+            .waiters
+            .first_key_value()
+            .map(|(_, waiter)| waiter.before);
+        first.map_or(0, |before| queue.joined_units.wrapping_sub(before))
+    }
+
+    /// Decides the head's turn, and the next one's, until one has to go on waiting. `own` polls
+    /// itself and need not be woken.
+    fn pump(&self, resource: &dyn Resource, own: Option<u64>, now: u64) {
+        let mut now = now;
+        loop {
+            let Some(head) = self.begin(now) else { return };
+            let mut pumping = Pumping(Some(self));
+            let decision = if now > head.latest {
+                Ok(Settled::TooLate)
+            } else {
+                let ready_at = head.ready_at.map_or(now, |ready_at| ready_at.min(now));
+                match resource.acquire(head.units, ready_at, now) {
+                    Ok(()) => Ok(Settled::Acquired),
+                    Err(Blocked::Forever) => Ok(Settled::Never),
+                    Err(Blocked::For(wait)) if now.saturating_add(wait) > head.latest => {
+                        Ok(Settled::TooLate)
+                    }
+                    Err(blocked) => Err(blocked),
+                }
+            };
+            pumping.0 = None;
+            let step = self.end(head, decision, own, now);
+            step.run(resource, head, now);
+            match step.again {
+                Some(then) => now = now.max(then),
+                None => return,
+            }
+        }
+    }
+
+    /// Takes the right to decide about the head, or leaves a note to the thread that has it.
+    fn begin(&self, now: u64) -> Option<Head> {
+        let mut queue = self.lock();
+        let head = queue.first()?;
+        if queue.pumping {
+            queue.again = Some(queue.again.map_or(now, |again| again.max(now)));
+            return None;
+        }
+        queue.pumping = true;
+        Some(head)
+    }
+
+    /// Enters what was decided about the head.
+    fn end(
+        &self,
+        head: Head,
+        decision: Result<Settled, Blocked>,
+        own: Option<u64>,
+        now: u64,
+    ) -> Step {
+        let mut queue = self.lock();
+        queue.pumping = false;
+        let again = queue.again.take();
+        let is_own = own == Some(head.number);
+        match decision {
+            Ok(settled) => {
+                let Some(mut waiter) = queue.remove(head.number, &self.waiting) else {
+                    // It was cancelled while it was decided about.
+                    let lost = matches!(settled, Settled::Acquired);
+                    return Step {
+                        waker: None,
+                        is_own,
+                        lost,
+                        again: Some(again.unwrap_or(now)),
+                    };
+                };
+                queue.settled.insert(head.number, settled);
+                let (waker, again) = (waiter.waker.take(), Some(again.unwrap_or(now)));
+                Step {
+                    waker,
+                    is_own,
+                    lost: false,
+                    again,
+                }
+            }
+            Err(blocked) => {
+                let waker = queue.postpone(head.number, blocked, now);
+                Step {
+                    waker,
+                    is_own,
+                    lost: false,
+                    again,
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing panics between two changes that belong together: a poisoned queue is whole.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is left to do after a decision, without the lock.
+struct Step {
+    waker: Option<Waker>,
+    /// It is polling just now, and need not be woken.
+    is_own: bool,
+    /// What was acquired has no owner any more.
+    lost: bool,
+    /// Go on, with a time that is at least this.
+    again: Option<u64>,
+}
+
+impl Step {
+    fn run(&self, resource: &dyn Resource, head: Head, now: u64) {
+        if self.lost {
+            resource.give_back(head.units, now);
+        }
+        if let (Some(waker), false) = (&self.waker, self.is_own) {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// Gives the right to pump up, also if the resource panics.
+struct Pumping<'a>(Option<&'a WaitQueue>);
+
+impl Drop for Pumping<'_> {
+    fn drop(&mut self) {
+        if let Some(queue) = self.0 {
+            queue.lock().pumping = false;
+        }
+    }
+}

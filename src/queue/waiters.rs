@@ -1,0 +1,121 @@
+//! The waiters, as they are under the lock.
+
+use std::{collections::BTreeMap, task::Waker};
+
+use super::resource::{Blocked, Turn};
+use crate::sync::{AtomicUsize, Ordering};
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// Those whose turn has not come, by the number of their ticket.
+    pub(super) waiters: BTreeMap<u64, Waiter>,
+    /// What became of those that have not polled since.
+    pub(super) settled: BTreeMap<u64, Settled>,
+    pub(super) next_number: u64,
+    /// The units of all that ever joined.
+    pub(super) joined_units: u64,
+    /// Whether a thread is asking the resource just now.
+    pub(super) pumping: bool,
+    /// What that thread is to go round for once more: a change, seen at this time.
+    pub(super) again: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) units: u32,
+    /// The units of all that joined before it.
+    pub(super) before: u64,
+    /// When its turn is expected; `None` if only a release can tell.
+    pub(super) ready_at: Option<u64>,
+    /// What its timer is set to, once it has polled.
+    pub(super) timer: Option<u64>,
+    pub(super) latest: u64,
+    /// `None` until it polls for the first time.
+    pub(super) waker: Option<Waker>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Settled {
+    Acquired,
+    TooLate,
+    Never,
+}
+
+/// The head, while its turn is decided.
+#[derive(Clone, Copy)]
+pub(super) struct Head {
+    pub(super) number: u64,
+    pub(super) units: u32,
+    pub(super) ready_at: Option<u64>,
+    pub(super) latest: u64,
+}
+
+impl Queue {
+    pub(super) fn first(&self) -> Option<Head> {
+        self.waiters.first_key_value().map(|(number, waiter)| Head {
+            number: *number,
+            units: waiter.units,
+            ready_at: waiter.ready_at,
+            latest: waiter.latest,
+        })
+    }
+
+    pub(super) fn remove(&mut self, number: u64, waiting: &AtomicUsize) -> Option<Waiter> {
+        let removed = self.waiters.remove(&number);
+        waiting.store(self.waiters.len(), Ordering::Relaxed);
+        removed
+    }
+
+    /// The units of those ahead, and of those that were and have been cancelled since. It errs
+    /// towards a later turn; a waiter that becomes the head sooner than that is woken.
+    pub(super) fn units_before(&self, number: u64) -> u64 {
+        let first = self
+            .waiters
+            .first_key_value()
+            .map(|(_, waiter)| waiter.before);
+        let own = self.waiters.get(&number).map(|waiter| waiter.before);
+        own.zip(first)
+            .map_or(0, |(own, first)| own.wrapping_sub(first))
+    }
+
+    /// Says when a waiter is to poll again, and remembers it.
+    pub(super) fn arm(&mut self, number: u64) -> Turn {
+        let Some(waiter) = self.waiters.get_mut(&number) else {
+            // Its turn has come since it looked: it polls once more, at once.
+            return Turn::Queued(Some(0));
+        };
+        let expiry = waiter.latest.checked_add(1);
+        let timer = match (waiter.ready_at, expiry) {
+            (Some(ready_at), Some(expiry)) => Some(ready_at.min(expiry)),
+            (ready_at, expiry) => ready_at.or(expiry),
+        };
+        waiter.timer = timer;
+        Turn::Queued(timer)
+    }
+
+    /// The head goes on waiting. Wakes it if its timer is set to later than its turn.
+    pub(super) fn postpone(&mut self, number: u64, blocked: Blocked, now: u64) -> Option<Waker> {
+        let Blocked::For(wait) = blocked else {
+            return None;
+        };
+        let waiter = self.waiters.get_mut(&number)?;
+        let ready_at = now.saturating_add(wait);
+        waiter.ready_at = Some(ready_at);
+        let sleeps_too_long = waiter.timer.is_some_and(|timer| timer > ready_at);
+        if sleeps_too_long {
+            waiter.waker.take()
+        } else {
+            None
+        }
+    }
+}
+
+impl Waiter {
+    /// Keeps a waker, and hands out the one that it kept.
+    pub(super) fn keep(&mut self, waker: &Waker) -> Option<Waker> {
+        match &self.waker {
+            Some(kept) if kept.will_wake(waker) => None,
+            _ => self.waker.replace(waker.clone()),
+        }
+    }
+}

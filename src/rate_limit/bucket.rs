@@ -1,0 +1,270 @@
+//! One limit, wherever it is kept: what callers and handles do to it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    RejectedKind,
+    algorithm::{Limit, OverLimit, TIMER_TICK},
+    gate::Demand,
+    protocol::Quota,
+    queue::{Blocked, Bounds, Resource, Ticket, Turn, WaitQueue},
+    rate_limit::Snapshot,
+    time::{Clock, nanos},
+};
+
+/// A reference to a limit: the layer's one, or that of a key.
+pub(super) struct BucketRef<'a> {
+    pub(super) limit: &'a dyn Limit,
+    /// Of those that wait for it, if anybody does.
+    pub(super) queue: Option<&'a WaitQueue>,
+    pub(super) clock: &'a Clock,
+}
+
+/// What a limit waits and rejects by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    /// In nanoseconds; `None` if only calls with a deadline wait.
+    pub(super) max_wait: Option<u64>,
+    /// Whether calls may wait for as long as their own deadline allows.
+    pub(super) deadlines: bool,
+    /// `None` for the default.
+    pub(super) max_waiting: Option<usize>,
+    /// For how long an upstream may close the limit, in nanoseconds; 0 if it may not.
+    pub(super) max_penalty: u64,
+    pub(super) advertise: bool,
+    pub(super) enabled: bool,
+    pub(super) name: Option<&'static str>,
+}
+
+/// What a limit says of a call.
+pub(super) enum Decision<T> {
+    Admitted,
+    Queued(T),
+    Rejected(RejectedKind, Option<Duration>),
+}
+
+/// A limit, as its queue sees it.
+pub(super) struct Waited<'a>(pub(super) &'a dyn Limit);
+
+impl BucketRef<'_> {
+    /// Corrects what a call has taken to what it turns out to have used.
+    pub(super) fn settle(&self, taken: u32, used: u32) {
+        if used < taken {
+            self.refund(taken - used);
+        } else if used > taken {
+            self.charge(used - taken);
+        }
+    }
+
+    pub(super) fn charge(&self, units: u32) {
+        self.limit.charge(units, self.clock.now());
+    }
+
+    pub(super) fn refund(&self, units: u32) {
+        self.limit.refund(units, self.clock.now());
+        self.notify();
+    }
+
+    pub(super) fn reset(&self) {
+        self.limit.refund(u32::MAX, self.clock.now());
+        self.notify();
+    }
+
+    /// Waiters that cannot wait for so long are told now.
+    pub(super) fn close_for(&self, duration: Duration) {
+        let now = self.clock.now();
+        self.limit
+            .close_until(now.saturating_add(nanos(duration)), now);
+        self.notify();
+    }
+
+    /// Something but a departure has changed the limit.
+    pub(super) fn notify(&self) {
+        if let Some(queue) = self.queue {
+            queue.notify(&Waited(self.limit), || self.clock.now());
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let now = self.clock.now();
+        Snapshot {
+            available: self.limit.available(now),
+            rate: self.limit.rate(),
+            burst: self.limit.burst(),
+            waiting: self.queue.map_or(0, WaitQueue::len),
+        }
+    }
+
+    /// What callers are told: of each part, if it is made of several. The loads are not one step: a
+    /// racing call may count in one number and not in another.
+    pub(super) fn quotas(&self, name: Option<&'static str>, now: u64, quotas: &mut Vec<Quota>) {
+        let mut tell = |limit: &dyn Limit| {
+            let part = quotas.iter().filter(|quota| quota.name == name).count();
+            let (burst, available) = (limit.burst(), limit.available(now));
+            let awaited = if available == 0 { 1 } else { u64::from(burst) };
+            let reset = limit.wait(awaited, now);
+            quotas.push(Quota {
+                name,
+                part,
+                rate: limit.rate(),
+                burst,
+                available,
+                reset,
+            });
+        };
+        match self.limit.part(0) {
+            None => tell(self.limit),
+            Some(_) => (0..)
+                .map_while(|index| self.limit.part(index))
+                .for_each(tell),
+        }
+    }
+}
+
+impl Settings {
+    /// Whether a sent call has to be told of its end.
+    #[inline]
+    pub(super) fn owes(&self) -> bool {
+        self.max_penalty > 0 || self.advertise
+    }
+
+    /// Takes what a call asks for, or a place in the queue, or nothing. A call that finds others
+    /// waiting queues behind them, even if its smaller cost would fit.
+    #[inline(always)]
+    pub(super) fn decide<T>(
+        &self,
+        demand: &Demand,
+        (clock, now): (&Clock, u64),
+        has_waiters: bool,
+        acquire: impl FnOnce(u32, u64) -> Result<(), OverLimit>,
+        join: impl FnOnce(Option<OverLimit>, Bounds) -> Result<T, (RejectedKind, Option<Duration>)>,
+    ) -> Decision<T> {
+        if demand.cost == 0 {
+            return Decision::Admitted;
+        }
+        if demand
+            .deadline
+            .is_some_and(|deadline| clock.at(deadline) <= now)
+        {
+            return Decision::Rejected(RejectedKind::DeadlineExceeded, None);
+        }
+        let over = if has_waiters {
+            None
+        } else {
+            match acquire(demand.cost, now) {
+                Ok(()) => return Decision::Admitted,
+                Err(over) => Some(over),
+            }
+        };
+        if let Some(OverLimit::Until { wait }) = over
+            && !self.lets_wait()
+        {
+            return Decision::Rejected(RejectedKind::RateLimited, Some(wait));
+        }
+        match join(over, self.bounds(demand, clock, now)) {
+            Ok(ticket) => Decision::Queued(ticket),
+            Err((kind, wait)) => Decision::Rejected(kind, wait),
+        }
+    }
+
+    fn lets_wait(&self) -> bool {
+        self.max_wait.is_some() || self.deadlines
+    }
+
+    /// How long a call may wait. Of a time that the layer sets, the wait may end a timer's tick
+    /// late; a deadline is somebody else's, and at it it is too late.
+    fn bounds(&self, demand: &Demand, clock: &Clock, now: u64) -> Bounds {
+        let arrived = demand.arrived.map_or(now, |arrived| clock.at(arrived));
+        let deadline = demand
+            .deadline
+            .map(|deadline| clock.at(deadline).saturating_sub(1));
+        let max_wait = self
+            .max_wait
+            .map(|max_wait| arrived.saturating_add(max_wait));
+        let max_waiting = self.max_waiting.unwrap_or(MAX_WAITING);
+        let (until, latest) = match (max_wait, deadline) {
+            (Some(wait), Some(deadline)) => (
+                wait.min(deadline),
+                wait.saturating_add(TIMER_TICK).min(deadline),
+            ),
+            (Some(wait), None) => (wait, wait.saturating_add(TIMER_TICK)),
+            (None, Some(deadline)) if self.deadlines => (deadline, deadline),
+            (None, _) => (now, now),
+        };
+        Bounds {
+            until,
+            grace: latest - until,
+            max_waiting,
+        }
+    }
+}
+
+/// What becomes of a call that was over the limit, or has found others waiting: a place in the
+/// queue, if it may wait for so long.
+pub(super) fn join<T>(
+    limit: &dyn Limit,
+    cost: u32,
+    over: Option<OverLimit>,
+    (bounds, now): (Bounds, u64),
+    join: impl FnOnce() -> Result<T, Option<u64>>,
+) -> Result<T, (RejectedKind, Option<Duration>)> {
+    let too_high = (RejectedKind::CostTooHigh, None);
+    let limited = |wait| (RejectedKind::RateLimited, Some(wait));
+    match over {
+        Some(OverLimit::CostAboveBurst) => return Err(too_high),
+        // Known without a look at the queue, in which nobody is.
+        Some(OverLimit::Until { wait }) if now.saturating_add(nanos(wait)) > bounds.until => {
+            return Err(limited(wait));
+        }
+        None if cost > limit.largest_cost() => return Err(too_high),
+        _ => {}
+    }
+    join().map_err(|wait| limited(Duration::from_nanos(wait.unwrap_or(0))))
+}
+
+/// What a queued call finds, apart from its place.
+pub(super) fn rejected(turn: &Turn) -> (RejectedKind, Option<Duration>) {
+    match turn {
+        Turn::TooLate(wait) => (RejectedKind::RateLimited, wait.map(Duration::from_nanos)),
+        _ => (RejectedKind::CostTooHigh, None),
+    }
+}
+
+/// Polls a place in a queue.
+pub(super) fn poll(
+    limit: &dyn Limit,
+    (queue, ticket): (&WaitQueue, &Ticket),
+    cx: &mut std::task::Context<'_>,
+    (clock, now): (&Clock, u64),
+) -> Result<Option<Instant>, Turn> {
+    match queue.poll(&Waited(limit), ticket, cx.waker(), now) {
+        Turn::Queued(wake) => Ok(wake.and_then(|wake| clock.moment(wake))),
+        turn => Err(turn),
+    }
+}
+
+impl Resource for Waited<'_> {
+    fn acquire(&self, units: u32, ready_at: u64, now: u64) -> Result<(), Blocked> {
+        self.0
+            .acquire_late(units, ready_at, now)
+            .map_err(|over| match over {
+                OverLimit::Until { wait } => Blocked::For(nanos(wait)),
+                OverLimit::CostAboveBurst => Blocked::Forever,
+            })
+    }
+
+    fn ready_in(&self, units: u32, before: u64, now: u64) -> Option<u64> {
+        Some(nanos(self.0.wait_for(units, before, now)))
+    }
+
+    fn give_back(&self, units: u32, now: u64) {
+        self.0.refund(units, now);
+    }
+}
+
+/// How many calls may wait by default, of one limit and of all keys: more than that many tasks that
+/// wait are themselves a load.
+pub(super) const MAX_WAITING: usize = 1024;
+pub(super) const MAX_WAITING_IN_ALL: usize = 16 * MAX_WAITING;

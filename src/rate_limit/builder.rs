@@ -1,0 +1,375 @@
+//! The builder.
+
+use std::{hash::Hash, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    ConfigError,
+    algorithm::{Limit, Overflow, Rate},
+    gate::Missing,
+    keyed::{KeySettings, NotKeyed},
+    protocol::Plain,
+    rate_limit::{
+        ByRequest, ByResponse, Labelled, Policy, RateLimitLayer, bucket::Settings, keyed::MakeLimit,
+    },
+    time::nanos,
+};
+
+/// Settings of a [`RateLimitLayer`], in any order.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct RateLimitBuilder<K = NotKeyed, M = Policy, P = Plain> {
+    pub(super) limit: Algorithm,
+    pub(super) settings: Settings,
+    pub(super) keys: KeySettings,
+    pub(super) total: Option<Box<dyn Limit>>,
+    pub(super) key: K,
+    pub(super) policy: M,
+    pub(super) protocol: P,
+}
+
+/// A builder's state: each key in a [table](RateLimitBuilder::keyed_by).
+#[derive(Debug, Clone, Copy)]
+pub struct InTable<F>(pub(super) F);
+
+/// A builder's state: a [limit of its own](RateLimitBuilder::per_key) for each key.
+#[derive(Clone)]
+pub struct PerKey<K, F> {
+    pub(super) key: F,
+    pub(super) limit: MakeLimit<K>,
+}
+
+#[derive(Debug)]
+pub(super) enum Algorithm {
+    TokenBucket {
+        rate: Rate,
+        burst: Option<u32>,
+    },
+    /// With a burst that was set in vain.
+    Given {
+        limit: Box<dyn Limit>,
+        burst: Option<u32>,
+    },
+}
+
+impl RateLimitLayer {
+    /// A [token bucket](crate::algorithm::TokenBucket) of `rate`, with a burst of as many calls as
+    /// come in one second of it, and at least 1: for a quota by the minute or the day, set the
+    /// [burst](RateLimitBuilder::burst) to what may come at once.
+    pub fn builder(rate: Rate) -> RateLimitBuilder {
+        RateLimitBuilder::new(Algorithm::TokenBucket { rate, burst: None })
+    }
+
+    /// Any [`Limit`]: a sliding window, a leaky bucket, several at once. Its time starts when the
+    /// layer is built.
+    pub fn with(limit: impl Limit + 'static) -> RateLimitBuilder {
+        let limit = Box::new(limit);
+        RateLimitBuilder::new(Algorithm::Given { limit, burst: None })
+    }
+}
+
+impl RateLimitBuilder {
+    fn new(limit: Algorithm) -> Self {
+        let settings = Settings {
+            max_wait: None,
+            max_waiting: None,
+            deadlines: false,
+            max_penalty: 0,
+            advertise: false,
+            enabled: true,
+            name: None,
+        };
+        Self {
+            limit,
+            settings,
+            keys: KeySettings::default(),
+            total: None,
+            key: NotKeyed,
+            policy: Policy::default(),
+            protocol: Plain::new(),
+        }
+    }
+}
+
+impl<K, M, P> RateLimitBuilder<K, M, P> {
+    /// How many calls may come at once after a pause. Default: one second's worth, and at least 1.
+    /// A limit given to [`with`](RateLimitLayer::with) has its own, and rejects this.
+    pub fn burst(mut self, burst: u32) -> Self {
+        let (Algorithm::TokenBucket { burst: setting, .. }
+        | Algorithm::Given { burst: setting, .. }) = &mut self.limit;
+        *setting = Some(burst);
+        self
+    }
+
+    /// Lets calls over the limit wait for their turn, in order of arrival, if that is at most so
+    /// long. Default: none wait.
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.settings.max_wait = Some(nanos(wait));
+        self
+    }
+
+    /// Lets at most so many calls wait at a time, for each key if the limit is keyed; one more is
+    /// rejected at once. Default 1024, and 16 times that for all keys together: tasks that wait are
+    /// a load too.
+    pub fn max_waiting(mut self, calls: usize) -> Self {
+        self.settings.max_waiting = Some(calls);
+        self
+    }
+
+    /// Lets the upstream's `Retry-After` close the limit, or its `RateLimit` field when that has
+    /// nothing left; for at most `max`. Default: it does not. A 429 that says neither changes
+    /// nothing, and nor do `X-RateLimit-..` fields, whose numbers differ in meaning from server to
+    /// server: read those yourself, and call the handle's `close_for`.
+    pub fn honor_retry_after(mut self, max: Duration) -> Self {
+        self.settings.max_penalty = nanos(max);
+        self
+    }
+
+    /// Tells callers the limit and what is left of it with every response, if the
+    /// [`protocol`](Self::protocol) has means to: [`http::Server`](crate::protocol::http::Server)
+    /// has. Default `false`. Give each of several such limits a name.
+    pub fn advertise(mut self, advertise: bool) -> Self {
+        self.settings.advertise = advertise;
+        self
+    }
+
+    /// `false` lets everything through, with the same type. Default `true`.
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.settings.enabled = enabled;
+        self
+    }
+
+    /// Names this instance in errors.
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.settings.name = Some(name);
+        self
+    }
+
+    /// How many keys are kept, if a key is set. Default: 100 000 [in a table](Self::keyed_by), which
+    /// take 4 MiB at most, at once, and never grow; 1024 with a [limit of its
+    /// own](Self::per_key) each, some 0.9 MiB.
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.keys.max_keys = Some(keys);
+        self
+    }
+
+    /// What becomes of new keys when there are more than that. Default [`Overflow::Shared`].
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.keys.overflow = Some(overflow);
+        self
+    }
+
+    /// What becomes of requests without a key. Default [`Missing::Share`].
+    pub fn missing(mut self, missing: Missing) -> Self {
+        self.keys.missing = Some(missing);
+        self
+    }
+
+    /// A limit that all keys together stay within: a call is charged to both, or to neither.
+    /// Default: none. Where the limit is [advertised](Self::advertise), callers are told of both.
+    ///
+    /// Where calls may wait, they wait for their key's limit first, and then, with what they have
+    /// taken of that, for the total.
+    pub fn within(mut self, total: impl Limit + 'static) -> Self {
+        self.total = Some(Box::new(total));
+        self
+    }
+
+    /// How rejections travel. Default [`Plain`]: as errors.
+    pub fn protocol<Q>(self, protocol: Q) -> RateLimitBuilder<K, M, Q> {
+        let Self {
+            limit,
+            settings,
+            keys,
+            total,
+            key,
+            policy,
+            ..
+        } = self;
+        RateLimitBuilder {
+            limit,
+            settings,
+            keys,
+            total,
+            key,
+            policy,
+            protocol,
+        }
+    }
+
+    /// Gives each key a limit of its own, all of this rate and burst: a closure `Fn(&Req) ->
+    /// Option<K>` finds the key, which is [`Hash`]. Any number of keys, in a table of fixed size;
+    /// none is kept.
+    pub fn keyed_by<Req, T, F>(self, key: F) -> RateLimitBuilder<InTable<ByRequest<F>>, M, P>
+    where
+        F: Fn(&Req) -> Option<T>,
+        T: Hash,
+    {
+        self.with_key(InTable(ByRequest(key)))
+    }
+
+    /// Gives each key a limit of its own, of any kind: `key` is a closure `Fn(&Req) -> Option<K>`,
+    /// and `limit` one `Fn(&K) -> Result<impl Limit, ConfigError>`, asked when a key comes for the
+    /// first time. Keys are kept and can be listed, so this is for customers, not for all that comes
+    /// along.
+    ///
+    /// The limit that this builder was made with is the one that keys past the bound share. The
+    /// closure `limit` may be asked twice for one key. If it fails, the key is one that found no
+    /// place. It may make limits of several kinds as `Arc<dyn Limit>`. A part that several limits
+    /// share, in an [`Arc`], is nobody's to notify: what one key gives back to it, the waiters of
+    /// another find when their own time comes.
+    pub fn per_key<Req, T, F, G, L>(self, key: F, limit: G) -> RateLimitBuilder<PerKey<T, F>, M, P>
+    where
+        F: Fn(&Req) -> Option<T>,
+        G: Fn(&T) -> Result<L, ConfigError> + Send + Sync + 'static,
+        L: Limit + 'static,
+    {
+        let limit: MakeLimit<T> = Arc::new(move |key| Ok(Box::new(limit(key)?)));
+        self.with_key(PerKey { key, limit })
+    }
+
+    fn with_key<L>(self, key: L) -> RateLimitBuilder<L, M, P> {
+        let Self {
+            limit,
+            settings,
+            keys,
+            total,
+            policy,
+            protocol,
+            ..
+        } = self;
+        RateLimitBuilder {
+            limit,
+            settings,
+            keys,
+            total,
+            key,
+            policy,
+            protocol,
+        }
+    }
+
+    fn with_policy<N>(self, change: impl FnOnce(M) -> N) -> RateLimitBuilder<K, N, P> {
+        let Self {
+            limit,
+            settings,
+            keys,
+            total,
+            key,
+            policy,
+            protocol,
+        } = self;
+        let policy = change(policy);
+        RateLimitBuilder {
+            limit,
+            settings,
+            keys,
+            total,
+            key,
+            policy,
+            protocol,
+        }
+    }
+}
+
+impl<F, M, P> RateLimitBuilder<InTable<F>, M, P> {
+    /// Counts rejections by key, for
+    /// [`heavy_hitters`](super::KeyedRateLimitHandle::heavy_hitters), under what a closure
+    /// `Fn(&Req) -> String` calls the key; where that is a secret, let it be a part. Default: they
+    /// are not counted.
+    ///
+    /// 128 keys are counted at a time, with labels of 64 bytes, in 24 KiB at most. A rejection then
+    /// takes a mutex and looks through them, or goes uncounted when another thread has the mutex; an
+    /// admission costs nothing more.
+    pub fn heavy_hitters<Req, L>(self, label: L) -> RateLimitBuilder<InTable<Labelled<F, L>>, M, P>
+    where
+        L: Fn(&Req) -> String,
+    {
+        let Self {
+            limit,
+            settings,
+            keys,
+            total,
+            key,
+            policy,
+            protocol,
+        } = self;
+        let key = InTable(Labelled { key: key.0, label });
+        RateLimitBuilder {
+            limit,
+            settings,
+            keys,
+            total,
+            key,
+            policy,
+            protocol,
+        }
+    }
+}
+
+impl<K, C, A, D, P> RateLimitBuilder<K, Policy<C, A, D>, P> {
+    /// What a request costs: a closure `Fn(&Req) -> u32`. Default: 1. A call that costs more than
+    /// the burst is rejected as [`CostTooHigh`](crate::RejectedKind::CostTooHigh); one that costs 0
+    /// is admitted.
+    pub fn cost<Req, F>(self, cost: F) -> RateLimitBuilder<K, Policy<ByRequest<F>, A, D>, P>
+    where
+        F: Fn(&Req) -> u32,
+    {
+        self.with_policy(
+            |Policy {
+                 actual, deadline, ..
+             }| {
+                Policy {
+                    cost: ByRequest(cost),
+                    actual,
+                    deadline,
+                }
+            },
+        )
+    }
+
+    /// What a call has cost, told by its response: a closure `Fn(&Res) -> u32`, or `-> Option<u32>`
+    /// if not every response tells. What was taken too much is refunded; what was taken too little
+    /// becomes a debt that later calls wait for. A call without a response, or without an answer,
+    /// has cost what was taken.
+    ///
+    /// If only the end of the body tells, leave this and call the handle's `settle` there.
+    pub fn settle<Res, T, F>(self, actual: F) -> RateLimitBuilder<K, Policy<C, ByResponse<F>, D>, P>
+    where
+        F: Fn(&Res) -> T,
+        T: Into<Option<u32>>,
+    {
+        self.with_policy(|Policy { cost, deadline, .. }| Policy {
+            cost,
+            actual: ByResponse(actual),
+            deadline,
+        })
+    }
+
+    /// Lets a call wait until its own deadline, which a closure `Fn(&Req) ->
+    /// Option<tokio::time::Instant>` tells; one whose turn would come at that or later is rejected
+    /// at once, and so is one that comes after it, even if there is room. With
+    /// [`max_wait`](Self::max_wait) the earlier of the two holds, and for a request without a
+    /// deadline that alone. Default: no deadlines.
+    pub fn deadline<Req, F>(
+        mut self,
+        deadline: F,
+    ) -> RateLimitBuilder<K, Policy<C, A, ByRequest<F>>, P>
+    where
+        F: Fn(&Req) -> Option<Instant>,
+    {
+        self.settings.deadlines = true;
+        self.with_policy(|Policy { cost, actual, .. }| Policy {
+            cost,
+            actual,
+            deadline: ByRequest(deadline),
+        })
+    }
+}
+
+impl<K, F> std::fmt::Debug for PerKey<K, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PerKey")
+    }
+}

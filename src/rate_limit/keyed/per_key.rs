@@ -1,0 +1,127 @@
+//! A limit of its own for each key, of any kind.
+
+use std::{cmp::Reverse, fmt, hash::Hash, sync::Arc};
+
+use crate::{
+    ConfigError,
+    algorithm::Limit,
+    gate::{Keyable, Keyed, KeyedParts},
+    keyed::partitions::Recipe,
+    rate_limit::{LimitGate, RateLimitHandle, bucket::Settings, state::AnyLimit},
+    time::Clock,
+};
+
+/// Watches and changes the rate limits that keys have of their own.
+pub struct PerKeyRateLimitHandle<K> {
+    parts: Arc<KeyedParts<K, LimitGate>>,
+}
+
+/// What limits are made of. They all have one clock, so that a limit may be part of several.
+pub struct Plans<K> {
+    pub(in crate::rate_limit) limit: MakeLimit<K>,
+    pub(in crate::rate_limit) clock: Clock,
+    pub(in crate::rate_limit) settings: Settings,
+}
+
+/// Makes the limit of a key.
+pub(in crate::rate_limit) type MakeLimit<K> =
+    Arc<dyn Fn(&K) -> Result<Box<dyn Limit>, ConfigError> + Send + Sync>;
+
+impl<K: Hash + Eq + Clone, F> Keyed<K, F, LimitGate> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> PerKeyRateLimitHandle<K> {
+        PerKeyRateLimitHandle {
+            parts: self.parts().clone(),
+        }
+    }
+}
+
+impl<K: Hash + Eq + Clone> PerKeyRateLimitHandle<K> {
+    /// The key's limit, if it has one of its own. The handle keeps it from being evicted, and so
+    /// does a change of its rate or burst, for good.
+    #[must_use]
+    pub fn key(&self, key: &K) -> Option<RateLimitHandle> {
+        self.parts
+            .partitions
+            .find_lasting(key)
+            .map(|partition| partition.gate.handle())
+    }
+
+    /// The key's limit, made if it has none yet and there is a place for it: to set a customer's
+    /// rate before its first call.
+    #[must_use]
+    pub fn make(&self, key: &K) -> Option<RateLimitHandle> {
+        self.parts
+            .find_or_make(key)
+            .map(|partition| partition.gate.handle())
+    }
+
+    /// The limit that keys share which have none of their own.
+    #[must_use]
+    pub fn shared(&self) -> RateLimitHandle {
+        self.parts.shared.handle()
+    }
+
+    /// The keys that have used most of what they have, the heaviest first: those whose limits will
+    /// take longest to be whole again. At most `max`. Costs as much as [`keys`](Self::keys).
+    #[must_use]
+    pub fn heavy_hitters(&self, max: usize) -> Vec<(K, RateLimitHandle)> {
+        let partitions = self.parts.partitions.all().into_iter();
+        let mut partitions: Vec<_> = partitions
+            .map(|partition| (partition.gate.state.until_whole(), partition))
+            .collect();
+        partitions.sort_by_key(|(wait, _)| Reverse(*wait));
+        partitions.truncate(max);
+        let keys = partitions.into_iter();
+        keys.map(|(_, partition)| (partition.key().clone(), partition.gate.handle()))
+            .collect()
+    }
+
+    /// All keys that have a limit of their own. Costs a copy of each key.
+    #[must_use]
+    pub fn keys(&self) -> Vec<(K, RateLimitHandle)> {
+        let partitions = self.parts.partitions.all().into_iter();
+        partitions
+            .map(|partition| (partition.key().clone(), partition.gate.handle()))
+            .collect()
+    }
+}
+
+impl Keyable for LimitGate {
+    type Recipe<K> = Plans<K>;
+}
+
+impl<K> Recipe<K, LimitGate> for Plans<K> {
+    fn make(&self, key: &K) -> Result<LimitGate, ConfigError> {
+        let limit = (self.limit)(key)?;
+        Ok(LimitGate::new(
+            AnyLimit::Other(limit),
+            self.clock,
+            self.settings,
+        ))
+    }
+}
+
+impl<K> Clone for PerKeyRateLimitHandle<K> {
+    fn clone(&self) -> Self {
+        Self {
+            parts: self.parts.clone(),
+        }
+    }
+}
+
+impl<K> fmt::Debug for PerKeyRateLimitHandle<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PerKeyRateLimitHandle")
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K> fmt::Debug for Plans<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plans")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

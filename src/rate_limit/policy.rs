@@ -1,0 +1,275 @@
+//! What calls cost, how long they may wait, and what they turn out to have cost.
+
+use std::{fmt, task::Context, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    Rejected,
+    gate::{Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent},
+    protocol::Quota,
+    time::Now,
+};
+
+/// A rate limit of any kind, and the [policy](Policy) by which calls are metered.
+#[derive(Debug, Clone)]
+pub struct Metered<G, M = Policy> {
+    pub(super) limit: G,
+    pub(super) policy: M,
+}
+
+/// How calls are metered: set by the builder's [`cost`](super::RateLimitBuilder::cost),
+/// [`settle`](super::RateLimitBuilder::settle) and
+/// [`deadline`](super::RateLimitBuilder::deadline).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Policy<C = UnitCost, A = AsEstimated, D = NoDeadline> {
+    pub(super) cost: C,
+    pub(super) actual: A,
+    pub(super) deadline: D,
+}
+
+/// Each call costs 1.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UnitCost;
+
+/// Each call costs what was taken for it, whatever its response.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AsEstimated;
+
+/// No call has a deadline of its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoDeadline;
+
+/// What a closure says of a request.
+#[derive(Clone, Copy)]
+pub struct ByRequest<F>(pub(super) F);
+
+/// What a closure says of a response.
+#[derive(Clone, Copy)]
+pub struct ByResponse<F>(pub(super) F);
+
+/// What a request costs before it is sent.
+pub trait Cost<Req> {
+    /// The units to take. 0 is free.
+    fn cost(&self, request: &Req) -> u32;
+}
+
+/// What a call has cost, once there is a response.
+pub trait Actual<Res> {
+    /// The units used, or `None` if the estimate stands.
+    fn actual(&self, response: &Res) -> Option<u32>;
+}
+
+/// Whether there is anything to ask of a response, which makes a call hold a reference to the limit
+/// until its end.
+#[doc(hidden)]
+pub trait Asks {
+    /// Whether there is.
+    const ASKS: bool;
+}
+
+/// By when a request must have had its turn.
+pub trait Deadline<Req> {
+    /// That moment, if it has one.
+    fn deadline(&self, request: &Req) -> Option<Instant>;
+}
+
+impl<C, A, D> Policy<C, A, D> {
+    fn demand<Req>(&self, request: &Req, demand: &Demand) -> Demand
+    where
+        C: Cost<Req>,
+        D: Deadline<Req>,
+    {
+        let deadline = match (demand.deadline, self.deadline.deadline(request)) {
+            (Some(outer), Some(own)) => Some(outer.min(own)),
+            (outer, own) => outer.or(own),
+        };
+        Demand {
+            cost: self.cost.cost(request),
+            deadline,
+            ..*demand
+        }
+    }
+}
+
+impl<G: Gate, C, A: Asks, D> Gate for Metered<G, Policy<C, A, D>> {
+    type Grant = G::Grant;
+    type Pass = G::Pass;
+    type Ticket = G::Ticket;
+
+    #[inline(always)]
+    fn send(&self, grant: Self::Grant) -> Self::Pass {
+        self.limit.send(grant)
+    }
+
+    fn give_back(&self, grant: Self::Grant, why: Unsent, now: &Now) {
+        self.limit.give_back(grant, why, now);
+    }
+
+    #[inline(always)]
+    fn end(&self, pass: Self::Pass, end: End, now: &Now) {
+        self.limit.end(pass, end, now);
+    }
+
+    fn leave(&self, ticket: Self::Ticket, now: &Now) {
+        self.limit.leave(ticket, now);
+    }
+
+    #[inline(always)]
+    fn owes(&self, pass: &Self::Pass) -> bool {
+        A::ASKS || self.limit.owes(pass)
+    }
+
+    fn renew(&self, grant: Self::Grant, now: &Now) -> Result<Self::Grant, Box<Rejected>> {
+        self.limit.renew(grant, now)
+    }
+
+    fn answered(&self, pass: &mut Self::Pass, now: &Now) {
+        self.limit.answered(pass, now);
+    }
+
+    fn honor(&self, pass: &Self::Pass, retry_after: Duration, now: &Now) {
+        self.limit.honor(pass, retry_after, now);
+    }
+
+    fn used(&self, pass: &mut Self::Pass, units: u32, now: &Now) {
+        self.limit.used(pass, units, now);
+    }
+
+    #[inline(always)]
+    fn advertises(&self) -> bool {
+        self.limit.advertises()
+    }
+
+    fn quotas(&self, pass: &Self::Pass, now: &Now, quotas: &mut Vec<Quota>) {
+        self.limit.quotas(pass, now, quotas);
+    }
+
+    fn changed(&self) -> Option<Changed> {
+        self.limit.changed()
+    }
+}
+
+impl<G, C, A, D, Req> Admit<Req> for Metered<G, Policy<C, A, D>>
+where
+    G: Admit<Req>,
+    C: Cost<Req>,
+    A: Asks,
+    D: Deadline<Req>,
+{
+    #[inline(always)]
+    fn admit(
+        &self,
+        request: &Req,
+        demand: &Demand,
+        now: &Now,
+    ) -> Admission<Self::Grant, Self::Ticket> {
+        self.limit
+            .admit(request, &self.policy.demand(request, demand), now)
+    }
+
+    fn poll_ticket(
+        &self,
+        ticket: &mut Self::Ticket,
+        request: &Req,
+        demand: &Demand,
+        cx: &mut Context<'_>,
+        now: &Now,
+    ) -> Turn<Self::Grant> {
+        let demand = self.policy.demand(request, demand);
+        self.limit.poll_ticket(ticket, request, &demand, cx, now)
+    }
+
+    fn wait(&self, request: &Req, demand: &Demand, now: &Now) -> Option<Duration> {
+        self.limit
+            .wait(request, &self.policy.demand(request, demand), now)
+    }
+
+    fn quotas_for(&self, request: &Req, now: &Now, quotas: &mut Vec<Quota>) {
+        self.limit.quotas_for(request, now, quotas);
+    }
+}
+
+impl<G, C, A, D, Res> Read<Res> for Metered<G, Policy<C, A, D>>
+where
+    G: Read<Res>,
+    A: Actual<Res> + Asks,
+{
+    #[inline(always)]
+    fn read(&self, pass: &mut Self::Pass, response: &Res, now: &Now) {
+        if let Some(units) = self.policy.actual.actual(response) {
+            self.limit.used(pass, units, now);
+        }
+        self.limit.read(pass, response, now);
+    }
+}
+
+impl<Req> Cost<Req> for UnitCost {
+    #[inline(always)]
+    fn cost(&self, _: &Req) -> u32 {
+        1
+    }
+}
+
+impl<F, Req> Cost<Req> for ByRequest<F>
+where
+    F: Fn(&Req) -> u32,
+{
+    #[inline(always)]
+    fn cost(&self, request: &Req) -> u32 {
+        (self.0)(request)
+    }
+}
+
+impl Asks for AsEstimated {
+    const ASKS: bool = false;
+}
+
+impl<F> Asks for ByResponse<F> {
+    const ASKS: bool = true;
+}
+
+impl<Res> Actual<Res> for AsEstimated {
+    #[inline(always)]
+    fn actual(&self, _: &Res) -> Option<u32> {
+        None
+    }
+}
+
+impl<F, T, Res> Actual<Res> for ByResponse<F>
+where
+    F: Fn(&Res) -> T,
+    T: Into<Option<u32>>,
+{
+    fn actual(&self, response: &Res) -> Option<u32> {
+        (self.0)(response).into()
+    }
+}
+
+impl<Req> Deadline<Req> for NoDeadline {
+    #[inline(always)]
+    fn deadline(&self, _: &Req) -> Option<Instant> {
+        None
+    }
+}
+
+impl<F, Req> Deadline<Req> for ByRequest<F>
+where
+    F: Fn(&Req) -> Option<Instant>,
+{
+    fn deadline(&self, request: &Req) -> Option<Instant> {
+        (self.0)(request)
+    }
+}
+
+impl<F> fmt::Debug for ByRequest<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ByRequest")
+    }
+}
+
+impl<F> fmt::Debug for ByResponse<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ByResponse")
+    }
+}
