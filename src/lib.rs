@@ -19,6 +19,8 @@ pub mod rate_limit;
 pub mod reqwest;
 #[cfg(feature = "layers")]
 pub mod retry;
+#[cfg(feature = "http")]
+pub mod stack;
 #[cfg(feature = "layers")]
 pub mod timeout;
 

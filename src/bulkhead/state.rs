@@ -30,6 +30,17 @@ pub(super) struct State {
 pub struct Taken(bool);
 
 impl BulkheadGate {
+    pub(super) fn new(limit: usize, enabled: bool, name: Option<&'static str>) -> Self {
+        let in_flight = InFlight::new(limit);
+        Self {
+            state: Arc::new(State {
+                in_flight,
+                enabled,
+                name,
+            }),
+        }
+    }
+
     /// The control surface.
     #[must_use]
     pub fn handle(&self) -> BulkheadHandle {

@@ -233,6 +233,10 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         F: Fn(&Req) -> Option<L>,
         L: Hash + Eq + Clone,
     {
+        self.with_key(ByKey::new(key))
+    }
+
+    pub(crate) fn with_key<L>(self, key: L) -> CircuitBreakerBuilder<L, P> {
         let Self {
             config,
             settings,
@@ -244,8 +248,17 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
             config,
             settings,
             keys,
-            key: ByKey::new(key),
+            key,
             protocol,
+        }
+    }
+
+    /// How far back calls count, if they count by time.
+    #[cfg(feature = "http")]
+    pub(crate) fn window_of_time(&self) -> Option<Duration> {
+        match self.config.window {
+            Window::Time(window) => Some(window),
+            _ => None,
         }
     }
 

@@ -19,6 +19,22 @@ pub struct Keyed<K, F, G: Keyable> {
     parts: Arc<KeyedParts<K, G>>,
 }
 
+/// Finds the key of a request. A closure `Fn(&Req) -> Option<K>` does.
+pub trait FindKey<Req, K> {
+    /// The key, or `None` if the request has none.
+    fn find(&self, request: &Req) -> Option<K>;
+}
+
+impl<F, Req, K> FindKey<Req, K> for F
+where
+    F: Fn(&Req) -> Option<K>,
+{
+    #[inline]
+    fn find(&self, request: &Req) -> Option<K> {
+        self(request)
+    }
+}
+
 /// What a keyed gate and its handles share.
 pub(crate) struct KeyedParts<K, G: Keyable> {
     pub(crate) partitions: Partitions<K, G>,
@@ -205,7 +221,7 @@ impl<K, F, G: Keyable> Gate for Keyed<K, F, G> {
 impl<K, F, G, Req> Admit<Req> for Keyed<K, F, G>
 where
     K: Hash + Eq + Clone,
-    F: Fn(&Req) -> Option<K>,
+    F: FindKey<Req, K>,
     G: Admit<Req> + Keyable,
 {
     #[inline]
@@ -218,7 +234,7 @@ where
         if !self.parts.enabled {
             return Admission::Granted(KeyedGrant(None));
         }
-        let Some(key) = (self.key)(request) else {
+        let Some(key) = self.key.find(request) else {
             return match self.parts.missing {
                 Missing::Share => self.admit_in(None, request, demand, now),
                 Missing::Reject => Admission::Rejected(Box::new(self.parts.shared.missing_key())),
@@ -260,12 +276,18 @@ where
     }
 
     fn wait(&self, request: &Req, demand: &Demand, now: &Now) -> Option<Duration> {
-        let place = (self.key)(request).and_then(|key| self.parts.partitions.find(&key));
+        let place = self
+            .key
+            .find(request)
+            .and_then(|key| self.parts.partitions.find(&key));
         self.of(&place).wait(request, demand, now)
     }
 
     fn quotas_for(&self, request: &Req, now: &Now, quotas: &mut Vec<Quota>) {
-        let place = (self.key)(request).map(|key| self.parts.partitions.find(&key));
+        let place = self
+            .key
+            .find(request)
+            .map(|key| self.parts.partitions.find(&key));
         match (place, self.parts.missing) {
             (Some(place), _) => self.of(&place).quotas_for(request, now, quotas),
             (None, Missing::Share) => self.parts.shared.quotas_for(request, now, quotas),

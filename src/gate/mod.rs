@@ -62,7 +62,7 @@ use crate::{Outcome, Rejected, protocol::Quota};
 pub use crate::time::Now;
 pub use both::{Both, BothTicket, IntoGate};
 pub use future::ResponseFuture;
-pub use keyed::{Keyable, Keyed, KeyedGrant, KeyedPass, KeyedTicket, Missing};
+pub use keyed::{FindKey, Keyable, Keyed, KeyedGrant, KeyedPass, KeyedTicket, Missing};
 pub(crate) use keyed::{KeyedParts, MissingKey};
 pub use layer::GateLayer;
 pub use permit::Permit;

@@ -57,6 +57,8 @@
 
 mod builder;
 #[cfg(feature = "http")]
+mod host;
+#[cfg(feature = "http")]
 mod http;
 pub(crate) mod partitions;
 mod subnet;
@@ -65,4 +67,6 @@ mod subnet;
 pub use self::http::{header, peer, peer_in};
 pub(crate) use builder::KeySettings;
 pub use builder::{ByKey, NotKeyed};
+#[cfg(feature = "http")]
+pub use host::{ByHost, Host};
 pub use subnet::Subnet;

@@ -124,6 +124,21 @@ impl<P> RetryBuilder<P> {
         }
     }
 
+    /// How long a hint may be that is waited for.
+    #[cfg(feature = "http")]
+    pub(crate) fn retry_after_cap(&self) -> Duration {
+        self.policy.max_retry_after
+    }
+
+    /// Lowers the default of that; what was set stays.
+    #[cfg(feature = "http")]
+    pub(crate) fn cap_retry_after(mut self, cap: Duration) -> Self {
+        if self.policy.max_retry_after == Policy::default().max_retry_after {
+            self.policy.max_retry_after = self.policy.max_retry_after.min(cap);
+        }
+        self
+    }
+
     /// # Errors
     /// No attempts.
     pub fn build(self) -> Result<RetryLayer<P>, ConfigError> {

@@ -72,6 +72,11 @@ impl<P> TimeoutBuilder<P> {
         }
     }
 
+    #[cfg(feature = "http")]
+    pub(crate) fn limit(&self) -> Duration {
+        self.duration
+    }
+
     /// # Errors
     /// A duration of zero. `Duration::MAX` is as good as none.
     pub fn build(self) -> Result<TimeoutLayer<P>, ConfigError> {
