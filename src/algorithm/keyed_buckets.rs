@@ -32,7 +32,7 @@ use crate::{
     algorithm::{
         OverLimit, Rate,
         token_bucket::{
-            quota::{Pace, Quota, UNITS_PER_NANO},
+            quota::{Pace, Quota, Scale},
             tat::{Change, Tat},
         },
     },
@@ -195,7 +195,7 @@ impl KeyedBuckets {
         let ahead = self
             .ahead(hash, pace, now)
             .saturating_add(units.saturating_mul(pace.interval));
-        Duration::from_nanos(ahead.saturating_sub(pace.capacity).div_ceil(UNITS_PER_NANO))
+        Duration::from_nanos(pace.scale.nanos(ahead.saturating_sub(pace.capacity)))
     }
 
     /// How much in how long, for each key.
@@ -235,10 +235,11 @@ impl KeyedBuckets {
     /// How many keys have used some of their burst. Walks the whole table.
     #[must_use]
     pub fn indebted(&self, now: u64) -> usize {
+        let scale = self.quota.scale();
         self.buckets
             .iter()
             .flat_map(|bucket| &bucket.0)
-            .filter(|slot| slot.tat.ahead(now) > 0)
+            .filter(|slot| slot.tat.ahead(scale, now) > 0)
             .count()
     }
 
@@ -252,9 +253,14 @@ impl KeyedBuckets {
     fn ahead(&self, hash: u64, pace: Pace, now: u64) -> u64 {
         let key = hash & !STATES | RESIDENT;
         match (self.find(key), self.overflow) {
-            (Found::Resident(slot), _) => slot.tat.ahead(now),
-            _ if self.slots(key).any(|slot| slot.tat.ahead(now) == 0) => 0,
-            (_, Overflow::Shared) => self.shared[index(hash >> 40, self.shared.len())].ahead(now),
+            (Found::Resident(slot), _) => slot.tat.ahead(pace.scale, now),
+            _ if self
+                .slots(key)
+                .any(|slot| slot.tat.ahead(pace.scale, now) == 0) =>
+            {
+                0
+            }
+            (_, Overflow::Shared) => self.shared(hash).ahead(pace.scale, now),
             (_, Overflow::Reject) => pace.capacity,
             (_, Overflow::Allow) => 0,
         }
@@ -320,7 +326,7 @@ impl KeyedBuckets {
         let tentative = key & !STATES | TENTATIVE;
         let Some(slot) = self
             .slots(key)
-            .find(|slot| slot.clear(tentative, &self.evicted, now))
+            .find(|slot| slot.clear(tentative, &self.evicted, self.quota.scale(), now))
         else {
             return false;
         };
@@ -336,7 +342,8 @@ impl KeyedBuckets {
         });
         // Whoever finds the key here before this thread takes anything may have an older time, and
         // would count from that.
-        slot.tat.full_since(self.evicted.load(Ordering::Relaxed));
+        let evicted = self.evicted.load(Ordering::Relaxed);
+        slot.tat.full_since(self.quota.scale(), evicted);
         // Nobody else changes a tentative slot.
         slot.print
             .store(if elsewhere { 0 } else { key }, Ordering::Release);
@@ -354,7 +361,7 @@ impl KeyedBuckets {
         match self.overflow {
             _ if self.shares(homeless) => self.shared(hash).acquire(pace, cost, now),
             Overflow::Allow => Ok(()),
-            _ => Err(OverLimit::until(pace.interval.div_ceil(UNITS_PER_NANO))),
+            _ => Err(OverLimit::until(pace.scale.nanos(pace.interval))),
         }
     }
 
@@ -400,10 +407,10 @@ enum Found<'a> {
 
 impl Slot {
     /// Puts a tentative key in place of one that is not in debt, or of none.
-    fn clear(&self, tentative: u64, evicted: &AtomicU64, now: u64) -> bool {
+    fn clear(&self, tentative: u64, evicted: &AtomicU64, scale: Scale, now: u64) -> bool {
         let old = self.print.load(Ordering::Acquire);
         let (leaving, unused) = (old & !STATES | LEAVING, old == 0);
-        if !(unused || old & STATES == RESIDENT) || self.tat.ahead(now) > 0 {
+        if !(unused || old & STATES == RESIDENT) || self.tat.ahead(scale, now) > 0 {
             return false;
         }
         // The loser leaves the slot to the winner and goes on to the next.
@@ -414,7 +421,7 @@ impl Slot {
         {
             return false;
         }
-        let idle = self.tat.confirm_idle(now);
+        let idle = self.tat.confirm_idle(scale, now);
         if idle && !unused {
             // Relaxed: the store of `print` that follows publishes it to whoever finds the old key
             // gone.

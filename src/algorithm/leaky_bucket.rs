@@ -23,10 +23,7 @@
 use std::time::Duration;
 
 use crate::{
-    algorithm::{
-        Limit, OverLimit, Rate, TIMER_TICK,
-        token_bucket::quota::{MAX_AHEAD, Quota, UNITS_PER_NANO},
-    },
+    algorithm::{Limit, OverLimit, Rate, TIMER_TICK, token_bucket::quota::Quota},
     config::ConfigError,
     sync::{AtomicU64, Ordering},
 };
@@ -34,7 +31,7 @@ use crate::{
 #[cfg(all(test, not(keep_loom)))]
 mod tests;
 
-/// A limit on a rate without bursts: it spaces calls out. Starts idle. 24 bytes.
+/// A limit on a rate without bursts: it spaces calls out. Starts idle. 32 bytes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -50,8 +47,8 @@ mod tests;
 pub struct LeakyBucket {
     /// Its burst is always 1.
     quota: Quota,
-    /// When the next call may leave, in 128ths of a nanosecond since the caller's start, modulo
-    /// 2^64. Nothing else is published through it, so all accesses are Relaxed: the single word's
+    /// When the next call may leave since the caller's start, in units of the quota's
+    /// [`Scale`](super::token_bucket::quota::Scale); 0 for never used. Nothing else is published through it, so all accesses are Relaxed: the single word's
     /// order of modification is the order of departure.
     next: AtomicU64,
     /// In the same unit.
@@ -82,10 +79,11 @@ impl LeakyBucket {
             Duration::ZERO..=Duration::from_secs(3600),
             "use what your timers are late by, such as 1ms",
         )?;
+        let quota = Quota::new(rate, 1)?;
         Ok(Self {
-            quota: Quota::new(rate, 1)?,
+            slack: quota.scale().units(slack),
+            quota,
             next: AtomicU64::new(0),
-            slack: slack * UNITS_PER_NANO,
         })
     }
 
@@ -104,24 +102,26 @@ impl LeakyBucket {
         longest: Duration,
         now: u64,
     ) -> Result<Departure, OverLimit> {
+        let (pace, scale) = (self.quota.pace(), self.quota.scale());
         let length = u64::from(cost)
-            .checked_mul(self.quota.pace().interval)
-            .filter(|length| *length <= MAX_AHEAD);
+            .checked_mul(pace.interval)
+            .filter(|length| *length <= scale.max_ahead());
         let length = length.ok_or(OverLimit::CostAboveBurst)?;
         let longest = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
-        let now = now.wrapping_mul(UNITS_PER_NANO);
+        let now = scale.moment(now);
         let mut next = self.next.load(Ordering::Relaxed);
         loop {
-            let behind = now.wrapping_sub(next);
-            let (start, wait) = if signed_is_past(behind) {
-                (now.wrapping_sub(behind.min(slack)), 0)
+            let ahead = scale.ahead(next, now);
+            let start = if ahead > 0 {
+                next
             } else {
-                (next, next.wrapping_sub(now).div_ceil(UNITS_PER_NANO))
+                now.wrapping_sub(scale.behind(next, now).min(slack))
             };
-            if wait > longest || wait > MAX_AHEAD / UNITS_PER_NANO {
+            let wait = scale.nanos(ahead);
+            if wait > longest || ahead > scale.max_ahead() {
                 return Err(OverLimit::until(wait - longest.min(wait)));
             }
-            let end = start.wrapping_add(length);
+            let end = scale.arrival(start, length);
             match self
                 .next
                 .compare_exchange_weak(next, end, Ordering::Relaxed, Ordering::Relaxed)
@@ -154,29 +154,24 @@ impl LeakyBucket {
             .is_ok()
     }
 
-    /// How long until the next departure, in 128ths of a nanosecond.
+    /// How long until the next departure, in units of the scale.
     fn ahead(&self, now: u64) -> u64 {
-        let ahead = self
-            .next
-            .load(Ordering::Relaxed)
-            .wrapping_sub(now.wrapping_mul(UNITS_PER_NANO));
-        if ahead > u64::MAX / 2 { 0 } else { ahead }
+        let scale = self.quota.scale();
+        scale.ahead(self.next.load(Ordering::Relaxed), scale.moment(now))
     }
 
     /// Moves the next departure, in one step, unless it stays; the loser moves what the winner
     /// left.
     fn shift(&self, now: u64, new: impl Fn(u64) -> u64) {
-        let scaled = now.wrapping_mul(UNITS_PER_NANO);
+        let scale = self.quota.scale();
+        let moment = scale.moment(now);
         let _ = self
             .next
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
-                let ahead = if signed_is_past(scaled.wrapping_sub(next)) {
-                    0
-                } else {
-                    next.wrapping_sub(scaled)
-                };
-                let shifted = new(ahead).min(MAX_AHEAD);
-                (shifted != ahead).then(|| scaled.wrapping_add(shifted))
+                let ahead = scale.ahead(next, moment);
+                // What is further ahead already, because the clock went back, stays.
+                let shifted = new(ahead).min(scale.max_ahead().max(ahead));
+                (shifted != ahead).then(|| scale.arrival(moment, shifted))
             });
     }
 }
@@ -187,7 +182,8 @@ impl Limit for LeakyBucket {
     }
 
     fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), OverLimit> {
-        let late = now.saturating_sub(due).min(TIMER_TICK) * UNITS_PER_NANO;
+        let late = now.saturating_sub(due).min(TIMER_TICK);
+        let late = self.quota.scale().units(late);
         self.reserve_with(self.slack.max(late), cost, Duration::ZERO, now)
             .map(|_| ())
     }
@@ -196,11 +192,8 @@ impl Limit for LeakyBucket {
         let before = units
             .saturating_sub(1)
             .saturating_mul(self.quota.pace().interval);
-        Duration::from_nanos(
-            self.ahead(now)
-                .saturating_add(before)
-                .div_ceil(UNITS_PER_NANO),
-        )
+        let ahead = self.ahead(now).saturating_add(before);
+        Duration::from_nanos(self.quota.scale().nanos(ahead))
     }
 
     /// A call leaves at the beginning of its time, whatever it costs.
@@ -219,7 +212,7 @@ impl Limit for LeakyBucket {
     }
 
     fn close_until(&self, until: u64, now: u64) {
-        let closed = until.saturating_sub(now).saturating_mul(UNITS_PER_NANO);
+        let closed = self.quota.scale().units(until.saturating_sub(now));
         self.shift(now, |ahead| ahead.max(closed));
     }
 
@@ -232,7 +225,8 @@ impl Limit for LeakyBucket {
     }
 
     fn largest_cost(&self) -> u32 {
-        u32::try_from(MAX_AHEAD / self.quota.pace().interval).unwrap_or(u32::MAX)
+        let longest = self.quota.scale().max_ahead();
+        u32::try_from(longest / self.quota.pace().interval).unwrap_or(u32::MAX)
     }
 
     fn rate(&self) -> Rate {
@@ -241,10 +235,9 @@ impl Limit for LeakyBucket {
 
     /// Idle for at least its slack: before that, a new one could make up for more.
     fn is_fresh(&self, now: u64) -> bool {
-        let behind = now
-            .wrapping_mul(UNITS_PER_NANO)
-            .wrapping_sub(self.next.load(Ordering::Relaxed));
-        signed_is_past(behind) && behind >= self.slack
+        let scale = self.quota.scale();
+        let (next, now) = (self.next.load(Ordering::Relaxed), scale.moment(now));
+        scale.ahead(next, now) == 0 && scale.behind(next, now) >= self.slack
     }
 
     /// Changes the rate. The burst of a leaky bucket is always 1.
@@ -258,11 +251,6 @@ impl Limit for LeakyBucket {
         }
         self.quota.update(rate, 1)
     }
-}
-
-/// Whether a wrapping difference `now - then` says that `then` is not after `now`.
-fn signed_is_past(difference: u64) -> bool {
-    difference <= u64::MAX / 2
 }
 
 #[cfg(all(test, keep_loom))]

@@ -10,7 +10,10 @@
 //! before those are a window old), and in theory just short of 2 N. Where N is a promise, use the
 //! [log](super::SlidingLog) or the [ring](super::SlidingRing).
 //!
-//! **Cost.** Admitted: three loads and one compare-and-swap; denied: no write.
+//! **Time that goes back** counts as the start of the newest window, however far it goes.
+//!
+//! **Cost.** Admitted: four loads and one compare-and-swap; rejected: four loads. The first call of a
+//! window writes one word more.
 
 use std::time::Duration;
 
@@ -23,13 +26,17 @@ use crate::{
     sync::{AtomicU32, AtomicU64, Ordering},
 };
 
-/// A limit on a window, approximately. Starts empty. 32 bytes.
+/// A limit on a window, approximately. Starts empty. 40 bytes.
 #[derive(Debug)]
 pub struct SlidingCounter {
     /// `epoch:16 | previous:24 | current:24`: the number of the current fixed window, and the
-    /// counts of it and the one before. Nothing else is published through it, so all accesses are
-    /// Relaxed.
+    /// counts of it and the one before. Release, partner of the Acquire in every load: whoever sees
+    /// an epoch here sees it in `newest` too.
     word: AtomicU64,
+    /// The number of the newest window that a call was in, in full. It tells a clock that went back
+    /// from one that comes after a long time, which the 16 bits of `word` cannot. Raised before the
+    /// word is changed; Relaxed, because the word's Release publishes it.
+    newest: AtomicU64,
     /// Relaxed: an admission that races a change obeys one of the two limits.
     limit: AtomicU32,
     /// In nanoseconds: nothing before this. Relaxed: it publishes nothing else.
@@ -54,65 +61,62 @@ impl SlidingCounter {
     pub fn new(rate: Rate) -> Result<Self, ConfigError> {
         Ok(Self {
             word: AtomicU64::new(0),
+            newest: AtomicU64::new(0),
             limit: AtomicU32::new(count_of(rate, MAX_COUNT)?),
             closed: AtomicU64::new(0),
             window: window_of(rate)?,
         })
     }
 
+    /// What the word, loaded with Acquire before, means at `now`.
     fn counts(&self, word: u64, now: u64) -> Counts {
+        let newest = self.newest.load(Ordering::Relaxed);
+        let (of_now, elapsed) = (now / self.window, now % self.window);
+        // A clock that went back counts as the start of the newest window.
+        let (full, elapsed) = if of_now < newest {
+            (newest, 0)
+        } else {
+            (of_now, elapsed)
+        };
         #[expect(
             clippy::cast_possible_truncation,
             reason = "takes the word apart, and epochs wrap"
         )]
-        let (stored, epoch) = ((word >> 48) as u16, (now / self.window) as u16);
+        let (stored, epoch) = ((word >> 48) as u16, full as u16);
         #[expect(clippy::cast_possible_truncation, reason = "24 bits each")]
         let (previous, current) = ((word >> 24) as u32 & MAX_COUNT, word as u32 & MAX_COUNT);
-        let elapsed = now % self.window;
-        match epoch.wrapping_sub(stored) {
-            0 => Counts {
-                epoch,
-                previous,
-                current,
-                elapsed,
-            },
-            1 => Counts {
-                epoch,
-                previous: current,
-                current: 0,
-                elapsed,
-            },
-            // A clock that went back counts as the start of the newest window. So does one that
-            // comes after just short of 65 536 idle windows, which errs towards admitting less, for
-            // 16 windows at most.
-            behind if behind > u16::MAX - BACKWARDS => Counts {
-                epoch: stored,
-                previous,
-                current,
-                elapsed: 0,
-            },
-            _ => Counts {
-                epoch,
-                previous: 0,
-                current: 0,
-                elapsed,
-            },
+        let (previous, current) = match epoch.wrapping_sub(stored) {
+            // Nothing was counted in the last window: an equal epoch is one from 65 536 windows ago.
+            _ if full - newest > 1 => (0, 0),
+            0 => (previous, current),
+            1 => (current, 0),
+            _ => (0, 0),
+        };
+        Counts {
+            epoch,
+            previous,
+            current,
+            elapsed,
         }
     }
 
     fn load(&self, now: u64) -> Counts {
-        self.counts(self.word.load(Ordering::Relaxed), now)
+        self.counts(self.word.load(Ordering::Acquire), now)
     }
 
     fn change<E>(&self, now: u64, new: impl Fn(Counts) -> Result<Counts, E>) -> Result<(), E> {
-        let mut word = self.word.load(Ordering::Relaxed);
+        let mut word = self.word.load(Ordering::Acquire);
         loop {
             let changed = new(self.counts(word, now))?.packed();
+            // After the counts were read, which go by what was the newest window before.
+            if now / self.window > self.newest.load(Ordering::Relaxed) {
+                self.newest.fetch_max(now / self.window, Ordering::Relaxed);
+            }
             match self.word.compare_exchange_weak(
                 word,
                 changed,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
+                Ordering::AcqRel,
+                Ordering::Acquire,
             ) {
                 Ok(_) => return Ok(()),
                 // The loser counts again on top of the winner.
@@ -242,9 +246,6 @@ impl Limit for SlidingCounter {
     }
 }
 
-/// How many windows a clock may go back.
-const BACKWARDS: u16 = 16;
-
 #[cfg(all(test, not(keep_loom)))]
 mod tests {
     use proptest::prelude::*;
@@ -299,6 +300,33 @@ mod tests {
         assert_eq!(admitted(&counter, 20, 9 * SECOND), 0);
     }
 
+    /// Once ten were admitted at 100 s, ten at 83 s, and ten again at 100 s.
+    #[test]
+    fn a_clock_that_goes_far_back_gives_nothing_back() {
+        for back in [17, 100, 65_536, 70_000] {
+            for uptime in [100_000, 30 * YEAR, 100 * YEAR] {
+                let (counter, now) = (counter(10), uptime * SECOND);
+                assert_eq!(admitted(&counter, 20, now), 10);
+                assert_eq!(admitted(&counter, 20, now - back * SECOND), 0);
+                assert_eq!(admitted(&counter, 20, now), 0);
+                assert_eq!(admitted(&counter, 20, now + 2 * SECOND), 10);
+            }
+        }
+    }
+
+    const YEAR: u64 = 365 * 24 * 3600;
+
+    #[test]
+    fn a_counter_that_idled_for_years_is_empty() {
+        for idle in [2, 65_534, 65_535, 65_536, 65_537, 30 * YEAR, 100 * YEAR] {
+            let counter = counter(10);
+            assert_eq!(admitted(&counter, 20, SECOND), 10);
+            assert_eq!(counter.available((1 + idle) * SECOND), 10);
+            assert_eq!(admitted(&counter, 20, (1 + idle) * SECOND), 10);
+            assert_eq!(admitted(&counter, 20, (1 + idle) * SECOND), 0);
+        }
+    }
+
     #[test]
     fn a_closed_counter_opens_at_its_time_and_a_debt_outlasts_its_window() {
         let counter = counter(10);
@@ -338,9 +366,8 @@ mod tests {
             let (mut counts, mut now) = ((0u64, 0, 0), 0u64);
             for (step, cost, elapsed) in steps {
                 let (mut epoch, mut previous, mut current) = counts;
-                // A clock may go back, though not by more windows than are told apart from idle
-                // ones.
-                now = now.saturating_add_signed(elapsed).max(epoch.saturating_sub(u64::from(BACKWARDS) - 1) * SECOND);
+                // A clock may go back as far as it likes.
+                now = now.saturating_add_signed(elapsed * if step == 0 { 100 } else { 1 });
                 while epoch < now / SECOND {
                     (epoch, previous, current) = (epoch + 1, current, 0);
                 }

@@ -14,15 +14,18 @@
 //!
 //! **Guarantee.** No window `[t, t + W)` holds more than N admitted units, by the times that
 //! callers gave: of any N + 1 units two share a cell, and the later of the two was admitted at
-//! least `W` after the earlier. Times are rounded to microseconds, to the strict side. They last
-//! 8.9 years, after which all is denied.
+//! least `W` after the earlier. Times are rounded to 4 microseconds, to the strict side. They last
+//! 142 years; then time stands still, and all is rejected once the window is full. After the limit
+//! was lowered, calls that race may be off by what their clocks differ by.
 //!
 //! **Refunds and debts.** Units are alike, so a refund forgets the *oldest* in the window: what
 //! stays is never older than what was really used. A charge overwrites the oldest with the present;
-//! the ring holds N, so a debt above N is forgotten. **Cost.** For n units n + 4 loads, one
-//! compare-and-swap for the claim and one for each unit; denied: no write. 8 bytes for each of N.
+//! the ring holds N, so a debt above N is forgotten. **Cost.** For n units n + 5 loads, one
+//! compare-and-swap for the claim and one for each unit; rejected: no write. After the limit was
+//! lowered, once as many loads as it was lowered by, and then one write more a call. 8 bytes for
+//! each of N.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use crate::{
     algorithm::{
@@ -49,8 +52,8 @@ mod tests;
 /// ```
 #[derive(Debug)]
 pub struct SlidingLog {
-    /// `lap:16 | stamp:48`: the lap in which it was last published, counted from 1, and when, in
-    /// microseconds and 1, 0 for never. The lap says of each word by itself what it is worth,
+    /// `lap:14 | stamp:50`: the lap in which it was last published, counted from 1, and when, in
+    /// [`UNIT`]s and 1, 0 for never. The lap says of each word by itself what it is worth,
     /// whatever else has been seen: an older value than the newest reads as unpublished. So all
     /// accesses are Relaxed.
     cells: Box<[AtomicU64]>,
@@ -60,10 +63,14 @@ pub struct SlidingLog {
     /// How many of the cells may be in use. Relaxed: an admission that races a change obeys one of
     /// the two limits.
     limit: AtomicU32,
-    /// In microseconds: nothing before this. Relaxed: it publishes nothing else.
+    /// Up to which position the cells that a lowered limit does not use were seen to be free.
+    /// Relaxed: a free cell stays free until `head` has passed it, and a claim fails if that moves.
+    unused_to: AtomicU64,
+    /// In units: nothing before this. Relaxed: it publishes nothing else.
     closed: AtomicU64,
-    /// In microseconds.
+    /// In units, rounded up.
     window: u64,
+    per: Duration,
 }
 
 impl SlidingLog {
@@ -77,16 +84,18 @@ impl SlidingLog {
             cells: (0..count).map(|_| AtomicU64::new(0)).collect(),
             head: AtomicU64::new(0),
             limit: AtomicU32::new(count),
+            unused_to: AtomicU64::new(0),
             closed: AtomicU64::new(0),
-            window: window_of(rate)?.div_ceil(MICRO),
+            window: window_of(rate)?.div_ceil(UNIT),
+            per: rate.per(),
         })
     }
 
     fn claim(&self, cost: u32, now: u64) -> Result<u64, u64> {
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
-            let earliest = self.earliest(head, cost, now / MICRO);
-            let found = if earliest > now / MICRO {
+            let earliest = self.earliest(head, cost, self.moment(now));
+            let found = if earliest > self.moment(now) {
                 // Cells of a newer lap read as unpublished; they deny only under the head that they
                 // were read for.
                 match self.head.load(Ordering::Relaxed) {
@@ -113,26 +122,41 @@ impl SlidingLog {
     /// to publish: the newer lap stays, or the cell would read as unpublished for ever. So does the
     /// later stamp, which a charge may find that comes with an older time.
     fn publish(&self, head: u64, cost: u32, now: u64) {
-        let stamp = stamp(now);
+        let stamp = self.stamp(now);
         for position in head..head + u64::from(cost) {
             let lap = self.lap(position);
             let _ =
                 self.cell(position)
                     .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-                        let newer = lap.wrapping_sub(lap_of(word)) > u16::MAX / 2;
-                        (!newer).then_some(u64::from(lap) << STAMP_BITS | stamp.max(word & STAMPS))
+                        let newer = lap.wrapping_sub(lap_of(word)) & LAPS > LAPS / 2;
+                        (!newer).then_some(lap << STAMP_BITS | stamp.max(word & STAMPS))
                     });
         }
     }
 
-    /// The microsecond from which `cost` units fit, if the head is where it is. All their cells are
+    /// From when `cost` units fit, in units of time, if the head is where it is. All their cells are
     /// looked at: threads that read the clock before others and claimed after them leave stamps
-    /// slightly out of order. Cells that a lowered limit does not use must be free too.
+    /// slightly out of order. Cells that a lowered limit does not use must be free too, of which
+    /// those that were seen to be are skipped.
     fn earliest(&self, head: u64, cost: u32, now: u64) -> u64 {
         let closed = self.closed.load(Ordering::Relaxed);
-        (head..head + self.unused() + u64::from(cost))
+        let used = head + self.unused();
+        let seen = self.unused_to.load(Ordering::Relaxed);
+        let unused = self.leave(seen.clamp(head, used)..used, now);
+        if unused > now {
+            return unused.max(closed);
+        }
+        if used > head {
+            self.unused_to.fetch_max(used, Ordering::Relaxed);
+        }
+        self.leave(used..used + u64::from(cost), now).max(closed)
+    }
+
+    /// When all that is in the way of these positions has left.
+    fn leave(&self, positions: Range<u64>, now: u64) -> u64 {
+        positions
             .map(|position| self.leaves(position, now))
-            .fold(closed, u64::max)
+            .fold(0, u64::max)
     }
 
     /// When the unit that is in the way of the one at `position` leaves the window.
@@ -140,7 +164,7 @@ impl SlidingLog {
         let word = self.cell(position).load(Ordering::Relaxed);
         match word & STAMPS {
             // Claimed a lap ago and not published yet: used just now, for all that is known.
-            _ if lap_of(word) != self.lap(position).wrapping_sub(1) => now + self.window,
+            _ if lap_of(word) != self.lap(position).wrapping_sub(1) & LAPS => now + self.window,
             0 => 0,
             stamp => stamp - 1 + self.window,
         }
@@ -165,12 +189,20 @@ impl SlidingLog {
         self.size() - u64::from(self.limit.load(Ordering::Relaxed))
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "wraps on purpose: no publisher is 65 536 laps late"
-    )]
-    fn lap(&self, position: u64) -> u16 {
-        (position / self.size() + 1) as u16
+    /// Wraps: no publisher is 8192 laps late. Each takes a window, or a debt of all its units.
+    fn lap(&self, position: u64) -> u64 {
+        (position / self.size() + 1) & LAPS
+    }
+
+    /// In units of time, up to the last that has room for a window after it.
+    fn moment(&self, now: u64) -> u64 {
+        (now / UNIT).min(STAMPS - self.window - 2)
+    }
+
+    /// In units of time and 1, rounded up; 0 is never.
+    fn stamp(&self, now: u64) -> u64 {
+        let last = STAMPS - self.window - 1;
+        now.div_ceil(UNIT).saturating_add(1).min(last)
     }
 
     #[expect(
@@ -197,39 +229,40 @@ impl Limit for SlidingLog {
                 Ok(())
             }
             Err(earliest) => Err(OverLimit::until(
-                earliest.saturating_mul(MICRO).saturating_sub(now),
+                earliest.saturating_mul(UNIT).saturating_sub(now),
             )),
         }
     }
 
     fn wait(&self, units: u64, now: u64) -> Duration {
         let (head, limit) = (self.head.load(Ordering::Relaxed), u64::from(self.burst()));
+        let moment = self.moment(now);
         let (laps, rest) = (
             units.saturating_sub(1) / limit,
             units.min((units.max(1) - 1) % limit + 1),
         );
         let last = (self.unused() + rest)
             .checked_sub(1)
-            .map_or(0, |last| self.leaves(head + last, now / MICRO));
-        let first = last.max(now / MICRO);
+            .map_or(0, |last| self.leaves(head + last, moment));
+        let first = last.max(moment);
         // A whole window's worth that waits before it leaves, at the earliest, a window later.
         let turn = first
             .max(self.closed.load(Ordering::Relaxed))
             .saturating_add(laps.saturating_mul(self.window));
-        Duration::from_nanos(turn.saturating_mul(MICRO).saturating_sub(now))
+        Duration::from_nanos(turn.saturating_mul(UNIT).saturating_sub(now))
     }
 
     fn refund(&self, cost: u32, now: u64) {
         let head = self.head.load(Ordering::Relaxed);
-        let oldest = head + self.free(head, now / MICRO);
+        let oldest = head + self.free(head, self.moment(now));
         for position in (oldest..head + self.size()).take(cost as usize) {
-            let lap = u64::from(self.lap(position).wrapping_sub(1)) << STAMP_BITS;
+            let lap = (self.lap(position).wrapping_sub(1) & LAPS) << STAMP_BITS;
             // Lost to a publisher, not yet published, or newer: that refund is lost, which errs
             // towards admitting less.
             let _ =
                 self.cell(position)
                     .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-                        (word & !STAMPS == lap && word & STAMPS <= stamp(now)).then_some(lap)
+                        (word & !STAMPS == lap && word & STAMPS <= self.stamp(now)).then_some(lap)
                     });
         }
     }
@@ -246,11 +279,11 @@ impl Limit for SlidingLog {
 
     fn close_until(&self, until: u64, _: u64) {
         self.closed
-            .fetch_max(until.div_ceil(MICRO), Ordering::Relaxed);
+            .fetch_max(until.div_ceil(UNIT), Ordering::Relaxed);
     }
 
     fn available(&self, now: u64) -> u32 {
-        let now = now / MICRO;
+        let now = self.moment(now);
         if self.closed.load(Ordering::Relaxed) > now {
             return 0;
         }
@@ -265,41 +298,39 @@ impl Limit for SlidingLog {
     }
 
     fn refund_lag(&self) -> Duration {
-        Duration::from_micros(self.window)
+        self.per
     }
 
     /// Looks at every cell.
     fn is_fresh(&self, now: u64) -> bool {
         let head = self.head.load(Ordering::Relaxed);
-        self.earliest(head, self.burst(), now / MICRO) <= now / MICRO
+        self.earliest(head, self.burst(), self.moment(now)) <= self.moment(now)
     }
 
     fn rate(&self) -> Rate {
-        Rate::new(u64::from(self.burst()), Duration::from_micros(self.window))
+        Rate::new(u64::from(self.burst()), self.per)
     }
 
     /// Changes the count, which may not grow above that with which the log was made: it has no
     /// cells for more.
     fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         let most = u32::try_from(self.size()).unwrap_or(MAX_COUNT);
-        let count = changed_count(rate, burst, self.window * MICRO, most)?;
+        let count = changed_count(rate, burst, window_of(Rate::new(1, self.per))?, most)?;
         self.limit.store(count, Ordering::Relaxed);
         Ok(())
     }
 }
 
-/// In microseconds and 1, rounded up; 0 is never.
-fn stamp(now: u64) -> u64 {
-    now.div_ceil(MICRO).saturating_add(1).min(STAMPS)
+fn lap_of(word: u64) -> u64 {
+    word >> STAMP_BITS
 }
 
-fn lap_of(word: u64) -> u16 {
-    (word >> STAMP_BITS) as u16
-}
-
-const MICRO: u64 = 1000;
-const STAMP_BITS: u32 = 48;
+/// What stamps count in, in nanoseconds: fine for the shortest window, a millisecond, and coarse
+/// enough for 142 years.
+const UNIT: u64 = 4000;
+const STAMP_BITS: u32 = 50;
 const STAMPS: u64 = (1 << STAMP_BITS) - 1;
+const LAPS: u64 = (1 << 14) - 1;
 
 #[cfg(all(test, keep_loom))]
 mod loom_model {
@@ -313,8 +344,8 @@ mod loom_model {
             let log = Arc::new(SlidingLog::new(Rate::per_second(2)).unwrap());
             let other = log.clone();
             let thread =
-                thread::spawn(move || (0..2).filter(|_| other.acquire(1, MICRO).is_ok()).count());
-            let here = (0..2).filter(|_| log.acquire(1, MICRO).is_ok()).count();
+                thread::spawn(move || (0..2).filter(|_| other.acquire(1, UNIT).is_ok()).count());
+            let here = (0..2).filter(|_| log.acquire(1, UNIT).is_ok()).count();
             assert_eq!(here + thread.join().unwrap(), 2);
         });
     }
@@ -324,11 +355,11 @@ mod loom_model {
         loom::model(|| {
             let log = Arc::new(SlidingLog::new(Rate::per_second(1)).unwrap());
             let other = log.clone();
-            let thread = thread::spawn(move || other.charge(1, MICRO));
-            let _ = log.acquire(1, MICRO);
+            let thread = thread::spawn(move || other.charge(1, UNIT));
+            let _ = log.acquire(1, UNIT);
             thread.join().unwrap();
-            assert!(log.acquire(1, MICRO).is_err());
-            assert!(log.acquire(1, 2_000_000 * MICRO).is_ok());
+            assert!(log.acquire(1, UNIT).is_err());
+            assert!(log.acquire(1, 500_000 * UNIT).is_ok());
         });
     }
 }

@@ -16,8 +16,9 @@ fn an_eviction_and_an_admission_do_not_lose_a_debt() {
         let (key, slot) = (64 | RESIDENT, &table.buckets[0].0[0]);
         slot.print.store(key, Ordering::Relaxed);
         let other = table.clone();
-        let thread =
-            thread::spawn(move || other.buckets[0].0[0].clear(128 | TENTATIVE, &other.evicted, 0));
+        let thread = thread::spawn(move || {
+            other.buckets[0].0[0].clear(128 | TENTATIVE, &other.evicted, other.quota.scale(), 0)
+        });
         slot.tat.acquire(table.quota.pace(), 1, 0).unwrap();
         let kept = slot.print.load(Ordering::Acquire) == key;
         let evicted = thread.join().unwrap();

@@ -362,3 +362,44 @@ proptest! {
         }
     }
 }
+
+const YEAR: u64 = 365 * 24 * 3600 * 1_000_000_000;
+
+/// Once, after 2.28 years of uptime, new keys and the overflow read as in debt for as long.
+#[test]
+fn new_keys_and_the_overflow_are_full_at_any_uptime() {
+    for rate in [Rate::per_second(1), Rate::per_second(50_000_000)] {
+        for years in [3, 4, 30, 100, 140] {
+            let (table, now) = (
+                KeyedBuckets::new(rate, 2, 8, Overflow::Shared).unwrap(),
+                years * YEAR,
+            );
+            for key in 0..1000_u64 {
+                let hash = key.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ key << 40;
+                let _ = table.acquire(hash, 1, now - YEAR / 1000);
+            }
+            assert_eq!(table.indebted(now), 0);
+            for key in 0..8_u64 {
+                let hash = (key + 5000).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ key << 40;
+                assert_eq!(table.available(hash, now), 2);
+                table.acquire(hash, 2, now).unwrap();
+                table.acquire(hash, 1, now).unwrap_err();
+            }
+        }
+    }
+}
+
+/// Also in slots that have been idle for that long.
+#[test]
+fn slots_that_idled_for_years_are_free() {
+    for years in [3, 4, 30, 100, 140] {
+        let table = KeyedBuckets::new(Rate::per_second(1), 2, 8, Overflow::Reject).unwrap();
+        for round in 0..2 {
+            let now = 1 + round * years * YEAR;
+            for key in 0..8_u64 {
+                let hash = (key + 100 * round).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ key << 40;
+                assert!(table.acquire(hash, 2, now).is_ok(), "{years} {round} {key}");
+            }
+        }
+    }
+}

@@ -225,3 +225,31 @@ proptest! {
         }
     }
 }
+
+const YEAR: u64 = 365 * 24 * 3600 * SECOND;
+
+#[test]
+fn a_fresh_or_idle_bucket_spaces_calls_at_any_uptime() {
+    for rate in [10, 50_000_000] {
+        for years in [3, 4, 5, 30, 100, 140] {
+            let shaper = LeakyBucket::new(Rate::per_second(rate), Duration::ZERO).unwrap();
+            // When it is new, and when it has idled for as long again.
+            for now in [years * YEAR / 2, years * YEAR] {
+                let waits = [(); 2].map(|()| shaper.reserve(1, Duration::MAX, now).unwrap().wait);
+                let interval = Duration::from_nanos(SECOND / rate);
+                assert_eq!(waits, [Duration::ZERO, interval], "{rate} {years}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_steps_back_lets_none_leave_early() {
+    let shaper = LeakyBucket::new(Rate::per_second(1), Duration::ZERO).unwrap();
+    assert!(shaper.acquire(1, 30 * YEAR).is_ok());
+    for back in [1, 3600 * SECOND, YEAR, 29 * YEAR] {
+        assert!(shaper.acquire(1, 30 * YEAR - back).is_err());
+        shaper.charge(1, 30 * YEAR - back);
+    }
+    assert!(shaper.acquire(1, 30 * YEAR).is_err());
+}

@@ -163,22 +163,68 @@ fn refuses_settings_that_cannot_work() {
     }
 }
 
+const YEAR: u64 = 365 * 24 * 3600 * SECOND;
+
+/// Once, after 8.9 years, it let everything through.
+#[test]
+fn it_is_exact_at_any_uptime() {
+    for years in [0, 9, 30, 100, 140] {
+        let (log, now) = (log(3), years * YEAR);
+        for start in [now, now + SECOND, now + 10 * YEAR / 10] {
+            assert!(log.acquire(3, start).is_ok(), "{years}");
+            let wait = SECOND - 100 * MILLI;
+            assert_eq!(
+                log.acquire(1, start + 100 * MILLI),
+                Err(OverLimit::until(wait))
+            );
+        }
+    }
+    let log = log(3);
+    assert!(log.acquire(3, u64::MAX - 1).is_ok());
+    assert!(log.acquire(1, u64::MAX).is_err());
+}
+
+#[test]
+fn a_clock_that_steps_back_admits_none() {
+    let log = log(3);
+    assert!(log.acquire(3, 30 * YEAR).is_ok());
+    for back in [1, SECOND, 3600 * SECOND, 29 * YEAR] {
+        assert!(log.acquire(1, 30 * YEAR - back).is_err());
+    }
+    assert!(log.acquire(1, 30 * YEAR).is_err());
+}
+
+/// Once each call looked at all the cells that the lowered limit did not use: 33 ms of 10 million.
+#[test]
+fn a_lowered_log_looks_at_its_unused_cells_once() {
+    let log = log(1_000_000);
+    log.update(Rate::per_second(3), 3).unwrap();
+    // Ten seconds. To look at all of them each time would take a hundred thousand million loads.
+    let mut admitted = 0;
+    for call in 0..100_000 {
+        admitted += u64::from(log.acquire(1, call * MILLI / 10).is_ok());
+        let seen = log.unused_to.load(Ordering::Relaxed);
+        assert!(seen >= log.head.load(Ordering::Relaxed) - 1 + log.unused());
+    }
+    assert_eq!(admitted, 30);
+}
+
 proptest! {
     #[test]
     fn admits_as_a_list_of_times_does(
-        count in 1u32..20, steps in prop::collection::vec((0u8..6, 0u32..8, 0u64..300_000), 1..300),
+        count in 1u32..20, steps in prop::collection::vec((0u8..6, 0u32..8, 0u64..75_000), 1..300),
     ) {
         let log = log(u64::from(count));
-        let (mut times, mut micros) = (Vec::new(), 1u64);
+        let (mut times, mut units) = (Vec::new(), 1u64);
         for (step, cost, elapsed) in steps {
-            micros += elapsed;
-            let now = micros * MICRO;
-            times.retain(|time| time + 1_000_000 > micros);
+            units += elapsed;
+            let now = units * UNIT;
+            times.retain(|time| time + 250_000 > units);
             match step {
                 0 => { log.refund(cost, now); times.drain(..(cost as usize).min(times.len())); }
                 1 => {
                     log.charge(cost, now);
-                    times.extend((0..cost).map(|_| micros));
+                    times.extend((0..cost).map(|_| units));
                     times.drain(..times.len().saturating_sub(count as usize));
                 }
                 _ if cost > count => prop_assert_eq!(log.acquire(cost, now), Err(OverLimit::CostAboveBurst)),
@@ -186,7 +232,7 @@ proptest! {
                     let fits = times.len() + cost as usize <= count as usize;
                     prop_assert_eq!(log.acquire(cost, now).is_ok(), fits);
                     if fits {
-                        times.extend((0..cost).map(|_| micros));
+                        times.extend((0..cost).map(|_| units));
                     }
                 }
             }

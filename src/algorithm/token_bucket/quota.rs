@@ -13,7 +13,7 @@ use crate::{
     sync::{AtomicU64, Ordering},
 };
 
-/// The rate and burst of one bucket, or of any number that change together. 8 bytes.
+/// The rate and burst of one bucket, or of any number that change together. 16 bytes.
 ///
 /// A decision that races an [`update`](Self::update) obeys the old or the new quota, never a
 /// mixture. So a span of time that holds a change admits at most what the old one allows up to it
@@ -23,27 +23,44 @@ pub(crate) struct Quota {
     /// `burst:27 | shift:5 | mantissa:32`, the interval being `mantissa << shift`. It publishes
     /// nothing else, so all accesses are Relaxed.
     word: AtomicU64,
+    /// Chosen by the first rate, and kept: all arrival times are told in it.
+    scale: Scale,
+}
+
+/// What arrival times are counted in.
+///
+/// Quarters of a nanosecond last 146 years, without a wrap. For more than a million units a second
+/// they are too coarse: 30 M/s would be off by half a per cent. Those rates are counted in 128ths,
+/// which wrap after 4.6 years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scale {
+    /// Units a nanosecond, as a power of two.
+    bits: u32,
 }
 
 /// A quota as it is at one moment, as arithmetic needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pace {
-    /// One unit's share of time, in 128ths of a nanosecond, rounded up.
+    /// One unit's share of time, in units of the scale, rounded up.
     pub(crate) interval: u64,
     /// `burst * interval`.
     pub(crate) capacity: u64,
     pub(crate) burst: u32,
+    pub(crate) scale: Scale,
 }
 
 impl Quota {
     pub(crate) fn new(rate: Rate, burst: u32) -> Result<Self, ConfigError> {
+        let scale = Scale::of(rate);
         Ok(Self {
-            word: AtomicU64::new(pack(rate, burst)?),
+            word: AtomicU64::new(pack(rate, burst, scale)?),
+            scale,
         })
     }
 
     pub(crate) fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
-        self.word.store(pack(rate, burst)?, Ordering::Relaxed);
+        let word = pack(rate, burst, self.scale)?;
+        self.word.store(word, Ordering::Relaxed);
         Ok(())
     }
 
@@ -57,6 +74,98 @@ impl Quota {
             interval,
             capacity: interval * u64::from(burst),
             burst,
+            scale: self.scale,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn scale(&self) -> Scale {
+        self.scale
+    }
+}
+
+impl Scale {
+    const COARSE: Self = Self { bits: 2 };
+    const FINE: Self = Self { bits: 7 };
+
+    fn of(rate: Rate) -> Self {
+        if u128::from(rate.count()) * 1000 > rate.per().as_nanos() {
+            Self::FINE
+        } else {
+            Self::COARSE
+        }
+    }
+
+    fn wraps(self) -> bool {
+        self == Self::FINE
+    }
+
+    /// A length of time in units; saturates.
+    #[inline]
+    pub(crate) fn units(self, nanos: u64) -> u64 {
+        nanos.saturating_mul(1 << self.bits)
+    }
+
+    /// So many units in nanoseconds, rounded up.
+    #[inline]
+    pub(crate) fn nanos(self, units: u64) -> u64 {
+        units.div_ceil(1 << self.bits)
+    }
+
+    /// How far ahead of `now` an arrival time may be: over a year, or, if it wraps, 13 days.
+    #[inline]
+    pub(crate) fn max_ahead(self) -> u64 {
+        1 << 57
+    }
+
+    /// A moment in units. After 144 years coarse time stands still, which errs towards admitting
+    /// less.
+    #[inline]
+    pub(crate) fn moment(self, now: u64) -> u64 {
+        if self.wraps() {
+            now << self.bits
+        } else {
+            now.min(LAST) << self.bits
+        }
+    }
+
+    /// How far an arrival time lies ahead of a moment; 0 if it has passed, or is that of a bucket
+    /// never used, 0.
+    ///
+    /// Where both wrap, all that is further ahead than the longest debt and a clock that went back
+    /// by 6 days has passed long ago. So it is wrong only of a limit above a million a second that
+    /// was left alone for 4.5 years, for 19 days, and then errs towards admitting less.
+    #[inline]
+    pub(crate) fn ahead(self, arrival: u64, moment: u64) -> u64 {
+        if self.wraps() {
+            let ahead = arrival.wrapping_sub(moment);
+            if ahead > self.max_ahead() / 2 * 3 || arrival == 0 {
+                0
+            } else {
+                ahead
+            }
+        } else {
+            arrival.saturating_sub(moment)
+        }
+    }
+
+    /// How far an arrival time that has passed lies behind a moment.
+    #[inline]
+    pub(crate) fn behind(self, arrival: u64, moment: u64) -> u64 {
+        if self.wraps() {
+            moment.wrapping_sub(arrival)
+        } else {
+            moment.saturating_sub(arrival)
+        }
+    }
+
+    /// The arrival time that lies so far ahead of a moment.
+    #[inline]
+    pub(crate) fn arrival(self, moment: u64, ahead: u64) -> u64 {
+        if self.wraps() {
+            moment.wrapping_add(ahead).max(1)
+        } else {
+            moment.saturating_add(ahead)
         }
     }
 }
@@ -68,7 +177,7 @@ impl Pace {
     /// The interval is rounded up, so a plain division would make 3/s of it 2/s.
     pub(crate) fn rate(self) -> Rate {
         for seconds in [1, 60, 3600, 86_400] {
-            let period = seconds * 1_000_000_000 * UNITS_PER_NANO;
+            let period = self.scale.units(seconds * 1_000_000_000);
             let count = (period + self.interval / 2) / self.interval;
             // Each unit was rounded up by less than 1, or by one part in 2^31.
             let rounding = count.max(period >> 31);
@@ -78,13 +187,13 @@ impl Pace {
         }
         Rate::new(
             1,
-            std::time::Duration::from_nanos(self.interval.div_ceil(UNITS_PER_NANO)),
+            std::time::Duration::from_nanos(self.scale.nanos(self.interval)),
         )
     }
 }
 
-fn pack(rate: Rate, burst: u32) -> Result<u64, ConfigError> {
-    let (mantissa, shift) = interval(rate)?;
+fn pack(rate: Rate, burst: u32, scale: Scale) -> Result<u64, ConfigError> {
+    let (mantissa, shift) = interval(rate, scale)?;
     let refuse_burst = |fix| Err(ConfigError::new("burst", burst, fix));
     if burst == 0 {
         return refuse_burst("allow at least 1 call at once");
@@ -95,14 +204,14 @@ fn pack(rate: Rate, burst: u32) -> Result<u64, ConfigError> {
         );
     }
     // 32, 30 and 27 bits: u128 holds the product.
-    if (u128::from(mantissa) << shift) * u128::from(burst) > u128::from(MAX_AHEAD) {
+    if (u128::from(mantissa) << shift) * u128::from(burst) > u128::from(scale.max_ahead()) {
         return refuse_burst("lower it, or raise the rate: it takes more than a year to refill");
     }
     Ok(u64::from(burst) << 37 | u64::from(shift) << 32 | mantissa)
 }
 
 /// The interval as `mantissa << shift`, rounded up.
-fn interval(rate: Rate) -> Result<(u64, u32), ConfigError> {
+fn interval(rate: Rate, scale: Scale) -> Result<(u64, u32), ConfigError> {
     let refuse = |fix| Err(ConfigError::new("rate", rate, fix));
     if rate.count() == 0 {
         return refuse("allow at least 1 unit; to stop all calls, use another means than a rate");
@@ -111,12 +220,14 @@ fn interval(rate: Rate) -> Result<(u64, u32), ConfigError> {
         return refuse("give the period a length, such as Rate::per_second(100)");
     }
     // A u64 of seconds in nanoseconds takes 94 bits, and the scale 7 more: u128 holds it.
-    let period = rate.per().as_nanos() * u128::from(UNITS_PER_NANO);
+    let period = rate.per().as_nanos() << scale.bits;
     if u128::from(rate.count()) > period {
-        return refuse("stay below 128 units a nanosecond");
+        return refuse(
+            "stay below 128 units a nanosecond; a limit that begins below a million a second, below 4",
+        );
     }
     let interval = match u64::try_from(period.div_ceil(u128::from(rate.count()))) {
-        Ok(interval) if interval <= MAX_AHEAD => interval,
+        Ok(interval) if interval <= scale.max_ahead() => interval,
         _ => return refuse("allow at least 1 unit a year"),
     };
     let shift = (u64::BITS - interval.leading_zeros()).saturating_sub(32);
@@ -127,10 +238,9 @@ fn interval(rate: Rate) -> Result<(u64, u32), ConfigError> {
     }
 }
 
-pub(crate) const UNITS_PER_NANO: u64 = 128;
 pub(crate) const MAX_BURST: u32 = (1 << 27) - 1;
-/// How far ahead of `now` a TAT may be: over a year, and a quarter of the wrapping range.
-pub(crate) const MAX_AHEAD: u64 = 1 << 62;
+/// The latest moment whose arrival times do not overflow: 2^57 units before the end.
+const LAST: u64 = (1 << 62) - (1 << 56);
 
 #[cfg(all(test, not(keep_loom)))]
 mod tests {
@@ -140,10 +250,12 @@ mod tests {
 
     use super::*;
 
-    const SECOND: u64 = 1_000_000_000 * UNITS_PER_NANO;
+    /// In 128ths of a nanosecond, whatever the scale.
+    const SECOND: u64 = 1_000_000_000 * 128;
 
     fn interval_of(rate: Rate) -> u64 {
-        Quota::new(rate, 1).unwrap().pace().interval
+        let pace = Quota::new(rate, 1).unwrap().pace();
+        pace.interval << (7 - pace.scale.bits)
     }
 
     #[test]
@@ -228,7 +340,7 @@ mod tests {
             let rate = Rate::new(count, Duration::from_nanos(nanos));
             if let Ok(quota) = Quota::new(rate, burst) {
                 let pace = quota.pace();
-                let exact = (u128::from(nanos) * u128::from(UNITS_PER_NANO)).div_ceil(u128::from(count));
+                let exact = (u128::from(nanos) << pace.scale.bits).div_ceil(u128::from(count));
                 prop_assert_eq!(pace.burst, burst);
                 prop_assert!(u128::from(pace.interval) >= exact);
                 prop_assert!(u128::from(pace.interval) - exact <= exact >> 31);

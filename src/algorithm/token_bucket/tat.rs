@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use crate::{
     algorithm::{
         OverLimit, TIMER_TICK,
-        token_bucket::quota::{MAX_AHEAD, Pace, UNITS_PER_NANO},
+        token_bucket::quota::{Pace, Scale},
     },
     sync::{AtomicU64, Ordering},
 };
@@ -14,7 +14,7 @@ use crate::{
 /// share one.
 #[derive(Debug)]
 pub(crate) struct Tat {
-    /// In 128ths of a nanosecond since the caller's start, modulo 2^64. At or behind `now`: the
+    /// Since the caller's start, in units of the quota's [`Scale`]. At or behind `now`, and 0: the
     /// bucket is full. Changed with `AcqRel`, for the keyed table alone, which orders its evictions
     /// by it; on a TAT that nobody else can take over it publishes nothing. Loads are Relaxed.
     word: AtomicU64,
@@ -62,16 +62,16 @@ impl Tat {
             return Err(OverLimit::CostAboveBurst);
         }
         let due = due.clamp(now.saturating_sub(TIMER_TICK), now);
-        let capacity = pace.capacity + (now - due) * UNITS_PER_NANO;
+        let capacity = pace.capacity + pace.scale.units(now - due);
         // The loser has lost to an admission, which took tokens: it decides again on what is left,
         // and is denied after at most `burst` losses.
-        self.change(due, |ahead| {
-            // Neither overflows: `cost <= burst`, `capacity <= 2^62` and a tick, and `ahead <
-            // 2^63`.
-            let ahead = ahead + u64::from(cost) * pace.interval;
+        self.change(pace.scale, due, |ahead| {
+            // Neither overflows: `cost <= burst`, `capacity <= 2^57` and a tick. Of `ahead` what the
+            // clock went back by may be a part, up to the whole range.
+            let ahead = ahead.saturating_add(u64::from(cost) * pace.interval);
             match ahead.checked_sub(capacity) {
                 None | Some(0) => Ok(ahead),
-                Some(excess) => Err(OverLimit::until(excess.div_ceil(UNITS_PER_NANO))),
+                Some(excess) => Err(OverLimit::until(pace.scale.nanos(excess))),
             }
         })
     }
@@ -79,9 +79,9 @@ impl Tat {
     /// How many nanoseconds until `units` more have all fitted, one after the other.
     pub(crate) fn wait(&self, pace: Pace, units: u64, now: u64) -> u64 {
         let ahead = self
-            .ahead(now)
+            .ahead(pace.scale, now)
             .saturating_add(units.saturating_mul(pace.interval));
-        ahead.saturating_sub(pace.capacity).div_ceil(UNITS_PER_NANO)
+        pace.scale.nanos(ahead.saturating_sub(pace.capacity))
     }
 
     /// Takes a change back, unless another has come since. Then what it took stays taken: time may
@@ -105,7 +105,7 @@ impl Tat {
         let units = u64::from(cost).saturating_mul(pace.interval);
         // A full bucket is left alone: there is no room for what comes back, and no error to
         // report.
-        let _ = self.change(now, |ahead| {
+        let _ = self.change(pace.scale, now, |ahead| {
             if ahead == 0 || !owned() {
                 Err(())
             } else {
@@ -116,57 +116,62 @@ impl Tat {
 
     pub(crate) fn charge(&self, pace: Pace, cost: u32, now: u64) -> Change {
         let units = u64::from(cost).saturating_mul(pace.interval);
-        self.raise(now, |ahead| ahead.saturating_add(units))
+        self.raise(pace.scale, now, |ahead| ahead.saturating_add(units))
     }
 
     pub(crate) fn close_until(&self, pace: Pace, until: u64, now: u64) -> Change {
-        let closed = until.saturating_sub(now).saturating_mul(UNITS_PER_NANO);
+        let closed = pace.scale.units(until.saturating_sub(now));
         // At `until` there is room for one unit.
-        self.raise(now, |ahead| {
+        self.raise(pace.scale, now, |ahead| {
             ahead.max(closed.saturating_add(pace.capacity - pace.interval))
         })
     }
 
     pub(crate) fn available(&self, pace: Pace, now: u64) -> u32 {
-        let free = pace.capacity.saturating_sub(self.ahead(now)) / pace.interval;
+        let free = pace.capacity.saturating_sub(self.ahead(pace.scale, now)) / pace.interval;
         u32::try_from(free).unwrap_or(u32::MAX)
     }
 
     /// How far the TAT lies ahead of `now`; 0 if it has passed.
-    pub(crate) fn ahead(&self, now: u64) -> u64 {
-        ahead(self.word.load(Ordering::Relaxed), scaled(now))
+    pub(crate) fn ahead(&self, scale: Scale, now: u64) -> u64 {
+        scale.ahead(self.word.load(Ordering::Relaxed), scale.moment(now))
     }
 
     /// Whether the bucket is full, by a write of the TAT that leaves it as it is: so an admission
     /// comes either before it, and is seen here, or after it, and then sees all that this thread
     /// has written before (`AcqRel`, which pairs with that of `change`).
-    pub(crate) fn confirm_idle(&self, now: u64) -> bool {
+    pub(crate) fn confirm_idle(&self, scale: Scale, now: u64) -> bool {
         let tat = self.word.fetch_add(0, Ordering::AcqRel);
-        ahead(tat, scaled(now)) == 0
+        scale.ahead(tat, scale.moment(now)) == 0
     }
 
     /// Forgets that the bucket was full before `now`, if it was: a caller with an older time finds
     /// it as it is then.
-    pub(crate) fn full_since(&self, now: u64) {
-        let Ok(_) = self.change(now, Ok::<_, Infallible>);
+    pub(crate) fn full_since(&self, scale: Scale, now: u64) {
+        let Ok(_) = self.change(scale, now, Ok::<_, Infallible>);
     }
 
-    /// Moves the TAT away from `now`, but never further than a year: more debt than that is
-    /// forgotten.
-    fn raise(&self, now: u64, further: impl Fn(u64) -> u64) -> Change {
-        let Ok(change) = self.change(now, |ahead| {
-            Ok::<_, Infallible>(further(ahead).min(MAX_AHEAD))
+    /// Moves the TAT away from `now`, but never further than [`Scale::max_ahead`]: more debt than
+    /// that is forgotten. What is further ahead already, because the clock went back, stays.
+    fn raise(&self, scale: Scale, now: u64, further: impl Fn(u64) -> u64) -> Change {
+        let Ok(change) = self.change(scale, now, |ahead| {
+            Ok::<_, Infallible>(further(ahead).min(scale.max_ahead()).max(ahead))
         });
         change
     }
 
     /// Replaces how far the TAT lies ahead, in one step, or leaves it.
     #[inline]
-    fn change<E>(&self, now: u64, new: impl Fn(u64) -> Result<u64, E>) -> Result<Change, E> {
-        let now = scaled(now);
+    fn change<E>(
+        &self,
+        scale: Scale,
+        now: u64,
+        new: impl Fn(u64) -> Result<u64, E>,
+    ) -> Result<Change, E> {
+        let moment = scale.moment(now);
         let mut tat = self.word.load(Ordering::Relaxed);
         loop {
-            let changed = now.wrapping_add(new(ahead(tat, now))?);
+            let changed = scale.arrival(moment, new(scale.ahead(tat, moment))?);
             match self
                 .word
                 .compare_exchange_weak(tat, changed, Ordering::AcqRel, Ordering::Relaxed)
@@ -181,25 +186,5 @@ impl Tat {
                 Err(current) => tat = current,
             }
         }
-    }
-}
-
-#[inline]
-fn scaled(now: u64) -> u64 {
-    now.wrapping_mul(UNITS_PER_NANO)
-}
-
-/// How far `tat` lies ahead of `now`; 0 if it has passed.
-///
-/// Both wrap, so the difference is read as signed: right as long as a bucket admits once in 2.2
-/// years. A scale that does not wrap for longer would be too coarse for fast rates: sixteenths of a
-/// nanosecond are off by 0.13 % at 30 M/s.
-#[inline]
-fn ahead(tat: u64, now: u64) -> u64 {
-    let difference = tat.wrapping_sub(now);
-    if difference > u64::MAX / 2 {
-        0
-    } else {
-        difference
     }
 }

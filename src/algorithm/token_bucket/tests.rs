@@ -3,7 +3,7 @@ use std::iter;
 use proptest::prelude::*;
 
 use super::{
-    quota::{Pace, UNITS_PER_NANO},
+    quota::{Pace, Quota},
     *,
 };
 
@@ -77,18 +77,68 @@ fn a_cost_above_the_burst_is_told_apart_from_a_wait() {
     assert_eq!(bucket.available(0), 3);
 }
 
+const YEAR: u64 = 365 * 24 * 3600 * SECOND;
+const UPTIMES: [u64; 6] = [0, 3, 5, 30, 100, 140];
+
 #[test]
-fn the_clock_may_wrap_and_go_back() {
-    let bucket = bucket(Rate::per_second(1), 2);
-    let wrap = u64::MAX / UNITS_PER_NANO;
-    for quarter in 1..4 {
-        assert!(admitted(&bucket, 1, wrap / 4 * quarter));
+fn a_fresh_bucket_is_full_at_any_uptime() {
+    for rate in [
+        Rate::per_day(1),
+        Rate::per_second(10),
+        Rate::per_second(50_000_000),
+    ] {
+        for years in UPTIMES {
+            let (bucket, now) = (bucket(rate, 3), years * YEAR);
+            assert_eq!((bucket.available(now), bucket.is_fresh(now)), (3, true));
+            assert!(
+                admitted(&bucket, 3, now) && !admitted(&bucket, 1, now),
+                "{years}"
+            );
+        }
     }
-    assert!(admitted(&bucket, 2, wrap));
-    assert!(!admitted(&bucket, 1, wrap + 1));
-    assert!(admitted(&bucket, 1, wrap + SECOND));
-    assert!(!admitted(&bucket, 1, wrap));
-    assert!(!admitted(&bucket, 1, wrap - 1000 * SECOND));
+}
+
+#[test]
+fn a_bucket_that_idled_for_years_is_full() {
+    for rate in [Rate::per_second(10), Rate::per_second(50_000_000)] {
+        for years in UPTIMES {
+            let bucket = bucket(rate, 3);
+            assert!(admitted(&bucket, 3, SECOND));
+            let now = (years + 1) * YEAR;
+            assert!(
+                admitted(&bucket, 3, now) && !admitted(&bucket, 1, now),
+                "{years}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_steps_back_gives_nothing_back() {
+    for rate in [Rate::per_second(10), Rate::per_second(50_000_000)] {
+        for years in UPTIMES {
+            let (bucket, now) = (bucket(rate, 3), (years + 1) * YEAR);
+            assert!(admitted(&bucket, 3, now));
+            for back in [1, SECOND, 3600 * SECOND, 6 * 24 * 3600 * SECOND] {
+                assert!(!admitted(&bucket, 1, now - back));
+                bucket.charge(1, now - back);
+                assert!(!admitted(&bucket, 1, now));
+            }
+        }
+    }
+    let bucket = bucket(Rate::per_second(10), 3);
+    assert!(admitted(&bucket, 3, 100 * YEAR));
+    assert!(!admitted(&bucket, 1, 0) && !admitted(&bucket, 1, 100 * YEAR));
+}
+
+#[test]
+fn after_144_years_time_stands_still() {
+    let bucket = bucket(Rate::per_second(10), 3);
+    assert!(admitted(&bucket, 3, u64::MAX - 1000 * SECOND));
+    assert!(!admitted(&bucket, 1, u64::MAX));
+    bucket.charge(u32::MAX, u64::MAX);
+    bucket.close_until(u64::MAX, 0);
+    assert!(!admitted(&bucket, 1, u64::MAX));
 }
 
 #[test]
@@ -207,9 +257,10 @@ fn the_wait_of_a_queue_is_that_of_its_last() {
     let bucket = bucket(Rate::per_second(10), 3);
     assert_eq!(bucket.wait(3, 0), Duration::ZERO);
     assert_eq!(bucket.wait(13, 0), Duration::from_secs(1));
+    let scale = Quota::new(Rate::per_second(10), 3).unwrap().scale();
     assert_eq!(
         bucket.wait(u64::MAX, 0),
-        Duration::from_nanos((u64::MAX - 300 * MILLI * UNITS_PER_NANO).div_ceil(UNITS_PER_NANO))
+        Duration::from_nanos(scale.nanos(u64::MAX - scale.units(300 * MILLI)))
     );
 }
 
@@ -220,14 +271,14 @@ struct Meter {
 }
 
 impl Meter {
-    fn drain(&mut self, now: u64) {
-        let drained = u128::from(now - self.last) * u128::from(UNITS_PER_NANO);
-        self.level = self.level.saturating_sub(drained);
+    fn drain(&mut self, pace: Pace, now: u64) {
+        let drained = pace.scale.units(now - self.last);
+        self.level = self.level.saturating_sub(drained.into());
         self.last = now;
     }
 
     fn admit(&mut self, pace: Pace, cost: u32, now: u64) -> bool {
-        self.drain(now);
+        self.drain(pace, now);
         let level = self.level + u128::from(cost) * u128::from(pace.interval);
         let fits = level <= u128::from(pace.capacity);
         if fits {
@@ -281,8 +332,8 @@ proptest! {
             let pace = bucket.quota.pace();
             let units = u128::from(cost) * u128::from(pace.interval);
             match step {
-                0 => { bucket.refund(cost, now); meter.drain(now); meter.level = meter.level.saturating_sub(units); }
-                1 => { bucket.charge(cost, now); meter.drain(now); meter.level += units; }
+                0 => { bucket.refund(cost, now); meter.drain(pace, now); meter.level = meter.level.saturating_sub(units); }
+                1 => { bucket.charge(cost, now); meter.drain(pace, now); meter.level += units; }
                 2 => bucket.update(Rate::per_second(u64::from(cost) + 1), cost + 1).unwrap(),
                 _ if cost > pace.burst => prop_assert_eq!(bucket.acquire(cost, now), Err(OverLimit::CostAboveBurst)),
                 _ => prop_assert_eq!(admitted(&bucket, cost, now), meter.admit(pace, cost, now)),
