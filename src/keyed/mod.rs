@@ -62,7 +62,7 @@ pub(crate) mod partitions;
 mod subnet;
 
 #[cfg(feature = "http")]
-pub use self::http::{header, peer, peer_in};
+pub use self::http::{HeaderKey, header, peer, peer_from, peer_in};
 pub(crate) use builder::KeySettings;
 pub use builder::{ByKey, NotKeyed};
 pub use subnet::Subnet;
