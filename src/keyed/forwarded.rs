@@ -209,18 +209,14 @@ fn last_outside_quotes(line: &[u8], separator: u8) -> Option<usize> {
     let mut quoted = false;
     for at in (0..line.len()).rev() {
         match line[at] {
-            b'"' if !quoted || !is_escaped(line, at) => quoted = !quoted,
+            // Within quotes, one behind a backslash is text; the opening quote has none before it.
+            b'"' if quoted && line[..at].ends_with(b"\\") => {}
+            b'"' => quoted = !quoted,
             byte if byte == separator && !quoted => return Some(at),
             _ => {}
         }
     }
     None
-}
-
-/// Whether an odd number of backslashes stands before a byte.
-fn is_escaped(line: &[u8], at: usize) -> bool {
-    let before = line[..at].iter().rev();
-    before.take_while(|&&byte| byte == b'\\').count() % 2 == 1
 }
 
 /// The address in the `for` parameter of an entry of `Forwarded`. An entry without it, or with two,

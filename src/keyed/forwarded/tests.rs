@@ -229,6 +229,24 @@ fn an_obfuscated_or_absent_identifier_is_no_key() {
 }
 
 #[test]
+fn a_separator_within_quotes_separates_nothing() {
+    for (line, expected) in [
+        (r#"a;b="x;y";c"#, &["c", r#"b="x;y""#, "a"][..]),
+        (r#"a;b="x\";y";c"#, &["c", r#"b="x\";y""#, "a"]),
+        (r#"a;b="x\";c"#, &["c", r#"b="x\""#, "a"]),
+        (r#"a;b="x\\";y";c"#, &["c", r#"b="x\\";y""#, "a"]),
+        ("a ;\t; b", &["b", "", "a"]),
+        ("", &[""]),
+    ] {
+        let parts = from_the_right(line.as_bytes(), b';');
+        assert!(
+            parts.eq(expected.iter().map(|part| part.as_bytes())),
+            "{line}"
+        );
+    }
+}
+
+#[test]
 fn an_open_quote_of_the_client_does_not_hide_what_a_proxy_adds() {
     for forged in [
         "for=\"",
