@@ -6,25 +6,11 @@
 //! [`per_key`](crate::rate_limit::RateLimitBuilder::per_key), or to a circuit breaker's
 //! [`keyed_by`](crate::circuit_breaker::CircuitBreakerBuilder::keyed_by).
 //!
-//! For HTTP requests, `header` and `peer` are closures ready made. There is none for
-//! `X-Forwarded-For`: whoever calls writes it, so behind nothing that overwrites it each call can
-//! be a new key. If a proxy of yours appends to it, take the entry that this proxy has written:
+//! For HTTP requests there are closures ready made: `header` for the value of a header, `peer` and
+//! `peer_from` for the address of the socket's other end, and `forwarded` for the client's address
+//! behind proxies.
 //!
-//! ```
-//! # #[cfg(feature = "http")] {
-//! use tower_keep::keyed::Subnet;
-//!
-//! // One proxy of ours, which appends the address that it was called from.
-//! let client = |request: &http::Request<()>| {
-//!     let entries = request.headers().get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
-//!     Some(Subnet::of(entries.rsplit(',').next()?.trim().parse().ok()?))
-//! };
-//! # let request = http::Request::get("/").header("x-forwarded-for", "forged, 192.0.2.1").body(()).unwrap();
-//! # assert_eq!(client(&request), Some(Subnet::of("192.0.2.1".parse().unwrap())));
-//! # }
-//! ```
-//!
-//! By route is a closure too: take the pattern that the router has matched, not the path, of which
+//! By route, write a closure: take the pattern that the router has matched, not the path, of which
 //! there is no end. With axum:
 //!
 //! ```
@@ -57,14 +43,20 @@
 
 mod builder;
 #[cfg(feature = "http")]
+mod forwarded;
+#[cfg(feature = "http")]
 mod host;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod network;
 pub(crate) mod partitions;
 mod subnet;
 
 #[cfg(feature = "http")]
-pub use self::http::{header, peer, peer_in};
+pub use self::forwarded::{Proxies, forwarded};
+#[cfg(feature = "http")]
+pub use self::http::{HeaderKey, header, peer, peer_from, peer_in};
 pub(crate) use builder::KeySettings;
 pub use builder::{ByKey, NotKeyed};
 #[cfg(feature = "http")]
