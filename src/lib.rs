@@ -27,6 +27,8 @@ mod readme {}
 #[cfg(feature = "layers")]
 mod call;
 mod config;
+#[cfg(feature = "layers")]
+mod deadline;
 mod outcome;
 mod rejected;
 #[cfg(feature = "layers")]
@@ -36,5 +38,7 @@ mod sync;
 mod time;
 
 pub use config::ConfigError;
+#[cfg(feature = "layers")]
+pub use deadline::{CarryDeadline, Deadline, Timeouts};
 pub use outcome::{Classify, Outcome};
 pub use rejected::{Rejected, RejectedKind};

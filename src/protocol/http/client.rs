@@ -8,12 +8,12 @@ use http_body::Body;
 use tower::BoxError;
 
 use super::{
-    outcome_of, rate_limit_fields,
+    Attempt, deadline, outcome_of, rate_limit_fields,
     replay::{ReplayBody, Tape},
     retry_after,
 };
 use crate::{
-    Classify, Outcome, Rejected,
+    Classify, Deadline, Outcome, Rejected,
     protocol::{
         Advice, Kept, Protocol, Replay, Sent, Settle,
         plain::{local_rejection, settle_boxed},
@@ -43,6 +43,8 @@ use crate::{
 pub struct Client {
     retry_500: bool,
     strict: bool,
+    attempt_headers: bool,
+    send_deadline: bool,
     body_limit: usize,
 }
 
@@ -57,6 +59,8 @@ impl Client {
         Self {
             retry_500: false,
             strict: false,
+            attempt_headers: false,
+            send_deadline: false,
             body_limit: 64 * 1024,
         }
     }
@@ -81,6 +85,30 @@ impl Client {
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.body_limit = bytes;
         self
+    }
+
+    /// A [retry](crate::retry) tells the upstream which attempt a request is, in
+    /// `x-envoy-attempt-count` and `grpc-previous-rpc-attempts`; what the caller put there is
+    /// overwritten. Default `false`. Handlers and inner layers know it anyway: see
+    /// [`Attempt`](super::Attempt).
+    #[must_use]
+    pub fn attempt_headers(mut self, send: bool) -> Self {
+        self.attempt_headers = send;
+        self
+    }
+
+    /// A [timeout](crate::timeout) and a [retry](crate::retry) tell the upstream how long the answer
+    /// is waited for, in `grpc-timeout` and `x-envoy-expected-rq-timeout-ms`: on each attempt what
+    /// remains then. What the caller put there is overwritten. Default `false`.
+    #[must_use]
+    pub fn send_deadline(mut self, send: bool) -> Self {
+        self.send_deadline = send;
+        self
+    }
+
+    #[inline]
+    pub(super) fn sends_deadline(&self) -> bool {
+        self.send_deadline
     }
 
     fn advise_on_status(&self, status: StatusCode, headers: &HeaderMap) -> Advice {
@@ -148,8 +176,9 @@ where
         match result {
             Ok(response) if response.extensions().get::<Rejected>().is_some() => Advice::Stop,
             Ok(response) => self.advise_on_status(response.status(), response.headers()),
-            Err(error) if local_rejection(error).is_some() => Advice::TurnedAway,
-            Err(error) => advise_on_error(&**error),
+            Err(error) => {
+                local_rejection(error).map_or_else(|| advise_on_error(&**error), Advice::from)
+            }
         }
     }
 }
@@ -191,6 +220,32 @@ where
         *request.headers_mut() = snapshot.headers.clone();
         *request.extensions_mut() = snapshot.extensions.clone();
         Some(request)
+    }
+
+    #[inline]
+    fn number(&self, request: &mut Self::Request, attempt: u32) {
+        // An extension costs an allocation, so the first attempt has none.
+        if attempt > 1 {
+            request.extensions_mut().insert(Attempt(attempt));
+        }
+        if self.attempt_headers {
+            Attempt(attempt).write(request.headers_mut());
+        }
+        if self.send_deadline {
+            if let Some(deadline) = request.extensions().get::<Deadline>().copied() {
+                deadline::write(request.headers_mut(), deadline.remaining());
+            }
+        }
+    }
+
+    #[inline]
+    fn deadline(&self, snapshot: &RequestSnapshot<B>) -> Option<Deadline> {
+        snapshot.extensions.get().copied()
+    }
+
+    #[inline]
+    fn can_prove_unsent(&self) -> bool {
+        true
     }
 }
 

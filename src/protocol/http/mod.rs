@@ -16,7 +16,9 @@ use http::{Response, StatusCode};
 
 use crate::{Outcome, Rejected};
 
+mod attempt;
 mod client;
+mod deadline;
 mod rate_limit_fields;
 mod rejection_body;
 mod replay;
@@ -25,6 +27,7 @@ mod server;
 mod structured;
 mod until_body_end;
 
+pub use attempt::Attempt;
 pub use client::{Client, Idempotent, RequestSnapshot};
 pub use rejection_body::{NoBody, ProblemJson, RejectionBody};
 pub use replay::ReplayBody;

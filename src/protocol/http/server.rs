@@ -30,13 +30,17 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub struct Server<R = NoBody> {
     rejection: R,
+    read_deadline: bool,
 }
 
 impl Server {
     /// Rejections without a body.
     #[must_use]
     pub fn new() -> Self {
-        Self { rejection: NoBody }
+        Self {
+            rejection: NoBody,
+            read_deadline: false,
+        }
     }
 
     /// Rejections with an `application/problem+json` body (RFC 9457): `type`, `title`, `status`,
@@ -50,7 +54,24 @@ impl Server {
     pub fn problem_json(self) -> Server<ProblemJson> {
         Server {
             rejection: ProblemJson,
+            read_deadline: self.read_deadline,
         }
+    }
+}
+
+impl<R> Server<R> {
+    /// A [timeout](crate::timeout) gives requests a [`Deadline`](crate::Deadline) from
+    /// `grpc-timeout` and `x-envoy-expected-rq-timeout-ms`, the shorter of the two; nonsense is
+    /// ignored. A client can only shorten its own time by it. Default `false`.
+    #[must_use]
+    pub fn read_deadline(mut self, read: bool) -> Self {
+        self.read_deadline = read;
+        self
+    }
+
+    #[inline]
+    pub(super) fn reads_deadline(&self) -> bool {
+        self.read_deadline
     }
 }
 

@@ -74,6 +74,11 @@ impl<P> UntilBodyEnd<P> {
         self
     }
 
+    /// What reads the heads.
+    pub(super) fn inner(&self) -> &P {
+        &self.protocol
+    }
+
     fn track<B, T>(&self, response: Response<B>, permit: Option<T>) -> Response<TrackedBody<B, T>> {
         response.map(|body| TrackedBody {
             body,
