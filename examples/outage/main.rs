@@ -99,7 +99,7 @@ async fn run(
         keep: Side::new("keep", Arc::clone(&keep.requests), keep_server.calls()),
         band,
         retries: handles.retry.snapshot().retries,
-        over_budget: handles.retry.snapshot().over_budget,
+        over_budget: handles.retry.snapshot().budget_denied,
     })
 }
 

@@ -18,13 +18,23 @@
 //! ```
 //!
 //! The inner future is polled first, and the time runs from when it first has to wait: a call that
-//! is answered at once never makes a timer. When the time is up the inner future is dropped at
-//! once. It needs a tokio runtime with its timer enabled.
+//! is answered at once makes no timer and reads no clock. When the time is up the inner future is
+//! dropped at once. It needs a tokio runtime with its timer enabled.
+//!
+//! **Deadlines.** A request that carries a [`Deadline`](crate::Deadline) is given up at its deadline
+//! if that is earlier, and rejected unsent if it comes after it. A timeout in
+//! [`total`](TimeoutBuilder::total) gives HTTP requests their deadline. The
+//! [`Timeouts`](crate::Timeouts) of a request replace the duration for that request.
+//!
+//! **Cost** of a call that is answered at once: a reference count; with a deadline, two readings of
+//! the clock. **Drop.** The inner future goes with the call. **Clone.** All clones share the
+//! duration and the count; a clone has not been asked for readiness.
 
 mod future;
 mod handle;
 mod layer;
 mod service;
+mod state;
 
 pub use future::ResponseFuture;
 pub use handle::{Snapshot, TimeoutHandle};

@@ -53,6 +53,7 @@ use crate::Outcome;
 mod body;
 mod client;
 mod codes;
+mod deadline;
 mod named;
 mod rejection;
 mod server;
