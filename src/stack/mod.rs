@@ -69,13 +69,11 @@ pub use handle::{ClientHandle, ServerHandle};
 pub use server::{ServerBuilder, ServerGates, ServerService, ServerStack};
 
 /// A stack for a client. Choose its protocol next.
-#[must_use]
 pub fn client() -> Client {
     Client(())
 }
 
 /// A stack for a server. Choose its protocol next.
-#[must_use]
 pub fn server() -> Server {
     Server(())
 }
