@@ -1,8 +1,8 @@
 //! One call after another through one layer, for `scripts/instructions` to count: the counts that
 //! callgrind gives are the same on every run, where times are not.
 //!
-//! `instructions NAME COUNT` makes COUNT calls of one case. Without arguments each case runs once, so
-//! that `cargo bench` shows that all of them work.
+//! `instructions NAME COUNT` makes COUNT calls of one case. Without arguments each case runs once,
+//! so that `cargo bench` shows that all of them work.
 
 use std::{
     future::{Future, Ready, ready},

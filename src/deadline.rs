@@ -9,9 +9,9 @@ use crate::time;
 /// A moment after which nobody waits for the answer any more.
 ///
 /// On HTTP it travels in the extensions of a request. A [timeout in
-/// total](crate::timeout::TimeoutBuilder::total) sets it, or the caller does; a layer that waits (for
-/// its queue, its backoff, the readiness of what lies beneath) waits no longer than that. Of two
-/// deadlines the earlier holds, so a layer never gives a call more time than it came with.
+/// total](crate::timeout::TimeoutBuilder::total) sets it, or the caller does; a layer that waits
+/// (for its queue, its backoff, the readiness of what lies beneath) waits no longer than that. Of
+/// two deadlines the earlier holds, so a layer never gives a call more time than it came with.
 ///
 /// It follows tokio's clock, so a test with a paused clock drives it.
 ///

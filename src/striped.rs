@@ -6,8 +6,8 @@
 //! its own: an `Arc` that does nothing but own the real one.
 //!
 //! ```text
-//!   layer, service ──▶ [ stripe 0, stripe 1, .. ]      one shared count, written by clones of a service
-//!   future, permit ──▶ stripe k ──▶ value              a count for each thread, written by calls
+//!   layer, service ──▶ [ stripe 0, stripe 1, .. ]      one count, written by clones
+//!   future, permit ──▶ stripe k ──▶ value              a count a thread, written by calls
 //! ```
 
 use std::{

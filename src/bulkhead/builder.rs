@@ -7,7 +7,7 @@ use crate::{
     algorithm::Overflow,
     bulkhead::{
         BulkheadGate, BulkheadHandle, BulkheadLayer, KeyedBulkheadHandle, KeyedBulkheadLayer,
-        Missing, keyed::Plan,
+        Missing, keyed::Plan, state::checked,
     },
     gate::{GateLayer, Keyed, KeyedParts},
     keyed::{ByKey, KeySettings, NotKeyed},
@@ -142,8 +142,8 @@ impl<P> BulkheadBuilder<NotKeyed, P> {
     /// Starts with nothing in flight.
     ///
     /// # Errors
-    /// A limit of 0, which would reject everything, or a setting that needs a key. `usize::MAX` is as
-    /// good as none.
+    /// A limit of 0, which would reject everything, or a setting that needs a key. `usize::MAX` is
+    /// as good as none.
     pub fn build(self) -> Result<BulkheadLayer<P>, ConfigError> {
         self.keys
             .unset()
@@ -207,12 +207,4 @@ impl<K: Hash + Eq + Clone, F: Clone> BulkheadBuilder<ByKey<K, F>> {
     pub fn gate(self) -> Result<Keyed<K, F, BulkheadGate>, ConfigError> {
         self.build().map(|layer| layer.gate().clone())
     }
-}
-
-pub(super) fn checked(limit: usize, name: Option<&'static str>) -> Result<usize, ConfigError> {
-    if limit == 0 {
-        let fix = "allow at least 1 call at once";
-        return Err(ConfigError::new("limit", limit, fix).of("bulkhead", name));
-    }
-    Ok(limit)
 }

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     ConfigError,
-    bulkhead::{BulkheadGate, BulkheadHandle, builder::checked},
+    bulkhead::{BulkheadGate, BulkheadHandle, state::checked},
     gate::{Keyable, Keyed, KeyedParts},
     keyed::partitions::Recipe,
 };

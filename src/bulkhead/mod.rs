@@ -36,7 +36,7 @@ use crate::{
     protocol::Plain,
 };
 
-pub use crate::{algorithm::Overflow, gate::Missing};
+pub use crate::{algorithm::Overflow, keyed::Missing};
 pub use builder::BulkheadBuilder;
 pub use handle::{BulkheadHandle, Snapshot};
 pub use keyed::KeyedBulkheadHandle;
@@ -51,8 +51,8 @@ pub type BulkheadLayer<P = Plain> = GateLayer<BulkheadGate, P>;
 /// A bulkhead for each host, route or tenant, so that one that hangs takes the places of no other.
 ///
 /// Made by [`keyed_by`](BulkheadBuilder::keyed_by). At most [`max_keys`](BulkheadBuilder::max_keys)
-/// of them: a new key past that takes the place of one in which nothing is in flight, or else shares
-/// one with others.
+/// of them: a new key past that takes the place of one in which nothing is in flight, or else
+/// shares one with others.
 pub type KeyedBulkheadLayer<K, F, P = Plain> = GateLayer<Keyed<K, F, BulkheadGate>, P>;
 
 /// A service behind a [`BulkheadLayer`].

@@ -3,9 +3,8 @@
 use std::{sync::Arc, task::Context};
 
 use crate::{
-    Rejected, RejectedKind,
+    ConfigError, Rejected, RejectedKind,
     algorithm::InFlight,
-    bulkhead::BulkheadHandle,
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     time::Now,
@@ -39,12 +38,6 @@ impl BulkheadGate {
                 name,
             }),
         }
-    }
-
-    /// The control surface.
-    #[must_use]
-    pub fn handle(&self) -> BulkheadHandle {
-        BulkheadHandle::new(self.state.clone())
     }
 
     fn rejected(&self, kind: RejectedKind) -> Rejected {
@@ -128,4 +121,12 @@ impl MissingKey for BulkheadGate {
     fn overflow(&self) -> Rejected {
         self.rejected(RejectedKind::BulkheadFull)
     }
+}
+
+pub(super) fn checked(limit: usize, name: Option<&'static str>) -> Result<usize, ConfigError> {
+    if limit == 0 {
+        let fix = "allow at least 1 call at once";
+        return Err(ConfigError::new("limit", limit, fix).of("bulkhead", name));
+    }
+    Ok(limit)
 }

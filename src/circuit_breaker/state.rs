@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::{
     ConfigError, Rejected, RejectedKind,
     algorithm::{Breaker, BreakerConfig, BreakerState, Pass, Transition},
-    circuit_breaker::{CircuitBreakerHandle, journal::Journal},
+    circuit_breaker::journal::Journal,
     gate::{Admission, Admit, Changed, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     striped::current_stripe,
@@ -65,12 +65,6 @@ impl CircuitGate {
         Self {
             state: Arc::new(state),
         }
-    }
-
-    /// The control surface.
-    #[must_use]
-    pub fn handle(&self) -> CircuitBreakerHandle {
-        CircuitBreakerHandle::new(self.state.clone())
     }
 
     #[cold]

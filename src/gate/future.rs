@@ -19,8 +19,8 @@ use crate::{
 };
 
 pin_project! {
-    /// The answer of a [`Gated`](super::Gated) service: the inner one, or a rejection. Dropped while
-    /// it waits, it leaves the queue and has cost nothing.
+    /// The answer of a [`Gated`](super::Gated) service: the inner one, or a rejection. Dropped
+    /// while it waits, it leaves the queue and has cost nothing.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, G, P, Req>
     where

@@ -6,33 +6,20 @@ use crate::{
     Rejected,
     algorithm::Overflow,
     gate::{Admission, Admit, Demand, End, Gate, Read, Turn, Unsent},
-    keyed::partitions::{Evict, Partition, Partitions, Recipe},
+    keyed::{
+        FindKey, Missing,
+        partitions::{Evict, Partition, Partitions, Recipe},
+    },
     protocol::Quota,
     time::Now,
 };
 
-/// A gate of its own for each key that a closure `F` finds in requests. It rejects only what is that
-/// key's, and readiness is asked before there is a request, so `poll_ready` is always that of the
-/// inner service.
+/// A gate of its own for each key that a closure `F` finds in requests. It rejects only what is
+/// that key's, and readiness is asked before there is a request, so `poll_ready` is always that of
+/// the inner service.
 pub struct Keyed<K, F, G: Keyable> {
     key: F,
     parts: Arc<KeyedParts<K, G>>,
-}
-
-/// Finds the key of a request. A closure `Fn(&Req) -> Option<K>` does.
-pub trait FindKey<Req, K> {
-    /// The key, or `None` if the request has none.
-    fn find(&self, request: &Req) -> Option<K>;
-}
-
-impl<F, Req, K> FindKey<Req, K> for F
-where
-    F: Fn(&Req) -> Option<K>,
-{
-    #[inline]
-    fn find(&self, request: &Req) -> Option<K> {
-        self(request)
-    }
 }
 
 /// What a keyed gate and its handles share.
@@ -52,19 +39,6 @@ pub(crate) struct KeyedParts<K, G: Keyable> {
 pub trait Keyable: Gate + Evict + MissingKey + Sized {
     /// How they are made.
     type Recipe<K>: Recipe<K, Self>;
-}
-
-/// What becomes of a request that has no key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Missing {
-    /// All of them together are treated as one key: leaving the key out gains nothing.
-    #[default]
-    Share,
-    /// It is rejected, as [`MissingKey`](crate::RejectedKind::MissingKey): a 400 on an HTTP server.
-    Reject,
-    /// It is admitted without a limit.
-    Allow,
 }
 
 /// How a gate rejects on behalf of keys.

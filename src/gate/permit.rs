@@ -13,9 +13,9 @@ use crate::{
 /// What a call holds of its gates, from the moment it is sent until it is settled. Dropped
 /// unsettled, it was abandoned.
 ///
-/// Two words for a circuit breaker, one for most others. A word in each half of a pair is stored and
-/// loaded by itself: a permit that is moved with wide loads right after it was stored word by word
-/// waits for the stores to drain, which costs more than a shared write.
+/// Two words for a circuit breaker, one for most others. A word in each half of a pair is stored
+/// and loaded by itself: a permit that is moved with wide loads right after it was stored word by
+/// word waits for the stores to drain, which costs more than a shared write.
 pub struct Permit<G: Gate> {
     /// `None` once settled, and if nothing is owed.
     gate: Option<Held<G>>,

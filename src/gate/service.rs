@@ -170,3 +170,9 @@ impl<S: fmt::Debug, G, P> fmt::Debug for Gated<S, G, P> {
             .finish_non_exhaustive()
     }
 }
+
+/// A layered service still goes into tonic's `Server::add_service`.
+#[cfg(feature = "grpc")]
+impl<S: tonic::server::NamedService, G, P> tonic::server::NamedService for Gated<S, G, P> {
+    const NAME: &'static str = S::NAME;
+}

@@ -52,15 +52,21 @@ enum Field {
 /// [`Proxies::networks`] looks at the peer's own address too.
 ///
 /// ```
-/// use tower_keep::{keyed::{self, Proxies}, protocol::http::Server, rate_limit::{Rate, RateLimitLayer}};
+/// use tower_keep::{
+///     keyed::{self, Proxies}, protocol::http::Server, rate_limit::{Rate, RateLimitLayer},
+/// };
 ///
 /// // A CDN in front of a load balancer: two proxies.
 /// let key = keyed::forwarded(Proxies::hops(2));
 /// # let request = http::Request::get("/")
-/// #     .header("x-forwarded-for", "forged, 192.0.2.1").header("x-forwarded-for", "198.51.100.7").body(())?;
+/// #     .header("x-forwarded-for", "forged, 192.0.2.1")
+/// #     .header("x-forwarded-for", "198.51.100.7").body(())?;
 /// # assert_eq!(key(&request), Some(keyed::Subnet::of("192.0.2.1".parse()?)));
 /// # let key = keyed::forwarded::<axum::body::Body>(Proxies::hops(2));
-/// let limit = RateLimitLayer::builder(Rate::per_second(10)).protocol(Server::new()).keyed_by(key).build()?;
+/// let limit = RateLimitLayer::builder(Rate::per_second(10))
+///     .protocol(Server::new())
+///     .keyed_by(key)
+///     .build()?;
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 pub fn forwarded<B>(
@@ -238,8 +244,8 @@ fn address_for(entry: &[u8]) -> Option<IpAddr> {
     address_of(found?)
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`, quoted or not.
-/// A port may be hidden, as `_` and a name.
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`, quoted or
+/// not. A port may be hidden, as `_` and a name.
 fn address_of(node: &[u8]) -> Option<IpAddr> {
     let node = std::str::from_utf8(unquoted(node)).ok()?;
     if let Some(bracketed) = node.strip_prefix('[') {

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use http::{HeaderMap, Request, header::HOST, uri::Authority};
 
-use crate::gate::FindKey;
+use crate::keyed::FindKey;
 
 /// A host and port, as in `api.example:8080`. Upper and lower case are the same.
 #[derive(PartialEq, Eq, Hash)]

@@ -23,10 +23,16 @@
 //! let limit = RateLimitLayer::builder(Rate::per_minute(60))
 //!     .burst(1)
 //!     .protocol(Server::new())
-//!     .keyed_by(|request: &Request<Body>| request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned()))
+//!     .keyed_by(|request: &Request<Body>| {
+//!         request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned())
+//!     })
 //!     .build()?;
-//! let app: Router = Router::new().route("/users/{id}", get(async || "a user")).route("/health", get(async || "well")).layer(limit);
-//! # let status = async |path| app.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap().status();
+//! let app: Router = Router::new()
+//!     .route("/users/{id}", get(async || "a user"))
+//!     .route("/health", get(async || "well"))
+//!     .layer(limit);
+//! # let ask = |path| Request::get(path).body(Body::empty()).unwrap();
+//! # let status = async |path| app.clone().oneshot(ask(path)).await.unwrap().status();
 //!
 //! assert_eq!(status("/users/1").await, StatusCode::OK);
 //! assert_eq!(status("/users/2").await, StatusCode::TOO_MANY_REQUESTS);
@@ -42,6 +48,7 @@
 //! | [`KeyedCircuitBreakerLayer`](crate::circuit_breaker::KeyedCircuitBreakerLayer) | hosts and routes | about 4 KiB a key, bounded | kept, and can be listed |
 
 mod builder;
+mod find;
 #[cfg(feature = "http")]
 mod forwarded;
 #[cfg(feature = "http")]
@@ -59,6 +66,7 @@ pub use self::forwarded::{Proxies, forwarded};
 pub use self::http::{HeaderKey, header, peer, peer_from, peer_in};
 pub(crate) use builder::KeySettings;
 pub use builder::{ByKey, NotKeyed};
+pub use find::{FindKey, Missing};
 #[cfg(feature = "http")]
 pub use host::{ByHost, Host};
 pub use subnet::Subnet;

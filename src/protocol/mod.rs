@@ -54,8 +54,8 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
         permit: T,
     ) -> Result<Self::Response<T>, Self::Error>;
 
-    /// Answers in place of the inner service. The rejection comes in a box, so that a protocol whose
-    /// rejections are errors has nothing left to allocate.
+    /// Answers in place of the inner service. The rejection comes in a box, so that a protocol
+    /// whose rejections are errors has nothing left to allocate.
     ///
     /// # Errors
     /// The rejection, where it travels as an error.
@@ -221,8 +221,8 @@ pub trait Settle {
         let _ = retry_after;
     }
 
-    /// The head of the response is here, and the call goes on to the end of the body. What takes time
-    /// from now on is the reader as much as the peer. By default nothing follows from it.
+    /// The head of the response is here, and the call goes on to the end of the body. What takes
+    /// time from now on is the reader as much as the peer. By default nothing follows from it.
     fn answered(&mut self) {}
 }
 

@@ -20,7 +20,8 @@ use crate::{
 /// # struct Query { read_only: bool }
 /// # struct Rows { timed_out: bool }
 /// # type DbError = std::io::Error;
-/// // Above another layer of this crate, the error is a `BoxError`; straight above a service, it is the service's own.
+/// // Above another layer of this crate, the error is a `BoxError`; straight above a service, it
+/// // is the service's own.
 /// let protocol = Plain::classify(|result: Result<&Rows, &tower::BoxError>| match result {
 ///     Ok(rows) if rows.timed_out => Outcome::Failure,
 ///     Ok(_) => Outcome::Success,

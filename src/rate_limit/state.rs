@@ -16,10 +16,7 @@ use crate::{
     keyed::partitions::Evict,
     protocol::Quota,
     queue::{Ticket, Turn as QueueTurn, WaitQueue},
-    rate_limit::{
-        RateLimitHandle,
-        bucket::{self, BucketRef, Decision, Settings, Waited},
-    },
+    rate_limit::bucket::{self, BucketRef, Decision, Settings, Waited},
     time::{Clock, Now, nanos},
 };
 
@@ -72,12 +69,6 @@ impl LimitGate {
                 changed,
             }),
         }
-    }
-
-    /// The control surface.
-    #[must_use]
-    pub fn handle(&self) -> RateLimitHandle {
-        RateLimitHandle::new(self.state.clone())
     }
 
     #[cold]

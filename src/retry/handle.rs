@@ -40,8 +40,8 @@ pub struct Snapshot {
     pub not_replayable: u64,
     /// Calls that ended with a rejection of a layer beneath.
     pub rejected: u64,
-    /// Calls that failed and whose retry could not be sent: it would have come after the deadline or
-    /// the longest `Retry-After`, or the inner service did not become ready.
+    /// Calls that failed and whose retry could not be sent: it would have come after the deadline
+    /// or the longest `Retry-After`, or the inner service did not become ready.
     pub not_sent: u64,
 }
 
@@ -63,7 +63,8 @@ impl RetryHandle {
     }
 
     /// Changes that, for attempts that fail from now on, and returns what it was. A call that began
-    /// under a policy of one attempt is not retried. A retry that was built as not enabled stays so.
+    /// under a policy of one attempt is not retried. A retry that was built as not enabled stays
+    /// so.
     ///
     /// # Errors
     /// No attempts.

@@ -71,3 +71,9 @@ where
         )
     }
 }
+
+/// A layered service still goes into tonic's `Server::add_service`.
+#[cfg(feature = "grpc")]
+impl<S: tonic::server::NamedService, P> tonic::server::NamedService for Retry<S, P> {
+    const NAME: &'static str = S::NAME;
+}

@@ -123,8 +123,8 @@ impl<P, W> ClientBuilder<P, W> {
         self
     }
 
-    /// How long one attempt may take. Default 3 s; a little above what the slowest good answers take
-    /// is better.
+    /// How long one attempt may take. Default 3 s; a little above what the slowest good answers
+    /// take is better.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt = Part::new(TimeoutLayer::builder(timeout));
         self
@@ -237,8 +237,8 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
     /// Checks all settings, and each part's against the others'.
     ///
     /// # Errors
-    /// What a part would reject; a total timeout below an attempt's; a circuit breaker's window below
-    /// twice the attempt's timeout; a hint that a retry waits for above the total timeout.
+    /// What a part would reject; a total timeout below an attempt's; a circuit breaker's window
+    /// below twice the attempt's timeout; a hint that a retry waits for above the total timeout.
     pub fn build(mut self) -> Result<ClientStack<P, W>, ConfigError> {
         // Unless it was set: a longer wait would only end in the total timeout.
         if self.total.enabled {
@@ -354,10 +354,10 @@ pub(super) fn named<B>(
 }
 
 /// The circuit breaker of a stack opens for half a second, and for up to one when the probes fail.
-/// An upstream is mostly back soon, and a circuit that is open for long after that is an outage of its
-/// own: in the drill (`examples/outage`, seeds 1 to 10) growth to 5 s answered 69 % in time and
-/// recovered in 1.8 s (seed 1), to 2 s 68 to 75 % in 0.1 to 1.9 s, to 1 s 72 to 77 % in at most
-/// 0.9 s. Three probes a second are no load. Of an upstream that is called rarely, a run of failures
+/// An upstream is mostly back soon, and a circuit that is open for long after that is an outage of
+/// its own: in the drill (`examples/outage`, seeds 1 to 10) growth to 5 s answered 69 % in time and
+/// recovered in 1.8 s (seed 1), to 2 s 68 to 75 % in 0.1 to 1.9 s, to 1 s 72 to 77 % in at most 0.9
+/// s. Three probes a second are no load. Of an upstream that is called rarely, a run of failures
 /// tells sooner than a rate.
 fn circuit_breaker() -> CircuitBreakerBuilder {
     CircuitBreakerLayer::builder()

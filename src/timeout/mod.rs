@@ -10,7 +10,10 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
 //! let timeout = TimeoutLayer::builder(Duration::from_millis(1)).build()?;
-//! let mut service = timeout.layer(service_fn(async |_: u32| std::future::pending::<Result<u32, std::io::Error>>().await));
+//! let hangs = service_fn(async |_: u32| {
+//!     std::future::pending::<Result<u32, std::io::Error>>().await
+//! });
+//! let mut service = timeout.layer(hangs);
 //!
 //! let error = service.ready().await?.call(1).await.unwrap_err();
 //! assert_eq!(Rejected::find(&*error).unwrap().kind, RejectedKind::TimedOut);
@@ -21,8 +24,8 @@
 //! is answered at once makes no timer and reads no clock. When the time is up the inner future is
 //! dropped at once. It needs a tokio runtime with its timer enabled.
 //!
-//! **Deadlines.** A request that carries a [`Deadline`](crate::Deadline) is given up at its deadline
-//! if that is earlier, and rejected unsent if it comes after it. A timeout in
+//! **Deadlines.** A request that carries a [`Deadline`](crate::Deadline) is given up at its
+//! deadline if that is earlier, and rejected unsent if it comes after it. A timeout in
 //! [`total`](TimeoutBuilder::total) gives HTTP requests their deadline. The
 //! [`Timeouts`](crate::Timeouts) of a request replace the duration for that request.
 //!

@@ -104,3 +104,9 @@ impl<S: Clone, P: Clone> Clone for Timeout<S, P> {
         )
     }
 }
+
+/// A layered service still goes into tonic's `Server::add_service`.
+#[cfg(feature = "grpc")]
+impl<S: tonic::server::NamedService, P> tonic::server::NamedService for Timeout<S, P> {
+    const NAME: &'static str = S::NAME;
+}

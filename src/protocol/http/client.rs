@@ -8,7 +8,7 @@ use http_body::Body;
 use tower::BoxError;
 
 use super::{
-    Attempt, deadline,
+    Attempt, deadline_fields,
     error::Cause,
     outcome_of, rate_limit_fields, rejection_of,
     replay::{ReplayBody, Tape},
@@ -49,7 +49,8 @@ pub struct Client {
 pub struct Idempotent;
 
 impl Client {
-    /// Reads and retries as the table says. Keeps request bodies of up to 64 KiB to send them again.
+    /// Reads and retries as the table says. Keeps request bodies of up to 64 KiB to send them
+    /// again.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -112,9 +113,9 @@ impl Client {
         self
     }
 
-    /// A [timeout](crate::timeout) and a [retry](crate::retry) tell the upstream how long the answer
-    /// is waited for, in `grpc-timeout` and `x-envoy-expected-rq-timeout-ms`: on each attempt what
-    /// remains then. What the caller put there is overwritten. Default `false`.
+    /// A [timeout](crate::timeout) and a [retry](crate::retry) tell the upstream how long the
+    /// answer is waited for, in `grpc-timeout` and `x-envoy-expected-rq-timeout-ms`: on each
+    /// attempt what remains then. What the caller put there is overwritten. Default `false`.
     #[must_use]
     pub fn send_deadline(mut self, send: bool) -> Self {
         self.send_deadline = send;
@@ -138,7 +139,7 @@ impl Client {
         }
         if self.send_deadline {
             if let Some(deadline) = request.extensions().get::<Deadline>().copied() {
-                deadline::write(request.headers_mut(), deadline.remaining());
+                deadline_fields::write(request.headers_mut(), deadline.remaining());
             }
         }
     }

@@ -154,8 +154,8 @@ fn is_unprocessed(error: &h2::Error) -> bool {
             || error.is_go_away() && reason == Some(h2::Reason::NO_ERROR))
 }
 
-/// An error, what caused it, what caused that. The `source` of an [`io::Error`] leaves out the error
-/// that it wraps, so that is asked for by name.
+/// An error, what caused it, what caused that. The `source` of an [`io::Error`] leaves out the
+/// error that it wraps, so that is asked for by name.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| {
         let wrapped = error

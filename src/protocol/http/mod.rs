@@ -46,6 +46,7 @@ use crate::{Outcome, Rejected};
 mod attempt;
 mod client;
 mod deadline;
+mod deadline_fields;
 mod error;
 mod rate_limit_fields;
 mod rejection_body;
@@ -59,7 +60,7 @@ mod until_body_end;
 pub use attempt::Attempt;
 pub use client::{Client, Idempotent, RequestSnapshot};
 #[cfg(feature = "grpc")]
-pub(super) use deadline::read as read_deadline;
+pub(super) use deadline_fields::read as read_deadline;
 #[cfg(feature = "grpc")]
 pub(super) use error::Cause;
 pub use rejection_body::{NoBody, ProblemJson, RejectionBody};

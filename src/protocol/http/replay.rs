@@ -33,7 +33,8 @@ pub struct ReplayBody<B> {
     reel: Option<Reel<B>>,
     /// How much of the tape this attempt has sent.
     played: Played,
-    /// Where the reel goes when this attempt drops its body; `None` when it is not to be sent again.
+    /// Where the reel goes when this attempt drops its body; `None` when it is not to be sent
+    /// again.
     home: Option<Home<B>>,
     limit: usize,
 }

@@ -29,9 +29,10 @@ use crate::{
 /// A rate limit that [advertises](crate::rate_limit::RateLimitBuilder::advertise) itself adds
 /// `RateLimit-Policy` and `RateLimit` fields to all its responses, rejections or not.
 ///
-/// The [`Rejected`] itself is in the response's extensions, for logs and for layers further out. Its
-/// body is empty, for which the body type must be `Default`, as axum's, tonic's and http-body-util's
-/// are; or it tells the [problem](Self::problem_json); or it is [your own](Self::body).
+/// The [`Rejected`] itself is in the response's extensions, for logs and for layers further out.
+/// Its body is empty, for which the body type must be `Default`, as axum's, tonic's and
+/// http-body-util's are; or it tells the [problem](Self::problem_json); or it is [your
+/// own](Self::body).
 #[derive(Clone, Copy)]
 pub struct Server<R = NoBody> {
     rejection: R,

@@ -40,8 +40,8 @@ use crate::{
 /// known length, such as hyper, drops the body once it has that, and never polls for the end.
 ///
 /// With it a bulkhead counts a call in flight until the last byte. A reader can be slow as well as
-/// the upstream, so the permit is told of the head ([`Settle::answered`]), and may judge slowness by
-/// that. What a good head says of when to come back is honored at once.
+/// the upstream, so the permit is told of the head ([`Settle::answered`]), and may judge slowness
+/// by that. What a good head says of when to come back is honored at once.
 ///
 /// ```
 /// use tower_keep::{Outcome, bulkhead::BulkheadLayer, protocol::http};

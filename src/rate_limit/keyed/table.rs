@@ -10,7 +10,8 @@ use std::{
 use crate::{
     ConfigError, Rejected, RejectedKind,
     algorithm::{KeyedBuckets, OverLimit, Rate},
-    gate::{Admission, Admit, Demand, End, Gate, Missing, Read, Turn, Unsent},
+    gate::{Admission, Admit, Demand, End, Gate, Read, Turn, Unsent},
+    keyed::Missing,
     protocol::Quota,
     queue::{Bounds, QueuesByKey, Ticket, Turn as QueueTurn, WaitQueue},
     rate_limit::{
