@@ -1,8 +1,8 @@
 //! One call after another through one layer, for `scripts/instructions` to count: the counts that
 //! callgrind gives are the same on every run, where times are not.
 //!
-//! `instructions NAME COUNT` makes COUNT calls of one case. Without arguments each case runs once, so
-//! that `cargo bench` shows that all of them work.
+//! `instructions NAME COUNT` makes COUNT calls of one case. Without arguments each case runs once,
+//! so that `cargo bench` shows that all of them work.
 
 use std::{
     future::{Future, Ready, ready},
@@ -16,10 +16,11 @@ use tokio::runtime::{Builder, Runtime};
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 
 use tower_keep::{
-    bulkhead::BulkheadLayer,
-    circuit_breaker::CircuitBreakerLayer,
+    bulkhead::{BulkheadGate, BulkheadLayer},
+    circuit_breaker::{CircuitBreakerLayer, CircuitGate},
+    gate::{Both, GateLayer},
     protocol::{Always, ErrIsFailure, Plain},
-    rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
+    rate_limit::{LimitGate, Metered, Rate, RateLimitBuilder, RateLimitLayer},
     retry::RetryLayer,
     timeout::TimeoutLayer,
 };
@@ -69,12 +70,24 @@ const CASES: &[Case] = &[
     case("ready: stack of five", || {
         admitted(five(breaker(), limit(), bulkhead(), Echo))
     }),
+    case("ready: three gates as one layer", || {
+        admitted(together(breaker_gate(), limit_gate()).layer(Echo))
+    }),
+    case("ready: five, three gates as one layer", || {
+        admitted(five_as_three(together(breaker_gate(), limit_gate()), Echo))
+    }),
     case("suspended once: no layer", || suspended(Suspends)),
     case("suspended once: timeout", || {
         suspended(timeout().layer(Suspends))
     }),
     case("suspended once: stack of five", || {
         suspended(five(breaker(), limit(), bulkhead(), Suspends))
+    }),
+    case("suspended once: five, three gates as one layer", || {
+        suspended(five_as_three(
+            together(breaker_gate(), limit_gate()),
+            Suspends,
+        ))
     }),
     case("rejected: rate limit", || {
         rejected(empty_limit().layer(Echo))
@@ -103,7 +116,49 @@ const CASES: &[Case] = &[
     case("rejected: by the bulkhead of five", || {
         rejected(five(breaker(), limit(), full_bulkhead(), Echo))
     }),
+    case("rejected: by the rate limit of five, three as one", || {
+        let empty = RateLimitLayer::builder(Rate::per_day(1))
+            .burst(1)
+            .gate()
+            .unwrap();
+        empty.handle().charge(1);
+        rejected(five_as_three(together(breaker_gate(), empty), Echo))
+    }),
+    case(
+        "rejected: by the circuit breaker of five, three as one",
+        || {
+            let open = breaker_gate();
+            open.handle().force_open();
+            rejected(five_as_three(together(open, limit_gate()), Echo))
+        },
+    ),
 ];
+
+type Together = GateLayer<Both<CircuitGate, Both<Metered<LimitGate>, BulkheadGate>>>;
+
+fn breaker_gate() -> CircuitGate {
+    CircuitBreakerLayer::builder().gate().unwrap()
+}
+
+fn limit_gate() -> Metered<LimitGate> {
+    limits().gate().unwrap()
+}
+
+/// The three gates of the stack in one layer.
+fn together(breaker: CircuitGate, limit: Metered<LimitGate>) -> Together {
+    GateLayer::new((breaker, limit, BulkheadLayer::builder(1000).gate().unwrap()))
+}
+
+fn five_as_three<S>(gates: Together, inner: S) -> impl Service<u64, Response = u64>
+where
+    S: Service<u64, Response = u64, Error = BoxError> + Clone + 'static,
+{
+    ServiceBuilder::new()
+        .layer(retry())
+        .layer(gates)
+        .layer(timeout())
+        .service(inner)
+}
 
 fn limits() -> RateLimitBuilder {
     RateLimitLayer::builder(Rate::per_second(100_000_000)).burst(100_000_000)

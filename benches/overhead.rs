@@ -22,10 +22,11 @@ use tower::{BoxError, Layer, Service, ServiceBuilder};
 use support::{THREADS, on_threads};
 use tower_keep::{
     algorithm::TokenBucket,
-    bulkhead::BulkheadLayer,
-    circuit_breaker::CircuitBreakerLayer,
+    bulkhead::{BulkheadGate, BulkheadLayer},
+    circuit_breaker::{CircuitBreakerLayer, CircuitGate},
+    gate::{Both, GateLayer},
     protocol::Plain,
-    rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
+    rate_limit::{LimitGate, Metered, Rate, RateLimitBuilder, RateLimitLayer},
     retry::RetryLayer,
     timeout::TimeoutLayer,
 };
@@ -76,6 +77,15 @@ fn retry() -> RetryLayer<Plain<tower_keep::protocol::ErrIsFailure, tower_keep::p
         .protocol(Plain::new().idempotent())
         .build()
         .unwrap()
+}
+
+/// Breaker, limit and bulkhead as one layer.
+fn together() -> GateLayer<Both<CircuitGate, Both<Metered<LimitGate>, BulkheadGate>>> {
+    GateLayer::new((
+        CircuitBreakerLayer::builder().gate().unwrap(),
+        limits().gate().unwrap(),
+        BulkheadLayer::builder(1000).gate().unwrap(),
+    ))
 }
 
 fn call<S: Service<u64>>(service: &mut S) {
@@ -155,6 +165,14 @@ fn admitted(criterion: &mut Criterion) {
             .layer(bulkhead())
             .layer(timeout());
         measure(&mut group, "stack of five", threads, stack.service(Echo));
+        let three = together().layer(Echo);
+        measure(&mut group, "three gates as one layer", threads, three);
+        let stack = ServiceBuilder::new()
+            .layer(retry())
+            .layer(together())
+            .layer(timeout());
+        let five = stack.service(Echo);
+        measure(&mut group, "five, three gates as one", threads, five);
     }
 }
 

@@ -19,6 +19,8 @@ pub mod rate_limit;
 pub mod reqwest;
 #[cfg(feature = "layers")]
 pub mod retry;
+#[cfg(feature = "http")]
+pub mod stack;
 #[cfg(feature = "layers")]
 pub mod timeout;
 
@@ -29,6 +31,8 @@ pub mod guide;
 mod readme {}
 
 mod config;
+#[cfg(feature = "layers")]
+mod deadline;
 mod outcome;
 #[cfg(any(feature = "layers", all(test, keep_loom)))]
 mod queue;
@@ -40,5 +44,7 @@ mod sync;
 mod time;
 
 pub use config::ConfigError;
+#[cfg(feature = "layers")]
+pub use deadline::{CarryDeadline, Deadline, Timeouts};
 pub use outcome::{Classify, Outcome};
 pub use rejected::{Rejected, RejectedKind};

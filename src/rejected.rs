@@ -13,7 +13,7 @@ use std::{error::Error, fmt, time::Duration};
 ///
 /// fn explain(error: &(dyn std::error::Error + 'static)) -> String {
 ///     match Rejected::find(error) {
-///         Some(rejected) if rejected.kind == RejectedKind::CircuitOpen => "the neighbour is down".into(),
+///         Some(rejected) if rejected.kind == RejectedKind::CircuitOpen => "it is down".into(),
 ///         Some(rejected) if rejected.kind.is_local() => format!("not sent: {rejected}"),
 ///         _ => format!("sent, and failed: {error}"),
 ///     }
@@ -119,13 +119,9 @@ impl fmt::Display for Rejected {
     }
 }
 
-impl Error for Rejected {
-    /// A [`tonic::Status`] of the code that tells gRPC callers why.
-    #[cfg(feature = "grpc")]
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(crate::protocol::grpc::status_of(self.kind))
-    }
-}
+// With gRPC a rejection has a status as its source: see `protocol::grpc::rejection`.
+#[cfg(not(feature = "grpc"))]
+impl Error for Rejected {}
 
 #[cfg(test)]
 mod tests {

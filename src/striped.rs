@@ -6,8 +6,8 @@
 //! its own: an `Arc` that does nothing but own the real one.
 //!
 //! ```text
-//!   layer, service ──▶ [ stripe 0, stripe 1, .. ]      one shared count, written by clones of a service
-//!   future, permit ──▶ stripe k ──▶ value              a count for each thread, written by calls
+//!   layer, service ──▶ [ stripe 0, stripe 1, .. ]      one count, written by clones
+//!   future, permit ──▶ stripe k ──▶ value              a count a thread, written by calls
 //! ```
 
 use std::{
@@ -52,14 +52,14 @@ impl<T> Striped<T> {
     }
 
     /// The current thread's stripe.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn here(&self) -> &Held<T> {
         // A mask, not a remainder: a division costs more than all the rest.
         &self.stripes[current_stripe() & (self.stripes.len() - 1)]
     }
 
     /// A reference for a call, counted on the current thread's stripe.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn for_call(&self) -> Held<T> {
         self.here().clone()
     }
@@ -74,7 +74,7 @@ impl<T> Clone for Striped<T> {
 }
 
 impl<T> Clone for Held<T> {
-    #[inline]
+    #[inline(always)]
     fn clone(&self) -> Self {
         Self {
             stripe: self.stripe.clone(),
@@ -85,7 +85,7 @@ impl<T> Clone for Held<T> {
 impl<T> Deref for Striped<T> {
     type Target = T;
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &T {
         &self.stripes[0]
     }
@@ -94,7 +94,7 @@ impl<T> Deref for Striped<T> {
 impl<T> Deref for Held<T> {
     type Target = T;
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &T {
         &self.stripe.value
     }
@@ -125,7 +125,7 @@ pub(crate) fn stripe_count() -> usize {
 }
 
 /// The current thread's number. Take it modulo [`stripe_count`].
-#[inline]
+#[inline(always)]
 pub(crate) fn current_stripe() -> usize {
     // Relaxed: the numbers only have to differ, and `fetch_add` alone gives that.
     static NEXT: AtomicUsize = AtomicUsize::new(0);

@@ -84,6 +84,18 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// This moment of tokio's clock.
+pub(crate) fn moment() -> Instant {
+    Instant::now()
+}
+
+/// So long after a moment; 30 years if the clock does not reach that far.
+pub(crate) fn later(moment: Instant, duration: std::time::Duration) -> Instant {
+    moment
+        .checked_add(duration)
+        .unwrap_or_else(|| moment + std::time::Duration::from_secs(30 * 365 * 24 * 3600))
+}
+
 /// Whether a moment of tokio's clock is over.
 pub(crate) fn has_passed(moment: Instant) -> bool {
     Instant::now() >= moment

@@ -22,7 +22,9 @@ use tower_keep::{
     bulkhead::{BulkheadBuilder, BulkheadLayer},
     circuit_breaker::{
         BreakerState, CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer,
+        KeyedCircuitBreakerHandle,
     },
+    gate::GateLayer,
     protocol::{Plain, http},
     rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
     retry::{RetryBuilder, RetryHandle, RetryLayer},
@@ -49,6 +51,7 @@ enum Pattern {
     RateLimit,
     Bulkhead,
     Breaker(CircuitBreakerHandle),
+    KeyedBreaker(KeyedCircuitBreakerHandle<&'static str>),
     Retry(RetryHandle),
     Timeout,
 }
@@ -209,6 +212,79 @@ fn cases_with(enabled: bool) -> Vec<Case> {
         Pattern::Breaker(handle),
     ));
 
+    let circuits = || {
+        CircuitBreakerLayer::builder()
+            .min_calls(MIN_CALLS)
+            .failure_rate(1.0)
+            .probes(1)
+            .open_for(OPEN)
+            .jitter(false)
+            .enabled(enabled)
+    };
+    let keyed = circuits().keyed_by(|_: &Ask| Some("key")).build().unwrap();
+    let circuits_by_key = Pattern::KeyedBreaker(keyed.handle());
+    cases.push(Case::new(
+        "keyed circuit breaker, plain",
+        plain(keyed),
+        || 0,
+        circuits_by_key,
+    ));
+    let keyed = circuits()
+        .protocol(http::Client::new())
+        .keyed_by(one_key)
+        .build()
+        .unwrap();
+    let circuits_by_key = Pattern::KeyedBreaker(keyed.handle());
+    cases.push(Case::new(
+        "keyed circuit breaker, client",
+        client(keyed),
+        || 0,
+        circuits_by_key,
+    ));
+
+    let gates = || {
+        let breaker = CircuitBreakerLayer::builder()
+            .enabled(enabled)
+            .gate()
+            .unwrap();
+        let rate = Rate::per_second(1000);
+        let limit = RateLimitLayer::builder(rate)
+            .enabled(enabled)
+            .gate()
+            .unwrap();
+        let bulkhead = BulkheadLayer::builder(LIMIT)
+            .enabled(enabled)
+            .gate()
+            .unwrap();
+        let handle = bulkhead.handle();
+        (GateLayer::new((breaker, limit, bulkhead)), move || {
+            handle.snapshot().in_flight
+        })
+    };
+    let (layer, held) = gates();
+    cases.push(Case::new(
+        "three gates, plain",
+        plain(layer),
+        held,
+        Pattern::Bulkhead,
+    ));
+    let (layer, held) = gates();
+    let layer = layer.protocol(http::Client::new());
+    cases.push(Case::new(
+        "three gates, client",
+        client(layer),
+        held,
+        Pattern::Bulkhead,
+    ));
+    let (layer, held) = gates();
+    let layer = layer.protocol(http::Server::new());
+    cases.push(Case::new(
+        "three gates, server",
+        server(layer),
+        held,
+        Pattern::Bulkhead,
+    ));
+
     let builder = || -> RetryBuilder {
         RetryLayer::builder()
             .attempts(3)
@@ -333,7 +409,7 @@ async fn two_applications_of_a_layer_share_one_limit() {
                 }
                 ask(&mut second, Ask::Succeed).await
             }
-            Pattern::Breaker(_) => {
+            Pattern::Breaker(_) | Pattern::KeyedBreaker(_) => {
                 for _ in 0..MIN_CALLS {
                     ask(&mut first, Ask::Fail).await;
                 }
@@ -434,7 +510,12 @@ async fn a_panic_frees_what_the_call_held() {
                 assert!(outcome.is_err(), "{}", case.name);
                 assert_eq!((case.held)(), 0, "{}", case.name);
             }
-            if let Pattern::Breaker(handle) = &case.pattern {
+            let opened = match &case.pattern {
+                Pattern::Breaker(handle) => Some(handle.clone()),
+                Pattern::KeyedBreaker(handle) => handle.key(&"key"),
+                _ => None,
+            };
+            if let Some(handle) = opened {
                 assert_eq!(
                     handle.state(),
                     BreakerState::Open,

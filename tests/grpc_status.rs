@@ -357,7 +357,16 @@ fn errors_mean_what_their_status_means() {
     let rejected = |kind| Rejected::new(kind, "test");
     assert_eq!(of_error(rejected(RejectedKind::TimedOut)), (failure, maybe));
     let local = of_error(rejected(RejectedKind::CircuitOpen));
-    assert_eq!(local, (settled(Outcome::Ignore), Advice::TurnedAway));
+    assert_eq!(
+        local,
+        (
+            settled(Outcome::Ignore),
+            Advice::Rejected {
+                kind: RejectedKind::CircuitOpen,
+                after: None
+            }
+        )
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -193,22 +193,26 @@ fn a_local_rejection_settles_as_ignored_without_a_hint() {
     }
 }
 
+fn rejected(kind: RejectedKind) -> Advice {
+    Advice::Rejected { kind, after: None }
+}
+
 #[test]
-fn a_local_rejection_is_advised_on_as_turned_away() {
+fn a_local_rejection_is_advised_on_as_one() {
     for kind in LOCAL {
         let answer = rejection(503, kind);
-        assert_eq!(advice(&Client::new(), &answer), Advice::TurnedAway);
+        assert_eq!(advice(&Client::new(), &answer), rejected(kind));
         let server = Server::new();
         let advised = Protocol::<Answer, BoxError>::advise(&server, Outcome::Ignore, Ok(&answer));
-        assert_eq!(advised, Advice::TurnedAway, "{kind:?}");
+        assert_eq!(advised, rejected(kind), "{kind:?}");
         let error: BoxError = Rejected::new(kind, "rate_limit").into();
         let advised = Protocol::<Answer, BoxError>::advise(&server, Outcome::Ignore, Err(&error));
-        assert_eq!(advised, Advice::TurnedAway, "{kind:?}");
+        assert_eq!(advised, rejected(kind), "{kind:?}");
         let until_end = UntilBodyEnd::new(Client::new());
         let tracked = until_end.settle(Ok::<_, BoxError>(answer), ()).unwrap();
         for result in [Ok(&tracked), Err(&error)] {
             let advised = Protocol::<Answer, BoxError>::advise(&until_end, Outcome::Ignore, result);
-            assert_eq!(advised, Advice::TurnedAway, "{kind:?}");
+            assert_eq!(advised, rejected(kind), "{kind:?}");
         }
     }
 }

@@ -25,7 +25,7 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 use tower_keep::{
     Rejected, RejectedKind,
-    algorithm::{Backoff, Jitter, RetryBudget},
+    algorithm::{Backoff, Budget, Jitter, RetryBudget, RetryThrottle, WindowedBudget},
     bulkhead::BulkheadLayer,
     protocol::{Plain, Protocol, Replay, http as keep_http},
     retry::{RetryBuilder, RetryLayer},
@@ -194,7 +194,7 @@ async fn a_throttled_request_comes_back_when_it_was_told_to() {
     );
     let waited = start.elapsed();
     assert!(
-        waited >= Duration::from_secs(3) && waited <= Duration::from_millis(3101),
+        waited >= Duration::from_secs(3) && waited <= Duration::from_millis(3301),
         "{waited:?}"
     );
 }
@@ -251,7 +251,7 @@ async fn a_refused_connection_is_retried_whatever_the_method_and_once_for_free()
     service.oneshot(post).await.unwrap_err();
     let snapshot = layer.handle().snapshot();
     assert_eq!(
-        (snapshot.retries, snapshot.budget, snapshot.over_budget),
+        (snapshot.retries, snapshot.budget, snapshot.budget_denied),
         (2, Some(0), 1)
     );
 }
@@ -499,4 +499,247 @@ async fn layers_of_one_builder_have_budgets_of_their_own() {
         ),
         (Some(8), Some(10))
     );
+}
+
+/// A retry of an always idempotent `Plain`.
+fn plain() -> RetryBuilder<Plain<tower_keep::protocol::ErrIsFailure, tower_keep::protocol::Always>>
+{
+    RetryLayer::builder().protocol(Plain::new().idempotent())
+}
+
+fn milliseconds(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// The shortest backoff there is, to see what is added to it.
+fn brief() -> Backoff {
+    Backoff::new(milliseconds(1), milliseconds(2), Jitter::Full).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_clients_told_the_same_wait_are_spread() {
+    let layer = client().backoff(brief()).without_budget().build().unwrap();
+    let start = Instant::now();
+    let calls = (0..1000).map(|_| async {
+        send(&layer, vec![throttled("2")], request(Method::GET)).await;
+        start.elapsed()
+    });
+    let waits = futures::future::join_all(calls).await;
+    let (first, last) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+    assert!(*first >= Duration::from_secs(2), "{first:?}");
+    assert!(*last <= milliseconds(2202), "{last:?}");
+    let within = |from: Duration| {
+        let window = from..from + milliseconds(100);
+        waits.iter().filter(|wait| window.contains(wait)).count()
+    };
+    let most = waits.iter().map(|wait| within(*wait)).max().unwrap();
+    assert!(most < 600, "{most} of 1000 within 100 ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_never_shortens_the_backoff() {
+    let second = Duration::from_secs(1);
+    let backoff = Backoff::new(second, 10 * second, Jitter::default()).unwrap();
+    let layer = client().backoff(backoff).build().unwrap();
+    let start = Instant::now();
+    let calls = send(&layer, vec![throttled("0")], request(Method::GET))
+        .await
+        .1;
+    assert_eq!(calls.len(), 2);
+    assert!(start.elapsed() >= second, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn decorrelated_delays_grow_from_each_other() {
+    let base = milliseconds(10);
+    let backoff = Backoff::new(base, Duration::from_secs(10), Jitter::Decorrelated).unwrap();
+    let layer = plain().backoff(backoff).attempts(40).without_budget();
+    let down = service_fn(async |()| Err::<(), _>(io::Error::other("down")));
+    let start = Instant::now();
+    layer
+        .build()
+        .unwrap()
+        .layer(down)
+        .oneshot(())
+        .await
+        .unwrap_err();
+    // Without the delay before, each of the 39 is at most three times the base.
+    let waited = start.elapsed();
+    assert!(waited > 2 * 39 * 3 * base, "{waited:?}");
+}
+
+#[tokio::test]
+async fn an_unsent_call_is_retried_once_on_an_empty_budget() {
+    let empty = RetryBudget::new(1, 0.001).unwrap();
+    assert!(empty.withdraw());
+    let layer = client().backoff(brief()).budget(empty).build().unwrap();
+    let refused = service_fn(async |_: Request<keep_http::ReplayBody<Full<Bytes>>>| {
+        Err::<Answer, _>(io::Error::from(io::ErrorKind::ConnectionRefused))
+    });
+    layer
+        .layer(refused)
+        .oneshot(request(Method::POST))
+        .await
+        .unwrap_err();
+    let snapshot = layer.handle().snapshot();
+    assert_eq!((snapshot.retries, snapshot.budget_denied), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_policy_changes_while_it_runs() {
+    let layer = plain().without_budget().build().unwrap();
+    let handle = layer.handle();
+    let down = || service_fn(async |()| Err::<(), _>(io::Error::other("down")));
+    layer.layer(down()).oneshot(()).await.unwrap_err();
+    assert_eq!(handle.snapshot().retries, 2);
+
+    let before = handle.update(handle.policy().attempts(6)).unwrap();
+    assert_eq!(before.max_attempts(), 3);
+    layer.layer(down()).oneshot(()).await.unwrap_err();
+    assert_eq!(handle.snapshot().retries, 2 + 5);
+
+    handle.update(before.attempts(1)).unwrap();
+    layer.layer(down()).oneshot(()).await.unwrap_err();
+    assert_eq!(handle.snapshot().retries, 7);
+    assert_eq!(
+        handle.update(before.attempts(0)).unwrap_err().field,
+        "attempts"
+    );
+    assert_eq!(handle.policy().max_attempts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_is_not_enabled_stays_so() {
+    let layer = plain().enabled(false).build().unwrap();
+    layer
+        .handle()
+        .update(layer.handle().policy().attempts(9))
+        .unwrap();
+    let down = service_fn(async |()| Err::<(), _>(io::Error::other("down")));
+    layer.layer(down).oneshot(()).await.unwrap_err();
+    assert_eq!(layer.handle().snapshot().retries, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_call_that_ends_is_counted_once() {
+    let layer = client().attempts(2).build().unwrap();
+    let get = || request(Method::GET);
+    send(&layer, vec![answer(200)], get()).await;
+    send(&layer, vec![answer(404)], get()).await;
+    send(&layer, vec![answer(503)], get()).await;
+    send(&layer, vec![answer(503), answer(503)], get()).await;
+    send(&layer, vec![answer(501)], get()).await;
+    send(&layer, vec![answer(503)], request(Method::POST)).await;
+    send(&layer, vec![throttled("11")], get()).await;
+    let tiny = RetryLayer::builder().protocol(keep_http::Client::new().body_limit(1));
+    let tiny = tiny.build().unwrap();
+    send(&tiny, vec![answer(503)], get()).await;
+    let empty = RetryBudget::new(1, 0.001).unwrap();
+    assert!(empty.withdraw());
+    let poor = client().budget(empty).build().unwrap();
+    send(&poor, vec![answer(503)], get()).await;
+
+    let snapshot = layer.handle().snapshot();
+    let counts = (snapshot.first_try, snapshot.recovered, snapshot.exhausted);
+    // A 404 and a 501 are answers too.
+    assert_eq!(counts, (3, 1, 1));
+    assert_eq!((snapshot.not_retryable, snapshot.not_sent), (1, 1));
+    assert_eq!(snapshot.retries, 2);
+    assert_eq!(tiny.handle().snapshot().not_replayable, 1);
+    assert_eq!(poor.handle().snapshot().budget_denied, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_is_retried_when_it_says_if_asked_for() {
+    let second = Duration::from_secs(1);
+    for (kind, calls) in [
+        (RejectedKind::RateLimited, 2),
+        (RejectedKind::CircuitOpen, 2),
+        (RejectedKind::BulkheadFull, 2),
+        (RejectedKind::CostTooHigh, 1),
+        (RejectedKind::MissingKey, 1),
+        (RejectedKind::DeadlineExceeded, 1),
+    ] {
+        let counted = Arc::new(AtomicUsize::new(0));
+        let count = counted.clone();
+        let peer = service_fn(move |()| {
+            let mut rejected = Rejected::new(kind, "test");
+            rejected.retry_after = Some(second);
+            let first = count.fetch_add(1, Ordering::Relaxed) == 0;
+            async move { if first { Err(rejected) } else { Ok(()) } }
+        });
+        let layer = plain().retry_rejected(true).build().unwrap();
+        let start = Instant::now();
+        let result = layer.layer(peer).oneshot(()).await;
+        assert_eq!(counted.load(Ordering::Relaxed), calls, "{kind:?}");
+        assert_eq!(result.is_ok(), calls == 2, "{kind:?}");
+        assert!(calls == 1 || start.elapsed() >= second, "{kind:?}");
+        let snapshot = layer.handle().snapshot();
+        assert_eq!(snapshot.rejected, 2 - calls as u64, "{kind:?}");
+        assert_eq!(snapshot.budget, Some(10), "the first such retry is free");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_attempt_knows_its_number() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let recording = seen.clone();
+    let peer = service_fn(
+        move |request: Request<keep_http::ReplayBody<Full<Bytes>>>| {
+            let count = |name| {
+                let values = request.headers().get_all(name).into_iter();
+                values
+                    .map(|value| value.to_str().unwrap().to_owned())
+                    .collect::<Vec<_>>()
+                    .join(",")
+            };
+            recording.lock().unwrap().push((
+                keep_http::Attempt::of(request.extensions()).0,
+                count("x-envoy-attempt-count"),
+                count("grpc-previous-rpc-attempts"),
+            ));
+            async { Ok::<_, io::Error>(answer(503)) }
+        },
+    );
+    let protocol = keep_http::Client::new().attempt_headers(true);
+    let layer = RetryLayer::builder().protocol(protocol).build().unwrap();
+    let mut get = request(Method::GET);
+    for name in ["x-envoy-attempt-count", "grpc-previous-rpc-attempts"] {
+        get.headers_mut().append(name, "41".parse().unwrap());
+        get.headers_mut().append(name, "42".parse().unwrap());
+    }
+    layer.layer(peer).oneshot(get).await.unwrap();
+    let number = |attempt: u32, previous: &str| (attempt, attempt.to_string(), previous.to_owned());
+    let expected = [number(1, ""), number(2, "1"), number(3, "2")];
+    assert_eq!(*seen.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttle_retries_only_above_half() {
+    let layer = plain().budget(RetryThrottle::default()).build().unwrap();
+    let down = service_fn(async |()| Err::<(), _>(io::Error::other("down")));
+    let mut service = layer.layer(down);
+    for _ in 0..10 {
+        service.ready().await.unwrap().call(()).await.unwrap_err();
+    }
+    // 10 tokens: the attempts that fail leave 9, 8, (exhausted) 7, 6, (denied) 5.
+    let snapshot = layer.handle().snapshot();
+    assert_eq!((snapshot.retries, snapshot.budget), (3, Some(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_windowed_budget_is_paid_by_calls_and_by_time() {
+    let budget = WindowedBudget::new(Duration::from_secs(10), 0.5, 0).unwrap();
+    let shared: Arc<Budget> = Arc::new(budget.into());
+    let layer = plain().budget(shared.clone()).attempts(2).build().unwrap();
+    let down = service_fn(async |()| Err::<(), _>(io::Error::other("down")));
+    let mut service = layer.layer(down);
+    for _ in 0..10 {
+        service.ready().await.unwrap().call(()).await.unwrap_err();
+    }
+    assert_eq!(layer.handle().snapshot().retries, 5);
+    // Another layer of the same upstream lives on the same budget.
+    let other = plain().budget(shared).attempts(2).build().unwrap();
+    other.layer(down).oneshot(()).await.unwrap_err();
+    assert_eq!(other.handle().snapshot().retries, 0);
 }

@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use crate::{clients::Handles, script::Script, server::Server, state_name, traffic::Traffic};
+use tower_keep::{rate_limit::RateLimitHandle, stack::ClientHandle};
+
+use crate::{clients::of_the_server, script::Script, server::Server, state_name, traffic::Traffic};
 
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -34,7 +36,7 @@ impl Progress {
         now: Duration,
         script: &Script,
         sides: [(&Traffic, &Server); 2],
-        handles: &Handles,
+        handles: &ClientHandle,
     ) {
         let phase = script
             .at(now)
@@ -102,12 +104,11 @@ fn bar(now: Duration, script: &Script) -> String {
 }
 
 /// The state of each layer, in two halves.
-fn layers(handles: &Handles) -> [String; 2] {
-    let (breaker, limit, bulkhead) = (
-        handles.breaker.snapshot(),
-        handles.limit.snapshot(),
-        handles.bulkhead.snapshot(),
-    );
+fn layers(handles: &ClientHandle) -> [String; 2] {
+    let (circuit, bulkhead) = of_the_server(handles);
+    let (breaker, bulkhead) = (circuit.snapshot(), bulkhead.snapshot());
+    let limit = handles.rate_limit.as_ref().map(RateLimitHandle::snapshot);
+    let (tokens, burst) = limit.map_or((0, 0), |limit| (limit.available, limit.burst));
     let budget = handles.retry.snapshot().budget.unwrap_or_default();
     let (circuit, failed) = (
         state_name(breaker.state),
@@ -117,7 +118,7 @@ fn layers(handles: &Handles) -> [String; 2] {
         format!("circuit {circuit:<9} {failed:>3.0} % failed, budget {budget:>2}"),
         format!(
             "limit {:>2}/{} tokens, bulkhead {:>2}/{} in flight",
-            limit.available, limit.burst, bulkhead.in_flight, bulkhead.limit
+            tokens, burst, bulkhead.in_flight, bulkhead.limit
         ),
     ]
 }

@@ -112,14 +112,22 @@ pub(crate) fn differences(drill: &Drill, options: &Options) -> Vec<String> {
             .unwrap_or(Duration::MAX)
     };
     let (plain, keep) = (recovery(&drill.plain), recovery(&drill.keep));
-    if keep == Duration::MAX {
-        found.push("the keep client never recovered".to_owned());
-    } else if keep > plain {
+    if keep > RECOVERY || keep > plain {
         found.push(format!(
             "the keep client recovered in {keep:?}, the plain one in {plain:?}"
+        ));
+    }
+    let good = ratio(drill.keep.good(options.deadline), drill.keep.asked());
+    if good < GOODPUT {
+        found.push(format!(
+            "the keep client answered {:.0} % in time",
+            100.0 * good
         ));
     }
     found
 }
 
+/// What `stack::client()` promises in this drill, whatever the seed.
+const RECOVERY: Duration = Duration::from_secs(2);
+const GOODPUT: f64 = 0.7;
 pub(crate) const NEVER: &str = "never";

@@ -247,8 +247,8 @@ impl<L: Limit + ?Sized> Limit for Arc<L> {
         (**self).rate()
     }
 
-    /// However many hold it: its maker may hold another clone, and still make a new one for the next
-    /// call of the same key, which would forget a debt.
+    /// However many hold it: its maker may hold another clone, and still make a new one for the
+    /// next call of the same key, which would forget a debt.
     fn is_fresh(&self, now: u64) -> bool {
         (**self).is_fresh(now)
     }

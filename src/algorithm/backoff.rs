@@ -141,18 +141,29 @@ impl Backoff {
     /// How far the delay of `attempt` is spread.
     #[must_use]
     pub fn range(&self, attempt: u32) -> Duration {
-        let (least, most) = (
+        let (shortest, longest) = (
             self.delay(attempt, self.base(), 0),
             self.delay(attempt, self.base(), u64::MAX),
         );
-        most.saturating_sub(least)
+        longest.saturating_sub(shortest)
     }
 
-    /// A random part of `range`: what a delay that is imposed from outside (a `Retry-After`) is
-    /// spread by.
+    /// The wait where the upstream has said when to come back: at least what it asked for, at least
+    /// the `backoff` that was drawn, and spread.
+    ///
+    /// All clients that were told the same moment would come back in step, so a random part of a
+    /// range is added: that of the backoff, and at least a tenth of the hint.
     #[must_use]
-    pub fn spread(range: Duration, random: u64) -> Duration {
-        Duration::from_nanos(share_of(saturating_nanos(range), random))
+    pub fn after_hint(
+        &self,
+        attempt: u32,
+        backoff: Duration,
+        hint: Duration,
+        random: u64,
+    ) -> Duration {
+        let range = saturating_nanos(self.range(attempt).max(hint / 10));
+        let spread = Duration::from_nanos(share_of(range, random));
+        backoff.max(hint).saturating_add(spread)
     }
 }
 

@@ -26,15 +26,15 @@ use crate::{
 /// 4 bytes a call.
 #[derive(Debug)]
 pub(crate) struct CallWindow {
-    /// `generation:18 | index:46`. The index counts on and on; below the length it is how many there
-    /// are. At the last multiple of the length that has room it falls back to the first.
+    /// `generation:18 | index:46`. The index counts on and on; below the length it is how many
+    /// there are. At the last multiple of the length that has room it falls back to the first.
     head: AtomicU64,
     /// `generation:18 | failures:23 | slow:23`, the counts raised by [`BIAS`], because the
     /// difference that takes a count back may be applied before the one that gave it.
     totals: AtomicU64,
-    /// `generation:18 | index:25 | count:21`: how many calls were abandoned while the index of `head`
-    /// stood there, modulo 2^25. No answered call writes it. Relaxed: a word of an older generation
-    /// that is met is replaced, and nothing else is read by it.
+    /// `generation:18 | index:25 | count:21`: how many calls were abandoned while the index of
+    /// `head` stood there, modulo 2^25. No answered call writes it. Relaxed: a word of an older
+    /// generation that is met is replaced, and nothing else is read by it.
     abandoned: AtomicU64,
     /// `generation:29 | class:3`, of which a generation takes 18; 0 for never used.
     slots: Box<[AtomicU32]>,

@@ -48,8 +48,9 @@ pub struct LeakyBucket {
     /// Its burst is always 1.
     quota: Quota,
     /// When the next call may leave since the caller's start, in units of the quota's
-    /// [`Scale`](super::token_bucket::quota::Scale); 0 for never used. Nothing else is published through it, so all accesses are Relaxed: the single word's
-    /// order of modification is the order of departure.
+    /// [`Scale`](super::token_bucket::quota::Scale); 0 for never used. Nothing else is published
+    /// through it, so all accesses are Relaxed: the single word's order of modification is the
+    /// order of departure.
     next: AtomicU64,
     /// In the same unit.
     slack: u64,

@@ -15,7 +15,7 @@
 //! | [`Breaker`] | whether the peer is worth calling | one word on the hot path, 80 bytes a stripe for counts |
 //! | [`InFlight`] | whether another call may run beside those that run | two words |
 //! | [`Backoff`] | how long to wait before the next attempt | none |
-//! | [`RetryBudget`] | whether a retry is affordable | one word |
+//! | [`RetryBudget`], [`WindowedBudget`], [`RetryThrottle`] | whether a retry is affordable | one word |
 //!
 //! All limits on a rate are a [`Limit`]. Each module argues for its algorithm: what it guarantees,
 //! why the obvious alternative fails, what it costs, and where it comes from.
@@ -71,7 +71,7 @@ pub use leaky_bucket::{Departure, LeakyBucket};
 pub use limit::{Limit, OverLimit, TIMER_TICK};
 pub use rate::Rate;
 #[doc(inline)]
-pub use retry_budget::RetryBudget;
+pub use retry_budget::{Budget, RetryBudget, RetryThrottle, WindowedBudget};
 #[doc(inline)]
 pub use sliding_counter::SlidingCounter;
 #[doc(inline)]

@@ -1,23 +1,39 @@
 //! Retry budget: how many retries the successes have paid for.
 //!
-//! Retries multiply load just when a peer has least to spare: with three attempts at each of three
-//! tiers, one failing request becomes 27. A budget bounds the amplification of the whole client:
-//! each success pays a fraction of a token in, each retry takes a whole token out. While all goes
-//! well the bucket is full and a blip is retried at once; when nothing succeeds, the retries stop
-//! after the bucket's content, however many calls fail.
+//! Retries multiply load just when an upstream has least to spare: with three attempts at each of
+//! three tiers, one failing request becomes 27. A budget bounds the amplification of the whole
+//! client: each success pays a fraction of a token in, each retry takes a whole token out. While
+//! all goes well the bucket is full and a blip is retried at once. When nothing succeeds, the
+//! retries stop after the bucket's content, however many calls fail.
 //!
 //! A budget funded by *calls* (or by time) keeps paying for retries while everything fails, and so
-//! can hold an overloaded server down for ever (Bronson et al., *Metastable Failures in Distributed
-//! Systems*, HotOS 2021); funding by success cannot. Kin: gRPC retry throttling (gRFC A6), the
-//! retry quota of the AWS SDKs.
+//! can hold an overloaded server down (Bronson et al., *Metastable Failures in Distributed
+//! Systems*, HotOS 2021). A budget funded by successes cannot. Related: gRPC retry throttling (gRFC
+//! A6), the retry quota of the AWS SDKs.
 //!
-//! **Guarantee.** Retries granted never exceed `capacity + ratio * successes`, exactly, under any
-//! concurrency. **Cost.** A success on a full budget: one load. Otherwise one compare-and-swap.
+//! | budget | paid in by | a retry takes | keeps |
+//! |---|---|---|---|
+//! | [`RetryBudget`], the default | successes | a token | up to its capacity, without end |
+//! | [`WindowedBudget`] | calls, and time | a token | for its `ttl` |
+//! | [`RetryThrottle`] | successes | a token, as does each failure; granted above half only | up to its capacity |
+//!
+//! [`Budget`] is any of the three. **Guarantee** of all: one atomic step decides and pays, so the
+//! bound of each holds exactly under any concurrency. For [`RetryBudget`]: retries granted never
+//! exceed `capacity + ratio * successes`. **Cost** of it. A success on a full budget: one load.
+//! Otherwise one compare-and-swap.
 
 use crate::{
     config::ConfigError,
     sync::{AtomicU32, Ordering},
 };
+
+mod any;
+mod throttle;
+mod windowed;
+
+pub use any::Budget;
+pub use throttle::RetryThrottle;
+pub use windowed::WindowedBudget;
 
 /// Tokens for retries, paid in by successes. Starts full.
 ///
@@ -56,23 +72,10 @@ impl RetryBudget {
                 ));
             }
         };
-        if !(0.001..=1.0).contains(&ratio) {
-            return Err(ConfigError::new(
-                "ratio",
-                ratio,
-                "let each success pay for 0.001 to 1 retry; 0.1 adds at most 10 % load",
-            ));
-        }
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "at most a thousand"
-        )]
-        let per_success = (ratio * f64::from(MILLIS) + ROUNDING) as u32;
         Ok(Self {
             millis: AtomicU32::new(millis),
             capacity: millis,
-            per_success,
+            per_success: thousandths(ratio)?,
         })
     }
 
@@ -94,11 +97,13 @@ impl RetryBudget {
     }
 
     /// How many retries are affordable now.
+    #[inline]
     #[must_use]
     pub fn available(&self) -> u32 {
         self.millis.load(Ordering::Relaxed) / MILLIS
     }
 
+    #[inline]
     fn pay(&self, millis: u32) {
         // A full budget is left alone: a load, no write. Not `fetch_add`: it could pass the
         // capacity.
@@ -108,6 +113,7 @@ impl RetryBudget {
         });
     }
 
+    #[inline]
     fn change(&self, new: impl Fn(u32) -> Option<u32>) -> bool {
         // The loser computes again from the winner's balance, so no deposit and no withdrawal is
         // lost.
@@ -127,6 +133,24 @@ impl Default for RetryBudget {
             per_success: MILLIS / 10,
         }
     }
+}
+
+/// What one success, or one call, pays in, in thousandths of a token.
+fn thousandths(ratio: f64) -> Result<u32, ConfigError> {
+    if !(0.001..=1.0).contains(&ratio) {
+        return Err(ConfigError::new(
+            "ratio",
+            ratio,
+            "pay in 0.001 to 1 retry at a time; 0.1 adds at most 10 % load",
+        ));
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at most a thousand"
+    )]
+    let millis = (ratio * f64::from(MILLIS) + ROUNDING) as u32;
+    Ok(millis)
 }
 
 const MILLIS: u32 = 1000;

@@ -12,8 +12,8 @@
 //!
 //! **Time that goes back** counts as the start of the newest window, however far it goes.
 //!
-//! **Cost.** Admitted: four loads and one compare-and-swap; rejected: four loads. The first call of a
-//! window writes one word more.
+//! **Cost.** Admitted: four loads and one compare-and-swap; rejected: four loads. The first call of
+//! a window writes one word more.
 
 use std::time::Duration;
 
@@ -86,7 +86,8 @@ impl SlidingCounter {
         #[expect(clippy::cast_possible_truncation, reason = "24 bits each")]
         let (previous, current) = ((word >> 24) as u32 & MAX_COUNT, word as u32 & MAX_COUNT);
         let (previous, current) = match epoch.wrapping_sub(stored) {
-            // Nothing was counted in the last window: an equal epoch is one from 65 536 windows ago.
+            // Nothing was counted in the last window: an equal epoch is one from 65 536 windows
+            // ago.
             _ if full - newest > 1 => (0, 0),
             0 => (previous, current),
             1 => (current, 0),

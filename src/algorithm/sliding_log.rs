@@ -134,8 +134,8 @@ impl SlidingLog {
         }
     }
 
-    /// From when `cost` units fit, in units of time, if the head is where it is. All their cells are
-    /// looked at: threads that read the clock before others and claimed after them leave stamps
+    /// From when `cost` units fit, in units of time, if the head is where it is. All their cells
+    /// are looked at: threads that read the clock before others and claimed after them leave stamps
     /// slightly out of order. Cells that a lowered limit does not use must be free too, of which
     /// those that were seen to be are skipped.
     fn earliest(&self, head: u64, cost: u32, now: u64) -> u64 {

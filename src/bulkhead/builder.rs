@@ -1,22 +1,28 @@
 //! The builder.
 
-use std::sync::Arc;
+use std::{hash::Hash, sync::atomic::AtomicUsize};
 
 use crate::{
     ConfigError,
-    algorithm::InFlight,
-    bulkhead::{BulkheadGate, BulkheadHandle, BulkheadLayer, state::State},
-    gate::GateLayer,
+    algorithm::Overflow,
+    bulkhead::{
+        BulkheadGate, BulkheadHandle, BulkheadLayer, KeyedBulkheadHandle, KeyedBulkheadLayer,
+        Missing, keyed::Plan, state::checked,
+    },
+    gate::{GateLayer, Keyed, KeyedParts},
+    keyed::{ByKey, KeySettings, NotKeyed},
     protocol::Plain,
 };
 
-/// Settings of a [`BulkheadLayer`].
+/// Settings of a [`BulkheadLayer`], in any order.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct BulkheadBuilder<P = Plain> {
+pub struct BulkheadBuilder<K = NotKeyed, P = Plain> {
     limit: usize,
     enabled: bool,
     name: Option<&'static str>,
+    keys: KeySettings,
+    key: K,
     protocol: P,
 }
 
@@ -28,6 +34,8 @@ impl BulkheadLayer {
             limit,
             enabled: true,
             name: None,
+            keys: KeySettings::default(),
+            key: NotKeyed,
             protocol: Plain::new(),
         }
     }
@@ -41,7 +49,15 @@ impl<P> BulkheadLayer<P> {
     }
 }
 
-impl<P> BulkheadBuilder<P> {
+impl<K: Hash + Eq + Clone, F, P> KeyedBulkheadLayer<K, F, P> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> KeyedBulkheadHandle<K> {
+        self.gate().handle()
+    }
+}
+
+impl<K, P> BulkheadBuilder<K, P> {
     /// `false` lets everything through, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.enabled = enabled;
@@ -54,31 +70,122 @@ impl<P> BulkheadBuilder<P> {
         self
     }
 
+    /// How many keys have a bulkhead of their own, if [a key](Self::keyed_by) is set. Default 1024.
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.keys.max_keys = Some(keys);
+        self
+    }
+
+    /// What becomes of new keys when there are more than that. Default [`Overflow::Shared`].
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.keys.overflow = Some(overflow);
+        self
+    }
+
+    /// What becomes of requests without a key. Default [`Missing::Share`].
+    pub fn missing(mut self, missing: Missing) -> Self {
+        self.keys.missing = Some(missing);
+        self
+    }
+
     /// How rejections travel. Default [`Plain`]: as errors.
-    pub fn protocol<Q>(self, protocol: Q) -> BulkheadBuilder<Q> {
+    pub fn protocol<Q>(self, protocol: Q) -> BulkheadBuilder<K, Q> {
+        let Self {
+            limit,
+            enabled,
+            name,
+            keys,
+            key,
+            ..
+        } = self;
         BulkheadBuilder {
-            limit: self.limit,
-            enabled: self.enabled,
-            name: self.name,
+            limit,
+            enabled,
+            name,
+            keys,
+            key,
             protocol,
         }
     }
 
+    /// A bulkhead for each key, such as a host or a tenant, each with the whole limit: a closure
+    /// `Fn(&Req) -> Option<K>` finds it.
+    pub fn keyed_by<Req, L, F>(self, key: F) -> BulkheadBuilder<ByKey<L, F>, P>
+    where
+        F: Fn(&Req) -> Option<L>,
+        L: Hash + Eq + Clone,
+    {
+        self.with_key(ByKey::new(key))
+    }
+
+    pub(crate) fn with_key<L>(self, key: L) -> BulkheadBuilder<L, P> {
+        let Self {
+            limit,
+            enabled,
+            name,
+            keys,
+            protocol,
+            ..
+        } = self;
+        BulkheadBuilder {
+            limit,
+            enabled,
+            name,
+            keys,
+            key,
+            protocol,
+        }
+    }
+}
+
+impl<P> BulkheadBuilder<NotKeyed, P> {
     /// Starts with nothing in flight.
     ///
     /// # Errors
-    /// A limit of 0, which would reject everything. `usize::MAX` is as good as none.
+    /// A limit of 0, which would reject everything, or a setting that needs a key. `usize::MAX` is
+    /// as good as none.
     pub fn build(self) -> Result<BulkheadLayer<P>, ConfigError> {
+        self.keys
+            .unset()
+            .map_err(|error| error.of("bulkhead", self.name))?;
         let limit = checked(self.limit, self.name)?;
-        let state = State {
-            in_flight: InFlight::new(limit),
-            enabled: self.enabled,
-            name: self.name,
-        };
-        let gate = BulkheadGate {
-            state: Arc::new(state),
-        };
+        let gate = BulkheadGate::new(limit, self.enabled, self.name);
         Ok(GateLayer::with_protocol(gate, self.protocol))
+    }
+}
+
+impl<K: Hash + Eq + Clone, F, P> BulkheadBuilder<ByKey<K, F>, P> {
+    /// Starts with nothing in flight.
+    ///
+    /// # Errors
+    /// A limit of 0, which would reject everything, or room for no key.
+    pub fn build(self) -> Result<KeyedBulkheadLayer<K, F, P>, ConfigError> {
+        let Self {
+            limit,
+            enabled,
+            name,
+            keys,
+            key,
+            protocol,
+        } = self;
+        let max_keys = keys
+            .max_keys(1024)
+            .map_err(|error| error.of("bulkhead", name))?;
+        let plan = Plan {
+            limit: AtomicUsize::new(limit),
+            enabled,
+            name,
+        };
+        let shared = plan.bulkhead()?;
+        let fallback = (
+            keys.overflow.unwrap_or_default(),
+            keys.missing.unwrap_or_default(),
+        );
+        let parts = KeyedParts::new(max_keys, shared, plan, fallback, enabled);
+        Ok(GateLayer::with_protocol(
+            Keyed::new(key.key, parts),
+            protocol,
+        ))
     }
 }
 
@@ -92,10 +199,12 @@ impl BulkheadBuilder {
     }
 }
 
-pub(super) fn checked(limit: usize, name: Option<&'static str>) -> Result<usize, ConfigError> {
-    if limit == 0 {
-        let fix = "allow at least 1 call at once";
-        return Err(ConfigError::new("limit", limit, fix).of("bulkhead", name));
+impl<K: Hash + Eq + Clone, F: Clone> BulkheadBuilder<ByKey<K, F>> {
+    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn gate(self) -> Result<Keyed<K, F, BulkheadGate>, ConfigError> {
+        self.build().map(|layer| layer.gate().clone())
     }
-    Ok(limit)
 }

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use crate::{
     ConfigError,
-    bulkhead::{builder::checked, state::State},
+    bulkhead::{
+        BulkheadGate,
+        state::{State, checked},
+    },
 };
 
-/// Watches and changes a bulkhead from outside. Cheap to clone; it keeps the bulkhead's state alive,
-/// not its services.
+/// Watches and changes a bulkhead from outside. Cheap to clone; it keeps the bulkhead's state
+/// alive, not its services.
 #[derive(Debug, Clone)]
 pub struct BulkheadHandle {
     state: Arc<State>,
@@ -22,6 +25,14 @@ pub struct Snapshot {
     pub in_flight: usize,
     /// How many may.
     pub limit: usize,
+}
+
+impl BulkheadGate {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> BulkheadHandle {
+        BulkheadHandle::new(self.state.clone())
+    }
 }
 
 impl BulkheadHandle {

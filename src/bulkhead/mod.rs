@@ -28,15 +28,18 @@
 
 mod builder;
 mod handle;
+mod keyed;
 mod state;
 
 use crate::{
-    gate::{GateLayer, Gated, Permit as GatePermit, ResponseFuture as GateFuture},
+    gate::{GateLayer, Gated, Keyed, Permit as GatePermit, ResponseFuture as GateFuture},
     protocol::Plain,
 };
 
+pub use crate::{algorithm::Overflow, keyed::Missing};
 pub use builder::BulkheadBuilder;
 pub use handle::{BulkheadHandle, Snapshot};
+pub use keyed::KeyedBulkheadHandle;
 pub use state::BulkheadGate;
 #[doc(hidden)]
 pub use state::Taken;
@@ -44,6 +47,13 @@ pub use state::Taken;
 /// Limits how many calls run at once. All services it makes, and all their clones, share the one
 /// limit.
 pub type BulkheadLayer<P = Plain> = GateLayer<BulkheadGate, P>;
+
+/// A bulkhead for each host, route or tenant, so that one that hangs takes the places of no other.
+///
+/// Made by [`keyed_by`](BulkheadBuilder::keyed_by). At most [`max_keys`](BulkheadBuilder::max_keys)
+/// of them: a new key past that takes the place of one in which nothing is in flight, or else
+/// shares one with others.
+pub type KeyedBulkheadLayer<K, F, P = Plain> = GateLayer<Keyed<K, F, BulkheadGate>, P>;
 
 /// A service behind a [`BulkheadLayer`].
 pub type Bulkhead<S, P = Plain> = Gated<S, BulkheadGate, P>;

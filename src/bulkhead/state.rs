@@ -3,9 +3,8 @@
 use std::{sync::Arc, task::Context};
 
 use crate::{
-    Rejected, RejectedKind,
+    ConfigError, Rejected, RejectedKind,
     algorithm::InFlight,
-    bulkhead::BulkheadHandle,
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     time::Now,
@@ -30,10 +29,15 @@ pub(super) struct State {
 pub struct Taken(bool);
 
 impl BulkheadGate {
-    /// The control surface.
-    #[must_use]
-    pub fn handle(&self) -> BulkheadHandle {
-        BulkheadHandle::new(self.state.clone())
+    pub(super) fn new(limit: usize, enabled: bool, name: Option<&'static str>) -> Self {
+        let in_flight = InFlight::new(limit);
+        Self {
+            state: Arc::new(State {
+                in_flight,
+                enabled,
+                name,
+            }),
+        }
     }
 
     fn rejected(&self, kind: RejectedKind) -> Rejected {
@@ -52,7 +56,7 @@ impl Gate for BulkheadGate {
     type Pass = Taken;
     type Ticket = ();
 
-    #[inline]
+    #[inline(always)]
     fn send(&self, place: Taken) -> Taken {
         place
     }
@@ -61,7 +65,7 @@ impl Gate for BulkheadGate {
         self.end(place, End::Dropped, now);
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(&self, place: Taken, _: End, _: &Now) {
         if place.0 {
             self.state.in_flight.leave();
@@ -70,14 +74,14 @@ impl Gate for BulkheadGate {
 
     fn leave(&self, (): (), _: &Now) {}
 
-    #[inline]
+    #[inline(always)]
     fn owes(&self, place: &Taken) -> bool {
         place.0
     }
 }
 
 impl<Req> Admit<Req> for BulkheadGate {
-    #[inline]
+    #[inline(always)]
     fn admit(&self, _: &Req, _: &Demand, _: &Now) -> Admission<Taken, ()> {
         if !self.state.enabled {
             return Admission::Granted(Taken(false));
@@ -117,4 +121,12 @@ impl MissingKey for BulkheadGate {
     fn overflow(&self) -> Rejected {
         self.rejected(RejectedKind::BulkheadFull)
     }
+}
+
+pub(super) fn checked(limit: usize, name: Option<&'static str>) -> Result<usize, ConfigError> {
+    if limit == 0 {
+        let fix = "allow at least 1 call at once";
+        return Err(ConfigError::new("limit", limit, fix).of("bulkhead", name));
+    }
+    Ok(limit)
 }

@@ -127,8 +127,8 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         self.max_open(longest)
     }
 
-    /// Whether open times differ from circuit to circuit, so that a fleet does not probe in step: up
-    /// to a tenth more, or the upper half of a growing one. Default `true`.
+    /// Whether open times differ from circuit to circuit, so that a fleet does not probe in step:
+    /// up to a tenth more, or the upper half of a growing one. Default `true`.
     pub fn jitter(mut self, jitter: bool) -> Self {
         self.config.jitter = jitter;
         self
@@ -200,15 +200,15 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         self
     }
 
-    /// What becomes of requests without a key. Default [`Missing::Share`]: they share the circuit of
-    /// the keys that overflow.
+    /// What becomes of requests without a key. Default [`Missing::Share`]: they share the circuit
+    /// of the keys that overflow.
     pub fn missing(mut self, missing: Missing) -> Self {
         self.keys.missing = Some(missing);
         self
     }
 
-    /// How results are classified and rejections travel. Default [`Plain`]: an `Err` is a failure, a
-    /// rejection an error.
+    /// How results are classified and rejections travel. Default [`Plain`]: an `Err` is a failure,
+    /// a rejection an error.
     pub fn protocol<Q>(self, protocol: Q) -> CircuitBreakerBuilder<K, Q> {
         let Self {
             config,
@@ -226,13 +226,17 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         }
     }
 
-    /// A circuit for each key, such as a host, a route or a tenant, instead of one for all: a closure
-    /// `Fn(&Req) -> Option<K>` finds it.
+    /// A circuit for each key, such as a host, a route or a tenant, instead of one for all: a
+    /// closure `Fn(&Req) -> Option<K>` finds it.
     pub fn keyed_by<Req, L, F>(self, key: F) -> CircuitBreakerBuilder<ByKey<L, F>, P>
     where
         F: Fn(&Req) -> Option<L>,
         L: Hash + Eq + Clone,
     {
+        self.with_key(ByKey::new(key))
+    }
+
+    pub(crate) fn with_key<L>(self, key: L) -> CircuitBreakerBuilder<L, P> {
         let Self {
             config,
             settings,
@@ -244,8 +248,17 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
             config,
             settings,
             keys,
-            key: ByKey::new(key),
+            key,
             protocol,
+        }
+    }
+
+    /// How far back calls count, if they count by time.
+    #[cfg(feature = "http")]
+    pub(crate) fn window_of_time(&self) -> Option<Duration> {
+        match self.config.window {
+            Window::Time(window) => Some(window),
+            _ => None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     ConfigError,
     algorithm::{BreakerConfig, BreakerState, Counts, Transition},
-    circuit_breaker::{Transitions, state::State},
+    circuit_breaker::{CircuitGate, Transitions, state::State},
 };
 
 /// Watches and steers a circuit breaker from outside. Cheap to clone; it keeps the circuit's state
@@ -33,6 +33,14 @@ pub struct Snapshot {
     pub late: u64,
     /// The last change of state, and its cause.
     pub last_transition: Option<Transition>,
+}
+
+impl CircuitGate {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> CircuitBreakerHandle {
+        CircuitBreakerHandle::new(self.state.clone())
+    }
 }
 
 impl CircuitBreakerHandle {

@@ -35,8 +35,8 @@ struct Pages {
 
 /// A circuit's transitions from the moment of subscribing on, in order.
 ///
-/// It cannot hold the circuit up: of more than 64 unread ones the oldest are dropped, which shows as
-/// a gap between two [generations](Transition::generation).
+/// It cannot hold the circuit up: of more than 64 unread ones the oldest are dropped, which shows
+/// as a gap between two [generations](Transition::generation).
 #[derive(Debug)]
 pub struct Transitions {
     receiver: broadcast::Receiver<Transition>,

@@ -14,8 +14,13 @@
 //! use tower_keep::{Rejected, circuit_breaker::{BreakerState, CircuitBreakerLayer}};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
-//! let breaker = CircuitBreakerLayer::builder().failure_rate(0.5).min_calls(2).open_for(Duration::from_secs(5)).build()?;
-//! let mut service = breaker.layer(service_fn(async |_: u32| Err::<u32, _>(std::io::Error::other("down"))));
+//! let breaker = CircuitBreakerLayer::builder()
+//!     .failure_rate(0.5)
+//!     .min_calls(2)
+//!     .open_for(Duration::from_secs(5))
+//!     .build()?;
+//! let down = service_fn(async |_: u32| Err::<u32, _>(std::io::Error::other("down")));
+//! let mut service = breaker.layer(down);
 //!
 //! for n in 0..2 {
 //!     assert!(service.ready().await?.call(n).await.is_err());
@@ -52,13 +57,10 @@ use crate::{
     protocol::Plain,
 };
 
-pub use crate::{
-    algorithm::{
-        BreakerConfig, BreakerState, Cause, Counts, Overflow, SlowCalls, Transition, Verdict,
-        Window,
-    },
-    gate::Missing,
+pub use crate::algorithm::{
+    BreakerConfig, BreakerState, Cause, Counts, Overflow, SlowCalls, Transition, Verdict, Window,
 };
+pub use crate::keyed::Missing;
 pub use builder::CircuitBreakerBuilder;
 pub use handle::{CircuitBreakerHandle, Snapshot};
 pub use journal::Transitions;
@@ -96,10 +98,10 @@ pub type CircuitBreakerLayer<P = Plain> = GateLayer<CircuitGate, P>;
 /// # Ok(()) }
 /// ```
 ///
-/// **Bounds.** At most [`max_keys`](CircuitBreakerBuilder::max_keys) circuits of about 4 KiB each. A
-/// new key past that takes the place of a circuit that knows nothing worth keeping, and that no call
-/// in flight and no handle holds. If there is none at hand, [`overflow`](CircuitBreakerBuilder::overflow)
-/// says what becomes of it, for this call.
+/// **Bounds.** At most [`max_keys`](CircuitBreakerBuilder::max_keys) circuits of about 4 KiB each.
+/// A new key past that takes the place of a circuit that knows nothing worth keeping, and that no
+/// call in flight and no handle holds. If there is none at hand,
+/// [`overflow`](CircuitBreakerBuilder::overflow) says what becomes of it, for this call.
 pub type KeyedCircuitBreakerLayer<K, F, P = Plain> = GateLayer<Keyed<K, F, CircuitGate>, P>;
 
 /// A service behind a [`CircuitBreakerLayer`].

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::{
     ConfigError, Rejected, RejectedKind,
     algorithm::{Breaker, BreakerConfig, BreakerState, Pass, Transition},
-    circuit_breaker::{CircuitBreakerHandle, journal::Journal},
+    circuit_breaker::journal::Journal,
     gate::{Admission, Admit, Changed, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     striped::current_stripe,
@@ -67,12 +67,6 @@ impl CircuitGate {
         }
     }
 
-    /// The control surface.
-    #[must_use]
-    pub fn handle(&self) -> CircuitBreakerHandle {
-        CircuitBreakerHandle::new(self.state.clone())
-    }
-
     #[cold]
     fn admit_unless_open(&self, now: &Now) -> Result<Pass, Box<Rejected>> {
         let state = &*self.state;
@@ -87,7 +81,7 @@ impl Gate for CircuitGate {
     type Pass = Pass;
     type Ticket = ();
 
-    #[inline]
+    #[inline(always)]
     fn send(&self, pass: Pass) -> Pass {
         pass
     }
@@ -100,7 +94,7 @@ impl Gate for CircuitGate {
         self.end(pass, End::Answered(outcome, None), now);
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(&self, pass: Pass, end: End, now: &Now) {
         let State { breaker, clock, .. } = &*self.state;
         let (stripe, now) = (current_stripe(), now.by(clock));
@@ -115,7 +109,7 @@ impl Gate for CircuitGate {
 
     fn leave(&self, (): (), _: &Now) {}
 
-    #[inline]
+    #[inline(always)]
     fn owes(&self, pass: &Pass) -> bool {
         !pass.is_nothing()
     }
@@ -136,7 +130,7 @@ impl Gate for CircuitGate {
     /// An open circuit is taken at its word, unless something waits for its end: reading the clock
     /// here and in `admit` would make a rejection dearer than an admission, and a call that is
     /// admitted after all asks the inner service then.
-    #[inline]
+    #[inline(always)]
     fn is_closed_to_all(&self, now: &Now) -> bool {
         let state = &*self.state;
         if state.breaker.admit_if_closed().is_some() || !state.settings.enabled {
@@ -149,7 +143,7 @@ impl Gate for CircuitGate {
         (open && !state.settings.backpressure) || state.breaker.refuses(now.by(&state.clock))
     }
 
-    #[inline]
+    #[inline(always)]
     fn backpressure(&self) -> bool {
         self.state.settings.backpressure
     }
@@ -171,7 +165,7 @@ impl Gate for CircuitGate {
 }
 
 impl<Req> Admit<Req> for CircuitGate {
-    #[inline]
+    #[inline(always)]
     fn admit(&self, _: &Req, _: &Demand, now: &Now) -> Admission<Pass, ()> {
         if !self.state.settings.enabled {
             return Admission::Granted(Pass::default());

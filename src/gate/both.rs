@@ -44,7 +44,7 @@ impl<A: Gate, B: Gate> Both<A, B> {
     }
 
     /// Asks the second for a call that the first has admitted.
-    #[inline]
+    #[inline(always)]
     fn admit_second<Req>(
         &self,
         grant: A::Grant,
@@ -99,7 +99,7 @@ impl<A: Gate, B: Gate> Gate for Both<A, B> {
     type Pass = (A::Pass, B::Pass);
     type Ticket = BothTicket<A, B>;
 
-    #[inline]
+    #[inline(always)]
     fn send(&self, (first, second): Self::Grant) -> Self::Pass {
         (self.first.send(first), self.second.send(second))
     }
@@ -109,7 +109,7 @@ impl<A: Gate, B: Gate> Gate for Both<A, B> {
         self.first.give_back(first, why, now);
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(&self, (first, second): Self::Pass, end: End, now: &Now) {
         if self.second.owes(&second) {
             self.second.end(second, end, now);
@@ -130,7 +130,7 @@ impl<A: Gate, B: Gate> Gate for Both<A, B> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn owes(&self, (first, second): &Self::Pass) -> bool {
         self.first.owes(first) || self.second.owes(second)
     }
@@ -172,7 +172,7 @@ impl<A: Gate, B: Gate> Gate for Both<A, B> {
         self.second.used(second, units, now);
     }
 
-    #[inline]
+    #[inline(always)]
     fn advertises(&self) -> bool {
         self.first.advertises() || self.second.advertises()
     }
@@ -182,12 +182,12 @@ impl<A: Gate, B: Gate> Gate for Both<A, B> {
         self.second.quotas(second, now, quotas);
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_closed_to_all(&self, now: &Now) -> bool {
         self.first.is_closed_to_all(now) || self.second.is_closed_to_all(now)
     }
 
-    #[inline]
+    #[inline(always)]
     fn backpressure(&self) -> bool {
         self.first.backpressure() || self.second.backpressure()
     }
@@ -227,7 +227,7 @@ where
     A: Admit<Req>,
     B: Admit<Req>,
 {
-    #[inline]
+    #[inline(always)]
     fn admit(
         &self,
         request: &Req,
@@ -317,7 +317,7 @@ where
 }
 
 impl<A: Read<Res>, B: Read<Res>, Res> Read<Res> for Both<A, B> {
-    #[inline]
+    #[inline(always)]
     fn read(&self, (first, second): &mut Self::Pass, response: &Res, now: &Now) {
         self.first.read(first, response, now);
         self.second.read(second, response, now);
@@ -332,7 +332,7 @@ struct Returned<'a, G: Gate> {
 }
 
 impl<G: Gate> Drop for Returned<'_, G> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if let Some(grant) = self.grant.take() {
             self.gate.give_back(grant, Unsent::Abandoned, self.now);

@@ -19,8 +19,8 @@ use crate::{
 };
 
 pin_project! {
-    /// The answer of a [`Gated`](super::Gated) service: the inner one, or a rejection. Dropped while
-    /// it waits, it leaves the queue and has cost nothing.
+    /// The answer of a [`Gated`](super::Gated) service: the inner one, or a rejection. Dropped
+    /// while it waits, it leaves the queue and has cost nothing.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, G, P, Req>
     where
@@ -48,7 +48,7 @@ where
     S: Service<Req>,
     G: Gate,
 {
-    #[inline]
+    #[inline(always)]
     pub(super) fn calling(
         protocol: P,
         mut permit: Permit<G>,
@@ -94,7 +94,7 @@ where
 {
     type Output = Result<P::Response<Permit<G>>, P::Error>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
@@ -124,7 +124,7 @@ where
     }
 }
 
-#[inline]
+#[inline(always)]
 fn settle<G, P, Res, Err>(
     protocol: &P,
     result: Result<Res, Err>,
@@ -134,14 +134,29 @@ where
     G: Read<Res>,
     P: Protocol<Res, Err>,
 {
-    let quotas = match &result {
-        Ok(response) => permit.read(response),
-        Err(_) => Vec::new(),
-    };
+    if let Ok(response) = &result {
+        permit.read(response);
+        if permit.advertises() {
+            return settle_advertised(protocol, result, permit);
+        }
+    }
+    protocol.settle(result, permit.take())
+}
+
+#[cold]
+fn settle_advertised<G, P, Res, Err>(
+    protocol: &P,
+    result: Result<Res, Err>,
+    permit: &mut Permit<G>,
+) -> Result<P::Response<Permit<G>>, P::Error>
+where
+    G: Gate,
+    P: Protocol<Res, Err>,
+{
+    let quotas = permit.quotas();
     advertise(protocol, protocol.settle(result, permit.take()), &quotas)
 }
 
-#[inline]
 fn advertise<G, P, Res, Err>(
     protocol: &P,
     result: Result<P::Response<Permit<G>>, P::Error>,
@@ -151,9 +166,6 @@ where
     G: Gate,
     P: Protocol<Res, Err>,
 {
-    if quotas.is_empty() {
-        return result;
-    }
     let tell = |response, quota| protocol.advertise(response, quota);
     result.map(|response| quotas.iter().fold(response, tell))
 }

@@ -6,14 +6,17 @@ use crate::{
     Rejected,
     algorithm::Overflow,
     gate::{Admission, Admit, Demand, End, Gate, Read, Turn, Unsent},
-    keyed::partitions::{Evict, Partition, Partitions, Recipe},
+    keyed::{
+        FindKey, Missing,
+        partitions::{Evict, Partition, Partitions, Recipe},
+    },
     protocol::Quota,
     time::Now,
 };
 
-/// A gate of its own for each key that a closure `F` finds in requests. It rejects only what is that
-/// key's, and readiness is asked before there is a request, so `poll_ready` is always that of the
-/// inner service.
+/// A gate of its own for each key that a closure `F` finds in requests. It rejects only what is
+/// that key's, and readiness is asked before there is a request, so `poll_ready` is always that of
+/// the inner service.
 pub struct Keyed<K, F, G: Keyable> {
     key: F,
     parts: Arc<KeyedParts<K, G>>,
@@ -36,19 +39,6 @@ pub(crate) struct KeyedParts<K, G: Keyable> {
 pub trait Keyable: Gate + Evict + MissingKey + Sized {
     /// How they are made.
     type Recipe<K>: Recipe<K, Self>;
-}
-
-/// What becomes of a request that has no key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Missing {
-    /// All of them together are treated as one key: leaving the key out gains nothing.
-    #[default]
-    Share,
-    /// It is rejected, as [`MissingKey`](crate::RejectedKind::MissingKey): a 400 on an HTTP server.
-    Reject,
-    /// It is admitted without a limit.
-    Allow,
 }
 
 /// How a gate rejects on behalf of keys.
@@ -205,7 +195,7 @@ impl<K, F, G: Keyable> Gate for Keyed<K, F, G> {
 impl<K, F, G, Req> Admit<Req> for Keyed<K, F, G>
 where
     K: Hash + Eq + Clone,
-    F: Fn(&Req) -> Option<K>,
+    F: FindKey<Req, K>,
     G: Admit<Req> + Keyable,
 {
     #[inline]
@@ -218,7 +208,7 @@ where
         if !self.parts.enabled {
             return Admission::Granted(KeyedGrant(None));
         }
-        let Some(key) = (self.key)(request) else {
+        let Some(key) = self.key.find(request) else {
             return match self.parts.missing {
                 Missing::Share => self.admit_in(None, request, demand, now),
                 Missing::Reject => Admission::Rejected(Box::new(self.parts.shared.missing_key())),
@@ -260,12 +250,18 @@ where
     }
 
     fn wait(&self, request: &Req, demand: &Demand, now: &Now) -> Option<Duration> {
-        let place = (self.key)(request).and_then(|key| self.parts.partitions.find(&key));
+        let place = self
+            .key
+            .find(request)
+            .and_then(|key| self.parts.partitions.find(&key));
         self.of(&place).wait(request, demand, now)
     }
 
     fn quotas_for(&self, request: &Req, now: &Now, quotas: &mut Vec<Quota>) {
-        let place = (self.key)(request).map(|key| self.parts.partitions.find(&key));
+        let place = self
+            .key
+            .find(request)
+            .map(|key| self.parts.partitions.find(&key));
         match (place, self.parts.missing) {
             (Some(place), _) => self.of(&place).quotas_for(request, now, quotas),
             (None, Missing::Share) => self.parts.shared.quotas_for(request, now, quotas),

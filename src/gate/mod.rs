@@ -27,12 +27,13 @@
 //! # Ok(()) }
 //! ```
 //!
-//! They are asked in the order given, and what the first ones granted is given back when a later one
-//! rejects.
+//! They are asked in the order given, and what the first ones granted is given back when a later
+//! one rejects.
 //!
 //! **Readiness.** The instance of the inner service that was asked is the instance that is called.
 //! A call that is rejected, or has to wait, replaces it by a fresh clone, so that what it had
-//! reserved in its `poll_ready` is free for others. Nothing is held between `poll_ready` and `call`.
+//! reserved in its `poll_ready` is free for others. Nothing is held between `poll_ready` and
+//! `call`.
 //!
 //! **Drop and panic.** A response future that is dropped gives back what its call holds, at any
 //! point. A panic of the inner service is recorded as a failure.
@@ -59,10 +60,11 @@ use tokio::time::Instant;
 
 use crate::{Outcome, Rejected, protocol::Quota};
 
+pub use crate::keyed::FindKey;
 pub use crate::time::Now;
 pub use both::{Both, BothTicket, IntoGate};
 pub use future::ResponseFuture;
-pub use keyed::{Keyable, Keyed, KeyedGrant, KeyedPass, KeyedTicket, Missing};
+pub use keyed::{Keyable, Keyed, KeyedGrant, KeyedPass, KeyedTicket};
 pub(crate) use keyed::{KeyedParts, MissingKey};
 pub use layer::GateLayer;
 pub use permit::Permit;

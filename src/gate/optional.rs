@@ -14,7 +14,7 @@ impl<G: Gate> Gate for Option<G> {
     type Pass = Option<G::Pass>;
     type Ticket = G::Ticket;
 
-    #[inline]
+    #[inline(always)]
     fn send(&self, grant: Self::Grant) -> Self::Pass {
         self.as_ref()
             .zip(grant)
@@ -27,7 +27,7 @@ impl<G: Gate> Gate for Option<G> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(&self, pass: Self::Pass, end: End, now: &Now) {
         if let (Some(gate), Some(pass)) = (self, pass) {
             gate.end(pass, end, now);
@@ -40,7 +40,7 @@ impl<G: Gate> Gate for Option<G> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn owes(&self, pass: &Self::Pass) -> bool {
         self.as_ref()
             .zip(pass.as_ref())
@@ -72,7 +72,7 @@ impl<G: Gate> Gate for Option<G> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn advertises(&self) -> bool {
         self.as_ref().is_some_and(Gate::advertises)
     }
@@ -83,12 +83,12 @@ impl<G: Gate> Gate for Option<G> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_closed_to_all(&self, now: &Now) -> bool {
         self.as_ref().is_some_and(|gate| gate.is_closed_to_all(now))
     }
 
-    #[inline]
+    #[inline(always)]
     fn backpressure(&self) -> bool {
         self.as_ref().is_some_and(Gate::backpressure)
     }
@@ -109,7 +109,7 @@ impl<G: Gate> Gate for Option<G> {
 }
 
 impl<G: Admit<Req>, Req> Admit<Req> for Option<G> {
-    #[inline]
+    #[inline(always)]
     fn admit(
         &self,
         request: &Req,
@@ -156,7 +156,7 @@ impl<G: Admit<Req>, Req> Admit<Req> for Option<G> {
 }
 
 impl<G: Read<Res>, Res> Read<Res> for Option<G> {
-    #[inline]
+    #[inline(always)]
     fn read(&self, pass: &mut Self::Pass, response: &Res, now: &Now) {
         if let (Some(gate), Some(pass)) = (self, pass) {
             gate.read(pass, response, now);

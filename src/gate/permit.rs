@@ -13,9 +13,9 @@ use crate::{
 /// What a call holds of its gates, from the moment it is sent until it is settled. Dropped
 /// unsettled, it was abandoned.
 ///
-/// Two words for a circuit breaker, one for most others. A word in each half of a pair is stored and
-/// loaded by itself: a permit that is moved with wide loads right after it was stored word by word
-/// waits for the stores to drain, which costs more than a shared write.
+/// Two words for a circuit breaker, one for most others. A word in each half of a pair is stored
+/// and loaded by itself: a permit that is moved with wide loads right after it was stored word by
+/// word waits for the stores to drain, which costs more than a shared write.
 pub struct Permit<G: Gate> {
     /// `None` once settled, and if nothing is owed.
     gate: Option<Held<G>>,
@@ -23,7 +23,7 @@ pub struct Permit<G: Gate> {
 }
 
 impl<G: Gate> Permit<G> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(gate: &Held<G>, pass: G::Pass) -> Self {
         Self {
             gate: gate.owes(&pass).then(|| gate.clone()),
@@ -32,7 +32,7 @@ impl<G: Gate> Permit<G> {
     }
 
     /// Moves what it holds elsewhere.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self) -> Self {
         Self {
             gate: self.gate.take(),
@@ -40,23 +40,30 @@ impl<G: Gate> Permit<G> {
         }
     }
 
-    #[inline]
-    pub(super) fn read<Res>(&mut self, response: &Res) -> Vec<Quota>
+    #[inline(always)]
+    pub(super) fn read<Res>(&mut self, response: &Res)
     where
         G: Read<Res>,
     {
+        if let Some(gate) = &self.gate {
+            gate.read(&mut self.pass, response, &Now::unread());
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn advertises(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.advertises())
+    }
+
+    pub(super) fn quotas(&self) -> Vec<Quota> {
         let mut quotas = Vec::new();
         if let Some(gate) = &self.gate {
-            let now = Now::unread();
-            gate.read(&mut self.pass, response, &now);
-            if gate.advertises() {
-                gate.quotas(&self.pass, &now, &mut quotas);
-            }
+            gate.quotas(&self.pass, &Now::unread(), &mut quotas);
         }
         quotas
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(&mut self, end: End) {
         if let Some(gate) = self.gate.take() {
             gate.end(mem::take(&mut self.pass), end, &Now::unread());
@@ -67,7 +74,7 @@ impl<G: Gate> Permit<G> {
     ///
     /// A check of `thread::panicking()` in `Drop` would not do: tokio catches a task's panic before
     /// it drops the task, and a call that is dropped while its caller panics has not failed.
-    #[inline]
+    #[inline(always)]
     pub(super) fn guarded<R>(&mut self, run: impl FnOnce() -> R) -> R {
         struct OnUnwind<'a, G: Gate>(&'a mut Permit<G>);
 
@@ -85,7 +92,7 @@ impl<G: Gate> Permit<G> {
 }
 
 impl<G: Gate> Settle for Permit<G> {
-    #[inline]
+    #[inline(always)]
     fn settle(mut self, outcome: Outcome, retry_after: Option<Duration>) {
         self.end(End::Answered(outcome, retry_after));
     }
@@ -104,7 +111,7 @@ impl<G: Gate> Settle for Permit<G> {
 }
 
 impl<G: Gate> Drop for Permit<G> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.end(End::Dropped);
     }

@@ -24,9 +24,12 @@ pub(super) enum Readiness {
     Ready,
 }
 
-/// A wait that a service goes through. It exists only while something is waited for.
+/// What a service waits for, beside its inner service. Boxed, because it is rare.
 #[derive(Default)]
-pub(super) struct Wait {
+pub(super) struct Wait(Option<Box<Waits>>);
+
+#[derive(Default)]
+struct Waits {
     /// For the gates to admit again, under backpressure.
     admitting: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
     /// For the gates to close while the inner service is not ready.
@@ -35,13 +38,12 @@ pub(super) struct Wait {
 
 impl Wait {
     /// Whether the gates reject all calls now; under backpressure, ready once they do not.
-    #[inline]
+    #[inline(always)]
     pub(super) fn poll_closed<G>(&mut self, gate: &Held<G>, cx: &mut Context<'_>) -> Poll<bool>
     where
         G: Gate + Send + Sync + 'static,
     {
         if !gate.is_closed_to_all(&Now::unread()) {
-            self.admitting = None;
             return Poll::Ready(false);
         }
         if !gate.backpressure() {
@@ -55,35 +57,37 @@ impl Wait {
     where
         G: Gate + Send + Sync + 'static,
     {
+        let waits = self.0.get_or_insert_default();
         let wait = || -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
             Box::pin(until_admitting(gate.clone()))
         };
-        ready!(self.admitting.get_or_insert_with(wait).as_mut().poll(cx));
-        self.admitting = None;
+        ready!(waits.admitting.get_or_insert_with(wait).as_mut().poll(cx));
+        waits.admitting = None;
         Poll::Ready(false)
     }
 
     /// The inner service is not ready. Ready when the gates have changed, so that they may reject
-    /// what waits for it: whoever stands before a dead upstream is to fail fast with the others.
+    /// what waits for it: a caller before a dead upstream is to fail fast with the others.
     #[cold]
     pub(super) fn poll_change<G: Gate>(&mut self, gate: &G, cx: &mut Context<'_>) -> Poll<()> {
-        if self.changed.is_none() {
-            self.changed = gate.changed();
+        let waits = self.0.get_or_insert_default();
+        if waits.changed.is_none() {
+            waits.changed = gate.changed();
             // It may have changed before that.
             if gate.is_closed_to_all(&Now::unread()) {
                 return Poll::Ready(());
             }
         }
-        ready!(poll_changed(&mut self.changed, cx));
-        self.changed = None;
+        ready!(poll_changed(&mut waits.changed, cx));
+        waits.changed = None;
         Poll::Ready(())
     }
 
     /// Nothing is waited for any more.
-    #[inline]
-    pub(super) fn forget_change(&mut self) {
-        if self.changed.is_some() {
-            self.changed = None;
+    #[inline(always)]
+    pub(super) fn forget(&mut self) {
+        if self.0.is_some() {
+            self.0 = None;
         }
     }
 }

@@ -63,19 +63,19 @@ where
     type Error = P::Error;
     type Future = ResponseFuture<S, G, P, Req>;
 
-    #[inline]
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
         loop {
             if ready!(self.wait.poll_closed(self.gate.here(), cx)) {
                 // An inner service that hangs must not turn failing fast into hanging.
                 self.release();
-                self.wait.forget_change();
+                self.wait.forget();
                 return Poll::Ready(Ok(()));
             }
             match self.inner.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     self.readiness = Readiness::Ready;
-                    self.wait.forget_change();
+                    self.wait.forget();
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.protocol.not_ready(error))),
@@ -87,7 +87,7 @@ where
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let (now, demand) = (Now::unread(), Demand::default());
         let gate = self.gate.here();
@@ -169,4 +169,10 @@ impl<S: fmt::Debug, G, P> fmt::Debug for Gated<S, G, P> {
             .field("readiness", readiness)
             .finish_non_exhaustive()
     }
+}
+
+/// A layered service still goes into tonic's `Server::add_service`.
+#[cfg(feature = "grpc")]
+impl<S: tonic::server::NamedService, G, P> tonic::server::NamedService for Gated<S, G, P> {
+    const NAME: &'static str = S::NAME;
 }

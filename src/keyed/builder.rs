@@ -2,7 +2,7 @@
 
 use std::{fmt, marker::PhantomData};
 
-use crate::{ConfigError, algorithm::Overflow, gate::Missing};
+use crate::{ConfigError, algorithm::Overflow, keyed::Missing};
 
 /// A builder's state: one for all calls.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,10 +1,21 @@
 //! Keys of HTTP requests, ready made.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr, ops::Deref};
 
 use http::{HeaderValue, Request};
 
 use crate::keyed::Subnet;
+
+#[cfg(test)]
+mod tests;
+
+/// The value of a header as a key, byte for byte.
+///
+/// A request's header is a slice of the buffer that the request was read into, and would keep all
+/// of it alive for as long as the key is known. So a clone, which is what a layer keeps, owns just
+/// the bytes of the value. To find a key of a request copies nothing.
+#[derive(PartialEq, Eq, Hash)]
+pub struct HeaderKey(HeaderValue);
 
 /// By the value of a header, such as an API key: the first value, byte for byte. The name's case
 /// does not matter.
@@ -26,28 +37,62 @@ use crate::keyed::Subnet;
 /// ```
 pub fn header<B>(
     name: &'static str,
-) -> impl Fn(&Request<B>) -> Option<HeaderValue> + Clone + Send + Sync {
-    move |request| request.headers().get(name).cloned()
+) -> impl Fn(&Request<B>) -> Option<HeaderKey> + Clone + Send + Sync {
+    move |request| request.headers().get(name).cloned().map(HeaderKey)
 }
 
 /// By the [`Subnet`] of the peer's address, if the server has put it into the request's extensions
-/// as a [`SocketAddr`]. Behind a proxy the peer is the proxy.
+/// as a [`SocketAddr`]. Behind a proxy the peer is the proxy: see [`forwarded`](super::forwarded).
+///
+/// Without that extension no request has a key, and by default all requests without a key share
+/// **one limit**. Few servers add it by themselves: axum does not, and has a type of its own for
+/// it ([`peer_from`]). Demand a key with `.missing(Missing::Reject)`, and the first request tells.
 pub fn peer<B>() -> impl Fn(&Request<B>) -> Option<Subnet> + Clone + Send + Sync {
     peer_in(|address: &SocketAddr| *address)
 }
 
-/// By the [`Subnet`] of the peer's address, out of the extension `T` that the server has put it
-/// into.
-///
-/// With axum, that is what `into_make_service_with_connect_info::<SocketAddr>()` adds:
+/// By the [`Subnet`] of the peer's address, out of an extension `T` that is as good as a
+/// [`SocketAddr`], such as axum's `ConnectInfo<SocketAddr>`:
 ///
 /// ```
 /// # use std::net::SocketAddr;
-/// use axum::{body::Body, extract::ConnectInfo};
+/// use axum::{Router, extract::ConnectInfo, routing::get};
+/// use tower_keep::{keyed, protocol::http::Server, rate_limit::{Missing, Rate, RateLimitLayer}};
+///
+/// let limit = RateLimitLayer::builder(Rate::per_second(10))
+///     .protocol(Server::new())
+///     .keyed_by(keyed::peer_from::<ConnectInfo<SocketAddr>, _>())
+///     // Without `connect_info` below, all requests would share one limit. So they are rejected.
+///     .missing(Missing::Reject)
+///     .build()?;
+/// let app: Router = Router::new().route("/", get(async || "hello")).layer(limit);
+/// let service = app.into_make_service_with_connect_info::<SocketAddr>();
+/// // axum::serve(listener, service).await
+/// # let _ = service;
+/// # Ok::<_, tower_keep::ConfigError>(())
+/// ```
+pub fn peer_from<T, B>() -> impl Fn(&Request<B>) -> Option<Subnet> + Clone + Send + Sync
+where
+    T: Deref<Target = SocketAddr> + Send + Sync + 'static,
+{
+    peer_in(|address: &T| **address)
+}
+
+/// By the [`Subnet`] of the peer's address, which a closure reads out of the extension `T` that the
+/// server has put it into.
+///
+/// ```
+/// # use std::net::SocketAddr;
 /// use tower_keep::keyed;
 ///
-/// let key = keyed::peer_in(|peer: &ConnectInfo<SocketAddr>| peer.0);
-/// # key(&http::Request::new(Body::empty()));
+/// #[derive(Clone)]
+/// struct Connection { peer: SocketAddr, tls: bool }
+///
+/// let key = keyed::peer_in(|connection: &Connection| connection.peer);
+/// # let mut request = http::Request::new(());
+/// # assert!(key(&request).is_none());
+/// # request.extensions_mut().insert(Connection { peer: ([192, 0, 2, 1], 1).into(), tls: true });
+/// # assert!(key(&request).is_some());
 /// ```
 pub fn peer_in<T, A, B>(address: A) -> impl Fn(&Request<B>) -> Option<Subnet> + Clone + Send + Sync
 where
@@ -62,35 +107,34 @@ where
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl HeaderKey {
+    /// The value's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
 
-    #[test]
-    fn a_peer_is_found_in_the_extension_that_the_server_has_put_it_into() {
-        #[derive(Clone)]
-        struct Connection(SocketAddr);
+/// For asking a handle about a key.
+impl From<HeaderValue> for HeaderKey {
+    fn from(value: HeaderValue) -> Self {
+        Self(value)
+    }
+}
 
-        let address: SocketAddr = "[2001:db8::1]:443".parse().unwrap();
-        let mut request = Request::new(());
-        assert_eq!(
-            (
-                peer::<()>()(&request),
-                peer_in(|peer: &Connection| peer.0)(&request)
-            ),
-            (None, None)
-        );
-        request.extensions_mut().insert(address);
-        assert_eq!(
-            peer()(&request),
-            Some(Subnet::of("2001:db8::".parse().unwrap()))
-        );
-        request
-            .extensions_mut()
-            .insert(Connection("192.0.2.1:80".parse().unwrap()));
-        assert_eq!(
-            peer_in(|peer: &Connection| peer.0)(&request),
-            Some(Subnet::of("192.0.2.1".parse().unwrap()))
-        );
+impl Clone for HeaderKey {
+    fn clone(&self) -> Self {
+        // What was a value before is one again.
+        let copy = HeaderValue::from_bytes(self.as_bytes());
+        let mut copy = copy.unwrap_or_else(|_| self.0.clone());
+        copy.set_sensitive(self.0.is_sensitive());
+        Self(copy)
+    }
+}
+
+/// The value, unless it was marked as sensitive.
+impl fmt::Debug for HeaderKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }

@@ -6,25 +6,11 @@
 //! [`per_key`](crate::rate_limit::RateLimitBuilder::per_key), or to a circuit breaker's
 //! [`keyed_by`](crate::circuit_breaker::CircuitBreakerBuilder::keyed_by).
 //!
-//! For HTTP requests, `header` and `peer` are closures ready made. There is none for
-//! `X-Forwarded-For`: whoever calls writes it, so behind nothing that overwrites it each call can
-//! be a new key. If a proxy of yours appends to it, take the entry that this proxy has written:
+//! For HTTP requests there are closures ready made: `header` for the value of a header, `peer` and
+//! `peer_from` for the address of the socket's other end, and `forwarded` for the client's address
+//! behind proxies.
 //!
-//! ```
-//! # #[cfg(feature = "http")] {
-//! use tower_keep::keyed::Subnet;
-//!
-//! // One proxy of ours, which appends the address that it was called from.
-//! let client = |request: &http::Request<()>| {
-//!     let entries = request.headers().get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
-//!     Some(Subnet::of(entries.rsplit(',').next()?.trim().parse().ok()?))
-//! };
-//! # let request = http::Request::get("/").header("x-forwarded-for", "forged, 192.0.2.1").body(()).unwrap();
-//! # assert_eq!(client(&request), Some(Subnet::of("192.0.2.1".parse().unwrap())));
-//! # }
-//! ```
-//!
-//! By route is a closure too: take the pattern that the router has matched, not the path, of which
+//! By route, write a closure: take the pattern that the router has matched, not the path, of which
 //! there is no end. With axum:
 //!
 //! ```
@@ -37,10 +23,16 @@
 //! let limit = RateLimitLayer::builder(Rate::per_minute(60))
 //!     .burst(1)
 //!     .protocol(Server::new())
-//!     .keyed_by(|request: &Request<Body>| request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned()))
+//!     .keyed_by(|request: &Request<Body>| {
+//!         request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned())
+//!     })
 //!     .build()?;
-//! let app: Router = Router::new().route("/users/{id}", get(async || "a user")).route("/health", get(async || "well")).layer(limit);
-//! # let status = async |path| app.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap().status();
+//! let app: Router = Router::new()
+//!     .route("/users/{id}", get(async || "a user"))
+//!     .route("/health", get(async || "well"))
+//!     .layer(limit);
+//! # let ask = |path| Request::get(path).body(Body::empty()).unwrap();
+//! # let status = async |path| app.clone().oneshot(ask(path)).await.unwrap().status();
 //!
 //! assert_eq!(status("/users/1").await, StatusCode::OK);
 //! assert_eq!(status("/users/2").await, StatusCode::TOO_MANY_REQUESTS);
@@ -56,13 +48,25 @@
 //! | [`KeyedCircuitBreakerLayer`](crate::circuit_breaker::KeyedCircuitBreakerLayer) | hosts and routes | about 4 KiB a key, bounded | kept, and can be listed |
 
 mod builder;
+mod find;
+#[cfg(feature = "http")]
+mod forwarded;
+#[cfg(feature = "http")]
+mod host;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod network;
 pub(crate) mod partitions;
 mod subnet;
 
 #[cfg(feature = "http")]
-pub use self::http::{header, peer, peer_in};
+pub use self::forwarded::{Proxies, forwarded};
+#[cfg(feature = "http")]
+pub use self::http::{HeaderKey, header, peer, peer_from, peer_in};
 pub(crate) use builder::KeySettings;
 pub use builder::{ByKey, NotKeyed};
+pub use find::{FindKey, Missing};
+#[cfg(feature = "http")]
+pub use host::{ByHost, Host};
 pub use subnet::Subnet;

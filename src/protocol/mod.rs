@@ -17,7 +17,7 @@
 
 use std::{mem, time::Duration};
 
-use crate::{Classify, Outcome, Rejected, algorithm::Rate};
+use crate::{Classify, Deadline, Outcome, Rejected, RejectedKind, algorithm::Rate};
 
 #[cfg(feature = "grpc")]
 pub mod grpc;
@@ -32,7 +32,7 @@ pub use plain::{Always, ErrIsFailure, Plain, Undeclared, When};
 /// An implementation owes one thing beyond its types: a result that is a rejection of a layer
 /// further in (`Rejected::find(..).is_some_and(|rejected| rejected.kind.is_local())`) says nothing
 /// about the peer, so it is settled as [`Outcome::Ignore`] and, when asked, advised on as
-/// [`Advice::TurnedAway`].
+/// [`Advice::Rejected`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot stand before a service that answers `Result<{Res}, {Err}>`",
     note = "`Plain` needs an error that is `Into<BoxError>`; `http::Client` and `http::Server` need an `http::Response`",
@@ -54,8 +54,8 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
         permit: T,
     ) -> Result<Self::Response<T>, Self::Error>;
 
-    /// Answers in place of the inner service. The rejection comes in a box, so that a protocol whose
-    /// rejections are errors has nothing left to allocate.
+    /// Answers in place of the inner service. The rejection comes in a box, so that a protocol
+    /// whose rejections are errors has nothing left to allocate.
     ///
     /// # Errors
     /// The rejection, where it travels as an error.
@@ -129,6 +129,26 @@ pub trait Replay<Req> {
 
     /// Makes the request again, if that is possible by now.
     fn replay(&self, snapshot: &Self::Snapshot) -> Option<Self::Request>;
+
+    /// Tells a request which attempt it is, from 1. By default requests do not know.
+    #[inline]
+    fn number(&self, request: &mut Self::Request, attempt: u32) {
+        let _ = (request, attempt);
+    }
+
+    /// By when the answer is of use, if the request says so. By default none does.
+    #[inline]
+    fn deadline(&self, snapshot: &Self::Snapshot) -> Option<Deadline> {
+        let _ = snapshot;
+        None
+    }
+
+    /// Whether a result can ever prove that a request was not sent ([`Sent::No`]). Such a call is
+    /// kept even while the budget is empty, since its retry is free. By default no result does.
+    #[inline]
+    fn can_prove_unsent(&self) -> bool {
+        false
+    }
 }
 
 /// A request kept to be sent again.
@@ -147,9 +167,14 @@ pub struct Kept<T> {
 pub enum Advice {
     /// The result stands.
     Stop,
-    /// The result stands, and is not the peer's: a layer further in turned the attempt away before
-    /// it was sent.
-    TurnedAway,
+    /// The result stands, and is not the upstream's: a layer further in rejected the attempt before
+    /// it was sent. Made from the [`Rejected`] that the result holds.
+    Rejected {
+        /// Why.
+        kind: RejectedKind,
+        /// When the same attempt could be admitted, where that is known.
+        after: Option<Duration>,
+    },
     /// Another attempt may do better.
     Retry {
         /// Whether this attempt reached the peer.
@@ -164,6 +189,15 @@ pub enum Advice {
         /// The moment at which the peer wants to hear of this again, without jitter.
         after: Duration,
     },
+}
+
+impl From<&Rejected> for Advice {
+    fn from(rejected: &Rejected) -> Self {
+        Self::Rejected {
+            kind: rejected.kind,
+            after: rejected.retry_after,
+        }
+    }
 }
 
 /// Whether a failed attempt can have had an effect.
@@ -187,8 +221,8 @@ pub trait Settle {
         let _ = retry_after;
     }
 
-    /// The head of the response is here, and the call goes on to the end of the body. What takes time
-    /// from now on is the reader as much as the peer. By default nothing follows from it.
+    /// The head of the response is here, and the call goes on to the end of the body. What takes
+    /// time from now on is the reader as much as the peer. By default nothing follows from it.
     fn answered(&mut self) {}
 }
 

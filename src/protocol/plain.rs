@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower::BoxError;
 
 use crate::{
-    Classify, Outcome, Rejected,
+    CarryDeadline, Classify, Outcome, Rejected,
     protocol::{Advice, Kept, Protocol, Replay, Sent, Settle},
 };
 
@@ -20,7 +20,8 @@ use crate::{
 /// # struct Query { read_only: bool }
 /// # struct Rows { timed_out: bool }
 /// # type DbError = std::io::Error;
-/// // Above another layer of this crate, the error is a `BoxError`; straight above a service, it is the service's own.
+/// // Above another layer of this crate, the error is a `BoxError`; straight above a service, it
+/// // is the service's own.
 /// let protocol = Plain::classify(|result: Result<&Rows, &tower::BoxError>| match result {
 ///     Ok(rows) if rows.timed_out => Outcome::Failure,
 ///     Ok(_) => Outcome::Success,
@@ -137,18 +138,25 @@ where
         error.into()
     }
 
+    #[inline]
     fn advise(&self, outcome: Outcome, result: Result<&Res, &BoxError>) -> Advice {
         let failed = matches!(outcome, Outcome::Failure | Outcome::Overload);
-        match result {
-            Err(error) if local_rejection(error).is_some() => Advice::TurnedAway,
-            _ if failed => Advice::Retry {
+        if let Some(rejected) = result.err().and_then(local_rejection) {
+            return rejected.into();
+        }
+        if failed {
+            Advice::Retry {
                 sent: Sent::Maybe,
                 after: None,
-            },
-            _ => Advice::Stop,
+            }
+        } else {
+            Advice::Stop
         }
     }
 }
+
+/// Requests about which nothing is known carry no deadline.
+impl<C, I, Req> CarryDeadline<Req> for Plain<C, I> {}
 
 impl<C, Req: Clone> Replay<Req> for Plain<C, Always> {
     type Request = Req;

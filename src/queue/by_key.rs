@@ -1,9 +1,9 @@
 //! A queue for each key that somebody waits for.
 //!
 //! One queue for all keys would let a key that is over its limit hold up those that are not. So a
-//! queue is made when the first call of a key has to wait, and forgotten when the last has left. The
-//! mutex orders these two. A call of a key that nobody waits for reads one word, or takes one look-up
-//! in a map that readers do not write to.
+//! queue is made when the first call of a key has to wait, and forgotten when the last has left.
+//! The mutex orders these two. A call of a key that nobody waits for reads one word, or takes one
+//! look-up in a map that readers do not write to.
 #![cfg(not(keep_loom))]
 
 use std::sync::{
@@ -85,8 +85,8 @@ impl QueuesByKey {
         Ok((queue, ticket))
     }
 
-    /// After a ticket of the key's queue has come back, once for each: forgets the queue if that was
-    /// the last.
+    /// After a ticket of the key's queue has come back, once for each: forgets the queue if that
+    /// was the last.
     pub(crate) fn left(&self, key: u64, queue: &WaitQueue) {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         if !queue.is_empty() || !queue.is_unused() {

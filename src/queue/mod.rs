@@ -2,22 +2,22 @@
 //! a bulkhead.
 //!
 //! Why not let each waiter sleep for its hint and ask again? The hints of a hundred waiters are the
-//! same moment, at which one is admitted and 99 ask in vain: 400 waiters take 45 000 polls where 800
-//! do. And why not reserve a time of departure for each, once for all? A slot whose owner is
+//! same moment, at which one is admitted and 99 ask in vain: 400 waiters take 45 000 polls where
+//! 800 do. And why not reserve a time of departure for each, once for all? A slot whose owner is
 //! cancelled then stays empty, or lets those behind it bunch.
 //!
 //! So a waiter takes nothing before its turn, and its turn is decided by *whoever pumps*: the queue
 //! is pumped by each poll, cancellation and release, and pumping acquires for the head, and for the
-//! next head, for as long as that succeeds. A waiter knows when its turn will come, because all that
-//! is ahead of it is in the queue, and sets its own timer to it. If the machine stalls and a hundred
-//! timers ring at once, the first of them to be polled acquires for all whose turn has come, and the
-//! others find that done: two polls a waiter, however late the timers are. A head that is never
-//! polled holds nobody up for the same reason.
+//! next head, for as long as that succeeds. A waiter knows when its turn will come, because all
+//! that is ahead of it is in the queue, and sets its own timer to it. If the machine stalls and a
+//! hundred timers ring at once, the first of them to be polled acquires for all whose turn has
+//! come, and the others find that done: two polls a waiter, however late the timers are. A head
+//! that is never polled holds nobody up for the same reason.
 //!
-//! **Locks.** The mutex is taken only when somebody has to wait; a caller that finds the queue empty
-//! reads one word. Nothing foreign runs under it: a resource may be a user's own limit, and a waker
-//! runs anything. The resource is asked between two locks, by one thread at a time, and who comes
-//! meanwhile leaves a note for that one to go round once more.
+//! **Locks.** The mutex is taken only when somebody has to wait; a caller that finds the queue
+//! empty reads one word. Nothing foreign runs under it: a resource may be a user's own limit, and a
+//! waker runs anything. The resource is asked between two locks, by one thread at a time, and who
+//! comes meanwhile leaves a note for that one to go round once more.
 //!
 //! **Cost.** Joining, leaving and cancelling one of n waiters is O(log n).
 

@@ -6,11 +6,10 @@ use tokio::time::Instant;
 
 use crate::{
     RejectedKind,
-    algorithm::{Limit, OverLimit, TIMER_TICK},
+    algorithm::{Limit, OverLimit, Rate, TIMER_TICK},
     gate::Demand,
     protocol::Quota,
     queue::{Blocked, Bounds, Resource, Ticket, Turn, WaitQueue},
-    rate_limit::Snapshot,
     time::{Clock, nanos},
 };
 
@@ -20,6 +19,20 @@ pub(super) struct BucketRef<'a> {
     /// Of those that wait for it, if anybody does.
     pub(super) queue: Option<&'a WaitQueue>,
     pub(super) clock: &'a Clock,
+}
+
+/// A rate limit at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// How many calls of cost 1 would be admitted at once.
+    pub available: u32,
+    /// How much in how long.
+    pub rate: Rate,
+    /// How many are admitted at once at most.
+    pub burst: u32,
+    /// How many calls wait for their turn.
+    pub waiting: usize,
 }
 
 /// What a limit waits and rejects by.
@@ -132,7 +145,7 @@ impl Settings {
 
     /// Takes what a call asks for, or a place in the queue, or nothing. A call that finds others
     /// waiting queues behind them, even if its smaller cost would fit.
-    #[inline]
+    #[inline(always)]
     pub(super) fn decide<T>(
         &self,
         demand: &Demand,
@@ -158,10 +171,19 @@ impl Settings {
                 Err(over) => Some(over),
             }
         };
+        if let Some(OverLimit::Until { wait }) = over
+            && !self.lets_wait()
+        {
+            return Decision::Rejected(RejectedKind::RateLimited, Some(wait));
+        }
         match join(over, self.bounds(demand, clock, now)) {
             Ok(ticket) => Decision::Queued(ticket),
             Err((kind, wait)) => Decision::Rejected(kind, wait),
         }
+    }
+
+    fn lets_wait(&self) -> bool {
+        self.max_wait.is_some() || self.deadlines
     }
 
     /// How long a call may wait. Of a time that the layer sets, the wait may end a timer's tick

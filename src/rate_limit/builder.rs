@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     ConfigError,
     algorithm::{Limit, Overflow, Rate},
-    gate::Missing,
+    keyed::Missing,
     keyed::{KeySettings, NotKeyed},
     protocol::Plain,
     rate_limit::{
@@ -146,8 +146,8 @@ impl<K, M, P> RateLimitBuilder<K, M, P> {
         self
     }
 
-    /// How many keys are kept, if a key is set. Default: 100 000 [in a table](Self::keyed_by), which
-    /// take 4 MiB at most, at once, and never grow; 1024 with a [limit of its
+    /// How many keys are kept, if a key is set. Default: 100 000 [in a table](Self::keyed_by),
+    /// which take 4 MiB at most, at once, and never grow; 1024 with a [limit of its
     /// own](Self::per_key) each, some 0.9 MiB.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.keys.max_keys = Some(keys);
@@ -211,8 +211,8 @@ impl<K, M, P> RateLimitBuilder<K, M, P> {
 
     /// Gives each key a limit of its own, of any kind: `key` is a closure `Fn(&Req) -> Option<K>`,
     /// and `limit` one `Fn(&K) -> Result<impl Limit, ConfigError>`, asked when a key comes for the
-    /// first time. Keys are kept and can be listed, so this is for customers, not for all that comes
-    /// along.
+    /// first time. Keys are kept and can be listed, so this is for customers, not for all that
+    /// comes along.
     ///
     /// The limit that this builder was made with is the one that keys past the bound share. The
     /// closure `limit` may be asked twice for one key. If it fails, the key is one that found no
@@ -280,8 +280,8 @@ impl<F, M, P> RateLimitBuilder<InTable<F>, M, P> {
     /// are not counted.
     ///
     /// 128 keys are counted at a time, with labels of 64 bytes, in 24 KiB at most. A rejection then
-    /// takes a mutex and looks through them, or goes uncounted when another thread has the mutex; an
-    /// admission costs nothing more.
+    /// takes a mutex and looks through them, or goes uncounted when another thread has the mutex;
+    /// an admission costs nothing more.
     pub fn heavy_hitters<Req, L>(self, label: L) -> RateLimitBuilder<InTable<Labelled<F, L>>, M, P>
     where
         L: Fn(&Req) -> String,

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{ConfigError, algorithm::Rate, rate_limit::state::State};
+use crate::{
+    ConfigError,
+    algorithm::Rate,
+    rate_limit::{LimitGate, Snapshot, state::State},
+};
 
 /// Watches and changes a rate limit from outside. Cheap to clone; it keeps the limit's state alive,
 /// not its services.
@@ -11,18 +15,12 @@ pub struct RateLimitHandle {
     state: Arc<State>,
 }
 
-/// A rate limit at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Snapshot {
-    /// How many calls of cost 1 would be admitted at once.
-    pub available: u32,
-    /// How much in how long.
-    pub rate: Rate,
-    /// How many are admitted at once at most.
-    pub burst: u32,
-    /// How many calls wait for their turn.
-    pub waiting: usize,
+impl LimitGate {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> RateLimitHandle {
+        RateLimitHandle::new(self.state.clone())
+    }
 }
 
 impl RateLimitHandle {

@@ -88,8 +88,8 @@ impl<F, M, P> RateLimitBuilder<InTable<F>, M, P> {
     /// Starts with a full burst for every key.
     ///
     /// # Errors
-    /// If rate or period is zero, if `burst` is 0 or refills in over a year, if there is room for no
-    /// key, if `max_waiting` is set without `max_wait`, or if the builder was made
+    /// If rate or period is zero, if `burst` is 0 or refills in over a year, if there is room for
+    /// no key, if `max_waiting` is set without `max_wait`, or if the builder was made
     /// [`with`](RateLimitLayer::with) a limit, which is one and not one for each key.
     pub fn build(self) -> Result<KeyedRateLimitLayer<F, M, P>, ConfigError> {
         let Self {

@@ -67,12 +67,11 @@ use crate::{
     protocol::Plain,
 };
 
-pub use crate::{
-    algorithm::{Overflow, Rate},
-    gate::Missing,
-};
+pub use crate::algorithm::{Overflow, Rate};
+pub use crate::keyed::Missing;
+pub use bucket::Snapshot;
 pub use builder::{InTable, PerKey, RateLimitBuilder};
-pub use handle::{RateLimitHandle, Snapshot};
+pub use handle::RateLimitHandle;
 pub use keyed::{
     HeavyHitter, Key, KeyedRateLimitHandle, KeyedSnapshot, Labelled, PerKeyRateLimitHandle, Plans,
     TableGate,
@@ -117,18 +116,18 @@ pub type RateLimitLayer<M = Policy, P = Plain> = GateLayer<Metered<LimitGate, M>
 /// # Ok(()) }
 /// ```
 ///
-/// The algorithm is [`KeyedBuckets`](crate::algorithm::KeyedBuckets): a table of a fixed size, which
-/// forgets only keys whose limit is fresh. Keys themselves are not kept. Their hash is seeded anew
-/// for each layer, so nobody can choose keys that share slots. There is no background task. For
-/// limits of another kind, of a rate for each key, or to list the keys, there is
+/// The algorithm is [`KeyedBuckets`](crate::algorithm::KeyedBuckets): a table of a fixed size,
+/// which forgets only keys whose limit is fresh. Keys themselves are not kept. Their hash is seeded
+/// anew for each layer, so nobody can choose keys that share slots. There is no background task.
+/// For limits of another kind, of a rate for each key, or to list the keys, there is
 /// [`per_key`](RateLimitBuilder::per_key).
 pub type KeyedRateLimitLayer<F, M = Policy, P = Plain> =
     GateLayer<Metered<WithTotal<TableGate<F>>, M>, P>;
 
 /// A limit of its own for each key: of any kind, of a rate for each, or of several that some share.
 ///
-/// Made by [`per_key`](RateLimitBuilder::per_key). All services it makes, and all their clones, share
-/// the limits.
+/// Made by [`per_key`](RateLimitBuilder::per_key). All services it makes, and all their clones,
+/// share the limits.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -158,10 +157,10 @@ pub type KeyedRateLimitLayer<F, M = Policy, P = Plain> =
 /// # Ok(()) }
 /// ```
 ///
-/// **Bounds.** At most [`max_keys`](RateLimitBuilder::max_keys). A new key past that takes the place
-/// of a limit that is fresh, and that no call, waiting or in flight, and no handle holds. If there is
-/// none at hand, [`overflow`](RateLimitBuilder::overflow) says what becomes of it, for this call.
-/// Nothing runs in the background.
+/// **Bounds.** At most [`max_keys`](RateLimitBuilder::max_keys). A new key past that takes the
+/// place of a limit that is fresh, and that no call, waiting or in flight, and no handle holds. If
+/// there is none at hand, [`overflow`](RateLimitBuilder::overflow) says what becomes of it, for
+/// this call. Nothing runs in the background.
 ///
 /// **Cost.** A look-up in a map that readers do not write to, a reference count and a fence, beside
 /// what the limit costs. The first call of a key takes a mutex, and makes its limit.

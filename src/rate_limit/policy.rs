@@ -97,7 +97,7 @@ impl<G: Gate, C, A: Asks, D> Gate for Metered<G, Policy<C, A, D>> {
     type Pass = G::Pass;
     type Ticket = G::Ticket;
 
-    #[inline]
+    #[inline(always)]
     fn send(&self, grant: Self::Grant) -> Self::Pass {
         self.limit.send(grant)
     }
@@ -106,7 +106,7 @@ impl<G: Gate, C, A: Asks, D> Gate for Metered<G, Policy<C, A, D>> {
         self.limit.give_back(grant, why, now);
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(&self, pass: Self::Pass, end: End, now: &Now) {
         self.limit.end(pass, end, now);
     }
@@ -115,7 +115,7 @@ impl<G: Gate, C, A: Asks, D> Gate for Metered<G, Policy<C, A, D>> {
         self.limit.leave(ticket, now);
     }
 
-    #[inline]
+    #[inline(always)]
     fn owes(&self, pass: &Self::Pass) -> bool {
         A::ASKS || self.limit.owes(pass)
     }
@@ -136,7 +136,7 @@ impl<G: Gate, C, A: Asks, D> Gate for Metered<G, Policy<C, A, D>> {
         self.limit.used(pass, units, now);
     }
 
-    #[inline]
+    #[inline(always)]
     fn advertises(&self) -> bool {
         self.limit.advertises()
     }
@@ -157,7 +157,7 @@ where
     A: Asks,
     D: Deadline<Req>,
 {
-    #[inline]
+    #[inline(always)]
     fn admit(
         &self,
         request: &Req,
@@ -195,7 +195,7 @@ where
     G: Read<Res>,
     A: Actual<Res> + Asks,
 {
-    #[inline]
+    #[inline(always)]
     fn read(&self, pass: &mut Self::Pass, response: &Res, now: &Now) {
         if let Some(units) = self.policy.actual.actual(response) {
             self.limit.used(pass, units, now);
@@ -205,7 +205,7 @@ where
 }
 
 impl<Req> Cost<Req> for UnitCost {
-    #[inline]
+    #[inline(always)]
     fn cost(&self, _: &Req) -> u32 {
         1
     }
@@ -215,7 +215,7 @@ impl<F, Req> Cost<Req> for ByRequest<F>
 where
     F: Fn(&Req) -> u32,
 {
-    #[inline]
+    #[inline(always)]
     fn cost(&self, request: &Req) -> u32 {
         (self.0)(request)
     }
@@ -230,7 +230,7 @@ impl<F> Asks for ByResponse<F> {
 }
 
 impl<Res> Actual<Res> for AsEstimated {
-    #[inline]
+    #[inline(always)]
     fn actual(&self, _: &Res) -> Option<u32> {
         None
     }
@@ -247,7 +247,7 @@ where
 }
 
 impl<Req> Deadline<Req> for NoDeadline {
-    #[inline]
+    #[inline(always)]
     fn deadline(&self, _: &Req) -> Option<Instant> {
         None
     }

@@ -16,10 +16,7 @@ use crate::{
     keyed::partitions::Evict,
     protocol::Quota,
     queue::{Ticket, Turn as QueueTurn, WaitQueue},
-    rate_limit::{
-        RateLimitHandle,
-        bucket::{self, BucketRef, Decision, Settings, Waited},
-    },
+    rate_limit::bucket::{self, BucketRef, Decision, Settings, Waited},
     time::{Clock, Now, nanos},
 };
 
@@ -74,12 +71,6 @@ impl LimitGate {
         }
     }
 
-    /// The control surface.
-    #[must_use]
-    pub fn handle(&self) -> RateLimitHandle {
-        RateLimitHandle::new(self.state.clone())
-    }
-
     #[cold]
     fn join(
         &self,
@@ -128,7 +119,7 @@ impl State {
 }
 
 impl AnyLimit {
-    #[inline]
+    #[inline(always)]
     fn get(&self) -> &dyn Limit {
         match self {
             Self::Bucket(bucket) => bucket,
@@ -136,7 +127,7 @@ impl AnyLimit {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
         match self {
             Self::Bucket(bucket) => bucket.acquire(cost, now),
@@ -150,7 +141,7 @@ impl Gate for LimitGate {
     type Pass = Taken;
     type Ticket = LimitTicket;
 
-    #[inline]
+    #[inline(always)]
     fn send(&self, taken: Taken) -> Taken {
         taken
     }
@@ -167,7 +158,7 @@ impl Gate for LimitGate {
 
     /// Units are not given back when a call is dropped after it was sent: the upstream may have
     /// seen it.
-    #[inline]
+    #[inline(always)]
     fn end(&self, taken: Taken, end: End, now: &Now) {
         if let End::Answered(_, Some(retry_after)) = end {
             self.honor(&taken, retry_after, now);
@@ -184,7 +175,7 @@ impl Gate for LimitGate {
         queue.cancel(&Waited(limit.get()), &ticket, now.by(clock));
     }
 
-    #[inline]
+    #[inline(always)]
     fn owes(&self, taken: &Taken) -> bool {
         taken.counted && self.state.settings.owes()
     }
@@ -204,7 +195,7 @@ impl Gate for LimitGate {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn advertises(&self) -> bool {
         self.state.settings.advertise
     }
@@ -222,7 +213,7 @@ impl Gate for LimitGate {
 }
 
 impl<Req> Admit<Req> for LimitGate {
-    #[inline]
+    #[inline(always)]
     fn admit(&self, _: &Req, demand: &Demand, now: &Now) -> Admission<Taken, LimitTicket> {
         let State {
             limit,

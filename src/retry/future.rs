@@ -4,18 +4,19 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
 use tower::Service;
 
 use crate::{
     Outcome,
-    algorithm::Backoff,
-    protocol::{Advice, Kept, Protocol, Replay, Sent},
-    retry::handle::{Account, Shared},
+    protocol::{Advice, Kept, Protocol, Replay},
+    retry::{
+        again::{Again, Lost},
+        plan::Plan,
+        state::{End, Shared},
+    },
     striped::Held,
 };
 
@@ -29,83 +30,162 @@ pin_project! {
         P: Protocol<S::Response, S::Error>,
         S: Service<P::Request>,
     {
+        // `None` between attempts, and after the end.
         #[pin]
-        stage: Stage<S::Future, P::Request, P::Error>,
-        // `None` when there will be one attempt only.
-        again: Option<Again<S, P::Snapshot>>,
+        attempt: Option<S::Future>,
+        // Or what to count a failure as, since nothing was kept.
+        kept: Result<Kept<P::Snapshot>, End>,
+        // Made for the first retry: the calls that succeed at once do not carry it.
+        again: Option<Box<Again<S, P::Request, P::Error>>>,
         protocol: P,
-        account: Account<S>,
+        shared: Held<Shared<S>>,
     }
 }
 
-pin_project! {
-    #[project = StageProject]
-    enum Stage<F, Req, Err> {
-        Calling { #[pin] attempt: F },
-        Sleeping { #[pin] sleep: Sleep, next: Option<Next<Req, Err>> },
-        Readying { request: Option<Req> },
-        // Between stages, and after the end.
-        Ended,
-    }
-}
-
-/// What a wait ends with.
-enum Next<Req, Err> {
-    /// The request, made again before its response was dropped, which would otherwise hold a
-    /// connection.
-    Send(Req),
-    /// The request, to be made again now: when an attempt ends with an error, its connection lets
-    /// go of the body only after that. Should it not have by now, the error stands.
-    Make(Err),
-}
-
-/// How long the peer wants the next attempt to wait.
-#[derive(Clone, Copy)]
-enum Wait {
-    Backoff,
-    AtLeast(Duration),
-    Exactly(Duration),
-}
-
-/// What further attempts need.
-struct Again<S, T> {
-    /// Made for the first retry.
-    service: Option<S>,
-    kept: Kept<T>,
-    /// Retries so far.
-    retries: u32,
-    previous: Duration,
-    /// Whether a retry of a call that was not sent was let through without a token, which is done
-    /// once.
-    free_ride: bool,
-}
+type Answer<S, P, Req> = Result<
+    <P as Protocol<
+        <S as Service<<P as Replay<Req>>::Request>>::Response,
+        <S as Service<<P as Replay<Req>>::Request>>::Error,
+    >>::Response<()>,
+    <P as Protocol<
+        <S as Service<<P as Replay<Req>>::Request>>::Response,
+        <S as Service<<P as Replay<Req>>::Request>>::Error,
+    >>::Error,
+>;
 
 impl<S, P, Req> ResponseFuture<S, P, Req>
 where
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request>,
 {
+    #[inline]
     pub(super) fn new(
         attempt: S::Future,
-        kept: Option<Kept<P::Snapshot>>,
+        kept: Result<Kept<P::Snapshot>, End>,
         protocol: P,
         shared: Held<Shared<S>>,
     ) -> Self {
-        let account = Account::new(shared);
-        let previous = account.policy().backoff.base();
-        let again = kept.map(|kept| Again {
-            service: None,
-            kept,
-            retries: 0,
-            previous,
-            free_ride: false,
-        });
         Self {
-            stage: Stage::Calling { attempt },
-            again,
+            attempt: Some(attempt),
+            kept,
+            again: None,
             protocol,
-            account,
+            shared,
         }
+    }
+}
+
+impl<S, P, Req> ResponseFuture<S, P, Req>
+where
+    P: Replay<Req> + Protocol<S::Response, S::Error>,
+    S: Service<P::Request> + Clone,
+{
+    /// Plans a retry after an attempt that was not simply good, or gives its result as the answer.
+    #[cold]
+    fn after(
+        mut self: Pin<&mut Self>,
+        outcome: Outcome,
+        advice: Advice,
+        result: Answer<S, P, Req>,
+    ) -> Option<Answer<S, P, Req>> {
+        if let Err(end) = self.as_mut().plan(outcome, advice) {
+            self.shared.state.count(end);
+            return Some(result);
+        }
+        let this = self.project();
+        let again = this.again.as_mut().expect("it holds the plan");
+        match result {
+            // An attempt that ended with an error lets go of its body only after that, so its
+            // request is made after the wait. The error is kept until the retry is sent.
+            Err(error) => again.sleep_on(error),
+            // A response holds its connection, so the request is made again first, and the response
+            // dropped before the wait.
+            Ok(response) => {
+                let kept = this.kept.as_ref().ok();
+                match kept.and_then(|kept| this.protocol.replay(&kept.snapshot)) {
+                    Some(request) => again.sleep(request),
+                    None => {
+                        again.rejected();
+                        this.shared.state.count(End::NotReplayable);
+                        return Some(Ok(response));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Plans the next attempt, or tells what the call ends with.
+    fn plan(self: Pin<&mut Self>, outcome: Outcome, advice: Advice) -> Result<(), End> {
+        let this = self.project();
+        let state = &this.shared.state;
+        if let (Advice::Rejected { .. }, Some(again)) = (advice, this.again.as_mut()) {
+            again.rejected();
+        }
+        let history = this.again.as_ref().map(|again| again.history());
+        let plan = Plan::make(
+            state,
+            advice,
+            this.kept,
+            history.unwrap_or_default(),
+            |snapshot| this.protocol.deadline(snapshot),
+        );
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(End::NotRetryable) if outcome == Outcome::Success => {
+                state.succeeded();
+                return Err(match history {
+                    Some(_) => End::Recovered,
+                    None => End::FirstTry,
+                });
+            }
+            Err(end) => {
+                // A budget that has denied a retry has taken note of the failure by that.
+                let asked = end == End::BudgetDenied && this.kept.is_ok();
+                if !(asked || end == End::Rejected) {
+                    state.failed();
+                }
+                return Err(end);
+            }
+        };
+        match this.again {
+            Some(again) => again.set_plan(plan),
+            None => *this.again = Some(Box::new(Again::new(this.shared.service(), plan))),
+        }
+        Ok(())
+    }
+
+    /// Waits for the next attempt and sends it.
+    #[cold]
+    fn poll_again(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Answer<S, P, Req>>> {
+        let mut this = self.project();
+        let again = this.again.as_mut().expect("polled after completion");
+        let (protocol, kept) = (&*this.protocol, &*this.kept);
+        let attempt = again.history().retries + 1;
+        let replay = || protocol.replay(&kept.as_ref().ok()?.snapshot);
+        let lost = match ready!(again.poll_send(cx, replay)) {
+            Ok((service, mut request)) => {
+                protocol.number(&mut request, attempt);
+                this.shared.state.count_retry();
+                this.attempt.set(Some(service.call(request)));
+                return Poll::Ready(Ok(()));
+            }
+            Err(lost) => lost,
+        };
+        let (end, answer) = match lost {
+            Lost::NotReplayable(error) => (End::NotReplayable, Err(error)),
+            Lost::NotReady(kept, error) => {
+                let error = kept.unwrap_or_else(|| protocol.not_ready(error));
+                (End::NotSent, Err(error))
+            }
+            Lost::TooLate(Some(error)) => (End::NotSent, Err(error)),
+            Lost::TooLate(None) => (End::NotSent, protocol.reject(this.shared.state.too_late())),
+        };
+        this.shared.state.count(end);
+        Poll::Ready(Err(answer))
     }
 }
 
@@ -114,143 +194,32 @@ where
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request> + Clone,
 {
-    type Output = Result<P::Response<()>, P::Error>;
+    type Output = Answer<S, P, Req>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let stage = match this.stage.as_mut().project() {
-                StageProject::Calling { attempt } => {
-                    let result = ready!(attempt.poll(cx));
-                    let outcome = this.protocol.classify(result.as_ref());
-                    let result = this.protocol.settle(result, ());
-                    // The attempt goes before its request is made again: it may still hold the
-                    // body.
-                    this.stage.set(Stage::Ended);
-                    let advice = this.protocol.advise(outcome, result.as_ref());
-                    let delay = after_attempt(outcome, advice, this.again, this.account);
-                    let Some(delay) = delay else {
-                        return Poll::Ready(result);
-                    };
-                    let next = match result {
-                        Err(error) => Next::Make(error),
-                        Ok(response) => match replay(this.protocol, this.again, this.account) {
-                            Some(request) => Next::Send(request),
-                            None => return Poll::Ready(Ok(response)),
-                        },
-                    };
-                    Stage::Sleeping {
-                        sleep: sleep(delay),
-                        next: Some(next),
-                    }
+            let mut this = self.as_mut().project();
+            if let Some(attempt) = this.attempt.as_mut().as_pin_mut() {
+                let result = ready!(attempt.poll(cx));
+                let outcome = this.protocol.classify(result.as_ref());
+                let result = this.protocol.settle(result, ());
+                let advice = this.protocol.advise(outcome, result.as_ref());
+                // The attempt goes before its request is made again: it may still hold the body.
+                this.attempt.set(None);
+                let good = outcome == Outcome::Success && advice == Advice::Stop;
+                if good && this.again.is_none() {
+                    this.shared.state.first_try();
+                    return Poll::Ready(result);
                 }
-                StageProject::Sleeping { sleep, next } => {
-                    ready!(sleep.poll(cx));
-                    let (request, error) = match next.take().expect("polled after completion") {
-                        Next::Send(request) => (Some(request), None),
-                        Next::Make(error) => {
-                            (replay(this.protocol, this.again, this.account), Some(error))
-                        }
-                    };
-                    match (request, error) {
-                        (None, Some(error)) => return Poll::Ready(Err(error)),
-                        (request, _) => Stage::Readying { request },
-                    }
+                if let Some(answer) = self.as_mut().after(outcome, advice, result) {
+                    return Poll::Ready(answer);
                 }
-                StageProject::Readying { request } => {
-                    let again = this.again.as_mut().expect("a request is waiting for it");
-                    let service = again.service.get_or_insert_with(|| this.account.service());
-                    if let Err(error) = ready!(service.poll_ready(cx)) {
-                        this.account.release();
-                        return Poll::Ready(Err(this.protocol.not_ready(error)));
-                    }
-                    let request = request.take().expect("polled after completion");
-                    this.account.send();
-                    Stage::Calling {
-                        attempt: service.call(request),
-                    }
-                }
-                StageProject::Ended => panic!("polled after completion"),
-            };
-            this.stage.set(stage);
-        }
-    }
-}
-
-/// Settles what an attempt means to the budget, and how long to wait before the next, if there is
-/// to be one.
-fn after_attempt<S, T>(
-    outcome: Outcome,
-    advice: Advice,
-    again: &mut Option<Again<S, T>>,
-    account: &mut Account<S>,
-) -> Option<Duration> {
-    match advice {
-        Advice::Retry { sent, after } => {
-            let wait = after.map_or(Wait::Backoff, Wait::AtLeast);
-            return again.as_mut()?.reserve(sent, wait, account);
-        }
-        Advice::RetryExactly { sent, after } => {
-            return again.as_mut()?.reserve(sent, Wait::Exactly(after), account);
-        }
-        Advice::TurnedAway => account.turned_away(),
-        Advice::Stop if outcome == Outcome::Success => account.deposit(),
-        Advice::Stop => {}
-    }
-    None
-}
-
-/// The request once more, if it can be made; else the token that was to pay for it goes back.
-fn replay<P, S, Req>(
-    protocol: &P,
-    again: &Option<Again<S, P::Snapshot>>,
-    account: &mut Account<S>,
-) -> Option<P::Request>
-where
-    P: Replay<Req>,
-{
-    let request = again
-        .as_ref()
-        .and_then(|again| protocol.replay(&again.kept.snapshot));
-    if request.is_none() {
-        account.release();
-    }
-    request
-}
-
-impl<S, T> Again<S, T> {
-    /// How long to wait before the next attempt, if there is to be one; a token is reserved for it
-    /// then.
-    fn reserve(&mut self, sent: Sent, wait: Wait, account: &mut Account<S>) -> Option<Duration> {
-        let policy = account.policy();
-        if self.retries + 1 >= policy.attempts || (sent == Sent::Maybe && !self.kept.idempotent) {
-            return None;
-        }
-        let backoff = policy
-            .backoff
-            .delay(self.retries, self.previous, rand::random());
-        let delay = match wait {
-            Wait::Backoff => backoff,
-            Wait::AtLeast(hint) | Wait::Exactly(hint) if hint > policy.max_retry_after => {
-                return None;
             }
-            Wait::Exactly(hint) => hint,
-            // Spread as widely as the backoff: those that were told the same moment would come back
-            // in step.
-            Wait::AtLeast(hint) => {
-                let spread = Backoff::spread(policy.backoff.range(self.retries), rand::random());
-                backoff.max(hint.saturating_add(spread))
+            if let Err(answer) = ready!(self.as_mut().poll_again(cx)) {
+                return Poll::Ready(answer);
             }
-        };
-        if sent == Sent::No && !self.free_ride {
-            self.free_ride = true;
-            account.ride_free();
-        } else if !account.reserve() {
-            return None;
         }
-        self.retries += 1;
-        self.previous = backoff;
-        Some(delay)
     }
 }
 
@@ -260,7 +229,10 @@ where
     S: Service<P::Request>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let retries = self.again.as_ref().map(|again| again.retries);
+        let retries = self
+            .again
+            .as_ref()
+            .map_or(0, |again| again.history().retries);
         f.debug_struct("ResponseFuture")
             .field("retries", &retries)
             .finish_non_exhaustive()

@@ -6,11 +6,11 @@ use tower::Layer;
 
 use crate::{
     ConfigError,
-    algorithm::{Backoff, RetryBudget},
+    algorithm::{Backoff, Budget},
     protocol::Plain,
     retry::{
-        Retry, RetryHandle,
-        handle::{Policy, State},
+        Policy, Retry, RetryHandle,
+        state::{Fixed, State},
     },
 };
 
@@ -26,18 +26,17 @@ pub struct RetryLayer<P = Plain> {
 #[must_use = "a builder does nothing until `build`"]
 pub struct RetryBuilder<P = Plain> {
     policy: Policy,
-    budget: Budget,
-    enabled: bool,
-    name: Option<&'static str>,
+    payer: Payer,
+    fixed: Fixed,
     protocol: P,
 }
 
 /// What pays for the retries of a layer.
 #[derive(Debug, Clone)]
-enum Budget {
-    /// A default one, made by `build`: clones of a builder make layers that share nothing.
+enum Payer {
+    /// A default budget, made by `build`: clones of a builder make layers that share nothing.
     Own,
-    Given(Arc<RetryBudget>),
+    Given(Arc<Budget>),
     Unlimited,
 }
 
@@ -49,9 +48,12 @@ impl RetryLayer {
     pub fn builder() -> RetryBuilder {
         RetryBuilder {
             policy: Policy::default(),
-            budget: Budget::Own,
-            enabled: true,
-            name: None,
+            payer: Payer::Own,
+            fixed: Fixed {
+                enabled: true,
+                retry_rejected: false,
+                name: None,
+            },
             protocol: Plain::new(),
         }
     }
@@ -66,49 +68,58 @@ impl<P> RetryLayer<P> {
 }
 
 impl<P> RetryBuilder<P> {
-    /// How often a call is sent at most, the first time included. Default 3: more rarely helps, and
-    /// multiplies load.
+    /// The largest number of times that a call is sent, the first time included. Default 3.
     pub fn attempts(mut self, attempts: u32) -> Self {
-        self.policy.attempts = attempts;
+        self.policy = self.policy.attempts(attempts);
         self
     }
 
     /// How long to wait between attempts. Default: from 100 ms, doubling up to 10 s, jittered.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.policy.backoff = backoff;
+        self.policy = self.policy.backoff(backoff);
         self
     }
 
     /// The longest `Retry-After` that is waited for; beyond it the response is returned. Default 10
     /// s.
     pub fn max_retry_after(mut self, duration: Duration) -> Self {
-        self.policy.max_retry_after = duration;
+        self.policy = self.policy.max_retry_after(duration);
         self
     }
 
-    /// What pays for retries. Default: a budget of 10 of this layer's own. Layers that call the
-    /// same peer may share one: pass clones of an `Arc`.
-    pub fn budget(mut self, budget: impl Into<Arc<RetryBudget>>) -> Self {
-        self.budget = Budget::Given(budget.into());
+    /// What pays for retries: any [`Budget`]. Default: a
+    /// [`RetryBudget`](crate::algorithm::RetryBudget) of 10 of this layer's own. Layers that call
+    /// the same upstream may share one: pass clones of an `Arc<Budget>`.
+    pub fn budget(mut self, budget: impl Into<Arc<Budget>>) -> Self {
+        self.payer = Payer::Given(budget.into());
         self
     }
 
-    /// Retries without limit of the whole. With it a peer that fails gets up to `attempts` times
-    /// its load, just then.
+    /// Retries without a limit for all calls together. An upstream that fails gets up to `attempts`
+    /// times its load by it, just then.
     pub fn without_budget(mut self) -> Self {
-        self.budget = Budget::Unlimited;
+        self.payer = Payer::Unlimited;
+        self
+    }
+
+    /// Retries rejections of the layers beneath as well: an open circuit, a rate limit, a full
+    /// bulkhead. The wait is what the rejection says, if that is within `max_retry_after` and the
+    /// deadline. The first such retry of a call needs no token. Default `false`: most such calls
+    /// are better answered at once.
+    pub fn retry_rejected(mut self, retry: bool) -> Self {
+        self.fixed.retry_rejected = retry;
         self
     }
 
     /// `false` sends everything once, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.enabled = enabled;
+        self.fixed.enabled = enabled;
         self
     }
 
     /// Names this instance in errors.
     pub fn name(mut self, name: &'static str) -> Self {
-        self.name = Some(name);
+        self.fixed.name = Some(name);
         self
     }
 
@@ -117,35 +128,38 @@ impl<P> RetryBuilder<P> {
     pub fn protocol<Q>(self, protocol: Q) -> RetryBuilder<Q> {
         RetryBuilder {
             policy: self.policy,
-            budget: self.budget,
-            enabled: self.enabled,
-            name: self.name,
+            payer: self.payer,
+            fixed: self.fixed,
             protocol,
         }
+    }
+
+    /// How long a hint may be that is waited for.
+    #[cfg(feature = "http")]
+    pub(crate) fn retry_after_cap(&self) -> Duration {
+        self.policy.max_retry_after
+    }
+
+    /// Lowers the default of that; what was set stays.
+    #[cfg(feature = "http")]
+    pub(crate) fn cap_retry_after(mut self, cap: Duration) -> Self {
+        if self.policy.max_retry_after == Policy::default().max_retry_after {
+            self.policy.max_retry_after = self.policy.max_retry_after.min(cap);
+        }
+        self
     }
 
     /// # Errors
     /// No attempts.
     pub fn build(self) -> Result<RetryLayer<P>, ConfigError> {
-        let mut policy = self.policy;
-        if policy.attempts == 0 {
-            return Err(ConfigError::new(
-                "attempts",
-                0,
-                "send each call at least once; 3 is the default",
-            )
-            .of("retry", self.name));
-        }
-        if !self.enabled {
-            policy.attempts = 1;
-        }
-        let budget = match self.budget {
-            Budget::Own => Some(Arc::default()),
-            Budget::Given(budget) => Some(budget),
-            Budget::Unlimited => None,
+        let policy = self.policy.check(self.fixed.name)?;
+        let budget = match self.payer {
+            Payer::Own => Some(Arc::default()),
+            Payer::Given(budget) => Some(budget),
+            Payer::Unlimited => None,
         };
         Ok(RetryLayer {
-            state: Arc::new(State::new(policy, budget)),
+            state: Arc::new(State::new(policy, budget, self.fixed)),
             protocol: self.protocol,
         })
     }

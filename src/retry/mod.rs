@@ -41,13 +41,18 @@
 //! answer: it speaks of that attempt, not of the first. **Drop.** A retry that is dropped before it
 //! was sent gives its token back as well.
 
+mod again;
 mod future;
 mod handle;
 mod layer;
+mod plan;
+mod policy;
 mod service;
+mod state;
 
-pub use crate::algorithm::{Backoff, Jitter, RetryBudget};
+pub use crate::algorithm::{Backoff, Budget, Jitter, RetryBudget, RetryThrottle, WindowedBudget};
 pub use future::ResponseFuture;
 pub use handle::{RetryHandle, Snapshot};
 pub use layer::{RetryBuilder, RetryLayer};
+pub use policy::Policy;
 pub use service::Retry;

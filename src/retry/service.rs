@@ -11,7 +11,7 @@ use crate::{
     protocol::{Plain, Protocol, Replay},
     retry::{
         ResponseFuture,
-        handle::{Shared, State},
+        state::{End, Shared, State},
     },
     striped::Striped,
 };
@@ -44,18 +44,25 @@ where
     type Error = P::Error;
     type Future = ResponseFuture<S, P, Req>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
         self.inner
             .poll_ready(cx)
             .map_err(|error| self.protocol.not_ready(error))
     }
 
+    #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let protocol = self.protocol.clone();
-        let (request, kept) = match self.shared.state.may_retry() {
-            true => protocol.prepare(request),
-            false => (protocol.once(request), None),
+        let begun = self.shared.state.begin(protocol.can_prove_unsent());
+        let (mut request, kept) = match begun {
+            Ok(()) => {
+                let (request, kept) = protocol.prepare(request);
+                (request, kept.ok_or(End::NotReplayable))
+            }
+            Err(end) => (protocol.once(request), Err(end)),
         };
+        protocol.number(&mut request, 1);
         ResponseFuture::new(
             self.inner.call(request),
             kept,
@@ -63,4 +70,10 @@ where
             self.shared.for_call(),
         )
     }
+}
+
+/// A layered service still goes into tonic's `Server::add_service`.
+#[cfg(feature = "grpc")]
+impl<S: tonic::server::NamedService, P> tonic::server::NamedService for Retry<S, P> {
+    const NAME: &'static str = S::NAME;
 }

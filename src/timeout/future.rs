@@ -1,86 +1,214 @@
 //! The response future.
 
 use std::{
+    fmt, mem,
     pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
+    task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, sleep_until};
+use tower::Service;
 
 use crate::{
-    Rejected, RejectedKind, protocol::Protocol, striped::Held, time, timeout::handle::State,
+    Rejected, RejectedKind,
+    protocol::Protocol,
+    striped::Held,
+    time,
+    timeout::state::{Limit, State},
 };
 
 pin_project! {
     /// The answer of a [`Timeout`](super::Timeout): the inner one, or a rejection when the time was
     /// up.
-    #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F, P> {
-        // `None` once the time is up.
+    pub struct ResponseFuture<S, P, Req>
+    where
+        S: Service<Req>,
+    {
+        // `None` before the call is sent, and once it was given up.
         #[pin]
-        inner: Option<F>,
-        // `None` until the inner future has to wait, and for ever if nothing limits it.
-        #[pin]
-        timer: Option<Sleep>,
-        limit: Option<Duration>,
+        inner: Option<S::Future>,
+        rest: Rest<S, Req>,
+        limit: Limit,
         protocol: P,
         state: Held<State>,
     }
 }
 
-impl<F, P> ResponseFuture<F, P> {
-    pub(super) fn new(inner: F, protocol: P, state: Held<State>) -> Self {
+/// What few calls need, in a box, so that the others do not carry it.
+enum Rest<S, Req> {
+    /// Sent, and so far it had not to wait.
+    Nothing,
+    /// Sent, and waiting.
+    Timer(Pin<Box<Sleep>>),
+    /// To be sent when the inner service is ready.
+    Unready(Box<Unready<S, Req>>),
+    Rejected(Box<Rejected>),
+}
+
+struct Unready<S, Req> {
+    service: S,
+    request: Req,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S, P, Req> ResponseFuture<S, P, Req>
+where
+    S: Service<Req>,
+{
+    #[inline]
+    pub(super) fn sent(inner: S::Future, limit: Limit, protocol: P, state: Held<State>) -> Self {
         Self {
             inner: Some(inner),
-            timer: None,
-            limit: state.limit(),
+            rest: Rest::Nothing,
+            limit,
+            protocol,
+            state,
+        }
+    }
+
+    pub(super) fn unready(
+        service: S,
+        request: Req,
+        limit: Limit,
+        protocol: P,
+        state: Held<State>,
+    ) -> Self {
+        Self {
+            inner: None,
+            rest: Rest::Unready(Box::new(Unready {
+                service,
+                request,
+                timer: None,
+            })),
+            limit,
+            protocol,
+            state,
+        }
+    }
+
+    pub(super) fn rejected(rejected: Box<Rejected>, protocol: P, state: Held<State>) -> Self {
+        Self {
+            inner: None,
+            rest: Rest::Rejected(rejected),
+            limit: Limit::Unlimited,
             protocol,
             state,
         }
     }
 }
 
-impl<F, P, Res, Err> Future for ResponseFuture<F, P>
+impl<S, P, Req> ResponseFuture<S, P, Req>
 where
-    F: Future<Output = Result<Res, Err>>,
-    P: Protocol<Res, Err>,
+    S: Service<Req>,
+    P: Protocol<S::Response, S::Error>,
+{
+    /// Sends the call once the inner service is ready; an answer if it never gets there.
+    fn poll_unsent(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Result<P::Response<()>, P::Error>>> {
+        let mut this = self.as_mut().project();
+        let mut unready = match mem::replace(this.rest, Rest::Nothing) {
+            Rest::Unready(unready) => unready,
+            Rest::Rejected(rejected) => return Poll::Ready(Err(this.protocol.reject(rejected))),
+            Rest::Nothing | Rest::Timer(_) => panic!("polled after completion"),
+        };
+        match unready.service.poll_ready(cx) {
+            Poll::Ready(Ok(())) => {
+                let Unready {
+                    mut service,
+                    request,
+                    timer,
+                } = *unready;
+                this.inner.set(Some(service.call(request)));
+                if let Some(timer) = timer {
+                    *this.rest = Rest::Timer(timer);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Err(this.protocol.not_ready(error)))),
+            Poll::Pending if is_over(&mut unready.timer, *this.limit, cx) => {
+                let rejected = this.state.reject(RejectedKind::DeadlineExceeded);
+                Poll::Ready(Err(this.protocol.reject(rejected)))
+            }
+            Poll::Pending => {
+                *this.rest = Rest::Unready(unready);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Gives the call up if its time is over.
+    fn poll_timer(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<P::Response<()>, P::Error>> {
+        let mut this = self.project();
+        let mut timer = match mem::replace(this.rest, Rest::Nothing) {
+            Rest::Timer(timer) => Some(timer),
+            _ => None,
+        };
+        if is_over(&mut timer, *this.limit, cx) {
+            // Now, and not when somebody drops this future.
+            this.inner.set(None);
+            let rejected = this.state.reject(RejectedKind::TimedOut);
+            return Poll::Ready(this.protocol.reject(rejected));
+        }
+        if let Some(timer) = timer {
+            *this.rest = Rest::Timer(timer);
+        }
+        Poll::Pending
+    }
+}
+
+impl<S, P, Req> Future for ResponseFuture<S, P, Req>
+where
+    S: Service<Req>,
+    P: Protocol<S::Response, S::Error>,
 {
     type Output = Result<P::Response<()>, P::Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let inner = this
-            .inner
-            .as_mut()
-            .as_pin_mut()
-            .expect("polled after completion");
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.inner.is_none() {
+            if let Err(answer) = ready!(self.as_mut().poll_unsent(cx)) {
+                return Poll::Ready(answer);
+            }
+        }
+        let this = self.as_mut().project();
+        let inner = this.inner.as_pin_mut().expect("the call was sent");
         if let Poll::Ready(result) = inner.poll(cx) {
             return Poll::Ready(this.protocol.settle(result, ()));
         }
-        if let (None, Some(limit)) = (this.timer.as_ref().as_pin_ref(), this.limit.take()) {
-            this.timer.set(Some(sleep(limit)));
-        }
-        let Some(timer) = this.timer.as_pin_mut() else {
-            return Poll::Pending;
-        };
-        let deadline = timer.deadline();
-        // A call that has used up its task's budget is woken again by itself, but the timer, asked
-        // within the same poll, does not even look: so look for it.
-        if timer.poll(cx).is_pending() && !time::has_passed(deadline) {
-            return Poll::Pending;
-        }
-        // The call is given up now, not when somebody drops this future.
-        this.inner.set(None);
-        this.state.count_expired();
-        let rejected = Rejected {
-            kind: RejectedKind::TimedOut,
-            layer: "timeout",
-            name: this.state.name(),
-            retry_after: None,
-        };
-        Poll::Ready(this.protocol.reject(Box::new(rejected)))
+        self.poll_timer(cx)
     }
+}
+
+impl<S, P, Req> fmt::Debug for ResponseFuture<S, P, Req>
+where
+    S: Service<Req>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("sent", &self.inner.is_some())
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether the time of a call that has to wait is over; makes its timer when it first has to.
+fn is_over(timer: &mut Option<Pin<Box<Sleep>>>, limit: Limit, cx: &mut Context<'_>) -> bool {
+    let Some(timer) = timer else {
+        let sleep = match limit {
+            Limit::Unlimited => return false,
+            Limit::For(duration) => sleep(duration),
+            Limit::Until(moment) => sleep_until(moment),
+        };
+        return timer.insert(Box::pin(sleep)).as_mut().poll(cx).is_ready();
+    };
+    // A call that has used up its task's budget is woken again by itself, but the timer, polled
+    // within the same poll, does not even look at the clock. So look at it.
+    timer.as_mut().poll(cx).is_ready() || time::has_passed(timer.deadline())
 }

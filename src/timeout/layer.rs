@@ -8,7 +8,7 @@ use crate::{
     ConfigError,
     protocol::Plain,
     striped::Striped,
-    timeout::{Timeout, TimeoutHandle, handle::State},
+    timeout::{Timeout, TimeoutHandle, state::State},
 };
 
 /// Limits how long a call may take.
@@ -24,6 +24,7 @@ pub struct TimeoutLayer<P = Plain> {
 pub struct TimeoutBuilder<P = Plain> {
     duration: Duration,
     enabled: bool,
+    total: bool,
     name: Option<&'static str>,
     protocol: P,
 }
@@ -35,6 +36,7 @@ impl TimeoutLayer {
         TimeoutBuilder {
             duration,
             enabled: true,
+            total: false,
             name: None,
             protocol: Plain::new(),
         }
@@ -56,6 +58,15 @@ impl<P> TimeoutBuilder<P> {
         self
     }
 
+    /// Limits the call as a whole, around retries and all that waits. The wait for the inner
+    /// service's readiness then counts as a part of the call, and `poll_ready` is ready meanwhile.
+    /// On HTTP the request gets a [`Deadline`](crate::Deadline), which the layers beneath honor.
+    /// Default `false`: one attempt.
+    pub fn total(mut self, total: bool) -> Self {
+        self.total = total;
+        self
+    }
+
     /// Names this instance in errors.
     pub fn name(mut self, name: &'static str) -> Self {
         self.name = Some(name);
@@ -67,15 +78,21 @@ impl<P> TimeoutBuilder<P> {
         TimeoutBuilder {
             duration: self.duration,
             enabled: self.enabled,
+            total: self.total,
             name: self.name,
             protocol,
         }
     }
 
+    #[cfg(feature = "http")]
+    pub(crate) fn limit(&self) -> Duration {
+        self.duration
+    }
+
     /// # Errors
-    /// A duration of zero. `Duration::MAX` is as good as none.
+    /// A duration of zero. `Duration::MAX` never ends a call.
     pub fn build(self) -> Result<TimeoutLayer<P>, ConfigError> {
-        let state = State::new(self.duration, self.enabled, self.name)?;
+        let state = State::new(self.duration, self.enabled, self.total, self.name)?;
         Ok(TimeoutLayer {
             state: Striped::new(state),
             protocol: self.protocol,

@@ -10,7 +10,10 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
 //! let timeout = TimeoutLayer::builder(Duration::from_millis(1)).build()?;
-//! let mut service = timeout.layer(service_fn(async |_: u32| std::future::pending::<Result<u32, std::io::Error>>().await));
+//! let hangs = service_fn(async |_: u32| {
+//!     std::future::pending::<Result<u32, std::io::Error>>().await
+//! });
+//! let mut service = timeout.layer(hangs);
 //!
 //! let error = service.ready().await?.call(1).await.unwrap_err();
 //! assert_eq!(Rejected::find(&*error).unwrap().kind, RejectedKind::TimedOut);
@@ -18,13 +21,23 @@
 //! ```
 //!
 //! The inner future is polled first, and the time runs from when it first has to wait: a call that
-//! is answered at once never makes a timer. When the time is up the inner future is dropped at
-//! once. It needs a tokio runtime with its timer enabled.
+//! is answered at once makes no timer and reads no clock. When the time is up the inner future is
+//! dropped at once. It needs a tokio runtime with its timer enabled.
+//!
+//! **Deadlines.** A request that carries a [`Deadline`](crate::Deadline) is given up at its
+//! deadline if that is earlier, and rejected unsent if it comes after it. A timeout in
+//! [`total`](TimeoutBuilder::total) gives HTTP requests their deadline. The
+//! [`Timeouts`](crate::Timeouts) of a request replace the duration for that request.
+//!
+//! **Cost** of a call that is answered at once: a reference count; with a deadline, two readings of
+//! the clock. **Drop.** The inner future goes with the call. **Clone.** All clones share the
+//! duration and the count; a clone has not been asked for readiness.
 
 mod future;
 mod handle;
 mod layer;
 mod service;
+mod state;
 
 pub use future::ResponseFuture;
 pub use handle::{Snapshot, TimeoutHandle};

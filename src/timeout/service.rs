@@ -1,53 +1,112 @@
 //! The service.
 
-use std::task::{Context, Poll};
+use std::{
+    mem,
+    task::{Context, Poll},
+};
 
 use tower::Service;
 
 use crate::{
+    CarryDeadline, RejectedKind,
     protocol::{Plain, Protocol},
     striped::Striped,
-    timeout::{ResponseFuture, handle::State},
+    timeout::{ResponseFuture, state::State},
 };
 
 /// A service behind a [`TimeoutLayer`](super::TimeoutLayer).
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Timeout<S, P = Plain> {
     inner: S,
+    readiness: Readiness,
     state: Striped<State>,
     protocol: P,
+}
+
+/// What the inner service said when it was last asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readiness {
+    Unasked,
+    Pending,
+    Ready,
 }
 
 impl<S, P> Timeout<S, P> {
     pub(super) fn new(inner: S, state: Striped<State>, protocol: P) -> Self {
         Self {
             inner,
+            readiness: Readiness::Unasked,
             state,
             protocol,
         }
+    }
+
+    /// The inner service as it was asked, leaving a fresh one: what the old one has reserved is
+    /// freed when it is dropped, or used when it is called.
+    fn take_inner(&mut self) -> S
+    where
+        S: Clone,
+    {
+        let fresh = self.inner.clone();
+        mem::replace(&mut self.inner, fresh)
     }
 }
 
 impl<S, P, Req> Service<Req> for Timeout<S, P>
 where
-    S: Service<Req>,
-    P: Protocol<S::Response, S::Error>,
+    S: Service<Req> + Clone,
+    P: Protocol<S::Response, S::Error> + CarryDeadline<Req>,
 {
     type Response = P::Response<()>;
     type Error = P::Error;
-    type Future = ResponseFuture<S::Future, P>;
+    type Future = ResponseFuture<S, P, Req>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| self.protocol.not_ready(error))
+        match self.inner.poll_ready(cx) {
+            // In total, the call waits for readiness, and within its time.
+            Poll::Pending if self.state.covers_readiness() => {
+                self.readiness = Readiness::Pending;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) => {
+                self.readiness = Readiness::Ready;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.protocol.not_ready(error))),
+        }
     }
 
-    fn call(&mut self, request: Req) -> Self::Future {
-        ResponseFuture::new(
-            self.inner.call(request),
+    #[inline]
+    fn call(&mut self, mut request: Req) -> Self::Future {
+        let readiness = mem::replace(&mut self.readiness, Readiness::Unasked);
+        let (protocol, state) = (self.protocol.clone(), self.state.for_call());
+        let Some(limit) = state.limit(&protocol, &mut request) else {
+            drop(self.take_inner());
+            let rejected = state.reject(RejectedKind::DeadlineExceeded);
+            return ResponseFuture::rejected(rejected, protocol, state);
+        };
+        if readiness == Readiness::Pending {
+            return ResponseFuture::unready(self.take_inner(), request, limit, protocol, state);
+        }
+        ResponseFuture::sent(self.inner.call(request), limit, protocol, state)
+    }
+}
+
+impl<S: Clone, P: Clone> Clone for Timeout<S, P> {
+    /// The clone has not been asked for readiness yet.
+    fn clone(&self) -> Self {
+        Self::new(
+            self.inner.clone(),
+            self.state.clone(),
             self.protocol.clone(),
-            self.state.for_call(),
         )
     }
+}
+
+/// A layered service still goes into tonic's `Server::add_service`.
+#[cfg(feature = "grpc")]
+impl<S: tonic::server::NamedService, P> tonic::server::NamedService for Timeout<S, P> {
+    const NAME: &'static str = S::NAME;
 }

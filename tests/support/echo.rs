@@ -1,5 +1,5 @@
-// Generated from echo.proto by tonic-prost-build 0.14, with protox in protoc's place, and formatted;
-// checked in, so that no build needs either.
+// Generated from echo.proto by tonic-prost-build 0.14, with protox in protoc's place, and
+// formatted; checked in, so that no build needs either.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Message {
     #[prost(string, tag = "1")]

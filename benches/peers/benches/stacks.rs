@@ -1,9 +1,9 @@
-//! The stack of five by several crates: a call that succeeds, over a service that answers at once and
-//! over one that suspends once; on one thread, and by 64 tasks on a runtime of two workers.
+//! The stack of five by several crates: a call that succeeds, over a service that answers at once
+//! and over one that suspends once; on one thread, and by 64 tasks on a runtime of two workers.
 //!
-//! `cargo bench --bench stacks` takes a minute and prints nanoseconds a call and ratios; `-- --quick` takes
-//! seconds and shows only that all of it works. Rounds are interleaved, and each figure is the best of
-//! its rounds, because what else the machine does can only slow a round down.
+//! `cargo bench --bench stacks` takes a minute and prints nanoseconds a call and ratios; `--
+//! --quick` takes seconds and shows only that all of it works. Rounds are interleaved, and each
+//! figure is the best of its rounds, because what else the machine does can only slow a round down.
 
 use std::{
     future::Future,
@@ -23,8 +23,8 @@ use tower_keep_peers::{
 
 const TASKS: u64 = 64;
 
-/// All that is compared, over one leaf; the first is what the others are measured over, the second is
-/// what they are compared with. A new stack is one row here.
+/// All that is compared, over one leaf; the first is what the others are measured over, the second
+/// is what they are compared with. A new stack is one row here.
 fn contenders(leaf: impl Leaf) -> Vec<Contender> {
     vec![
         contender("no layer", leaf.clone()),

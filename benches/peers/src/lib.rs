@@ -1,5 +1,5 @@
-//! What the comparisons in `benches/` are made of: two inner services, and the same stack of five from
-//! several crates.
+//! What the comparisons in `benches/` are made of: two inner services, and the same stack of five
+//! from several crates.
 
 pub mod leaf;
 pub mod mixed;

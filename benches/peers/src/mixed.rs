@@ -132,8 +132,8 @@ where
     }
 }
 
-/// The cheapest policy for tower's retry: it counts attempts. It has no budget and no backoff, which
-/// would cost a call that succeeds a lock and a random generator.
+/// The cheapest policy for tower's retry: it counts attempts. It has no budget and no backoff,
+/// which would cost a call that succeeds a lock and a random generator.
 #[derive(Debug, Clone)]
 pub struct Attempts(pub u32);
 

@@ -1,5 +1,6 @@
-//! Retry, circuit breaker, rate limit, bulkhead and timeout, outermost first, as each crate has them.
-//! No limit is ever reached and no call fails: what is compared is the cost of a call that succeeds.
+//! Retry, circuit breaker, rate limit, bulkhead and timeout, outermost first, as each crate has
+//! them. No limit is ever reached and no call fails: what is compared is the cost of a call that
+//! succeeds.
 
 use std::{fmt, num::NonZeroU32, time::Duration};
 
@@ -68,8 +69,8 @@ pub fn keep_retry() -> RetryLayer<Plain<ErrIsFailure, Always>> {
         .unwrap()
 }
 
-/// The best that a user can put together: governor, recloser, and tower's retry, concurrency limit and
-/// timeout.
+/// The best that a user can put together: governor, recloser, and tower's retry, concurrency limit
+/// and timeout.
 pub fn mixed_five(leaf: impl Leaf) -> impl Stack {
     ServiceBuilder::new()
         .retry(Attempts(3))
@@ -86,9 +87,9 @@ pub fn quota() -> Quota {
     Quota::per_second(rate).allow_burst(rate)
 }
 
-/// seatbelt's retry, breaker and timeout. It has no limits: governor and tower stand in. The bulkhead is
-/// outermost, because seatbelt's retry calls a clone that was never polled ready, at which tower's
-/// concurrency limit panics.
+/// seatbelt's retry, breaker and timeout. It has no limits: governor and tower stand in. The
+/// bulkhead is outermost, because seatbelt's retry calls a clone that was never polled ready, at
+/// which tower's concurrency limit panics.
 ///
 /// Needs tokio's context, which its clock looks for.
 pub fn seatbelt_five(leaf: impl Leaf) -> impl Stack {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::algorithm::{
-    breaker::{BreakerState, Cause, CircuitOpen, Transition},
+    breaker::transition::{BreakerState, Cause, CircuitOpen, Transition},
     window::Class,
 };
 

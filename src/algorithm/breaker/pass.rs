@@ -19,9 +19,9 @@ use crate::algorithm::breaker::control::Control;
 pub struct Pass(
     /// `generation:18 | code:5 | start:41`, the generation where [`Control`] has it. The codes: 0
     /// nothing admitted, 1 to 3 a verdict on slowness ([`SLOW`] and [`QUICK`] once the head of the
-    /// response is here, [`UNTIMED`] before), 4 a start that the ages do not count ([`TIMED`]), 16 to 31 one that they
-    /// count, in the row of the low four bits. The start is in units of 64 ns, modulo 2^41 (39
-    /// hours), and 0 for the first three codes.
+    /// response is here, [`UNTIMED`] before), 4 a start that the ages do not count ([`TIMED`]), 16
+    /// to 31 one that they count, in the row of the low four bits. The start is in units of 64 ns,
+    /// modulo 2^41 (39 hours), and 0 for the first three codes.
     u64,
 );
 

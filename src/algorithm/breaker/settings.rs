@@ -9,7 +9,11 @@ use crate::{
     algorithm::{
         Counts,
         backoff::share_of,
-        breaker::{BreakerConfig, Cause, Verdict, Window, control::Probes},
+        breaker::{
+            config::{BreakerConfig, Verdict, Window},
+            control::Probes,
+            transition::Cause,
+        },
     },
     config::{ConfigError, nanos_within, parts_per_million},
 };

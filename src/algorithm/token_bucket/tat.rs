@@ -67,8 +67,8 @@ impl Tat {
         // The loser has lost to an admission, which took tokens: it decides again on what is left,
         // and is denied after at most `burst` losses.
         self.change(pace.scale, due, |ahead| {
-            // Neither overflows: `cost <= burst`, `capacity <= 2^57` and a tick. Of `ahead` what the
-            // clock went back by may be a part, up to the whole range.
+            // Neither overflows: `cost <= burst`, `capacity <= 2^57` and a tick. Of `ahead` what
+            // the clock went back by may be a part, up to the whole range.
             let ahead = ahead.saturating_add(u64::from(cost) * pace.interval);
             match ahead.checked_sub(capacity) {
                 None | Some(0) => Ok(ahead),

@@ -15,7 +15,7 @@ use super::{
     status::{Ended, Pushback, code_of},
 };
 use crate::{
-    Classify, Outcome, Rejected,
+    Classify, Deadline, Outcome, Rejected,
     protocol::{
         Advice, Kept, Protocol, Replay, Sent, Settle,
         http::{self as over_http, Cause, RequestSnapshot},
@@ -113,6 +113,12 @@ impl Client {
     }
 }
 
+impl Client {
+    pub(super) fn http(&self) -> &over_http::Client {
+        &self.http
+    }
+}
+
 impl Default for Client {
     fn default() -> Self {
         Self::new()
@@ -178,11 +184,11 @@ where
     fn advise(&self, _: Outcome, result: Result<&Self::Response<()>, &BoxError>) -> Advice {
         match result {
             Ok(response) => match response.extensions().get::<Rejected>() {
-                Some(rejected) if rejected.kind.is_local() => Advice::TurnedAway,
+                Some(rejected) if rejected.kind.is_local() => Advice::from(rejected),
                 _ => advise_on_end(Ended::of_head(response).or_else(|| response.body().ended())),
             },
             Err(error) => match Rejected::find(&**error) {
-                Some(rejected) if rejected.kind.is_local() => Advice::TurnedAway,
+                Some(rejected) if rejected.kind.is_local() => Advice::from(rejected),
                 Some(_) => retry(Sent::Maybe),
                 None => advise_on_failure(&**error),
             },
@@ -214,6 +220,21 @@ where
     fn replay(&self, snapshot: &Self::Snapshot) -> Option<Self::Request> {
         let request = Replay::<Request<B>>::replay(&self.http, snapshot)?;
         Some(request.map(tonic::body::Body::new))
+    }
+
+    #[inline]
+    fn number(&self, request: &mut Self::Request, attempt: u32) {
+        self.http.number_request(request, attempt);
+    }
+
+    #[inline]
+    fn deadline(&self, snapshot: &Self::Snapshot) -> Option<Deadline> {
+        Replay::<Request<B>>::deadline(&self.http, snapshot)
+    }
+
+    #[inline]
+    fn can_prove_unsent(&self) -> bool {
+        true
     }
 }
 

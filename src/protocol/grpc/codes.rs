@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{Response, StatusCode};
+use http::Response;
 use http_body::Body;
 use tonic::Code;
 
@@ -83,21 +83,6 @@ impl Default for Codes {
     }
 }
 
-/// What an HTTP status means where there is no `grpc-status` beside it, as gRPC maps it.
-pub(super) fn of_http(status: StatusCode) -> Code {
-    match status {
-        StatusCode::BAD_REQUEST => Code::Internal,
-        StatusCode::UNAUTHORIZED => Code::Unauthenticated,
-        StatusCode::FORBIDDEN => Code::PermissionDenied,
-        StatusCode::NOT_FOUND => Code::Unimplemented,
-        StatusCode::TOO_MANY_REQUESTS
-        | StatusCode::BAD_GATEWAY
-        | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => Code::Unavailable,
-        _ => Code::Unknown,
-    }
-}
-
 /// The code of a rejection.
 pub(super) fn of_rejection(kind: RejectedKind) -> Code {
     match kind {
@@ -115,7 +100,10 @@ const CODES: usize = Code::Unauthenticated as usize + 1;
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
+    use crate::protocol::grpc::status::of_http;
 
     /// The numbers of the codes that mean an outcome.
     fn numbers(codes: &Codes, outcome: Outcome) -> Vec<usize> {

@@ -1,6 +1,6 @@
 //! A rejection as a status.
 
-use std::sync::OnceLock;
+use std::{error::Error, sync::OnceLock};
 
 use http::{HeaderMap, Response};
 use tonic::Status;
@@ -8,11 +8,18 @@ use tonic::Status;
 use super::{codes, status::Pushback};
 use crate::{Rejected, RejectedKind};
 
+impl Error for Rejected {
+    /// A [`tonic::Status`] of the code that tells gRPC callers why.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(status_of(self.kind))
+    }
+}
+
 /// The status that a client's rejection has as its source.
 ///
 /// There is one for each kind, made once, so that a rejection stays comparable and needs no further
 /// allocation. A [`tonic::Status`] keeps the error that it was made from: name and hint are there.
-pub(crate) fn status_of(kind: RejectedKind) -> &'static Status {
+fn status_of(kind: RejectedKind) -> &'static Status {
     static STATUSES: [OnceLock<Status>; KINDS] = [const { OnceLock::new() }; KINDS];
     STATUSES[kind as usize]
         .get_or_init(|| Status::new(codes::of_rejection(kind), kind.description()))

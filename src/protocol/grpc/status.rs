@@ -9,8 +9,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use tonic::{Code, Status, TimeoutExpired};
 
-use super::codes;
-
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ended {
@@ -51,7 +49,7 @@ impl Ended {
     pub(super) fn of_head<B: Body>(response: &Response<B>) -> Option<Self> {
         Self::of_headers(response.headers()).or_else(|| {
             if response.status() != StatusCode::OK {
-                Some(Self::with(codes::of_http(response.status())))
+                Some(Self::with(of_http(response.status())))
             } else if response.body().is_end_stream() {
                 Some(Self::with(Code::Unknown))
             } else {
@@ -118,6 +116,21 @@ fn rounded_up(wait: Duration) -> u32 {
 
 const GRPC_STATUS: &str = "grpc-status";
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+
+/// What an HTTP status means where there is no `grpc-status` beside it, as gRPC maps it.
+pub(super) fn of_http(status: StatusCode) -> Code {
+    match status {
+        StatusCode::BAD_REQUEST => Code::Internal,
+        StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+        StatusCode::FORBIDDEN => Code::PermissionDenied,
+        StatusCode::NOT_FOUND => Code::Unimplemented,
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Code::Unavailable,
+        _ => Code::Unknown,
+    }
+}
 
 #[cfg(test)]
 mod tests {

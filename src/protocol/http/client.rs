@@ -8,14 +8,15 @@ use http_body::Body;
 use tower::BoxError;
 
 use super::{
+    Attempt, deadline_fields,
     error::Cause,
-    is_local_rejection, outcome_of, rate_limit_fields,
+    outcome_of, rate_limit_fields, rejection_of,
     replay::{ReplayBody, Tape},
     retry_after,
     status::{self, Classifier, Retried, Statuses},
 };
 use crate::{
-    Classify, Outcome, Rejected,
+    Classify, Deadline, Outcome, Rejected,
     protocol::{Advice, Kept, Protocol, Replay, Sent, Settle},
 };
 
@@ -38,6 +39,8 @@ pub struct Client {
     classifier: Option<Classifier>,
     also_retried: Statuses,
     strict: bool,
+    attempt_headers: bool,
+    send_deadline: bool,
     body_limit: usize,
 }
 
@@ -46,13 +49,16 @@ pub struct Client {
 pub struct Idempotent;
 
 impl Client {
-    /// Reads and retries as the table says. Keeps request bodies of up to 64 KiB to send them again.
+    /// Reads and retries as the table says. Keeps request bodies of up to 64 KiB to send them
+    /// again.
     #[must_use]
     pub fn new() -> Self {
         Self {
             classifier: None,
             also_retried: Statuses::default(),
             strict: false,
+            attempt_headers: false,
+            send_deadline: false,
             body_limit: 64 * 1024,
         }
     }
@@ -97,9 +103,50 @@ impl Client {
         self
     }
 
+    /// A [retry](crate::retry) tells the upstream which attempt a request is, in
+    /// `x-envoy-attempt-count` and `grpc-previous-rpc-attempts`; what the caller put there is
+    /// overwritten. Default `false`. Handlers and inner layers know it anyway: see
+    /// [`Attempt`](super::Attempt).
+    #[must_use]
+    pub fn attempt_headers(mut self, send: bool) -> Self {
+        self.attempt_headers = send;
+        self
+    }
+
+    /// A [timeout](crate::timeout) and a [retry](crate::retry) tell the upstream how long the
+    /// answer is waited for, in `grpc-timeout` and `x-envoy-expected-rq-timeout-ms`: on each
+    /// attempt what remains then. What the caller put there is overwritten. Default `false`.
+    #[must_use]
+    pub fn send_deadline(mut self, send: bool) -> Self {
+        self.send_deadline = send;
+        self
+    }
+
+    #[inline]
+    pub(super) fn sends_deadline(&self) -> bool {
+        self.send_deadline
+    }
+
+    /// Tells an attempt's number and what remains of its time, to inner layers and upstream.
+    #[inline]
+    pub(in crate::protocol) fn number_request<B>(&self, request: &mut Request<B>, attempt: u32) {
+        // An extension costs an allocation, so the first attempt has none.
+        if attempt > 1 {
+            request.extensions_mut().insert(Attempt(attempt));
+        }
+        if self.attempt_headers {
+            Attempt(attempt).write(request.headers_mut());
+        }
+        if self.send_deadline {
+            if let Some(deadline) = request.extensions().get::<Deadline>().copied() {
+                deadline_fields::write(request.headers_mut(), deadline.remaining());
+            }
+        }
+    }
+
     fn advise_on_response<B>(&self, outcome: Outcome, response: &Response<B>) -> Advice {
-        if is_local_rejection(response) {
-            return Advice::TurnedAway;
+        if let Some(rejected) = rejection_of(response) {
+            return Advice::from(rejected);
         }
         let status = response.status();
         let after = retry_after::parse(response.headers());
@@ -212,6 +259,21 @@ where
         *request.headers_mut() = snapshot.headers.clone();
         *request.extensions_mut() = snapshot.extensions.clone();
         Some(request)
+    }
+
+    #[inline]
+    fn number(&self, request: &mut Self::Request, attempt: u32) {
+        self.number_request(request, attempt);
+    }
+
+    #[inline]
+    fn deadline(&self, snapshot: &RequestSnapshot<B>) -> Option<Deadline> {
+        snapshot.extensions.get().copied()
+    }
+
+    #[inline]
+    fn can_prove_unsent(&self) -> bool {
+        true
     }
 }
 

@@ -3,13 +3,13 @@
 //! A circuit breaker, a retry and a budget must read the same error the same way, so they all ask
 //! [`Cause`].
 
-use std::{any::Any, error::Error, io};
+use std::{any::Any, error::Error, io, time::Duration};
 
 use hyper_util::client::legacy;
 use tower::BoxError;
 
 use crate::{
-    Outcome, Rejected,
+    Outcome, Rejected, RejectedKind,
     protocol::{Advice, Sent},
 };
 
@@ -20,7 +20,10 @@ mod tests;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::protocol) enum Cause {
     /// A layer of this crate further in rejected the call.
-    Rejected,
+    Rejected {
+        kind: RejectedKind,
+        after: Option<Duration>,
+    },
     /// The caller's own doing: the request was unfit to be sent, or its body failed.
     Caller,
     /// The upstream got nothing of the request: no connection, or one that closed before the
@@ -36,11 +39,14 @@ impl Cause {
     /// Reads the causes from the outermost on. The first that tells anything decides.
     pub(in crate::protocol) fn of(error: &(dyn Error + 'static)) -> Self {
         let mut rejections = causes(error).filter_map(|cause| cause.downcast_ref::<Rejected>());
-        if rejections
+        if let Some(rejected) = rejections
             .next()
-            .is_some_and(|rejected| rejected.kind.is_local())
+            .filter(|rejected| rejected.kind.is_local())
         {
-            return Self::Rejected;
+            return Self::Rejected {
+                kind: rejected.kind,
+                after: rejected.retry_after,
+            };
         }
         causes(error)
             .find_map(Self::of_one)
@@ -90,7 +96,7 @@ impl Cause {
     /// What it says about the upstream.
     pub(in crate::protocol) fn outcome(self) -> Outcome {
         match self {
-            Self::Rejected | Self::Caller => Outcome::Ignore,
+            Self::Rejected { .. } | Self::Caller => Outcome::Ignore,
             Self::NotSent | Self::Unreadable | Self::Unknown => Outcome::Failure,
         }
     }
@@ -99,7 +105,7 @@ impl Cause {
     pub(in crate::protocol) fn advice(self) -> Advice {
         let retry = |sent| Advice::Retry { sent, after: None };
         match self {
-            Self::Rejected => Advice::TurnedAway,
+            Self::Rejected { kind, after } => Advice::Rejected { kind, after },
             Self::Caller | Self::Unreadable => Advice::Stop,
             Self::NotSent => retry(Sent::No),
             Self::Unknown => retry(Sent::Maybe),
@@ -148,8 +154,8 @@ fn is_unprocessed(error: &h2::Error) -> bool {
             || error.is_go_away() && reason == Some(h2::Reason::NO_ERROR))
 }
 
-/// An error, what caused it, what caused that. The `source` of an [`io::Error`] leaves out the error
-/// that it wraps, so that is asked for by name.
+/// An error, what caused it, what caused that. The `source` of an [`io::Error`] leaves out the
+/// error that it wraps, so that is asked for by name.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| {
         let wrapped = error

@@ -43,7 +43,10 @@ use http::Response;
 
 use crate::{Outcome, Rejected};
 
+mod attempt;
 mod client;
+mod deadline;
+mod deadline_fields;
 mod error;
 mod rate_limit_fields;
 mod rejection_body;
@@ -54,7 +57,10 @@ mod status;
 mod structured;
 mod until_body_end;
 
+pub use attempt::Attempt;
 pub use client::{Client, Idempotent, RequestSnapshot};
+#[cfg(feature = "grpc")]
+pub(super) use deadline_fields::read as read_deadline;
 #[cfg(feature = "grpc")]
 pub(super) use error::Cause;
 pub use rejection_body::{NoBody, ProblemJson, RejectionBody};
@@ -64,7 +70,7 @@ pub use until_body_end::{TrackedBody, UntilBodyEnd};
 
 /// What a response says about the service that made it.
 fn outcome_of<B>(response: &Response<B>, classifier: Option<status::Classifier>) -> Outcome {
-    if is_local_rejection(response) {
+    if rejection_of(response).is_some() {
         return Outcome::Ignore;
     }
     classifier
@@ -72,8 +78,9 @@ fn outcome_of<B>(response: &Response<B>, classifier: Option<status::Classifier>)
         .unwrap_or_else(|| status::meaning(response.status()).0)
 }
 
-/// Whether a layer of this crate further in made the response in place of the service.
-fn is_local_rejection<B>(response: &Response<B>) -> bool {
+/// The rejection of a layer of this crate further in, if that made the response in place of the
+/// service.
+fn rejection_of<B>(response: &Response<B>) -> Option<&Rejected> {
     let rejected = response.extensions().get::<Rejected>();
-    rejected.is_some_and(|rejected| rejected.kind.is_local())
+    rejected.filter(|rejected| rejected.kind.is_local())
 }

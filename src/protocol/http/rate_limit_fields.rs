@@ -58,8 +58,8 @@ fn write_fields(headers: &mut HeaderMap, quota: &Quota) {
 }
 
 /// How long until an upstream whose quota is used up has some again: the longest wait of all quotas
-/// that have nothing left. What cannot be parsed is ignored, as the draft demands, and so is a quota
-/// that does not tell when.
+/// that have nothing left. What cannot be parsed is ignored, as the draft demands, and so is a
+/// quota that does not tell when.
 ///
 /// What a layer of this crate further in has advertised is left out: its quota is that of one
 /// caller, who reads it, and not of all that pass here.
@@ -105,11 +105,11 @@ fn used_up_in_dictionary<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<Du
         .map(Duration::from_secs)
 }
 
-/// By the fields of old, each of which has one number; a reset may have decimals. Several servers on
-/// the way may each have added theirs, so they are read in pairs.
+/// By the fields of old, each of which has one number; a reset may have decimals. Several servers
+/// on the way may each have added theirs, so they are read in pairs.
 ///
-/// Some servers send the time of day as the reset, in seconds since 1970: what is longer than a year
-/// is no wait.
+/// Some servers send the time of day as the reset, in seconds since 1970: what is longer than a
+/// year is no wait.
 fn used_up_in_three(headers: &HeaderMap) -> Option<Duration> {
     let numbers = |field| {
         let lines = headers.get_all(field).iter();

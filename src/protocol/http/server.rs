@@ -8,8 +8,8 @@ use http::{
 };
 
 use super::{
-    NoBody, ProblemJson, RejectionBody, error::Cause, is_local_rejection, outcome_of,
-    rate_limit_fields, retry_after, status::Classifier,
+    NoBody, ProblemJson, RejectionBody, error::Cause, outcome_of, rate_limit_fields, rejection_of,
+    retry_after, status::Classifier,
 };
 use crate::{
     Classify, Outcome, Rejected, RejectedKind,
@@ -29,13 +29,15 @@ use crate::{
 /// A rate limit that [advertises](crate::rate_limit::RateLimitBuilder::advertise) itself adds
 /// `RateLimit-Policy` and `RateLimit` fields to all its responses, rejections or not.
 ///
-/// The [`Rejected`] itself is in the response's extensions, for logs and for layers further out. Its
-/// body is empty, for which the body type must be `Default`, as axum's, tonic's and http-body-util's
-/// are; or it tells the [problem](Self::problem_json); or it is [your own](Self::body).
+/// The [`Rejected`] itself is in the response's extensions, for logs and for layers further out.
+/// Its body is empty, for which the body type must be `Default`, as axum's, tonic's and
+/// http-body-util's are; or it tells the [problem](Self::problem_json); or it is [your
+/// own](Self::body).
 #[derive(Clone, Copy)]
 pub struct Server<R = NoBody> {
     rejection: R,
     classifier: Option<Classifier>,
+    read_deadline: bool,
 }
 
 impl Server {
@@ -45,6 +47,7 @@ impl Server {
         Self {
             rejection: NoBody,
             classifier: None,
+            read_deadline: false,
         }
     }
 }
@@ -62,6 +65,7 @@ impl<R> Server<R> {
         Server {
             rejection: ProblemJson,
             classifier: self.classifier,
+            read_deadline: self.read_deadline,
         }
     }
 
@@ -86,6 +90,7 @@ impl<R> Server<R> {
         Server {
             rejection: body,
             classifier: self.classifier,
+            read_deadline: self.read_deadline,
         }
     }
 
@@ -105,6 +110,22 @@ impl<R> fmt::Debug for Server<R> {
             .field("rejection", &any::type_name::<R>())
             .field("classifier", &self.classifier)
             .finish()
+    }
+}
+
+impl<R> Server<R> {
+    /// A [timeout](crate::timeout) gives requests a [`Deadline`](crate::Deadline) from
+    /// `grpc-timeout` and `x-envoy-expected-rq-timeout-ms`, the shorter of the two; nonsense is
+    /// ignored. A client can only shorten its own time by it. Default `false`.
+    #[must_use]
+    pub fn read_deadline(mut self, read: bool) -> Self {
+        self.read_deadline = read;
+        self
+    }
+
+    #[inline]
+    pub(super) fn reads_deadline(&self) -> bool {
+        self.read_deadline
     }
 }
 
@@ -179,14 +200,12 @@ impl<R: RejectionBody<B>, B, Err: 'static> Protocol<Response<B>, Err> for Server
     /// There is no retry on a server. A layer that asks all the same learns which results are
     /// rejections of this crate.
     fn advise(&self, _: Outcome, result: Result<&Response<B>, &Err>) -> Advice {
-        let rejected = match result {
-            Ok(response) => is_local_rejection(response),
-            Err(error) => Cause::of_any(error) == Cause::Rejected,
-        };
-        if rejected {
-            Advice::TurnedAway
-        } else {
-            Advice::Stop
+        match result {
+            Ok(response) => rejection_of(response).map_or(Advice::Stop, Advice::from),
+            Err(error) => match Cause::of_any(error) {
+                rejected @ Cause::Rejected { .. } => rejected.advice(),
+                _ => Advice::Stop,
+            },
         }
     }
 }

@@ -1,8 +1,8 @@
 //! As much of structured fields (RFC 9651) as the `RateLimit` field needs: a List of Items with
 //! parameters, and a Dictionary of Items.
 //!
-//! A line that breaks the rules is ignored as a whole, as the RFC demands: half of what a peer meant
-//! may be the opposite.
+//! A line that breaks the rules is ignored as a whole, as the RFC demands: half of what a peer
+//! meant may be the opposite.
 
 /// One quota of a `RateLimit` field.
 #[derive(Debug, Default)]

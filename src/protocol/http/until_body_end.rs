@@ -16,7 +16,7 @@ use http::{
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::is_local_rejection;
+use super::rejection_of;
 use crate::{
     Classify, Outcome, Rejected,
     protocol::{Advice, Protocol, Quota, Settle, guarded},
@@ -40,8 +40,8 @@ use crate::{
 /// known length, such as hyper, drops the body once it has that, and never polls for the end.
 ///
 /// With it a bulkhead counts a call in flight until the last byte. A reader can be slow as well as
-/// the upstream, so the permit is told of the head ([`Settle::answered`]), and may judge slowness by
-/// that. What a good head says of when to come back is honored at once.
+/// the upstream, so the permit is told of the head ([`Settle::answered`]), and may judge slowness
+/// by that. What a good head says of when to come back is honored at once.
 ///
 /// ```
 /// use tower_keep::{Outcome, bulkhead::BulkheadLayer, protocol::http};
@@ -97,6 +97,11 @@ impl<P> UntilBodyEnd<P> {
     pub fn trailers(mut self, classify: fn(&HeaderMap) -> Outcome) -> Self {
         self.trailers = Some(classify);
         self
+    }
+
+    /// What reads the heads.
+    pub(super) fn inner(&self) -> &P {
+        &self.protocol
     }
 
     /// A response after a good head, whose body is yet to come.
@@ -190,8 +195,7 @@ where
         result: Result<&Self::Response<()>, &Self::Error>,
     ) -> Advice {
         match result {
-            Ok(response) if is_local_rejection(response) => Advice::TurnedAway,
-            Ok(_) => Advice::Stop,
+            Ok(response) => rejection_of(response).map_or(Advice::Stop, Advice::from),
             Err(error) => self.protocol.advise(outcome, Err(error)),
         }
     }

@@ -118,16 +118,16 @@ impl KeyedRateLimitHandle {
         self.total.iter().for_each(|total| total.charge(units));
     }
 
-    /// Gives back units that a key's calls have taken and not used. To a key that has overflowed, or
-    /// that has no debt, nothing is given.
+    /// Gives back units that a key's calls have taken and not used. To a key that has overflowed,
+    /// or that has no debt, nothing is given.
     pub fn refund(&self, key: &(impl Hash + ?Sized), units: u32) {
         self.table
             .with(self.hash(key), |bucket| bucket.refund(units));
         self.total.iter().for_each(|total| total.refund(units));
     }
 
-    /// Admits nothing of a key for so long, as a penalty; nothing of another's. A key that overflows
-    /// closes the limit it shares.
+    /// Admits nothing of a key for so long, as a penalty; nothing of another's. A key that
+    /// overflows closes the limit it shares.
     pub fn close_for(&self, key: &(impl Hash + ?Sized), duration: Duration) {
         self.table
             .with(self.hash(key), |bucket| bucket.close_for(duration));

@@ -10,7 +10,8 @@ use std::{
 use crate::{
     ConfigError, Rejected, RejectedKind,
     algorithm::{KeyedBuckets, OverLimit, Rate},
-    gate::{Admission, Admit, Demand, End, Gate, Missing, Read, Turn, Unsent},
+    gate::{Admission, Admit, Demand, End, Gate, Read, Turn, Unsent},
+    keyed::Missing,
     protocol::Quota,
     queue::{Bounds, QueuesByKey, Ticket, Turn as QueueTurn, WaitQueue},
     rate_limit::{
@@ -192,7 +193,7 @@ impl<F> Gate for TableGate<F> {
     type Pass = TakenOfKey;
     type Ticket = TableTicket;
 
-    #[inline]
+    #[inline(always)]
     fn send(&self, taken: TakenOfKey) -> TakenOfKey {
         taken
     }
@@ -206,7 +207,7 @@ impl<F> Gate for TableGate<F> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(&self, taken: TakenOfKey, end: End, now: &Now) {
         if let End::Answered(_, Some(retry_after)) = end {
             self.honor(&taken, retry_after, now);
@@ -227,7 +228,7 @@ impl<F> Gate for TableGate<F> {
         self.table.queues.left(hash, &queue);
     }
 
-    #[inline]
+    #[inline(always)]
     fn owes(&self, taken: &TakenOfKey) -> bool {
         taken.0.is_some() && self.table.settings.owes()
     }
@@ -247,7 +248,7 @@ impl<F> Gate for TableGate<F> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn advertises(&self) -> bool {
         self.table.settings.advertise
     }
@@ -265,7 +266,7 @@ impl<F> Gate for TableGate<F> {
 }
 
 impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
-    #[inline]
+    #[inline(always)]
     fn admit(
         &self,
         request: &Req,

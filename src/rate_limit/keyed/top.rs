@@ -6,8 +6,8 @@
 //! it was handed; and a key with more than its even share of all rejections is always among them.
 //! So that they tell of now, all are halved every minute.
 
-/// A key that is rejected often: what [`heavy_hitters`](super::KeyedRateLimitHandle::heavy_hitters) tells of
-/// it.
+/// A key that is rejected often: what [`heavy_hitters`](super::KeyedRateLimitHandle::heavy_hitters)
+/// tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopKey {

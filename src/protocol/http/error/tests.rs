@@ -35,9 +35,10 @@ fn a_rejection_by_an_inner_layer_is_no_failure() {
         RejectedKind::DeadlineExceeded,
     ] {
         let rejected = Rejected::new(kind, "inner");
-        assert_eq!(Cause::of_any(&rejected), Cause::Rejected);
-        assert_eq!(cause(rejected.clone()), Cause::Rejected);
-        assert_eq!(cause(io::Error::other(rejected)), Cause::Rejected);
+        let expected = Cause::Rejected { kind, after: None };
+        assert_eq!(Cause::of_any(&rejected), expected);
+        assert_eq!(cause(rejected.clone()), expected);
+        assert_eq!(cause(io::Error::other(rejected)), expected);
     }
 }
 
@@ -82,8 +83,10 @@ fn what_nothing_is_known_of_may_have_been_processed() {
 #[test]
 fn each_cause_has_one_outcome_and_one_advice() {
     let retry = |sent| Advice::Retry { sent, after: None };
+    let (kind, after) = (RejectedKind::CircuitOpen, Some(Duration::from_secs(1)));
+    let rejected = Cause::Rejected { kind, after };
     for (cause, outcome, advice) in [
-        (Cause::Rejected, Outcome::Ignore, Advice::TurnedAway),
+        (rejected, Outcome::Ignore, Advice::Rejected { kind, after }),
         (Cause::Caller, Outcome::Ignore, Advice::Stop),
         (Cause::NotSent, Outcome::Failure, retry(Sent::No)),
         (Cause::Unreadable, Outcome::Failure, Advice::Stop),

@@ -1,0 +1,135 @@
+//! One type for all budgets.
+
+use super::{RetryBudget, RetryThrottle, WindowedBudget};
+
+/// Any of the budgets: what a retry and a hedge ask, and may share.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tower_keep::algorithm::{Budget, RetryBudget};
+///
+/// let shared: Arc<Budget> = RetryBudget::new(10, 0.1)?.into();
+/// assert!(shared.withdraw(0));
+/// assert_eq!(shared.available(0), 9);
+/// # Ok::<_, tower_keep::ConfigError>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Budget {
+    /// Successes pay.
+    Funded(RetryBudget),
+    /// Calls and time pay, for a while.
+    Windowed(WindowedBudget),
+    /// Retries only while few calls fail.
+    Throttle(RetryThrottle),
+}
+
+impl Budget {
+    /// Whether `now` matters. If not, spare the reading and pass 0.
+    #[inline]
+    #[must_use]
+    pub fn reads_time(&self) -> bool {
+        matches!(self, Self::Windowed(_))
+    }
+
+    /// A call begins; its retries and hedges are no calls of their own.
+    #[inline]
+    pub fn called(&self, now: u64) {
+        if let Self::Windowed(budget) = self {
+            budget.deposit(now);
+        }
+    }
+
+    /// An attempt succeeded.
+    #[inline]
+    pub fn succeeded(&self) {
+        match self {
+            Self::Funded(budget) => budget.deposit(),
+            Self::Throttle(throttle) => throttle.deposit(),
+            Self::Windowed(_) => {}
+        }
+    }
+
+    /// An attempt failed, and no retry is asked for.
+    #[inline]
+    pub fn failed(&self) {
+        if let Self::Throttle(throttle) = self {
+            throttle.fail();
+        }
+    }
+
+    /// Takes what one retry costs, if that is there. Asked after a failed attempt, it stands in for
+    /// [`failed`](Self::failed).
+    #[must_use]
+    pub fn withdraw(&self, now: u64) -> bool {
+        match self {
+            Self::Funded(budget) => budget.withdraw(),
+            Self::Windowed(budget) => budget.withdraw(now),
+            Self::Throttle(throttle) => throttle.withdraw(),
+        }
+    }
+
+    /// Gives back what was taken for a retry that was never sent. A throttle takes for the failure
+    /// and not for the retry, so it gives nothing back.
+    pub fn refund(&self, now: u64) {
+        match self {
+            Self::Funded(budget) => budget.refund(),
+            Self::Windowed(budget) => budget.refund(now),
+            Self::Throttle(_) => {}
+        }
+    }
+
+    /// How many retries in a row it would pay for now.
+    #[inline]
+    #[must_use]
+    pub fn available(&self, now: u64) -> u32 {
+        match self {
+            Self::Funded(budget) => budget.available(),
+            Self::Windowed(budget) => budget.available(now),
+            Self::Throttle(throttle) => throttle.available(),
+        }
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::Funded(RetryBudget::default())
+    }
+}
+
+impl From<RetryBudget> for Budget {
+    fn from(budget: RetryBudget) -> Self {
+        Self::Funded(budget)
+    }
+}
+
+impl From<WindowedBudget> for Budget {
+    fn from(budget: WindowedBudget) -> Self {
+        Self::Windowed(budget)
+    }
+}
+
+impl From<RetryThrottle> for Budget {
+    fn from(throttle: RetryThrottle) -> Self {
+        Self::Throttle(throttle)
+    }
+}
+
+// Not generic: a layer takes a budget of its own as well as one that is shared.
+impl From<RetryBudget> for std::sync::Arc<Budget> {
+    fn from(budget: RetryBudget) -> Self {
+        Self::new(budget.into())
+    }
+}
+
+impl From<WindowedBudget> for std::sync::Arc<Budget> {
+    fn from(budget: WindowedBudget) -> Self {
+        Self::new(budget.into())
+    }
+}
+
+impl From<RetryThrottle> for std::sync::Arc<Budget> {
+    fn from(throttle: RetryThrottle) -> Self {
+        Self::new(throttle.into())
+    }
+}

@@ -1,0 +1,51 @@
+//! Deadlines: in the extensions of a request, and in `grpc-timeout`.
+
+use http::Request;
+
+use super::{Client, Server};
+use crate::{CarryDeadline, Deadline, Timeouts, protocol::http::read_deadline};
+
+impl<B> CarryDeadline<Request<B>> for Client {
+    #[inline]
+    fn deadline(&self, request: &Request<B>) -> Option<Deadline> {
+        self.http().deadline(request)
+    }
+
+    fn set_deadline(&self, request: &mut Request<B>, deadline: Deadline) {
+        self.http().set_deadline(request, deadline);
+    }
+
+    #[inline]
+    fn wants_deadline(&self, total: bool) -> bool {
+        CarryDeadline::<Request<B>>::wants_deadline(self.http(), total)
+    }
+
+    #[inline]
+    fn timeouts(&self, request: &Request<B>) -> Option<Timeouts> {
+        self.http().timeouts(request)
+    }
+}
+
+/// Of a server, what the caller says in `grpc-timeout` counts: that is what it is for.
+impl<B> CarryDeadline<Request<B>> for Server {
+    #[inline]
+    fn deadline(&self, request: &Request<B>) -> Option<Deadline> {
+        let carried = request.extensions().get().copied();
+        carried.or_else(|| read_deadline(request.headers()).map(Deadline::after))
+    }
+
+    fn set_deadline(&self, request: &mut Request<B>, deadline: Deadline) {
+        request.extensions_mut().insert(deadline);
+    }
+
+    /// What was read from the header is kept, or the next layer would start its time again.
+    #[inline]
+    fn wants_deadline(&self, _: bool) -> bool {
+        true
+    }
+
+    #[inline]
+    fn timeouts(&self, request: &Request<B>) -> Option<Timeouts> {
+        request.extensions().get().copied()
+    }
+}

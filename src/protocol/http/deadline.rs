@@ -1,0 +1,83 @@
+//! Deadlines, in the extensions of a request and in its header.
+
+use http::Request;
+
+use super::{
+    Client, Server, UntilBodyEnd,
+    deadline_fields::{read, write},
+};
+use crate::{CarryDeadline, Deadline, Timeouts};
+
+impl<B> CarryDeadline<Request<B>> for Client {
+    #[inline]
+    fn deadline(&self, request: &Request<B>) -> Option<Deadline> {
+        request.extensions().get().copied()
+    }
+
+    fn set_deadline(&self, request: &mut Request<B>, deadline: Deadline) {
+        request.extensions_mut().insert(deadline);
+        if self.sends_deadline() {
+            write(request.headers_mut(), deadline.remaining());
+        }
+    }
+
+    #[inline]
+    fn wants_deadline(&self, total: bool) -> bool {
+        total || self.sends_deadline()
+    }
+
+    #[inline]
+    fn timeouts(&self, request: &Request<B>) -> Option<Timeouts> {
+        request.extensions().get().copied()
+    }
+}
+
+impl<B, R> CarryDeadline<Request<B>> for Server<R> {
+    #[inline]
+    fn deadline(&self, request: &Request<B>) -> Option<Deadline> {
+        let carried = request.extensions().get().copied();
+        if carried.is_none() && self.reads_deadline() {
+            return read(request.headers()).map(Deadline::after);
+        }
+        carried
+    }
+
+    fn set_deadline(&self, request: &mut Request<B>, deadline: Deadline) {
+        request.extensions_mut().insert(deadline);
+    }
+
+    /// What was read from the header is kept, or the next layer would start its time again.
+    #[inline]
+    fn wants_deadline(&self, total: bool) -> bool {
+        total || self.reads_deadline()
+    }
+
+    #[inline]
+    fn timeouts(&self, request: &Request<B>) -> Option<Timeouts> {
+        request.extensions().get().copied()
+    }
+}
+
+impl<P, Req> CarryDeadline<Req> for UntilBodyEnd<P>
+where
+    P: CarryDeadline<Req>,
+{
+    #[inline]
+    fn deadline(&self, request: &Req) -> Option<Deadline> {
+        self.inner().deadline(request)
+    }
+
+    fn set_deadline(&self, request: &mut Req, deadline: Deadline) {
+        self.inner().set_deadline(request, deadline);
+    }
+
+    #[inline]
+    fn wants_deadline(&self, total: bool) -> bool {
+        self.inner().wants_deadline(total)
+    }
+
+    #[inline]
+    fn timeouts(&self, request: &Req) -> Option<Timeouts> {
+        self.inner().timeouts(request)
+    }
+}

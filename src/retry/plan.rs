@@ -1,0 +1,149 @@
+//! Whether, and when, a failed attempt is followed by another.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    Deadline, RejectedKind,
+    protocol::{Advice, Kept, Sent},
+    retry::{
+        Policy,
+        state::{End, State, Token},
+    },
+    time,
+};
+
+/// The next attempt of a call. Dropped unsent, its token goes back.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) at: Instant,
+    pub(super) deadline: Option<Instant>,
+    pub(super) token: Token,
+    pub(super) history: History,
+}
+
+/// What a call remembers of its retries.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct History {
+    /// So far.
+    pub(super) retries: u32,
+    /// The last backoff. `None` before the first.
+    previous: Option<Duration>,
+    /// Whether a retry of an attempt that was not sent was let through without a token, which is
+    /// done once.
+    free_ride: bool,
+}
+
+/// A result that may be retried.
+struct Retryable {
+    sent: Sent,
+    hint: Hint,
+}
+
+/// What the upstream says of when to come back.
+#[derive(Debug, Clone, Copy)]
+enum Hint {
+    None,
+    /// Not earlier.
+    AtLeast(Duration),
+    /// Then, without jitter.
+    Exactly(Duration),
+}
+
+impl Plan {
+    /// Decides in this order: whether the result may be retried, whether an attempt is left, how
+    /// long to wait, whether that is within the deadline, and whether the budget pays. Else it
+    /// tells what ends the call.
+    pub(super) fn make<T>(
+        state: &State,
+        advice: Advice,
+        kept: &Result<Kept<T>, End>,
+        history: History,
+        deadline: impl FnOnce(&T) -> Option<Deadline>,
+    ) -> Result<Self, End> {
+        let retryable = retryable(advice, state.fixed().retry_rejected)?;
+        let kept = kept.as_ref().map_err(|end| *end)?;
+        if retryable.sent == Sent::Maybe && !kept.idempotent {
+            return Err(End::NotRetryable);
+        }
+        let policy = state.policy();
+        if history.retries + 1 >= policy.max_attempts() {
+            return Err(End::Exhausted);
+        }
+        let (backoff, delay) = delay(&policy, history, retryable.hint).ok_or(End::NotSent)?;
+        let deadline = deadline(&kept.snapshot).map(Deadline::moment);
+        let at = time::later(time::moment(), delay);
+        if deadline.is_some_and(|deadline| at >= deadline) {
+            return Err(End::NotSent);
+        }
+        let free = retryable.sent == Sent::No && !history.free_ride;
+        let token = if free {
+            state.free_token()
+        } else {
+            state.withdraw().ok_or(End::BudgetDenied)?
+        };
+        let history = History {
+            retries: history.retries + 1,
+            previous: Some(backoff),
+            free_ride: history.free_ride || free,
+        };
+        Ok(Self {
+            at,
+            deadline,
+            token,
+            history,
+        })
+    }
+}
+
+fn retryable(advice: Advice, retry_rejected: bool) -> Result<Retryable, End> {
+    match advice {
+        Advice::Stop => Err(End::NotRetryable),
+        Advice::Retry { sent, after } => Ok(Retryable {
+            sent,
+            hint: after.into(),
+        }),
+        Advice::RetryExactly { sent, after } => Ok(Retryable {
+            sent,
+            hint: Hint::Exactly(after),
+        }),
+        Advice::Rejected { kind, after } if retry_rejected && may_pass_later(kind) => {
+            Ok(Retryable {
+                sent: Sent::No,
+                hint: after.into(),
+            })
+        }
+        Advice::Rejected { .. } => Err(End::Rejected),
+    }
+}
+
+impl From<Option<Duration>> for Hint {
+    fn from(after: Option<Duration>) -> Self {
+        after.map_or(Self::None, Self::AtLeast)
+    }
+}
+
+fn may_pass_later(kind: RejectedKind) -> bool {
+    matches!(
+        kind,
+        RejectedKind::CircuitOpen | RejectedKind::RateLimited | RejectedKind::BulkheadFull
+    )
+}
+
+/// The backoff, and how long to wait for it in all. `None` if the upstream asks for more patience
+/// than there is.
+fn delay(policy: &Policy, history: History, hint: Hint) -> Option<(Duration, Duration)> {
+    let backoff = policy.backoff;
+    let previous = history.previous.unwrap_or(backoff.base());
+    let next = backoff.delay(history.retries, previous, rand::random());
+    match hint {
+        Hint::None => Some((next, next)),
+        Hint::AtLeast(hint) | Hint::Exactly(hint) if hint > policy.max_retry_after => None,
+        Hint::Exactly(hint) => Some((next, hint)),
+        Hint::AtLeast(hint) => {
+            let delay = backoff.after_hint(history.retries, next, hint, rand::random());
+            Some((next, delay))
+        }
+    }
+}

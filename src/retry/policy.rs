@@ -1,0 +1,74 @@
+//! What can be changed while a retry runs.
+
+use std::time::Duration;
+
+use crate::{ConfigError, algorithm::Backoff};
+
+/// How often, and after how long, a call is sent again.
+///
+/// ```
+/// use tower_keep::{protocol::Plain, retry::RetryLayer};
+///
+/// let retry = RetryLayer::builder().protocol(Plain::new().idempotent()).build()?;
+/// let handle = retry.handle();
+/// let before = handle.update(handle.policy().attempts(5))?;
+/// assert_eq!(before.max_attempts(), 3);
+/// # Ok::<_, tower_keep::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Policy {
+    attempts: u32,
+    pub(super) backoff: Backoff,
+    pub(super) max_retry_after: Duration,
+}
+
+impl Policy {
+    /// The largest number of times that a call is sent, the first time included. Default 3: more
+    /// rarely helps, and multiplies load.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
+    /// How long to wait between attempts. Default: from 100 ms, doubling up to 10 s, jittered.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// The longest `Retry-After` that is waited for; beyond it the response is returned. Default 10
+    /// s.
+    #[must_use]
+    pub fn max_retry_after(mut self, duration: Duration) -> Self {
+        self.max_retry_after = duration;
+        self
+    }
+
+    /// What [`attempts`](Self::attempts) set.
+    #[must_use]
+    pub fn max_attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// # Errors
+    /// No attempts.
+    pub(super) fn check(self, name: Option<&'static str>) -> Result<Self, ConfigError> {
+        if self.attempts == 0 {
+            let fix = "send each call at least once; 3 is the default";
+            return Err(ConfigError::new("attempts", 0, fix).of("retry", name));
+        }
+        Ok(self)
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            attempts: 3,
+            backoff: Backoff::default(),
+            max_retry_after: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What the layer, its services, its calls and its handles share, and the token of a retry.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use crate::{
+    Rejected, RejectedKind,
+    algorithm::Budget,
+    retry::{Policy, Snapshot},
+    striped::{current_stripe, stripe_count},
+    time::Clock,
+};
+
+#[derive(Debug)]
+pub(super) struct State {
+    /// Whether more than one attempt is allowed: what the calls that succeed need to know of the
+    /// policy. Relaxed: a call that races a change honors one of the two.
+    retries_at_all: AtomicBool,
+    /// Locked only by calls that have failed, and by handles.
+    policy: Mutex<Policy>,
+    budget: Option<Arc<Budget>>,
+    clock: Clock,
+    fixed: Fixed,
+    counts: Counts,
+}
+
+/// What does not change once it is built.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fixed {
+    pub(super) enabled: bool,
+    pub(super) retry_rejected: bool,
+    pub(super) name: Option<&'static str>,
+}
+
+/// What the services of one application of the layer share.
+#[derive(Debug)]
+pub(super) struct Shared<S> {
+    pub(super) state: Arc<State>,
+    /// A clone of the inner service, never called, from which a call that needs to retry takes its
+    /// own: most calls succeed at once, and are spared a clone of all that lies beneath. Locked by
+    /// the others alone.
+    prototype: Mutex<S>,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    FirstTry,
+    Recovered,
+    Exhausted,
+    BudgetDenied,
+    NotRetryable,
+    NotReplayable,
+    Rejected,
+    NotSent,
+}
+
+/// A budget's token for a retry. Dropped before the retry was sent, it goes back.
+#[derive(Debug)]
+pub(crate) struct Token {
+    budget: Option<Arc<Budget>>,
+    clock: Clock,
+    sent: bool,
+}
+
+/// Relaxed, all: statistics.
+#[derive(Debug)]
+struct Counts {
+    /// By thread: every call that goes well adds to it.
+    first_try: Box<[Stripe]>,
+    retries: AtomicU64,
+    recovered: AtomicU64,
+    exhausted: AtomicU64,
+    budget_denied: AtomicU64,
+    not_retryable: AtomicU64,
+    not_replayable: AtomicU64,
+    rejected: AtomicU64,
+    not_sent: AtomicU64,
+}
+
+/// On cache lines of its own: two, because processors prefetch lines in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe(AtomicU64);
+
+impl State {
+    pub(super) fn new(policy: Policy, budget: Option<Arc<Budget>>, fixed: Fixed) -> Self {
+        let stripes = (0..stripe_count()).map(|_| Stripe::default());
+        Self {
+            retries_at_all: AtomicBool::new(fixed.enabled && policy.max_attempts() > 1),
+            policy: Mutex::new(policy),
+            budget,
+            clock: Clock::start(),
+            fixed,
+            counts: Counts {
+                first_try: stripes.collect(),
+                retries: AtomicU64::new(0),
+                recovered: AtomicU64::new(0),
+                exhausted: AtomicU64::new(0),
+                budget_denied: AtomicU64::new(0),
+                not_retryable: AtomicU64::new(0),
+                not_replayable: AtomicU64::new(0),
+                rejected: AtomicU64::new(0),
+                not_sent: AtomicU64::new(0),
+            },
+        }
+    }
+
+    pub(super) fn fixed(&self) -> Fixed {
+        self.fixed
+    }
+
+    pub(super) fn policy(&self) -> Policy {
+        *self.policy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The policy before.
+    pub(super) fn set_policy(&self, policy: Policy) -> Policy {
+        let mut current = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        let enabled = self.fixed.enabled && policy.max_attempts() > 1;
+        self.retries_at_all.store(enabled, Ordering::Relaxed);
+        std::mem::replace(&mut current, policy)
+    }
+
+    /// A call begins. Tells why its request is not worth keeping, if it is not. `can_be_free`:
+    /// whether its retry may turn out to need no token.
+    #[inline]
+    pub(super) fn begin(&self, can_be_free: bool) -> Result<(), End> {
+        if !self.retries_at_all.load(Ordering::Relaxed) {
+            return Err(End::Exhausted);
+        }
+        let Some(budget) = &self.budget else {
+            return Ok(());
+        };
+        let now = now(budget, self.clock);
+        budget.called(now);
+        if can_be_free || budget.available(now) > 0 {
+            Ok(())
+        } else {
+            Err(End::BudgetDenied)
+        }
+    }
+
+    /// A call succeeded at once.
+    #[inline]
+    pub(super) fn first_try(&self) {
+        // A mask, not a remainder: the number is a power of two.
+        let stripe = current_stripe() & (self.counts.first_try.len() - 1);
+        self.counts.first_try[stripe]
+            .0
+            .fetch_add(1, Ordering::Relaxed);
+        self.succeeded();
+    }
+
+    #[inline]
+    pub(super) fn succeeded(&self) {
+        if let Some(budget) = &self.budget {
+            budget.succeeded();
+        }
+    }
+
+    /// An attempt failed, and the budget was not asked for a retry.
+    pub(super) fn failed(&self) {
+        if let Some(budget) = &self.budget {
+            budget.failed();
+        }
+    }
+
+    /// Takes a token for a retry, if there is one.
+    pub(super) fn withdraw(&self) -> Option<Token> {
+        Token::take(self.budget.as_ref(), self.clock)
+    }
+
+    /// For a retry that needs none.
+    pub(super) fn free_token(&self) -> Token {
+        Token {
+            budget: None,
+            clock: self.clock,
+            sent: false,
+        }
+    }
+
+    /// The answer of a call whose last response was let go, and whose retry would come too late.
+    pub(super) fn too_late(&self) -> Box<Rejected> {
+        let mut rejected = Box::new(Rejected::new(RejectedKind::DeadlineExceeded, "retry"));
+        rejected.name = self.fixed.name;
+        rejected
+    }
+
+    pub(super) fn count_retry(&self) {
+        self.counts.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count(&self, end: End) {
+        let counts = &self.counts;
+        let count = match end {
+            End::FirstTry => &counts.first_try[0].0,
+            End::Recovered => &counts.recovered,
+            End::Exhausted => &counts.exhausted,
+            End::BudgetDenied => &counts.budget_denied,
+            End::NotRetryable => &counts.not_retryable,
+            End::NotReplayable => &counts.not_replayable,
+            End::Rejected => &counts.rejected,
+            End::NotSent => &counts.not_sent,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let counts = &self.counts;
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let budget = self.budget.as_ref();
+        Snapshot {
+            retries: of(&counts.retries),
+            first_try: counts.first_try.iter().map(|stripe| of(&stripe.0)).sum(),
+            recovered: of(&counts.recovered),
+            exhausted: of(&counts.exhausted),
+            budget_denied: of(&counts.budget_denied),
+            not_retryable: of(&counts.not_retryable),
+            not_replayable: of(&counts.not_replayable),
+            rejected: of(&counts.rejected),
+            not_sent: of(&counts.not_sent),
+            budget: budget.map(|budget| budget.available(now(budget, self.clock))),
+        }
+    }
+}
+
+impl<S> Shared<S> {
+    pub(super) fn new(state: Arc<State>, prototype: S) -> Self {
+        Self {
+            state,
+            prototype: Mutex::new(prototype),
+        }
+    }
+
+    /// A service for the retries of one call, not yet asked for readiness.
+    pub(super) fn service(&self) -> S
+    where
+        S: Clone,
+    {
+        self.prototype
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Token {
+    /// One of `budget`'s, if it has one; without a budget there is always one.
+    pub(crate) fn take(budget: Option<&Arc<Budget>>, clock: Clock) -> Option<Self> {
+        if budget.is_some_and(|budget| !budget.withdraw(now(budget, clock))) {
+            return None;
+        }
+        Some(Self {
+            budget: budget.cloned(),
+            clock,
+            sent: false,
+        })
+    }
+
+    /// The retry is sent: the token is spent, unless a layer beneath rejects the retry.
+    pub(crate) fn send(&mut self) {
+        self.sent = true;
+    }
+
+    /// The retry never reached the upstream: the token goes back at once.
+    pub(crate) fn give_back(&mut self) {
+        if let Some(budget) = self.budget.take() {
+            budget.refund(now(&budget, self.clock));
+        }
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        if !self.sent {
+            self.give_back();
+        }
+    }
+}
+
+/// The time as a budget needs it: 0 for those that do not.
+#[inline]
+fn now(budget: &Budget, clock: Clock) -> u64 {
+    if budget.reads_time() { clock.now() } else { 0 }
+}

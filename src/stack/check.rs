@@ -1,0 +1,58 @@
+//! What the settings of one part say about another's.
+
+use std::{fmt::Debug, time::Duration};
+
+use crate::ConfigError;
+
+/// The settings of a client that depend on each other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// `None` if that part is left out, here and below.
+    pub(super) total: Option<Duration>,
+    pub(super) attempt: Option<Duration>,
+    /// How far back the circuit counts.
+    pub(super) window: Option<Duration>,
+    /// How long a hint may be that a retry waits for.
+    pub(super) max_retry_after: Option<Duration>,
+}
+
+impl Times {
+    /// # Errors
+    /// Two settings that contradict each other, named by the one to change.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let Self {
+            total,
+            attempt,
+            window,
+            max_retry_after,
+        } = *self;
+        if let (Some(total), Some(attempt)) = (total, attempt) {
+            let fix = "raise it to `attempt_timeout` or more: not even one attempt would end";
+            reject(total < attempt, "total_timeout", total, fix)?;
+        }
+        if let (Some(window), Some(attempt)) = (window, attempt) {
+            let fix = "raise it to twice `attempt_timeout` or more: calls that hang would leave the \
+                       window as fast as they enter it, and never open the circuit";
+            reject(window < attempt.saturating_mul(2), "window", window, fix)?;
+        }
+        if let (Some(hint), Some(total)) = (max_retry_after, total) {
+            let fix =
+                "lower it to `total_timeout` or less: a longer wait only ends in that timeout";
+            reject(hint > total, "max_retry_after", hint, fix)?;
+        }
+        Ok(())
+    }
+}
+
+fn reject(
+    is_wrong: bool,
+    field: &'static str,
+    value: impl Debug,
+    fix: &'static str,
+) -> Result<(), ConfigError> {
+    if is_wrong {
+        Err(ConfigError::new(field, value, fix))
+    } else {
+        Ok(())
+    }
+}

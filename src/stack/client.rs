@@ -1,0 +1,371 @@
+//! A client's stack.
+
+use std::{marker::PhantomData, time::Duration};
+
+use tower::Layer;
+
+use super::{Client, ClientHandle, check::Times};
+use crate::{
+    ConfigError,
+    bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer},
+    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, CircuitGate},
+    gate::{Both, FindKey, GateLayer, Gated, Keyed},
+    keyed::{ByHost, ByKey, Host},
+    protocol::http,
+    rate_limit::{LimitGate, Metered, Rate, RateLimitBuilder, RateLimitLayer},
+    retry::{Retry, RetryBuilder, RetryLayer},
+    timeout::{Timeout, TimeoutBuilder, TimeoutLayer},
+};
+
+/// Protects a client: see [the module](super). All services it makes, and all their clones, share
+/// its state.
+#[derive(Debug, Clone)]
+pub struct ClientStack<P, W = ByHost> {
+    total: TimeoutLayer<P>,
+    retry: RetryLayer<P>,
+    gates: GateLayer<ClientGates<W>, P>,
+    attempt: TimeoutLayer<P>,
+}
+
+/// Settings of a [`ClientStack`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct ClientBuilder<P, W = ByHost> {
+    name: Option<&'static str>,
+    total: Part<TimeoutBuilder>,
+    retry: Part<RetryBuilder>,
+    breaker: Part<CircuitBreakerBuilder>,
+    limit: Option<RateBuilder>,
+    bulkhead: Part<BulkheadBuilder>,
+    attempt: Part<TimeoutBuilder>,
+    protocol: P,
+    by: PhantomData<fn() -> W>,
+}
+
+/// A part, and whether it is there.
+#[derive(Debug, Clone)]
+struct Part<B> {
+    builder: B,
+    enabled: bool,
+}
+
+/// The gates of a client: a circuit for each host, a rate, and a bulkhead for each host.
+pub type ClientGates<W = ByHost> = Both<
+    Keyed<Host, W, CircuitGate>,
+    Both<Option<Metered<LimitGate>>, Keyed<Host, W, BulkheadGate>>,
+>;
+
+/// A service behind a [`ClientStack`].
+pub type ClientService<S, P, W = ByHost> =
+    Timeout<Retry<Gated<Timeout<S, P>, ClientGates<W>, P>, P>, P>;
+
+/// All requests go to the same upstream, or to upstreams that fail together.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AnyHost;
+
+impl<Req> FindKey<Req, Host> for AnyHost {
+    fn find(&self, _: &Req) -> Option<Host> {
+        None
+    }
+}
+
+/// The rate, and what is set of the limit besides.
+type RateBuilder = (Rate, Option<u32>);
+
+impl Client {
+    /// For HTTP clients, such as hyper-util's: a circuit and a bulkhead for each host.
+    pub fn http(self) -> ClientBuilder<http::Client> {
+        ClientBuilder::new(http::Client::new())
+    }
+
+    /// For tonic's channels. A request of tonic's names no host, so one circuit and one bulkhead
+    /// serve the channel.
+    #[cfg(feature = "grpc")]
+    pub fn grpc(
+        self,
+        client: crate::protocol::grpc::Client,
+    ) -> ClientBuilder<crate::protocol::grpc::Client> {
+        ClientBuilder::new(client)
+    }
+
+    /// For any client, with one circuit and one bulkhead. Say with the protocol which requests may
+    /// be sent more than once: `Plain::new().idempotent()`, for example.
+    pub fn plain<P>(self, protocol: P) -> ClientBuilder<P, AnyHost> {
+        ClientBuilder::new(protocol)
+    }
+}
+
+impl<P, W> ClientBuilder<P, W> {
+    fn new(protocol: P) -> Self {
+        Self {
+            name: None,
+            total: Part::new(TimeoutLayer::builder(TOTAL)),
+            retry: Part::new(RetryLayer::builder()),
+            breaker: Part::new(circuit_breaker()),
+            limit: None,
+            bulkhead: Part::new(BulkheadLayer::builder(MAX_IN_FLIGHT)),
+            attempt: Part::new(TimeoutLayer::builder(ATTEMPT)),
+            protocol,
+            by: PhantomData,
+        }
+    }
+
+    /// Names all parts in errors.
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
+        self
+    }
+
+    /// How long a call may take with all its attempts and waits. Default 10 s, about as long as
+    /// people wait.
+    pub fn total_timeout(mut self, timeout: Duration) -> Self {
+        self.total = Part::new(TimeoutLayer::builder(timeout));
+        self
+    }
+
+    /// How long one attempt may take. Default 3 s; a little above what the slowest good answers
+    /// take is better.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt = Part::new(TimeoutLayer::builder(timeout));
+        self
+    }
+
+    /// How many calls may be in flight to each host. Default 100. What the upstream answers in a
+    /// second times half of the attempt's timeout is a start.
+    pub fn max_in_flight(mut self, calls: usize) -> Self {
+        self.bulkhead = Part::new(BulkheadLayer::builder(calls));
+        self
+    }
+
+    /// The rate at which calls are sent, to all hosts together; more are rejected. Default: any.
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.limit = Some((rate, None));
+        self
+    }
+
+    /// How many calls may come at once after a pause, if there is a [`rate`](Self::rate).
+    pub fn burst(mut self, burst: u32) -> Self {
+        self.limit = self.limit.map(|(rate, _)| (rate, Some(burst)));
+        self
+    }
+
+    /// Changes the retries: a closure is given their builder.
+    pub fn retry(mut self, change: impl FnOnce(RetryBuilder) -> RetryBuilder) -> Self {
+        self.retry = Part::new(change(self.retry.builder));
+        self
+    }
+
+    /// Changes the circuit breaker: a closure is given its builder.
+    pub fn circuit_breaker(
+        mut self,
+        change: impl FnOnce(CircuitBreakerBuilder) -> CircuitBreakerBuilder,
+    ) -> Self {
+        self.breaker = Part::new(change(self.breaker.builder));
+        self
+    }
+
+    /// Changes the protocol: which results are failures, and what may be retried.
+    pub fn protocol<Q>(self, change: impl FnOnce(P) -> Q) -> ClientBuilder<Q, W> {
+        let Self {
+            name,
+            total,
+            retry,
+            breaker,
+            limit,
+            bulkhead,
+            attempt,
+            protocol,
+            by,
+        } = self;
+        let protocol = change(protocol);
+        ClientBuilder {
+            name,
+            total,
+            retry,
+            breaker,
+            limit,
+            bulkhead,
+            attempt,
+            protocol,
+            by,
+        }
+    }
+
+    /// Leaves the total timeout out.
+    pub fn without_total_timeout(mut self) -> Self {
+        self.total.enabled = false;
+        self
+    }
+
+    /// Leaves the retries out.
+    pub fn without_retry(mut self) -> Self {
+        self.retry.enabled = false;
+        self
+    }
+
+    /// Leaves the circuit breaker out.
+    pub fn without_circuit_breaker(mut self) -> Self {
+        self.breaker.enabled = false;
+        self
+    }
+
+    /// Leaves the bulkhead out.
+    pub fn without_bulkhead(mut self) -> Self {
+        self.bulkhead.enabled = false;
+        self
+    }
+
+    /// Leaves the timeout of each attempt out.
+    pub fn without_attempt_timeout(mut self) -> Self {
+        self.attempt.enabled = false;
+        self
+    }
+
+    fn times(&self) -> Times {
+        let window = self.breaker.builder.window_of_time();
+        let hint = self.retry.builder.retry_after_cap();
+        Times {
+            total: self.total.enabled.then(|| self.total.builder.limit()),
+            attempt: self.attempt.enabled.then(|| self.attempt.builder.limit()),
+            window: window.filter(|_| self.breaker.enabled),
+            max_retry_after: self.retry.enabled.then_some(hint),
+        }
+    }
+}
+
+impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
+    /// Checks all settings, and each part's against the others'.
+    ///
+    /// # Errors
+    /// What a part would reject; a total timeout below an attempt's; a circuit breaker's window
+    /// below twice the attempt's timeout; a hint that a retry waits for above the total timeout.
+    pub fn build(mut self) -> Result<ClientStack<P, W>, ConfigError> {
+        // Unless it was set: a longer wait would only end in the total timeout.
+        if self.total.enabled {
+            let total = self.total.builder.limit();
+            self.retry.builder = self.retry.builder.cap_retry_after(total);
+        }
+        self.times()
+            .check()
+            .map_err(|error| error.of("stack", self.name))?;
+        let Self {
+            name,
+            total,
+            retry,
+            breaker,
+            limit,
+            bulkhead,
+            attempt,
+            protocol,
+            ..
+        } = self;
+        let breaker = named(breaker.builder, name, CircuitBreakerBuilder::name)
+            .enabled(breaker.enabled)
+            .with_key(ByKey::new(W::default()))
+            .gate()?;
+        let bulkhead = named(bulkhead.builder, name, BulkheadBuilder::name)
+            .enabled(bulkhead.enabled)
+            .with_key(ByKey::new(W::default()))
+            .gate()?;
+        let limit = limit.map(|limit| rate_limit(limit, name)).transpose()?;
+        Ok(ClientStack {
+            total: named(total.builder, name, TimeoutBuilder::name)
+                .enabled(total.enabled)
+                .protocol(protocol.clone())
+                .build()?,
+            retry: named(retry.builder, name, RetryBuilder::name)
+                .enabled(retry.enabled)
+                .protocol(protocol.clone())
+                .build()?,
+            gates: GateLayer::with_protocol(
+                Both::new(breaker, Both::new(limit, bulkhead)),
+                protocol.clone(),
+            ),
+            attempt: named(attempt.builder, name, TimeoutBuilder::name)
+                .enabled(attempt.enabled)
+                .protocol(protocol)
+                .build()?,
+        })
+    }
+}
+
+impl<P, W> ClientStack<P, W> {
+    /// The control surface of all parts.
+    #[must_use]
+    pub fn handle(&self) -> ClientHandle {
+        let Both {
+            first: breaker,
+            second:
+                Both {
+                    first: limit,
+                    second: bulkhead,
+                },
+        } = self.gates.gate();
+        ClientHandle {
+            total_timeout: self.total.handle(),
+            retry: self.retry.handle(),
+            circuit_breaker: breaker.handle(),
+            rate_limit: limit.as_ref().map(|limit| limit.handle()),
+            bulkhead: bulkhead.handle(),
+            attempt_timeout: self.attempt.handle(),
+        }
+    }
+}
+
+impl<S: Clone, P: Clone, W> Layer<S> for ClientStack<P, W> {
+    type Service = ClientService<S, P, W>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let attempts = self.gates.layer(self.attempt.layer(inner));
+        self.total.layer(self.retry.layer(attempts))
+    }
+}
+
+impl<B> Part<B> {
+    fn new(builder: B) -> Self {
+        Self {
+            builder,
+            enabled: true,
+        }
+    }
+}
+
+/// A rate limit of the stack's name.
+pub(super) fn rate_limit(
+    (rate, burst): RateBuilder,
+    name: Option<&'static str>,
+) -> Result<Metered<LimitGate>, ConfigError> {
+    let mut builder = named(RateLimitLayer::builder(rate), name, RateLimitBuilder::name);
+    if let Some(burst) = burst {
+        builder = builder.burst(burst);
+    }
+    builder.gate()
+}
+
+pub(super) fn named<B>(
+    builder: B,
+    name: Option<&'static str>,
+    set: impl FnOnce(B, &'static str) -> B,
+) -> B {
+    match name {
+        Some(name) => set(builder, name),
+        None => builder,
+    }
+}
+
+/// The circuit breaker of a stack opens for half a second, and for up to one when the probes fail.
+/// An upstream is mostly back soon, and a circuit that is open for long after that is an outage of
+/// its own: in the drill (`examples/outage`, seeds 1 to 10) growth to 5 s answered 69 % in time and
+/// recovered in 1.8 s (seed 1), to 2 s 68 to 75 % in 0.1 to 1.9 s, to 1 s 72 to 77 % in at most 0.9
+/// s. Three probes a second are no load. Of an upstream that is called rarely, a run of failures
+/// tells sooner than a rate.
+fn circuit_breaker() -> CircuitBreakerBuilder {
+    CircuitBreakerLayer::builder()
+        .open_for(Duration::from_millis(500))
+        .growing_to(Duration::from_secs(1))
+        .consecutive_failures(10)
+}
+
+const TOTAL: Duration = Duration::from_secs(10);
+const ATTEMPT: Duration = Duration::from_secs(3);
+const MAX_IN_FLIGHT: usize = 100;

@@ -1,0 +1,89 @@
+//! Ready-made stacks: the layers in the right order, with settings that fit together.
+//!
+//! A client that protects itself, and its upstreams, by host:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use bytes::Bytes;
+//! # use http_body_util::Empty;
+//! use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+//! use tower::{Layer, ServiceExt};
+//! use tower_keep::stack;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+//! let stack = stack::client().http().name("payments").build()?;
+//! let client = stack.layer(Client::builder(TokioExecutor::new()).build_http());
+//!
+//! let request = http::Request::get("http://127.0.0.1:1/").body(Empty::<Bytes>::new())?;
+//! assert!(client.oneshot(request).await.is_err());
+//! assert!(stack.handle().retry.snapshot().retries > 0);
+//! # Ok(()) }
+//! ```
+//!
+//! A server that protects itself, on an axum `Router`:
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use tower_keep::stack;
+//!
+//! let stack = stack::server().http().max_in_flight(100).build()?;
+//! let app: Router = Router::new().route("/", get(async || "hello")).layer(stack);
+//! # Ok::<_, tower_keep::ConfigError>(())
+//! ```
+//!
+//! **Order.** A client, from the outside in: total timeout, retry, then circuit breaker, rate limit
+//! and bulkhead as one layer of gates, attempt timeout. A server: rate limit and bulkhead as one
+//! layer, timeout. Why, and what goes wrong in another order, is told in the
+//! [guide](crate::guide::ordering).
+//!
+//! **What to say.** Capacity is yours to know: how many calls may be in flight
+//! ([`max_in_flight`](ClientBuilder::max_in_flight)) and, where the upstream has a quota, the
+//! [rate](ClientBuilder::rate). So is patience: the [total](ClientBuilder::total_timeout) that
+//! callers wait, and what one [attempt](ClientBuilder::attempt_timeout) may take. All else has a
+//! default that recovers.
+//!
+//! **Parts.** Each part can be changed by its own builder, or left out:
+//!
+//! ```
+//! use tower_keep::stack;
+//!
+//! let stack = stack::client()
+//!     .http()
+//!     .retry(|retry| retry.attempts(2))
+//!     .circuit_breaker(|breaker| breaker.failure_rate(0.3))
+//!     .build()?;
+//! # Ok::<_, tower_keep::ConfigError>(())
+//! ```
+//!
+//! `build` checks the settings of each part, and those of one against another's.
+
+mod check;
+mod client;
+mod handle;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use client::{AnyHost, ClientBuilder, ClientGates, ClientService, ClientStack};
+pub use handle::{ClientHandle, ServerHandle};
+pub use server::{ServerBuilder, ServerGates, ServerService, ServerStack};
+
+/// A stack for a client. Choose its protocol next.
+pub fn client() -> Client {
+    Client(())
+}
+
+/// A stack for a server. Choose its protocol next.
+pub fn server() -> Server {
+    Server(())
+}
+
+/// A client's stack that needs its protocol.
+#[derive(Debug)]
+#[must_use = "choose a protocol: `.http()`, `.grpc()` or `.plain(..)`"]
+pub struct Client(());
+
+/// A server's stack that needs its protocol.
+#[derive(Debug)]
+#[must_use = "choose a protocol: `.http()`, `.grpc()` or `.plain()`"]
+pub struct Server(());

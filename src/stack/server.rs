@@ -1,0 +1,199 @@
+//! A server's stack.
+
+use std::time::Duration;
+
+use tower::Layer;
+
+use super::{
+    Server, ServerHandle,
+    client::{named, rate_limit},
+};
+use crate::{
+    ConfigError,
+    bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer},
+    gate::{Both, GateLayer, Gated},
+    protocol::{Plain, http},
+    rate_limit::{LimitGate, Metered, Rate},
+    timeout::{Timeout, TimeoutBuilder, TimeoutLayer},
+};
+
+/// Protects a server: see [the module](super). All services it makes, and all their clones, share
+/// its state: it is one limit for a whole `Router`.
+#[derive(Debug, Clone)]
+pub struct ServerStack<P> {
+    gates: GateLayer<ServerGates, P>,
+    timeout: TimeoutLayer<P>,
+}
+
+/// Settings of a [`ServerStack`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct ServerBuilder<P> {
+    name: Option<&'static str>,
+    rate: Option<(Rate, Option<u32>)>,
+    max_in_flight: Option<usize>,
+    timeout: Option<Duration>,
+    protocol: P,
+}
+
+/// The gates of a server: a rate, and what is in flight.
+pub type ServerGates = Both<Option<Metered<LimitGate>>, BulkheadGate>;
+
+/// A service behind a [`ServerStack`].
+pub type ServerService<S, P> = Gated<Timeout<S, P>, ServerGates, P>;
+
+impl Server {
+    /// For HTTP servers, such as an axum `Router`: rejections are 429 and 503 responses.
+    pub fn http(self) -> ServerBuilder<http::Server> {
+        ServerBuilder::new(http::Server::new())
+    }
+
+    /// For tonic's servers: rejections are trailers-only responses.
+    #[cfg(feature = "grpc")]
+    pub fn grpc(self) -> ServerBuilder<crate::protocol::grpc::Server> {
+        ServerBuilder::new(crate::protocol::grpc::Server::new())
+    }
+
+    /// For any service: rejections are errors.
+    pub fn plain(self) -> ServerBuilder<Plain> {
+        ServerBuilder::new(Plain::new())
+    }
+}
+
+impl<P> ServerBuilder<P> {
+    fn new(protocol: P) -> Self {
+        let (name, rate, max_in_flight) = (None, None, None);
+        Self {
+            name,
+            rate,
+            max_in_flight,
+            timeout: Some(TIMEOUT),
+            protocol,
+        }
+    }
+
+    /// Names all parts in errors.
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
+        self
+    }
+
+    /// The rate at which calls are admitted; more are rejected. Default: any.
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.rate = Some((rate, None));
+        self
+    }
+
+    /// How many calls may come at once after a pause, if there is a [`rate`](Self::rate).
+    pub fn burst(mut self, burst: u32) -> Self {
+        self.rate = self.rate.map(|(rate, _)| (rate, Some(burst)));
+        self
+    }
+
+    /// How many calls may be in flight; more are rejected.
+    ///
+    /// Default: with a [`rate`](Self::rate), half of what it lets come within the
+    /// [timeout](Self::timeout). By Little's law the whole of that would be answered just too late.
+    /// Without a rate it must be set.
+    pub fn max_in_flight(mut self, calls: usize) -> Self {
+        self.max_in_flight = Some(calls);
+        self
+    }
+
+    /// How long a call may take. Default 10 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Leaves the timeout out.
+    pub fn without_timeout(mut self) -> Self {
+        self.timeout = None;
+        self
+    }
+
+    /// Changes the protocol: how rejections are answered.
+    pub fn protocol<Q>(self, change: impl FnOnce(P) -> Q) -> ServerBuilder<Q> {
+        let Self {
+            name,
+            rate,
+            max_in_flight,
+            timeout,
+            protocol,
+        } = self;
+        ServerBuilder {
+            name,
+            rate,
+            max_in_flight,
+            timeout,
+            protocol: change(protocol),
+        }
+    }
+
+    /// What is in flight at most.
+    fn limit(&self) -> Result<usize, ConfigError> {
+        if let Some(calls) = self.max_in_flight {
+            return Ok(calls);
+        }
+        let (Some((rate, _)), Some(timeout)) = (self.rate, self.timeout) else {
+            let fix = "say how many calls may run at once, or give a `rate` and a `timeout`";
+            return Err(ConfigError::new("max_in_flight", self.max_in_flight, fix));
+        };
+        let within = u128::from(rate.count()).saturating_mul(timeout.as_nanos());
+        let half = within / rate.per().as_nanos().max(1) / 2;
+        Ok(usize::try_from(half).unwrap_or(usize::MAX).max(1))
+    }
+}
+
+impl<P: Clone> ServerBuilder<P> {
+    /// Checks all settings.
+    ///
+    /// # Errors
+    /// What a part would reject; no bound on what is in flight.
+    pub fn build(self) -> Result<ServerStack<P>, ConfigError> {
+        let limit = self.limit().map_err(|error| error.of("stack", self.name))?;
+        let Self {
+            name,
+            rate,
+            timeout,
+            protocol,
+            ..
+        } = self;
+        let bulkhead = named(BulkheadLayer::builder(limit), name, BulkheadBuilder::name).gate()?;
+        let rate = rate.map(|rate| rate_limit(rate, name)).transpose()?;
+        let builder = TimeoutLayer::builder(timeout.unwrap_or(TIMEOUT));
+        Ok(ServerStack {
+            gates: GateLayer::with_protocol(Both::new(rate, bulkhead), protocol.clone()),
+            timeout: named(builder, name, TimeoutBuilder::name)
+                .enabled(timeout.is_some())
+                .protocol(protocol)
+                .build()?,
+        })
+    }
+}
+
+impl<P> ServerStack<P> {
+    /// The control surface of all parts.
+    #[must_use]
+    pub fn handle(&self) -> ServerHandle {
+        let Both {
+            first: rate,
+            second: bulkhead,
+        } = self.gates.gate();
+        ServerHandle {
+            rate_limit: rate.as_ref().map(|limit| limit.handle()),
+            bulkhead: bulkhead.handle(),
+            timeout: self.timeout.handle(),
+        }
+    }
+}
+
+impl<S, P: Clone> Layer<S> for ServerStack<P> {
+    type Service = ServerService<S, P>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        self.gates.layer(self.timeout.layer(inner))
+    }
+}
+
+const TIMEOUT: Duration = Duration::from_secs(10);
