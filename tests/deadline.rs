@@ -33,12 +33,15 @@ use tower_keep::{
 type Answer = Response<Empty<Bytes>>;
 type Ask = Request<Empty<Bytes>>;
 
+/// What an attempt had left, by its extension and by its headers.
+type Seen = (Option<Duration>, Vec<String>);
+
 /// Answers as it is told, and is ready or not.
 #[derive(Clone)]
 struct Upstream {
     readiness: Arc<Mutex<Readiness>>,
     answer: fn() -> Result<Answer, io::Error>,
-    seen: Arc<Mutex<Vec<(Option<Duration>, Vec<String>)>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
     calls: Arc<AtomicUsize>,
 }
 

@@ -34,6 +34,9 @@ enum Stage<Req, Err> {
     Elsewhere,
 }
 
+/// The service to send the next attempt to, which is ready, and what to send; or why not.
+type Next<'a, S, Req, Err> = Result<(&'a mut S, Req), Lost<Err, <S as Service<Req>>::Error>>;
+
 /// Why a planned retry was not sent.
 pub(super) enum Lost<Err, Inner> {
     NotReplayable(Err),
@@ -75,12 +78,12 @@ impl<S, Req, Err> Again<S, Req, Err> {
         self.stage = Stage::SleepingOn(error);
     }
 
-    /// The service to send the next attempt to, which is ready, and what to send.
+    /// Waits until the next attempt can be sent.
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         replay: impl Fn() -> Option<Req>,
-    ) -> Poll<Result<(&mut S, Req), Lost<Err, S::Error>>>
+    ) -> Poll<Next<'_, S, Req, Err>>
     where
         S: Service<Req>,
     {

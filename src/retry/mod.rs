@@ -17,8 +17,11 @@
 //!     0 => Err(io::Error::other("reset")),
 //!     _ => Ok(key),
 //! });
-//! let backoff = Backoff::new(Duration::from_millis(1), Duration::from_secs(1), Jitter::default())?;
-//! let retry = RetryLayer::builder().protocol(Plain::new().idempotent()).attempts(3).backoff(backoff).build()?;
+//! let retry = RetryLayer::builder()
+//!     .protocol(Plain::new().idempotent())
+//!     .attempts(3)
+//!     .backoff(Backoff::new(Duration::from_millis(1), Duration::from_secs(1), Jitter::default())?)
+//!     .build()?;
 //!
 //! assert_eq!(retry.layer(flaky).ready().await?.call(7).await?, 7);
 //! assert_eq!(retry.handle().snapshot().retries, 1);
@@ -52,7 +55,8 @@ mod state;
 
 pub use crate::algorithm::{Backoff, Budget, Jitter, RetryBudget, RetryThrottle, WindowedBudget};
 pub use future::ResponseFuture;
-pub use handle::{RetryHandle, Snapshot};
+pub use handle::RetryHandle;
 pub use layer::{RetryBuilder, RetryLayer};
 pub use policy::Policy;
 pub use service::Retry;
+pub use state::Snapshot;

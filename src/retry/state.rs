@@ -8,10 +8,41 @@ use std::sync::{
 use crate::{
     Rejected, RejectedKind,
     algorithm::Budget,
-    retry::{Policy, Snapshot},
+    retry::Policy,
     striped::{current_stripe, stripe_count},
     time::Clock,
 };
+
+/// A retry at one moment.
+///
+/// Every call that has ended is in one of the totals from `first_try` on. Calls that were dropped
+/// before their end are in none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// How many retries the budget would pay for; `None` without a budget.
+    pub budget: Option<u32>,
+    /// Attempts beyond the first that were sent, so far.
+    pub retries: u64,
+    /// Calls that succeeded at once.
+    pub first_try: u64,
+    /// Calls that succeeded after a retry.
+    pub recovered: u64,
+    /// Calls that failed in each of the attempts that are allowed.
+    pub exhausted: u64,
+    /// Calls that failed while the budget was empty.
+    pub budget_denied: u64,
+    /// Calls that ended with a result that is not retried, or not for that request.
+    pub not_retryable: u64,
+    /// Calls that failed and could not be sent again: the body was too long to keep or still in
+    /// use, or the protocol kept nothing of the request.
+    pub not_replayable: u64,
+    /// Calls that ended with a rejection of a layer beneath.
+    pub rejected: u64,
+    /// Calls that failed and whose retry could not be sent: it would have come after the deadline
+    /// or the longest `Retry-After`, or the inner service did not become ready.
+    pub not_sent: u64,
+}
 
 #[derive(Debug)]
 pub(super) struct State {

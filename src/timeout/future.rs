@@ -53,6 +53,12 @@ struct Unready<S, Req> {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
+/// What the caller gets.
+type Answer<S, P, Req> = Result<
+    <P as Protocol<<S as Service<Req>>::Response, <S as Service<Req>>::Error>>::Response<()>,
+    <P as Protocol<<S as Service<Req>>::Response, <S as Service<Req>>::Error>>::Error,
+>;
+
 impl<S, P, Req> ResponseFuture<S, P, Req>
 where
     S: Service<Req>,
@@ -108,7 +114,7 @@ where
     fn poll_unsent(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Result<P::Response<()>, P::Error>>> {
+    ) -> Poll<Result<(), Answer<S, P, Req>>> {
         let mut this = self.as_mut().project();
         let mut unready = match mem::replace(this.rest, Rest::Nothing) {
             Rest::Unready(unready) => unready,
@@ -141,10 +147,7 @@ where
     }
 
     /// Gives the call up if its time is over.
-    fn poll_timer(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<P::Response<()>, P::Error>> {
+    fn poll_timer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer<S, P, Req>> {
         let mut this = self.project();
         let mut timer = match mem::replace(this.rest, Rest::Nothing) {
             Rest::Timer(timer) => Some(timer),
@@ -168,7 +171,7 @@ where
     S: Service<Req>,
     P: Protocol<S::Response, S::Error>,
 {
-    type Output = Result<P::Response<()>, P::Error>;
+    type Output = Answer<S, P, Req>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
