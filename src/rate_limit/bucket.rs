@@ -81,7 +81,7 @@ impl BucketRef<'_> {
     }
 
     pub(super) fn reset(&self) {
-        self.limit.refund(u32::MAX, self.clock.now());
+        self.limit.reset(self.clock.now());
         self.notify();
     }
 
