@@ -9,6 +9,7 @@ use std::{
 use crate::{
     ConfigError,
     algorithm::Rate,
+    observe::Totals,
     rate_limit::{HeavyHitter, RateLimitHandle, Snapshot, keyed::Table},
 };
 
@@ -31,6 +32,10 @@ pub struct KeyedSnapshot {
     pub active: usize,
     /// How many calls wait for their turn.
     pub waiting: usize,
+    /// What has been counted so far, of all keys together.
+    pub totals: Totals,
+    /// How many keys lost their place to another one, so far: none that was in debt.
+    pub evictions: u64,
     /// What the table takes, from `build` on: it never grows.
     pub bytes: usize,
 }
@@ -47,11 +52,14 @@ impl KeyedRateLimitHandle {
             buckets,
             queues,
             clock,
+            tally,
             ..
         } = &*self.table;
         KeyedSnapshot {
             active: buckets.indebted(clock.now()),
             waiting: queues.waiting() + self.total().map_or(0, |total| total.waiting),
+            totals: tally.totals(),
+            evictions: buckets.evictions(),
             bytes: buckets.bytes(),
         }
     }
