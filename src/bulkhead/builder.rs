@@ -1,16 +1,23 @@
 //! The builder.
 
-use std::{hash::Hash, sync::atomic::AtomicUsize};
+use std::{
+    hash::Hash,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use crate::{
     ConfigError,
     algorithm::Overflow,
     bulkhead::{
         BulkheadGate, BulkheadHandle, BulkheadLayer, KeyedBulkheadHandle, KeyedBulkheadLayer,
-        Missing, keyed::Plan, state::checked,
+        Missing,
+        keyed::Plan,
+        state::{Settings, checked},
     },
     gate::{GateLayer, Keyed, KeyedParts},
     keyed::{ByKey, KeySettings, NotKeyed},
+    observe::{Tally, register},
     protocol::Plain,
 };
 
@@ -19,7 +26,7 @@ use crate::{
 #[must_use = "a builder does nothing until `build`"]
 pub struct BulkheadBuilder<K = NotKeyed, P = Plain> {
     limit: usize,
-    enabled: bool,
+    settings: Settings,
     name: Option<&'static str>,
     keys: KeySettings,
     key: K,
@@ -32,7 +39,11 @@ impl BulkheadLayer {
     pub fn builder(limit: usize) -> BulkheadBuilder {
         BulkheadBuilder {
             limit,
-            enabled: true,
+            settings: Settings {
+                enabled: true,
+                max_wait: None,
+                max_waiting: None,
+            },
             name: None,
             keys: KeySettings::default(),
             key: NotKeyed,
@@ -60,7 +71,22 @@ impl<K: Hash + Eq + Clone, F, P> KeyedBulkheadLayer<K, F, P> {
 impl<K, P> BulkheadBuilder<K, P> {
     /// `false` lets everything through, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.enabled = enabled;
+        self.settings.enabled = enabled;
+        self
+    }
+
+    /// How long a call may wait for a place, in order of arrival. A call with a deadline of its own
+    /// waits until that at most. Default: not at all, because under overload each call that waits
+    /// makes all of them slower; a few times the usual latency smooths bursts.
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.settings.max_wait = Some(wait);
+        self
+    }
+
+    /// How many calls may wait at once, if [they may](Self::max_wait); of keys, of each. Default
+    /// 1024. The next one is rejected, as it is without a wait.
+    pub fn max_waiting(mut self, calls: usize) -> Self {
+        self.settings.max_waiting = Some(calls);
         self
     }
 
@@ -92,7 +118,7 @@ impl<K, P> BulkheadBuilder<K, P> {
     pub fn protocol<Q>(self, protocol: Q) -> BulkheadBuilder<K, Q> {
         let Self {
             limit,
-            enabled,
+            settings,
             name,
             keys,
             key,
@@ -100,7 +126,7 @@ impl<K, P> BulkheadBuilder<K, P> {
         } = self;
         BulkheadBuilder {
             limit,
-            enabled,
+            settings,
             name,
             keys,
             key,
@@ -121,7 +147,7 @@ impl<K, P> BulkheadBuilder<K, P> {
     pub(crate) fn with_key<L>(self, key: L) -> BulkheadBuilder<L, P> {
         let Self {
             limit,
-            enabled,
+            settings,
             name,
             keys,
             protocol,
@@ -129,7 +155,7 @@ impl<K, P> BulkheadBuilder<K, P> {
         } = self;
         BulkheadBuilder {
             limit,
-            enabled,
+            settings,
             name,
             keys,
             key,
@@ -142,27 +168,34 @@ impl<P> BulkheadBuilder<NotKeyed, P> {
     /// Starts with nothing in flight.
     ///
     /// # Errors
-    /// A limit of 0, which would reject everything, or a setting that needs a key. `usize::MAX` is
+    /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0, or a
+    /// setting that needs a key. `usize::MAX` is
     /// as good as none.
     pub fn build(self) -> Result<BulkheadLayer<P>, ConfigError> {
         self.keys
             .unset()
             .map_err(|error| error.of("bulkhead", self.name))?;
-        let limit = checked(self.limit, self.name)?;
-        let gate = BulkheadGate::new(limit, self.enabled, self.name);
+        let (limit, name) = (checked(self.limit, self.name)?, self.name);
+        let tally = Arc::new(Tally::new("bulkhead", name));
+        let gate = BulkheadGate::new(limit, self.settings.checked(name)?, tally);
+        register(&gate.state);
         Ok(GateLayer::with_protocol(gate, self.protocol))
     }
 }
 
-impl<K: Hash + Eq + Clone, F, P> BulkheadBuilder<ByKey<K, F>, P> {
+impl<K, F, P> BulkheadBuilder<ByKey<K, F>, P>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
     /// Starts with nothing in flight.
     ///
     /// # Errors
-    /// A limit of 0, which would reject everything, or room for no key.
+    /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0, or
+    /// room for no key.
     pub fn build(self) -> Result<KeyedBulkheadLayer<K, F, P>, ConfigError> {
         let Self {
             limit,
-            enabled,
+            settings,
             name,
             keys,
             key,
@@ -173,19 +206,18 @@ impl<K: Hash + Eq + Clone, F, P> BulkheadBuilder<ByKey<K, F>, P> {
             .map_err(|error| error.of("bulkhead", name))?;
         let plan = Plan {
             limit: AtomicUsize::new(limit),
-            enabled,
-            name,
+            settings: settings.checked(name)?,
+            tally: Arc::new(Tally::new("bulkhead", name)),
         };
         let shared = plan.bulkhead()?;
         let fallback = (
             keys.overflow.unwrap_or_default(),
             keys.missing.unwrap_or_default(),
         );
-        let parts = KeyedParts::new(max_keys, shared, plan, fallback, enabled);
-        Ok(GateLayer::with_protocol(
-            Keyed::new(key.key, parts),
-            protocol,
-        ))
+        let parts = KeyedParts::new(max_keys, shared, plan, fallback, settings.enabled);
+        let keyed = Keyed::new(key.key, parts);
+        register(keyed.parts());
+        Ok(GateLayer::with_protocol(keyed, protocol))
     }
 }
 
@@ -199,7 +231,10 @@ impl BulkheadBuilder {
     }
 }
 
-impl<K: Hash + Eq + Clone, F: Clone> BulkheadBuilder<ByKey<K, F>> {
+impl<K, F: Clone> BulkheadBuilder<ByKey<K, F>>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
     /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
     ///
     /// # Errors

@@ -22,20 +22,7 @@ pub enum MetricKind {
     Counter,
     /// It is what is now.
     Gauge,
-    /// Seconds, from the first publication on.
-    Histogram,
 }
-
-/// Recommended buckets for the durations of calls, in seconds: from a fast answer within a data
-/// center to a call that hangs.
-pub const CALL_BUCKETS: &[f64] = &[
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-];
-
-/// Recommended buckets for waits in queues and between attempts, in seconds.
-pub const WAIT_BUCKETS: &[f64] = &[
-    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
-];
 
 macro_rules! metrics {
     ($($id:ident $name:literal $kind:ident [$($label:literal),*] $help:literal;)*) => {

@@ -88,7 +88,4 @@ pub(crate) trait Observed: Send + Sync {
 
     /// The layer as it is now. Runs no foreign code.
     fn observe(&self) -> Instance;
-
-    /// The recorder of metrics is there: handles of histograms may be had from it.
-    fn bind(&self) {}
 }
