@@ -5,7 +5,7 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -23,7 +23,8 @@ use crate::algorithm::{BreakerState, Transition};
 #[derive(Debug)]
 pub(super) struct Journal {
     pages: Mutex<Pages>,
-    subscribers: broadcast::Sender<Transition>,
+    /// Made for the first subscriber: most circuits of most keys never have one.
+    subscribers: OnceLock<broadcast::Sender<Transition>>,
 }
 
 #[derive(Debug)]
@@ -70,7 +71,7 @@ impl Journal {
         };
         Self {
             pages: Mutex::new(pages),
-            subscribers: broadcast::Sender::new(UNREAD),
+            subscribers: OnceLock::new(),
         }
     }
 
@@ -98,7 +99,10 @@ impl Journal {
             drop(pages);
             let sending = Sending(self);
             // An error says that nobody listens.
-            let _ = self.subscribers.send(transition);
+            let _ = self
+                .subscribers
+                .get()
+                .map(|subscribers| subscribers.send(transition));
             drop(sending);
             pages = self.lock();
         }
@@ -114,7 +118,11 @@ impl Journal {
 
     pub(super) fn subscribe(&self) -> Transitions {
         Transitions {
-            receiver: Some(self.subscribers.subscribe()),
+            receiver: Some(
+                self.subscribers
+                    .get_or_init(|| broadcast::Sender::new(UNREAD))
+                    .subscribe(),
+            ),
             waiting: None,
         }
     }

@@ -55,6 +55,8 @@ mod names;
 #[cfg(feature = "metrics")]
 mod publish;
 mod registry;
+#[cfg(feature = "metrics")]
+mod series;
 mod state;
 mod tally;
 pub(crate) mod trace;

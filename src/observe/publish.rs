@@ -1,8 +1,8 @@
 //! From the layers' counters to the `metrics` facade.
 
-use std::{collections::HashMap, sync::PoisonError};
+use std::sync::PoisonError;
 
-use metrics::{Key, Label, Level, Metadata, Recorder};
+use metrics::{Level, Metadata, Recorder};
 
 use crate::{
     RejectedKind,
@@ -10,42 +10,18 @@ use crate::{
     observe::{
         Instance, Metric, MetricKind, Registry, State,
         names::{self, METRICS},
+        series::{Samples, Series, Value},
         state::Circuits,
     },
 };
-
-/// One line of a metric. All of it is static, so that it costs no allocation to make one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Series {
-    metric: &'static str,
-    name: &'static str,
-    labels: [&'static str; 3],
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Value {
-    Counter(u64),
-    Gauge(f64),
-}
-
-/// What was published last, so that counters never fall and gauges do not outlive their layer.
-#[derive(Debug, Default)]
-pub(super) struct Published {
-    /// By instance.
-    counters: HashMap<u64, Vec<(Series, u64)>>,
-    /// What instances had counted that are gone.
-    retired: HashMap<Series, u64>,
-    gauges: Vec<(Series, &'static Metric)>,
-}
-
-type Samples = Vec<(&'static Metric, Series, Value)>;
 
 impl Registry {
     /// Copies the counters and the state of each instance to the recorder of the `metrics` facade:
     /// to be called before each scrape, or every few seconds.
     ///
-    /// A recorder that is installed after the layers were built and used loses nothing. Instances of the same layer and name count together, also one after
-    /// the other; what an instance counts between the last publication and its end is lost.
+    /// A recorder that is installed after the layers were built and used loses nothing. Instances
+    /// of the same layer and name count together, also one after the other; what an instance counts
+    /// between the last publication and its end is lost.
     ///
     /// Costs about 3 us an instance, and the look at each key of a keyed rate limit; calls are not
     /// held up.
@@ -56,82 +32,17 @@ impl Registry {
             sample(&observed.observe(), &mut samples);
             published.push((id, samples));
         }
-        let samples = self.merge(published);
+        let samples = self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .merge(published);
         metrics::with_recorder(|recorder| {
             METRICS.iter().for_each(|metric| describe(recorder, metric));
             for (metric, series, value) in samples {
                 emit(recorder, metric, &series, value);
             }
         });
-    }
-
-    /// Adds what instances have in common, and what is left of those that are gone.
-    fn merge(&self, observed: Vec<(u64, Samples)>) -> Samples {
-        let mut published = self
-            .published
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let Published {
-            counters,
-            retired,
-            gauges,
-        } = &mut *published;
-        let mut last = std::mem::take(counters);
-        let mut merged = HashMap::new();
-        for (id, samples) in observed {
-            last.remove(&id);
-            let own = counters.entry(id).or_default();
-            for (metric, series, value) in samples {
-                if let Value::Counter(count) = value {
-                    own.push((series, count));
-                }
-                merged
-                    .entry(series)
-                    .and_modify(|(_, sum): &mut (_, Value)| *sum = sum.and(value, metric))
-                    .or_insert((metric, value));
-            }
-        }
-        for (series, count) in last.into_values().flatten() {
-            *retired.entry(series).or_default() += count;
-        }
-        for (series, (_, value)) in &mut merged {
-            if let (Value::Counter(count), Some(before)) = (value, retired.get(series)) {
-                *count += before;
-            }
-        }
-        for (series, metric) in std::mem::take(gauges) {
-            merged.entry(series).or_insert((metric, Value::Gauge(0.0)));
-        }
-        let gauge = |(series, (metric, value)): (&Series, &(&'static Metric, Value))| {
-            matches!(value, Value::Gauge(_)).then_some((*series, *metric))
-        };
-        let now = merged.iter().filter_map(gauge).collect();
-        for (series, metric) in std::mem::replace(gauges, now) {
-            merged.entry(series).or_insert((metric, Value::Gauge(0.0)));
-        }
-        let samples = merged.into_iter();
-        samples
-            .map(|(series, (metric, value))| (metric, series, value))
-            .collect()
-    }
-}
-
-impl Value {
-    /// Together with that of another instance of the same name.
-    fn and(self, other: Self, metric: &Metric) -> Self {
-        match (self, other) {
-            (Self::Counter(one), Self::Counter(two)) => Self::Counter(one + two),
-            (Self::Gauge(one), Self::Gauge(two)) if metric.adds_up() => Self::Gauge(one + two),
-            (Self::Gauge(one), Self::Gauge(two)) => Self::Gauge(one.max(two)),
-            _ => other,
-        }
-    }
-}
-
-impl Metric {
-    /// Whether two instances have twice as much of it.
-    fn adds_up(&self) -> bool {
-        ![names::CONFIG, names::CIRCUIT_FAILURES, names::CIRCUIT_SLOW].contains(&self)
     }
 }
 
@@ -148,16 +59,6 @@ fn emit(recorder: &dyn Recorder, metric: &Metric, series: &Series, value: Value)
     match value {
         Value::Counter(count) => recorder.register_counter(&key, &METADATA).absolute(count),
         Value::Gauge(value) => recorder.register_gauge(&key, &METADATA).set(value),
-    }
-}
-
-impl Series {
-    fn key(&self, metric: &Metric) -> Key {
-        let own = metric.labels.iter().zip(self.labels);
-        let labels: Vec<_> = std::iter::once(Label::from_static_parts("name", self.name))
-            .chain(own.map(|(label, value)| Label::from_static_parts(label, value)))
-            .collect();
-        Key::from_parts(self.metric, labels)
     }
 }
 

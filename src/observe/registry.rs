@@ -15,7 +15,7 @@ use crate::observe::{Instance, state::Observed};
 pub struct Registry {
     instances: Mutex<Instances>,
     #[cfg(feature = "metrics")]
-    pub(super) published: Mutex<super::publish::Published>,
+    pub(super) published: Mutex<crate::observe::series::Published>,
 }
 
 impl Registry {

@@ -9,8 +9,8 @@ use std::{
 use crate::{
     ConfigError,
     algorithm::Rate,
-    observe::Totals,
-    rate_limit::{HeavyHitter, RateLimitHandle, Snapshot, keyed::Table},
+    observe::{Instance, Observed, State, Totals},
+    rate_limit::{HeavyHitter, RateLimitHandle, Snapshot, bucket, keyed::Table},
 };
 
 /// Watches and changes a keyed rate limit from outside. Cheap to clone; it keeps the limit's state
@@ -152,5 +152,25 @@ impl KeyedRateLimitHandle {
     #[cfg(test)]
     pub(super) fn queues(&self) -> usize {
         self.table.queues.count()
+    }
+}
+
+impl Observed for Table {
+    fn layer(&self) -> &'static str {
+        self.tally.layer
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.tally.name
+    }
+
+    fn observe(&self) -> Instance {
+        let state = State::RateLimit {
+            queued: self.queues.waiting() as u64,
+            keys: Some(self.buckets.indebted(self.clock.now()) as u64),
+            evictions: Some(self.buckets.evictions()),
+        };
+        let quota = (self.buckets.rate(), self.buckets.burst());
+        bucket::observe(&self.tally, Some(quota), state)
     }
 }

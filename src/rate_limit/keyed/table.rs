@@ -12,7 +12,7 @@ use crate::{
     algorithm::{KeyedBuckets, OverLimit, Rate},
     gate::{Admission, Admit, Demand, End, Gate, Read, Turn, Unsent},
     keyed::Missing,
-    observe::{Event, Instance, Observed, State, Tally, trace},
+    observe::{Event, Tally, trace},
     protocol::Quota,
     queue::{Bounds, QueuesByKey, Ticket, Turn as QueueTurn, WaitQueue},
     rate_limit::{
@@ -189,26 +189,6 @@ impl Table {
             queue,
             ticket,
         })
-    }
-}
-
-impl Observed for Table {
-    fn layer(&self) -> &'static str {
-        self.tally.layer
-    }
-
-    fn name(&self) -> Option<&'static str> {
-        self.tally.name
-    }
-
-    fn observe(&self) -> Instance {
-        let state = State::RateLimit {
-            queued: self.queues.waiting() as u64,
-            keys: Some(self.buckets.indebted(self.clock.now()) as u64),
-            evictions: Some(self.buckets.evictions()),
-        };
-        let quota = (self.buckets.rate(), self.buckets.burst());
-        bucket::observe(&self.tally, Some(quota), state)
     }
 }
 
