@@ -1,5 +1,9 @@
 //! What ends a wait for a place: a deadline, the end of a body, a change of the limit, a cancel.
 #![cfg(feature = "http")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests look at tokio's clock, which is paused"
+)]
 
 use std::{
     sync::{
@@ -11,10 +15,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{FutureExt, future::pending};
+use futures::{
+    FutureExt,
+    future::{join_all, pending},
+};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use tokio::time::{advance, timeout};
+use tokio::time::{Instant, advance, sleep, timeout};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_keep::{
     Deadline, Rejected, RejectedKind,
@@ -189,4 +196,49 @@ impl Random {
         self.0 ^= self.0 << 17;
         (self.0 >> 16) as usize % bound
     }
+}
+
+/// How long calls take that are answered, at twice the capacity, by the order of service.
+async fn longest_answer(layer: BulkheadLayer) -> (usize, Duration) {
+    let service = layer.layer(service_fn(async |_: u32| {
+        sleep(Duration::from_millis(8)).await;
+        Ok::<_, std::io::Error>(())
+    }));
+    let mut calls = Vec::new();
+    for call in 0..400 {
+        let service = service.clone();
+        calls.push(tokio::spawn(async move {
+            let start = Instant::now();
+            service.oneshot(call).await.ok().map(|()| start.elapsed())
+        }));
+        sleep(Duration::from_millis(4)).await;
+    }
+    let calls = join_all(calls).await.into_iter().map(Result::unwrap);
+    // Those that came after the first half second.
+    let answered: Vec<_> = calls.skip(125).flatten().collect();
+    (answered.len(), answered.into_iter().max().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_sustained_queueing_the_newest_are_served() {
+    let builder = || BulkheadLayer::builder(1).max_wait(Duration::from_millis(100));
+    let in_order = longest_answer(builder().always_in_order().build().unwrap()).await;
+    let newest = longest_answer(builder().build().unwrap()).await;
+    // As many, each of them sooner.
+    assert!(in_order.1 >= Duration::from_millis(95), "{in_order:?}");
+    assert!(newest.1 <= Duration::from_millis(20), "{newest:?}");
+    assert!(newest.0 + 15 >= in_order.0, "{newest:?} {in_order:?}");
+}
+
+#[test]
+fn a_bad_order_is_an_error_that_names_the_setting() {
+    let builder = || BulkheadLayer::builder(1).name("search");
+    let unused = builder().codel(SECOND, SECOND).build().unwrap_err();
+    assert!(unused.to_string().contains("`max_wait`"), "{unused}");
+    let zero = builder().max_wait(SECOND).codel(Duration::ZERO, SECOND);
+    let zero = zero.build().unwrap_err().to_string();
+    assert!(
+        zero.contains("`target`") && zero.contains("search"),
+        "{zero}"
+    );
 }

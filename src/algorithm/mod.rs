@@ -14,6 +14,7 @@
 //! | [`All`] | whether a call fits several limits at once | theirs |
 //! | [`Breaker`] | whether the peer is worth calling | one word on the hot path, 80 bytes a stripe for counts |
 //! | [`InFlight`] | whether another call may run beside those that run | two words |
+//! | [`CoDel`] | whether a queue smooths bursts or never drains | four words |
 //! | [`Backoff`] | how long to wait before the next attempt | none |
 //! | [`RetryBudget`], [`WindowedBudget`], [`RetryThrottle`] | whether a retry is affordable | one word |
 //!
@@ -35,6 +36,7 @@ pub mod all;
 pub mod backoff;
 pub mod breaker;
 mod call_window;
+pub mod codel;
 mod eviction_mark;
 pub mod in_flight;
 pub mod keyed_buckets;
@@ -60,6 +62,8 @@ pub use breaker::{
     Breaker, BreakerConfig, BreakerState, Cause, CircuitOpen, Pass, SlowCalls, Transition, Verdict,
     Window,
 };
+#[doc(inline)]
+pub use codel::CoDel;
 #[cfg(feature = "layers")]
 pub(crate) use eviction_mark::EvictionMark;
 #[doc(inline)]

@@ -16,7 +16,7 @@ use crate::{
         Missing,
         asked::{AllAlike, AndAsks, Asked, Controlled, DeadlineOf, Wrap},
         keyed::Plan,
-        state::{Settings, checked},
+        settings::{Order, Settings, checked},
     },
     gate::{GateLayer, Keyed, KeyedParts},
     keyed::{ByKey, KeySettings, NotKeyed},
@@ -47,6 +47,7 @@ impl BulkheadLayer {
                 enabled: true,
                 max_wait: None,
                 max_waiting: None,
+                order: Order::Default,
             },
             name: None,
             keys: KeySettings::default(),
@@ -89,8 +90,9 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     }
 
     /// How long a call may wait for a place, in order of arrival. A call with [a
-    /// deadline](Self::deadline) of its own waits no longer than that. Default: not at all, because under overload each call that waits
-    /// makes all of them slower; a few times the usual latency smooths bursts.
+    /// deadline](Self::deadline) of its own waits no longer than that. Default: not at all, because
+    /// under overload each call that waits makes all of them slower; a few times the usual latency
+    /// smooths bursts.
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.settings.max_wait = Some(wait);
         self
@@ -100,6 +102,23 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// 1024. The next one is rejected, as it is without a wait.
     pub fn max_waiting(mut self, calls: usize) -> Self {
         self.settings.max_waiting = Some(calls);
+        self
+    }
+
+    /// When to give up the order of arrival: once the oldest waiter has waited at least `target`
+    /// for `interval` on end, so that the queue does not drain. Then the newest is served first,
+    /// and waiters are rejected that have waited twice the target, until nobody waits. See
+    /// [`CoDel`](crate::algorithm::CoDel). Default: 5 ms, or a twentieth of
+    /// [`max_wait`](Self::max_wait) if that is longer, and 100 ms, or all of `max_wait`.
+    pub fn codel(mut self, target: Duration, interval: Duration) -> Self {
+        self.settings.order = Order::CoDel(target, interval);
+        self
+    }
+
+    /// Serves waiters by arrival even while the queue does not drain. All of them then wait about
+    /// as long as they may, so this is for calls that lose nothing by it.
+    pub fn always_in_order(mut self) -> Self {
+        self.settings.order = Order::Arrival;
         self
     }
 

@@ -14,7 +14,8 @@ use crate::{
     bulkhead::{
         BulkheadGate, BulkheadHandle,
         asked::Controlled,
-        state::{Settings, checked, observe},
+        settings::{Settings, checked},
+        state::observe,
     },
     gate::{Keyable, Keyed, KeyedParts},
     keyed::partitions::Recipe,

@@ -30,6 +30,7 @@ mod asked;
 mod builder;
 mod handle;
 mod keyed;
+mod settings;
 mod state;
 
 use crate::{

@@ -6,12 +6,12 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::Context,
-    time::Duration,
 };
 
 use crate::{
     ConfigError, Rejected, RejectedKind,
     algorithm::InFlight,
+    bulkhead::settings::{MAX_WAITING, Settings, checked},
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     observe::{self, Event, Instance, Observed, Tally, trace},
@@ -37,15 +37,6 @@ pub(super) struct State {
     pub(super) tally: Arc<Tally>,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Settings {
-    pub(super) enabled: bool,
-    /// `None` if calls do not wait.
-    pub(super) max_wait: Option<Duration>,
-    /// `None` for the default.
-    pub(super) max_waiting: Option<usize>,
-}
-
 /// A place in a bulkhead; `false` while that is not enabled.
 #[doc(hidden)]
 #[derive(Debug, Default)]
@@ -61,7 +52,7 @@ impl BulkheadGate {
         Self {
             state: Arc::new(State {
                 in_flight: InFlight::new(limit),
-                queue: WaitQueue::default(),
+                queue: settings.queue(),
                 settings,
                 waited: AtomicU64::new(0),
                 clock: Clock::start(),
@@ -320,38 +311,3 @@ pub(super) fn observe<'a>(
         },
     }
 }
-
-impl Settings {
-    pub(super) fn checked(self, name: Option<&'static str>) -> Result<Self, ConfigError> {
-        let refused = |field, fix| Err(ConfigError::new(field, 0, fix).of("bulkhead", name));
-        match self {
-            Self {
-                max_waiting: Some(calls),
-                max_wait: None,
-                ..
-            } => {
-                let fix = "say how long they may wait with `max_wait`, or leave it";
-                Err(ConfigError::new("max_waiting", calls, fix).of("bulkhead", name))
-            }
-            Self {
-                max_waiting: Some(0),
-                ..
-            } => refused(
-                "max_waiting",
-                "let at least 1 call wait, or none by leaving `max_wait`",
-            ),
-            _ => Ok(self),
-        }
-    }
-}
-
-pub(super) fn checked(limit: usize, name: Option<&'static str>) -> Result<usize, ConfigError> {
-    if limit == 0 {
-        let fix = "allow at least 1 call at once";
-        return Err(ConfigError::new("limit", limit, fix).of("bulkhead", name));
-    }
-    Ok(limit)
-}
-
-/// How many calls may wait by default: more than that many tasks that wait are themselves a load.
-const MAX_WAITING: usize = 1024;

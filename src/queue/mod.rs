@@ -19,6 +19,9 @@
 //! waker runs anything. The resource is asked between two locks, by one thread at a time, and who
 //! comes meanwhile leaves a note for that one to go round once more.
 //!
+//! **Order.** By arrival. A queue for which that is asked serves the newest first, and drops the
+//! old ones, while [it does not drain](crate::algorithm::CoDel).
+//!
 //! **Cost.** Joining, leaving and cancelling one of n waiters is O(log n).
 
 mod by_key;

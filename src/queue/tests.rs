@@ -341,3 +341,103 @@ proptest! {
         prop_assert_eq!(places.0.load(Ordering::SeqCst) + held, 2);
     }
 }
+
+mod codel {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::algorithm::CoDel;
+
+    fn queue() -> (WaitQueue, Places) {
+        let codel = CoDel::new(Duration::from_millis(5), Duration::from_millis(100)).unwrap();
+        (WaitQueue::with_codel(codel), Places(AtomicU64::new(0)))
+    }
+
+    /// Those of the tickets whose turn has come, and those that were dropped.
+    fn turns(
+        queue: &WaitQueue,
+        places: &Places,
+        tickets: &mut Vec<(u64, Ticket)>,
+        now: u64,
+    ) -> (Vec<u64>, Vec<u64>) {
+        let (mut acquired, mut dropped) = (Vec::new(), Vec::new());
+        tickets.retain(|(name, ticket)| {
+            match queue.poll(places, ticket, Waker::noop(), now) {
+                Turn::Acquired => acquired.push(*name),
+                Turn::TooLate(_) => dropped.push(*name),
+                Turn::Queued(_) | Turn::Never => return true,
+            }
+            false
+        });
+        (acquired, dropped)
+    }
+
+    #[test]
+    fn a_queue_that_does_not_drain_serves_the_newest() {
+        let (queue, places) = queue();
+        let mut tickets = Vec::new();
+        // A waiter each 4 ms, and a place each 8 ms: the head waits ever longer.
+        let (mut served, mut dropped) = (Vec::new(), Vec::new());
+        for step in 0..60 {
+            let now = step * 4 * MILLI;
+            tickets.push((step, queue.join(&places, 1, PATIENT, now).unwrap()));
+            if step % 2 == 1 {
+                places.give_back(1, now);
+                queue.notify(&places, || now);
+            }
+            let (now_served, now_dropped) = turns(&queue, &places, &mut tickets, now);
+            served.extend(now_served);
+            dropped.extend(now_dropped);
+        }
+        // In order for 100 ms from when the oldest had waited 5 ms, that is from 12 ms on.
+        let in_order: Vec<_> = (0..14).collect();
+        assert_eq!(served[..14], in_order[..]);
+        // From then on by the newest, and the rest has gone after 10 ms.
+        assert!(served[14..].iter().all(|name| *name >= 27), "{served:?}");
+        assert!(dropped.contains(&14) && dropped.len() > 15, "{dropped:?}");
+        assert!(tickets.len() <= 4, "{}", tickets.len());
+    }
+
+    #[test]
+    fn once_it_has_drained_the_order_is_that_of_arrival() {
+        let (queue, places) = queue();
+        let mut tickets = Vec::new();
+        for (name, now) in [(0, 0), (1, 6 * MILLI), (2, 106 * MILLI)] {
+            tickets.push((name, queue.join(&places, 1, PATIENT, now).unwrap()));
+            let (acquired, dropped) = turns(&queue, &places, &mut tickets, now);
+            let expected = if name == 2 { vec![0, 1] } else { vec![] };
+            assert_eq!((acquired, dropped), (vec![], expected));
+        }
+        let now = 107 * MILLI;
+        places.give_back(1, now);
+        assert_eq!(turns(&queue, &places, &mut tickets, now), (vec![2], vec![]));
+        for name in 3..5 {
+            tickets.push((name, queue.join(&places, 1, PATIENT, now).unwrap()));
+        }
+        places.give_back(1, now);
+        assert_eq!(turns(&queue, &places, &mut tickets, now), (vec![3], vec![]));
+    }
+
+    #[test]
+    fn dropped_waiters_are_woken_and_no_place_is_lost() {
+        let (queue, places) = queue();
+        let count = Arc::new(Count::default());
+        let old: [Ticket; 3] = joined(&queue, &places);
+        for ticket in &old {
+            queue.poll(&places, ticket, &count.clone().into(), 6 * MILLI);
+        }
+        let now = 107 * MILLI;
+        let newest = queue.join(&places, 1, PATIENT, now).unwrap();
+        places.give_back(1, now);
+        queue.notify(&places, || now);
+        assert_eq!((count.get(), queue.len()), (3, 0));
+        for ticket in &old {
+            queue.cancel(&places, ticket, now);
+        }
+        assert_eq!(
+            queue.poll(&places, &newest, Waker::noop(), now),
+            Turn::Acquired
+        );
+        assert!(queue.is_unused());
+    }
+}

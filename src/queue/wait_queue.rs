@@ -6,6 +6,7 @@ use super::{
     resource::{Blocked, Bounds, Resource, Ticket, Turn},
     waiters::{Head, Queue, Settled, Waiter},
 };
+use crate::algorithm::CoDel;
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, after_seq_cst_write, fence};
 
 #[derive(Debug)]
@@ -27,6 +28,20 @@ impl Default for WaitQueue {
 }
 
 impl WaitQueue {
+    /// One that serves the newest first while it does not drain. Only for units of 1, and for what
+    /// only a release can free: it has no forecast of turns.
+    #[cfg_attr(keep_loom, allow(dead_code, reason = "the layers are not modelled"))]
+    pub(crate) fn with_codel(codel: CoDel) -> Self {
+        let queue = Queue {
+            codel: Some(codel),
+            ..Queue::default()
+        };
+        Self {
+            waiting: AtomicUsize::new(0),
+            queue: Mutex::new(queue),
+        }
+    }
+
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
@@ -73,6 +88,7 @@ impl WaitQueue {
         let waiter = Waiter {
             units,
             before: queue.joined_units,
+            joined_at: now,
             ready_at: wait.map(|wait| now.saturating_add(wait)),
             timer: None,
             latest,
@@ -141,7 +157,7 @@ impl WaitQueue {
     pub(crate) fn cancel(&self, resource: &dyn Resource, ticket: &Ticket, now: u64) {
         let mut queue = self.lock();
         let was_head = queue
-            .first()
+            .head(now)
             .is_some_and(|head| head.number == ticket.number);
         let removed = queue.remove(ticket.number, &self.waiting);
         let settled = queue.settled.remove(&ticket.number);
@@ -202,7 +218,7 @@ impl WaitQueue {
         loop {
             let Some(head) = self.begin(now) else { return };
             let mut pumping = Pumping(Some(self));
-            let decision = if now > head.latest {
+            let decision = if now > head.latest || head.dropped {
                 Ok(Settled::TooLate)
             } else {
                 let ready_at = head.ready_at.map_or(now, |ready_at| ready_at.min(now));
@@ -228,7 +244,8 @@ impl WaitQueue {
     /// Takes the right to decide about the head, or leaves a note to the thread that has it.
     fn begin(&self, now: u64) -> Option<Head> {
         let mut queue = self.lock();
-        let head = queue.first()?;
+        queue.look(now);
+        let head = queue.head(now)?;
         if queue.pumping {
             queue.again = Some(queue.again.map_or(now, |again| again.max(now)));
             return None;

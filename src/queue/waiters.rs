@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, task::Waker};
 
 use super::resource::{Blocked, Turn};
+use crate::algorithm::CoDel;
 use crate::sync::{AtomicUsize, Ordering};
 
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub(super) struct Queue {
     pub(super) pumping: bool,
     /// What that thread is to go round for once more: a change, seen at this time.
     pub(super) again: Option<u64>,
+    /// `None` if waiters are always served in order of arrival.
+    pub(super) codel: Option<CoDel>,
 }
 
 #[derive(Debug)]
@@ -25,6 +28,7 @@ pub(super) struct Waiter {
     pub(super) units: u32,
     /// The units of all that joined before it.
     pub(super) before: u64,
+    pub(super) joined_at: u64,
     /// When its turn is expected; `None` if only a release can tell.
     pub(super) ready_at: Option<u64>,
     /// What its timer is set to, once it has polled.
@@ -41,23 +45,52 @@ pub(super) enum Settled {
     Never,
 }
 
-/// The head, while its turn is decided.
+/// The one to be served next, while its turn is decided.
 #[derive(Clone, Copy)]
 pub(super) struct Head {
     pub(super) number: u64,
     pub(super) units: u32,
     pub(super) ready_at: Option<u64>,
     pub(super) latest: u64,
+    /// It has waited too long in a queue that does not drain.
+    pub(super) dropped: bool,
 }
 
 impl Queue {
-    pub(super) fn first(&self) -> Option<Head> {
-        self.waiters.first_key_value().map(|(number, waiter)| Head {
+    /// The one to be served next: the first, or in a queue that does not drain the last, once
+    /// those that have waited too long are dropped.
+    pub(super) fn head(&self, now: u64) -> Option<Head> {
+        let (oldest, newest) = (
+            self.waiters.first_key_value(),
+            self.waiters.last_key_value(),
+        );
+        let stands = self.codel.as_ref().filter(|codel| codel.is_standing());
+        let dropped = stands
+            .zip(oldest)
+            .is_some_and(|(codel, (_, oldest))| codel.drops(now.saturating_sub(oldest.joined_at)));
+        let next = if stands.is_some() && !dropped {
+            newest
+        } else {
+            oldest
+        };
+        next.map(|(number, waiter)| Head {
             number: *number,
             units: waiter.units,
             ready_at: waiter.ready_at,
             latest: waiter.latest,
+            dropped,
         })
+    }
+
+    /// Looks whether the queue drains.
+    pub(super) fn look(&mut self, now: u64) {
+        if let Some(codel) = &mut self.codel {
+            let oldest = self.waiters.first_key_value();
+            codel.look(
+                oldest.map(|(_, waiter)| now.saturating_sub(waiter.joined_at)),
+                now,
+            );
+        }
     }
 
     pub(super) fn remove(&mut self, number: u64, waiting: &AtomicUsize) -> Option<Waiter> {

@@ -1,0 +1,94 @@
+//! What bulkheads are made with.
+
+use std::time::Duration;
+
+use crate::{ConfigError, algorithm::CoDel, queue::WaitQueue};
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    pub(super) enabled: bool,
+    /// `None` if calls do not wait.
+    pub(super) max_wait: Option<Duration>,
+    /// `None` for the default.
+    pub(super) max_waiting: Option<usize>,
+    pub(super) order: Order,
+}
+
+/// In which order those that wait are served while the queue does not drain.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Order {
+    /// The newest first, with a target and an interval that follow from the longest wait.
+    Default,
+    /// The newest first, by this target and interval.
+    CoDel(Duration, Duration),
+    /// Always by arrival.
+    Arrival,
+}
+
+impl Settings {
+    pub(super) fn queue(&self) -> WaitQueue {
+        let codel = self.max_wait.map(|max_wait| self.codel(max_wait));
+        // `checked` has made it once, so it does not fail.
+        match codel {
+            Some(Ok(Some(codel))) => WaitQueue::with_codel(codel),
+            _ => WaitQueue::default(),
+        }
+    }
+
+    fn codel(&self, max_wait: Duration) -> Result<Option<CoDel>, ConfigError> {
+        let (target, interval) = match self.order {
+            Order::Default => (TARGET.max(max_wait / 20), INTERVAL.max(max_wait)),
+            Order::CoDel(target, interval) => (target, interval),
+            Order::Arrival => return Ok(None),
+        };
+        CoDel::new(target, interval).map(Some)
+    }
+
+    pub(super) fn checked(self, name: Option<&'static str>) -> Result<Self, ConfigError> {
+        let invalid = |field, fix| Err(ConfigError::new(field, 0, fix).of("bulkhead", name));
+        match self {
+            Self {
+                max_waiting: Some(calls),
+                max_wait: None,
+                ..
+            } => {
+                let fix = "say how long they may wait with `max_wait`, or leave it";
+                Err(ConfigError::new("max_waiting", calls, fix).of("bulkhead", name))
+            }
+            Self {
+                max_waiting: Some(0),
+                ..
+            } => invalid(
+                "max_waiting",
+                "let at least 1 call wait, or none by leaving `max_wait`",
+            ),
+            Self {
+                max_wait: Some(max_wait),
+                ..
+            } => {
+                let checked = self.codel(max_wait).map(|_| self);
+                checked.map_err(|error| error.of("bulkhead", name))
+            }
+            Self {
+                order: Order::CoDel(..),
+                ..
+            } => invalid("max_wait", "say how long calls may wait, or leave `codel`"),
+            _ => Ok(self),
+        }
+    }
+}
+
+pub(super) fn checked(limit: usize, name: Option<&'static str>) -> Result<usize, ConfigError> {
+    if limit == 0 {
+        let fix = "allow at least 1 call at once";
+        return Err(ConfigError::new("limit", limit, fix).of("bulkhead", name));
+    }
+    Ok(limit)
+}
+
+/// How many calls may wait by default: more than that many tasks that wait are themselves a load.
+pub(super) const MAX_WAITING: usize = 1024;
+
+/// What the authors of [`CoDel`] use, for calls that take some milliseconds.
+const TARGET: Duration = Duration::from_millis(5);
+const INTERVAL: Duration = Duration::from_millis(100);
