@@ -34,6 +34,8 @@ mod readme {}
 
 mod config;
 #[cfg(feature = "layers")]
+mod criticality;
+#[cfg(feature = "layers")]
 mod deadline;
 mod outcome;
 #[cfg(any(feature = "layers", all(test, keep_loom)))]
@@ -46,6 +48,8 @@ mod sync;
 mod time;
 
 pub use config::ConfigError;
+#[cfg(feature = "layers")]
+pub use criticality::{Criticality, UnknownCriticality};
 #[cfg(feature = "layers")]
 pub use deadline::{CarryDeadline, Deadline, Timeouts};
 pub use outcome::{Classify, Outcome};

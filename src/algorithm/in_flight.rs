@@ -33,7 +33,28 @@ impl InFlight {
     #[must_use]
     #[inline]
     pub fn enter(&self) -> bool {
-        let limit = self.limit.load(Ordering::Relaxed);
+        self.enter_below(self.limit.load(Ordering::Relaxed))
+    }
+
+    /// Enters, if that leaves so many percent of the limit in use at most, rounded up to a whole
+    /// call. What is to be rejected first under pressure asks for fewer.
+    #[must_use]
+    #[inline]
+    pub fn enter_within(&self, percent: u8) -> bool {
+        let (limit, percent) = (self.limit.load(Ordering::Relaxed), usize::from(percent));
+        // In two parts, because the product may not fit.
+        self.enter_below((limit / 100 * percent) + (limit % 100 * percent).div_ceil(100))
+    }
+
+    /// Enters whatever the limit, because another counter has decided; then
+    /// [`leave`](Self::leave) must follow once.
+    #[inline]
+    pub fn enter_anyway(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    fn enter_below(&self, limit: usize) -> bool {
         let mut count = self.count.load(Ordering::Relaxed);
         while count < limit {
             match self.count.compare_exchange_weak(
@@ -94,6 +115,19 @@ mod tests {
         assert!(!counter.enter());
         counter.leave();
         assert!(counter.enter());
+    }
+
+    #[test]
+    fn a_part_of_the_limit_is_rounded_up() {
+        let counter = InFlight::new(3);
+        assert!(counter.enter_within(50) && counter.enter_within(50));
+        assert!(!counter.enter_within(50));
+        assert!(counter.enter_within(100));
+        assert!(!counter.enter_within(100));
+        counter.enter_anyway();
+        assert_eq!(counter.count(), 4);
+        let counter = InFlight::new(usize::MAX);
+        assert!(counter.enter_within(100) && counter.enter_within(1));
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! What a bulkhead asks of requests: their deadline.
+//! What a bulkhead asks of requests: their deadline, and how critical they are.
 
 use std::{fmt, task::Context, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
-    Rejected,
+    Criticality, Rejected,
     gate::{Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent},
     protocol::Quota,
     time::Now,
@@ -29,6 +29,10 @@ pub struct AndAsks<A, B>(pub(super) A, pub(super) B);
 /// By when a request must have its place, as a closure says.
 #[derive(Clone, Copy)]
 pub struct DeadlineOf<F>(pub(super) F);
+
+/// How critical a request is, as a closure says.
+#[derive(Clone, Copy)]
+pub struct CriticalityOf<F>(pub(super) F);
 
 /// Asks one thing of a request.
 #[doc(hidden)]
@@ -115,6 +119,22 @@ where
             (Some(outer), Some(own)) => Some(outer.min(own)),
             (outer, own) => outer.or(own),
         };
+    }
+}
+
+impl<F, Req> Ask<Req> for CriticalityOf<F>
+where
+    F: Fn(&Req) -> Criticality,
+{
+    #[inline]
+    fn ask(&self, request: &Req, demand: &mut Demand) {
+        demand.criticality = (self.0)(request);
+    }
+}
+
+impl<F> fmt::Debug for CriticalityOf<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CriticalityOf")
     }
 }
 

@@ -9,14 +9,14 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    ConfigError,
+    ConfigError, Criticality,
     algorithm::Overflow,
     bulkhead::{
         BulkheadGate, BulkheadHandle, BulkheadLayer, KeyedBulkheadHandle, KeyedBulkheadLayer,
         Missing,
-        asked::{AllAlike, AndAsks, Asked, Controlled, DeadlineOf, Wrap},
+        asked::{AllAlike, AndAsks, Asked, Controlled, CriticalityOf, DeadlineOf, Wrap},
         keyed::Plan,
-        settings::{Order, Settings, checked},
+        settings::{Order, Settings, checked, within_total},
     },
     gate::{GateLayer, Keyed, KeyedParts},
     keyed::{ByKey, KeySettings, NotKeyed},
@@ -29,6 +29,7 @@ use crate::{
 #[must_use = "a builder does nothing until `build`"]
 pub struct BulkheadBuilder<K = NotKeyed, P = Plain, A = AllAlike> {
     limit: usize,
+    total: Option<usize>,
     settings: Settings,
     name: Option<&'static str>,
     keys: KeySettings,
@@ -43,12 +44,8 @@ impl BulkheadLayer {
     pub fn builder(limit: usize) -> BulkheadBuilder {
         BulkheadBuilder {
             limit,
-            settings: Settings {
-                enabled: true,
-                max_wait: None,
-                max_waiting: None,
-                order: Order::Default,
-            },
+            total: None,
+            settings: Settings::new(),
             name: None,
             keys: KeySettings::default(),
             key: NotKeyed,
@@ -146,10 +143,22 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         self
     }
 
+    /// Lets all keys together have so many places, if [a key](Self::keyed_by) is set, and makes the
+    /// limit of each key its guaranteed share. Only when the total is in use are shares enforced: a
+    /// key above its share is rejected then, and one below it is admitted all the same.
+    ///
+    /// So what runs may pass the total by what other keys are guaranteed: at most by one share for
+    /// each key. Calls of such keys do not wait. Default: no total.
+    pub fn within(mut self, total: usize) -> Self {
+        self.total = Some(total);
+        self
+    }
+
     /// How rejections travel. Default [`Plain`]: as errors.
     pub fn protocol<Q>(self, protocol: Q) -> BulkheadBuilder<K, Q, A> {
         let Self {
             limit,
+            total,
             settings,
             name,
             keys,
@@ -159,6 +168,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         } = self;
         BulkheadBuilder {
             limit,
+            total,
             settings,
             name,
             keys,
@@ -192,9 +202,33 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         self.with_ask(DeadlineOf(deadline))
     }
 
+    /// Rejects the least critical calls first, by what a closure `Fn(&Req) -> Criticality` says of
+    /// a request: those of each class once more than a [share](Self::shed_above) of the limit is in
+    /// use. Where calls may [wait](Self::max_wait), the queue tells of pressure, not the use: they
+    /// are rejected once so much of `max_waiting` is taken. Default: all calls are alike.
+    pub fn criticality<Req, F>(
+        self,
+        class: F,
+    ) -> BulkheadBuilder<K, P, AndAsks<A, CriticalityOf<F>>>
+    where
+        F: Fn(&Req) -> Criticality,
+    {
+        self.with_ask(CriticalityOf(class))
+    }
+
+    /// Up to how much of the limit, or of the queue, in percent, calls of a class are admitted, if
+    /// [classes](Self::criticality) are told apart. Default: 50 for
+    /// [`Sheddable`](Criticality::Sheddable), 75 for `SheddablePlus`, 90 for `Critical`, 100 for
+    /// `CriticalPlus`; always a whole call, at least 1.
+    pub fn shed_above(mut self, class: Criticality, percent: u8) -> Self {
+        self.settings.shares[class as usize] = percent;
+        self
+    }
+
     pub(crate) fn with_key<L>(self, key: L) -> BulkheadBuilder<L, P, A> {
         let Self {
             limit,
+            total,
             settings,
             name,
             keys,
@@ -204,6 +238,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         } = self;
         BulkheadBuilder {
             limit,
+            total,
             settings,
             name,
             keys,
@@ -216,6 +251,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     fn with_ask<B>(self, ask: B) -> BulkheadBuilder<K, P, AndAsks<A, B>> {
         let Self {
             limit,
+            total,
             settings,
             name,
             keys,
@@ -225,6 +261,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         } = self;
         BulkheadBuilder {
             limit,
+            total,
             settings,
             name,
             keys,
@@ -247,8 +284,12 @@ impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
             .unset()
             .map_err(|error| error.of("bulkhead", self.name))?;
         let (limit, name) = (checked(self.limit, self.name)?, self.name);
+        if let Some(total) = self.total {
+            let fix = "set a key too, with `keyed_by`, or leave it";
+            return Err(ConfigError::new("within", total, fix).of("bulkhead", name));
+        }
         let tally = Arc::new(Tally::new("bulkhead", name));
-        let gate = BulkheadGate::new(limit, self.settings.checked(name)?, tally);
+        let gate = BulkheadGate::new(limit, None, self.settings.checked(name)?, tally);
         register(&gate.state);
         Ok(GateLayer::with_protocol(
             self.asks.wrap(gate),
@@ -265,11 +306,12 @@ where
     /// Starts with nothing in flight.
     ///
     /// # Errors
-    /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0, or
-    /// room for no key.
+    /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0,
+    /// room for no key, or a total [within](Self::within) which not even one key's share fits.
     pub fn build(self) -> Result<GateLayer<A::Gate, P>, ConfigError> {
         let Self {
             limit,
+            total,
             settings,
             name,
             keys,
@@ -281,6 +323,7 @@ where
             .max_keys(1024)
             .map_err(|error| error.of("bulkhead", name))?;
         let plan = Plan {
+            total: within_total(total, limit, &settings, name)?,
             limit: AtomicUsize::new(limit),
             settings: settings.checked(name)?,
             tally: Arc::new(Tally::new("bulkhead", name)),

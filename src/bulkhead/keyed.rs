@@ -11,10 +11,11 @@ use std::{
 
 use crate::{
     ConfigError,
+    algorithm::InFlight,
     bulkhead::{
         BulkheadGate, BulkheadHandle,
         asked::Controlled,
-        settings::{Settings, checked},
+        settings::{Settings, checked, within_total},
         state::observe,
     },
     gate::{Keyable, Keyed, KeyedParts},
@@ -32,6 +33,8 @@ pub struct KeyedBulkheadHandle<K> {
 pub struct Plan {
     /// Relaxed: one that is made beside a change is put right by its maker.
     pub(super) limit: AtomicUsize,
+    /// What all keys together have in flight; `None` without a total.
+    pub(super) total: Option<Arc<InFlight>>,
     pub(super) settings: Settings,
     pub(super) tally: Arc<Tally>,
 }
@@ -80,6 +83,33 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
             .collect()
     }
 
+    /// What runs of all keys together, and how much may before shares are enforced; `None` if they
+    /// have no [total](crate::bulkhead::BulkheadBuilder::within).
+    #[must_use]
+    pub fn total(&self) -> Option<(usize, usize)> {
+        let total = self.parts.recipe.total.as_ref();
+        total.map(|total| (total.count(), total.limit()))
+    }
+
+    /// Changes that total at once; nothing if they have none.
+    ///
+    /// # Errors
+    /// A total below the share of a key.
+    pub fn set_total(&self, total: usize) -> Result<(), ConfigError> {
+        let Plan {
+            limit,
+            total: counter,
+            settings,
+            tally,
+        } = &self.parts.recipe;
+        let share = limit.load(Ordering::Relaxed);
+        within_total(Some(total), share, settings, tally.name)?;
+        if let Some(counter) = counter {
+            counter.set_limit(total);
+        }
+        Ok(())
+    }
+
     /// Changes the limit of every key, those to come included.
     ///
     /// # Errors
@@ -95,7 +125,12 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
 impl Plan {
     pub(super) fn bulkhead(&self) -> Result<BulkheadGate, ConfigError> {
         let limit = checked(self.limit.load(Ordering::Relaxed), self.tally.name)?;
-        Ok(BulkheadGate::new(limit, self.settings, self.tally.clone()))
+        Ok(BulkheadGate::new(
+            limit,
+            self.total.clone(),
+            self.settings,
+            self.tally.clone(),
+        ))
     }
 }
 

@@ -39,7 +39,7 @@ use crate::{
 };
 
 pub use crate::{algorithm::Overflow, keyed::Missing};
-pub use asked::{AllAlike, AndAsks, Asked, DeadlineOf};
+pub use asked::{AllAlike, AndAsks, Asked, CriticalityOf, DeadlineOf};
 pub use builder::BulkheadBuilder;
 pub use handle::{BulkheadHandle, Snapshot};
 pub use keyed::KeyedBulkheadHandle;

@@ -1,8 +1,12 @@
 //! What bulkheads are made with.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::{ConfigError, algorithm::CoDel, queue::WaitQueue};
+use crate::{
+    ConfigError, Criticality,
+    algorithm::{CoDel, InFlight},
+    queue::WaitQueue,
+};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
@@ -12,6 +16,8 @@ pub(super) struct Settings {
     /// `None` for the default.
     pub(super) max_waiting: Option<usize>,
     pub(super) order: Order,
+    /// Up to how much of the limit, or of the queue, each class is admitted, in percent.
+    pub(super) shares: [u8; 4],
 }
 
 /// In which order those that wait are served while the queue does not drain.
@@ -26,6 +32,31 @@ pub(super) enum Order {
 }
 
 impl Settings {
+    pub(super) fn new() -> Self {
+        Self {
+            enabled: true,
+            max_wait: None,
+            max_waiting: None,
+            order: Order::Default,
+            shares: SHARES,
+        }
+    }
+
+    /// Up to how much of the limit, or of the queue, the class is admitted, in percent.
+    #[inline(always)]
+    pub(super) fn share(&self, class: Criticality) -> u8 {
+        self.shares[class as usize]
+    }
+
+    /// How many may be waiting for one more of the class to join them.
+    pub(super) fn max_waiting(&self, class: Criticality) -> usize {
+        let (max, percent) = (
+            self.max_waiting.unwrap_or(MAX_WAITING),
+            usize::from(self.share(class)),
+        );
+        max / 100 * percent + (max % 100 * percent).div_ceil(100)
+    }
+
     pub(super) fn queue(&self) -> WaitQueue {
         let codel = self.max_wait.map(|max_wait| self.codel(max_wait));
         // `checked` has made it once, so it does not fail.
@@ -46,6 +77,10 @@ impl Settings {
 
     pub(super) fn checked(self, name: Option<&'static str>) -> Result<Self, ConfigError> {
         let invalid = |field, fix| Err(ConfigError::new(field, 0, fix).of("bulkhead", name));
+        if let Some(share) = self.shares.iter().find(|share| !(1..=100).contains(*share)) {
+            let fix = "give a percentage from 1 to 100";
+            return Err(ConfigError::new("shed_above", share, fix).of("bulkhead", name));
+        }
         match self {
             Self {
                 max_waiting: Some(calls),
@@ -86,9 +121,30 @@ pub(super) fn checked(limit: usize, name: Option<&'static str>) -> Result<usize,
     Ok(limit)
 }
 
+/// The counter of all keys together.
+pub(super) fn within_total(
+    total: Option<usize>,
+    share: usize,
+    settings: &Settings,
+    name: Option<&'static str>,
+) -> Result<Option<Arc<InFlight>>, ConfigError> {
+    let Some(total) = total else { return Ok(None) };
+    let fix = if total < share {
+        "allow at least the share of one key, which is the limit"
+    } else if settings.max_wait.is_some() {
+        "leave `max_wait`: calls of keys that share a total do not wait"
+    } else {
+        return Ok(Some(Arc::new(InFlight::new(total))));
+    };
+    Err(ConfigError::new("within", total, fix).of("bulkhead", name))
+}
+
 /// How many calls may wait by default: more than that many tasks that wait are themselves a load.
-pub(super) const MAX_WAITING: usize = 1024;
+const MAX_WAITING: usize = 1024;
 
 /// What the authors of [`CoDel`] use, for calls that take some milliseconds.
 const TARGET: Duration = Duration::from_millis(5);
 const INTERVAL: Duration = Duration::from_millis(100);
+
+/// By class, the least critical first.
+const SHARES: [u8; 4] = [50, 75, 90, 100];

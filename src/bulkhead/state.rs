@@ -9,9 +9,9 @@ use std::{
 };
 
 use crate::{
-    ConfigError, Rejected, RejectedKind,
+    ConfigError, Criticality, Rejected, RejectedKind,
     algorithm::InFlight,
-    bulkhead::settings::{MAX_WAITING, Settings, checked},
+    bulkhead::settings::{Settings, checked},
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     observe::{self, Event, Instance, Observed, Tally, trace},
@@ -28,6 +28,8 @@ pub struct BulkheadGate {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) in_flight: InFlight,
+    /// Of all keys together, if each has a share of a total.
+    total: Option<Arc<InFlight>>,
     pub(super) queue: WaitQueue,
     pub(super) settings: Settings,
     /// How many calls have joined the queue. Relaxed: a statistic.
@@ -48,10 +50,16 @@ pub struct Taken(bool);
 pub struct BulkheadTicket(Ticket);
 
 impl BulkheadGate {
-    pub(super) fn new(limit: usize, settings: Settings, tally: Arc<Tally>) -> Self {
+    pub(super) fn new(
+        limit: usize,
+        total: Option<Arc<InFlight>>,
+        settings: Settings,
+        tally: Arc<Tally>,
+    ) -> Self {
         Self {
             state: Arc::new(State {
                 in_flight: InFlight::new(limit),
+                total,
                 queue: settings.queue(),
                 settings,
                 waited: AtomicU64::new(0),
@@ -65,7 +73,7 @@ impl BulkheadGate {
     #[cold]
     fn join(&self, demand: &Demand, now: &Now) -> Admission<Taken, BulkheadTicket> {
         let state = &*self.state;
-        let max_waiting = state.settings.max_waiting.unwrap_or(MAX_WAITING);
+        let max_waiting = state.settings.max_waiting(demand.criticality);
         // Looked at without the queue's lock first: under overload this is the answer of most.
         let Some(wait) = state
             .settings
@@ -104,8 +112,42 @@ impl State {
     }
 
     #[inline(always)]
+    fn enter(&self, class: Criticality) -> bool {
+        if class == Criticality::CriticalPlus && self.total.is_none() {
+            return self.in_flight.enter();
+        }
+        self.enter_share(class)
+    }
+
+    /// Enters as one of several classes or keys. With a queue, that tells classes apart.
+    fn enter_share(&self, class: Criticality) -> bool {
+        let by_queue = self.settings.max_wait.is_some();
+        let percent = if by_queue {
+            100
+        } else {
+            self.settings.share(class)
+        };
+        let Some(total) = &self.total else {
+            return self.in_flight.enter_within(percent);
+        };
+        // Each counter decides by itself, in one step, and the other one follows.
+        if self.in_flight.enter_within(percent) {
+            total.enter_anyway();
+            return true;
+        }
+        let entered = total.enter_within(percent);
+        if entered {
+            self.in_flight.enter_anyway();
+        }
+        entered
+    }
+
+    #[inline(always)]
     fn leave(&self) {
         self.in_flight.leave();
+        if let Some(total) = &self.total {
+            total.leave();
+        }
         if self.settings.max_wait.is_some() && self.queue.has_waiters_after_leave() {
             self.admit_waiters();
         }
@@ -204,10 +246,7 @@ impl<Req> Admit<Req> for BulkheadGate {
     #[inline(always)]
     fn admit(&self, _: &Req, demand: &Demand, now: &Now) -> Admission<Taken, BulkheadTicket> {
         let State {
-            in_flight,
-            queue,
-            settings,
-            ..
+            queue, settings, ..
         } = &*self.state;
         if !settings.enabled {
             return Admission::Granted(Taken(false));
@@ -217,7 +256,7 @@ impl<Req> Admit<Req> for BulkheadGate {
             return self.state.rejection(RejectedKind::DeadlineExceeded);
         }
         // Those that wait come first, even if a place is free: its release is about to grant it.
-        if queue.is_empty() && in_flight.enter() {
+        if queue.is_empty() && self.state.enter(demand.criticality) {
             return Admission::Granted(Taken(true));
         }
         self.join(demand, now)

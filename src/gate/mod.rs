@@ -58,7 +58,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{Outcome, Rejected, protocol::Quota};
+use crate::{Criticality, Outcome, Rejected, protocol::Quota};
 
 pub use crate::keyed::FindKey;
 pub use crate::time::Now;
@@ -220,6 +220,8 @@ pub struct Demand {
     pub deadline: Option<Instant>,
     /// When it came, if it has waited since.
     pub arrived: Option<Instant>,
+    /// How much it hurts if it is rejected; the most where nobody says.
+    pub criticality: Criticality,
 }
 
 /// What a gate says of a request.
@@ -276,6 +278,7 @@ impl Default for Demand {
             cost: 1,
             deadline: None,
             arrived: None,
+            criticality: Criticality::CriticalPlus,
         }
     }
 }
