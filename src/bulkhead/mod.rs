@@ -30,6 +30,7 @@ mod asked;
 mod builder;
 mod handle;
 mod keyed;
+mod runtime;
 mod settings;
 mod state;
 
@@ -43,6 +44,7 @@ pub use asked::{AllAlike, AndAsks, Asked, CriticalityOf, DeadlineOf};
 pub use builder::BulkheadBuilder;
 pub use handle::{BulkheadHandle, Snapshot};
 pub use keyed::KeyedBulkheadHandle;
+pub use runtime::{OnRuntime, OnRuntimeFuture, OnRuntimeLayer};
 pub use state::BulkheadGate;
 #[doc(hidden)]
 pub use state::Taken;

@@ -71,6 +71,11 @@ where
         }
     }
 
+    /// Whether the call was rejected at once: the answer is here, and nothing is to be done.
+    pub(crate) fn is_rejected(&self) -> bool {
+        matches!(self.stage, Stage::Rejected { .. })
+    }
+
     pub(super) fn deferred(
         owed: Owed<G>,
         service: S,

@@ -42,6 +42,10 @@ impl<G, P> GateLayer<G, P> {
         }
     }
 
+    pub(crate) fn shared_protocol(&self) -> &P {
+        &self.protocol
+    }
+
     pub(crate) fn gate(&self) -> &G {
         &self.gate
     }
