@@ -6,12 +6,15 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use crate::{
     ConfigError,
     algorithm::Overflow,
     bulkhead::{
         BulkheadGate, BulkheadHandle, BulkheadLayer, KeyedBulkheadHandle, KeyedBulkheadLayer,
         Missing,
+        asked::{AllAlike, AndAsks, Asked, Controlled, DeadlineOf, Wrap},
         keyed::Plan,
         state::{Settings, checked},
     },
@@ -24,12 +27,13 @@ use crate::{
 /// Settings of a [`BulkheadLayer`], in any order.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct BulkheadBuilder<K = NotKeyed, P = Plain> {
+pub struct BulkheadBuilder<K = NotKeyed, P = Plain, A = AllAlike> {
     limit: usize,
     settings: Settings,
     name: Option<&'static str>,
     keys: KeySettings,
     key: K,
+    asks: A,
     protocol: P,
 }
 
@@ -47,6 +51,7 @@ impl BulkheadLayer {
             name: None,
             keys: KeySettings::default(),
             key: NotKeyed,
+            asks: AllAlike,
             protocol: Plain::new(),
         }
     }
@@ -68,15 +73,23 @@ impl<K: Hash + Eq + Clone, F, P> KeyedBulkheadLayer<K, F, P> {
     }
 }
 
-impl<K, P> BulkheadBuilder<K, P> {
+impl<G: Controlled, A, P> GateLayer<Asked<G, A>, P> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> G::Handle {
+        self.gate().handle()
+    }
+}
+
+impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// `false` lets everything through, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.settings.enabled = enabled;
         self
     }
 
-    /// How long a call may wait for a place, in order of arrival. A call with a deadline of its own
-    /// waits until that at most. Default: not at all, because under overload each call that waits
+    /// How long a call may wait for a place, in order of arrival. A call with [a
+    /// deadline](Self::deadline) of its own waits no longer than that. Default: not at all, because under overload each call that waits
     /// makes all of them slower; a few times the usual latency smooths bursts.
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.settings.max_wait = Some(wait);
@@ -115,13 +128,14 @@ impl<K, P> BulkheadBuilder<K, P> {
     }
 
     /// How rejections travel. Default [`Plain`]: as errors.
-    pub fn protocol<Q>(self, protocol: Q) -> BulkheadBuilder<K, Q> {
+    pub fn protocol<Q>(self, protocol: Q) -> BulkheadBuilder<K, Q, A> {
         let Self {
             limit,
             settings,
             name,
             keys,
             key,
+            asks,
             ..
         } = self;
         BulkheadBuilder {
@@ -130,13 +144,14 @@ impl<K, P> BulkheadBuilder<K, P> {
             name,
             keys,
             key,
+            asks,
             protocol,
         }
     }
 
     /// A bulkhead for each key, such as a host or a tenant, each with the whole limit: a closure
     /// `Fn(&Req) -> Option<K>` finds it.
-    pub fn keyed_by<Req, L, F>(self, key: F) -> BulkheadBuilder<ByKey<L, F>, P>
+    pub fn keyed_by<Req, L, F>(self, key: F) -> BulkheadBuilder<ByKey<L, F>, P, A>
     where
         F: Fn(&Req) -> Option<L>,
         L: Hash + Eq + Clone,
@@ -144,12 +159,27 @@ impl<K, P> BulkheadBuilder<K, P> {
         self.with_key(ByKey::new(key))
     }
 
-    pub(crate) fn with_key<L>(self, key: L) -> BulkheadBuilder<L, P> {
+    /// Rejects a call at its own deadline, which a closure `Fn(&Req) ->
+    /// Option<tokio::time::Instant>` tells: one that comes so late even if a place is free, and
+    /// one that [waits](Self::max_wait) at that moment at the latest. Default: no deadlines, and no
+    /// reading of the clock.
+    ///
+    /// With HTTP: `|request: &Request<_>| request.extensions().get().map(|d: &Deadline|
+    /// d.moment())`.
+    pub fn deadline<Req, F>(self, deadline: F) -> BulkheadBuilder<K, P, AndAsks<A, DeadlineOf<F>>>
+    where
+        F: Fn(&Req) -> Option<Instant>,
+    {
+        self.with_ask(DeadlineOf(deadline))
+    }
+
+    pub(crate) fn with_key<L>(self, key: L) -> BulkheadBuilder<L, P, A> {
         let Self {
             limit,
             settings,
             name,
             keys,
+            asks,
             protocol,
             ..
         } = self;
@@ -159,19 +189,41 @@ impl<K, P> BulkheadBuilder<K, P> {
             name,
             keys,
             key,
+            asks,
+            protocol,
+        }
+    }
+
+    fn with_ask<B>(self, ask: B) -> BulkheadBuilder<K, P, AndAsks<A, B>> {
+        let Self {
+            limit,
+            settings,
+            name,
+            keys,
+            key,
+            asks,
+            protocol,
+        } = self;
+        BulkheadBuilder {
+            limit,
+            settings,
+            name,
+            keys,
+            key,
+            asks: AndAsks(asks, ask),
             protocol,
         }
     }
 }
 
-impl<P> BulkheadBuilder<NotKeyed, P> {
+impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
     /// Starts with nothing in flight.
     ///
     /// # Errors
     /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0, or a
     /// setting that needs a key. `usize::MAX` is
     /// as good as none.
-    pub fn build(self) -> Result<BulkheadLayer<P>, ConfigError> {
+    pub fn build(self) -> Result<GateLayer<A::Gate, P>, ConfigError> {
         self.keys
             .unset()
             .map_err(|error| error.of("bulkhead", self.name))?;
@@ -179,26 +231,31 @@ impl<P> BulkheadBuilder<NotKeyed, P> {
         let tally = Arc::new(Tally::new("bulkhead", name));
         let gate = BulkheadGate::new(limit, self.settings.checked(name)?, tally);
         register(&gate.state);
-        Ok(GateLayer::with_protocol(gate, self.protocol))
+        Ok(GateLayer::with_protocol(
+            self.asks.wrap(gate),
+            self.protocol,
+        ))
     }
 }
 
-impl<K, F, P> BulkheadBuilder<ByKey<K, F>, P>
+impl<K, F, P, A> BulkheadBuilder<ByKey<K, F>, P, A>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
+    A: Wrap<Keyed<K, F, BulkheadGate>>,
 {
     /// Starts with nothing in flight.
     ///
     /// # Errors
     /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0, or
     /// room for no key.
-    pub fn build(self) -> Result<KeyedBulkheadLayer<K, F, P>, ConfigError> {
+    pub fn build(self) -> Result<GateLayer<A::Gate, P>, ConfigError> {
         let Self {
             limit,
             settings,
             name,
             keys,
             key,
+            asks,
             protocol,
         } = self;
         let max_keys = keys
@@ -217,29 +274,30 @@ where
         let parts = KeyedParts::new(max_keys, shared, plan, fallback, settings.enabled);
         let keyed = Keyed::new(key.key, parts);
         register(keyed.parts());
-        Ok(GateLayer::with_protocol(keyed, protocol))
+        Ok(GateLayer::with_protocol(asks.wrap(keyed), protocol))
     }
 }
 
-impl BulkheadBuilder {
+impl<A: Wrap<BulkheadGate, Gate: Clone>> BulkheadBuilder<NotKeyed, Plain, A> {
     /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn gate(self) -> Result<BulkheadGate, ConfigError> {
+    pub fn gate(self) -> Result<A::Gate, ConfigError> {
         self.build().map(|layer| layer.gate().clone())
     }
 }
 
-impl<K, F: Clone> BulkheadBuilder<ByKey<K, F>>
+impl<K, F, A> BulkheadBuilder<ByKey<K, F>, Plain, A>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
+    A: Wrap<Keyed<K, F, BulkheadGate>, Gate: Clone>,
 {
     /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn gate(self) -> Result<Keyed<K, F, BulkheadGate>, ConfigError> {
+    pub fn gate(self) -> Result<A::Gate, ConfigError> {
         self.build().map(|layer| layer.gate().clone())
     }
 }

@@ -1,10 +1,10 @@
 //! The control surface.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use crate::{
     ConfigError,
-    bulkhead::{BulkheadGate, state::State},
+    bulkhead::{BulkheadGate, asked::Controlled, state::State},
     observe::Totals,
 };
 
@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub limit: usize,
     /// Calls that wait for a place.
     pub waiting: usize,
+    /// Calls that have joined the queue so far, whatever became of them; of keys, of this one.
+    pub waited: u64,
     /// What the layer has counted so far; of keys, all of them together.
     pub totals: Totals,
 }
@@ -34,6 +36,14 @@ impl BulkheadGate {
     #[must_use]
     pub fn handle(&self) -> BulkheadHandle {
         BulkheadHandle::new(self.state.clone())
+    }
+}
+
+impl Controlled for BulkheadGate {
+    type Handle = BulkheadHandle;
+
+    fn control(&self) -> BulkheadHandle {
+        self.handle()
     }
 }
 
@@ -48,6 +58,7 @@ impl BulkheadHandle {
         let State {
             in_flight,
             queue,
+            waited,
             tally,
             ..
         } = &*self.state;
@@ -55,6 +66,7 @@ impl BulkheadHandle {
             in_flight: in_flight.count(),
             limit: in_flight.limit(),
             waiting: queue.len(),
+            waited: waited.load(Ordering::Relaxed),
             totals: tally.totals(),
         }
     }

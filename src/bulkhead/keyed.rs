@@ -13,6 +13,7 @@ use crate::{
     ConfigError,
     bulkhead::{
         BulkheadGate, BulkheadHandle,
+        asked::Controlled,
         state::{Settings, checked, observe},
     },
     gate::{Keyable, Keyed, KeyedParts},
@@ -41,6 +42,14 @@ impl<K: Hash + Eq + Clone, F> Keyed<K, F, BulkheadGate> {
         KeyedBulkheadHandle {
             parts: self.parts().clone(),
         }
+    }
+}
+
+impl<K: Hash + Eq + Clone, F> Controlled for Keyed<K, F, BulkheadGate> {
+    type Handle = KeyedBulkheadHandle<K>;
+
+    fn control(&self) -> KeyedBulkheadHandle<K> {
+        self.handle()
     }
 }
 

@@ -1,6 +1,13 @@
 //! The gate: a count of calls in flight, and a queue of those that wait for a place.
 
-use std::{sync::Arc, task::Context, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Context,
+    time::Duration,
+};
 
 use crate::{
     ConfigError, Rejected, RejectedKind,
@@ -23,6 +30,8 @@ pub(super) struct State {
     pub(super) in_flight: InFlight,
     pub(super) queue: WaitQueue,
     pub(super) settings: Settings,
+    /// How many calls have joined the queue. Relaxed: a statistic.
+    pub(super) waited: AtomicU64,
     clock: Clock,
     /// Of the layer: the bulkheads of all its keys count together.
     pub(super) tally: Arc<Tally>,
@@ -54,6 +63,7 @@ impl BulkheadGate {
                 in_flight: InFlight::new(limit),
                 queue: WaitQueue::default(),
                 settings,
+                waited: AtomicU64::new(0),
                 clock: Clock::start(),
                 tally,
             }),
@@ -71,22 +81,25 @@ impl BulkheadGate {
             .max_wait
             .filter(|_| state.queue.len() < max_waiting)
         else {
-            return Admission::Rejected(Box::new(state.reject(RejectedKind::BulkheadFull)));
+            return state.rejection(RejectedKind::BulkheadFull);
         };
         let now = now.by(&state.clock);
         let latest = now.saturating_add(nanos(wait));
-        let deadline = demand.deadline.map(|deadline| state.clock.at(deadline));
+        // At its deadline a call is late already.
+        let last = |deadline| state.clock.at(deadline).saturating_sub(1);
         let bounds = Bounds {
-            until: deadline.map_or(latest, |deadline| deadline.min(latest)),
+            until: demand
+                .deadline
+                .map_or(latest, |deadline| last(deadline).min(latest)),
             grace: 0,
             max_waiting,
         };
-        if deadline.is_some_and(|deadline| deadline <= now) {
-            return Admission::Rejected(Box::new(state.reject(RejectedKind::DeadlineExceeded)));
-        }
         match state.queue.join(&Places(state), 1, bounds, now) {
-            Ok(ticket) => Admission::Queued(BulkheadTicket(ticket)),
-            Err(_) => Admission::Rejected(Box::new(state.reject(RejectedKind::BulkheadFull))),
+            Ok(ticket) => {
+                state.waited.fetch_add(1, Ordering::Relaxed);
+                Admission::Queued(BulkheadTicket(ticket))
+            }
+            Err(_) => state.rejection(RejectedKind::BulkheadFull),
         }
     }
 }
@@ -99,16 +112,27 @@ impl State {
         Ok(())
     }
 
+    #[inline(always)]
     fn leave(&self) {
         self.in_flight.leave();
-        if self.settings.max_wait.is_some() {
-            self.notify();
+        if self.settings.max_wait.is_some() && self.queue.has_waiters_after_leave() {
+            self.admit_waiters();
         }
+    }
+
+    #[cold]
+    fn admit_waiters(&self) {
+        self.queue.pump_now(&Places(self), self.clock.now());
     }
 
     /// Places may have come free.
     fn notify(&self) {
         self.queue.notify(&Places(self), || self.clock.now());
+    }
+
+    #[cold]
+    fn rejection<G, T>(&self, kind: RejectedKind) -> Admission<G, T> {
+        Admission::Rejected(Box::new(self.reject(kind)))
     }
 
     /// Counts a rejection, and says so.
@@ -196,6 +220,10 @@ impl<Req> Admit<Req> for BulkheadGate {
         } = &*self.state;
         if !settings.enabled {
             return Admission::Granted(Taken(false));
+        }
+        let is_late = |deadline| deadline <= now.instant();
+        if demand.deadline.is_some_and(is_late) {
+            return self.state.rejection(RejectedKind::DeadlineExceeded);
         }
         // Those that wait come first, even if a place is free: its release is about to grant it.
         if queue.is_empty() && in_flight.enter() {
