@@ -1,4 +1,5 @@
-//! An axum server with `/metrics`, for Prometheus: what its layers admit, reject and have in flight.
+//! An axum server with `/metrics`, for Prometheus: what its layers admit, reject and have in
+//! flight.
 //!
 //! Beside this file: `prometheus.yml` scrapes it, `alerts.yml` says when to look, and
 //! `dashboard.json` is a Grafana dashboard of the same numbers.

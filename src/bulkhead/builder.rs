@@ -89,8 +89,9 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     }
 
     /// How long a call may wait for a place, in order of arrival. A call with [a
-    /// deadline](Self::deadline) of its own waits no longer than that. Default: not at all, because under overload each call that waits
-    /// makes all of them slower; a few times the usual latency smooths bursts.
+    /// deadline](Self::deadline) of its own waits no longer than that. Default: not at all, because
+    /// under overload each call that waits makes all of them slower; a few times the usual latency
+    /// smooths bursts.
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.settings.max_wait = Some(wait);
         self
