@@ -211,3 +211,21 @@ async fn a_snapshot_can_be_serialized() {
     );
     assert_eq!(json["totals"]["rejected"]["circuit_open"], 0);
 }
+
+#[test]
+fn alerts_and_dashboard_ask_for_metrics_that_exist() {
+    let files = [
+        include_str!("../examples/metrics/alerts.yml"),
+        include_str!("../examples/metrics/dashboard.json"),
+    ];
+    let mut asked = 0;
+    for word in files.iter().flat_map(|file| {
+        file.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'))
+    }) {
+        if word.starts_with("keep_") {
+            asked += 1;
+            assert!(METRICS.iter().any(|metric| metric.name == word), "{word}");
+        }
+    }
+    assert!(asked > 20);
+}

@@ -215,8 +215,9 @@ impl State {
     }
 
     /// The answer of a call whose last response was let go, and whose retry would come too late.
+    /// Not a local rejection: an attempt has reached the upstream.
     pub(super) fn too_late(&self) -> Box<Rejected> {
-        let mut rejected = Box::new(Rejected::new(RejectedKind::DeadlineExceeded, "retry"));
+        let mut rejected = Box::new(Rejected::new(RejectedKind::TimedOut, "retry"));
         rejected.name = self.fixed.name;
         rejected
     }
