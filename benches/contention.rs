@@ -17,8 +17,8 @@ use criterion::{
 
 use support::{THREADS, on_threads};
 use tower_keep::algorithm::{
-    KeyedBuckets, LeakyBucket, Limit, Overflow, Rate, SlidingCounter, SlidingLog, SlidingRing,
-    TokenBucket,
+    InFlight, KeyedBuckets, LeakyBucket, Limit, Overflow, Rate, SlidingCounter, SlidingLog,
+    SlidingRing, TokenBucket,
 };
 
 mod support;
@@ -93,6 +93,41 @@ fn one_limit(criterion: &mut Criterion) {
         "leaky_bucket",
         &LeakyBucket::new(rate, Duration::ZERO).unwrap(),
     );
+}
+
+/// A place taken and given back: by an atomic that knows no limit, by ours, and by tokio's
+/// semaphore, which takes a mutex on each release.
+fn places(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("places");
+    let (bare, in_flight) = (AtomicU64::new(0), InFlight::new(1000));
+    let semaphore = tokio::sync::Semaphore::new(1000);
+    for threads in THREADS {
+        contended(&mut group, "bare atomic", threads, || {
+            || {
+                bare.fetch_add(1, Ordering::Relaxed);
+                bare.fetch_sub(1, Ordering::Relaxed)
+            }
+        });
+        contended(&mut group, "in_flight", threads, || {
+            || {
+                assert!(in_flight.enter());
+                in_flight.leave();
+            }
+        });
+        contended(&mut group, "tokio semaphore", threads, || {
+            || drop(semaphore.try_acquire().unwrap())
+        });
+    }
+    // Full: what a rejection costs.
+    let (full, taken) = (InFlight::new(0), tokio::sync::Semaphore::new(0));
+    for threads in THREADS {
+        contended(&mut group, "in_flight/full", threads, || {
+            || assert!(!full.enter())
+        });
+        contended(&mut group, "tokio semaphore/full", threads, || {
+            || taken.try_acquire().is_err()
+        });
+    }
 }
 
 fn many_keys(criterion: &mut Criterion) {
@@ -227,6 +262,6 @@ fn contended<W, T>(
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(300)).sample_size(10);
-    targets = floor, one_limit, many_keys, new_keys
+    targets = floor, one_limit, places, many_keys, new_keys
 }
 criterion_main!(benches);

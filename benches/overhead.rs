@@ -156,6 +156,9 @@ fn admitted(criterion: &mut Criterion) {
             breaker().layer(Echo),
         );
         measure(&mut group, "bulkhead", threads, bulkhead().layer(Echo));
+        let waits = BulkheadLayer::builder(1000).max_wait(Duration::from_secs(1));
+        let waits = waits.build().unwrap().layer(Echo);
+        measure(&mut group, "bulkhead that may wait", threads, waits);
         measure(&mut group, "retry", threads, retry().layer(Echo));
         measure(&mut group, "timeout", threads, timeout().layer(Echo));
         let stack = ServiceBuilder::new()

@@ -39,8 +39,9 @@ pub struct BulkheadBuilder<K = NotKeyed, P = Plain, A = AllAlike> {
 }
 
 impl BulkheadLayer {
-    /// At most `limit` calls at once. Half of the peak rate times the longest latency that callers
-    /// wait for is a start: by Little's law, at the whole of it every answer comes just too late.
+    /// At most `limit` calls at once: at most half of the peak rate times the callers' timeout. By
+    /// Little's law, at the whole of it every answer comes just too late, and a server that is
+    /// overloaded once stays so. The guide has the figures.
     pub fn builder(limit: usize) -> BulkheadBuilder {
         BulkheadBuilder {
             limit,

@@ -22,9 +22,16 @@
 //! ```
 //!
 //! A call takes its place in `call`, never in `poll_ready`, and leaves when its future ends, is
-//! dropped, or panics. The algorithm is a [counter](crate::algorithm::InFlight): an admitted call
-//! costs two writes of a word that all callers share, a rejected one none, and neither reads the
-//! clock.
+//! dropped, or panics. A call that finds no place is rejected, or
+//! [waits](BulkheadBuilder::max_wait) in order of arrival, for as long as its
+//! [deadline](BulkheadBuilder::deadline) allows. Calls can be told apart by
+//! [criticality](BulkheadBuilder::criticality) and by [key](BulkheadBuilder::keyed_by), and run [on
+//! other threads](GateLayer::on_runtime). How large it should be, and why not larger, is in the
+//! guide.
+//!
+//! **Cost.** The algorithm is a [counter](crate::algorithm::InFlight): an admitted call costs two
+//! writes of a word that all callers share, a rejected one none, and neither reads the clock or
+//! takes a lock. A queue adds a load to each until somebody waits.
 
 mod asked;
 mod builder;

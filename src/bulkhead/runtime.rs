@@ -60,10 +60,11 @@ impl<G: Controlled, P: Clone> GateLayer<G, P> {
     /// # fn main() -> Result<(), tower::BoxError> {
     /// let reports = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build()?;
     /// let layer = BulkheadLayer::builder(4).build()?.on_runtime(reports.handle().clone());
-    /// let service = layer.layer(service_fn(async |n: u64| Ok::<_, std::io::Error>((1..=n).sum())));
+    /// let sum = async |n: u64| Ok::<_, std::io::Error>((1..=n).sum::<u64>());
+    /// let service = layer.layer(service_fn(sum));
     ///
     /// let server = tokio::runtime::Builder::new_current_thread().build()?;
-    /// let sum: u64 = server.block_on(service.oneshot(100))?;
+    /// let sum = server.block_on(service.oneshot(100))?;
     /// assert_eq!(sum, 5050);
     /// # Ok(()) }
     /// ```

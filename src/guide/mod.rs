@@ -9,6 +9,9 @@ pub mod keeping {}
 #[doc = include_str!("ordering.md")]
 pub mod ordering {}
 
+#[doc = include_str!("bulkhead.md")]
+pub mod bulkhead {}
+
 #[doc = include_str!("tuning.md")]
 pub mod tuning {}
 
