@@ -10,6 +10,8 @@ pub mod circuit_breaker;
 #[cfg(feature = "layers")]
 pub mod gate;
 #[cfg(feature = "layers")]
+pub mod hedge;
+#[cfg(feature = "layers")]
 pub mod keyed;
 #[cfg(feature = "layers")]
 pub mod observe;
@@ -32,6 +34,8 @@ pub mod guide;
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+#[cfg(feature = "layers")]
+mod attempt;
 mod config;
 #[cfg(feature = "layers")]
 mod deadline;

@@ -8,6 +8,7 @@ use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_keep::{
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
+    hedge::HedgeLayer,
     observe::{METRICS, MetricKind, Registry, State},
     protocol::Plain,
     rate_limit::{Rate, RateLimitLayer},
@@ -89,7 +90,14 @@ async fn what_is_emitted_is_what_the_docs_say() {
         .name(name)
         .build()
         .unwrap();
+    let hedge = HedgeLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .delay(Duration::from_secs(1))
+        .name(name)
+        .build()
+        .unwrap();
     let inner = || service_fn(answer);
+    assert!(hedge.layer(inner()).oneshot(1).await.is_ok());
     for _ in 0..2 {
         let _ = limit.layer(inner()).oneshot(1).await;
     }

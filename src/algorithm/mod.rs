@@ -38,6 +38,7 @@ mod call_window;
 mod eviction_mark;
 pub mod in_flight;
 pub mod keyed_buckets;
+pub mod latency;
 pub mod leaky_bucket;
 mod limit;
 mod padded;
@@ -66,6 +67,7 @@ pub(crate) use eviction_mark::EvictionMark;
 pub use in_flight::InFlight;
 #[doc(inline)]
 pub use keyed_buckets::{KeyedBuckets, Overflow};
+pub use latency::LatencyQuantile;
 #[doc(inline)]
 pub use leaky_bucket::{Departure, LeakyBucket};
 pub use limit::{Limit, OverLimit, TIMER_TICK};
