@@ -8,6 +8,8 @@ pub mod bulkhead;
 #[cfg(feature = "layers")]
 pub mod circuit_breaker;
 #[cfg(feature = "layers")]
+pub mod fallback;
+#[cfg(feature = "layers")]
 pub mod gate;
 #[cfg(feature = "layers")]
 pub mod hedge;

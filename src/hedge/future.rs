@@ -88,6 +88,10 @@ type Answer<S, P, Req> = Result<
     >>::Error,
 >;
 
+/// The result of a hedge, or the error of its service's readiness.
+type Ended<S, R> =
+    Result<Result<<S as Service<R>>::Response, <S as Service<R>>::Error>, <S as Service<R>>::Error>;
+
 /// What the result of an attempt means for the call.
 enum Verdict<A> {
     /// It is the answer.
@@ -264,12 +268,8 @@ impl<S, R> Running<S, R>
 where
     S: Service<R>,
 {
-    /// The result of the attempt, or the error of its service's readiness.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        hedged: impl FnOnce(),
-    ) -> Poll<Result<Result<S::Response, S::Error>, S::Error>> {
+    /// Sends it once its service is ready, and waits for its result.
+    fn poll(&mut self, cx: &mut Context<'_>, hedged: impl FnOnce()) -> Poll<Ended<S, R>> {
         if let Some(unsent) = &mut self.unsent {
             ready!(unsent.0.poll_ready(cx))?;
         }

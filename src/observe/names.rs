@@ -141,6 +141,11 @@ pub(crate) const HEDGE_DELAY: &Metric = &gauge(
     &[],
     "After how long a call is hedged",
 );
+pub(crate) const FALLBACKS: &Metric = &counter(
+    "keep_fallback_total",
+    &["result"],
+    "Failed calls by what the fallback did",
+);
 pub(crate) const TIMEOUTS: &Metric =
     &counter("keep_timeout_total", &["scope"], "Calls that took too long");
 
@@ -167,5 +172,6 @@ pub const METRICS: &[&Metric] = &[
     HEDGES,
     HEDGE_WINS,
     HEDGE_DELAY,
+    FALLBACKS,
     TIMEOUTS,
 ];

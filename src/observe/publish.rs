@@ -164,6 +164,11 @@ fn sample_state(
                 add(names::RETRY_BUDGET, none, gauge(*budget));
             }
         }
+        State::Fallback { answered, failed } => {
+            for (result, count) in [("answered", answered), ("failed", failed)] {
+                add(names::FALLBACKS, [result, "", ""], Value::Counter(*count));
+            }
+        }
         State::Hedge { sent, wins, delay } => {
             add(names::HEDGES, none, Value::Counter(*sent));
             for (winner, count) in wins {

@@ -60,6 +60,13 @@ pub enum State {
         /// How many retries the budget would pay for; `None` without a budget.
         budget: Option<u64>,
     },
+    /// Of a fallback.
+    Fallback {
+        /// Failed calls that were answered otherwise, so far.
+        answered: u64,
+        /// Failed calls for which the fallback failed too, so far.
+        failed: u64,
+    },
     /// Of a hedge.
     Hedge {
         /// Hedges that were sent, so far.
