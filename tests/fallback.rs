@@ -80,8 +80,7 @@ async fn a_rejection_beneath_is_answered_by_a_backup() {
     breaker.handle().force_open();
     let backup = service_fn(async |key: String| Ok::<_, BoxError>(Response::new(key)));
     let build = |on_rejection| {
-        let backup = backup;
-        let answer = move |key: String, _| backup.clone().oneshot(key);
+        let answer = move |key: String, _| backup.oneshot(key);
         FallbackLayer::builder(|request: &Request<String>| request.body().clone(), answer)
             .protocol(Client::new())
             .on_rejection(on_rejection)

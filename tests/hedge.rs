@@ -1,5 +1,6 @@
 //! Hedges: second attempts for calls that take long.
 #![cfg(feature = "http")]
+#![expect(clippy::disallowed_methods, reason = "tokio's paused clock")]
 
 use std::{
     future::pending,

@@ -14,6 +14,7 @@
 //! | [`All`] | whether a call fits several limits at once | theirs |
 //! | [`Breaker`] | whether the peer is worth calling | one word on the hot path, 80 bytes a stripe for counts |
 //! | [`InFlight`] | whether another call may run beside those that run | two words |
+//! | [`LatencyQuantile`] | after how long a call is unusually slow | 768 bytes |
 //! | [`Backoff`] | how long to wait before the next attempt | none |
 //! | [`RetryBudget`], [`WindowedBudget`], [`RetryThrottle`] | whether a retry is affordable | one word |
 //!
