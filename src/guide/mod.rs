@@ -9,6 +9,9 @@ pub mod keeping {}
 #[doc = include_str!("ordering.md")]
 pub mod ordering {}
 
+#[doc = include_str!("retrying.md")]
+pub mod retrying {}
+
 #[doc = include_str!("tuning.md")]
 pub mod tuning {}
 
