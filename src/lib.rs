@@ -30,6 +30,8 @@ pub mod guide;
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+#[cfg(feature = "http")]
+mod check;
 mod config;
 #[cfg(feature = "layers")]
 mod deadline;
@@ -43,6 +45,8 @@ mod sync;
 #[cfg(feature = "layers")]
 mod time;
 
+#[cfg(feature = "http")]
+pub use check::check;
 pub use config::ConfigError;
 #[cfg(feature = "layers")]
 pub use deadline::{CarryDeadline, Deadline, Timeouts};

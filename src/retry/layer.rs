@@ -7,7 +7,7 @@ use tower::Layer;
 use crate::{
     ConfigError,
     algorithm::{Backoff, Budget},
-    protocol::Plain,
+    protocol::{Choice, Chosen, Plain, Unset},
     retry::{
         Policy, Retry, RetryHandle,
         state::{Fixed, State},
@@ -24,7 +24,7 @@ pub struct RetryLayer<P = Plain> {
 /// Settings of a [`RetryLayer`].
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct RetryBuilder<P = Plain> {
+pub struct RetryBuilder<P = Unset> {
     policy: Policy,
     payer: Payer,
     fixed: Fixed,
@@ -54,7 +54,7 @@ impl RetryLayer {
                 retry_rejected: false,
                 name: None,
             },
-            protocol: Plain::new(),
+            protocol: Unset,
         }
     }
 }
@@ -125,12 +125,12 @@ impl<P> RetryBuilder<P> {
 
     /// Which results may be retried, and which requests. No default: see
     /// [`Replay`](crate::protocol::Replay).
-    pub fn protocol<Q>(self, protocol: Q) -> RetryBuilder<Q> {
+    pub fn protocol<Q>(self, protocol: Q) -> RetryBuilder<Chosen<Q>> {
         RetryBuilder {
             policy: self.policy,
             payer: self.payer,
             fixed: self.fixed,
-            protocol,
+            protocol: Chosen(protocol),
         }
     }
 
@@ -151,7 +151,10 @@ impl<P> RetryBuilder<P> {
 
     /// # Errors
     /// No attempts.
-    pub fn build(self) -> Result<RetryLayer<P>, ConfigError> {
+    pub fn build(self) -> Result<RetryLayer<P::Protocol>, ConfigError>
+    where
+        P: Choice,
+    {
         let policy = self.policy.check(self.fixed.name)?;
         let budget = match self.payer {
             Payer::Own => Some(Arc::default()),
@@ -160,7 +163,7 @@ impl<P> RetryBuilder<P> {
         };
         Ok(RetryLayer {
             state: Arc::new(State::new(policy, budget, self.fixed)),
-            protocol: self.protocol,
+            protocol: self.protocol.protocol(),
         })
     }
 }

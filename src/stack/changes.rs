@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ClientHandle, ServerHandle, check::Times};
+use super::{ClientHandle, ServerHandle, check::Times, handle::Enabled};
 use crate::{
     ConfigError,
     algorithm::{BreakerConfig, Window},
@@ -19,7 +19,7 @@ use crate::{
 /// let handle = stack::client().http().build()?.handle();
 /// handle.update(Changes::new().attempt_timeout(Duration::from_secs(1)).max_in_flight(20))?;
 ///
-/// // 60 s are more than twice as long as a window of 10 s: hung calls would never open the circuit.
+/// // Longer than the total timeout, so not even one attempt would end.
 /// let error = handle.update(Changes::new().attempt_timeout(Duration::from_secs(60))).unwrap_err();
 /// assert_eq!(error.field, "total_timeout");
 /// assert_eq!(handle.snapshot().attempt_timeout.duration, Duration::from_secs(1));
@@ -33,15 +33,6 @@ pub struct Changes {
     max_in_flight: Option<usize>,
     retry: Option<Policy>,
     circuit_breaker: Option<BreakerConfig>,
-}
-
-/// Which parts of a client are there.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Enabled {
-    pub(super) total: bool,
-    pub(super) retry: bool,
-    pub(super) breaker: bool,
-    pub(super) attempt: bool,
 }
 
 impl Changes {

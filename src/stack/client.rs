@@ -6,8 +6,8 @@ use tower::Layer;
 
 use super::{
     Client, ClientHandle,
-    changes::Enabled,
     check::Times,
+    handle::Enabled,
     parts::{Part, RatePart, circuit_breaker, named},
 };
 use crate::{

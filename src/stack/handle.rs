@@ -1,6 +1,5 @@
 //! The control surface of a whole stack.
 
-use super::changes::Enabled;
 use crate::{
     bulkhead::{self, BulkheadHandle, KeyedBulkheadHandle},
     circuit_breaker::{self, KeyedCircuitBreakerHandle},
@@ -72,6 +71,15 @@ pub struct ServerHandle {
     /// How long a call may take.
     pub timeout: TimeoutHandle,
     pub(super) name: Option<&'static str>,
+}
+
+/// Which parts of a client are there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Enabled {
+    pub(super) total: bool,
+    pub(super) retry: bool,
+    pub(super) breaker: bool,
+    pub(super) attempt: bool,
 }
 
 impl ClientHandle {

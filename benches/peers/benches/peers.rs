@@ -142,7 +142,7 @@ fn breaker(criterion: &mut Criterion) {
             runtime,
             "tower-keep",
             threads,
-            CircuitBreakerLayer::builder().build().unwrap().layer(Echo),
+            CircuitBreakerLayer::builder().protocol(Plain::new()).build().unwrap().layer(Echo),
         );
         measure(
             group,
