@@ -1,3 +1,5 @@
+//! A server and a client, each behind a ready-made stack.
+
 use std::{future::IntoFuture, time::Duration};
 
 use axum::{Router, http::Request, routing::get};
