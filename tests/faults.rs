@@ -115,14 +115,14 @@ async fn a_call_of_cost_0_passes_all_that_wait() {
 /// 18: hosts that died and were never called again.
 #[tokio::test(start_paused = true)]
 async fn dead_hosts_leave_their_places_to_new_ones() {
-    const KEYS: usize = 64;
+    const KEYS: u32 = 64;
     let open_for = 30 * SECOND;
     let layer = CircuitBreakerLayer::builder()
         .min_calls(1)
         .open_for(open_for)
         .protocol(Plain::new())
         .keyed_by(|host: &u32| Some(*host))
-        .max_keys(KEYS)
+        .max_keys(KEYS as usize)
         .overflow(Overflow::Reject)
         .build()
         .unwrap();
@@ -130,12 +130,12 @@ async fn dead_hosts_leave_their_places_to_new_ones() {
         0..1000 => Err("down".into()),
         _ => Ok::<u32, BoxError>(host),
     }));
-    for host in 0..KEYS as u32 {
+    for host in 0..KEYS {
         let _ = service.clone().oneshot(host).await;
     }
     let newcomers = async |from: u32| {
         let mut admitted = 0;
-        for host in from..from + KEYS as u32 {
+        for host in from..from + KEYS {
             admitted += usize::from(service.clone().oneshot(host).await.is_ok());
         }
         admitted
@@ -143,7 +143,7 @@ async fn dead_hosts_leave_their_places_to_new_ones() {
     assert_eq!(newcomers(1000).await, 0);
     // The open time, the tenth of its jitter, and a window of 10 s.
     advance(open_for + open_for / 10 + 10 * SECOND).await;
-    assert_eq!(newcomers(2000).await, KEYS);
+    assert_eq!(newcomers(2000).await, KEYS as usize);
 }
 
 /// 21: without a setting.

@@ -225,6 +225,12 @@ impl KeyedBuckets {
             .count()
     }
 
+    /// How many keys have lost their slot to another one, none of them in debt.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.slots.evictions()
+    }
+
     /// The memory that it takes, from beginning to end.
     #[must_use]
     pub fn bytes(&self) -> usize {

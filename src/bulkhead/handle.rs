@@ -1,13 +1,11 @@
 //! The control surface.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use crate::{
     ConfigError,
-    bulkhead::{
-        BulkheadGate,
-        state::{State, checked},
-    },
+    bulkhead::{BulkheadGate, asked::Controlled, state::State},
+    observe::Totals,
 };
 
 /// Watches and changes a bulkhead from outside. Cheap to clone; it keeps the bulkhead's state
@@ -25,6 +23,12 @@ pub struct Snapshot {
     pub in_flight: usize,
     /// How many may.
     pub limit: usize,
+    /// Calls that wait for a place.
+    pub waiting: usize,
+    /// Calls that have joined the queue so far, whatever became of them; of keys, of this one.
+    pub waited: u64,
+    /// What the layer has counted so far; of keys, all of them together.
+    pub totals: Totals,
 }
 
 impl BulkheadGate {
@@ -35,30 +39,44 @@ impl BulkheadGate {
     }
 }
 
+impl Controlled for BulkheadGate {
+    type Handle = BulkheadHandle;
+
+    fn control(&self) -> BulkheadHandle {
+        self.handle()
+    }
+}
+
 impl BulkheadHandle {
     pub(super) fn new(state: Arc<State>) -> Self {
         Self { state }
     }
 
-    /// The bulkhead as it is now. Costs two loads.
+    /// The bulkhead as it is now. Costs some twenty loads a core.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let in_flight = &self.state.in_flight;
+        let State {
+            in_flight,
+            queue,
+            waited,
+            tally,
+            ..
+        } = &*self.state;
         Snapshot {
             in_flight: in_flight.count(),
             limit: in_flight.limit(),
+            waiting: queue.len(),
+            waited: waited.load(Ordering::Relaxed),
+            totals: tally.totals(),
         }
     }
 
     /// Changes the limit at once, without blocking. After a cut, nothing is admitted until enough
-    /// calls have ended.
+    /// calls have ended; after a raise, those that wait come in.
     ///
     /// # Errors
     /// A limit of 0.
     pub fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
-        self.state
-            .in_flight
-            .set_limit(checked(limit, self.state.name)?);
-        Ok(())
+        self.state.set_limit(limit)
     }
 }

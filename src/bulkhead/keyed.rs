@@ -11,9 +11,14 @@ use std::{
 
 use crate::{
     ConfigError,
-    bulkhead::{BulkheadGate, BulkheadHandle, state::checked},
+    bulkhead::{
+        BulkheadGate, BulkheadHandle,
+        asked::Controlled,
+        state::{Settings, checked, observe},
+    },
     gate::{Keyable, Keyed, KeyedParts},
     keyed::partitions::Recipe,
+    observe::{Instance, Observed, Tally},
 };
 
 /// Watches and changes keyed bulkheads from outside.
@@ -24,10 +29,10 @@ pub struct KeyedBulkheadHandle<K> {
 /// What bulkheads are made of.
 #[derive(Debug)]
 pub struct Plan {
-    /// Relaxed: one that is made beside a change is put right by whoever made it.
+    /// Relaxed: one that is made beside a change is put right by its maker.
     pub(super) limit: AtomicUsize,
-    pub(super) enabled: bool,
-    pub(super) name: Option<&'static str>,
+    pub(super) settings: Settings,
+    pub(super) tally: Arc<Tally>,
 }
 
 impl<K: Hash + Eq + Clone, F> Keyed<K, F, BulkheadGate> {
@@ -37,6 +42,14 @@ impl<K: Hash + Eq + Clone, F> Keyed<K, F, BulkheadGate> {
         KeyedBulkheadHandle {
             parts: self.parts().clone(),
         }
+    }
+}
+
+impl<K: Hash + Eq + Clone, F> Controlled for Keyed<K, F, BulkheadGate> {
+    type Handle = KeyedBulkheadHandle<K>;
+
+    fn control(&self) -> KeyedBulkheadHandle<K> {
+        self.handle()
     }
 }
 
@@ -80,8 +93,8 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
 
 impl Plan {
     pub(super) fn bulkhead(&self) -> Result<BulkheadGate, ConfigError> {
-        let limit = checked(self.limit.load(Ordering::Relaxed), self.name)?;
-        Ok(BulkheadGate::new(limit, self.enabled, self.name))
+        let limit = checked(self.limit.load(Ordering::Relaxed), self.tally.name)?;
+        Ok(BulkheadGate::new(limit, self.settings, self.tally.clone()))
     }
 }
 
@@ -95,10 +108,32 @@ impl<K> Recipe<K, BulkheadGate> for Plan {
     }
 
     fn made(&self, bulkhead: &BulkheadGate) {
-        bulkhead
-            .state
-            .in_flight
-            .set_limit(self.limit.load(Ordering::Relaxed));
+        let limit = self.limit.load(Ordering::Relaxed);
+        if bulkhead.state.in_flight.limit() != limit {
+            // What the shared bulkhead has accepted this one does.
+            let _ = bulkhead.state.set_limit(limit);
+        }
+    }
+}
+
+impl<K> Observed for KeyedParts<K, BulkheadGate>
+where
+    K: Hash + Eq + Clone + Send + Sync,
+{
+    fn layer(&self) -> &'static str {
+        self.recipe.tally.layer
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.recipe.tally.name
+    }
+
+    fn observe(&self) -> Instance {
+        let partitions = self.partitions.all();
+        let own = partitions.iter().map(|partition| &partition.gate);
+        let bulkheads = own.chain([&self.shared]).map(|gate| &*gate.state);
+        let limit = self.recipe.limit.load(Ordering::Relaxed);
+        observe(&self.recipe.tally, limit, bulkheads)
     }
 }
 

@@ -26,6 +26,7 @@
 //! costs two writes of a word that all callers share, a rejected one none, and neither reads the
 //! clock.
 
+mod asked;
 mod builder;
 mod handle;
 mod keyed;
@@ -37,6 +38,7 @@ use crate::{
 };
 
 pub use crate::{algorithm::Overflow, keyed::Missing};
+pub use asked::{AllAlike, AndAsks, Asked, DeadlineOf};
 pub use builder::BulkheadBuilder;
 pub use handle::{BulkheadHandle, Snapshot};
 pub use keyed::KeyedBulkheadHandle;

@@ -1,13 +1,22 @@
-//! The gate: a count of calls in flight.
+//! The gate: a count of calls in flight, and a queue of those that wait for a place.
 
-use std::{sync::Arc, task::Context};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Context,
+    time::Duration,
+};
 
 use crate::{
     ConfigError, Rejected, RejectedKind,
     algorithm::InFlight,
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
-    time::Now,
+    observe::{self, Event, Instance, Observed, Tally, trace},
+    queue::{Blocked, Bounds, Resource, Ticket, Turn as QueueTurn, WaitQueue},
+    time::{Clock, Now, nanos},
 };
 
 /// Admits so many calls at a time. Made by [`BulkheadBuilder::gate`](super::BulkheadBuilder::gate).
@@ -19,8 +28,22 @@ pub struct BulkheadGate {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) in_flight: InFlight,
+    pub(super) queue: WaitQueue,
+    pub(super) settings: Settings,
+    /// How many calls have joined the queue. Relaxed: a statistic.
+    pub(super) waited: AtomicU64,
+    clock: Clock,
+    /// Of the layer: the bulkheads of all its keys count together.
+    pub(super) tally: Arc<Tally>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
     pub(super) enabled: bool,
-    pub(super) name: Option<&'static str>,
+    /// `None` if calls do not wait.
+    pub(super) max_wait: Option<Duration>,
+    /// `None` for the default.
+    pub(super) max_waiting: Option<usize>,
 }
 
 /// A place in a bulkhead; `false` while that is not enabled.
@@ -28,51 +51,157 @@ pub(super) struct State {
 #[derive(Debug, Default)]
 pub struct Taken(bool);
 
+/// A place in the queue of a bulkhead.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct BulkheadTicket(Ticket);
+
 impl BulkheadGate {
-    pub(super) fn new(limit: usize, enabled: bool, name: Option<&'static str>) -> Self {
-        let in_flight = InFlight::new(limit);
+    pub(super) fn new(limit: usize, settings: Settings, tally: Arc<Tally>) -> Self {
         Self {
             state: Arc::new(State {
-                in_flight,
-                enabled,
-                name,
+                in_flight: InFlight::new(limit),
+                queue: WaitQueue::default(),
+                settings,
+                waited: AtomicU64::new(0),
+                clock: Clock::start(),
+                tally,
             }),
         }
     }
 
-    fn rejected(&self, kind: RejectedKind) -> Rejected {
-        let retry_after = None;
-        Rejected {
-            kind,
-            layer: "bulkhead",
-            name: self.state.name,
-            retry_after,
+    /// A place in the queue, if calls may wait and too many do not yet.
+    #[cold]
+    fn join(&self, demand: &Demand, now: &Now) -> Admission<Taken, BulkheadTicket> {
+        let state = &*self.state;
+        let max_waiting = state.settings.max_waiting.unwrap_or(MAX_WAITING);
+        // Looked at without the queue's lock first: under overload this is the answer of most.
+        let Some(wait) = state
+            .settings
+            .max_wait
+            .filter(|_| state.queue.len() < max_waiting)
+        else {
+            return state.rejection(RejectedKind::BulkheadFull);
+        };
+        let now = now.by(&state.clock);
+        let latest = now.saturating_add(nanos(wait));
+        // At its deadline a call is late already.
+        let last = |deadline| state.clock.at(deadline).saturating_sub(1);
+        let bounds = Bounds {
+            until: demand
+                .deadline
+                .map_or(latest, |deadline| last(deadline).min(latest)),
+            grace: 0,
+            max_waiting,
+        };
+        match state.queue.join(&Places(state), 1, bounds, now) {
+            Ok(ticket) => {
+                state.waited.fetch_add(1, Ordering::Relaxed);
+                Admission::Queued(BulkheadTicket(ticket))
+            }
+            Err(_) => state.rejection(RejectedKind::BulkheadFull),
         }
+    }
+}
+
+impl State {
+    pub(super) fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
+        self.in_flight.set_limit(checked(limit, self.tally.name)?);
+        trace::updated((self.tally.layer, self.tally.name), &limit);
+        self.notify();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn leave(&self) {
+        self.in_flight.leave();
+        if self.settings.max_wait.is_some() && self.queue.has_waiters_after_leave() {
+            self.admit_waiters();
+        }
+    }
+
+    #[cold]
+    fn admit_waiters(&self) {
+        self.queue.pump_now(&Places(self), self.clock.now());
+    }
+
+    /// Places may have come free.
+    fn notify(&self) {
+        self.queue.notify(&Places(self), || self.clock.now());
+    }
+
+    #[cold]
+    fn rejection<G, T>(&self, kind: RejectedKind) -> Admission<G, T> {
+        Admission::Rejected(Box::new(self.reject(kind)))
+    }
+
+    /// Counts a rejection, and says so.
+    fn reject(&self, kind: RejectedKind) -> Rejected {
+        let rejected = Rejected {
+            kind,
+            layer: self.tally.layer,
+            name: self.tally.name,
+            retry_after: None,
+        };
+        self.tally.rejected(&rejected);
+        rejected
+    }
+}
+
+/// The places of a bulkhead, as its queue sees them.
+struct Places<'a>(&'a State);
+
+impl Resource for Places<'_> {
+    fn acquire(&self, _: u32, _: u64, _: u64) -> Result<(), Blocked> {
+        if self.0.in_flight.enter() {
+            Ok(())
+        } else {
+            Err(Blocked::UntilRelease)
+        }
+    }
+
+    fn ready_in(&self, _: u32, _: u64, _: u64) -> Option<u64> {
+        None
+    }
+
+    fn give_back(&self, _: u32, _: u64) {
+        self.0.in_flight.leave();
     }
 }
 
 impl Gate for BulkheadGate {
     type Grant = Taken;
     type Pass = Taken;
-    type Ticket = ();
+    type Ticket = BulkheadTicket;
 
     #[inline(always)]
     fn send(&self, place: Taken) -> Taken {
         place
     }
 
-    fn give_back(&self, place: Taken, _: Unsent, now: &Now) {
-        self.end(place, End::Dropped, now);
-    }
-
-    #[inline(always)]
-    fn end(&self, place: Taken, _: End, _: &Now) {
+    fn give_back(&self, place: Taken, _: Unsent, _: &Now) {
         if place.0 {
-            self.state.in_flight.leave();
+            self.state.leave();
         }
     }
 
-    fn leave(&self, (): (), _: &Now) {}
+    #[inline(always)]
+    fn end(&self, place: Taken, end: End, _: &Now) {
+        if place.0 {
+            match end {
+                End::Answered(outcome, _) => self.state.tally.ended(outcome),
+                End::Dropped => self.state.tally.count(Event::Cancelled),
+            }
+            self.state.leave();
+        }
+    }
+
+    fn leave(&self, BulkheadTicket(ticket): BulkheadTicket, now: &Now) {
+        let state = &*self.state;
+        state
+            .queue
+            .cancel(&Places(state), &ticket, now.by(&state.clock));
+    }
 
     #[inline(always)]
     fn owes(&self, place: &Taken) -> bool {
@@ -82,25 +211,52 @@ impl Gate for BulkheadGate {
 
 impl<Req> Admit<Req> for BulkheadGate {
     #[inline(always)]
-    fn admit(&self, _: &Req, _: &Demand, _: &Now) -> Admission<Taken, ()> {
-        if !self.state.enabled {
+    fn admit(&self, _: &Req, demand: &Demand, now: &Now) -> Admission<Taken, BulkheadTicket> {
+        let State {
+            in_flight,
+            queue,
+            settings,
+            ..
+        } = &*self.state;
+        if !settings.enabled {
             return Admission::Granted(Taken(false));
         }
-        if self.state.in_flight.enter() {
+        let is_late = |deadline| deadline <= now.instant();
+        if demand.deadline.is_some_and(is_late) {
+            return self.state.rejection(RejectedKind::DeadlineExceeded);
+        }
+        // Those that wait come first, even if a place is free: its release is about to grant it.
+        if queue.is_empty() && in_flight.enter() {
             return Admission::Granted(Taken(true));
         }
-        Admission::Rejected(Box::new(self.rejected(RejectedKind::BulkheadFull)))
+        self.join(demand, now)
     }
 
     fn poll_ticket(
         &self,
-        (): &mut (),
+        BulkheadTicket(ticket): &mut BulkheadTicket,
         _: &Req,
-        _: &Demand,
-        _: &mut Context<'_>,
-        _: &Now,
+        demand: &Demand,
+        cx: &mut Context<'_>,
+        now: &Now,
     ) -> Turn<Taken> {
-        unreachable!("no call waits")
+        let state = &*self.state;
+        let moment = now.by(&state.clock);
+        match state.queue.poll(&Places(state), ticket, cx.waker(), moment) {
+            QueueTurn::Queued(wake) => Turn::Queued(wake.and_then(|wake| state.clock.moment(wake))),
+            QueueTurn::Acquired => Turn::Granted(Taken(true)),
+            QueueTurn::TooLate(_) | QueueTurn::Never => {
+                let expired = demand
+                    .deadline
+                    .is_some_and(|deadline| state.clock.at(deadline) <= moment);
+                let kind = if expired {
+                    RejectedKind::DeadlineExceeded
+                } else {
+                    RejectedKind::BulkheadFull
+                };
+                Turn::Rejected(Box::new(state.reject(kind)))
+            }
+        }
     }
 }
 
@@ -109,17 +265,83 @@ impl<Res> Read<Res> for BulkheadGate {}
 impl Evict for BulkheadGate {
     fn is_evictable(&self) -> bool {
         // Handles hold the state, not the partition.
-        Arc::strong_count(&self.state) == 1 && self.state.in_flight.count() == 0
+        Arc::strong_count(&self.state) == 1
+            && self.state.in_flight.count() == 0
+            && self.state.queue.is_unused()
     }
 }
 
 impl MissingKey for BulkheadGate {
     fn missing_key(&self) -> Rejected {
-        self.rejected(RejectedKind::MissingKey)
+        self.state.reject(RejectedKind::MissingKey)
     }
 
     fn overflow(&self) -> Rejected {
-        self.rejected(RejectedKind::BulkheadFull)
+        self.state.reject(RejectedKind::BulkheadFull)
+    }
+}
+
+impl Observed for State {
+    fn layer(&self) -> &'static str {
+        self.tally.layer
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.tally.name
+    }
+
+    fn observe(&self) -> Instance {
+        observe(&self.tally, self.in_flight.limit(), [self].into_iter())
+    }
+}
+
+/// Bulkheads of one layer as the registry sees them.
+pub(super) fn observe<'a>(
+    tally: &Tally,
+    limit: usize,
+    bulkheads: impl Iterator<Item = &'a State>,
+) -> Instance {
+    let (mut in_flight, mut queued) = (0, 0);
+    for bulkhead in bulkheads {
+        in_flight += bulkhead.in_flight.count() as u64;
+        queued += bulkhead.queue.len() as u64;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
+    let config = vec![("limit", limit as f64)];
+    Instance {
+        layer: tally.layer,
+        name: tally.name.unwrap_or_default(),
+        totals: tally.totals(),
+        config,
+        state: observe::State::Bulkhead {
+            in_flight,
+            limit: limit as u64,
+            queued,
+        },
+    }
+}
+
+impl Settings {
+    pub(super) fn checked(self, name: Option<&'static str>) -> Result<Self, ConfigError> {
+        let refused = |field, fix| Err(ConfigError::new(field, 0, fix).of("bulkhead", name));
+        match self {
+            Self {
+                max_waiting: Some(calls),
+                max_wait: None,
+                ..
+            } => {
+                let fix = "say how long they may wait with `max_wait`, or leave it";
+                Err(ConfigError::new("max_waiting", calls, fix).of("bulkhead", name))
+            }
+            Self {
+                max_waiting: Some(0),
+                ..
+            } => refused(
+                "max_waiting",
+                "let at least 1 call wait, or none by leaving `max_wait`",
+            ),
+            _ => Ok(self),
+        }
     }
 }
 
@@ -130,3 +352,6 @@ pub(super) fn checked(limit: usize, name: Option<&'static str>) -> Result<usize,
     }
     Ok(limit)
 }
+
+/// How many calls may wait by default: more than that many tasks that wait are themselves a load.
+const MAX_WAITING: usize = 1024;

@@ -7,6 +7,7 @@ use tower::Layer;
 use crate::{
     ConfigError,
     algorithm::{Backoff, Budget},
+    observe::register,
     protocol::{Choice, Chosen, Plain, Unset},
     retry::{
         Policy, Retry, RetryHandle,
@@ -161,8 +162,10 @@ impl<P> RetryBuilder<P> {
             Payer::Given(budget) => Some(budget),
             Payer::Unlimited => None,
         };
+        let state = Arc::new(State::new(policy, budget, self.fixed));
+        register(&state);
         Ok(RetryLayer {
-            state: Arc::new(State::new(policy, budget, self.fixed)),
+            state,
             protocol: self.protocol.protocol(),
         })
     }

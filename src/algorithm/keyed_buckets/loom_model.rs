@@ -115,7 +115,11 @@ fn a_caller_with_an_old_time_does_not_earn_again_what_another_finds_earned() {
     bounded(|| {
         // given: a key that was evicted at 10 s.
         let table = crowded(1, 1);
-        table.slots.evicted.store(10 * SECOND, Ordering::Relaxed);
+        table
+            .slots
+            .evicted
+            .latest
+            .store(10 * SECOND, Ordering::Relaxed);
         let other = table.clone();
         // when: one moves it in, and another finds it there.
         let thread = thread::spawn(move || other.acquire(ME, 1, SECOND).is_ok());

@@ -10,10 +10,17 @@ use crate::{
 pub(super) struct Slots {
     /// A power of two.
     buckets: Box<[Bucket]>,
+    pub(super) evicted: Evictions,
+}
+
+#[derive(Debug)]
+pub(super) struct Evictions {
     /// The latest `now` that an eviction was decided by, and so the time as of which a key without
     /// a slot has a full bucket. A thread whose `now` is older would else let the key earn the time
     /// in between twice.
-    pub(super) evicted: AtomicU64,
+    pub(super) latest: AtomicU64,
+    /// How many there were. Relaxed: a statistic.
+    count: AtomicU64,
 }
 
 /// One cache line.
@@ -43,7 +50,10 @@ impl Slots {
         table.resize_with(buckets, || Bucket(std::array::from_fn(slot)));
         Some(Self {
             buckets: table.into(),
-            evicted: AtomicU64::new(0),
+            evicted: Evictions {
+                latest: AtomicU64::new(0),
+                count: AtomicU64::new(0),
+            },
         })
     }
 
@@ -59,7 +69,11 @@ impl Slots {
     /// The latest time that an eviction was decided by. A key without a slot had a full bucket
     /// then.
     pub(super) fn evicted(&self) -> u64 {
-        self.evicted.load(Ordering::Relaxed)
+        self.evicted.latest.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn evictions(&self) -> u64 {
+        self.evicted.count.load(Ordering::Relaxed)
     }
 
     pub(super) fn find(&self, key: u64) -> Found<'_> {
@@ -98,7 +112,7 @@ impl Slots {
         });
         // A thread that finds the key here before this thread takes anything may have an older
         // time, and would count from that.
-        let evicted = self.evicted.load(Ordering::Relaxed);
+        let evicted = self.evicted();
         slot.tat.full_since(scale, evicted);
         // Nobody else changes a tentative slot.
         slot.print
@@ -142,7 +156,7 @@ impl Slot {
     pub(super) fn clear(
         &self,
         tentative: u64,
-        evicted: &AtomicU64,
+        evicted: &Evictions,
         scale: Scale,
         now: u64,
     ) -> bool {
@@ -163,7 +177,8 @@ impl Slot {
         if idle && !unused {
             // Relaxed: the store of `print` that follows publishes it to a thread that finds
             // the old key gone.
-            evicted.fetch_max(now, Ordering::Relaxed);
+            evicted.latest.fetch_max(now, Ordering::Relaxed);
+            evicted.count.fetch_add(1, Ordering::Relaxed);
         }
         // Nobody else changes a leaving slot.
         self.print

@@ -245,7 +245,11 @@ fn an_old_time_does_not_earn_again_what_another_caller_finds_earned() {
     // stopped there.
     let table = table(1, 5, 1, Overflow::Reject);
     let key = 4;
-    table.slots.evicted.store(10 * SECOND, Ordering::Relaxed);
+    table
+        .slots
+        .evicted
+        .latest
+        .store(10 * SECOND, Ordering::Relaxed);
     assert!(
         table
             .slots
