@@ -5,15 +5,16 @@
 //!
 //! | protocol | a failure is | a rejection is | `Error` of the service |
 //! |---|---|---|---|
-//! | [`Plain`] (default) | an `Err` | an error | [`BoxError`](tower::BoxError) |
+//! | [`Plain`] | an `Err` | an error | [`BoxError`](tower::BoxError) |
 //! | [`http::Client`] | a 5xx, or an `Err` | an error | [`BoxError`](tower::BoxError) |
 //! | [`http::Server`] | a 5xx, or an `Err` | a 429 or 503 response | the inner error |
 //! | `grpc::Client` | five of the statuses, or an `Err` | an error with a status | [`BoxError`](tower::BoxError) |
 //! | `grpc::Server` | the same | an answer with a status | the inner error |
 //!
 //! A 429 is an overload, which a circuit breaker counts as a failure. Set the protocol with
-//! `.protocol(..)` on any builder. Other protocols implement [`Protocol`] and, to be retried,
-//! [`Replay`].
+//! `.protocol(..)` on any builder. Circuit breakers and retries do not build without ([`Choice`]);
+//! for the others [`Plain`] is the default. Other protocols implement [`Protocol`] and, to be
+//! retried, [`Replay`].
 
 use std::time::Duration;
 
