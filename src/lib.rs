@@ -8,7 +8,11 @@ pub mod bulkhead;
 #[cfg(feature = "layers")]
 pub mod circuit_breaker;
 #[cfg(feature = "layers")]
+pub mod fallback;
+#[cfg(feature = "layers")]
 pub mod gate;
+#[cfg(feature = "layers")]
+pub mod hedge;
 #[cfg(feature = "layers")]
 pub mod keyed;
 #[cfg(feature = "layers")]
@@ -32,6 +36,8 @@ pub mod guide;
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+#[cfg(feature = "layers")]
+mod attempt;
 #[cfg(feature = "http")]
 mod check;
 mod config;

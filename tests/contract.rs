@@ -24,7 +24,9 @@ use tower_keep::{
         BreakerState, CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer,
         KeyedCircuitBreakerHandle,
     },
+    fallback::FallbackLayer,
     gate::GateLayer,
+    hedge::HedgeLayer,
     protocol::{Plain, http},
     rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
     retry::{RetryBuilder, RetryHandle, RetryLayer},
@@ -53,7 +55,8 @@ enum Pattern {
     Breaker(CircuitBreakerHandle),
     KeyedBreaker(KeyedCircuitBreakerHandle<&'static str>),
     Retry(RetryHandle),
-    Timeout,
+    /// Nothing is shared that could run out.
+    Unlimited,
 }
 
 impl Case {
@@ -317,7 +320,7 @@ fn cases_with(enabled: bool) -> Vec<Case> {
 
     let builder =
         || -> TimeoutBuilder { TimeoutLayer::builder(Duration::from_secs(1)).enabled(enabled) };
-    let timeout = |name, apply| Case::new(name, apply, || 0, Pattern::Timeout);
+    let timeout = |name, apply| Case::new(name, apply, || 0, Pattern::Unlimited);
     cases.push(timeout(
         "timeout, plain",
         boxed(plain(builder().build().unwrap())),
@@ -334,7 +337,29 @@ fn cases_with(enabled: bool) -> Vec<Case> {
             builder().protocol(http::Server::new()).build().unwrap(),
         )),
     ));
+    cases.extend(hedges_and_fallbacks(enabled));
     cases
+}
+
+fn hedges_and_fallbacks(enabled: bool) -> Vec<Case> {
+    let case = |name, apply| Case::new(name, apply, || 0, Pattern::Unlimited);
+    let hedge = || HedgeLayer::builder().enabled(enabled);
+    let over_plain = hedge().protocol(Plain::new().idempotent()).build().unwrap();
+    let over_client = hedge().protocol(http::Client::new()).build().unwrap();
+    let pass = FallbackLayer::builder(|_: &Ask| (), async |(), failure| failure);
+    let pass_http = FallbackLayer::builder(|_: &Request<_>| (), async |(), failure| failure);
+    vec![
+        case("hedge, plain", boxed(plain(over_plain))),
+        case("hedge, client", boxed(client(over_client))),
+        case(
+            "fallback, plain",
+            boxed(plain(pass.enabled(enabled).build())),
+        ),
+        case(
+            "fallback, server",
+            boxed(server(pass_http.protocol(http::Server::new()).build())),
+        ),
+    ]
 }
 
 fn one_key(_: &Request<Empty<Bytes>>) -> Option<&'static str> {
@@ -434,8 +459,7 @@ async fn two_applications_of_a_layer_share_one_limit() {
                 assert_eq!(handle.snapshot().retries, 4, "{}", case.name);
                 continue;
             }
-            // Nothing is shared that could run out.
-            Pattern::Timeout => continue,
+            Pattern::Unlimited => continue,
         };
         assert!(
             matches!(rejection, Answer::Rejected(_)),

@@ -8,6 +8,8 @@ use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_keep::{
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
+    fallback::FallbackLayer,
+    hedge::HedgeLayer,
     observe::{METRICS, MetricKind, Registry, State},
     protocol::Plain,
     rate_limit::{Rate, RateLimitLayer},
@@ -94,7 +96,18 @@ async fn what_is_emitted_is_what_the_docs_say() {
         .name(name)
         .build()
         .unwrap();
+    let hedge = HedgeLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .delay(Duration::from_secs(1))
+        .name(name)
+        .build()
+        .unwrap();
+    let fallback = FallbackLayer::builder(|_: &u32| (), async |(), _| Ok(1))
+        .name(name)
+        .build();
     let inner = || service_fn(answer);
+    assert!(fallback.layer(inner()).oneshot(0).await.is_ok());
+    assert!(hedge.layer(inner()).oneshot(1).await.is_ok());
     for _ in 0..2 {
         let _ = limit.layer(inner()).oneshot(1).await;
     }

@@ -14,6 +14,7 @@
 //! | [`All`] | whether a call fits several limits at once | theirs |
 //! | [`Breaker`] | whether the peer is worth calling | one word on the hot path, 80 bytes a stripe for counts |
 //! | [`InFlight`] | whether another call may run beside those that run | two words |
+//! | [`LatencyQuantile`] | after how long a call is unusually slow | 768 bytes |
 //! | [`Backoff`] | how long to wait before the next attempt | none |
 //! | [`RetryBudget`], [`WindowedBudget`], [`RetryThrottle`] | whether a retry is affordable | one word |
 //!
@@ -38,6 +39,7 @@ mod call_window;
 mod eviction_mark;
 pub mod in_flight;
 pub mod keyed_buckets;
+pub mod latency;
 pub mod leaky_bucket;
 mod limit;
 mod padded;
@@ -66,6 +68,7 @@ pub(crate) use eviction_mark::EvictionMark;
 pub use in_flight::InFlight;
 #[doc(inline)]
 pub use keyed_buckets::{KeyedBuckets, Overflow};
+pub use latency::LatencyQuantile;
 #[doc(inline)]
 pub use leaky_bucket::{Departure, LeakyBucket};
 pub use limit::{Limit, OverLimit, TIMER_TICK};

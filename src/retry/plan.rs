@@ -6,10 +6,11 @@ use tokio::time::Instant;
 
 use crate::{
     Deadline, RejectedKind,
+    attempt::Token,
     protocol::{Advice, Kept, Sent},
     retry::{
         Policy,
-        state::{End, State, Token},
+        state::{End, State},
     },
     time,
 };
