@@ -38,6 +38,8 @@ mod readme {}
 
 #[cfg(feature = "layers")]
 mod attempt;
+#[cfg(feature = "http")]
+mod check;
 mod config;
 #[cfg(feature = "layers")]
 mod deadline;
@@ -51,6 +53,8 @@ mod sync;
 #[cfg(feature = "layers")]
 mod time;
 
+#[cfg(feature = "http")]
+pub use check::check;
 pub use config::ConfigError;
 #[cfg(feature = "layers")]
 pub use deadline::{CarryDeadline, Deadline, Timeouts};

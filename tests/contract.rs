@@ -190,7 +190,7 @@ fn cases_with(enabled: bool) -> Vec<Case> {
             .jitter(false)
             .enabled(enabled)
     };
-    let layer = builder().build().unwrap();
+    let layer = builder().protocol(Plain::new()).build().unwrap();
     let handle = layer.handle();
     cases.push(Case::new(
         "circuit breaker, plain",
@@ -224,7 +224,11 @@ fn cases_with(enabled: bool) -> Vec<Case> {
             .jitter(false)
             .enabled(enabled)
     };
-    let keyed = circuits().keyed_by(|_: &Ask| Some("key")).build().unwrap();
+    let keyed = circuits()
+        .protocol(Plain::new())
+        .keyed_by(|_: &Ask| Some("key"))
+        .build()
+        .unwrap();
     let circuits_by_key = Pattern::KeyedBreaker(keyed.handle());
     cases.push(Case::new(
         "keyed circuit breaker, plain",
@@ -267,7 +271,7 @@ fn cases_with(enabled: bool) -> Vec<Case> {
     let (layer, held) = gates();
     cases.push(Case::new(
         "three gates, plain",
-        plain(layer),
+        plain(layer.protocol(Plain::new())),
         held,
         Pattern::Bulkhead,
     ));

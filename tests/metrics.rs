@@ -45,6 +45,7 @@ async fn answer(call: u32) -> Result<u32, BoxError> {
 #[tokio::test(start_paused = true)]
 async fn a_late_recorder_has_missed_nothing() {
     let layer = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
         .min_calls(4)
         .name("late")
         .build()
@@ -80,7 +81,11 @@ async fn what_is_emitted_is_what_the_docs_say() {
         .name(name)
         .build()
         .unwrap();
-    let breaker = CircuitBreakerLayer::builder().name(name).build().unwrap();
+    let breaker = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
+        .name(name)
+        .build()
+        .unwrap();
     let bulkhead = BulkheadLayer::builder(1).name(name).build().unwrap();
     let timeout = TimeoutLayer::builder(Duration::from_secs(1))
         .name(name)
@@ -148,6 +153,7 @@ async fn what_is_emitted_is_what_the_docs_say() {
 #[tokio::test(start_paused = true)]
 async fn keys_do_not_become_labels() {
     let layer = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
         .keyed_by(|key: &u32| Some(*key))
         .max_keys(20_000)
         .name("keys")
@@ -210,7 +216,11 @@ async fn a_snapshot_is_typed() {
 #[cfg(feature = "serde")]
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_can_be_serialized() {
-    let layer = CircuitBreakerLayer::builder().name("json").build().unwrap();
+    let layer = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
+        .name("json")
+        .build()
+        .unwrap();
     layer.handle().force_open();
     let instances = Registry::global().snapshot();
     let own = instances

@@ -7,6 +7,12 @@ pub mod choosing {}
 pub mod keeping {}
 
 #[doc = include_str!("ordering.md")]
+///
+/// # The first stack
+///
+/// ```
+#[doc = include_str!("../../examples/first_stack.rs")]
+/// ```
 pub mod ordering {}
 
 #[doc = include_str!("retrying.md")]
