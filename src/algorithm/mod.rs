@@ -14,6 +14,7 @@
 //! | [`All`] | whether a call fits several limits at once | theirs |
 //! | [`Breaker`] | whether the peer is worth calling | one word on the hot path, 80 bytes a stripe for counts |
 //! | [`InFlight`] | whether another call may run beside those that run | two words |
+//! | [`Aimd`], [`Vegas`], [`Gradient2`] | how many calls may run at once, from how they go | some 200 bytes |
 //! | [`Backoff`] | how long to wait before the next attempt | none |
 //! | [`RetryBudget`], [`WindowedBudget`], [`RetryThrottle`] | whether a retry is affordable | one word |
 //!
@@ -31,6 +32,7 @@
 //! # Ok::<_, tower_keep::ConfigError>(())
 //! ```
 
+pub mod adaptive;
 pub mod all;
 pub mod backoff;
 pub mod breaker;
@@ -51,6 +53,8 @@ mod ticks;
 pub mod token_bucket;
 mod window;
 
+#[doc(inline)]
+pub use adaptive::{AdaptiveLimit, Aimd, Gradient2, Vegas};
 #[doc(inline)]
 pub use all::All;
 #[doc(inline)]
