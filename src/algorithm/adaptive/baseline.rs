@@ -21,6 +21,8 @@ use crate::algorithm::adaptive::{Window, count, whole};
 pub(super) struct Baseline {
     /// In nanoseconds.
     rtt: Option<f64>,
+    /// What calls took in the last window.
+    last: Option<f64>,
     /// The limit that lower ones are compared with, and what calls took under it.
     mark: (f64, f64),
     /// The limit to return to, while probing.
@@ -59,29 +61,35 @@ impl Baseline {
             *baseline -= (*baseline - rtt) / 2.0;
         }
         let (marked, marked_rtt) = self.mark;
-        if limit <= marked * LOWER {
+        if limit >= marked || (limit <= marked * LOWER && rtt > marked_rtt * CHANGED) {
+            // Much slower with fewer calls: the upstream has changed, and nothing can be compared.
+            self.mark = (limit, rtt);
+        } else if limit > marked * LOWER {
+            // With as many calls as there were they would take no less than they do now.
+            self.mark.1 = marked_rtt.max(rtt);
+        } else {
             self.mark = (limit, rtt);
             let queued = rtt < marked_rtt * FASTER && window.limit > 1;
             if !queued {
-                self.rtt = Some(rtt);
-            }
-            if let Some(back) = self.probing.take() {
-                if !queued {
-                    return Next::Limit(back);
+                if rtt > *baseline * STEADY {
+                    // If that was a mistake it must not last: ask again soon.
+                    self.probes = 0;
                 }
+                *baseline = rtt;
+            } else if let Some(back) = self.probing {
                 // Where calls still queued there is no need to return to more than that.
                 self.probing = Some(back.min(marked));
                 return Next::Limit(count(whole(limit * LOWER)));
             }
-        } else if limit >= marked {
-            self.mark = (limit, rtt);
         }
+        let (baseline, last) = (*baseline, self.last.replace(rtt));
         if let Some(back) = self.probing.take() {
-            // The limit could not be lowered as far, by its minimum or by hand.
             return Next::Limit(back);
         }
-        self.probe_if_due(window, limit)
-            .unwrap_or_else(|| Next::Steer(self.rtt.unwrap_or(rtt), rtt))
+        // What is measured while the upstream changes is comparable with nothing.
+        let is_steady = last.is_some_and(|last| rtt < last * STEADY && last < rtt * STEADY);
+        self.probe_if_due(window, limit, is_steady)
+            .unwrap_or(Next::Steer(baseline, rtt))
     }
 
     /// Gives up a probe: the upstream has said by itself that it has too much.
@@ -91,14 +99,14 @@ impl Baseline {
     }
 
     /// Soon at first, because the very first windows may have been overloaded; then rarely.
-    fn probe_if_due(&mut self, window: &Window, limit: f64) -> Option<Next> {
+    fn probe_if_due(&mut self, window: &Window, limit: f64, is_steady: bool) -> Option<Next> {
         // With a limit that holds no one back, a lower one would change nothing.
         if !window.was_full || window.limit <= 1 {
             return None;
         }
         self.windows += 1;
         let interval = MAX_INTERVAL.min(MIN_INTERVAL << self.probes.min(8));
-        if self.windows < interval {
+        if self.windows < interval || !is_steady {
             return None;
         }
         self.windows = 0;
@@ -115,5 +123,11 @@ const LOWER: f64 = 0.7;
 /// queue would give and nothing.
 const FASTER: f64 = 0.85;
 
+/// Two windows in a row that differ by more are not of one state of the upstream.
+const STEADY: f64 = 1.3;
+
+/// Slower than this is more than windows scatter by.
+const CHANGED: f64 = 1.4;
+
 const MIN_INTERVAL: u32 = 4;
-const MAX_INTERVAL: u32 = 32;
+const MAX_INTERVAL: u32 = 24;
