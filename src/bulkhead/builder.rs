@@ -7,7 +7,7 @@ use crate::{
     algorithm::Overflow,
     bulkhead::{
         BulkheadGate, BulkheadHandle, BulkheadLayer, KeyedBulkheadHandle, KeyedBulkheadLayer,
-        Missing, keyed::Plan, state::checked,
+        Missing, adaptive::Algorithm, keyed::Plan, state::checked,
     },
     gate::{GateLayer, Keyed, KeyedParts},
     keyed::{ByKey, KeySettings, NotKeyed},
@@ -19,6 +19,7 @@ use crate::{
 #[must_use = "a builder does nothing until `build`"]
 pub struct BulkheadBuilder<K = NotKeyed, P = Plain> {
     limit: usize,
+    pub(super) adaptive: Option<Algorithm>,
     enabled: bool,
     name: Option<&'static str>,
     keys: KeySettings,
@@ -32,6 +33,7 @@ impl BulkheadLayer {
     pub fn builder(limit: usize) -> BulkheadBuilder {
         BulkheadBuilder {
             limit,
+            adaptive: None,
             enabled: true,
             name: None,
             keys: KeySettings::default(),
@@ -92,6 +94,7 @@ impl<K, P> BulkheadBuilder<K, P> {
     pub fn protocol<Q>(self, protocol: Q) -> BulkheadBuilder<K, Q> {
         let Self {
             limit,
+            adaptive,
             enabled,
             name,
             keys,
@@ -100,6 +103,7 @@ impl<K, P> BulkheadBuilder<K, P> {
         } = self;
         BulkheadBuilder {
             limit,
+            adaptive,
             enabled,
             name,
             keys,
@@ -121,6 +125,7 @@ impl<K, P> BulkheadBuilder<K, P> {
     pub(crate) fn with_key<L>(self, key: L) -> BulkheadBuilder<L, P> {
         let Self {
             limit,
+            adaptive,
             enabled,
             name,
             keys,
@@ -129,6 +134,7 @@ impl<K, P> BulkheadBuilder<K, P> {
         } = self;
         BulkheadBuilder {
             limit,
+            adaptive,
             enabled,
             name,
             keys,
@@ -149,7 +155,7 @@ impl<P> BulkheadBuilder<NotKeyed, P> {
             .unset()
             .map_err(|error| error.of("bulkhead", self.name))?;
         let limit = checked(self.limit, self.name)?;
-        let gate = BulkheadGate::new(limit, self.enabled, self.name);
+        let gate = BulkheadGate::new(limit, self.adaptive.as_ref(), self.enabled, self.name);
         Ok(GateLayer::with_protocol(gate, self.protocol))
     }
 }
@@ -162,6 +168,7 @@ impl<K: Hash + Eq + Clone, F, P> BulkheadBuilder<ByKey<K, F>, P> {
     pub fn build(self) -> Result<KeyedBulkheadLayer<K, F, P>, ConfigError> {
         let Self {
             limit,
+            adaptive,
             enabled,
             name,
             keys,
@@ -173,6 +180,7 @@ impl<K: Hash + Eq + Clone, F, P> BulkheadBuilder<ByKey<K, F>, P> {
             .map_err(|error| error.of("bulkhead", name))?;
         let plan = Plan {
             limit: AtomicUsize::new(limit),
+            adaptive,
             enabled,
             name,
         };

@@ -1,6 +1,6 @@
 //! The control surface.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     ConfigError,
@@ -23,8 +23,11 @@ pub struct BulkheadHandle {
 pub struct Snapshot {
     /// Calls that run now.
     pub in_flight: usize,
-    /// How many may.
+    /// How many may: as set, or as learned.
     pub limit: usize,
+    /// How long calls took on average in the last window of an
+    /// [adaptive](crate::bulkhead::BulkheadBuilder::adaptive) limit.
+    pub rtt: Option<Duration>,
 }
 
 impl BulkheadGate {
@@ -47,18 +50,18 @@ impl BulkheadHandle {
         Snapshot {
             in_flight: in_flight.count(),
             limit: in_flight.limit(),
+            rtt: (self.state.learner.as_ref()).and_then(|learner| learner.rtt_of_late()),
         }
     }
 
-    /// Changes the limit at once, without blocking. After a cut, nothing is admitted until enough
+    /// Changes the limit at once, without blocking; of an adaptive one, the most that it may
+    /// become. After a cut, nothing is admitted until enough
     /// calls have ended.
     ///
     /// # Errors
     /// A limit of 0.
     pub fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
-        self.state
-            .in_flight
-            .set_limit(checked(limit, self.state.name)?);
+        self.state.set_limit(checked(limit, self.state.name)?);
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     ConfigError,
-    bulkhead::{BulkheadGate, BulkheadHandle, state::checked},
+    bulkhead::{BulkheadGate, BulkheadHandle, adaptive::Algorithm, state::checked},
     gate::{Keyable, Keyed, KeyedParts},
     keyed::partitions::Recipe,
 };
@@ -26,6 +26,7 @@ pub struct KeyedBulkheadHandle<K> {
 pub struct Plan {
     /// Relaxed: one that is made beside a change is put right by whoever made it.
     pub(super) limit: AtomicUsize,
+    pub(super) adaptive: Option<Algorithm>,
     pub(super) enabled: bool,
     pub(super) name: Option<&'static str>,
 }
@@ -81,7 +82,8 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
 impl Plan {
     pub(super) fn bulkhead(&self) -> Result<BulkheadGate, ConfigError> {
         let limit = checked(self.limit.load(Ordering::Relaxed), self.name)?;
-        Ok(BulkheadGate::new(limit, self.enabled, self.name))
+        let algorithm = self.adaptive.as_ref();
+        Ok(BulkheadGate::new(limit, algorithm, self.enabled, self.name))
     }
 }
 
@@ -95,10 +97,7 @@ impl<K> Recipe<K, BulkheadGate> for Plan {
     }
 
     fn made(&self, bulkhead: &BulkheadGate) {
-        bulkhead
-            .state
-            .in_flight
-            .set_limit(self.limit.load(Ordering::Relaxed));
+        bulkhead.state.set_limit(self.limit.load(Ordering::Relaxed));
     }
 }
 

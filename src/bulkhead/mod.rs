@@ -26,6 +26,7 @@
 //! costs two writes of a word that all callers share, a rejected one none, and neither reads the
 //! clock.
 
+mod adaptive;
 mod builder;
 mod handle;
 mod keyed;

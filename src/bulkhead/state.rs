@@ -5,6 +5,7 @@ use std::{sync::Arc, task::Context};
 use crate::{
     ConfigError, Rejected, RejectedKind,
     algorithm::InFlight,
+    bulkhead::adaptive::{Algorithm, Learner, Stamp},
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     time::Now,
@@ -21,22 +22,44 @@ pub(super) struct State {
     pub(super) in_flight: InFlight,
     pub(super) enabled: bool,
     pub(super) name: Option<&'static str>,
+    /// What moves the limit, if anything does.
+    pub(super) learner: Option<Box<Learner>>,
 }
 
-/// A place in a bulkhead; `false` while that is not enabled.
+/// A place in a bulkhead: 0 for none, while that is not enabled; 1 for one; above, with a
+/// [stamp](Stamp) of when it was taken, if the limit learns.
 #[doc(hidden)]
 #[derive(Debug, Default)]
-pub struct Taken(bool);
+pub struct Taken(u64);
 
 impl BulkheadGate {
-    pub(super) fn new(limit: usize, enabled: bool, name: Option<&'static str>) -> Self {
+    /// At most `limit`, or what the algorithm learns below that.
+    pub(super) fn new(
+        limit: usize,
+        algorithm: Option<&Algorithm>,
+        enabled: bool,
+        name: Option<&'static str>,
+    ) -> Self {
+        let learner = algorithm.map(|algorithm| Learner::new(algorithm, limit));
+        let (learner, limit) = match learner {
+            Some((learner, initial)) => (Some(Box::new(learner)), initial),
+            None => (None, limit),
+        };
         let in_flight = InFlight::new(limit);
         Self {
             state: Arc::new(State {
                 in_flight,
                 enabled,
                 name,
+                learner,
             }),
+        }
+    }
+
+    #[inline(never)]
+    fn learn(&self, place: &Taken, end: End, now: &Now) {
+        if let (Some(learner), Some(stamp)) = (&self.state.learner, Stamp::from_word(place.0)) {
+            learner.end(stamp, end, &self.state.in_flight, now);
         }
     }
 
@@ -66,9 +89,14 @@ impl Gate for BulkheadGate {
     }
 
     #[inline(always)]
-    fn end(&self, place: Taken, _: End, _: &Now) {
-        if place.0 {
-            self.state.in_flight.leave();
+    fn end(&self, place: Taken, end: End, now: &Now) {
+        if place.0 == 0 {
+            return;
+        }
+        // Learned first, while the call counts; freed also if a foreign algorithm panics.
+        let _left = Leave(&self.state.in_flight);
+        if place.0 != PLACE {
+            self.learn(&place, end, now);
         }
     }
 
@@ -76,18 +104,34 @@ impl Gate for BulkheadGate {
 
     #[inline(always)]
     fn owes(&self, place: &Taken) -> bool {
-        place.0
+        place.0 != 0
+    }
+
+    fn answered(&self, place: &mut Taken, now: &Now) {
+        if let (Some(learner), Some(stamp)) = (&self.state.learner, Stamp::from_word(place.0)) {
+            place.0 = learner.answered(stamp, now).word();
+        }
     }
 }
 
 impl<Req> Admit<Req> for BulkheadGate {
     #[inline(always)]
-    fn admit(&self, _: &Req, _: &Demand, _: &Now) -> Admission<Taken, ()> {
-        if !self.state.enabled {
-            return Admission::Granted(Taken(false));
+    fn admit(&self, _: &Req, _: &Demand, now: &Now) -> Admission<Taken, ()> {
+        let State {
+            in_flight,
+            enabled,
+            learner,
+            ..
+        } = &*self.state;
+        if !enabled {
+            return Admission::Granted(Taken(0));
         }
-        if self.state.in_flight.enter() {
-            return Admission::Granted(Taken(true));
+        if in_flight.enter() {
+            let stamp = learner.as_ref().map(|learner| learner.stamp(now).word());
+            return Admission::Granted(Taken(stamp.unwrap_or(PLACE)));
+        }
+        if let Some(learner) = learner {
+            learner.full();
         }
         Admission::Rejected(Box::new(self.rejected(RejectedKind::BulkheadFull)))
     }
@@ -105,6 +149,26 @@ impl<Req> Admit<Req> for BulkheadGate {
 }
 
 impl<Res> Read<Res> for BulkheadGate {}
+
+impl State {
+    /// Changes the limit, or the most that a learned one may become.
+    pub(super) fn set_limit(&self, limit: usize) {
+        match &self.learner {
+            Some(learner) => learner.set_max(limit, &self.in_flight),
+            None => self.in_flight.set_limit(limit),
+        }
+    }
+}
+
+/// Gives a place back.
+struct Leave<'a>(&'a InFlight);
+
+impl Drop for Leave<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
 
 impl Evict for BulkheadGate {
     fn is_evictable(&self) -> bool {
@@ -130,3 +194,6 @@ pub(super) fn checked(limit: usize, name: Option<&'static str>) -> Result<usize,
     }
     Ok(limit)
 }
+
+/// A place without a stamp.
+const PLACE: u64 = 1;
