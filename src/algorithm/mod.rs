@@ -15,6 +15,7 @@
 //! | [`Breaker`] | whether the peer is worth calling | one word on the hot path, 80 bytes a stripe for counts |
 //! | [`InFlight`] | whether another call may run beside those that run | two words |
 //! | [`Aimd`], [`Vegas`], [`Gradient2`] | how many calls may run at once, from how they go | some 200 bytes |
+//! | [`Throttle`] | which calls an overloaded peer is spared, by chance | one word on the hot path, 80 bytes a stripe |
 //! | [`Backoff`] | how long to wait before the next attempt | none |
 //! | [`RetryBudget`], [`WindowedBudget`], [`RetryThrottle`] | whether a retry is affordable | one word |
 //!
@@ -49,6 +50,7 @@ mod sliding;
 pub mod sliding_counter;
 pub mod sliding_log;
 pub mod sliding_ring;
+pub mod throttle;
 mod ticks;
 pub mod token_bucket;
 mod window;
@@ -82,6 +84,8 @@ pub use sliding_counter::SlidingCounter;
 pub use sliding_log::SlidingLog;
 #[doc(inline)]
 pub use sliding_ring::SlidingRing;
+#[doc(inline)]
+pub use throttle::Throttle;
 #[doc(inline)]
 pub use token_bucket::TokenBucket;
 #[cfg(feature = "layers")]

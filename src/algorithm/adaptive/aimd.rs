@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use crate::{
     ConfigError,
-    algorithm::adaptive::{AdaptiveLimit, BACKOFF, Current, Window, within},
+    algorithm::adaptive::{AdaptiveLimit, BACKOFF, Current, Window},
+    config::number_within,
 };
 
 /// Grows until the upstream says that it is too much.
@@ -58,9 +59,9 @@ impl Aimd {
     pub fn new(config: AimdConfig) -> Result<Self, ConfigError> {
         let current = Current::new(config.initial, config.min)?;
         let fix = "add some calls, such as 1";
-        within("increase", config.increase, |n| n > 0.0, fix)?;
+        number_within("increase", config.increase, |n| n > 0.0, fix)?;
         let fix = "keep a share, such as 0.9";
-        within("backoff", config.backoff, |n| n > 0.0 && n < 1.0, fix)?;
+        number_within("backoff", config.backoff, |n| n > 0.0 && n < 1.0, fix)?;
         if config.slow_after == Some(Duration::ZERO) {
             let fix = "set a time that good calls stay below, or `None`";
             return Err(ConfigError::new("slow_after", Duration::ZERO, fix));

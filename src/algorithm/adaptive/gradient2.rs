@@ -23,8 +23,8 @@ use crate::{
     algorithm::adaptive::{
         AdaptiveLimit, BACKOFF, Current, Window,
         baseline::{Baseline, Next},
-        within,
     },
+    config::number_within,
 };
 
 /// Keeps round trips within a tolerance.
@@ -55,7 +55,7 @@ impl Gradient2 {
     /// `min` is 0 or above `initial`, or `tolerance` is below 1.
     pub fn new(config: Gradient2Config) -> Result<Self, ConfigError> {
         let fix = "tolerate at least 1 times the best round trip";
-        within("tolerance", config.tolerance, |n| n >= 1.0, fix)?;
+        number_within("tolerance", config.tolerance, |n| n >= 1.0, fix)?;
         Ok(Self {
             config,
             current: Current::new(config.initial, config.min)?,

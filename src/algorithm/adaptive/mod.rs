@@ -137,18 +137,5 @@ fn whole(limit: f64) -> usize {
     (limit as usize).max(1)
 }
 
-/// A number in a range, or an error that names the setting.
-fn within(
-    field: &'static str,
-    value: f64,
-    is_valid: impl FnOnce(f64) -> bool,
-    fix: &'static str,
-) -> Result<f64, ConfigError> {
-    if value.is_finite() && is_valid(value) {
-        return Ok(value);
-    }
-    Err(ConfigError::new(field, value, fix))
-}
-
 /// What is left of a limit when the upstream rejects calls.
 const BACKOFF: f64 = 0.9;
