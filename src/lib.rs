@@ -12,6 +12,8 @@ pub mod gate;
 #[cfg(feature = "layers")]
 pub mod keyed;
 #[cfg(feature = "layers")]
+pub mod observe;
+#[cfg(feature = "layers")]
 pub mod protocol;
 #[cfg(feature = "layers")]
 pub mod rate_limit;

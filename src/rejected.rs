@@ -70,6 +70,40 @@ impl RejectedKind {
         !matches!(self, Self::TimedOut)
     }
 
+    /// All kinds, in the order of their numbers.
+    #[cfg(feature = "layers")]
+    pub(crate) const ALL: [Self; 8] = [
+        Self::CircuitOpen,
+        Self::RateLimited,
+        Self::CostTooHigh,
+        Self::MissingKey,
+        Self::BulkheadFull,
+        Self::Throttled,
+        Self::DeadlineExceeded,
+        Self::TimedOut,
+    ];
+
+    /// Its place in [`ALL`](Self::ALL).
+    #[cfg(feature = "layers")]
+    pub(crate) const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Its name in metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CircuitOpen => "circuit_open",
+            Self::RateLimited => "rate_limited",
+            Self::CostTooHigh => "cost_too_high",
+            Self::MissingKey => "missing_key",
+            Self::BulkheadFull => "bulkhead_full",
+            Self::Throttled => "throttled",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::TimedOut => "timed_out",
+        }
+    }
+
     pub(crate) fn description(self) -> &'static str {
         match self {
             Self::CircuitOpen => "circuit open",

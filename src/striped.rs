@@ -51,6 +51,11 @@ impl<T> Striped<T> {
         }
     }
 
+    /// The value itself, for those that hold it weakly.
+    pub(crate) fn value(&self) -> &Arc<T> {
+        &self.stripes[0].stripe.value
+    }
+
     /// The current thread's stripe.
     #[inline(always)]
     pub(crate) fn here(&self) -> &Held<T> {

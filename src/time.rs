@@ -84,6 +84,13 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Nanoseconds since the process first asked.
+#[cfg(feature = "tracing")]
+pub(crate) fn since_start() -> u64 {
+    static CLOCK: std::sync::LazyLock<Clock> = std::sync::LazyLock::new(Clock::start);
+    CLOCK.now()
+}
+
 /// This moment of tokio's clock.
 pub(crate) fn moment() -> Instant {
     Instant::now()

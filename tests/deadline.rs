@@ -208,7 +208,7 @@ async fn after_a_response_the_error_of_readiness_is_the_answer() {
         "readiness"
     );
     let (error, waited) = unready_retry(unavailable, Readiness::Hangs).await;
-    assert_eq!(error, "deadline exceeded before the call was sent");
+    assert!(error.ends_with("timed out"), "{error}");
     assert!(waited >= millis(500) && waited < millis(510), "{waited:?}");
 }
 

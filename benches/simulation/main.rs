@@ -1,5 +1,5 @@
-//! Adaptive limits, the client's throttle and the size of a bulkhead, simulated in virtual time with
-//! the crate's own algorithms. It prints tables; `tests/simulation.rs` holds the bounds.
+//! Adaptive limits, the client's throttle and the size of a bulkhead, simulated in virtual time
+//! with the crate's own algorithms. It prints tables; `tests/simulation.rs` holds the bounds.
 //!
 //! cargo bench --bench simulation
 

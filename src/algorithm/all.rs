@@ -71,6 +71,9 @@ impl All {
         now: u64,
         acquire: impl Fn(&dyn Limit) -> Result<(), OverLimit>,
     ) -> Result<(), OverLimit> {
+        if cost == 0 {
+            return Ok(());
+        }
         if cost > self.largest_cost() {
             return Err(OverLimit::CostAboveBurst);
         }
@@ -124,6 +127,9 @@ impl Limit for All {
     }
 
     fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
+        if cost == 0 {
+            return Duration::ZERO;
+        }
         self.limits
             .iter()
             .map(|limit| limit.wait_for(cost, before, now))
@@ -143,6 +149,10 @@ impl Limit for All {
         self.limits
             .iter()
             .for_each(|limit| limit.close_until(until, now));
+    }
+
+    fn reset(&self, now: u64) {
+        self.limits.iter().for_each(|limit| limit.reset(now));
     }
 
     fn available(&self, now: u64) -> u32 {
@@ -211,6 +221,10 @@ impl<L: Limit + ?Sized> Limit for Arc<L> {
 
     fn close_until(&self, until: u64, now: u64) {
         (**self).close_until(until, now);
+    }
+
+    fn reset(&self, now: u64) {
+        (**self).reset(now);
     }
 
     fn available(&self, now: u64) -> u32 {

@@ -184,7 +184,10 @@ impl Breaker {
     /// What the window holds.
     #[must_use]
     pub fn counts(&self, now: u64) -> Counts {
-        let generation = self.generation();
+        self.counts_of(self.generation(), now)
+    }
+
+    fn counts_of(&self, generation: u32, now: u64) -> Counts {
         match &self.counter {
             Counter::Time { window, .. } => window.counts(window.stamp(generation, now)),
             Counter::Calls(window) => window.counts(generation),

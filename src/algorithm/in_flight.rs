@@ -1,10 +1,10 @@
 //! A counter of calls in flight that never passes its limit.
 //!
 //! Entering is a compare-and-swap, not a `fetch_add` that is undone when it went too far: such an
-//! excess, however short, makes another caller see a full counter and be turned away falsely.
+//! excess, however short, makes another caller see a full counter and be rejected falsely.
 //!
 //! **Guarantee.** At the moment of each admission fewer than `limit` others are in flight.
-//! **Cost.** Admitted: a load each of count and limit and one compare-and-swap; refused: the loads
+//! **Cost.** Admitted: a load each of count and limit and one compare-and-swap; rejected: the loads
 //! alone; leaving: one subtraction.
 
 use crate::sync::{AtomicUsize, Ordering};
@@ -12,14 +12,15 @@ use crate::sync::{AtomicUsize, Ordering};
 /// Counts what is in flight, up to a limit that may change at any time.
 #[derive(Debug)]
 pub struct InFlight {
-    /// Calls entered and not yet left. It publishes nothing else, so all accesses are Relaxed.
+    /// Calls entered and not yet left. It publishes nothing else, so accesses are Relaxed, all but
+    /// [`leave`](Self::leave).
     count: AtomicUsize,
-    /// The most there may be. Relaxed: an entry that races a change obeys one of the two limits.
+    /// The most there may be. Relaxed: an entry that races a change honors one of the two limits.
     limit: AtomicUsize,
 }
 
 impl InFlight {
-    /// Nothing in flight, at most `limit`; a limit of 0 refuses everything.
+    /// Nothing in flight, at most `limit`; a limit of 0 rejects everything.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
@@ -52,7 +53,10 @@ impl InFlight {
     /// Gives back what one successful [`enter`](Self::enter) took.
     #[inline]
     pub fn leave(&self) {
-        let before = self.count.fetch_sub(1, Ordering::Relaxed);
+        // SeqCst for the wait queue: its load of whether anybody waits, which follows, and the
+        // attempt of a call that has just joined must not miss each other. See
+        // `WaitQueue::has_waiters_after_leave`. It costs what Relaxed does on x86.
+        let before = self.count.fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before > 0, "left without having entered");
     }
 
@@ -130,7 +134,7 @@ mod loom_model {
     use super::*;
 
     #[test]
-    fn never_more_inside_than_the_limit_and_nobody_refused_while_there_is_room() {
+    fn never_more_inside_than_the_limit_and_none_rejected_while_there_is_room() {
         loom::model(|| {
             let counter = Arc::new(InFlight::new(1));
             let inside = Arc::new(AtomicUsize::new(0));

@@ -88,7 +88,8 @@ impl LeakyBucket {
         })
     }
 
-    /// Reserves the next departure, if that is at most `longest` away.
+    /// Reserves the next departure, if that is at most `longest` away. What costs nothing leaves at
+    /// once.
     ///
     /// # Errors
     /// [`OverLimit`]: nothing was reserved, and the queue is as short as asked after that wait.
@@ -104,6 +105,16 @@ impl LeakyBucket {
         now: u64,
     ) -> Result<Departure, OverLimit> {
         let (pace, scale) = (self.quota.pace(), self.quota.scale());
+        if cost == 0 {
+            // Free, and whoever is next leaves no later for it.
+            let next = self.next.load(Ordering::Relaxed);
+            let wait = Duration::ZERO;
+            return Ok(Departure {
+                wait,
+                start: next,
+                end: next,
+            });
+        }
         let length = u64::from(cost)
             .checked_mul(pace.interval)
             .filter(|length| *length <= scale.max_ahead());
@@ -199,7 +210,10 @@ impl Limit for LeakyBucket {
 
     /// A call leaves at the beginning of its time, whatever it costs.
     fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
-        self.wait(before.saturating_add(u64::from(cost > 0)), now)
+        if cost == 0 {
+            return Duration::ZERO;
+        }
+        self.wait(before.saturating_add(1), now)
     }
 
     fn refund(&self, cost: u32, now: u64) {
@@ -215,6 +229,10 @@ impl Limit for LeakyBucket {
     fn close_until(&self, until: u64, now: u64) {
         let closed = self.quota.scale().units(until.saturating_sub(now));
         self.shift(now, |ahead| ahead.max(closed));
+    }
+
+    fn reset(&self, now: u64) {
+        self.shift(now, |_| 0);
     }
 
     fn available(&self, now: u64) -> u32 {

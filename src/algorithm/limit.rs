@@ -5,6 +5,9 @@ use std::{fmt, time::Duration};
 
 use crate::{algorithm::Rate, config::ConfigError};
 
+#[cfg(all(test, not(keep_loom)))]
+mod tests;
+
 /// A limit on a rate: it says of each call whether it fits now, and if not, when.
 ///
 /// | limit | admits | memory |
@@ -19,7 +22,7 @@ use crate::{algorithm::Rate, config::ConfigError};
 /// Every method is one atomic step for its caller, or a few of which each errs towards admitting
 /// less. Of `now` see [the module](super): it counts from about when the limit was made.
 pub trait Limit: fmt::Debug + Send + Sync {
-    /// Takes `cost` units, or none.
+    /// Takes `cost` units, or none. What costs nothing is free, whatever is owed or closed.
     ///
     /// # Errors
     /// [`OverLimit`], and when to come back.
@@ -48,6 +51,9 @@ pub trait Limit: fmt::Debug + Send + Sync {
     /// That of all of them together, but for limits that admit a call before all its units have
     /// their time.
     fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
+        if cost == 0 {
+            return Duration::ZERO;
+        }
         self.wait(before.saturating_add(u64::from(cost)), now)
     }
 
@@ -61,6 +67,14 @@ pub trait Limit: fmt::Debug + Send + Sync {
     /// Admits nothing before `until`, because a peer has said so. A limit that is closed for longer
     /// stays so.
     fn close_until(&self, until: u64, now: u64);
+
+    /// Forgets what was used, what is owed and until when it is closed: it decides as a fresh one.
+    /// For people who know better; calls that race it may be forgotten too.
+    ///
+    /// By default it refunds as much as it can, which does not reopen a closed limit.
+    fn reset(&self, now: u64) {
+        self.refund(u32::MAX, now);
+    }
 
     /// How many units would be admitted now.
     fn available(&self, now: u64) -> u32;

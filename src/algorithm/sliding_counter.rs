@@ -191,6 +191,9 @@ impl Counts {
 
 impl Limit for SlidingCounter {
     fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
+        if cost == 0 {
+            return Ok(());
+        }
         if cost > self.burst() {
             return Err(OverLimit::CostAboveBurst);
         }
@@ -216,6 +219,16 @@ impl Limit for SlidingCounter {
 
     fn close_until(&self, until: u64, _: u64) {
         self.closed.fetch_max(until, Ordering::Relaxed);
+    }
+
+    fn reset(&self, now: u64) {
+        let empty = |counts| Counts {
+            previous: 0,
+            current: 0,
+            ..counts
+        };
+        let _ = self.change(now, |counts| Ok::<_, ()>(empty(counts)));
+        self.closed.store(0, Ordering::Relaxed);
     }
 
     fn available(&self, now: u64) -> u32 {
@@ -382,6 +395,7 @@ mod tests {
                         counts = (epoch, previous - old, current.saturating_sub(units - old));
                     }
                     1 => { counter.charge(cost, now); counts = (epoch, previous, current + units); }
+                    _ if cost == 0 => prop_assert!(counter.acquire(0, now).is_ok()),
                     _ => {
                         let fits = previous * left + (current + units) * SECOND <= 10 * SECOND;
                         prop_assert_eq!(counter.acquire(cost, now).is_ok(), fits);

@@ -14,9 +14,11 @@
 //!
 //! **Guarantee.** No window `[t, t + W)` holds more than N admitted units, by the times that
 //! callers gave: of any N + 1 units two share a cell, and the later of the two was admitted at
-//! least `W` after the earlier. Times are rounded to 4 microseconds, to the strict side. They last
-//! 142 years; then time stands still, and all is rejected once the window is full. After the limit
-//! was lowered, calls that race may be off by what their clocks differ by.
+//! least `W` after the earlier. Times are rounded to 250 nanoseconds, to the strict side, and for
+//! windows from 2 ms on to twice that with each doubling, up to 4 microseconds: less than a
+//! thousandth of the window. They last 17 years, or 285 for windows from 16 ms on; then time stands
+//! still, and all is rejected once the window is full. After the limit was lowered,
+//! calls that race may be off by what their clocks differ by.
 //!
 //! **Refunds and debts.** Units are alike, so a refund forgets the *oldest* in the window: what
 //! stays is never older than what was really used. A charge overwrites the oldest with the present;
@@ -52,8 +54,8 @@ mod tests;
 /// ```
 #[derive(Debug)]
 pub struct SlidingLog {
-    /// `lap:14 | stamp:50`: the lap in which it was last published, counted from 1, and when, in
-    /// [`UNIT`]s and 1, 0 for never. The lap says of each word by itself what it is worth,
+    /// `lap:13 | stamp:51`: the lap in which it was last published, counted from 1, and when, in
+    /// units of time and 1, 0 for never. The lap says of each word by itself what it is worth,
     /// whatever else has been seen: an older value than the newest reads as unpublished. So all
     /// accesses are Relaxed.
     cells: Box<[AtomicU64]>,
@@ -70,6 +72,8 @@ pub struct SlidingLog {
     closed: AtomicU64,
     /// In units, rounded up.
     window: u64,
+    /// A unit of time is [`FINEST`] times 2 to the power of this, in nanoseconds.
+    shift: u32,
     per: Duration,
 }
 
@@ -80,13 +84,16 @@ impl SlidingLog {
     /// A count of 0 or above 16 million; a window below a millisecond or above a year.
     pub fn new(rate: Rate) -> Result<Self, ConfigError> {
         let count = count_of(rate, MAX_COUNT)?;
+        let window = window_of(rate)?;
+        let shift = shift_of(window);
         Ok(Self {
             cells: (0..count).map(|_| AtomicU64::new(0)).collect(),
             head: AtomicU64::new(0),
             limit: AtomicU32::new(count),
             unused_to: AtomicU64::new(0),
             closed: AtomicU64::new(0),
-            window: window_of(rate)?.div_ceil(UNIT),
+            window: window.div_ceil(FINEST << shift),
+            shift,
             per: rate.per(),
         })
     }
@@ -119,7 +126,7 @@ impl SlidingLog {
     }
 
     /// Stamps what was claimed. A charge may have claimed a cell anew before its last claimant came
-    /// to publish: the newer lap stays, or the cell would read as unpublished for ever. So does the
+    /// to publish: the newer lap stays, or the cell would read as unpublished forever. So does the
     /// later stamp, which a charge may find that comes with an older time.
     fn publish(&self, head: u64, cost: u32, now: u64) {
         let stamp = self.stamp(now);
@@ -189,20 +196,30 @@ impl SlidingLog {
         self.size() - u64::from(self.limit.load(Ordering::Relaxed))
     }
 
-    /// Wraps: no publisher is 8192 laps late. Each takes a window, or a debt of all its units.
+    /// Wraps: no publisher is 4096 laps late. Each takes a window, or a debt of all its units.
     fn lap(&self, position: u64) -> u64 {
         (position / self.size() + 1) & LAPS
     }
 
     /// In units of time, up to the last that has room for a window after it.
     fn moment(&self, now: u64) -> u64 {
-        (now / UNIT).min(STAMPS - self.window - 2)
+        ((now >> self.shift) / FINEST).min(STAMPS - self.window - 2)
     }
 
     /// In units of time and 1, rounded up; 0 is never.
     fn stamp(&self, now: u64) -> u64 {
         let last = STAMPS - self.window - 1;
-        now.div_ceil(UNIT).saturating_add(1).min(last)
+        self.units(now).saturating_add(1).min(last)
+    }
+
+    /// In units of time, rounded up.
+    fn units(&self, nanos: u64) -> u64 {
+        (nanos.saturating_add((FINEST << self.shift) - 1) >> self.shift) / FINEST
+    }
+
+    /// Of units of time.
+    fn nanos(&self, units: u64) -> u64 {
+        units.saturating_mul(FINEST << self.shift)
     }
 
     #[expect(
@@ -220,6 +237,9 @@ impl SlidingLog {
 
 impl Limit for SlidingLog {
     fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
+        if cost == 0 {
+            return Ok(());
+        }
         if cost > self.burst() {
             return Err(OverLimit::CostAboveBurst);
         }
@@ -228,9 +248,7 @@ impl Limit for SlidingLog {
                 self.publish(head, cost, now);
                 Ok(())
             }
-            Err(earliest) => Err(OverLimit::until(
-                earliest.saturating_mul(UNIT).saturating_sub(now),
-            )),
+            Err(earliest) => Err(OverLimit::until(self.nanos(earliest).saturating_sub(now))),
         }
     }
 
@@ -249,7 +267,7 @@ impl Limit for SlidingLog {
         let turn = first
             .max(self.closed.load(Ordering::Relaxed))
             .saturating_add(laps.saturating_mul(self.window));
-        Duration::from_nanos(turn.saturating_mul(UNIT).saturating_sub(now))
+        Duration::from_nanos(self.nanos(turn).saturating_sub(now))
     }
 
     fn refund(&self, cost: u32, now: u64) {
@@ -278,8 +296,16 @@ impl Limit for SlidingLog {
     }
 
     fn close_until(&self, until: u64, _: u64) {
-        self.closed
-            .fetch_max(until.div_ceil(UNIT), Ordering::Relaxed);
+        self.closed.fetch_max(self.units(until), Ordering::Relaxed);
+    }
+
+    /// Units that are claimed and not published yet stay counted.
+    fn reset(&self, _: u64) {
+        for cell in &self.cells {
+            // Relaxed, as all accesses of a cell: without a stamp it is free, in whatever lap.
+            cell.fetch_and(!STAMPS, Ordering::Relaxed);
+        }
+        self.closed.store(0, Ordering::Relaxed);
     }
 
     fn available(&self, now: u64) -> u32 {
@@ -325,18 +351,27 @@ fn lap_of(word: u64) -> u64 {
     word >> STAMP_BITS
 }
 
-/// What stamps count in, in nanoseconds: fine for the shortest window, a millisecond, and coarse
-/// enough for 142 years.
-const UNIT: u64 = 4000;
-const STAMP_BITS: u32 = 50;
+/// Of the unit for a window of so many nanoseconds: fine enough that rounding costs less than a
+/// thousandth, and coarse enough that stamps last.
+fn shift_of(window: u64) -> u32 {
+    (window / SHORTEST).max(1).ilog2().min(4)
+}
+
+/// The finest unit, in nanoseconds: round windows have whole numbers of it.
+const FINEST: u64 = 250;
+/// Of windows, in nanoseconds.
+const SHORTEST: u64 = 1_000_000;
+const STAMP_BITS: u32 = 51;
 const STAMPS: u64 = (1 << STAMP_BITS) - 1;
-const LAPS: u64 = (1 << 14) - 1;
+const LAPS: u64 = (1 << (u64::BITS - STAMP_BITS)) - 1;
 
 #[cfg(all(test, keep_loom))]
 mod loom_model {
     use loom::{sync::Arc, thread};
 
     use super::*;
+
+    const UNIT: u64 = 4000;
 
     #[test]
     fn no_cell_is_used_twice_in_a_window_though_its_stamp_is_not_published_yet() {
@@ -351,7 +386,7 @@ mod loom_model {
     }
 
     #[test]
-    fn a_charge_that_overtakes_a_publisher_does_not_close_the_log_for_ever() {
+    fn a_charge_that_overtakes_a_publisher_leaves_the_log_open() {
         loom::model(|| {
             let log = Arc::new(SlidingLog::new(Rate::per_second(1)).unwrap());
             let other = log.clone();

@@ -235,6 +235,9 @@ impl SlidingRing {
 
 impl Limit for SlidingRing {
     fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
+        if cost == 0 {
+            return Ok(());
+        }
         let limit = self.burst();
         if cost > limit {
             return Err(OverLimit::CostAboveBurst);
@@ -285,6 +288,14 @@ impl Limit for SlidingRing {
 
     fn close_until(&self, until: u64, _: u64) {
         self.closed.fetch_max(until, Ordering::Relaxed);
+    }
+
+    fn reset(&self, _: u64) {
+        for slot in &self.slots {
+            // Part and seal stay. Release, for the Acquire of whoever sums: as any other change.
+            slot.fetch_and(!u64::from(u32::MAX), Ordering::AcqRel);
+        }
+        self.closed.store(0, Ordering::Relaxed);
     }
 
     fn available(&self, now: u64) -> u32 {

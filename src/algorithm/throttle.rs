@@ -61,8 +61,8 @@ pub struct ThrottleConfig {
     /// `K`: how many times as much as it accepts the upstream is sent. Default 2. Closer to 1
     /// spares it more, and rejects more calls that it would have done.
     pub multiplier: f64,
-    /// How far back calls count. Default 2 minutes: long enough that bursts of failures are averaged
-    /// out, and about as long does a recovery take to be forgotten.
+    /// How far back calls count. Default 2 minutes: bursts of failures are averaged out. A complete
+    /// outage takes two or three windows to be forgotten.
     pub window: Duration,
     /// How many calls the window must hold before any is rejected. Default 20.
     pub min_calls: u32,

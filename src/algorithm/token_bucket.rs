@@ -113,6 +113,10 @@ impl Limit for TokenBucket {
         self.tat.close_until(self.quota.pace(), until, now);
     }
 
+    fn reset(&self, now: u64) {
+        self.tat.reset(self.quota.scale(), now);
+    }
+
     fn available(&self, now: u64) -> u32 {
         self.available(now)
     }

@@ -27,6 +27,7 @@ use crate::{
 
 /// What a window holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Counts {
     /// Calls that did not fail: those that succeeded, and those that were dropped when they already

@@ -11,38 +11,13 @@ use crate::{
         AdaptiveLimit, InFlight,
         adaptive::{Sample, Samples, Window},
     },
-    bulkhead::BulkheadBuilder,
     gate::End,
     time::{Clock, Now},
 };
 
-impl<K, P> BulkheadBuilder<K, P> {
-    /// Learns how many calls the upstream can work on, and admits so many; the limit given to
-    /// [`builder`](super::BulkheadLayer::builder) is the most that it may become. By key, each key
-    /// learns its own. Default: it stays at that limit.
-    ///
-    /// ```
-    /// use tower_keep::{algorithm::Vegas, bulkhead::BulkheadLayer};
-    ///
-    /// let bulkhead = BulkheadLayer::builder(500).adaptive(Vegas::default()).build()?;
-    /// assert_eq!(bulkhead.handle().snapshot().limit, 20); // to start with
-    /// # Ok::<_, tower_keep::ConfigError>(())
-    /// ```
-    ///
-    /// Which one, and how each fails, is told in the [guide](crate::guide::adaptive). It costs two
-    /// readings of the clock for each call, which other gates in the layer share, and some
-    /// shared writes a call while it samples. What is timed is the call up to the head of its
-    /// response. A dropped call tells nothing, so a [timeout](crate::timeout) belongs beneath the
-    /// bulkhead: outside, it hides the slow calls.
-    pub fn adaptive(mut self, limit: impl AdaptiveLimit + 'static) -> Self {
-        self.adaptive = Some(Algorithm(Box::new(limit)));
-        self
-    }
-}
-
 /// How limits are learned, to make learners from.
 #[derive(Debug)]
-pub(super) struct Algorithm(Box<dyn AdaptiveLimit>);
+pub(super) struct Algorithm(pub(super) Box<dyn AdaptiveLimit>);
 
 /// What one limit has learned.
 #[derive(Debug)]
@@ -90,7 +65,7 @@ impl Learner {
 
     /// The head of its response is here: what follows is up to the reader.
     pub(super) fn answered(&self, stamp: Stamp, now: &Now) -> Stamp {
-        let took = self.rtt(stamp, now.by(&self.clock));
+        let took = self.took(stamp, now.by(&self.clock));
         Stamp(took.max(Stamp::FIRST) | Stamp::TOOK)
     }
 
@@ -109,7 +84,7 @@ impl Learner {
             End::Answered(Outcome::Ignore, _) | End::Dropped => return,
         };
         let now = now.by(&self.clock);
-        let rtt = self.rtt(stamp, now);
+        let rtt = self.took(stamp, now);
         if let Some(window) = self.samples.record(sample, rtt, in_flight.count(), now) {
             self.learn(window, in_flight, now);
         }
@@ -122,8 +97,13 @@ impl Learner {
         in_flight.set_limit(in_flight.limit().min(max));
     }
 
+    /// The most that the limit may become.
+    pub(super) fn max(&self) -> usize {
+        self.lock().max
+    }
+
     /// How long calls took on average in the last window.
-    pub(super) fn rtt_of_late(&self) -> Option<Duration> {
+    pub(super) fn rtt(&self) -> Option<Duration> {
         self.samples.average()
     }
 
@@ -150,7 +130,7 @@ impl Learner {
         learned.algorithm = Some(algorithm);
     }
 
-    fn rtt(&self, stamp: Stamp, now: u64) -> u64 {
+    fn took(&self, stamp: Stamp, now: u64) -> u64 {
         if stamp.0 & Stamp::TOOK != 0 {
             stamp.0 & !Stamp::TOOK
         } else {

@@ -1,29 +1,41 @@
 //! The builder.
 
-use std::{hash::Hash, sync::atomic::AtomicUsize};
+use std::{
+    hash::Hash,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use tokio::time::Instant;
 
 use crate::{
     ConfigError,
-    algorithm::Overflow,
+    algorithm::{AdaptiveLimit, Overflow},
     bulkhead::{
         BulkheadGate, BulkheadHandle, BulkheadLayer, KeyedBulkheadHandle, KeyedBulkheadLayer,
-        Missing, adaptive::Algorithm, keyed::Plan, state::checked,
+        Missing,
+        adaptive::Algorithm,
+        asked::{AllAlike, AndAsks, Asked, Controlled, DeadlineOf, Wrap},
+        keyed::Plan,
+        settings::{Settings, checked},
     },
     gate::{GateLayer, Keyed, KeyedParts},
     keyed::{ByKey, KeySettings, NotKeyed},
+    observe::{Tally, register},
     protocol::Plain,
 };
 
 /// Settings of a [`BulkheadLayer`], in any order.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct BulkheadBuilder<K = NotKeyed, P = Plain> {
+pub struct BulkheadBuilder<K = NotKeyed, P = Plain, A = AllAlike> {
     limit: usize,
-    pub(super) adaptive: Option<Algorithm>,
-    enabled: bool,
+    adaptive: Option<Algorithm>,
+    settings: Settings,
     name: Option<&'static str>,
     keys: KeySettings,
     key: K,
+    asks: A,
     protocol: P,
 }
 
@@ -34,10 +46,15 @@ impl BulkheadLayer {
         BulkheadBuilder {
             limit,
             adaptive: None,
-            enabled: true,
+            settings: Settings {
+                enabled: true,
+                max_wait: None,
+                max_waiting: None,
+            },
             name: None,
             keys: KeySettings::default(),
             key: NotKeyed,
+            asks: AllAlike,
             protocol: Plain::new(),
         }
     }
@@ -59,10 +76,56 @@ impl<K: Hash + Eq + Clone, F, P> KeyedBulkheadLayer<K, F, P> {
     }
 }
 
-impl<K, P> BulkheadBuilder<K, P> {
+impl<G: Controlled, A, P> GateLayer<Asked<G, A>, P> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> G::Handle {
+        self.gate().handle()
+    }
+}
+
+impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// `false` lets everything through, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.enabled = enabled;
+        self.settings.enabled = enabled;
+        self
+    }
+
+    /// Learns how many calls the upstream can work on, and admits so many; the limit given to
+    /// [`builder`](super::BulkheadLayer::builder) is the most that it may become. By key, each key
+    /// learns its own. Default: it stays at that limit.
+    ///
+    /// ```
+    /// use tower_keep::{algorithm::Vegas, bulkhead::BulkheadLayer};
+    ///
+    /// let bulkhead = BulkheadLayer::builder(500).adaptive(Vegas::default()).build()?;
+    /// assert_eq!(bulkhead.handle().snapshot().limit, 20); // to start with
+    /// # Ok::<_, tower_keep::ConfigError>(())
+    /// ```
+    ///
+    /// Which one, and how each fails, is told in the [guide](crate::guide::adaptive). It costs two
+    /// readings of the clock for each call, which other gates in the layer share, and some
+    /// shared writes a call while it samples. What is timed is the call up to the head of its
+    /// response. A dropped call tells nothing, so a [timeout](crate::timeout) belongs beneath the
+    /// bulkhead: outside, it hides the slow calls.
+    pub fn adaptive(mut self, limit: impl AdaptiveLimit + 'static) -> Self {
+        self.adaptive = Some(Algorithm(Box::new(limit)));
+        self
+    }
+
+    /// How long a call may wait for a place, in order of arrival. A call with [a
+    /// deadline](Self::deadline) of its own waits no longer than that. Default: not at all, because
+    /// under overload each call that waits makes all of them slower; a few times the usual latency
+    /// smooths bursts.
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.settings.max_wait = Some(wait);
+        self
+    }
+
+    /// How many calls may wait at once, if [they may](Self::max_wait); of keys, of each. Default
+    /// 1024. The next one is rejected, as it is without a wait.
+    pub fn max_waiting(mut self, calls: usize) -> Self {
+        self.settings.max_waiting = Some(calls);
         self
     }
 
@@ -91,30 +154,32 @@ impl<K, P> BulkheadBuilder<K, P> {
     }
 
     /// How rejections travel. Default [`Plain`]: as errors.
-    pub fn protocol<Q>(self, protocol: Q) -> BulkheadBuilder<K, Q> {
+    pub fn protocol<Q>(self, protocol: Q) -> BulkheadBuilder<K, Q, A> {
         let Self {
             limit,
             adaptive,
-            enabled,
+            settings,
             name,
             keys,
             key,
+            asks,
             ..
         } = self;
         BulkheadBuilder {
             limit,
             adaptive,
-            enabled,
+            settings,
             name,
             keys,
             key,
+            asks,
             protocol,
         }
     }
 
     /// A bulkhead for each key, such as a host or a tenant, each with the whole limit: a closure
     /// `Fn(&Req) -> Option<K>` finds it.
-    pub fn keyed_by<Req, L, F>(self, key: F) -> BulkheadBuilder<ByKey<L, F>, P>
+    pub fn keyed_by<Req, L, F>(self, key: F) -> BulkheadBuilder<ByKey<L, F>, P, A>
     where
         F: Fn(&Req) -> Option<L>,
         L: Hash + Eq + Clone,
@@ -122,57 +187,113 @@ impl<K, P> BulkheadBuilder<K, P> {
         self.with_key(ByKey::new(key))
     }
 
-    pub(crate) fn with_key<L>(self, key: L) -> BulkheadBuilder<L, P> {
+    /// Rejects a call at its own deadline, which a closure `Fn(&Req) ->
+    /// Option<tokio::time::Instant>` tells: one that comes so late even if a place is free, and
+    /// one that [waits](Self::max_wait) at that moment at the latest. Default: no deadlines, and no
+    /// reading of the clock.
+    ///
+    /// With HTTP: `|request: &Request<_>| request.extensions().get().map(|d: &Deadline|
+    /// d.moment())`.
+    pub fn deadline<Req, F>(self, deadline: F) -> BulkheadBuilder<K, P, AndAsks<A, DeadlineOf<F>>>
+    where
+        F: Fn(&Req) -> Option<Instant>,
+    {
+        self.with_ask(DeadlineOf(deadline))
+    }
+
+    pub(crate) fn with_key<L>(self, key: L) -> BulkheadBuilder<L, P, A> {
         let Self {
             limit,
             adaptive,
-            enabled,
+            settings,
             name,
             keys,
+            asks,
             protocol,
             ..
         } = self;
         BulkheadBuilder {
             limit,
             adaptive,
-            enabled,
+            settings,
             name,
             keys,
             key,
+            asks,
+            protocol,
+        }
+    }
+
+    fn with_ask<B>(self, ask: B) -> BulkheadBuilder<K, P, AndAsks<A, B>> {
+        let Self {
+            limit,
+            adaptive,
+            settings,
+            name,
+            keys,
+            key,
+            asks,
+            protocol,
+        } = self;
+        BulkheadBuilder {
+            limit,
+            adaptive,
+            settings,
+            name,
+            keys,
+            key,
+            asks: AndAsks(asks, ask),
             protocol,
         }
     }
 }
 
-impl<P> BulkheadBuilder<NotKeyed, P> {
+impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
     /// Starts with nothing in flight.
     ///
     /// # Errors
-    /// A limit of 0, which would reject everything, or a setting that needs a key. `usize::MAX` is
+    /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0, or a
+    /// setting that needs a key. `usize::MAX` is
     /// as good as none.
-    pub fn build(self) -> Result<BulkheadLayer<P>, ConfigError> {
+    pub fn build(self) -> Result<GateLayer<A::Gate, P>, ConfigError> {
         self.keys
             .unset()
             .map_err(|error| error.of("bulkhead", self.name))?;
-        let limit = checked(self.limit, self.name)?;
-        let gate = BulkheadGate::new(limit, self.adaptive.as_ref(), self.enabled, self.name);
-        Ok(GateLayer::with_protocol(gate, self.protocol))
+        let (limit, name) = (checked(self.limit, self.name)?, self.name);
+        let tally = Arc::new(Tally::new("bulkhead", name));
+        let gate = BulkheadGate::new(
+            limit,
+            self.adaptive.as_ref(),
+            self.settings.checked(name)?,
+            tally,
+        );
+        register(&gate.state);
+        Ok(GateLayer::with_protocol(
+            self.asks.wrap(gate),
+            self.protocol,
+        ))
     }
 }
 
-impl<K: Hash + Eq + Clone, F, P> BulkheadBuilder<ByKey<K, F>, P> {
+impl<K, F, P, A> BulkheadBuilder<ByKey<K, F>, P, A>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    A: Wrap<Keyed<K, F, BulkheadGate>>,
+{
     /// Starts with nothing in flight.
     ///
     /// # Errors
-    /// A limit of 0, which would reject everything, or room for no key.
-    pub fn build(self) -> Result<KeyedBulkheadLayer<K, F, P>, ConfigError> {
+    /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0, or
+    /// room for no key.
+    pub fn build(self) -> Result<GateLayer<A::Gate, P>, ConfigError> {
         let Self {
             limit,
             adaptive,
-            enabled,
+            settings,
             name,
             keys,
             key,
+            asks,
             protocol,
         } = self;
         let max_keys = keys
@@ -181,38 +302,41 @@ impl<K: Hash + Eq + Clone, F, P> BulkheadBuilder<ByKey<K, F>, P> {
         let plan = Plan {
             limit: AtomicUsize::new(limit),
             adaptive,
-            enabled,
-            name,
+            settings: settings.checked(name)?,
+            tally: Arc::new(Tally::new("bulkhead", name)),
         };
         let shared = plan.bulkhead()?;
         let fallback = (
             keys.overflow.unwrap_or_default(),
             keys.missing.unwrap_or_default(),
         );
-        let parts = KeyedParts::new(max_keys, shared, plan, fallback, enabled);
-        Ok(GateLayer::with_protocol(
-            Keyed::new(key.key, parts),
-            protocol,
-        ))
+        let parts = KeyedParts::new(max_keys, shared, plan, fallback, settings.enabled);
+        let keyed = Keyed::new(key.key, parts);
+        register(keyed.parts());
+        Ok(GateLayer::with_protocol(asks.wrap(keyed), protocol))
     }
 }
 
-impl BulkheadBuilder {
+impl<A: Wrap<BulkheadGate, Gate: Clone>> BulkheadBuilder<NotKeyed, Plain, A> {
     /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn gate(self) -> Result<BulkheadGate, ConfigError> {
+    pub fn gate(self) -> Result<A::Gate, ConfigError> {
         self.build().map(|layer| layer.gate().clone())
     }
 }
 
-impl<K: Hash + Eq + Clone, F: Clone> BulkheadBuilder<ByKey<K, F>> {
+impl<K, F, A> BulkheadBuilder<ByKey<K, F>, Plain, A>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    A: Wrap<Keyed<K, F, BulkheadGate>, Gate: Clone>,
+{
     /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn gate(self) -> Result<Keyed<K, F, BulkheadGate>, ConfigError> {
+    pub fn gate(self) -> Result<A::Gate, ConfigError> {
         self.build().map(|layer| layer.gate().clone())
     }
 }

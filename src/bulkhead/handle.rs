@@ -1,13 +1,14 @@
 //! The control surface.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use crate::{
     ConfigError,
-    bulkhead::{
-        BulkheadGate,
-        state::{State, checked},
-    },
+    bulkhead::{BulkheadGate, asked::Controlled, state::State},
+    observe::Totals,
 };
 
 /// Watches and changes a bulkhead from outside. Cheap to clone; it keeps the bulkhead's state
@@ -28,6 +29,12 @@ pub struct Snapshot {
     /// How long calls took on average in the last window of an
     /// [adaptive](crate::bulkhead::BulkheadBuilder::adaptive) limit.
     pub rtt: Option<Duration>,
+    /// Calls that wait for a place.
+    pub waiting: usize,
+    /// Calls that have joined the queue so far, whatever became of them; of keys, of this one.
+    pub waited: u64,
+    /// What the layer has counted so far; of keys, all of them together.
+    pub totals: Totals,
 }
 
 impl BulkheadGate {
@@ -38,30 +45,47 @@ impl BulkheadGate {
     }
 }
 
+impl Controlled for BulkheadGate {
+    type Handle = BulkheadHandle;
+
+    fn control(&self) -> BulkheadHandle {
+        self.handle()
+    }
+}
+
 impl BulkheadHandle {
     pub(super) fn new(state: Arc<State>) -> Self {
         Self { state }
     }
 
-    /// The bulkhead as it is now. Costs two loads.
+    /// The bulkhead as it is now. Costs some twenty loads a core.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let in_flight = &self.state.in_flight;
+        let State {
+            in_flight,
+            queue,
+            waited,
+            tally,
+            learner,
+            ..
+        } = &*self.state;
         Snapshot {
             in_flight: in_flight.count(),
             limit: in_flight.limit(),
-            rtt: (self.state.learner.as_ref()).and_then(|learner| learner.rtt_of_late()),
+            rtt: learner.as_ref().and_then(|learner| learner.rtt()),
+            waiting: queue.len(),
+            waited: waited.load(Ordering::Relaxed),
+            totals: tally.totals(),
         }
     }
 
     /// Changes the limit at once, without blocking; of an adaptive one, the most that it may
     /// become. After a cut, nothing is admitted until enough
-    /// calls have ended.
+    /// calls have ended; after a raise, those that wait come in.
     ///
     /// # Errors
     /// A limit of 0.
     pub fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
-        self.state.set_limit(checked(limit, self.state.name)?);
-        Ok(())
+        self.state.set_limit(limit)
     }
 }

@@ -11,9 +11,16 @@ use std::{
 
 use crate::{
     ConfigError,
-    bulkhead::{BulkheadGate, BulkheadHandle, adaptive::Algorithm, state::checked},
+    bulkhead::{
+        BulkheadGate, BulkheadHandle,
+        adaptive::Algorithm,
+        asked::Controlled,
+        settings::{Settings, checked},
+        state::observe,
+    },
     gate::{Keyable, Keyed, KeyedParts},
     keyed::partitions::Recipe,
+    observe::{Instance, Observed, Tally},
 };
 
 /// Watches and changes keyed bulkheads from outside.
@@ -24,11 +31,11 @@ pub struct KeyedBulkheadHandle<K> {
 /// What bulkheads are made of.
 #[derive(Debug)]
 pub struct Plan {
-    /// Relaxed: one that is made beside a change is put right by whoever made it.
+    /// Relaxed: one that is made beside a change is put right by its maker.
     pub(super) limit: AtomicUsize,
     pub(super) adaptive: Option<Algorithm>,
-    pub(super) enabled: bool,
-    pub(super) name: Option<&'static str>,
+    pub(super) settings: Settings,
+    pub(super) tally: Arc<Tally>,
 }
 
 impl<K: Hash + Eq + Clone, F> Keyed<K, F, BulkheadGate> {
@@ -38,6 +45,14 @@ impl<K: Hash + Eq + Clone, F> Keyed<K, F, BulkheadGate> {
         KeyedBulkheadHandle {
             parts: self.parts().clone(),
         }
+    }
+}
+
+impl<K: Hash + Eq + Clone, F> Controlled for Keyed<K, F, BulkheadGate> {
+    type Handle = KeyedBulkheadHandle<K>;
+
+    fn control(&self) -> KeyedBulkheadHandle<K> {
+        self.handle()
     }
 }
 
@@ -81,9 +96,9 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
 
 impl Plan {
     pub(super) fn bulkhead(&self) -> Result<BulkheadGate, ConfigError> {
-        let limit = checked(self.limit.load(Ordering::Relaxed), self.name)?;
-        let algorithm = self.adaptive.as_ref();
-        Ok(BulkheadGate::new(limit, algorithm, self.enabled, self.name))
+        let limit = checked(self.limit.load(Ordering::Relaxed), self.tally.name)?;
+        let (algorithm, tally) = (self.adaptive.as_ref(), self.tally.clone());
+        Ok(BulkheadGate::new(limit, algorithm, self.settings, tally))
     }
 }
 
@@ -97,7 +112,32 @@ impl<K> Recipe<K, BulkheadGate> for Plan {
     }
 
     fn made(&self, bulkhead: &BulkheadGate) {
-        bulkhead.state.set_limit(self.limit.load(Ordering::Relaxed));
+        let limit = self.limit.load(Ordering::Relaxed);
+        if bulkhead.state.max() != limit {
+            // What the shared bulkhead has accepted this one does.
+            let _ = bulkhead.state.set_limit(limit);
+        }
+    }
+}
+
+impl<K> Observed for KeyedParts<K, BulkheadGate>
+where
+    K: Hash + Eq + Clone + Send + Sync,
+{
+    fn layer(&self) -> &'static str {
+        self.recipe.tally.layer
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.recipe.tally.name
+    }
+
+    fn observe(&self) -> Instance {
+        let partitions = self.partitions.all();
+        let own = partitions.iter().map(|partition| &partition.gate);
+        let bulkheads = own.chain([&self.shared]).map(|gate| &*gate.state);
+        let limit = self.recipe.limit.load(Ordering::Relaxed);
+        observe(&self.recipe.tally, limit, bulkheads)
     }
 }
 

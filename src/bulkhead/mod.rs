@@ -27,9 +27,11 @@
 //! clock.
 
 mod adaptive;
+mod asked;
 mod builder;
 mod handle;
 mod keyed;
+mod settings;
 mod state;
 
 use crate::{
@@ -38,6 +40,7 @@ use crate::{
 };
 
 pub use crate::{algorithm::Overflow, keyed::Missing};
+pub use asked::{AllAlike, AndAsks, Asked, DeadlineOf};
 pub use builder::BulkheadBuilder;
 pub use handle::{BulkheadHandle, Snapshot};
 pub use keyed::KeyedBulkheadHandle;

@@ -1,14 +1,25 @@
-//! The gate: a count of calls in flight.
+//! The gate: a count of calls in flight, and a queue of those that wait for a place.
 
-use std::{sync::Arc, task::Context};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Context,
+};
 
 use crate::{
     ConfigError, Rejected, RejectedKind,
     algorithm::InFlight,
-    bulkhead::adaptive::{Algorithm, Learner, Stamp},
+    bulkhead::{
+        adaptive::{Algorithm, Learner, Stamp},
+        settings::{Settings, checked},
+    },
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
-    time::Now,
+    observe::{self, Event, Instance, Observed, Tally, trace},
+    queue::{Blocked, Bounds, Resource, Ticket, Turn as QueueTurn, WaitQueue},
+    time::{Clock, Now, nanos},
 };
 
 /// Admits so many calls at a time. Made by [`BulkheadBuilder::gate`](super::BulkheadBuilder::gate).
@@ -20,10 +31,15 @@ pub struct BulkheadGate {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) in_flight: InFlight,
-    pub(super) enabled: bool,
-    pub(super) name: Option<&'static str>,
+    pub(super) queue: WaitQueue,
+    pub(super) settings: Settings,
+    /// How many calls have joined the queue. Relaxed: a statistic.
+    pub(super) waited: AtomicU64,
+    clock: Clock,
     /// What moves the limit, if anything does.
     pub(super) learner: Option<Box<Learner>>,
+    /// Of the layer: the bulkheads of all its keys count together.
+    pub(super) tally: Arc<Tally>,
 }
 
 /// A place in a bulkhead: 0 for none, while that is not enabled; 1 for one; above, with a
@@ -32,60 +48,186 @@ pub(super) struct State {
 #[derive(Debug, Default)]
 pub struct Taken(u64);
 
+/// A place in the queue of a bulkhead.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct BulkheadTicket(Ticket);
+
 impl BulkheadGate {
     /// At most `limit`, or what the algorithm learns below that.
     pub(super) fn new(
         limit: usize,
         algorithm: Option<&Algorithm>,
-        enabled: bool,
-        name: Option<&'static str>,
+        settings: Settings,
+        tally: Arc<Tally>,
     ) -> Self {
         let learner = algorithm.map(|algorithm| Learner::new(algorithm, limit));
         let (learner, limit) = match learner {
             Some((learner, initial)) => (Some(Box::new(learner)), initial),
             None => (None, limit),
         };
-        let in_flight = InFlight::new(limit);
         Self {
             state: Arc::new(State {
-                in_flight,
-                enabled,
-                name,
+                in_flight: InFlight::new(limit),
+                queue: WaitQueue::default(),
+                settings,
+                waited: AtomicU64::new(0),
+                clock: Clock::start(),
                 learner,
+                tally,
             }),
         }
     }
 
+    /// A place in the queue, if calls may wait and too many do not yet.
+    #[cold]
+    fn join(&self, demand: &Demand, now: &Now) -> Admission<Taken, BulkheadTicket> {
+        let state = &*self.state;
+        if let Some(learner) = &state.learner {
+            learner.full();
+        }
+        let max_waiting = state.settings.max_waiting.unwrap_or(MAX_WAITING);
+        // Looked at without the queue's lock first: under overload this is the answer of most.
+        let Some(wait) = state
+            .settings
+            .max_wait
+            .filter(|_| state.queue.len() < max_waiting)
+        else {
+            return state.rejection(RejectedKind::BulkheadFull);
+        };
+        let now = now.by(&state.clock);
+        let latest = now.saturating_add(nanos(wait));
+        // At its deadline a call is late already.
+        let last = |deadline| state.clock.at(deadline).saturating_sub(1);
+        let bounds = Bounds {
+            until: demand
+                .deadline
+                .map_or(latest, |deadline| last(deadline).min(latest)),
+            grace: 0,
+            max_waiting,
+        };
+        match state.queue.join(&Places(state), 1, bounds, now) {
+            Ok(ticket) => {
+                state.waited.fetch_add(1, Ordering::Relaxed);
+                Admission::Queued(BulkheadTicket(ticket))
+            }
+            Err(_) => state.rejection(RejectedKind::BulkheadFull),
+        }
+    }
+}
+
+impl State {
+    pub(super) fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
+        let limit = checked(limit, self.tally.name)?;
+        match &self.learner {
+            Some(learner) => learner.set_max(limit, &self.in_flight),
+            None => self.in_flight.set_limit(limit),
+        }
+        trace::updated((self.tally.layer, self.tally.name), &limit);
+        self.notify();
+        Ok(())
+    }
+
+    /// A place that has just been taken.
+    #[inline(always)]
+    fn taken(&self, now: &Now) -> Taken {
+        let stamp = self.learner.as_ref().map(|learner| learner.stamp(now));
+        Taken(stamp.map_or(PLACE, Stamp::word))
+    }
+
     #[inline(never)]
     fn learn(&self, place: &Taken, end: End, now: &Now) {
-        if let (Some(learner), Some(stamp)) = (&self.state.learner, Stamp::from_word(place.0)) {
-            learner.end(stamp, end, &self.state.in_flight, now);
+        if let (Some(learner), Some(stamp)) = (&self.learner, Stamp::from_word(place.0)) {
+            learner.end(stamp, end, &self.in_flight, now);
         }
     }
 
-    fn rejected(&self, kind: RejectedKind) -> Rejected {
-        let retry_after = None;
-        Rejected {
-            kind,
-            layer: "bulkhead",
-            name: self.state.name,
-            retry_after,
+    /// The limit as set, which a learned one does not pass.
+    pub(super) fn max(&self) -> usize {
+        let learner = self.learner.as_ref();
+        learner.map_or_else(|| self.in_flight.limit(), |learner| learner.max())
+    }
+
+    #[inline(always)]
+    fn leave(&self) {
+        self.in_flight.leave();
+        if self.settings.max_wait.is_some() && self.queue.has_waiters_after_leave() {
+            self.admit_waiters();
         }
+    }
+
+    #[cold]
+    fn admit_waiters(&self) {
+        self.queue.pump_now(&Places(self), self.clock.now());
+    }
+
+    /// Places may have come free.
+    fn notify(&self) {
+        self.queue.notify(&Places(self), || self.clock.now());
+    }
+
+    #[cold]
+    fn rejection<G, T>(&self, kind: RejectedKind) -> Admission<G, T> {
+        Admission::Rejected(Box::new(self.reject(kind)))
+    }
+
+    /// Counts a rejection, and says so.
+    fn reject(&self, kind: RejectedKind) -> Rejected {
+        let rejected = Rejected {
+            kind,
+            layer: self.tally.layer,
+            name: self.tally.name,
+            retry_after: None,
+        };
+        self.tally.rejected(&rejected);
+        rejected
+    }
+}
+
+/// Gives a place back.
+struct Leave<'a>(&'a State);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// The places of a bulkhead, as its queue sees them.
+struct Places<'a>(&'a State);
+
+impl Resource for Places<'_> {
+    fn acquire(&self, _: u32, _: u64, _: u64) -> Result<(), Blocked> {
+        if self.0.in_flight.enter() {
+            Ok(())
+        } else {
+            Err(Blocked::UntilRelease)
+        }
+    }
+
+    fn ready_in(&self, _: u32, _: u64, _: u64) -> Option<u64> {
+        None
+    }
+
+    fn give_back(&self, _: u32, _: u64) {
+        self.0.in_flight.leave();
     }
 }
 
 impl Gate for BulkheadGate {
     type Grant = Taken;
     type Pass = Taken;
-    type Ticket = ();
+    type Ticket = BulkheadTicket;
 
     #[inline(always)]
     fn send(&self, place: Taken) -> Taken {
         place
     }
 
-    fn give_back(&self, place: Taken, _: Unsent, now: &Now) {
-        self.end(place, End::Dropped, now);
+    fn give_back(&self, place: Taken, _: Unsent, _: &Now) {
+        if place.0 != 0 {
+            self.state.leave();
+        }
     }
 
     #[inline(always)]
@@ -93,14 +235,26 @@ impl Gate for BulkheadGate {
         if place.0 == 0 {
             return;
         }
-        // Learned first, while the call counts; freed also if a foreign algorithm panics.
-        let _left = Leave(&self.state.in_flight);
-        if place.0 != PLACE {
-            self.learn(&place, end, now);
+        match end {
+            End::Answered(outcome, _) => self.state.tally.ended(outcome),
+            End::Dropped => self.state.tally.count(Event::Cancelled),
+        }
+        if place.0 == PLACE {
+            self.state.leave();
+        } else {
+            // It counts while it is learned from, and leaves even if a foreign algorithm panics.
+            // To leave lets waiters in, those that a higher limit has room for included.
+            let _left = Leave(&self.state);
+            self.state.learn(&place, end, now);
         }
     }
 
-    fn leave(&self, (): (), _: &Now) {}
+    fn leave(&self, BulkheadTicket(ticket): BulkheadTicket, now: &Now) {
+        let state = &*self.state;
+        state
+            .queue
+            .cancel(&Places(state), &ticket, now.by(&state.clock));
+    }
 
     #[inline(always)]
     fn owes(&self, place: &Taken) -> bool {
@@ -116,84 +270,118 @@ impl Gate for BulkheadGate {
 
 impl<Req> Admit<Req> for BulkheadGate {
     #[inline(always)]
-    fn admit(&self, _: &Req, _: &Demand, now: &Now) -> Admission<Taken, ()> {
+    fn admit(&self, _: &Req, demand: &Demand, now: &Now) -> Admission<Taken, BulkheadTicket> {
         let State {
             in_flight,
-            enabled,
-            learner,
+            queue,
+            settings,
             ..
         } = &*self.state;
-        if !enabled {
+        if !settings.enabled {
             return Admission::Granted(Taken(0));
         }
-        if in_flight.enter() {
-            let stamp = learner.as_ref().map(|learner| learner.stamp(now).word());
-            return Admission::Granted(Taken(stamp.unwrap_or(PLACE)));
+        let is_late = |deadline| deadline <= now.instant();
+        if demand.deadline.is_some_and(is_late) {
+            return self.state.rejection(RejectedKind::DeadlineExceeded);
         }
-        if let Some(learner) = learner {
-            learner.full();
+        // Those that wait come first, even if a place is free: its release is about to grant it.
+        if queue.is_empty() && in_flight.enter() {
+            return Admission::Granted(self.state.taken(now));
         }
-        Admission::Rejected(Box::new(self.rejected(RejectedKind::BulkheadFull)))
+        self.join(demand, now)
     }
 
     fn poll_ticket(
         &self,
-        (): &mut (),
+        BulkheadTicket(ticket): &mut BulkheadTicket,
         _: &Req,
-        _: &Demand,
-        _: &mut Context<'_>,
-        _: &Now,
+        demand: &Demand,
+        cx: &mut Context<'_>,
+        now: &Now,
     ) -> Turn<Taken> {
-        unreachable!("no call waits")
+        let state = &*self.state;
+        let moment = now.by(&state.clock);
+        match state.queue.poll(&Places(state), ticket, cx.waker(), moment) {
+            QueueTurn::Queued(wake) => Turn::Queued(wake.and_then(|wake| state.clock.moment(wake))),
+            QueueTurn::Acquired => Turn::Granted(state.taken(now)),
+            QueueTurn::TooLate(_) | QueueTurn::Never => {
+                let expired = demand
+                    .deadline
+                    .is_some_and(|deadline| state.clock.at(deadline) <= moment);
+                let kind = if expired {
+                    RejectedKind::DeadlineExceeded
+                } else {
+                    RejectedKind::BulkheadFull
+                };
+                Turn::Rejected(Box::new(state.reject(kind)))
+            }
+        }
     }
 }
 
 impl<Res> Read<Res> for BulkheadGate {}
 
-impl State {
-    /// Changes the limit, or the most that a learned one may become.
-    pub(super) fn set_limit(&self, limit: usize) {
-        match &self.learner {
-            Some(learner) => learner.set_max(limit, &self.in_flight),
-            None => self.in_flight.set_limit(limit),
-        }
-    }
-}
-
-/// Gives a place back.
-struct Leave<'a>(&'a InFlight);
-
-impl Drop for Leave<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        self.0.leave();
-    }
-}
-
 impl Evict for BulkheadGate {
     fn is_evictable(&self) -> bool {
         // Handles hold the state, not the partition.
-        Arc::strong_count(&self.state) == 1 && self.state.in_flight.count() == 0
+        Arc::strong_count(&self.state) == 1
+            && self.state.in_flight.count() == 0
+            && self.state.queue.is_unused()
     }
 }
 
 impl MissingKey for BulkheadGate {
     fn missing_key(&self) -> Rejected {
-        self.rejected(RejectedKind::MissingKey)
+        self.state.reject(RejectedKind::MissingKey)
     }
 
     fn overflow(&self) -> Rejected {
-        self.rejected(RejectedKind::BulkheadFull)
+        self.state.reject(RejectedKind::BulkheadFull)
     }
 }
 
-pub(super) fn checked(limit: usize, name: Option<&'static str>) -> Result<usize, ConfigError> {
-    if limit == 0 {
-        let fix = "allow at least 1 call at once";
-        return Err(ConfigError::new("limit", limit, fix).of("bulkhead", name));
+impl Observed for State {
+    fn layer(&self) -> &'static str {
+        self.tally.layer
     }
-    Ok(limit)
+
+    fn name(&self) -> Option<&'static str> {
+        self.tally.name
+    }
+
+    fn observe(&self) -> Instance {
+        observe(&self.tally, self.in_flight.limit(), [self].into_iter())
+    }
+}
+
+/// Bulkheads of one layer as the registry sees them.
+pub(super) fn observe<'a>(
+    tally: &Tally,
+    limit: usize,
+    bulkheads: impl Iterator<Item = &'a State>,
+) -> Instance {
+    let (mut in_flight, mut queued) = (0, 0);
+    for bulkhead in bulkheads {
+        in_flight += bulkhead.in_flight.count() as u64;
+        queued += bulkhead.queue.len() as u64;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
+    let config = vec![("limit", limit as f64)];
+    Instance {
+        layer: tally.layer,
+        name: tally.name.unwrap_or_default(),
+        totals: tally.totals(),
+        config,
+        state: observe::State::Bulkhead {
+            in_flight,
+            limit: limit as u64,
+            queued,
+        },
+    }
 }
 
 /// A place without a stamp.
 const PLACE: u64 = 1;
+
+/// How many calls may wait by default: more than that many tasks that wait are themselves a load.
+const MAX_WAITING: usize = 1024;

@@ -1,16 +1,17 @@
 //! The builder, and what becomes of it.
 
-use std::{hash::Hash, time::Duration};
+use std::{hash::Hash, sync::Arc, time::Duration};
 
 use crate::{
     ConfigError,
     algorithm::{Breaker, BreakerConfig, Overflow, SlowCalls, Verdict, Window},
     circuit_breaker::{
         CircuitBreakerHandle, CircuitBreakerLayer, CircuitGate, KeyedCircuitBreakerHandle,
-        KeyedCircuitBreakerLayer, Missing, keyed::Template, state::Settings,
+        KeyedCircuitBreakerLayer, Missing, all::AllCircuits, keyed::Template, state::Settings,
     },
     gate::{GateLayer, Keyed, KeyedParts},
     keyed::{ByKey, KeySettings, NotKeyed},
+    observe::register,
     protocol::Plain,
     striped::stripe_count,
 };
@@ -276,7 +277,9 @@ impl<P> CircuitBreakerBuilder<NotKeyed, P> {
         self.keys.unset().map_err(|error| self.error(error))?;
         let breaker = Breaker::new(&self.config, stripe_count(), rand::random());
         let breaker = breaker.map_err(|error| self.error(error))?;
-        let gate = CircuitGate::new(breaker, self.config, self.settings);
+        let all = Arc::new(AllCircuits::new(self.config, self.settings.name));
+        register(&all);
+        let gate = CircuitGate::single(breaker, self.config, self.settings, all);
         Ok(GateLayer::with_protocol(gate, self.protocol))
     }
 }
@@ -309,7 +312,8 @@ where
             let fix = "leave it: readiness is asked before the key is known";
             return Err(self.error(ConfigError::new("backpressure", true, fix)));
         }
-        let template = Template::new(self.config, self.settings);
+        let all = Arc::new(AllCircuits::new(self.config, self.settings.name));
+        let template = Template::new(all.clone(), self.settings);
         let shared = template
             .circuit(stripe_count())
             .map_err(|error| self.error(error))?;
@@ -317,6 +321,7 @@ where
             self.keys.overflow.unwrap_or_default(),
             self.keys.missing.unwrap_or_default(),
         );
+        register(&all);
         let parts = KeyedParts::new(max_keys, shared, template, keys, self.settings.enabled);
         Ok(GateLayer::with_protocol(
             Keyed::new(self.key.key, parts),

@@ -6,6 +6,7 @@ use crate::{
     ConfigError,
     algorithm::{BreakerConfig, BreakerState, Counts, Transition},
     circuit_breaker::{CircuitGate, Transitions, state::State},
+    observe::Totals,
 };
 
 /// Watches and steers a circuit breaker from outside. Cheap to clone; it keeps the circuit's state
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub until_half_open: Option<Duration>,
     /// Results that came after the state of their admission had ended, and so were not counted.
     pub late: u64,
+    /// What the layer has counted so far; of keyed circuits, all of them together.
+    pub totals: Totals,
     /// The last change of state, and its cause.
     pub last_transition: Option<Transition>,
 }
@@ -66,12 +69,13 @@ impl CircuitBreakerHandle {
             hung: breaker.hung(now),
             until_half_open: breaker.until_half_open(now),
             late: breaker.late(),
+            totals: self.state.all.tally.totals(),
             last_transition: self.state.journal.last(),
         }
     }
 
-    /// The circuit's transitions from now on. As many may subscribe as like; none can hold the
-    /// circuit up.
+    /// The circuit's transitions from now on, as a stream. Any number may subscribe; none can hold
+    /// the circuit up.
     #[must_use]
     pub fn transitions(&self) -> Transitions {
         self.state.journal.subscribe()
@@ -92,13 +96,13 @@ impl CircuitBreakerHandle {
         self.state.update(config, true)
     }
 
-    /// Refuses everything until [`close`](Self::close).
+    /// Rejects everything until [`close`](Self::close).
     pub fn force_open(&self) {
         self.state.publish(self.state.breaker.force_open());
     }
 
-    /// Closes with an empty window; a closed circuit keeps its own. Whoever waits for the circuit
-    /// is woken.
+    /// Closes with an empty window; a closed circuit keeps its own. All that wait for the circuit
+    /// are woken.
     pub fn close(&self) {
         self.state.publish(self.state.breaker.close());
     }

@@ -2,12 +2,18 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
+use futures_core::Stream;
 use tokio::sync::broadcast;
 
-use crate::algorithm::Transition;
+use crate::algorithm::{BreakerState, Transition};
 
 /// Transitions in the order in which they were made.
 ///
@@ -17,12 +23,15 @@ use crate::algorithm::Transition;
 #[derive(Debug)]
 pub(super) struct Journal {
     pages: Mutex<Pages>,
-    subscribers: broadcast::Sender<Transition>,
+    /// Made for the first subscriber: most circuits of most keys never have one.
+    subscribers: OnceLock<broadcast::Sender<Transition>>,
 }
 
 #[derive(Debug)]
 struct Pages {
     last: Option<Transition>,
+    /// When the circuit left closed, and what it had rejected until then.
+    opened: Option<(Duration, u64)>,
     /// The generation that follows on the last one.
     next: u32,
     /// What came before its turn.
@@ -37,15 +46,24 @@ struct Pages {
 ///
 /// It cannot hold the circuit up: of more than 64 unread ones the oldest are dropped, which shows
 /// as a gap between two [generations](Transition::generation).
-#[derive(Debug)]
+///
+/// It also is a [`Stream`], which ends with the circuit.
 pub struct Transitions {
-    receiver: broadcast::Receiver<Transition>,
+    /// `None` while the next transition is waited for.
+    receiver: Option<broadcast::Receiver<Transition>>,
+    waiting: Option<Waiting>,
 }
+
+/// For a transition; it gives the receiver back.
+type Waiting = Pin<
+    Box<dyn Future<Output = (Option<Transition>, broadcast::Receiver<Transition>)> + Send + Sync>,
+>;
 
 impl Journal {
     pub(super) fn new() -> Self {
         let pages = Pages {
             last: None,
+            opened: None,
             next: 1,
             early: Vec::new(),
             unsent: VecDeque::new(),
@@ -53,7 +71,7 @@ impl Journal {
         };
         Self {
             pages: Mutex::new(pages),
-            subscribers: broadcast::Sender::new(UNREAD),
+            subscribers: OnceLock::new(),
         }
     }
 
@@ -67,7 +85,8 @@ impl Journal {
             .iter()
             .position(|early| early.generation == pages.next)
         {
-            let transition = pages.early.swap_remove(place);
+            let mut transition = pages.early.swap_remove(place);
+            pages.account(&mut transition);
             pages.last = Some(transition);
             pages.next = (pages.next + 1) % GENERATIONS;
             pages.unsent.push_back(transition);
@@ -80,7 +99,10 @@ impl Journal {
             drop(pages);
             let sending = Sending(self);
             // An error says that nobody listens.
-            let _ = self.subscribers.send(transition);
+            let _ = self
+                .subscribers
+                .get()
+                .map(|subscribers| subscribers.send(transition));
             drop(sending);
             pages = self.lock();
         }
@@ -96,7 +118,32 @@ impl Journal {
 
     pub(super) fn subscribe(&self) -> Transitions {
         Transitions {
-            receiver: self.subscribers.subscribe(),
+            receiver: Some(
+                self.subscribers
+                    .get_or_init(|| broadcast::Sender::new(UNREAD))
+                    .subscribe(),
+            ),
+            waiting: None,
+        }
+    }
+}
+
+impl Pages {
+    /// A transition comes with all that the circuit has rejected, and leaves with what it rejected
+    /// while it was not closed.
+    fn account(&mut self, transition: &mut Transition) {
+        let rejected = transition.rejected.take();
+        match transition.to {
+            BreakerState::Open | BreakerState::ForcedOpen if self.opened.is_none() => {
+                self.opened = rejected.map(|rejected| (transition.at, rejected));
+            }
+            BreakerState::Closed => {
+                if let Some((at, before)) = self.opened.take() {
+                    transition.open_for = Some(transition.at.saturating_sub(at));
+                    transition.rejected = rejected.map(|rejected| rejected.saturating_sub(before));
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -105,24 +152,53 @@ impl Transitions {
     /// The next transition; `None` once the circuit is gone. Dropped while waiting, it loses
     /// nothing.
     pub async fn next(&mut self) -> Option<Transition> {
-        loop {
-            match self.receiver.recv().await {
-                Ok(transition) => return Some(transition),
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return None,
-            }
-        }
+        poll_fn(|cx| self.poll(cx)).await
     }
 
     /// The next transition, if there is one unread.
     pub fn try_next(&mut self) -> Option<Transition> {
-        loop {
-            match self.receiver.try_recv() {
-                Ok(transition) => return Some(transition),
-                Err(broadcast::error::TryRecvError::Lagged(_)) => {}
-                Err(_) => return None,
-            }
+        match self.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(transition) => transition,
+            Poll::Pending => None,
         }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Transition>> {
+        let receiver = self.receiver.take();
+        let waiting = self.waiting.get_or_insert_with(|| {
+            let receiver = receiver.expect("it is here or in the wait");
+            Box::pin(receive(receiver))
+        });
+        let (transition, receiver) = ready!(waiting.as_mut().poll(cx));
+        self.waiting = None;
+        self.receiver = Some(receiver);
+        Poll::Ready(transition)
+    }
+}
+
+async fn receive(
+    mut receiver: broadcast::Receiver<Transition>,
+) -> (Option<Transition>, broadcast::Receiver<Transition>) {
+    loop {
+        match receiver.recv().await {
+            Ok(transition) => return (Some(transition), receiver),
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return (None, receiver),
+        }
+    }
+}
+
+impl Stream for Transitions {
+    type Item = Transition;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Transition>> {
+        self.get_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Transitions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transitions").finish_non_exhaustive()
     }
 }
 

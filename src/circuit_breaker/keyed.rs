@@ -1,15 +1,11 @@
 //! One circuit for each key.
 
-use std::{
-    fmt,
-    hash::Hash,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, hash::Hash, sync::Arc};
 
 use crate::{
     ConfigError,
     algorithm::{Breaker, BreakerConfig},
-    circuit_breaker::{CircuitBreakerHandle, CircuitGate, state::Settings},
+    circuit_breaker::{CircuitBreakerHandle, CircuitGate, all::AllCircuits, state::Settings},
     gate::{Keyable, Keyed, KeyedParts},
     keyed::partitions::Recipe,
 };
@@ -22,7 +18,7 @@ pub struct KeyedCircuitBreakerHandle<K> {
 /// What circuits are made of.
 #[derive(Debug)]
 pub struct Template {
-    config: Mutex<BreakerConfig>,
+    all: Arc<AllCircuits>,
     settings: Settings,
 }
 
@@ -68,33 +64,23 @@ impl<K: Hash + Eq + Clone> KeyedCircuitBreakerHandle<K> {
     pub fn update(&self, config: BreakerConfig) -> Result<(), ConfigError> {
         // All have the same window, so that what one accepts they all do.
         self.parts.shared.state.update(config, false)?;
-        // First for those to come: one that is made meanwhile is put right by whoever made it.
-        self.parts.recipe.set(config);
+        // First for those to come: one that is made meanwhile is put right by its maker.
+        self.parts.recipe.all.set_config(config);
         let mut partitions = self.parts.partitions.all().into_iter();
         partitions.try_for_each(|partition| partition.gate.state.update(config, false))
     }
 }
 
 impl Template {
-    pub(super) fn new(config: BreakerConfig, settings: Settings) -> Self {
-        Self {
-            config: Mutex::new(config),
-            settings,
-        }
+    pub(super) fn new(all: Arc<AllCircuits>, settings: Settings) -> Self {
+        Self { all, settings }
     }
 
     pub(super) fn circuit(&self, stripes: usize) -> Result<CircuitGate, ConfigError> {
-        let config = self.config();
+        let config = self.all.config();
         let breaker = Breaker::new(&config, stripes, rand::random())?;
-        Ok(CircuitGate::new(breaker, config, self.settings))
-    }
-
-    fn config(&self) -> BreakerConfig {
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, config: BreakerConfig) {
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        let all = self.all.clone();
+        Ok(CircuitGate::of_key(breaker, config, self.settings, all))
     }
 }
 
@@ -109,7 +95,7 @@ impl<K> Recipe<K, CircuitGate> for Template {
     }
 
     fn made(&self, circuit: &CircuitGate) {
-        let config = self.config();
+        let config = self.all.config();
         if circuit.state.config() != config {
             // What the shared circuit has accepted this one does.
             let _ = circuit.state.update(config, false);

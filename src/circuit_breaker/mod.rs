@@ -46,6 +46,7 @@
 //! **Drop.** A call that is dropped unfinished gives a probe back, and counts for nothing unless it
 //! already was slow. **Panic.** A call that panics has failed.
 
+mod all;
 mod builder;
 mod handle;
 mod journal;

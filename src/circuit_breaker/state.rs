@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Context,
     time::Duration,
@@ -13,10 +13,14 @@ use tokio::sync::watch;
 
 use crate::{
     ConfigError, Rejected, RejectedKind,
-    algorithm::{Breaker, BreakerConfig, BreakerState, Pass, Transition},
-    circuit_breaker::journal::Journal,
+    algorithm::{Breaker, BreakerConfig, BreakerState, Counts, Pass, Transition},
+    circuit_breaker::{
+        all::{AllCircuits, Single},
+        journal::Journal,
+    },
     gate::{Admission, Admit, Changed, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
+    observe::{Event, trace},
     striped::current_stripe,
     time::{Clock, Now},
 };
@@ -41,6 +45,11 @@ pub(super) struct State {
     /// Whether it has settings of its own, which one made anew would not have. Relaxed: an eviction
     /// makes sure that nobody holds the circuit, and so sees what was done to it.
     has_own_config: AtomicBool,
+    /// What the layer counts of all its circuits.
+    pub(super) all: Arc<AllCircuits>,
+    /// Calls that it has rejected, if it is the circuit of a key; else the layer counts them.
+    /// Relaxed: a statistic.
+    rejected: Option<AtomicU64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +61,37 @@ pub(super) struct Settings {
 }
 
 impl CircuitGate {
-    pub(super) fn new(breaker: Breaker, config: BreakerConfig, settings: Settings) -> Self {
+    /// The only circuit of a layer.
+    pub(super) fn single(
+        breaker: Breaker,
+        config: BreakerConfig,
+        settings: Settings,
+        all: Arc<AllCircuits>,
+    ) -> Self {
+        let gate = Self::new(breaker, config, settings, all, None);
+        let single: Arc<dyn Single> = gate.state.clone();
+        gate.state.all.is_only(Arc::downgrade(&single));
+        gate
+    }
+
+    /// One of several.
+    pub(super) fn of_key(
+        breaker: Breaker,
+        config: BreakerConfig,
+        settings: Settings,
+        all: Arc<AllCircuits>,
+    ) -> Self {
+        Self::new(breaker, config, settings, all, Some(AtomicU64::new(0)))
+    }
+
+    fn new(
+        breaker: Breaker,
+        config: BreakerConfig,
+        settings: Settings,
+        all: Arc<AllCircuits>,
+        rejected: Option<AtomicU64>,
+    ) -> Self {
+        all.began(BreakerState::Closed);
         let state = State {
             breaker,
             clock: Clock::start(),
@@ -61,6 +100,8 @@ impl CircuitGate {
             journal: Journal::new(),
             changed: watch::Sender::new(()),
             has_own_config: AtomicBool::new(false),
+            all,
+            rejected,
         };
         Self {
             state: Arc::new(state),
@@ -72,7 +113,7 @@ impl CircuitGate {
         let state = &*self.state;
         let (decision, transition) = state.breaker.admit(current_stripe(), now.by(&state.clock));
         state.publish(transition);
-        decision.map_err(|open| Box::new(state.rejected(RejectedKind::CircuitOpen, open.wait)))
+        decision.map_err(|open| Box::new(state.reject(RejectedKind::CircuitOpen, open.wait)))
     }
 }
 
@@ -96,8 +137,18 @@ impl Gate for CircuitGate {
 
     #[inline(always)]
     fn end(&self, pass: Pass, end: End, now: &Now) {
-        let State { breaker, clock, .. } = &*self.state;
+        let State {
+            breaker,
+            clock,
+            all,
+            ..
+        } = &*self.state;
         let (stripe, now) = (current_stripe(), now.by(clock));
+        match end {
+            _ if breaker.has_changed(&pass) => all.tally.count(Event::Late),
+            End::Answered(outcome, _) => all.tally.ended(outcome),
+            End::Dropped => all.tally.count(Event::Cancelled),
+        }
         let transition = match end {
             End::Answered(outcome, hint) => breaker.record(pass, outcome, hint, stripe, now),
             End::Dropped => breaker.abandon(pass, stripe, now),
@@ -210,11 +261,11 @@ impl Evict for CircuitGate {
 
 impl MissingKey for CircuitGate {
     fn missing_key(&self) -> Rejected {
-        self.state.rejected(RejectedKind::MissingKey, None)
+        self.state.reject(RejectedKind::MissingKey, None)
     }
 
     fn overflow(&self) -> Rejected {
-        self.state.rejected(RejectedKind::CircuitOpen, None)
+        self.state.reject(RejectedKind::CircuitOpen, None)
     }
 }
 
@@ -230,6 +281,9 @@ impl State {
         *current = config;
         self.has_own_config.store(own, Ordering::Relaxed);
         drop(current);
+        if own {
+            trace::updated((self.all.tally.layer, self.settings.name), &config);
+        }
         // More probes may be out than before.
         self.wake();
         Ok(())
@@ -245,7 +299,10 @@ impl State {
     }
 
     pub(super) fn publish(&self, transition: Option<Transition>) {
-        if let Some(transition) = transition {
+        if let Some(mut transition) = transition {
+            transition.at = Duration::from_nanos(self.clock.now());
+            transition.rejected = Some(self.rejections());
+            self.all.changed(&transition);
             self.journal.enter(transition);
             self.wake();
         }
@@ -255,12 +312,48 @@ impl State {
         self.changed.send_replace(());
     }
 
-    fn rejected(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
-        Rejected {
+    /// Calls that it has rejected since it was made.
+    fn rejections(&self) -> u64 {
+        self.rejected.as_ref().map_or_else(
+            || {
+                self.all
+                    .tally
+                    .totals()
+                    .rejected
+                    .of(RejectedKind::CircuitOpen)
+            },
+            |rejected| rejected.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Counts a rejection, and says so.
+    fn reject(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
+        let rejected = Rejected {
             kind,
-            layer: "circuit_breaker",
+            layer: self.all.tally.layer,
             name: self.settings.name,
             retry_after,
+        };
+        self.all.tally.rejected(&rejected);
+        if let Some(rejected) = &self.rejected {
+            rejected.fetch_add(1, Ordering::Relaxed);
         }
+        rejected
+    }
+}
+
+impl Single for State {
+    fn counts(&self) -> Counts {
+        self.breaker.counts(self.clock.now())
+    }
+
+    fn config(&self) -> BreakerConfig {
+        self.config()
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.all.ended(self.breaker.state());
     }
 }

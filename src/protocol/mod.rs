@@ -15,7 +15,7 @@
 //! `.protocol(..)` on any builder. Other protocols implement [`Protocol`] and, to be retried,
 //! [`Replay`].
 
-use std::{mem, time::Duration};
+use std::time::Duration;
 
 use crate::{Classify, Deadline, Outcome, Rejected, RejectedKind, algorithm::Rate};
 
@@ -250,6 +250,6 @@ pub(crate) fn guarded<T: Settle, R>(permit: &mut Option<T>, run: impl FnOnce() -
 
     let guard = OnUnwind(permit);
     let output = run();
-    mem::forget(guard);
+    std::mem::forget(guard);
     output
 }

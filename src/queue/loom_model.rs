@@ -129,3 +129,102 @@ fn two_that_poll_are_served_once_each() {
         assert_eq!(places.0.load(Ordering::Acquire), 0);
     });
 }
+
+/// A bulkhead's places, with the release and the resize that the bulkhead has.
+mod bulkhead {
+    use super::*;
+    use crate::algorithm::InFlight;
+
+    impl Resource for InFlight {
+        fn acquire(&self, _: u32, _: u64, _: u64) -> Result<(), Blocked> {
+            if self.enter() {
+                Ok(())
+            } else {
+                Err(Blocked::UntilRelease)
+            }
+        }
+
+        fn ready_in(&self, _: u32, _: u64, _: u64) -> Option<u64> {
+            None
+        }
+
+        fn give_back(&self, _: u32, _: u64) {
+            self.leave();
+        }
+    }
+
+    fn release(queue: &WaitQueue, places: &InFlight) {
+        places.leave();
+        if queue.has_waiters_after_leave() {
+            queue.pump_now(places, 0);
+        }
+    }
+
+    fn full() -> Arc<(WaitQueue, InFlight)> {
+        let places = InFlight::new(1);
+        assert!(places.enter());
+        Arc::new((WaitQueue::default(), places))
+    }
+
+    fn poll(queue: &WaitQueue, places: &InFlight, ticket: &Ticket) -> bool {
+        queue.poll(places, ticket, Waker::noop(), 0) == Turn::Acquired
+    }
+
+    #[test]
+    fn a_release_is_not_missed_without_a_fence() {
+        model(|| {
+            let both = full();
+            let there = both.clone();
+            let releaser = thread::spawn(move || release(&there.0, &there.1));
+            let (queue, places) = &*both;
+            let ticket = queue.join(places, 1, BOUNDS, 0).unwrap();
+            let first = poll(queue, places, &ticket);
+            releaser.join().unwrap();
+            // Nothing else would wake it: the release has found it, or its poll the place.
+            assert!(first || queue.is_empty());
+            assert!(first || poll(queue, places, &ticket));
+            assert_eq!(places.count(), 1);
+        });
+    }
+
+    #[test]
+    fn a_raised_limit_reaches_a_first_waiter() {
+        model(|| {
+            let both = full();
+            let there = both.clone();
+            let resizer = thread::spawn(move || {
+                let (queue, places) = &*there;
+                places.set_limit(2);
+                queue.notify(places, || 0);
+            });
+            let (queue, places) = &*both;
+            let ticket = queue.join(places, 1, BOUNDS, 0).unwrap();
+            let first = poll(queue, places, &ticket);
+            resizer.join().unwrap();
+            assert!(first || queue.is_empty());
+            assert!(first || poll(queue, places, &ticket));
+            assert_eq!(places.count(), 2);
+        });
+    }
+
+    #[test]
+    fn a_cancel_beside_a_cut_and_a_release_loses_no_place() {
+        model(|| {
+            let both = Arc::new((WaitQueue::default(), InFlight::new(2)));
+            let (queue, places) = &*both;
+            assert!(places.enter() && places.enter());
+            let ticket = queue.join(places, 1, BOUNDS, 0).unwrap();
+            poll(queue, places, &ticket);
+            let there = both.clone();
+            let releaser = thread::spawn(move || {
+                release(&there.0, &there.1);
+                there.1.set_limit(1);
+                release(&there.0, &there.1);
+            });
+            queue.cancel(places, &ticket, 0);
+            releaser.join().unwrap();
+            assert!(queue.is_unused());
+            assert_eq!(places.count(), 0);
+        });
+    }
+}

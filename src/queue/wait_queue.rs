@@ -6,7 +6,7 @@ use super::{
     resource::{Blocked, Bounds, Resource, Ticket, Turn},
     waiters::{Head, Queue, Settled, Waiter},
 };
-use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, fence};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, after_seq_cst_write, fence};
 
 #[derive(Debug)]
 pub(crate) struct WaitQueue {
@@ -165,6 +165,21 @@ impl WaitQueue {
         if !self.is_empty() {
             self.pump(resource, None, now());
         }
+    }
+
+    /// Whether anybody waits for what a write of order `SeqCst` has just given back: what
+    /// [`notify`](Self::notify) asks, without its fence, which costs as much as the write.
+    #[inline(always)]
+    pub(crate) fn has_waiters_after_leave(&self) -> bool {
+        after_seq_cst_write();
+        // SeqCst: in the total order this load follows the write. If it misses a waiter, the write
+        // comes before the fence of `join`, and the attempt after that fence sees it.
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Decides the turns of the first waiters.
+    pub(crate) fn pump_now(&self, resource: &dyn Resource, now: u64) {
+        self.pump(resource, None, now);
     }
 
     /// The units of all that wait.

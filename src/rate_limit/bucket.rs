@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    RejectedKind,
+    Rejected, RejectedKind,
     algorithm::{Limit, OverLimit, Rate, TIMER_TICK},
     gate::Demand,
+    observe::{Instance, State, Tally, Totals},
     protocol::Quota,
     queue::{Blocked, Bounds, Resource, Ticket, Turn, WaitQueue},
     time::{Clock, nanos},
@@ -19,6 +20,7 @@ pub(super) struct BucketRef<'a> {
     /// Of those that wait for it, if anybody does.
     pub(super) queue: Option<&'a WaitQueue>,
     pub(super) clock: &'a Clock,
+    pub(super) tally: &'a Tally,
 }
 
 /// A rate limit at one moment.
@@ -33,6 +35,8 @@ pub struct Snapshot {
     pub burst: u32,
     /// How many calls wait for their turn.
     pub waiting: usize,
+    /// What the layer has counted so far; of keys, all of them together.
+    pub totals: Totals,
 }
 
 /// What a limit waits and rejects by.
@@ -48,6 +52,8 @@ pub(super) struct Settings {
     pub(super) max_penalty: u64,
     pub(super) advertise: bool,
     pub(super) enabled: bool,
+    /// Whether it counts what it admits, or leaves that to the limit that all keys stay within.
+    pub(super) counts_admitted: bool,
     pub(super) name: Option<&'static str>,
 }
 
@@ -81,7 +87,7 @@ impl BucketRef<'_> {
     }
 
     pub(super) fn reset(&self) {
-        self.limit.refund(u32::MAX, self.clock.now());
+        self.limit.reset(self.clock.now());
         self.notify();
     }
 
@@ -107,6 +113,7 @@ impl BucketRef<'_> {
             rate: self.limit.rate(),
             burst: self.limit.burst(),
             waiting: self.queue.map_or(0, WaitQueue::len),
+            totals: self.tally.totals(),
         }
     }
 
@@ -133,6 +140,34 @@ impl BucketRef<'_> {
                 .map_while(|index| self.limit.part(index))
                 .for_each(tell),
         }
+    }
+}
+
+/// Counts a rejection, and says so.
+pub(super) fn reject(tally: &Tally, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
+    let rejected = Rejected {
+        kind,
+        layer: tally.layer,
+        name: tally.name,
+        retry_after,
+    };
+    tally.rejected(&rejected);
+    rejected
+}
+
+/// A limit as the registry sees it, with its rate and burst if these are one for all.
+#[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
+pub(super) fn observe(tally: &Tally, quota: Option<(Rate, u32)>, state: State) -> Instance {
+    let config = quota.map_or_else(Vec::new, |(rate, burst)| {
+        let per_second = rate.count() as f64 / rate.per().as_secs_f64();
+        vec![("rate", per_second), ("burst", f64::from(burst))]
+    });
+    Instance {
+        layer: tally.layer,
+        name: tally.name.unwrap_or_default(),
+        totals: tally.totals(),
+        config,
+        state,
     }
 }
 

@@ -78,6 +78,7 @@ impl RateLimitBuilder {
             max_penalty: 0,
             advertise: false,
             enabled: true,
+            counts_admitted: true,
             name: None,
         };
         Self {

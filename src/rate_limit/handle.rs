@@ -45,8 +45,8 @@ impl RateLimitHandle {
         self.state.update(rate, burst)
     }
 
-    /// Forgets what was used and is owed; of a token bucket and a leaky bucket a penalty too, of
-    /// others not. Of a limit made of several, all of them.
+    /// Forgets what was used, what is owed and until when the limit is closed, whatever its kind.
+    /// Of a limit made of several, all of them.
     pub fn reset(&self) {
         self.state.bucket().reset();
     }

@@ -1,17 +1,18 @@
 //! What becomes of a builder: a layer, or a gate.
 
-use std::hash::Hash;
+use std::{hash::Hash, sync::Arc};
 
 use crate::{
     ConfigError,
     algorithm::{KeyedBuckets, Limit, MAX_BURST, Rate, TokenBucket},
     gate::{Both, GateLayer, Keyed, KeyedParts},
     keyed::NotKeyed,
+    observe::{Tally, register},
     rate_limit::{
         InTable, KeyedRateLimitHandle, KeyedRateLimitLayer, LimitGate, Metered, PerKey,
         PerKeyRateLimitHandle, PerKeyRateLimitLayer, Plans, RateLimitBuilder, RateLimitHandle,
-        RateLimitLayer, TableGate, WithTotal, bucket::Settings, builder::Algorithm, keyed::Table,
-        state::AnyLimit,
+        RateLimitLayer, TableGate, WithTotal, bucket::Settings, builder::Algorithm, keyed::AllKeys,
+        keyed::Table, state::AnyLimit,
     },
     time::Clock,
 };
@@ -75,7 +76,8 @@ impl<M, P> RateLimitBuilder<NotKeyed, M, P> {
             self.limit.limit()
         });
         let limit = limit.map_err(|error| error.of("rate_limit", name))?;
-        let limit = LimitGate::new(limit, Clock::start(), self.settings);
+        let limit = LimitGate::new(limit, Clock::start(), self.settings, tally(name));
+        register(&limit.state);
         let gate = Metered {
             limit,
             policy: self.policy,
@@ -108,8 +110,14 @@ impl<F, M, P> RateLimitBuilder<InTable<F>, M, P> {
         });
         let buckets = buckets.map_err(|error| error.of("rate_limit", settings.name))?;
         let clock = Clock::start();
-        let table = Table::new(buckets, clock, settings, keys.missing.unwrap_or_default());
-        let limit = with_total(TableGate::new(key.0, table), total, clock, settings);
+        let (tally, missing) = (tally(settings.name), keys.missing.unwrap_or_default());
+        let own = settings.of_keys(total.is_some());
+        let table = TableGate::new(
+            key.0,
+            Table::new(buckets, clock, own, missing, tally.clone()),
+        );
+        register(table.table());
+        let limit = with_total(table, total, clock, settings, tally);
         Ok(GateLayer::with_protocol(
             Metered { limit, policy },
             protocol,
@@ -138,18 +146,22 @@ impl<K: Hash + Eq + Clone, F, M, P> RateLimitBuilder<PerKey<K, F>, M, P> {
             .and_then(|()| Ok((keys.max_keys(1024)?, limit.limit()?)));
         let (max_keys, shared) = checked.map_err(|error| error.of("rate_limit", settings.name))?;
         let clock = Clock::start();
-        let shared = LimitGate::new(shared, clock, settings);
+        let (tally, own) = (tally(settings.name), settings.of_keys(total.is_some()));
+        let shared = LimitGate::new(shared, clock, own, tally.clone());
+        let all = Arc::new(AllKeys(tally.clone()));
+        register(&all);
         let plans = Plans {
             limit: key.limit,
             clock,
-            settings,
+            settings: own,
+            all,
         };
         let fallback = (
             keys.overflow.unwrap_or_default(),
             keys.missing.unwrap_or_default(),
         );
         let parts = KeyedParts::new(max_keys, shared, plans, fallback, settings.enabled);
-        let limit = with_total(Keyed::new(key.key, parts), total, clock, settings);
+        let limit = with_total(Keyed::new(key.key, parts), total, clock, settings, tally);
         Ok(GateLayer::with_protocol(
             Metered { limit, policy },
             protocol,
@@ -184,16 +196,29 @@ fn with_total<G: crate::gate::Gate>(
     total: Option<Box<dyn Limit>>,
     clock: Clock,
     settings: Settings,
+    tally: Arc<Tally>,
 ) -> WithTotal<G> {
     let settings = Settings {
         max_penalty: 0,
         ..settings
     };
-    let total = total.map(|total| LimitGate::new(AnyLimit::Other(total), clock, settings));
+    let total = total.map(|total| LimitGate::new(AnyLimit::Other(total), clock, settings, tally));
     Both::new(keyed, total)
 }
 
+fn tally(name: Option<&'static str>) -> Arc<Tally> {
+    Arc::new(Tally::new("rate_limit", name))
+}
+
 impl Settings {
+    /// Of limits by key. With a total, that counts what is admitted.
+    fn of_keys(self, has_total: bool) -> Self {
+        Self {
+            counts_admitted: !has_total,
+            ..self
+        }
+    }
+
     fn checked(&self) -> Result<(), ConfigError> {
         match self.max_waiting {
             Some(calls) if self.max_wait.is_none() && !self.deadlines => {

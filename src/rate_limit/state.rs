@@ -14,6 +14,7 @@ use crate::{
     algorithm::{Limit, OverLimit, Rate, TokenBucket},
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
+    observe::{self, Event, Instance, Observed, Tally, trace},
     protocol::Quota,
     queue::{Ticket, Turn as QueueTurn, WaitQueue},
     rate_limit::bucket::{self, BucketRef, Decision, Settings, Waited},
@@ -35,6 +36,8 @@ pub(super) struct State {
     /// Whether it was changed by hand, and is not what would be made anew. Relaxed: an eviction
     /// makes sure that nobody holds the limit, and so sees what was done to it.
     changed: AtomicBool,
+    /// Of the layer: the limits of all its keys count together.
+    pub(super) tally: Arc<Tally>,
 }
 
 #[derive(Debug)]
@@ -58,7 +61,12 @@ pub struct Taken {
 pub struct LimitTicket(Ticket);
 
 impl LimitGate {
-    pub(super) fn new(limit: AnyLimit, clock: Clock, settings: Settings) -> Self {
+    pub(super) fn new(
+        limit: AnyLimit,
+        clock: Clock,
+        settings: Settings,
+        tally: Arc<Tally>,
+    ) -> Self {
         let (queue, changed) = (WaitQueue::default(), AtomicBool::new(false));
         Self {
             state: Arc::new(State {
@@ -67,6 +75,7 @@ impl LimitGate {
                 clock,
                 settings,
                 changed,
+                tally,
             }),
         }
     }
@@ -91,6 +100,7 @@ impl State {
             limit: self.limit.get(),
             queue: Some(&self.queue),
             clock: &self.clock,
+            tally: &self.tally,
         }
     }
 
@@ -98,6 +108,7 @@ impl State {
         let updated = self.limit.get().update(rate, burst);
         updated.map_err(|error| error.of("rate_limit", self.settings.name))?;
         self.changed.store(true, Ordering::Relaxed);
+        trace::updated((self.tally.layer, self.tally.name), &(rate, burst));
         self.bucket().notify();
         Ok(())
     }
@@ -108,13 +119,36 @@ impl State {
         limit.wait(u64::from(limit.burst()), self.clock.now())
     }
 
-    fn rejected(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
-        Rejected {
-            kind,
-            layer: "rate_limit",
-            name: self.settings.name,
-            retry_after,
+    #[inline(always)]
+    fn admitted(&self) {
+        if self.settings.counts_admitted {
+            self.tally.count(Event::Admitted);
         }
+    }
+
+    /// Counts a rejection, and says so.
+    fn reject(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
+        bucket::reject(&self.tally, kind, retry_after)
+    }
+}
+
+impl Observed for State {
+    fn layer(&self) -> &'static str {
+        self.tally.layer
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.tally.name
+    }
+
+    fn observe(&self) -> Instance {
+        let limit = self.limit.get();
+        let state = observe::State::RateLimit {
+            queued: self.queue.len() as u64,
+            keys: None,
+            evictions: None,
+        };
+        bucket::observe(&self.tally, Some((limit.rate(), limit.burst())), state)
     }
 }
 
@@ -234,13 +268,16 @@ impl<Req> Admit<Req> for LimitGate {
             |over, bounds| self.join(demand, over, bounds, now),
         );
         match decision {
-            Decision::Admitted => Admission::Granted(Taken {
-                units: demand.cost,
-                counted: true,
-            }),
+            Decision::Admitted => {
+                self.state.admitted();
+                Admission::Granted(Taken {
+                    units: demand.cost,
+                    counted: true,
+                })
+            }
             Decision::Queued(ticket) => Admission::Queued(ticket),
             Decision::Rejected(kind, wait) => {
-                Admission::Rejected(Box::new(self.state.rejected(kind, wait)))
+                Admission::Rejected(Box::new(self.state.reject(kind, wait)))
             }
         }
     }
@@ -261,13 +298,16 @@ impl<Req> Admit<Req> for LimitGate {
         } = &*self.state;
         match bucket::poll(limit.get(), (queue, ticket), cx, (clock, now.by(clock))) {
             Ok(wake) => Turn::Queued(wake),
-            Err(QueueTurn::Acquired) => Turn::Granted(Taken {
-                units: demand.cost,
-                counted: true,
-            }),
+            Err(QueueTurn::Acquired) => {
+                self.state.admitted();
+                Turn::Granted(Taken {
+                    units: demand.cost,
+                    counted: true,
+                })
+            }
             Err(turn) => {
                 let (kind, wait) = bucket::rejected(&turn);
-                Turn::Rejected(Box::new(self.state.rejected(kind, wait)))
+                Turn::Rejected(Box::new(self.state.reject(kind, wait)))
             }
         }
     }
@@ -304,7 +344,7 @@ impl Evict for LimitGate {
 
 impl MissingKey for LimitGate {
     fn missing_key(&self) -> Rejected {
-        self.state.rejected(RejectedKind::MissingKey, None)
+        self.state.reject(RejectedKind::MissingKey, None)
     }
 
     /// About when a key that found no place may try again: after one unit's time.
@@ -313,6 +353,6 @@ impl MissingKey for LimitGate {
         let one = nanos(rate.per())
             .checked_div(rate.count())
             .map(Duration::from_nanos);
-        self.state.rejected(RejectedKind::RateLimited, one)
+        self.state.reject(RejectedKind::RateLimited, one)
     }
 }

@@ -15,7 +15,7 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use super::*;
 use crate::{
     Rejected, RejectedKind,
-    algorithm::{All, LeakyBucket, SlidingLog, TokenBucket},
+    algorithm::{All, LeakyBucket, Limit, SlidingCounter, SlidingLog, SlidingRing, TokenBucket},
     protocol::Plain,
     time::Clock,
 };
@@ -543,6 +543,26 @@ async fn a_raised_limit_keeps_its_debt_as_time_until_it_is_reset() {
         (log.lock().unwrap()[0], handle.snapshot().available),
         ((1, 0), 199)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_reopens_a_limit_of_any_kind() {
+    let rate = Rate::per_second(10);
+    let limits: [Arc<dyn Limit>; 5] = [
+        Arc::new(TokenBucket::new(rate, 10).unwrap()),
+        Arc::new(LeakyBucket::new(rate, Duration::ZERO).unwrap()),
+        Arc::new(SlidingLog::new(rate).unwrap()),
+        Arc::new(SlidingRing::new(rate, 10).unwrap()),
+        Arc::new(SlidingCounter::new(rate).unwrap()),
+    ];
+    for limit in limits {
+        let layer = RateLimitLayer::with(limit).build().unwrap();
+        let (handle, service) = (layer.handle(), layer.layer(Probe::new().0));
+        handle.close_for(Duration::from_secs(3600));
+        assert!(service.clone().oneshot(0).await.is_err());
+        handle.reset();
+        assert!(service.oneshot(0).await.is_ok(), "{:?}", handle.snapshot());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use tower::Layer;
 use crate::{
     ConfigError,
     algorithm::{Backoff, Budget},
+    observe::register,
     protocol::Plain,
     retry::{
         Policy, Retry, RetryHandle,
@@ -158,8 +159,10 @@ impl<P> RetryBuilder<P> {
             Payer::Given(budget) => Some(budget),
             Payer::Unlimited => None,
         };
+        let state = Arc::new(State::new(policy, budget, self.fixed));
+        register(&state);
         Ok(RetryLayer {
-            state: Arc::new(State::new(policy, budget, self.fixed)),
+            state,
             protocol: self.protocol,
         })
     }

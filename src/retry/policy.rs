@@ -52,6 +52,12 @@ impl Policy {
         self.attempts
     }
 
+    /// What [`max_retry_after`](Self::max_retry_after) set.
+    #[must_use]
+    pub fn longest_hint(&self) -> Duration {
+        self.max_retry_after
+    }
+
     /// # Errors
     /// No attempts.
     pub(super) fn check(self, name: Option<&'static str>) -> Result<Self, ConfigError> {

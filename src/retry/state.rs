@@ -8,6 +8,7 @@ use std::sync::{
 use crate::{
     Rejected, RejectedKind,
     algorithm::Budget,
+    observe::{self, Instance, Observed, Totals},
     retry::Policy,
     striped::{current_stripe, stripe_count},
     time::Clock,
@@ -214,8 +215,9 @@ impl State {
     }
 
     /// The answer of a call whose last response was let go, and whose retry would come too late.
+    /// Not a local rejection: an attempt has reached the upstream.
     pub(super) fn too_late(&self) -> Box<Rejected> {
-        let mut rejected = Box::new(Rejected::new(RejectedKind::DeadlineExceeded, "retry"));
+        let mut rejected = Box::new(Rejected::new(RejectedKind::TimedOut, "retry"));
         rejected.name = self.fixed.name;
         rejected
     }
@@ -254,6 +256,46 @@ impl State {
             rejected: of(&counts.rejected),
             not_sent: of(&counts.not_sent),
             budget: budget.map(|budget| budget.available(now(budget, self.clock))),
+        }
+    }
+}
+
+impl Observed for State {
+    fn layer(&self) -> &'static str {
+        "retry"
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.fixed.name
+    }
+
+    fn observe(&self) -> Instance {
+        let (now, policy) = (self.snapshot(), self.policy());
+        let calls = vec![
+            ("first_try", now.first_try),
+            ("recovered", now.recovered),
+            ("exhausted", now.exhausted),
+            ("budget_denied", now.budget_denied),
+            ("not_retryable", now.not_retryable),
+            ("not_replayable", now.not_replayable),
+            ("not_sent", now.not_sent),
+            ("rejected", now.rejected),
+        ];
+        let success = now.first_try + now.recovered;
+        let admitted = calls.iter().map(|(_, count)| count).sum();
+        let mut totals = Totals::default();
+        (totals.admitted, totals.success) = (admitted, success);
+        (totals.ignored, totals.failure) = (now.rejected, admitted - success - now.rejected);
+        Instance {
+            layer: self.layer(),
+            name: self.fixed.name.unwrap_or_default(),
+            totals,
+            config: vec![("attempts", f64::from(policy.max_attempts()))],
+            state: observe::State::Retry {
+                calls,
+                attempts: now.retries,
+                budget: now.budget.map(u64::from),
+            },
         }
     }
 }

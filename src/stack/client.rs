@@ -4,15 +4,20 @@ use std::{marker::PhantomData, time::Duration};
 
 use tower::Layer;
 
-use super::{Client, ClientHandle, check::Times};
+use super::{
+    Client, ClientHandle,
+    check::Times,
+    handle::Enabled,
+    parts::{Part, RatePart, circuit_breaker, named},
+};
 use crate::{
     ConfigError,
     bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer},
-    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, CircuitGate},
+    circuit_breaker::{CircuitBreakerBuilder, CircuitGate},
     gate::{Both, FindKey, GateLayer, Gated, Keyed},
     keyed::{ByHost, ByKey, Host},
     protocol::http,
-    rate_limit::{LimitGate, Metered, Rate, RateLimitBuilder, RateLimitLayer},
+    rate_limit::{LimitGate, Metered, Rate, RateLimitBuilder},
     retry::{Retry, RetryBuilder, RetryLayer},
     timeout::{Timeout, TimeoutBuilder, TimeoutLayer},
 };
@@ -25,28 +30,23 @@ pub struct ClientStack<P, W = ByHost> {
     retry: RetryLayer<P>,
     gates: GateLayer<ClientGates<W>, P>,
     attempt: TimeoutLayer<P>,
+    name: Option<&'static str>,
+    enabled: Enabled,
 }
 
-/// Settings of a [`ClientStack`].
-#[derive(Debug, Clone)]
+/// Settings of a [`ClientStack`], in any order.
+#[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct ClientBuilder<P, W = ByHost> {
     name: Option<&'static str>,
     total: Part<TimeoutBuilder>,
     retry: Part<RetryBuilder>,
     breaker: Part<CircuitBreakerBuilder>,
-    limit: Option<RateBuilder>,
+    limit: RatePart,
     bulkhead: Part<BulkheadBuilder>,
     attempt: Part<TimeoutBuilder>,
     protocol: P,
     by: PhantomData<fn() -> W>,
-}
-
-/// A part, and whether it is there.
-#[derive(Debug, Clone)]
-struct Part<B> {
-    builder: B,
-    enabled: bool,
 }
 
 /// The gates of a client: a circuit for each host, a rate, and a bulkhead for each host.
@@ -68,9 +68,6 @@ impl<Req> FindKey<Req, Host> for AnyHost {
         None
     }
 }
-
-/// The rate, and what is set of the limit besides.
-type RateBuilder = (Rate, Option<u32>);
 
 impl Client {
     /// For HTTP clients, such as hyper-util's: a circuit and a bulkhead for each host.
@@ -102,7 +99,7 @@ impl<P, W> ClientBuilder<P, W> {
             total: Part::new(TimeoutLayer::builder(TOTAL)),
             retry: Part::new(RetryLayer::builder()),
             breaker: Part::new(circuit_breaker()),
-            limit: None,
+            limit: RatePart::default(),
             bulkhead: Part::new(BulkheadLayer::builder(MAX_IN_FLIGHT)),
             attempt: Part::new(TimeoutLayer::builder(ATTEMPT)),
             protocol,
@@ -139,13 +136,28 @@ impl<P, W> ClientBuilder<P, W> {
 
     /// The rate at which calls are sent, to all hosts together; more are rejected. Default: any.
     pub fn rate(mut self, rate: Rate) -> Self {
-        self.limit = Some((rate, None));
+        self.limit.rate = Some(rate);
         self
     }
 
-    /// How many calls may come at once after a pause, if there is a [`rate`](Self::rate).
+    /// How many calls may come at once after a pause, if there is a [`rate`](Self::rate). Default:
+    /// those of one second, and at least 1.
     pub fn burst(mut self, burst: u32) -> Self {
-        self.limit = self.limit.map(|(rate, _)| (rate, Some(burst)));
+        self.limit.burst = Some(burst);
+        self
+    }
+
+    /// A rate limit of any kind, in place of a [`rate`](Self::rate): a sliding window, one that
+    /// waits, one that honors `Retry-After`. Its name is the stack's, if that has one.
+    pub fn rate_limit(mut self, limit: RateLimitBuilder) -> Self {
+        self.limit.builder = Some(limit);
+        self
+    }
+
+    /// A bulkhead by its own builder, in place of [`max_in_flight`](Self::max_in_flight); the last
+    /// of the two holds. Each host gets one. Its name is the stack's, if that has one.
+    pub fn bulkhead(mut self, bulkhead: BulkheadBuilder) -> Self {
+        self.bulkhead = Part::new(bulkhead);
         self
     }
 
@@ -259,6 +271,12 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
             protocol,
             ..
         } = self;
+        let enabled = Enabled {
+            total: total.enabled,
+            retry: retry.enabled,
+            breaker: breaker.enabled,
+            attempt: attempt.enabled,
+        };
         let breaker = named(breaker.builder, name, CircuitBreakerBuilder::name)
             .enabled(breaker.enabled)
             .with_key(ByKey::new(W::default()))
@@ -267,7 +285,7 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
             .enabled(bulkhead.enabled)
             .with_key(ByKey::new(W::default()))
             .gate()?;
-        let limit = limit.map(|limit| rate_limit(limit, name)).transpose()?;
+        let limit = limit.gate(name)?;
         Ok(ClientStack {
             total: named(total.builder, name, TimeoutBuilder::name)
                 .enabled(total.enabled)
@@ -285,6 +303,8 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
                 .enabled(attempt.enabled)
                 .protocol(protocol)
                 .build()?,
+            name,
+            enabled,
         })
     }
 }
@@ -308,6 +328,8 @@ impl<P, W> ClientStack<P, W> {
             rate_limit: limit.as_ref().map(|limit| limit.handle()),
             bulkhead: bulkhead.handle(),
             attempt_timeout: self.attempt.handle(),
+            name: self.name,
+            enabled: self.enabled,
         }
     }
 }
@@ -319,51 +341,6 @@ impl<S: Clone, P: Clone, W> Layer<S> for ClientStack<P, W> {
         let attempts = self.gates.layer(self.attempt.layer(inner));
         self.total.layer(self.retry.layer(attempts))
     }
-}
-
-impl<B> Part<B> {
-    fn new(builder: B) -> Self {
-        Self {
-            builder,
-            enabled: true,
-        }
-    }
-}
-
-/// A rate limit of the stack's name.
-pub(super) fn rate_limit(
-    (rate, burst): RateBuilder,
-    name: Option<&'static str>,
-) -> Result<Metered<LimitGate>, ConfigError> {
-    let mut builder = named(RateLimitLayer::builder(rate), name, RateLimitBuilder::name);
-    if let Some(burst) = burst {
-        builder = builder.burst(burst);
-    }
-    builder.gate()
-}
-
-pub(super) fn named<B>(
-    builder: B,
-    name: Option<&'static str>,
-    set: impl FnOnce(B, &'static str) -> B,
-) -> B {
-    match name {
-        Some(name) => set(builder, name),
-        None => builder,
-    }
-}
-
-/// The circuit breaker of a stack opens for half a second, and for up to one when the probes fail.
-/// An upstream is mostly back soon, and a circuit that is open for long after that is an outage of
-/// its own: in the drill (`examples/outage`, seeds 1 to 10) growth to 5 s answered 69 % in time and
-/// recovered in 1.8 s (seed 1), to 2 s 68 to 75 % in 0.1 to 1.9 s, to 1 s 72 to 77 % in at most 0.9
-/// s. Three probes a second are no load. Of an upstream that is called rarely, a run of failures
-/// tells sooner than a rate.
-fn circuit_breaker() -> CircuitBreakerBuilder {
-    CircuitBreakerLayer::builder()
-        .open_for(Duration::from_millis(500))
-        .growing_to(Duration::from_secs(1))
-        .consecutive_failures(10)
 }
 
 const TOTAL: Duration = Duration::from_secs(10);

@@ -1,12 +1,12 @@
 //! The control surface of a whole stack.
 
 use crate::{
-    bulkhead::{BulkheadHandle, KeyedBulkheadHandle},
-    circuit_breaker::KeyedCircuitBreakerHandle,
+    bulkhead::{self, BulkheadHandle, KeyedBulkheadHandle},
+    circuit_breaker::{self, KeyedCircuitBreakerHandle},
     keyed::Host,
-    rate_limit::RateLimitHandle,
-    retry::RetryHandle,
-    timeout::TimeoutHandle,
+    rate_limit::{self, RateLimitHandle},
+    retry::{self, RetryHandle},
+    timeout::{self, TimeoutHandle},
 };
 
 /// The handles of a client's parts. Cheap to clone.
@@ -25,6 +25,39 @@ pub struct ClientHandle {
     pub bulkhead: KeyedBulkheadHandle<Host>,
     /// How long one attempt may take.
     pub attempt_timeout: TimeoutHandle,
+    pub(super) name: Option<&'static str>,
+    pub(super) enabled: Enabled,
+}
+
+/// A client's stack at one moment, its parts read one after the other.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ClientSnapshot {
+    /// How long a call may take with all its attempts.
+    pub total_timeout: timeout::Snapshot,
+    /// The retries, and the budget that pays for them.
+    pub retry: retry::Snapshot,
+    /// The circuit of each host. That of `None` is shared by hosts without one of their own; it is
+    /// the only one of a stack that does not tell hosts apart.
+    pub circuits: Vec<(Option<Host>, circuit_breaker::Snapshot)>,
+    /// The rate, if there is one.
+    pub rate_limit: Option<rate_limit::Snapshot>,
+    /// The bulkhead of each host, as of the circuits.
+    pub bulkheads: Vec<(Option<Host>, bulkhead::Snapshot)>,
+    /// How long one attempt may take.
+    pub attempt_timeout: timeout::Snapshot,
+}
+
+/// A server's stack at one moment, its parts read one after the other.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ServerSnapshot {
+    /// The rate, if there is one.
+    pub rate_limit: Option<rate_limit::Snapshot>,
+    /// What is in flight.
+    pub bulkhead: bulkhead::Snapshot,
+    /// How long a call may take.
+    pub timeout: timeout::Snapshot,
 }
 
 /// The handles of a server's parts. Cheap to clone.
@@ -37,4 +70,48 @@ pub struct ServerHandle {
     pub bulkhead: BulkheadHandle,
     /// How long a call may take.
     pub timeout: TimeoutHandle,
+    pub(super) name: Option<&'static str>,
+}
+
+/// Which parts of a client are there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Enabled {
+    pub(super) total: bool,
+    pub(super) retry: bool,
+    pub(super) breaker: bool,
+    pub(super) attempt: bool,
+}
+
+impl ClientHandle {
+    /// All parts as they are now. Costs a copy of each host's name, and a lock that no call takes
+    /// unless its host is new.
+    #[must_use]
+    pub fn snapshot(&self) -> ClientSnapshot {
+        let circuits = self.circuit_breaker.keys().into_iter();
+        let circuits = circuits.map(|(host, circuit)| (Some(host), circuit.snapshot()));
+        let shared_circuit = (None, self.circuit_breaker.shared().snapshot());
+        let bulkheads = self.bulkhead.keys().into_iter();
+        let bulkheads = bulkheads.map(|(host, bulkhead)| (Some(host), bulkhead.snapshot()));
+        let shared_bulkhead = (None, self.bulkhead.shared().snapshot());
+        ClientSnapshot {
+            total_timeout: self.total_timeout.snapshot(),
+            retry: self.retry.snapshot(),
+            circuits: circuits.chain([shared_circuit]).collect(),
+            rate_limit: self.rate_limit.as_ref().map(RateLimitHandle::snapshot),
+            bulkheads: bulkheads.chain([shared_bulkhead]).collect(),
+            attempt_timeout: self.attempt_timeout.snapshot(),
+        }
+    }
+}
+
+impl ServerHandle {
+    /// All parts as they are now.
+    #[must_use]
+    pub fn snapshot(&self) -> ServerSnapshot {
+        ServerSnapshot {
+            rate_limit: self.rate_limit.as_ref().map(RateLimitHandle::snapshot),
+            bulkhead: self.bulkhead.snapshot(),
+            timeout: self.timeout.snapshot(),
+        }
+    }
 }

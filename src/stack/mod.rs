@@ -55,17 +55,21 @@
 //! # Ok::<_, tower_keep::ConfigError>(())
 //! ```
 //!
-//! `build` checks the settings of each part, and those of one against another's.
+//! `build` checks the settings of each part, and those of one against another's. So does
+//! [`ClientHandle::update`], which changes a stack while it runs.
 
+mod changes;
 mod check;
 mod client;
 mod handle;
+mod parts;
 mod server;
 #[cfg(test)]
 mod tests;
 
+pub use changes::Changes;
 pub use client::{AnyHost, ClientBuilder, ClientGates, ClientService, ClientStack};
-pub use handle::{ClientHandle, ServerHandle};
+pub use handle::{ClientHandle, ClientSnapshot, ServerHandle, ServerSnapshot};
 pub use server::{ServerBuilder, ServerGates, ServerService, ServerStack};
 
 /// A stack for a client. Choose its protocol next.

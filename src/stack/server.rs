@@ -6,14 +6,14 @@ use tower::Layer;
 
 use super::{
     Server, ServerHandle,
-    client::{named, rate_limit},
+    parts::{RatePart, named},
 };
 use crate::{
     ConfigError,
     bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer},
     gate::{Both, GateLayer, Gated},
     protocol::{Plain, http},
-    rate_limit::{LimitGate, Metered, Rate},
+    rate_limit::{LimitGate, Metered, Rate, RateLimitBuilder},
     timeout::{Timeout, TimeoutBuilder, TimeoutLayer},
 };
 
@@ -23,15 +23,17 @@ use crate::{
 pub struct ServerStack<P> {
     gates: GateLayer<ServerGates, P>,
     timeout: TimeoutLayer<P>,
+    name: Option<&'static str>,
 }
 
-/// Settings of a [`ServerStack`].
-#[derive(Debug, Clone)]
+/// Settings of a [`ServerStack`], in any order.
+#[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct ServerBuilder<P> {
     name: Option<&'static str>,
-    rate: Option<(Rate, Option<u32>)>,
+    rate: RatePart,
     max_in_flight: Option<usize>,
+    bulkhead: Option<BulkheadBuilder>,
     timeout: Option<Duration>,
     protocol: P,
 }
@@ -62,11 +64,11 @@ impl Server {
 
 impl<P> ServerBuilder<P> {
     fn new(protocol: P) -> Self {
-        let (name, rate, max_in_flight) = (None, None, None);
         Self {
-            name,
-            rate,
-            max_in_flight,
+            name: None,
+            rate: RatePart::default(),
+            max_in_flight: None,
+            bulkhead: None,
             timeout: Some(TIMEOUT),
             protocol,
         }
@@ -80,13 +82,28 @@ impl<P> ServerBuilder<P> {
 
     /// The rate at which calls are admitted; more are rejected. Default: any.
     pub fn rate(mut self, rate: Rate) -> Self {
-        self.rate = Some((rate, None));
+        self.rate.rate = Some(rate);
         self
     }
 
-    /// How many calls may come at once after a pause, if there is a [`rate`](Self::rate).
+    /// How many calls may come at once after a pause, if there is a [`rate`](Self::rate). Default:
+    /// those of one second, and at least 1.
     pub fn burst(mut self, burst: u32) -> Self {
-        self.rate = self.rate.map(|(rate, _)| (rate, Some(burst)));
+        self.rate.burst = Some(burst);
+        self
+    }
+
+    /// A rate limit of any kind, in place of a [`rate`](Self::rate): a sliding window, one that
+    /// waits, one that is advertised. Its name is the stack's, if that has one.
+    pub fn rate_limit(mut self, limit: RateLimitBuilder) -> Self {
+        self.rate.builder = Some(limit);
+        self
+    }
+
+    /// A bulkhead by its own builder, in place of [`max_in_flight`](Self::max_in_flight). Its name
+    /// is the stack's, if that has one.
+    pub fn bulkhead(mut self, bulkhead: BulkheadBuilder) -> Self {
+        self.bulkhead = Some(bulkhead);
         self
     }
 
@@ -118,6 +135,7 @@ impl<P> ServerBuilder<P> {
             name,
             rate,
             max_in_flight,
+            bulkhead,
             timeout,
             protocol,
         } = self;
@@ -125,6 +143,7 @@ impl<P> ServerBuilder<P> {
             name,
             rate,
             max_in_flight,
+            bulkhead,
             timeout,
             protocol: change(protocol),
         }
@@ -135,7 +154,7 @@ impl<P> ServerBuilder<P> {
         if let Some(calls) = self.max_in_flight {
             return Ok(calls);
         }
-        let (Some((rate, _)), Some(timeout)) = (self.rate, self.timeout) else {
+        let (Some(rate), Some(timeout)) = (self.rate.rate, self.timeout) else {
             let fix = "say how many calls may run at once, or give a `rate` and a `timeout`";
             return Err(ConfigError::new("max_in_flight", self.max_in_flight, fix));
         };
@@ -151,16 +170,21 @@ impl<P: Clone> ServerBuilder<P> {
     /// # Errors
     /// What a part would reject; no bound on what is in flight.
     pub fn build(self) -> Result<ServerStack<P>, ConfigError> {
-        let limit = self.limit().map_err(|error| error.of("stack", self.name))?;
+        let limit = self.limit().map_err(|error| error.of("stack", self.name));
         let Self {
             name,
             rate,
+            bulkhead,
             timeout,
             protocol,
             ..
         } = self;
-        let bulkhead = named(BulkheadLayer::builder(limit), name, BulkheadBuilder::name).gate()?;
-        let rate = rate.map(|rate| rate_limit(rate, name)).transpose()?;
+        let bulkhead = match bulkhead {
+            Some(bulkhead) => bulkhead,
+            None => BulkheadLayer::builder(limit?),
+        };
+        let bulkhead = named(bulkhead, name, BulkheadBuilder::name).gate()?;
+        let rate = rate.gate(name)?;
         let builder = TimeoutLayer::builder(timeout.unwrap_or(TIMEOUT));
         Ok(ServerStack {
             gates: GateLayer::with_protocol(Both::new(rate, bulkhead), protocol.clone()),
@@ -168,6 +192,7 @@ impl<P: Clone> ServerBuilder<P> {
                 .enabled(timeout.is_some())
                 .protocol(protocol)
                 .build()?,
+            name,
         })
     }
 }
@@ -184,6 +209,7 @@ impl<P> ServerStack<P> {
             rate_limit: rate.as_ref().map(|limit| limit.handle()),
             bulkhead: bulkhead.handle(),
             timeout: self.timeout.handle(),
+            name: self.name,
         }
     }
 }

@@ -6,22 +6,26 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 use super::*;
 use crate::{
-    ConfigError, Rejected, RejectedKind, circuit_breaker::BreakerState, protocol::Plain,
-    rate_limit::Rate,
+    ConfigError, Rejected, RejectedKind,
+    algorithm::SlidingLog,
+    bulkhead::BulkheadLayer,
+    circuit_breaker::BreakerState,
+    protocol::{Plain, http},
+    rate_limit::{Rate, RateLimitLayer},
 };
 
-type Request = http::Request<Empty<Bytes>>;
+type Request = ::http::Request<Empty<Bytes>>;
 
 fn to(host: &str) -> Request {
-    http::Request::get(format!("http://{host}/"))
+    ::http::Request::get(format!("http://{host}/"))
         .body(Empty::new())
         .unwrap()
 }
 
 /// Fails for the host `bad.example`, hangs for `slow.example`.
 fn upstreams<B>() -> impl Service<
-    http::Request<B>,
-    Response = http::Response<Empty<Bytes>>,
+    ::http::Request<B>,
+    Response = ::http::Response<Empty<Bytes>>,
     Error = BoxError,
     Future: Send,
 > + Clone
@@ -29,13 +33,13 @@ fn upstreams<B>() -> impl Service<
 where
     B: Send + 'static,
 {
-    service_fn(async |request: http::Request<B>| {
+    service_fn(async |request: ::http::Request<B>| {
         let status = match request.uri().host() {
             Some("bad.example") => 500,
             Some("slow.example") => std::future::pending().await,
             _ => 200,
         };
-        Ok(http::Response::builder()
+        Ok(::http::Response::builder()
             .status(status)
             .body(Empty::new())?)
     })
@@ -224,4 +228,145 @@ async fn a_server_answers_what_it_rejects() {
         (status(to("a.example")).await, status(to("a.example")).await),
         (200, 429)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stacks_settings_may_be_made_in_any_order() {
+    let rate = Rate::per_day(1);
+    let client = client().http().burst(2).rate(rate).name("api").build();
+    let limit = client.unwrap().handle().rate_limit.unwrap();
+    assert_eq!(limit.snapshot().available, 2);
+    let server = server().http().burst(2).max_in_flight(1).rate(rate).build();
+    let limit = server.unwrap().handle().rate_limit.unwrap();
+    assert_eq!(limit.snapshot().available, 2);
+    let burst = server_error(|server| server.max_in_flight(1).burst(2));
+    assert!(
+        burst.contains("`burst` is Some(2): set a `rate` too"),
+        "{burst}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_may_come_from_builders_of_their_own() {
+    let log = SlidingLog::new(Rate::per_minute(3)).unwrap();
+    let stack = server()
+        .http()
+        .name("api")
+        .rate_limit(RateLimitLayer::with(log))
+        .bulkhead(BulkheadLayer::builder(7))
+        .build()
+        .unwrap();
+    let snapshot = stack.handle().snapshot();
+    assert_eq!(
+        (
+            snapshot.rate_limit.unwrap().available,
+            snapshot.bulkhead.limit
+        ),
+        (3, 7)
+    );
+
+    let log = SlidingLog::new(Rate::per_minute(1)).unwrap();
+    let stack = client()
+        .http()
+        .name("api")
+        .rate_limit(RateLimitLayer::with(log))
+        .bulkhead(BulkheadLayer::builder(1).max_keys(2))
+        .build()
+        .unwrap();
+    let service = stack.layer(upstreams());
+    assert!(service.clone().oneshot(to("a.example")).await.is_ok());
+    let error = service.oneshot(to("a.example")).await.unwrap_err();
+    let rejected = Rejected::find(&*error).unwrap();
+    let said = (rejected.kind, rejected.name);
+    assert_eq!(said, (RejectedKind::RateLimited, Some("api")));
+
+    let log = SlidingLog::new(Rate::per_minute(1)).unwrap();
+    let both = client_error(|client| {
+        let client = client.rate(Rate::per_second(1));
+        client.rate_limit(RateLimitLayer::with(log))
+    });
+    assert!(both.contains("`rate` is"), "{both}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_handle_changes_all_parts() {
+    let second = Duration::from_secs(1);
+    let stack = client().http().rate(Rate::per_second(5)).build().unwrap();
+    let service = stack.layer(upstreams());
+    assert!(service.oneshot(to("a.example")).await.is_ok());
+    let handle = stack.handle();
+    let mut config = handle.circuit_breaker.shared().config();
+    config.consecutive_failures = Some(2);
+    let changes = Changes::new()
+        .total_timeout(9 * second)
+        .attempt_timeout(2 * second)
+        .rate(Rate::per_second(7), 7)
+        .max_in_flight(3)
+        .retry(handle.retry.policy().attempts(1).max_retry_after(second))
+        .circuit_breaker(config);
+    handle.update(changes).unwrap();
+    let snapshot = handle.snapshot();
+    let durations = (
+        snapshot.total_timeout.duration,
+        snapshot.attempt_timeout.duration,
+    );
+    assert_eq!(durations, (9 * second, 2 * second));
+    assert!(
+        snapshot
+            .bulkheads
+            .iter()
+            .all(|(_, bulkhead)| bulkhead.limit == 3)
+    );
+    assert_eq!((snapshot.circuits.len(), snapshot.bulkheads.len()), (2, 2));
+    assert_eq!(handle.retry.policy().max_attempts(), 1);
+    let circuit = handle.circuit_breaker.key(&"a.example".parse().unwrap());
+    assert_eq!(circuit.unwrap().config().consecutive_failures, Some(2));
+
+    let rejected = |changes| handle.update(changes).unwrap_err().to_string();
+    let total = rejected(Changes::new().total_timeout(second));
+    assert!(total.contains("`total_timeout` is 1s: raise it"), "{total}");
+    let hint = rejected(Changes::new().retry(handle.retry.policy().max_retry_after(60 * second)));
+    assert!(
+        hint.contains("`max_retry_after` is 60s: lower it"),
+        "{hint}"
+    );
+    let window = Changes::new()
+        .total_timeout(30 * second)
+        .attempt_timeout(6 * second);
+    assert!(rejected(window).contains("`window` is 10s: raise it to twice"));
+    assert_eq!(handle.snapshot().total_timeout.duration, 9 * second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_servers_handle_changes_its_parts() {
+    let second = Duration::from_secs(1);
+    let handle = server().http().max_in_flight(9).build().unwrap().handle();
+    let changes = Changes::new().total_timeout(second).max_in_flight(4);
+    handle.update(changes).unwrap();
+    let snapshot = handle.snapshot();
+    assert_eq!(
+        (snapshot.timeout.duration, snapshot.bulkhead.limit),
+        (second, 4)
+    );
+    let rejected = |changes| handle.update(changes).unwrap_err().field;
+    assert_eq!(
+        rejected(Changes::new().rate(Rate::per_second(1), 1)),
+        "rate"
+    );
+    assert_eq!(
+        rejected(Changes::new().attempt_timeout(second)),
+        "attempt_timeout"
+    );
+}
+
+fn client_error(
+    set: impl FnOnce(ClientBuilder<http::Client>) -> ClientBuilder<http::Client>,
+) -> String {
+    error(set(client().http()).build())
+}
+
+fn server_error(
+    set: impl FnOnce(ServerBuilder<http::Server>) -> ServerBuilder<http::Server>,
+) -> String {
+    error(set(server().http()).build())
 }

@@ -11,8 +11,8 @@ use crate::{
     throttle::{ThrottleGate, ThrottleHandle, ThrottleLayer},
 };
 
-/// Settings of a [`ThrottleLayer`], in any order. What each means, and its default's reason, is told
-/// at [`ThrottleConfig`].
+/// Settings of a [`ThrottleLayer`], in any order. What each means, and its default's reason, is
+/// told at [`ThrottleConfig`].
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct ThrottleBuilder<P = Plain> {

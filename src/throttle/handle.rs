@@ -1,8 +1,11 @@
 //! The control surface.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
-use crate::throttle::{ThrottleGate, state::State};
+use crate::{
+    observe::Totals,
+    throttle::{ThrottleGate, state::State},
+};
 
 /// Watches and resets a throttle from outside. Cheap to clone; it keeps the throttle's state alive,
 /// not its services.
@@ -21,8 +24,8 @@ pub struct Snapshot {
     pub accepts: u64,
     /// Calls of the window that it rejected, or failed.
     pub failures: u64,
-    /// Calls rejected here since the throttle was built.
-    pub throttled: u64,
+    /// What the layer has counted so far.
+    pub totals: Totals,
 }
 
 impl ThrottleGate {
@@ -36,7 +39,7 @@ impl ThrottleGate {
 }
 
 impl ThrottleHandle {
-    /// The throttle as it is now. Costs a clock read and some twenty loads, and ten for each core.
+    /// The throttle as it is now. Costs a clock read and some thirty loads a core.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let now = self.state.clock.now();
@@ -45,7 +48,7 @@ impl ThrottleHandle {
             probability: self.state.throttle.probability(now),
             accepts: counts.accepts,
             failures: counts.failures,
-            throttled: self.state.throttled.load(Ordering::Relaxed),
+            totals: self.state.tally.totals(),
         }
     }
 

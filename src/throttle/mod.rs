@@ -6,9 +6,9 @@
 //! breaker](crate::circuit_breaker) is for an upstream that is down: it sends all or nothing. Both
 //! may stand in one layer, with the breaker outside.
 //!
-//! **It needs results that tell rejections apart**: without a protocol a 503 is a success. Over HTTP
-//! give it [`http::Client`](crate::protocol::http::Client): 429 and 5xx are not accepted; over gRPC
-//! `grpc::Client`.
+//! **It needs results that tell rejections apart**: without a protocol a 503 is a success. Over
+//! HTTP give it [`http::Client`](crate::protocol::http::Client): 429 and 5xx are not accepted; over
+//! gRPC `grpc::Client`.
 //!
 //! ```
 //! use tower::{Layer, Service, ServiceExt, service_fn};
@@ -27,12 +27,13 @@
 //!     }
 //! }
 //! assert!(throttled > 700); // of a thousand that would have failed
-//! assert_eq!(throttle.handle().snapshot().throttled, throttled);
+//! let totals = throttle.handle().snapshot().totals;
+//! assert_eq!(totals.rejected.of(RejectedKind::Throttled), throttled);
 //! # Ok(()) }
 //! ```
 //!
 //! A call is decided on in `call`, never in `poll_ready`. While nothing is rejected it costs one
-//! load at admission, and at its end a reading of the clock and a write to a counter of the thread's
+//! load at admission, and at its end a reading of the clock and writes to counters of the thread's
 //! own.
 //!
 //! **Neutral** are calls that are dropped, and results that say nothing of the upstream

@@ -1,17 +1,12 @@
 //! The gate: the throttle of one upstream.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::Context,
-};
+use std::{sync::Arc, task::Context};
 
 use crate::{
     Outcome, Rejected, RejectedKind,
     algorithm::Throttle,
     gate::{Admission, Admit, Demand, End, Gate, Read, Turn, Unsent},
+    observe::{Event, Tally},
     striped::current_stripe,
     time::{Clock, Now},
 };
@@ -27,10 +22,8 @@ pub struct ThrottleGate {
 pub(super) struct State {
     pub(super) throttle: Throttle,
     pub(super) clock: Clock,
-    /// Calls rejected. Relaxed: a total that nothing is decided by.
-    pub(super) throttled: AtomicU64,
+    pub(super) tally: Tally,
     enabled: bool,
-    name: Option<&'static str>,
 }
 
 /// A call whose result counts; `false` while the throttle is not enabled.
@@ -44,9 +37,8 @@ impl ThrottleGate {
             state: Arc::new(State {
                 throttle,
                 clock: Clock::start(),
-                throttled: AtomicU64::new(0),
+                tally: Tally::new("throttle", name),
                 enabled,
-                name,
             }),
         }
     }
@@ -57,9 +49,9 @@ impl ThrottleGate {
         if state.throttle.admit(rand::random(), now.by(&state.clock)) {
             return Ok(Counted(true));
         }
-        state.throttled.fetch_add(1, Ordering::Relaxed);
-        let mut rejected = Rejected::new(RejectedKind::Throttled, "throttle");
-        rejected.name = state.name;
+        let mut rejected = Rejected::new(RejectedKind::Throttled, state.tally.layer);
+        rejected.name = state.tally.name;
+        state.tally.rejected(&rejected);
         Err(Box::new(rejected))
     }
 }
@@ -79,14 +71,21 @@ impl Gate for ThrottleGate {
 
     #[inline(always)]
     fn end(&self, _: Counted, end: End, now: &Now) {
-        let accepted = match end {
-            End::Answered(Outcome::Success, _) => true,
-            End::Answered(Outcome::Failure | Outcome::Overload, _) => false,
-            End::Answered(Outcome::Ignore, _) | End::Dropped => return,
-        };
         let State {
-            throttle, clock, ..
+            throttle,
+            clock,
+            tally,
+            ..
         } = &*self.state;
+        let End::Answered(outcome, _) = end else {
+            return tally.count(Event::Cancelled);
+        };
+        tally.ended(outcome);
+        let accepted = match outcome {
+            Outcome::Success => true,
+            Outcome::Failure | Outcome::Overload => false,
+            Outcome::Ignore => return,
+        };
         throttle.record(accepted, current_stripe(), now.by(clock));
     }
 

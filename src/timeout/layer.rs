@@ -6,6 +6,7 @@ use tower::Layer;
 
 use crate::{
     ConfigError,
+    observe::register,
     protocol::Plain,
     striped::Striped,
     timeout::{Timeout, TimeoutHandle, state::State},
@@ -93,8 +94,10 @@ impl<P> TimeoutBuilder<P> {
     /// A duration of zero. `Duration::MAX` never ends a call.
     pub fn build(self) -> Result<TimeoutLayer<P>, ConfigError> {
         let state = State::new(self.duration, self.enabled, self.total, self.name)?;
+        let state = Striped::new(state);
+        register(state.value());
         Ok(TimeoutLayer {
-            state: Striped::new(state),
+            state,
             protocol: self.protocol,
         })
     }

@@ -8,18 +8,19 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    CarryDeadline, ConfigError, Deadline, Rejected, RejectedKind, config::nanos_within, time,
+    CarryDeadline, ConfigError, Deadline, Rejected, RejectedKind,
+    config::nanos_within,
+    observe::{self, Instance, Observed, Tally, Totals, trace},
+    time,
 };
 
 #[derive(Debug)]
 pub(super) struct State {
     /// In nanoseconds. Relaxed: a call that races a change honors one of the two.
     limit: AtomicU64,
-    /// Relaxed: a statistic.
-    expired: AtomicU64,
     enabled: bool,
     total: bool,
-    name: Option<&'static str>,
+    tally: Tally,
 }
 
 /// How long one call may take.
@@ -41,10 +42,9 @@ impl State {
         let limit = AtomicU64::new(checked(duration, name)?);
         Ok(Self {
             limit,
-            expired: AtomicU64::new(0),
             enabled,
             total,
-            name,
+            tally: Tally::new("timeout", name),
         })
     }
 
@@ -54,12 +54,13 @@ impl State {
 
     pub(super) fn set_duration(&self, duration: Duration) -> Result<(), ConfigError> {
         self.limit
-            .store(checked(duration, self.name)?, Ordering::Relaxed);
+            .store(checked(duration, self.tally.name)?, Ordering::Relaxed);
+        trace::updated((self.tally.layer, self.tally.name), &duration);
         Ok(())
     }
 
-    pub(super) fn expired(&self) -> u64 {
-        self.expired.load(Ordering::Relaxed)
+    pub(super) fn totals(&self) -> Totals {
+        self.tally.totals()
     }
 
     /// Whether the wait for the inner service's readiness is a part of the call.
@@ -106,10 +107,30 @@ impl State {
 
     /// Counts a call that is given up, and says so.
     pub(super) fn reject(&self, kind: RejectedKind) -> Box<Rejected> {
-        self.expired.fetch_add(1, Ordering::Relaxed);
-        let mut rejected = Box::new(Rejected::new(kind, "timeout"));
-        rejected.name = self.name;
+        let mut rejected = Box::new(Rejected::new(kind, self.tally.layer));
+        rejected.name = self.tally.name;
+        self.tally.rejected(&rejected);
         rejected
+    }
+}
+
+impl Observed for State {
+    fn layer(&self) -> &'static str {
+        self.tally.layer
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.tally.name
+    }
+
+    fn observe(&self) -> Instance {
+        Instance {
+            layer: self.tally.layer,
+            name: self.tally.name.unwrap_or_default(),
+            totals: self.totals(),
+            config: vec![("duration", self.duration().as_secs_f64())],
+            state: observe::State::Timeout { total: self.total },
+        }
     }
 }
 

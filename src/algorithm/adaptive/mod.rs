@@ -16,8 +16,8 @@
 //!
 //! - **A window, not a call, moves the limit**, and a call counts at most four times the average
 //!   before it: one slow call of a hundred is no overload, and one lucky one no new best.
-//! - **Only load raises it**: at least half of the limit was in use at once, and more than one call,
-//!   or some caller found no room. Sequential calls never raise a limit.
+//! - **Only load raises it**: at least half of the limit was in use at once, and more than one
+//!   call, or some caller found no room. Sequential calls never raise a limit.
 //! - **Only successes are timed.** A failure may be quick because nothing was done. A failure that
 //!   took twice the average counts as an overload: it is mostly a timeout. A dropped call counts
 //!   for nothing.

@@ -9,8 +9,8 @@
 //! limit, and opens the next window. The others go on: nobody waits. A thread that was about to add
 //! when the window closed adds to the next one; no sample counts twice.
 //!
-//! **Cost** of a sample: outside of a window one load; inside, four loads and one addition to a word
-//! that all threads share; most windows need some hundred.
+//! **Cost** of a sample: outside of a window one load; inside, four loads and one addition to a
+//! word that all threads share; most windows need some hundred.
 
 use std::time::Duration;
 

@@ -333,7 +333,7 @@ proptest! {
         }
     }
 
-    /// The plain model of AIMD, in words: twice until the first overload, then one more, or a tenth less.
+    /// The plain model: twice until the first overload, then one more, or a tenth less.
     #[test]
     fn aimd_is_what_its_name_says(windows in prop::collection::vec((any::<bool>(), any::<bool>()), 1..200)) {
         let mut aimd = Aimd::default();

@@ -59,7 +59,10 @@ impl Breaker {
                     } else {
                         Ok(Pass::started(next, now))
                     };
-                    return (decision, cause.map(|cause| control.transition(next, cause)));
+                    return (
+                        decision,
+                        cause.map(|cause| control.transition(next, cause, control.counts())),
+                    );
                 }
                 // Another probe left or came back, or another thread made the transition: look
                 // again.
@@ -86,7 +89,7 @@ impl Breaker {
             match self.step(control, now) {
                 Step::To(next, Some(cause)) if next.state() == BreakerState::Open => {
                     match self.swap(control, next) {
-                        Ok(()) => return Some(control.transition(next, cause)),
+                        Ok(()) => return Some(control.transition(next, cause, control.counts())),
                         // A probe came back, or somebody else opened it: look again.
                         Err(current) => control = current,
                     }

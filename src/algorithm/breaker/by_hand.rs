@@ -60,7 +60,9 @@ impl Breaker {
         loop {
             let settled = next(control)?;
             match self.swap(control, settled) {
-                Ok(()) => return Some(control.transition(settled, Cause::ByHand)),
+                Ok(()) => {
+                    return Some(control.transition(settled, Cause::ByHand, control.counts()));
+                }
                 // The state moved on meanwhile; what was asked for holds for the new one as well.
                 Err(current) => control = current,
             }

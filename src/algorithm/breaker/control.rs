@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::algorithm::{
     breaker::transition::{BreakerState, Cause, CircuitOpen, Transition},
-    window::Class,
+    window::{Class, Counts},
 };
 
 /// `generation:18 | streak:5 | payload:38 | state:3`.
@@ -29,6 +29,17 @@ pub(super) struct Probes {
     pub(super) succeeded: u64,
     pub(super) failed: u64,
     pub(super) slow: u64,
+}
+
+impl Probes {
+    pub(super) fn counts(self) -> Counts {
+        Counts {
+            successes: self.succeeded,
+            failures: self.failed,
+            slow: self.slow,
+            abandoned: 0,
+        }
+    }
 }
 
 impl Control {
@@ -105,6 +116,15 @@ impl Control {
     }
 
     /// Of a half-open circuit.
+    /// How the probes of a half-open state have ended; nothing of another.
+    pub(super) fn counts(self) -> Counts {
+        if self.state() == BreakerState::HalfOpen {
+            self.probes().counts()
+        } else {
+            Counts::default()
+        }
+    }
+
     pub(super) fn probes(self) -> Probes {
         let payload = self.payload();
         let field = |number: u32| payload >> (number * Probes::BITS) & Probes::MOST;
@@ -164,12 +184,16 @@ impl Control {
         Self(self.0 & !(PAYLOAD_MASK << PAYLOAD_SHIFT) & !streak)
     }
 
-    pub(super) fn transition(self, to: Self, cause: Cause) -> Transition {
+    pub(super) fn transition(self, to: Self, cause: Cause, counts: Counts) -> Transition {
         Transition {
             from: self.state(),
             to: to.state(),
             generation: to.generation(),
             cause,
+            counts,
+            at: Duration::ZERO,
+            open_for: None,
+            rejected: None,
         }
     }
 

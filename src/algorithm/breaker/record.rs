@@ -295,7 +295,9 @@ impl Breaker {
                 Some(cause) => self.after_verdict(control, cause, &settings, now),
             };
             match self.swap(control, next) {
-                Ok(()) => return verdict.map(|cause| control.transition(next, cause)),
+                Ok(()) => {
+                    return verdict.map(|cause| control.transition(next, cause, probes.counts()));
+                }
                 Err(current) if current.generation() != admitted.generation() => {
                     if class.is_some() {
                         self.late.fetch_add(1, Ordering::Relaxed);

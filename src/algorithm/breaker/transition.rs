@@ -2,17 +2,24 @@
 
 use std::time::Duration;
 
+use crate::algorithm::window::Counts;
+
 /// A state of a [`Breaker`](crate::algorithm::Breaker).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum BreakerState {
     /// Lets all calls through and counts them.
     Closed,
-    /// Refuses all calls until its time is over.
+    /// Rejects all calls until its time is over.
     Open,
     /// Lets a few probes through.
     HalfOpen,
-    /// Refuses all calls until told otherwise.
+    /// Rejects all calls until told otherwise.
     ForcedOpen,
     /// Lets all calls through and counts nothing.
     Disabled,
@@ -20,7 +27,51 @@ pub enum BreakerState {
     MetricsOnly,
 }
 
-/// A refusal, and how long until calls are let through, where that is known.
+impl BreakerState {
+    /// All states, in the order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::Closed,
+        Self::Open,
+        Self::HalfOpen,
+        Self::ForcedOpen,
+        Self::Disabled,
+        Self::MetricsOnly,
+    ];
+
+    /// Its name in metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+            Self::ForcedOpen => "forced_open",
+            Self::Disabled => "disabled",
+            Self::MetricsOnly => "metrics_only",
+        }
+    }
+}
+
+impl Cause {
+    /// Its name in metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FailureRate => "failure_rate",
+            Self::SlowRate => "slow_rate",
+            Self::ConsecutiveFailures => "consecutive_failures",
+            Self::NoAnswer => "no_answer",
+            Self::OpenElapsed => "open_elapsed",
+            Self::ProbesFailed => "probes_failed",
+            Self::ProbesSlow => "probes_slow",
+            Self::ProbesSucceeded => "probes_succeeded",
+            Self::LeaseExpired => "lease_expired",
+            Self::ByHand => "by_hand",
+        }
+    }
+}
+
+/// A rejection, and how long until calls are let through, where that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CircuitOpen {
     /// Until probes are let through while open, until all calls are during a ramp; `None` while
@@ -28,7 +79,7 @@ pub struct CircuitOpen {
     pub wait: Option<Duration>,
 }
 
-/// A change of state. Whoever receives it made it, and nobody else receives it.
+/// A change of state. It goes to the one caller that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transition {
@@ -40,10 +91,23 @@ pub struct Transition {
     pub generation: u32,
     /// What brought it about.
     pub cause: Cause,
+    /// What the window held that opened the circuit; of a half-open state, how its probes ended.
+    pub counts: Counts,
+    /// When: how long after the circuit was made.
+    pub at: Duration,
+    /// Of one that closes: how long the circuit had been open or half-open.
+    pub open_for: Option<Duration>,
+    /// Of one that closes: how many calls were rejected meanwhile.
+    pub rejected: Option<u64>,
 }
 
 /// Why a [`Transition`] came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum Cause {
     /// Too large a share of the window's calls failed.
@@ -56,11 +120,11 @@ pub enum Cause {
     NoAnswer,
     /// The time of the open state was over.
     OpenElapsed,
-    /// The probes showed a peer that still fails.
+    /// The probes showed an upstream that still fails.
     ProbesFailed,
     /// Too many of the probes were slow.
     ProbesSlow,
-    /// The probes showed a peer that works.
+    /// The probes showed an upstream that works.
     ProbesSucceeded,
     /// The probes did not come back in time.
     LeaseExpired,

@@ -112,7 +112,7 @@ impl Breaker {
         settings: &Settings,
         now: u64,
     ) -> Option<Transition> {
-        let mut control = closed;
+        let (mut control, counts) = (closed, self.counts_of(closed.generation(), now));
         loop {
             let streak = if self.has_held(control, now) {
                 1
@@ -121,7 +121,7 @@ impl Breaker {
             };
             let open = self.opened(control, streak, settings, now);
             match self.swap(control, open) {
-                Ok(()) => return Some(control.transition(open, cause)),
+                Ok(()) => return Some(control.transition(open, cause, counts)),
                 // It has settled in, and is as closed as before.
                 Err(current) if current.generation() == closed.generation() => control = current,
                 // Opened already, or settled by hand: either way there is nothing left to do.

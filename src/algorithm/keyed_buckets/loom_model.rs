@@ -2,7 +2,10 @@
 
 use loom::{sync::Arc, thread};
 
-use super::*;
+use super::{
+    slots::{RESIDENT, TENTATIVE},
+    *,
+};
 
 const SECOND: u64 = 1_000_000_000;
 const ME: u64 = 64;
@@ -13,11 +16,16 @@ fn an_eviction_and_an_admission_do_not_lose_a_debt() {
     loom::model(|| {
         let table =
             Arc::new(KeyedBuckets::new(Rate::per_second(1), 1, 1, Overflow::Reject).unwrap());
-        let (key, slot) = (64 | RESIDENT, &table.buckets[0].0[0]);
+        let (key, slot) = (64 | RESIDENT, table.slots.iter().next().unwrap());
         slot.print.store(key, Ordering::Relaxed);
         let other = table.clone();
         let thread = thread::spawn(move || {
-            other.buckets[0].0[0].clear(128 | TENTATIVE, &other.evicted, other.quota.scale(), 0)
+            other.slots.iter().next().unwrap().clear(
+                128 | TENTATIVE,
+                &other.slots.evicted,
+                other.quota.scale(),
+                0,
+            )
         });
         slot.tat.acquire(table.quota.pace(), 1, 0).unwrap();
         let kept = slot.print.load(Ordering::Acquire) == key;
@@ -32,13 +40,14 @@ fn who_is_admitted_has_a_slot_to_remember_it_though_another_key_wants_it() {
         // One slot is idle, of a key that acts just as another key takes it.
         let table =
             Arc::new(KeyedBuckets::new(Rate::per_second(1), 1, 1, Overflow::Reject).unwrap());
-        for (number, slot) in (1..).zip(table.slots(64)) {
+        for (number, slot) in (1..).zip(table.slots.of(64)) {
             slot.print.store(number << 20 | RESIDENT, Ordering::Relaxed);
             slot.tat
                 .charge(table.quota.pace(), u32::from(number > 1), 0);
         }
         table
-            .slots(64)
+            .slots
+            .of(64)
             .next()
             .unwrap()
             .print
@@ -49,7 +58,7 @@ fn who_is_admitted_has_a_slot_to_remember_it_though_another_key_wants_it() {
         let there = thread.join().unwrap();
         assert!(!(here && there), "two in one slot");
         assert!(
-            !here || matches!(table.find(64 | RESIDENT), Found::Resident(_)),
+            !here || matches!(table.slots.find(64 | RESIDENT), Found::Resident(_)),
             "admitted, and forgotten"
         );
     });
@@ -106,7 +115,11 @@ fn a_caller_with_an_old_time_does_not_earn_again_what_another_finds_earned() {
     bounded(|| {
         // given: a key that was evicted at 10 s.
         let table = crowded(1, 1);
-        table.evicted.store(10 * SECOND, Ordering::Relaxed);
+        table
+            .slots
+            .evicted
+            .latest
+            .store(10 * SECOND, Ordering::Relaxed);
         let other = table.clone();
         // when: one moves it in, and another finds it there.
         let thread = thread::spawn(move || other.acquire(ME, 1, SECOND).is_ok());
@@ -144,7 +157,7 @@ fn a_debt_is_not_lost_to_an_eviction() {
 /// All keys here have the same slots in the same order.
 fn crowded(burst: u32, free: usize) -> Arc<KeyedBuckets> {
     let table = KeyedBuckets::new(Rate::per_second(1), burst, 1, Overflow::Reject).unwrap();
-    for (number, slot) in (1..).zip(table.slots(ME)).skip(free) {
+    for (number, slot) in (1..).zip(table.slots.of(ME)).skip(free) {
         slot.print.store(number << 20 | RESIDENT, Ordering::Relaxed);
         slot.tat.charge(table.quota.pace(), 60, 0);
     }
@@ -153,7 +166,7 @@ fn crowded(burst: u32, free: usize) -> Arc<KeyedBuckets> {
 
 /// Puts `ME` in the first slot, `used` units of its burst gone at 0.
 fn settle(table: &KeyedBuckets, used: u32) {
-    let slot = table.slots(ME).next().unwrap();
+    let slot = table.slots.of(ME).next().unwrap();
     slot.print.store(ME | RESIDENT, Ordering::Relaxed);
     slot.tat.charge(table.quota.pace(), used, 0);
 }

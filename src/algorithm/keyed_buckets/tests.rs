@@ -2,7 +2,10 @@ use std::{collections::HashMap, thread};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    slots::{LEAVING, STATES, TENTATIVE},
+    *,
+};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -77,7 +80,7 @@ fn a_flood_of_new_keys_does_not_reset_a_key_in_debt_and_takes_no_memory() {
     // then
     assert!(table.acquire(hash(1), 1, 0).is_err());
     assert_eq!(table.bytes(), bytes);
-    let slots = table.buckets.len() * SLOTS;
+    let slots = table.slots.iter().count();
     assert!(flooded < slots + SHARED, "{flooded} keys in {slots} slots");
     assert!(flooded > slots / 2, "{flooded} keys in {slots} slots");
 }
@@ -122,7 +125,8 @@ fn a_key_that_a_stopped_thread_is_moving_is_not_let_through_without_a_limit() {
             // given
             let table = table(1, 3, 100, overflow);
             table
-                .slots(hash(1))
+                .slots
+                .of(hash(1))
                 .next()
                 .unwrap()
                 .print
@@ -241,8 +245,16 @@ fn an_old_time_does_not_earn_again_what_another_caller_finds_earned() {
     // stopped there.
     let table = table(1, 5, 1, Overflow::Reject);
     let key = 4;
-    table.evicted.store(10 * SECOND, Ordering::Relaxed);
-    assert!(table.move_in(key & !STATES | RESIDENT, 10 * SECOND));
+    table
+        .slots
+        .evicted
+        .latest
+        .store(10 * SECOND, Ordering::Relaxed);
+    assert!(
+        table
+            .slots
+            .move_in(resident(key), table.quota.scale(), 10 * SECOND)
+    );
     // when
     let old = (0..5)
         .filter(|_| table.acquire(key, 1, SECOND).is_ok())
@@ -324,6 +336,7 @@ proptest! {
                     table.close_until(hash(key), now + 2 * length, now);
                     *full = if slot { (*full).max(now + 2 * length + 2 * interval) } else { *full };
                 }
+                _ if cost == 0 => prop_assert!(table.acquire(hash(key), 0, now).is_ok()),
                 _ => {
                     let after = now.max(*full) + length;
                     let fits = slot && after <= now + 3 * interval;

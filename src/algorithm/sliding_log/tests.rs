@@ -218,8 +218,8 @@ proptest! {
         let (mut times, mut units) = (Vec::new(), 1u64);
         for (step, cost, elapsed) in steps {
             units += elapsed;
-            let now = units * UNIT;
-            times.retain(|time| time + 250_000 > units);
+            let now = log.nanos(units);
+            times.retain(|time| time + log.window > units);
             match step {
                 0 => { log.refund(cost, now); times.drain(..(cost as usize).min(times.len())); }
                 1 => {

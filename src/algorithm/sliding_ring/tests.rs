@@ -119,6 +119,7 @@ proptest! {
             match step {
                 0 => { ring.refund(cost, now); units.drain(..(cost as usize).min(units.len())); }
                 1 => { ring.charge(cost, now); units.extend((0..cost).map(|_| part)); }
+                _ if cost == 0 => prop_assert!(ring.acquire(0, now).is_ok()),
                 _ if cost > count => prop_assert_eq!(ring.acquire(cost, now), Err(OverLimit::CostAboveBurst)),
                 _ => {
                     let fits = units.len() + cost as usize <= count as usize;

@@ -58,8 +58,9 @@ impl Tat {
         due: u64,
         now: u64,
     ) -> Result<Change, OverLimit> {
-        if cost > pace.burst {
-            return Err(OverLimit::CostAboveBurst);
+        // One comparison for both: 0 wraps to the largest.
+        if cost.wrapping_sub(1) >= pace.burst {
+            return self.take_unusual(cost);
         }
         let due = due.clamp(now.saturating_sub(TIMER_TICK), now);
         let capacity = pace.capacity + pace.scale.units(now - due);
@@ -74,6 +75,37 @@ impl Tat {
                 Some(excess) => Err(OverLimit::until(pace.scale.nanos(excess))),
             }
         })
+    }
+
+    /// What costs nothing is free, also of a bucket in debt; what costs more than the burst never
+    /// fits.
+    #[cold]
+    fn take_unusual(&self, cost: u32) -> Result<Change, OverLimit> {
+        let before = self.word.load(Ordering::Relaxed);
+        let unchanged = Change {
+            before,
+            after: before,
+        };
+        (cost == 0)
+            .then_some(unchanged)
+            .ok_or(OverLimit::CostAboveBurst)
+    }
+
+    /// Full and free of debt and penalty, as if it had never been used.
+    pub(crate) fn reset(&self, scale: Scale, now: u64) {
+        self.reset_if(scale, now, || true);
+    }
+
+    /// As [`reset`](Self::reset), under the condition of [`refund_if`](Self::refund_if).
+    pub(crate) fn reset_if(&self, scale: Scale, now: u64, owned: impl Fn() -> bool) {
+        // Full already, or another key's: left alone.
+        let _ = self.change(scale, now, |ahead| {
+            if ahead == 0 || !owned() {
+                Err(())
+            } else {
+                Ok(0)
+            }
+        });
     }
 
     /// How many nanoseconds until `units` more have all fitted, one after the other.

@@ -104,6 +104,23 @@ impl Client {
         self
     }
 
+    /// A [retry](crate::retry) tells the upstream which attempt a request is. See
+    /// [`http::Client::attempt_headers`](over_http::Client::attempt_headers).
+    #[must_use]
+    pub fn attempt_headers(mut self, send: bool) -> Self {
+        self.http = self.http.attempt_headers(send);
+        self
+    }
+
+    /// A [timeout](crate::timeout) and a [retry](crate::retry) tell the upstream how long the
+    /// answer is waited for. See
+    /// [`http::Client::send_deadline`](over_http::Client::send_deadline).
+    #[must_use]
+    pub fn send_deadline(mut self, send: bool) -> Self {
+        self.http = self.http.send_deadline(send);
+        self
+    }
+
     fn is_idempotent(&self, path: &str) -> bool {
         let listed = |method: &&str| match method.ends_with('/') {
             true => path.starts_with(*method),

@@ -11,7 +11,10 @@
 //! sending them.
 //!
 //! While an attempt still holds its body (the upstream answered before it had read all), and after
-//! more than the limit was sent, there is nothing to play, and so no retry.
+//! more than the limit was sent, there is nothing to play, and so no retry. To take the body away
+//! from an attempt that is still sending would need an end for that attempt: an error of the
+//! caller's own type, which cannot be made; the end of the stream, which a chunked request would
+//! send as if it were whole; or silence, which would keep its connection for good.
 
 use std::{
     fmt, mem,
@@ -61,7 +64,7 @@ pub(super) struct Reel<B> {
 /// nothing in HTTP; so a body in many small frames takes no more room than one in few.
 #[derive(Default)]
 struct Recorded {
-    /// What earlier attempts have sent: a piece for each of them that sent any.
+    /// What earlier attempts have sent: a piece for each of them that sent more than those before.
     pieces: Vec<Bytes>,
     /// What this attempt adds to that.
     added: Vec<u8>,
@@ -129,7 +132,8 @@ impl<B> Tape<B> {
         match self {
             Self::Empty => Some(ReplayBody::new(None, None, 0)),
             Self::Shared(home, limit) => {
-                let reel = home.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+                let mut reel = home.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+                reel.recorded.cut();
                 Some(ReplayBody::new(Some(reel), Some(home.clone()), *limit))
             }
         }
@@ -203,10 +207,14 @@ impl Recorded {
         true
     }
 
-    /// Makes a piece of what this attempt has added.
+    /// Makes a piece of what the last attempt has added, once another attempt is to send it.
+    ///
+    /// Just as large as its bytes: what a growing buffer has to spare would add up from attempt to
+    /// attempt, beyond the limit.
     fn cut(&mut self) {
         if !self.added.is_empty() {
-            self.pieces.push(mem::take(&mut self.added).into());
+            self.pieces
+                .push(mem::take(&mut self.added).into_boxed_slice().into());
         }
     }
 }
@@ -280,8 +288,7 @@ where
 
 impl<B> Drop for ReplayBody<B> {
     fn drop(&mut self) {
-        if let (Some(home), Some(mut reel)) = (self.home.take(), self.reel.take()) {
-            reel.recorded.cut();
+        if let (Some(home), Some(reel)) = (self.home.take(), self.reel.take()) {
             *home.lock().unwrap_or_else(PoisonError::into_inner) = Some(reel);
         }
     }

@@ -9,7 +9,8 @@ use std::{
 use crate::{
     ConfigError,
     algorithm::Rate,
-    rate_limit::{HeavyHitter, RateLimitHandle, Snapshot, keyed::Table},
+    observe::{Instance, Observed, State, Totals},
+    rate_limit::{HeavyHitter, RateLimitHandle, Snapshot, bucket, keyed::Table},
 };
 
 /// Watches and changes a keyed rate limit from outside. Cheap to clone; it keeps the limit's state
@@ -31,6 +32,10 @@ pub struct KeyedSnapshot {
     pub active: usize,
     /// How many calls wait for their turn.
     pub waiting: usize,
+    /// What has been counted so far, of all keys together.
+    pub totals: Totals,
+    /// How many keys lost their place to another one, so far: none that was in debt.
+    pub evictions: u64,
     /// What the table takes, from `build` on: it never grows.
     pub bytes: usize,
 }
@@ -47,11 +52,14 @@ impl KeyedRateLimitHandle {
             buckets,
             queues,
             clock,
+            tally,
             ..
         } = &*self.table;
         KeyedSnapshot {
             active: buckets.indebted(clock.now()),
             waiting: queues.waiting() + self.total().map_or(0, |total| total.waiting),
+            totals: tally.totals(),
+            evictions: buckets.evictions(),
             bytes: buckets.bytes(),
         }
     }
@@ -144,5 +152,25 @@ impl KeyedRateLimitHandle {
     #[cfg(test)]
     pub(super) fn queues(&self) -> usize {
         self.table.queues.count()
+    }
+}
+
+impl Observed for Table {
+    fn layer(&self) -> &'static str {
+        self.tally.layer
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.tally.name
+    }
+
+    fn observe(&self) -> Instance {
+        let state = State::RateLimit {
+            queued: self.queues.waiting() as u64,
+            keys: Some(self.buckets.indebted(self.clock.now()) as u64),
+            evictions: Some(self.buckets.evictions()),
+        };
+        let quota = (self.buckets.rate(), self.buckets.burst());
+        bucket::observe(&self.tally, Some(quota), state)
     }
 }

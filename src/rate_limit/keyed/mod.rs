@@ -11,7 +11,7 @@ pub(crate) mod top;
 
 pub use handle::{KeyedRateLimitHandle, KeyedSnapshot};
 pub use key::{Key, Labelled};
-pub(super) use per_key::MakeLimit;
+pub(super) use per_key::{AllKeys, MakeLimit};
 pub use per_key::{PerKeyRateLimitHandle, Plans};
 pub(super) use table::Table;
 pub use table::TableGate;

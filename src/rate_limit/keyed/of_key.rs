@@ -39,6 +39,10 @@ impl Limit for OfKey<'_> {
         self.buckets.close_until(self.hash, until, now);
     }
 
+    fn reset(&self, now: u64) {
+        self.buckets.reset(self.hash, now);
+    }
+
     fn available(&self, now: u64) -> u32 {
         self.buckets.available(self.hash, now)
     }

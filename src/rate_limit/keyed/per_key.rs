@@ -7,7 +7,12 @@ use crate::{
     algorithm::Limit,
     gate::{Keyable, Keyed, KeyedParts},
     keyed::partitions::Recipe,
-    rate_limit::{LimitGate, RateLimitHandle, bucket::Settings, state::AnyLimit},
+    observe::{Instance, Observed, State, Tally},
+    rate_limit::{
+        LimitGate, RateLimitHandle,
+        bucket::{self, Settings},
+        state::AnyLimit,
+    },
     time::Clock,
 };
 
@@ -21,7 +26,13 @@ pub struct Plans<K> {
     pub(in crate::rate_limit) limit: MakeLimit<K>,
     pub(in crate::rate_limit) clock: Clock,
     pub(in crate::rate_limit) settings: Settings,
+    /// Of all keys together.
+    pub(in crate::rate_limit) all: Arc<AllKeys>,
 }
+
+/// The limits of all keys, as the registry sees them.
+#[derive(Debug)]
+pub(in crate::rate_limit) struct AllKeys(pub(in crate::rate_limit) Arc<Tally>);
 
 /// Makes the limit of a key.
 pub(in crate::rate_limit) type MakeLimit<K> =
@@ -99,7 +110,27 @@ impl<K> Recipe<K, LimitGate> for Plans<K> {
             AnyLimit::Other(limit),
             self.clock,
             self.settings,
+            self.all.0.clone(),
         ))
+    }
+}
+
+impl Observed for AllKeys {
+    fn layer(&self) -> &'static str {
+        self.0.layer
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.0.name
+    }
+
+    fn observe(&self) -> Instance {
+        let state = State::RateLimit {
+            queued: 0,
+            keys: None,
+            evictions: None,
+        };
+        bucket::observe(&self.0, None, state)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     algorithm::{KeyedBuckets, OverLimit, Rate},
     gate::{Admission, Admit, Demand, End, Gate, Read, Turn, Unsent},
     keyed::Missing,
+    observe::{Event, Tally, trace},
     protocol::Quota,
     queue::{Bounds, QueuesByKey, Ticket, Turn as QueueTurn, WaitQueue},
     rate_limit::{
@@ -41,6 +42,7 @@ pub(in crate::rate_limit) struct Table {
     missing: Missing,
     /// Locked for rejections of counted keys, only if nobody has it, and to read.
     top: Mutex<Top>,
+    pub(super) tally: Arc<Tally>,
 }
 
 /// The units that a call has taken of its key's limit; `None` if no limit applies to it.
@@ -83,7 +85,7 @@ impl<F> TableGate<F> {
         if F::COUNTED {
             self.table.count(hash, || self.key.label(request));
         }
-        Box::new(self.table.rejection(kind, wait))
+        Box::new(bucket::reject(&self.table.tally, kind, wait))
     }
 }
 
@@ -93,6 +95,7 @@ impl Table {
         clock: Clock,
         settings: Settings,
         missing: Missing,
+        tally: Arc<Tally>,
     ) -> Self {
         Self {
             buckets,
@@ -102,6 +105,7 @@ impl Table {
             seed: RandomState::new(),
             missing,
             top: Mutex::default(),
+            tally,
         }
     }
 
@@ -112,6 +116,7 @@ impl Table {
             limit: &self.of(hash),
             queue: queue.as_deref(),
             clock: &self.clock,
+            tally: &self.tally,
         })
     }
 
@@ -122,6 +127,7 @@ impl Table {
     pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         let updated = self.buckets.update(rate, burst);
         updated.map_err(|error| error.of("rate_limit", self.settings.name))?;
+        trace::updated((self.tally.layer, self.tally.name), &(rate, burst));
         for (hash, queue) in self.queues.all() {
             queue.notify(&Waited(&self.of(hash)), || self.clock.now());
         }
@@ -156,12 +162,10 @@ impl Table {
         self.top().count(hash, || label, now);
     }
 
-    fn rejection(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
-        Rejected {
-            kind,
-            layer: "rate_limit",
-            name: self.settings.name,
-            retry_after,
+    #[inline(always)]
+    fn admitted(&self) {
+        if self.settings.counts_admitted {
+            self.tally.count(Event::Admitted);
         }
     }
 
@@ -280,6 +284,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
             settings,
             seed,
             missing,
+            tally,
             ..
         } = &*self.table;
         if !settings.enabled {
@@ -288,9 +293,12 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
         let hash = match (self.key.hash(request, seed), missing) {
             (Some(hash), _) => hash,
             (None, Missing::Share) => WITHOUT_KEY,
-            (None, Missing::Allow) => return Admission::Granted(TakenOfKey(None)),
+            (None, Missing::Allow) => {
+                self.table.admitted();
+                return Admission::Granted(TakenOfKey(None));
+            }
             (None, Missing::Reject) => {
-                let rejected = self.table.rejection(RejectedKind::MissingKey, None);
+                let rejected = bucket::reject(tally, RejectedKind::MissingKey, None);
                 return Admission::Rejected(Box::new(rejected));
             }
         };
@@ -303,7 +311,10 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
             |over, bounds| self.table.join(hash, demand, (over, bounds), now),
         );
         match decision {
-            Decision::Admitted => Admission::Granted(TakenOfKey(Some((hash, demand.cost)))),
+            Decision::Admitted => {
+                self.table.admitted();
+                Admission::Granted(TakenOfKey(Some((hash, demand.cost))))
+            }
             Decision::Queued(ticket) => Admission::Queued(ticket),
             Decision::Rejected(kind, wait) => {
                 Admission::Rejected(self.rejected(hash, (kind, wait), request))
@@ -329,7 +340,10 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
             Err(turn) => {
                 self.table.queues.left(*hash, queue);
                 match turn {
-                    QueueTurn::Acquired => Turn::Granted(TakenOfKey(Some((*hash, demand.cost)))),
+                    QueueTurn::Acquired => {
+                        self.table.admitted();
+                        Turn::Granted(TakenOfKey(Some((*hash, demand.cost))))
+                    }
                     turn => Turn::Rejected(self.rejected(*hash, bucket::rejected(&turn), request)),
                 }
             }

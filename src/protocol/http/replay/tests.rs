@@ -182,6 +182,27 @@ fn no_buffer_of_the_callers_is_kept_alive() {
 }
 
 #[test]
+fn pieces_of_many_attempts_stay_within_the_limit() {
+    let limit = 100;
+    let parts = vec![Bytes::from_static(b"a"); limit];
+    let (mut body, tape) = ReplayBody::record(in_frames(parts, false), limit);
+    let tape = tape.unwrap();
+    // Each attempt sends all that was sent before, and three more, for which its buffer grows to 4.
+    for _ in 0..limit / 3 {
+        let before = body.reel.as_ref().unwrap().recorded.pieces.len();
+        read(&mut body, before + 3);
+        drop(body);
+        body = tape.play().unwrap();
+    }
+    let reel = body.reel.take().unwrap();
+    let pieces = reel.recorded.pieces.into_iter();
+    let kept: usize = pieces
+        .map(|piece| piece.try_into_mut().unwrap().capacity())
+        .sum();
+    assert_eq!(kept, 99);
+}
+
+#[test]
 fn no_buffer_of_the_trailers_is_kept_alive() {
     let mut buffer = BytesMut::with_capacity(1 << 16);
     buffer.put_slice(&[b'a'; 1 << 16]);

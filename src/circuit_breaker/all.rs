@@ -1,0 +1,154 @@
+//! What the circuits of one layer are counted by, together: evicted ones too.
+
+use std::{
+    fmt,
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use crate::{
+    algorithm::{BreakerConfig, BreakerState, Cause, Counts, Transition, Window},
+    observe::{Circuits, Instance, Observed, State, Tally, trace},
+};
+
+/// A circuit that is the only one of its layer.
+pub(super) trait Single: Send + Sync {
+    /// What its window holds.
+    fn counts(&self) -> Counts;
+
+    /// The settings in force.
+    fn config(&self) -> BreakerConfig;
+}
+
+/// Shared by the circuits of a layer.
+pub(super) struct AllCircuits {
+    pub(super) tally: Tally,
+    /// How many circuits are in each state. Relaxed: a statistic.
+    states: [AtomicI64; BreakerState::ALL.len()],
+    /// Locked for transitions and to read.
+    transitions: Mutex<Vec<(BreakerState, BreakerState, Cause, u64)>>,
+    /// Of a layer whose circuit is one for all calls.
+    single: OnceLock<Weak<dyn Single>>,
+    /// The settings of all those that have none of their own. Locked to change or read them.
+    config: Mutex<BreakerConfig>,
+}
+
+impl AllCircuits {
+    pub(super) fn new(config: BreakerConfig, name: Option<&'static str>) -> Self {
+        Self {
+            tally: Tally::new("circuit_breaker", name),
+            states: std::array::from_fn(|_| AtomicI64::new(0)),
+            transitions: Mutex::default(),
+            single: OnceLock::new(),
+            config: Mutex::new(config),
+        }
+    }
+
+    /// There is but one circuit.
+    pub(super) fn is_only(&self, circuit: Weak<dyn Single>) {
+        // A second one does not come.
+        let _ = self.single.set(circuit);
+    }
+
+    pub(super) fn config(&self) -> BreakerConfig {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_config(&self, config: BreakerConfig) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        trace::updated((self.tally.layer, self.tally.name), &config);
+    }
+
+    pub(super) fn began(&self, state: BreakerState) {
+        self.states[state as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn ended(&self, state: BreakerState) {
+        self.states[state as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn changed(&self, transition: &Transition) {
+        let Transition {
+            from, to, cause, ..
+        } = *transition;
+        self.began(to);
+        self.ended(from);
+        let mut transitions = self.lock();
+        let known = transitions
+            .iter_mut()
+            .find(|known| (known.0, known.1, known.2) == (from, to, cause));
+        match known {
+            Some(known) => known.3 += 1,
+            None => transitions.push((from, to, cause, 1)),
+        }
+        drop(transitions);
+        let states = (from.as_str(), to.as_str());
+        trace::transition((self.tally.layer, self.tally.name), states, cause.as_str());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(BreakerState, BreakerState, Cause, u64)>> {
+        self.transitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for AllCircuits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.observe().fmt(f)
+    }
+}
+
+impl Observed for AllCircuits {
+    fn layer(&self) -> &'static str {
+        self.tally.layer
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.tally.name
+    }
+
+    fn observe(&self) -> Instance {
+        let single = self.single.get().and_then(Weak::upgrade);
+        let states = BreakerState::ALL.into_iter();
+        let circuits = Circuits {
+            states: states
+                .map(|state| {
+                    let count = self.states[state as usize].load(Ordering::Relaxed);
+                    (state, u64::try_from(count).unwrap_or(0))
+                })
+                .collect(),
+            window: single.as_ref().map(|circuit| circuit.counts()),
+            transitions: self.lock().clone(),
+        };
+        Instance {
+            layer: self.tally.layer,
+            name: self.tally.name.unwrap_or_default(),
+            totals: self.tally.totals(),
+            config: params(&single.map_or_else(|| self.config(), |circuit| circuit.config())),
+            state: State::CircuitBreaker(circuits),
+        }
+    }
+}
+
+/// The settings that a graph of ratios or calls needs lines for.
+fn params(config: &BreakerConfig) -> Vec<(&'static str, f64)> {
+    let mut params = vec![
+        ("min_calls", f64::from(config.min_calls)),
+        ("open_for", config.open_for.as_secs_f64()),
+    ];
+    if let Some(rate) = config.failure_rate {
+        params.push(("failure_rate", rate));
+    }
+    if let Some(slow) = config.slow_calls {
+        params.push(("slow_rate", slow.rate));
+        params.push(("slow_after", slow.after.as_secs_f64()));
+    }
+    match config.window {
+        Window::Time(window) => params.push(("window", window.as_secs_f64())),
+        Window::Calls(calls) => params.push(("window_calls", f64::from(calls))),
+    }
+    params
+}

@@ -1,0 +1,70 @@
+//! What the layers do, for people and for machines.
+//!
+//! Every layer counts in plain atomics, by thread where calls would contend, and its handle's
+//! snapshot has these [`Totals`]. A layer that was given a name is also known to the [`Registry`],
+//! which copies all of it to the [`metrics`] facade:
+//!
+//! ```
+//! # #[cfg(feature = "metrics")] {
+//! use tower_keep::observe::Registry;
+//!
+//! // In the handler of `/metrics`, before the recorder renders, or every few seconds.
+//! Registry::global().publish();
+//! # }
+//! ```
+//!
+//! No macro of that facade runs on the path of a call. So a recorder that is installed late has
+//! missed nothing, and no recorder can slow a call down.
+//!
+//! | metric | kind | labels besides `name` | meaning |
+//! |---|---|---|---|
+//! | `keep_calls_total` | counter | `layer`, `outcome` | calls by how they ended: `success`, `failure`, `overload`, `ignored`, `cancelled`, `late`, `timeout`, `rejected` |
+//! | `keep_rejections_total` | counter | `layer`, `kind` | calls that were turned away or cut off, by [kind](crate::RejectedKind::as_str) |
+//! | `keep_config` | gauge | `layer`, `param` | the thresholds in force, as lines for graphs; times in seconds, shares from 0 to 1 |
+//! | `keep_circuit_breaker_state` | gauge | `state` | 1 for the [state](crate::circuit_breaker::BreakerState::as_str) of the circuit, 0 for the others; of keyed circuits, how many are in each |
+//! | `keep_circuit_breaker_transitions_total` | counter | `from`, `to`, `reason` | changes of state, by their [cause](crate::circuit_breaker::Cause::as_str) |
+//! | `keep_circuit_breaker_failure_ratio` | gauge | | failed calls of those in the window; not of keyed circuits |
+//! | `keep_circuit_breaker_slow_ratio` | gauge | | slow calls of those in the window; not of keyed circuits |
+//! | `keep_circuit_breaker_window_calls` | gauge | | calls in the window; not of keyed circuits |
+//! | `keep_bulkhead_in_flight` | gauge | | calls that run now; of keys, all together |
+//! | `keep_bulkhead_limit` | gauge | | how many may; of keys, how many of each |
+//! | `keep_bulkhead_queued` | gauge | | calls that wait for a place |
+//! | `keep_retry_calls_total` | counter | `outcome` | calls by how their attempts ended: `first_try`, `recovered`, `exhausted`, `budget_denied`, `not_retryable`, `not_replayable`, `not_sent`, `rejected` |
+//! | `keep_retry_attempts_total` | counter | | attempts beyond the first that were sent |
+//! | `keep_retry_budget_tokens` | gauge | | retries that the budget would pay for |
+//! | `keep_rate_limit_decisions_total` | counter | `decision` | calls that were `admitted` or `rejected` |
+//! | `keep_rate_limit_queued` | gauge | | calls that wait for their turn |
+//! | `keep_rate_limit_keys` | gauge | | keys that have used some of their burst; of a table of keys |
+//! | `keep_rate_limit_evictions_total` | counter | | keys whose place another one took, none in debt; of a table of keys |
+//! | `keep_timeout_total` | counter | `scope` | calls that took too long, of a limit on an `attempt` or a `total` |
+//!
+//! Labels are names and enumerations, never a key, a host or a path: ten thousand keyed circuits
+//! are six lines. A call is counted in `keep_calls_total` at its end, by each layer that learns of
+//! it: a rate limit does not, and counts decisions instead. Counters of kinds that have not
+//! happened may be absent.
+//!
+//! **Cost.** One atomic write a call and layer that threads do not contend for. Publishing costs
+//! some microseconds an instance and holds no call up.
+//!
+//! **OpenTelemetry.** Use a bridge from the `metrics` facade, or scrape with the collector's
+//! Prometheus receiver; there is no second implementation here. **tracing** (feature): one event of
+//! target `tower_keep` for each transition and each change of settings, and of rejections at most
+//! one a second and layer, with how many it stands for.
+
+mod names;
+#[cfg(feature = "metrics")]
+mod publish;
+mod registry;
+#[cfg(feature = "metrics")]
+mod series;
+mod state;
+mod tally;
+pub(crate) mod trace;
+
+pub use names::{METRICS, Metric, MetricKind};
+pub use registry::Registry;
+pub(crate) use registry::register;
+pub(crate) use state::Observed;
+pub use state::{Circuits, Instance, State};
+pub(crate) use tally::{Event, Tally};
+pub use tally::{Rejections, Totals};

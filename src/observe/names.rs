@@ -1,0 +1,157 @@
+//! The metrics, each with its name, kind, labels and meaning.
+
+/// A metric that [`Registry::publish`](crate::observe::Registry) emits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub kind: MetricKind,
+    /// The names of its labels, besides `name`, which all have.
+    pub labels: &'static [&'static str],
+    /// What it means.
+    pub help: &'static str,
+}
+
+/// What a [`Metric`] does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MetricKind {
+    /// It only grows.
+    Counter,
+    /// It is what is now.
+    Gauge,
+}
+
+const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind: MetricKind::Counter,
+        labels,
+        help,
+    }
+}
+
+const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric {
+        name,
+        kind: MetricKind::Gauge,
+        labels,
+        help,
+    }
+}
+
+pub(crate) const CALLS: &Metric = &counter(
+    "keep_calls_total",
+    &["layer", "outcome"],
+    "Calls by how they ended",
+);
+pub(crate) const REJECTIONS: &Metric = &counter(
+    "keep_rejections_total",
+    &["layer", "kind"],
+    "Calls that were turned away or cut off, by the reason",
+);
+pub(crate) const CONFIG: &Metric = &gauge(
+    "keep_config",
+    &["layer", "param"],
+    "The thresholds in force; times in seconds, shares between 0 and 1",
+);
+pub(crate) const CIRCUIT_STATE: &Metric = &gauge(
+    "keep_circuit_breaker_state",
+    &["state"],
+    "1 for the state that the circuit is in; of keyed circuits, how many are in each",
+);
+pub(crate) const CIRCUIT_TRANSITIONS: &Metric = &counter(
+    "keep_circuit_breaker_transitions_total",
+    &["from", "to", "reason"],
+    "Changes of state",
+);
+pub(crate) const CIRCUIT_FAILURES: &Metric = &gauge(
+    "keep_circuit_breaker_failure_ratio",
+    &[],
+    "Failed calls of those in the window",
+);
+pub(crate) const CIRCUIT_SLOW: &Metric = &gauge(
+    "keep_circuit_breaker_slow_ratio",
+    &[],
+    "Slow calls of those in the window",
+);
+pub(crate) const CIRCUIT_CALLS: &Metric = &gauge(
+    "keep_circuit_breaker_window_calls",
+    &[],
+    "Calls in the window",
+);
+pub(crate) const BULKHEAD_IN_FLIGHT: &Metric =
+    &gauge("keep_bulkhead_in_flight", &[], "Calls that run now");
+pub(crate) const BULKHEAD_LIMIT: &Metric = &gauge(
+    "keep_bulkhead_limit",
+    &[],
+    "How many may run at once; of keys, of each",
+);
+pub(crate) const BULKHEAD_QUEUED: &Metric =
+    &gauge("keep_bulkhead_queued", &[], "Calls that wait for a place");
+pub(crate) const RETRY_CALLS: &Metric = &counter(
+    "keep_retry_calls_total",
+    &["outcome"],
+    "Calls by how their attempts ended",
+);
+pub(crate) const RETRY_ATTEMPTS: &Metric = &counter(
+    "keep_retry_attempts_total",
+    &[],
+    "Attempts beyond the first that were sent",
+);
+pub(crate) const RETRY_BUDGET: &Metric = &gauge(
+    "keep_retry_budget_tokens",
+    &[],
+    "Retries that the budget would pay for",
+);
+pub(crate) const LIMIT_DECISIONS: &Metric = &counter(
+    "keep_rate_limit_decisions_total",
+    &["decision"],
+    "Calls that were admitted or rejected",
+);
+pub(crate) const LIMIT_QUEUED: &Metric = &gauge(
+    "keep_rate_limit_queued",
+    &[],
+    "Calls that wait for their turn",
+);
+pub(crate) const LIMIT_KEYS: &Metric = &gauge(
+    "keep_rate_limit_keys",
+    &[],
+    "Keys that have used some of their burst",
+);
+pub(crate) const LIMIT_EVICTIONS: &Metric = &counter(
+    "keep_rate_limit_evictions_total",
+    &[],
+    "Keys whose place another one took",
+);
+pub(crate) const TIMEOUTS: &Metric =
+    &counter("keep_timeout_total", &["scope"], "Calls that took too long");
+
+/// All metrics, in the order of the table in [`observe`](crate::observe).
+pub const METRICS: &[&Metric] = &[
+    CALLS,
+    REJECTIONS,
+    CONFIG,
+    CIRCUIT_STATE,
+    CIRCUIT_TRANSITIONS,
+    CIRCUIT_FAILURES,
+    CIRCUIT_SLOW,
+    CIRCUIT_CALLS,
+    BULKHEAD_IN_FLIGHT,
+    BULKHEAD_LIMIT,
+    BULKHEAD_QUEUED,
+    RETRY_CALLS,
+    RETRY_ATTEMPTS,
+    RETRY_BUDGET,
+    LIMIT_DECISIONS,
+    LIMIT_QUEUED,
+    LIMIT_KEYS,
+    LIMIT_EVICTIONS,
+    TIMEOUTS,
+];

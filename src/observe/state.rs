@@ -1,0 +1,91 @@
+//! What is known of an instance at one moment, as data.
+
+use crate::{
+    algorithm::{BreakerState, Cause, Counts},
+    observe::Totals,
+};
+
+/// A named layer at one moment.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Instance {
+    /// The pattern: `"circuit_breaker"`.
+    pub layer: &'static str,
+    /// As given to `.name(..)`.
+    pub name: &'static str,
+    /// What it has counted since it was built.
+    pub totals: Totals,
+    /// Its thresholds, by the names of their setters. Times are in seconds, shares between 0 and 1.
+    pub config: Vec<(&'static str, f64)>,
+    /// What only its pattern has.
+    pub state: State,
+}
+
+/// What an instance has that is its pattern's own.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
+#[non_exhaustive]
+pub enum State {
+    /// Of a circuit breaker, or of the circuits of all keys.
+    CircuitBreaker(Circuits),
+    /// Of a bulkhead, or of those of all keys together.
+    Bulkhead {
+        /// Calls that run now.
+        in_flight: u64,
+        /// How many may; of keys, how many of each.
+        limit: u64,
+        /// Calls that wait.
+        queued: u64,
+    },
+    /// Of a rate limit, or of those of all keys.
+    RateLimit {
+        /// Calls that wait.
+        queued: u64,
+        /// Keys that have used some of their burst; `None` without keys.
+        keys: Option<u64>,
+        /// Keys whose place another one took, so far; `None` without keys.
+        evictions: Option<u64>,
+    },
+    /// Of a retry.
+    Retry {
+        /// How its calls ended, so far, by their names in the metrics.
+        calls: Vec<(&'static str, u64)>,
+        /// Attempts beyond the first that were sent, so far.
+        attempts: u64,
+        /// How many retries the budget would pay for; `None` without a budget.
+        budget: Option<u64>,
+    },
+    /// Of a timeout.
+    Timeout {
+        /// Whether it limits the call with all its attempts.
+        total: bool,
+    },
+}
+
+/// The circuits of a layer.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Circuits {
+    /// How many are in each state.
+    pub states: Vec<(BreakerState, u64)>,
+    /// What the window holds; `None` of keyed circuits, which have one each.
+    pub window: Option<Counts>,
+    /// How often each transition was made, so far.
+    pub transitions: Vec<(BreakerState, BreakerState, Cause, u64)>,
+}
+
+/// What the registry asks of a layer.
+pub(crate) trait Observed: Send + Sync {
+    fn layer(&self) -> &'static str;
+
+    fn name(&self) -> Option<&'static str>;
+
+    /// The layer as it is now. Runs no foreign code.
+    fn observe(&self) -> Instance;
+}

@@ -1,0 +1,193 @@
+//! Changes while a stack runs.
+
+use std::time::Duration;
+
+use super::{ClientHandle, ServerHandle, check::Times, handle::Enabled};
+use crate::{
+    ConfigError,
+    algorithm::{BreakerConfig, Window},
+    rate_limit::{Rate, RateLimitHandle},
+    retry::Policy,
+};
+
+/// Settings to change in a running stack, all at once. What is not set stays.
+///
+/// ```
+/// # use std::time::Duration;
+/// use tower_keep::stack::{self, Changes};
+///
+/// let handle = stack::client().http().build()?.handle();
+/// handle.update(Changes::new().attempt_timeout(Duration::from_secs(1)).max_in_flight(20))?;
+///
+/// // Longer than the total timeout, so not even one attempt would end.
+/// let error = handle.update(Changes::new().attempt_timeout(Duration::from_secs(60))).unwrap_err();
+/// assert_eq!(error.field, "total_timeout");
+/// assert_eq!(handle.snapshot().attempt_timeout.duration, Duration::from_secs(1));
+/// # Ok::<_, tower_keep::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Changes {
+    total_timeout: Option<Duration>,
+    attempt_timeout: Option<Duration>,
+    rate: Option<(Rate, u32)>,
+    max_in_flight: Option<usize>,
+    retry: Option<Policy>,
+    circuit_breaker: Option<BreakerConfig>,
+}
+
+impl Changes {
+    /// Changes nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long a call may take: of a client with all its attempts, of a server at all.
+    #[must_use]
+    pub fn total_timeout(mut self, timeout: Duration) -> Self {
+        self.total_timeout = Some(timeout);
+        self
+    }
+
+    /// How long one attempt may take. Servers have none.
+    #[must_use]
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = Some(timeout);
+        self
+    }
+
+    /// The rate, and how many calls may come at once after a pause. Only for stacks that were built
+    /// with a rate.
+    #[must_use]
+    pub fn rate(mut self, rate: Rate, burst: u32) -> Self {
+        self.rate = Some((rate, burst));
+        self
+    }
+
+    /// How many calls may be in flight; of a client to each host.
+    #[must_use]
+    pub fn max_in_flight(mut self, calls: usize) -> Self {
+        self.max_in_flight = Some(calls);
+        self
+    }
+
+    /// The retries: start from the handle's `retry.policy()`. Servers have none.
+    #[must_use]
+    pub fn retry(mut self, policy: Policy) -> Self {
+        self.retry = Some(policy);
+        self
+    }
+
+    /// The circuits, those to come included: start from the handle's
+    /// `circuit_breaker.shared().config()`. Servers have none.
+    #[must_use]
+    pub fn circuit_breaker(mut self, config: BreakerConfig) -> Self {
+        self.circuit_breaker = Some(config);
+        self
+    }
+}
+
+impl ClientHandle {
+    /// Changes settings, each part's checked against the others' as by `build`. What calls hold
+    /// stays; those that start from now on see the new settings.
+    ///
+    /// # Errors
+    /// What `build` would reject; a rate where there is none. If settings contradict each other
+    /// nothing has changed. If a part rejects its own, the parts before it have changed, in the
+    /// order of the fields of this handle.
+    pub fn update(&self, changes: Changes) -> Result<(), ConfigError> {
+        self.times_after(&changes)
+            .check()
+            .map_err(|error| error.of("stack", self.name))?;
+        if let Some(timeout) = changes.total_timeout {
+            self.total_timeout.set_duration(timeout)?;
+        }
+        if let Some(policy) = changes.retry {
+            self.retry.update(policy)?;
+        }
+        if let Some(config) = changes.circuit_breaker {
+            self.circuit_breaker.update(config)?;
+        }
+        update_rate(self.rate_limit.as_ref(), changes.rate, self.name)?;
+        if let Some(calls) = changes.max_in_flight {
+            self.bulkhead.set_limit(calls)?;
+        }
+        if let Some(timeout) = changes.attempt_timeout {
+            self.attempt_timeout.set_duration(timeout)?;
+        }
+        Ok(())
+    }
+
+    /// The settings that depend on each other, as they would be.
+    fn times_after(&self, changes: &Changes) -> Times {
+        let total = changes.total_timeout;
+        let total = total.unwrap_or_else(|| self.total_timeout.snapshot().duration);
+        let attempt = changes.attempt_timeout;
+        let attempt = attempt.unwrap_or_else(|| self.attempt_timeout.snapshot().duration);
+        let config = changes.circuit_breaker;
+        let config = config.unwrap_or_else(|| self.circuit_breaker.shared().config());
+        let window = match config.window {
+            Window::Time(window) => Some(window),
+            Window::Calls(_) => None,
+        };
+        let policy = changes.retry.unwrap_or_else(|| self.retry.policy());
+        // A policy that nobody has changed follows the total timeout, as in `build`.
+        let hint = changes.retry.map(|_| policy.longest_hint());
+        let Enabled {
+            total: has_total,
+            retry,
+            breaker,
+            attempt: has_attempt,
+        } = self.enabled;
+        Times {
+            total: has_total.then_some(total),
+            attempt: has_attempt.then_some(attempt),
+            window: window.filter(|_| breaker),
+            max_retry_after: hint.filter(|_| retry),
+        }
+    }
+}
+
+impl ServerHandle {
+    /// Changes settings. What calls hold stays; those that start from now on see the new settings.
+    ///
+    /// # Errors
+    /// What `build` would reject; a setting of a part that a server does not have, or a rate where
+    /// there is none. Then the parts before it have changed, in the order of the fields of this
+    /// handle.
+    pub fn update(&self, changes: Changes) -> Result<(), ConfigError> {
+        let absent = |field, is_set: bool| match is_set {
+            true => {
+                let fix = "leave it: only clients have that";
+                Err(ConfigError::new(field, "set", fix).of("stack", self.name))
+            }
+            false => Ok(()),
+        };
+        absent("attempt_timeout", changes.attempt_timeout.is_some())?;
+        absent("retry", changes.retry.is_some())?;
+        absent("circuit_breaker", changes.circuit_breaker.is_some())?;
+        update_rate(self.rate_limit.as_ref(), changes.rate, self.name)?;
+        if let Some(calls) = changes.max_in_flight {
+            self.bulkhead.set_limit(calls)?;
+        }
+        if let Some(timeout) = changes.total_timeout {
+            self.timeout.set_duration(timeout)?;
+        }
+        Ok(())
+    }
+}
+
+fn update_rate(
+    limit: Option<&RateLimitHandle>,
+    rate: Option<(Rate, u32)>,
+    name: Option<&'static str>,
+) -> Result<(), ConfigError> {
+    match (rate, limit) {
+        (None, _) => Ok(()),
+        (Some((rate, burst)), Some(limit)) => limit.update(rate, burst),
+        (Some((rate, _)), None) => {
+            let fix = "build the stack with a `rate`, however high: then it can be changed";
+            Err(ConfigError::new("rate", rate, fix).of("stack", name))
+        }
+    }
+}

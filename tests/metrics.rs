@@ -1,0 +1,231 @@
+//! What a recorder of the `metrics` facade gets.
+#![cfg(all(feature = "metrics", feature = "http"))]
+
+use std::{collections::BTreeMap, time::Duration};
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tower::{BoxError, Layer, ServiceExt, service_fn};
+use tower_keep::{
+    bulkhead::BulkheadLayer,
+    circuit_breaker::CircuitBreakerLayer,
+    observe::{METRICS, MetricKind, Registry, State},
+    protocol::Plain,
+    rate_limit::{Rate, RateLimitLayer},
+    retry::RetryLayer,
+    timeout::TimeoutLayer,
+};
+
+/// What is rendered of the instances of one name, by series.
+fn published(name: &str) -> BTreeMap<String, f64> {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::with_local_recorder(&recorder, || Registry::global().publish());
+    let own = format!("name=\"{name}\"");
+    let rendered = handle.render();
+    let lines = rendered.lines().filter(|line| line.contains(&own));
+    lines
+        .map(|line| {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let series = series.replace(&format!("{own},"), "").replace(&own, "");
+            (series.replace("{}", ""), value.parse().unwrap())
+        })
+        .collect()
+}
+
+async fn answer(call: u32) -> Result<u32, BoxError> {
+    if call == 0 {
+        Err("as told".into())
+    } else {
+        Ok(call)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_recorder_has_missed_nothing() {
+    let layer = CircuitBreakerLayer::builder()
+        .min_calls(4)
+        .name("late")
+        .build()
+        .unwrap();
+    let service = layer.layer(service_fn(answer));
+    for call in [1, 1, 0, 0, 1] {
+        let _ = service.clone().oneshot(call).await;
+    }
+    let seen = published("late");
+    let calls = |outcome: &str| {
+        seen[&format!("keep_calls_total{{layer=\"circuit_breaker\",outcome=\"{outcome}\"}}")]
+    };
+    assert_eq!(
+        (calls("success"), calls("failure"), calls("rejected")),
+        (2.0, 2.0, 1.0)
+    );
+    let state = |state: &str| seen[&format!("keep_circuit_breaker_state{{state=\"{state}\"}}")];
+    assert_eq!((state("open"), state("closed")), (1.0, 0.0));
+    let opened = "keep_circuit_breaker_transitions_total\
+                  {from=\"closed\",to=\"open\",reason=\"failure_rate\"}";
+    assert_eq!(seen[opened], 1.0);
+    let rejected = "keep_rejections_total{layer=\"circuit_breaker\",kind=\"circuit_open\"}";
+    assert_eq!(seen[rejected], 1.0);
+    let threshold = "keep_config{layer=\"circuit_breaker\",param=\"failure_rate\"}";
+    assert_eq!(seen[threshold], 0.5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_emitted_is_what_the_docs_say() {
+    let name = "table";
+    let limit = RateLimitLayer::builder(Rate::per_second(1))
+        .keyed_by(|_: &u32| Some(1))
+        .name(name)
+        .build()
+        .unwrap();
+    let breaker = CircuitBreakerLayer::builder().name(name).build().unwrap();
+    let bulkhead = BulkheadLayer::builder(1).name(name).build().unwrap();
+    let timeout = TimeoutLayer::builder(Duration::from_secs(1))
+        .name(name)
+        .build()
+        .unwrap();
+    let retry = RetryLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .name(name)
+        .build()
+        .unwrap();
+    let inner = || service_fn(answer);
+    for _ in 0..2 {
+        let _ = limit.layer(inner()).oneshot(1).await;
+    }
+    assert!(breaker.layer(inner()).oneshot(1).await.is_ok());
+    breaker.handle().force_open();
+    assert!(bulkhead.layer(inner()).oneshot(1).await.is_ok());
+    assert!(timeout.layer(inner()).oneshot(1).await.is_ok());
+    assert!(retry.layer(inner()).oneshot(1).await.is_ok());
+
+    let seen = published(name);
+    let mut emitted: Vec<_> = seen
+        .keys()
+        .map(|series| series.split('{').next().unwrap())
+        .collect();
+    emitted.dedup();
+    let docs = include_str!("../src/observe/mod.rs");
+    for metric in METRICS {
+        assert!(
+            emitted.contains(&metric.name),
+            "{} is not emitted",
+            metric.name
+        );
+        let kind = match metric.kind {
+            MetricKind::Counter => "counter",
+            _ => "gauge",
+        };
+        let labels: Vec<_> = metric
+            .labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect();
+        let row = format!("//! | `{}` | {kind} | {}", metric.name, labels.join(", "));
+        assert!(docs.contains(row.trim_end()), "no row: {row}");
+    }
+    for name in emitted {
+        assert!(
+            METRICS.iter().any(|metric| metric.name == name),
+            "{name} is unknown"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_do_not_become_labels() {
+    let layer = CircuitBreakerLayer::builder()
+        .keyed_by(|key: &u32| Some(*key))
+        .max_keys(20_000)
+        .name("keys")
+        .build()
+        .unwrap();
+    let service = layer.layer(service_fn(answer));
+    for key in 1..=10_000 {
+        service.clone().oneshot(key).await.unwrap();
+    }
+    let seen = published("keys");
+    assert!(seen.len() < 30, "{seen:?}");
+    assert!(seen["keep_circuit_breaker_state{state=\"closed\"}"] >= 10_000.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_layer_disappears_and_its_counts_stay() {
+    let build = || BulkheadLayer::builder(2).name("reloaded").build().unwrap();
+    let calls = "keep_calls_total{layer=\"bulkhead\",outcome=\"success\"}";
+    let first = build();
+    assert!(first.layer(service_fn(answer)).oneshot(1).await.is_ok());
+    let running = first.layer(service_fn(|_: u32| {
+        std::future::pending::<Result<u32, BoxError>>()
+    }));
+    let running = Box::pin(running.oneshot(1));
+    assert!(futures::FutureExt::now_or_never(running).is_none());
+    assert_eq!(published("reloaded")[calls], 1.0);
+    drop(first);
+    let living = || {
+        let instances = Registry::global().snapshot().into_iter();
+        instances
+            .filter(|instance| instance.name == "reloaded")
+            .count()
+    };
+    assert_eq!(living(), 0);
+    let second = build();
+    assert!(second.layer(service_fn(answer)).oneshot(1).await.is_ok());
+    assert_eq!((published("reloaded")[calls], living()), (2.0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_is_typed() {
+    let layer = BulkheadLayer::builder(7).name("typed").build().unwrap();
+    assert!(layer.layer(service_fn(answer)).oneshot(1).await.is_ok());
+    let instances = Registry::global().snapshot();
+    let own = instances
+        .iter()
+        .find(|instance| instance.name == "typed")
+        .unwrap();
+    assert!(matches!(
+        own.state,
+        State::Bulkhead {
+            limit: 7,
+            in_flight: 0,
+            ..
+        }
+    ));
+    assert_eq!((own.layer, own.totals.success), ("bulkhead", 1));
+}
+
+#[cfg(feature = "serde")]
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_can_be_serialized() {
+    let layer = CircuitBreakerLayer::builder().name("json").build().unwrap();
+    layer.handle().force_open();
+    let instances = Registry::global().snapshot();
+    let own = instances
+        .iter()
+        .find(|instance| instance.name == "json")
+        .unwrap();
+    let json = serde_json::to_value(own).unwrap();
+    assert_eq!(
+        json["state"]["circuit_breaker"]["states"][3],
+        serde_json::json!(["forced_open", 1])
+    );
+    assert_eq!(json["totals"]["rejected"]["circuit_open"], 0);
+}
+
+#[test]
+fn alerts_and_dashboard_ask_for_metrics_that_exist() {
+    let files = [
+        include_str!("../examples/metrics/alerts.yml"),
+        include_str!("../examples/metrics/dashboard.json"),
+    ];
+    let mut asked = 0;
+    for word in files.iter().flat_map(|file| {
+        file.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'))
+    }) {
+        if word.starts_with("keep_") {
+            asked += 1;
+            assert!(METRICS.iter().any(|metric| metric.name == word), "{word}");
+        }
+    }
+    assert!(asked > 20);
+}
