@@ -2,6 +2,11 @@
 //!
 //! Calls arrive at twice the server's capacity, at random. The server works on some at once, each
 //! for half its service time and a random rest with that mean; others wait in order.
+#![allow(
+    dead_code,
+    clippy::cast_possible_truncation,
+    reason = "figures of a simulation, of which the test uses a part"
+)]
 
 use std::collections::VecDeque;
 
@@ -14,17 +19,17 @@ use crate::events::{Events, MS, Random, SECOND};
 
 /// What the server is like for a while.
 #[derive(Debug, Clone, Copy)]
-pub struct Phase {
-    pub name: &'static str,
+pub(crate) struct Phase {
+    pub(crate) name: &'static str,
     /// How many calls it works on at once.
-    pub places: usize,
+    pub(crate) places: usize,
     /// How long it works on one, on average.
-    pub service: u64,
+    pub(crate) service: u64,
 }
 
 /// Whether the server says when it has too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backlog {
+pub(crate) enum Backlog {
     /// All that come wait.
     Unbounded,
     /// While half as many wait as are worked on, it rejects.
@@ -33,21 +38,21 @@ pub enum Backlog {
 
 /// What became of one phase, over its last third.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// Calls answered, over what the server can do.
-    pub goodput: f64,
+    pub(crate) goodput: f64,
     /// The mean latency of answers, over the service time.
-    pub latency: f64,
+    pub(crate) latency: f64,
     /// The mean limit.
-    pub limit: f64,
+    pub(crate) limit: f64,
     /// Seconds of the phase until a second had 90 % of the capacity at twice the latency at most,
     /// and so had the two after it; the whole phase if none.
-    pub settled: u64,
+    pub(crate) settled: u64,
 }
 
-pub const PHASE: u64 = 30 * SECOND;
+pub(crate) const PHASE: u64 = 30 * SECOND;
 
-pub const PHASES: [Phase; 5] = [
+pub(crate) const PHASES: [Phase; 5] = [
     Phase {
         name: "50 places, 50 ms",
         places: 50,
@@ -76,20 +81,20 @@ pub const PHASES: [Phase; 5] = [
 ];
 
 /// A limit as the bulkhead runs one.
-pub struct Limiter {
+pub(crate) struct Limiter {
     in_flight: InFlight,
     learned: Option<(Samples, Box<dyn AdaptiveLimit>)>,
 }
 
 impl Limiter {
-    pub fn fixed(limit: usize) -> Self {
+    pub(crate) fn fixed(limit: usize) -> Self {
         Self {
             in_flight: InFlight::new(limit),
             learned: None,
         }
     }
 
-    pub fn adaptive(limit: impl AdaptiveLimit + 'static) -> Self {
+    pub(crate) fn adaptive(limit: impl AdaptiveLimit + 'static) -> Self {
         Self {
             in_flight: InFlight::new(limit.initial()),
             learned: Some((Samples::new(), Box::new(limit))),
@@ -133,13 +138,14 @@ struct Tally {
 }
 
 /// Runs the limiter through phases of so long.
-pub fn run(mut limiter: Limiter, phases: &[Phase], length: u64, backlog: Backlog) -> Vec<Measured> {
-    let mut random = Random::new(
-        std::env::var("SEED")
-            .ok()
-            .and_then(|s| s.parse().ok())
-            .unwrap_or(7),
-    );
+pub(crate) fn run(
+    mut limiter: Limiter,
+    phases: &[Phase],
+    length: u64,
+    backlog: Backlog,
+    seed: u64,
+) -> Vec<Measured> {
+    let mut random = Random::new(seed);
     let mut events = Events::new();
     let mut queue = VecDeque::new();
     let mut working = 0;
@@ -188,18 +194,24 @@ pub fn run(mut limiter: Limiter, phases: &[Phase], length: u64, backlog: Backlog
         .collect()
 }
 
-/// The best fixed limit of a phase: the most goodput at no more than twice the service time.
-pub fn best_fixed(phase: Phase, backlog: Backlog) -> (usize, Measured) {
-    [80, 90, 95, 100, 105, 110, 120, 150, 200]
+/// The best fixed limit of a phase: the most goodput at no more than twice the service time; of
+/// those within 1 % of it, the lowest.
+pub(crate) fn best_fixed(phase: Phase, backlog: Backlog) -> (usize, Measured) {
+    let tried: Vec<_> = [90, 100, 110, 120, 150, 200]
         .into_iter()
         .map(|percent| phase.places * percent / 100)
         .map(|limit| {
-            let measured = run(Limiter::fixed(limit), &[phase], 6 * SECOND, backlog);
+            let measured = run(Limiter::fixed(limit), &[phase], 3 * SECOND, backlog, 1);
             (limit, measured[0])
         })
         .filter(|(_, measured)| measured.latency <= 2.0)
-        .max_by(|(_, a), (_, b)| a.goodput.total_cmp(&b.goodput))
-        .unwrap()
+        .collect();
+    let most = tried
+        .iter()
+        .map(|(_, measured)| measured.goodput)
+        .fold(0.0, f64::max);
+    let is_best = |(_, measured): &(usize, Measured)| measured.goodput >= most - 0.01;
+    tried.into_iter().find(is_best).unwrap()
 }
 
 fn measure(phase: Phase, tallies: &[Tally]) -> Measured {
