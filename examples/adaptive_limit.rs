@@ -1,7 +1,8 @@
 //! How many calls may run at once? A bulkhead that finds out, before an upstream that becomes half
 //! as wide while it is used. Time is virtual: it takes a second.
 //!
-//! cargo run --release --example adaptive_limit
+//! `cargo run --release --example adaptive_limit`
+#![allow(clippy::disallowed_methods, reason = "an example measures")]
 
 use std::{
     convert::Infallible,

@@ -1,4 +1,5 @@
 //! Bulkheads whose limit learns.
+#![allow(clippy::disallowed_methods, reason = "tests read time")]
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, time::Duration};
 
@@ -187,4 +188,43 @@ async fn it_learns_among_other_gates() {
     press(layer.layer(service_fn(work)), 100, Duration::from_secs(2)).await;
     assert!(limit(&handle) > 30);
     assert_eq!(handle.snapshot().in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiters_come_in_when_the_limit_rises() {
+    let layer = BulkheadLayer::builder(500)
+        .adaptive(Vegas::default())
+        .max_wait(Duration::from_secs(1))
+        .build()
+        .unwrap();
+    press(layer.layer(service_fn(work)), 60, Duration::from_secs(3)).await;
+    let snapshot = layer.handle().snapshot();
+    assert!(snapshot.limit >= 60, "{snapshot:?}");
+    assert!(snapshot.waited > 0, "{snapshot:?}");
+    assert_eq!((snapshot.in_flight, snapshot.waiting), (0, 0));
+}
+
+/// A body that takes long is the reader's doing; the call counts as in flight to its end.
+#[cfg(feature = "http")]
+#[tokio::test(start_paused = true)]
+async fn a_call_is_timed_to_the_head_of_its_response() {
+    use http_body_util::{BodyExt, Full};
+    use tower_keep::protocol::http::{Client, UntilBodyEnd};
+
+    let layer = BulkheadLayer::builder(500)
+        .adaptive(Vegas::default())
+        .protocol(UntilBodyEnd::new(Client::new()))
+        .build()
+        .unwrap();
+    let mut service = layer.layer(service_fn(async |()| {
+        sleep(SERVICE).await;
+        Ok::<_, BoxError>(http::Response::new(Full::new(bytes::Bytes::from("hi"))))
+    }));
+    for _ in 0..200 {
+        let response = service.ready().await.unwrap().call(()).await.unwrap();
+        sleep(SERVICE * 7).await;
+        assert_eq!(layer.handle().snapshot().in_flight, 1);
+        response.into_body().collect().await.unwrap();
+    }
+    assert_eq!(layer.handle().snapshot().rtt, Some(SERVICE));
 }

@@ -15,7 +15,7 @@ pub(crate) struct Events<E> {
     planned: u64,
 }
 
-/// SplitMix64.
+/// A generator of the kind of `SplitMix64`.
 pub(crate) struct Random(u64);
 
 pub(crate) const MS: u64 = 1_000_000;

@@ -265,6 +265,10 @@ mod tests {
         Throttle::new(config, 2).unwrap()
     }
 
+    fn fraction(share: f64) -> u32 {
+        u32::try_from(parts(share)).unwrap()
+    }
+
     #[test]
     fn rejects_nothing_while_half_is_accepted() {
         let throttle = throttle(|_| {});
@@ -294,7 +298,7 @@ mod tests {
         }
         let expected = (100.0 - 40.0) / 101.0;
         assert!((throttle.probability(0) - expected).abs() < 1e-9);
-        let below = (expected * 4_294_967_296.0) as u32;
+        let below = fraction(expected);
         assert!(throttle.admit(below + 1, 0));
         assert!(!throttle.admit(below - 1, 0));
         assert_eq!(throttle.counts(0).throttled, 1);
@@ -306,8 +310,8 @@ mod tests {
         for _ in 0..10_000 {
             throttle.record(false, 0, 0);
         }
-        assert!(throttle.admit((0.951 * 4_294_967_296.0) as u32, 0));
-        assert!(!throttle.admit((0.949 * 4_294_967_296.0) as u32, 0));
+        assert!(throttle.admit(fraction(0.951), 0));
+        assert!(!throttle.admit(fraction(0.949), 0));
     }
 
     #[test]
@@ -367,7 +371,7 @@ mod tests {
                 prop_assert!((throttle.probability(now) - expected).abs() < 1e-9);
                 let idle = throttle.is_idle();
                 let admitted = throttle.admit(random, now);
-                let chance = (expected * 4_294_967_296.0) as u64;
+                let chance = parts(expected);
                 // An idle throttle looks at the window with the next failure only.
                 prop_assert_eq!(admitted, idle || u64::from(random) >= chance);
                 if !admitted {

@@ -181,7 +181,6 @@ impl Default for Samples {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "16 bits")]
 fn successes(sum: u64) -> u32 {
     (sum >> 48) as u32
 }

@@ -124,8 +124,10 @@ fn no_limit_passes_the_maximum() {
 #[test]
 fn vegas_finds_the_capacity_from_either_side() {
     for (from, places) in [(20, 5), (20, 50), (20, 500), (400, 50), (3, 50)] {
-        let mut config = VegasConfig::default();
-        config.initial = u32::try_from(from).unwrap();
+        let config = VegasConfig {
+            initial: u32::try_from(from).unwrap(),
+            ..VegasConfig::default()
+        };
         let mut vegas = Vegas::new(config).unwrap();
         let found = run(&mut vegas, from, places, 10_000);
         assert!(
@@ -138,8 +140,10 @@ fn vegas_finds_the_capacity_from_either_side() {
 #[test]
 fn gradient2_finds_the_tolerated_latency() {
     for (from, places) in [(20, 50), (20, 200), (400, 50)] {
-        let mut config = Gradient2Config::default();
-        config.initial = u32::try_from(from).unwrap();
+        let config = Gradient2Config {
+            initial: u32::try_from(from).unwrap(),
+            ..Gradient2Config::default()
+        };
         let mut gradient = Gradient2::new(config).unwrap();
         let found = run(&mut gradient, from, places, 10_000);
         assert!(
@@ -179,27 +183,40 @@ fn aimd_backs_off_by_a_tenth_and_then_creeps() {
 
 #[test]
 fn aimd_takes_slow_windows_for_overloads() {
-    let mut config = AimdConfig::default();
-    config.slow_after = Some(Duration::from_millis(1));
+    let config = AimdConfig {
+        slow_after: Some(Duration::from_millis(1)),
+        ..AimdConfig::default()
+    };
     let mut aimd = Aimd::new(config).unwrap();
     assert_eq!(aimd.update(&window(20, 20, 1000)), 18);
 }
 
 #[test]
 fn settings_out_of_range_are_named() {
-    let mut config = AimdConfig::default();
-    config.backoff = 1.0;
+    let config = AimdConfig {
+        backoff: 1.0,
+        ..AimdConfig::default()
+    };
     assert_eq!(Aimd::new(config).unwrap_err().field, "backoff");
-    config = AimdConfig::default();
-    config.increase = f64::NAN;
+    let config = AimdConfig {
+        increase: f64::NAN,
+        ..AimdConfig::default()
+    };
     assert_eq!(Aimd::new(config).unwrap_err().field, "increase");
-    let mut config = VegasConfig::default();
-    config.min = 0;
+    let config = VegasConfig {
+        min: 0,
+        ..VegasConfig::default()
+    };
     assert_eq!(Vegas::new(config).unwrap_err().field, "min");
-    config.min = 30;
+    let config = VegasConfig {
+        min: 30,
+        ..VegasConfig::default()
+    };
     assert_eq!(Vegas::new(config).unwrap_err().field, "initial");
-    let mut config = Gradient2Config::default();
-    config.tolerance = 0.9;
+    let config = Gradient2Config {
+        tolerance: 0.9,
+        ..Gradient2Config::default()
+    };
     assert_eq!(Gradient2::new(config).unwrap_err().field, "tolerance");
 }
 
@@ -339,7 +356,7 @@ proptest! {
         let mut aimd = Aimd::default();
         let (mut model, mut starting) = (20.0f64, true);
         for (overloaded, loaded) in windows {
-            let limit = (model as usize).max(1);
+            let limit = whole(model);
             let mut seen = window(limit, limit, 100);
             seen.overloads = if overloaded { 50 } else { 0 };
             if !loaded {
@@ -354,7 +371,7 @@ proptest! {
             };
             model = model.clamp(1.0, 1000.0);
             starting &= !overloaded;
-            prop_assert_eq!(next, model as usize);
+            prop_assert_eq!(next, whole(model));
         }
     }
 }
