@@ -1,9 +1,10 @@
 //! How many places a bulkhead may have before callers that give up and come back.
 //!
 //! A server does one call after the other, 1000 a second. Callers give up after 100 ms, of which
-//! the network takes 5, and ask again at once, or 10 ms after a rejection, three times in all. For ten seconds the server is half as fast. The question is how long after that
-//! callers are still without answers: a bulkhead of as many places as the server can do within the
-//! callers' timeout is full of calls whose answers come just too late.
+//! the network takes 5, and ask again at once, or 10 ms after a rejection, three times in all. For
+//! ten seconds the server is half as fast. The question is how long after that callers are still
+//! without answers: a bulkhead of as many places as the server can do within the callers' timeout
+//! is full of calls whose answers come just too late.
 #![allow(
     dead_code,
     clippy::cast_possible_truncation,
