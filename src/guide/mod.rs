@@ -3,6 +3,9 @@
 #[doc = include_str!("choosing.md")]
 pub mod choosing {}
 
+#[doc = include_str!("adaptive.md")]
+pub mod adaptive {}
+
 #[doc = include_str!("keeping.md")]
 pub mod keeping {}
 
