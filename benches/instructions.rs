@@ -61,7 +61,9 @@ const CASES: &[Case] = &[
     }),
     case("ready: circuit breaker", || admitted(breaker().layer(Echo))),
     case("ready: circuit breaker, one key", || {
-        let breaker = CircuitBreakerLayer::builder().keyed_by(|request: &u64| Some(*request));
+        let breaker = CircuitBreakerLayer::builder()
+            .protocol(Plain::new())
+            .keyed_by(|request: &u64| Some(*request));
         admitted(breaker.build().unwrap().layer(Echo))
     }),
     case("ready: bulkhead", || admitted(bulkhead().layer(Echo))),
@@ -147,6 +149,7 @@ fn limit_gate() -> Metered<LimitGate> {
 /// The three gates of the stack in one layer.
 fn together(breaker: CircuitGate, limit: Metered<LimitGate>) -> Together {
     GateLayer::new((breaker, limit, BulkheadLayer::builder(1000).gate().unwrap()))
+        .protocol(Plain::new())
 }
 
 fn five_as_three<S>(gates: Together, inner: S) -> impl Service<u64, Response = u64>
@@ -178,7 +181,10 @@ fn empty_limit() -> RateLimitLayer {
 }
 
 fn breaker() -> CircuitBreakerLayer {
-    CircuitBreakerLayer::builder().build().unwrap()
+    CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
+        .build()
+        .unwrap()
 }
 
 fn open_breaker() -> CircuitBreakerLayer {

@@ -59,7 +59,10 @@ fn limits() -> RateLimitBuilder {
 }
 
 fn breaker() -> CircuitBreakerLayer {
-    CircuitBreakerLayer::builder().build().unwrap()
+    CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
+        .build()
+        .unwrap()
 }
 
 fn bulkhead() -> BulkheadLayer {
@@ -86,6 +89,7 @@ fn together() -> GateLayer<Both<CircuitGate, Both<Metered<LimitGate>, BulkheadGa
         limits().gate().unwrap(),
         BulkheadLayer::builder(1000).gate().unwrap(),
     ))
+    .protocol(Plain::new())
 }
 
 fn call<S: Service<u64>>(service: &mut S) {

@@ -8,7 +8,11 @@ pub mod bulkhead;
 #[cfg(feature = "layers")]
 pub mod circuit_breaker;
 #[cfg(feature = "layers")]
+pub mod fallback;
+#[cfg(feature = "layers")]
 pub mod gate;
+#[cfg(feature = "layers")]
+pub mod hedge;
 #[cfg(feature = "layers")]
 pub mod keyed;
 #[cfg(feature = "layers")]
@@ -24,6 +28,8 @@ pub mod retry;
 #[cfg(feature = "http")]
 pub mod stack;
 #[cfg(feature = "layers")]
+pub mod throttle;
+#[cfg(feature = "layers")]
 pub mod timeout;
 
 #[cfg(all(feature = "http", any(doc, doctest)))]
@@ -32,6 +38,10 @@ pub mod guide;
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+#[cfg(feature = "layers")]
+mod attempt;
+#[cfg(feature = "http")]
+mod check;
 mod config;
 #[cfg(feature = "layers")]
 mod criticality;
@@ -47,6 +57,8 @@ mod sync;
 #[cfg(feature = "layers")]
 mod time;
 
+#[cfg(feature = "http")]
+pub use check::check;
 pub use config::ConfigError;
 #[cfg(feature = "layers")]
 pub use criticality::{Criticality, UnknownCriticality};

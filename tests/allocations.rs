@@ -142,13 +142,18 @@ fn no_layer_allocates_for_an_admitted_call() {
     );
     assert_eq!(
         allocations(
-            CircuitBreakerLayer::builder().build().unwrap().layer(Echo),
+            CircuitBreakerLayer::builder()
+                .protocol(Plain::new())
+                .build()
+                .unwrap()
+                .layer(Echo),
             ask
         ),
         0,
         "circuit breaker"
     );
     let keyed = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
         .keyed_by(|request: &u64| Some(*request))
         .build()
         .unwrap();
@@ -214,6 +219,7 @@ fn what_is_kept_for_each_listed_key_is_what_the_documentation_says() {
         .build()
         .unwrap();
     let circuits = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
         .keyed_by(|request: &u64| Some(*request))
         .build()
         .unwrap();
@@ -239,7 +245,12 @@ fn the_stack_of_five_does_not_allocate() {
                 .build()
                 .unwrap(),
         )
-        .layer(CircuitBreakerLayer::builder().build().unwrap())
+        .layer(
+            CircuitBreakerLayer::builder()
+                .protocol(Plain::new())
+                .build()
+                .unwrap(),
+        )
         .layer(RateLimitLayer::builder(RATE).build().unwrap())
         .layer(BulkheadLayer::builder(1).build().unwrap())
         .layer(TimeoutLayer::builder(SECOND).build().unwrap());

@@ -8,6 +8,7 @@ use tower_keep::{
     algorithm::{Backoff, Jitter, RetryBudget, SlidingLog},
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
+    protocol::Plain,
     rate_limit::{Rate, RateLimitLayer},
     retry::RetryLayer,
     timeout::TimeoutLayer,
@@ -48,7 +49,7 @@ fn the_error_names_layer_field_value_and_fix() {
 
 #[test]
 fn zero_is_refused() {
-    let breaker = CircuitBreakerLayer::builder;
+    let breaker = || CircuitBreakerLayer::builder().protocol(Plain::new());
     assert_eq!(
         refusal(
             RateLimitLayer::builder(Rate::per_second(1))
@@ -122,7 +123,12 @@ fn zero_is_refused() {
         "timeout.duration=0ns"
     );
     assert_eq!(
-        refusal(RetryLayer::builder().attempts(0).build()),
+        refusal(
+            RetryLayer::builder()
+                .protocol(Plain::new())
+                .attempts(0)
+                .build()
+        ),
         "retry.attempts=0"
     );
     assert_eq!(
@@ -155,7 +161,12 @@ fn zero_is_refused() {
 #[test]
 fn what_is_no_share_is_refused() {
     for share in [0.0, -0.5, 1.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        let refused = refusal(CircuitBreakerLayer::builder().failure_rate(share).build());
+        let refused = refusal(
+            CircuitBreakerLayer::builder()
+                .protocol(Plain::new())
+                .failure_rate(share)
+                .build(),
+        );
         assert_eq!(refused, format!("circuit_breaker.failure_rate={share:?}"));
         assert_eq!(
             refusal(RetryBudget::new(10, share)),
@@ -211,13 +222,14 @@ async fn the_largest_settings_are_refused_or_work() {
     .await;
     works(
         CircuitBreakerLayer::builder()
+            .protocol(Plain::new())
             .min_calls(u32::MAX)
             .build()
             .unwrap(),
     )
     .await;
 
-    let breaker = CircuitBreakerLayer::builder;
+    let breaker = || CircuitBreakerLayer::builder().protocol(Plain::new());
     for refused in [
         breaker().window(Duration::MAX),
         breaker().open_for(Duration::MAX),

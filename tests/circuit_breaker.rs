@@ -24,14 +24,17 @@ use tower_keep::{
         BreakerState, Cause, CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer,
         Verdict,
     },
+    keyed::NotKeyed,
+    protocol::{Chosen, Plain},
 };
 use tower_test::{assert_request_eq, mock};
 
 const OPEN_FOR: Duration = Duration::from_secs(5);
 
 /// Opens at the second failure, for five seconds; one probe.
-fn builder() -> CircuitBreakerBuilder {
+fn builder() -> CircuitBreakerBuilder<NotKeyed, Chosen<Plain>> {
     CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
         .min_calls(2)
         .open_for(OPEN_FOR)
         .jitter(false)
@@ -357,6 +360,7 @@ async fn the_handle_tells_and_changes_everything() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn under_backpressure_no_waiter_is_forgotten() {
     let layer = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
         .backpressure()
         .build()
         .unwrap();

@@ -280,7 +280,12 @@ async fn all_five_stack_over_any_service_as_box_errors() {
                 .build()
                 .unwrap(),
         )
-        .layer(CircuitBreakerLayer::builder().build().unwrap())
+        .layer(
+            CircuitBreakerLayer::builder()
+                .protocol(Plain::new())
+                .build()
+                .unwrap(),
+        )
         .layer(
             RateLimitLayer::builder(Rate::per_second(1))
                 .build()
@@ -299,7 +304,11 @@ async fn all_five_stack_over_any_service_as_box_errors() {
 
 #[tokio::test(start_paused = true)]
 async fn rejections_from_beneath_do_not_open_the_circuit_and_timeouts_do() {
-    let breaker = CircuitBreakerLayer::builder().min_calls(2).build().unwrap();
+    let breaker = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
+        .min_calls(2)
+        .build()
+        .unwrap();
     let handle = breaker.handle();
     let mut full = ServiceBuilder::new()
         .layer(breaker)
@@ -321,7 +330,11 @@ async fn rejections_from_beneath_do_not_open_the_circuit_and_timeouts_do() {
         (1, 0)
     );
 
-    let breaker = CircuitBreakerLayer::builder().min_calls(2).build().unwrap();
+    let breaker = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
+        .min_calls(2)
+        .build()
+        .unwrap();
     let handle = breaker.handle();
     let mut hung = ServiceBuilder::new()
         .layer(breaker)

@@ -18,16 +18,19 @@ use tower::{Service, ServiceExt};
 use support::{Answer, Ask, Probe, Wrapped, ask, client, plain, server};
 use tower_keep::{
     RejectedKind,
-    algorithm::{RetryBudget, TokenBucket},
+    algorithm::{RetryBudget, TokenBucket, Vegas},
     bulkhead::{BulkheadBuilder, BulkheadLayer},
     circuit_breaker::{
         BreakerState, CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer,
         KeyedCircuitBreakerHandle,
     },
+    fallback::FallbackLayer,
     gate::GateLayer,
+    hedge::HedgeLayer,
     protocol::{Plain, http},
     rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
     retry::{RetryBuilder, RetryHandle, RetryLayer},
+    throttle::{ThrottleBuilder, ThrottleLayer},
     timeout::{TimeoutBuilder, TimeoutLayer},
 };
 
@@ -50,10 +53,12 @@ struct Case {
 enum Pattern {
     RateLimit,
     Bulkhead,
+    Throttle,
     Breaker(CircuitBreakerHandle),
     KeyedBreaker(KeyedCircuitBreakerHandle<&'static str>),
     Retry(RetryHandle),
-    Timeout,
+    /// Nothing is shared that could run out.
+    Unlimited,
 }
 
 impl Case {
@@ -178,6 +183,56 @@ fn cases_with(enabled: bool) -> Vec<Case> {
         Pattern::Bulkhead,
     ));
 
+    let builder = || {
+        BulkheadLayer::builder(LIMIT)
+            .adaptive(Vegas::default())
+            .enabled(enabled)
+    };
+    let layer = builder().build().unwrap();
+    let handle = layer.handle();
+    cases.push(Case::new(
+        "adaptive bulkhead, plain",
+        plain(layer),
+        move || handle.snapshot().in_flight,
+        Pattern::Bulkhead,
+    ));
+    let layer = builder().protocol(http::Client::new()).build().unwrap();
+    let handle = layer.handle();
+    cases.push(Case::new(
+        "adaptive bulkhead, client",
+        client(layer),
+        move || handle.snapshot().in_flight,
+        Pattern::Bulkhead,
+    ));
+    let layer = builder().protocol(http::Server::new()).build().unwrap();
+    let handle = layer.handle();
+    cases.push(Case::new(
+        "adaptive bulkhead, server",
+        server(layer),
+        move || handle.snapshot().in_flight,
+        Pattern::Bulkhead,
+    ));
+
+    let builder =
+        || -> ThrottleBuilder { ThrottleLayer::builder().max_rejection(1.0).enabled(enabled) };
+    let throttle = |name, apply| Case::new(name, apply, || 0, Pattern::Throttle);
+    cases.push(throttle(
+        "throttle, plain",
+        boxed(plain(builder().build().unwrap())),
+    ));
+    cases.push(throttle(
+        "throttle, client",
+        boxed(client(
+            builder().protocol(http::Client::new()).build().unwrap(),
+        )),
+    ));
+    cases.push(throttle(
+        "throttle, server",
+        boxed(server(
+            builder().protocol(http::Server::new()).build().unwrap(),
+        )),
+    ));
+
     let builder = || -> CircuitBreakerBuilder {
         CircuitBreakerLayer::builder()
             .min_calls(MIN_CALLS)
@@ -187,7 +242,7 @@ fn cases_with(enabled: bool) -> Vec<Case> {
             .jitter(false)
             .enabled(enabled)
     };
-    let layer = builder().build().unwrap();
+    let layer = builder().protocol(Plain::new()).build().unwrap();
     let handle = layer.handle();
     cases.push(Case::new(
         "circuit breaker, plain",
@@ -221,7 +276,11 @@ fn cases_with(enabled: bool) -> Vec<Case> {
             .jitter(false)
             .enabled(enabled)
     };
-    let keyed = circuits().keyed_by(|_: &Ask| Some("key")).build().unwrap();
+    let keyed = circuits()
+        .protocol(Plain::new())
+        .keyed_by(|_: &Ask| Some("key"))
+        .build()
+        .unwrap();
     let circuits_by_key = Pattern::KeyedBreaker(keyed.handle());
     cases.push(Case::new(
         "keyed circuit breaker, plain",
@@ -264,7 +323,7 @@ fn cases_with(enabled: bool) -> Vec<Case> {
     let (layer, held) = gates();
     cases.push(Case::new(
         "three gates, plain",
-        plain(layer),
+        plain(layer.protocol(Plain::new())),
         held,
         Pattern::Bulkhead,
     ));
@@ -313,7 +372,7 @@ fn cases_with(enabled: bool) -> Vec<Case> {
 
     let builder =
         || -> TimeoutBuilder { TimeoutLayer::builder(Duration::from_secs(1)).enabled(enabled) };
-    let timeout = |name, apply| Case::new(name, apply, || 0, Pattern::Timeout);
+    let timeout = |name, apply| Case::new(name, apply, || 0, Pattern::Unlimited);
     cases.push(timeout(
         "timeout, plain",
         boxed(plain(builder().build().unwrap())),
@@ -330,7 +389,29 @@ fn cases_with(enabled: bool) -> Vec<Case> {
             builder().protocol(http::Server::new()).build().unwrap(),
         )),
     ));
+    cases.extend(hedges_and_fallbacks(enabled));
     cases
+}
+
+fn hedges_and_fallbacks(enabled: bool) -> Vec<Case> {
+    let case = |name, apply| Case::new(name, apply, || 0, Pattern::Unlimited);
+    let hedge = || HedgeLayer::builder().enabled(enabled);
+    let over_plain = hedge().protocol(Plain::new().idempotent()).build().unwrap();
+    let over_client = hedge().protocol(http::Client::new()).build().unwrap();
+    let pass = FallbackLayer::builder(|_: &Ask| (), async |(), failure| failure);
+    let pass_http = FallbackLayer::builder(|_: &Request<_>| (), async |(), failure| failure);
+    vec![
+        case("hedge, plain", boxed(plain(over_plain))),
+        case("hedge, client", boxed(client(over_client))),
+        case(
+            "fallback, plain",
+            boxed(plain(pass.enabled(enabled).build())),
+        ),
+        case(
+            "fallback, server",
+            boxed(server(pass_http.protocol(http::Server::new()).build())),
+        ),
+    ]
 }
 
 fn one_key(_: &Request<Empty<Bytes>>) -> Option<&'static str> {
@@ -430,8 +511,20 @@ async fn two_applications_of_a_layer_share_one_limit() {
                 assert_eq!(handle.snapshot().retries, 4, "{}", case.name);
                 continue;
             }
-            // Nothing is shared that could run out.
-            Pattern::Timeout => continue,
+            Pattern::Throttle => {
+                for _ in 0..100 {
+                    ask(&mut first, Ask::Fail).await;
+                }
+                // By chance, with a probability above 99 %.
+                let mut answer = Answer::Failed;
+                for _ in 0..20 {
+                    if answer == Answer::Failed {
+                        answer = ask(&mut second, Ask::Fail).await;
+                    }
+                }
+                answer
+            }
+            Pattern::Unlimited => continue,
         };
         assert!(
             matches!(rejection, Answer::Rejected(_)),

@@ -58,7 +58,10 @@ async fn rejecting(inner: &Inner) -> Vec<(&'static str, Outer)> {
         outer.ready().await.unwrap().call(0).await.unwrap();
         outer
     };
-    let open = CircuitBreakerLayer::builder().build().unwrap();
+    let open = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
+        .build()
+        .unwrap();
     let bulkhead = BulkheadLayer::builder(1).build().unwrap();
     let hangs = service_fn(async |_: u32| pending::<Result<u32, BoxError>>().await);
     let mut held = Box::pin(bulkhead.layer(hangs).oneshot(0));
@@ -71,7 +74,8 @@ async fn rejecting(inner: &Inner) -> Vec<(&'static str, Outer)> {
         CircuitBreakerLayer::builder().gate().unwrap(),
         empty().gate().unwrap(),
         full,
-    ));
+    ))
+    .protocol(Plain::new());
     let limit = empty().build().unwrap();
     let keyed = empty().keyed_by(|_: &u32| Some(())).build().unwrap();
     let own = |(): &()| TokenBucket::new(Rate::per_day(1), 1);
@@ -172,7 +176,10 @@ async fn a_retry_holds_no_place_while_it_waits() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_pending_when_the_circuit_opens_fails_fast() {
     for (room, inner) in rooms_for_one() {
-        let breaker = CircuitBreakerLayer::builder().build().unwrap();
+        let breaker = CircuitBreakerLayer::builder()
+            .protocol(Plain::new())
+            .build()
+            .unwrap();
         let mut holder = inner.clone();
         holder.ready().await.unwrap();
         let mut outer = over(&breaker, &inner);
@@ -200,7 +207,10 @@ async fn a_caller_pending_when_the_circuit_opens_fails_fast() {
 #[tokio::test(start_paused = true)]
 async fn a_call_admitted_late_waits_no_longer_than_the_circuit_is_closed() {
     let (_, inner) = rooms_for_one().into_iter().next().unwrap();
-    let breaker = CircuitBreakerLayer::builder().build().unwrap();
+    let breaker = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
+        .build()
+        .unwrap();
     let mut outer = over(&breaker, &inner);
     breaker.handle().force_open();
     outer.ready().await.unwrap();

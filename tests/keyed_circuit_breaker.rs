@@ -12,6 +12,7 @@ use tower_keep::{
         BreakerState, CircuitBreakerBuilder, CircuitBreakerLayer, KeyedCircuitBreakerHandle,
     },
     keyed::ByKey,
+    protocol::{Chosen, Plain},
 };
 
 type Parity = fn(&u32) -> Option<u32>;
@@ -19,8 +20,9 @@ type Parity = fn(&u32) -> Option<u32>;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// Keys are numbers; odd ones fail.
-fn builder() -> CircuitBreakerBuilder<ByKey<u32, Parity>> {
+fn builder() -> CircuitBreakerBuilder<ByKey<u32, Parity>, Chosen<Plain>> {
     CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
         .min_calls(2)
         .keyed_by((|key: &u32| Some(*key)) as Parity)
 }
@@ -158,12 +160,9 @@ fn threads_never_keep_more_keys_than_the_bound() {
 #[test]
 fn builds_that_cannot_work_say_so() {
     assert_eq!(builder().max_keys(0).build().unwrap_err().field, "max_keys");
-    let backpressure = CircuitBreakerLayer::builder()
-        .backpressure()
-        .keyed_by(|key: &u32| Some(*key));
+    let breaker = || CircuitBreakerLayer::builder().protocol(Plain::new());
+    let backpressure = breaker().backpressure().keyed_by(|key: &u32| Some(*key));
     assert_eq!(backpressure.build().unwrap_err().field, "backpressure");
-    let probes = CircuitBreakerLayer::builder()
-        .probes(0)
-        .keyed_by(|key: &u32| Some(*key));
+    let probes = breaker().probes(0).keyed_by(|key: &u32| Some(*key));
     assert_eq!(probes.build().unwrap_err().field, "probes");
 }

@@ -8,6 +8,8 @@ use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_keep::{
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
+    fallback::FallbackLayer,
+    hedge::HedgeLayer,
     observe::{METRICS, MetricKind, Registry, State},
     protocol::Plain,
     rate_limit::{Rate, RateLimitLayer},
@@ -43,6 +45,7 @@ async fn answer(call: u32) -> Result<u32, BoxError> {
 #[tokio::test(start_paused = true)]
 async fn a_late_recorder_has_missed_nothing() {
     let layer = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
         .min_calls(4)
         .name("late")
         .build()
@@ -78,7 +81,11 @@ async fn what_is_emitted_is_what_the_docs_say() {
         .name(name)
         .build()
         .unwrap();
-    let breaker = CircuitBreakerLayer::builder().name(name).build().unwrap();
+    let breaker = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
+        .name(name)
+        .build()
+        .unwrap();
     let bulkhead = BulkheadLayer::builder(1).name(name).build().unwrap();
     let timeout = TimeoutLayer::builder(Duration::from_secs(1))
         .name(name)
@@ -89,7 +96,18 @@ async fn what_is_emitted_is_what_the_docs_say() {
         .name(name)
         .build()
         .unwrap();
+    let hedge = HedgeLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .delay(Duration::from_secs(1))
+        .name(name)
+        .build()
+        .unwrap();
+    let fallback = FallbackLayer::builder(|_: &u32| (), async |(), _| Ok(1))
+        .name(name)
+        .build();
     let inner = || service_fn(answer);
+    assert!(fallback.layer(inner()).oneshot(0).await.is_ok());
+    assert!(hedge.layer(inner()).oneshot(1).await.is_ok());
     for _ in 0..2 {
         let _ = limit.layer(inner()).oneshot(1).await;
     }
@@ -135,6 +153,7 @@ async fn what_is_emitted_is_what_the_docs_say() {
 #[tokio::test(start_paused = true)]
 async fn keys_do_not_become_labels() {
     let layer = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
         .keyed_by(|key: &u32| Some(*key))
         .max_keys(20_000)
         .name("keys")
@@ -197,7 +216,11 @@ async fn a_snapshot_is_typed() {
 #[cfg(feature = "serde")]
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_can_be_serialized() {
-    let layer = CircuitBreakerLayer::builder().name("json").build().unwrap();
+    let layer = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
+        .name("json")
+        .build()
+        .unwrap();
     layer.handle().force_open();
     let instances = Registry::global().snapshot();
     let own = instances

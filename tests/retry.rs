@@ -27,14 +27,14 @@ use tower_keep::{
     Rejected, RejectedKind,
     algorithm::{Backoff, Budget, Jitter, RetryBudget, RetryThrottle, WindowedBudget},
     bulkhead::BulkheadLayer,
-    protocol::{Plain, Protocol, Replay, http as keep_http},
+    protocol::{Chosen, Plain, Protocol, Replay, http as keep_http},
     retry::{RetryBuilder, RetryLayer},
     timeout::TimeoutLayer,
 };
 
 type Answer = Response<Empty<Bytes>>;
 
-fn client() -> RetryBuilder<keep_http::Client> {
+fn client() -> RetryBuilder<Chosen<keep_http::Client>> {
     RetryLayer::builder().protocol(keep_http::Client::new())
 }
 
@@ -502,8 +502,8 @@ async fn layers_of_one_builder_have_budgets_of_their_own() {
 }
 
 /// A retry of an always idempotent `Plain`.
-fn plain() -> RetryBuilder<Plain<tower_keep::protocol::ErrIsFailure, tower_keep::protocol::Always>>
-{
+fn plain()
+-> RetryBuilder<Chosen<Plain<tower_keep::protocol::ErrIsFailure, tower_keep::protocol::Always>>> {
     RetryLayer::builder().protocol(Plain::new().idempotent())
 }
 
@@ -656,6 +656,7 @@ async fn a_rejection_is_retried_when_it_says_if_asked_for() {
         (RejectedKind::RateLimited, 2),
         (RejectedKind::CircuitOpen, 2),
         (RejectedKind::BulkheadFull, 2),
+        (RejectedKind::Throttled, 2),
         (RejectedKind::CostTooHigh, 1),
         (RejectedKind::MissingKey, 1),
         (RejectedKind::DeadlineExceeded, 1),

@@ -15,6 +15,9 @@
 //! | [`Breaker`] | whether the peer is worth calling | one word on the hot path, 80 bytes a stripe for counts |
 //! | [`InFlight`] | whether another call may run beside those that run | two words |
 //! | [`CoDel`] | whether a queue smooths bursts or never drains | four words |
+//! | [`LatencyQuantile`] | after how long a call is unusually slow | 768 bytes |
+//! | [`Aimd`], [`Vegas`], [`Gradient2`] | how many calls may run at once, from how they go | some 200 bytes |
+//! | [`Throttle`] | which calls an overloaded upstream is spared, by chance | one word on the hot path, 80 bytes a stripe |
 //! | [`Backoff`] | how long to wait before the next attempt | none |
 //! | [`RetryBudget`], [`WindowedBudget`], [`RetryThrottle`] | whether a retry is affordable | one word |
 //!
@@ -32,6 +35,7 @@
 //! # Ok::<_, tower_keep::ConfigError>(())
 //! ```
 
+pub mod adaptive;
 pub mod all;
 pub mod backoff;
 pub mod breaker;
@@ -40,6 +44,7 @@ pub mod codel;
 mod eviction_mark;
 pub mod in_flight;
 pub mod keyed_buckets;
+pub mod latency;
 pub mod leaky_bucket;
 mod limit;
 mod padded;
@@ -49,10 +54,13 @@ mod sliding;
 pub mod sliding_counter;
 pub mod sliding_log;
 pub mod sliding_ring;
+pub mod throttle;
 mod ticks;
 pub mod token_bucket;
 mod window;
 
+#[doc(inline)]
+pub use adaptive::{AdaptiveLimit, Aimd, Gradient2, Vegas};
 #[doc(inline)]
 pub use all::All;
 #[doc(inline)]
@@ -70,6 +78,7 @@ pub(crate) use eviction_mark::EvictionMark;
 pub use in_flight::InFlight;
 #[doc(inline)]
 pub use keyed_buckets::{KeyedBuckets, Overflow};
+pub use latency::LatencyQuantile;
 #[doc(inline)]
 pub use leaky_bucket::{Departure, LeakyBucket};
 pub use limit::{Limit, OverLimit, TIMER_TICK};
@@ -82,6 +91,8 @@ pub use sliding_counter::SlidingCounter;
 pub use sliding_log::SlidingLog;
 #[doc(inline)]
 pub use sliding_ring::SlidingRing;
+#[doc(inline)]
+pub use throttle::Throttle;
 #[doc(inline)]
 pub use token_bucket::TokenBucket;
 #[cfg(feature = "layers")]

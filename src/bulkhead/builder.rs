@@ -10,10 +10,11 @@ use tokio::time::Instant;
 
 use crate::{
     ConfigError, Criticality,
-    algorithm::Overflow,
+    algorithm::{AdaptiveLimit, Overflow},
     bulkhead::{
         BulkheadGate, BulkheadHandle, BulkheadLayer, KeyedBulkheadHandle, KeyedBulkheadLayer,
         Missing,
+        adaptive::Algorithm,
         asked::{AllAlike, AndAsks, Asked, Controlled, CriticalityOf, DeadlineOf, Wrap},
         keyed::Plan,
         settings::{Order, Settings, checked, within_total},
@@ -30,6 +31,7 @@ use crate::{
 pub struct BulkheadBuilder<K = NotKeyed, P = Plain, A = AllAlike> {
     limit: usize,
     total: Option<usize>,
+    adaptive: Option<Algorithm>,
     settings: Settings,
     name: Option<&'static str>,
     keys: KeySettings,
@@ -46,6 +48,7 @@ impl BulkheadLayer {
         BulkheadBuilder {
             limit,
             total: None,
+            adaptive: None,
             settings: Settings::new(),
             name: None,
             keys: KeySettings::default(),
@@ -84,6 +87,28 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// `false` lets everything through, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.settings.enabled = enabled;
+        self
+    }
+
+    /// Learns how many calls the upstream can work on, and admits so many; the limit given to
+    /// [`builder`](super::BulkheadLayer::builder) is the most that it may become. By key, each key
+    /// learns its own. Default: it stays at that limit.
+    ///
+    /// ```
+    /// use tower_keep::{algorithm::Vegas, bulkhead::BulkheadLayer};
+    ///
+    /// let bulkhead = BulkheadLayer::builder(500).adaptive(Vegas::default()).build()?;
+    /// assert_eq!(bulkhead.handle().snapshot().limit, 20); // to start with
+    /// # Ok::<_, tower_keep::ConfigError>(())
+    /// ```
+    ///
+    /// Which one, and how each fails, is told in the [guide](crate::guide::adaptive). It costs two
+    /// readings of the clock for each call, which other gates in the layer share, and some
+    /// shared writes a call while it samples. What is timed is the call up to the head of its
+    /// response. A dropped call tells nothing, so a [timeout](crate::timeout) belongs beneath the
+    /// bulkhead: outside, it hides the slow calls.
+    pub fn adaptive(mut self, limit: impl AdaptiveLimit + 'static) -> Self {
+        self.adaptive = Some(Algorithm(Box::new(limit)));
         self
     }
 
@@ -160,6 +185,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         let Self {
             limit,
             total,
+            adaptive,
             settings,
             name,
             keys,
@@ -170,6 +196,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         BulkheadBuilder {
             limit,
             total,
+            adaptive,
             settings,
             name,
             keys,
@@ -230,6 +257,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         let Self {
             limit,
             total,
+            adaptive,
             settings,
             name,
             keys,
@@ -240,6 +268,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         BulkheadBuilder {
             limit,
             total,
+            adaptive,
             settings,
             name,
             keys,
@@ -253,6 +282,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         let Self {
             limit,
             total,
+            adaptive,
             settings,
             name,
             keys,
@@ -263,6 +293,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         BulkheadBuilder {
             limit,
             total,
+            adaptive,
             settings,
             name,
             keys,
@@ -290,7 +321,12 @@ impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
             return Err(ConfigError::new("within", total, fix).of("bulkhead", name));
         }
         let tally = Arc::new(Tally::new("bulkhead", name));
-        let gate = BulkheadGate::new(limit, None, self.settings.checked(name)?, tally);
+        let gate = BulkheadGate::new(
+            limit,
+            (None, self.adaptive.as_ref()),
+            self.settings.checked(name)?,
+            tally,
+        );
         register(&gate.state);
         Ok(GateLayer::with_protocol(
             self.asks.wrap(gate),
@@ -313,6 +349,7 @@ where
         let Self {
             limit,
             total,
+            adaptive,
             settings,
             name,
             keys,
@@ -326,6 +363,7 @@ where
         let plan = Plan {
             total: within_total(total, limit, &settings, name)?,
             limit: AtomicUsize::new(limit),
+            adaptive,
             settings: settings.checked(name)?,
             tally: Arc::new(Tally::new("bulkhead", name)),
         };

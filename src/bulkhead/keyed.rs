@@ -14,6 +14,7 @@ use crate::{
     algorithm::InFlight,
     bulkhead::{
         BulkheadGate, BulkheadHandle,
+        adaptive::Algorithm,
         asked::Controlled,
         settings::{Settings, checked, within_total},
         state::observe,
@@ -35,6 +36,7 @@ pub struct Plan {
     pub(super) limit: AtomicUsize,
     /// What all keys together have in flight; `None` without a total.
     pub(super) total: Option<Arc<InFlight>>,
+    pub(super) adaptive: Option<Algorithm>,
     pub(super) settings: Settings,
     pub(super) tally: Arc<Tally>,
 }
@@ -125,11 +127,13 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
 impl Plan {
     pub(super) fn bulkhead(&self) -> Result<BulkheadGate, ConfigError> {
         let limit = checked(self.limit.load(Ordering::Relaxed), self.tally.name)?;
+        let (total, algorithm) = (self.total.clone(), self.adaptive.as_ref());
+        let tally = self.tally.clone();
         Ok(BulkheadGate::new(
             limit,
-            self.total.clone(),
+            (total, algorithm),
             self.settings,
-            self.tally.clone(),
+            tally,
         ))
     }
 }
@@ -145,7 +149,7 @@ impl<K> Recipe<K, BulkheadGate> for Plan {
 
     fn made(&self, bulkhead: &BulkheadGate) {
         let limit = self.limit.load(Ordering::Relaxed);
-        if bulkhead.state.in_flight.limit() != limit {
+        if bulkhead.state.max() != limit {
             // What the shared bulkhead has accepted this one does.
             let _ = bulkhead.state.set_limit(limit);
         }

@@ -33,6 +33,7 @@
 //! writes of a word that all callers share, a rejected one none, and neither reads the clock or
 //! takes a lock. A queue adds a load to each until somebody waits.
 
+mod adaptive;
 mod asked;
 mod builder;
 mod handle;

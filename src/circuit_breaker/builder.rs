@@ -12,7 +12,7 @@ use crate::{
     gate::{GateLayer, Keyed, KeyedParts},
     keyed::{ByKey, KeySettings, NotKeyed},
     observe::register,
-    protocol::Plain,
+    protocol::{Choice, Chosen, Unset},
     striped::stripe_count,
 };
 
@@ -20,7 +20,7 @@ use crate::{
 /// [`BreakerConfig`].
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct CircuitBreakerBuilder<K = NotKeyed, P = Plain> {
+pub struct CircuitBreakerBuilder<K = NotKeyed, P = Unset> {
     config: BreakerConfig,
     settings: Settings,
     keys: KeySettings,
@@ -41,7 +41,7 @@ impl CircuitBreakerLayer {
             },
             keys: KeySettings::default(),
             key: NotKeyed,
-            protocol: Plain::new(),
+            protocol: Unset,
         }
     }
 }
@@ -208,9 +208,10 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         self
     }
 
-    /// How results are classified and rejections travel. Default [`Plain`]: an `Err` is a failure,
-    /// a rejection an error.
-    pub fn protocol<Q>(self, protocol: Q) -> CircuitBreakerBuilder<K, Q> {
+    /// How results are classified and rejections travel. No default: before HTTP,
+    /// [`Plain`](crate::protocol::Plain) would count every 503 as a success.
+    pub fn protocol<Q>(self, protocol: Q) -> CircuitBreakerBuilder<K, Chosen<Q>> {
+        let protocol = Chosen(protocol);
         let Self {
             config,
             settings,
@@ -273,14 +274,26 @@ impl<P> CircuitBreakerBuilder<NotKeyed, P> {
     ///
     /// # Errors
     /// A setting outside the range that [`BreakerConfig`] gives for it, or one that needs a key.
-    pub fn build(self) -> Result<CircuitBreakerLayer<P>, ConfigError> {
+    pub fn build(self) -> Result<CircuitBreakerLayer<P::Protocol>, ConfigError>
+    where
+        P: Choice,
+    {
+        let gate = self.made()?;
+        Ok(GateLayer::with_protocol(gate, self.protocol.protocol()))
+    }
+
+    fn made(&self) -> Result<CircuitGate, ConfigError> {
         self.keys.unset().map_err(|error| self.error(error))?;
         let breaker = Breaker::new(&self.config, stripe_count(), rand::random());
         let breaker = breaker.map_err(|error| self.error(error))?;
         let all = Arc::new(AllCircuits::new(self.config, self.settings.name));
         register(&all);
-        let gate = CircuitGate::single(breaker, self.config, self.settings, all);
-        Ok(GateLayer::with_protocol(gate, self.protocol))
+        Ok(CircuitGate::single(
+            breaker,
+            self.config,
+            self.settings,
+            all,
+        ))
     }
 }
 
@@ -290,7 +303,7 @@ impl CircuitBreakerBuilder {
     /// # Errors
     /// As [`build`](Self::build).
     pub fn gate(self) -> Result<CircuitGate, ConfigError> {
-        self.build().map(|layer| layer.gate().clone())
+        self.made()
     }
 }
 
@@ -303,7 +316,15 @@ where
     /// # Errors
     /// A setting outside the range that [`BreakerConfig`] gives for it; no keys; backpressure,
     /// because readiness is asked before there is a request, and so a key.
-    pub fn build(self) -> Result<KeyedCircuitBreakerLayer<K, F, P>, ConfigError> {
+    pub fn build(self) -> Result<KeyedCircuitBreakerLayer<K, F, P::Protocol>, ConfigError>
+    where
+        P: Choice,
+    {
+        let (gate, protocol) = self.made()?;
+        Ok(GateLayer::with_protocol(gate, protocol.protocol()))
+    }
+
+    fn made(self) -> Result<(Keyed<K, F, CircuitGate>, P), ConfigError> {
         let max_keys = self
             .keys
             .max_keys(1024)
@@ -323,23 +344,19 @@ where
         );
         register(&all);
         let parts = KeyedParts::new(max_keys, shared, template, keys, self.settings.enabled);
-        Ok(GateLayer::with_protocol(
-            Keyed::new(self.key.key, parts),
-            self.protocol,
-        ))
+        Ok((Keyed::new(self.key.key, parts), self.protocol))
     }
 }
 
 impl<K, F> CircuitBreakerBuilder<ByKey<K, F>>
 where
     K: Hash + Eq + Clone,
-    F: Clone,
 {
     /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
     pub fn gate(self) -> Result<Keyed<K, F, CircuitGate>, ConfigError> {
-        self.build().map(|layer| layer.gate().clone())
+        self.made().map(|(gate, _)| gate)
     }
 }

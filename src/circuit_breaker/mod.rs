@@ -11,10 +11,13 @@
 //! ```
 //! use std::time::Duration;
 //! use tower::{Layer, Service, ServiceExt, service_fn};
-//! use tower_keep::{Rejected, circuit_breaker::{BreakerState, CircuitBreakerLayer}};
+//! use tower_keep::{
+//!     Rejected, circuit_breaker::{BreakerState, CircuitBreakerLayer}, protocol::Plain,
+//! };
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
 //! let breaker = CircuitBreakerLayer::builder()
+//!     .protocol(Plain::new()) // an `Err` is a failure
 //!     .failure_rate(0.5)
 //!     .min_calls(2)
 //!     .open_for(Duration::from_secs(5))
@@ -79,10 +82,13 @@ pub type CircuitBreakerLayer<P = Plain> = GateLayer<CircuitGate, P>;
 ///
 /// ```
 /// use tower::{Layer, Service, ServiceExt, service_fn};
-/// use tower_keep::{Rejected, circuit_breaker::{BreakerState, CircuitBreakerLayer}};
+/// use tower_keep::{
+///     Rejected, circuit_breaker::{BreakerState, CircuitBreakerLayer}, protocol::Plain,
+/// };
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
 /// let breakers = CircuitBreakerLayer::builder()
+///     .protocol(Plain::new())
 ///     .min_calls(1)
 ///     .keyed_by(|host: &&'static str| Some(*host))
 ///     .build()?;

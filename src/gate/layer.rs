@@ -6,7 +6,7 @@ use tower::Layer;
 
 use crate::{
     gate::{Gate, Gated, IntoGate},
-    protocol::Plain,
+    protocol::{Plain, Unset},
     striped::Striped,
 };
 
@@ -16,11 +16,12 @@ pub struct GateLayer<G, P = Plain> {
     protocol: P,
 }
 
-impl<G: Gate> GateLayer<G> {
-    /// One gate, or a tuple of up to four, from the outside in.
+impl<G: Gate> GateLayer<G, Unset> {
+    /// One gate, or a tuple of up to four, from the outside in. Choose the
+    /// [protocol](Self::protocol) next: without one the layer makes no services.
     #[must_use]
     pub fn new(gates: impl IntoGate<Gate = G>) -> Self {
-        Self::with_protocol(gates.into_gate(), Plain::new())
+        Self::with_protocol(gates.into_gate(), Unset)
     }
 }
 
@@ -32,8 +33,7 @@ impl<G, P> GateLayer<G, P> {
         }
     }
 
-    /// How results are classified and rejections travel. Default [`Plain`]: an `Err` is a failure,
-    /// a rejection an error.
+    /// How results are classified and rejections travel. No default.
     #[must_use]
     pub fn protocol<Q>(self, protocol: Q) -> GateLayer<G, Q> {
         GateLayer {

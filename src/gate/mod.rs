@@ -10,7 +10,7 @@
 //! use tower::{Layer, ServiceExt, service_fn};
 //! use tower_keep::{
 //!     bulkhead::BulkheadLayer, circuit_breaker::CircuitBreakerLayer, gate::GateLayer,
-//!     rate_limit::{Rate, RateLimitLayer},
+//!     protocol::Plain, rate_limit::{Rate, RateLimitLayer},
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
@@ -19,7 +19,7 @@
 //! let bulkhead = BulkheadLayer::builder(10).gate()?;
 //! let circuit = breaker.handle();
 //!
-//! let layer = GateLayer::new((breaker, limit, bulkhead));
+//! let layer = GateLayer::new((breaker, limit, bulkhead)).protocol(Plain::new());
 //! let service = layer.layer(service_fn(async |n: u32| Ok::<_, std::io::Error>(n)));
 //! assert_eq!(service.clone().oneshot(7).await?, 7);
 //! circuit.force_open();

@@ -68,7 +68,7 @@ async fn what_a_later_gate_rejects_costs_the_earlier_ones_nothing() {
         .unwrap();
     let units = limit.handle();
     let bulkhead = BulkheadLayer::builder(1).gate().unwrap();
-    let layer = GateLayer::new((breaker, limit, bulkhead));
+    let layer = GateLayer::new((breaker, limit, bulkhead)).protocol(Plain::new());
     let mut held = Box::pin(
         layer
             .layer(service_fn(async |_: u32| {
@@ -110,7 +110,7 @@ async fn a_probe_that_a_later_gate_rejects_is_free_again() {
         .gate()
         .unwrap();
     let units = limit.handle();
-    let layer = GateLayer::new((breaker, limit));
+    let layer = GateLayer::new((breaker, limit)).protocol(Plain::new());
     let failing = layer.layer(service_fn(async |_: u32| {
         Err::<u32, BoxError>("down".into())
     }));
@@ -135,7 +135,9 @@ fn a_closure_that_panics_leaves_earlier_gates_whole() {
         .cost(|n: &u32| 1 / (n - 1) + 1)
         .gate()
         .unwrap();
-    let mut service = GateLayer::new((bulkhead, limit)).layer(service_fn(echo));
+    let mut service = GateLayer::new((bulkhead, limit))
+        .protocol(Plain::new())
+        .layer(service_fn(echo));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -151,7 +153,9 @@ async fn a_circuit_that_opens_during_a_wait_elsewhere_rejects() {
     let circuit = breaker.handle();
     let limit = one_a_second();
     let units = limit.handle();
-    let service = GateLayer::new((breaker, limit)).layer(service_fn(echo));
+    let service = GateLayer::new((breaker, limit))
+        .protocol(Plain::new())
+        .layer(service_fn(echo));
     service.clone().oneshot(0).await.unwrap();
     let waits = tokio::spawn(service.oneshot(1));
     tokio::task::yield_now().await;
@@ -167,7 +171,9 @@ async fn a_circuit_that_opens_during_a_wait_elsewhere_rejects() {
 async fn a_dropped_wait_gives_back_what_the_first_granted() {
     let bulkhead = BulkheadLayer::builder(1).gate().unwrap();
     let places = bulkhead.handle();
-    let service = GateLayer::new((bulkhead, one_a_second())).layer(service_fn(echo));
+    let service = GateLayer::new((bulkhead, one_a_second()))
+        .protocol(Plain::new())
+        .layer(service_fn(echo));
     service.clone().oneshot(0).await.unwrap();
     let mut waits = Box::pin(service.clone().oneshot(1));
     assert!((&mut waits).now_or_never().is_none());
@@ -180,7 +186,11 @@ async fn a_dropped_wait_gives_back_what_the_first_granted() {
 
 #[tokio::test(start_paused = true)]
 async fn an_inner_service_that_fails_before_the_call_counts() {
-    let breaker = CircuitBreakerLayer::builder().min_calls(1).build().unwrap();
+    let breaker = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
+        .min_calls(1)
+        .build()
+        .unwrap();
     let circuit = breaker.handle();
     circuit.force_open();
     let mut service = breaker.layer(Broken);

@@ -3,14 +3,26 @@
 #[doc = include_str!("choosing.md")]
 pub mod choosing {}
 
+#[doc = include_str!("adaptive.md")]
+pub mod adaptive {}
+
 #[doc = include_str!("keeping.md")]
 pub mod keeping {}
 
 #[doc = include_str!("ordering.md")]
+///
+/// # The first stack
+///
+/// ```
+#[doc = include_str!("../../examples/first_stack.rs")]
+/// ```
 pub mod ordering {}
 
 #[doc = include_str!("bulkhead.md")]
 pub mod bulkhead {}
+
+#[doc = include_str!("retrying.md")]
+pub mod retrying {}
 
 #[doc = include_str!("tuning.md")]
 pub mod tuning {}

@@ -36,6 +36,10 @@
 //! | `keep_rate_limit_queued` | gauge | | calls that wait for their turn |
 //! | `keep_rate_limit_keys` | gauge | | keys that have used some of their burst; of a table of keys |
 //! | `keep_rate_limit_evictions_total` | counter | | keys whose place another one took, none in debt; of a table of keys |
+//! | `keep_hedge_sent_total` | counter | | hedges that were sent |
+//! | `keep_hedge_wins_total` | counter | `winner` | hedged calls that the `first` attempt, a `hedge` or `none` won |
+//! | `keep_hedge_delay_seconds` | gauge | | after how long a call is hedged; absent while that is being learnt |
+//! | `keep_fallback_total` | counter | `result` | failed calls that the fallback `answered`, or for which it `failed` too |
 //! | `keep_timeout_total` | counter | `scope` | calls that took too long, of a limit on an `attempt` or a `total` |
 //!
 //! Labels are names and enumerations, never a key, a host or a path: ten thousand keyed circuits

@@ -130,6 +130,22 @@ pub(crate) const LIMIT_EVICTIONS: &Metric = &counter(
     &[],
     "Keys whose place another one took",
 );
+pub(crate) const HEDGES: &Metric = &counter("keep_hedge_sent_total", &[], "Hedges that were sent");
+pub(crate) const HEDGE_WINS: &Metric = &counter(
+    "keep_hedge_wins_total",
+    &["winner"],
+    "Hedged calls by which attempt won",
+);
+pub(crate) const HEDGE_DELAY: &Metric = &gauge(
+    "keep_hedge_delay_seconds",
+    &[],
+    "After how long a call is hedged",
+);
+pub(crate) const FALLBACKS: &Metric = &counter(
+    "keep_fallback_total",
+    &["result"],
+    "Failed calls by what the fallback did",
+);
 pub(crate) const TIMEOUTS: &Metric =
     &counter("keep_timeout_total", &["scope"], "Calls that took too long");
 
@@ -153,5 +169,9 @@ pub const METRICS: &[&Metric] = &[
     LIMIT_QUEUED,
     LIMIT_KEYS,
     LIMIT_EVICTIONS,
+    HEDGES,
+    HEDGE_WINS,
+    HEDGE_DELAY,
+    FALLBACKS,
     TIMEOUTS,
 ];

@@ -164,6 +164,20 @@ fn sample_state(
                 add(names::RETRY_BUDGET, none, gauge(*budget));
             }
         }
+        State::Fallback { answered, failed } => {
+            for (result, count) in [("answered", answered), ("failed", failed)] {
+                add(names::FALLBACKS, [result, "", ""], Value::Counter(*count));
+            }
+        }
+        State::Hedge { sent, wins, delay } => {
+            add(names::HEDGES, none, Value::Counter(*sent));
+            for (winner, count) in wins {
+                add(names::HEDGE_WINS, [winner, "", ""], Value::Counter(*count));
+            }
+            if let Some(delay) = delay {
+                add(names::HEDGE_DELAY, none, Value::Gauge(*delay));
+            }
+        }
         State::Timeout { total } => {
             let scope = if *total { "total" } else { "attempt" };
             let over = totals.rejected.iter().map(|(_, count)| count).sum();

@@ -60,6 +60,22 @@ pub enum State {
         /// How many retries the budget would pay for; `None` without a budget.
         budget: Option<u64>,
     },
+    /// Of a fallback.
+    Fallback {
+        /// Failed calls that were answered otherwise, so far.
+        answered: u64,
+        /// Failed calls for which the fallback failed too, so far.
+        failed: u64,
+    },
+    /// Of a hedge.
+    Hedge {
+        /// Hedges that were sent, so far.
+        sent: u64,
+        /// How hedged calls ended, so far: won by the `first` attempt, a `hedge`, or `none`.
+        wins: Vec<(&'static str, u64)>,
+        /// After how many seconds a hedge is sent now; `None` while that is being learnt.
+        delay: Option<f64>,
+    },
     /// Of a timeout.
     Timeout {
         /// Whether it limits the call with all its attempts.

@@ -5,36 +5,40 @@
 //!
 //! | protocol | a failure is | a rejection is | `Error` of the service |
 //! |---|---|---|---|
-//! | [`Plain`] (default) | an `Err` | an error | [`BoxError`](tower::BoxError) |
+//! | [`Plain`] | an `Err` | an error | [`BoxError`](tower::BoxError) |
 //! | [`http::Client`] | a 5xx, or an `Err` | an error | [`BoxError`](tower::BoxError) |
 //! | [`http::Server`] | a 5xx, or an `Err` | a 429 or 503 response | the inner error |
 //! | `grpc::Client` | five of the statuses, or an `Err` | an error with a status | [`BoxError`](tower::BoxError) |
 //! | `grpc::Server` | the same | an answer with a status | the inner error |
 //!
 //! A 429 is an overload, which a circuit breaker counts as a failure. Set the protocol with
-//! `.protocol(..)` on any builder. Other protocols implement [`Protocol`] and, to be retried,
-//! [`Replay`].
+//! `.protocol(..)` on any builder. Circuit breakers and retries do not build without ([`Choice`]);
+//! for the others [`Plain`] is the default. Other protocols implement [`Protocol`] and, to be
+//! retried, [`Replay`].
 
 use std::time::Duration;
 
 use crate::{Classify, Deadline, Outcome, Rejected, RejectedKind, algorithm::Rate};
 
+mod choice;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
 mod plain;
 
+pub use choice::{Choice, Chosen, Unset};
 pub use plain::{Always, ErrIsFailure, Plain, Undeclared, When};
 
 /// How results are read and rejections travel.
 ///
 /// An implementation owes one thing beyond its types: a result that is a rejection of a layer
 /// further in (`Rejected::find(..).is_some_and(|rejected| rejected.kind.is_local())`) says nothing
-/// about the peer, so it is settled as [`Outcome::Ignore`] and, when asked, advised on as
+/// about the upstream, so it is settled as [`Outcome::Ignore`] and, when asked, advised on as
 /// [`Advice::Rejected`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot stand before a service that answers `Result<{Res}, {Err}>`",
+    note = "`Unset` is no protocol: choose one with `.protocol(..)`",
     note = "`Plain` needs an error that is `Into<BoxError>`; `http::Client` and `http::Server` need an `http::Response`",
     note = "`http::Server` answers rejections itself, with a body that must be `Default`: `.map_response(..)` to one that is"
 )]
@@ -177,16 +181,16 @@ pub enum Advice {
     },
     /// Another attempt may do better.
     Retry {
-        /// Whether this attempt reached the peer.
+        /// Whether this attempt reached the upstream.
         sent: Sent,
-        /// The earliest moment at which the peer wants to hear of this again.
+        /// The earliest moment at which the upstream wants to hear of this again.
         after: Option<Duration>,
     },
-    /// Another attempt may do better, after exactly as long as the peer says.
+    /// Another attempt may do better, after exactly as long as the upstream says.
     RetryExactly {
-        /// Whether this attempt reached the peer.
+        /// Whether this attempt reached the upstream.
         sent: Sent,
-        /// The moment at which the peer wants to hear of this again, without jitter.
+        /// The moment at which the upstream wants to hear of this again, without jitter.
         after: Duration,
     },
 }
@@ -203,26 +207,26 @@ impl From<&Rejected> for Advice {
 /// Whether a failed attempt can have had an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
-    /// The peer has not seen it: any request may be sent again.
+    /// The upstream has not seen it: any request may be sent again.
     No,
-    /// The peer may have acted on it: only idempotent requests may be sent again.
+    /// The upstream may have acted on it: only idempotent requests may be sent again.
     Maybe,
 }
 
 /// What a layer holds for a call from its admission to its end. Dropped unsettled, the call was
 /// abandoned.
 pub trait Settle {
-    /// The call has ended. `retry_after` is the peer's own word on when to come back.
+    /// The call has ended. `retry_after` is the upstream's own word on when to come back.
     fn settle(self, outcome: Outcome, retry_after: Option<Duration>);
 
-    /// The call goes on, but the peer has said already when to come back with the next one. By
+    /// The call goes on, but the upstream has said already when to come back with the next one. By
     /// default that is not heeded.
     fn honor(&self, retry_after: Duration) {
         let _ = retry_after;
     }
 
     /// The head of the response is here, and the call goes on to the end of the body. What takes
-    /// time from now on is the reader as much as the peer. By default nothing follows from it.
+    /// time from now on is the reader as much as the upstream. By default nothing follows from it.
     fn answered(&mut self) {}
 }
 

@@ -227,7 +227,7 @@ where
     result
 }
 
-/// The rejection in an error, if it was made before the call reached the peer.
+/// The rejection in an error, if it was made before the call reached the upstream.
 pub(super) fn local_rejection(error: &BoxError) -> Option<&Rejected> {
     Rejected::find(&**error).filter(|rejected| rejected.kind.is_local())
 }

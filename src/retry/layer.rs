@@ -8,7 +8,7 @@ use crate::{
     ConfigError,
     algorithm::{Backoff, Budget},
     observe::register,
-    protocol::Plain,
+    protocol::{Choice, Chosen, Plain, Unset},
     retry::{
         Policy, Retry, RetryHandle,
         state::{Fixed, State},
@@ -25,7 +25,7 @@ pub struct RetryLayer<P = Plain> {
 /// Settings of a [`RetryLayer`].
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct RetryBuilder<P = Plain> {
+pub struct RetryBuilder<P = Unset> {
     policy: Policy,
     payer: Payer,
     fixed: Fixed,
@@ -55,7 +55,7 @@ impl RetryLayer {
                 retry_rejected: false,
                 name: None,
             },
-            protocol: Plain::new(),
+            protocol: Unset,
         }
     }
 }
@@ -126,12 +126,12 @@ impl<P> RetryBuilder<P> {
 
     /// Which results may be retried, and which requests. No default: see
     /// [`Replay`](crate::protocol::Replay).
-    pub fn protocol<Q>(self, protocol: Q) -> RetryBuilder<Q> {
+    pub fn protocol<Q>(self, protocol: Q) -> RetryBuilder<Chosen<Q>> {
         RetryBuilder {
             policy: self.policy,
             payer: self.payer,
             fixed: self.fixed,
-            protocol,
+            protocol: Chosen(protocol),
         }
     }
 
@@ -152,7 +152,10 @@ impl<P> RetryBuilder<P> {
 
     /// # Errors
     /// No attempts.
-    pub fn build(self) -> Result<RetryLayer<P>, ConfigError> {
+    pub fn build(self) -> Result<RetryLayer<P::Protocol>, ConfigError>
+    where
+        P: Choice,
+    {
         let policy = self.policy.check(self.fixed.name)?;
         let budget = match self.payer {
             Payer::Own => Some(Arc::default()),
@@ -163,7 +166,7 @@ impl<P> RetryBuilder<P> {
         register(&state);
         Ok(RetryLayer {
             state,
-            protocol: self.protocol,
+            protocol: self.protocol.protocol(),
         })
     }
 }

@@ -6,10 +6,11 @@ use tokio::time::Instant;
 
 use crate::{
     Deadline, RejectedKind,
+    attempt::Token,
     protocol::{Advice, Kept, Sent},
     retry::{
         Policy,
-        state::{End, State, Token},
+        state::{End, State},
     },
     time,
 };
@@ -127,7 +128,10 @@ impl From<Option<Duration>> for Hint {
 fn may_pass_later(kind: RejectedKind) -> bool {
     matches!(
         kind,
-        RejectedKind::CircuitOpen | RejectedKind::RateLimited | RejectedKind::BulkheadFull
+        RejectedKind::CircuitOpen
+            | RejectedKind::RateLimited
+            | RejectedKind::BulkheadFull
+            | RejectedKind::Throttled
     )
 }
 

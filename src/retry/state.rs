@@ -1,4 +1,4 @@
-//! What the layer, its services, its calls and its handles share, and the token of a retry.
+//! What the layer, its services, its calls and its handles share.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -8,6 +8,7 @@ use std::sync::{
 use crate::{
     Rejected, RejectedKind,
     algorithm::Budget,
+    attempt::{Prototype, Token, budget_now},
     observe::{self, Instance, Observed, Totals},
     retry::Policy,
     striped::{current_stripe, stripe_count},
@@ -70,10 +71,7 @@ pub(super) struct Fixed {
 #[derive(Debug)]
 pub(super) struct Shared<S> {
     pub(super) state: Arc<State>,
-    /// A clone of the inner service, never called, from which a call that needs to retry takes its
-    /// own: most calls succeed at once, and are spared a clone of all that lies beneath. Locked by
-    /// the others alone.
-    prototype: Mutex<S>,
+    prototype: Prototype<S>,
 }
 
 /// How a call ended.
@@ -87,14 +85,6 @@ pub(super) enum End {
     NotReplayable,
     Rejected,
     NotSent,
-}
-
-/// A budget's token for a retry. Dropped before the retry was sent, it goes back.
-#[derive(Debug)]
-pub(crate) struct Token {
-    budget: Option<Arc<Budget>>,
-    clock: Clock,
-    sent: bool,
 }
 
 /// Relaxed, all: statistics.
@@ -166,7 +156,7 @@ impl State {
         let Some(budget) = &self.budget else {
             return Ok(());
         };
-        let now = now(budget, self.clock);
+        let now = budget_now(budget, self.clock);
         budget.called(now);
         if can_be_free || budget.available(now) > 0 {
             Ok(())
@@ -207,11 +197,7 @@ impl State {
 
     /// For a retry that needs none.
     pub(super) fn free_token(&self) -> Token {
-        Token {
-            budget: None,
-            clock: self.clock,
-            sent: false,
-        }
+        Token::free(self.clock)
     }
 
     /// The answer of a call whose last response was let go, and whose retry would come too late.
@@ -255,7 +241,7 @@ impl State {
             not_replayable: of(&counts.not_replayable),
             rejected: of(&counts.rejected),
             not_sent: of(&counts.not_sent),
-            budget: budget.map(|budget| budget.available(now(budget, self.clock))),
+            budget: budget.map(|budget| budget.available(budget_now(budget, self.clock))),
         }
     }
 }
@@ -300,62 +286,16 @@ impl Observed for State {
     }
 }
 
-impl<S> Shared<S> {
+impl<S: Clone> Shared<S> {
     pub(super) fn new(state: Arc<State>, prototype: S) -> Self {
         Self {
             state,
-            prototype: Mutex::new(prototype),
+            prototype: Prototype::new(prototype),
         }
     }
 
     /// A service for the retries of one call, not yet asked for readiness.
-    pub(super) fn service(&self) -> S
-    where
-        S: Clone,
-    {
-        self.prototype
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    pub(super) fn service(&self) -> S {
+        self.prototype.service()
     }
-}
-
-impl Token {
-    /// One of `budget`'s, if it has one; without a budget there is always one.
-    pub(crate) fn take(budget: Option<&Arc<Budget>>, clock: Clock) -> Option<Self> {
-        if budget.is_some_and(|budget| !budget.withdraw(now(budget, clock))) {
-            return None;
-        }
-        Some(Self {
-            budget: budget.cloned(),
-            clock,
-            sent: false,
-        })
-    }
-
-    /// The retry is sent: the token is spent, unless a layer beneath rejects the retry.
-    pub(crate) fn send(&mut self) {
-        self.sent = true;
-    }
-
-    /// The retry never reached the upstream: the token goes back at once.
-    pub(crate) fn give_back(&mut self) {
-        if let Some(budget) = self.budget.take() {
-            budget.refund(now(&budget, self.clock));
-        }
-    }
-}
-
-impl Drop for Token {
-    fn drop(&mut self) {
-        if !self.sent {
-            self.give_back();
-        }
-    }
-}
-
-/// The time as a budget needs it: 0 for those that do not.
-#[inline]
-fn now(budget: &Budget, clock: Clock) -> u64 {
-    if budget.reads_time() { clock.now() } else { 0 }
 }

@@ -38,7 +38,7 @@
 //!
 //! **What to say.** Capacity is yours to know: how many calls may be in flight
 //! ([`max_in_flight`](ClientBuilder::max_in_flight)) and, where the upstream has a quota, the
-//! [rate](ClientBuilder::rate). So is patience: the [total](ClientBuilder::total_timeout) that
+//! [rate](ClientBuilder::rate). So are the times: the [total](ClientBuilder::total_timeout) that
 //! callers wait, and what one [attempt](ClientBuilder::attempt_timeout) may take. All else has a
 //! default that recovers.
 //!

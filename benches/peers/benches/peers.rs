@@ -22,6 +22,7 @@ use tower_keep::{
     algorithm::{Rate, TokenBucket},
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
+    protocol::Plain,
 };
 use tower_keep_peers::{
     leaf::Echo,
@@ -142,7 +143,11 @@ fn breaker(criterion: &mut Criterion) {
             runtime,
             "tower-keep",
             threads,
-            CircuitBreakerLayer::builder().build().unwrap().layer(Echo),
+            CircuitBreakerLayer::builder()
+                .protocol(Plain::new())
+                .build()
+                .unwrap()
+                .layer(Echo),
         );
         measure(
             group,

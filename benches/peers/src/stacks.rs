@@ -46,7 +46,12 @@ impl<S> Leaf for S where S: Stack + Service<u64, Response = u64, Error = BoxErro
 pub fn keep_five(leaf: impl Leaf) -> impl Stack {
     ServiceBuilder::new()
         .layer(keep_retry())
-        .layer(CircuitBreakerLayer::builder().build().unwrap())
+        .layer(
+            CircuitBreakerLayer::builder()
+                .protocol(Plain::new())
+                .build()
+                .unwrap(),
+        )
         .layer(keep_limit())
         .layer(BulkheadLayer::builder(PLACES).build().unwrap())
         .layer(TimeoutLayer::builder(SECOND).build().unwrap())

@@ -1,7 +1,7 @@
 //! As much of structured fields (RFC 9651) as the `RateLimit` field needs: a List of Items with
 //! parameters, and a Dictionary of Items.
 //!
-//! A line that breaks the rules is ignored as a whole, as the RFC demands: half of what a peer
+//! A line that breaks the rules is ignored as a whole, as the RFC demands: half of what a sender
 //! meant may be the opposite.
 
 /// One quota of a `RateLimit` field.

@@ -1,0 +1,85 @@
+//! What it takes to send a call once more: a token of a budget, and a service of one's own.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{algorithm::Budget, time::Clock};
+
+/// A clone of the inner service, never called, from which a call that is sent again takes its own:
+/// most calls are sent once, and are spared a clone of all that lies beneath.
+///
+/// The mutex is there because a service need not be `Sync`; only those calls take it. It is held
+/// while the service is cloned, which is the one place where foreign code runs under a lock of this
+/// crate: a `Clone` must not wait for a call through the layer that is cloning it.
+#[derive(Debug)]
+pub(crate) struct Prototype<S>(Mutex<S>);
+
+impl<S: Clone> Prototype<S> {
+    pub(crate) fn new(service: S) -> Self {
+        Self(Mutex::new(service))
+    }
+
+    /// A service of one's own, not yet asked for readiness.
+    pub(crate) fn service(&self) -> S {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// A budget's token for another attempt. Dropped before the retry was sent, it goes back.
+#[derive(Debug)]
+pub(crate) struct Token {
+    budget: Option<Arc<Budget>>,
+    clock: Clock,
+    sent: bool,
+}
+
+impl Token {
+    /// One that costs nothing.
+    pub(crate) fn free(clock: Clock) -> Self {
+        Self {
+            budget: None,
+            clock,
+            sent: false,
+        }
+    }
+
+    /// One of `budget`'s, if it has one; without a budget there is always one.
+    pub(crate) fn take(budget: Option<&Arc<Budget>>, clock: Clock) -> Option<Self> {
+        if budget.is_some_and(|budget| !budget.withdraw(budget_now(budget, clock))) {
+            return None;
+        }
+        Some(Self {
+            budget: budget.cloned(),
+            clock,
+            sent: false,
+        })
+    }
+
+    /// The attempt is sent: the token is spent, unless a layer beneath rejects it.
+    pub(crate) fn send(&mut self) {
+        self.sent = true;
+    }
+
+    /// The attempt never reached the upstream: the token goes back at once.
+    pub(crate) fn give_back(&mut self) {
+        if let Some(budget) = self.budget.take() {
+            budget.refund(budget_now(&budget, self.clock));
+        }
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        if !self.sent {
+            self.give_back();
+        }
+    }
+}
+
+/// The time as a budget needs it: 0 for those that do not.
+#[inline]
+pub(crate) fn budget_now(budget: &Budget, clock: Clock) -> u64 {
+    if budget.reads_time() { clock.now() } else { 0 }
+}

@@ -1,0 +1,106 @@
+//! The response future.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use crate::{
+    fallback::{Answer, state::State},
+    protocol::Protocol,
+    striped::Held,
+};
+
+pin_project! {
+    /// The answer of a [`Fallback`](super::Fallback): the inner one, or another in its place.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, F, P, Req>
+    where
+        S: Service<Req>,
+        P: Protocol<S::Response, S::Error>,
+        F: Answer<Req, P::Response<()>, P::Error>,
+    {
+        // `None` once it has ended.
+        #[pin]
+        inner: Option<S::Future>,
+        #[pin]
+        answer: Option<F::Future>,
+        // `None` if the result is passed on whatever it is.
+        kept: Option<(F::Kept, F)>,
+        protocol: P,
+        state: Held<State>,
+    }
+}
+
+impl<S, F, P, Req> ResponseFuture<S, F, P, Req>
+where
+    S: Service<Req>,
+    P: Protocol<S::Response, S::Error>,
+    F: Answer<Req, P::Response<()>, P::Error>,
+{
+    #[inline]
+    pub(super) fn new(
+        inner: S::Future,
+        kept: Option<(F::Kept, F)>,
+        protocol: P,
+        state: Held<State>,
+    ) -> Self {
+        Self {
+            inner: Some(inner),
+            answer: None,
+            kept,
+            protocol,
+            state,
+        }
+    }
+}
+
+impl<S, F, P, Req> Future for ResponseFuture<S, F, P, Req>
+where
+    S: Service<Req>,
+    P: Protocol<S::Response, S::Error>,
+    F: Answer<Req, P::Response<()>, P::Error>,
+{
+    type Output = Result<P::Response<()>, P::Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Some(inner) = this.inner.as_mut().as_pin_mut() {
+            let result = ready!(inner.poll(cx));
+            let outcome = this.protocol.classify(result.as_ref());
+            let result = this.protocol.settle(result, ());
+            let advice = this.protocol.advise(outcome, result.as_ref());
+            // It gives back what it holds before the other answer begins.
+            this.inner.set(None);
+            match this.kept.take() {
+                Some((kept, fallback)) if this.state.settings.wants(outcome, advice) => {
+                    this.answer.set(Some(fallback.answer(kept, result)));
+                }
+                _ => return Poll::Ready(result),
+            }
+        }
+        let answer = this.answer.as_mut().as_pin_mut();
+        let result = ready!(answer.expect("polled after completion").poll(cx));
+        this.answer.set(None);
+        this.state.count(result.is_ok());
+        Poll::Ready(result)
+    }
+}
+
+impl<S, F, P, Req> fmt::Debug for ResponseFuture<S, F, P, Req>
+where
+    S: Service<Req>,
+    P: Protocol<S::Response, S::Error>,
+    F: Answer<Req, P::Response<()>, P::Error>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("falls_back", &self.answer.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,79 @@
+//! The service.
+
+use std::task::{Context, Poll};
+
+use tower::Service;
+
+use crate::{
+    fallback::{Answer, ResponseFuture, state::State},
+    protocol::{Plain, Protocol},
+    striped::Striped,
+};
+
+/// A service behind a [`FallbackLayer`](super::FallbackLayer).
+#[derive(Debug)]
+pub struct Fallback<S, F, P = Plain> {
+    inner: S,
+    fallback: F,
+    state: Striped<State>,
+    protocol: P,
+}
+
+impl<S, F, P> Fallback<S, F, P> {
+    pub(super) fn new(inner: S, fallback: F, state: Striped<State>, protocol: P) -> Self {
+        Self {
+            inner,
+            fallback,
+            state,
+            protocol,
+        }
+    }
+}
+
+impl<S, F, P, Req> Service<Req> for Fallback<S, F, P>
+where
+    S: Service<Req>,
+    P: Protocol<S::Response, S::Error>,
+    F: Answer<Req, P::Response<()>, P::Error> + Clone,
+{
+    type Response = P::Response<()>;
+    type Error = P::Error;
+    type Future = ResponseFuture<S, F, P, Req>;
+
+    /// An inner service that fails here is broken for every request: its error is passed on.
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| self.protocol.not_ready(error))
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
+        let enabled = self.state.settings.enabled;
+        let kept = enabled.then(|| (self.fallback.keep(&request), self.fallback.clone()));
+        ResponseFuture::new(
+            self.inner.call(request),
+            kept,
+            self.protocol.clone(),
+            self.state.for_call(),
+        )
+    }
+}
+
+impl<S: Clone, F: Clone, P: Clone> Clone for Fallback<S, F, P> {
+    fn clone(&self) -> Self {
+        Self::new(
+            self.inner.clone(),
+            self.fallback.clone(),
+            self.state.clone(),
+            self.protocol.clone(),
+        )
+    }
+}
+
+/// A layered service still goes into tonic's `Server::add_service`.
+#[cfg(feature = "grpc")]
+impl<S: tonic::server::NamedService, F, P> tonic::server::NamedService for Fallback<S, F, P> {
+    const NAME: &'static str = S::NAME;
+}

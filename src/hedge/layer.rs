@@ -1,0 +1,159 @@
+//! The layer and its builder.
+
+use std::{sync::Arc, time::Duration};
+
+use tower::Layer;
+
+use crate::{
+    ConfigError,
+    algorithm::{Budget, LatencyQuantile},
+    hedge::{
+        Hedge, HedgeHandle,
+        state::{State, checked},
+    },
+    observe::register,
+    protocol::Plain,
+};
+
+/// Sends calls that take long once more. All services it makes, and all their clones, share the
+/// budget and what was learnt of the latency.
+#[derive(Debug, Clone)]
+pub struct HedgeLayer<P = Plain> {
+    state: Arc<State>,
+    protocol: P,
+}
+
+/// Settings of a [`HedgeLayer`], in any order.
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct HedgeBuilder<P = Plain> {
+    delay: Option<Duration>,
+    quantile: Option<f64>,
+    max_hedges: usize,
+    budget: Option<Arc<Budget>>,
+    enabled: bool,
+    name: Option<&'static str>,
+    protocol: P,
+}
+
+impl HedgeLayer {
+    /// One hedge a call, after the time in which 95 % of the calls are answered.
+    pub fn builder() -> HedgeBuilder {
+        HedgeBuilder {
+            delay: None,
+            quantile: None,
+            max_hedges: 1,
+            budget: Some(Arc::default()),
+            enabled: true,
+            name: None,
+            protocol: Plain::new(),
+        }
+    }
+}
+
+impl<P> HedgeLayer<P> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> HedgeHandle {
+        HedgeHandle::new(self.state.clone())
+    }
+}
+
+impl<P> HedgeBuilder<P> {
+    /// After how long a call is sent once more, and after how long again the next time. With a
+    /// [`quantile`](Self::quantile), the least delay, 1 ms by default, so that an upstream that
+    /// answers in microseconds is not hedged for a pause of the scheduler.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
+        self
+    }
+
+    /// After the time in which this share of the calls is answered, learnt while it runs: before 20
+    /// calls nothing is hedged. Default 0.95 if no [`delay`](Self::delay) is set: one call in
+    /// twenty is hedged while all is well.
+    pub fn quantile(mut self, quantile: f64) -> Self {
+        self.quantile = Some(quantile);
+        self
+    }
+
+    /// The largest number of hedges of one call. Default 1: the second one gains little.
+    pub fn max_hedges(mut self, hedges: usize) -> Self {
+        self.max_hedges = hedges;
+        self
+    }
+
+    /// What pays for hedges: any [`Budget`], such as that of a retry to the same upstream. Default:
+    /// a [`RetryBudget`](crate::algorithm::RetryBudget) of 10 of this layer's own, to which each
+    /// success adds a tenth.
+    pub fn budget(mut self, budget: impl Into<Arc<Budget>>) -> Self {
+        self.budget = Some(budget.into());
+        self
+    }
+
+    /// Hedges without a limit for all calls together. An upstream that becomes slow for everybody
+    /// gets twice its load by it, just then.
+    pub fn without_budget(mut self) -> Self {
+        self.budget = None;
+        self
+    }
+
+    /// `false` sends everything once, with the same type. Default `true`.
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
+    /// Names this instance in metrics and errors.
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
+        self
+    }
+
+    /// Which results are successes, and which requests may be sent twice. No default: see
+    /// [`Replay`](crate::protocol::Replay).
+    pub fn protocol<Q>(self, protocol: Q) -> HedgeBuilder<Q> {
+        HedgeBuilder {
+            delay: self.delay,
+            quantile: self.quantile,
+            max_hedges: self.max_hedges,
+            budget: self.budget,
+            enabled: self.enabled,
+            name: self.name,
+            protocol,
+        }
+    }
+
+    /// Starts with a full budget, and nothing learnt.
+    ///
+    /// # Errors
+    /// A delay under 100 microseconds or over an hour, a quantile that is not between 0 and 1, no
+    /// hedges or more than 10.
+    pub fn build(self) -> Result<HedgeLayer<P>, ConfigError> {
+        let name = self.name;
+        if !(1..=10).contains(&self.max_hedges) {
+            let fix = "send 1 to 10; for none, `.enabled(false)`";
+            return Err(ConfigError::new("max_hedges", self.max_hedges, fix).of("hedge", name));
+        }
+        let share = self.quantile.or(self.delay.is_none().then_some(0.95));
+        let quantile = share
+            .map(LatencyQuantile::new)
+            .transpose()
+            .map_err(|error| error.of("hedge", name))?;
+        let delay = checked(self.delay.unwrap_or(Duration::from_millis(1)), name)?;
+        let fixed = (self.max_hedges, self.enabled, name);
+        let state = Arc::new(State::new(delay, quantile, self.budget, fixed));
+        register(&state);
+        Ok(HedgeLayer {
+            state,
+            protocol: self.protocol,
+        })
+    }
+}
+
+impl<S: Clone, P: Clone> Layer<S> for HedgeLayer<P> {
+    type Service = Hedge<S, P>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Hedge::new(inner, self.state.clone(), self.protocol.clone())
+    }
+}

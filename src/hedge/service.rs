@@ -1,0 +1,75 @@
+//! The service.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tower::Service;
+
+use crate::{
+    attempt::Prototype,
+    hedge::{
+        ResponseFuture,
+        state::{Shared, State},
+    },
+    protocol::{Plain, Protocol, Replay},
+    striped::Striped,
+};
+
+/// A service behind a [`HedgeLayer`](super::HedgeLayer).
+#[derive(Debug, Clone)]
+pub struct Hedge<S, P = Plain> {
+    inner: S,
+    shared: Striped<Shared<S>>,
+    protocol: P,
+}
+
+impl<S: Clone, P> Hedge<S, P> {
+    pub(super) fn new(inner: S, state: Arc<State>, protocol: P) -> Self {
+        let prototype = Prototype::new(inner.clone());
+        Self {
+            inner,
+            shared: Striped::new(Shared { state, prototype }),
+            protocol,
+        }
+    }
+}
+
+impl<S, P, Req> Service<Req> for Hedge<S, P>
+where
+    P: Replay<Req> + Protocol<S::Response, S::Error>,
+    S: Service<P::Request> + Clone,
+{
+    type Response = P::Response<()>;
+    type Error = P::Error;
+    type Future = ResponseFuture<S, P, Req>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| self.protocol.not_ready(error))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let protocol = self.protocol.clone();
+        let (mut request, kept) = if self.shared.state.begin() {
+            protocol.prepare(request)
+        } else {
+            (protocol.once(request), None)
+        };
+        protocol.number(&mut request, 1);
+        let snapshot = kept
+            .filter(|kept| kept.idempotent)
+            .map(|kept| kept.snapshot);
+        let shared = self.shared.for_call();
+        ResponseFuture::new(self.inner.call(request), snapshot, protocol, shared)
+    }
+}
+
+/// A layered service still goes into tonic's `Server::add_service`.
+#[cfg(feature = "grpc")]
+impl<S: tonic::server::NamedService, P> tonic::server::NamedService for Hedge<S, P> {
+    const NAME: &'static str = S::NAME;
+}

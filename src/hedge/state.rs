@@ -1,0 +1,221 @@
+//! What the layer, its services, its calls and its handles share.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    ConfigError,
+    algorithm::{Budget, LatencyQuantile},
+    attempt::{Prototype, Token, budget_now},
+    config::nanos_within,
+    observe::{self, Instance, Observed, Totals, trace},
+    time::{self, Clock, nanos},
+};
+
+/// A hedge at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// After how long a hedge is sent now; `None` while too few calls were seen to tell.
+    pub delay: Option<Duration>,
+    /// Hedges that were sent, so far.
+    pub sent: u64,
+    /// Calls with a hedge whose first attempt won.
+    pub won_by_first: u64,
+    /// Calls that a hedge won.
+    pub won_by_hedge: u64,
+    /// Calls with a hedge of which no attempt succeeded.
+    pub lost: u64,
+    /// Hedges that the budget did not pay for.
+    pub budget_denied: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) max_hedges: usize,
+    enabled: bool,
+    name: Option<&'static str>,
+    /// In nanoseconds: the fixed delay, or the least with a quantile. Relaxed: a call that races a
+    /// change honors one of the two.
+    delay: AtomicU64,
+    quantile: Option<LatencyQuantile>,
+    budget: Option<Arc<Budget>>,
+    clock: Clock,
+    counts: Counts,
+}
+
+/// Relaxed, all: statistics, and only of calls that are hedged.
+#[derive(Debug, Default)]
+struct Counts {
+    sent: AtomicU64,
+    won_by_first: AtomicU64,
+    won_by_hedge: AtomicU64,
+    lost: AtomicU64,
+    budget_denied: AtomicU64,
+}
+
+/// What the services of one application of the layer share.
+#[derive(Debug)]
+pub(super) struct Shared<S> {
+    pub(super) state: Arc<State>,
+    pub(super) prototype: Prototype<S>,
+}
+
+/// How a call with a hedge ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Winner {
+    First,
+    Hedge,
+    Nobody,
+}
+
+impl State {
+    pub(super) fn new(
+        delay: u64,
+        quantile: Option<LatencyQuantile>,
+        budget: Option<Arc<Budget>>,
+        (max_hedges, enabled, name): (usize, bool, Option<&'static str>),
+    ) -> Self {
+        Self {
+            max_hedges,
+            enabled,
+            name,
+            delay: AtomicU64::new(delay),
+            quantile,
+            budget,
+            clock: Clock::start(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// A call begins: whether it is to be kept for a hedge.
+    pub(super) fn begin(&self) -> bool {
+        if let Some(budget) = &self.budget {
+            budget.called(budget_now(budget, self.clock));
+        }
+        self.enabled
+    }
+
+    /// After how long the next hedge is due.
+    pub(super) fn delay(&self) -> Option<Duration> {
+        let least = self.delay.load(Ordering::Relaxed);
+        match &self.quantile {
+            None => Some(Duration::from_nanos(least)),
+            Some(quantile) => quantile
+                .get()
+                .map(|nanos| Duration::from_nanos(nanos.max(least))),
+        }
+    }
+
+    pub(super) fn set_delay(&self, delay: Duration) -> Result<(), ConfigError> {
+        self.delay
+            .store(checked(delay, self.name)?, Ordering::Relaxed);
+        trace::updated(("hedge", self.name), &delay);
+        Ok(())
+    }
+
+    /// When a call was sent, if that is to be known.
+    pub(super) fn sent_at(&self) -> Option<Instant> {
+        self.quantile.as_ref().map(|_| time::moment())
+    }
+
+    /// A first attempt took at least so long.
+    pub(super) fn took(&self, sent_at: Instant) {
+        if let Some(quantile) = &self.quantile {
+            quantile.record(nanos(time::moment().saturating_duration_since(sent_at)));
+        }
+    }
+
+    /// A token for a hedge.
+    pub(super) fn withdraw(&self) -> Option<Token> {
+        let token = Token::take(self.budget.as_ref(), self.clock);
+        if token.is_none() {
+            self.counts.budget_denied.fetch_add(1, Ordering::Relaxed);
+        }
+        token
+    }
+
+    pub(super) fn hedged(&self) {
+        self.counts.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn succeeded(&self) {
+        if let Some(budget) = &self.budget {
+            budget.succeeded();
+        }
+    }
+
+    pub(super) fn failed(&self) {
+        if let Some(budget) = &self.budget {
+            budget.failed();
+        }
+    }
+
+    pub(super) fn ended(&self, winner: Winner) {
+        let count = match winner {
+            Winner::First => &self.counts.won_by_first,
+            Winner::Hedge => &self.counts.won_by_hedge,
+            Winner::Nobody => &self.counts.lost,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Snapshot {
+            delay: self.delay(),
+            sent: of(&self.counts.sent),
+            won_by_first: of(&self.counts.won_by_first),
+            won_by_hedge: of(&self.counts.won_by_hedge),
+            lost: of(&self.counts.lost),
+            budget_denied: of(&self.counts.budget_denied),
+        }
+    }
+}
+
+impl Observed for State {
+    fn layer(&self) -> &'static str {
+        "hedge"
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.name
+    }
+
+    fn observe(&self) -> Instance {
+        let now = self.snapshot();
+        Instance {
+            layer: self.layer(),
+            name: self.name.unwrap_or_default(),
+            totals: Totals::default(),
+            config: Vec::new(),
+            state: observe::State::Hedge {
+                sent: now.sent,
+                wins: vec![
+                    ("first", now.won_by_first),
+                    ("hedge", now.won_by_hedge),
+                    ("none", now.lost),
+                ],
+                delay: now.delay.map(|delay| delay.as_secs_f64()),
+            },
+        }
+    }
+}
+
+/// The nanoseconds of a delay.
+pub(super) fn checked(delay: Duration, name: Option<&'static str>) -> Result<u64, ConfigError> {
+    nanos_within(
+        "delay",
+        delay,
+        Duration::from_micros(100)..=Duration::from_secs(3600),
+        "use the time in which nineteen of twenty answers come; 50ms is a start",
+    )
+    .map_err(|error| error.of("hedge", name))
+}
