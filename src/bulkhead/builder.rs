@@ -12,10 +12,9 @@ use crate::{
     ConfigError, Criticality,
     algorithm::{AdaptiveLimit, Overflow},
     bulkhead::{
-        BulkheadGate, BulkheadHandle, BulkheadLayer, KeyedBulkheadHandle, KeyedBulkheadLayer,
-        Missing,
+        BulkheadGate, BulkheadLayer, Missing,
         adaptive::Algorithm,
-        asked::{AllAlike, AndAsks, Asked, Controlled, CriticalityOf, DeadlineOf, Wrap},
+        asked::{AllAlike, AndAsks, CriticalityOf, DeadlineOf, Wrap},
         keyed::Plan,
         settings::{Order, Settings, checked, within_total},
     },
@@ -56,30 +55,6 @@ impl BulkheadLayer {
             asks: AllAlike,
             protocol: Plain::new(),
         }
-    }
-}
-
-impl<P> BulkheadLayer<P> {
-    /// The control surface.
-    #[must_use]
-    pub fn handle(&self) -> BulkheadHandle {
-        self.gate().handle()
-    }
-}
-
-impl<K: Hash + Eq + Clone, F, P> KeyedBulkheadLayer<K, F, P> {
-    /// The control surface.
-    #[must_use]
-    pub fn handle(&self) -> KeyedBulkheadHandle<K> {
-        self.gate().handle()
-    }
-}
-
-impl<G: Controlled, A, P> GateLayer<Asked<G, A>, P> {
-    /// The control surface.
-    #[must_use]
-    pub fn handle(&self) -> G::Handle {
-        self.gate().handle()
     }
 }
 

@@ -7,7 +7,12 @@ use std::{
 
 use crate::{
     ConfigError,
-    bulkhead::{BulkheadGate, asked::Controlled, state::State},
+    bulkhead::{
+        BulkheadGate, BulkheadLayer,
+        asked::{Asked, Controlled},
+        state::State,
+    },
+    gate::GateLayer,
     observe::Totals,
 };
 
@@ -42,6 +47,22 @@ impl BulkheadGate {
     #[must_use]
     pub fn handle(&self) -> BulkheadHandle {
         BulkheadHandle::new(self.state.clone())
+    }
+}
+
+impl<P> BulkheadLayer<P> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> BulkheadHandle {
+        self.gate().handle()
+    }
+}
+
+impl<G: Controlled, A, P> GateLayer<Asked<G, A>, P> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> G::Handle {
+        self.gate().handle()
     }
 }
 

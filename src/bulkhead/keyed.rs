@@ -13,11 +13,11 @@ use crate::{
     ConfigError,
     algorithm::InFlight,
     bulkhead::{
-        BulkheadGate, BulkheadHandle,
+        BulkheadGate, BulkheadHandle, KeyedBulkheadLayer,
         adaptive::Algorithm,
         asked::Controlled,
+        observed::observe,
         settings::{Settings, checked, within_total},
-        state::observe,
     },
     gate::{Keyable, Keyed, KeyedParts},
     keyed::partitions::Recipe,
@@ -48,6 +48,14 @@ impl<K: Hash + Eq + Clone, F> Keyed<K, F, BulkheadGate> {
         KeyedBulkheadHandle {
             parts: self.parts().clone(),
         }
+    }
+}
+
+impl<K: Hash + Eq + Clone, F, P> KeyedBulkheadLayer<K, F, P> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> KeyedBulkheadHandle<K> {
+        self.gate().handle()
     }
 }
 
@@ -103,6 +111,7 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
             total: counter,
             settings,
             tally,
+            ..
         } = &self.parts.recipe;
         let share = limit.load(Ordering::Relaxed);
         within_total(Some(total), share, settings, tally.name)?;

@@ -38,6 +38,7 @@ mod asked;
 mod builder;
 mod handle;
 mod keyed;
+mod observed;
 mod runtime;
 mod settings;
 mod state;

@@ -17,7 +17,7 @@ use crate::{
     },
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
-    observe::{self, Event, Instance, Observed, Tally, trace},
+    observe::{Event, Tally, trace},
     queue::{Blocked, Bounds, Resource, Ticket, Turn as QueueTurn, WaitQueue},
     time::{Clock, Now, nanos},
 };
@@ -371,46 +371,6 @@ impl MissingKey for BulkheadGate {
 
     fn overflow(&self) -> Rejected {
         self.state.reject(RejectedKind::BulkheadFull)
-    }
-}
-
-impl Observed for State {
-    fn layer(&self) -> &'static str {
-        self.tally.layer
-    }
-
-    fn name(&self) -> Option<&'static str> {
-        self.tally.name
-    }
-
-    fn observe(&self) -> Instance {
-        observe(&self.tally, self.in_flight.limit(), [self].into_iter())
-    }
-}
-
-/// Bulkheads of one layer as the registry sees them.
-pub(super) fn observe<'a>(
-    tally: &Tally,
-    limit: usize,
-    bulkheads: impl Iterator<Item = &'a State>,
-) -> Instance {
-    let (mut in_flight, mut queued) = (0, 0);
-    for bulkhead in bulkheads {
-        in_flight += bulkhead.in_flight.count() as u64;
-        queued += bulkhead.queue.len() as u64;
-    }
-    #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
-    let config = vec![("limit", limit as f64)];
-    Instance {
-        layer: tally.layer,
-        name: tally.name.unwrap_or_default(),
-        totals: tally.totals(),
-        config,
-        state: observe::State::Bulkhead {
-            in_flight,
-            limit: limit as u64,
-            queued,
-        },
     }
 }
 
