@@ -353,7 +353,7 @@ fn hedges_and_fallbacks(enabled: bool) -> Vec<Case> {
         case("hedge, client", boxed(client(over_client))),
         case(
             "fallback, plain",
-            boxed(plain(pass.enabled(enabled).build())),
+            boxed(plain(pass.enabled(enabled).protocol(Plain::new()).build())),
         ),
         case(
             "fallback, server",
