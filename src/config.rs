@@ -78,6 +78,19 @@ pub(crate) fn nanos_within(
     }
 }
 
+/// A number that is finite and valid.
+pub(crate) fn number_within(
+    field: &'static str,
+    value: f64,
+    is_valid: impl FnOnce(f64) -> bool,
+    fix: &'static str,
+) -> Result<f64, ConfigError> {
+    if value.is_finite() && is_valid(value) {
+        return Ok(value);
+    }
+    Err(ConfigError::new(field, value, fix))
+}
+
 /// A share in parts per million, from a finite fraction above 0 and at most 1.
 pub(crate) fn parts_per_million(
     field: &'static str,

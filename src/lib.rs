@@ -28,6 +28,8 @@ pub mod retry;
 #[cfg(feature = "http")]
 pub mod stack;
 #[cfg(feature = "layers")]
+pub mod throttle;
+#[cfg(feature = "layers")]
 pub mod timeout;
 
 #[cfg(all(feature = "http", any(doc, doctest)))]

@@ -29,7 +29,8 @@ use std::{error::Error, fmt, time::Duration};
 pub struct Rejected {
     /// Why.
     pub kind: RejectedKind,
-    /// The pattern that rejected: `"rate_limit"`, `"circuit_breaker"`, `"bulkhead"`, `"timeout"`.
+    /// The pattern that rejected: `"rate_limit"`, `"circuit_breaker"`, `"bulkhead"`, `"throttle"`,
+    /// `"timeout"`.
     pub layer: &'static str,
     /// The instance, as given to `.name(..)`.
     pub name: Option<&'static str>,
@@ -52,6 +53,8 @@ pub enum RejectedKind {
     MissingKey,
     /// All of the bulkhead's calls are in flight.
     BulkheadFull,
+    /// The upstream rejects so much that the throttle has rejected this call by chance.
+    Throttled,
     /// The call's own deadline had passed before it could be sent.
     DeadlineExceeded,
     /// The call was admitted and sent, and did not finish in time.
@@ -69,12 +72,13 @@ impl RejectedKind {
 
     /// All kinds, in the order of their numbers.
     #[cfg(feature = "layers")]
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::CircuitOpen,
         Self::RateLimited,
         Self::CostTooHigh,
         Self::MissingKey,
         Self::BulkheadFull,
+        Self::Throttled,
         Self::DeadlineExceeded,
         Self::TimedOut,
     ];
@@ -94,6 +98,7 @@ impl RejectedKind {
             Self::CostTooHigh => "cost_too_high",
             Self::MissingKey => "missing_key",
             Self::BulkheadFull => "bulkhead_full",
+            Self::Throttled => "throttled",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::TimedOut => "timed_out",
         }
@@ -106,6 +111,7 @@ impl RejectedKind {
             Self::CostTooHigh => "cost above the rate limit's burst",
             Self::MissingKey => "no key to limit the rate by",
             Self::BulkheadFull => "bulkhead full",
+            Self::Throttled => "throttled, as the upstream rejects too much",
             Self::DeadlineExceeded => "deadline exceeded before the call was sent",
             Self::TimedOut => "timed out",
         }

@@ -18,7 +18,7 @@ use tower::{Service, ServiceExt};
 use support::{Answer, Ask, Probe, Wrapped, ask, client, plain, server};
 use tower_keep::{
     RejectedKind,
-    algorithm::{RetryBudget, TokenBucket},
+    algorithm::{RetryBudget, TokenBucket, Vegas},
     bulkhead::{BulkheadBuilder, BulkheadLayer},
     circuit_breaker::{
         BreakerState, CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer,
@@ -30,6 +30,7 @@ use tower_keep::{
     protocol::{Plain, http},
     rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
     retry::{RetryBuilder, RetryHandle, RetryLayer},
+    throttle::{ThrottleBuilder, ThrottleLayer},
     timeout::{TimeoutBuilder, TimeoutLayer},
 };
 
@@ -52,6 +53,7 @@ struct Case {
 enum Pattern {
     RateLimit,
     Bulkhead,
+    Throttle,
     Breaker(CircuitBreakerHandle),
     KeyedBreaker(KeyedCircuitBreakerHandle<&'static str>),
     Retry(RetryHandle),
@@ -179,6 +181,56 @@ fn cases_with(enabled: bool) -> Vec<Case> {
         server(layer),
         move || handle.snapshot().in_flight,
         Pattern::Bulkhead,
+    ));
+
+    let builder = || {
+        BulkheadLayer::builder(LIMIT)
+            .adaptive(Vegas::default())
+            .enabled(enabled)
+    };
+    let layer = builder().build().unwrap();
+    let handle = layer.handle();
+    cases.push(Case::new(
+        "adaptive bulkhead, plain",
+        plain(layer),
+        move || handle.snapshot().in_flight,
+        Pattern::Bulkhead,
+    ));
+    let layer = builder().protocol(http::Client::new()).build().unwrap();
+    let handle = layer.handle();
+    cases.push(Case::new(
+        "adaptive bulkhead, client",
+        client(layer),
+        move || handle.snapshot().in_flight,
+        Pattern::Bulkhead,
+    ));
+    let layer = builder().protocol(http::Server::new()).build().unwrap();
+    let handle = layer.handle();
+    cases.push(Case::new(
+        "adaptive bulkhead, server",
+        server(layer),
+        move || handle.snapshot().in_flight,
+        Pattern::Bulkhead,
+    ));
+
+    let builder =
+        || -> ThrottleBuilder { ThrottleLayer::builder().max_rejection(1.0).enabled(enabled) };
+    let throttle = |name, apply| Case::new(name, apply, || 0, Pattern::Throttle);
+    cases.push(throttle(
+        "throttle, plain",
+        boxed(plain(builder().build().unwrap())),
+    ));
+    cases.push(throttle(
+        "throttle, client",
+        boxed(client(
+            builder().protocol(http::Client::new()).build().unwrap(),
+        )),
+    ));
+    cases.push(throttle(
+        "throttle, server",
+        boxed(server(
+            builder().protocol(http::Server::new()).build().unwrap(),
+        )),
     ));
 
     let builder = || -> CircuitBreakerBuilder {
@@ -458,6 +510,19 @@ async fn two_applications_of_a_layer_share_one_limit() {
                 ask(&mut second, Ask::Fail).await;
                 assert_eq!(handle.snapshot().retries, 4, "{}", case.name);
                 continue;
+            }
+            Pattern::Throttle => {
+                for _ in 0..100 {
+                    ask(&mut first, Ask::Fail).await;
+                }
+                // By chance, with a probability above 99 %.
+                let mut answer = Answer::Failed;
+                for _ in 0..20 {
+                    if answer == Answer::Failed {
+                        answer = ask(&mut second, Ask::Fail).await;
+                    }
+                }
+                answer
             }
             Pattern::Unlimited => continue,
         };

@@ -313,6 +313,7 @@ fn an_answer_of_a_layer_further_in_says_nothing() {
     for (kind, outcome) in [
         (RejectedKind::BulkheadFull, Outcome::Ignore),
         (RejectedKind::CircuitOpen, Outcome::Ignore),
+        (RejectedKind::Throttled, Outcome::Ignore),
         (RejectedKind::TimedOut, Outcome::Failure),
     ] {
         let rejected = Box::new(Rejected::new(kind, "test"));

@@ -47,12 +47,13 @@ fn rejection(status: u16, kind: RejectedKind) -> Answer {
     answer
 }
 
-const LOCAL: [RejectedKind; 6] = [
+const LOCAL: [RejectedKind; 7] = [
     RejectedKind::CircuitOpen,
     RejectedKind::RateLimited,
     RejectedKind::CostTooHigh,
     RejectedKind::MissingKey,
     RejectedKind::BulkheadFull,
+    RejectedKind::Throttled,
     RejectedKind::DeadlineExceeded,
 ];
 

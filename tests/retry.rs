@@ -656,6 +656,7 @@ async fn a_rejection_is_retried_when_it_says_if_asked_for() {
         (RejectedKind::RateLimited, 2),
         (RejectedKind::CircuitOpen, 2),
         (RejectedKind::BulkheadFull, 2),
+        (RejectedKind::Throttled, 2),
         (RejectedKind::CostTooHigh, 1),
         (RejectedKind::MissingKey, 1),
         (RejectedKind::DeadlineExceeded, 1),

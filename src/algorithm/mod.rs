@@ -15,6 +15,8 @@
 //! | [`Breaker`] | whether the peer is worth calling | one word on the hot path, 80 bytes a stripe for counts |
 //! | [`InFlight`] | whether another call may run beside those that run | two words |
 //! | [`LatencyQuantile`] | after how long a call is unusually slow | 768 bytes |
+//! | [`Aimd`], [`Vegas`], [`Gradient2`] | how many calls may run at once, from how they go | some 200 bytes |
+//! | [`Throttle`] | which calls an overloaded upstream is spared, by chance | one word on the hot path, 80 bytes a stripe |
 //! | [`Backoff`] | how long to wait before the next attempt | none |
 //! | [`RetryBudget`], [`WindowedBudget`], [`RetryThrottle`] | whether a retry is affordable | one word |
 //!
@@ -32,6 +34,7 @@
 //! # Ok::<_, tower_keep::ConfigError>(())
 //! ```
 
+pub mod adaptive;
 pub mod all;
 pub mod backoff;
 pub mod breaker;
@@ -49,10 +52,13 @@ mod sliding;
 pub mod sliding_counter;
 pub mod sliding_log;
 pub mod sliding_ring;
+pub mod throttle;
 mod ticks;
 pub mod token_bucket;
 mod window;
 
+#[doc(inline)]
+pub use adaptive::{AdaptiveLimit, Aimd, Gradient2, Vegas};
 #[doc(inline)]
 pub use all::All;
 #[doc(inline)]
@@ -81,6 +87,8 @@ pub use sliding_counter::SlidingCounter;
 pub use sliding_log::SlidingLog;
 #[doc(inline)]
 pub use sliding_ring::SlidingRing;
+#[doc(inline)]
+pub use throttle::Throttle;
 #[doc(inline)]
 pub use token_bucket::TokenBucket;
 #[cfg(feature = "layers")]

@@ -10,13 +10,14 @@ use tokio::time::Instant;
 
 use crate::{
     ConfigError,
-    algorithm::Overflow,
+    algorithm::{AdaptiveLimit, Overflow},
     bulkhead::{
         BulkheadGate, BulkheadHandle, BulkheadLayer, KeyedBulkheadHandle, KeyedBulkheadLayer,
         Missing,
+        adaptive::Algorithm,
         asked::{AllAlike, AndAsks, Asked, Controlled, DeadlineOf, Wrap},
         keyed::Plan,
-        state::{Settings, checked},
+        settings::{Settings, checked},
     },
     gate::{GateLayer, Keyed, KeyedParts},
     keyed::{ByKey, KeySettings, NotKeyed},
@@ -29,6 +30,7 @@ use crate::{
 #[must_use = "a builder does nothing until `build`"]
 pub struct BulkheadBuilder<K = NotKeyed, P = Plain, A = AllAlike> {
     limit: usize,
+    adaptive: Option<Algorithm>,
     settings: Settings,
     name: Option<&'static str>,
     keys: KeySettings,
@@ -43,6 +45,7 @@ impl BulkheadLayer {
     pub fn builder(limit: usize) -> BulkheadBuilder {
         BulkheadBuilder {
             limit,
+            adaptive: None,
             settings: Settings {
                 enabled: true,
                 max_wait: None,
@@ -85,6 +88,28 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// `false` lets everything through, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.settings.enabled = enabled;
+        self
+    }
+
+    /// Learns how many calls the upstream can work on, and admits so many; the limit given to
+    /// [`builder`](super::BulkheadLayer::builder) is the most that it may become. By key, each key
+    /// learns its own. Default: it stays at that limit.
+    ///
+    /// ```
+    /// use tower_keep::{algorithm::Vegas, bulkhead::BulkheadLayer};
+    ///
+    /// let bulkhead = BulkheadLayer::builder(500).adaptive(Vegas::default()).build()?;
+    /// assert_eq!(bulkhead.handle().snapshot().limit, 20); // to start with
+    /// # Ok::<_, tower_keep::ConfigError>(())
+    /// ```
+    ///
+    /// Which one, and how each fails, is told in the [guide](crate::guide::adaptive). It costs two
+    /// readings of the clock for each call, which other gates in the layer share, and some
+    /// shared writes a call while it samples. What is timed is the call up to the head of its
+    /// response. A dropped call tells nothing, so a [timeout](crate::timeout) belongs beneath the
+    /// bulkhead: outside, it hides the slow calls.
+    pub fn adaptive(mut self, limit: impl AdaptiveLimit + 'static) -> Self {
+        self.adaptive = Some(Algorithm(Box::new(limit)));
         self
     }
 
@@ -132,6 +157,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     pub fn protocol<Q>(self, protocol: Q) -> BulkheadBuilder<K, Q, A> {
         let Self {
             limit,
+            adaptive,
             settings,
             name,
             keys,
@@ -141,6 +167,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         } = self;
         BulkheadBuilder {
             limit,
+            adaptive,
             settings,
             name,
             keys,
@@ -177,6 +204,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     pub(crate) fn with_key<L>(self, key: L) -> BulkheadBuilder<L, P, A> {
         let Self {
             limit,
+            adaptive,
             settings,
             name,
             keys,
@@ -186,6 +214,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         } = self;
         BulkheadBuilder {
             limit,
+            adaptive,
             settings,
             name,
             keys,
@@ -198,6 +227,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     fn with_ask<B>(self, ask: B) -> BulkheadBuilder<K, P, AndAsks<A, B>> {
         let Self {
             limit,
+            adaptive,
             settings,
             name,
             keys,
@@ -207,6 +237,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         } = self;
         BulkheadBuilder {
             limit,
+            adaptive,
             settings,
             name,
             keys,
@@ -230,7 +261,12 @@ impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
             .map_err(|error| error.of("bulkhead", self.name))?;
         let (limit, name) = (checked(self.limit, self.name)?, self.name);
         let tally = Arc::new(Tally::new("bulkhead", name));
-        let gate = BulkheadGate::new(limit, self.settings.checked(name)?, tally);
+        let gate = BulkheadGate::new(
+            limit,
+            self.adaptive.as_ref(),
+            self.settings.checked(name)?,
+            tally,
+        );
         register(&gate.state);
         Ok(GateLayer::with_protocol(
             self.asks.wrap(gate),
@@ -252,6 +288,7 @@ where
     pub fn build(self) -> Result<GateLayer<A::Gate, P>, ConfigError> {
         let Self {
             limit,
+            adaptive,
             settings,
             name,
             keys,
@@ -264,6 +301,7 @@ where
             .map_err(|error| error.of("bulkhead", name))?;
         let plan = Plan {
             limit: AtomicUsize::new(limit),
+            adaptive,
             settings: settings.checked(name)?,
             tally: Arc::new(Tally::new("bulkhead", name)),
         };

@@ -1,6 +1,9 @@
 //! The control surface.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use crate::{
     ConfigError,
@@ -21,8 +24,11 @@ pub struct BulkheadHandle {
 pub struct Snapshot {
     /// Calls that run now.
     pub in_flight: usize,
-    /// How many may.
+    /// How many may: as set, or as learned.
     pub limit: usize,
+    /// How long calls took on average in the last window of an
+    /// [adaptive](crate::bulkhead::BulkheadBuilder::adaptive) limit.
+    pub rtt: Option<Duration>,
     /// Calls that wait for a place.
     pub waiting: usize,
     /// Calls that have joined the queue so far, whatever became of them; of keys, of this one.
@@ -60,18 +66,21 @@ impl BulkheadHandle {
             queue,
             waited,
             tally,
+            learner,
             ..
         } = &*self.state;
         Snapshot {
             in_flight: in_flight.count(),
             limit: in_flight.limit(),
+            rtt: learner.as_ref().and_then(|learner| learner.rtt()),
             waiting: queue.len(),
             waited: waited.load(Ordering::Relaxed),
             totals: tally.totals(),
         }
     }
 
-    /// Changes the limit at once, without blocking. After a cut, nothing is admitted until enough
+    /// Changes the limit at once, without blocking; of an adaptive one, the most that it may
+    /// become. After a cut, nothing is admitted until enough
     /// calls have ended; after a raise, those that wait come in.
     ///
     /// # Errors

@@ -13,8 +13,10 @@ use crate::{
     ConfigError,
     bulkhead::{
         BulkheadGate, BulkheadHandle,
+        adaptive::Algorithm,
         asked::Controlled,
-        state::{Settings, checked, observe},
+        settings::{Settings, checked},
+        state::observe,
     },
     gate::{Keyable, Keyed, KeyedParts},
     keyed::partitions::Recipe,
@@ -31,6 +33,7 @@ pub struct KeyedBulkheadHandle<K> {
 pub struct Plan {
     /// Relaxed: one that is made beside a change is put right by its maker.
     pub(super) limit: AtomicUsize,
+    pub(super) adaptive: Option<Algorithm>,
     pub(super) settings: Settings,
     pub(super) tally: Arc<Tally>,
 }
@@ -94,7 +97,8 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
 impl Plan {
     pub(super) fn bulkhead(&self) -> Result<BulkheadGate, ConfigError> {
         let limit = checked(self.limit.load(Ordering::Relaxed), self.tally.name)?;
-        Ok(BulkheadGate::new(limit, self.settings, self.tally.clone()))
+        let (algorithm, tally) = (self.adaptive.as_ref(), self.tally.clone());
+        Ok(BulkheadGate::new(limit, algorithm, self.settings, tally))
     }
 }
 
@@ -109,7 +113,7 @@ impl<K> Recipe<K, BulkheadGate> for Plan {
 
     fn made(&self, bulkhead: &BulkheadGate) {
         let limit = self.limit.load(Ordering::Relaxed);
-        if bulkhead.state.in_flight.limit() != limit {
+        if bulkhead.state.max() != limit {
             // What the shared bulkhead has accepted this one does.
             let _ = bulkhead.state.set_limit(limit);
         }

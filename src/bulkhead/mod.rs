@@ -26,10 +26,12 @@
 //! costs two writes of a word that all callers share, a rejected one none, and neither reads the
 //! clock.
 
+mod adaptive;
 mod asked;
 mod builder;
 mod handle;
 mod keyed;
+mod settings;
 mod state;
 
 use crate::{

@@ -6,12 +6,15 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::Context,
-    time::Duration,
 };
 
 use crate::{
     ConfigError, Rejected, RejectedKind,
     algorithm::InFlight,
+    bulkhead::{
+        adaptive::{Algorithm, Learner, Stamp},
+        settings::{Settings, checked},
+    },
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     observe::{self, Event, Instance, Observed, Tally, trace},
@@ -33,23 +36,17 @@ pub(super) struct State {
     /// How many calls have joined the queue. Relaxed: a statistic.
     pub(super) waited: AtomicU64,
     clock: Clock,
+    /// What moves the limit, if anything does.
+    pub(super) learner: Option<Box<Learner>>,
     /// Of the layer: the bulkheads of all its keys count together.
     pub(super) tally: Arc<Tally>,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Settings {
-    pub(super) enabled: bool,
-    /// `None` if calls do not wait.
-    pub(super) max_wait: Option<Duration>,
-    /// `None` for the default.
-    pub(super) max_waiting: Option<usize>,
-}
-
-/// A place in a bulkhead; `false` while that is not enabled.
+/// A place in a bulkhead: 0 for none, while that is not enabled; 1 for one; above, with a
+/// [stamp](Stamp) of when it was taken, if the limit learns.
 #[doc(hidden)]
 #[derive(Debug, Default)]
-pub struct Taken(bool);
+pub struct Taken(u64);
 
 /// A place in the queue of a bulkhead.
 #[doc(hidden)]
@@ -57,7 +54,18 @@ pub struct Taken(bool);
 pub struct BulkheadTicket(Ticket);
 
 impl BulkheadGate {
-    pub(super) fn new(limit: usize, settings: Settings, tally: Arc<Tally>) -> Self {
+    /// At most `limit`, or what the algorithm learns below that.
+    pub(super) fn new(
+        limit: usize,
+        algorithm: Option<&Algorithm>,
+        settings: Settings,
+        tally: Arc<Tally>,
+    ) -> Self {
+        let learner = algorithm.map(|algorithm| Learner::new(algorithm, limit));
+        let (learner, limit) = match learner {
+            Some((learner, initial)) => (Some(Box::new(learner)), initial),
+            None => (None, limit),
+        };
         Self {
             state: Arc::new(State {
                 in_flight: InFlight::new(limit),
@@ -65,6 +73,7 @@ impl BulkheadGate {
                 settings,
                 waited: AtomicU64::new(0),
                 clock: Clock::start(),
+                learner,
                 tally,
             }),
         }
@@ -74,6 +83,9 @@ impl BulkheadGate {
     #[cold]
     fn join(&self, demand: &Demand, now: &Now) -> Admission<Taken, BulkheadTicket> {
         let state = &*self.state;
+        if let Some(learner) = &state.learner {
+            learner.full();
+        }
         let max_waiting = state.settings.max_waiting.unwrap_or(MAX_WAITING);
         // Looked at without the queue's lock first: under overload this is the answer of most.
         let Some(wait) = state
@@ -106,10 +118,34 @@ impl BulkheadGate {
 
 impl State {
     pub(super) fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
-        self.in_flight.set_limit(checked(limit, self.tally.name)?);
+        let limit = checked(limit, self.tally.name)?;
+        match &self.learner {
+            Some(learner) => learner.set_max(limit, &self.in_flight),
+            None => self.in_flight.set_limit(limit),
+        }
         trace::updated((self.tally.layer, self.tally.name), &limit);
         self.notify();
         Ok(())
+    }
+
+    /// A place that has just been taken.
+    #[inline(always)]
+    fn taken(&self, now: &Now) -> Taken {
+        let stamp = self.learner.as_ref().map(|learner| learner.stamp(now));
+        Taken(stamp.map_or(PLACE, Stamp::word))
+    }
+
+    #[inline(never)]
+    fn learn(&self, place: &Taken, end: End, now: &Now) {
+        if let (Some(learner), Some(stamp)) = (&self.learner, Stamp::from_word(place.0)) {
+            learner.end(stamp, end, &self.in_flight, now);
+        }
+    }
+
+    /// The limit as set, which a learned one does not pass.
+    pub(super) fn max(&self) -> usize {
+        let learner = self.learner.as_ref();
+        learner.map_or_else(|| self.in_flight.limit(), |learner| learner.max())
     }
 
     #[inline(always)]
@@ -148,6 +184,15 @@ impl State {
     }
 }
 
+/// Gives a place back.
+struct Leave<'a>(&'a State);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
 /// The places of a bulkhead, as its queue sees them.
 struct Places<'a>(&'a State);
 
@@ -180,19 +225,27 @@ impl Gate for BulkheadGate {
     }
 
     fn give_back(&self, place: Taken, _: Unsent, _: &Now) {
-        if place.0 {
+        if place.0 != 0 {
             self.state.leave();
         }
     }
 
     #[inline(always)]
-    fn end(&self, place: Taken, end: End, _: &Now) {
-        if place.0 {
-            match end {
-                End::Answered(outcome, _) => self.state.tally.ended(outcome),
-                End::Dropped => self.state.tally.count(Event::Cancelled),
-            }
+    fn end(&self, place: Taken, end: End, now: &Now) {
+        if place.0 == 0 {
+            return;
+        }
+        match end {
+            End::Answered(outcome, _) => self.state.tally.ended(outcome),
+            End::Dropped => self.state.tally.count(Event::Cancelled),
+        }
+        if place.0 == PLACE {
             self.state.leave();
+        } else {
+            // It counts while it is learned from, and leaves even if a foreign algorithm panics.
+            // To leave lets waiters in, those that a higher limit has room for included.
+            let _left = Leave(&self.state);
+            self.state.learn(&place, end, now);
         }
     }
 
@@ -205,7 +258,13 @@ impl Gate for BulkheadGate {
 
     #[inline(always)]
     fn owes(&self, place: &Taken) -> bool {
-        place.0
+        place.0 != 0
+    }
+
+    fn answered(&self, place: &mut Taken, now: &Now) {
+        if let (Some(learner), Some(stamp)) = (&self.state.learner, Stamp::from_word(place.0)) {
+            place.0 = learner.answered(stamp, now).word();
+        }
     }
 }
 
@@ -219,7 +278,7 @@ impl<Req> Admit<Req> for BulkheadGate {
             ..
         } = &*self.state;
         if !settings.enabled {
-            return Admission::Granted(Taken(false));
+            return Admission::Granted(Taken(0));
         }
         let is_late = |deadline| deadline <= now.instant();
         if demand.deadline.is_some_and(is_late) {
@@ -227,7 +286,7 @@ impl<Req> Admit<Req> for BulkheadGate {
         }
         // Those that wait come first, even if a place is free: its release is about to grant it.
         if queue.is_empty() && in_flight.enter() {
-            return Admission::Granted(Taken(true));
+            return Admission::Granted(self.state.taken(now));
         }
         self.join(demand, now)
     }
@@ -244,7 +303,7 @@ impl<Req> Admit<Req> for BulkheadGate {
         let moment = now.by(&state.clock);
         match state.queue.poll(&Places(state), ticket, cx.waker(), moment) {
             QueueTurn::Queued(wake) => Turn::Queued(wake.and_then(|wake| state.clock.moment(wake))),
-            QueueTurn::Acquired => Turn::Granted(Taken(true)),
+            QueueTurn::Acquired => Turn::Granted(state.taken(now)),
             QueueTurn::TooLate(_) | QueueTurn::Never => {
                 let expired = demand
                     .deadline
@@ -321,37 +380,8 @@ pub(super) fn observe<'a>(
     }
 }
 
-impl Settings {
-    pub(super) fn checked(self, name: Option<&'static str>) -> Result<Self, ConfigError> {
-        let refused = |field, fix| Err(ConfigError::new(field, 0, fix).of("bulkhead", name));
-        match self {
-            Self {
-                max_waiting: Some(calls),
-                max_wait: None,
-                ..
-            } => {
-                let fix = "say how long they may wait with `max_wait`, or leave it";
-                Err(ConfigError::new("max_waiting", calls, fix).of("bulkhead", name))
-            }
-            Self {
-                max_waiting: Some(0),
-                ..
-            } => refused(
-                "max_waiting",
-                "let at least 1 call wait, or none by leaving `max_wait`",
-            ),
-            _ => Ok(self),
-        }
-    }
-}
-
-pub(super) fn checked(limit: usize, name: Option<&'static str>) -> Result<usize, ConfigError> {
-    if limit == 0 {
-        let fix = "allow at least 1 call at once";
-        return Err(ConfigError::new("limit", limit, fix).of("bulkhead", name));
-    }
-    Ok(limit)
-}
+/// A place without a stamp.
+const PLACE: u64 = 1;
 
 /// How many calls may wait by default: more than that many tasks that wait are themselves a load.
 const MAX_WAITING: usize = 1024;

@@ -3,6 +3,9 @@
 #[doc = include_str!("choosing.md")]
 pub mod choosing {}
 
+#[doc = include_str!("adaptive.md")]
+pub mod adaptive {}
+
 #[doc = include_str!("keeping.md")]
 pub mod keeping {}
 
@@ -14,6 +17,9 @@ pub mod keeping {}
 #[doc = include_str!("../../examples/first_stack.rs")]
 /// ```
 pub mod ordering {}
+
+#[doc = include_str!("retrying.md")]
+pub mod retrying {}
 
 #[doc = include_str!("tuning.md")]
 pub mod tuning {}

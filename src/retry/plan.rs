@@ -128,7 +128,10 @@ impl From<Option<Duration>> for Hint {
 fn may_pass_later(kind: RejectedKind) -> bool {
     matches!(
         kind,
-        RejectedKind::CircuitOpen | RejectedKind::RateLimited | RejectedKind::BulkheadFull
+        RejectedKind::CircuitOpen
+            | RejectedKind::RateLimited
+            | RejectedKind::BulkheadFull
+            | RejectedKind::Throttled
     )
 }
 

@@ -90,7 +90,7 @@ pub(super) fn of_rejection(kind: RejectedKind) -> Code {
             Code::ResourceExhausted
         }
         RejectedKind::MissingKey => Code::InvalidArgument,
-        RejectedKind::CircuitOpen => Code::Unavailable,
+        RejectedKind::CircuitOpen | RejectedKind::Throttled => Code::Unavailable,
         RejectedKind::DeadlineExceeded | RejectedKind::TimedOut => Code::DeadlineExceeded,
     }
 }

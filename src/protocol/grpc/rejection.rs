@@ -64,12 +64,13 @@ mod tests {
 
     use super::*;
 
-    const ALL: [(RejectedKind, Code); 7] = [
+    const ALL: [(RejectedKind, Code); 8] = [
         (RejectedKind::CircuitOpen, Code::Unavailable),
         (RejectedKind::RateLimited, Code::ResourceExhausted),
         (RejectedKind::CostTooHigh, Code::ResourceExhausted),
         (RejectedKind::MissingKey, Code::InvalidArgument),
         (RejectedKind::BulkheadFull, Code::ResourceExhausted),
+        (RejectedKind::Throttled, Code::Unavailable),
         (RejectedKind::DeadlineExceeded, Code::DeadlineExceeded),
         (RejectedKind::TimedOut, Code::DeadlineExceeded),
     ];

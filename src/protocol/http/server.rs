@@ -24,7 +24,7 @@ use crate::{
 /// | cost above the burst | 429 Too Many Requests | none: it never fits |
 /// | no key for a keyed rate limit | 400 Bad Request | none: the same request never has one |
 /// | circuit open | 503 Service Unavailable | the wait, where it is known |
-/// | bulkhead full, deadline exceeded, timed out | 503 Service Unavailable | none |
+/// | bulkhead full, throttled, deadline exceeded, timed out | 503 Service Unavailable | none |
 ///
 /// A rate limit that [advertises](crate::rate_limit::RateLimitBuilder::advertise) itself adds
 /// `RateLimit-Policy` and `RateLimit` fields to all its responses, rejections or not.
@@ -170,6 +170,7 @@ impl<R: RejectionBody<B>, B, Err: 'static> Protocol<Response<B>, Err> for Server
             RejectedKind::MissingKey => StatusCode::BAD_REQUEST,
             RejectedKind::CircuitOpen
             | RejectedKind::BulkheadFull
+            | RejectedKind::Throttled
             | RejectedKind::DeadlineExceeded
             | RejectedKind::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
         };

@@ -1,0 +1,141 @@
+//! Limits on calls in flight that learn from how calls go.
+//!
+//! The right limit is what the upstream can work on at once: below it capacity lies idle, above it
+//! calls only wait, in a queue that no one sees. It moves with every deployment and every slow
+//! disk, so a fixed number is wrong most of the time. These limits find it as TCP finds its
+//! congestion window: more while that helps, less as soon as calls queue.
+//!
+//! | algorithm | takes for overload | finds |
+//! |---|---|---|
+//! | [`Aimd`] | calls that the upstream rejects or lets time out | the limit at which rejections begin |
+//! | [`Vegas`] | a queue, counted from round trip times | the limit at which a few calls queue |
+//! | [`Gradient2`] | round trips longer than a tolerance | the limit at which they are that long |
+//!
+//! [`Samples`] collects what calls tell, without a lock, into [`Window`]s; an [`AdaptiveLimit`]
+//! turns a window into the next limit. Four rules hold for all:
+//!
+//! - **A window, not a call, moves the limit**, and a call counts at most four times the average
+//!   before it: one slow call of a hundred is no overload, and one lucky one no new best.
+//! - **Only load raises it**: at least half of the limit was in use at once, and more than one
+//!   call, or some caller found no room. Sequential calls never raise a limit.
+//! - **Only successes are timed.** A failure may be quick because nothing was done. A failure that
+//!   took twice the average counts as an overload: it is mostly a timeout. A dropped call counts
+//!   for nothing.
+//! - **What calls tell just after a change** is of the limit before it, and is left out.
+
+mod aimd;
+mod baseline;
+mod gradient2;
+mod samples;
+#[cfg(all(test, not(keep_loom)))]
+mod tests;
+mod vegas;
+
+use std::{fmt, time::Duration};
+
+use crate::ConfigError;
+
+pub use aimd::{Aimd, AimdConfig};
+pub use gradient2::{Gradient2, Gradient2Config};
+pub use samples::{Sample, Samples};
+pub use vegas::{Vegas, VegasConfig};
+
+/// A limit that moves with what a window of calls has shown.
+pub trait AdaptiveLimit: fmt::Debug + Send + Sync {
+    /// The limit to start with.
+    fn initial(&self) -> usize;
+
+    /// The next limit. Windows come one at a time and in order; the answer is used as at least 1
+    /// and at most [`Window::max`].
+    fn update(&mut self, window: &Window) -> usize;
+
+    /// One with the same settings that has learned nothing.
+    fn fresh(&self) -> Box<dyn AdaptiveLimit>;
+}
+
+/// What calls have shown under one limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Window {
+    /// The limit in force.
+    pub limit: usize,
+    /// The most that it may become.
+    pub max: usize,
+    /// The most calls that were in flight at once, as seen whenever one ended.
+    pub in_flight: usize,
+    /// Whether a caller found no room.
+    pub was_full: bool,
+    /// How many calls succeeded.
+    pub successes: u32,
+    /// How many calls the upstream rejected as too much, or failed slowly.
+    pub overloads: u32,
+    /// How long the successes took on average; `None` if there were none.
+    pub rtt: Option<Duration>,
+}
+
+impl Window {
+    /// Whether the limit may have held calls back, so that a higher one may help.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.was_full || (self.in_flight >= 2 && self.in_flight >= self.limit.div_ceil(2))
+    }
+
+    /// Whether more than one call in a hundred met an overload.
+    #[must_use]
+    pub fn is_overloaded(&self) -> bool {
+        u64::from(self.overloads) * 100 > u64::from(self.successes) + u64::from(self.overloads)
+    }
+}
+
+/// A limit with its fraction, kept between its bounds.
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    limit: f64,
+    min: f64,
+}
+
+impl Current {
+    fn new(initial: u32, min: u32) -> Result<Self, ConfigError> {
+        if min == 0 {
+            return Err(ConfigError::new("min", min, "allow at least 1 call"));
+        }
+        if initial < min {
+            let fix = "start at `min` or above";
+            return Err(ConfigError::new("initial", initial, fix));
+        }
+        Ok(Self {
+            limit: initial.into(),
+            min: min.into(),
+        })
+    }
+
+    /// Takes another limit, within the bounds.
+    fn set(&mut self, limit: f64, window: &Window) -> usize {
+        // Not `clamp`, which panics if the layer's maximum is below the minimum.
+        self.limit = limit.max(self.min).min(count(window.max));
+        self.whole()
+    }
+
+    fn whole(&self) -> usize {
+        whole(self.limit)
+    }
+}
+
+/// Calls as a number to calculate with. Above 2^53 the nearest one that there is.
+#[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
+fn count(calls: usize) -> f64 {
+    calls as f64
+}
+
+/// Whole calls, at least one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturates, and the fraction is to be cut off"
+)]
+fn whole(limit: f64) -> usize {
+    (limit as usize).max(1)
+}
+
+/// What is left of a limit when the upstream rejects calls.
+const BACKOFF: f64 = 0.9;

@@ -1,0 +1,386 @@
+//! A client's throttle: sends less to an upstream that rejects much, by chance.
+//!
+//! An overloaded upstream spends work on rejections too, and a client that goes on sending keeps it
+//! overloaded. A circuit breaker is the wrong answer to that: open, it rejects what the upstream
+//! would have done, and closed, it sends the whole load again. This rejects a call with the
+//! probability
+//!
+//! ```text
+//!   max(0, (requests - K * accepts) / (requests + 1))
+//! ```
+//!
+//! over the last two minutes, where *requests* are all calls that were asked for, those rejected
+//! here included, and *accepts* those that the upstream did. As long as it does at least `1 / K` of
+//! the calls, nothing is rejected. Past that the upstream sees about `K` times what it accepts:
+//! with `K = 2`, one rejection for each call it does. Many clients that throttle each for itself so
+//! agree without a word.
+//!
+//! **What is not in the formula.** Below [`min_calls`](ThrottleConfig::min_calls) nothing is
+//! rejected: alone, the formula would turn away every second call after one failure. And the
+//! probability ends at [`max_rejection`](ThrottleConfig::max_rejection): while nothing is accepted
+//! it would grow with the number of calls, until in two minutes one call is sent, and an upstream
+//! that is well again would long not be noticed.
+//!
+//! **Cost.** While all is well an admission is one load, and a success one write to a counter of
+//! the thread's stripe. A failure, and each call while the probability is not 0, sums the window:
+//! some twenty loads, and ten for each stripe.
+//!
+//! **Accuracy.** The window reaches back between nine and ten tenths of its length. The probability
+//! is that of the last call that moved it; threads that count at once may store an older one last,
+//! which the next of them corrects.
+//!
+//! Origin: Beyer et al., "Site Reliability Engineering", 2016, chapter "Handling Overload".
+
+use std::time::Duration;
+
+use crate::{
+    ConfigError,
+    algorithm::window::{Class, TimeWindow},
+    config::{nanos_within, number_within},
+    sync::{AtomicU32, AtomicU64, Ordering},
+};
+
+/// Rejects by chance what the upstream would probably reject.
+#[derive(Debug)]
+pub struct Throttle {
+    config: ThrottleConfig,
+    window: TimeWindow,
+    /// Which count is current; a reset begins another. Relaxed: a call that is counted beside a
+    /// reset counts before or after it.
+    generation: AtomicU32,
+    /// `tick:32 | probability:32`, the probability in parts of 2^32 and the tenth of the window
+    /// that it was worked out in; 0 while nothing is rejected. Relaxed: it publishes nothing, and a
+    /// lost update is made up for by the next call that is counted.
+    chance: AtomicU64,
+}
+
+/// Settings of a [`Throttle`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct ThrottleConfig {
+    /// `K`: how many times as much as it accepts the upstream is sent. Default 2. Closer to 1
+    /// spares it more, and rejects more calls that it would have done.
+    pub multiplier: f64,
+    /// How far back calls count. Default 2 minutes: bursts of failures are averaged out. A complete
+    /// outage takes two or three windows to be forgotten.
+    pub window: Duration,
+    /// How many calls the window must hold before any is rejected. Default 20.
+    pub min_calls: u32,
+    /// The highest probability of a rejection. Default 0.95: one call in twenty is sent, whatever
+    /// happens, and finds out that the upstream is well again.
+    pub max_rejection: f64,
+}
+
+/// What the window holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ThrottleCounts {
+    /// Calls that the upstream did.
+    pub accepts: u64,
+    /// Calls that the upstream rejected, or failed.
+    pub failures: u64,
+    /// Calls that were rejected here.
+    pub throttled: u64,
+}
+
+impl Throttle {
+    /// Rejects nothing at first. `stripes` is by how many threads at once successes are counted
+    /// without contention: 80 bytes each.
+    ///
+    /// # Errors
+    /// `multiplier` is below 1, `max_rejection` is not between 0 and 1, or `window` is not between
+    /// 100 ms and 1 day.
+    pub fn new(config: ThrottleConfig, stripes: usize) -> Result<Self, ConfigError> {
+        let fix = "send at least 1 times what is accepted; the usual is 2";
+        number_within("multiplier", config.multiplier, |k| k >= 1.0, fix)?;
+        let fix = "leave some calls to notice a recovery, such as 0.95 for one in twenty";
+        let is_share = |share: f64| share > 0.0 && share <= 1.0;
+        number_within("max_rejection", config.max_rejection, is_share, fix)?;
+        let bounds = Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
+        let fix = "count over 100 ms to 1 day; the usual is 2 minutes";
+        let window = nanos_within("window", config.window, bounds, fix)?;
+        Ok(Self {
+            config,
+            window: TimeWindow::new(window, stripes),
+            generation: AtomicU32::new(0),
+            chance: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether nothing is being rejected: then a call is admitted without a random number.
+    #[must_use]
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        self.chance.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether the call may be sent, for a `random` number of 32 even bits. If not, it has been
+    /// counted. If so, [`record`](Self::record) follows, unless the call ends without a word on the
+    /// upstream.
+    #[must_use]
+    pub fn admit(&self, random: u32, now: u64) -> bool {
+        let word = self.chance.load(Ordering::Relaxed);
+        if word == 0 {
+            return true;
+        }
+        let chance = if word >> 32 == self.tick(now) {
+            word & u64::from(u32::MAX)
+        } else {
+            // The window has slid since.
+            self.refresh(now)
+        };
+        if u64::from(random) >= chance {
+            return true;
+        }
+        self.count(Class::Abandoned, 0, now);
+        self.refresh(now);
+        false
+    }
+
+    /// A call was answered: the upstream did it, or did not.
+    #[inline]
+    pub fn record(&self, accepted: bool, stripe: usize, now: u64) {
+        if accepted {
+            let stamp = self.window.stamp(self.generation(), now);
+            if !self.window.count_success_again(stamp, stripe) {
+                self.count(Class::Success, stripe, now);
+            }
+            if self.is_idle() {
+                return;
+            }
+        } else {
+            self.count(Class::Failure, stripe, now);
+        }
+        self.refresh(now);
+    }
+
+    /// What the window holds.
+    #[must_use]
+    pub fn counts(&self, now: u64) -> ThrottleCounts {
+        let counts = self
+            .window
+            .counts(self.window.stamp(self.generation(), now));
+        ThrottleCounts {
+            accepts: counts.successes,
+            failures: counts.failures,
+            throttled: counts.abandoned,
+        }
+    }
+
+    /// The probability that a call is rejected now, from 0 to 1.
+    #[must_use]
+    pub fn probability(&self, now: u64) -> f64 {
+        self.config.probability(self.counts(now))
+    }
+
+    /// Forgets all calls.
+    pub fn reset(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.chance.store(0, Ordering::Relaxed);
+    }
+
+    /// Works out the probability, for those who come next.
+    #[cold]
+    fn refresh(&self, now: u64) -> u64 {
+        let chance = parts(self.probability(now));
+        let word = if chance == 0 {
+            0
+        } else {
+            self.tick(now) << 32 | chance
+        };
+        self.chance.store(word, Ordering::Relaxed);
+        chance
+    }
+
+    fn count(&self, class: Class, stripe: usize, now: u64) {
+        let generation = self.generation();
+        let is_current = || self.generation() == generation;
+        let stamp = self.window.stamp(generation, now);
+        self.window.count(class, stamp, stripe, is_current);
+    }
+
+    fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Its low 32 bits: in a minute's tenths they last 800 years.
+    fn tick(&self, now: u64) -> u64 {
+        self.window.tick(now) & u64::from(u32::MAX)
+    }
+}
+
+impl ThrottleConfig {
+    fn probability(&self, counts: ThrottleCounts) -> f64 {
+        let requests = counts.requests();
+        if requests < u64::from(self.min_calls) {
+            return 0.0;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+        let (requests, accepts) = (requests as f64, counts.accepts as f64);
+        let probability = (requests - self.multiplier * accepts) / (requests + 1.0);
+        probability.clamp(0.0, self.max_rejection)
+    }
+}
+
+impl ThrottleCounts {
+    /// All calls that were asked for.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.accepts + self.failures + self.throttled
+    }
+}
+
+impl Default for ThrottleConfig {
+    fn default() -> Self {
+        Self {
+            multiplier: 2.0,
+            window: Duration::from_secs(120),
+            min_calls: 20,
+            max_rejection: 0.95,
+        }
+    }
+}
+
+/// A probability in parts of 2^32, rounded down: at 1 all are rejected.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "from 0 to 2^32"
+)]
+fn parts(probability: f64) -> u64 {
+    (probability * 4_294_967_296.0) as u64
+}
+
+#[cfg(all(test, not(keep_loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn throttle(set: impl FnOnce(&mut ThrottleConfig)) -> Throttle {
+        let mut config = ThrottleConfig::default();
+        set(&mut config);
+        Throttle::new(config, 2).unwrap()
+    }
+
+    fn fraction(share: f64) -> u32 {
+        u32::try_from(parts(share)).unwrap()
+    }
+
+    #[test]
+    fn rejects_nothing_while_half_is_accepted() {
+        let throttle = throttle(|_| {});
+        for n in 0..1000 {
+            assert!(throttle.admit(0, n));
+            throttle.record(n % 2 == 0, 0, n);
+        }
+        assert_eq!(throttle.probability(1000), 0.0);
+    }
+
+    #[test]
+    fn a_few_failures_reject_nothing() {
+        let throttle = throttle(|_| {});
+        for _ in 0..19 {
+            throttle.record(false, 0, 0);
+        }
+        assert!(throttle.admit(0, 0));
+        throttle.record(false, 0, 0);
+        assert!(!throttle.admit(0, 0));
+    }
+
+    #[test]
+    fn rejects_what_is_above_twice_the_accepted() {
+        let throttle = throttle(|_| {});
+        for n in 0..100 {
+            throttle.record(n < 20, 0, 0);
+        }
+        let expected = (100.0 - 40.0) / 101.0;
+        assert!((throttle.probability(0) - expected).abs() < 1e-9);
+        let below = fraction(expected);
+        assert!(throttle.admit(below + 1, 0));
+        assert!(!throttle.admit(below - 1, 0));
+        assert_eq!(throttle.counts(0).throttled, 1);
+    }
+
+    #[test]
+    fn one_in_twenty_is_sent_whatever_happens() {
+        let throttle = throttle(|_| {});
+        for _ in 0..10_000 {
+            throttle.record(false, 0, 0);
+        }
+        assert!(throttle.admit(fraction(0.951), 0));
+        assert!(!throttle.admit(fraction(0.949), 0));
+    }
+
+    #[test]
+    fn what_is_two_minutes_old_counts_no_more() {
+        let throttle = throttle(|_| {});
+        for _ in 0..100 {
+            throttle.record(false, 0, 0);
+        }
+        assert!(!throttle.admit(0, 119 * SECOND - 1));
+        assert!(throttle.probability(120 * SECOND) < 0.9);
+        // The one that was rejected is all that is left.
+        assert!(throttle.admit(0, 120 * SECOND));
+        assert!(throttle.is_idle());
+    }
+
+    #[test]
+    fn a_reset_forgets() {
+        let throttle = throttle(|_| {});
+        for _ in 0..100 {
+            throttle.record(false, 0, 0);
+        }
+        throttle.reset();
+        assert!(throttle.is_idle());
+        assert_eq!(throttle.counts(0), ThrottleCounts::default());
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let field = |set: fn(&mut ThrottleConfig)| {
+            let mut config = ThrottleConfig::default();
+            set(&mut config);
+            Throttle::new(config, 1).unwrap_err().field
+        };
+        assert_eq!(field(|config| config.multiplier = 0.5), "multiplier");
+        assert_eq!(field(|config| config.multiplier = f64::NAN), "multiplier");
+        assert_eq!(field(|config| config.max_rejection = 1.1), "max_rejection");
+        assert_eq!(field(|config| config.window = Duration::MAX), "window");
+    }
+
+    proptest! {
+        /// Against a list of all calls, the formula on what is left of them.
+        #[test]
+        fn is_the_formula_over_the_window(
+            calls in prop::collection::vec((0u8..4, any::<u32>(), 0u64..3), 1..400),
+            multiplier in 1.0f64..3.0,
+        ) {
+            let config = ThrottleConfig { multiplier, ..ThrottleConfig::default() };
+            let throttle = Throttle::new(config, 2).unwrap();
+            let (mut now, mut list) = (0u64, Vec::<(u64, u8)>::new());
+            for (kind, random, step) in calls {
+                now += step * 4 * SECOND;
+                list.retain(|(at, _)| at / (12 * SECOND) + 10 > now / (12 * SECOND));
+                let count = |kind| list.iter().filter(|call| call.1 == kind).count() as f64;
+                let requests = list.len() as f64;
+                let raw = (requests - multiplier * count(0)) / (requests + 1.0);
+                let expected = if list.len() < 20 { 0.0 } else { raw.clamp(0.0, 0.95) };
+                prop_assert!((throttle.probability(now) - expected).abs() < 1e-9);
+                let idle = throttle.is_idle();
+                let admitted = throttle.admit(random, now);
+                let chance = parts(expected);
+                // An idle throttle looks at the window with the next failure only.
+                prop_assert_eq!(admitted, idle || u64::from(random) >= chance);
+                if !admitted {
+                    list.push((now, 2));
+                } else if kind < 2 {
+                    throttle.record(kind == 0, usize::from(kind), now);
+                    list.push((now, kind));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A limit that learns.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    Outcome,
+    algorithm::{
+        AdaptiveLimit, InFlight,
+        adaptive::{Sample, Samples, Window},
+    },
+    gate::End,
+    time::{Clock, Now},
+};
+
+/// How limits are learned, to make learners from.
+#[derive(Debug)]
+pub(super) struct Algorithm(pub(super) Box<dyn AdaptiveLimit>);
+
+/// What one limit has learned.
+#[derive(Debug)]
+pub(super) struct Learner {
+    clock: Clock,
+    samples: Samples,
+    /// Locked twice a window and by handles, for a moment each; never while a call is sampled, nor
+    /// while an algorithm runs, which may be foreign code.
+    learned: Mutex<Learned>,
+}
+
+#[derive(Debug)]
+struct Learned {
+    /// `None` while it runs, and for good if it has panicked: then the limit stays.
+    algorithm: Option<Box<dyn AdaptiveLimit>>,
+    /// The most that the limit may become.
+    max: usize,
+}
+
+/// When a call was sent; then, once its head is here, how long that took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp(u64);
+
+impl Learner {
+    /// And the limit to start with.
+    pub(super) fn new(algorithm: &Algorithm, max: usize) -> (Self, usize) {
+        let algorithm = algorithm.0.fresh();
+        let initial = algorithm.initial().clamp(1, max.max(1));
+        let learner = Self {
+            clock: Clock::start(),
+            samples: Samples::new(),
+            learned: Mutex::new(Learned {
+                algorithm: Some(algorithm),
+                max,
+            }),
+        };
+        (learner, initial)
+    }
+
+    /// A call is admitted.
+    #[inline]
+    pub(super) fn stamp(&self, now: &Now) -> Stamp {
+        Stamp((now.by(&self.clock) + Stamp::FIRST) & !Stamp::TOOK)
+    }
+
+    /// The head of its response is here: what follows is up to the reader.
+    pub(super) fn answered(&self, stamp: Stamp, now: &Now) -> Stamp {
+        let took = self.took(stamp, now.by(&self.clock));
+        Stamp(took.max(Stamp::FIRST) | Stamp::TOOK)
+    }
+
+    /// A call has found no room.
+    #[inline]
+    pub(super) fn full(&self) {
+        self.samples.full();
+    }
+
+    /// A call has ended. It still counts as in flight.
+    pub(super) fn end(&self, stamp: Stamp, end: End, in_flight: &InFlight, now: &Now) {
+        let sample = match end {
+            End::Answered(Outcome::Success, _) => Sample::Success,
+            End::Answered(Outcome::Overload, _) => Sample::Overload,
+            End::Answered(Outcome::Failure, _) => Sample::Failure,
+            End::Answered(Outcome::Ignore, _) | End::Dropped => return,
+        };
+        let now = now.by(&self.clock);
+        let rtt = self.took(stamp, now);
+        if let Some(window) = self.samples.record(sample, rtt, in_flight.count(), now) {
+            self.learn(window, in_flight, now);
+        }
+    }
+
+    /// Changes the most that the limit may become.
+    pub(super) fn set_max(&self, max: usize, in_flight: &InFlight) {
+        let mut learned = self.lock();
+        learned.max = max;
+        in_flight.set_limit(in_flight.limit().min(max));
+    }
+
+    /// The most that the limit may become.
+    pub(super) fn max(&self) -> usize {
+        self.lock().max
+    }
+
+    /// How long calls took on average in the last window.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        self.samples.average()
+    }
+
+    #[cold]
+    fn learn(&self, window: Window, in_flight: &InFlight, now: u64) {
+        // Also if the algorithm panics.
+        let _reopened = Reopen(&self.samples, now);
+        let (algorithm, max) = {
+            let mut learned = self.lock();
+            (learned.algorithm.take(), learned.max)
+        };
+        let Some(mut algorithm) = algorithm else {
+            return;
+        };
+        let limit = in_flight.limit();
+        let next = algorithm.update(&Window {
+            limit,
+            max,
+            ..window
+        });
+        let mut learned = self.lock();
+        // The maximum may have changed meanwhile.
+        in_flight.set_limit(next.clamp(1, learned.max));
+        learned.algorithm = Some(algorithm);
+    }
+
+    fn took(&self, stamp: Stamp, now: u64) -> u64 {
+        if stamp.0 & Stamp::TOOK != 0 {
+            stamp.0 & !Stamp::TOOK
+        } else {
+            (now + Stamp::FIRST).saturating_sub(stamp.0)
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Learned> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stamp {
+    /// Below are a permit's words without a stamp.
+    const FIRST: u64 = 2;
+    /// Set if the rest is how long the call took. Without it times wrap after 292 years.
+    const TOOK: u64 = 1 << 63;
+
+    #[inline]
+    pub(super) fn from_word(word: u64) -> Option<Self> {
+        (word >= Self::FIRST).then_some(Self(word))
+    }
+
+    #[inline]
+    pub(super) fn word(self) -> u64 {
+        self.0
+    }
+}
+
+/// Opens the next window.
+struct Reopen<'a>(&'a Samples, u64);
+
+impl Drop for Reopen<'_> {
+    fn drop(&mut self) {
+        self.0.open(true, self.1);
+    }
+}
+
+impl Clone for Algorithm {
+    fn clone(&self) -> Self {
+        Self(self.0.fresh())
+    }
+}

@@ -1,0 +1,59 @@
+//! The control surface.
+
+use std::sync::Arc;
+
+use crate::{
+    observe::Totals,
+    throttle::{ThrottleGate, state::State},
+};
+
+/// Watches and resets a throttle from outside. Cheap to clone; it keeps the throttle's state alive,
+/// not its services.
+#[derive(Debug, Clone)]
+pub struct ThrottleHandle {
+    state: Arc<State>,
+}
+
+/// A throttle at one moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The probability that a call is rejected now, from 0 to 1.
+    pub probability: f64,
+    /// Calls of the window that the upstream did.
+    pub accepts: u64,
+    /// Calls of the window that it rejected, or failed.
+    pub failures: u64,
+    /// What the layer has counted so far.
+    pub totals: Totals,
+}
+
+impl ThrottleGate {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> ThrottleHandle {
+        ThrottleHandle {
+            state: self.state.clone(),
+        }
+    }
+}
+
+impl ThrottleHandle {
+    /// The throttle as it is now. Costs a clock read and some thirty loads a core.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let now = self.state.clock.now();
+        let counts = self.state.throttle.counts(now);
+        Snapshot {
+            probability: self.state.throttle.probability(now),
+            accepts: counts.accepts,
+            failures: counts.failures,
+            totals: self.state.tally.totals(),
+        }
+    }
+
+    /// Forgets all calls, and so rejects nothing until there are new failures.
+    pub fn reset(&self) {
+        self.state.throttle.reset();
+    }
+}

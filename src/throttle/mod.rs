@@ -1,0 +1,69 @@
+//! Throttle: sends less to an upstream that is overloaded, and all again when it is not.
+//!
+//! Use one per upstream on the client side, where that rejects or fails some calls because it has
+//! too many. It rejects calls by chance, so that the upstream is sent about twice what it accepts:
+//! see [`algorithm::throttle`](crate::algorithm::throttle) for the formula. A [circuit
+//! breaker](crate::circuit_breaker) is for an upstream that is down: it sends all or nothing. Both
+//! may stand in one layer, with the breaker outside.
+//!
+//! **It needs results that tell rejections apart**: without a protocol a 503 is a success. Over
+//! HTTP give it [`http::Client`](crate::protocol::http::Client): 429 and 5xx are not accepted; over
+//! gRPC `grpc::Client`.
+//!
+//! ```
+//! use tower::{Layer, Service, ServiceExt, service_fn};
+//! use tower_keep::{Rejected, RejectedKind, throttle::ThrottleLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+//! let throttle = ThrottleLayer::builder().name("search").build()?;
+//! let overloaded = service_fn(async |_: u32| Err::<u32, _>(std::io::Error::other("too much")));
+//! let mut service = throttle.layer(overloaded);
+//!
+//! let mut throttled = 0;
+//! for n in 0..1000 {
+//!     let error = service.ready().await?.call(n).await.unwrap_err();
+//!     if Rejected::find(&*error).is_some_and(|it| it.kind == RejectedKind::Throttled) {
+//!         throttled += 1;
+//!     }
+//! }
+//! assert!(throttled > 700); // of a thousand that would have failed
+//! let totals = throttle.handle().snapshot().totals;
+//! assert_eq!(totals.rejected.of(RejectedKind::Throttled), throttled);
+//! # Ok(()) }
+//! ```
+//!
+//! A call is decided on in `call`, never in `poll_ready`. While nothing is rejected it costs one
+//! load at admission, and at its end a reading of the clock and writes to counters of the thread's
+//! own.
+//!
+//! **Neutral** are calls that are dropped, and results that say nothing of the upstream
+//! ([`Outcome::Ignore`](crate::Outcome::Ignore)): neither asked for nor accepted. **Panic.** A call
+//! that panics was not accepted.
+
+mod builder;
+mod handle;
+mod state;
+
+use crate::{
+    gate::{GateLayer, Gated, Permit as GatePermit, ResponseFuture as GateFuture},
+    protocol::Plain,
+};
+
+pub use crate::algorithm::throttle::ThrottleConfig;
+pub use builder::ThrottleBuilder;
+pub use handle::{Snapshot, ThrottleHandle};
+pub use state::ThrottleGate;
+
+/// Rejects by chance what an overloaded upstream would reject. All services it makes, and all their
+/// clones, share the one throttle.
+pub type ThrottleLayer<P = Plain> = GateLayer<ThrottleGate, P>;
+
+/// A service behind a [`ThrottleLayer`].
+pub type Throttled<S, P = Plain> = Gated<S, ThrottleGate, P>;
+
+/// The answer of a [`Throttled`]: the inner one, or a rejection.
+pub type ResponseFuture<S, P, Req> = GateFuture<S, ThrottleGate, P, Req>;
+
+/// An admission, from the moment a call is sent to its result. Dropped unsettled, it counts for
+/// nothing.
+pub type Permit = GatePermit<ThrottleGate>;

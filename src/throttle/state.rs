@@ -1,0 +1,127 @@
+//! The gate: the throttle of one upstream.
+
+use std::{sync::Arc, task::Context};
+
+use crate::{
+    Outcome, Rejected, RejectedKind,
+    algorithm::Throttle,
+    gate::{Admission, Admit, Demand, End, Gate, Read, Turn, Unsent},
+    observe::{Event, Tally},
+    striped::current_stripe,
+    time::{Clock, Now},
+};
+
+/// Admits what an upstream will probably accept. Made by
+/// [`ThrottleBuilder::gate`](super::ThrottleBuilder::gate).
+#[derive(Debug, Clone)]
+pub struct ThrottleGate {
+    pub(super) state: Arc<State>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) throttle: Throttle,
+    pub(super) clock: Clock,
+    pub(super) tally: Tally,
+    enabled: bool,
+}
+
+/// A call whose result counts; `false` while the throttle is not enabled.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Counted(bool);
+
+impl ThrottleGate {
+    pub(super) fn new(throttle: Throttle, enabled: bool, name: Option<&'static str>) -> Self {
+        Self {
+            state: Arc::new(State {
+                throttle,
+                clock: Clock::start(),
+                tally: Tally::new("throttle", name),
+                enabled,
+            }),
+        }
+    }
+
+    #[cold]
+    fn admit_by_chance(&self, now: &Now) -> Result<Counted, Box<Rejected>> {
+        let state = &*self.state;
+        if state.throttle.admit(rand::random(), now.by(&state.clock)) {
+            return Ok(Counted(true));
+        }
+        let mut rejected = Rejected::new(RejectedKind::Throttled, state.tally.layer);
+        rejected.name = state.tally.name;
+        state.tally.rejected(&rejected);
+        Err(Box::new(rejected))
+    }
+}
+
+impl Gate for ThrottleGate {
+    type Grant = Counted;
+    type Pass = Counted;
+    type Ticket = ();
+
+    #[inline(always)]
+    fn send(&self, call: Counted) -> Counted {
+        call
+    }
+
+    /// A call that was not sent says nothing: an upstream that is not ready is not overloaded.
+    fn give_back(&self, _: Counted, _: Unsent, _: &Now) {}
+
+    #[inline(always)]
+    fn end(&self, _: Counted, end: End, now: &Now) {
+        let State {
+            throttle,
+            clock,
+            tally,
+            ..
+        } = &*self.state;
+        let End::Answered(outcome, _) = end else {
+            return tally.count(Event::Cancelled);
+        };
+        tally.ended(outcome);
+        let accepted = match outcome {
+            Outcome::Success => true,
+            Outcome::Failure | Outcome::Overload => false,
+            Outcome::Ignore => return,
+        };
+        throttle.record(accepted, current_stripe(), now.by(clock));
+    }
+
+    fn leave(&self, (): (), _: &Now) {}
+
+    #[inline(always)]
+    fn owes(&self, call: &Counted) -> bool {
+        call.0
+    }
+}
+
+impl<Req> Admit<Req> for ThrottleGate {
+    #[inline(always)]
+    fn admit(&self, _: &Req, _: &Demand, now: &Now) -> Admission<Counted, ()> {
+        let State {
+            throttle, enabled, ..
+        } = &*self.state;
+        if !enabled || throttle.is_idle() {
+            return Admission::Granted(Counted(*enabled));
+        }
+        match self.admit_by_chance(now) {
+            Ok(call) => Admission::Granted(call),
+            Err(rejected) => Admission::Rejected(rejected),
+        }
+    }
+
+    fn poll_ticket(
+        &self,
+        (): &mut (),
+        _: &Req,
+        _: &Demand,
+        _: &mut Context<'_>,
+        _: &Now,
+    ) -> Turn<Counted> {
+        unreachable!("no call waits for a throttle")
+    }
+}
+
+impl<Res> Read<Res> for ThrottleGate {}
