@@ -11,7 +11,7 @@ use std::{
 };
 
 use tower::{BoxError, Layer, ServiceExt, service_fn};
-use tower_keep::fallback::FallbackLayer;
+use tower_keep::{fallback::FallbackLayer, protocol::Plain};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {
@@ -40,6 +40,7 @@ async fn main() -> Result<(), BoxError> {
             async move { price.map_or(failure, Ok) }
         },
     )
+    .protocol(Plain::new()) // an `Err` is a failure
     .build();
     let client = layer.layer(upstream);
 

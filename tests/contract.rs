@@ -98,7 +98,7 @@ fn cases_with(enabled: bool) -> Vec<Case> {
     };
     cases.push(limit(
         "rate limit, plain",
-        boxed(plain(builder().build().unwrap())),
+        boxed(plain(builder().protocol(Plain::new()).build().unwrap())),
     ));
     cases.push(limit(
         "rate limit, client",
@@ -218,7 +218,7 @@ fn cases_with(enabled: bool) -> Vec<Case> {
     let throttle = |name, apply| Case::new(name, apply, || 0, Pattern::Throttle);
     cases.push(throttle(
         "throttle, plain",
-        boxed(plain(builder().build().unwrap())),
+        boxed(plain(builder().protocol(Plain::new()).build().unwrap())),
     ));
     cases.push(throttle(
         "throttle, client",
@@ -375,7 +375,7 @@ fn cases_with(enabled: bool) -> Vec<Case> {
     let timeout = |name, apply| Case::new(name, apply, || 0, Pattern::Unlimited);
     cases.push(timeout(
         "timeout, plain",
-        boxed(plain(builder().build().unwrap())),
+        boxed(plain(builder().protocol(Plain::new()).build().unwrap())),
     ));
     cases.push(timeout(
         "timeout, client",
@@ -405,7 +405,7 @@ fn hedges_and_fallbacks(enabled: bool) -> Vec<Case> {
         case("hedge, client", boxed(client(over_client))),
         case(
             "fallback, plain",
-            boxed(plain(pass.enabled(enabled).build())),
+            boxed(plain(pass.enabled(enabled).protocol(Plain::new()).build())),
         ),
         case(
             "fallback, server",

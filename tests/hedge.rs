@@ -24,7 +24,7 @@ use tower_keep::{
     algorithm::RetryBudget,
     circuit_breaker::CircuitBreakerLayer,
     hedge::{HedgeBuilder, HedgeLayer},
-    protocol::{Plain, http::Client},
+    protocol::{Chosen, Plain, http::Client},
     timeout::TimeoutLayer,
 };
 
@@ -91,7 +91,7 @@ impl Upstream {
 
 const DELAY: Duration = Duration::from_millis(50);
 
-fn hedge() -> HedgeBuilder<Client> {
+fn hedge() -> HedgeBuilder<Chosen<Client>> {
     HedgeLayer::builder().protocol(Client::new()).delay(DELAY)
 }
 
@@ -335,7 +335,11 @@ fn bad_settings_are_errors_that_name_the_fix() {
         HedgeLayer::builder().max_hedges(0),
         HedgeLayer::builder().max_hedges(usize::MAX),
     ] {
-        let error = builder.name("search").build().unwrap_err();
+        let error = builder
+            .name("search")
+            .protocol(Plain::new())
+            .build()
+            .unwrap_err();
         assert!(
             error.to_string().starts_with("hedge (search): `"),
             "{error}"

@@ -103,6 +103,7 @@ async fn what_is_emitted_is_what_the_docs_say() {
         .build()
         .unwrap();
     let fallback = FallbackLayer::builder(|_: &u32| (), async |(), _| Ok(1))
+        .protocol(Plain::new())
         .name(name)
         .build();
     let inner = || service_fn(answer);

@@ -43,7 +43,10 @@ fn counts(handle: &ThrottleHandle) -> (u64, u64) {
 
 #[tokio::test(start_paused = true)]
 async fn an_overloaded_upstream_is_sent_twice_what_it_does() {
-    let layer = ThrottleLayer::builder().build().unwrap();
+    let layer = ThrottleLayer::builder()
+        .protocol(Plain::new())
+        .build()
+        .unwrap();
     let mut service = layer.layer(service_fn(answer));
     // It does one call in five of what it is sent.
     let mut sent = 0u32;
@@ -61,7 +64,10 @@ async fn an_overloaded_upstream_is_sent_twice_what_it_does() {
 
 #[tokio::test(start_paused = true)]
 async fn a_healthy_upstream_is_never_throttled() {
-    let layer = ThrottleLayer::builder().build().unwrap();
+    let layer = ThrottleLayer::builder()
+        .protocol(Plain::new())
+        .build()
+        .unwrap();
     let mut service = layer.layer(service_fn(answer));
     for n in 0..5000 {
         assert_eq!(send(&mut service, n % 3 > 0).await, None);
@@ -71,7 +77,11 @@ async fn a_healthy_upstream_is_never_throttled() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rejection_names_its_instance() {
-    let layer = ThrottleLayer::builder().name("search").build().unwrap();
+    let layer = ThrottleLayer::builder()
+        .protocol(Plain::new())
+        .name("search")
+        .build()
+        .unwrap();
     let mut service = layer.layer(service_fn(answer));
     let mut found = None;
     for _ in 0..200 {
@@ -104,7 +114,10 @@ async fn dropped_and_ignored_calls_count_for_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_was_not_accepted() {
-    let layer = ThrottleLayer::builder().build().unwrap();
+    let layer = ThrottleLayer::builder()
+        .protocol(Plain::new())
+        .build()
+        .unwrap();
     let panics = service_fn(async |(): ()| -> Result<(), BoxError> { panic!("broken") });
     let mut service = layer.layer(panics);
     let call = service.ready().await.unwrap().call(());
@@ -150,7 +163,10 @@ async fn a_server_answers_503() {
 
 #[tokio::test(start_paused = true)]
 async fn a_recovery_is_noticed_and_a_reset_forgets() {
-    let layer = ThrottleLayer::builder().build().unwrap();
+    let layer = ThrottleLayer::builder()
+        .protocol(Plain::new())
+        .build()
+        .unwrap();
     let handle = layer.handle();
     let mut service = layer.layer(service_fn(answer));
     for _ in 0..1000 {

@@ -8,7 +8,7 @@ use crate::{
         state::{Settings, State, With},
     },
     observe::register,
-    protocol::Plain,
+    protocol::{Choice, Chosen, Plain, Unset},
     striped::Striped,
 };
 
@@ -24,7 +24,7 @@ pub struct FallbackLayer<F, P = Plain> {
 /// Settings of a [`FallbackLayer`], in any order.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct FallbackBuilder<F, P = Plain> {
+pub struct FallbackBuilder<F, P = Unset> {
     fallback: F,
     settings: Settings,
     protocol: P,
@@ -44,7 +44,7 @@ impl FallbackLayer<()> {
                 on_rejection: true,
                 name: None,
             },
-            protocol: Plain::new(),
+            protocol: Unset,
         }
     }
 }
@@ -88,24 +88,27 @@ impl<F, P> FallbackBuilder<F, P> {
         self
     }
 
-    /// Which results are failures. Default [`Plain`]: an `Err` is one.
-    pub fn protocol<Q>(self, protocol: Q) -> FallbackBuilder<F, Q> {
+    /// Which results are failures. No default: with [`Plain`] a 503 would be none.
+    pub fn protocol<Q>(self, protocol: Q) -> FallbackBuilder<F, Chosen<Q>> {
         FallbackBuilder {
             fallback: self.fallback,
             settings: self.settings,
-            protocol,
+            protocol: Chosen(protocol),
         }
     }
 
     /// Nothing of it can be wrong.
     #[must_use]
-    pub fn build(self) -> FallbackLayer<F, P> {
+    pub fn build(self) -> FallbackLayer<F, P::Protocol>
+    where
+        P: Choice,
+    {
         let state = Striped::new(State::new(self.settings));
         register(state.value());
         FallbackLayer {
             fallback: self.fallback,
             state,
-            protocol: self.protocol,
+            protocol: self.protocol.protocol(),
         }
     }
 }

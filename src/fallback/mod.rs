@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use tower::{Layer, ServiceExt, service_fn};
-//! use tower_keep::fallback::FallbackLayer;
+//! use tower_keep::{fallback::FallbackLayer, protocol::Plain};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
 //! // What to keep of a request, and what to answer with it in place of a failure.
@@ -15,6 +15,7 @@
 //!     |user: &u32| *user,
 //!     async |user, _failure| Ok(format!("user {user}")),
 //! )
+//! .protocol(Plain::new()) // an `Err` is a failure
 //! .build();
 //! let broken = service_fn(async |_: u32| Err::<String, _>(std::io::Error::other("down")));
 //!

@@ -12,7 +12,7 @@ use crate::{
         state::{State, checked},
     },
     observe::register,
-    protocol::Plain,
+    protocol::{Choice, Chosen, Plain, Unset},
 };
 
 /// Sends calls that take long once more. All services it makes, and all their clones, share the
@@ -26,7 +26,7 @@ pub struct HedgeLayer<P = Plain> {
 /// Settings of a [`HedgeLayer`], in any order.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct HedgeBuilder<P = Plain> {
+pub struct HedgeBuilder<P = Unset> {
     delay: Option<Duration>,
     quantile: Option<f64>,
     max_hedges: usize,
@@ -46,7 +46,7 @@ impl HedgeLayer {
             budget: Some(Arc::default()),
             enabled: true,
             name: None,
-            protocol: Plain::new(),
+            protocol: Unset,
         }
     }
 }
@@ -111,7 +111,7 @@ impl<P> HedgeBuilder<P> {
 
     /// Which results are successes, and which requests may be sent twice. No default: see
     /// [`Replay`](crate::protocol::Replay).
-    pub fn protocol<Q>(self, protocol: Q) -> HedgeBuilder<Q> {
+    pub fn protocol<Q>(self, protocol: Q) -> HedgeBuilder<Chosen<Q>> {
         HedgeBuilder {
             delay: self.delay,
             quantile: self.quantile,
@@ -119,7 +119,7 @@ impl<P> HedgeBuilder<P> {
             budget: self.budget,
             enabled: self.enabled,
             name: self.name,
-            protocol,
+            protocol: Chosen(protocol),
         }
     }
 
@@ -128,7 +128,10 @@ impl<P> HedgeBuilder<P> {
     /// # Errors
     /// A delay under 100 microseconds or over an hour, a quantile that is not between 0 and 1, no
     /// hedges or more than 10.
-    pub fn build(self) -> Result<HedgeLayer<P>, ConfigError> {
+    pub fn build(self) -> Result<HedgeLayer<P::Protocol>, ConfigError>
+    where
+        P: Choice,
+    {
         let name = self.name;
         if !(1..=10).contains(&self.max_hedges) {
             let fix = "send 1 to 10; for none, `.enabled(false)`";
@@ -145,7 +148,7 @@ impl<P> HedgeBuilder<P> {
         register(&state);
         Ok(HedgeLayer {
             state,
-            protocol: self.protocol,
+            protocol: self.protocol.protocol(),
         })
     }
 }

@@ -12,9 +12,9 @@
 //! | `grpc::Server` | the same | an answer with a status | the inner error |
 //!
 //! A 429 is an overload, which a circuit breaker counts as a failure. Set the protocol with
-//! `.protocol(..)` on any builder. Circuit breakers and retries do not build without ([`Choice`]);
-//! for the others [`Plain`] is the default. Other protocols implement [`Protocol`] and, to be
-//! retried, [`Replay`].
+//! `.protocol(..)` on any builder. What acts on results (circuit breaker, throttle, retry, hedge,
+//! fallback) does not build without ([`Choice`]); for the others [`Plain`] is the default. Other
+//! protocols implement [`Protocol`] and, to be retried, [`Replay`].
 
 use std::time::Duration;
 

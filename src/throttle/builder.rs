@@ -6,7 +6,7 @@ use crate::{
     ConfigError,
     algorithm::throttle::{Throttle, ThrottleConfig},
     gate::GateLayer,
-    protocol::Plain,
+    protocol::{Choice, Chosen, Unset},
     striped::stripe_count,
     throttle::{ThrottleGate, ThrottleHandle, ThrottleLayer},
 };
@@ -15,7 +15,7 @@ use crate::{
 /// told at [`ThrottleConfig`].
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct ThrottleBuilder<P = Plain> {
+pub struct ThrottleBuilder<P = Unset> {
     config: ThrottleConfig,
     enabled: bool,
     name: Option<&'static str>,
@@ -30,7 +30,7 @@ impl ThrottleLayer {
             config: ThrottleConfig::default(),
             enabled: true,
             name: None,
-            protocol: Plain::new(),
+            protocol: Unset,
         }
     }
 }
@@ -86,9 +86,9 @@ impl<P> ThrottleBuilder<P> {
         self
     }
 
-    /// How results are classified and rejections travel. Default [`Plain`]: an `Err` is a failure,
-    /// a rejection an error.
-    pub fn protocol<Q>(self, protocol: Q) -> ThrottleBuilder<Q> {
+    /// How results are classified and rejections travel. No default: before HTTP,
+    /// [`Plain`](crate::protocol::Plain) would count every 503 as accepted.
+    pub fn protocol<Q>(self, protocol: Q) -> ThrottleBuilder<Chosen<Q>> {
         let Self {
             config,
             enabled,
@@ -99,7 +99,7 @@ impl<P> ThrottleBuilder<P> {
             config,
             enabled,
             name,
-            protocol,
+            protocol: Chosen(protocol),
         }
     }
 
@@ -107,11 +107,18 @@ impl<P> ThrottleBuilder<P> {
     ///
     /// # Errors
     /// A setting outside the range that [`Throttle::new`] gives for it.
-    pub fn build(self) -> Result<ThrottleLayer<P>, ConfigError> {
+    pub fn build(self) -> Result<ThrottleLayer<P::Protocol>, ConfigError>
+    where
+        P: Choice,
+    {
+        let gate = self.made()?;
+        Ok(GateLayer::with_protocol(gate, self.protocol.protocol()))
+    }
+
+    fn made(&self) -> Result<ThrottleGate, ConfigError> {
         let throttle = Throttle::new(self.config, stripe_count());
         let throttle = throttle.map_err(|error| error.of("throttle", self.name))?;
-        let gate = ThrottleGate::new(throttle, self.enabled, self.name);
-        Ok(GateLayer::with_protocol(gate, self.protocol))
+        Ok(ThrottleGate::new(throttle, self.enabled, self.name))
     }
 }
 
@@ -121,6 +128,6 @@ impl ThrottleBuilder {
     /// # Errors
     /// As [`build`](Self::build).
     pub fn gate(self) -> Result<ThrottleGate, ConfigError> {
-        self.build().map(|layer| layer.gate().clone())
+        self.made()
     }
 }

@@ -6,16 +6,16 @@
 //! breaker](crate::circuit_breaker) is for an upstream that is down: it sends all or nothing. Both
 //! may stand in one layer, with the breaker outside.
 //!
-//! **It needs results that tell rejections apart**: without a protocol a 503 is a success. Over
+//! **It needs results that tell rejections apart**, so it does not build without a protocol. Over
 //! HTTP give it [`http::Client`](crate::protocol::http::Client): 429 and 5xx are not accepted; over
 //! gRPC `grpc::Client`.
 //!
 //! ```
 //! use tower::{Layer, Service, ServiceExt, service_fn};
-//! use tower_keep::{Rejected, RejectedKind, throttle::ThrottleLayer};
+//! use tower_keep::{Rejected, RejectedKind, protocol::Plain, throttle::ThrottleLayer};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
-//! let throttle = ThrottleLayer::builder().name("search").build()?;
+//! let throttle = ThrottleLayer::builder().protocol(Plain::new()).name("search").build()?;
 //! let overloaded = service_fn(async |_: u32| Err::<u32, _>(std::io::Error::other("too much")));
 //! let mut service = throttle.layer(overloaded);
 //!
