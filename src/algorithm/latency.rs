@@ -23,9 +23,9 @@ use crate::{
 ///
 /// let p90 = LatencyQuantile::new(0.9)?;
 /// assert_eq!(p90.get(), None, "too few to tell");
-/// (1..=100).for_each(|millis| p90.record(millis * 1_000_000));
+/// (1..=128).for_each(|millis| p90.record(millis * 1_000_000));
 /// let nanos = p90.get().unwrap();
-/// assert!((90_000_000..=101_250_000).contains(&nanos));
+/// assert!((116_000_000..=130_500_000).contains(&nanos));
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
 #[derive(Debug)]
