@@ -206,10 +206,11 @@ impl Settings {
                 Err(over) => Some(over),
             }
         };
-        if let Some(OverLimit::Until { wait }) = over
-            && !self.lets_wait()
-        {
-            return Decision::Rejected(RejectedKind::RateLimited, Some(wait));
+        match over {
+            Some(OverLimit::Until { wait }) if !self.lets_wait() => {
+                return Decision::Rejected(RejectedKind::RateLimited, Some(wait));
+            }
+            _ => {}
         }
         match join(over, self.bounds(demand, clock, now)) {
             Ok(ticket) => Decision::Queued(ticket),
