@@ -14,6 +14,7 @@ use tower_keep::{
     protocol::Plain,
     rate_limit::{Rate, RateLimitLayer},
     retry::RetryLayer,
+    throttle::ThrottleLayer,
     timeout::TimeoutLayer,
 };
 
@@ -106,7 +107,13 @@ async fn what_is_emitted_is_what_the_docs_say() {
         .protocol(Plain::new())
         .name(name)
         .build();
+    let throttle = ThrottleLayer::builder()
+        .protocol(Plain::new())
+        .name(name)
+        .build()
+        .unwrap();
     let inner = || service_fn(answer);
+    assert!(throttle.layer(inner()).oneshot(1).await.is_ok());
     assert!(fallback.layer(inner()).oneshot(0).await.is_ok());
     assert!(hedge.layer(inner()).oneshot(1).await.is_ok());
     for _ in 0..2 {

@@ -146,6 +146,11 @@ pub(crate) const FALLBACKS: &Metric = &counter(
     &["result"],
     "Failed calls by what the fallback did",
 );
+pub(crate) const THROTTLE: &Metric = &gauge(
+    "keep_throttle_probability",
+    &[],
+    "The probability that a call is rejected",
+);
 pub(crate) const TIMEOUTS: &Metric =
     &counter("keep_timeout_total", &["scope"], "Calls that took too long");
 
@@ -173,5 +178,6 @@ pub const METRICS: &[&Metric] = &[
     HEDGE_WINS,
     HEDGE_DELAY,
     FALLBACKS,
+    THROTTLE,
     TIMEOUTS,
 ];

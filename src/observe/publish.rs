@@ -90,7 +90,10 @@ fn sample(instance: &Instance, samples: &mut Samples) {
         ("timeout", timed_out),
         ("rejected", totals.rejected.local()),
     ];
-    let learns = matches!(state, State::CircuitBreaker(_) | State::Bulkhead { .. });
+    let learns = matches!(
+        state,
+        State::CircuitBreaker(_) | State::Bulkhead { .. } | State::Throttle { .. }
+    );
     for (outcome, count) in outcomes {
         if learns || count > 0 {
             add(names::CALLS, [layer, outcome, ""], Value::Counter(count));
@@ -168,6 +171,9 @@ fn sample_state(
             for (result, count) in [("answered", answered), ("failed", failed)] {
                 add(names::FALLBACKS, [result, "", ""], Value::Counter(*count));
             }
+        }
+        State::Throttle { probability } => {
+            add(names::THROTTLE, none, Value::Gauge(*probability));
         }
         State::Hedge { sent, wins, delay } => {
             add(names::HEDGES, none, Value::Counter(*sent));

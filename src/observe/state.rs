@@ -67,6 +67,11 @@ pub enum State {
         /// Failed calls for which the fallback failed too, so far.
         failed: u64,
     },
+    /// Of a throttle.
+    Throttle {
+        /// The probability that a call is rejected now.
+        probability: f64,
+    },
     /// Of a hedge.
     Hedge {
         /// Hedges that were sent, so far.

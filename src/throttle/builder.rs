@@ -6,6 +6,7 @@ use crate::{
     ConfigError,
     algorithm::throttle::{Throttle, ThrottleConfig},
     gate::GateLayer,
+    observe::register,
     protocol::{Choice, Chosen, Unset},
     striped::stripe_count,
     throttle::{ThrottleGate, ThrottleHandle, ThrottleLayer},
@@ -118,7 +119,9 @@ impl<P> ThrottleBuilder<P> {
     fn made(&self) -> Result<ThrottleGate, ConfigError> {
         let throttle = Throttle::new(self.config, stripe_count());
         let throttle = throttle.map_err(|error| error.of("throttle", self.name))?;
-        Ok(ThrottleGate::new(throttle, self.enabled, self.name))
+        let gate = ThrottleGate::new(throttle, self.enabled, self.name);
+        register(&gate.state);
+        Ok(gate)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    observe::Totals,
+    observe::{self, Instance, Observed, Totals},
     throttle::{ThrottleGate, state::State},
 };
 
@@ -55,5 +55,26 @@ impl ThrottleHandle {
     /// Forgets all calls, and so rejects nothing until there are new failures.
     pub fn reset(&self) {
         self.state.throttle.reset();
+    }
+}
+
+impl Observed for State {
+    fn layer(&self) -> &'static str {
+        self.tally.layer
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.tally.name
+    }
+
+    fn observe(&self) -> Instance {
+        let probability = self.throttle.probability(self.clock.now());
+        Instance {
+            layer: self.tally.layer,
+            name: self.tally.name.unwrap_or_default(),
+            totals: self.tally.totals(),
+            config: Vec::new(),
+            state: observe::State::Throttle { probability },
+        }
     }
 }
