@@ -47,6 +47,8 @@ mod config;
 mod criticality;
 #[cfg(feature = "layers")]
 mod deadline;
+#[cfg(feature = "layers")]
+mod name;
 mod outcome;
 #[cfg(any(feature = "layers", all(test, keep_loom)))]
 mod queue;
@@ -64,5 +66,7 @@ pub use config::ConfigError;
 pub use criticality::{Criticality, UnknownCriticality};
 #[cfg(feature = "layers")]
 pub use deadline::{CarryDeadline, Deadline, Timeouts};
+#[cfg(feature = "layers")]
+pub use name::Name;
 pub use outcome::{Classify, Outcome};
 pub use rejected::{Rejected, RejectedKind};

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    ConfigError, Criticality,
+    ConfigError, Criticality, Name,
     algorithm::{AdaptiveLimit, Overflow},
     bulkhead::{
         BulkheadGate, BulkheadLayer, Missing,
@@ -121,8 +121,8 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     }
 
     /// Names this instance in errors.
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.name = Some(name);
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = Some(name.into().as_str());
         self
     }
 

@@ -3,7 +3,7 @@
 use std::{hash::Hash, sync::Arc, time::Duration};
 
 use crate::{
-    ConfigError,
+    ConfigError, Name,
     algorithm::{Breaker, BreakerConfig, Overflow, SlowCalls, Verdict, Window},
     circuit_breaker::{
         CircuitBreakerHandle, CircuitBreakerLayer, CircuitGate, KeyedCircuitBreakerHandle,
@@ -182,8 +182,8 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
     }
 
     /// Names this instance in errors.
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.settings.name = Some(name);
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.settings.name = Some(name.into().as_str());
         self
     }
 

@@ -3,6 +3,7 @@
 use tower::Layer;
 
 use crate::{
+    Name,
     fallback::{
         Fallback, FallbackHandle,
         state::{Settings, State, With},
@@ -83,8 +84,8 @@ impl<F, P> FallbackBuilder<F, P> {
     }
 
     /// Names this instance in metrics.
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.settings.name = Some(name);
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.settings.name = Some(name.into().as_str());
         self
     }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tower::Layer;
 
 use crate::{
-    ConfigError,
+    ConfigError, Name,
     algorithm::{Budget, LatencyQuantile},
     hedge::{
         Hedge, HedgeHandle,
@@ -104,8 +104,8 @@ impl<P> HedgeBuilder<P> {
     }
 
     /// Names this instance in metrics and errors.
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.name = Some(name);
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = Some(name.into().as_str());
         self
     }
 

@@ -5,7 +5,7 @@ use std::{hash::Hash, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    ConfigError,
+    ConfigError, Name,
     algorithm::{Limit, Overflow, Rate},
     keyed::Missing,
     keyed::{KeySettings, NotKeyed},
@@ -142,8 +142,8 @@ impl<K, M, P> RateLimitBuilder<K, M, P> {
     }
 
     /// Names this instance in errors.
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.settings.name = Some(name);
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.settings.name = Some(name.into().as_str());
         self
     }
 

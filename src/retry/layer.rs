@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tower::Layer;
 
 use crate::{
-    ConfigError,
+    ConfigError, Name,
     algorithm::{Backoff, Budget},
     observe::register,
     protocol::{Choice, Chosen, Plain, Unset},
@@ -119,8 +119,8 @@ impl<P> RetryBuilder<P> {
     }
 
     /// Names this instance in errors.
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.fixed.name = Some(name);
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.fixed.name = Some(name.into().as_str());
         self
     }
 

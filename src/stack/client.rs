@@ -11,7 +11,7 @@ use super::{
     parts::{Part, RatePart, circuit_breaker, named},
 };
 use crate::{
-    ConfigError,
+    ConfigError, Name,
     bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer},
     circuit_breaker::{CircuitBreakerBuilder, CircuitGate},
     gate::{Both, FindKey, GateLayer, Gated, Keyed},
@@ -108,8 +108,8 @@ impl<P, W> ClientBuilder<P, W> {
     }
 
     /// Names all parts in errors.
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.name = Some(name);
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = Some(name.into().as_str());
         self
     }
 

@@ -9,7 +9,7 @@ use super::{
     parts::{RatePart, named},
 };
 use crate::{
-    ConfigError,
+    ConfigError, Name,
     bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer},
     gate::{Both, GateLayer, Gated},
     protocol::{Plain, http},
@@ -75,8 +75,8 @@ impl<P> ServerBuilder<P> {
     }
 
     /// Names all parts in errors.
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.name = Some(name);
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = Some(name.into().as_str());
         self
     }
 

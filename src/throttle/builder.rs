@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    ConfigError,
+    ConfigError, Name,
     algorithm::throttle::{Throttle, ThrottleConfig},
     gate::GateLayer,
     observe::register,
@@ -82,8 +82,8 @@ impl<P> ThrottleBuilder<P> {
     }
 
     /// Names this instance in errors.
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.name = Some(name);
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = Some(name.into().as_str());
         self
     }
 

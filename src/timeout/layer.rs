@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower::Layer;
 
 use crate::{
-    ConfigError,
+    ConfigError, Name,
     observe::register,
     protocol::Plain,
     striped::Striped,
@@ -69,8 +69,8 @@ impl<P> TimeoutBuilder<P> {
     }
 
     /// Names this instance in errors.
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.name = Some(name);
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = Some(name.into().as_str());
         self
     }
 
