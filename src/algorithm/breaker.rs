@@ -208,7 +208,7 @@ impl Breaker {
     ///
     /// Closed, its window is empty and its streak over. Open or half-open, its open time (or its
     /// probes' lease) and one window have passed without a call: a peer that is gone for good would
-    /// hold its place for ever. Of a window of calls, which has no length in time, that is
+    /// hold its place forever. Of a window of calls, which has no length in time, that is
     /// `max_open` without a failure, a slow or a dropped call: no failure would keep the circuit
     /// open for longer. Forced open, disabled and for the metrics only it never is: somebody wants
     /// it so.
@@ -322,8 +322,8 @@ impl Breaker {
         Control::from_word(self.control.load(Ordering::Acquire))
     }
 
-    /// Release publishes `probed`; Acquire keeps earlier probes' times visible to whoever reads the
-    /// new word.
+    /// Release publishes `probed`; Acquire keeps earlier probes' times visible to a thread that
+    /// reads the new word.
     fn swap(&self, from: Control, to: Control) -> Result<(), Control> {
         let swapped = self.control.compare_exchange(
             from.word(),

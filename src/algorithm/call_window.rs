@@ -8,7 +8,7 @@
 //! once, and between two restarts it only grows: the thousandth failure weighs less than the first.
 //! And why not the slot and the totals in one step? With the totals a sum of differences it does
 //! not matter in which order they are applied: once all have been, the totals are what the slots
-//! hold, whoever overtook whom.
+//! hold, in whatever order they overtook each other.
 //!
 //! **Cost.** Three compare-and-swaps on words that all threads share: the calls are put in one
 //! order, which no stripes can do. **Accuracy.** Exact for one call after the other. Of calls

@@ -3,7 +3,7 @@
 //! A map may forget what is as good as new. But between "it is as good as new" and "it is out of
 //! the map" a caller that has looked it up before may use it: it takes units of a limit which the
 //! next caller of its key will not find, and that next caller gets a whole new burst. To count who
-//! holds it does not help: whoever counts looks before it acts.
+//! holds it does not help: a caller that counts looks before it acts.
 //!
 //! So the map marks it first and looks after that, and the caller uses it first and looks for the
 //! mark after that. Each writes before it reads, with a fence between, so of the two at least one

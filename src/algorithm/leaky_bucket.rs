@@ -106,7 +106,7 @@ impl LeakyBucket {
     ) -> Result<Departure, OverLimit> {
         let (pace, scale) = (self.quota.pace(), self.quota.scale());
         if cost == 0 {
-            // Free, and whoever is next leaves no later for it.
+            // Free, and the next one leaves no later for it.
             let next = self.next.load(Ordering::Relaxed);
             let wait = Duration::ZERO;
             return Ok(Departure {

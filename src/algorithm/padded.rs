@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-/// Keeps its neighbours' writes away: two lines of 64 bytes, because processors prefetch lines in
+/// Keeps writes beside it away: two lines of 64 bytes, because processors prefetch lines in
 /// pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]

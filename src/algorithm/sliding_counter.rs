@@ -30,8 +30,8 @@ use crate::{
 #[derive(Debug)]
 pub struct SlidingCounter {
     /// `epoch:16 | previous:24 | current:24`: the number of the current fixed window, and the
-    /// counts of it and the one before. Release, partner of the Acquire in every load: whoever sees
-    /// an epoch here sees it in `newest` too.
+    /// counts of it and the one before. Release, partner of the Acquire in every load: a thread
+    /// that sees an epoch here sees it in `newest` too.
     word: AtomicU64,
     /// The number of the newest window that a call was in, in full. It tells a clock that went back
     /// from one that comes after a long time, which the 16 bits of `word` cannot. Raised before the

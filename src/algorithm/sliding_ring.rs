@@ -6,9 +6,10 @@
 //! place of one that is still half inside the window: at ten parts up to 1.34 N pass.
 //!
 //! **Sealing.** Only the newest part may be counted in. Two threads that disagree on which that is
-//! would each add to a slot that the other has already summed up. So whoever opens a part first
-//! seals the last one, which makes every exchange that was prepared on it fail, and then moves
-//! `newest` on: at any time one slot decides, by one compare-and-swap, and all others stand still.
+//! would each add to a slot that the other has already summed up. So the thread that opens a part
+//! first seals the last one, which makes every exchange that was prepared on it fail, and then
+//! moves `newest` on: at any time one slot decides, by one compare-and-swap, and all others stand
+//! still.
 //!
 //! **Guarantee.** No window `W` holds more than N admitted units, by the newest time that any
 //! caller had given when they were admitted. Capacity returns up to `W / k` late: callers who
@@ -32,9 +33,9 @@ mod tests;
 /// A limit on any window, never passed, in fixed memory. Starts empty.
 #[derive(Debug)]
 pub struct SlidingRing {
-    /// `part:31 | sealed:1 | count:32`. Changed with Release and read with Acquire: whoever sees a
-    /// slot of a newer part also sees that the one before is sealed, and so cannot count there on a
-    /// sum that lacks what was overwritten.
+    /// `part:31 | sealed:1 | count:32`. Changed with Release and read with Acquire: a thread that
+    /// sees a slot of a newer part also sees that the one before is sealed, and so cannot count
+    /// there on a sum that lacks what was overwritten.
     slots: Box<[AtomicU64]>,
     /// The only part that may be counted in. Changed with Release after the last part was sealed;
     /// the Acquire load sees that part's final count.
@@ -292,7 +293,8 @@ impl Limit for SlidingRing {
 
     fn reset(&self, _: u64) {
         for slot in &self.slots {
-            // Part and seal stay. Release, for the Acquire of whoever sums: as any other change.
+            // Part and seal stay. Release, for the Acquire of a thread that sums: as any other
+            // change.
             slot.fetch_and(!u64::from(u32::MAX), Ordering::AcqRel);
         }
         self.closed.store(0, Ordering::Relaxed);

@@ -6,8 +6,8 @@
 //! counted in one compare-and-swap. Nothing rotates the ring and nothing clears it: a new
 //! generation empties the whole window at no cost.
 //!
-//! Why not a timer, or a rotation by whoever comes first in a new tick? Both need a lock, or let a
-//! count fall between the clearing of a bucket and its first use.
+//! Why not a timer, or a rotation by the thread that comes first in a new tick? Both need a lock,
+//! or let a count fall between the clearing of a bucket and its first use.
 //!
 //! Each call is counted in one word, of the ring of its [`Class`], so that no reader sees half of
 //! it. Quick successes, which are many, are counted on a stripe of the thread's own; all others,

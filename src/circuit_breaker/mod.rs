@@ -1,4 +1,4 @@
-//! Circuit breaker: fail fast while a neighbour is down, and notice when it is back.
+//! Circuit breaker: fail fast while an upstream is down, and notice when it is back.
 //!
 //! Use one per peer, or [one for each key](CircuitBreakerBuilder::keyed_by), on the client side: it
 //! spares callers the wait for a peer that fails, and the peer the load that holds it down. **It

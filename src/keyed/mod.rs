@@ -43,7 +43,7 @@
 //!
 //! | machine | for | memory | keys |
 //! |---|---|---|---|
-//! | [`KeyedRateLimitLayer`](crate::rate_limit::KeyedRateLimitLayer) | whoever comes along | a fixed table, 16 to 40 bytes a key | not kept |
+//! | [`KeyedRateLimitLayer`](crate::rate_limit::KeyedRateLimitLayer) | anybody who comes along | a fixed table, 16 to 40 bytes a key | not kept |
 //! | [`PerKeyRateLimitLayer`](crate::rate_limit::PerKeyRateLimitLayer) | customers, each with a limit of any kind | about 0.9 KiB a key with a token bucket, bounded | kept, and can be listed |
 //! | [`KeyedCircuitBreakerLayer`](crate::circuit_breaker::KeyedCircuitBreakerLayer) | hosts and routes | about 4 KiB a key, bounded | kept, and can be listed |
 

@@ -220,7 +220,7 @@ pub trait Settle {
     fn settle(self, outcome: Outcome, retry_after: Option<Duration>);
 
     /// The call goes on, but the upstream has said already when to come back with the next one. By
-    /// default that is not heeded.
+    /// default that is not honored.
     fn honor(&self, retry_after: Duration) {
         let _ = retry_after;
     }

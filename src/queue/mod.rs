@@ -6,11 +6,11 @@
 //! 800 do. And why not reserve a time of departure for each, once for all? A slot whose owner is
 //! cancelled then stays empty, or lets those behind it bunch.
 //!
-//! So a waiter takes nothing before its turn, and its turn is decided by *whoever pumps*: the queue
-//! is pumped by each poll, cancellation and release, and pumping acquires for the head, and for the
-//! next head, for as long as that succeeds. A waiter knows when its turn will come, because all
-//! that is ahead of it is in the queue, and sets its own timer to it. If the machine stalls and a
-//! hundred timers ring at once, the first of them to be polled acquires for all whose turn has
+//! So a waiter takes nothing before its turn, and its turn is decided by *the one that pumps*: the
+//! queue is pumped by each poll, cancellation and release, and pumping acquires for the head, and
+//! for the next head, for as long as that succeeds. A waiter knows when its turn will come, because
+//! all that is ahead of it is in the queue, and sets its own timer to it. If the machine stalls and
+//! a hundred timers ring at once, the first of them to be polled acquires for all whose turn has
 //! come, and the others find that done: two polls a waiter, however late the timers are. A head
 //! that is never polled holds nobody up for the same reason.
 //!

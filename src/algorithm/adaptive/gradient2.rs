@@ -12,7 +12,7 @@
 //! latency sways with it.
 //!
 //! Two faults of the original are not in this one. Its allowance for a queue was added whatever the
-//! gradient, so under a lasting, modest overload the limit rose for ever. And its long average took
+//! gradient, so under a lasting, modest overload the limit rose forever. And its long average took
 //! that overload for normal after some time; the baseline here is [probed](super), so a server
 //! whose every call takes the same five seconds of a timeout is not taken for healthy.
 //!

@@ -60,7 +60,7 @@ pub struct BreakerConfig {
     /// What the probes must show. Default [`Verdict::Rate`].
     pub verdict: Verdict,
     /// How long probes may stay out, all of them, before the circuit opens again, so that hung
-    /// probes cannot hold it half-open for ever. Default (`None`): as long as `open_for`.
+    /// probes cannot hold it half-open forever. Default (`None`): as long as `open_for`.
     pub lease: Option<Duration>,
     /// How long after the probes have closed it the circuit takes to admit everything again: from a
     /// tenth of all calls to all of them. Default zero: at once.

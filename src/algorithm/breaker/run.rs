@@ -6,9 +6,9 @@ use crate::sync::{AtomicU64, Ordering};
 
 #[derive(Debug)]
 pub(super) struct Run {
-    /// `generation:32 | failures:32`. Release: whoever reads a generation here (Acquire) and then
-    /// looks at the breaker's control finds it no older, and so can tell a word left behind from
-    /// one that has overtaken it.
+    /// `generation:32 | failures:32`. Release: a thread that reads a generation here (Acquire) and
+    /// then looks at the breaker's control finds it no older, and so can tell a word left behind
+    /// from one that has overtaken it.
     word: AtomicU64,
 }
 

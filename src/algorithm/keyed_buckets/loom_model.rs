@@ -81,7 +81,7 @@ fn two_threads_with_the_same_new_key_share_one_limit() {
 #[test]
 fn a_refund_does_not_reduce_the_debt_of_whoever_takes_the_slot() {
     bounded(|| {
-        // given: a debt that is paid for the thief, whose time is newer than that of the refund.
+        // given: a debt that is paid for the newcomer, whose time is newer than that of the refund.
         let table = crowded(2, 1);
         settle(&table, 1);
         let other = table.clone();
@@ -136,7 +136,7 @@ fn a_debt_is_not_lost_to_an_eviction() {
         |tat, pace, _, now| tat.close_until(pace, now + 3 * SECOND, now),
     ] {
         bounded(move || {
-            // given: a key whose debt is just paid, and a slot for it and for the thief.
+            // given: a key whose debt is just paid, and a slot for it and for the newcomer.
             let table = crowded(1, 2);
             settle(&table, 5);
             let pace = table.quota.pace();

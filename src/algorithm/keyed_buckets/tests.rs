@@ -206,7 +206,7 @@ fn undoing_an_admission_that_nobody_followed_gives_all_of_it() {
     assert_eq!(tat.available(pace, 0), 2);
 }
 
-// A refund once went to whoever had the slot by the time of the write.
+// A refund once went to the key that had the slot by the time of the write.
 #[test]
 fn a_refund_does_not_reach_the_key_that_has_taken_the_slot_over() {
     let (table, tat) = (table(1, 3, 1, Overflow::Reject), Tat::full());

@@ -131,7 +131,7 @@ impl Tat {
     }
 
     /// Refunds if `owned` still holds after the TAT was read and before it is changed, which is
-    /// then one step with it: whoever takes an indebted bucket over, and admits, has changed its
+    /// then one step with it: a key that takes an indebted bucket over, and admits, has changed its
     /// TAT.
     pub(crate) fn refund_if(&self, pace: Pace, cost: u32, now: u64, owned: impl Fn() -> bool) {
         let units = u64::from(cost).saturating_mul(pace.interval);

@@ -67,7 +67,7 @@ fn work(breaker: &Breaker, clock: &AtomicU64, thread: usize) -> Seen {
         });
         seen.passes.entry(generation).or_default().1 += 1;
     }
-    // Those still held are dropped: hung for ever.
+    // Those still held are dropped: hung forever.
     seen
 }
 

@@ -282,7 +282,7 @@ async fn a_new_key_finds_a_free_place_beyond_the_first_eight_as_the_hand_goes_ro
 }
 
 // Between the look for a place and the taking of it, a clone that panicked once left the mark on
-// the limit that was to go, and each of its calls looked for its end for ever.
+// the limit that was to go, and each of its calls looked for its end forever.
 #[tokio::test(start_paused = true)]
 async fn a_key_whose_clone_panics_does_no_harm() {
     #[derive(PartialEq, Eq, Hash)]
