@@ -177,6 +177,9 @@ impl Gate for LimitGate {
 
     #[inline(always)]
     fn send(&self, taken: Taken) -> Taken {
+        if taken.counted {
+            self.state.admitted();
+        }
         taken
     }
 
@@ -268,13 +271,10 @@ impl<Req> Admit<Req> for LimitGate {
             |over, bounds| self.join(demand, over, bounds, now),
         );
         match decision {
-            Decision::Admitted => {
-                self.state.admitted();
-                Admission::Granted(Taken {
-                    units: demand.cost,
-                    counted: true,
-                })
-            }
+            Decision::Admitted => Admission::Granted(Taken {
+                units: demand.cost,
+                counted: true,
+            }),
             Decision::Queued(ticket) => Admission::Queued(ticket),
             Decision::Rejected(kind, wait) => {
                 Admission::Rejected(Box::new(self.state.reject(kind, wait)))
@@ -298,13 +298,10 @@ impl<Req> Admit<Req> for LimitGate {
         } = &*self.state;
         match bucket::poll(limit.get(), (queue, ticket), cx, (clock, now.by(clock))) {
             Ok(wake) => Turn::Queued(wake),
-            Err(QueueTurn::Acquired) => {
-                self.state.admitted();
-                Turn::Granted(Taken {
-                    units: demand.cost,
-                    counted: true,
-                })
-            }
+            Err(QueueTurn::Acquired) => Turn::Granted(Taken {
+                units: demand.cost,
+                counted: true,
+            }),
             Err(turn) => {
                 let (kind, wait) = bucket::rejected(&turn);
                 Turn::Rejected(Box::new(self.state.reject(kind, wait)))

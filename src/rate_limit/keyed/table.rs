@@ -164,7 +164,7 @@ impl Table {
 
     #[inline(always)]
     fn admitted(&self) {
-        if self.settings.counts_admitted {
+        if self.settings.counts_admitted && self.settings.enabled {
             self.tally.count(Event::Admitted);
         }
     }
@@ -199,6 +199,7 @@ impl<F> Gate for TableGate<F> {
 
     #[inline(always)]
     fn send(&self, taken: TakenOfKey) -> TakenOfKey {
+        self.table.admitted();
         taken
     }
 
@@ -293,10 +294,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
         let hash = match (self.key.hash(request, seed), missing) {
             (Some(hash), _) => hash,
             (None, Missing::Share) => WITHOUT_KEY,
-            (None, Missing::Allow) => {
-                self.table.admitted();
-                return Admission::Granted(TakenOfKey(None));
-            }
+            (None, Missing::Allow) => return Admission::Granted(TakenOfKey(None)),
             (None, Missing::Reject) => {
                 let rejected = bucket::reject(tally, RejectedKind::MissingKey, None);
                 return Admission::Rejected(Box::new(rejected));
@@ -311,10 +309,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
             |over, bounds| self.table.join(hash, demand, (over, bounds), now),
         );
         match decision {
-            Decision::Admitted => {
-                self.table.admitted();
-                Admission::Granted(TakenOfKey(Some((hash, demand.cost))))
-            }
+            Decision::Admitted => Admission::Granted(TakenOfKey(Some((hash, demand.cost)))),
             Decision::Queued(ticket) => Admission::Queued(ticket),
             Decision::Rejected(kind, wait) => {
                 Admission::Rejected(self.rejected(hash, (kind, wait), request))
@@ -340,10 +335,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
             Err(turn) => {
                 self.table.queues.left(*hash, queue);
                 match turn {
-                    QueueTurn::Acquired => {
-                        self.table.admitted();
-                        Turn::Granted(TakenOfKey(Some((*hash, demand.cost))))
-                    }
+                    QueueTurn::Acquired => Turn::Granted(TakenOfKey(Some((*hash, demand.cost)))),
                     turn => Turn::Rejected(self.rejected(*hash, bucket::rejected(&turn), request)),
                 }
             }
