@@ -206,8 +206,7 @@ async fn without_budget_there_is_no_hedge() {
     send(&layer, &upstream, get()).await.unwrap();
     assert_eq!(upstream.came(), 2);
     send(&layer, &upstream, get()).await.unwrap();
-    let now = layer.handle().snapshot();
-    assert_eq!((upstream.came(), now.sent, now.budget_denied), (3, 1, 1));
+    assert_eq!((upstream.came(), layer.handle().snapshot().sent), (3, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -281,6 +280,32 @@ async fn the_delay_follows_the_latency() {
         send(&patient, &hanging, get()).await.unwrap();
     }
     assert!(patient.handle().snapshot().delay.unwrap() >= Duration::from_millis(40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn quick_failures_and_impatient_callers_teach_nothing() {
+    let layer = HedgeLayer::builder()
+        .protocol(Client::new())
+        .quantile(0.5)
+        .without_budget()
+        .build()
+        .unwrap();
+    let slow = upstream(|_| Step::Answers(Duration::from_millis(40), StatusCode::OK));
+    for _ in 0..64 {
+        send(&layer, &slow, get()).await.unwrap();
+    }
+    let delay = layer.handle().snapshot().delay;
+    let broken = upstream(|_| Step::Breaks(Duration::ZERO));
+    for _ in 0..200 {
+        assert!(send(&layer, &broken, get()).await.is_err());
+        let impatient = send(&layer, &slow, get());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(1), impatient)
+                .await
+                .is_err()
+        );
+    }
+    assert_eq!(layer.handle().snapshot().delay, delay);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,9 +12,10 @@ pub struct FallbackHandle {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Failed calls that were answered otherwise, so far.
+    /// Failed calls that the closure answered with `Ok`, so far: a failing response that it passed
+    /// on is among them.
     pub answered: u64,
-    /// Failed calls for which the fallback had an error too, or passed the failure on as one.
+    /// Failed calls that the closure answered with an error, so far.
     pub failed: u64,
 }
 

@@ -42,7 +42,7 @@ pin_project! {
         S: Service<P::Request>,
     {
         fn drop(this: Pin<&mut Self>) {
-            this.project().hedges.first_is_over();
+            this.project().hedges.dropped();
         }
     }
 }
@@ -133,8 +133,16 @@ where
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request>,
 {
-    /// The first attempt has ended, or was overtaken.
-    fn first_is_over(&mut self) {
+    /// Dropped unfinished. Only if a hedge was due does the time that the first attempt had say
+    /// something: a caller that gives up sooner is no quick answer.
+    fn dropped(&mut self) {
+        if self.sent > 0 {
+            self.first_took();
+        }
+    }
+
+    /// The first attempt has succeeded, or was overtaken: it took at least as long as it had.
+    fn first_took(&mut self) {
         if let Some(sent_at) = self.sent_at.take() {
             self.shared.state.took(sent_at);
         }
@@ -149,8 +157,15 @@ where
         let outcome = self.protocol.classify(result.as_ref());
         let answer = self.protocol.settle(result, ());
         let advice = self.protocol.advise(outcome, answer.as_ref());
+        let succeeded = outcome == Outcome::Success && advice == Advice::Stop;
+        if succeeded {
+            self.first_took();
+        } else if winner == Winner::First {
+            // A failure may be quick, which says nothing of how long answers take.
+            self.sent_at = None;
+        }
         let state = &self.shared.state;
-        if outcome == Outcome::Success && advice == Advice::Stop {
+        if succeeded {
             state.succeeded();
             if self.sent > 0 {
                 state.ended(winner);
@@ -185,9 +200,6 @@ where
     /// Starts another attempt, if there is one left and something to pay for it.
     fn start(&mut self) -> bool {
         let state = &self.shared.state;
-        if self.sent >= state.max_hedges {
-            self.snapshot = None;
-        }
         let Some(snapshot) = &self.snapshot else {
             return false;
         };
@@ -199,10 +211,14 @@ where
             return false;
         };
         self.sent += 1;
+        let is_last = self.sent >= state.max_hedges;
         let number = u32::try_from(self.sent + 1).unwrap_or(u32::MAX);
         self.protocol.number(&mut request, number);
         let service = self.shared.prototype.service();
         self.timer = None;
+        if is_last {
+            self.snapshot = None;
+        }
         self.running.push(Running {
             unsent: Some(Box::new((service, request))),
             sent: None,
@@ -302,7 +318,6 @@ where
             if let Some(first) = this.first.as_mut().as_pin_mut() {
                 if let Poll::Ready(result) = first.poll(cx) {
                     this.first.set(None);
-                    hedges.first_is_over();
                     verdict = Some(hedges.judge(result, Winner::First));
                 }
             }

@@ -25,7 +25,7 @@ use crate::{
 pub struct Snapshot {
     /// After how long a hedge is sent now; `None` while too few calls were seen to tell.
     pub delay: Option<Duration>,
-    /// Hedges that were sent, so far.
+    /// Hedges that were sent, so far, those among them that a layer beneath rejected.
     pub sent: u64,
     /// Calls with a hedge whose first attempt won.
     pub won_by_first: u64,
@@ -33,7 +33,8 @@ pub struct Snapshot {
     pub won_by_hedge: u64,
     /// Calls with a hedge of which no attempt succeeded.
     pub lost: u64,
-    /// Hedges that the budget did not pay for.
+    /// Hedges that were due when the budget did not pay for them any more; calls that began while
+    /// it was empty are not among them.
     pub budget_denied: u64,
 }
 
@@ -95,12 +96,18 @@ impl State {
         }
     }
 
-    /// A call begins: whether it is to be kept for a hedge.
+    /// A call begins: whether it is to be kept for a hedge. While nothing would pay for one, it is
+    /// not.
     pub(super) fn begin(&self) -> bool {
-        if let Some(budget) = &self.budget {
-            budget.called(budget_now(budget, self.clock));
+        if !self.enabled {
+            return false;
         }
-        self.enabled
+        let Some(budget) = &self.budget else {
+            return true;
+        };
+        let now = budget_now(budget, self.clock);
+        budget.called(now);
+        budget.available(now) > 0
     }
 
     /// After how long the next hedge is due.
