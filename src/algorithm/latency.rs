@@ -8,8 +8,9 @@
 //!
 //! **Guarantee.** Between 8 microseconds and two minutes the quantile is at least the true one of
 //! what was recorded, and at most an eighth more, up to a bucket for what threads record while it
-//! is computed; what is beyond counts as those. It is computed for every 64th recording. **Cost.** Recording: two writes that all threads share; every 64th time a look
-//! at 192 words. Reading: a load.
+//! is computed; what is beyond counts as those. It is computed for every 64th recording. **Cost.**
+//! Recording: two writes that all threads share; every 64th time a look at 192 words. Reading: a
+//! load.
 
 use crate::{
     config::ConfigError,
