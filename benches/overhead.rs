@@ -210,5 +210,28 @@ fn rejected(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, admitted, rejected);
+/// What a scrape costs before the recorder renders.
+#[cfg(feature = "metrics")]
+fn published(criterion: &mut Criterion) {
+    use tower_keep::observe::Registry;
+
+    let layers: Vec<_> = (0..1000)
+        .map(|number| {
+            let builder = CircuitBreakerLayer::builder().protocol(Plain::new());
+            builder.name(format!("upstream {number}")).build().unwrap()
+        })
+        .collect();
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    criterion.bench_function("published, 1000 circuit breakers", |bencher| {
+        bencher.iter(|| {
+            metrics::with_local_recorder(&recorder, || Registry::global().publish());
+        });
+    });
+    drop(layers);
+}
+
+#[cfg(not(feature = "metrics"))]
+fn published(_: &mut Criterion) {}
+
+criterion_group!(benches, admitted, rejected, published);
 criterion_main!(benches);

@@ -18,9 +18,12 @@ use tower_keep::{
     algorithm::TokenBucket,
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
+    fallback::FallbackLayer,
+    hedge::HedgeLayer,
     protocol::{Plain, http as keep_http},
     rate_limit::{Rate, RateLimitLayer},
     retry::RetryLayer,
+    throttle::ThrottleLayer,
     timeout::TimeoutLayer,
 };
 
@@ -125,6 +128,21 @@ fn no_layer_allocates_for_an_admitted_call() {
         0,
         "rate limit"
     );
+    let hedge = HedgeLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .delay(SECOND)
+        .build()
+        .unwrap();
+    assert_eq!(allocations(hedge.layer(Echo), ask), 0, "hedge");
+    let fallback = FallbackLayer::builder(|_: &u64| (), async |(), failure| failure)
+        .protocol(Plain::new())
+        .build();
+    assert_eq!(allocations(fallback.layer(Echo), ask), 0, "fallback");
+    let throttle = ThrottleLayer::builder()
+        .protocol(Plain::new())
+        .build()
+        .unwrap();
+    assert_eq!(allocations(throttle.layer(Echo), ask), 0, "throttle");
     let keyed = RateLimitLayer::builder(RATE)
         .keyed_by(|request: &u64| Some(*request))
         .build()

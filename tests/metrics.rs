@@ -9,6 +9,7 @@ use tower_keep::{
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
     fallback::FallbackLayer,
+    gate::GateLayer,
     hedge::HedgeLayer,
     observe::{METRICS, MetricKind, Registry, State},
     protocol::Plain,
@@ -199,6 +200,21 @@ async fn a_dropped_layer_disappears_and_its_counts_stay() {
     let second = build();
     assert!(second.layer(service_fn(answer)).oneshot(1).await.is_ok());
     assert_eq!((published("reloaded")[calls], living()), (2.0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_later_gate_rejects_is_no_call_of_the_first() {
+    let breaker = CircuitBreakerLayer::builder().gate().unwrap();
+    let limit = RateLimitLayer::builder(Rate::per_minute(1)).gate().unwrap();
+    let (circuit, rate) = (breaker.handle(), limit.handle());
+    let layer = GateLayer::new((breaker, limit)).protocol(Plain::new());
+    for _ in 0..3 {
+        let _ = layer.layer(service_fn(answer)).oneshot(1).await;
+    }
+    let totals = circuit.snapshot().totals;
+    assert_eq!((totals.admitted, totals.success, totals.ignored), (1, 1, 0));
+    let totals = rate.snapshot().totals;
+    assert_eq!((totals.admitted, totals.rejected.local()), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]

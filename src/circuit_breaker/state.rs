@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    ConfigError, Rejected, RejectedKind,
+    ConfigError, Outcome, Rejected, RejectedKind,
     algorithm::{Breaker, BreakerConfig, BreakerState, Counts, Pass, Transition},
     circuit_breaker::{
         all::{AllCircuits, Single},
@@ -108,6 +108,20 @@ impl CircuitGate {
         }
     }
 
+    /// The circuit learns how an admission ended.
+    #[inline(always)]
+    fn settle(&self, pass: Pass, end: End, now: &Now) {
+        let State { breaker, clock, .. } = &*self.state;
+        let (stripe, now) = (current_stripe(), now.by(clock));
+        let transition = match end {
+            End::Answered(outcome, hint) => breaker.record(pass, outcome, hint, stripe, now),
+            End::Dropped => breaker.abandon(pass, stripe, now),
+        };
+        if transition.is_some() || breaker.state() == BreakerState::HalfOpen {
+            self.state.given_back(transition);
+        }
+    }
+
     #[cold]
     fn admit_unless_open(&self, now: &Now) -> Result<Pass, Box<Rejected>> {
         let state = &*self.state;
@@ -128,34 +142,22 @@ impl Gate for CircuitGate {
     }
 
     fn give_back(&self, pass: Pass, why: Unsent, now: &Now) {
-        let outcome = match why {
-            Unsent::NotReady => crate::Outcome::Failure,
-            Unsent::Abandoned => crate::Outcome::Ignore,
-        };
-        self.end(pass, End::Answered(outcome, None), now);
+        match why {
+            Unsent::NotReady => self.end(pass, FAILED, now),
+            // Never sent, so none of the calls that are counted.
+            Unsent::Abandoned => self.settle(pass, IGNORED, now),
+        }
     }
 
     #[inline(always)]
     fn end(&self, pass: Pass, end: End, now: &Now) {
-        let State {
-            breaker,
-            clock,
-            all,
-            ..
-        } = &*self.state;
-        let (stripe, now) = (current_stripe(), now.by(clock));
+        let State { breaker, all, .. } = &*self.state;
         match end {
             _ if breaker.has_changed(&pass) => all.tally.count(Event::Late),
             End::Answered(outcome, _) => all.tally.ended(outcome),
             End::Dropped => all.tally.count(Event::Cancelled),
         }
-        let transition = match end {
-            End::Answered(outcome, hint) => breaker.record(pass, outcome, hint, stripe, now),
-            End::Dropped => breaker.abandon(pass, stripe, now),
-        };
-        if transition.is_some() || breaker.state() == BreakerState::HalfOpen {
-            self.state.given_back(transition);
-        }
+        self.settle(pass, end, now);
     }
 
     fn leave(&self, (): (), _: &Now) {}
@@ -170,7 +172,7 @@ impl Gate for CircuitGate {
             return Ok(pass);
         }
         // Of a generation that has passed: it owes nothing any more.
-        self.end(pass, End::Answered(crate::Outcome::Ignore, None), now);
+        self.settle(pass, IGNORED, now);
         self.admit_unless_open(now)
     }
 
@@ -357,3 +359,6 @@ impl Drop for State {
         self.all.ended(self.breaker.state());
     }
 }
+
+const FAILED: End = End::Answered(Outcome::Failure, None);
+const IGNORED: End = End::Answered(Outcome::Ignore, None);

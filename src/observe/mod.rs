@@ -33,7 +33,7 @@
 //! | `keep_retry_attempts_total` | counter | | attempts beyond the first that were sent |
 //! | `keep_retry_budget_tokens` | gauge | | retries that the budget would pay for |
 //! | `keep_rate_limit_decisions_total` | counter | `decision` | calls that were `admitted` or `rejected` |
-//! | `keep_rate_limit_queued` | gauge | | calls that wait for their turn |
+//! | `keep_rate_limit_queued` | gauge | | calls that wait for their turn; not of limits made `per_key`, nor those that wait for a total |
 //! | `keep_rate_limit_keys` | gauge | | keys that have used some of their burst; of a table of keys |
 //! | `keep_rate_limit_evictions_total` | counter | | keys whose place another one took, none in debt; of a table of keys |
 //! | `keep_hedge_sent_total` | counter | | hedges that were sent |

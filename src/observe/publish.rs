@@ -142,7 +142,9 @@ fn sample_state(
                     Value::Counter(count),
                 );
             }
-            add(names::LIMIT_QUEUED, none, gauge(*queued));
+            if let Some(queued) = queued {
+                add(names::LIMIT_QUEUED, none, gauge(*queued));
+            }
             if let Some(keys) = keys {
                 add(names::LIMIT_KEYS, none, gauge(*keys));
             }

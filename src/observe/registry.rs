@@ -11,7 +11,6 @@ use crate::observe::{Instance, state::Observed};
 ///
 /// [`Registry::global`] learns of each of them when it is built. It holds them weakly: a layer of
 /// which no service, call or handle is left disappears.
-#[derive(Default)]
 pub struct Registry {
     instances: Mutex<Instances>,
     #[cfg(feature = "metrics")]
@@ -22,7 +21,11 @@ impl Registry {
     /// The registry of the process: it learns of every named layer.
     #[must_use]
     pub fn global() -> &'static Self {
-        static GLOBAL: std::sync::LazyLock<Registry> = std::sync::LazyLock::new(Registry::default);
+        static GLOBAL: std::sync::LazyLock<Registry> = std::sync::LazyLock::new(|| Registry {
+            instances: Mutex::default(),
+            #[cfg(feature = "metrics")]
+            published: Mutex::default(),
+        });
         &GLOBAL
     }
 

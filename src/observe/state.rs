@@ -44,8 +44,8 @@ pub enum State {
     },
     /// Of a rate limit, or of those of all keys.
     RateLimit {
-        /// Calls that wait.
-        queued: u64,
+        /// Calls that wait; `None` of limits of any kind for each key, which have a queue each.
+        queued: Option<u64>,
         /// Keys that have used some of their burst; `None` without keys.
         keys: Option<u64>,
         /// Keys whose place another one took, so far; `None` without keys.

@@ -144,7 +144,7 @@ impl Observed for State {
     fn observe(&self) -> Instance {
         let limit = self.limit.get();
         let state = observe::State::RateLimit {
-            queued: self.queue.len() as u64,
+            queued: Some(self.queue.len() as u64),
             keys: None,
             evictions: None,
         };

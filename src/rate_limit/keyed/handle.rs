@@ -166,7 +166,7 @@ impl Observed for Table {
 
     fn observe(&self) -> Instance {
         let state = State::RateLimit {
-            queued: self.queues.waiting() as u64,
+            queued: Some(self.queues.waiting() as u64),
             keys: Some(self.buckets.indebted(self.clock.now()) as u64),
             evictions: Some(self.buckets.evictions()),
         };

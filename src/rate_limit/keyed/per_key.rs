@@ -126,7 +126,7 @@ impl Observed for AllKeys {
 
     fn observe(&self) -> Instance {
         let state = State::RateLimit {
-            queued: 0,
+            queued: None,
             keys: None,
             evictions: None,
         };
