@@ -23,9 +23,9 @@ impl Registry {
     /// of the same layer and name count together, also one after the other; what an instance counts
     /// between the last publication and its end is lost.
     ///
-    /// A circuit breaker costs about 13 us with the Prometheus exporter, 5 of them here (`cargo bench
-    /// --bench overhead -- published`), and a table of keys the look at each of its slots; calls are
-    /// not held up.
+    /// A circuit breaker costs about 13 us with the Prometheus exporter, 5 of them here (`cargo
+    /// bench --bench overhead -- published`), and a table of keys the look at each of its slots;
+    /// calls are not held up.
     pub fn publish(&self) {
         let mut observed = Vec::new();
         for (id, one) in self.living() {
