@@ -9,7 +9,7 @@ use crate::{
     keyed::NotKeyed,
     observe::{Tally, register},
     rate_limit::{
-        InTable, KeyedRateLimitHandle, KeyedRateLimitLayer, LimitGate, Metered, PerKey,
+        InTable, KeyedRateLimitHandle, KeyedRateLimitLayer, LimitGate, Metered, PerKey, PerKeyGate,
         PerKeyRateLimitHandle, PerKeyRateLimitLayer, Plans, RateLimitBuilder, RateLimitHandle,
         RateLimitLayer, TableGate, WithTotal, bucket::Settings, builder::Algorithm, keyed::AllKeys,
         keyed::Table, state::AnyLimit,
@@ -48,6 +48,14 @@ impl<K: Hash + Eq + Clone, F, M, P> PerKeyRateLimitLayer<K, F, M, P> {
     #[must_use]
     pub fn handle(&self) -> PerKeyRateLimitHandle<K> {
         self.gate().limit.first.handle()
+    }
+}
+
+impl<K: Hash + Eq + Clone, F, M> PerKeyGate<K, F, M> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> PerKeyRateLimitHandle<K> {
+        self.limit.first.handle()
     }
 }
 
@@ -185,6 +193,21 @@ impl<F: Clone, M: Clone> RateLimitBuilder<InTable<F>, M> {
     /// # Errors
     /// As [`build`](Self::build).
     pub fn gate(self) -> Result<Metered<WithTotal<TableGate<F>>, M>, ConfigError> {
+        self.build().map(|layer| layer.gate().clone())
+    }
+}
+
+impl<K, F, M> RateLimitBuilder<PerKey<K, F>, M>
+where
+    K: Hash + Eq + Clone,
+    F: Clone,
+    M: Clone,
+{
+    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn gate(self) -> Result<PerKeyGate<K, F, M>, ConfigError> {
         self.build().map(|layer| layer.gate().clone())
     }
 }

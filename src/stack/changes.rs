@@ -1,19 +1,20 @@
 //! Changes while a stack runs.
 
-use std::time::Duration;
+use std::{hash::Hash, time::Duration};
 
 use super::{ClientHandle, ServerHandle, check::Times, handle::Enabled};
 use crate::{
     ConfigError,
     algorithm::{BreakerConfig, Window},
-    rate_limit::{Rate, RateLimitHandle},
+    bulkhead::{BulkheadHandle, KeyedBulkheadHandle},
+    rate_limit::{KeyedRateLimitHandle, PerKeyRateLimitHandle, Rate, RateLimitHandle},
     retry::Policy,
 };
 
 /// Settings to change in a running stack, all at once. What is not set stays.
 ///
 /// ```
-/// # use std::time::Duration;
+/// # use std::{hash::Hash, time::Duration};
 /// use tower_keep::stack::{self, Changes};
 ///
 /// let handle = stack::client().http().build()?.handle();
@@ -108,9 +109,11 @@ impl ClientHandle {
         if let Some(config) = changes.circuit_breaker {
             self.circuit_breaker.update(config)?;
         }
-        update_rate(self.rate_limit.as_ref(), changes.rate, self.name)?;
+        if let Some((rate, burst)) = changes.rate {
+            self.rate_limit.change_rate(rate, burst, self.name)?;
+        }
         if let Some(calls) = changes.max_in_flight {
-            self.bulkhead.set_limit(calls)?;
+            self.bulkhead.change_limit(calls)?;
         }
         if let Some(timeout) = changes.attempt_timeout {
             self.attempt_timeout.set_duration(timeout)?;
@@ -148,7 +151,7 @@ impl ClientHandle {
     }
 }
 
-impl ServerHandle {
+impl<L: ChangesRate, B: ChangesLimit> ServerHandle<L, B> {
     /// Changes settings. What calls hold stays; those that start from now on see the new settings.
     ///
     /// # Errors
@@ -166,9 +169,11 @@ impl ServerHandle {
         absent("attempt_timeout", changes.attempt_timeout.is_some())?;
         absent("retry", changes.retry.is_some())?;
         absent("circuit_breaker", changes.circuit_breaker.is_some())?;
-        update_rate(self.rate_limit.as_ref(), changes.rate, self.name)?;
+        if let Some((rate, burst)) = changes.rate {
+            self.rate_limit.change_rate(rate, burst, self.name)?;
+        }
         if let Some(calls) = changes.max_in_flight {
-            self.bulkhead.set_limit(calls)?;
+            self.bulkhead.change_limit(calls)?;
         }
         if let Some(timeout) = changes.total_timeout {
             self.timeout.set_duration(timeout)?;
@@ -177,17 +182,71 @@ impl ServerHandle {
     }
 }
 
-fn update_rate(
-    limit: Option<&RateLimitHandle>,
-    rate: Option<(Rate, u32)>,
-    name: Option<&'static str>,
-) -> Result<(), ConfigError> {
-    match (rate, limit) {
-        (None, _) => Ok(()),
-        (Some((rate, burst)), Some(limit)) => limit.update(rate, burst),
-        (Some((rate, _)), None) => {
+/// The handle of a part with a rate.
+#[doc(hidden)]
+pub trait ChangesRate {
+    /// Changes it, of all keys alike.
+    fn change_rate(
+        &self,
+        rate: Rate,
+        burst: u32,
+        stack: Option<&'static str>,
+    ) -> Result<(), ConfigError>;
+}
+
+/// The handle of a part that bounds what is in flight.
+#[doc(hidden)]
+pub trait ChangesLimit {
+    /// Changes the bound, of all keys alike.
+    fn change_limit(&self, calls: usize) -> Result<(), ConfigError>;
+}
+
+impl ChangesRate for Option<RateLimitHandle> {
+    fn change_rate(
+        &self,
+        rate: Rate,
+        burst: u32,
+        stack: Option<&'static str>,
+    ) -> Result<(), ConfigError> {
+        let Some(limit) = self else {
             let fix = "build the stack with a `rate`, however high: then it can be changed";
-            Err(ConfigError::new("rate", rate, fix).of("stack", name))
-        }
+            return Err(ConfigError::new("rate", rate, fix).of("stack", stack));
+        };
+        limit.update(rate, burst)
+    }
+}
+
+impl ChangesRate for KeyedRateLimitHandle {
+    fn change_rate(
+        &self,
+        rate: Rate,
+        burst: u32,
+        _: Option<&'static str>,
+    ) -> Result<(), ConfigError> {
+        self.update(rate, burst)
+    }
+}
+
+impl<K> ChangesRate for PerKeyRateLimitHandle<K> {
+    fn change_rate(
+        &self,
+        rate: Rate,
+        _: u32,
+        stack: Option<&'static str>,
+    ) -> Result<(), ConfigError> {
+        let fix = "change the limit of a key, by the handle's `rate_limit.make(&key)`";
+        Err(ConfigError::new("rate", rate, fix).of("stack", stack))
+    }
+}
+
+impl ChangesLimit for BulkheadHandle {
+    fn change_limit(&self, calls: usize) -> Result<(), ConfigError> {
+        self.set_limit(calls)
+    }
+}
+
+impl<K: Hash + Eq + Clone> ChangesLimit for KeyedBulkheadHandle<K> {
+    fn change_limit(&self, calls: usize) -> Result<(), ConfigError> {
+        self.set_limit(calls)
     }
 }

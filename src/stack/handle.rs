@@ -1,10 +1,14 @@
 //! The control surface of a whole stack.
 
+use std::hash::Hash;
+
 use crate::{
     bulkhead::{self, BulkheadHandle, KeyedBulkheadHandle},
     circuit_breaker::{self, KeyedCircuitBreakerHandle},
     keyed::Host,
-    rate_limit::{self, RateLimitHandle},
+    rate_limit::{
+        self, KeyedRateLimitHandle, KeyedSnapshot, PerKeyRateLimitHandle, RateLimitHandle,
+    },
     retry::{self, RetryHandle},
     timeout::{self, TimeoutHandle},
 };
@@ -51,11 +55,12 @@ pub struct ClientSnapshot {
 /// A server's stack at one moment, its parts read one after the other.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct ServerSnapshot {
-    /// The rate, if there is one.
-    pub rate_limit: Option<rate_limit::Snapshot>,
-    /// What is in flight.
-    pub bulkhead: bulkhead::Snapshot,
+pub struct ServerSnapshot<L = Option<rate_limit::Snapshot>, B = bulkhead::Snapshot> {
+    /// The rate, if there is one; of a limit by key, all of them.
+    pub rate_limit: L,
+    /// What is in flight; by key, the bulkhead of each, and that of `None`, which the other keys
+    /// share.
+    pub bulkhead: B,
     /// How long a call may take.
     pub timeout: timeout::Snapshot,
 }
@@ -63,11 +68,11 @@ pub struct ServerSnapshot {
 /// The handles of a server's parts. Cheap to clone.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct ServerHandle {
+pub struct ServerHandle<L = Option<RateLimitHandle>, B = BulkheadHandle> {
     /// The rate, if there is one.
-    pub rate_limit: Option<RateLimitHandle>,
+    pub rate_limit: L,
     /// What is in flight.
-    pub bulkhead: BulkheadHandle,
+    pub bulkhead: B,
     /// How long a call may take.
     pub timeout: TimeoutHandle,
     pub(super) name: Option<&'static str>,
@@ -90,28 +95,79 @@ impl ClientHandle {
         let circuits = self.circuit_breaker.keys().into_iter();
         let circuits = circuits.map(|(host, circuit)| (Some(host), circuit.snapshot()));
         let shared_circuit = (None, self.circuit_breaker.shared().snapshot());
-        let bulkheads = self.bulkhead.keys().into_iter();
-        let bulkheads = bulkheads.map(|(host, bulkhead)| (Some(host), bulkhead.snapshot()));
-        let shared_bulkhead = (None, self.bulkhead.shared().snapshot());
         ClientSnapshot {
             total_timeout: self.total_timeout.snapshot(),
             retry: self.retry.snapshot(),
             circuits: circuits.chain([shared_circuit]).collect(),
-            rate_limit: self.rate_limit.as_ref().map(RateLimitHandle::snapshot),
-            bulkheads: bulkheads.chain([shared_bulkhead]).collect(),
+            rate_limit: self.rate_limit.read(),
+            bulkheads: self.bulkhead.read(),
             attempt_timeout: self.attempt_timeout.snapshot(),
         }
     }
 }
 
-impl ServerHandle {
+impl<L: Readable, B: Readable> ServerHandle<L, B> {
     /// All parts as they are now.
     #[must_use]
-    pub fn snapshot(&self) -> ServerSnapshot {
+    pub fn snapshot(&self) -> ServerSnapshot<L::Snapshot, B::Snapshot> {
         ServerSnapshot {
-            rate_limit: self.rate_limit.as_ref().map(RateLimitHandle::snapshot),
-            bulkhead: self.bulkhead.snapshot(),
+            rate_limit: self.rate_limit.read(),
+            bulkhead: self.bulkhead.read(),
             timeout: self.timeout.snapshot(),
         }
+    }
+}
+
+/// The handle of a part, read as the others are.
+#[doc(hidden)]
+pub trait Readable {
+    /// What is read.
+    type Snapshot;
+
+    /// The part as it is now.
+    fn read(&self) -> Self::Snapshot;
+}
+
+impl Readable for Option<RateLimitHandle> {
+    type Snapshot = Option<rate_limit::Snapshot>;
+
+    fn read(&self) -> Self::Snapshot {
+        self.as_ref().map(RateLimitHandle::snapshot)
+    }
+}
+
+impl Readable for KeyedRateLimitHandle {
+    type Snapshot = KeyedSnapshot;
+
+    fn read(&self) -> Self::Snapshot {
+        self.snapshot()
+    }
+}
+
+impl<K: Hash + Eq + Clone> Readable for PerKeyRateLimitHandle<K> {
+    type Snapshot = Vec<(Option<K>, rate_limit::Snapshot)>;
+
+    fn read(&self) -> Self::Snapshot {
+        let keys = self.keys().into_iter();
+        let keys = keys.map(|(key, limit)| (Some(key), limit.snapshot()));
+        keys.chain([(None, self.shared().snapshot())]).collect()
+    }
+}
+
+impl Readable for BulkheadHandle {
+    type Snapshot = bulkhead::Snapshot;
+
+    fn read(&self) -> Self::Snapshot {
+        self.snapshot()
+    }
+}
+
+impl<K: Hash + Eq + Clone> Readable for KeyedBulkheadHandle<K> {
+    type Snapshot = Vec<(Option<K>, bulkhead::Snapshot)>;
+
+    fn read(&self) -> Self::Snapshot {
+        let keys = self.keys().into_iter();
+        let keys = keys.map(|(key, bulkhead)| (Some(key), bulkhead.snapshot()));
+        keys.chain([(None, self.shared().snapshot())]).collect()
     }
 }

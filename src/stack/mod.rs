@@ -70,7 +70,8 @@ mod tests;
 pub use changes::Changes;
 pub use client::{AnyHost, ClientBuilder, ClientGates, ClientService, ClientStack};
 pub use handle::{ClientHandle, ClientSnapshot, ServerHandle, ServerSnapshot};
-pub use server::{ServerBuilder, ServerGates, ServerService, ServerStack};
+pub use parts::Own;
+pub use server::{BuiltServer, ServerBuilder, ServerGates, ServerService, ServerStack};
 
 /// A stack for a client. Choose its protocol next.
 pub fn client() -> Client {

@@ -1,12 +1,58 @@
 //! What both stacks are put together from.
 
-use std::time::Duration;
+use std::{hash::Hash, time::Duration};
 
 use crate::{
     ConfigError,
+    bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer, Controlled, Wrap},
     circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer},
-    rate_limit::{LimitGate, Metered, Rate, RateLimitBuilder, RateLimitLayer},
+    gate::Keyed,
+    keyed::{ByKey, NotKeyed},
+    protocol::Plain,
+    rate_limit::{
+        InTable, KeyedRateLimitHandle, LimitGate, Metered, PerKey, PerKeyGate,
+        PerKeyRateLimitHandle, Rate, RateLimitBuilder, RateLimitHandle, RateLimitLayer, TableGate,
+        WithTotal,
+    },
 };
+
+/// A builder's state: this part is made of the stack's own settings.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Own;
+
+/// What a server's rate limit is made of: the stack's own settings, or a builder, keyed or not.
+#[doc(hidden)]
+pub trait LimitPart {
+    /// The gate.
+    type Gate;
+
+    /// Makes it; `own` is what the stack's own settings say.
+    fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError>;
+}
+
+/// What a server's bulkhead is made of: the stack's own settings, or a builder, keyed or not.
+#[doc(hidden)]
+pub trait BulkheadPart {
+    /// The gate.
+    type Gate;
+
+    /// Makes it; `own` is the limit that the stack's own settings say.
+    fn bulkhead(
+        self,
+        own: Result<usize, ConfigError>,
+        name: Option<&'static str>,
+    ) -> Result<Self::Gate, ConfigError>;
+}
+
+/// A gate that has a handle.
+#[doc(hidden)]
+pub trait Handled {
+    /// The handle.
+    type Handle;
+
+    /// The control surface.
+    fn handle(&self) -> Self::Handle;
+}
 
 /// A part, and whether it is there.
 #[derive(Debug)]
@@ -16,8 +62,9 @@ pub(super) struct Part<B> {
 }
 
 /// A rate, or a whole builder in its place.
+#[doc(hidden)]
 #[derive(Debug, Default)]
-pub(super) struct RatePart {
+pub struct RatePart {
     pub(super) rate: Option<Rate>,
     pub(super) burst: Option<u32>,
     pub(super) builder: Option<RateLimitBuilder>,
@@ -61,6 +108,133 @@ impl RatePart {
             builder = builder.burst(burst);
         }
         builder.gate().map(Some)
+    }
+}
+
+impl RatePart {
+    /// Fails if there is a rate beside a builder that has one of its own.
+    fn unset(&self, name: Option<&'static str>) -> Result<(), ConfigError> {
+        let fix = "leave it: `rate_limit` was given a limit with its own";
+        let rejected = |field, value: &dyn std::fmt::Debug| {
+            Err(ConfigError::new(field, value, fix).of("stack", name))
+        };
+        match (self.rate, self.burst) {
+            (Some(rate), _) => rejected("rate", &rate),
+            (None, Some(burst)) => rejected("burst", &burst),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl LimitPart for Own {
+    type Gate = Option<Metered<LimitGate>>;
+
+    fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError> {
+        own.gate(name)
+    }
+}
+
+impl<M: Clone> LimitPart for RateLimitBuilder<NotKeyed, M> {
+    type Gate = Option<Metered<LimitGate, M>>;
+
+    fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError> {
+        own.unset(name)?;
+        named(self, name, Self::name).gate().map(Some)
+    }
+}
+
+impl<F: Clone, M: Clone> LimitPart for RateLimitBuilder<InTable<F>, M> {
+    type Gate = Metered<WithTotal<TableGate<F>>, M>;
+
+    fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError> {
+        own.unset(name)?;
+        named(self, name, Self::name).gate()
+    }
+}
+
+impl<K, F, M> LimitPart for RateLimitBuilder<PerKey<K, F>, M>
+where
+    K: Hash + Eq + Clone,
+    F: Clone,
+    M: Clone,
+{
+    type Gate = PerKeyGate<K, F, M>;
+
+    fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError> {
+        own.unset(name)?;
+        named(self, name, Self::name).gate()
+    }
+}
+
+impl BulkheadPart for Own {
+    type Gate = BulkheadGate;
+
+    fn bulkhead(
+        self,
+        own: Result<usize, ConfigError>,
+        name: Option<&'static str>,
+    ) -> Result<Self::Gate, ConfigError> {
+        named(BulkheadLayer::builder(own?), name, BulkheadBuilder::name).gate()
+    }
+}
+
+impl<A: Wrap<BulkheadGate, Gate: Clone>> BulkheadPart for BulkheadBuilder<NotKeyed, Plain, A> {
+    type Gate = A::Gate;
+
+    fn bulkhead(
+        self,
+        _: Result<usize, ConfigError>,
+        name: Option<&'static str>,
+    ) -> Result<Self::Gate, ConfigError> {
+        named(self, name, Self::name).gate()
+    }
+}
+
+impl<K, F, A> BulkheadPart for BulkheadBuilder<ByKey<K, F>, Plain, A>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    A: Wrap<Keyed<K, F, BulkheadGate>, Gate: Clone>,
+{
+    type Gate = A::Gate;
+
+    fn bulkhead(
+        self,
+        _: Result<usize, ConfigError>,
+        name: Option<&'static str>,
+    ) -> Result<Self::Gate, ConfigError> {
+        named(self, name, Self::name).gate()
+    }
+}
+
+impl<M> Handled for Option<Metered<LimitGate, M>> {
+    type Handle = Option<RateLimitHandle>;
+
+    fn handle(&self) -> Self::Handle {
+        self.as_ref().map(Metered::<LimitGate, M>::handle)
+    }
+}
+
+impl<F, M> Handled for Metered<WithTotal<TableGate<F>>, M> {
+    type Handle = KeyedRateLimitHandle;
+
+    fn handle(&self) -> Self::Handle {
+        self.handle()
+    }
+}
+
+impl<K: Hash + Eq + Clone, F, M> Handled for PerKeyGate<K, F, M> {
+    type Handle = PerKeyRateLimitHandle<K>;
+
+    fn handle(&self) -> Self::Handle {
+        self.handle()
+    }
+}
+
+impl<G: Controlled> Handled for G {
+    type Handle = G::Handle;
+
+    fn handle(&self) -> Self::Handle {
+        self.control()
     }
 }
 

@@ -6,22 +6,22 @@ use tower::Layer;
 
 use super::{
     Server, ServerHandle,
-    parts::{RatePart, named},
+    parts::{BulkheadPart, Handled, LimitPart, Own, RatePart, named},
 };
 use crate::{
     ConfigError, Name,
-    bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer},
+    bulkhead::BulkheadGate,
     gate::{Both, GateLayer, Gated},
     protocol::{Plain, http},
-    rate_limit::{LimitGate, Metered, Rate, RateLimitBuilder},
+    rate_limit::{LimitGate, Metered, Rate},
     timeout::{Timeout, TimeoutBuilder, TimeoutLayer},
 };
 
 /// Protects a server: see [the module](super). All services it makes, and all their clones, share
 /// its state: it is one limit for a whole `Router`.
 #[derive(Debug, Clone)]
-pub struct ServerStack<P> {
-    gates: GateLayer<ServerGates, P>,
+pub struct ServerStack<P, G = ServerGates> {
+    gates: GateLayer<G, P>,
     timeout: TimeoutLayer<P>,
     name: Option<&'static str>,
 }
@@ -29,20 +29,25 @@ pub struct ServerStack<P> {
 /// Settings of a [`ServerStack`], in any order.
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct ServerBuilder<P> {
+pub struct ServerBuilder<P, L = Own, B = Own> {
     name: Option<&'static str>,
     rate: RatePart,
     max_in_flight: Option<usize>,
-    bulkhead: Option<BulkheadBuilder>,
     timeout: Option<Duration>,
+    limit: L,
+    bulkhead: B,
     protocol: P,
 }
 
 /// The gates of a server: a rate, and what is in flight.
-pub type ServerGates = Both<Option<Metered<LimitGate>>, BulkheadGate>;
+pub type ServerGates<L = Option<Metered<LimitGate>>, B = BulkheadGate> = Both<L, B>;
+
+/// The stack that a [`ServerBuilder`] builds.
+pub type BuiltServer<P, L, B> =
+    ServerStack<P, ServerGates<<L as LimitPart>::Gate, <B as BulkheadPart>::Gate>>;
 
 /// A service behind a [`ServerStack`].
-pub type ServerService<S, P> = Gated<Timeout<S, P>, ServerGates, P>;
+pub type ServerService<S, P, G = ServerGates> = Gated<Timeout<S, P>, G, P>;
 
 impl Server {
     /// For HTTP servers, such as an axum `Router`: rejections are 429 and 503 responses.
@@ -68,12 +73,15 @@ impl<P> ServerBuilder<P> {
             name: None,
             rate: RatePart::default(),
             max_in_flight: None,
-            bulkhead: None,
             timeout: Some(TIMEOUT),
+            limit: Own,
+            bulkhead: Own,
             protocol,
         }
     }
+}
 
+impl<P, L, B> ServerBuilder<P, L, B> {
     /// Names all parts in errors.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into().as_str());
@@ -94,17 +102,61 @@ impl<P> ServerBuilder<P> {
     }
 
     /// A rate limit of any kind, in place of a [`rate`](Self::rate): a sliding window, one that
-    /// waits, one that is advertised. Its name is the stack's, if that has one.
-    pub fn rate_limit(mut self, limit: RateLimitBuilder) -> Self {
-        self.rate.builder = Some(limit);
-        self
+    /// waits, one that is advertised, one for each tenant. Its name is the stack's, if that has
+    /// one.
+    ///
+    /// ```
+    /// use tower_keep::{keyed, rate_limit::{Rate, RateLimitLayer}, stack};
+    /// # type Request = http::Request<()>;
+    ///
+    /// let tenants = RateLimitLayer::builder(Rate::per_second(50))
+    ///     .keyed_by(|request: &Request| keyed::header("x-tenant")(request));
+    /// let server = stack::server().http().rate_limit(tenants).max_in_flight(100).build()?;
+    /// assert_eq!(server.handle().rate_limit.snapshot().active, 0);
+    /// # Ok::<_, tower_keep::ConfigError>(())
+    /// ```
+    pub fn rate_limit<T: LimitPart>(self, limit: T) -> ServerBuilder<P, T, B> {
+        let Self {
+            name,
+            rate,
+            max_in_flight,
+            timeout,
+            bulkhead,
+            protocol,
+            ..
+        } = self;
+        ServerBuilder {
+            name,
+            rate,
+            max_in_flight,
+            timeout,
+            limit,
+            bulkhead,
+            protocol,
+        }
     }
 
-    /// A bulkhead by its own builder, in place of [`max_in_flight`](Self::max_in_flight). Its name
-    /// is the stack's, if that has one.
-    pub fn bulkhead(mut self, bulkhead: BulkheadBuilder) -> Self {
-        self.bulkhead = Some(bulkhead);
-        self
+    /// A bulkhead by its own builder, in place of [`max_in_flight`](Self::max_in_flight): one where
+    /// calls wait, one that learns, one for each route. Its name is the stack's, if that has one.
+    pub fn bulkhead<T: BulkheadPart>(self, bulkhead: T) -> ServerBuilder<P, L, T> {
+        let Self {
+            name,
+            rate,
+            max_in_flight,
+            timeout,
+            limit,
+            protocol,
+            ..
+        } = self;
+        ServerBuilder {
+            name,
+            rate,
+            max_in_flight,
+            timeout,
+            limit,
+            bulkhead,
+            protocol,
+        }
     }
 
     /// How many calls may be in flight; more are rejected.
@@ -130,27 +182,29 @@ impl<P> ServerBuilder<P> {
     }
 
     /// Changes the protocol: how rejections are answered.
-    pub fn protocol<Q>(self, change: impl FnOnce(P) -> Q) -> ServerBuilder<Q> {
+    pub fn protocol<Q>(self, change: impl FnOnce(P) -> Q) -> ServerBuilder<Q, L, B> {
         let Self {
             name,
             rate,
             max_in_flight,
-            bulkhead,
             timeout,
+            limit,
+            bulkhead,
             protocol,
         } = self;
         ServerBuilder {
             name,
             rate,
             max_in_flight,
-            bulkhead,
             timeout,
+            limit,
+            bulkhead,
             protocol: change(protocol),
         }
     }
 
     /// What is in flight at most.
-    fn limit(&self) -> Result<usize, ConfigError> {
+    fn calls(&self) -> Result<usize, ConfigError> {
         if let Some(calls) = self.max_in_flight {
             return Ok(calls);
         }
@@ -164,30 +218,29 @@ impl<P> ServerBuilder<P> {
     }
 }
 
-impl<P: Clone> ServerBuilder<P> {
+impl<P: Clone, L: LimitPart, B: BulkheadPart> ServerBuilder<P, L, B> {
     /// Checks all settings.
     ///
     /// # Errors
     /// What a part would reject; no bound on what is in flight.
-    pub fn build(self) -> Result<ServerStack<P>, ConfigError> {
-        let limit = self.limit().map_err(|error| error.of("stack", self.name));
+    pub fn build(self) -> Result<BuiltServer<P, L, B>, ConfigError> {
+        let calls = self.calls().map_err(|error| error.of("stack", self.name));
         let Self {
             name,
             rate,
-            bulkhead,
             timeout,
+            limit,
+            bulkhead,
             protocol,
             ..
         } = self;
-        let bulkhead = match bulkhead {
-            Some(bulkhead) => bulkhead,
-            None => BulkheadLayer::builder(limit?),
+        let gates = Both {
+            first: limit.limit(rate, name)?,
+            second: bulkhead.bulkhead(calls, name)?,
         };
-        let bulkhead = named(bulkhead, name, BulkheadBuilder::name).gate()?;
-        let rate = rate.gate(name)?;
         let builder = TimeoutLayer::builder(timeout.unwrap_or(TIMEOUT));
         Ok(ServerStack {
-            gates: GateLayer::with_protocol(Both::new(rate, bulkhead), protocol.clone()),
+            gates: GateLayer::with_protocol(gates, protocol.clone()),
             timeout: named(builder, name, TimeoutBuilder::name)
                 .enabled(timeout.is_some())
                 .protocol(protocol)
@@ -197,25 +250,22 @@ impl<P: Clone> ServerBuilder<P> {
     }
 }
 
-impl<P> ServerStack<P> {
+impl<P, L: Handled, B: Handled> ServerStack<P, ServerGates<L, B>> {
     /// The control surface of all parts.
     #[must_use]
-    pub fn handle(&self) -> ServerHandle {
-        let Both {
-            first: rate,
-            second: bulkhead,
-        } = self.gates.gate();
+    pub fn handle(&self) -> ServerHandle<L::Handle, B::Handle> {
+        let Both { first, second } = self.gates.gate();
         ServerHandle {
-            rate_limit: rate.as_ref().map(|limit| limit.handle()),
-            bulkhead: bulkhead.handle(),
+            rate_limit: first.handle(),
+            bulkhead: second.handle(),
             timeout: self.timeout.handle(),
             name: self.name,
         }
     }
 }
 
-impl<S, P: Clone> Layer<S> for ServerStack<P> {
-    type Service = ServerService<S, P>;
+impl<S, P: Clone, G> Layer<S> for ServerStack<P, G> {
+    type Service = ServerService<S, P, G>;
 
     fn layer(&self, inner: S) -> Self::Service {
         self.gates.layer(self.timeout.layer(inner))

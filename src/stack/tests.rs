@@ -10,6 +10,7 @@ use crate::{
     algorithm::SlidingLog,
     bulkhead::BulkheadLayer,
     circuit_breaker::BreakerState,
+    keyed,
     protocol::{Plain, http},
     rate_limit::{Rate, RateLimitLayer},
 };
@@ -286,6 +287,76 @@ async fn parts_may_come_from_builders_of_their_own() {
         client.rate_limit(RateLimitLayer::with(log))
     });
     assert!(both.contains("`rate` is"), "{both}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_tells_tenants_and_routes_apart() {
+    let tenants = RateLimitLayer::builder(Rate::per_minute(2))
+        .burst(2)
+        .keyed_by(|request: &Request| keyed::header("x-tenant")(request))
+        .within(SlidingLog::new(Rate::per_minute(3)).unwrap());
+    let routes = BulkheadLayer::builder(1)
+        .keyed_by(|request: &Request| request.uri().host().map(str::to_owned));
+    let stack = server().http().bulkhead(routes).rate_limit(tenants);
+    let stack = stack.build().unwrap();
+    let service = stack.layer(upstreams());
+    let status = async |tenant, host| {
+        let mut request = to(host);
+        let tenant = ::http::HeaderValue::from_static(tenant);
+        request.headers_mut().insert("x-tenant", tenant);
+        service.clone().oneshot(request).await.unwrap().status()
+    };
+    for (tenant, expected) in [("a", 200), ("a", 200), ("a", 429), ("b", 200), ("b", 429)] {
+        assert_eq!(status(tenant, "good.example").await, expected, "{tenant}");
+    }
+
+    let handle = stack.handle();
+    assert_eq!(
+        handle.snapshot().bulkhead.len(),
+        2,
+        "one route, and the shared one"
+    );
+    let changes = Changes::new().rate(Rate::per_second(9), 9).max_in_flight(4);
+    handle.update(changes).unwrap();
+    assert_eq!(
+        handle.rate_limit.snapshot_of(&"c").burst,
+        3,
+        "the total stays"
+    );
+    assert!(
+        handle
+            .snapshot()
+            .bulkhead
+            .iter()
+            .all(|(_, bulkhead)| bulkhead.limit == 4)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_customer_has_a_limit_of_its_own_in_a_servers_stack() {
+    let plans = RateLimitLayer::builder(Rate::per_minute(1)).per_key(
+        |request: &Request| request.uri().host().map(str::to_owned),
+        |host: &String| SlidingLog::new(Rate::per_minute(if host == "paid" { 2 } else { 1 })),
+    );
+    let stack = server().http().rate_limit(plans).max_in_flight(10).build();
+    let stack = stack.unwrap();
+    let service = stack.layer(upstreams());
+    let status = async |host| service.clone().oneshot(to(host)).await.unwrap().status();
+    for (host, expected) in [
+        ("paid", 200),
+        ("paid", 200),
+        ("paid", 429),
+        ("free", 200),
+        ("free", 429),
+    ] {
+        assert_eq!(status(host).await, expected, "{host}");
+    }
+    let handle = stack.handle();
+    assert_eq!(handle.snapshot().rate_limit.len(), 3);
+    let error = handle
+        .update(Changes::new().rate(Rate::per_second(1), 1))
+        .unwrap_err();
+    assert_eq!(error.field, "rate");
 }
 
 #[tokio::test(start_paused = true)]
