@@ -40,6 +40,8 @@ mod readme {}
 
 #[cfg(feature = "layers")]
 mod attempt;
+#[cfg(feature = "layers")]
+mod changed;
 #[cfg(feature = "http")]
 mod check;
 mod config;
@@ -59,6 +61,8 @@ mod sync;
 #[cfg(feature = "layers")]
 mod time;
 
+#[cfg(feature = "layers")]
+pub use changed::{Change, Changed};
 #[cfg(feature = "http")]
 pub use check::check;
 pub use config::ConfigError;

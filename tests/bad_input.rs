@@ -114,7 +114,7 @@ fn zero_is_refused() {
                 .build()
                 .unwrap()
                 .handle()
-                .set_limit(0)
+                .update(0)
         ),
         "bulkhead.limit=0"
     );

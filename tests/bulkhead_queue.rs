@@ -109,7 +109,7 @@ async fn after_a_cut_no_waiter_comes_in_too_early() {
     for call in &mut calls {
         assert!(call.as_mut().now_or_never().is_none());
     }
-    handle.set_limit(1).unwrap();
+    handle.update(1).unwrap();
     for expected in [(2, 1), (1, 1), (1, 0)] {
         drop(calls.remove(0));
         let now = handle.snapshot();
@@ -151,7 +151,7 @@ fn random_cancels_lose_no_place() {
                         held.push(future);
                     }
                     if random.below(64) == 0 {
-                        handle.set_limit(1 + random.below(6)).unwrap();
+                        handle.update(1 + random.below(6)).unwrap();
                     }
                     if held.len() > random.below(24) {
                         let mut cancelled = held.swap_remove(random.below(held.len()));

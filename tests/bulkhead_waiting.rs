@@ -177,10 +177,10 @@ async fn a_raised_limit_lets_waiters_in() {
     for call in 0..4 {
         calls.push(bench.call(call).await);
     }
-    bench.handle.set_limit(3).unwrap();
+    bench.handle.update(3).unwrap();
     settle().await;
     assert_eq!(bench.arrived(), [0, 1, 2]);
-    bench.handle.set_limit(1).unwrap();
+    bench.handle.update(1).unwrap();
     bench.finish(2).await;
     assert_eq!(bench.arrived().len(), 3, "in flight is still at the limit");
     bench.finish(1).await;

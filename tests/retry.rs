@@ -593,8 +593,9 @@ async fn the_policy_changes_while_it_runs() {
     layer.layer(down()).oneshot(()).await.unwrap_err();
     assert_eq!(handle.snapshot().retries, 2);
 
-    let before = handle.update(handle.policy().attempts(6)).unwrap();
-    assert_eq!(before.max_attempts(), 3);
+    let before = handle.policy();
+    let changed = handle.update(before.attempts(6)).unwrap();
+    assert_eq!(changed.to_string(), "retry: `attempts` from 3 to 6");
     layer.layer(down()).oneshot(()).await.unwrap_err();
     assert_eq!(handle.snapshot().retries, 2 + 5);
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    ConfigError,
+    Changed, ConfigError,
     bulkhead::{
         BulkheadGate, BulkheadLayer,
         asked::{Asked, Controlled},
@@ -106,7 +106,14 @@ impl BulkheadHandle {
     ///
     /// # Errors
     /// A limit of 0.
-    pub fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
-        self.state.set_limit(limit)
+    pub fn update(&self, limit: usize) -> Result<Changed, ConfigError> {
+        self.state.update(limit)
+    }
+
+    /// Whether [`update`](Self::update) would accept it.
+    #[cfg(feature = "http")]
+    pub(crate) fn check(&self, limit: usize) -> Result<(), ConfigError> {
+        let name = self.state.tally.name;
+        crate::bulkhead::settings::checked(limit, name).map(drop)
     }
 }

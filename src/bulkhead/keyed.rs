@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    ConfigError,
+    Changed, ConfigError,
     algorithm::InFlight,
     bulkhead::{
         BulkheadGate, BulkheadHandle, KeyedBulkheadLayer,
@@ -125,11 +125,20 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
     ///
     /// # Errors
     /// A limit of 0.
-    pub fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
-        self.parts.shared.handle().set_limit(limit)?;
+    pub fn update(&self, limit: usize) -> Result<Changed, ConfigError> {
+        let changed = self.parts.shared.state.update(limit)?;
+        // First for those to come: one that is made meanwhile is put right by its maker.
         self.parts.recipe.limit.store(limit, Ordering::Relaxed);
-        let mut partitions = self.parts.partitions.all().into_iter();
-        partitions.try_for_each(|partition| partition.gate.handle().set_limit(limit))
+        for partition in self.parts.partitions.all() {
+            partition.gate.state.set_limit(limit)?;
+        }
+        Ok(changed)
+    }
+
+    /// Whether [`update`](Self::update) would accept it.
+    #[cfg(feature = "http")]
+    pub(crate) fn check(&self, limit: usize) -> Result<(), ConfigError> {
+        self.shared().check(limit)
     }
 }
 

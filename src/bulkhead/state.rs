@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    ConfigError, Criticality, Rejected, RejectedKind,
+    Changed, ConfigError, Criticality, Rejected, RejectedKind,
     algorithm::InFlight,
     bulkhead::{
         adaptive::{Algorithm, Learner, Stamp},
@@ -120,15 +120,22 @@ impl BulkheadGate {
 }
 
 impl State {
-    pub(super) fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
+    pub(super) fn update(&self, limit: usize) -> Result<Changed, ConfigError> {
+        let changed = self.set_limit(limit)?;
+        trace::updated((self.tally.layer, self.tally.name), &changed);
+        Ok(changed)
+    }
+
+    /// Without an event: of keys, there is one for all.
+    pub(super) fn set_limit(&self, limit: usize) -> Result<Changed, ConfigError> {
         let limit = checked(limit, self.tally.name)?;
+        let before = self.max();
         match &self.learner {
             Some(learner) => learner.set_max(limit, &self.in_flight),
             None => self.in_flight.set_limit(limit),
         }
-        trace::updated((self.tally.layer, self.tally.name), &limit);
         self.notify();
-        Ok(())
+        Ok(Changed::default().note(self.tally.layer, "limit", (before, limit)))
     }
 
     /// A place that has just been taken.

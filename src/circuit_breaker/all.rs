@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    Changed,
     algorithm::{BreakerConfig, BreakerState, Cause, Counts, Transition, Window},
     observe::{Circuits, Instance, Observed, State, Tally, trace},
 };
@@ -56,9 +57,9 @@ impl AllCircuits {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn set_config(&self, config: BreakerConfig) {
+    pub(super) fn set_config(&self, config: BreakerConfig, changed: &Changed) {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
-        trace::updated((self.tally.layer, self.tally.name), &config);
+        trace::updated((self.tally.layer, self.tally.name), changed);
     }
 
     pub(super) fn began(&self, state: BreakerState) {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    ConfigError,
+    Changed, ConfigError,
     algorithm::{BreakerConfig, BreakerState, Counts, Transition},
     circuit_breaker::{CircuitGate, Transitions, state::State},
     observe::Totals,
@@ -92,7 +92,7 @@ impl CircuitBreakerHandle {
     /// # Errors
     /// A setting outside its range, another window, or another time from which calls are slow.
     /// Nothing has changed then.
-    pub fn update(&self, config: BreakerConfig) -> Result<(), ConfigError> {
+    pub fn update(&self, config: BreakerConfig) -> Result<Changed, ConfigError> {
         self.state.update(config, true)
     }
 

@@ -3,7 +3,7 @@
 use std::{fmt, hash::Hash, sync::Arc};
 
 use crate::{
-    ConfigError,
+    Changed, ConfigError,
     algorithm::{Breaker, BreakerConfig},
     circuit_breaker::{CircuitBreakerHandle, CircuitGate, all::AllCircuits, state::Settings},
     gate::{Keyable, Keyed, KeyedParts},
@@ -61,13 +61,21 @@ impl<K: Hash + Eq + Clone> KeyedCircuitBreakerHandle<K> {
     ///
     /// # Errors
     /// As [`CircuitBreakerHandle::update`].
-    pub fn update(&self, config: BreakerConfig) -> Result<(), ConfigError> {
-        // All have the same window, so that what one accepts they all do.
-        self.parts.shared.state.update(config, false)?;
+    pub fn update(&self, config: BreakerConfig) -> Result<Changed, ConfigError> {
+        // What one accepts they all do.
+        let changed = self.parts.shared.state.update(config, false)?;
         // First for those to come: one that is made meanwhile is put right by its maker.
-        self.parts.recipe.all.set_config(config);
-        let mut partitions = self.parts.partitions.all().into_iter();
-        partitions.try_for_each(|partition| partition.gate.state.update(config, false))
+        self.parts.recipe.all.set_config(config, &changed);
+        for partition in self.parts.partitions.all() {
+            partition.gate.state.update(config, false)?;
+        }
+        Ok(changed)
+    }
+
+    /// Whether [`update`](Self::update) would accept them.
+    #[cfg(feature = "http")]
+    pub(crate) fn check(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
+        self.parts.shared.state.check(config)
     }
 }
 

@@ -51,6 +51,7 @@
 
 mod all;
 mod builder;
+mod changes;
 mod handle;
 mod journal;
 mod keyed;

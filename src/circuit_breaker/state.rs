@@ -16,6 +16,7 @@ use crate::{
     algorithm::{Breaker, BreakerConfig, BreakerState, Counts, Pass, Transition},
     circuit_breaker::{
         all::{AllCircuits, Single},
+        changes::since,
         journal::Journal,
     },
     gate::{Admission, Admit, Changed, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
@@ -277,18 +278,35 @@ impl State {
     }
 
     /// Takes other settings: its own, or those that all circuits of a layer take.
-    pub(super) fn update(&self, config: BreakerConfig, own: bool) -> Result<(), ConfigError> {
+    pub(super) fn update(
+        &self,
+        config: BreakerConfig,
+        own: bool,
+    ) -> Result<crate::Changed, ConfigError> {
         let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        self.breaker.update(&config)?;
+        self.breaker
+            .update(&config)
+            .map_err(|error| self.of(error))?;
+        let changed = since(&current, &config);
         *current = config;
         self.has_own_config.store(own, Ordering::Relaxed);
         drop(current);
         if own {
-            trace::updated((self.all.tally.layer, self.settings.name), &config);
+            trace::updated((self.all.tally.layer, self.settings.name), &changed);
         }
         // More probes may be out than before.
         self.wake();
-        Ok(())
+        Ok(changed)
+    }
+
+    /// Whether an update to these settings would be accepted.
+    #[cfg(feature = "http")]
+    pub(super) fn check(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
+        self.breaker.check(config).map_err(|error| self.of(error))
+    }
+
+    fn of(&self, error: ConfigError) -> ConfigError {
+        error.of(self.all.tally.layer, self.settings.name)
     }
 
     /// After a permit has come back: if it was a probe, its slot may be free.

@@ -11,7 +11,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    ConfigError,
+    Changed, ConfigError,
     algorithm::{Budget, LatencyQuantile},
     attempt::{Prototype, Token, budget_now},
     config::nanos_within,
@@ -122,9 +122,10 @@ impl State {
     }
 
     pub(super) fn set_delay(&self, delay: Duration) -> Result<(), ConfigError> {
-        self.delay
-            .store(checked(delay, self.name)?, Ordering::Relaxed);
-        trace::updated(("hedge", self.name), &delay);
+        let nanos = checked(delay, self.name)?;
+        let before = Duration::from_nanos(self.delay.swap(nanos, Ordering::Relaxed));
+        let changed = Changed::default().note("hedge", "delay", (before, delay));
+        trace::updated(("hedge", self.name), &changed);
         Ok(())
     }
 

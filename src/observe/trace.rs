@@ -3,7 +3,7 @@
 //! One event for each transition and each change of settings. Of rejections at most one a second
 //! and layer: a line for each rejected call would be the next overload.
 
-use crate::Rejected;
+use crate::{Changed, Rejected};
 
 #[cfg(feature = "tracing")]
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,11 +61,10 @@ pub(crate) fn transition(
 
 /// Tells of a change of settings.
 #[cfg(feature = "tracing")]
-pub(crate) fn updated(
-    (layer, name): (&'static str, Option<&'static str>),
-    to: &dyn std::fmt::Debug,
-) {
-    tracing::info!(target: TARGET, layer, name, settings = ?to, "updated");
+pub(crate) fn updated((layer, name): (&'static str, Option<&'static str>), changed: &Changed) {
+    if !changed.is_empty() {
+        tracing::info!(target: TARGET, layer, name, settings = %changed, "updated");
+    }
 }
 
 #[cfg(feature = "tracing")]
@@ -84,4 +83,4 @@ pub(crate) fn transition(
 }
 
 #[cfg(not(feature = "tracing"))]
-pub(crate) fn updated(_: (&'static str, Option<&'static str>), _: &dyn std::fmt::Debug) {}
+pub(crate) fn updated(_: (&'static str, Option<&'static str>), _: &Changed) {}

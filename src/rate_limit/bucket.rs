@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    Rejected, RejectedKind,
+    Changed, Rejected, RejectedKind,
     algorithm::{Limit, OverLimit, Rate, TIMER_TICK},
     gate::Demand,
     observe::{Instance, State, Tally, Totals},
@@ -153,6 +153,13 @@ pub(super) fn reject(tally: &Tally, kind: RejectedKind, retry_after: Option<Dura
     };
     tally.rejected(&rejected);
     rejected
+}
+
+/// What an update has changed.
+pub(super) fn changed(before: (Rate, u32), after: (Rate, u32)) -> Changed {
+    Changed::default()
+        .note("rate_limit", "rate", (before.0, after.0))
+        .note("rate_limit", "burst", (before.1, after.1))
 }
 
 /// A limit as the registry sees it, with its rate and burst if these are one for all.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    ConfigError,
+    Changed, ConfigError,
     algorithm::Rate,
     rate_limit::{LimitGate, Snapshot, state::State},
 };
@@ -41,7 +41,7 @@ impl RateLimitHandle {
     ///
     /// # Errors
     /// What `build` would reject, and what this kind of limit cannot change: see its `update`.
-    pub fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+    pub fn update(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
         self.state.update(rate, burst)
     }
 

@@ -10,14 +10,14 @@ use std::{
 };
 
 use crate::{
-    ConfigError, Rejected, RejectedKind,
+    Changed, ConfigError, Rejected, RejectedKind,
     algorithm::{Limit, OverLimit, Rate, TokenBucket},
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     observe::{self, Event, Instance, Observed, Tally, trace},
     protocol::Quota,
     queue::{Ticket, Turn as QueueTurn, WaitQueue},
-    rate_limit::bucket::{self, BucketRef, Decision, Settings, Waited},
+    rate_limit::bucket::{self, BucketRef, Decision, Settings, Waited, changed},
     time::{Clock, Now, nanos},
 };
 
@@ -104,13 +104,16 @@ impl State {
         }
     }
 
-    pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
-        let updated = self.limit.get().update(rate, burst);
+    pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
+        let limit = self.limit.get();
+        let before = (limit.rate(), limit.burst());
+        let updated = limit.update(rate, burst);
         updated.map_err(|error| error.of("rate_limit", self.settings.name))?;
         self.changed.store(true, Ordering::Relaxed);
-        trace::updated((self.tally.layer, self.tally.name), &(rate, burst));
+        let changed = changed(before, (rate, burst));
+        trace::updated((self.tally.layer, self.tally.name), &changed);
         self.bucket().notify();
-        Ok(())
+        Ok(changed)
     }
 
     /// How long until all of the burst would be admitted.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    ConfigError,
+    Changed, ConfigError,
+    observe::trace,
     retry::{
         Policy,
         state::{Snapshot, State},
@@ -34,14 +35,21 @@ impl RetryHandle {
         self.state.policy()
     }
 
-    /// Changes that, for attempts that fail from now on, and returns what it was. A call that began
-    /// under a policy of one attempt is not retried. A retry that was built as not enabled stays
-    /// so.
+    /// Changes that, for attempts that fail from now on: start from [`policy`](Self::policy). A
+    /// call that began under a policy of one attempt is not retried. A retry that was built as not
+    /// enabled stays so.
     ///
     /// # Errors
     /// No attempts.
-    pub fn update(&self, policy: Policy) -> Result<Policy, ConfigError> {
-        let policy = policy.check(self.state.fixed().name)?;
-        Ok(self.state.set_policy(policy))
+    pub fn update(&self, policy: Policy) -> Result<Changed, ConfigError> {
+        self.check(policy)?;
+        let changed = policy.since(&self.state.set_policy(policy));
+        trace::updated(("retry", self.state.fixed().name), &changed);
+        Ok(changed)
+    }
+
+    /// Whether [`update`](Self::update) would accept it.
+    pub(crate) fn check(&self, policy: Policy) -> Result<(), ConfigError> {
+        policy.check(self.state.fixed().name).map(drop)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{ConfigError, algorithm::Backoff};
+use crate::{Changed, ConfigError, algorithm::Backoff};
 
 /// How often, and after how long, a call is sent again.
 ///
@@ -11,8 +11,8 @@ use crate::{ConfigError, algorithm::Backoff};
 ///
 /// let retry = RetryLayer::builder().protocol(Plain::new().idempotent()).build()?;
 /// let handle = retry.handle();
-/// let before = handle.update(handle.policy().attempts(5))?;
-/// assert_eq!(before.max_attempts(), 3);
+/// let changed = handle.update(handle.policy().attempts(5))?;
+/// assert_eq!(changed.to_string(), "retry: `attempts` from 3 to 5");
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,6 +56,15 @@ impl Policy {
     #[must_use]
     pub fn longest_hint(&self) -> Duration {
         self.max_retry_after
+    }
+
+    /// What is not as it was before.
+    pub(super) fn since(&self, before: &Self) -> Changed {
+        let hints = (before.max_retry_after, self.max_retry_after);
+        Changed::default()
+            .note("retry", "attempts", (before.attempts, self.attempts))
+            .note("retry", "backoff", (before.backoff, self.backoff))
+            .note("retry", "max_retry_after", hints)
     }
 
     /// # Errors

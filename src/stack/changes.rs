@@ -4,7 +4,7 @@ use std::{hash::Hash, time::Duration};
 
 use super::{ClientHandle, ServerHandle, check::Times, handle::Enabled};
 use crate::{
-    ConfigError,
+    Changed, ConfigError,
     algorithm::{BreakerConfig, Window},
     bulkhead::{BulkheadHandle, KeyedBulkheadHandle},
     rate_limit::{KeyedRateLimitHandle, PerKeyRateLimitHandle, Rate, RateLimitHandle},
@@ -18,7 +18,10 @@ use crate::{
 /// use tower_keep::stack::{self, Changes};
 ///
 /// let handle = stack::client().http().build()?.handle();
-/// handle.update(Changes::new().attempt_timeout(Duration::from_secs(1)).max_in_flight(20))?;
+/// let changes = Changes::new().attempt_timeout(Duration::from_secs(1)).max_in_flight(20);
+/// let changed = handle.update(changes)?;
+/// assert_eq!(changed.to_string(), "bulkhead: `max_in_flight` from 100 to 20, \
+///     timeout: `attempt_timeout` from 3s to 1s");
 ///
 /// // Longer than the total timeout, so not even one attempt would end.
 /// let error = handle.update(Changes::new().attempt_timeout(Duration::from_secs(60))).unwrap_err();
@@ -89,36 +92,55 @@ impl Changes {
 }
 
 impl ClientHandle {
-    /// Changes settings, each part's checked against the others' as by `build`. What calls hold
-    /// stays; those that start from now on see the new settings.
+    /// Changes settings, each part's checked as by `build`, and against the others'. What calls
+    /// hold stays; a part that a call comes to from now on has the new settings. Returns what has
+    /// changed.
     ///
     /// # Errors
-    /// What `build` would reject; a rate where there is none. If settings contradict each other
-    /// nothing has changed. If a part rejects its own, the parts before it have changed, in the
-    /// order of the fields of this handle.
-    pub fn update(&self, changes: Changes) -> Result<(), ConfigError> {
-        self.times_after(&changes)
-            .check()
-            .map_err(|error| error.of("stack", self.name))?;
+    /// What `build` would reject; a rate where there is none. Nothing has changed then.
+    pub fn update(&self, changes: Changes) -> Result<Changed, ConfigError> {
+        // Two updates at once, each right by itself, could contradict each other.
+        let _updating = self.updating.lock();
+        self.check(&changes)?;
+        // The only part that is asked by changing it: a limit may be of the user's own making.
+        let mut changed = match changes.rate {
+            Some((rate, burst)) => self.rate_limit.change_rate(rate, burst, self.name)?,
+            None => Changed::default(),
+        };
         if let Some(timeout) = changes.total_timeout {
-            self.total_timeout.set_duration(timeout)?;
+            let total = self.total_timeout.update(timeout)?;
+            changed = changed.and(total.named("total_timeout"));
         }
         if let Some(policy) = changes.retry {
-            self.retry.update(policy)?;
+            changed = changed.and(self.retry.update(policy)?);
         }
         if let Some(config) = changes.circuit_breaker {
-            self.circuit_breaker.update(config)?;
-        }
-        if let Some((rate, burst)) = changes.rate {
-            self.rate_limit.change_rate(rate, burst, self.name)?;
+            changed = changed.and(self.circuit_breaker.update(config)?);
         }
         if let Some(calls) = changes.max_in_flight {
-            self.bulkhead.change_limit(calls)?;
+            changed = changed.and(self.bulkhead.change_limit(calls)?);
         }
         if let Some(timeout) = changes.attempt_timeout {
-            self.attempt_timeout.set_duration(timeout)?;
+            let attempt = self.attempt_timeout.update(timeout)?;
+            changed = changed.and(attempt.named("attempt_timeout"));
         }
-        Ok(())
+        Ok(changed)
+    }
+
+    /// All that can be known before anything is changed: each part, and each against the others.
+    fn check(&self, changes: &Changes) -> Result<(), ConfigError> {
+        let or_nothing = |checked: Option<_>| checked.unwrap_or(Ok(()));
+        let in_flight = changes.max_in_flight;
+        let attempt = changes.attempt_timeout;
+        let total = changes.total_timeout;
+        or_nothing(total.map(|timeout| self.total_timeout.check(timeout)))?;
+        or_nothing(changes.retry.map(|policy| self.retry.check(policy)))?;
+        let circuit = changes.circuit_breaker;
+        or_nothing(circuit.map(|config| self.circuit_breaker.check(&config)))?;
+        or_nothing(in_flight.map(|calls| self.bulkhead.check_limit(calls)))?;
+        or_nothing(attempt.map(|timeout| self.attempt_timeout.check(timeout)))?;
+        let times = self.times_after(changes).check();
+        times.map_err(|error| error.of("stack", self.name))
     }
 
     /// The settings that depend on each other, as they would be.
@@ -152,13 +174,31 @@ impl ClientHandle {
 }
 
 impl<L: ChangesRate, B: ChangesLimit> ServerHandle<L, B> {
-    /// Changes settings. What calls hold stays; those that start from now on see the new settings.
+    /// Changes settings. What calls hold stays; a part that a call comes to from now on has the new
+    /// settings. Returns what has changed.
     ///
     /// # Errors
     /// What `build` would reject; a setting of a part that a server does not have, or a rate where
-    /// there is none. Then the parts before it have changed, in the order of the fields of this
-    /// handle.
-    pub fn update(&self, changes: Changes) -> Result<(), ConfigError> {
+    /// there is none. Nothing has changed then.
+    pub fn update(&self, changes: Changes) -> Result<Changed, ConfigError> {
+        let _updating = self.updating.lock();
+        self.check(&changes)?;
+        // The only part that is asked by changing it: a limit may be of the user's own making.
+        let mut changed = match changes.rate {
+            Some((rate, burst)) => self.rate_limit.change_rate(rate, burst, self.name)?,
+            None => Changed::default(),
+        };
+        if let Some(calls) = changes.max_in_flight {
+            changed = changed.and(self.bulkhead.change_limit(calls)?);
+        }
+        if let Some(timeout) = changes.total_timeout {
+            let total = self.timeout.update(timeout)?;
+            changed = changed.and(total.named("timeout"));
+        }
+        Ok(changed)
+    }
+
+    fn check(&self, changes: &Changes) -> Result<(), ConfigError> {
         let absent = |field, is_set: bool| match is_set {
             true => {
                 let fix = "leave it: only clients have that";
@@ -169,16 +209,13 @@ impl<L: ChangesRate, B: ChangesLimit> ServerHandle<L, B> {
         absent("attempt_timeout", changes.attempt_timeout.is_some())?;
         absent("retry", changes.retry.is_some())?;
         absent("circuit_breaker", changes.circuit_breaker.is_some())?;
-        if let Some((rate, burst)) = changes.rate {
-            self.rate_limit.change_rate(rate, burst, self.name)?;
-        }
         if let Some(calls) = changes.max_in_flight {
-            self.bulkhead.change_limit(calls)?;
+            self.bulkhead.check_limit(calls)?;
         }
-        if let Some(timeout) = changes.total_timeout {
-            self.timeout.set_duration(timeout)?;
+        match changes.total_timeout {
+            Some(timeout) => self.timeout.check(timeout),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -191,14 +228,17 @@ pub trait ChangesRate {
         rate: Rate,
         burst: u32,
         stack: Option<&'static str>,
-    ) -> Result<(), ConfigError>;
+    ) -> Result<Changed, ConfigError>;
 }
 
 /// The handle of a part that bounds what is in flight.
 #[doc(hidden)]
 pub trait ChangesLimit {
     /// Changes the bound, of all keys alike.
-    fn change_limit(&self, calls: usize) -> Result<(), ConfigError>;
+    fn change_limit(&self, calls: usize) -> Result<Changed, ConfigError>;
+
+    /// Whether that would be accepted.
+    fn check_limit(&self, calls: usize) -> Result<(), ConfigError>;
 }
 
 impl ChangesRate for Option<RateLimitHandle> {
@@ -207,7 +247,7 @@ impl ChangesRate for Option<RateLimitHandle> {
         rate: Rate,
         burst: u32,
         stack: Option<&'static str>,
-    ) -> Result<(), ConfigError> {
+    ) -> Result<Changed, ConfigError> {
         let Some(limit) = self else {
             let fix = "build the stack with a `rate`, however high: then it can be changed";
             return Err(ConfigError::new("rate", rate, fix).of("stack", stack));
@@ -222,7 +262,7 @@ impl ChangesRate for KeyedRateLimitHandle {
         rate: Rate,
         burst: u32,
         _: Option<&'static str>,
-    ) -> Result<(), ConfigError> {
+    ) -> Result<Changed, ConfigError> {
         self.update(rate, burst)
     }
 }
@@ -233,20 +273,30 @@ impl<K> ChangesRate for PerKeyRateLimitHandle<K> {
         rate: Rate,
         _: u32,
         stack: Option<&'static str>,
-    ) -> Result<(), ConfigError> {
+    ) -> Result<Changed, ConfigError> {
         let fix = "change the limit of a key, by the handle's `rate_limit.make(&key)`";
         Err(ConfigError::new("rate", rate, fix).of("stack", stack))
     }
 }
 
 impl ChangesLimit for BulkheadHandle {
-    fn change_limit(&self, calls: usize) -> Result<(), ConfigError> {
-        self.set_limit(calls)
+    fn change_limit(&self, calls: usize) -> Result<Changed, ConfigError> {
+        let changed = self.update(calls)?;
+        Ok(changed.named("max_in_flight"))
+    }
+
+    fn check_limit(&self, calls: usize) -> Result<(), ConfigError> {
+        self.check(calls)
     }
 }
 
 impl<K: Hash + Eq + Clone> ChangesLimit for KeyedBulkheadHandle<K> {
-    fn change_limit(&self, calls: usize) -> Result<(), ConfigError> {
-        self.set_limit(calls)
+    fn change_limit(&self, calls: usize) -> Result<Changed, ConfigError> {
+        let changed = self.update(calls)?;
+        Ok(changed.named("max_in_flight"))
+    }
+
+    fn check_limit(&self, calls: usize) -> Result<(), ConfigError> {
+        self.check(calls)
     }
 }

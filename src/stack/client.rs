@@ -7,7 +7,7 @@ use tower::Layer;
 use super::{
     Client, ClientHandle,
     check::Times,
-    handle::Enabled,
+    handle::{Enabled, Updating},
     parts::{Part, RatePart, circuit_breaker, named},
 };
 use crate::{
@@ -31,6 +31,7 @@ pub struct ClientStack<P, W = ByHost> {
     gates: GateLayer<ClientGates<W>, P>,
     attempt: TimeoutLayer<P>,
     name: Option<&'static str>,
+    updating: Updating,
     enabled: Enabled,
 }
 
@@ -304,6 +305,7 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
                 .protocol(protocol)
                 .build()?,
             name,
+            updating: Updating::default(),
             enabled,
         })
     }
@@ -329,6 +331,7 @@ impl<P, W> ClientStack<P, W> {
             bulkhead: bulkhead.handle(),
             attempt_timeout: self.attempt.handle(),
             name: self.name,
+            updating: self.updating.clone(),
             enabled: self.enabled,
         }
     }

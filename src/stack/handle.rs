@@ -1,6 +1,9 @@
 //! The control surface of a whole stack.
 
-use std::hash::Hash;
+use std::{
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use crate::{
     bulkhead::{self, BulkheadHandle, KeyedBulkheadHandle},
@@ -30,6 +33,8 @@ pub struct ClientHandle {
     /// How long one attempt may take.
     pub attempt_timeout: TimeoutHandle,
     pub(super) name: Option<&'static str>,
+    /// Held by updates, one at a time.
+    pub(super) updating: Updating,
     pub(super) enabled: Enabled,
 }
 
@@ -76,7 +81,13 @@ pub struct ServerHandle<L = Option<RateLimitHandle>, B = BulkheadHandle> {
     /// How long a call may take.
     pub timeout: TimeoutHandle,
     pub(super) name: Option<&'static str>,
+    /// Held by updates, one at a time.
+    pub(super) updating: Updating,
 }
+
+/// Lets one update of a stack after the other check and change its parts.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Updating(Arc<Mutex<()>>);
 
 /// Which parts of a client are there.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +96,12 @@ pub(super) struct Enabled {
     pub(super) retry: bool,
     pub(super) breaker: bool,
     pub(super) attempt: bool,
+}
+
+impl Updating {
+    pub(super) fn lock(&self) -> MutexGuard<'_, ()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl ClientHandle {

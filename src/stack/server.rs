@@ -6,6 +6,7 @@ use tower::Layer;
 
 use super::{
     Server, ServerHandle,
+    handle::Updating,
     parts::{BulkheadPart, Handled, LimitPart, Own, RatePart, named},
 };
 use crate::{
@@ -24,6 +25,7 @@ pub struct ServerStack<P, G = ServerGates> {
     gates: GateLayer<G, P>,
     timeout: TimeoutLayer<P>,
     name: Option<&'static str>,
+    updating: Updating,
 }
 
 /// Settings of a [`ServerStack`], in any order.
@@ -246,6 +248,7 @@ impl<P: Clone, L: LimitPart, B: BulkheadPart> ServerBuilder<P, L, B> {
                 .protocol(protocol)
                 .build()?,
             name,
+            updating: Updating::default(),
         })
     }
 }
@@ -260,6 +263,7 @@ impl<P, L: Handled, B: Handled> ServerStack<P, ServerGates<L, B>> {
             bulkhead: second.handle(),
             timeout: self.timeout.handle(),
             name: self.name,
+            updating: self.updating.clone(),
         }
     }
 }

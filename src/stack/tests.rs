@@ -409,6 +409,75 @@ async fn one_handle_changes_all_parts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_update_tells_what_it_has_changed() {
+    let second = Duration::from_secs(1);
+    let stack = client().http().rate(Rate::per_second(5)).build().unwrap();
+    let handle = stack.handle();
+    let changes = Changes::new()
+        .rate(Rate::per_second(5), 9)
+        .total_timeout(10 * second)
+        .attempt_timeout(2 * second)
+        .max_in_flight(7);
+    let changed = handle.update(changes).unwrap();
+    let expected = "rate_limit: `burst` from 5 to 9, bulkhead: `max_in_flight` from 100 to 7, \
+                    timeout: `attempt_timeout` from 3s to 2s";
+    assert_eq!(changed.to_string(), expected);
+    assert!(handle.update(changes).unwrap().is_empty());
+}
+
+/// Once the parts before the one that rejected had changed.
+#[tokio::test(start_paused = true)]
+async fn an_update_that_one_part_rejects_changes_nothing() {
+    let second = Duration::from_secs(1);
+    let stack = client().http().rate(Rate::per_second(5)).build().unwrap();
+    let handle = stack.handle();
+    let before = (handle.snapshot(), handle.retry.policy());
+    let mut config = handle.circuit_breaker.shared().config();
+    let good = Changes::new()
+        .total_timeout(20 * second)
+        .attempt_timeout(2 * second)
+        .rate(Rate::per_second(7), 7)
+        .max_in_flight(3)
+        .retry(handle.retry.policy().attempts(2));
+    config.probes = 0;
+    for (bad, field) in [
+        (good.total_timeout(Duration::ZERO), "duration"),
+        (good.attempt_timeout(Duration::ZERO), "duration"),
+        (good.rate(Rate::per_second(7), 0), "burst"),
+        (good.max_in_flight(0), "limit"),
+        (good.retry(handle.retry.policy().attempts(0)), "attempts"),
+        (good.circuit_breaker(config), "probes"),
+    ] {
+        assert_eq!(handle.update(bad).unwrap_err().field, field);
+        let after = (handle.snapshot(), handle.retry.policy());
+        assert_eq!(after, before, "{field}");
+    }
+    assert!(handle.update(good).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_servers_update_changes_all_or_nothing() {
+    let limited = server().http().rate(Rate::per_second(5));
+    let handle = limited.build().unwrap().handle();
+    let good = Changes::new()
+        .rate(Rate::per_second(7), 7)
+        .total_timeout(Duration::from_secs(1))
+        .max_in_flight(4);
+    let before = handle.snapshot();
+    for bad in [
+        good.rate(Rate::per_second(0), 7),
+        good.total_timeout(Duration::ZERO),
+        good.max_in_flight(0),
+    ] {
+        assert!(handle.update(bad).is_err());
+        assert_eq!(handle.snapshot(), before);
+    }
+    let changed = handle.update(good).unwrap();
+    let fields: Vec<_> = changed.iter().map(|change| change.field).collect();
+    assert_eq!(fields, ["rate", "burst", "max_in_flight", "timeout"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_servers_handle_changes_its_parts() {
     let second = Duration::from_secs(1);
     let handle = server().http().max_in_flight(9).build().unwrap().handle();

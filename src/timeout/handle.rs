@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{ConfigError, observe::Totals, striped::Striped, timeout::state::State};
+use crate::{Changed, ConfigError, observe::Totals, striped::Striped, timeout::state::State};
 
 /// Watches and changes a timeout from outside. Cheap to clone; it keeps the timeout's state alive,
 /// not its services.
@@ -43,8 +43,14 @@ impl TimeoutHandle {
     ///
     /// # Errors
     /// A duration of zero.
-    pub fn set_duration(&self, duration: Duration) -> Result<(), ConfigError> {
-        self.state.set_duration(duration)
+    pub fn update(&self, duration: Duration) -> Result<Changed, ConfigError> {
+        self.state.update(duration)
+    }
+
+    /// Whether [`update`](Self::update) would accept it.
+    #[cfg(feature = "http")]
+    pub(crate) fn check(&self, duration: Duration) -> Result<(), ConfigError> {
+        self.state.check(duration).map(drop)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    CarryDeadline, ConfigError, Deadline, Rejected, RejectedKind,
+    CarryDeadline, Changed, ConfigError, Deadline, Rejected, RejectedKind,
     config::nanos_within,
     observe::{self, Instance, Observed, Tally, Totals, trace},
     time,
@@ -52,11 +52,18 @@ impl State {
         Duration::from_nanos(self.limit.load(Ordering::Relaxed))
     }
 
-    pub(super) fn set_duration(&self, duration: Duration) -> Result<(), ConfigError> {
-        self.limit
-            .store(checked(duration, self.tally.name)?, Ordering::Relaxed);
-        trace::updated((self.tally.layer, self.tally.name), &duration);
-        Ok(())
+    pub(super) fn check(&self, duration: Duration) -> Result<u64, ConfigError> {
+        checked(duration, self.tally.name)
+    }
+
+    pub(super) fn update(&self, duration: Duration) -> Result<Changed, ConfigError> {
+        let nanos = self.check(duration)?;
+        let before = self.limit.swap(nanos, Ordering::Relaxed);
+        let (layer, name) = (self.tally.layer, self.tally.name);
+        let times = (Duration::from_nanos(before), Duration::from_nanos(nanos));
+        let changed = Changed::default().note(layer, "duration", times);
+        trace::updated((layer, name), &changed);
+        Ok(changed)
     }
 
     pub(super) fn totals(&self) -> Totals {

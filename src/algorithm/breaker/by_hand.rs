@@ -45,10 +45,19 @@ impl Breaker {
     /// As [`new`](Self::new), and if the window, or what a slow call is, would change: the counts
     /// depend on them. Nothing has changed then.
     pub fn update(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
-        self.foundation.permits(config)?;
+        self.check(config)?;
         self.settings.store(Settings::new(config)?);
         self.watch.store(JUDGE_NEXT, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Whether [`update`](Self::update) would take these settings. Changes nothing.
+    ///
+    /// # Errors
+    /// As it.
+    pub fn check(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
+        self.foundation.permits(config)?;
+        Settings::new(config).map(drop)
     }
 
     fn enter_state(&self, state: BreakerState) -> Option<Transition> {

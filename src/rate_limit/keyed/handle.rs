@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    ConfigError,
+    Changed, ConfigError,
     algorithm::Rate,
     observe::{Instance, Observed, State, Totals},
     rate_limit::{HeavyHitter, RateLimitHandle, Snapshot, bucket, keyed::Table},
@@ -98,7 +98,7 @@ impl KeyedRateLimitHandle {
     ///
     /// # Errors
     /// What `build` would reject.
-    pub fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+    pub fn update(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
         self.table.update(rate, burst)
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    ConfigError, Rejected, RejectedKind,
+    Changed, ConfigError, Rejected, RejectedKind,
     algorithm::{KeyedBuckets, OverLimit, Rate},
     gate::{Admission, Admit, Demand, End, Gate, Read, Turn, Unsent},
     keyed::Missing,
@@ -17,7 +17,7 @@ use crate::{
     queue::{Bounds, QueuesByKey, Ticket, Turn as QueueTurn, WaitQueue},
     rate_limit::{
         Snapshot,
-        bucket::{self, BucketRef, Decision, MAX_WAITING_IN_ALL, Settings, Waited},
+        bucket::{self, BucketRef, Decision, MAX_WAITING_IN_ALL, Settings, Waited, changed},
         keyed::{Key, of_key::OfKey, top::Top},
     },
     time::{Clock, Now},
@@ -124,14 +124,16 @@ impl Table {
         self.with(hash, |bucket| bucket.snapshot())
     }
 
-    pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+    pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
+        let before = (self.buckets.rate(), self.buckets.burst());
         let updated = self.buckets.update(rate, burst);
         updated.map_err(|error| error.of("rate_limit", self.settings.name))?;
-        trace::updated((self.tally.layer, self.tally.name), &(rate, burst));
+        let changed = changed(before, (rate, burst));
+        trace::updated((self.tally.layer, self.tally.name), &changed);
         for (hash, queue) in self.queues.all() {
             queue.notify(&Waited(&self.of(hash)), || self.clock.now());
         }
-        Ok(())
+        Ok(changed)
     }
 
     pub(super) fn top(&self) -> std::sync::MutexGuard<'_, Top> {

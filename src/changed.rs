@@ -1,0 +1,135 @@
+//! What an update has changed.
+
+use std::fmt;
+
+/// What an update of a running layer has changed. Empty if everything was so already.
+///
+/// Every `update(..)` returns it, and an event of the feature `tracing` has the same text.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_keep::timeout::TimeoutLayer;
+///
+/// let handle = TimeoutLayer::builder(Duration::from_secs(1)).build()?.handle();
+/// let changed = handle.update(Duration::from_secs(2))?;
+/// assert_eq!(changed.to_string(), "timeout: `duration` from 1s to 2s");
+/// assert!(handle.update(Duration::from_secs(2))?.is_empty());
+/// # Ok::<_, tower_keep::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changed(Vec<Change>);
+
+/// One setting that an update has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Change {
+    /// The pattern whose setting it is.
+    pub layer: &'static str,
+    /// The setting, by the name of its setter; in a stack, of the stack's setter.
+    pub field: &'static str,
+    /// What it was.
+    pub from: String,
+    /// What it is now.
+    pub to: String,
+    /// Whether what had been counted no longer fits, and the window has started anew.
+    pub restarts: bool,
+}
+
+impl Changed {
+    /// Whether nothing has changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The changes, in the order of the settings.
+    pub fn iter(&self) -> std::slice::Iter<'_, Change> {
+        self.0.iter()
+    }
+
+    /// Whether a window has started anew.
+    #[must_use]
+    pub fn restarts(&self) -> bool {
+        self.iter().any(|change| change.restarts)
+    }
+
+    /// Notes a setting, if it has changed.
+    pub(crate) fn note<T: PartialEq + fmt::Debug>(
+        mut self,
+        layer: &'static str,
+        field: &'static str,
+        (from, to): (T, T),
+    ) -> Self {
+        if from != to {
+            self.0.push(Change {
+                layer,
+                field,
+                from: format!("{from:?}"),
+                to: format!("{to:?}"),
+                restarts: false,
+            });
+        }
+        self
+    }
+
+    /// Says whose setting it is in a stack that has several of the kind.
+    #[cfg(feature = "http")]
+    pub(crate) fn named(mut self, field: &'static str) -> Self {
+        self.0.iter_mut().for_each(|change| change.field = field);
+        self
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+}
+
+impl IntoIterator for Changed {
+    type Item = Change;
+    type IntoIter = std::vec::IntoIter<Change>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Changed {
+    type Item = &'a Change;
+    type IntoIter = std::slice::Iter<'a, Change>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("nothing");
+        }
+        for (index, change) in self.iter().enumerate() {
+            let separator = if index > 0 { ", " } else { "" };
+            write!(f, "{separator}{change}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            layer,
+            field,
+            from,
+            to,
+            restarts,
+        } = self;
+        write!(f, "{layer}: `{field}` from {from} to {to}")?;
+        if *restarts {
+            f.write_str(" (the window starts anew)")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,29 @@
+//! What an update has changed of a circuit's settings.
+
+use crate::{Changed, algorithm::BreakerConfig};
+
+/// The settings of `after` that are not as they were before.
+pub(super) fn since(before: &BreakerConfig, after: &BreakerConfig) -> Changed {
+    const LAYER: &str = "circuit_breaker";
+    let lengths = (before.window, after.window);
+    let rates = (before.failure_rate, after.failure_rate);
+    let runs = (before.consecutive_failures, after.consecutive_failures);
+    let cancelled = (before.cancelled_as_failure, after.cancelled_as_failure);
+    let no_answer = (before.open_on_no_answer, after.open_on_no_answer);
+    Changed::default()
+        .note(LAYER, "window", lengths)
+        .note(LAYER, "min_calls", (before.min_calls, after.min_calls))
+        .note(LAYER, "failure_rate", rates)
+        .note(LAYER, "slow_calls", (before.slow_calls, after.slow_calls))
+        .note(LAYER, "consecutive_failures", runs)
+        .note(LAYER, "cancelled_as_failure", cancelled)
+        .note(LAYER, "open_on_no_answer", no_answer)
+        .note(LAYER, "open_for", (before.open_for, after.open_for))
+        .note(LAYER, "growing", (before.growing, after.growing))
+        .note(LAYER, "jitter", (before.jitter, after.jitter))
+        .note(LAYER, "max_open", (before.max_open, after.max_open))
+        .note(LAYER, "probes", (before.probes, after.probes))
+        .note(LAYER, "verdict", (before.verdict, after.verdict))
+        .note(LAYER, "lease", (before.lease, after.lease))
+        .note(LAYER, "ramp", (before.ramp, after.ramp))
+}
