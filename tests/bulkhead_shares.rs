@@ -139,7 +139,6 @@ fn bad_shares_are_errors_that_name_the_setting() {
     assert!(no_key.contains("`within` is 9"), "{no_key}");
     let keyed = |total| builder().within(total).keyed_by(|key: &u32| Some(*key));
     assert!(error(keyed(3).build().unwrap_err()).contains("`within` is 3"));
-    assert!(keyed(9).max_wait(Duration::from_secs(1)).build().is_err());
     for percent in [0, 101] {
         let share = builder().shed_above(Critical, percent).build().unwrap_err();
         assert!(error(share).contains("`shed_above`"));

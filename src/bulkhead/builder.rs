@@ -22,6 +22,7 @@ use crate::{
     keyed::{ByKey, KeySettings, NotKeyed},
     observe::{Tally, register},
     protocol::Plain,
+    time::Clock,
 };
 
 /// Settings of a [`BulkheadLayer`], in any order.
@@ -96,8 +97,9 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         self
     }
 
-    /// How many calls may wait at once, if [they may](Self::max_wait); of keys, of each. Default
-    /// 1024. The next one is rejected, as it is without a wait.
+    /// How many calls may wait at once, if [they may](Self::max_wait); of keys, of each, and 16
+    /// times as many of all that wait for one [total](Self::within). Default 1024. The next one is
+    /// rejected, as it is without a wait.
     pub fn max_waiting(mut self, calls: usize) -> Self {
         self.settings.max_waiting = Some(calls);
         self
@@ -149,7 +151,11 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// key above its share is rejected then, and one below it is admitted all the same.
     ///
     /// So what runs may pass the total by what other keys are guaranteed: at most by one share for
-    /// each key. Calls of such keys do not wait. Default: no total.
+    /// each key. Default: no total.
+    ///
+    /// Where calls [may wait](Self::max_wait), they wait in order of arrival for whichever comes
+    /// first: room in the total, for which the calls of all keys wait in one queue, or a place of
+    /// their key's share. So a key that is over its share holds up none that is below.
     pub fn within(mut self, total: usize) -> Self {
         self.total = Some(total);
         self
@@ -300,6 +306,7 @@ impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
             limit,
             (None, self.adaptive.as_ref()),
             self.settings.checked(name)?,
+            Clock::start(),
             tally,
         );
         register(&gate.state);
@@ -338,6 +345,7 @@ where
         let plan = Plan {
             total: within_total(total, limit, &settings, name)?,
             limit: AtomicUsize::new(limit),
+            clock: Clock::start(),
             adaptive,
             settings: settings.checked(name)?,
             tally: Arc::new(Tally::new("bulkhead", name)),

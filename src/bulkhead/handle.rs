@@ -83,18 +83,17 @@ impl BulkheadHandle {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let State {
-            in_flight,
-            queue,
+            places,
             waited,
             tally,
             learner,
             ..
         } = &*self.state;
         Snapshot {
-            in_flight: in_flight.count(),
-            limit: in_flight.limit(),
+            in_flight: places.in_flight.count(),
+            limit: places.in_flight.limit(),
             rtt: learner.as_ref().and_then(|learner| learner.rtt()),
-            waiting: queue.len(),
+            waiting: places.queue.len(),
             waited: waited.load(Ordering::Relaxed),
             totals: tally.totals(),
         }

@@ -11,17 +11,18 @@ use std::{
 
 use crate::{
     Changed, ConfigError,
-    algorithm::InFlight,
     bulkhead::{
         BulkheadGate, BulkheadHandle, KeyedBulkheadLayer,
         adaptive::Algorithm,
         asked::Controlled,
         observed::observe,
-        settings::{Settings, checked, within_total},
+        settings::{Settings, checked, checked_total},
     },
     gate::{Keyable, Keyed, KeyedParts},
     keyed::partitions::Recipe,
     observe::{Instance, Observed, Tally},
+    queue::Total,
+    time::Clock,
 };
 
 /// Watches and changes keyed bulkheads from outside.
@@ -35,7 +36,9 @@ pub struct Plan {
     /// Relaxed: one that is made beside a change is put right by its maker.
     pub(super) limit: AtomicUsize,
     /// What all keys together have in flight; `None` without a total.
-    pub(super) total: Option<Arc<InFlight>>,
+    pub(super) total: Option<Arc<Total>>,
+    /// Of all keys, because they wait in one queue.
+    pub(super) clock: Clock,
     pub(super) adaptive: Option<Algorithm>,
     pub(super) settings: Settings,
     pub(super) tally: Arc<Tally>,
@@ -98,25 +101,25 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
     #[must_use]
     pub fn total(&self) -> Option<(usize, usize)> {
         let total = self.parts.recipe.total.as_ref();
-        total.map(|total| (total.count(), total.limit()))
+        total.map(|total| (total.places.count(), total.places.limit()))
     }
 
-    /// Changes that total at once; nothing if they have none.
+    /// Changes that total at once; nothing if they have none. After a raise, calls that wait come
+    /// in.
     ///
     /// # Errors
     /// A total below the share of a key.
     pub fn set_total(&self, total: usize) -> Result<(), ConfigError> {
         let Plan {
             limit,
-            total: counter,
-            settings,
+            total: places,
+            clock,
             tally,
             ..
         } = &self.parts.recipe;
-        let share = limit.load(Ordering::Relaxed);
-        within_total(Some(total), share, settings, tally.name)?;
-        if let Some(counter) = counter {
-            counter.set_limit(total);
+        checked_total(total, limit.load(Ordering::Relaxed), tally.name)?;
+        if let Some(places) = places {
+            places.set_limit(total, || clock.now());
         }
         Ok(())
     }
@@ -151,6 +154,7 @@ impl Plan {
             limit,
             (total, algorithm),
             self.settings,
+            self.clock,
             tally,
         ))
     }

@@ -39,6 +39,7 @@ mod builder;
 mod handle;
 mod keyed;
 mod observed;
+mod places;
 mod runtime;
 mod settings;
 mod state;

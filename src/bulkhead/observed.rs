@@ -15,7 +15,11 @@ impl Observed for State {
     }
 
     fn observe(&self) -> Instance {
-        observe(&self.tally, self.in_flight.limit(), [self].into_iter())
+        observe(
+            &self.tally,
+            self.places.in_flight.limit(),
+            [self].into_iter(),
+        )
     }
 }
 
@@ -27,8 +31,8 @@ pub(super) fn observe<'a>(
 ) -> Instance {
     let (mut in_flight, mut queued) = (0, 0);
     for bulkhead in bulkheads {
-        in_flight += bulkhead.in_flight.count() as u64;
-        queued += bulkhead.queue.len() as u64;
+        in_flight += bulkhead.places.in_flight.count() as u64;
+        queued += bulkhead.places.queue.len() as u64;
     }
     #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
     let config = vec![("limit", limit as f64)];

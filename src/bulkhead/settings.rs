@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     ConfigError, Criticality,
-    algorithm::{CoDel, InFlight},
-    queue::WaitQueue,
+    algorithm::CoDel,
+    queue::{Total, WaitQueue},
 };
 
 #[derive(Debug, Clone, Copy)]
@@ -121,22 +121,28 @@ pub(super) fn checked(limit: usize, name: Option<&'static str>) -> Result<usize,
     Ok(limit)
 }
 
-/// The counter of all keys together.
+/// The total of all keys.
 pub(super) fn within_total(
     total: Option<usize>,
     share: usize,
     settings: &Settings,
     name: Option<&'static str>,
-) -> Result<Option<Arc<InFlight>>, ConfigError> {
+) -> Result<Option<Arc<Total>>, ConfigError> {
     let Some(total) = total else { return Ok(None) };
-    let fix = if total < share {
-        "allow at least the share of one key, which is the limit"
-    } else if settings.max_wait.is_some() {
-        "leave `max_wait`: calls of keys that share a total do not wait"
-    } else {
-        return Ok(Some(Arc::new(InFlight::new(total))));
-    };
-    Err(ConfigError::new("within", total, fix).of("bulkhead", name))
+    checked_total(total, share, name)?;
+    Ok(Some(Arc::new(Total::new(total, settings.queue()))))
+}
+
+pub(super) fn checked_total(
+    total: usize,
+    share: usize,
+    name: Option<&'static str>,
+) -> Result<(), ConfigError> {
+    if total < share {
+        let fix = "allow at least the share of one key, which is the limit";
+        return Err(ConfigError::new("within", total, fix).of("bulkhead", name));
+    }
+    Ok(())
 }
 
 /// How many calls may wait by default: more than that many tasks that wait are themselves a load.

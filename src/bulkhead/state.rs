@@ -13,12 +13,13 @@ use crate::{
     algorithm::InFlight,
     bulkhead::{
         adaptive::{Algorithm, Learner, Stamp},
+        places::{Places, Queued},
         settings::{Settings, checked},
     },
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     observe::{Event, Tally, trace},
-    queue::{Blocked, Bounds, Resource, Ticket, Turn as QueueTurn, WaitQueue},
+    queue::{Bounds, Total, Turn as QueueTurn, WaitQueue},
     time::{Clock, Now, nanos},
 };
 
@@ -30,14 +31,10 @@ pub struct BulkheadGate {
 
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) in_flight: InFlight,
-    /// Of all keys together, if each has a share of a total.
-    total: Option<Arc<InFlight>>,
-    pub(super) queue: WaitQueue,
+    pub(super) places: Places,
     pub(super) settings: Settings,
     /// How many calls have joined the queue. Relaxed: a statistic.
     pub(super) waited: AtomicU64,
-    clock: Clock,
     /// What moves the limit, if anything does.
     pub(super) learner: Option<Box<Learner>>,
     /// Of the layer: the bulkheads of all its keys count together.
@@ -53,14 +50,15 @@ pub struct Taken(u64);
 /// A place in the queue of a bulkhead.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct BulkheadTicket(Ticket);
+pub struct BulkheadTicket(Queued);
 
 impl BulkheadGate {
     /// At most `limit`, or what the algorithm learns below that; of all keys, within a total.
     pub(super) fn new(
         limit: usize,
-        (total, algorithm): (Option<Arc<InFlight>>, Option<&Algorithm>),
+        (total, algorithm): (Option<Arc<Total>>, Option<&Algorithm>),
         settings: Settings,
+        clock: Clock,
         tally: Arc<Tally>,
     ) -> Self {
         let learner = algorithm.map(|algorithm| Learner::new(algorithm, limit));
@@ -68,14 +66,22 @@ impl BulkheadGate {
             Some((learner, initial)) => (Some(Box::new(learner)), initial),
             None => (None, limit),
         };
+        // What waits is in the total's queue too, which tells whether it drains.
+        let queue = match &total {
+            Some(_) => WaitQueue::default(),
+            None => settings.queue(),
+        };
         Self {
             state: Arc::new(State {
-                in_flight: InFlight::new(limit),
-                total,
-                queue: settings.queue(),
+                places: Places {
+                    in_flight: InFlight::new(limit),
+                    queue,
+                    total,
+                    clock,
+                    may_wait: settings.max_wait.is_some(),
+                },
                 settings,
                 waited: AtomicU64::new(0),
-                clock: Clock::start(),
                 learner,
                 tally,
             }),
@@ -94,14 +100,14 @@ impl BulkheadGate {
         let Some(wait) = state
             .settings
             .max_wait
-            .filter(|_| state.queue.len() < max_waiting)
+            .filter(|_| state.places.queue.len() < max_waiting)
         else {
             return state.rejection(RejectedKind::BulkheadFull);
         };
-        let now = now.by(&state.clock);
+        let now = now.by(&state.places.clock);
         let latest = now.saturating_add(nanos(wait));
         // At its deadline a call is late already.
-        let last = |deadline| state.clock.at(deadline).saturating_sub(1);
+        let last = |deadline| state.places.clock.at(deadline).saturating_sub(1);
         let bounds = Bounds {
             until: demand
                 .deadline
@@ -109,13 +115,11 @@ impl BulkheadGate {
             grace: 0,
             max_waiting,
         };
-        match state.queue.join(&Places(state), 1, bounds, now) {
-            Ok(ticket) => {
-                state.waited.fetch_add(1, Ordering::Relaxed);
-                Admission::Queued(BulkheadTicket(ticket))
-            }
-            Err(_) => state.rejection(RejectedKind::BulkheadFull),
-        }
+        let Some(ticket) = state.places.join(bounds, now) else {
+            return state.rejection(RejectedKind::BulkheadFull);
+        };
+        state.waited.fetch_add(1, Ordering::Relaxed);
+        Admission::Queued(BulkheadTicket(ticket))
     }
 }
 
@@ -131,10 +135,10 @@ impl State {
         let limit = checked(limit, self.tally.name)?;
         let before = self.max();
         match &self.learner {
-            Some(learner) => learner.set_max(limit, &self.in_flight),
-            None => self.in_flight.set_limit(limit),
+            Some(learner) => learner.set_max(limit, &self.places.in_flight),
+            None => self.places.in_flight.set_limit(limit),
         }
-        self.notify();
+        self.places.notify();
         Ok(Changed::default().note(self.tally.layer, "limit", (before, limit)))
     }
 
@@ -148,20 +152,20 @@ impl State {
     #[inline(never)]
     fn learn(&self, place: &Taken, end: End, now: &Now) {
         if let (Some(learner), Some(stamp)) = (&self.learner, Stamp::from_word(place.0)) {
-            learner.end(stamp, end, &self.in_flight, now);
+            learner.end(stamp, end, &self.places.in_flight, now);
         }
     }
 
     /// The limit as set, which a learned one does not pass.
     pub(super) fn max(&self) -> usize {
         let learner = self.learner.as_ref();
-        learner.map_or_else(|| self.in_flight.limit(), |learner| learner.max())
+        learner.map_or_else(|| self.places.in_flight.limit(), |learner| learner.max())
     }
 
     #[inline(always)]
     fn enter(&self, class: Criticality) -> bool {
-        if class == Criticality::CriticalPlus && self.total.is_none() {
-            return self.in_flight.enter();
+        if class == Criticality::CriticalPlus && self.places.total.is_none() {
+            return self.places.in_flight.enter();
         }
         self.enter_share(class)
     }
@@ -174,40 +178,7 @@ impl State {
         } else {
             self.settings.share(class)
         };
-        let Some(total) = &self.total else {
-            return self.in_flight.enter_within(percent);
-        };
-        // Each counter decides by itself, in one step, and the other one follows.
-        if self.in_flight.enter_within(percent) {
-            total.enter_anyway();
-            return true;
-        }
-        let entered = total.enter_within(percent);
-        if entered {
-            self.in_flight.enter_anyway();
-        }
-        entered
-    }
-
-    #[inline(always)]
-    fn leave(&self) {
-        self.in_flight.leave();
-        if let Some(total) = &self.total {
-            total.leave();
-        }
-        if self.settings.max_wait.is_some() && self.queue.has_waiters_after_leave() {
-            self.admit_waiters();
-        }
-    }
-
-    #[cold]
-    fn admit_waiters(&self) {
-        self.queue.pump_now(&Places(self), self.clock.now());
-    }
-
-    /// Places may have come free.
-    fn notify(&self) {
-        self.queue.notify(&Places(self), || self.clock.now());
+        self.places.enter(percent)
     }
 
     #[cold]
@@ -233,28 +204,7 @@ struct Leave<'a>(&'a State);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        self.0.leave();
-    }
-}
-
-/// The places of a bulkhead, as its queue sees them.
-struct Places<'a>(&'a State);
-
-impl Resource for Places<'_> {
-    fn acquire(&self, _: u32, _: u64, _: u64) -> Result<(), Blocked> {
-        if self.0.in_flight.enter() {
-            Ok(())
-        } else {
-            Err(Blocked::UntilRelease)
-        }
-    }
-
-    fn ready_in(&self, _: u32, _: u64, _: u64) -> Option<u64> {
-        None
-    }
-
-    fn give_back(&self, _: u32, _: u64) {
-        self.0.in_flight.leave();
+        self.0.places.leave();
     }
 }
 
@@ -270,7 +220,7 @@ impl Gate for BulkheadGate {
 
     fn give_back(&self, place: Taken, _: Unsent, _: &Now) {
         if place.0 != 0 {
-            self.state.leave();
+            self.state.places.leave();
         }
     }
 
@@ -284,7 +234,7 @@ impl Gate for BulkheadGate {
             End::Dropped => self.state.tally.count(Event::Cancelled),
         }
         if place.0 == PLACE {
-            self.state.leave();
+            self.state.places.leave();
         } else {
             // It counts while it is learned from, and leaves even if a foreign algorithm panics.
             // To leave lets waiters in, those that a higher limit has room for included.
@@ -295,9 +245,8 @@ impl Gate for BulkheadGate {
 
     fn leave(&self, BulkheadTicket(ticket): BulkheadTicket, now: &Now) {
         let state = &*self.state;
-        state
-            .queue
-            .cancel(&Places(state), &ticket, now.by(&state.clock));
+        let now = now.by(&state.places.clock);
+        state.places.cancel(&ticket, now);
     }
 
     #[inline(always)]
@@ -316,7 +265,7 @@ impl<Req> Admit<Req> for BulkheadGate {
     #[inline(always)]
     fn admit(&self, _: &Req, demand: &Demand, now: &Now) -> Admission<Taken, BulkheadTicket> {
         let State {
-            queue, settings, ..
+            places, settings, ..
         } = &*self.state;
         if !settings.enabled {
             return Admission::Granted(Taken(0));
@@ -326,7 +275,7 @@ impl<Req> Admit<Req> for BulkheadGate {
             return self.state.rejection(RejectedKind::DeadlineExceeded);
         }
         // Those that wait come first, even if a place is free: its release is about to grant it.
-        if queue.is_empty() && self.state.enter(demand.criticality) {
+        if places.queue.is_empty() && self.state.enter(demand.criticality) {
             return Admission::Granted(self.state.taken(now));
         }
         self.join(demand, now)
@@ -341,14 +290,16 @@ impl<Req> Admit<Req> for BulkheadGate {
         now: &Now,
     ) -> Turn<Taken> {
         let state = &*self.state;
-        let moment = now.by(&state.clock);
-        match state.queue.poll(&Places(state), ticket, cx.waker(), moment) {
-            QueueTurn::Queued(wake) => Turn::Queued(wake.and_then(|wake| state.clock.moment(wake))),
+        let moment = now.by(&state.places.clock);
+        match state.places.poll(ticket, cx.waker(), moment) {
+            QueueTurn::Queued(wake) => {
+                Turn::Queued(wake.and_then(|wake| state.places.clock.moment(wake)))
+            }
             QueueTurn::Acquired => Turn::Granted(state.taken(now)),
             QueueTurn::TooLate(_) | QueueTurn::Never => {
                 let expired = demand
                     .deadline
-                    .is_some_and(|deadline| state.clock.at(deadline) <= moment);
+                    .is_some_and(|deadline| state.places.clock.at(deadline) <= moment);
                 let kind = if expired {
                     RejectedKind::DeadlineExceeded
                 } else {
@@ -366,8 +317,8 @@ impl Evict for BulkheadGate {
     fn is_evictable(&self) -> bool {
         // Handles hold the state, not the partition.
         Arc::strong_count(&self.state) == 1
-            && self.state.in_flight.count() == 0
-            && self.state.queue.is_unused()
+            && self.state.places.in_flight.count() == 0
+            && self.state.places.queue.is_unused()
     }
 }
 

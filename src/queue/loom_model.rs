@@ -228,3 +228,124 @@ mod bulkhead {
         });
     }
 }
+
+/// Two keys that have shares of one total.
+mod shares {
+    use super::*;
+    use crate::algorithm::InFlight;
+
+    struct Keys {
+        places: [InFlight; 2],
+        queues: [WaitQueue; 2],
+        total: Total,
+    }
+
+    impl Keys {
+        /// Shares of one place each, and a total of two, all taken: one by each key.
+        fn full() -> Arc<Self> {
+            let keys = Self {
+                places: [(); 2].map(|()| InFlight::new(1)),
+                queues: [(); 2].map(|()| WaitQueue::default()),
+                total: Total::new(2, WaitQueue::default()),
+            };
+            assert!((0..2).all(|key| keys.share(key).enter(100)));
+            Arc::new(keys)
+        }
+
+        fn share(&self, key: usize) -> Share<'_> {
+            Share {
+                places: &self.places[key],
+                queue: &self.queues[key],
+                total: &self.total,
+            }
+        }
+
+        fn join(&self, key: usize) -> ShareTicket {
+            let share = self.share(key);
+            let ticket = share.join(BOUNDS, 9, 0).unwrap();
+            assert!(!self.poll(key, &ticket));
+            ticket
+        }
+
+        fn poll(&self, key: usize, ticket: &ShareTicket) -> bool {
+            self.share(key).poll(ticket, Waker::noop(), 0) == Turn::Acquired
+        }
+
+        /// Whether a waiter has been given a place, and so been woken.
+        fn is_served(&self, key: usize) -> bool {
+            self.queues[key].is_empty() || self.total.queue.is_empty()
+        }
+
+        fn assert_taken(&self, places: [usize; 2]) {
+            assert_eq!([0, 1].map(|key: usize| self.places[key].count()), places);
+            assert_eq!(self.total.places.count(), places.iter().sum());
+        }
+    }
+
+    #[test]
+    fn a_share_that_a_cancelled_waiter_was_given_leaves_its_room_to_all() {
+        model(|| {
+            let keys = Keys::full();
+            let (second, first) = (keys.join(1), keys.join(0));
+            let there = keys.clone();
+            let releaser = thread::spawn(move || there.share(0).leave(|| 0));
+            keys.share(0).cancel(&first, 0);
+            releaser.join().unwrap();
+            assert!(keys.is_served(1), "nobody else would wake it");
+            assert!(keys.poll(1, &second));
+            keys.assert_taken([0, 2]);
+            assert!(keys.total.queue.is_unused());
+        });
+    }
+
+    #[test]
+    fn what_was_given_twice_is_kept_once() {
+        model(|| {
+            let keys = Keys::full();
+            let ticket = keys.join(0);
+            let there = keys.clone();
+            let releaser = thread::spawn(move || {
+                there.share(1).leave(|| 0);
+                there.share(0).leave(|| 0);
+            });
+            let served = keys.poll(0, &ticket);
+            releaser.join().unwrap();
+            assert!(served || keys.is_served(0));
+            assert!(served || keys.poll(0, &ticket));
+            keys.assert_taken([1, 0]);
+            assert!(keys.queues[0].is_unused() && keys.total.queue.is_unused());
+        });
+    }
+
+    #[test]
+    fn a_newcomer_does_not_take_the_room_that_a_waiter_is_about_to_get() {
+        model(|| {
+            let keys = Keys::full();
+            keys.total.set_limit(3, || 0);
+            assert!(keys.share(0).enter(100));
+            let ticket = keys.join(0);
+            let there = keys.clone();
+            let releaser = thread::spawn(move || there.share(0).leave(|| 0));
+            assert!(!keys.share(1).enter(100));
+            releaser.join().unwrap();
+            assert!(keys.poll(0, &ticket));
+            keys.assert_taken([2, 1]);
+        });
+    }
+
+    #[test]
+    fn a_first_waiter_and_a_release_of_another_key_never_miss_each_other() {
+        model(|| {
+            let keys = Keys::full();
+            let there = keys.clone();
+            let releaser = thread::spawn(move || there.share(1).leave(|| 0));
+            let share = keys.share(0);
+            let ticket = share.join(BOUNDS, 9, 0).unwrap();
+            let served = keys.poll(0, &ticket);
+            releaser.join().unwrap();
+            assert!(served || keys.is_served(0));
+            assert!(served || keys.poll(0, &ticket));
+            keys.assert_taken([2, 0]);
+        });
+    }
+}

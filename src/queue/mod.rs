@@ -28,6 +28,7 @@ mod by_key;
 #[cfg(all(test, keep_loom))]
 mod loom_model;
 mod resource;
+mod shares;
 #[cfg(all(test, not(keep_loom)))]
 mod tests;
 mod wait_queue;
@@ -35,9 +36,6 @@ mod waiters;
 
 #[cfg(not(keep_loom))]
 pub(crate) use by_key::QueuesByKey;
-#[cfg_attr(
-    keep_loom,
-    expect(unused_imports, reason = "the layers are not modelled")
-)]
 pub(crate) use resource::{Blocked, Bounds, Resource, Ticket, Turn};
+pub(crate) use shares::{Share, ShareTicket, Total};
 pub(crate) use wait_queue::WaitQueue;

@@ -1,0 +1,128 @@
+//! The places of a bulkhead, and the calls that wait for one.
+
+use std::{sync::Arc, task::Waker};
+
+use crate::{
+    algorithm::InFlight,
+    queue::{Blocked, Bounds, Resource, Share, ShareTicket, Ticket, Total, Turn, WaitQueue},
+    time::Clock,
+};
+
+#[derive(Debug)]
+pub(super) struct Places {
+    pub(super) in_flight: InFlight,
+    pub(super) queue: WaitQueue,
+    /// Of all keys together, if each has a share of a total.
+    pub(super) total: Option<Arc<Total>>,
+    pub(super) clock: Clock,
+    /// Whether calls wait: if not, nobody looks whether they do.
+    pub(super) may_wait: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Queued {
+    /// For a place of a limit.
+    Alone(Ticket),
+    /// For one of a share, or of the total.
+    Shared(ShareTicket),
+}
+
+impl Places {
+    /// Enters as one of several classes or keys, if nobody waits.
+    pub(super) fn enter(&self, percent: u8) -> bool {
+        match self.share() {
+            None => self.in_flight.enter_within(percent),
+            Some(share) => share.enter(percent),
+        }
+    }
+
+    /// Gives a place back, and lets those in that wait for it.
+    #[inline(always)]
+    pub(super) fn leave(&self) {
+        if self.total.is_some() {
+            return self.leave_share();
+        }
+        self.in_flight.leave();
+        if self.may_wait && self.queue.has_waiters_after_leave() {
+            self.admit_waiters();
+        }
+    }
+
+    fn leave_share(&self) {
+        if let Some(share) = self.share() {
+            share.leave(|| self.clock.now());
+        }
+    }
+
+    #[cold]
+    fn admit_waiters(&self) {
+        self.queue.pump_now(self, self.clock.now());
+    }
+
+    /// There may be more places than before.
+    pub(super) fn notify(&self) {
+        match self.share() {
+            None => self.queue.notify(self, || self.clock.now()),
+            Some(share) => share.notify(|| self.clock.now()),
+        }
+    }
+
+    /// A place in the queue, or `None` if too many wait.
+    pub(super) fn join(&self, bounds: Bounds, now: u64) -> Option<Queued> {
+        let Some(share) = self.share() else {
+            let ticket = self.queue.join(self, 1, bounds, now);
+            return ticket.ok().map(Queued::Alone);
+        };
+        let max_total = bounds.max_waiting.saturating_mul(KEYS_IN_QUEUE);
+        share.join(bounds, max_total, now).map(Queued::Shared)
+    }
+
+    /// Whether the turn of a waiter has come.
+    pub(super) fn poll(&self, ticket: &Queued, waker: &Waker, now: u64) -> Turn {
+        match (ticket, self.share()) {
+            (Queued::Alone(ticket), _) => self.queue.poll(self, ticket, waker, now),
+            (Queued::Shared(ticket), Some(share)) => share.poll(ticket, waker, now),
+            (Queued::Shared(_), None) => Turn::Never,
+        }
+    }
+
+    /// Gives up a place in the queue, or what was acquired for it.
+    pub(super) fn cancel(&self, ticket: &Queued, now: u64) {
+        match (ticket, self.share()) {
+            (Queued::Alone(ticket), _) => self.queue.cancel(self, ticket, now),
+            (Queued::Shared(ticket), Some(share)) => share.cancel(ticket, now),
+            (Queued::Shared(_), None) => {}
+        }
+    }
+
+    fn share(&self) -> Option<Share<'_>> {
+        let total = self.total.as_ref()?;
+        Some(Share {
+            places: &self.in_flight,
+            queue: &self.queue,
+            total,
+        })
+    }
+}
+
+/// As the queue of a limit sees them.
+impl Resource for Places {
+    fn acquire(&self, _: u32, _: u64, _: u64) -> Result<(), Blocked> {
+        if self.in_flight.enter() {
+            Ok(())
+        } else {
+            Err(Blocked::UntilRelease)
+        }
+    }
+
+    fn ready_in(&self, _: u32, _: u64, _: u64) -> Option<u64> {
+        None
+    }
+
+    fn give_back(&self, _: u32, _: u64) {
+        self.in_flight.leave();
+    }
+}
+
+/// How many times as many as of one key may wait for a total.
+const KEYS_IN_QUEUE: usize = 16;
