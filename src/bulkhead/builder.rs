@@ -1,43 +1,36 @@
 //! The builder.
 
-use std::{
-    hash::Hash,
-    sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
-};
+use std::{hash::Hash, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
-    ConfigError, Criticality, Name,
+    Criticality, Name,
     algorithm::{AdaptiveLimit, Overflow},
     bulkhead::{
-        BulkheadGate, BulkheadLayer, Missing,
+        BulkheadLayer, Missing,
         adaptive::Algorithm,
-        asked::{AllAlike, AndAsks, CriticalityOf, DeadlineOf, Wrap},
-        keyed::Plan,
-        settings::{Order, Settings, checked, within_total},
+        asked::{AllAlike, AndAsks, CriticalityOf, DeadlineOf},
+        limits::LimitByKey,
+        settings::{Order, Settings},
     },
-    gate::{GateLayer, Keyed, KeyedParts},
-    keyed::{ByKey, KeySettings, NotKeyed},
-    observe::{Tally, register},
+    keyed::{KeySettings, NotKeyed},
     protocol::Plain,
-    time::Clock,
 };
 
 /// Settings of a [`BulkheadLayer`], in any order.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct BulkheadBuilder<K = NotKeyed, P = Plain, A = AllAlike> {
-    limit: usize,
-    total: Option<usize>,
-    adaptive: Option<Algorithm>,
-    settings: Settings,
-    name: Option<&'static str>,
-    keys: KeySettings,
-    key: K,
-    asks: A,
-    protocol: P,
+    pub(super) limit: usize,
+    pub(super) total: Option<usize>,
+    pub(super) adaptive: Option<Algorithm>,
+    pub(super) settings: Settings,
+    pub(super) name: Option<&'static str>,
+    pub(super) keys: KeySettings,
+    pub(super) key: K,
+    pub(super) asks: A,
+    pub(super) protocol: P,
 }
 
 impl BulkheadLayer {
@@ -188,13 +181,13 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     }
 
     /// A bulkhead for each key, such as a host or a tenant, each with the whole limit: a closure
-    /// `Fn(&Req) -> Option<K>` finds it.
-    pub fn keyed_by<Req, L, F>(self, key: F) -> BulkheadBuilder<ByKey<L, F>, P, A>
+    /// `Fn(&Req) -> Option<K>` finds it. Some may have [another limit](Self::limit_for).
+    pub fn keyed_by<Req, L, F>(self, key: F) -> BulkheadBuilder<LimitByKey<L, F>, P, A>
     where
         F: Fn(&Req) -> Option<L>,
         L: Hash + Eq + Clone,
     {
-        self.with_key(ByKey::new(key))
+        self.with_key(LimitByKey::new(key))
     }
 
     /// Rejects a call at its own deadline, which a closure `Fn(&Req) ->
@@ -285,103 +278,34 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     }
 }
 
-impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
-    /// Starts with nothing in flight.
+impl<K, F, P, A> BulkheadBuilder<LimitByKey<K, F>, P, A> {
+    /// Gives keys that are known a limit, or with [`within`](Self::within) a share, of their own: a
+    /// closure `Fn(&K) -> usize`, or `-> Option<usize>` where the others have that of
+    /// [`builder`](BulkheadLayer::builder). Default: all have that.
     ///
-    /// # Errors
-    /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0, or a
-    /// setting that needs a key. `usize::MAX` is
-    /// as good as none.
-    pub fn build(self) -> Result<GateLayer<A::Gate, P>, ConfigError> {
-        self.keys
-            .unset()
-            .map_err(|error| error.of("bulkhead", self.name))?;
-        let (limit, name) = (checked(self.limit, self.name)?, self.name);
-        if let Some(total) = self.total {
-            let fix = "set a key too, with `keyed_by`, or leave it";
-            return Err(ConfigError::new("within", total, fix).of("bulkhead", name));
-        }
-        let tally = Arc::new(Tally::new("bulkhead", name));
-        let gate = BulkheadGate::new(
-            limit,
-            (None, self.adaptive.as_ref()),
-            self.settings.checked(name)?,
-            Clock::start(),
-            tally,
-        );
-        register(&gate.state);
-        Ok(GateLayer::with_protocol(
-            self.asks.wrap(gate),
-            self.protocol,
-        ))
-    }
-}
-
-impl<K, F, P, A> BulkheadBuilder<ByKey<K, F>, P, A>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    A: Wrap<Keyed<K, F, BulkheadGate>>,
-{
-    /// Starts with nothing in flight.
+    /// ```
+    /// use tower_keep::bulkhead::BulkheadLayer;
     ///
-    /// # Errors
-    /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0,
-    /// room for no key, or a total [within](Self::within) which not even one key's share fits.
-    pub fn build(self) -> Result<GateLayer<A::Gate, P>, ConfigError> {
-        let Self {
-            limit,
-            total,
-            adaptive,
-            settings,
-            name,
-            keys,
-            key,
-            asks,
-            protocol,
-        } = self;
-        let max_keys = keys
-            .max_keys(1024)
-            .map_err(|error| error.of("bulkhead", name))?;
-        let plan = Plan {
-            total: within_total(total, limit, &settings, name)?,
-            limit: AtomicUsize::new(limit),
-            clock: Clock::start(),
-            adaptive,
-            settings: settings.checked(name)?,
-            tally: Arc::new(Tally::new("bulkhead", name)),
-        };
-        let shared = plan.bulkhead()?;
-        let fallback = (
-            keys.overflow.unwrap_or_default(),
-            keys.missing.unwrap_or_default(),
-        );
-        let parts = KeyedParts::new(max_keys, shared, plan, fallback, settings.enabled);
-        let keyed = Keyed::new(key.key, parts);
-        register(keyed.parts());
-        Ok(GateLayer::with_protocol(asks.wrap(keyed), protocol))
-    }
-}
-
-impl<A: Wrap<BulkheadGate, Gate: Clone>> BulkheadBuilder<NotKeyed, Plain, A> {
-    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    /// let bulkhead = BulkheadLayer::builder(20)
+    ///     .keyed_by(|dependency: &&'static str| Some(*dependency))
+    ///     .limit_for(|dependency| match *dependency {
+    ///         "payments" => Some(50),
+    ///         "search" => Some(10),
+    ///         _ => None,
+    ///     })
+    ///     .build()?;
+    /// # Ok::<_, tower_keep::ConfigError>(())
+    /// ```
     ///
-    /// # Errors
-    /// As [`build`](Self::build).
-    pub fn gate(self) -> Result<A::Gate, ConfigError> {
-        self.build().map(|layer| layer.gate().clone())
-    }
-}
-
-impl<K, F, A> BulkheadBuilder<ByKey<K, F>, Plain, A>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    A: Wrap<Keyed<K, F, BulkheadGate>, Gate: Clone>,
-{
-    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
-    ///
-    /// # Errors
-    /// As [`build`](Self::build).
-    pub fn gate(self) -> Result<A::Gate, ConfigError> {
-        self.build().map(|layer| layer.gate().clone())
+    /// It is asked when a key comes for the first time, and may be asked again. A limit of 0 is an
+    /// error, so that the key is one that found [no place](Self::overflow). The keyed handle's
+    /// `update` is for the other keys: it leaves these limits.
+    pub fn limit_for<L, G>(mut self, limit: G) -> Self
+    where
+        G: Fn(&K) -> L + Send + Sync + 'static,
+        L: Into<Option<usize>>,
+    {
+        self.key = self.key.limit_for(limit);
+        self
     }
 }

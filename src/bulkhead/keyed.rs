@@ -15,6 +15,7 @@ use crate::{
         BulkheadGate, BulkheadHandle, KeyedBulkheadLayer,
         adaptive::Algorithm,
         asked::Controlled,
+        limits::Limits,
         observed::observe,
         settings::{Settings, checked, checked_total},
     },
@@ -32,9 +33,11 @@ pub struct KeyedBulkheadHandle<K> {
 
 /// What bulkheads are made of.
 #[derive(Debug)]
-pub struct Plan {
+pub struct Plan<K> {
     /// Relaxed: one that is made beside a change is put right by its maker.
     pub(super) limit: AtomicUsize,
+    /// Of keys that do not have that one.
+    pub(super) limits: Limits<K>,
     /// What all keys together have in flight; `None` without a total.
     pub(super) total: Option<Arc<Total>>,
     /// Of all keys, because they wait in one queue.
@@ -72,7 +75,7 @@ impl<K: Hash + Eq + Clone, F> Controlled for Keyed<K, F, BulkheadGate> {
 
 impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
     /// The key's bulkhead, if it has one of its own just now: one in which nothing is in flight may
-    /// be evicted, unless a handle holds it.
+    /// be evicted, unless a handle holds it, or its limit was changed by one.
     #[must_use]
     pub fn key(&self, key: &K) -> Option<BulkheadHandle> {
         self.parts
@@ -124,7 +127,8 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
         Ok(())
     }
 
-    /// Changes the limit of every key, those to come included.
+    /// Changes the limit of every key, those to come included, but not of keys to which the builder
+    /// gave [one of their own](crate::bulkhead::BulkheadBuilder::limit_for).
     ///
     /// # Errors
     /// A limit of 0.
@@ -133,7 +137,10 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
         // First for those to come: one that is made meanwhile is put right by its maker.
         self.parts.recipe.limit.store(limit, Ordering::Relaxed);
         for partition in self.parts.partitions.all() {
-            partition.gate.state.set_limit(limit)?;
+            let state = &partition.gate.state;
+            if !state.has_fixed_limit {
+                state.set_limit(limit, false)?;
+            }
         }
         Ok(changed)
     }
@@ -145,35 +152,37 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
     }
 }
 
-impl Plan {
-    pub(super) fn bulkhead(&self) -> Result<BulkheadGate, ConfigError> {
-        let limit = checked(self.limit.load(Ordering::Relaxed), self.tally.name)?;
+impl<K> Plan<K> {
+    pub(super) fn bulkhead(&self, limit: usize, is_fixed: bool) -> BulkheadGate {
         let (total, algorithm) = (self.total.clone(), self.adaptive.as_ref());
         let tally = self.tally.clone();
-        Ok(BulkheadGate::new(
-            limit,
+        BulkheadGate::new(
+            (limit, is_fixed),
             (total, algorithm),
             self.settings,
             self.clock,
             tally,
-        ))
+        )
     }
 }
 
 impl Keyable for BulkheadGate {
-    type Recipe<K> = Plan;
+    type Recipe<K> = Plan<K>;
 }
 
-impl<K> Recipe<K, BulkheadGate> for Plan {
-    fn make(&self, _: &K) -> Result<BulkheadGate, ConfigError> {
-        self.bulkhead()
+impl<K> Recipe<K, BulkheadGate> for Plan<K> {
+    fn make(&self, key: &K) -> Result<BulkheadGate, ConfigError> {
+        let fixed = self.limits.of(key);
+        let limit = fixed.unwrap_or_else(|| self.limit.load(Ordering::Relaxed));
+        let limit = checked(limit, self.tally.name)?;
+        Ok(self.bulkhead(limit, fixed.is_some()))
     }
 
     fn made(&self, bulkhead: &BulkheadGate) {
-        let limit = self.limit.load(Ordering::Relaxed);
-        if bulkhead.state.max() != limit {
+        let (state, limit) = (&bulkhead.state, self.limit.load(Ordering::Relaxed));
+        if !state.has_fixed_limit && state.max() != limit {
             // What the shared bulkhead has accepted this one does.
-            let _ = bulkhead.state.set_limit(limit);
+            let _ = state.set_limit(limit, false);
         }
     }
 }

@@ -38,6 +38,8 @@ mod asked;
 mod builder;
 mod handle;
 mod keyed;
+mod layer;
+mod limits;
 mod observed;
 mod places;
 mod runtime;
@@ -55,6 +57,7 @@ pub(crate) use asked::{Controlled, Wrap};
 pub use builder::BulkheadBuilder;
 pub use handle::{BulkheadHandle, Snapshot};
 pub use keyed::KeyedBulkheadHandle;
+pub use limits::LimitByKey;
 pub use runtime::{OnRuntime, OnRuntimeFuture, OnRuntimeLayer};
 pub use state::BulkheadGate;
 #[doc(hidden)]

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Context,
 };
@@ -37,6 +37,11 @@ pub(super) struct State {
     pub(super) waited: AtomicU64,
     /// What moves the limit, if anything does.
     pub(super) learner: Option<Box<Learner>>,
+    /// Whether the builder gave this key a limit that others do not have.
+    pub(super) has_fixed_limit: bool,
+    /// Whether its limit was changed by hand, for this key alone, so that it is not evicted.
+    /// Relaxed: nobody evicts it while a handle holds it, and letting go of that publishes it.
+    has_own_limit: AtomicBool,
     /// Of the layer: the bulkheads of all its keys count together.
     pub(super) tally: Arc<Tally>,
 }
@@ -55,7 +60,7 @@ pub struct BulkheadTicket(Queued);
 impl BulkheadGate {
     /// At most `limit`, or what the algorithm learns below that; of all keys, within a total.
     pub(super) fn new(
-        limit: usize,
+        (limit, has_fixed_limit): (usize, bool),
         (total, algorithm): (Option<Arc<Total>>, Option<&Algorithm>),
         settings: Settings,
         clock: Clock,
@@ -83,6 +88,8 @@ impl BulkheadGate {
                 settings,
                 waited: AtomicU64::new(0),
                 learner,
+                has_fixed_limit,
+                has_own_limit: AtomicBool::new(false),
                 tally,
             }),
         }
@@ -125,14 +132,15 @@ impl BulkheadGate {
 
 impl State {
     pub(super) fn update(&self, limit: usize) -> Result<Changed, ConfigError> {
-        let changed = self.set_limit(limit)?;
+        let changed = self.set_limit(limit, true)?;
         trace::updated((self.tally.layer, self.tally.name), &changed);
         Ok(changed)
     }
 
     /// Without an event: of keys, there is one for all.
-    pub(super) fn set_limit(&self, limit: usize) -> Result<Changed, ConfigError> {
+    pub(super) fn set_limit(&self, limit: usize, is_own: bool) -> Result<Changed, ConfigError> {
         let limit = checked(limit, self.tally.name)?;
+        self.has_own_limit.store(is_own, Ordering::Relaxed);
         let before = self.max();
         match &self.learner {
             Some(learner) => learner.set_max(limit, &self.places.in_flight),
@@ -317,6 +325,7 @@ impl Evict for BulkheadGate {
     fn is_evictable(&self) -> bool {
         // Handles hold the state, not the partition.
         Arc::strong_count(&self.state) == 1
+            && !self.state.has_own_limit.load(Ordering::Relaxed)
             && self.state.places.in_flight.count() == 0
             && self.state.places.queue.is_unused()
     }

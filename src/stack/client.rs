@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     ConfigError, Name,
-    bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer},
+    bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer, LimitByKey},
     circuit_breaker::{CircuitBreakerBuilder, CircuitGate},
     gate::{Both, FindKey, GateLayer, Gated, Keyed},
     keyed::{ByHost, ByKey, Host},
@@ -284,7 +284,7 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
             .gate()?;
         let bulkhead = named(bulkhead.builder, name, BulkheadBuilder::name)
             .enabled(bulkhead.enabled)
-            .with_key(ByKey::new(W::default()))
+            .with_key(LimitByKey::new(W::default()))
             .gate()?;
         let limit = limit.gate(name)?;
         Ok(ClientStack {

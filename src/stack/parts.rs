@@ -4,10 +4,10 @@ use std::{hash::Hash, time::Duration};
 
 use crate::{
     ConfigError,
-    bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer, Controlled, Wrap},
+    bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer, Controlled, LimitByKey, Wrap},
     circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer},
     gate::Keyed,
-    keyed::{ByKey, NotKeyed},
+    keyed::NotKeyed,
     protocol::Plain,
     rate_limit::{
         InTable, KeyedRateLimitHandle, LimitGate, Metered, PerKey, PerKeyGate,
@@ -190,7 +190,7 @@ impl<A: Wrap<BulkheadGate, Gate: Clone>> BulkheadPart for BulkheadBuilder<NotKey
     }
 }
 
-impl<K, F, A> BulkheadPart for BulkheadBuilder<ByKey<K, F>, Plain, A>
+impl<K, F, A> BulkheadPart for BulkheadBuilder<LimitByKey<K, F>, Plain, A>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     A: Wrap<Keyed<K, F, BulkheadGate>, Gate: Clone>,

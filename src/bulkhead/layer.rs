@@ -1,0 +1,125 @@
+//! How a bulkhead is built.
+
+use std::{
+    hash::Hash,
+    sync::{Arc, atomic::AtomicUsize},
+};
+
+use crate::{
+    ConfigError,
+    bulkhead::{
+        BulkheadGate,
+        asked::Wrap,
+        builder::BulkheadBuilder,
+        keyed::Plan,
+        limits::LimitByKey,
+        settings::{checked, within_total},
+    },
+    gate::{GateLayer, Keyed, KeyedParts},
+    keyed::NotKeyed,
+    observe::{Tally, register},
+    protocol::Plain,
+    time::Clock,
+};
+
+impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
+    /// Starts with nothing in flight.
+    ///
+    /// # Errors
+    /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0, or a
+    /// setting that needs a key. `usize::MAX` is
+    /// as good as none.
+    pub fn build(self) -> Result<GateLayer<A::Gate, P>, ConfigError> {
+        self.keys
+            .unset()
+            .map_err(|error| error.of("bulkhead", self.name))?;
+        let (limit, name) = (checked(self.limit, self.name)?, self.name);
+        if let Some(total) = self.total {
+            let fix = "set a key too, with `keyed_by`, or leave it";
+            return Err(ConfigError::new("within", total, fix).of("bulkhead", name));
+        }
+        let tally = Arc::new(Tally::new("bulkhead", name));
+        let gate = BulkheadGate::new(
+            (limit, false),
+            (None, self.adaptive.as_ref()),
+            self.settings.checked(name)?,
+            Clock::start(),
+            tally,
+        );
+        register(&gate.state);
+        Ok(GateLayer::with_protocol(
+            self.asks.wrap(gate),
+            self.protocol,
+        ))
+    }
+}
+
+impl<K, F, P, A> BulkheadBuilder<LimitByKey<K, F>, P, A>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    A: Wrap<Keyed<K, F, BulkheadGate>>,
+{
+    /// Starts with nothing in flight.
+    ///
+    /// # Errors
+    /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0,
+    /// room for no key, or a total [within](Self::within) which not even one key's share fits.
+    pub fn build(self) -> Result<GateLayer<A::Gate, P>, ConfigError> {
+        let Self {
+            limit,
+            total,
+            adaptive,
+            settings,
+            name,
+            keys,
+            key,
+            asks,
+            protocol,
+        } = self;
+        let max_keys = keys
+            .max_keys(1024)
+            .map_err(|error| error.of("bulkhead", name))?;
+        let plan = Plan {
+            total: within_total(total, limit, &settings, name)?,
+            limit: AtomicUsize::new(checked(limit, name)?),
+            limits: key.limits,
+            clock: Clock::start(),
+            adaptive,
+            settings: settings.checked(name)?,
+            tally: Arc::new(Tally::new("bulkhead", name)),
+        };
+        let shared = plan.bulkhead(limit, false);
+        let fallback = (
+            keys.overflow.unwrap_or_default(),
+            keys.missing.unwrap_or_default(),
+        );
+        let parts = KeyedParts::new(max_keys, shared, plan, fallback, settings.enabled);
+        let keyed = Keyed::new(key.key, parts);
+        register(keyed.parts());
+        Ok(GateLayer::with_protocol(asks.wrap(keyed), protocol))
+    }
+}
+
+impl<A: Wrap<BulkheadGate, Gate: Clone>> BulkheadBuilder<NotKeyed, Plain, A> {
+    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn gate(self) -> Result<A::Gate, ConfigError> {
+        self.build().map(|layer| layer.gate().clone())
+    }
+}
+
+impl<K, F, A> BulkheadBuilder<LimitByKey<K, F>, Plain, A>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    A: Wrap<Keyed<K, F, BulkheadGate>, Gate: Clone>,
+{
+    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn gate(self) -> Result<A::Gate, ConfigError> {
+        self.build().map(|layer| layer.gate().clone())
+    }
+}
