@@ -5,7 +5,7 @@ use std::{fmt, task::Context, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    Criticality, Rejected,
+    Criticality, Outcome, Rejected,
     gate::{Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent},
     protocol::Quota,
     time::Now,
@@ -178,6 +178,10 @@ impl<G: Gate, A> Gate for Asked<G, A> {
 
     fn answered(&self, pass: &mut Self::Pass, now: &Now) {
         self.gate.answered(pass, now);
+    }
+
+    fn upgraded(&self, pass: Self::Pass, outcome: Outcome, now: &Now) -> Self::Pass {
+        self.gate.upgraded(pass, outcome, now)
     }
 
     fn honor(&self, pass: &Self::Pass, retry_after: Duration, now: &Now) {

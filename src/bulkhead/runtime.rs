@@ -144,7 +144,7 @@ where
 impl<S, G, P, Req> Future for OnRuntimeFuture<ResponseFuture<S, G, P, Req>, P>
 where
     S: Service<Req>,
-    G: Admit<Req> + Read<S::Response>,
+    G: Admit<Req> + Read<S::Response> + Send + Sync + 'static,
     P: Protocol<S::Response, S::Error>,
 {
     type Output = Result<P::Response<Permit<G>>, P::Error>;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Changed, ConfigError, Criticality, Rejected, RejectedKind,
+    Changed, ConfigError, Criticality, Outcome, Rejected, RejectedKind,
     algorithm::InFlight,
     bulkhead::{
         adaptive::{Algorithm, Learner, Stamp},
@@ -266,6 +266,11 @@ impl Gate for BulkheadGate {
         if let (Some(learner), Some(stamp)) = (&self.state.learner, Stamp::from_word(place.0)) {
             place.0 = learner.answered(stamp, now).word();
         }
+    }
+
+    fn upgraded(&self, mut place: Taken, _: Outcome, now: &Now) -> Taken {
+        self.answered(&mut place, now);
+        place
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt, mem, task::Context, time::Duration};
 
 use crate::{
-    Rejected, RejectedKind,
+    Outcome, Rejected, RejectedKind,
     gate::{Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent},
     protocol::Quota,
     time::Now,
@@ -160,6 +160,11 @@ impl<A: Gate, B: Gate> Gate for Both<A, B> {
     fn answered(&self, (first, second): &mut Self::Pass, now: &Now) {
         self.first.answered(first, now);
         self.second.answered(second, now);
+    }
+
+    fn upgraded(&self, (first, second): Self::Pass, outcome: Outcome, now: &Now) -> Self::Pass {
+        let second = self.second.upgraded(second, outcome, now);
+        (self.first.upgraded(first, outcome, now), second)
     }
 
     fn honor(&self, (first, second): &Self::Pass, retry_after: Duration, now: &Now) {

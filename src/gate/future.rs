@@ -94,7 +94,7 @@ where
 impl<S, G, P, Req> Future for ResponseFuture<S, G, P, Req>
 where
     S: Service<Req>,
-    G: Admit<Req> + Read<S::Response>,
+    G: Admit<Req> + Read<S::Response> + Send + Sync + 'static,
     P: Protocol<S::Response, S::Error>,
 {
     type Output = Result<P::Response<Permit<G>>, P::Error>;
@@ -136,7 +136,7 @@ fn settle<G, P, Res, Err>(
     permit: &mut Permit<G>,
 ) -> Result<P::Response<Permit<G>>, P::Error>
 where
-    G: Read<Res>,
+    G: Read<Res> + Send + Sync + 'static,
     P: Protocol<Res, Err>,
 {
     if let Ok(response) = &result {
@@ -155,7 +155,7 @@ fn settle_advertised<G, P, Res, Err>(
     permit: &mut Permit<G>,
 ) -> Result<P::Response<Permit<G>>, P::Error>
 where
-    G: Gate,
+    G: Gate + Send + Sync + 'static,
     P: Protocol<Res, Err>,
 {
     let quotas = permit.quotas();
@@ -168,7 +168,7 @@ fn advertise<G, P, Res, Err>(
     quotas: &[Quota],
 ) -> Result<P::Response<Permit<G>>, P::Error>
 where
-    G: Gate,
+    G: Gate + Send + Sync + 'static,
     P: Protocol<Res, Err>,
 {
     let tell = |response, quota| protocol.advertise(response, quota);

@@ -3,7 +3,7 @@
 use std::{fmt, hash::Hash, sync::Arc, task::Context, time::Duration};
 
 use crate::{
-    Rejected,
+    Outcome, Rejected,
     algorithm::Overflow,
     gate::{Admission, Admit, Demand, End, Gate, Read, Turn, Unsent},
     keyed::{
@@ -36,7 +36,7 @@ pub(crate) struct KeyedParts<K, G: Keyable> {
 /// A gate of which each key can have its own.
 #[doc(hidden)]
 #[expect(private_bounds, reason = "only gates of this crate are keyed")]
-pub trait Keyable: Gate + Evict + MissingKey + Sized {
+pub trait Keyable: Gate + Evict + MissingKey + Sized + Send + Sync + 'static {
     /// How they are made.
     type Recipe<K>: Recipe<K, Self>;
 }
@@ -113,7 +113,7 @@ impl<K, F, G: Keyable> Keyed<K, F, G> {
     }
 }
 
-impl<K, F, G: Keyable> Gate for Keyed<K, F, G> {
+impl<K: Send + Sync + 'static, F, G: Keyable> Gate for Keyed<K, F, G> {
     type Grant = KeyedGrant<K, G>;
     type Pass = KeyedPass<K, G>;
     type Ticket = KeyedTicket<K, G>;
@@ -168,6 +168,16 @@ impl<K, F, G: Keyable> Gate for Keyed<K, F, G> {
         }
     }
 
+    fn upgraded(&self, pass: Self::Pass, outcome: Outcome, now: &Now) -> Self::Pass {
+        let Some((place, pass)) = pass.0 else {
+            return KeyedPass(None);
+        };
+        let gate = self.of(&place);
+        let pass = gate.upgraded(pass, outcome, now);
+        let owes = gate.owes(&pass);
+        KeyedPass(owes.then_some((place, pass)))
+    }
+
     fn honor(&self, pass: &Self::Pass, retry_after: Duration, now: &Now) {
         if let Some((place, pass)) = &pass.0 {
             self.of(place).honor(pass, retry_after, now);
@@ -194,7 +204,7 @@ impl<K, F, G: Keyable> Gate for Keyed<K, F, G> {
 
 impl<K, F, G, Req> Admit<Req> for Keyed<K, F, G>
 where
-    K: Hash + Eq + Clone,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
     F: FindKey<Req, K>,
     G: Admit<Req> + Keyable,
 {
@@ -270,7 +280,7 @@ where
     }
 }
 
-impl<K, F, G: Keyable> Keyed<K, F, G> {
+impl<K: Send + Sync + 'static, F, G: Keyable> Keyed<K, F, G> {
     #[inline]
     fn admit_in<Req>(
         &self,
@@ -298,7 +308,11 @@ impl<K, F, G: Keyable> Keyed<K, F, G> {
     }
 }
 
-impl<K, F, G: Read<Res> + Keyable, Res> Read<Res> for Keyed<K, F, G> {
+impl<K, F, G, Res> Read<Res> for Keyed<K, F, G>
+where
+    K: Send + Sync + 'static,
+    G: Read<Res> + Keyable,
+{
     #[inline]
     fn read(&self, pass: &mut Self::Pass, response: &Res, now: &Now) {
         if let Some((place, pass)) = &mut pass.0 {

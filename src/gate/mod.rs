@@ -79,7 +79,7 @@ pub trait Gate {
     /// What an admission owes until the call is sent.
     type Grant;
     /// What a sent call owes until its end. The default owes nothing.
-    type Pass: Default;
+    type Pass: Default + Send + 'static;
     /// A place in a queue.
     type Ticket;
 
@@ -113,6 +113,15 @@ pub trait Gate {
     /// The response's head is here, and its body goes on.
     fn answered(&self, pass: &mut Self::Pass, now: &Now) {
         let _ = (pass, now);
+    }
+
+    /// The call was answered, and goes on over an upgraded connection. Returns what it owes until
+    /// that closes. By default the call has ended: only what counts calls in flight goes on.
+    fn upgraded(&self, pass: Self::Pass, outcome: Outcome, now: &Now) -> Self::Pass {
+        if self.owes(&pass) {
+            self.end(pass, End::Answered(outcome, None), now);
+        }
+        Self::Pass::default()
     }
 
     /// The upstream has said in a good response when to come back with the next call.

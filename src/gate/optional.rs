@@ -3,7 +3,7 @@
 use std::{task::Context, time::Duration};
 
 use crate::{
-    Rejected,
+    Outcome, Rejected,
     gate::{Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent},
     protocol::Quota,
     time::Now,
@@ -58,6 +58,12 @@ impl<G: Gate> Gate for Option<G> {
         if let (Some(gate), Some(pass)) = (self, pass) {
             gate.answered(pass, now);
         }
+    }
+
+    fn upgraded(&self, pass: Self::Pass, outcome: Outcome, now: &Now) -> Self::Pass {
+        self.as_ref()
+            .zip(pass)
+            .map(|(gate, pass)| gate.upgraded(pass, outcome, now))
     }
 
     fn honor(&self, pass: &Self::Pass, retry_after: Duration, now: &Now) {

@@ -1,6 +1,6 @@
 //! What a call holds.
 
-use std::{fmt, mem, time::Duration};
+use std::{any::Any, fmt, mem, time::Duration};
 
 use crate::{
     Outcome,
@@ -91,7 +91,7 @@ impl<G: Gate> Permit<G> {
     }
 }
 
-impl<G: Gate> Settle for Permit<G> {
+impl<G: Gate + Send + Sync + 'static> Settle for Permit<G> {
     #[inline(always)]
     fn settle(mut self, outcome: Outcome, retry_after: Option<Duration>) {
         self.end(End::Answered(outcome, retry_after));
@@ -107,6 +107,27 @@ impl<G: Gate> Settle for Permit<G> {
         if let Some(gate) = &self.gate {
             gate.answered(&mut self.pass, &Now::unread());
         }
+    }
+
+    fn upgraded(mut self, outcome: Outcome) -> Option<Box<dyn Any + Send>> {
+        let gate = self.gate.take()?;
+        let pass = gate.upgraded(mem::take(&mut self.pass), outcome, &Now::unread());
+        let owes = gate.owes(&pass);
+        let permit = Self {
+            gate: owes.then_some(gate),
+            pass,
+        };
+        owes.then(|| Box::new(Upgraded(permit)) as Box<dyn Any + Send>)
+    }
+}
+
+/// What an upgraded call still holds. Its connection may close in any way, and the call was a
+/// success.
+struct Upgraded<G: Gate>(Permit<G>);
+
+impl<G: Gate> Drop for Upgraded<G> {
+    fn drop(&mut self) {
+        self.0.end(End::Answered(Outcome::Success, None));
     }
 }
 

@@ -16,7 +16,7 @@
 //! fallback) does not build without ([`Choice`]); for the others [`Plain`] is the default. Other
 //! protocols implement [`Protocol`] and, to be retried, [`Replay`].
 
-use std::time::Duration;
+use std::{any::Any, time::Duration};
 
 use crate::{Classify, Deadline, Outcome, Rejected, RejectedKind, algorithm::Rate};
 
@@ -228,6 +228,16 @@ pub trait Settle {
     /// The head of the response is here, and the call goes on to the end of the body. What takes
     /// time from now on is the reader as much as the upstream. By default nothing follows from it.
     fn answered(&mut self) {}
+
+    /// The head of the response is here, and the call goes on over an upgraded connection. Returns
+    /// what must be kept until that closes, and then dropped. By default the call has ended.
+    fn upgraded(self, outcome: Outcome) -> Option<Box<dyn Any + Send>>
+    where
+        Self: Sized,
+    {
+        self.settle(outcome, None);
+        None
+    }
 }
 
 impl Settle for () {

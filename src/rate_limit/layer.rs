@@ -133,7 +133,10 @@ impl<F, M, P> RateLimitBuilder<InTable<F>, M, P> {
     }
 }
 
-impl<K: Hash + Eq + Clone, F, M, P> RateLimitBuilder<PerKey<K, F>, M, P> {
+impl<K, F, M, P> RateLimitBuilder<PerKey<K, F>, M, P>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
     /// Starts with no limits but the shared one. A key whose limit cannot be made is treated as one
     /// that found no place.
     ///
@@ -199,7 +202,7 @@ impl<F: Clone, M: Clone> RateLimitBuilder<InTable<F>, M> {
 
 impl<K, F, M> RateLimitBuilder<PerKey<K, F>, M>
 where
-    K: Hash + Eq + Clone,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
     F: Clone,
     M: Clone,
 {

@@ -154,7 +154,7 @@ impl<F: Clone, M: Clone> LimitPart for RateLimitBuilder<InTable<F>, M> {
 
 impl<K, F, M> LimitPart for RateLimitBuilder<PerKey<K, F>, M>
 where
-    K: Hash + Eq + Clone,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
     F: Clone,
     M: Clone,
 {

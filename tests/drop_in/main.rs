@@ -12,6 +12,8 @@ mod server;
 #[cfg(feature = "grpc")]
 #[path = "../support/grpc.rs"]
 mod support;
+#[cfg(feature = "http")]
+mod upgrades;
 
 use std::time::Duration;
 

@@ -14,6 +14,7 @@ use super::{
     replay::{ReplayBody, Tape},
     retry_after,
     status::{self, Classifier, Retried, Statuses},
+    upgrade,
 };
 use crate::{
     Classify, Deadline, Outcome, Rejected,
@@ -194,15 +195,16 @@ where
         result: Result<Response<B>, Err>,
         permit: T,
     ) -> Result<Response<B>, BoxError> {
-        let result = result.map_err(Into::into);
-        let (outcome, hint) = match &result {
+        let mut result = result.map_err(Into::into);
+        match &mut result {
             Ok(response) => {
                 let outcome = outcome_of(response, self.classifier);
-                (outcome, come_back_after(outcome, response))
+                let hint = come_back_after(outcome, response);
+                upgrade::guard(response);
+                upgrade::settle(response, permit, outcome, hint);
             }
-            Err(error) => (Cause::of(&**error).outcome(), None),
-        };
-        permit.settle(outcome, hint);
+            Err(error) => permit.settle(Cause::of(&**error).outcome(), None),
+        }
         result
     }
 

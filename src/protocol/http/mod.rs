@@ -56,6 +56,7 @@ mod server;
 mod status;
 mod structured;
 mod until_body_end;
+mod upgrade;
 
 pub use attempt::Attempt;
 pub use client::{Client, Idempotent, RequestSnapshot};
@@ -67,6 +68,7 @@ pub use rejection_body::{NoBody, ProblemJson, RejectionBody};
 pub use replay::ReplayBody;
 pub use server::Server;
 pub use until_body_end::{TrackedBody, UntilBodyEnd};
+pub use upgrade::UpgradeGuard;
 
 /// What a response says about the service that made it.
 fn outcome_of<B>(response: &Response<B>, classifier: Option<status::Classifier>) -> Outcome {

@@ -9,7 +9,7 @@ use http::{
 
 use super::{
     NoBody, ProblemJson, RejectionBody, error::Cause, outcome_of, rate_limit_fields, rejection_of,
-    retry_after, status::Classifier,
+    retry_after, status::Classifier, upgrade,
 };
 use crate::{
     Classify, Outcome, Rejected, RejectedKind,
@@ -160,7 +160,10 @@ impl<R: RejectionBody<B>, B, Err: 'static> Protocol<Response<B>, Err> for Server
             }
             _ => None,
         };
-        permit.settle(outcome, hint);
+        match &result {
+            Ok(response) => upgrade::settle(response, permit, outcome, hint),
+            Err(_) => permit.settle(outcome, hint),
+        }
         result
     }
 

@@ -16,7 +16,7 @@ use http::{
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::rejection_of;
+use super::{rejection_of, upgrade};
 use crate::{
     Classify, Outcome, Rejected,
     protocol::{Advice, Protocol, Quota, Settle, guarded},
@@ -35,6 +35,7 @@ use crate::{
 /// | has no bytes to deliver: an empty one, a 204, a 304 | `Success`, at the head |
 /// | is dropped before it was ever polled, as after a HEAD | `Success`: the head was all that was wanted |
 /// | is dropped in the middle | none: the call was abandoned |
+/// | is that of a response with an [`UpgradeGuard`](super::UpgradeGuard) | `Success`, at the head; a bulkhead counts it as the guard says |
 ///
 /// The promised length is that of the body's exact size hint, or of `Content-Length`. A reader of a
 /// known length, such as hyper, drops the body once it has that, and never polls for the end.
@@ -110,8 +111,8 @@ impl<P> UntilBodyEnd<P> {
         B: Body,
         T: Settle,
     {
-        if has_ended(&response) {
-            permit.settle(Outcome::Success, None);
+        if has_ended(&response) || upgrade::is_guarded(&response) {
+            upgrade::settle(&response, permit, Outcome::Success, None);
             return settled(response);
         }
         permit.answered();
@@ -205,12 +206,7 @@ where
 fn settled<B, T: Settle>(response: Response<B>) -> Response<TrackedBody<B, T>> {
     response.map(|body| TrackedBody {
         body,
-        pending: Pending {
-            permit: None,
-            missing: None,
-            polled: false,
-            trailers: None,
-        },
+        pending: Pending::none(),
     })
 }
 
@@ -238,6 +234,16 @@ fn promised<B: Body>(response: &Response<B>) -> Option<u64> {
 }
 
 impl<T: Settle> Pending<T> {
+    /// Of a call that is settled.
+    fn none() -> Self {
+        Self {
+            permit: None,
+            missing: None,
+            polled: false,
+            trailers: None,
+        }
+    }
+
     fn settle(&mut self, outcome: Outcome) {
         if let Some(permit) = self.permit.take() {
             permit.settle(outcome, None);
@@ -301,6 +307,16 @@ impl<B: Body, T: Settle> Body for TrackedBody<B, T> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// The body of a rejection by an outer layer.
+impl<B: Default, T: Settle> Default for TrackedBody<B, T> {
+    fn default() -> Self {
+        Self {
+            body: B::default(),
+            pending: Pending::none(),
+        }
     }
 }
 
