@@ -1,6 +1,6 @@
 //! A WebSocket or a tunnel: a call that goes on over an upgraded connection.
 
-use std::{convert::Infallible, future::IntoFuture, net::SocketAddr, time::Duration};
+use std::{cell::Cell, convert::Infallible, future::IntoFuture, net::SocketAddr, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -32,13 +32,15 @@ use tower_keep::{
     algorithm::Vegas,
     bulkhead::{BulkheadHandle, BulkheadLayer},
     circuit_breaker::CircuitBreakerLayer,
+    hedge::HedgeLayer,
     observe::Totals,
-    protocol::http::{Client, Server, TrackedBody, UntilBodyEnd, UpgradeGuard},
+    protocol::http::{Client, Idempotent, Server, TrackedBody, UntilBodyEnd, UpgradeGuard},
     rate_limit::RateLimitLayer,
+    retry::RetryLayer,
     stack,
 };
 
-use super::ONE;
+use super::{ONE, SECOND};
 
 /// Echoes until the peer closes. The call is in flight so long.
 async fn guarded(upgrade: WebSocketUpgrade) -> impl IntoResponse {
@@ -385,4 +387,45 @@ async fn a_guard_outlasts_a_body() {
     assert_eq!((body.to_bytes(), in_flight()), (Bytes::from("hello"), 1));
     drop(guard);
     assert_eq!(in_flight(), 0);
+}
+
+/// How often a request is sent by a retry if it is answered 503, and by a hedge if that takes long.
+async fn sent(upgrade: bool, declared: bool) -> (usize, usize) {
+    let request = || {
+        let mut request = Request::new(Empty::<Bytes>::new());
+        if upgrade {
+            let websocket = header::HeaderValue::from_static("websocket");
+            request.headers_mut().insert(header::UPGRADE, websocket);
+        }
+        if declared {
+            request.extensions_mut().insert(Idempotent);
+        }
+        request
+    };
+    let calls = Cell::new(0);
+    let busy = async || {
+        calls.set(calls.get() + 1);
+        tokio::time::sleep(3 * SECOND).await;
+        let mut response = Response::new(Empty::<Bytes>::new());
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        Ok::<_, Infallible>(response)
+    };
+    let retry = RetryLayer::builder().protocol(Client::new());
+    let retry = retry.build().unwrap();
+    let service = retry.layer(service_fn(|_| busy()));
+    service.oneshot(request()).await.unwrap();
+    let retried = calls.take();
+
+    let hedge = HedgeLayer::builder().delay(SECOND).protocol(Client::new());
+    let hedge = hedge.build().unwrap();
+    let service = hedge.layer(service_fn(|_| busy()));
+    service.oneshot(request()).await.unwrap();
+    (retried, calls.take())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upgrade_is_not_sent_again() {
+    assert_eq!(sent(false, false).await, (3, 2));
+    assert_eq!(sent(true, false).await, (1, 1));
+    assert_eq!(sent(true, true).await, (3, 2));
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{
+    Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header::UPGRADE,
+};
 use http_body::Body;
 use tower::BoxError;
 
@@ -302,9 +304,12 @@ fn come_back_after<B>(outcome: Outcome, response: &Response<B>) -> Option<Durati
 }
 
 fn is_idempotent<B>(request: &Request<B>) -> bool {
-    matches!(
+    let by_method = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    ) || request.headers().contains_key("idempotency-key")
+    );
+    // What an upgraded connection is used for, no method tells.
+    by_method && !request.headers().contains_key(UPGRADE)
+        || request.headers().contains_key("idempotency-key")
         || request.extensions().get::<Idempotent>().is_some()
 }

@@ -27,7 +27,8 @@
 //! [`Client::strict`] removes the 429.
 //!
 //! Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110, section 9.2.2), any request
-//! with an `Idempotency-Key` field, and any with an [`Idempotent`] extension.
+//! with an `Idempotency-Key` field, and any with an [`Idempotent`] extension. One that asks for an
+//! `Upgrade` is not by its method: nothing tells what the connection is used for then.
 //!
 //! # When to come back
 //!
