@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_keep::algorithm::{Aimd, Gradient2, Vegas};
+use tower_keep::algorithm::{Aimd, BreakerConfig, Gradient2, Vegas};
 
 use adaptive::{Backlog, Limiter, PHASE, PHASES};
 use throttle::{Load, Measured};
@@ -13,6 +13,8 @@ mod adaptive;
 mod events;
 #[path = "../benches/simulation/metastable.rs"]
 mod metastable;
+#[path = "../benches/simulation/outage.rs"]
+mod outage;
 #[path = "../benches/simulation/throttle.rs"]
 mod throttle;
 
@@ -116,4 +118,32 @@ fn half_the_places_recover_at_once_and_all_of_them_never() {
         assert_ne!(recovery(50), None, "{goes_on}");
         assert_eq!(recovery(100), None, "{goes_on}");
     }
+}
+
+/// Mean seconds to recover from troubles of 7 to 60 s, at 80 % load.
+fn recovery(clients: usize, circuit: Option<BreakerConfig>, retries: bool) -> f64 {
+    let case = outage::Case::new(clients, 0.8, circuit, retries);
+    outage::mean_over_troubles(&case).0
+}
+
+#[test]
+fn the_circuits_of_a_stack_recover_at_once() {
+    for retries in [false, true] {
+        assert!(recovery(50, None, retries) > 30.0, "{retries}");
+        let stack = recovery(50, Some(outage::of_the_stack()), retries);
+        assert!(stack < 3.0, "{retries}: {stack}");
+    }
+}
+
+#[test]
+fn a_circuit_that_stays_open_is_an_outage_of_its_own() {
+    let recovery = recovery(50, Some(BreakerConfig::default()), false);
+    assert!((10.0..30.0).contains(&recovery), "{recovery}");
+}
+
+#[test]
+fn clients_that_call_once_a_second_recover_too() {
+    let with = recovery(1000, Some(outage::of_the_stack()), true);
+    let without = recovery(1000, None, true);
+    assert!(with < 15.0 && without > 60.0, "{with}, {without}");
 }

@@ -1,5 +1,6 @@
-//! Adaptive limits, the client's throttle and the size of a bulkhead, simulated in virtual time
-//! with the crate's own algorithms. It prints tables; `tests/simulation.rs` holds the bounds.
+//! Adaptive limits, the client's throttle, the size of a bulkhead and the open time of circuits,
+//! simulated in virtual time with the crate's own algorithms. It prints tables;
+//! `tests/simulation.rs` holds the bounds.
 //!
 //! cargo bench --bench simulation
 
@@ -13,12 +14,39 @@ use throttle::Load;
 mod adaptive;
 mod events;
 mod metastable;
+mod outage;
 mod throttle;
 
 fn main() {
     adaptive_limits();
     throttles();
     bulkheads();
+    circuits();
+}
+
+fn circuits() {
+    println!(
+        "\nCircuits: seconds to recover, mean of troubles of 7 to 60 s. Retries are paid for by a"
+    );
+    println!("budget. A mean with a + has troubles in it that were not over after two minutes.\n");
+    println!(
+        "| circuits open for | retries | 50 clients, 70 % | 80 % | 90 % | 1000 clients, 80 % |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for retries in [false, true] {
+        for (name, circuit) in outage::circuits() {
+            let cell = |clients, load| {
+                let case = outage::Case::new(clients, load, circuit, retries);
+                let (mean, never) = outage::mean_over_troubles(&case);
+                let more = if never > 0 { "+" } else { "" };
+                format!("{mean:.1}{more}")
+            };
+            let cells =
+                [(50, 0.7), (50, 0.8), (50, 0.9), (1000, 0.8)].map(|(n, load)| cell(n, load));
+            let retries = if retries { "two" } else { "none" };
+            println!("| {name} | {retries} | {} |", cells.join(" | "));
+        }
+    }
 }
 
 fn adaptive_limits() {
