@@ -205,6 +205,36 @@ async fn waiters_come_in_when_the_limit_rises() {
     assert_eq!((snapshot.in_flight, snapshot.waiting), (0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_update_while_calls_wait_bounds_what_is_learned() {
+    let layer = BulkheadLayer::builder(500)
+        .adaptive(Vegas::default())
+        .max_wait(Duration::from_secs(1))
+        .build()
+        .unwrap();
+    let handle = layer.handle();
+    let callers = press(layer.layer(service_fn(work)), 60, Duration::from_secs(3));
+    let changes = async {
+        sleep(Duration::from_millis(1005)).await;
+        assert!(limit(&handle) > 30);
+        // A cut holds at once: all above it wait, and what is learned stays below.
+        handle.update(10).unwrap();
+        assert!(limit(&handle) <= 10);
+        for _ in 0..90 {
+            sleep(Duration::from_millis(11)).await;
+            let now = handle.snapshot();
+            assert!(now.limit <= 10 && now.in_flight <= 10, "{now:?}");
+            assert_eq!(now.in_flight + now.waiting, 60, "{now:?}");
+        }
+        handle.update(500).unwrap();
+    };
+    futures::future::join(callers, changes).await;
+    let now = handle.snapshot();
+    assert!(now.limit > 20, "{now:?}");
+    assert_eq!((now.in_flight, now.waiting), (0, 0));
+    assert_eq!(now.totals.rejected.local(), 0, "{now:?}");
+}
+
 /// A body that takes long is the reader's doing; the call counts as in flight to its end.
 #[cfg(feature = "http")]
 #[tokio::test(start_paused = true)]

@@ -349,3 +349,97 @@ mod shares {
         });
     }
 }
+
+/// A bulkhead's queue that does not drain: the newest is served first, and the oldest is dropped.
+mod codel {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::algorithm::{CoDel, InFlight};
+
+    /// Standing from 2 on; then it drops what has waited longer than 2.
+    fn standing() -> Arc<(WaitQueue, InFlight)> {
+        let nano = Duration::from_nanos(1);
+        let queue = WaitQueue::with_codel(CoDel::new(nano, nano).unwrap());
+        let places = InFlight::new(1);
+        assert!(places.enter());
+        Arc::new((queue, places))
+    }
+
+    fn join(queue: &WaitQueue, places: &InFlight, now: u64) -> Ticket {
+        let ticket = queue.join(places, 1, BOUNDS, now).unwrap();
+        queue.poll(places, &ticket, Waker::noop(), now);
+        ticket
+    }
+
+    fn release(queue: &WaitQueue, places: &InFlight, now: u64) {
+        places.leave();
+        if queue.has_waiters_after_leave() {
+            queue.pump_now(places, now);
+        }
+    }
+
+    #[test]
+    fn the_place_of_a_newest_that_cancels_goes_to_the_oldest() {
+        model(|| {
+            let both = standing();
+            let (queue, places) = &*both;
+            let oldest = join(queue, places, 0);
+            let newest = join(queue, places, 1);
+            let there = both.clone();
+            let releaser = thread::spawn(move || release(&there.0, &there.1, 2));
+            queue.cancel(places, &newest, 2);
+            releaser.join().unwrap();
+            assert!(queue.is_empty(), "nothing else would wake it");
+            let turn = queue.poll(places, &oldest, Waker::noop(), 2);
+            assert_eq!((turn, places.count()), (Turn::Acquired, 1));
+            assert!(queue.is_unused());
+        });
+    }
+
+    #[test]
+    fn one_that_is_dropped_while_it_polls_takes_no_place_from_the_next() {
+        model(|| {
+            let both = standing();
+            let (queue, places) = &*both;
+            let oldest = join(queue, places, 0);
+            queue.poll(places, &oldest, Waker::noop(), 1);
+            let newest = join(queue, places, 2);
+            let there = both.clone();
+            let releaser = thread::spawn(move || release(&there.0, &there.1, 3));
+            let dropped = queue.poll(places, &oldest, Waker::noop(), 3);
+            releaser.join().unwrap();
+            assert!(queue.is_empty());
+            // Or the release was just deciding about it, and has woken it since.
+            if dropped != Turn::TooLate(None) {
+                let dropped = queue.poll(places, &oldest, Waker::noop(), 3);
+                assert_eq!(dropped, Turn::TooLate(None));
+            }
+            let turn = queue.poll(places, &newest, Waker::noop(), 3);
+            assert_eq!((turn, places.count()), (Turn::Acquired, 1));
+            assert!(queue.is_unused());
+        });
+    }
+
+    #[test]
+    fn a_newcomer_and_a_release_never_miss_each_other_while_it_stands() {
+        model(|| {
+            let both = standing();
+            let (queue, places) = &*both;
+            let oldest = join(queue, places, 0);
+            queue.poll(places, &oldest, Waker::noop(), 1);
+            let there = both.clone();
+            let releaser = thread::spawn(move || release(&there.0, &there.1, 2));
+            let newest = queue.join(places, 1, BOUNDS, 2).unwrap();
+            let first = queue.poll(places, &newest, Waker::noop(), 2);
+            releaser.join().unwrap();
+            // One of the two has the place, and the other one waits for its release.
+            let [oldest, newest] =
+                [(&oldest, false), (&newest, first == Turn::Acquired)].map(|(ticket, served)| {
+                    served || queue.poll(places, ticket, Waker::noop(), 2) == Turn::Acquired
+                });
+            assert!(oldest != newest);
+            assert_eq!((places.count(), queue.len()), (1, 1));
+        });
+    }
+}
