@@ -54,7 +54,7 @@ fn error<T>(built: Result<T, ConfigError>) -> String {
 async fn a_failing_host_opens_its_own_circuit_alone() {
     let stack = client().http().name("api").build().unwrap();
     let service = stack.layer(upstreams());
-    for _ in 0..10 {
+    for _ in 0..8 {
         assert_eq!(
             service
                 .clone()
