@@ -24,6 +24,9 @@ pub mod bulkhead {}
 #[doc = include_str!("retrying.md")]
 pub mod retrying {}
 
+#[doc = include_str!("streaming.md")]
+pub mod streaming {}
+
 #[doc = include_str!("tuning.md")]
 pub mod tuning {}
 

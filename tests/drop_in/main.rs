@@ -9,11 +9,15 @@ mod client;
 mod grpc;
 #[cfg(feature = "http")]
 mod server;
+#[cfg(feature = "http")]
+mod streams;
 #[cfg(feature = "grpc")]
 #[path = "../support/grpc.rs"]
 mod support;
 #[cfg(feature = "http")]
 mod upgrades;
+#[cfg(feature = "http")]
+mod wire;
 
 use std::time::Duration;
 

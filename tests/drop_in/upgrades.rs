@@ -4,10 +4,7 @@ use std::{cell::Cell, convert::Infallible, future::IntoFuture, net::SocketAddr, 
 
 use axum::{
     Extension, Router,
-    extract::{
-        WebSocketUpgrade,
-        ws::{Message, WebSocket},
-    },
+    extract::WebSocketUpgrade,
     response::IntoResponse,
     routing::{Route, get},
 };
@@ -15,17 +12,20 @@ use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::Upgraded};
 use hyper_util::{
     client::legacy::{Client as HyperClient, connect::HttpConnector},
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tokio_tungstenite::{WebSocketStream, client_async, tungstenite};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{self, protocol::Role},
+};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_keep::{
     Criticality, Rejected, RejectedKind,
@@ -40,7 +40,10 @@ use tower_keep::{
     stack,
 };
 
-use super::{ONE, SECOND};
+use super::{
+    ONE, SECOND,
+    wire::{Upstream, Wire, echo},
+};
 
 /// Echoes until the peer closes. The call is in flight so long.
 async fn guarded(upgrade: WebSocketUpgrade) -> impl IntoResponse {
@@ -56,15 +59,6 @@ async fn guarded(upgrade: WebSocketUpgrade) -> impl IntoResponse {
 /// The same without a guard.
 async fn bare(upgrade: WebSocketUpgrade) -> impl IntoResponse {
     upgrade.on_upgrade(echo)
-}
-
-async fn echo(mut socket: WebSocket) {
-    while let Some(Ok(message)) = socket.recv().await {
-        if message == Message::text("panic") {
-            panic!("as asked");
-        }
-        let _ = socket.send(message).await;
-    }
 }
 
 async fn serve(router: Router) -> SocketAddr {
@@ -100,7 +94,10 @@ async fn open(address: SocketAddr, path: &str) -> Result<Socket, StatusCode> {
 }
 
 /// Sends a message and has it back.
-async fn exchange(socket: &mut Socket) {
+async fn exchange<I>(socket: &mut WebSocketStream<I>)
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
     socket.send("hello".into()).await.unwrap();
     assert_eq!(socket.next().await.unwrap().unwrap(), "hello".into());
 }
@@ -238,6 +235,12 @@ fn handshake(address: SocketAddr, path: &str) -> Request<Empty<Bytes>> {
     request.body(Empty::new()).unwrap()
 }
 
+/// The WebSocket that a response is upgraded to.
+async fn socket<B>(response: Response<B>) -> WebSocketStream<TokioIo<Upgraded>> {
+    let upgraded = hyper::upgrade::on(response).await.unwrap();
+    WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await
+}
+
 fn hyper_client<B>() -> HyperClient<HttpConnector, B>
 where
     B: http_body::Body<Data: Send> + Send,
@@ -285,15 +288,8 @@ where
     let mut response = call("/bare").await.unwrap();
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     let guard = response.extensions_mut().remove::<UpgradeGuard>().unwrap();
-    let upgraded = hyper::upgrade::on(response).await.unwrap();
-    let mut socket = WebSocketStream::from_raw_socket(
-        TokioIo::new(upgraded),
-        tungstenite::protocol::Role::Client,
-        None,
-    )
-    .await;
-    socket.send("hello".into()).await.unwrap();
-    assert_eq!(socket.next().await.unwrap().unwrap(), "hello".into());
+    let mut socket = socket(response).await;
+    exchange(&mut socket).await;
     assert_eq!(look().0, 1);
     let error = call("/bare").await.map(|_| ()).unwrap_err();
     let rejected = Rejected::find(&*error).unwrap();
@@ -350,6 +346,41 @@ async fn a_tunnel_is_in_flight_until_it_closes() {
     assert_eq!(look().0, 1);
     drop(tunnel);
     until("tunnel", &look, 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_passes_the_guard_of_its_client_on() {
+    let client = BulkheadLayer::builder(1).protocol(Client::new());
+    let server = BulkheadLayer::builder(1).protocol(Server::new());
+    let (client, server) = (client.build().unwrap(), server.build().unwrap());
+    let upstream = client.layer(Wire(Upstream::default().router()));
+    let forward = async move |mut request: axum::extract::Request| {
+        let near = hyper::upgrade::on(&mut request);
+        let mut response = upstream.oneshot(request).await.unwrap();
+        let far = hyper::upgrade::on(&mut response);
+        let guard = response.extensions().get::<UpgradeGuard>().cloned();
+        tokio::spawn(async move {
+            let (near, far) = tokio::join!(near, far);
+            let [mut near, mut far] = [near, far].map(|end| TokioIo::new(end.unwrap()));
+            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            drop(guard);
+        });
+        response.map(axum::body::Body::new)
+    };
+    let proxy = Router::new()
+        .route("/socket", get(forward))
+        .layer(server.clone());
+    let both = || [server.handle(), client.handle()].map(|handle| handle.snapshot().in_flight);
+
+    let address = "127.0.0.1:1".parse().unwrap();
+    let response = Wire(proxy).oneshot(handshake(address, "/socket")).await;
+    let mut socket = socket(response.unwrap()).await;
+    exchange(&mut socket).await;
+    assert_eq!(both(), [1, 1]);
+    socket.close(None).await.unwrap();
+    drop(socket);
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(both(), [0, 0]);
 }
 
 #[tokio::test(start_paused = true)]
