@@ -32,13 +32,19 @@ pub struct ServerStack<P, G = ServerGates> {
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct ServerBuilder<P, L = Own, B = Own> {
+    settings: Settings,
+    limit: L,
+    bulkhead: B,
+    protocol: P,
+}
+
+/// The stack's own settings.
+#[derive(Debug)]
+struct Settings {
     name: Option<&'static str>,
     rate: RatePart,
     max_in_flight: Option<usize>,
     timeout: Option<Duration>,
-    limit: L,
-    bulkhead: B,
-    protocol: P,
 }
 
 /// The gates of a server: a rate, and what is in flight.
@@ -71,11 +77,14 @@ impl Server {
 
 impl<P> ServerBuilder<P> {
     fn new(protocol: P) -> Self {
-        Self {
+        let settings = Settings {
             name: None,
             rate: RatePart::default(),
             max_in_flight: None,
             timeout: Some(TIMEOUT),
+        };
+        Self {
+            settings,
             limit: Own,
             bulkhead: Own,
             protocol,
@@ -86,20 +95,20 @@ impl<P> ServerBuilder<P> {
 impl<P, L, B> ServerBuilder<P, L, B> {
     /// Names all parts in errors.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
-        self.name = Some(name.into().as_str());
+        self.settings.name = Some(name.into().as_str());
         self
     }
 
     /// The rate at which calls are admitted; more are rejected. Default: any.
     pub fn rate(mut self, rate: Rate) -> Self {
-        self.rate.rate = Some(rate);
+        self.settings.rate.rate = Some(rate);
         self
     }
 
     /// How many calls may come at once after a pause, if there is a [`rate`](Self::rate). Default:
     /// those of one second, and at least 1.
     pub fn burst(mut self, burst: u32) -> Self {
-        self.rate.burst = Some(burst);
+        self.settings.rate.burst = Some(burst);
         self
     }
 
@@ -118,46 +127,22 @@ impl<P, L, B> ServerBuilder<P, L, B> {
     /// # Ok::<_, tower_keep::ConfigError>(())
     /// ```
     pub fn rate_limit<T: LimitPart>(self, limit: T) -> ServerBuilder<P, T, B> {
-        let Self {
-            name,
-            rate,
-            max_in_flight,
-            timeout,
-            bulkhead,
-            protocol,
-            ..
-        } = self;
         ServerBuilder {
-            name,
-            rate,
-            max_in_flight,
-            timeout,
+            settings: self.settings,
             limit,
-            bulkhead,
-            protocol,
+            bulkhead: self.bulkhead,
+            protocol: self.protocol,
         }
     }
 
     /// A bulkhead by its own builder, in place of [`max_in_flight`](Self::max_in_flight): one where
     /// calls wait, one that learns, one for each route. Its name is the stack's, if that has one.
     pub fn bulkhead<T: BulkheadPart>(self, bulkhead: T) -> ServerBuilder<P, L, T> {
-        let Self {
-            name,
-            rate,
-            max_in_flight,
-            timeout,
-            limit,
-            protocol,
-            ..
-        } = self;
         ServerBuilder {
-            name,
-            rate,
-            max_in_flight,
-            timeout,
-            limit,
+            settings: self.settings,
+            limit: self.limit,
             bulkhead,
-            protocol,
+            protocol: self.protocol,
         }
     }
 
@@ -167,56 +152,30 @@ impl<P, L, B> ServerBuilder<P, L, B> {
     /// [timeout](Self::timeout). By Little's law the whole of that would be answered just too late.
     /// Without a rate it must be set.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
-        self.max_in_flight = Some(calls);
+        self.settings.max_in_flight = Some(calls);
         self
     }
 
     /// How long a call may take. Default 10 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.settings.timeout = Some(timeout);
         self
     }
 
     /// Leaves the timeout out.
     pub fn without_timeout(mut self) -> Self {
-        self.timeout = None;
+        self.settings.timeout = None;
         self
     }
 
     /// Changes the protocol: how rejections are answered.
     pub fn protocol<Q>(self, change: impl FnOnce(P) -> Q) -> ServerBuilder<Q, L, B> {
-        let Self {
-            name,
-            rate,
-            max_in_flight,
-            timeout,
-            limit,
-            bulkhead,
-            protocol,
-        } = self;
         ServerBuilder {
-            name,
-            rate,
-            max_in_flight,
-            timeout,
-            limit,
-            bulkhead,
-            protocol: change(protocol),
+            settings: self.settings,
+            limit: self.limit,
+            bulkhead: self.bulkhead,
+            protocol: change(self.protocol),
         }
-    }
-
-    /// What is in flight at most.
-    fn calls(&self) -> Result<usize, ConfigError> {
-        if let Some(calls) = self.max_in_flight {
-            return Ok(calls);
-        }
-        let (Some(rate), Some(timeout)) = (self.rate.rate, self.timeout) else {
-            let fix = "say how many calls may run at once, or give a `rate` and a `timeout`";
-            return Err(ConfigError::new("max_in_flight", self.max_in_flight, fix));
-        };
-        let within = u128::from(rate.count()).saturating_mul(timeout.as_nanos());
-        let half = within / rate.per().as_nanos().max(1) / 2;
-        Ok(usize::try_from(half).unwrap_or(usize::MAX).max(1))
     }
 }
 
@@ -226,16 +185,20 @@ impl<P: Clone, L: LimitPart, B: BulkheadPart> ServerBuilder<P, L, B> {
     /// # Errors
     /// What a part would reject; no bound on what is in flight.
     pub fn build(self) -> Result<BuiltServer<P, L, B>, ConfigError> {
-        let calls = self.calls().map_err(|error| error.of("stack", self.name));
         let Self {
-            name,
-            rate,
-            timeout,
+            settings,
             limit,
             bulkhead,
             protocol,
-            ..
         } = self;
+        let calls = settings.calls();
+        let Settings {
+            name,
+            rate,
+            timeout,
+            ..
+        } = settings;
+        let calls = calls.map_err(|error| error.of("stack", name));
         let gates = Both {
             first: limit.limit(rate, name)?,
             second: bulkhead.bulkhead(calls, name)?,
@@ -250,6 +213,22 @@ impl<P: Clone, L: LimitPart, B: BulkheadPart> ServerBuilder<P, L, B> {
             name,
             updating: Updating::default(),
         })
+    }
+}
+
+impl Settings {
+    /// What is in flight at most.
+    fn calls(&self) -> Result<usize, ConfigError> {
+        if let Some(calls) = self.max_in_flight {
+            return Ok(calls);
+        }
+        let (Some(rate), Some(timeout)) = (self.rate.rate, self.timeout) else {
+            let fix = "say how many calls may run at once, or give a `rate` and a `timeout`";
+            return Err(ConfigError::new("max_in_flight", self.max_in_flight, fix));
+        };
+        let within = u128::from(rate.count()).saturating_mul(timeout.as_nanos());
+        let half = within / rate.per().as_nanos().max(1) / 2;
+        Ok(usize::try_from(half).unwrap_or(usize::MAX).max(1))
     }
 }
 
