@@ -181,6 +181,12 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         self
     }
 
+    /// Says whether the key is one that no request has, so that there is one circuit.
+    pub(crate) fn all_share(mut self, all_share: bool) -> Self {
+        self.keys.all_share = all_share;
+        self
+    }
+
     /// Names this instance in errors.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.settings.name = Some(name.into().as_str());
@@ -329,8 +335,9 @@ where
             .keys
             .max_keys(1024)
             .map_err(|error| self.error(error))?;
-        if self.settings.backpressure {
-            let fix = "leave it: readiness is asked before the key is known";
+        if self.settings.backpressure && !self.keys.all_share {
+            let fix = "leave it: readiness is asked before the key is known; a stack for one peer \
+                       is `one_peer`";
             return Err(self.error(ConfigError::new("backpressure", true, fix)));
         }
         let all = Arc::new(AllCircuits::new(self.config, self.settings.name));
@@ -343,7 +350,8 @@ where
             self.keys.missing.unwrap_or_default(),
         );
         register(&all);
-        let parts = KeyedParts::new(max_keys, shared, template, keys, self.settings.enabled);
+        let parts = KeyedParts::new(max_keys, shared, template, keys, self.settings.enabled)
+            .all_share(self.keys.all_share);
         Ok((Keyed::new(self.key.key, parts), self.protocol))
     }
 }

@@ -5,49 +5,21 @@ use std::{fmt, hash::Hash, sync::Arc, task::Context, time::Duration};
 use crate::{
     Outcome, Rejected,
     algorithm::Overflow,
-    gate::{Admission, Admit, Demand, End, Gate, Read, Turn, Unsent},
-    keyed::{
-        FindKey, Missing,
-        partitions::{Evict, Partition, Partitions, Recipe},
+    gate::{
+        Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent,
+        keyed_parts::{Keyable, KeyedParts},
     },
+    keyed::{FindKey, Missing, partitions::Partition},
     protocol::Quota,
     time::Now,
 };
 
 /// A gate of its own for each key that a closure `F` finds in requests. It rejects only what is
 /// that key's, and readiness is asked before there is a request, so `poll_ready` is always that of
-/// the inner service.
+/// the inner service, unless all requests share one gate.
 pub struct Keyed<K, F, G: Keyable> {
     key: F,
     parts: Arc<KeyedParts<K, G>>,
-}
-
-/// What a keyed gate and its handles share.
-pub(crate) struct KeyedParts<K, G: Keyable> {
-    pub(crate) partitions: Partitions<K, G>,
-    /// For keys that find no place, and for requests without a key.
-    pub(crate) shared: G,
-    pub(crate) recipe: G::Recipe<K>,
-    overflow: Overflow,
-    missing: Missing,
-    enabled: bool,
-}
-
-/// A gate of which each key can have its own.
-#[doc(hidden)]
-#[expect(private_bounds, reason = "only gates of this crate are keyed")]
-pub trait Keyable: Gate + Evict + MissingKey + Sized + Send + Sync + 'static {
-    /// How they are made.
-    type Recipe<K>: Recipe<K, Self>;
-}
-
-/// How a gate rejects on behalf of keys.
-pub(crate) trait MissingKey {
-    /// The request has no key.
-    fn missing_key(&self) -> Rejected;
-
-    /// Its key has found no place.
-    fn overflow(&self) -> Rejected;
 }
 
 /// Whose gate it is; `None` for the shared one.
@@ -65,35 +37,6 @@ pub struct KeyedPass<K, G: Gate>(Option<(Place<K, G>, G::Pass)>);
 #[doc(hidden)]
 pub struct KeyedTicket<K, G: Gate>(Place<K, G>, G::Ticket);
 
-impl<K, G> KeyedParts<K, G>
-where
-    K: Hash + Eq + Clone,
-    G: Keyable,
-{
-    pub(crate) fn new(
-        max_keys: usize,
-        shared: G,
-        recipe: G::Recipe<K>,
-        (overflow, missing): (Overflow, Missing),
-        enabled: bool,
-    ) -> Self {
-        let partitions = Partitions::new(max_keys);
-        Self {
-            partitions,
-            shared,
-            recipe,
-            overflow,
-            missing,
-            enabled,
-        }
-    }
-
-    /// The key's partition, made if it has none and there is a place.
-    pub(crate) fn find_or_make(&self, key: &K) -> Option<Arc<Partition<K, G>>> {
-        self.partitions.find_or_make(key, &self.recipe)
-    }
-}
-
 impl<K, F, G: Keyable> Keyed<K, F, G> {
     pub(crate) fn new(key: F, parts: KeyedParts<K, G>) -> Self {
         Self {
@@ -104,6 +47,11 @@ impl<K, F, G: Keyable> Keyed<K, F, G> {
 
     pub(crate) fn parts(&self) -> &Arc<KeyedParts<K, G>> {
         &self.parts
+    }
+
+    /// The gate of all requests, if they share one.
+    fn only(&self) -> Option<&G> {
+        self.parts.all_share.then_some(&self.parts.shared)
     }
 
     fn of<'a>(&'a self, place: &'a Place<K, G>) -> &'a G {
@@ -198,6 +146,28 @@ impl<K: Send + Sync + 'static, F, G: Keyable> Gate for Keyed<K, F, G> {
     fn quotas(&self, pass: &Self::Pass, now: &Now, quotas: &mut Vec<Quota>) {
         if let Some((place, pass)) = &pass.0 {
             self.of(place).quotas(pass, now, quotas);
+        }
+    }
+
+    fn is_closed_to_all(&self, now: &Now) -> bool {
+        self.only().is_some_and(|gate| gate.is_closed_to_all(now))
+    }
+
+    fn backpressure(&self) -> bool {
+        self.only().is_some_and(G::backpressure)
+    }
+
+    fn changed(&self) -> Option<Changed> {
+        self.only()?.changed()
+    }
+
+    fn until_change(&self, now: &Now) -> Option<Duration> {
+        self.only()?.until_change(now)
+    }
+
+    fn expire(&self, now: &Now) {
+        if let Some(gate) = self.only() {
+            gate.expire(now);
         }
     }
 }
@@ -340,16 +310,6 @@ impl<K, F, G: Keyable> fmt::Debug for Keyed<K, F, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keyed")
             .field("parts", &self.parts)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<K, G: Keyable> fmt::Debug for KeyedParts<K, G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedParts")
-            .field("partitions", &self.partitions)
-            .field("overflow", &self.overflow)
-            .field("missing", &self.missing)
             .finish_non_exhaustive()
     }
 }

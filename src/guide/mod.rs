@@ -18,6 +18,15 @@ pub mod keeping {}
 /// ```
 pub mod ordering {}
 
+#[doc = include_str!("balancing.md")]
+///
+/// # The example
+///
+/// ```
+#[doc = include_str!("../../examples/balanced_client.rs")]
+/// ```
+pub mod balancing {}
+
 #[doc = include_str!("bulkhead.md")]
 pub mod bulkhead {}
 

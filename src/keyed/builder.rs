@@ -21,6 +21,8 @@ pub(crate) struct KeySettings {
     pub(crate) max_keys: Option<usize>,
     pub(crate) overflow: Option<Overflow>,
     pub(crate) missing: Option<Missing>,
+    /// Whether the key is one that no request has. Set by stacks.
+    pub(crate) all_share: bool,
 }
 
 impl<K, F> ByKey<K, F> {

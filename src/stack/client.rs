@@ -47,6 +47,8 @@ pub struct ClientBuilder<P, W = ByHost> {
     bulkhead: Part<BulkheadBuilder>,
     attempt: Part<TimeoutBuilder>,
     protocol: P,
+    /// Whether [`AnyHost`] is `W`.
+    one_peer: bool,
     by: PhantomData<fn() -> W>,
 }
 
@@ -73,7 +75,7 @@ impl<Req> FindKey<Req, Host> for AnyHost {
 impl Client {
     /// For HTTP clients, such as hyper-util's: a circuit and a bulkhead for each host.
     pub fn http(self) -> ClientBuilder<http::Client> {
-        ClientBuilder::new(http::Client::new())
+        ClientBuilder::new(http::Client::new(), false)
     }
 
     /// For tonic's channels. A request of tonic's names no host, so one circuit and one bulkhead
@@ -83,18 +85,18 @@ impl Client {
         self,
         client: crate::protocol::grpc::Client,
     ) -> ClientBuilder<crate::protocol::grpc::Client> {
-        ClientBuilder::new(client)
+        ClientBuilder::new(client, false)
     }
 
     /// For any client, with one circuit and one bulkhead. Say with the protocol which requests may
     /// be sent more than once: `Plain::new().idempotent()`, for example.
     pub fn plain<P>(self, protocol: P) -> ClientBuilder<P, AnyHost> {
-        ClientBuilder::new(protocol)
+        ClientBuilder::new(protocol, true)
     }
 }
 
 impl<P, W> ClientBuilder<P, W> {
-    fn new(protocol: P) -> Self {
+    fn new(protocol: P, one_peer: bool) -> Self {
         Self {
             name: None,
             total: Part::new(TimeoutLayer::builder(TOTAL)),
@@ -104,6 +106,7 @@ impl<P, W> ClientBuilder<P, W> {
             bulkhead: Part::new(BulkheadLayer::builder(MAX_IN_FLIGHT)),
             attempt: Part::new(TimeoutLayer::builder(ATTEMPT)),
             protocol,
+            one_peer,
             by: PhantomData,
         }
     }
@@ -179,6 +182,19 @@ impl<P, W> ClientBuilder<P, W> {
 
     /// Changes the protocol: which results are failures, and what may be retried.
     pub fn protocol<Q>(self, change: impl FnOnce(P) -> Q) -> ClientBuilder<Q, W> {
+        let one_peer = self.one_peer;
+        self.changed(change, one_peer)
+    }
+
+    /// One circuit and one bulkhead for all requests, whatever hosts they name: for the stack of
+    /// one peer beneath a [load balancer](crate::guide::balancing), where the circuit breaker may
+    /// have [backpressure](CircuitBreakerBuilder::backpressure). Default, over HTTP: one for each
+    /// host.
+    pub fn one_peer(self) -> ClientBuilder<P, AnyHost> {
+        self.changed(|protocol| protocol, true)
+    }
+
+    fn changed<Q, V>(self, change: impl FnOnce(P) -> Q, one_peer: bool) -> ClientBuilder<Q, V> {
         let Self {
             name,
             total,
@@ -188,9 +204,8 @@ impl<P, W> ClientBuilder<P, W> {
             bulkhead,
             attempt,
             protocol,
-            by,
+            ..
         } = self;
-        let protocol = change(protocol);
         ClientBuilder {
             name,
             total,
@@ -199,8 +214,9 @@ impl<P, W> ClientBuilder<P, W> {
             limit,
             bulkhead,
             attempt,
-            protocol,
-            by,
+            protocol: change(protocol),
+            one_peer,
+            by: PhantomData,
         }
     }
 
@@ -270,6 +286,7 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
             bulkhead,
             attempt,
             protocol,
+            one_peer,
             ..
         } = self;
         let enabled = Enabled {
@@ -281,6 +298,7 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
         let breaker = named(breaker.builder, name, CircuitBreakerBuilder::name)
             .enabled(breaker.enabled)
             .with_key(ByKey::new(W::default()))
+            .all_share(one_peer)
             .gate()?;
         let bulkhead = named(bulkhead.builder, name, BulkheadBuilder::name)
             .enabled(bulkhead.enabled)

@@ -4,6 +4,8 @@
 #![cfg(feature = "http")]
 
 #[cfg(feature = "http")]
+mod balance;
+#[cfg(feature = "http")]
 mod client;
 #[cfg(feature = "grpc")]
 mod grpc;

@@ -1,0 +1,89 @@
+//! What the gates of all keys have in common.
+
+use std::{fmt, hash::Hash, sync::Arc};
+
+use crate::{
+    Rejected,
+    algorithm::Overflow,
+    gate::Gate,
+    keyed::{
+        Missing,
+        partitions::{Evict, Partition, Partitions, Recipe},
+    },
+};
+
+/// What a keyed gate and its handles share.
+pub(crate) struct KeyedParts<K, G: Keyable> {
+    pub(crate) partitions: Partitions<K, G>,
+    /// For keys that find no place, and for requests without a key.
+    pub(crate) shared: G,
+    pub(crate) recipe: G::Recipe<K>,
+    pub(super) overflow: Overflow,
+    pub(super) missing: Missing,
+    pub(super) enabled: bool,
+    /// Whether no request has a key, so that readiness can be told before there is one.
+    pub(super) all_share: bool,
+}
+
+/// A gate of which each key can have its own.
+#[doc(hidden)]
+#[expect(private_bounds, reason = "only gates of this crate are keyed")]
+pub trait Keyable: Gate + Evict + MissingKey + Sized + Send + Sync + 'static {
+    /// How they are made.
+    type Recipe<K>: Recipe<K, Self>;
+}
+
+/// How a gate rejects on behalf of keys.
+pub(crate) trait MissingKey {
+    /// The request has no key.
+    fn missing_key(&self) -> Rejected;
+
+    /// Its key has found no place.
+    fn overflow(&self) -> Rejected;
+}
+
+impl<K, G> KeyedParts<K, G>
+where
+    K: Hash + Eq + Clone,
+    G: Keyable,
+{
+    pub(crate) fn new(
+        max_keys: usize,
+        shared: G,
+        recipe: G::Recipe<K>,
+        (overflow, missing): (Overflow, Missing),
+        enabled: bool,
+    ) -> Self {
+        let partitions = Partitions::new(max_keys);
+        Self {
+            partitions,
+            shared,
+            recipe,
+            overflow,
+            missing,
+            enabled,
+            all_share: false,
+        }
+    }
+
+    /// Says whether no request has a key.
+    pub(crate) fn all_share(mut self, all_share: bool) -> Self {
+        self.all_share = all_share;
+        self
+    }
+
+    /// The key's partition, made if it has none and there is a place.
+    pub(crate) fn find_or_make(&self, key: &K) -> Option<Arc<Partition<K, G>>> {
+        self.partitions.find_or_make(key, &self.recipe)
+    }
+}
+
+impl<K, G: Keyable> fmt::Debug for KeyedParts<K, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedParts")
+            .field("partitions", &self.partitions)
+            .field("overflow", &self.overflow)
+            .field("missing", &self.missing)
+            .finish_non_exhaustive()
+    }
+}
