@@ -9,18 +9,24 @@ mod support {
     pub(crate) mod grpc;
 }
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use support::grpc::{
-    Echo, KINDS, Kind, Reply, bind, call, connect, echo::echo_client::EchoClient, echoed, message,
-    serve,
+    Echo, KINDS, Kind, Reply, bind, call, connect,
+    echo::{Message, echo_client::EchoClient},
+    echoed, message, serve,
 };
 use tokio::time::Instant;
-use tonic::{Code, Request, Status, metadata::MetadataMap, transport::Channel};
-use tower::Layer;
+use tonic::{Code, Request, Status, body::Body, metadata::MetadataMap, transport::Channel};
+use tower::{BoxError, Layer, Service, service_fn};
 use tower_keep::{
+    algorithm::{Backoff, Jitter},
     protocol::{grpc::Client, http::Idempotent},
     retry::{Retry, RetryLayer},
+    stack,
 };
 
 const ALL: &[&str] = &["/keep.test.Echo/"];
@@ -37,6 +43,12 @@ async fn calls(client: Client, kind: Kind, first: Reply) -> (usize, Result<Vec<S
     let service = retrying(client, serve(echo.clone()).await);
     let result = call(service, kind).await;
     (echo.calls(), result.map_err(|status| status.code()))
+}
+
+fn within(timeout: Duration) -> Request<Message> {
+    let mut request = Request::new(message("a"));
+    request.set_timeout(timeout);
+    request
 }
 
 fn with_pushback(status: Status, pushback: &str) -> Status {
@@ -140,6 +152,83 @@ async fn pushback_is_exact() {
         let late = start.elapsed() - Duration::from_millis(2 * millis);
         assert!(late <= Duration::from_millis(2), "{millis}: {late:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_backoff_starts_again_after_pushback() {
+    let echo = Echo::default();
+    let channel = serve(echo.clone()).await;
+    let pushed = Reply::Fail(with_pushback(Status::unavailable(""), "5"));
+    let failed = Reply::Fail(Status::unavailable(""));
+    echo.script([pushed.clone(), pushed.clone(), pushed, failed]);
+    let jitter = Jitter::Additive(Duration::from_nanos(1));
+    let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60), jitter);
+    let layer = RetryLayer::builder()
+        .attempts(5)
+        .backoff(backoff.unwrap())
+        .protocol(Client::new().idempotent(ALL))
+        .build()
+        .unwrap();
+    let start = Instant::now();
+    call(layer.layer(channel), Kind::Unary).await.unwrap();
+    let late = start.elapsed() - Duration::from_millis(115);
+    assert!(late <= Duration::from_millis(4), "{late:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_callers_timeout_covers_all_attempts() {
+    let echo = Echo::default();
+    let channel = serve(echo.clone()).await;
+    call(channel.clone(), Kind::Unary).await.unwrap();
+    let client = Client::new().idempotent(ALL);
+    let stack = stack::client().grpc(client).build().unwrap();
+    hangs_for_a_second(&echo, retrying(client, channel.clone())).await;
+    hangs_for_a_second(&echo, stack.layer(channel)).await;
+}
+
+/// A call that has a second, of a server that hangs, is sent once and ends then.
+async fn hangs_for_a_second<S, B>(echo: &Echo, service: S)
+where
+    S: Service<http::Request<Body>, Response = http::Response<B>, Error: Into<BoxError>>,
+    B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+{
+    echo.script([Reply::Hang]);
+    let (before, start) = (echo.calls(), Instant::now());
+    let mut client = EchoClient::new(service);
+    let request = within(Duration::from_secs(1));
+    client.unary(request).await.unwrap_err();
+    let late = start.elapsed() - Duration::from_secs(1);
+    assert!(late <= Duration::from_millis(4), "{late:?}");
+    assert_eq!(echo.calls() - before, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_tells_what_remains_of_the_callers_timeout() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let telling = told.clone();
+    let upstream = service_fn(move |request: http::Request<Body>| {
+        let field = request.headers()["grpc-timeout"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        telling.lock().unwrap().push(field);
+        let response = Status::unavailable("").into_http::<Body>();
+        async { Ok::<_, BoxError>(response) }
+    });
+    let jitter = Jitter::Additive(Duration::from_nanos(1));
+    let backoff = Backoff::new(Duration::from_millis(300), Duration::from_secs(1), jitter);
+    let layer = RetryLayer::builder()
+        .backoff(backoff.unwrap())
+        .protocol(Client::new().idempotent(ALL))
+        .build()
+        .unwrap();
+    let mut client = EchoClient::new(layer.layer(upstream));
+    let status = client
+        .unary(within(Duration::from_secs(1)))
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(*told.lock().unwrap(), ["1000000u", "700m", "100m"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,7 +29,10 @@ pub(super) struct Plan {
 pub(super) struct History {
     /// So far.
     pub(super) retries: u32,
-    /// The last backoff. `None` before the first.
+    /// Of these, those since the upstream last said exactly when to come back: the backoff starts
+    /// again then (gRFC A6).
+    backoffs: u32,
+    /// The last backoff. `None` before the first of them.
     previous: Option<Duration>,
     /// Whether a retry of an attempt that was not sent was let through without a token, which is
     /// done once.
@@ -86,8 +89,8 @@ impl Plan {
         };
         let history = History {
             retries: history.retries + 1,
-            previous: Some(backoff),
             free_ride: history.free_ride || free,
+            ..history.with(backoff)
         };
         Ok(Self {
             at,
@@ -95,6 +98,17 @@ impl Plan {
             token,
             history,
         })
+    }
+}
+
+impl History {
+    /// After another backoff, or none.
+    fn with(self, backoff: Option<Duration>) -> Self {
+        Self {
+            backoffs: backoff.map_or(0, |_| self.backoffs + 1),
+            previous: backoff,
+            ..self
+        }
     }
 }
 
@@ -135,19 +149,19 @@ fn may_pass_later(kind: RejectedKind) -> bool {
     )
 }
 
-/// The backoff, and how long to wait for it in all. `None` if the upstream asks for more patience
-/// than there is.
-fn delay(policy: &Policy, history: History, hint: Hint) -> Option<(Duration, Duration)> {
+/// The backoff, if one is made, and how long to wait in all. `None` if the upstream asks for more
+/// patience than there is.
+fn delay(policy: &Policy, history: History, hint: Hint) -> Option<(Option<Duration>, Duration)> {
     let backoff = policy.backoff;
     let previous = history.previous.unwrap_or(backoff.base());
-    let next = backoff.delay(history.retries, previous, rand::random());
+    let next = backoff.delay(history.backoffs, previous, rand::random());
     match hint {
-        Hint::None => Some((next, next)),
+        Hint::None => Some((Some(next), next)),
         Hint::AtLeast(hint) | Hint::Exactly(hint) if hint > policy.max_retry_after => None,
-        Hint::Exactly(hint) => Some((next, hint)),
+        Hint::Exactly(hint) => Some((None, hint)),
         Hint::AtLeast(hint) => {
-            let delay = backoff.after_hint(history.retries, next, hint, rand::random());
-            Some((next, delay))
+            let delay = backoff.after_hint(history.backoffs, next, hint, rand::random());
+            Some((Some(next), delay))
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
     status::{Ended, Pushback, code_of},
 };
 use crate::{
-    Classify, Deadline, Outcome, Rejected,
+    CarryDeadline, Classify, Deadline, Outcome, Rejected,
     protocol::{
         Advice, Kept, Protocol, Replay, Sent, Settle,
         http::{self as over_http, Cause, RequestSnapshot},
@@ -44,9 +44,14 @@ use crate::{
 /// | no connection | all methods: nothing was sent |
 ///
 /// Pushback is exact: the next attempt is made after that long, without jitter, unless it is longer
-/// than the retry's `max_retry_after`. The status is read from the head, or from trailers that have
-/// come together with it, with at most one message between them. A stream that fails later is not
-/// retried, because the caller has its messages by then.
+/// than the retry's `max_retry_after`, and the backoff starts from its base again. The status is
+/// read from the head, or from trailers that have come together with it, with at most one message
+/// between them. A stream that fails later is not retried, because the caller has its messages by
+/// then.
+///
+/// A `grpc-timeout` of the caller, as tonic's `Request::set_timeout` sets it, is the deadline of
+/// the call with all its attempts, unless the request has a [`Deadline`] already. A retry is sent
+/// with what remains of it.
 ///
 /// Idempotent are the methods that are declared so, and requests with an
 /// [`Idempotent`](over_http::Idempotent) extension or an `idempotency-key`.
@@ -224,7 +229,11 @@ where
         request.map(tonic::body::Body::new)
     }
 
-    fn prepare(&self, request: Request<B>) -> (Self::Request, Option<Kept<Self::Snapshot>>) {
+    fn prepare(&self, mut request: Request<B>) -> (Self::Request, Option<Kept<Self::Snapshot>>) {
+        // The time of `grpc-timeout` begins with the call, and not again with each attempt.
+        if let Some(deadline) = CarryDeadline::deadline(self, &request) {
+            request.extensions_mut().insert(deadline);
+        }
         let declared = self.is_idempotent(request.uri().path());
         let (request, kept) = self.http.prepare(request);
         let kept = kept.map(|kept| Kept {
@@ -242,6 +251,11 @@ where
     #[inline]
     fn number(&self, request: &mut Self::Request, attempt: u32) {
         self.http.number_request(request, attempt);
+        if attempt > 1 {
+            if let Some(deadline) = request.extensions().get::<Deadline>().copied() {
+                over_http::shorten_grpc(request.headers_mut(), deadline.remaining());
+            }
+        }
     }
 
     #[inline]

@@ -5,10 +5,12 @@ use http::Request;
 use super::{Client, Server};
 use crate::{CarryDeadline, Deadline, Timeouts, protocol::http::read_deadline};
 
+/// A caller of gRPC sets its deadline in `grpc-timeout`, as tonic's `Request::set_timeout` does. It
+/// holds for the call with all its attempts.
 impl<B> CarryDeadline<Request<B>> for Client {
     #[inline]
     fn deadline(&self, request: &Request<B>) -> Option<Deadline> {
-        self.http().deadline(request)
+        carried_or_told(request)
     }
 
     fn set_deadline(&self, request: &mut Request<B>, deadline: Deadline) {
@@ -30,8 +32,7 @@ impl<B> CarryDeadline<Request<B>> for Client {
 impl<B> CarryDeadline<Request<B>> for Server {
     #[inline]
     fn deadline(&self, request: &Request<B>) -> Option<Deadline> {
-        let carried = request.extensions().get().copied();
-        carried.or_else(|| read_deadline(request.headers()).map(Deadline::after))
+        carried_or_told(request)
     }
 
     fn set_deadline(&self, request: &mut Request<B>, deadline: Deadline) {
@@ -48,4 +49,11 @@ impl<B> CarryDeadline<Request<B>> for Server {
     fn timeouts(&self, request: &Request<B>) -> Option<Timeouts> {
         request.extensions().get().copied()
     }
+}
+
+/// An extension goes before the header, which does not tell when its time began.
+#[inline]
+fn carried_or_told<B>(request: &Request<B>) -> Option<Deadline> {
+    let carried = request.extensions().get().copied();
+    carried.or_else(|| read_deadline(request.headers()).map(Deadline::after))
 }

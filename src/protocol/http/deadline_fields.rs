@@ -20,9 +20,21 @@ pub(in crate::protocol) fn read(headers: &HeaderMap) -> Option<Duration> {
 /// Tells the upstream what remains, rounded down to milliseconds, in place of what the caller may
 /// have said.
 pub(super) fn write(headers: &mut HeaderMap, remaining: Duration) {
-    let millis = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
-    headers.insert(ENVOY_TIMEOUT, millis.into());
+    headers.insert(ENVOY_TIMEOUT, whole_millis(remaining).into());
+    write_grpc(headers, remaining);
+}
+
+/// Shortens a `grpc-timeout` that is there to what remains.
+#[cfg(feature = "grpc")]
+pub(in crate::protocol) fn shorten_grpc(headers: &mut HeaderMap, remaining: Duration) {
+    if headers.contains_key(GRPC_TIMEOUT) {
+        write_grpc(headers, remaining);
+    }
+}
+
+fn write_grpc(headers: &mut HeaderMap, remaining: Duration) {
     // At most eight digits: 27 hours in milliseconds, three years in seconds.
+    let millis = whole_millis(remaining);
     let grpc = if millis <= MAX_GRPC_VALUE {
         format!("{millis}m")
     } else {
@@ -33,6 +45,10 @@ pub(super) fn write(headers: &mut HeaderMap, remaining: Duration) {
         grpc.try_into()
             .expect("digits and a letter are a field value"),
     );
+}
+
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// One to eight digits and a unit.

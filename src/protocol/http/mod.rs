@@ -62,7 +62,7 @@ mod upgrade;
 pub use attempt::Attempt;
 pub use client::{Client, Idempotent, RequestSnapshot};
 #[cfg(feature = "grpc")]
-pub(super) use deadline_fields::read as read_deadline;
+pub(super) use deadline_fields::{read as read_deadline, shorten_grpc};
 #[cfg(feature = "grpc")]
 pub(super) use error::Cause;
 pub use rejection_body::{NoBody, ProblemJson, RejectionBody};
