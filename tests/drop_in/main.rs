@@ -10,6 +10,8 @@ mod client;
 #[cfg(feature = "grpc")]
 mod grpc;
 #[cfg(feature = "http")]
+mod routers;
+#[cfg(feature = "http")]
 mod server;
 #[cfg(feature = "http")]
 mod streams;

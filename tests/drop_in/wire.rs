@@ -25,7 +25,7 @@ use futures::{
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tower::{BoxError, Service};
 
@@ -46,6 +46,8 @@ struct Calls {
 
 type Feed = UnboundedSender<Result<Event, io::Error>>;
 
+pub(crate) type Connection = http1::SendRequest<BoxBody>;
+
 pub(crate) type BoxBody = UnsyncBoxBody<Bytes, BoxError>;
 
 /// A stream of server-sent events, from its source to its reader.
@@ -56,7 +58,7 @@ pub(crate) struct Streamed {
 
 impl<B> Service<Request<B>> for Wire
 where
-    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<Incoming>;
     type Error = BoxError;
@@ -67,19 +69,25 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let service = TowerToHyperService::new(self.0.clone());
+        let router = self.0.clone();
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         Box::pin(async move {
-            let (near, far) = tokio::io::duplex(4096);
-            let server = hyper::server::conn::http1::Builder::new();
-            let server = server.serve_connection(TokioIo::new(far), service);
-            tokio::spawn(server.with_upgrades());
-            let request = request.map(|body| UnsyncBoxBody::new(body.map_err(Into::into)));
-            let client = hyper::client::conn::http1::handshake::<_, UnsyncBoxBody<_, BoxError>>;
-            let (mut client, connection) = client(TokioIo::new(near)).await?;
-            tokio::spawn(connection.with_upgrades());
-            Ok(client.send_request(request).await?)
+            let mut connection = connect(router).await?;
+            Ok(connection.send_request(request).await?)
         })
     }
+}
+
+/// A connection to a server of its own.
+pub(crate) async fn connect(router: Router) -> hyper::Result<Connection> {
+    let (near, far) = tokio::io::duplex(4096);
+    let server = hyper::server::conn::http1::Builder::new();
+    let service = TowerToHyperService::new(router);
+    let server = server.serve_connection(TokioIo::new(far), service);
+    tokio::spawn(server.with_upgrades());
+    let (client, connection) = http1::handshake(TokioIo::new(near)).await?;
+    tokio::spawn(connection.with_upgrades());
+    Ok(client)
 }
 
 impl Upstream {
