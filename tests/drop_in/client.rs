@@ -1,4 +1,5 @@
-//! Over hyper-util's client and reqwest's: rejections are errors.
+//! Over hyper-util's client and reqwest's, with what else stands on them in tower and tower-http:
+//! rejections are errors.
 
 use std::{
     future::IntoFuture,
@@ -11,27 +12,38 @@ use std::{
 use axum::{Router, http::StatusCode, routing::get};
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use http_body_util::Full;
-use hyper_util::{client::legacy::Client as HyperClient, rt::TokioExecutor};
-use tower::{BoxError, Layer, Service, ServiceExt, util::BoxCloneService};
+use hyper_util::{
+    client::legacy::{Client as HyperClient, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tower::{
+    BoxError, Layer, Service, ServiceBuilder, ServiceExt, buffer::Buffer, steer::Steer,
+    util::BoxCloneSyncService,
+};
+use tower_http::{timeout::TimeoutLayer as HttpTimeout, trace::TraceLayer};
 use tower_keep::{
     Rejected, RejectedKind,
-    algorithm::TokenBucket,
+    algorithm::{TokenBucket, Vegas},
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
+    fallback::FallbackLayer,
     gate::GateLayer,
+    hedge::HedgeLayer,
     protocol::http::{Client, ReplayBody},
     rate_limit::RateLimitLayer,
     retry::RetryLayer,
     stack,
+    throttle::ThrottleLayer,
     timeout::TimeoutLayer,
 };
 
-use super::{ONE, SECOND, Trip};
+use super::{ONE, SECOND, Trip, wire::BoxBody};
 
 type Known = Full<Bytes>;
 /// A layer over a client, for requests with a body of type `B`.
-type Stack<B> = BoxCloneService<Request<B>, StatusCode, BoxError>;
+type Stack<B> = BoxCloneSyncService<Request<B>, Response<BoxBody>, BoxError>;
 /// A layer's name, how to make it reject, and what it says then.
 type Case<B> = (&'static str, Stack<B>, Trip, RejectedKind);
 
@@ -43,16 +55,76 @@ trait Sends<B>:
     + Sync
     + 'static
 {
-    type Body: Send + 'static;
+    type Body: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
 }
 
 impl<S, A, B> Sends<A> for S
 where
     S: Service<Request<A>, Response = Response<B>, Error: Into<BoxError>, Future: Send>,
     S: Clone + Send + Sync + 'static,
-    B: Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Body = B;
+}
+
+/// What stands above the layers.
+trait Above {
+    fn above<B: http_body::Body + Send + 'static>(&self, stack: Stack<B>) -> Stack<B>;
+}
+
+struct Nothing;
+struct ABuffer;
+struct ASteer;
+struct TowerHttp;
+
+impl Above for Nothing {
+    fn above<B: http_body::Body + Send + 'static>(&self, stack: Stack<B>) -> Stack<B> {
+        stack
+    }
+}
+
+impl Above for ABuffer {
+    fn above<B: http_body::Body + Send + 'static>(&self, stack: Stack<B>) -> Stack<B> {
+        BoxCloneSyncService::new(Buffer::new(stack, 16))
+    }
+}
+
+impl Above for ASteer {
+    fn above<B: http_body::Body + Send + 'static>(&self, stack: Stack<B>) -> Stack<B> {
+        let second = |_: &Request<B>, _: &[Stack<B>]| 1;
+        let unused =
+            tower::service_fn(async |_| Err::<Response<BoxBody>, BoxError>("steered".into()));
+        let unused = BoxCloneSyncService::new(unused);
+        let steer = Steer::new([unused, stack], second);
+        BoxCloneSyncService::new(Buffer::new(steer, 16))
+    }
+}
+
+impl Above for TowerHttp {
+    fn above<B: http_body::Body + Send + 'static>(&self, stack: Stack<B>) -> Stack<B> {
+        boxed(traced_and_timed(stack))
+    }
+}
+
+/// tower-http's layers over a client.
+fn traced_and_timed<S, B>(client: S) -> impl Sends<B, Error: 'static>
+where
+    S: Sends<B>,
+    B: http_body::Body + Send + 'static,
+{
+    ServiceBuilder::new()
+        .layer(TraceLayer::new_for_http())
+        .layer(HttpTimeout::with_status_code(
+            StatusCode::GATEWAY_TIMEOUT,
+            60 * SECOND,
+        ))
+        .service(boxed(client))
+}
+
+fn boxed<S: Sends<B>, B: Send + 'static>(service: S) -> Stack<B> {
+    let service = service
+        .map_response(|response| response.map(|body| body.map_err(Into::into).boxed_unsync()));
+    BoxCloneSyncService::new(service.map_err(Into::into))
 }
 
 fn over<L, S, B>(layer: L, client: &S) -> Stack<B>
@@ -61,9 +133,7 @@ where
     S: Clone,
     B: Send + 'static,
 {
-    let service = layer.layer(client.clone());
-    let service = service.map_response(|response| response.status());
-    BoxCloneService::new(service.map_err(Into::into))
+    boxed(layer.layer(client.clone()))
 }
 
 fn gates<S: Sends<ReplayBody<Known>, Error: 'static>>(client: &S) -> Vec<Case<ReplayBody<Known>>> {
@@ -72,6 +142,7 @@ fn gates<S: Sends<ReplayBody<Known>, Error: 'static>>(client: &S) -> Vec<Case<Re
     let key = |_: &Request<ReplayBody<Known>>| Some(());
     let own = |(): &()| TokenBucket::new(ONE, 1);
     let bulkhead = || BulkheadLayer::builder(1).protocol(protocol);
+    let learning = bulkhead().adaptive(Vegas::default());
     let breaker = || CircuitBreakerLayer::builder().protocol(protocol);
     let circuit = breaker().build().unwrap();
     circuit.handle().force_open();
@@ -117,6 +188,12 @@ fn gates<S: Sends<ReplayBody<Known>, Error: 'static>>(client: &S) -> Vec<Case<Re
         (
             "keyed bulkhead",
             over(bulkhead().keyed_by(key).build().unwrap(), client),
+            Trip::InFlight,
+            full,
+        ),
+        (
+            "adaptive bulkhead",
+            over(learning.build().unwrap(), client),
             Trip::InFlight,
             full,
         ),
@@ -189,10 +266,19 @@ async fn upstream() -> (String, Arc<AtomicUsize>) {
         down.fetch_add(1, Ordering::SeqCst);
         StatusCode::INTERNAL_SERVER_ERROR
     });
+    let count = calls.clone();
+    let slow = get(
+        async move || match count.fetch_add(1, Ordering::SeqCst) % 2 {
+            0 => std::future::pending().await,
+            _ => StatusCode::OK,
+        },
+    );
     let router = Router::new()
         .route("/", get(async || "hello"))
         .route("/hang", get(async || std::future::pending::<()>().await))
+        .route("/busy", get(async || StatusCode::SERVICE_UNAVAILABLE))
         .route("/flaky", flaky)
+        .route("/slow", slow)
         .route("/down", down);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -205,15 +291,16 @@ fn to<B: From<Known>>(url: &str, path: &str) -> Request<B> {
     request.body(Known::default().into()).unwrap()
 }
 
-async fn protects<B>(url: &str, cases: Vec<Case<B>>)
+async fn protects<B>(url: &str, cases: Vec<Case<B>>, above: &impl Above)
 where
-    B: From<Known> + Send + 'static,
+    B: http_body::Body + From<Known> + Send + 'static,
 {
     for (layer, stack, trip, kind) in cases {
+        let stack = above.above(stack);
         let held = match trip {
             Trip::UsedUp => {
-                let status = stack.clone().oneshot(to(url, "/")).await;
-                assert_eq!(status.unwrap(), 200, "{layer}");
+                let answer = stack.clone().oneshot(to(url, "/")).await;
+                assert_eq!(answer.unwrap().status(), 200, "{layer}");
                 None
             }
             Trip::InFlight => {
@@ -234,57 +321,123 @@ where
     }
 }
 
-/// All of it over one client.
-async fn stands_over<S>(client: S)
+async fn status<B>(stack: &Stack<B>, url: &str, path: &str) -> u16
+where
+    B: From<Known> + Send + 'static,
+{
+    let answer = stack.clone().oneshot(to(url, path)).await;
+    answer.unwrap().status().as_u16()
+}
+
+/// All of it between a client and what stands above.
+async fn stands_between<S>(client: S, above: impl Above)
 where
     S: Sends<ReplayBody<Known>, Error: 'static>,
 {
     let (url, calls) = upstream().await;
-    protects(&url, gates(&client)).await;
-    protects(&url, stacks(&client)).await;
+    protects(&url, gates(&client), &above).await;
+    protects(&url, stacks(&client), &above).await;
+    sheds(&client, &above, &url).await;
+    answers_otherwise(&client, &above, &url).await;
 
-    let retry = RetryLayer::builder()
-        .protocol(Client::new())
-        .build()
-        .unwrap();
-    let retried: Stack<Known> = over(retry, &client);
-    assert_eq!(retried.oneshot(to(&url, "/flaky")).await.unwrap(), 200);
+    calls.store(0, Ordering::SeqCst);
+    let hedge = HedgeLayer::builder().delay(SECOND / 20);
+    let hedge = hedge.protocol(Client::new()).build().unwrap();
+    let hedged: Stack<Known> = above.above(over(hedge, &client));
+    assert_eq!(status(&hedged, &url, "/slow").await, 200);
+    assert_eq!(calls.swap(0, Ordering::SeqCst), 2);
+
+    let retry = RetryLayer::builder().protocol(Client::new());
+    let retried: Stack<Known> = above.above(over(retry.build().unwrap(), &client));
+    assert_eq!(status(&retried, &url, "/flaky").await, 200);
     assert_eq!(calls.swap(0, Ordering::SeqCst), 2);
 
     let stack = stack::client().http().build().unwrap();
-    let service: Stack<Known> = over(stack, &client);
-    assert_eq!(
-        service.clone().oneshot(to(&url, "/flaky")).await.unwrap(),
-        200
-    );
-    assert_eq!(calls.swap(0, Ordering::SeqCst), 2);
-    // Ten failures in a row open the circuit of this host.
+    let service: Stack<Known> = above.above(over(stack, &client));
+    assert_eq!(status(&service, &url, "/flaky").await, 200);
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+    // With eight calls, most of them failures, the circuit of this host opens.
     let mut rejections = 0;
     for _ in 0..30 {
         let answer = service.clone().oneshot(to(&url, "/down")).await;
-        rejections += usize::from(answer.is_err_and(|error| {
-            Rejected::find(&*error)
-                .is_some_and(|rejected| rejected.kind == RejectedKind::CircuitOpen)
-        }));
+        rejections += usize::from(rejection(answer) == Some(RejectedKind::CircuitOpen));
     }
-    assert_eq!((rejections, calls.load(Ordering::SeqCst)), (20, 10));
+    assert_eq!((rejections, calls.load(Ordering::SeqCst)), (24, 8));
+}
+
+fn rejection(answer: Result<Response<BoxBody>, BoxError>) -> Option<RejectedKind> {
+    let error = answer.err()?;
+    Rejected::find(&*error).map(|rejected| rejected.kind)
+}
+
+/// A throttle rejects by chance, after 20 calls that were not accepted almost all.
+async fn sheds<S>(client: &S, above: &impl Above, url: &str)
+where
+    S: Sends<ReplayBody<Known>, Error: 'static>,
+{
+    let throttle = ThrottleLayer::builder().protocol(Client::new());
+    let service = above.above(over(throttle.build().unwrap(), client));
+    let mut rejections = 0;
+    for _ in 0..100 {
+        let answer = service.clone().oneshot(to(url, "/busy")).await;
+        rejections += usize::from(rejection(answer) == Some(RejectedKind::Throttled));
+    }
+    assert!((40..=80).contains(&rejections), "{rejections}");
+}
+
+/// A fallback asks another path.
+async fn answers_otherwise<S>(client: &S, above: &impl Above, url: &str)
+where
+    S: Sends<ReplayBody<Known>, Error: 'static>,
+{
+    let (backup, home) = (boxed(client.clone()), url.to_owned());
+    let answer = move |(), _| backup.clone().oneshot(to(&home, "/"));
+    let fallback = FallbackLayer::builder(|_: &Request<_>| (), answer);
+    let fallback = fallback.protocol(Client::new()).build();
+    let service = above.above(over(fallback, &boxed(client.clone())));
+    assert_eq!(status(&service, url, "/busy").await, 200);
+}
+
+fn hyper_client() -> HyperClient<HttpConnector, ReplayBody<Known>> {
+    HyperClient::builder(TokioExecutor::new()).build_http()
+}
+
+#[tokio::test]
+async fn every_layer_stands_beneath_a_buffer_and_over_one() {
+    stands_between(Buffer::new(hyper_client(), 16), ABuffer).await;
+}
+
+#[tokio::test]
+async fn every_layer_stands_beneath_a_steer_and_over_one() {
+    let steer = Steer::new([hyper_client(), hyper_client()], |_: &_, _: &[_]| 1);
+    stands_between(steer, ASteer).await;
+}
+
+#[tokio::test]
+async fn every_layer_stands_beneath_tower_http_and_over_it() {
+    stands_between(traced_and_timed(hyper_client()), TowerHttp).await;
+}
+
+#[tokio::test]
+async fn every_layer_stands_over_a_boxed_service() {
+    stands_between(boxed(hyper_client()), Nothing).await;
 }
 
 #[tokio::test]
 async fn every_layer_protects_a_hyper_client() {
-    stands_over(HyperClient::builder(TokioExecutor::new()).build_http()).await;
+    stands_between(hyper_client(), Nothing).await;
 }
 
 #[cfg(feature = "reqwest-012")]
 #[tokio::test]
 async fn every_layer_protects_a_client_of_reqwest_012() {
     let client = reqwest_012::Client::builder().no_proxy().build().unwrap();
-    stands_over(tower_keep::reqwest::Reqwest::new(client)).await;
+    stands_between(tower_keep::reqwest::Reqwest::new(client), Nothing).await;
 }
 
 #[cfg(feature = "reqwest-013")]
 #[tokio::test]
 async fn every_layer_protects_a_client_of_reqwest_013() {
     let client = reqwest_013::Client::builder().no_proxy().build().unwrap();
-    stands_over(tower_keep::reqwest::Reqwest::new(client)).await;
+    stands_between(tower_keep::reqwest::Reqwest::new(client), Nothing).await;
 }

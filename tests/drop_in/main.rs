@@ -1,6 +1,7 @@
 //! Every layer, and both stacks, where users put them. Each test makes the protection fire and
 //! looks at how its rejection arrives: on an axum `Router`, a hyper-util client, reqwest's client
-//! of either version, a tonic server and a tonic channel.
+//! of either version, a tonic server and a tonic channel; above and beneath what tower and
+//! tower-http have; with responses that stream, and connections that are upgraded.
 #![cfg(feature = "http")]
 
 #[cfg(feature = "http")]
