@@ -11,6 +11,8 @@ mod client;
 #[cfg(feature = "grpc")]
 mod grpc;
 #[cfg(feature = "http")]
+mod http_server;
+#[cfg(feature = "http")]
 mod routers;
 #[cfg(feature = "http")]
 mod server;
