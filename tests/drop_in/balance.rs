@@ -248,6 +248,19 @@ async fn while_all_peers_are_out_calls_wait_no_longer_than_they_may() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_load_keeps_calls_away_from_a_peer_whose_bulkhead_is_full() {
+    for by in [By::Pending, By::PeakEwma] {
+        let (peers, calls) = peers(Sick::Hangs);
+        let beneath = || of_peer().max_in_flight(6);
+        let above = of_all().build().unwrap();
+        let service = above.layer(balanced(each(peers, beneath), by));
+        let failed = failures(BoxCloneSyncService::new(service), 10).await;
+        assert_eq!(failed, 0, "{by:?}");
+        assert!(calls.load(SeqCst) <= 10, "{by:?}: {calls:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn backpressure_is_for_the_stack_of_one_peer() {
     let by_host = stack::client().http();
     let by_host = by_host.circuit_breaker(|breaker| breaker.backpressure());

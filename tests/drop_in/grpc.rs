@@ -10,9 +10,16 @@ use tonic::{
     service::Routes,
     transport::{Channel, Server as TonicServer},
 };
-use tower::{BoxError, Layer, Service};
+use tower::{
+    BoxError, Layer, Service,
+    balance::p2c::Balance,
+    buffer::Buffer,
+    discover::ServiceList,
+    load::{CompleteOnResponse, PendingRequests},
+};
 use tower_keep::{
     Rejected, RejectedKind,
+    algorithm::{TokenBucket, Vegas},
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
     gate::GateLayer,
@@ -20,6 +27,7 @@ use tower_keep::{
     rate_limit::RateLimitLayer,
     retry::RetryLayer,
     stack,
+    throttle::ThrottleLayer,
     timeout::TimeoutLayer,
 };
 
@@ -240,4 +248,86 @@ async fn a_stack_protects_a_tonic_channel() {
     let said = (rejected.kind, status.code());
     assert_eq!(said, (RejectedKind::RateLimited, Code::ResourceExhausted));
     assert_eq!(echo.calls(), 5);
+}
+
+#[tokio::test]
+async fn the_other_layers_protect_a_tonic_server_too() {
+    let protocol = Server::new();
+    let key = |_: &Request| Some(7);
+    let own = |_: &i32| TokenBucket::new(ONE, 1);
+    let limit = || RateLimitLayer::builder(ONE).burst(1).protocol(protocol);
+    let bulkhead = || BulkheadLayer::builder(1).protocol(protocol);
+    let learning = || bulkhead().adaptive(Vegas::default());
+    let breaker = || {
+        let breaker = CircuitBreakerLayer::builder().protocol(protocol);
+        let breaker = breaker.keyed_by(|_: &Request| None::<i32>).build().unwrap();
+        breaker.handle().shared().force_open();
+        breaker
+    };
+    let keyed = behind(|| limit().keyed_by(key).build().unwrap()).await;
+    let per_key = behind(|| limit().per_key(key, own).build().unwrap()).await;
+    let shares = behind(|| bulkhead().keyed_by(key).build().unwrap()).await;
+    let learning = behind(|| learning().build().unwrap()).await;
+    let full = Code::ResourceExhausted;
+    let cases = [
+        ("keyed rate limit", keyed, Trip::UsedUp, full),
+        ("per-key rate limit", per_key, Trip::UsedUp, full),
+        ("keyed bulkhead", shares, Trip::InFlight, full),
+        ("adaptive bulkhead", learning, Trip::InFlight, full),
+        (
+            "keyed breaker",
+            behind(breaker).await,
+            Trip::Forced,
+            Code::Unavailable,
+        ),
+    ];
+    for (layer, servers, how, code) in cases {
+        for (place, (channel, echo)) in servers.into_iter().enumerate() {
+            let status = trip(channel, &echo, how).await;
+            assert_eq!(status.code(), code, "{layer}, server {place}: {status:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_throttle_sheds_calls_to_an_overloaded_channel() {
+    let echo = Echo::default();
+    let throttle = ThrottleLayer::builder().protocol(Client::new());
+    let throttle = throttle.build().unwrap();
+    let service = throttle.layer(serve(echo.clone()).await);
+    echo.script((0..100).map(|_| Reply::Fail(tonic::Status::resource_exhausted("busy"))));
+    let mut shed = 0;
+    for _ in 0..100 {
+        let status = call(service.clone(), Kind::Unary).await.unwrap_err();
+        let rejected = Rejected::find(&status).map(|rejected| rejected.kind);
+        shed += usize::from(rejected == Some(RejectedKind::Throttled));
+    }
+    assert!((40..=80).contains(&shed), "{shed}");
+    assert_eq!(echo.calls(), 100 - shed);
+}
+
+#[tokio::test]
+async fn a_balancer_over_channels_leaves_a_sick_one_out() {
+    let protocol = Client::new().idempotent(&["/keep.test.Echo/Unary"]);
+    let echoes = [Echo::default(), Echo::default(), Echo::default()];
+    echoes[1].script((0..200).map(|_| Reply::Fail(tonic::Status::unavailable("sick"))));
+    let mut peers = Vec::new();
+    for echo in &echoes {
+        let stack = stack::client().grpc(protocol).one_peer();
+        let stack = stack.circuit_breaker(|breaker| breaker.backpressure());
+        let stack = stack.without_retry().without_total_timeout();
+        let peer = stack.build().unwrap().layer(serve(echo.clone()).await);
+        peers.push(PendingRequests::new(peer, CompleteOnResponse::default()));
+    }
+    let above = stack::client().grpc(protocol).without_attempt_timeout();
+    let above = above.without_circuit_breaker().without_bulkhead();
+    let balance = Balance::new(ServiceList::new::<Request>(peers));
+    let service = above.build().unwrap().layer(Buffer::new(balance, 16));
+    let mut failed = 0;
+    for _ in 0..200 {
+        failed += usize::from(call(service.clone(), Kind::Unary).await.is_err());
+    }
+    let sick = echoes[1].calls();
+    assert!(failed < 10, "{failed}");
+    assert!((8..=40).contains(&sick), "{sick}");
 }
