@@ -182,6 +182,7 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
     }
 
     /// Says whether the key is one that no request has, so that there is one circuit.
+    #[cfg(feature = "http")]
     pub(crate) fn all_share(mut self, all_share: bool) -> Self {
         self.keys.all_share = all_share;
         self
