@@ -27,7 +27,7 @@ use tower_keep::{
     Rejected, RejectedKind,
     algorithm::{Backoff, Budget, Jitter, RetryBudget, RetryThrottle, WindowedBudget},
     bulkhead::BulkheadLayer,
-    protocol::{Chosen, Plain, Protocol, Replay, http as keep_http},
+    protocol::{Always, Chosen, ErrIsFailure, Plain, Protocol, Replay, http as keep_http},
     retry::{RetryBuilder, RetryLayer},
     timeout::TimeoutLayer,
 };
@@ -502,8 +502,7 @@ async fn layers_of_one_builder_have_budgets_of_their_own() {
 }
 
 /// A retry of an always idempotent `Plain`.
-fn plain()
--> RetryBuilder<Chosen<Plain<tower_keep::protocol::ErrIsFailure, tower_keep::protocol::Always>>> {
+fn plain() -> RetryBuilder<Chosen<Plain<ErrIsFailure, Always>>> {
     RetryLayer::builder().protocol(Plain::new().idempotent())
 }
 
@@ -744,4 +743,31 @@ async fn a_windowed_budget_is_paid_by_calls_and_by_time() {
     let other = plain().budget(shared).attempts(2).build().unwrap();
     other.layer(down).oneshot(()).await.unwrap_err();
     assert_eq!(other.handle().snapshot().retries, 0);
+}
+
+/// The retries of 100 calls that fail, after 100 that went well, as far apart.
+async fn retries_in_an_outage(
+    builder: RetryBuilder<Chosen<Plain<ErrIsFailure, Always>>>,
+    apart: Duration,
+) -> u64 {
+    let layer = builder.build().unwrap();
+    let peer = service_fn(async |fails: bool| if fails { Err("down") } else { Ok(()) });
+    let service = layer.layer(peer);
+    for fails in [false, true] {
+        for _ in 0..100 {
+            let _ = service.clone().oneshot(fails).await;
+            if !fails {
+                tokio::time::sleep(apart).await;
+            }
+        }
+    }
+    layer.handle().snapshot().retries
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_calls_rarely_keeps_one_token() {
+    let given = plain().budget(RetryBudget::default());
+    assert_eq!(retries_in_an_outage(plain(), milliseconds(1000)).await, 1);
+    assert_eq!(retries_in_an_outage(plain(), milliseconds(100)).await, 10);
+    assert_eq!(retries_in_an_outage(given, milliseconds(1000)).await, 10);
 }

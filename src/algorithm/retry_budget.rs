@@ -24,7 +24,7 @@
 
 use crate::{
     config::ConfigError,
-    sync::{AtomicU32, Ordering},
+    sync::{AtomicU32, AtomicU64, Ordering},
 };
 
 mod any;
@@ -53,6 +53,12 @@ pub struct RetryBudget {
     millis: AtomicU32,
     capacity: u32,
     per_success: u32,
+    /// When [`expire`](Self::expire) last looked at the traffic, in nanoseconds. Relaxed: it only
+    /// elects one caller.
+    looked: AtomicU64,
+    /// The successes that it saw then. Relaxed: written by the elected caller alone, a window or
+    /// more apart.
+    seen: AtomicU64,
 }
 
 impl RetryBudget {
@@ -72,11 +78,17 @@ impl RetryBudget {
                 ));
             }
         };
-        Ok(Self {
-            millis: AtomicU32::new(millis),
-            capacity: millis,
-            per_success: thousandths(ratio)?,
-        })
+        Ok(Self::full(millis, thousandths(ratio)?))
+    }
+
+    fn full(capacity: u32, per_success: u32) -> Self {
+        Self {
+            millis: AtomicU32::new(capacity),
+            capacity,
+            per_success,
+            looked: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
+        }
     }
 
     /// Takes one retry's token, if there is a whole one.
@@ -94,6 +106,34 @@ impl RetryBudget {
     /// Gives back a token whose retry was never sent.
     pub fn refund(&self) {
         self.pay(MILLIS);
+    }
+
+    /// Lets tokens go that the traffic would not pay for in ten seconds, but for one: those of a
+    /// client that calls rarely were paid minutes ago, and a fleet of such clients would spend them
+    /// all in one outage. Asked before a withdrawal; `successes` is how many there were in all, at
+    /// `now` in nanoseconds.
+    ///
+    /// The traffic is the mean since the last look, which is at least ten seconds ago. In the first
+    /// ten seconds nothing expires. Of several callers one looks; another that withdraws meanwhile
+    /// may still get an old token.
+    pub fn expire(&self, successes: u64, now: u64) {
+        let looked = self.looked.load(Ordering::Relaxed);
+        let elapsed = now.saturating_sub(looked);
+        if elapsed < WINDOW {
+            return;
+        }
+        // The loser leaves it to the winner.
+        let (new, relaxed) = (now, Ordering::Relaxed);
+        let won = self.looked.compare_exchange(looked, new, relaxed, relaxed);
+        if won.is_err() {
+            return;
+        }
+        let recent = successes.saturating_sub(self.seen.swap(successes, Ordering::Relaxed));
+        let paid = u128::from(recent) * u128::from(self.per_success) * u128::from(WINDOW);
+        // Saturates high: busy clients keep what they have.
+        let most = u32::try_from(paid / u128::from(elapsed)).unwrap_or(u32::MAX);
+        let most = most.max(MILLIS);
+        self.change(|millis| (millis > most).then_some(most));
     }
 
     /// How many retries are affordable now.
@@ -127,11 +167,7 @@ impl Default for RetryBudget {
     /// Ten retries, and one more for each ten successes: a blip is retried at once, and load never
     /// grows by more than a tenth for long.
     fn default() -> Self {
-        Self {
-            millis: AtomicU32::new(10 * MILLIS),
-            capacity: 10 * MILLIS,
-            per_success: MILLIS / 10,
-        }
+        Self::full(10 * MILLIS, MILLIS / 10)
     }
 }
 
@@ -154,6 +190,8 @@ fn thousandths(ratio: f64) -> Result<u32, ConfigError> {
 }
 
 const MILLIS: u32 = 1000;
+/// Of whose traffic tokens are kept: as long as most troubles that a retry is for.
+const WINDOW: u64 = 10_000_000_000;
 /// A ratio is rounded down to thousandths, or the guarantee would not hold; this is for those that
 /// floating point puts just below a whole one.
 const ROUNDING: f64 = 1e-6;
@@ -179,6 +217,38 @@ mod tests {
                 .sum()
         });
         assert_eq!(granted, 1000);
+    }
+
+    #[test]
+    fn a_client_that_calls_rarely_keeps_one_old_token() {
+        let after = |successes, seconds: u64| {
+            let budget = RetryBudget::default();
+            budget.expire(successes, seconds * 1_000_000_000);
+            budget.available()
+        };
+        assert_eq!(after(0, 9), 10, "nothing expires at the start");
+        assert_eq!(after(0, 10), 1);
+        assert_eq!(after(100, 100), 1);
+        assert_eq!(after(400, 100), 4);
+        assert_eq!(after(100_000, 100), 10);
+        assert_eq!(after(u64::MAX, 10), 10);
+    }
+
+    #[test]
+    fn the_traffic_is_that_since_the_last_look() {
+        let budget = RetryBudget::default();
+        budget.expire(10_000, 100_000_000_000);
+        assert_eq!(budget.available(), 10);
+        budget.expire(10_000, 105_000_000_000);
+        assert_eq!(budget.available(), 10, "too early");
+        budget.expire(10_030, 110_000_000_000);
+        assert_eq!(budget.available(), 3);
+        budget.expire(0, 0);
+        assert_eq!(
+            budget.available(),
+            3,
+            "a clock that went back changes nothing"
+        );
     }
 
     #[test]

@@ -88,9 +88,13 @@ impl<P> RetryBuilder<P> {
         self
     }
 
-    /// What pays for retries: any [`Budget`]. Default: a
-    /// [`RetryBudget`](crate::algorithm::RetryBudget) of 10 of this layer's own. Layers that call
-    /// the same upstream may share one: pass clones of an `Arc<Budget>`.
+    /// What pays for retries: any [`Budget`]. Layers that call the same upstream may share one:
+    /// pass clones of an `Arc<Budget>`.
+    ///
+    /// Default: a [`RetryBudget`](crate::algorithm::RetryBudget) of 10 of this layer's own, of
+    /// which it keeps what ten seconds of its successes pay, and one token at least. So a client of
+    /// a call a second has one retry to spend in an outage, and one of ten a second has ten. A
+    /// budget that you pass keeps all its tokens.
     pub fn budget(mut self, budget: impl Into<Arc<Budget>>) -> Self {
         self.payer = Payer::Given(budget.into());
         self
@@ -157,12 +161,12 @@ impl<P> RetryBuilder<P> {
         P: Choice,
     {
         let policy = self.policy.check(self.fixed.name)?;
-        let budget = match self.payer {
-            Payer::Own => Some(Arc::default()),
-            Payer::Given(budget) => Some(budget),
-            Payer::Unlimited => None,
+        let (budget, owned) = match self.payer {
+            Payer::Own => (Some(Arc::default()), true),
+            Payer::Given(budget) => (Some(budget), false),
+            Payer::Unlimited => (None, false),
         };
-        let state = Arc::new(State::new(policy, budget, self.fixed));
+        let state = Arc::new(State::new(policy, budget, owned, self.fixed));
         register(&state);
         Ok(RetryLayer {
             state,

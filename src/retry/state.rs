@@ -54,6 +54,9 @@ pub(super) struct State {
     /// Locked only by calls that have failed, and by handles.
     policy: Mutex<Policy>,
     budget: Option<Arc<Budget>>,
+    /// Whether the budget is this layer's alone, so that its calls are all that pay: then it keeps
+    /// no more than they have paid lately.
+    owns_budget: bool,
     clock: Clock,
     fixed: Fixed,
     counts: Counts,
@@ -108,12 +111,19 @@ struct Counts {
 struct Stripe(AtomicU64);
 
 impl State {
-    pub(super) fn new(policy: Policy, budget: Option<Arc<Budget>>, fixed: Fixed) -> Self {
+    /// Without a budget retries are not bounded. `owns_budget`: whether no other layer has it.
+    pub(super) fn new(
+        policy: Policy,
+        budget: Option<Arc<Budget>>,
+        owns_budget: bool,
+        fixed: Fixed,
+    ) -> Self {
         let stripes = (0..stripe_count()).map(|_| Stripe::default());
         Self {
             retries_at_all: AtomicBool::new(fixed.enabled && policy.max_attempts() > 1),
             policy: Mutex::new(policy),
             budget,
+            owns_budget,
             clock: Clock::start(),
             fixed,
             counts: Counts {
@@ -192,6 +202,12 @@ impl State {
 
     /// Takes a token for a retry, if there is one.
     pub(super) fn withdraw(&self) -> Option<Token> {
+        if let (true, Some(budget)) = (self.owns_budget, &self.budget) {
+            // One token never expires. In an outage this spares all but a few calls the sum.
+            if budget.available(0) > 1 {
+                budget.expire(self.counts.successes(), self.clock.now());
+            }
+        }
         Token::take(self.budget.as_ref(), self.clock)
     }
 
@@ -233,7 +249,7 @@ impl State {
         let budget = self.budget.as_ref();
         Snapshot {
             retries: of(&counts.retries),
-            first_try: counts.first_try.iter().map(|stripe| of(&stripe.0)).sum(),
+            first_try: counts.first_try(),
             recovered: of(&counts.recovered),
             exhausted: of(&counts.exhausted),
             budget_denied: of(&counts.budget_denied),
@@ -243,6 +259,17 @@ impl State {
             not_sent: of(&counts.not_sent),
             budget: budget.map(|budget| budget.available(budget_now(budget, self.clock))),
         }
+    }
+}
+
+impl Counts {
+    fn first_try(&self) -> u64 {
+        let stripes = self.first_try.iter();
+        stripes.map(|stripe| stripe.0.load(Ordering::Relaxed)).sum()
+    }
+
+    fn successes(&self) -> u64 {
+        self.first_try() + self.recovered.load(Ordering::Relaxed)
     }
 }
 

@@ -69,6 +69,14 @@ impl Budget {
         }
     }
 
+    /// Lets old tokens of a [`RetryBudget`] go: see [`RetryBudget::expire`]. The other budgets have
+    /// rules of their own.
+    pub fn expire(&self, successes: u64, now: u64) {
+        if let Self::Funded(budget) = self {
+            budget.expire(successes, now);
+        }
+    }
+
     /// Gives back what was taken for a retry that was never sent. A throttle takes for the failure
     /// and not for the retry, so it gives nothing back.
     pub fn refund(&self, now: u64) {
