@@ -12,6 +12,7 @@ use adaptive::{Backlog, Limiter, Measured, PHASE, PHASES};
 use throttle::Load;
 
 mod adaptive;
+mod contention;
 mod events;
 mod metastable;
 mod outage;
@@ -22,6 +23,8 @@ fn main() {
     throttles();
     bulkheads();
     circuits();
+    contention();
+    storms();
 }
 
 fn circuits() {
@@ -33,7 +36,7 @@ fn circuits() {
         "| circuits open for | retries | 50 clients, 70 % | 80 % | 90 % | 1000 clients, 80 % |"
     );
     println!("|---|---|---|---|---|---|");
-    for retries in [false, true] {
+    for retries in [outage::Retries::None, outage::Retries::Layer] {
         for (name, circuit) in outage::circuits() {
             let cell = |clients, load| {
                 let case = outage::Case::new(clients, load, circuit, retries);
@@ -43,8 +46,42 @@ fn circuits() {
             };
             let cells =
                 [(50, 0.7), (50, 0.8), (50, 0.9), (1000, 0.8)].map(|(n, load)| cell(n, load));
-            let retries = if retries { "two" } else { "none" };
+            let retries = if retries == outage::Retries::None {
+                "none"
+            } else {
+                "two"
+            };
             println!("| {name} | {retries} | {} |", cells.join(" | "));
+        }
+    }
+}
+
+fn contention() {
+    println!("\n100 clients that write one row with optimistic locking, mean of 100 runs.\n");
+    println!("| backoff | until all are done | writes |");
+    println!("|---|---|---|");
+    for (name, wait) in contention::waits() {
+        let contention::Finished { seconds, calls } = contention::mean(wait, 100, 100);
+        println!("| {name} | {seconds:.1} s | {calls:.0} |");
+    }
+}
+
+fn storms() {
+    println!(
+        "\nRetries after ten seconds at half the capacity: seconds to recover, and attempts for"
+    );
+    println!("each call during the trouble.\n");
+    println!("| retries | clients | 70 % load | 80 % | 90 % |");
+    println!("|---|---|---|---|---|");
+    for clients in [50, 1000] {
+        for (name, retries) in outage::retries() {
+            let cells = [0.7, 0.8, 0.9].map(|load| {
+                let case = outage::Case::of_ten_seconds(clients, load, retries);
+                let found = outage::recovery(&case);
+                let seconds = found.seconds.map_or("never".into(), |s| format!("{s} s"));
+                format!("{seconds}, x {:.2}", found.amplification)
+            });
+            println!("| {name} | {clients} | {} |", cells.join(" | "));
         }
     }
 }

@@ -15,7 +15,9 @@ use std::{collections::VecDeque, time::Duration};
 
 use tower_keep::{
     Outcome,
-    algorithm::{Backoff, Breaker, BreakerConfig, Jitter, Pass, RetryBudget},
+    algorithm::{
+        Backoff, Breaker, BreakerConfig, Budget, Jitter, Pass, RetryBudget, WindowedBudget,
+    },
     stack,
 };
 
@@ -31,9 +33,31 @@ pub(crate) struct Case {
     pub(crate) trouble: usize,
     /// `None`: the clients have no circuits.
     pub(crate) circuit: Option<BreakerConfig>,
-    /// Whether calls that fail are sent again, twice at most and as far as a budget pays.
-    pub(crate) retries: bool,
+    pub(crate) retries: Retries,
     pub(crate) seed: u64,
+}
+
+/// Whether calls that fail are sent again, and what pays for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retries {
+    None,
+    /// Three times, with full jitter: nothing else bounds them.
+    Unbounded,
+    /// The same, paid for by a fifth of the calls and ten a second besides.
+    Windowed,
+    /// Twice, by a budget of ten that each success fills by a tenth, with the layer's backoff.
+    Funded,
+    /// The same with the layer's own budget, which keeps no more than the traffic has paid lately.
+    Layer,
+}
+
+/// How a fleet came through.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recovery {
+    /// `None` if that is not within two minutes.
+    pub(crate) seconds: Option<usize>,
+    /// Attempts for each call, during the trouble.
+    pub(crate) amplification: f64,
 }
 
 enum Event {
@@ -47,7 +71,8 @@ enum Event {
 
 struct Client {
     circuit: Option<Breaker>,
-    budget: RetryBudget,
+    budget: Option<Budget>,
+    successes: u64,
 }
 
 struct Call {
@@ -88,6 +113,20 @@ pub(crate) fn circuits() -> Vec<(&'static str, Option<BreakerConfig>)> {
     ]
 }
 
+/// Retries to compare.
+pub(crate) fn retries() -> [(&'static str, Retries); 5] {
+    [
+        ("none", Retries::None),
+        ("three, no budget", Retries::Unbounded),
+        (
+            "three, a windowed budget of 20 % and 10/s",
+            Retries::Windowed,
+        ),
+        ("two, a budget of 10", Retries::Funded),
+        ("two, the layer's own budget", Retries::Layer),
+    ]
+}
+
 /// What `stack::client()` has for a circuit.
 pub(crate) fn of_the_stack() -> BreakerConfig {
     let stack = stack::client().http().build().unwrap();
@@ -99,7 +138,7 @@ impl Case {
         clients: usize,
         load: f64,
         circuit: Option<BreakerConfig>,
-        retries: bool,
+        retries: Retries,
     ) -> Self {
         Self {
             clients,
@@ -110,18 +149,37 @@ impl Case {
             seed: 1,
         }
     }
+
+    /// Without circuits.
+    pub(crate) fn of_ten_seconds(clients: usize, load: f64, retries: Retries) -> Self {
+        Self {
+            trouble: 10,
+            ..Self::new(clients, load, None, retries)
+        }
+    }
 }
 
 /// Seconds after the trouble until 95 % of the calls are answered in time for three seconds; `None`
 /// if that is not within two minutes.
 pub(crate) fn seconds_to_recover(case: &Case) -> Option<usize> {
+    recovery(case).seconds
+}
+
+/// How the fleet comes through that.
+pub(crate) fn recovery(case: &Case) -> Recovery {
     let mut fleet = Fleet::new(case.clone());
     let end = START + case.trouble + PATIENCE;
     let mut answered = vec![0u64; end];
+    let trouble = START..START + case.trouble;
+    let (mut calls, mut attempts) = (0, 0);
     while let Some((now, event)) = fleet.events.next() {
         let second = usize::try_from(now / SECOND).unwrap();
         if second >= end {
             break;
+        }
+        if trouble.contains(&second) {
+            calls += u64::from(matches!(event, Event::Arrival));
+            attempts += u64::from(matches!(event, Event::Arrival | Event::Again(_)));
         }
         match event {
             Event::Arrival => fleet.arrive(now),
@@ -131,9 +189,13 @@ pub(crate) fn seconds_to_recover(case: &Case) -> Option<usize> {
         }
     }
     let good = 0.95 * 1000.0 * case.load;
-    answered[START + case.trouble..]
+    let seconds = answered[trouble.end..]
         .windows(3)
-        .position(|seconds| seconds.iter().all(|answered| *answered as f64 >= good))
+        .position(|seconds| seconds.iter().all(|answered| *answered as f64 >= good));
+    Recovery {
+        seconds,
+        amplification: attempts as f64 / calls as f64,
+    }
 }
 
 /// The mean over troubles of several lengths, and how many of them did not end.
@@ -149,22 +211,71 @@ pub(crate) fn mean_over_troubles(case: &Case) -> (f64, usize) {
     (seconds.iter().sum::<f64>() / seconds.len() as f64, never)
 }
 
+impl Retries {
+    fn most(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Unbounded | Self::Windowed => 3,
+            Self::Funded | Self::Layer => 2,
+        }
+    }
+
+    fn budget(self) -> Option<Budget> {
+        match self {
+            Self::None | Self::Unbounded => None,
+            Self::Windowed => {
+                let ttl = Duration::from_secs(10);
+                Some(WindowedBudget::new(ttl, 0.2, 10).unwrap().into())
+            }
+            Self::Funded | Self::Layer => Some(RetryBudget::new(10, 0.1).unwrap().into()),
+        }
+    }
+
+    fn backoff(self) -> Backoff {
+        match self {
+            Self::None | Self::Funded | Self::Layer => Backoff::default(),
+            Self::Unbounded | Self::Windowed => {
+                let second = Duration::from_secs(1);
+                Backoff::new(second / 100, second, Jitter::Full).unwrap()
+            }
+        }
+    }
+}
+
+impl Client {
+    fn withdraw(&self, retries: Retries, now: u64) -> bool {
+        let Some(budget) = &self.budget else {
+            return true;
+        };
+        if retries == Retries::Layer {
+            budget.expire(self.successes, now);
+        }
+        budget.withdraw(now)
+    }
+
+    fn succeeded(&mut self) {
+        self.successes += 1;
+        if let Some(budget) = &self.budget {
+            budget.succeeded();
+        }
+    }
+}
+
 impl Fleet {
     fn new(case: Case) -> Self {
         let clients = (0..case.clients).map(|number| {
             let circuit = case.circuit.as_ref();
             let circuit = circuit.map(|config| Breaker::new(config, 1, number as u64).unwrap());
-            let budget = RetryBudget::new(10, 0.1).unwrap();
-            Client { circuit, budget }
+            Client {
+                circuit,
+                budget: case.retries.budget(),
+                successes: 0,
+            }
         });
-        let backoff = Backoff::new(
-            Duration::from_millis(100),
-            Duration::from_secs(10),
-            Jitter::Exponential,
-        );
+        let backoff = case.retries.backoff();
         let mut fleet = Self {
             clients: clients.collect(),
-            backoff: backoff.unwrap(),
+            backoff,
             queue: VecDeque::new(),
             is_working: false,
             calls: Vec::new(),
@@ -181,6 +292,9 @@ impl Fleet {
         let gap = self.random.exponential(gap).max(1);
         self.events.plan(now + gap, Event::Arrival);
         let client = self.random.word() as usize % self.clients.len();
+        if let Some(budget) = &self.clients[client].budget {
+            budget.called(now);
+        }
         self.ask(client, 0, now);
     }
 
@@ -218,8 +332,8 @@ impl Fleet {
         let Call {
             client, attempt, ..
         } = self.calls[call];
-        let may_retry = self.case.retries && attempt + 1 < ATTEMPTS;
-        if may_retry && self.clients[client].budget.withdraw() {
+        let may_retry = attempt < self.case.retries.most();
+        if may_retry && self.clients[client].withdraw(self.case.retries, now) {
             let delay = self
                 .backoff
                 .delay(attempt, self.backoff.base(), self.random.word());
@@ -235,7 +349,7 @@ impl Fleet {
         let in_time = now + NETWORK <= self.calls[call].asked + TIMEOUT;
         let answered = in_time && self.answer(call, Outcome::Success, now);
         if answered {
-            self.clients[self.calls[call].client].budget.deposit();
+            self.clients[self.calls[call].client].succeeded();
         }
         answered
     }
@@ -268,7 +382,6 @@ impl Fleet {
     }
 }
 
-const ATTEMPTS: u32 = 3;
 const TIMEOUT: u64 = 100 * MS;
 /// There and back.
 const NETWORK: u64 = 5 * MS;
