@@ -282,7 +282,8 @@ async fn a_full_bulkhead_rejects_while_a_stream_goes_on() {
     assert_eq!(ask(&service, "/").await.unwrap().status(), StatusCode::OK);
 }
 
-/// How often a request is sent whose stream breaks off, and one that is answered 503.
+/// How often a request is sent whose stream breaks off, and, a minute later, one that is answered
+/// 503. A minute without calls leaves a retry's own budget one token.
 async fn sent<L, B>(layer: L) -> (usize, usize)
 where
     L: Layer<Wire>,
@@ -306,14 +307,14 @@ where
 async fn a_stream_that_breaks_off_is_not_sent_again() {
     let client = Client::new();
     let retry = || RetryLayer::builder().protocol(client).build().unwrap();
-    assert_eq!(sent(retry()).await, (1, 3));
+    assert_eq!(sent(retry()).await, (1, 2));
     let hedge = HedgeLayer::builder().delay(SECOND).protocol(client);
     assert_eq!(sent(hedge.build().unwrap()).await, (1, 2));
-    assert_eq!(sent(stack::client().http().build().unwrap()).await, (1, 3));
+    assert_eq!(sent(stack::client().http().build().unwrap()).await, (1, 2));
     // A breaker beneath that sees it break off changes nothing of that.
     let to_end = UntilBodyEnd::new(client);
     let breaker = CircuitBreakerLayer::builder().protocol(to_end).build();
-    assert_eq!(sent((retry(), breaker.unwrap())).await, (1, 3));
+    assert_eq!(sent((retry(), breaker.unwrap())).await, (1, 2));
 }
 
 #[tokio::test(start_paused = true)]
