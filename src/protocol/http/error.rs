@@ -140,18 +140,15 @@ fn of_connection(error: &hyper::Error) -> Option<Cause> {
 }
 
 /// Whether the upstream has told that it did not, and will not, process the request (RFC 9113,
-/// sections 8.7 and 6.8). h2 gives a stream the error of a remote GOAWAY only where the stream's
-/// number is above the last one that the upstream processes.
+/// section 8.7).
 ///
-/// Of all GOAWAY reasons only `NO_ERROR` counts, which is an orderly shutdown. After
-/// `ENHANCE_YOUR_CALM` a retry of any method, free of charge, would be the opposite of what was
-/// asked.
+/// A GOAWAY names the last stream that the upstream processes (section 6.8), and would be proof for
+/// those above it. But hyper gives the same error to a request that it has just sent when the
+/// GOAWAY comes: before nginx that closes its connections, some of those were processed, and would
+/// have been processed twice (`tests/real_peers/goaway.rs`).
 #[cfg(feature = "http2")]
 fn is_unprocessed(error: &h2::Error) -> bool {
-    let reason = error.reason();
-    error.is_remote()
-        && (error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM)
-            || error.is_go_away() && reason == Some(h2::Reason::NO_ERROR))
+    error.is_remote() && error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
 }
 
 /// An error, what caused it, what caused that. The `source` of an [`io::Error`] leaves out the

@@ -16,9 +16,9 @@
 //! | any other 5xx | `Failure` | never |
 //! | any other status: a plain 4xx is the caller's fault | `Success` | never |
 //! | connection refused, not made, or closed before the request was written | `Failure` | all requests: nothing was sent |
-//! | HTTP/2: `REFUSED_STREAM`, or a GOAWAY with `NO_ERROR` below the request (feature `http2`) | `Failure` | all requests: nothing was processed |
+//! | HTTP/2: `REFUSED_STREAM` (feature `http2`) | `Failure` | all requests: nothing was processed |
 //! | a response that is no HTTP | `Failure` | never |
-//! | any other error: a reset, a timeout | `Failure` | idempotent requests |
+//! | any other error: a reset, a timeout, a GOAWAY | `Failure` | idempotent requests |
 //! | a request that cannot be sent (a relative URI, a wrong scheme), or whose body fails | [`Ignore`](Outcome::Ignore) | never |
 //! | a rejection by a layer of this crate further in, except a timeout | `Ignore` | left to the retry layer |
 //!
