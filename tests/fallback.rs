@@ -7,7 +7,7 @@ use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_keep::{
     Rejected,
     circuit_breaker::CircuitBreakerLayer,
-    fallback::FallbackLayer,
+    fallback::{FallbackLayer, PrimaryError},
     protocol::http::{Client, Server},
 };
 
@@ -66,9 +66,12 @@ async fn the_closure_gets_the_failure_and_may_keep_it() {
         response.extensions().get(),
         Some(&Primary(StatusCode::SERVICE_UNAVAILABLE))
     );
+    let primary: &PrimaryError = response.extensions().get().unwrap();
+    assert_eq!(primary.to_string(), "503 Service Unavailable");
     assert_eq!(service.oneshot(0).await.unwrap_err().to_string(), "refused");
     let now = layer.handle().snapshot();
     assert_eq!((now.answered, now.failed), (1, 1));
+    assert_eq!((now.failures, now.overloads, now.rejections), (2, 0, 0));
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::{
-    fallback::{Answer, state::State},
-    protocol::Protocol,
+    fallback::{Answer, Passed, state::State},
+    protocol::{Advice, PrimaryError, Protocol},
     striped::Held,
 };
 
@@ -20,9 +20,9 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, F, P, Req>
     where
-        S: Service<Req>,
+        S: Service<Passed<F, Req, P>>,
         P: Protocol<S::Response, S::Error>,
-        F: Answer<Req, P::Response<()>, P::Error>,
+        F: Answer<Req, P, P::Response<()>, P::Error>,
     {
         // `None` once it has ended.
         #[pin]
@@ -31,6 +31,8 @@ pin_project! {
         answer: Option<F::Future>,
         // `None` if the result is passed on whatever it is.
         kept: Option<(F::Kept, F)>,
+        // In a box: most calls have none.
+        primary: Option<Box<PrimaryError>>,
         protocol: P,
         state: Held<State>,
     }
@@ -38,9 +40,9 @@ pin_project! {
 
 impl<S, F, P, Req> ResponseFuture<S, F, P, Req>
 where
-    S: Service<Req>,
+    S: Service<Passed<F, Req, P>>,
     P: Protocol<S::Response, S::Error>,
-    F: Answer<Req, P::Response<()>, P::Error>,
+    F: Answer<Req, P, P::Response<()>, P::Error>,
 {
     #[inline]
     pub(super) fn new(
@@ -53,6 +55,7 @@ where
             inner: Some(inner),
             answer: None,
             kept,
+            primary: None,
             protocol,
             state,
         }
@@ -61,9 +64,9 @@ where
 
 impl<S, F, P, Req> Future for ResponseFuture<S, F, P, Req>
 where
-    S: Service<Req>,
+    S: Service<Passed<F, Req, P>>,
     P: Protocol<S::Response, S::Error>,
-    F: Answer<Req, P::Response<()>, P::Error>,
+    F: Answer<Req, P, P::Response<()>, P::Error>,
 {
     type Output = Result<P::Response<()>, P::Error>;
 
@@ -77,26 +80,38 @@ where
             let advice = this.protocol.advise(outcome, result.as_ref());
             // It gives back what it holds before the other answer begins.
             this.inner.set(None);
-            match this.kept.take() {
-                Some((kept, fallback)) if this.state.settings.wants(outcome, advice) => {
-                    this.answer.set(Some(fallback.answer(kept, result)));
-                }
-                _ => return Poll::Ready(result),
-            }
+            let wanted = this.state.settings.wants(outcome, advice);
+            let Some((kept, fallback)) = this.kept.take().filter(|(kept, fallback)| {
+                wanted && fallback.accepts(kept, advice, result.as_ref())
+            }) else {
+                return Poll::Ready(result);
+            };
+            let rejected = match advice {
+                Advice::Rejected { kind, .. } => Some(kind),
+                _ => None,
+            };
+            this.state.begin(outcome, rejected);
+            let message = this.protocol.describe(result.as_ref());
+            *this.primary = Some(Box::new(PrimaryError::new(outcome, rejected, message)));
+            this.answer
+                .set(Some(fallback.answer(this.protocol, kept, result)));
         }
         let answer = this.answer.as_mut().as_pin_mut();
-        let result = ready!(answer.expect("polled after completion").poll(cx));
+        let mut result = ready!(answer.expect("polled after completion").poll(cx));
         this.answer.set(None);
-        this.state.count(result.is_ok());
+        this.state.end(result.is_ok());
+        if let (Ok(response), Some(primary)) = (&mut result, this.primary.take()) {
+            this.protocol.note_primary(response, *primary);
+        }
         Poll::Ready(result)
     }
 }
 
 impl<S, F, P, Req> fmt::Debug for ResponseFuture<S, F, P, Req>
 where
-    S: Service<Req>,
+    S: Service<Passed<F, Req, P>>,
     P: Protocol<S::Response, S::Error>,
-    F: Answer<Req, P::Response<()>, P::Error>,
+    F: Answer<Req, P, P::Response<()>, P::Error>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture")

@@ -5,8 +5,8 @@ use tower::Layer;
 use crate::{
     Name,
     fallback::{
-        Fallback, FallbackHandle,
-        state::{Settings, State, With},
+        Backup, Fallback, FallbackHandle, OnlyWhen, Value, With,
+        state::{Settings, State},
     },
     observe::register,
     protocol::{Choice, Chosen, Plain, Unset},
@@ -36,17 +36,25 @@ impl FallbackLayer<()> {
     /// makes that, or passes the failure on: a closure `Fn(T, Result<Res, Err>) -> impl
     /// Future<Output = Result<Res, Err>>`.
     pub fn builder<K, A>(keep: K, answer: A) -> FallbackBuilder<With<K, A>> {
-        FallbackBuilder {
-            fallback: With { keep, answer },
-            settings: Settings {
-                enabled: true,
-                on_failure: true,
-                on_overload: true,
-                on_rejection: true,
-                name: None,
-            },
-            protocol: Unset,
-        }
+        FallbackBuilder::new(With { keep, answer })
+    }
+
+    /// Answers with this response each time.
+    pub fn value<V: Clone>(value: V) -> FallbackBuilder<Value<V>> {
+        FallbackBuilder::new(Value(value))
+    }
+
+    /// Sends the request to this service instead: any service of the same requests and responses,
+    /// whose error becomes that of the layer. Its readiness is waited for, and bounded by nothing:
+    /// give it a timeout.
+    ///
+    /// The request is kept as a [retry](crate::retry) keeps it: over HTTP its body is recorded
+    /// while it streams, so nothing needs to be `Clone`; on [`Plain`] it is cloned, and `Plain`
+    /// must say which requests are idempotent. What is not goes to the backup only after a
+    /// rejection, or if it was certainly not sent. If the request cannot be made again, or the
+    /// backup fails to get ready, the failure stands.
+    pub fn service<B: Clone>(backup: B) -> FallbackBuilder<Backup<B>> {
+        FallbackBuilder::new(Backup::new(backup))
     }
 }
 
@@ -58,7 +66,34 @@ impl<F, P> FallbackLayer<F, P> {
     }
 }
 
+impl<F> FallbackBuilder<F> {
+    fn new(fallback: F) -> Self {
+        Self {
+            fallback,
+            settings: Settings::default(),
+            protocol: Unset,
+        }
+    }
+}
+
 impl<F, P> FallbackBuilder<F, P> {
+    /// Answers only those of the failures otherwise that the closure accepts, `Fn(Result<&Res,
+    /// &Err>) -> bool`: it sees the results that the three settings below let through. Default:
+    /// all. Several of them must all accept.
+    pub fn when<Res, Err, W>(self, when: W) -> FallbackBuilder<OnlyWhen<F, W>, P>
+    where
+        W: Fn(Result<&Res, &Err>) -> bool,
+    {
+        FallbackBuilder {
+            fallback: OnlyWhen {
+                fallback: self.fallback,
+                when,
+            },
+            settings: self.settings,
+            protocol: self.protocol,
+        }
+    }
+
     /// Whether failures are answered otherwise. Default `true`.
     pub fn on_failure(mut self, answer: bool) -> Self {
         self.settings.on_failure = answer;

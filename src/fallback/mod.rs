@@ -24,26 +24,40 @@
 //! # Ok(()) }
 //! ```
 //!
+//! **What answers.** [A value](FallbackLayer::value); [closures](FallbackLayer::builder), which get
+//! the failure, so that they may return it after all; [a backup
+//! service](FallbackLayer::service), which gets the request again. For what gates reject,
+//! [`SpilloverLayer`] hands the very request to a backup, and nothing is kept or cloned.
+//!
 //! **When.** After what the protocol classifies as a failure or an overload, and after a rejection
-//! of a layer beneath: an open circuit, a limit. Each of the three can be left out. A plain 404 is
-//! an answer, and stands. The closure gets the failure, so that it may return it after all, or put
-//! it into an extension of its response.
+//! of a layer beneath: an open circuit, a limit. Each of the three can be left out, and a
+//! [predicate](FallbackBuilder::when) can choose among them. A plain 404 is an answer, and stands.
 //!
-//! **Backup service.** Keep what the backup needs of the request and call it:
-//! `async move |key, _| backup.clone().oneshot(key).await`. Nothing has to be `Clone` but what is
-//! kept.
+//! **The failure** is counted by its cause, and over HTTP told to who reads the response: its
+//! extensions have a [`PrimaryError`].
 //!
-//! **Cost** of a call that succeeds: what is kept of its request, and a reference count. **Drop.**
-//! The answer under way goes with the call. **Panic.** A panic of the inner service is passed on.
+//! **Cost** of a call that succeeds: what is kept of its request, and a clone of what answers.
+//! **Drop.** The answer under way goes with the call. **Panic.** A panic of the inner service is
+//! passed on.
 
+mod answer;
+mod backup;
 mod future;
 mod handle;
 mod layer;
 mod service;
+mod spilling;
+mod spillover;
 mod state;
 
+pub use crate::protocol::PrimaryError;
+use answer::Passed;
+pub use answer::{Answer, Keep, OnlyWhen, Value, With};
+pub use backup::{Backup, BackupFuture};
 pub use future::ResponseFuture;
-pub use handle::{FallbackHandle, Snapshot};
+pub use handle::FallbackHandle;
 pub use layer::{FallbackBuilder, FallbackLayer};
 pub use service::Fallback;
-pub use state::{Answer, With};
+pub use spilling::SpilloverFuture;
+pub use spillover::{Spillover, SpilloverLayer};
+pub use state::Snapshot;

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use tower::Service;
 
 use crate::{
-    fallback::{Answer, ResponseFuture, state::State},
+    fallback::{Answer, Passed, ResponseFuture, state::State},
     protocol::{Plain, Protocol},
     striped::Striped,
 };
@@ -32,9 +32,9 @@ impl<S, F, P> Fallback<S, F, P> {
 
 impl<S, F, P, Req> Service<Req> for Fallback<S, F, P>
 where
-    S: Service<Req>,
+    S: Service<Passed<F, Req, P>>,
     P: Protocol<S::Response, S::Error>,
-    F: Answer<Req, P::Response<()>, P::Error> + Clone,
+    F: Answer<Req, P, P::Response<()>, P::Error> + Clone,
 {
     type Response = P::Response<()>;
     type Error = P::Error;
@@ -50,8 +50,12 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        let enabled = self.state.settings.enabled;
-        let kept = enabled.then(|| (self.fallback.keep(&request), self.fallback.clone()));
+        let (request, kept) = if self.state.settings.enabled {
+            let (request, kept) = self.fallback.keep(&self.protocol, request);
+            (request, Some((kept, self.fallback.clone())))
+        } else {
+            (self.fallback.pass(&self.protocol, request), None)
+        };
         ResponseFuture::new(
             self.inner.call(request),
             kept,

@@ -1,70 +1,39 @@
 //! What the layer, its services, its calls and its handles share.
 
-use std::{
-    fmt,
-    future::Future,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
-    Outcome,
+    Outcome, RejectedKind,
     observe::{self, Instance, Observed, Totals},
     protocol::Advice,
 };
 
-/// Answers in place of a call that has failed.
-///
-/// The two closures of [`FallbackLayer::builder`](super::FallbackLayer::builder) are one.
-pub trait Answer<Req, Res, Err> {
-    /// What is kept of a request.
-    type Kept;
-    /// The answer to come.
-    type Future: Future<Output = Result<Res, Err>>;
-
-    /// Keeps of a request what the answer needs.
-    fn keep(&self, request: &Req) -> Self::Kept;
-
-    /// Answers, or passes the failure on.
-    fn answer(&self, kept: Self::Kept, failure: Result<Res, Err>) -> Self::Future;
+/// A fallback at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Failed calls that the fallback answered with `Ok`, so far: a failing response that it passed
+    /// on is among them.
+    pub answered: u64,
+    /// Failed calls that the fallback answered with an error, so far.
+    pub failed: u64,
+    /// Calls for which the fallback was asked, so far, because a layer beneath had rejected them.
+    pub rejections: u64,
+    /// The same, because the upstream had said "too much".
+    pub overloads: u64,
+    /// The same, because of any other failure.
+    pub failures: u64,
 }
 
-/// A closure that keeps, and one that answers.
-#[derive(Clone, Copy)]
-pub struct With<K, A> {
-    pub(super) keep: K,
-    pub(super) answer: A,
-}
-
-impl<Req, Res, Err, K, A, T, F> Answer<Req, Res, Err> for With<K, A>
-where
-    K: Fn(&Req) -> T,
-    A: Fn(T, Result<Res, Err>) -> F,
-    F: Future<Output = Result<Res, Err>>,
-{
-    type Kept = T;
-    type Future = F;
-
-    fn keep(&self, request: &Req) -> T {
-        (self.keep)(request)
-    }
-
-    fn answer(&self, kept: T, failure: Result<Res, Err>) -> F {
-        (self.answer)(kept, failure)
-    }
-}
-
-impl<K, A> fmt::Debug for With<K, A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("With").finish_non_exhaustive()
-    }
-}
-
+/// Relaxed, all: statistics.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) settings: Settings,
-    /// Relaxed, both: statistics.
     answered: AtomicU64,
     failed: AtomicU64,
+    rejections: AtomicU64,
+    overloads: AtomicU64,
+    failures: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +43,18 @@ pub(super) struct Settings {
     pub(super) on_overload: bool,
     pub(super) on_rejection: bool,
     pub(super) name: Option<&'static str>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            on_failure: true,
+            on_overload: true,
+            on_rejection: true,
+            name: None,
+        }
+    }
 }
 
 impl Settings {
@@ -94,10 +75,23 @@ impl State {
             settings,
             answered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            rejections: AtomicU64::new(0),
+            overloads: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
         }
     }
 
-    pub(super) fn count(&self, answered: bool) {
+    /// A call has failed, and is to be answered otherwise.
+    pub(super) fn begin(&self, outcome: Outcome, rejected: Option<RejectedKind>) {
+        let count = match (rejected, outcome) {
+            (Some(_), _) => &self.rejections,
+            (None, Outcome::Overload) => &self.overloads,
+            (None, _) => &self.failures,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end(&self, answered: bool) {
         let count = if answered {
             &self.answered
         } else {
@@ -106,12 +100,15 @@ impl State {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many fallbacks answered, and how many failed.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        (
-            self.answered.load(Ordering::Relaxed),
-            self.failed.load(Ordering::Relaxed),
-        )
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Snapshot {
+            answered: of(&self.answered),
+            failed: of(&self.failed),
+            rejections: of(&self.rejections),
+            overloads: of(&self.overloads),
+            failures: of(&self.failures),
+        }
     }
 }
 
@@ -125,13 +122,16 @@ impl Observed for State {
     }
 
     fn observe(&self) -> Instance {
-        let (answered, failed) = self.counts();
+        let now = self.snapshot();
         Instance {
             layer: self.layer(),
             name: self.settings.name.unwrap_or_default(),
             totals: Totals::default(),
             config: Vec::new(),
-            state: observe::State::Fallback { answered, failed },
+            state: observe::State::Fallback {
+                answered: now.answered,
+                failed: now.failed,
+            },
         }
     }
 }

@@ -48,7 +48,7 @@ pub(super) enum Waiting<G: Gate> {
 pub(super) enum Settled<F, G: Gate, E> {
     /// The call is sent.
     Sent(F, Permit<G>),
-    /// It was rejected after all.
+    /// It was rejected after all. The request can be [taken back](Deferred::take_request).
     Rejected(Box<Rejected>, Vec<Quota>),
     /// The inner service failed before it could be called.
     NotReady(E),
@@ -158,6 +158,11 @@ impl<S, G: Gate, Req> Deferred<S, G, Req> {
             ready!(poll_changed(&mut self.changed, cx));
             self.changed = None;
         }
+    }
+
+    /// The request, if it was not sent.
+    pub(super) fn take_request(&mut self) -> Option<Req> {
+        self.request.take()
     }
 
     fn rejected<F, E>(&self, rejected: Box<Rejected>) -> Settled<F, G, E>

@@ -73,7 +73,15 @@ where
 
     /// Whether the call was rejected at once: the answer is here, and nothing is to be done.
     pub(crate) fn is_rejected(&self) -> bool {
-        matches!(self.stage, Stage::Rejected { .. })
+        self.rejection().is_some()
+    }
+
+    /// Why the call was rejected, if it was.
+    pub(crate) fn rejection(&self) -> Option<&Rejected> {
+        match &self.stage {
+            Stage::Rejected { rejected, .. } => rejected.as_deref(),
+            _ => None,
+        }
     }
 
     pub(super) fn deferred(
@@ -91,6 +99,37 @@ where
     }
 }
 
+impl<S, G, P, Req> ResponseFuture<S, G, P, Req>
+where
+    S: Service<Req>,
+    G: Admit<Req>,
+    P: Protocol<S::Response, S::Error>,
+{
+    /// Waits for the call's turn; ready at once if it has not to wait. The request, if the call is
+    /// rejected after the wait.
+    pub(crate) fn poll_turn(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Req>, P::Error>> {
+        let this = self.project();
+        let mut stage = this.stage;
+        let StageProject::Deferred { deferred } = stage.as_mut().project() else {
+            return Poll::Ready(Ok(None));
+        };
+        let (next, returned) = match ready!(deferred.poll(cx)) {
+            Settled::Sent(inner, permit) => (Stage::Calling { inner, permit }, None),
+            Settled::Rejected(rejected, quotas) => {
+                let rejected = Some(rejected);
+                let request = deferred.take_request();
+                (Stage::Rejected { rejected, quotas }, request)
+            }
+            Settled::NotReady(error) => return Poll::Ready(Err(this.protocol.not_ready(error))),
+        };
+        stage.set(next);
+        Poll::Ready(Ok(returned))
+    }
+}
+
 impl<S, G, P, Req> Future for ResponseFuture<S, G, P, Req>
 where
     S: Service<Req>,
@@ -100,10 +139,10 @@ where
     type Output = Result<P::Response<Permit<G>>, P::Error>;
 
     #[inline(always)]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let stage = match this.stage.as_mut().project() {
+            let this = self.as_mut().project();
+            match this.stage.project() {
                 StageProject::Calling { inner, permit } => {
                     let result = ready!(permit.guarded(|| inner.poll(cx)));
                     return Poll::Ready(settle(this.protocol, result, permit));
@@ -113,18 +152,10 @@ where
                     let response = this.protocol.reject(rejected);
                     return Poll::Ready(advertise(this.protocol, response, quotas));
                 }
-                StageProject::Deferred { deferred } => match ready!(deferred.poll(cx)) {
-                    Settled::Sent(inner, permit) => Stage::Calling { inner, permit },
-                    Settled::Rejected(rejected, quotas) => Stage::Rejected {
-                        rejected: Some(rejected),
-                        quotas,
-                    },
-                    Settled::NotReady(error) => {
-                        return Poll::Ready(Err(this.protocol.not_ready(error)));
-                    }
-                },
-            };
-            this.stage.set(stage);
+                StageProject::Deferred { .. } => {
+                    ready!(self.as_mut().poll_turn(cx))?;
+                }
+            }
         }
     }
 }

@@ -89,6 +89,29 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
+        self.enter(request, drop)
+    }
+}
+
+impl<S, G, P> Gated<S, G, P> {
+    #[inline]
+    pub(crate) fn shared_protocol(&self) -> &P {
+        &self.protocol
+    }
+
+    /// Calls, and hands the request back if it is rejected now; of one that is rejected after a
+    /// wait the future does.
+    #[inline(always)]
+    pub(crate) fn enter<Req>(
+        &mut self,
+        request: Req,
+        hand_back: impl FnOnce(Req),
+    ) -> ResponseFuture<S, G, P, Req>
+    where
+        S: Service<Req> + Clone,
+        G: Admit<Req>,
+        P: Clone,
+    {
         let (now, demand) = (Now::unread(), Demand::default());
         let gate = self.gate.here();
         match gate.admit(&request, &demand, &now) {
@@ -106,12 +129,14 @@ where
                 };
                 self.defer(Waiting::Queued(ticket), request, demand)
             }
-            Admission::Rejected(rejected) => self.reject(rejected, &request, &now),
+            Admission::Rejected(rejected) => {
+                let future = self.reject(rejected, &request, &now);
+                hand_back(request);
+                future
+            }
         }
     }
-}
 
-impl<S, G, P> Gated<S, G, P> {
     /// A call that waits for its turn, or for an inner service that was not asked.
     #[cold]
     fn defer<Req>(

@@ -33,6 +33,15 @@ pub mod bulkhead {}
 #[doc = include_str!("retrying.md")]
 pub mod retrying {}
 
+#[doc = include_str!("falling_back.md")]
+///
+/// # The example
+///
+/// ```
+#[doc = include_str!("../../examples/fallback_cache.rs")]
+/// ```
+pub mod falling_back {}
+
 #[doc = include_str!("streaming.md")]
 pub mod streaming {}
 

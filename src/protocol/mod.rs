@@ -26,9 +26,12 @@ pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
 mod plain;
+mod primary;
 
 pub use choice::{Choice, Chosen, Unset};
 pub use plain::{Always, ErrIsFailure, Plain, Undeclared, When};
+pub use primary::PrimaryError;
+pub(crate) use primary::in_words;
 
 /// How results are read and rejections travel.
 ///
@@ -90,6 +93,20 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
     ) -> Advice {
         let _ = (outcome, result);
         Advice::Stop
+    }
+
+    /// A failed result in words, for the [`PrimaryError`] of a fallback, which alone asks.
+    fn describe(&self, result: Result<&Self::Response<()>, &Self::Error>) -> String {
+        let words = match result {
+            Ok(_) => "a response that means a failure",
+            Err(_) => "an error",
+        };
+        words.into()
+    }
+
+    /// Leaves in a fallback's response what it stands for. By default there is no room for it.
+    fn note_primary<T: Settle>(&self, response: &mut Self::Response<T>, primary: PrimaryError) {
+        let _ = (response, primary);
     }
 }
 

@@ -6,7 +6,7 @@ use tower::BoxError;
 
 use crate::{
     CarryDeadline, Classify, Outcome, Rejected,
-    protocol::{Advice, Kept, Protocol, Replay, Sent, Settle},
+    protocol::{Advice, Kept, Protocol, Replay, Sent, Settle, in_words},
 };
 
 /// The protocol of services about which nothing is known: an `Err` is a failure, and rejections are
@@ -151,6 +151,13 @@ where
             }
         } else {
             Advice::Stop
+        }
+    }
+
+    fn describe(&self, result: Result<&Res, &BoxError>) -> String {
+        match result {
+            Ok(_) => "a response that means a failure".into(),
+            Err(error) => in_words(&**error),
         }
     }
 }

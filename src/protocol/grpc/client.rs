@@ -17,8 +17,9 @@ use super::{
 use crate::{
     CarryDeadline, Classify, Deadline, Outcome, Rejected,
     protocol::{
-        Advice, Kept, Protocol, Replay, Sent, Settle,
+        Advice, Kept, PrimaryError, Protocol, Replay, Sent, Settle,
         http::{self as over_http, Cause, RequestSnapshot},
+        in_words,
         plain::local_rejection,
     },
 };
@@ -215,6 +216,19 @@ where
                 None => advise_on_failure(&**error),
             },
         }
+    }
+
+    fn describe(&self, result: Result<&Self::Response<()>, &BoxError>) -> String {
+        match result {
+            Ok(response) => {
+                Ended::in_words(Ended::of_head(response).or_else(|| response.body().ended()))
+            }
+            Err(error) => in_words(&**error),
+        }
+    }
+
+    fn note_primary<T: Settle>(&self, response: &mut Self::Response<T>, primary: PrimaryError) {
+        response.extensions_mut().insert(primary);
     }
 }
 

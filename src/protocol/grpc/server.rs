@@ -9,10 +9,10 @@ use http::{
 use http_body::Body;
 use tonic::Code;
 
-use super::{TrackedBody, codes::Codes, rejection};
+use super::{TrackedBody, codes::Codes, rejection, status::Ended};
 use crate::{
     Classify, Outcome, Rejected,
-    protocol::{Protocol, Settle, http as over_http},
+    protocol::{PrimaryError, Protocol, Settle, http as over_http},
 };
 
 /// gRPC on the server side: rejections are responses without messages, with a status, its text and,
@@ -130,6 +130,17 @@ where
 
     fn not_ready(&self, error: Err) -> Err {
         error
+    }
+
+    fn describe(&self, result: Result<&Self::Response<()>, &Err>) -> String {
+        match result {
+            Ok(response) => Ended::in_words(Ended::of_headers(response.headers())),
+            Err(_) => "an error of the service".into(),
+        }
+    }
+
+    fn note_primary<T: Settle>(&self, response: &mut Self::Response<T>, primary: PrimaryError) {
+        response.extensions_mut().insert(primary);
     }
 }
 

@@ -59,6 +59,16 @@ impl Ended {
     }
 }
 
+impl Ended {
+    /// For people.
+    pub(super) fn in_words(ended: Option<Self>) -> String {
+        ended.map_or_else(
+            || "a response that means a failure".into(),
+            |ended| format!("status {:?}", ended.code),
+        )
+    }
+}
+
 impl Pushback {
     fn read(headers: &HeaderMap) -> Self {
         let mut values = headers.get_all(&PUSHBACK).iter();

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Classify, Deadline, Outcome, Rejected,
-    protocol::{Advice, Kept, Protocol, Replay, Sent, Settle},
+    protocol::{Advice, Kept, PrimaryError, Protocol, Replay, Sent, Settle, in_words},
 };
 
 /// HTTP on the asking side: rejections are errors, boxed as is tower's convention.
@@ -223,6 +223,17 @@ where
             Ok(response) => self.advise_on_response(outcome, response),
             Err(error) => Cause::of(&**error).advice(),
         }
+    }
+
+    fn describe(&self, result: Result<&Response<B>, &BoxError>) -> String {
+        match result {
+            Ok(response) => response.status().to_string(),
+            Err(error) => in_words(&**error),
+        }
+    }
+
+    fn note_primary<T: Settle>(&self, response: &mut Response<B>, primary: PrimaryError) {
+        response.extensions_mut().insert(primary);
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Classify, Outcome, Rejected, RejectedKind,
-    protocol::{Advice, Protocol, Quota, Settle},
+    protocol::{Advice, PrimaryError, Protocol, Quota, Settle},
 };
 
 /// HTTP on the answering side: a rejection is a response, and errors stay the handler's own.
@@ -211,5 +211,16 @@ impl<R: RejectionBody<B>, B, Err: 'static> Protocol<Response<B>, Err> for Server
                 _ => Advice::Stop,
             },
         }
+    }
+
+    fn describe(&self, result: Result<&Response<B>, &Err>) -> String {
+        match result {
+            Ok(response) => response.status().to_string(),
+            Err(_) => "an error of the service".into(),
+        }
+    }
+
+    fn note_primary<T: Settle>(&self, response: &mut Response<B>, primary: PrimaryError) {
+        response.extensions_mut().insert(primary);
     }
 }

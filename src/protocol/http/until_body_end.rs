@@ -19,7 +19,7 @@ use pin_project_lite::pin_project;
 use super::{rejection_of, upgrade};
 use crate::{
     Classify, Outcome, Rejected,
-    protocol::{Advice, Protocol, Quota, Settle, guarded},
+    protocol::{Advice, PrimaryError, Protocol, Quota, Settle, guarded},
 };
 
 /// Holds a call's permit until the response's body ends, over any protocol of HTTP responses.
@@ -199,6 +199,17 @@ where
             Ok(response) => rejection_of(response).map_or(Advice::Stop, Advice::from),
             Err(error) => self.protocol.advise(outcome, Err(error)),
         }
+    }
+
+    fn describe(&self, result: Result<&Self::Response<()>, &Self::Error>) -> String {
+        match result {
+            Ok(response) => response.status().to_string(),
+            Err(error) => self.protocol.describe(Err(error)),
+        }
+    }
+
+    fn note_primary<T: Settle>(&self, response: &mut Self::Response<T>, primary: PrimaryError) {
+        response.extensions_mut().insert(primary);
     }
 }
 

@@ -1,0 +1,170 @@
+//! The future of a call that may go to a backup when it is rejected.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use crate::{
+    Outcome, Rejected,
+    attempt::Prototype,
+    fallback::state::State,
+    gate::{self, Admit, Gate, Permit, Read},
+    protocol::{PrimaryError, Protocol},
+    striped::{Held, Striped},
+};
+
+pin_project! {
+    /// The answer of a [`Spillover`](super::Spillover) service: that of the gates, or the backup's.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct SpilloverFuture<S, G, P, B, Req>
+    where
+        S: Service<Req>,
+        G: Gate,
+        B: Service<Req>,
+    {
+        // `None` once the call is the backup's.
+        #[pin]
+        gated: Option<gate::ResponseFuture<S, G, P, Req>>,
+        // In a box, so that calls that are admitted need not carry it.
+        spilled: Option<Box<Spilled<B, Req>>>,
+        protocol: P,
+        spill: Held<Spill<B>>,
+    }
+}
+
+/// What the layer, its services and its calls share.
+#[derive(Debug)]
+pub(super) struct Spill<B> {
+    pub(super) backup: Prototype<B>,
+    pub(super) accepts: fn(&Rejected) -> bool,
+    pub(super) state: Striped<State>,
+}
+
+/// A call that is the backup's.
+struct Spilled<B: Service<Req>, Req> {
+    /// Until the backup is ready.
+    unsent: Option<(B, Req)>,
+    called: Option<Pin<Box<B::Future>>>,
+    primary: PrimaryError,
+}
+
+impl<B: Clone> Spill<B> {
+    /// A backup for a call, not yet asked for readiness, if the call is to have one.
+    pub(super) fn backup(&self, rejected: &Rejected) -> Option<B> {
+        (self.accepts)(rejected).then(|| self.backup.service())
+    }
+}
+
+impl<S, G, P, B, Req> SpilloverFuture<S, G, P, B, Req>
+where
+    S: Service<Req>,
+    G: Gate,
+    B: Service<Req> + Clone,
+{
+    #[inline]
+    pub(super) fn new(
+        gated: gate::ResponseFuture<S, G, P, Req>,
+        returned: Option<Req>,
+        protocol: P,
+        spill: Held<Spill<B>>,
+    ) -> Self {
+        let spilled = returned.and_then(|request| Spilled::new(&spill, &gated, request));
+        Self {
+            gated: Some(gated),
+            spilled,
+            protocol,
+            spill,
+        }
+    }
+}
+
+impl<B, Req> Spilled<B, Req>
+where
+    B: Service<Req> + Clone,
+{
+    /// If the rejection is one of those that go to the backup.
+    #[cold]
+    fn new<S, G, P>(
+        spill: &Spill<B>,
+        gated: &gate::ResponseFuture<S, G, P, Req>,
+        request: Req,
+    ) -> Option<Box<Self>>
+    where
+        S: Service<Req>,
+        G: Gate,
+    {
+        let rejected = gated.rejection()?;
+        let backup = spill.backup(rejected)?;
+        let kind = Some(rejected.kind);
+        spill.state.begin(Outcome::Ignore, kind);
+        Some(Box::new(Self {
+            unsent: Some((backup, request)),
+            called: None,
+            primary: PrimaryError::new(Outcome::Ignore, kind, rejected.to_string()),
+        }))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Response, B::Error>> {
+        if let Some((backup, _)) = &mut self.unsent {
+            ready!(backup.poll_ready(cx))?;
+        }
+        if let Some((mut backup, request)) = self.unsent.take() {
+            self.called = Some(Box::pin(backup.call(request)));
+        }
+        let called = self.called.as_mut().expect("polled after completion");
+        called.as_mut().poll(cx)
+    }
+}
+
+impl<S, G, P, B, Req> Future for SpilloverFuture<S, G, P, B, Req>
+where
+    S: Service<Req> + Clone,
+    G: Admit<Req> + Read<S::Response> + Send + Sync + 'static,
+    P: Protocol<S::Response, S::Error>,
+    B: Service<Req, Response = P::Response<Permit<G>>> + Clone,
+    B::Error: Into<P::Error>,
+{
+    type Output = Result<P::Response<Permit<G>>, P::Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if this.spilled.is_none() {
+            let mut gated = this.gated.as_mut().as_pin_mut().expect("it is not spilled");
+            if let Some(request) = ready!(gated.as_mut().poll_turn(cx))? {
+                *this.spilled = Spilled::new(this.spill, &gated, request);
+            }
+            if this.spilled.is_none() {
+                return gated.poll(cx);
+            }
+        }
+        // What it held of the gates goes first.
+        this.gated.set(None);
+        let spilled = this.spilled.as_mut().expect("it is spilled");
+        let result = ready!(spilled.poll(cx));
+        spilled.called = None;
+        this.spill.state.end(result.is_ok());
+        let mut response = result.map_err(Into::into)?;
+        let primary = spilled.primary.clone();
+        this.protocol.note_primary(&mut response, primary);
+        Poll::Ready(Ok(response))
+    }
+}
+
+impl<S, G, P, B, Req> fmt::Debug for SpilloverFuture<S, G, P, B, Req>
+where
+    S: Service<Req>,
+    G: Gate,
+    B: Service<Req>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpilloverFuture")
+            .field("spilled", &self.spilled.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,195 @@
+//! A backup for what gates reject, which gets the very request.
+
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
+
+use tower::{Layer, Service};
+
+use crate::{
+    Name, Rejected,
+    attempt::Prototype,
+    fallback::{
+        FallbackHandle, SpilloverFuture,
+        spilling::Spill,
+        state::{Settings, State},
+    },
+    gate::{Admit, Gated, Permit, Read},
+    observe::register,
+    protocol::Protocol,
+    striped::Striped,
+};
+
+/// Sends the calls that a layer of gates rejects to a backup.
+///
+/// It is put around that layer, and stands in its place: around a rate limit, a circuit breaker, a
+/// bulkhead, keyed or not, or a [`GateLayer`](crate::gate::GateLayer) of several. A gate still has
+/// the request when it rejects it, at once or after a wait, so nothing is kept of requests or
+/// cloned, and a call that is admitted costs nothing more. What is admitted, and fails, is not sent
+/// to the backup: that is what [`FallbackLayer::service`](super::FallbackLayer::service) is for.
+///
+/// ```
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_keep::{
+///     circuit_breaker::CircuitBreakerLayer, fallback::SpilloverLayer, protocol::Plain,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+/// struct Order(u32); // not `Clone`
+///
+/// let breaker = CircuitBreakerLayer::builder().protocol(Plain::new()).build()?;
+/// let circuit = breaker.handle();
+/// let backup = service_fn(async |order: Order| {
+///     Ok::<_, std::io::Error>(format!("later: {}", order.0))
+/// });
+/// let layer = SpilloverLayer::new(breaker, backup);
+/// let service = layer.layer(service_fn(async |order: Order| {
+///     Ok::<_, std::io::Error>(format!("done: {}", order.0))
+/// }));
+///
+/// assert_eq!(service.clone().oneshot(Order(7)).await?, "done: 7");
+/// circuit.force_open();
+/// assert_eq!(service.oneshot(Order(8)).await?, "later: 8");
+/// assert_eq!(layer.handle().snapshot().rejections, 1);
+/// # Ok(()) }
+/// ```
+///
+/// The backup's readiness is waited for, and bounded by nothing: give it a timeout. If it fails to
+/// get ready, its error is the answer. Over HTTP the response has a
+/// [`PrimaryError`](super::PrimaryError) in its extensions.
+#[derive(Debug)]
+pub struct SpilloverLayer<L, B> {
+    gates: L,
+    spill: Striped<Spill<B>>,
+}
+
+/// A service behind a [`SpilloverLayer`].
+pub struct Spillover<S, B> {
+    gated: S,
+    spill: Striped<Spill<B>>,
+}
+
+impl<L, B: Clone> SpilloverLayer<L, B> {
+    /// Around `gates`: all that they reject goes to `backup`, a service of the same requests and
+    /// responses, whose error becomes that of the layer.
+    #[must_use]
+    pub fn new(gates: L, backup: B) -> Self {
+        Self::with(gates, Prototype::new(backup), |_| true, None)
+    }
+
+    /// Only rejections that the function accepts go to the backup. Default: all, those of a full
+    /// bulkhead and those of a call that costs too much alike.
+    #[must_use]
+    pub fn when(self, accepts: fn(&Rejected) -> bool) -> Self {
+        let name = self.spill.state.settings.name;
+        let backup = Prototype::new(self.spill.backup.service());
+        Self::with(self.gates, backup, accepts, name)
+    }
+
+    /// Names this instance in metrics.
+    #[must_use]
+    pub fn name(self, name: impl Into<Name>) -> Self {
+        let backup = Prototype::new(self.spill.backup.service());
+        let name = name.into().as_str();
+        Self::with(self.gates, backup, self.spill.accepts, Some(name))
+    }
+
+    fn with(
+        gates: L,
+        backup: Prototype<B>,
+        accepts: fn(&Rejected) -> bool,
+        name: Option<&'static str>,
+    ) -> Self {
+        let state = Striped::new(State::new(Settings {
+            name,
+            ..Settings::default()
+        }));
+        register(state.value());
+        let spill = Striped::new(Spill {
+            backup,
+            accepts,
+            state,
+        });
+        Self { gates, spill }
+    }
+}
+
+impl<L, B> SpilloverLayer<L, B> {
+    /// What has gone to the backup; of the causes only `rejections` counts.
+    #[must_use]
+    pub fn handle(&self) -> FallbackHandle {
+        FallbackHandle::new(self.spill.state.clone())
+    }
+}
+
+impl<L: Clone, B> Clone for SpilloverLayer<L, B> {
+    fn clone(&self) -> Self {
+        Self {
+            gates: self.gates.clone(),
+            spill: self.spill.clone(),
+        }
+    }
+}
+
+impl<S, L: Layer<S>, B> Layer<S> for SpilloverLayer<L, B> {
+    type Service = Spillover<L::Service, B>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Spillover {
+            gated: self.gates.layer(inner),
+            spill: self.spill.clone(),
+        }
+    }
+}
+
+impl<S, G, P, B, Req> Service<Req> for Spillover<Gated<S, G, P>, B>
+where
+    S: Service<Req> + Clone,
+    G: Admit<Req> + Read<S::Response> + Send + Sync + 'static,
+    P: Protocol<S::Response, S::Error>,
+    B: Service<Req, Response = P::Response<Permit<G>>> + Clone,
+    B::Error: Into<P::Error>,
+{
+    type Response = P::Response<Permit<G>>;
+    type Error = P::Error;
+    type Future = SpilloverFuture<S, G, P, B, Req>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
+        self.gated.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
+        let mut returned = None;
+        let gated = self
+            .gated
+            .enter(request, |request| returned = Some(request));
+        let protocol = self.gated.shared_protocol().clone();
+        SpilloverFuture::new(gated, returned, protocol, self.spill.for_call())
+    }
+}
+
+impl<S: Clone, B> Clone for Spillover<S, B> {
+    fn clone(&self) -> Self {
+        Self {
+            gated: self.gated.clone(),
+            spill: self.spill.clone(),
+        }
+    }
+}
+
+impl<S: fmt::Debug, B> fmt::Debug for Spillover<S, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spillover")
+            .field("gated", &self.gated)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A layered service still goes into tonic's `Server::add_service`.
+#[cfg(feature = "grpc")]
+impl<S: tonic::server::NamedService, B> tonic::server::NamedService for Spillover<S, B> {
+    const NAME: &'static str = S::NAME;
+}
