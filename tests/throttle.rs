@@ -55,7 +55,7 @@ async fn an_overloaded_upstream_is_sent_twice_what_it_does() {
     }
     let handle = layer.handle();
     let (accepts, failures) = counts(&handle);
-    assert_eq!(accepts + failures, sent.into());
+    assert_eq!(accepts + failures, u64::from(sent));
     assert_eq!(throttled(&handle), 5000 - u64::from(sent));
     // K = 2 and a share of 1/5 of those sent: 2/5 of the rest is sent, and so on, to the floor.
     assert!(sent < 2000, "{sent}");
