@@ -22,6 +22,12 @@ use std::{fmt, str::FromStr};
 /// # }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum Criticality {
     /// Partly missing at all times, and nobody notices: prefetches, statistics.
     Sheddable,

@@ -25,6 +25,8 @@ pub mod rate_limit;
 pub mod reqwest;
 #[cfg(feature = "layers")]
 pub mod retry;
+#[cfg(all(feature = "serde", feature = "layers"))]
+pub mod settings;
 #[cfg(feature = "http")]
 pub mod stack;
 #[cfg(feature = "layers")]

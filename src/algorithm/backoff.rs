@@ -138,6 +138,18 @@ impl Backoff {
         Duration::from_nanos(self.base)
     }
 
+    /// The longest delay.
+    #[must_use]
+    pub fn max(&self) -> Duration {
+        Duration::from_nanos(self.max)
+    }
+
+    /// How delays are spread.
+    #[must_use]
+    pub fn jitter(&self) -> Jitter {
+        self.jitter
+    }
+
     /// How far the delay of `attempt` is spread.
     #[must_use]
     pub fn range(&self, attempt: u32) -> Duration {

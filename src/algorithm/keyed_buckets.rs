@@ -73,6 +73,12 @@ pub struct KeyedBuckets {
 /// What becomes of a new key when all the slots it could use are in debt. Those that have slots
 /// keep them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Overflow {
     /// It shares one of 64 limits, each that of one key, with other newcomers: a flood may reject

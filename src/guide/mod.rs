@@ -48,6 +48,10 @@ pub mod streaming {}
 #[doc = include_str!("tuning.md")]
 pub mod tuning {}
 
+#[cfg(all(feature = "serde", feature = "http"))]
+#[doc = include_str!("settings.md")]
+pub mod settings {}
+
 #[cfg(feature = "grpc")]
 #[doc = include_str!("grpc.md")]
 pub mod grpc {}

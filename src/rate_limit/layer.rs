@@ -289,7 +289,7 @@ impl Algorithm {
 }
 
 /// What comes in one second of a rate, and at least 1.
-fn one_second_of(rate: Rate) -> u32 {
+pub(crate) fn one_second_of(rate: Rate) -> u32 {
     let seconds = u128::from(rate.count()) * 1_000_000_000;
     let burst = seconds.checked_div(rate.per().as_nanos()).unwrap_or(1);
     u32::try_from(burst.max(1))

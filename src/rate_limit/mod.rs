@@ -76,6 +76,8 @@ pub use keyed::{
     HeavyHitter, Key, KeyedRateLimitHandle, KeyedSnapshot, Labelled, PerKeyRateLimitHandle, Plans,
     TableGate,
 };
+#[cfg(feature = "serde")]
+pub(crate) use layer::one_second_of;
 #[doc(hidden)]
 pub use policy::Asks;
 pub use policy::{

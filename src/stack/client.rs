@@ -7,13 +7,14 @@ use tower::Layer;
 use super::{
     Client, ClientHandle,
     check::Times,
+    defaults::{ATTEMPT, MAX_IN_FLIGHT, TOTAL},
     handle::{Enabled, Updating},
-    parts::{Part, RatePart, circuit_breaker, named},
+    parts::{Part, RatePart, circuit_breaker_config, named},
 };
 use crate::{
     ConfigError, Name,
     bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer, LimitByKey},
-    circuit_breaker::{CircuitBreakerBuilder, CircuitGate},
+    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, CircuitGate},
     gate::{Both, FindKey, GateLayer, Gated, Keyed},
     keyed::{ByHost, ByKey, Host},
     protocol::http,
@@ -101,7 +102,7 @@ impl<P, W> ClientBuilder<P, W> {
             name: None,
             total: Part::new(TimeoutLayer::builder(TOTAL)),
             retry: Part::new(RetryLayer::builder()),
-            breaker: Part::new(circuit_breaker()),
+            breaker: Part::new(CircuitBreakerLayer::builder().config(circuit_breaker_config())),
             limit: RatePart::default(),
             bulkhead: Part::new(BulkheadLayer::builder(MAX_IN_FLIGHT)),
             attempt: Part::new(TimeoutLayer::builder(ATTEMPT)),
@@ -363,7 +364,3 @@ impl<S: Clone, P: Clone, W> Layer<S> for ClientStack<P, W> {
         self.total.layer(self.retry.layer(attempts))
     }
 }
-
-const TOTAL: Duration = Duration::from_secs(10);
-const ATTEMPT: Duration = Duration::from_secs(3);
-const MAX_IN_FLIGHT: usize = 100;

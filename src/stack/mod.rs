@@ -63,6 +63,7 @@
 mod changes;
 mod check;
 mod client;
+pub(crate) mod defaults;
 mod handle;
 mod parts;
 mod server;
@@ -73,6 +74,8 @@ pub use changes::Changes;
 pub use client::{AnyHost, ClientBuilder, ClientGates, ClientService, ClientStack};
 pub use handle::{ClientHandle, ClientSnapshot, ServerHandle, ServerSnapshot};
 pub use parts::Own;
+#[cfg(feature = "serde")]
+pub(crate) use parts::circuit_breaker_config;
 pub use server::{BuiltServer, ServerBuilder, ServerGates, ServerService, ServerStack};
 
 /// A stack for a client. Choose its protocol next.

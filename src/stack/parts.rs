@@ -4,8 +4,8 @@ use std::{hash::Hash, time::Duration};
 
 use crate::{
     ConfigError,
+    algorithm::BreakerConfig,
     bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer, Controlled, LimitByKey, Wrap},
-    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer},
     gate::Keyed,
     keyed::NotKeyed,
     protocol::Plain,
@@ -166,6 +166,32 @@ where
     }
 }
 
+impl LimitPart for Option<RateLimitBuilder> {
+    type Gate = Option<Metered<LimitGate>>;
+
+    fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError> {
+        match self {
+            Some(builder) => builder.limit(own, name),
+            None => Own.limit(own, name),
+        }
+    }
+}
+
+impl BulkheadPart for Option<BulkheadBuilder> {
+    type Gate = BulkheadGate;
+
+    fn bulkhead(
+        self,
+        own: Result<usize, ConfigError>,
+        name: Option<&'static str>,
+    ) -> Result<Self::Gate, ConfigError> {
+        match self {
+            Some(builder) => builder.bulkhead(own, name),
+            None => Own.bulkhead(own, name),
+        }
+    }
+}
+
 impl BulkheadPart for Own {
     type Gate = BulkheadGate;
 
@@ -254,11 +280,14 @@ pub(super) fn named<B>(
 /// long after that is an outage of its own: `cargo bench --bench simulation` has the table. One
 /// probe, because of a thousand clients that call once a second three each are most of the load;
 /// and few calls for a judgement, because such clients need ten seconds for ten.
-pub(super) fn circuit_breaker() -> CircuitBreakerBuilder {
-    CircuitBreakerLayer::builder()
-        .open_for(Duration::from_millis(500))
-        .growing_to(Duration::from_secs(1))
-        .probes(1)
-        .min_calls(8)
-        .consecutive_failures(10)
+pub(crate) fn circuit_breaker_config() -> BreakerConfig {
+    BreakerConfig {
+        open_for: Duration::from_millis(500),
+        growing: true,
+        max_open: Some(Duration::from_secs(1)),
+        probes: 1,
+        min_calls: 8,
+        consecutive_failures: Some(10),
+        ..BreakerConfig::default()
+    }
 }

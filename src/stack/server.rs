@@ -6,6 +6,7 @@ use tower::Layer;
 
 use super::{
     Server, ServerHandle,
+    defaults::TIMEOUT,
     handle::Updating,
     parts::{BulkheadPart, Handled, LimitPart, Own, RatePart, named},
 };
@@ -254,5 +255,3 @@ impl<S, P: Clone, G> Layer<S> for ServerStack<P, G> {
         self.gates.layer(self.timeout.layer(inner))
     }
 }
-
-const TIMEOUT: Duration = Duration::from_secs(10);

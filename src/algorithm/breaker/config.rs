@@ -94,6 +94,12 @@ pub struct SlowCalls {
 ///
 /// The verdict is given as soon as the results still to come cannot change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Verdict {
     /// The circuit opens again if the probes' failure rate reaches `failure_rate`, else it closes.

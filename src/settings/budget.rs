@@ -1,0 +1,87 @@
+//! Settings of a budget.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ConfigError,
+    algorithm::{Budget, RetryBudget, RetryThrottle, WindowedBudget},
+    settings::{HumanDuration, Share},
+};
+
+/// What pays for retries and hedges: a [`Budget`]. Default: a funded one of 10, to which each
+/// success adds a tenth.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum BudgetSettings {
+    /// Successes pay: a [`RetryBudget`].
+    Funded(FundedSettings),
+    /// Calls and time pay, for a while: a [`WindowedBudget`].
+    Windowed(WindowedSettings),
+    /// Retries only while few calls fail, as of gRPC: a [`RetryThrottle`].
+    Throttle(FundedSettings),
+    /// Without a limit. An upstream that fails gets several times its load by it, just then.
+    Off,
+}
+
+/// A budget that successes pay for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct FundedSettings {
+    /// How many retries it pays for when it is full. Default 10.
+    pub capacity: u32,
+    /// What part of a retry each success adds. Default `"10%"`.
+    pub ratio: Share,
+}
+
+/// A budget that calls and time pay for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct WindowedSettings {
+    /// How long a payment lasts.
+    pub ttl: HumanDuration,
+    /// What part of a retry each call adds.
+    pub ratio: Share,
+    /// How many retries a second there are without calls.
+    pub min_per_sec: u32,
+}
+
+impl Default for BudgetSettings {
+    fn default() -> Self {
+        Self::Funded(FundedSettings::default())
+    }
+}
+
+impl Default for FundedSettings {
+    fn default() -> Self {
+        Self {
+            capacity: 10,
+            ratio: Share(0.1),
+        }
+    }
+}
+
+impl BudgetSettings {
+    pub(super) fn budget(&self, layer: &'static str) -> Result<Option<Budget>, ConfigError> {
+        let budget = match *self {
+            Self::Funded(FundedSettings { capacity, ratio }) => {
+                RetryBudget::new(capacity, ratio.0).map(Budget::from)
+            }
+            Self::Throttle(FundedSettings { capacity, ratio }) => {
+                RetryThrottle::new(capacity, ratio.0).map(Budget::from)
+            }
+            Self::Windowed(WindowedSettings {
+                ttl,
+                ratio,
+                min_per_sec,
+            }) => WindowedBudget::new(ttl.0, ratio.0, min_per_sec).map(Budget::from),
+            Self::Off => return Ok(None),
+        };
+        budget.map(Some).map_err(|error| error.of(layer, None))
+    }
+}

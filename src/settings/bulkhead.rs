@@ -1,0 +1,207 @@
+//! Settings of a bulkhead.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Changed, ConfigError, Criticality,
+    algorithm::Overflow,
+    bulkhead::{BulkheadBuilder, BulkheadHandle, BulkheadLayer},
+    keyed::Missing,
+    settings::{
+        AdaptiveSettings, HumanDuration, Settings, Share,
+        fixed::{required, same},
+    },
+};
+
+/// Settings of a [`BulkheadLayer`]; each means what the builder's setter of its name does. The
+/// limit can change while it runs.
+///
+/// ```
+/// use tower_keep::settings::BulkheadSettings;
+///
+/// let json = r#"{ "limit": 500, "max_wait": "100ms", "adaptive": { "vegas": {} } }"#;
+/// let settings: BulkheadSettings = serde_json::from_str(json)?;
+/// let layer = settings.builder()?.build()?;
+/// assert_eq!(layer.handle().snapshot().limit, 20); // to start with
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct BulkheadSettings {
+    /// Whether it limits at all. Default `true`.
+    pub enabled: bool,
+    /// Its name in errors, metrics and events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How many calls may be in flight. No default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Learns the limit, up to `limit`. Default: it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<AdaptiveSettings>,
+    /// How long a call may wait for a place. Default: not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_wait: Option<HumanDuration>,
+    /// How many calls may wait. Default 1024.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_waiting: Option<usize>,
+    /// When to serve the newest first. Default: by `max_wait`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub codel: Option<CodelSettings>,
+    /// Whether waiters are served by arrival at all times, in place of `codel`. Default `false`.
+    pub always_in_order: bool,
+    /// Up to how much of the limit, or of the queue, calls of a class are admitted, if the code
+    /// tells classes. A class that is not named keeps its default.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub shed_above: BTreeMap<Criticality, Share>,
+    /// How many places all keys have together, if the code sets a key. Default: no total.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within: Option<usize>,
+    /// How many keys have a bulkhead, if the code sets a key. Default 1024.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_keys: Option<usize>,
+    /// What becomes of keys past that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overflow: Option<Overflow>,
+    /// What becomes of requests without a key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+}
+
+/// When a queue that does not drain serves its newest first: see
+/// [`codel`](BulkheadBuilder::codel).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct CodelSettings {
+    /// How long waits may be.
+    pub target: HumanDuration,
+    /// For how long they may be longer.
+    pub interval: HumanDuration,
+}
+
+impl Default for BulkheadSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            name: None,
+            limit: None,
+            adaptive: None,
+            max_wait: None,
+            max_waiting: None,
+            codel: None,
+            always_in_order: false,
+            shed_above: BTreeMap::new(),
+            within: None,
+            max_keys: None,
+            overflow: None,
+            missing: None,
+        }
+    }
+}
+
+impl BulkheadSettings {
+    /// The builder with these settings, for what only code can say: key, deadline, criticality,
+    /// protocol.
+    ///
+    /// # Errors
+    /// No limit; an adaptive limit that cannot work; two orders of the queue. All else is checked
+    /// by `build`.
+    pub fn builder(&self) -> Result<BulkheadBuilder, ConfigError> {
+        let mut builder = self.queue(BulkheadLayer::builder(self.limit()?))?;
+        builder = builder.enabled(self.enabled);
+        if let Some(adaptive) = &self.adaptive {
+            builder = adaptive.apply_to(builder)?;
+        }
+        for (class, Share(share)) in &self.shed_above {
+            builder = builder.shed_above(*class, percent(*share));
+        }
+        if let Some(total) = self.within {
+            builder = builder.within(total);
+        }
+        if let Some(keys) = self.max_keys {
+            builder = builder.max_keys(keys);
+        }
+        if let Some(overflow) = self.overflow {
+            builder = builder.overflow(overflow);
+        }
+        if let Some(missing) = self.missing {
+            builder = builder.missing(missing);
+        }
+        Ok(match &self.name {
+            Some(name) => builder.name(name.clone()),
+            None => builder,
+        })
+    }
+
+    fn queue(&self, mut builder: BulkheadBuilder) -> Result<BulkheadBuilder, ConfigError> {
+        if let Some(HumanDuration(wait)) = self.max_wait {
+            builder = builder.max_wait(wait);
+        }
+        if let Some(calls) = self.max_waiting {
+            builder = builder.max_waiting(calls);
+        }
+        match (self.codel, self.always_in_order) {
+            (Some(_), true) => {
+                let fix = "leave it, or `codel`: a queue has one order";
+                Err(ConfigError::new("always_in_order", true, fix).of("bulkhead", None))
+            }
+            (Some(codel), false) => Ok(builder.codel(codel.target.0, codel.interval.0)),
+            (None, true) => Ok(builder.always_in_order()),
+            (None, false) => Ok(builder),
+        }
+    }
+
+    fn limit(&self) -> Result<usize, ConfigError> {
+        let fix = "say how many calls may run at once";
+        required("bulkhead", "limit", self.limit, fix)
+    }
+
+    /// The limit, if it is another than before.
+    ///
+    /// # Errors
+    /// Something differs that a running bulkhead cannot change.
+    pub(super) fn limit_from(&self, before: &Self) -> Result<Option<usize>, ConfigError> {
+        const LAYER: &str = "bulkhead";
+        same(LAYER, "enabled", &before.enabled, &self.enabled)?;
+        same(LAYER, "name", &before.name, &self.name)?;
+        same(LAYER, "adaptive", &before.adaptive, &self.adaptive)?;
+        same(LAYER, "max_wait", &before.max_wait, &self.max_wait)?;
+        same(LAYER, "max_waiting", &before.max_waiting, &self.max_waiting)?;
+        same(LAYER, "codel", &before.codel, &self.codel)?;
+        let orders = (&before.always_in_order, &self.always_in_order);
+        same(LAYER, "always_in_order", orders.0, orders.1)?;
+        same(LAYER, "shed_above", &before.shed_above, &self.shed_above)?;
+        same(LAYER, "within", &before.within, &self.within)?;
+        same(LAYER, "max_keys", &before.max_keys, &self.max_keys)?;
+        same(LAYER, "overflow", &before.overflow, &self.overflow)?;
+        same(LAYER, "missing", &before.missing, &self.missing)?;
+        let limit = self.limit()?;
+        Ok((before.limit != Some(limit)).then_some(limit))
+    }
+}
+
+impl Settings for BulkheadSettings {
+    type Handle = BulkheadHandle;
+
+    fn update(&self, handle: &BulkheadHandle, before: &Self) -> Result<Changed, ConfigError> {
+        match self.limit_from(before)? {
+            Some(limit) => handle.update(limit),
+            None => Ok(Changed::default()),
+        }
+    }
+}
+
+/// A share in whole percent.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share that was read is at most 1; one made by hand saturates"
+)]
+fn percent(share: f64) -> u8 {
+    (share * 100.0).round() as u8
+}

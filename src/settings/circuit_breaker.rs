@@ -1,0 +1,258 @@
+//! Settings of a circuit breaker.
+
+use std::{fmt, marker::PhantomData};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Changed, ConfigError,
+    algorithm::{BreakerConfig, Overflow, SlowCalls, Verdict},
+    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer},
+    keyed::Missing,
+    settings::{HumanDuration, HumanWindow, OrOff, Settings, Share, fixed::same},
+};
+
+/// Settings of a [`CircuitBreakerLayer`], whose meaning is told at [`BreakerConfig`]. All of them
+/// can change while it runs, but for `enabled`, `name`, `backpressure` and those of keys.
+///
+/// ```
+/// use tower_keep::{protocol::Plain, settings::CircuitBreakerSettings};
+///
+/// let json = r#"{ "window": "100 calls", "failure_rate": "30%", "open_for": "5s" }"#;
+/// let settings: CircuitBreakerSettings = serde_json::from_str(json)?;
+/// let layer = settings.builder().protocol(Plain::new()).build()?;
+/// assert_eq!(layer.handle().config().failure_rate, Some(0.3));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+///
+/// `In` is where it stands, and tells the defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema),
+    schemars(
+        bound = "In: Place + schemars::JsonSchema",
+        rename = "{In}CircuitBreakerSettings"
+    )
+)]
+#[serde(deny_unknown_fields, default, bound = "In: Place")]
+#[non_exhaustive]
+pub struct CircuitBreakerSettings<In: Place = Alone> {
+    /// Whether it counts and opens at all. Default `true`.
+    pub enabled: bool,
+    /// Its name in errors, metrics and events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What the shares are taken of: a time, or a number of calls. Default `"10s"`.
+    pub window: HumanWindow,
+    /// How many calls the window must hold before it is judged. Default 20.
+    pub min_calls: u32,
+    /// The share of failures at which it opens. Default `"50%"`.
+    pub failure_rate: OrOff<Share>,
+    /// Which calls are slow, and what share of them opens it. Default: none are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_calls: Option<SlowCallsSettings>,
+    /// How many failures in a row open it. Default `"off"`; in a stack 10.
+    pub consecutive_failures: OrOff<u32>,
+    /// Whether a call that is dropped has failed. Default `false`.
+    pub cancelled_as_failure: bool,
+    /// Whether it opens if calls are dropped and none is answered. Default `true`.
+    pub open_on_no_answer: bool,
+    /// How long it stays open. Default `"30s"`; in a stack `"500ms"`.
+    pub open_for: HumanDuration,
+    /// Whether that doubles each time, up to `max_open`. Default `false`; in a stack `true`.
+    pub growing: bool,
+    /// Whether open times differ from circuit to circuit. Default `true`.
+    pub jitter: bool,
+    /// The longest it stays open. Default: ten times `open_for`; in a stack `"1s"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_open: Option<HumanDuration>,
+    /// How many calls half-open lets through. Default 3.
+    pub probes: u16,
+    /// How they are judged. Default `"rate"`.
+    pub verdict: Verdict,
+    /// How long they may stay out. Default: as long as `open_for`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<HumanDuration>,
+    /// How long it takes to admit everything again. Default `"0s"`: at once.
+    pub ramp: HumanDuration,
+    /// Whether `poll_ready` is pending while it rejects. Default `false`.
+    pub backpressure: bool,
+    /// How many keys have a circuit, if the code sets a key. Default 1024.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_keys: Option<usize>,
+    /// What becomes of keys past that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overflow: Option<Overflow>,
+    /// What becomes of requests without a key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+    #[serde(skip)]
+    place: PhantomData<In>,
+}
+
+/// Which calls are slow, and how many are too many.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SlowCallsSettings {
+    /// A call that takes this long is slow.
+    pub after: HumanDuration,
+    /// The share of slow calls at which the circuit opens.
+    pub rate: Share,
+}
+
+/// Where a circuit breaker stands.
+pub trait Place: fmt::Debug + Clone + PartialEq + 'static {
+    /// Its settings there, unless a file has others.
+    fn config() -> BreakerConfig;
+}
+
+/// By itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema),
+    schemars(rename = "")
+)]
+pub enum Alone {}
+
+/// In a client's stack.
+#[cfg(feature = "http")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Client")
+)]
+pub enum InClient {}
+
+impl Place for Alone {
+    fn config() -> BreakerConfig {
+        BreakerConfig::default()
+    }
+}
+
+#[cfg(feature = "http")]
+impl Place for InClient {
+    fn config() -> BreakerConfig {
+        crate::stack::circuit_breaker_config()
+    }
+}
+
+impl<In: Place> Default for CircuitBreakerSettings<In> {
+    fn default() -> Self {
+        In::config().into()
+    }
+}
+
+impl<In: Place> From<BreakerConfig> for CircuitBreakerSettings<In> {
+    fn from(config: BreakerConfig) -> Self {
+        Self {
+            enabled: true,
+            name: None,
+            window: HumanWindow(config.window),
+            min_calls: config.min_calls,
+            failure_rate: config.failure_rate.map(Share).into(),
+            slow_calls: config.slow_calls.map(|slow| SlowCallsSettings {
+                after: slow.after.into(),
+                rate: slow.rate.into(),
+            }),
+            consecutive_failures: config.consecutive_failures.into(),
+            cancelled_as_failure: config.cancelled_as_failure,
+            open_on_no_answer: config.open_on_no_answer,
+            open_for: config.open_for.into(),
+            growing: config.growing,
+            jitter: config.jitter,
+            max_open: config.max_open.map(HumanDuration),
+            probes: config.probes,
+            verdict: config.verdict,
+            lease: config.lease.map(HumanDuration),
+            ramp: config.ramp.into(),
+            backpressure: false,
+            max_keys: None,
+            overflow: None,
+            missing: None,
+            place: PhantomData,
+        }
+    }
+}
+
+impl<In: Place> CircuitBreakerSettings<In> {
+    /// What the algorithm is given.
+    #[must_use]
+    pub fn config(&self) -> BreakerConfig {
+        BreakerConfig {
+            window: self.window.0,
+            min_calls: self.min_calls,
+            failure_rate: self.failure_rate.on().map(|share| share.0),
+            slow_calls: self.slow_calls.map(|slow| SlowCalls {
+                after: slow.after.0,
+                rate: slow.rate.0,
+            }),
+            consecutive_failures: self.consecutive_failures.on(),
+            cancelled_as_failure: self.cancelled_as_failure,
+            open_on_no_answer: self.open_on_no_answer,
+            open_for: self.open_for.0,
+            growing: self.growing,
+            jitter: self.jitter,
+            max_open: self.max_open.map(|longest| longest.0),
+            probes: self.probes,
+            verdict: self.verdict,
+            lease: self.lease.map(|lease| lease.0),
+            ramp: self.ramp.0,
+        }
+    }
+
+    /// The builder with these settings, for what only code can say: key and protocol. `build`
+    /// checks them.
+    pub fn builder(&self) -> CircuitBreakerBuilder {
+        let mut builder = CircuitBreakerLayer::builder()
+            .config(self.config())
+            .enabled(self.enabled);
+        if self.backpressure {
+            builder = builder.backpressure();
+        }
+        if let Some(keys) = self.max_keys {
+            builder = builder.max_keys(keys);
+        }
+        if let Some(overflow) = self.overflow {
+            builder = builder.overflow(overflow);
+        }
+        if let Some(missing) = self.missing {
+            builder = builder.missing(missing);
+        }
+        match &self.name {
+            Some(name) => builder.name(name.clone()),
+            None => builder,
+        }
+    }
+
+    /// The settings of the algorithm, if they are others than before.
+    ///
+    /// # Errors
+    /// Something differs that a running circuit cannot change.
+    pub(super) fn config_from(&self, before: &Self) -> Result<Option<BreakerConfig>, ConfigError> {
+        const LAYER: &str = "circuit_breaker";
+        same(LAYER, "enabled", &before.enabled, &self.enabled)?;
+        same(LAYER, "name", &before.name, &self.name)?;
+        let waits = (&before.backpressure, &self.backpressure);
+        same(LAYER, "backpressure", waits.0, waits.1)?;
+        same(LAYER, "max_keys", &before.max_keys, &self.max_keys)?;
+        same(LAYER, "overflow", &before.overflow, &self.overflow)?;
+        same(LAYER, "missing", &before.missing, &self.missing)?;
+        let config = self.config();
+        Ok((config != before.config()).then_some(config))
+    }
+}
+
+impl Settings for CircuitBreakerSettings {
+    type Handle = CircuitBreakerHandle;
+
+    fn update(&self, handle: &CircuitBreakerHandle, before: &Self) -> Result<Changed, ConfigError> {
+        match self.config_from(before)? {
+            Some(config) => handle.update(config),
+            None => Ok(Changed::default()),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Settings of a client's stack.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Changed, ConfigError,
+    retry::Policy,
+    settings::{
+        BulkheadSettings, CircuitBreakerSettings, HumanDuration, HumanRate, InClient, OrOff,
+        RateLimitSettings, RetrySettings, Settings,
+        fixed::same,
+        parts::{calls_from, rate_from},
+    },
+    stack::{Changes, ClientBuilder, ClientHandle},
+};
+
+/// Settings of a [`ClientStack`](crate::stack::ClientStack); each means what the builder's setter
+/// of its name does. The protocol is chosen in code.
+///
+/// ```
+/// use tower_keep::{settings::ClientSettings, stack};
+///
+/// let json = r#"{
+///     "name": "payments",
+///     "total_timeout": "8s",
+///     "rate": "50/s",
+///     "retry": { "attempts": 2 },
+///     "circuit_breaker": { "failure_rate": "30%" }
+/// }"#;
+/// let settings: ClientSettings = serde_json::from_str(json)?;
+/// let stack = settings.apply_to(stack::client().http())?.build()?;
+/// assert_eq!(stack.handle().retry.policy().max_attempts(), 2);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct ClientSettings {
+    /// The name of all parts in errors, metrics and events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How long a call may take with all its attempts and waits. Default `"10s"`.
+    pub total_timeout: OrOff<HumanDuration>,
+    /// The retries. `enabled = false` leaves them out.
+    pub retry: RetrySettings,
+    /// The circuit breaker of each host. `enabled = false` leaves it out.
+    pub circuit_breaker: CircuitBreakerSettings<InClient>,
+    /// The rate at which calls are sent. Default: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<HumanRate>,
+    /// How many calls may come at once after a pause. Default: one second's worth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
+    /// A rate limit with all its settings, in place of `rate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimitSettings>,
+    /// How many calls may be in flight to each host. Default 100.
+    pub max_in_flight: OrOff<usize>,
+    /// A bulkhead with all its settings, in place of `max_in_flight`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bulkhead: Option<BulkheadSettings>,
+    /// How long one attempt may take. Default `"3s"`.
+    pub attempt_timeout: OrOff<HumanDuration>,
+}
+
+impl Default for ClientSettings {
+    fn default() -> Self {
+        use crate::stack::defaults::{ATTEMPT, MAX_IN_FLIGHT, TOTAL};
+        Self {
+            name: None,
+            total_timeout: OrOff::On(TOTAL.into()),
+            retry: RetrySettings::default(),
+            circuit_breaker: CircuitBreakerSettings::default(),
+            rate: None,
+            burst: None,
+            rate_limit: None,
+            max_in_flight: OrOff::On(MAX_IN_FLIGHT),
+            bulkhead: None,
+            attempt_timeout: OrOff::On(ATTEMPT.into()),
+        }
+    }
+}
+
+impl ClientSettings {
+    /// A builder with these settings: give it one of the protocol, fresh.
+    ///
+    /// # Errors
+    /// What the parts' `builder` rejects. All else is checked by `build`.
+    pub fn apply_to<P, W>(
+        &self,
+        mut builder: ClientBuilder<P, W>,
+    ) -> Result<ClientBuilder<P, W>, ConfigError> {
+        let retry = self.retry.builder()?;
+        let circuit = self.circuit_breaker.builder();
+        builder = builder.retry(|_| retry).circuit_breaker(|_| circuit);
+        if let Some(name) = &self.name {
+            builder = builder.name(name.clone());
+        }
+        if !self.retry.enabled {
+            builder = builder.without_retry();
+        }
+        if !self.circuit_breaker.enabled {
+            builder = builder.without_circuit_breaker();
+        }
+        builder = match self.total_timeout {
+            OrOff::On(HumanDuration(total)) => builder.total_timeout(total),
+            OrOff::Off => builder.without_total_timeout(),
+        };
+        builder = match self.attempt_timeout {
+            OrOff::On(HumanDuration(attempt)) => builder.attempt_timeout(attempt),
+            OrOff::Off => builder.without_attempt_timeout(),
+        };
+        self.limits(builder)
+    }
+
+    fn limits<P, W>(
+        &self,
+        mut builder: ClientBuilder<P, W>,
+    ) -> Result<ClientBuilder<P, W>, ConfigError> {
+        if let Some(HumanRate(rate)) = self.rate {
+            builder = builder.rate(rate);
+        }
+        if let Some(burst) = self.burst {
+            builder = builder.burst(burst);
+        }
+        if let Some(limit) = &self.rate_limit {
+            builder = builder.rate_limit(limit.builder()?);
+        }
+        Ok(match (&self.bulkhead, self.max_in_flight) {
+            (Some(bulkhead), _) => {
+                let (left_out, bulkhead) = (!bulkhead.enabled, bulkhead.builder()?);
+                let builder = builder.bulkhead(bulkhead);
+                if left_out {
+                    builder.without_bulkhead()
+                } else {
+                    builder
+                }
+            }
+            (None, OrOff::On(calls)) => builder.max_in_flight(calls),
+            (None, OrOff::Off) => builder.without_bulkhead(),
+        })
+    }
+
+    /// What is to change in a running stack that was built with the settings `before`.
+    ///
+    /// # Errors
+    /// Something differs that a running stack cannot change: what is there and what is not, names,
+    /// budgets, queues, and the kind of a rate limit.
+    pub fn changes_from(&self, before: &Self) -> Result<Changes, ConfigError> {
+        const LAYER: &str = "stack";
+        same(LAYER, "name", &before.name, &self.name)?;
+        let mut changes = Changes::new();
+        let times = (before.total_timeout, self.total_timeout);
+        if let Some(total) = duration_from("total_timeout", times)? {
+            changes = changes.total_timeout(total);
+        }
+        let times = (before.attempt_timeout, self.attempt_timeout);
+        if let Some(attempt) = duration_from("attempt_timeout", times)? {
+            changes = changes.attempt_timeout(attempt);
+        }
+        self.retry.policy_from(&before.retry)?;
+        let policy = self.policy()?;
+        if policy != before.policy()? {
+            changes = changes.retry(policy);
+        }
+        let circuit = &before.circuit_breaker;
+        if let Some(config) = self.circuit_breaker.config_from(circuit)? {
+            changes = changes.circuit_breaker(config);
+        }
+        let rates = (before.rate, before.burst, &before.rate_limit);
+        if let Some((rate, burst)) = rate_from(rates, (self.rate, self.burst, &self.rate_limit))? {
+            changes = changes.rate(rate, burst);
+        }
+        let limits = (before.max_in_flight, &before.bulkhead);
+        if let Some(calls) = calls_from(limits, (self.max_in_flight, &self.bulkhead))? {
+            changes = changes.max_in_flight(calls);
+        }
+        Ok(changes)
+    }
+
+    /// That of the retries; as `build`, the default of its longest hint follows the total timeout.
+    fn policy(&self) -> Result<Policy, ConfigError> {
+        let policy = self.retry.policy()?;
+        let longest = policy.longest_hint();
+        Ok(match self.total_timeout {
+            OrOff::On(HumanDuration(total)) if longest == Policy::default().longest_hint() => {
+                policy.max_retry_after(longest.min(total))
+            }
+            _ => policy,
+        })
+    }
+}
+
+/// A timeout, if it is another than before.
+pub(super) fn duration_from(
+    field: &'static str,
+    (before, after): (OrOff<HumanDuration>, OrOff<HumanDuration>),
+) -> Result<Option<Duration>, ConfigError> {
+    match (before, after) {
+        (before, after) if before == after => Ok(None),
+        (OrOff::On(_), OrOff::On(HumanDuration(duration))) => Ok(Some(duration)),
+        _ => same("stack", field, &before, &after).map(|()| None),
+    }
+}
+
+impl Settings for ClientSettings {
+    type Handle = ClientHandle;
+
+    fn update(&self, handle: &ClientHandle, before: &Self) -> Result<Changed, ConfigError> {
+        handle.update(self.changes_from(before)?)
+    }
+}

@@ -1,0 +1,28 @@
+//! What a running layer cannot change, and what a file must say.
+
+use std::fmt::Debug;
+
+use crate::ConfigError;
+
+/// Fails if a setting differs that is fixed when a layer is built.
+pub(super) fn same<T: PartialEq + Debug>(
+    layer: &'static str,
+    field: &'static str,
+    before: &T,
+    after: &T,
+) -> Result<(), ConfigError> {
+    if before == after {
+        return Ok(());
+    }
+    let fix = "change it back, or start the process again: it is fixed when the layer is built";
+    Err(ConfigError::new(field, after, fix).of(layer, None))
+}
+
+pub(super) fn required<T: Debug>(
+    layer: &'static str,
+    field: &'static str,
+    value: Option<T>,
+    fix: &'static str,
+) -> Result<T, ConfigError> {
+    value.ok_or_else(|| ConfigError::new(field, None::<T>, fix).of(layer, None))
+}

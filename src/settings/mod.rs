@@ -1,0 +1,75 @@
+//! Settings from files: a plain struct for each pattern and each stack, to be read by serde.
+//!
+//! ```
+//! use tower_keep::{settings::{self, ClientSettings}, stack};
+//!
+//! let toml = r#"
+//!     total_timeout = "8s"
+//!     rate = "100/s"
+//!
+//!     [retry]
+//!     attempts = 2
+//!     backoff = { base = "50ms" }
+//!
+//!     [circuit_breaker]
+//!     failure_rate = "30%"
+//! "#;
+//! let read: ClientSettings = settings::read(toml::Deserializer::parse(toml)?)?;
+//! let stack = read.apply_to(stack::client().http())?.build()?;
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A field has the name of the builder's setter, and its default. Values have units: `"250ms"`,
+//! `"100/s"`, `"50%"`; what can be turned off is `"off"`. A field that does not exist is an error,
+//! and an error names the path, the value and the fix. `build` remains the one place that checks
+//! what values mean.
+//!
+//! Keys, costs, classes and protocols are code: each struct makes the pattern's builder, on which
+//! they are set.
+//!
+//! A running layer moves from one set of settings to another by [`Settings::update`], which changes
+//! all or nothing. All formats that serde knows will do; [`read`] adds the path to their errors.
+
+mod adaptive;
+mod budget;
+mod bulkhead;
+mod circuit_breaker;
+#[cfg(feature = "http")]
+mod client;
+mod fixed;
+#[cfg(feature = "http")]
+mod parts;
+mod rate_limit;
+mod read;
+mod reload;
+mod retry;
+#[cfg(feature = "schemars")]
+mod schema;
+#[cfg(feature = "http")]
+mod server;
+mod text;
+mod throttle;
+mod timing;
+mod units;
+#[cfg(feature = "watch")]
+mod watch;
+
+pub use adaptive::{AdaptiveSettings, AimdSettings, Gradient2Settings, VegasSettings};
+pub use budget::{BudgetSettings, FundedSettings, WindowedSettings};
+pub use bulkhead::{BulkheadSettings, CodelSettings};
+#[cfg(feature = "http")]
+pub use circuit_breaker::InClient;
+pub use circuit_breaker::{Alone, CircuitBreakerSettings, Place, SlowCallsSettings};
+#[cfg(feature = "http")]
+pub use client::ClientSettings;
+pub use rate_limit::{LimitAlgorithm, RateLimitSettings};
+pub use read::{ReadError, read};
+pub use reload::{Reload, Settings};
+pub use retry::{BackoffSettings, JitterSettings, RetrySettings};
+#[cfg(feature = "http")]
+pub use server::{ConfiguredServer, ServerSettings};
+pub use throttle::ThrottleSettings;
+pub use timing::{HedgeSettings, TimeoutSettings};
+pub use units::{HumanDuration, HumanRate, HumanWindow, OrOff, Share};
+#[cfg(feature = "watch")]
+pub use watch::{ReloadError, Watch, watch};

@@ -1,0 +1,213 @@
+//! Settings of a rate limit.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Changed, ConfigError,
+    algorithm::{LeakyBucket, Overflow, SlidingCounter, SlidingLog, SlidingRing},
+    keyed::Missing,
+    rate_limit::{Rate, RateLimitBuilder, RateLimitHandle, RateLimitLayer, one_second_of},
+    settings::{
+        HumanDuration, HumanRate, Settings,
+        fixed::{required, same},
+    },
+};
+
+/// Settings of a [`RateLimitLayer`]; each means what the builder's setter of its name does.
+///
+/// ```
+/// use tower_keep::settings::RateLimitSettings;
+///
+/// let json = r#"{ "rate": "100/s", "burst": 20, "max_wait": "250ms" }"#;
+/// let settings: RateLimitSettings = serde_json::from_str(json)?;
+/// let layer = settings.builder()?.build()?;
+/// assert_eq!(layer.handle().snapshot().burst, 20);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct RateLimitSettings {
+    /// Whether it limits at all. Default `true`.
+    pub enabled: bool,
+    /// Its name in errors, metrics and events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How much in how long. No default. Can change while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<HumanRate>,
+    /// How many calls may come at once after a pause. Default: one second's worth, and at least 1.
+    /// Can change while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
+    /// What counts. Default: a token bucket. The others have no burst.
+    pub algorithm: LimitAlgorithm,
+    /// How long calls over the limit may wait. Default: not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_wait: Option<HumanDuration>,
+    /// How many calls may wait. Default 1024.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_waiting: Option<usize>,
+    /// For how long at most an upstream's `Retry-After` closes the limit. Default: it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub honor_retry_after: Option<HumanDuration>,
+    /// Whether callers are told the limit. Default `false`.
+    pub advertise: bool,
+    /// How many keys are kept, if the code sets a key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_keys: Option<usize>,
+    /// What becomes of keys past that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overflow: Option<Overflow>,
+    /// What becomes of requests without a key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+}
+
+/// What counts against a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum LimitAlgorithm {
+    /// [`TokenBucket`](crate::algorithm::TokenBucket), the default.
+    #[default]
+    TokenBucket,
+    /// [`SlidingLog`]: exact, 8 bytes for each call of the rate.
+    SlidingLog,
+    /// [`SlidingCounter`]: approximate, 16 bytes.
+    SlidingCounter,
+    /// [`SlidingRing`]: never over the rate.
+    SlidingRing {
+        /// How many parts the window is cut into. 10 is a fair choice.
+        parts: u32,
+    },
+    /// [`LeakyBucket`]: calls leave evenly spaced.
+    LeakyBucket {
+        /// How late a departure may be for the next to make up for it.
+        slack: HumanDuration,
+    },
+}
+
+impl Default for RateLimitSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            name: None,
+            rate: None,
+            burst: None,
+            algorithm: LimitAlgorithm::TokenBucket,
+            max_wait: None,
+            max_waiting: None,
+            honor_retry_after: None,
+            advertise: false,
+            max_keys: None,
+            overflow: None,
+            missing: None,
+        }
+    }
+}
+
+impl RateLimitSettings {
+    /// The builder with these settings, for what only code can say: key, cost, protocol.
+    ///
+    /// # Errors
+    /// No rate, or one that the algorithm cannot keep. All else is checked by `build`.
+    pub fn builder(&self) -> Result<RateLimitBuilder, ConfigError> {
+        let mut builder = self.algorithm.builder(self.rate()?)?;
+        builder = builder.enabled(self.enabled).advertise(self.advertise);
+        if let Some(burst) = self.burst {
+            builder = builder.burst(burst);
+        }
+        if let Some(HumanDuration(wait)) = self.max_wait {
+            builder = builder.max_wait(wait);
+        }
+        if let Some(calls) = self.max_waiting {
+            builder = builder.max_waiting(calls);
+        }
+        if let Some(HumanDuration(max)) = self.honor_retry_after {
+            builder = builder.honor_retry_after(max);
+        }
+        if let Some(keys) = self.max_keys {
+            builder = builder.max_keys(keys);
+        }
+        if let Some(overflow) = self.overflow {
+            builder = builder.overflow(overflow);
+        }
+        if let Some(missing) = self.missing {
+            builder = builder.missing(missing);
+        }
+        Ok(match &self.name {
+            Some(name) => builder.name(name.clone()),
+            None => builder,
+        })
+    }
+
+    pub(super) fn rate(&self) -> Result<Rate, ConfigError> {
+        let fix = "say how much in how long, such as \"100/s\"";
+        Ok(required("rate_limit", "rate", self.rate, fix)?.0)
+    }
+
+    /// Fails if anything differs that a running limit cannot change.
+    pub(super) fn movable_from(&self, before: &Self) -> Result<(), ConfigError> {
+        const LAYER: &str = "rate_limit";
+        same(LAYER, "enabled", &before.enabled, &self.enabled)?;
+        same(LAYER, "name", &before.name, &self.name)?;
+        same(LAYER, "algorithm", &before.algorithm, &self.algorithm)?;
+        same(LAYER, "max_wait", &before.max_wait, &self.max_wait)?;
+        same(LAYER, "max_waiting", &before.max_waiting, &self.max_waiting)?;
+        let hints = (&before.honor_retry_after, &self.honor_retry_after);
+        same(LAYER, "honor_retry_after", hints.0, hints.1)?;
+        same(LAYER, "advertise", &before.advertise, &self.advertise)?;
+        same(LAYER, "max_keys", &before.max_keys, &self.max_keys)?;
+        same(LAYER, "overflow", &before.overflow, &self.overflow)?;
+        same(LAYER, "missing", &before.missing, &self.missing)
+    }
+
+    /// Rate and burst, if they are others than before.
+    pub(super) fn quota_from(&self, before: &Self) -> Result<Option<(Rate, u32)>, ConfigError> {
+        self.movable_from(before)?;
+        let rate = self.rate()?;
+        let moved = (self.rate, self.burst) != (before.rate, before.burst);
+        let burst = match self.algorithm {
+            LimitAlgorithm::TokenBucket => burst(rate, self.burst),
+            LimitAlgorithm::LeakyBucket { .. } => 1,
+            _ => u32::try_from(rate.count()).unwrap_or(u32::MAX),
+        };
+        Ok(moved.then_some((rate, burst)))
+    }
+}
+
+impl LimitAlgorithm {
+    fn builder(self, rate: Rate) -> Result<RateLimitBuilder, ConfigError> {
+        let of = |error: ConfigError| error.of("rate_limit", None);
+        Ok(match self {
+            Self::TokenBucket => RateLimitLayer::builder(rate),
+            Self::SlidingLog => RateLimitLayer::with(SlidingLog::new(rate).map_err(of)?),
+            Self::SlidingCounter => RateLimitLayer::with(SlidingCounter::new(rate).map_err(of)?),
+            Self::SlidingRing { parts } => {
+                RateLimitLayer::with(SlidingRing::new(rate, parts).map_err(of)?)
+            }
+            Self::LeakyBucket { slack } => {
+                RateLimitLayer::with(LeakyBucket::new(rate, slack.0).map_err(of)?)
+            }
+        })
+    }
+}
+
+/// What was set, or one second's worth and at least 1, as of the builder.
+pub(super) fn burst(rate: Rate, burst: Option<u32>) -> u32 {
+    burst.unwrap_or_else(|| one_second_of(rate))
+}
+
+impl Settings for RateLimitSettings {
+    type Handle = RateLimitHandle;
+
+    fn update(&self, handle: &RateLimitHandle, before: &Self) -> Result<Changed, ConfigError> {
+        match self.quota_from(before)? {
+            Some((rate, burst)) => handle.update(rate, burst),
+            None => Ok(Changed::default()),
+        }
+    }
+}

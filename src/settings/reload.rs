@@ -1,0 +1,66 @@
+//! Moves what runs from one set of settings to the next.
+
+use crate::{Changed, ConfigError};
+
+/// Settings that a running layer or stack can move to.
+pub trait Settings: Sized {
+    /// The control surface of what was built with such settings.
+    type Handle;
+
+    /// Moves what runs behind `handle` from the settings `before` to these, and returns what has
+    /// changed. Only what differs between the two is touched: what was changed by hand meanwhile,
+    /// and is the same in both, stays.
+    ///
+    /// # Errors
+    /// What `build` would reject, and what cannot change while it runs, such as a name or a budget:
+    /// that needs a new start. Nothing has changed then.
+    fn update(&self, handle: &Self::Handle, before: &Self) -> Result<Changed, ConfigError>;
+}
+
+/// What runs, and the settings that it has. Settings that cannot be are an error, and the last good
+/// ones stay.
+///
+/// ```
+/// use tower_keep::{settings::{ClientSettings, Reload}, stack};
+///
+/// let settings: ClientSettings = serde_json::from_str(r#"{ "attempt_timeout": "2s" }"#)?;
+/// let stack = settings.apply_to(stack::client().http())?.build()?;
+/// let mut reload = Reload::new(stack.handle(), settings);
+///
+/// let settings = serde_json::from_str(r#"{ "attempt_timeout": "1s" }"#)?;
+/// let changed = reload.apply(settings)?;
+/// assert_eq!(changed.to_string(), "timeout: `attempt_timeout` from 2s to 1s");
+///
+/// let settings = serde_json::from_str(r#"{ "attempt_timeout": "0s" }"#)?;
+/// reload.apply(settings).unwrap_err();
+/// assert_eq!(stack.handle().attempt_timeout.snapshot().duration.as_secs(), 1);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Reload<S: Settings> {
+    handle: S::Handle,
+    current: S,
+}
+
+impl<S: Settings> Reload<S> {
+    /// `current` is what the layer or stack behind `handle` was built with.
+    pub fn new(handle: S::Handle, current: S) -> Self {
+        Self { handle, current }
+    }
+
+    /// Moves to these settings, and returns what has changed.
+    ///
+    /// # Errors
+    /// As [`Settings::update`]. Nothing has changed then.
+    pub fn apply(&mut self, next: S) -> Result<Changed, ConfigError> {
+        let changed = next.update(&self.handle, &self.current)?;
+        self.current = next;
+        Ok(changed)
+    }
+
+    /// The last good settings.
+    #[must_use]
+    pub fn current(&self) -> &S {
+        &self.current
+    }
+}

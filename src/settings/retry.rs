@@ -1,0 +1,199 @@
+//! Settings of a retry.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Changed, ConfigError,
+    algorithm::{Backoff, Jitter},
+    retry::{Policy, RetryBuilder, RetryHandle, RetryLayer},
+    settings::{BudgetSettings, HumanDuration, Settings, Share, fixed::same},
+};
+
+/// Settings of a [`RetryLayer`]. Attempts, backoff and `max_retry_after` can change while it runs.
+///
+/// ```
+/// use tower_keep::{protocol::Plain, settings::RetrySettings};
+///
+/// let json = r#"{ "attempts": 5, "backoff": { "base": "50ms", "jitter": "full" } }"#;
+/// let settings: RetrySettings = serde_json::from_str(json)?;
+/// let layer = settings.builder()?.protocol(Plain::new().idempotent()).build()?;
+/// assert_eq!(layer.handle().policy().max_attempts(), 5);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct RetrySettings {
+    /// Whether it retries at all. Default `true`.
+    pub enabled: bool,
+    /// Its name in errors, metrics and events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The largest number of times that a call is sent, the first time included. Default 3.
+    pub attempts: u32,
+    /// How long to wait between attempts.
+    pub backoff: BackoffSettings,
+    /// The longest `Retry-After` that is waited for. Default `"10s"`; in a stack at most the total
+    /// timeout.
+    pub max_retry_after: HumanDuration,
+    /// Whether rejections of the layers beneath are retried as well. Default `false`.
+    pub retry_rejected: bool,
+    /// What pays for retries.
+    pub budget: BudgetSettings,
+}
+
+/// How long to wait between attempts: a [`Backoff`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct BackoffSettings {
+    /// The first delay before jitter. Default `"100ms"`.
+    pub base: HumanDuration,
+    /// The longest delay. Default `"10s"`.
+    pub max: HumanDuration,
+    /// How delays are spread. Default `"exponential"`.
+    pub jitter: JitterSettings,
+}
+
+/// How a delay is spread: a [`Jitter`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum JitterSettings {
+    /// From the exponential to twice that.
+    Exponential,
+    /// From the exponential to so much more.
+    Additive(HumanDuration),
+    /// From nothing to the exponential.
+    Full,
+    /// From half of the exponential to all of it.
+    Equal,
+    /// From the base to three times the previous delay.
+    Decorrelated,
+    /// Up to so large a share less or more than the exponential.
+    PlusMinus(Share),
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        let policy = Policy::default();
+        Self {
+            enabled: true,
+            name: None,
+            attempts: policy.max_attempts(),
+            backoff: BackoffSettings::default(),
+            max_retry_after: policy.longest_hint().into(),
+            retry_rejected: false,
+            budget: BudgetSettings::default(),
+        }
+    }
+}
+
+impl Default for BackoffSettings {
+    fn default() -> Self {
+        let backoff = Backoff::default();
+        Self {
+            base: backoff.base().into(),
+            max: backoff.max().into(),
+            jitter: backoff.jitter().into(),
+        }
+    }
+}
+
+impl RetrySettings {
+    /// The builder with these settings, for what only code can say: the protocol.
+    ///
+    /// # Errors
+    /// A backoff or a budget that cannot work. All else is checked by `build`.
+    pub fn builder(&self) -> Result<RetryBuilder, ConfigError> {
+        let mut builder = RetryLayer::builder()
+            .enabled(self.enabled)
+            .attempts(self.attempts)
+            .backoff(self.backoff.backoff()?)
+            .max_retry_after(self.max_retry_after.0)
+            .retry_rejected(self.retry_rejected);
+        if self.budget != BudgetSettings::default() {
+            builder = match self.budget.budget("retry")? {
+                Some(budget) => builder.budget(budget),
+                None => builder.without_budget(),
+            };
+        }
+        Ok(match &self.name {
+            Some(name) => builder.name(name.clone()),
+            None => builder,
+        })
+    }
+
+    /// What can change while a retry runs.
+    ///
+    /// # Errors
+    /// A backoff that cannot work.
+    pub fn policy(&self) -> Result<Policy, ConfigError> {
+        Ok(Policy::default()
+            .attempts(self.attempts)
+            .backoff(self.backoff.backoff()?)
+            .max_retry_after(self.max_retry_after.0))
+    }
+
+    /// The policy, if it is another than before.
+    ///
+    /// # Errors
+    /// Something differs that a running retry cannot change.
+    pub(super) fn policy_from(&self, before: &Self) -> Result<Option<Policy>, ConfigError> {
+        const LAYER: &str = "retry";
+        same(LAYER, "enabled", &before.enabled, &self.enabled)?;
+        same(LAYER, "name", &before.name, &self.name)?;
+        let rejected = (&before.retry_rejected, &self.retry_rejected);
+        same(LAYER, "retry_rejected", rejected.0, rejected.1)?;
+        same(LAYER, "budget", &before.budget, &self.budget)?;
+        let (old, new) = (before.policy()?, self.policy()?);
+        Ok((new != old).then_some(new))
+    }
+}
+
+impl BackoffSettings {
+    fn backoff(&self) -> Result<Backoff, ConfigError> {
+        let backoff = Backoff::new(self.base.0, self.max.0, self.jitter.into());
+        backoff.map_err(|error| error.of("retry.backoff", None))
+    }
+}
+
+impl From<Jitter> for JitterSettings {
+    fn from(jitter: Jitter) -> Self {
+        match jitter {
+            Jitter::Exponential => Self::Exponential,
+            Jitter::Additive(range) => Self::Additive(range.into()),
+            Jitter::Full => Self::Full,
+            Jitter::Equal => Self::Equal,
+            Jitter::Decorrelated => Self::Decorrelated,
+            Jitter::PlusMinus(share) => Self::PlusMinus(share.into()),
+        }
+    }
+}
+
+impl From<JitterSettings> for Jitter {
+    fn from(jitter: JitterSettings) -> Self {
+        match jitter {
+            JitterSettings::Exponential => Self::Exponential,
+            JitterSettings::Additive(range) => Self::Additive(range.0),
+            JitterSettings::Full => Self::Full,
+            JitterSettings::Equal => Self::Equal,
+            JitterSettings::Decorrelated => Self::Decorrelated,
+            JitterSettings::PlusMinus(share) => Self::PlusMinus(share.0),
+        }
+    }
+}
+
+impl Settings for RetrySettings {
+    type Handle = RetryHandle;
+
+    fn update(&self, handle: &RetryHandle, before: &Self) -> Result<Changed, ConfigError> {
+        match self.policy_from(before)? {
+            Some(policy) => handle.update(policy),
+            None => Ok(Changed::default()),
+        }
+    }
+}

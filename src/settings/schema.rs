@@ -1,0 +1,92 @@
+//! What a JSON schema says of values that are written with their unit.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use crate::settings::{HumanDuration, HumanRate, HumanWindow, OrOff, Share};
+
+impl JsonSchema for HumanDuration {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A time with its unit: ns, us, ms, s, m, h or d.",
+            "pattern": format!("^{DURATION}$"),
+            "examples": ["250ms", "1.5s", "1h 30m"],
+        })
+    }
+}
+
+impl JsonSchema for HumanRate {
+    fn schema_name() -> Cow<'static, str> {
+        "Rate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "How many in how long.",
+            "pattern": format!(r"^\s*[0-9]+\s*/\s*({UNIT}|{DURATION})\s*$"),
+            "examples": ["100/s", "1000/h", "500/10s"],
+        })
+    }
+}
+
+impl JsonSchema for HumanWindow {
+    fn schema_name() -> Cow<'static, str> {
+        "Window".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A time, or a number of calls.",
+            "pattern": format!(r"^({DURATION}|\s*[0-9]+\s*calls\s*)$"),
+            "examples": ["10s", "100 calls"],
+        })
+    }
+}
+
+impl JsonSchema for Share {
+    fn schema_name() -> Cow<'static, str> {
+        "Share".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "From nothing to all: in percent, or as a number up to 1.",
+            "anyOf": [
+                { "type": "string", "pattern": r"^\s*[0-9]*\.?[0-9]+\s*%?\s*$" },
+                { "type": "number", "minimum": 0, "maximum": 1 },
+            ],
+            "examples": ["50%", 0.5],
+        })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for OrOff<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}OrOff", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                generator.subschema_for::<T>(),
+                { "enum": ["off", false, null] },
+            ],
+        })
+    }
+}
+
+const UNIT: &str = "(ns|us|µs|ms|s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)";
+const DURATION: &str =
+    r"(\s*[0-9]+(\.[0-9]+)?\s*(ns|us|µs|ms|s|sec|seconds?|m|min|minutes?|h|hours?|d|days?))+\s*";

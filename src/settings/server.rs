@@ -1,0 +1,138 @@
+//! Settings of a server's stack.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Changed, ConfigError,
+    bulkhead::BulkheadBuilder,
+    rate_limit::RateLimitBuilder,
+    settings::{
+        BulkheadSettings, HumanDuration, HumanRate, OrOff, RateLimitSettings, Settings,
+        client::duration_from,
+        fixed::same,
+        parts::{calls_from, rate_from},
+    },
+    stack::{Changes, ServerBuilder, ServerHandle},
+};
+
+/// Settings of a [`ServerStack`](crate::stack::ServerStack); each means what the builder's setter
+/// of its name does. The protocol is chosen in code.
+///
+/// ```
+/// use tower_keep::{settings::ServerSettings, stack};
+///
+/// let json = r#"{ "rate": "1000/s", "timeout": "2s" }"#;
+/// let settings: ServerSettings = serde_json::from_str(json)?;
+/// let stack = settings.apply_to(stack::server().http())?.build()?;
+/// assert_eq!(stack.handle().snapshot().bulkhead.limit, 1000);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct ServerSettings {
+    /// The name of all parts in errors, metrics and events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The rate at which calls are admitted. Default: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<HumanRate>,
+    /// How many calls may come at once after a pause. Default: one second's worth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
+    /// A rate limit with all its settings, in place of `rate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimitSettings>,
+    /// How many calls may be in flight. Default: half of what `rate` lets come within `timeout`;
+    /// without a rate it must be set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<usize>,
+    /// A bulkhead with all its settings, in place of `max_in_flight`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bulkhead: Option<BulkheadSettings>,
+    /// How long a call may take. Default `"10s"`.
+    pub timeout: OrOff<HumanDuration>,
+}
+
+/// The builder of a [`ServerSettings`].
+pub type ConfiguredServer<P> = ServerBuilder<P, Option<RateLimitBuilder>, Option<BulkheadBuilder>>;
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            name: None,
+            rate: None,
+            burst: None,
+            rate_limit: None,
+            max_in_flight: None,
+            bulkhead: None,
+            timeout: OrOff::On(crate::stack::defaults::TIMEOUT.into()),
+        }
+    }
+}
+
+impl ServerSettings {
+    /// A builder with these settings: give it one of the protocol, fresh.
+    ///
+    /// # Errors
+    /// What the parts' `builder` rejects. All else is checked by `build`.
+    pub fn apply_to<P>(
+        &self,
+        mut builder: ServerBuilder<P>,
+    ) -> Result<ConfiguredServer<P>, ConfigError> {
+        if let Some(name) = &self.name {
+            builder = builder.name(name.clone());
+        }
+        if let Some(HumanRate(rate)) = self.rate {
+            builder = builder.rate(rate);
+        }
+        if let Some(burst) = self.burst {
+            builder = builder.burst(burst);
+        }
+        if let Some(calls) = self.max_in_flight {
+            builder = builder.max_in_flight(calls);
+        }
+        builder = match self.timeout {
+            OrOff::On(HumanDuration(timeout)) => builder.timeout(timeout),
+            OrOff::Off => builder.without_timeout(),
+        };
+        let limit = self.rate_limit.as_ref().map(RateLimitSettings::builder);
+        let bulkhead = self.bulkhead.as_ref().map(BulkheadSettings::builder);
+        Ok(builder
+            .rate_limit(limit.transpose()?)
+            .bulkhead(bulkhead.transpose()?))
+    }
+
+    /// What is to change in a running stack that was built with the settings `before`. A bound on
+    /// the calls in flight that followed from rate and timeout stays.
+    ///
+    /// # Errors
+    /// Something differs that a running stack cannot change: what is there and what is not, names,
+    /// queues, and the kind of a rate limit.
+    pub fn changes_from(&self, before: &Self) -> Result<Changes, ConfigError> {
+        same("stack", "name", &before.name, &self.name)?;
+        let mut changes = Changes::new();
+        if let Some(timeout) = duration_from("timeout", (before.timeout, self.timeout))? {
+            changes = changes.total_timeout(timeout);
+        }
+        let rates = (before.rate, before.burst, &before.rate_limit);
+        if let Some((rate, burst)) = rate_from(rates, (self.rate, self.burst, &self.rate_limit))? {
+            changes = changes.rate(rate, burst);
+        }
+        let limits = (before.max_in_flight.into(), &before.bulkhead);
+        let limit = (self.max_in_flight.into(), &self.bulkhead);
+        if let Some(calls) = calls_from(limits, limit)? {
+            changes = changes.max_in_flight(calls);
+        }
+        Ok(changes)
+    }
+}
+
+impl Settings for ServerSettings {
+    type Handle = ServerHandle;
+
+    fn update(&self, handle: &ServerHandle, before: &Self) -> Result<Changed, ConfigError> {
+        handle.update(self.changes_from(before)?)
+    }
+}

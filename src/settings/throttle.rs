@@ -1,0 +1,78 @@
+//! Settings of a throttle.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    algorithm::throttle::ThrottleConfig,
+    settings::{HumanDuration, Share},
+    throttle::{ThrottleBuilder, ThrottleLayer},
+};
+
+/// Settings of a [`ThrottleLayer`], whose meaning is told at [`ThrottleConfig`].
+///
+/// ```
+/// use tower_keep::{protocol::Plain, settings::ThrottleSettings};
+///
+/// let json = r#"{ "multiplier": 1.5, "max_rejection": "90%" }"#;
+/// let settings: ThrottleSettings = serde_json::from_str(json)?;
+/// let layer = settings.builder().protocol(Plain::new()).build()?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct ThrottleSettings {
+    /// Whether it rejects at all. Default `true`.
+    pub enabled: bool,
+    /// Its name in errors, metrics and events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How many times as much as it accepts the upstream is sent. Default 2.
+    pub multiplier: f64,
+    /// How far back calls count. Default `"2m"`.
+    pub window: HumanDuration,
+    /// How many calls the window must hold before any is rejected. Default 20.
+    pub min_calls: u32,
+    /// The highest probability of a rejection. Default `"95%"`.
+    pub max_rejection: Share,
+}
+
+impl Default for ThrottleSettings {
+    fn default() -> Self {
+        let config = ThrottleConfig::default();
+        Self {
+            enabled: true,
+            name: None,
+            multiplier: config.multiplier,
+            window: config.window.into(),
+            min_calls: config.min_calls,
+            max_rejection: config.max_rejection.into(),
+        }
+    }
+}
+
+impl ThrottleSettings {
+    /// What the algorithm is given.
+    #[must_use]
+    pub fn config(&self) -> ThrottleConfig {
+        ThrottleConfig {
+            multiplier: self.multiplier,
+            window: self.window.0,
+            min_calls: self.min_calls,
+            max_rejection: self.max_rejection.0,
+        }
+    }
+
+    /// The builder with these settings, for what only code can say: the protocol. `build` checks
+    /// them.
+    pub fn builder(&self) -> ThrottleBuilder {
+        let builder = ThrottleLayer::builder()
+            .config(self.config())
+            .enabled(self.enabled);
+        match &self.name {
+            Some(name) => builder.name(name.clone()),
+            None => builder,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Settings of timeout and hedge.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Changed, ConfigError,
+    hedge::{HedgeBuilder, HedgeLayer},
+    settings::{
+        BudgetSettings, HumanDuration, Settings, Share,
+        fixed::{required, same},
+    },
+    timeout::{TimeoutBuilder, TimeoutHandle, TimeoutLayer},
+};
+
+/// Settings of a [`TimeoutLayer`]. The duration can change while it runs.
+///
+/// ```
+/// use tower_keep::settings::TimeoutSettings;
+///
+/// let settings: TimeoutSettings = serde_json::from_str(r#"{ "duration": "1.5s" }"#)?;
+/// let layer = settings.builder()?.build()?;
+/// assert_eq!(layer.handle().snapshot().duration.as_millis(), 1500);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct TimeoutSettings {
+    /// Whether it limits at all. Default `true`.
+    pub enabled: bool,
+    /// Its name in errors, metrics and events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How long a call may take. No default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<HumanDuration>,
+    /// Whether that is for the call as a whole, around retries. Default `false`: one attempt.
+    pub total: bool,
+}
+
+/// Settings of a [`HedgeLayer`].
+///
+/// ```
+/// use tower_keep::{protocol::Plain, settings::HedgeSettings};
+///
+/// let settings: HedgeSettings = serde_json::from_str(r#"{ "quantile": "99%" }"#)?;
+/// let layer = settings.builder()?.protocol(Plain::new().idempotent()).build()?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct HedgeSettings {
+    /// Whether it hedges at all. Default `true`.
+    pub enabled: bool,
+    /// Its name in errors, metrics and events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// After how long a call is sent once more; with a quantile the least delay, by default
+    /// `"1ms"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay: Option<HumanDuration>,
+    /// After the time in which this share of the calls is answered. Default `"95%"` without a
+    /// delay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantile: Option<Share>,
+    /// The largest number of hedges of one call. Default 1.
+    pub max_hedges: usize,
+    /// What pays for hedges.
+    pub budget: BudgetSettings,
+}
+
+impl Default for TimeoutSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            name: None,
+            duration: None,
+            total: false,
+        }
+    }
+}
+
+impl Default for HedgeSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            name: None,
+            delay: None,
+            quantile: None,
+            max_hedges: 1,
+            budget: BudgetSettings::default(),
+        }
+    }
+}
+
+impl TimeoutSettings {
+    /// The builder with these settings, for what only code can say: the protocol.
+    ///
+    /// # Errors
+    /// No duration. All else is checked by `build`.
+    pub fn builder(&self) -> Result<TimeoutBuilder, ConfigError> {
+        let builder = TimeoutLayer::builder(self.duration()?.0)
+            .enabled(self.enabled)
+            .total(self.total);
+        Ok(match &self.name {
+            Some(name) => builder.name(name.clone()),
+            None => builder,
+        })
+    }
+
+    fn duration(&self) -> Result<HumanDuration, ConfigError> {
+        let fix = "say how long a call may take, such as \"1s\"";
+        required("timeout", "duration", self.duration, fix)
+    }
+}
+
+impl HedgeSettings {
+    /// The builder with these settings, for what only code can say: the protocol.
+    ///
+    /// # Errors
+    /// A budget that cannot work. All else is checked by `build`.
+    pub fn builder(&self) -> Result<HedgeBuilder, ConfigError> {
+        let mut builder = HedgeLayer::builder()
+            .enabled(self.enabled)
+            .max_hedges(self.max_hedges);
+        if let Some(HumanDuration(delay)) = self.delay {
+            builder = builder.delay(delay);
+        }
+        if let Some(Share(quantile)) = self.quantile {
+            builder = builder.quantile(quantile);
+        }
+        if self.budget != BudgetSettings::default() {
+            builder = match self.budget.budget("hedge")? {
+                Some(budget) => builder.budget(budget),
+                None => builder.without_budget(),
+            };
+        }
+        Ok(match &self.name {
+            Some(name) => builder.name(name.clone()),
+            None => builder,
+        })
+    }
+}
+
+impl Settings for TimeoutSettings {
+    type Handle = TimeoutHandle;
+
+    fn update(&self, handle: &TimeoutHandle, before: &Self) -> Result<Changed, ConfigError> {
+        same("timeout", "enabled", &before.enabled, &self.enabled)?;
+        same("timeout", "name", &before.name, &self.name)?;
+        same("timeout", "total", &before.total, &self.total)?;
+        let HumanDuration(duration) = self.duration()?;
+        if before.duration == self.duration {
+            return Ok(Changed::default());
+        }
+        handle.update(duration)
+    }
+}
