@@ -262,8 +262,8 @@ async fn a_snapshot_can_be_serialized() {
 #[test]
 fn alerts_and_dashboard_ask_for_metrics_that_exist() {
     let files = [
-        include_str!("../examples/metrics/alerts.yml"),
-        include_str!("../examples/metrics/dashboard.json"),
+        include_str!("../examples/observability/alerts.yml"),
+        include_str!("../examples/observability/dashboard.json"),
     ];
     let mut asked = 0;
     for word in files.iter().flat_map(|file| {
