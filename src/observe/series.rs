@@ -1,8 +1,12 @@
 //! What is published: series, their values, and what was published before.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    ptr,
+    sync::Arc,
+};
 
-use metrics::{Key, Label};
+use metrics::{Counter, Gauge, Key, Label};
 
 use crate::observe::names::{self, Metric};
 
@@ -27,20 +31,36 @@ pub(super) struct Published {
     /// What instances had counted that are gone, and whose they were.
     retired: HashMap<Series, u64>,
     outlived: HashSet<Owner>,
-    /// The recorder's keys of each instance, in the order of its samples.
-    pub(super) keys: HashMap<u64, Keys>,
+    /// What the recorder knows each instance by, in the order of its samples.
+    pub(super) bound: HashMap<u64, Vec<Bound>>,
+    /// How many publications there have been.
+    pub(super) round: u64,
+}
+
+/// A series and what the recorder knows it by.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) series: Series,
+    pub(super) key: Key,
+    /// Of the global recorder, which is never replaced.
+    pub(super) handle: Option<Handle>,
+}
+
+#[derive(Debug)]
+pub(super) enum Handle {
+    Counter(Counter),
+    Gauge(Gauge),
 }
 
 /// A layer and a name, which two instances can have in common.
 pub(super) type Owner = (&'static str, &'static str);
-pub(super) type Keys = Vec<(Series, Key)>;
 pub(super) type Samples = Vec<(&'static Metric, Series, Value)>;
 
 /// What an instance showed.
 #[derive(Debug)]
 struct Last {
     owner: Owner,
-    samples: Samples,
+    samples: Arc<Samples>,
 }
 
 impl Published {
@@ -49,8 +69,9 @@ impl Published {
     pub(super) fn merge(
         &mut self,
         observed: Vec<(u64, Owner, Samples)>,
-    ) -> (Vec<(u64, Samples)>, Samples) {
-        let mut gone = std::mem::take(&mut self.last);
+    ) -> (Vec<(u64, Arc<Samples>)>, Samples) {
+        let room = HashMap::with_capacity(observed.len());
+        let mut gone = std::mem::replace(&mut self.last, room);
         let mut owners: HashMap<Owner, usize> = HashMap::new();
         for (id, owner, _) in &observed {
             gone.remove(id);
@@ -58,9 +79,9 @@ impl Published {
         }
         let mut merged = HashMap::new();
         for (id, Last { owner, samples }) in gone {
-            self.keys.remove(&id);
+            self.bound.remove(&id);
             self.outlived.insert(owner);
-            for (metric, series, value) in samples {
+            for &(metric, series, value) in samples.iter() {
                 match value {
                     Value::Counter(count) => *self.retired.entry(series).or_default() += count,
                     Value::Gauge(_) => {
@@ -71,16 +92,17 @@ impl Published {
         }
         let mut own = Vec::new();
         for (id, owner, samples) in observed {
+            let samples = Arc::new(samples);
             let shared = owners[&owner] > 1 || self.outlived.contains(&owner);
             if shared {
-                for &(metric, series, value) in &samples {
+                for &(metric, series, value) in samples.iter() {
                     merged
                         .entry(series)
                         .and_modify(|(_, sum): &mut (_, Value)| *sum = sum.and(value, metric))
                         .or_insert((metric, value));
                 }
             } else {
-                own.push((id, samples.clone()));
+                own.push((id, Arc::clone(&samples)));
             }
             self.last.insert(id, Last { owner, samples });
         }
@@ -115,6 +137,15 @@ impl Metric {
 }
 
 impl Series {
+    /// Compares addresses, which is fast. Of the same text at two addresses the recorder is only
+    /// asked again.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        let labels = self.labels.iter().zip(other.labels);
+        ptr::eq(self.metric, other.metric)
+            && ptr::eq(self.name, other.name)
+            && labels.into_iter().all(|(own, other)| ptr::eq(*own, other))
+    }
+
     pub(super) fn key(&self, metric: &Metric) -> Key {
         let own = metric.labels.iter().zip(self.labels);
         let labels: Vec<_> = std::iter::once(Label::from_static_parts("name", self.name))
