@@ -4,8 +4,8 @@
 //! Beside this file: `prometheus.yml` scrapes it, `alerts.yml` says when to look, and
 //! `dashboard.json` is a Grafana dashboard of the same numbers.
 //!
-//! `cargo run --example observability --features metrics`, or with `-- serve` to leave it running on port
-//! 9464.
+//! `cargo run --example observability --features metrics`, or with `-- serve` to leave it running
+//! on port 9464.
 
 use axum::{Router, body::Body, extract::State, routing::get};
 use http::{Request, StatusCode};
