@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_keep::{
     bulkhead::BulkheadLayer,
@@ -11,7 +11,7 @@ use tower_keep::{
     fallback::FallbackLayer,
     gate::GateLayer,
     hedge::HedgeLayer,
-    observe::{METRICS, MetricKind, Registry, State},
+    observe::{BUCKETS, METRICS, MetricKind, Registry, State},
     protocol::Plain,
     rate_limit::{Rate, RateLimitLayer},
     retry::RetryLayer,
@@ -21,9 +21,14 @@ use tower_keep::{
 
 /// What is rendered of the instances of one name, by series.
 fn published(name: &str) -> BTreeMap<String, f64> {
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let handle = recorder.handle();
+    let recorder = PrometheusBuilder::new().set_buckets(&BUCKETS);
+    let recorder = recorder.unwrap().build_recorder();
     metrics::with_local_recorder(&recorder, || Registry::global().publish());
+    rendered(&recorder.handle(), name)
+}
+
+/// The series of one name, and their values.
+fn rendered(handle: &PrometheusHandle, name: &str) -> BTreeMap<String, f64> {
     let own = format!("name=\"{name}\"");
     let rendered = handle.render();
     let lines = rendered.lines().filter(|line| line.contains(&own));
@@ -126,22 +131,39 @@ async fn what_is_emitted_is_what_the_docs_say() {
     assert!(timeout.layer(inner()).oneshot(1).await.is_ok());
     assert!(retry.layer(inner()).oneshot(1).await.is_ok());
 
+    // One of two waits in each.
+    let waiting = BulkheadLayer::builder(1).max_wait(Duration::from_secs(9));
+    let busy = waiting.name(name).build().unwrap().layer(service_fn(slow));
+    let (one, two) = (busy.clone().oneshot(1), busy.clone().oneshot(1));
+    assert!(futures::future::join(one, two).await.0.is_ok());
+    let waiting = RateLimitLayer::builder(Rate::per_second(1)).max_wait(Duration::from_secs(9));
+    let waiting = waiting.name(name).build().unwrap().layer(inner());
+    for _ in 0..2 {
+        assert!(waiting.clone().oneshot(1).await.is_ok());
+    }
+    assert!(retry.layer(inner()).oneshot(0).await.is_err());
+
     let seen = published(name);
-    let mut emitted: Vec<_> = seen
-        .keys()
-        .map(|series| series.split('{').next().unwrap())
-        .collect();
+    let metric = |series: &str| {
+        let name = series.split('{').next().unwrap();
+        let of_histogram = ["_bucket", "_sum", "_count"].into_iter();
+        let mut base = of_histogram.filter_map(|suffix| name.strip_suffix(suffix));
+        let known = |name: &&str| METRICS.iter().any(|metric| metric.name == *name);
+        base.find(known).unwrap_or(name).to_owned()
+    };
+    let mut emitted: Vec<_> = seen.keys().map(|series| metric(series)).collect();
     emitted.dedup();
     let docs = include_str!("../src/observe/mod.rs");
     for metric in METRICS {
         assert!(
-            emitted.contains(&metric.name),
+            emitted.iter().any(|name| name == metric.name),
             "{} is not emitted",
             metric.name
         );
         let kind = match metric.kind {
             MetricKind::Counter => "counter",
-            _ => "gauge",
+            MetricKind::Gauge => "gauge",
+            _ => "histogram",
         };
         let labels: Vec<_> = metric
             .labels
@@ -157,6 +179,80 @@ async fn what_is_emitted_is_what_the_docs_say() {
             "{name} is unknown"
         );
     }
+}
+
+async fn slow(call: u32) -> Result<u32, BoxError> {
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    answer(call).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_are_recorded_by_how_they_end() {
+    let layer = BulkheadLayer::builder(1).max_wait(Duration::from_millis(300));
+    let layer = layer.name("waits").build().unwrap();
+    let service = layer.layer(service_fn(slow));
+    let call = || service.clone().oneshot(1);
+    // One runs, the next waits 200 ms, the third is rejected after 300 ms; another is given up
+    // after 50 ms.
+    let given_up = tokio::time::timeout(Duration::from_millis(50), call());
+    let calls = futures::future::join_all([call(), call(), call()]);
+    let (calls, given_up) = futures::future::join(calls, given_up).await;
+    let answered = calls.into_iter().map(|call| call.is_ok());
+    assert_eq!(answered.collect::<Vec<_>>(), [true, true, false]);
+    assert!(given_up.is_err());
+
+    let seen = published("waits");
+    let waited = |result: &str| {
+        let of =
+            |part: &str| seen[&format!("keep_bulkhead_wait_seconds_{part}{{result=\"{result}\"}}")];
+        (of("count"), (of("sum") * 100.0).round() * 10.0)
+    };
+    assert_eq!(waited("admitted"), (1.0, 200.0));
+    assert_eq!(waited("rejected"), (1.0, 300.0));
+    assert_eq!(waited("cancelled"), (1.0, 50.0));
+    let bucket = "keep_bulkhead_wait_seconds_bucket{result=\"admitted\",le=\"0.1\"}";
+    assert_eq!(seen[bucket], 0.0);
+    assert_eq!(seen[&bucket.replace("0.1", "0.25")], 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_histogram_is_told_once_to_each_recorder() {
+    let layer = RateLimitLayer::builder(Rate::per_second(10)).burst(1);
+    let layer = layer
+        .max_wait(Duration::from_secs(9))
+        .name("told")
+        .build()
+        .unwrap();
+    let service = layer.layer(service_fn(answer));
+    let count = "keep_rate_limit_wait_seconds_count";
+    let recorder = || {
+        let builder = PrometheusBuilder::new().set_buckets(&BUCKETS);
+        Box::new(builder.unwrap().build_recorder())
+    };
+    let (early, late) = (recorder(), recorder());
+    for calls in [3.0, 6.0] {
+        for _ in 0..3 {
+            service.clone().oneshot(1).await.unwrap();
+        }
+        metrics::with_local_recorder(&*early, || Registry::global().publish());
+        metrics::with_local_recorder(&*early, || Registry::global().publish());
+        assert_eq!(rendered(&early.handle(), "told")[count], calls - 1.0);
+    }
+    metrics::with_local_recorder(&*late, || Registry::global().publish());
+    assert_eq!(rendered(&late.handle(), "told")[count], 5.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_are_counted_by_cause() {
+    let layer = RetryLayer::builder().protocol(Plain::new().idempotent());
+    let layer = layer.name("causes").build().unwrap();
+    assert!(layer.layer(service_fn(answer)).oneshot(0).await.is_err());
+    let seen = published("causes");
+    assert_eq!(seen["keep_retry_attempts_total{cause=\"failure\"}"], 2.0);
+    assert_eq!(seen["keep_retry_attempts_total{cause=\"not_sent\"}"], 0.0);
+    assert_eq!(seen["keep_retry_backoff_seconds_count"], 2.0);
+    let waited = seen["keep_retry_backoff_seconds_sum"];
+    assert!((0.3..=0.6).contains(&waited), "{waited}");
 }
 
 #[tokio::test(start_paused = true)]

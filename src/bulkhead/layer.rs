@@ -1,9 +1,6 @@
 //! How a bulkhead is built.
 
-use std::{
-    hash::Hash,
-    sync::{Arc, atomic::AtomicUsize},
-};
+use std::{hash::Hash, sync::atomic::AtomicUsize};
 
 use crate::{
     ConfigError,
@@ -14,10 +11,11 @@ use crate::{
         keyed::Plan,
         limits::LimitByKey,
         settings::{checked, within_total},
+        state::tally,
     },
     gate::{GateLayer, Keyed, KeyedParts},
     keyed::NotKeyed,
-    observe::{Tally, register},
+    observe::register,
     protocol::Plain,
     time::Clock,
 };
@@ -38,7 +36,7 @@ impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
             let fix = "set a key too, with `keyed_by`, or leave it";
             return Err(ConfigError::new("within", total, fix).of("bulkhead", name));
         }
-        let tally = Arc::new(Tally::new("bulkhead", name));
+        let tally = tally(name);
         let gate = BulkheadGate::new(
             (limit, false),
             (None, self.adaptive.as_ref()),
@@ -86,7 +84,7 @@ where
             clock: Clock::start(),
             adaptive,
             settings: settings.checked(name)?,
-            tally: Arc::new(Tally::new("bulkhead", name)),
+            tally: tally(name),
         };
         let shared = plan.bulkhead(limit, false);
         let fallback = (

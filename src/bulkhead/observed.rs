@@ -36,15 +36,10 @@ pub(super) fn observe<'a>(
     }
     #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
     let config = vec![("limit", limit as f64)];
-    Instance {
-        layer: tally.layer,
-        name: tally.name.unwrap_or_default(),
-        totals: tally.totals(),
-        config,
-        state: observe::State::Bulkhead {
-            in_flight,
-            limit: limit as u64,
-            queued,
-        },
-    }
+    let state = observe::State::Bulkhead {
+        in_flight,
+        limit: limit as u64,
+        queued,
+    };
+    Instance::new(tally, config, state)
 }

@@ -18,7 +18,7 @@ use crate::{
     },
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
-    observe::{Event, Tally, trace},
+    observe::{BULKHEAD_WAIT, Event, Tally, trace},
     queue::{Bounds, Total, Turn as QueueTurn, WaitQueue},
     time::{Clock, Now, nanos},
 };
@@ -55,7 +55,18 @@ pub struct Taken(u64);
 /// A place in the queue of a bulkhead.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct BulkheadTicket(Queued);
+pub struct BulkheadTicket {
+    place: Queued,
+    joined: u64,
+}
+
+/// How a wait for a place ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waited {
+    Admitted,
+    Rejected,
+    Cancelled,
+}
 
 impl BulkheadGate {
     /// At most `limit`, or what the algorithm learns below that; of all keys, within a total.
@@ -122,11 +133,11 @@ impl BulkheadGate {
             grace: 0,
             max_waiting,
         };
-        let Some(ticket) = state.places.join(bounds, now) else {
+        let Some(place) = state.places.join(bounds, now) else {
             return state.rejection(RejectedKind::BulkheadFull);
         };
         state.waited.fetch_add(1, Ordering::Relaxed);
-        Admission::Queued(BulkheadTicket(ticket))
+        Admission::Queued(BulkheadTicket { place, joined: now })
     }
 }
 
@@ -187,6 +198,11 @@ impl State {
             self.settings.share(class)
         };
         self.places.enter(percent)
+    }
+
+    fn waited(&self, how: Waited, ticket: &BulkheadTicket, now: u64) {
+        self.tally
+            .waited(how as usize, now.saturating_sub(ticket.joined));
     }
 
     #[cold]
@@ -251,10 +267,11 @@ impl Gate for BulkheadGate {
         }
     }
 
-    fn leave(&self, BulkheadTicket(ticket): BulkheadTicket, now: &Now) {
+    fn leave(&self, ticket: BulkheadTicket, now: &Now) {
         let state = &*self.state;
         let now = now.by(&state.places.clock);
-        state.places.cancel(&ticket, now);
+        state.places.cancel(&ticket.place, now);
+        state.waited(Waited::Cancelled, &ticket, now);
     }
 
     #[inline(always)]
@@ -296,7 +313,7 @@ impl<Req> Admit<Req> for BulkheadGate {
 
     fn poll_ticket(
         &self,
-        BulkheadTicket(ticket): &mut BulkheadTicket,
+        ticket: &mut BulkheadTicket,
         _: &Req,
         demand: &Demand,
         cx: &mut Context<'_>,
@@ -304,12 +321,16 @@ impl<Req> Admit<Req> for BulkheadGate {
     ) -> Turn<Taken> {
         let state = &*self.state;
         let moment = now.by(&state.places.clock);
-        match state.places.poll(ticket, cx.waker(), moment) {
+        match state.places.poll(&ticket.place, cx.waker(), moment) {
             QueueTurn::Queued(wake) => {
                 Turn::Queued(wake.and_then(|wake| state.places.clock.moment(wake)))
             }
-            QueueTurn::Acquired => Turn::Granted(state.taken(now)),
+            QueueTurn::Acquired => {
+                state.waited(Waited::Admitted, ticket, moment);
+                Turn::Granted(state.taken(now))
+            }
             QueueTurn::TooLate(_) | QueueTurn::Never => {
+                state.waited(Waited::Rejected, ticket, moment);
                 let expired = demand
                     .deadline
                     .is_some_and(|deadline| state.places.clock.at(deadline) <= moment);
@@ -344,6 +365,12 @@ impl MissingKey for BulkheadGate {
     fn overflow(&self) -> Rejected {
         self.state.reject(RejectedKind::BulkheadFull)
     }
+}
+
+/// What the layer counts: waits by how they [ended](Waited).
+pub(super) fn tally(name: Option<&'static str>) -> Arc<Tally> {
+    const RESULTS: &[[&str; 2]] = &[["admitted", ""], ["rejected", ""], ["cancelled", ""]];
+    Arc::new(Tally::new("bulkhead", name).with_waits(BULKHEAD_WAIT, RESULTS))
 }
 
 /// A place without a stamp.

@@ -124,13 +124,12 @@ impl Observed for AllCircuits {
             window: single.as_ref().map(|circuit| circuit.counts()),
             transitions: self.lock().clone(),
         };
-        Instance {
-            layer: self.tally.layer,
-            name: self.tally.name.unwrap_or_default(),
-            totals: self.tally.totals(),
-            config: params(&single.map_or_else(|| self.config(), |circuit| circuit.config())),
-            state: State::CircuitBreaker(circuits),
-        }
+        let config = single.map_or_else(|| self.config(), |circuit| circuit.config());
+        Instance::new(
+            &self.tally,
+            params(&config),
+            State::CircuitBreaker(circuits),
+        )
     }
 }
 

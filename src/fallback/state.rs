@@ -127,6 +127,7 @@ impl Observed for State {
             layer: self.layer(),
             name: self.settings.name.unwrap_or_default(),
             totals: Totals::default(),
+            histograms: Vec::new(),
             config: Vec::new(),
             state: observe::State::Fallback {
                 answered: now.answered,

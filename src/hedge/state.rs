@@ -203,6 +203,7 @@ impl Observed for State {
             layer: self.layer(),
             name: self.name.unwrap_or_default(),
             totals: Totals::default(),
+            histograms: Vec::new(),
             config: Vec::new(),
             state: observe::State::Hedge {
                 sent: now.sent,

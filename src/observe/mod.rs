@@ -29,11 +29,14 @@
 //! | `keep_bulkhead_in_flight` | gauge | | calls that run now; of keys, all together |
 //! | `keep_bulkhead_limit` | gauge | | how many may; of keys, how many of each |
 //! | `keep_bulkhead_queued` | gauge | | calls that wait for a place |
+//! | `keep_bulkhead_wait_seconds` | histogram | `result` | how long calls waited for a place, of those that did: `admitted`, `rejected` or `cancelled` |
 //! | `keep_retry_calls_total` | counter | `outcome` | calls by how their attempts ended: `first_try`, `recovered`, `exhausted`, `budget_denied`, `not_retryable`, `not_replayable`, `not_sent`, `rejected` |
-//! | `keep_retry_attempts_total` | counter | | attempts beyond the first that were sent |
+//! | `keep_retry_attempts_total` | counter | `cause` | attempts beyond the first that were sent, by what was wrong with the one before: `failure`, `overload`, `not_sent`, `rejected` |
+//! | `keep_retry_backoff_seconds` | histogram | | how long retries were to wait before they were sent |
 //! | `keep_retry_budget_tokens` | gauge | | retries that the budget would pay for |
 //! | `keep_rate_limit_decisions_total` | counter | `decision` | calls that were `admitted` or `rejected` |
 //! | `keep_rate_limit_queued` | gauge | | calls that wait for their turn; not of limits made `per_key`, nor those that wait for a total |
+//! | `keep_rate_limit_wait_seconds` | histogram | | how long calls waited for their turn, of those that did |
 //! | `keep_rate_limit_keys` | gauge | | keys that have used some of their burst; of a table of keys |
 //! | `keep_rate_limit_evictions_total` | counter | | keys whose place another one took, none in debt; of a table of keys |
 //! | `keep_hedge_sent_total` | counter | | hedges that were sent |
@@ -48,6 +51,11 @@
 //! it: a rate limit does not, and counts decisions instead. Counters of kinds that have not
 //! happened may be absent.
 //!
+//! **Histograms** have the buckets that [`BUCKETS`] names: give them to the recorder too, as
+//! `PrometheusBuilder::new().set_buckets(&BUCKETS)`, or the exporter makes summaries. Each duration
+//! is given to the recorder as the mean of those in its bucket since the last publication, so
+//! counts by bucket and the sum are right. Only named layers have them.
+//!
 //! **Cost.** One atomic write a call and layer that threads do not contend for. Publishing costs
 //! about 4.5 us a circuit breaker and holds no call up.
 //!
@@ -56,6 +64,9 @@
 //! target `tower_keep` for each transition and each change of settings, and of rejections at most
 //! one a second and layer, with how many it stands for.
 
+mod durations;
+#[cfg(feature = "metrics")]
+mod increases;
 mod names;
 #[cfg(feature = "metrics")]
 mod publish;
@@ -68,6 +79,9 @@ mod state;
 mod tally;
 pub(crate) mod trace;
 
+pub(crate) use durations::Durations;
+pub use durations::{BUCKETS, Histogram};
+pub(crate) use names::{BULKHEAD_WAIT, LIMIT_WAIT, RETRY_BACKOFF};
 pub use names::{METRICS, Metric, MetricKind};
 pub use registry::Registry;
 pub(crate) use registry::register;

@@ -22,6 +22,8 @@ pub enum MetricKind {
     Counter,
     /// It is what is now.
     Gauge,
+    /// How many took how long.
+    Histogram,
 }
 
 const fn counter(
@@ -41,6 +43,19 @@ const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'stat
     Metric {
         name,
         kind: MetricKind::Gauge,
+        labels,
+        help,
+    }
+}
+
+const fn histogram(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind: MetricKind::Histogram,
         labels,
         help,
     }
@@ -95,6 +110,11 @@ pub(crate) const BULKHEAD_LIMIT: &Metric = &gauge(
 );
 pub(crate) const BULKHEAD_QUEUED: &Metric =
     &gauge("keep_bulkhead_queued", &[], "Calls that wait for a place");
+pub(crate) const BULKHEAD_WAIT: &Metric = &histogram(
+    "keep_bulkhead_wait_seconds",
+    &["result"],
+    "How long calls waited for a place, of those that did",
+);
 pub(crate) const RETRY_CALLS: &Metric = &counter(
     "keep_retry_calls_total",
     &["outcome"],
@@ -102,8 +122,13 @@ pub(crate) const RETRY_CALLS: &Metric = &counter(
 );
 pub(crate) const RETRY_ATTEMPTS: &Metric = &counter(
     "keep_retry_attempts_total",
+    &["cause"],
+    "Attempts beyond the first that were sent, by what was wrong with the one before",
+);
+pub(crate) const RETRY_BACKOFF: &Metric = &histogram(
+    "keep_retry_backoff_seconds",
     &[],
-    "Attempts beyond the first that were sent",
+    "How long retries were to wait before they were sent",
 );
 pub(crate) const RETRY_BUDGET: &Metric = &gauge(
     "keep_retry_budget_tokens",
@@ -119,6 +144,11 @@ pub(crate) const LIMIT_QUEUED: &Metric = &gauge(
     "keep_rate_limit_queued",
     &[],
     "Calls that wait for their turn",
+);
+pub(crate) const LIMIT_WAIT: &Metric = &histogram(
+    "keep_rate_limit_wait_seconds",
+    &[],
+    "How long calls waited for their turn, of those that did",
 );
 pub(crate) const LIMIT_KEYS: &Metric = &gauge(
     "keep_rate_limit_keys",
@@ -167,11 +197,14 @@ pub const METRICS: &[&Metric] = &[
     BULKHEAD_IN_FLIGHT,
     BULKHEAD_LIMIT,
     BULKHEAD_QUEUED,
+    BULKHEAD_WAIT,
     RETRY_CALLS,
     RETRY_ATTEMPTS,
+    RETRY_BACKOFF,
     RETRY_BUDGET,
     LIMIT_DECISIONS,
     LIMIT_QUEUED,
+    LIMIT_WAIT,
     LIMIT_KEYS,
     LIMIT_EVICTIONS,
     HEDGES,

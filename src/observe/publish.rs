@@ -9,6 +9,7 @@ use crate::{
     algorithm::Counts,
     observe::{
         Instance, Metric, MetricKind, Registry, State,
+        increases::{Increase, Timed},
         names::{self, METRICS},
         recorder::is_global,
         series::{Bound, Handle, Published, Samples, Series, Value},
@@ -30,13 +31,14 @@ impl Registry {
     /// handles are not kept: about 12 us. Until the process has a global recorder, each publication
     /// starts a short thread to ask for it.
     pub fn publish(&self) {
-        let observed = self.living().into_iter().map(|(id, one)| {
+        let (mut observed, mut timed) = (Vec::new(), Vec::new());
+        for (id, one) in self.living() {
             let instance = one.observe();
             let mut samples = Vec::with_capacity(32);
             sample(&instance, &mut samples);
-            (id, (instance.layer, instance.name), samples)
-        });
-        let observed = observed.collect();
+            observed.push((id, (instance.layer, instance.name), samples));
+            timed.extend(times(id, instance));
+        }
         let mut published = self.lock_published();
         let (own, merged) = published.merge(observed);
         published.round += 1;
@@ -58,8 +60,23 @@ impl Registry {
             for (metric, series, value) in merged {
                 register(recorder, &series.key(metric), value).set(value);
             }
+            self.tell(recorder, timed);
         });
         self.lock_published().bound = bound;
+    }
+
+    /// Gives a recorder the durations that it does not have yet.
+    fn tell(&self, recorder: &dyn Recorder, timed: Vec<Timed>) {
+        let address = std::ptr::from_ref(recorder).addr();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let increases = told.tell(address, timed);
+        drop(told);
+        for (metric, series, increases) in increases {
+            let histogram = recorder.register_histogram(&series.key(metric), &METADATA);
+            for Increase { seconds, count } in increases {
+                histogram.record_many(seconds, count);
+            }
+        }
     }
 
     fn lock_published(&self) -> MutexGuard<'_, Published> {
@@ -74,6 +91,7 @@ fn describe(recorder: &dyn Recorder, metric: &Metric) {
     match metric.kind {
         MetricKind::Counter => recorder.describe_counter(name, None, help),
         MetricKind::Gauge => recorder.describe_gauge(name, None, help),
+        MetricKind::Histogram => recorder.describe_histogram(name, None, help),
     }
 }
 
@@ -120,6 +138,30 @@ impl Handle {
     }
 }
 
+/// The histograms of an instance.
+fn times(id: u64, instance: Instance) -> impl Iterator<Item = Timed> {
+    let name = instance.name;
+    instance
+        .histograms
+        .into_iter()
+        .filter_map(move |histogram| {
+            let metric = *METRICS
+                .iter()
+                .find(|metric| metric.name == histogram.metric)?;
+            let mut labels = [""; 3];
+            labels
+                .iter_mut()
+                .zip(&histogram.labels)
+                .for_each(|(to, from)| *to = from);
+            let series = Series {
+                metric: metric.name,
+                name,
+                labels,
+            };
+            Some((id, metric, series, histogram))
+        })
+}
+
 /// All samples of an instance.
 fn sample(instance: &Instance, samples: &mut Samples) {
     let Instance {
@@ -128,6 +170,7 @@ fn sample(instance: &Instance, samples: &mut Samples) {
         totals,
         config,
         state,
+        ..
     } = instance;
     let mut add = |metric: &'static Metric, labels: [&'static str; 3], value| {
         let series = Series {
@@ -222,7 +265,13 @@ fn sample_state(
                     Value::Counter(*count),
                 );
             }
-            add(names::RETRY_ATTEMPTS, none, Value::Counter(*attempts));
+            for (cause, count) in attempts {
+                add(
+                    names::RETRY_ATTEMPTS,
+                    [cause, "", ""],
+                    Value::Counter(*count),
+                );
+            }
             if let Some(budget) = budget {
                 add(names::RETRY_BUDGET, none, gauge(*budget));
             }

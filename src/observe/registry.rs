@@ -15,6 +15,8 @@ pub struct Registry {
     instances: Mutex<Instances>,
     #[cfg(feature = "metrics")]
     pub(super) published: Mutex<crate::observe::series::Published>,
+    #[cfg(feature = "metrics")]
+    pub(super) told: Mutex<crate::observe::increases::Told>,
 }
 
 impl Registry {
@@ -25,6 +27,8 @@ impl Registry {
             instances: Mutex::default(),
             #[cfg(feature = "metrics")]
             published: Mutex::default(),
+            #[cfg(feature = "metrics")]
+            told: Mutex::default(),
         });
         &GLOBAL
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     algorithm::{BreakerState, Cause, Counts},
-    observe::Totals,
+    observe::{Histogram, Tally, Totals},
 };
 
 /// A named layer at one moment.
@@ -20,6 +20,21 @@ pub struct Instance {
     pub config: Vec<(&'static str, f64)>,
     /// What only its pattern has.
     pub state: State,
+    /// How long calls took or waited.
+    pub histograms: Vec<Histogram>,
+}
+
+impl Instance {
+    pub(crate) fn new(tally: &Tally, config: Vec<(&'static str, f64)>, state: State) -> Self {
+        Self {
+            layer: tally.layer,
+            name: tally.name.unwrap_or_default(),
+            totals: tally.totals(),
+            config,
+            state,
+            histograms: tally.histograms(),
+        }
+    }
 }
 
 /// What an instance has that is its pattern's own.
@@ -55,8 +70,8 @@ pub enum State {
     Retry {
         /// How its calls ended, so far, by their names in the metrics.
         calls: Vec<(&'static str, u64)>,
-        /// Attempts beyond the first that were sent, so far.
-        attempts: u64,
+        /// Attempts beyond the first that were sent, so far, by what was wrong with the one before.
+        attempts: Vec<(&'static str, u64)>,
         /// How many retries the budget would pay for; `None` without a budget.
         budget: Option<u64>,
     },

@@ -7,7 +7,10 @@ use std::{
 
 use crate::{
     Outcome, Rejected, RejectedKind,
-    observe::trace::{self, Sampler},
+    observe::{
+        Durations, Histogram, Metric,
+        trace::{self, Sampler},
+    },
     striped::{current_stripe, stripe_count},
 };
 
@@ -19,6 +22,8 @@ pub(crate) struct Tally {
     /// A power of two of them.
     stripes: Box<[Stripe]>,
     sampler: Sampler,
+    /// Of a named layer: nobody could read those of another.
+    durations: Option<Durations>,
 }
 
 /// On cache lines of its own. Relaxed, all: statistics.
@@ -74,7 +79,30 @@ impl Tally {
             name,
             stripes: (0..stripe_count()).map(|_| Stripe::default()).collect(),
             sampler: Sampler::default(),
+            durations: None,
         }
+    }
+
+    /// Of a layer whose calls wait: by the number of how that ended.
+    pub(crate) fn with_waits(
+        self,
+        metric: &'static Metric,
+        results: &'static [[&'static str; 2]],
+    ) -> Self {
+        let durations = self.name.map(|_| Durations::new(metric, results));
+        Self { durations, ..self }
+    }
+
+    /// A wait is over.
+    pub(crate) fn waited(&self, result: usize, nanos: u64) {
+        if let Some(durations) = &self.durations {
+            durations.record(result, nanos);
+        }
+    }
+
+    pub(crate) fn histograms(&self) -> Vec<Histogram> {
+        let durations = self.durations.as_ref();
+        durations.map(Durations::read).unwrap_or_default()
     }
 
     #[inline(always)]

@@ -169,13 +169,7 @@ pub(super) fn observe(tally: &Tally, quota: Option<(Rate, u32)>, state: State) -
         let per_second = rate.count() as f64 / rate.per().as_secs_f64();
         vec![("rate", per_second), ("burst", f64::from(burst))]
     });
-    Instance {
-        layer: tally.layer,
-        name: tally.name.unwrap_or_default(),
-        totals: tally.totals(),
-        config,
-        state,
-    }
+    Instance::new(tally, config, state)
 }
 
 impl Settings {

@@ -7,7 +7,7 @@ use crate::{
     algorithm::{KeyedBuckets, Limit, MAX_BURST, Rate, TokenBucket},
     gate::{Both, GateLayer, Keyed, KeyedParts},
     keyed::NotKeyed,
-    observe::{Tally, register},
+    observe::{LIMIT_WAIT, Tally, register},
     rate_limit::{
         InTable, KeyedRateLimitHandle, KeyedRateLimitLayer, LimitGate, Metered, PerKey, PerKeyGate,
         PerKeyRateLimitHandle, PerKeyRateLimitLayer, Plans, RateLimitBuilder, RateLimitHandle,
@@ -233,7 +233,7 @@ fn with_total<G: crate::gate::Gate>(
 }
 
 fn tally(name: Option<&'static str>) -> Arc<Tally> {
-    Arc::new(Tally::new("rate_limit", name))
+    Arc::new(Tally::new("rate_limit", name).with_waits(LIMIT_WAIT, &[["", ""]]))
 }
 
 impl Settings {

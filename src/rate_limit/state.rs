@@ -58,7 +58,10 @@ pub struct Taken {
 /// A place in the queue of a limit.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct LimitTicket(Ticket);
+pub struct LimitTicket {
+    place: Ticket,
+    joined: u64,
+}
 
 impl LimitGate {
     pub(super) fn new(
@@ -90,7 +93,8 @@ impl LimitGate {
     ) -> Result<LimitTicket, (RejectedKind, Option<Duration>)> {
         let (limit, queue) = (self.state.limit.get(), &self.state.queue);
         let join = || queue.join(&Waited(limit), demand.cost, bounds, now);
-        bucket::join(limit, demand.cost, over, (bounds, now), join).map(LimitTicket)
+        bucket::join(limit, demand.cost, over, (bounds, now), join)
+            .map(|place| LimitTicket { place, joined: now })
     }
 }
 
@@ -127,6 +131,10 @@ impl State {
         if self.settings.counts_admitted {
             self.tally.count(Event::Admitted);
         }
+    }
+
+    fn waited(&self, ticket: &LimitTicket, now: u64) {
+        self.tally.waited(0, now.saturating_sub(ticket.joined));
     }
 
     /// Counts a rejection, and says so.
@@ -205,14 +213,16 @@ impl Gate for LimitGate {
         }
     }
 
-    fn leave(&self, LimitTicket(ticket): LimitTicket, now: &Now) {
+    fn leave(&self, ticket: LimitTicket, now: &Now) {
         let State {
             limit,
             queue,
             clock,
             ..
         } = &*self.state;
-        queue.cancel(&Waited(limit.get()), &ticket, now.by(clock));
+        let now = now.by(clock);
+        queue.cancel(&Waited(limit.get()), &ticket.place, now);
+        self.state.waited(&ticket, now);
     }
 
     #[inline(always)]
@@ -287,7 +297,7 @@ impl<Req> Admit<Req> for LimitGate {
 
     fn poll_ticket(
         &self,
-        LimitTicket(ticket): &mut LimitTicket,
+        ticket: &mut LimitTicket,
         _: &Req,
         demand: &Demand,
         cx: &mut Context<'_>,
@@ -299,17 +309,20 @@ impl<Req> Admit<Req> for LimitGate {
             clock,
             ..
         } = &*self.state;
-        match bucket::poll(limit.get(), (queue, ticket), cx, (clock, now.by(clock))) {
-            Ok(wake) => Turn::Queued(wake),
-            Err(QueueTurn::Acquired) => Turn::Granted(Taken {
+        let now = now.by(clock);
+        let turn = match bucket::poll(limit.get(), (queue, &ticket.place), cx, (clock, now)) {
+            Ok(wake) => return Turn::Queued(wake),
+            Err(turn) => turn,
+        };
+        self.state.waited(ticket, now);
+        if let QueueTurn::Acquired = turn {
+            return Turn::Granted(Taken {
                 units: demand.cost,
                 counted: true,
-            }),
-            Err(turn) => {
-                let (kind, wait) = bucket::rejected(&turn);
-                Turn::Rejected(Box::new(self.state.reject(kind, wait)))
-            }
+            });
         }
+        let (kind, wait) = bucket::rejected(&turn);
+        Turn::Rejected(Box::new(self.state.reject(kind, wait)))
     }
 
     fn wait(&self, _: &Req, demand: &Demand, now: &Now) -> Option<Duration> {

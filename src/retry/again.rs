@@ -9,7 +9,10 @@ use std::{
 use tokio::time::{Sleep, sleep_until};
 use tower::Service;
 
-use crate::retry::plan::{History, Plan};
+use crate::retry::{
+    plan::{History, Plan},
+    state::Cause,
+};
 
 /// The retries of one call. In a box of its own: most calls never have one.
 pub(super) struct Again<S, Req, Err> {
@@ -57,6 +60,10 @@ impl<S, Req, Err> Again<S, Req, Err> {
 
     pub(super) fn history(&self) -> History {
         self.plan.history
+    }
+
+    pub(super) fn cause(&self) -> Cause {
+        self.plan.cause
     }
 
     /// Another attempt after the one that has failed.

@@ -125,7 +125,7 @@ where
         let history = this.again.as_ref().map(|again| again.history());
         let plan = Plan::make(
             state,
-            advice,
+            (outcome, advice),
             this.kept,
             history.unwrap_or_default(),
             |snapshot| this.protocol.deadline(snapshot),
@@ -164,12 +164,13 @@ where
         let mut this = self.project();
         let again = this.again.as_mut().expect("polled after completion");
         let (protocol, kept) = (&*this.protocol, &*this.kept);
+        let cause = again.cause();
         let attempt = again.history().retries + 1;
         let replay = || protocol.replay(&kept.as_ref().ok()?.snapshot);
         let lost = match ready!(again.poll_send(cx, replay)) {
             Ok((service, mut request)) => {
                 protocol.number(&mut request, attempt);
-                this.shared.state.count_retry();
+                this.shared.state.count_retry(cause);
                 this.attempt.set(Some(service.call(request)));
                 return Poll::Ready(Ok(()));
             }

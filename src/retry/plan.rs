@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    Deadline, RejectedKind,
+    Deadline, Outcome, RejectedKind,
     attempt::Token,
     protocol::{Advice, Kept, Sent},
     retry::{
         Policy,
-        state::{End, State},
+        state::{Cause, End, State},
     },
     time,
 };
@@ -22,6 +22,8 @@ pub(super) struct Plan {
     pub(super) deadline: Option<Instant>,
     pub(super) token: Token,
     pub(super) history: History,
+    /// Why there is one.
+    pub(super) cause: Cause,
 }
 
 /// What a call remembers of its retries.
@@ -43,6 +45,7 @@ pub(super) struct History {
 struct Retryable {
     sent: Sent,
     hint: Hint,
+    cause: Cause,
 }
 
 /// What the upstream says of when to come back.
@@ -61,12 +64,12 @@ impl Plan {
     /// tells what ends the call.
     pub(super) fn make<T>(
         state: &State,
-        advice: Advice,
+        (outcome, advice): (Outcome, Advice),
         kept: &Result<Kept<T>, End>,
         history: History,
         deadline: impl FnOnce(&T) -> Option<Deadline>,
     ) -> Result<Self, End> {
-        let retryable = retryable(advice, state.fixed().retry_rejected)?;
+        let retryable = retryable(outcome, advice, state.fixed().retry_rejected)?;
         let kept = kept.as_ref().map_err(|end| *end)?;
         if retryable.sent == Sent::Maybe && !kept.idempotent {
             return Err(End::NotRetryable);
@@ -92,11 +95,13 @@ impl Plan {
             free_ride: history.free_ride || free,
             ..history.with(backoff)
         };
+        state.backs_off(delay);
         Ok(Self {
             at,
             deadline,
             token,
             history,
+            cause: retryable.cause,
         })
     }
 }
@@ -112,24 +117,35 @@ impl History {
     }
 }
 
-fn retryable(advice: Advice, retry_rejected: bool) -> Result<Retryable, End> {
+fn retryable(outcome: Outcome, advice: Advice, retry_rejected: bool) -> Result<Retryable, End> {
     match advice {
         Advice::Stop => Err(End::NotRetryable),
         Advice::Retry { sent, after } => Ok(Retryable {
             sent,
             hint: after.into(),
+            cause: cause(outcome, sent),
         }),
         Advice::RetryExactly { sent, after } => Ok(Retryable {
             sent,
             hint: Hint::Exactly(after),
+            cause: cause(outcome, sent),
         }),
         Advice::Rejected { kind, after } if retry_rejected && may_pass_later(kind) => {
             Ok(Retryable {
                 sent: Sent::No,
                 hint: after.into(),
+                cause: Cause::Rejected,
             })
         }
         Advice::Rejected { .. } => Err(End::Rejected),
+    }
+}
+
+fn cause(outcome: Outcome, sent: Sent) -> Cause {
+    match (outcome, sent) {
+        (Outcome::Overload, _) => Cause::Overload,
+        (_, Sent::No) => Cause::NotSent,
+        _ => Cause::Failure,
     }
 }
 

@@ -1,18 +1,21 @@
 //! What the layer, its services, its calls and its handles share.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use crate::{
     Rejected, RejectedKind,
     algorithm::Budget,
     attempt::{Prototype, Token, budget_now},
-    observe::{self, Instance, Observed, Totals},
+    observe::{self, Durations, Instance, Observed, RETRY_BACKOFF, Totals},
     retry::Policy,
     striped::{current_stripe, stripe_count},
-    time::Clock,
+    time::{Clock, nanos},
 };
 
 /// A retry at one moment.
@@ -60,6 +63,8 @@ pub(super) struct State {
     clock: Clock,
     fixed: Fixed,
     counts: Counts,
+    /// Of a named layer.
+    backoffs: Option<Durations>,
 }
 
 /// What does not change once it is built.
@@ -90,12 +95,26 @@ pub(super) enum End {
     NotSent,
 }
 
+/// What was wrong with an attempt that is followed by another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// It failed, and may have been processed.
+    Failure,
+    /// The upstream had too much to do.
+    Overload,
+    /// It did not reach the upstream.
+    NotSent,
+    /// A layer beneath has rejected it.
+    Rejected,
+}
+
 /// Relaxed, all: statistics.
 #[derive(Debug)]
 struct Counts {
     /// By thread: every call that goes well adds to it.
     first_try: Box<[Stripe]>,
-    retries: AtomicU64,
+    /// Retries, by their [`Cause`].
+    retries: [AtomicU64; Cause::ALL.len()],
     recovered: AtomicU64,
     exhausted: AtomicU64,
     budget_denied: AtomicU64,
@@ -128,7 +147,7 @@ impl State {
             fixed,
             counts: Counts {
                 first_try: stripes.collect(),
-                retries: AtomicU64::new(0),
+                retries: std::array::from_fn(|_| AtomicU64::new(0)),
                 recovered: AtomicU64::new(0),
                 exhausted: AtomicU64::new(0),
                 budget_denied: AtomicU64::new(0),
@@ -137,6 +156,9 @@ impl State {
                 rejected: AtomicU64::new(0),
                 not_sent: AtomicU64::new(0),
             },
+            backoffs: fixed
+                .name
+                .map(|_| Durations::new(RETRY_BACKOFF, &[["", ""]])),
         }
     }
 
@@ -224,8 +246,16 @@ impl State {
         rejected
     }
 
-    pub(super) fn count_retry(&self) {
-        self.counts.retries.fetch_add(1, Ordering::Relaxed);
+    /// A retry is sent.
+    pub(super) fn count_retry(&self, cause: Cause) {
+        self.counts.retries[cause as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A retry is to wait so long.
+    pub(super) fn backs_off(&self, delay: Duration) {
+        if let Some(durations) = &self.backoffs {
+            durations.record(0, nanos(delay));
+        }
     }
 
     pub(super) fn count(&self, end: End) {
@@ -248,7 +278,7 @@ impl State {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let budget = self.budget.as_ref();
         Snapshot {
-            retries: of(&counts.retries),
+            retries: counts.retries(),
             first_try: counts.first_try(),
             recovered: of(&counts.recovered),
             exhausted: of(&counts.exhausted),
@@ -262,7 +292,31 @@ impl State {
     }
 }
 
+impl Cause {
+    const ALL: [Self; 4] = [Self::Failure, Self::Overload, Self::NotSent, Self::Rejected];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Failure => "failure",
+            Self::Overload => "overload",
+            Self::NotSent => "not_sent",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
 impl Counts {
+    fn causes(&self) -> Vec<(&'static str, u64)> {
+        let causes = Cause::ALL.into_iter().zip(&self.retries);
+        causes
+            .map(|(cause, count)| (cause.as_str(), count.load(Ordering::Relaxed)))
+            .collect()
+    }
+
+    fn retries(&self) -> u64 {
+        self.causes().into_iter().map(|(_, count)| count).sum()
+    }
+
     fn first_try(&self) -> u64 {
         let stripes = self.first_try.iter();
         stripes.map(|stripe| stripe.0.load(Ordering::Relaxed)).sum()
@@ -304,9 +358,14 @@ impl Observed for State {
             name: self.fixed.name.unwrap_or_default(),
             totals,
             config: vec![("attempts", f64::from(policy.max_attempts()))],
+            histograms: self
+                .backoffs
+                .as_ref()
+                .map(Durations::read)
+                .unwrap_or_default(),
             state: observe::State::Retry {
                 calls,
-                attempts: now.retries,
+                attempts: self.counts.causes(),
                 budget: now.budget.map(u64::from),
             },
         }

@@ -69,12 +69,7 @@ impl Observed for State {
 
     fn observe(&self) -> Instance {
         let probability = self.throttle.probability(self.clock.now());
-        Instance {
-            layer: self.tally.layer,
-            name: self.tally.name.unwrap_or_default(),
-            totals: self.tally.totals(),
-            config: Vec::new(),
-            state: observe::State::Throttle { probability },
-        }
+        let state = observe::State::Throttle { probability };
+        Instance::new(&self.tally, Vec::new(), state)
     }
 }

@@ -131,13 +131,9 @@ impl Observed for State {
     }
 
     fn observe(&self) -> Instance {
-        Instance {
-            layer: self.tally.layer,
-            name: self.tally.name.unwrap_or_default(),
-            totals: self.totals(),
-            config: vec![("duration", self.duration().as_secs_f64())],
-            state: observe::State::Timeout { total: self.total },
-        }
+        let config = vec![("duration", self.duration().as_secs_f64())];
+        let state = observe::State::Timeout { total: self.total };
+        Instance::new(&self.tally, config, state)
     }
 }
 

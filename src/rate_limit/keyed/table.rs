@@ -56,7 +56,8 @@ pub struct TakenOfKey(Option<(u64, u32)>);
 pub struct TableTicket {
     hash: u64,
     queue: Arc<WaitQueue>,
-    ticket: Ticket,
+    place: Ticket,
+    joined: u64,
 }
 
 impl<F> TableGate<F> {
@@ -171,6 +172,10 @@ impl Table {
         }
     }
 
+    fn waited(&self, ticket: &TableTicket, now: u64) {
+        self.tally.waited(0, now.saturating_sub(ticket.joined));
+    }
+
     #[cold]
     fn join(
         &self,
@@ -185,11 +190,12 @@ impl Table {
             self.queues
                 .join(hash, &Waited(&limit), demand.cost, bound, now)
         };
-        let (queue, ticket) = bucket::join(&limit, demand.cost, over, (bounds, now), join)?;
+        let (queue, place) = bucket::join(&limit, demand.cost, over, (bounds, now), join)?;
         Ok(TableTicket {
             hash,
             queue,
-            ticket,
+            place,
+            joined: now,
         })
     }
 }
@@ -221,18 +227,12 @@ impl<F> Gate for TableGate<F> {
         }
     }
 
-    fn leave(
-        &self,
-        TableTicket {
-            hash,
-            queue,
-            ticket,
-        }: TableTicket,
-        now: &Now,
-    ) {
-        let limit = self.table.of(hash);
-        queue.cancel(&Waited(&limit), &ticket, now.by(&self.table.clock));
-        self.table.queues.left(hash, &queue);
+    fn leave(&self, ticket: TableTicket, now: &Now) {
+        let TableTicket { hash, queue, .. } = &ticket;
+        let (limit, now) = (self.table.of(*hash), now.by(&self.table.clock));
+        queue.cancel(&Waited(&limit), &ticket.place, now);
+        self.table.queues.left(*hash, queue);
+        self.table.waited(&ticket, now);
     }
 
     #[inline(always)]
@@ -321,21 +321,20 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
 
     fn poll_ticket(
         &self,
-        TableTicket {
-            hash,
-            queue,
-            ticket,
-        }: &mut TableTicket,
+        ticket: &mut TableTicket,
         request: &Req,
         demand: &Demand,
         cx: &mut Context<'_>,
         now: &Now,
     ) -> Turn<TakenOfKey> {
+        let TableTicket { hash, queue, .. } = &*ticket;
         let (limit, clock) = (self.table.of(*hash), &self.table.clock);
-        match bucket::poll(&limit, (queue, ticket), cx, (clock, now.by(clock))) {
+        let now = now.by(clock);
+        match bucket::poll(&limit, (queue, &ticket.place), cx, (clock, now)) {
             Ok(wake) => Turn::Queued(wake),
             Err(turn) => {
                 self.table.queues.left(*hash, queue);
+                self.table.waited(ticket, now);
                 match turn {
                     QueueTurn::Acquired => Turn::Granted(TakenOfKey(Some((*hash, demand.cost)))),
                     turn => Turn::Rejected(self.rejected(*hash, bucket::rejected(&turn), request)),

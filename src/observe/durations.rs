@@ -1,0 +1,214 @@
+//! How long things took: histograms that calls write without a lock, a recorder or an allocation.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crate::observe::Metric;
+
+/// The upper bounds of the buckets of every histogram, in seconds; a last bucket has the rest. From
+/// half a millisecond, which few networks beat, to a minute, which few callers wait; each is at
+/// most three times the one before.
+///
+/// Give them to the recorder, or it has buckets of its own, or none: `set_buckets(&BUCKETS)` of the
+/// Prometheus exporter's builder.
+pub const BUCKETS: [f64; 16] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0,
+];
+
+/// Durations of one layer, by label.
+pub(crate) struct Durations {
+    metric: &'static Metric,
+    /// The values of the metric's labels.
+    labels: &'static [[&'static str; 2]],
+    /// Those of all labels, one label after the other. Not by thread: only calls that wait add to
+    /// them.
+    buckets: Box<[Bucket]>,
+}
+
+/// Relaxed, both: statistics, read one after the other.
+#[derive(Default)]
+struct Bucket {
+    count: AtomicU64,
+    /// The sum, so that a mean is exact. Wraps after 584 years.
+    nanos: AtomicU64,
+}
+
+/// Durations at one moment. Every number only grows.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Histogram {
+    /// The name of the metric.
+    pub metric: &'static str,
+    /// The values of its labels, besides `name`.
+    pub labels: Vec<&'static str>,
+    /// How many there were up to each of the [`BUCKETS`], and above the one before; then the rest.
+    pub counts: Vec<u64>,
+    /// The sum of each of these, in seconds.
+    pub sums: Vec<f64>,
+}
+
+impl Durations {
+    pub(crate) fn new(metric: &'static Metric, labels: &'static [[&'static str; 2]]) -> Self {
+        let buckets = (0..labels.len() * SIZE).map(|_| Bucket::default());
+        Self {
+            metric,
+            labels,
+            buckets: buckets.collect(),
+        }
+    }
+
+    /// Adds one, under the label of that number.
+    #[inline]
+    pub(crate) fn record(&self, label: usize, nanos: u64) {
+        let bucket = &self.buckets[label * SIZE + place(nanos)];
+        bucket.count.fetch_add(1, Ordering::Relaxed);
+        bucket.nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// Those of each label that has any.
+    pub(crate) fn read(&self) -> Vec<Histogram> {
+        let labels = self.labels.iter().enumerate();
+        labels
+            .map(|(label, values)| self.read_one(label, values))
+            .filter(|histogram| histogram.counts.iter().any(|count| *count > 0))
+            .collect()
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "exact below 104 days")]
+    fn read_one(&self, label: usize, values: &[&'static str; 2]) -> Histogram {
+        let buckets = &self.buckets[label * SIZE..][..SIZE];
+        let count = |bucket: &Bucket| bucket.count.load(Ordering::Relaxed);
+        let sum = |bucket: &Bucket| bucket.nanos.load(Ordering::Relaxed) as f64 / 1e9;
+        Histogram {
+            metric: self.metric.name,
+            labels: values[..self.metric.labels.len()].to_vec(),
+            counts: buckets.iter().map(count).collect(),
+            sums: buckets.iter().map(sum).collect(),
+        }
+    }
+}
+
+impl Histogram {
+    /// How many there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// All of them together, in seconds.
+    #[must_use]
+    pub fn sum(&self) -> f64 {
+        self.sums.iter().sum()
+    }
+
+    /// About how long that share of them took at most, in seconds: the upper bound of the bucket
+    /// where it is reached, infinite in the last. `None` if there were none.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let (count, mut below) = (self.count(), 0);
+        let reached = self.counts.iter().position(|bucket| {
+            below += bucket;
+            below > 0 && below as f64 >= share * count as f64
+        });
+        reached.map(|place| BUCKETS.get(place).copied().unwrap_or(f64::INFINITY))
+    }
+}
+
+/// Of the bucket.
+#[inline]
+fn place(nanos: u64) -> usize {
+    BOUNDS.partition_point(|bound| *bound < nanos)
+}
+
+impl fmt::Debug for Durations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.read().fmt(f)
+    }
+}
+
+/// The bounds in nanoseconds.
+const BOUNDS: [u64; BUCKETS.len()] = {
+    let mut bounds = [0; BUCKETS.len()];
+    let mut place = 0;
+    while place < bounds.len() {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "of constants, which a test looks at"
+        )]
+        let nanos = (BUCKETS[place] * 1e9) as u64;
+        bounds[place] = nanos;
+        place += 1;
+    }
+    bounds
+};
+const SIZE: usize = BUCKETS.len() + 1;
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::observe::names;
+
+    #[test]
+    fn the_bounds_are_whole_and_grow() {
+        for (bound, seconds) in BOUNDS.into_iter().zip(BUCKETS) {
+            let exact = std::time::Duration::from_secs_f64(seconds);
+            assert_eq!(u128::from(bound), exact.as_nanos());
+        }
+        assert!(
+            BUCKETS
+                .windows(2)
+                .all(|two| two[0] < two[1] && two[1] <= 3.0 * two[0])
+        );
+    }
+
+    #[test]
+    fn a_bound_belongs_to_the_bucket_below_it() {
+        let places = [
+            0,
+            1,
+            500_000,
+            500_001,
+            1_000_000,
+            60_000_000_000,
+            60_000_000_001,
+            u64::MAX,
+        ];
+        assert_eq!(places.map(place), [0, 0, 0, 1, 1, 15, 16, 16]);
+    }
+
+    #[test]
+    fn what_threads_record_adds_up() {
+        let durations = Durations::new(names::BULKHEAD_WAIT, &[["admitted", ""], ["rejected", ""]]);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1000).for_each(|_| durations.record(0, 2_000_000)));
+            }
+        });
+        let read = durations.read();
+        assert_eq!(read.len(), 1, "labels without any are left out");
+        assert_eq!((read[0].count(), read[0].counts[2]), (4000, 4000));
+        assert!((read[0].sum() - 8.0).abs() < 1e-9);
+        assert_eq!(read[0].labels, ["admitted"]);
+    }
+
+    #[test]
+    fn quantiles_are_the_bounds_where_they_are_reached() {
+        let durations = Durations::new(names::LIMIT_WAIT, &[["", ""]]);
+        assert!(durations.read().is_empty());
+        for _ in 0..99 {
+            durations.record(0, 2_000_000);
+        }
+        durations.record(0, u64::MAX);
+        let read = &durations.read()[0];
+        let quantiles = [0.0, 0.5, 0.99, 1.0].map(|share| read.quantile(share).unwrap());
+        assert_eq!(quantiles, [0.0025, 0.0025, 0.0025, f64::INFINITY]);
+    }
+}

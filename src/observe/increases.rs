@@ -1,0 +1,128 @@
+//! What histograms have more of than a recorder was told.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::observe::{BUCKETS, Histogram, Metric, series::Series};
+
+/// What each recorder was told. One that is new is told everything from the start.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// By the recorder's address, since it has no other name. So a local recorder that lies where
+    /// one lay before is told too little. The global one is never replaced.
+    recorders: HashMap<usize, Known>,
+}
+
+type Known = HashMap<(u64, Series), Histogram>;
+
+/// So many durations, each of so many seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Increase {
+    pub(super) seconds: f64,
+    pub(super) count: usize,
+}
+
+/// The histogram of an instance, and what it is to the recorder.
+pub(super) type Timed = (u64, &'static Metric, Series, Histogram);
+
+impl Told {
+    /// What this recorder does not know yet. It is taken to know it from now on.
+    pub(super) fn tell(
+        &mut self,
+        recorder: usize,
+        timed: Vec<Timed>,
+    ) -> Vec<(&'static Metric, Series, Vec<Increase>)> {
+        if self.recorders.len() >= MAX_RECORDERS && !self.recorders.contains_key(&recorder) {
+            self.recorders.clear();
+        }
+        let known = self.recorders.entry(recorder).or_default();
+        let living: HashSet<u64> = timed.iter().map(|(id, ..)| *id).collect();
+        known.retain(|(id, _), _| living.contains(id));
+        timed
+            .into_iter()
+            .map(|(id, metric, series, now)| {
+                let before = known.get(&(id, series));
+                let increases = (0..now.counts.len())
+                    .filter_map(|place| increase(before, &now, place))
+                    .collect();
+                known.insert((id, series), now);
+                (metric, series, increases)
+            })
+            .collect()
+    }
+}
+
+/// Of one bucket. A recorder takes durations and no sums, so it gets their mean, which is in the
+/// same bucket: its own sum is then right too.
+#[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
+fn increase(before: Option<&Histogram>, now: &Histogram, place: usize) -> Option<Increase> {
+    let (known, spent) = before.map_or((0, 0.0), |one| (one.counts[place], one.sums[place]));
+    let count = now.counts[place].saturating_sub(known);
+    if count == 0 {
+        return None;
+    }
+    let mean = (now.sums[place] - spent) / count as f64;
+    // A call that is recorded just now may be in the count, and not yet in the sum.
+    let lower = place
+        .checked_sub(1)
+        .map_or(0.0, |place| BUCKETS[place] + NANO);
+    let upper = BUCKETS.get(place).copied().unwrap_or(f64::INFINITY);
+    Some(Increase {
+        seconds: mean.clamp(lower, upper),
+        count: usize::try_from(count).unwrap_or(usize::MAX),
+    })
+}
+
+/// In seconds: what is above a bound by less counts as at it.
+const NANO: f64 = 1e-9;
+/// A process has one, and its tests some more.
+const MAX_RECORDERS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::{Durations, names::LIMIT_WAIT};
+
+    fn told(told: &mut Told, recorder: usize, durations: &Durations) -> Vec<Increase> {
+        let series = Series {
+            metric: LIMIT_WAIT.name,
+            name: "",
+            labels: ["", "", ""],
+        };
+        let timed = durations.read().into_iter();
+        let timed = timed.map(|one| (1, LIMIT_WAIT, series, one)).collect();
+        let increases = told.tell(recorder, timed);
+        increases.into_iter().flat_map(|(_, _, of)| of).collect()
+    }
+
+    #[test]
+    fn a_recorder_is_told_each_duration_once_and_another_all_of_them() {
+        let durations = Durations::new(LIMIT_WAIT, &[["", ""]]);
+        let mut known = Told::default();
+        durations.record(0, 2_000_000);
+        durations.record(0, 2_200_000);
+        let mean = Increase {
+            seconds: 0.0021,
+            count: 2,
+        };
+        assert_eq!(told(&mut known, 7, &durations), [mean]);
+        assert_eq!(told(&mut known, 7, &durations), []);
+        durations.record(0, 100_000_000);
+        let tenth = Increase {
+            seconds: 0.1,
+            count: 1,
+        };
+        assert_eq!(told(&mut known, 7, &durations), [tenth]);
+        assert_eq!(told(&mut known, 8, &durations), [mean, tenth]);
+    }
+
+    #[test]
+    fn a_mean_stays_in_its_bucket() {
+        let durations = Durations::new(LIMIT_WAIT, &[["", ""]]);
+        for nanos in [0, 500_000, 500_001, u64::MAX] {
+            durations.record(0, nanos);
+        }
+        let means = told(&mut Told::default(), 1, &durations);
+        assert!(means[0].seconds <= BUCKETS[0] && means[1].seconds > BUCKETS[0]);
+        assert!(means[2].seconds > BUCKETS[15] && means[2].seconds.is_finite());
+    }
+}
