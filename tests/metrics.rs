@@ -118,7 +118,14 @@ async fn what_is_emitted_is_what_the_docs_say() {
         .name(name)
         .build()
         .unwrap();
+    let shadow = RateLimitLayer::builder(Rate::per_minute(1))
+        .build()
+        .unwrap();
+    let shadow = shadow.shadow(name);
     let inner = || service_fn(answer);
+    for _ in 0..2 {
+        assert!(shadow.layer(inner()).oneshot(1).await.is_ok());
+    }
     assert!(throttle.layer(inner()).oneshot(1).await.is_ok());
     assert!(fallback.layer(inner()).oneshot(0).await.is_ok());
     assert!(hedge.layer(inner()).oneshot(1).await.is_ok());

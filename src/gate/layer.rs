@@ -46,6 +46,10 @@ impl<G, P> GateLayer<G, P> {
         &self.protocol
     }
 
+    pub(super) fn into_protocol(self) -> P {
+        self.protocol
+    }
+
     pub(crate) fn gate(&self) -> &G {
         &self.gate
     }

@@ -48,6 +48,7 @@ mod optional;
 mod permit;
 mod readiness;
 mod service;
+mod shadow;
 #[cfg(test)]
 mod tests;
 
@@ -71,6 +72,7 @@ pub(crate) use keyed_parts::{KeyedParts, MissingKey};
 pub use layer::GateLayer;
 pub use permit::Permit;
 pub use service::Gated;
+pub use shadow::{Shadow, ShadowHandle, ShadowSnapshot};
 
 /// What admits calls, apart from the types of requests and responses.
 ///

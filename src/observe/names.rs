@@ -181,6 +181,16 @@ pub(crate) const THROTTLE: &Metric = &gauge(
     &[],
     "The probability that a call is rejected",
 );
+pub(crate) const SHADOW_CALLS: &Metric = &counter(
+    "keep_shadow_calls_total",
+    &[],
+    "Calls that settings on trial were asked about",
+);
+pub(crate) const WOULD_REJECT: &Metric = &counter(
+    "keep_would_reject_total",
+    &["kind"],
+    "Calls that settings on trial would have rejected, by the reason",
+);
 pub(crate) const TIMEOUTS: &Metric =
     &counter("keep_timeout_total", &["scope"], "Calls that took too long");
 
@@ -212,5 +222,7 @@ pub const METRICS: &[&Metric] = &[
     HEDGE_DELAY,
     FALLBACKS,
     THROTTLE,
+    SHADOW_CALLS,
+    WOULD_REJECT,
     TIMEOUTS,
 ];

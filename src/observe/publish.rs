@@ -293,6 +293,17 @@ fn sample_state(
                 add(names::HEDGE_DELAY, none, Value::Gauge(*delay));
             }
         }
+        State::Shadow {
+            calls,
+            would_reject,
+            ..
+        } => {
+            add(names::SHADOW_CALLS, none, Value::Counter(*calls));
+            for (kind, count) in would_reject.iter().filter(|(_, count)| *count > 0) {
+                let labels = [kind.as_str(), "", ""];
+                add(names::WOULD_REJECT, labels, Value::Counter(count));
+            }
+        }
         State::Timeout { total } => {
             let scope = if *total { "total" } else { "attempt" };
             let over = totals.rejected.iter().map(|(_, count)| count).sum();

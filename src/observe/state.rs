@@ -2,7 +2,7 @@
 
 use crate::{
     algorithm::{BreakerState, Cause, Counts},
-    observe::{Histogram, Tally, Totals},
+    observe::{Histogram, Rejections, Tally, Totals},
 };
 
 /// A named layer at one moment.
@@ -95,6 +95,15 @@ pub enum State {
         wins: Vec<(&'static str, u64)>,
         /// After how many seconds a hedge is sent now; `None` while that is being learnt.
         delay: Option<f64>,
+    },
+    /// Of gates on [trial](crate::gate::Shadow).
+    Shadow {
+        /// Calls that they were asked about, so far.
+        calls: u64,
+        /// Those that they would have rejected, so far.
+        would_reject: Rejections,
+        /// Those that they would have let wait, so far.
+        would_wait: u64,
     },
     /// Of a timeout.
     Timeout {

@@ -164,6 +164,11 @@ impl Tally {
 }
 
 impl Rejections {
+    /// By the number of their kind.
+    pub(crate) fn from_fn(count: impl FnMut(usize) -> u64) -> Self {
+        Self(std::array::from_fn(count))
+    }
+
     /// Those of one kind.
     #[must_use]
     pub fn of(&self, kind: RejectedKind) -> u64 {

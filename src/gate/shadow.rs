@@ -1,0 +1,273 @@
+//! Gates on trial: they decide on every call, and what they reject is only counted.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Context,
+    time::Duration,
+};
+
+use crate::{
+    Name, Outcome, Rejected, RejectedKind,
+    gate::{Admission, Admit, Demand, End, Gate, GateLayer, IntoGate, Read, Turn, Unsent},
+    observe::{self, Event, Instance, Observed, Rejections, Tally, register},
+    time::Now,
+};
+
+/// A gate that rejects nothing, and counts what it would have rejected: for settings that are to be
+/// tried on real traffic first.
+///
+/// Put it beside the real gate, or in a layer of its own, and compare:
+///
+/// ```
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_keep::{RejectedKind, rate_limit::{Rate, RateLimitLayer}};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+/// let candidate = RateLimitLayer::builder(Rate::per_second(10)).build()?.shadow("search");
+/// let service = candidate.layer(service_fn(async |n: u32| Ok::<_, std::io::Error>(n)));
+/// for n in 0..15 {
+///     service.clone().oneshot(n).await?;
+/// }
+/// let tried = candidate.handle().snapshot();
+/// assert_eq!((tried.calls, tried.would_reject.of(RejectedKind::RateLimited)), (15, 5));
+/// # Ok(()) }
+/// ```
+///
+/// The candidate sees each call that reaches it, and how it ends: a circuit breaker opens and
+/// closes, a bulkhead fills. A call that it would have rejected is sent, and the candidate is not
+/// told of its result, just as it would not have been. So a candidate shows what it would reject,
+/// and not what its rejections would change upstream. A call that it would have let wait is sent at
+/// once, holds nothing, and is counted by itself: it may have been rejected later.
+///
+/// It asks nothing of `poll_ready`, and tells callers of no limit. Its cost is the candidate's, and
+/// one more write for each call.
+///
+/// Timeouts need no trial: `keep_call_duration_seconds` tells how many calls took longer than any
+/// of its buckets.
+#[derive(Clone)]
+pub struct Shadow<G> {
+    /// Always there: what a gate that may be missing does with calls that hold nothing of it is
+    /// what a candidate does with calls that it would have rejected.
+    gate: Option<G>,
+    state: Arc<State>,
+}
+
+/// Watches a candidate. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ShadowHandle {
+    state: Arc<State>,
+}
+
+/// What a candidate has decided so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ShadowSnapshot {
+    /// All calls that it was asked about.
+    pub calls: u64,
+    /// Those that it would have rejected, by kind.
+    pub would_reject: Rejections,
+    /// Those that it would have let wait.
+    pub would_wait: u64,
+}
+
+struct State {
+    /// Of calls, all of which are admitted.
+    tally: Tally,
+    /// Relaxed, both: statistics.
+    waits: AtomicU64,
+    rejected: [AtomicU64; RejectedKind::ALL.len()],
+}
+
+impl<G: Gate> Shadow<G> {
+    /// Puts one gate on trial, or a tuple of them, under that name in the metrics, which may be
+    /// that of the real layer. Give the candidate itself no name, or its counters are published as
+    /// if it were real; with the feature `tracing` it has events of its own, without a name.
+    #[must_use]
+    pub fn new(gates: impl IntoGate<Gate = G>, name: impl Into<Name>) -> Self {
+        let state = Arc::new(State {
+            tally: Tally::new("shadow", Some(name.into().as_str())),
+            waits: AtomicU64::new(0),
+            rejected: std::array::from_fn(|_| AtomicU64::new(0)),
+        });
+        register(&state);
+        Self {
+            gate: Some(gates.into_gate()),
+            state,
+        }
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn handle(&self) -> ShadowHandle {
+        ShadowHandle {
+            state: self.state.clone(),
+        }
+    }
+}
+
+impl<G: Gate + Clone, P> GateLayer<G, P> {
+    /// A layer that rejects nothing and counts what this one would: see [`Shadow`]. Both share
+    /// their state.
+    #[must_use]
+    pub fn shadow(self, name: impl Into<Name>) -> GateLayer<Shadow<G>, P> {
+        let shadow = Shadow::new(self.gate().clone(), name);
+        GateLayer::with_protocol(shadow, self.into_protocol())
+    }
+}
+
+impl<G: Gate, P> GateLayer<Shadow<G>, P> {
+    /// What the candidate has decided.
+    #[must_use]
+    pub fn handle(&self) -> ShadowHandle {
+        self.gate().handle()
+    }
+}
+
+impl ShadowHandle {
+    /// What the candidate has decided so far.
+    #[must_use]
+    pub fn snapshot(&self) -> ShadowSnapshot {
+        self.state.snapshot()
+    }
+}
+
+impl State {
+    fn snapshot(&self) -> ShadowSnapshot {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        ShadowSnapshot {
+            calls: self.tally.totals().admitted,
+            would_reject: Rejections::from_fn(|kind| of(&self.rejected[kind])),
+            would_wait: of(&self.waits),
+        }
+    }
+
+    fn rejected(&self, rejected: &Rejected) {
+        self.rejected[rejected.kind.index()].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl<G: Gate> Gate for Shadow<G> {
+    type Grant = Option<G::Grant>;
+    type Pass = Option<G::Pass>;
+    // There is none.
+    type Ticket = bool;
+
+    #[inline]
+    fn send(&self, grant: Self::Grant) -> Self::Pass {
+        self.gate.send(grant)
+    }
+
+    fn give_back(&self, grant: Self::Grant, why: Unsent, now: &Now) {
+        self.gate.give_back(grant, why, now);
+    }
+
+    #[inline]
+    fn end(&self, pass: Self::Pass, end: End, now: &Now) {
+        self.gate.end(pass, end, now);
+    }
+
+    fn leave(&self, _: bool, _: &Now) {}
+
+    #[inline]
+    fn owes(&self, pass: &Self::Pass) -> bool {
+        self.gate.owes(pass)
+    }
+
+    fn renew(&self, grant: Self::Grant, now: &Now) -> Result<Self::Grant, Box<Rejected>> {
+        Ok(self.gate.renew(grant, now).unwrap_or_else(|rejected| {
+            self.state.rejected(&rejected);
+            None
+        }))
+    }
+
+    fn answered(&self, pass: &mut Self::Pass, now: &Now) {
+        self.gate.answered(pass, now);
+    }
+
+    fn upgraded(&self, pass: Self::Pass, outcome: Outcome, now: &Now) -> Self::Pass {
+        self.gate.upgraded(pass, outcome, now)
+    }
+
+    fn honor(&self, pass: &Self::Pass, retry_after: Duration, now: &Now) {
+        self.gate.honor(pass, retry_after, now);
+    }
+
+    fn used(&self, pass: &mut Self::Pass, units: u32, now: &Now) {
+        self.gate.used(pass, units, now);
+    }
+}
+
+impl<G: Admit<Req>, Req> Admit<Req> for Shadow<G> {
+    #[inline]
+    fn admit(&self, request: &Req, demand: &Demand, now: &Now) -> Admission<Self::Grant, bool> {
+        self.state.tally.count(Event::Admitted);
+        match self.gate.admit(request, demand, now) {
+            Admission::Granted(grant) => return Admission::Granted(grant),
+            Admission::Queued(ticket) => {
+                self.state.waits.fetch_add(1, Ordering::Relaxed);
+                self.gate.leave(ticket, now);
+            }
+            Admission::Rejected(rejected) => self.state.rejected(&rejected),
+        }
+        Admission::Granted(None)
+    }
+
+    fn poll_ticket(
+        &self,
+        _: &mut bool,
+        _: &Req,
+        _: &Demand,
+        _: &mut Context<'_>,
+        _: &Now,
+    ) -> Turn<Self::Grant> {
+        unreachable!("no call waits for a candidate")
+    }
+}
+
+impl<G: Read<Res>, Res> Read<Res> for Shadow<G> {
+    #[inline]
+    fn read(&self, pass: &mut Self::Pass, response: &Res, now: &Now) {
+        self.gate.read(pass, response, now);
+    }
+}
+
+impl Observed for State {
+    fn layer(&self) -> &'static str {
+        self.tally.layer
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.tally.name
+    }
+
+    fn observe(&self) -> Instance {
+        let now = self.snapshot();
+        let state = observe::State::Shadow {
+            calls: now.calls,
+            would_reject: now.would_reject,
+            would_wait: now.would_wait,
+        };
+        Instance::new(&self.tally, Vec::new(), state)
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("name", &self.tally.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<G: fmt::Debug> fmt::Debug for Shadow<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shadow")
+            .field("gate", &self.gate)
+            .finish_non_exhaustive()
+    }
+}
