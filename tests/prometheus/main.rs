@@ -1,0 +1,268 @@
+//! `examples/observability` under a real Prometheus, through an incident: the alerts fire and
+//! clear, and each query of the dashboard has an answer.
+//!
+//! It needs programs that not every machine has, so plain `cargo test` reports it as ignored.
+//! `.ci/run` installs them and runs it, in about a minute:
+//!
+//! ```console
+//! apt-get install prometheus
+//! cargo test --all-features --test prometheus -- --ignored
+//! ```
+//!
+//! Of the rules a copy is used in which each minute has become a second. With `DASHBOARD_DATA` set
+//! to a file, what the dashboard's queries answered is written there, for
+//! `scripts/draw-dashboard`.
+#![cfg(all(feature = "metrics", feature = "http"))]
+
+use std::{
+    collections::BTreeSet,
+    future::IntoFuture,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::http::{Method, Request, Uri};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::{Value, json};
+use tokio::time::{interval, sleep};
+
+use server::{Prometheus, promtool};
+
+#[path = "../../examples/observability/app.rs"]
+mod app;
+#[path = "../real_peers/programs.rs"]
+#[allow(dead_code, reason = "only some of it is used here")]
+mod programs;
+mod server;
+
+const DASHBOARD: &str = include_str!("../../examples/observability/dashboard.json");
+const RULES: &str = include_str!("../../examples/observability/alerts.yml");
+
+/// An alert, and the name of the layer that it is about.
+type Alert = (&'static str, &'static str);
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs prometheus"]
+async fn alerts_fire_and_clear_and_panels_have_data() {
+    let service = Service::start().await;
+    let page = service.send(Method::GET, "/metrics").await;
+    promtool(&["check", "metrics"], &page).await;
+    let prometheus = Prometheus::start(&service.address, RULES).await;
+    let mut seen = BTreeSet::new();
+
+    // All is well.
+    service.load.store(40, Ordering::Relaxed);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(prometheus.firing().await, BTreeSet::new());
+
+    // The upstream fails nearly as often as opens the circuit.
+    service.trouble(45, 0).await;
+    let flaky = [
+        ("CircuitNearThreshold", "search"),
+        ("RetryBudgetEmpty", "search"),
+        ("RetryStorm", "search"),
+    ];
+    until_firing(&prometheus, &flaky, &mut seen).await;
+    assert_eq!(seen, all(&flaky));
+
+    // It answers slowly, and the service is asked for more than it lets in.
+    service.trouble(0, 300).await;
+    service.load.store(100, Ordering::Relaxed);
+    let slow = [
+        ("BulkheadNearlyFull", "search"),
+        ("RateLimitRejects", "api"),
+    ];
+    until_firing(&prometheus, &slow, &mut seen).await;
+    assert_eq!(seen, all(&[&flaky[..], &slow].concat()));
+
+    // It is down.
+    service.trouble(100, 0).await;
+    service.load.store(40, Ordering::Relaxed);
+    until_firing(&prometheus, &[("CircuitOpen", "search")], &mut seen).await;
+
+    // It recovers.
+    service.trouble(0, 0).await;
+    until_quiet(&prometheus).await;
+
+    assert_all_metrics_exist(&prometheus).await;
+    let drawn = assert_all_panels_have_data(&prometheus).await;
+    if let Ok(file) = std::env::var("DASHBOARD_DATA") {
+        std::fs::write(file, drawn.to_string()).unwrap();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs prometheus"]
+async fn promtool_accepts_rules_and_configuration() {
+    for (command, file) in [
+        (["check", "rules"], "alerts.yml"),
+        (["check", "config"], "prometheus.yml"),
+        (["test", "rules"], "alerts.test.yml"),
+    ] {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/observability/");
+        promtool(&[command[0], command[1], &format!("{folder}{file}")], "").await;
+    }
+}
+
+/// Every rule is named in the test of the rules, as one that fires and as one that is quiet.
+#[test]
+fn each_alert_is_tested_as_firing_and_as_quiet() {
+    let tests = include_str!("../../examples/observability/alerts.test.yml");
+    let lines = RULES.lines().map(str::trim);
+    let alerts: Vec<_> = lines
+        .filter_map(|line| line.strip_prefix("- alert: "))
+        .collect();
+    assert_eq!(alerts.len(), 6);
+    for alert in alerts {
+        let named = format!("alertname: {alert}\n");
+        let expected: Vec<_> = tests.split(&named).skip(1).map(str::trim_start).collect();
+        let quiet = expected
+            .iter()
+            .filter(|rest| rest.starts_with("exp_alerts: []"))
+            .count();
+        assert_eq!(
+            (expected.len(), quiet),
+            (3, 2),
+            "{alert}: quiet, firing, quiet"
+        );
+    }
+}
+
+fn all(alerts: &[Alert]) -> BTreeSet<(String, String)> {
+    let alerts = alerts.iter();
+    alerts
+        .map(|(alert, name)| (String::from(*alert), String::from(*name)))
+        .collect()
+}
+
+/// Waits for all of them to fire; `seen` remembers what fires meanwhile.
+async fn until_firing(
+    prometheus: &Prometheus,
+    alerts: &[Alert],
+    seen: &mut BTreeSet<(String, String)>,
+) {
+    let mut missing = all(alerts);
+    for _ in 0..100 {
+        let firing = prometheus.firing().await;
+        missing.retain(|alert| !firing.contains(alert));
+        seen.extend(firing);
+        if missing.is_empty() {
+            return;
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    panic!("after 20 s not firing: {missing:?}");
+}
+
+async fn until_quiet(prometheus: &Prometheus) {
+    let mut firing = BTreeSet::new();
+    for _ in 0..150 {
+        firing = prometheus.firing().await;
+        if firing.is_empty() {
+            return;
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    panic!("after 30 s firing still: {firing:?}");
+}
+
+async fn assert_all_metrics_exist(prometheus: &Prometheus) {
+    let known = prometheus.get("label/__name__/values", &[]).await;
+    let known = known.as_array().unwrap();
+    let mut asked = BTreeSet::new();
+    for word in [DASHBOARD, RULES].iter().flat_map(|file| {
+        file.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'))
+    }) {
+        if word.starts_with("keep_") {
+            asked.insert(word);
+            assert!(known.contains(&json!(word)), "nobody has published {word}");
+        }
+    }
+    assert!(asked.len() > 10, "{asked:?}");
+}
+
+/// All that the dashboard shows of the incident.
+async fn assert_all_panels_have_data(prometheus: &Prometheus) -> Value {
+    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let mut panels = dashboard["panels"].clone();
+    assert!(panels.as_array().unwrap().len() >= 10);
+    for panel in panels.as_array_mut().unwrap() {
+        let title = panel["title"].clone();
+        for target in panel["targets"].as_array_mut().unwrap() {
+            let query = target["expr"].as_str().unwrap().replace("$name", ".*");
+            let now = prometheus.get("query", &[("query", &query)]).await;
+            let series = now["result"].as_array().unwrap();
+            assert!(!series.is_empty(), "{title}: no data for {query}");
+            target["result"] = prometheus.range(&query).await["result"].clone();
+        }
+    }
+    panels
+}
+
+/// The example's service, its load, and who asks it.
+struct Service {
+    address: String,
+    client: Client<HttpConnector, Empty<Bytes>>,
+    /// Calls for each second; of no more than 1000.
+    load: Arc<AtomicU64>,
+}
+
+impl Service {
+    async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let app = app::app().await.unwrap();
+        tokio::spawn(axum::serve(listener, app).into_future());
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let load = Arc::new(AtomicU64::new(0));
+        let uri: Uri = format!("http://{address}/search").parse().unwrap();
+        tokio::spawn(send_load(client.clone(), uri, load.clone()));
+        Self {
+            address,
+            client,
+            load,
+        }
+    }
+
+    /// From now on the upstream fails so many of 100 calls, and takes so long for each.
+    async fn trouble(&self, percent: u32, millis: u32) {
+        self.send(Method::POST, &format!("/upstream/{percent}/{millis}"))
+            .await;
+    }
+
+    async fn send(&self, method: Method, path: &str) -> String {
+        let uri = format!("http://{}{path}", self.address);
+        let request = Request::builder().method(method).uri(uri);
+        let request = request.body(Empty::new()).unwrap();
+        let response = self.client.request(request).await.unwrap();
+        assert!(response.status().is_success(), "{path}: {response:?}");
+        let body = response.into_body().collect().await.unwrap();
+        String::from_utf8(body.to_bytes().to_vec()).unwrap()
+    }
+}
+
+async fn send_load(client: Client<HttpConnector, Empty<Bytes>>, uri: Uri, load: Arc<AtomicU64>) {
+    let mut ticks = interval(Duration::from_millis(10));
+    let mut owed = 0;
+    loop {
+        ticks.tick().await;
+        owed += load.load(Ordering::Relaxed);
+        while owed >= 100 {
+            owed -= 100;
+            let call = client.get(uri.clone());
+            tokio::spawn(async move {
+                if let Ok(response) = call.await {
+                    let _ = response.into_body().collect().await;
+                }
+            });
+        }
+    }
+}
