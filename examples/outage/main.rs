@@ -10,8 +10,13 @@ use std::{io, process::ExitCode, sync::Arc, time::Duration};
 use tokio::time::MissedTickBehavior;
 use tower_keep::{circuit_breaker::BreakerState, stack::ClientHandle};
 
+#[path = "../drills/arrivals.rs"]
+mod arrivals;
 mod clients;
+#[path = "../drills/clock.rs"]
 mod clock;
+#[path = "../drills/drawing.rs"]
+mod drawing;
 mod measure;
 mod options;
 mod picture;
@@ -66,7 +71,7 @@ async fn run(
     handles: ClientHandle,
 ) -> io::Result<Drill> {
     let script = Script::new(options.seconds);
-    let arrivals = traffic::arrivals(options.load, script.end(), options.seed);
+    let arrivals = arrivals::arrivals(options.load, script.end(), options.seed);
     let clock = Clock::start();
     let plain_server = Server::start(options, &script, clock)?;
     let keep_server = Server::start(options, &script, clock)?;

@@ -1,4 +1,4 @@
-//! The drill's one reading of time: since its start.
+//! A drill's one reading of time: since its start.
 #![allow(
     clippy::disallowed_methods,
     reason = "a program that measures has to look at the clock, once and here"
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// When the drill started.
+/// When a drill started.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock(Instant);
 
