@@ -28,6 +28,12 @@ pub mod ordering {}
 pub mod balancing {}
 
 #[doc = include_str!("bulkhead.md")]
+///
+/// # A server at three times its load
+///
+#[doc = include_str!("load_shedding.md")]
+///
+#[doc = include_str!("../../docs/load_shedding.svg")]
 pub mod bulkhead {}
 
 #[doc = include_str!("retrying.md")]
