@@ -1,28 +1,33 @@
 //! The response future.
 
 use std::{
-    fmt, mem,
+    fmt,
+    marker::PhantomData,
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep, sleep_until};
+use tokio::time::Sleep;
 use tower::Service;
 
 use crate::{
     Rejected, RejectedKind,
     protocol::Protocol,
     striped::Held,
-    time,
-    timeout::state::{Limit, State},
+    timeout::{
+        Scope,
+        scope::{Left, is_over},
+        state::{Limit, State},
+    },
 };
 
 pin_project! {
     /// The answer of a [`Timeout`](super::Timeout): the inner one, or a rejection when the time was
     /// up.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, P, Req>
+    pub struct ResponseFuture<S, P, Req, M>
     where
         S: Service<Req>,
     {
@@ -33,6 +38,7 @@ pin_project! {
         limit: Limit,
         protocol: P,
         state: Held<State>,
+        scope: PhantomData<fn() -> M>,
     }
 }
 
@@ -53,13 +59,13 @@ struct Unready<S, Req> {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// What the caller gets.
+/// What the caller gets, before the scope has passed it on.
 type Answer<S, P, Req> = Result<
     <P as Protocol<<S as Service<Req>>::Response, <S as Service<Req>>::Error>>::Response<()>,
     <P as Protocol<<S as Service<Req>>::Response, <S as Service<Req>>::Error>>::Error,
 >;
 
-impl<S, P, Req> ResponseFuture<S, P, Req>
+impl<S, P, Req, M> ResponseFuture<S, P, Req, M>
 where
     S: Service<Req>,
 {
@@ -71,6 +77,7 @@ where
             limit,
             protocol,
             state,
+            scope: PhantomData,
         }
     }
 
@@ -91,6 +98,7 @@ where
             limit,
             protocol,
             state,
+            scope: PhantomData,
         }
     }
 
@@ -101,11 +109,12 @@ where
             limit: Limit::Unlimited,
             protocol,
             state,
+            scope: PhantomData,
         }
     }
 }
 
-impl<S, P, Req> ResponseFuture<S, P, Req>
+impl<S, P, Req, M> ResponseFuture<S, P, Req, M>
 where
     S: Service<Req>,
     P: Protocol<S::Response, S::Error>,
@@ -166,30 +175,40 @@ where
     }
 }
 
-impl<S, P, Req> Future for ResponseFuture<S, P, Req>
+impl<S, P, Req, M> Future for ResponseFuture<S, P, Req, M>
 where
     S: Service<Req>,
     P: Protocol<S::Response, S::Error>,
+    M: Scope<P::Response<()>>,
 {
-    type Output = Answer<S, P, Req>;
+    type Output = Result<M::Response, P::Error>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.inner.is_none() {
             if let Err(answer) = ready!(self.as_mut().poll_unsent(cx)) {
-                return Poll::Ready(answer);
+                return Poll::Ready(answer.map(|response| M::pass_on(response, None)));
             }
         }
         let this = self.as_mut().project();
         let inner = this.inner.as_pin_mut().expect("the call was sent");
         if let Poll::Ready(result) = inner.poll(cx) {
-            return Poll::Ready(this.protocol.settle(result, ()));
+            let left = match *this.limit {
+                Limit::Until(until) if M::COVERS_BODY => Some(Left {
+                    until,
+                    state: this.state.clone(),
+                }),
+                _ => None,
+            };
+            let result = this.protocol.settle(result, ());
+            return Poll::Ready(result.map(|response| M::pass_on(response, left)));
         }
-        self.poll_timer(cx)
+        let expired = ready!(self.poll_timer(cx));
+        Poll::Ready(expired.map(|response| M::pass_on(response, None)))
     }
 }
 
-impl<S, P, Req> fmt::Debug for ResponseFuture<S, P, Req>
+impl<S, P, Req, M> fmt::Debug for ResponseFuture<S, P, Req, M>
 where
     S: Service<Req>,
 {
@@ -199,19 +218,4 @@ where
             .field("limit", &self.limit)
             .finish_non_exhaustive()
     }
-}
-
-/// Whether the time of a call that has to wait is over; makes its timer when it first has to.
-fn is_over(timer: &mut Option<Pin<Box<Sleep>>>, limit: Limit, cx: &mut Context<'_>) -> bool {
-    let Some(timer) = timer else {
-        let sleep = match limit {
-            Limit::Unlimited => return false,
-            Limit::For(duration) => sleep(duration),
-            Limit::Until(moment) => sleep_until(moment),
-        };
-        return timer.insert(Box::pin(sleep)).as_mut().poll(cx).is_ready();
-    };
-    // A call that has used up its task's budget is woken again by itself, but the timer, polled
-    // within the same poll, does not even look at the clock. So look at it.
-    timer.as_mut().poll(cx).is_ready() || time::has_passed(timer.deadline())
 }

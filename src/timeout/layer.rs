@@ -1,33 +1,37 @@
 //! The layer and its builder.
 
-use std::time::Duration;
+use std::{marker::PhantomData, time::Duration};
 
 use tower::Layer;
 
+#[cfg(feature = "http")]
+use crate::timeout::ToBodyEnd;
 use crate::{
     ConfigError, Name,
     observe::register,
     protocol::Plain,
     striped::Striped,
-    timeout::{Timeout, TimeoutHandle, state::State},
+    timeout::{Reach, Timeout, TimeoutHandle, ToResponse, state::State},
 };
 
 /// Limits how long a call may take.
 #[derive(Debug)]
-pub struct TimeoutLayer<P = Plain> {
+pub struct TimeoutLayer<P = Plain, M = ToResponse> {
     state: Striped<State>,
     protocol: P,
+    scope: PhantomData<fn() -> M>,
 }
 
 /// Settings of a [`TimeoutLayer`].
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct TimeoutBuilder<P = Plain> {
+pub struct TimeoutBuilder<P = Plain, M = ToResponse> {
     duration: Duration,
     enabled: bool,
     total: bool,
     name: Option<&'static str>,
     protocol: P,
+    scope: PhantomData<fn() -> M>,
 }
 
 impl TimeoutLayer {
@@ -40,11 +44,12 @@ impl TimeoutLayer {
             total: false,
             name: None,
             protocol: Plain::new(),
+            scope: PhantomData,
         }
     }
 }
 
-impl<P> TimeoutLayer<P> {
+impl<P, M> TimeoutLayer<P, M> {
     /// The control surface.
     #[must_use]
     pub fn handle(&self) -> TimeoutHandle {
@@ -52,7 +57,7 @@ impl<P> TimeoutLayer<P> {
     }
 }
 
-impl<P> TimeoutBuilder<P> {
+impl<P, M> TimeoutBuilder<P, M> {
     /// `false` lets calls take as long as they like, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.enabled = enabled;
@@ -75,13 +80,32 @@ impl<P> TimeoutBuilder<P> {
     }
 
     /// How an expiry travels. Default [`Plain`]: as an error.
-    pub fn protocol<Q>(self, protocol: Q) -> TimeoutBuilder<Q> {
+    pub fn protocol<Q>(self, protocol: Q) -> TimeoutBuilder<Q, M> {
         TimeoutBuilder {
             duration: self.duration,
             enabled: self.enabled,
             total: self.total,
             name: self.name,
             protocol,
+            scope: PhantomData,
+        }
+    }
+
+    /// Counts the response's body as a part of the call: a peer that stalls, or trickles, after the
+    /// head does not hang the reader. When the time is up the body is dropped, and its reader gets
+    /// the [`Rejected`](crate::Rejected) as an error, whatever the protocol: by then the head is
+    /// gone. The body's error is a [`BoxError`](tower::BoxError). The time runs from the call, so
+    /// every call reads the clock. A reader that is slow is cut off as well; frames read in time,
+    /// and trailers, are unchanged. Default: the timeout ends with the head.
+    #[cfg(feature = "http")]
+    pub fn until_body_end(self) -> TimeoutBuilder<P, ToBodyEnd> {
+        TimeoutBuilder {
+            duration: self.duration,
+            enabled: self.enabled,
+            total: self.total,
+            name: self.name,
+            protocol: self.protocol,
+            scope: PhantomData,
         }
     }
 
@@ -92,28 +116,34 @@ impl<P> TimeoutBuilder<P> {
 
     /// # Errors
     /// A duration of zero. `Duration::MAX` never ends a call.
-    pub fn build(self) -> Result<TimeoutLayer<P>, ConfigError> {
-        let state = State::new(self.duration, self.enabled, self.total, self.name)?;
+    pub fn build(self) -> Result<TimeoutLayer<P, M>, ConfigError>
+    where
+        M: Reach,
+    {
+        let reach = (self.total, M::COVERS_BODY);
+        let state = State::new(self.duration, self.enabled, reach, self.name)?;
         let state = Striped::new(state);
         register(state.value());
         Ok(TimeoutLayer {
             state,
             protocol: self.protocol,
+            scope: PhantomData,
         })
     }
 }
 
-impl<P: Clone> Clone for TimeoutLayer<P> {
+impl<P: Clone, M> Clone for TimeoutLayer<P, M> {
     fn clone(&self) -> Self {
         Self {
             state: self.state.clone(),
             protocol: self.protocol.clone(),
+            scope: PhantomData,
         }
     }
 }
 
-impl<S, P: Clone> Layer<S> for TimeoutLayer<P> {
-    type Service = Timeout<S, P>;
+impl<S, P: Clone, M> Layer<S> for TimeoutLayer<P, M> {
+    type Service = Timeout<S, P, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
         Timeout::new(inner, self.state.clone(), self.protocol.clone())

@@ -29,17 +29,26 @@
 //! [`total`](TimeoutBuilder::total) gives HTTP requests their deadline. The
 //! [`Timeouts`](crate::Timeouts) of a request replace the duration for that request.
 //!
+//! **Bodies.** Over HTTP the time ends with the head of the response, unless the timeout reaches
+//! [to the end of the body](TimeoutBuilder::until_body_end).
+//!
 //! **Cost** of a call that is answered at once: a reference count; with a deadline, two readings of
 //! the clock. **Drop.** The inner future goes with the call. **Clone.** All clones share the
 //! duration and the count; a clone has not been asked for readiness.
 
+#[cfg(feature = "http")]
+mod body;
 mod future;
 mod handle;
 mod layer;
+mod scope;
 mod service;
 mod state;
 
+#[cfg(feature = "http")]
+pub use body::{TimedBody, ToBodyEnd};
 pub use future::ResponseFuture;
 pub use handle::{Snapshot, TimeoutHandle};
 pub use layer::{TimeoutBuilder, TimeoutLayer};
+pub use scope::{Reach, Scope, ToResponse};
 pub use service::Timeout;

@@ -1,6 +1,7 @@
 //! The service.
 
 use std::{
+    marker::PhantomData,
     mem,
     task::{Context, Poll},
 };
@@ -11,16 +12,17 @@ use crate::{
     CarryDeadline, RejectedKind,
     protocol::{Plain, Protocol},
     striped::Striped,
-    timeout::{ResponseFuture, state::State},
+    timeout::{ResponseFuture, Scope, ToResponse, state::State},
 };
 
 /// A service behind a [`TimeoutLayer`](super::TimeoutLayer).
 #[derive(Debug)]
-pub struct Timeout<S, P = Plain> {
+pub struct Timeout<S, P = Plain, M = ToResponse> {
     inner: S,
     readiness: Readiness,
     state: Striped<State>,
     protocol: P,
+    scope: PhantomData<fn() -> M>,
 }
 
 /// What the inner service said when it was last asked.
@@ -31,13 +33,14 @@ enum Readiness {
     Ready,
 }
 
-impl<S, P> Timeout<S, P> {
+impl<S, P, M> Timeout<S, P, M> {
     pub(super) fn new(inner: S, state: Striped<State>, protocol: P) -> Self {
         Self {
             inner,
             readiness: Readiness::Unasked,
             state,
             protocol,
+            scope: PhantomData,
         }
     }
 
@@ -52,14 +55,15 @@ impl<S, P> Timeout<S, P> {
     }
 }
 
-impl<S, P, Req> Service<Req> for Timeout<S, P>
+impl<S, P, M, Req> Service<Req> for Timeout<S, P, M>
 where
     S: Service<Req> + Clone,
     P: Protocol<S::Response, S::Error> + CarryDeadline<Req>,
+    M: Scope<P::Response<()>>,
 {
-    type Response = P::Response<()>;
+    type Response = M::Response;
     type Error = P::Error;
-    type Future = ResponseFuture<S, P, Req>;
+    type Future = ResponseFuture<S, P, Req, M>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
@@ -94,7 +98,7 @@ where
     }
 }
 
-impl<S: Clone, P: Clone> Clone for Timeout<S, P> {
+impl<S: Clone, P: Clone, M> Clone for Timeout<S, P, M> {
     /// The clone has not been asked for readiness yet.
     fn clone(&self) -> Self {
         Self::new(
@@ -107,6 +111,6 @@ impl<S: Clone, P: Clone> Clone for Timeout<S, P> {
 
 /// A layered service still goes into tonic's `Server::add_service`.
 #[cfg(feature = "grpc")]
-impl<S: tonic::server::NamedService, P> tonic::server::NamedService for Timeout<S, P> {
+impl<S: tonic::server::NamedService, P, M> tonic::server::NamedService for Timeout<S, P, M> {
     const NAME: &'static str = S::NAME;
 }

@@ -20,6 +20,7 @@ pub(super) struct State {
     limit: AtomicU64,
     enabled: bool,
     total: bool,
+    covers_body: bool,
     tally: Tally,
 }
 
@@ -36,7 +37,7 @@ impl State {
     pub(super) fn new(
         duration: Duration,
         enabled: bool,
-        total: bool,
+        (total, covers_body): (bool, bool),
         name: Option<&'static str>,
     ) -> Result<Self, ConfigError> {
         let limit = AtomicU64::new(checked(duration, name)?);
@@ -44,6 +45,7 @@ impl State {
             limit,
             enabled,
             total,
+            covers_body,
             tally: Tally::new("timeout", name),
         })
     }
@@ -95,7 +97,7 @@ impl State {
             }
         });
         let own = own.unwrap_or_else(|| self.duration());
-        if carried.is_none() && !protocol.wants_deadline(self.total) {
+        if carried.is_none() && !self.covers_body && !protocol.wants_deadline(self.total) {
             return Some(Limit::For(own));
         }
         let now = time::moment();

@@ -1,0 +1,125 @@
+//! A response body that is a part of its call's time.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http::Response;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::time::Sleep;
+use tower::BoxError;
+
+use crate::{
+    RejectedKind, time,
+    timeout::{
+        Reach, Scope,
+        scope::{Left, is_over},
+        state::Limit,
+    },
+};
+
+/// A timeout that reaches to the end of the response's body.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ToBodyEnd;
+
+pin_project! {
+    /// A body that fails when the time of its call is up, and lets go of its connection then.
+    ///
+    /// The error is a [`Rejected`](crate::Rejected), which `Rejected::find` finds. Frames that come
+    /// in time pass unchanged, trailers too.
+    pub struct TimedBody<B> {
+        // `None` once the time was up.
+        #[pin]
+        body: Option<B>,
+        left: Option<Left>,
+        // Made when the reader first has to wait.
+        timer: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl Reach for ToBodyEnd {
+    const COVERS_BODY: bool = true;
+}
+
+impl<B> Scope<Response<B>> for ToBodyEnd {
+    type Response = Response<TimedBody<B>>;
+
+    fn pass_on(response: Response<B>, left: Option<Left>) -> Self::Response {
+        response.map(|body| TimedBody::new(body, left))
+    }
+}
+
+impl<B> TimedBody<B> {
+    fn new(body: B, left: Option<Left>) -> Self {
+        Self {
+            body: Some(body),
+            left,
+            timer: None,
+        }
+    }
+}
+
+impl<B> Body for TimedBody<B>
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let mut this = self.project();
+        let Some(body) = this.body.as_mut().as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        let polled = body.poll_frame(cx);
+        let Some(left) = this.left else {
+            return polled.map_err(Into::into);
+        };
+        let over = match &polled {
+            Poll::Pending => is_over(this.timer, Limit::Until(left.until), cx),
+            // A peer that trickles is late as well. What ends the body is passed on.
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() => time::has_passed(left.until),
+            Poll::Ready(_) => false,
+        };
+        if !over {
+            return polled.map_err(Into::into);
+        }
+        // Now, and not when the reader drops it: it holds a connection.
+        this.body.set(None);
+        *this.timer = None;
+        let rejected = left.state.reject(RejectedKind::TimedOut);
+        Poll::Ready(Some(Err(rejected)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Some(body) => body.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+/// The body of a rejection by an outer layer.
+impl<B: Default> Default for TimedBody<B> {
+    fn default() -> Self {
+        Self::new(B::default(), None)
+    }
+}
+
+impl<B: fmt::Debug> fmt::Debug for TimedBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimedBody")
+            .field("body", &self.body)
+            .finish_non_exhaustive()
+    }
+}
