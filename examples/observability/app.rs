@@ -44,6 +44,7 @@ pub(crate) async fn app() -> Result<Router, BoxError> {
         .http()
         .name("api")
         .rate(Rate::per_second(50))
+        .max_in_flight(100)
         .build()?;
 
     // May as well come after the layers were built and used: nothing is lost.
