@@ -25,6 +25,7 @@ use tower_keep::{
     bulkhead::{BulkheadGate, BulkheadLayer},
     circuit_breaker::{CircuitBreakerLayer, CircuitGate},
     gate::{Both, GateLayer},
+    hedge::HedgeLayer,
     protocol::Plain,
     rate_limit::{LimitGate, Metered, Rate, RateLimitBuilder, RateLimitLayer},
     retry::RetryLayer,
@@ -78,6 +79,14 @@ fn timeout() -> TimeoutLayer {
 fn retry() -> RetryLayer<Plain<tower_keep::protocol::ErrIsFailure, tower_keep::protocol::Always>> {
     RetryLayer::builder()
         .protocol(Plain::new().idempotent())
+        .build()
+        .unwrap()
+}
+
+fn hedge() -> HedgeLayer<Plain<tower_keep::protocol::ErrIsFailure, tower_keep::protocol::Always>> {
+    HedgeLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .delay(Duration::from_millis(50))
         .build()
         .unwrap()
 }
@@ -164,6 +173,10 @@ fn admitted(criterion: &mut Criterion) {
         let waits = waits.build().unwrap().layer(Echo);
         measure(&mut group, "bulkhead that may wait", threads, waits);
         measure(&mut group, "retry", threads, retry().layer(Echo));
+        measure(&mut group, "hedge", threads, hedge().layer(Echo));
+        let learns = HedgeLayer::builder().protocol(Plain::new().idempotent());
+        let learns = learns.build().unwrap();
+        measure(&mut group, "hedge by quantile", threads, learns.layer(Echo));
         measure(&mut group, "timeout", threads, timeout().layer(Echo));
         let stack = ServiceBuilder::new()
             .layer(retry())

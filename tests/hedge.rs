@@ -359,6 +359,8 @@ fn bad_settings_are_errors_that_name_the_fix() {
         HedgeLayer::builder().quantile(1.0),
         HedgeLayer::builder().max_hedges(0),
         HedgeLayer::builder().max_hedges(usize::MAX),
+        HedgeLayer::builder().delay(DELAY).timeout(DELAY),
+        HedgeLayer::builder().timeout(Duration::from_millis(1)),
     ] {
         let error = builder
             .name("search")
@@ -370,4 +372,44 @@ fn bad_settings_are_errors_that_name_the_fix() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn an_update_changes_all_or_nothing() {
+    let layer = hedge().timeout(20 * DELAY).name("search").build().unwrap();
+    let handle = layer.handle();
+    let policy = handle.policy();
+    assert_eq!((policy.least_delay(), policy.most_hedges()), (DELAY, 1));
+    for wrong in [
+        policy.max_hedges(3).delay(Duration::ZERO),
+        policy.max_hedges(3).delay(20 * DELAY),
+        policy.delay(2 * DELAY).max_hedges(0),
+        policy.delay(2 * DELAY).max_hedges(11),
+    ] {
+        let error = handle.update(wrong).unwrap_err();
+        assert!(error.to_string().starts_with("hedge (search): `"));
+        assert_eq!(handle.policy(), policy);
+    }
+    let changed = handle.update(policy.delay(2 * DELAY).max_hedges(10));
+    let expected = "hedge: `delay` from 50ms to 100ms, hedge: `max_hedges` from 1 to 10";
+    assert_eq!(changed.unwrap().to_string(), expected);
+    assert!(handle.update(handle.policy()).unwrap().is_empty());
+    assert_eq!(handle.snapshot().delay, Some(2 * DELAY));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_counts_for_calls_that_follow() {
+    let layer = hedge().delay(20 * DELAY).max_hedges(2).build().unwrap();
+    let upstream = upstream(|_| Step::Hangs);
+    let hedged_within = async |time| {
+        let before = upstream.came();
+        let call = tokio::time::timeout(time, send(&layer, &upstream, get())).await;
+        assert!(call.is_err());
+        upstream.came() - before
+    };
+    assert_eq!(hedged_within(15 * DELAY).await, 1);
+    assert_eq!(hedged_within(50 * DELAY).await, 3);
+    let policy = layer.handle().policy().delay(DELAY).max_hedges(1);
+    layer.handle().update(policy).unwrap();
+    assert_eq!(hedged_within(15 * DELAY).await, 2);
 }

@@ -211,7 +211,7 @@ where
             return false;
         };
         self.sent += 1;
-        let is_last = self.sent >= state.max_hedges;
+        let is_last = self.sent >= state.policy().most_hedges();
         let number = u32::try_from(self.sent + 1).unwrap_or(u32::MAX);
         self.protocol.number(&mut request, number);
         let service = self.shared.prototype.service();

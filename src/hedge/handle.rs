@@ -1,10 +1,13 @@
 //! The control surface.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crate::{
-    ConfigError,
-    hedge::state::{Snapshot, State},
+    Changed, ConfigError,
+    hedge::{
+        Policy,
+        state::{Snapshot, State},
+    },
 };
 
 /// Watches and changes a hedge from outside. Cheap to clone; it keeps the hedge's state alive, not
@@ -25,11 +28,18 @@ impl HedgeHandle {
         self.state.snapshot()
     }
 
-    /// Changes the delay, for hedges that are not due yet; with a quantile, the least delay.
+    /// When, and how often, calls are hedged.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.state.policy()
+    }
+
+    /// Changes that at once, for hedges that are not due yet: start from
+    /// [`policy`](Self::policy).
     ///
     /// # Errors
-    /// A delay under 100 microseconds or over an hour.
-    pub fn set_delay(&self, delay: Duration) -> Result<(), ConfigError> {
-        self.state.set_delay(delay)
+    /// What [`build`](super::HedgeBuilder::build) would reject. Nothing has changed then.
+    pub fn update(&self, policy: Policy) -> Result<Changed, ConfigError> {
+        self.state.update(policy)
     }
 }

@@ -8,8 +8,8 @@ use crate::{
     ConfigError, Name,
     algorithm::{Budget, LatencyQuantile},
     hedge::{
-        Hedge, HedgeHandle,
-        state::{State, checked},
+        Hedge, HedgeHandle, Policy,
+        state::{Fixed, State},
     },
     observe::register,
     protocol::{Choice, Chosen, Plain, Unset},
@@ -30,6 +30,7 @@ pub struct HedgeBuilder<P = Unset> {
     delay: Option<Duration>,
     quantile: Option<f64>,
     max_hedges: usize,
+    timeout: Option<Duration>,
     budget: Option<Arc<Budget>>,
     enabled: bool,
     name: Option<&'static str>,
@@ -43,6 +44,7 @@ impl HedgeLayer {
             delay: None,
             quantile: None,
             max_hedges: 1,
+            timeout: None,
             budget: Some(Arc::default()),
             enabled: true,
             name: None,
@@ -82,6 +84,13 @@ impl<P> HedgeBuilder<P> {
         self
     }
 
+    /// How long a call may take, by the timeout around this layer or the one of an attempt beneath:
+    /// then a delay that is not below it is an error, of `build` and of updates. Default: unknown.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
     /// What pays for hedges: any [`Budget`], such as that of a retry to the same upstream. Default:
     /// a [`RetryBudget`](crate::algorithm::RetryBudget) of 10 of this layer's own, to which each
     /// success adds a tenth.
@@ -116,6 +125,7 @@ impl<P> HedgeBuilder<P> {
             delay: self.delay,
             quantile: self.quantile,
             max_hedges: self.max_hedges,
+            timeout: self.timeout,
             budget: self.budget,
             enabled: self.enabled,
             name: self.name,
@@ -126,25 +136,28 @@ impl<P> HedgeBuilder<P> {
     /// Starts with a full budget, and nothing learnt.
     ///
     /// # Errors
-    /// A delay under 100 microseconds or over an hour, a quantile that is not between 0 and 1, no
-    /// hedges or more than 10.
+    /// A delay under 100 microseconds, over an hour, or not below the `timeout` that was given; a
+    /// quantile that is not between 0 and 1; no hedges or more than 10.
     pub fn build(self) -> Result<HedgeLayer<P::Protocol>, ConfigError>
     where
         P: Choice,
     {
         let name = self.name;
-        if !(1..=10).contains(&self.max_hedges) {
-            let fix = "send 1 to 10; for none, `.enabled(false)`";
-            return Err(ConfigError::new("max_hedges", self.max_hedges, fix).of("hedge", name));
-        }
         let share = self.quantile.or(self.delay.is_none().then_some(0.95));
         let quantile = share
             .map(LatencyQuantile::new)
             .transpose()
             .map_err(|error| error.of("hedge", name))?;
-        let delay = checked(self.delay.unwrap_or(Duration::from_millis(1)), name)?;
-        let fixed = (self.max_hedges, self.enabled, name);
-        let state = Arc::new(State::new(delay, quantile, self.budget, fixed));
+        let default = Policy::default();
+        let policy = default
+            .delay(self.delay.unwrap_or(default.least_delay()))
+            .max_hedges(self.max_hedges);
+        let fixed = Fixed {
+            enabled: self.enabled,
+            timeout: self.timeout,
+            name,
+        };
+        let state = Arc::new(State::new(policy, quantile, self.budget, fixed)?);
         register(&state);
         Ok(HedgeLayer {
             state,

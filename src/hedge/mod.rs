@@ -49,11 +49,13 @@
 mod future;
 mod handle;
 mod layer;
+mod policy;
 mod service;
 mod state;
 
 pub use future::ResponseFuture;
 pub use handle::HedgeHandle;
 pub use layer::{HedgeBuilder, HedgeLayer};
+pub use policy::Policy;
 pub use service::Hedge;
 pub use state::Snapshot;

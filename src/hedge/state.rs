@@ -14,7 +14,7 @@ use crate::{
     Changed, ConfigError,
     algorithm::{Budget, LatencyQuantile},
     attempt::{Prototype, Token, budget_now},
-    config::nanos_within,
+    hedge::Policy,
     observe::{self, Instance, Observed, Totals, trace},
     time::{self, Clock, nanos},
 };
@@ -40,16 +40,26 @@ pub struct Snapshot {
 
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) max_hedges: usize,
     enabled: bool,
     name: Option<&'static str>,
-    /// In nanoseconds: the fixed delay, or the least with a quantile. Relaxed: a call that races a
-    /// change honors one of the two.
-    delay: AtomicU64,
+    /// How long a call may take, where that is known.
+    timeout: Option<Duration>,
+    /// A [`Policy`] in one word, so that no call sees half of a change: bits 0 to 47 are the delay
+    /// in nanoseconds, fixed or with a quantile the least; those above are the hedges of a call.
+    /// Relaxed: it publishes nothing else, and a call that races a change honors one of the two.
+    policy: AtomicU64,
     quantile: Option<LatencyQuantile>,
     budget: Option<Arc<Budget>>,
     clock: Clock,
     counts: Counts,
+}
+
+/// What does not change once it is built.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fixed {
+    pub(super) enabled: bool,
+    pub(super) timeout: Option<Duration>,
+    pub(super) name: Option<&'static str>,
 }
 
 /// Relaxed, all: statistics, and only of calls that are hedged.
@@ -79,21 +89,28 @@ pub(super) enum Winner {
 
 impl State {
     pub(super) fn new(
-        delay: u64,
+        policy: Policy,
         quantile: Option<LatencyQuantile>,
         budget: Option<Arc<Budget>>,
-        (max_hedges, enabled, name): (usize, bool, Option<&'static str>),
-    ) -> Self {
-        Self {
-            max_hedges,
+        fixed: Fixed,
+    ) -> Result<Self, ConfigError> {
+        let Fixed {
+            enabled,
+            timeout,
+            name,
+        } = fixed;
+        let packed = policy.pack(timeout);
+        let packed = packed.map_err(|error| error.of("hedge", name))?;
+        Ok(Self {
             enabled,
             name,
-            delay: AtomicU64::new(delay),
+            timeout,
+            policy: AtomicU64::new(packed),
             quantile,
             budget,
             clock: Clock::start(),
             counts: Counts::default(),
-        }
+        })
     }
 
     /// A call begins: whether it is to be kept for a hedge. While nothing would pay for one, it is
@@ -110,23 +127,28 @@ impl State {
         budget.available(now) > 0
     }
 
+    pub(super) fn policy(&self) -> Policy {
+        Policy::unpack(self.policy.load(Ordering::Relaxed))
+    }
+
     /// After how long the next hedge is due.
     pub(super) fn delay(&self) -> Option<Duration> {
-        let least = self.delay.load(Ordering::Relaxed);
+        let least = self.policy().least_delay();
         match &self.quantile {
-            None => Some(Duration::from_nanos(least)),
+            None => Some(least),
             Some(quantile) => quantile
                 .get()
-                .map(|nanos| Duration::from_nanos(nanos.max(least))),
+                .map(|nanos| Duration::from_nanos(nanos).max(least)),
         }
     }
 
-    pub(super) fn set_delay(&self, delay: Duration) -> Result<(), ConfigError> {
-        let nanos = checked(delay, self.name)?;
-        let before = Duration::from_nanos(self.delay.swap(nanos, Ordering::Relaxed));
-        let changed = Changed::default().note("hedge", "delay", (before, delay));
+    pub(super) fn update(&self, policy: Policy) -> Result<Changed, ConfigError> {
+        let packed = policy.pack(self.timeout);
+        let packed = packed.map_err(|error| error.of("hedge", self.name))?;
+        let before = Policy::unpack(self.policy.swap(packed, Ordering::Relaxed));
+        let changed = policy.since(&before);
         trace::updated(("hedge", self.name), &changed);
-        Ok(())
+        Ok(changed)
     }
 
     /// When a call was sent, if that is to be known.
@@ -216,15 +238,4 @@ impl Observed for State {
             },
         }
     }
-}
-
-/// The nanoseconds of a delay.
-pub(super) fn checked(delay: Duration, name: Option<&'static str>) -> Result<u64, ConfigError> {
-    nanos_within(
-        "delay",
-        delay,
-        Duration::from_micros(100)..=Duration::from_secs(3600),
-        "use the time in which nineteen of twenty answers come; 50ms is a start",
-    )
-    .map_err(|error| error.of("hedge", name))
 }

@@ -1,0 +1,103 @@
+//! What can be changed while a hedge runs.
+
+use std::time::Duration;
+
+use crate::{Changed, ConfigError, config::nanos_within};
+
+/// When, and how often, a call is sent once more.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_keep::{hedge::HedgeLayer, protocol::Plain};
+///
+/// let hedge = HedgeLayer::builder()
+///     .protocol(Plain::new().idempotent())
+///     .delay(Duration::from_millis(50))
+///     .build()?;
+/// let handle = hedge.handle();
+/// let changed = handle.update(handle.policy().delay(Duration::from_millis(20)))?;
+/// assert_eq!(changed.to_string(), "hedge: `delay` from 50ms to 20ms");
+/// # Ok::<_, tower_keep::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    delay: Duration,
+    max_hedges: usize,
+}
+
+impl Policy {
+    /// After how long a call is sent once more; with a quantile, the least delay.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// The largest number of hedges of one call.
+    #[must_use]
+    pub fn max_hedges(mut self, hedges: usize) -> Self {
+        self.max_hedges = hedges;
+        self
+    }
+
+    /// What [`delay`](Self::delay) set.
+    #[must_use]
+    pub fn least_delay(&self) -> Duration {
+        self.delay
+    }
+
+    /// What [`max_hedges`](Self::max_hedges) set.
+    #[must_use]
+    pub fn most_hedges(&self) -> usize {
+        self.max_hedges
+    }
+
+    /// What is not as it was before.
+    pub(super) fn since(&self, before: &Self) -> Changed {
+        let hedges = (before.max_hedges, self.max_hedges);
+        Changed::default()
+            .note("hedge", "delay", (before.delay, self.delay))
+            .note("hedge", "max_hedges", hedges)
+    }
+
+    /// Both in one word. `timeout`: how long a call may take, where that is known.
+    pub(super) fn pack(self, timeout: Option<Duration>) -> Result<u64, ConfigError> {
+        if !(1..=MAX_HEDGES).contains(&self.max_hedges) {
+            let fix = "send 1 to 10; for none, `.enabled(false)`";
+            return Err(ConfigError::new("max_hedges", self.max_hedges, fix));
+        }
+        let nanos = nanos_within(
+            "delay",
+            self.delay,
+            Duration::from_micros(100)..=Duration::from_secs(3600),
+            "use the time in which nineteen of twenty answers come; 50ms is a start",
+        )?;
+        if timeout.is_some_and(|timeout| self.delay >= timeout) {
+            let fix = "lower it below `timeout`: the call would be over before its first hedge";
+            return Err(ConfigError::new("delay", self.delay, fix));
+        }
+        Ok(nanos | (self.max_hedges as u64) << HEDGES_SHIFT)
+    }
+
+    pub(super) fn unpack(word: u64) -> Self {
+        Self {
+            delay: Duration::from_nanos(word & DELAY_MASK),
+            max_hedges: (word >> HEDGES_SHIFT) as usize,
+        }
+    }
+}
+
+/// One hedge, after 1 ms at the earliest: what a quantile starts with.
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            delay: Duration::from_millis(1),
+            max_hedges: 1,
+        }
+    }
+}
+
+const MAX_HEDGES: usize = 10;
+/// An hour of nanoseconds has 42 bits.
+const HEDGES_SHIFT: u32 = 48;
+const DELAY_MASK: u64 = (1 << HEDGES_SHIFT) - 1;
