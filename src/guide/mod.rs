@@ -52,6 +52,13 @@ pub mod falling_back {}
 pub mod streaming {}
 
 #[doc = include_str!("tuning.md")]
+///
+/// # The dashboard's queries during an incident
+///
+/// What they answer while an upstream is flaky, slow, hangs and recovers, drawn from a run of
+/// `tests/prometheus`:
+///
+#[doc = include_str!("../../docs/dashboard.svg")]
 pub mod tuning {}
 
 #[cfg(all(feature = "serde", feature = "http"))]
