@@ -61,6 +61,9 @@ pub mod streaming {}
 #[doc = include_str!("../../docs/dashboard.svg")]
 pub mod tuning {}
 
+#[doc = include_str!("opentelemetry.md")]
+pub mod opentelemetry {}
+
 #[cfg(all(feature = "serde", feature = "http"))]
 #[doc = include_str!("settings.md")]
 pub mod settings {}

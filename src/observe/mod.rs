@@ -62,9 +62,9 @@
 //! about 4.5 us a circuit breaker and holds no call up.
 //!
 //! **OpenTelemetry.** Use a bridge from the `metrics` facade, or scrape with the collector's
-//! Prometheus receiver; there is no second implementation here. **tracing** (feature): one event of
-//! target `tower_keep` for each transition and each change of settings, and of rejections at most
-//! one a second and layer, with how many it stands for.
+//! Prometheus receiver: the [guide](crate::guide::opentelemetry) tells how. **tracing** (feature):
+//! one event of target `tower_keep` for each transition and each change of settings, and of
+//! rejections at most one a second and layer, with how many it stands for.
 
 mod durations;
 #[cfg(feature = "metrics")]

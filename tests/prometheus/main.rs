@@ -113,6 +113,24 @@ async fn promtool_accepts_rules_and_configuration() {
     }
 }
 
+/// What OpenTelemetry's collector passes to its `prometheus` receiver is a configuration of
+/// Prometheus.
+#[tokio::test]
+#[ignore = "needs prometheus"]
+async fn promtool_accepts_what_the_collector_scrapes() {
+    let collector = include_str!("../../examples/observability/otel-collector.yml");
+    let indent = "      ";
+    let receiver = collector.lines().skip_while(|line| *line != "    config:");
+    let lines = receiver.skip(1).map_while(|line| line.strip_prefix(indent));
+    let configuration: Vec<_> = lines.collect();
+    assert!(configuration.contains(&"scrape_configs:"));
+    promtool(
+        &["check", "config", "/dev/stdin"],
+        &configuration.join("\n"),
+    )
+    .await;
+}
+
 /// Every rule is named in the test of the rules, as one that fires and as one that is quiet.
 #[test]
 fn each_alert_is_tested_as_firing_and_as_quiet() {
