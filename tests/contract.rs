@@ -233,6 +233,19 @@ fn cases_with(enabled: bool) -> Vec<Case> {
         )),
     ));
 
+    let by_key = builder()
+        .protocol(Plain::new())
+        .keyed_by(|_: &Ask| Some("key"));
+    cases.push(throttle(
+        "keyed throttle, plain",
+        boxed(plain(by_key.build().unwrap())),
+    ));
+    let by_key = builder().protocol(http::Client::new()).keyed_by(one_key);
+    cases.push(throttle(
+        "keyed throttle, client",
+        boxed(client(by_key.build().unwrap())),
+    ));
+
     let builder = || -> CircuitBreakerBuilder {
         CircuitBreakerLayer::builder()
             .min_calls(MIN_CALLS)

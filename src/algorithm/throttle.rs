@@ -384,3 +384,56 @@ mod tests {
         }
     }
 }
+
+#[cfg(all(test, keep_loom))]
+mod loom_model {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    fn throttle() -> Arc<Throttle> {
+        let config = ThrottleConfig {
+            min_calls: 2,
+            ..ThrottleConfig::default()
+        };
+        Arc::new(Throttle::new(config, 1).unwrap())
+    }
+
+    /// The probability that calls are rejected with, if it is not just being changed.
+    fn settled(throttle: &Throttle) -> bool {
+        throttle.chance.load(Ordering::Relaxed) as u32 == parts(throttle.probability(0)) as u32
+    }
+
+    #[test]
+    fn no_call_is_lost_and_the_next_corrects_the_probability() {
+        loom::model(|| {
+            let throttle = throttle();
+            throttle.record(false, 0, 0);
+            let other = throttle.clone();
+            let thread = thread::spawn(move || other.record(false, 0, 0));
+            throttle.record(true, 0, 0);
+            thread.join().unwrap();
+            let counts = throttle.counts(0);
+            assert_eq!((counts.accepts, counts.failures), (1, 2));
+            throttle.record(false, 0, 0);
+            assert!(settled(&throttle));
+        });
+    }
+
+    #[test]
+    fn a_probability_that_outlives_a_reset_rejects_one_call() {
+        loom::model(|| {
+            let throttle = throttle();
+            throttle.record(false, 0, 0);
+            let other = throttle.clone();
+            let thread = thread::spawn(move || other.record(false, 0, 0));
+            throttle.reset();
+            thread.join().unwrap();
+            assert!(throttle.counts(0).failures <= 1);
+            if !throttle.admit(0, 0) {
+                assert_eq!(throttle.counts(0).throttled, 1);
+                assert!(settled(&throttle));
+            }
+        });
+    }
+}

@@ -43,7 +43,7 @@
 //! | `keep_hedge_wins_total` | counter | `winner` | hedged calls that the `first` attempt, a `hedge` or `none` won |
 //! | `keep_hedge_delay_seconds` | gauge | | after how long a call is hedged; absent while that is being learnt |
 //! | `keep_fallback_total` | counter | `result` | failed calls that the fallback `answered`, or for which it `failed` too |
-//! | `keep_throttle_probability` | gauge | | the probability that a call is rejected |
+//! | `keep_throttle_probability` | gauge | | the probability that a call is rejected; of keys, the highest |
 //! | `keep_shadow_calls_total` | counter | | calls that settings on [trial](crate::gate::Shadow) were asked about |
 //! | `keep_would_reject_total` | counter | `kind` | calls that they would have rejected, by [kind](crate::RejectedKind::as_str) |
 //! | `keep_timeout_total` | counter | `scope` | calls that took too long, of a limit on an `attempt` or a `total` |

@@ -82,9 +82,9 @@ pub enum State {
         /// Failed calls for which the fallback failed too, so far.
         failed: u64,
     },
-    /// Of a throttle.
+    /// Of a throttle, or of those of all keys.
     Throttle {
-        /// The probability that a call is rejected now.
+        /// The probability that a call is rejected now; of keys, the highest.
         probability: f64,
     },
     /// Of a hedge.

@@ -1,25 +1,34 @@
 //! The builder.
 
-use std::time::Duration;
+use std::{hash::Hash, sync::Arc, time::Duration};
 
 use crate::{
     ConfigError, Name,
-    algorithm::throttle::{Throttle, ThrottleConfig},
-    gate::GateLayer,
-    observe::register,
+    algorithm::{
+        Overflow,
+        throttle::{Throttle, ThrottleConfig},
+    },
+    gate::{GateLayer, Keyed, KeyedParts},
+    keyed::{ByKey, KeySettings, Missing, NotKeyed},
+    observe::{Tally, register},
     protocol::{Choice, Chosen, Unset},
     striped::stripe_count,
-    throttle::{ThrottleGate, ThrottleHandle, ThrottleLayer},
+    throttle::{
+        KeyedThrottleHandle, KeyedThrottleLayer, ThrottleGate, ThrottleHandle, ThrottleLayer,
+        keyed::Template,
+    },
 };
 
 /// Settings of a [`ThrottleLayer`], in any order. What each means, and its default's reason, is
 /// told at [`ThrottleConfig`].
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct ThrottleBuilder<P = Unset> {
+pub struct ThrottleBuilder<K = NotKeyed, P = Unset> {
     config: ThrottleConfig,
     enabled: bool,
     name: Option<&'static str>,
+    keys: KeySettings,
+    key: K,
     protocol: P,
 }
 
@@ -31,6 +40,8 @@ impl ThrottleLayer {
             config: ThrottleConfig::default(),
             enabled: true,
             name: None,
+            keys: KeySettings::default(),
+            key: NotKeyed,
             protocol: Unset,
         }
     }
@@ -44,7 +55,18 @@ impl<P> ThrottleLayer<P> {
     }
 }
 
-impl<P> ThrottleBuilder<P> {
+impl<K, F, P> KeyedThrottleLayer<K, F, P>
+where
+    K: Hash + Eq + Clone,
+{
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> KeyedThrottleHandle<K> {
+        self.gate().handle()
+    }
+}
+
+impl<K, P> ThrottleBuilder<K, P> {
     /// All settings of the algorithm at once, in place of those made so far.
     pub fn config(mut self, config: ThrottleConfig) -> Self {
         self.config = config;
@@ -87,27 +109,94 @@ impl<P> ThrottleBuilder<P> {
         self
     }
 
+    /// How many keys have a throttle of their own, if [a key](Self::keyed_by) is set. Default 1024,
+    /// some 1.3 MiB.
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.keys.max_keys = Some(keys);
+        self
+    }
+
+    /// What becomes of new keys when there are more than that. Default [`Overflow::Shared`]: they
+    /// share one throttle.
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.keys.overflow = Some(overflow);
+        self
+    }
+
+    /// What becomes of requests without a key. Default [`Missing::Share`]: they share the throttle
+    /// of the keys that overflow.
+    pub fn missing(mut self, missing: Missing) -> Self {
+        self.keys.missing = Some(missing);
+        self
+    }
+
     /// How results are classified and rejections travel. No default: before HTTP,
     /// [`Plain`](crate::protocol::Plain) would count every 503 as accepted.
-    pub fn protocol<Q>(self, protocol: Q) -> ThrottleBuilder<Chosen<Q>> {
+    pub fn protocol<Q>(self, protocol: Q) -> ThrottleBuilder<K, Chosen<Q>> {
         let Self {
             config,
             enabled,
             name,
+            keys,
+            key,
             ..
         } = self;
         ThrottleBuilder {
             config,
             enabled,
             name,
+            keys,
+            key,
             protocol: Chosen(protocol),
         }
     }
 
+    /// A throttle for each key, such as a host or a route, instead of one for all: a closure
+    /// `Fn(&Req) -> Option<K>` finds it.
+    pub fn keyed_by<Req, L, F>(self, key: F) -> ThrottleBuilder<ByKey<L, F>, P>
+    where
+        F: Fn(&Req) -> Option<L>,
+        L: Hash + Eq + Clone,
+    {
+        self.with_key(ByKey::new(key))
+    }
+
+    /// A throttle for each [host](crate::keyed::Host) that requests go to, as the client's
+    /// [stack](crate::stack) has a circuit for each.
+    #[cfg(feature = "http")]
+    pub fn per_host(self) -> ThrottleBuilder<ByKey<crate::keyed::Host, crate::keyed::ByHost>, P> {
+        self.with_key(ByKey::new(crate::keyed::ByHost))
+    }
+
+    fn with_key<L>(self, key: L) -> ThrottleBuilder<L, P> {
+        let Self {
+            config,
+            enabled,
+            name,
+            keys,
+            protocol,
+            ..
+        } = self;
+        ThrottleBuilder {
+            config,
+            enabled,
+            name,
+            keys,
+            key,
+            protocol,
+        }
+    }
+
+    fn error(&self, error: ConfigError) -> ConfigError {
+        error.of("throttle", self.name)
+    }
+}
+
+impl<P> ThrottleBuilder<NotKeyed, P> {
     /// Starts with an empty window.
     ///
     /// # Errors
-    /// A setting outside the range that [`Throttle::new`] gives for it.
+    /// A setting outside the range that [`Throttle::new`] gives for it, or one that needs a key.
     pub fn build(self) -> Result<ThrottleLayer<P::Protocol>, ConfigError>
     where
         P: Choice,
@@ -117,9 +206,11 @@ impl<P> ThrottleBuilder<P> {
     }
 
     fn made(&self) -> Result<ThrottleGate, ConfigError> {
+        self.keys.unset().map_err(|error| self.error(error))?;
         let throttle = Throttle::new(self.config, stripe_count());
-        let throttle = throttle.map_err(|error| error.of("throttle", self.name))?;
-        let gate = ThrottleGate::new(throttle, self.enabled, self.name);
+        let throttle = throttle.map_err(|error| self.error(error))?;
+        let tally = Arc::new(Tally::new("throttle", self.name));
+        let gate = ThrottleGate::new(throttle, self.enabled, tally);
         register(&gate.state);
         Ok(gate)
     }
@@ -132,5 +223,52 @@ impl ThrottleBuilder {
     /// As [`build`](Self::build).
     pub fn gate(self) -> Result<ThrottleGate, ConfigError> {
         self.made()
+    }
+}
+
+impl<K, F, P> ThrottleBuilder<ByKey<K, F>, P>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    /// Starts with no throttles but that which keys share; each has an empty window at first.
+    ///
+    /// # Errors
+    /// A setting outside the range that [`Throttle::new`] gives for it, or no keys.
+    pub fn build(self) -> Result<KeyedThrottleLayer<K, F, P::Protocol>, ConfigError>
+    where
+        P: Choice,
+    {
+        let (gate, protocol) = self.made()?;
+        Ok(GateLayer::with_protocol(gate, protocol.protocol()))
+    }
+
+    fn made(self) -> Result<(Keyed<K, F, ThrottleGate>, P), ConfigError> {
+        let max_keys = self.keys.max_keys(1024);
+        let max_keys = max_keys.map_err(|error| self.error(error))?;
+        let tally = Arc::new(Tally::new("throttle", self.name));
+        let template = Template::new(self.config, tally);
+        let shared = template.throttle(stripe_count());
+        let shared = shared.map_err(|error| self.error(error))?;
+        let otherwise = (
+            self.keys.overflow.unwrap_or_default(),
+            self.keys.missing.unwrap_or_default(),
+        );
+        let parts = KeyedParts::new(max_keys, shared, template, otherwise, self.enabled);
+        let keyed = Keyed::new(self.key.key, parts);
+        register(keyed.parts());
+        Ok((keyed, self.protocol))
+    }
+}
+
+impl<K, F> ThrottleBuilder<ByKey<K, F>>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn gate(self) -> Result<Keyed<K, F, ThrottleGate>, ConfigError> {
+        self.made().map(|(gate, _)| gate)
     }
 }

@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub accepts: u64,
     /// Calls of the window that it rejected, or failed.
     pub failures: u64,
-    /// What the layer has counted so far.
+    /// What the layer has counted so far; of keys, all of them together.
     pub totals: Totals,
 }
 

@@ -5,7 +5,8 @@ use std::{sync::Arc, task::Context};
 use crate::{
     Outcome, Rejected, RejectedKind,
     algorithm::Throttle,
-    gate::{Admission, Admit, Demand, End, Gate, Read, Turn, Unsent},
+    gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
+    keyed::partitions::Evict,
     observe::{Event, Tally},
     striped::current_stripe,
     time::{Clock, Now},
@@ -22,7 +23,8 @@ pub struct ThrottleGate {
 pub(super) struct State {
     pub(super) throttle: Throttle,
     pub(super) clock: Clock,
-    pub(super) tally: Tally,
+    /// Of all throttles of a layer.
+    pub(super) tally: Arc<Tally>,
     enabled: bool,
 }
 
@@ -32,12 +34,12 @@ pub(super) struct State {
 pub struct Counted(bool);
 
 impl ThrottleGate {
-    pub(super) fn new(throttle: Throttle, enabled: bool, name: Option<&'static str>) -> Self {
+    pub(super) fn new(throttle: Throttle, enabled: bool, tally: Arc<Tally>) -> Self {
         Self {
             state: Arc::new(State {
                 throttle,
                 clock: Clock::start(),
-                tally: Tally::new("throttle", name),
+                tally,
                 enabled,
             }),
         }
@@ -49,10 +51,24 @@ impl ThrottleGate {
         if state.throttle.admit(rand::random(), now.by(&state.clock)) {
             return Ok(Counted(true));
         }
-        let mut rejected = Rejected::new(RejectedKind::Throttled, state.tally.layer);
-        rejected.name = state.tally.name;
-        state.tally.rejected(&rejected);
-        Err(Box::new(rejected))
+        Err(Box::new(state.reject(RejectedKind::Throttled)))
+    }
+
+    pub(super) fn probability(&self) -> f64 {
+        let State {
+            throttle, clock, ..
+        } = &*self.state;
+        throttle.probability(clock.now())
+    }
+}
+
+impl State {
+    /// Counts a rejection, and says so.
+    fn reject(&self, kind: RejectedKind) -> Rejected {
+        let mut rejected = Rejected::new(kind, self.tally.layer);
+        rejected.name = self.tally.name;
+        self.tally.rejected(&rejected);
+        rejected
     }
 }
 
@@ -125,3 +141,24 @@ impl<Req> Admit<Req> for ThrottleGate {
 }
 
 impl<Res> Read<Res> for ThrottleGate {}
+
+impl Evict for ThrottleGate {
+    /// Successes in the window count too: without them the first failures would be all there is.
+    fn is_evictable(&self) -> bool {
+        let State {
+            throttle, clock, ..
+        } = &*self.state;
+        // Handles hold the state, not the partition.
+        Arc::strong_count(&self.state) == 1 && throttle.counts(clock.now()).requests() == 0
+    }
+}
+
+impl MissingKey for ThrottleGate {
+    fn missing_key(&self) -> Rejected {
+        self.state.reject(RejectedKind::MissingKey)
+    }
+
+    fn overflow(&self) -> Rejected {
+        self.state.reject(RejectedKind::Throttled)
+    }
+}

@@ -1,0 +1,126 @@
+//! A throttle for each key.
+
+use std::{fmt, hash::Hash, sync::Arc};
+
+use crate::{
+    ConfigError,
+    algorithm::throttle::{Throttle, ThrottleConfig},
+    gate::{Keyable, Keyed, KeyedParts},
+    keyed::partitions::Recipe,
+    observe::{self, Instance, Observed, Tally},
+    throttle::{ThrottleGate, ThrottleHandle},
+};
+
+/// Watches and resets keyed throttles from outside.
+pub struct KeyedThrottleHandle<K> {
+    parts: Arc<KeyedParts<K, ThrottleGate>>,
+}
+
+/// What throttles are made of.
+#[derive(Debug)]
+pub struct Template {
+    config: ThrottleConfig,
+    tally: Arc<Tally>,
+}
+
+impl<K: Hash + Eq + Clone, F> Keyed<K, F, ThrottleGate> {
+    /// The control surface.
+    #[must_use]
+    pub fn handle(&self) -> KeyedThrottleHandle<K> {
+        KeyedThrottleHandle {
+            parts: self.parts().clone(),
+        }
+    }
+}
+
+impl<K: Hash + Eq + Clone> KeyedThrottleHandle<K> {
+    /// The key's throttle, if it has one of its own. The handle keeps it from being evicted.
+    #[must_use]
+    pub fn key(&self, key: &K) -> Option<ThrottleHandle> {
+        let partition = self.parts.partitions.find_lasting(key)?;
+        Some(partition.gate.handle())
+    }
+
+    /// The throttle of all keys that have none of their own.
+    #[must_use]
+    pub fn shared(&self) -> ThrottleHandle {
+        self.parts.shared.handle()
+    }
+
+    /// All keys that have a throttle of their own. Costs a copy of each key.
+    #[must_use]
+    pub fn keys(&self) -> Vec<(K, ThrottleHandle)> {
+        let partitions = self.parts.partitions.all().into_iter();
+        partitions
+            .map(|partition| (partition.key().clone(), partition.gate.handle()))
+            .collect()
+    }
+
+    /// Forgets all calls of all keys, and so rejects nothing until there are new failures.
+    pub fn reset(&self) {
+        self.shared().reset();
+        for partition in self.parts.partitions.all() {
+            partition.gate.state.throttle.reset();
+        }
+    }
+}
+
+impl Template {
+    pub(super) fn new(config: ThrottleConfig, tally: Arc<Tally>) -> Self {
+        Self { config, tally }
+    }
+
+    pub(super) fn throttle(&self, stripes: usize) -> Result<ThrottleGate, ConfigError> {
+        let throttle = Throttle::new(self.config, stripes)?;
+        // Whether it is enabled is asked before there is a key.
+        Ok(ThrottleGate::new(throttle, true, self.tally.clone()))
+    }
+}
+
+impl Keyable for ThrottleGate {
+    type Recipe<K> = Template;
+}
+
+impl<K> Recipe<K, ThrottleGate> for Template {
+    fn make(&self, _: &K) -> Result<ThrottleGate, ConfigError> {
+        // One stripe: there are many throttles, and few threads at each.
+        self.throttle(1)
+    }
+}
+
+impl<K> Observed for KeyedParts<K, ThrottleGate>
+where
+    K: Hash + Eq + Clone + Send + Sync,
+{
+    fn layer(&self) -> &'static str {
+        self.recipe.tally.layer
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.recipe.tally.name
+    }
+
+    fn observe(&self) -> Instance {
+        let partitions = self.partitions.all();
+        let own = partitions.iter().map(|partition| &partition.gate);
+        let throttles = own.chain([&self.shared]);
+        let probability = throttles.map(ThrottleGate::probability).fold(0.0, f64::max);
+        let state = observe::State::Throttle { probability };
+        Instance::new(&self.recipe.tally, Vec::new(), state)
+    }
+}
+
+impl<K> Clone for KeyedThrottleHandle<K> {
+    fn clone(&self) -> Self {
+        Self {
+            parts: self.parts.clone(),
+        }
+    }
+}
+
+impl<K> fmt::Debug for KeyedThrottleHandle<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedThrottleHandle")
+            .finish_non_exhaustive()
+    }
+}
