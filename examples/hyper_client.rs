@@ -1,4 +1,5 @@
-//! A hyper client that survives an upstream which fails: its circuit opens, and closes again.
+//! A hyper client that survives an upstream which fails: its circuit opens, and closes again. Other
+//! hosts do not notice, because each has a circuit and a bulkhead of its own.
 //!
 //! ```console
 //! cargo run --example hyper_client
@@ -13,11 +14,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    http::{Request, StatusCode},
-    routing::get,
-};
+use axum::{Router, extract::State, http::Request, http::StatusCode, routing::get};
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -26,44 +23,59 @@ use tower_keep::{Rejected, stack};
 
 #[tokio::main]
 async fn main() -> Result<(), tower::BoxError> {
-    let (down, calls) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)));
-    let (is_down, count) = (down.clone(), calls.clone());
-    let answer = async move || {
-        count.fetch_add(1, Ordering::Relaxed);
-        match is_down.load(Ordering::Relaxed) {
-            true => StatusCode::INTERNAL_SERVER_ERROR,
-            false => StatusCode::OK,
-        }
-    };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}/", listener.local_addr()?);
-    let upstream = Router::new().route("/", get(answer));
-    tokio::spawn(axum::serve(listener, upstream).into_future());
-
+    let (sick, well) = (Upstream::default(), Upstream::default());
+    let (sick_url, well_url) = (serve(&sick).await?, serve(&well).await?);
     let stack = stack::client().http().name("upstream").build()?;
     let client = stack.layer(Client::builder(TokioExecutor::new()).build_http());
-    let ask = || {
-        let request = Request::get(&url).body(Empty::<Bytes>::new());
+    let ask = |url: &str| {
+        let request = Request::get(url).body(Empty::<Bytes>::new());
         client.clone().oneshot(request.expect("a valid URI"))
     };
+
+    sick.down.store(true, Ordering::Relaxed);
     let mut rejected = 0;
     for _ in 0..50 {
-        if let Err(error) = ask().await {
+        assert_eq!(ask(&well_url).await?.status(), 200);
+        if let Err(error) = ask(&sick_url).await {
             rejected += u32::from(Rejected::find(&*error).is_some());
         }
     }
-    // Ten failures in a row open the circuit of this host; the rest never left.
-    let sent = calls.load(Ordering::Relaxed);
+    // Eight calls are enough to judge this host by; the rest never left.
+    let sent = sick.calls.load(Ordering::Relaxed);
     println!("{sent} calls were sent, {rejected} failed fast");
-    assert_eq!((sent, rejected), (10, 40));
+    assert_eq!((sent, rejected), (8, 42));
 
-    down.store(false, Ordering::Relaxed);
+    sick.down.store(false, Ordering::Relaxed);
     let mut waits = 0;
-    while ask().await.is_err() {
+    while ask(&sick_url).await.is_err() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         waits += 1;
     }
     println!("back after {} ms", waits * 50);
     assert!(waits <= 20, "the circuit probes after half a second");
     Ok(())
+}
+
+/// A server that fails while it is told to.
+#[derive(Debug, Clone, Default)]
+struct Upstream {
+    down: Arc<AtomicBool>,
+    calls: Arc<AtomicU32>,
+}
+
+async fn serve(upstream: &Upstream) -> std::io::Result<String> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/", listener.local_addr()?);
+    let router = Router::new().route("/", get(answer));
+    let router = router.with_state(upstream.clone());
+    tokio::spawn(axum::serve(listener, router).into_future());
+    Ok(url)
+}
+
+async fn answer(State(upstream): State<Upstream>) -> StatusCode {
+    upstream.calls.fetch_add(1, Ordering::Relaxed);
+    match upstream.down.load(Ordering::Relaxed) {
+        true => StatusCode::INTERNAL_SERVER_ERROR,
+        false => StatusCode::OK,
+    }
 }

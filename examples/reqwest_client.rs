@@ -1,6 +1,8 @@
 //! A reqwest client that retries what is safe to repeat, and stops calling a server that is down.
 //!
-//! `cargo run --features reqwest-013 --example reqwest_client`
+//! ```console
+//! cargo run --features reqwest-013 --example reqwest_client
+//! ```
 
 use std::{
     future::IntoFuture,
@@ -8,7 +10,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use axum::{Router, extract::State, http::StatusCode, routing::post};
@@ -17,11 +18,8 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 // This crate also builds with reqwest 0.12, hence the name. Yours is just `reqwest`.
 use reqwest_013 as reqwest;
-use tower::{BoxError, ServiceBuilder, ServiceExt};
-use tower_keep::{
-    Rejected, RejectedKind, circuit_breaker::CircuitBreakerLayer, protocol::http::Client,
-    reqwest::Reqwest, retry::RetryLayer, timeout::TimeoutLayer,
-};
+use tower::{BoxError, Layer, ServiceExt};
+use tower_keep::{Rejected, RejectedKind, reqwest::Reqwest, stack};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {
@@ -33,26 +31,8 @@ async fn main() -> Result<(), BoxError> {
     let url = format!("http://{}/orders", listener.local_addr()?);
     tokio::spawn(axum::serve(listener, app).into_future());
 
-    let protocol = Client::new();
-    let client = ServiceBuilder::new()
-        .layer(
-            TimeoutLayer::builder(Duration::from_secs(10))
-                .protocol(protocol)
-                .build()?,
-        )
-        .layer(RetryLayer::builder().protocol(protocol).build()?)
-        .layer(
-            CircuitBreakerLayer::builder()
-                .min_calls(20)
-                .protocol(protocol)
-                .build()?,
-        )
-        .layer(
-            TimeoutLayer::builder(Duration::from_secs(2))
-                .protocol(protocol)
-                .build()?,
-        )
-        .service(Reqwest::new(reqwest::Client::new()));
+    let stack = stack::client().http().name("orders").build()?;
+    let client = stack.layer(Reqwest::new(reqwest::Client::new()));
     // The key tells the server that a second request is the same order.
     let order = || {
         let request = Request::post(&url).header("idempotency-key", "order-7");

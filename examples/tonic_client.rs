@@ -1,13 +1,12 @@
 //! A tonic client that retries what is safe to repeat, and stops calling a server that is down.
 //!
-//! `cargo run --features grpc --example tonic_client`
+//! ```console
+//! cargo run --features grpc --example tonic_client
+//! ```
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use tonic::{
@@ -19,11 +18,8 @@ use tonic_health::pb::{
     health_client::HealthClient,
     health_server::{Health, HealthServer},
 };
-use tower::{BoxError, ServiceBuilder};
-use tower_keep::{
-    Rejected, circuit_breaker::CircuitBreakerLayer, protocol::grpc, retry::RetryLayer,
-    timeout::TimeoutLayer,
-};
+use tower::{BoxError, Layer};
+use tower_keep::{Rejected, protocol::grpc, stack};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {
@@ -37,26 +33,9 @@ async fn main() -> Result<(), BoxError> {
 
     // Only you know which methods may be called twice.
     let protocol = grpc::Client::new().idempotent(&["/grpc.health.v1.Health/Check"]);
-    let stack = ServiceBuilder::new()
-        .layer(
-            TimeoutLayer::builder(Duration::from_secs(10))
-                .protocol(protocol)
-                .build()?,
-        )
-        .layer(RetryLayer::builder().protocol(protocol).build()?)
-        .layer(
-            CircuitBreakerLayer::builder()
-                .min_calls(20)
-                .protocol(protocol)
-                .build()?,
-        )
-        .layer(
-            TimeoutLayer::builder(Duration::from_secs(2))
-                .protocol(protocol)
-                .build()?,
-        )
-        .service(Endpoint::from_shared(format!("http://{address}"))?.connect_lazy());
-    let mut client = HealthClient::new(stack);
+    let stack = stack::client().grpc(protocol).name("health").build()?;
+    let channel = Endpoint::from_shared(format!("http://{address}"))?.connect_lazy();
+    let mut client = HealthClient::new(stack.layer(channel));
 
     upstream.failing.store(1, Ordering::Relaxed);
     client.check(HealthCheckRequest::default()).await?;

@@ -1,42 +1,38 @@
-//! A tonic server with a bulkhead around all of its services, and a rate limit around one.
+//! A tonic server that protects itself: at most four calls in flight, and ten in a burst.
 //!
-//! Rejections are gRPC responses: callers see a status, a message, and when to come back.
+//! Rejections are gRPC responses: callers see a status, a message, and when to come back. To
+//! protect one service alone, apply the stack to it: `.add_service(stack.layer(service))`.
 //!
-//! `cargo run --features grpc --example tonic_server`
-
-use std::time::Duration;
+//! ```console
+//! cargo run --features grpc --example tonic_server
+//! ```
 
 use tonic::{
     Code, Streaming,
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
-use tower::{BoxError, Layer};
-use tower_keep::{
-    bulkhead::BulkheadLayer,
-    protocol::grpc,
-    rate_limit::{Rate, RateLimitLayer},
-};
+use tower::BoxError;
+use tower_keep::{rate_limit::Rate, stack};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {
-    let bulkhead = BulkheadLayer::builder(4)
-        .protocol(grpc::Server::new())
-        .build()?;
-    let limit = RateLimitLayer::builder(Rate::new(10, Duration::from_secs(60)))
+    let stack = stack::server()
+        .grpc()
+        .name("api")
+        .max_in_flight(4)
+        .rate(Rate::per_minute(10))
         .burst(10)
-        .name("health")
-        .protocol(grpc::Server::new())
         .build()?;
-    let in_flight = bulkhead.handle();
+    let handle = stack.handle();
 
     // In place of your own service.
     let (_reporter, health) = tonic_health::server::health_reporter();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let server = Server::builder()
-        .layer(bulkhead)
-        .add_service(limit.layer(health))
+        .layer(stack)
+        .add_service(health)
         .serve_with_incoming(TcpIncoming::from(listener));
     tokio::spawn(server);
 
@@ -57,7 +53,7 @@ async fn main() -> Result<(), BoxError> {
         (Code::ResourceExhausted, "bulkhead full")
     );
     drop(streams);
-    while in_flight.snapshot().in_flight > 0 {
+    while handle.snapshot().bulkhead.in_flight > 0 {
         tokio::task::yield_now().await;
     }
 

@@ -4,11 +4,13 @@
 //! budget. The answer says what was really used: what was taken too much comes back, and what was
 //! taken too little is a debt that later prompts wait for.
 //!
-//! `cargo run --example llm_token_budget`
+//! ```console
+//! cargo run --example llm_tokens
+//! ```
 
 use std::time::Duration;
 
-use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_keep::{
     Rejected,
     rate_limit::{Rate, RateLimitLayer},
@@ -29,72 +31,44 @@ async fn main() -> Result<(), BoxError> {
         .burst(2000)
         .name("llm")
         .cost(|prompt: &Prompt| {
-            u32::try_from(prompt.text.len() / 4)
-                .unwrap_or(u32::MAX)
-                .saturating_add(prompt.longest_answer)
+            let text = u32::try_from(prompt.text.len() / 4).unwrap_or(u32::MAX);
+            text.saturating_add(prompt.longest_answer)
         })
         .settle(|answer: &Answer| answer.tokens_used)
         .max_wait(Duration::from_millis(500))
         .build()?;
     let handle = budget.handle();
-    let mut model = budget.layer(service_fn(answer));
+    let model = budget.layer(service_fn(answer));
+    let ask = |text, longest_answer| {
+        let prompt = Prompt {
+            text,
+            longest_answer,
+        };
+        model.clone().oneshot(prompt)
+    };
 
     // A modest answer gives most of the estimate back.
-    let short = model
-        .ready()
-        .await?
-        .call(Prompt {
-            text: "yes or no?",
-            longest_answer: 1000,
-        })
-        .await?;
-    println!(
-        "used {}, {} left",
-        short.tokens_used,
-        handle.snapshot().available
-    );
+    let short = ask("yes or no?", 1000).await?.tokens_used;
+    println!("used {short}, {} left", handle.snapshot().available);
     assert!(handle.snapshot().available >= 1900);
 
     // One that ran over its estimate is paid off by those who come after it.
-    let long = model
-        .ready()
-        .await?
-        .call(Prompt {
-            text: "tell me everything",
-            longest_answer: 10,
-        })
-        .await?;
-    println!(
-        "used {}, {} left",
-        long.tokens_used,
-        handle.snapshot().available
-    );
+    let long = ask("tell me everything", 10).await?.tokens_used;
+    println!("used {long}, {} left", handle.snapshot().available);
     assert_eq!(handle.snapshot().available, 0);
-    let error = model
-        .ready()
-        .await?
-        .call(Prompt {
-            text: "and now?",
-            longest_answer: 500,
-        })
-        .await
-        .err()
-        .ok_or("let through")?;
+    let error = ask("and now?", 500).await.err().ok_or("let through")?;
     println!("{error}");
-    let wait = Rejected::find(&*error)
-        .and_then(|rejected| rejected.retry_after)
-        .ok_or("no hint")?;
+    let rejected = Rejected::find(&*error).ok_or("a rejection")?;
+    let wait = rejected.retry_after.ok_or("no hint")?;
     assert!(wait > Duration::from_secs(1), "the debt is worth {wait:?}");
     Ok(())
 }
 
 /// Stands for a model that ignores what it was told about length.
 async fn answer(prompt: Prompt) -> Result<Answer, BoxError> {
-    Ok(Answer {
-        tokens_used: if prompt.text.contains("everything") {
-            3500
-        } else {
-            20
-        },
-    })
+    let tokens_used = match prompt.text.contains("everything") {
+        true => 3500,
+        false => 20,
+    };
+    Ok(Answer { tokens_used })
 }
