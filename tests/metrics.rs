@@ -250,6 +250,45 @@ async fn a_histogram_is_told_once_to_each_recorder() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_are_timed_by_how_they_end() {
+    let layer = TimeoutLayer::builder(Duration::from_millis(300))
+        .name("timed")
+        .build()
+        .unwrap();
+    let service = layer.layer(service_fn(async |millis: u64| {
+        if millis > 0 {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+        }
+        answer(u32::from(millis != 20)).await
+    }));
+    for millis in [0, 200, 20, 1000] {
+        let _ = service.clone().oneshot(millis).await;
+    }
+    let given_up = service.clone().oneshot(1000);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(70), given_up)
+            .await
+            .is_err()
+    );
+    // Never polled, so never sent.
+    drop(service.oneshot(1000));
+
+    let seen = published("timed");
+    let timed = |outcome: &str| {
+        let of = |part: &str| {
+            seen[&format!(
+                "keep_call_duration_seconds_{part}{{scope=\"attempt\",outcome=\"{outcome}\"}}"
+            )]
+        };
+        (of("count"), (of("sum") * 100.0).round() * 10.0)
+    };
+    assert_eq!(timed("success"), (2.0, 200.0));
+    assert_eq!(timed("failure"), (1.0, 20.0));
+    assert_eq!(timed("timeout"), (1.0, 300.0));
+    assert_eq!(timed("cancelled"), (1.0, 70.0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn retries_are_counted_by_cause() {
     let layer = RetryLayer::builder().protocol(Plain::new().idempotent());
     let layer = layer.name("causes").build().unwrap();

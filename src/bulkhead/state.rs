@@ -202,7 +202,7 @@ impl State {
 
     fn waited(&self, how: Waited, ticket: &BulkheadTicket, now: u64) {
         self.tally
-            .waited(how as usize, now.saturating_sub(ticket.joined));
+            .took(how as usize, now.saturating_sub(ticket.joined));
     }
 
     #[cold]
@@ -370,7 +370,7 @@ impl MissingKey for BulkheadGate {
 /// What the layer counts: waits by how they [ended](Waited).
 pub(super) fn tally(name: Option<&'static str>) -> Arc<Tally> {
     const RESULTS: &[[&str; 2]] = &[["admitted", ""], ["rejected", ""], ["cancelled", ""]];
-    Arc::new(Tally::new("bulkhead", name).with_waits(BULKHEAD_WAIT, RESULTS))
+    Arc::new(Tally::new("bulkhead", name).with_durations(BULKHEAD_WAIT, RESULTS))
 }
 
 /// A place without a stamp.

@@ -5,7 +5,10 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::observe::Metric;
+use crate::{
+    observe::Metric,
+    striped::{current_stripe, stripe_count},
+};
 
 /// The upper bounds of the buckets of every histogram, in seconds; a last bucket has the rest. From
 /// half a millisecond, which few networks beat, to a minute, which few callers wait; each is at
@@ -23,9 +26,8 @@ pub(crate) struct Durations {
     metric: &'static Metric,
     /// The values of the metric's labels.
     labels: &'static [[&'static str; 2]],
-    /// Those of all labels, one label after the other. Not by thread: only calls that wait add to
-    /// them.
-    buckets: Box<[Bucket]>,
+    /// A power of two of them, each with the buckets of one label after the other.
+    stripes: Box<[Box<[Bucket]>]>,
 }
 
 /// Relaxed, both: statistics, read one after the other.
@@ -53,20 +55,24 @@ pub struct Histogram {
 
 impl Durations {
     pub(crate) fn new(metric: &'static Metric, labels: &'static [[&'static str; 2]]) -> Self {
-        let buckets = (0..labels.len() * SIZE).map(|_| Bucket::default());
+        let stripe = |_| (0..labels.len() * SIZE).map(|_| Bucket::default());
         Self {
             metric,
             labels,
-            buckets: buckets.collect(),
+            stripes: (0..stripe_count()).map(|n| stripe(n).collect()).collect(),
         }
     }
 
     /// Adds one, under the label of that number.
     #[inline]
     pub(crate) fn record(&self, label: usize, nanos: u64) {
-        let bucket = &self.buckets[label * SIZE + place(nanos)];
+        // A mask, not a remainder: the number is a power of two.
+        let stripe = &self.stripes[current_stripe() & (self.stripes.len() - 1)];
+        let bucket = &stripe[label * SIZE + place(nanos)];
         bucket.count.fetch_add(1, Ordering::Relaxed);
-        bucket.nanos.fetch_add(nanos, Ordering::Relaxed);
+        if nanos > 0 {
+            bucket.nanos.fetch_add(nanos, Ordering::Relaxed);
+        }
     }
 
     /// Those of each label that has any.
@@ -80,14 +86,20 @@ impl Durations {
 
     #[expect(clippy::cast_precision_loss, reason = "exact below 104 days")]
     fn read_one(&self, label: usize, values: &[&'static str; 2]) -> Histogram {
-        let buckets = &self.buckets[label * SIZE..][..SIZE];
-        let count = |bucket: &Bucket| bucket.count.load(Ordering::Relaxed);
-        let sum = |bucket: &Bucket| bucket.nanos.load(Ordering::Relaxed) as f64 / 1e9;
+        let sum = |of: fn(&Bucket) -> &AtomicU64| {
+            (0..SIZE).map(move |place| {
+                let stripes = self.stripes.iter();
+                let buckets = stripes.map(|stripe| of(&stripe[label * SIZE + place]));
+                buckets.map(|count| count.load(Ordering::Relaxed)).sum()
+            })
+        };
         Histogram {
             metric: self.metric.name,
             labels: values[..self.metric.labels.len()].to_vec(),
-            counts: buckets.iter().map(count).collect(),
-            sums: buckets.iter().map(sum).collect(),
+            counts: sum(|bucket| &bucket.count).collect(),
+            sums: sum(|bucket| &bucket.nanos)
+                .map(|nanos: u64| nanos as f64 / 1e9)
+                .collect(),
         }
     }
 }

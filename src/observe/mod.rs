@@ -19,6 +19,7 @@
 //! | metric | kind | labels besides `name` | meaning |
 //! |---|---|---|---|
 //! | `keep_calls_total` | counter | `layer`, `outcome` | calls by how they ended: `success`, `failure`, `overload`, `ignored`, `cancelled`, `late`, `timeout`, `rejected` |
+//! | `keep_call_duration_seconds` | histogram | `scope`, `outcome` | how long calls took until the head of their response, as a timeout on an `attempt` or a `total` saw them: `success`, `failure`, `overload`, `ignored`, `timeout`, `cancelled`; calls that were answered at once took nothing |
 //! | `keep_rejections_total` | counter | `layer`, `kind` | calls that were turned away or cut off, by [kind](crate::RejectedKind::as_str) |
 //! | `keep_config` | gauge | `layer`, `param` | the thresholds in force, as lines for graphs; times in seconds, shares from 0 to 1 |
 //! | `keep_circuit_breaker_state` | gauge | `state` | 1 for the [state](crate::circuit_breaker::BreakerState::as_str) of the circuit, 0 for the others; of keyed circuits, how many are in each |
@@ -83,7 +84,7 @@ pub(crate) mod trace;
 
 pub(crate) use durations::Durations;
 pub use durations::{BUCKETS, Histogram};
-pub(crate) use names::{BULKHEAD_WAIT, LIMIT_WAIT, RETRY_BACKOFF};
+pub(crate) use names::{BULKHEAD_WAIT, CALL_DURATION, LIMIT_WAIT, RETRY_BACKOFF};
 pub use names::{METRICS, Metric, MetricKind};
 pub use registry::Registry;
 pub(crate) use registry::register;

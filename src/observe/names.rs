@@ -191,12 +191,18 @@ pub(crate) const WOULD_REJECT: &Metric = &counter(
     &["kind"],
     "Calls that settings on trial would have rejected, by the reason",
 );
+pub(crate) const CALL_DURATION: &Metric = &histogram(
+    "keep_call_duration_seconds",
+    &["scope", "outcome"],
+    "How long calls took, as timeouts saw them",
+);
 pub(crate) const TIMEOUTS: &Metric =
     &counter("keep_timeout_total", &["scope"], "Calls that took too long");
 
 /// All metrics, in the order of the table in [`observe`](crate::observe).
 pub const METRICS: &[&Metric] = &[
     CALLS,
+    CALL_DURATION,
     REJECTIONS,
     CONFIG,
     CIRCUIT_STATE,

@@ -83,20 +83,25 @@ impl Tally {
         }
     }
 
-    /// Of a layer whose calls wait: by the number of how that ended.
-    pub(crate) fn with_waits(
+    /// Of a layer that knows how long something takes, by the number of how that ends.
+    pub(crate) fn with_durations(
         self,
         metric: &'static Metric,
-        results: &'static [[&'static str; 2]],
+        ends: &'static [[&'static str; 2]],
     ) -> Self {
-        let durations = self.name.map(|_| Durations::new(metric, results));
+        let durations = self.name.map(|_| Durations::new(metric, ends));
         Self { durations, ..self }
     }
 
-    /// A wait is over.
-    pub(crate) fn waited(&self, result: usize, nanos: u64) {
+    #[inline]
+    pub(crate) fn has_durations(&self) -> bool {
+        self.durations.is_some()
+    }
+
+    #[inline]
+    pub(crate) fn took(&self, end: usize, nanos: u64) {
         if let Some(durations) = &self.durations {
-            durations.record(result, nanos);
+            durations.record(end, nanos);
         }
     }
 

@@ -233,7 +233,7 @@ fn with_total<G: crate::gate::Gate>(
 }
 
 fn tally(name: Option<&'static str>) -> Arc<Tally> {
-    Arc::new(Tally::new("rate_limit", name).with_waits(LIMIT_WAIT, &[["", ""]]))
+    Arc::new(Tally::new("rate_limit", name).with_durations(LIMIT_WAIT, &[["", ""]]))
 }
 
 impl Settings {

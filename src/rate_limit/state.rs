@@ -134,7 +134,7 @@ impl State {
     }
 
     fn waited(&self, ticket: &LimitTicket, now: u64) {
-        self.tally.waited(0, now.saturating_sub(ticket.joined));
+        self.tally.took(0, now.saturating_sub(ticket.joined));
     }
 
     /// Counts a rejection, and says so.

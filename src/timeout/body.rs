@@ -9,14 +9,13 @@ use std::{
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::time::Sleep;
 use tower::BoxError;
 
 use crate::{
     RejectedKind, time,
     timeout::{
         Reach, Scope,
-        scope::{Left, is_over},
+        scope::{Left, Timer, is_over},
         state::Limit,
     },
 };
@@ -36,7 +35,7 @@ pin_project! {
         body: Option<B>,
         left: Option<Left>,
         // Made when the reader first has to wait.
-        timer: Option<Pin<Box<Sleep>>>,
+        timer: Option<Pin<Box<Timer>>>,
     }
 }
 

@@ -6,10 +6,10 @@ use std::{
     mem,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::Sleep;
 use tower::Service;
 
 use crate::{
@@ -18,8 +18,8 @@ use crate::{
     striped::Held,
     timeout::{
         Scope,
-        scope::{Left, is_over},
-        state::{Limit, State},
+        scope::{Left, Timer, is_over},
+        state::{Ended, Limit, State},
     },
 };
 
@@ -40,6 +40,18 @@ pin_project! {
         state: Held<State>,
         scope: PhantomData<fn() -> M>,
     }
+
+    impl<S, P, Req, M> PinnedDrop for ResponseFuture<S, P, Req, M>
+    where
+        S: Service<Req>,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let Rest::Timer(timer) = this.rest {
+                this.state.ended(Ended::Cancelled, timer.elapsed());
+            }
+        }
+    }
 }
 
 /// What few calls need, in a box, so that the others do not carry it.
@@ -47,7 +59,7 @@ enum Rest<S, Req> {
     /// Sent, and so far it had not to wait.
     Nothing,
     /// Sent, and waiting.
-    Timer(Pin<Box<Sleep>>),
+    Timer(Pin<Box<Timer>>),
     /// To be sent when the inner service is ready.
     Unready(Box<Unready<S, Req>>),
     Rejected(Box<Rejected>),
@@ -56,7 +68,7 @@ enum Rest<S, Req> {
 struct Unready<S, Req> {
     service: S,
     request: Req,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Pin<Box<Timer>>>,
 }
 
 /// What the caller gets, before the scope has passed it on.
@@ -165,6 +177,9 @@ where
         if is_over(&mut timer, *this.limit, cx) {
             // Now, and not when somebody drops this future.
             this.inner.set(None);
+            let elapsed = timer.as_ref().map(|timer| timer.elapsed());
+            this.state
+                .ended(Ended::TimedOut, elapsed.unwrap_or_default());
             let rejected = this.state.reject(RejectedKind::TimedOut);
             return Poll::Ready(this.protocol.reject(rejected));
         }
@@ -200,6 +215,15 @@ where
                 }),
                 _ => None,
             };
+            if this.state.times_calls() {
+                let elapsed = match mem::replace(this.rest, Rest::Nothing) {
+                    Rest::Timer(timer) => timer.elapsed(),
+                    // Answered at once.
+                    _ => Duration::ZERO,
+                };
+                let outcome = this.protocol.classify(result.as_ref());
+                this.state.ended(Ended::With(outcome), elapsed);
+            }
             let result = this.protocol.settle(result, ());
             return Poll::Ready(result.map(|response| M::pass_on(response, left)));
         }

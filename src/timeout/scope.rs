@@ -1,8 +1,9 @@
 //! How far a timeout reaches: to the head of a response, or to the end of its body.
 
-use std::{pin::Pin, task::Context};
+use std::{pin::Pin, task::Context, time::Duration};
 
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     striped::Held,
@@ -56,21 +57,45 @@ impl<Res> Scope<Res> for ToResponse {
     }
 }
 
+pin_project! {
+    /// Of a call that has to wait.
+    #[derive(Debug)]
+    pub(super) struct Timer {
+        #[pin]
+        sleep: Sleep,
+        since: Instant,
+    }
+}
+
+impl Timer {
+    /// How long the call has waited.
+    pub(super) fn elapsed(&self) -> Duration {
+        time::moment().saturating_duration_since(self.since)
+    }
+}
+
 /// Whether the time of a call that has to wait is over; makes its timer when it first has to.
 pub(super) fn is_over(
-    timer: &mut Option<Pin<Box<Sleep>>>,
+    timer: &mut Option<Pin<Box<Timer>>>,
     limit: Limit,
     cx: &mut Context<'_>,
 ) -> bool {
     let Some(timer) = timer else {
-        let sleep = match limit {
+        let (since, until) = match limit {
             Limit::Unlimited => return false,
-            Limit::For(duration) => sleep(duration),
-            Limit::Until(moment) => sleep_until(moment),
+            Limit::Until(moment) => (time::moment(), moment),
+            Limit::For(duration) => {
+                let now = time::moment();
+                (now, time::later(now, duration))
+            }
         };
-        return timer.insert(Box::pin(sleep)).as_mut().poll(cx).is_ready();
+        let sleep = sleep_until(until);
+        let timer = timer.insert(Box::pin(Timer { sleep, since }));
+        return timer.as_mut().project().sleep.poll(cx).is_ready();
     };
     // A call that has used up its task's budget is woken again by itself, but the timer, polled
     // within the same poll, does not even look at the clock. So look at it.
-    timer.as_mut().poll(cx).is_ready() || time::has_passed(timer.deadline())
+    let timer = timer.as_mut().project();
+    let until = timer.sleep.deadline();
+    timer.sleep.poll(cx).is_ready() || time::has_passed(until)
 }

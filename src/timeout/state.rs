@@ -8,9 +8,9 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    CarryDeadline, Changed, ConfigError, Deadline, Rejected, RejectedKind,
+    CarryDeadline, Changed, ConfigError, Deadline, Outcome, Rejected, RejectedKind,
     config::nanos_within,
-    observe::{self, Instance, Observed, Tally, Totals, trace},
+    observe::{self, CALL_DURATION, Instance, Observed, Tally, Totals, trace},
     time,
 };
 
@@ -33,6 +33,15 @@ pub(super) enum Limit {
     Until(Instant),
 }
 
+/// How a call ended that was sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ended {
+    With(Outcome),
+    TimedOut,
+    /// Its caller has dropped it.
+    Cancelled,
+}
+
 impl State {
     pub(super) fn new(
         duration: Duration,
@@ -41,12 +50,16 @@ impl State {
         name: Option<&'static str>,
     ) -> Result<Self, ConfigError> {
         let limit = AtomicU64::new(checked(duration, name)?);
+        let mut tally = Tally::new("timeout", name);
+        if enabled {
+            tally = tally.with_durations(CALL_DURATION, ENDS[usize::from(total)]);
+        }
         Ok(Self {
             limit,
             enabled,
             total,
             covers_body,
-            tally: Tally::new("timeout", name),
+            tally,
         })
     }
 
@@ -114,6 +127,25 @@ impl State {
         Some(Limit::Until(at))
     }
 
+    /// Whether it is to be told how long calls take.
+    #[inline]
+    pub(super) fn times_calls(&self) -> bool {
+        self.tally.has_durations()
+    }
+
+    /// A call that was sent has ended after so long.
+    pub(super) fn ended(&self, how: Ended, elapsed: Duration) {
+        let label = match how {
+            Ended::With(Outcome::Success) => 0,
+            Ended::With(Outcome::Failure) => 1,
+            Ended::With(Outcome::Overload) => 2,
+            Ended::With(Outcome::Ignore) => 3,
+            Ended::TimedOut => 4,
+            Ended::Cancelled => 5,
+        };
+        self.tally.took(label, time::nanos(elapsed));
+    }
+
     /// Counts a call that is given up, and says so.
     pub(super) fn reject(&self, kind: RejectedKind) -> Box<Rejected> {
         let mut rejected = Box::new(Rejected::new(kind, self.tally.layer));
@@ -150,3 +182,23 @@ fn checked(duration: Duration, name: Option<&'static str>) -> Result<u64, Config
     )
     .map_err(|error| error.of("timeout", name))
 }
+
+/// The labels of attempts, and of whole calls, by how they ended.
+const ENDS: [&[[&str; 2]]; 2] = [
+    &[
+        ["attempt", "success"],
+        ["attempt", "failure"],
+        ["attempt", "overload"],
+        ["attempt", "ignored"],
+        ["attempt", "timeout"],
+        ["attempt", "cancelled"],
+    ],
+    &[
+        ["total", "success"],
+        ["total", "failure"],
+        ["total", "overload"],
+        ["total", "ignored"],
+        ["total", "timeout"],
+        ["total", "cancelled"],
+    ],
+];

@@ -173,7 +173,7 @@ impl Table {
     }
 
     fn waited(&self, ticket: &TableTicket, now: u64) {
-        self.tally.waited(0, now.saturating_sub(ticket.joined));
+        self.tally.took(0, now.saturating_sub(ticket.joined));
     }
 
     #[cold]
