@@ -72,6 +72,13 @@ impl Changed {
         self
     }
 
+    /// Notes that a window starts anew with the settings noted last that have this name.
+    pub(crate) fn restarting(mut self, field: &'static str) -> Self {
+        let changes = self.0.iter_mut().filter(|change| change.field == field);
+        changes.for_each(|change| change.restarts = true);
+        self
+    }
+
     /// Says whose setting it is in a stack that has several of the kind.
     #[cfg(feature = "http")]
     pub(crate) fn named(mut self, field: &'static str) -> Self {

@@ -22,7 +22,7 @@ use tower_keep::{
     bulkhead::BulkheadLayer,
     circuit_breaker::{
         BreakerState, Cause, CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer,
-        Verdict,
+        Verdict, Window,
     },
     keyed::NotKeyed,
     protocol::{Chosen, Plain},
@@ -465,4 +465,29 @@ async fn a_build_that_cannot_work_says_so() {
     let layer = builder().build().unwrap();
     let mut service = layer.layer(service_fn(move |_: ()| async move { never }));
     service.ready().await.unwrap().call(()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_of_the_window_says_that_it_starts_anew() {
+    let layer = CircuitBreakerLayer::builder().protocol(Plain::new());
+    let layer = layer.min_calls(3).build().unwrap();
+    let service = layer.layer(service_fn(async |()| Err::<(), _>("down")));
+    let fails = || service.clone().oneshot(());
+    for _ in 0..2 {
+        fails().await.unwrap_err();
+    }
+    let handle = layer.handle();
+    let mut config = handle.config();
+    config.window = Window::Time(Duration::from_secs(60));
+    let changed = handle.update(config).unwrap();
+    assert!(changed.restarts());
+    let told = "circuit_breaker: `window` from Time(10s) to Time(60s) (the window starts anew)";
+    assert_eq!(changed.to_string(), told);
+    assert_eq!(handle.snapshot().counts.failures, 0);
+    config.min_calls = 2;
+    assert!(!handle.update(config).unwrap().restarts());
+    for _ in 0..2 {
+        fails().await.unwrap_err();
+    }
+    assert_eq!(handle.state(), BreakerState::Open);
 }

@@ -25,7 +25,7 @@
 //! stripe and needs the time at the admission. None of this grows with the number of calls in the
 //! window.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use crate::{
     algorithm::{Counts, call_window::CallWindow, padded::Padded, window::TimeWindow},
@@ -39,7 +39,7 @@ use control::Control;
 use hints::{Hints, PARTS, Place};
 pub use pass::Pass;
 use run::Run;
-use settings::{Foundation, Settings, SharedSettings};
+use settings::{Foundation, Length, Settings, SharedSettings};
 pub use transition::{BreakerState, Cause, CircuitOpen, Transition};
 
 mod admit;
@@ -83,8 +83,12 @@ pub struct Breaker {
     late: AtomicU64,
     run: Run,
     counter: Counter,
-    ages: Option<Ages>,
-    foundation: Foundation,
+    /// From when slow calls were first watched.
+    ages: OnceLock<Ages>,
+    /// After how many nanoseconds a call is slow, `u64::MAX` if none is. Relaxed: published as the
+    /// ticks of the ages are.
+    slow_after: AtomicU64,
+    stripes: usize,
     settings: SharedSettings,
     seed: u64,
 }
@@ -92,10 +96,7 @@ pub struct Breaker {
 /// What counts the calls of a [`Window`].
 #[derive(Debug)]
 enum Counter {
-    Time {
-        window: Box<TimeWindow>,
-        length: u64,
-    },
+    Time(Box<TimeWindow>),
     Calls(CallWindow),
 }
 
@@ -108,15 +109,13 @@ impl Breaker {
     pub fn new(config: &BreakerConfig, stripes: usize, seed: u64) -> Result<Self, ConfigError> {
         let (foundation, settings) = (Foundation::new(config)?, Settings::new(config)?);
         let counter = match foundation.window {
-            Window::Time(length) => {
-                let length = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
-                Counter::Time {
-                    window: Box::new(TimeWindow::new(length, stripes)),
-                    length,
-                }
-            }
-            Window::Calls(calls) => Counter::Calls(CallWindow::new(calls)),
+            Length::Time(length) => Counter::Time(Box::new(TimeWindow::new(length, stripes))),
+            Length::Calls(calls) => Counter::Calls(CallWindow::new(calls)),
         };
+        let ages = OnceLock::new();
+        if config.slow_calls.is_some() {
+            ages.get_or_init(|| Ages::new(foundation.slow_after, stripes));
+        }
         Ok(Self {
             control: Padded(AtomicU64::new(Control::closed().word())),
             probed: AtomicU64::new(0),
@@ -127,10 +126,9 @@ impl Breaker {
             late: AtomicU64::new(0),
             run: Run::new(),
             counter,
-            ages: config
-                .slow_calls
-                .map(|_| Ages::new(foundation.slow_after, stripes)),
-            foundation,
+            ages,
+            slow_after: AtomicU64::new(foundation.slow_after),
+            stripes,
             settings: SharedSettings::new(settings),
             seed,
         })
@@ -143,7 +141,7 @@ impl Breaker {
         self.load().state()
     }
 
-    /// How many transitions there have been, modulo 2^18.
+    /// How many transitions there have been, and updates that began a new window, modulo 2^18.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.load().generation()
@@ -189,7 +187,7 @@ impl Breaker {
 
     fn counts_of(&self, generation: u32, now: u64) -> Counts {
         match &self.counter {
-            Counter::Time { window, .. } => window.counts(window.stamp(generation, now)),
+            Counter::Time(window) => window.counts(window.stamp(generation, now)),
             Counter::Calls(window) => window.counts(generation),
         }
     }
@@ -199,7 +197,7 @@ impl Breaker {
     #[must_use]
     pub fn hung(&self, now: u64) -> u64 {
         self.ages
-            .as_ref()
+            .get()
             .map_or(0, |ages| ages.slow(self.generation(), now))
     }
 
@@ -234,7 +232,7 @@ impl Breaker {
         let counts = self.counts(now);
         let streak_is_over = control.streak() == 0 || self.has_held(control, now);
         match &self.counter {
-            Counter::Time { .. } => counts.total() + counts.abandoned == 0 && streak_is_over,
+            Counter::Time(_) => counts.total() + counts.abandoned == 0 && streak_is_over,
             Counter::Calls(_) => {
                 let is_old = |at: u64| now.saturating_sub(at) >= self.memory();
                 let unharmed = counts.failures + counts.slow + counts.abandoned == 0;
@@ -247,8 +245,8 @@ impl Breaker {
 
     /// How long a result matters.
     fn memory(&self) -> u64 {
-        match self.counter {
-            Counter::Time { length, .. } => length,
+        match &self.counter {
+            Counter::Time(window) => window.length(),
             Counter::Calls(_) => self.settings.load().max_open,
         }
     }
@@ -264,10 +262,10 @@ impl Breaker {
     fn has_held(&self, control: Control, now: u64) -> bool {
         match (&self.counter, control.closed_at()) {
             (Counter::Calls(window), _) => window.is_full(control.generation()),
-            (Counter::Time { length, .. }, Some(closed_at)) => {
-                now.saturating_sub(closed_at) >= *length
+            (Counter::Time(window), Some(closed_at)) => {
+                now.saturating_sub(closed_at) >= window.length()
             }
-            (Counter::Time { .. }, None) => true,
+            (Counter::Time(_), None) => true,
         }
     }
 
@@ -302,7 +300,7 @@ impl Breaker {
     fn place(&self, control: Control, now: u64) -> Place {
         let (part, parts) = match &self.counter {
             _ if control.state() == BreakerState::HalfOpen => (0, 1),
-            Counter::Time { window, .. } => (window.tick(now), PARTS),
+            Counter::Time(window) => (window.tick(now), PARTS),
             Counter::Calls(window) => {
                 let part = window.length().div_ceil(PARTS);
                 let last = window.seen(control.generation()).saturating_sub(1);

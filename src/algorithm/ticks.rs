@@ -1,5 +1,8 @@
 //! Time cut into ticks of one length, without a division.
 
+// Not modelled by loom: ticks publish nothing. Who sets others publishes them by a new generation.
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
 /// Which tick a moment belongs to: `now / width`, as a multiplication by the reciprocal. A 64-bit
 /// division by a number that is known only at run time would be the dearest instruction of a call
 /// that is counted.
@@ -9,6 +12,40 @@ pub(crate) struct Ticks {
     /// 146 years; later, a tick may begin some nanoseconds early, for all callers alike.
     reciprocal: u64,
     shift: u32,
+}
+
+/// [`Ticks`] that can be replaced by longer or shorter ones.
+///
+/// The two are set one after the other, so a reader beside that may get the number of no tick at
+/// all. What is counted by it must be of a generation that ends with the replacement: readers load
+/// the generation first, with Acquire, and the replacement is followed by the Release of a new one.
+#[derive(Debug)]
+pub(crate) struct SharedTicks {
+    reciprocal: AtomicU64,
+    shift: AtomicU32,
+}
+
+impl SharedTicks {
+    pub(crate) fn new(ticks: Ticks) -> Self {
+        Self {
+            reciprocal: AtomicU64::new(ticks.reciprocal),
+            shift: AtomicU32::new(ticks.shift),
+        }
+    }
+
+    pub(crate) fn set(&self, ticks: Ticks) {
+        self.reciprocal.store(ticks.reciprocal, Ordering::Relaxed);
+        self.shift.store(ticks.shift, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn of(&self, now: u64) -> u64 {
+        let ticks = Ticks {
+            reciprocal: self.reciprocal.load(Ordering::Relaxed),
+            shift: self.shift.load(Ordering::Relaxed),
+        };
+        ticks.of(now)
+    }
 }
 
 impl Ticks {

@@ -21,9 +21,16 @@
 use std::ops::RangeInclusive;
 
 use crate::{
-    algorithm::{padded::Padded, ticks::Ticks},
+    algorithm::{
+        padded::Padded,
+        ticks::{SharedTicks, Ticks},
+    },
     sync::{AtomicU64, Ordering, after_seq_cst_write},
 };
+
+pub(crate) use class::Class;
+
+mod class;
 
 /// What a window holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,21 +47,6 @@ pub struct Counts {
     /// Calls that were dropped unfinished, unless they count as failures; those that already were
     /// slow are among the others too. Of a window of calls: since the last one that was answered.
     pub abandoned: u64,
-}
-
-/// How a call ended, as far as a window is concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
-    Success,
-    Failure,
-    SlowSuccess,
-    SlowFailure,
-    /// Dropped unfinished: counts for nothing, as long as others are answered.
-    Abandoned,
-    /// Dropped when it already was slow.
-    SlowAbandoned,
-    /// Dropped after the head of its response: counts for nothing, but as an answer.
-    Answered,
 }
 
 impl Counts {
@@ -86,37 +78,6 @@ impl Counts {
     }
 }
 
-impl Class {
-    pub(crate) fn new(failed: bool, slow: bool) -> Self {
-        match (failed, slow) {
-            (false, false) => Self::Success,
-            (true, false) => Self::Failure,
-            (false, true) => Self::SlowSuccess,
-            (true, true) => Self::SlowFailure,
-        }
-    }
-
-    pub(crate) fn is_failure(self) -> bool {
-        matches!(self, Self::Failure | Self::SlowFailure)
-    }
-
-    pub(crate) fn is_slow(self) -> bool {
-        matches!(
-            self,
-            Self::SlowSuccess | Self::SlowFailure | Self::SlowAbandoned
-        )
-    }
-
-    /// Whether it is part of the shares.
-    pub(crate) fn is_judged(self) -> bool {
-        !matches!(self, Self::Abandoned | Self::Answered)
-    }
-
-    pub(crate) fn is_abandoned(self) -> bool {
-        matches!(self, Self::Abandoned | Self::SlowAbandoned)
-    }
-}
-
 /// Where in time a count belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Stamp {
@@ -137,7 +98,9 @@ pub(crate) enum Counted {
 
 #[derive(Debug)]
 pub(crate) struct TimeWindow {
-    ticks: Ticks,
+    /// In nanoseconds. Relaxed: published as the ticks are.
+    length: AtomicU64,
+    ticks: SharedTicks,
     successes: Box<[Padded<Ring>]>,
     others: Padded<Others>,
 }
@@ -157,12 +120,24 @@ impl TimeWindow {
     /// A window of `length` nanoseconds, at least ten.
     pub(crate) fn new(length: u64, stripes: usize) -> Self {
         Self {
-            ticks: Ticks::new(length.div_ceil(BUCKETS as u64)),
+            length: AtomicU64::new(length),
+            ticks: SharedTicks::new(ticks(length)),
             successes: (0..stripes.max(1).next_power_of_two())
                 .map(|_| Padded::default())
                 .collect(),
             others: Padded::default(),
         }
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.length.load(Ordering::Relaxed)
+    }
+
+    /// Makes the window longer or shorter. All that was counted is void: a new generation must
+    /// follow, as told at [`SharedTicks`].
+    pub(crate) fn set_length(&self, length: u64) {
+        self.length.store(length, Ordering::Relaxed);
+        self.ticks.set(ticks(length));
     }
 
     /// The place of `now` for a generation, of which only the low 14 bits tell: two generations are
@@ -253,6 +228,10 @@ impl TimeWindow {
     }
 }
 
+fn ticks(length: u64) -> Ticks {
+    Ticks::new(length.div_ceil(BUCKETS as u64))
+}
+
 impl Stamp {
     fn tag(self) -> u64 {
         u64::from(self.generation) << GENERATION_SHIFT | u64::from(self.tick) << COUNT_BITS
@@ -310,8 +289,8 @@ impl Ring {
             let same = found.generation == stamp.generation;
             // Of two generations the tags cannot tell the newer: any number may pass before a ring
             // is met again. The breaker's control can. It is read after the word, so it is no older
-            // than what the word's writer saw.
-            if fresh && !same && !is_current() {
+            // than what the word's writer saw. Nor do ticks tell, which may be of another length.
+            if !same && !is_current() {
                 return Counted::Late;
             }
             let (new, counted) = if !fresh || !same {

@@ -10,7 +10,9 @@ pub(super) fn since(before: &BreakerConfig, after: &BreakerConfig) -> Changed {
     let runs = (before.consecutive_failures, after.consecutive_failures);
     let cancelled = (before.cancelled_as_failure, after.cancelled_as_failure);
     let no_answer = (before.open_on_no_answer, after.open_on_no_answer);
-    Changed::default()
+    let slow_after = |config: &BreakerConfig| config.slow_calls.map(|slow| slow.after);
+    let after_is_other = after.slow_calls.is_some() && slow_after(before) != slow_after(after);
+    let changed = Changed::default()
         .note(LAYER, "window", lengths)
         .note(LAYER, "min_calls", (before.min_calls, after.min_calls))
         .note(LAYER, "failure_rate", rates)
@@ -26,4 +28,10 @@ pub(super) fn since(before: &BreakerConfig, after: &BreakerConfig) -> Changed {
         .note(LAYER, "verdict", (before.verdict, after.verdict))
         .note(LAYER, "lease", (before.lease, after.lease))
         .note(LAYER, "ramp", (before.ramp, after.ramp))
+        .restarting("window");
+    if after_is_other {
+        changed.restarting("slow_calls")
+    } else {
+        changed
+    }
 }

@@ -89,9 +89,13 @@ impl CircuitBreakerHandle {
 
     /// Takes other settings, and keeps state and window: start from [`config`](Self::config).
     ///
+    /// With another length of the window, or another time from which calls are slow, what was
+    /// counted says nothing any more: the window starts anew, and the results of calls that are out
+    /// are late. [`Changed::restarts`] tells.
+    ///
     /// # Errors
-    /// A setting outside its range, another window, or another time from which calls are slow.
-    /// Nothing has changed then.
+    /// A setting outside its range, or a window of calls that would change or become one. Nothing
+    /// has changed then.
     pub fn update(&self, config: BreakerConfig) -> Result<Changed, ConfigError> {
         self.state.update(config, true)
     }

@@ -26,7 +26,7 @@ impl Breaker {
             {
                 false
             }
-            BreakerState::Closed | BreakerState::MetricsOnly => self.ages.is_none(),
+            BreakerState::Closed | BreakerState::MetricsOnly => self.ages.get().is_none(),
             _ => false,
         };
         admitted.then(|| Pass::untimed(control))
@@ -145,7 +145,7 @@ impl Breaker {
             return (Err(refused), None);
         }
         let generation = control.generation();
-        let Some(ages) = &self.ages else {
+        let Some(ages) = self.ages.get() else {
             return (Ok(Pass::started(control, now)), None);
         };
         let row = ages.row_of(stripe);

@@ -8,13 +8,17 @@
 //! it is two compare-and-swaps on a stripe, and only if slow calls are watched.
 
 use crate::{
-    algorithm::{breaker::pass::MAX_ROWS, padded::Padded, ticks::Ticks},
+    algorithm::{
+        breaker::pass::MAX_ROWS,
+        padded::Padded,
+        ticks::{SharedTicks, Ticks},
+    },
     sync::{AtomicU64, Ordering},
 };
 
 #[derive(Debug)]
 pub(super) struct Ages {
-    ticks: Ticks,
+    ticks: SharedTicks,
     stripes: Box<[Padded<Row>]>,
 }
 
@@ -50,9 +54,15 @@ impl Ages {
             .map(|_| Padded::default())
             .collect();
         Self {
-            ticks: Ticks::new(slow_after.div_ceil(TICKS_UNTIL_SLOW.into())),
+            ticks: SharedTicks::new(ticks(slow_after)),
             stripes,
         }
+    }
+
+    /// Takes another time for slow. All that was entered is void: a new generation must follow, as
+    /// told at [`SharedTicks`].
+    pub(super) fn set_slow_after(&self, slow_after: u64) {
+        self.ticks.set(ticks(slow_after));
     }
 
     /// Which row a thread's calls are counted in.
@@ -109,8 +119,12 @@ impl Row {
         loop {
             let (new, entered) = if word & !COUNT_MASK == own {
                 (word + 1, Entered::Again)
-            } else if ticks_since(tick, word) < 0 || (ticks_since(tick, word) == 0 && !is_current())
-            {
+            } else if word >> GENERATION_SHIFT == generation {
+                if ticks_since(tick, word) < 0 {
+                    return Entered::Uncounted;
+                }
+                (own | 1, Entered::First)
+            } else if !is_current() {
                 return Entered::Uncounted;
             } else {
                 (own | 1, Entered::First)
@@ -193,6 +207,10 @@ impl Row {
         };
         carried + i64::try_from(waiting).unwrap_or(i64::MAX)
     }
+}
+
+fn ticks(slow_after: u64) -> Ticks {
+    Ticks::new(slow_after.div_ceil(TICKS_UNTIL_SLOW.into()))
 }
 
 fn low_bits(generation: u32) -> u64 {

@@ -2,8 +2,10 @@
 
 use crate::{
     algorithm::breaker::{
-        Breaker, BreakerConfig, BreakerState, Cause, JUDGE_NEXT, Transition, control::Control,
-        settings::Settings,
+        Breaker, BreakerConfig, BreakerState, Cause, Counter, JUDGE_NEXT, Transition,
+        ages::Ages,
+        control::Control,
+        settings::{Foundation, Length, Settings},
     },
     config::ConfigError,
     sync::Ordering,
@@ -41,12 +43,37 @@ impl Breaker {
     /// Takes other settings, and keeps state and window, which the next result is judged by. An
     /// open time that has begun ends when it was to end.
     ///
+    /// With another length of the window, or another time for slow, what was counted says nothing
+    /// any more: the window starts anew, and the results of calls that are out are late. Updates
+    /// must come one after the other.
+    ///
     /// # Errors
-    /// As [`new`](Self::new), and if the window, or what a slow call is, would change: the counts
-    /// depend on them. Nothing has changed then.
+    /// As [`new`](Self::new), and if a window of calls would change, or become one: its length is
+    /// its memory. Nothing has changed then.
     pub fn update(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
-        self.check(config)?;
-        self.settings.store(Settings::new(config)?);
+        let (foundation, settings) = self.checked(config)?;
+        let watched = config.slow_calls.is_some();
+        // Who no longer looks at slow calls keeps their time, and so the window.
+        let slow_after = watched.then_some(foundation.slow_after);
+        let slow_after = slow_after.filter(|after| *after != self.slow_after());
+        let length = match (&self.counter, foundation.window) {
+            (Counter::Time(window), Length::Time(length)) if length != window.length() => {
+                Some((window, length))
+            }
+            _ => None,
+        };
+        if let Some(after) = slow_after {
+            self.slow_after.store(after, Ordering::Relaxed);
+            let ages = self.ages.get_or_init(|| Ages::new(after, self.stripes));
+            ages.set_slow_after(after);
+        }
+        if let Some((window, length)) = length {
+            window.set_length(length);
+        }
+        self.settings.store(settings);
+        if slow_after.is_some() || length.is_some() {
+            self.begin_anew();
+        }
         self.watch.store(JUDGE_NEXT, Ordering::SeqCst);
         Ok(())
     }
@@ -56,8 +83,44 @@ impl Breaker {
     /// # Errors
     /// As it.
     pub fn check(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
-        self.foundation.permits(config)?;
-        Settings::new(config).map(drop)
+        self.checked(config).map(drop)
+    }
+
+    fn checked(&self, config: &BreakerConfig) -> Result<(Foundation, Settings), ConfigError> {
+        let foundation = Foundation::new(config)?;
+        let fits = match (&self.counter, foundation.window) {
+            (Counter::Time(_), Length::Time(_)) => true,
+            (Counter::Calls(window), Length::Calls(calls)) => window.length() == u64::from(calls),
+            _ => false,
+        };
+        if !fits {
+            let fix = "leave it, or build anew: only a window of time can change, to another time";
+            return Err(ConfigError::new("window", config.window, fix));
+        }
+        Ok((foundation, Settings::new(config)?))
+    }
+
+    fn slow_after(&self) -> u64 {
+        self.slow_after.load(Ordering::Relaxed)
+    }
+
+    /// The next generation of a state that counts, whose window is empty. The Release in `swap`
+    /// publishes the new lengths; where nothing is counted, an exchange of the word for itself
+    /// does, so that whatever transition comes next has seen them.
+    fn begin_anew(&self) {
+        let mut control = self.load();
+        loop {
+            let next = if control.counts_calls() {
+                control.anew()
+            } else {
+                control
+            };
+            match self.swap(control, next) {
+                Ok(()) => return,
+                // A probe left or came back, or there was a transition: look again.
+                Err(current) => control = current,
+            }
+        }
     }
 
     fn enter_state(&self, state: BreakerState) -> Option<Transition> {

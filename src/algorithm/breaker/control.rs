@@ -169,6 +169,11 @@ impl Control {
         self.next(state, 0, 0)
     }
 
+    /// The next generation, otherwise the same.
+    pub(super) fn anew(self) -> Self {
+        self.next(self.state(), self.streak(), self.payload())
+    }
+
     /// The same generation of half-open, with other probes.
     pub(super) fn with(self, probes: Probes) -> Self {
         Self(self.0 & !(PAYLOAD_MASK << PAYLOAD_SHIFT) | probes.payload() << PAYLOAD_SHIFT)

@@ -188,3 +188,25 @@ fn of_two_runs_of_failures_one_trips() {
         assert_eq!(here.iter().chain(&thread.join().unwrap()).count(), 1);
     });
 }
+
+#[test]
+fn no_result_from_before_an_update_is_in_the_new_window() {
+    bounded(|| {
+        let breaker = breaker(1);
+        let call = pass(&breaker);
+        let other = breaker.clone();
+        let thread = thread::spawn(move || other.record(call, Outcome::Failure, None, 0, SECOND));
+        let config = BreakerConfig {
+            window: Window::Time(Duration::from_secs(100)),
+            min_calls: 2,
+            ..BreakerConfig::default()
+        };
+        breaker.update(&config).unwrap();
+        thread.join().unwrap();
+        assert_eq!(breaker.counts(SECOND), Counts::default());
+        // And what comes after is counted, whatever the other thread has left in its place.
+        let call = pass(&breaker);
+        breaker.record(call, Outcome::Failure, None, 0, SECOND);
+        assert_eq!(breaker.counts(SECOND).failures, 1);
+    });
+}

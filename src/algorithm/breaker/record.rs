@@ -61,7 +61,7 @@ impl Breaker {
     /// circuit that counts, a tick that has begun, and no failure that it could matter to.
     #[inline]
     fn succeed(&self, control: Control, stripe: usize, now: u64) -> Option<Transition> {
-        if let (true, Counter::Time { window, .. }) = (control.counts_calls(), &self.counter) {
+        if let (true, Counter::Time(window)) = (control.counts_calls(), &self.counter) {
             let stamp = window.stamp(control.generation(), now);
             if window.count_success_again(stamp, stripe) {
                 // Read after the count: see `cause_in_time`.
@@ -154,13 +154,13 @@ impl Breaker {
             Slowness::Judged { slow } => slow,
             Slowness::Running { started, age, row } => {
                 let control = self.load();
-                if let (Some(ages), Some(row)) = (&self.ages, row) {
+                if let (Some(ages), Some(row)) = (self.ages.get(), row) {
                     // A transition has emptied the ages of its calls.
                     if pass.is_of(control) {
                         ages.leave(control.generation(), row, started);
                     }
                 }
-                age >= units(self.foundation.slow_after)
+                age >= units(self.slow_after.load(Ordering::Relaxed))
             }
         }
     }
@@ -200,7 +200,7 @@ impl Breaker {
         let generation = control.generation();
         let is_current = || self.generation() == generation;
         match &self.counter {
-            Counter::Time { window, .. } => window.count(class, stamp, stripe, is_current),
+            Counter::Time(window) => window.count(class, stamp, stripe, is_current),
             Counter::Calls(window) => {
                 let counted = if class.is_judged() {
                     window.count(class, generation, is_current)
@@ -320,7 +320,7 @@ impl Breaker {
 
     pub(super) fn stamp(&self, generation: u32, now: u64) -> Stamp {
         match &self.counter {
-            Counter::Time { window, .. } => window.stamp(generation, now),
+            Counter::Time(window) => window.stamp(generation, now),
             // A window of calls does not ask when.
             Counter::Calls(_) => Stamp::default(),
         }

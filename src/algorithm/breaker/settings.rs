@@ -18,12 +18,20 @@ use crate::{
     config::{ConfigError, nanos_within, parts_per_million},
 };
 
-/// What the counts depend on, and an update cannot change.
+/// What the counts depend on: they start anew with another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Foundation {
-    pub(super) window: Window,
+    pub(super) window: Length,
     /// In nanoseconds, `u64::MAX` if no call is slow.
     pub(super) slow_after: u64,
+}
+
+/// How long a window is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Length {
+    /// In nanoseconds.
+    Time(u64),
+    Calls(u32),
 }
 
 /// What an update may change. Times in nanoseconds, shares in parts per million; 0 is off.
@@ -53,15 +61,13 @@ pub(super) struct SharedSettings([AtomicU64; WORDS]);
 
 impl Foundation {
     pub(super) fn new(config: &BreakerConfig) -> Result<Self, ConfigError> {
-        match config.window {
-            Window::Time(length) => {
-                nanos_within(
-                    "window",
-                    length,
-                    TEN_MILLIS..=DAY,
-                    "use 10ms to a day; 10s suits most peers",
-                )?;
-            }
+        let window = match config.window {
+            Window::Time(length) => Length::Time(nanos_within(
+                "window",
+                length,
+                TEN_MILLIS..=DAY,
+                "use 10ms to a day; 10s suits most peers",
+            )?),
             Window::Calls(calls) if !(1..=MOST_CALLS).contains(&calls) => {
                 return Err(ConfigError::new(
                     "window",
@@ -69,34 +75,13 @@ impl Foundation {
                     "use 1 to 1048576 calls, or a window of time for more",
                 ));
             }
-            Window::Calls(_) => {}
-        }
+            Window::Calls(calls) => Length::Calls(calls),
+        };
         let slow_after = match config.slow_calls {
             Some(slow) => nanos_within("slow_calls", slow.after, MILLI..=DAY, "use 1ms to a day")?,
             None => u64::MAX,
         };
-        Ok(Self {
-            window: config.window,
-            slow_after,
-        })
-    }
-
-    /// That an update leaves it as it is. To stop looking at slow calls is possible; to start is
-    /// not.
-    pub(super) fn permits(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
-        let new = Self::new(config)?;
-        if new.window != self.window {
-            return Err(ConfigError::new(
-                "window",
-                config.window,
-                "leave it, or build anew: it is what calls are counted by",
-            ));
-        }
-        if config.slow_calls.is_some() && new.slow_after != self.slow_after {
-            let fix = "leave `after`, or build anew: it is what calls are counted by";
-            return Err(ConfigError::new("slow_calls", config.slow_calls, fix));
-        }
-        Ok(())
+        Ok(Self { window, slow_after })
     }
 }
 

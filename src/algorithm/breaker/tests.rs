@@ -8,6 +8,7 @@ mod eviction;
 mod model;
 mod opening;
 mod stress;
+mod updates;
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MILLI;
@@ -419,40 +420,21 @@ fn an_update_is_heeded_by_the_next_result_even_a_success() {
 }
 
 #[test]
-fn an_update_cannot_change_what_calls_are_counted_by() {
-    let breaker = breaker(config());
-    let refused = |config| breaker.update(&config).unwrap_err().field;
-    assert_eq!(
-        refused(BreakerConfig {
-            window: Window::Calls(10),
-            ..config()
-        }),
-        "window"
-    );
-    assert_eq!(
-        refused(BreakerConfig {
-            window: Window::Time(seconds(1)),
-            ..config()
-        }),
-        "window"
-    );
-    assert_eq!(
-        refused(BreakerConfig {
-            slow_calls: Some(SlowCalls {
-                after: seconds(1),
-                rate: 0.5
-            }),
-            ..config()
-        }),
-        "slow_calls"
-    );
-    assert_eq!(
-        refused(BreakerConfig {
-            min_calls: 0,
-            ..config()
-        }),
-        "min_calls"
-    );
+fn a_window_of_calls_keeps_its_length() {
+    let calls = |calls| BreakerConfig {
+        window: Window::Calls(calls),
+        ..config()
+    };
+    let refused = |before, after| {
+        let breaker = breaker(before);
+        run(&breaker, "F", 0);
+        let field = breaker.update(&after).unwrap_err().field;
+        (field, breaker.counts(0).failures, breaker.generation())
+    };
+    assert_eq!(refused(config(), calls(10)), ("window", 1, 0));
+    assert_eq!(refused(calls(10), config()), ("window", 1, 0));
+    assert_eq!(refused(calls(10), calls(11)), ("window", 1, 0));
+    breaker(calls(10)).update(&calls(10)).unwrap();
 }
 
 /// With four probes asked for and two judged, a change to two would leave none to bring the

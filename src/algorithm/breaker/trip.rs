@@ -50,7 +50,7 @@ impl Breaker {
         hung: u64,
     ) -> Option<Cause> {
         let mut counts = match &self.counter {
-            Counter::Time { window, .. } => {
+            Counter::Time(window) => {
                 return self.cause_in_time(window, stamp, settings, hung);
             }
             Counter::Calls(window) => window.counts(generation),
@@ -72,7 +72,7 @@ impl Breaker {
         settings: &Settings,
         hung: u64,
     ) -> Option<Cause> {
-        let mut counts = window.harm(stamp, self.ages.is_some());
+        let mut counts = window.harm(stamp, self.ages.get().is_some());
         counts.successes += hung;
         counts.slow += hung;
         if !settings.could_trip(counts) {
@@ -99,7 +99,7 @@ impl Breaker {
     pub(super) fn has_no_answer(&self, stamp: Stamp, generation: u32, settings: &Settings) -> bool {
         let abandoned = match &self.counter {
             _ if !settings.open_on_no_answer => 0,
-            Counter::Time { window, .. } => window.only_abandoned(stamp),
+            Counter::Time(window) => window.only_abandoned(stamp),
             Counter::Calls(window) => window.only_abandoned(generation),
         };
         abandoned >= settings.min_calls

@@ -1,0 +1,47 @@
+//! How calls end, as far as a window is concerned.
+
+/// How a call ended, as far as a window is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    Success,
+    Failure,
+    SlowSuccess,
+    SlowFailure,
+    /// Dropped unfinished: counts for nothing, as long as others are answered.
+    Abandoned,
+    /// Dropped when it already was slow.
+    SlowAbandoned,
+    /// Dropped after the head of its response: counts for nothing, but as an answer.
+    Answered,
+}
+
+impl Class {
+    pub(crate) fn new(failed: bool, slow: bool) -> Self {
+        match (failed, slow) {
+            (false, false) => Self::Success,
+            (true, false) => Self::Failure,
+            (false, true) => Self::SlowSuccess,
+            (true, true) => Self::SlowFailure,
+        }
+    }
+
+    pub(crate) fn is_failure(self) -> bool {
+        matches!(self, Self::Failure | Self::SlowFailure)
+    }
+
+    pub(crate) fn is_slow(self) -> bool {
+        matches!(
+            self,
+            Self::SlowSuccess | Self::SlowFailure | Self::SlowAbandoned
+        )
+    }
+
+    /// Whether it is part of the shares.
+    pub(crate) fn is_judged(self) -> bool {
+        !matches!(self, Self::Abandoned | Self::Answered)
+    }
+
+    pub(crate) fn is_abandoned(self) -> bool {
+        matches!(self, Self::Abandoned | Self::SlowAbandoned)
+    }
+}
