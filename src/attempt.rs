@@ -45,13 +45,10 @@ impl Token {
         }
     }
 
-    /// One of `budget`'s, if it has one; without a budget there is always one.
-    pub(crate) fn take(budget: Option<&Arc<Budget>>, clock: Clock) -> Option<Self> {
-        if budget.is_some_and(|budget| !budget.withdraw(budget_now(budget, clock))) {
-            return None;
-        }
-        Some(Self {
-            budget: budget.cloned(),
+    /// One of `budget`'s, which counts by `clock`, if it has one.
+    pub(crate) fn take(budget: &Arc<Budget>, clock: Clock) -> Option<Self> {
+        budget.withdraw(budget_now(budget, clock)).then(|| Self {
+            budget: Some(budget.clone()),
             clock,
             sent: false,
         })

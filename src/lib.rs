@@ -4,6 +4,8 @@
 
 pub mod algorithm;
 #[cfg(feature = "layers")]
+pub mod budget;
+#[cfg(feature = "layers")]
 pub mod bulkhead;
 #[cfg(feature = "layers")]
 pub mod circuit_breaker;

@@ -13,6 +13,7 @@ use tower::Service;
 use crate::{
     Deadline, Outcome,
     attempt::Token,
+    budget::{FindBudget, Purse},
     hedge::state::{Shared, Winner},
     protocol::{Advice, Protocol, Replay},
     striped::Held,
@@ -23,8 +24,9 @@ pin_project! {
     /// The answer of a [`Hedge`](super::Hedge): the first success of its attempts, or the last
     /// failure.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, P, Req>
+    pub struct ResponseFuture<S, P, Req, B>
     where
+        B: FindBudget<Req>,
         P: Replay<Req>,
         P: Protocol<S::Response, S::Error>,
         S: Service<P::Request>,
@@ -32,11 +34,12 @@ pin_project! {
         // `None` once it has failed.
         #[pin]
         first: Option<S::Future>,
-        hedges: Hedges<S, P, Req>,
+        hedges: Hedges<S, P, Req, B>,
     }
 
-    impl<S, P, Req> PinnedDrop for ResponseFuture<S, P, Req>
+    impl<S, P, Req, B> PinnedDrop for ResponseFuture<S, P, Req, B>
     where
+        B: FindBudget<Req>,
         P: Replay<Req>,
         P: Protocol<S::Response, S::Error>,
         S: Service<P::Request>,
@@ -48,8 +51,9 @@ pin_project! {
 }
 
 /// Everything but the first attempt.
-struct Hedges<S, P, Req>
+struct Hedges<S, P, Req, B>
 where
+    B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request>,
 {
@@ -65,6 +69,8 @@ where
     sent_at: Option<Instant>,
     /// The last failure.
     last: Option<Answer<S, P, Req>>,
+    /// The budget of its key.
+    purse: B::Held,
     protocol: P,
     shared: Held<Shared<S>>,
 }
@@ -100,14 +106,15 @@ enum Verdict<A> {
     Failed { next_at_once: bool },
 }
 
-impl<S, P, Req> ResponseFuture<S, P, Req>
+impl<S, P, Req, B> ResponseFuture<S, P, Req, B>
 where
+    B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request>,
 {
     pub(super) fn new(
         first: S::Future,
-        snapshot: Option<P::Snapshot>,
+        (snapshot, purse): (Option<P::Snapshot>, B::Held),
         protocol: P,
         shared: Held<Shared<S>>,
     ) -> Self {
@@ -121,6 +128,7 @@ where
                 timer: None,
                 sent_at,
                 last: None,
+                purse,
                 protocol,
                 shared,
             },
@@ -128,8 +136,9 @@ where
     }
 }
 
-impl<S, P, Req> Hedges<S, P, Req>
+impl<S, P, Req, B> Hedges<S, P, Req, B>
 where
+    B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request>,
 {
@@ -166,7 +175,7 @@ where
         }
         let state = &self.shared.state;
         if succeeded {
-            state.succeeded();
+            state.succeeded(self.purse.own());
             if self.sent > 0 {
                 state.ended(winner);
             }
@@ -175,7 +184,7 @@ where
         let next_at_once = matches!(advice, Advice::Retry { .. } | Advice::RetryExactly { .. });
         let rejected = matches!(advice, Advice::Rejected { .. });
         if !rejected {
-            state.failed();
+            state.failed(self.purse.own());
         }
         if !next_at_once && !rejected {
             self.lose();
@@ -192,8 +201,9 @@ where
     }
 }
 
-impl<S, P, Req> Hedges<S, P, Req>
+impl<S, P, Req, B> Hedges<S, P, Req, B>
 where
+    B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request> + Clone,
 {
@@ -205,7 +215,7 @@ where
         };
         let deadline = self.protocol.deadline(snapshot).map(Deadline::moment);
         let in_time = deadline.is_none_or(|deadline| time::moment() < deadline);
-        let token = in_time.then(|| state.withdraw()).flatten();
+        let token = in_time.then(|| state.withdraw(self.purse.own())).flatten();
         let (Some(token), Some(mut request)) = (token, self.protocol.replay(snapshot)) else {
             self.snapshot = None;
             return false;
@@ -303,8 +313,9 @@ where
     }
 }
 
-impl<S, P, Req> Future for ResponseFuture<S, P, Req>
+impl<S, P, Req, B> Future for ResponseFuture<S, P, Req, B>
 where
+    B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request> + Clone,
 {
@@ -353,8 +364,9 @@ where
     }
 }
 
-impl<S, P, Req> fmt::Debug for ResponseFuture<S, P, Req>
+impl<S, P, Req, B> fmt::Debug for ResponseFuture<S, P, Req, B>
 where
+    B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request>,
 {

@@ -7,6 +7,7 @@ use tower::Layer;
 use crate::{
     ConfigError, Name,
     algorithm::{Budget, LatencyQuantile},
+    budget::{KeyedBudgets, OneBudget, Payer, SharedBudget},
     hedge::{
         Hedge, HedgeHandle, Policy,
         state::{Fixed, State},
@@ -18,23 +19,25 @@ use crate::{
 /// Sends calls that take long once more. All services it makes, and all their clones, share the
 /// budget and what was learnt of the latency.
 #[derive(Debug, Clone)]
-pub struct HedgeLayer<P = Plain> {
+pub struct HedgeLayer<P = Plain, B = OneBudget> {
     state: Arc<State>,
     protocol: P,
+    budgets: B,
 }
 
 /// Settings of a [`HedgeLayer`], in any order.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct HedgeBuilder<P = Unset> {
+pub struct HedgeBuilder<P = Unset, B = OneBudget> {
     delay: Option<Duration>,
     quantile: Option<f64>,
     max_hedges: usize,
     timeout: Option<Duration>,
-    budget: Option<Arc<Budget>>,
+    payer: Payer,
     enabled: bool,
     name: Option<&'static str>,
     protocol: P,
+    budgets: B,
 }
 
 impl HedgeLayer {
@@ -45,15 +48,16 @@ impl HedgeLayer {
             quantile: None,
             max_hedges: 1,
             timeout: None,
-            budget: Some(Arc::default()),
+            payer: Payer::Own,
             enabled: true,
             name: None,
             protocol: Unset,
+            budgets: OneBudget,
         }
     }
 }
 
-impl<P> HedgeLayer<P> {
+impl<P, B> HedgeLayer<P, B> {
     /// The control surface.
     #[must_use]
     pub fn handle(&self) -> HedgeHandle {
@@ -61,7 +65,7 @@ impl<P> HedgeLayer<P> {
     }
 }
 
-impl<P> HedgeBuilder<P> {
+impl<P, B> HedgeBuilder<P, B> {
     /// After how long a call is sent once more, and after how long again the next time. With a
     /// [`quantile`](Self::quantile), the least delay, 1 ms by default, so that an upstream that
     /// answers in microseconds is not hedged for a pause of the scheduler.
@@ -95,14 +99,33 @@ impl<P> HedgeBuilder<P> {
     /// a [`RetryBudget`](crate::algorithm::RetryBudget) of 10 of this layer's own, to which each
     /// success adds a tenth.
     pub fn budget(mut self, budget: impl Into<Arc<Budget>>) -> Self {
-        self.budget = Some(budget.into());
+        self.payer = Payer::Given(budget.into());
         self
+    }
+
+    /// One budget for each key, in place of one for all: see [`budget`](crate::budget). Give the
+    /// same to a [retry](crate::retry) of the same upstreams.
+    pub fn budget_per<K, F>(
+        self,
+        budgets: KeyedBudgets<K, F>,
+    ) -> HedgeBuilder<P, KeyedBudgets<K, F>> {
+        HedgeBuilder {
+            delay: self.delay,
+            quantile: self.quantile,
+            max_hedges: self.max_hedges,
+            timeout: self.timeout,
+            payer: self.payer,
+            enabled: self.enabled,
+            name: self.name,
+            protocol: self.protocol,
+            budgets,
+        }
     }
 
     /// Hedges without a limit for all calls together. An upstream that becomes slow for everybody
     /// gets twice its load by it, just then.
     pub fn without_budget(mut self) -> Self {
-        self.budget = None;
+        self.payer = Payer::Unlimited;
         self
     }
 
@@ -120,16 +143,17 @@ impl<P> HedgeBuilder<P> {
 
     /// Which results are successes, and which requests may be sent twice. No default: see
     /// [`Replay`](crate::protocol::Replay).
-    pub fn protocol<Q>(self, protocol: Q) -> HedgeBuilder<Chosen<Q>> {
+    pub fn protocol<Q>(self, protocol: Q) -> HedgeBuilder<Chosen<Q>, B> {
         HedgeBuilder {
             delay: self.delay,
             quantile: self.quantile,
             max_hedges: self.max_hedges,
             timeout: self.timeout,
-            budget: self.budget,
+            payer: self.payer,
             enabled: self.enabled,
             name: self.name,
             protocol: Chosen(protocol),
+            budgets: self.budgets,
         }
     }
 
@@ -137,12 +161,16 @@ impl<P> HedgeBuilder<P> {
     ///
     /// # Errors
     /// A delay under 100 microseconds, over an hour, or not below the `timeout` that was given; a
-    /// quantile that is not between 0 and 1; no hedges or more than 10.
-    pub fn build(self) -> Result<HedgeLayer<P::Protocol>, ConfigError>
+    /// quantile that is not between 0 and 1; no hedges or more than 10; budgets for each key, and
+    /// another one or none for all.
+    pub fn build(self) -> Result<HedgeLayer<P::Protocol, B>, ConfigError>
     where
         P: Choice,
+        B: SharedBudget,
     {
         let name = self.name;
+        let budget = self.payer.budget_of(self.budgets.shared());
+        let (budget, _) = budget.map_err(|error| error.of("hedge", name))?;
         let share = self.quantile.or(self.delay.is_none().then_some(0.95));
         let quantile = share
             .map(LatencyQuantile::new)
@@ -157,19 +185,21 @@ impl<P> HedgeBuilder<P> {
             timeout: self.timeout,
             name,
         };
-        let state = Arc::new(State::new(policy, quantile, self.budget, fixed)?);
+        let state = Arc::new(State::new(policy, quantile, budget, fixed)?);
         register(&state);
         Ok(HedgeLayer {
             state,
             protocol: self.protocol.protocol(),
+            budgets: self.budgets,
         })
     }
 }
 
-impl<S: Clone, P: Clone> Layer<S> for HedgeLayer<P> {
-    type Service = Hedge<S, P>;
+impl<S: Clone, P: Clone, B: Clone> Layer<S> for HedgeLayer<P, B> {
+    type Service = Hedge<S, P, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Hedge::new(inner, self.state.clone(), self.protocol.clone())
+        let rest = (self.protocol.clone(), self.budgets.clone());
+        Hedge::new(inner, self.state.clone(), rest)
     }
 }

@@ -9,6 +9,7 @@ use tower::Service;
 
 use crate::{
     attempt::Prototype,
+    budget::{FindBudget, OneBudget, Purse},
     hedge::{
         ResponseFuture,
         state::{Shared, State},
@@ -19,31 +20,34 @@ use crate::{
 
 /// A service behind a [`HedgeLayer`](super::HedgeLayer).
 #[derive(Debug, Clone)]
-pub struct Hedge<S, P = Plain> {
+pub struct Hedge<S, P = Plain, B = OneBudget> {
     inner: S,
     shared: Striped<Shared<S>>,
     protocol: P,
+    budgets: B,
 }
 
-impl<S: Clone, P> Hedge<S, P> {
-    pub(super) fn new(inner: S, state: Arc<State>, protocol: P) -> Self {
+impl<S: Clone, P, B> Hedge<S, P, B> {
+    pub(super) fn new(inner: S, state: Arc<State>, (protocol, budgets): (P, B)) -> Self {
         let prototype = Prototype::new(inner.clone());
         Self {
             inner,
             shared: Striped::new(Shared { state, prototype }),
             protocol,
+            budgets,
         }
     }
 }
 
-impl<S, P, Req> Service<Req> for Hedge<S, P>
+impl<S, P, B, Req> Service<Req> for Hedge<S, P, B>
 where
+    B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request> + Clone,
 {
     type Response = P::Response<()>;
     type Error = P::Error;
-    type Future = ResponseFuture<S, P, Req>;
+    type Future = ResponseFuture<S, P, Req, B>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
@@ -54,7 +58,8 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let protocol = self.protocol.clone();
-        let (mut request, kept) = if self.shared.state.begin() {
+        let purse = self.budgets.hold(&request);
+        let (mut request, kept) = if self.shared.state.begin(purse.own()) {
             protocol.prepare(request)
         } else {
             (protocol.once(request), None)
@@ -64,12 +69,17 @@ where
             .filter(|kept| kept.idempotent)
             .map(|kept| kept.snapshot);
         let shared = self.shared.for_call();
-        ResponseFuture::new(self.inner.call(request), snapshot, protocol, shared)
+        ResponseFuture::new(
+            self.inner.call(request),
+            (snapshot, purse),
+            protocol,
+            shared,
+        )
     }
 }
 
 /// A layered service still goes into tonic's `Server::add_service`.
 #[cfg(feature = "grpc")]
-impl<S: tonic::server::NamedService, P> tonic::server::NamedService for Hedge<S, P> {
+impl<S: tonic::server::NamedService, P, B> tonic::server::NamedService for Hedge<S, P, B> {
     const NAME: &'static str = S::NAME;
 }

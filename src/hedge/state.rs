@@ -13,10 +13,11 @@ use tokio::time::Instant;
 use crate::{
     Changed, ConfigError,
     algorithm::{Budget, LatencyQuantile},
-    attempt::{Prototype, Token, budget_now},
+    attempt::{Prototype, Token},
+    budget::{KeyBudget, Purses},
     hedge::Policy,
     observe::{self, Instance, Observed, Totals, trace},
-    time::{self, Clock, nanos},
+    time::{self, nanos},
 };
 
 /// A hedge at one moment.
@@ -49,8 +50,7 @@ pub(super) struct State {
     /// Relaxed: it publishes nothing else, and a call that races a change honors one of the two.
     policy: AtomicU64,
     quantile: Option<LatencyQuantile>,
-    budget: Option<Arc<Budget>>,
-    clock: Clock,
+    purses: Purses,
     counts: Counts,
 }
 
@@ -107,24 +107,15 @@ impl State {
             timeout,
             policy: AtomicU64::new(packed),
             quantile,
-            budget,
-            clock: Clock::start(),
+            purses: Purses::new(budget),
             counts: Counts::default(),
         })
     }
 
     /// A call begins: whether it is to be kept for a hedge. While nothing would pay for one, it is
     /// not.
-    pub(super) fn begin(&self) -> bool {
-        if !self.enabled {
-            return false;
-        }
-        let Some(budget) = &self.budget else {
-            return true;
-        };
-        let now = budget_now(budget, self.clock);
-        budget.called(now);
-        budget.available(now) > 0
+    pub(super) fn begin(&self, own: Option<&KeyBudget>) -> bool {
+        self.enabled && self.purses.called(own)
     }
 
     pub(super) fn policy(&self) -> Policy {
@@ -164,8 +155,8 @@ impl State {
     }
 
     /// A token for a hedge.
-    pub(super) fn withdraw(&self) -> Option<Token> {
-        let token = Token::take(self.budget.as_ref(), self.clock);
+    pub(super) fn withdraw(&self, own: Option<&KeyBudget>) -> Option<Token> {
+        let token = self.purses.withdraw(own);
         if token.is_none() {
             self.counts.budget_denied.fetch_add(1, Ordering::Relaxed);
         }
@@ -176,16 +167,12 @@ impl State {
         self.counts.sent.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn succeeded(&self) {
-        if let Some(budget) = &self.budget {
-            budget.succeeded();
-        }
+    pub(super) fn succeeded(&self, own: Option<&KeyBudget>) {
+        self.purses.succeeded(own);
     }
 
-    pub(super) fn failed(&self) {
-        if let Some(budget) = &self.budget {
-            budget.failed();
-        }
+    pub(super) fn failed(&self, own: Option<&KeyBudget>) {
+        self.purses.failed(own);
     }
 
     pub(super) fn ended(&self, winner: Winner) {

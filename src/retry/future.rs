@@ -11,6 +11,7 @@ use tower::Service;
 
 use crate::{
     Outcome,
+    budget::{FindBudget, Purse},
     protocol::{Advice, Kept, Protocol, Replay},
     retry::{
         again::{Again, Lost},
@@ -24,8 +25,9 @@ pin_project! {
     /// The answer of a [`Retry`](super::Retry): that of the first attempt that succeeded, or of the
     /// last.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, P, Req>
+    pub struct ResponseFuture<S, P, Req, B>
     where
+        B: FindBudget<Req>,
         P: Replay<Req>,
         P: Protocol<S::Response, S::Error>,
         S: Service<P::Request>,
@@ -35,6 +37,8 @@ pin_project! {
         attempt: Option<S::Future>,
         // Or what to count a failure as, since nothing was kept.
         kept: Result<Kept<P::Snapshot>, End>,
+        // The budget of its key.
+        purse: B::Held,
         // Made for the first retry: the calls that succeed at once do not carry it.
         again: Option<Box<Again<S, P::Request, P::Error>>>,
         protocol: P,
@@ -53,21 +57,23 @@ type Answer<S, P, Req> = Result<
     >>::Error,
 >;
 
-impl<S, P, Req> ResponseFuture<S, P, Req>
+impl<S, P, Req, B> ResponseFuture<S, P, Req, B>
 where
+    B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request>,
 {
     #[inline]
     pub(super) fn new(
         attempt: S::Future,
-        kept: Result<Kept<P::Snapshot>, End>,
+        (kept, purse): (Result<Kept<P::Snapshot>, End>, B::Held),
         protocol: P,
         shared: Held<Shared<S>>,
     ) -> Self {
         Self {
             attempt: Some(attempt),
             kept,
+            purse,
             again: None,
             protocol,
             shared,
@@ -75,8 +81,9 @@ where
     }
 }
 
-impl<S, P, Req> ResponseFuture<S, P, Req>
+impl<S, P, Req, B> ResponseFuture<S, P, Req, B>
 where
+    B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request> + Clone,
 {
@@ -123,8 +130,9 @@ where
             again.rejected();
         }
         let history = this.again.as_ref().map(|again| again.history());
+        let own = this.purse.own();
         let plan = Plan::make(
-            state,
+            (state, own),
             (outcome, advice),
             this.kept,
             history.unwrap_or_default(),
@@ -133,7 +141,7 @@ where
         let plan = match plan {
             Ok(plan) => plan,
             Err(End::NotRetryable) if outcome == Outcome::Success => {
-                state.succeeded();
+                state.succeeded(own);
                 return Err(match history {
                     Some(_) => End::Recovered,
                     None => End::FirstTry,
@@ -143,7 +151,7 @@ where
                 // A budget that has denied a retry has taken note of the failure by that.
                 let asked = end == End::BudgetDenied && this.kept.is_ok();
                 if !(asked || end == End::Rejected) {
-                    state.failed();
+                    state.failed(own);
                 }
                 return Err(end);
             }
@@ -190,8 +198,9 @@ where
     }
 }
 
-impl<S, P, Req> Future for ResponseFuture<S, P, Req>
+impl<S, P, Req, B> Future for ResponseFuture<S, P, Req, B>
 where
+    B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request> + Clone,
 {
@@ -210,7 +219,7 @@ where
                 this.attempt.set(None);
                 let good = outcome == Outcome::Success && advice == Advice::Stop;
                 if good && this.again.is_none() {
-                    this.shared.state.first_try();
+                    this.shared.state.first_try(this.purse.own());
                     return Poll::Ready(result);
                 }
                 if let Some(answer) = self.as_mut().after(outcome, advice, result) {
@@ -224,8 +233,9 @@ where
     }
 }
 
-impl<S, P, Req> fmt::Debug for ResponseFuture<S, P, Req>
+impl<S, P, Req, B> fmt::Debug for ResponseFuture<S, P, Req, B>
 where
+    B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request>,
 {

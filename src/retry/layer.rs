@@ -7,6 +7,7 @@ use tower::Layer;
 use crate::{
     ConfigError, Name,
     algorithm::{Backoff, Budget},
+    budget::{KeyedBudgets, OneBudget, Payer, SharedBudget},
     observe::register,
     protocol::{Choice, Chosen, Plain, Unset},
     retry::{
@@ -15,30 +16,24 @@ use crate::{
     },
 };
 
-/// Retries calls. All services it makes, and all their clones, share one budget.
+/// Retries calls. All services it makes, and all their clones, share one budget, or one for each
+/// key.
 #[derive(Debug)]
-pub struct RetryLayer<P = Plain> {
+pub struct RetryLayer<P = Plain, B = OneBudget> {
     state: Arc<State>,
     protocol: P,
+    budgets: B,
 }
 
 /// Settings of a [`RetryLayer`].
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct RetryBuilder<P = Unset> {
+pub struct RetryBuilder<P = Unset, B = OneBudget> {
     policy: Policy,
     payer: Payer,
     fixed: Fixed,
     protocol: P,
-}
-
-/// What pays for the retries of a layer.
-#[derive(Debug, Clone)]
-enum Payer {
-    /// A default budget, made by `build`: clones of a builder make layers that share nothing.
-    Own,
-    Given(Arc<Budget>),
-    Unlimited,
+    budgets: B,
 }
 
 impl RetryLayer {
@@ -56,11 +51,12 @@ impl RetryLayer {
                 name: None,
             },
             protocol: Unset,
+            budgets: OneBudget,
         }
     }
 }
 
-impl<P> RetryLayer<P> {
+impl<P, B> RetryLayer<P, B> {
     /// The control surface.
     #[must_use]
     pub fn handle(&self) -> RetryHandle {
@@ -68,7 +64,7 @@ impl<P> RetryLayer<P> {
     }
 }
 
-impl<P> RetryBuilder<P> {
+impl<P, B> RetryBuilder<P, B> {
     /// The largest number of times that a call is sent, the first time included. Default 3.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.policy = self.policy.attempts(attempts);
@@ -98,6 +94,21 @@ impl<P> RetryBuilder<P> {
     pub fn budget(mut self, budget: impl Into<Arc<Budget>>) -> Self {
         self.payer = Payer::Given(budget.into());
         self
+    }
+
+    /// One budget for each key, in place of one for all: see [`budget`](crate::budget). Give the
+    /// same to a [hedge](crate::hedge) of the same upstreams.
+    pub fn budget_per<K, F>(
+        self,
+        budgets: KeyedBudgets<K, F>,
+    ) -> RetryBuilder<P, KeyedBudgets<K, F>> {
+        RetryBuilder {
+            policy: self.policy,
+            payer: self.payer,
+            fixed: self.fixed,
+            protocol: self.protocol,
+            budgets,
+        }
     }
 
     /// Retries without a limit for all calls together. An upstream that fails gets up to `attempts`
@@ -130,12 +141,13 @@ impl<P> RetryBuilder<P> {
 
     /// Which results may be retried, and which requests. No default: see
     /// [`Replay`](crate::protocol::Replay).
-    pub fn protocol<Q>(self, protocol: Q) -> RetryBuilder<Chosen<Q>> {
+    pub fn protocol<Q>(self, protocol: Q) -> RetryBuilder<Chosen<Q>, B> {
         RetryBuilder {
             policy: self.policy,
             payer: self.payer,
             fixed: self.fixed,
             protocol: Chosen(protocol),
+            budgets: self.budgets,
         }
     }
 
@@ -154,40 +166,47 @@ impl<P> RetryBuilder<P> {
         self
     }
 
+    /// Whether nothing was said of budgets.
+    #[cfg(feature = "http")]
+    pub(crate) fn has_own_budget(&self) -> bool {
+        matches!(self.payer, Payer::Own)
+    }
+
     /// # Errors
-    /// No attempts.
-    pub fn build(self) -> Result<RetryLayer<P::Protocol>, ConfigError>
+    /// No attempts; budgets for each key, and another one or none for all.
+    pub fn build(self) -> Result<RetryLayer<P::Protocol, B>, ConfigError>
     where
         P: Choice,
+        B: SharedBudget,
     {
         let policy = self.policy.check(self.fixed.name)?;
-        let (budget, owned) = match self.payer {
-            Payer::Own => (Some(Arc::default()), true),
-            Payer::Given(budget) => (Some(budget), false),
-            Payer::Unlimited => (None, false),
-        };
+        let budget = self.payer.budget_of(self.budgets.shared());
+        let (budget, owned) = budget.map_err(|error| error.of("retry", self.fixed.name))?;
         let state = Arc::new(State::new(policy, budget, owned, self.fixed));
         register(&state);
         Ok(RetryLayer {
             state,
             protocol: self.protocol.protocol(),
+            budgets: self.budgets,
         })
     }
 }
 
-impl<P: Clone> Clone for RetryLayer<P> {
+impl<P: Clone, B: Clone> Clone for RetryLayer<P, B> {
     fn clone(&self) -> Self {
         Self {
             state: self.state.clone(),
             protocol: self.protocol.clone(),
+            budgets: self.budgets.clone(),
         }
     }
 }
 
-impl<S: Clone, P: Clone> Layer<S> for RetryLayer<P> {
-    type Service = Retry<S, P>;
+impl<S: Clone, P: Clone, B: Clone> Layer<S> for RetryLayer<P, B> {
+    type Service = Retry<S, P, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Retry::new(inner, self.state.clone(), self.protocol.clone())
+        let rest = (self.protocol.clone(), self.budgets.clone());
+        Retry::new(inner, self.state.clone(), rest)
     }
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::{
     Deadline, Outcome, RejectedKind,
     attempt::Token,
+    budget::KeyBudget,
     protocol::{Advice, Kept, Sent},
     retry::{
         Policy,
@@ -63,7 +64,7 @@ impl Plan {
     /// long to wait, whether that is within the deadline, and whether the budget pays. Else it
     /// tells what ends the call.
     pub(super) fn make<T>(
-        state: &State,
+        (state, own): (&State, Option<&KeyBudget>),
         (outcome, advice): (Outcome, Advice),
         kept: &Result<Kept<T>, End>,
         history: History,
@@ -88,7 +89,7 @@ impl Plan {
         let token = if free {
             state.free_token()
         } else {
-            state.withdraw().ok_or(End::BudgetDenied)?
+            state.withdraw(own).ok_or(End::BudgetDenied)?
         };
         let history = History {
             retries: history.retries + 1,

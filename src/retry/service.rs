@@ -8,6 +8,7 @@ use std::{
 use tower::Service;
 
 use crate::{
+    budget::{FindBudget, OneBudget, Purse},
     protocol::{Plain, Protocol, Replay},
     retry::{
         ResponseFuture,
@@ -18,31 +19,34 @@ use crate::{
 
 /// A service behind a [`RetryLayer`](super::RetryLayer).
 #[derive(Debug, Clone)]
-pub struct Retry<S, P = Plain> {
+pub struct Retry<S, P = Plain, B = OneBudget> {
     inner: S,
     shared: Striped<Shared<S>>,
     protocol: P,
+    budgets: B,
 }
 
-impl<S: Clone, P> Retry<S, P> {
-    pub(super) fn new(inner: S, state: Arc<State>, protocol: P) -> Self {
+impl<S: Clone, P, B> Retry<S, P, B> {
+    pub(super) fn new(inner: S, state: Arc<State>, (protocol, budgets): (P, B)) -> Self {
         let shared = Striped::new(Shared::new(state, inner.clone()));
         Self {
             inner,
             shared,
             protocol,
+            budgets,
         }
     }
 }
 
-impl<S, P, Req> Service<Req> for Retry<S, P>
+impl<S, P, B, Req> Service<Req> for Retry<S, P, B>
 where
+    B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request> + Clone,
 {
     type Response = P::Response<()>;
     type Error = P::Error;
-    type Future = ResponseFuture<S, P, Req>;
+    type Future = ResponseFuture<S, P, Req, B>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
@@ -54,7 +58,9 @@ where
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let protocol = self.protocol.clone();
-        let begun = self.shared.state.begin(protocol.can_prove_unsent());
+        let purse = self.budgets.hold(&request);
+        let can_be_free = protocol.can_prove_unsent();
+        let begun = self.shared.state.begin(purse.own(), can_be_free);
         let (mut request, kept) = match begun {
             Ok(()) => {
                 let (request, kept) = protocol.prepare(request);
@@ -65,7 +71,7 @@ where
         protocol.number(&mut request, 1);
         ResponseFuture::new(
             self.inner.call(request),
-            kept,
+            (kept, purse),
             protocol,
             self.shared.for_call(),
         )
@@ -74,6 +80,6 @@ where
 
 /// A layered service still goes into tonic's `Server::add_service`.
 #[cfg(feature = "grpc")]
-impl<S: tonic::server::NamedService, P> tonic::server::NamedService for Retry<S, P> {
+impl<S: tonic::server::NamedService, P, B> tonic::server::NamedService for Retry<S, P, B> {
     const NAME: &'static str = S::NAME;
 }

@@ -11,11 +11,12 @@ use std::{
 use crate::{
     Rejected, RejectedKind,
     algorithm::Budget,
-    attempt::{Prototype, Token, budget_now},
+    attempt::{Prototype, Token},
+    budget::{KeyBudget, Purses},
     observe::{self, Durations, Instance, Observed, RETRY_BACKOFF, Totals},
     retry::Policy,
     striped::{current_stripe, stripe_count},
-    time::{Clock, nanos},
+    time::nanos,
 };
 
 /// A retry at one moment.
@@ -25,7 +26,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// How many retries the budget would pay for; `None` without a budget.
+    /// How many retries the budget would pay for; `None` without a budget. With [one for each
+    /// key](crate::budget::KeyedBudgets), that of all calls which have none of their own.
     pub budget: Option<u32>,
     /// Attempts beyond the first that were sent, so far.
     pub retries: u64,
@@ -56,11 +58,10 @@ pub(super) struct State {
     retries_at_all: AtomicBool,
     /// Locked only by calls that have failed, and by handles.
     policy: Mutex<Policy>,
-    budget: Option<Arc<Budget>>,
+    purses: Purses,
     /// Whether the budget is this layer's alone, so that its calls are all that pay: then it keeps
     /// no more than they have paid lately.
     owns_budget: bool,
-    clock: Clock,
     fixed: Fixed,
     counts: Counts,
     /// Of a named layer.
@@ -141,9 +142,8 @@ impl State {
         Self {
             retries_at_all: AtomicBool::new(fixed.enabled && policy.max_attempts() > 1),
             policy: Mutex::new(policy),
-            budget,
+            purses: Purses::new(budget),
             owns_budget,
-            clock: Clock::start(),
             fixed,
             counts: Counts {
                 first_try: stripes.collect(),
@@ -181,16 +181,11 @@ impl State {
     /// A call begins. Tells why its request is not worth keeping, if it is not. `can_be_free`:
     /// whether its retry may turn out to need no token.
     #[inline]
-    pub(super) fn begin(&self, can_be_free: bool) -> Result<(), End> {
+    pub(super) fn begin(&self, own: Option<&KeyBudget>, can_be_free: bool) -> Result<(), End> {
         if !self.retries_at_all.load(Ordering::Relaxed) {
             return Err(End::Exhausted);
         }
-        let Some(budget) = &self.budget else {
-            return Ok(());
-        };
-        let now = budget_now(budget, self.clock);
-        budget.called(now);
-        if can_be_free || budget.available(now) > 0 {
+        if self.purses.called(own) || can_be_free {
             Ok(())
         } else {
             Err(End::BudgetDenied)
@@ -199,43 +194,40 @@ impl State {
 
     /// A call succeeded at once.
     #[inline]
-    pub(super) fn first_try(&self) {
+    pub(super) fn first_try(&self, own: Option<&KeyBudget>) {
         // A mask, not a remainder: the number is a power of two.
         let stripe = current_stripe() & (self.counts.first_try.len() - 1);
         self.counts.first_try[stripe]
             .0
             .fetch_add(1, Ordering::Relaxed);
-        self.succeeded();
+        self.succeeded(own);
     }
 
     #[inline]
-    pub(super) fn succeeded(&self) {
-        if let Some(budget) = &self.budget {
-            budget.succeeded();
-        }
+    pub(super) fn succeeded(&self, own: Option<&KeyBudget>) {
+        self.purses.succeeded(own);
     }
 
     /// An attempt failed, and the budget was not asked for a retry.
-    pub(super) fn failed(&self) {
-        if let Some(budget) = &self.budget {
-            budget.failed();
-        }
+    pub(super) fn failed(&self, own: Option<&KeyBudget>) {
+        self.purses.failed(own);
     }
 
     /// Takes a token for a retry, if there is one.
-    pub(super) fn withdraw(&self) -> Option<Token> {
-        if let (true, Some(budget)) = (self.owns_budget, &self.budget) {
+    pub(super) fn withdraw(&self, own: Option<&KeyBudget>) -> Option<Token> {
+        match self.purses.one() {
             // One token never expires. In an outage this spares all but a few calls the sum.
-            if budget.available(0) > 1 {
-                budget.expire(self.counts.successes(), self.clock.now());
+            Some(one) if own.is_none() && self.owns_budget && one.available(0) > 1 => {
+                one.expire(self.counts.successes(), self.purses.clock().now());
             }
+            _ => {}
         }
-        Token::take(self.budget.as_ref(), self.clock)
+        self.purses.withdraw(own)
     }
 
     /// For a retry that needs none.
     pub(super) fn free_token(&self) -> Token {
-        Token::free(self.clock)
+        Token::free(self.purses.clock())
     }
 
     /// The answer of a call whose last response was let go, and whose retry would come too late.
@@ -276,7 +268,6 @@ impl State {
     pub(super) fn snapshot(&self) -> Snapshot {
         let counts = &self.counts;
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let budget = self.budget.as_ref();
         Snapshot {
             retries: counts.retries(),
             first_try: counts.first_try(),
@@ -287,7 +278,7 @@ impl State {
             not_replayable: of(&counts.not_replayable),
             rejected: of(&counts.rejected),
             not_sent: of(&counts.not_sent),
-            budget: budget.map(|budget| budget.available(budget_now(budget, self.clock))),
+            budget: self.purses.available(),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     ConfigError, Name,
+    budget::{BudgetsHandle, KeyedBudgets},
     bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer, LimitByKey},
     circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, CircuitGate},
     gate::{Both, FindKey, GateLayer, Gated, Keyed},
@@ -28,9 +29,10 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct ClientStack<P, W = ByHost> {
     total: TimeoutLayer<P>,
-    retry: RetryLayer<P>,
+    retry: RetryLayer<P, KeyedBudgets<Host, W>>,
     gates: GateLayer<ClientGates<W>, P>,
     attempt: TimeoutLayer<P>,
+    budgets: BudgetsHandle<Host>,
     name: Option<&'static str>,
     updating: Updating,
     enabled: Enabled,
@@ -61,7 +63,7 @@ pub type ClientGates<W = ByHost> = Both<
 
 /// A service behind a [`ClientStack`].
 pub type ClientService<S, P, W = ByHost> =
-    Timeout<Retry<Gated<Timeout<S, P>, ClientGates<W>, P>, P>, P>;
+    Timeout<Retry<Gated<Timeout<S, P>, ClientGates<W>, P>, P, KeyedBudgets<Host, W>>, P>;
 
 /// All requests go to the same upstream, or to upstreams that fail together.
 #[derive(Debug, Clone, Copy, Default)]
@@ -166,7 +168,8 @@ impl<P, W> ClientBuilder<P, W> {
         self
     }
 
-    /// Changes the retries: a closure is given their builder.
+    /// Changes the retries: a closure is given their builder. Over HTTP each host has a budget of
+    /// its own, unless the closure gives one to all, or none.
     pub fn retry(mut self, change: impl FnOnce(RetryBuilder) -> RetryBuilder) -> Self {
         self.retry = Part::new(change(self.retry.builder));
         self
@@ -306,14 +309,21 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
             .with_key(LimitByKey::new(W::default()))
             .gate()?;
         let limit = limit.gate(name)?;
+        let budgets = if one_peer || !retry.builder.has_own_budget() {
+            KeyedBudgets::off(W::default())
+        } else {
+            KeyedBudgets::builder(W::default()).build()?
+        };
         Ok(ClientStack {
             total: named(total.builder, name, TimeoutBuilder::name)
                 .enabled(total.enabled)
                 .protocol(protocol.clone())
                 .build()?,
+            budgets: budgets.handle(),
             retry: named(retry.builder, name, RetryBuilder::name)
                 .enabled(retry.enabled)
                 .protocol(protocol.clone())
+                .budget_per(budgets)
                 .build()?,
             gates: GateLayer::with_protocol(
                 Both::new(breaker, Both::new(limit, bulkhead)),
@@ -345,6 +355,7 @@ impl<P, W> ClientStack<P, W> {
         ClientHandle {
             total_timeout: self.total.handle(),
             retry: self.retry.handle(),
+            retry_budgets: self.budgets.clone(),
             circuit_breaker: breaker.handle(),
             rate_limit: limit.as_ref().map(|limit| limit.handle()),
             bulkhead: bulkhead.handle(),
@@ -356,7 +367,7 @@ impl<P, W> ClientStack<P, W> {
     }
 }
 
-impl<S: Clone, P: Clone, W> Layer<S> for ClientStack<P, W> {
+impl<S: Clone, P: Clone, W: Clone> Layer<S> for ClientStack<P, W> {
     type Service = ClientService<S, P, W>;
 
     fn layer(&self, inner: S) -> Self::Service {

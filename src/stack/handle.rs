@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    budget::BudgetsHandle,
     bulkhead::{self, BulkheadHandle, KeyedBulkheadHandle},
     circuit_breaker::{self, KeyedCircuitBreakerHandle},
     keyed::Host,
@@ -22,8 +23,11 @@ use crate::{
 pub struct ClientHandle {
     /// How long a call may take with all its attempts.
     pub total_timeout: TimeoutHandle,
-    /// The retries, and the budget that pays for them.
+    /// The retries.
     pub retry: RetryHandle,
+    /// The budget of each host that pays for its retries; without any if all share one, which is in
+    /// `retry`.
+    pub retry_budgets: BudgetsHandle<Host>,
     /// A circuit for each host.
     pub circuit_breaker: KeyedCircuitBreakerHandle<Host>,
     /// The rate, if there is one.
@@ -44,8 +48,11 @@ pub struct ClientHandle {
 pub struct ClientSnapshot {
     /// How long a call may take with all its attempts.
     pub total_timeout: timeout::Snapshot,
-    /// The retries, and the budget that pays for them.
+    /// The retries.
     pub retry: retry::Snapshot,
+    /// How many retries the budget of each host would pay for. Those of hosts without one of their
+    /// own are in `retry`.
+    pub retry_budgets: Vec<(Host, u32)>,
     /// The circuit of each host. That of `None` is shared by hosts without one of their own; it is
     /// the only one of a stack that does not tell hosts apart.
     pub circuits: Vec<(Option<Host>, circuit_breaker::Snapshot)>,
@@ -115,6 +122,7 @@ impl ClientHandle {
         ClientSnapshot {
             total_timeout: self.total_timeout.snapshot(),
             retry: self.retry.snapshot(),
+            retry_budgets: self.retry_budgets.keys(),
             circuits: circuits.chain([shared_circuit]).collect(),
             rate_limit: self.rate_limit.read(),
             bulkheads: self.bulkhead.read(),
