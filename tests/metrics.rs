@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_keep::{
+    algorithm::Vegas,
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
     fallback::FallbackLayer,
@@ -138,6 +139,14 @@ async fn what_is_emitted_is_what_the_docs_say() {
     assert!(timeout.layer(inner()).oneshot(1).await.is_ok());
     assert!(retry.layer(inner()).oneshot(1).await.is_ok());
 
+    let learns = BulkheadLayer::builder(100)
+        .adaptive(Vegas::default())
+        .name(name);
+    let learns = learns.build().unwrap().layer(service_fn(slow));
+    for _ in 0..100 {
+        let (one, two) = (learns.clone().oneshot(1), learns.clone().oneshot(1));
+        assert!(futures::future::join(one, two).await.0.is_ok());
+    }
     // One of two waits in each.
     let waiting = BulkheadLayer::builder(1).max_wait(Duration::from_secs(9));
     let busy = waiting.name(name).build().unwrap().layer(service_fn(slow));

@@ -35,6 +35,8 @@ struct Learned {
     algorithm: Option<Box<dyn AdaptiveLimit>>,
     /// The most that the limit may become.
     max: usize,
+    /// As the algorithm last told it.
+    baseline: Option<Duration>,
 }
 
 /// When a call was sent; then, once its head is here, how long that took.
@@ -52,6 +54,7 @@ impl Learner {
             learned: Mutex::new(Learned {
                 algorithm: Some(algorithm),
                 max,
+                baseline: None,
             }),
         };
         (learner, initial)
@@ -107,6 +110,11 @@ impl Learner {
         self.samples.average()
     }
 
+    /// What the algorithm takes for the round trip of a call that does not queue.
+    pub(super) fn baseline(&self) -> Option<Duration> {
+        self.lock().baseline
+    }
+
     #[cold]
     fn learn(&self, window: Window, in_flight: &InFlight, now: u64) {
         // Also if the algorithm panics.
@@ -124,7 +132,9 @@ impl Learner {
             max,
             ..window
         });
+        let baseline = algorithm.baseline();
         let mut learned = self.lock();
+        learned.baseline = baseline;
         // The maximum may have changed meanwhile.
         in_flight.set_limit(next.clamp(1, learned.max));
         learned.algorithm = Some(algorithm);

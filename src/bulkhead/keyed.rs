@@ -204,7 +204,7 @@ where
         let own = partitions.iter().map(|partition| &partition.gate);
         let bulkheads = own.chain([&self.shared]).map(|gate| &*gate.state);
         let limit = self.recipe.limit.load(Ordering::Relaxed);
-        observe(&self.recipe.tally, limit, bulkheads)
+        observe(&self.recipe.tally, (limit, None), bulkheads)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     bulkhead::state::State,
-    observe::{self, Instance, Observed, Tally},
+    observe::{self, Instance, LearnedLimit, Observed, Tally},
 };
 
 impl Observed for State {
@@ -15,18 +15,19 @@ impl Observed for State {
     }
 
     fn observe(&self) -> Instance {
-        observe(
-            &self.tally,
-            self.places.in_flight.limit(),
-            [self].into_iter(),
-        )
+        let learned = self.learner.as_ref().map(|learner| LearnedLimit {
+            rtt: learner.rtt().map(|rtt| rtt.as_secs_f64()),
+            baseline: learner.baseline().map(|rtt| rtt.as_secs_f64()),
+        });
+        let limit = self.places.in_flight.limit();
+        observe(&self.tally, (limit, learned), [self].into_iter())
     }
 }
 
 /// Bulkheads of one layer as the registry sees them.
 pub(super) fn observe<'a>(
     tally: &Tally,
-    limit: usize,
+    (limit, learned): (usize, Option<LearnedLimit>),
     bulkheads: impl Iterator<Item = &'a State>,
 ) -> Instance {
     let (mut in_flight, mut queued) = (0, 0);
@@ -40,6 +41,7 @@ pub(super) fn observe<'a>(
         in_flight,
         limit: limit as u64,
         queued,
+        learned,
     };
     Instance::new(tally, config, state)
 }

@@ -29,6 +29,8 @@
 //! | `keep_circuit_breaker_window_calls` | gauge | | calls in the window; not of keyed circuits |
 //! | `keep_bulkhead_in_flight` | gauge | | calls that run now; of keys, all together |
 //! | `keep_bulkhead_limit` | gauge | | how many may; of keys, how many of each |
+//! | `keep_adaptive_limit` | gauge | | the limit that was [learned](crate::bulkhead::BulkheadBuilder::adaptive); not of keys |
+//! | `keep_adaptive_rtt_seconds` | gauge | `kind` | how long calls take: on `average` in the last window, and as a `baseline` those that do not queue |
 //! | `keep_bulkhead_queued` | gauge | | calls that wait for a place |
 //! | `keep_bulkhead_wait_seconds` | histogram | `result` | how long calls waited for a place, of those that did: `admitted`, `rejected` or `cancelled` |
 //! | `keep_retry_calls_total` | counter | `outcome` | calls by how their attempts ended: `first_try`, `recovered`, `exhausted`, `budget_denied`, `not_retryable`, `not_replayable`, `not_sent`, `rejected` |
@@ -89,6 +91,6 @@ pub use names::{METRICS, Metric, MetricKind};
 pub use registry::Registry;
 pub(crate) use registry::register;
 pub(crate) use state::Observed;
-pub use state::{Circuits, Instance, State};
+pub use state::{Circuits, Instance, LearnedLimit, State};
 pub(crate) use tally::{Event, Tally};
 pub use tally::{Rejections, Totals};

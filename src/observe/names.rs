@@ -108,6 +108,13 @@ pub(crate) const BULKHEAD_LIMIT: &Metric = &gauge(
     &[],
     "How many may run at once; of keys, of each",
 );
+pub(crate) const ADAPTIVE_LIMIT: &Metric =
+    &gauge("keep_adaptive_limit", &[], "The limit that was learned");
+pub(crate) const ADAPTIVE_RTT: &Metric = &gauge(
+    "keep_adaptive_rtt_seconds",
+    &["kind"],
+    "How long calls take, on average and when none queues",
+);
 pub(crate) const BULKHEAD_QUEUED: &Metric =
     &gauge("keep_bulkhead_queued", &[], "Calls that wait for a place");
 pub(crate) const BULKHEAD_WAIT: &Metric = &histogram(
@@ -212,6 +219,8 @@ pub const METRICS: &[&Metric] = &[
     CIRCUIT_CALLS,
     BULKHEAD_IN_FLIGHT,
     BULKHEAD_LIMIT,
+    ADAPTIVE_LIMIT,
+    ADAPTIVE_RTT,
     BULKHEAD_QUEUED,
     BULKHEAD_WAIT,
     RETRY_CALLS,

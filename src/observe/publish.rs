@@ -8,7 +8,7 @@ use crate::{
     RejectedKind,
     algorithm::Counts,
     observe::{
-        Instance, Metric, MetricKind, Registry, State,
+        Instance, LearnedLimit, Metric, MetricKind, Registry, State,
         increases::{Increase, Timed},
         names::{self, METRICS},
         recorder::is_global,
@@ -225,10 +225,19 @@ fn sample_state(
             in_flight,
             limit,
             queued,
+            learned,
         } => {
             add(names::BULKHEAD_IN_FLIGHT, none, gauge(*in_flight));
             add(names::BULKHEAD_LIMIT, none, gauge(*limit));
             add(names::BULKHEAD_QUEUED, none, gauge(*queued));
+            if let Some(LearnedLimit { rtt, baseline }) = learned {
+                add(names::ADAPTIVE_LIMIT, none, gauge(*limit));
+                for (kind, rtt) in [("average", rtt), ("baseline", baseline)] {
+                    if let Some(rtt) = rtt {
+                        add(names::ADAPTIVE_RTT, [kind, "", ""], Value::Gauge(*rtt));
+                    }
+                }
+            }
         }
         State::RateLimit {
             queued,

@@ -132,7 +132,15 @@ impl Value {
 impl Metric {
     /// Whether two instances have twice as much of it.
     fn adds_up(&self) -> bool {
-        ![names::CONFIG, names::CIRCUIT_FAILURES, names::CIRCUIT_SLOW].contains(&self)
+        ![
+            names::CONFIG,
+            names::CIRCUIT_FAILURES,
+            names::CIRCUIT_SLOW,
+            names::ADAPTIVE_RTT,
+            names::HEDGE_DELAY,
+            names::THROTTLE,
+        ]
+        .contains(&self)
     }
 }
 

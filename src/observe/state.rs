@@ -56,6 +56,8 @@ pub enum State {
         limit: u64,
         /// Calls that wait.
         queued: u64,
+        /// How the limit is learned, if it is, and if there is but one.
+        learned: Option<LearnedLimit>,
     },
     /// Of a rate limit, or of those of all keys.
     RateLimit {
@@ -110,6 +112,18 @@ pub enum State {
         /// Whether it limits the call with all its attempts.
         total: bool,
     },
+}
+
+/// What a limit on calls in flight is learned from, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct LearnedLimit {
+    /// How long calls took on average in the last window; `None` before the first.
+    pub rtt: Option<f64>,
+    /// What the algorithm takes for the time of a call that does not queue; `None` if it does not
+    /// look at times.
+    pub baseline: Option<f64>,
 }
 
 /// The circuits of a layer.

@@ -14,6 +14,8 @@
 //! limit that has fallen for another reason is judged in the same way, which tells an upstream that
 //! has become slow from one that is overloaded.
 
+use std::time::Duration;
+
 use crate::algorithm::adaptive::{Window, count, whole};
 
 /// What calls take when none queues.
@@ -45,6 +47,11 @@ pub(super) enum Next {
 }
 
 impl Baseline {
+    /// What calls take when none queues, once any was timed.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        self.rtt.map(|nanos| Duration::from_secs_f64(nanos / 1e9))
+    }
+
     pub(super) fn observe(&mut self, window: &Window) -> Next {
         let Some(rtt) = window.rtt else {
             return Next::Stay;

@@ -18,6 +18,8 @@
 //!
 //! Origin: Netflix's concurrency limits; the step of `√limit` is Envoy's.
 
+use std::time::Duration;
+
 use crate::{
     ConfigError,
     algorithm::adaptive::{
@@ -93,6 +95,10 @@ impl AdaptiveLimit for Gradient2 {
             Next::Stay => self.current.limit,
         };
         self.current.set(next, window)
+    }
+
+    fn baseline(&self) -> Option<Duration> {
+        self.baseline.rtt()
     }
 
     fn fresh(&self) -> Box<dyn AdaptiveLimit> {

@@ -49,6 +49,11 @@ pub trait AdaptiveLimit: fmt::Debug + Send + Sync {
     /// and at most [`Window::max`].
     fn update(&mut self, window: &Window) -> usize;
 
+    /// What it takes for the round trip of a call that does not queue, if it looks at round trips.
+    fn baseline(&self) -> Option<Duration> {
+        None
+    }
+
     /// One with the same settings that has learned nothing.
     fn fresh(&self) -> Box<dyn AdaptiveLimit>;
 }

@@ -20,6 +20,8 @@
 //! Origin: Brakmo and Peterson, "TCP Vegas: End to End Congestion Avoidance on a Global Internet",
 //! 1995; on calls: Netflix's concurrency limits.
 
+use std::time::Duration;
+
 use crate::{
     ConfigError,
     algorithm::adaptive::{
@@ -100,6 +102,10 @@ impl AdaptiveLimit for Vegas {
             Next::Stay => self.current.limit,
         };
         self.current.set(next, window)
+    }
+
+    fn baseline(&self) -> Option<Duration> {
+        self.baseline.rtt()
     }
 
     fn fresh(&self) -> Box<dyn AdaptiveLimit> {
