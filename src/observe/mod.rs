@@ -65,9 +65,27 @@
 //! about 4.5 us a circuit breaker and holds no call up.
 //!
 //! **OpenTelemetry.** Use a bridge from the `metrics` facade, or scrape with the collector's
-//! Prometheus receiver: the [guide](crate::guide::opentelemetry) tells how. **tracing** (feature):
-//! one event of target `tower_keep` for each transition and each change of settings, and of
-//! rejections at most one a second and layer, with how many it stands for.
+//! Prometheus receiver: the [guide](crate::guide::opentelemetry) tells how.
+//!
+//! **tracing** (feature): one event of target `tower_keep` for each transition and each change of
+//! settings, and of rejections at most one a second and layer, with how many it stands for. The
+//! span that a call runs in is told of it if it has declared the fields: `tower_keep.attempt` is
+//! the number of the last attempt that a retry has sent, and `tower_keep.outcome` is how the call
+//! ended (`success`, `failure`, `overload`, `rejected`, `timeout`), as the outermost layer sees it
+//! that learns of it. Nothing is recorded of calls that were dropped. Without a subscriber this
+//! costs a load.
+//!
+//! ```
+//! # #[cfg(feature = "tracing")] {
+//! use tracing::field::Empty;
+//!
+//! let span = tracing::info_span!(
+//!     "search",
+//!     tower_keep.attempt = Empty,
+//!     tower_keep.outcome = Empty
+//! );
+//! # }
+//! ```
 
 mod durations;
 #[cfg(feature = "metrics")]

@@ -118,18 +118,25 @@ impl Tally {
     /// A call has ended that was admitted and not late.
     #[inline(always)]
     pub(crate) fn ended(&self, outcome: Outcome) {
-        self.count(match outcome {
-            Outcome::Success => Event::Success,
-            Outcome::Failure => Event::Failure,
-            Outcome::Overload => Event::Overload,
-            Outcome::Ignore => Event::Ignored,
-        });
+        let (event, told) = match outcome {
+            Outcome::Success => (Event::Success, "success"),
+            Outcome::Failure => (Event::Failure, "failure"),
+            Outcome::Overload => (Event::Overload, "overload"),
+            // What a layer ignores, such as a rejection further in, has been told by another.
+            Outcome::Ignore => return self.count(Event::Ignored),
+        };
+        self.count(event);
+        trace::outcome(told);
     }
 
     /// A call is turned away, or cut off.
     pub(crate) fn rejected(&self, rejected: &Rejected) {
         self.add(EVENTS + rejected.kind.index());
         trace::rejected(&self.sampler, rejected);
+        trace::outcome(match rejected.kind {
+            RejectedKind::TimedOut => "timeout",
+            _ => "rejected",
+        });
     }
 
     /// Costs sixteen loads a core.

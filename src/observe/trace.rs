@@ -1,7 +1,8 @@
 //! Events for `tracing`, if that feature is on; nothing otherwise.
 //!
 //! One event for each transition and each change of settings. Of rejections at most one a second
-//! and layer: a line for each rejected call would be the next overload.
+//! and layer: a line for each rejected call would be the next overload. A call's own span is told
+//! of it instead, if it has declared the fields.
 
 use crate::{Changed, Rejected};
 
@@ -65,6 +66,44 @@ pub(crate) fn updated((layer, name): (&'static str, Option<&'static str>), chang
     if !changed.is_empty() {
         tracing::info!(target: TARGET, layer, name, settings = %changed, "updated");
     }
+}
+
+/// Records the number of the attempt that is sent on the caller's span.
+#[inline(always)]
+pub(crate) fn attempt(number: u32) {
+    #[cfg(feature = "tracing")]
+    if somebody_listens() {
+        record("tower_keep.attempt", number);
+    }
+    #[cfg(not(feature = "tracing"))]
+    let _ = number;
+}
+
+/// Records how a call ended on the caller's span. Of several layers the outermost is the last.
+#[inline(always)]
+pub(crate) fn outcome(outcome: &'static str) {
+    #[cfg(feature = "tracing")]
+    if somebody_listens() {
+        record("tower_keep.outcome", outcome);
+    }
+    #[cfg(not(feature = "tracing"))]
+    let _ = outcome;
+}
+
+/// A load: without a subscriber nothing else is paid.
+#[cfg(feature = "tracing")]
+#[inline(always)]
+fn somebody_listens() -> bool {
+    use tracing::level_filters::LevelFilter;
+
+    LevelFilter::current() != LevelFilter::OFF
+}
+
+/// Does nothing if the span has no such field.
+#[cfg(feature = "tracing")]
+#[cold]
+fn record(field: &'static str, value: impl tracing::Value) {
+    tracing::Span::current().record(field, value);
 }
 
 #[cfg(feature = "tracing")]

@@ -12,6 +12,7 @@ use tower::Service;
 use crate::{
     Outcome,
     budget::{FindBudget, Purse},
+    observe::trace,
     protocol::{Advice, Kept, Protocol, Replay},
     retry::{
         again::{Again, Lost},
@@ -178,6 +179,7 @@ where
         let lost = match ready!(again.poll_send(cx, replay)) {
             Ok((service, mut request)) => {
                 protocol.number(&mut request, attempt);
+                trace::attempt(attempt);
                 this.shared.state.count_retry(cause);
                 this.attempt.set(Some(service.call(request)));
                 return Poll::Ready(Ok(()));

@@ -9,6 +9,7 @@ use tower::Service;
 
 use crate::{
     budget::{FindBudget, OneBudget, Purse},
+    observe::trace,
     protocol::{Plain, Protocol, Replay},
     retry::{
         ResponseFuture,
@@ -69,6 +70,7 @@ where
             Err(end) => (protocol.once(request), Err(end)),
         };
         protocol.number(&mut request, 1);
+        trace::attempt(1);
         ResponseFuture::new(
             self.inner.call(request),
             (kept, purse),

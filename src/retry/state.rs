@@ -13,7 +13,7 @@ use crate::{
     algorithm::Budget,
     attempt::{Prototype, Token},
     budget::{KeyBudget, Purses},
-    observe::{self, Durations, Instance, Observed, RETRY_BACKOFF, Totals},
+    observe::{self, Durations, Instance, Observed, RETRY_BACKOFF, Totals, trace},
     retry::Policy,
     striped::{current_stripe, stripe_count},
     time::nanos,
@@ -201,6 +201,7 @@ impl State {
             .0
             .fetch_add(1, Ordering::Relaxed);
         self.succeeded(own);
+        trace::outcome("success");
     }
 
     #[inline]
@@ -263,6 +264,12 @@ impl State {
             End::NotSent => &counts.not_sent,
         };
         count.fetch_add(1, Ordering::Relaxed);
+        match end {
+            End::FirstTry | End::Recovered => trace::outcome("success"),
+            // Told by the layer that has rejected it.
+            End::Rejected => {}
+            _ => trace::outcome("failure"),
+        }
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
