@@ -369,6 +369,39 @@ async fn what_a_later_gate_rejects_is_no_call_of_the_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_registry_of_ones_own_knows_what_is_built_with_it() {
+    let (outer, inner) = (Registry::new(), Registry::new());
+    let build = || BulkheadLayer::builder(1).name("own").build().unwrap();
+    let (first, second, third) = outer.with(|| (build(), inner.with(build), build()));
+    let global = build();
+    let known = |registry: &Registry| {
+        let instances = registry.snapshot().into_iter();
+        instances.filter(|instance| instance.name == "own").count()
+    };
+    assert_eq!(
+        (known(&outer), known(&inner), known(Registry::global())),
+        (2, 1, 1)
+    );
+    drop(third);
+    assert_eq!(known(&outer), 1);
+
+    // A panic leaves no registry behind, and each publishes its own.
+    let panics = std::panic::AssertUnwindSafe(|| outer.with(|| panic!("while building")));
+    std::panic::catch_unwind(panics).unwrap_err();
+    let last = build();
+    assert_eq!((known(&outer), known(Registry::global())), (1, 2));
+    for (layer, calls) in [(&first, 1), (&second, 2), (&global, 4), (&last, 8)] {
+        for _ in 0..calls {
+            assert!(layer.layer(service_fn(answer)).oneshot(1).await.is_ok());
+        }
+    }
+    let recorder = PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || inner.publish());
+    let calls = "keep_calls_total{layer=\"bulkhead\",outcome=\"success\"}";
+    assert_eq!(rendered(&recorder.handle(), "own")[calls], 2.0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_snapshot_is_typed() {
     let layer = BulkheadLayer::builder(7).name("typed").build().unwrap();
     assert!(layer.layer(service_fn(answer)).oneshot(1).await.is_ok());

@@ -1,16 +1,30 @@
 //! All named instances.
 
 use std::{
+    cell::RefCell,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use crate::observe::{Instance, state::Observed};
 
 /// Knows the layers that were given a name, for as long as they live.
 ///
-/// [`Registry::global`] learns of each of them when it is built. It holds them weakly: a layer of
-/// which no service, call or handle is left disappears.
+/// [`Registry::global`] learns of each of them when it is built, unless that is done
+/// [with](Self::with) another. It holds them weakly: a layer of which no service, call or handle is
+/// left disappears.
+///
+/// ```
+/// use tower_keep::{bulkhead::BulkheadLayer, observe::Registry};
+///
+/// let own = Registry::new();
+/// let layer = own.with(|| BulkheadLayer::builder(10).name("search").build())?;
+/// assert_eq!(own.snapshot().len(), 1);
+/// drop(layer);
+/// assert!(own.snapshot().is_empty());
+/// # Ok::<_, tower_keep::ConfigError>(())
+/// ```
+#[derive(Default)]
 pub struct Registry {
     instances: Mutex<Instances>,
     #[cfg(feature = "metrics")]
@@ -20,17 +34,35 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The registry of the process: it learns of every named layer.
+    /// One of one's own, which knows of nothing yet: for a part of a process that is published
+    /// apart, or for a test.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// The registry of the process: it learns of every named layer that is not built
+    /// [with](Self::with) another.
     #[must_use]
     pub fn global() -> &'static Self {
-        static GLOBAL: std::sync::LazyLock<Registry> = std::sync::LazyLock::new(|| Registry {
-            instances: Mutex::default(),
-            #[cfg(feature = "metrics")]
-            published: Mutex::default(),
-            #[cfg(feature = "metrics")]
-            told: Mutex::default(),
-        });
+        static GLOBAL: LazyLock<Registry> = LazyLock::new(Registry::default);
         &GLOBAL
+    }
+
+    /// Builds layers that this registry knows, and not the global one. On this thread only, so do
+    /// not spawn or await in there; within it, another registry may take over.
+    pub fn with<R>(self: &Arc<Self>, build: impl FnOnce() -> R) -> R {
+        /// Restores the registry before, also if `build` panics.
+        struct Before(Option<Arc<Registry>>);
+
+        impl Drop for Before {
+            fn drop(&mut self) {
+                OWN.set(self.0.take());
+            }
+        }
+
+        let _before = Before(OWN.replace(Some(self.clone())));
+        build()
     }
 
     /// Each instance as it is now, in the order in which they were built. Costs what their
@@ -76,11 +108,20 @@ struct Instances {
     list: Vec<(u64, Weak<dyn Observed>)>,
 }
 
+thread_local! {
+    /// Where layers are made known that are built on this thread, if not to the global registry.
+    static OWN: RefCell<Option<Arc<Registry>>> = const { RefCell::new(None) };
+}
+
 /// Makes a named layer known. Those without a name are not.
 pub(crate) fn register<T: Observed + 'static>(observed: &Arc<T>) {
     if observed.name().is_some() {
         let observed: Arc<dyn Observed> = observed.clone();
-        Registry::global().add(Arc::downgrade(&observed));
+        let observed = Arc::downgrade(&observed);
+        match OWN.with_borrow(Option::clone) {
+            Some(own) => own.add(observed),
+            None => Registry::global().add(observed),
+        }
     }
 }
 
