@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use tower_keep::{
     ConfigError,
-    algorithm::{Backoff, Jitter, RetryBudget, SlidingLog},
+    algorithm::{Backoff, Jitter, RetryBudget, RetryThrottle, SlidingLog, WindowedBudget},
+    budget::KeyedBudgets,
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
+    hedge::{HedgeBuilder, HedgeLayer},
     protocol::Plain,
     rate_limit::{Rate, RateLimitLayer},
     retry::RetryLayer,
@@ -186,6 +188,34 @@ fn what_contradicts_itself_is_refused() {
         "max=1s"
     );
     assert!(refusal(Backoff::new(SECOND, SECOND, Jitter::Additive(SECOND))).starts_with("jitter="));
+}
+
+#[test]
+fn retries_and_hedges_name_what_cannot_work() {
+    let hedge = || HedgeLayer::builder().name("search");
+    let plain = || Plain::new().idempotent();
+    let built = |builder: HedgeBuilder| refusal(builder.protocol(plain()).build());
+    assert_eq!(built(hedge().delay(Duration::ZERO)), "hedge.delay=0ns");
+    let late = hedge().delay(2 * SECOND).timeout(SECOND);
+    assert_eq!(built(late), "hedge.delay=2s");
+    assert_eq!(built(hedge().max_hedges(0)), "hedge.max_hedges=0");
+    for share in [0.0, -0.5, 1.0, 1.5, f64::NAN, f64::INFINITY] {
+        let refused = built(hedge().quantile(share));
+        assert_eq!(refused, format!("hedge.quantile={share:?}"));
+    }
+    let window = |ttl, ratio| refusal(WindowedBudget::new(ttl, ratio, 1));
+    assert_eq!(window(Duration::ZERO, 0.1), "ttl=0ns");
+    assert!(window(Duration::MAX, 0.1).starts_with("ttl="));
+    assert_eq!(window(10 * SECOND, f64::NAN), "ratio=NaN");
+    assert!(refusal(RetryThrottle::new(0, 0.1)).ends_with("=0"));
+    assert_eq!(refusal(RetryThrottle::new(10, f64::NAN)), "ratio=NaN");
+    let keys = KeyedBudgets::<u32, _>::builder(|key: &u32| Some(*key));
+    assert_eq!(refusal(keys.clone().max_keys(0).build()), "max_keys=0");
+    let twice = RetryLayer::builder()
+        .protocol(plain())
+        .budget_per(keys.build().unwrap())
+        .without_budget();
+    assert_eq!(refusal(twice.build()), "retry.budget=\"set\"");
 }
 
 #[tokio::test(start_paused = true)]

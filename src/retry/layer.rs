@@ -151,10 +151,11 @@ impl<P, B> RetryBuilder<P, B> {
         }
     }
 
-    /// How long a hint may be that is waited for.
+    /// How long a hint may be that is waited for, and how long is waited at least where there is
+    /// none.
     #[cfg(feature = "http")]
-    pub(crate) fn retry_after_cap(&self) -> Duration {
-        self.policy.max_retry_after
+    pub(crate) fn waits(&self) -> (Duration, Option<Duration>) {
+        (self.policy.max_retry_after, self.policy.least_wait())
     }
 
     /// Lowers the default of that; what was set stays.

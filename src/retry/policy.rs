@@ -58,6 +58,13 @@ impl Policy {
         self.max_retry_after
     }
 
+    /// How long the second attempt waits at least, if there is one. A full jitter may be no wait.
+    #[cfg(feature = "http")]
+    pub(crate) fn least_wait(&self) -> Option<Duration> {
+        let least = self.backoff.delay(0, Duration::ZERO, 0);
+        (self.attempts > 1).then_some(least)
+    }
+
     /// What is not as it was before.
     pub(super) fn since(&self, before: &Self) -> Changed {
         let hints = (before.max_retry_after, self.max_retry_after);

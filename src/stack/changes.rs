@@ -169,6 +169,7 @@ impl ClientHandle {
             attempt: has_attempt.then_some(attempt),
             window: window.filter(|_| breaker),
             max_retry_after: hint.filter(|_| retry),
+            backoff: policy.least_wait().filter(|_| retry),
         }
     }
 }

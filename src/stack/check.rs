@@ -14,6 +14,8 @@ pub(super) struct Times {
     pub(super) window: Option<Duration>,
     /// How long a hint may be that a retry waits for.
     pub(super) max_retry_after: Option<Duration>,
+    /// How long a retry waits at least before the second attempt is sent.
+    pub(super) backoff: Option<Duration>,
 }
 
 impl Times {
@@ -25,6 +27,7 @@ impl Times {
             attempt,
             window,
             max_retry_after,
+            backoff,
         } = *self;
         if let (Some(total), Some(attempt)) = (total, attempt) {
             let fix = "raise it to `attempt_timeout` or more: not even one attempt would end";
@@ -39,6 +42,10 @@ impl Times {
             let fix =
                 "lower it to `total_timeout` or less: a longer wait only ends in that timeout";
             reject(hint > total, "max_retry_after", hint, fix)?;
+        }
+        if let (Some(backoff), Some(total)) = (backoff, total) {
+            let fix = "lower its base below `total_timeout`: no call would ever be sent again";
+            reject(backoff >= total, "backoff", backoff, fix)?;
         }
         Ok(())
     }

@@ -256,12 +256,13 @@ impl<P, W> ClientBuilder<P, W> {
 
     fn times(&self) -> Times {
         let window = self.breaker.builder.window_of_time();
-        let hint = self.retry.builder.retry_after_cap();
+        let (hint, backoff) = self.retry.builder.waits();
         Times {
             total: self.total.enabled.then(|| self.total.builder.limit()),
             attempt: self.attempt.enabled.then(|| self.attempt.builder.limit()),
             window: window.filter(|_| self.breaker.enabled),
             max_retry_after: self.retry.enabled.then_some(hint),
+            backoff: backoff.filter(|_| self.retry.enabled),
         }
     }
 }
@@ -271,7 +272,8 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
     ///
     /// # Errors
     /// What a part would reject; a total timeout below an attempt's; a circuit breaker's window
-    /// below twice the attempt's timeout; a hint that a retry waits for above the total timeout.
+    /// below twice the attempt's timeout; a hint that a retry waits for above the total timeout, or
+    /// a backoff whose base is not below it.
     pub fn build(mut self) -> Result<ClientStack<P, W>, ConfigError> {
         // Unless it was set: a longer wait would only end in the total timeout.
         if self.total.enabled {

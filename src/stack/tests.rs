@@ -181,6 +181,10 @@ fn settings_that_contradict_each_other_are_rejected() {
     assert!(error(window.build()).starts_with("stack (api): `window` is 5s: raise it to twice"));
     let hint = stack().retry(|retry| retry.max_retry_after(60 * second));
     assert!(error(hint.build()).contains("`max_retry_after` is 60s: lower it"));
+    let slow =
+        crate::retry::Backoff::new(10 * second, 60 * second, crate::retry::Jitter::default());
+    let slow = stack().retry(|retry| retry.backoff(slow.unwrap()));
+    assert!(error(slow.build()).starts_with("stack (api): `backoff` is 10s: lower its base"));
     assert!(
         stack()
             .circuit_breaker(|breaker| breaker.window_of_calls(100))
@@ -405,6 +409,10 @@ async fn one_handle_changes_all_parts() {
         .total_timeout(30 * second)
         .attempt_timeout(6 * second);
     assert!(rejected(window).contains("`window` is 10s: raise it to twice"));
+    let slow = crate::retry::Backoff::new(9 * second, 60 * second, crate::retry::Jitter::default());
+    let policy = handle.retry.policy().attempts(2).backoff(slow.unwrap());
+    let slow = rejected(Changes::new().retry(policy));
+    assert!(slow.contains("`backoff` is 9s: lower its base"), "{slow}");
     assert_eq!(handle.snapshot().total_timeout.duration, 9 * second);
 }
 
