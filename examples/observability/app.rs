@@ -25,7 +25,7 @@ use tower_keep::{
     algorithm::{Budget, RetryBudget},
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
-    observe::Registry,
+    observe::{BUCKETS, Registry},
     protocol::http,
     rate_limit::Rate,
     retry::RetryLayer,
@@ -48,7 +48,9 @@ pub(crate) async fn app() -> Result<Router, BoxError> {
         .build()?;
 
     // May as well come after the layers were built and used: nothing is lost.
-    let prometheus = PrometheusBuilder::new().install_recorder()?;
+    let prometheus = PrometheusBuilder::new()
+        .set_buckets(&BUCKETS)?
+        .install_recorder()?;
 
     Ok(Router::new()
         .route("/search", get(ask).with_state(search))
@@ -78,6 +80,7 @@ fn client() -> Result<Searched, BoxError> {
     let retry = RetryLayer::builder().protocol(protocol).name(name);
     let breaker = CircuitBreakerLayer::builder().protocol(protocol).name(name);
     let bulkhead = BulkheadLayer::builder(10).protocol(protocol).name(name);
+    let bulkhead = bulkhead.max_wait(Duration::from_millis(100));
     let layers = ServiceBuilder::new()
         .layer(timeout(Duration::from_secs(2)).total(true).build()?)
         .layer(retry.budget(budget).build()?)
