@@ -266,6 +266,35 @@ fn a_change_by_hand_stays_where_the_file_says_nothing_new() {
     assert_eq!(limit.rate, Rate::per_second(7));
 }
 
+#[test]
+fn hedges_and_throttles_follow_too() {
+    let before: HedgeSettings = read("delay = '50ms'").unwrap();
+    let layer = before.builder().unwrap();
+    let layer = layer.protocol(Plain::new().idempotent()).build().unwrap();
+    let mut reload = Reload::new(layer.handle(), before);
+    let changed = reload.apply(read("delay = '20ms'").unwrap()).unwrap();
+    assert_eq!(changed.to_string(), "hedge: `delay` from 50ms to 20ms");
+    assert!(reload.apply(read("").unwrap()).is_err());
+    assert!(
+        reload
+            .apply(read("delay = '20ms'\nmax_hedges = 0").unwrap())
+            .is_err()
+    );
+
+    let before: ThrottleSettings = read("").unwrap();
+    let layer = before.builder().protocol(Plain::new()).build().unwrap();
+    let mut reload = Reload::new(layer.handle(), before);
+    let next: ThrottleSettings = read("multiplier = 1.5\nwindow = '30s'").unwrap();
+    let changed = reload.apply(next.clone()).unwrap();
+    assert!(
+        changed.restarts() && changed.iter().count() == 2,
+        "{changed}"
+    );
+    assert_eq!(layer.handle().config(), next.config());
+    assert!(reload.apply(read("multiplier = 0.5").unwrap()).is_err());
+    assert_eq!(layer.handle().config(), next.config());
+}
+
 #[cfg(feature = "schemars")]
 #[test]
 fn the_schema_knows_each_field_and_its_default() {

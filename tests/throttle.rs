@@ -191,3 +191,30 @@ async fn a_recovery_is_noticed_and_a_reset_forgets() {
     assert!((60..420).contains(&last), "{last}");
     assert_eq!(handle.snapshot().probability, 0.0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_update_of_all_keys_is_that_of_keys_to_come_too() {
+    let layer = ThrottleLayer::builder().keyed_by(|good: &bool| Some(*good));
+    let layer = layer.protocol(Plain::new()).build().unwrap();
+    let mut service = layer.layer(service_fn(answer));
+    send(&mut service, false).await;
+    let handle = layer.handle();
+    let mut config = handle.shared().config();
+    config.multiplier = 3.0;
+    let changed = handle.update(config).unwrap();
+    assert_eq!(
+        changed.to_string(),
+        "throttle: `multiplier` from 2.0 to 3.0"
+    );
+    send(&mut service, true).await;
+    for key in [false, true] {
+        assert_eq!(handle.key(&key).unwrap().config(), config);
+    }
+    config.max_rejection = 2.0;
+    let error = handle.update(config).unwrap_err().to_string();
+    assert!(
+        error.contains("throttle") && error.contains("max_rejection"),
+        "{error}"
+    );
+    assert!(handle.shared().config().max_rejection < 1.0);
+}

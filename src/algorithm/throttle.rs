@@ -43,15 +43,25 @@ use crate::{
 /// Rejects by chance what the upstream would probably reject.
 #[derive(Debug)]
 pub struct Throttle {
-    config: ThrottleConfig,
+    settings: Settings,
     window: TimeWindow,
-    /// Which count is current; a reset begins another. Relaxed: a call that is counted beside a
-    /// reset counts before or after it.
+    /// Which count is current; a reset begins another. A call that is counted beside a reset counts
+    /// before or after it. Release, partner of the Acquire of whoever counts, publishes the length
+    /// of a window that starts anew.
     generation: AtomicU32,
     /// `tick:32 | probability:32`, the probability in parts of 2^32 and the tenth of the window
     /// that it was worked out in; 0 while nothing is rejected. Relaxed: it publishes nothing, and a
     /// lost update is made up for by the next call that is counted.
     chance: AtomicU64,
+}
+
+/// What [`ThrottleConfig`] has, apart from the window; floating point as bits. Relaxed: a call
+/// beside an update may see one new and another old.
+#[derive(Debug)]
+struct Settings {
+    multiplier: AtomicU64,
+    min_calls: AtomicU32,
+    max_rejection: AtomicU64,
 }
 
 /// Settings of a [`Throttle`].
@@ -91,20 +101,31 @@ impl Throttle {
     /// `multiplier` is below 1, `max_rejection` is not between 0 and 1, or `window` is not between
     /// 100 ms and 1 day.
     pub fn new(config: ThrottleConfig, stripes: usize) -> Result<Self, ConfigError> {
-        let fix = "send at least 1 times what is accepted; the usual is 2";
-        number_within("multiplier", config.multiplier, |k| k >= 1.0, fix)?;
-        let fix = "leave some calls to notice a recovery, such as 0.95 for one in twenty";
-        let is_share = |share: f64| share > 0.0 && share <= 1.0;
-        number_within("max_rejection", config.max_rejection, is_share, fix)?;
-        let bounds = Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
-        let fix = "count over 100 ms to 1 day; the usual is 2 minutes";
-        let window = nanos_within("window", config.window, bounds, fix)?;
+        let window = config.check()?;
         Ok(Self {
-            config,
+            settings: Settings::new(&config),
             window: TimeWindow::new(window, stripes),
             generation: AtomicU32::new(0),
             chance: AtomicU64::new(0),
         })
+    }
+
+    /// Takes other settings at once, and keeps what was counted, unless the window has another
+    /// length: then it starts anew, and nothing is rejected at first. Updates must come one after
+    /// the other.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new). Nothing has changed then.
+    pub fn update(&self, config: ThrottleConfig, now: u64) -> Result<(), ConfigError> {
+        let window = config.check()?;
+        self.settings.set(&config);
+        if window == self.window.length() {
+            self.refresh(now);
+        } else {
+            self.window.set_length(window);
+            self.reset();
+        }
+        Ok(())
     }
 
     /// Whether nothing is being rejected: then a call is admitted without a random number.
@@ -170,12 +191,12 @@ impl Throttle {
     /// The probability that a call is rejected now, from 0 to 1.
     #[must_use]
     pub fn probability(&self, now: u64) -> f64 {
-        self.config.probability(self.counts(now))
+        self.settings.probability(self.counts(now))
     }
 
     /// Forgets all calls.
     pub fn reset(&self) {
-        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::Release);
         self.chance.store(0, Ordering::Relaxed);
     }
 
@@ -200,7 +221,7 @@ impl Throttle {
     }
 
     fn generation(&self) -> u32 {
-        self.generation.load(Ordering::Relaxed)
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Its low 32 bits: in a minute's tenths they last 800 years.
@@ -209,16 +230,47 @@ impl Throttle {
     }
 }
 
-impl ThrottleConfig {
+impl Settings {
+    fn new(config: &ThrottleConfig) -> Self {
+        Self {
+            multiplier: AtomicU64::new(config.multiplier.to_bits()),
+            min_calls: AtomicU32::new(config.min_calls),
+            max_rejection: AtomicU64::new(config.max_rejection.to_bits()),
+        }
+    }
+
+    fn set(&self, config: &ThrottleConfig) {
+        let relaxed = Ordering::Relaxed;
+        self.multiplier.store(config.multiplier.to_bits(), relaxed);
+        self.min_calls.store(config.min_calls, relaxed);
+        let max_rejection = config.max_rejection.to_bits();
+        self.max_rejection.store(max_rejection, relaxed);
+    }
+
     fn probability(&self, counts: ThrottleCounts) -> f64 {
         let requests = counts.requests();
-        if requests < u64::from(self.min_calls) {
+        if requests < u64::from(self.min_calls.load(Ordering::Relaxed)) {
             return 0.0;
         }
+        let of = |bits: &AtomicU64| f64::from_bits(bits.load(Ordering::Relaxed));
         #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
         let (requests, accepts) = (requests as f64, counts.accepts as f64);
-        let probability = (requests - self.multiplier * accepts) / (requests + 1.0);
-        probability.clamp(0.0, self.max_rejection)
+        let probability = (requests - of(&self.multiplier) * accepts) / (requests + 1.0);
+        probability.clamp(0.0, of(&self.max_rejection))
+    }
+}
+
+impl ThrottleConfig {
+    /// And how long the window is, in nanoseconds.
+    fn check(&self) -> Result<u64, ConfigError> {
+        let fix = "send at least 1 times what is accepted; the usual is 2";
+        number_within("multiplier", self.multiplier, |k| k >= 1.0, fix)?;
+        let fix = "leave some calls to notice a recovery, such as 0.95 for one in twenty";
+        let is_share = |share: f64| share > 0.0 && share <= 1.0;
+        number_within("max_rejection", self.max_rejection, is_share, fix)?;
+        let bounds = Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
+        let fix = "count over 100 ms to 1 day; the usual is 2 minutes";
+        nanos_within("window", self.window, bounds, fix)
     }
 }
 
@@ -312,6 +364,50 @@ mod tests {
         }
         assert!(throttle.admit(fraction(0.951), 0));
         assert!(!throttle.admit(fraction(0.949), 0));
+    }
+
+    #[test]
+    fn an_update_holds_at_once_and_keeps_the_counts() {
+        let throttle = throttle(|_| {});
+        for n in 0..100 {
+            throttle.record(n < 20, 0, 0);
+        }
+        let mut config = ThrottleConfig {
+            multiplier: 4.0,
+            ..ThrottleConfig::default()
+        };
+        throttle.update(config, 0).unwrap();
+        assert!((throttle.probability(0) - 20.0 / 101.0).abs() < 1e-9);
+        assert!(throttle.admit(fraction(0.3), 0));
+        config.max_rejection = 0.1;
+        throttle.update(config, 0).unwrap();
+        assert!(throttle.admit(fraction(0.11), 0));
+        config.min_calls = 101;
+        throttle.update(config, 0).unwrap();
+        assert!(throttle.is_idle());
+        config.multiplier = 0.5;
+        assert_eq!(throttle.update(config, 0).unwrap_err().field, "multiplier");
+        assert_eq!(throttle.counts(0).requests(), 100);
+    }
+
+    #[test]
+    fn another_window_starts_anew() {
+        let throttle = throttle(|_| {});
+        let fail = |now| (0..100).for_each(|_| throttle.record(false, 0, now));
+        fail(50 * SECOND);
+        for window in [1, 3600] {
+            let config = ThrottleConfig {
+                window: Duration::from_secs(window),
+                ..ThrottleConfig::default()
+            };
+            throttle.update(config, 50 * SECOND).unwrap();
+            assert_eq!(throttle.counts(50 * SECOND), ThrottleCounts::default());
+            assert!(throttle.is_idle());
+            fail(50 * SECOND);
+            let end = (50 + window) * SECOND;
+            assert_eq!(throttle.counts(end - window * SECOND / 5).failures, 100);
+            assert_eq!(throttle.counts(end).failures, 0);
+        }
     }
 
     #[test]

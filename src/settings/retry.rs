@@ -39,7 +39,8 @@ pub struct RetrySettings {
     pub max_retry_after: HumanDuration,
     /// Whether rejections of the layers beneath are retried as well. Default `false`.
     pub retry_rejected: bool,
-    /// What pays for retries.
+    /// What pays for retries. In a client's stack that is, unless it is set, one for each host; one
+    /// that is set is for all hosts together.
     pub budget: BudgetSettings,
 }
 

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    Changed, ConfigError,
     algorithm::throttle::ThrottleConfig,
-    settings::{HumanDuration, Share},
-    throttle::{ThrottleBuilder, ThrottleLayer},
+    settings::{HumanDuration, Settings, Share, fixed::same},
+    throttle::{ThrottleBuilder, ThrottleHandle, ThrottleLayer},
 };
 
 /// Settings of a [`ThrottleLayer`], whose meaning is told at [`ThrottleConfig`].
@@ -74,5 +75,19 @@ impl ThrottleSettings {
             Some(name) => builder.name(name.clone()),
             None => builder,
         }
+    }
+}
+
+impl Settings for ThrottleSettings {
+    type Handle = ThrottleHandle;
+
+    fn update(&self, handle: &ThrottleHandle, before: &Self) -> Result<Changed, ConfigError> {
+        const LAYER: &str = "throttle";
+        same(LAYER, "enabled", &before.enabled, &self.enabled)?;
+        same(LAYER, "name", &before.name, &self.name)?;
+        if self.config() == before.config() {
+            return Ok(Changed::default());
+        }
+        handle.update(self.config())
     }
 }

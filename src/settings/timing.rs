@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Changed, ConfigError,
-    hedge::{HedgeBuilder, HedgeLayer},
+    hedge::{HedgeBuilder, HedgeHandle, HedgeLayer},
     settings::{
         BudgetSettings, HumanDuration, Settings, Share,
         fixed::{required, same},
@@ -157,5 +157,28 @@ impl Settings for TimeoutSettings {
             return Ok(Changed::default());
         }
         handle.update(duration)
+    }
+}
+
+impl Settings for HedgeSettings {
+    type Handle = HedgeHandle;
+
+    fn update(&self, handle: &HedgeHandle, before: &Self) -> Result<Changed, ConfigError> {
+        const LAYER: &str = "hedge";
+        same(LAYER, "enabled", &before.enabled, &self.enabled)?;
+        same(LAYER, "name", &before.name, &self.name)?;
+        same(LAYER, "quantile", &before.quantile, &self.quantile)?;
+        same(LAYER, "budget", &before.budget, &self.budget)?;
+        let mut policy = handle.policy();
+        match (before.delay, self.delay) {
+            (before, after) if before == after => {}
+            (_, Some(HumanDuration(delay))) => policy = policy.delay(delay),
+            // Its default depends on the quantile, and is that of a layer that is built.
+            (before, after) => same(LAYER, "delay", &before, &after)?,
+        }
+        if self.max_hedges != before.max_hedges {
+            policy = policy.max_hedges(self.max_hedges);
+        }
+        handle.update(policy)
     }
 }

@@ -4,10 +4,7 @@ use std::{hash::Hash, sync::Arc, time::Duration};
 
 use crate::{
     ConfigError, Name,
-    algorithm::{
-        Overflow,
-        throttle::{Throttle, ThrottleConfig},
-    },
+    algorithm::{Overflow, throttle::ThrottleConfig},
     gate::{GateLayer, Keyed, KeyedParts},
     keyed::{ByKey, KeySettings, Missing, NotKeyed},
     observe::{Tally, register},
@@ -196,7 +193,7 @@ impl<P> ThrottleBuilder<NotKeyed, P> {
     /// Starts with an empty window.
     ///
     /// # Errors
-    /// A setting outside the range that [`Throttle::new`] gives for it, or one that needs a key.
+    /// A setting outside the range that [`ThrottleConfig`] gives for it, or one that needs a key.
     pub fn build(self) -> Result<ThrottleLayer<P::Protocol>, ConfigError>
     where
         P: Choice,
@@ -207,10 +204,8 @@ impl<P> ThrottleBuilder<NotKeyed, P> {
 
     fn made(&self) -> Result<ThrottleGate, ConfigError> {
         self.keys.unset().map_err(|error| self.error(error))?;
-        let throttle = Throttle::new(self.config, stripe_count());
-        let throttle = throttle.map_err(|error| self.error(error))?;
         let tally = Arc::new(Tally::new("throttle", self.name));
-        let gate = ThrottleGate::new(throttle, self.enabled, tally);
+        let gate = ThrottleGate::new(self.config, stripe_count(), self.enabled, tally)?;
         register(&gate.state);
         Ok(gate)
     }
@@ -233,7 +228,7 @@ where
     /// Starts with no throttles but that which keys share; each has an empty window at first.
     ///
     /// # Errors
-    /// A setting outside the range that [`Throttle::new`] gives for it, or no keys.
+    /// A setting outside the range that [`ThrottleConfig`] gives for it, or no keys.
     pub fn build(self) -> Result<KeyedThrottleLayer<K, F, P::Protocol>, ConfigError>
     where
         P: Choice,
@@ -247,8 +242,7 @@ where
         let max_keys = max_keys.map_err(|error| self.error(error))?;
         let tally = Arc::new(Tally::new("throttle", self.name));
         let template = Template::new(self.config, tally);
-        let shared = template.throttle(stripe_count());
-        let shared = shared.map_err(|error| self.error(error))?;
+        let shared = template.throttle(stripe_count())?;
         let otherwise = (
             self.keys.overflow.unwrap_or_default(),
             self.keys.missing.unwrap_or_default(),

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
+    Changed, ConfigError,
+    algorithm::throttle::ThrottleConfig,
     observe::{self, Instance, Observed, Totals},
     throttle::{ThrottleGate, state::State},
 };
@@ -50,6 +52,22 @@ impl ThrottleHandle {
             failures: counts.failures,
             totals: self.state.tally.totals(),
         }
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn config(&self) -> ThrottleConfig {
+        self.state.config()
+    }
+
+    /// Takes other settings at once, and keeps what was counted: start from
+    /// [`config`](Self::config). With another length the window starts anew, which
+    /// [`Changed::restarts`] tells.
+    ///
+    /// # Errors
+    /// A setting outside the range that [`ThrottleConfig`] gives for it. Nothing has changed then.
+    pub fn update(&self, config: ThrottleConfig) -> Result<Changed, ConfigError> {
+        self.state.update(config, true)
     }
 
     /// Forgets all calls, and so rejects nothing until there are new failures.

@@ -1,13 +1,17 @@
 //! A throttle for each key.
 
-use std::{fmt, hash::Hash, sync::Arc};
+use std::{
+    fmt,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use crate::{
-    ConfigError,
-    algorithm::throttle::{Throttle, ThrottleConfig},
+    Changed, ConfigError,
+    algorithm::throttle::ThrottleConfig,
     gate::{Keyable, Keyed, KeyedParts},
     keyed::partitions::Recipe,
-    observe::{self, Instance, Observed, Tally},
+    observe::{self, Instance, Observed, Tally, trace},
     throttle::{ThrottleGate, ThrottleHandle},
 };
 
@@ -19,7 +23,8 @@ pub struct KeyedThrottleHandle<K> {
 /// What throttles are made of.
 #[derive(Debug)]
 pub struct Template {
-    config: ThrottleConfig,
+    /// The settings of all those that have none of their own. Locked to change or read them.
+    config: Mutex<ThrottleConfig>,
     tally: Arc<Tally>,
 }
 
@@ -56,6 +61,23 @@ impl<K: Hash + Eq + Clone> KeyedThrottleHandle<K> {
             .collect()
     }
 
+    /// Takes other settings for all throttles, those to come included; each keeps its counts.
+    ///
+    /// # Errors
+    /// As [`ThrottleHandle::update`].
+    pub fn update(&self, config: ThrottleConfig) -> Result<Changed, ConfigError> {
+        // What one accepts they all do.
+        let changed = self.parts.shared.state.update(config, false)?;
+        let recipe = &self.parts.recipe;
+        // First for those to come: one that is made meanwhile is put right by its maker.
+        *recipe.lock() = config;
+        for partition in self.parts.partitions.all() {
+            partition.gate.state.update(config, false)?;
+        }
+        trace::updated((recipe.tally.layer, recipe.tally.name), &changed);
+        Ok(changed)
+    }
+
     /// Forgets all calls of all keys, and so rejects nothing until there are new failures.
     pub fn reset(&self) {
         self.shared().reset();
@@ -67,13 +89,20 @@ impl<K: Hash + Eq + Clone> KeyedThrottleHandle<K> {
 
 impl Template {
     pub(super) fn new(config: ThrottleConfig, tally: Arc<Tally>) -> Self {
-        Self { config, tally }
+        Self {
+            config: Mutex::new(config),
+            tally,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ThrottleConfig> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn throttle(&self, stripes: usize) -> Result<ThrottleGate, ConfigError> {
-        let throttle = Throttle::new(self.config, stripes)?;
+        let config = *self.lock();
         // Whether it is enabled is asked before there is a key.
-        Ok(ThrottleGate::new(throttle, true, self.tally.clone()))
+        ThrottleGate::new(config, stripes, true, self.tally.clone())
     }
 }
 
@@ -85,6 +114,14 @@ impl<K> Recipe<K, ThrottleGate> for Template {
     fn make(&self, _: &K) -> Result<ThrottleGate, ConfigError> {
         // One stripe: there are many throttles, and few threads at each.
         self.throttle(1)
+    }
+
+    fn made(&self, throttle: &ThrottleGate) {
+        let config = *self.lock();
+        if throttle.state.config() != config {
+            // What the shared throttle has accepted this one does.
+            let _ = throttle.state.update(config, false);
+        }
     }
 }
 

@@ -1,13 +1,19 @@
 //! The gate: the throttle of one upstream.
 
-use std::{sync::Arc, task::Context};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Context,
+};
 
 use crate::{
-    Outcome, Rejected, RejectedKind,
-    algorithm::Throttle,
+    Changed, ConfigError, Outcome, Rejected, RejectedKind,
+    algorithm::throttle::{Throttle, ThrottleConfig},
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
-    observe::{Event, Tally},
+    observe::{Event, Tally, trace},
     striped::current_stripe,
     time::{Clock, Now},
 };
@@ -22,6 +28,11 @@ pub struct ThrottleGate {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) throttle: Throttle,
+    /// The settings in force. Locked to change or read them, never by calls.
+    config: Mutex<ThrottleConfig>,
+    /// Whether it has settings of its own, which one made anew would not have. Relaxed: an eviction
+    /// makes sure that nobody holds the throttle, and so sees what was done to it.
+    has_own_config: AtomicBool,
     pub(super) clock: Clock,
     /// Of all throttles of a layer.
     pub(super) tally: Arc<Tally>,
@@ -34,15 +45,24 @@ pub(super) struct State {
 pub struct Counted(bool);
 
 impl ThrottleGate {
-    pub(super) fn new(throttle: Throttle, enabled: bool, tally: Arc<Tally>) -> Self {
-        Self {
+    pub(super) fn new(
+        config: ThrottleConfig,
+        stripes: usize,
+        enabled: bool,
+        tally: Arc<Tally>,
+    ) -> Result<Self, ConfigError> {
+        let throttle = Throttle::new(config, stripes);
+        let throttle = throttle.map_err(|error| error.of(tally.layer, tally.name))?;
+        Ok(Self {
             state: Arc::new(State {
                 throttle,
+                config: Mutex::new(config),
+                has_own_config: AtomicBool::new(false),
                 clock: Clock::start(),
                 tally,
                 enabled,
             }),
-        }
+        })
     }
 
     #[cold]
@@ -63,6 +83,29 @@ impl ThrottleGate {
 }
 
 impl State {
+    pub(super) fn config(&self) -> ThrottleConfig {
+        *self.lock()
+    }
+
+    /// Takes other settings: its own, or those that all throttles of a layer take.
+    pub(super) fn update(&self, config: ThrottleConfig, own: bool) -> Result<Changed, ConfigError> {
+        let mut current = self.lock();
+        let updated = self.throttle.update(config, self.clock.now());
+        updated.map_err(|error| error.of(self.tally.layer, self.tally.name))?;
+        let changed = since(&current, &config);
+        *current = config;
+        self.has_own_config.store(own, Ordering::Relaxed);
+        drop(current);
+        if own {
+            trace::updated((self.tally.layer, self.tally.name), &changed);
+        }
+        Ok(changed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ThrottleConfig> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts a rejection, and says so.
     fn reject(&self, kind: RejectedKind) -> Rejected {
         let mut rejected = Rejected::new(kind, self.tally.layer);
@@ -146,10 +189,15 @@ impl Evict for ThrottleGate {
     /// Successes in the window count too: without them the first failures would be all there is.
     fn is_evictable(&self) -> bool {
         let State {
-            throttle, clock, ..
+            throttle,
+            clock,
+            has_own_config,
+            ..
         } = &*self.state;
         // Handles hold the state, not the partition.
-        Arc::strong_count(&self.state) == 1 && throttle.counts(clock.now()).requests() == 0
+        Arc::strong_count(&self.state) == 1
+            && !has_own_config.load(Ordering::Relaxed)
+            && throttle.counts(clock.now()).requests() == 0
     }
 }
 
@@ -161,4 +209,17 @@ impl MissingKey for ThrottleGate {
     fn overflow(&self) -> Rejected {
         self.state.reject(RejectedKind::Throttled)
     }
+}
+
+/// The settings of `after` that are not as they were before.
+fn since(before: &ThrottleConfig, after: &ThrottleConfig) -> Changed {
+    const LAYER: &str = "throttle";
+    let calls = (before.min_calls, after.min_calls);
+    let rejections = (before.max_rejection, after.max_rejection);
+    Changed::default()
+        .note(LAYER, "multiplier", (before.multiplier, after.multiplier))
+        .note(LAYER, "window", (before.window, after.window))
+        .note(LAYER, "min_calls", calls)
+        .note(LAYER, "max_rejection", rejections)
+        .restarting("window")
 }
