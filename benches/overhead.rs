@@ -29,6 +29,7 @@ use tower_keep::{
     protocol::Plain,
     rate_limit::{LimitGate, Metered, Rate, RateLimitBuilder, RateLimitLayer},
     retry::RetryLayer,
+    stack,
     timeout::TimeoutLayer,
 };
 
@@ -246,6 +247,22 @@ fn published(criterion: &mut Criterion) {
         bencher.iter(|| Registry::global().publish());
     });
     drop(layers);
+
+    // Five named parts each, and one call, so that each histogram holds something.
+    let stacks: Vec<_> = (0..200)
+        .map(|number| {
+            let builder = stack::client().plain(Plain::new().idempotent());
+            // A literal as far as the names are concerned, of which there is room for 1024.
+            let name: &str = format!("stack {number}").leak();
+            let stack = builder.name(name).build().unwrap();
+            call(&mut stack.layer(Echo));
+            stack
+        })
+        .collect();
+    criterion.bench_function("published, 200 stacks of five", |bencher| {
+        bencher.iter(|| Registry::global().publish());
+    });
+    drop(stacks);
 }
 
 #[cfg(not(feature = "metrics"))]

@@ -79,13 +79,12 @@ impl Durations {
     pub(crate) fn read(&self) -> Vec<Histogram> {
         let labels = self.labels.iter().enumerate();
         labels
-            .map(|(label, values)| self.read_one(label, values))
-            .filter(|histogram| histogram.counts.iter().any(|count| *count > 0))
+            .filter_map(|(label, values)| self.read_one(label, values))
             .collect()
     }
 
     #[expect(clippy::cast_precision_loss, reason = "exact below 104 days")]
-    fn read_one(&self, label: usize, values: &[&'static str; 2]) -> Histogram {
+    fn read_one(&self, label: usize, values: &[&'static str; 2]) -> Option<Histogram> {
         let sum = |of: fn(&Bucket) -> &AtomicU64| {
             (0..SIZE).map(move |place| {
                 let stripes = self.stripes.iter();
@@ -93,14 +92,19 @@ impl Durations {
                 buckets.map(|count| count.load(Ordering::Relaxed)).sum()
             })
         };
-        Histogram {
+        let counts: Vec<u64> = sum(|bucket| &bucket.count).collect();
+        // Of most labels there are none.
+        if counts.iter().all(|count| *count == 0) {
+            return None;
+        }
+        Some(Histogram {
             metric: self.metric.name,
             labels: values[..self.metric.labels.len()].to_vec(),
-            counts: sum(|bucket| &bucket.count).collect(),
+            counts,
             sums: sum(|bucket| &bucket.nanos)
                 .map(|nanos: u64| nanos as f64 / 1e9)
                 .collect(),
-        }
+        })
     }
 }
 

@@ -71,7 +71,8 @@ impl Registry {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let increases = told.tell(address, timed);
         drop(told);
-        for (metric, series, increases) in increases {
+        let grown = increases.into_iter().filter(|(.., of)| !of.is_empty());
+        for (metric, series, increases) in grown {
             let histogram = recorder.register_histogram(&series.key(metric), &METADATA);
             for Increase { seconds, count } in increases {
                 histogram.record_many(seconds, count);
