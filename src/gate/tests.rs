@@ -16,6 +16,8 @@ use crate::{
     rate_limit::{LimitGate, Metered, Rate, RateLimitLayer},
 };
 
+mod forwarding;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 async fn echo(n: u32) -> Result<u32, BoxError> {

@@ -1,0 +1,343 @@
+//! Gates that hold others tell them everything: each in turn was once a way to lose a permit, a
+//! hint or a wake-up.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard},
+};
+
+use super::*;
+use crate::{
+    ConfigError,
+    algorithm::Overflow,
+    gate::{KeyedParts, MissingKey},
+    keyed::{
+        Missing,
+        partitions::{Evict, Recipe},
+    },
+};
+
+/// A gate that writes down what it is told.
+#[derive(Debug, Clone)]
+struct Logs {
+    name: &'static str,
+    told: &'static Told,
+}
+
+#[derive(Debug, Default)]
+struct Told(Mutex<BTreeSet<(&'static str, &'static str)>>);
+
+impl Told {
+    fn leaked() -> &'static Self {
+        Box::leak(Box::default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<(&'static str, &'static str)>> {
+        self.0.lock().unwrap()
+    }
+
+    /// What this gate was told, of everything that there is.
+    fn of(&self, name: &str) -> Vec<&'static str> {
+        let told = self.lock();
+        let told = told.iter().filter(|(gate, _)| *gate == name);
+        told.map(|(_, what)| *what).collect()
+    }
+}
+
+impl Logs {
+    fn tell(&self, what: &'static str) {
+        self.told.lock().insert((self.name, what));
+    }
+}
+
+impl Gate for Logs {
+    type Grant = u8;
+    type Pass = u8;
+    type Ticket = u8;
+
+    fn send(&self, grant: u8) -> u8 {
+        self.tell("send");
+        grant
+    }
+
+    fn give_back(&self, _: u8, why: Unsent, _: &Now) {
+        self.tell(match why {
+            Unsent::Abandoned => "give_back",
+            Unsent::NotReady => "give_back not ready",
+        });
+    }
+
+    fn end(&self, _: u8, _: End, _: &Now) {
+        self.tell("end");
+    }
+
+    fn leave(&self, _: u8, _: &Now) {
+        self.tell("leave");
+    }
+
+    fn owes(&self, pass: &u8) -> bool {
+        *pass > 0
+    }
+
+    fn renew(&self, grant: u8, _: &Now) -> Result<u8, Box<Rejected>> {
+        self.tell("renew");
+        Ok(grant)
+    }
+
+    fn answered(&self, _: &mut u8, _: &Now) {
+        self.tell("answered");
+    }
+
+    fn upgraded(&self, pass: u8, _: Outcome, _: &Now) -> u8 {
+        self.tell("upgraded");
+        pass
+    }
+
+    fn honor(&self, _: &u8, _: Duration, _: &Now) {
+        self.tell("honor");
+    }
+
+    fn used(&self, _: &mut u8, _: u32, _: &Now) {
+        self.tell("used");
+    }
+
+    fn advertises(&self) -> bool {
+        self.tell("advertises");
+        false
+    }
+
+    fn quotas(&self, _: &u8, _: &Now, _: &mut Vec<Quota>) {
+        self.tell("quotas");
+    }
+
+    fn is_closed_to_all(&self, _: &Now) -> bool {
+        self.tell("is_closed_to_all");
+        false
+    }
+
+    fn backpressure(&self) -> bool {
+        self.tell("backpressure");
+        false
+    }
+
+    fn changed(&self) -> Option<Changed> {
+        self.tell("changed");
+        None
+    }
+
+    fn until_change(&self, _: &Now) -> Option<Duration> {
+        self.tell("until_change");
+        None
+    }
+
+    fn expire(&self, _: &Now) {
+        self.tell("expire");
+    }
+}
+
+/// Calls from 1 on are admitted; call 0 waits.
+impl Admit<u32> for Logs {
+    fn admit(&self, call: &u32, _: &Demand, _: &Now) -> Admission<u8, u8> {
+        self.tell("admit");
+        if *call == 0 {
+            Admission::Queued(1)
+        } else {
+            Admission::Granted(1)
+        }
+    }
+
+    fn poll_ticket(
+        &self,
+        _: &mut u8,
+        _: &u32,
+        _: &Demand,
+        _: &mut Context<'_>,
+        _: &Now,
+    ) -> Turn<u8> {
+        self.tell("poll_ticket");
+        Turn::Granted(1)
+    }
+
+    fn wait(&self, _: &u32, _: &Demand, _: &Now) -> Option<Duration> {
+        self.tell("wait");
+        None
+    }
+
+    fn quotas_for(&self, _: &u32, _: &Now, _: &mut Vec<Quota>) {
+        self.tell("quotas_for");
+    }
+}
+
+impl Read<u32> for Logs {
+    fn read(&self, _: &mut u8, _: &u32, _: &Now) {
+        self.tell("read");
+    }
+}
+
+impl Evict for Logs {
+    fn is_evictable(&self) -> bool {
+        false
+    }
+}
+
+impl MissingKey for Logs {
+    fn missing_key(&self) -> Rejected {
+        unreachable!("every call has a key")
+    }
+
+    fn overflow(&self) -> Rejected {
+        unreachable!("there is room for all keys")
+    }
+}
+
+impl<K> Recipe<K, Self> for Logs {
+    fn make(&self, _: &K) -> Result<Self, ConfigError> {
+        Ok(Self {
+            name: "own",
+            ..self.clone()
+        })
+    }
+}
+
+impl Keyable for Logs {
+    type Recipe<K> = Self;
+}
+
+fn granted<G: Admit<u32>>(gate: &G, now: &Now) -> G::Grant {
+    match gate.admit(&1, &Demand::default(), now) {
+        Admission::Granted(grant) => gate.renew(grant, now).unwrap(),
+        _ => panic!("call 1 is admitted"),
+    }
+}
+
+/// Tells a gate all that there is to tell.
+fn tell<G: Admit<u32> + Read<u32>>(gate: &G) {
+    let (now, demand) = (Now::unread(), Demand::default());
+    gate.give_back(granted(gate, &now), Unsent::Abandoned, &now);
+    gate.give_back(granted(gate, &now), Unsent::NotReady, &now);
+    let mut pass = gate.send(granted(gate, &now));
+    assert!(gate.owes(&pass));
+    gate.read(&mut pass, &1, &now);
+    gate.answered(&mut pass, &now);
+    gate.honor(&pass, SECOND, &now);
+    gate.used(&mut pass, 2, &now);
+    gate.quotas(&pass, &now, &mut Vec::new());
+    let pass = gate.upgraded(pass, Outcome::Success, &now);
+    gate.end(pass, End::Dropped, &now);
+
+    gate.wait(&1, &demand, &now);
+    gate.quotas_for(&1, &now, &mut Vec::new());
+    gate.advertises();
+    gate.is_closed_to_all(&now);
+    gate.backpressure();
+    assert!(gate.changed().is_none());
+    gate.until_change(&now);
+    gate.expire(&now);
+
+    let cx = &mut Context::from_waker(std::task::Waker::noop());
+    for leaves in [true, false] {
+        let Admission::Queued(mut ticket) = gate.admit(&0, &demand, &now) else {
+            continue;
+        };
+        if leaves {
+            gate.leave(ticket, &now);
+        } else {
+            // Of two gates the second one lets it wait as well.
+            while let Turn::Queued(_) = gate.poll_ticket(&mut ticket, &0, &demand, cx, &now) {}
+        }
+    }
+}
+
+/// All of it.
+fn everything() -> Vec<&'static str> {
+    let told = Told::leaked();
+    tell(&Logs { name: "", told });
+    told.of("")
+}
+
+fn without(left_out: &[&str]) -> Vec<&'static str> {
+    let told = everything().into_iter();
+    told.filter(|what| !left_out.contains(what)).collect()
+}
+
+#[test]
+fn there_is_a_lot_to_tell() {
+    assert_eq!(everything().len(), 22);
+}
+
+#[test]
+fn both_of_a_pair_are_told_everything() {
+    let told = Told::leaked();
+    let [first, second] = ["first", "second"].map(|name| Logs { name, told });
+    tell(&Both::new(first, second));
+    // What waits for the first has not yet joined the second; it leaves the first alone.
+    assert_eq!(told.of("first"), everything());
+    assert_eq!(told.of("second"), without(&["leave"]));
+
+    // What waits for the second has been admitted by the first.
+    let told = Told::leaked();
+    let (first, second) = (
+        one_a_second(),
+        Logs {
+            name: "second",
+            told,
+        },
+    );
+    let pair = Both::new(first, second);
+    let Admission::Queued(ticket) = pair.admit(&0, &Demand::default(), &Now::unread()) else {
+        panic!("call 0 waits");
+    };
+    pair.leave(ticket, &Now::unread());
+    assert!(told.of("second").contains(&"leave"));
+    // It has given back what it took of the first.
+    assert!(matches!(
+        pair.first.admit(&1, &Demand::default(), &Now::unread()),
+        Admission::Granted(_)
+    ));
+}
+
+#[test]
+fn a_gate_that_is_there_is_told_everything() {
+    let told = Told::leaked();
+    tell(&Some(Logs { name: "", told }));
+    assert_eq!(told.of(""), everything());
+}
+
+#[test]
+fn a_keys_own_gate_is_told_what_is_about_its_calls() {
+    let told = Told::leaked();
+    let logs = |name| Logs { name, told };
+    let otherwise = (Overflow::Shared, Missing::Share);
+    let parts = KeyedParts::new(10, logs("shared"), logs("recipe"), otherwise, true);
+    tell(&Keyed::new(|_: &u32| Some(7), parts));
+    // Readiness is asked for before there is a key.
+    let about_all = [
+        "advertises",
+        "is_closed_to_all",
+        "backpressure",
+        "changed",
+        "until_change",
+        "expire",
+    ];
+    assert_eq!(told.of("own"), without(&about_all));
+    assert_eq!(told.of("shared"), ["advertises"]);
+}
+
+#[test]
+fn a_gate_on_trial_is_told_of_calls_and_asked_nothing_else() {
+    let told = Told::leaked();
+    tell(&Shadow::new(Logs { name: "", told }, "forwarding"));
+    let asked = [
+        "advertises",
+        "is_closed_to_all",
+        "backpressure",
+        "changed",
+        "until_change",
+        "expire",
+        "wait",
+        "quotas",
+        "quotas_for",
+        "poll_ticket",
+    ];
+    assert_eq!(told.of(""), without(&asked));
+}
