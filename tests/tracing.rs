@@ -23,6 +23,7 @@ use tower_keep::{
     rate_limit::{Rate, RateLimitLayer},
     retry::RetryLayer,
     stack,
+    throttle::ThrottleLayer,
     timeout::TimeoutLayer,
 };
 use tracing::{
@@ -190,6 +191,13 @@ async fn each_change_of_settings_is_one_event() {
     let handle = retry.name("retry").build().unwrap().handle();
     assert_tells(&told, "retry", |attempts| {
         handle.update(handle.policy().attempts(attempts))
+    });
+    let throttle = ThrottleLayer::builder().protocol(Plain::new());
+    let handle = throttle.name("throttle").build().unwrap().handle();
+    assert_tells(&told, "throttle", |multiplier| {
+        let mut config = handle.config();
+        config.multiplier = multiplier.into();
+        handle.update(config)
     });
     let hedge = HedgeLayer::builder().protocol(Plain::new().idempotent());
     let handle = hedge.name("hedge").build().unwrap().handle();

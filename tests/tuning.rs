@@ -22,7 +22,7 @@ use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_keep::{
     algorithm::RetryBudget,
     bulkhead::BulkheadLayer,
-    circuit_breaker::{BreakerState, CircuitBreakerBuilder, CircuitBreakerLayer},
+    circuit_breaker::{BreakerState, CircuitBreakerBuilder, CircuitBreakerLayer, Window},
     hedge::HedgeLayer,
     keyed::NotKeyed,
     observe::Registry,
@@ -167,6 +167,31 @@ async fn circuit_never_opens() {
     handle.update(config).unwrap();
     outage().await;
     assert_eq!(opened("many calls", "failure_rate"), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn circuit_opens_late() {
+    let long = Duration::from_secs(600);
+    let layer = breaker("late").window(long).build().unwrap();
+    let (service, handle) = (layer.layer(service_fn(upstream)), layer.handle());
+    // Ten calls a second: five good minutes, and then an outage.
+    let at_ten_a_second = async |ask, calls| {
+        for _ in 0..calls {
+            let _ = service.clone().oneshot(ask).await;
+            advance(Duration::from_millis(99)).await;
+        }
+    };
+    at_ten_a_second(good(1), 3000).await;
+    at_ten_a_second(BAD, 300).await;
+    // Half a minute of nothing but failures is outweighed by what was before.
+    let ratio = metric("late", "keep_circuit_breaker_failure_ratio", &[]);
+    assert!(ratio > 0.05 && ratio < 0.1, "{ratio}");
+
+    let mut config = handle.config();
+    config.window = Window::Time(Duration::from_secs(10));
+    handle.update(config).unwrap();
+    at_ten_a_second(BAD, 100).await;
+    assert_eq!(opened("late", "failure_rate"), 1.0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -452,6 +477,36 @@ async fn hedges_are_sent_too_early() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn throttle_rejects_too_soon() {
+    let layer = ThrottleLayer::builder()
+        .protocol(Plain::new())
+        .multiplier(1.1)
+        .name("soon")
+        .build()
+        .unwrap();
+    let (service, handle) = (layer.layer(service_fn(upstream)), layer.handle());
+    let probability = || metric("soon", "keep_throttle_probability", &[]);
+    // An upstream that does three of four calls, as on any day.
+    let usual = [good(1), good(1), good(1), BAD];
+    in_turn(&service, usual.into_iter().cycle().take(200)).await;
+    assert!(probability() > 0.1, "{}", probability());
+
+    // 4 / 3 is where it would begin; half more leaves room.
+    let mut config = handle.config();
+    config.multiplier = 2.0;
+    handle.update(config).unwrap();
+    let rejected = || metric("soon", "keep_rejections_total", &[("kind", "throttled")]);
+    // What it has rejected itself is in its window for a while.
+    in_turn(&service, usual.into_iter().cycle().take(400)).await;
+    let before = rejected();
+    in_turn(&service, usual.into_iter().cycle().take(200)).await;
+    assert_eq!((probability(), rejected()), (0.0, before));
+    // What to watch next: in an outage it rejects still.
+    in_turn(&service, [BAD; 500]).await;
+    assert!(probability() > 0.3, "{}", probability());
+}
+
+#[tokio::test(start_paused = true)]
 async fn throttle_outlasts_the_outage() {
     let layer = ThrottleLayer::builder()
         .protocol(Plain::new())
@@ -484,6 +539,6 @@ fn the_page_names_each_test() {
         .filter_map(|test| test.split_once("()"))
         .map(|(name, _)| name)
         .collect();
-    assert!(tests.len() >= 13, "{tests:?}");
+    assert!(tests.len() >= 15, "{tests:?}");
     assert_eq!(named, tests);
 }
