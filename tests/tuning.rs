@@ -502,7 +502,7 @@ async fn throttle_rejects_too_soon() {
     in_turn(&service, usual.into_iter().cycle().take(200)).await;
     assert_eq!((probability(), rejected()), (0.0, before));
     // What to watch next: in an outage it rejects still.
-    in_turn(&service, [BAD; 500]).await;
+    in_turn(&service, [BAD; 2000]).await;
     assert!(probability() > 0.3, "{}", probability());
 }
 
