@@ -1,7 +1,12 @@
 //! What a recorder of the `metrics` facade gets.
 #![cfg(all(feature = "metrics", feature = "http"))]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
@@ -351,6 +356,45 @@ async fn a_dropped_layer_disappears_and_its_counts_stay() {
     let second = build();
     assert!(second.layer(service_fn(answer)).oneshot(1).await.is_ok());
     assert_eq!((published("reloaded")[calls], living()), (2.0, 1));
+}
+
+/// A publication that had looked before a layer was built took it for gone if it came second, and
+/// its calls were counted twice from then on.
+#[test]
+fn publications_at_once_count_nothing_twice() {
+    let own = Registry::new();
+    let publish = || {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || own.publish());
+        recorder.handle().render()
+    };
+    let mut layers = Vec::new();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    publish();
+                }
+            });
+        }
+        for number in 0..300 {
+            let name: &str = format!("at once {number}").leak();
+            let layer = own.with(|| BulkheadLayer::builder(1).name(name).build().unwrap());
+            let call = layer.layer(service_fn(answer)).oneshot(1);
+            let answered = futures::FutureExt::now_or_never(call);
+            assert!(matches!(answered, Some(Ok(1))));
+            layers.push(layer);
+            thread::yield_now();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let rendered = publish();
+    let calls = rendered.lines().filter(|line| {
+        line.starts_with("keep_calls_total") && line.contains("outcome=\"success\"")
+    });
+    let counts: Vec<_> = calls.map(|line| line.rsplit(' ').next()).collect();
+    assert_eq!(counts, vec![Some("1"); layers.len()]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -89,6 +89,8 @@
 
 mod durations;
 #[cfg(feature = "metrics")]
+mod emit;
+#[cfg(feature = "metrics")]
 mod increases;
 mod names;
 #[cfg(feature = "metrics")]

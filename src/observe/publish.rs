@@ -1,18 +1,21 @@
 //! From the layers' counters to the `metrics` facade.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, MutexGuard, PoisonError},
+};
 
-use metrics::{Key, Level, Metadata, Recorder};
+use metrics::Recorder;
 
 use crate::{
     RejectedKind,
     algorithm::Counts,
     observe::{
-        Instance, LearnedLimit, Metric, MetricKind, Registry, State,
+        Instance, LearnedLimit, Metric, Registry, State, emit,
         increases::{Increase, Timed},
         names::{self, METRICS},
         recorder::is_global,
-        series::{Bound, Handle, Published, Samples, Series, Value},
+        series::{Bound, Published, Samples, Series, Value},
         state::Circuits,
     },
 };
@@ -31,53 +34,68 @@ impl Registry {
     /// handles are not kept: about 12 us. Until the process has a global recorder, each publication
     /// starts a short thread to ask for it.
     pub fn publish(&self) {
-        let (mut observed, mut timed) = (Vec::new(), Vec::new());
-        for (id, one) in self.living() {
-            let instance = one.observe();
-            let mut samples = Vec::with_capacity(32);
-            sample(&instance, &mut samples);
-            observed.push((id, (instance.layer, instance.name), samples));
-            timed.extend(times(id, instance));
-        }
-        let mut published = self.lock_published();
-        let (own, merged) = published.merge(observed);
-        published.round += 1;
-        let round = published.round;
-        // Taken out, because a recorder is foreign code and does not run under the lock. Who
-        // publishes at the same time makes keys of its own.
-        let mut bound = std::mem::take(&mut published.bound);
-        drop(published);
         metrics::with_recorder(|recorder| {
-            METRICS.iter().for_each(|metric| describe(recorder, metric));
+            let Publication {
+                own,
+                merged,
+                increases,
+                mut bound,
+                round,
+            } = self.observe(recorder);
+            METRICS
+                .iter()
+                .for_each(|metric| emit::describe(recorder, metric));
             let keep = is_global(recorder);
             for (id, samples) in own {
                 let bound = bound.entry(id).or_default();
                 if keep && (id + round) % RENEWED_AFTER == 0 {
                     bound.iter_mut().for_each(|bound| bound.handle = None);
                 }
-                emit_own(recorder, keep, &samples, bound);
+                emit::own(recorder, keep, &samples, bound);
             }
             for (metric, series, value) in merged {
-                register(recorder, &series.key(metric), value).set(value);
+                emit::register(recorder, &series.key(metric), value).set(value);
             }
-            self.tell(recorder, timed);
+            for (metric, series, increases) in increases {
+                emit::durations(recorder, &series.key(metric), &increases);
+            }
+            self.lock_published().put_back(bound);
         });
-        self.lock_published().bound = bound;
     }
 
-    /// Gives a recorder the durations that it does not have yet.
-    fn tell(&self, recorder: &dyn Recorder, timed: Vec<Timed>) {
+    /// What there is to say, in one step: the later of two publications has seen all that the
+    /// earlier one has. It would otherwise take an instance that it has not seen for one that is
+    /// gone, and the next would count it twice.
+    fn observe(&self, recorder: &dyn Recorder) -> Publication {
+        let mut published = self.lock_published();
+        let living = self.living();
+        let (mut observed, mut timed) = (Vec::with_capacity(living.len()), Vec::new());
+        for (id, one) in &living {
+            let instance = one.observe();
+            let mut samples = Vec::with_capacity(32);
+            sample(&instance, &mut samples);
+            observed.push((*id, (instance.layer, instance.name), samples));
+            timed.extend(times(*id, instance));
+        }
+        let (own, merged) = published.merge(observed);
         let address = std::ptr::from_ref(recorder).addr();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let increases = told.tell(address, timed);
         drop(told);
-        let grown = increases.into_iter().filter(|(.., of)| !of.is_empty());
-        for (metric, series, increases) in grown {
-            let histogram = recorder.register_histogram(&series.key(metric), &METADATA);
-            for Increase { seconds, count } in increases {
-                histogram.record_many(seconds, count);
-            }
-        }
+        published.round += 1;
+        let publication = Publication {
+            own,
+            merged,
+            increases,
+            // Taken out, because a recorder is foreign code and does not run under the lock. Who
+            // publishes at the same time makes keys of its own.
+            bound: std::mem::take(&mut published.bound),
+            round: published.round,
+        };
+        drop(published);
+        // The last of an instance may be foreign code too.
+        drop(living);
+        publication
     }
 
     fn lock_published(&self) -> MutexGuard<'_, Published> {
@@ -87,56 +105,13 @@ impl Registry {
     }
 }
 
-fn describe(recorder: &dyn Recorder, metric: &Metric) {
-    let (name, help) = (metric.name.into(), metric.help.into());
-    match metric.kind {
-        MetricKind::Counter => recorder.describe_counter(name, None, help),
-        MetricKind::Gauge => recorder.describe_gauge(name, None, help),
-        MetricKind::Histogram => recorder.describe_histogram(name, None, help),
-    }
-}
-
-/// The samples of one instance. With `keep`, handles are kept and used again.
-fn emit_own(recorder: &dyn Recorder, keep: bool, samples: &Samples, bound: &mut Vec<Bound>) {
-    for (place, &(metric, series, value)) in samples.iter().enumerate() {
-        if bound
-            .get(place)
-            .is_none_or(|known| !known.series.is(&series))
-        {
-            bound.truncate(place);
-            bound.push(Bound {
-                series,
-                key: series.key(metric),
-                handle: None,
-            });
-        }
-        let Bound { key, handle, .. } = &mut bound[place];
-        if keep {
-            handle
-                .get_or_insert_with(|| register(recorder, key, value))
-                .set(value);
-        } else {
-            register(recorder, key, value).set(value);
-        }
-    }
-}
-
-fn register(recorder: &dyn Recorder, key: &Key, value: Value) -> Handle {
-    match value {
-        Value::Counter(_) => Handle::Counter(recorder.register_counter(key, &METADATA)),
-        Value::Gauge(_) => Handle::Gauge(recorder.register_gauge(key, &METADATA)),
-    }
-}
-
-impl Handle {
-    /// A series never changes its kind.
-    fn set(&self, value: Value) {
-        match (self, value) {
-            (Self::Counter(counter), Value::Counter(count)) => counter.absolute(count),
-            (Self::Gauge(gauge), Value::Gauge(value)) => gauge.set(value),
-            _ => {}
-        }
-    }
+/// What a recorder is given.
+struct Publication {
+    own: Vec<(u64, Arc<Samples>)>,
+    merged: Samples,
+    increases: Vec<(&'static Metric, Series, Vec<Increase>)>,
+    bound: HashMap<u64, Vec<Bound>>,
+    round: u64,
 }
 
 /// The histograms of an instance.
@@ -359,8 +334,6 @@ fn gauge(value: u64) -> Value {
 fn share(part: u64, window: Counts) -> Value {
     Value::Gauge(part as f64 / window.total().max(1) as f64)
 }
-
-static METADATA: Metadata<'static> = Metadata::new("tower_keep", Level::INFO, None);
 
 /// After how many publications a handle is asked for again: an exporter may forget a series that
 /// was idle for long, and then what is written to its old handle is lost.

@@ -115,6 +115,12 @@ impl Published {
         let merged = merged.map(|(series, (metric, value))| (metric, series, value));
         (own, merged.collect())
     }
+
+    /// What [`bound`](Self::bound) was taken out for is done. Instances may be gone since.
+    pub(super) fn put_back(&mut self, mut bound: HashMap<u64, Vec<Bound>>) {
+        bound.retain(|id, _| self.last.contains_key(id));
+        self.bound = bound;
+    }
 }
 
 impl Value {
