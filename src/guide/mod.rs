@@ -27,6 +27,9 @@ pub mod ordering {}
 /// ```
 pub mod balancing {}
 
+#[doc = include_str!("classifying.md")]
+pub mod classifying {}
+
 #[doc = include_str!("bulkhead.md")]
 ///
 /// # A server at three times its load
@@ -74,6 +77,9 @@ pub mod grpc {}
 
 #[doc = include_str!("testing.md")]
 pub mod testing {}
+
+#[doc = include_str!("coming_from.md")]
+pub mod coming_from {}
 
 #[doc = include_str!("decisions.md")]
 pub mod decisions {}
