@@ -59,6 +59,8 @@ mod outcome;
 #[cfg(any(feature = "layers", all(test, keep_loom)))]
 mod queue;
 mod rejected;
+#[cfg(feature = "serde")]
+mod seconds;
 #[cfg(feature = "layers")]
 mod striped;
 mod sync;

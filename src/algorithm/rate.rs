@@ -7,8 +7,10 @@ use std::{fmt, time::Duration};
 /// No constructor takes an interval under a name that reads as a rate. Making one cannot fail; what
 /// is built from it checks it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Rate {
     count: u64,
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of"))]
     per: Duration,
 }
 

@@ -25,6 +25,7 @@ pub struct BulkheadHandle {
 
 /// A bulkhead at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
     /// Calls that run now.
@@ -33,6 +34,7 @@ pub struct Snapshot {
     pub limit: usize,
     /// How long calls took on average in the last window of an
     /// [adaptive](crate::bulkhead::BulkheadBuilder::adaptive) limit.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::if_any"))]
     pub rtt: Option<Duration>,
     /// Calls that wait for a place.
     pub waiting: usize,

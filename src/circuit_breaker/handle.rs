@@ -18,6 +18,7 @@ pub struct CircuitBreakerHandle {
 
 /// A circuit breaker at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
     /// Where the circuit stands. Open changes to half-open with the first call after its time.
@@ -29,6 +30,7 @@ pub struct Snapshot {
     /// Calls in flight that are slow already; 0 unless slow calls are watched.
     pub hung: u64,
     /// How long until probes are let through, while open.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::if_any"))]
     pub until_half_open: Option<Duration>,
     /// Results that came after the state of their admission had ended, and so were not counted.
     pub late: u64,

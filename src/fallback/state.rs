@@ -10,6 +10,7 @@ use crate::{
 
 /// A fallback at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
     /// Failed calls that the fallback answered with `Ok`, so far: a failing response that it passed

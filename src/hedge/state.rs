@@ -22,9 +22,11 @@ use crate::{
 
 /// A hedge at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
     /// After how long a hedge is sent now; `None` while too few calls were seen to tell.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::if_any"))]
     pub delay: Option<Duration>,
     /// Hedges that were sent, so far, those among them that a layer beneath rejected.
     pub sent: u64,

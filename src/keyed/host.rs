@@ -40,6 +40,13 @@ impl Host {
     }
 }
 
+#[cfg(feature = "serde")]
+impl serde::Serialize for Host {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 impl std::str::FromStr for Host {
     type Err = http::uri::InvalidUri;
 

@@ -25,6 +25,7 @@ pub(super) struct BucketRef<'a> {
 
 /// A rate limit at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
     /// How many calls of cost 1 would be admitted at once.

@@ -24,6 +24,7 @@ use crate::{
 /// Every call that has ended is in one of the totals from `first_try` on. Calls that were dropped
 /// before their end are in none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
     /// How many retries the budget would pay for; `None` without a budget. With [one for each

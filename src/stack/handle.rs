@@ -44,6 +44,7 @@ pub struct ClientHandle {
 
 /// A client's stack at one moment, its parts read one after the other.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ClientSnapshot {
     /// How long a call may take with all its attempts.
@@ -66,6 +67,7 @@ pub struct ClientSnapshot {
 
 /// A server's stack at one moment, its parts read one after the other.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ServerSnapshot<L = Option<rate_limit::Snapshot>, B = bulkhead::Snapshot> {
     /// The rate, if there is one; of a limit by key, all of them.

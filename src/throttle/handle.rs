@@ -18,6 +18,7 @@ pub struct ThrottleHandle {
 
 /// A throttle at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
     /// The probability that a call is rejected now, from 0 to 1.

@@ -13,9 +13,11 @@ pub struct TimeoutHandle {
 
 /// A timeout at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
     /// How long calls may take.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of"))]
     pub duration: Duration,
     /// How many calls took longer, or came too late, so far.
     pub expired: u64,

@@ -81,6 +81,7 @@ pub struct CircuitOpen {
 
 /// A change of state. It goes to the one caller that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Transition {
     /// The state that was left.
@@ -94,8 +95,10 @@ pub struct Transition {
     /// What the window held that opened the circuit; of a half-open state, how its probes ended.
     pub counts: Counts,
     /// When: how long after the circuit was made.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of"))]
     pub at: Duration,
     /// Of one that closes: how long the circuit had been open or half-open.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::if_any"))]
     pub open_for: Option<Duration>,
     /// Of one that closes: how many calls were rejected meanwhile.
     pub rejected: Option<u64>,

@@ -26,6 +26,7 @@ pub struct KeyedRateLimitHandle {
 
 /// A keyed rate limit at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct KeyedSnapshot {
     /// How many keys have used some of their burst.
