@@ -334,6 +334,37 @@ async fn keys_do_not_become_labels() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_keyed_circuits_the_one_that_fails_most_is_shown() {
+    let layer = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
+        .keyed_by(|call: &u32| Some(*call))
+        .min_calls(4)
+        .name("worst")
+        .build()
+        .unwrap();
+    // Key 0 fails, and has too few calls to be judged; key 1 is well.
+    let service = layer.layer(service_fn(answer));
+    let shown = || {
+        let seen = published("worst");
+        let of = |what: &str| seen[&format!("keep_circuit_breaker_{what}")];
+        (of("failure_ratio"), of("window_calls"))
+    };
+    for call in [0, 1, 1, 1, 1] {
+        let _ = service.clone().oneshot(call).await;
+    }
+    assert_eq!(shown(), (0.0, 4.0));
+    for _ in 0..2 {
+        let _ = service.clone().oneshot(0).await;
+    }
+    assert_eq!(shown(), (0.0, 4.0));
+    layer.handle().key(&0).unwrap().metrics_only();
+    for _ in 0..4 {
+        let _ = service.clone().oneshot(0).await;
+    }
+    assert_eq!(shown(), (1.0, 4.0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_layer_disappears_and_its_counts_stay() {
     let build = || BulkheadLayer::builder(2).name("reloaded").build().unwrap();
     let calls = "keep_calls_total{layer=\"bulkhead\",outcome=\"success\"}";

@@ -14,8 +14,9 @@ use crate::{
     observe::{Circuits, Instance, Observed, State, Tally, trace},
 };
 
-/// A circuit that is the only one of its layer.
-pub(super) trait Single: Send + Sync {
+/// The circuit whose window a layer shows: its only one, or of those of keys the one that fails
+/// most.
+pub(super) trait Shown: Send + Sync {
     /// What its window holds.
     fn counts(&self) -> Counts;
 
@@ -30,8 +31,8 @@ pub(super) struct AllCircuits {
     states: [AtomicI64; BreakerState::ALL.len()],
     /// Locked for transitions and to read.
     transitions: Mutex<Vec<(BreakerState, BreakerState, Cause, u64)>>,
-    /// Of a layer whose circuit is one for all calls.
-    single: OnceLock<Weak<dyn Single>>,
+    /// Set when the layer is built.
+    shown: OnceLock<Weak<dyn Shown>>,
     /// The settings of all those that have none of their own. Locked to change or read them.
     config: Mutex<BreakerConfig>,
 }
@@ -42,15 +43,14 @@ impl AllCircuits {
             tally: Tally::new("circuit_breaker", name),
             states: std::array::from_fn(|_| AtomicI64::new(0)),
             transitions: Mutex::default(),
-            single: OnceLock::new(),
+            shown: OnceLock::new(),
             config: Mutex::new(config),
         }
     }
 
-    /// There is but one circuit.
-    pub(super) fn is_only(&self, circuit: Weak<dyn Single>) {
+    pub(super) fn shows(&self, circuit: Weak<dyn Shown>) {
         // A second one does not come.
-        let _ = self.single.set(circuit);
+        let _ = self.shown.set(circuit);
     }
 
     pub(super) fn config(&self) -> BreakerConfig {
@@ -112,7 +112,7 @@ impl Observed for AllCircuits {
     }
 
     fn observe(&self) -> Instance {
-        let single = self.single.get().and_then(Weak::upgrade);
+        let shown = self.shown.get().and_then(Weak::upgrade);
         let states = BreakerState::ALL.into_iter();
         let circuits = Circuits {
             states: states
@@ -121,10 +121,10 @@ impl Observed for AllCircuits {
                     (state, u64::try_from(count).unwrap_or(0))
                 })
                 .collect(),
-            window: single.as_ref().map(|circuit| circuit.counts()),
+            window: shown.as_ref().map(|circuit| circuit.counts()),
             transitions: self.lock().clone(),
         };
-        let config = single.map_or_else(|| self.config(), |circuit| circuit.config());
+        let config = shown.map_or_else(|| self.config(), |circuit| circuit.config());
         Instance::new(
             &self.tally,
             params(&config),

@@ -7,7 +7,10 @@ use crate::{
     algorithm::{Breaker, BreakerConfig, Overflow, SlowCalls, Verdict, Window},
     circuit_breaker::{
         CircuitBreakerHandle, CircuitBreakerLayer, CircuitGate, KeyedCircuitBreakerHandle,
-        KeyedCircuitBreakerLayer, Missing, all::AllCircuits, keyed::Template, state::Settings,
+        KeyedCircuitBreakerLayer, Missing,
+        all::{AllCircuits, Shown},
+        keyed::Template,
+        state::Settings,
     },
     gate::{GateLayer, Keyed, KeyedParts},
     keyed::{ByKey, KeySettings, NotKeyed},
@@ -316,7 +319,7 @@ impl CircuitBreakerBuilder {
 
 impl<K, F, P> CircuitBreakerBuilder<ByKey<K, F>, P>
 where
-    K: Hash + Eq + Clone,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
 {
     /// Starts with no circuits but that which keys share; each is closed at first.
     ///
@@ -353,13 +356,16 @@ where
         register(&all);
         let parts = KeyedParts::new(max_keys, shared, template, keys, self.settings.enabled)
             .all_share(self.keys.all_share);
-        Ok((Keyed::new(self.key.key, parts), self.protocol))
+        let keyed = Keyed::new(self.key.key, parts);
+        let shown: Arc<dyn Shown> = keyed.parts().clone();
+        all.shows(Arc::downgrade(&shown));
+        Ok((keyed, self.protocol))
     }
 }
 
 impl<K, F> CircuitBreakerBuilder<ByKey<K, F>>
 where
-    K: Hash + Eq + Clone,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
 {
     /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
     ///

@@ -4,8 +4,12 @@ use std::{fmt, hash::Hash, sync::Arc};
 
 use crate::{
     Changed, ConfigError,
-    algorithm::{Breaker, BreakerConfig},
-    circuit_breaker::{CircuitBreakerHandle, CircuitGate, all::AllCircuits, state::Settings},
+    algorithm::{Breaker, BreakerConfig, Counts},
+    circuit_breaker::{
+        CircuitBreakerHandle, CircuitGate,
+        all::{AllCircuits, Shown},
+        state::Settings,
+    },
     gate::{Keyable, Keyed, KeyedParts},
     keyed::partitions::Recipe,
 };
@@ -108,6 +112,35 @@ impl<K> Recipe<K, CircuitGate> for Template {
             // What the shared circuit has accepted this one does.
             let _ = circuit.state.update(config, false);
         }
+    }
+}
+
+impl<K> Shown for KeyedParts<K, CircuitGate>
+where
+    K: Hash + Eq + Clone + Send + Sync,
+{
+    /// Of those with enough calls to be judged the one with the largest share of failures; of
+    /// others only if there is none. An alert on that ratio then tells that some key's circuit is
+    /// about to open.
+    fn counts(&self) -> Counts {
+        let min_calls = u64::from(self.recipe.all.config().min_calls);
+        let partitions = self.partitions.all();
+        let own = partitions.iter().map(|partition| &partition.gate);
+        let counts = own.chain([&self.shared]).map(|gate| gate.state.counts());
+        let judged = |counts: &Counts| counts.total() >= min_calls;
+        counts
+            .max_by(|one, two| {
+                let rates = one.failure_rate().total_cmp(&two.failure_rate());
+                judged(one)
+                    .cmp(&judged(two))
+                    .then(rates)
+                    .then(one.total().cmp(&two.total()))
+            })
+            .unwrap_or_default()
+    }
+
+    fn config(&self) -> BreakerConfig {
+        self.recipe.all.config()
     }
 }
 

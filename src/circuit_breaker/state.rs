@@ -15,7 +15,7 @@ use crate::{
     ConfigError, Outcome, Rejected, RejectedKind,
     algorithm::{Breaker, BreakerConfig, BreakerState, Counts, Pass, Transition},
     circuit_breaker::{
-        all::{AllCircuits, Single},
+        all::{AllCircuits, Shown},
         changes::since,
         journal::Journal,
     },
@@ -70,8 +70,8 @@ impl CircuitGate {
         all: Arc<AllCircuits>,
     ) -> Self {
         let gate = Self::new(breaker, config, settings, all, None);
-        let single: Arc<dyn Single> = gate.state.clone();
-        gate.state.all.is_only(Arc::downgrade(&single));
+        let shown: Arc<dyn Shown> = gate.state.clone();
+        gate.state.all.shows(Arc::downgrade(&shown));
         gate
     }
 
@@ -362,7 +362,7 @@ impl State {
     }
 }
 
-impl Single for State {
+impl Shown for State {
     fn counts(&self) -> Counts {
         self.breaker.counts(self.clock.now())
     }

@@ -24,9 +24,9 @@
 //! | `keep_config` | gauge | `layer`, `param` | the thresholds in force, as lines for graphs; times in seconds, shares from 0 to 1 |
 //! | `keep_circuit_breaker_state` | gauge | `state` | 1 for the [state](crate::circuit_breaker::BreakerState::as_str) of the circuit, 0 for the others; of keyed circuits, how many are in each |
 //! | `keep_circuit_breaker_transitions_total` | counter | `from`, `to`, `reason` | changes of state, by their [cause](crate::circuit_breaker::Cause::as_str) |
-//! | `keep_circuit_breaker_failure_ratio` | gauge | | failed calls of those in the window; not of keyed circuits |
-//! | `keep_circuit_breaker_slow_ratio` | gauge | | slow calls of those in the window; not of keyed circuits |
-//! | `keep_circuit_breaker_window_calls` | gauge | | calls in the window; not of keyed circuits |
+//! | `keep_circuit_breaker_failure_ratio` | gauge | | failed calls of those in the window; of keyed circuits, that of the one that fails most |
+//! | `keep_circuit_breaker_slow_ratio` | gauge | | slow calls of those in the window; of keyed circuits, that of the one that fails most |
+//! | `keep_circuit_breaker_window_calls` | gauge | | calls in the window; of keyed circuits, that of the one that fails most |
 //! | `keep_bulkhead_in_flight` | gauge | | calls that run now; of keys, all together |
 //! | `keep_bulkhead_limit` | gauge | | how many may; of keys, how many of each |
 //! | `keep_adaptive_limit` | gauge | | the limit that was [learned](crate::bulkhead::BulkheadBuilder::adaptive); not of keys |

@@ -133,7 +133,8 @@ pub struct LearnedLimit {
 pub struct Circuits {
     /// How many are in each state.
     pub states: Vec<(BreakerState, u64)>,
-    /// What the window holds; `None` of keyed circuits, which have one each.
+    /// What the window holds; of keyed circuits, which have one each, that of the one that fails
+    /// most.
     pub window: Option<Counts>,
     /// How often each transition was made, so far.
     pub transitions: Vec<(BreakerState, BreakerState, Cause, u64)>,

@@ -165,7 +165,13 @@ impl Observed for State {
     }
 
     fn observe(&self) -> Instance {
-        let config = vec![("duration", self.duration().as_secs_f64())];
+        // A stack's two timeouts have one name.
+        let param = if self.total {
+            "total_duration"
+        } else {
+            "duration"
+        };
+        let config = vec![(param, self.duration().as_secs_f64())];
         let state = observe::State::Timeout { total: self.total };
         Instance::new(&self.tally, config, state)
     }
