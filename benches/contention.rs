@@ -15,12 +15,20 @@ use criterion::{
     measurement::WallTime,
 };
 
+use tower::{Layer, Service, limit::GlobalConcurrencyLimitLayer};
+
+use echo::{Echo, call};
 use support::{THREADS, on_threads};
-use tower_keep::algorithm::{
-    InFlight, KeyedBuckets, LeakyBucket, Limit, Overflow, Rate, SlidingCounter, SlidingLog,
-    SlidingRing, TokenBucket,
+use tower_keep::{
+    algorithm::{
+        InFlight, KeyedBuckets, LeakyBucket, Limit, Overflow, Rate, SlidingCounter, SlidingLog,
+        SlidingRing, TokenBucket,
+    },
+    bulkhead::{BulkheadBuilder, BulkheadLayer},
 };
 
+#[path = "support/echo.rs"]
+mod echo;
 mod support;
 
 /// All that a token bucket holds: more than any one bench takes, so that time can stand still and
@@ -128,6 +136,52 @@ fn places(criterion: &mut Criterion) {
             || taken.try_acquire().is_err()
         });
     }
+}
+
+/// A call through a bulkhead of 1000 places: ours, tower's over a semaphore, and what the least
+/// code around a call would be, with a semaphore or an atomic alone.
+fn bulkheads(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("bulkhead layers");
+    let (bare, semaphore) = (AtomicU64::new(0), tokio::sync::Semaphore::new(1000));
+    let waits = |builder: BulkheadBuilder| builder.max_wait(Duration::from_secs(1));
+    for threads in THREADS {
+        let group = &mut group;
+        contended(group, "no layer", threads, || || call(&mut Echo));
+        contended(group, "bare atomic", threads, || {
+            || {
+                bare.fetch_add(1, Ordering::Relaxed);
+                call(&mut Echo);
+                bare.fetch_sub(1, Ordering::Relaxed)
+            }
+        });
+        contended(group, "tokio semaphore", threads, || {
+            || {
+                let permit = semaphore.try_acquire().unwrap();
+                call(&mut Echo);
+                drop(permit);
+            }
+        });
+        let tower = GlobalConcurrencyLimitLayer::new(1000).layer(Echo);
+        layered(group, "tower concurrency limit", threads, &tower);
+        let bulkhead = BulkheadLayer::builder(1000);
+        layered(group, "bulkhead", threads, &layer_of(bulkhead));
+        let queued = waits(BulkheadLayer::builder(1000));
+        layered(group, "bulkhead that may wait", threads, &layer_of(queued));
+    }
+}
+
+fn layer_of(builder: BulkheadBuilder) -> impl Service<u64> + Clone + Sync {
+    builder.build().unwrap().layer(Echo)
+}
+
+fn layered<S>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, threads: usize, service: &S)
+where
+    S: Service<u64> + Clone + Sync,
+{
+    contended(group, name, threads, || {
+        let mut service = service.clone();
+        move || call(&mut service)
+    });
 }
 
 fn many_keys(criterion: &mut Criterion) {
@@ -262,6 +316,6 @@ fn contended<W, T>(
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(300)).sample_size(10);
-    targets = floor, one_limit, places, many_keys, new_keys
+    targets = floor, one_limit, places, bulkheads, many_keys, new_keys
 }
 criterion_main!(benches);

@@ -6,51 +6,34 @@
 //! run measured.
 
 use std::{
-    future::{Ready, ready},
-    hint::black_box,
-    pin::pin,
     sync::atomic::{AtomicU64, Ordering},
-    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
-use tower::{BoxError, Layer, Service, ServiceBuilder};
+use tower::{BoxError, Layer, Service, ServiceBuilder, service_fn};
 
+use echo::{Echo, call};
 use support::{THREADS, on_threads};
 use tower_keep::{
-    algorithm::TokenBucket,
+    algorithm::{TokenBucket, adaptive::Vegas},
     bulkhead::{BulkheadGate, BulkheadLayer},
     circuit_breaker::{CircuitBreakerLayer, CircuitGate},
     gate::{Both, GateLayer},
     hedge::HedgeLayer,
-    protocol::Plain,
+    protocol::{Chosen, Plain},
     rate_limit::{LimitGate, Metered, Rate, RateLimitBuilder, RateLimitLayer},
     retry::RetryLayer,
     stack,
+    throttle::{ThrottleBuilder, ThrottleLayer},
     timeout::TimeoutLayer,
 };
 
+#[path = "support/echo.rs"]
+mod echo;
 mod support;
-
-#[derive(Clone)]
-struct Echo;
-
-impl Service<u64> for Echo {
-    type Response = u64;
-    type Error = BoxError;
-    type Future = Ready<Result<u64, BoxError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: u64) -> Self::Future {
-        ready(Ok(request))
-    }
-}
 
 fn limit() -> RateLimitLayer {
     limits().build().unwrap()
@@ -69,6 +52,17 @@ fn breaker() -> CircuitBreakerLayer {
 
 fn bulkhead() -> BulkheadLayer {
     BulkheadLayer::builder(1000).build().unwrap()
+}
+
+fn learning(most: usize) -> BulkheadLayer {
+    BulkheadLayer::builder(most)
+        .adaptive(Vegas::default())
+        .build()
+        .unwrap()
+}
+
+fn throttle() -> ThrottleBuilder<tower_keep::keyed::NotKeyed, Chosen<Plain>> {
+    ThrottleLayer::builder().protocol(Plain::new())
 }
 
 fn timeout() -> TimeoutLayer {
@@ -100,13 +94,6 @@ fn together() -> GateLayer<Both<CircuitGate, Both<Metered<LimitGate>, BulkheadGa
         BulkheadLayer::builder(1000).gate().unwrap(),
     ))
     .protocol(Plain::new())
-}
-
-fn call<S: Service<u64>>(service: &mut S) {
-    let mut cx = Context::from_waker(Waker::noop());
-    let _ = service.poll_ready(&mut cx);
-    let future = pin!(service.call(7));
-    let _ = black_box(future.poll(&mut cx));
 }
 
 fn measure<S>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, threads: usize, service: S)
@@ -173,6 +160,13 @@ fn admitted(criterion: &mut Criterion) {
         let waits = BulkheadLayer::builder(1000).max_wait(Duration::from_secs(1));
         let waits = waits.build().unwrap().layer(Echo);
         measure(&mut group, "bulkhead that may wait", threads, waits);
+        let learns = learning(1000).layer(Echo);
+        measure(&mut group, "bulkhead that learns", threads, learns);
+        let single = throttle().build().unwrap();
+        measure(&mut group, "throttle", threads, single.layer(Echo));
+        let keyed = throttle().keyed_by(|request: &u64| Some(*request));
+        let keyed = keyed.build().unwrap();
+        measure(&mut group, "keyed throttle", threads, keyed.layer(Echo));
         measure(&mut group, "retry", threads, retry().layer(Echo));
         measure(&mut group, "hedge", threads, hedge().layer(Echo));
         let learns = HedgeLayer::builder().protocol(Plain::new().idempotent());
@@ -221,6 +215,29 @@ fn rejected(criterion: &mut Criterion) {
         let full = BulkheadLayer::builder(1).build().unwrap();
         let _held = full.layer(Echo).call(7);
         measure(&mut group, "bulkhead", threads, full.layer(Echo));
+        let full = learning(1);
+        let _held = full.layer(Echo).call(7);
+        let full = full.layer(Echo);
+        measure(&mut group, "bulkhead that learns", threads, full);
+        let single = throttle().max_rejection(1.0).build().unwrap();
+        overload(&mut single.layer(service_fn(down)));
+        measure(&mut group, "throttle", threads, single.layer(Echo));
+        let keyed = throttle().max_rejection(1.0);
+        let keyed = keyed.keyed_by(|request: &u64| Some(*request));
+        let keyed = keyed.build().unwrap();
+        overload(&mut keyed.layer(service_fn(down)));
+        measure(&mut group, "keyed throttle", threads, keyed.layer(Echo));
+    }
+}
+
+async fn down(_: u64) -> Result<u64, BoxError> {
+    Err("too much".into())
+}
+
+/// Fails until all but one call in ten thousand is rejected.
+fn overload(service: &mut impl Service<u64>) {
+    for _ in 0..10_000 {
+        call(service);
     }
 }
 

@@ -87,6 +87,81 @@ fn a_share_may_be_a_keys_own() {
 }
 
 #[test]
+fn listed_limits_are_checked_when_they_are_given() {
+    let error = |builder: BulkheadBuilder<LimitByKey<Key, Find>>| {
+        builder.name("peers").build().unwrap_err().to_string()
+    };
+    let listed = [("payments", 3), ("search", 2)];
+    let text = error(builder().within(4).limits(listed));
+    assert_eq!(
+        text,
+        "bulkhead (peers): `limits` is 5: guarantee at most the total of `within` to all keys of \
+         the list together"
+    );
+    let text = error(builder().limits([("none", 0)]));
+    assert!(text.contains("`limit` is 0"), "{text}");
+    assert!(builder().within(5).limits(listed).build().is_ok());
+    let huge = [("a", usize::MAX), ("b", usize::MAX)];
+    assert!(builder().limits(huge).build().is_ok());
+    assert!(builder().within(9).limits(huge).build().is_err());
+}
+
+#[test]
+fn listed_keys_come_before_a_closures_and_those_before_all_others() {
+    let builder = builder().limit_for(|key| (key.len() > 1).then_some(2));
+    let bench = bench(builder.limits([("payments", 5)]));
+    let calls = ["payments", "search", "x"].map(|key| bench.fill(key));
+    assert_eq!(calls.map(|calls| calls.len()), [5, 2, 3]);
+}
+
+#[test]
+fn all_listed_shares_fit_into_the_total() {
+    let listed = [("payments", 3), ("search", 2)];
+    let bench = bench(builder().within(5).limits(listed));
+    let mut calls = bench.fill("payments");
+    calls.extend(bench.fill("search"));
+    // The first had all of the total, and so the second has its share on top of that.
+    assert_eq!((calls.len(), bench.handle.total()), (7, Some((7, 5))));
+    drop(calls);
+    let mut calls: Vec<_> = (0..3).map(|_| bench.start("payments").unwrap()).collect();
+    calls.extend(bench.fill("search"));
+    assert_eq!((calls.len(), bench.handle.total()), (5, Some((5, 5))));
+}
+
+#[test]
+fn a_share_above_the_total_finds_no_place() {
+    let bench = bench(
+        builder()
+            .within(4)
+            .limit_for(|key| (*key == "large").then_some(5)),
+    );
+    let _calls = bench.fill("large");
+    assert_eq!(bench.limit("large"), None);
+    assert_eq!(bench.handle.shared().snapshot().in_flight, 4);
+}
+
+/// Which keys will come is not known, so what they are guaranteed is not refused.
+#[test]
+fn shares_of_keys_that_come_later_run_on_top_of_the_total() {
+    let bench = bench(builder().within(4).limit_for(|_: &Key| 4));
+    let calls = ["a", "b", "c"].map(|key| bench.fill(key));
+    assert_eq!(calls.map(|calls| calls.len()), [4, 4, 4]);
+}
+
+#[test]
+fn no_change_of_all_guarantees_more_than_the_total() {
+    let bench = bench(builder().within(6).limits([("payments", 5)]));
+    let text = bench.handle.update(7).unwrap_err().to_string();
+    assert!(text.contains("`limit` is 7"), "{text}");
+    let text = bench.handle.set_total(4).unwrap_err().to_string();
+    assert!(text.contains("`within` is 4"), "{text}");
+    bench.handle.set_total(7).unwrap();
+    bench.handle.update(7).unwrap();
+    assert_eq!(bench.handle.shared().snapshot().limit, 7);
+    assert!(bench.handle.set_total(6).is_err());
+}
+
+#[test]
 fn a_limit_that_was_changed_by_hand_is_not_evicted() {
     let bench = bench(builder().max_keys(2));
     for key in ["changed", "free"] {

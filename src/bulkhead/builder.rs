@@ -1,6 +1,6 @@
 //! The builder.
 
-use std::{hash::Hash, time::Duration};
+use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use tokio::time::Instant;
 
@@ -144,7 +144,8 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// key above its share is rejected then, and one below it is admitted all the same.
     ///
     /// So what runs may pass the total by what other keys are guaranteed: at most by one share for
-    /// each key. Default: no total.
+    /// each key. A share above the total is an error, and so are [shares of a list](Self::limits)
+    /// that are more together. Default: no total.
     ///
     /// Where calls [may wait](Self::max_wait), they wait in order of arrival for whichever comes
     /// first: room in the total, for which the calls of all keys wait in one queue, or a place of
@@ -297,15 +298,42 @@ impl<K, F, P, A> BulkheadBuilder<LimitByKey<K, F>, P, A> {
     /// # Ok::<_, tower_keep::ConfigError>(())
     /// ```
     ///
-    /// It is asked when a key comes for the first time, and may be asked again. A limit of 0 is an
-    /// error, so that the key is one that found [no place](Self::overflow). The keyed handle's
-    /// `update` is for the other keys: it leaves these limits.
+    /// It is asked when a key comes for the first time, and may be asked again. A limit of 0, or a
+    /// share above the total, is an error, so that the key is one that found [no
+    /// place](Self::overflow). The shares of all keys may be more than the total: which keys will
+    /// come is not known, so what they are guaranteed runs on top of it. [`limits`](Self::limits)
+    /// is checked. The keyed handle's `update` is for the other keys: it leaves these limits.
     pub fn limit_for<L, G>(mut self, limit: G) -> Self
     where
         G: Fn(&K) -> L + Send + Sync + 'static,
         L: Into<Option<usize>>,
     {
         self.key = self.key.limit_for(limit);
+        self
+    }
+
+    /// As [`limit_for`](Self::limit_for), for keys that are all known: their limits are checked
+    /// when the layer is built, and with [`within`](Self::within) their shares together may not be
+    /// more than the total. Default: none. Keys that are not on the list are asked of `limit_for`.
+    ///
+    /// ```
+    /// use tower_keep::bulkhead::BulkheadLayer;
+    ///
+    /// let shares = |payments| {
+    ///     BulkheadLayer::builder(5)
+    ///         .within(60)
+    ///         .keyed_by(|dependency: &&'static str| Some(*dependency))
+    ///         .limits([("payments", payments), ("search", 10)])
+    ///         .build()
+    /// };
+    /// assert!(shares(50).is_ok());
+    /// assert!(shares(51).unwrap_err().to_string().contains("`limits` is 61"));
+    /// ```
+    pub fn limits(mut self, limits: impl IntoIterator<Item = (K, usize)>) -> Self
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+    {
+        self.key = self.key.limits(HashMap::from_iter(limits));
         self
     }
 }

@@ -105,6 +105,9 @@ impl BulkheadHandle {
     /// become. After a cut, nothing is admitted until enough
     /// calls have ended; after a raise, those that wait come in.
     ///
+    /// Of one key the limit may be above the total of all keys: who changes it by hand has a
+    /// reason, and gets what they ask for.
+    ///
     /// # Errors
     /// A limit of 0.
     pub fn update(&self, limit: usize) -> Result<Changed, ConfigError> {

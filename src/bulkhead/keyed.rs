@@ -17,7 +17,7 @@ use crate::{
         asked::Controlled,
         limits::Limits,
         observed::observe,
-        settings::{Settings, checked, checked_total},
+        settings::{Settings, checked_share, checked_total},
     },
     gate::{Keyable, Keyed, KeyedParts},
     keyed::partitions::Recipe,
@@ -111,16 +111,19 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
     /// in.
     ///
     /// # Errors
-    /// A total below the share of a key.
+    /// A total below the share of a key, or below those of a
+    /// [list](crate::bulkhead::BulkheadBuilder::limits) together.
     pub fn set_total(&self, total: usize) -> Result<(), ConfigError> {
         let Plan {
             limit,
+            limits,
             total: places,
             clock,
             tally,
             ..
         } = &self.parts.recipe;
-        checked_total(total, limit.load(Ordering::Relaxed), tally.name)?;
+        let guaranteed = limits.listed().max(limit.load(Ordering::Relaxed));
+        checked_total(total, guaranteed, tally.name)?;
         if let Some(places) = places {
             places.set_limit(total, || clock.now());
         }
@@ -131,8 +134,9 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
     /// gave [one of their own](crate::bulkhead::BulkheadBuilder::limit_for).
     ///
     /// # Errors
-    /// A limit of 0.
+    /// A limit of 0, or above the total.
     pub fn update(&self, limit: usize) -> Result<Changed, ConfigError> {
+        self.checked(limit)?;
         let changed = self.parts.shared.state.update(limit)?;
         // First for those to come: one that is made meanwhile is put right by its maker.
         self.parts.recipe.limit.store(limit, Ordering::Relaxed);
@@ -145,10 +149,15 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
         Ok(changed)
     }
 
+    fn checked(&self, limit: usize) -> Result<usize, ConfigError> {
+        let Plan { total, tally, .. } = &self.parts.recipe;
+        checked_share(limit, total.as_deref(), tally.name)
+    }
+
     /// Whether [`update`](Self::update) would accept it.
     #[cfg(feature = "http")]
     pub(crate) fn check(&self, limit: usize) -> Result<(), ConfigError> {
-        self.shared().check(limit)
+        self.checked(limit).map(drop)
     }
 }
 
@@ -174,7 +183,7 @@ impl<K> Recipe<K, BulkheadGate> for Plan<K> {
     fn make(&self, key: &K) -> Result<BulkheadGate, ConfigError> {
         let fixed = self.limits.of(key);
         let limit = fixed.unwrap_or_else(|| self.limit.load(Ordering::Relaxed));
-        let limit = checked(limit, self.tally.name)?;
+        let limit = checked_share(limit, self.total.as_deref(), self.tally.name)?;
         Ok(self.bulkhead(limit, fixed.is_some()))
     }
 

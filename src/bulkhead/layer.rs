@@ -61,7 +61,8 @@ where
     ///
     /// # Errors
     /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0,
-    /// room for no key, or a total [within](Self::within) which not even one key's share fits.
+    /// room for no key, a total [within](Self::within) which not even one key's share fits, or
+    /// not those of a [list](Self::limits) together.
     pub fn build(self) -> Result<GateLayer<A::Gate, P>, ConfigError> {
         let Self {
             limit,
@@ -77,6 +78,7 @@ where
         let max_keys = keys
             .max_keys(1024)
             .map_err(|error| error.of("bulkhead", name))?;
+        key.limits.check(total, name)?;
         let plan = Plan {
             total: within_total(total, limit, &settings, name)?,
             limit: AtomicUsize::new(checked(limit, name)?),

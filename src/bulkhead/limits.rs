@@ -1,6 +1,8 @@
 //! What each key may have in flight.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, hash::Hash, sync::Arc};
+
+use crate::{ConfigError, bulkhead::settings::checked};
 
 /// A builder's state: a bulkhead for each key that a closure finds.
 #[derive(Clone)]
@@ -10,38 +12,97 @@ pub struct LimitByKey<K, F> {
 }
 
 /// The limits of keys that have one of their own.
-pub(super) struct Limits<K>(Option<LimitFor<K>>);
+pub(super) struct Limits<K> {
+    listed: Option<Listed<K>>,
+    by_key: Option<LimitFor<K>>,
+}
+
+/// Keys that are known when the layer is built.
+struct Listed<K> {
+    /// A closure over a map, so that only the list needs keys that can be hashed.
+    limit: LimitFor<K>,
+    all: Vec<usize>,
+}
 
 type LimitFor<K> = Arc<dyn Fn(&K) -> Option<usize> + Send + Sync>;
 
 impl<K, F> LimitByKey<K, F> {
     pub(crate) fn new(key: F) -> Self {
-        Self {
-            key,
-            limits: Limits(None),
-        }
+        let limits = Limits {
+            listed: None,
+            by_key: None,
+        };
+        Self { key, limits }
     }
 
-    pub(super) fn limit_for<L, G>(self, limit: G) -> Self
+    pub(super) fn limit_for<L, G>(mut self, limit: G) -> Self
     where
         G: Fn(&K) -> L + Send + Sync + 'static,
         L: Into<Option<usize>>,
     {
-        let limits = Limits(Some(Arc::new(move |key| limit(key).into())));
-        Self { limits, ..self }
+        self.limits.by_key = Some(Arc::new(move |key| limit(key).into()));
+        self
+    }
+
+    pub(super) fn limits(mut self, limits: HashMap<K, usize>) -> Self
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+    {
+        self.limits.listed = Some(Listed {
+            all: limits.values().copied().collect(),
+            limit: Arc::new(move |key| limits.get(key).copied()),
+        });
+        self
     }
 }
 
 impl<K> Limits<K> {
     /// That of a key, if it has one.
     pub(super) fn of(&self, key: &K) -> Option<usize> {
-        self.0.as_ref().and_then(|limit| limit(key))
+        let listed = self.listed.as_ref();
+        let listed = listed.and_then(|listed| (listed.limit)(key));
+        listed.or_else(|| self.by_key.as_ref().and_then(|limit| limit(key)))
+    }
+
+    /// What the keys of the list have together.
+    pub(super) fn listed(&self) -> usize {
+        let all = self.listed.iter().flat_map(|listed| &listed.all);
+        all.fold(0, |sum, limit| sum.saturating_add(*limit))
+    }
+
+    pub(super) fn check(
+        &self,
+        total: Option<usize>,
+        name: Option<&'static str>,
+    ) -> Result<(), ConfigError> {
+        let mut all = self.listed.iter().flat_map(|listed| &listed.all);
+        all.try_for_each(|limit| checked(*limit, name).map(drop))?;
+        match total {
+            Some(total) if total < self.listed() => {
+                let fix =
+                    "guarantee at most the total of `within` to all keys of the list together";
+                Err(ConfigError::new("limits", self.listed(), fix).of("bulkhead", name))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 impl<K> Clone for Limits<K> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            listed: self.listed.clone(),
+            by_key: self.by_key.clone(),
+        }
+    }
+}
+
+impl<K> Clone for Listed<K> {
+    fn clone(&self) -> Self {
+        Self {
+            limit: self.limit.clone(),
+            all: self.all.clone(),
+        }
     }
 }
 
@@ -53,6 +114,9 @@ impl<K, F> fmt::Debug for LimitByKey<K, F> {
 
 impl<K> fmt::Debug for Limits<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Limits").field(&self.0.is_some()).finish()
+        f.debug_struct("Limits")
+            .field("listed", &self.listed())
+            .field("by_key", &self.by_key.is_some())
+            .finish()
     }
 }

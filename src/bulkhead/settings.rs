@@ -139,10 +139,24 @@ pub(super) fn checked_total(
     name: Option<&'static str>,
 ) -> Result<(), ConfigError> {
     if total < share {
-        let fix = "allow at least the share of one key, which is the limit";
+        let fix = "allow at least what is guaranteed: the limit, which is the share of one key, \
+                   and all shares of a list";
         return Err(ConfigError::new("within", total, fix).of("bulkhead", name));
     }
     Ok(())
+}
+
+/// The limit of a bulkhead, or, of one key within a total, its share.
+pub(super) fn checked_share(
+    share: usize,
+    total: Option<&Total>,
+    name: Option<&'static str>,
+) -> Result<usize, ConfigError> {
+    if total.is_some_and(|total| total.places.limit() < share) {
+        let fix = "guarantee at most the total, or raise that first";
+        return Err(ConfigError::new("limit", share, fix).of("bulkhead", name));
+    }
+    checked(share, name)
 }
 
 /// How many calls may wait by default: more than that many tasks that wait are themselves a load.
