@@ -20,12 +20,13 @@ use support::{THREADS, on_threads};
 use tower_keep::{
     algorithm::{TokenBucket, adaptive::Vegas},
     bulkhead::{BulkheadGate, BulkheadLayer},
-    circuit_breaker::{CircuitBreakerLayer, CircuitGate},
+    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, CircuitGate},
     gate::{Both, GateLayer},
     hedge::HedgeLayer,
-    protocol::{Chosen, Plain},
+    keyed::NotKeyed,
+    protocol::{Always, Chosen, ErrIsFailure, Plain},
     rate_limit::{LimitGate, Metered, Rate, RateLimitBuilder, RateLimitLayer},
-    retry::RetryLayer,
+    retry::{RetryBuilder, RetryLayer},
     stack,
     throttle::{ThrottleBuilder, ThrottleLayer},
     timeout::TimeoutLayer,
@@ -43,11 +44,12 @@ fn limits() -> RateLimitBuilder {
     RateLimitLayer::builder(Rate::per_second(100_000_000)).burst(100_000_000)
 }
 
+fn breakers() -> CircuitBreakerBuilder<NotKeyed, Chosen<Plain>> {
+    CircuitBreakerLayer::builder().protocol(Plain::new())
+}
+
 fn breaker() -> CircuitBreakerLayer {
-    CircuitBreakerLayer::builder()
-        .protocol(Plain::new())
-        .build()
-        .unwrap()
+    breakers().build().unwrap()
 }
 
 fn bulkhead() -> BulkheadLayer {
@@ -61,30 +63,32 @@ fn learning(most: usize) -> BulkheadLayer {
         .unwrap()
 }
 
-fn throttle() -> ThrottleBuilder<tower_keep::keyed::NotKeyed, Chosen<Plain>> {
+fn throttle() -> ThrottleBuilder<NotKeyed, Chosen<Plain>> {
     ThrottleLayer::builder().protocol(Plain::new())
 }
 
 fn timeout() -> TimeoutLayer {
-    TimeoutLayer::builder(Duration::from_secs(1))
-        .build()
-        .unwrap()
+    TimeoutLayer::builder(SECOND).build().unwrap()
 }
 
-fn retry() -> RetryLayer<Plain<tower_keep::protocol::ErrIsFailure, tower_keep::protocol::Always>> {
-    RetryLayer::builder()
-        .protocol(Plain::new().idempotent())
-        .build()
-        .unwrap()
+fn retries() -> RetryBuilder<Chosen<Plain<ErrIsFailure, Always>>> {
+    RetryLayer::builder().protocol(Plain::new().idempotent())
 }
 
-fn hedge() -> HedgeLayer<Plain<tower_keep::protocol::ErrIsFailure, tower_keep::protocol::Always>> {
+fn retry() -> RetryLayer<Plain<ErrIsFailure, Always>> {
+    retries().build().unwrap()
+}
+
+fn hedge() -> HedgeLayer<Plain<ErrIsFailure, Always>> {
     HedgeLayer::builder()
         .protocol(Plain::new().idempotent())
         .delay(Duration::from_millis(50))
         .build()
         .unwrap()
 }
+
+const SECOND: Duration = Duration::from_secs(1);
+const NAME: &str = "bench";
 
 /// Breaker, limit and bulkhead as one layer.
 fn together() -> GateLayer<Both<CircuitGate, Both<Metered<LimitGate>, BulkheadGate>>> {
@@ -180,6 +184,14 @@ fn admitted(criterion: &mut Criterion) {
             .layer(bulkhead())
             .layer(timeout());
         measure(&mut group, "stack of five", threads, stack.service(Echo));
+        let stack = ServiceBuilder::new()
+            .layer(retries().name(NAME).build().unwrap())
+            .layer(breakers().name(NAME).build().unwrap())
+            .layer(limits().name(NAME).build().unwrap())
+            .layer(BulkheadLayer::builder(1000).name(NAME).build().unwrap())
+            .layer(TimeoutLayer::builder(SECOND).name(NAME).build().unwrap());
+        let five = stack.service(Echo);
+        measure(&mut group, "stack of five that is observed", threads, five);
         let three = together().layer(Echo);
         measure(&mut group, "three gates as one layer", threads, three);
         let stack = ServiceBuilder::new()
