@@ -155,7 +155,8 @@ fn no_change_of_all_guarantees_more_than_the_total() {
     assert!(text.contains("`limit` is 7"), "{text}");
     let text = bench.handle.set_total(4).unwrap_err().to_string();
     assert!(text.contains("`within` is 4"), "{text}");
-    bench.handle.set_total(7).unwrap();
+    let changed = bench.handle.set_total(7).unwrap();
+    assert!(changed.to_string().ends_with("to 7"), "{changed}");
     bench.handle.update(7).unwrap();
     assert_eq!(bench.handle.shared().snapshot().limit, 7);
     assert!(bench.handle.set_total(6).is_err());

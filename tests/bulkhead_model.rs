@@ -150,7 +150,7 @@ fn shares(share: usize, total: usize) -> Real {
         service: BoxCloneSyncService::new(layer.layer(hangs(Arc::clone(&arrived)))),
         arrived,
         calls: Vec::new(),
-        change: Box::new(move |total| change.set_total(total).unwrap()),
+        change: Box::new(move |total| drop(change.set_total(total).unwrap())),
         counts: Box::new(move || {
             let keys = handle.keys().into_iter().map(|(_, key)| key.snapshot());
             let waiting = keys.map(|now| now.waiting).sum();

@@ -21,7 +21,7 @@ use crate::{
     },
     gate::{Keyable, Keyed, KeyedParts},
     keyed::partitions::Recipe,
-    observe::{Instance, Observed, Tally},
+    observe::{Instance, Observed, Tally, trace},
     queue::Total,
     time::Clock,
 };
@@ -113,7 +113,7 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
     /// # Errors
     /// A total below the share of a key, or below those of a
     /// [list](crate::bulkhead::BulkheadBuilder::limits) together.
-    pub fn set_total(&self, total: usize) -> Result<(), ConfigError> {
+    pub fn set_total(&self, total: usize) -> Result<Changed, ConfigError> {
         let Plan {
             limit,
             limits,
@@ -124,10 +124,14 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
         } = &self.parts.recipe;
         let guaranteed = limits.listed().max(limit.load(Ordering::Relaxed));
         checked_total(total, guaranteed, tally.name)?;
-        if let Some(places) = places {
-            places.set_limit(total, || clock.now());
-        }
-        Ok(())
+        let Some(places) = places else {
+            return Ok(Changed::default());
+        };
+        let before = places.places.limit();
+        places.set_limit(total, || clock.now());
+        let changed = Changed::default().note(tally.layer, "within", (before, total));
+        trace::updated((tally.layer, tally.name), &changed);
+        Ok(changed)
     }
 
     /// Changes the limit of every key, those to come included, but not of keys to which the builder
