@@ -13,9 +13,9 @@ use ::http::Request;
 use bytes::Bytes;
 use http_body_util::Empty;
 use tokio::time::advance;
-use tower::{Service, ServiceExt};
+use tower::{Service, ServiceExt, service_fn};
 
-use support::{Answer, Ask, Probe, Wrapped, ask, client, plain, server};
+use support::{Answer, Ask, Probe, ProbeError, Wrapped, ask, client, plain, server};
 use tower_keep::{
     RejectedKind,
     algorithm::{RetryBudget, TokenBucket, Vegas},
@@ -24,7 +24,7 @@ use tower_keep::{
         BreakerState, CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer,
         KeyedCircuitBreakerHandle,
     },
-    fallback::FallbackLayer,
+    fallback::{FallbackLayer, SpilloverLayer},
     gate::GateLayer,
     hedge::HedgeLayer,
     protocol::{Plain, http},
@@ -413,7 +413,21 @@ fn hedges_and_fallbacks(enabled: bool) -> Vec<Case> {
     let over_client = hedge().protocol(http::Client::new()).build().unwrap();
     let pass = FallbackLayer::builder(|_: &Ask| (), async |(), failure| failure);
     let pass_http = FallbackLayer::builder(|_: &Request<_>| (), async |(), failure| failure);
+    let backup = || service_fn(async |_: Ask| Err::<(), _>(ProbeError));
+    let service = FallbackLayer::service(backup()).enabled(enabled);
+    let service = service.protocol(Plain::new().idempotent()).build();
+    let roomy = BulkheadLayer::builder(1000).enabled(enabled);
+    let roomy = roomy.build().unwrap();
+    let in_flight = roomy.handle();
+    let spillover = Case::new(
+        "spillover, plain",
+        plain(SpilloverLayer::new(roomy, backup())),
+        move || in_flight.snapshot().in_flight,
+        Pattern::Unlimited,
+    );
     vec![
+        spillover,
+        case("fallback by service, plain", boxed(plain(service))),
         case("hedge, plain", boxed(plain(over_plain))),
         case("hedge, client", boxed(client(over_client))),
         case(
@@ -481,7 +495,7 @@ async fn an_inner_service_that_breaks_down_is_passed_on() {
         let (mut service, probe) = case.service();
         probe.break_down();
         let error = service.ready().await.map(drop).unwrap_err();
-        assert!(error.is::<support::ProbeError>(), "{}", case.name);
+        assert!(error.is::<ProbeError>(), "{}", case.name);
     }
 }
 
