@@ -46,8 +46,8 @@ pub struct Throttle {
     settings: Settings,
     window: TimeWindow,
     /// Which count is current; a reset begins another. A call that is counted beside a reset counts
-    /// before or after it. Release, partner of the Acquire of whoever counts, publishes the length
-    /// of a window that starts anew.
+    /// before or after it. Release, partner of the Acquire before a call is counted, publishes the
+    /// length of a window that starts anew.
     generation: AtomicU32,
     /// `tick:32 | probability:32`, the probability in parts of 2^32 and the tenth of the window
     /// that it was worked out in; 0 while nothing is rejected. Relaxed: it publishes nothing, and a

@@ -1,6 +1,6 @@
 //! Time cut into ticks of one length, without a division.
 
-// Not modelled by loom: ticks publish nothing. Who sets others publishes them by a new generation.
+// Not modelled by loom: ticks publish nothing; a new generation publishes others.
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Which tick a moment belongs to: `now / width`, as a multiplication by the reciprocal. A 64-bit

@@ -105,8 +105,8 @@ impl BulkheadHandle {
     /// become. After a cut, nothing is admitted until enough
     /// calls have ended; after a raise, those that wait come in.
     ///
-    /// Of one key the limit may be above the total of all keys: who changes it by hand has a
-    /// reason, and gets what they ask for.
+    /// Of one key the limit may be above the total of all keys: a change by hand is taken at its
+    /// word.
     ///
     /// # Errors
     /// A limit of 0.

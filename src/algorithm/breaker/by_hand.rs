@@ -53,7 +53,7 @@ impl Breaker {
     pub fn update(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
         let (foundation, settings) = self.checked(config)?;
         let watched = config.slow_calls.is_some();
-        // Who no longer looks at slow calls keeps their time, and so the window.
+        // An update that stops looking at slow calls keeps their time, and so the window.
         let slow_after = watched.then_some(foundation.slow_after);
         let slow_after = slow_after.filter(|after| *after != self.slow_after());
         let length = match (&self.counter, foundation.window) {
