@@ -13,7 +13,8 @@ use crate::{
 };
 
 /// Settings of a [`CircuitBreakerLayer`], whose meaning is told at [`BreakerConfig`]. All of them
-/// can change while it runs, but for `enabled`, `name`, `backpressure` and those of keys.
+/// can change while it runs, but for `enabled`, `name`, `backpressure`, those of keys, and a window
+/// of calls.
 ///
 /// ```
 /// use tower_keep::{protocol::Plain, settings::CircuitBreakerSettings};
