@@ -47,8 +47,12 @@ pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let Rest::Timer(timer) = this.rest {
-                this.state.ended(Ended::Cancelled, timer.elapsed());
+            // Of a call that has ended it is there only if nobody asks how long calls take.
+            match this.rest {
+                Rest::Timer(timer) if this.state.times_calls() => {
+                    this.state.ended(Ended::Cancelled, timer.elapsed());
+                }
+                _ => {}
             }
         }
     }
