@@ -169,7 +169,7 @@ async fn until_firing(
     seen: &mut BTreeSet<(String, String)>,
 ) {
     let mut missing = all(alerts);
-    for _ in 0..100 {
+    for _ in 0..300 {
         let firing = prometheus.firing().await;
         missing.retain(|alert| !firing.contains(alert));
         seen.extend(firing);
@@ -178,19 +178,19 @@ async fn until_firing(
         }
         sleep(Duration::from_millis(200)).await;
     }
-    panic!("after 20 s not firing: {missing:?}");
+    panic!("after 60 s not firing: {missing:?}");
 }
 
 async fn until_quiet(prometheus: &Prometheus) {
     let mut firing = BTreeSet::new();
-    for _ in 0..150 {
+    for _ in 0..300 {
         firing = prometheus.firing().await;
         if firing.is_empty() {
             return;
         }
         sleep(Duration::from_millis(200)).await;
     }
-    panic!("after 30 s firing still: {firing:?}");
+    panic!("after 60 s firing still: {firing:?}");
 }
 
 async fn assert_all_metrics_exist(prometheus: &Prometheus) {

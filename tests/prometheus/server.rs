@@ -126,7 +126,7 @@ fn hurried(rules: &str) -> String {
 
 /// Where it listens, as its log says.
 async fn listening(folder: &Folder) -> String {
-    for _ in 0..100 {
+    for _ in 0..300 {
         let log = folder.read("log");
         let line = log.lines().find(|line| line.contains("\"Listening on\""));
         if let Some((_, address)) = line.and_then(|line| line.split_once("address=")) {

@@ -77,7 +77,7 @@ async fn until_open(client: &Stack, url: &str) {
 async fn until_answered(client: &Stack, url: &str) -> Duration {
     let start = Instant::now();
     while get(client, url).await.0.is_err() {
-        assert!(start.elapsed() < Duration::from_secs(5), "no recovery");
+        assert!(start.elapsed() < Duration::from_secs(30), "no recovery");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     start.elapsed()
@@ -206,7 +206,7 @@ async fn attempts_before_a_slow_nginx_time_out_and_the_total_is_bounded() {
     // What timed out was given up: nginx has passed that on.
     let start = Instant::now();
     while backend.running.load(Ordering::SeqCst) > 0 {
-        assert!(start.elapsed() < Duration::from_secs(2), "nobody hung up");
+        assert!(start.elapsed() < Duration::from_secs(30), "nobody hung up");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     backend.takes(Duration::ZERO);
@@ -295,4 +295,4 @@ async fn a_429_of_nginx_is_sent_again_when_its_retry_after_has_passed() {
 const ATTEMPT: Duration = Duration::from_millis(200);
 const TOTAL: Duration = Duration::from_secs(1);
 /// What a busy machine may add to a time.
-const SLACK: Duration = Duration::from_millis(500);
+const SLACK: Duration = Duration::from_secs(2);

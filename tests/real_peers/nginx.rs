@@ -46,7 +46,7 @@ impl Nginx {
         while tokio::net::TcpStream::connect(self.address).await.is_err() {
             let waited = start.elapsed();
             assert!(
-                waited < Duration::from_secs(5),
+                waited < Duration::from_secs(30),
                 "{}",
                 self.folder.read("errors")
             );

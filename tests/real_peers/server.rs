@@ -79,7 +79,7 @@ impl Loaded {
     async fn drains(&self) {
         let start = Instant::now();
         while self.handle.snapshot().bulkhead.in_flight > 0 {
-            assert!(start.elapsed() < Duration::from_secs(2), "calls leaked");
+            assert!(start.elapsed() < Duration::from_secs(30), "calls leaked");
             tokio::time::sleep(SERVICE).await;
         }
         assert_eq!(self.gauge.now.load(Ordering::SeqCst), 0);
@@ -213,17 +213,17 @@ async fn callers_that_hang_up_leave_nothing_in_flight() {
 
     let mut command = Command::new("wrk");
     command
-        .args(["--threads", "1", "--connections", "8", "--duration", "1s"])
+        .args(["--threads", "1", "--connections", "8", "--duration", "3s"])
         .arg(format!("http://{address}/"));
     let load = tokio::spawn(run(command));
     let start = Instant::now();
     while handle.snapshot().bulkhead.in_flight < 8 {
-        assert!(start.elapsed() < Duration::from_secs(2), "no load came");
+        assert!(start.elapsed() < Duration::from_secs(30), "no load came");
         tokio::time::sleep(SERVICE).await;
     }
     load.await.unwrap();
     while handle.snapshot().bulkhead.in_flight > 0 {
-        assert!(start.elapsed() < Duration::from_secs(5), "calls leaked");
+        assert!(start.elapsed() < Duration::from_secs(30), "calls leaked");
         tokio::time::sleep(SERVICE).await;
     }
     assert_eq!(handle.snapshot().bulkhead.totals.cancelled, 8);
