@@ -23,8 +23,6 @@ pub mod observe;
 pub mod protocol;
 #[cfg(feature = "layers")]
 pub mod rate_limit;
-#[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
-pub mod reqwest;
 #[cfg(feature = "layers")]
 pub mod retry;
 #[cfg(all(feature = "serde", feature = "layers"))]
@@ -43,40 +41,24 @@ pub mod guide;
 mod readme {}
 
 #[cfg(feature = "layers")]
-mod attempt;
-#[cfg(feature = "layers")]
-mod changed;
+mod ambient;
+mod call;
 #[cfg(feature = "http")]
 mod check;
 mod config;
-#[cfg(feature = "layers")]
-mod criticality;
-#[cfg(feature = "layers")]
-mod deadline;
-#[cfg(feature = "layers")]
-mod name;
-mod outcome;
 #[cfg(any(feature = "layers", all(test, keep_loom)))]
 mod queue;
-mod rejected;
-#[cfg(feature = "serde")]
-mod seconds;
-#[cfg(feature = "layers")]
-mod striped;
 mod sync;
-#[cfg(feature = "layers")]
-mod time;
 
 #[cfg(feature = "layers")]
-pub use changed::{Change, Changed};
+pub use call::{CarryDeadline, Deadline, Timeouts};
+pub use call::{Classify, Outcome, Rejected, RejectedKind};
+#[cfg(feature = "layers")]
+pub use call::{Criticality, UnknownCriticality};
 #[cfg(feature = "http")]
 pub use check::check;
 pub use config::ConfigError;
 #[cfg(feature = "layers")]
-pub use criticality::{Criticality, UnknownCriticality};
-#[cfg(feature = "layers")]
-pub use deadline::{CarryDeadline, Deadline, Timeouts};
-#[cfg(feature = "layers")]
-pub use name::Name;
-pub use outcome::{Classify, Outcome};
-pub use rejected::{Rejected, RejectedKind};
+pub use config::{Change, Changed, Name};
+#[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
+pub use protocol::http::reqwest;

@@ -28,9 +28,9 @@
 use std::{sync::OnceLock, time::Duration};
 
 use crate::{
-    algorithm::{Counts, call_window::CallWindow, padded::Padded, window::TimeWindow},
+    algorithm::{Counts, call_window::CallWindow, window::TimeWindow},
     config::ConfigError,
-    sync::{AtomicU64, Ordering},
+    sync::{AtomicU64, Ordering, Padded},
 };
 
 use ages::Ages;

@@ -47,7 +47,6 @@ pub mod keyed_buckets;
 pub mod latency;
 pub mod leaky_bucket;
 mod limit;
-mod padded;
 mod rate;
 pub mod retry_budget;
 mod sliding;

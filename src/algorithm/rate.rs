@@ -10,7 +10,10 @@ use std::{fmt, time::Duration};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Rate {
     count: u64,
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::config::seconds::of")
+    )]
     per: Duration,
 }
 

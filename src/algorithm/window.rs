@@ -21,11 +21,8 @@
 use std::ops::RangeInclusive;
 
 use crate::{
-    algorithm::{
-        padded::Padded,
-        ticks::{SharedTicks, Ticks},
-    },
-    sync::{AtomicU64, Ordering, after_seq_cst_write},
+    algorithm::ticks::{SharedTicks, Ticks},
+    sync::{AtomicU64, Ordering, Padded, after_seq_cst_write},
 };
 
 pub(crate) use class::Class;

@@ -2,16 +2,16 @@
 
 use std::{fmt, hash::Hash, marker::PhantomData, sync::Arc};
 
-use super::{FindBudget, HeldKey, KeyBudget, SharedBudget};
+use super::purse::{FindBudget, HeldKey, KeyBudget, SharedBudget};
 use crate::{
     ConfigError,
     algorithm::Budget,
-    attempt::budget_now,
+    ambient::clock::Clock,
+    budget::token::budget_now,
     keyed::{
         FindKey,
         partitions::{Partitions, Recipe},
     },
-    time::Clock,
 };
 
 /// A budget for each key that a closure finds in requests, for retries and hedges. Clones share

@@ -11,8 +11,8 @@ use crate::{
         AdaptiveLimit, InFlight,
         adaptive::{Sample, Samples, Window},
     },
+    ambient::clock::{Clock, Now},
     gate::End,
-    time::{Clock, Now},
 };
 
 /// How limits are learned, to make learners from.

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use crate::{
     Criticality, Outcome, Rejected,
+    ambient::clock::Now,
     gate::{Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent},
     protocol::Quota,
-    time::Now,
 };
 
 /// A bulkhead that asks a request for what it needs before it decides.

@@ -34,7 +34,10 @@ pub struct Snapshot {
     pub limit: usize,
     /// How long calls took on average in the last window of an
     /// [adaptive](crate::bulkhead::BulkheadBuilder::adaptive) limit.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::if_any"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::config::seconds::if_any")
+    )]
     pub rtt: Option<Duration>,
     /// Calls that wait for a place.
     pub waiting: usize,

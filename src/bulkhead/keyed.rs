@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     Changed, ConfigError,
+    ambient::clock::Clock,
     bulkhead::{
         BulkheadGate, BulkheadHandle, KeyedBulkheadLayer,
         adaptive::Algorithm,
@@ -23,7 +24,6 @@ use crate::{
     keyed::partitions::Recipe,
     observe::{Instance, Observed, Tally, trace},
     queue::Total,
-    time::Clock,
 };
 
 /// Watches and changes keyed bulkheads from outside.

@@ -4,6 +4,7 @@ use std::{hash::Hash, sync::atomic::AtomicUsize};
 
 use crate::{
     ConfigError,
+    ambient::clock::Clock,
     bulkhead::{
         BulkheadGate,
         asked::Wrap,
@@ -17,7 +18,6 @@ use crate::{
     keyed::NotKeyed,
     observe::register,
     protocol::Plain,
-    time::Clock,
 };
 
 impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {

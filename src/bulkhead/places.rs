@@ -4,8 +4,8 @@ use std::{sync::Arc, task::Waker};
 
 use crate::{
     algorithm::InFlight,
+    ambient::clock::Clock,
     queue::{Blocked, Bounds, Resource, Share, ShareTicket, Ticket, Total, Turn, WaitQueue},
-    time::Clock,
 };
 
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use std::{
 use crate::{
     Changed, ConfigError, Criticality, Outcome, Rejected, RejectedKind,
     algorithm::InFlight,
+    ambient::clock::{Clock, Now, nanos},
     bulkhead::{
         adaptive::{Algorithm, Learner, Stamp},
         places::{Places, Queued},
@@ -20,7 +21,6 @@ use crate::{
     keyed::partitions::Evict,
     observe::{BULKHEAD_WAIT, Event, Tally, trace},
     queue::{Bounds, Total, Turn as QueueTurn, WaitQueue},
-    time::{Clock, Now, nanos},
 };
 
 /// Admits so many calls at a time. Made by [`BulkheadBuilder::gate`](super::BulkheadBuilder::gate).

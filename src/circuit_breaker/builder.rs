@@ -16,7 +16,7 @@ use crate::{
     keyed::{ByKey, KeySettings, NotKeyed},
     observe::register,
     protocol::{Choice, Chosen, Unset},
-    striped::stripe_count,
+    sync::stripe_count,
 };
 
 /// Settings of a [`CircuitBreakerLayer`]. What each means, and its default's reason, is told at

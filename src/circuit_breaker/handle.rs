@@ -30,7 +30,10 @@ pub struct Snapshot {
     /// Calls in flight that are slow already; 0 unless slow calls are watched.
     pub hung: u64,
     /// How long until probes are let through, while open.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::if_any"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::config::seconds::if_any")
+    )]
     pub until_half_open: Option<Duration>,
     /// Results that came after the state of their admission had ended, and so were not counted.
     pub late: u64,

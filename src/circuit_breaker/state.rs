@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::{
     ConfigError, Outcome, Rejected, RejectedKind,
     algorithm::{Breaker, BreakerConfig, BreakerState, Counts, Pass, Transition},
+    ambient::clock::{Clock, Now},
     circuit_breaker::{
         all::{AllCircuits, Shown},
         changes::since,
@@ -22,8 +23,7 @@ use crate::{
     gate::{Admission, Admit, Changed, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     observe::{Event, trace},
-    striped::current_stripe,
-    time::{Clock, Now},
+    sync::current_stripe,
 };
 
 /// Admits calls while a circuit is not open. Made by

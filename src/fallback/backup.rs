@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::{
-    attempt::Prototype,
+    budget::Prototype,
     fallback::{Answer, Keep},
     protocol::{Advice, Kept, Replay, Sent},
 };

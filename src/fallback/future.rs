@@ -12,7 +12,7 @@ use tower::Service;
 use crate::{
     fallback::{Answer, Passed, state::State},
     protocol::{Advice, PrimaryError, Protocol},
-    striped::Held,
+    sync::Held,
 };
 
 pin_project! {

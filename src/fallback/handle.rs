@@ -2,7 +2,7 @@
 
 use crate::{
     fallback::state::{Snapshot, State},
-    striped::Striped,
+    sync::Striped,
 };
 
 /// Watches a fallback from outside. Cheap to clone.

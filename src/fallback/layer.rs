@@ -10,7 +10,7 @@ use crate::{
     },
     observe::register,
     protocol::{Choice, Chosen, Plain, Unset},
-    striped::Striped,
+    sync::Striped,
 };
 
 /// Answers calls that have failed otherwise. All services it makes, and all their clones, share the

@@ -7,7 +7,7 @@ use tower::Service;
 use crate::{
     fallback::{Answer, Passed, ResponseFuture, state::State},
     protocol::{Plain, Protocol},
-    striped::Striped,
+    sync::Striped,
 };
 
 /// A service behind a [`FallbackLayer`](super::FallbackLayer).

@@ -11,11 +11,11 @@ use tower::Service;
 
 use crate::{
     Outcome, Rejected,
-    attempt::Prototype,
+    budget::Prototype,
     fallback::state::State,
     gate::{self, Admit, Gate, Permit, Read},
     protocol::{PrimaryError, Protocol},
-    striped::{Held, Striped},
+    sync::{Held, Striped},
 };
 
 pin_project! {

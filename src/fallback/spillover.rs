@@ -9,7 +9,7 @@ use tower::{Layer, Service};
 
 use crate::{
     Name, Rejected,
-    attempt::Prototype,
+    budget::Prototype,
     fallback::{
         FallbackHandle, SpilloverFuture,
         spilling::Spill,
@@ -18,7 +18,7 @@ use crate::{
     gate::{Admit, Gated, Permit, Read},
     observe::register,
     protocol::Protocol,
-    striped::Striped,
+    sync::Striped,
 };
 
 /// Sends the calls that a layer of gates rejects to a backup.

@@ -1,17 +1,19 @@
 use std::{
     future::Ready,
     panic::{AssertUnwindSafe, catch_unwind},
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::FutureExt;
 use tokio::time::advance;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
-use super::*;
 use crate::{
-    RejectedKind,
+    Rejected, RejectedKind,
     bulkhead::{BulkheadGate, BulkheadLayer},
     circuit_breaker::{BreakerState, CircuitBreakerLayer, CircuitGate},
+    gate::{Both, GateLayer, Now, Permit, ResponseFuture},
     protocol::Plain,
     rate_limit::{LimitGate, Metered, Rate, RateLimitLayer},
 };

@@ -12,12 +12,11 @@ use tower::Service;
 
 use crate::{
     Deadline, Outcome,
-    attempt::Token,
-    budget::{FindBudget, Purse},
+    ambient::clock,
+    budget::{FindBudget, Purse, Token},
     hedge::state::{Shared, Winner},
     protocol::{Advice, Protocol, Replay},
-    striped::Held,
-    time,
+    sync::Held,
 };
 
 pin_project! {
@@ -214,7 +213,7 @@ where
             return false;
         };
         let deadline = self.protocol.deadline(snapshot).map(Deadline::moment);
-        let in_time = deadline.is_none_or(|deadline| time::moment() < deadline);
+        let in_time = deadline.is_none_or(|deadline| clock::moment() < deadline);
         let token = in_time.then(|| state.withdraw(self.purse.own())).flatten();
         let (Some(token), Some(mut request)) = (token, self.protocol.replay(snapshot)) else {
             self.snapshot = None;
@@ -246,7 +245,7 @@ where
             return Poll::Pending;
         };
         let timer = self.timer.get_or_insert_with(|| {
-            let due = time::later(time::moment(), delay);
+            let due = clock::later(clock::moment(), delay);
             Box::pin(sleep_until(due))
         });
         timer.as_mut().poll(cx)

@@ -8,14 +8,13 @@ use std::{
 use tower::Service;
 
 use crate::{
-    attempt::Prototype,
-    budget::{FindBudget, OneBudget, Purse},
+    budget::{FindBudget, OneBudget, Prototype, Purse},
     hedge::{
         ResponseFuture,
         state::{Shared, State},
     },
     protocol::{Plain, Protocol, Replay},
-    striped::Striped,
+    sync::Striped,
 };
 
 /// A service behind a [`HedgeLayer`](super::HedgeLayer).

@@ -13,11 +13,10 @@ use tokio::time::Instant;
 use crate::{
     Changed, ConfigError,
     algorithm::{Budget, LatencyQuantile},
-    attempt::{Prototype, Token},
-    budget::{KeyBudget, Purses},
+    ambient::clock::{self, nanos},
+    budget::{KeyBudget, Prototype, Purses, Token},
     hedge::Policy,
     observe::{self, Instance, Observed, Totals, trace},
-    time::{self, nanos},
 };
 
 /// A hedge at one moment.
@@ -26,7 +25,10 @@ use crate::{
 #[non_exhaustive]
 pub struct Snapshot {
     /// After how long a hedge is sent now; `None` while too few calls were seen to tell.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::if_any"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::config::seconds::if_any")
+    )]
     pub delay: Option<Duration>,
     /// Hedges that were sent, so far, those among them that a layer beneath rejected.
     pub sent: u64,
@@ -146,13 +148,13 @@ impl State {
 
     /// When a call was sent, if that is to be known.
     pub(super) fn sent_at(&self) -> Option<Instant> {
-        self.quantile.as_ref().map(|_| time::moment())
+        self.quantile.as_ref().map(|_| clock::moment())
     }
 
     /// A first attempt took at least so long.
     pub(super) fn took(&self, sent_at: Instant) {
         if let Some(quantile) = &self.quantile {
-            quantile.record(nanos(time::moment().saturating_duration_since(sent_at)));
+            quantile.record(nanos(clock::moment().saturating_duration_since(sent_at)));
         }
     }
 

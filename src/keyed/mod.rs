@@ -52,23 +52,15 @@
 mod builder;
 mod find;
 #[cfg(feature = "http")]
-mod forwarded;
-#[cfg(feature = "http")]
-mod host;
-#[cfg(feature = "http")]
 mod http;
-#[cfg(feature = "http")]
-mod network;
 pub(crate) mod partitions;
 mod subnet;
 
 #[cfg(feature = "http")]
-pub use self::forwarded::{Proxies, forwarded};
-#[cfg(feature = "http")]
-pub use self::http::{HeaderKey, header, peer, peer_from, peer_in};
+pub use self::http::{
+    ByHost, HeaderKey, Host, Proxies, forwarded, header, peer, peer_from, peer_in,
+};
 pub(crate) use builder::KeySettings;
 pub use builder::{ByKey, NotKeyed};
 pub use find::{FindKey, Missing};
-#[cfg(feature = "http")]
-pub use host::{ByHost, Host};
 pub use subnet::Subnet;

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     observe::Metric,
-    striped::{current_stripe, stripe_count},
+    sync::{current_stripe, stripe_count},
 };
 
 /// The upper bounds of the buckets of every histogram, in seconds; a last bucket has the rest. From

@@ -11,7 +11,7 @@ use crate::{
         Durations, Histogram, Metric,
         trace::{self, Sampler},
     },
-    striped::{current_stripe, stripe_count},
+    sync::{current_stripe, stripe_count},
 };
 
 /// The counters of one layer, whatever the number of its services, keys and clones. An addition is

@@ -21,7 +21,7 @@ pub(crate) struct Sampler {
 /// Tells of a rejection, unless one was told of within the last second.
 #[cfg(feature = "tracing")]
 pub(crate) fn rejected(sampler: &Sampler, rejected: &Rejected) {
-    use crate::time::since_start;
+    use crate::ambient::clock::since_start;
 
     if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
         return;

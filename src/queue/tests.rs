@@ -20,13 +20,15 @@ impl Resource for Limited {
         self.0
             .acquire_late(units, ready_at, now)
             .map_err(|over| match over {
-                OverLimit::Until { wait } => Blocked::For(crate::time::nanos(wait)),
+                OverLimit::Until { wait } => Blocked::For(crate::ambient::clock::nanos(wait)),
                 OverLimit::CostAboveBurst => Blocked::Forever,
             })
     }
 
     fn ready_in(&self, units: u32, before: u64, now: u64) -> Option<u64> {
-        Some(crate::time::nanos(self.0.wait_for(units, before, now)))
+        Some(crate::ambient::clock::nanos(
+            self.0.wait_for(units, before, now),
+        ))
     }
 
     fn give_back(&self, units: u32, now: u64) {

@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use crate::{
     Changed, Rejected, RejectedKind,
     algorithm::{Limit, OverLimit, Rate, TIMER_TICK},
+    ambient::clock::{Clock, nanos},
     gate::Demand,
     observe::{Instance, State, Tally, Totals},
     protocol::Quota,
     queue::{Blocked, Bounds, Resource, Ticket, Turn, WaitQueue},
-    time::{Clock, nanos},
 };
 
 /// A reference to a limit: the layer's one, or that of a key.

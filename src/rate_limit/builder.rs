@@ -7,13 +7,12 @@ use tokio::time::Instant;
 use crate::{
     ConfigError, Name,
     algorithm::{Limit, Overflow, Rate},
-    keyed::Missing,
-    keyed::{KeySettings, NotKeyed},
+    ambient::clock::nanos,
+    keyed::{KeySettings, Missing, NotKeyed},
     protocol::Plain,
     rate_limit::{
         ByRequest, ByResponse, Labelled, Policy, RateLimitLayer, bucket::Settings, keyed::MakeLimit,
     },
-    time::nanos,
 };
 
 /// Settings of a [`RateLimitLayer`], in any order.

@@ -5,16 +5,19 @@ use std::{hash::Hash, sync::Arc};
 use crate::{
     ConfigError,
     algorithm::{KeyedBuckets, Limit, MAX_BURST, Rate, TokenBucket},
+    ambient::clock::Clock,
     gate::{Both, GateLayer, Keyed, KeyedParts},
     keyed::NotKeyed,
     observe::{LIMIT_WAIT, Tally, register},
     rate_limit::{
         InTable, KeyedRateLimitHandle, KeyedRateLimitLayer, LimitGate, Metered, PerKey, PerKeyGate,
         PerKeyRateLimitHandle, PerKeyRateLimitLayer, Plans, RateLimitBuilder, RateLimitHandle,
-        RateLimitLayer, TableGate, WithTotal, bucket::Settings, builder::Algorithm, keyed::AllKeys,
-        keyed::Table, state::AnyLimit,
+        RateLimitLayer, TableGate, WithTotal,
+        bucket::Settings,
+        builder::Algorithm,
+        keyed::{AllKeys, Table},
+        state::AnyLimit,
     },
-    time::Clock,
 };
 
 impl<M, P> RateLimitLayer<M, P> {

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use crate::{
     Rejected,
+    ambient::clock::Now,
     gate::{Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent},
     protocol::Quota,
-    time::Now,
 };
 
 /// A rate limit of any kind, and the [policy](Policy) by which calls are metered.

@@ -12,13 +12,13 @@ use std::{
 use crate::{
     Changed, ConfigError, Rejected, RejectedKind,
     algorithm::{Limit, OverLimit, Rate, TokenBucket},
+    ambient::clock::{Clock, Now, nanos},
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     observe::{self, Event, Instance, Observed, Tally, trace},
     protocol::Quota,
     queue::{Ticket, Turn as QueueTurn, WaitQueue},
     rate_limit::bucket::{self, BucketRef, Decision, Settings, Waited, changed},
-    time::{Clock, Now, nanos},
 };
 
 /// Admits calls at a rate. Made by [`RateLimitBuilder::gate`](super::RateLimitBuilder::gate).

@@ -16,8 +16,8 @@ use super::*;
 use crate::{
     Rejected, RejectedKind,
     algorithm::{All, LeakyBucket, Limit, SlidingCounter, SlidingLog, SlidingRing, TokenBucket},
+    ambient::clock::Clock,
     protocol::Plain,
-    time::Clock,
 };
 
 type Log = Arc<Mutex<Vec<(u32, u128)>>>;

@@ -19,7 +19,7 @@ use crate::{
         plan::Plan,
         state::{End, Shared},
     },
-    striped::Held,
+    sync::Held,
 };
 
 pin_project! {

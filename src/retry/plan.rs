@@ -6,14 +6,13 @@ use tokio::time::Instant;
 
 use crate::{
     Deadline, Outcome, RejectedKind,
-    attempt::Token,
-    budget::KeyBudget,
+    ambient::clock,
+    budget::{KeyBudget, Token},
     protocol::{Advice, Kept, Sent},
     retry::{
         Policy,
         state::{Cause, End, State},
     },
-    time,
 };
 
 /// The next attempt of a call. Dropped unsent, its token goes back.
@@ -81,7 +80,7 @@ impl Plan {
         }
         let (backoff, delay) = delay(&policy, history, retryable.hint).ok_or(End::NotSent)?;
         let deadline = deadline(&kept.snapshot).map(Deadline::moment);
-        let at = time::later(time::moment(), delay);
+        let at = clock::later(clock::moment(), delay);
         if deadline.is_some_and(|deadline| at >= deadline) {
             return Err(End::NotSent);
         }

@@ -15,7 +15,7 @@ use crate::{
         ResponseFuture,
         state::{End, Shared, State},
     },
-    striped::Striped,
+    sync::Striped,
 };
 
 /// A service behind a [`RetryLayer`](super::RetryLayer).

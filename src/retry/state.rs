@@ -11,12 +11,11 @@ use std::{
 use crate::{
     Rejected, RejectedKind,
     algorithm::Budget,
-    attempt::{Prototype, Token},
-    budget::{KeyBudget, Purses},
+    ambient::clock::nanos,
+    budget::{KeyBudget, Prototype, Purses, Token},
     observe::{self, Durations, Instance, Observed, RETRY_BACKOFF, Totals, trace},
     retry::Policy,
-    striped::{current_stripe, stripe_count},
-    time::nanos,
+    sync::{current_stripe, stripe_count},
 };
 
 /// A retry at one moment.

@@ -9,7 +9,7 @@ use crate::{
     keyed::{ByKey, KeySettings, Missing, NotKeyed},
     observe::{Tally, register},
     protocol::{Choice, Chosen, Unset},
-    striped::stripe_count,
+    sync::stripe_count,
     throttle::{
         KeyedThrottleHandle, KeyedThrottleLayer, ThrottleGate, ThrottleHandle, ThrottleLayer,
         keyed::Template,

@@ -11,11 +11,11 @@ use std::{
 use crate::{
     Changed, ConfigError, Outcome, Rejected, RejectedKind,
     algorithm::throttle::{Throttle, ThrottleConfig},
+    ambient::clock::{Clock, Now},
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     observe::{Event, Tally, trace},
-    striped::current_stripe,
-    time::{Clock, Now},
+    sync::current_stripe,
 };
 
 /// Admits what an upstream will probably accept. Made by

@@ -12,7 +12,8 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use crate::{
-    RejectedKind, time,
+    RejectedKind,
+    ambient::clock,
     timeout::{
         Reach, Scope,
         scope::{Left, Timer, is_over},
@@ -83,7 +84,7 @@ where
         let over = match &polled {
             Poll::Pending => is_over(this.timer, Limit::Until(left.until), cx),
             // A peer that trickles is late as well. What ends the body is passed on.
-            Poll::Ready(Some(Ok(frame))) if frame.is_data() => time::has_passed(left.until),
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() => clock::has_passed(left.until),
             Poll::Ready(_) => false,
         };
         if !over {

@@ -15,7 +15,7 @@ use tower::Service;
 use crate::{
     Rejected, RejectedKind,
     protocol::Protocol,
-    striped::Held,
+    sync::Held,
     timeout::{
         Scope,
         scope::{Left, Timer, is_over},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Changed, ConfigError, observe::Totals, striped::Striped, timeout::state::State};
+use crate::{Changed, ConfigError, observe::Totals, sync::Striped, timeout::state::State};
 
 /// Watches and changes a timeout from outside. Cheap to clone; it keeps the timeout's state alive,
 /// not its services.
@@ -17,7 +17,10 @@ pub struct TimeoutHandle {
 #[non_exhaustive]
 pub struct Snapshot {
     /// How long calls may take.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::config::seconds::of")
+    )]
     pub duration: Duration,
     /// How many calls took longer, or came too late, so far.
     pub expired: u64,

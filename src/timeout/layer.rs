@@ -10,7 +10,7 @@ use crate::{
     ConfigError, Name,
     observe::register,
     protocol::Plain,
-    striped::Striped,
+    sync::Striped,
     timeout::{Reach, Timeout, TimeoutHandle, ToResponse, state::State},
 };
 

@@ -6,8 +6,8 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    striped::Held,
-    time,
+    ambient::clock,
+    sync::Held,
     timeout::state::{Limit, State},
 };
 
@@ -70,7 +70,7 @@ pin_project! {
 impl Timer {
     /// How long the call has waited.
     pub(super) fn elapsed(&self) -> Duration {
-        time::moment().saturating_duration_since(self.since)
+        clock::moment().saturating_duration_since(self.since)
     }
 }
 
@@ -83,10 +83,10 @@ pub(super) fn is_over(
     let Some(timer) = timer else {
         let (since, until) = match limit {
             Limit::Unlimited => return false,
-            Limit::Until(moment) => (time::moment(), moment),
+            Limit::Until(moment) => (clock::moment(), moment),
             Limit::For(duration) => {
-                let now = time::moment();
-                (now, time::later(now, duration))
+                let now = clock::moment();
+                (now, clock::later(now, duration))
             }
         };
         let sleep = sleep_until(until);
@@ -97,5 +97,5 @@ pub(super) fn is_over(
     // within the same poll, does not even look at the clock. So look at it.
     let timer = timer.as_mut().project();
     let until = timer.sleep.deadline();
-    timer.sleep.poll(cx).is_ready() || time::has_passed(until)
+    timer.sleep.poll(cx).is_ready() || clock::has_passed(until)
 }

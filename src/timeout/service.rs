@@ -11,7 +11,7 @@ use tower::Service;
 use crate::{
     CarryDeadline, RejectedKind,
     protocol::{Plain, Protocol},
-    striped::Striped,
+    sync::Striped,
     timeout::{ResponseFuture, Scope, ToResponse, state::State},
 };
 

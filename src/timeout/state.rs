@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use crate::{
     CarryDeadline, Changed, ConfigError, Deadline, Outcome, Rejected, RejectedKind,
+    ambient::clock,
     config::nanos_within,
     observe::{self, CALL_DURATION, Instance, Observed, Tally, Totals, trace},
-    time,
 };
 
 #[derive(Debug)]
@@ -113,8 +113,8 @@ impl State {
         if carried.is_none() && !self.covers_body && !protocol.wants_deadline(self.total) {
             return Some(Limit::For(own));
         }
-        let now = time::moment();
-        let mut at = time::later(now, own);
+        let now = clock::moment();
+        let mut at = clock::later(now, own);
         if let Some(carried) = carried {
             if now >= carried.moment() {
                 return None;
@@ -143,7 +143,7 @@ impl State {
             Ended::TimedOut => 4,
             Ended::Cancelled => 5,
         };
-        self.tally.took(label, time::nanos(elapsed));
+        self.tally.took(label, clock::nanos(elapsed));
     }
 
     /// Counts a call that is given up, and says so.

@@ -10,10 +10,9 @@
 use crate::{
     algorithm::{
         breaker::pass::MAX_ROWS,
-        padded::Padded,
         ticks::{SharedTicks, Ticks},
     },
-    sync::{AtomicU64, Ordering},
+    sync::{AtomicU64, Ordering, Padded},
 };
 
 #[derive(Debug)]

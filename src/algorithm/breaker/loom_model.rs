@@ -3,7 +3,7 @@
 use loom::{sync::Arc, thread};
 
 use super::*;
-use crate::outcome::Outcome;
+use crate::call::Outcome;
 
 const SECOND: u64 = 1_000_000_000;
 

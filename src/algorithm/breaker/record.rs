@@ -11,7 +11,7 @@ use crate::{
         },
         window::{Class, Counted, Stamp},
     },
-    outcome::Outcome,
+    call::Outcome,
     sync::Ordering,
 };
 

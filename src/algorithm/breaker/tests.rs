@@ -1,7 +1,7 @@
 //! The breaker's scenarios.
 
 use super::*;
-use crate::outcome::Outcome;
+use crate::call::Outcome;
 
 mod conditions;
 mod eviction;

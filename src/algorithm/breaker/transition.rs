@@ -95,10 +95,16 @@ pub struct Transition {
     /// What the window held that opened the circuit; of a half-open state, how its probes ended.
     pub counts: Counts,
     /// When: how long after the circuit was made.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::of"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::config::seconds::of")
+    )]
     pub at: Duration,
     /// Of one that closes: how long the circuit had been open or half-open.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::if_any"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::config::seconds::if_any")
+    )]
     pub open_for: Option<Duration>,
     /// Of one that closes: how many calls were rejected meanwhile.
     pub rejected: Option<u64>,

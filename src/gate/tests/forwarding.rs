@@ -4,17 +4,23 @@
 use std::{
     collections::BTreeSet,
     sync::{Mutex, MutexGuard},
+    task::Context,
+    time::Duration,
 };
 
-use super::*;
+use super::{SECOND, one_a_second};
 use crate::{
-    ConfigError,
+    ConfigError, Outcome, Rejected,
     algorithm::Overflow,
-    gate::{KeyedParts, MissingKey},
+    gate::{
+        Admission, Admit, Both, Changed, Demand, End, Gate, Keyable, Keyed, KeyedParts, MissingKey,
+        Now, Read, Shadow, Turn, Unsent,
+    },
     keyed::{
         Missing,
         partitions::{Evict, Recipe},
     },
+    protocol::Quota,
 };
 
 /// A gate that writes down what it is told.

@@ -52,6 +52,8 @@ mod error;
 mod rate_limit_fields;
 mod rejection_body;
 mod replay;
+#[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
+pub mod reqwest;
 mod retry_after;
 mod server;
 mod status;

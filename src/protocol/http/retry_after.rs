@@ -7,7 +7,7 @@ use http::{
     header::{DATE, RETRY_AFTER},
 };
 
-use crate::time;
+use crate::ambient::clock;
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +27,7 @@ fn wait(value: &HeaderValue, headers: &HeaderMap) -> Option<Duration> {
         let then = date(value)?;
         Some(match sent_at(headers) {
             Some(sent) => then.duration_since(sent).unwrap_or_default(),
-            None => time::until(then),
+            None => clock::until(then),
         })
     })
 }

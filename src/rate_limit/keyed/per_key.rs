@@ -5,6 +5,7 @@ use std::{cmp::Reverse, fmt, hash::Hash, sync::Arc};
 use crate::{
     ConfigError,
     algorithm::Limit,
+    ambient::clock::Clock,
     gate::{Keyable, Keyed, KeyedParts},
     keyed::partitions::Recipe,
     observe::{Instance, Observed, State, Tally},
@@ -13,7 +14,6 @@ use crate::{
         bucket::{self, Settings},
         state::AnyLimit,
     },
-    time::Clock,
 };
 
 /// Watches and changes the rate limits that keys have of their own.

@@ -10,6 +10,7 @@ use std::{
 use crate::{
     Changed, ConfigError, Rejected, RejectedKind,
     algorithm::{KeyedBuckets, OverLimit, Rate},
+    ambient::clock::{Clock, Now},
     gate::{Admission, Admit, Demand, End, Gate, Read, Turn, Unsent},
     keyed::Missing,
     observe::{Event, Tally, trace},
@@ -20,7 +21,6 @@ use crate::{
         bucket::{self, BucketRef, Decision, MAX_WAITING_IN_ALL, Settings, Waited, changed},
         keyed::{Key, of_key::OfKey, top::Top},
     },
-    time::{Clock, Now},
 };
 
 /// Admits calls of each key at a rate of its own. Made by a keyed

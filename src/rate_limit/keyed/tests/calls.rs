@@ -17,8 +17,8 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 use crate::{
     Rejected,
+    ambient::clock::Clock,
     rate_limit::{KeyedRateLimitHandle, Rate, RateLimitBuilder, RateLimitLayer},
-    time::Clock,
 };
 
 type Log = Arc<Mutex<Vec<(char, u64)>>>;

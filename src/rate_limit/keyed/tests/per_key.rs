@@ -14,10 +14,10 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use crate::{
     ConfigError, Rejected, RejectedKind,
     algorithm::{All, SlidingLog, TokenBucket},
+    ambient::clock::Clock,
     rate_limit::{
         Missing, Overflow, PerKey, PerKeyRateLimitLayer, Rate, RateLimitBuilder, RateLimitLayer,
     },
-    time::Clock,
 };
 
 type Tenant = Option<&'static str>;

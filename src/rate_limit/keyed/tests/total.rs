@@ -18,8 +18,8 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use crate::{
     Rejected, RejectedKind,
     algorithm::{Limit, TokenBucket},
+    ambient::clock::Clock,
     rate_limit::{ByRequest, KeyedRateLimitLayer, Policy, Rate, RateLimitLayer},
-    time::Clock,
 };
 
 /// Whose call it is, and what it costs.

@@ -1,56 +1,4 @@
-//! Several patterns in one layer: what admits calls, plugged into Tower once.
-//!
-//! A *gate* decides on a call before it is sent, and learns how the call ended: a rate limit, a
-//! circuit breaker, a bulkhead, each also [by key](Keyed). This module is the Tower side of all of
-//! them: [one layer](GateLayer), [one service](Gated), [one future](ResponseFuture), [one
-//! permit](Permit). A layer may hold several gates, which then share one reference count, one
-//! future, and the readings of the clock:
-//!
-//! ```
-//! use tower::{Layer, ServiceExt, service_fn};
-//! use tower_keep::{
-//!     bulkhead::BulkheadLayer, circuit_breaker::CircuitBreakerLayer, gate::GateLayer,
-//!     protocol::Plain, rate_limit::{Rate, RateLimitLayer},
-//! };
-//!
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
-//! let breaker = CircuitBreakerLayer::builder().gate()?;
-//! let limit = RateLimitLayer::builder(Rate::per_second(100)).gate()?;
-//! let bulkhead = BulkheadLayer::builder(10).gate()?;
-//! let circuit = breaker.handle();
-//!
-//! let layer = GateLayer::new((breaker, limit, bulkhead)).protocol(Plain::new());
-//! let service = layer.layer(service_fn(async |n: u32| Ok::<_, std::io::Error>(n)));
-//! assert_eq!(service.clone().oneshot(7).await?, 7);
-//! circuit.force_open();
-//! assert!(service.oneshot(7).await.is_err());
-//! # Ok(()) }
-//! ```
-//!
-//! They are asked in the order given, and what the first ones granted is given back when a later
-//! one rejects.
-//!
-//! **Readiness.** The instance of the inner service that was asked is the instance that is called.
-//! A call that is rejected, or has to wait, replaces it by a fresh clone, so that what it had
-//! reserved in its `poll_ready` is free for others. Nothing is held between `poll_ready` and
-//! `call`.
-//!
-//! **Drop and panic.** A response future that is dropped gives back what its call holds, at any
-//! point. A panic of the inner service is recorded as a failure.
-
-mod both;
-mod deferred;
-mod future;
-mod keyed;
-mod keyed_parts;
-mod layer;
-mod optional;
-mod permit;
-mod readiness;
-mod service;
-mod shadow;
-#[cfg(test)]
-mod tests;
+//! What a pattern provides to be plugged into Tower.
 
 use std::{
     pin::Pin,
@@ -60,19 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{Criticality, Outcome, Rejected, protocol::Quota};
-
-pub use crate::keyed::FindKey;
-pub use crate::time::Now;
-pub use both::{Both, BothTicket, IntoGate};
-pub use future::ResponseFuture;
-pub use keyed::{Keyed, KeyedGrant, KeyedPass, KeyedTicket};
-pub use keyed_parts::Keyable;
-pub(crate) use keyed_parts::{KeyedParts, MissingKey};
-pub use layer::GateLayer;
-pub use permit::Permit;
-pub use service::Gated;
-pub use shadow::{Shadow, ShadowHandle, ShadowSnapshot};
+use crate::{Criticality, Outcome, Rejected, ambient::clock::Now, protocol::Quota};
 
 /// What admits calls, apart from the types of requests and responses.
 ///
@@ -297,7 +233,7 @@ impl Default for Demand {
 }
 
 /// Polls a wait for a change, if there is one; never ready without.
-fn poll_changed(changed: &mut Option<Changed>, cx: &mut Context<'_>) -> Poll<()> {
+pub(super) fn poll_changed(changed: &mut Option<Changed>, cx: &mut Context<'_>) -> Poll<()> {
     changed
         .as_mut()
         .map_or(Poll::Pending, |changed| changed.as_mut().poll(cx))

@@ -1,33 +1,4 @@
-//! Who pays for a call's retries and hedges: one budget for all, or one for each key.
-//!
-//! With one budget for all upstreams, one that is down takes the tokens of those that are well.
-//! [`KeyedBudgets`] keep them apart, by host for example, and the layers that call the same hosts
-//! share them:
-//!
-//! ```
-//! # #[cfg(feature = "http")] fn main() -> Result<(), tower_keep::ConfigError> {
-//! use tower_keep::{
-//!     budget::KeyedBudgets,
-//!     hedge::HedgeLayer,
-//!     keyed::{ByHost, Host},
-//!     protocol::http,
-//!     retry::RetryLayer,
-//! };
-//!
-//! let budgets = KeyedBudgets::<Host, _>::builder(ByHost).build()?;
-//! let retry = RetryLayer::builder().protocol(http::Client::new());
-//! let retry = retry.budget_per(budgets.clone()).build()?;
-//! let hedge = HedgeLayer::builder().protocol(http::Client::new());
-//! let hedge = hedge.budget_per(budgets.clone()).build()?;
-//! # let (_, _) = (retry, hedge);
-//! assert!(budgets.handle().keys().is_empty());
-//! # Ok(()) }
-//! # #[cfg(not(feature = "http"))] fn main() {}
-//! ```
-//!
-//! [`stack::client`](crate::stack::client) does so by default.
-
-mod keyed;
+//! A call's budget, a layer's, and what finds the one for a request.
 
 use std::{
     sync::{
@@ -40,12 +11,10 @@ use std::{
 use crate::{
     ConfigError,
     algorithm::Budget,
-    attempt::{Token, budget_now},
+    ambient::clock::{Clock, nanos},
+    budget::token::{Token, budget_now},
     keyed::partitions::{Evict, Partition},
-    time::{Clock, nanos},
 };
-
-pub use keyed::{BudgetsHandle, KeyedBudgets, KeyedBudgetsBuilder};
 
 /// What pays for the retries, or hedges, of a layer.
 #[derive(Debug, Clone)]
@@ -94,7 +63,7 @@ pub struct NoKey;
 /// The budget of a call's key, if it has one.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct HeldKey<K>(Option<Arc<Partition<K, KeyBudget>>>);
+pub struct HeldKey<K>(pub(super) Option<Arc<Partition<K, KeyBudget>>>);
 
 /// What a layer pays with: the budget of a call's key, or the one for all, or none.
 #[derive(Debug)]
@@ -107,9 +76,9 @@ pub(crate) struct Purses {
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct KeyBudget {
-    budget: Arc<Budget>,
+    pub(super) budget: Arc<Budget>,
     /// Whether it is the default, which keeps no more than its calls have paid lately.
-    owned: bool,
+    pub(super) owned: bool,
     /// Relaxed: it only tells how much is paid.
     successes: AtomicU64,
     /// When something was last taken, in nanoseconds; 0 if nothing ever was. Relaxed: who evicts
@@ -241,7 +210,7 @@ impl Purses {
 }
 
 impl KeyBudget {
-    fn new(budget: Arc<Budget>, owned: bool, clock: Clock) -> Self {
+    pub(super) fn new(budget: Arc<Budget>, owned: bool, clock: Clock) -> Self {
         Self {
             budget,
             owned,

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::{algorithm::Budget, time::Clock};
+use crate::{algorithm::Budget, ambient::clock::Clock};
 
 /// A clone of the inner service, never called, from which a call that is sent again takes its own:
 /// most calls are sent once, and are spared a clone of all that lies beneath.

@@ -13,7 +13,7 @@ use crate::{
     Rejected,
     gate::{
         Admit, Demand, Gate, Permit, Read,
-        deferred::{Deferred, Owed, Settled},
+        tower::deferred::{Deferred, Owed, Settled},
     },
     protocol::{Protocol, Quota},
 };

@@ -10,7 +10,7 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, header::FORW
 
 use crate::{
     ConfigError,
-    keyed::{Subnet, network::Network},
+    keyed::{Subnet, http::network::Network},
 };
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use tower::Service;
 
 use crate::{
     Rejected,
-    gate::{Admit, Changed, Demand, Gate, Permit, Turn, Unsent, poll_changed},
+    ambient::clock::Now,
+    gate::{Admit, Changed, Demand, Gate, Permit, Turn, Unsent, traits::poll_changed},
     protocol::Quota,
-    striped::Held,
-    time::Now,
+    sync::Held,
 };
 
 /// A call that waits. Boxed, so it may be as large as it needs.

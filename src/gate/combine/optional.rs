@@ -4,9 +4,9 @@ use std::{task::Context, time::Duration};
 
 use crate::{
     Outcome, Rejected,
+    ambient::clock::Now,
     gate::{Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent},
     protocol::Quota,
-    time::Now,
 };
 
 impl<G: Gate> Gate for Option<G> {

@@ -7,7 +7,7 @@ use tower::Layer;
 use crate::{
     gate::{Gate, Gated, IntoGate},
     protocol::{Plain, Unset},
-    striped::Striped,
+    sync::Striped,
 };
 
 /// A layer of one gate or several. All services it makes, and all their clones, share the state.
@@ -46,7 +46,7 @@ impl<G, P> GateLayer<G, P> {
         &self.protocol
     }
 
-    pub(super) fn into_protocol(self) -> P {
+    pub(in crate::gate) fn into_protocol(self) -> P {
         self.protocol
     }
 

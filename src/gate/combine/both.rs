@@ -4,9 +4,9 @@ use std::{fmt, mem, task::Context, time::Duration};
 
 use crate::{
     Outcome, Rejected, RejectedKind,
+    ambient::clock::Now,
     gate::{Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent},
     protocol::Quota,
-    time::Now,
 };
 
 /// Two gates: a call must be admitted by both, the first asked first. What the first granted is

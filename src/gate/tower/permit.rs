@@ -4,10 +4,10 @@ use std::{any::Any, fmt, mem, time::Duration};
 
 use crate::{
     Outcome,
+    ambient::clock::Now,
     gate::{End, Gate, Read},
     protocol::{Quota, Settle},
-    striped::Held,
-    time::Now,
+    sync::Held,
 };
 
 /// What a call holds of its gates, from the moment it is sent until it is settled. Dropped

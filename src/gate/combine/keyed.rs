@@ -5,13 +5,13 @@ use std::{fmt, hash::Hash, sync::Arc, task::Context, time::Duration};
 use crate::{
     Outcome, Rejected,
     algorithm::Overflow,
+    ambient::clock::Now,
     gate::{
         Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent,
-        keyed_parts::{Keyable, KeyedParts},
+        combine::keyed_parts::{Keyable, KeyedParts},
     },
     keyed::{FindKey, Missing, partitions::Partition},
     protocol::Quota,
-    time::Now,
 };
 
 /// A gate of its own for each key that a closure `F` finds in requests. It rejects only what is

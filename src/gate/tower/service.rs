@@ -9,14 +9,16 @@ use tower::Service;
 
 use crate::{
     Rejected,
+    ambient::clock::Now,
     gate::{
         Admission, Admit, Demand, Permit, Read, ResponseFuture,
-        deferred::{Owed, Waiting},
-        readiness::{Readiness, Wait},
+        tower::{
+            deferred::{Owed, Waiting},
+            readiness::{Readiness, Wait},
+        },
     },
     protocol::Protocol,
-    striped::Striped,
-    time::Now,
+    sync::Striped,
 };
 
 /// A service behind a [`GateLayer`](super::GateLayer).

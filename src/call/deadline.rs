@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::time;
+use crate::ambient::clock;
 
 /// A moment after which nobody waits for the answer any more.
 ///
@@ -121,7 +121,7 @@ impl Deadline {
     /// So long from now. Longer than the clock can tell is 30 years.
     #[must_use]
     pub fn after(duration: Duration) -> Self {
-        Self(time::later(time::moment(), duration))
+        Self(clock::later(clock::moment(), duration))
     }
 
     /// The moment, on tokio's clock.
@@ -133,13 +133,13 @@ impl Deadline {
     /// How long until then; zero once it has passed. Reads the clock.
     #[must_use]
     pub fn remaining(self) -> Duration {
-        self.0.saturating_duration_since(time::moment())
+        self.0.saturating_duration_since(clock::moment())
     }
 
     /// Whether it has passed: a call whose deadline is this very moment is late. Reads the clock.
     #[must_use]
     pub fn has_passed(self) -> bool {
-        time::has_passed(self.0)
+        clock::has_passed(self.0)
     }
 }
 

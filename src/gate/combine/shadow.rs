@@ -12,9 +12,9 @@ use std::{
 
 use crate::{
     Name, Outcome, Rejected, RejectedKind,
+    ambient::clock::Now,
     gate::{Admission, Admit, Demand, End, Gate, GateLayer, IntoGate, Read, Turn, Unsent},
     observe::{self, Event, Instance, Observed, Rejections, Tally, register},
-    time::Now,
 };
 
 /// A gate that rejects nothing, and counts what it would have rejected: for settings that are to be

@@ -8,9 +8,9 @@ use std::{
 use tokio::time::timeout;
 
 use crate::{
-    gate::{Changed, Gate, poll_changed},
-    striped::Held,
-    time::Now,
+    ambient::clock::Now,
+    gate::{Changed, Gate, traits::poll_changed},
+    sync::Held,
 };
 
 /// What is known of an inner service.

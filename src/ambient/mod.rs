@@ -1,0 +1,3 @@
+//! What comes from outside of the program. No algorithm imports it.
+
+pub(crate) mod clock;

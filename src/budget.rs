@@ -1,0 +1,37 @@
+//! Who pays for a call's retries and hedges: one budget for all, or one for each key.
+//!
+//! With one budget for all upstreams, one that is down takes the tokens of those that are well.
+//! [`KeyedBudgets`] keep them apart, by host for example, and the layers that call the same hosts
+//! share them:
+//!
+//! ```
+//! # #[cfg(feature = "http")] fn main() -> Result<(), tower_keep::ConfigError> {
+//! use tower_keep::{
+//!     budget::KeyedBudgets,
+//!     hedge::HedgeLayer,
+//!     keyed::{ByHost, Host},
+//!     protocol::http,
+//!     retry::RetryLayer,
+//! };
+//!
+//! let budgets = KeyedBudgets::<Host, _>::builder(ByHost).build()?;
+//! let retry = RetryLayer::builder().protocol(http::Client::new());
+//! let retry = retry.budget_per(budgets.clone()).build()?;
+//! let hedge = HedgeLayer::builder().protocol(http::Client::new());
+//! let hedge = hedge.budget_per(budgets.clone()).build()?;
+//! # let (_, _) = (retry, hedge);
+//! assert!(budgets.handle().keys().is_empty());
+//! # Ok(()) }
+//! # #[cfg(not(feature = "http"))] fn main() {}
+//! ```
+//!
+//! [`stack::client`](crate::stack::client) does so by default.
+
+mod keyed;
+mod purse;
+mod token;
+
+pub use keyed::{BudgetsHandle, KeyedBudgets, KeyedBudgetsBuilder};
+pub use purse::{FindBudget, HeldKey, KeyBudget, NoKey, OneBudget, Purse, SharedBudget};
+pub(crate) use purse::{Payer, Purses};
+pub(crate) use token::{Prototype, Token};

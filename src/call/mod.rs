@@ -1,0 +1,15 @@
+//! What a call carries, and what becomes of it.
+
+#[cfg(feature = "layers")]
+mod criticality;
+#[cfg(feature = "layers")]
+mod deadline;
+mod outcome;
+mod rejected;
+
+#[cfg(feature = "layers")]
+pub use criticality::{Criticality, UnknownCriticality};
+#[cfg(feature = "layers")]
+pub use deadline::{CarryDeadline, Deadline, Timeouts};
+pub use outcome::{Classify, Outcome};
+pub use rejected::{Rejected, RejectedKind};

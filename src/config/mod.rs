@@ -1,0 +1,16 @@
+//! What is set, and what an update changes of it.
+
+mod error;
+#[cfg(feature = "layers")]
+mod name;
+#[cfg(feature = "serde")]
+pub(crate) mod seconds;
+#[cfg(feature = "layers")]
+mod update_report;
+
+pub use error::ConfigError;
+pub(crate) use error::{nanos_within, number_within, parts_per_million};
+#[cfg(feature = "layers")]
+pub use name::Name;
+#[cfg(feature = "layers")]
+pub use update_report::{Change, Changed};

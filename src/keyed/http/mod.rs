@@ -1,0 +1,10 @@
+//! Keys of HTTP requests.
+
+mod forwarded;
+mod host;
+mod keys;
+mod network;
+
+pub use forwarded::{Proxies, forwarded};
+pub use host::{ByHost, Host};
+pub use keys::{HeaderKey, header, peer, peer_from, peer_in};

@@ -1,0 +1,15 @@
+//! What threads share.
+
+mod atomic;
+mod padded;
+#[cfg(feature = "layers")]
+mod striped;
+
+pub(crate) use atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, after_seq_cst_write, fence,
+};
+#[cfg(any(feature = "layers", keep_loom))]
+pub(crate) use atomic::{Mutex, MutexGuard};
+pub(crate) use padded::Padded;
+#[cfg(feature = "layers")]
+pub(crate) use striped::{Held, Striped, current_stripe, stripe_count};
