@@ -29,6 +29,8 @@ pub mod retry;
 pub mod settings;
 #[cfg(feature = "http")]
 pub mod stack;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "layers")]
 pub mod throttle;
 #[cfg(feature = "layers")]

@@ -100,10 +100,7 @@ impl Backoff {
     /// decorrelated jitter; `base` at first), `random` a uniform number. Never above `max`.
     #[must_use]
     pub fn delay(&self, attempt: u32, previous: Duration, random: u64) -> Duration {
-        let doubled = 1u64
-            .checked_shl(attempt)
-            .map_or(u64::MAX, |factor| self.base.saturating_mul(factor));
-        let exponential = doubled.min(self.max);
+        let exponential = saturating_nanos(self.without_jitter(attempt));
         let nanos = match self.jitter {
             Jitter::Exponential => {
                 let exponential = exponential.min(self.max / 2);
@@ -130,6 +127,16 @@ impl Backoff {
             }
         };
         Duration::from_nanos(nanos)
+    }
+
+    /// The wait before the retry number `attempt`, from 0, if there were no jitter: `base`, doubled
+    /// each time, never above `max`.
+    #[must_use]
+    pub fn without_jitter(&self, attempt: u32) -> Duration {
+        let doubled = 1u64
+            .checked_shl(attempt)
+            .map_or(u64::MAX, |factor| self.base.saturating_mul(factor));
+        Duration::from_nanos(doubled.min(self.max))
     }
 
     /// The first delay before jitter.

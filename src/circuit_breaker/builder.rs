@@ -5,12 +5,13 @@ use std::{hash::Hash, sync::Arc, time::Duration};
 use crate::{
     ConfigError, Name,
     algorithm::{Breaker, BreakerConfig, Overflow, SlowCalls, Verdict, Window},
+    ambient::chance,
     circuit_breaker::{
         CircuitBreakerHandle, CircuitBreakerLayer, CircuitGate, KeyedCircuitBreakerHandle,
         KeyedCircuitBreakerLayer, Missing,
         all::{AllCircuits, Shown},
         keyed::Template,
-        state::Settings,
+        state::{Settings, in_force},
     },
     gate::{GateLayer, Keyed, KeyedParts},
     keyed::{ByKey, KeySettings, NotKeyed},
@@ -294,7 +295,7 @@ impl<P> CircuitBreakerBuilder<NotKeyed, P> {
 
     fn made(&self) -> Result<CircuitGate, ConfigError> {
         self.keys.unset().map_err(|error| self.error(error))?;
-        let breaker = Breaker::new(&self.config, stripe_count(), rand::random());
+        let breaker = Breaker::new(&in_force(&self.config), stripe_count(), chance::word());
         let breaker = breaker.map_err(|error| self.error(error))?;
         let all = Arc::new(AllCircuits::new(self.config, self.settings.name));
         register(&all);

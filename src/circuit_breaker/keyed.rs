@@ -5,10 +5,11 @@ use std::{fmt, hash::Hash, sync::Arc};
 use crate::{
     Changed, ConfigError,
     algorithm::{Breaker, BreakerConfig, Counts},
+    ambient::chance,
     circuit_breaker::{
         CircuitBreakerHandle, CircuitGate,
         all::{AllCircuits, Shown},
-        state::Settings,
+        state::{Settings, in_force},
     },
     gate::{Keyable, Keyed, KeyedParts},
     keyed::partitions::Recipe,
@@ -42,6 +43,18 @@ impl<K: Hash + Eq + Clone> KeyedCircuitBreakerHandle<K> {
     #[must_use]
     pub fn key(&self, key: &K) -> Option<CircuitBreakerHandle> {
         let partition = self.parts.partitions.find_lasting(key)?;
+        Some(partition.gate.handle())
+    }
+
+    /// The key's circuit, made if it has none yet and there is a place for it: to force a host's
+    /// circuit open before its first call. The shared one if no request has a key, as in a stack
+    /// for [one peer](crate::stack::ClientBuilder::one_peer).
+    #[must_use]
+    pub fn make(&self, key: &K) -> Option<CircuitBreakerHandle> {
+        if self.parts.all_share_one() {
+            return Some(self.shared());
+        }
+        let partition = self.parts.find_or_make(key)?;
         Some(partition.gate.handle())
     }
 
@@ -90,7 +103,7 @@ impl Template {
 
     pub(super) fn circuit(&self, stripes: usize) -> Result<CircuitGate, ConfigError> {
         let config = self.all.config();
-        let breaker = Breaker::new(&config, stripes, rand::random())?;
+        let breaker = Breaker::new(&in_force(&config), stripes, chance::word())?;
         let all = self.all.clone();
         Ok(CircuitGate::of_key(breaker, config, self.settings, all))
     }

@@ -14,7 +14,10 @@ use tokio::sync::watch;
 use crate::{
     ConfigError, Outcome, Rejected, RejectedKind,
     algorithm::{Breaker, BreakerConfig, BreakerState, Counts, Pass, Transition},
-    ambient::clock::{Clock, Now},
+    ambient::{
+        chance,
+        clock::{Clock, Now},
+    },
     circuit_breaker::{
         all::{AllCircuits, Shown},
         changes::since,
@@ -285,7 +288,7 @@ impl State {
     ) -> Result<crate::Changed, ConfigError> {
         let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         self.breaker
-            .update(&config)
+            .update(&in_force(&config))
             .map_err(|error| self.of(error))?;
         let changed = since(&current, &config);
         *current = config;
@@ -375,6 +378,14 @@ impl Shown for State {
 impl Drop for State {
     fn drop(&mut self) {
         self.all.ended(self.breaker.state());
+    }
+}
+
+/// The settings that the circuit works by: those that were set, but in a test without jitter.
+pub(super) fn in_force(config: &BreakerConfig) -> BreakerConfig {
+    BreakerConfig {
+        jitter: config.jitter && !chance::is_exact(),
+        ..*config
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
 
 use papaya::{HashMap, ResizeMode};
 
-use crate::{ConfigError, algorithm::EvictionMark};
+use crate::{ConfigError, algorithm::EvictionMark, ambient::chance::Hashing};
 
 /// What may be evicted.
 pub(crate) trait Evict {
@@ -40,7 +40,7 @@ pub trait Recipe<K, G> {
 }
 
 pub(crate) struct Partitions<K, G> {
-    map: HashMap<K, Arc<Partition<K, G>>>,
+    map: HashMap<K, Arc<Partition<K, G>>, Hashing>,
     /// Locked for new keys and to list all.
     places: Mutex<Places<K, G>>,
     max_keys: usize,
@@ -71,7 +71,10 @@ struct Reserved<'a, K, G> {
 impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
     pub(crate) fn new(max_keys: usize) -> Self {
         Self {
-            map: HashMap::builder().resize_mode(ResizeMode::Blocking).build(),
+            map: HashMap::builder()
+                .hasher(Hashing::new())
+                .resize_mode(ResizeMode::Blocking)
+                .build(),
             places: Mutex::new(Places {
                 taken: Vec::new(),
                 free: Vec::new(),

@@ -1,7 +1,7 @@
 //! What is published: series, their values, and what was published before.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     ptr,
     sync::Arc,
 };
@@ -77,7 +77,8 @@ impl Published {
             gone.remove(id);
             *owners.entry(*owner).or_default() += 1;
         }
-        let mut merged = HashMap::new();
+        // In order: a recorder sees the same sequence in each run.
+        let mut merged = BTreeMap::new();
         for (id, Last { owner, samples }) in gone {
             self.bound.remove(&id);
             self.outlived.insert(owner);

@@ -14,10 +14,11 @@ use std::sync::{
 use papaya::{HashMap, ResizeMode};
 
 use super::{Bounds, Resource, Ticket, WaitQueue};
+use crate::ambient::chance::Hashing;
 
 #[derive(Debug)]
 pub(crate) struct QueuesByKey {
-    queues: HashMap<u64, Arc<WaitQueue>>,
+    queues: HashMap<u64, Arc<WaitQueue>, Hashing>,
     /// How many queues there are. Relaxed: it only tells newcomers where to look.
     count: AtomicUsize,
     /// How many tickets are out, for whatever key. Relaxed: a bound that a race may pass by one.
@@ -28,7 +29,10 @@ pub(crate) struct QueuesByKey {
 
 impl Default for QueuesByKey {
     fn default() -> Self {
-        let queues = HashMap::builder().resize_mode(ResizeMode::Blocking).build();
+        let queues = HashMap::builder()
+            .hasher(Hashing::new())
+            .resize_mode(ResizeMode::Blocking)
+            .build();
         Self {
             queues,
             count: AtomicUsize::new(0),

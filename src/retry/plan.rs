@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     Deadline, Outcome, RejectedKind,
-    ambient::clock,
+    ambient::{chance, clock},
     budget::{KeyBudget, Token},
     protocol::{Advice, Kept, Sent},
     retry::{
@@ -170,13 +170,16 @@ fn may_pass_later(kind: RejectedKind) -> bool {
 fn delay(policy: &Policy, history: History, hint: Hint) -> Option<(Option<Duration>, Duration)> {
     let backoff = policy.backoff;
     let previous = history.previous.unwrap_or(backoff.base());
-    let next = backoff.delay(history.backoffs, previous, rand::random());
+    let exact = chance::is_exact().then(|| backoff.without_jitter(history.backoffs));
+    let next = || backoff.delay(history.backoffs, previous, chance::word());
+    let next = exact.unwrap_or_else(next);
     match hint {
         Hint::None => Some((Some(next), next)),
         Hint::AtLeast(hint) | Hint::Exactly(hint) if hint > policy.max_retry_after => None,
         Hint::Exactly(hint) => Some((None, hint)),
+        Hint::AtLeast(hint) if exact.is_some() => Some((Some(next), next.max(hint))),
         Hint::AtLeast(hint) => {
-            let delay = backoff.after_hint(history.backoffs, next, hint, rand::random());
+            let delay = backoff.after_hint(history.backoffs, next, hint, chance::word());
             Some((Some(next), delay))
         }
     }

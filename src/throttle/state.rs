@@ -11,7 +11,10 @@ use std::{
 use crate::{
     Changed, ConfigError, Outcome, Rejected, RejectedKind,
     algorithm::throttle::{Throttle, ThrottleConfig},
-    ambient::clock::{Clock, Now},
+    ambient::{
+        chance,
+        clock::{Clock, Now},
+    },
     gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     observe::{Event, Tally, trace},
@@ -68,7 +71,10 @@ impl ThrottleGate {
     #[cold]
     fn admit_by_chance(&self, now: &Now) -> Result<Counted, Box<Rejected>> {
         let state = &*self.state;
-        if state.throttle.admit(rand::random(), now.by(&state.clock)) {
+        if state
+            .throttle
+            .admit(chance::half_word(), now.by(&state.clock))
+        {
             return Ok(Counted(true));
         }
         Err(Box::new(state.reject(RejectedKind::Throttled)))

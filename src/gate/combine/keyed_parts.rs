@@ -72,6 +72,11 @@ where
         self
     }
 
+    /// Whether no request has a key.
+    pub(crate) fn all_share_one(&self) -> bool {
+        self.all_share
+    }
+
     /// The key's partition, made if it has none and there is a place.
     pub(crate) fn find_or_make(&self, key: &K) -> Option<Arc<Partition<K, G>>> {
         self.partitions.find_or_make(key, &self.recipe)

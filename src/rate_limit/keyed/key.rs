@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    hash::{BuildHasher, Hash, RandomState},
+    hash::{BuildHasher, Hash},
 };
 
 use crate::rate_limit::ByRequest;
@@ -20,7 +20,7 @@ pub trait Key<Req> {
     const COUNTED: bool = false;
 
     /// The key's hash, or `None` if the request has no key.
-    fn hash(&self, request: &Req, seed: &RandomState) -> Option<u64>;
+    fn hash(&self, request: &Req, seed: &impl BuildHasher) -> Option<u64>;
 
     /// What to call the request's key in
     /// [`heavy_hitters`](super::KeyedRateLimitHandle::heavy_hitters). Default: nothing.
@@ -36,7 +36,7 @@ where
     K: Hash,
 {
     #[inline]
-    fn hash(&self, request: &Req, seed: &RandomState) -> Option<u64> {
+    fn hash(&self, request: &Req, seed: &impl BuildHasher) -> Option<u64> {
         (self.0)(request).map(|key| seed.hash_one(key))
     }
 }
@@ -49,7 +49,7 @@ where
     const COUNTED: bool = true;
 
     #[inline]
-    fn hash(&self, request: &Req, seed: &RandomState) -> Option<u64> {
+    fn hash(&self, request: &Req, seed: &impl BuildHasher) -> Option<u64> {
         self.key.hash(request, seed)
     }
 

@@ -1,7 +1,6 @@
 //! The gate: the limits of all keys, in a table of a fixed size.
 
 use std::{
-    hash::RandomState,
     sync::{Arc, Mutex, PoisonError, TryLockError},
     task::Context,
     time::Duration,
@@ -10,7 +9,10 @@ use std::{
 use crate::{
     Changed, ConfigError, Rejected, RejectedKind,
     algorithm::{KeyedBuckets, OverLimit, Rate},
-    ambient::clock::{Clock, Now},
+    ambient::{
+        chance::Hashing,
+        clock::{Clock, Now},
+    },
     gate::{Admission, Admit, Demand, End, Gate, Read, Turn, Unsent},
     keyed::Missing,
     observe::{Event, Tally, trace},
@@ -38,7 +40,7 @@ pub(in crate::rate_limit) struct Table {
     pub(super) queues: QueuesByKey,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
-    pub(super) seed: RandomState,
+    pub(super) seed: Hashing,
     missing: Missing,
     /// Locked for rejections of counted keys, only if nobody has it, and to read.
     top: Mutex<Top>,
@@ -103,7 +105,7 @@ impl Table {
             queues: QueuesByKey::default(),
             clock,
             settings,
-            seed: RandomState::new(),
+            seed: Hashing::new(),
             missing,
             top: Mutex::default(),
             tally,

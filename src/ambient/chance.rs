@@ -1,0 +1,139 @@
+//! Chance: the one file that draws at random, for all the others.
+//!
+//! Jitter, throttles, ramps and the seeds of hashed tables all draw here, so that one seed decides
+//! all of them. Without the feature `testing` there is no seed, and a draw is a draw of `rand`'s.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the file that draws at random, for all the others"
+)]
+
+use std::hash::{BuildHasher, DefaultHasher, RandomState};
+
+/// 64 random bits.
+#[inline]
+pub(crate) fn word() -> u64 {
+    #[cfg(feature = "testing")]
+    if let Some(word) = seeded::word() {
+        return word;
+    }
+    rand::random()
+}
+
+/// 32 random bits.
+#[inline]
+pub(crate) fn half_word() -> u32 {
+    #[cfg(feature = "testing")]
+    if let Some(word) = seeded::word() {
+        return (word >> 32) as u32;
+    }
+    rand::random()
+}
+
+/// Whether waits are to be exactly as long as they are set, without jitter. Never outside of tests.
+#[inline]
+pub(crate) fn is_exact() -> bool {
+    #[cfg(feature = "testing")]
+    return seeded::current().exact;
+    #[cfg(not(feature = "testing"))]
+    false
+}
+
+/// Makes the hashers of one map or table. Their seed is random, so that nobody can choose keys that
+/// collide.
+#[derive(Debug, Clone)]
+pub(crate) enum Hashing {
+    Random(RandomState),
+    /// The map was made under a seed. Not safe against chosen keys, and only for tests.
+    #[cfg(feature = "testing")]
+    Seeded(u64),
+}
+
+impl Hashing {
+    pub(crate) fn new() -> Self {
+        #[cfg(feature = "testing")]
+        if let Some(word) = seeded::word() {
+            return Self::Seeded(word);
+        }
+        Self::Random(RandomState::new())
+    }
+}
+
+impl BuildHasher for Hashing {
+    type Hasher = DefaultHasher;
+
+    #[inline]
+    fn build_hasher(&self) -> DefaultHasher {
+        match self {
+            Self::Random(state) => state.build_hasher(),
+            #[cfg(feature = "testing")]
+            Self::Seeded(seed) => {
+                let mut hasher = DefaultHasher::new();
+                std::hash::Hasher::write_u64(&mut hasher, *seed);
+                hasher
+            }
+        }
+    }
+}
+
+#[cfg(feature = "testing")]
+pub(crate) use seeded::{Chance, Stream, current, replace};
+
+#[cfg(feature = "testing")]
+mod seeded {
+    use std::cell::Cell;
+
+    /// How a thread draws.
+    #[derive(Debug, Clone, Copy, Default)]
+    pub(crate) struct Chance {
+        /// Where the draws come from; `None` for chance itself.
+        pub(crate) stream: Option<Stream>,
+        /// Waits have no jitter.
+        pub(crate) exact: bool,
+    }
+
+    /// A sequence of numbers that look random and follow from a seed: `SplitMix64` (Steele, Lea and
+    /// Flood, OOPSLA 2014). The same on every machine and in every version of this crate's
+    /// dependencies, so that a seed that failed fails again.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Stream(u64);
+
+    thread_local!(static CURRENT: Cell<Chance> = const { Cell::new(Chance { stream: None, exact: false }) });
+
+    impl Stream {
+        pub(crate) fn new(seed: u64) -> Self {
+            Self(seed)
+        }
+
+        pub(crate) fn word(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(GOLDEN);
+            let word = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+            word ^ word >> 31
+        }
+    }
+
+    /// How the current thread draws. A thread that is being torn down draws at random.
+    #[inline]
+    pub(crate) fn current() -> Chance {
+        CURRENT.try_with(Cell::get).unwrap_or_default()
+    }
+
+    /// Changes how the current thread draws, and returns how it did.
+    pub(crate) fn replace(chance: Chance) -> Chance {
+        CURRENT
+            .try_with(|current| current.replace(chance))
+            .unwrap_or_default()
+    }
+
+    /// The next number of the current thread's seed, if it has one.
+    #[inline]
+    pub(super) fn word() -> Option<u64> {
+        let mut chance = current();
+        let word = chance.stream.as_mut()?.word();
+        replace(chance);
+        Some(word)
+    }
+
+    /// 2^64 over the golden ratio.
+    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+}

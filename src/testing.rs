@@ -1,0 +1,132 @@
+//! Seeds for tests: what the crate draws at random is the same in every run.
+//!
+//! Jitter, the throttle, the ramp of a circuit that closes, and the hashes of keyed tables are
+//! drawn at random. In a test that is a reason to fail one time of a hundred. [`seeded`] draws all
+//! of it from one seed, and [`without_jitter`] lets a circuit open for exactly as long as it is set
+//! to. With a [paused clock](crate::guide::testing) two runs of one seed are equal, event for
+//! event.
+//!
+//! ```
+//! # use std::time::Duration;
+//! use tower_keep::{circuit_breaker::CircuitBreakerLayer, protocol::Plain, testing::Chance};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+//! let _chance = Chance::seeded(417).without_jitter().enter();
+//! let breaker = CircuitBreakerLayer::builder().protocol(Plain::new()).build().unwrap();
+//! breaker.handle().force_open();
+//! # }
+//! ```
+//!
+//! **Scope.** A seed holds for the current thread, and so for all tasks of a runtime of one thread,
+//! as `#[tokio::test]` makes it. Layers and stacks must be built within it: a circuit draws its
+//! jitter when it is made. Of what others draw (tokio's `select!`, a balancer) it knows nothing.
+//!
+//! **Cost.** The feature `testing` is for `[dev-dependencies]`: with it, each draw and each hash
+//! reads a thread-local first. Without it nothing of this is compiled.
+
+use std::marker::PhantomData;
+
+use crate::ambient::chance::{self, Stream};
+
+/// Runs a piece of a test whose every draw follows from a seed.
+///
+/// ```
+/// use tower_keep::testing;
+///
+/// let run = || {
+///     let mut runtime = tokio::runtime::Builder::new_current_thread();
+///     let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+///     testing::seeded(417, || runtime.block_on(async { /* the test */ }))
+/// };
+/// assert_eq!(run(), run());
+/// ```
+pub fn seeded<R>(seed: u64, test: impl FnOnce() -> R) -> R {
+    let _entered = Chance::seeded(seed).enter();
+    test()
+}
+
+/// Runs a piece of a test in which waits are as long as they are set: circuits that are built there
+/// open for exactly their time, and retries back off by the formula without its random part.
+pub fn without_jitter<R>(test: impl FnOnce() -> R) -> R {
+    let _entered = Chance::current().without_jitter().enter();
+    test()
+}
+
+/// How a thread draws at random. [Enter](Self::enter) it where a closure does not fit, as in an
+/// `async` test.
+#[derive(Debug, Clone, Copy)]
+#[must_use = "nothing is changed until `enter`"]
+pub struct Chance(chance::Chance);
+
+/// Holds a [`Chance`] for the current thread until it is dropped, which restores the one before.
+/// Drop the last one entered first.
+#[derive(Debug)]
+#[must_use = "the chance holds until this is dropped: keep it as `let _chance = ..`"]
+pub struct Entered {
+    before: chance::Chance,
+    /// It belongs to the thread that it was made on.
+    not_send: PhantomData<*const ()>,
+}
+
+impl Chance {
+    /// Draws from a seed.
+    pub fn seeded(seed: u64) -> Self {
+        Self(chance::Chance {
+            stream: Some(Stream::new(seed)),
+            exact: false,
+        })
+    }
+
+    /// Draws as this thread does now.
+    pub fn current() -> Self {
+        Self(chance::current())
+    }
+
+    /// Leaves jitter out.
+    pub fn without_jitter(mut self) -> Self {
+        self.0.exact = true;
+        self
+    }
+
+    /// Draws so on this thread from now on.
+    pub fn enter(self) -> Entered {
+        Entered {
+            before: chance::replace(self.0),
+            not_send: PhantomData,
+        }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        chance::replace(self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ambient::chance::word;
+
+    #[test]
+    fn one_seed_draws_the_same_and_another_does_not() {
+        let draws = |seed| seeded(seed, || [word(), word(), word()]);
+        assert_eq!(draws(1), draws(1));
+        assert_ne!(draws(1), draws(2));
+    }
+
+    #[test]
+    fn the_chance_before_returns_even_after_a_panic() {
+        seeded(1, || {
+            let first = word();
+            let panicked = std::panic::catch_unwind(|| seeded(2, || panic!("{}", word())));
+            assert!(panicked.is_err());
+            let rest = [word(), word()];
+            assert_eq!(
+                [first, rest[0], rest[1]],
+                seeded(1, || [word(), word(), word()])
+            );
+        });
+        assert!(chance::current().stream.is_none());
+    }
+}
