@@ -44,17 +44,20 @@ async fn main() -> Result<(), BoxError> {
     let exported = exporter.get_finished_metrics()?;
     let last = exported.last().expect("one export");
     for outcome in ["success", "failure"] {
-        println!("keep_calls_total of {outcome}: {:?}", calls(last, outcome));
+        println!(
+            "tower_keep_calls_total of {outcome}: {:?}",
+            calls(last, outcome)
+        );
     }
     assert_eq!(calls(last, "success"), Some(30));
     assert_eq!(calls(last, "failure"), Some(10));
     Ok(())
 }
 
-/// What was exported of `keep_calls_total`.
+/// What was exported of `tower_keep_calls_total`.
 fn calls(exported: &ResourceMetrics, outcome: &str) -> Option<u64> {
     let metrics = exported.scope_metrics().flat_map(|scope| scope.metrics());
-    let calls = metrics.filter(|metric| metric.name() == "keep_calls_total");
+    let calls = metrics.filter(|metric| metric.name() == "tower_keep_calls_total");
     let mut sums = calls.filter_map(|metric| match metric.data() {
         AggregatedMetrics::U64(MetricData::Sum(sum)) => Some(sum),
         _ => None,

@@ -73,20 +73,21 @@ async fn a_late_recorder_has_missed_nothing() {
     }
     let seen = published("late");
     let calls = |outcome: &str| {
-        seen[&format!("keep_calls_total{{layer=\"circuit_breaker\",outcome=\"{outcome}\"}}")]
+        seen[&format!("tower_keep_calls_total{{layer=\"circuit_breaker\",outcome=\"{outcome}\"}}")]
     };
     assert_eq!(
         (calls("success"), calls("failure"), calls("rejected")),
         (2.0, 2.0, 1.0)
     );
-    let state = |state: &str| seen[&format!("keep_circuit_breaker_state{{state=\"{state}\"}}")];
+    let state =
+        |state: &str| seen[&format!("tower_keep_circuit_breaker_state{{state=\"{state}\"}}")];
     assert_eq!((state("open"), state("closed")), (1.0, 0.0));
-    let opened = "keep_circuit_breaker_transitions_total\
+    let opened = "tower_keep_circuit_breaker_transitions_total\
                   {from=\"closed\",to=\"open\",reason=\"failure_rate\"}";
     assert_eq!(seen[opened], 1.0);
-    let rejected = "keep_rejections_total{layer=\"circuit_breaker\",kind=\"circuit_open\"}";
+    let rejected = "tower_keep_rejections_total{layer=\"circuit_breaker\",kind=\"circuit_open\"}";
     assert_eq!(seen[rejected], 1.0);
-    let threshold = "keep_config{layer=\"circuit_breaker\",param=\"failure_rate\"}";
+    let threshold = "tower_keep_config{layer=\"circuit_breaker\",param=\"failure_rate\"}";
     assert_eq!(seen[threshold], 0.5);
 }
 
@@ -228,14 +229,15 @@ async fn waits_are_recorded_by_how_they_end() {
 
     let seen = published("waits");
     let waited = |result: &str| {
-        let of =
-            |part: &str| seen[&format!("keep_bulkhead_wait_seconds_{part}{{result=\"{result}\"}}")];
+        let of = |part: &str| {
+            seen[&format!("tower_keep_bulkhead_wait_seconds_{part}{{result=\"{result}\"}}")]
+        };
         (of("count"), (of("sum") * 100.0).round() * 10.0)
     };
     assert_eq!(waited("admitted"), (1.0, 200.0));
     assert_eq!(waited("rejected"), (1.0, 300.0));
     assert_eq!(waited("cancelled"), (1.0, 50.0));
-    let bucket = "keep_bulkhead_wait_seconds_bucket{result=\"admitted\",le=\"0.1\"}";
+    let bucket = "tower_keep_bulkhead_wait_seconds_bucket{result=\"admitted\",le=\"0.1\"}";
     assert_eq!(seen[bucket], 0.0);
     assert_eq!(seen[&bucket.replace("0.1", "0.25")], 1.0);
 }
@@ -249,7 +251,7 @@ async fn a_histogram_is_told_once_to_each_recorder() {
         .build()
         .unwrap();
     let service = layer.layer(service_fn(answer));
-    let count = "keep_rate_limit_wait_seconds_count";
+    let count = "tower_keep_rate_limit_wait_seconds_count";
     let recorder = || {
         let builder = PrometheusBuilder::new().set_buckets(&BUCKETS);
         Box::new(builder.unwrap().build_recorder())
@@ -295,7 +297,7 @@ async fn calls_are_timed_by_how_they_end() {
     let timed = |outcome: &str| {
         let of = |part: &str| {
             seen[&format!(
-                "keep_call_duration_seconds_{part}{{scope=\"attempt\",outcome=\"{outcome}\"}}"
+                "tower_keep_call_duration_seconds_{part}{{scope=\"attempt\",outcome=\"{outcome}\"}}"
             )]
         };
         (of("count"), (of("sum") * 100.0).round() * 10.0)
@@ -312,10 +314,16 @@ async fn retries_are_counted_by_cause() {
     let layer = layer.name("causes").build().unwrap();
     assert!(layer.layer(service_fn(answer)).oneshot(0).await.is_err());
     let seen = published("causes");
-    assert_eq!(seen["keep_retry_attempts_total{cause=\"failure\"}"], 2.0);
-    assert_eq!(seen["keep_retry_attempts_total{cause=\"not_sent\"}"], 0.0);
-    assert_eq!(seen["keep_retry_backoff_seconds_count"], 2.0);
-    let waited = seen["keep_retry_backoff_seconds_sum"];
+    assert_eq!(
+        seen["tower_keep_retry_attempts_total{cause=\"failure\"}"],
+        2.0
+    );
+    assert_eq!(
+        seen["tower_keep_retry_attempts_total{cause=\"not_sent\"}"],
+        0.0
+    );
+    assert_eq!(seen["tower_keep_retry_backoff_seconds_count"], 2.0);
+    let waited = seen["tower_keep_retry_backoff_seconds_sum"];
     assert!((0.3..=0.6).contains(&waited), "{waited}");
 }
 
@@ -334,7 +342,7 @@ async fn keys_do_not_become_labels() {
     }
     let seen = published("keys");
     assert!(seen.len() < 30, "{seen:?}");
-    assert!(seen["keep_circuit_breaker_state{state=\"closed\"}"] >= 10_000.0);
+    assert!(seen["tower_keep_circuit_breaker_state{state=\"closed\"}"] >= 10_000.0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -350,7 +358,7 @@ async fn of_keyed_circuits_the_one_that_fails_most_is_shown() {
     let service = layer.layer(service_fn(answer));
     let shown = || {
         let seen = published("worst");
-        let of = |what: &str| seen[&format!("keep_circuit_breaker_{what}")];
+        let of = |what: &str| seen[&format!("tower_keep_circuit_breaker_{what}")];
         (of("failure_ratio"), of("window_calls"))
     };
     for call in [0, 1, 1, 1, 1] {
@@ -373,7 +381,7 @@ async fn a_dropped_layer_disappears_and_its_counts_stay() {
     // One of its own: another test that publishes the global one holds each layer for a moment.
     let own = Registry::new();
     let build = || own.with(|| BulkheadLayer::builder(2).name("reloaded").build().unwrap());
-    let calls = "keep_calls_total{layer=\"bulkhead\",outcome=\"success\"}";
+    let calls = "tower_keep_calls_total{layer=\"bulkhead\",outcome=\"success\"}";
     let first = build();
     assert!(first.layer(service_fn(answer)).oneshot(1).await.is_ok());
     let running = first.layer(service_fn(|_: u32| {
@@ -423,7 +431,7 @@ fn publications_at_once_count_nothing_twice() {
     });
     let rendered = publish();
     let calls = rendered.lines().filter(|line| {
-        line.starts_with("keep_calls_total") && line.contains("outcome=\"success\"")
+        line.starts_with("tower_keep_calls_total") && line.contains("outcome=\"success\"")
     });
     let counts: Vec<_> = calls.map(|line| line.rsplit(' ').next()).collect();
     assert_eq!(counts, vec![Some("1"); layers.len()]);
@@ -473,7 +481,7 @@ async fn a_registry_of_ones_own_knows_what_is_built_with_it() {
     }
     let recorder = PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || inner.publish());
-    let calls = "keep_calls_total{layer=\"bulkhead\",outcome=\"success\"}";
+    let calls = "tower_keep_calls_total{layer=\"bulkhead\",outcome=\"success\"}";
     assert_eq!(rendered(&recorder.handle(), "own")[calls], 2.0);
 }
 
@@ -529,7 +537,7 @@ fn alerts_and_dashboard_ask_for_metrics_that_exist() {
     for word in files.iter().flat_map(|file| {
         file.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'))
     }) {
-        if word.starts_with("keep_") {
+        if word.starts_with("tower_keep_") {
             asked += 1;
             assert!(
                 METRICS

@@ -61,7 +61,7 @@ impl Memory {
         let counters = self.counters.lock().unwrap();
         let found = counters.iter().find(|(key, _)| {
             let labels: Vec<_> = key.labels().map(metrics::Label::value).collect();
-            key.name() == "keep_calls_total" && labels == [name, "bulkhead", "success"]
+            key.name() == "tower_keep_calls_total" && labels == [name, "bulkhead", "success"]
         });
         found.map(|(_, count)| count.0.load(Ordering::Relaxed))
     }

@@ -113,7 +113,11 @@ fn breaker(name: &'static str) -> CircuitBreakerBuilder<NotKeyed, Chosen<Plain>>
 /// How often the circuit has opened for this reason.
 fn opened(name: &str, reason: &str) -> f64 {
     let labels = [("to", "open"), ("reason", reason)];
-    metric(name, "keep_circuit_breaker_transitions_total", &labels)
+    metric(
+        name,
+        "tower_keep_circuit_breaker_transitions_total",
+        &labels,
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,11 +158,15 @@ async fn circuit_never_opens() {
     };
     outage().await;
     assert_eq!(
-        metric("many calls", "keep_circuit_breaker_failure_ratio", &[]),
+        metric(
+            "many calls",
+            "tower_keep_circuit_breaker_failure_ratio",
+            &[]
+        ),
         1.0
     );
-    let held = metric("many calls", "keep_circuit_breaker_window_calls", &[]);
-    let needed = metric("many calls", "keep_config", &[("param", "min_calls")]);
+    let held = metric("many calls", "tower_keep_circuit_breaker_window_calls", &[]);
+    let needed = metric("many calls", "tower_keep_config", &[("param", "min_calls")]);
     assert!(held < needed, "{held} of {needed} calls");
     assert_eq!(handle.state(), BreakerState::Closed);
 
@@ -184,7 +192,7 @@ async fn circuit_opens_late() {
     at_ten_a_second(good(1), 3000).await;
     at_ten_a_second(BAD, 300).await;
     // Half a minute of nothing but failures is outweighed by what was before.
-    let ratio = metric("late", "keep_circuit_breaker_failure_ratio", &[]);
+    let ratio = metric("late", "tower_keep_circuit_breaker_failure_ratio", &[]);
     assert!(ratio > 0.05 && ratio < 0.1, "{ratio}");
 
     let mut config = handle.config();
@@ -226,7 +234,7 @@ async fn bulkhead_is_too_small() {
     let full = || {
         metric(
             "small",
-            "keep_rejections_total",
+            "tower_keep_rejections_total",
             &[("kind", "bulkhead_full")],
         )
     };
@@ -254,7 +262,7 @@ async fn bulkhead_is_too_large() {
     let full = || {
         metric(
             "large",
-            "keep_rejections_total",
+            "tower_keep_rejections_total",
             &[("kind", "bulkhead_full")],
         )
     };
@@ -281,7 +289,7 @@ async fn calls_queue_in_bursts() {
         let calls = at_once(&service, 6, good(100));
         let look = async {
             sleep(Duration::from_millis(50)).await;
-            metric("queue", "keep_bulkhead_queued", &[])
+            metric("queue", "tower_keep_bulkhead_queued", &[])
         };
         let ((_, slowest), queued) = futures::join!(calls, look);
         (queued, slowest)
@@ -317,7 +325,13 @@ async fn hopeless_calls_empty_the_budget() {
             good(1)
         })
     }));
-    let calls = |outcome| metric("budget", "keep_retry_calls_total", &[("outcome", outcome)]);
+    let calls = |outcome| {
+        metric(
+            "budget",
+            "tower_keep_retry_calls_total",
+            &[("outcome", outcome)],
+        )
+    };
     for _ in 0..10 {
         of_thirty(&service).await;
     }
@@ -346,7 +360,7 @@ async fn retries_are_load() {
         .build()
         .unwrap();
     let (service, handle) = (layer.layer(service_fn(upstream)), layer.handle());
-    let attempts = || metric("load", "keep_retry_attempts_total", &[]);
+    let attempts = || metric("load", "tower_keep_retry_attempts_total", &[]);
     in_turn(&service, [BAD; 10]).await;
     assert_eq!(attempts(), 40.0);
 
@@ -373,7 +387,7 @@ async fn rate_limit_rejects_bursts() {
     };
     let decisions = |decision| {
         let labels = [("decision", decision)];
-        metric("bursts", "keep_rate_limit_decisions_total", &labels)
+        metric("bursts", "tower_keep_rate_limit_decisions_total", &labels)
     };
     bursts().await;
     assert_eq!((decisions("admitted"), decisions("rejected")), (4.0, 16.0));
@@ -396,7 +410,13 @@ async fn attempt_timeout_cuts_good_calls() {
         .unwrap();
     let layers = ServiceBuilder::new().layer(retry).layer(attempt.clone());
     let service = layers.service(service_fn(upstream));
-    let cut = || metric("attempt", "keep_timeout_total", &[("scope", "attempt")]);
+    let cut = || {
+        metric(
+            "attempt",
+            "tower_keep_timeout_total",
+            &[("scope", "attempt")],
+        )
+    };
     assert_eq!(in_turn(&service, [good(120); 10]).await, 0);
     assert_eq!(cut(), 30.0);
 
@@ -433,7 +453,7 @@ async fn total_timeout_leaves_no_time_to_retry() {
         }
         succeeded
     };
-    let cut = || metric("total", "keep_timeout_total", &[("scope", "total")]);
+    let cut = || metric("total", "tower_keep_timeout_total", &[("scope", "total")]);
     assert_eq!(succeeded(1..11).await, 0);
     assert_eq!(cut(), 10.0);
 
@@ -460,7 +480,7 @@ async fn hedges_are_sent_too_early() {
         });
         upstream(if hangs.is_ok() { good(10_000) } else { ask })
     }));
-    let sent = || metric("early", "keep_hedge_sent_total", &[]);
+    let sent = || metric("early", "tower_keep_hedge_sent_total", &[]);
     assert_eq!(in_turn(&service, [good(20); 10]).await, 10);
     assert_eq!(sent(), 10.0);
 
@@ -472,7 +492,11 @@ async fn hedges_are_sent_too_early() {
     // What to watch next: hedges still win over an attempt that hangs.
     slow.store(1, Ordering::Relaxed);
     assert_eq!(in_turn(&service, [good(20)]).await, 1);
-    let wins = metric("early", "keep_hedge_wins_total", &[("winner", "hedge")]);
+    let wins = metric(
+        "early",
+        "tower_keep_hedge_wins_total",
+        &[("winner", "hedge")],
+    );
     assert_eq!((sent(), wins), (11.0, 1.0));
 }
 
@@ -485,7 +509,7 @@ async fn throttle_rejects_too_soon() {
         .build()
         .unwrap();
     let (service, handle) = (layer.layer(service_fn(upstream)), layer.handle());
-    let probability = || metric("soon", "keep_throttle_probability", &[]);
+    let probability = || metric("soon", "tower_keep_throttle_probability", &[]);
     // An upstream that does three of four calls, as on any day.
     let usual = [good(1), good(1), good(1), BAD];
     in_turn(&service, usual.into_iter().cycle().take(200)).await;
@@ -495,7 +519,13 @@ async fn throttle_rejects_too_soon() {
     let mut config = handle.config();
     config.multiplier = 2.0;
     handle.update(config).unwrap();
-    let rejected = || metric("soon", "keep_rejections_total", &[("kind", "throttled")]);
+    let rejected = || {
+        metric(
+            "soon",
+            "tower_keep_rejections_total",
+            &[("kind", "throttled")],
+        )
+    };
     // What it has rejected itself is in its window for a while.
     in_turn(&service, usual.into_iter().cycle().take(400)).await;
     let before = rejected();
@@ -514,7 +544,7 @@ async fn throttle_outlasts_the_outage() {
         .build()
         .unwrap();
     let service = layer.layer(service_fn(upstream));
-    let probability = || metric("throttle", "keep_throttle_probability", &[]);
+    let probability = || metric("throttle", "tower_keep_throttle_probability", &[]);
     in_turn(&service, [BAD; 500]).await;
     assert!(probability() > 0.9, "{}", probability());
 

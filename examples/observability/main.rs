@@ -45,9 +45,9 @@ async fn main() -> Result<(), BoxError> {
 
     assert_eq!(status, StatusCode::OK);
     for line in [
-        r#"keep_circuit_breaker_state{name="search",state="open"} 1"#,
-        r#"keep_bulkhead_in_flight{name="search"} 0"#,
-        r#"keep_rate_limit_decisions_total{name="api",decision="admitted"} 30"#,
+        r#"tower_keep_circuit_breaker_state{name="search",state="open"} 1"#,
+        r#"tower_keep_bulkhead_in_flight{name="search"} 0"#,
+        r#"tower_keep_rate_limit_decisions_total{name="api",decision="admitted"} 30"#,
     ] {
         assert!(metrics.lines().any(|own| own == line), "{line}");
     }

@@ -18,43 +18,43 @@
 //!
 //! | metric | kind | labels besides `name` | meaning |
 //! |---|---|---|---|
-//! | `keep_calls_total` | counter | `layer`, `outcome` | calls by how they ended: `success`, `failure`, `overload`, `ignored`, `cancelled`, `late`, `timeout`, `rejected` |
-//! | `keep_call_duration_seconds` | histogram | `scope`, `outcome` | how long calls took until the head of their response, as a timeout on an `attempt` or a `total` saw them: `success`, `failure`, `overload`, `ignored`, `timeout`, `cancelled`; calls that were answered at once took nothing |
-//! | `keep_rejections_total` | counter | `layer`, `kind` | calls that were turned away or cut off, by [kind](crate::RejectedKind::as_str) |
-//! | `keep_config` | gauge | `layer`, `param` | the thresholds in force, as lines for graphs; times in seconds, shares from 0 to 1 |
-//! | `keep_circuit_breaker_state` | gauge | `state` | 1 for the [state](crate::circuit_breaker::BreakerState::as_str) of the circuit, 0 for the others; of keyed circuits, how many are in each |
-//! | `keep_circuit_breaker_transitions_total` | counter | `from`, `to`, `reason` | changes of state, by their [cause](crate::circuit_breaker::Cause::as_str) |
-//! | `keep_circuit_breaker_failure_ratio` | gauge | | failed calls of those in the window; of keyed circuits, that of the one that fails most |
-//! | `keep_circuit_breaker_slow_ratio` | gauge | | slow calls of those in the window; of keyed circuits, that of the one that fails most |
-//! | `keep_circuit_breaker_window_calls` | gauge | | calls in the window; of keyed circuits, that of the one that fails most |
-//! | `keep_bulkhead_in_flight` | gauge | | calls that run now; of keys, all together |
-//! | `keep_bulkhead_limit` | gauge | | how many may; of keys, how many of each |
-//! | `keep_adaptive_limit` | gauge | | the limit that was [learned](crate::bulkhead::BulkheadBuilder::adaptive); not of keys |
-//! | `keep_adaptive_rtt_seconds` | gauge | `kind` | how long calls take: on `average` in the last window, and as a `baseline` those that do not queue |
-//! | `keep_bulkhead_queued` | gauge | | calls that wait for a place |
-//! | `keep_bulkhead_wait_seconds` | histogram | `result` | how long calls waited for a place, of those that did: `admitted`, `rejected` or `cancelled` |
-//! | `keep_retry_calls_total` | counter | `outcome` | calls by how their attempts ended: `first_try`, `recovered`, `exhausted`, `budget_denied`, `not_retryable`, `not_replayable`, `not_sent`, `rejected` |
-//! | `keep_retry_attempts_total` | counter | `cause` | attempts beyond the first that were sent, by what was wrong with the one before: `failure`, `overload`, `not_sent`, `rejected` |
-//! | `keep_retry_backoff_seconds` | histogram | | how long retries were to wait before they were sent |
-//! | `keep_retry_budget_tokens` | gauge | | retries that the budget would pay for |
-//! | `keep_rate_limit_decisions_total` | counter | `decision` | calls that were `admitted` or `rejected` |
-//! | `keep_rate_limit_queued` | gauge | | calls that wait for their turn; not of limits made `per_key`, nor those that wait for a total |
-//! | `keep_rate_limit_wait_seconds` | histogram | | how long calls waited for their turn, of those that did |
-//! | `keep_rate_limit_keys` | gauge | | keys that have used some of their burst; of a table of keys |
-//! | `keep_rate_limit_evictions_total` | counter | | keys whose place another one took, none in debt; of a table of keys |
-//! | `keep_hedge_sent_total` | counter | | hedges that were sent |
-//! | `keep_hedge_wins_total` | counter | `winner` | hedged calls that the `first` attempt, a `hedge` or `none` won |
-//! | `keep_hedge_delay_seconds` | gauge | | after how long a call is hedged; absent while that is being learnt |
-//! | `keep_fallback_total` | counter | `result` | failed calls that the fallback `answered`, or for which it `failed` too |
-//! | `keep_throttle_probability` | gauge | | the probability that a call is rejected; of keys, the highest |
-//! | `keep_shadow_calls_total` | counter | | calls that settings on [trial](crate::gate::Shadow) were asked about |
-//! | `keep_would_reject_total` | counter | `kind` | calls that they would have rejected, by [kind](crate::RejectedKind::as_str) |
-//! | `keep_timeout_total` | counter | `scope` | calls that took too long, of a limit on an `attempt` or a `total` |
+//! | `tower_keep_calls_total` | counter | `layer`, `outcome` | calls by how they ended: `success`, `failure`, `overload`, `ignored`, `cancelled`, `late`, `timeout`, `rejected` |
+//! | `tower_keep_call_duration_seconds` | histogram | `scope`, `outcome` | how long calls took until the head of their response, as a timeout on an `attempt` or a `total` saw them: `success`, `failure`, `overload`, `ignored`, `timeout`, `cancelled`; calls that were answered at once took nothing |
+//! | `tower_keep_rejections_total` | counter | `layer`, `kind` | calls that were turned away or cut off, by [kind](crate::RejectedKind::as_str) |
+//! | `tower_keep_config` | gauge | `layer`, `param` | the thresholds in force, as lines for graphs; times in seconds, shares from 0 to 1 |
+//! | `tower_keep_circuit_breaker_state` | gauge | `state` | 1 for the [state](crate::circuit_breaker::BreakerState::as_str) of the circuit, 0 for the others; of keyed circuits, how many are in each |
+//! | `tower_keep_circuit_breaker_transitions_total` | counter | `from`, `to`, `reason` | changes of state, by their [cause](crate::circuit_breaker::Cause::as_str) |
+//! | `tower_keep_circuit_breaker_failure_ratio` | gauge | | failed calls of those in the window; of keyed circuits, that of the one that fails most |
+//! | `tower_keep_circuit_breaker_slow_ratio` | gauge | | slow calls of those in the window; of keyed circuits, that of the one that fails most |
+//! | `tower_keep_circuit_breaker_window_calls` | gauge | | calls in the window; of keyed circuits, that of the one that fails most |
+//! | `tower_keep_bulkhead_in_flight` | gauge | | calls that run now; of keys, all together |
+//! | `tower_keep_bulkhead_limit` | gauge | | how many may; of keys, how many of each |
+//! | `tower_keep_adaptive_limit` | gauge | | the limit that was [learned](crate::bulkhead::BulkheadBuilder::adaptive); not of keys |
+//! | `tower_keep_adaptive_rtt_seconds` | gauge | `kind` | how long calls take: on `average` in the last window, and as a `baseline` those that do not queue |
+//! | `tower_keep_bulkhead_queued` | gauge | | calls that wait for a place |
+//! | `tower_keep_bulkhead_wait_seconds` | histogram | `result` | how long calls waited for a place, of those that did: `admitted`, `rejected` or `cancelled` |
+//! | `tower_keep_retry_calls_total` | counter | `outcome` | calls by how their attempts ended: `first_try`, `recovered`, `exhausted`, `budget_denied`, `not_retryable`, `not_replayable`, `not_sent`, `rejected` |
+//! | `tower_keep_retry_attempts_total` | counter | `cause` | attempts beyond the first that were sent, by what was wrong with the one before: `failure`, `overload`, `not_sent`, `rejected` |
+//! | `tower_keep_retry_backoff_seconds` | histogram | | how long retries were to wait before they were sent |
+//! | `tower_keep_retry_budget_tokens` | gauge | | retries that the budget would pay for |
+//! | `tower_keep_rate_limit_decisions_total` | counter | `decision` | calls that were `admitted` or `rejected` |
+//! | `tower_keep_rate_limit_queued` | gauge | | calls that wait for their turn; not of limits made `per_key`, nor those that wait for a total |
+//! | `tower_keep_rate_limit_wait_seconds` | histogram | | how long calls waited for their turn, of those that did |
+//! | `tower_keep_rate_limit_keys` | gauge | | keys that have used some of their burst; of a table of keys |
+//! | `tower_keep_rate_limit_evictions_total` | counter | | keys whose place another one took, none in debt; of a table of keys |
+//! | `tower_keep_hedge_sent_total` | counter | | hedges that were sent |
+//! | `tower_keep_hedge_wins_total` | counter | `winner` | hedged calls that the `first` attempt, a `hedge` or `none` won |
+//! | `tower_keep_hedge_delay_seconds` | gauge | | after how long a call is hedged; absent while that is being learnt |
+//! | `tower_keep_fallback_total` | counter | `result` | failed calls that the fallback `answered`, or for which it `failed` too |
+//! | `tower_keep_throttle_probability` | gauge | | the probability that a call is rejected; of keys, the highest |
+//! | `tower_keep_shadow_calls_total` | counter | | calls that settings on [trial](crate::gate::Shadow) were asked about |
+//! | `tower_keep_would_reject_total` | counter | `kind` | calls that they would have rejected, by [kind](crate::RejectedKind::as_str) |
+//! | `tower_keep_timeout_total` | counter | `scope` | calls that took too long, of a limit on an `attempt` or a `total` |
 //!
 //! Labels are names and enumerations, never a key, a host or a path: ten thousand keyed circuits
-//! are six lines. A call is counted in `keep_calls_total` at its end, by each layer that learns of
-//! it: a rate limit does not, and counts decisions instead. Counters of kinds that have not
-//! happened may be absent.
+//! are six lines. A call is counted in `tower_keep_calls_total` at its end, by each layer that
+//! learns of it: a rate limit does not, and counts decisions instead. Counters of kinds that have
+//! not happened may be absent.
 //!
 //! **Histograms** have the buckets that [`BUCKETS`] names: give them to the recorder too, as
 //! `PrometheusBuilder::new().set_buckets(&BUCKETS)`, or the exporter makes summaries. Each duration

@@ -62,149 +62,159 @@ const fn histogram(
 }
 
 pub(crate) const CALLS: &Metric = &counter(
-    "keep_calls_total",
+    "tower_keep_calls_total",
     &["layer", "outcome"],
     "Calls by how they ended",
 );
 pub(crate) const REJECTIONS: &Metric = &counter(
-    "keep_rejections_total",
+    "tower_keep_rejections_total",
     &["layer", "kind"],
     "Calls that were turned away or cut off, by the reason",
 );
 pub(crate) const CONFIG: &Metric = &gauge(
-    "keep_config",
+    "tower_keep_config",
     &["layer", "param"],
     "The thresholds in force; times in seconds, shares between 0 and 1",
 );
 pub(crate) const CIRCUIT_STATE: &Metric = &gauge(
-    "keep_circuit_breaker_state",
+    "tower_keep_circuit_breaker_state",
     &["state"],
     "1 for the state that the circuit is in; of keyed circuits, how many are in each",
 );
 pub(crate) const CIRCUIT_TRANSITIONS: &Metric = &counter(
-    "keep_circuit_breaker_transitions_total",
+    "tower_keep_circuit_breaker_transitions_total",
     &["from", "to", "reason"],
     "Changes of state",
 );
 pub(crate) const CIRCUIT_FAILURES: &Metric = &gauge(
-    "keep_circuit_breaker_failure_ratio",
+    "tower_keep_circuit_breaker_failure_ratio",
     &[],
     "Failed calls of those in the window",
 );
 pub(crate) const CIRCUIT_SLOW: &Metric = &gauge(
-    "keep_circuit_breaker_slow_ratio",
+    "tower_keep_circuit_breaker_slow_ratio",
     &[],
     "Slow calls of those in the window",
 );
 pub(crate) const CIRCUIT_CALLS: &Metric = &gauge(
-    "keep_circuit_breaker_window_calls",
+    "tower_keep_circuit_breaker_window_calls",
     &[],
     "Calls in the window",
 );
 pub(crate) const BULKHEAD_IN_FLIGHT: &Metric =
-    &gauge("keep_bulkhead_in_flight", &[], "Calls that run now");
+    &gauge("tower_keep_bulkhead_in_flight", &[], "Calls that run now");
 pub(crate) const BULKHEAD_LIMIT: &Metric = &gauge(
-    "keep_bulkhead_limit",
+    "tower_keep_bulkhead_limit",
     &[],
     "How many may run at once; of keys, of each",
 );
-pub(crate) const ADAPTIVE_LIMIT: &Metric =
-    &gauge("keep_adaptive_limit", &[], "The limit that was learned");
+pub(crate) const ADAPTIVE_LIMIT: &Metric = &gauge(
+    "tower_keep_adaptive_limit",
+    &[],
+    "The limit that was learned",
+);
 pub(crate) const ADAPTIVE_RTT: &Metric = &gauge(
-    "keep_adaptive_rtt_seconds",
+    "tower_keep_adaptive_rtt_seconds",
     &["kind"],
     "How long calls take, on average and when none queues",
 );
-pub(crate) const BULKHEAD_QUEUED: &Metric =
-    &gauge("keep_bulkhead_queued", &[], "Calls that wait for a place");
+pub(crate) const BULKHEAD_QUEUED: &Metric = &gauge(
+    "tower_keep_bulkhead_queued",
+    &[],
+    "Calls that wait for a place",
+);
 pub(crate) const BULKHEAD_WAIT: &Metric = &histogram(
-    "keep_bulkhead_wait_seconds",
+    "tower_keep_bulkhead_wait_seconds",
     &["result"],
     "How long calls waited for a place, of those that did",
 );
 pub(crate) const RETRY_CALLS: &Metric = &counter(
-    "keep_retry_calls_total",
+    "tower_keep_retry_calls_total",
     &["outcome"],
     "Calls by how their attempts ended",
 );
 pub(crate) const RETRY_ATTEMPTS: &Metric = &counter(
-    "keep_retry_attempts_total",
+    "tower_keep_retry_attempts_total",
     &["cause"],
     "Attempts beyond the first that were sent, by what was wrong with the one before",
 );
 pub(crate) const RETRY_BACKOFF: &Metric = &histogram(
-    "keep_retry_backoff_seconds",
+    "tower_keep_retry_backoff_seconds",
     &[],
     "How long retries were to wait before they were sent",
 );
 pub(crate) const RETRY_BUDGET: &Metric = &gauge(
-    "keep_retry_budget_tokens",
+    "tower_keep_retry_budget_tokens",
     &[],
     "Retries that the budget would pay for",
 );
 pub(crate) const LIMIT_DECISIONS: &Metric = &counter(
-    "keep_rate_limit_decisions_total",
+    "tower_keep_rate_limit_decisions_total",
     &["decision"],
     "Calls that were admitted or rejected",
 );
 pub(crate) const LIMIT_QUEUED: &Metric = &gauge(
-    "keep_rate_limit_queued",
+    "tower_keep_rate_limit_queued",
     &[],
     "Calls that wait for their turn",
 );
 pub(crate) const LIMIT_WAIT: &Metric = &histogram(
-    "keep_rate_limit_wait_seconds",
+    "tower_keep_rate_limit_wait_seconds",
     &[],
     "How long calls waited for their turn, of those that did",
 );
 pub(crate) const LIMIT_KEYS: &Metric = &gauge(
-    "keep_rate_limit_keys",
+    "tower_keep_rate_limit_keys",
     &[],
     "Keys that have used some of their burst",
 );
 pub(crate) const LIMIT_EVICTIONS: &Metric = &counter(
-    "keep_rate_limit_evictions_total",
+    "tower_keep_rate_limit_evictions_total",
     &[],
     "Keys whose place another one took",
 );
-pub(crate) const HEDGES: &Metric = &counter("keep_hedge_sent_total", &[], "Hedges that were sent");
+pub(crate) const HEDGES: &Metric =
+    &counter("tower_keep_hedge_sent_total", &[], "Hedges that were sent");
 pub(crate) const HEDGE_WINS: &Metric = &counter(
-    "keep_hedge_wins_total",
+    "tower_keep_hedge_wins_total",
     &["winner"],
     "Hedged calls by which attempt won",
 );
 pub(crate) const HEDGE_DELAY: &Metric = &gauge(
-    "keep_hedge_delay_seconds",
+    "tower_keep_hedge_delay_seconds",
     &[],
     "After how long a call is hedged",
 );
 pub(crate) const FALLBACKS: &Metric = &counter(
-    "keep_fallback_total",
+    "tower_keep_fallback_total",
     &["result"],
     "Failed calls by what the fallback did",
 );
 pub(crate) const THROTTLE: &Metric = &gauge(
-    "keep_throttle_probability",
+    "tower_keep_throttle_probability",
     &[],
     "The probability that a call is rejected",
 );
 pub(crate) const SHADOW_CALLS: &Metric = &counter(
-    "keep_shadow_calls_total",
+    "tower_keep_shadow_calls_total",
     &[],
     "Calls that settings on trial were asked about",
 );
 pub(crate) const WOULD_REJECT: &Metric = &counter(
-    "keep_would_reject_total",
+    "tower_keep_would_reject_total",
     &["kind"],
     "Calls that settings on trial would have rejected, by the reason",
 );
 pub(crate) const CALL_DURATION: &Metric = &histogram(
-    "keep_call_duration_seconds",
+    "tower_keep_call_duration_seconds",
     &["scope", "outcome"],
     "How long calls took, as timeouts saw them",
 );
-pub(crate) const TIMEOUTS: &Metric =
-    &counter("keep_timeout_total", &["scope"], "Calls that took too long");
+pub(crate) const TIMEOUTS: &Metric = &counter(
+    "tower_keep_timeout_total",
+    &["scope"],
+    "Calls that took too long",
+);
 
 /// All metrics, in the order of the table in [`observe`](crate::observe).
 pub const METRICS: &[&Metric] = &[

@@ -200,7 +200,7 @@ async fn assert_all_metrics_exist(prometheus: &Prometheus) {
     for word in [DASHBOARD, RULES].iter().flat_map(|file| {
         file.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'))
     }) {
-        if word.starts_with("keep_") {
+        if word.starts_with("tower_keep_") {
             asked.insert(word);
             assert!(known.contains(&json!(word)), "nobody has published {word}");
         }

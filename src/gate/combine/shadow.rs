@@ -46,8 +46,8 @@ use crate::{
 /// It asks nothing of `poll_ready`, and tells callers of no limit. Its cost is the candidate's, and
 /// one more write for each call.
 ///
-/// Timeouts need no trial: `keep_call_duration_seconds` tells how many calls took longer than any
-/// of its buckets.
+/// Timeouts need no trial: `tower_keep_call_duration_seconds` tells how many calls took longer
+/// than any of its buckets.
 #[derive(Clone)]
 pub struct Shadow<G> {
     /// Always there: what a gate that may be missing does with calls that hold nothing of it is
