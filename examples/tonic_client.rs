@@ -1,7 +1,7 @@
 //! A tonic client that retries what is safe to repeat, and stops calling a server that is down.
 //!
 //! ```console
-//! cargo run --features grpc --example tonic_client
+//! cargo run --features tonic-014 --example tonic_client
 //! ```
 
 use std::sync::{

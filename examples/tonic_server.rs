@@ -4,7 +4,7 @@
 //! protect one service alone, apply the stack to it: `.add_service(stack.layer(service))`.
 //!
 //! ```console
-//! cargo run --features grpc --example tonic_server
+//! cargo run --features tonic-014 --example tonic_server
 //! ```
 
 use tonic::{

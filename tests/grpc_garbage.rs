@@ -1,5 +1,5 @@
 //! Whatever an upstream sends is read without a panic, passed on unchanged, and settled once.
-#![cfg(feature = "grpc")]
+#![cfg(feature = "tonic-014")]
 
 use std::{cell::Cell, convert::Infallible, time::Duration};
 

@@ -1,5 +1,5 @@
 //! What a retry does over gRPC, before real tonic servers and channels.
-#![cfg(feature = "grpc")]
+#![cfg(feature = "tonic-014")]
 #![allow(
     clippy::disallowed_methods,
     reason = "the tests look at tokio's clock, which is paused"

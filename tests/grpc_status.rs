@@ -1,5 +1,5 @@
 //! What gRPC answers mean: by the head, and at the end of the body.
-#![cfg(feature = "grpc")]
+#![cfg(feature = "tonic-014")]
 
 use std::{cell::Cell, convert::Infallible, time::Duration};
 

@@ -1,5 +1,5 @@
 //! The layers before real tonic servers and channels on loopback, in all four kinds of methods.
-#![cfg(feature = "grpc")]
+#![cfg(feature = "tonic-014")]
 
 mod support {
     pub(crate) mod grpc;

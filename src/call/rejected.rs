@@ -158,7 +158,7 @@ impl fmt::Display for Rejected {
 }
 
 // With gRPC a rejection has a status as its source: see `protocol::grpc::rejection`.
-#[cfg(not(feature = "grpc"))]
+#[cfg(not(feature = "tonic-014"))]
 impl Error for Rejected {}
 
 #[cfg(test)]

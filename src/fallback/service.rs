@@ -77,7 +77,7 @@ impl<S: Clone, F: Clone, P: Clone> Clone for Fallback<S, F, P> {
 }
 
 /// A layered service still goes into tonic's `Server::add_service`.
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tonic-014")]
 impl<S: tonic::server::NamedService, F, P> tonic::server::NamedService for Fallback<S, F, P> {
     const NAME: &'static str = S::NAME;
 }

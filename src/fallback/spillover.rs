@@ -189,7 +189,7 @@ impl<S: fmt::Debug, B> fmt::Debug for Spillover<S, B> {
 }
 
 /// A layered service still goes into tonic's `Server::add_service`.
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tonic-014")]
 impl<S: tonic::server::NamedService, B> tonic::server::NamedService for Spillover<S, B> {
     const NAME: &'static str = S::NAME;
 }

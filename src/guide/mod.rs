@@ -71,7 +71,7 @@ pub mod opentelemetry {}
 #[doc = include_str!("settings.md")]
 pub mod settings {}
 
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tonic-014")]
 #[doc = include_str!("grpc.md")]
 pub mod grpc {}
 

@@ -78,7 +78,7 @@ where
 }
 
 /// A layered service still goes into tonic's `Server::add_service`.
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tonic-014")]
 impl<S: tonic::server::NamedService, P, B> tonic::server::NamedService for Hedge<S, P, B> {
     const NAME: &'static str = S::NAME;
 }

@@ -21,7 +21,7 @@ use std::{any::Any, time::Duration};
 use crate::{Classify, Deadline, Outcome, Rejected, RejectedKind, algorithm::Rate};
 
 mod choice;
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tonic-014")]
 pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;

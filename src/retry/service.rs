@@ -81,7 +81,7 @@ where
 }
 
 /// A layered service still goes into tonic's `Server::add_service`.
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tonic-014")]
 impl<S: tonic::server::NamedService, P, B> tonic::server::NamedService for Retry<S, P, B> {
     const NAME: &'static str = S::NAME;
 }

@@ -83,7 +83,7 @@ impl Client {
 
     /// For tonic's channels. A request of tonic's names no host, so one circuit and one bulkhead
     /// serve the channel.
-    #[cfg(feature = "grpc")]
+    #[cfg(feature = "tonic-014")]
     pub fn grpc(
         self,
         client: crate::protocol::grpc::Client,

@@ -65,7 +65,7 @@ impl Server {
     }
 
     /// For tonic's servers: rejections are trailers-only responses.
-    #[cfg(feature = "grpc")]
+    #[cfg(feature = "tonic-014")]
     pub fn grpc(self) -> ServerBuilder<crate::protocol::grpc::Server> {
         ServerBuilder::new(crate::protocol::grpc::Server::new())
     }

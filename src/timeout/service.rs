@@ -110,7 +110,7 @@ impl<S: Clone, P: Clone, M> Clone for Timeout<S, P, M> {
 }
 
 /// A layered service still goes into tonic's `Server::add_service`.
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tonic-014")]
 impl<S: tonic::server::NamedService, P, M> tonic::server::NamedService for Timeout<S, P, M> {
     const NAME: &'static str = S::NAME;
 }

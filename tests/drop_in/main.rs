@@ -8,7 +8,7 @@
 mod balance;
 #[cfg(feature = "http")]
 mod client;
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tonic-014")]
 mod grpc;
 #[cfg(feature = "http")]
 mod http_server;
@@ -18,7 +18,7 @@ mod routers;
 mod server;
 #[cfg(feature = "http")]
 mod streams;
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tonic-014")]
 #[path = "../support/grpc.rs"]
 mod support;
 #[cfg(feature = "http")]

@@ -17,7 +17,7 @@
 
 mod client;
 mod goaway;
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tonic-014")]
 mod grpc;
 mod nginx;
 mod programs;

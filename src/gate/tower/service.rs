@@ -199,7 +199,7 @@ impl<S: fmt::Debug, G, P> fmt::Debug for Gated<S, G, P> {
 }
 
 /// A layered service still goes into tonic's `Server::add_service`.
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tonic-014")]
 impl<S: tonic::server::NamedService, G, P> tonic::server::NamedService for Gated<S, G, P> {
     const NAME: &'static str = S::NAME;
 }

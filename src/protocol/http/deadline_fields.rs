@@ -25,7 +25,7 @@ pub(super) fn write(headers: &mut HeaderMap, remaining: Duration) {
 }
 
 /// Shortens a `grpc-timeout` that is there to what remains.
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tonic-014")]
 pub(in crate::protocol) fn shorten_grpc(headers: &mut HeaderMap, remaining: Duration) {
     if headers.contains_key(GRPC_TIMEOUT) {
         write_grpc(headers, remaining);

@@ -63,9 +63,9 @@ mod upgrade;
 
 pub use attempt::Attempt;
 pub use client::{Client, Idempotent, RequestSnapshot};
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tonic-014")]
 pub(super) use deadline_fields::{read as read_deadline, shorten_grpc};
-#[cfg(feature = "grpc")]
+#[cfg(feature = "tonic-014")]
 pub(super) use error::Cause;
 pub use rejection_body::{NoBody, ProblemJson, RejectionBody};
 pub use replay::ReplayBody;
