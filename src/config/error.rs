@@ -32,11 +32,20 @@ impl ConfigError {
     pub(crate) fn new(field: &'static str, value: impl fmt::Debug, fix: &'static str) -> Self {
         Self {
             field,
-            value: format!("{value:?}"),
+            value: plain(value),
             fix,
             layer: None,
             name: None,
         }
+    }
+
+    /// Names the setting as the stack does that set it, if it is the layer's `from`.
+    #[cfg(feature = "http")]
+    pub(crate) fn renamed(mut self, from: &str, to: &'static str) -> Self {
+        if self.field == from {
+            self.field = to;
+        }
+        self
     }
 
     /// Says whose setting it is: in a stack of five, `duration` alone tells little.
@@ -64,6 +73,19 @@ impl fmt::Display for ConfigError {
 }
 
 impl Error for ConfigError {}
+
+/// A value as it is set. An `Option` is the code's way to say that a setting may be absent.
+pub(crate) fn plain(value: impl fmt::Debug) -> String {
+    let text = format!("{value:?}");
+    let inner = text
+        .strip_prefix("Some(")
+        .and_then(|text| text.strip_suffix(')'));
+    match inner {
+        Some(inner) => inner.to_owned(),
+        None if text == "None" => "not set".to_owned(),
+        None => text,
+    }
+}
 
 /// The nanoseconds of a duration within bounds.
 pub(crate) fn nanos_within(

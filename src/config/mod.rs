@@ -9,6 +9,8 @@ pub(crate) mod seconds;
 mod update_report;
 
 pub use error::ConfigError;
+#[cfg(feature = "layers")]
+pub(crate) use error::plain;
 pub(crate) use error::{nanos_within, number_within, parts_per_million};
 #[cfg(feature = "layers")]
 pub use name::Name;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::config::plain;
+
 /// What an update of a running layer has changed. Empty if everything was so already.
 ///
 /// Every `update(..)` returns it, and an event of the feature `tracing` has the same text.
@@ -64,8 +66,8 @@ impl Changed {
             self.0.push(Change {
                 layer,
                 field,
-                from: format!("{from:?}"),
-                to: format!("{to:?}"),
+                from: plain(from),
+                to: plain(to),
                 restarts: false,
             });
         }

@@ -126,6 +126,17 @@ impl<K, M, P> RateLimitBuilder<K, M, P> {
         self
     }
 
+    /// For how long a hint closes the limit at most, if it may at all.
+    #[cfg(feature = "http")]
+    pub(crate) fn honored(&self) -> Option<Duration> {
+        let Settings {
+            max_penalty,
+            enabled,
+            ..
+        } = self.settings;
+        (enabled && max_penalty > 0).then(|| Duration::from_nanos(max_penalty))
+    }
+
     /// Tells callers the limit and what is left of it with every response, if the
     /// [`protocol`](Self::protocol) has means to: [`http::Server`](crate::protocol::http::Server)
     /// has. Default `false`. Give each of several such limits a name.

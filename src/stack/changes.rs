@@ -133,12 +133,14 @@ impl ClientHandle {
         let in_flight = changes.max_in_flight;
         let attempt = changes.attempt_timeout;
         let total = changes.total_timeout;
-        or_nothing(total.map(|timeout| self.total_timeout.check(timeout)))?;
+        or_nothing(total.map(|timeout| self.total_timeout.check(timeout)))
+            .map_err(|error| error.renamed("duration", "total_timeout"))?;
         or_nothing(changes.retry.map(|policy| self.retry.check(policy)))?;
         let circuit = changes.circuit_breaker;
         or_nothing(circuit.map(|config| self.circuit_breaker.check(&config)))?;
         or_nothing(in_flight.map(|calls| self.bulkhead.check_limit(calls)))?;
-        or_nothing(attempt.map(|timeout| self.attempt_timeout.check(timeout)))?;
+        or_nothing(attempt.map(|timeout| self.attempt_timeout.check(timeout)))
+            .map_err(|error| error.renamed("duration", "attempt_timeout"))?;
         let times = self.times_after(changes).check();
         times.map_err(|error| error.of("stack", self.name))
     }
@@ -214,7 +216,10 @@ impl<L: ChangesRate, B: ChangesLimit> ServerHandle<L, B> {
             self.bulkhead.check_limit(calls)?;
         }
         match changes.total_timeout {
-            Some(timeout) => self.timeout.check(timeout),
+            Some(timeout) => {
+                let checked = self.timeout.check(timeout);
+                checked.map_err(|error| error.renamed("duration", "timeout"))
+            }
             None => Ok(()),
         }
     }
@@ -288,6 +293,7 @@ impl ChangesLimit for BulkheadHandle {
 
     fn check_limit(&self, calls: usize) -> Result<(), ConfigError> {
         self.check(calls)
+            .map_err(|error| error.renamed("limit", "max_in_flight"))
     }
 }
 
@@ -299,5 +305,6 @@ impl<K: Hash + Eq + Clone> ChangesLimit for KeyedBulkheadHandle<K> {
 
     fn check_limit(&self, calls: usize) -> Result<(), ConfigError> {
         self.check(calls)
+            .map_err(|error| error.renamed("limit", "max_in_flight"))
     }
 }

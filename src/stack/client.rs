@@ -9,12 +9,12 @@ use super::{
     check::Times,
     defaults::{ATTEMPT, MAX_IN_FLIGHT, TOTAL},
     handle::{Enabled, Updating},
-    parts::{Part, RatePart, circuit_breaker_config, named},
+    parts::{CallsPart, Part, RatePart, circuit_breaker_config, named},
 };
 use crate::{
     ConfigError, Name,
     budget::{BudgetsHandle, KeyedBudgets},
-    bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer, LimitByKey},
+    bulkhead::{BulkheadBuilder, BulkheadGate, LimitByKey},
     circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, CircuitGate},
     gate::{Both, FindKey, GateLayer, Gated, Keyed},
     keyed::{ByHost, ByKey, Host},
@@ -47,7 +47,7 @@ pub struct ClientBuilder<P, W = ByHost> {
     retry: Part<RetryBuilder>,
     breaker: Part<CircuitBreakerBuilder>,
     limit: RatePart,
-    bulkhead: Part<BulkheadBuilder>,
+    bulkhead: CallsPart,
     attempt: Part<TimeoutBuilder>,
     protocol: P,
     /// Whether [`AnyHost`] is `W`.
@@ -106,7 +106,7 @@ impl<P, W> ClientBuilder<P, W> {
             retry: Part::new(RetryLayer::builder()),
             breaker: Part::new(CircuitBreakerLayer::builder().config(circuit_breaker_config())),
             limit: RatePart::default(),
-            bulkhead: Part::new(BulkheadLayer::builder(MAX_IN_FLIGHT)),
+            bulkhead: CallsPart::new(None, Some(MAX_IN_FLIGHT)),
             attempt: Part::new(TimeoutLayer::builder(ATTEMPT)),
             protocol,
             one_peer,
@@ -137,7 +137,7 @@ impl<P, W> ClientBuilder<P, W> {
     /// How many calls may be in flight to each host. Default 100. What the upstream answers in a
     /// second times half of the attempt's timeout is a start.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
-        self.bulkhead = Part::new(BulkheadLayer::builder(calls));
+        self.bulkhead.set = Some(calls);
         self
     }
 
@@ -155,16 +155,19 @@ impl<P, W> ClientBuilder<P, W> {
     }
 
     /// A rate limit of any kind, in place of a [`rate`](Self::rate): a sliding window, one that
-    /// waits, one that honors `Retry-After`. Its name is the stack's, if that has one.
+    /// waits. One that honors `Retry-After` needs a stack of [one peer](Self::one_peer): the limit
+    /// is for all hosts, and one host's hint would close it for the others. Its name is the
+    /// stack's, if that has one.
     pub fn rate_limit(mut self, limit: RateLimitBuilder) -> Self {
         self.limit.builder = Some(limit);
         self
     }
 
-    /// A bulkhead by its own builder, in place of [`max_in_flight`](Self::max_in_flight); the last
-    /// of the two holds. Each host gets one. Its name is the stack's, if that has one.
+    /// A bulkhead by its own builder. It has a limit of its own, so it and
+    /// [`max_in_flight`](Self::max_in_flight) are an error together. Each host gets one. Its name
+    /// is the stack's, if that has one.
     pub fn bulkhead(mut self, bulkhead: BulkheadBuilder) -> Self {
-        self.bulkhead = Part::new(bulkhead);
+        self.bulkhead.builder = Some(bulkhead);
         self
     }
 
@@ -244,7 +247,7 @@ impl<P, W> ClientBuilder<P, W> {
 
     /// Leaves the bulkhead out.
     pub fn without_bulkhead(mut self) -> Self {
-        self.bulkhead.enabled = false;
+        self.bulkhead = CallsPart::new(None, None);
         self
     }
 
@@ -306,10 +309,13 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
             .with_key(ByKey::new(W::default()))
             .all_share(one_peer)
             .gate()?;
-        let bulkhead = named(bulkhead.builder, name, BulkheadBuilder::name)
-            .enabled(bulkhead.enabled)
+        let bulkhead = bulkhead.builder_or_off(name)?;
+        let bulkhead = named(bulkhead, name, BulkheadBuilder::name)
             .with_key(LimitByKey::new(W::default()))
             .gate()?;
+        if !one_peer {
+            limit.for_all_hosts(name)?;
+        }
         let limit = limit.gate(name)?;
         let budgets = if one_peer || !retry.builder.has_own_budget() {
             KeyedBudgets::off(W::default())
@@ -320,7 +326,8 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
             total: named(total.builder, name, TimeoutBuilder::name)
                 .enabled(total.enabled)
                 .protocol(protocol.clone())
-                .build()?,
+                .build()
+                .map_err(|error| error.renamed("duration", "total_timeout"))?,
             budgets: budgets.handle(),
             retry: named(retry.builder, name, RetryBuilder::name)
                 .enabled(retry.enabled)
@@ -334,7 +341,8 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
             attempt: named(attempt.builder, name, TimeoutBuilder::name)
                 .enabled(attempt.enabled)
                 .protocol(protocol)
-                .build()?,
+                .build()
+                .map_err(|error| error.renamed("duration", "attempt_timeout"))?,
             name,
             updating: Updating::default(),
             enabled,

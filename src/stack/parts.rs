@@ -2,6 +2,7 @@
 
 use std::{hash::Hash, time::Duration};
 
+use super::defaults::MAX_IN_FLIGHT;
 use crate::{
     ConfigError,
     algorithm::BreakerConfig,
@@ -36,10 +37,10 @@ pub trait BulkheadPart {
     /// The gate.
     type Gate;
 
-    /// Makes it; `own` is the limit that the stack's own settings say.
+    /// Makes it; `own` is what the stack's own settings say.
     fn bulkhead(
         self,
-        own: Result<usize, ConfigError>,
+        own: CallsPart,
         name: Option<&'static str>,
     ) -> Result<Self::Gate, ConfigError>;
 }
@@ -59,6 +60,17 @@ pub trait Handled {
 pub(super) struct Part<B> {
     pub(super) builder: B,
     pub(super) enabled: bool,
+}
+
+/// A limit on the calls in flight, or a whole builder in its place.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct CallsPart {
+    /// What `max_in_flight` set.
+    pub(super) set: Option<usize>,
+    /// What follows from other settings, or is the default.
+    otherwise: Option<usize>,
+    pub(super) builder: Option<BulkheadBuilder>,
 }
 
 /// A rate, or a whole builder in its place.
@@ -82,36 +94,39 @@ impl<B> Part<B> {
 impl RatePart {
     /// The gate, if there is to be one.
     pub(super) fn gate(
-        self,
+        mut self,
         name: Option<&'static str>,
     ) -> Result<Option<Metered<LimitGate>>, ConfigError> {
-        let Self {
-            rate,
-            burst,
-            builder,
-        } = self;
-        let builder = match (rate, builder) {
-            (None, None) if burst.is_some() => {
+        let builder = match (self.builder.take(), self.rate, self.burst) {
+            (Some(builder), ..) => {
+                self.unset(name)?;
+                builder
+            }
+            (None, Some(rate), None) => RateLimitLayer::builder(rate),
+            (None, Some(rate), Some(burst)) => RateLimitLayer::builder(rate).burst(burst),
+            (None, None, None) => return Ok(None),
+            (None, None, Some(burst)) => {
                 let fix = "set a `rate` too";
                 return Err(ConfigError::new("burst", burst, fix).of("stack", name));
             }
-            (None, None) => return Ok(None),
-            (Some(rate), Some(_)) => {
-                let fix = "leave it: `rate_limit` was given a limit with a rate of its own";
-                return Err(ConfigError::new("rate", rate, fix).of("stack", name));
-            }
-            (Some(rate), None) => RateLimitLayer::builder(rate),
-            (None, Some(builder)) => builder,
         };
-        let mut builder = named(builder, name, RateLimitBuilder::name);
-        if let Some(burst) = burst {
-            builder = builder.burst(burst);
-        }
-        builder.gate().map(Some)
+        named(builder, name, RateLimitBuilder::name)
+            .gate()
+            .map(Some)
     }
-}
 
-impl RatePart {
+    /// Fails if the hint of one host would close the limit for all hosts.
+    pub(super) fn for_all_hosts(&self, name: Option<&'static str>) -> Result<(), ConfigError> {
+        match self.builder.as_ref().and_then(RateLimitBuilder::honored) {
+            Some(max) => {
+                let fix = "leave it: the hint of one host would close the limit for all hosts; for \
+                           a single upstream, make the stack one of `one_peer`";
+                Err(ConfigError::new("honor_retry_after", max, fix).of("stack", name))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Fails if there is a rate beside a builder that has one of its own.
     fn unset(&self, name: Option<&'static str>) -> Result<(), ConfigError> {
         let fix = "leave it: `rate_limit` was given a limit with its own";
@@ -123,6 +138,53 @@ impl RatePart {
             (None, Some(burst)) => rejected("burst", &burst),
             (None, None) => Ok(()),
         }
+    }
+}
+
+impl CallsPart {
+    pub(super) fn new(set: Option<usize>, otherwise: Option<usize>) -> Self {
+        Self {
+            set,
+            otherwise,
+            builder: None,
+        }
+    }
+
+    /// The builder of a client's bulkhead; of one that is off if nothing limits the calls.
+    pub(super) fn builder_or_off(
+        mut self,
+        name: Option<&'static str>,
+    ) -> Result<BulkheadBuilder, ConfigError> {
+        match self.builder.take() {
+            Some(builder) => self.unset(name).map(|()| builder),
+            None if self.set.or(self.otherwise).is_none() => {
+                Ok(BulkheadLayer::builder(MAX_IN_FLIGHT).enabled(false))
+            }
+            None => self.calls(name).map(BulkheadLayer::builder),
+        }
+    }
+
+    /// The limit, which is there and can work.
+    fn calls(&self, name: Option<&'static str>) -> Result<usize, ConfigError> {
+        match self.set.or(self.otherwise) {
+            Some(0) => {
+                let fix = "allow at least 1 call at once";
+                Err(ConfigError::new("max_in_flight", 0, fix).of("bulkhead", name))
+            }
+            Some(calls) => Ok(calls),
+            None => {
+                let fix = "say how many calls may run at once, or give a `rate` and a `timeout`";
+                Err(ConfigError::new("max_in_flight", self.set, fix).of("stack", name))
+            }
+        }
+    }
+
+    /// Fails if there is a limit beside a builder that has one of its own.
+    fn unset(&self, name: Option<&'static str>) -> Result<(), ConfigError> {
+        let fix = "leave it: `bulkhead` was given one with a limit of its own";
+        self.set.map_or(Ok(()), |calls| {
+            Err(ConfigError::new("max_in_flight", calls, fix).of("stack", name))
+        })
     }
 }
 
@@ -182,7 +244,7 @@ impl BulkheadPart for Option<BulkheadBuilder> {
 
     fn bulkhead(
         self,
-        own: Result<usize, ConfigError>,
+        own: CallsPart,
         name: Option<&'static str>,
     ) -> Result<Self::Gate, ConfigError> {
         match self {
@@ -197,10 +259,11 @@ impl BulkheadPart for Own {
 
     fn bulkhead(
         self,
-        own: Result<usize, ConfigError>,
+        own: CallsPart,
         name: Option<&'static str>,
     ) -> Result<Self::Gate, ConfigError> {
-        named(BulkheadLayer::builder(own?), name, BulkheadBuilder::name).gate()
+        let builder = BulkheadLayer::builder(own.calls(name)?);
+        named(builder, name, BulkheadBuilder::name).gate()
     }
 }
 
@@ -209,9 +272,10 @@ impl<A: Wrap<BulkheadGate, Gate: Clone>> BulkheadPart for BulkheadBuilder<NotKey
 
     fn bulkhead(
         self,
-        _: Result<usize, ConfigError>,
+        own: CallsPart,
         name: Option<&'static str>,
     ) -> Result<Self::Gate, ConfigError> {
+        own.unset(name)?;
         named(self, name, Self::name).gate()
     }
 }
@@ -225,9 +289,10 @@ where
 
     fn bulkhead(
         self,
-        _: Result<usize, ConfigError>,
+        own: CallsPart,
         name: Option<&'static str>,
     ) -> Result<Self::Gate, ConfigError> {
+        own.unset(name)?;
         named(self, name, Self::name).gate()
     }
 }

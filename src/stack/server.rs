@@ -8,7 +8,7 @@ use super::{
     Server, ServerHandle,
     defaults::TIMEOUT,
     handle::Updating,
-    parts::{BulkheadPart, Handled, LimitPart, Own, RatePart, named},
+    parts::{BulkheadPart, CallsPart, Handled, LimitPart, Own, RatePart, named},
 };
 use crate::{
     ConfigError, Name,
@@ -136,8 +136,9 @@ impl<P, L, B> ServerBuilder<P, L, B> {
         }
     }
 
-    /// A bulkhead by its own builder, in place of [`max_in_flight`](Self::max_in_flight): one where
-    /// calls wait, one that learns, one for each route. Its name is the stack's, if that has one.
+    /// A bulkhead by its own builder: one where calls wait, one that learns, one for each route. It
+    /// has a limit of its own, so it and [`max_in_flight`](Self::max_in_flight) are an error
+    /// together. Its name is the stack's, if that has one.
     pub fn bulkhead<T: BulkheadPart>(self, bulkhead: T) -> ServerBuilder<P, L, T> {
         ServerBuilder {
             settings: self.settings,
@@ -199,7 +200,6 @@ impl<P: Clone, L: LimitPart, B: BulkheadPart> ServerBuilder<P, L, B> {
             timeout,
             ..
         } = settings;
-        let calls = calls.map_err(|error| error.of("stack", name));
         let gates = Both {
             first: limit.limit(rate, name)?,
             second: bulkhead.bulkhead(calls, name)?,
@@ -210,7 +210,8 @@ impl<P: Clone, L: LimitPart, B: BulkheadPart> ServerBuilder<P, L, B> {
             timeout: named(builder, name, TimeoutBuilder::name)
                 .enabled(timeout.is_some())
                 .protocol(protocol)
-                .build()?,
+                .build()
+                .map_err(|error| error.renamed("duration", "timeout"))?,
             name,
             updating: Updating::default(),
         })
@@ -219,17 +220,14 @@ impl<P: Clone, L: LimitPart, B: BulkheadPart> ServerBuilder<P, L, B> {
 
 impl Settings {
     /// What is in flight at most.
-    fn calls(&self) -> Result<usize, ConfigError> {
-        if let Some(calls) = self.max_in_flight {
-            return Ok(calls);
-        }
-        let (Some(rate), Some(timeout)) = (self.rate.rate, self.timeout) else {
-            let fix = "say how many calls may run at once, or give a `rate` and a `timeout`";
-            return Err(ConfigError::new("max_in_flight", self.max_in_flight, fix));
+    fn calls(&self) -> CallsPart {
+        let half = |(rate, timeout): (Rate, Duration)| {
+            let within = u128::from(rate.count()).saturating_mul(timeout.as_nanos());
+            let half = within / rate.per().as_nanos().max(1) / 2;
+            usize::try_from(half).unwrap_or(usize::MAX).max(1)
         };
-        let within = u128::from(rate.count()).saturating_mul(timeout.as_nanos());
-        let half = within / rate.per().as_nanos().max(1) / 2;
-        Ok(usize::try_from(half).unwrap_or(usize::MAX).max(1))
+        let otherwise = self.rate.rate.zip(self.timeout).map(half);
+        CallsPart::new(self.max_in_flight, otherwise)
     }
 }
 

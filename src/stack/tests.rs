@@ -193,10 +193,11 @@ fn settings_that_contradict_each_other_are_rejected() {
     );
     let unbounded = error(server().http().build());
     assert!(
-        unbounded.starts_with("stack: `max_in_flight` is None: say how many"),
+        unbounded.starts_with("stack: `max_in_flight` is not set: say how many"),
         "{unbounded}"
     );
-    assert!(error(client().http().max_in_flight(0).build()).starts_with("bulkhead: `limit` is 0"));
+    let none = error(client().http().max_in_flight(0).build());
+    assert!(none.starts_with("bulkhead: `max_in_flight` is 0"), "{none}");
 }
 
 #[test]
@@ -245,10 +246,7 @@ async fn a_stacks_settings_may_be_made_in_any_order() {
     let limit = server.unwrap().handle().rate_limit.unwrap();
     assert_eq!(limit.snapshot().available, 2);
     let burst = server_error(|server| server.max_in_flight(1).burst(2));
-    assert!(
-        burst.contains("`burst` is Some(2): set a `rate` too"),
-        "{burst}"
-    );
+    assert!(burst.contains("`burst` is 2: set a `rate` too"), "{burst}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -291,6 +289,116 @@ async fn parts_may_come_from_builders_of_their_own() {
         client.rate_limit(RateLimitLayer::with(log))
     });
     assert!(both.contains("`rate` is"), "{both}");
+}
+
+/// One of the two was dropped in silence: in a client's stack the one that was set first.
+#[test]
+fn a_limit_and_a_bulkhead_together_are_an_error() {
+    let bulkhead = || BulkheadLayer::builder(7);
+    let routes = || bulkhead().keyed_by(|request: &Request| request.uri().host().map(str::len));
+    for error in [
+        client_error(|client| client.max_in_flight(5).bulkhead(bulkhead())),
+        client_error(|client| client.bulkhead(bulkhead()).max_in_flight(5)),
+        error(
+            client()
+                .http()
+                .one_peer()
+                .max_in_flight(5)
+                .bulkhead(bulkhead())
+                .build(),
+        ),
+        error(
+            server()
+                .http()
+                .max_in_flight(5)
+                .bulkhead(bulkhead())
+                .build(),
+        ),
+        error(
+            server()
+                .http()
+                .bulkhead(bulkhead())
+                .max_in_flight(5)
+                .build(),
+        ),
+        error(server().http().max_in_flight(5).bulkhead(routes()).build()),
+        error(
+            server()
+                .http()
+                .bulkhead(Some(bulkhead()))
+                .max_in_flight(5)
+                .build(),
+        ),
+    ] {
+        let told = "stack: `max_in_flight` is 5: leave it";
+        assert!(error.starts_with(told), "{error}");
+    }
+    // What is left out has no limit that could contradict another.
+    let left_out = client().http().max_in_flight(5).without_bulkhead();
+    left_out.bulkhead(bulkhead()).build().unwrap();
+}
+
+/// A client's `burst` went into the builder of the limit, over that one's own.
+#[test]
+fn a_burst_beside_a_rate_limit_is_an_error() {
+    let limit = || RateLimitLayer::builder(Rate::per_second(9)).burst(2);
+    for error in [
+        client_error(|client| client.burst(5).rate_limit(limit())),
+        client_error(|client| client.rate_limit(limit()).burst(5)),
+        server_error(|server| server.burst(5)),
+        error(
+            server()
+                .http()
+                .max_in_flight(1)
+                .burst(5)
+                .rate_limit(limit())
+                .build(),
+        ),
+        error(
+            server()
+                .http()
+                .max_in_flight(1)
+                .rate_limit(limit())
+                .burst(5)
+                .build(),
+        ),
+    ] {
+        assert!(error.starts_with("stack: `burst` is 5: "), "{error}");
+    }
+}
+
+/// The `Retry-After` of one host closed the limit for all hosts.
+#[tokio::test(start_paused = true)]
+async fn a_limit_for_all_hosts_honors_no_hint() {
+    let limit = || {
+        let limit = RateLimitLayer::builder(Rate::per_second(100));
+        limit.honor_retry_after(Duration::from_secs(60))
+    };
+    let told = client_error(|client| client.rate_limit(limit()));
+    let expected = "stack: `honor_retry_after` is 60s: leave it";
+    assert!(told.starts_with(expected), "{told}");
+    assert!(told.contains("`one_peer`"), "{told}");
+
+    let off = limit().enabled(false);
+    client().http().rate_limit(off).build().unwrap();
+    for stack in [
+        client().http().one_peer().rate_limit(limit()).build(),
+        client().http().rate_limit(limit()).one_peer().build(),
+    ] {
+        let stack = stack.unwrap();
+        let service = stack.layer(service_fn(async |_: ::http::Request<_>| {
+            let response = ::http::Response::builder().status(429);
+            let response = response.header("retry-after", "30");
+            Ok::<_, BoxError>(response.body(Empty::<Bytes>::new())?)
+        }));
+        let first = service.clone().oneshot(to("a.example")).await.unwrap();
+        assert_eq!(first.status(), 429);
+        let second = service.oneshot(to("a.example")).await.unwrap_err();
+        let rejected = Rejected::find(&*second).unwrap();
+        assert_eq!(rejected.kind, RejectedKind::RateLimited);
+    }
+    let plain = client().plain(Plain::new()).rate_limit(limit());
+    plain.build().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -449,10 +557,10 @@ async fn an_update_that_one_part_rejects_changes_nothing() {
         .retry(handle.retry.policy().attempts(2));
     config.probes = 0;
     for (bad, field) in [
-        (good.total_timeout(Duration::ZERO), "duration"),
-        (good.attempt_timeout(Duration::ZERO), "duration"),
+        (good.total_timeout(Duration::ZERO), "total_timeout"),
+        (good.attempt_timeout(Duration::ZERO), "attempt_timeout"),
         (good.rate(Rate::per_second(7), 0), "burst"),
-        (good.max_in_flight(0), "limit"),
+        (good.max_in_flight(0), "max_in_flight"),
         (good.retry(handle.retry.policy().attempts(0)), "attempts"),
         (good.circuit_breaker(config), "probes"),
     ] {
