@@ -398,6 +398,82 @@ async fn a_dropped_layer_disappears_and_its_counts_stay() {
     assert_eq!((published_by(&own, "reloaded")[calls], living()), (2.0, 1));
 }
 
+/// It stayed at its last value in every recorder, as a line in a graph that nothing holds to.
+#[tokio::test(start_paused = true)]
+async fn a_threshold_that_is_turned_off_is_no_number() {
+    let own = Registry::new();
+    let build = |name: &'static str| {
+        let layer = CircuitBreakerLayer::builder().protocol(Plain::new());
+        let layer = layer.consecutive_failures(5).name(name);
+        own.with(|| layer.build().unwrap())
+    };
+    let (one, two, gone) = (build("one"), [build("two"), build("two")], build("gone"));
+    let recorders = [(); 2].map(|()| PrometheusBuilder::new().build_recorder());
+    let shown = |recorder: usize, name: &str| {
+        let recorder = &recorders[recorder];
+        metrics::with_local_recorder(recorder, || own.publish());
+        let series = "tower_keep_config{layer=\"circuit_breaker\",param=\"failure_rate\"}";
+        rendered(&recorder.handle(), name)[series]
+    };
+    let rate = |handle: tower_keep::circuit_breaker::CircuitBreakerHandle, rate| {
+        let mut config = handle.config();
+        config.failure_rate = rate;
+        handle.update(config).unwrap();
+    };
+    for recorder in 0..2 {
+        let all = ["one", "two", "gone"].map(|name| shown(recorder, name));
+        assert_eq!(all, [0.5; 3]);
+    }
+    rate(one.handle(), None);
+    rate(two[0].handle(), None);
+    drop(gone);
+    // Whichever recorder is told first.
+    assert!(shown(0, "one").is_nan() && shown(1, "one").is_nan());
+    assert_eq!(shown(0, "two"), 0.5, "another of the name has it");
+    assert!(shown(0, "gone").is_nan());
+
+    rate(one.handle(), Some(0.25));
+    rate(two[1].handle(), None);
+    assert_eq!(shown(0, "one"), 0.25);
+    assert!(shown(0, "two").is_nan());
+    drop((one, two));
+    assert!(shown(0, "one").is_nan());
+}
+
+/// The circuit for hosts that find no place was one more closed circuit than there were hosts.
+#[tokio::test(start_paused = true)]
+async fn a_shared_circuit_counts_once_it_is_used() {
+    let own = Registry::new();
+    let layer = CircuitBreakerLayer::builder().protocol(Plain::new());
+    let layer = layer.keyed_by(|key: &u32| (*key < 9).then_some(*key));
+    let layer = own.with(|| layer.name("shared").build().unwrap());
+    let service = layer.layer(service_fn(answer));
+    let states = || {
+        let seen = published_by(&own, "shared");
+        ["closed", "forced_open"]
+            .map(|state| seen[&format!("tower_keep_circuit_breaker_state{{state=\"{state}\"}}")])
+    };
+    assert_eq!(states(), [0.0, 0.0]);
+    for key in [1, 2, 3] {
+        service.clone().oneshot(key).await.unwrap();
+    }
+    assert_eq!(states(), [3.0, 0.0]);
+    layer.handle().shared().force_open();
+    assert_eq!(states(), [3.0, 1.0]);
+    layer.handle().shared().reset();
+    assert_eq!(states(), [3.0, 0.0]);
+    service.oneshot(9).await.unwrap();
+    assert_eq!(states(), [4.0, 0.0]);
+
+    let peer = tower_keep::stack::client().http().one_peer().name("peer");
+    let _peer = own.with(|| peer.build().unwrap());
+    let seen = published_by(&own, "peer");
+    assert_eq!(
+        seen["tower_keep_circuit_breaker_state{state=\"closed\"}"],
+        1.0
+    );
+}
+
 /// A publication that had looked before a layer was built took it for gone if it came second, and
 /// its calls were counted twice from then on.
 #[test]

@@ -22,6 +22,9 @@ pub(super) trait Shown: Send + Sync {
 
     /// The settings in force.
     fn config(&self) -> BreakerConfig;
+
+    /// The state of a circuit that no call has come to, and that is none to count.
+    fn unused(&self) -> Option<BreakerState>;
 }
 
 /// Shared by the circuits of a layer.
@@ -113,11 +116,13 @@ impl Observed for AllCircuits {
 
     fn observe(&self) -> Instance {
         let shown = self.shown.get().and_then(Weak::upgrade);
+        let unused = shown.as_ref().and_then(|circuit| circuit.unused());
         let states = BreakerState::ALL.into_iter();
         let circuits = Circuits {
             states: states
                 .map(|state| {
                     let count = self.states[state as usize].load(Ordering::Relaxed);
+                    let count = count - i64::from(unused == Some(state));
                     (state, u64::try_from(count).unwrap_or(0))
                 })
                 .collect(),

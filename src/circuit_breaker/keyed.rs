@@ -4,7 +4,7 @@ use std::{fmt, hash::Hash, sync::Arc};
 
 use crate::{
     Changed, ConfigError,
-    algorithm::{Breaker, BreakerConfig, Counts},
+    algorithm::{Breaker, BreakerConfig, BreakerState, Counts},
     ambient::chance,
     circuit_breaker::{
         CircuitBreakerHandle, CircuitGate,
@@ -154,6 +154,13 @@ where
 
     fn config(&self) -> BreakerConfig {
         self.recipe.all.config()
+    }
+
+    /// The shared circuit while every call has a key with a circuit of its own. One that was forced
+    /// open counts: its handle did that.
+    fn unused(&self) -> Option<BreakerState> {
+        let closed = self.shared.state.breaker.state() == BreakerState::Closed;
+        (closed && !self.uses_shared()).then_some(BreakerState::Closed)
     }
 }
 

@@ -373,6 +373,10 @@ impl Shown for State {
     fn config(&self) -> BreakerConfig {
         self.config()
     }
+
+    fn unused(&self) -> Option<BreakerState> {
+        None
+    }
 }
 
 impl Drop for State {

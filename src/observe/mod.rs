@@ -54,7 +54,8 @@
 //! Labels are names and enumerations, never a key, a host or a path: ten thousand keyed circuits
 //! are six lines. A call is counted in `tower_keep_calls_total` at its end, by each layer that
 //! learns of it: a rate limit does not, and counts decisions instead. Counters of kinds that have
-//! not happened may be absent.
+//! not happened may be absent. A gauge that is absent after it was there, such as a
+//! threshold that was turned off, is `NaN`: the facade cannot take it back.
 //!
 //! **Histograms** have the buckets that [`BUCKETS`] names: give them to the recorder too, as
 //! `PrometheusBuilder::new().set_buckets(&BUCKETS)`, or the exporter makes summaries. Each duration

@@ -61,6 +61,9 @@ pub(super) type Samples = Vec<(&'static Metric, Series, Value)>;
 struct Last {
     owner: Owner,
     samples: Arc<Samples>,
+    /// Gauges that it showed once and does not show any more, such as a threshold that was turned
+    /// off. The facade cannot take a gauge back, so each recorder is given "no number".
+    absent: Vec<(&'static Metric, Series)>,
 }
 
 impl Published {
@@ -73,20 +76,21 @@ impl Published {
         let room = HashMap::with_capacity(observed.len());
         let mut gone = std::mem::replace(&mut self.last, room);
         let mut owners: HashMap<Owner, usize> = HashMap::new();
+        let mut living = HashMap::with_capacity(observed.len());
         for (id, owner, _) in &observed {
-            gone.remove(id);
+            living.extend(gone.remove(id).map(|last| (*id, last)));
             *owners.entry(*owner).or_default() += 1;
         }
         // In order: a recorder sees the same sequence in each run.
         let mut merged = BTreeMap::new();
-        for (id, Last { owner, samples }) in gone {
+        for (id, Last { owner, samples, .. }) in gone {
             self.bound.remove(&id);
             self.outlived.insert(owner);
             for &(metric, series, value) in samples.iter() {
                 match value {
                     Value::Counter(count) => *self.retired.entry(series).or_default() += count,
                     Value::Gauge(_) => {
-                        merged.insert(series, (metric, Value::Gauge(0.0)));
+                        merged.insert(series, (metric, metric.of_nothing()));
                     }
                 }
             }
@@ -105,7 +109,21 @@ impl Published {
             } else {
                 own.push((id, Arc::clone(&samples)));
             }
-            self.last.insert(id, Last { owner, samples });
+            let absent = living.remove(&id).map(|last| last.absent_from(&samples));
+            let absent = absent.unwrap_or_default();
+            self.last.insert(
+                id,
+                Last {
+                    owner,
+                    samples,
+                    absent,
+                },
+            );
+        }
+        // Last, because another instance of the name may show what this one does not.
+        for &(metric, series) in self.last.values().flat_map(|last| &last.absent) {
+            let absent = (metric, Value::Gauge(f64::NAN));
+            merged.entry(series).or_insert(absent);
         }
         for (series, (_, value)) in &mut merged {
             if let (Value::Counter(count), Some(before)) = (value, self.retired.get(series)) {
@@ -124,6 +142,29 @@ impl Published {
     }
 }
 
+impl Last {
+    /// The gauges that were shown up to now and are not among `samples`.
+    fn absent_from(self, samples: &Samples) -> Vec<(&'static Metric, Series)> {
+        let same = self.samples.len() == samples.len()
+            && self
+                .samples
+                .iter()
+                .zip(samples)
+                .all(|(old, new)| old.1.is(&new.1));
+        if same {
+            return self.absent;
+        }
+        let present: HashSet<Series> = samples.iter().map(|sample| sample.1).collect();
+        let shown = self.samples.iter().filter_map(|&(metric, series, value)| {
+            matches!(value, Value::Gauge(_)).then_some((metric, series))
+        });
+        let shown = shown.chain(self.absent);
+        shown
+            .filter(|(_, series)| !present.contains(series))
+            .collect()
+    }
+}
+
 impl Value {
     /// Together with that of another instance of the same name.
     fn and(self, other: Self, metric: &Metric) -> Self {
@@ -137,6 +178,11 @@ impl Value {
 }
 
 impl Metric {
+    /// What the gauge of an instance is that is gone: none in flight, and no threshold.
+    fn of_nothing(&self) -> Value {
+        Value::Gauge(if self.adds_up() { 0.0 } else { f64::NAN })
+    }
+
     /// Whether two instances have twice as much of it.
     fn adds_up(&self) -> bool {
         ![

@@ -262,7 +262,11 @@ impl<K: Send + Sync + 'static, F, G: Keyable> Keyed<K, F, G> {
     where
         G: Admit<Req>,
     {
-        match self.of(&place).admit(request, demand, now) {
+        let gate = match &place {
+            Some(partition) => &partition.gate,
+            None => self.parts.shared_for_call(),
+        };
+        match gate.admit(request, demand, now) {
             Admission::Granted(grant) => Admission::Granted(KeyedGrant(Some((place, grant)))),
             Admission::Queued(ticket) => Admission::Queued(KeyedTicket(place, ticket)),
             Admission::Rejected(rejected) => Admission::Rejected(rejected),

@@ -1,6 +1,13 @@
 //! What the gates of all keys have in common.
 
-use std::{fmt, hash::Hash, sync::Arc};
+use std::{
+    fmt,
+    hash::Hash,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use crate::{
     Rejected,
@@ -23,6 +30,8 @@ pub(crate) struct KeyedParts<K, G: Keyable> {
     pub(super) enabled: bool,
     /// Whether no request has a key, so that readiness can be told before there is one.
     pub(super) all_share: bool,
+    /// If true, a call has come to the shared gate. Relaxed: a statistic.
+    shared_is_used: AtomicBool,
 }
 
 /// A gate of which each key can have its own.
@@ -63,6 +72,7 @@ where
             missing,
             enabled,
             all_share: false,
+            shared_is_used: AtomicBool::new(false),
         }
     }
 
@@ -77,9 +87,25 @@ where
         self.all_share
     }
 
+    /// Returns whether the shared gate is one that calls come to, or will.
+    pub(crate) fn uses_shared(&self) -> bool {
+        self.all_share || self.shared_is_used.load(Ordering::Relaxed)
+    }
+
     /// The key's partition, made if it has none and there is a place.
     pub(crate) fn find_or_make(&self, key: &K) -> Option<Arc<Partition<K, G>>> {
         self.partitions.find_or_make(key, &self.recipe)
+    }
+}
+
+impl<K, G: Keyable> KeyedParts<K, G> {
+    /// The shared gate, for a call. Written once: a word that each call writes would be contended.
+    #[inline]
+    pub(super) fn shared_for_call(&self) -> &G {
+        if !self.shared_is_used.load(Ordering::Relaxed) {
+            self.shared_is_used.store(true, Ordering::Relaxed);
+        }
+        &self.shared
     }
 }
 
