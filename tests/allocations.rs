@@ -15,6 +15,7 @@ use http_body_util::Empty;
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 
 use tower_keep::{
+    Deadline,
     algorithm::TokenBucket,
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
@@ -23,6 +24,7 @@ use tower_keep::{
     protocol::{Plain, http as keep_http},
     rate_limit::{Rate, RateLimitLayer},
     retry::RetryLayer,
+    stack,
     throttle::ThrottleLayer,
     timeout::TimeoutLayer,
 };
@@ -335,4 +337,37 @@ fn the_stack_of_five_over_http_allocates_only_to_copy_headers() {
         allocations(stack.service(Echo), with_header) - making_the_request,
         0
     );
+}
+
+#[test]
+fn a_ready_call_of_a_plain_stack_does_not_allocate() {
+    let runtime = runtime();
+    let _guard = runtime.enter();
+    let stack = stack::client().plain(Plain::new().idempotent());
+    let stack = stack.rate(RATE).build().unwrap();
+    assert_eq!(allocations(stack.layer(Echo), || 7u64), 0);
+}
+
+#[test]
+fn an_http_stack_allocates_as_a_deadline_in_extensions() {
+    let runtime = runtime();
+    let _guard = runtime.enter();
+    let stack = stack::client().http().one_peer().build().unwrap();
+    let bare = || Request::new(Empty::<bytes::Bytes>::new());
+    let deadline = Deadline::after(SECOND);
+    let with_deadline = || {
+        let mut request = bare();
+        request.extensions_mut().insert(deadline);
+        request
+    };
+    let of_a_deadline = allocations(Echo, with_deadline);
+    assert_eq!(allocations(stack.layer(Echo), bare), of_a_deadline);
+}
+
+/// A runtime for those that look at the clock.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
 }

@@ -253,7 +253,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         }
     }
 
-    fn with_ask<B>(self, ask: B) -> BulkheadBuilder<K, P, AndAsks<A, B>> {
+    pub(crate) fn with_ask<B>(self, ask: B) -> BulkheadBuilder<K, P, AndAsks<A, B>> {
         let Self {
             limit,
             total,

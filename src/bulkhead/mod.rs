@@ -54,7 +54,7 @@ use crate::{
 pub use crate::{algorithm::Overflow, keyed::Missing};
 pub use asked::{AllAlike, AndAsks, Asked, CriticalityOf, DeadlineOf};
 #[cfg(feature = "http")]
-pub(crate) use asked::{Controlled, Wrap};
+pub(crate) use asked::{Ask, Controlled, Wrap};
 pub use builder::BulkheadBuilder;
 pub use handle::{BulkheadHandle, Snapshot};
 pub use keyed::KeyedBulkheadHandle;

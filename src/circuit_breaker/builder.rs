@@ -179,6 +179,11 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         self
     }
 
+    #[cfg(feature = "http")]
+    pub(crate) fn has_backpressure(&self) -> bool {
+        self.settings.backpressure
+    }
+
     /// `false` lets everything through, with the same type, and counts nothing. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.settings.enabled = enabled;

@@ -377,6 +377,16 @@ impl<K, C, A, D, P> RateLimitBuilder<K, Policy<C, A, D>, P> {
             deadline: ByRequest(deadline),
         })
     }
+
+    /// Bounds waits by a deadline; calls wait only if [`max_wait`](Self::max_wait) lets them.
+    #[cfg(feature = "http")]
+    pub(crate) fn with_deadline<N>(self, deadline: N) -> RateLimitBuilder<K, Policy<C, A, N>, P> {
+        self.with_policy(|Policy { cost, actual, .. }| Policy {
+            cost,
+            actual,
+            deadline,
+        })
+    }
 }
 
 impl<K, F> std::fmt::Debug for PerKey<K, F> {

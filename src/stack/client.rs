@@ -5,33 +5,35 @@ use std::{marker::PhantomData, time::Duration};
 use tower::Layer;
 
 use super::{
-    Client, ClientHandle,
+    Client, ClientGates, ClientHandle, ClientService,
     check::Times,
     defaults::{ATTEMPT, MAX_IN_FLIGHT, TOTAL},
     handle::{Enabled, Updating},
     parts::{CallsPart, Part, RatePart, circuit_breaker_config, named},
+    timed::{InTimed, OfTimed, Sending, WithDeadline},
 };
 use crate::{
     ConfigError, Name,
     budget::{BudgetsHandle, KeyedBudgets},
-    bulkhead::{BulkheadBuilder, BulkheadGate, LimitByKey},
-    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, CircuitGate},
-    gate::{Both, FindKey, GateLayer, Gated, Keyed},
+    bulkhead::{BulkheadBuilder, LimitByKey},
+    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer},
+    gate::{Both, FindKey, GateLayer},
     keyed::{ByHost, ByKey, Host},
     protocol::http,
-    rate_limit::{LimitGate, Metered, Rate, RateLimitBuilder},
-    retry::{Retry, RetryBuilder, RetryLayer},
-    timeout::{Timeout, TimeoutBuilder, TimeoutLayer},
+    rate_limit::{Rate, RateLimitBuilder},
+    retry::{RetryBuilder, RetryLayer},
+    timeout::{TimeoutBuilder, TimeoutLayer},
 };
 
 /// Protects a client: see [the module](super). All services it makes, and all their clones, share
 /// its state.
 #[derive(Debug, Clone)]
 pub struct ClientStack<P, W = ByHost> {
-    total: TimeoutLayer<P>,
-    retry: RetryLayer<P, KeyedBudgets<Host, W>>,
-    gates: GateLayer<ClientGates<W>, P>,
-    attempt: TimeoutLayer<P>,
+    total: TimeoutLayer<WithDeadline<P>>,
+    retry: RetryLayer<WithDeadline<P>, KeyedBudgets<Host, InTimed<W>>>,
+    gates: GateLayer<ClientGates<W>, WithDeadline<P>>,
+    attempt: TimeoutLayer<WithDeadline<P>>,
+    protocol: P,
     budgets: BudgetsHandle<Host>,
     name: Option<&'static str>,
     updating: Updating,
@@ -54,16 +56,6 @@ pub struct ClientBuilder<P, W = ByHost> {
     one_peer: bool,
     by: PhantomData<fn() -> W>,
 }
-
-/// The gates of a client: a circuit for each host, a rate, and a bulkhead for each host.
-pub type ClientGates<W = ByHost> = Both<
-    Keyed<Host, W, CircuitGate>,
-    Both<Option<Metered<LimitGate>>, Keyed<Host, W, BulkheadGate>>,
->;
-
-/// A service behind a [`ClientStack`].
-pub type ClientService<S, P, W = ByHost> =
-    Timeout<Retry<Gated<Timeout<S, P>, ClientGates<W>, P>, P, KeyedBudgets<Host, W>>, P>;
 
 /// All requests go to the same upstream, or to upstreams that fail together.
 #[derive(Debug, Clone, Copy, Default)]
@@ -304,45 +296,53 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
             breaker: breaker.enabled,
             attempt: attempt.enabled,
         };
+        let has_backpressure = breaker.builder.has_backpressure() && breaker.enabled;
         let breaker = named(breaker.builder, name, CircuitBreakerBuilder::name)
             .enabled(breaker.enabled)
-            .with_key(ByKey::new(W::default()))
+            .with_key(ByKey::new(InTimed::<W>::default()))
             .all_share(one_peer)
             .gate()?;
         let bulkhead = bulkhead.builder_or_off(name)?;
         let bulkhead = named(bulkhead, name, BulkheadBuilder::name)
-            .with_key(LimitByKey::new(W::default()))
+            .with_key(LimitByKey::new(InTimed::<W>::default()))
+            .with_ask(OfTimed)
             .gate()?;
         if !one_peer {
             limit.for_all_hosts(name)?;
         }
-        let limit = limit.gate(name)?;
+        let limit = limit.builder(name)?;
+        let limit = limit.map(|limit| limit.with_deadline(OfTimed).gate());
+        let limit = limit.transpose()?;
         let budgets = if one_peer || !retry.builder.has_own_budget() {
-            KeyedBudgets::off(W::default())
+            KeyedBudgets::off(InTimed::default())
         } else {
-            KeyedBudgets::builder(W::default()).build()?
+            KeyedBudgets::builder(InTimed::default()).build()?
         };
+        let layered = WithDeadline::new(protocol.clone());
         Ok(ClientStack {
             total: named(total.builder, name, TimeoutBuilder::name)
                 .enabled(total.enabled)
-                .protocol(protocol.clone())
+                .total(true)
+                .passes_backpressure(has_backpressure)
+                .protocol(layered.clone())
                 .build()
                 .map_err(|error| error.renamed("duration", "total_timeout"))?,
             budgets: budgets.handle(),
             retry: named(retry.builder, name, RetryBuilder::name)
                 .enabled(retry.enabled)
-                .protocol(protocol.clone())
+                .protocol(layered.clone())
                 .budget_per(budgets)
                 .build()?,
             gates: GateLayer::with_protocol(
                 Both::new(breaker, Both::new(limit, bulkhead)),
-                protocol.clone(),
+                layered.clone(),
             ),
             attempt: named(attempt.builder, name, TimeoutBuilder::name)
                 .enabled(attempt.enabled)
-                .protocol(protocol)
+                .protocol(layered)
                 .build()
                 .map_err(|error| error.renamed("duration", "attempt_timeout"))?,
+            protocol,
             name,
             updating: Updating::default(),
             enabled,
@@ -381,7 +381,9 @@ impl<S: Clone, P: Clone, W: Clone> Layer<S> for ClientStack<P, W> {
     type Service = ClientService<S, P, W>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let attempts = self.gates.layer(self.attempt.layer(inner));
-        self.total.layer(self.retry.layer(attempts))
+        let sending = Sending::new(inner, self.protocol.clone());
+        let attempts = self.gates.layer(self.attempt.layer(sending));
+        let layers = self.total.layer(self.retry.layer(attempts));
+        ClientService::new(layers, self.protocol.clone())
     }
 }

@@ -67,16 +67,19 @@ pub(crate) mod defaults;
 mod handle;
 mod parts;
 mod server;
+mod service;
 #[cfg(test)]
 mod tests;
+mod timed;
 
 pub use changes::Changes;
-pub use client::{AnyHost, ClientBuilder, ClientGates, ClientService, ClientStack};
+pub use client::{AnyHost, ClientBuilder, ClientStack};
 pub use handle::{ClientHandle, ClientSnapshot, ServerHandle, ServerSnapshot};
 pub use parts::Own;
 #[cfg(feature = "serde")]
 pub(crate) use parts::circuit_breaker_config;
 pub use server::{BuiltServer, ServerBuilder, ServerGates, ServerService, ServerStack};
+pub use service::{ClientGates, ClientService};
 
 /// A stack for a client. Choose its protocol next.
 pub fn client() -> Client {

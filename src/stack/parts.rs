@@ -93,10 +93,16 @@ impl<B> Part<B> {
 
 impl RatePart {
     /// The gate, if there is to be one.
-    pub(super) fn gate(
+    fn gate(self, name: Option<&'static str>) -> Result<Option<Metered<LimitGate>>, ConfigError> {
+        let builder = self.builder(name)?;
+        builder.map(|builder| builder.gate()).transpose()
+    }
+
+    /// The limit's settings, if there is to be one.
+    pub(super) fn builder(
         mut self,
         name: Option<&'static str>,
-    ) -> Result<Option<Metered<LimitGate>>, ConfigError> {
+    ) -> Result<Option<RateLimitBuilder>, ConfigError> {
         let builder = match (self.builder.take(), self.rate, self.burst) {
             (Some(builder), ..) => {
                 self.unset(name)?;
@@ -110,9 +116,7 @@ impl RatePart {
                 return Err(ConfigError::new("burst", burst, fix).of("stack", name));
             }
         };
-        named(builder, name, RateLimitBuilder::name)
-            .gate()
-            .map(Some)
+        Ok(Some(named(builder, name, RateLimitBuilder::name)))
     }
 
     /// Fails if the hint of one host would close the limit for all hosts.

@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -6,11 +9,12 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 use super::*;
 use crate::{
-    ConfigError, Rejected, RejectedKind,
-    algorithm::SlidingLog,
+    ConfigError, Deadline, Rejected, RejectedKind, Timeouts,
+    algorithm::{Backoff, Jitter, SlidingLog},
     bulkhead::BulkheadLayer,
     circuit_breaker::BreakerState,
     keyed,
+    observe::State,
     protocol::{Plain, http},
     rate_limit::{Rate, RateLimitLayer},
 };
@@ -625,4 +629,97 @@ fn server_error(
     set: impl FnOnce(ServerBuilder<http::Server>) -> ServerBuilder<http::Server>,
 ) -> String {
     error(set(server().http()).build())
+}
+
+/// Retries once, `base` milliseconds after the first attempt.
+fn backoff(base: u64) -> Backoff {
+    let base = Duration::from_millis(base);
+    Backoff::new(base, base * 4, Jitter::PlusMinus(1e-12)).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_retry_sleeps_into_the_total_timeout() {
+    let fails = service_fn(async |_: u32| Err::<u32, _>(std::io::Error::other("unavailable")));
+    let stack = client()
+        .plain(Plain::new().idempotent())
+        .retry(|retry| retry.backoff(backoff(900)))
+        .total_timeout(Duration::from_secs(1))
+        .attempt_timeout(Duration::from_secs(1))
+        .build()
+        .unwrap();
+    let start = Deadline::after(Duration::from_secs(10));
+    // The third attempt would come 2.7 s after the start.
+    let error = stack.layer(fails).oneshot(1).await.unwrap_err();
+    assert_eq!(error.to_string(), "unavailable");
+    assert_eq!(start.remaining(), Duration::from_millis(9_100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_may_bring_a_total_timeout() {
+    let stack = client().http().without_retry().build().unwrap();
+    let within = |timeouts: Timeouts| {
+        let mut request = to("slow.example");
+        request.extensions_mut().insert(timeouts);
+        let call = stack.layer(upstreams()).oneshot(request);
+        async move {
+            let start = Deadline::after(Duration::from_secs(10));
+            assert!(call.await.is_err());
+            Duration::from_secs(10) - start.remaining()
+        }
+    };
+    let total = Timeouts::new().total(Duration::from_millis(700));
+    assert_eq!(within(total).await, Duration::from_millis(700));
+    let attempt = Timeouts::new().attempt(Duration::from_millis(300));
+    assert_eq!(within(attempt).await, Duration::from_millis(300));
+    let both = total.attempt(Duration::from_secs(5));
+    assert_eq!(within(both).await, Duration::from_millis(700));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_never_gets_ready_is_given_up() {
+    #[derive(Clone)]
+    struct NeverReady;
+
+    impl Service<u32> for NeverReady {
+        type Response = u32;
+        type Error = BoxError;
+        type Future = std::future::Ready<Result<u32, BoxError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Pending
+        }
+
+        fn call(&mut self, _: u32) -> Self::Future {
+            unreachable!("it never gets ready")
+        }
+    }
+
+    let stack = client().plain(Plain::new().idempotent()).build().unwrap();
+    let start = Deadline::after(Duration::from_secs(60));
+    let error = stack.layer(NeverReady).oneshot(1).await.unwrap_err();
+    let rejected = Rejected::find(&*error).unwrap();
+    assert_eq!(rejected.kind, RejectedKind::DeadlineExceeded);
+    assert_eq!(start.remaining(), Duration::from_secs(50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_timeouts_have_a_scope_of_their_own() {
+    let registry = crate::observe::Registry::new();
+    let stack = registry.with(|| client().http().name("api").build().unwrap());
+    let service = stack.layer(upstreams());
+    for _ in 0..3 {
+        assert!(service.clone().oneshot(to("good.example")).await.is_ok());
+    }
+    let timeouts = registry.snapshot().into_iter();
+    let scopes: Vec<_> = timeouts
+        .filter(|instance| instance.layer == "timeout")
+        .map(|instance| (instance.state, instance.histograms[0].labels.clone()))
+        .collect();
+    assert_eq!(
+        scopes,
+        [
+            (State::Timeout { total: true }, vec!["total", "success"]),
+            (State::Timeout { total: false }, vec!["attempt", "success"]),
+        ]
+    );
 }

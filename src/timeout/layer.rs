@@ -11,7 +11,10 @@ use crate::{
     observe::register,
     protocol::Plain,
     sync::Striped,
-    timeout::{Reach, Timeout, TimeoutHandle, ToResponse, state::State},
+    timeout::{
+        Reach, Timeout, TimeoutHandle, ToResponse,
+        state::{Covers, State},
+    },
 };
 
 /// Limits how long a call may take.
@@ -28,7 +31,7 @@ pub struct TimeoutLayer<P = Plain, M = ToResponse> {
 pub struct TimeoutBuilder<P = Plain, M = ToResponse> {
     duration: Duration,
     enabled: bool,
-    total: bool,
+    reach: Covers,
     name: Option<&'static str>,
     protocol: P,
     scope: PhantomData<fn() -> M>,
@@ -41,7 +44,7 @@ impl TimeoutLayer {
         TimeoutBuilder {
             duration,
             enabled: true,
-            total: false,
+            reach: Covers::default(),
             name: None,
             protocol: Plain::new(),
             scope: PhantomData,
@@ -69,7 +72,16 @@ impl<P, M> TimeoutBuilder<P, M> {
     /// On HTTP the request gets a [`Deadline`](crate::Deadline), which the layers beneath honor.
     /// Default `false`: one attempt.
     pub fn total(mut self, total: bool) -> Self {
-        self.total = total;
+        self.reach.attempts = total;
+        self.reach.readiness = total;
+        self
+    }
+
+    /// Leaves `poll_ready` to the inner service all the same: for a stack whose circuit breaker has
+    /// backpressure, which a balancer must see.
+    #[cfg(feature = "http")]
+    pub(crate) fn passes_backpressure(mut self, passes: bool) -> Self {
+        self.reach.readiness &= !passes;
         self
     }
 
@@ -84,7 +96,7 @@ impl<P, M> TimeoutBuilder<P, M> {
         TimeoutBuilder {
             duration: self.duration,
             enabled: self.enabled,
-            total: self.total,
+            reach: self.reach,
             name: self.name,
             protocol,
             scope: PhantomData,
@@ -102,7 +114,7 @@ impl<P, M> TimeoutBuilder<P, M> {
         TimeoutBuilder {
             duration: self.duration,
             enabled: self.enabled,
-            total: self.total,
+            reach: self.reach,
             name: self.name,
             protocol: self.protocol,
             scope: PhantomData,
@@ -120,7 +132,10 @@ impl<P, M> TimeoutBuilder<P, M> {
     where
         M: Reach,
     {
-        let reach = (self.total, M::COVERS_BODY);
+        let reach = Covers {
+            body: M::COVERS_BODY,
+            ..self.reach
+        };
         let state = State::new(self.duration, self.enabled, reach, self.name)?;
         let state = Striped::new(state);
         register(state.value());

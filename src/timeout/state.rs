@@ -19,9 +19,19 @@ pub(super) struct State {
     /// In nanoseconds. Relaxed: a call that races a change honors one of the two.
     limit: AtomicU64,
     enabled: bool,
-    total: bool,
-    covers_body: bool,
+    covers: Covers,
     tally: Tally,
+}
+
+/// The parts of a call that its time covers.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Covers {
+    /// All attempts and what they wait for: the timeout is a total one.
+    pub(super) attempts: bool,
+    /// The wait for the inner service's readiness.
+    pub(super) readiness: bool,
+    /// The response's body.
+    pub(super) body: bool,
 }
 
 /// How long one call may take.
@@ -46,19 +56,18 @@ impl State {
     pub(super) fn new(
         duration: Duration,
         enabled: bool,
-        (total, covers_body): (bool, bool),
+        covers: Covers,
         name: Option<&'static str>,
     ) -> Result<Self, ConfigError> {
         let limit = AtomicU64::new(checked(duration, name)?);
         let mut tally = Tally::new("timeout", name);
         if enabled {
-            tally = tally.with_durations(CALL_DURATION, ENDS[usize::from(total)]);
+            tally = tally.with_durations(CALL_DURATION, ENDS[usize::from(covers.attempts)]);
         }
         Ok(Self {
             limit,
             enabled,
-            total,
-            covers_body,
+            covers,
             tally,
         })
     }
@@ -88,7 +97,7 @@ impl State {
     /// Whether the wait for the inner service's readiness is a part of the call.
     #[inline]
     pub(super) fn covers_readiness(&self) -> bool {
-        self.total && self.enabled
+        self.covers.readiness && self.enabled
     }
 
     /// How long a call may take that begins now. Its deadline is written into the request where the
@@ -103,14 +112,15 @@ impl State {
         }
         let carried = protocol.deadline(request);
         let own = protocol.timeouts(request).and_then(|timeouts| {
-            if self.total {
+            if self.covers.attempts {
                 timeouts.total
             } else {
                 timeouts.attempt
             }
         });
         let own = own.unwrap_or_else(|| self.duration());
-        if carried.is_none() && !self.covers_body && !protocol.wants_deadline(self.total) {
+        if carried.is_none() && !self.covers.body && !protocol.wants_deadline(self.covers.attempts)
+        {
             return Some(Limit::For(own));
         }
         let now = clock::moment();
@@ -121,7 +131,7 @@ impl State {
             }
             at = at.min(carried.moment());
         }
-        if protocol.wants_deadline(self.total) {
+        if protocol.wants_deadline(self.covers.attempts) {
             protocol.set_deadline(request, Deadline::at(at));
         }
         Some(Limit::Until(at))
@@ -166,13 +176,15 @@ impl Observed for State {
 
     fn observe(&self) -> Instance {
         // A stack's two timeouts have one name.
-        let param = if self.total {
+        let param = if self.covers.attempts {
             "total_duration"
         } else {
             "duration"
         };
         let config = vec![(param, self.duration().as_secs_f64())];
-        let state = observe::State::Timeout { total: self.total };
+        let state = observe::State::Timeout {
+            total: self.covers.attempts,
+        };
         Instance::new(&self.tally, config, state)
     }
 }

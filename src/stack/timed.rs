@@ -1,0 +1,232 @@
+//! Hands the deadline of a call from a stack's total timeout to the layers beneath.
+//!
+//! A deadline in the request's extensions would do for HTTP alone, and costs an allocation. Within
+//! a stack the request travels in a [`Timed`] instead, whatever the protocol. Its deadline is
+//! written into the request by [`Sending`], just before the upstream is called, so that what
+//! remains is right after any wait.
+
+use std::task::{Context, Poll};
+
+use tokio::time::Instant;
+use tower::Service;
+
+use crate::{
+    CarryDeadline, Classify, Deadline, Outcome, Rejected, Timeouts,
+    bulkhead::Ask,
+    gate::{Demand, FindKey},
+    protocol::{Advice, Kept, PrimaryError, Protocol, Quota, Replay, Settle},
+    rate_limit,
+};
+
+/// A request within a stack, and by when its caller wants the answer.
+#[derive(Debug, Clone)]
+pub struct Timed<Req> {
+    request: Req,
+    /// The one that the request came with, or the total timeout's if that is earlier.
+    deadline: Option<Deadline>,
+}
+
+/// A protocol whose requests travel in a [`Timed`]. All else is the protocol's own.
+#[derive(Debug, Clone, Copy)]
+pub struct WithDeadline<P>(P);
+
+/// Finds in a [`Timed`] request what `F` finds in the request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InTimed<F>(F);
+
+/// The deadline of a [`Timed`] request, which bounds its waits in queues.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OfTimed;
+
+/// The innermost service of a stack: writes the deadline into a request and sends it.
+#[derive(Debug, Clone)]
+pub struct Sending<S, P> {
+    inner: S,
+    protocol: P,
+}
+
+impl<Req> Timed<Req> {
+    #[inline]
+    pub(super) fn new(request: Req, deadline: Option<Deadline>) -> Self {
+        Self { request, deadline }
+    }
+
+    #[inline]
+    fn map<T>(self, change: impl FnOnce(Req) -> T) -> Timed<T> {
+        Timed {
+            request: change(self.request),
+            deadline: self.deadline,
+        }
+    }
+}
+
+impl<P> WithDeadline<P> {
+    pub(super) fn new(protocol: P) -> Self {
+        Self(protocol)
+    }
+}
+
+impl<P: CarryDeadline<Req>, Req> CarryDeadline<Timed<Req>> for WithDeadline<P> {
+    #[inline]
+    fn deadline(&self, timed: &Timed<Req>) -> Option<Deadline> {
+        timed.deadline
+    }
+
+    #[inline]
+    fn set_deadline(&self, timed: &mut Timed<Req>, deadline: Deadline) {
+        timed.deadline = Some(deadline);
+    }
+
+    /// A total timeout always does: here it costs nothing to carry.
+    #[inline]
+    fn wants_deadline(&self, total: bool) -> bool {
+        total || self.0.wants_deadline(total)
+    }
+
+    #[inline]
+    fn timeouts(&self, timed: &Timed<Req>) -> Option<Timeouts> {
+        self.0.timeouts(&timed.request)
+    }
+}
+
+impl<P: Replay<Req>, Req> Replay<Timed<Req>> for WithDeadline<P> {
+    type Request = Timed<P::Request>;
+    type Snapshot = Timed<P::Snapshot>;
+
+    #[inline]
+    fn once(&self, timed: Timed<Req>) -> Self::Request {
+        timed.map(|request| self.0.once(request))
+    }
+
+    #[inline]
+    fn prepare(&self, timed: Timed<Req>) -> (Self::Request, Option<Kept<Self::Snapshot>>) {
+        let deadline = timed.deadline;
+        let (request, kept) = self.0.prepare(timed.request);
+        let kept = kept.map(|kept| Kept {
+            snapshot: Timed {
+                request: kept.snapshot,
+                deadline,
+            },
+            idempotent: kept.idempotent,
+        });
+        (Timed { request, deadline }, kept)
+    }
+
+    fn replay(&self, kept: &Self::Snapshot) -> Option<Self::Request> {
+        Some(Timed {
+            request: self.0.replay(&kept.request)?,
+            deadline: kept.deadline,
+        })
+    }
+
+    #[inline]
+    fn number(&self, timed: &mut Self::Request, attempt: u32) {
+        self.0.number(&mut timed.request, attempt);
+    }
+
+    fn deadline(&self, kept: &Self::Snapshot) -> Option<Deadline> {
+        kept.deadline
+    }
+
+    #[inline]
+    fn can_prove_unsent(&self) -> bool {
+        self.0.can_prove_unsent()
+    }
+}
+
+impl<P: Classify<Res, Err>, Res, Err> Classify<Res, Err> for WithDeadline<P> {
+    #[inline]
+    fn classify(&self, result: Result<&Res, &Err>) -> Outcome {
+        self.0.classify(result)
+    }
+}
+
+impl<P: Protocol<Res, Err>, Res, Err> Protocol<Res, Err> for WithDeadline<P> {
+    type Response<T: Settle> = P::Response<T>;
+    type Error = P::Error;
+
+    #[inline]
+    fn settle<T: Settle>(
+        &self,
+        result: Result<Res, Err>,
+        permit: T,
+    ) -> Result<P::Response<T>, P::Error> {
+        self.0.settle(result, permit)
+    }
+
+    fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<P::Response<T>, P::Error> {
+        self.0.reject(rejected)
+    }
+
+    fn not_ready(&self, error: Err) -> P::Error {
+        self.0.not_ready(error)
+    }
+
+    fn advertise<T: Settle>(&self, response: P::Response<T>, quota: &Quota) -> P::Response<T> {
+        self.0.advertise(response, quota)
+    }
+
+    #[inline]
+    fn advise(&self, outcome: Outcome, result: Result<&P::Response<()>, &P::Error>) -> Advice {
+        self.0.advise(outcome, result)
+    }
+
+    fn describe(&self, result: Result<&P::Response<()>, &P::Error>) -> String {
+        self.0.describe(result)
+    }
+
+    fn note_primary<T: Settle>(&self, response: &mut P::Response<T>, primary: PrimaryError) {
+        self.0.note_primary(response, primary);
+    }
+}
+
+impl<F: FindKey<Req, K>, Req, K> FindKey<Timed<Req>, K> for InTimed<F> {
+    #[inline]
+    fn find(&self, timed: &Timed<Req>) -> Option<K> {
+        self.0.find(&timed.request)
+    }
+}
+
+impl<Req> Ask<Timed<Req>> for OfTimed {
+    #[inline]
+    fn ask(&self, timed: &Timed<Req>, demand: &mut Demand) {
+        demand.deadline = timed.deadline.map(Deadline::moment);
+    }
+}
+
+impl<Req> rate_limit::Deadline<Timed<Req>> for OfTimed {
+    #[inline]
+    fn deadline(&self, timed: &Timed<Req>) -> Option<Instant> {
+        timed.deadline.map(Deadline::moment)
+    }
+}
+
+impl<S, P> Sending<S, P> {
+    pub(super) fn new(inner: S, protocol: P) -> Self {
+        Self { inner, protocol }
+    }
+}
+
+impl<S, P, Req> Service<Timed<Req>> for Sending<S, P>
+where
+    S: Service<Req>,
+    P: CarryDeadline<Req>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, timed: Timed<Req>) -> S::Future {
+        let mut request = timed.request;
+        if let Some(deadline) = timed.deadline {
+            self.protocol.set_deadline(&mut request, deadline);
+        }
+        self.inner.call(request)
+    }
+}

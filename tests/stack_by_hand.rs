@@ -1,0 +1,774 @@
+//! A client's stack against the same layers put together by hand: random settings, traffic,
+//! deadlines, drops and updates on a paused clock. The caller, the upstream, the handles and a
+//! scrape must see the same.
+#![cfg(feature = "http")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the test looks at tokio's clock, which is paused"
+)]
+
+use std::{
+    fmt::Debug,
+    io,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt, join_all};
+use http::{Method, Request, Response};
+use http_body_util::Empty;
+use proptest::prelude::*;
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tower::{BoxError, Layer, Service, ServiceExt, util::BoxCloneSyncService};
+
+use tower_keep::{
+    CarryDeadline, Classify, Deadline, Outcome, Rejected, Timeouts,
+    algorithm::{Backoff, Jitter},
+    budget::KeyedBudgets,
+    bulkhead::{BulkheadBuilder, BulkheadLayer},
+    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer},
+    gate::{FindKey, GateLayer},
+    keyed::{ByHost, Host},
+    observe::Registry,
+    protocol::{Advice, Kept, Plain, Protocol, Replay, Settle, http::Client},
+    rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
+    retry::{RetryBuilder, RetryLayer},
+    stack,
+    timeout::TimeoutLayer,
+};
+
+/// Settings of a stack. Times are in milliseconds, here and below.
+#[derive(Debug, Clone, Copy)]
+struct Settings {
+    total: u64,
+    attempt: u64,
+    attempts: u32,
+    backoff: u64,
+    /// Calls a second, and for how long calls may wait.
+    rate: Option<(u64, Option<u64>)>,
+    places: usize,
+    place_wait: Option<u64>,
+    consecutive: u32,
+    open_for: u64,
+    sends_deadline: bool,
+}
+
+/// One call of a client.
+#[derive(Debug, Clone)]
+struct Call {
+    at: u64,
+    host: usize,
+    idempotent: bool,
+    deadline: Option<u64>,
+    own_total: Option<u64>,
+    own_attempt: Option<u64>,
+    dropped: Option<u64>,
+    /// Of each attempt; those beyond them get the last.
+    steps: Vec<Step>,
+}
+
+/// What the upstream does with an attempt.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    takes: u64,
+    does: Does,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Does {
+    Answers,
+    Fails,
+    Breaks,
+}
+
+/// When the upstream is not ready.
+#[derive(Debug, Clone, Copy)]
+struct Unready {
+    from: u64,
+    until: u64,
+}
+
+/// Everything that was seen, in order.
+#[derive(Debug, Default, Clone)]
+struct Trace(Arc<Mutex<Vec<String>>>);
+
+type Make<Ask> = fn(usize, &Call) -> Ask;
+/// The number of the call that a request belongs to, and what an attempt is told.
+type Read<Ask> = fn(&Ask) -> (usize, String);
+
+/// The upstream of a run.
+struct Upstream<Ask> {
+    calls: Arc<[Call]>,
+    attempts: Arc<Mutex<Vec<usize>>>,
+    unready: Option<Unready>,
+    waits: Option<std::pin::Pin<Box<Sleep>>>,
+    start: Instant,
+    trace: Trace,
+    read: Read<Ask>,
+}
+
+impl Trace {
+    fn note(&self, start: Instant, what: impl Debug) {
+        let at = start.elapsed().as_millis();
+        self.0.lock().unwrap().push(format!("{at}: {what:?}"));
+    }
+}
+
+impl<Ask> Clone for Upstream<Ask> {
+    fn clone(&self) -> Self {
+        Self {
+            calls: self.calls.clone(),
+            attempts: self.attempts.clone(),
+            unready: self.unready,
+            waits: None,
+            start: self.start,
+            trace: self.trace.clone(),
+            read: self.read,
+        }
+    }
+}
+
+impl<Ask> Service<Ask> for Upstream<Ask> {
+    type Response = u16;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, Result<u16, io::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+        let Some(unready) = self.unready else {
+            return Poll::Ready(Ok(()));
+        };
+        let now = self.start.elapsed();
+        if now < ms(unready.from) || now >= ms(unready.until) {
+            return Poll::Ready(Ok(()));
+        }
+        let until = self.start + ms(unready.until);
+        let wait = self
+            .waits
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
+        wait.as_mut().poll(cx).map(Ok)
+    }
+
+    fn call(&mut self, ask: Ask) -> Self::Future {
+        let (number, told) = (self.read)(&ask);
+        let attempt = {
+            let mut attempts = self.attempts.lock().unwrap();
+            attempts[number] += 1;
+            attempts[number]
+        };
+        self.trace
+            .note(self.start, ("attempt", number, attempt, told));
+        let steps = &self.calls[number].steps;
+        let Step { takes, does } = steps[(attempt - 1).min(steps.len() - 1)];
+        async move {
+            sleep(ms(takes)).await;
+            match does {
+                Does::Answers => Ok(200),
+                Does::Fails => Ok(503),
+                Does::Breaks => Err(io::Error::other("broken")),
+            }
+        }
+        .boxed()
+    }
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+impl Settings {
+    fn backoff(&self) -> Backoff {
+        let base = ms(self.backoff);
+        // A spread below a nanosecond: what is drawn by chance makes no difference.
+        Backoff::new(base, base * 8, Jitter::PlusMinus(1e-12)).unwrap()
+    }
+
+    fn retry(&self, retry: RetryBuilder) -> RetryBuilder {
+        retry.attempts(self.attempts).backoff(self.backoff())
+    }
+
+    fn breaker(&self, breaker: CircuitBreakerBuilder) -> CircuitBreakerBuilder {
+        breaker
+            .failure_rate(0.5)
+            .min_calls(8)
+            .consecutive_failures(self.consecutive)
+            .open_for(ms(self.open_for))
+            .growing_to(ms(self.open_for * 2))
+            .probes(1)
+            .window(Duration::from_secs(10))
+            .jitter(false)
+    }
+
+    fn bulkhead(&self) -> BulkheadBuilder {
+        let builder = BulkheadLayer::builder(self.places);
+        match self.place_wait {
+            Some(wait) => builder.max_wait(ms(wait)),
+            None => builder,
+        }
+    }
+
+    fn limit(&self) -> Option<RateLimitBuilder> {
+        let (rate, wait) = self.rate?;
+        let builder = RateLimitLayer::builder(Rate::per_second(rate)).burst(2);
+        Some(match wait {
+            Some(wait) => builder.max_wait(ms(wait)),
+            None => builder,
+        })
+    }
+
+    fn stack<P, W>(&self, builder: stack::ClientBuilder<P, W>) -> stack::ClientBuilder<P, W> {
+        let builder = builder
+            .name("api")
+            .total_timeout(ms(self.total))
+            .attempt_timeout(ms(self.attempt))
+            .retry(|retry| self.retry(retry))
+            .circuit_breaker(|breaker| self.breaker(breaker))
+            .bulkhead(self.bulkhead());
+        match self.limit() {
+            Some(limit) => builder.rate_limit(limit),
+            None => builder,
+        }
+    }
+
+    fn is_valid(&self) -> bool {
+        self.attempt <= self.total && self.backoff < self.total
+    }
+}
+
+/// Sends all calls, and notes what becomes of them.
+async fn traffic<Ask: Send + 'static>(
+    service: BoxCloneSyncService<Ask, u16, BoxError>,
+    calls: Arc<[Call]>,
+    make: Make<Ask>,
+    trace: &Trace,
+    start: Instant,
+) {
+    let calls = calls.iter().enumerate().map(|(number, call)| {
+        let service = service.clone();
+        async move {
+            sleep_until(start + ms(call.at)).await;
+            let answer = service.oneshot(make(number, call));
+            let answer = match call.dropped {
+                Some(after) => timeout(ms(after), answer).await.ok(),
+                None => Some(answer.await),
+            };
+            trace.note(start, (number, answer.map(described)));
+        }
+    });
+    join_all(calls).await;
+}
+
+fn described(answer: Result<u16, BoxError>) -> String {
+    match answer {
+        Ok(status) => status.to_string(),
+        Err(error) => match Rejected::find(&*error) {
+            Some(rejected) => format!("{rejected:?}"),
+            None => error.to_string(),
+        },
+    }
+}
+
+/// What a stack, or its layers by hand, look like from outside.
+struct Built<Ask> {
+    service: BoxCloneSyncService<Ask, u16, BoxError>,
+    handles: Box<dyn Fn() -> String>,
+    update: Box<dyn Fn(u64)>,
+}
+
+/// Runs the calls through what `build` makes of the upstream; all that was seen.
+fn run<Ask: Send + 'static, Told: Send + 'static>(
+    calls: &[Call],
+    unready: Option<Unready>,
+    (make, read): (Make<Ask>, Read<Told>),
+    build: impl FnOnce(Upstream<Told>) -> Built<Ask>,
+) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (start, trace) = (Instant::now(), Trace::default());
+        let calls: Arc<[Call]> = calls.into();
+        let registry = Registry::new();
+        let upstream = Upstream {
+            calls: calls.clone(),
+            attempts: Arc::new(Mutex::new(vec![0; calls.len()])),
+            unready,
+            waits: None,
+            start,
+            trace: trace.clone(),
+            read,
+        };
+        let built = registry.with(|| build(upstream));
+        let half_way = async {
+            sleep(ms(1_500)).await;
+            (built.update)(400);
+        };
+        let calls = traffic(built.service.clone(), calls, make, &trace, start);
+        futures::join!(calls, half_way);
+        // What was dropped ends in its own time.
+        sleep(Duration::from_secs(20)).await;
+        trace.note(start, (built.handles)());
+        for instance in registry.snapshot() {
+            trace.note(start, instance);
+        }
+        let seen = trace.0.lock().unwrap();
+        seen.clone()
+    })
+}
+
+mod over_http {
+    use super::*;
+
+    type Ask = Request<Empty<Bytes>>;
+
+    fn make(number: usize, call: &Call) -> Ask {
+        let method = if call.idempotent {
+            Method::GET
+        } else {
+            Method::POST
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("http://host-{}/{number}", call.host))
+            .body(Empty::new())
+            .unwrap();
+        if let Some(deadline) = call.deadline {
+            let deadline = Deadline::after(ms(deadline));
+            request.extensions_mut().insert(deadline);
+        }
+        if call.own_total.is_some() || call.own_attempt.is_some() {
+            let mut timeouts = Timeouts::new();
+            if let Some(total) = call.own_total {
+                timeouts = timeouts.total(ms(total));
+            }
+            if let Some(attempt) = call.own_attempt {
+                timeouts = timeouts.attempt(ms(attempt));
+            }
+            request.extensions_mut().insert(timeouts);
+        }
+        request
+    }
+
+    fn read<B>(request: &Request<B>) -> (usize, String) {
+        let number = request.uri().path()[1..].parse().unwrap();
+        let deadline = request.extensions().get::<Deadline>();
+        let left = deadline.map(|deadline| deadline.remaining());
+        let field = request.headers().get("x-envoy-expected-rq-timeout-ms");
+        (number, format!("{left:?} {field:?}"))
+    }
+
+    fn respond<Ask>(
+        upstream: Upstream<Ask>,
+    ) -> impl Service<Ask, Response = Response<Empty<Bytes>>, Error = io::Error, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+    where
+        Ask: Send + 'static,
+    {
+        upstream.map_response(|status| {
+            let response = Response::builder().status(status);
+            response.body(Empty::new()).unwrap()
+        })
+    }
+
+    fn boxed<S>(service: S) -> BoxCloneSyncService<Ask, u16, BoxError>
+    where
+        S: Service<Ask, Response = Response<Empty<Bytes>>, Error = BoxError, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        let status = |response: Response<_>| response.status().as_u16();
+        BoxCloneSyncService::new(service.map_response(status))
+    }
+
+    pub(super) fn in_the_stack(
+        settings: Settings,
+        calls: &[Call],
+        unready: Option<Unready>,
+    ) -> Vec<String> {
+        run(calls, unready, (make, read), |upstream| {
+            let builder = settings.stack(stack::client().http());
+            let client = |client: Client| client.send_deadline(settings.sends_deadline);
+            let stack = builder.protocol(client).build().unwrap();
+            let (handle, updated) = (stack.handle(), stack.handle());
+            Built {
+                service: boxed(stack.layer(respond(upstream))),
+                handles: Box::new(move || {
+                    format!(
+                        "{:?}",
+                        (
+                            handle.total_timeout.snapshot(),
+                            handle.retry.snapshot(),
+                            handle.retry_budgets.keys(),
+                            keys(handle.circuit_breaker.keys(), |circuit| circuit.snapshot()),
+                            handle.rate_limit.as_ref().map(|limit| limit.snapshot()),
+                            keys(handle.bulkhead.keys(), |bulkhead| bulkhead.snapshot()),
+                            handle.attempt_timeout.snapshot(),
+                        )
+                    )
+                }),
+                update: Box::new(move |total| {
+                    drop(updated.total_timeout.update(ms(total)).unwrap());
+                }),
+            }
+        })
+    }
+
+    pub(super) fn by_hand(
+        settings: Settings,
+        calls: &[Call],
+        unready: Option<Unready>,
+    ) -> Vec<String> {
+        run(calls, unready, (make, read), |upstream| {
+            let client = Client::new().send_deadline(settings.sends_deadline);
+            let by_host = |request: &Request<_>| -> Option<Host> { ByHost.find(request) };
+            let deadline = |request: &Request<_>| {
+                let deadline = request.extensions().get::<Deadline>();
+                deadline.map(|deadline| deadline.moment())
+            };
+            let breaker = settings
+                .breaker(CircuitBreakerLayer::builder().name("api"))
+                .keyed_by(by_host)
+                .gate()
+                .unwrap();
+            let bulkhead = settings.bulkhead().name("api").keyed_by(by_host);
+            let bulkhead = bulkhead.deadline(deadline).gate().unwrap();
+            // A deadline lets calls wait, so it is set only where they may wait anyway.
+            let waits = settings.rate.is_some_and(|(_, wait)| wait.is_some());
+            let (waiting, limit) = match settings.limit().map(|limit| limit.name("api")) {
+                Some(limit) if waits => (Some(limit.deadline(deadline).gate().unwrap()), None),
+                limit => (None, limit.map(|limit| limit.gate().unwrap())),
+            };
+            let budgets = KeyedBudgets::builder(ByHost).build().unwrap();
+            let total = TimeoutLayer::builder(ms(settings.total)).name("api");
+            let total = total.total(true).protocol(client).build().unwrap();
+            let retry = settings.retry(RetryLayer::builder()).name("api");
+            let retry = retry.protocol(client).budget_per(budgets.clone());
+            let retry = retry.max_retry_after(ms(settings.total)).build().unwrap();
+            let attempt = TimeoutLayer::builder(ms(settings.attempt)).name("api");
+            let attempt = attempt.protocol(client).build().unwrap();
+            let (circuits, bulkheads) = (breaker.handle(), bulkhead.handle());
+            let limit_handle = limit.as_ref().map(|limit| limit.handle());
+            let limit_handle = limit_handle.or(waiting.as_ref().map(|limit| limit.handle()));
+            let (totals, attempts) = (total.handle(), attempt.handle());
+            let (retries, left) = (retry.handle(), budgets.handle());
+            let updated = total.handle();
+            let inner = attempt.layer(respond(upstream));
+            let gates = GateLayer::new((breaker, limit, waiting, bulkhead)).protocol(client);
+            let service = boxed(total.layer(retry.layer(gates.layer(inner))));
+            Built {
+                service,
+                handles: Box::new(move || {
+                    format!(
+                        "{:?}",
+                        (
+                            totals.snapshot(),
+                            retries.snapshot(),
+                            left.keys(),
+                            keys(circuits.keys(), |circuit| circuit.snapshot()),
+                            limit_handle.as_ref().map(|limit| limit.snapshot()),
+                            keys(bulkheads.keys(), |bulkhead| bulkhead.snapshot()),
+                            attempts.snapshot(),
+                        )
+                    )
+                }),
+                update: Box::new(move |total| {
+                    drop(updated.update(ms(total)).unwrap());
+                }),
+            }
+        })
+    }
+
+    fn keys<H, T: Debug>(keys: Vec<(Host, H)>, read: impl Fn(&H) -> T) -> Vec<String> {
+        let read = keys
+            .iter()
+            .map(|(host, handle)| format!("{host} {:?}", read(handle)));
+        let mut all: Vec<_> = read.collect();
+        all.sort();
+        all
+    }
+}
+
+/// Requests without any place for a deadline. By hand a protocol of the test's own gives them one,
+/// which shows what a stack does without it.
+mod plain {
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    struct Ask {
+        number: usize,
+        idempotent: bool,
+        deadline: Option<Deadline>,
+    }
+
+    /// `Plain`, with a deadline in each request.
+    #[derive(Debug, Clone, Copy)]
+    struct Carries<P>(P);
+
+    fn make(number: usize, call: &Call) -> Ask {
+        Ask {
+            number,
+            idempotent: call.idempotent,
+            deadline: None,
+        }
+    }
+
+    fn read(ask: &Ask) -> (usize, String) {
+        (ask.number, String::new())
+    }
+
+    fn respond(
+        upstream: Upstream<Ask>,
+    ) -> impl Service<Ask, Response = u16, Error = io::Error, Future: Send> + Clone + Send + Sync + 'static
+    {
+        upstream.map_result(|result| match result {
+            Ok(503) => Err(io::Error::other("unavailable")),
+            result => result,
+        })
+    }
+
+    fn idempotent(ask: &Ask) -> bool {
+        ask.idempotent
+    }
+
+    fn deadline(ask: &Ask) -> Option<Instant> {
+        ask.deadline.map(Deadline::moment)
+    }
+
+    pub(super) fn in_the_stack(
+        settings: Settings,
+        calls: &[Call],
+        unready: Option<Unready>,
+    ) -> Vec<String> {
+        run(calls, unready, (make, read), |upstream| {
+            let protocol = Plain::new().idempotent_when(idempotent);
+            let builder = settings.stack(stack::client().plain(protocol));
+            let stack = builder.build().unwrap();
+            let (handle, updated) = (stack.handle(), stack.handle());
+            Built {
+                service: BoxCloneSyncService::new(stack.layer(respond(upstream))),
+                handles: Box::new(move || {
+                    let seen = (
+                        handle.total_timeout.snapshot(),
+                        handle.retry.snapshot(),
+                        handle.circuit_breaker.shared().snapshot(),
+                        handle.rate_limit.as_ref().map(|limit| limit.snapshot()),
+                        handle.bulkhead.shared().snapshot(),
+                        handle.attempt_timeout.snapshot(),
+                    );
+                    format!("{seen:?}")
+                }),
+                update: Box::new(move |total| {
+                    drop(updated.total_timeout.update(ms(total)).unwrap());
+                }),
+            }
+        })
+    }
+
+    pub(super) fn by_hand(
+        settings: Settings,
+        calls: &[Call],
+        unready: Option<Unready>,
+    ) -> Vec<String> {
+        run(calls, unready, (make, read), |upstream| {
+            let protocol = Carries(Plain::new().idempotent_when(idempotent));
+            let breaker = settings.breaker(CircuitBreakerLayer::builder().name("api"));
+            let breaker = breaker.gate().unwrap();
+            let bulkhead = settings.bulkhead().name("api");
+            let bulkhead = bulkhead.deadline(deadline).gate().unwrap();
+            let waits = settings.rate.is_some_and(|(_, wait)| wait.is_some());
+            let (waiting, limit) = match settings.limit().map(|limit| limit.name("api")) {
+                Some(limit) if waits => (Some(limit.deadline(deadline).gate().unwrap()), None),
+                limit => (None, limit.map(|limit| limit.gate().unwrap())),
+            };
+            let total = TimeoutLayer::builder(ms(settings.total)).name("api");
+            let total = total.total(true).protocol(protocol).build().unwrap();
+            let retry = settings.retry(RetryLayer::builder()).name("api");
+            let retry = retry.max_retry_after(ms(settings.total));
+            let retry = retry.protocol(protocol).build().unwrap();
+            let attempt = TimeoutLayer::builder(ms(settings.attempt)).name("api");
+            let attempt = attempt.protocol(protocol).build().unwrap();
+            let (circuits, bulkheads) = (breaker.handle(), bulkhead.handle());
+            let limit_handle = limit.as_ref().map(|limit| limit.handle());
+            let limit_handle = limit_handle.or(waiting.as_ref().map(|limit| limit.handle()));
+            let (totals, attempts) = (total.handle(), attempt.handle());
+            let (retries, updated) = (retry.handle(), total.handle());
+            let gates = GateLayer::new((breaker, limit, waiting, bulkhead)).protocol(protocol);
+            let inner = gates.layer(attempt.layer(respond(upstream)));
+            Built {
+                service: BoxCloneSyncService::new(total.layer(retry.layer(inner))),
+                handles: Box::new(move || {
+                    let seen = (
+                        totals.snapshot(),
+                        retries.snapshot(),
+                        circuits.snapshot(),
+                        limit_handle.as_ref().map(|limit| limit.snapshot()),
+                        bulkheads.snapshot(),
+                        attempts.snapshot(),
+                    );
+                    format!("{seen:?}")
+                }),
+                update: Box::new(move |total| drop(updated.update(ms(total)).unwrap())),
+            }
+        })
+    }
+
+    impl<P> CarryDeadline<Ask> for Carries<P> {
+        fn deadline(&self, ask: &Ask) -> Option<Deadline> {
+            ask.deadline
+        }
+
+        fn set_deadline(&self, ask: &mut Ask, deadline: Deadline) {
+            ask.deadline = Some(deadline);
+        }
+
+        fn wants_deadline(&self, total: bool) -> bool {
+            total
+        }
+    }
+
+    impl<P: Classify<Res, Err>, Res, Err> Classify<Res, Err> for Carries<P> {
+        fn classify(&self, result: Result<&Res, &Err>) -> Outcome {
+            self.0.classify(result)
+        }
+    }
+
+    impl<P: Protocol<Res, Err>, Res, Err> Protocol<Res, Err> for Carries<P> {
+        type Response<T: Settle> = P::Response<T>;
+        type Error = P::Error;
+
+        fn settle<T: Settle>(
+            &self,
+            result: Result<Res, Err>,
+            permit: T,
+        ) -> Result<P::Response<T>, P::Error> {
+            self.0.settle(result, permit)
+        }
+
+        fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<P::Response<T>, P::Error> {
+            self.0.reject(rejected)
+        }
+
+        fn not_ready(&self, error: Err) -> P::Error {
+            self.0.not_ready(error)
+        }
+
+        fn advise(&self, outcome: Outcome, result: Result<&P::Response<()>, &P::Error>) -> Advice {
+            self.0.advise(outcome, result)
+        }
+    }
+
+    impl<P: Replay<Ask, Request = Ask, Snapshot = Ask>> Replay<Ask> for Carries<P> {
+        type Request = Ask;
+        type Snapshot = Ask;
+
+        fn once(&self, ask: Ask) -> Ask {
+            self.0.once(ask)
+        }
+
+        fn prepare(&self, ask: Ask) -> (Ask, Option<Kept<Ask>>) {
+            self.0.prepare(ask)
+        }
+
+        fn replay(&self, kept: &Ask) -> Option<Ask> {
+            self.0.replay(kept)
+        }
+
+        fn deadline(&self, kept: &Ask) -> Option<Deadline> {
+            kept.deadline
+        }
+    }
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let times = (1_000..4_000u64, 100..1_000u64, 1..5u32, 10..900u64);
+    let rate = prop::option::of((1..50u64, prop::option::of(10..800u64)));
+    let places = (1..6usize, prop::option::of(10..800u64));
+    let breaker = (2..12u32, 100..1_500u64);
+    (times, rate, places, breaker, any::<bool>()).prop_map(
+        |((total, attempt, attempts, backoff), rate, places, breaker, sends_deadline)| Settings {
+            total,
+            attempt,
+            attempts,
+            backoff,
+            rate,
+            places: places.0,
+            place_wait: places.1,
+            consecutive: breaker.0,
+            open_for: breaker.1,
+            sends_deadline,
+        },
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let takes = prop_oneof![Just(0), 1..50u64, 50..1_500u64];
+    let does = prop_oneof![
+        4 => Just(Does::Answers),
+        2 => Just(Does::Fails),
+        2 => Just(Does::Breaks),
+    ];
+    (takes, does).prop_map(|(takes, does)| Step { takes, does })
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    let often = |time: std::ops::Range<u64>| prop::option::weighted(0.2, time);
+    let own = (often(1..2_000), often(1..2_000), often(1..2_000));
+    let kind = (0..3_000u64, 0..2usize, prop::bool::weighted(0.8));
+    let steps = prop::collection::vec(step(), 1..4);
+    (kind, own, often(1..2_000), steps).prop_map(|((at, host, idempotent), own, dropped, steps)| {
+        Call {
+            at,
+            host,
+            idempotent,
+            deadline: own.0,
+            own_total: own.1,
+            own_attempt: own.2,
+            dropped,
+            steps,
+        }
+    })
+}
+
+fn unready() -> impl Strategy<Value = Option<Unready>> {
+    let unready = (0..2_000u64, 1..5_000u64).prop_map(|(from, length)| Unready {
+        from,
+        until: from + length,
+    });
+    prop::option::weighted(0.3, unready)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    #[test]
+    fn a_stack_over_http_is_its_layers_by_hand(
+        settings in settings(),
+        calls in prop::collection::vec(call(), 1..30),
+        unready in unready(),
+    ) {
+        prop_assume!(settings.is_valid());
+        let stack = over_http::in_the_stack(settings, &calls, unready);
+        let hand = over_http::by_hand(settings, &calls, unready);
+        prop_assert_eq!(stack.join("\n"), hand.join("\n"));
+    }
+
+    #[test]
+    fn a_plain_stack_is_its_layers_by_hand(
+        settings in settings(),
+        calls in prop::collection::vec(call(), 1..30),
+        unready in unready(),
+    ) {
+        prop_assume!(settings.is_valid());
+        let stack = plain::in_the_stack(settings, &calls, unready);
+        let hand = plain::by_hand(settings, &calls, unready);
+        prop_assert_eq!(stack.join("\n"), hand.join("\n"));
+    }
+}
