@@ -212,12 +212,8 @@ impl State {
 
     /// Counts a rejection, and says so.
     fn reject(&self, kind: RejectedKind) -> Rejected {
-        let rejected = Rejected {
-            kind,
-            layer: self.tally.layer,
-            name: self.tally.name,
-            retry_after: None,
-        };
+        let mut rejected = Rejected::new(kind, self.tally.layer);
+        rejected.name = self.tally.name;
         self.tally.rejected(&rejected);
         rejected
     }

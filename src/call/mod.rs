@@ -12,4 +12,8 @@ pub use criticality::{Criticality, UnknownCriticality};
 #[cfg(feature = "layers")]
 pub use deadline::{CarryDeadline, Deadline, Timeouts};
 pub use outcome::{Classify, Outcome};
+#[cfg(feature = "tonic-014")]
+pub(crate) use rejected::Lead;
+#[cfg(feature = "layers")]
+pub(crate) use rejected::causes;
 pub use rejected::{Rejected, RejectedKind};

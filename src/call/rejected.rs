@@ -1,12 +1,12 @@
 //! The one error that this crate makes at run time.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, io, iter, sync::OnceLock, time::Duration};
 
 /// A call that a layer turned away, or cut off, on its own authority.
 ///
 /// On clients it travels as the error (boxed, as is tower's convention); on servers it becomes a
 /// response and is left in the response's extensions. [`Rejected::find`] recovers it from any
-/// error, however deep:
+/// error that is one, or holds one:
 ///
 /// ```
 /// use tower_keep::{Rejected, RejectedKind};
@@ -24,7 +24,6 @@ use std::{error::Error, fmt, time::Duration};
 /// # assert!(explain(&rejected).contains("down"));
 /// # assert!(explain(&std::fmt::Error).starts_with("sent"));
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rejected {
     /// Why.
@@ -37,7 +36,17 @@ pub struct Rejected {
     /// How long until the same call could be admitted, where that is known. Waiting exactly this
     /// long is enough, as far as this caller alone is concerned.
     pub retry_after: Option<Duration>,
+    /// A copy of the above, made when the `source` is first asked for.
+    lead: OnceLock<Box<Lead>>,
 }
+
+/// The `source` of a [`Rejected`], which leads back to it.
+///
+/// An error that forwards `source` to the error that it wraps (an `Arc<E>`, thiserror's
+/// `#[error(transparent)]`) shows nothing of that error but this. It is a copy: an error that is
+/// its own source hangs all who walk to the end of a chain.
+#[derive(Debug)]
+pub(crate) struct Lead(Rejected);
 
 /// Why a call was [`Rejected`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -127,20 +136,78 @@ impl Rejected {
             layer,
             name: None,
             retry_after: None,
+            lead: OnceLock::new(),
         }
     }
 
-    /// The first rejection in `error` and its chain of sources.
+    /// The first rejection in `error` and its causes, of which at most 128 are read.
+    ///
+    /// An [`io::Error`] that wraps one counts, and so does an error that forwards its `source` to
+    /// the one that it wraps, as thiserror's `#[error(transparent)]` does.
     #[must_use]
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            if let Some(rejected) = error.downcast_ref() {
-                return Some(rejected);
-            }
-            cause = error.source();
+        causes(error).find_map(|cause| cause.downcast_ref())
+    }
+}
+
+/// An error, its cause, the cause of that: at most [`MOST_CAUSES`] of them.
+///
+/// It sees more than `source` alone tells. Some errors leave out the one that they wrap, which is
+/// asked for by name ([`unlisted`]). A wrapper that forwards `source` leaves it out as well: a
+/// [`Rejected`] shows itself all the same, by its [`Lead`]. Nothing is read beyond one.
+pub(crate) fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let cause_of = |&error: &&'a (dyn Error + 'static)| {
+        if error.is::<Rejected>() {
+            return None;
         }
-        None
+        let cause = unlisted(error).or_else(|| error.source())?;
+        Some(match cause.downcast_ref::<Lead>() {
+            Some(Lead(rejected)) => rejected,
+            None => cause,
+        })
+    };
+    iter::successors(Some(error), cause_of).take(MOST_CAUSES)
+}
+
+/// What an error wraps and does not tell as its `source`: an [`io::Error`] tells the source of what
+/// it wraps, an `h2::Error` nothing.
+fn unlisted<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    #[cfg(feature = "http2")]
+    if let Some(error) = error.downcast_ref::<h2::Error>() {
+        return error.get_io().map(|error| error as _);
+    }
+    let wrapped = error.downcast_ref::<io::Error>()?.get_ref()?;
+    Some(wrapped)
+}
+
+impl Clone for Rejected {
+    fn clone(&self) -> Self {
+        Self {
+            lead: OnceLock::new(),
+            ..*self
+        }
+    }
+}
+
+impl PartialEq for Rejected {
+    fn eq(&self, other: &Self) -> bool {
+        let fields = |it: &Self| (it.kind, it.layer, it.name, it.retry_after);
+        fields(self) == fields(other)
+    }
+}
+
+impl Eq for Rejected {}
+
+impl fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected")
+            .field("kind", &self.kind)
+            .field("layer", &self.layer)
+            .field("name", &self.name)
+            .field("retry_after", &self.retry_after)
+            .finish()
     }
 }
 
@@ -157,35 +224,140 @@ impl fmt::Display for Rejected {
     }
 }
 
-// With gRPC a rejection has a status as its source: see `protocol::grpc::rejection`.
+impl Error for Rejected {
+    /// The layer that rejected. With the feature `tonic-014`, the source of that is a
+    /// `tonic::Status` of the code that tells gRPC callers why.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&**self.lead.get_or_init(|| Box::new(Lead(self.clone()))))
+    }
+}
+
+impl Lead {
+    #[cfg(feature = "tonic-014")]
+    pub(crate) fn kind(&self) -> RejectedKind {
+        self.0.kind
+    }
+}
+
+impl fmt::Display for Lead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rejected by {}", self.0.layer)
+    }
+}
+
+// With gRPC it has a status as its source: see `protocol::grpc::rejection`.
 #[cfg(not(feature = "tonic-014"))]
-impl Error for Rejected {}
+impl Error for Lead {}
+
+/// Many times what clients stack up. An error may be its own cause, and a walk without a bound
+/// would never end.
+const MOST_CAUSES: usize = 128;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
+    /// An error with a cause, as clients of one's own wrap them.
     #[derive(Debug)]
-    struct Wrapped(Rejected);
+    struct Wrapped<E>(E);
 
-    impl fmt::Display for Wrapped {
+    impl<E> fmt::Display for Wrapped<E> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("wrapped")
         }
     }
 
-    impl Error for Wrapped {
+    impl<E: Error + 'static> Error for Wrapped<E> {
         fn source(&self) -> Option<&(dyn Error + 'static)> {
             Some(&self.0)
         }
     }
 
+    /// Forwards all that it is asked, as thiserror's `#[error(transparent)]` does.
+    #[derive(Debug)]
+    struct Transparent<E>(E);
+
+    impl<E: fmt::Display> fmt::Display for Transparent<E> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.fmt(f)
+        }
+    }
+
+    impl<E: Error> Error for Transparent<E> {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.0.source()
+        }
+    }
+
+    /// Its own cause.
+    #[derive(Debug)]
+    struct Endless;
+
+    impl fmt::Display for Endless {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("again")
+        }
+    }
+
+    impl Error for Endless {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(self)
+        }
+    }
+
+    fn full() -> Rejected {
+        let mut rejected = Rejected::new(RejectedKind::BulkheadFull, "bulkhead");
+        rejected.name = Some("payments");
+        rejected.retry_after = Some(Duration::from_secs(3));
+        rejected
+    }
+
     #[test]
-    fn is_found_behind_another_error() {
-        let rejected = Rejected::new(RejectedKind::BulkheadFull, "bulkhead");
-        let wrapped: Box<dyn Error + Send + Sync> = Box::new(Wrapped(rejected.clone()));
-        assert_eq!(Rejected::find(&*wrapped), Some(&rejected));
+    fn a_rejection_is_found_whatever_wraps_it() {
+        let wrapped: [Box<dyn Error + Send + Sync>; 10] = [
+            Box::new(full()),
+            Box::new(Wrapped(full())),
+            Box::new(Wrapped(io::Error::other(Wrapped(full())))),
+            Box::new(io::Error::other(full())),
+            Box::new(io::Error::other(io::Error::other(full()))),
+            Box::new(Transparent(full())),
+            Box::new(Transparent(Transparent(full()))),
+            Box::new(io::Error::other(Transparent(full()))),
+            Box::new(Wrapped(Box::new(full()))),
+            Box::new(Wrapped(Arc::new(full()))),
+        ];
+        for error in wrapped {
+            assert_eq!(Rejected::find(&*error), Some(&full()), "{error:?}");
+        }
         assert_eq!(Rejected::find(&fmt::Error), None);
+    }
+
+    #[test]
+    fn an_error_that_is_its_own_source_ends() {
+        assert_eq!(causes(&Endless).count(), MOST_CAUSES);
+        assert_eq!(Rejected::find(&Endless), None);
+        assert_eq!(Rejected::find(&io::Error::other(Endless)), None);
+    }
+
+    /// Loggers walk to the end of a chain.
+    #[test]
+    fn the_sources_of_a_rejection_end() {
+        let rejected = full();
+        let sources = iter::successors(rejected.source(), |&error| error.source());
+        let words: Vec<_> = sources.take(9).map(ToString::to_string).collect();
+        assert!((1..=2).contains(&words.len()), "{words:?}");
+        assert_eq!(words[0], "rejected by bulkhead");
+    }
+
+    #[test]
+    fn a_copy_says_what_was_changed_since() {
+        let mut rejected = full();
+        let _ = rejected.source();
+        rejected.name = None;
+        let copy = Transparent(rejected.clone());
+        assert_eq!(Rejected::find(&copy), Some(&rejected));
     }
 
     #[test]

@@ -351,12 +351,9 @@ impl State {
 
     /// Counts a rejection, and says so.
     fn reject(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
-        let rejected = Rejected {
-            kind,
-            layer: self.all.tally.layer,
-            name: self.settings.name,
-            retry_after,
-        };
+        let mut rejected = Rejected::new(kind, self.all.tally.layer);
+        rejected.name = self.settings.name;
+        rejected.retry_after = retry_after;
         self.all.tally.rejected(&rejected);
         if let Some(rejected) = &self.rejected {
             rejected.fetch_add(1, Ordering::Relaxed);

@@ -75,8 +75,9 @@ where
         let mut this = self.project();
         if let Some(inner) = this.inner.as_mut().as_pin_mut() {
             let result = ready!(inner.poll(cx));
-            let outcome = this.protocol.classify(result.as_ref());
+            let classified = this.protocol.classify(result.as_ref());
             let result = this.protocol.settle(result, ());
+            let outcome = this.protocol.judge(classified, result.as_ref());
             let advice = this.protocol.advise(outcome, result.as_ref());
             // It gives back what it holds before the other answer begins.
             this.inner.set(None);

@@ -162,8 +162,9 @@ where
         result: Result<S::Response, S::Error>,
         winner: Winner,
     ) -> Verdict<Answer<S, P, Req>> {
-        let outcome = self.protocol.classify(result.as_ref());
+        let classified = self.protocol.classify(result.as_ref());
         let answer = self.protocol.settle(result, ());
+        let outcome = self.protocol.judge(classified, answer.as_ref());
         let advice = self.protocol.advise(outcome, answer.as_ref());
         let succeeded = outcome == Outcome::Success && advice == Advice::Stop;
         if succeeded {

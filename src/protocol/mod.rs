@@ -20,6 +20,7 @@ use std::{any::Any, time::Duration};
 
 use crate::{Classify, Deadline, Outcome, Rejected, RejectedKind, algorithm::Rate};
 
+mod as_error;
 mod choice;
 #[cfg(feature = "tonic-014")]
 pub mod grpc;
@@ -28,6 +29,7 @@ pub mod http;
 mod plain;
 mod primary;
 
+use as_error::as_error;
 pub use choice::{Choice, Chosen, Unset};
 pub use plain::{Always, ErrIsFailure, Plain, Undeclared, When};
 pub use primary::PrimaryError;
@@ -93,6 +95,21 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
     ) -> Advice {
         let _ = (outcome, result);
         Advice::Stop
+    }
+
+    /// The outcome of a result that has been passed on, where [`classify`](Classify::classify) said
+    /// `classified` of it before.
+    ///
+    /// Layers that learn from a result and hold no permit ask: retry, hedge, fallback and timeout.
+    /// A protocol that boxes errors can read in the box what it could not in the service's own
+    /// type. By default that is nothing.
+    fn judge(
+        &self,
+        classified: Outcome,
+        result: Result<&Self::Response<()>, &Self::Error>,
+    ) -> Outcome {
+        let _ = result;
+        classified
     }
 
     /// A failed result in words, for the [`PrimaryError`] of a fallback, which alone asks.

@@ -154,6 +154,14 @@ where
         }
     }
 
+    #[inline]
+    fn judge(&self, classified: Outcome, result: Result<&Res, &BoxError>) -> Outcome {
+        match result.err().and_then(local_rejection) {
+            Some(_) => Outcome::Ignore,
+            None => classified,
+        }
+    }
+
     fn describe(&self, result: Result<&Res, &BoxError>) -> String {
         match result {
             Ok(_) => "a response that means a failure".into(),

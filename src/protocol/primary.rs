@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Outcome, RejectedKind};
+use crate::{Outcome, RejectedKind, call::causes};
 
 /// How a call has failed that a [fallback](crate::fallback) answered otherwise.
 ///
@@ -38,16 +38,16 @@ impl fmt::Display for PrimaryError {
 
 /// An error and its causes, each that says more than the one before.
 pub(crate) fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !words.ends_with(&more) {
-            words = words + ": " + &more;
+    causes(error).fold(String::new(), |words, cause| {
+        let more = cause.to_string();
+        if words.is_empty() {
+            more
+        } else if words.contains(&more) {
+            words
+        } else {
+            words + ": " + &more
         }
-        cause = error.source();
-    }
-    words
+    })
 }
 
 #[cfg(test)]

@@ -146,12 +146,9 @@ impl BucketRef<'_> {
 
 /// Counts a rejection, and says so.
 pub(super) fn reject(tally: &Tally, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
-    let rejected = Rejected {
-        kind,
-        layer: tally.layer,
-        name: tally.name,
-        retry_after,
-    };
+    let mut rejected = Rejected::new(kind, tally.layer);
+    rejected.name = tally.name;
+    rejected.retry_after = retry_after;
     tally.rejected(&rejected);
     rejected
 }

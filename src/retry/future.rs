@@ -214,8 +214,9 @@ where
             let mut this = self.as_mut().project();
             if let Some(attempt) = this.attempt.as_mut().as_pin_mut() {
                 let result = ready!(attempt.poll(cx));
-                let outcome = this.protocol.classify(result.as_ref());
+                let classified = this.protocol.classify(result.as_ref());
                 let result = this.protocol.settle(result, ());
+                let outcome = this.protocol.judge(classified, result.as_ref());
                 let advice = this.protocol.advise(outcome, result.as_ref());
                 // The attempt goes before its request is made again: it may still hold the body.
                 this.attempt.set(None);

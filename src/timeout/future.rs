@@ -219,16 +219,18 @@ where
                 }),
                 _ => None,
             };
-            if this.state.times_calls() {
+            let times_calls = this.state.times_calls();
+            let classified = times_calls.then(|| this.protocol.classify(result.as_ref()));
+            let result = this.protocol.settle(result, ());
+            if let Some(classified) = classified {
                 let elapsed = match mem::replace(this.rest, Rest::Nothing) {
                     Rest::Timer(timer) => timer.elapsed(),
                     // Answered at once.
                     _ => Duration::ZERO,
                 };
-                let outcome = this.protocol.classify(result.as_ref());
+                let outcome = this.protocol.judge(classified, result.as_ref());
                 this.state.ended(Ended::With(outcome), elapsed);
             }
-            let result = this.protocol.settle(result, ());
             return Poll::Ready(result.map(|response| M::pass_on(response, left)));
         }
         let expired = ready!(self.poll_timer(cx));

@@ -1,7 +1,6 @@
 //! The end of a call: trailers, or the lack of them.
 
 use std::{
-    any::Any,
     fmt, mem,
     pin::Pin,
     task::{Context, Poll, Waker, ready},
@@ -11,8 +10,7 @@ use std::{
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tonic::{Code, Status};
-use tower::BoxError;
+use tonic::Code;
 
 use super::{
     codes::Codes,
@@ -20,7 +18,7 @@ use super::{
 };
 use crate::{
     Outcome,
-    protocol::{Settle, guarded},
+    protocol::{Settle, as_error, guarded},
 };
 
 pin_project! {
@@ -216,14 +214,9 @@ fn read<D, E: 'static>(polled: &Polled<D, E>, missing: Code) -> Option<Ended> {
 
 /// What a body's error says. It is a status in tonic's bodies, and a box in others.
 fn code_of_body<E: 'static>(error: &E) -> Code {
-    let error: &dyn Any = error;
-    let code = match error.downcast_ref::<Status>() {
-        Some(status) => Some(status.code()),
-        None => error
-            .downcast_ref::<BoxError>()
-            .and_then(|error| code_of(&**error)),
-    };
-    code.unwrap_or(Code::Unavailable)
+    as_error(error)
+        .and_then(code_of)
+        .unwrap_or(Code::Unavailable)
 }
 
 /// Whether a permit is the empty one of layers that hold nothing to the end of the body. Retry is

@@ -16,11 +16,11 @@ use super::{
 };
 use crate::{
     CarryDeadline, Classify, Deadline, Outcome, Rejected,
+    call::causes,
     protocol::{
-        Advice, Kept, PrimaryError, Protocol, Replay, Sent, Settle,
+        Advice, Kept, PrimaryError, Protocol, Replay, Sent, Settle, as_error,
         http::{self as over_http, Cause, RequestSnapshot},
         in_words,
-        plain::local_rejection,
     },
 };
 
@@ -140,6 +140,16 @@ impl Client {
     pub(super) fn http(&self) -> &over_http::Client {
         &self.http
     }
+
+    /// What an error says of the upstream. Without a status it says that it cannot be reached.
+    fn outcome_of(&self, error: Option<&(dyn Error + 'static)>) -> Outcome {
+        match error.and_then(Rejected::find) {
+            Some(rejected) if rejected.kind.is_local() => Outcome::Ignore,
+            _ => self
+                .codes
+                .outcome_of(error.and_then(code_of).unwrap_or(Code::Unavailable)),
+        }
+    }
 }
 
 impl Default for Client {
@@ -148,20 +158,22 @@ impl Default for Client {
     }
 }
 
-impl<B: Body, Err> Classify<Response<B>, Err> for Client {
+impl<B: Body, Err: 'static> Classify<Response<B>, Err> for Client {
     fn classify(&self, result: Result<&Response<B>, &Err>) -> Outcome {
-        result.map_or(Outcome::Failure, |response| {
-            self.codes
+        match result {
+            Ok(response) => self
+                .codes
                 .read_head(response)
-                .map_or(Outcome::Success, |(outcome, _)| outcome)
-        })
+                .map_or(Outcome::Success, |(outcome, _)| outcome),
+            Err(error) => self.outcome_of(as_error(error)),
+        }
     }
 }
 
 impl<B, Err> Protocol<Response<B>, Err> for Client
 where
     B: Body<Error: 'static> + Unpin,
-    Err: Into<BoxError>,
+    Err: Into<BoxError> + 'static,
 {
     type Response<T: Settle> = Response<TrackedBody<B, T>>;
     type Error = BoxError;
@@ -183,14 +195,7 @@ where
                 Ok(response)
             }
             Err(error) => {
-                let outcome = match local_rejection(&error) {
-                    Some(_) => Outcome::Ignore,
-                    // An error without a status: the upstream cannot be reached.
-                    None => self
-                        .codes
-                        .outcome_of(code_of(&*error).unwrap_or(Code::Unavailable)),
-                };
-                permit.settle(outcome, None);
+                permit.settle(self.outcome_of(Some(&*error)), None);
                 Err(error)
             }
         }
@@ -216,6 +221,15 @@ where
                 None => advise_on_failure(&**error),
             },
         }
+    }
+
+    #[inline]
+    fn judge(
+        &self,
+        classified: Outcome,
+        result: Result<&Self::Response<()>, &BoxError>,
+    ) -> Outcome {
+        result.map_or_else(|error| self.outcome_of(Some(&**error)), |_| classified)
     }
 
     fn describe(&self, result: Result<&Self::Response<()>, &BoxError>) -> String {
@@ -300,12 +314,8 @@ fn advise_on_end(ended: Option<Ended>) -> Advice {
 
 /// What an error says that no layer of this crate made.
 fn advise_on_failure(error: &(dyn Error + 'static)) -> Advice {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<ConnectError>() {
-            return retry(Sent::No);
-        }
-        cause = error.source();
+    if causes(error).any(|cause| cause.is::<ConnectError>()) {
+        return retry(Sent::No);
     }
     match code_of(error) {
         // The second is what a channel's own timeout is.

@@ -7,7 +7,7 @@ use http_body::Body;
 use tonic::Code;
 
 use super::status::{Ended, Pushback};
-use crate::{Outcome, Rejected, RejectedKind};
+use crate::{Outcome, Rejected};
 
 /// What each code means, in the order of their numbers.
 ///
@@ -80,18 +80,6 @@ impl Codes {
 impl Default for Codes {
     fn default() -> Self {
         Self::new(outcome_of)
-    }
-}
-
-/// The code of a rejection.
-pub(super) fn of_rejection(kind: RejectedKind) -> Code {
-    match kind {
-        RejectedKind::RateLimited | RejectedKind::CostTooHigh | RejectedKind::BulkheadFull => {
-            Code::ResourceExhausted
-        }
-        RejectedKind::MissingKey => Code::InvalidArgument,
-        RejectedKind::CircuitOpen | RejectedKind::Throttled => Code::Unavailable,
-        RejectedKind::DeadlineExceeded | RejectedKind::TimedOut => Code::DeadlineExceeded,
     }
 }
 

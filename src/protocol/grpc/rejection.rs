@@ -5,24 +5,23 @@ use std::{error::Error, sync::OnceLock};
 use http::{HeaderMap, Response};
 use tonic::Status;
 
-use super::{codes, status::Pushback};
-use crate::{Rejected, RejectedKind};
+use super::status::{Pushback, of_rejection};
+use crate::{Rejected, RejectedKind, call::Lead};
 
-impl Error for Rejected {
+impl Error for Lead {
     /// A [`tonic::Status`] of the code that tells gRPC callers why.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(status_of(self.kind))
+        Some(status_of(self.kind()))
     }
 }
 
-/// The status that a client's rejection has as its source.
+/// The status that a client's rejection has among its causes.
 ///
 /// There is one for each kind, made once, so that a rejection stays comparable and needs no further
 /// allocation. A [`tonic::Status`] keeps the error that it was made from: name and hint are there.
 fn status_of(kind: RejectedKind) -> &'static Status {
     static STATUSES: [OnceLock<Status>; KINDS] = [const { OnceLock::new() }; KINDS];
-    STATUSES[kind as usize]
-        .get_or_init(|| Status::new(codes::of_rejection(kind), kind.description()))
+    STATUSES[kind as usize].get_or_init(|| Status::new(of_rejection(kind), kind.description()))
 }
 
 /// The response of a server: trailers only.
@@ -36,7 +35,7 @@ pub(super) fn response<B: Default>(rejected: Rejected) -> Response<B> {
         }
         _ => rejected.kind.description().to_owned(),
     };
-    let mut response = Status::new(codes::of_rejection(rejected.kind), message).into_http();
+    let mut response = Status::new(of_rejection(rejected.kind), message).into_http();
     write_pushback(&rejected, response.headers_mut());
     response.extensions_mut().insert(rejected);
     response
@@ -76,12 +75,12 @@ mod tests {
     ];
 
     #[test]
-    fn the_source_of_each_kind_is_its_status() {
+    fn the_last_cause_of_each_kind_is_its_status() {
         for (kind, code) in ALL {
             assert!((kind as usize) < KINDS);
             let rejected = Rejected::new(kind, "test");
-            let source = rejected.source().unwrap();
-            let status = source.downcast_ref::<Status>().unwrap();
+            let lead = rejected.source().unwrap();
+            let status = lead.source().unwrap().downcast_ref::<Status>().unwrap();
             assert_eq!(
                 (status.code(), status.message()),
                 (code, kind.description())

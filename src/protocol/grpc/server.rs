@@ -12,7 +12,10 @@ use tonic::Code;
 use super::{TrackedBody, codes::Codes, rejection, status::Ended};
 use crate::{
     Classify, Outcome, Rejected,
-    protocol::{PrimaryError, Protocol, Settle, http as over_http},
+    protocol::{
+        Advice, PrimaryError, Protocol, Settle, as_error,
+        http::{self as over_http, rejection_of},
+    },
 };
 
 /// gRPC on the server side: rejections are responses without messages, with a status, its text and,
@@ -85,18 +88,21 @@ impl Default for Server {
     }
 }
 
-impl<B: Body, Err> Classify<Response<B>, Err> for Server {
+impl<B: Body, Err: 'static> Classify<Response<B>, Err> for Server {
     fn classify(&self, result: Result<&Response<B>, &Err>) -> Outcome {
-        result.map_or(Outcome::Failure, |response| {
-            self.read_head(response)
-                .map_or(Outcome::Success, |(outcome, _)| outcome)
-        })
+        match result {
+            Ok(response) => self
+                .read_head(response)
+                .map_or(Outcome::Success, |(outcome, _)| outcome),
+            Err(error) => local_rejection(error).map_or(Outcome::Failure, |_| Outcome::Ignore),
+        }
     }
 }
 
 impl<B, Err> Protocol<Response<B>, Err> for Server
 where
     B: Body + Default,
+    Err: 'static,
 {
     type Response<T: Settle> = Response<TrackedBody<B, T>>;
     type Error = Err;
@@ -118,7 +124,8 @@ where
                 ))
             }
             Err(error) => {
-                permit.settle(Outcome::Failure, None);
+                let outcome = Classify::<Response<B>, _>::classify(self, Err(&error));
+                permit.settle(outcome, None);
                 Err(error)
             }
         }
@@ -132,6 +139,16 @@ where
         error
     }
 
+    /// There is no retry on a server. A layer that asks all the same learns which results are
+    /// rejections of this crate.
+    fn advise(&self, _: Outcome, result: Result<&Self::Response<()>, &Err>) -> Advice {
+        let rejected = match result {
+            Ok(response) => rejection_of(response),
+            Err(error) => local_rejection(error),
+        };
+        rejected.map_or(Advice::Stop, Advice::from)
+    }
+
     fn describe(&self, result: Result<&Self::Response<()>, &Err>) -> String {
         match result {
             Ok(response) => Ended::in_words(Ended::of_headers(response.headers())),
@@ -142,6 +159,12 @@ where
     fn note_primary<T: Settle>(&self, response: &mut Self::Response<T>, primary: PrimaryError) {
         response.extensions_mut().insert(primary);
     }
+}
+
+/// The rejection of a layer further in, which an error of the service holds.
+fn local_rejection<Err: 'static>(error: &Err) -> Option<&Rejected> {
+    let rejected = as_error(error).and_then(Rejected::find);
+    rejected.filter(|rejected| rejected.kind.is_local())
 }
 
 /// Whether a reader may stop at the length and never poll for the end. Such a body is not waited

@@ -9,6 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use tonic::{Code, Status, TimeoutExpired};
 
+use crate::{Rejected, RejectedKind, call::causes};
+
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ended {
@@ -92,19 +94,31 @@ impl Pushback {
     }
 }
 
-/// The code of the first status among an error's causes.
+/// The code of the first among an error's causes that has one.
 pub(super) fn code_of(error: &(dyn Error + 'static)) -> Option<Code> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(status) = error.downcast_ref::<Status>() {
+    causes(error).find_map(|cause| {
+        if let Some(status) = cause.downcast_ref::<Status>() {
             return Some(status.code());
         }
-        if error.is::<TimeoutExpired>() {
-            return Some(Code::DeadlineExceeded);
+        if let Some(rejected) = cause.downcast_ref::<Rejected>() {
+            return Some(of_rejection(rejected.kind));
         }
-        cause = error.source();
+        cause
+            .is::<TimeoutExpired>()
+            .then_some(Code::DeadlineExceeded)
+    })
+}
+
+/// The code of a rejection.
+pub(super) fn of_rejection(kind: RejectedKind) -> Code {
+    match kind {
+        RejectedKind::RateLimited | RejectedKind::CostTooHigh | RejectedKind::BulkheadFull => {
+            Code::ResourceExhausted
+        }
+        RejectedKind::MissingKey => Code::InvalidArgument,
+        RejectedKind::CircuitOpen | RejectedKind::Throttled => Code::Unavailable,
+        RejectedKind::DeadlineExceeded | RejectedKind::TimedOut => Code::DeadlineExceeded,
     }
-    None
 }
 
 /// A whole number that is not negative, in ASCII digits and nothing else.

@@ -225,6 +225,11 @@ where
         }
     }
 
+    #[inline]
+    fn judge(&self, classified: Outcome, result: Result<&Response<B>, &BoxError>) -> Outcome {
+        result.map_or_else(|error| Cause::of(&**error).outcome(), |_| classified)
+    }
+
     fn describe(&self, result: Result<&Response<B>, &BoxError>) -> String {
         match result {
             Ok(response) => response.status().to_string(),

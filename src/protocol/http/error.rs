@@ -3,14 +3,14 @@
 //! A circuit breaker, a retry and a budget must read the same error the same way, so they all ask
 //! [`Cause`].
 
-use std::{any::Any, error::Error, io, time::Duration};
+use std::{error::Error, io, time::Duration};
 
 use hyper_util::client::legacy;
-use tower::BoxError;
 
 use crate::{
     Outcome, Rejected, RejectedKind,
-    protocol::{Advice, Sent},
+    call::causes,
+    protocol::{Advice, Sent, as_error},
 };
 
 #[cfg(test)]
@@ -53,20 +53,9 @@ impl Cause {
             .unwrap_or(Self::Unknown)
     }
 
-    /// Reads an error that nothing is known of at compile time, not even that it is an [`Error`].
-    /// [`Classify`](crate::Classify) has no bound on it, and a service's error may be a
-    /// [`BoxError`], which is none.
+    /// Reads an error of any type. Of types that [`as_error`] does not know nothing is known.
     pub(in crate::protocol) fn of_any<E: 'static>(error: &E) -> Self {
-        let error: &dyn Any = error;
-        error
-            .downcast_ref::<BoxError>()
-            .map(|error| Self::of(&**error))
-            .or_else(|| error.downcast_ref::<legacy::Error>().map(|e| Self::of(e)))
-            .or_else(|| error.downcast_ref::<hyper::Error>().map(|e| Self::of(e)))
-            .or_else(|| error.downcast_ref::<io::Error>().map(|e| Self::of(e)))
-            .or_else(|| error.downcast_ref::<http::Error>().map(|e| Self::of(e)))
-            .or_else(|| error.downcast_ref::<Rejected>().map(|e| Self::of(e)))
-            .unwrap_or(Self::Unknown)
+        as_error(error).map_or(Self::Unknown, Self::of)
     }
 
     fn of_one(error: &(dyn Error + 'static)) -> Option<Self> {
@@ -149,17 +138,4 @@ fn of_connection(error: &hyper::Error) -> Option<Cause> {
 #[cfg(feature = "http2")]
 fn is_unprocessed(error: &h2::Error) -> bool {
     error.is_remote() && error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
-}
-
-/// An error, what caused it, what caused that. The `source` of an [`io::Error`] leaves out the
-/// error that it wraps, so that is asked for by name.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| {
-        let wrapped = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        wrapped
-            .map(|wrapped| wrapped as &(dyn Error + 'static))
-            .or_else(|| error.source())
-    })
 }

@@ -85,7 +85,7 @@ fn outcome_of<B>(response: &Response<B>, classifier: Option<status::Classifier>)
 
 /// The rejection of a layer of this crate further in, if that made the response in place of the
 /// service.
-fn rejection_of<B>(response: &Response<B>) -> Option<&Rejected> {
+pub(super) fn rejection_of<B>(response: &Response<B>) -> Option<&Rejected> {
     let rejected = response.extensions().get::<Rejected>();
     rejected.filter(|rejected| rejected.kind.is_local())
 }

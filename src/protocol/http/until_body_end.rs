@@ -201,6 +201,18 @@ where
         }
     }
 
+    #[inline]
+    fn judge(
+        &self,
+        classified: Outcome,
+        result: Result<&Self::Response<()>, &Self::Error>,
+    ) -> Outcome {
+        match result {
+            Ok(_) => classified,
+            Err(error) => self.protocol.judge(classified, Err(error)),
+        }
+    }
+
     fn describe(&self, result: Result<&Self::Response<()>, &Self::Error>) -> String {
         match result {
             Ok(response) => response.status().to_string(),

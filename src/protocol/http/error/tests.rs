@@ -1,4 +1,11 @@
 use std::fmt;
+#[cfg(feature = "http2")]
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tower::BoxError;
 
 use super::*;
 use crate::RejectedKind;
@@ -94,6 +101,47 @@ fn each_cause_has_one_outcome_and_one_advice() {
     ] {
         assert_eq!((cause.outcome(), cause.advice()), (outcome, advice));
     }
+}
+
+/// The transport may be a service of ours as well.
+#[cfg(feature = "http2")]
+#[tokio::test]
+async fn a_rejection_that_h2_wraps_is_found() {
+    #[derive(Debug)]
+    struct Full;
+
+    impl tokio::io::AsyncRead for Full {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl tokio::io::AsyncWrite for Full {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let rejected = Rejected::new(RejectedKind::BulkheadFull, "connections");
+            Poll::Ready(Err(io::Error::other(rejected)))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    let kind = RejectedKind::BulkheadFull;
+    let error = h2::client::handshake(Full).await.err().unwrap();
+    assert_eq!(cause(error), Cause::Rejected { kind, after: None });
 }
 
 /// What the upstream sends is tested over a connection: here, what it did not.

@@ -1,0 +1,70 @@
+//! Errors of any type, read as errors.
+
+use std::{any::Any, error::Error, io, sync::Arc};
+
+use tower::BoxError;
+
+use crate::Rejected;
+
+/// An error that nothing is known of at compile time, not even that it is an [`Error`], as one.
+///
+/// [`Classify`](crate::Classify) has no bound on the error, because a service's may be a
+/// [`BoxError`], which is none. A type is found here if it is a box, or an error that means
+/// something to a protocol of this crate.
+pub(super) fn as_error<E: 'static>(error: &E) -> Option<&(dyn Error + 'static)> {
+    let error: &dyn Any = error;
+    in_a_box(error)
+        .or_else(|| one_of_ours(error))
+        .or_else(|| over_http(error))
+}
+
+fn in_a_box(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
+    if let Some(error) = error.downcast_ref::<BoxError>() {
+        return Some(&**error);
+    }
+    if let Some(error) = error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
+        return Some(&**error);
+    }
+    if let Some(error) = error.downcast_ref::<Box<dyn Error + Send>>() {
+        return Some(&**error);
+    }
+    let error = error.downcast_ref::<Box<dyn Error>>()?;
+    Some(&**error)
+}
+
+fn one_of_ours(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
+    let boxed = || error.downcast_ref::<Box<Rejected>>().map(|error| &**error);
+    error
+        .downcast_ref::<Rejected>()
+        .or_else(boxed)
+        .map(|error| error as _)
+        .or_else(|| is::<io::Error>(error))
+}
+
+#[cfg(feature = "http")]
+fn over_http(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
+    let found = is::<hyper_util::client::legacy::Error>(error)
+        .or_else(|| is::<hyper::Error>(error))
+        .or_else(|| is::<http::Error>(error));
+    #[cfg(feature = "http2")]
+    let found = found.or_else(|| is::<h2::Error>(error));
+    #[cfg(feature = "tonic-014")]
+    let found = found
+        .or_else(|| is::<tonic::Status>(error))
+        .or_else(|| is::<tonic::ConnectError>(error))
+        .or_else(|| is::<tonic::TimeoutExpired>(error));
+    #[cfg(feature = "reqwest-012")]
+    let found = found.or_else(|| is::<reqwest_012::Error>(error));
+    #[cfg(feature = "reqwest-013")]
+    let found = found.or_else(|| is::<reqwest_013::Error>(error));
+    found
+}
+
+#[cfg(not(feature = "http"))]
+fn over_http(_: &dyn Any) -> Option<&(dyn Error + 'static)> {
+    None
+}
+
+fn is<E: Error + 'static>(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
+    error.downcast_ref::<E>().map(|error| error as _)
+}
