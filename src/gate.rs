@@ -47,8 +47,10 @@ mod traits;
 pub use self::tower::{GateLayer, Gated, Permit, ResponseFuture};
 pub use crate::{ambient::clock::Now, keyed::FindKey};
 pub use combine::{
-    Both, BothTicket, IntoGate, Keyable, Keyed, KeyedGrant, KeyedPass, KeyedTicket, Shadow,
-    ShadowHandle, ShadowSnapshot,
+    Both, BothTicket, IntoGate, Keyable, Keyed, KeyedAsked, KeyedGrant, KeyedPass, KeyedTicket,
+    Shadow, ShadowHandle, ShadowSnapshot,
 };
 pub(crate) use combine::{KeyedParts, MissingKey};
-pub use traits::{Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent};
+pub use traits::{
+    Access, Admission, Admit, Changed, Demand, End, Gate, Inquiry, Read, Turn, Unsent,
+};

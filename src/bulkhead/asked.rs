@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     Criticality, Outcome, Rejected,
     ambient::clock::Now,
-    gate::{Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent},
+    gate::{Admission, Admit, Changed, Demand, End, Gate, Inquiry, Read, Turn, Unsent},
     protocol::Quota,
 };
 
@@ -77,15 +77,31 @@ impl<G: Controlled, A> Controlled for Asked<G, A> {
     }
 }
 
-impl<G, A> Asked<G, A> {
+impl<G: Gate, A> Asked<G, A> {
+    /// Asks its closure, once, and hands the bulkhead what that has said.
     #[inline(always)]
-    fn demand<Req>(&self, request: &Req, demand: &Demand) -> Demand
+    fn ask<'a, Req>(
+        &self,
+        inquiry: Inquiry<'a, Req, (Option<Demand>, G::Asked)>,
+    ) -> Inquiry<'a, Req, G::Asked>
     where
         A: Ask<Req>,
     {
-        let mut demand = *demand;
-        self.asks.ask(request, &mut demand);
-        demand
+        let Inquiry {
+            request,
+            demand,
+            asked: (own, asked),
+        } = inquiry;
+        let demand = own.get_or_insert_with(|| {
+            let mut demand = *demand;
+            self.asks.ask(request, &mut demand);
+            demand
+        });
+        Inquiry {
+            request,
+            demand,
+            asked,
+        }
     }
 }
 
@@ -114,11 +130,7 @@ where
 {
     #[inline]
     fn ask(&self, request: &Req, demand: &mut Demand) {
-        let own = (self.0)(request);
-        demand.deadline = match (demand.deadline, own) {
-            (Some(outer), Some(own)) => Some(outer.min(own)),
-            (outer, own) => outer.or(own),
-        };
+        demand.deadline = demand.earlier((self.0)(request));
     }
 }
 
@@ -148,6 +160,8 @@ impl<G: Gate, A> Gate for Asked<G, A> {
     type Grant = G::Grant;
     type Pass = G::Pass;
     type Ticket = G::Ticket;
+    // What the closure says, once it was asked.
+    type Asked = (Option<Demand>, G::Asked);
 
     #[inline(always)]
     fn send(&self, grant: Self::Grant) -> Self::Pass {
@@ -214,31 +228,34 @@ where
     #[inline(always)]
     fn admit(
         &self,
-        request: &Req,
-        demand: &Demand,
+        inquiry: Inquiry<'_, Req, Self::Asked>,
         now: &Now,
     ) -> Admission<Self::Grant, Self::Ticket> {
-        self.gate.admit(request, &self.demand(request, demand), now)
+        self.gate.admit(self.ask(inquiry), now)
     }
 
     fn poll_ticket(
         &self,
         ticket: &mut Self::Ticket,
-        request: &Req,
-        demand: &Demand,
+        inquiry: Inquiry<'_, Req, Self::Asked>,
         cx: &mut Context<'_>,
         now: &Now,
     ) -> Turn<Self::Grant> {
-        let demand = self.demand(request, demand);
-        self.gate.poll_ticket(ticket, request, &demand, cx, now)
+        self.gate.poll_ticket(ticket, self.ask(inquiry), cx, now)
     }
 
-    fn wait(&self, request: &Req, demand: &Demand, now: &Now) -> Option<Duration> {
-        self.gate.wait(request, &self.demand(request, demand), now)
+    fn wait(&self, inquiry: Inquiry<'_, Req, Self::Asked>, now: &Now) -> Option<Duration> {
+        self.gate.wait(self.ask(inquiry), now)
     }
 
-    fn quotas_for(&self, request: &Req, now: &Now, quotas: &mut Vec<Quota>) {
-        self.gate.quotas_for(request, now, quotas);
+    fn quotas_for(
+        &self,
+        mut inquiry: Inquiry<'_, Req, Self::Asked>,
+        now: &Now,
+        quotas: &mut Vec<Quota>,
+    ) {
+        let gate = inquiry.of(|asked| &mut asked.1);
+        self.gate.quotas_for(gate, now, quotas);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
         places::{Places, Queued},
         settings::{Settings, checked},
     },
-    gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
+    gate::{Admission, Admit, Demand, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     observe::{BULKHEAD_WAIT, Event, Tally, trace},
     queue::{Bounds, Total, Turn as QueueTurn, WaitQueue},
@@ -232,6 +232,7 @@ impl Gate for BulkheadGate {
     type Grant = Taken;
     type Pass = Taken;
     type Ticket = BulkheadTicket;
+    type Asked = ();
 
     #[inline(always)]
     fn send(&self, place: Taken) -> Taken {
@@ -289,7 +290,11 @@ impl Gate for BulkheadGate {
 
 impl<Req> Admit<Req> for BulkheadGate {
     #[inline(always)]
-    fn admit(&self, _: &Req, demand: &Demand, now: &Now) -> Admission<Taken, BulkheadTicket> {
+    fn admit(
+        &self,
+        Inquiry { demand, .. }: Inquiry<'_, Req, ()>,
+        now: &Now,
+    ) -> Admission<Taken, BulkheadTicket> {
         let State {
             places, settings, ..
         } = &*self.state;
@@ -310,8 +315,7 @@ impl<Req> Admit<Req> for BulkheadGate {
     fn poll_ticket(
         &self,
         ticket: &mut BulkheadTicket,
-        _: &Req,
-        demand: &Demand,
+        Inquiry { demand, .. }: Inquiry<'_, Req, ()>,
         cx: &mut Context<'_>,
         now: &Now,
     ) -> Turn<Taken> {

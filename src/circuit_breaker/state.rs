@@ -23,7 +23,7 @@ use crate::{
         changes::since,
         journal::Journal,
     },
-    gate::{Admission, Admit, Changed, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
+    gate::{Access, Admission, Admit, Changed, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     observe::{Event, trace},
     sync::current_stripe,
@@ -139,6 +139,7 @@ impl Gate for CircuitGate {
     type Grant = Pass;
     type Pass = Pass;
     type Ticket = ();
+    type Asked = ();
 
     #[inline(always)]
     fn send(&self, pass: Pass) -> Pass {
@@ -188,21 +189,21 @@ impl Gate for CircuitGate {
     /// here and in `admit` would make a rejection dearer than an admission, and a call that is
     /// admitted after all asks the inner service then.
     #[inline(always)]
-    fn is_closed_to_all(&self, now: &Now) -> bool {
+    fn access(&self, now: &Now) -> Access {
         let state = &*self.state;
         if state.breaker.admit_if_closed().is_some() || !state.settings.enabled {
-            return false;
+            return Access::Open;
         }
         let open = matches!(
             state.breaker.state(),
             BreakerState::Open | BreakerState::ForcedOpen
         );
-        (open && !state.settings.backpressure) || state.breaker.refuses(now.by(&state.clock))
-    }
-
-    #[inline(always)]
-    fn backpressure(&self) -> bool {
-        self.state.settings.backpressure
+        let refuses = || state.breaker.refuses(now.by(&state.clock));
+        match state.settings.backpressure {
+            false if open || refuses() => Access::Rejecting,
+            true if refuses() => Access::Withheld,
+            _ => Access::Open,
+        }
     }
 
     fn changed(&self) -> Option<Changed> {
@@ -211,19 +212,24 @@ impl Gate for CircuitGate {
         Some(Box::pin(async move { drop(changed.changed().await) }))
     }
 
+    /// Without backpressure nothing waits for it, and its next call notices the time.
     fn until_change(&self, now: &Now) -> Option<Duration> {
-        self.state.breaker.until_change(now.by(&self.state.clock))
+        let state = &*self.state;
+        let until_change = || state.breaker.until_change(now.by(&state.clock));
+        state.settings.backpressure.then(until_change)?
     }
 
     fn expire(&self, now: &Now) {
-        let State { breaker, clock, .. } = &*self.state;
-        self.state.publish(breaker.expire(now.by(clock)));
+        let state = &*self.state;
+        if state.settings.backpressure {
+            state.publish(state.breaker.expire(now.by(&state.clock)));
+        }
     }
 }
 
 impl<Req> Admit<Req> for CircuitGate {
     #[inline(always)]
-    fn admit(&self, _: &Req, _: &Demand, now: &Now) -> Admission<Pass, ()> {
+    fn admit(&self, _: Inquiry<'_, Req, ()>, now: &Now) -> Admission<Pass, ()> {
         if !self.state.settings.enabled {
             return Admission::Granted(Pass::default());
         }
@@ -239,8 +245,7 @@ impl<Req> Admit<Req> for CircuitGate {
     fn poll_ticket(
         &self,
         (): &mut (),
-        _: &Req,
-        _: &Demand,
+        _: Inquiry<'_, Req, ()>,
         _: &mut Context<'_>,
         _: &Now,
     ) -> Turn<Pass> {

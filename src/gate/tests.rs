@@ -18,7 +18,9 @@ use crate::{
     rate_limit::{LimitGate, Metered, Rate, RateLimitLayer},
 };
 
+mod asked;
 mod forwarding;
+mod readiness;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -22,6 +22,9 @@ pub trait Gate {
     type Pass: Default + Send + 'static;
     /// A place in a queue.
     type Ticket;
+    /// What closures have said of a request: its key, its cost. Kept until the call is sent or
+    /// rejected, so that each is asked once: a second answer may be another, and may be dear.
+    type Asked: Default;
 
     /// The call is sent.
     fn send(&self, grant: Self::Grant) -> Self::Pass;
@@ -84,27 +87,20 @@ pub trait Gate {
         let _ = (pass, now, quotas);
     }
 
-    /// Whether a call that came now would be rejected without a look at the request. Asked by
-    /// `poll_ready`; only circuits say so.
+    /// What `poll_ready` finds here, before there is a request. Only circuits close.
     #[inline]
-    fn is_closed_to_all(&self, now: &Now) -> bool {
+    fn access(&self, now: &Now) -> Access {
         let _ = now;
-        false
+        Access::Open
     }
 
-    /// Whether `poll_ready` is to be pending while that is so.
-    #[inline]
-    fn backpressure(&self) -> bool {
-        false
-    }
-
-    /// Ends with the next change of what [`is_closed_to_all`](Self::is_closed_to_all) says, counted
-    /// from this call on; `None` if it never changes.
+    /// Ends with the next change of what [`access`](Self::access) says, counted from this call on;
+    /// `None` if it never changes.
     fn changed(&self) -> Option<Changed> {
         None
     }
 
-    /// How long until time alone changes it.
+    /// How long until time alone ends [`Access::Withheld`].
     fn until_change(&self, now: &Now) -> Option<Duration> {
         let _ = now;
         None
@@ -122,8 +118,7 @@ pub trait Admit<Req>: Gate {
     /// Admits the call, rejects it, or gives it a place in a queue.
     fn admit(
         &self,
-        request: &Req,
-        demand: &Demand,
+        inquiry: Inquiry<'_, Req, Self::Asked>,
         now: &Now,
     ) -> Admission<Self::Grant, Self::Ticket>;
 
@@ -131,21 +126,25 @@ pub trait Admit<Req>: Gate {
     fn poll_ticket(
         &self,
         ticket: &mut Self::Ticket,
-        request: &Req,
-        demand: &Demand,
+        inquiry: Inquiry<'_, Req, Self::Asked>,
         cx: &mut Context<'_>,
         now: &Now,
     ) -> Turn<Self::Grant>;
 
     /// How long until the call would fit, where that is known.
-    fn wait(&self, request: &Req, demand: &Demand, now: &Now) -> Option<Duration> {
-        let _ = (request, demand, now);
+    fn wait(&self, inquiry: Inquiry<'_, Req, Self::Asked>, now: &Now) -> Option<Duration> {
+        let _ = (inquiry, now);
         None
     }
 
     /// The limits that a rejected request was counted under.
-    fn quotas_for(&self, request: &Req, now: &Now, quotas: &mut Vec<Quota>) {
-        let _ = (request, now, quotas);
+    fn quotas_for(
+        &self,
+        inquiry: Inquiry<'_, Req, Self::Asked>,
+        now: &Now,
+        quotas: &mut Vec<Quota>,
+    ) {
+        let _ = (inquiry, now, quotas);
     }
 }
 
@@ -171,6 +170,31 @@ pub struct Demand {
     pub arrived: Option<Instant>,
     /// How much it hurts if it is rejected; the most where nobody says.
     pub criticality: Criticality,
+}
+
+/// A request that is decided about.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Inquiry<'a, Req, A> {
+    /// The request.
+    pub request: &'a Req,
+    /// What is known of the call without asking this gate's closures.
+    pub demand: &'a Demand,
+    /// What they were asked so far.
+    pub asked: &'a mut A,
+}
+
+/// What `poll_ready` finds at a gate.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Calls may be admitted.
+    Open,
+    /// A call that came now would be rejected, whatever its request. `poll_ready` is ready, so that
+    /// it fails fast.
+    Rejecting,
+    /// The same under backpressure: `poll_ready` is pending until that has changed.
+    Withheld,
 }
 
 /// What a gate says of a request.
@@ -220,6 +244,28 @@ pub enum End {
 /// A wait for a change.
 #[doc(hidden)]
 pub type Changed = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
+impl<Req, A> Inquiry<'_, Req, A> {
+    /// The same request for a part of the gate.
+    #[inline(always)]
+    pub(crate) fn of<B>(&mut self, part: impl FnOnce(&mut A) -> &mut B) -> Inquiry<'_, Req, B> {
+        Inquiry {
+            request: self.request,
+            demand: self.demand,
+            asked: part(self.asked),
+        }
+    }
+}
+
+impl Demand {
+    /// The deadline, if it has one, or another if that is earlier.
+    pub(crate) fn earlier(&self, deadline: Option<Instant>) -> Option<Instant> {
+        match (self.deadline, deadline) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+}
 
 impl Default for Demand {
     fn default() -> Self {

@@ -50,6 +50,14 @@ pub(crate) struct Ticket {
     pub(super) latest: u64,
 }
 
+impl Ticket {
+    /// What is acquired when its turn comes.
+    #[cfg_attr(keep_loom, allow(dead_code, reason = "the layers are not modelled"))]
+    pub(crate) fn units(&self) -> u32 {
+        self.units
+    }
+}
+
 /// What a waiter finds when it polls.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Turn {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     Rejected,
     ambient::clock::Now,
-    gate::{Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent},
+    gate::{Admission, Admit, Changed, Demand, End, Gate, Inquiry, Read, Turn, Unsent},
     protocol::Quota,
 };
 
@@ -75,19 +75,30 @@ pub trait Deadline<Req> {
 }
 
 impl<C, A, D> Policy<C, A, D> {
-    fn demand<Req>(&self, request: &Req, demand: &Demand) -> Demand
+    /// Asks the closures, each once, and hands the limit what they have said.
+    #[inline(always)]
+    fn ask<'a, Req, A2>(
+        &self,
+        inquiry: Inquiry<'a, Req, (Option<Demand>, A2)>,
+    ) -> Inquiry<'a, Req, A2>
     where
         C: Cost<Req>,
         D: Deadline<Req>,
     {
-        let deadline = match (demand.deadline, self.deadline.deadline(request)) {
-            (Some(outer), Some(own)) => Some(outer.min(own)),
-            (outer, own) => outer.or(own),
-        };
-        Demand {
+        let Inquiry {
+            request,
+            demand,
+            asked: (own, asked),
+        } = inquiry;
+        let demand = own.get_or_insert_with(|| Demand {
             cost: self.cost.cost(request),
-            deadline,
+            deadline: demand.earlier(self.deadline.deadline(request)),
             ..*demand
+        });
+        Inquiry {
+            request,
+            demand,
+            asked,
         }
     }
 }
@@ -96,6 +107,8 @@ impl<G: Gate, C, A: Asks, D> Gate for Metered<G, Policy<C, A, D>> {
     type Grant = G::Grant;
     type Pass = G::Pass;
     type Ticket = G::Ticket;
+    // What the closures say, once they were asked.
+    type Asked = (Option<Demand>, G::Asked);
 
     #[inline(always)]
     fn send(&self, grant: Self::Grant) -> Self::Pass {
@@ -160,33 +173,35 @@ where
     #[inline(always)]
     fn admit(
         &self,
-        request: &Req,
-        demand: &Demand,
+        inquiry: Inquiry<'_, Req, Self::Asked>,
         now: &Now,
     ) -> Admission<Self::Grant, Self::Ticket> {
-        self.limit
-            .admit(request, &self.policy.demand(request, demand), now)
+        self.limit.admit(self.policy.ask(inquiry), now)
     }
 
     fn poll_ticket(
         &self,
         ticket: &mut Self::Ticket,
-        request: &Req,
-        demand: &Demand,
+        inquiry: Inquiry<'_, Req, Self::Asked>,
         cx: &mut Context<'_>,
         now: &Now,
     ) -> Turn<Self::Grant> {
-        let demand = self.policy.demand(request, demand);
-        self.limit.poll_ticket(ticket, request, &demand, cx, now)
+        let inquiry = self.policy.ask(inquiry);
+        self.limit.poll_ticket(ticket, inquiry, cx, now)
     }
 
-    fn wait(&self, request: &Req, demand: &Demand, now: &Now) -> Option<Duration> {
-        self.limit
-            .wait(request, &self.policy.demand(request, demand), now)
+    fn wait(&self, inquiry: Inquiry<'_, Req, Self::Asked>, now: &Now) -> Option<Duration> {
+        self.limit.wait(self.policy.ask(inquiry), now)
     }
 
-    fn quotas_for(&self, request: &Req, now: &Now, quotas: &mut Vec<Quota>) {
-        self.limit.quotas_for(request, now, quotas);
+    fn quotas_for(
+        &self,
+        mut inquiry: Inquiry<'_, Req, Self::Asked>,
+        now: &Now,
+        quotas: &mut Vec<Quota>,
+    ) {
+        let limit = inquiry.of(|asked| &mut asked.1);
+        self.limit.quotas_for(limit, now, quotas);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     Changed, ConfigError, Rejected, RejectedKind,
     algorithm::{Limit, OverLimit, Rate, TokenBucket},
     ambient::clock::{Clock, Now, nanos},
-    gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
+    gate::{Admission, Admit, Demand, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     observe::{self, Event, Instance, Observed, Tally, trace},
     protocol::Quota,
@@ -185,6 +185,7 @@ impl Gate for LimitGate {
     type Grant = Taken;
     type Pass = Taken;
     type Ticket = LimitTicket;
+    type Asked = ();
 
     #[inline(always)]
     fn send(&self, taken: Taken) -> Taken {
@@ -264,7 +265,11 @@ impl Gate for LimitGate {
 
 impl<Req> Admit<Req> for LimitGate {
     #[inline(always)]
-    fn admit(&self, _: &Req, demand: &Demand, now: &Now) -> Admission<Taken, LimitTicket> {
+    fn admit(
+        &self,
+        Inquiry { demand, .. }: Inquiry<'_, Req, ()>,
+        now: &Now,
+    ) -> Admission<Taken, LimitTicket> {
         let State {
             limit,
             queue,
@@ -298,8 +303,7 @@ impl<Req> Admit<Req> for LimitGate {
     fn poll_ticket(
         &self,
         ticket: &mut LimitTicket,
-        _: &Req,
-        demand: &Demand,
+        _: Inquiry<'_, Req, ()>,
         cx: &mut Context<'_>,
         now: &Now,
     ) -> Turn<Taken> {
@@ -317,7 +321,7 @@ impl<Req> Admit<Req> for LimitGate {
         self.state.waited(ticket, now);
         if let QueueTurn::Acquired = turn {
             return Turn::Granted(Taken {
-                units: demand.cost,
+                units: ticket.place.units(),
                 counted: true,
             });
         }
@@ -325,12 +329,12 @@ impl<Req> Admit<Req> for LimitGate {
         Turn::Rejected(Box::new(self.state.reject(kind, wait)))
     }
 
-    fn wait(&self, _: &Req, demand: &Demand, now: &Now) -> Option<Duration> {
+    fn wait(&self, Inquiry { demand, .. }: Inquiry<'_, Req, ()>, now: &Now) -> Option<Duration> {
         let State { limit, clock, .. } = &*self.state;
         Some(limit.get().wait_for(demand.cost, 0, now.by(clock)))
     }
 
-    fn quotas_for(&self, _: &Req, now: &Now, quotas: &mut Vec<Quota>) {
+    fn quotas_for(&self, _: Inquiry<'_, Req, ()>, now: &Now, quotas: &mut Vec<Quota>) {
         self.quotas(&Taken::default(), now, quotas);
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         chance,
         clock::{Clock, Now},
     },
-    gate::{Admission, Admit, Demand, End, Gate, MissingKey, Read, Turn, Unsent},
+    gate::{Admission, Admit, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
     observe::{Event, Tally, trace},
     sync::current_stripe,
@@ -125,6 +125,7 @@ impl Gate for ThrottleGate {
     type Grant = Counted;
     type Pass = Counted;
     type Ticket = ();
+    type Asked = ();
 
     #[inline(always)]
     fn send(&self, call: Counted) -> Counted {
@@ -164,7 +165,7 @@ impl Gate for ThrottleGate {
 
 impl<Req> Admit<Req> for ThrottleGate {
     #[inline(always)]
-    fn admit(&self, _: &Req, _: &Demand, now: &Now) -> Admission<Counted, ()> {
+    fn admit(&self, _: Inquiry<'_, Req, ()>, now: &Now) -> Admission<Counted, ()> {
         let State {
             throttle, enabled, ..
         } = &*self.state;
@@ -180,8 +181,7 @@ impl<Req> Admit<Req> for ThrottleGate {
     fn poll_ticket(
         &self,
         (): &mut (),
-        _: &Req,
-        _: &Demand,
+        _: Inquiry<'_, Req, ()>,
         _: &mut Context<'_>,
         _: &Now,
     ) -> Turn<Counted> {

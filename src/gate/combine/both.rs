@@ -5,7 +5,7 @@ use std::{fmt, mem, task::Context, time::Duration};
 use crate::{
     Outcome, Rejected, RejectedKind,
     ambient::clock::Now,
-    gate::{Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent},
+    gate::{Access, Admission, Admit, Changed, End, Gate, Inquiry, Read, Turn, Unsent},
     protocol::Quota,
 };
 
@@ -48,8 +48,7 @@ impl<A: Gate, B: Gate> Both<A, B> {
     fn admit_second<Req>(
         &self,
         grant: A::Grant,
-        request: &Req,
-        demand: &Demand,
+        inquiry: Inquiry<'_, Req, B::Asked>,
         now: &Now,
     ) -> Admission<(A::Grant, B::Grant), BothTicket<A, B>>
     where
@@ -60,7 +59,7 @@ impl<A: Gate, B: Gate> Both<A, B> {
             grant: Some(grant),
             now,
         };
-        match self.second.admit(request, demand, now) {
+        match self.second.admit(inquiry, now) {
             Admission::Granted(second) => match held.grant.take() {
                 Some(first) => Admission::Granted((first, second)),
                 None => unreachable!("held until here"),
@@ -81,12 +80,11 @@ impl<A: Gate, B: Gate> Both<A, B> {
 fn lengthen<G: Admit<Req>, Req>(
     mut rejected: Box<Rejected>,
     other: &G,
-    request: &Req,
-    demand: &Demand,
+    inquiry: Inquiry<'_, Req, G::Asked>,
     now: &Now,
 ) -> Box<Rejected> {
     if rejected.kind == RejectedKind::RateLimited {
-        let wait = other.wait(request, demand, now);
+        let wait = other.wait(inquiry, now);
         rejected.retry_after = rejected
             .retry_after
             .map(|own| own.max(wait.unwrap_or_default()));
@@ -98,6 +96,7 @@ impl<A: Gate, B: Gate> Gate for Both<A, B> {
     type Grant = (A::Grant, B::Grant);
     type Pass = (A::Pass, B::Pass);
     type Ticket = BothTicket<A, B>;
+    type Asked = (A::Asked, B::Asked);
 
     #[inline(always)]
     fn send(&self, (first, second): Self::Grant) -> Self::Pass {
@@ -187,14 +186,13 @@ impl<A: Gate, B: Gate> Gate for Both<A, B> {
         self.second.quotas(second, now, quotas);
     }
 
+    /// The first that is not open decides, as it does if each has a layer of its own.
     #[inline(always)]
-    fn is_closed_to_all(&self, now: &Now) -> bool {
-        self.first.is_closed_to_all(now) || self.second.is_closed_to_all(now)
-    }
-
-    #[inline(always)]
-    fn backpressure(&self) -> bool {
-        self.first.backpressure() || self.second.backpressure()
+    fn access(&self, now: &Now) -> Access {
+        match self.first.access(now) {
+            Access::Open => self.second.access(now),
+            closed => closed,
+        }
     }
 
     fn changed(&self) -> Option<Changed> {
@@ -235,20 +233,23 @@ where
     #[inline(always)]
     fn admit(
         &self,
-        request: &Req,
-        demand: &Demand,
+        mut inquiry: Inquiry<'_, Req, Self::Asked>,
         now: &Now,
     ) -> Admission<Self::Grant, Self::Ticket> {
-        match self.first.admit(request, demand, now) {
-            Admission::Granted(grant) => match self.admit_second(grant, request, demand, now) {
-                Admission::Rejected(rejected) => {
-                    Admission::Rejected(lengthen(rejected, &self.first, request, demand, now))
+        match self.first.admit(inquiry.of(|asked| &mut asked.0), now) {
+            Admission::Granted(grant) => {
+                match self.admit_second(grant, inquiry.of(|asked| &mut asked.1), now) {
+                    Admission::Rejected(rejected) => {
+                        let first = inquiry.of(|asked| &mut asked.0);
+                        Admission::Rejected(lengthen(rejected, &self.first, first, now))
+                    }
+                    admission => admission,
                 }
-                admission => admission,
-            },
+            }
             Admission::Queued(ticket) => Admission::Queued(BothTicket::First(ticket)),
             Admission::Rejected(rejected) => {
-                Admission::Rejected(lengthen(rejected, &self.second, request, demand, now))
+                let second = inquiry.of(|asked| &mut asked.1);
+                Admission::Rejected(lengthen(rejected, &self.second, second, now))
             }
         }
     }
@@ -256,19 +257,19 @@ where
     fn poll_ticket(
         &self,
         ticket: &mut Self::Ticket,
-        request: &Req,
-        demand: &Demand,
+        mut inquiry: Inquiry<'_, Req, Self::Asked>,
         cx: &mut Context<'_>,
         now: &Now,
     ) -> Turn<Self::Grant> {
         if let BothTicket::First(first) = ticket {
-            let grant = match self.first.poll_ticket(first, request, demand, cx, now) {
+            let own = inquiry.of(|asked| &mut asked.0);
+            let grant = match self.first.poll_ticket(first, own, cx, now) {
                 Turn::Granted(grant) => grant,
                 Turn::Queued(wake) => return Turn::Queued(wake),
                 Turn::Rejected(rejected) => return Turn::Rejected(rejected),
             };
             *ticket = BothTicket::Nothing;
-            match self.admit_second(grant, request, demand, now) {
+            match self.admit_second(grant, inquiry.of(|asked| &mut asked.1), now) {
                 Admission::Granted(both) => return Turn::Granted(both),
                 Admission::Rejected(rejected) => return Turn::Rejected(rejected),
                 Admission::Queued(queued) => *ticket = queued,
@@ -277,7 +278,8 @@ where
         let BothTicket::Second(_, second) = ticket else {
             unreachable!("polled after its turn")
         };
-        let second = match self.second.poll_ticket(second, request, demand, cx, now) {
+        let own = inquiry.of(|asked| &mut asked.1);
+        let second = match self.second.poll_ticket(second, own, cx, now) {
             Turn::Granted(grant) => Ok(grant),
             Turn::Queued(wake) => return Turn::Queued(wake),
             Turn::Rejected(rejected) => Err(rejected),
@@ -307,17 +309,25 @@ where
         }
     }
 
-    fn wait(&self, request: &Req, demand: &Demand, now: &Now) -> Option<Duration> {
-        let first = self.first.wait(request, demand, now);
-        match (first, self.second.wait(request, demand, now)) {
+    fn wait(&self, mut inquiry: Inquiry<'_, Req, Self::Asked>, now: &Now) -> Option<Duration> {
+        let first = self.first.wait(inquiry.of(|asked| &mut asked.0), now);
+        let second = self.second.wait(inquiry.of(|asked| &mut asked.1), now);
+        match (first, second) {
             (Some(first), Some(second)) => Some(first.max(second)),
             (first, second) => first.or(second),
         }
     }
 
-    fn quotas_for(&self, request: &Req, now: &Now, quotas: &mut Vec<Quota>) {
-        self.first.quotas_for(request, now, quotas);
-        self.second.quotas_for(request, now, quotas);
+    fn quotas_for(
+        &self,
+        mut inquiry: Inquiry<'_, Req, Self::Asked>,
+        now: &Now,
+        quotas: &mut Vec<Quota>,
+    ) {
+        let first = inquiry.of(|asked| &mut asked.0);
+        self.first.quotas_for(first, now, quotas);
+        let second = inquiry.of(|asked| &mut asked.1);
+        self.second.quotas_for(second, now, quotas);
     }
 }
 

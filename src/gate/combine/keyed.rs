@@ -7,7 +7,7 @@ use crate::{
     algorithm::Overflow,
     ambient::clock::Now,
     gate::{
-        Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent,
+        Access, Admission, Admit, Changed, End, Gate, Inquiry, Read, Turn, Unsent,
         combine::keyed_parts::{Keyable, KeyedParts},
     },
     keyed::{FindKey, Missing, partitions::Partition},
@@ -37,6 +37,14 @@ pub struct KeyedPass<K, G: Gate>(Option<(Place<K, G>, G::Pass)>);
 #[doc(hidden)]
 pub struct KeyedTicket<K, G: Gate>(Place<K, G>, G::Ticket);
 
+/// What was asked about a request: its key, unless it was not asked for yet, and what the key's
+/// gate has asked.
+#[doc(hidden)]
+pub struct KeyedAsked<K, G: Gate> {
+    key: Option<Option<K>>,
+    gate: G::Asked,
+}
+
 impl<K, F, G: Keyable> Keyed<K, F, G> {
     pub(crate) fn new(key: F, parts: KeyedParts<K, G>) -> Self {
         Self {
@@ -65,6 +73,7 @@ impl<K: Send + Sync + 'static, F, G: Keyable> Gate for Keyed<K, F, G> {
     type Grant = KeyedGrant<K, G>;
     type Pass = KeyedPass<K, G>;
     type Ticket = KeyedTicket<K, G>;
+    type Asked = KeyedAsked<K, G>;
 
     #[inline]
     fn send(&self, grant: Self::Grant) -> Self::Pass {
@@ -149,12 +158,8 @@ impl<K: Send + Sync + 'static, F, G: Keyable> Gate for Keyed<K, F, G> {
         }
     }
 
-    fn is_closed_to_all(&self, now: &Now) -> bool {
-        self.only().is_some_and(|gate| gate.is_closed_to_all(now))
-    }
-
-    fn backpressure(&self) -> bool {
-        self.only().is_some_and(G::backpressure)
+    fn access(&self, now: &Now) -> Access {
+        self.only().map_or(Access::Open, |gate| gate.access(now))
     }
 
     fn changed(&self) -> Option<Changed> {
@@ -181,30 +186,31 @@ where
     #[inline]
     fn admit(
         &self,
-        request: &Req,
-        demand: &Demand,
+        inquiry: Inquiry<'_, Req, Self::Asked>,
         now: &Now,
     ) -> Admission<Self::Grant, Self::Ticket> {
         if !self.parts.enabled {
             return Admission::Granted(KeyedGrant(None));
         }
-        let Some(key) = self.key.find(request) else {
+        let (key, mut inquiry) = self.ask(inquiry);
+        let Some(key) = key else {
             return match self.parts.missing {
-                Missing::Share => self.admit_in(None, request, demand, now),
+                Missing::Share => self.admit_in(None, inquiry, now),
                 Missing::Reject => Admission::Rejected(Box::new(self.parts.shared.missing_key())),
                 Missing::Allow => Admission::Granted(KeyedGrant(None)),
             };
         };
-        let mut found = self.parts.partitions.find(&key);
+        let mut found = self.parts.partitions.find(key);
         loop {
-            let Some(partition) = found.or_else(|| self.parts.find_or_make(&key)) else {
+            let Some(partition) = found.or_else(|| self.parts.find_or_make(key)) else {
                 return match self.parts.overflow {
-                    Overflow::Shared => self.admit_in(None, request, demand, now),
+                    Overflow::Shared => self.admit_in(None, inquiry, now),
                     Overflow::Reject => Admission::Rejected(Box::new(self.parts.shared.overflow())),
                     Overflow::Allow => Admission::Granted(KeyedGrant(None)),
                 };
             };
-            let admission = self.admit_in(Some(partition.clone()), request, demand, now);
+            let own = inquiry.of(|asked| asked);
+            let admission = self.admit_in(Some(partition.clone()), own, now);
             if !partition.is_gone() {
                 return admission;
             }
@@ -217,46 +223,69 @@ where
     fn poll_ticket(
         &self,
         KeyedTicket(place, ticket): &mut Self::Ticket,
-        request: &Req,
-        demand: &Demand,
+        mut inquiry: Inquiry<'_, Req, Self::Asked>,
         cx: &mut Context<'_>,
         now: &Now,
     ) -> Turn<Self::Grant> {
-        match self.of(place).poll_ticket(ticket, request, demand, cx, now) {
+        let own = inquiry.of(|asked| &mut asked.gate);
+        match self.of(place).poll_ticket(ticket, own, cx, now) {
             Turn::Granted(grant) => Turn::Granted(KeyedGrant(Some((place.take(), grant)))),
             Turn::Queued(wake) => Turn::Queued(wake),
             Turn::Rejected(rejected) => Turn::Rejected(rejected),
         }
     }
 
-    fn wait(&self, request: &Req, demand: &Demand, now: &Now) -> Option<Duration> {
-        let place = self
-            .key
-            .find(request)
-            .and_then(|key| self.parts.partitions.find(&key));
-        self.of(&place).wait(request, demand, now)
+    fn wait(&self, inquiry: Inquiry<'_, Req, Self::Asked>, now: &Now) -> Option<Duration> {
+        let (key, inquiry) = self.ask(inquiry);
+        let place = key.and_then(|key| self.parts.partitions.find(key));
+        self.of(&place).wait(inquiry, now)
     }
 
-    fn quotas_for(&self, request: &Req, now: &Now, quotas: &mut Vec<Quota>) {
-        let place = self
-            .key
-            .find(request)
-            .map(|key| self.parts.partitions.find(&key));
+    fn quotas_for(
+        &self,
+        inquiry: Inquiry<'_, Req, Self::Asked>,
+        now: &Now,
+        quotas: &mut Vec<Quota>,
+    ) {
+        let (key, inquiry) = self.ask(inquiry);
+        let place = key.map(|key| self.parts.partitions.find(key));
         match (place, self.parts.missing) {
-            (Some(place), _) => self.of(&place).quotas_for(request, now, quotas),
-            (None, Missing::Share) => self.parts.shared.quotas_for(request, now, quotas),
+            (Some(place), _) => self.of(&place).quotas_for(inquiry, now, quotas),
+            (None, Missing::Share) => self.parts.shared.quotas_for(inquiry, now, quotas),
             (None, _) => {}
         }
     }
 }
 
 impl<K: Send + Sync + 'static, F, G: Keyable> Keyed<K, F, G> {
+    /// The request's key, found once, and the rest of the inquiry.
+    #[inline]
+    fn ask<'a, Req>(
+        &self,
+        inquiry: Inquiry<'a, Req, KeyedAsked<K, G>>,
+    ) -> (Option<&'a K>, Inquiry<'a, Req, G::Asked>)
+    where
+        F: FindKey<Req, K>,
+    {
+        let Inquiry {
+            request,
+            demand,
+            asked: KeyedAsked { key, gate },
+        } = inquiry;
+        let key = key.get_or_insert_with(|| self.key.find(request));
+        let rest = Inquiry {
+            request,
+            demand,
+            asked: gate,
+        };
+        (key.as_ref(), rest)
+    }
+
     #[inline]
     fn admit_in<Req>(
         &self,
         place: Place<K, G>,
-        request: &Req,
-        demand: &Demand,
+        inquiry: Inquiry<'_, Req, G::Asked>,
         now: &Now,
     ) -> Admission<KeyedGrant<K, G>, KeyedTicket<K, G>>
     where
@@ -266,7 +295,7 @@ impl<K: Send + Sync + 'static, F, G: Keyable> Keyed<K, F, G> {
             Some(partition) => &partition.gate,
             None => self.parts.shared_for_call(),
         };
-        match gate.admit(request, demand, now) {
+        match gate.admit(inquiry, now) {
             Admission::Granted(grant) => Admission::Granted(KeyedGrant(Some((place, grant)))),
             Admission::Queued(ticket) => Admission::Queued(KeyedTicket(place, ticket)),
             Admission::Rejected(rejected) => Admission::Rejected(rejected),
@@ -301,6 +330,15 @@ impl<K, G: Gate> Default for KeyedPass<K, G> {
     }
 }
 
+impl<K, G: Gate> Default for KeyedAsked<K, G> {
+    fn default() -> Self {
+        Self {
+            key: None,
+            gate: G::Asked::default(),
+        }
+    }
+}
+
 impl<K, F: Clone, G: Keyable> Clone for Keyed<K, F, G> {
     fn clone(&self) -> Self {
         Self {
@@ -331,6 +369,13 @@ impl<K, G: Gate<Pass: fmt::Debug>> fmt::Debug for KeyedPass<K, G> {
         f.debug_tuple("KeyedPass")
             .field(&self.0.as_ref().map(|(_, pass)| pass))
             .finish()
+    }
+}
+
+// Without the key, which is nobody else's business.
+impl<K, G: Gate<Asked: fmt::Debug>> fmt::Debug for KeyedAsked<K, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KeyedAsked").field(&self.gate).finish()
     }
 }
 

@@ -5,7 +5,7 @@ use std::{task::Context, time::Duration};
 use crate::{
     Outcome, Rejected,
     ambient::clock::Now,
-    gate::{Admission, Admit, Changed, Demand, End, Gate, Read, Turn, Unsent},
+    gate::{Access, Admission, Admit, Changed, End, Gate, Inquiry, Read, Turn, Unsent},
     protocol::Quota,
 };
 
@@ -13,6 +13,7 @@ impl<G: Gate> Gate for Option<G> {
     type Grant = Option<G::Grant>;
     type Pass = Option<G::Pass>;
     type Ticket = G::Ticket;
+    type Asked = G::Asked;
 
     #[inline(always)]
     fn send(&self, grant: Self::Grant) -> Self::Pass {
@@ -90,13 +91,8 @@ impl<G: Gate> Gate for Option<G> {
     }
 
     #[inline(always)]
-    fn is_closed_to_all(&self, now: &Now) -> bool {
-        self.as_ref().is_some_and(|gate| gate.is_closed_to_all(now))
-    }
-
-    #[inline(always)]
-    fn backpressure(&self) -> bool {
-        self.as_ref().is_some_and(Gate::backpressure)
+    fn access(&self, now: &Now) -> Access {
+        self.as_ref().map_or(Access::Open, |gate| gate.access(now))
     }
 
     fn changed(&self) -> Option<Changed> {
@@ -118,11 +114,10 @@ impl<G: Admit<Req>, Req> Admit<Req> for Option<G> {
     #[inline(always)]
     fn admit(
         &self,
-        request: &Req,
-        demand: &Demand,
+        inquiry: Inquiry<'_, Req, Self::Asked>,
         now: &Now,
     ) -> Admission<Self::Grant, Self::Ticket> {
-        match self.as_ref().map(|gate| gate.admit(request, demand, now)) {
+        match self.as_ref().map(|gate| gate.admit(inquiry, now)) {
             None => Admission::Granted(None),
             Some(Admission::Granted(grant)) => Admission::Granted(Some(grant)),
             Some(Admission::Queued(ticket)) => Admission::Queued(ticket),
@@ -133,14 +128,13 @@ impl<G: Admit<Req>, Req> Admit<Req> for Option<G> {
     fn poll_ticket(
         &self,
         ticket: &mut Self::Ticket,
-        request: &Req,
-        demand: &Demand,
+        inquiry: Inquiry<'_, Req, Self::Asked>,
         cx: &mut Context<'_>,
         now: &Now,
     ) -> Turn<Self::Grant> {
         match self
             .as_ref()
-            .map(|gate| gate.poll_ticket(ticket, request, demand, cx, now))
+            .map(|gate| gate.poll_ticket(ticket, inquiry, cx, now))
         {
             None => Turn::Granted(None),
             Some(Turn::Granted(grant)) => Turn::Granted(Some(grant)),
@@ -149,14 +143,18 @@ impl<G: Admit<Req>, Req> Admit<Req> for Option<G> {
         }
     }
 
-    fn wait(&self, request: &Req, demand: &Demand, now: &Now) -> Option<Duration> {
-        self.as_ref()
-            .and_then(|gate| gate.wait(request, demand, now))
+    fn wait(&self, inquiry: Inquiry<'_, Req, Self::Asked>, now: &Now) -> Option<Duration> {
+        self.as_ref().and_then(|gate| gate.wait(inquiry, now))
     }
 
-    fn quotas_for(&self, request: &Req, now: &Now, quotas: &mut Vec<Quota>) {
+    fn quotas_for(
+        &self,
+        inquiry: Inquiry<'_, Req, Self::Asked>,
+        now: &Now,
+        quotas: &mut Vec<Quota>,
+    ) {
         if let Some(gate) = self {
-            gate.quotas_for(request, now, quotas);
+            gate.quotas_for(inquiry, now, quotas);
         }
     }
 }

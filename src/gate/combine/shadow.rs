@@ -13,7 +13,7 @@ use std::{
 use crate::{
     Name, Outcome, Rejected, RejectedKind,
     ambient::clock::Now,
-    gate::{Admission, Admit, Demand, End, Gate, GateLayer, IntoGate, Read, Turn, Unsent},
+    gate::{Admission, Admit, End, Gate, GateLayer, Inquiry, IntoGate, Read, Turn, Unsent},
     observe::{self, Event, Instance, Observed, Rejections, Tally, register},
 };
 
@@ -156,6 +156,7 @@ impl<G: Gate> Gate for Shadow<G> {
     type Pass = Option<G::Pass>;
     // There is none.
     type Ticket = bool;
+    type Asked = G::Asked;
 
     #[inline]
     fn send(&self, grant: Self::Grant) -> Self::Pass {
@@ -204,9 +205,13 @@ impl<G: Gate> Gate for Shadow<G> {
 
 impl<G: Admit<Req>, Req> Admit<Req> for Shadow<G> {
     #[inline]
-    fn admit(&self, request: &Req, demand: &Demand, now: &Now) -> Admission<Self::Grant, bool> {
+    fn admit(
+        &self,
+        inquiry: Inquiry<'_, Req, Self::Asked>,
+        now: &Now,
+    ) -> Admission<Self::Grant, bool> {
         self.state.tally.count(Event::Admitted);
-        match self.gate.admit(request, demand, now) {
+        match self.gate.admit(inquiry, now) {
             Admission::Granted(grant) => return Admission::Granted(grant),
             Admission::Queued(ticket) => {
                 self.state.waits.fetch_add(1, Ordering::Relaxed);
@@ -220,8 +225,7 @@ impl<G: Admit<Req>, Req> Admit<Req> for Shadow<G> {
     fn poll_ticket(
         &self,
         _: &mut bool,
-        _: &Req,
-        _: &Demand,
+        _: Inquiry<'_, Req, Self::Asked>,
         _: &mut Context<'_>,
         _: &Now,
     ) -> Turn<Self::Grant> {

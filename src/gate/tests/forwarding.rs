@@ -13,8 +13,8 @@ use crate::{
     ConfigError, Outcome, Rejected,
     algorithm::Overflow,
     gate::{
-        Admission, Admit, Both, Changed, Demand, End, Gate, Keyable, Keyed, KeyedParts, MissingKey,
-        Now, Read, Shadow, Turn, Unsent,
+        Access, Admission, Admit, Both, Changed, Demand, End, Gate, Inquiry, Keyable, Keyed,
+        KeyedParts, MissingKey, Now, Read, Shadow, Turn, Unsent,
     },
     keyed::{
         Missing,
@@ -60,6 +60,7 @@ impl Gate for Logs {
     type Grant = u8;
     type Pass = u8;
     type Ticket = u8;
+    type Asked = ();
 
     fn send(&self, grant: u8) -> u8 {
         self.tell("send");
@@ -116,14 +117,9 @@ impl Gate for Logs {
         self.tell("quotas");
     }
 
-    fn is_closed_to_all(&self, _: &Now) -> bool {
-        self.tell("is_closed_to_all");
-        false
-    }
-
-    fn backpressure(&self) -> bool {
-        self.tell("backpressure");
-        false
+    fn access(&self, _: &Now) -> Access {
+        self.tell("access");
+        Access::Open
     }
 
     fn changed(&self) -> Option<Changed> {
@@ -143,9 +139,9 @@ impl Gate for Logs {
 
 /// Calls from 1 on are admitted; call 0 waits.
 impl Admit<u32> for Logs {
-    fn admit(&self, call: &u32, _: &Demand, _: &Now) -> Admission<u8, u8> {
+    fn admit(&self, inquiry: Inquiry<'_, u32, ()>, _: &Now) -> Admission<u8, u8> {
         self.tell("admit");
-        if *call == 0 {
+        if *inquiry.request == 0 {
             Admission::Queued(1)
         } else {
             Admission::Granted(1)
@@ -155,8 +151,7 @@ impl Admit<u32> for Logs {
     fn poll_ticket(
         &self,
         _: &mut u8,
-        _: &u32,
-        _: &Demand,
+        _: Inquiry<'_, u32, ()>,
         _: &mut Context<'_>,
         _: &Now,
     ) -> Turn<u8> {
@@ -164,12 +159,12 @@ impl Admit<u32> for Logs {
         Turn::Granted(1)
     }
 
-    fn wait(&self, _: &u32, _: &Demand, _: &Now) -> Option<Duration> {
+    fn wait(&self, _: Inquiry<'_, u32, ()>, _: &Now) -> Option<Duration> {
         self.tell("wait");
         None
     }
 
-    fn quotas_for(&self, _: &u32, _: &Now, _: &mut Vec<Quota>) {
+    fn quotas_for(&self, _: Inquiry<'_, u32, ()>, _: &Now, _: &mut Vec<Quota>) {
         self.tell("quotas_for");
     }
 }
@@ -209,8 +204,33 @@ impl Keyable for Logs {
     type Recipe<K> = Self;
 }
 
+/// A call of which nothing was asked yet.
+struct Asking<A> {
+    call: u32,
+    demand: Demand,
+    asked: A,
+}
+
+impl<A: Default> Asking<A> {
+    fn about(call: u32) -> Self {
+        Self {
+            call,
+            demand: Demand::default(),
+            asked: A::default(),
+        }
+    }
+
+    fn inquiry(&mut self) -> Inquiry<'_, u32, A> {
+        Inquiry {
+            request: &self.call,
+            demand: &self.demand,
+            asked: &mut self.asked,
+        }
+    }
+}
+
 fn granted<G: Admit<u32>>(gate: &G, now: &Now) -> G::Grant {
-    match gate.admit(&1, &Demand::default(), now) {
+    match gate.admit(Asking::about(1).inquiry(), now) {
         Admission::Granted(grant) => gate.renew(grant, now).unwrap(),
         _ => panic!("call 1 is admitted"),
     }
@@ -218,7 +238,7 @@ fn granted<G: Admit<u32>>(gate: &G, now: &Now) -> G::Grant {
 
 /// Tells a gate all that there is to tell.
 fn tell<G: Admit<u32> + Read<u32>>(gate: &G) {
-    let (now, demand) = (Now::unread(), Demand::default());
+    let now = Now::unread();
     gate.give_back(granted(gate, &now), Unsent::Abandoned, &now);
     gate.give_back(granted(gate, &now), Unsent::NotReady, &now);
     let mut pass = gate.send(granted(gate, &now));
@@ -231,25 +251,25 @@ fn tell<G: Admit<u32> + Read<u32>>(gate: &G) {
     let pass = gate.upgraded(pass, Outcome::Success, &now);
     gate.end(pass, End::Dropped, &now);
 
-    gate.wait(&1, &demand, &now);
-    gate.quotas_for(&1, &now, &mut Vec::new());
+    gate.wait(Asking::about(1).inquiry(), &now);
+    gate.quotas_for(Asking::about(1).inquiry(), &now, &mut Vec::new());
     gate.advertises();
-    gate.is_closed_to_all(&now);
-    gate.backpressure();
+    gate.access(&now);
     assert!(gate.changed().is_none());
     gate.until_change(&now);
     gate.expire(&now);
 
     let cx = &mut Context::from_waker(std::task::Waker::noop());
     for leaves in [true, false] {
-        let Admission::Queued(mut ticket) = gate.admit(&0, &demand, &now) else {
+        let mut asking = Asking::about(0);
+        let Admission::Queued(mut ticket) = gate.admit(asking.inquiry(), &now) else {
             continue;
         };
         if leaves {
             gate.leave(ticket, &now);
         } else {
             // Of two gates the second one lets it wait as well.
-            while let Turn::Queued(_) = gate.poll_ticket(&mut ticket, &0, &demand, cx, &now) {}
+            while let Turn::Queued(_) = gate.poll_ticket(&mut ticket, asking.inquiry(), cx, &now) {}
         }
     }
 }
@@ -268,7 +288,7 @@ fn without(left_out: &[&str]) -> Vec<&'static str> {
 
 #[test]
 fn there_is_a_lot_to_tell() {
-    assert_eq!(everything().len(), 22);
+    assert_eq!(everything().len(), 21);
 }
 
 #[test]
@@ -290,14 +310,15 @@ fn both_of_a_pair_are_told_everything() {
         },
     );
     let pair = Both::new(first, second);
-    let Admission::Queued(ticket) = pair.admit(&0, &Demand::default(), &Now::unread()) else {
+    let now = Now::unread();
+    let Admission::Queued(ticket) = pair.admit(Asking::about(0).inquiry(), &now) else {
         panic!("call 0 waits");
     };
-    pair.leave(ticket, &Now::unread());
+    pair.leave(ticket, &now);
     assert!(told.of("second").contains(&"leave"));
     // It has given back what it took of the first.
     assert!(matches!(
-        pair.first.admit(&1, &Demand::default(), &Now::unread()),
+        pair.first.admit(Asking::about(1).inquiry(), &Now::unread()),
         Admission::Granted(_)
     ));
 }
@@ -317,14 +338,7 @@ fn a_keys_own_gate_is_told_what_is_about_its_calls() {
     let parts = KeyedParts::new(10, logs("shared"), logs("recipe"), otherwise, true);
     tell(&Keyed::new(|_: &u32| Some(7), parts));
     // Readiness is asked for before there is a key.
-    let about_all = [
-        "advertises",
-        "is_closed_to_all",
-        "backpressure",
-        "changed",
-        "until_change",
-        "expire",
-    ];
+    let about_all = ["advertises", "access", "changed", "until_change", "expire"];
     assert_eq!(told.of("own"), without(&about_all));
     assert_eq!(told.of("shared"), ["advertises"]);
 }
@@ -335,8 +349,7 @@ fn a_gate_on_trial_is_told_of_calls_and_asked_nothing_else() {
     tell(&Shadow::new(Logs { name: "", told }, "forwarding"));
     let asked = [
         "advertises",
-        "is_closed_to_all",
-        "backpressure",
+        "access",
         "changed",
         "until_change",
         "expire",

@@ -12,7 +12,7 @@ use tower::Service;
 use crate::{
     Rejected,
     ambient::clock::Now,
-    gate::{Admit, Changed, Demand, Gate, Permit, Turn, Unsent, traits::poll_changed},
+    gate::{Admit, Changed, Demand, Gate, Inquiry, Permit, Turn, Unsent, traits::poll_changed},
     protocol::Quota,
     sync::Held,
 };
@@ -27,6 +27,8 @@ pub(super) struct Deferred<S, G: Gate, Req> {
     /// `None` once the service has been called.
     request: Option<Req>,
     demand: Demand,
+    /// What the gates have asked about the request so far.
+    asked: G::Asked,
 }
 
 /// What a waiting call owes to its gates, given back if it is dropped.
@@ -55,7 +57,12 @@ pub(super) enum Settled<F, G: Gate, E> {
 }
 
 impl<S, G: Gate, Req> Deferred<S, G, Req> {
-    pub(super) fn new(owed: Owed<G>, service: S, request: Req, demand: Demand) -> Self {
+    pub(super) fn new(
+        owed: Owed<G>,
+        service: S,
+        request: Req,
+        (demand, asked): (Demand, G::Asked),
+    ) -> Self {
         Self {
             owed,
             timer: None,
@@ -63,6 +70,7 @@ impl<S, G: Gate, Req> Deferred<S, G, Req> {
             service,
             request: Some(request),
             demand,
+            asked,
         }
     }
 
@@ -101,8 +109,12 @@ impl<S, G: Gate, Req> Deferred<S, G, Req> {
             let Waiting::Queued(ticket) = waiting else {
                 return Poll::Ready(Ok(()));
             };
-            let (request, now) = (self.request.as_ref().expect("not sent yet"), Now::unread());
-            match gate.poll_ticket(ticket, request, &self.demand, cx, &now) {
+            let inquiry = Inquiry {
+                request: self.request.as_ref().expect("not sent yet"),
+                demand: &self.demand,
+                asked: &mut self.asked,
+            };
+            match gate.poll_ticket(ticket, inquiry, cx, &Now::unread()) {
                 Turn::Granted(grant) => {
                     *waiting = Waiting::Granted(grant);
                     return Poll::Ready(Ok(()));
@@ -165,13 +177,18 @@ impl<S, G: Gate, Req> Deferred<S, G, Req> {
         self.request.take()
     }
 
-    fn rejected<F, E>(&self, rejected: Box<Rejected>) -> Settled<F, G, E>
+    fn rejected<F, E>(&mut self, rejected: Box<Rejected>) -> Settled<F, G, E>
     where
         G: Admit<Req>,
     {
         let (gate, mut quotas) = (&self.owed.gate, Vec::new());
         if let (true, Some(request)) = (gate.advertises(), &self.request) {
-            gate.quotas_for(request, &Now::unread(), &mut quotas);
+            let inquiry = Inquiry {
+                request,
+                demand: &self.demand,
+                asked: &mut self.asked,
+            };
+            gate.quotas_for(inquiry, &Now::unread(), &mut quotas);
         }
         Settled::Rejected(rejected, quotas)
     }

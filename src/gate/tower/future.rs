@@ -88,10 +88,10 @@ where
         owed: Owed<G>,
         service: S,
         request: Req,
-        demand: Demand,
+        inquiry: (Demand, G::Asked),
         protocol: P,
     ) -> Self {
-        let deferred = Box::new(Deferred::new(owed, service, request, demand));
+        let deferred = Box::new(Deferred::new(owed, service, request, inquiry));
         Self {
             stage: Stage::Deferred { deferred },
             protocol,

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::{
     ambient::clock::Now,
-    gate::{Changed, Gate, traits::poll_changed},
+    gate::{Access, Changed, Gate, traits::poll_changed},
     sync::Held,
 };
 
@@ -30,11 +30,14 @@ pub(super) struct Wait(Option<Box<Waits>>);
 
 #[derive(Default)]
 struct Waits {
-    /// For the gates to admit again, under backpressure.
-    admitting: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+    /// For the end of backpressure.
+    admitting: Option<WaitForAccess>,
     /// For the gates to close while the inner service is not ready.
     changed: Option<Changed>,
 }
+
+/// Whether the gates reject all calls once they hold them back no longer.
+type WaitForAccess = Pin<Box<dyn Future<Output = bool> + Send + Sync>>;
 
 impl Wait {
     /// Whether the gates reject all calls now; under backpressure, ready once they do not.
@@ -43,27 +46,24 @@ impl Wait {
     where
         G: Gate + Send + Sync + 'static,
     {
-        if !gate.is_closed_to_all(&Now::unread()) {
-            return Poll::Ready(false);
+        match gate.access(&Now::unread()) {
+            Access::Open => Poll::Ready(false),
+            Access::Rejecting => Poll::Ready(true),
+            Access::Withheld => self.poll_withheld(gate, cx),
         }
-        if !gate.backpressure() {
-            return Poll::Ready(true);
-        }
-        self.poll_admitting(gate, cx)
     }
 
     #[cold]
-    fn poll_admitting<G>(&mut self, gate: &Held<G>, cx: &mut Context<'_>) -> Poll<bool>
+    fn poll_withheld<G>(&mut self, gate: &Held<G>, cx: &mut Context<'_>) -> Poll<bool>
     where
         G: Gate + Send + Sync + 'static,
     {
         let waits = self.0.get_or_insert_default();
-        let wait = || -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
-            Box::pin(until_admitting(gate.clone()))
-        };
-        ready!(waits.admitting.get_or_insert_with(wait).as_mut().poll(cx));
+        let wait = || -> WaitForAccess { Box::pin(while_withheld(gate.clone())) };
+        let wait = waits.admitting.get_or_insert_with(wait);
+        let rejects = ready!(wait.as_mut().poll(cx));
         waits.admitting = None;
-        Poll::Ready(false)
+        Poll::Ready(rejects)
     }
 
     /// The inner service is not ready. Ready when the gates have changed, so that they may reject
@@ -74,7 +74,7 @@ impl Wait {
         if waits.changed.is_none() {
             waits.changed = gate.changed();
             // It may have changed before that.
-            if gate.is_closed_to_all(&Now::unread()) {
+            if gate.access(&Now::unread()) != Access::Open {
                 return Poll::Ready(());
             }
         }
@@ -100,13 +100,15 @@ impl std::fmt::Debug for Wait {
 
 /// No wake-up is lost: the wait is registered first, and the gates are looked at then. What changes
 /// before the look is seen by it; what changes after it wakes all that are registered.
-async fn until_admitting<G: Gate>(gate: Held<G>) {
+async fn while_withheld<G: Gate>(gate: Held<G>) -> bool {
     loop {
         let changed = gate.changed();
-        if !gate.is_closed_to_all(&Now::unread()) {
-            return;
+        match gate.access(&Now::unread()) {
+            Access::Open => return false,
+            Access::Rejecting => return true,
+            Access::Withheld => {}
         }
-        let Some(changed) = changed else { return };
+        let Some(changed) = changed else { return false };
         let Some(wait) = gate.until_change(&Now::unread()) else {
             changed.await;
             continue;

@@ -11,7 +11,7 @@ use crate::{
     Rejected,
     ambient::clock::Now,
     gate::{
-        Admission, Admit, Demand, Permit, Read, ResponseFuture,
+        Admission, Admit, Demand, Inquiry, Permit, Read, ResponseFuture,
         tower::{
             deferred::{Owed, Waiting},
             readiness::{Readiness, Wait},
@@ -115,24 +115,37 @@ impl<S, G, P> Gated<S, G, P> {
         P: Clone,
     {
         let (now, demand) = (Now::unread(), Demand::default());
+        let mut asked = G::Asked::default();
         let gate = self.gate.here();
-        match gate.admit(&request, &demand, &now) {
+        let inquiry = Inquiry {
+            request: &request,
+            demand: &demand,
+            asked: &mut asked,
+        };
+        match gate.admit(inquiry, &now) {
             Admission::Granted(grant) if self.readiness == Readiness::Ready => {
                 self.readiness = Readiness::Unasked;
                 let permit = Permit::new(gate, gate.send(grant));
                 let inner = &mut self.inner;
                 ResponseFuture::calling(self.protocol.clone(), permit, || inner.call(request))
             }
-            Admission::Granted(grant) => self.defer(Waiting::Granted(grant), request, demand),
+            Admission::Granted(grant) => {
+                self.defer(Waiting::Granted(grant), request, (demand, asked))
+            }
             Admission::Queued(ticket) => {
                 let demand = Demand {
                     arrived: Some(now.instant()),
                     ..demand
                 };
-                self.defer(Waiting::Queued(ticket), request, demand)
+                self.defer(Waiting::Queued(ticket), request, (demand, asked))
             }
             Admission::Rejected(rejected) => {
-                let future = self.reject(rejected, &request, &now);
+                let inquiry = Inquiry {
+                    request: &request,
+                    demand: &demand,
+                    asked: &mut asked,
+                };
+                let future = self.reject(rejected, inquiry, &now);
                 hand_back(request);
                 future
             }
@@ -145,7 +158,7 @@ impl<S, G, P> Gated<S, G, P> {
         &mut self,
         waiting: Waiting<G>,
         request: Req,
-        demand: Demand,
+        inquiry: (Demand, G::Asked),
     ) -> ResponseFuture<S, G, P, Req>
     where
         S: Service<Req> + Clone,
@@ -156,13 +169,13 @@ impl<S, G, P> Gated<S, G, P> {
         let owed = Owed::new(self.gate.for_call(), waiting);
         self.release();
         let service = self.inner.clone();
-        ResponseFuture::deferred(owed, service, request, demand, self.protocol.clone())
+        ResponseFuture::deferred(owed, service, request, inquiry, self.protocol.clone())
     }
 
     fn reject<Req>(
         &mut self,
         rejected: Box<Rejected>,
-        request: &Req,
+        inquiry: Inquiry<'_, Req, G::Asked>,
         now: &Now,
     ) -> ResponseFuture<S, G, P, Req>
     where
@@ -172,7 +185,7 @@ impl<S, G, P> Gated<S, G, P> {
     {
         let mut quotas = Vec::new();
         if self.gate.advertises() {
-            self.gate.quotas_for(request, now, &mut quotas);
+            self.gate.quotas_for(inquiry, now, &mut quotas);
         }
         self.release();
         ResponseFuture::rejected(self.protocol.clone(), rejected, quotas)

@@ -13,7 +13,7 @@ use crate::{
         chance::Hashing,
         clock::{Clock, Now},
     },
-    gate::{Admission, Admit, Demand, End, Gate, Read, Turn, Unsent},
+    gate::{Admission, Admit, Demand, End, Gate, Inquiry, Read, Turn, Unsent},
     keyed::Missing,
     observe::{Event, Tally, trace},
     protocol::Quota,
@@ -72,6 +72,16 @@ impl<F> TableGate<F> {
 
     pub(in crate::rate_limit) fn table(&self) -> &Arc<Table> {
         &self.table
+    }
+
+    /// The hash of the request's key, found once.
+    #[inline(always)]
+    fn ask<Req>(&self, inquiry: Inquiry<'_, Req, Option<Option<u64>>>) -> Option<u64>
+    where
+        F: Key<Req>,
+    {
+        let Inquiry { request, asked, .. } = inquiry;
+        *asked.get_or_insert_with(|| self.key.hash(request, &self.table.seed))
     }
 
     /// The rejection of a request, which counts for its key if rejections are counted.
@@ -206,6 +216,8 @@ impl<F> Gate for TableGate<F> {
     type Grant = TakenOfKey;
     type Pass = TakenOfKey;
     type Ticket = TableTicket;
+    // The hash of the key, once that was asked for.
+    type Asked = Option<Option<u64>>;
 
     #[inline(always)]
     fn send(&self, taken: TakenOfKey) -> TakenOfKey {
@@ -278,8 +290,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
     #[inline(always)]
     fn admit(
         &self,
-        request: &Req,
-        demand: &Demand,
+        inquiry: Inquiry<'_, Req, Self::Asked>,
         now: &Now,
     ) -> Admission<TakenOfKey, TableTicket> {
         let Table {
@@ -287,7 +298,6 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
             queues,
             clock,
             settings,
-            seed,
             missing,
             tally,
             ..
@@ -295,7 +305,10 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
         if !settings.enabled {
             return Admission::Granted(TakenOfKey(None));
         }
-        let hash = match (self.key.hash(request, seed), missing) {
+        let Inquiry {
+            request, demand, ..
+        } = inquiry;
+        let hash = match (self.ask(inquiry), missing) {
             (Some(hash), _) => hash,
             (None, Missing::Share) => WITHOUT_KEY,
             (None, Missing::Allow) => return Admission::Granted(TakenOfKey(None)),
@@ -324,8 +337,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
     fn poll_ticket(
         &self,
         ticket: &mut TableTicket,
-        request: &Req,
-        demand: &Demand,
+        inquiry: Inquiry<'_, Req, Self::Asked>,
         cx: &mut Context<'_>,
         now: &Now,
     ) -> Turn<TakenOfKey> {
@@ -338,24 +350,32 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
                 self.table.queues.left(*hash, queue);
                 self.table.waited(ticket, now);
                 match turn {
-                    QueueTurn::Acquired => Turn::Granted(TakenOfKey(Some((*hash, demand.cost)))),
-                    turn => Turn::Rejected(self.rejected(*hash, bucket::rejected(&turn), request)),
+                    QueueTurn::Acquired => {
+                        Turn::Granted(TakenOfKey(Some((*hash, ticket.place.units()))))
+                    }
+                    turn => {
+                        let why = bucket::rejected(&turn);
+                        Turn::Rejected(self.rejected(*hash, why, inquiry.request))
+                    }
                 }
             }
         }
     }
 
-    fn wait(&self, request: &Req, demand: &Demand, now: &Now) -> Option<Duration> {
-        let hash = self
-            .key
-            .hash(request, &self.table.seed)
-            .unwrap_or(WITHOUT_KEY);
+    fn wait(&self, inquiry: Inquiry<'_, Req, Self::Asked>, now: &Now) -> Option<Duration> {
+        let cost = u64::from(inquiry.demand.cost);
+        let hash = self.ask(inquiry).unwrap_or(WITHOUT_KEY);
         let now = now.by(&self.table.clock);
-        Some(self.table.buckets.wait(hash, u64::from(demand.cost), now))
+        Some(self.table.buckets.wait(hash, cost, now))
     }
 
-    fn quotas_for(&self, request: &Req, now: &Now, quotas: &mut Vec<Quota>) {
-        let hash = match (self.key.hash(request, &self.table.seed), self.table.missing) {
+    fn quotas_for(
+        &self,
+        inquiry: Inquiry<'_, Req, Self::Asked>,
+        now: &Now,
+        quotas: &mut Vec<Quota>,
+    ) {
+        let hash = match (self.ask(inquiry), self.table.missing) {
             (Some(hash), _) => hash,
             (None, Missing::Share) => WITHOUT_KEY,
             (None, _) => return,
