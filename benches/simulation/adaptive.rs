@@ -15,7 +15,7 @@ use tower_keep::algorithm::{
     adaptive::{Sample, Samples},
 };
 
-use crate::events::{Events, MS, Random, SECOND};
+use super::events::{Events, MS, Random, SECOND};
 
 /// What the server is like for a while.
 #[derive(Debug, Clone, Copy)]

@@ -14,7 +14,7 @@ use std::{f64::consts::TAU, time::Duration};
 
 use tower_keep::algorithm::{Backoff, Jitter};
 
-use crate::events::{Events, MS, Random, SECOND};
+use super::events::{Events, MS, Random, SECOND};
 
 /// How a client waits after a write that failed.
 #[derive(Debug, Clone, Copy)]

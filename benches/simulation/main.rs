@@ -1,6 +1,6 @@
 //! Adaptive limits, the client's throttle, the size of a bulkhead and the open time of circuits,
 //! simulated in virtual time with the crate's own algorithms. It prints tables;
-//! `tests/simulation.rs` holds the bounds.
+//! `tests/layers/simulation.rs` holds the bounds.
 //!
 //! cargo bench --bench simulation
 

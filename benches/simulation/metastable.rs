@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 
 use tower_keep::algorithm::InFlight;
 
-use crate::events::{Events, MS, Random, SECOND};
+use super::events::{Events, MS, Random, SECOND};
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]

@@ -21,7 +21,7 @@ use tower_keep::{
     stack,
 };
 
-use crate::events::{Events, MS, Random, SECOND};
+use super::events::{Events, MS, Random, SECOND};
 
 /// One setting.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tower_keep::algorithm::{Throttle, throttle::ThrottleConfig};
 
-use crate::events::{MS, Random, SECOND};
+use super::events::{MS, Random, SECOND};
 
 /// What became of the calls of a phase.
 #[derive(Debug, Clone, Copy, Default)]

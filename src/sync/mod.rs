@@ -8,7 +8,7 @@ mod striped;
 pub(crate) use atomic::{
     AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, after_seq_cst_write, fence,
 };
-#[cfg(any(feature = "layers", keep_loom))]
+#[cfg(any(feature = "layers", all(test, keep_loom)))]
 pub(crate) use atomic::{Mutex, MutexGuard};
 pub(crate) use padded::Padded;
 #[cfg(feature = "layers")]

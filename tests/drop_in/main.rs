@@ -4,26 +4,13 @@
 //! tower-http have; with responses that stream, and connections that are upgraded.
 #![cfg(feature = "http")]
 
-#[cfg(feature = "http")]
 mod balance;
-#[cfg(feature = "http")]
 mod client;
-#[cfg(feature = "tonic-014")]
-mod grpc;
-#[cfg(feature = "http")]
 mod http_server;
-#[cfg(feature = "http")]
 mod routers;
-#[cfg(feature = "http")]
 mod server;
-#[cfg(feature = "http")]
 mod streams;
-#[cfg(feature = "tonic-014")]
-#[path = "../support/grpc.rs"]
-mod support;
-#[cfg(feature = "http")]
 mod upgrades;
-#[cfg(feature = "http")]
 mod wire;
 
 use std::time::Duration;

@@ -1,0 +1,7 @@
+//! Circuit breakers and throttles, for all calls and by key.
+#![cfg(feature = "layers")]
+
+mod calls;
+mod keyed;
+mod keyed_throttle;
+mod throttle;

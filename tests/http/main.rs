@@ -1,0 +1,13 @@
+//! The HTTP protocols: how results are read, how rejections travel, and reqwest.
+#![cfg(feature = "http")]
+
+mod body_end;
+mod circuit_breaker;
+mod errors;
+mod keys;
+mod rate_limit;
+mod rejections;
+#[cfg(all(feature = "reqwest-012", feature = "reqwest-013"))]
+mod reqwest;
+mod results;
+mod strange_headers;

@@ -1,0 +1,21 @@
+//! What every layer owes: one contract for all, readiness, order, deadlines and settings; and the
+//! layers that admit nothing themselves.
+#![cfg(feature = "http")]
+
+mod bad_input;
+mod composition;
+mod contract;
+mod deadline;
+#[cfg(feature = "testing")]
+mod determinism;
+mod fallback;
+mod fallback_backup;
+mod faults;
+mod instance;
+mod order;
+mod readme;
+mod shadow;
+mod simulation;
+mod support;
+mod timeout;
+mod timeout_body;

@@ -1,0 +1,90 @@
+//! Timeout, scenario by scenario.
+
+use std::{
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::time::advance;
+use tower::{BoxError, Layer, Service};
+
+use crate::support::{Ask, Probe};
+use tower_keep::{
+    Rejected, RejectedKind,
+    timeout::{TimeoutHandle, TimeoutLayer},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn layer() -> (TimeoutLayer, TimeoutHandle) {
+    let layer = TimeoutLayer::builder(SECOND).build().unwrap();
+    let handle = layer.handle();
+    (layer, handle)
+}
+
+fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn timed_out(result: Poll<Result<(), BoxError>>) -> bool {
+    let Poll::Ready(Err(error)) = result else {
+        return false;
+    };
+    Rejected::find(&*error).unwrap().kind == RejectedKind::TimedOut
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_given_up_at_once_and_not_when_its_future_is_dropped() {
+    let (layer, handle) = layer();
+    let probe = Probe::new();
+    let mut call = pin!(layer.layer(probe.clone()).call(Ask::Hang));
+    assert!(poll(call.as_mut()).is_pending());
+    advance(SECOND + Duration::from_millis(1)).await;
+    assert!(timed_out(poll(call.as_mut())));
+    assert_eq!(probe.running(), 0);
+    assert_eq!(handle.snapshot().expired, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_there_wins_over_a_time_that_is_up() {
+    let (layer, _) = layer();
+    let mut call = pin!(layer.layer(Probe::new()).call(Ask::Yield(1)));
+    assert!(poll(call.as_mut()).is_pending());
+    advance(10 * SECOND).await;
+    assert!(matches!(poll(call.as_mut()), Poll::Ready(Ok(()))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_duration_holds_for_calls_that_start_later() {
+    let (layer, handle) = layer();
+    let mut service = layer.layer(Probe::new());
+    let mut before = pin!(service.call(Ask::Hang));
+    handle.update(3 * SECOND).unwrap();
+    let mut after = pin!(service.call(Ask::Hang));
+    assert!(poll(before.as_mut()).is_pending() && poll(after.as_mut()).is_pending());
+    advance(2 * SECOND).await;
+    assert!(timed_out(poll(before.as_mut())));
+    assert!(poll(after.as_mut()).is_pending());
+    advance(2 * SECOND).await;
+    assert!(timed_out(poll(after.as_mut())));
+}
+
+#[tokio::test]
+async fn a_call_that_uses_up_its_tasks_budget_is_cut_off_all_the_same() {
+    let layer = TimeoutLayer::builder(Duration::from_millis(20))
+        .build()
+        .unwrap();
+    let busy = tower::service_fn(async |()| {
+        loop {
+            tokio::task::consume_budget().await;
+        }
+        #[expect(unreachable_code, reason = "it never ends")]
+        Ok::<(), BoxError>(())
+    });
+    let error = layer.layer(busy).call(()).await.unwrap_err();
+    assert_eq!(
+        Rejected::find(&*error).unwrap().kind,
+        RejectedKind::TimedOut
+    );
+}

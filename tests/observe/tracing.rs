@@ -1,0 +1,359 @@
+//! What `tracing` gets: an event for each transition and each change of settings, a sample of the
+//! rejections, and two fields of the caller's span.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::pending,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::advance;
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower_keep::{
+    bulkhead::BulkheadLayer,
+    circuit_breaker::CircuitBreakerLayer,
+    hedge::HedgeLayer,
+    protocol::Plain,
+    rate_limit::{Rate, RateLimitLayer},
+    retry::RetryLayer,
+    stack,
+    throttle::ThrottleLayer,
+    timeout::TimeoutLayer,
+};
+use tracing::{
+    Event, Instrument, Subscriber,
+    field::{Empty, Field, Visit},
+    info_span,
+    span::{Id, Record},
+    subscriber::DefaultGuard,
+};
+use tracing_subscriber::{
+    layer::{Context, SubscriberExt},
+    registry,
+};
+
+type Fields = BTreeMap<&'static str, String>;
+
+/// What was told, since a guard was made.
+#[derive(Clone, Default)]
+struct Told {
+    events: Arc<Mutex<Vec<Fields>>>,
+    recorded: Arc<Mutex<Vec<(&'static str, String)>>>,
+}
+
+impl Told {
+    fn listen() -> (Self, DefaultGuard) {
+        let told = Self::default();
+        let guard = tracing::subscriber::set_default(registry().with(told.clone()));
+        (told, guard)
+    }
+
+    /// The fields of this crate's events with this message, which are then forgotten.
+    fn events(&self, message: &str) -> Vec<Fields> {
+        let events = std::mem::take(&mut *self.events.lock().unwrap());
+        let own = events.into_iter();
+        own.filter(|event| event["message"] == message).collect()
+    }
+
+    /// What the span had recorded last, of attempt and outcome.
+    fn span(&self) -> (String, String) {
+        let recorded = std::mem::take(&mut *self.recorded.lock().unwrap());
+        let last = |field: &str| {
+            let found = recorded.iter().rev().find(|(name, _)| *name == field);
+            found.map(|(_, value)| value.clone()).unwrap_or_default()
+        };
+        (last("tower_keep.attempt"), last("tower_keep.outcome"))
+    }
+}
+
+impl<S: Subscriber> tracing_subscriber::Layer<S> for Told {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target() == "tower_keep" {
+            let mut fields = Values::default();
+            event.record(&mut fields);
+            let fields = fields.0.into_iter().collect();
+            self.events.lock().unwrap().push(fields);
+        }
+    }
+
+    fn on_record(&self, _: &Id, values: &Record<'_>, _: Context<'_, S>) {
+        let mut fields = Values::default();
+        values.record(&mut fields);
+        self.recorded.lock().unwrap().extend(fields.0);
+    }
+}
+
+#[derive(Default)]
+struct Values(Vec<(&'static str, String)>);
+
+impl Visit for Values {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.push((field.name(), format!("{value:?}")));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.push((field.name(), value.to_owned()));
+    }
+}
+
+async fn upstream(call: u32) -> Result<u32, BoxError> {
+    match call {
+        0 => Err("as told".into()),
+        _ => Ok(call),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_transition_is_one_event() {
+    let (told, _guard) = Told::listen();
+    let layer = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
+        .min_calls(2)
+        .open_for(Duration::from_secs(5))
+        .jitter(false)
+        .probes(1)
+        .name("search")
+        .build()
+        .unwrap();
+    let service = layer.layer(service_fn(upstream));
+    for call in [0, 0, 1, 1] {
+        let _ = service.clone().oneshot(call).await;
+    }
+    advance(Duration::from_secs(6)).await;
+    for call in [1, 1, 1] {
+        service.clone().oneshot(call).await.unwrap();
+    }
+    let events = told.events("transition");
+    let seen: Vec<_> = events
+        .iter()
+        .map(|event| (&*event["from"], &*event["to"], &*event["reason"]))
+        .collect();
+    let expected = [
+        ("closed", "open", "failure_rate"),
+        ("open", "half_open", "open_elapsed"),
+        ("half_open", "closed", "probes_succeeded"),
+    ];
+    assert_eq!(seen, expected);
+    for event in events {
+        assert_eq!(
+            (&*event["layer"], &*event["name"]),
+            ("circuit_breaker", "search")
+        );
+    }
+}
+
+/// One event for a change, none for one that changes nothing and for one that is refused.
+fn assert_tells<E>(
+    told: &Told,
+    what: &str,
+    update: impl Fn(u32) -> Result<tower_keep::Changed, E>,
+) {
+    assert!(!update(7).ok().unwrap().is_empty(), "{what}");
+    let events = told.events("updated");
+    assert_eq!(events.len(), 1, "{what}: {events:?}");
+    assert_eq!(events[0]["name"], what);
+    assert!(events[0]["settings"].contains('7'), "{events:?}");
+    assert!(update(7).ok().unwrap().is_empty(), "{what}");
+    assert!(update(0).is_err(), "{what}");
+    assert_eq!(told.events("updated"), [], "{what}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_change_of_settings_is_one_event() {
+    let (told, _guard) = Told::listen();
+    let breaker = CircuitBreakerLayer::builder().protocol(Plain::new());
+    let layer = breaker.name("breaker").build().unwrap();
+    let handle = layer.handle();
+    assert_tells(&told, "breaker", |calls| {
+        let mut config = handle.config();
+        config.min_calls = calls;
+        handle.update(config)
+    });
+    let layer = BulkheadLayer::builder(1).name("bulkhead").build().unwrap();
+    let handle = layer.handle();
+    assert_tells(&told, "bulkhead", |limit| handle.update(limit as usize));
+    let rate = Rate::per_second(10);
+    let layer = RateLimitLayer::builder(rate).name("limit").build().unwrap();
+    let handle = layer.handle();
+    assert_tells(&told, "limit", |burst| handle.update(rate, burst));
+    let layer = TimeoutLayer::builder(Duration::from_secs(1)).name("timeout");
+    let handle = layer.build().unwrap().handle();
+    assert_tells(&told, "timeout", |seconds| {
+        handle.update(Duration::from_secs(seconds.into()))
+    });
+    let retry = RetryLayer::builder().protocol(Plain::new().idempotent());
+    let handle = retry.name("retry").build().unwrap().handle();
+    assert_tells(&told, "retry", |attempts| {
+        handle.update(handle.policy().attempts(attempts))
+    });
+    let throttle = ThrottleLayer::builder().protocol(Plain::new());
+    let handle = throttle.name("multiplied").build().unwrap().handle();
+    assert_tells(&told, "multiplied", |multiplier| {
+        let mut config = handle.config();
+        config.multiplier = multiplier.into();
+        handle.update(config)
+    });
+    let hedge = HedgeLayer::builder().protocol(Plain::new().idempotent());
+    let handle = hedge.name("hedge").build().unwrap().handle();
+    assert_tells(&told, "hedge", |hedges| {
+        handle.update(handle.policy().max_hedges(hedges as usize))
+    });
+}
+
+/// Of keys and stacks: one for all keys, and one for each part that changes.
+#[tokio::test(start_paused = true)]
+async fn a_change_of_many_keys_is_one_event() {
+    let (told, _guard) = Told::listen();
+    let by_key = |call: &u32| Some(*call);
+    let breaker = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
+        .keyed_by(by_key);
+    let breaker = breaker.name("breakers").build().unwrap();
+    let bulkhead = BulkheadLayer::builder(1)
+        .keyed_by(by_key)
+        .name("bulkheads")
+        .build()
+        .unwrap();
+    let rate = Rate::per_second(10);
+    let limit = RateLimitLayer::builder(rate)
+        .keyed_by(by_key)
+        .name("limits")
+        .build()
+        .unwrap();
+    let (circuits, places) = (breaker.handle(), bulkhead.handle());
+    let buckets = limit.handle();
+    let layers = ServiceBuilder::new()
+        .layer(breaker)
+        .layer(limit)
+        .layer(bulkhead);
+    let service = layers.service(service_fn(upstream));
+    for call in 1..=5 {
+        service.clone().oneshot(call).await.unwrap();
+    }
+    assert_tells(&told, "breakers", |calls| {
+        let mut config = circuits.shared().config();
+        config.min_calls = calls;
+        circuits.update(config)
+    });
+    assert_tells(&told, "bulkheads", |limit| places.update(limit as usize));
+    assert_tells(&told, "limits", |burst| buckets.update(rate, burst));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_tells_of_each_part_that_changes() {
+    let (told, _guard) = Told::listen();
+    let stack = stack::client().http().name("stack").build().unwrap();
+    let changes = stack::Changes::new()
+        .max_in_flight(7)
+        .attempt_timeout(Duration::from_secs(2));
+    stack.handle().update(changes).unwrap();
+    let events = told.events("updated");
+    let mut layers: Vec<_> = events.iter().map(|event| &*event["layer"]).collect();
+    layers.sort_unstable();
+    assert_eq!(layers, ["bulkhead", "timeout"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejections_are_sampled() {
+    let (told, _guard) = Told::listen();
+    let layer = RateLimitLayer::builder(Rate::per_day(1))
+        .burst(1)
+        .name("full")
+        .build()
+        .unwrap();
+    let service = layer.layer(service_fn(upstream));
+    for _ in 0..=1000 {
+        let _ = service.clone().oneshot(1).await;
+    }
+    let first = told.events("rejected");
+    assert_eq!(first.len(), 1);
+    assert_eq!(
+        (&*first[0]["kind"], &*first[0]["untold"]),
+        ("rate_limited", "0")
+    );
+    advance(Duration::from_secs(2)).await;
+    for _ in 0..10 {
+        let _ = service.clone().oneshot(1).await;
+    }
+    let second = told.events("rejected");
+    assert_eq!(second.len(), 1);
+    assert_eq!(second[0]["untold"], "999");
+}
+
+/// A call in a span that has declared the fields, and what they then hold.
+async fn in_span<S, Req>(told: &Told, service: S, request: Req) -> (String, String)
+where
+    S: Service<Req>,
+{
+    let span = info_span!(
+        "call",
+        tower_keep.attempt = Empty,
+        tower_keep.outcome = Empty
+    );
+    let _ = service.oneshot(request).instrument(span).await;
+    told.span()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_span_holds_attempt_and_outcome() {
+    let (told, _guard) = Told::listen();
+    let protocol = Plain::new().idempotent();
+    let retry = RetryLayer::builder().protocol(protocol).build().unwrap();
+    let breaker = CircuitBreakerLayer::builder().protocol(protocol);
+    // How many attempts fail.
+    let bad = Arc::new(AtomicUsize::new(0));
+    let fails = bad.clone();
+    let layers = ServiceBuilder::new()
+        .layer(retry.clone())
+        .layer(breaker.build().unwrap());
+    let service = layers.service(service_fn(move |call: u32| {
+        let left = fails.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            left.checked_sub(1)
+        });
+        upstream(if left.is_ok() { 0 } else { call })
+    }));
+    let holds = |attempt: &str, outcome: &str| (attempt.to_owned(), outcome.to_owned());
+    for (failures, attempt, outcome) in [
+        (0, "1", "success"),
+        (1, "2", "success"),
+        (3, "3", "failure"),
+    ] {
+        bad.store(failures, Ordering::Relaxed);
+        let seen = in_span(&told, service.clone(), 1).await;
+        assert_eq!(seen, holds(attempt, outcome), "after {failures} failures");
+    }
+    // A retry alone knows it as well.
+    let alone = retry.layer(service_fn(upstream));
+    assert_eq!(
+        in_span(&told, alone.clone(), 0).await,
+        holds("3", "failure")
+    );
+    assert_eq!(in_span(&told, alone, 1).await, holds("1", "success"));
+    // A span without the fields gets nothing.
+    let _ = service.oneshot(1).instrument(info_span!("plain")).await;
+    assert_eq!(told.span(), holds("", ""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_span_tells_rejections_and_timeouts_from_failures() {
+    let (told, _guard) = Told::listen();
+    let breaker = CircuitBreakerLayer::builder().protocol(Plain::new());
+    let breaker = breaker.build().unwrap();
+    let full = BulkheadLayer::builder(1).build().unwrap();
+    let hangs = || service_fn(|_: u32| pending::<Result<u32, BoxError>>());
+    let held = full.layer(hangs());
+    let mut held = Box::pin(held.oneshot(1));
+    assert!(futures::poll!(&mut held).is_pending());
+    let layers = ServiceBuilder::new().layer(breaker).layer(full);
+    let service = layers.service(service_fn(upstream));
+    assert_eq!(in_span(&told, service, 1).await.1, "rejected");
+
+    let timeout = TimeoutLayer::builder(Duration::from_secs(1));
+    let service = timeout.build().unwrap().layer(hangs());
+    assert_eq!(in_span(&told, service, 1).await.1, "timeout");
+}

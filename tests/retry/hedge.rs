@@ -1,0 +1,414 @@
+//! Hedges: second attempts for calls that take long.
+#![expect(clippy::disallowed_methods, reason = "tokio's paused clock")]
+
+use std::{
+    future::pending,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use tokio::{
+    task::yield_now,
+    time::{Instant, advance, sleep},
+};
+use tower::{BoxError, Layer, ServiceExt, service_fn};
+use tower_keep::{
+    algorithm::RetryBudget,
+    circuit_breaker::CircuitBreakerLayer,
+    hedge::{HedgeBuilder, HedgeLayer},
+    protocol::{Chosen, Plain, http::Client},
+    timeout::TimeoutLayer,
+};
+
+type Behavior = Box<dyn Fn(usize) -> Step + Send + Sync>;
+
+/// What an attempt does.
+enum Step {
+    Hangs,
+    Answers(Duration, StatusCode),
+    Breaks(Duration),
+}
+
+/// An upstream whose attempts do as told, by their number; tells how many came and were dropped.
+#[derive(Clone)]
+struct Upstream {
+    does: Arc<Behavior>,
+    came: Arc<AtomicUsize>,
+    dropped: Arc<AtomicUsize>,
+}
+
+struct OnDrop(Arc<AtomicUsize>, bool);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        if self.1 {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn upstream(does: impl Fn(usize) -> Step + Send + Sync + 'static) -> Upstream {
+    Upstream {
+        does: Arc::new(Box::new(does)),
+        came: Arc::default(),
+        dropped: Arc::default(),
+    }
+}
+
+impl Upstream {
+    async fn answer(self, _: Request<impl Send>) -> Result<Response<Full<Bytes>>, BoxError> {
+        let number = self.came.fetch_add(1, Ordering::Relaxed);
+        let mut guard = OnDrop(self.dropped.clone(), true);
+        let result = match (self.does)(number) {
+            Step::Hangs => pending().await,
+            Step::Answers(after, status) => {
+                sleep(after).await;
+                let mut response = Response::new(Full::from(number.to_string()));
+                *response.status_mut() = status;
+                Ok(response)
+            }
+            Step::Breaks(after) => {
+                sleep(after).await;
+                Err(format!("attempt {number}").into())
+            }
+        };
+        guard.1 = false;
+        result
+    }
+
+    fn came(&self) -> usize {
+        self.came.load(Ordering::Relaxed)
+    }
+}
+
+const DELAY: Duration = Duration::from_millis(50);
+
+fn hedge() -> HedgeBuilder<Chosen<Client>> {
+    HedgeLayer::builder().protocol(Client::new()).delay(DELAY)
+}
+
+fn get() -> Request<Full<Bytes>> {
+    Request::get("http://upstream/")
+        .body(Full::default())
+        .unwrap()
+}
+
+async fn send(
+    layer: &HedgeLayer<Client>,
+    upstream: &Upstream,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Duration), BoxError> {
+    let start = Instant::now();
+    let own = upstream.clone();
+    let service = layer.layer(service_fn(move |request| own.clone().answer(request)));
+    let response = service.oneshot(request).await?;
+    Ok((response.status(), start.elapsed()))
+}
+
+fn within(elapsed: Duration, millis: u64) -> bool {
+    (millis..=millis + 3).contains(&u64::try_from(elapsed.as_millis()).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_overtakes_a_call_that_hangs() {
+    let (layer, quick) = (hedge().build().unwrap(), Duration::from_millis(10));
+    let upstream = upstream(move |number| match number {
+        0 => Step::Hangs,
+        _ => Step::Answers(quick, StatusCode::OK),
+    });
+    let (status, elapsed) = send(&layer, &upstream, get()).await.unwrap();
+    assert!(status == 200 && within(elapsed, 60), "{elapsed:?}");
+    let now = layer.handle().snapshot();
+    assert_eq!((now.sent, now.won_by_hedge, now.won_by_first), (1, 1, 0));
+    assert_eq!(
+        upstream.dropped.load(Ordering::Relaxed),
+        1,
+        "the loser is dropped"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quick_answer_is_not_hedged() {
+    let layer = hedge().build().unwrap();
+    let upstream = upstream(|_| Step::Answers(DELAY / 2, StatusCode::OK));
+    send(&layer, &upstream, get()).await.unwrap();
+    assert_eq!((upstream.came(), layer.handle().snapshot().sent), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_attempt_may_win_after_all() {
+    let layer = hedge().build().unwrap();
+    let upstream = upstream(|number| match number {
+        0 => Step::Answers(DELAY * 2, StatusCode::OK),
+        _ => Step::Hangs,
+    });
+    let (_, elapsed) = send(&layer, &upstream, get()).await.unwrap();
+    assert!(within(elapsed, 100), "{elapsed:?}");
+    assert_eq!(layer.handle().snapshot().won_by_first, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_is_not_hedged() {
+    let layer = hedge().build().unwrap();
+    let upstream = upstream(|_| Step::Answers(DELAY * 3, StatusCode::OK));
+    let mut request = get();
+    *request.method_mut() = Method::POST;
+    send(&layer, &upstream, request).await.unwrap();
+    assert_eq!(upstream.came(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_sends_the_next_at_once() {
+    let layer = hedge().max_hedges(2).build().unwrap();
+    let upstream = upstream(|number| match number {
+        0 => Step::Answers(Duration::from_millis(5), StatusCode::SERVICE_UNAVAILABLE),
+        1 => Step::Answers(Duration::from_millis(5), StatusCode::BAD_GATEWAY),
+        _ => Step::Answers(Duration::from_millis(5), StatusCode::OK),
+    });
+    let (status, elapsed) = send(&layer, &upstream, get()).await.unwrap();
+    assert!(status == 200 && within(elapsed, 15), "{elapsed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_stands_is_not_hedged() {
+    let layer = hedge().build().unwrap();
+    let upstream = upstream(|_| Step::Answers(Duration::ZERO, StatusCode::NOT_FOUND));
+    assert_eq!(send(&layer, &upstream, get()).await.unwrap().0, 404);
+    assert_eq!(upstream.came(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_have_failed_the_last_failure_stands() {
+    let layer = hedge().max_hedges(2).build().unwrap();
+    let upstream = upstream(|_| Step::Answers(Duration::ZERO, StatusCode::SERVICE_UNAVAILABLE));
+    assert_eq!(send(&layer, &upstream, get()).await.unwrap().0, 503);
+    assert_eq!((upstream.came(), layer.handle().snapshot().lost), (3, 1));
+    let refused = self::upstream(|_| Step::Breaks(Duration::ZERO));
+    assert!(send(&layer, &refused, get()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_budget_there_is_no_hedge() {
+    let budget = RetryBudget::new(1, 0.1).unwrap();
+    let layer = hedge().budget(budget).build().unwrap();
+    let upstream = upstream(|number| match number % 2 {
+        0 => Step::Answers(DELAY * 3, StatusCode::OK),
+        _ => Step::Hangs,
+    });
+    send(&layer, &upstream, get()).await.unwrap();
+    assert_eq!(upstream.came(), 2);
+    send(&layer, &upstream, get()).await.unwrap();
+    assert_eq!((upstream.came(), layer.handle().snapshot().sent), (3, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_takes_its_hedges_along() {
+    let layer = hedge().build().unwrap();
+    let upstream = upstream(|_| Step::Hangs);
+    let mut call = Box::pin(send(&layer, &upstream, get()));
+    assert!(call.as_mut().now_or_never().is_none());
+    advance(DELAY * 2).await;
+    assert!(call.as_mut().now_or_never().is_none());
+    assert_eq!(
+        (upstream.came(), upstream.dropped.load(Ordering::Relaxed)),
+        (2, 0)
+    );
+    drop(call);
+    assert_eq!(upstream.dropped.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn losers_do_not_count_against_the_upstream() {
+    let breaker = CircuitBreakerLayer::builder()
+        .protocol(Client::new())
+        .min_calls(2)
+        .build()
+        .unwrap();
+    let layer = hedge().without_budget().build().unwrap();
+    let upstream = upstream(|number| match number % 2 {
+        0 => Step::Hangs,
+        _ => Step::Answers(Duration::ZERO, StatusCode::OK),
+    });
+    let own = upstream.clone();
+    let inner = breaker.layer(service_fn(move |request| own.clone().answer(request)));
+    for _ in 0..50 {
+        assert!(layer.layer(inner.clone()).oneshot(get()).await.is_ok());
+    }
+    let now = breaker.handle().snapshot();
+    assert_eq!((now.counts.failures, now.totals.cancelled), (0, 50));
+    assert_eq!(now.state.as_str(), "closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_delay_follows_the_latency() {
+    let layer = HedgeLayer::builder()
+        .protocol(Client::new())
+        .quantile(0.9)
+        .build()
+        .unwrap();
+    assert_eq!(layer.handle().snapshot().delay, None);
+    let slow = upstream(|_| Step::Answers(Duration::from_millis(40), StatusCode::OK));
+    for _ in 0..64 {
+        send(&layer, &slow, get()).await.unwrap();
+    }
+    let delay = layer.handle().snapshot().delay.unwrap();
+    assert!((40..=47).contains(&delay.as_millis()), "{delay:?}");
+    // Calls that a hedge overtook count with the time they had: the delay does not drift down.
+    let hanging = upstream(|number| match number % 2 {
+        0 => Step::Hangs,
+        _ => Step::Answers(Duration::from_millis(1), StatusCode::OK),
+    });
+    let patient = HedgeLayer::builder()
+        .protocol(Client::new())
+        .delay(Duration::from_millis(30))
+        .quantile(0.5)
+        .without_budget()
+        .build()
+        .unwrap();
+    for _ in 0..64 {
+        send(&patient, &slow, get()).await.unwrap();
+    }
+    for _ in 0..128 {
+        send(&patient, &hanging, get()).await.unwrap();
+    }
+    assert!(patient.handle().snapshot().delay.unwrap() >= Duration::from_millis(40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn quick_failures_and_impatient_callers_teach_nothing() {
+    let layer = HedgeLayer::builder()
+        .protocol(Client::new())
+        .quantile(0.5)
+        .without_budget()
+        .build()
+        .unwrap();
+    let slow = upstream(|_| Step::Answers(Duration::from_millis(40), StatusCode::OK));
+    for _ in 0..64 {
+        send(&layer, &slow, get()).await.unwrap();
+    }
+    let delay = layer.handle().snapshot().delay;
+    let broken = upstream(|_| Step::Breaks(Duration::ZERO));
+    for _ in 0..200 {
+        assert!(send(&layer, &broken, get()).await.is_err());
+        let impatient = send(&layer, &slow, get());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(1), impatient)
+                .await
+                .is_err()
+        );
+    }
+    assert_eq!(layer.handle().snapshot().delay, delay);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_hedge_is_sent_at_the_deadline() {
+    let total = TimeoutLayer::builder(DELAY)
+        .total(true)
+        .protocol(Client::new())
+        .build()
+        .unwrap();
+    let layer = hedge().build().unwrap();
+    let upstream = upstream(|_| Step::Hangs);
+    let own = upstream.clone();
+    let service = layer.layer(service_fn(move |request| own.clone().answer(request)));
+    assert!(total.layer(service).oneshot(get()).await.is_err());
+    assert_eq!(upstream.came(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_hedge_waits_for_readiness() {
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let seen = order.clone();
+    let inner = service_fn(move |call: u32| {
+        seen.lock().unwrap().push(call);
+        pending::<Result<u32, BoxError>>()
+    });
+    let limited = tower::limit::ConcurrencyLimit::new(inner, 1);
+    let layer = HedgeLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .delay(DELAY)
+        .build()
+        .unwrap();
+    let call = tokio::spawn(layer.layer(limited).oneshot(1));
+    for _ in 0..3 {
+        advance(DELAY * 2).await;
+        yield_now().await;
+    }
+    // The first attempt holds the only place, so the hedge is not sent, and costs nothing.
+    assert_eq!(
+        (order.lock().unwrap().len(), layer.handle().snapshot().sent),
+        (1, 0)
+    );
+    call.abort();
+}
+
+#[test]
+fn bad_settings_are_errors_that_name_the_fix() {
+    for builder in [
+        HedgeLayer::builder().delay(Duration::ZERO),
+        HedgeLayer::builder().delay(Duration::MAX),
+        HedgeLayer::builder().quantile(f64::NAN),
+        HedgeLayer::builder().quantile(1.0),
+        HedgeLayer::builder().max_hedges(0),
+        HedgeLayer::builder().max_hedges(usize::MAX),
+        HedgeLayer::builder().delay(DELAY).timeout(DELAY),
+        HedgeLayer::builder().timeout(Duration::from_millis(1)),
+    ] {
+        let error = builder
+            .name("search")
+            .protocol(Plain::new())
+            .build()
+            .unwrap_err();
+        assert!(
+            error.to_string().starts_with("hedge (search): `"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn an_update_changes_all_or_nothing() {
+    let layer = hedge().timeout(20 * DELAY).name("search").build().unwrap();
+    let handle = layer.handle();
+    let policy = handle.policy();
+    assert_eq!((policy.least_delay(), policy.most_hedges()), (DELAY, 1));
+    for wrong in [
+        policy.max_hedges(3).delay(Duration::ZERO),
+        policy.max_hedges(3).delay(20 * DELAY),
+        policy.delay(2 * DELAY).max_hedges(0),
+        policy.delay(2 * DELAY).max_hedges(11),
+    ] {
+        let error = handle.update(wrong).unwrap_err();
+        assert!(error.to_string().starts_with("hedge (search): `"));
+        assert_eq!(handle.policy(), policy);
+    }
+    let changed = handle.update(policy.delay(2 * DELAY).max_hedges(10));
+    let expected = "hedge: `delay` from 50ms to 100ms, hedge: `max_hedges` from 1 to 10";
+    assert_eq!(changed.unwrap().to_string(), expected);
+    assert!(handle.update(handle.policy()).unwrap().is_empty());
+    assert_eq!(handle.snapshot().delay, Some(2 * DELAY));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_counts_for_calls_that_follow() {
+    let layer = hedge().delay(20 * DELAY).max_hedges(2).build().unwrap();
+    let upstream = upstream(|_| Step::Hangs);
+    let hedged_within = async |time| {
+        let before = upstream.came();
+        let call = tokio::time::timeout(time, send(&layer, &upstream, get())).await;
+        assert!(call.is_err());
+        upstream.came() - before
+    };
+    assert_eq!(hedged_within(15 * DELAY).await, 1);
+    assert_eq!(hedged_within(50 * DELAY).await, 3);
+    let policy = layer.handle().policy().delay(DELAY).max_hedges(1);
+    layer.handle().update(policy).unwrap();
+    assert_eq!(hedged_within(15 * DELAY).await, 2);
+}

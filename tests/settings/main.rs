@@ -1,0 +1,4 @@
+//! Settings from files.
+#![cfg(all(feature = "serde", feature = "http"))]
+
+mod files;
