@@ -1,7 +1,7 @@
 //! A client's stack against the same layers put together by hand: random settings, traffic,
 //! deadlines, drops and updates on a paused clock. The caller, the upstream, the handles and a
 //! scrape must see the same.
-#![cfg(feature = "http")]
+#![cfg(all(feature = "http", feature = "testing"))]
 #![allow(
     clippy::disallowed_methods,
     reason = "the test looks at tokio's clock, which is paused"
@@ -17,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, join_all};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, header::RETRY_AFTER};
 use http_body_util::Empty;
 use proptest::prelude::*;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
@@ -36,6 +36,7 @@ use tower_keep::{
     rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
     retry::{RetryBuilder, RetryLayer},
     stack,
+    testing::Chance,
     timeout::TimeoutLayer,
 };
 
@@ -80,6 +81,8 @@ struct Step {
 enum Does {
     Answers,
     Fails,
+    /// Fails, and says for how many seconds nobody is to come.
+    FailsFor(u64),
     Breaks,
 }
 
@@ -131,9 +134,9 @@ impl<Ask> Clone for Upstream<Ask> {
 }
 
 impl<Ask> Service<Ask> for Upstream<Ask> {
-    type Response = u16;
+    type Response = (u16, Option<u64>);
     type Error = io::Error;
-    type Future = BoxFuture<'static, Result<u16, io::Error>>;
+    type Future = BoxFuture<'static, Result<Self::Response, io::Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
         let Some(unready) = self.unready else {
@@ -164,8 +167,9 @@ impl<Ask> Service<Ask> for Upstream<Ask> {
         async move {
             sleep(ms(takes)).await;
             match does {
-                Does::Answers => Ok(200),
-                Does::Fails => Ok(503),
+                Does::Answers => Ok((200, None)),
+                Does::Fails => Ok((503, None)),
+                Does::FailsFor(seconds) => Ok((503, Some(seconds))),
                 Does::Breaks => Err(io::Error::other("broken")),
             }
         }
@@ -180,8 +184,7 @@ fn ms(millis: u64) -> Duration {
 impl Settings {
     fn backoff(&self) -> Backoff {
         let base = ms(self.backoff);
-        // A spread below a nanosecond: what is drawn by chance makes no difference.
-        Backoff::new(base, base * 8, Jitter::PlusMinus(1e-12)).unwrap()
+        Backoff::new(base, base * 8, Jitter::default()).unwrap()
     }
 
     fn retry(&self, retry: RetryBuilder) -> RetryBuilder {
@@ -302,6 +305,8 @@ fn run<Ask: Send + 'static, Told: Send + 'static>(
             read,
         };
         let built = registry.with(|| build(upstream));
+        // The order in which the parts are built is not the same.
+        let _chance = Chance::seeded(417).enter();
         let half_way = async {
             sleep(ms(1_500)).await;
             (built.update)(400);
@@ -370,8 +375,11 @@ mod over_http {
     where
         Ask: Send + 'static,
     {
-        upstream.map_response(|status| {
-            let response = Response::builder().status(status);
+        upstream.map_response(|(status, retry_after)| {
+            let mut response = Response::builder().status(status);
+            if let Some(seconds) = retry_after {
+                response = response.header(RETRY_AFTER, seconds);
+            }
             response.body(Empty::new()).unwrap()
         })
     }
@@ -496,6 +504,262 @@ mod over_http {
     }
 }
 
+/// Over gRPC: the layers alone, since limits are the same as over HTTP.
+#[cfg(feature = "tonic-014")]
+mod over_grpc {
+    use tonic::{Code, body::Body};
+    use tower_keep::protocol::grpc::Client;
+
+    use super::*;
+
+    type Ask = Request<Body>;
+
+    fn make(number: usize, call: &Call) -> Ask {
+        let mut request = Request::new(Body::empty());
+        let method = if call.idempotent { "Get" } else { "Set" };
+        *request.uri_mut() = format!("http://host-{}/keep.Test/{method}", call.host)
+            .parse()
+            .unwrap();
+        let headers = request.headers_mut();
+        headers.insert("x-number", number.into());
+        if let Some(deadline) = call.deadline {
+            let left = format!("{deadline}m").parse().unwrap();
+            headers.insert("grpc-timeout", left);
+        }
+        request
+    }
+
+    fn read(request: &Request<Body>) -> (usize, String) {
+        let headers = request.headers();
+        let number = headers["x-number"].to_str().unwrap().parse().unwrap();
+        let deadline = request.extensions().get::<Deadline>();
+        let left = deadline.map(|deadline| deadline.remaining());
+        (
+            number,
+            format!("{left:?} {:?}", headers.get("grpc-timeout")),
+        )
+    }
+
+    fn respond(
+        upstream: Upstream<Ask>,
+    ) -> impl Service<Ask, Response = Response<Body>, Error = io::Error, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static {
+        upstream.map_response(|(status, retry_after)| {
+            let code = if status == 200 {
+                Code::Ok
+            } else {
+                Code::Unavailable
+            };
+            let mut response = Response::builder().header("grpc-status", code as i32);
+            if let Some(seconds) = retry_after {
+                response = response.header("grpc-retry-pushback-ms", seconds * 1_000);
+            }
+            response.body(Body::empty()).unwrap()
+        })
+    }
+
+    fn boxed<S, B>(service: S) -> BoxCloneSyncService<Ask, u16, BoxError>
+    where
+        S: Service<Ask, Response = Response<B>, Error = BoxError, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        B: 'static,
+    {
+        let status = |response: Response<B>| {
+            let status = response.headers()["grpc-status"].to_str().unwrap();
+            status.parse().unwrap()
+        };
+        BoxCloneSyncService::new(service.map_response(status))
+    }
+
+    fn client() -> Client {
+        Client::new().idempotent_when(|path| path.ends_with("/Get"))
+    }
+
+    pub(super) fn in_the_stack(
+        settings: Settings,
+        calls: &[Call],
+        unready: Option<Unready>,
+    ) -> Vec<String> {
+        run(calls, unready, (make, read), |upstream| {
+            let settings = Settings {
+                rate: None,
+                ..settings
+            };
+            let builder = settings.stack(stack::client().grpc(client()));
+            let stack = builder.build().unwrap();
+            let (handle, updated) = (stack.handle(), stack.handle());
+            Built {
+                service: boxed(stack.layer(respond(upstream))),
+                handles: Box::new(move || format!("{:?}", handle.retry.snapshot())),
+                update: Box::new(move |total| {
+                    drop(updated.total_timeout.update(ms(total)).unwrap());
+                }),
+            }
+        })
+    }
+
+    pub(super) fn by_hand(
+        settings: Settings,
+        calls: &[Call],
+        unready: Option<Unready>,
+    ) -> Vec<String> {
+        run(calls, unready, (make, read), |upstream| {
+            let by_host = |request: &Request<_>| -> Option<Host> { ByHost.find(request) };
+            let deadline = |request: &Request<_>| {
+                let deadline = request.extensions().get::<Deadline>();
+                deadline.map(|deadline| deadline.moment())
+            };
+            let breaker = settings.breaker(CircuitBreakerLayer::builder().name("api"));
+            let breaker = breaker.keyed_by(by_host).gate().unwrap();
+            let bulkhead = settings.bulkhead().name("api").keyed_by(by_host);
+            let bulkhead = bulkhead.deadline(deadline).gate().unwrap();
+            let total = TimeoutLayer::builder(ms(settings.total)).name("api");
+            let total = total.total(true).protocol(client()).build().unwrap();
+            let budgets = KeyedBudgets::builder(ByHost).build().unwrap();
+            let retry = settings.retry(RetryLayer::builder()).name("api");
+            let retry = retry.max_retry_after(ms(settings.total));
+            let retry = retry.protocol(client()).budget_per(budgets);
+            let retry = retry.build().unwrap();
+            let attempt = TimeoutLayer::builder(ms(settings.attempt)).name("api");
+            let attempt = attempt.protocol(client()).build().unwrap();
+            let (retries, updated) = (retry.handle(), total.handle());
+            let gates = GateLayer::new((breaker, bulkhead)).protocol(client());
+            let inner = gates.layer(attempt.layer(respond(upstream)));
+            Built {
+                service: boxed(total.layer(retry.layer(inner))),
+                handles: Box::new(move || format!("{:?}", retries.snapshot())),
+                update: Box::new(move |total| drop(updated.update(ms(total)).unwrap())),
+            }
+        })
+    }
+}
+
+/// A server's stack.
+mod server {
+    use tower_keep::protocol::http::Server;
+
+    use super::*;
+
+    type Ask = Request<()>;
+
+    fn make(number: usize, call: &Call) -> Ask {
+        let mut request = Request::new(());
+        *request.uri_mut() = format!("/{number}").parse().unwrap();
+        if let Some(deadline) = call.deadline {
+            let headers = request.headers_mut();
+            headers.insert("x-envoy-expected-rq-timeout-ms", deadline.into());
+        }
+        if let Some(total) = call.own_attempt {
+            let timeouts = Timeouts::new().attempt(ms(total));
+            request.extensions_mut().insert(timeouts);
+        }
+        request
+    }
+
+    fn read(request: &Ask) -> (usize, String) {
+        let number = request.uri().path()[1..].parse().unwrap();
+        let deadline = request.extensions().get::<Deadline>();
+        let left = deadline.map(|deadline| deadline.remaining());
+        (number, format!("{left:?}"))
+    }
+
+    fn respond(
+        upstream: Upstream<Ask>,
+    ) -> impl Service<Ask, Response = Response<String>, Error = io::Error, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static {
+        upstream.map_response(|(status, _)| {
+            let response = Response::builder().status(status);
+            response.body(String::new()).unwrap()
+        })
+    }
+
+    fn boxed<S>(service: S) -> BoxCloneSyncService<Ask, u16, BoxError>
+    where
+        S: Service<Ask, Response = Response<String>, Error = io::Error, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        let status = |response: Response<_>| response.status().as_u16();
+        BoxCloneSyncService::new(service.map_response(status).map_err(Into::into))
+    }
+
+    fn protocol(settings: Settings) -> Server {
+        Server::new().read_deadline(settings.sends_deadline)
+    }
+
+    pub(super) fn in_the_stack(
+        settings: Settings,
+        calls: &[Call],
+        unready: Option<Unready>,
+    ) -> Vec<String> {
+        run(calls, unready, (make, read), |upstream| {
+            let builder = stack::server()
+                .http()
+                .name("api")
+                .timeout(ms(settings.attempt));
+            let builder = builder.protocol(|_| protocol(settings));
+            let builder = builder.bulkhead(settings.bulkhead());
+            let stack = builder.rate_limit(settings.limit()).build().unwrap();
+            let (handle, updated) = (stack.handle(), stack.handle());
+            Built {
+                service: boxed(stack.layer(respond(upstream))),
+                handles: Box::new(move || {
+                    let seen = (
+                        handle.rate_limit.as_ref().map(|limit| limit.snapshot()),
+                        handle.bulkhead.snapshot(),
+                        handle.timeout.snapshot(),
+                    );
+                    format!("{seen:?}")
+                }),
+                update: Box::new(move |time| {
+                    drop(updated.timeout.update(ms(time)).unwrap());
+                }),
+            }
+        })
+    }
+
+    pub(super) fn by_hand(
+        settings: Settings,
+        calls: &[Call],
+        unready: Option<Unready>,
+    ) -> Vec<String> {
+        run(calls, unready, (make, read), |upstream| {
+            let protocol = protocol(settings);
+            let limit = settings.limit().map(|limit| limit.name("api"));
+            let limit = limit.map(|limit| limit.gate().unwrap());
+            let bulkhead = settings.bulkhead().name("api").gate().unwrap();
+            let time = TimeoutLayer::builder(ms(settings.attempt)).name("api");
+            let time = time.protocol(protocol).build().unwrap();
+            let limits = limit.as_ref().map(|limit| limit.handle());
+            let (bulkheads, times, updated) = (bulkhead.handle(), time.handle(), time.handle());
+            let gates = GateLayer::new((limit, bulkhead)).protocol(protocol);
+            Built {
+                service: boxed(gates.layer(time.layer(respond(upstream)))),
+                handles: Box::new(move || {
+                    let seen = (
+                        limits.as_ref().map(|limit| limit.snapshot()),
+                        bulkheads.snapshot(),
+                        times.snapshot(),
+                    );
+                    format!("{seen:?}")
+                }),
+                update: Box::new(move |time| drop(updated.update(ms(time)).unwrap())),
+            }
+        })
+    }
+}
+
 /// Requests without any place for a deadline. By hand a protocol of the test's own gives them one,
 /// which shows what a stack does without it.
 mod plain {
@@ -529,8 +793,8 @@ mod plain {
     ) -> impl Service<Ask, Response = u16, Error = io::Error, Future: Send> + Clone + Send + Sync + 'static
     {
         upstream.map_result(|result| match result {
-            Ok(503) => Err(io::Error::other("unavailable")),
-            result => result,
+            Ok((503, _)) => Err(io::Error::other("unavailable")),
+            result => result.map(|(status, _)| status),
         })
     }
 
@@ -713,6 +977,7 @@ fn step() -> impl Strategy<Value = Step> {
     let does = prop_oneof![
         4 => Just(Does::Answers),
         2 => Just(Does::Fails),
+        1 => (0..3u64).prop_map(Does::FailsFor),
         2 => Just(Does::Breaks),
     ];
     (takes, does).prop_map(|(takes, does)| Step { takes, does })
@@ -769,6 +1034,34 @@ proptest! {
         prop_assume!(settings.is_valid());
         let stack = plain::in_the_stack(settings, &calls, unready);
         let hand = plain::by_hand(settings, &calls, unready);
+        prop_assert_eq!(stack.join("\n"), hand.join("\n"));
+    }
+
+    #[test]
+    fn a_servers_stack_is_its_layers_by_hand(
+        settings in settings(),
+        calls in prop::collection::vec(call(), 1..30),
+        unready in unready(),
+    ) {
+        let stack = server::in_the_stack(settings, &calls, unready);
+        let hand = server::by_hand(settings, &calls, unready);
+        prop_assert_eq!(stack.join("\n"), hand.join("\n"));
+    }
+}
+
+#[cfg(feature = "tonic-014")]
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    #[test]
+    fn a_stack_over_grpc_is_its_layers_by_hand(
+        settings in settings(),
+        calls in prop::collection::vec(call(), 1..30),
+        unready in unready(),
+    ) {
+        prop_assume!(settings.is_valid());
+        let stack = over_grpc::in_the_stack(settings, &calls, unready);
+        let hand = over_grpc::by_hand(settings, &calls, unready);
         prop_assert_eq!(stack.join("\n"), hand.join("\n"));
     }
 }

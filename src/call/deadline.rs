@@ -72,6 +72,13 @@ pub trait CarryDeadline<Req> {
         let _ = (request, deadline);
     }
 
+    /// Tells the upstream anew what remains of a request's deadline: the request is about to be
+    /// sent, maybe after a wait. By default the upstream is told nothing.
+    #[inline]
+    fn refresh_deadline(&self, request: &mut Req) {
+        let _ = request;
+    }
+
     /// Whether a timeout is to give its deadline to the request: one in `total`, or one of an
     /// attempt.
     #[inline]

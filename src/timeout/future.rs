@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::{
-    Rejected, RejectedKind,
+    CarryDeadline, Rejected, RejectedKind,
     protocol::Protocol,
     sync::Held,
     timeout::{
@@ -133,7 +133,7 @@ where
 impl<S, P, Req, M> ResponseFuture<S, P, Req, M>
 where
     S: Service<Req>,
-    P: Protocol<S::Response, S::Error>,
+    P: Protocol<S::Response, S::Error> + CarryDeadline<Req>,
 {
     /// Sends the call once the inner service is ready; an answer if it never gets there.
     fn poll_unsent(
@@ -150,9 +150,11 @@ where
             Poll::Ready(Ok(())) => {
                 let Unready {
                     mut service,
-                    request,
+                    mut request,
                     timer,
                 } = *unready;
+                // Written before the wait.
+                this.protocol.refresh_deadline(&mut request);
                 this.inner.set(Some(service.call(request)));
                 if let Some(timer) = timer {
                     *this.rest = Rest::Timer(timer);
@@ -197,7 +199,7 @@ where
 impl<S, P, Req, M> Future for ResponseFuture<S, P, Req, M>
 where
     S: Service<Req>,
-    P: Protocol<S::Response, S::Error>,
+    P: Protocol<S::Response, S::Error> + CarryDeadline<Req>,
     M: Scope<P::Response<()>>,
 {
     type Output = Result<M::Response, P::Error>;

@@ -133,6 +133,8 @@ impl State {
         }
         if protocol.wants_deadline(self.covers.attempts) {
             protocol.set_deadline(request, Deadline::at(at));
+        } else if carried.is_some() {
+            protocol.refresh_deadline(request);
         }
         Some(Limit::Until(at))
     }

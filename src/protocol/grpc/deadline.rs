@@ -3,7 +3,10 @@
 use http::Request;
 
 use super::{Client, Server};
-use crate::{CarryDeadline, Deadline, Timeouts, protocol::http::read_deadline};
+use crate::{
+    CarryDeadline, Deadline, Timeouts,
+    protocol::http::{read_deadline, shorten_grpc},
+};
 
 /// A caller of gRPC sets its deadline in `grpc-timeout`, as tonic's `Request::set_timeout` does. It
 /// holds for the call with all its attempts.
@@ -14,7 +17,16 @@ impl<B> CarryDeadline<Request<B>> for Client {
     }
 
     fn set_deadline(&self, request: &mut Request<B>, deadline: Deadline) {
-        self.http().set_deadline(request, deadline);
+        request.extensions_mut().insert(deadline);
+        self.refresh_deadline(request);
+    }
+
+    /// A `grpc-timeout` that the caller has set is shortened as well.
+    fn refresh_deadline(&self, request: &mut Request<B>) {
+        self.http().tell_deadline(request);
+        if let Some(deadline) = request.extensions().get::<Deadline>().copied() {
+            shorten_grpc(request.headers_mut(), deadline.remaining());
+        }
     }
 
     #[inline]

@@ -140,6 +140,12 @@ impl Client {
         if self.attempt_headers {
             Attempt(attempt).write(request.headers_mut());
         }
+        self.tell_deadline(request);
+    }
+
+    /// Tells the upstream what remains of the request's deadline, if it is to know.
+    #[inline]
+    pub(in crate::protocol) fn tell_deadline<B>(&self, request: &mut Request<B>) {
         if self.send_deadline {
             if let Some(deadline) = request.extensions().get::<Deadline>().copied() {
                 deadline_fields::write(request.headers_mut(), deadline.remaining());

@@ -2,10 +2,7 @@
 
 use http::Request;
 
-use super::{
-    Client, Server, UntilBodyEnd,
-    deadline_fields::{read, write},
-};
+use super::{Client, Server, UntilBodyEnd, deadline_fields::read};
 use crate::{CarryDeadline, Deadline, Timeouts};
 
 impl<B> CarryDeadline<Request<B>> for Client {
@@ -16,9 +13,11 @@ impl<B> CarryDeadline<Request<B>> for Client {
 
     fn set_deadline(&self, request: &mut Request<B>, deadline: Deadline) {
         request.extensions_mut().insert(deadline);
-        if self.sends_deadline() {
-            write(request.headers_mut(), deadline.remaining());
-        }
+        self.refresh_deadline(request);
+    }
+
+    fn refresh_deadline(&self, request: &mut Request<B>) {
+        self.tell_deadline(request);
     }
 
     #[inline]
@@ -69,6 +68,10 @@ where
 
     fn set_deadline(&self, request: &mut Req, deadline: Deadline) {
         self.inner().set_deadline(request, deadline);
+    }
+
+    fn refresh_deadline(&self, request: &mut Req) {
+        self.inner().refresh_deadline(request);
     }
 
     #[inline]
