@@ -34,4 +34,6 @@ mod token;
 pub use keyed::{BudgetsHandle, KeyedBudgets, KeyedBudgetsBuilder};
 pub use purse::{FindBudget, HeldKey, KeyBudget, NoKey, OneBudget, Purse, SharedBudget};
 pub(crate) use purse::{Payer, Purses};
-pub(crate) use token::{Prototype, Token};
+#[doc(hidden)]
+pub use token::{FromLayer, FromService, Origin};
+pub(crate) use token::{Prototype, Shared, Token};

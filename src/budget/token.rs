@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::{algorithm::Budget, ambient::clock::Clock};
+use crate::{algorithm::Budget, ambient::clock::Clock, sync::Held};
 
 /// A clone of the inner service, never called, from which a call that is sent again takes its own:
 /// most calls are sent once, and are spared a clone of all that lies beneath.
@@ -24,6 +24,82 @@ impl<S: Clone> Prototype<S> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+}
+
+/// What a call takes from the layer it goes through: the layer's handle, and a service for each
+/// further attempt.
+#[doc(hidden)]
+pub trait Origin<S> {
+    /// The layer's handle, which holds its state.
+    type Handle;
+
+    /// The layer's handle.
+    fn handle(&self) -> &Self::Handle;
+
+    /// A service of one's own, not yet asked for readiness.
+    fn service(&self) -> S;
+}
+
+/// What the services of one application of a layer share.
+#[derive(Debug)]
+pub(crate) struct Shared<S, H> {
+    pub(crate) handle: H,
+    prototype: Prototype<S>,
+}
+
+/// Of a call through a layer's service.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct FromService<S, H>(pub(crate) Held<Shared<S, H>>);
+
+/// Of a call through a layer that was applied to nothing: it brings its own service, which is
+/// cheap to clone.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct FromLayer<'a, S, H> {
+    handle: &'a H,
+    service: S,
+}
+
+impl<S: Clone, H> Shared<S, H> {
+    pub(crate) fn new(handle: H, prototype: S) -> Self {
+        Self {
+            handle,
+            prototype: Prototype::new(prototype),
+        }
+    }
+}
+
+impl<'a, S, H> FromLayer<'a, S, H> {
+    pub(crate) fn new(handle: &'a H, service: S) -> Self {
+        Self { handle, service }
+    }
+}
+
+impl<S: Clone, H> Origin<S> for FromService<S, H> {
+    type Handle = H;
+
+    #[inline]
+    fn handle(&self) -> &H {
+        &self.0.handle
+    }
+
+    fn service(&self) -> S {
+        self.0.prototype.service()
+    }
+}
+
+impl<S: Clone, H> Origin<S> for FromLayer<'_, S, H> {
+    type Handle = H;
+
+    #[inline]
+    fn handle(&self) -> &H {
+        self.handle
+    }
+
+    fn service(&self) -> S {
+        self.service.clone()
     }
 }
 

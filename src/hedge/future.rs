@@ -13,35 +13,36 @@ use tower::Service;
 use crate::{
     Deadline, Outcome,
     ambient::clock,
-    budget::{FindBudget, Purse, Token},
-    hedge::state::{Shared, Winner},
+    budget::{FindBudget, FromService, Origin, Purse, Token},
+    hedge::{HedgeHandle, state::Winner},
     protocol::{Advice, Protocol, Replay},
-    sync::Held,
 };
 
 pin_project! {
     /// The answer of a [`Hedge`](super::Hedge): the first success of its attempts, or the last
     /// failure.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, P, Req, B>
+    pub struct ResponseFuture<S, P, Req, B, O = FromService<S, HedgeHandle>>
     where
         B: FindBudget<Req>,
         P: Replay<Req>,
         P: Protocol<S::Response, S::Error>,
         S: Service<P::Request>,
+        O: Origin<S, Handle = HedgeHandle>,
     {
         // `None` once it has failed.
         #[pin]
         first: Option<S::Future>,
-        hedges: Hedges<S, P, Req, B>,
+        hedges: Hedges<S, P, Req, B, O>,
     }
 
-    impl<S, P, Req, B> PinnedDrop for ResponseFuture<S, P, Req, B>
+    impl<S, P, Req, B, O> PinnedDrop for ResponseFuture<S, P, Req, B, O>
     where
         B: FindBudget<Req>,
         P: Replay<Req>,
         P: Protocol<S::Response, S::Error>,
         S: Service<P::Request>,
+        O: Origin<S, Handle = HedgeHandle>,
     {
         fn drop(this: Pin<&mut Self>) {
             this.project().hedges.dropped();
@@ -50,7 +51,7 @@ pin_project! {
 }
 
 /// Everything but the first attempt.
-struct Hedges<S, P, Req, B>
+struct Hedges<S, P, Req, B, O>
 where
     B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
@@ -71,7 +72,7 @@ where
     /// The budget of its key.
     purse: B::Held,
     protocol: P,
-    shared: Held<Shared<S>>,
+    origin: O,
 }
 
 /// A hedge.
@@ -105,19 +106,20 @@ enum Verdict<A> {
     Failed { next_at_once: bool },
 }
 
-impl<S, P, Req, B> ResponseFuture<S, P, Req, B>
+impl<S, P, Req, B, O> ResponseFuture<S, P, Req, B, O>
 where
     B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request>,
+    O: Origin<S, Handle = HedgeHandle>,
 {
     pub(super) fn new(
         first: S::Future,
         (snapshot, purse): (Option<P::Snapshot>, B::Held),
         protocol: P,
-        shared: Held<Shared<S>>,
+        origin: O,
     ) -> Self {
-        let sent_at = shared.state.sent_at();
+        let sent_at = origin.handle().state().sent_at();
         Self {
             first: Some(first),
             hedges: Hedges {
@@ -129,17 +131,18 @@ where
                 last: None,
                 purse,
                 protocol,
-                shared,
+                origin,
             },
         }
     }
 }
 
-impl<S, P, Req, B> Hedges<S, P, Req, B>
+impl<S, P, Req, B, O> Hedges<S, P, Req, B, O>
 where
     B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request>,
+    O: Origin<S, Handle = HedgeHandle>,
 {
     /// Dropped unfinished. Only if a hedge was due does the time that the first attempt had say
     /// something: a caller that gives up sooner is no quick answer.
@@ -152,7 +155,7 @@ where
     /// The first attempt has succeeded, or was overtaken: it took at least as long as it had.
     fn first_took(&mut self) {
         if let Some(sent_at) = self.sent_at.take() {
-            self.shared.state.took(sent_at);
+            self.origin.handle().state().took(sent_at);
         }
     }
 
@@ -173,7 +176,7 @@ where
             // A failure may be quick, which says nothing of how long answers take.
             self.sent_at = None;
         }
-        let state = &self.shared.state;
+        let state = self.origin.handle().state();
         if succeeded {
             state.succeeded(self.purse.own());
             if self.sent > 0 {
@@ -190,26 +193,30 @@ where
             self.lose();
             return Verdict::Stands(answer);
         }
-        self.last = Some(answer);
+        // A rejection says less than the failure of an attempt that was sent.
+        if !(rejected && self.last.is_some()) {
+            self.last = Some(answer);
+        }
         Verdict::Failed { next_at_once }
     }
 
     fn lose(&self) {
         if self.sent > 0 {
-            self.shared.state.ended(Winner::Nobody);
+            self.origin.handle().state().ended(Winner::Nobody);
         }
     }
 }
 
-impl<S, P, Req, B> Hedges<S, P, Req, B>
+impl<S, P, Req, B, O> Hedges<S, P, Req, B, O>
 where
     B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request> + Clone,
+    O: Origin<S, Handle = HedgeHandle>,
 {
     /// Starts another attempt, if there is one left and something to pay for it.
     fn start(&mut self) -> bool {
-        let state = &self.shared.state;
+        let state = self.origin.handle().state();
         let Some(snapshot) = &self.snapshot else {
             return false;
         };
@@ -224,7 +231,7 @@ where
         let is_last = self.sent >= state.policy().most_hedges();
         let number = u32::try_from(self.sent + 1).unwrap_or(u32::MAX);
         self.protocol.number(&mut request, number);
-        let service = self.shared.prototype.service();
+        let service = self.origin.service();
         self.timer = None;
         if is_last {
             self.snapshot = None;
@@ -242,7 +249,7 @@ where
         if self.snapshot.is_none() {
             return Poll::Pending;
         }
-        let Some(delay) = self.shared.state.delay() else {
+        let Some(delay) = self.origin.handle().state().delay() else {
             return Poll::Pending;
         };
         let timer = self.timer.get_or_insert_with(|| {
@@ -256,7 +263,7 @@ where
     fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<Verdict<Answer<S, P, Req>>> {
         let mut number = 0;
         while number < self.running.len() {
-            let state = &self.shared.state;
+            let state = self.origin.handle().state();
             let result = match self.running[number].poll(cx, || state.hedged()) {
                 Poll::Ready(result) => result,
                 Poll::Pending => {
@@ -313,11 +320,12 @@ where
     }
 }
 
-impl<S, P, Req, B> Future for ResponseFuture<S, P, Req, B>
+impl<S, P, Req, B, O> Future for ResponseFuture<S, P, Req, B, O>
 where
     B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request> + Clone,
+    O: Origin<S, Handle = HedgeHandle>,
 {
     type Output = Answer<S, P, Req>;
 
@@ -364,11 +372,12 @@ where
     }
 }
 
-impl<S, P, Req, B> fmt::Debug for ResponseFuture<S, P, Req, B>
+impl<S, P, Req, B, O> fmt::Debug for ResponseFuture<S, P, Req, B, O>
 where
     B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request>,
+    O: Origin<S, Handle = HedgeHandle>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture")

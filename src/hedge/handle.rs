@@ -22,6 +22,11 @@ impl HedgeHandle {
         Self { state }
     }
 
+    #[inline]
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
     /// The hedge as it is now. Costs a load for each of its numbers.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

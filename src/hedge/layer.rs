@@ -2,25 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tower::Layer;
+use tower::{Layer, Service};
 
 use crate::{
     ConfigError, Name,
     algorithm::{Budget, LatencyQuantile},
-    budget::{KeyedBudgets, OneBudget, Payer, SharedBudget},
+    budget::{FindBudget, FromLayer, KeyedBudgets, OneBudget, Payer, SharedBudget},
     hedge::{
-        Hedge, HedgeHandle, Policy,
+        Hedge, HedgeHandle, Policy, ResponseFuture,
+        service::start,
         state::{Fixed, State},
     },
     observe::register,
-    protocol::{Choice, Chosen, Plain, Unset},
+    protocol::{Choice, Chosen, Plain, Protocol, Replay, Unset},
 };
 
 /// Sends calls that take long once more. All services it makes, and all their clones, share the
 /// budget and what was learnt of the latency.
 #[derive(Debug, Clone)]
 pub struct HedgeLayer<P = Plain, B = OneBudget> {
-    state: Arc<State>,
+    handle: HedgeHandle,
     protocol: P,
     budgets: B,
 }
@@ -61,7 +62,30 @@ impl<P, B> HedgeLayer<P, B> {
     /// The control surface.
     #[must_use]
     pub fn handle(&self) -> HedgeHandle {
-        HedgeHandle::new(self.state.clone())
+        self.handle.clone()
+    }
+}
+
+impl<P, B> HedgeLayer<P, B> {
+    #[inline]
+    pub(crate) fn shared_protocol(&self) -> &P {
+        &self.protocol
+    }
+
+    /// Sends a call through the layer, to a service that is ready and cheap to clone.
+    pub(crate) fn send<S, Q, Req>(
+        &self,
+        mut service: S,
+        request: Req,
+        protocol: Q,
+    ) -> ResponseFuture<S, Q, Req, B, FromLayer<'_, S, HedgeHandle>>
+    where
+        B: FindBudget<Req>,
+        Q: Replay<Req> + Protocol<S::Response, S::Error>,
+        S: Service<Q::Request> + Clone,
+    {
+        let origin = FromLayer::new(&self.handle, service.clone());
+        start(&mut service, request, protocol, &self.budgets, origin)
     }
 }
 
@@ -188,7 +212,7 @@ impl<P, B> HedgeBuilder<P, B> {
         let state = Arc::new(State::new(policy, quantile, budget, fixed)?);
         register(&state);
         Ok(HedgeLayer {
-            state,
+            handle: HedgeHandle::new(state),
             protocol: self.protocol.protocol(),
             budgets: self.budgets,
         })
@@ -200,6 +224,6 @@ impl<S: Clone, P: Clone, B: Clone> Layer<S> for HedgeLayer<P, B> {
 
     fn layer(&self, inner: S) -> Self::Service {
         let rest = (self.protocol.clone(), self.budgets.clone());
-        Hedge::new(inner, self.state.clone(), rest)
+        Hedge::new(inner, self.handle.clone(), rest)
     }
 }

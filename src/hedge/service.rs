@@ -1,18 +1,12 @@
 //! The service.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use tower::Service;
 
 use crate::{
-    budget::{FindBudget, OneBudget, Prototype, Purse},
-    hedge::{
-        ResponseFuture,
-        state::{Shared, State},
-    },
+    budget::{FindBudget, FromService, OneBudget, Origin, Purse, Shared},
+    hedge::{HedgeHandle, ResponseFuture},
     protocol::{Plain, Protocol, Replay},
     sync::Striped,
 };
@@ -21,17 +15,17 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Hedge<S, P = Plain, B = OneBudget> {
     inner: S,
-    shared: Striped<Shared<S>>,
+    shared: Striped<Shared<S, HedgeHandle>>,
     protocol: P,
     budgets: B,
 }
 
 impl<S: Clone, P, B> Hedge<S, P, B> {
-    pub(super) fn new(inner: S, state: Arc<State>, (protocol, budgets): (P, B)) -> Self {
-        let prototype = Prototype::new(inner.clone());
+    pub(super) fn new(inner: S, handle: HedgeHandle, (protocol, budgets): (P, B)) -> Self {
+        let shared = Striped::new(Shared::new(handle, inner.clone()));
         Self {
             inner,
-            shared: Striped::new(Shared { state, prototype }),
+            shared,
             protocol,
             budgets,
         }
@@ -56,25 +50,37 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
+        let origin = FromService(self.shared.for_call());
         let protocol = self.protocol.clone();
-        let purse = self.budgets.hold(&request);
-        let (mut request, kept) = if self.shared.state.begin(purse.own()) {
-            protocol.prepare(request)
-        } else {
-            (protocol.once(request), None)
-        };
-        protocol.number(&mut request, 1);
-        let snapshot = kept
-            .filter(|kept| kept.idempotent)
-            .map(|kept| kept.snapshot);
-        let shared = self.shared.for_call();
-        ResponseFuture::new(
-            self.inner.call(request),
-            (snapshot, purse),
-            protocol,
-            shared,
-        )
+        start(&mut self.inner, request, protocol, &self.budgets, origin)
     }
+}
+
+/// Sends a call for the first time.
+pub(super) fn start<S, P, B, Req, O>(
+    inner: &mut S,
+    request: Req,
+    protocol: P,
+    budgets: &B,
+    origin: O,
+) -> ResponseFuture<S, P, Req, B, O>
+where
+    B: FindBudget<Req>,
+    P: Replay<Req> + Protocol<S::Response, S::Error>,
+    S: Service<P::Request>,
+    O: Origin<S, Handle = HedgeHandle>,
+{
+    let purse = budgets.hold(&request);
+    let (mut request, kept) = if origin.handle().state().begin(purse.own()) {
+        protocol.prepare(request)
+    } else {
+        (protocol.once(request), None)
+    };
+    protocol.number(&mut request, 1);
+    let snapshot = kept
+        .filter(|kept| kept.idempotent)
+        .map(|kept| kept.snapshot);
+    ResponseFuture::new(inner.call(request), (snapshot, purse), protocol, origin)
 }
 
 /// A layered service still goes into tonic's `Server::add_service`.

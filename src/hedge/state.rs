@@ -14,7 +14,7 @@ use crate::{
     Changed, ConfigError,
     algorithm::{Budget, LatencyQuantile},
     ambient::clock::{self, nanos},
-    budget::{KeyBudget, Prototype, Purses, Token},
+    budget::{KeyBudget, Purses, Token},
     hedge::Policy,
     observe::{self, Instance, Observed, Totals, trace},
 };
@@ -74,13 +74,6 @@ struct Counts {
     won_by_hedge: AtomicU64,
     lost: AtomicU64,
     budget_denied: AtomicU64,
-}
-
-/// What the services of one application of the layer share.
-#[derive(Debug)]
-pub(super) struct Shared<S> {
-    pub(super) state: Arc<State>,
-    pub(super) prototype: Prototype<S>,
 }
 
 /// How a call with a hedge ended.

@@ -112,6 +112,14 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
         classified
     }
 
+    /// What is kept of an attempt's error while its retry is under way, to be the answer if a layer
+    /// further in rejects that retry. Only the retry layer asks. By default nothing is kept, and
+    /// the rejection is the answer.
+    fn keep(&self, error: Self::Error) -> Option<Self::Error> {
+        let _ = error;
+        None
+    }
+
     /// A failed result in words, for the [`PrimaryError`] of a fallback, which alone asks.
     fn describe(&self, result: Result<&Self::Response<()>, &Self::Error>) -> String {
         let words = match result {

@@ -19,6 +19,8 @@ pub(super) struct Again<S, Req, Err> {
     service: S,
     timer: Pin<Box<Sleep>>,
     stage: Stage<Req, Err>,
+    /// What was kept of the error before the attempt under way.
+    kept: Option<Err>,
     /// For the retry that is planned or under way; its token is there for as long as it can go
     /// back.
     plan: Plan,
@@ -54,6 +56,7 @@ impl<S, Req, Err> Again<S, Req, Err> {
             service,
             timer: Box::pin(sleep_until(plan.at)),
             stage: Stage::Elsewhere,
+            kept: None,
             plan,
         }
     }
@@ -77,6 +80,11 @@ impl<S, Req, Err> Again<S, Req, Err> {
         self.plan.token.give_back();
     }
 
+    /// What was kept of the error before the attempt under way.
+    pub(super) fn take_kept(&mut self) -> Option<Err> {
+        self.kept.take()
+    }
+
     pub(super) fn sleep(&mut self, request: Req) {
         self.stage = Stage::Sleeping(request);
     }
@@ -85,11 +93,12 @@ impl<S, Req, Err> Again<S, Req, Err> {
         self.stage = Stage::SleepingOn(error);
     }
 
-    /// Waits until the next attempt can be sent.
+    /// Waits until the next attempt can be sent. `keep`: what is kept of the last one's error then.
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         replay: impl Fn() -> Option<Req>,
+        keep: impl Fn(Err) -> Option<Err>,
     ) -> Poll<Next<'_, S, Req, Err>>
     where
         S: Service<Req>,
@@ -109,6 +118,7 @@ impl<S, Req, Err> Again<S, Req, Err> {
         match self.service.poll_ready(cx) {
             Poll::Ready(Ok(())) => {
                 self.plan.token.send();
+                self.kept = error.and_then(keep);
                 Poll::Ready(Ok((&mut self.service, request)))
             }
             Poll::Ready(Err(not_ready)) => self.lose(Lost::NotReady(error, not_ready)),

@@ -11,22 +11,22 @@ use tower::Service;
 
 use crate::{
     Outcome,
-    budget::{FindBudget, Purse},
+    budget::{FindBudget, FromService, Origin, Purse},
     observe::trace,
     protocol::{Advice, Kept, Protocol, Replay},
     retry::{
+        RetryHandle,
         again::{Again, Lost},
         plan::Plan,
-        state::{End, Shared},
+        state::End,
     },
-    sync::Held,
 };
 
 pin_project! {
     /// The answer of a [`Retry`](super::Retry): that of the first attempt that succeeded, or of the
     /// last.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, P, Req, B>
+    pub struct ResponseFuture<S, P, Req, B, O = FromService<S, RetryHandle>>
     where
         B: FindBudget<Req>,
         P: Replay<Req>,
@@ -43,7 +43,7 @@ pin_project! {
         // Made for the first retry: the calls that succeed at once do not carry it.
         again: Option<Box<Again<S, P::Request, P::Error>>>,
         protocol: P,
-        shared: Held<Shared<S>>,
+        origin: O,
     }
 }
 
@@ -58,7 +58,7 @@ type Answer<S, P, Req> = Result<
     >>::Error,
 >;
 
-impl<S, P, Req, B> ResponseFuture<S, P, Req, B>
+impl<S, P, Req, B, O> ResponseFuture<S, P, Req, B, O>
 where
     B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
@@ -69,7 +69,7 @@ where
         attempt: S::Future,
         (kept, purse): (Result<Kept<P::Snapshot>, End>, B::Held),
         protocol: P,
-        shared: Held<Shared<S>>,
+        origin: O,
     ) -> Self {
         Self {
             attempt: Some(attempt),
@@ -77,16 +77,17 @@ where
             purse,
             again: None,
             protocol,
-            shared,
+            origin,
         }
     }
 }
 
-impl<S, P, Req, B> ResponseFuture<S, P, Req, B>
+impl<S, P, Req, B, O> ResponseFuture<S, P, Req, B, O>
 where
     B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request> + Clone,
+    O: Origin<S, Handle = RetryHandle>,
 {
     /// Plans a retry after an attempt that was not simply good, or gives its result as the answer.
     #[cold]
@@ -96,11 +97,18 @@ where
         advice: Advice,
         result: Answer<S, P, Req>,
     ) -> Option<Answer<S, P, Req>> {
-        if let Err(end) = self.as_mut().plan(outcome, advice) {
-            self.shared.state.count(end);
+        let planned = self.as_mut().plan(outcome, advice);
+        let this = self.project();
+        // A rejected retry says less than the error that it was to better, if that was kept.
+        let kept = match (advice, this.again.as_mut()) {
+            (Advice::Rejected { .. }, Some(again)) => again.take_kept(),
+            _ => None,
+        };
+        let result = kept.map_or(result, Err);
+        if let Err(end) = planned {
+            this.origin.handle().state().count(end);
             return Some(result);
         }
-        let this = self.project();
         let again = this.again.as_mut().expect("it holds the plan");
         match result {
             // An attempt that ended with an error lets go of its body only after that, so its
@@ -114,7 +122,7 @@ where
                     Some(request) => again.sleep(request),
                     None => {
                         again.rejected();
-                        this.shared.state.count(End::NotReplayable);
+                        this.origin.handle().state().count(End::NotReplayable);
                         return Some(Ok(response));
                     }
                 }
@@ -126,7 +134,7 @@ where
     /// Plans the next attempt, or tells what the call ends with.
     fn plan(self: Pin<&mut Self>, outcome: Outcome, advice: Advice) -> Result<(), End> {
         let this = self.project();
-        let state = &this.shared.state;
+        let state = this.origin.handle().state();
         if let (Advice::Rejected { .. }, Some(again)) = (advice, this.again.as_mut()) {
             again.rejected();
         }
@@ -134,6 +142,7 @@ where
         let own = this.purse.own();
         let plan = Plan::make(
             (state, own),
+            || this.origin.handle().policy_of_call(),
             (outcome, advice),
             this.kept,
             history.unwrap_or_default(),
@@ -159,7 +168,7 @@ where
         };
         match this.again {
             Some(again) => again.set_plan(plan),
-            None => *this.again = Some(Box::new(Again::new(this.shared.service(), plan))),
+            None => *this.again = Some(Box::new(Again::new(this.origin.service(), plan))),
         }
         Ok(())
     }
@@ -176,11 +185,12 @@ where
         let cause = again.cause();
         let attempt = again.history().retries + 1;
         let replay = || protocol.replay(&kept.as_ref().ok()?.snapshot);
-        let lost = match ready!(again.poll_send(cx, replay)) {
+        let keep = |error| protocol.keep(error);
+        let lost = match ready!(again.poll_send(cx, replay, keep)) {
             Ok((service, mut request)) => {
                 protocol.number(&mut request, attempt);
                 trace::attempt(attempt);
-                this.shared.state.count_retry(cause);
+                this.origin.handle().state().count_retry(cause);
                 this.attempt.set(Some(service.call(request)));
                 return Poll::Ready(Ok(()));
             }
@@ -193,18 +203,22 @@ where
                 (End::NotSent, Err(error))
             }
             Lost::TooLate(Some(error)) => (End::NotSent, Err(error)),
-            Lost::TooLate(None) => (End::NotSent, protocol.reject(this.shared.state.too_late())),
+            Lost::TooLate(None) => (
+                End::NotSent,
+                protocol.reject(this.origin.handle().state().too_late()),
+            ),
         };
-        this.shared.state.count(end);
+        this.origin.handle().state().count(end);
         Poll::Ready(Err(answer))
     }
 }
 
-impl<S, P, Req, B> Future for ResponseFuture<S, P, Req, B>
+impl<S, P, Req, B, O> Future for ResponseFuture<S, P, Req, B, O>
 where
     B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request> + Clone,
+    O: Origin<S, Handle = RetryHandle>,
 {
     type Output = Answer<S, P, Req>;
 
@@ -222,7 +236,7 @@ where
                 this.attempt.set(None);
                 let good = outcome == Outcome::Success && advice == Advice::Stop;
                 if good && this.again.is_none() {
-                    this.shared.state.first_try(this.purse.own());
+                    this.origin.handle().state().first_try(this.purse.own());
                     return Poll::Ready(result);
                 }
                 if let Some(answer) = self.as_mut().after(outcome, advice, result) {
@@ -236,7 +250,7 @@ where
     }
 }
 
-impl<S, P, Req, B> fmt::Debug for ResponseFuture<S, P, Req, B>
+impl<S, P, Req, B, O> fmt::Debug for ResponseFuture<S, P, Req, B, O>
 where
     B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,

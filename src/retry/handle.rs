@@ -1,13 +1,13 @@
 //! The control surface.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::{
     Changed, ConfigError,
     observe::trace,
     retry::{
         Policy,
-        state::{Snapshot, State},
+        state::{Fixed, Snapshot, State},
     },
 };
 
@@ -16,11 +16,40 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct RetryHandle {
     state: Arc<State>,
+    /// That of a call that has no layer; else it is the state's.
+    own: Option<Policy>,
 }
 
 impl RetryHandle {
     pub(super) fn new(state: Arc<State>) -> Self {
-        Self { state }
+        Self { state, own: None }
+    }
+
+    /// For one call without a layer: with a policy of its own, and without a budget. All of them
+    /// are counted together, and nobody reads that.
+    pub(crate) fn of_call(policy: Policy) -> Self {
+        static STATE: LazyLock<Arc<State>> = LazyLock::new(|| {
+            let fixed = Fixed {
+                enabled: true,
+                retry_rejected: false,
+                name: None,
+            };
+            Arc::new(State::new(Policy::default(), None, false, fixed))
+        });
+        Self {
+            state: STATE.clone(),
+            own: Some(policy),
+        }
+    }
+
+    #[inline]
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The policy of a call through the layer.
+    pub(super) fn policy_of_call(&self) -> Policy {
+        self.own.unwrap_or_else(|| self.state.policy())
     }
 
     /// The retry as it is now. Costs a load for each of its numbers.

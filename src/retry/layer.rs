@@ -2,16 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tower::Layer;
+use tower::{Layer, Service};
 
 use crate::{
     ConfigError, Name,
     algorithm::{Backoff, Budget},
-    budget::{KeyedBudgets, OneBudget, Payer, SharedBudget},
+    budget::{FindBudget, FromLayer, KeyedBudgets, OneBudget, Payer, SharedBudget},
     observe::register,
-    protocol::{Choice, Chosen, Plain, Unset},
+    protocol::{Choice, Chosen, Plain, Protocol, Replay, Unset},
     retry::{
-        Policy, Retry, RetryHandle,
+        Policy, ResponseFuture, Retry, RetryHandle,
+        service::start,
         state::{Fixed, State},
     },
 };
@@ -20,7 +21,7 @@ use crate::{
 /// key.
 #[derive(Debug)]
 pub struct RetryLayer<P = Plain, B = OneBudget> {
-    state: Arc<State>,
+    handle: RetryHandle,
     protocol: P,
     budgets: B,
 }
@@ -60,7 +61,31 @@ impl<P, B> RetryLayer<P, B> {
     /// The control surface.
     #[must_use]
     pub fn handle(&self) -> RetryHandle {
-        RetryHandle::new(self.state.clone())
+        self.handle.clone()
+    }
+}
+
+impl<P, B> RetryLayer<P, B> {
+    #[inline]
+    pub(crate) fn shared_protocol(&self) -> &P {
+        &self.protocol
+    }
+
+    /// Sends a call through the layer, to a service that is ready and cheap to clone.
+    #[inline]
+    pub(crate) fn send<S, Q, Req>(
+        &self,
+        mut service: S,
+        request: Req,
+        protocol: Q,
+    ) -> ResponseFuture<S, Q, Req, B, FromLayer<'_, S, RetryHandle>>
+    where
+        B: FindBudget<Req>,
+        Q: Replay<Req> + Protocol<S::Response, S::Error>,
+        S: Service<Q::Request> + Clone,
+    {
+        let origin = FromLayer::new(&self.handle, service.clone());
+        start(&mut service, request, protocol, &self.budgets, origin)
     }
 }
 
@@ -186,7 +211,7 @@ impl<P, B> RetryBuilder<P, B> {
         let state = Arc::new(State::new(policy, budget, owned, self.fixed));
         register(&state);
         Ok(RetryLayer {
-            state,
+            handle: RetryHandle::new(state),
             protocol: self.protocol.protocol(),
             budgets: self.budgets,
         })
@@ -196,7 +221,7 @@ impl<P, B> RetryBuilder<P, B> {
 impl<P: Clone, B: Clone> Clone for RetryLayer<P, B> {
     fn clone(&self) -> Self {
         Self {
-            state: self.state.clone(),
+            handle: self.handle.clone(),
             protocol: self.protocol.clone(),
             budgets: self.budgets.clone(),
         }
@@ -208,6 +233,6 @@ impl<S: Clone, P: Clone, B: Clone> Layer<S> for RetryLayer<P, B> {
 
     fn layer(&self, inner: S) -> Self::Service {
         let rest = (self.protocol.clone(), self.budgets.clone());
-        Retry::new(inner, self.state.clone(), rest)
+        Retry::new(inner, self.handle.clone(), rest)
     }
 }

@@ -59,4 +59,5 @@ pub use handle::RetryHandle;
 pub use layer::{RetryBuilder, RetryLayer};
 pub use policy::Policy;
 pub use service::Retry;
+pub(crate) use service::start;
 pub use state::Snapshot;

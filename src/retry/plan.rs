@@ -64,6 +64,7 @@ impl Plan {
     /// tells what ends the call.
     pub(super) fn make<T>(
         (state, own): (&State, Option<&KeyBudget>),
+        policy: impl FnOnce() -> Policy,
         (outcome, advice): (Outcome, Advice),
         kept: &Result<Kept<T>, End>,
         history: History,
@@ -74,7 +75,7 @@ impl Plan {
         if retryable.sent == Sent::Maybe && !kept.idempotent {
             return Err(End::NotRetryable);
         }
-        let policy = state.policy();
+        let policy = policy();
         if history.retries + 1 >= policy.max_attempts() {
             return Err(End::Exhausted);
         }

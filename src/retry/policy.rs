@@ -85,6 +85,13 @@ impl Policy {
     }
 }
 
+/// Three attempts with that backoff.
+impl From<Backoff> for Policy {
+    fn from(backoff: Backoff) -> Self {
+        Self::default().backoff(backoff)
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {

@@ -1,20 +1,14 @@
 //! The service.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use tower::Service;
 
 use crate::{
-    budget::{FindBudget, OneBudget, Purse},
+    budget::{FindBudget, FromService, OneBudget, Origin, Purse, Shared},
     observe::trace,
     protocol::{Plain, Protocol, Replay},
-    retry::{
-        ResponseFuture,
-        state::{End, Shared, State},
-    },
+    retry::{ResponseFuture, RetryHandle, state::End},
     sync::Striped,
 };
 
@@ -22,14 +16,14 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Retry<S, P = Plain, B = OneBudget> {
     inner: S,
-    shared: Striped<Shared<S>>,
+    shared: Striped<Shared<S, RetryHandle>>,
     protocol: P,
     budgets: B,
 }
 
 impl<S: Clone, P, B> Retry<S, P, B> {
-    pub(super) fn new(inner: S, state: Arc<State>, (protocol, budgets): (P, B)) -> Self {
-        let shared = Striped::new(Shared::new(state, inner.clone()));
+    pub(super) fn new(inner: S, handle: RetryHandle, (protocol, budgets): (P, B)) -> Self {
+        let shared = Striped::new(Shared::new(handle, inner.clone()));
         Self {
             inner,
             shared,
@@ -58,26 +52,40 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
+        let origin = FromService(self.shared.for_call());
         let protocol = self.protocol.clone();
-        let purse = self.budgets.hold(&request);
-        let can_be_free = protocol.can_prove_unsent();
-        let begun = self.shared.state.begin(purse.own(), can_be_free);
-        let (mut request, kept) = match begun {
-            Ok(()) => {
-                let (request, kept) = protocol.prepare(request);
-                (request, kept.ok_or(End::NotReplayable))
-            }
-            Err(end) => (protocol.once(request), Err(end)),
-        };
-        protocol.number(&mut request, 1);
-        trace::attempt(1);
-        ResponseFuture::new(
-            self.inner.call(request),
-            (kept, purse),
-            protocol,
-            self.shared.for_call(),
-        )
+        start(&mut self.inner, request, protocol, &self.budgets, origin)
     }
+}
+
+/// Sends a call for the first time.
+#[inline]
+pub(crate) fn start<S, P, B, Req, O>(
+    inner: &mut S,
+    request: Req,
+    protocol: P,
+    budgets: &B,
+    origin: O,
+) -> ResponseFuture<S, P, Req, B, O>
+where
+    B: FindBudget<Req>,
+    P: Replay<Req> + Protocol<S::Response, S::Error>,
+    S: Service<P::Request>,
+    O: Origin<S, Handle = RetryHandle>,
+{
+    let purse = budgets.hold(&request);
+    let can_be_free = protocol.can_prove_unsent();
+    let begun = origin.handle().state().begin(purse.own(), can_be_free);
+    let (mut request, kept) = match begun {
+        Ok(()) => {
+            let (request, kept) = protocol.prepare(request);
+            (request, kept.ok_or(End::NotReplayable))
+        }
+        Err(end) => (protocol.once(request), Err(end)),
+    };
+    protocol.number(&mut request, 1);
+    trace::attempt(1);
+    ResponseFuture::new(inner.call(request), (kept, purse), protocol, origin)
 }
 
 /// A layered service still goes into tonic's `Server::add_service`.

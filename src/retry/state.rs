@@ -12,7 +12,7 @@ use crate::{
     Rejected, RejectedKind,
     algorithm::Budget,
     ambient::clock::nanos,
-    budget::{KeyBudget, Prototype, Purses, Token},
+    budget::{KeyBudget, Purses, Token},
     observe::{self, Durations, Instance, Observed, RETRY_BACKOFF, Totals, trace},
     retry::Policy,
     sync::{current_stripe, stripe_count},
@@ -74,13 +74,6 @@ pub(super) struct Fixed {
     pub(super) enabled: bool,
     pub(super) retry_rejected: bool,
     pub(super) name: Option<&'static str>,
-}
-
-/// What the services of one application of the layer share.
-#[derive(Debug)]
-pub(super) struct Shared<S> {
-    pub(super) state: Arc<State>,
-    prototype: Prototype<S>,
 }
 
 /// How a call ended.
@@ -367,19 +360,5 @@ impl Observed for State {
                 budget: now.budget.map(u64::from),
             },
         }
-    }
-}
-
-impl<S: Clone> Shared<S> {
-    pub(super) fn new(state: Arc<State>, prototype: S) -> Self {
-        Self {
-            state,
-            prototype: Prototype::new(prototype),
-        }
-    }
-
-    /// A service for the retries of one call, not yet asked for readiness.
-    pub(super) fn service(&self) -> S {
-        self.prototype.service()
     }
 }

@@ -118,10 +118,11 @@ where
         }
     }
 
-    pub(super) fn rejected(rejected: Box<Rejected>, protocol: P, state: Held<State>) -> Self {
+    /// A call that came at its deadline or after it.
+    pub(super) fn late(protocol: P, state: Held<State>) -> Self {
         Self {
             inner: None,
-            rest: Rest::Rejected(rejected),
+            rest: Rest::Rejected(state.reject(RejectedKind::DeadlineExceeded)),
             limit: Limit::Unlimited,
             protocol,
             state,

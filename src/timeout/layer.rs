@@ -2,17 +2,17 @@
 
 use std::{marker::PhantomData, time::Duration};
 
-use tower::Layer;
+use tower::{Layer, Service};
 
 #[cfg(feature = "http")]
 use crate::timeout::ToBodyEnd;
 use crate::{
-    ConfigError, Name,
+    CarryDeadline, ConfigError, Name,
     observe::register,
     protocol::Plain,
     sync::Striped,
     timeout::{
-        Reach, Timeout, TimeoutHandle, ToResponse,
+        Reach, ResponseFuture, Timeout, TimeoutHandle, ToResponse,
         state::{Covers, State},
     },
 };
@@ -57,6 +57,32 @@ impl<P, M> TimeoutLayer<P, M> {
     #[must_use]
     pub fn handle(&self) -> TimeoutHandle {
         TimeoutHandle::new(self.state.clone())
+    }
+}
+
+impl<P, M> TimeoutLayer<P, M> {
+    #[inline]
+    pub(crate) fn shared_protocol(&self) -> &P {
+        &self.protocol
+    }
+
+    /// Sends a call through the layer, to a service that is ready.
+    #[inline]
+    pub(crate) fn send<S, Q, Req>(
+        &self,
+        mut service: S,
+        mut request: Req,
+        protocol: Q,
+    ) -> ResponseFuture<S, Q, Req, M>
+    where
+        S: Service<Req>,
+        Q: CarryDeadline<Req>,
+    {
+        let state = self.state.for_call();
+        match state.limit(&protocol, &mut request) {
+            Some(limit) => ResponseFuture::sent(service.call(request), limit, protocol, state),
+            None => ResponseFuture::late(protocol, state),
+        }
     }
 }
 

@@ -50,5 +50,6 @@ pub use body::{TimedBody, ToBodyEnd};
 pub use future::ResponseFuture;
 pub use handle::{Snapshot, TimeoutHandle};
 pub use layer::{TimeoutBuilder, TimeoutLayer};
+pub(crate) use scope::until;
 pub use scope::{Reach, Scope, ToResponse};
 pub use service::Timeout;

@@ -1,6 +1,11 @@
 //! How far a timeout reaches: to the head of a response, or to the end of its body.
 
-use std::{pin::Pin, task::Context, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -98,4 +103,18 @@ pub(super) fn is_over(
     let timer = timer.as_mut().project();
     let until = timer.sleep.deadline();
     timer.sleep.poll(cx).is_ready() || clock::has_passed(until)
+}
+
+/// Waits for a call no longer than until its deadline.
+pub(crate) async fn until<F: Future>(
+    deadline: Instant,
+    mut call: Pin<&mut F>,
+) -> Option<F::Output> {
+    let mut timer = None;
+    let in_time = poll_fn(|cx| match call.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if is_over(&mut timer, Limit::Until(deadline), cx) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
+    in_time.await
 }

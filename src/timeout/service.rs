@@ -9,7 +9,7 @@ use std::{
 use tower::Service;
 
 use crate::{
-    CarryDeadline, RejectedKind,
+    CarryDeadline,
     protocol::{Plain, Protocol},
     sync::Striped,
     timeout::{ResponseFuture, Scope, ToResponse, state::State},
@@ -88,8 +88,7 @@ where
         let (protocol, state) = (self.protocol.clone(), self.state.for_call());
         let Some(limit) = state.limit(&protocol, &mut request) else {
             drop(self.take_inner());
-            let rejected = state.reject(RejectedKind::DeadlineExceeded);
-            return ResponseFuture::rejected(rejected, protocol, state);
+            return ResponseFuture::late(protocol, state);
         };
         if readiness == Readiness::Pending {
             return ResponseFuture::unready(self.take_inner(), request, limit, protocol, state);

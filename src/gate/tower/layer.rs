@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use tower::Layer;
+use tower::{Layer, Service};
 
 use crate::{
-    gate::{Gate, Gated, IntoGate},
+    gate::{Admit, Demand, Gate, Gated, IntoGate, ResponseFuture, tower::service::Inner},
     protocol::{Plain, Unset},
     sync::Striped,
 };
@@ -52,6 +52,22 @@ impl<G, P> GateLayer<G, P> {
 
     pub(crate) fn gate(&self) -> &G {
         &self.gate
+    }
+
+    /// Sends a call through the gates, to a service that is ready and cheap to clone.
+    #[inline]
+    pub(crate) fn send<S, Q, Req>(
+        &self,
+        service: S,
+        request: Req,
+        demand: Demand,
+        protocol: Q,
+    ) -> ResponseFuture<S, G, Q, Req>
+    where
+        S: Service<Req> + Clone,
+        G: Admit<Req>,
+    {
+        Inner::ready(service).enter(&self.gate, request, demand, protocol, drop)
     }
 }
 

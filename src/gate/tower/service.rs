@@ -8,7 +8,6 @@ use std::{
 use tower::Service;
 
 use crate::{
-    Rejected,
     ambient::clock::Now,
     gate::{
         Admission, Admit, Demand, Inquiry, Permit, Read, ResponseFuture,
@@ -18,30 +17,48 @@ use crate::{
         },
     },
     protocol::Protocol,
-    sync::Striped,
+    sync::{Held, Striped},
 };
 
 /// A service behind a [`GateLayer`](super::GateLayer).
 pub struct Gated<S, G, P> {
-    inner: S,
-    readiness: Readiness,
+    inner: Inner<S>,
     wait: Wait,
     gate: Striped<G>,
     protocol: P,
 }
 
+/// The service behind the gates, and what it said when it was last asked.
+#[derive(Debug)]
+pub(super) struct Inner<S> {
+    service: S,
+    readiness: Readiness,
+}
+
 impl<S, G, P> Gated<S, G, P> {
     pub(super) fn new(inner: S, gate: Striped<G>, protocol: P) -> Self {
         Self {
-            inner,
-            readiness: Readiness::Unasked,
+            inner: Inner {
+                service: inner,
+                readiness: Readiness::Unasked,
+            },
             wait: Wait::default(),
             gate,
             protocol,
         }
     }
+}
 
-    /// Replaces the inner service if it was asked for readiness, so that what it has reserved is
+impl<S> Inner<S> {
+    /// One that is always ready.
+    pub(super) fn ready(service: S) -> Self {
+        Self {
+            service,
+            readiness: Readiness::Ready,
+        }
+    }
+
+    /// Replaces the service if it was asked for readiness, so that what it has reserved is
     /// free for others.
     #[inline]
     fn release(&mut self)
@@ -50,7 +67,7 @@ impl<S, G, P> Gated<S, G, P> {
     {
         if self.readiness != Readiness::Unasked {
             self.readiness = Readiness::Unasked;
-            self.inner = self.inner.clone();
+            self.service = self.service.clone();
         }
     }
 }
@@ -70,19 +87,19 @@ where
         loop {
             if ready!(self.wait.poll_closed(self.gate.here(), cx)) {
                 // An inner service that hangs must not turn failing fast into hanging.
-                self.release();
+                self.inner.release();
                 self.wait.forget();
                 return Poll::Ready(Ok(()));
             }
-            match self.inner.poll_ready(cx) {
+            match self.inner.service.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
-                    self.readiness = Readiness::Ready;
+                    self.inner.readiness = Readiness::Ready;
                     self.wait.forget();
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.protocol.not_ready(error))),
                 Poll::Pending => {
-                    self.readiness = Readiness::Asked;
+                    self.inner.readiness = Readiness::Asked;
                     ready!(self.wait.poll_change(&**self.gate.here(), cx));
                 }
             }
@@ -114,99 +131,105 @@ impl<S, G, P> Gated<S, G, P> {
         G: Admit<Req>,
         P: Clone,
     {
-        let (now, demand) = (Now::unread(), Demand::default());
+        let (protocol, demand) = (self.protocol.clone(), Demand::default());
+        self.inner
+            .enter(&self.gate, request, demand, protocol, hand_back)
+    }
+}
+
+impl<S> Inner<S> {
+    /// Asks the gates, and calls the service if they admit the call at once. A request that they
+    /// reject now is handed back.
+    #[inline(always)]
+    pub(super) fn enter<G, P, Req>(
+        &mut self,
+        gates: &Striped<G>,
+        request: Req,
+        demand: Demand,
+        protocol: P,
+        hand_back: impl FnOnce(Req),
+    ) -> ResponseFuture<S, G, P, Req>
+    where
+        S: Service<Req> + Clone,
+        G: Admit<Req>,
+    {
+        let (now, gate) = (Now::unread(), gates.here());
         let mut asked = G::Asked::default();
-        let gate = self.gate.here();
         let inquiry = Inquiry {
             request: &request,
             demand: &demand,
             asked: &mut asked,
         };
-        match gate.admit(inquiry, &now) {
+        let waiting = match gate.admit(inquiry, &now) {
             Admission::Granted(grant) if self.readiness == Readiness::Ready => {
                 self.readiness = Readiness::Unasked;
                 let permit = Permit::new(gate, gate.send(grant));
-                let inner = &mut self.inner;
-                ResponseFuture::calling(self.protocol.clone(), permit, || inner.call(request))
+                let service = &mut self.service;
+                return ResponseFuture::calling(protocol, permit, || service.call(request));
             }
-            Admission::Granted(grant) => {
-                self.defer(Waiting::Granted(grant), request, (demand, asked))
-            }
+            Admission::Granted(grant) => (Waiting::Granted(grant), demand),
             Admission::Queued(ticket) => {
-                let demand = Demand {
-                    arrived: Some(now.instant()),
-                    ..demand
-                };
-                self.defer(Waiting::Queued(ticket), request, (demand, asked))
+                let arrived = Some(now.instant());
+                (Waiting::Queued(ticket), Demand { arrived, ..demand })
             }
             Admission::Rejected(rejected) => {
-                let inquiry = Inquiry {
-                    request: &request,
-                    demand: &demand,
-                    asked: &mut asked,
-                };
-                let future = self.reject(rejected, inquiry, &now);
+                let mut quotas = Vec::new();
+                if gate.advertises() {
+                    let inquiry = Inquiry {
+                        request: &request,
+                        demand: &demand,
+                        asked: &mut asked,
+                    };
+                    gate.quotas_for(inquiry, &now, &mut quotas);
+                }
+                self.release();
                 hand_back(request);
-                future
+                return ResponseFuture::rejected(protocol, rejected, quotas);
             }
-        }
+        };
+        let (waiting, demand) = waiting;
+        self.defer(
+            (gates.for_call(), waiting),
+            request,
+            (demand, asked),
+            protocol,
+        )
     }
 
-    /// A call that waits for its turn, or for an inner service that was not asked.
+    /// A call that waits for its turn, or for a service that was not asked.
     #[cold]
-    fn defer<Req>(
+    fn defer<G, P, Req>(
         &mut self,
-        waiting: Waiting<G>,
+        (gate, waiting): (Held<G>, Waiting<G>),
         request: Req,
         inquiry: (Demand, G::Asked),
+        protocol: P,
     ) -> ResponseFuture<S, G, P, Req>
     where
         S: Service<Req> + Clone,
         G: Admit<Req>,
-        P: Clone,
     {
         // Owned first: it is given back if a clone panics.
-        let owed = Owed::new(self.gate.for_call(), waiting);
+        let owed = Owed::new(gate, waiting);
         self.release();
-        let service = self.inner.clone();
-        ResponseFuture::deferred(owed, service, request, inquiry, self.protocol.clone())
-    }
-
-    fn reject<Req>(
-        &mut self,
-        rejected: Box<Rejected>,
-        inquiry: Inquiry<'_, Req, G::Asked>,
-        now: &Now,
-    ) -> ResponseFuture<S, G, P, Req>
-    where
-        S: Service<Req> + Clone,
-        G: Admit<Req>,
-        P: Clone,
-    {
-        let mut quotas = Vec::new();
-        if self.gate.advertises() {
-            self.gate.quotas_for(inquiry, now, &mut quotas);
-        }
-        self.release();
-        ResponseFuture::rejected(self.protocol.clone(), rejected, quotas)
+        let service = self.service.clone();
+        ResponseFuture::deferred(owed, service, request, inquiry, protocol)
     }
 }
 
 impl<S: Clone, G, P: Clone> Clone for Gated<S, G, P> {
     fn clone(&self) -> Self {
         // The clone's inner service has not been asked.
-        Self::new(self.inner.clone(), self.gate.clone(), self.protocol.clone())
+        let inner = self.inner.service.clone();
+        Self::new(inner, self.gate.clone(), self.protocol.clone())
     }
 }
 
 impl<S: fmt::Debug, G, P> fmt::Debug for Gated<S, G, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            inner, readiness, ..
-        } = self;
         f.debug_struct("Gated")
-            .field("inner", inner)
-            .field("readiness", readiness)
+            .field("inner", &self.inner.service)
+            .field("readiness", &self.inner.readiness)
             .finish_non_exhaustive()
     }
 }
