@@ -25,6 +25,8 @@ pub mod protocol;
 pub mod rate_limit;
 #[cfg(feature = "layers")]
 pub mod retry;
+#[cfg(feature = "layers")]
+pub mod run;
 #[cfg(all(feature = "serde", feature = "layers"))]
 pub mod settings;
 #[cfg(feature = "http")]
@@ -64,3 +66,5 @@ pub use config::ConfigError;
 pub use config::{Change, Changed, Name};
 #[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
 pub use protocol::http::reqwest;
+#[cfg(feature = "layers")]
+pub use run::{CallError, Run};

@@ -15,7 +15,7 @@ use http_body_util::Empty;
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 
 use tower_keep::{
-    Deadline,
+    Deadline, Run,
     algorithm::TokenBucket,
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
@@ -200,6 +200,63 @@ fn no_layer_allocates_for_an_admitted_call() {
         .build()
         .unwrap();
     assert_eq!(allocations(retry.layer(Echo), ask), 0, "retry");
+}
+
+/// How many allocations a thousand calls of a function make.
+fn allocations_of<F: Future<Output = Result<u64, E>>, E>(call: impl Fn() -> F) -> usize {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut call = || {
+        let Poll::Ready(Ok(_)) = pin!(call()).poll(&mut cx) else {
+            panic!("not answered at once")
+        };
+    };
+    call();
+    let before = ALLOCATIONS.get();
+    (0..1000).for_each(|_| call());
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn no_layer_allocates_to_run_a_function() {
+    let plain = Plain::new().idempotent();
+    let (text, answer) = (String::from("borrowed"), async |_: u32| {
+        Ok::<_, BoxError>(7u64)
+    });
+    let limit = RateLimitLayer::builder(RATE).build().unwrap();
+    assert_eq!(allocations_of(|| limit.run(answer)), 0, "rate limit");
+    let throttle = ThrottleLayer::builder().protocol(plain).build().unwrap();
+    assert_eq!(allocations_of(|| throttle.run(answer)), 0, "throttle");
+    let hedge = HedgeLayer::builder()
+        .protocol(plain)
+        .delay(SECOND)
+        .build()
+        .unwrap();
+    assert_eq!(allocations_of(|| hedge.run(answer)), 0, "hedge");
+    let layers = (
+        TimeoutLayer::builder(SECOND).total(true).build().unwrap(),
+        RetryLayer::builder().protocol(plain).build().unwrap(),
+        (
+            CircuitBreakerLayer::builder()
+                .protocol(plain)
+                .build()
+                .unwrap(),
+            limit,
+            BulkheadLayer::builder(100).build().unwrap(),
+        ),
+        TimeoutLayer::builder(SECOND).build().unwrap(),
+    );
+    let length = || async { Ok::<_, BoxError>(text.len() as u64) };
+    assert_eq!(allocations_of(|| layers.run(length)), 0, "six layers");
+    let said = || {
+        layers
+            .call()
+            .key(&text)
+            .cost(3)
+            .timeout(SECOND)
+            .once()
+            .run(length)
+    };
+    assert_eq!(allocations_of(said), 0, "a call that says more");
 }
 
 #[test]

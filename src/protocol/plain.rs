@@ -63,11 +63,10 @@ impl Plain {
         Self::default()
     }
 
-    /// Classifies results with a closure.
-    pub fn classify<Res, Err, F>(classifier: F) -> Plain<F>
-    where
-        F: Fn(Result<&Res, &Err>) -> Outcome,
-    {
+    /// Classifies results with a closure `Fn(Result<&Res, &Err>) -> Outcome`, or a type that
+    /// implements [`Classify`]. Write out both types of a closure's argument. Each call of a Tower
+    /// service clones the classifier: keep what it captures behind an [`Arc`](std::sync::Arc).
+    pub fn classify<F>(classifier: F) -> Plain<F> {
         Plain {
             classifier,
             idempotent: Undeclared,

@@ -28,7 +28,7 @@ pub struct Policy<C = UnitCost, A = AsEstimated, D = NoDeadline> {
     pub(super) deadline: D,
 }
 
-/// Each call costs 1.
+/// Each call costs 1, or what it says [for itself](crate::run::OneCall::cost).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UnitCost;
 
@@ -52,6 +52,14 @@ pub struct ByResponse<F>(pub(super) F);
 pub trait Cost<Req> {
     /// The units to take. 0 is free.
     fn cost(&self, request: &Req) -> u32;
+
+    /// The same, where the call has said for itself what it costs. By default that is not asked.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn cost_of(&self, request: &Req, said: u32) -> u32 {
+        let _ = said;
+        self.cost(request)
+    }
 }
 
 /// What a call has cost, once there is a response.
@@ -91,7 +99,7 @@ impl<C, A, D> Policy<C, A, D> {
             asked: (own, asked),
         } = inquiry;
         let demand = own.get_or_insert_with(|| Demand {
-            cost: self.cost.cost(request),
+            cost: self.cost.cost_of(request, demand.cost),
             deadline: demand.earlier(self.deadline.deadline(request)),
             ..*demand
         });
@@ -223,6 +231,11 @@ impl<Req> Cost<Req> for UnitCost {
     #[inline(always)]
     fn cost(&self, _: &Req) -> u32 {
         1
+    }
+
+    #[inline(always)]
+    fn cost_of(&self, _: &Req, said: u32) -> u32 {
+        said
     }
 }
 

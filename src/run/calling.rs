@@ -1,0 +1,169 @@
+//! Running a function.
+
+use std::{fmt, pin::pin, time::Duration};
+
+use tower::Service;
+
+use crate::{
+    Criticality, Deadline, Rejected, RejectedKind,
+    gate::GateLayer,
+    hedge::HedgeLayer,
+    retry::RetryLayer,
+    run::{Attempts, Call, CallError, Function, Through, attempts::Slot},
+    timeout::{TimeoutLayer, until},
+};
+
+/// Runs plain async functions through a layer, or through a tuple of up to four, from the outside
+/// in.
+///
+/// Rate limits, circuit breakers, bulkheads, throttles and all else that is a [`GateLayer`] run
+/// functions, and so do retries, hedges and timeouts. A tuple may hold tuples.
+pub trait Run {
+    /// Runs a function with the layers' protection.
+    ///
+    /// The closure makes the future of an attempt, `|| async { .. }`, or `|attempt: u32| ..` with
+    /// its number from 1; see [`Attempts`]. It is called when the layers let the call through,
+    /// again for each retry, and may borrow. The returned future is `Send` if the closure, its
+    /// futures and what they end with are; nothing requires that.
+    ///
+    /// # Errors
+    /// The function's own error, or why the layers have not called it, or given it up.
+    fn run<F, M>(&self, function: F) -> impl Future<Output = Result<F::Value, CallError<F::Error>>>
+    where
+        F: Attempts<M>,
+        for<'a, 'b> &'a Self: Through<
+                Function<'b, F, M>,
+                Service: Service<Call, Response = F::Value, Error = CallError<F::Error>>,
+            >,
+    {
+        self.call().run(function)
+    }
+
+    /// Begins a call that says more of itself: its key, its cost, how long it may take.
+    fn call(&self) -> OneCall<'_, Self> {
+        OneCall {
+            layers: self,
+            call: Call::new(),
+        }
+    }
+}
+
+/// A call that says more of itself. Made by [`Run::call`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_keep::{Run, protocol::Plain, retry::RetryLayer};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+/// let retry = RetryLayer::builder().protocol(Plain::new().idempotent()).build()?;
+/// let mut calls = 0;
+/// let inserted = retry.call().timeout(Duration::from_secs(1)).once().run(|| {
+///     calls += 1;
+///     async { Err::<(), _>(std::io::Error::other("down")) }
+/// });
+/// assert!(inserted.await.is_err());
+/// assert_eq!(calls, 1);
+/// # Ok(()) }
+/// ```
+#[must_use = "nothing is called until `run`"]
+pub struct OneCall<'l, L: ?Sized, K = ()> {
+    layers: &'l L,
+    call: Call<K>,
+}
+
+impl<'l, L: ?Sized, K> OneCall<'l, L, K> {
+    /// The key of layers that are keyed by [`run::key`](super::key), or by a closure that takes a
+    /// [`Call`]. Others do not look at it.
+    pub fn key<T>(self, key: T) -> OneCall<'l, L, T> {
+        OneCall {
+            layers: self.layers,
+            call: self.call.with_key(key),
+        }
+    }
+
+    /// How many units rate limits take for it, in place of 1, and again for each attempt. A limit
+    /// that was built with a [`cost`](crate::rate_limit::RateLimitBuilder::cost) asks that instead.
+    pub fn cost(mut self, units: u32) -> Self {
+        self.call.set_cost(units);
+        self
+    }
+
+    /// How much it hurts if a bulkhead rejects it. Default: the most.
+    pub fn criticality(mut self, criticality: Criticality) -> Self {
+        self.call.set_criticality(criticality);
+        self
+    }
+
+    /// How long it may take with all its attempts and waits, in place of a total timeout's own
+    /// duration, be it shorter or longer. It needs no timeout layer, and queues and retries wait no
+    /// longer than that. It begins with [`run`](Self::run).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.call.set_timeout(timeout);
+        self
+    }
+
+    /// How long each attempt may take, in place of the timeout layer's own duration. Without such a
+    /// layer nothing follows from it.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.call.set_attempt_timeout(timeout);
+        self
+    }
+
+    /// Calls the function once at most: no retry and no hedge follows an attempt that has begun.
+    pub fn once(mut self) -> Self {
+        self.call.set_once();
+        self
+    }
+
+    /// Runs the function: see [`Run::run`].
+    ///
+    /// # Errors
+    /// As [`Run::run`].
+    pub async fn run<F, M>(self, function: F) -> Result<F::Value, CallError<F::Error>>
+    where
+        F: Attempts<M>,
+        for<'a, 'b> &'a L: Through<
+                Function<'b, F, M>,
+                Service: Service<Call<K>, Response = F::Value, Error = CallError<F::Error>>,
+            >,
+    {
+        let Self { layers, mut call } = self;
+        let deadline = call.timeouts().total.map(Deadline::after);
+        if let Some(deadline) = deadline {
+            if deadline.has_passed() {
+                return Err(late(RejectedKind::DeadlineExceeded));
+            }
+            call.set_deadline(deadline);
+        }
+        let slot = Slot::new(function);
+        // It is ready: what it borrows is, and the layers reject in `call`.
+        let mut service = layers.through(slot.function());
+        let calling = pin!(service.call(call));
+        match deadline {
+            None => calling.await,
+            Some(deadline) => {
+                let in_time = until(deadline.moment(), calling).await;
+                in_time.unwrap_or_else(|| Err(late(RejectedKind::TimedOut)))
+            }
+        }
+    }
+}
+
+fn late<E>(kind: RejectedKind) -> CallError<E> {
+    CallError::Rejected(Rejected::new(kind, "call"))
+}
+
+impl<G, P> Run for GateLayer<G, P> {}
+impl<P, B> Run for RetryLayer<P, B> {}
+impl<P, B> Run for HedgeLayer<P, B> {}
+impl<P> Run for TimeoutLayer<P> {}
+impl<A> Run for (A,) {}
+impl<A, B> Run for (A, B) {}
+impl<A, B, C> Run for (A, B, C) {}
+impl<A, B, C, D> Run for (A, B, C, D) {}
+
+impl<L: ?Sized, K: fmt::Debug> fmt::Debug for OneCall<'_, L, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OneCall").field(&self.call).finish()
+    }
+}

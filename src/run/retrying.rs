@@ -1,0 +1,93 @@
+//! A retry without a layer.
+
+use crate::{
+    Classify,
+    budget::{FromLayer, OneBudget},
+    protocol::Plain,
+    retry::{Policy, RetryHandle, start},
+    run::{Attempts, Call, CallError, attempts::Slot, direct::Direct},
+};
+
+/// Retries a plain async function while it fails: up to three attempts with a
+/// [`Backoff`](crate::retry::Backoff), or as many as a [`Policy`] says.
+///
+/// For a script, or a connection that is made at the start. It has no budget: nothing bounds the
+/// retries of all calls together, so a service under load needs a
+/// [`RetryLayer`](crate::retry::RetryLayer), which one [runs](super::Run::run) functions through in
+/// the same way. Nothing is allocated but for the waits.
+///
+/// ```
+/// use std::{io, time::Duration};
+/// use tower_keep::{retry::{Backoff, Jitter, Policy}, run::retry};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+/// let (base, max) = (Duration::from_millis(50), Duration::from_secs(2));
+/// let backoff = Backoff::new(base, max, Jitter::default()).unwrap();
+/// let mut calls = 0;
+/// let connected = retry(backoff, || {
+///     calls += 1;
+///     let up = calls > 2;
+///     async move { if up { Ok("connected") } else { Err(io::Error::other("refused")) } }
+/// });
+/// assert_eq!(connected.await.unwrap(), "connected");
+///
+/// let ten = Policy::default().attempts(10).backoff(backoff);
+/// let error = retry(ten, |attempt: u32| async move { Err::<(), _>(attempt) }).await;
+/// assert_eq!(error, Err(10));
+/// # }
+/// ```
+///
+/// # Errors
+/// The function's error in its last attempt.
+pub async fn retry<F, M>(policy: impl Into<Policy>, function: F) -> Result<F::Value, F::Error>
+where
+    F: Attempts<M>,
+{
+    retry_when(policy, Plain::new(), function).await
+}
+
+/// Retries a plain async function, as [`retry`] does, while a [`Classify`] calls its result a
+/// failure or an overload. A closure of a result is one.
+///
+/// ```
+/// use std::io;
+/// use tower_keep::{Outcome, retry::Backoff, run::retry_when};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+/// let transient = |result: Result<&u32, &io::Error>| match result {
+///     Err(error) if error.kind() == io::ErrorKind::InvalidInput => Outcome::Success,
+///     Err(_) => Outcome::Failure,
+///     Ok(_) => Outcome::Success,
+/// };
+/// let mut calls = 0;
+/// let refused = retry_when(Backoff::default(), transient, || {
+///     calls += 1;
+///     async { Err(io::Error::from(io::ErrorKind::InvalidInput)) }
+/// });
+/// assert!(refused.await.is_err());
+/// assert_eq!(calls, 1);
+/// # }
+/// ```
+///
+/// # Errors
+/// The function's error in its last attempt.
+pub async fn retry_when<F, M, C>(
+    policy: impl Into<Policy>,
+    classifier: C,
+    function: F,
+) -> Result<F::Value, F::Error>
+where
+    F: Attempts<M>,
+    C: Classify<F::Value, F::Error>,
+{
+    let (slot, handle) = (Slot::new(function), RetryHandle::of_call(policy.into()));
+    let mut service = slot.function();
+    let protocol = Plain::classify(classifier).idempotent();
+    let origin = FromLayer::new(&handle, service);
+    let call = Call::new();
+    let calling = start(&mut service, call, Direct(&protocol), &OneBudget, origin);
+    calling.await.map_err(|error| match error {
+        CallError::Inner(error) => error,
+        CallError::Rejected(_) => unreachable!("there is no layer to reject it"),
+    })
+}

@@ -1,0 +1,4 @@
+//! Plain async functions through layers.
+#![cfg(feature = "http")]
+
+mod functions;
