@@ -28,7 +28,7 @@ use crate::config::ConfigError;
 /// assert_eq!(backoff.delay(9, base, random).as_millis(), 949); // capped at 900 first
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 pub struct Backoff {
     base: u64,
     max: u64,
@@ -183,6 +183,15 @@ impl Backoff {
         let range = saturating_nanos(self.range(attempt).max(hint / 10));
         let spread = Duration::from_nanos(share_of(range, random));
         backoff.max(hint).saturating_add(spread)
+    }
+}
+
+/// As it is set.
+impl fmt::Debug for Backoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (base, max) = (self.base(), self.max());
+        let jitter = self.jitter;
+        write!(f, "{{ base: {base:?}, max: {max:?}, jitter: {jitter:?} }}")
     }
 }
 

@@ -48,11 +48,11 @@ impl CoDel {
     pub fn new(target: Duration, interval: Duration) -> Result<Self, ConfigError> {
         if target.is_zero() {
             let fix = "give the wait that is no trouble, such as 5 ms";
-            return Err(ConfigError::new("target", "0", fix));
+            return Err(ConfigError::new("target", Duration::ZERO, fix));
         }
         if interval < target {
             let fix = "make it several times the target, such as 100 ms";
-            return Err(ConfigError::new("interval", format!("{interval:?}"), fix));
+            return Err(ConfigError::new("interval", interval, fix));
         }
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Ok(Self {

@@ -39,8 +39,8 @@ impl ConfigError {
         }
     }
 
-    /// Names the setting as the stack does that set it, if it is the layer's `from`.
-    #[cfg(feature = "http")]
+    /// Names the setting `from` as the stack does that set it, or the file.
+    #[cfg(any(feature = "http", all(feature = "layers", feature = "serde")))]
     pub(crate) fn renamed(mut self, from: &str, to: &'static str) -> Self {
         if self.field == from {
             self.field = to;

@@ -88,6 +88,14 @@ impl Changed {
         self
     }
 
+    /// Names the setting `from` as a file does.
+    #[cfg(all(feature = "http", feature = "serde"))]
+    pub(crate) fn renamed(mut self, from: &str, to: &'static str) -> Self {
+        let changes = self.0.iter_mut().filter(|change| change.field == from);
+        changes.for_each(|change| change.field = to);
+        self
+    }
+
     #[cfg(feature = "http")]
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.0.extend(other.0);

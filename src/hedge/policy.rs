@@ -63,7 +63,7 @@ impl Policy {
     /// Both in one word. `timeout`: how long a call may take, where that is known.
     pub(super) fn pack(self, timeout: Option<Duration>) -> Result<u64, ConfigError> {
         if !(1..=MAX_HEDGES).contains(&self.max_hedges) {
-            let fix = "send 1 to 10; for none, `.enabled(false)`";
+            let fix = "send 1 to 10; for none, set `enabled` to false";
             return Err(ConfigError::new("max_hedges", self.max_hedges, fix));
         }
         let nanos = nanos_within(

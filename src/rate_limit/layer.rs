@@ -279,7 +279,7 @@ impl Algorithm {
             Self::Given {
                 burst: Some(burst), ..
             } => {
-                let fix = "leave it: the limit given to `with` has its own";
+                let fix = "leave it: only a token bucket takes one, all others have their own";
                 Err(ConfigError::new("burst", burst, fix))
             }
             Self::Given { limit, burst: None } => Ok(AnyLimit::Other(limit)),

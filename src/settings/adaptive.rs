@@ -6,7 +6,7 @@ use crate::{
     ConfigError,
     algorithm::adaptive::{Aimd, AimdConfig, Gradient2, Gradient2Config, Vegas, VegasConfig},
     bulkhead::BulkheadBuilder,
-    settings::{HumanDuration, Share},
+    settings::{HumanDuration, Share, scalar::scalar, units::value_unless_off},
 };
 
 /// How a bulkhead learns its limit: see the [guide](crate::guide::adaptive).
@@ -25,46 +25,69 @@ pub enum AdaptiveSettings {
 
 /// Settings of [`Vegas`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema),
+    schemars(transform = crate::settings::schema::written(""))
+)]
+#[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct VegasSettings {
     /// The limit to start with. Default 20.
+    #[serde(deserialize_with = "scalar")]
     pub initial: u32,
     /// The least limit. Default 1.
+    #[serde(deserialize_with = "scalar")]
     pub min: u32,
 }
 
 /// Settings of [`Gradient2`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema),
+    schemars(transform = crate::settings::schema::written(""))
+)]
+#[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct Gradient2Settings {
     /// The limit to start with. Default 20.
+    #[serde(deserialize_with = "scalar")]
     pub initial: u32,
     /// The least limit. Default 1.
+    #[serde(deserialize_with = "scalar")]
     pub min: u32,
     /// How many times its best the average round trip may take. Default 1.5.
+    #[serde(deserialize_with = "scalar")]
     pub tolerance: f64,
 }
 
 /// Settings of [`Aimd`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema),
+    schemars(transform = crate::settings::schema::written("slow_after"))
+)]
+#[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct AimdSettings {
     /// The limit to start with. Default 20.
+    #[serde(deserialize_with = "scalar")]
     pub initial: u32,
     /// The least limit. Default 1.
+    #[serde(deserialize_with = "scalar")]
     pub min: u32,
     /// How much a good window adds. Default 1.
+    #[serde(deserialize_with = "scalar")]
     pub increase: f64,
     /// What share a bad window leaves. Default `"90%"`.
     pub backoff: Share,
     /// From what round trip on a window is bad. Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "value_unless_off",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub slow_after: Option<HumanDuration>,
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ConfigError,
     algorithm::{Budget, RetryBudget, RetryThrottle, WindowedBudget},
-    settings::{HumanDuration, Share},
+    settings::{HumanDuration, Share, scalar::scalar},
 };
 
 /// What pays for retries and hedges: a [`Budget`]. Default: a funded one of 10, to which each
@@ -28,10 +28,11 @@ pub enum BudgetSettings {
 /// A budget that successes pay for.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct FundedSettings {
     /// How many retries it pays for when it is full. Default 10.
+    #[serde(deserialize_with = "scalar")]
     pub capacity: u32,
     /// What part of a retry each success adds. Default `"10%"`.
     pub ratio: Share,
@@ -40,7 +41,7 @@ pub struct FundedSettings {
 /// A budget that calls and time pay for.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct WindowedSettings {
     /// How long a payment lasts.
@@ -48,6 +49,7 @@ pub struct WindowedSettings {
     /// What part of a retry each call adds.
     pub ratio: Share,
     /// How many retries a second there are without calls.
+    #[serde(deserialize_with = "scalar")]
     pub min_per_sec: u32,
 }
 
@@ -82,6 +84,9 @@ impl BudgetSettings {
             }) => WindowedBudget::new(ttl.0, ratio.0, min_per_sec).map(Budget::from),
             Self::Off => return Ok(None),
         };
-        budget.map(Some).map_err(|error| error.of(layer, None))
+        budget.map(Some).map_err(|error| {
+            let error = error.renamed("budget", "capacity");
+            error.renamed("throttle", "capacity").of(layer, None)
+        })
     }
 }

@@ -11,7 +11,10 @@ use crate::{
     keyed::Missing,
     settings::{
         AdaptiveSettings, HumanDuration, Settings, Share,
-        fixed::{required, same},
+        fixed::{required, same, same_part},
+        part::{Part, choice_unless_off, given_choice, given_group, group},
+        scalar::{given, scalar},
+        units::value_unless_off,
     },
 };
 
@@ -28,47 +31,71 @@ use crate::{
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema),
+    schemars(transform = crate::settings::schema::written("adaptive max_wait within"))
+)]
+#[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct BulkheadSettings {
     /// Whether it limits at all. Default `true`.
+    #[serde(deserialize_with = "scalar")]
     pub enabled: bool,
     /// Its name in errors, metrics and events.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// How many calls may be in flight. No default.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
     /// Learns the limit, up to `limit`. Default: it does not.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "choice_unless_off",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub adaptive: Option<AdaptiveSettings>,
     /// How long a call may wait for a place. Default: not at all.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "value_unless_off",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub max_wait: Option<HumanDuration>,
     /// How many calls may wait. Default 1024.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_waiting: Option<usize>,
     /// When to serve the newest first. Default: by `max_wait`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "given_group",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub codel: Option<CodelSettings>,
     /// Whether waiters are served by arrival at all times, in place of `codel`. Default `false`.
+    #[serde(deserialize_with = "scalar")]
     pub always_in_order: bool,
     /// Up to how much of the limit, or of the queue, calls of a class are admitted, if the code
     /// tells classes. A class that is not named keeps its default.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "group", skip_serializing_if = "BTreeMap::is_empty")]
     pub shed_above: BTreeMap<Criticality, Share>,
     /// How many places all keys have together, if the code sets a key. Default: no total.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "value_unless_off",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub within: Option<usize>,
     /// How many keys have a bulkhead, if the code sets a key. Default 1024.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_keys: Option<usize>,
     /// What becomes of keys past that.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "given_choice",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub overflow: Option<Overflow>,
     /// What becomes of requests without a key.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "given_choice",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub missing: Option<Missing>,
 }
 
@@ -76,7 +103,7 @@ pub struct BulkheadSettings {
 /// [`codel`](BulkheadBuilder::codel).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "fields with values")]
 pub struct CodelSettings {
     /// How long waits may be.
     pub target: HumanDuration,
@@ -100,6 +127,15 @@ impl Default for BulkheadSettings {
             max_keys: None,
             overflow: None,
             missing: None,
+        }
+    }
+}
+
+impl Part for BulkheadSettings {
+    fn off() -> Self {
+        Self {
+            enabled: false,
+            ..Self::default()
         }
     }
 }
@@ -156,9 +192,11 @@ impl BulkheadSettings {
         }
     }
 
+    /// A bulkhead that is off needs none.
     fn limit(&self) -> Result<usize, ConfigError> {
         let fix = "say how many calls may run at once";
-        required("bulkhead", "limit", self.limit, fix)
+        let limit = self.limit.or((!self.enabled).then_some(usize::MAX));
+        required("bulkhead", "limit", limit, fix)
     }
 
     /// The limit, if it is another than before.
@@ -169,19 +207,19 @@ impl BulkheadSettings {
         const LAYER: &str = "bulkhead";
         same(LAYER, "enabled", &before.enabled, &self.enabled)?;
         same(LAYER, "name", &before.name, &self.name)?;
-        same(LAYER, "adaptive", &before.adaptive, &self.adaptive)?;
+        same_part(LAYER, "adaptive", &before.adaptive, &self.adaptive)?;
         same(LAYER, "max_wait", &before.max_wait, &self.max_wait)?;
         same(LAYER, "max_waiting", &before.max_waiting, &self.max_waiting)?;
-        same(LAYER, "codel", &before.codel, &self.codel)?;
+        same_part(LAYER, "codel", &before.codel, &self.codel)?;
         let orders = (&before.always_in_order, &self.always_in_order);
         same(LAYER, "always_in_order", orders.0, orders.1)?;
-        same(LAYER, "shed_above", &before.shed_above, &self.shed_above)?;
+        same_part(LAYER, "shed_above", &before.shed_above, &self.shed_above)?;
         same(LAYER, "within", &before.within, &self.within)?;
         same(LAYER, "max_keys", &before.max_keys, &self.max_keys)?;
-        same(LAYER, "overflow", &before.overflow, &self.overflow)?;
-        same(LAYER, "missing", &before.missing, &self.missing)?;
+        same_part(LAYER, "overflow", &before.overflow, &self.overflow)?;
+        same_part(LAYER, "missing", &before.missing, &self.missing)?;
         let limit = self.limit()?;
-        Ok((before.limit != Some(limit)).then_some(limit))
+        Ok((before.limit != self.limit).then_some(limit))
     }
 }
 

@@ -9,7 +9,12 @@ use crate::{
     algorithm::{BreakerConfig, Overflow, SlowCalls, Verdict},
     circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer},
     keyed::Missing,
-    settings::{HumanDuration, HumanWindow, OrOff, Settings, Share, fixed::same},
+    settings::{
+        HumanDuration, HumanWindow, OrOff, Settings, Share,
+        fixed::{same, same_part},
+        part::{Part, choice, given_choice, unless_off},
+        scalar::{given, scalar},
+    },
 };
 
 /// Settings of a [`CircuitBreakerLayer`], whose meaning is told at [`BreakerConfig`]. All of them
@@ -33,60 +38,84 @@ use crate::{
     derive(schemars::JsonSchema),
     schemars(
         bound = "In: Place + schemars::JsonSchema",
-        rename = "{In}CircuitBreakerSettings"
+        rename = "{In}CircuitBreakerSettings",
+        transform = crate::settings::schema::written("slow_calls")
     )
 )]
-#[serde(deny_unknown_fields, default, bound = "In: Place")]
+#[serde(
+    deny_unknown_fields,
+    default,
+    bound = "In: Place",
+    expecting = "fields with values"
+)]
 #[non_exhaustive]
 pub struct CircuitBreakerSettings<In: Place = Alone> {
     /// Whether it counts and opens at all. Default `true`.
+    #[serde(deserialize_with = "scalar")]
     pub enabled: bool,
     /// Its name in errors, metrics and events.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// What the shares are taken of: a time, or a number of calls. Default `"10s"`.
     pub window: HumanWindow,
     /// How many calls the window must hold before it is judged. Default 20.
+    #[serde(deserialize_with = "scalar")]
     pub min_calls: u32,
     /// The share of failures at which it opens. Default `"50%"`.
     pub failure_rate: OrOff<Share>,
     /// Which calls are slow, and what share of them opens it. Default: none are.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "unless_off",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub slow_calls: Option<SlowCallsSettings>,
     /// How many failures in a row open it. Default `"off"`; in a stack 10.
     pub consecutive_failures: OrOff<u32>,
     /// Whether a call that is dropped has failed. Default `false`.
+    #[serde(deserialize_with = "scalar")]
     pub cancelled_as_failure: bool,
     /// Whether it opens if calls are dropped and none is answered. Default `true`.
+    #[serde(deserialize_with = "scalar")]
     pub open_on_no_answer: bool,
     /// How long it stays open. Default `"30s"`; in a stack `"500ms"`.
     pub open_for: HumanDuration,
     /// Whether that doubles each time, up to `max_open`. Default `false`; in a stack `true`.
+    #[serde(deserialize_with = "scalar")]
     pub growing: bool,
     /// Whether open times differ from circuit to circuit. Default `true`.
+    #[serde(deserialize_with = "scalar")]
     pub jitter: bool,
     /// The longest it stays open. Default: ten times `open_for`; in a stack `"1s"`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_open: Option<HumanDuration>,
     /// How many calls half-open lets through. Default 3.
+    #[serde(deserialize_with = "scalar")]
     pub probes: u16,
     /// How they are judged. Default `"rate"`.
+    #[serde(deserialize_with = "choice")]
     pub verdict: Verdict,
     /// How long they may stay out. Default: as long as `open_for`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub lease: Option<HumanDuration>,
     /// How long it takes to admit everything again. Default `"0s"`: at once.
     pub ramp: HumanDuration,
     /// Whether `poll_ready` is pending while it rejects. Default `false`.
+    #[serde(deserialize_with = "scalar")]
     pub backpressure: bool,
     /// How many keys have a circuit, if the code sets a key. Default 1024.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_keys: Option<usize>,
     /// What becomes of keys past that.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "given_choice",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub overflow: Option<Overflow>,
     /// What becomes of requests without a key.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "given_choice",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub missing: Option<Missing>,
     #[serde(skip)]
     place: PhantomData<In>,
@@ -95,7 +124,7 @@ pub struct CircuitBreakerSettings<In: Place = Alone> {
 /// Which calls are slow, and how many are too many.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "fields with values")]
 pub struct SlowCallsSettings {
     /// A call that takes this long is slow.
     pub after: HumanDuration,
@@ -144,6 +173,15 @@ impl Place for InClient {
 impl<In: Place> Default for CircuitBreakerSettings<In> {
     fn default() -> Self {
         In::config().into()
+    }
+}
+
+impl<In: Place> Part for CircuitBreakerSettings<In> {
+    fn off() -> Self {
+        Self {
+            enabled: false,
+            ..Self::default()
+        }
     }
 }
 
@@ -240,8 +278,8 @@ impl<In: Place> CircuitBreakerSettings<In> {
         let waits = (&before.backpressure, &self.backpressure);
         same(LAYER, "backpressure", waits.0, waits.1)?;
         same(LAYER, "max_keys", &before.max_keys, &self.max_keys)?;
-        same(LAYER, "overflow", &before.overflow, &self.overflow)?;
-        same(LAYER, "missing", &before.missing, &self.missing)?;
+        same_part(LAYER, "overflow", &before.overflow, &self.overflow)?;
+        same_part(LAYER, "missing", &before.missing, &self.missing)?;
         let config = self.config();
         Ok((config != before.config()).then_some(config))
     }

@@ -11,9 +11,15 @@ use crate::{
         BulkheadSettings, CircuitBreakerSettings, HumanDuration, HumanRate, InClient, OrOff,
         RateLimitSettings, RetrySettings, Settings,
         fixed::same,
-        parts::{calls_from, rate_from},
+        part::{optional_part, part, unless_off},
+        parts::{CallsOf, calls_from, checked_calls, in_own_words, rate_from},
+        scalar::given,
+        units::value_unless_off,
     },
-    stack::{Changes, ClientBuilder, ClientHandle},
+    stack::{
+        Changes, ClientBuilder, ClientHandle,
+        defaults::{ATTEMPT, MAX_IN_FLIGHT, TOTAL},
+    },
 };
 
 /// Settings of a [`ClientStack`](crate::stack::ClientStack); each means what the builder's setter
@@ -35,32 +41,47 @@ use crate::{
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema),
+    schemars(transform = crate::settings::schema::written("retry circuit_breaker rate rate_limit bulkhead"))
+)]
+#[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct ClientSettings {
     /// The name of all parts in errors, metrics and events.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// How long a call may take with all its attempts and waits. Default `"10s"`.
     pub total_timeout: OrOff<HumanDuration>,
     /// The retries. `enabled = false` leaves them out.
+    #[serde(deserialize_with = "part")]
     pub retry: RetrySettings,
     /// The circuit breaker of each host. `enabled = false` leaves it out.
+    #[serde(deserialize_with = "part")]
     pub circuit_breaker: CircuitBreakerSettings<InClient>,
     /// The rate at which calls are sent. Default: any.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "value_unless_off",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub rate: Option<HumanRate>,
     /// How many calls may come at once after a pause. Default: one second's worth.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
     /// A rate limit with all its settings, in place of `rate`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "unless_off",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub rate_limit: Option<RateLimitSettings>,
     /// How many calls may be in flight to each host. Default 100.
     pub max_in_flight: OrOff<usize>,
     /// A bulkhead with all its settings, in place of `max_in_flight`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "optional_part",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub bulkhead: Option<BulkheadSettings>,
     /// How long one attempt may take. Default `"3s"`.
     pub attempt_timeout: OrOff<HumanDuration>,
@@ -68,7 +89,6 @@ pub struct ClientSettings {
 
 impl Default for ClientSettings {
     fn default() -> Self {
-        use crate::stack::defaults::{ATTEMPT, MAX_IN_FLIGHT, TOTAL};
         Self {
             name: None,
             total_timeout: OrOff::On(TOTAL.into()),
@@ -129,19 +149,19 @@ impl ClientSettings {
         if let Some(limit) = &self.rate_limit {
             builder = builder.rate_limit(limit.builder()?);
         }
-        Ok(match (&self.bulkhead, self.max_in_flight) {
-            (Some(bulkhead), _) => {
-                let (left_out, bulkhead) = (!bulkhead.enabled, bulkhead.builder()?);
-                let builder = builder.bulkhead(bulkhead);
-                if left_out {
-                    builder.without_bulkhead()
-                } else {
-                    builder
-                }
-            }
+        let (calls, bulkhead) = self.calls()?;
+        Ok(match (bulkhead, calls) {
+            (Some(bulkhead), _) if !bulkhead.enabled => builder.without_bulkhead(),
+            (Some(bulkhead), _) => builder.bulkhead(bulkhead.builder()?),
             (None, OrOff::On(calls)) => builder.max_in_flight(calls),
             (None, OrOff::Off) => builder.without_bulkhead(),
         })
+    }
+
+    /// What bounds the calls in flight. The default of one setting does not contradict the other.
+    fn calls(&self) -> Result<CallsOf<'_>, ConfigError> {
+        let is_set = self.max_in_flight != OrOff::On(MAX_IN_FLIGHT);
+        checked_calls((self.max_in_flight, &self.bulkhead), is_set)
     }
 
     /// What is to change in a running stack that was built with the settings `before`.
@@ -175,7 +195,7 @@ impl ClientSettings {
             changes = changes.rate(rate, burst);
         }
         let limits = (before.max_in_flight, &before.bulkhead);
-        if let Some(calls) = calls_from(limits, (self.max_in_flight, &self.bulkhead))? {
+        if let Some(calls) = calls_from(limits, self.calls()?)? {
             changes = changes.max_in_flight(calls);
         }
         Ok(changes)
@@ -210,6 +230,7 @@ impl Settings for ClientSettings {
     type Handle = ClientHandle;
 
     fn update(&self, handle: &ClientHandle, before: &Self) -> Result<Changed, ConfigError> {
-        handle.update(self.changes_from(before)?)
+        let updated = handle.update(self.changes_from(before)?);
+        in_own_words(updated, &self.bulkhead)
     }
 }

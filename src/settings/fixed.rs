@@ -14,8 +14,21 @@ pub(super) fn same<T: PartialEq + Debug>(
     if before == after {
         return Ok(());
     }
-    let fix = "change it back, or start the process again: it is fixed when the layer is built";
-    Err(ConfigError::new(field, after, fix).of(layer, None))
+    Err(ConfigError::new(field, after, FIXED).of(layer, None))
+}
+
+/// As [`same`], of a setting that has fields or names of its own.
+pub(super) fn same_part<T: PartialEq>(
+    layer: &'static str,
+    field: &'static str,
+    before: &T,
+    after: &T,
+) -> Result<(), ConfigError> {
+    if before == after {
+        return Ok(());
+    }
+    let different = format_args!("different");
+    Err(ConfigError::new(field, different, FIXED).of(layer, None))
 }
 
 pub(super) fn required<T: Debug>(
@@ -26,3 +39,6 @@ pub(super) fn required<T: Debug>(
 ) -> Result<T, ConfigError> {
     value.ok_or_else(|| ConfigError::new(field, None::<T>, fix).of(layer, None))
 }
+
+const FIXED: &str =
+    "change it back, or start the process again: it is fixed when the layer is built";

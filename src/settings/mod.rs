@@ -37,12 +37,14 @@ mod circuit_breaker;
 #[cfg(feature = "http")]
 mod client;
 mod fixed;
+mod part;
 #[cfg(feature = "http")]
 mod parts;
 mod rate_limit;
 mod read;
 mod reload;
 mod retry;
+mod scalar;
 #[cfg(feature = "schemars")]
 mod schema;
 #[cfg(feature = "http")]

@@ -1,10 +1,12 @@
 //! What the settings of both stacks have in common.
 
 use crate::{
-    ConfigError,
+    Changed, ConfigError,
     rate_limit::Rate,
     settings::{
-        BulkheadSettings, HumanRate, OrOff, RateLimitSettings, fixed::same, rate_limit::burst,
+        BulkheadSettings, HumanRate, OrOff, RateLimitSettings,
+        fixed::{same, same_part},
+        rate_limit::burst,
     },
 };
 
@@ -29,13 +31,39 @@ pub(super) fn rate_from(
         (before, after) => {
             same("stack", "rate", &before.0, &after.0)?;
             same("stack", "burst", &before.1, &after.1)?;
-            same("stack", "rate_limit", before.2, after.2).map(|()| None)
+            same_part("stack", "rate_limit", before.2, after.2).map(|()| None)
         }
     }
 }
 
 /// What bounds a stack's calls in flight, by itself or with all its settings.
 pub(super) type CallsOf<'a> = (OrOff<usize>, &'a Option<BulkheadSettings>);
+
+/// # Errors
+/// Both of them: one would be dropped in silence. `is_set` says whether the first is more than a
+/// default.
+pub(super) fn checked_calls(calls: CallsOf<'_>, is_set: bool) -> Result<CallsOf<'_>, ConfigError> {
+    if is_set && calls.1.is_some() {
+        let fix = "leave it: `bulkhead` has a limit of its own";
+        return Err(ConfigError::new("max_in_flight", calls.0, fix).of("stack", None));
+    }
+    Ok(calls)
+}
+
+/// Names the limit as the file does: where it has a whole bulkhead, by that one's field.
+pub(super) fn in_own_words(
+    updated: Result<Changed, ConfigError>,
+    bulkhead: &Option<BulkheadSettings>,
+) -> Result<Changed, ConfigError> {
+    let words = ("max_in_flight", "limit");
+    if bulkhead.is_none() {
+        return updated;
+    }
+    match updated {
+        Ok(changed) => Ok(changed.renamed(words.0, words.1)),
+        Err(error) => Err(error.renamed(words.0, words.1)),
+    }
+}
 
 /// The bound, if it is another than before.
 pub(super) fn calls_from(
@@ -48,7 +76,7 @@ pub(super) fn calls_from(
         ((_, Some(before)), (_, Some(after))) => after.limit_from(before),
         (before, after) => {
             same("stack", "max_in_flight", &before.0, &after.0)?;
-            same("stack", "bulkhead", before.1, after.1).map(|()| None)
+            same_part("stack", "bulkhead", before.1, after.1).map(|()| None)
         }
     }
 }

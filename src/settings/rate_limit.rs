@@ -9,7 +9,10 @@ use crate::{
     rate_limit::{Rate, RateLimitBuilder, RateLimitHandle, RateLimitLayer, one_second_of},
     settings::{
         HumanDuration, HumanRate, Settings,
-        fixed::{required, same},
+        fixed::{required, same, same_part},
+        part::{choice, given_choice},
+        scalar::{given, scalar},
+        units::value_unless_off,
     },
 };
 
@@ -25,43 +28,62 @@ use crate::{
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema),
+    schemars(transform = crate::settings::schema::written("max_wait honor_retry_after"))
+)]
+#[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct RateLimitSettings {
     /// Whether it limits at all. Default `true`.
+    #[serde(deserialize_with = "scalar")]
     pub enabled: bool,
     /// Its name in errors, metrics and events.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// How much in how long. No default. Can change while it runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub rate: Option<HumanRate>,
     /// How many calls may come at once after a pause. Default: one second's worth, and at least 1.
     /// Can change while it runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
     /// What counts. Default: a token bucket. The others have no burst.
+    #[serde(deserialize_with = "choice")]
     pub algorithm: LimitAlgorithm,
     /// How long calls over the limit may wait. Default: not at all.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "value_unless_off",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub max_wait: Option<HumanDuration>,
     /// How many calls may wait. Default 1024.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_waiting: Option<usize>,
     /// For how long at most an upstream's `Retry-After` closes the limit. Default: it does not.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "value_unless_off",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub honor_retry_after: Option<HumanDuration>,
     /// Whether callers are told the limit. Default `false`.
+    #[serde(deserialize_with = "scalar")]
     pub advertise: bool,
     /// How many keys are kept, if the code sets a key.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_keys: Option<usize>,
     /// What becomes of keys past that.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "given_choice",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub overflow: Option<Overflow>,
     /// What becomes of requests without a key.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "given_choice",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub missing: Option<Missing>,
 }
 
@@ -81,6 +103,7 @@ pub enum LimitAlgorithm {
     /// [`SlidingRing`]: never over the rate.
     SlidingRing {
         /// How many parts the window is cut into. 10 is a fair choice.
+        #[serde(deserialize_with = "scalar")]
         parts: u32,
     },
     /// [`LeakyBucket`]: calls leave evenly spaced.
@@ -154,15 +177,15 @@ impl RateLimitSettings {
         const LAYER: &str = "rate_limit";
         same(LAYER, "enabled", &before.enabled, &self.enabled)?;
         same(LAYER, "name", &before.name, &self.name)?;
-        same(LAYER, "algorithm", &before.algorithm, &self.algorithm)?;
+        same_part(LAYER, "algorithm", &before.algorithm, &self.algorithm)?;
         same(LAYER, "max_wait", &before.max_wait, &self.max_wait)?;
         same(LAYER, "max_waiting", &before.max_waiting, &self.max_waiting)?;
         let hints = (&before.honor_retry_after, &self.honor_retry_after);
         same(LAYER, "honor_retry_after", hints.0, hints.1)?;
         same(LAYER, "advertise", &before.advertise, &self.advertise)?;
         same(LAYER, "max_keys", &before.max_keys, &self.max_keys)?;
-        same(LAYER, "overflow", &before.overflow, &self.overflow)?;
-        same(LAYER, "missing", &before.missing, &self.missing)
+        same_part(LAYER, "overflow", &before.overflow, &self.overflow)?;
+        same_part(LAYER, "missing", &before.missing, &self.missing)
     }
 
     /// Rate and burst, if they are others than before.

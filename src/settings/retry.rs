@@ -6,7 +6,12 @@ use crate::{
     Changed, ConfigError,
     algorithm::{Backoff, Jitter},
     retry::{Policy, RetryBuilder, RetryHandle, RetryLayer},
-    settings::{BudgetSettings, HumanDuration, Settings, Share, fixed::same},
+    settings::{
+        BudgetSettings, HumanDuration, Settings, Share,
+        fixed::{same, same_part},
+        part::{Part, choice, group},
+        scalar::{given, scalar},
+    },
 };
 
 /// Settings of a [`RetryLayer`]. Attempts, backoff and `max_retry_after` can change while it runs.
@@ -21,33 +26,42 @@ use crate::{
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema),
+    schemars(transform = crate::settings::schema::written(""))
+)]
+#[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct RetrySettings {
     /// Whether it retries at all. Default `true`.
+    #[serde(deserialize_with = "scalar")]
     pub enabled: bool,
     /// Its name in errors, metrics and events.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The largest number of times that a call is sent, the first time included. Default 3.
+    #[serde(deserialize_with = "scalar")]
     pub attempts: u32,
     /// How long to wait between attempts.
+    #[serde(deserialize_with = "group")]
     pub backoff: BackoffSettings,
     /// The longest `Retry-After` that is waited for. Default `"10s"`; in a stack at most the total
     /// timeout.
     pub max_retry_after: HumanDuration,
     /// Whether rejections of the layers beneath are retried as well. Default `false`.
+    #[serde(deserialize_with = "scalar")]
     pub retry_rejected: bool,
     /// What pays for retries. In a client's stack that is, unless it is set, one for each host; one
     /// that is set is for all hosts together.
+    #[serde(deserialize_with = "choice")]
     pub budget: BudgetSettings,
 }
 
 /// How long to wait between attempts: a [`Backoff`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct BackoffSettings {
     /// The first delay before jitter. Default `"100ms"`.
@@ -55,6 +69,7 @@ pub struct BackoffSettings {
     /// The longest delay. Default `"10s"`.
     pub max: HumanDuration,
     /// How delays are spread. Default `"exponential"`.
+    #[serde(deserialize_with = "choice")]
     pub jitter: JitterSettings,
 }
 
@@ -104,6 +119,15 @@ impl Default for BackoffSettings {
     }
 }
 
+impl Part for RetrySettings {
+    fn off() -> Self {
+        Self {
+            enabled: false,
+            ..Self::default()
+        }
+    }
+}
+
 impl RetrySettings {
     /// The builder with these settings, for what only code can say: the protocol.
     ///
@@ -117,7 +141,7 @@ impl RetrySettings {
             .max_retry_after(self.max_retry_after.0)
             .retry_rejected(self.retry_rejected);
         if self.budget != BudgetSettings::default() {
-            builder = match self.budget.budget("retry")? {
+            builder = match self.budget.budget("retry.budget")? {
                 Some(budget) => builder.budget(budget),
                 None => builder.without_budget(),
             };
@@ -149,7 +173,7 @@ impl RetrySettings {
         same(LAYER, "name", &before.name, &self.name)?;
         let rejected = (&before.retry_rejected, &self.retry_rejected);
         same(LAYER, "retry_rejected", rejected.0, rejected.1)?;
-        same(LAYER, "budget", &before.budget, &self.budget)?;
+        same_part(LAYER, "budget", &before.budget, &self.budget)?;
         let (old, new) = (before.policy()?, self.policy()?);
         Ok((new != old).then_some(new))
     }

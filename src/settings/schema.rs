@@ -1,4 +1,4 @@
-//! What a JSON schema says of values that are written with their unit.
+//! What a JSON schema says of values with a unit, and of what can be off.
 
 use std::borrow::Cow;
 
@@ -81,9 +81,43 @@ impl<T: JsonSchema> JsonSchema for OrOff<T> {
         json_schema!({
             "anyOf": [
                 generator.subschema_for::<T>(),
-                { "enum": ["off", false, null] },
+                { "const": "off" },
             ],
         })
+    }
+}
+
+/// Makes the schema of a struct that of its fields as they are written: an empty value is none, and
+/// of the fields in this list, by spaces, `"off"` is. A list of texts is no argument that schemars'
+/// attribute takes.
+pub(super) fn written(can_be_off: &'static str) -> impl Fn(&mut Schema) {
+    move |schema| {
+        let properties = schema.get_mut("properties");
+        let properties = properties.and_then(|properties| properties.as_object_mut());
+        for (field, property) in properties.into_iter().flatten() {
+            let types = property.get_mut("type");
+            if let Some(types) = types.and_then(|types| types.as_array_mut()) {
+                types.retain(|one| one != "null");
+            }
+            let shapes = property.get_mut("anyOf");
+            if let Some(shapes) = shapes.and_then(|shapes| shapes.as_array_mut()) {
+                shapes.retain(|shape| shape["type"] != "null");
+            }
+            if can_be_off.split(' ').any(|name| name == field) {
+                let mut or_off = json_schema!({});
+                for about in ["description", "default"] {
+                    let about = property
+                        .as_object_mut()
+                        .and_then(|one| one.remove_entry(about));
+                    or_off.ensure_object().extend(about);
+                }
+                let shapes = json_schema!({ "anyOf": [property.take(), { "const": "off" }] });
+                or_off
+                    .ensure_object()
+                    .extend(shapes.to_value().as_object().cloned().into_iter().flatten());
+                *property = or_off.to_value();
+            }
+        }
     }
 }
 

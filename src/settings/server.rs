@@ -10,7 +10,10 @@ use crate::{
         BulkheadSettings, HumanDuration, HumanRate, OrOff, RateLimitSettings, Settings,
         client::duration_from,
         fixed::same,
-        parts::{calls_from, rate_from},
+        part::{optional_part, unless_off},
+        parts::{calls_from, checked_calls, in_own_words, rate_from},
+        scalar::given,
+        units::value_unless_off,
     },
     stack::{Changes, ServerBuilder, ServerHandle},
 };
@@ -28,28 +31,41 @@ use crate::{
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema),
+    schemars(transform = crate::settings::schema::written("rate rate_limit bulkhead"))
+)]
+#[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct ServerSettings {
     /// The name of all parts in errors, metrics and events.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The rate at which calls are admitted. Default: any.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "value_unless_off",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub rate: Option<HumanRate>,
     /// How many calls may come at once after a pause. Default: one second's worth.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
     /// A rate limit with all its settings, in place of `rate`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "unless_off",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub rate_limit: Option<RateLimitSettings>,
     /// How many calls may be in flight. Default: half of what `rate` lets come within `timeout`;
     /// without a rate it must be set.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<usize>,
     /// A bulkhead with all its settings, in place of `max_in_flight`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "optional_part",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub bulkhead: Option<BulkheadSettings>,
     /// How long a call may take. Default `"10s"`.
     pub timeout: OrOff<HumanDuration>,
@@ -122,6 +138,7 @@ impl ServerSettings {
         }
         let limits = (before.max_in_flight.into(), &before.bulkhead);
         let limit = (self.max_in_flight.into(), &self.bulkhead);
+        let limit = checked_calls(limit, self.max_in_flight.is_some())?;
         if let Some(calls) = calls_from(limits, limit)? {
             changes = changes.max_in_flight(calls);
         }
@@ -133,6 +150,7 @@ impl Settings for ServerSettings {
     type Handle = ServerHandle;
 
     fn update(&self, handle: &ServerHandle, before: &Self) -> Result<Changed, ConfigError> {
-        handle.update(self.changes_from(before)?)
+        let updated = handle.update(self.changes_from(before)?);
+        in_own_words(updated, &self.bulkhead)
     }
 }

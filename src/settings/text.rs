@@ -6,31 +6,60 @@ use crate::algorithm::{Rate, Window};
 
 /// "1.5s", "2m" or "1h 30m".
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    parsed(text).map_err(|problem| match problem {
+        Problem::Empty => "an empty duration: write 250ms, 1.5s, 2m or 1h".to_owned(),
+        Problem::NoUnit => unitless(text),
+        Problem::UnknownUnit => {
+            format!("`{text}` has an unknown unit: use ns, us, ms, s, m, h or d")
+        }
+        Problem::NoDuration => format!("`{text}` is no duration: write 250ms, 1.5s, 2m or 1h"),
+        Problem::TooLong => format!("`{text}` is too long: write at most 200000d, or leave it out"),
+    })
+}
+
+/// Why a text is no duration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Problem {
+    Empty,
+    NoUnit,
+    UnknownUnit,
+    NoDuration,
+    TooLong,
+}
+
+fn parsed(text: &str) -> Result<Duration, Problem> {
     let mut rest = text.trim();
     if rest.is_empty() {
-        return Err("an empty duration: write 250ms, 1.5s, 2m or 1h".to_owned());
+        return Err(Problem::Empty);
     }
     let mut nanos = 0u128;
     while !rest.is_empty() {
         let (number, after) = split(rest, |letter| letter.is_ascii_digit() || letter == '.');
         let (unit, after) = split(after.trim_start(), char::is_alphabetic);
         let part = match (number.is_empty(), unit.is_empty()) {
-            (false, true) => return Err(unitless(text)),
+            (false, true) => return Err(Problem::NoUnit),
             (true, _) => None,
-            (false, false) => in_nanos(number, scale(unit).ok_or_else(|| unknown(text))?),
+            (false, false) => in_nanos(number, scale(unit).ok_or(Problem::UnknownUnit)?),
         };
         let sum = part.and_then(|part| nanos.checked_add(part));
-        nanos =
-            sum.ok_or_else(|| format!("`{text}` is no duration: write 250ms, 1.5s, 2m or 1h"))?;
+        nanos = sum.ok_or(Problem::NoDuration)?;
         rest = after.trim_start();
     }
-    from_nanos(nanos).ok_or_else(|| format!("`{text}` is too long: at most 584 years, or leave it"))
+    from_nanos(nanos).ok_or(Problem::TooLong)
 }
 
-/// What becomes of a duration without a unit.
-pub(super) fn unitless(text: &str) -> String {
+/// The error of a duration without a unit. A fix is told only if it would be read.
+fn unitless(text: &str) -> String {
     let number = text.trim();
-    format!("`{number}` has no unit: write {number}ms or {number}s")
+    let fixes = [format!("{number}ms"), format!("{number}s")];
+    if fixes
+        .iter()
+        .all(|fix| parsed(fix).is_ok_and(|fixed| !fixed.is_zero()))
+    {
+        let [millis, seconds] = fixes;
+        return format!("`{number}` has no unit: write {millis} or {seconds}");
+    }
+    format!("`{number}` has no unit: write 250ms, 1.5s, 2m or 1h")
 }
 
 /// In the largest unit that needs no fraction.
@@ -46,7 +75,12 @@ pub(super) fn write_duration(duration: Duration) -> String {
 /// "100/s", "1000/h", "1/day" or "500/10s".
 pub(super) fn rate(text: &str) -> Result<Rate, String> {
     let bad = || format!("`{text}` is no rate: write 100/s, 1000/h or 500/10s");
-    let (count, per) = text.split_once('/').ok_or_else(bad)?;
+    let Some((count, per)) = text.split_once('/') else {
+        return Err(match text.trim().parse::<u64>() {
+            Ok(1..) => format!("`{text}` does not say in how long: write {text}/s or {text}/h"),
+            _ => bad(),
+        });
+    };
     let count = count.trim().parse().map_err(|_| bad())?;
     let per = per.trim();
     let per = match per.chars().next() {
@@ -71,7 +105,13 @@ pub(super) fn write_rate(rate: Rate) -> String {
 /// "10s" or "100 calls".
 pub(super) fn window(text: &str) -> Result<Window, String> {
     let Some(calls) = text.trim().strip_suffix("calls") else {
-        return duration(text).map(Window::Time);
+        let fix = |number| {
+            format!("`{number}` has no unit: write {number}ms, {number}s or {number} calls")
+        };
+        return match text.trim().parse::<u32>() {
+            Ok(number @ 1..) => Err(fix(number)),
+            _ => duration(text).map(Window::Time),
+        };
     };
     let calls = calls.trim_end().parse().map(Window::Calls);
     calls.map_err(|_| format!("`{text}` is no window: write 10s or 100 calls"))
@@ -96,15 +136,17 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     checked_share(number / whole, text)
 }
 
-/// A share that was read as a number, or its text.
-pub(super) fn checked_share(share: f64, text: &str) -> Result<f64, String> {
+/// A share of what is written.
+fn checked_share(share: f64, text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&share) {
         return Ok(share);
     }
-    Err(match text.ends_with('%') {
+    Err(match text.trim().ends_with('%') {
         _ if share.is_nan() || share < 0.0 => format!("`{text}` is no share: write 50% or 0.5"),
-        true => format!("`{text}` is more than all: write at most 100%"),
-        false => format!("`{text}` is more than all: write {text}% or a number up to 1"),
+        false if share <= 100.0 => {
+            format!("`{text}` is more than all: write {text}% or a number up to 1")
+        }
+        _ => format!("`{text}` is more than all: write at most 100%"),
     })
 }
 
@@ -154,10 +196,6 @@ fn scale(unit: &str) -> Option<u128> {
         "d" | "day" | "days" => DAY,
         _ => return None,
     })
-}
-
-fn unknown(text: &str) -> String {
-    format!("`{text}` has an unknown unit: use ns, us, ms, s, m, h or d")
 }
 
 const SECOND: u128 = 1_000_000_000;

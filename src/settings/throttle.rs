@@ -5,7 +5,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Changed, ConfigError,
     algorithm::throttle::ThrottleConfig,
-    settings::{HumanDuration, Settings, Share, fixed::same},
+    settings::{
+        HumanDuration, Settings, Share,
+        fixed::same,
+        scalar::{given, scalar},
+    },
     throttle::{ThrottleBuilder, ThrottleHandle, ThrottleLayer},
 };
 
@@ -20,20 +24,27 @@ use crate::{
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema),
+    schemars(transform = crate::settings::schema::written(""))
+)]
+#[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct ThrottleSettings {
     /// Whether it rejects at all. Default `true`.
+    #[serde(deserialize_with = "scalar")]
     pub enabled: bool,
     /// Its name in errors, metrics and events.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// How many times as much as it accepts the upstream is sent. Default 2.
+    #[serde(deserialize_with = "scalar")]
     pub multiplier: f64,
     /// How far back calls count. Default `"2m"`.
     pub window: HumanDuration,
     /// How many calls the window must hold before any is rejected. Default 20.
+    #[serde(deserialize_with = "scalar")]
     pub min_calls: u32,
     /// The highest probability of a rejection. Default `"95%"`.
     pub max_rejection: Share,

@@ -7,7 +7,9 @@ use crate::{
     hedge::{HedgeBuilder, HedgeHandle, HedgeLayer},
     settings::{
         BudgetSettings, HumanDuration, Settings, Share,
-        fixed::{required, same},
+        fixed::{required, same, same_part},
+        part::choice,
+        scalar::{given, scalar},
     },
     timeout::{TimeoutBuilder, TimeoutHandle, TimeoutLayer},
 };
@@ -23,19 +25,25 @@ use crate::{
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema),
+    schemars(transform = crate::settings::schema::written(""))
+)]
+#[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct TimeoutSettings {
     /// Whether it limits at all. Default `true`.
+    #[serde(deserialize_with = "scalar")]
     pub enabled: bool,
     /// Its name in errors, metrics and events.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// How long a call may take. No default.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub duration: Option<HumanDuration>,
     /// Whether that is for the call as a whole, around retries. Default `false`: one attempt.
+    #[serde(deserialize_with = "scalar")]
     pub total: bool,
 }
 
@@ -49,26 +57,33 @@ pub struct TimeoutSettings {
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema),
+    schemars(transform = crate::settings::schema::written(""))
+)]
+#[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct HedgeSettings {
     /// Whether it hedges at all. Default `true`.
+    #[serde(deserialize_with = "scalar")]
     pub enabled: bool,
     /// Its name in errors, metrics and events.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// After how long a call is sent once more; with a quantile the least delay, by default
     /// `"1ms"`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub delay: Option<HumanDuration>,
     /// After the time in which this share of the calls is answered. Default `"95%"` without a
     /// delay.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub quantile: Option<Share>,
     /// The largest number of hedges of one call. Default 1.
+    #[serde(deserialize_with = "scalar")]
     pub max_hedges: usize,
     /// What pays for hedges.
+    #[serde(deserialize_with = "choice")]
     pub budget: BudgetSettings,
 }
 
@@ -133,7 +148,7 @@ impl HedgeSettings {
             builder = builder.quantile(quantile);
         }
         if self.budget != BudgetSettings::default() {
-            builder = match self.budget.budget("hedge")? {
+            builder = match self.budget.budget("hedge.budget")? {
                 Some(budget) => builder.budget(budget),
                 None => builder.without_budget(),
             };
@@ -168,7 +183,7 @@ impl Settings for HedgeSettings {
         same(LAYER, "enabled", &before.enabled, &self.enabled)?;
         same(LAYER, "name", &before.name, &self.name)?;
         same(LAYER, "quantile", &before.quantile, &self.quantile)?;
-        same(LAYER, "budget", &before.budget, &self.budget)?;
+        same_part(LAYER, "budget", &before.budget, &self.budget)?;
         let mut policy = handle.policy();
         match (before.delay, self.delay) {
             (before, after) if before == after => {}

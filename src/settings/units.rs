@@ -1,35 +1,37 @@
 //! Values that a file writes with their unit.
 
-use std::{fmt, marker::PhantomData, time::Duration};
+use std::{fmt, time::Duration};
 
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{self, Visitor},
-};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     algorithm::{Rate, Window},
-    settings::text,
+    settings::{
+        part::OFF,
+        scalar::{Scalar, scalar},
+        text,
+    },
 };
 
 /// A duration, written `"250ms"`, `"1.5s"`, `"2m"` or `"1h 30m"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct HumanDuration(pub Duration);
 
 /// A rate, written `"100/s"`, `"1000/h"`, `"1/day"` or `"500/10s"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HumanRate(pub Rate);
 
 /// A circuit breaker's window, written `"10s"` or `"100 calls"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HumanWindow(pub Window);
 
 /// A share from 0 to 1, written `"50%"` or `0.5`.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Clone, Copy, PartialEq, Default)]
 pub struct Share(pub f64);
 
-/// A setting that can be turned off, which is written `"off"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// A setting that can be turned off, which is written `"off"`, and in no other way: `false` and an
+/// empty value are errors.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub enum OrOff<T> {
     /// Not there.
     #[default]
@@ -38,120 +40,71 @@ pub enum OrOff<T> {
     On(T),
 }
 
-/// Reads a value from its text, or from a number.
-trait Human: Sized {
-    const EXPECTED: &'static str;
-
-    fn read(text: &str) -> Result<Self, String>;
-
-    fn number(number: f64, text: &str) -> Result<Self, String>;
-
+/// A value with a unit, as it is written: also for `Debug`, which messages show.
+trait Written {
     fn write(&self) -> String;
 }
 
-impl Human for HumanDuration {
-    const EXPECTED: &'static str = "a duration such as \"250ms\" or \"1.5s\"";
+impl Scalar for HumanDuration {
+    const EXAMPLE: &'static str = "250ms";
 
-    fn read(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         text::duration(text).map(Self)
     }
+}
 
-    fn number(_: f64, text: &str) -> Result<Self, String> {
-        Err(text::unitless(text))
+impl Scalar for HumanRate {
+    const EXAMPLE: &'static str = "100/s";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text::rate(text).map(Self)
     }
+}
 
+impl Scalar for HumanWindow {
+    const EXAMPLE: &'static str = "10s";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text::window(text).map(Self)
+    }
+}
+
+impl Scalar for Share {
+    const EXAMPLE: &'static str = "50%";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text::share(text).map(Self)
+    }
+}
+
+impl Written for HumanDuration {
     fn write(&self) -> String {
         text::write_duration(self.0)
     }
 }
 
-impl Human for HumanRate {
-    const EXPECTED: &'static str = "a rate such as \"100/s\" or \"1000/h\"";
-
-    fn read(text: &str) -> Result<Self, String> {
-        text::rate(text).map(Self)
-    }
-
-    fn number(_: f64, text: &str) -> Result<Self, String> {
-        let error = format!("`{text}` does not say in how long: write {text}/s or {text}/h");
-        Err(error)
-    }
-
+impl Written for HumanRate {
     fn write(&self) -> String {
         text::write_rate(self.0)
     }
 }
 
-impl Human for HumanWindow {
-    const EXPECTED: &'static str = "a window such as \"10s\" or \"100 calls\"";
-
-    fn read(text: &str) -> Result<Self, String> {
-        text::window(text).map(Self)
-    }
-
-    fn number(_: f64, text: &str) -> Result<Self, String> {
-        Err(format!(
-            "`{text}` has no unit: write {text}s or {text} calls"
-        ))
-    }
-
+impl Written for HumanWindow {
     fn write(&self) -> String {
         text::write_window(self.0)
     }
 }
 
-impl Human for Share {
-    const EXPECTED: &'static str = "a share such as \"50%\" or 0.5";
-
-    fn read(text: &str) -> Result<Self, String> {
-        text::share(text).map(Self)
-    }
-
-    fn number(number: f64, text: &str) -> Result<Self, String> {
-        text::checked_share(number, text).map(Self)
-    }
-
+impl Written for Share {
     fn write(&self) -> String {
         text::write_share(self.0)
     }
 }
 
-struct HumanVisitor<T>(PhantomData<T>);
-
-impl<T: Human> Visitor<'_> for HumanVisitor<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(T::EXPECTED)
+impl fmt::Debug for HumanDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.write())
     }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        T::read(text).map_err(E::custom)
-    }
-
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a share is at most 1, all else an error"
-    )]
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
-        T::number(number as f64, &number.to_string()).map_err(E::custom)
-    }
-
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a share is at most 1, all else an error"
-    )]
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
-        T::number(number as f64, &number.to_string()).map_err(E::custom)
-    }
-
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<T, E> {
-        T::number(number, &number.to_string()).map_err(E::custom)
-    }
-}
-
-fn read<'de, T: Human, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
-    deserializer.deserialize_any(HumanVisitor(PhantomData))
 }
 
 impl Serialize for HumanDuration {
@@ -162,7 +115,13 @@ impl Serialize for HumanDuration {
 
 impl<'de> Deserialize<'de> for HumanDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        read(deserializer)
+        scalar(deserializer)
+    }
+}
+
+impl fmt::Debug for HumanRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.write())
     }
 }
 
@@ -174,7 +133,13 @@ impl Serialize for HumanRate {
 
 impl<'de> Deserialize<'de> for HumanRate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        read(deserializer)
+        scalar(deserializer)
+    }
+}
+
+impl fmt::Debug for HumanWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.write())
     }
 }
 
@@ -186,7 +151,13 @@ impl Serialize for HumanWindow {
 
 impl<'de> Deserialize<'de> for HumanWindow {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        read(deserializer)
+        scalar(deserializer)
+    }
+}
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.write())
     }
 }
 
@@ -198,7 +169,7 @@ impl Serialize for Share {
 
 impl<'de> Deserialize<'de> for Share {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        read(deserializer)
+        scalar(deserializer)
     }
 }
 
@@ -237,66 +208,51 @@ impl<T> From<Option<T>> for OrOff<T> {
     }
 }
 
+impl<T: fmt::Debug> fmt::Debug for OrOff<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str(OFF),
+            Self::On(value) => value.fmt(f),
+        }
+    }
+}
+
 impl<T: Serialize> Serialize for OrOff<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Off => serializer.serialize_str("off"),
+            Self::Off => serializer.serialize_str(OFF),
             Self::On(value) => value.serialize(serializer),
         }
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for OrOff<T> {
+impl<'de, T: Scalar> Deserialize<'de> for OrOff<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(OffVisitor(PhantomData))
+        scalar(deserializer)
     }
 }
 
-struct OffVisitor<T>(PhantomData<T>);
+impl<T: Scalar> Scalar for OrOff<T> {
+    const EXAMPLE: &'static str = T::EXAMPLE;
 
-impl<T> OffVisitor<T> {
-    fn on<'de, E: de::Error>(value: impl de::IntoDeserializer<'de, E>) -> Result<OrOff<T>, E>
-    where
-        T: Deserialize<'de>,
-    {
-        T::deserialize(value.into_deserializer()).map(OrOff::On)
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text.trim() == OFF {
+            return Ok(Self::Off);
+        }
+        T::from_text(text).map(Self::On)
+    }
+
+    fn no_value(found: &str) -> String {
+        let example = T::EXAMPLE;
+        format!("`{found}` is no value: write the value, such as {example}, or \"off\"")
     }
 }
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for OffVisitor<T> {
-    type Value = OrOff<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value, or \"off\"")
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<OrOff<T>, E> {
-        Ok(OrOff::Off)
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<OrOff<T>, E> {
-        if text == "off" {
-            return Ok(OrOff::Off);
-        }
-        Self::on(text)
-    }
-
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<OrOff<T>, E> {
-        if value {
-            return Err(E::custom("`true` is no value: write the value, or \"off\""));
-        }
-        Ok(OrOff::Off)
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<OrOff<T>, E> {
-        Self::on(number)
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<OrOff<T>, E> {
-        Self::on(number)
-    }
-
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<OrOff<T>, E> {
-        Self::on(number)
-    }
+/// Reads the value of a field without which something is off, as `"off"` says too.
+pub(super) fn value_unless_off<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Scalar + Copy,
+    D: Deserializer<'de>,
+{
+    OrOff::deserialize(deserializer).map(|read: OrOff<T>| read.on())
 }

@@ -29,6 +29,8 @@ impl Times {
             max_retry_after,
             backoff,
         } = *self;
+        // A timeout of nothing is told by its own layer, and not by what is longer.
+        let [total, attempt] = [total, attempt].map(|time| time.filter(|time| !time.is_zero()));
         if let (Some(total), Some(attempt)) = (total, attempt) {
             let fix = "raise it to `attempt_timeout` or more: not even one attempt would end";
             reject(total < attempt, "total_timeout", total, fix)?;

@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
 use tower_keep::{
     protocol::Plain,
     rate_limit::Rate,
     settings::{
         self, Alone, BulkheadSettings, CircuitBreakerSettings, ClientSettings, HedgeSettings,
-        RateLimitSettings, ReadError, Reload, RetrySettings, ServerSettings, ThrottleSettings,
-        TimeoutSettings,
+        OrOff, RateLimitSettings, ReadError, Reload, RetrySettings, ServerSettings,
+        ThrottleSettings, TimeoutSettings,
     },
     stack,
 };
@@ -117,7 +118,43 @@ fn a_mistake_is_told_by_path_value_and_fix() {
             "retries = 3",
             ["`retries`", "unknown field `retries`", "`retry`"],
         ),
-        ("retry.attempts = -1", ["`retry.attempts`", "`-1`", "u32"]),
+        (
+            "retry.attempts = -1",
+            [
+                "`retry.attempts`",
+                "`-1`",
+                "no whole number: write one from 0",
+            ],
+        ),
+        (
+            "retry.attempts = 4294967296",
+            [
+                "`retry.attempts`",
+                "`4294967296`",
+                "write at most 4294967295",
+            ],
+        ),
+        (
+            "retry.attempts = 1.5",
+            ["`retry.attempts`", "`1.5`", "no whole number"],
+        ),
+        ("name = 5\nburst = 'x'", ["`burst`", "`x`", "whole number"]),
+        (
+            "retry = 5",
+            [
+                "`retry`",
+                "`5` sets nothing",
+                "write the fields to set, or \"off\"",
+            ],
+        ),
+        (
+            "retry.backoff = 'off'",
+            ["`retry.backoff`", "`off` sets nothing", "or leave it out"],
+        ),
+        (
+            "circuit_breaker.verdict = false",
+            ["`circuit_breaker.verdict", "`false`", "`rate`"],
+        ),
         (
             "retry.budget = 'none'",
             ["`retry.budget", "`none`", "`off`"],
@@ -135,6 +172,394 @@ fn a_mistake_is_told_by_path_value_and_fix() {
         for part in parts {
             assert!(told.contains(part), "{text}: {told} lacks {part}");
         }
+    }
+}
+
+/// How a type reads a value.
+type Reader = fn(serde_json::Value) -> Result<(), String>;
+
+/// All settings types, and what each reads.
+fn all_types() -> [(&'static str, Reader); 9] {
+    fn reads<S: DeserializeOwned>(value: serde_json::Value) -> Result<(), String> {
+        let read = settings::read::<S, _>(value);
+        read.map(drop).map_err(|error| error.to_string())
+    }
+    [
+        ("client", reads::<ClientSettings>),
+        ("server", reads::<ServerSettings>),
+        ("circuit_breaker", reads::<CircuitBreakerSettings>),
+        ("retry", reads::<RetrySettings>),
+        ("rate_limit", reads::<RateLimitSettings>),
+        ("bulkhead", reads::<BulkheadSettings>),
+        ("timeout", reads::<TimeoutSettings>),
+        ("hedge", reads::<HedgeSettings>),
+        ("throttle", reads::<ThrottleSettings>),
+    ]
+}
+
+type Reads<'a> = &'a dyn Fn(serde_json::Value) -> Result<(), String>;
+
+/// Each field of a part, and of the parts in it, by what its errors list.
+fn each_field(reads: Reads<'_>, path: &str, seen: &mut dyn FnMut(&str, Reads<'_>)) {
+    let Err(error) = reads(json!({ "?": 1 })) else {
+        return;
+    };
+    let Some((_, listed)) = error.split_once("expected ") else {
+        return;
+    };
+    if !error.contains("unknown field") {
+        return;
+    }
+    for field in listed.split('`').skip(1).step_by(2) {
+        let path = format!("{path}.{field}");
+        let read = |value: serde_json::Value| reads(json!({ field: value }));
+        seen(&path, &read);
+        each_field(&read, &path, seen);
+    }
+}
+
+/// A rate, a circuit, a timeout: YAML's empty value, with which a file ends that is half written,
+/// and `false` turned them off.
+#[test]
+fn only_off_turns_something_off() {
+    let mut fields = 0;
+    for (name, reads) in all_types() {
+        each_field(&reads, name, &mut |path, read| {
+            fields += 1;
+            let told = |value| read(value).expect_err(path);
+            for error in [told(json!(null)), told(json!([1]))] {
+                assert_is_plain(path, &error);
+            }
+            assert!(has_a_fix(&told(json!(null))), "{path}");
+            if read(json!(true)).is_err() {
+                let error = told(json!(false));
+                assert_is_plain(path, &error);
+                assert!(has_a_fix(&error), "{path}: {error}");
+            }
+        });
+    }
+    assert!(fields > 150, "{fields}");
+}
+
+fn has_a_fix(error: &str) -> bool {
+    ["write ", "use ", "expected one of `", "expected `"]
+        .iter()
+        .any(|fix| error.contains(fix))
+}
+
+/// In the words of a file.
+fn assert_is_plain(what: &str, error: &str) {
+    for word in [
+        "Some(",
+        "None",
+        "struct ",
+        "enum ",
+        "Option",
+        "u16",
+        "u32",
+        "usize",
+        "f64",
+        "unit variant",
+        "newtype",
+        "variant,",
+        "string",
+    ] {
+        assert!(!error.contains(word), "{what}: {error}");
+    }
+}
+
+/// `-2` as a time was to be `-2ms`, and 200 as a share `200%`, and both were refused in turn.
+#[test]
+fn the_fix_that_is_told_is_accepted() {
+    let wrong = [
+        json!(-2),
+        json!("-2"),
+        json!(0),
+        json!(2),
+        json!(50),
+        json!(200),
+        json!(1.5),
+        json!(1e300),
+        json!(-0.5),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!(""),
+        json!(" "),
+        json!("x"),
+        json!("5 weeks"),
+        json!("1h 30"),
+        json!("1.5/s"),
+        json!("5/"),
+        json!("101%"),
+        json!("-1%"),
+        json!("99999999999999999999"),
+        json!("none"),
+        json!("Off"),
+        json!("null"),
+        json!(null),
+        json!(true),
+        json!(false),
+    ];
+    let mut tried = 0;
+    for (name, reads) in all_types() {
+        each_field(&reads, name, &mut |path, read| {
+            for value in &wrong {
+                let error = read(value.clone()).err().unwrap_or_default();
+                if error.is_empty() || error.contains("missing field") {
+                    continue;
+                }
+                assert_is_plain(path, &error);
+                let Some((_, fixes)) = error.split_once("write ") else {
+                    assert!(has_a_fix(&error), "{path} = {value}: {error}");
+                    continue;
+                };
+                for fix in fixes.split(", or ").flat_map(|fix| fix.split([',', ' '])) {
+                    let fix = fix.trim_matches('"');
+                    if fix == "off" || fix.starts_with(|letter: char| letter.is_ascii_digit()) {
+                        tried += 1;
+                        let fixed = read(json!(fix)).or_else(|_| read(fixed_text(fixes, fix)));
+                        let error = fixed.err().unwrap_or_default();
+                        // Another field of the same part is needed too.
+                        let is_read = error.is_empty() || error.contains("missing field");
+                        assert!(is_read, "{path} = {value}: {error}");
+                    }
+                }
+            }
+        });
+    }
+    assert!(tried > 2000, "{tried}");
+}
+
+/// A fix of two words, such as `1h 30ms` or `100 calls`.
+fn fixed_text(fixes: &str, first: &str) -> serde_json::Value {
+    let ends = [", ", " or "];
+    let text = &fixes[fixes.find(first).unwrap()..];
+    let end = ends.iter().filter_map(|end| text.find(end)).min();
+    json!(&text[..end.unwrap_or(text.len())])
+}
+
+/// As `config` and `envy` read them.
+#[test]
+fn values_of_the_environment_are_texts() {
+    let variables = [
+        ("name", "payments"),
+        ("total_timeout", "8s"),
+        ("attempt_timeout", "off"),
+        ("max_in_flight", "50"),
+        ("rate", "100/s"),
+        ("burst", "7"),
+    ];
+    let variables =
+        serde::de::value::MapDeserializer::<_, serde::de::value::Error>::new(variables.into_iter());
+    let read: ClientSettings = settings::read(variables).unwrap();
+    assert_eq!(read.max_in_flight, OrOff::On(50));
+    assert_eq!((read.burst, read.attempt_timeout), (Some(7), OrOff::Off));
+
+    // Whatever reads as a number, or as true or false, reads as a text too.
+    let (mut numbers, mut flags) = (0, 0);
+    for (name, reads) in all_types() {
+        each_field(&reads, name, &mut |path, read| {
+            if read(json!(3)).is_ok() {
+                numbers += 1;
+                assert_eq!(read(json!("3")), Ok(()), "{path}");
+                assert_eq!(read(json!(" 3 ")), Ok(()), "{path}");
+            }
+            if read(json!(true)).is_ok() {
+                flags += 1;
+                assert_eq!(read(json!("true")), Ok(()), "{path}");
+                assert_eq!(read(json!("false")), Ok(()), "{path}");
+                assert!(
+                    read(json!("no"))
+                        .unwrap_err()
+                        .contains("write true or false")
+                );
+            }
+        });
+    }
+    assert!(numbers > 50 && flags > 30, "{numbers} {flags}");
+}
+
+#[test]
+fn parts_are_turned_off_by_a_word() {
+    let off = client(
+        "retry = 'off'\ncircuit_breaker = 'off'\nbulkhead = 'off'\nrate_limit = 'off'\n\
+         rate = 'off'\ntotal_timeout = 'off'\nattempt_timeout = 'off'",
+    );
+    assert!(!off.retry.enabled && !off.circuit_breaker.enabled);
+    // But for that word it is as before.
+    assert_eq!(
+        off.circuit_breaker.config(),
+        client("").circuit_breaker.config()
+    );
+    let stack = off
+        .apply_to(stack::client().http())
+        .unwrap()
+        .build()
+        .unwrap();
+    assert!(stack.handle().rate_limit.is_none());
+    let breaker: CircuitBreakerSettings = read("slow_calls = 'off'").unwrap();
+    assert_eq!(breaker.slow_calls, None);
+    let bulkhead: BulkheadSettings =
+        read("limit = 1\nadaptive = 'off'\nmax_wait = 'off'\nwithin = 'off'").unwrap();
+    assert_eq!(
+        (bulkhead.adaptive, bulkhead.max_wait, bulkhead.within),
+        (None, None, None)
+    );
+    let limit: RateLimitSettings = read("rate = '1/s'\nhonor_retry_after = 'off'").unwrap();
+    assert_eq!(limit.honor_retry_after, None);
+    let server: ServerSettings = read("bulkhead = 'off'\ntimeout = 'off'").unwrap();
+    server
+        .apply_to(stack::server().http())
+        .unwrap()
+        .build()
+        .unwrap();
+
+    // The name of a shape has its defaults.
+    let named: BulkheadSettings = read("limit = 9\nadaptive = 'vegas'").unwrap();
+    assert_eq!(named, read("limit = 9\nadaptive.vegas = {}").unwrap());
+    let named: RetrySettings = read("budget = 'throttle'").unwrap();
+    assert_eq!(named, read("budget.throttle = {}").unwrap());
+}
+
+/// The bulkhead won in silence.
+#[test]
+fn a_limit_and_a_bulkhead_in_one_file_are_an_error() {
+    let both = "max_in_flight = 5\nbulkhead.limit = 7";
+    let told = "stack: `max_in_flight` is 5: leave it: `bulkhead`";
+    let error = client(both).apply_to(stack::client().http()).unwrap_err();
+    assert!(error.to_string().starts_with(told), "{error}");
+    let off = client("max_in_flight = 'off'\nbulkhead.limit = 7");
+    off.apply_to(stack::client().http()).unwrap_err();
+    let server: ServerSettings = read(both).unwrap();
+    let error = server.apply_to(stack::server().http()).unwrap().build();
+    let error = error.unwrap_err().to_string();
+    assert!(error.starts_with(told), "{error}");
+
+    // A running one is not moved to it either.
+    let before = client("bulkhead.limit = 7");
+    let stack = before
+        .apply_to(stack::client().http())
+        .unwrap()
+        .build()
+        .unwrap();
+    let mut reload = Reload::new(stack.handle(), before);
+    reload.apply(client(both)).unwrap_err();
+    let before: ServerSettings = read("bulkhead.limit = 7").unwrap();
+    let stack = before
+        .apply_to(stack::server().http())
+        .unwrap()
+        .build()
+        .unwrap();
+    let mut reload = Reload::new(stack.handle(), before);
+    reload.apply(server).unwrap_err();
+    let changed = reload.apply(read("bulkhead.limit = 8").unwrap()).unwrap();
+    assert_eq!(changed.to_string(), "bulkhead: `limit` from 7 to 8");
+}
+
+#[test]
+fn errors_of_a_build_speak_the_words_of_the_file() {
+    let built = |text: &str| {
+        let builder = client(text).apply_to(stack::client().http());
+        builder.and_then(|builder| builder.build())
+    };
+    let served = |text: &str| {
+        let settings: ServerSettings = read(text).unwrap();
+        let builder = settings.apply_to(stack::server().http());
+        builder.and_then(|builder| builder.build())
+    };
+    for (error, told) in [
+        (
+            built("attempt_timeout = '0s'").unwrap_err(),
+            "timeout: `attempt_timeout` is 0ns",
+        ),
+        (
+            built("total_timeout = '0s'\nattempt_timeout = 'off'").unwrap_err(),
+            "`total_timeout` is 0ns",
+        ),
+        (
+            built("max_in_flight = 0").unwrap_err(),
+            "bulkhead: `max_in_flight` is 0",
+        ),
+        (
+            built("bulkhead.limit = 0").unwrap_err(),
+            "bulkhead: `limit` is 0",
+        ),
+        (
+            built("bulkhead.max_wait = '1s'").unwrap_err(),
+            "bulkhead: `limit` is not set",
+        ),
+        (built("burst = 5").unwrap_err(), "stack: `burst` is 5"),
+        (
+            built("retry.budget.funded.capacity = 0").unwrap_err(),
+            "retry.budget: `capacity` is 0",
+        ),
+        (built("rate = '5/0s'").unwrap_err(), "such as 100/s"),
+        (
+            served("max_in_flight = 1\ntimeout = '0s'").unwrap_err(),
+            "timeout: `timeout` is 0ns",
+        ),
+        (served("").unwrap_err(), "stack: `max_in_flight` is not set"),
+    ] {
+        let error = error.to_string();
+        assert!(error.contains(told), "{error}");
+        assert_is_plain(told, &error);
+    }
+}
+
+#[test]
+fn what_cannot_change_is_told_in_the_words_of_the_file() {
+    let full = "name = 'pay'\nrate = '5/s'\nbulkhead = { limit = 3, max_wait = '1s' }";
+    let before = client(full);
+    let stack = before
+        .apply_to(stack::client().http())
+        .unwrap()
+        .build()
+        .unwrap();
+    let mut reload = Reload::new(stack.handle(), before);
+    for (from, to, told) in [
+        ("'pay'", "'buy'", "`name` is \"buy\": change it back"),
+        ("name = 'pay'", "", "`name` is not set: change it back"),
+        ("rate = '5/s'", "", "`rate` is not set"),
+        ("limit = 3", "limit = 0", "bulkhead (pay): `limit` is 0"),
+        ("'1s'", "'2s'", "bulkhead: `max_wait` is 2s"),
+        (
+            "name",
+            "total_timeout = 'off'\nname",
+            "stack: `total_timeout` is off",
+        ),
+        (
+            "name",
+            "retry.budget = 'off'\nname",
+            "retry: `budget` is different: change it back",
+        ),
+        (
+            "name",
+            "rate_limit.rate = '3/s'\nname",
+            "stack: `rate_limit` is different",
+        ),
+        (
+            "name",
+            "attempt_timeout = '0s'\nname",
+            "`attempt_timeout` is 0ns",
+        ),
+    ] {
+        let error = reload.apply(client(&full.replace(from, to))).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains(told), "{error}");
+        assert_is_plain(told, &error);
+    }
+    let all = "[retry]\nbackoff = { base = '50ms' }\n[circuit_breaker]\nwindow = '20s'\n\
+               slow_calls = { after = '1s', rate = '50%' }\nmax_open = '9s'\nfailure_rate = 'off'";
+    let changed = reload.apply(client(&format!("{full}\n{all}"))).unwrap();
+    let changed = changed.to_string();
+    assert_is_plain("changed", &changed);
+    for told in [
+        "`backoff` from { base: 100ms, max: 10s, jitter: Exponential } to { base: 50ms",
+        "`window` from 10s to 20s",
+        "`slow_calls` from not set to { after: 1s, rate: 0.5 }",
+        "`failure_rate` from 0.5 to not set",
+    ] {
+        assert!(changed.contains(told), "{changed}");
     }
 }
 
@@ -304,6 +729,19 @@ fn the_schema_knows_each_field_and_its_default() {
         assert_eq!(&fields[field]["default"], value, "{field}");
     }
     assert_eq!(schema["additionalProperties"], false);
+    // What the schema allows is what is read: no empty value, and `"off"` where it means something.
+    assert!(!schema.to_string().contains("null"));
+    for (field, told) in fields {
+        let can_be_off = told["anyOf"]
+            .as_array()
+            .is_some_and(|shapes| shapes.iter().any(|shape| shape["const"] == "off"));
+        let read = read::<ClientSettings>(&format!("{field} = 'off'"));
+        assert_eq!(
+            can_be_off,
+            field != "name" && read.is_ok(),
+            "{field}: {told}"
+        );
+    }
     for (field, told) in fields {
         assert!(told["description"].is_string(), "{field} is not described");
     }

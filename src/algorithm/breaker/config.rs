@@ -1,6 +1,6 @@
 //! What a user sets.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// When to open, for how long, and how to close again.
 ///
@@ -68,7 +68,7 @@ pub struct BreakerConfig {
 }
 
 /// Of which calls the shares are taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Window {
     /// Those of so much time: at least 10 ms, at most a day. Successes cost no write that threads
@@ -80,10 +80,10 @@ pub enum Window {
 }
 
 /// Which calls are slow, and how many are too many.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 pub struct SlowCalls {
-    /// A call that takes this long is slow, whatever its result. From 1 ms to a day. Cannot be
-    /// changed by an update.
+    /// A call that takes this long is slow, whatever its result. From 1 ms to a day. With another
+    /// one an update starts the window anew.
     pub after: Duration,
     /// The share of slow calls at which the circuit opens, above 0 and up to 1.
     pub rate: f64,
@@ -110,6 +110,24 @@ pub enum Verdict {
     /// The first failure opens the circuit again; it closes when all probes have succeeded. Against
     /// a peer that always fails a share of its calls, a false trip lasts several times as long.
     AnyFailure,
+}
+
+/// As it is set.
+impl fmt::Debug for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(length) => write!(f, "{length:?}"),
+            Self::Calls(calls) => write!(f, "{calls} calls"),
+        }
+    }
+}
+
+/// As it is set.
+impl fmt::Debug for SlowCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { after, rate } = self;
+        write!(f, "{{ after: {after:?}, rate: {rate} }}")
+    }
 }
 
 impl Default for BreakerConfig {

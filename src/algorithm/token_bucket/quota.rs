@@ -217,7 +217,7 @@ fn interval(rate: Rate, scale: Scale) -> Result<(u64, u32), ConfigError> {
         return refuse("allow at least 1 unit; to stop all calls, use another means than a rate");
     }
     if rate.per().is_zero() {
-        return refuse("give the period a length, such as Rate::per_second(100)");
+        return refuse("give the period a length, such as 100/s");
     }
     // A u64 of seconds in nanoseconds takes 94 bits, and the scale 7 more: u128 holds it.
     let period = rate.per().as_nanos() << scale.bits;
