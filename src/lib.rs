@@ -9,6 +9,8 @@ pub mod budget;
 pub mod bulkhead;
 #[cfg(feature = "layers")]
 pub mod circuit_breaker;
+#[cfg(feature = "drill")]
+pub mod drill;
 #[cfg(feature = "layers")]
 pub mod fallback;
 #[cfg(feature = "layers")]

@@ -114,3 +114,19 @@ pub(crate) fn until(date: std::time::SystemTime) -> Duration {
     date.duration_since(std::time::SystemTime::now())
         .unwrap_or_default()
 }
+
+/// Real time, whatever tokio's clock is told: of drills, which run in virtual time.
+#[cfg(feature = "drill")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopwatch(std::time::Instant);
+
+#[cfg(feature = "drill")]
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}

@@ -75,6 +75,16 @@ pub mod settings {}
 #[doc = include_str!("grpc.md")]
 pub mod grpc {}
 
+#[cfg(feature = "drill")]
+#[doc = include_str!("drill.md")]
+///
+/// # The example
+///
+/// ```no_run
+#[doc = include_str!("../../examples/drill.rs")]
+/// ```
+pub mod drill {}
+
 #[doc = include_str!("testing.md")]
 pub mod testing {}
 

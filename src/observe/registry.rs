@@ -27,6 +27,8 @@ use crate::observe::{Instance, state::Observed};
 #[derive(Default)]
 pub struct Registry {
     instances: Mutex<Instances>,
+    /// Whether it knows layers without a name too.
+    knows_unnamed: bool,
     #[cfg(feature = "metrics")]
     pub(super) published: Mutex<crate::observe::series::Published>,
     #[cfg(feature = "metrics")]
@@ -39,6 +41,15 @@ impl Registry {
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// One that knows layers without a name too, whose name is then empty.
+    #[cfg(feature = "drill")]
+    pub(crate) fn of_all() -> Arc<Self> {
+        Arc::new(Self {
+            knows_unnamed: true,
+            ..Self::default()
+        })
     }
 
     /// The registry of the process: it learns of every named layer that is not built
@@ -113,15 +124,13 @@ thread_local! {
     static OWN: RefCell<Option<Arc<Registry>>> = const { RefCell::new(None) };
 }
 
-/// Makes a named layer known. Those without a name are not.
+/// Makes a layer known: one without a name only to a registry that asks for such.
 pub(crate) fn register<T: Observed + 'static>(observed: &Arc<T>) {
-    if observed.name().is_some() {
+    let own = OWN.with_borrow(Option::clone);
+    let registry = own.as_deref().unwrap_or_else(|| Registry::global());
+    if registry.knows_unnamed || observed.name().is_some() {
         let observed: Arc<dyn Observed> = observed.clone();
-        let observed = Arc::downgrade(&observed);
-        match OWN.with_borrow(Option::clone) {
-            Some(own) => own.add(observed),
-            None => Registry::global().add(observed),
-        }
+        registry.add(Arc::downgrade(&observed));
     }
 }
 

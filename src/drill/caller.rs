@@ -1,0 +1,59 @@
+//! The user's stack as callers see it: something that ends, in one way or another.
+
+use std::{error::Error, future::Future, pin::Pin};
+
+use tower::BoxError;
+
+use super::world::World;
+use crate::{Rejected, RejectedKind};
+
+/// A call on its way through the stack. It need not be `Send`: a run is one thread.
+#[doc(hidden)]
+pub(super) type Calling = Pin<Box<dyn Future<Output = End>>>;
+
+/// A stack over the upstreams, whatever its type.
+#[doc(hidden)]
+pub trait Caller<Req> {
+    fn call(&self, request: Req) -> Calling;
+}
+
+/// A protocol: what a drill asks with.
+#[doc(hidden)]
+pub trait Kind: Sized + 'static {
+    type Request: 'static;
+    /// What stands in for the upstreams.
+    type Upstream: Clone + 'static;
+    /// What makes the responses, if the user does.
+    type Handlers: Default + Clone + Send + Sync + 'static;
+
+    fn upstream(world: World, handlers: &Self::Handlers) -> Self::Upstream;
+
+    /// Callers without any stack.
+    fn bare(upstream: Self::Upstream) -> Box<dyn Caller<Self::Request>>;
+}
+
+/// How a call ended.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Answered,
+    Failed,
+    /// A layer turned it away, or cut it off.
+    Rejected(RejectedKind),
+    /// The caller lost patience.
+    Left,
+    /// The run was over.
+    Unfinished,
+}
+
+impl End {
+    /// What an error means.
+    pub(super) fn of_error(error: impl Into<BoxError>) -> Self {
+        let error: BoxError = error.into();
+        Self::of(&*error)
+    }
+
+    fn of(error: &(dyn Error + 'static)) -> Self {
+        Rejected::find(error).map_or(Self::Failed, |rejected| Self::Rejected(rejected.kind))
+    }
+}

@@ -1,0 +1,295 @@
+//! The upstreams: a queueing model in nanoseconds.
+//!
+//! Departures are computed and not waited for: tokio rounds each timer up to a whole millisecond,
+//! so that a service time of 1 ms slept for would be one of 1.5 ms, and an upstream at nine tenths
+//! of its capacity one that is overloaded. Pure: the moment is an argument, and who must be woken
+//! is returned.
+
+use std::{collections::VecDeque, task::Waker};
+
+use super::{
+    agenda::{Agenda, Event},
+    jobs::{Answer, Job, JobId, Jobs, Stage},
+    random::{Purpose, Random},
+    servers::{Order, Servers},
+    trouble::{Effects, Timeline},
+};
+
+/// All upstreams, and what happens next.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) agenda: Agenda,
+    jobs: Jobs,
+    upstreams: Vec<Upstream>,
+    timeline: Timeline,
+    /// The last moment. Time never goes back, so that a call from a task of the user's, which only
+    /// sees whole milliseconds, cannot overtake.
+    now: u64,
+}
+
+#[derive(Debug)]
+struct Upstream {
+    servers: Servers,
+    effects: Effects,
+    /// How many calls are worked on at once, and how many times as long each takes.
+    workers: (usize, f64),
+    random: Random,
+    waiting: VecDeque<JobId>,
+    /// How many of `waiting` have not been given up.
+    waits: usize,
+    busy: usize,
+    seen: Seen,
+}
+
+/// What an upstream has seen.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    /// When calls arrived, in nanoseconds.
+    pub(super) arrivals: Vec<u64>,
+    /// How many calls a worker has taken, and how long these had waited, in seconds.
+    pub(super) started: u64,
+    pub(super) waited: f64,
+}
+
+/// What becomes of a call that arrives.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    Answered(Answer),
+    Waits(JobId),
+}
+
+impl Model {
+    pub(super) fn new(servers: Vec<Servers>, timeline: Timeline, seed: u64) -> Self {
+        let mut agenda = Agenda::default();
+        for (at, upstream) in timeline.changes() {
+            agenda.enter(at, Event::Change(upstream));
+        }
+        let upstreams = (0..).zip(servers).map(|(number, servers)| Upstream {
+            workers: workers_left(&servers, 1.0),
+            servers,
+            effects: Effects::default(),
+            random: Random::new(seed, Purpose::Upstream(number)),
+            waiting: VecDeque::new(),
+            waits: 0,
+            busy: 0,
+            seen: Seen::default(),
+        });
+        Self {
+            agenda,
+            jobs: Jobs::default(),
+            upstreams: upstreams.collect(),
+            timeline,
+            now: 0,
+        }
+    }
+
+    /// What goes wrong when.
+    pub(super) fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// What an upstream has seen so far.
+    pub(super) fn seen(&self) -> impl Iterator<Item = &Seen> {
+        self.upstreams.iter().map(|upstream| &upstream.seen)
+    }
+
+    /// A call arrives.
+    pub(super) fn arrive(&mut self, number: usize, at: u64) -> Arrival {
+        let at = self.at(at);
+        let upstream = &mut self.upstreams[number];
+        upstream.seen.arrivals.push(at);
+        let (stage, fate) = match upstream.fate() {
+            Ok(fate) => fate,
+            Err(answer) => return Arrival::Answered(answer),
+        };
+        let id = self.jobs.add(Job {
+            upstream: number,
+            stage,
+            fate,
+            arrived: at,
+            is_alone: false,
+            waker: None,
+        });
+        if stage == Stage::Waits {
+            upstream.waiting.push_back(id);
+            upstream.waits += 1;
+            self.start(number, at);
+        }
+        Arrival::Waits(id)
+    }
+
+    /// The answer of a call, once there is one; else it wakes the waker when there is. A call that
+    /// is answered is gone.
+    pub(super) fn poll(&mut self, id: JobId, waker: &Waker) -> Option<Answer> {
+        let job = self.jobs.find(id)?;
+        if job.stage == Stage::Done {
+            return self.jobs.remove(id).map(|job| job.fate);
+        }
+        match &mut job.waker {
+            Some(known) if known.will_wake(waker) => {}
+            known => *known = Some(waker.clone()),
+        }
+        None
+    }
+
+    /// The caller of a call has left.
+    pub(super) fn leave(&mut self, id: JobId, at: u64) {
+        let at = self.at(at);
+        let Some(job) = self.jobs.find(id) else {
+            return;
+        };
+        let (number, stage) = (job.upstream, job.stage);
+        job.is_alone = true;
+        job.waker = None;
+        let gives_up = self.upstreams[number].servers.gives_up;
+        match stage {
+            Stage::Waits if gives_up => self.upstreams[number].waits -= 1,
+            Stage::Runs if gives_up => self.upstreams[number].busy -= 1,
+            Stage::Waits | Stage::Runs => return,
+            Stage::Hangs | Stage::Done => {}
+        }
+        self.jobs.remove(id);
+        self.start(number, at);
+    }
+
+    /// A worker is done with a call. Returns whom to wake.
+    pub(super) fn depart(&mut self, id: JobId, at: u64) -> Option<Waker> {
+        let at = self.at(at);
+        // One that was lost meanwhile keeps no worker any more.
+        let job = self.jobs.find(id).filter(|job| job.stage == Stage::Runs)?;
+        let number = job.upstream;
+        self.upstreams[number].busy -= 1;
+        let woken = self.answer(id, None);
+        self.start(number, at);
+        woken
+    }
+
+    /// A trouble begins or ends. Returns whom to wake.
+    pub(super) fn change(&mut self, number: usize, at: u64) -> Vec<Waker> {
+        let at = self.at(at);
+        let effects = self.timeline.effects(number, at);
+        let upstream = &mut self.upstreams[number];
+        upstream.effects = effects;
+        upstream.workers = workers_left(&upstream.servers, effects.capacity);
+        let mut woken = Vec::new();
+        if effects.loses > 0.0 {
+            for id in self.jobs.unanswered(number) {
+                let upstream = &mut self.upstreams[number];
+                if upstream.random.happens(effects.loses) {
+                    match self.jobs.find(id).map(|job| job.stage) {
+                        Some(Stage::Runs) => upstream.busy -= 1,
+                        _ => upstream.waits -= 1,
+                    }
+                    woken.extend(self.answer(id, Some(Answer::Reset)));
+                }
+            }
+        }
+        self.start(number, at);
+        woken
+    }
+
+    /// Answers a call: as was decided when it arrived, or otherwise.
+    fn answer(&mut self, id: JobId, otherwise: Option<Answer>) -> Option<Waker> {
+        let job = self.jobs.find(id)?;
+        job.stage = Stage::Done;
+        job.fate = otherwise.unwrap_or(job.fate);
+        let woken = job.waker.take();
+        if job.is_alone {
+            self.jobs.remove(id);
+        }
+        woken
+    }
+
+    /// Gives waiting calls to idle workers.
+    fn start(&mut self, number: usize, at: u64) {
+        let upstream = &mut self.upstreams[number];
+        let (workers, stretch) = upstream.workers;
+        while upstream.busy < workers && upstream.waits > 0 {
+            let next = match upstream.servers.order {
+                Order::First => upstream.waiting.pop_front(),
+                Order::Last => upstream.waiting.pop_back(),
+            };
+            let Some(id) = next else { return };
+            // Those that were given up, or lost, are still in the queue.
+            let Some(job) = self.jobs.find(id).filter(|job| job.stage == Stage::Waits) else {
+                continue;
+            };
+            job.stage = Stage::Runs;
+            upstream.waits -= 1;
+            upstream.busy += 1;
+            upstream.seen.started += 1;
+            upstream.seen.waited += (at - job.arrived) as f64 / 1e9;
+            let time = upstream.service_time(stretch);
+            self.agenda
+                .enter(at.saturating_add(time), Event::Depart(id));
+        }
+    }
+
+    /// The moment, never before one that was.
+    fn at(&mut self, at: u64) -> u64 {
+        self.now = self.now.max(at);
+        self.now
+    }
+}
+
+impl Upstream {
+    /// What becomes of a call that arrives now: a stage and what it will be answered.
+    ///
+    /// # Errors
+    /// What it is answered at once.
+    fn fate(&mut self) -> Result<(Stage, Answer), Answer> {
+        let Effects {
+            fails,
+            status,
+            refused,
+            resets,
+            hangs,
+            ..
+        } = self.effects;
+        if self.random.happens(refused) {
+            return Err(Answer::Refused);
+        }
+        if self.random.happens(hangs) {
+            return Ok((Stage::Hangs, Answer::Reset));
+        }
+        let is_busy = self.busy >= self.workers.0;
+        if is_busy && self.waits >= self.servers.queue {
+            return Err(Answer::Overloaded);
+        }
+        let fate = if self.random.happens(resets) {
+            Answer::Reset
+        } else if self.random.happens(fails) {
+            Answer::Failed(status)
+        } else {
+            Answer::Well
+        };
+        Ok((Stage::Waits, fate))
+    }
+
+    fn service_time(&mut self, stretch: f64) -> u64 {
+        let Effects { slow, sick, .. } = self.effects;
+        let sick = if self.random.happens(sick.0) {
+            sick.1
+        } else {
+            1.0
+        };
+        let load = self.busy as f64 / f64::from(self.servers.workers.max(1));
+        let factor = slow * sick * stretch * (1.0 + self.servers.load_factor * load);
+        self.servers.service.draw(&mut self.random, factor)
+    }
+}
+
+/// The workers of a share of the capacity, and how many times as long each takes: three and a half
+/// are four that are slower.
+fn workers_left(servers: &Servers, capacity: f64) -> (usize, f64) {
+    let left = f64::from(servers.workers) * capacity;
+    // Not by rounding: a hair above a whole number is that number.
+    let enough = |count: &u32| f64::from(*count) >= left - 1e-9;
+    match (1..=servers.workers).find(enough) {
+        Some(workers) if left > 0.0 => (workers as usize, f64::from(workers) / left),
+        _ => (0, 1.0),
+    }
+}
+
+#[cfg(test)]
+mod tests;

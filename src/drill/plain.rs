@@ -1,0 +1,145 @@
+//! Any request type: the upstream as a plain service.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Future, poll_fn},
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tower::{BoxError, Service};
+
+use super::{
+    UpstreamError,
+    caller::{Caller, Calling, End, Kind},
+    world::{Sending, World},
+};
+
+/// Drills with requests of any type.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct PlainKind<Req>(PhantomData<fn(Req) -> Infallible>);
+
+/// The modelled upstreams, as a service that takes any request and answers [`Default`]: `()` if
+/// nothing else is asked for. Failures are errors.
+///
+/// Cheap to clone. It is always ready; what waits, waits at the upstream.
+pub struct PlainUpstream<Res = ()> {
+    world: World,
+    number: usize,
+    response: PhantomData<fn() -> Res>,
+}
+
+impl PlainUpstream {
+    /// The upstream of another name; without one of that name the first.
+    #[must_use]
+    pub fn to(&self, name: &str) -> Self {
+        Self {
+            number: self.world.number(Some(name)),
+            ..self.clone()
+        }
+    }
+
+    /// The same upstream, with responses of another type.
+    #[must_use]
+    pub fn answering<Res: Default>(&self) -> PlainUpstream<Res> {
+        PlainUpstream {
+            world: self.world.clone(),
+            number: self.number,
+            response: PhantomData,
+        }
+    }
+}
+
+impl<Req: 'static> Kind for PlainKind<Req> {
+    type Request = Req;
+    type Upstream = PlainUpstream;
+    type Handlers = ();
+
+    fn upstream(world: World, (): &()) -> PlainUpstream {
+        PlainUpstream {
+            world,
+            number: 0,
+            response: PhantomData,
+        }
+    }
+
+    fn bare(upstream: PlainUpstream) -> Box<dyn Caller<Req>> {
+        Box::new(PlainCaller(upstream))
+    }
+}
+
+impl<Req, Res: Default> Service<Req> for PlainUpstream<Res> {
+    type Response = Res;
+    type Error = UpstreamError;
+    type Future = PlainAnswer<Res>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Req) -> PlainAnswer<Res> {
+        PlainAnswer {
+            sending: self.world.send(self.number),
+            response: PhantomData,
+        }
+    }
+}
+
+/// The response of a [`PlainUpstream`], to come.
+#[must_use = "futures do nothing unless polled"]
+#[derive(Debug)]
+pub struct PlainAnswer<Res = ()> {
+    sending: Sending,
+    response: PhantomData<fn() -> Res>,
+}
+
+impl<Res: Default> Future for PlainAnswer<Res> {
+    type Output = Result<Res, UpstreamError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = Pin::new(&mut self.sending).poll(context);
+        answer.map(|answer| UpstreamError::of(answer).map_or_else(|| Ok(Res::default()), Err))
+    }
+}
+
+/// A stack of any protocol: an error is a failure, unless it is a rejection.
+pub(super) struct PlainCaller<S>(pub(super) S);
+
+impl<S, Req> Caller<Req> for PlainCaller<S>
+where
+    S: Service<Req> + Clone + 'static,
+    S::Error: Into<BoxError>,
+    Req: 'static,
+{
+    fn call(&self, request: Req) -> Calling {
+        let mut service = self.0.clone();
+        Box::pin(async move {
+            if let Err(error) = poll_fn(|context| service.poll_ready(context)).await {
+                return End::of_error(error);
+            }
+            match service.call(request).await {
+                Ok(_) => End::Answered,
+                Err(error) => End::of_error(error),
+            }
+        })
+    }
+}
+
+impl<Res> Clone for PlainUpstream<Res> {
+    fn clone(&self) -> Self {
+        Self {
+            world: self.world.clone(),
+            number: self.number,
+            response: PhantomData,
+        }
+    }
+}
+
+impl<Res> fmt::Debug for PlainUpstream<Res> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlainUpstream").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,303 @@
+//! The builder.
+
+use std::{env, fmt, ops::Range, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tower::{BoxError, Service};
+
+use super::{
+    Body, DrillError, HttpUpstream, IntoRequest, PlainUpstream, Report, Servers, Trouble,
+    caller::Kind,
+    http::{Http, HttpCaller},
+    plain::{PlainCaller, PlainKind},
+    results::Results,
+    run::{self, MakeStack, Runs, Setup},
+    scenario::Scenario,
+    traffic::Pattern,
+    trouble::Incident,
+};
+use crate::ambient::clock::Stopwatch;
+
+/// A drill: a stack, its traffic, its upstreams and their troubles.
+///
+/// Everything has a default but the traffic and the upstreams; [`standard`](Self::standard) sets
+/// those too. Nothing runs until [`run`](Self::run).
+#[must_use = "nothing happens until `run`"]
+pub struct Drill<K: Kind = Http> {
+    setup: Setup<K>,
+    scenario: Scenario,
+}
+
+impl Drill<Http> {
+    /// Drills the stack that a closure builds over the upstreams, as an HTTP client. Build
+    /// everything in the closure: it is called for each seed and each client, and what is built
+    /// outside would live through all of them.
+    pub fn http<S, B>(
+        stack: impl Fn(HttpUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + 'static,
+        S::Error: Into<BoxError>,
+        B: http_body::Body + 'static,
+    {
+        Self::new(http_stack(stack), false)
+    }
+
+    /// Drills a server: all clients call the one stack that the closure builds over its handler,
+    /// which is modelled as an upstream is. The clients have no stack.
+    pub fn http_server<S, B>(
+        stack: impl Fn(HttpUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + 'static,
+        S::Error: Into<BoxError>,
+        B: http_body::Body + 'static,
+    {
+        Self::new(http_stack(stack), true)
+    }
+
+    /// Adds a source of calls. The closure makes the request of a number, from 0; the host of its
+    /// URI is the name of the upstream that it goes to.
+    pub fn traffic<R: IntoRequest>(
+        mut self,
+        pattern: impl Into<Pattern>,
+        request: impl Fn(u64) -> R + Send + Sync + 'static,
+    ) -> Self {
+        self.scenario.patterns.push(pattern.into());
+        let request = move |number| request(number).into_request();
+        self.setup.asks.push(Arc::new(request));
+        self
+    }
+
+    /// Lets a service of your own, such as an axum `Router`, make the responses of an upstream, in
+    /// virtual time: what the modelled [`Servers`] would have answered well goes to it. The closure
+    /// makes a new one for each run. It must open no sockets.
+    pub fn handler<S, B>(
+        mut self,
+        upstream: impl Into<String>,
+        make: impl Fn() -> S + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.setup.handlers.add(upstream.into(), make);
+        self
+    }
+
+    /// Adds a stack to compare with: a column of its own, of this name.
+    pub fn against<S, B>(
+        mut self,
+        name: impl Into<String>,
+        stack: impl Fn(HttpUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + 'static,
+        S::Error: Into<BoxError>,
+        B: http_body::Body + 'static,
+    {
+        self.setup.stacks.push((name.into(), http_stack(stack)));
+        self
+    }
+}
+
+impl<Req: 'static> Drill<PlainKind<Req>> {
+    /// Drills a stack for requests of any type; failures are errors.
+    pub fn plain<S>(
+        stack: impl Fn(PlainUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: Service<Req> + Clone + 'static,
+        S::Error: Into<BoxError>,
+    {
+        Self::new(plain_stack(stack), false)
+    }
+
+    /// Drills a server for requests of any type, as [`http_server`](Drill::http_server) does.
+    pub fn plain_server<S>(
+        stack: impl Fn(PlainUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: Service<Req> + Clone + 'static,
+        S::Error: Into<BoxError>,
+    {
+        Self::new(plain_stack(stack), true)
+    }
+
+    /// Adds a source of calls. The closure makes the request of a number, from 0.
+    pub fn traffic(
+        mut self,
+        pattern: impl Into<Pattern>,
+        request: impl Fn(u64) -> Req + Send + Sync + 'static,
+    ) -> Self {
+        self.scenario.patterns.push(pattern.into());
+        self.setup.asks.push(Arc::new(request));
+        self
+    }
+
+    /// Adds a stack to compare with: a column of its own, of this name.
+    pub fn against<S>(
+        mut self,
+        name: impl Into<String>,
+        stack: impl Fn(PlainUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: Service<Req> + Clone + 'static,
+        S::Error: Into<BoxError>,
+    {
+        self.setup.stacks.push((name.into(), plain_stack(stack)));
+        self
+    }
+}
+
+impl<K: Kind> Drill<K> {
+    fn new(stack: MakeStack<K>, is_shared: bool) -> Self {
+        let setup = Setup {
+            stacks: vec![("stack".into(), stack)],
+            asks: Vec::new(),
+            handlers: K::Handlers::default(),
+        };
+        let scenario = Scenario::new(is_shared);
+        Self { setup, scenario }
+    }
+
+    /// How many clients there are. Each has a stack of its own, as processes have, and makes its
+    /// share of the calls. Default 1.
+    pub fn clients(mut self, clients: usize) -> Self {
+        self.scenario.clients = clients;
+        self
+    }
+
+    /// All clients share one stack.
+    pub fn shared(mut self) -> Self {
+        self.scenario.is_shared = true;
+        self
+    }
+
+    /// How long callers wait for an answer before they leave. Default 10 s, as people do.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.scenario.patience = patience;
+        self
+    }
+
+    /// For how long calls come, in virtual time. Default 60 s.
+    pub fn lasting(mut self, time: Duration) -> Self {
+        self.scenario.lasting = time;
+        self
+    }
+
+    /// Adds an upstream: a host, over HTTP.
+    pub fn upstream(mut self, name: impl Into<String>, servers: Servers) -> Self {
+        self.scenario.upstreams.push((name.into(), servers));
+        self
+    }
+
+    /// Adds a trouble of an upstream, from one moment to another.
+    pub fn trouble(
+        mut self,
+        when: Range<Duration>,
+        upstream: impl Into<String>,
+        trouble: Trouble,
+    ) -> Self {
+        self.scenario.incidents.push(Incident {
+            from: when.start,
+            to: when.end,
+            upstream: upstream.into(),
+            trouble,
+        });
+        self
+    }
+
+    /// The seeds to run; one run of each stack for each. Default `0..20`. The environment's
+    /// `TOWER_KEEP_SEED`, which failing assertions tell, runs that one alone.
+    pub fn seeds(mut self, seeds: Range<u64>) -> Self {
+        self.scenario.seeds = seeds;
+        self
+    }
+
+    /// Starts no further seed after so long in real time. The report says how many were run.
+    pub fn within(mut self, time: Duration) -> Self {
+        self.scenario.within = Some(time);
+        self
+    }
+
+    /// Runs all seeds, on all cores.
+    ///
+    /// # Panics
+    /// As [`try_run`](Self::try_run) fails, or as the stack panics.
+    #[track_caller]
+    pub fn run(self) -> Report {
+        match self.try_run() {
+            Ok(report) => report,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Runs all seeds, on all cores.
+    ///
+    /// # Errors
+    /// A setting that makes no sense; a stack that does not build.
+    pub fn try_run(self) -> Result<Report, DrillError> {
+        let (drill, mut scenario) = self.into_parts();
+        if let Some(seed) = seed_of_environment()? {
+            scenario.seeds = seed..seed.saturating_add(1);
+        }
+        scenario.check()?;
+        let watch = Stopwatch::start();
+        let runs = run::run_all(&*drill, &scenario)?;
+        Ok(Report(Results {
+            drill,
+            scenario,
+            runs,
+            took: watch.elapsed(),
+        }))
+    }
+
+    pub(super) fn into_parts(self) -> (Arc<dyn Runs>, Scenario) {
+        (Arc::new(self.setup), self.scenario)
+    }
+}
+
+fn seed_of_environment() -> Result<Option<u64>, DrillError> {
+    let Ok(seed) = env::var(SEED) else {
+        return Ok(None);
+    };
+    let parsed = seed.parse().map(Some);
+    parsed.map_err(|_| DrillError::setting("seeds", format!("`{SEED}` is no number: {seed:?}")))
+}
+
+fn http_stack<S, B>(
+    stack: impl Fn(HttpUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
+) -> MakeStack<Http>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + 'static,
+    S::Error: Into<BoxError>,
+    B: http_body::Body + 'static,
+{
+    Arc::new(move |upstream| Ok(Box::new(HttpCaller(stack(upstream)?))))
+}
+
+fn plain_stack<S, Req>(
+    stack: impl Fn(PlainUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
+) -> MakeStack<PlainKind<Req>>
+where
+    S: Service<Req> + Clone + 'static,
+    S::Error: Into<BoxError>,
+    Req: 'static,
+{
+    Arc::new(move |upstream| Ok(Box::new(PlainCaller(stack(upstream)?))))
+}
+
+impl<K: Kind> fmt::Debug for Drill<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drill")
+            .field("scenario", &self.scenario)
+            .finish_non_exhaustive()
+    }
+}
+
+const SEED: &str = "TOWER_KEEP_SEED";

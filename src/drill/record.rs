@@ -1,0 +1,185 @@
+//! What is seen of one run.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::caller::End;
+use crate::{
+    RejectedKind,
+    algorithm::BreakerState,
+    observe::{Instance, Registry, State},
+};
+
+/// One run: a stack and a seed.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    /// In the order in which they were asked.
+    pub(super) asked: Vec<Asked>,
+    /// When calls arrived at an upstream, whichever, in nanoseconds; sorted.
+    pub(super) sent: Vec<u64>,
+    pub(super) counted: Counted,
+    /// A fingerprint of all events. Two runs of a seed that differ in it differ.
+    pub(super) digest: u64,
+}
+
+/// A call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    /// In nanoseconds.
+    pub(super) at: u64,
+    /// In nanoseconds.
+    pub(super) took: u64,
+    pub(super) end: End,
+}
+
+/// What the layers have counted, of all clients together.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counted {
+    /// Events by their names.
+    pub(super) events: BTreeMap<&'static str, u64>,
+    /// Rejections by layer and kind.
+    pub(super) rejected: BTreeMap<(&'static str, &'static str), u64>,
+    /// Settings by layer and name; of several layers of a kind the last.
+    pub(super) settings: BTreeMap<(&'static str, &'static str), f64>,
+    /// How many layers there are of each kind.
+    pub(super) layers: BTreeMap<&'static str, u64>,
+}
+
+impl Record {
+    /// Enters an event into the fingerprint.
+    pub(super) fn digest(&mut self, words: [u64; 3]) {
+        for word in words {
+            // FNV-1a, a word at a time.
+            self.digest = (self.digest ^ word).wrapping_mul(0x0000_0100_0000_01B3);
+        }
+    }
+}
+
+impl Counted {
+    /// Reads all layers that a registry knows.
+    pub(super) fn read(registry: &Registry) -> Self {
+        let mut counted = Self::default();
+        for instance in registry.snapshot() {
+            counted.add(&instance);
+        }
+        counted
+    }
+
+    pub(super) fn of(&self, event: &'static str) -> u64 {
+        self.events.get(event).copied().unwrap_or(0)
+    }
+
+    pub(super) fn rejections(&self, kind: RejectedKind) -> u64 {
+        let kinds = self.rejected.iter();
+        kinds
+            .filter(|((_, known), _)| *known == kind.as_str())
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    /// Adds those of another run.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (event, count) in &other.events {
+            *self.events.entry(event).or_default() += count;
+        }
+        for (key, count) in &other.rejected {
+            *self.rejected.entry(*key).or_default() += count;
+        }
+        self.settings.extend(&other.settings);
+        self.layers.extend(&other.layers);
+    }
+
+    fn add(&mut self, instance: &Instance) {
+        *self.layers.entry(instance.layer).or_default() += 1;
+        for (kind, count) in instance.totals.rejected.iter() {
+            if count > 0 {
+                let key = (instance.layer, kind.as_str());
+                *self.rejected.entry(key).or_default() += count;
+            }
+        }
+        let settings = instance.config.iter();
+        self.settings
+            .extend(settings.map(|(name, value)| ((instance.layer, *name), *value)));
+        self.count_state(instance);
+    }
+
+    fn count_state(&mut self, instance: &Instance) {
+        match &instance.state {
+            State::CircuitBreaker(circuits) => {
+                for (from, to, _, count) in &circuits.transitions {
+                    let event = match (from, to) {
+                        (BreakerState::HalfOpen, BreakerState::Open) => REOPENED,
+                        (_, BreakerState::Open) => OPENED,
+                        (BreakerState::HalfOpen, BreakerState::Closed) => CLOSED,
+                        _ => continue,
+                    };
+                    self.note(event, *count);
+                }
+            }
+            State::Retry {
+                calls, attempts, ..
+            } => {
+                for (name, count) in calls {
+                    self.note(name, *count);
+                }
+                let sent = attempts.iter().map(|(_, count)| count).sum();
+                self.note(RETRIED, sent);
+            }
+            State::Hedge { sent, wins, .. } => {
+                self.note(HEDGED, *sent);
+                let won = wins.iter().filter(|(winner, _)| *winner == "hedge");
+                self.note(HEDGE_WON, won.map(|(_, count)| count).sum());
+            }
+            State::Fallback { answered, .. } => self.note(FELL_BACK, *answered),
+            State::Timeout { total } => {
+                let event = if *total {
+                    TOTAL_TIMEOUT
+                } else {
+                    ATTEMPT_TIMEOUT
+                };
+                self.note(event, instance.totals.rejected.of(RejectedKind::TimedOut));
+            }
+            _ => {}
+        }
+    }
+
+    fn note(&mut self, event: &'static str, count: u64) {
+        *self.events.entry(event).or_default() += count;
+    }
+}
+
+impl Asked {
+    /// Answered, and before its caller left.
+    pub(super) fn is_good(&self) -> bool {
+        self.end == End::Answered
+    }
+
+    pub(super) fn took(&self) -> Duration {
+        Duration::from_nanos(self.took)
+    }
+}
+
+impl End {
+    /// A number for fingerprints.
+    pub(super) fn code(self) -> u64 {
+        match self {
+            Self::Answered => 0,
+            Self::Failed => 1,
+            Self::Left => 2,
+            Self::Unfinished => 3,
+            Self::Rejected(kind) => 4 + kind as u64,
+        }
+    }
+}
+
+// The names of events: those of a retry's calls are its own.
+pub(super) const OPENED: &str = "opened";
+pub(super) const REOPENED: &str = "reopened";
+pub(super) const CLOSED: &str = "closed";
+pub(super) const RETRIED: &str = "retried";
+pub(super) const RECOVERED: &str = "recovered";
+pub(super) const DENIED: &str = "budget_denied";
+pub(super) const HEDGED: &str = "hedged";
+pub(super) const HEDGE_WON: &str = "hedge_won";
+pub(super) const FELL_BACK: &str = "fell_back";
+pub(super) const ATTEMPT_TIMEOUT: &str = "attempt_timeout";
+pub(super) const TOTAL_TIMEOUT: &str = "total_timeout";

@@ -1,0 +1,166 @@
+//! Runs: one stack and one seed each, on all cores.
+
+use std::{
+    num::NonZero,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use tower::BoxError;
+
+use super::{
+    DrillError,
+    caller::{Caller, Kind},
+    conductor::{Ask, Conductor},
+    figures::Figures,
+    model::Model,
+    random::{Purpose, seed_for},
+    record::{Counted, Record},
+    scenario::Scenario,
+    world::World,
+};
+use crate::{ambient::clock::Stopwatch, observe::Registry, testing};
+
+/// What the user gave: closures.
+pub(super) struct Setup<K: Kind> {
+    /// The first is the user's own; others are compared with it.
+    pub(super) stacks: Vec<(String, MakeStack<K>)>,
+    pub(super) asks: Vec<Ask<K::Request>>,
+    pub(super) handlers: K::Handlers,
+}
+
+/// Builds a stack over the upstreams.
+pub(super) type MakeStack<K> = Arc<
+    dyn Fn(<K as Kind>::Upstream) -> Result<Box<dyn Caller<<K as Kind>::Request>>, BoxError>
+        + Send
+        + Sync,
+>;
+
+/// Runs that can be run again, whatever their protocol.
+pub(super) trait Runs: Send + Sync {
+    /// The names of the stacks; the last is that of none at all.
+    fn names(&self) -> Vec<String>;
+
+    /// Runs a stack, by its place among the names.
+    ///
+    /// # Errors
+    /// It does not build.
+    fn run(&self, scenario: &Scenario, stack: usize, seed: u64) -> Result<Record, DrillError>;
+}
+
+/// The figures of all stacks under one seed, in the order of their names.
+#[derive(Debug, Clone)]
+pub(super) struct SeedRun {
+    pub(super) seed: u64,
+    pub(super) figures: Vec<Figures>,
+}
+
+impl<K: Kind> Setup<K> {
+    fn build(
+        &self,
+        world: &World,
+        (scenario, stack): (&Scenario, usize),
+    ) -> Result<Vec<Box<dyn Caller<K::Request>>>, DrillError> {
+        let upstream = K::upstream(world.clone(), &self.handlers);
+        let Some((_, make)) = self.stacks.get(stack) else {
+            return Ok(vec![K::bare(upstream)]);
+        };
+        let clients = if scenario.is_shared {
+            1
+        } else {
+            scenario.clients
+        };
+        let clients = (0..clients).map(|_| make(upstream.clone()).map_err(DrillError::Stack));
+        clients.collect()
+    }
+}
+
+impl<K: Kind> Runs for Setup<K> {
+    fn names(&self) -> Vec<String> {
+        let names = self.stacks.iter().map(|(name, _)| name.clone());
+        names.chain(["no stack".to_owned()]).collect()
+    }
+
+    fn run(&self, scenario: &Scenario, stack: usize, seed: u64) -> Result<Record, DrillError> {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build();
+        let runtime = runtime.map_err(|error| DrillError::Stack(error.into()))?;
+        let registry = Registry::of_all();
+        let run = async {
+            let servers = scenario.upstreams.iter();
+            let (names, servers) = servers.cloned().unzip();
+            let world = World::new(Model::new(servers, scenario.timeline(), seed), names);
+            let clients = registry.with(|| self.build(&world, (scenario, stack)))?;
+            let conductor = Conductor::new(world, (scenario, seed), &clients, &self.asks);
+            // The runtime's budget is for one task; here one polls all calls.
+            let mut record = tokio::task::unconstrained(conductor.run()).await;
+            record.counted = Counted::read(&registry);
+            Ok(record)
+        };
+        testing::seeded(seed_for(seed, Purpose::Stack), || runtime.block_on(run))
+    }
+}
+
+/// Runs all stacks under all seeds, on all cores. The order of the results is that of the seeds.
+///
+/// # Errors
+/// A stack that does not build.
+pub(super) fn run_all(runs: &dyn Runs, scenario: &Scenario) -> Result<Vec<SeedRun>, DrillError> {
+    let stacks = runs.names().len();
+    run_some(scenario, |seed| {
+        let figures = (0..stacks).map(|stack| {
+            let record = runs.run(scenario, stack, seed)?;
+            Ok(Figures::of(&record, scenario))
+        });
+        let figures = figures.collect::<Result<_, DrillError>>()?;
+        Ok(SeedRun { seed, figures })
+    })
+}
+
+/// Does something for each seed, until the time is up.
+///
+/// # Errors
+/// What the first seed that fails fails with.
+pub(super) fn run_some<T: Send>(
+    scenario: &Scenario,
+    run: impl Fn(u64) -> Result<T, DrillError> + Sync,
+) -> Result<Vec<T>, DrillError> {
+    let seeds: Vec<u64> = scenario.seeds.clone().collect();
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::with_capacity(seeds.len()));
+    let watch = Stopwatch::start();
+    let is_over = || {
+        scenario
+            .within
+            .is_some_and(|within| watch.elapsed() >= within)
+    };
+    thread::scope(|scope| {
+        for _ in 0..cores().min(seeds.len()) {
+            scope.spawn(|| {
+                loop {
+                    // Relaxed: each number is taken once, and nothing else is published.
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(seed) = seeds.get(number) else {
+                        return;
+                    };
+                    if number > 0 && is_over() {
+                        return;
+                    }
+                    let result = run(*seed);
+                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                    results.push((number, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_unstable_by_key(|(number, _)| *number);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+pub(super) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}

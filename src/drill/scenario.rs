@@ -1,0 +1,166 @@
+//! What a drill goes through, as data.
+
+use std::{ops::Range, time::Duration};
+
+use super::{
+    DrillError, Servers,
+    traffic::Pattern,
+    trouble::{Incident, Timeline},
+};
+
+/// All of a drill but the user's closures.
+#[derive(Debug, Clone)]
+pub(super) struct Scenario {
+    pub(super) clients: usize,
+    /// Whether all clients share one stack, as those of a server do.
+    pub(super) is_shared: bool,
+    pub(super) patience: Duration,
+    pub(super) lasting: Duration,
+    pub(super) upstreams: Vec<(String, Servers)>,
+    pub(super) incidents: Vec<Incident>,
+    pub(super) patterns: Vec<Pattern>,
+    pub(super) seeds: Range<u64>,
+    /// How long all seeds together may take, in real time.
+    pub(super) within: Option<Duration>,
+}
+
+/// A stretch of a drill in which nothing begins or ends.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Phase {
+    pub(super) from: Duration,
+    pub(super) to: Duration,
+    /// What goes wrong; empty if nothing does.
+    pub(super) troubles: Vec<String>,
+}
+
+impl Scenario {
+    pub(super) fn new(is_shared: bool) -> Self {
+        Self {
+            clients: 1,
+            is_shared,
+            patience: Duration::from_secs(10),
+            lasting: Duration::from_secs(60),
+            upstreams: Vec::new(),
+            incidents: Vec::new(),
+            patterns: Vec::new(),
+            seeds: 0..20,
+            within: None,
+        }
+    }
+
+    /// # Errors
+    /// A setting that makes no sense, or is missing.
+    pub(super) fn check(&self) -> Result<(), DrillError> {
+        let rejected = |field, fix: &str| Err(DrillError::setting(field, fix));
+        if self.upstreams.is_empty() {
+            return rejected("upstream", "name at least one, with its `Servers`");
+        }
+        if self.patterns.is_empty() {
+            return rejected(
+                "traffic",
+                "say when calls come, such as `Poisson::per_second(200)`",
+            );
+        }
+        if !self.patterns.iter().all(Pattern::is_sound) {
+            return rejected("traffic", "use a rate above 0, and finite");
+        }
+        if self.clients == 0
+            || self
+                .upstreams
+                .iter()
+                .any(|(_, servers)| servers.workers == 0)
+        {
+            return rejected(
+                "clients",
+                "use at least one client, and one worker an upstream",
+            );
+        }
+        if self.lasting.is_zero() || self.patience.is_zero() || self.lasting > LONGEST {
+            return rejected(
+                "lasting",
+                "use more than nothing, patience too, and at most a day",
+            );
+        }
+        if self.seeds.is_empty() {
+            return rejected("seeds", "use at least one");
+        }
+        for incident in &self.incidents {
+            if let Some(fix) = incident.trouble.fault() {
+                return rejected("trouble", fix);
+            }
+            if incident.from >= incident.to || incident.from >= self.lasting {
+                return rejected(
+                    "trouble",
+                    "let it begin before it ends, and before the drill does",
+                );
+            }
+            if self.number(&incident.upstream).is_none() {
+                let fix = format!("there is no upstream of the name `{}`", incident.upstream);
+                return rejected("trouble", &fix);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn timeline(&self) -> Timeline {
+        let mut timeline = Timeline::default();
+        for incident in &self.incidents {
+            if let Some(upstream) = self.number(&incident.upstream) {
+                timeline.add(upstream, incident);
+            }
+        }
+        timeline
+    }
+
+    /// The stretches between the beginnings and the ends of troubles.
+    pub(super) fn phases(&self) -> Vec<Phase> {
+        let ends = self.incidents.iter();
+        let mut moments: Vec<_> = ends
+            .flat_map(|incident| [incident.from, incident.to])
+            .chain([Duration::ZERO, self.lasting])
+            .filter(|moment| *moment <= self.lasting)
+            .collect();
+        moments.sort_unstable();
+        moments.dedup();
+        let spans = moments.windows(2).map(|span| (span[0], span[1]));
+        let phases = spans.map(|(from, to)| Phase {
+            from,
+            to,
+            troubles: self.troubles_at(from),
+        });
+        phases.collect()
+    }
+
+    /// The moments at which all is well again, each with how long that lasts.
+    pub(super) fn all_clear(&self) -> Vec<(Duration, Duration)> {
+        let phases = self.phases();
+        let pairs = phases.windows(2);
+        let clear = pairs.filter(|pair| !pair[0].is_well() && pair[1].is_well());
+        clear.map(|pair| (pair[1].from, pair[1].to)).collect()
+    }
+
+    /// How many calls come in a second, of all sources, while nothing goes wrong.
+    pub(super) fn per_second(&self) -> f64 {
+        self.patterns.iter().map(Pattern::per_second).sum()
+    }
+
+    fn troubles_at(&self, at: Duration) -> Vec<String> {
+        let active = self.incidents.iter();
+        let active = active.filter(|incident| (incident.from..incident.to).contains(&at));
+        active.map(Incident::to_string).collect()
+    }
+
+    fn number(&self, name: &str) -> Option<usize> {
+        let mut names = self.upstreams.iter();
+        names.position(|(known, _)| known == name)
+    }
+}
+
+impl Phase {
+    pub(super) fn is_well(&self) -> bool {
+        self.troubles.is_empty()
+    }
+}
+
+/// Virtual time, but each call of it is run.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);

@@ -1,0 +1,84 @@
+//! The settings of a modelled upstream.
+
+use std::time::Duration;
+
+use super::times::Times;
+
+/// An upstream: workers, a queue before them, and how long a call takes.
+///
+/// ```
+/// use tower_keep::drill::{Lognormal, Servers, ms};
+///
+/// // 8 workers of some 44 calls a second each; more than 100 that wait are answered 503.
+/// let shop = Servers::new(8).service(Lognormal::median(ms(20))).queue(100);
+/// # let _ = shop;
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[must_use = "give it to `Drill::upstream`"]
+pub struct Servers {
+    pub(super) workers: u32,
+    pub(super) queue: usize,
+    pub(super) service: Times,
+    pub(super) load_factor: f64,
+    pub(super) order: Order,
+    pub(super) gives_up: bool,
+}
+
+/// Which of the waiting calls a worker takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    First,
+    Last,
+}
+
+impl Servers {
+    /// So many calls are worked on at the same time. Each takes 20 ms, and any number may wait.
+    pub fn new(workers: u32) -> Self {
+        Self {
+            workers,
+            queue: usize::MAX,
+            service: Duration::from_millis(20).into(),
+            load_factor: 0.0,
+            order: Order::First,
+            gives_up: false,
+        }
+    }
+
+    /// How long a call takes a worker. Default 20 ms each.
+    pub fn service(mut self, times: impl Into<Times>) -> Self {
+        self.service = times.into();
+        self
+    }
+
+    /// How many calls may wait; more are answered at once that there is too much, over HTTP with a
+    /// 503. Default: any number, as of most servers that were not told.
+    pub fn queue(mut self, calls: usize) -> Self {
+        self.queue = calls;
+        self
+    }
+
+    /// Calls take longer while others run: with all workers busy `factor` times longer *more*, as
+    /// of threads that share a processor. Default 0.
+    pub fn slower_under_load(mut self, factor: f64) -> Self {
+        self.load_factor = factor.max(0.0);
+        self
+    }
+
+    /// Takes the call that came last, not the one that has waited longest. Default: the first.
+    pub fn last_first(mut self) -> Self {
+        self.order = Order::Last;
+        self
+    }
+
+    /// Stops to work for callers that have left. Default: goes on, as most servers do, whose
+    /// answers then nobody reads.
+    pub fn gives_up(mut self) -> Self {
+        self.gives_up = true;
+        self
+    }
+
+    /// What it does in a second at most, on average.
+    pub(super) fn per_second(&self) -> f64 {
+        f64::from(self.workers) / (self.service.mean() * (1.0 + self.load_factor))
+    }
+}

@@ -1,0 +1,156 @@
+//! When calls are asked.
+
+use std::time::Duration;
+
+use super::{
+    random::{Purpose, Random},
+    times::in_nanos,
+    trouble::Timeline,
+};
+
+/// When the calls of one source come: [`Poisson`], [`Steady`] or [`Bursts`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pattern(Law);
+
+/// Calls of many independent callers: so many a second on average, sometimes in clusters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Poisson {
+    per_second: f64,
+}
+
+/// Calls at even distances.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Steady {
+    per_second: f64,
+}
+
+/// So many calls at the same moment, again and again: a batch job, a cache that expires.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bursts {
+    calls: u32,
+    every: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Law {
+    Poisson(f64),
+    Steady(f64),
+    Bursts(Bursts),
+}
+
+impl Poisson {
+    /// The mean rate.
+    #[must_use]
+    pub fn per_second(calls: impl Into<f64>) -> Self {
+        let per_second = calls.into();
+        Self { per_second }
+    }
+}
+
+impl Steady {
+    /// The rate.
+    #[must_use]
+    pub fn per_second(calls: impl Into<f64>) -> Self {
+        let per_second = calls.into();
+        Self { per_second }
+    }
+}
+
+impl Bursts {
+    /// The calls of one burst, once a second.
+    #[must_use]
+    pub fn of(calls: u32) -> Self {
+        let every = Duration::from_secs(1);
+        Self { calls, every }
+    }
+
+    /// The time from one burst to the next.
+    #[must_use]
+    pub fn every(mut self, every: Duration) -> Self {
+        self.every = every;
+        self
+    }
+}
+
+impl Pattern {
+    /// The mean rate.
+    pub(super) fn per_second(&self) -> f64 {
+        match self.0 {
+            Law::Poisson(rate) | Law::Steady(rate) => rate,
+            Law::Bursts(bursts) => f64::from(bursts.calls) / bursts.every.as_secs_f64(),
+        }
+    }
+
+    /// Returns whether it ever gets anywhere.
+    pub(super) fn is_sound(&self) -> bool {
+        self.per_second().is_finite() && self.per_second() > 0.0
+    }
+}
+
+/// The moments of one source, in nanoseconds, one after the other.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    law: Law,
+    random: Random,
+    /// How many there have been.
+    count: u64,
+    /// The last one, in seconds.
+    at: f64,
+}
+
+impl Arrivals {
+    pub(super) fn new(pattern: Pattern, seed: u64, source: u64) -> Self {
+        Self {
+            law: pattern.0,
+            random: Random::new(seed, Purpose::Traffic(source)),
+            count: 0,
+            at: 0.0,
+        }
+    }
+
+    /// The next moment. The rate changes with the timeline's bursts: what a gap uses up of a
+    /// stretch that is ten times as busy counts ten times.
+    pub(super) fn next(&mut self, timeline: &Timeline) -> u64 {
+        let (gap, rate) = match self.law {
+            Law::Poisson(rate) => (self.random.exponential(), rate),
+            Law::Steady(rate) => (1.0, rate),
+            Law::Bursts(bursts) => {
+                let moment = bursts.every
+                    * u32::try_from(self.count / u64::from(bursts.calls.max(1)))
+                        .unwrap_or(u32::MAX);
+                self.count += 1;
+                return in_nanos(moment.as_secs_f64());
+            }
+        };
+        self.count += 1;
+        let mut left = gap / rate;
+        loop {
+            let (factor, until) = timeline.traffic_at(self.at);
+            let room = (until - self.at) * factor;
+            if left <= room {
+                self.at += left / factor;
+                return in_nanos(self.at);
+            }
+            left -= room;
+            self.at = until;
+        }
+    }
+}
+
+impl From<Poisson> for Pattern {
+    fn from(law: Poisson) -> Self {
+        Self(Law::Poisson(law.per_second))
+    }
+}
+
+impl From<Steady> for Pattern {
+    fn from(law: Steady) -> Self {
+        Self(Law::Steady(law.per_second))
+    }
+}
+
+impl From<Bursts> for Pattern {
+    fn from(law: Bursts) -> Self {
+        Self(Law::Bursts(law))
+    }
+}

@@ -1,0 +1,381 @@
+//! What goes wrong, and when.
+
+use std::{fmt, ops::Range, time::Duration};
+
+use super::times::in_nanos;
+
+/// What ails an upstream for some time.
+///
+/// Severities are shares between 0 and 1. Troubles of one upstream at the same time add up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trouble {
+    kind: Kind,
+    status: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Fails(f64),
+    Capacity(f64),
+    Refused(f64),
+    Resets(f64),
+    Hangs(f64),
+    Slow(f64),
+    Sick(f64, f64),
+    RollingRestart(u32),
+    Burst(f64),
+}
+
+/// What ails an upstream at one moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Effects {
+    /// The share of calls that fail after their time.
+    pub(super) fails: f64,
+    pub(super) status: u16,
+    /// The share of the workers that work.
+    pub(super) capacity: f64,
+    pub(super) refused: f64,
+    pub(super) resets: f64,
+    pub(super) hangs: f64,
+    /// How many times as long calls take.
+    pub(super) slow: f64,
+    /// The share of calls that a sick instance gets, and how many times as long it takes.
+    pub(super) sick: (f64, f64),
+    /// The share of calls in flight that are lost as this begins.
+    pub(super) loses: f64,
+    /// How many times the usual calls are asked.
+    pub(super) traffic: f64,
+}
+
+impl Trouble {
+    fn new(kind: Kind) -> Self {
+        Self { kind, status: 503 }
+    }
+
+    /// So large a share of calls is answered with an error, after the usual time: over HTTP a 503,
+    /// or another [status](Self::status).
+    #[must_use]
+    pub fn fails(share: f64) -> Self {
+        Self::new(Kind::Fails(share))
+    }
+
+    /// So large a share of the workers is left; 0 is a standstill.
+    #[must_use]
+    pub fn capacity(share: f64) -> Self {
+        Self::new(Kind::Capacity(share))
+    }
+
+    /// No connection is accepted. Calls in flight are answered.
+    #[must_use]
+    pub fn refused() -> Self {
+        Self::refuses(1.0)
+    }
+
+    /// So large a share of calls finds no connection.
+    #[must_use]
+    pub fn refuses(share: f64) -> Self {
+        Self::new(Kind::Refused(share))
+    }
+
+    /// So large a share of calls loses its connection after the usual time, and nobody knows what
+    /// became of it.
+    #[must_use]
+    pub fn resets(share: f64) -> Self {
+        Self::new(Kind::Resets(share))
+    }
+
+    /// No call that arrives is ever answered.
+    #[must_use]
+    pub fn hang() -> Self {
+        Self::hangs(1.0)
+    }
+
+    /// So large a share of the calls that arrive is never answered. They keep no worker busy.
+    #[must_use]
+    pub fn hangs(share: f64) -> Self {
+        Self::new(Kind::Hangs(share))
+    }
+
+    /// All calls take so many times as long.
+    #[must_use]
+    pub fn slow(factor: f64) -> Self {
+        Self::new(Kind::Slow(factor))
+    }
+
+    /// One of so many instances takes `factor` times as long.
+    #[must_use]
+    pub fn one_sick_of(instances: u32, factor: f64) -> Self {
+        Self::new(Kind::Sick(1.0 / f64::from(instances.max(1)), factor))
+    }
+
+    /// So many instances restart one after the other, each for three quarters of its turn: its
+    /// calls in flight are lost, and those that are sent to it meanwhile are refused.
+    #[must_use]
+    pub fn rolling_restart(instances: u32) -> Self {
+        Self::new(Kind::RollingRestart(instances.max(1)))
+    }
+
+    /// So many times the usual calls are asked, by all sources of traffic but
+    /// [`Bursts`](super::Bursts).
+    #[must_use]
+    pub fn burst(factor: f64) -> Self {
+        Self::new(Kind::Burst(factor))
+    }
+
+    /// The HTTP status of failures. Default 503.
+    #[must_use]
+    pub fn status(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The setting that makes no sense, if there is one.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        let is_share = |share: f64| (0.0..=1.0).contains(&share);
+        let is_factor = |factor: f64| factor.is_finite() && factor > 0.0;
+        let (sound, fix) = match self.kind {
+            Kind::Fails(share)
+            | Kind::Capacity(share)
+            | Kind::Refused(share)
+            | Kind::Resets(share)
+            | Kind::Hangs(share) => (is_share(share), "use a share between 0 and 1"),
+            Kind::Slow(factor) | Kind::Sick(_, factor) | Kind::Burst(factor) => {
+                (is_factor(factor), "use a factor above 0")
+            }
+            Kind::RollingRestart(_) => (true, ""),
+        };
+        (!sound).then_some(fix)
+    }
+
+    /// The stretches of one time with their effects.
+    fn stretches(&self, span: &Range<f64>) -> Vec<(Range<f64>, Effects)> {
+        let none = Effects::default();
+        let status = self.status;
+        let effects = match self.kind {
+            Kind::Fails(fails) => Effects {
+                fails,
+                status,
+                ..none
+            },
+            Kind::Capacity(capacity) => Effects { capacity, ..none },
+            Kind::Refused(refused) => Effects { refused, ..none },
+            Kind::Resets(resets) => Effects { resets, ..none },
+            Kind::Hangs(hangs) => Effects { hangs, ..none },
+            Kind::Slow(slow) => Effects { slow, ..none },
+            Kind::Sick(share, factor) => Effects {
+                sick: (share, factor),
+                ..none
+            },
+            Kind::Burst(traffic) => Effects { traffic, ..none },
+            Kind::RollingRestart(instances) => {
+                let turn = (span.end - span.start) / f64::from(instances);
+                let share = 1.0 / f64::from(instances);
+                let gone = Effects {
+                    capacity: 1.0 - share,
+                    refused: share,
+                    loses: share,
+                    ..none
+                };
+                let turns = (0..instances).map(|number| {
+                    let start = span.start + turn * f64::from(number);
+                    (start..start + 0.75 * turn, gone)
+                });
+                return turns.collect();
+            }
+        };
+        vec![(span.clone(), effects)]
+    }
+}
+
+impl Default for Effects {
+    fn default() -> Self {
+        Self {
+            fails: 0.0,
+            status: 503,
+            capacity: 1.0,
+            refused: 0.0,
+            resets: 0.0,
+            hangs: 0.0,
+            slow: 1.0,
+            sick: (0.0, 1.0),
+            loses: 0.0,
+            traffic: 1.0,
+        }
+    }
+}
+
+impl Effects {
+    /// Both at once.
+    fn and(self, other: Self) -> Self {
+        let either = |one: f64, two: f64| 1.0 - (1.0 - one) * (1.0 - two);
+        Self {
+            fails: either(self.fails, other.fails),
+            status: if other.fails > 0.0 {
+                other.status
+            } else {
+                self.status
+            },
+            capacity: self.capacity * other.capacity,
+            refused: either(self.refused, other.refused),
+            resets: either(self.resets, other.resets),
+            hangs: either(self.hangs, other.hangs),
+            slow: self.slow * other.slow,
+            sick: (self.sick.0.max(other.sick.0), self.sick.1 * other.sick.1),
+            loses: either(self.loses, other.loses),
+            traffic: self.traffic * other.traffic,
+        }
+    }
+}
+
+/// A trouble of one upstream, from one moment to another.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Incident {
+    pub(super) from: Duration,
+    pub(super) to: Duration,
+    pub(super) upstream: String,
+    pub(super) trouble: Trouble,
+}
+
+impl fmt::Display for Incident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.upstream, self.trouble)
+    }
+}
+
+/// All that goes wrong in a drill, as stretches with their effects.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Timeline {
+    /// The number of the upstream, the stretch in seconds, and what ails it.
+    stretches: Vec<(usize, Range<f64>, Effects)>,
+}
+
+impl Timeline {
+    pub(super) fn add(&mut self, upstream: usize, incident: &Incident) {
+        let span = incident.from.as_secs_f64()..incident.to.as_secs_f64();
+        let stretches = incident.trouble.stretches(&span).into_iter();
+        self.stretches
+            .extend(stretches.map(|(span, effects)| (upstream, span, effects)));
+    }
+
+    /// The moments at which something begins or ends for an upstream, in nanoseconds.
+    pub(super) fn changes(&self) -> Vec<(u64, usize)> {
+        let ends = self.stretches.iter().flat_map(|(upstream, span, _)| {
+            [span.start, span.end].map(|at| (in_nanos(at), *upstream))
+        });
+        let mut changes: Vec<_> = ends.collect();
+        changes.sort_unstable();
+        changes.dedup();
+        changes
+    }
+
+    /// What ails an upstream at a moment, in nanoseconds. Calls in flight are lost only where a
+    /// stretch begins.
+    pub(super) fn effects(&self, upstream: usize, at: u64) -> Effects {
+        let active = self.stretches.iter().filter(|(number, span, _)| {
+            *number == upstream && (in_nanos(span.start)..in_nanos(span.end)).contains(&at)
+        });
+        active.fold(Effects::default(), |sum, (_, span, effects)| {
+            let begins = in_nanos(span.start) == at;
+            let loses = if begins { effects.loses } else { 0.0 };
+            sum.and(Effects { loses, ..*effects })
+        })
+    }
+
+    /// How many times the usual calls are asked at a moment, in seconds, and until when.
+    pub(super) fn traffic_at(&self, at: f64) -> (f64, f64) {
+        let busy = |effects: &Effects| (effects.traffic - 1.0).abs() > f64::EPSILON;
+        let stretches = self
+            .stretches
+            .iter()
+            .filter(|(_, _, effects)| busy(effects));
+        stretches.fold(
+            (1.0, f64::INFINITY),
+            |(factor, until), (_, span, effects)| {
+                let next = [span.start, span.end].into_iter().filter(|end| *end > at);
+                let until = next.fold(until, f64::min);
+                let factor = if span.contains(&at) {
+                    factor * effects.traffic
+                } else {
+                    factor
+                };
+                (factor, until)
+            },
+        )
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |share: f64| share * 100.0;
+        match self.kind {
+            Kind::Fails(share) => write!(f, "{:.0} % fail", percent(share)),
+            Kind::Capacity(share) => write!(f, "{:.0} % capacity", percent(share)),
+            Kind::Refused(share) if share >= 1.0 => f.write_str("refused"),
+            Kind::Refused(share) => write!(f, "{:.0} % refused", percent(share)),
+            Kind::Resets(share) => write!(f, "{:.0} % reset", percent(share)),
+            Kind::Hangs(share) if share >= 1.0 => f.write_str("hangs"),
+            Kind::Hangs(share) => write!(f, "{:.0} % hang", percent(share)),
+            Kind::Slow(factor) => write!(f, "{factor:.1} times as slow"),
+            Kind::Sick(share, factor) => {
+                write!(f, "one of {:.0} is {factor:.0} times as slow", 1.0 / share)
+            }
+            Kind::RollingRestart(instances) => write!(f, "{instances} restart in turn"),
+            Kind::Burst(factor) => write!(f, "{factor:.0} times the calls"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timeline(trouble: Trouble) -> Timeline {
+        let mut timeline = Timeline::default();
+        timeline.add(
+            0,
+            &Incident {
+                from: Duration::from_secs(10),
+                to: Duration::from_secs(20),
+                upstream: "shop".into(),
+                trouble,
+            },
+        );
+        timeline
+    }
+
+    #[test]
+    fn a_trouble_holds_from_its_start_until_before_its_end() {
+        let timeline = timeline(Trouble::fails(0.5));
+        let fails = |seconds| timeline.effects(0, in_nanos(seconds)).fails;
+        assert_eq!([9.99, 10.0, 19.99, 20.0].map(fails), [0.0, 0.5, 0.5, 0.0]);
+        assert_eq!(timeline.effects(1, in_nanos(15.0)), Effects::default());
+    }
+
+    #[test]
+    fn instances_restart_one_after_the_other() {
+        let timeline = timeline(Trouble::rolling_restart(4));
+        let refused = |seconds| timeline.effects(0, in_nanos(seconds)).refused;
+        assert_eq!(
+            [10.0, 11.8, 12.0, 12.6].map(refused),
+            [0.25, 0.25, 0.0, 0.25]
+        );
+        assert_eq!(timeline.effects(0, in_nanos(12.5)).loses, 0.25);
+        assert_eq!(timeline.effects(0, in_nanos(12.6)).loses, 0.0);
+    }
+
+    #[test]
+    fn troubles_at_once_add_up() {
+        let mut both = timeline(Trouble::fails(0.5));
+        both.stretches
+            .extend(timeline(Trouble::fails(0.5)).stretches);
+        assert_eq!(both.effects(0, in_nanos(15.0)).fails, 0.75);
+    }
+
+    #[test]
+    fn a_burst_ends_when_it_ends() {
+        let timeline = timeline(Trouble::burst(10.0));
+        assert_eq!(timeline.traffic_at(0.0), (1.0, 10.0));
+        assert_eq!(timeline.traffic_at(10.0), (10.0, 20.0));
+        assert_eq!(timeline.traffic_at(20.0), (1.0, f64::INFINITY));
+    }
+}
