@@ -26,14 +26,15 @@
 //! [waits](BulkheadBuilder::max_wait) in order of arrival, for as long as its
 //! [deadline](BulkheadBuilder::deadline) allows. Calls can be told apart by
 //! [criticality](BulkheadBuilder::criticality) and by [key](BulkheadBuilder::keyed_by), and run [on
-//! other threads](GateLayer::on_runtime). How large it should be, and why not larger, is in the
-//! guide.
+//! other threads](crate::gate::GateLayer::on_runtime). How large it should be, and why not larger,
+//! is in the guide.
 //!
 //! **Cost.** The algorithm is a [counter](crate::algorithm::InFlight): an admitted call costs two
 //! writes of a word that all callers share, a rejected one none, and neither reads the clock or
 //! takes a lock. A queue adds a load to each until somebody waits.
 
 mod adaptive;
+mod aliases;
 mod asked;
 mod builder;
 mod handle;
@@ -46,12 +47,8 @@ mod runtime;
 mod settings;
 mod state;
 
-use crate::{
-    gate::{GateLayer, Gated, Keyed, Permit as GatePermit, ResponseFuture as GateFuture},
-    protocol::Plain,
-};
-
 pub use crate::{algorithm::Overflow, keyed::Missing};
+pub use aliases::{Bulkhead, BulkheadLayer, KeyedBulkheadLayer, Permit, ResponseFuture};
 pub use asked::{AllAlike, AndAsks, Asked, CriticalityOf, DeadlineOf};
 #[cfg(feature = "http")]
 pub(crate) use asked::{Ask, Controlled, Wrap};
@@ -63,23 +60,3 @@ pub use runtime::{OnRuntime, OnRuntimeFuture, OnRuntimeLayer};
 pub use state::BulkheadGate;
 #[doc(hidden)]
 pub use state::Taken;
-
-/// Limits how many calls run at once. All services it makes, and all their clones, share the one
-/// limit.
-pub type BulkheadLayer<P = Plain> = GateLayer<BulkheadGate, P>;
-
-/// A bulkhead for each host, route or tenant, so that one that hangs takes the places of no other.
-///
-/// Made by [`keyed_by`](BulkheadBuilder::keyed_by). At most [`max_keys`](BulkheadBuilder::max_keys)
-/// of them: a new key past that takes the place of one in which nothing is in flight, or else
-/// shares one with others.
-pub type KeyedBulkheadLayer<K, F, P = Plain> = GateLayer<Keyed<K, F, BulkheadGate>, P>;
-
-/// A service behind a [`BulkheadLayer`].
-pub type Bulkhead<S, P = Plain> = Gated<S, BulkheadGate, P>;
-
-/// The answer of a [`Bulkhead`]: the inner one, or a rejection.
-pub type ResponseFuture<S, P, Req> = GateFuture<S, BulkheadGate, P, Req>;
-
-/// A place in a bulkhead, from the moment a call is sent until it is dropped.
-pub type Permit = GatePermit<BulkheadGate>;

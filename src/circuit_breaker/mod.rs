@@ -49,6 +49,7 @@
 //! **Drop.** A call that is dropped unfinished gives a probe back, and counts for nothing unless it
 //! already was slow. **Panic.** A call that panics has failed.
 
+mod aliases;
 mod all;
 mod builder;
 mod changes;
@@ -57,72 +58,16 @@ mod journal;
 mod keyed;
 mod state;
 
-use crate::{
-    gate::{GateLayer, Gated, Keyed, Permit as GatePermit, ResponseFuture as GateFuture},
-    protocol::Plain,
-};
-
 pub use crate::algorithm::{
     BreakerConfig, BreakerState, Cause, Counts, Overflow, SlowCalls, Transition, Verdict, Window,
 };
 pub use crate::keyed::Missing;
+pub use aliases::{
+    CircuitBreaker, CircuitBreakerLayer, KeyedCircuitBreaker, KeyedCircuitBreakerLayer, Permit,
+    ResponseFuture,
+};
 pub use builder::CircuitBreakerBuilder;
 pub use handle::{CircuitBreakerHandle, Snapshot};
 pub use journal::Transitions;
 pub use keyed::KeyedCircuitBreakerHandle;
 pub use state::CircuitGate;
-
-/// Stops calling an upstream that fails. All services it makes, and all their clones, share the one
-/// circuit.
-pub type CircuitBreakerLayer<P = Plain> = GateLayer<CircuitGate, P>;
-
-/// A circuit for each host, route or tenant: one that fails does not take the others with it.
-///
-/// Made by [`keyed_by`](CircuitBreakerBuilder::keyed_by). All services it makes, and all their
-/// clones, share the circuits.
-///
-/// ```
-/// use tower::{Layer, Service, ServiceExt, service_fn};
-/// use tower_keep::{
-///     Rejected, circuit_breaker::{BreakerState, CircuitBreakerLayer}, protocol::Plain,
-/// };
-///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
-/// let breakers = CircuitBreakerLayer::builder()
-///     .protocol(Plain::new())
-///     .min_calls(1)
-///     .keyed_by(|host: &&'static str| Some(*host))
-///     .build()?;
-/// let mut client = breakers.layer(service_fn(async |host| match host {
-///     "bad.example" => Err(std::io::Error::other("down")),
-///     _ => Ok(()),
-/// }));
-///
-/// assert!(client.ready().await?.call("bad.example").await.is_err());
-/// let error = client.ready().await?.call("bad.example").await.unwrap_err();
-/// assert!(Rejected::find(&*error).is_some());
-/// client.ready().await?.call("good.example").await?;
-/// assert_eq!(breakers.handle().key(&"bad.example").unwrap().state(), BreakerState::Open);
-/// # Ok(()) }
-/// ```
-///
-/// **Bounds.** At most [`max_keys`](CircuitBreakerBuilder::max_keys) circuits of about 4 KiB each.
-/// A new key past that takes the place of a circuit that knows nothing worth keeping, and that no
-/// call in flight and no handle holds. If there is none at hand,
-/// [`overflow`](CircuitBreakerBuilder::overflow) says what becomes of it, for this call.
-pub type KeyedCircuitBreakerLayer<K, F, P = Plain> = GateLayer<Keyed<K, F, CircuitGate>, P>;
-
-/// A service behind a [`CircuitBreakerLayer`].
-pub type CircuitBreaker<S, P = Plain> = Gated<S, CircuitGate, P>;
-
-/// A service behind a [`KeyedCircuitBreakerLayer`]. Its readiness is that of the inner service,
-/// whatever the circuits: the key is known only with the request.
-pub type KeyedCircuitBreaker<S, K, F, P = Plain> = Gated<S, Keyed<K, F, CircuitGate>, P>;
-
-/// The answer of a [`CircuitBreaker`]: the inner one, or a rejection.
-pub type ResponseFuture<S, P, Req> = GateFuture<S, CircuitGate, P, Req>;
-
-/// An admission, from the moment a call is sent to its result. Dropped unsettled, it gives a probe
-/// back and counts for nothing, unless it already was slow or [dropped calls are
-/// failures](CircuitBreakerBuilder::cancelled_as_failure).
-pub type Permit = GatePermit<CircuitGate>;

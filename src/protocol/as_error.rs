@@ -41,7 +41,6 @@ fn one_of_ours(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
         .or_else(|| is::<io::Error>(error))
 }
 
-#[cfg(feature = "http")]
 fn over_http(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
     let found = is::<hyper_util::client::legacy::Error>(error)
         .or_else(|| is::<hyper::Error>(error))
@@ -58,11 +57,6 @@ fn over_http(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
     #[cfg(feature = "reqwest-013")]
     let found = found.or_else(|| is::<reqwest_013::Error>(error));
     found
-}
-
-#[cfg(not(feature = "http"))]
-fn over_http(_: &dyn Any) -> Option<&(dyn Error + 'static)> {
-    None
 }
 
 fn is<E: Error + 'static>(error: &dyn Any) -> Option<&(dyn Error + 'static)> {

@@ -64,6 +64,7 @@ mod changes;
 mod check;
 mod client;
 pub(crate) mod defaults;
+mod entry;
 mod handle;
 mod parts;
 mod server;
@@ -74,29 +75,10 @@ mod timed;
 
 pub use changes::Changes;
 pub use client::{AnyHost, ClientBuilder, ClientStack};
+pub use entry::{Client, Server, client, server};
 pub use handle::{ClientHandle, ClientSnapshot, ServerHandle, ServerSnapshot};
 pub use parts::Own;
 #[cfg(feature = "serde")]
 pub(crate) use parts::circuit_breaker_config;
 pub use server::{BuiltServer, ServerBuilder, ServerGates, ServerService, ServerStack};
 pub use service::{ClientGates, ClientService};
-
-/// A stack for a client. Choose its protocol next.
-pub fn client() -> Client {
-    Client(())
-}
-
-/// A stack for a server. Choose its protocol next.
-pub fn server() -> Server {
-    Server(())
-}
-
-/// A client's stack that needs its protocol.
-#[derive(Debug)]
-#[must_use = "choose a protocol: `.http()`, `.grpc()` or `.plain(..)`"]
-pub struct Client(());
-
-/// A server's stack that needs its protocol.
-#[derive(Debug)]
-#[must_use = "choose a protocol: `.http()`, `.grpc()` or `.plain()`"]
-pub struct Server(());

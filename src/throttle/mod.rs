@@ -41,75 +41,18 @@
 //! ([`Outcome::Ignore`](crate::Outcome::Ignore)): neither asked for nor accepted. **Panic.** A call
 //! that panics was not accepted.
 
+mod aliases;
 mod builder;
 mod handle;
 mod keyed;
 mod state;
 
-use crate::{
-    gate::{GateLayer, Gated, Keyed, Permit as GatePermit, ResponseFuture as GateFuture},
-    protocol::Plain,
-};
-
 pub use crate::algorithm::{Overflow, throttle::ThrottleConfig};
 pub use crate::keyed::Missing;
+pub use aliases::{
+    KeyedThrottleLayer, KeyedThrottled, Permit, ResponseFuture, ThrottleLayer, Throttled,
+};
 pub use builder::ThrottleBuilder;
 pub use handle::{Snapshot, ThrottleHandle};
 pub use keyed::KeyedThrottleHandle;
 pub use state::ThrottleGate;
-
-/// Rejects by chance what an overloaded upstream would reject. All services it makes, and all their
-/// clones, share the one throttle.
-pub type ThrottleLayer<P = Plain> = GateLayer<ThrottleGate, P>;
-
-/// A throttle for each host or route: one that is overloaded does not take calls from the others.
-///
-/// Made by [`keyed_by`](ThrottleBuilder::keyed_by) or, over HTTP,
-#[cfg_attr(feature = "http", doc = "[`per_host`](ThrottleBuilder::per_host).")]
-#[cfg_attr(not(feature = "http"), doc = "`per_host`.")]
-/// All services it makes, and all their clones, share the throttles.
-///
-/// ```
-/// use tower::{Layer, Service, ServiceExt, service_fn};
-/// use tower_keep::{protocol::Plain, throttle::ThrottleLayer};
-///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
-/// let throttles = ThrottleLayer::builder()
-///     .protocol(Plain::new())
-///     .keyed_by(|host: &&'static str| Some(*host))
-///     .build()?;
-/// let mut client = throttles.layer(service_fn(async |host| match host {
-///     "full.example" => Err(std::io::Error::other("too much")),
-///     _ => Ok(()),
-/// }));
-///
-/// for _ in 0..100 {
-///     assert!(client.ready().await?.call("full.example").await.is_err());
-///     client.ready().await?.call("good.example").await?;
-/// }
-/// let probability = |host| throttles.handle().key(&host).unwrap().snapshot().probability;
-/// assert!(probability("full.example") > 0.9);
-/// assert_eq!(probability("good.example"), 0.0);
-/// # Ok(()) }
-/// ```
-///
-/// **Bounds.** At most [`max_keys`](ThrottleBuilder::max_keys) throttles of about 1.3 KiB each. A
-/// new key past that takes the place of a throttle whose window is empty, and that no call in
-/// flight and no handle holds. If there is none at hand, [`overflow`](ThrottleBuilder::overflow)
-/// says what becomes of it, for this call.
-///
-/// **Observed** are all keys together: the calls of all of them, and the highest probability.
-pub type KeyedThrottleLayer<K, F, P = Plain> = GateLayer<Keyed<K, F, ThrottleGate>, P>;
-
-/// A service behind a [`ThrottleLayer`].
-pub type Throttled<S, P = Plain> = Gated<S, ThrottleGate, P>;
-
-/// A service behind a [`KeyedThrottleLayer`].
-pub type KeyedThrottled<S, K, F, P = Plain> = Gated<S, Keyed<K, F, ThrottleGate>, P>;
-
-/// The answer of a [`Throttled`]: the inner one, or a rejection.
-pub type ResponseFuture<S, P, Req> = GateFuture<S, ThrottleGate, P, Req>;
-
-/// An admission, from the moment a call is sent to its result. Dropped unsettled, it counts for
-/// nothing.
-pub type Permit = GatePermit<ThrottleGate>;

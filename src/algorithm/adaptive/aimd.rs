@@ -20,7 +20,10 @@ use std::time::Duration;
 
 use crate::{
     ConfigError,
-    algorithm::adaptive::{AdaptiveLimit, BACKOFF, Current, Window},
+    algorithm::adaptive::{
+        AdaptiveLimit, Window,
+        limit::{BACKOFF, Current},
+    },
     config::number_within,
 };
 

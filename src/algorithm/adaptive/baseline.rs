@@ -16,7 +16,10 @@
 
 use std::time::Duration;
 
-use crate::algorithm::adaptive::{Window, count, whole};
+use crate::algorithm::adaptive::{
+    Window,
+    limit::{count, whole},
+};
 
 /// What calls take when none queues.
 #[derive(Debug, Clone, Default)]

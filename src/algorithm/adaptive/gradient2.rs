@@ -23,8 +23,9 @@ use std::time::Duration;
 use crate::{
     ConfigError,
     algorithm::adaptive::{
-        AdaptiveLimit, BACKOFF, Current, Window,
+        AdaptiveLimit, Window,
         baseline::{Baseline, Next},
+        limit::{BACKOFF, Current},
     },
     config::number_within,
 };

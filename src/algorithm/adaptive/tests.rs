@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{limit::whole, *};
 
 fn all() -> Vec<Box<dyn AdaptiveLimit>> {
     vec![

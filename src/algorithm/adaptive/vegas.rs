@@ -25,9 +25,9 @@ use std::time::Duration;
 use crate::{
     ConfigError,
     algorithm::adaptive::{
-        AdaptiveLimit, BACKOFF, Current, Window,
+        AdaptiveLimit, Window,
         baseline::{Baseline, Next},
-        count,
+        limit::{BACKOFF, Current, count},
     },
 };
 

@@ -14,7 +14,7 @@ use crate::{
     Classify, Outcome, Rejected,
     protocol::{
         Advice, PrimaryError, Protocol, Settle, as_error,
-        http::{self as over_http, rejection_of},
+        http::{self as over_http, status::rejection_of},
     },
 };
 

@@ -12,10 +12,10 @@ use tower::BoxError;
 use super::{
     Attempt, deadline_fields,
     error::Cause,
-    outcome_of, rate_limit_fields, rejection_of,
+    rate_limit_fields,
     replay::{ReplayBody, Tape},
     retry_after,
-    status::{self, Classifier, Retried, Statuses},
+    status::{self, Classifier, Retried, Statuses, outcome_of, rejection_of},
     upgrade,
 };
 use crate::{

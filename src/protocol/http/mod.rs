@@ -9,9 +9,9 @@
 //!
 //! | result | outcome | retried by [`Client`] |
 //! |---|---|---|
-//! | 502, 503, 504 | [`Failure`](Outcome::Failure) | idempotent requests: the upstream may have acted |
-//! | 429 | [`Overload`](Outcome::Overload) | idempotent requests, if it has a `Retry-After` |
-//! | 501, 505 | [`Success`](Outcome::Success): the same request gets the same answer | never |
+//! | 502, 503, 504 | [`Failure`](crate::Outcome::Failure) | idempotent requests: the upstream may have acted |
+//! | 429 | [`Overload`](crate::Outcome::Overload) | idempotent requests, if it has a `Retry-After` |
+//! | 501, 505 | [`Success`](crate::Outcome::Success): the same request gets the same answer | never |
 //! | 500 | `Failure` | never: it is usually a bug, which stays |
 //! | any other 5xx | `Failure` | never |
 //! | any other status: a plain 4xx is the caller's fault | `Success` | never |
@@ -19,7 +19,7 @@
 //! | HTTP/2: `REFUSED_STREAM` (feature `http2`) | `Failure` | all requests: nothing was processed |
 //! | a response that is no HTTP | `Failure` | never |
 //! | any other error: a reset, a timeout, a GOAWAY | `Failure` | idempotent requests |
-//! | a request that cannot be sent (a relative URI, a wrong scheme), or whose body fails | [`Ignore`](Outcome::Ignore) | never |
+//! | a request that cannot be sent (a relative URI, a wrong scheme), or whose body fails | [`Ignore`](crate::Outcome::Ignore) | never |
 //! | a rejection by a layer of this crate further in, except a timeout | `Ignore` | left to the retry layer |
 //!
 //! Both protocols classify by this table, and [`Client::classify`] and [`Server::classify`] change
@@ -40,10 +40,6 @@
 //! remaining=0, reset=30`, and `RateLimit-Remaining: 0` with `RateLimit-Reset: 30`. A result whose
 //! outcome is `Ignore` says nothing, so none of its fields are read.
 
-use http::Response;
-
-use crate::{Outcome, Rejected};
-
 mod attempt;
 mod client;
 mod deadline;
@@ -56,7 +52,7 @@ mod replay;
 pub mod reqwest;
 mod retry_after;
 mod server;
-mod status;
+pub(super) mod status;
 mod structured;
 mod until_body_end;
 mod upgrade;
@@ -72,20 +68,3 @@ pub use replay::ReplayBody;
 pub use server::Server;
 pub use until_body_end::{TrackedBody, UntilBodyEnd};
 pub use upgrade::UpgradeGuard;
-
-/// What a response says about the service that made it.
-fn outcome_of<B>(response: &Response<B>, classifier: Option<status::Classifier>) -> Outcome {
-    if rejection_of(response).is_some() {
-        return Outcome::Ignore;
-    }
-    classifier
-        .and_then(|classify| classify(response.status(), response.headers()))
-        .unwrap_or_else(|| status::meaning(response.status()).0)
-}
-
-/// The rejection of a layer of this crate further in, if that made the response in place of the
-/// service.
-pub(super) fn rejection_of<B>(response: &Response<B>) -> Option<&Rejected> {
-    let rejected = response.extensions().get::<Rejected>();
-    rejected.filter(|rejected| rejected.kind.is_local())
-}

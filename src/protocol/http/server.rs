@@ -8,8 +8,11 @@ use http::{
 };
 
 use super::{
-    NoBody, ProblemJson, RejectionBody, error::Cause, outcome_of, rate_limit_fields, rejection_of,
-    retry_after, status::Classifier, upgrade,
+    NoBody, ProblemJson, RejectionBody,
+    error::Cause,
+    rate_limit_fields, retry_after,
+    status::{Classifier, outcome_of, rejection_of},
+    upgrade,
 };
 use crate::{
     Classify, Outcome, Rejected, RejectedKind,

@@ -1,9 +1,9 @@
 //! What a status means, to a circuit and to a retry: the one table of both. Its documentation for
 //! users is in the module above.
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 
-use crate::Outcome;
+use crate::{Outcome, Rejected};
 
 /// Changes what a response means; `None` leaves it to the table.
 pub(super) type Classifier = fn(StatusCode, &HeaderMap) -> Option<Outcome>;
@@ -16,6 +16,23 @@ pub(super) enum Retried {
     /// If the response says when to come back.
     WithHint,
     Always,
+}
+
+/// What a response says about the service that made it.
+pub(super) fn outcome_of<B>(response: &Response<B>, classifier: Option<Classifier>) -> Outcome {
+    if rejection_of(response).is_some() {
+        return Outcome::Ignore;
+    }
+    classifier
+        .and_then(|classify| classify(response.status(), response.headers()))
+        .unwrap_or_else(|| meaning(response.status()).0)
+}
+
+/// The rejection of a layer of this crate further in, if that made the response in place of the
+/// service.
+pub(in crate::protocol) fn rejection_of<B>(response: &Response<B>) -> Option<&Rejected> {
+    let rejected = response.extensions().get::<Rejected>();
+    rejected.filter(|rejected| rejected.kind.is_local())
 }
 
 pub(super) fn meaning(status: StatusCode) -> (Outcome, Retried) {

@@ -16,7 +16,7 @@ use http::{
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::{rejection_of, upgrade};
+use super::{status::rejection_of, upgrade};
 use crate::{
     Classify, Outcome, Rejected,
     protocol::{Advice, PrimaryError, Protocol, Quota, Settle, guarded},

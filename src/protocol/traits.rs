@@ -1,39 +1,10 @@
-//! What a layer must know of the protocol it stands in.
-//!
-//! Each layer is generic over one protocol: how results are classified, and how a rejection
-//! travels.
-//!
-//! | protocol | a failure is | a rejection is | `Error` of the service |
-//! |---|---|---|---|
-//! | [`Plain`] | an `Err` | an error | [`BoxError`](tower::BoxError) |
-//! | [`http::Client`] | a 5xx, or an `Err` | an error | [`BoxError`](tower::BoxError) |
-//! | [`http::Server`] | a 5xx, or an `Err` | a 429 or 503 response | the inner error |
-//! | `grpc::Client` | five of the statuses, or an `Err` | an error with a status | [`BoxError`](tower::BoxError) |
-//! | `grpc::Server` | the same | an answer with a status | the inner error |
-//!
-//! A 429 is an overload, which a circuit breaker counts as a failure. Set the protocol with
-//! `.protocol(..)` on any builder. What acts on results (circuit breaker, throttle, retry, hedge,
-//! fallback) does not build without ([`Choice`]); for the others [`Plain`] is the default. Other
-//! protocols implement [`Protocol`] and, to be retried, [`Replay`].
+//! What a protocol provides, and what it is told and asked.
 
 use std::{any::Any, time::Duration};
 
-use crate::{Classify, Deadline, Outcome, Rejected, RejectedKind, algorithm::Rate};
-
-mod as_error;
-mod choice;
-#[cfg(feature = "tonic-014")]
-pub mod grpc;
-#[cfg(feature = "http")]
-pub mod http;
-mod plain;
-mod primary;
-
-use as_error::as_error;
-pub use choice::{Choice, Chosen, Unset};
-pub use plain::{Always, ErrIsFailure, Plain, Undeclared, When};
-pub use primary::PrimaryError;
-pub(crate) use primary::in_words;
+use crate::{
+    Classify, Deadline, Outcome, Rejected, RejectedKind, algorithm::Rate, protocol::PrimaryError,
+};
 
 /// How results are read and rejections travel.
 ///

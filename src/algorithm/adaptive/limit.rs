@@ -1,44 +1,8 @@
-//! Limits on calls in flight that learn from how calls go.
-//!
-//! The right limit is what the upstream can work on at once: below it capacity lies idle, above it
-//! calls only wait, in a queue that no one sees. It moves with every deployment and every slow
-//! disk, so a fixed number is wrong most of the time. These limits find it as TCP finds its
-//! congestion window: more while that helps, less as soon as calls queue.
-//!
-//! | algorithm | takes for overload | finds |
-//! |---|---|---|
-//! | [`Aimd`] | calls that the upstream rejects or lets time out | the limit at which rejections begin |
-//! | [`Vegas`] | a queue, counted from round trip times | the limit at which a few calls queue |
-//! | [`Gradient2`] | round trips longer than a tolerance | the limit at which they are that long |
-//!
-//! [`Samples`] collects what calls tell, without a lock, into [`Window`]s; an [`AdaptiveLimit`]
-//! turns a window into the next limit. Four rules hold for all:
-//!
-//! - **A window, not a call, moves the limit**, and a call counts at most four times the average
-//!   before it: one slow call of a hundred is no overload, and one lucky one no new best.
-//! - **Only load raises it**: at least half of the limit was in use at once, and more than one
-//!   call, or some caller found no room. Sequential calls never raise a limit.
-//! - **Only successes are timed.** A failure may be quick because nothing was done. A failure that
-//!   took twice the average counts as an overload: it is mostly a timeout. A dropped call counts
-//!   for nothing.
-//! - **What calls tell just after a change** is of the limit before it, and is left out.
-
-mod aimd;
-mod baseline;
-mod gradient2;
-mod samples;
-#[cfg(all(test, not(keep_loom)))]
-mod tests;
-mod vegas;
+//! A limit that moves, and what moves it.
 
 use std::{fmt, time::Duration};
 
 use crate::ConfigError;
-
-pub use aimd::{Aimd, AimdConfig};
-pub use gradient2::{Gradient2, Gradient2Config};
-pub use samples::{Sample, Samples};
-pub use vegas::{Vegas, VegasConfig};
 
 /// A limit that moves with what a window of calls has shown.
 pub trait AdaptiveLimit: fmt::Debug + Send + Sync {
@@ -94,13 +58,13 @@ impl Window {
 
 /// A limit with its fraction, kept between its bounds.
 #[derive(Debug, Clone, Copy)]
-struct Current {
-    limit: f64,
-    min: f64,
+pub(super) struct Current {
+    pub(super) limit: f64,
+    pub(super) min: f64,
 }
 
 impl Current {
-    fn new(initial: u32, min: u32) -> Result<Self, ConfigError> {
+    pub(super) fn new(initial: u32, min: u32) -> Result<Self, ConfigError> {
         if min == 0 {
             return Err(ConfigError::new("min", min, "allow at least 1 call"));
         }
@@ -115,20 +79,20 @@ impl Current {
     }
 
     /// Takes another limit, within the bounds.
-    fn set(&mut self, limit: f64, window: &Window) -> usize {
+    pub(super) fn set(&mut self, limit: f64, window: &Window) -> usize {
         // Not `clamp`, which panics if the layer's maximum is below the minimum.
         self.limit = limit.max(self.min).min(count(window.max));
         self.whole()
     }
 
-    fn whole(&self) -> usize {
+    pub(super) fn whole(&self) -> usize {
         whole(self.limit)
     }
 }
 
 /// Calls as a number to calculate with. Above 2^53 the nearest one that there is.
 #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
-fn count(calls: usize) -> f64 {
+pub(super) fn count(calls: usize) -> f64 {
     calls as f64
 }
 
@@ -138,9 +102,9 @@ fn count(calls: usize) -> f64 {
     clippy::cast_sign_loss,
     reason = "saturates, and the fraction is to be cut off"
 )]
-fn whole(limit: f64) -> usize {
+pub(super) fn whole(limit: f64) -> usize {
     (limit as usize).max(1)
 }
 
 /// What is left of a limit when the upstream rejects calls.
-const BACKOFF: f64 = 0.9;
+pub(super) const BACKOFF: f64 = 0.9;
