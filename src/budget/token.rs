@@ -8,7 +8,7 @@ use crate::{algorithm::Budget, ambient::clock::Clock, sync::Held};
 /// most calls are sent once, and are spared a clone of all that lies beneath.
 ///
 /// The mutex is there because a service need not be `Sync`; only those calls take it. It is held
-/// while the service is cloned, which is the one place where foreign code runs under a lock of this
+/// while the service is cloned, which is the one place where user code runs under a lock of this
 /// crate: a `Clone` must not wait for a call through the layer that is cloning it.
 #[derive(Debug)]
 pub(crate) struct Prototype<S>(Mutex<S>);

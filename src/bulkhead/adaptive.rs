@@ -25,7 +25,7 @@ pub(super) struct Learner {
     clock: Clock,
     samples: Samples,
     /// Locked twice a window and by handles, for a moment each; never while a call is sampled, nor
-    /// while an algorithm runs, which may be foreign code.
+    /// while an algorithm runs, which may be user code.
     learned: Mutex<Learned>,
 }
 

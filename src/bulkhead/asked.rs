@@ -51,18 +51,18 @@ pub trait Wrap<G> {
     fn wrap(self, gate: G) -> Self::Gate;
 }
 
-/// What has a control surface.
+/// A gate that has a handle.
 #[doc(hidden)]
 pub trait Controlled {
     /// That surface.
     type Handle;
 
-    /// The control surface.
+    /// Returns the handle.
     fn control(&self) -> Self::Handle;
 }
 
 impl<G: Controlled, A> Asked<G, A> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> G::Handle {
         self.gate.control()

@@ -1,4 +1,4 @@
-//! The control surface.
+//! The handle.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -48,7 +48,7 @@ pub struct Snapshot {
 }
 
 impl BulkheadGate {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> BulkheadHandle {
         BulkheadHandle::new(self.state.clone())
@@ -56,7 +56,7 @@ impl BulkheadGate {
 }
 
 impl<P> BulkheadLayer<P> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> BulkheadHandle {
         self.gate().handle()
@@ -64,7 +64,7 @@ impl<P> BulkheadLayer<P> {
 }
 
 impl<G: Controlled, A, P> GateLayer<Asked<G, A>, P> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> G::Handle {
         self.gate().handle()

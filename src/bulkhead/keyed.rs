@@ -48,7 +48,7 @@ pub struct Plan<K> {
 }
 
 impl<K: Hash + Eq + Clone, F> Keyed<K, F, BulkheadGate> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> KeyedBulkheadHandle<K> {
         KeyedBulkheadHandle {
@@ -58,7 +58,7 @@ impl<K: Hash + Eq + Clone, F> Keyed<K, F, BulkheadGate> {
 }
 
 impl<K: Hash + Eq + Clone, F, P> KeyedBulkheadLayer<K, F, P> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> KeyedBulkheadHandle<K> {
         self.gate().handle()

@@ -92,7 +92,7 @@ impl<G: Controlled, P: Clone> GateLayer<G, P> {
 }
 
 impl<G: Controlled, P> OnRuntimeLayer<G, P> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> G::Handle {
         self.layer.gate().control()

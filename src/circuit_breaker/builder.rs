@@ -51,7 +51,7 @@ impl CircuitBreakerLayer {
 }
 
 impl<P> CircuitBreakerLayer<P> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> CircuitBreakerHandle {
         self.gate().handle()
@@ -59,7 +59,7 @@ impl<P> CircuitBreakerLayer<P> {
 }
 
 impl<K: Hash + Eq + Clone, F, P> KeyedCircuitBreakerLayer<K, F, P> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> KeyedCircuitBreakerHandle<K> {
         self.gate().handle()

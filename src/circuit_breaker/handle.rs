@@ -1,4 +1,4 @@
-//! The control surface of one circuit.
+//! The handle of one circuit.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,7 +44,7 @@ pub struct Snapshot {
 }
 
 impl CircuitGate {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> CircuitBreakerHandle {
         CircuitBreakerHandle::new(self.state.clone())

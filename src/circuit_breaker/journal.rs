@@ -75,7 +75,7 @@ impl Journal {
         }
     }
 
-    /// Sends without the lock, because subscribers' wakers run foreign code, and one at a time,
+    /// Sends without the lock, because subscribers' wakers run user code, and one at a time,
     /// because the order counts.
     pub(super) fn enter(&self, transition: Transition) {
         let mut pages = self.lock();

@@ -28,7 +28,7 @@ pub struct Template {
 }
 
 impl<K: Hash + Eq + Clone, F> Keyed<K, F, CircuitGate> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> KeyedCircuitBreakerHandle<K> {
         KeyedCircuitBreakerHandle {

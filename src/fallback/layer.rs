@@ -59,7 +59,7 @@ impl FallbackLayer<()> {
 }
 
 impl<F, P> FallbackLayer<F, P> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> FallbackHandle {
         FallbackHandle::new(self.state.clone())

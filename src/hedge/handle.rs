@@ -1,4 +1,4 @@
-//! The control surface.
+//! The handle.
 
 use std::sync::Arc;
 

@@ -59,7 +59,7 @@ impl HedgeLayer {
 }
 
 impl<P, B> HedgeLayer<P, B> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> HedgeHandle {
         self.handle.clone()

@@ -6,7 +6,7 @@
 //! neither grows the map nor drives out a partition that knows something.
 //!
 //! The mutex guards the list of places alone. Keys are hashed, compared, cloned and dropped, and
-//! gates made and asked, outside of it, because all of that may be foreign code.
+//! gates made and asked, outside of it, because all of that may be user code.
 
 use std::{
     fmt,

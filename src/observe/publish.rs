@@ -87,13 +87,13 @@ impl Registry {
             own,
             merged,
             increases,
-            // Taken out, because a recorder is foreign code and does not run under the lock. Who
+            // Taken out, because a recorder is user code and does not run under the lock. Who
             // publishes at the same time makes keys of its own.
             bound: std::mem::take(&mut published.bound),
             round: published.round,
         };
         drop(published);
-        // The last of an instance may be foreign code too.
+        // The last of an instance may be user code too.
         drop(living);
         publication
     }

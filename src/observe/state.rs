@@ -146,6 +146,6 @@ pub(crate) trait Observed: Send + Sync {
 
     fn name(&self) -> Option<&'static str>;
 
-    /// The layer as it is now. Runs no foreign code.
+    /// The layer as it is now. Runs no user code.
     fn observe(&self) -> Instance;
 }

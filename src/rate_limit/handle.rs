@@ -1,4 +1,4 @@
-//! The control surface of one limit.
+//! The handle of one limit.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ pub struct RateLimitHandle {
 }
 
 impl LimitGate {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> RateLimitHandle {
         RateLimitHandle::new(self.state.clone())

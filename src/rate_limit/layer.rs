@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl<M, P> RateLimitLayer<M, P> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> RateLimitHandle {
         self.gate().limit.handle()
@@ -29,7 +29,7 @@ impl<M, P> RateLimitLayer<M, P> {
 }
 
 impl<F, M, P> KeyedRateLimitLayer<F, M, P> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> KeyedRateLimitHandle {
         self.gate().handle()
@@ -37,7 +37,7 @@ impl<F, M, P> KeyedRateLimitLayer<F, M, P> {
 }
 
 impl<F, M> Metered<WithTotal<TableGate<F>>, M> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> KeyedRateLimitHandle {
         let Both { first, second } = &self.limit;
@@ -47,7 +47,7 @@ impl<F, M> Metered<WithTotal<TableGate<F>>, M> {
 }
 
 impl<K: Hash + Eq + Clone, F, M, P> PerKeyRateLimitLayer<K, F, M, P> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> PerKeyRateLimitHandle<K> {
         self.gate().limit.first.handle()
@@ -55,7 +55,7 @@ impl<K: Hash + Eq + Clone, F, M, P> PerKeyRateLimitLayer<K, F, M, P> {
 }
 
 impl<K: Hash + Eq + Clone, F, M> PerKeyGate<K, F, M> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> PerKeyRateLimitHandle<K> {
         self.limit.first.handle()
@@ -63,7 +63,7 @@ impl<K: Hash + Eq + Clone, F, M> PerKeyGate<K, F, M> {
 }
 
 impl<M> Metered<LimitGate, M> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> RateLimitHandle {
         self.limit.handle()

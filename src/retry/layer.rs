@@ -58,7 +58,7 @@ impl RetryLayer {
 }
 
 impl<P, B> RetryLayer<P, B> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> RetryHandle {
         self.handle.clone()

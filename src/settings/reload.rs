@@ -4,7 +4,7 @@ use crate::{Changed, ConfigError};
 
 /// Settings that a running layer or stack can move to.
 pub trait Settings: Sized {
-    /// The control surface of what was built with such settings.
+    /// The handle of what was built with such settings.
     type Handle;
 
     /// Moves what runs behind `handle` from the settings `before` to these, and returns what has

@@ -351,7 +351,7 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
 }
 
 impl<P, W> ClientStack<P, W> {
-    /// The control surface of all parts.
+    /// Returns the handle of all parts.
     #[must_use]
     pub fn handle(&self) -> ClientHandle {
         let Both {

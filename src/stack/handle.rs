@@ -1,4 +1,4 @@
-//! The control surface of a whole stack.
+//! The handle of a whole stack.
 
 use std::{
     hash::Hash,

@@ -51,7 +51,7 @@ pub trait Handled {
     /// The handle.
     type Handle;
 
-    /// The control surface.
+    /// Returns the handle.
     fn handle(&self) -> Self::Handle;
 }
 

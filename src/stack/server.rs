@@ -232,7 +232,7 @@ impl Settings {
 }
 
 impl<P, L: Handled, B: Handled> ServerStack<P, ServerGates<L, B>> {
-    /// The control surface of all parts.
+    /// Returns the handle of all parts.
     #[must_use]
     pub fn handle(&self) -> ServerHandle<L::Handle, B::Handle> {
         let Both { first, second } = self.gates.gate();

@@ -45,7 +45,7 @@ impl ThrottleLayer {
 }
 
 impl<P> ThrottleLayer<P> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> ThrottleHandle {
         self.gate().handle()
@@ -56,7 +56,7 @@ impl<K, F, P> KeyedThrottleLayer<K, F, P>
 where
     K: Hash + Eq + Clone,
 {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> KeyedThrottleHandle<K> {
         self.gate().handle()

@@ -1,4 +1,4 @@
-//! The control surface.
+//! The handle.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub struct Snapshot {
 }
 
 impl ThrottleGate {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> ThrottleHandle {
         ThrottleHandle {

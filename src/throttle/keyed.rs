@@ -29,7 +29,7 @@ pub struct Template {
 }
 
 impl<K: Hash + Eq + Clone, F> Keyed<K, F, ThrottleGate> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> KeyedThrottleHandle<K> {
         KeyedThrottleHandle {

@@ -53,7 +53,7 @@ impl TimeoutLayer {
 }
 
 impl<P, M> TimeoutLayer<P, M> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> TimeoutHandle {
         TimeoutHandle::new(self.state.clone())

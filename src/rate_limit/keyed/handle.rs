@@ -1,4 +1,4 @@
-//! The control surface of a table of limits.
+//! The handle of a table of limits.
 
 use std::{
     hash::{BuildHasher, Hash},

@@ -39,7 +39,7 @@ pub(in crate::rate_limit) type MakeLimit<K> =
     Arc<dyn Fn(&K) -> Result<Box<dyn Limit>, ConfigError> + Send + Sync>;
 
 impl<K: Hash + Eq + Clone, F> Keyed<K, F, LimitGate> {
-    /// The control surface.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> PerKeyRateLimitHandle<K> {
         PerKeyRateLimitHandle {
