@@ -35,4 +35,4 @@ pub use primary::PrimaryError;
 pub(crate) use primary::in_words;
 #[cfg(feature = "http")]
 pub(crate) use traits::guarded;
-pub use traits::{Advice, Kept, Protocol, Quota, Replay, Sent, Settle};
+pub use traits::{Advice, Kept, Proof, Protocol, Quota, Replay, Sent, Settle};

@@ -5,7 +5,7 @@ use std::{
     future::{Future, Ready, ready},
 };
 
-use crate::protocol::Advice;
+use crate::protocol::Proof;
 
 /// What is kept of a request, for an answer in its place.
 pub trait Keep<Req, P> {
@@ -32,9 +32,16 @@ pub trait Answer<Req, P, Res, Err>: Keep<Req, P> {
     /// The answer to come.
     type Future: Future<Output = Result<Res, Err>>;
 
-    /// Whether there can be an answer in place of this failure. If not, it stands.
-    fn accepts(&self, kept: &Self::Kept, advice: Advice, failure: Result<&Res, &Err>) -> bool {
-        let _ = (kept, advice, failure);
+    /// Whether there can be an answer in place of this failure. If not, it stands. `proof`: whether
+    /// the failure proves that the upstream has not acted on the request.
+    fn accepts(
+        &self,
+        protocol: &P,
+        kept: &Self::Kept,
+        proof: Proof,
+        failure: Result<&Res, &Err>,
+    ) -> bool {
+        let _ = (protocol, kept, proof, failure);
         true
     }
 
@@ -131,8 +138,14 @@ where
 {
     type Future = F::Future;
 
-    fn accepts(&self, kept: &Self::Kept, advice: Advice, failure: Result<&Res, &Err>) -> bool {
-        (self.when)(failure) && self.fallback.accepts(kept, advice, failure)
+    fn accepts(
+        &self,
+        protocol: &P,
+        kept: &Self::Kept,
+        proof: Proof,
+        failure: Result<&Res, &Err>,
+    ) -> bool {
+        (self.when)(failure) && self.fallback.accepts(protocol, kept, proof, failure)
     }
 
     fn answer(&self, protocol: &P, kept: Self::Kept, failure: Result<Res, Err>) -> F::Future {

@@ -13,7 +13,7 @@ use tower::Service;
 use crate::{
     budget::Prototype,
     fallback::{Answer, Keep},
-    protocol::{Advice, Kept, Replay, Sent},
+    protocol::{Kept, Proof, Replay},
 };
 
 /// A service that gets the requests of calls that have failed.
@@ -54,13 +54,16 @@ where
     type Future = BackupFuture<B, P, Req, Res, Err>;
 
     /// What may have had an effect is not done a second time, elsewhere.
-    fn accepts(&self, kept: &Self::Kept, advice: Advice, _: Result<&Res, &Err>) -> bool {
-        let unsent = match advice {
-            Advice::Rejected { .. } => true,
-            Advice::Retry { sent, .. } | Advice::RetryExactly { sent, .. } => sent == Sent::No,
-            Advice::Stop => false,
-        };
-        kept.as_ref().is_some_and(|kept| kept.idempotent || unsent)
+    fn accepts(
+        &self,
+        protocol: &P,
+        kept: &Self::Kept,
+        proof: Proof,
+        _: Result<&Res, &Err>,
+    ) -> bool {
+        kept.as_ref().is_some_and(|kept| {
+            kept.idempotent || proof.holds(|| protocol.was_taken(&kept.snapshot))
+        })
     }
 
     fn answer(&self, protocol: &P, kept: Self::Kept, failure: Result<Res, Err>) -> Self::Future {

@@ -83,7 +83,8 @@ where
             this.inner.set(None);
             let wanted = this.state.settings.wants(outcome, advice);
             let Some((kept, fallback)) = this.kept.take().filter(|(kept, fallback)| {
-                wanted && fallback.accepts(kept, advice, result.as_ref())
+                let proof = this.protocol.proof(advice, result.as_ref());
+                wanted && fallback.accepts(this.protocol, kept, proof, result.as_ref())
             }) else {
                 return Poll::Ready(result);
             };

@@ -5,6 +5,8 @@ use std::{any::Any, error::Error, io, sync::Arc};
 use tower::BoxError;
 
 use crate::Rejected;
+#[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
+use crate::protocol::http::reqwest;
 
 /// An error that nothing is known of at compile time, not even that it is an [`Error`], as one.
 ///
@@ -53,9 +55,13 @@ fn over_http(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
         .or_else(|| is::<tonic::ConnectError>(error))
         .or_else(|| is::<tonic::TimeoutExpired>(error));
     #[cfg(feature = "reqwest-012")]
-    let found = found.or_else(|| is::<reqwest_012::Error>(error));
+    let found = found
+        .or_else(|| is::<reqwest_012::Error>(error))
+        .or_else(|| is::<reqwest::Error<reqwest_012::Error>>(error));
     #[cfg(feature = "reqwest-013")]
-    let found = found.or_else(|| is::<reqwest_013::Error>(error));
+    let found = found
+        .or_else(|| is::<reqwest_013::Error>(error))
+        .or_else(|| is::<reqwest::Error<reqwest_013::Error>>(error));
     found
 }
 

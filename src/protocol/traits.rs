@@ -68,6 +68,13 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
         Advice::Stop
     }
 
+    /// Whether a result, of which [`advise`](Self::advise) says `advice`, proves that the upstream
+    /// has not acted on the request. By default the advice tells.
+    fn proof(&self, advice: Advice, result: Result<&Self::Response<()>, &Self::Error>) -> Proof {
+        let _ = result;
+        advice.into()
+    }
+
     /// The outcome of a result that has been passed on, where [`classify`](Classify::classify) said
     /// `classified` of it before.
     ///
@@ -160,7 +167,16 @@ pub trait Replay<Req> {
         None
     }
 
-    /// Whether a result can ever prove that a request was not sent ([`Sent::No`]). Such a call is
+    /// Whether anything is known to have taken the last attempt's request in order to send it.
+    /// Asked after a result that says that it was not sent: if so, that is said of another request,
+    /// which the service made of this one, to follow a redirect for example. By default `false`.
+    #[inline]
+    fn was_taken(&self, snapshot: &Self::Snapshot) -> bool {
+        let _ = snapshot;
+        false
+    }
+
+    /// Whether a result can ever prove that a request was not processed ([`Sent`]). Such a call is
     /// kept even while the budget is empty, since its retry is free. By default no result does.
     #[inline]
     fn can_prove_unsent(&self) -> bool {
@@ -208,6 +224,33 @@ pub enum Advice {
     },
 }
 
+impl Proof {
+    /// Whether it holds, given whether something has taken the request ([`Replay::was_taken`]).
+    #[must_use]
+    pub fn holds(self, was_taken: impl FnOnce() -> bool) -> bool {
+        match self {
+            Self::None => false,
+            Self::NotSent => !was_taken(),
+            Self::Unprocessed => true,
+        }
+    }
+}
+
+impl From<Advice> for Proof {
+    /// A result that says that the request was not sent, or is a rejection of a layer further in,
+    /// is a proof if nothing has taken the request.
+    fn from(advice: Advice) -> Self {
+        match advice {
+            Advice::Rejected { .. } => Self::NotSent,
+            Advice::Retry { sent, .. } | Advice::RetryExactly { sent, .. } => match sent {
+                Sent::No => Self::NotSent,
+                Sent::Maybe => Self::None,
+            },
+            Advice::Stop => Self::None,
+        }
+    }
+}
+
 impl From<&Rejected> for Advice {
     fn from(rejected: &Rejected) -> Self {
         Self::Rejected {
@@ -215,6 +258,19 @@ impl From<&Rejected> for Advice {
             after: rejected.retry_after,
         }
     }
+}
+
+/// Whether a result proves that the upstream has not acted on the request, so that any may be sent
+/// again, or to another upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// It does not.
+    None,
+    /// It says that a request was not sent. It is this one, unless something has taken this one and
+    /// sent another after it ([`Replay::was_taken`]).
+    NotSent,
+    /// The upstream has got it, and says that it did not process it.
+    Unprocessed,
 }
 
 /// Whether a failed attempt can have had an effect.

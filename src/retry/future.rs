@@ -97,7 +97,11 @@ where
         advice: Advice,
         result: Answer<S, P, Req>,
     ) -> Option<Answer<S, P, Req>> {
-        let planned = self.as_mut().plan(outcome, advice);
+        let unsent = self.kept.as_ref().is_ok_and(|kept| {
+            let proof = self.protocol.proof(advice, result.as_ref());
+            proof.holds(|| self.protocol.was_taken(&kept.snapshot))
+        });
+        let planned = self.as_mut().plan((outcome, advice, unsent));
         let this = self.project();
         // A rejected retry says less than the error that it was to better, if that was kept.
         let kept = match (advice, this.again.as_mut()) {
@@ -132,7 +136,8 @@ where
     }
 
     /// Plans the next attempt, or tells what the call ends with.
-    fn plan(self: Pin<&mut Self>, outcome: Outcome, advice: Advice) -> Result<(), End> {
+    fn plan(self: Pin<&mut Self>, reading: (Outcome, Advice, bool)) -> Result<(), End> {
+        let (outcome, advice, _) = reading;
         let this = self.project();
         let state = this.origin.handle().state();
         if let (Advice::Rejected { .. }, Some(again)) = (advice, this.again.as_mut()) {
@@ -143,7 +148,7 @@ where
         let plan = Plan::make(
             (state, own),
             || this.origin.handle().policy_of_call(),
-            (outcome, advice),
+            reading,
             this.kept,
             history.unwrap_or_default(),
             |snapshot| this.protocol.deadline(snapshot),

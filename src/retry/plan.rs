@@ -8,7 +8,7 @@ use crate::{
     Deadline, Outcome, RejectedKind,
     ambient::{chance, clock},
     budget::{KeyBudget, Token},
-    protocol::{Advice, Kept, Sent},
+    protocol::{Advice, Kept},
     retry::{
         Policy,
         state::{Cause, End, State},
@@ -43,7 +43,6 @@ pub(super) struct History {
 
 /// A result that may be retried.
 struct Retryable {
-    sent: Sent,
     hint: Hint,
     cause: Cause,
 }
@@ -61,19 +60,23 @@ enum Hint {
 impl Plan {
     /// Decides in this order: whether the result may be retried, whether an attempt is left, how
     /// long to wait, whether that is within the deadline, and whether the budget pays. Else it
-    /// tells what ends the call.
+    /// tells what ends the call. `unsent`: whether the result proves that the upstream has not
+    /// acted on the attempt.
     pub(super) fn make<T>(
         (state, own): (&State, Option<&KeyBudget>),
         policy: impl FnOnce() -> Policy,
-        (outcome, advice): (Outcome, Advice),
+        (outcome, advice, unsent): (Outcome, Advice, bool),
         kept: &Result<Kept<T>, End>,
         history: History,
         deadline: impl FnOnce(&T) -> Option<Deadline>,
     ) -> Result<Self, End> {
-        let retryable = retryable(outcome, advice, state.fixed().retry_rejected)?;
+        let retryable = retryable((outcome, advice, unsent), state.fixed().retry_rejected)?;
         let kept = kept.as_ref().map_err(|end| *end)?;
-        if retryable.sent == Sent::Maybe && !kept.idempotent {
-            return Err(End::NotRetryable);
+        if !unsent && !kept.idempotent {
+            return Err(match retryable.cause {
+                Cause::Rejected => End::Rejected,
+                _ => End::NotRetryable,
+            });
         }
         let policy = policy();
         if history.retries + 1 >= policy.max_attempts() {
@@ -85,7 +88,7 @@ impl Plan {
         if deadline.is_some_and(|deadline| at >= deadline) {
             return Err(End::NotSent);
         }
-        let free = retryable.sent == Sent::No && !history.free_ride;
+        let free = unsent && !history.free_ride;
         let token = if free {
             state.free_token()
         } else {
@@ -118,22 +121,22 @@ impl History {
     }
 }
 
-fn retryable(outcome: Outcome, advice: Advice, retry_rejected: bool) -> Result<Retryable, End> {
+fn retryable(
+    (outcome, advice, unsent): (Outcome, Advice, bool),
+    retry_rejected: bool,
+) -> Result<Retryable, End> {
     match advice {
         Advice::Stop => Err(End::NotRetryable),
-        Advice::Retry { sent, after } => Ok(Retryable {
-            sent,
+        Advice::Retry { after, .. } => Ok(Retryable {
             hint: after.into(),
-            cause: cause(outcome, sent),
+            cause: cause(outcome, unsent),
         }),
-        Advice::RetryExactly { sent, after } => Ok(Retryable {
-            sent,
+        Advice::RetryExactly { after, .. } => Ok(Retryable {
             hint: Hint::Exactly(after),
-            cause: cause(outcome, sent),
+            cause: cause(outcome, unsent),
         }),
         Advice::Rejected { kind, after } if retry_rejected && may_pass_later(kind) => {
             Ok(Retryable {
-                sent: Sent::No,
                 hint: after.into(),
                 cause: Cause::Rejected,
             })
@@ -142,11 +145,11 @@ fn retryable(outcome: Outcome, advice: Advice, retry_rejected: bool) -> Result<R
     }
 }
 
-fn cause(outcome: Outcome, sent: Sent) -> Cause {
-    match (outcome, sent) {
+fn cause(outcome: Outcome, unsent: bool) -> Cause {
+    match (outcome, unsent) {
         (Outcome::Overload, _) => Cause::Overload,
-        (_, Sent::No) => Cause::NotSent,
-        _ => Cause::Failure,
+        (_, true) => Cause::NotSent,
+        (_, false) => Cause::Failure,
     }
 }
 

@@ -5,6 +5,8 @@ mod body_end;
 mod circuit_breaker;
 mod errors;
 mod keys;
+#[cfg(feature = "tonic-014")]
+mod not_sent;
 mod rate_limit;
 mod rejections;
 #[cfg(all(feature = "reqwest-012", feature = "reqwest-013"))]

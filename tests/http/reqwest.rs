@@ -4,7 +4,10 @@ use std::{
     collections::VecDeque,
     future::IntoFuture,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,12 +20,16 @@ use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
 use tower_keep::{
     Rejected, RejectedKind,
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
-    protocol::http::{Client, ReplayBody, UntilBodyEnd},
+    protocol::{
+        Protocol,
+        http::{Client, ReplayBody, UntilBodyEnd},
+    },
     rate_limit::{Rate, RateLimitLayer},
     reqwest::Reqwest,
     retry::RetryLayer,
@@ -195,6 +202,121 @@ async fn what_was_not_sent_is_retried_whatever_the_method() {
     }
     case(old()).await;
     case(new()).await;
+}
+
+/// A server that sends all to another place, and counts its calls. `closes`: it takes no connection
+/// after the first, which ends with the answer.
+async fn redirects(status: u16, to: Option<String>, closes: bool) -> (Arc<AtomicUsize>, String) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let to = to.unwrap_or_else(|| url.clone());
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    tokio::spawn(async move {
+        let mut listener = Some(listener);
+        while let Some(open) = &listener {
+            let (mut stream, _) = open.accept().await.unwrap();
+            if closes {
+                listener = None;
+            }
+            let mut head = Vec::new();
+            while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                stream.read_buf(&mut head).await.unwrap();
+            }
+            counted.fetch_add(1, Ordering::Relaxed);
+            let answer = format!(
+                "HTTP/1.1 {status} Elsewhere\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (calls, url)
+}
+
+fn bare_post(url: &str, body: &'static str) -> Request<Known> {
+    Request::post(url).body(Full::from(body)).unwrap()
+}
+
+/// How many retries a POST gets.
+async fn retries<C>(client: C, request: Request<Known>) -> u64
+where
+    C: Service<Request<ReplayBody<Known>>, Error: Into<BoxError>> + Clone,
+    Client: Protocol<C::Response, C::Error, Error = BoxError>,
+{
+    let layer = RetryLayer::builder().protocol(Client::new());
+    let layer = layer.build().unwrap();
+    assert!(layer.layer(client).oneshot(request).await.is_err());
+    layer.handle().snapshot().retries
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_whose_redirect_fails_is_sent_once() {
+    async fn case(client: impl Sends<ReplayBody<Known>>) {
+        let closed = format!("http://{}/", unused().await);
+        for (status, body) in [
+            (301, "hello"),
+            (302, "hello"),
+            (303, "hello"),
+            (301, ""),
+            (302, ""),
+            (303, ""),
+            // With a body reqwest does not follow these.
+            (307, ""),
+            (308, ""),
+        ] {
+            let (calls, url) = redirects(status, Some(closed.clone()), false).await;
+            let again = retries(client.clone(), bare_post(&url, body)).await;
+            let calls = calls.load(Ordering::Relaxed);
+            assert_eq!((again, calls), (0, 1), "{status} {body}");
+        }
+        // Where the second URL is the first, no comparison tells the two requests apart.
+        let (calls, url) = redirects(303, None, true).await;
+        let again = retries(client, bare_post(&url, "")).await;
+        assert_eq!((again, calls.load(Ordering::Relaxed)), (0, 1));
+    }
+    case(old()).await;
+    case(new()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_that_found_no_connection_is_retried() {
+    async fn case(client: impl Sends<ReplayBody<Known>>) {
+        let closed = format!("http://{}/", unused().await);
+        for body in ["hello", ""] {
+            let request = bare_post(&closed, body);
+            assert_eq!(retries(client.clone(), request).await, 2, "{body}");
+        }
+    }
+    case(old()).await;
+    case(new()).await;
+}
+
+/// Without the adapter nobody has watched the body.
+#[tokio::test(start_paused = true)]
+async fn an_error_of_reqwests_alone_is_no_proof() {
+    let closed = format!("http://{}/", unused().await);
+    let (calls, url) = redirects(303, Some(closed.clone()), false).await;
+    for url in [url, closed] {
+        let client = reqwest_013::Client::builder().no_proxy().build().unwrap();
+        let by_hand = tower::service_fn(move |request: Request<ReplayBody<Known>>| {
+            let call = client.post(request.uri().to_string()).send();
+            async { call.await.map(Response::<reqwest_013::Body>::from) }
+        });
+        assert_eq!(retries(by_hand, bare_post(&url, "")).await, 0, "{url}");
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reqwests_own_error_is_at_hand() {
+    let closed = format!("http://{}/", unused().await);
+    let error = new().oneshot(bare_post(&closed, "")).await.unwrap_err();
+    assert!(error.is_connect());
+    assert_eq!(error.to_string(), (*error).to_string());
+    assert!(
+        std::error::Error::source(&error).is_some_and(|error| error.is::<reqwest_013::Error>())
+    );
+    assert_eq!(error.into_inner().url().unwrap().as_str(), closed);
 }
 
 #[tokio::test(start_paused = true)]

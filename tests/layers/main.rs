@@ -8,6 +8,8 @@ mod contract;
 mod deadline;
 #[cfg(feature = "testing")]
 mod determinism;
+#[cfg(feature = "tonic-014")]
+mod error_readings;
 mod fallback;
 mod fallback_backup;
 mod faults;

@@ -18,7 +18,7 @@ use crate::{
     CarryDeadline, Classify, Deadline, Outcome, Rejected,
     call::causes,
     protocol::{
-        Advice, Kept, PrimaryError, Protocol, Replay, Sent, Settle, as_error,
+        Advice, Kept, PrimaryError, Proof, Protocol, Replay, Sent, Settle, as_error,
         http::{self as over_http, Cause, RequestSnapshot},
         in_words,
     },
@@ -127,6 +127,14 @@ impl Client {
         self
     }
 
+    /// The service beneath makes several calls of one. See
+    /// [`http::Client::composite`](over_http::Client::composite).
+    #[must_use]
+    pub fn composite(mut self, composite: bool) -> Self {
+        self.http = self.http.composite(composite);
+        self
+    }
+
     fn is_idempotent(&self, path: &str) -> bool {
         let listed = |method: &&str| match method.ends_with('/') {
             true => path.starts_with(*method),
@@ -149,6 +157,27 @@ impl Client {
                 .codes
                 .outcome_of(error.and_then(code_of).unwrap_or(Code::Unavailable)),
         }
+    }
+}
+
+impl Client {
+    /// What an error says that no layer of this crate made.
+    fn advise_on_failure(&self, error: &(dyn Error + 'static)) -> Advice {
+        // A channel puts its errors into one of its own. Further in, it is that of a call which
+        // somebody's service has made of this one.
+        let cause = match causes(error)
+            .take(2)
+            .any(|cause| cause.is::<ConnectError>())
+        {
+            true => Cause::NotSent,
+            false => match code_of(error) {
+                // The second is what a channel's own timeout is.
+                Some(Code::Unavailable | Code::DeadlineExceeded) => Cause::Unknown,
+                Some(_) => return Advice::Stop,
+                None => Cause::of_channel(error),
+            },
+        };
+        self.http.advise_on_error(cause)
     }
 }
 
@@ -218,8 +247,15 @@ where
             Err(error) => match Rejected::find(&**error) {
                 Some(rejected) if rejected.kind.is_local() => Advice::from(rejected),
                 Some(_) => retry(Sent::Maybe),
-                None => advise_on_failure(&**error),
+                None => self.advise_on_failure(&**error),
             },
+        }
+    }
+
+    fn proof(&self, advice: Advice, result: Result<&Self::Response<()>, &BoxError>) -> Proof {
+        match result {
+            Ok(_) => advice.into(),
+            Err(error) => over_http::Client::proof_of_error(Cause::of_channel(&**error), advice),
         }
     }
 
@@ -268,12 +304,19 @@ where
             idempotent: kept.idempotent || declared,
             ..kept
         });
-        (request.map(tonic::body::Body::new), kept)
+        let request = request.map(tonic::body::Body::new);
+        if let Some(kept) = &kept {
+            // tonic has looked whether it is empty.
+            kept.snapshot.forget_taken();
+        }
+        (request, kept)
     }
 
     fn replay(&self, snapshot: &Self::Snapshot) -> Option<Self::Request> {
         let request = Replay::<Request<B>>::replay(&self.http, snapshot)?;
-        Some(request.map(tonic::body::Body::new))
+        let request = request.map(tonic::body::Body::new);
+        snapshot.forget_taken();
+        Some(request)
     }
 
     #[inline]
@@ -292,8 +335,13 @@ where
     }
 
     #[inline]
+    fn was_taken(&self, snapshot: &Self::Snapshot) -> bool {
+        Replay::<Request<B>>::was_taken(&self.http, snapshot)
+    }
+
+    #[inline]
     fn can_prove_unsent(&self) -> bool {
-        true
+        Replay::<Request<B>>::can_prove_unsent(&self.http)
     }
 }
 
@@ -309,19 +357,6 @@ fn advise_on_end(ended: Option<Ended>) -> Advice {
             _ => Advice::Stop,
         },
         None => Advice::Stop,
-    }
-}
-
-/// What an error says that no layer of this crate made.
-fn advise_on_failure(error: &(dyn Error + 'static)) -> Advice {
-    if causes(error).any(|cause| cause.is::<ConnectError>()) {
-        return retry(Sent::No);
-    }
-    match code_of(error) {
-        // The second is what a channel's own timeout is.
-        Some(Code::Unavailable | Code::DeadlineExceeded) => retry(Sent::Maybe),
-        Some(_) => Advice::Stop,
-        None => Cause::of(error).advice(),
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Classify, Deadline, Outcome, Rejected,
-    protocol::{Advice, Kept, PrimaryError, Protocol, Replay, Sent, Settle, in_words},
+    protocol::{Advice, Kept, PrimaryError, Proof, Protocol, Replay, Sent, Settle, in_words},
 };
 
 /// HTTP on the asking side: rejections are errors, boxed as is tower's convention.
@@ -44,6 +44,7 @@ pub struct Client {
     strict: bool,
     attempt_headers: bool,
     send_deadline: bool,
+    composite: bool,
     body_limit: usize,
 }
 
@@ -62,6 +63,7 @@ impl Client {
             strict: false,
             attempt_headers: false,
             send_deadline: false,
+            composite: false,
             body_limit: 64 * 1024,
         }
     }
@@ -125,6 +127,18 @@ impl Client {
         self
     }
 
+    /// The service beneath makes several requests of one, as one does that asks for a token first:
+    /// no error of it, nor a rejection further in, proves that nothing was sent. Default `false`.
+    ///
+    /// It is known without this of a service that sends the request itself, and then another, as
+    /// one does that follows redirects. It is not known of one that sends copies of its own making:
+    /// a `POST` without a body would be repeated when the second of them finds no connection.
+    #[must_use]
+    pub fn composite(mut self, composite: bool) -> Self {
+        self.composite = composite;
+        self
+    }
+
     #[inline]
     pub(super) fn sends_deadline(&self) -> bool {
         self.send_deadline
@@ -150,6 +164,22 @@ impl Client {
             if let Some(deadline) = request.extensions().get::<Deadline>().copied() {
                 deadline_fields::write(request.headers_mut(), deadline.remaining());
             }
+        }
+    }
+
+    /// What a retry may do after an error.
+    pub(in crate::protocol) fn advise_on_error(&self, cause: Cause) -> Advice {
+        match cause {
+            Cause::NotSent | Cause::Unprocessed if self.composite => Cause::Unknown.advice(),
+            cause => cause.advice(),
+        }
+    }
+
+    /// Whether an error, of which `advice` was given, proves that nothing was done.
+    pub(in crate::protocol) fn proof_of_error(cause: Cause, advice: Advice) -> Proof {
+        match cause {
+            Cause::Unprocessed if Proof::from(advice) == Proof::NotSent => Proof::Unprocessed,
+            _ => advice.into(),
         }
     }
 
@@ -227,7 +257,14 @@ where
     fn advise(&self, outcome: Outcome, result: Result<&Response<B>, &BoxError>) -> Advice {
         match result {
             Ok(response) => self.advise_on_response(outcome, response),
-            Err(error) => Cause::of(&**error).advice(),
+            Err(error) => self.advise_on_error(Cause::of(&**error)),
+        }
+    }
+
+    fn proof(&self, advice: Advice, result: Result<&Response<B>, &BoxError>) -> Proof {
+        match result {
+            Ok(_) => advice.into(),
+            Err(error) => Self::proof_of_error(Cause::of(&**error), advice),
         }
     }
 
@@ -262,7 +299,11 @@ where
     fn prepare(&self, request: Request<B>) -> (Self::Request, Option<Kept<RequestSnapshot<B>>>) {
         let idempotent = is_idempotent(&request);
         let (parts, body) = request.into_parts();
-        let (body, tape) = ReplayBody::record(body, self.body_limit);
+        let (body, tape) = match idempotent {
+            true => ReplayBody::record(body, self.body_limit),
+            // Whether it was taken decides whether it may be sent again.
+            false => ReplayBody::watch(body, self.body_limit),
+        };
         let kept = tape.map(|tape| Kept {
             idempotent,
             snapshot: RequestSnapshot {
@@ -298,8 +339,13 @@ where
     }
 
     #[inline]
+    fn was_taken(&self, snapshot: &RequestSnapshot<B>) -> bool {
+        self.composite || snapshot.tape.was_taken()
+    }
+
+    #[inline]
     fn can_prove_unsent(&self) -> bool {
-        true
+        !self.composite
     }
 }
 
@@ -312,6 +358,14 @@ pub struct RequestSnapshot<B> {
     headers: HeaderMap,
     extensions: Extensions,
     tape: Tape<B>,
+}
+
+#[cfg(feature = "tonic-014")]
+impl<B> RequestSnapshot<B> {
+    /// The body was looked into by our own side, and not to send it.
+    pub(in crate::protocol) fn forget_taken(&self) {
+        self.tape.forget();
+    }
 }
 
 /// When the upstream wants to hear of us again. `Retry-After` goes before `RateLimit`, as the draft

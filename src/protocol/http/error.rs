@@ -29,6 +29,8 @@ pub(in crate::protocol) enum Cause {
     /// The upstream got nothing of the request: no connection, or one that closed before the
     /// request was written.
     NotSent,
+    /// The upstream got it, and says that it did not process it.
+    Unprocessed,
     /// The upstream's response is no HTTP. The same request gets the same response.
     Unreadable,
     /// Anything else: the upstream may have acted on the request.
@@ -37,7 +39,23 @@ pub(in crate::protocol) enum Cause {
 
 impl Cause {
     /// Reads the causes from the outermost on. The first that tells anything decides.
+    ///
+    /// That the request was not sent or not processed is believed of errors of hyper and of std
+    /// alone, and not of one in the error of somebody else's: a service that follows redirects, or
+    /// is made of several, says by it that its last request was not sent.
     pub(in crate::protocol) fn of(error: &(dyn Error + 'static)) -> Self {
+        Self::read(error, 0)
+    }
+
+    /// The same of an error of tonic's channel, which stands in one of a type that only a feature
+    /// of tonic's has.
+    #[cfg(feature = "tonic-014")]
+    pub(in crate::protocol) fn of_channel(error: &(dyn Error + 'static)) -> Self {
+        Self::read(error, 1)
+    }
+
+    /// `channels`: in how many errors of unknown types a proof is still one.
+    fn read(error: &(dyn Error + 'static), mut channels: usize) -> Self {
         let mut rejections = causes(error).filter_map(|cause| cause.downcast_ref::<Rejected>());
         if let Some(rejected) = rejections
             .next()
@@ -48,9 +66,19 @@ impl Cause {
                 after: rejected.retry_after,
             };
         }
-        causes(error)
-            .find_map(Self::of_one)
-            .unwrap_or(Self::Unknown)
+        let mut strangers = 0;
+        let told = causes(error).find_map(|cause| {
+            let told = Self::of_one(cause);
+            let unsent = matches!(told, Some(Self::NotSent | Self::Unprocessed));
+            let believed = told.filter(|_| !unsent || strangers <= channels);
+            if vouches(cause) {
+                channels += 1;
+            } else if !carries(cause) {
+                strangers += 1;
+            }
+            believed
+        });
+        told.unwrap_or(Self::Unknown)
     }
 
     /// Reads an error of any type. Of types that [`as_error`] does not know nothing is known.
@@ -71,7 +99,7 @@ impl Cause {
         }
         #[cfg(feature = "http2")]
         if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return is_unprocessed(error).then_some(Self::NotSent);
+            return is_unprocessed(error).then_some(Self::Unprocessed);
         }
         if error.is::<http::Error>() {
             return Some(Self::Caller);
@@ -86,7 +114,9 @@ impl Cause {
     pub(in crate::protocol) fn outcome(self) -> Outcome {
         match self {
             Self::Rejected { .. } | Self::Caller => Outcome::Ignore,
-            Self::NotSent | Self::Unreadable | Self::Unknown => Outcome::Failure,
+            Self::NotSent | Self::Unprocessed | Self::Unreadable | Self::Unknown => {
+                Outcome::Failure
+            }
         }
     }
 
@@ -96,10 +126,30 @@ impl Cause {
         match self {
             Self::Rejected { kind, after } => Advice::Rejected { kind, after },
             Self::Caller | Self::Unreadable => Advice::Stop,
-            Self::NotSent => retry(Sent::No),
+            Self::NotSent | Self::Unprocessed => retry(Sent::No),
             Self::Unknown => retry(Sent::Maybe),
         }
     }
+}
+
+/// Whether an error says of its cause that it is that of the very request.
+fn carries(error: &(dyn Error + 'static)) -> bool {
+    #[cfg(feature = "http2")]
+    if error.is::<h2::Error>() {
+        return true;
+    }
+    error.is::<legacy::Error>() || error.is::<hyper::Error>() || error.is::<io::Error>()
+}
+
+/// Whether an error says that the cause of the next, which is of somebody else's type, is that of
+/// the very request.
+fn vouches(error: &(dyn Error + 'static)) -> bool {
+    #[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
+    if super::reqwest::is_untaken(error) {
+        return true;
+    }
+    let _ = error;
+    false
 }
 
 /// An error of hyper-util's client, which names its kind only in its text. A test over the real

@@ -19,6 +19,7 @@
 //! | HTTP/2: `REFUSED_STREAM` (feature `http2`) | `Failure` | all requests: nothing was processed |
 //! | a response that is no HTTP | `Failure` | never |
 //! | any other error: a reset, a timeout, a GOAWAY | `Failure` | idempotent requests |
+//! | one of these in the error of another service, which may have sent something before | `Failure` | idempotent requests |
 //! | a request that cannot be sent (a relative URI, a wrong scheme), or whose body fails | [`Ignore`](crate::Outcome::Ignore) | never |
 //! | a rejection by a layer of this crate further in, except a timeout | `Ignore` | left to the retry layer |
 //!
@@ -29,6 +30,12 @@
 //! Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110, section 9.2.2), any request
 //! with an `Idempotency-Key` field, and any with an [`Idempotent`] extension. One that asks for an
 //! `Upgrade` is not by its method: nothing tells what the connection is used for then.
+//!
+//! That nothing was sent is believed of errors of hyper and std themselves, and of
+//! the adapter for reqwest, as long as nothing has looked at the request's body: a
+//! service beneath that follows redirects fails with "no connection" too, when it has sent the
+//! request and the redirect leads nowhere. [`Client::composite`] says so of a service of which that
+//! cannot be seen.
 //!
 //! # When to come back
 //!

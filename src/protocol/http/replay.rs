@@ -15,11 +15,19 @@
 //! from an attempt that is still sending would need an end for that attempt: an error of the
 //! caller's own type, which cannot be made; the end of the stream, which a chunked request would
 //! send as if it were whole; or silence, which would keep its connection for good.
+//!
+//! The body also tells whether anything has taken it in order to send it. hyper looks at a body
+//! once there is a connection for its request, and not before. So "no connection", said of a
+//! request whose body was taken, is said of another request, which a service beneath made of this
+//! one: to follow a redirect, for example.
 
 use std::{
     fmt, mem,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -49,9 +57,17 @@ pub(super) enum Tape<B> {
     Shared(Home<B>, usize),
 }
 
-/// A lock, because a body is handed back once an attempt: it is never waited for, and requests
-/// without a body have none.
-type Home<B> = Arc<Mutex<Option<Reel<B>>>>;
+type Home<B> = Arc<Shared<B>>;
+
+/// What a snapshot and the body of an attempt share.
+pub(super) struct Shared<B> {
+    /// A lock, because a body is handed back once an attempt: it is never waited for, and
+    /// idempotent requests without a body have none.
+    reel: Mutex<Option<Reel<B>>>,
+    /// Whether anything has looked into the body of this attempt. Relaxed: the result that is
+    /// judged by it comes after it, through the channels of the client.
+    taken: AtomicBool,
+}
 
 /// What has been sent, and what is left.
 pub(super) struct Reel<B> {
@@ -89,18 +105,28 @@ impl<B: Body<Data = Bytes>> ReplayBody<B> {
         Self::new(Some(reel), None, 0)
     }
 
-    /// Starts recording, unless the body is known to be longer than `limit`.
+    /// Starts recording, unless the body is known to be longer than `limit`. Of an empty body it is
+    /// not known whether it is taken.
     pub(super) fn record(body: B, limit: usize) -> (Self, Option<Tape<B>>) {
         if body.is_end_stream() {
             return (Self::new(None, None, limit), Some(Tape::Empty));
         }
+        Self::watch(body, limit)
+    }
+
+    /// The same, of empty bodies too, which then cost an allocation. Does not look into the body:
+    /// it may be one that another retry watches.
+    pub(super) fn watch(body: B, limit: usize) -> (Self, Option<Tape<B>>) {
         let too_long =
             usize::try_from(body.size_hint().lower()).map_or(true, |least| least > limit);
         let mut first = Self::unrecorded(body);
         if too_long {
             return (first, None);
         }
-        let home = Home::default();
+        let home = Home::new(Shared {
+            reel: Mutex::new(None),
+            taken: AtomicBool::new(false),
+        });
         first.home = Some(home.clone());
         first.limit = limit;
         (first, Some(Tape::Shared(home, limit)))
@@ -114,6 +140,12 @@ impl<B> ReplayBody<B> {
             played: Played::default(),
             home,
             limit,
+        }
+    }
+
+    fn taken(&self) {
+        if let Some(home) = &self.home {
+            home.taken.store(true, Ordering::Relaxed);
         }
     }
 
@@ -132,11 +164,36 @@ impl<B> Tape<B> {
         match self {
             Self::Empty => Some(ReplayBody::new(None, None, 0)),
             Self::Shared(home, limit) => {
-                let mut reel = home.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+                let mut reel = home.lock().take()?;
                 reel.recorded.cut();
+                home.taken.store(false, Ordering::Relaxed);
                 Some(ReplayBody::new(Some(reel), Some(home.clone()), *limit))
             }
         }
+    }
+}
+
+impl<B> Tape<B> {
+    /// Whether anything has looked into the body since it was last played.
+    pub(super) fn was_taken(&self) -> bool {
+        match self {
+            Self::Empty => false,
+            Self::Shared(home, _) => home.taken.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Does not count a look of our own.
+    #[cfg(feature = "tonic-014")]
+    pub(super) fn forget(&self) {
+        if let Self::Shared(home, _) = self {
+            home.taken.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<B> Shared<B> {
+    fn lock(&self) -> MutexGuard<'_, Option<Reel<B>>> {
+        self.reel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -231,6 +288,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.get_mut();
+        this.taken();
         let Some(reel) = &mut this.reel else {
             return Poll::Ready(None);
         };
@@ -262,6 +320,7 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
+        self.taken();
         self.reel.as_ref().is_none_or(|reel| {
             let (_, left) = reel.recorded.left(self.played);
             !left && reel.rest.as_ref().is_none_or(Body::is_end_stream)
@@ -289,7 +348,7 @@ where
 impl<B> Drop for ReplayBody<B> {
     fn drop(&mut self) {
         if let (Some(home), Some(reel)) = (self.home.take(), self.reel.take()) {
-            *home.lock().unwrap_or_else(PoisonError::into_inner) = Some(reel);
+            *home.lock() = Some(reel);
         }
     }
 }

@@ -33,21 +33,32 @@
 //!
 //! Redirects, cookies and decompression stay with reqwest, below the layers: a redirected call is
 //! one call. A request body that is not empty is streamed, so reqwest cannot send it again by
-//! itself and returns a 307 or 308 unfollowed.
+//! itself and returns a 307 or 308 unfollowed. So is any body of a request whose method is not
+//! idempotent.
+//!
+//! A call that found no connection was not sent, unless reqwest had followed a redirect before. Its
+//! error does not tell, as it names the first URL in both cases. The body does: hyper looks at it
+//! once it has a connection for its request. An [`Error`] remembers that, so that a retry sends a
+//! POST again after a refused connection, and not after a redirect to a closed port.
 //!
 //! The crate `tower-reqwest` is of no use here: it stands for one version of reqwest, and takes
 //! reqwest's own body only, while a retry sends a body that can be replayed.
 
 use std::{
-    error::Error,
+    error, fmt,
     marker::PhantomData,
+    ops::Deref,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
+use http::{Method, Request, Response};
+use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::{BoxError, Service};
 
@@ -58,6 +69,16 @@ use tower::{BoxError, Service};
 #[derive(Debug, Clone, Default)]
 pub struct Reqwest<C> {
     client: C,
+}
+
+/// reqwest's error `E`, and whether it proves that nothing of the request was sent.
+///
+/// It is displayed as `E` is, has the methods of `E`, and is caused by it.
+#[derive(Debug)]
+pub struct Error<E> {
+    error: E,
+    /// The body was watched, and nothing has looked at it.
+    untaken: bool,
 }
 
 pin_project! {
@@ -75,11 +96,23 @@ pin_project! {
     #[project = StateProject]
     #[derive(Debug)]
     enum State<F, E> {
-        Called { #[pin] call: F },
+        Called { #[pin] call: F, taken: Option<Taken> },
         // reqwest has no such request.
         Invalid { error: Option<E> },
     }
 }
+
+pin_project! {
+    /// A request body that notes when a connection looks at it.
+    struct Watched<B> {
+        #[pin]
+        body: B,
+        taken: Taken,
+    }
+}
+
+/// Relaxed: the error comes after it, through the channels of the client.
+type Taken = Arc<AtomicBool>;
 
 impl<C> Reqwest<C> {
     /// Sends requests with `client`, which is cheap to clone.
@@ -89,9 +122,9 @@ impl<C> Reqwest<C> {
 }
 
 impl<F, E, B> ResponseFuture<F, E, B> {
-    fn new(call: Result<F, E>) -> Self {
+    fn new(call: Result<F, E>, taken: Option<Taken>) -> Self {
         let state = match call {
-            Ok(call) => State::Called { call },
+            Ok(call) => State::Called { call, taken },
             Err(error) => State::Invalid { error: Some(error) },
         };
         Self {
@@ -107,7 +140,7 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Sync + 'static,
 {
     type Response = Response<reqwest_012::Body>;
-    type Error = reqwest_012::Error;
+    type Error = Error<reqwest_012::Error>;
     type Future = ResponseFuture<
         <reqwest_012::Client as Service<reqwest_012::Request>>::Future,
         reqwest_012::Error,
@@ -115,16 +148,17 @@ where
     >;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.client.poll_ready(cx)
+        self.client.poll_ready(cx).map_err(Error::new)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // A body of its own is one that reqwest can send again, in its retries and its redirects.
-        let request = request.map(|body| match body.is_end_stream() {
-            true => reqwest_012::Body::default(),
-            false => reqwest_012::Body::wrap(body),
-        });
-        ResponseFuture::new(request.try_into().map(|request| self.client.call(request)))
+        let (head, body) = request.into_parts();
+        let (body, taken) = match watched(&head.method, body) {
+            Some((body, taken)) => (reqwest_012::Body::wrap(body), Some(taken)),
+            None => (reqwest_012::Body::default(), None),
+        };
+        let request = Request::from_parts(head, body).try_into();
+        ResponseFuture::new(request.map(|request| self.client.call(request)), taken)
     }
 }
 
@@ -134,7 +168,7 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Sync + 'static,
 {
     type Response = Response<reqwest_013::Body>;
-    type Error = reqwest_013::Error;
+    type Error = Error<reqwest_013::Error>;
     type Future = ResponseFuture<
         <reqwest_013::Client as Service<reqwest_013::Request>>::Future,
         reqwest_013::Error,
@@ -142,17 +176,33 @@ where
     >;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.client.poll_ready(cx)
+        self.client.poll_ready(cx).map_err(Error::new)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // As above.
-        let request = request.map(|body| match body.is_end_stream() {
-            true => reqwest_013::Body::default(),
-            false => reqwest_013::Body::wrap(body),
-        });
-        ResponseFuture::new(request.try_into().map(|request| self.client.call(request)))
+        let (head, body) = request.into_parts();
+        let (body, taken) = match watched(&head.method, body) {
+            Some((body, taken)) => (reqwest_013::Body::wrap(body), Some(taken)),
+            None => (reqwest_013::Body::default(), None),
+        };
+        let request = Request::from_parts(head, body).try_into();
+        ResponseFuture::new(request.map(|request| self.client.call(request)), taken)
     }
+}
+
+/// What is sent of a body: `None` of an empty one that may be sent in any number. A body of
+/// reqwest's own is one that reqwest can send again, in its retries and its redirects.
+fn watched<B: Body>(method: &Method, body: B) -> Option<(Watched<B>, Taken)> {
+    let idempotent = matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    );
+    if idempotent && body.is_end_stream() {
+        return None;
+    }
+    let taken = Taken::default();
+    let watching = taken.clone();
+    Some((Watched { body, taken }, watching))
 }
 
 impl<F, E, Res, B> Future for ResponseFuture<F, E, B>
@@ -160,21 +210,101 @@ where
     F: Future<Output = Result<Res, E>>,
     Res: Into<Response<B>>,
 {
-    type Output = Result<Response<B>, E>;
+    type Output = Result<Response<B>, Error<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProject::Called { call } => Poll::Ready(ready!(call.poll(cx)).map(Into::into)),
+            StateProject::Called { call, taken } => {
+                let result = ready!(call.poll(cx)).map(Into::into);
+                Poll::Ready(result.map_err(|error| {
+                    let taken = taken.as_ref().map(|taken| taken.load(Ordering::Relaxed));
+                    let untaken = taken == Some(false);
+                    Error { error, untaken }
+                }))
+            }
             StateProject::Invalid { error } => {
-                Poll::Ready(Err(error.take().expect("polled after completion")))
+                let error = error.take().expect("polled after completion");
+                Poll::Ready(Err(Error::new(error)))
             }
         }
     }
 }
 
+impl<B: Body> Body for Watched<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        this.taken.store(true, Ordering::Relaxed);
+        this.body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.taken.store(true, Ordering::Relaxed);
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<E> Error<E> {
+    /// Of a service that has not been called.
+    fn new(error: E) -> Self {
+        Self {
+            error,
+            untaken: true,
+        }
+    }
+
+    /// reqwest's own error.
+    pub fn into_inner(self) -> E {
+        self.error
+    }
+}
+
+impl<E> Deref for Error<E> {
+    type Target = E;
+
+    fn deref(&self) -> &E {
+        &self.error
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<E: error::Error + 'static> error::Error for Error<E> {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Whether it is an error of this adapter's, and nothing has looked at the body of its request: if
+/// it says that there was no connection, there was none.
+pub(super) fn is_untaken(error: &(dyn error::Error + 'static)) -> bool {
+    #[cfg(feature = "reqwest-012")]
+    if let Some(error) = error.downcast_ref::<Error<reqwest_012::Error>>() {
+        return error.untaken;
+    }
+    #[cfg(feature = "reqwest-013")]
+    if let Some(error) = error.downcast_ref::<Error<reqwest_013::Error>>() {
+        return error.untaken;
+    }
+    false
+}
+
 /// Whether the request itself is at fault, so that sending it again is of no use: reqwest could not
 /// make it, or it was redirected too often.
-pub(crate) fn is_users_fault(error: &(dyn Error + 'static)) -> bool {
+pub(crate) fn is_users_fault(error: &(dyn error::Error + 'static)) -> bool {
     #[cfg(feature = "reqwest-012")]
     if let Some(error) = error.downcast_ref::<reqwest_012::Error>() {
         return error.is_builder() || error.is_redirect();

@@ -19,7 +19,7 @@ use pin_project_lite::pin_project;
 use super::{status::rejection_of, upgrade};
 use crate::{
     Classify, Outcome, Rejected,
-    protocol::{Advice, PrimaryError, Protocol, Quota, Settle, guarded},
+    protocol::{Advice, PrimaryError, Proof, Protocol, Quota, Settle, guarded},
 };
 
 /// Holds a call's permit until the response's body ends, over any protocol of HTTP responses.
@@ -198,6 +198,13 @@ where
         match result {
             Ok(response) => rejection_of(response).map_or(Advice::Stop, Advice::from),
             Err(error) => self.protocol.advise(outcome, Err(error)),
+        }
+    }
+
+    fn proof(&self, advice: Advice, result: Result<&Self::Response<()>, &Self::Error>) -> Proof {
+        match result {
+            Ok(_) => advice.into(),
+            Err(error) => self.protocol.proof(advice, Err(error)),
         }
     }
 

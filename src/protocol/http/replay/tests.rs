@@ -331,3 +331,24 @@ proptest! {
         prop_assert_eq!(body.home.is_some(), total <= limit);
     }
 }
+
+#[test]
+fn a_watched_body_is_taken_once_it_is_looked_at() {
+    for parts in [&["ab"][..], &[]] {
+        let (outer, around) = ReplayBody::watch(streamed(parts), 100);
+        // Another retry beneath, which looks at nothing either.
+        let (body, tape) = ReplayBody::watch(outer, 100);
+        let (around, tape) = (around.unwrap(), tape.unwrap());
+        assert!(body.size_hint().lower() < 100);
+        assert_eq!((around.was_taken(), tape.was_taken()), (false, false));
+        drop(body);
+        let body = tape.play().unwrap();
+        assert!(!tape.was_taken());
+        let _ = body.is_end_stream();
+        assert_eq!((around.was_taken(), tape.was_taken()), (true, true));
+        drop(body);
+        assert!(tape.was_taken(), "until it is played again");
+        drop(tape.play().unwrap());
+        assert!(!tape.was_taken());
+    }
+}

@@ -1,5 +1,4 @@
 //! One error has one reading, whatever it travels in: itself, in a box, within another.
-#![cfg(feature = "tonic-014")]
 
 use std::{
     error::Error,
