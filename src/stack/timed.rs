@@ -64,6 +64,16 @@ impl<P> WithDeadline<P> {
     pub(super) fn new(protocol: P) -> Self {
         Self(protocol)
     }
+
+    pub(super) fn inner(&self) -> &P {
+        &self.0
+    }
+}
+
+impl<F> InTimed<F> {
+    pub(super) fn inner(&self) -> &F {
+        &self.0
+    }
 }
 
 impl<P: CarryDeadline<Req>, Req> CarryDeadline<Timed<Req>> for WithDeadline<P> {
@@ -169,6 +179,15 @@ impl<P: Protocol<Res, Err>, Res, Err> Protocol<Res, Err> for WithDeadline<P> {
     #[inline]
     fn advise(&self, outcome: Outcome, result: Result<&P::Response<()>, &P::Error>) -> Advice {
         self.0.advise(outcome, result)
+    }
+
+    #[inline]
+    fn judge(&self, classified: Outcome, result: Result<&P::Response<()>, &P::Error>) -> Outcome {
+        self.0.judge(classified, result)
+    }
+
+    fn keep(&self, error: P::Error) -> Option<P::Error> {
+        self.0.keep(error)
     }
 
     fn describe(&self, result: Result<&P::Response<()>, &P::Error>) -> String {

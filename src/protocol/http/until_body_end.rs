@@ -220,6 +220,10 @@ where
         }
     }
 
+    fn keep(&self, error: Self::Error) -> Option<Self::Error> {
+        self.protocol.keep(error)
+    }
+
     fn describe(&self, result: Result<&Self::Response<()>, &Self::Error>) -> String {
         match result {
             Ok(response) => response.status().to_string(),
