@@ -30,6 +30,15 @@ pub mod balancing {}
 #[doc = include_str!("classifying.md")]
 pub mod classifying {}
 
+#[doc = include_str!("functions.md")]
+///
+/// # The example
+///
+/// ```
+#[doc = include_str!("../../examples/database_pool.rs")]
+/// ```
+pub mod functions {}
+
 #[doc = include_str!("bulkhead.md")]
 ///
 /// # A server at three times its load

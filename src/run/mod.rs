@@ -1,8 +1,8 @@
 //! Plain async functions through layers: `layers.run(|| pool.query(SQL, id)).await`.
 //!
 //! Use it where what is called is not a Tower service: a database's pool, an SDK's method. A Tower
-//! service is better layered, since it then stays one. See
-//! [`Run`], and [`retry`] for scripts that want no layers.
+//! service is better layered, since it then stays one. The [guide](crate::guide::functions)
+//! has a page on it; [`retry`] is for scripts that want no layers.
 //!
 //! ```
 //! use std::time::Duration;

@@ -29,10 +29,10 @@ use crate::{
 /// its state.
 #[derive(Debug, Clone)]
 pub struct ClientStack<P, W = ByHost> {
-    total: TimeoutLayer<WithDeadline<P>>,
-    retry: RetryLayer<WithDeadline<P>, KeyedBudgets<Host, InTimed<W>>>,
-    gates: GateLayer<ClientGates<W>, WithDeadline<P>>,
-    attempt: TimeoutLayer<WithDeadline<P>>,
+    pub(super) total: TimeoutLayer<WithDeadline<P>>,
+    pub(super) retry: RetryLayer<WithDeadline<P>, KeyedBudgets<Host, InTimed<W>>>,
+    pub(super) gates: GateLayer<ClientGates<W>, WithDeadline<P>>,
+    pub(super) attempt: TimeoutLayer<WithDeadline<P>>,
     protocol: P,
     budgets: BudgetsHandle<Host>,
     name: Option<&'static str>,

@@ -65,6 +65,7 @@ mod check;
 mod client;
 pub(crate) mod defaults;
 mod entry;
+mod functions;
 mod handle;
 mod parts;
 mod server;

@@ -2,3 +2,4 @@
 #![cfg(feature = "http")]
 
 mod functions;
+mod stack;

@@ -1,0 +1,136 @@
+//! Plain async functions through a client's stack.
+
+use tokio::time::Instant;
+use tower::Service;
+
+use super::{
+    ClientGates, ClientStack,
+    timed::{InTimed, OfTimed, WithDeadline},
+};
+use crate::{
+    Deadline,
+    budget::KeyedBudgets,
+    bulkhead::Ask,
+    gate::{Demand, FindKey, GateLayer},
+    keyed::Host,
+    protocol::{Kept, Replay},
+    rate_limit,
+    retry::RetryLayer,
+    run::{Attempts, Behind, Call, CallError, Function, OneCall, Run, Through},
+    timeout::TimeoutLayer,
+};
+
+impl<P, W> ClientStack<P, W> {
+    /// Runs a plain async function with the stack's protection: see [`Run::run`]. For stacks of
+    /// [`plain`](super::Client::plain) clients, or with [one peer](super::ClientBuilder::one_peer).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_keep::{CallError, protocol::Plain, stack};
+    /// # use std::io;
+    /// # struct Pool;
+    /// # impl Pool { async fn query(&self, id: u32) -> io::Result<u32> { Ok(id) } }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_keep::ConfigError> {
+    /// let db = stack::client()
+    ///     .plain(Plain::new().idempotent())
+    ///     .attempt_timeout(Duration::from_millis(500))
+    ///     .total_timeout(Duration::from_secs(2))
+    ///     .max_in_flight(20)
+    ///     .build()?;
+    /// # let (pool, id) = (Pool, 7);
+    /// match db.run(|| pool.query(id)).await {
+    ///     Ok(rows) => assert_eq!(rows, 7),
+    ///     Err(CallError::Inner(error)) => println!("the database said: {error}"),
+    ///     Err(CallError::Rejected(why)) => println!("busy, come back in {:?}", why.retry_after),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Run::run`].
+    pub fn run<F, M>(
+        &self,
+        function: F,
+    ) -> impl Future<Output = Result<F::Value, CallError<F::Error>>>
+    where
+        F: Attempts<M>,
+        for<'a, 'b> &'a Self: Through<
+                Function<'b, F, M>,
+                Service: Service<Call, Response = F::Value, Error = CallError<F::Error>>,
+            >,
+    {
+        self.call().run(function)
+    }
+
+    /// Begins a call that says more of itself: see [`Run::call`].
+    pub fn call(&self) -> OneCall<'_, Self> {
+        Run::call(self)
+    }
+}
+
+impl<P, W> Run for ClientStack<P, W> {}
+
+impl<'a, P, W, S> Through<S> for &'a ClientStack<P, W> {
+    type Service = Within<'a, P, W, S>;
+
+    #[inline]
+    fn through(self, inner: S) -> Self::Service {
+        let attempts = self.gates.through(self.attempt.through(inner));
+        self.total.through(self.retry.through(attempts))
+    }
+}
+
+/// The layers of a client around a function, from the outside in.
+type Within<'a, P, W, S> = Behind<'a, TimeoutLayer<WithDeadline<P>>, Retried<'a, P, W, S>>;
+type Retried<'a, P, W, S> = Behind<
+    'a,
+    RetryLayer<WithDeadline<P>, KeyedBudgets<Host, InTimed<W>>>,
+    Behind<'a, GateLayer<ClientGates<W>, WithDeadline<P>>, Attempt<'a, P, S>>,
+>;
+type Attempt<'a, P, S> = Behind<'a, TimeoutLayer<WithDeadline<P>>, S>;
+
+/// A call carries its deadline itself.
+impl<P, K> Replay<Call<K>> for WithDeadline<P>
+where
+    P: Replay<Call<K>>,
+{
+    type Request = P::Request;
+    type Snapshot = P::Snapshot;
+
+    #[inline]
+    fn once(&self, call: Call<K>) -> P::Request {
+        self.inner().once(call)
+    }
+
+    #[inline]
+    fn prepare(&self, call: Call<K>) -> (P::Request, Option<Kept<P::Snapshot>>) {
+        self.inner().prepare(call)
+    }
+
+    fn replay(&self, snapshot: &P::Snapshot) -> Option<P::Request> {
+        self.inner().replay(snapshot)
+    }
+}
+
+impl<F: FindKey<Call<K>, Host>, K> FindKey<Call<K>, Host> for InTimed<F> {
+    #[inline]
+    fn find(&self, call: &Call<K>) -> Option<Host> {
+        self.inner().find(call)
+    }
+}
+
+impl<K> Ask<Call<K>> for OfTimed {
+    #[inline]
+    fn ask(&self, call: &Call<K>, demand: &mut Demand) {
+        demand.deadline = call.deadline().map(Deadline::moment);
+    }
+}
+
+impl<K> rate_limit::Deadline<Call<K>> for OfTimed {
+    #[inline]
+    fn deadline(&self, call: &Call<K>) -> Option<Instant> {
+        call.deadline().map(Deadline::moment)
+    }
+}
