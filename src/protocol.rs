@@ -35,4 +35,5 @@ pub use primary::PrimaryError;
 pub(crate) use primary::in_words;
 #[cfg(feature = "http")]
 pub(crate) use traits::guarded;
+pub(crate) use traits::settle;
 pub use traits::{Advice, Kept, Proof, Protocol, Quota, Replay, Sent, Settle};

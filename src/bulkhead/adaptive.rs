@@ -84,7 +84,7 @@ impl Learner {
             End::Answered(Outcome::Success, _) => Sample::Success,
             End::Answered(Outcome::Overload, _) => Sample::Overload,
             End::Answered(Outcome::Failure, _) => Sample::Failure,
-            End::Answered(Outcome::Ignore, _) | End::Dropped => return,
+            _ => return,
         };
         let now = now.by(&self.clock);
         let rtt = self.took(stamp, now);

@@ -250,9 +250,10 @@ impl Gate for BulkheadGate {
         if place.0 == 0 {
             return;
         }
+        let end = end.untimed();
         match end {
             End::Answered(outcome, _) => self.state.tally.ended(outcome),
-            End::Dropped => self.state.tally.count(Event::Cancelled),
+            _ => self.state.tally.count(Event::Cancelled),
         }
         if place.0 == PLACE {
             self.state.places.leave();

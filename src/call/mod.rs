@@ -15,5 +15,5 @@ pub use outcome::{Classify, Outcome};
 #[cfg(feature = "tonic-014")]
 pub(crate) use rejected::Lead;
 #[cfg(feature = "layers")]
-pub(crate) use rejected::causes;
+pub(crate) use rejected::{CutShort, causes};
 pub use rejected::{Rejected, RejectedKind};

@@ -2,6 +2,9 @@
 
 use std::{error::Error, fmt, io, iter, sync::OnceLock, time::Duration};
 
+#[cfg(feature = "layers")]
+use super::Outcome;
+
 /// A call that a layer turned away, or cut off, on its own authority.
 ///
 /// On clients it travels as the error (boxed, as is tower's convention); on servers it becomes a
@@ -36,8 +39,19 @@ pub struct Rejected {
     /// How long until the same call could be admitted, where that is known. Waiting exactly this
     /// long is enough, as far as this caller alone is concerned.
     pub retry_after: Option<Duration>,
+    /// Set if the caller's deadline, and not a limit of the layer's, ended a call that was sent.
+    cut_short: Option<CutShort>,
     /// A copy of the above, made when the `source` is first asked for.
     lead: OnceLock<Box<Lead>>,
+}
+
+/// What the end of a call by its caller's deadline says of the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CutShort {
+    /// Nothing: good answers take as long.
+    Early,
+    /// It is slow, or hangs: good answers would have been there.
+    Late,
 }
 
 /// The `source` of a [`Rejected`], which leads back to it.
@@ -136,7 +150,37 @@ impl Rejected {
             layer,
             name: None,
             retry_after: None,
+            cut_short: None,
             lead: OnceLock::new(),
+        }
+    }
+
+    /// Returns whether the caller's own [`Deadline`](crate::Deadline) ended a call that was sent,
+    /// before a limit of the layer's did. It says nothing about the upstream, unless good answers
+    /// would have been there by then.
+    #[must_use]
+    pub fn is_by_callers_deadline(&self) -> bool {
+        self.cut_short.is_some()
+    }
+
+    #[cfg(feature = "layers")]
+    pub(crate) fn cut_short(&self) -> Option<CutShort> {
+        self.cut_short
+    }
+
+    #[cfg(feature = "layers")]
+    pub(crate) fn set_cut_short(&mut self, cut_short: CutShort) {
+        self.cut_short = Some(cut_short);
+    }
+
+    /// The outcome of a call that ended with this rejection, where that is not for a classifier to
+    /// say.
+    #[cfg(feature = "layers")]
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        match self.cut_short {
+            Some(CutShort::Early) => Some(Outcome::Ignore),
+            Some(CutShort::Late) => Some(Outcome::Failure),
+            None => self.kind.is_local().then_some(Outcome::Ignore),
         }
     }
 
@@ -193,7 +237,7 @@ impl Clone for Rejected {
 
 impl PartialEq for Rejected {
     fn eq(&self, other: &Self) -> bool {
-        let fields = |it: &Self| (it.kind, it.layer, it.name, it.retry_after);
+        let fields = |it: &Self| (it.kind, it.layer, it.name, it.retry_after, it.cut_short);
         fields(self) == fields(other)
     }
 }
@@ -207,6 +251,7 @@ impl fmt::Debug for Rejected {
             .field("layer", &self.layer)
             .field("name", &self.name)
             .field("retry_after", &self.retry_after)
+            .field("by_callers_deadline", &self.is_by_callers_deadline())
             .finish()
     }
 }

@@ -120,6 +120,7 @@ impl CircuitGate {
         let transition = match end {
             End::Answered(outcome, hint) => breaker.record(pass, outcome, hint, stripe, now),
             End::Dropped => breaker.abandon(pass, stripe, now),
+            End::CutShort { late } => breaker.cut_short(pass, late, stripe, now),
         };
         if transition.is_some() || breaker.state() == BreakerState::HalfOpen {
             self.state.given_back(transition);
@@ -160,7 +161,7 @@ impl Gate for CircuitGate {
         match end {
             _ if breaker.has_changed(&pass) => all.tally.count(Event::Late),
             End::Answered(outcome, _) => all.tally.ended(outcome),
-            End::Dropped => all.tally.count(Event::Cancelled),
+            End::Dropped | End::CutShort { .. } => all.tally.count(Event::Cancelled),
         }
         self.settle(pass, end, now);
     }

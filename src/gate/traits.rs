@@ -239,6 +239,23 @@ pub enum End {
     Answered(Outcome, Option<Duration>),
     /// Its caller has dropped it.
     Dropped,
+    /// Its caller's deadline has ended it. `late`: good answers would have been there by then.
+    CutShort {
+        /// Whether that is so.
+        late: bool,
+    },
+}
+
+impl End {
+    /// The end as those see it that do not watch how long calls take: late is failed, and early is
+    /// dropped.
+    pub(crate) fn untimed(self) -> Self {
+        match self {
+            Self::CutShort { late: true } => Self::Answered(Outcome::Failure, None),
+            Self::CutShort { late: false } => Self::Dropped,
+            end => end,
+        }
+    }
 }
 
 /// A wait for a change.

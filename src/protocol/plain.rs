@@ -6,7 +6,7 @@ use tower::BoxError;
 
 use crate::{
     CarryDeadline, Classify, Outcome, Rejected,
-    protocol::{Advice, Kept, Protocol, Replay, Sent, Settle, in_words},
+    protocol::{Advice, Kept, Protocol, Replay, Sent, Settle, in_words, settle},
 };
 
 /// The protocol of services about which nothing is known: an `Err` is a failure, and rejections are
@@ -155,10 +155,8 @@ where
 
     #[inline]
     fn judge(&self, classified: Outcome, result: Result<&Res, &BoxError>) -> Outcome {
-        match result.err().and_then(local_rejection) {
-            Some(_) => Outcome::Ignore,
-            None => classified,
-        }
+        let rejected = result.err().and_then(|error| Rejected::find(&**error));
+        rejected.and_then(Rejected::outcome).unwrap_or(classified)
     }
 
     fn describe(&self, result: Result<&Res, &BoxError>) -> String {
@@ -234,9 +232,16 @@ where
     T: Settle,
 {
     let result = result.map_err(Into::into);
-    match &result {
-        Err(error) if local_rejection(error).is_some() => permit.settle(Outcome::Ignore, None),
-        _ => permit.settle(outcome, retry_after),
+    match result
+        .as_ref()
+        .err()
+        .and_then(|error| Rejected::find(&**error))
+    {
+        None => permit.settle(outcome, retry_after),
+        Some(rejected) => {
+            let outcome = rejected.outcome().unwrap_or(outcome);
+            settle(permit, Some(rejected), (outcome, retry_after));
+        }
     }
     result
 }

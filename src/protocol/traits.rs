@@ -3,7 +3,8 @@
 use std::{any::Any, time::Duration};
 
 use crate::{
-    Classify, Deadline, Outcome, Rejected, RejectedKind, algorithm::Rate, protocol::PrimaryError,
+    Classify, Deadline, Outcome, Rejected, RejectedKind, algorithm::Rate, call::CutShort,
+    protocol::PrimaryError,
 };
 
 /// How results are read and rejections travel.
@@ -288,6 +289,19 @@ pub trait Settle {
     /// The call has ended. `retry_after` is the upstream's own word on when to come back.
     fn settle(self, outcome: Outcome, retry_after: Option<Duration>);
 
+    /// The caller's own deadline has ended the call, and the rejection tells so. By default it has
+    /// failed if good answers would have been there by then, else it says nothing.
+    fn cut_short(self, late: bool)
+    where
+        Self: Sized,
+    {
+        let outcome = match late {
+            true => Outcome::Failure,
+            false => Outcome::Ignore,
+        };
+        self.settle(outcome, None);
+    }
+
     /// The call goes on, but the upstream has said already when to come back with the next one. By
     /// default that is not honored.
     fn honor(&self, retry_after: Duration) {
@@ -306,6 +320,19 @@ pub trait Settle {
     {
         self.settle(outcome, None);
         None
+    }
+}
+
+/// Settles by a result of `outcome`; `rejected` is the rejection that it holds, if any.
+#[inline]
+pub(crate) fn settle<T: Settle>(
+    permit: T,
+    rejected: Option<&Rejected>,
+    (outcome, retry_after): (Outcome, Option<Duration>),
+) {
+    match rejected.and_then(Rejected::cut_short) {
+        Some(cut_short) => permit.cut_short(cut_short == CutShort::Late),
+        None => permit.settle(outcome, retry_after),
     }
 }
 

@@ -143,7 +143,7 @@ impl Gate for ThrottleGate {
             tally,
             ..
         } = &*self.state;
-        let End::Answered(outcome, _) = end else {
+        let End::Answered(outcome, _) = end.untimed() else {
             return tally.count(Event::Cancelled);
         };
         tally.ended(outcome);

@@ -12,12 +12,10 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use crate::{
-    RejectedKind,
     ambient::clock,
     timeout::{
         Reach, Scope,
         scope::{Left, Timer, is_over},
-        state::Limit,
     },
 };
 
@@ -82,7 +80,7 @@ where
             return polled.map_err(Into::into);
         };
         let over = match &polled {
-            Poll::Pending => is_over(this.timer, Limit::Until(left.until), cx),
+            Poll::Pending => is_over(this.timer, left.limit, cx),
             // A peer that trickles is late as well. What ends the body is passed on.
             Poll::Ready(Some(Ok(frame))) if frame.is_data() => clock::has_passed(left.until),
             Poll::Ready(_) => false,
@@ -93,7 +91,7 @@ where
         // Now, and not when the reader drops it: it holds a connection.
         this.body.set(None);
         *this.timer = None;
-        let rejected = left.state.reject(RejectedKind::TimedOut);
+        let rejected = left.state.time_out(left.limit);
         Poll::Ready(Some(Err(rejected)))
     }
 

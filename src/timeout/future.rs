@@ -6,7 +6,6 @@ use std::{
     mem,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -187,7 +186,7 @@ where
             let elapsed = timer.as_ref().map(|timer| timer.elapsed());
             this.state
                 .ended(Ended::TimedOut, elapsed.unwrap_or_default());
-            let rejected = this.state.reject(RejectedKind::TimedOut);
+            let rejected = this.state.time_out(*this.limit);
             return Poll::Ready(this.protocol.reject(rejected));
         }
         if let Some(timer) = timer {
@@ -215,24 +214,25 @@ where
         let this = self.as_mut().project();
         let inner = this.inner.as_pin_mut().expect("the call was sent");
         if let Poll::Ready(result) = inner.poll(cx) {
-            let left = match *this.limit {
-                Limit::Until(until) if M::COVERS_BODY => Some(Left {
+            let left = match this.limit.moment() {
+                Some(until) if M::COVERS_BODY => Some(Left {
+                    limit: *this.limit,
                     until,
                     state: this.state.clone(),
                 }),
                 _ => None,
             };
-            let times_calls = this.state.times_calls();
-            let classified = times_calls.then(|| this.protocol.classify(result.as_ref()));
+            let asks = this.state.times_calls() || this.state.learns();
+            let classified = asks.then(|| this.protocol.classify(result.as_ref()));
             let result = this.protocol.settle(result, ());
             if let Some(classified) = classified {
-                let elapsed = match mem::replace(this.rest, Rest::Nothing) {
-                    Rest::Timer(timer) => timer.elapsed(),
+                let waited = match mem::replace(this.rest, Rest::Nothing) {
+                    Rest::Timer(timer) => Some(timer.elapsed()),
                     // Answered at once.
-                    _ => Duration::ZERO,
+                    _ => None,
                 };
                 let outcome = this.protocol.judge(classified, result.as_ref());
-                this.state.ended(Ended::With(outcome), elapsed);
+                this.state.answered(outcome, waited);
             }
             return Poll::Ready(result.map(|response| M::pass_on(response, left)));
         }

@@ -45,6 +45,7 @@ pub trait Scope<Res>: Reach {
     expect(dead_code, reason = "only HTTP has bodies")
 )]
 pub struct Left {
+    pub(super) limit: Limit,
     pub(super) until: Instant,
     pub(super) state: Held<State>,
 }
@@ -86,13 +87,13 @@ pub(super) fn is_over(
     cx: &mut Context<'_>,
 ) -> bool {
     let Some(timer) = timer else {
-        let (since, until) = match limit {
-            Limit::Unlimited => return false,
-            Limit::Until(moment) => (clock::moment(), moment),
-            Limit::For(duration) => {
+        let (since, until) = match (limit, limit.moment()) {
+            (Limit::For(duration), _) => {
                 let now = clock::moment();
                 (now, clock::later(now, duration))
             }
+            (_, Some(moment)) => (clock::moment(), moment),
+            (_, None) => return false,
         };
         let sleep = sleep_until(until);
         let timer = timer.insert(Box::pin(Timer { sleep, since }));

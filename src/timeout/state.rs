@@ -1,7 +1,7 @@
 //! What the layer, its services, its calls and its handles share.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::{
     CarryDeadline, Changed, ConfigError, Deadline, Outcome, Rejected, RejectedKind,
     ambient::clock,
+    call::CutShort,
     config::nanos_within,
     observe::{self, CALL_DURATION, Instance, Observed, Tally, Totals, trace},
 };
@@ -20,6 +21,12 @@ pub(super) struct State {
     limit: AtomicU64,
     enabled: bool,
     covers: Covers,
+    /// How long good answers take, in nanoseconds; 0 while that is not known. Learned once callers
+    /// have come whose own deadlines are shorter than the limit. Relaxed: a statistic, and of two
+    /// answers at once one may be missed.
+    good: AtomicU64,
+    /// Whether such a caller has come. Relaxed: the calls that race with the first learn nothing.
+    learns: AtomicBool,
     tally: Tally,
 }
 
@@ -41,6 +48,17 @@ pub(super) enum Limit {
     /// From the first time that the call has to wait: a call answered at once reads no clock.
     For(Duration),
     Until(Instant),
+    /// The caller's own deadline comes before the limit is over.
+    ByCaller(ByCaller),
+}
+
+/// A call that its caller waits for less long than the limit allows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ByCaller {
+    since: Instant,
+    until: Instant,
+    /// What the limit would allow.
+    own: Duration,
 }
 
 /// How a call ended that was sent.
@@ -68,6 +86,8 @@ impl State {
             limit,
             enabled,
             covers,
+            good: AtomicU64::new(0),
+            learns: AtomicBool::new(false),
             tally,
         })
     }
@@ -124,19 +144,75 @@ impl State {
             return Some(Limit::For(own));
         }
         let now = clock::moment();
-        let mut at = clock::later(now, own);
-        if let Some(carried) = carried {
-            if now >= carried.moment() {
-                return None;
+        let (at, limit) = match carried.map(Deadline::moment) {
+            Some(until) if now >= until => return None,
+            Some(until) if until < clock::later(now, own) => {
+                self.learns.store(true, Ordering::Relaxed);
+                let since = now;
+                (until, Limit::ByCaller(ByCaller { since, until, own }))
             }
-            at = at.min(carried.moment());
-        }
+            _ => {
+                let at = clock::later(now, own);
+                (at, Limit::Until(at))
+            }
+        };
         if protocol.wants_deadline(self.covers.attempts) {
             protocol.set_deadline(request, Deadline::at(at));
         } else if carried.is_some() {
             protocol.refresh_deadline(request);
         }
-        Some(Limit::Until(at))
+        Some(limit)
+    }
+
+    /// Whether it is to be told how long good answers take.
+    #[inline]
+    pub(super) fn learns(&self) -> bool {
+        self.learns.load(Ordering::Relaxed)
+    }
+
+    /// A call that was sent was answered, after a wait or at once.
+    pub(super) fn answered(&self, outcome: Outcome, waited: Option<Duration>) {
+        if self.times_calls() {
+            self.ended(Ended::With(outcome), waited.unwrap_or_default());
+        }
+        if let (Outcome::Success, Some(took)) = (outcome, waited) {
+            self.learn(took);
+        }
+    }
+
+    /// A good answer took so long. What is kept rises fast and falls slowly, so that it is what the
+    /// slower ones take.
+    fn learn(&self, took: Duration) {
+        let (took, good) = (clock::nanos(took).max(1), self.good.load(Ordering::Relaxed));
+        let good = match good {
+            0 => took,
+            _ if took > good => good + (took - good).div_ceil(4),
+            _ => good - (good - took) / 64,
+        };
+        self.good.store(good, Ordering::Relaxed);
+    }
+
+    /// Rejects a call whose time is over while it was in flight.
+    pub(super) fn time_out(&self, limit: Limit) -> Box<Rejected> {
+        let Limit::ByCaller(ByCaller { since, own, .. }) = limit else {
+            return self.reject(RejectedKind::TimedOut);
+        };
+        let ran = clock::moment().saturating_duration_since(since);
+        let cut_short = if ran < self.patience(own) {
+            CutShort::Early
+        } else {
+            CutShort::Late
+        };
+        self.reject_as(RejectedKind::TimedOut, Some(cut_short))
+    }
+
+    /// How long a call must have run to be called slow though the limit is not over: twice what
+    /// good answers take, or a quarter of the limit while that is not known.
+    fn patience(&self, limit: Duration) -> Duration {
+        match self.good.load(Ordering::Relaxed) {
+            0 => limit / 4,
+            good => limit.min(Duration::from_nanos(good.saturating_mul(2))),
+        }
     }
 
     /// Whether it is to be told how long calls take.
@@ -160,10 +236,27 @@ impl State {
 
     /// Counts a call that is given up, and says so.
     pub(super) fn reject(&self, kind: RejectedKind) -> Box<Rejected> {
+        self.reject_as(kind, None)
+    }
+
+    fn reject_as(&self, kind: RejectedKind, cut_short: Option<CutShort>) -> Box<Rejected> {
         let mut rejected = Box::new(Rejected::new(kind, self.tally.layer));
         rejected.name = self.tally.name;
+        if let Some(cut_short) = cut_short {
+            rejected.set_cut_short(cut_short);
+        }
         self.tally.rejected(&rejected);
         rejected
+    }
+}
+
+impl Limit {
+    /// The moment at which the time is over, if that is known from the start.
+    pub(super) fn moment(self) -> Option<Instant> {
+        match self {
+            Self::Unlimited | Self::For(_) => None,
+            Self::Until(until) | Self::ByCaller(ByCaller { until, .. }) => Some(until),
+        }
     }
 }
 

@@ -137,6 +137,25 @@ impl Breaker {
         self.settle(control, finding, stripe, now)
     }
 
+    /// Takes back an admission that its caller's own deadline has ended. Below the threshold of
+    /// slow calls it says nothing, and gives a probe back; else the call was abandoned and slow.
+    /// Where slow calls are not watched `late` decides: whether good answers would have been there
+    /// by then. It is a failure then.
+    pub fn cut_short(&self, pass: Pass, late: bool, stripe: usize, now: u64) -> Option<Transition> {
+        if self.ages.get().is_none() {
+            let outcome = match late {
+                true => Outcome::Failure,
+                false => Outcome::Ignore,
+            };
+            return self.record(pass, outcome, None, stripe, now);
+        }
+        if self.is_slow(&pass, now) {
+            self.abandon(pass, stripe, now)
+        } else {
+            self.record(pass, Outcome::Ignore, None, stripe, now)
+        }
+    }
+
     /// The head of a response has come, whose end is still to follow: whether the call was slow is
     /// decided now, so that a slow reader of the body does not make a slow peer. The call is no
     /// longer among those that may hang.
@@ -162,6 +181,14 @@ impl Breaker {
                 }
                 age >= units(self.slow_after.load(Ordering::Relaxed))
             }
+        }
+    }
+
+    /// Returns whether a call that ends now is slow.
+    fn is_slow(&self, pass: &Pass, now: u64) -> bool {
+        match pass.slowness(now) {
+            Slowness::Judged { slow } => slow,
+            Slowness::Running { age, .. } => age >= units(self.slow_after.load(Ordering::Relaxed)),
         }
     }
 

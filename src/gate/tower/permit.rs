@@ -97,6 +97,10 @@ impl<G: Gate + Send + Sync + 'static> Settle for Permit<G> {
         self.end(End::Answered(outcome, retry_after));
     }
 
+    fn cut_short(mut self, late: bool) {
+        self.end(End::CutShort { late });
+    }
+
     fn honor(&self, retry_after: Duration) {
         if let Some(gate) = &self.gate {
             gate.honor(&self.pass, retry_after, &Now::unread());

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Outcome,
-    protocol::{Settle, as_error, guarded},
+    protocol::{Settle, as_error, guarded, settle},
 };
 
 pin_project! {
@@ -61,8 +61,8 @@ impl<B: Body, T: Settle> TrackedBody<B, T> {
         missing: Code,
     ) -> Response<Self> {
         let permit = match said {
-            Some((outcome, hint)) => {
-                permit.settle(outcome, hint);
+            Some(said) => {
+                settle(permit, response.extensions().get(), said);
                 None
             }
             None => {

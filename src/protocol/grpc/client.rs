@@ -20,7 +20,7 @@ use crate::{
     protocol::{
         Advice, Kept, PrimaryError, Proof, Protocol, Replay, Sent, Settle, as_error,
         http::{self as over_http, Cause, RequestSnapshot},
-        in_words,
+        in_words, settle,
     },
 };
 
@@ -151,12 +151,11 @@ impl Client {
 
     /// What an error says of the upstream. Without a status it says that it cannot be reached.
     fn outcome_of(&self, error: Option<&(dyn Error + 'static)>) -> Outcome {
-        match error.and_then(Rejected::find) {
-            Some(rejected) if rejected.kind.is_local() => Outcome::Ignore,
-            _ => self
-                .codes
-                .outcome_of(error.and_then(code_of).unwrap_or(Code::Unavailable)),
-        }
+        let rejected = error.and_then(Rejected::find);
+        rejected.and_then(Rejected::outcome).unwrap_or_else(|| {
+            let code = error.and_then(code_of).unwrap_or(Code::Unavailable);
+            self.codes.outcome_of(code)
+        })
     }
 }
 
@@ -224,7 +223,8 @@ where
                 Ok(response)
             }
             Err(error) => {
-                permit.settle(self.outcome_of(Some(&*error)), None);
+                let outcome = self.outcome_of(Some(&*error));
+                settle(permit, Rejected::find(&*error), (outcome, None));
                 Err(error)
             }
         }

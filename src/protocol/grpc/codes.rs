@@ -70,9 +70,10 @@ impl Codes {
         &self,
         response: &Response<B>,
     ) -> Option<(Outcome, Option<Duration>)> {
-        match response.extensions().get::<Rejected>() {
-            Some(rejected) if rejected.kind.is_local() => Some((Outcome::Ignore, None)),
-            _ => Ended::of_head(response).map(|ended| self.read(ended)),
+        let rejected = response.extensions().get::<Rejected>();
+        match rejected.and_then(Rejected::outcome) {
+            Some(outcome) => Some((outcome, None)),
+            None => Ended::of_head(response).map(|ended| self.read(ended)),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     protocol::{
         Advice, PrimaryError, Protocol, Settle, as_error,
         http::{self as over_http, status::rejection_of},
+        settle,
     },
 };
 
@@ -94,7 +95,12 @@ impl<B: Body, Err: 'static> Classify<Response<B>, Err> for Server {
             Ok(response) => self
                 .read_head(response)
                 .map_or(Outcome::Success, |(outcome, _)| outcome),
-            Err(error) => local_rejection(error).map_or(Outcome::Failure, |_| Outcome::Ignore),
+            Err(error) => {
+                let rejected = as_error(error).and_then(Rejected::find);
+                rejected
+                    .and_then(Rejected::outcome)
+                    .unwrap_or(Outcome::Failure)
+            }
         }
     }
 }
@@ -125,7 +131,8 @@ where
             }
             Err(error) => {
                 let outcome = Classify::<Response<B>, _>::classify(self, Err(&error));
-                permit.settle(outcome, None);
+                let rejected = as_error(&error).and_then(Rejected::find);
+                settle(permit, rejected, (outcome, None));
                 Err(error)
             }
         }

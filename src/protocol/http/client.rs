@@ -241,7 +241,7 @@ where
                 upgrade::guard(response);
                 upgrade::settle(response, permit, outcome, hint);
             }
-            Err(error) => permit.settle(Cause::of(&**error).outcome(), None),
+            Err(error) => Cause::of(&**error).settle(permit),
         }
         result
     }

@@ -9,8 +9,8 @@ use hyper_util::client::legacy;
 
 use crate::{
     Outcome, Rejected, RejectedKind,
-    call::causes,
-    protocol::{Advice, Sent, as_error},
+    call::{CutShort, causes},
+    protocol::{Advice, Sent, Settle, as_error},
 };
 
 #[cfg(test)]
@@ -24,6 +24,8 @@ pub(in crate::protocol) enum Cause {
         kind: RejectedKind,
         after: Option<Duration>,
     },
+    /// The caller's deadline ended the call.
+    CutShort(CutShort),
     /// The caller's own doing: the request was unfit to be sent, or its body failed.
     Caller,
     /// The upstream got nothing of the request: no connection, or one that closed before the
@@ -56,15 +58,16 @@ impl Cause {
 
     /// `channels`: in how many errors of unknown types a proof is still one.
     fn read(error: &(dyn Error + 'static), mut channels: usize) -> Self {
-        let mut rejections = causes(error).filter_map(|cause| cause.downcast_ref::<Rejected>());
-        if let Some(rejected) = rejections
-            .next()
-            .filter(|rejected| rejected.kind.is_local())
-        {
-            return Self::Rejected {
-                kind: rejected.kind,
-                after: rejected.retry_after,
-            };
+        if let Some(rejected) = Rejected::find(error) {
+            if let Some(cut_short) = rejected.cut_short() {
+                return Self::CutShort(cut_short);
+            }
+            if rejected.kind.is_local() {
+                return Self::Rejected {
+                    kind: rejected.kind,
+                    after: rejected.retry_after,
+                };
+            }
         }
         let mut strangers = 0;
         let told = causes(error).find_map(|cause| {
@@ -113,10 +116,22 @@ impl Cause {
     /// What it says about the upstream.
     pub(in crate::protocol) fn outcome(self) -> Outcome {
         match self {
-            Self::Rejected { .. } | Self::Caller => Outcome::Ignore,
-            Self::NotSent | Self::Unprocessed | Self::Unreadable | Self::Unknown => {
-                Outcome::Failure
+            Self::Rejected { .. } | Self::Caller | Self::CutShort(CutShort::Early) => {
+                Outcome::Ignore
             }
+            Self::NotSent
+            | Self::Unprocessed
+            | Self::Unreadable
+            | Self::Unknown
+            | Self::CutShort(CutShort::Late) => Outcome::Failure,
+        }
+    }
+
+    /// Settles a call that ended with it.
+    pub(in crate::protocol) fn settle<T: Settle>(self, permit: T) {
+        match self {
+            Self::CutShort(cut_short) => permit.cut_short(cut_short == CutShort::Late),
+            _ => permit.settle(self.outcome(), None),
         }
     }
 
@@ -127,7 +142,7 @@ impl Cause {
             Self::Rejected { kind, after } => Advice::Rejected { kind, after },
             Self::Caller | Self::Unreadable => Advice::Stop,
             Self::NotSent | Self::Unprocessed => retry(Sent::No),
-            Self::Unknown => retry(Sent::Maybe),
+            Self::Unknown | Self::CutShort(_) => retry(Sent::Maybe),
         }
     }
 }

@@ -165,7 +165,7 @@ impl<R: RejectionBody<B>, B, Err: 'static> Protocol<Response<B>, Err> for Server
         };
         match &result {
             Ok(response) => upgrade::settle(response, permit, outcome, hint),
-            Err(_) => permit.settle(outcome, hint),
+            Err(error) => Cause::of_any(error).settle(permit),
         }
         result
     }

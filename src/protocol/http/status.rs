@@ -20,8 +20,9 @@ pub(super) enum Retried {
 
 /// What a response says about the service that made it.
 pub(super) fn outcome_of<B>(response: &Response<B>, classifier: Option<Classifier>) -> Outcome {
-    if rejection_of(response).is_some() {
-        return Outcome::Ignore;
+    let rejected = response.extensions().get::<Rejected>();
+    if let Some(outcome) = rejected.and_then(Rejected::outcome) {
+        return outcome;
     }
     classifier
         .and_then(|classify| classify(response.status(), response.headers()))

@@ -82,7 +82,15 @@ struct Pending<T: Settle> {
 }
 
 /// Notes what another protocol says of a result, in place of settling.
-pub struct Note<'a>(&'a Cell<Option<(Outcome, Option<Duration>)>>);
+pub struct Note<'a>(&'a Cell<Option<Noted>>);
+
+/// What a protocol says of a result.
+#[derive(Debug, Clone, Copy)]
+enum Noted {
+    Settled(Outcome, Option<Duration>),
+    /// Whether it was late.
+    CutShort(bool),
+}
 
 impl<P> UntilBodyEnd<P> {
     /// Over `protocol`, which reads the heads. Trailers are a success.
@@ -154,15 +162,19 @@ where
         let note = Cell::new(None);
         let result = self.protocol.settle(result, Note(&note));
         match (result, note.get()) {
-            (Ok(response), Some((Outcome::Success, retry_after))) => {
+            (Ok(response), Some(Noted::Settled(Outcome::Success, retry_after))) => {
                 if let Some(retry_after) = retry_after {
                     permit.honor(retry_after);
                 }
                 Ok(self.track(response, permit))
             }
             (result, note) => {
-                if let Some((outcome, retry_after)) = note {
-                    permit.settle(outcome, retry_after);
+                match note {
+                    Some(Noted::Settled(outcome, retry_after)) => {
+                        permit.settle(outcome, retry_after);
+                    }
+                    Some(Noted::CutShort(late)) => permit.cut_short(late),
+                    None => {}
                 }
                 result.map(settled)
             }
@@ -365,7 +377,11 @@ impl<B: fmt::Debug, T: Settle> fmt::Debug for TrackedBody<B, T> {
 
 impl Settle for Note<'_> {
     fn settle(self, outcome: Outcome, retry_after: Option<Duration>) {
-        self.0.set(Some((outcome, retry_after)));
+        self.0.set(Some(Noted::Settled(outcome, retry_after)));
+    }
+
+    fn cut_short(self, late: bool) {
+        self.0.set(Some(Noted::CutShort(late)));
     }
 }
 

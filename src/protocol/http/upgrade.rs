@@ -10,7 +10,10 @@ use std::{
 use http::Response;
 use hyper::upgrade::OnUpgrade;
 
-use crate::{Outcome, protocol::Settle};
+use crate::{
+    Outcome, Rejected,
+    protocol::{self, Settle},
+};
 
 /// Keeps a call in flight while the connection lives that it was upgraded to: a WebSocket, or a
 /// tunnel.
@@ -117,7 +120,8 @@ pub(super) fn settle<B, T: Settle>(
 ) {
     let guard = response.extensions().get::<UpgradeGuard>();
     let Some(guard) = guard.filter(|_| outcome == Outcome::Success) else {
-        return permit.settle(outcome, hint);
+        let rejected = response.extensions().get::<Rejected>();
+        return protocol::settle(permit, rejected, (outcome, hint));
     };
     if let Some(hint) = hint {
         permit.honor(hint);
