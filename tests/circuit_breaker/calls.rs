@@ -480,7 +480,7 @@ async fn an_update_of_the_window_says_that_it_starts_anew() {
     config.window = Window::Time(Duration::from_secs(60));
     let changed = handle.update(config).unwrap();
     assert!(changed.restarts());
-    let told = "circuit_breaker: `window` from Time(10s) to Time(60s) (the window starts anew)";
+    let told = "circuit_breaker: `window` from 10s to 60s (the window starts anew)";
     assert_eq!(changed.to_string(), told);
     assert_eq!(handle.snapshot().counts.failures, 0);
     config.min_calls = 2;
