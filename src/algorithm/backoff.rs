@@ -167,11 +167,11 @@ impl Backoff {
         longest.saturating_sub(shortest)
     }
 
-    /// The wait where the upstream has said when to come back: at least what it asked for, at least
-    /// the `backoff` that was drawn, and spread.
+    /// The wait where the upstream has said when to come back: `max(backoff, hint + spread)`.
     ///
     /// All clients that were told the same moment would come back in step, so a random part of a
-    /// range is added: that of the backoff, and at least a tenth of the hint.
+    /// range is added to the hint: of that of the backoff, or of a tenth of the hint if that is
+    /// more. A backoff that is later anyway is spread already, and stays within `max`.
     #[must_use]
     pub fn after_hint(
         &self,
@@ -182,7 +182,7 @@ impl Backoff {
     ) -> Duration {
         let range = saturating_nanos(self.range(attempt).max(hint / 10));
         let spread = Duration::from_nanos(share_of(range, random));
-        backoff.max(hint).saturating_add(spread)
+        backoff.max(hint.saturating_add(spread))
     }
 }
 
@@ -294,6 +294,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_hint_never_lengthens_a_later_backoff() {
+        let backoff = Backoff::default();
+        let wait = |hint, random| backoff.after_hint(20, backoff.max(), hint, random);
+        assert_eq!(wait(Duration::ZERO, 0), backoff.max());
+        assert_eq!(wait(Duration::ZERO, u64::MAX), backoff.max());
+        assert_eq!(wait(backoff.max() / 2, u64::MAX), backoff.max());
+        assert_eq!(wait(Duration::MAX, u64::MAX), Duration::MAX);
+    }
+
+    #[test]
+    fn clients_told_the_same_time_come_back_spread() {
+        let (backoff, hint) = (Backoff::default(), 2 * MAX);
+        let waits = randoms().map(|random| {
+            let own = backoff.delay(0, BASE, random.rotate_left(32));
+            backoff.after_hint(0, own, hint, random)
+        });
+        let mut waits: Vec<_> = waits.collect();
+        waits.sort_unstable();
+        assert!(waits[0] >= hint && waits[999] < hint + hint / 10);
+        assert!(waits[990] - waits[10] > hint / 11, "a tenth of the hint");
+    }
+
     fn any_jitter() -> impl Strategy<Value = Jitter> {
         prop_oneof![
             Just(Jitter::Exponential),
@@ -331,6 +354,8 @@ mod tests {
             };
             let delay = backoff.delay(attempt, seconds(previous), random);
             prop_assert!(delay <= seconds(max));
+            let hinted = backoff.after_hint(attempt, delay, Duration::ZERO, random);
+            prop_assert!((delay..=seconds(max)).contains(&hinted));
             let rounding = 1e-6;
             prop_assert!((least - rounding..=most + rounding).contains(&delay.as_secs_f64()), "{delay:?} is not in {least}..{most}");
         }

@@ -137,7 +137,7 @@ impl Model {
         let (mut least, mut most) = (exponential, exponential * 2);
         if step.retry_after.is_some() {
             least = least.max(hint);
-            most = most.max(hint) + exponential.max(hint / 10);
+            most = most.max(hint + exponential.max(hint / 10));
         }
         let deadline = call.deadline.map(Duration::from_millis);
         match deadline {
