@@ -16,12 +16,15 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    algorithm::{Limit, OverLimit, Rate},
+    algorithm::{Limit, OverLimit, Rate, origin::Origin},
     config::ConfigError,
 };
 
+mod part;
 #[cfg(all(test, not(keep_loom)))]
 mod tests;
+
+use part::Part;
 
 /// A limit made of several.
 ///
@@ -38,10 +41,11 @@ mod tests;
 #[derive(Debug)]
 pub struct All {
     /// At least one.
-    limits: Vec<Box<dyn Limit>>,
+    limits: Vec<Part>,
     /// In which they are asked: those first that give back what a later one denies as though it had
     /// never been taken.
     order: Vec<usize>,
+    origin: Origin,
 }
 
 impl All {
@@ -49,8 +53,9 @@ impl All {
     /// shared and changed.
     pub fn new(limit: impl Limit + 'static) -> Self {
         Self {
-            limits: vec![Box::new(limit)],
+            limits: vec![Part::new(limit)],
             order: vec![0],
+            origin: Origin::unset(),
         }
     }
 
@@ -58,7 +63,7 @@ impl All {
     #[must_use]
     pub fn and(mut self, limit: impl Limit + 'static) -> Self {
         self.order.push(self.limits.len());
-        self.limits.push(Box::new(limit));
+        self.limits.push(Part::new(limit));
         // A stable sort: of equals, the one that was given first is asked first.
         self.order
             .sort_by_key(|index| self.limits[*index].refund_lag());
@@ -84,7 +89,7 @@ impl All {
             return Err(OverLimit::Until { wait });
         }
         for (taken, index) in self.order.iter().enumerate() {
-            if let Err(denied) = acquire(&*self.limits[*index]) {
+            if let Err(denied) = acquire(&self.limits[*index]) {
                 self.order[..taken]
                     .iter()
                     .for_each(|index| self.limits[*index].refund(cost, now));
@@ -103,7 +108,7 @@ impl All {
     fn least(&self, number: impl Fn(&dyn Limit) -> u32) -> u32 {
         self.limits
             .iter()
-            .map(|limit| number(&**limit))
+            .map(|limit| number(limit))
             .min()
             .unwrap_or(u32::MAX)
     }
@@ -175,6 +180,12 @@ impl Limit for All {
             .unwrap_or_default()
     }
 
+    fn begin(&self, at: u64) -> u64 {
+        let origin = self.origin.begin(at);
+        self.limits.iter().for_each(|limit| limit.follow(origin));
+        origin
+    }
+
     /// That of the first; [`part`](Limit::part) has the others.
     fn rate(&self) -> Rate {
         self.limits[0].rate()
@@ -185,7 +196,7 @@ impl Limit for All {
     }
 
     fn part(&self, index: usize) -> Option<&dyn Limit> {
-        self.limits.get(index).map(|limit| &**limit)
+        self.limits.get(index).map(|limit| limit as &dyn Limit)
     }
 
     /// Changes the first; keep an [`Arc`] of each of the others to change them.
@@ -241,6 +252,10 @@ impl<L: Limit + ?Sized> Limit for Arc<L> {
 
     fn refund_lag(&self) -> Duration {
         (**self).refund_lag()
+    }
+
+    fn begin(&self, at: u64) -> u64 {
+        (**self).begin(at)
     }
 
     fn rate(&self) -> Rate {

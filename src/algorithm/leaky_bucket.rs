@@ -23,7 +23,7 @@
 use std::time::Duration;
 
 use crate::{
-    algorithm::{Limit, OverLimit, Rate, TIMER_TICK, token_bucket::quota::Quota},
+    algorithm::{Limit, OverLimit, Rate, TIMER_TICK, origin::Origin, token_bucket::quota::Quota},
     config::ConfigError,
     sync::{AtomicU64, Ordering},
 };
@@ -54,6 +54,7 @@ pub struct LeakyBucket {
     next: AtomicU64,
     /// In the same unit.
     slack: u64,
+    origin: Origin,
 }
 
 /// A reserved time of departure.
@@ -85,6 +86,7 @@ impl LeakyBucket {
             slack: quota.scale().units(slack),
             quota,
             next: AtomicU64::new(0),
+            origin: Origin::unset(),
         })
     }
 
@@ -246,6 +248,10 @@ impl Limit for LeakyBucket {
     fn largest_cost(&self) -> u32 {
         let longest = self.quota.scale().max_ahead();
         u32::try_from(longest / self.quota.pace().interval).unwrap_or(u32::MAX)
+    }
+
+    fn begin(&self, at: u64) -> u64 {
+        self.origin.begin(at)
     }
 
     fn rate(&self) -> Rate {

@@ -20,7 +20,8 @@ mod tests;
 /// | [`All`](super::All) | what each of several limits admits | theirs |
 ///
 /// Every method is one atomic step for its caller, or a few of which each errs towards admitting
-/// less. Of `now` see [the module](super): it counts from about when the limit was made.
+/// less. Of `now` see [the module](super): it counts from when the first layer was built that has
+/// the limit.
 pub trait Limit: fmt::Debug + Send + Sync {
     /// Takes `cost` units, or none. What costs nothing is free, whatever is owed or closed.
     ///
@@ -93,6 +94,15 @@ pub trait Limit: fmt::Debug + Send + Sync {
     /// younger for up to a window. [`All`](super::All) takes of the exact ones first.
     fn refund_lag(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// A layer begins to use it, at a moment on a clock that all layers have in common. Returns the
+    /// moment from which `now` counts: that of the first layer, if several share it.
+    ///
+    /// By default each layer counts from its own start. Keep the first moment, in a `OnceLock` say,
+    /// in a limit that layers of different ages are to share.
+    fn begin(&self, at: u64) -> u64 {
+        at
     }
 
     /// How much in how long, as it is now.

@@ -47,6 +47,7 @@ pub mod keyed_buckets;
 pub mod latency;
 pub mod leaky_bucket;
 mod limit;
+mod origin;
 mod rate;
 pub mod retry_budget;
 mod sliding;

@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::{
     algorithm::{
         Limit, OverLimit, Rate,
+        origin::Origin,
         sliding::{MAX_COUNT, changed_count, count_of, window_of},
     },
     config::ConfigError,
@@ -42,6 +43,7 @@ pub struct SlidingCounter {
     /// In nanoseconds: nothing before this. Relaxed: it publishes nothing else.
     closed: AtomicU64,
     window: u64,
+    origin: Origin,
 }
 
 /// The counts at one moment, `elapsed` nanoseconds into the current fixed window.
@@ -65,6 +67,7 @@ impl SlidingCounter {
             limit: AtomicU32::new(count_of(rate, MAX_COUNT)?),
             closed: AtomicU64::new(0),
             window: window_of(rate)?,
+            origin: Origin::unset(),
         })
     }
 
@@ -245,6 +248,10 @@ impl Limit for SlidingCounter {
 
     fn refund_lag(&self) -> Duration {
         Duration::from_nanos(self.window)
+    }
+
+    fn begin(&self, at: u64) -> u64 {
+        self.origin.begin(at)
     }
 
     fn rate(&self) -> Rate {

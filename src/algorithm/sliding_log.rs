@@ -32,6 +32,7 @@ use std::{ops::Range, time::Duration};
 use crate::{
     algorithm::{
         Limit, OverLimit, Rate,
+        origin::Origin,
         sliding::{MAX_COUNT, changed_count, count_of, window_of},
     },
     config::ConfigError,
@@ -75,6 +76,7 @@ pub struct SlidingLog {
     /// A unit of time is [`FINEST`] times 2 to the power of this, in nanoseconds.
     shift: u32,
     per: Duration,
+    origin: Origin,
 }
 
 impl SlidingLog {
@@ -95,6 +97,7 @@ impl SlidingLog {
             window: window.div_ceil(FINEST << shift),
             shift,
             per: rate.per(),
+            origin: Origin::unset(),
         })
     }
 
@@ -331,6 +334,10 @@ impl Limit for SlidingLog {
     fn is_fresh(&self, now: u64) -> bool {
         let head = self.head.load(Ordering::Relaxed);
         self.earliest(head, self.burst(), self.moment(now)) <= self.moment(now)
+    }
+
+    fn begin(&self, at: u64) -> u64 {
+        self.origin.begin(at)
     }
 
     fn rate(&self) -> Rate {

@@ -21,6 +21,7 @@ use std::time::Duration;
 use crate::{
     algorithm::{
         Limit, OverLimit, Rate,
+        origin::Origin,
         sliding::{changed_count, count_of, window_of},
     },
     config::ConfigError,
@@ -47,6 +48,7 @@ pub struct SlidingRing {
     /// Of one part, in nanoseconds.
     width: u64,
     window: u64,
+    origin: Origin,
 }
 
 /// A slot taken apart.
@@ -80,6 +82,7 @@ impl SlidingRing {
             closed: AtomicU64::new(0),
             width: window.div_ceil(u64::from(parts)),
             window,
+            origin: Origin::unset(),
         })
     }
 
@@ -315,6 +318,10 @@ impl Limit for SlidingRing {
 
     fn refund_lag(&self) -> Duration {
         Duration::from_nanos(self.window)
+    }
+
+    fn begin(&self, at: u64) -> u64 {
+        self.origin.begin(at)
     }
 
     fn rate(&self) -> Rate {

@@ -27,7 +27,7 @@
 use std::time::Duration;
 
 use crate::{
-    algorithm::{Limit, OverLimit, Rate},
+    algorithm::{Limit, OverLimit, Rate, origin::Origin},
     config::ConfigError,
 };
 
@@ -47,6 +47,7 @@ use tat::Tat;
 pub struct TokenBucket {
     quota: Quota,
     tat: Tat,
+    origin: Origin,
 }
 
 impl TokenBucket {
@@ -59,6 +60,7 @@ impl TokenBucket {
         Ok(Self {
             quota: Quota::new(rate, burst)?,
             tat: Tat::full(),
+            origin: Origin::unset(),
         })
     }
 
@@ -123,6 +125,10 @@ impl Limit for TokenBucket {
 
     fn burst(&self) -> u32 {
         self.burst()
+    }
+
+    fn begin(&self, at: u64) -> u64 {
+        self.origin.begin(at)
     }
 
     fn rate(&self) -> Rate {

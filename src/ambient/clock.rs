@@ -4,7 +4,7 @@
     reason = "this is the file that reads time, for all the others"
 )]
 
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, sync::LazyLock, time::Duration};
 
 use tokio::time::Instant;
 
@@ -29,6 +29,37 @@ impl Clock {
     pub(crate) fn start() -> Self {
         Self {
             start: Instant::now(),
+        }
+    }
+
+    /// The clock that all layers have in common, for state that they share: by clocks of their own
+    /// an older layer would write times that are far in a younger one's future.
+    ///
+    /// It counts from an hour before the process first asked, and by the machine's clock, so that
+    /// no runtime whose clock is paused, and may have been advanced by years, decides where it
+    /// starts.
+    pub(crate) fn common() -> Self {
+        static COMMON: LazyLock<Clock> = LazyLock::new(|| {
+            let now = std::time::Instant::now();
+            // Some platforms count from the machine's start, and have no time before it.
+            let start = now.checked_sub(Duration::from_secs(3600)).unwrap_or(now);
+            Clock {
+                start: Instant::from_std(start),
+            }
+        });
+        *COMMON
+    }
+
+    /// A clock that starts when `moment` says, from the moment on the [common](Self::common) one at
+    /// which this one starts.
+    pub(crate) fn begin(self, moment: impl FnOnce(u64) -> u64) -> Self {
+        let common = Self::common();
+        let here = common.at(self.start);
+        let start = moment(here);
+        // One that starts before the common clock keeps its own start.
+        let moved = (start != here).then(|| common.moment(start)).flatten();
+        Self {
+            start: moved.unwrap_or(self.start),
         }
     }
 
@@ -87,7 +118,7 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 /// Nanoseconds since the process first asked.
 #[cfg(feature = "tracing")]
 pub(crate) fn since_start() -> u64 {
-    static CLOCK: std::sync::LazyLock<Clock> = std::sync::LazyLock::new(Clock::start);
+    static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::start);
     CLOCK.now()
 }
 

@@ -61,7 +61,7 @@ impl RateLimitLayer {
     }
 
     /// Any [`Limit`]: a sliding window, a leaky bucket, several at once. Its time starts when the
-    /// layer is built.
+    /// layer is built. Layers may share one: give each a clone of an `Arc`.
     pub fn with(limit: impl Limit + 'static) -> RateLimitBuilder {
         let limit = Box::new(limit);
         RateLimitBuilder::new(Algorithm::Given { limit, burst: None })

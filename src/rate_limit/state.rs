@@ -64,12 +64,15 @@ pub struct LimitTicket {
 }
 
 impl LimitGate {
+    /// Its time begins with `clock`'s, unless the limit was used before.
     pub(super) fn new(
         limit: AnyLimit,
         clock: Clock,
         settings: Settings,
         tally: Arc<Tally>,
     ) -> Self {
+        // Other layers may have begun to use it sooner.
+        let clock = clock.begin(|moment| limit.get().begin(moment));
         let (queue, changed) = (WaitQueue::default(), AtomicBool::new(false));
         Self {
             state: Arc::new(State {

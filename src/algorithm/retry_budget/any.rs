@@ -40,6 +40,17 @@ impl Budget {
         }
     }
 
+    /// Whether it would pay for a retry of a call that begins now, and has yet to be
+    /// [told](Self::called).
+    #[inline]
+    #[must_use]
+    pub fn pays_for_call(&self, now: u64) -> bool {
+        match self {
+            Self::Windowed(budget) => budget.available_to_call(now) > 0,
+            Self::Funded(_) | Self::Throttle(_) => self.available(now) > 0,
+        }
+    }
+
     /// An attempt succeeded.
     #[inline]
     pub fn succeeded(&self) {
@@ -66,6 +77,17 @@ impl Budget {
             Self::Funded(budget) => budget.withdraw(),
             Self::Windowed(budget) => budget.withdraw(now),
             Self::Throttle(throttle) => throttle.withdraw(),
+        }
+    }
+
+    /// The same where no failure is to be counted by it: it was [told](Self::failed), or there was
+    /// none, as before a hedge that is due. A throttle takes for failures alone, so it only says
+    /// whether it is above half.
+    #[must_use]
+    pub fn withdraw_counted(&self, now: u64) -> bool {
+        match self {
+            Self::Throttle(throttle) => throttle.is_above_half(),
+            Self::Funded(_) | Self::Windowed(_) => self.withdraw(now),
         }
     }
 

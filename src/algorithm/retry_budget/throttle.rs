@@ -68,6 +68,12 @@ impl RetryThrottle {
         self.take();
     }
 
+    /// Whether an attempt may follow whose failure was counted already, or that follows none.
+    #[must_use]
+    pub fn is_above_half(&self) -> bool {
+        self.millis.load(Ordering::Relaxed) > self.capacity / 2
+    }
+
     /// How many failures in a row would be retried now.
     #[inline]
     #[must_use]
@@ -180,6 +186,7 @@ mod tests {
                     left += 1;
                 }
                 prop_assert_eq!(i64::from(throttle.available()), left);
+                prop_assert_eq!(throttle.is_above_half(), 2 * millis > capacity * 1000);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{MILLIS, thousandths};
 use crate::{
+    algorithm::origin::Origin,
     config::{ConfigError, nanos_within},
     sync::{AtomicU64, Ordering},
 };
@@ -25,6 +26,9 @@ use crate::{
 /// that goes back changes nothing. **Cost.** One compare-and-swap a call, on a word that all
 /// threads share.
 ///
+/// Its time begins with its first use, whatever `now` is then: callers that share it must only
+/// count by the same clock.
+///
 /// ```
 /// use std::time::Duration;
 /// use tower_keep::algorithm::WindowedBudget;
@@ -41,6 +45,8 @@ pub struct WindowedBudget {
     /// Relaxed. Ticks of 2^24 ns last 146 years; the content saturates at [`MAX_MILLIS`], which
     /// errs towards fewer retries.
     word: AtomicU64,
+    /// The `now` of the first change, from which ticks count.
+    start: Origin,
     per_call: u32,
     /// `min_per_sec * ttl`.
     reserve: u64,
@@ -67,6 +73,7 @@ impl WindowedBudget {
         match u64::try_from(reserve) {
             Ok(reserve) if reserve <= MAX_RESERVE => Ok(Self {
                 word: AtomicU64::new(reserve),
+                start: Origin::unset(),
                 per_call,
                 reserve,
                 ttl: nanos >> TICK_BITS,
@@ -101,13 +108,24 @@ impl WindowedBudget {
     /// How many retries are affordable now.
     #[must_use]
     pub fn available(&self, now: u64) -> u32 {
-        let (_, millis) = self.at(self.word.load(Ordering::Relaxed), now);
-        u32::try_from(millis / u64::from(MILLIS)).unwrap_or(u32::MAX)
+        whole(self.content(now))
+    }
+
+    /// The same, once a call that begins now has paid in.
+    #[must_use]
+    pub fn available_to_call(&self, now: u64) -> u32 {
+        whole((self.content(now) + u64::from(self.per_call)).min(MAX_MILLIS))
+    }
+
+    fn content(&self, now: u64) -> u64 {
+        self.at(self.word.load(Ordering::Relaxed), self.start.until(now))
+            .1
     }
 
     fn change(&self, now: u64, new: impl Fn(u64) -> Option<u64>) -> bool {
         // The loser computes again from the winner's content and time, so no token is granted twice
         // and no time is counted twice.
+        let now = now.saturating_sub(self.start.begin(now));
         let step = |word| {
             let (tick, millis) = self.at(word, now);
             new(millis).map(|millis| tick << MILLI_BITS | millis)
@@ -117,7 +135,7 @@ impl WindowedBudget {
             .is_ok()
     }
 
-    /// Tick and content as of `now`. Time that went back has not passed.
+    /// Tick and content so long after the first use. Time that went back has not passed.
     fn at(&self, word: u64, now: u64) -> (u64, u64) {
         let (then, millis) = (word >> MILLI_BITS, word & MAX_MILLIS);
         let tick = (now >> TICK_BITS).clamp(then, u64::MAX >> MILLI_BITS);
@@ -126,6 +144,10 @@ impl WindowedBudget {
         let kept = millis * (self.ttl - passed) / self.ttl;
         (tick, kept + self.reserve * passed / self.ttl)
     }
+}
+
+fn whole(millis: u64) -> u32 {
+    u32::try_from(millis / u64::from(MILLIS)).unwrap_or(u32::MAX)
 }
 
 const TICK_BITS: u32 = 24;
@@ -190,9 +212,27 @@ mod tests {
     fn is_right_after_a_hundred_years() {
         let budget = WindowedBudget::new(TTL, 0.1, 1).unwrap();
         let century = 100 * 365 * 24 * 3600 * SECOND;
+        assert_eq!(drain(&budget, 0), 10);
         assert_eq!(drain(&budget, century), 10);
         assert_eq!(drain(&budget, 0), 0, "a clock that goes back pays nothing");
         assert_eq!(drain(&budget, century + 11 * SECOND), 10);
+    }
+
+    #[test]
+    fn its_time_begins_with_its_first_use() {
+        let contents = |start| {
+            let budget = WindowedBudget::new(TTL, 0.3, 0).unwrap();
+            let step = |n: u64| {
+                let now = start + n * SECOND / 97;
+                budget.deposit(now);
+                (budget.available(now), budget.available_to_call(now))
+            };
+            (0..500).map(step).collect::<Vec<_>>()
+        };
+        // Also within a tick: a budget that begins later decides alike.
+        for start in [1, SECOND / 3, 3600 * SECOND, u64::MAX / 2] {
+            assert_eq!(contents(0), contents(start));
+        }
     }
 
     #[test]
