@@ -26,11 +26,17 @@
 //! ```
 //!
 //! [`stack::client`](crate::stack::client) does so by default.
+//!
+//! A budget that layers share counts each event once, also where one of them stands beneath the
+//! other: a call is the outermost layer's, and a success or failure is counted by the one that sees
+//! it first. Only an attempt that is sent in a task of its own counts there as well.
 
+mod counting;
 mod keyed;
 mod purse;
 mod token;
 
+pub(crate) use counting::Counting;
 pub use keyed::{BudgetsHandle, KeyedBudgets, KeyedBudgetsBuilder};
 pub use purse::{FindBudget, HeldKey, KeyBudget, NoKey, OneBudget, Purse, SharedBudget};
 pub(crate) use purse::{Payer, Purses};

@@ -16,7 +16,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    algorithm::{Limit, OverLimit, Rate, origin::Origin},
+    algorithm::{Limit, OverLimit, Rate, epoch::Epoch},
     config::ConfigError,
 };
 
@@ -45,7 +45,7 @@ pub struct All {
     /// In which they are asked: those first that give back what a later one denies as though it had
     /// never been taken.
     order: Vec<usize>,
-    origin: Origin,
+    epoch: Epoch,
 }
 
 impl All {
@@ -55,7 +55,7 @@ impl All {
         Self {
             limits: vec![Part::new(limit)],
             order: vec![0],
-            origin: Origin::unset(),
+            epoch: Epoch::unset(),
         }
     }
 
@@ -181,9 +181,9 @@ impl Limit for All {
     }
 
     fn begin(&self, at: u64) -> u64 {
-        let origin = self.origin.begin(at);
-        self.limits.iter().for_each(|limit| limit.follow(origin));
-        origin
+        let start = self.epoch.begin(at);
+        self.limits.iter().for_each(|limit| limit.follow(start));
+        start
     }
 
     /// That of the first; [`part`](Limit::part) has the others.

@@ -23,7 +23,7 @@
 use std::time::Duration;
 
 use crate::{
-    algorithm::{Limit, OverLimit, Rate, TIMER_TICK, origin::Origin, token_bucket::quota::Quota},
+    algorithm::{Limit, OverLimit, Rate, TIMER_TICK, epoch::Epoch, token_bucket::quota::Quota},
     config::ConfigError,
     sync::{AtomicU64, Ordering},
 };
@@ -54,7 +54,7 @@ pub struct LeakyBucket {
     next: AtomicU64,
     /// In the same unit.
     slack: u64,
-    origin: Origin,
+    epoch: Epoch,
 }
 
 /// A reserved time of departure.
@@ -86,7 +86,7 @@ impl LeakyBucket {
             slack: quota.scale().units(slack),
             quota,
             next: AtomicU64::new(0),
-            origin: Origin::unset(),
+            epoch: Epoch::unset(),
         })
     }
 
@@ -251,7 +251,7 @@ impl Limit for LeakyBucket {
     }
 
     fn begin(&self, at: u64) -> u64 {
-        self.origin.begin(at)
+        self.epoch.begin(at)
     }
 
     fn rate(&self) -> Rate {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::{
     algorithm::{
         Limit, OverLimit, Rate,
-        origin::Origin,
+        epoch::Epoch,
         sliding::{MAX_COUNT, changed_count, count_of, window_of},
     },
     config::ConfigError,
@@ -43,7 +43,7 @@ pub struct SlidingCounter {
     /// In nanoseconds: nothing before this. Relaxed: it publishes nothing else.
     closed: AtomicU64,
     window: u64,
-    origin: Origin,
+    epoch: Epoch,
 }
 
 /// The counts at one moment, `elapsed` nanoseconds into the current fixed window.
@@ -67,7 +67,7 @@ impl SlidingCounter {
             limit: AtomicU32::new(count_of(rate, MAX_COUNT)?),
             closed: AtomicU64::new(0),
             window: window_of(rate)?,
-            origin: Origin::unset(),
+            epoch: Epoch::unset(),
         })
     }
 
@@ -251,7 +251,7 @@ impl Limit for SlidingCounter {
     }
 
     fn begin(&self, at: u64) -> u64 {
-        self.origin.begin(at)
+        self.epoch.begin(at)
     }
 
     fn rate(&self) -> Rate {

@@ -32,7 +32,7 @@ use std::{ops::Range, time::Duration};
 use crate::{
     algorithm::{
         Limit, OverLimit, Rate,
-        origin::Origin,
+        epoch::Epoch,
         sliding::{MAX_COUNT, changed_count, count_of, window_of},
     },
     config::ConfigError,
@@ -76,7 +76,7 @@ pub struct SlidingLog {
     /// A unit of time is [`FINEST`] times 2 to the power of this, in nanoseconds.
     shift: u32,
     per: Duration,
-    origin: Origin,
+    epoch: Epoch,
 }
 
 impl SlidingLog {
@@ -97,7 +97,7 @@ impl SlidingLog {
             window: window.div_ceil(FINEST << shift),
             shift,
             per: rate.per(),
-            origin: Origin::unset(),
+            epoch: Epoch::unset(),
         })
     }
 
@@ -337,7 +337,7 @@ impl Limit for SlidingLog {
     }
 
     fn begin(&self, at: u64) -> u64 {
-        self.origin.begin(at)
+        self.epoch.begin(at)
     }
 
     fn rate(&self) -> Rate {

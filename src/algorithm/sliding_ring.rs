@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::{
     algorithm::{
         Limit, OverLimit, Rate,
-        origin::Origin,
+        epoch::Epoch,
         sliding::{changed_count, count_of, window_of},
     },
     config::ConfigError,
@@ -48,7 +48,7 @@ pub struct SlidingRing {
     /// Of one part, in nanoseconds.
     width: u64,
     window: u64,
-    origin: Origin,
+    epoch: Epoch,
 }
 
 /// A slot taken apart.
@@ -82,7 +82,7 @@ impl SlidingRing {
             closed: AtomicU64::new(0),
             width: window.div_ceil(u64::from(parts)),
             window,
-            origin: Origin::unset(),
+            epoch: Epoch::unset(),
         })
     }
 
@@ -321,7 +321,7 @@ impl Limit for SlidingRing {
     }
 
     fn begin(&self, at: u64) -> u64 {
-        self.origin.begin(at)
+        self.epoch.begin(at)
     }
 
     fn rate(&self) -> Rate {

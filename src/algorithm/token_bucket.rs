@@ -27,7 +27,7 @@
 use std::time::Duration;
 
 use crate::{
-    algorithm::{Limit, OverLimit, Rate, origin::Origin},
+    algorithm::{Limit, OverLimit, Rate, epoch::Epoch},
     config::ConfigError,
 };
 
@@ -47,7 +47,7 @@ use tat::Tat;
 pub struct TokenBucket {
     quota: Quota,
     tat: Tat,
-    origin: Origin,
+    epoch: Epoch,
 }
 
 impl TokenBucket {
@@ -60,7 +60,7 @@ impl TokenBucket {
         Ok(Self {
             quota: Quota::new(rate, burst)?,
             tat: Tat::full(),
-            origin: Origin::unset(),
+            epoch: Epoch::unset(),
         })
     }
 
@@ -128,7 +128,7 @@ impl Limit for TokenBucket {
     }
 
     fn begin(&self, at: u64) -> u64 {
-        self.origin.begin(at)
+        self.epoch.begin(at)
     }
 
     fn rate(&self) -> Rate {

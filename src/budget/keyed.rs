@@ -6,8 +6,6 @@ use super::purse::{FindBudget, HeldKey, KeyBudget, SharedBudget};
 use crate::{
     ConfigError,
     algorithm::Budget,
-    ambient::clock::Clock,
-    budget::token::budget_now,
     keyed::{
         FindKey,
         partitions::{Partitions, Recipe},
@@ -41,9 +39,8 @@ pub struct BudgetsHandle<K> {
 
 pub(crate) struct Parts<K> {
     partitions: Partitions<K, KeyBudget>,
-    shared: KeyBudget,
+    shared: Arc<KeyBudget>,
     each: Each,
-    clock: Clock,
 }
 
 /// How budgets are made.
@@ -109,12 +106,10 @@ where
             let fix = "keep at least 1, or leave the key out";
             return Err(ConfigError::new("max_keys", 0, fix));
         }
-        let clock = Clock::start();
         let parts = Parts {
             partitions: Partitions::new(self.max_keys),
-            shared: self.recipe.budget(clock),
+            shared: Arc::new(self.recipe.budget()),
             each: self.recipe,
-            clock,
         };
         Ok(KeyedBudgets {
             key: self.key,
@@ -129,7 +124,7 @@ impl<K: Hash + Eq + Clone> BudgetsHandle<K> {
     pub fn key(&self, key: &K) -> Option<u32> {
         let parts = self.parts.as_ref()?;
         let partition = parts.partitions.find(key)?;
-        Some(parts.available(&partition.gate))
+        Some(partition.gate.available())
     }
 
     /// The same of what all other keys, and requests without one, share; `None` if there are no
@@ -137,7 +132,7 @@ impl<K: Hash + Eq + Clone> BudgetsHandle<K> {
     #[must_use]
     pub fn shared(&self) -> Option<u32> {
         let parts = self.parts.as_ref()?;
-        Some(parts.available(&parts.shared))
+        Some(parts.shared.available())
     }
 
     /// All keys that have a budget of their own, and how many retries it would pay for. Costs a
@@ -149,29 +144,22 @@ impl<K: Hash + Eq + Clone> BudgetsHandle<K> {
         };
         let partitions = parts.partitions.all().into_iter();
         partitions
-            .map(|partition| (partition.key().clone(), parts.available(&partition.gate)))
+            .map(|partition| (partition.key().clone(), partition.gate.available()))
             .collect()
     }
 }
 
-impl<K> Parts<K> {
-    fn available(&self, budget: &KeyBudget) -> u32 {
-        let budget = &budget.budget;
-        budget.available(budget_now(budget, self.clock))
-    }
-}
-
 impl Each {
-    fn budget(&self, clock: Clock) -> KeyBudget {
+    fn budget(&self) -> KeyBudget {
         let made = self.0.as_ref().map(|make| make());
-        let owned = made.is_none();
-        KeyBudget::new(Arc::new(made.unwrap_or_default()), owned, clock)
+        let expires = made.is_none();
+        KeyBudget::keyed(made.unwrap_or_default(), expires)
     }
 }
 
 impl<K> Recipe<K, KeyBudget> for Parts<K> {
     fn make(&self, _: &K) -> Result<KeyBudget, ConfigError> {
-        Ok(self.each.budget(self.clock))
+        Ok(self.each.budget())
     }
 }
 
@@ -194,9 +182,8 @@ where
 }
 
 impl<K, F> SharedBudget for KeyedBudgets<K, F> {
-    fn shared(&self) -> Option<(Arc<Budget>, bool)> {
-        let shared = &self.parts.as_ref()?.shared;
-        Some((shared.budget.clone(), shared.owned))
+    fn shared(&self) -> Option<Arc<KeyBudget>> {
+        Some(self.parts.as_ref()?.shared.clone())
     }
 }
 

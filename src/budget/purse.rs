@@ -1,6 +1,7 @@
 //! A call's budget, a layer's, and what finds the one for a request.
 
 use std::{
+    mem,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +13,10 @@ use crate::{
     ConfigError,
     algorithm::Budget,
     ambient::clock::{Clock, nanos},
-    budget::token::{Token, budget_now},
+    budget::{
+        counting::{Counting, may_be_shared},
+        token::{Token, budget_now},
+    },
     keyed::partitions::{Evict, Partition},
 };
 
@@ -43,9 +47,8 @@ pub trait FindBudget<Req>: Clone {
 /// What a layer knows of its budgets, whatever the requests.
 #[doc(hidden)]
 pub trait SharedBudget {
-    /// The budget of calls without one of their own, and whether it is the default; `None` if the
-    /// layer is to say.
-    fn shared(&self) -> Option<(Arc<Budget>, bool)>;
+    /// The budget of calls without one of their own; `None` if the layer is to say.
+    fn shared(&self) -> Option<Arc<KeyBudget>>;
 }
 
 /// The budget that a call holds.
@@ -68,22 +71,26 @@ pub struct HeldKey<K>(pub(super) Option<Arc<Partition<K, KeyBudget>>>);
 /// What a layer pays with: the budget of a call's key, or the one for all, or none.
 #[derive(Debug)]
 pub(crate) struct Purses {
-    one: Option<Arc<Budget>>,
-    clock: Clock,
+    one: Option<Arc<KeyBudget>>,
+    /// Whether that is the default, made for this layer alone.
+    is_own: bool,
 }
 
-/// The budget of a key.
+/// The budget of a key, or the one of all calls.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct KeyBudget {
-    pub(super) budget: Arc<Budget>,
-    /// Whether it is the default, which keeps no more than its calls have paid lately.
-    pub(super) owned: bool,
+    budget: Arc<Budget>,
+    /// Whether it keeps no more than its calls have paid lately. Then it counts them.
+    expires: bool,
+    /// Whether other layers may have it, above or beneath.
+    may_be_shared: bool,
     /// Relaxed: it only tells how much is paid.
     successes: AtomicU64,
-    /// When something was last taken, in nanoseconds; 0 if nothing ever was. Relaxed: who evicts
-    /// it has made sure that nobody holds it.
-    taken: AtomicU64,
+    /// Of a key's: when something was last taken, in nanoseconds; 0 if nothing ever was. Relaxed:
+    /// an eviction has made sure that nothing holds it.
+    taken: Option<AtomicU64>,
+    /// Begins with the budget, however old the layer and its other keys are.
     clock: Clock,
 }
 
@@ -97,7 +104,7 @@ impl<Req> FindBudget<Req> for OneBudget {
 }
 
 impl SharedBudget for OneBudget {
-    fn shared(&self) -> Option<(Arc<Budget>, bool)> {
+    fn shared(&self) -> Option<Arc<KeyBudget>> {
         None
     }
 }
@@ -117,113 +124,136 @@ impl<K> Purse for HeldKey<K> {
 }
 
 impl Payer {
-    /// The budget of calls that have none of their own, and whether it is the default one.
-    /// `keyless`: what budgets by key have for such calls.
-    pub(crate) fn budget_of(
+    /// What a layer pays with. `default` makes a budget of its own; `keyless` is what budgets by
+    /// key have for calls without one.
+    pub(crate) fn purses(
         self,
-        keyless: Option<(Arc<Budget>, bool)>,
-    ) -> Result<(Option<Arc<Budget>>, bool), ConfigError> {
-        let is_set = !matches!(self, Self::Own);
-        match (self, keyless) {
-            (_, Some(_)) if is_set => {
+        default: impl FnOnce() -> Budget,
+        keyless: Option<Arc<KeyBudget>>,
+    ) -> Result<Purses, ConfigError> {
+        let is_own = matches!(self, Self::Own) && keyless.is_none();
+        let one = match (self, keyless) {
+            (Self::Own, Some(keyless)) => Some(keyless),
+            (Self::Given(_) | Self::Unlimited, Some(_)) => {
                 let fix = "leave it, or `budget_per`: by that each key has a budget of its own";
-                Err(ConfigError::new("budget", "set", fix))
+                return Err(ConfigError::new("budget", "set", fix));
             }
-            (_, Some((budget, owned))) => Ok((Some(budget), owned)),
-            (Self::Own, None) => Ok((Some(Arc::default()), true)),
-            (Self::Given(budget), None) => Ok((Some(budget), false)),
-            (Self::Unlimited, None) => Ok((None, false)),
-        }
+            (Self::Own, None) => Some(Arc::new(KeyBudget::lasting(Arc::new(default())))),
+            (Self::Given(budget), None) => Some(Arc::new(KeyBudget::lasting(budget))),
+            (Self::Unlimited, None) => None,
+        };
+        Ok(Purses { one, is_own })
     }
 }
 
 impl Purses {
-    pub(crate) fn new(one: Option<Arc<Budget>>) -> Self {
+    /// Nothing is asked for payment.
+    pub(crate) fn unlimited() -> Self {
         Self {
-            one,
-            clock: Clock::start(),
+            one: None,
+            is_own: false,
         }
     }
 
-    pub(crate) fn one(&self) -> Option<&Arc<Budget>> {
-        self.one.as_ref()
-    }
-
-    pub(crate) fn clock(&self) -> Clock {
-        self.clock
-    }
-
-    /// A call begins. Whether anything would pay for another attempt.
+    /// Whether anything would pay for another attempt of a call that begins now.
     #[inline]
-    pub(crate) fn called(&self, own: Option<&KeyBudget>) -> bool {
-        let Some((budget, clock)) = self.payer(own) else {
-            return true;
+    pub(crate) fn pays(&self, own: Option<&KeyBudget>) -> bool {
+        let payer = self.payer(own);
+        payer.is_none_or(|payer| payer.budget.pays_for_call(budget_now(&payer.budget)))
+    }
+
+    /// A call is polled, and begins if it has not.
+    #[inline]
+    pub(crate) fn enter(&self, own: Option<&KeyBudget>, has_begun: &mut bool) -> Counting {
+        let Some(payer) = self.payer(own) else {
+            return Counting::alone();
         };
-        let now = budget_now(budget, clock);
-        budget.called(now);
-        budget.available(now) > 0
+        let counting = if payer.may_be_shared {
+            Counting::of(&payer.budget)
+        } else {
+            Counting::alone()
+        };
+        if !mem::replace(has_begun, true) && counting.is_outermost() {
+            payer.budget.called(budget_now(&payer.budget));
+        }
+        counting
     }
 
     #[inline]
     pub(crate) fn succeeded(&self, own: Option<&KeyBudget>) {
-        match (own, &self.one) {
-            (Some(own), _) => own.succeeded(),
-            (None, Some(budget)) => budget.succeeded(),
-            (None, None) => {}
+        if let Some(payer) = self.payer(own) {
+            payer.succeeded();
         }
     }
 
     /// An attempt failed, and no token was asked for.
     pub(crate) fn failed(&self, own: Option<&KeyBudget>) {
-        match (own, &self.one) {
-            (Some(own), _) => own.failed(),
-            (None, Some(budget)) => budget.failed(),
-            (None, None) => {}
+        if let Some(payer) = self.payer(own) {
+            payer.failed();
         }
     }
 
-    /// Takes a token for another attempt, if there is one.
-    pub(crate) fn withdraw(&self, own: Option<&KeyBudget>) -> Option<Token> {
-        if let Some(own) = own {
-            own.before_withdrawal();
-        }
-        match self.payer(own) {
-            Some((budget, clock)) => Token::take(budget, clock),
-            None => Some(Token::free(self.clock)),
+    /// Takes a token for another attempt, if there is one. `counted`: whether the failure was, or
+    /// there was none.
+    pub(crate) fn withdraw(&self, own: Option<&KeyBudget>, counted: bool) -> Option<Token> {
+        let Some(payer) = self.payer(own) else {
+            return Some(Token::free());
+        };
+        payer.withdraw(counted)
+    }
+
+    /// Lets go of what `successes` have not paid for lately, if calls have the layer's own budget.
+    pub(crate) fn expire(&self, own: Option<&KeyBudget>, successes: impl FnOnce() -> u64) {
+        let one = self.one.as_ref().filter(|_| self.is_own && own.is_none());
+        if let Some(one) = one {
+            one.expire(successes);
         }
     }
 
     /// How many retries the layer's one budget would pay for.
     pub(crate) fn available(&self) -> Option<u32> {
-        let budget = self.one.as_ref()?;
-        Some(budget.available(budget_now(budget, self.clock)))
+        self.one.as_ref().map(|one| one.available())
     }
 
-    /// The budget that pays for a call, and the clock that it counts by.
+    /// The budget that pays for a call.
     #[inline]
-    fn payer<'a>(&'a self, own: Option<&'a KeyBudget>) -> Option<(&'a Arc<Budget>, Clock)> {
-        match own {
-            Some(own) => Some((&own.budget, own.clock)),
-            None => Some((self.one.as_ref()?, self.clock)),
-        }
+    fn payer<'a>(&'a self, own: Option<&'a KeyBudget>) -> Option<&'a KeyBudget> {
+        own.or(self.one.as_deref())
     }
 }
 
 impl KeyBudget {
-    pub(super) fn new(budget: Arc<Budget>, owned: bool, clock: Clock) -> Self {
+    /// One that keeps all its tokens.
+    pub(super) fn lasting(budget: Arc<Budget>) -> Self {
         Self {
+            may_be_shared: may_be_shared(&budget),
             budget,
-            owned,
+            expires: false,
             successes: AtomicU64::new(0),
-            taken: AtomicU64::new(0),
-            clock,
+            taken: None,
+            clock: Clock::start(),
         }
+    }
+
+    /// One of [`KeyedBudgets`](super::KeyedBudgets), which any layer may be given.
+    pub(super) fn keyed(budget: Budget, expires: bool) -> Self {
+        Self {
+            may_be_shared: true,
+            expires,
+            taken: Some(AtomicU64::new(0)),
+            ..Self::lasting(Arc::new(budget))
+        }
+    }
+
+    /// How many retries it would pay for.
+    pub(super) fn available(&self) -> u32 {
+        self.budget.available(budget_now(&self.budget))
     }
 
     #[inline]
     fn succeeded(&self) {
         self.budget.succeeded();
-        if self.owned {
+        if self.expires {
             self.successes.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -233,17 +263,25 @@ impl KeyBudget {
         self.touch();
     }
 
-    /// Asked before a token is taken.
-    fn before_withdrawal(&self) {
+    fn withdraw(&self, counted: bool) -> Option<Token> {
         self.touch();
-        if self.owned && self.budget.available(0) > 1 {
-            let successes = self.successes.load(Ordering::Relaxed);
-            self.budget.expire(successes, self.clock.now());
+        if self.expires {
+            self.expire(|| self.successes.load(Ordering::Relaxed));
+        }
+        Token::take(&self.budget, counted)
+    }
+
+    fn expire(&self, successes: impl FnOnce() -> u64) {
+        // One token never expires. In an outage this spares all but a few calls the sum.
+        if self.budget.available(0) > 1 {
+            self.budget.expire(successes(), self.clock.now());
         }
     }
 
     fn touch(&self) {
-        self.taken.store(self.clock.now().max(1), Ordering::Relaxed);
+        if let Some(taken) = &self.taken {
+            taken.store(self.clock.now().max(1), Ordering::Relaxed);
+        }
     }
 }
 
@@ -251,7 +289,10 @@ impl Evict for KeyBudget {
     /// A new one is full. That would do as well where nothing was taken; and where it was long ago,
     /// an upstream that is rarely called gets a few tokens more by it.
     fn is_evictable(&self) -> bool {
-        let taken = self.taken.load(Ordering::Relaxed);
+        let Some(taken) = &self.taken else {
+            return false;
+        };
+        let taken = taken.load(Ordering::Relaxed);
         taken == 0 || self.clock.now().saturating_sub(taken) >= nanos(FORGET_AFTER)
     }
 }

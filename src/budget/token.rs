@@ -107,25 +107,28 @@ impl<S: Clone, H> Origin<S> for FromLayer<'_, S, H> {
 #[derive(Debug)]
 pub(crate) struct Token {
     budget: Option<Arc<Budget>>,
-    clock: Clock,
     sent: bool,
 }
 
 impl Token {
     /// One that costs nothing.
-    pub(crate) fn free(clock: Clock) -> Self {
+    pub(crate) fn free() -> Self {
         Self {
             budget: None,
-            clock,
             sent: false,
         }
     }
 
-    /// One of `budget`'s, which counts by `clock`, if it has one.
-    pub(crate) fn take(budget: &Arc<Budget>, clock: Clock) -> Option<Self> {
-        budget.withdraw(budget_now(budget, clock)).then(|| Self {
+    /// One of `budget`'s, if it has one. `counted`: whether the failure was, or there was none.
+    pub(crate) fn take(budget: &Arc<Budget>, counted: bool) -> Option<Self> {
+        let now = budget_now(budget);
+        let taken = if counted {
+            budget.withdraw_counted(now)
+        } else {
+            budget.withdraw(now)
+        };
+        taken.then(|| Self {
             budget: Some(budget.clone()),
-            clock,
             sent: false,
         })
     }
@@ -138,7 +141,7 @@ impl Token {
     /// The attempt never reached the upstream: the token goes back at once.
     pub(crate) fn give_back(&mut self) {
         if let Some(budget) = self.budget.take() {
-            budget.refund(budget_now(&budget, self.clock));
+            budget.refund(budget_now(&budget));
         }
     }
 }
@@ -151,8 +154,13 @@ impl Drop for Token {
     }
 }
 
-/// The time as a budget needs it: 0 for those that do not.
+/// The time as a budget needs it, by a clock that all layers have in common: they may share it. 0
+/// for those that need none.
 #[inline]
-pub(crate) fn budget_now(budget: &Budget, clock: Clock) -> u64 {
-    if budget.reads_time() { clock.now() } else { 0 }
+pub(super) fn budget_now(budget: &Budget) -> u64 {
+    if budget.reads_time() {
+        Clock::common().now()
+    } else {
+        0
+    }
 }

@@ -34,6 +34,7 @@ pub struct HedgeBuilder<P = Unset, B = OneBudget> {
     quantile: Option<f64>,
     max_hedges: usize,
     timeout: Option<Duration>,
+    max_retry_after: Duration,
     payer: Payer,
     enabled: bool,
     name: Option<&'static str>,
@@ -49,6 +50,7 @@ impl HedgeLayer {
             quantile: None,
             max_hedges: 1,
             timeout: None,
+            max_retry_after: Duration::from_secs(10),
             payer: Payer::Own,
             enabled: true,
             name: None,
@@ -119,6 +121,14 @@ impl<P, B> HedgeBuilder<P, B> {
         self
     }
 
+    /// The longest `Retry-After` or pushback that is waited for: a hedge after a failure that holds
+    /// one is sent at that time, not sooner. After a longer one no hedge is sent. Default 10 s, as
+    /// a retry's.
+    pub fn max_retry_after(mut self, duration: Duration) -> Self {
+        self.max_retry_after = duration;
+        self
+    }
+
     /// What pays for hedges: any [`Budget`], such as that of a retry to the same upstream. Default:
     /// a [`RetryBudget`](crate::algorithm::RetryBudget) of 10 of this layer's own, to which each
     /// success adds a tenth.
@@ -138,6 +148,7 @@ impl<P, B> HedgeBuilder<P, B> {
             quantile: self.quantile,
             max_hedges: self.max_hedges,
             timeout: self.timeout,
+            max_retry_after: self.max_retry_after,
             payer: self.payer,
             enabled: self.enabled,
             name: self.name,
@@ -173,6 +184,7 @@ impl<P, B> HedgeBuilder<P, B> {
             quantile: self.quantile,
             max_hedges: self.max_hedges,
             timeout: self.timeout,
+            max_retry_after: self.max_retry_after,
             payer: self.payer,
             enabled: self.enabled,
             name: self.name,
@@ -193,8 +205,8 @@ impl<P, B> HedgeBuilder<P, B> {
         B: SharedBudget,
     {
         let name = self.name;
-        let budget = self.payer.budget_of(self.budgets.shared());
-        let (budget, _) = budget.map_err(|error| error.of("hedge", name))?;
+        let purses = self.payer.purses(Budget::default, self.budgets.shared());
+        let purses = purses.map_err(|error| error.of("hedge", name))?;
         let share = self.quantile.or(self.delay.is_none().then_some(0.95));
         let quantile = share
             .map(LatencyQuantile::new)
@@ -207,9 +219,10 @@ impl<P, B> HedgeBuilder<P, B> {
         let fixed = Fixed {
             enabled: self.enabled,
             timeout: self.timeout,
+            max_retry_after: self.max_retry_after,
             name,
         };
-        let state = Arc::new(State::new(policy, quantile, budget, fixed)?);
+        let state = Arc::new(State::new(policy, quantile, purses, fixed)?);
         register(&state);
         Ok(HedgeLayer {
             handle: HedgeHandle::new(state),

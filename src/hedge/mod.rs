@@ -29,11 +29,16 @@
 //! ```
 //!
 //! Only requests that the protocol calls idempotent, and can make again, are hedged. The first
-//! success wins, and the others are dropped, which no circuit counts against the upstream. A
-//! failure that may be retried sends the next hedge at once, without a wait for its time; when all
-//! have failed, the last failure is the answer. A result that stands, such as a 404, ends the call.
-//! Each hedge waits for the readiness of a service of its own. A call whose
+//! success wins, and the others are dropped, which no circuit counts against the upstream. Each
+//! hedge waits for the readiness of a service of its own. A call whose
 //! [`Deadline`](crate::Deadline) would come before its hedge gets none.
+//!
+//! A failure that may be retried sends the next hedge at once, without a wait for its time, unless
+//! it says when to come back (`Retry-After`, pushback): then at that time, if it is before the
+//! deadline and within [`max_retry_after`](HedgeBuilder::max_retry_after). When all have failed,
+//! the last failure is the answer. A result that is not to be retried, such as a 404 or a 500, ends
+//! the call; but a hedge's failure never does while the first attempt is in flight, and a negative
+//! pushback only ends further hedges.
 //!
 //! **When.** After a fixed [delay](HedgeBuilder::delay), or after the time in which a
 //! [share](HedgeBuilder::quantile) of the calls is answered, learnt while it runs from the first
@@ -48,8 +53,10 @@
 
 mod future;
 mod handle;
+mod hedges;
 mod layer;
 mod policy;
+mod running;
 mod service;
 mod state;
 

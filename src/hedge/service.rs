@@ -6,7 +6,7 @@ use tower::Service;
 
 use crate::{
     budget::{FindBudget, FromService, OneBudget, Origin, Purse, Shared},
-    hedge::{HedgeHandle, ResponseFuture},
+    hedge::{HedgeHandle, ResponseFuture, hedges::Hedges},
     protocol::{Plain, Protocol, Replay},
     sync::Striped,
 };
@@ -80,7 +80,8 @@ where
     let snapshot = kept
         .filter(|kept| kept.idempotent)
         .map(|kept| kept.snapshot);
-    ResponseFuture::new(inner.call(request), (snapshot, purse), protocol, origin)
+    let first = inner.call(request);
+    ResponseFuture::new(first, Hedges::new((snapshot, purse), protocol, origin))
 }
 
 /// A layered service still goes into tonic's `Server::add_service`.

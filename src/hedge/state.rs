@@ -1,10 +1,7 @@
 //! What the layer, its services, its calls and its handles share.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -12,9 +9,9 @@ use tokio::time::Instant;
 
 use crate::{
     Changed, ConfigError,
-    algorithm::{Budget, LatencyQuantile},
+    algorithm::LatencyQuantile,
     ambient::clock::{self, nanos},
-    budget::{KeyBudget, Purses, Token},
+    budget::{Counting, KeyBudget, Purses, Token},
     hedge::Policy,
     observe::{self, Instance, Observed, Totals, trace},
 };
@@ -49,6 +46,7 @@ pub(super) struct State {
     name: Option<&'static str>,
     /// How long a call may take, where that is known.
     timeout: Option<Duration>,
+    max_retry_after: Duration,
     /// A [`Policy`] in one word, so that no call sees half of a change: bits 0 to 47 are the delay
     /// in nanoseconds, fixed or with a quantile the least; those above are the hedges of a call.
     /// Relaxed: it publishes nothing else, and a call that races a change honors one of the two.
@@ -63,6 +61,7 @@ pub(super) struct State {
 pub(super) struct Fixed {
     pub(super) enabled: bool,
     pub(super) timeout: Option<Duration>,
+    pub(super) max_retry_after: Duration,
     pub(super) name: Option<&'static str>,
 }
 
@@ -88,12 +87,13 @@ impl State {
     pub(super) fn new(
         policy: Policy,
         quantile: Option<LatencyQuantile>,
-        budget: Option<Arc<Budget>>,
+        purses: Purses,
         fixed: Fixed,
     ) -> Result<Self, ConfigError> {
         let Fixed {
             enabled,
             timeout,
+            max_retry_after,
             name,
         } = fixed;
         let packed = policy.pack(timeout);
@@ -102,9 +102,10 @@ impl State {
             enabled,
             name,
             timeout,
+            max_retry_after,
             policy: AtomicU64::new(packed),
             quantile,
-            purses: Purses::new(budget),
+            purses,
             counts: Counts::default(),
         })
     }
@@ -112,7 +113,17 @@ impl State {
     /// A call begins: whether it is to be kept for a hedge. While nothing would pay for one, it is
     /// not.
     pub(super) fn begin(&self, own: Option<&KeyBudget>) -> bool {
-        self.enabled && self.purses.called(own)
+        self.enabled && self.purses.pays(own)
+    }
+
+    /// A call is polled.
+    pub(super) fn enter(&self, own: Option<&KeyBudget>, has_begun: &mut bool) -> Counting {
+        self.purses.enter(own, has_begun)
+    }
+
+    /// The longest hint that is waited for.
+    pub(super) fn max_retry_after(&self) -> Duration {
+        self.max_retry_after
     }
 
     pub(super) fn policy(&self) -> Policy {
@@ -151,9 +162,9 @@ impl State {
         }
     }
 
-    /// A token for a hedge.
+    /// A token for a hedge. The failure that it follows, if any, was counted.
     pub(super) fn withdraw(&self, own: Option<&KeyBudget>) -> Option<Token> {
-        let token = self.purses.withdraw(own);
+        let token = self.purses.withdraw(own, true);
         if token.is_none() {
             self.counts.budget_denied.fetch_add(1, Ordering::Relaxed);
         }

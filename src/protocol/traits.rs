@@ -201,6 +201,9 @@ pub struct Kept<T> {
 pub enum Advice {
     /// The result stands.
     Stop,
+    /// The result stands, because the upstream wants no further attempt. Unlike with
+    /// [`Stop`](Self::Stop), attempts that are under way beside this one may do better.
+    DoNotRetry,
     /// The result stands, and is not the upstream's: a layer further in rejected the attempt before
     /// it was sent. Made from the [`Rejected`] that the result holds.
     Rejected {
@@ -247,7 +250,7 @@ impl From<Advice> for Proof {
                 Sent::No => Self::NotSent,
                 Sent::Maybe => Self::None,
             },
-            Advice::Stop => Self::None,
+            Advice::Stop | Advice::DoNotRetry => Self::None,
         }
     }
 }

@@ -11,13 +11,13 @@ use tower::Service;
 
 use crate::{
     Outcome,
-    budget::{FindBudget, FromService, Origin, Purse},
+    budget::{Counting, FindBudget, FromService, Origin, Purse},
     observe::trace,
     protocol::{Advice, Kept, Protocol, Replay},
     retry::{
         RetryHandle,
         again::{Again, Lost},
-        plan::Plan,
+        plan::{Plan, Reading},
         state::End,
     },
 };
@@ -40,6 +40,8 @@ pin_project! {
         kept: Result<Kept<P::Snapshot>, End>,
         // The budget of its key.
         purse: B::Held,
+        // Whether its budget knows of it: from the first poll on.
+        has_begun: bool,
         // Made for the first retry: the calls that succeed at once do not carry it.
         again: Option<Box<Again<S, P::Request, P::Error>>>,
         protocol: P,
@@ -75,6 +77,7 @@ where
             attempt: Some(attempt),
             kept,
             purse,
+            has_begun: false,
             again: None,
             protocol,
             origin,
@@ -93,18 +96,17 @@ where
     #[cold]
     fn after(
         mut self: Pin<&mut Self>,
-        outcome: Outcome,
-        advice: Advice,
+        read: Reading,
         result: Answer<S, P, Req>,
     ) -> Option<Answer<S, P, Req>> {
         let unsent = self.kept.as_ref().is_ok_and(|kept| {
-            let proof = self.protocol.proof(advice, result.as_ref());
+            let proof = self.protocol.proof(read.advice, result.as_ref());
             proof.holds(|| self.protocol.was_taken(&kept.snapshot))
         });
-        let planned = self.as_mut().plan((outcome, advice, unsent));
+        let planned = self.as_mut().plan(Reading { unsent, ..read });
         let this = self.project();
         // A rejected retry says less than the error that it was to better, if that was kept.
-        let kept = match (advice, this.again.as_mut()) {
+        let kept = match (read.advice, this.again.as_mut()) {
             (Advice::Rejected { .. }, Some(again)) => again.take_kept(),
             _ => None,
         };
@@ -136,11 +138,10 @@ where
     }
 
     /// Plans the next attempt, or tells what the call ends with.
-    fn plan(self: Pin<&mut Self>, reading: (Outcome, Advice, bool)) -> Result<(), End> {
-        let (outcome, advice, _) = reading;
+    fn plan(self: Pin<&mut Self>, read: Reading) -> Result<(), End> {
         let this = self.project();
         let state = this.origin.handle().state();
-        if let (Advice::Rejected { .. }, Some(again)) = (advice, this.again.as_mut()) {
+        if let (Advice::Rejected { .. }, Some(again)) = (read.advice, this.again.as_mut()) {
             again.rejected();
         }
         let history = this.again.as_ref().map(|again| again.history());
@@ -148,15 +149,17 @@ where
         let plan = Plan::make(
             (state, own),
             || this.origin.handle().policy_of_call(),
-            reading,
+            read,
             this.kept,
             history.unwrap_or_default(),
             |snapshot| this.protocol.deadline(snapshot),
         );
         let plan = match plan {
             Ok(plan) => plan,
-            Err(End::NotRetryable) if outcome == Outcome::Success => {
-                state.succeeded(own);
+            Err(End::NotRetryable) if read.outcome == Outcome::Success => {
+                if !read.counted {
+                    state.succeeded(own);
+                }
                 return Err(match history {
                     Some(_) => End::Recovered,
                     None => End::FirstTry,
@@ -165,7 +168,9 @@ where
             Err(end) => {
                 // A budget that has denied a retry has taken note of the failure by that.
                 let asked = end == End::BudgetDenied && this.kept.is_ok();
-                if !(asked || end == End::Rejected) {
+                // An unfit request of the caller says nothing about the upstream.
+                let fails = read.outcome != Outcome::Ignore;
+                if fails && !(read.counted || asked || end == End::Rejected) {
                     state.failed(own);
                 }
                 return Err(end);
@@ -229,10 +234,35 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.as_mut().project();
+        let state = this.origin.handle().state();
+        let counting = state.enter(this.purse.own(), this.has_begun);
+        let polled = self.poll_attempts(cx, &counting);
+        if polled.is_ready() {
+            counting.counted();
+        }
+        polled
+    }
+}
+
+impl<S, P, Req, B, O> ResponseFuture<S, P, Req, B, O>
+where
+    B: FindBudget<Req>,
+    P: Replay<Req> + Protocol<S::Response, S::Error>,
+    S: Service<P::Request> + Clone,
+    O: Origin<S, Handle = RetryHandle>,
+{
+    #[inline]
+    fn poll_attempts(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        counting: &Counting,
+    ) -> Poll<Answer<S, P, Req>> {
         loop {
             let mut this = self.as_mut().project();
             if let Some(attempt) = this.attempt.as_mut().as_pin_mut() {
                 let result = ready!(attempt.poll(cx));
+                let counted = counting.take_counted();
                 let classified = this.protocol.classify(result.as_ref());
                 let result = this.protocol.settle(result, ());
                 let outcome = this.protocol.judge(classified, result.as_ref());
@@ -241,10 +271,17 @@ where
                 this.attempt.set(None);
                 let good = outcome == Outcome::Success && advice == Advice::Stop;
                 if good && this.again.is_none() {
-                    this.origin.handle().state().first_try(this.purse.own());
+                    let state = this.origin.handle().state();
+                    state.first_try(this.purse.own(), counted);
                     return Poll::Ready(result);
                 }
-                if let Some(answer) = self.as_mut().after(outcome, advice, result) {
+                let read = Reading {
+                    outcome,
+                    advice,
+                    unsent: false,
+                    counted,
+                };
+                if let Some(answer) = self.as_mut().after(read, result) {
                     return Poll::Ready(answer);
                 }
             }

@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::{
     Changed, ConfigError,
+    budget::Purses,
     observe::trace,
     retry::{
         Policy,
@@ -34,7 +35,7 @@ impl RetryHandle {
                 retry_rejected: false,
                 name: None,
             };
-            Arc::new(State::new(Policy::default(), None, false, fixed))
+            Arc::new(State::new(Policy::default(), Purses::unlimited(), fixed))
         });
         Self {
             state: STATE.clone(),

@@ -206,9 +206,9 @@ impl<P, B> RetryBuilder<P, B> {
         B: SharedBudget,
     {
         let policy = self.policy.check(self.fixed.name)?;
-        let budget = self.payer.budget_of(self.budgets.shared());
-        let (budget, owned) = budget.map_err(|error| error.of("retry", self.fixed.name))?;
-        let state = Arc::new(State::new(policy, budget, owned, self.fixed));
+        let purses = self.payer.purses(Budget::default, self.budgets.shared());
+        let purses = purses.map_err(|error| error.of("retry", self.fixed.name))?;
+        let state = Arc::new(State::new(policy, purses, self.fixed));
         register(&state);
         Ok(RetryLayer {
             handle: RetryHandle::new(state),

@@ -41,6 +41,17 @@ pub(super) struct History {
     free_ride: bool,
 }
 
+/// What an attempt's result means.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading {
+    pub(super) outcome: Outcome,
+    pub(super) advice: Advice,
+    /// Whether it is certain that the upstream has not seen the attempt.
+    pub(super) unsent: bool,
+    /// Whether a layer beneath has counted it in the budget of this one.
+    pub(super) counted: bool,
+}
+
 /// A result that may be retried.
 struct Retryable {
     hint: Hint,
@@ -65,14 +76,14 @@ impl Plan {
     pub(super) fn make<T>(
         (state, own): (&State, Option<&KeyBudget>),
         policy: impl FnOnce() -> Policy,
-        (outcome, advice, unsent): (Outcome, Advice, bool),
+        read: Reading,
         kept: &Result<Kept<T>, End>,
         history: History,
         deadline: impl FnOnce(&T) -> Option<Deadline>,
     ) -> Result<Self, End> {
-        let retryable = retryable((outcome, advice, unsent), state.fixed().retry_rejected)?;
+        let retryable = retryable(read, state.fixed().retry_rejected)?;
         let kept = kept.as_ref().map_err(|end| *end)?;
-        if !unsent && !kept.idempotent {
+        if !read.unsent && !kept.idempotent {
             return Err(match retryable.cause {
                 Cause::Rejected => End::Rejected,
                 _ => End::NotRetryable,
@@ -88,11 +99,11 @@ impl Plan {
         if deadline.is_some_and(|deadline| at >= deadline) {
             return Err(End::NotSent);
         }
-        let free = unsent && !history.free_ride;
+        let free = read.unsent && !history.free_ride;
         let token = if free {
-            state.free_token()
+            Token::free()
         } else {
-            state.withdraw(own).ok_or(End::BudgetDenied)?
+            state.withdraw(own, read.counted).ok_or(End::BudgetDenied)?
         };
         let history = History {
             retries: history.retries + 1,
@@ -121,19 +132,16 @@ impl History {
     }
 }
 
-fn retryable(
-    (outcome, advice, unsent): (Outcome, Advice, bool),
-    retry_rejected: bool,
-) -> Result<Retryable, End> {
-    match advice {
-        Advice::Stop => Err(End::NotRetryable),
+fn retryable(read: Reading, retry_rejected: bool) -> Result<Retryable, End> {
+    match read.advice {
+        Advice::Stop | Advice::DoNotRetry => Err(End::NotRetryable),
         Advice::Retry { after, .. } => Ok(Retryable {
             hint: after.into(),
-            cause: cause(outcome, unsent),
+            cause: cause(read.outcome, read.unsent),
         }),
         Advice::RetryExactly { after, .. } => Ok(Retryable {
             hint: Hint::Exactly(after),
-            cause: cause(outcome, unsent),
+            cause: cause(read.outcome, read.unsent),
         }),
         Advice::Rejected { kind, after } if retry_rejected && may_pass_later(kind) => {
             Ok(Retryable {

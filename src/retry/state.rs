@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -10,9 +10,8 @@ use std::{
 
 use crate::{
     Rejected, RejectedKind,
-    algorithm::Budget,
     ambient::clock::nanos,
-    budget::{KeyBudget, Purses, Token},
+    budget::{Counting, KeyBudget, Purses, Token},
     observe::{self, Durations, Instance, Observed, RETRY_BACKOFF, Totals, trace},
     retry::Policy,
     sync::{current_stripe, stripe_count},
@@ -59,9 +58,6 @@ pub(super) struct State {
     /// Locked only by calls that have failed, and by handles.
     policy: Mutex<Policy>,
     purses: Purses,
-    /// Whether the budget is this layer's alone, so that its calls are all that pay: then it keeps
-    /// no more than they have paid lately.
-    owns_budget: bool,
     fixed: Fixed,
     counts: Counts,
     /// Of a named layer.
@@ -124,19 +120,12 @@ struct Counts {
 struct Stripe(AtomicU64);
 
 impl State {
-    /// Without a budget retries are not bounded. `owns_budget`: whether no other layer has it.
-    pub(super) fn new(
-        policy: Policy,
-        budget: Option<Arc<Budget>>,
-        owns_budget: bool,
-        fixed: Fixed,
-    ) -> Self {
+    pub(super) fn new(policy: Policy, purses: Purses, fixed: Fixed) -> Self {
         let stripes = (0..stripe_count()).map(|_| Stripe::default());
         Self {
             retries_at_all: AtomicBool::new(fixed.enabled && policy.max_attempts() > 1),
             policy: Mutex::new(policy),
-            purses: Purses::new(budget),
-            owns_budget,
+            purses,
             fixed,
             counts: Counts {
                 first_try: stripes.collect(),
@@ -178,22 +167,30 @@ impl State {
         if !self.retries_at_all.load(Ordering::Relaxed) {
             return Err(End::Exhausted);
         }
-        if self.purses.called(own) || can_be_free {
+        if self.purses.pays(own) || can_be_free {
             Ok(())
         } else {
             Err(End::BudgetDenied)
         }
     }
 
-    /// A call succeeded at once.
+    /// A call is polled.
     #[inline]
-    pub(super) fn first_try(&self, own: Option<&KeyBudget>) {
+    pub(super) fn enter(&self, own: Option<&KeyBudget>, has_begun: &mut bool) -> Counting {
+        self.purses.enter(own, has_begun)
+    }
+
+    /// A call succeeded at once. `counted`: whether a layer beneath has paid for that.
+    #[inline]
+    pub(super) fn first_try(&self, own: Option<&KeyBudget>, counted: bool) {
         // A mask, not a remainder: the number is a power of two.
         let stripe = current_stripe() & (self.counts.first_try.len() - 1);
         self.counts.first_try[stripe]
             .0
             .fetch_add(1, Ordering::Relaxed);
-        self.succeeded(own);
+        if !counted {
+            self.succeeded(own);
+        }
         trace::outcome("success");
     }
 
@@ -207,21 +204,11 @@ impl State {
         self.purses.failed(own);
     }
 
-    /// Takes a token for a retry, if there is one.
-    pub(super) fn withdraw(&self, own: Option<&KeyBudget>) -> Option<Token> {
-        match self.purses.one() {
-            // One token never expires. In an outage this spares all but a few calls the sum.
-            Some(one) if own.is_none() && self.owns_budget && one.available(0) > 1 => {
-                one.expire(self.counts.successes(), self.purses.clock().now());
-            }
-            _ => {}
-        }
-        self.purses.withdraw(own)
-    }
-
-    /// For a retry that needs none.
-    pub(super) fn free_token(&self) -> Token {
-        Token::free(self.purses.clock())
+    /// Takes a token for a retry, if there is one. `counted`: whether a layer beneath has counted
+    /// the failure.
+    pub(super) fn withdraw(&self, own: Option<&KeyBudget>, counted: bool) -> Option<Token> {
+        self.purses.expire(own, || self.counts.successes());
+        self.purses.withdraw(own, counted)
     }
 
     /// The answer of a call whose last response was let go, and whose retry would come too late.

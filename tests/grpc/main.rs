@@ -3,6 +3,7 @@
 
 mod drop_in;
 mod garbage;
+mod hedge;
 mod retry;
 mod status;
 mod support;

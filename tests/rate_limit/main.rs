@@ -2,5 +2,6 @@
 #![cfg(feature = "layers")]
 
 mod accuracy;
+mod shared;
 mod stress;
 mod waiting;

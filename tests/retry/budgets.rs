@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneService};
 
 use tower_keep::{
-    algorithm::{RetryBudget, RetryThrottle, WindowedBudget},
+    algorithm::{Budget, RetryBudget, RetryThrottle, WindowedBudget},
     budget::KeyedBudgets,
     hedge::HedgeLayer,
     keyed::{ByHost, Host},
@@ -238,4 +238,112 @@ fn two_kinds_of_budgets_are_one_too_many() {
         .build()
         .unwrap_err();
     assert!(error.to_string().starts_with("hedge (search): `budget` is"));
+}
+
+/// Retries that pay with a default budget for each key.
+fn expiring() -> KeyedBudgets<u32, fn(&u32) -> Option<u32>> {
+    KeyedBudgets::builder(odd as fn(&u32) -> Option<u32>)
+        .build()
+        .unwrap()
+}
+
+/// Sends so many calls of a key that succeed.
+async fn succeed(budgets: &KeyedBudgets<u32, fn(&u32) -> Option<u32>>, key: u32, calls: usize) {
+    let layer = RetryLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .budget_per(budgets.clone())
+        .build()
+        .unwrap();
+    let good = layer.layer(service_fn(async |_: u32| Ok::<_, io::Error>(())));
+    for _ in 0..calls {
+        good.clone().oneshot(key).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keys_budget_begins_with_the_key() {
+    let budgets = expiring();
+    for key in [1, 3, 5] {
+        assert_eq!(retries_of(&budgets, [key; 20]).await, 10, "{key}");
+        sleep(Duration::from_secs(3600)).await;
+    }
+    let stack = stack::client().http().without_circuit_breaker();
+    let stack = stack.build().unwrap();
+    let (dead, service) = hosts();
+    sleep(Duration::from_secs(3600)).await;
+    send(&stack.layer(service), "dead", 100).await;
+    assert_eq!(dead.load(Ordering::Relaxed), 110);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keys_old_tokens_expire_but_for_one() {
+    let budgets = expiring();
+    succeed(&budgets, 1, 1).await;
+    sleep(Duration::from_secs(9)).await;
+    assert_eq!(retries_of(&budgets, [1]).await, 1);
+    assert_eq!(budgets.handle().key(&1), Some(9), "not in the first 10 s");
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(retries_of(&budgets, [1; 5]).await, 1);
+    // Those without a key share one, of which the same is true.
+    sleep(Duration::from_secs(100)).await;
+    assert_eq!(retries_of(&budgets, [2; 5]).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keys_successes_keep_its_tokens() {
+    let budgets = expiring();
+    succeed(&budgets, 1, 1).await;
+    sleep(Duration::from_secs(20)).await;
+    // A mean of 40 in ten seconds, which pay for 4.
+    succeed(&budgets, 1, 79).await;
+    assert_eq!(retries_of(&budgets, [1; 20]).await, 4);
+    // Whichever layer sees them, also for calls without a key.
+    sleep(Duration::from_secs(20)).await;
+    let hedge = HedgeLayer::builder()
+        .budget_per(budgets.clone())
+        .protocol(Plain::new().idempotent())
+        .build()
+        .unwrap();
+    let good = hedge.layer(service_fn(async |_: u32| Ok::<_, io::Error>(())));
+    for _ in 0..90 {
+        good.clone().oneshot(2).await.unwrap();
+    }
+    assert_eq!(retries_of(&budgets, [2; 20]).await, 2);
+}
+
+/// A call fails in all of two attempts; how many there were.
+async fn attempts_of(budget: &Arc<Budget>) -> u64 {
+    let layer = RetryLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .attempts(2)
+        .backoff(quick())
+        .budget(budget.clone())
+        .build()
+        .unwrap();
+    let fails = service_fn(async |_: u32| Err::<(), _>(io::Error::other("down")));
+    let _ = layer.layer(fails).oneshot(1).await;
+    1 + layer.handle().snapshot().retries
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_budget_has_one_time_for_all_layers() {
+    let windowed = WindowedBudget::new(Duration::from_secs(10), 0.001, 1).unwrap();
+    let budget: Arc<Budget> = windowed.into();
+    let old = RetryLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .attempts(100)
+        .backoff(quick())
+        .budget(budget.clone())
+        .build()
+        .unwrap();
+    let fails = service_fn(async |_: u32| Err::<(), _>(io::Error::other("down")));
+    sleep(Duration::from_secs(3600)).await;
+    let _ = old.layer(fails).oneshot(1).await;
+    assert_eq!(old.handle().snapshot().budget, Some(0));
+    // A layer that is an hour younger gets what ten seconds bring.
+    sleep(Duration::from_secs(11)).await;
+    for _ in 0..10 {
+        assert_eq!(attempts_of(&budget).await, 2);
+    }
+    assert_eq!(attempts_of(&budget).await, 1);
 }

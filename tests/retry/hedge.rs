@@ -20,7 +20,8 @@ use tokio::{
 };
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_keep::{
-    algorithm::RetryBudget,
+    Deadline,
+    algorithm::{Budget, RetryBudget},
     circuit_breaker::CircuitBreakerLayer,
     hedge::{HedgeBuilder, HedgeLayer},
     protocol::{Chosen, Plain, http::Client},
@@ -33,6 +34,8 @@ type Behavior = Box<dyn Fn(usize) -> Step + Send + Sync>;
 enum Step {
     Hangs,
     Answers(Duration, StatusCode),
+    /// A 503, and how long to stay away, in seconds.
+    Asks(Duration, u64),
     Breaks(Duration),
 }
 
@@ -73,6 +76,12 @@ impl Upstream {
                 let mut response = Response::new(Full::from(number.to_string()));
                 *response.status_mut() = status;
                 Ok(response)
+            }
+            Step::Asks(after, seconds) => {
+                sleep(after).await;
+                let response = Response::builder().status(503);
+                let response = response.header(http::header::RETRY_AFTER, seconds);
+                Ok(response.body(Full::default()).unwrap())
             }
             Step::Breaks(after) => {
                 sleep(after).await;
@@ -174,6 +183,104 @@ async fn a_failure_sends_the_next_at_once() {
     });
     let (status, elapsed) = send(&layer, &upstream, get()).await.unwrap();
     assert!(status == 200 && within(elapsed, 15), "{elapsed:?}");
+}
+
+/// Sends a call with a deadline.
+async fn send_within(
+    layer: &HedgeLayer<Client>,
+    upstream: &Upstream,
+    deadline: Duration,
+) -> (StatusCode, Duration) {
+    let mut request = get();
+    request.extensions_mut().insert(Deadline::after(deadline));
+    send(layer, upstream, request).await.unwrap()
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_waits_as_long_as_an_answer_asks() {
+    let layer = hedge().max_hedges(2).build().unwrap();
+    let upstream = upstream(|number| match number {
+        0 => Step::Asks(5 * MILLISECOND, 5),
+        1 => Step::Asks(5 * MILLISECOND, 2),
+        _ => Step::Answers(5 * MILLISECOND, StatusCode::OK),
+    });
+    let (status, elapsed) = send(&layer, &upstream, get()).await.unwrap();
+    assert!(status == 200 && within(elapsed, 7015), "{elapsed:?}");
+    assert_eq!(layer.handle().snapshot().sent, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_hedge_waits_beyond_the_deadline() {
+    let layer = hedge().build().unwrap();
+    let asking = upstream(|_| Step::Asks(5 * MILLISECOND, 2));
+    for deadline in [2005, 2004, 100] {
+        let (status, elapsed) = send_within(&layer, &asking, deadline * MILLISECOND).await;
+        assert!(status == 503 && within(elapsed, 5), "{elapsed:?}");
+    }
+    assert_eq!(asking.came(), 3);
+    let (_, elapsed) = send_within(&layer, &asking, 2006 * MILLISECOND).await;
+    assert!(within(elapsed, 2010), "{elapsed:?}");
+    assert_eq!(asking.came(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_beyond_the_maximum_ends_the_call() {
+    let asking = upstream(|_| Step::Asks(5 * MILLISECOND, 11));
+    let (_, elapsed) = send(&hedge().build().unwrap(), &asking, get())
+        .await
+        .unwrap();
+    assert!(within(elapsed, 5) && asking.came() == 1, "{elapsed:?}");
+    let patient = hedge().max_retry_after(Duration::from_secs(11));
+    let (_, elapsed) = send(&patient.build().unwrap(), &asking, get())
+        .await
+        .unwrap();
+    assert!(within(elapsed, 11_010) && asking.came() == 3, "{elapsed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_hedge_does_not_end_the_call() {
+    for fails in [
+        || Step::Answers(MILLISECOND, StatusCode::INTERNAL_SERVER_ERROR),
+        || Step::Answers(MILLISECOND, StatusCode::TOO_MANY_REQUESTS),
+        || Step::Asks(MILLISECOND, 5),
+        || Step::Asks(MILLISECOND, 3600),
+        || Step::Breaks(MILLISECOND),
+    ] {
+        let layer = hedge().max_hedges(2).without_budget().build().unwrap();
+        let slow = upstream(move |number| match number {
+            0 => Step::Answers(DELAY * 6, StatusCode::OK),
+            _ => fails(),
+        });
+        let (status, elapsed) = send(&layer, &slow, get()).await.unwrap();
+        assert!(status == 200 && within(elapsed, 300), "{elapsed:?}");
+        assert_eq!(layer.handle().snapshot().won_by_first, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_hint_moves_a_hedge_that_waits() {
+    let layer = hedge().max_hedges(3).build().unwrap();
+    let upstream = upstream(|number| match number {
+        0 => Step::Asks(DELAY * 2, 3),
+        1 => Step::Asks(MILLISECOND, 1),
+        _ => Step::Answers(MILLISECOND, StatusCode::OK),
+    });
+    let (_, elapsed) = send(&layer, &upstream, get()).await.unwrap();
+    assert!(within(elapsed, 3101), "{elapsed:?}");
+    assert_eq!(upstream.came(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_waits_costs_nothing_unless_sent() {
+    let budget: Arc<Budget> = RetryBudget::new(10, 0.001).unwrap().into();
+    let layer = hedge().budget(budget.clone()).build().unwrap();
+    let asking = upstream(|_| Step::Asks(MILLISECOND, 5));
+    let call = send(&layer, &asking, get());
+    assert!(tokio::time::timeout(DELAY, call).await.is_err());
+    let now = layer.handle().snapshot();
+    assert_eq!((budget.available(0), now.sent, now.lost), (10, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,5 +5,7 @@ mod budgets;
 mod calls;
 mod faults;
 mod hedge;
+mod hedge_model;
 mod model;
 mod over_http;
+mod shared_budgets;

@@ -26,8 +26,8 @@ impl Part {
     }
 
     /// The whole's time begins with that moment.
-    pub(super) fn follow(&self, origin: u64) {
-        let ahead = origin.wrapping_sub(self.limit.begin(origin));
+    pub(super) fn follow(&self, start: u64) {
+        let ahead = start.wrapping_sub(self.limit.begin(start));
         self.ahead.store(ahead, Ordering::Relaxed);
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{MILLIS, thousandths};
 use crate::{
-    algorithm::origin::Origin,
+    algorithm::epoch::Epoch,
     config::{ConfigError, nanos_within},
     sync::{AtomicU64, Ordering},
 };
@@ -46,7 +46,7 @@ pub struct WindowedBudget {
     /// errs towards fewer retries.
     word: AtomicU64,
     /// The `now` of the first change, from which ticks count.
-    start: Origin,
+    start: Epoch,
     per_call: u32,
     /// `min_per_sec * ttl`.
     reserve: u64,
@@ -73,7 +73,7 @@ impl WindowedBudget {
         match u64::try_from(reserve) {
             Ok(reserve) if reserve <= MAX_RESERVE => Ok(Self {
                 word: AtomicU64::new(reserve),
-                start: Origin::unset(),
+                start: Epoch::unset(),
                 per_call,
                 reserve,
                 ttl: nanos >> TICK_BITS,

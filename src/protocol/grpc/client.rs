@@ -354,6 +354,7 @@ fn advise_on_end(ended: Option<Ended>) -> Advice {
             (Code::Unavailable | Code::ResourceExhausted, Pushback::After(after)) => {
                 Advice::RetryExactly { sent, after }
             }
+            (Code::Unavailable | Code::ResourceExhausted, Pushback::Never) => Advice::DoNotRetry,
             _ => Advice::Stop,
         },
         None => Advice::Stop,

@@ -9,13 +9,13 @@ use crate::sync::{AtomicU64, Ordering};
 /// until they have come. So what can be shared keeps the moment from which all count, on a clock
 /// that they have in common.
 #[derive(Debug)]
-pub(crate) struct Origin {
+pub(crate) struct Epoch {
     /// [`UNSET`] at first. Relaxed: nothing is published with it, and who loses the race to set it
     /// reads the winner's.
     moment: AtomicU64,
 }
 
-impl Origin {
+impl Epoch {
     pub(crate) fn unset() -> Self {
         Self {
             moment: AtomicU64::new(UNSET),

@@ -1,0 +1,348 @@
+//! The attempts of a call beside the first.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower::Service;
+
+use crate::{
+    Deadline, Outcome,
+    ambient::clock,
+    budget::{Counting, FindBudget, Origin, Purse},
+    hedge::{
+        HedgeHandle,
+        running::{Next, Running},
+        state::Winner,
+    },
+    protocol::{Advice, Protocol, Replay},
+};
+
+/// Everything but the first attempt.
+pub(super) struct Hedges<S, P, Req, B, O>
+where
+    B: FindBudget<Req>,
+    P: Replay<Req> + Protocol<S::Response, S::Error>,
+    S: Service<P::Request>,
+{
+    /// Those under way.
+    running: Vec<Running<S, P::Request>>,
+    /// How many were started.
+    started: usize,
+    /// Whether one of them was sent.
+    hedged: bool,
+    /// `None` if the request may not be sent again, or no further time.
+    snapshot: Option<P::Snapshot>,
+    /// That of the request, from the first start on.
+    deadline: Option<Instant>,
+    /// For the next one; made when the call first has to wait.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Until when an answer has asked to be spared: nothing is sent before.
+    hold: Option<Pin<Box<Sleep>>>,
+    /// When the first attempt was sent, if that is to be known and it is under way.
+    sent_at: Option<Instant>,
+    /// The last failure.
+    last: Option<Answer<S, P, Req>>,
+    /// The budget of its key.
+    purse: B::Held,
+    /// Whether its budget knows of it: from the first poll on.
+    has_begun: bool,
+    protocol: P,
+    origin: O,
+}
+
+pub(super) type Answer<S, P, Req> = Result<
+    <P as Protocol<
+        <S as Service<<P as Replay<Req>>::Request>>::Response,
+        <S as Service<<P as Replay<Req>>::Request>>::Error,
+    >>::Response<()>,
+    <P as Protocol<
+        <S as Service<<P as Replay<Req>>::Request>>::Response,
+        <S as Service<<P as Replay<Req>>::Request>>::Error,
+    >>::Error,
+>;
+
+/// What the result of an attempt means for the call.
+pub(super) enum Verdict<A> {
+    /// It is the answer.
+    Stands(A),
+    /// Another attempt may do better.
+    Failed(Next),
+}
+
+/// What an attempt's result was, beside itself.
+#[derive(Clone, Copy)]
+pub(super) struct Of {
+    pub(super) winner: Winner,
+    /// Whether the first attempt is under way, beside this one.
+    pub(super) first_runs: bool,
+    /// Whether a layer beneath has counted it in the budget of this one.
+    pub(super) counted: bool,
+}
+
+impl<S, P, Req, B, O> Hedges<S, P, Req, B, O>
+where
+    B: FindBudget<Req>,
+    P: Replay<Req> + Protocol<S::Response, S::Error>,
+    S: Service<P::Request>,
+    O: Origin<S, Handle = HedgeHandle>,
+{
+    /// None yet.
+    pub(super) fn new(
+        (snapshot, purse): (Option<P::Snapshot>, B::Held),
+        protocol: P,
+        origin: O,
+    ) -> Self {
+        Self {
+            running: Vec::new(),
+            started: 0,
+            hedged: false,
+            snapshot,
+            deadline: None,
+            timer: None,
+            hold: None,
+            sent_at: origin.handle().state().sent_at(),
+            last: None,
+            purse,
+            has_begun: false,
+            protocol,
+            origin,
+        }
+    }
+
+    pub(super) fn started(&self) -> usize {
+        self.started
+    }
+
+    /// The call is polled.
+    pub(super) fn enter(&mut self) -> Counting {
+        let own = self.purse.own();
+        self.origin.handle().state().enter(own, &mut self.has_begun)
+    }
+
+    pub(super) fn are_over(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// The call has its answer: those under way are dropped.
+    pub(super) fn end(&mut self) {
+        self.running.clear();
+    }
+
+    /// The last failure is the answer. `None` if it was taken already.
+    pub(super) fn give_up(&mut self) -> Option<Answer<S, P, Req>> {
+        self.lose();
+        self.last.take()
+    }
+
+    /// Dropped unfinished. Only if a hedge was due does the time that the first attempt had say
+    /// something: a caller that gives up sooner is no quick answer.
+    pub(super) fn dropped(&mut self) {
+        if self.hedged {
+            self.first_took();
+        }
+    }
+
+    /// The first attempt has succeeded, or was overtaken: it took at least as long as it had.
+    fn first_took(&mut self) {
+        if let Some(sent_at) = self.sent_at.take() {
+            self.origin.handle().state().took(sent_at);
+        }
+    }
+
+    /// Reads the result of an attempt.
+    pub(super) fn judge(
+        &mut self,
+        result: Result<S::Response, S::Error>,
+        of: Of,
+    ) -> Verdict<Answer<S, P, Req>> {
+        let classified = self.protocol.classify(result.as_ref());
+        let answer = self.protocol.settle(result, ());
+        let outcome = self.protocol.judge(classified, answer.as_ref());
+        let advice = self.protocol.advise(outcome, answer.as_ref());
+        let (state, own) = (&self.origin.handle().state(), self.purse.own());
+        if outcome == Outcome::Success && advice == Advice::Stop {
+            if !of.counted {
+                state.succeeded(own);
+            }
+            if self.hedged {
+                state.ended(of.winner);
+            }
+            self.first_took();
+            return Verdict::Stands(answer);
+        }
+        let next = Next::after(advice);
+        if !of.counted && next != Next::AsPlanned && outcome != Outcome::Ignore {
+            state.failed(own);
+        }
+        if of.winner == Winner::First {
+            // A failure may be quick, which says nothing of how long answers take.
+            self.sent_at = None;
+        }
+        // What a hedge fails with, the first attempt need not.
+        if next == Next::Fatal && !of.first_runs {
+            self.lose();
+            return Verdict::Stands(answer);
+        }
+        // A rejection says less than the failure of an attempt that was sent.
+        if next != Next::AsPlanned || self.last.is_none() {
+            self.last = Some(answer);
+        }
+        Verdict::Failed(next)
+    }
+
+    fn lose(&self) {
+        if self.hedged {
+            self.origin.handle().state().ended(Winner::Nobody);
+        }
+    }
+
+    /// Nothing more is sent.
+    fn stop(&mut self) {
+        self.snapshot = None;
+        self.running.retain(Running::is_sent);
+    }
+}
+
+impl<S, P, Req, B, O> Hedges<S, P, Req, B, O>
+where
+    B: FindBudget<Req>,
+    P: Replay<Req> + Protocol<S::Response, S::Error>,
+    S: Service<P::Request> + Clone,
+    O: Origin<S, Handle = HedgeHandle>,
+{
+    /// An attempt has failed, and others may do better.
+    pub(super) fn go_on(&mut self, next: Next) {
+        match next {
+            // One that is yet to be sent is the next.
+            Next::AtOnce if self.running.iter().all(Running::is_sent) => {
+                self.start(clock::moment());
+            }
+            Next::AtOnce | Next::AsPlanned => {}
+            Next::After(hint) => self.hold_off(hint),
+            Next::Never | Next::Fatal => self.stop(),
+        }
+    }
+
+    /// Starts no attempt sooner than that, and the next one then.
+    fn hold_off(&mut self, hint: Duration) {
+        let asked = clock::later(clock::moment(), hint);
+        let held = self.hold.as_ref().map(|hold| hold.deadline());
+        let until = held.map_or(asked, |held| held.max(asked));
+        let is_over = hint > self.origin.handle().state().max_retry_after()
+            || self.deadline().is_some_and(|deadline| until >= deadline);
+        if is_over {
+            return self.stop();
+        }
+        self.hold = Some(Box::pin(sleep_until(until)));
+        if self.running.iter().all(Running::is_sent) {
+            self.start(until);
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match &self.snapshot {
+            Some(snapshot) => self.protocol.deadline(snapshot).map(Deadline::moment),
+            None => self.deadline,
+        }
+    }
+
+    /// Starts another attempt, to be sent then or later, if there is one left and something to pay
+    /// for it. Otherwise there is none from now on.
+    fn start(&mut self, at: Instant) {
+        let state = &self.origin.handle().state();
+        self.deadline = self.deadline();
+        let Some(snapshot) = &self.snapshot else {
+            return;
+        };
+        let in_time = self.deadline.is_none_or(|deadline| at < deadline);
+        let token = in_time.then(|| state.withdraw(self.purse.own())).flatten();
+        let (Some(token), Some(mut request)) = (token, self.protocol.replay(snapshot)) else {
+            self.snapshot = None;
+            return;
+        };
+        self.started += 1;
+        let is_last = self.started >= state.policy().most_hedges();
+        let number = u32::try_from(self.started + 1).unwrap_or(u32::MAX);
+        self.protocol.number(&mut request, number);
+        let service = self.origin.service();
+        self.timer = None;
+        if is_last {
+            self.snapshot = None;
+        }
+        self.running.push(Running::new(service, request, token));
+    }
+
+    /// Starts the next one once it is due, by its time.
+    pub(super) fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // While an answer is honored, the next one waits for that.
+        if self.snapshot.is_none() || self.hold.is_some() {
+            return Poll::Pending;
+        }
+        let Some(delay) = self.origin.handle().state().delay() else {
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| {
+            let due = clock::later(clock::moment(), delay);
+            Box::pin(sleep_until(due))
+        });
+        ready!(timer.as_mut().poll(cx));
+        self.start(clock::moment());
+        Poll::Ready(())
+    }
+
+    /// Polls the hedges; what the result of one of them means.
+    pub(super) fn poll_running(
+        &mut self,
+        cx: &mut Context<'_>,
+        counting: &Counting,
+        first_runs: bool,
+    ) -> Poll<Verdict<Answer<S, P, Req>>> {
+        let hold = self.hold.as_mut();
+        if hold.is_some_and(|hold| hold.as_mut().poll(cx).is_ready()) {
+            self.hold = None;
+        }
+        let mut number = 0;
+        while number < self.running.len() {
+            let (state, running) = (&self.origin.handle().state(), &mut self.running[number]);
+            let is_held = self.hold.is_some() && !running.is_sent();
+            let polled = match is_held {
+                true => Poll::Pending,
+                false => running.poll(cx),
+            };
+            if running.counts_as_sent() {
+                state.hedged();
+                self.hedged = true;
+            }
+            let Poll::Ready(result) = polled else {
+                number += 1;
+                continue;
+            };
+            let mut over = self.running.remove(number);
+            match result {
+                Ok(result) => {
+                    let of = Of {
+                        winner: Winner::Hedge,
+                        first_runs,
+                        counted: counting.take_counted(),
+                    };
+                    let verdict = self.judge(result, of);
+                    if matches!(verdict, Verdict::Failed(Next::AsPlanned)) {
+                        // It never reached the upstream.
+                        over.give_back();
+                    }
+                    return Poll::Ready(verdict);
+                }
+                // Never sent: no reason to send the next one, and an answer only if there is none.
+                Err(error) => {
+                    let error = self.protocol.not_ready(error);
+                    self.last.get_or_insert(Err(error));
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
