@@ -18,6 +18,14 @@ pub(crate) struct Clock {
     start: Instant,
 }
 
+/// Nanoseconds since this clock was started, by the machine's own clock: for files, which no test's
+/// clock drives.
+#[cfg(feature = "watch")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RealClock {
+    start: std::time::Instant,
+}
+
 /// The present of one decision, read when it is first needed and then kept: several gates in one
 /// layer share one reading.
 #[derive(Debug, Default)]
@@ -82,6 +90,19 @@ impl Clock {
     /// The moment of a reading; `None` if it is too far for the machine's clock.
     pub(crate) fn moment(&self, nanos: u64) -> Option<Instant> {
         self.start.checked_add(Duration::from_nanos(nanos))
+    }
+}
+
+#[cfg(feature = "watch")]
+impl RealClock {
+    pub(crate) fn start() -> Self {
+        Self {
+            start: std::time::Instant::now(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        nanos(self.start.elapsed())
     }
 }
 

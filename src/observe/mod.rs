@@ -49,6 +49,11 @@
 //! | `tower_keep_throttle_probability` | gauge | | the probability that a call is rejected; of keys, the highest |
 //! | `tower_keep_shadow_calls_total` | counter | | calls that settings on [trial](crate::gate::Shadow) were asked about |
 //! | `tower_keep_would_reject_total` | counter | `kind` | calls that they would have rejected, by [kind](crate::RejectedKind::as_str) |
+//! | `tower_keep_settings_watch_alive` | gauge | | 1 while a [file of settings](crate::settings) is followed; `name` is that of the file |
+//! | `tower_keep_settings_watch_failing` | gauge | | 1 while what is in the file was not taken |
+//! | `tower_keep_settings_last_good_seconds` | gauge | | how long ago the file was last read and found good; every ten seconds, if nobody touches it |
+//! | `tower_keep_settings_reads_total` | counter | | how often the file was read |
+//! | `tower_keep_settings_texts_total` | counter | `result` | texts of the file that were `applied` and changed something, or were `rejected` |
 //! | `tower_keep_timeout_total` | counter | `scope` | calls that took too long, of a limit on an `attempt` or a `total` |
 //!
 //! Labels are names and enumerations, never a key, a host or a path: ten thousand keyed circuits

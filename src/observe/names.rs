@@ -205,6 +205,31 @@ pub(crate) const WOULD_REJECT: &Metric = &counter(
     &["kind"],
     "Calls that settings on trial would have rejected, by the reason",
 );
+pub(crate) const WATCH_ALIVE: &Metric = &gauge(
+    "tower_keep_settings_watch_alive",
+    &[],
+    "1 while a file of settings is followed",
+);
+pub(crate) const WATCH_FAILING: &Metric = &gauge(
+    "tower_keep_settings_watch_failing",
+    &[],
+    "1 while what is in the file was not taken",
+);
+pub(crate) const WATCH_LAST_GOOD: &Metric = &gauge(
+    "tower_keep_settings_last_good_seconds",
+    &[],
+    "How long ago the file was last read and found good",
+);
+pub(crate) const WATCH_READS: &Metric = &counter(
+    "tower_keep_settings_reads_total",
+    &[],
+    "How often the file was read",
+);
+pub(crate) const WATCH_TEXTS: &Metric = &counter(
+    "tower_keep_settings_texts_total",
+    &["result"],
+    "Texts of the file by what became of them",
+);
 pub(crate) const CALL_DURATION: &Metric = &histogram(
     "tower_keep_call_duration_seconds",
     &["scope", "outcome"],
@@ -249,5 +274,10 @@ pub const METRICS: &[&Metric] = &[
     THROTTLE,
     SHADOW_CALLS,
     WOULD_REJECT,
+    WATCH_ALIVE,
+    WATCH_FAILING,
+    WATCH_LAST_GOOD,
+    WATCH_READS,
+    WATCH_TEXTS,
     TIMEOUTS,
 ];

@@ -289,6 +289,25 @@ fn sample_state(
                 add(names::WOULD_REJECT, labels, Value::Counter(count));
             }
         }
+        State::Watch {
+            alive,
+            failing,
+            last_good,
+            reads,
+            changes,
+            errors,
+        } => {
+            add(names::WATCH_ALIVE, none, gauge(u64::from(*alive)));
+            add(names::WATCH_FAILING, none, gauge(u64::from(*failing)));
+            if let Some(ago) = last_good {
+                add(names::WATCH_LAST_GOOD, none, Value::Gauge(*ago));
+            }
+            add(names::WATCH_READS, none, Value::Counter(*reads));
+            for (result, count) in [("applied", changes), ("rejected", errors)] {
+                let labels = [result, "", ""];
+                add(names::WATCH_TEXTS, labels, Value::Counter(*count));
+            }
+        }
         State::Timeout { total } => {
             let scope = if *total { "total" } else { "attempt" };
             let over = totals.rejected.iter().map(|(_, count)| count).sum();

@@ -192,6 +192,7 @@ impl Metric {
             names::ADAPTIVE_RTT,
             names::HEDGE_DELAY,
             names::THROTTLE,
+            names::WATCH_LAST_GOOD,
         ]
         .contains(&self)
     }

@@ -107,6 +107,21 @@ pub enum State {
         /// Those that they would have let wait, so far.
         would_wait: u64,
     },
+    /// Of a file of settings that is followed.
+    Watch {
+        /// Whether it is followed still.
+        alive: bool,
+        /// Whether what is in the file now was not taken.
+        failing: bool,
+        /// How many seconds ago it was last read and found good.
+        last_good: Option<f64>,
+        /// How often it was read, so far.
+        reads: u64,
+        /// How often it has changed something, so far.
+        changes: u64,
+        /// How many errors there were, so far.
+        errors: u64,
+    },
     /// Of a timeout.
     Timeout {
         /// Whether it limits the call with all its attempts.

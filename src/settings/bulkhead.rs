@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     Changed, ConfigError, Criticality,
@@ -12,9 +12,10 @@ use crate::{
     settings::{
         AdaptiveSettings, HumanDuration, Settings, Share,
         fixed::{required, same, same_part},
-        part::{Part, choice_unless_off, given_choice, given_group, group},
+        part::{choice_unless_off, given_choice, given_group, group},
         scalar::{given, scalar},
         units::value_unless_off,
+        written::{Written, noted},
     },
 };
 
@@ -36,7 +37,12 @@ use crate::{
     derive(schemars::JsonSchema),
     schemars(transform = crate::settings::schema::written("adaptive max_wait within"))
 )]
-#[serde(deny_unknown_fields, default, expecting = "fields with values")]
+#[serde(
+    remote = "Self",
+    deny_unknown_fields,
+    default,
+    expecting = "fields with values"
+)]
 #[non_exhaustive]
 pub struct BulkheadSettings {
     /// Whether it limits at all. Default `true`.
@@ -97,6 +103,15 @@ pub struct BulkheadSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub missing: Option<Missing>,
+    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
+    /// that is taken for a file which is just being written.
+    #[serde(
+        deserialize_with = "scalar",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub partial: bool,
+    #[serde(skip)]
+    written: Written,
 }
 
 /// When a queue that does not drain serves its newest first: see
@@ -109,6 +124,19 @@ pub struct CodelSettings {
     pub target: HumanDuration,
     /// For how long they may be longer.
     pub interval: HumanDuration,
+}
+
+impl<'de> Deserialize<'de> for BulkheadSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (read, written) = noted(deserializer, Self::deserialize)?;
+        Ok(Self { written, ..read })
+    }
+}
+
+impl Serialize for BulkheadSettings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
 }
 
 impl Default for BulkheadSettings {
@@ -127,11 +155,14 @@ impl Default for BulkheadSettings {
             max_keys: None,
             overflow: None,
             missing: None,
+            partial: false,
+            written: Written::default(),
         }
     }
 }
 
-impl Part for BulkheadSettings {
+#[cfg(feature = "http")]
+impl crate::settings::part::Part for BulkheadSettings {
     fn off() -> Self {
         Self {
             enabled: false,
@@ -231,6 +262,10 @@ impl Settings for BulkheadSettings {
             Some(limit) => handle.update(limit),
             None => Ok(Changed::default()),
         }
+    }
+
+    fn lost_since(&self, before: &Self) -> Option<String> {
+        self.written.lost_since(&before.written, |_| self.partial)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, marker::PhantomData};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     Changed, ConfigError,
@@ -12,8 +12,9 @@ use crate::{
     settings::{
         HumanDuration, HumanWindow, OrOff, Settings, Share,
         fixed::{same, same_part},
-        part::{Part, choice, given_choice, unless_off},
+        part::{choice, given_choice, unless_off},
         scalar::{given, scalar},
+        written::{Written, noted},
     },
 };
 
@@ -43,6 +44,7 @@ use crate::{
     )
 )]
 #[serde(
+    remote = "Self",
     deny_unknown_fields,
     default,
     bound = "In: Place",
@@ -119,6 +121,15 @@ pub struct CircuitBreakerSettings<In: Place = Alone> {
     pub missing: Option<Missing>,
     #[serde(skip)]
     place: PhantomData<In>,
+    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
+    /// that is taken for a file which is just being written.
+    #[serde(
+        deserialize_with = "scalar",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub partial: bool,
+    #[serde(skip)]
+    written: Written,
 }
 
 /// Which calls are slow, and how many are too many.
@@ -170,13 +181,27 @@ impl Place for InClient {
     }
 }
 
+impl<'de, In: Place> Deserialize<'de> for CircuitBreakerSettings<In> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (read, written) = noted(deserializer, Self::deserialize)?;
+        Ok(Self { written, ..read })
+    }
+}
+
+impl<In: Place> Serialize for CircuitBreakerSettings<In> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
 impl<In: Place> Default for CircuitBreakerSettings<In> {
     fn default() -> Self {
         In::config().into()
     }
 }
 
-impl<In: Place> Part for CircuitBreakerSettings<In> {
+#[cfg(feature = "http")]
+impl<In: Place> crate::settings::part::Part for CircuitBreakerSettings<In> {
     fn off() -> Self {
         Self {
             enabled: false,
@@ -212,6 +237,8 @@ impl<In: Place> From<BreakerConfig> for CircuitBreakerSettings<In> {
             max_keys: None,
             overflow: None,
             missing: None,
+            partial: false,
+            written: Written::default(),
             place: PhantomData,
         }
     }
@@ -293,5 +320,9 @@ impl Settings for CircuitBreakerSettings {
             Some(config) => handle.update(config),
             None => Ok(Changed::default()),
         }
+    }
+
+    fn lost_since(&self, before: &Self) -> Option<String> {
+        self.written.lost_since(&before.written, |_| self.partial)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     Changed, ConfigError,
@@ -12,9 +12,10 @@ use crate::{
         RateLimitSettings, RetrySettings, Settings,
         fixed::same,
         part::{optional_part, part, unless_off},
-        parts::{CallsOf, calls_from, checked_calls, in_own_words, rate_from},
-        scalar::given,
+        parts::{CallsOf, calls_from, checked_calls, in_own_words, partial_in, rate_from},
+        scalar::{given, scalar},
         units::value_unless_off,
+        written::{Written, noted},
     },
     stack::{
         Changes, ClientBuilder, ClientHandle,
@@ -46,7 +47,12 @@ use crate::{
     derive(schemars::JsonSchema),
     schemars(transform = crate::settings::schema::written("retry circuit_breaker rate rate_limit bulkhead"))
 )]
-#[serde(deny_unknown_fields, default, expecting = "fields with values")]
+#[serde(
+    remote = "Self",
+    deny_unknown_fields,
+    default,
+    expecting = "fields with values"
+)]
 #[non_exhaustive]
 pub struct ClientSettings {
     /// The name of all parts in errors, metrics and events.
@@ -85,6 +91,28 @@ pub struct ClientSettings {
     pub bulkhead: Option<BulkheadSettings>,
     /// How long one attempt may take. Default `"3s"`.
     pub attempt_timeout: OrOff<HumanDuration>,
+    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
+    /// that is taken for a file which is just being written.
+    #[serde(
+        deserialize_with = "scalar",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub partial: bool,
+    #[serde(skip)]
+    written: Written,
+}
+
+impl<'de> Deserialize<'de> for ClientSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (read, written) = noted(deserializer, Self::deserialize)?;
+        Ok(Self { written, ..read })
+    }
+}
+
+impl Serialize for ClientSettings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
 }
 
 impl Default for ClientSettings {
@@ -100,6 +128,8 @@ impl Default for ClientSettings {
             max_in_flight: OrOff::On(MAX_IN_FLIGHT),
             bulkhead: None,
             attempt_timeout: OrOff::On(ATTEMPT.into()),
+            partial: false,
+            written: Written::default(),
         }
     }
 }
@@ -232,5 +262,22 @@ impl Settings for ClientSettings {
     fn update(&self, handle: &ClientHandle, before: &Self) -> Result<Changed, ConfigError> {
         let updated = handle.update(self.changes_from(before)?);
         in_own_words(updated, &self.bulkhead)
+    }
+
+    fn lost_since(&self, before: &Self) -> Option<String> {
+        let limit = self.rate_limit.as_ref();
+        let bulkhead = self.bulkhead.as_ref();
+        let parts = [
+            ("", self.partial),
+            ("retry.", self.retry.partial),
+            ("circuit_breaker.", self.circuit_breaker.partial),
+            ("rate_limit.", limit.is_some_and(|limit| limit.partial)),
+            (
+                "bulkhead.",
+                bulkhead.is_some_and(|bulkhead| bulkhead.partial),
+            ),
+        ];
+        self.written
+            .lost_since(&before.written, |path| partial_in(&parts, path))
     }
 }

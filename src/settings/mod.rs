@@ -55,6 +55,7 @@ mod timing;
 mod units;
 #[cfg(feature = "watch")]
 mod watch;
+mod written;
 
 pub use adaptive::{AdaptiveSettings, AimdSettings, Gradient2Settings, VegasSettings};
 pub use budget::{BudgetSettings, FundedSettings, WindowedSettings};
@@ -74,4 +75,4 @@ pub use throttle::ThrottleSettings;
 pub use timing::{HedgeSettings, TimeoutSettings};
 pub use units::{HumanDuration, HumanRate, HumanWindow, OrOff, Share};
 #[cfg(feature = "watch")]
-pub use watch::{ReloadError, Watch, watch};
+pub use watch::{LastError, ReloadError, Watch, WatchHandle, WatchSnapshot, watch};

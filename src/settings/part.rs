@@ -10,15 +10,20 @@ use serde::{
     },
 };
 
-use crate::settings::scalar::{EMPTY, decimal};
+use crate::settings::{
+    scalar::{EMPTY, decimal},
+    written::NotedMap,
+};
 
 /// A part of a stack that `"off"` leaves out.
+#[cfg(feature = "http")]
 pub(super) trait Part: Sized {
     /// The part, left out.
     fn off() -> Self;
 }
 
 /// Reads a part that can be `"off"`.
+#[cfg(feature = "http")]
 pub(super) fn part<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: Part + Deserialize<'de>,
@@ -28,6 +33,7 @@ where
 }
 
 /// Reads a part that a file need not have, and that can be `"off"`.
+#[cfg(feature = "http")]
 pub(super) fn optional_part<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Part + Deserialize<'de>,
@@ -126,7 +132,7 @@ impl<'de, T: Deserialize<'de>, V> Visitor<'de> for Fields<T, V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<V, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(fields)).map(self.on)
+        T::deserialize(MapAccessDeserializer::new(NotedMap::new(fields))).map(self.on)
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<V, E> {

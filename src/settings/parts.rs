@@ -65,6 +65,12 @@ pub(super) fn in_own_words(
     }
 }
 
+/// Returns whether one of the parts that may leave fields out has this one.
+pub(super) fn partial_in(parts: &[(&str, bool)], path: &str) -> bool {
+    let mut partial = parts.iter().filter(|(_, partial)| *partial);
+    partial.any(|(part, _)| path.starts_with(part))
+}
+
 /// The bound, if it is another than before.
 pub(super) fn calls_from(
     before: CallsOf<'_>,

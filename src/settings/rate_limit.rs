@@ -1,6 +1,6 @@
 //! Settings of a rate limit.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     Changed, ConfigError,
@@ -13,6 +13,7 @@ use crate::{
         part::{choice, given_choice},
         scalar::{given, scalar},
         units::value_unless_off,
+        written::{Written, noted},
     },
 };
 
@@ -33,7 +34,12 @@ use crate::{
     derive(schemars::JsonSchema),
     schemars(transform = crate::settings::schema::written("max_wait honor_retry_after"))
 )]
-#[serde(deny_unknown_fields, default, expecting = "fields with values")]
+#[serde(
+    remote = "Self",
+    deny_unknown_fields,
+    default,
+    expecting = "fields with values"
+)]
 #[non_exhaustive]
 pub struct RateLimitSettings {
     /// Whether it limits at all. Default `true`.
@@ -85,6 +91,15 @@ pub struct RateLimitSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub missing: Option<Missing>,
+    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
+    /// that is taken for a file which is just being written.
+    #[serde(
+        deserialize_with = "scalar",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub partial: bool,
+    #[serde(skip)]
+    written: Written,
 }
 
 /// What counts against a rate.
@@ -113,6 +128,19 @@ pub enum LimitAlgorithm {
     },
 }
 
+impl<'de> Deserialize<'de> for RateLimitSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (read, written) = noted(deserializer, Self::deserialize)?;
+        Ok(Self { written, ..read })
+    }
+}
+
+impl Serialize for RateLimitSettings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
 impl Default for RateLimitSettings {
     fn default() -> Self {
         Self {
@@ -128,6 +156,8 @@ impl Default for RateLimitSettings {
             max_keys: None,
             overflow: None,
             missing: None,
+            partial: false,
+            written: Written::default(),
         }
     }
 }
@@ -232,5 +262,9 @@ impl Settings for RateLimitSettings {
             Some((rate, burst)) => handle.update(rate, burst),
             None => Ok(Changed::default()),
         }
+    }
+
+    fn lost_since(&self, before: &Self) -> Option<String> {
+        self.written.lost_since(&before.written, |_| self.partial)
     }
 }

@@ -15,6 +15,14 @@ pub trait Settings: Sized {
     /// What `build` would reject, and what cannot change while it runs, such as a name or a budget:
     /// that needs a new start. Nothing has changed then.
     fn update(&self, handle: &Self::Handle, before: &Self) -> Result<Changed, ConfigError>;
+
+    /// Returns the path of a field that a file of the settings `before` has written, and that of
+    /// these has not, though it does not say `partial = true`: a file that is just being written
+    /// lacks its end. Default: `None`.
+    fn lost_since(&self, before: &Self) -> Option<String> {
+        let _ = before;
+        None
+    }
 }
 
 /// What runs, and the settings that it has. Settings that cannot be are an error, and the last good
@@ -56,6 +64,19 @@ impl<S: Settings> Reload<S> {
         let changed = next.update(&self.handle, &self.current)?;
         self.current = next;
         Ok(changed)
+    }
+
+    /// Moves to what a file says, unless it lacks fields that it had.
+    #[cfg(feature = "watch")]
+    pub(super) fn follow(&mut self, next: S) -> Result<Changed, tower::BoxError> {
+        if let Some(field) = next.lost_since(&self.current) {
+            let error = format!(
+                "`{field}` was in the file and is not any more: write it, with its default to have \
+                 that, or write `partial = true` in a file that may leave fields out"
+            );
+            return Err(error.into());
+        }
+        Ok(self.apply(next)?)
     }
 
     /// The last good settings.

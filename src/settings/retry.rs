@@ -1,6 +1,6 @@
 //! Settings of a retry.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     Changed, ConfigError,
@@ -9,8 +9,9 @@ use crate::{
     settings::{
         BudgetSettings, HumanDuration, Settings, Share,
         fixed::{same, same_part},
-        part::{Part, choice, group},
+        part::{choice, group},
         scalar::{given, scalar},
+        written::{Written, noted},
     },
 };
 
@@ -31,7 +32,12 @@ use crate::{
     derive(schemars::JsonSchema),
     schemars(transform = crate::settings::schema::written(""))
 )]
-#[serde(deny_unknown_fields, default, expecting = "fields with values")]
+#[serde(
+    remote = "Self",
+    deny_unknown_fields,
+    default,
+    expecting = "fields with values"
+)]
 #[non_exhaustive]
 pub struct RetrySettings {
     /// Whether it retries at all. Default `true`.
@@ -56,6 +62,15 @@ pub struct RetrySettings {
     /// that is set is for all hosts together.
     #[serde(deserialize_with = "choice")]
     pub budget: BudgetSettings,
+    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
+    /// that is taken for a file which is just being written.
+    #[serde(
+        deserialize_with = "scalar",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub partial: bool,
+    #[serde(skip)]
+    written: Written,
 }
 
 /// How long to wait between attempts: a [`Backoff`].
@@ -93,6 +108,19 @@ pub enum JitterSettings {
     PlusMinus(Share),
 }
 
+impl<'de> Deserialize<'de> for RetrySettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (read, written) = noted(deserializer, Self::deserialize)?;
+        Ok(Self { written, ..read })
+    }
+}
+
+impl Serialize for RetrySettings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
 impl Default for RetrySettings {
     fn default() -> Self {
         let policy = Policy::default();
@@ -104,6 +132,8 @@ impl Default for RetrySettings {
             max_retry_after: policy.longest_hint().into(),
             retry_rejected: false,
             budget: BudgetSettings::default(),
+            partial: false,
+            written: Written::default(),
         }
     }
 }
@@ -119,7 +149,8 @@ impl Default for BackoffSettings {
     }
 }
 
-impl Part for RetrySettings {
+#[cfg(feature = "http")]
+impl crate::settings::part::Part for RetrySettings {
     fn off() -> Self {
         Self {
             enabled: false,
@@ -220,5 +251,9 @@ impl Settings for RetrySettings {
             Some(policy) => handle.update(policy),
             None => Ok(Changed::default()),
         }
+    }
+
+    fn lost_since(&self, before: &Self) -> Option<String> {
+        self.written.lost_since(&before.written, |_| self.partial)
     }
 }

@@ -1,6 +1,6 @@
 //! Settings of a server's stack.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     Changed, ConfigError,
@@ -11,9 +11,10 @@ use crate::{
         client::duration_from,
         fixed::same,
         part::{optional_part, unless_off},
-        parts::{calls_from, checked_calls, in_own_words, rate_from},
-        scalar::given,
+        parts::{calls_from, checked_calls, in_own_words, partial_in, rate_from},
+        scalar::{given, scalar},
         units::value_unless_off,
+        written::{Written, noted},
     },
     stack::{Changes, ServerBuilder, ServerHandle},
 };
@@ -36,7 +37,12 @@ use crate::{
     derive(schemars::JsonSchema),
     schemars(transform = crate::settings::schema::written("rate rate_limit bulkhead"))
 )]
-#[serde(deny_unknown_fields, default, expecting = "fields with values")]
+#[serde(
+    remote = "Self",
+    deny_unknown_fields,
+    default,
+    expecting = "fields with values"
+)]
 #[non_exhaustive]
 pub struct ServerSettings {
     /// The name of all parts in errors, metrics and events.
@@ -69,10 +75,32 @@ pub struct ServerSettings {
     pub bulkhead: Option<BulkheadSettings>,
     /// How long a call may take. Default `"10s"`.
     pub timeout: OrOff<HumanDuration>,
+    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
+    /// that is taken for a file which is just being written.
+    #[serde(
+        deserialize_with = "scalar",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub partial: bool,
+    #[serde(skip)]
+    written: Written,
 }
 
 /// The builder of a [`ServerSettings`].
 pub type ConfiguredServer<P> = ServerBuilder<P, Option<RateLimitBuilder>, Option<BulkheadBuilder>>;
+
+impl<'de> Deserialize<'de> for ServerSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (read, written) = noted(deserializer, Self::deserialize)?;
+        Ok(Self { written, ..read })
+    }
+}
+
+impl Serialize for ServerSettings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
 
 impl Default for ServerSettings {
     fn default() -> Self {
@@ -84,6 +112,8 @@ impl Default for ServerSettings {
             max_in_flight: None,
             bulkhead: None,
             timeout: OrOff::On(crate::stack::defaults::TIMEOUT.into()),
+            partial: false,
+            written: Written::default(),
         }
     }
 }
@@ -152,5 +182,20 @@ impl Settings for ServerSettings {
     fn update(&self, handle: &ServerHandle, before: &Self) -> Result<Changed, ConfigError> {
         let updated = handle.update(self.changes_from(before)?);
         in_own_words(updated, &self.bulkhead)
+    }
+
+    fn lost_since(&self, before: &Self) -> Option<String> {
+        let limit = self.rate_limit.as_ref();
+        let bulkhead = self.bulkhead.as_ref();
+        let parts = [
+            ("", self.partial),
+            ("rate_limit.", limit.is_some_and(|limit| limit.partial)),
+            (
+                "bulkhead.",
+                bulkhead.is_some_and(|bulkhead| bulkhead.partial),
+            ),
+        ];
+        self.written
+            .lost_since(&before.written, |path| partial_in(&parts, path))
     }
 }

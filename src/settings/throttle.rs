@@ -1,6 +1,6 @@
 //! Settings of a throttle.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     Changed, ConfigError,
@@ -9,6 +9,7 @@ use crate::{
         HumanDuration, Settings, Share,
         fixed::same,
         scalar::{given, scalar},
+        written::{Written, noted},
     },
     throttle::{ThrottleBuilder, ThrottleHandle, ThrottleLayer},
 };
@@ -29,7 +30,12 @@ use crate::{
     derive(schemars::JsonSchema),
     schemars(transform = crate::settings::schema::written(""))
 )]
-#[serde(deny_unknown_fields, default, expecting = "fields with values")]
+#[serde(
+    remote = "Self",
+    deny_unknown_fields,
+    default,
+    expecting = "fields with values"
+)]
 #[non_exhaustive]
 pub struct ThrottleSettings {
     /// Whether it rejects at all. Default `true`.
@@ -48,6 +54,28 @@ pub struct ThrottleSettings {
     pub min_calls: u32,
     /// The highest probability of a rejection. Default `"95%"`.
     pub max_rejection: Share,
+    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
+    /// that is taken for a file which is just being written.
+    #[serde(
+        deserialize_with = "scalar",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub partial: bool,
+    #[serde(skip)]
+    written: Written,
+}
+
+impl<'de> Deserialize<'de> for ThrottleSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (read, written) = noted(deserializer, Self::deserialize)?;
+        Ok(Self { written, ..read })
+    }
+}
+
+impl Serialize for ThrottleSettings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
 }
 
 impl Default for ThrottleSettings {
@@ -60,6 +88,8 @@ impl Default for ThrottleSettings {
             window: config.window.into(),
             min_calls: config.min_calls,
             max_rejection: config.max_rejection.into(),
+            partial: false,
+            written: Written::default(),
         }
     }
 }
@@ -100,5 +130,9 @@ impl Settings for ThrottleSettings {
             return Ok(Changed::default());
         }
         handle.update(self.config())
+    }
+
+    fn lost_since(&self, before: &Self) -> Option<String> {
+        self.written.lost_since(&before.written, |_| self.partial)
     }
 }

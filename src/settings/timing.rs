@@ -1,6 +1,6 @@
 //! Settings of timeout and hedge.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     Changed, ConfigError,
@@ -10,6 +10,7 @@ use crate::{
         fixed::{required, same, same_part},
         part::choice,
         scalar::{given, scalar},
+        written::{Written, noted},
     },
     timeout::{TimeoutBuilder, TimeoutHandle, TimeoutLayer},
 };
@@ -30,7 +31,12 @@ use crate::{
     derive(schemars::JsonSchema),
     schemars(transform = crate::settings::schema::written(""))
 )]
-#[serde(deny_unknown_fields, default, expecting = "fields with values")]
+#[serde(
+    remote = "Self",
+    deny_unknown_fields,
+    default,
+    expecting = "fields with values"
+)]
 #[non_exhaustive]
 pub struct TimeoutSettings {
     /// Whether it limits at all. Default `true`.
@@ -45,6 +51,15 @@ pub struct TimeoutSettings {
     /// Whether that is for the call as a whole, around retries. Default `false`: one attempt.
     #[serde(deserialize_with = "scalar")]
     pub total: bool,
+    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
+    /// that is taken for a file which is just being written.
+    #[serde(
+        deserialize_with = "scalar",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub partial: bool,
+    #[serde(skip)]
+    written: Written,
 }
 
 /// Settings of a [`HedgeLayer`].
@@ -62,7 +77,12 @@ pub struct TimeoutSettings {
     derive(schemars::JsonSchema),
     schemars(transform = crate::settings::schema::written(""))
 )]
-#[serde(deny_unknown_fields, default, expecting = "fields with values")]
+#[serde(
+    remote = "Self",
+    deny_unknown_fields,
+    default,
+    expecting = "fields with values"
+)]
 #[non_exhaustive]
 pub struct HedgeSettings {
     /// Whether it hedges at all. Default `true`.
@@ -85,6 +105,28 @@ pub struct HedgeSettings {
     /// What pays for hedges.
     #[serde(deserialize_with = "choice")]
     pub budget: BudgetSettings,
+    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
+    /// that is taken for a file which is just being written.
+    #[serde(
+        deserialize_with = "scalar",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub partial: bool,
+    #[serde(skip)]
+    written: Written,
+}
+
+impl<'de> Deserialize<'de> for TimeoutSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (read, written) = noted(deserializer, Self::deserialize)?;
+        Ok(Self { written, ..read })
+    }
+}
+
+impl Serialize for TimeoutSettings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
 }
 
 impl Default for TimeoutSettings {
@@ -94,7 +136,22 @@ impl Default for TimeoutSettings {
             name: None,
             duration: None,
             total: false,
+            partial: false,
+            written: Written::default(),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for HedgeSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (read, written) = noted(deserializer, Self::deserialize)?;
+        Ok(Self { written, ..read })
+    }
+}
+
+impl Serialize for HedgeSettings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
     }
 }
 
@@ -107,6 +164,8 @@ impl Default for HedgeSettings {
             quantile: None,
             max_hedges: 1,
             budget: BudgetSettings::default(),
+            partial: false,
+            written: Written::default(),
         }
     }
 }
@@ -173,6 +232,10 @@ impl Settings for TimeoutSettings {
         }
         handle.update(duration)
     }
+
+    fn lost_since(&self, before: &Self) -> Option<String> {
+        self.written.lost_since(&before.written, |_| self.partial)
+    }
 }
 
 impl Settings for HedgeSettings {
@@ -195,5 +258,9 @@ impl Settings for HedgeSettings {
             policy = policy.max_hedges(self.max_hedges);
         }
         handle.update(policy)
+    }
+
+    fn lost_since(&self, before: &Self) -> Option<String> {
+        self.written.lost_since(&before.written, |_| self.partial)
     }
 }

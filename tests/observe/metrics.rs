@@ -169,6 +169,12 @@ async fn what_is_emitted_is_what_the_docs_say() {
     assert!(retry.layer(inner()).oneshot(0).await.is_err());
 
     let seen = published(name);
+    #[cfg(feature = "watch")]
+    let seen = {
+        let mut seen = seen;
+        seen.extend(of_a_watch());
+        seen
+    };
     let metric = |series: &str| {
         let name = series.split('{').next().unwrap();
         let of_histogram = ["_bucket", "_sum", "_count"].into_iter();
@@ -204,6 +210,37 @@ async fn what_is_emitted_is_what_the_docs_say() {
             "{name} is unknown"
         );
     }
+}
+
+/// What is rendered of a file that is followed.
+#[cfg(feature = "watch")]
+fn of_a_watch() -> BTreeMap<String, f64> {
+    use tower_keep::settings::{self, Reload, TimeoutSettings};
+
+    let name = format!("tower-keep-watched-{}.toml", std::process::id());
+    let file = std::env::temp_dir().join(&name);
+    std::fs::write(&file, "duration = '1s'").unwrap();
+    let read = |text: &str| Ok(settings::read(toml::Deserializer::parse(text)?)?);
+    let settings: TimeoutSettings = read("duration = '2s'").unwrap();
+    let layer: TimeoutLayer = settings.builder().unwrap().build().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let own = Registry::new();
+    let reload = Reload::new(layer.handle(), settings);
+    let report = move |result| {
+        let _ = tell.send(result);
+    };
+    let watch = own.with(|| settings::watch(&file, read, reload, report).unwrap());
+    told.recv_timeout(Duration::from_secs(9)).unwrap().unwrap();
+    let seen = published_by(&own, &name);
+    assert_eq!(seen["tower_keep_settings_watch_alive"], 1.0);
+    assert_eq!(seen["tower_keep_settings_watch_failing"], 0.0);
+    assert_eq!(
+        seen["tower_keep_settings_texts_total{result=\"applied\"}"],
+        1.0
+    );
+    drop(watch);
+    std::fs::remove_file(file).unwrap();
+    seen
 }
 
 async fn slow(call: u32) -> Result<u32, BoxError> {

@@ -16,11 +16,11 @@ use tower_keep::{
     stack,
 };
 
-fn read<S: DeserializeOwned>(text: &str) -> Result<S, ReadError> {
+pub(crate) fn read<S: DeserializeOwned>(text: &str) -> Result<S, ReadError> {
     settings::read(toml::Deserializer::parse(text).unwrap())
 }
 
-fn client(text: &str) -> ClientSettings {
+pub(crate) fn client(text: &str) -> ClientSettings {
     read(text).unwrap()
 }
 
@@ -744,146 +744,5 @@ fn the_schema_knows_each_field_and_its_default() {
     }
     for (field, told) in fields {
         assert!(told["description"].is_string(), "{field} is not described");
-    }
-}
-
-#[cfg(feature = "watch")]
-mod watched {
-    use std::{
-        fs,
-        path::PathBuf,
-        sync::mpsc::{self, Receiver},
-    };
-
-    use tower_keep::{
-        Changed,
-        settings::{ReloadError, Watch, watch},
-        timeout::{TimeoutHandle, TimeoutLayer},
-    };
-
-    use super::*;
-
-    /// A folder of its own, gone at the end.
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let process = std::process::id();
-            let folder = std::env::temp_dir().join(format!("tower-keep-{name}-{process}"));
-            fs::create_dir_all(&folder).unwrap();
-            Self(folder)
-        }
-
-        fn file(&self) -> PathBuf {
-            self.0.join("timeout.toml")
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    type Told = Receiver<Result<Changed, ReloadError>>;
-
-    fn following(folder: &Folder) -> (TimeoutHandle, Told, Watch) {
-        let parse = |text: &str| -> Result<TimeoutSettings, tower::BoxError> {
-            Ok(settings::read(toml::Deserializer::parse(text)?)?)
-        };
-        let settings = parse(&fs::read_to_string(folder.file()).unwrap()).unwrap();
-        let layer: TimeoutLayer = settings.builder().unwrap().build().unwrap();
-        let (tell, told) = mpsc::channel();
-        let reload = Reload::new(layer.handle(), settings);
-        let watch = watch(folder.file(), parse, reload, move |result| {
-            tell.send(result).unwrap();
-        });
-        (layer.handle(), told, watch.unwrap())
-    }
-
-    fn next(told: &Told) -> Result<Changed, ReloadError> {
-        told.recv_timeout(Duration::from_secs(8)).unwrap()
-    }
-
-    fn seconds(handle: &TimeoutHandle) -> u64 {
-        handle.snapshot().duration.as_secs()
-    }
-
-    #[test]
-    fn a_file_that_is_written_replaced_broken_and_mended_is_followed() {
-        let folder = Folder::new("followed");
-        fs::write(folder.file(), "duration = '1s'").unwrap();
-        let (handle, told, watch) = following(&folder);
-
-        fs::write(folder.file(), "duration = '2s'").unwrap();
-        next(&told).unwrap();
-        assert_eq!(seconds(&handle), 2);
-
-        fs::write(folder.file(), "duration = '3").unwrap();
-        let error = next(&told).unwrap_err().to_string();
-        assert!(error.contains("timeout.toml: "), "{error}");
-        fs::write(folder.file(), "duration = '0s'").unwrap();
-        let error = next(&told).unwrap_err().to_string();
-        assert!(error.contains("duration"), "{error}");
-        fs::remove_file(folder.file()).unwrap();
-        next(&told).unwrap_err();
-        assert_eq!(seconds(&handle), 2);
-
-        // As editors do.
-        fs::write(folder.0.join("new"), "duration = '4s'").unwrap();
-        fs::rename(folder.0.join("new"), folder.file()).unwrap();
-        next(&told).unwrap();
-        assert_eq!(seconds(&handle), 4);
-
-        drop(watch);
-        // The thread ends, and its sender with it.
-        let end = told.recv_timeout(Duration::from_secs(8));
-        assert_eq!(end.unwrap_err(), mpsc::RecvTimeoutError::Disconnected);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_link_that_is_set_anew_is_followed_as_a_config_map_is() {
-        use std::os::unix::fs::symlink;
-
-        let folder = Folder::new("linked");
-        for version in ["1", "2"] {
-            fs::create_dir(folder.0.join(version)).unwrap();
-            let text = format!("duration = '{version}s'");
-            fs::write(folder.0.join(version).join("timeout.toml"), text).unwrap();
-        }
-        symlink("1", folder.0.join("data")).unwrap();
-        symlink("data/timeout.toml", folder.file()).unwrap();
-        let (handle, told, _watch) = following(&folder);
-
-        symlink("2", folder.0.join("new")).unwrap();
-        fs::rename(folder.0.join("new"), folder.0.join("data")).unwrap();
-        next(&told).unwrap();
-        assert_eq!(seconds(&handle), 2);
-    }
-
-    #[test]
-    fn what_changed_before_the_watch_is_found() {
-        let folder = Folder::new("before");
-        fs::write(folder.file(), "duration = '1s'").unwrap();
-        let settings: TimeoutSettings = read("duration = '5s'").unwrap();
-        let layer: TimeoutLayer = settings.builder().unwrap().build().unwrap();
-        let (tell, told) = mpsc::channel();
-        let parse = |text: &str| Ok(read(text)?);
-        let reload = Reload::new(layer.handle(), settings);
-        let _watch = watch(folder.file(), parse, reload, move |result| {
-            tell.send(result).unwrap();
-        });
-        next(&told).unwrap();
-        assert_eq!(seconds(&layer.handle()), 1);
-    }
-
-    #[test]
-    fn a_folder_that_does_not_exist_is_an_error() {
-        let settings: TimeoutSettings = read("duration = '1s'").unwrap();
-        let layer: TimeoutLayer = settings.builder().unwrap().build().unwrap();
-        let reload = Reload::new(layer.handle(), settings);
-        let parse = |text: &str| Ok(read::<TimeoutSettings>(text)?);
-        watch("/nowhere/at/all.toml", parse, reload, |_| {}).unwrap_err();
     }
 }

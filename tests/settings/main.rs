@@ -2,3 +2,5 @@
 #![cfg(all(feature = "serde", feature = "http"))]
 
 mod files;
+#[cfg(feature = "watch")]
+mod watch;

@@ -1,0 +1,155 @@
+//! When a text that was read is taken: facts in, decisions out.
+//!
+//! A file that is being saved is, for a moment, an empty or a cut-off one, and such a text may read
+//! as well as any other. So a text is taken only once two readings some time apart were equal, in
+//! length and time of change too, and once its writer has closed the file, where the system tells
+//! of that. A pause of the writer's can be as long as it likes then.
+
+use std::time::Duration;
+
+use super::file::{Reading, Stamp};
+
+/// What was read, and what of it was taken.
+#[derive(Debug, Default)]
+pub(super) struct Settling {
+    /// The last reading, and when it was first so.
+    seen: Option<(Reading, u64)>,
+    taken: Option<Reading>,
+    /// When a writer wrote last that has not closed the file since.
+    writing: Option<u64>,
+}
+
+/// What to do after a reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It means what the one means that was taken last.
+    Nothing,
+    /// Read again after so long.
+    Again(Duration),
+    /// Take it.
+    Take,
+}
+
+impl Settling {
+    /// A writer has written, and has the file open.
+    pub(super) fn written(&mut self, now: u64) {
+        self.writing = Some(now);
+    }
+
+    /// A writer has closed the file.
+    pub(super) fn closed(&mut self) {
+        self.writing = None;
+    }
+
+    /// The file was read.
+    pub(super) fn read(&mut self, reading: Reading, now: u64) -> Next {
+        let since = match &self.seen {
+            Some((seen, since)) if *seen == reading => *since,
+            _ => now,
+        };
+        let is_taken = self.taken.as_ref().is_some_and(|one| one.means(&reading));
+        let is_text = matches!(reading, Reading::Text { .. });
+        self.seen = Some((reading, since));
+        let left = |since: u64, wait: Duration| {
+            wait.saturating_sub(Duration::from_nanos(now.saturating_sub(since)))
+        };
+        let unsettled = left(since, APART);
+        if !unsettled.is_zero() {
+            return Next::Again(unsettled);
+        }
+        if is_taken {
+            return Next::Nothing;
+        }
+        // What cannot be read has no writer whose end would help.
+        let written = self.writing.filter(|_| is_text);
+        let unclosed = written.map_or(Duration::ZERO, |written| left(written, PATIENCE));
+        if !unclosed.is_zero() {
+            return Next::Again(unclosed);
+        }
+        self.taken = self.seen.as_ref().map(|(seen, _)| seen.clone());
+        Next::Take
+    }
+
+    /// The text that was taken last, or why there was none.
+    pub(super) fn taken(&self) -> Option<&Reading> {
+        self.taken.as_ref()
+    }
+
+    /// Returns whether a file with this stamp is the one that was read last, and nothing is to be
+    /// done about that.
+    pub(super) fn is_settled(&self, stamp: Option<Stamp>) -> bool {
+        let seen = self.seen.as_ref().map(|(seen, _)| seen);
+        let settled = seen.zip(self.taken.as_ref());
+        settled.is_some_and(|(seen, taken)| seen.means(taken))
+            && stamp.is_some()
+            && stamp == seen.and_then(Reading::stamp)
+    }
+}
+
+/// How far apart two equal readings are for one to be taken.
+pub(super) const APART: Duration = Duration::from_millis(100);
+/// How long a writer is waited for that keeps the file open and does not write.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ambient::clock::nanos;
+
+    fn text(text: &str) -> Reading {
+        Reading::Text {
+            stamp: Stamp::of(std::path::Path::new("/")).unwrap(),
+            text: text.to_owned(),
+        }
+    }
+
+    fn millis(millis: u64) -> u64 {
+        nanos(Duration::from_millis(millis))
+    }
+
+    fn again(millis: u64) -> Next {
+        Next::Again(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn a_text_is_taken_when_two_readings_are_equal() {
+        let mut settling = Settling::default();
+        assert_eq!(settling.read(text("a"), millis(0)), again(100));
+        assert_eq!(settling.read(text("a"), millis(40)), again(60));
+        // Another one meanwhile: it begins again.
+        assert_eq!(settling.read(text("b"), millis(99)), again(100));
+        assert_eq!(settling.read(text("a"), millis(150)), again(100));
+        assert_eq!(settling.read(text("a"), millis(250)), Next::Take);
+        assert_eq!(settling.taken(), Some(&text("a")));
+        assert_eq!(settling.read(text("a"), millis(300)), Next::Nothing);
+    }
+
+    #[test]
+    fn an_open_file_is_taken_when_it_is_closed() {
+        let mut settling = Settling::default();
+        settling.written(millis(0));
+        assert_eq!(settling.read(text("a"), millis(1000)), again(100));
+        assert_eq!(settling.read(text("a"), millis(2000)), again(28_000));
+        settling.closed();
+        assert_eq!(settling.read(text("a"), millis(2001)), Next::Take);
+        // One that never closes it is not waited for without an end.
+        settling.written(millis(3000));
+        assert_eq!(settling.read(text("b"), millis(3000)), again(100));
+        assert_eq!(settling.read(text("b"), millis(32_999)), again(1));
+        assert_eq!(settling.read(text("b"), millis(33_000)), Next::Take);
+    }
+
+    #[test]
+    fn a_file_that_is_missing_for_a_moment_is_no_error() {
+        let mut settling = Settling::default();
+        let missing = || Reading::Failed("missing".to_owned());
+        settling.read(text("a"), millis(0));
+        assert_eq!(settling.read(text("a"), millis(100)), Next::Take);
+        assert_eq!(settling.read(missing(), millis(200)), again(100));
+        assert_eq!(settling.read(text("a"), millis(250)), again(100));
+        assert_eq!(settling.read(text("a"), millis(350)), Next::Nothing);
+        settling.written(millis(400));
+        assert_eq!(settling.read(missing(), millis(400)), again(100));
+        assert_eq!(settling.read(missing(), millis(500)), Next::Take);
+    }
+}

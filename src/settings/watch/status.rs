@@ -1,0 +1,200 @@
+//! How a watch is doing.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    ambient::clock::RealClock,
+    observe::{Instance, Observed, State, Tally},
+};
+
+/// Tells how a [`Watch`](super::Watch) is doing. Cheap to clone; it keeps no file followed.
+#[derive(Clone)]
+pub struct WatchHandle {
+    status: Arc<Status>,
+}
+
+/// A [`Watch`](super::Watch) at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct WatchSnapshot {
+    /// Whether the file is followed: until its [`Watch`](super::Watch) is dropped.
+    pub alive: bool,
+    /// Whether what is in the file now was not taken: it cannot be read, or is wrong.
+    pub failing: bool,
+    /// How long ago the file was last read and found good. A file that nobody touches is read
+    /// every ten seconds.
+    #[serde(serialize_with = "crate::config::seconds::if_any")]
+    pub last_good: Option<Duration>,
+    /// The last error, also if the file has been mended since.
+    pub last_error: Option<LastError>,
+    /// How often the file was read.
+    pub reads: u64,
+    /// How often a text was taken that has changed something.
+    pub changes: u64,
+    /// How many errors there were.
+    pub errors: u64,
+}
+
+/// The last error of a [`Watch`](super::Watch).
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct LastError {
+    /// How long ago it was.
+    #[serde(serialize_with = "crate::config::seconds::of")]
+    pub ago: Duration,
+    /// What was reported.
+    pub error: String,
+}
+
+impl WatchHandle {
+    pub(super) fn new(status: Arc<Status>) -> Self {
+        Self { status }
+    }
+
+    /// Whether the file is followed.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.status.alive.load(Ordering::Relaxed)
+    }
+
+    /// The watch as it is now. Takes a lock that the watch takes at each look at its file.
+    #[must_use]
+    pub fn snapshot(&self) -> WatchSnapshot {
+        self.status.read()
+    }
+}
+
+impl fmt::Debug for WatchHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WatchHandle")
+            .field(&self.snapshot())
+            .finish()
+    }
+}
+
+/// Shared by a watch, its thread, its handles and the registry. Relaxed, all: statistics.
+pub(super) struct Status {
+    tally: Tally,
+    clock: RealClock,
+    alive: AtomicBool,
+    reads: AtomicU64,
+    changes: AtomicU64,
+    errors: AtomicU64,
+    /// Locked to change or read it.
+    last: Mutex<Last>,
+}
+
+#[derive(Default)]
+struct Last {
+    failing: bool,
+    /// When, as the clock counts.
+    good: Option<u64>,
+    error: Option<(u64, String)>,
+}
+
+impl Status {
+    /// Of a file that is followed from now on, by the name that metrics have.
+    pub(super) fn new(name: &'static str) -> Self {
+        Self {
+            tally: Tally::new("settings", Some(name)),
+            clock: RealClock::start(),
+            alive: AtomicBool::new(true),
+            reads: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            last: Mutex::default(),
+        }
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    pub(super) fn was_read(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_changed(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A text was taken: it is good, or has failed.
+    pub(super) fn was_taken(&self, failing: bool) {
+        let now = self.now();
+        let mut last = self.lock();
+        last.failing = failing;
+        if !failing {
+            last.good = Some(now);
+        }
+    }
+
+    /// The file is as it was.
+    pub(super) fn is_unchanged(&self) {
+        let failing = self.lock().failing;
+        self.was_taken(failing);
+    }
+
+    pub(super) fn has_failed(&self, error: String) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        let now = self.now();
+        self.lock().error = Some((now, error));
+    }
+
+    pub(super) fn has_ended(&self) {
+        self.alive.store(false, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> WatchSnapshot {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let last = self.lock();
+        let now = self.now();
+        let ago = |moment: u64| Duration::from_nanos(now.saturating_sub(moment));
+        let error = last.error.as_ref();
+        WatchSnapshot {
+            alive: self.alive.load(Ordering::Relaxed),
+            failing: last.failing,
+            last_good: last.good.map(ago),
+            last_error: error.map(|(moment, error)| LastError {
+                ago: ago(*moment),
+                error: error.clone(),
+            }),
+            reads: count(&self.reads),
+            changes: count(&self.changes),
+            errors: count(&self.errors),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observed for Status {
+    fn layer(&self) -> &'static str {
+        self.tally.layer
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.tally.name
+    }
+
+    fn observe(&self) -> Instance {
+        let snapshot = self.read();
+        let state = State::Watch {
+            alive: snapshot.alive,
+            failing: snapshot.failing,
+            last_good: snapshot.last_good.map(|ago| ago.as_secs_f64()),
+            reads: snapshot.reads,
+            changes: snapshot.changes,
+            errors: snapshot.errors,
+        };
+        Instance::new(&self.tally, Vec::new(), state)
+    }
+}

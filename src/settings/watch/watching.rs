@@ -1,0 +1,147 @@
+//! Follows a file.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tower::BoxError;
+
+use super::{
+    error::ReloadError,
+    follower::{Apply, Follower, Report},
+    status::{Status, WatchHandle},
+};
+use crate::{
+    Changed, Name,
+    observe::register,
+    settings::{Reload, Settings},
+};
+
+/// Follows a file for as long as it lives. Made by [`watch`].
+#[must_use = "a file is followed only as long as this lives"]
+pub struct Watch {
+    status: Arc<Status>,
+    /// The thread ends when this is gone, which has the only sender of its events.
+    _watcher: RecommendedWatcher,
+}
+
+/// Follows a file of settings: reads it when it changes, and moves what runs to what it says.
+///
+/// `read` makes settings of its text; [`settings::read`](crate::settings::read) tells the path of a
+/// mistake. `report` is told each change and each mistake, on a thread that only this file has. A
+/// text as before is not reported. A panic in either is an error of that text, and the watch goes
+/// on.
+///
+/// **What is taken.** A file that is missing, empty, half written or wrong changes nothing, is
+/// reported, and is followed on. A text is taken once
+///
+/// - two readings 100 ms apart were equal, in length and time of change too;
+/// - its writer has closed the file, where the system tells of that (Linux), for half a minute at
+///   most;
+/// - it is more than comments, and `read` makes settings of it;
+/// - it has the fields that the text before had. All fields have defaults, so a text that was cut
+///   off would move what runs to those. One that lacks a field is an error, unless it says `partial
+///   = true`. To go back to a default, write it.
+///
+/// It is a regular file of 1 MiB at most.
+///
+/// The file may be replaced, as editors do, or a link that is set anew, as Kubernetes does with a
+/// `ConfigMap`. Where the system tells of no changes, as some network file systems, it is read
+/// every ten seconds. What was in the file before the call is read at once, so nothing is missed
+/// between its first reading and this.
+///
+/// **How it is doing** is told by [`Watch::handle`], and by metrics under the name of the file: see
+/// [`observe`](crate::observe).
+///
+/// ```no_run
+/// use tower_keep::{settings::{self, ClientSettings, Reload}, stack};
+///
+/// let read = |text: &str| -> Result<ClientSettings, tower::BoxError> {
+///     Ok(settings::read(toml::Deserializer::parse(text)?)?)
+/// };
+/// let settings = read(&std::fs::read_to_string("client.toml")?)?;
+/// let stack = settings.apply_to(stack::client().http())?.build()?;
+/// let reload = Reload::new(stack.handle(), settings);
+/// let watch = settings::watch("client.toml", read, reload, |result| match result {
+///     Ok(changed) => println!("{changed}"),
+///     Err(error) => eprintln!("{error}"),
+/// })?;
+/// assert!(watch.handle().is_alive());
+/// # Ok::<_, tower::BoxError>(())
+/// ```
+///
+/// # Errors
+/// The system cannot watch the file's folder, or start a thread.
+pub fn watch<S>(
+    path: impl Into<PathBuf>,
+    read: impl Fn(&str) -> Result<S, BoxError> + Send + 'static,
+    reload: Reload<S>,
+    report: impl FnMut(Result<Changed, ReloadError>) + Send + 'static,
+) -> io::Result<Watch>
+where
+    S: Settings + Send + 'static,
+    S::Handle: Send + 'static,
+{
+    let path = path.into();
+    let (file, mut reload) = (path.clone(), reload);
+    let apply = move |text: &str| {
+        let applied = read(text).and_then(|next| reload.follow(next));
+        vec![applied.map_err(|error| ReloadError::new(&file, error))]
+    };
+    start(path, Box::new(apply), Box::new(report))
+}
+
+/// Follows a file on a thread of its own.
+fn start(path: PathBuf, apply: Apply, report: Report) -> io::Result<Watch> {
+    let (sender, events) = mpsc::channel();
+    let mut watcher = notify::recommended_watcher(move |event| {
+        let _ = sender.send(event);
+    })
+    .map_err(io::Error::other)?;
+    for folder in folders(&path) {
+        let watching = watcher.watch(&folder, RecursiveMode::NonRecursive);
+        watching.map_err(io::Error::other)?;
+    }
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    let name = Name::from(name.to_string_lossy().into_owned());
+    let status = Arc::new(Status::new(name.as_str()));
+    register(&status);
+    let mut follower = Follower::new(path, apply, report, status.clone());
+    let thread = thread::Builder::new().name("tower-keep-watch".to_owned());
+    thread.spawn(move || follower.follow(&events))?;
+    Ok(Watch {
+        status,
+        _watcher: watcher,
+    })
+}
+
+/// The file's folder, and that of what it links to.
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let parent = |path: &Path| match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let mut folders = vec![parent(path)];
+    folders.extend(path.canonicalize().ok().as_deref().map(parent));
+    folders
+}
+
+impl Watch {
+    /// Tells how it is doing.
+    #[must_use]
+    pub fn handle(&self) -> WatchHandle {
+        WatchHandle::new(self.status.clone())
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Watch")
+            .field(&self.handle().snapshot())
+            .finish()
+    }
+}
