@@ -15,7 +15,7 @@ pub type BulkheadLayer<P = Plain> = GateLayer<BulkheadGate, P>;
 /// Made by [`keyed_by`](super::BulkheadBuilder::keyed_by). At most
 /// [`max_keys`](super::BulkheadBuilder::max_keys) of them: a new key past that takes the place of
 /// one in which nothing is in flight, or else shares one with others.
-pub type KeyedBulkheadLayer<K, F, P = Plain> = GateLayer<Keyed<K, F, BulkheadGate>, P>;
+pub type KeyedBulkheadLayer<F, P = Plain> = GateLayer<Keyed<F, BulkheadGate>, P>;
 
 /// A service behind a [`BulkheadLayer`].
 pub type Bulkhead<S, P = Plain> = Gated<S, BulkheadGate, P>;

@@ -14,7 +14,7 @@ use crate::{
         limits::LimitByKey,
         settings::{Order, Settings},
     },
-    keyed::{KeySettings, NotKeyed},
+    keyed::{HasKey, KeyFn, KeySettings, NotKeyed},
     protocol::Plain,
 };
 
@@ -183,12 +183,12 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
 
     /// A bulkhead for each key, such as a host or a tenant, each with the whole limit: a closure
     /// `Fn(&Req) -> Option<K>` finds it. Some may have [another limit](Self::limit_for).
-    pub fn keyed_by<Req, L, F>(self, key: F) -> BulkheadBuilder<LimitByKey<L, F>, P, A>
+    pub fn keyed_by<Req, L, F>(self, key: F) -> BulkheadBuilder<LimitByKey<KeyFn<F, Req>>, P, A>
     where
         F: Fn(&Req) -> Option<L>,
         L: Hash + Eq + Clone,
     {
-        self.with_key(LimitByKey::new(key))
+        self.with_key(LimitByKey::new(KeyFn::new(key)))
     }
 
     /// Rejects a call at its own deadline, which a closure `Fn(&Req) ->
@@ -279,7 +279,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     }
 }
 
-impl<K, F, P, A> BulkheadBuilder<LimitByKey<K, F>, P, A> {
+impl<F: HasKey, P, A> BulkheadBuilder<LimitByKey<F>, P, A> {
     /// Gives keys that are known a limit, or with [`within`](Self::within) a share, of their own: a
     /// closure `Fn(&K) -> usize`, or `-> Option<usize>` where the others have that of
     /// [`builder`](BulkheadLayer::builder). Default: all have that.
@@ -305,7 +305,7 @@ impl<K, F, P, A> BulkheadBuilder<LimitByKey<K, F>, P, A> {
     /// is checked. The keyed handle's `update` is for the other keys: it leaves these limits.
     pub fn limit_for<L, G>(mut self, limit: G) -> Self
     where
-        G: Fn(&K) -> L + Send + Sync + 'static,
+        G: Fn(&F::Key) -> L + Send + Sync + 'static,
         L: Into<Option<usize>>,
     {
         self.key = self.key.limit_for(limit);
@@ -329,9 +329,9 @@ impl<K, F, P, A> BulkheadBuilder<LimitByKey<K, F>, P, A> {
     /// assert!(shares(50).is_ok());
     /// assert!(shares(51).unwrap_err().to_string().contains("`limits` is 61"));
     /// ```
-    pub fn limits(mut self, limits: impl IntoIterator<Item = (K, usize)>) -> Self
+    pub fn limits(mut self, limits: impl IntoIterator<Item = (F::Key, usize)>) -> Self
     where
-        K: Hash + Eq + Send + Sync + 'static,
+        F::Key: Hash + Eq + Send + Sync + 'static,
     {
         self.key = self.key.limits(HashMap::from_iter(limits));
         self

@@ -21,7 +21,7 @@ use crate::{
         settings::{Settings, checked_share, checked_total},
     },
     gate::{Keyable, Keyed, KeyedParts},
-    keyed::partitions::Recipe,
+    keyed::{HasKey, partitions::Recipe},
     observe::{Instance, Observed, Tally, trace},
     queue::Total,
 };
@@ -47,28 +47,28 @@ pub struct Plan<K> {
     pub(super) tally: Arc<Tally>,
 }
 
-impl<K: Hash + Eq + Clone, F> Keyed<K, F, BulkheadGate> {
+impl<F: HasKey<Key: Hash + Eq + Clone>> Keyed<F, BulkheadGate> {
     /// Returns the handle.
     #[must_use]
-    pub fn handle(&self) -> KeyedBulkheadHandle<K> {
+    pub fn handle(&self) -> KeyedBulkheadHandle<F::Key> {
         KeyedBulkheadHandle {
             parts: self.parts().clone(),
         }
     }
 }
 
-impl<K: Hash + Eq + Clone, F, P> KeyedBulkheadLayer<K, F, P> {
+impl<F: HasKey<Key: Hash + Eq + Clone>, P> KeyedBulkheadLayer<F, P> {
     /// Returns the handle.
     #[must_use]
-    pub fn handle(&self) -> KeyedBulkheadHandle<K> {
+    pub fn handle(&self) -> KeyedBulkheadHandle<F::Key> {
         self.gate().handle()
     }
 }
 
-impl<K: Hash + Eq + Clone, F> Controlled for Keyed<K, F, BulkheadGate> {
-    type Handle = KeyedBulkheadHandle<K>;
+impl<F: HasKey<Key: Hash + Eq + Clone>> Controlled for Keyed<F, BulkheadGate> {
+    type Handle = KeyedBulkheadHandle<F::Key>;
 
-    fn control(&self) -> KeyedBulkheadHandle<K> {
+    fn control(&self) -> KeyedBulkheadHandle<F::Key> {
         self.handle()
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         state::tally,
     },
     gate::{GateLayer, Keyed, KeyedParts},
-    keyed::NotKeyed,
+    keyed::{HasKey, NotKeyed},
     observe::register,
     protocol::Plain,
 };
@@ -52,10 +52,10 @@ impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
     }
 }
 
-impl<K, F, P, A> BulkheadBuilder<LimitByKey<K, F>, P, A>
+impl<F, P, A> BulkheadBuilder<LimitByKey<F>, P, A>
 where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    A: Wrap<Keyed<K, F, BulkheadGate>>,
+    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
+    A: Wrap<Keyed<F, BulkheadGate>>,
 {
     /// Starts with nothing in flight.
     ///
@@ -110,10 +110,10 @@ impl<A: Wrap<BulkheadGate, Gate: Clone>> BulkheadBuilder<NotKeyed, Plain, A> {
     }
 }
 
-impl<K, F, A> BulkheadBuilder<LimitByKey<K, F>, Plain, A>
+impl<F, A> BulkheadBuilder<LimitByKey<F>, Plain, A>
 where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    A: Wrap<Keyed<K, F, BulkheadGate>, Gate: Clone>,
+    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
+    A: Wrap<Keyed<F, BulkheadGate>, Gate: Clone>,
 {
     /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
     ///

@@ -2,13 +2,12 @@
 
 use std::{collections::HashMap, fmt, hash::Hash, sync::Arc};
 
-use crate::{ConfigError, bulkhead::settings::checked};
+use crate::{ConfigError, bulkhead::settings::checked, keyed::HasKey};
 
 /// A builder's state: a bulkhead for each key that a closure finds.
-#[derive(Clone)]
-pub struct LimitByKey<K, F> {
+pub struct LimitByKey<F: HasKey> {
     pub(super) key: F,
-    pub(super) limits: Limits<K>,
+    pub(super) limits: Limits<F::Key>,
 }
 
 /// The limits of keys that have one of their own.
@@ -26,7 +25,7 @@ struct Listed<K> {
 
 type LimitFor<K> = Arc<dyn Fn(&K) -> Option<usize> + Send + Sync>;
 
-impl<K, F> LimitByKey<K, F> {
+impl<F: HasKey> LimitByKey<F> {
     pub(crate) fn new(key: F) -> Self {
         let limits = Limits {
             listed: None,
@@ -37,16 +36,16 @@ impl<K, F> LimitByKey<K, F> {
 
     pub(super) fn limit_for<L, G>(mut self, limit: G) -> Self
     where
-        G: Fn(&K) -> L + Send + Sync + 'static,
+        G: Fn(&F::Key) -> L + Send + Sync + 'static,
         L: Into<Option<usize>>,
     {
         self.limits.by_key = Some(Arc::new(move |key| limit(key).into()));
         self
     }
 
-    pub(super) fn limits(mut self, limits: HashMap<K, usize>) -> Self
+    pub(super) fn limits(mut self, limits: HashMap<F::Key, usize>) -> Self
     where
-        K: Hash + Eq + Send + Sync + 'static,
+        F::Key: Hash + Eq + Send + Sync + 'static,
     {
         self.limits.listed = Some(Listed {
             all: limits.values().copied().collect(),
@@ -106,7 +105,16 @@ impl<K> Clone for Listed<K> {
     }
 }
 
-impl<K, F> fmt::Debug for LimitByKey<K, F> {
+impl<F: HasKey + Clone> Clone for LimitByKey<F> {
+    fn clone(&self) -> Self {
+        Self {
+            key: self.key.clone(),
+            limits: self.limits.clone(),
+        }
+    }
+}
+
+impl<F: HasKey> fmt::Debug for LimitByKey<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LimitByKey")
     }

@@ -44,14 +44,14 @@ pub type CircuitBreakerLayer<P = Plain> = GateLayer<CircuitGate, P>;
 /// each. A new key past that takes the place of a circuit that knows nothing worth keeping, and
 /// that no call in flight and no handle holds. If there is none at hand,
 /// [`overflow`](super::CircuitBreakerBuilder::overflow) says what becomes of it, for this call.
-pub type KeyedCircuitBreakerLayer<K, F, P = Plain> = GateLayer<Keyed<K, F, CircuitGate>, P>;
+pub type KeyedCircuitBreakerLayer<F, P = Plain> = GateLayer<Keyed<F, CircuitGate>, P>;
 
 /// A service behind a [`CircuitBreakerLayer`].
 pub type CircuitBreaker<S, P = Plain> = Gated<S, CircuitGate, P>;
 
 /// A service behind a [`KeyedCircuitBreakerLayer`]. Its readiness is that of the inner service,
 /// whatever the circuits: the key is known only with the request.
-pub type KeyedCircuitBreaker<S, K, F, P = Plain> = Gated<S, Keyed<K, F, CircuitGate>, P>;
+pub type KeyedCircuitBreaker<S, F, P = Plain> = Gated<S, Keyed<F, CircuitGate>, P>;
 
 /// The answer of a [`CircuitBreaker`]: the inner one, or a rejection.
 pub type ResponseFuture<S, P, Req> = GateFuture<S, CircuitGate, P, Req>;

@@ -14,7 +14,7 @@ use crate::{
         state::{Settings, in_force},
     },
     gate::{GateLayer, Keyed, KeyedParts},
-    keyed::{ByKey, KeySettings, NotKeyed},
+    keyed::{ByKey, HasKey, KeyFn, KeySettings, NotKeyed},
     observe::register,
     protocol::{Choice, Chosen, Unset},
     sync::stripe_count,
@@ -58,10 +58,10 @@ impl<P> CircuitBreakerLayer<P> {
     }
 }
 
-impl<K: Hash + Eq + Clone, F, P> KeyedCircuitBreakerLayer<K, F, P> {
+impl<F: HasKey<Key: Hash + Eq + Clone>, P> KeyedCircuitBreakerLayer<F, P> {
     /// Returns the handle.
     #[must_use]
-    pub fn handle(&self) -> KeyedCircuitBreakerHandle<K> {
+    pub fn handle(&self) -> KeyedCircuitBreakerHandle<F::Key> {
         self.gate().handle()
     }
 }
@@ -246,12 +246,12 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
 
     /// A circuit for each key, such as a host, a route or a tenant, instead of one for all: a
     /// closure `Fn(&Req) -> Option<K>` finds it.
-    pub fn keyed_by<Req, L, F>(self, key: F) -> CircuitBreakerBuilder<ByKey<L, F>, P>
+    pub fn keyed_by<Req, L, F>(self, key: F) -> CircuitBreakerBuilder<ByKey<KeyFn<F, Req>>, P>
     where
         F: Fn(&Req) -> Option<L>,
         L: Hash + Eq + Clone,
     {
-        self.with_key(ByKey::new(key))
+        self.with_key(ByKey::new(KeyFn::new(key)))
     }
 
     pub(crate) fn with_key<L>(self, key: L) -> CircuitBreakerBuilder<L, P> {
@@ -323,16 +323,16 @@ impl CircuitBreakerBuilder {
     }
 }
 
-impl<K, F, P> CircuitBreakerBuilder<ByKey<K, F>, P>
+impl<F, P> CircuitBreakerBuilder<ByKey<F>, P>
 where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
+    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
 {
     /// Starts with no circuits but that which keys share; each is closed at first.
     ///
     /// # Errors
     /// A setting outside the range that [`BreakerConfig`] gives for it; no keys; backpressure,
     /// because readiness is asked before there is a request, and so a key.
-    pub fn build(self) -> Result<KeyedCircuitBreakerLayer<K, F, P::Protocol>, ConfigError>
+    pub fn build(self) -> Result<KeyedCircuitBreakerLayer<F, P::Protocol>, ConfigError>
     where
         P: Choice,
     {
@@ -340,7 +340,7 @@ where
         Ok(GateLayer::with_protocol(gate, protocol.protocol()))
     }
 
-    fn made(self) -> Result<(Keyed<K, F, CircuitGate>, P), ConfigError> {
+    fn made(self) -> Result<(Keyed<F, CircuitGate>, P), ConfigError> {
         let max_keys = self
             .keys
             .max_keys(1024)
@@ -369,15 +369,15 @@ where
     }
 }
 
-impl<K, F> CircuitBreakerBuilder<ByKey<K, F>>
+impl<F> CircuitBreakerBuilder<ByKey<F>>
 where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
+    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
 {
     /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn gate(self) -> Result<Keyed<K, F, CircuitGate>, ConfigError> {
+    pub fn gate(self) -> Result<Keyed<F, CircuitGate>, ConfigError> {
         self.made().map(|(gate, _)| gate)
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         state::{Settings, in_force},
     },
     gate::{Keyable, Keyed, KeyedParts},
-    keyed::partitions::Recipe,
+    keyed::{HasKey, partitions::Recipe},
 };
 
 /// Watches and steers keyed circuit breakers from outside.
@@ -27,10 +27,10 @@ pub struct Template {
     settings: Settings,
 }
 
-impl<K: Hash + Eq + Clone, F> Keyed<K, F, CircuitGate> {
+impl<F: HasKey<Key: Hash + Eq + Clone>> Keyed<F, CircuitGate> {
     /// Returns the handle.
     #[must_use]
-    pub fn handle(&self) -> KeyedCircuitBreakerHandle<K> {
+    pub fn handle(&self) -> KeyedCircuitBreakerHandle<F::Key> {
         KeyedCircuitBreakerHandle {
             parts: self.parts().clone(),
         }

@@ -19,7 +19,7 @@ pub trait Gate {
     /// What an admission owes until the call is sent.
     type Grant;
     /// What a sent call owes until its end. The default owes nothing.
-    type Pass: Default + Send + 'static;
+    type Pass: Default + Send;
     /// A place in a queue.
     type Ticket;
     /// What closures have said of a request: its key, its cost. Kept until the call is sent or

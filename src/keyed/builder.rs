@@ -1,6 +1,6 @@
 //! What builders of keyed layers have in common.
 
-use std::{fmt, marker::PhantomData};
+use std::fmt;
 
 use crate::{ConfigError, algorithm::Overflow, keyed::Missing};
 
@@ -9,9 +9,9 @@ use crate::{ConfigError, algorithm::Overflow, keyed::Missing};
 pub struct NotKeyed;
 
 /// A builder's state: one for each key that a closure finds.
-pub struct ByKey<K, F> {
+#[derive(Clone)]
+pub struct ByKey<F> {
     pub(crate) key: F,
-    keys: PhantomData<fn() -> K>,
 }
 
 /// The settings that keys add. They may be made before or after the key is; a layer without keys
@@ -25,12 +25,9 @@ pub(crate) struct KeySettings {
     pub(crate) all_share: bool,
 }
 
-impl<K, F> ByKey<K, F> {
+impl<F> ByKey<F> {
     pub(crate) fn new(key: F) -> Self {
-        Self {
-            key,
-            keys: PhantomData,
-        }
+        Self { key }
     }
 }
 
@@ -62,13 +59,7 @@ impl KeySettings {
     }
 }
 
-impl<K, F: Clone> Clone for ByKey<K, F> {
-    fn clone(&self) -> Self {
-        Self::new(self.key.clone())
-    }
-}
-
-impl<K, F> fmt::Debug for ByKey<K, F> {
+impl<F> fmt::Debug for ByKey<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ByKey")
     }

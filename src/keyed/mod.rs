@@ -62,5 +62,5 @@ pub use self::http::{
 };
 pub(crate) use builder::KeySettings;
 pub use builder::{ByKey, NotKeyed};
-pub use find::{FindKey, Missing};
+pub use find::{FindKey, HasKey, KeyFn, Missing};
 pub use subnet::Subnet;

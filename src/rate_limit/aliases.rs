@@ -84,10 +84,10 @@ pub type KeyedRateLimitLayer<F, M = Policy, P = Plain> =
 ///
 /// **Cost.** A look-up in a map that readers do not write to, a reference count and a fence, beside
 /// what the limit costs. The first call of a key takes a mutex, and makes its limit.
-pub type PerKeyRateLimitLayer<K, F, M = Policy, P = Plain> = GateLayer<PerKeyGate<K, F, M>, P>;
+pub type PerKeyRateLimitLayer<F, M = Policy, P = Plain> = GateLayer<PerKeyGate<F, M>, P>;
 
 /// The gate of a [`PerKeyRateLimitLayer`].
-pub type PerKeyGate<K, F, M = Policy> = Metered<WithTotal<Keyed<K, F, LimitGate>>, M>;
+pub type PerKeyGate<F, M = Policy> = Metered<WithTotal<Keyed<F, LimitGate>>, M>;
 
 /// A keyed limit, and the total that all keys stay within, if there is one.
 pub type WithTotal<G> = Both<G, Option<LimitGate>>;

@@ -8,10 +8,11 @@ use crate::{
     ConfigError, Name,
     algorithm::{Limit, Overflow, Rate},
     ambient::clock::nanos,
-    keyed::{KeySettings, Missing, NotKeyed},
+    keyed::{KeyFn, KeySettings, Missing, NotKeyed},
     protocol::Plain,
     rate_limit::{
-        ByRequest, ByResponse, Labelled, Policy, RateLimitLayer, bucket::Settings, keyed::MakeLimit,
+        ByRequest, ByResponse, Labelled, PerKey, Policy, RateLimitLayer, bucket::Settings,
+        keyed::MakeLimit,
     },
 };
 
@@ -31,13 +32,6 @@ pub struct RateLimitBuilder<K = NotKeyed, M = Policy, P = Plain> {
 /// A builder's state: each key in a [table](RateLimitBuilder::keyed_by).
 #[derive(Debug, Clone, Copy)]
 pub struct InTable<F>(pub(super) F);
-
-/// A builder's state: a [limit of its own](RateLimitBuilder::per_key) for each key.
-#[derive(Clone)]
-pub struct PerKey<K, F> {
-    pub(super) key: F,
-    pub(super) limit: MakeLimit<K>,
-}
 
 #[derive(Debug)]
 pub(super) enum Algorithm {
@@ -212,12 +206,12 @@ impl<K, M, P> RateLimitBuilder<K, M, P> {
     /// Gives each key a limit of its own, all of this rate and burst: a closure `Fn(&Req) ->
     /// Option<K>` finds the key, which is [`Hash`]. Any number of keys, in a table of fixed size;
     /// none is kept.
-    pub fn keyed_by<Req, T, F>(self, key: F) -> RateLimitBuilder<InTable<ByRequest<F>>, M, P>
+    pub fn keyed_by<Req, T, F>(self, key: F) -> RateLimitBuilder<InTable<KeyFn<F, Req>>, M, P>
     where
         F: Fn(&Req) -> Option<T>,
         T: Hash,
     {
-        self.with_key(InTable(ByRequest(key)))
+        self.with_key(InTable(KeyFn::new(key)))
     }
 
     /// Gives each key a limit of its own, of any kind: `key` is a closure `Fn(&Req) -> Option<K>`,
@@ -230,13 +224,18 @@ impl<K, M, P> RateLimitBuilder<K, M, P> {
     /// place. It may make limits of several kinds as `Arc<dyn Limit>`. A part that several limits
     /// share, in an [`Arc`], is nobody's to notify: what one key gives back to it, the waiters of
     /// another find when their own time comes.
-    pub fn per_key<Req, T, F, G, L>(self, key: F, limit: G) -> RateLimitBuilder<PerKey<T, F>, M, P>
+    pub fn per_key<Req, T, F, G, L>(
+        self,
+        key: F,
+        limit: G,
+    ) -> RateLimitBuilder<PerKey<KeyFn<F, Req>>, M, P>
     where
         F: Fn(&Req) -> Option<T>,
         G: Fn(&T) -> Result<L, ConfigError> + Send + Sync + 'static,
         L: Limit + 'static,
     {
         let limit: MakeLimit<T> = Arc::new(move |key| Ok(Box::new(limit(key)?)));
+        let key = KeyFn::new(key);
         self.with_key(PerKey { key, limit })
     }
 
@@ -386,11 +385,5 @@ impl<K, C, A, D, P> RateLimitBuilder<K, Policy<C, A, D>, P> {
             actual,
             deadline,
         })
-    }
-}
-
-impl<K, F> std::fmt::Debug for PerKey<K, F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PerKey")
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     algorithm::{KeyedBuckets, Limit, MAX_BURST, Rate, TokenBucket},
     ambient::clock::Clock,
     gate::{Both, GateLayer, Keyed, KeyedParts},
-    keyed::NotKeyed,
+    keyed::{HasKey, NotKeyed},
     observe::{LIMIT_WAIT, Tally, register},
     rate_limit::{
         InTable, KeyedRateLimitHandle, KeyedRateLimitLayer, LimitGate, Metered, PerKey, PerKeyGate,
@@ -28,36 +28,36 @@ impl<M, P> RateLimitLayer<M, P> {
     }
 }
 
-impl<F, M, P> KeyedRateLimitLayer<F, M, P> {
+impl<F: HasKey, M, P> KeyedRateLimitLayer<F, M, P> {
     /// Returns the handle.
     #[must_use]
-    pub fn handle(&self) -> KeyedRateLimitHandle {
+    pub fn handle(&self) -> KeyedRateLimitHandle<F::Key> {
         self.gate().handle()
     }
 }
 
-impl<F, M> Metered<WithTotal<TableGate<F>>, M> {
+impl<F: HasKey, M> Metered<WithTotal<TableGate<F>>, M> {
     /// Returns the handle.
     #[must_use]
-    pub fn handle(&self) -> KeyedRateLimitHandle {
+    pub fn handle(&self) -> KeyedRateLimitHandle<F::Key> {
         let Both { first, second } = &self.limit;
         let total = second.as_ref().map(LimitGate::handle);
         KeyedRateLimitHandle::new(first.table().clone(), total)
     }
 }
 
-impl<K: Hash + Eq + Clone, F, M, P> PerKeyRateLimitLayer<K, F, M, P> {
+impl<F: HasKey<Key: Hash + Eq + Clone>, M, P> PerKeyRateLimitLayer<F, M, P> {
     /// Returns the handle.
     #[must_use]
-    pub fn handle(&self) -> PerKeyRateLimitHandle<K> {
+    pub fn handle(&self) -> PerKeyRateLimitHandle<F::Key> {
         self.gate().limit.first.handle()
     }
 }
 
-impl<K: Hash + Eq + Clone, F, M> PerKeyGate<K, F, M> {
+impl<F: HasKey<Key: Hash + Eq + Clone>, M> PerKeyGate<F, M> {
     /// Returns the handle.
     #[must_use]
-    pub fn handle(&self) -> PerKeyRateLimitHandle<K> {
+    pub fn handle(&self) -> PerKeyRateLimitHandle<F::Key> {
         self.limit.first.handle()
     }
 }
@@ -136,16 +136,16 @@ impl<F, M, P> RateLimitBuilder<InTable<F>, M, P> {
     }
 }
 
-impl<K, F, M, P> RateLimitBuilder<PerKey<K, F>, M, P>
+impl<F, M, P> RateLimitBuilder<PerKey<F>, M, P>
 where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
+    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
 {
     /// Starts with no limits but the shared one. A key whose limit cannot be made is treated as one
     /// that found no place.
     ///
     /// # Errors
     /// A shared limit that cannot work; no keys; `max_waiting` without `max_wait`.
-    pub fn build(self) -> Result<PerKeyRateLimitLayer<K, F, M, P>, ConfigError> {
+    pub fn build(self) -> Result<PerKeyRateLimitLayer<F, M, P>, ConfigError> {
         let Self {
             limit,
             settings,
@@ -203,17 +203,16 @@ impl<F: Clone, M: Clone> RateLimitBuilder<InTable<F>, M> {
     }
 }
 
-impl<K, F, M> RateLimitBuilder<PerKey<K, F>, M>
+impl<F, M> RateLimitBuilder<PerKey<F>, M>
 where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    F: Clone,
+    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static> + Clone,
     M: Clone,
 {
     /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn gate(self) -> Result<PerKeyGate<K, F, M>, ConfigError> {
+    pub fn gate(self) -> Result<PerKeyGate<F, M>, ConfigError> {
         self.build().map(|layer| layer.gate().clone())
     }
 }

@@ -70,11 +70,11 @@ pub use aliases::{
     ResponseFuture, WithTotal,
 };
 pub use bucket::Snapshot;
-pub use builder::{InTable, PerKey, RateLimitBuilder};
+pub use builder::{InTable, RateLimitBuilder};
 pub use handle::RateLimitHandle;
 pub use keyed::{
-    HeavyHitter, Key, KeyedRateLimitHandle, KeyedSnapshot, Labelled, PerKeyRateLimitHandle, Plans,
-    TableGate,
+    HeavyHitter, Key, KeyedRateLimitHandle, KeyedSnapshot, Labelled, PerKey, PerKeyRateLimitHandle,
+    Plans, TableGate,
 };
 #[cfg(feature = "serde")]
 pub(crate) use layer::one_second_of;

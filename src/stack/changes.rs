@@ -262,7 +262,7 @@ impl ChangesRate for Option<RateLimitHandle> {
     }
 }
 
-impl ChangesRate for KeyedRateLimitHandle {
+impl<K> ChangesRate for KeyedRateLimitHandle<K> {
     fn change_rate(
         &self,
         rate: Rate,

@@ -163,7 +163,7 @@ impl Readable for Option<RateLimitHandle> {
     }
 }
 
-impl Readable for KeyedRateLimitHandle {
+impl<K> Readable for KeyedRateLimitHandle<K> {
     type Snapshot = KeyedSnapshot;
 
     fn read(&self) -> Self::Snapshot {

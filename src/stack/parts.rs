@@ -8,7 +8,7 @@ use crate::{
     algorithm::BreakerConfig,
     bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer, Controlled, LimitByKey, Wrap},
     gate::Keyed,
-    keyed::NotKeyed,
+    keyed::{HasKey, NotKeyed},
     protocol::Plain,
     rate_limit::{
         InTable, KeyedRateLimitHandle, LimitGate, Metered, PerKey, PerKeyGate,
@@ -218,13 +218,12 @@ impl<F: Clone, M: Clone> LimitPart for RateLimitBuilder<InTable<F>, M> {
     }
 }
 
-impl<K, F, M> LimitPart for RateLimitBuilder<PerKey<K, F>, M>
+impl<F, M> LimitPart for RateLimitBuilder<PerKey<F>, M>
 where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    F: Clone,
+    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static> + Clone,
     M: Clone,
 {
-    type Gate = PerKeyGate<K, F, M>;
+    type Gate = PerKeyGate<F, M>;
 
     fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError> {
         own.unset(name)?;
@@ -284,10 +283,10 @@ impl<A: Wrap<BulkheadGate, Gate: Clone>> BulkheadPart for BulkheadBuilder<NotKey
     }
 }
 
-impl<K, F, A> BulkheadPart for BulkheadBuilder<LimitByKey<K, F>, Plain, A>
+impl<F, A> BulkheadPart for BulkheadBuilder<LimitByKey<F>, Plain, A>
 where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    A: Wrap<Keyed<K, F, BulkheadGate>, Gate: Clone>,
+    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
+    A: Wrap<Keyed<F, BulkheadGate>, Gate: Clone>,
 {
     type Gate = A::Gate;
 
@@ -309,16 +308,16 @@ impl<M> Handled for Option<Metered<LimitGate, M>> {
     }
 }
 
-impl<F, M> Handled for Metered<WithTotal<TableGate<F>>, M> {
-    type Handle = KeyedRateLimitHandle;
+impl<F: HasKey, M> Handled for Metered<WithTotal<TableGate<F>>, M> {
+    type Handle = KeyedRateLimitHandle<F::Key>;
 
     fn handle(&self) -> Self::Handle {
         self.handle()
     }
 }
 
-impl<K: Hash + Eq + Clone, F, M> Handled for PerKeyGate<K, F, M> {
-    type Handle = PerKeyRateLimitHandle<K>;
+impl<F: HasKey<Key: Hash + Eq + Clone>, M> Handled for PerKeyGate<F, M> {
+    type Handle = PerKeyRateLimitHandle<F::Key>;
 
     fn handle(&self) -> Self::Handle {
         self.handle()

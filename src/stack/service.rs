@@ -33,8 +33,8 @@ type GatedAttempt<S, P, W> =
 
 /// The gates of a client: a circuit for each host, a rate, and a bulkhead for each host.
 pub type ClientGates<W = ByHost> = Both<
-    Keyed<Host, InTimed<W>, CircuitGate>,
-    Both<Option<ClientLimit>, Asked<Keyed<Host, InTimed<W>, BulkheadGate>, OfTimed>>,
+    Keyed<InTimed<W>, CircuitGate>,
+    Both<Option<ClientLimit>, Asked<Keyed<InTimed<W>, BulkheadGate>, OfTimed>>,
 >;
 
 /// A rate limit whose waits end with the call's deadline.

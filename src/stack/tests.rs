@@ -435,7 +435,10 @@ async fn a_server_tells_tenants_and_routes_apart() {
     let changes = Changes::new().rate(Rate::per_second(9), 9).max_in_flight(4);
     handle.update(changes).unwrap();
     assert_eq!(
-        handle.rate_limit.snapshot_of(&"c").burst,
+        handle
+            .rate_limit
+            .snapshot_of(&::http::HeaderValue::from_static("c").into())
+            .burst,
         3,
         "the total stays"
     );

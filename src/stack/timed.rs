@@ -14,6 +14,7 @@ use crate::{
     CarryDeadline, Classify, Deadline, Outcome, Rejected, Timeouts,
     bulkhead::Ask,
     gate::{Demand, FindKey},
+    keyed::{HasKey, Host},
     protocol::{Advice, Kept, PrimaryError, Protocol, Quota, Replay, Settle},
     rate_limit,
 };
@@ -197,6 +198,10 @@ impl<P: Protocol<Res, Err>, Res, Err> Protocol<Res, Err> for WithDeadline<P> {
     fn note_primary<T: Settle>(&self, response: &mut P::Response<T>, primary: PrimaryError) {
         self.0.note_primary(response, primary);
     }
+}
+
+impl<F> HasKey for InTimed<F> {
+    type Key = Host;
 }
 
 impl<F: FindKey<Req, K>, Req, K> FindKey<Timed<Req>, K> for InTimed<F> {

@@ -50,13 +50,13 @@ pub type ThrottleLayer<P = Plain> = GateLayer<ThrottleGate, P>;
 /// [`overflow`](super::ThrottleBuilder::overflow) says what becomes of it, for this call.
 ///
 /// **Observed** are all keys together: the calls of all of them, and the highest probability.
-pub type KeyedThrottleLayer<K, F, P = Plain> = GateLayer<Keyed<K, F, ThrottleGate>, P>;
+pub type KeyedThrottleLayer<F, P = Plain> = GateLayer<Keyed<F, ThrottleGate>, P>;
 
 /// A service behind a [`ThrottleLayer`].
 pub type Throttled<S, P = Plain> = Gated<S, ThrottleGate, P>;
 
 /// A service behind a [`KeyedThrottleLayer`].
-pub type KeyedThrottled<S, K, F, P = Plain> = Gated<S, Keyed<K, F, ThrottleGate>, P>;
+pub type KeyedThrottled<S, F, P = Plain> = Gated<S, Keyed<F, ThrottleGate>, P>;
 
 /// The answer of a [`Throttled`]: the inner one, or a rejection.
 pub type ResponseFuture<S, P, Req> = GateFuture<S, ThrottleGate, P, Req>;

@@ -6,7 +6,7 @@ use crate::{
     ConfigError, Name,
     algorithm::{Overflow, throttle::ThrottleConfig},
     gate::{GateLayer, Keyed, KeyedParts},
-    keyed::{ByKey, KeySettings, Missing, NotKeyed},
+    keyed::{ByKey, HasKey, KeyFn, KeySettings, Missing, NotKeyed},
     observe::{Tally, register},
     protocol::{Choice, Chosen, Unset},
     sync::stripe_count,
@@ -52,13 +52,10 @@ impl<P> ThrottleLayer<P> {
     }
 }
 
-impl<K, F, P> KeyedThrottleLayer<K, F, P>
-where
-    K: Hash + Eq + Clone,
-{
+impl<F: HasKey<Key: Hash + Eq + Clone>, P> KeyedThrottleLayer<F, P> {
     /// Returns the handle.
     #[must_use]
-    pub fn handle(&self) -> KeyedThrottleHandle<K> {
+    pub fn handle(&self) -> KeyedThrottleHandle<F::Key> {
         self.gate().handle()
     }
 }
@@ -150,18 +147,18 @@ impl<K, P> ThrottleBuilder<K, P> {
 
     /// A throttle for each key, such as a host or a route, instead of one for all: a closure
     /// `Fn(&Req) -> Option<K>` finds it.
-    pub fn keyed_by<Req, L, F>(self, key: F) -> ThrottleBuilder<ByKey<L, F>, P>
+    pub fn keyed_by<Req, L, F>(self, key: F) -> ThrottleBuilder<ByKey<KeyFn<F, Req>>, P>
     where
         F: Fn(&Req) -> Option<L>,
         L: Hash + Eq + Clone,
     {
-        self.with_key(ByKey::new(key))
+        self.with_key(ByKey::new(KeyFn::new(key)))
     }
 
     /// A throttle for each [host](crate::keyed::Host) that requests go to, as the client's
     /// [stack](crate::stack) has a circuit for each.
     #[cfg(feature = "http")]
-    pub fn per_host(self) -> ThrottleBuilder<ByKey<crate::keyed::Host, crate::keyed::ByHost>, P> {
+    pub fn per_host(self) -> ThrottleBuilder<ByKey<crate::keyed::ByHost>, P> {
         self.with_key(ByKey::new(crate::keyed::ByHost))
     }
 
@@ -221,15 +218,15 @@ impl ThrottleBuilder {
     }
 }
 
-impl<K, F, P> ThrottleBuilder<ByKey<K, F>, P>
+impl<F, P> ThrottleBuilder<ByKey<F>, P>
 where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
+    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
 {
     /// Starts with no throttles but that which keys share; each has an empty window at first.
     ///
     /// # Errors
     /// A setting outside the range that [`ThrottleConfig`] gives for it, or no keys.
-    pub fn build(self) -> Result<KeyedThrottleLayer<K, F, P::Protocol>, ConfigError>
+    pub fn build(self) -> Result<KeyedThrottleLayer<F, P::Protocol>, ConfigError>
     where
         P: Choice,
     {
@@ -237,7 +234,7 @@ where
         Ok(GateLayer::with_protocol(gate, protocol.protocol()))
     }
 
-    fn made(self) -> Result<(Keyed<K, F, ThrottleGate>, P), ConfigError> {
+    fn made(self) -> Result<(Keyed<F, ThrottleGate>, P), ConfigError> {
         let max_keys = self.keys.max_keys(1024);
         let max_keys = max_keys.map_err(|error| self.error(error))?;
         let tally = Arc::new(Tally::new("throttle", self.name));
@@ -254,15 +251,15 @@ where
     }
 }
 
-impl<K, F> ThrottleBuilder<ByKey<K, F>>
+impl<F> ThrottleBuilder<ByKey<F>>
 where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
+    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
 {
     /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn gate(self) -> Result<Keyed<K, F, ThrottleGate>, ConfigError> {
+    pub fn gate(self) -> Result<Keyed<F, ThrottleGate>, ConfigError> {
         self.made().map(|(gate, _)| gate)
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     Changed, ConfigError,
     algorithm::throttle::ThrottleConfig,
     gate::{Keyable, Keyed, KeyedParts},
-    keyed::partitions::Recipe,
+    keyed::{HasKey, partitions::Recipe},
     observe::{self, Instance, Observed, Tally, trace},
     throttle::{ThrottleGate, ThrottleHandle},
 };
@@ -28,10 +28,10 @@ pub struct Template {
     tally: Arc<Tally>,
 }
 
-impl<K: Hash + Eq + Clone, F> Keyed<K, F, ThrottleGate> {
+impl<F: HasKey<Key: Hash + Eq + Clone>> Keyed<F, ThrottleGate> {
     /// Returns the handle.
     #[must_use]
-    pub fn handle(&self) -> KeyedThrottleHandle<K> {
+    pub fn handle(&self) -> KeyedThrottleHandle<F::Key> {
         KeyedThrottleHandle {
             parts: self.parts().clone(),
         }

@@ -4,7 +4,10 @@ use std::{collections::HashMap, pin::Pin};
 
 use futures::{FutureExt, future::pending};
 use tower::{BoxError, Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
-use tower_keep::bulkhead::{BulkheadBuilder, BulkheadLayer, KeyedBulkheadHandle, LimitByKey};
+use tower_keep::{
+    bulkhead::{BulkheadBuilder, BulkheadLayer, KeyedBulkheadHandle, LimitByKey},
+    keyed::KeyFn,
+};
 
 type Call = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 type Key = &'static str;
@@ -16,12 +19,12 @@ struct Bench {
     handle: KeyedBulkheadHandle<Key>,
 }
 
-fn builder() -> BulkheadBuilder<LimitByKey<Key, Find>> {
+fn builder() -> BulkheadBuilder<LimitByKey<KeyFn<Find, Key>>> {
     let find: Find = |key| Some(*key);
     BulkheadLayer::builder(3).keyed_by(find)
 }
 
-fn bench(builder: BulkheadBuilder<LimitByKey<Key, Find>>) -> Bench {
+fn bench(builder: BulkheadBuilder<LimitByKey<KeyFn<Find, Key>>>) -> Bench {
     let layer = builder.build().unwrap();
     let hangs = service_fn(|_: Key| pending::<Result<(), BoxError>>());
     Bench {
@@ -87,7 +90,7 @@ fn a_share_may_be_a_keys_own() {
 
 #[test]
 fn listed_limits_are_checked_when_they_are_given() {
-    let error = |builder: BulkheadBuilder<LimitByKey<Key, Find>>| {
+    let error = |builder: BulkheadBuilder<LimitByKey<KeyFn<Find, Key>>>| {
         builder.name("peers").build().unwrap_err().to_string()
     };
     let listed = [("payments", 3), ("search", 2)];

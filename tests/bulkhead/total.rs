@@ -19,6 +19,7 @@ use tower_keep::{
     Rejected, RejectedKind,
     algorithm::Aimd,
     bulkhead::{KeyedBulkheadHandle, KeyedBulkheadLayer},
+    keyed::KeyFn,
 };
 
 const WAIT: Duration = Duration::from_secs(1);
@@ -36,7 +37,7 @@ struct Shares {
     calls: HashMap<u32, Call>,
 }
 
-fn shares<F>(layer: &KeyedBulkheadLayer<char, F>) -> Shares
+fn shares<F>(layer: &KeyedBulkheadLayer<KeyFn<F, Ask>>) -> Shares
 where
     F: Fn(&Ask) -> Option<char> + Send + Sync + 'static,
 {
@@ -382,8 +383,12 @@ fn random_cancels_lose_no_place_of_a_share_or_a_total() {
 }
 
 /// Makes calls of three keys, and drops them at any point.
-fn churn<F>(layer: &KeyedBulkheadLayer<char, F>, running: &Arc<AtomicUsize>, seed: u64, calls: u32)
-where
+fn churn<F>(
+    layer: &KeyedBulkheadLayer<KeyFn<F, Ask>>,
+    running: &Arc<AtomicUsize>,
+    seed: u64,
+    calls: u32,
+) where
     F: Fn(&Ask) -> Option<char> + Send + Sync + 'static,
 {
     let running = running.clone();

@@ -10,7 +10,7 @@ use tower_keep::{
     circuit_breaker::{
         BreakerState, CircuitBreakerBuilder, CircuitBreakerLayer, KeyedCircuitBreakerHandle,
     },
-    keyed::ByKey,
+    keyed::{ByKey, KeyFn},
     protocol::{Chosen, Plain},
 };
 
@@ -19,7 +19,7 @@ type Parity = fn(&u32) -> Option<u32>;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// Keys are numbers; odd ones fail.
-fn builder() -> CircuitBreakerBuilder<ByKey<u32, Parity>, Chosen<Plain>> {
+fn builder() -> CircuitBreakerBuilder<ByKey<KeyFn<Parity, u32>>, Chosen<Plain>> {
     CircuitBreakerLayer::builder()
         .protocol(Plain::new())
         .min_calls(2)

@@ -7,7 +7,7 @@ use tokio::time::advance;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_keep::{
     Rejected, RejectedKind,
-    keyed::ByKey,
+    keyed::{ByKey, KeyFn},
     observe::{Registry, State},
     protocol::{Chosen, Plain},
     throttle::{
@@ -17,7 +17,7 @@ use tower_keep::{
 };
 
 type Key = fn(&u32) -> Option<u32>;
-type Builder = ThrottleBuilder<ByKey<u32, Key>, Chosen<Plain>>;
+type Builder = ThrottleBuilder<ByKey<KeyFn<Key, u32>>, Chosen<Plain>>;
 
 const WINDOW: Duration = Duration::from_secs(120);
 

@@ -15,6 +15,7 @@ mod fallback;
 mod fallback_backup;
 mod faults;
 mod instance;
+mod keys;
 mod order;
 mod readme;
 mod shadow;

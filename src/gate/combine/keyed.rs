@@ -10,16 +10,16 @@ use crate::{
         Access, Admission, Admit, Changed, End, Gate, Inquiry, Read, Turn, Unsent,
         combine::keyed_parts::{Keyable, KeyedParts},
     },
-    keyed::{FindKey, Missing, partitions::Partition},
+    keyed::{FindKey, HasKey, Missing, partitions::Partition},
     protocol::Quota,
 };
 
 /// A gate of its own for each key that a closure `F` finds in requests. It rejects only what is
 /// that key's, and readiness is asked before there is a request, so `poll_ready` is always that of
 /// the inner service, unless all requests share one gate.
-pub struct Keyed<K, F, G: Keyable> {
+pub struct Keyed<F: HasKey, G: Keyable> {
     key: F,
-    parts: Arc<KeyedParts<K, G>>,
+    parts: Arc<KeyedParts<F::Key, G>>,
 }
 
 /// Whose gate it is; `None` for the shared one.
@@ -45,15 +45,15 @@ pub struct KeyedAsked<K, G: Gate> {
     gate: G::Asked,
 }
 
-impl<K, F, G: Keyable> Keyed<K, F, G> {
-    pub(crate) fn new(key: F, parts: KeyedParts<K, G>) -> Self {
+impl<F: HasKey, G: Keyable> Keyed<F, G> {
+    pub(crate) fn new(key: F, parts: KeyedParts<F::Key, G>) -> Self {
         Self {
             key,
             parts: Arc::new(parts),
         }
     }
 
-    pub(crate) fn parts(&self) -> &Arc<KeyedParts<K, G>> {
+    pub(crate) fn parts(&self) -> &Arc<KeyedParts<F::Key, G>> {
         &self.parts
     }
 
@@ -62,18 +62,20 @@ impl<K, F, G: Keyable> Keyed<K, F, G> {
         self.parts.all_share.then_some(&self.parts.shared)
     }
 
-    fn of<'a>(&'a self, place: &'a Place<K, G>) -> &'a G {
+    fn of<'a>(&'a self, place: &'a Place<F::Key, G>) -> &'a G {
         place
             .as_ref()
             .map_or(&self.parts.shared, |partition| &partition.gate)
     }
 }
 
-impl<K: Send + Sync + 'static, F, G: Keyable> Gate for Keyed<K, F, G> {
-    type Grant = KeyedGrant<K, G>;
-    type Pass = KeyedPass<K, G>;
-    type Ticket = KeyedTicket<K, G>;
-    type Asked = KeyedAsked<K, G>;
+// Nothing here asks that keys are `'static`, which the compiler does not know of a reference where
+// it looks whether a task can be spawned. Layers are built only with keys that are.
+impl<F: HasKey<Key: Send + Sync>, G: Keyable> Gate for Keyed<F, G> {
+    type Grant = KeyedGrant<F::Key, G>;
+    type Pass = KeyedPass<F::Key, G>;
+    type Ticket = KeyedTicket<F::Key, G>;
+    type Asked = KeyedAsked<F::Key, G>;
 
     #[inline]
     fn send(&self, grant: Self::Grant) -> Self::Pass {
@@ -177,10 +179,9 @@ impl<K: Send + Sync + 'static, F, G: Keyable> Gate for Keyed<K, F, G> {
     }
 }
 
-impl<K, F, G, Req> Admit<Req> for Keyed<K, F, G>
+impl<F, G, Req> Admit<Req> for Keyed<F, G>
 where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    F: FindKey<Req, K>,
+    F: HasKey<Key: Hash + Eq + Clone + Send + Sync> + FindKey<Req, F::Key>,
     G: Admit<Req> + Keyable,
 {
     #[inline]
@@ -257,15 +258,15 @@ where
     }
 }
 
-impl<K: Send + Sync + 'static, F, G: Keyable> Keyed<K, F, G> {
+impl<F: HasKey<Key: Send + Sync>, G: Keyable> Keyed<F, G> {
     /// The request's key, found once, and the rest of the inquiry.
     #[inline]
     fn ask<'a, Req>(
         &self,
-        inquiry: Inquiry<'a, Req, KeyedAsked<K, G>>,
-    ) -> (Option<&'a K>, Inquiry<'a, Req, G::Asked>)
+        inquiry: Inquiry<'a, Req, KeyedAsked<F::Key, G>>,
+    ) -> (Option<&'a F::Key>, Inquiry<'a, Req, G::Asked>)
     where
-        F: FindKey<Req, K>,
+        F: FindKey<Req, F::Key>,
     {
         let Inquiry {
             request,
@@ -284,10 +285,10 @@ impl<K: Send + Sync + 'static, F, G: Keyable> Keyed<K, F, G> {
     #[inline]
     fn admit_in<Req>(
         &self,
-        place: Place<K, G>,
+        place: Place<F::Key, G>,
         inquiry: Inquiry<'_, Req, G::Asked>,
         now: &Now,
-    ) -> Admission<KeyedGrant<K, G>, KeyedTicket<K, G>>
+    ) -> Admission<KeyedGrant<F::Key, G>, KeyedTicket<F::Key, G>>
     where
         G: Admit<Req>,
     {
@@ -302,7 +303,7 @@ impl<K: Send + Sync + 'static, F, G: Keyable> Keyed<K, F, G> {
         }
     }
 
-    fn undo(&self, admission: Admission<KeyedGrant<K, G>, KeyedTicket<K, G>>, now: &Now) {
+    fn undo(&self, admission: Admission<KeyedGrant<F::Key, G>, KeyedTicket<F::Key, G>>, now: &Now) {
         match admission {
             Admission::Granted(grant) => self.give_back(grant, Unsent::Abandoned, now),
             Admission::Queued(ticket) => self.leave(ticket, now),
@@ -311,9 +312,9 @@ impl<K: Send + Sync + 'static, F, G: Keyable> Keyed<K, F, G> {
     }
 }
 
-impl<K, F, G, Res> Read<Res> for Keyed<K, F, G>
+impl<F, G, Res> Read<Res> for Keyed<F, G>
 where
-    K: Send + Sync + 'static,
+    F: HasKey<Key: Send + Sync>,
     G: Read<Res> + Keyable,
 {
     #[inline]
@@ -339,7 +340,7 @@ impl<K, G: Gate> Default for KeyedAsked<K, G> {
     }
 }
 
-impl<K, F: Clone, G: Keyable> Clone for Keyed<K, F, G> {
+impl<F: HasKey + Clone, G: Keyable> Clone for Keyed<F, G> {
     fn clone(&self) -> Self {
         Self {
             key: self.key.clone(),
@@ -348,7 +349,7 @@ impl<K, F: Clone, G: Keyable> Clone for Keyed<K, F, G> {
     }
 }
 
-impl<K, F, G: Keyable> fmt::Debug for Keyed<K, F, G> {
+impl<F: HasKey, G: Keyable> fmt::Debug for Keyed<F, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keyed")
             .field("parts", &self.parts)

@@ -17,7 +17,7 @@ use crate::{
         KeyedParts, MissingKey, Now, Read, Shadow, Turn, Unsent,
     },
     keyed::{
-        Missing,
+        KeyFn, Missing,
         partitions::{Evict, Recipe},
     },
     protocol::Quota,
@@ -336,7 +336,7 @@ fn a_keys_own_gate_is_told_what_is_about_its_calls() {
     let logs = |name| Logs { name, told };
     let otherwise = (Overflow::Shared, Missing::Share);
     let parts = KeyedParts::new(10, logs("shared"), logs("recipe"), otherwise, true);
-    tell(&Keyed::new(|_: &u32| Some(7), parts));
+    tell(&Keyed::new(KeyFn::new(|_: &u32| Some(7)), parts));
     // Readiness is asked for before there is a key.
     let about_all = ["advertises", "access", "changed", "until_change", "expire"];
     assert_eq!(told.of("own"), without(&about_all));

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use http::{HeaderMap, Request, header::HOST, uri::Authority};
 
-use crate::keyed::FindKey;
+use crate::keyed::{FindKey, HasKey};
 
 /// A host and port, as in `api.example:8080`. Upper and lower case are the same.
 #[derive(PartialEq, Eq, Hash)]
@@ -16,6 +16,10 @@ pub struct Host(Authority);
 /// For clients. What a *server* finds there is what its callers wrote.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ByHost;
+
+impl HasKey for ByHost {
+    type Key = Host;
+}
 
 impl<B> FindKey<Request<B>, Host> for ByHost {
     fn find(&self, request: &Request<B>) -> Option<Host> {

@@ -1,7 +1,10 @@
 //! The handle of a table of limits.
 
 use std::{
+    borrow::Borrow,
+    fmt,
     hash::{BuildHasher, Hash},
+    marker::PhantomData,
     sync::Arc,
     time::Duration,
 };
@@ -16,12 +19,23 @@ use crate::{
 /// Watches and changes a keyed rate limit from outside. Cheap to clone; it keeps the limit's state
 /// alive, not its services.
 ///
-/// A key given to it must hash as the one that the layer's closure finds.
-#[derive(Debug, Clone)]
-pub struct KeyedRateLimitHandle {
+/// A key given to it is of the type that the layer's closure finds, or one that it is borrowed as:
+/// a `&str` where that is a [`String`].
+///
+/// ```compile_fail,E0277
+/// use tower_keep::rate_limit::{Rate, RateLimitLayer};
+///
+/// let limit = RateLimitLayer::builder(Rate::per_second(1))
+///     .keyed_by(|tenant: &u32| Some(u64::from(*tenant)))
+///     .build()
+///     .unwrap();
+/// limit.handle().reset(&7_u32); // it has another hash than 7_u64
+/// ```
+pub struct KeyedRateLimitHandle<K> {
     table: Arc<Table>,
     /// What all keys together stay within.
     total: Option<RateLimitHandle>,
+    keys: PhantomData<fn(&K)>,
 }
 
 /// A keyed rate limit at one moment.
@@ -41,9 +55,13 @@ pub struct KeyedSnapshot {
     pub bytes: usize,
 }
 
-impl KeyedRateLimitHandle {
+impl<K> KeyedRateLimitHandle<K> {
     pub(in crate::rate_limit) fn new(table: Arc<Table>, total: Option<RateLimitHandle>) -> Self {
-        Self { table, total }
+        Self {
+            table,
+            total,
+            keys: PhantomData,
+        }
     }
 
     /// The limits as they are now. Walks the whole table.
@@ -68,7 +86,11 @@ impl KeyedRateLimitHandle {
     /// The limit of one key, and at most what the total leaves. Of a key that overflows, that which
     /// it shares.
     #[must_use]
-    pub fn snapshot_of(&self, key: &(impl Hash + ?Sized)) -> Snapshot {
+    pub fn snapshot_of<Q>(&self, key: &Q) -> Snapshot
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
         let own = self.table.snapshot(self.hash(key));
         let Some(total) = self.total() else {
             return own;
@@ -105,13 +127,21 @@ impl KeyedRateLimitHandle {
 
     /// Forgets what a key has used and owes, and its penalty, not what the total has counted of it.
     /// To a key that overflows nothing is given.
-    pub fn reset(&self, key: &(impl Hash + ?Sized)) {
+    pub fn reset<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
         self.table.with(self.hash(key), |bucket| bucket.reset());
     }
 
     /// Corrects what a call of a key has taken to what it turns out to have used: at the end of a
     /// body, say.
-    pub fn settle(&self, key: &(impl Hash + ?Sized), taken: u32, used: u32) {
+    pub fn settle<Q>(&self, key: &Q, taken: u32, used: u32)
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
         self.table
             .with(self.hash(key), |bucket| bucket.settle(taken, used));
         self.total
@@ -121,7 +151,11 @@ impl KeyedRateLimitHandle {
 
     /// Takes units that a key has used past the layer, or beyond what its call has cost: its later
     /// calls wait for them. A key that overflows burdens the limit it shares.
-    pub fn charge(&self, key: &(impl Hash + ?Sized), units: u32) {
+    pub fn charge<Q>(&self, key: &Q, units: u32)
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
         self.table
             .with(self.hash(key), |bucket| bucket.charge(units));
         self.total.iter().for_each(|total| total.charge(units));
@@ -129,7 +163,11 @@ impl KeyedRateLimitHandle {
 
     /// Gives back units that a key's calls have taken and not used. To a key that has overflowed,
     /// or that has no debt, nothing is given.
-    pub fn refund(&self, key: &(impl Hash + ?Sized), units: u32) {
+    pub fn refund<Q>(&self, key: &Q, units: u32)
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
         self.table
             .with(self.hash(key), |bucket| bucket.refund(units));
         self.total.iter().for_each(|total| total.refund(units));
@@ -137,7 +175,11 @@ impl KeyedRateLimitHandle {
 
     /// Admits nothing of a key for so long, as a penalty; nothing of another's. A key that
     /// overflows closes the limit it shares.
-    pub fn close_for(&self, key: &(impl Hash + ?Sized), duration: Duration) {
+    pub fn close_for<Q>(&self, key: &Q, duration: Duration)
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
         self.table
             .with(self.hash(key), |bucket| bucket.close_for(duration));
     }
@@ -146,13 +188,30 @@ impl KeyedRateLimitHandle {
         self.total.as_ref().map(RateLimitHandle::snapshot)
     }
 
-    fn hash(&self, key: &(impl Hash + ?Sized)) -> u64 {
+    fn hash<Q>(&self, key: &Q) -> u64
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
         self.table.seed.hash_one(key)
     }
 
     #[cfg(test)]
     pub(super) fn queues(&self) -> usize {
         self.table.queues.count()
+    }
+}
+
+impl<K> Clone for KeyedRateLimitHandle<K> {
+    fn clone(&self) -> Self {
+        Self::new(self.table.clone(), self.total.clone())
+    }
+}
+
+impl<K> fmt::Debug for KeyedRateLimitHandle<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedRateLimitHandle")
+            .finish_non_exhaustive()
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasher, Hash},
 };
 
-use crate::rate_limit::ByRequest;
+use crate::keyed::{FindKey, HasKey, KeyFn};
 
 /// A key whose rejections are counted, under what a closure `Fn(&Req) -> String` calls it.
 #[derive(Clone, Copy)]
@@ -30,15 +30,19 @@ pub trait Key<Req> {
     }
 }
 
-impl<F, Req, K> Key<Req> for ByRequest<F>
+impl<F, Req, Other, K> Key<Other> for KeyFn<F, Req>
 where
-    F: Fn(&Req) -> Option<K>,
+    F: Fn(&Other) -> Option<K>,
     K: Hash,
 {
     #[inline]
-    fn hash(&self, request: &Req, seed: &impl BuildHasher) -> Option<u64> {
-        (self.0)(request).map(|key| seed.hash_one(key))
+    fn hash(&self, request: &Other, seed: &impl BuildHasher) -> Option<u64> {
+        self.find(request).map(|key| seed.hash_one(key))
     }
+}
+
+impl<K: HasKey, F> HasKey for Labelled<K, F> {
+    type Key = K::Key;
 }
 
 impl<K, F, Req> Key<Req> for Labelled<K, F>

@@ -7,7 +7,7 @@ use crate::{
     algorithm::Limit,
     ambient::clock::Clock,
     gate::{Keyable, Keyed, KeyedParts},
-    keyed::partitions::Recipe,
+    keyed::{HasKey, partitions::Recipe},
     observe::{Instance, Observed, State, Tally},
     rate_limit::{
         LimitGate, RateLimitHandle,
@@ -19,6 +19,13 @@ use crate::{
 /// Watches and changes the rate limits that keys have of their own.
 pub struct PerKeyRateLimitHandle<K> {
     parts: Arc<KeyedParts<K, LimitGate>>,
+}
+
+/// A builder's state: a [limit of its own](crate::rate_limit::RateLimitBuilder::per_key) for each
+/// key.
+pub struct PerKey<F: HasKey> {
+    pub(in crate::rate_limit) key: F,
+    pub(in crate::rate_limit) limit: MakeLimit<F::Key>,
 }
 
 /// What limits are made of. They all have one clock, so that a limit may be part of several.
@@ -38,10 +45,10 @@ pub(in crate::rate_limit) struct AllKeys(pub(in crate::rate_limit) Arc<Tally>);
 pub(in crate::rate_limit) type MakeLimit<K> =
     Arc<dyn Fn(&K) -> Result<Box<dyn Limit>, ConfigError> + Send + Sync>;
 
-impl<K: Hash + Eq + Clone, F> Keyed<K, F, LimitGate> {
+impl<F: HasKey<Key: Hash + Eq + Clone>> Keyed<F, LimitGate> {
     /// Returns the handle.
     #[must_use]
-    pub fn handle(&self) -> PerKeyRateLimitHandle<K> {
+    pub fn handle(&self) -> PerKeyRateLimitHandle<F::Key> {
         PerKeyRateLimitHandle {
             parts: self.parts().clone(),
         }
@@ -154,5 +161,20 @@ impl<K> fmt::Debug for Plans<K> {
         f.debug_struct("Plans")
             .field("settings", &self.settings)
             .finish_non_exhaustive()
+    }
+}
+
+impl<F: HasKey + Clone> Clone for PerKey<F> {
+    fn clone(&self) -> Self {
+        Self {
+            key: self.key.clone(),
+            limit: self.limit.clone(),
+        }
+    }
+}
+
+impl<F: HasKey> fmt::Debug for PerKey<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PerKey")
     }
 }

@@ -6,8 +6,8 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use crate::{
     Rejected, RejectedKind,
     algorithm::TokenBucket,
-    keyed::Subnet,
-    rate_limit::{ByRequest, KeyedRateLimitLayer, Missing, Rate, RateLimitLayer},
+    keyed::{KeyFn, Subnet},
+    rate_limit::{KeyedRateLimitLayer, Missing, Rate, RateLimitLayer},
 };
 
 mod calls;
@@ -26,7 +26,7 @@ fn echo() -> impl Service<Peer, Response = Peer, Error = BoxError, Future: Send>
 }
 
 type Tenant = fn(&Peer) -> Option<&'static str>;
-type ByTenant = KeyedRateLimitLayer<ByRequest<Tenant>>;
+type ByTenant = KeyedRateLimitLayer<KeyFn<Tenant, Peer>>;
 
 fn by_tenant(missing: Missing) -> ByTenant {
     let tenant: Tenant = |peer| peer.0;

@@ -73,7 +73,7 @@ fn sorted(log: &Log) -> Vec<(char, u64)> {
     log
 }
 
-fn lines(handle: &KeyedRateLimitHandle) -> usize {
+fn lines<K>(handle: &KeyedRateLimitHandle<K>) -> usize {
     handle.queues()
 }
 

@@ -15,6 +15,7 @@ use crate::{
     ConfigError, Rejected, RejectedKind,
     algorithm::{All, SlidingLog, TokenBucket},
     ambient::clock::Clock,
+    keyed::{FindKey, HasKey, KeyFn},
     rate_limit::{
         Missing, Overflow, PerKey, PerKeyRateLimitLayer, Rate, RateLimitBuilder, RateLimitLayer,
     },
@@ -34,17 +35,17 @@ fn itself(tenant: &Tenant) -> Tenant {
 
 /// Two a second for each, in any second, and one a second for all that find no place or have no
 /// key.
-fn per_key() -> RateLimitBuilder<PerKey<&'static str, Itself>> {
+fn per_key() -> RateLimitBuilder<PerKey<KeyFn<Itself, Tenant>>> {
     let shared = RateLimitLayer::builder(Rate::per_second(1)).name("customers");
     shared.per_key(itself as Itself, |_: &&str| {
         SlidingLog::new(Rate::per_second(2))
     })
 }
 
-async fn admitted<K, F>(layer: &PerKeyRateLimitLayer<K, F>, tenant: Tenant) -> bool
+async fn admitted<F>(layer: &PerKeyRateLimitLayer<F>, tenant: Tenant) -> bool
 where
-    K: std::hash::Hash + Eq + Clone + Send + Sync + 'static,
-    F: Fn(&Tenant) -> Option<K> + Send + Sync + 'static,
+    F: HasKey<Key: std::hash::Hash + Eq + Clone + Send + Sync + 'static>,
+    F: FindKey<Tenant, F::Key> + Send + Sync + 'static,
 {
     layer.layer(echo()).oneshot(tenant).await.is_ok()
 }
@@ -390,7 +391,7 @@ async fn a_layer_that_is_not_enabled_lets_everything_through() {
 #[test]
 fn refuses_settings_that_cannot_work() {
     let refused =
-        |builder: RateLimitBuilder<PerKey<_, _>>| -> ConfigError { builder.build().unwrap_err() };
+        |builder: RateLimitBuilder<PerKey<_>>| -> ConfigError { builder.build().unwrap_err() };
     let error = refused(per_key().max_keys(0));
     assert_eq!((error.field, error.name), ("max_keys", Some("customers")));
     let shared = RateLimitLayer::builder(Rate::per_second(1)).burst(0);

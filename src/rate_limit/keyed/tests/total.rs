@@ -19,6 +19,7 @@ use crate::{
     Rejected, RejectedKind,
     algorithm::{Limit, TokenBucket},
     ambient::clock::Clock,
+    keyed::KeyFn,
     rate_limit::{ByRequest, KeyedRateLimitLayer, Policy, Rate, RateLimitLayer},
 };
 
@@ -26,7 +27,7 @@ use crate::{
 type Call = (char, u32);
 type Log = Arc<Mutex<Vec<(char, u64)>>>;
 type Costed = ByRequest<fn(&Call) -> u32>;
-type ByName = ByRequest<fn(&Call) -> Option<char>>;
+type ByName = KeyFn<fn(&Call) -> Option<char>, Call>;
 type Layered = KeyedRateLimitLayer<ByName, Policy<Costed>>;
 
 /// Each key by `own`, and all of them within `total`: a rate by the second, and a burst.
