@@ -32,7 +32,7 @@ use tower_keep::{
     gate::{FindKey, GateLayer},
     keyed::{ByHost, Host},
     observe::Registry,
-    protocol::{Advice, Kept, Plain, Protocol, Replay, Settle, http::Client},
+    protocol::{Advice, Kept, Plain, Proof, Protocol, Replay, Settle, http::Client},
     rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
     retry::{RetryBuilder, RetryLayer},
     stack,
@@ -926,6 +926,22 @@ mod plain {
 
         fn advise(&self, outcome: Outcome, result: Result<&P::Response<()>, &P::Error>) -> Advice {
             self.0.advise(outcome, result)
+        }
+
+        fn proof(&self, advice: Advice, result: Result<&P::Response<()>, &P::Error>) -> Proof {
+            self.0.proof(advice, result)
+        }
+
+        fn keep(&self, error: P::Error) -> Option<P::Error> {
+            self.0.keep(error)
+        }
+
+        fn judge(
+            &self,
+            classified: Outcome,
+            result: Result<&P::Response<()>, &P::Error>,
+        ) -> Outcome {
+            self.0.judge(classified, result)
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
     bulkhead::Ask,
     gate::{Demand, FindKey},
     keyed::{HasKey, Host},
-    protocol::{Advice, Kept, PrimaryError, Protocol, Quota, Replay, Settle},
+    protocol::{Advice, Kept, PrimaryError, Proof, Protocol, Quota, Replay, Settle},
     rate_limit,
 };
 
@@ -140,6 +140,11 @@ impl<P: Replay<Req>, Req> Replay<Timed<Req>> for WithDeadline<P> {
     }
 
     #[inline]
+    fn was_taken(&self, kept: &Self::Snapshot) -> bool {
+        self.0.was_taken(&kept.request)
+    }
+
+    #[inline]
     fn can_prove_unsent(&self) -> bool {
         self.0.can_prove_unsent()
     }
@@ -185,6 +190,10 @@ impl<P: Protocol<Res, Err>, Res, Err> Protocol<Res, Err> for WithDeadline<P> {
     #[inline]
     fn judge(&self, classified: Outcome, result: Result<&P::Response<()>, &P::Error>) -> Outcome {
         self.0.judge(classified, result)
+    }
+
+    fn proof(&self, advice: Advice, result: Result<&P::Response<()>, &P::Error>) -> Proof {
+        self.0.proof(advice, result)
     }
 
     fn keep(&self, error: P::Error) -> Option<P::Error> {
@@ -252,5 +261,34 @@ where
             self.protocol.set_deadline(&mut request, deadline);
         }
         self.inner.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// The methods that a trait declares, from its source.
+    fn methods<'a>(source: &'a str, name: &str) -> Vec<&'a str> {
+        let start = source.find(&format!("pub trait {name}<")).unwrap();
+        let body = &source[start..];
+        let body = &body[..body.find("\n}").unwrap()];
+        let declared = body.lines().filter_map(|line| line.strip_prefix("    fn "));
+        declared
+            .map(|line| line.split(['(', '<']).next().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn every_method_of_a_protocol_is_forwarded() {
+        let (traits, own) = (
+            include_str!("../protocol/traits.rs"),
+            include_str!("timed.rs"),
+        );
+        let methods = [methods(traits, "Protocol"), methods(traits, "Replay")].concat();
+        assert!(methods.len() > 15, "{methods:?}");
+        // Its answer is in the wrapper.
+        for method in methods.into_iter().filter(|method| *method != "deadline") {
+            let forwarded = format!("self.0.{method}(");
+            assert!(own.contains(&forwarded), "`{method}` is not forwarded");
+        }
     }
 }
