@@ -45,15 +45,15 @@ pub fn seeded<R>(seed: u64, test: impl FnOnce() -> R) -> R {
     test()
 }
 
-/// Runs a piece of a test in which waits are as long as they are set: circuits that are built there
-/// open for exactly their time, and retries back off by the formula without its random part.
+/// Runs a piece of a test in which waits are as long as they are set. Circuits that are built there
+/// open for exactly their time. Retries back off by the formula without its random part.
 pub fn without_jitter<R>(test: impl FnOnce() -> R) -> R {
     let _entered = Chance::current().without_jitter().enter();
     test()
 }
 
-/// How a thread draws at random. [Enter](Self::enter) it where a closure does not fit, as in an
-/// `async` test.
+/// The way in which a thread draws at random. [Enter](Self::enter) it where a closure does not fit,
+/// as in an `async` test.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "nothing is changed until `enter`"]
 pub struct Chance(chance::Chance);
@@ -64,7 +64,7 @@ pub struct Chance(chance::Chance);
 #[must_use = "the chance holds until this is dropped: keep it as `let _chance = ..`"]
 pub struct Entered {
     before: chance::Chance,
-    /// It belongs to the thread that it was made on.
+    /// Keeps it on the thread that made it.
     not_send: PhantomData<*const ()>,
 }
 

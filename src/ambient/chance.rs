@@ -29,7 +29,8 @@ pub(crate) fn half_word() -> u32 {
     rand::random()
 }
 
-/// Whether waits are to be exactly as long as they are set, without jitter. Never outside of tests.
+/// Returns whether waits are exactly as long as they are set, without jitter. False outside of
+/// tests.
 #[inline]
 pub(crate) fn is_exact() -> bool {
     #[cfg(feature = "testing")]
@@ -82,10 +83,10 @@ pub(crate) use seeded::{Chance, Stream, current, replace};
 mod seeded {
     use std::cell::Cell;
 
-    /// How a thread draws.
+    /// The way in which a thread draws.
     #[derive(Debug, Clone, Copy, Default)]
     pub(crate) struct Chance {
-        /// Where the draws come from; `None` for chance itself.
+        /// The source of the draws. `None` is chance itself.
         pub(crate) stream: Option<Stream>,
         /// Waits have no jitter.
         pub(crate) exact: bool,
@@ -112,7 +113,7 @@ mod seeded {
         }
     }
 
-    /// How the current thread draws. A thread that is being torn down draws at random.
+    /// Returns how the current thread draws. A thread that is being torn down draws at random.
     #[inline]
     pub(crate) fn current() -> Chance {
         CURRENT.try_with(Cell::get).unwrap_or_default()

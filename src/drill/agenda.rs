@@ -1,4 +1,4 @@
-//! What happens next: events in the order of their moments.
+//! The events to come, in the order of their moments.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -17,7 +17,7 @@ pub(super) enum Event {
     Leave { place: usize, number: u64 },
 }
 
-/// Events by their moment, in nanoseconds; of one moment, as they were entered.
+/// Events by their moment, in nanoseconds, and then as they were entered.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,

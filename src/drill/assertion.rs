@@ -43,8 +43,8 @@ impl<'a> Each<'a> {
         self
     }
 
-    /// Asserts the value that such a share of the seeds does not exceed, and not each: 0.99 leaves
-    /// one seed of a hundred out, at the end where values are large.
+    /// Asserts the value that such a share of the seeds does not exceed, and not each. A share of
+    /// 0.99 leaves one seed of a hundred out, at the end where values are large.
     pub fn quantile(mut self, share: f64) -> Self {
         self.of = Of::Quantile(share);
         self

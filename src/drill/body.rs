@@ -35,6 +35,16 @@ impl Body {
         if body.is_end_stream() {
             return Self::default();
         }
+        Self::unseen(body)
+    }
+
+    /// Any body, without a look at it: a retry takes a body that was looked at for one that was
+    /// sent.
+    pub(super) fn unseen<B>(body: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
         Self(Inner::Other(Box::pin(Boxing(Box::pin(body)))))
     }
 }

@@ -1,4 +1,4 @@
-//! How much of a trouble a stack survives.
+//! The margin: the severest trouble that a stack survives.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,13 +14,13 @@ use super::{
 };
 use crate::ambient::clock::Stopwatch;
 
-/// How severe a trouble may be before a stack breaks, and how severe without one.
+/// The edge between the troubles that a stack survives and those that break it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Margin {
-    /// The severest trouble that the stack survived; `None` if not even the mildest.
+    /// The severest trouble that the stack survived. `None` if not even the mildest.
     pub survived: Option<f64>,
-    /// The mildest that it did not survive; `None` if it survived the severest.
+    /// The mildest that it did not survive. `None` if it survived the severest.
     pub broke: Option<f64>,
     /// The trouble at these two, in words.
     words: [Option<String>; 2],

@@ -21,9 +21,9 @@ pub trait Caller<Req> {
 #[doc(hidden)]
 pub trait Kind: Sized + 'static {
     type Request: 'static;
-    /// What stands in for the upstreams.
+    /// The stand-in for the upstreams.
     type Upstream: Clone + 'static;
-    /// What makes the responses, if the user does.
+    /// The user's own services that make responses.
     type Handlers: Default + Clone + Send + Sync + 'static;
 
     fn upstream(world: World, handlers: &Self::Handlers) -> Self::Upstream;
@@ -32,7 +32,7 @@ pub trait Kind: Sized + 'static {
     fn bare(upstream: Self::Upstream) -> Box<dyn Caller<Self::Request>>;
 }
 
-/// How a call ended.
+/// The end of a call.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -47,7 +47,7 @@ pub enum End {
 }
 
 impl End {
-    /// What an error means.
+    /// Reads an error.
     pub(super) fn of_error(error: impl Into<BoxError>) -> Self {
         let error: BoxError = error.into();
         Self::of(&*error)

@@ -37,11 +37,11 @@ pub(super) struct Conductor<'a, Req> {
     /// When nothing is asked any more, in nanoseconds.
     end: u64,
     calls: Vec<Option<Call>>,
-    /// Of each place.
+    /// The waker of each place.
     wakers: Vec<Waker>,
     free: Vec<usize>,
     running: usize,
-    /// How many sources still ask.
+    /// The number of sources that still ask.
     asking: usize,
     ready: Arc<Ready>,
     timer: Pin<Box<Sleep>>,
@@ -299,7 +299,8 @@ impl Wake for WakesCall {
     }
 }
 
-/// How often calls that wake each other are polled at one moment before other tasks have a turn.
+/// Rounds in which calls that wake each other are polled at one moment, before other tasks have a
+/// turn.
 const ROUNDS: usize = 64;
 
 #[cfg(test)]

@@ -1,40 +1,34 @@
-//! What goes wrong with a drill itself, and with a call in it.
+//! Errors of a drill itself, and of a call in it.
 
-use std::{error::Error, fmt, io};
+use std::{error::Error, fmt};
 
 use tower::BoxError;
 
 use super::jobs::Answer;
 
-/// A call that ended without a response.
-///
-/// Over HTTP its source is an [`io::Error`] of the kind that hyper's client has, so that a layer
-/// reads the same from it: after a refused connection nothing was sent, after a reset nobody knows.
-#[derive(Debug)]
+/// A call of a [plain](super::Drill::plain) drill that its upstream did not answer well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpstreamError {
     /// There was no connection.
-    Refused(io::Error),
+    Refused,
     /// The connection broke before the answer came.
-    Reset(io::Error),
-    /// The upstream answered that it failed, with this status. Only of [plain](super::Drill::plain)
-    /// drills.
+    Reset,
+    /// The upstream answered that it failed, with this status.
     Failed(u16),
-    /// The upstream answered that there is too much. Only of plain drills.
+    /// The upstream answered that there is too much.
     Overloaded,
-    /// The user's own [handler](super::Drill::handler) failed.
-    Handler(BoxError),
 }
 
 impl UpstreamError {
-    /// What an answer means where errors are all there is; `None` if it is well.
+    /// The error for an answer. `None` if it is well.
     pub(super) fn of(answer: Answer) -> Option<Self> {
         let error = match answer {
             Answer::Well => return None,
             Answer::Failed(status) => Self::Failed(status),
             Answer::Overloaded => Self::Overloaded,
-            Answer::Refused => Self::Refused(io::ErrorKind::ConnectionRefused.into()),
-            Answer::Reset => Self::Reset(io::ErrorKind::ConnectionReset.into()),
+            Answer::Refused => Self::Refused,
+            Answer::Reset => Self::Reset,
         };
         Some(error)
     }
@@ -43,24 +37,15 @@ impl UpstreamError {
 impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(_) => f.write_str("the modelled upstream refused the connection"),
-            Self::Reset(_) => f.write_str("the modelled upstream reset the connection"),
+            Self::Refused => f.write_str("the modelled upstream refused the connection"),
+            Self::Reset => f.write_str("the modelled upstream reset the connection"),
             Self::Failed(status) => write!(f, "the modelled upstream failed with {status}"),
             Self::Overloaded => f.write_str("the modelled upstream is overloaded"),
-            Self::Handler(_) => f.write_str("the handler failed"),
         }
     }
 }
 
-impl Error for UpstreamError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Refused(error) | Self::Reset(error) => Some(error),
-            Self::Handler(error) => Some(&**error),
-            Self::Failed(_) | Self::Overloaded => None,
-        }
-    }
-}
+impl Error for UpstreamError {}
 
 /// A drill that could not run.
 #[derive(Debug)]
@@ -70,7 +55,7 @@ pub enum DrillError {
     Setting {
         /// The setter.
         field: &'static str,
-        /// What to do.
+        /// The remedy.
         fix: String,
     },
     /// The closure that builds the stack failed.

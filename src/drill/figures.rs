@@ -9,11 +9,11 @@ use super::{
 };
 use crate::ambient::clock::nanos;
 
-/// What is kept of a run: its record is run again when it is needed.
+/// The figures that are kept of a run. Its record is run again when it is needed.
 #[derive(Debug, Clone)]
 pub(super) struct Figures {
     pub(super) asked: u64,
-    /// Of all that were asked, the shares that ended so.
+    /// Shares of all calls that were asked, by how they ended.
     pub(super) answered: f64,
     pub(super) failed: f64,
     pub(super) rejected: f64,
@@ -23,7 +23,7 @@ pub(super) struct Figures {
     pub(super) answered_while_well: f64,
     /// Calls at the upstreams for each that was asked.
     pub(super) sent: f64,
-    /// In seconds, as are those below; infinite if it never came.
+    /// In seconds, as are those below. Infinite if it never came.
     pub(super) recovery: f64,
     pub(super) wait_mean: f64,
     pub(super) wait_p50: f64,
@@ -66,7 +66,7 @@ impl Figures {
 }
 
 /// The longest time from an all-clear to two seconds in a row in each of which 95 % of the calls
-/// are answered; infinite if there are none before the next trouble. An all-clear that is followed
+/// are answered. Infinite if there are none before the next trouble. An all-clear that is followed
 /// by less than two seconds shows nothing.
 fn recovery(asked: &[Asked], scenario: &Scenario) -> f64 {
     let clear = scenario.all_clear().into_iter();
@@ -129,7 +129,7 @@ fn phases(record: &Record, scenario: &Scenario) -> Vec<PhaseFigures> {
     figures.collect()
 }
 
-/// Those that were asked from one moment to another.
+/// The calls that were asked from one moment to another.
 fn between(asked: &[Asked], from: Duration, to: Duration) -> &[Asked] {
     let (from, to) = (nanos(from), nanos(to));
     let first = asked.partition_point(|call| call.at < from);
@@ -137,7 +137,7 @@ fn between(asked: &[Asked], from: Duration, to: Duration) -> &[Asked] {
     &asked[first..last]
 }
 
-/// Of nothing it is all.
+/// The share of calls that match. Without any call it is 1.
 fn share(asked: &[Asked], is: impl Fn(&Asked) -> bool) -> f64 {
     if asked.is_empty() {
         return 1.0;
@@ -149,7 +149,7 @@ fn ratio(part: usize, whole: usize) -> f64 {
     part as f64 / whole.max(1) as f64
 }
 
-/// In seconds; of nanoseconds that are sorted.
+/// A quantile in seconds, of sorted nanoseconds.
 fn quantile(sorted: &[u64], percent: usize) -> f64 {
     let rank = sorted.len() * percent / 100;
     let value = sorted.get(rank.min(sorted.len().saturating_sub(1)));
@@ -159,7 +159,7 @@ fn quantile(sorted: &[u64], percent: usize) -> f64 {
 const RECOVERED: f64 = 0.95;
 const SECOND: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(50);
-/// How long after a trouble what it left behind may show.
+/// The time after a trouble in which its remains may show.
 const RECOVERY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -181,7 +181,7 @@ mod tests {
         scenario
     }
 
-    /// A call each 100 ms; those before `bad` and from `good` on are answered.
+    /// A call each 100 ms. Those before `bad` and from `good` on are answered.
     fn asked(bad: u64, good: u64) -> Vec<Asked> {
         let calls = (0..300).map(|number| number * 100);
         let call = |at: u64| Asked {

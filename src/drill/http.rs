@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
+    io,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -13,7 +14,7 @@ use http::{Request, Response, StatusCode};
 use tower::{BoxError, Service};
 
 use super::{
-    Body, UpstreamError,
+    Body,
     caller::{Caller, Calling, End, Kind},
     jobs::Answer,
     world::{Sending, World},
@@ -28,7 +29,9 @@ pub struct Http(());
 /// The modelled upstreams, as an HTTP client. A request goes to the upstream whose name is the host
 /// of its URI, and to the first if there is none of that name.
 ///
-/// Cheap to clone. It is always ready; what waits, waits at the upstream.
+/// A refused or broken connection is an [`io::Error`] of that kind: after a refused one nothing was
+/// sent, after a broken one nobody knows. Cheap to clone. It is always ready: calls wait at the
+/// upstream.
 #[derive(Clone)]
 pub struct HttpUpstream {
     world: World,
@@ -46,7 +49,7 @@ type MakeHandler = Arc<dyn Fn() -> Handler + Send + Sync>;
 #[derive(Default, Clone)]
 pub struct Handlers(Vec<(String, MakeHandler)>);
 
-/// What traffic over HTTP may be given as: a [`Request`], or a builder of one without a body.
+/// Traffic over HTTP: a [`Request`], or a builder of one without a body.
 pub trait IntoRequest {
     /// The request.
     ///
@@ -118,10 +121,10 @@ where
     B::Error: Into<BoxError>,
 {
     type Response = Response<Body>;
-    type Error = UpstreamError;
+    type Error = BoxError;
     type Future = HttpAnswer;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
@@ -133,9 +136,9 @@ where
         let sending = self.world.send(self.world.number(host));
         HttpAnswer {
             sending: Some(sending),
-            // A handler gets the request; without one it is dropped with its body when the call
+            // A handler gets the request. Without one it is dropped with its body when the call
             // ends, as a client that sends it would.
-            request: Some(request.map(Body::new)),
+            request: Some(request.map(Body::unseen)),
             handler,
             handling: None,
         }
@@ -153,7 +156,7 @@ pub struct HttpAnswer {
 }
 
 impl Future for HttpAnswer {
-    type Output = Result<Response<Body>, UpstreamError>;
+    type Output = Result<Response<Body>, BoxError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -172,26 +175,22 @@ impl Future for HttpAnswer {
             }
         }
         match &mut this.handling {
-            Some(handling) => {
-                let response = handling.as_mut().poll(context);
-                response.map_err(UpstreamError::Handler)
-            }
+            Some(handling) => handling.as_mut().poll(context),
             None => Poll::Pending,
         }
     }
 }
 
-fn respond(answer: Answer) -> Result<Response<Body>, UpstreamError> {
+fn respond(answer: Answer) -> Result<Response<Body>, BoxError> {
     let status = match answer {
         Answer::Well => StatusCode::OK,
         Answer::Failed(status) => {
             StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
         }
         Answer::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-        Answer::Refused | Answer::Reset => {
-            let error = UpstreamError::of(answer);
-            return error.map_or_else(|| Ok(Response::default()), Err);
-        }
+        // Of the types that std and hyper have, so that a layer reads them as it reads theirs.
+        Answer::Refused => return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into()),
+        Answer::Reset => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
     };
     let mut response = Response::new(Body::default());
     *response.status_mut() = status;

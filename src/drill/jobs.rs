@@ -13,11 +13,11 @@ pub(super) struct JobId {
 pub(super) struct Job {
     pub(super) upstream: usize,
     pub(super) stage: Stage,
-    /// What it will be answered, decided as it arrives.
+    /// The answer to come, decided as it arrives.
     pub(super) fate: Answer,
     /// When it arrived, in nanoseconds.
     pub(super) arrived: u64,
-    /// Whether its caller has left, so that nobody takes its answer.
+    /// Set once its caller has left, so that nobody takes its answer.
     pub(super) is_alone: bool,
     pub(super) waker: Option<Waker>,
 }
@@ -31,7 +31,7 @@ pub(super) enum Stage {
     Done,
 }
 
-/// What an upstream answers.
+/// The answer of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     Well,
@@ -78,7 +78,7 @@ impl Jobs {
         self.places[id.place].1.take()
     }
 
-    /// Those that an upstream has and has not answered.
+    /// The calls that an upstream has not answered yet.
     pub(super) fn unanswered(&self, upstream: usize) -> Vec<JobId> {
         let jobs = self.places.iter().enumerate();
         let jobs = jobs.filter_map(|(place, (generation, job))| {

@@ -1,4 +1,4 @@
-//! What of a run an assertion is about.
+//! Measures of a run, and the bounds that assertions compare them with.
 
 use std::{fmt, time::Duration};
 
@@ -24,11 +24,11 @@ pub enum Measure {
     /// The longest time from the end of a trouble to two seconds in a row in each of which 95 % of
     /// all calls are answered. Infinite if that never comes before the next trouble.
     Recovery,
-    /// How long callers waited for an end of whatever kind, on average.
+    /// The mean time that callers waited for an end of whatever kind.
     WaitMean,
-    /// How long half of the callers waited at most.
+    /// The time that half of the callers waited at most.
     WaitP50,
-    /// How long 99 of 100 callers waited at most.
+    /// The time that 99 of 100 callers waited at most.
     WaitP99,
 }
 
@@ -36,14 +36,14 @@ pub enum Measure {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bound(pub(super) f64);
 
-/// What an assertion wants.
+/// The bound of an assertion.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Limit {
     AtLeast(f64),
     AtMost(f64),
 }
 
-/// How a measure's values are written.
+/// The unit of a measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
     Share,

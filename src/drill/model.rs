@@ -1,8 +1,8 @@
 //! The upstreams: a queueing model in nanoseconds.
 //!
-//! Departures are computed and not waited for: tokio rounds each timer up to a whole millisecond,
-//! so that a service time of 1 ms slept for would be one of 1.5 ms, and an upstream at nine tenths
-//! of its capacity one that is overloaded. Pure: the moment is an argument, and who must be woken
+//! Departures are computed and not waited for: tokio rounds each timer up to a whole millisecond.
+//! A service time of 1 ms slept for would be one of 1.5 ms, and an upstream at nine tenths of its
+//! capacity would be overloaded. Pure: the moment is an argument, and who must be woken
 //! is returned.
 
 use std::{collections::VecDeque, task::Waker};
@@ -31,27 +31,27 @@ pub(super) struct Model {
 struct Upstream {
     servers: Servers,
     effects: Effects,
-    /// How many calls are worked on at once, and how many times as long each takes.
+    /// The number of calls that run at once, and how many times as long each takes.
     workers: (usize, f64),
     random: Random,
     waiting: VecDeque<JobId>,
-    /// How many of `waiting` have not been given up.
+    /// The number of calls in `waiting` that are not given up.
     waits: usize,
     busy: usize,
     seen: Seen,
 }
 
-/// What an upstream has seen.
+/// The calls that an upstream has seen.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
     /// When calls arrived, in nanoseconds.
     pub(super) arrivals: Vec<u64>,
-    /// How many calls a worker has taken, and how long these had waited, in seconds.
+    /// The number of calls that workers took, and their waits before, in seconds together.
     pub(super) started: u64,
     pub(super) waited: f64,
 }
 
-/// What becomes of a call that arrives.
+/// The fate of a call that arrives.
 #[derive(Debug)]
 pub(super) enum Arrival {
     Answered(Answer),
@@ -83,12 +83,12 @@ impl Model {
         }
     }
 
-    /// What goes wrong when.
+    /// The troubles and their times.
     pub(super) fn timeline(&self) -> &Timeline {
         &self.timeline
     }
 
-    /// What an upstream has seen so far.
+    /// The calls that each upstream has seen so far.
     pub(super) fn seen(&self) -> impl Iterator<Item = &Seen> {
         self.upstreams.iter().map(|upstream| &upstream.seen)
     }
@@ -118,7 +118,7 @@ impl Model {
         Arrival::Waits(id)
     }
 
-    /// The answer of a call, once there is one; else it wakes the waker when there is. A call that
+    /// The answer of a call, once there is one. Until then it keeps the waker. A call that
     /// is answered is gone.
     pub(super) fn poll(&mut self, id: JobId, waker: &Waker) -> Option<Answer> {
         let job = self.jobs.find(id)?;
@@ -233,7 +233,7 @@ impl Model {
 }
 
 impl Upstream {
-    /// What becomes of a call that arrives now: a stage and what it will be answered.
+    /// Decides on a call that arrives now: its stage, and the answer to come.
     ///
     /// # Errors
     /// What it is answered at once.

@@ -25,7 +25,7 @@ pub struct PlainKind<Req>(PhantomData<fn(Req) -> Infallible>);
 /// The modelled upstreams, as a service that takes any request and answers [`Default`]: `()` if
 /// nothing else is asked for. Failures are errors.
 ///
-/// Cheap to clone. It is always ready; what waits, waits at the upstream.
+/// Cheap to clone. It is always ready: calls wait at the upstream.
 pub struct PlainUpstream<Res = ()> {
     world: World,
     number: usize,
@@ -33,7 +33,7 @@ pub struct PlainUpstream<Res = ()> {
 }
 
 impl PlainUpstream {
-    /// The upstream of another name; without one of that name the first.
+    /// The upstream of another name, or the first if there is none of that name.
     #[must_use]
     pub fn to(&self, name: &str) -> Self {
         Self {

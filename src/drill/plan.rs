@@ -21,7 +21,7 @@ use crate::ambient::clock::Stopwatch;
 
 /// A drill: a stack, its traffic, its upstreams and their troubles.
 ///
-/// Everything has a default but the traffic and the upstreams; [`standard`](Self::standard) sets
+/// Everything has a default but the traffic and the upstreams. [`standard`](Self::standard) sets
 /// those too. Nothing runs until [`run`](Self::run).
 #[must_use = "nothing happens until `run`"]
 pub struct Drill<K: Kind = Http> {
@@ -57,7 +57,7 @@ impl Drill<Http> {
         Self::new(http_stack(stack), true)
     }
 
-    /// Adds a source of calls. The closure makes the request of a number, from 0; the host of its
+    /// Adds a source of calls. The closure makes the request of a number, from 0. The host of its
     /// URI is the name of the upstream that it goes to.
     pub fn traffic<R: IntoRequest>(
         mut self,
@@ -71,8 +71,8 @@ impl Drill<Http> {
     }
 
     /// Lets a service of your own, such as an axum `Router`, make the responses of an upstream, in
-    /// virtual time: what the modelled [`Servers`] would have answered well goes to it. The closure
-    /// makes a new one for each run. It must open no sockets.
+    /// virtual time. Calls that the modelled [`Servers`] would have answered well go to it. The
+    /// closure makes a new one for each run. It must open no sockets.
     pub fn handler<S, B>(
         mut self,
         upstream: impl Into<String>,
@@ -106,7 +106,7 @@ impl Drill<Http> {
 }
 
 impl<Req: 'static> Drill<PlainKind<Req>> {
-    /// Drills a stack for requests of any type; failures are errors.
+    /// Drills a stack for requests of any type. Failures are errors.
     pub fn plain<S>(
         stack: impl Fn(PlainUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
     ) -> Self
@@ -165,7 +165,7 @@ impl<K: Kind> Drill<K> {
         Self { setup, scenario }
     }
 
-    /// How many clients there are. Each has a stack of its own, as processes have, and makes its
+    /// The number of clients. Each has a stack of its own, as processes have, and makes its
     /// share of the calls. Default 1.
     pub fn clients(mut self, clients: usize) -> Self {
         self.scenario.clients = clients;
@@ -178,7 +178,7 @@ impl<K: Kind> Drill<K> {
         self
     }
 
-    /// How long callers wait for an answer before they leave. Default 10 s, as people do.
+    /// The time that callers wait for an answer before they leave. Default 10 s, as people do.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.scenario.patience = patience;
         self
@@ -212,7 +212,7 @@ impl<K: Kind> Drill<K> {
         self
     }
 
-    /// The seeds to run; one run of each stack for each. Default `0..20`. The environment's
+    /// The seeds to run: one run of each stack for each. Default `0..20`. The environment's
     /// `TOWER_KEEP_SEED`, which failing assertions tell, runs that one alone.
     pub fn seeds(mut self, seeds: Range<u64>) -> Self {
         self.scenario.seeds = seeds;
@@ -240,7 +240,7 @@ impl<K: Kind> Drill<K> {
     /// Runs all seeds, on all cores.
     ///
     /// # Errors
-    /// A setting that makes no sense; a stack that does not build.
+    /// A setting that makes no sense, or a stack that does not build.
     pub fn try_run(self) -> Result<Report, DrillError> {
         let (drill, mut scenario) = self.into_parts();
         if let Some(seed) = seed_of_environment()? {

@@ -1,4 +1,4 @@
-//! What the model draws: a stream for each purpose, so that one never shifts another.
+//! The draws of the model: a stream for each purpose, so that one never shifts another.
 
 use crate::ambient::chance::Stream;
 
@@ -6,14 +6,14 @@ use crate::ambient::chance::Stream;
 #[derive(Debug, Clone)]
 pub(super) struct Random(Stream);
 
-/// What numbers are for. Traffic is the same whatever the stack does with it.
+/// The purpose of a stream. Traffic is the same whatever the stack does with it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Purpose {
     /// The arrivals of a source, by its number.
     Traffic(u64),
     /// Service times and fates at an upstream, by its number.
     Upstream(u64),
-    /// What the stack draws.
+    /// The draws of the stack.
     Stack,
 }
 

@@ -1,4 +1,4 @@
-//! What a drill must have reached to show anything, and why it was not.
+//! Events that a drill must reach to show anything, and reasons why it did not.
 
 use super::{
     record::{
@@ -63,7 +63,7 @@ impl Reached {
         Self::FellBack,
     ];
 
-    /// How often it happened.
+    /// Counts how often it happened.
     pub(super) fn count(self, counted: &Counted) -> u64 {
         match self {
             Self::CircuitOpened => counted.of(OPENED),
@@ -97,7 +97,7 @@ impl Reached {
         }
     }
 
-    /// That it did not happen, and why as far as the settings tell.
+    /// Says that it did not happen, and why as far as the settings tell.
     pub(super) fn missing(self, counted: &Counted, scenario: &Scenario) -> String {
         let what = match self {
             Self::CircuitOpened => "the circuit never opened",
@@ -145,6 +145,12 @@ impl Reached {
                     )
                 })
             }
+            Self::AttemptTimeout => {
+                let (timeout, patience) = (setting("duration")?, scenario.patience.as_secs_f64());
+                (timeout >= patience).then(|| {
+                    format!("callers leave after {patience:.1} s, and it is {timeout:.1} s")
+                })
+            }
             Self::BulkheadFull => {
                 let limit = setting("max_in_flight").or_else(|| setting("limit"))?;
                 Some(format!("{limit:.0} were never in flight"))
@@ -153,7 +159,7 @@ impl Reached {
         }
     }
 
-    /// What is worth saying if it did not happen, of a stack with such a layer.
+    /// The events that did not happen, though the stack has their layer.
     pub(super) fn worth_saying(counted: &Counted) -> Vec<Self> {
         let told = [
             Self::CircuitOpened,

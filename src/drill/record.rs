@@ -1,4 +1,4 @@
-//! What is seen of one run.
+//! Records of single runs.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 pub(super) struct Record {
     /// In the order in which they were asked.
     pub(super) asked: Vec<Asked>,
-    /// When calls arrived at an upstream, whichever, in nanoseconds; sorted.
+    /// The moments at which calls arrived at any upstream, in sorted nanoseconds.
     pub(super) sent: Vec<u64>,
     pub(super) counted: Counted,
     /// A fingerprint of all events. Two runs of a seed that differ in it differ.
@@ -31,16 +31,16 @@ pub(super) struct Asked {
     pub(super) end: End,
 }
 
-/// What the layers have counted, of all clients together.
+/// Counters of the layers, of all clients together.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counted {
     /// Events by their names.
     pub(super) events: BTreeMap<&'static str, u64>,
     /// Rejections by layer and kind.
     pub(super) rejected: BTreeMap<(&'static str, &'static str), u64>,
-    /// Settings by layer and name; of several layers of a kind the last.
+    /// Settings by layer and name. Of several layers of a kind the last counts.
     pub(super) settings: BTreeMap<(&'static str, &'static str), f64>,
-    /// How many layers there are of each kind.
+    /// The number of layers of each kind.
     pub(super) layers: BTreeMap<&'static str, u64>,
 }
 

@@ -1,4 +1,4 @@
-//! What came out, of all seeds.
+//! The report of a drill.
 
 use std::fmt;
 
@@ -37,8 +37,8 @@ impl Report {
         );
     }
 
-    /// What the stack's layers never did, though they are there, with the reason as far as the
-    /// settings tell.
+    /// The events that the stack's layers never reached, with the reason as far as the settings
+    /// tell.
     #[must_use]
     pub fn not_reached(&self) -> Vec<String> {
         self.0.not_reached()

@@ -1,4 +1,4 @@
-//! What came out, of all seeds, as data.
+//! Results of all seeds, as data.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ impl Results {
         self.drill.names()
     }
 
-    /// What the layers of a column counted, in all seeds together.
+    /// Counters of a column's layers, of all seeds together.
     pub(super) fn counted(&self, stack: usize) -> Counted {
         let mut counted = Counted::default();
         for run in &self.runs {
@@ -43,7 +43,7 @@ impl Results {
         self.mean(stack, |figures| figures.phases[phase].answered)
     }
 
-    /// What the stack's layers never did, though they are there.
+    /// The events that the stack's layers never reached.
     pub(super) fn not_reached(&self) -> Vec<String> {
         let counted = self.counted(0);
         if counted.layers.is_empty() {

@@ -24,9 +24,9 @@ use super::{
 };
 use crate::{ambient::clock::Stopwatch, observe::Registry, testing};
 
-/// What the user gave: closures.
+/// The closures that the user gave.
 pub(super) struct Setup<K: Kind> {
-    /// The first is the user's own; others are compared with it.
+    /// The first is the user's own. Others are compared with it.
     pub(super) stacks: Vec<(String, MakeStack<K>)>,
     pub(super) asks: Vec<Ask<K::Request>>,
     pub(super) handlers: K::Handlers,
@@ -41,7 +41,7 @@ pub(super) type MakeStack<K> = Arc<
 
 /// Runs that can be run again, whatever their protocol.
 pub(super) trait Runs: Send + Sync {
-    /// The names of the stacks; the last is that of none at all.
+    /// The names of the stacks. The last is that of none at all.
     fn names(&self) -> Vec<String>;
 
     /// Runs a stack, by its place among the names.
@@ -95,7 +95,7 @@ impl<K: Kind> Runs for Setup<K> {
             let world = World::new(Model::new(servers, scenario.timeline(), seed), names);
             let clients = registry.with(|| self.build(&world, (scenario, stack)))?;
             let conductor = Conductor::new(world, (scenario, seed), &clients, &self.asks);
-            // The runtime's budget is for one task; here one polls all calls.
+            // The runtime's budget is for one task. Here one polls all calls.
             let mut record = tokio::task::unconstrained(conductor.run()).await;
             record.counted = Counted::read(&registry);
             Ok(record)

@@ -1,4 +1,4 @@
-//! What a drill goes through, as data.
+//! The course of a drill, as data.
 
 use std::{ops::Range, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{
 #[derive(Debug, Clone)]
 pub(super) struct Scenario {
     pub(super) clients: usize,
-    /// Whether all clients share one stack, as those of a server do.
+    /// Set if all clients share one stack, as those of a server do.
     pub(super) is_shared: bool,
     pub(super) patience: Duration,
     pub(super) lasting: Duration,
@@ -20,7 +20,7 @@ pub(super) struct Scenario {
     pub(super) incidents: Vec<Incident>,
     pub(super) patterns: Vec<Pattern>,
     pub(super) seeds: Range<u64>,
-    /// How long all seeds together may take, in real time.
+    /// The real time that all seeds together may take.
     pub(super) within: Option<Duration>,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Scenario {
 pub(super) struct Phase {
     pub(super) from: Duration,
     pub(super) to: Duration,
-    /// What goes wrong; empty if nothing does.
+    /// The troubles of this stretch. Empty if all is well.
     pub(super) troubles: Vec<String>,
 }
 
@@ -139,7 +139,7 @@ impl Scenario {
         clear.map(|pair| (pair[1].from, pair[1].to)).collect()
     }
 
-    /// How many calls come in a second, of all sources, while nothing goes wrong.
+    /// The calls of all sources in a second, while nothing goes wrong.
     pub(super) fn per_second(&self) -> f64 {
         self.patterns.iter().map(Pattern::per_second).sum()
     }

@@ -32,7 +32,7 @@ pub(super) enum Order {
 }
 
 impl Servers {
-    /// So many calls are worked on at the same time. Each takes 20 ms, and any number may wait.
+    /// An upstream with so many workers. Each call takes 20 ms, and any number may wait.
     pub fn new(workers: u32) -> Self {
         Self {
             workers,
@@ -44,14 +44,14 @@ impl Servers {
         }
     }
 
-    /// How long a call takes a worker. Default 20 ms each.
+    /// The time that a call takes a worker. Default 20 ms each.
     pub fn service(mut self, times: impl Into<Times>) -> Self {
         self.service = times.into();
         self
     }
 
-    /// How many calls may wait; more are answered at once that there is too much, over HTTP with a
-    /// 503. Default: any number, as of most servers that were not told.
+    /// The number of calls that may wait. More are answered at once that there is too much, over
+    /// HTTP with a 503. Default: any number, as of most servers that were not told.
     pub fn queue(mut self, calls: usize) -> Self {
         self.queue = calls;
         self
@@ -77,7 +77,7 @@ impl Servers {
         self
     }
 
-    /// What it does in a second at most, on average.
+    /// The calls that it does in a second at most, on average.
     pub(super) fn per_second(&self) -> f64 {
         f64::from(self.workers) / (self.service.mean() * (1.0 + self.load_factor))
     }

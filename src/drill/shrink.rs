@@ -54,7 +54,7 @@ pub(super) fn story(
     text
 }
 
-/// What may fail as well, the smallest first.
+/// Smaller scenarios that may fail as well, the smallest first.
 fn smaller(scenario: &Scenario) -> Vec<Scenario> {
     let mut found = Vec::new();
     for number in 0..scenario.incidents.len() {

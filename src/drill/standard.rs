@@ -11,12 +11,13 @@ use super::{
 };
 
 impl Drill<Http> {
-    /// Sets traffic, an upstream, and seven troubles of two minutes: of each, the gray failure of
+    /// Sets two minutes of traffic, an upstream, and seven troubles. They are a gray failure of
     /// 30 %, half the capacity, refused connections, hanging, slow answers, a rolling restart of
     /// four instances, and a burst of ten times the calls.
     ///
-    /// 50 clients make 200 calls a second of `GET http://upstream/{n}` and wait for 1 s; the
-    /// upstream has 8 workers of some 22 ms (57 % load) and works for callers that have left, too.
+    /// 50 clients make 200 calls a second of `GET http://upstream/{n}` and wait for 1 s. The
+    /// upstream has 8 workers of some 22 ms, which is a load of 57 %. It works for callers that
+    /// have left, too.
     /// Change what you like afterwards, but for traffic: that would be added.
     pub fn standard(self) -> Self {
         let request = |number| Request::get(format!("http://{NAME}/{number}"));
@@ -25,8 +26,8 @@ impl Drill<Http> {
 }
 
 impl<Req: 'static> Drill<PlainKind<Req>> {
-    /// Sets traffic, an upstream and troubles, as [`standard`](Drill::standard) over HTTP does;
-    /// requests are your own.
+    /// Sets traffic, an upstream and troubles, as [`standard`](Drill::standard) over HTTP does.
+    /// Requests are your own.
     pub fn standard_with(self, request: impl Fn(u64) -> Req + Send + Sync + 'static) -> Self {
         self.traffic(Poisson::per_second(RATE), request).troubled()
     }

@@ -72,7 +72,7 @@ impl Results {
         row(f, "  worst seed", (0..columns).map(worst))
     }
 
-    /// What the layers of the stack did, for each thousand calls that were asked.
+    /// Counters of the stack's layers, for each thousand calls that were asked.
     fn layers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counted = self.counted(0);
         let asked: u64 = self.runs.iter().map(|run| run.figures[0].asked).sum();

@@ -1,17 +1,17 @@
-//! How long one call keeps a worker busy.
+//! Service times: how long one call keeps a worker busy.
 
 use std::time::Duration;
 
 use super::random::Random;
 use crate::ambient::clock::nanos;
 
-/// So many milliseconds.
+/// A duration of so many milliseconds.
 #[must_use]
 pub const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// So many seconds.
+/// A duration of so many seconds.
 #[must_use]
 pub const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -107,7 +107,7 @@ impl Times {
     }
 }
 
-/// Seconds in nanoseconds; what is too long for a clock is the longest.
+/// Seconds in nanoseconds. More than a clock can hold is the longest that it can.
 pub(super) fn in_nanos(seconds: f64) -> u64 {
     Duration::try_from_secs_f64(seconds.max(0.0)).map_or(u64::MAX, nanos)
 }

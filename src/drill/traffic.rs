@@ -24,7 +24,7 @@ pub struct Steady {
     per_second: f64,
 }
 
-/// So many calls at the same moment, again and again: a batch job, a cache that expires.
+/// Bursts of calls at the same moment: a batch job, a cache that expires.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bursts {
     calls: u32,
@@ -92,7 +92,7 @@ impl Pattern {
 pub(super) struct Arrivals {
     law: Law,
     random: Random,
-    /// How many there have been.
+    /// The number of arrivals so far.
     count: u64,
     /// The last one, in seconds.
     at: f64,

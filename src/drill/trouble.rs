@@ -1,10 +1,10 @@
-//! What goes wrong, and when.
+//! Troubles, and when they happen.
 
 use std::{fmt, ops::Range, time::Duration};
 
 use super::times::in_nanos;
 
-/// What ails an upstream for some time.
+/// A trouble that an upstream has for some time.
 ///
 /// Severities are shares between 0 and 1. Troubles of one upstream at the same time add up.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +26,7 @@ enum Kind {
     Burst(f64),
 }
 
-/// What ails an upstream at one moment.
+/// The effects on an upstream at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Effects {
     /// The share of calls that fail after their time.
@@ -37,13 +37,13 @@ pub(super) struct Effects {
     pub(super) refused: f64,
     pub(super) resets: f64,
     pub(super) hangs: f64,
-    /// How many times as long calls take.
+    /// The factor by which calls take longer.
     pub(super) slow: f64,
     /// The share of calls that a sick instance gets, and how many times as long it takes.
     pub(super) sick: (f64, f64),
     /// The share of calls in flight that are lost as this begins.
     pub(super) loses: f64,
-    /// How many times the usual calls are asked.
+    /// The factor by which more calls are asked.
     pub(super) traffic: f64,
 }
 
@@ -52,14 +52,14 @@ impl Trouble {
         Self { kind, status: 503 }
     }
 
-    /// So large a share of calls is answered with an error, after the usual time: over HTTP a 503,
+    /// Answers a share of the calls with an error, after the usual time: over HTTP a 503,
     /// or another [status](Self::status).
     #[must_use]
     pub fn fails(share: f64) -> Self {
         Self::new(Kind::Fails(share))
     }
 
-    /// So large a share of the workers is left; 0 is a standstill.
+    /// Leaves a share of the workers. 0 is a standstill.
     #[must_use]
     pub fn capacity(share: f64) -> Self {
         Self::new(Kind::Capacity(share))
@@ -71,14 +71,14 @@ impl Trouble {
         Self::refuses(1.0)
     }
 
-    /// So large a share of calls finds no connection.
+    /// Refuses the connections of a share of the calls.
     #[must_use]
     pub fn refuses(share: f64) -> Self {
         Self::new(Kind::Refused(share))
     }
 
-    /// So large a share of calls loses its connection after the usual time, and nobody knows what
-    /// became of it.
+    /// Breaks the connections of a share of the calls after the usual time. Nobody knows what
+    /// became of these calls.
     #[must_use]
     pub fn resets(share: f64) -> Self {
         Self::new(Kind::Resets(share))
@@ -90,7 +90,7 @@ impl Trouble {
         Self::hangs(1.0)
     }
 
-    /// So large a share of the calls that arrive is never answered. They keep no worker busy.
+    /// Never answers a share of the calls that arrive. They keep no worker busy.
     #[must_use]
     pub fn hangs(share: f64) -> Self {
         Self::new(Kind::Hangs(share))
@@ -108,14 +108,14 @@ impl Trouble {
         Self::new(Kind::Sick(1.0 / f64::from(instances.max(1)), factor))
     }
 
-    /// So many instances restart one after the other, each for three quarters of its turn: its
+    /// Restarts so many instances one after the other, each for three quarters of its turn. Its
     /// calls in flight are lost, and those that are sent to it meanwhile are refused.
     #[must_use]
     pub fn rolling_restart(instances: u32) -> Self {
         Self::new(Kind::RollingRestart(instances.max(1)))
     }
 
-    /// So many times the usual calls are asked, by all sources of traffic but
+    /// Multiplies the calls of all sources of traffic but
     /// [`Bursts`](super::Bursts).
     #[must_use]
     pub fn burst(factor: f64) -> Self {
@@ -268,8 +268,8 @@ impl Timeline {
         changes
     }
 
-    /// What ails an upstream at a moment, in nanoseconds. Calls in flight are lost only where a
-    /// stretch begins.
+    /// The effects on an upstream at a moment, in nanoseconds. Calls in flight are lost only where
+    /// a stretch begins.
     pub(super) fn effects(&self, upstream: usize, at: u64) -> Effects {
         let active = self.stretches.iter().filter(|(number, span, _)| {
             *number == upstream && (in_nanos(span.start)..in_nanos(span.end)).contains(&at)
@@ -281,7 +281,7 @@ impl Timeline {
         })
     }
 
-    /// How many times the usual calls are asked at a moment, in seconds, and until when.
+    /// The factor of the traffic at a moment, in seconds, and until when it holds.
     pub(super) fn traffic_at(&self, at: f64) -> (f64, f64) {
         let busy = |effects: &Effects| (effects.traffic - 1.0).abs() > f64::EPSILON;
         let stretches = self
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trouble_holds_from_its_start_until_before_its_end() {
+    fn a_trouble_holds_until_just_before_its_end() {
         let timeline = timeline(Trouble::fails(0.5));
         let fails = |seconds| timeline.effects(0, in_nanos(seconds)).fails;
         assert_eq!([9.99, 10.0, 19.99, 20.0].map(fails), [0.0, 0.5, 0.5, 0.0]);

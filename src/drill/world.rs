@@ -1,4 +1,4 @@
-//! What a run's upstreams, callers and conductor share.
+//! The state that a run's upstreams, callers and conductor share.
 
 use std::{
     future::Future,
@@ -29,7 +29,7 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) model: Model,
-    /// The moment at which the conductor polls a call, in nanoseconds; `None` while it does not,
+    /// The moment at which the conductor polls a call, in nanoseconds. `None` while it does not,
     /// so that a task of the user's is running.
     pub(super) polling_at: Option<u64>,
 }

@@ -284,7 +284,7 @@ fn the_server_stack_is_determined_by_the_seed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_circuit_without_jitter_opens_for_exactly_its_time() {
+async fn a_circuit_without_jitter_opens_for_its_time() {
     let _chance = Chance::seeded(1).without_jitter().enter();
     let breaker = CircuitBreakerLayer::builder()
         .protocol(Plain::new())
@@ -312,7 +312,7 @@ async fn a_retry_without_jitter_waits_by_the_formula() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hosts_circuit_is_forced_open_before_its_first_call() {
+async fn a_circuit_is_forced_open_before_its_first_call() {
     let stack = stack::client().http().build().unwrap();
     let host = "host-1".parse::<keyed::Host>().unwrap();
     stack

@@ -29,7 +29,7 @@ fn model(scenario: &Scenario, seed: u64) -> Model {
     Model::new(servers.collect(), Timeline::default(), seed)
 }
 
-/// How long each call takes over tokio's clock.
+/// Runs over tokio's clock, and returns how long each call takes.
 fn over_the_clock(scenario: &Scenario, seed: u64) -> Vec<u64> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().unwrap();
@@ -44,7 +44,7 @@ fn over_the_clock(scenario: &Scenario, seed: u64) -> Vec<u64> {
     record.asked.iter().map(|call| call.took).collect()
 }
 
-/// How long each call takes by the model alone.
+/// Runs the model alone, and returns how long each call takes.
 fn by_the_model(scenario: &Scenario, seed: u64) -> Vec<u64> {
     let mut model = model(scenario, seed);
     let mut arrivals = Arrivals::new(scenario.patterns[0], seed, 0);

@@ -114,7 +114,7 @@ fn a_share_of_calls_fails_as_the_trouble_says() {
 }
 
 #[test]
-fn calls_that_hang_are_never_answered_and_keep_no_worker() {
+fn calls_that_hang_keep_no_worker() {
     let mut model = troubled(Trouble::hang(), Servers::new(1));
     assert!(answers(&mut model, 100).is_empty());
     assert_eq!(model.upstreams[0].busy, 0);
@@ -155,7 +155,7 @@ fn a_standstill_starts_nothing_until_it_ends() {
 }
 
 #[test]
-fn work_for_callers_that_left_goes_on_unless_it_gives_up() {
+fn work_goes_on_for_callers_that_left() {
     for (servers, busy) in [(Servers::new(1), 1), (Servers::new(1).gives_up(), 0)] {
         let mut model = Model::new(vec![servers], Timeline::default(), 1);
         let ids: Vec<_> = (0..3).map(|_| model.arrive(0, 0)).collect();

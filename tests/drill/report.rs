@@ -1,12 +1,6 @@
 //! The drill, used as its users do.
-#![cfg(feature = "drill")]
 
-use std::{
-    collections::HashMap,
-    hash::BuildHasher,
-    panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
-};
+use std::{collections::HashMap, hash::BuildHasher, time::Duration};
 
 use axum::{Router, routing::get};
 use http::Request;
@@ -15,8 +9,8 @@ use tower_keep::{
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
     drill::{
-        Bursts, Drill, Exponential, HttpUpstream, Lognormal, Measure, PlainUpstream, Poisson,
-        Reached, Servers, Steady, Trouble, ms, secs,
+        Bursts, Drill, Exponential, HttpUpstream, Measure, PlainUpstream, Poisson, Reached,
+        Servers, Steady, Trouble, ms, secs,
     },
     protocol::Plain,
     retry::RetryLayer,
@@ -24,16 +18,7 @@ use tower_keep::{
     timeout::TimeoutLayer,
 };
 
-/// Unchanged: what callers without a stack have.
-fn bare(upstream: HttpUpstream) -> Result<HttpUpstream, BoxError> {
-    Ok(upstream)
-}
-
-fn shop() -> Servers {
-    Servers::new(8)
-        .service(Lognormal::median(ms(20)).sigma(0.5))
-        .queue(100)
-}
+use crate::{bare, complaint, shop};
 
 fn short() -> Drill {
     let stack = |upstream| {
@@ -49,12 +34,6 @@ fn short() -> Drill {
         })
         .upstream("shop", shop())
         .trouble(secs(5)..secs(8), "shop", Trouble::fails(0.5))
-}
-
-/// What an assertion panics with.
-fn complaint(assertion: impl FnOnce()) -> String {
-    let panic = catch_unwind(AssertUnwindSafe(assertion)).expect_err("the assertion holds");
-    *panic.downcast::<String>().expect("a message")
 }
 
 #[test]
@@ -97,7 +76,7 @@ fn a_failing_assertion_tells_the_seed_and_the_line() {
     let text = complaint(|| report.each(Measure::Answered).at_least(0.999));
     assert!(text.starts_with("drill: answered in time: "), "{text}");
     assert!(text.contains(", not at least 99.9 %"), "{text}");
-    let line = "cargo test a_failing_assertion_tells_the_seed_and_the_line";
+    let line = "cargo test report::a_failing_assertion_tells_the_seed_and_the_line";
     assert!(text.contains(line), "{text}");
     assert!(text.contains("TOWER_KEEP_SEED="), "{text}");
     assert!(text.contains("two runs of this seed are equal"), "{text}");
@@ -308,7 +287,7 @@ fn an_axum_router_may_be_the_upstream() {
 }
 
 #[test]
-fn a_refused_connection_is_retried_whatever_the_method() {
+fn a_refused_connection_is_retried_even_for_post() {
     let report = Drill::http(|upstream| Ok(stack::client().http().build()?.layer(upstream)))
         .lasting(secs(10))
         .traffic(Steady::per_second(20), |n| {

@@ -1,0 +1,34 @@
+//! Drills: what they report, and what both stacks promise in them.
+#![cfg(feature = "drill")]
+
+mod flaws;
+mod report;
+mod standard;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use http::Request;
+use tower::BoxError;
+use tower_keep::drill::{HttpUpstream, Lognormal, Servers, ms};
+
+/// Unchanged: what callers without a stack have.
+fn bare(upstream: HttpUpstream) -> Result<HttpUpstream, BoxError> {
+    Ok(upstream)
+}
+
+/// Eight workers of some 44 calls a second each.
+fn shop() -> Servers {
+    Servers::new(8)
+        .service(Lognormal::median(ms(20)).sigma(0.5))
+        .queue(100)
+}
+
+fn to_the_shop(number: u64) -> http::request::Builder {
+    Request::get(format!("http://shop/{number}"))
+}
+
+/// What an assertion panics with.
+fn complaint(assertion: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(assertion)).expect_err("the assertion holds");
+    *panic.downcast::<String>().expect("a message")
+}
