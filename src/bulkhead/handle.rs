@@ -88,17 +88,17 @@ impl BulkheadHandle {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let State {
-            places,
+            permits,
             waited,
             tally,
             learner,
             ..
         } = &*self.state;
         Snapshot {
-            in_flight: places.in_flight.count(),
-            limit: places.in_flight.limit(),
+            in_flight: permits.in_flight.count(),
+            limit: permits.in_flight.limit(),
             rtt: learner.as_ref().and_then(|learner| learner.rtt()),
-            waiting: places.queue.len(),
+            waiting: permits.queue.len(),
             waited: waited.load(Ordering::Relaxed),
             totals: tally.totals(),
         }

@@ -42,7 +42,7 @@ mod keyed;
 mod layer;
 mod limits;
 mod observed;
-mod places;
+mod permits;
 mod runtime;
 mod settings;
 mod state;

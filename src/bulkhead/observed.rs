@@ -19,7 +19,7 @@ impl Observed for State {
             rtt: learner.rtt().map(|rtt| rtt.as_secs_f64()),
             baseline: learner.baseline().map(|rtt| rtt.as_secs_f64()),
         });
-        let limit = self.places.in_flight.limit();
+        let limit = self.permits.in_flight.limit();
         observe(&self.tally, (limit, learned), [self].into_iter())
     }
 }
@@ -32,8 +32,8 @@ pub(super) fn observe<'a>(
 ) -> Instance {
     let (mut in_flight, mut queued) = (0, 0);
     for bulkhead in bulkheads {
-        in_flight += bulkhead.places.in_flight.count() as u64;
-        queued += bulkhead.places.queue.len() as u64;
+        in_flight += bulkhead.permits.in_flight.count() as u64;
+        queued += bulkhead.permits.queue.len() as u64;
     }
     #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
     let config = vec![("limit", limit as f64)];

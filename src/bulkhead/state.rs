@@ -14,7 +14,7 @@ use crate::{
     ambient::clock::{Clock, Now, nanos},
     bulkhead::{
         adaptive::{Algorithm, Learner, Stamp},
-        places::{Places, Queued},
+        permits::{Permits, Queued},
         settings::{Settings, checked},
     },
     gate::{Admission, Admit, Demand, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
@@ -31,7 +31,7 @@ pub struct BulkheadGate {
 
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) places: Places,
+    pub(super) permits: Permits,
     pub(super) settings: Settings,
     /// How many calls have joined the queue. Relaxed: a statistic.
     pub(super) waited: AtomicU64,
@@ -89,7 +89,7 @@ impl BulkheadGate {
         };
         Self {
             state: Arc::new(State {
-                places: Places {
+                permits: Permits {
                     in_flight: InFlight::new(limit),
                     queue,
                     total,
@@ -118,14 +118,14 @@ impl BulkheadGate {
         let Some(wait) = state
             .settings
             .max_wait
-            .filter(|_| state.places.queue.len() < max_waiting)
+            .filter(|_| state.permits.queue.len() < max_waiting)
         else {
             return state.rejection(RejectedKind::BulkheadFull);
         };
-        let now = now.by(&state.places.clock);
+        let now = now.by(&state.permits.clock);
         let latest = now.saturating_add(nanos(wait));
         // At its deadline a call is late already.
-        let last = |deadline| state.places.clock.at(deadline).saturating_sub(1);
+        let last = |deadline| state.permits.clock.at(deadline).saturating_sub(1);
         let bounds = Bounds {
             until: demand
                 .deadline
@@ -133,7 +133,7 @@ impl BulkheadGate {
             grace: 0,
             max_waiting,
         };
-        let Some(place) = state.places.join(bounds, now) else {
+        let Some(place) = state.permits.join(bounds, now) else {
             return state.rejection(RejectedKind::BulkheadFull);
         };
         state.waited.fetch_add(1, Ordering::Relaxed);
@@ -154,10 +154,10 @@ impl State {
         self.has_own_limit.store(is_own, Ordering::Relaxed);
         let before = self.max();
         match &self.learner {
-            Some(learner) => learner.set_max(limit, &self.places.in_flight),
-            None => self.places.in_flight.set_limit(limit),
+            Some(learner) => learner.set_max(limit, &self.permits.in_flight),
+            None => self.permits.in_flight.set_limit(limit),
         }
-        self.places.notify();
+        self.permits.notify();
         Ok(Changed::default().note(self.tally.layer, "limit", (before, limit)))
     }
 
@@ -171,20 +171,20 @@ impl State {
     #[inline(never)]
     fn learn(&self, place: &Taken, end: End, now: &Now) {
         if let (Some(learner), Some(stamp)) = (&self.learner, Stamp::from_word(place.0)) {
-            learner.end(stamp, end, &self.places.in_flight, now);
+            learner.end(stamp, end, &self.permits.in_flight, now);
         }
     }
 
     /// The limit as set, which a learned one does not pass.
     pub(super) fn max(&self) -> usize {
         let learner = self.learner.as_ref();
-        learner.map_or_else(|| self.places.in_flight.limit(), |learner| learner.max())
+        learner.map_or_else(|| self.permits.in_flight.limit(), |learner| learner.max())
     }
 
     #[inline(always)]
     fn enter(&self, class: Criticality) -> bool {
-        if class == Criticality::CriticalPlus && self.places.total.is_none() {
-            return self.places.in_flight.enter();
+        if class == Criticality::CriticalPlus && self.permits.total.is_none() {
+            return self.permits.in_flight.enter();
         }
         self.enter_share(class)
     }
@@ -197,7 +197,7 @@ impl State {
         } else {
             self.settings.share(class)
         };
-        self.places.enter(percent)
+        self.permits.enter(percent)
     }
 
     fn waited(&self, how: Waited, ticket: &BulkheadTicket, now: u64) {
@@ -224,7 +224,7 @@ struct Leave<'a>(&'a State);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        self.0.places.leave();
+        self.0.permits.leave();
     }
 }
 
@@ -241,7 +241,7 @@ impl Gate for BulkheadGate {
 
     fn give_back(&self, place: Taken, _: Unsent, _: &Now) {
         if place.0 != 0 {
-            self.state.places.leave();
+            self.state.permits.leave();
         }
     }
 
@@ -256,7 +256,7 @@ impl Gate for BulkheadGate {
             _ => self.state.tally.count(Event::Cancelled),
         }
         if place.0 == PLACE {
-            self.state.places.leave();
+            self.state.permits.leave();
         } else {
             // It counts while it is learned from, and leaves even if a foreign algorithm panics.
             // To leave lets waiters in, those that a higher limit has room for included.
@@ -267,8 +267,8 @@ impl Gate for BulkheadGate {
 
     fn leave(&self, ticket: BulkheadTicket, now: &Now) {
         let state = &*self.state;
-        let now = now.by(&state.places.clock);
-        state.places.cancel(&ticket.place, now);
+        let now = now.by(&state.permits.clock);
+        state.permits.cancel(&ticket.place, now);
         state.waited(Waited::Cancelled, &ticket, now);
     }
 
@@ -297,7 +297,7 @@ impl<Req> Admit<Req> for BulkheadGate {
         now: &Now,
     ) -> Admission<Taken, BulkheadTicket> {
         let State {
-            places, settings, ..
+            permits, settings, ..
         } = &*self.state;
         if !settings.enabled {
             return Admission::Granted(Taken(0));
@@ -307,7 +307,7 @@ impl<Req> Admit<Req> for BulkheadGate {
             return self.state.rejection(RejectedKind::DeadlineExceeded);
         }
         // Those that wait come first, even if a place is free: its release is about to grant it.
-        if places.queue.is_empty() && self.state.enter(demand.criticality) {
+        if permits.queue.is_empty() && self.state.enter(demand.criticality) {
             return Admission::Granted(self.state.taken(now));
         }
         self.join(demand, now)
@@ -321,10 +321,10 @@ impl<Req> Admit<Req> for BulkheadGate {
         now: &Now,
     ) -> Turn<Taken> {
         let state = &*self.state;
-        let moment = now.by(&state.places.clock);
-        match state.places.poll(&ticket.place, cx.waker(), moment) {
+        let moment = now.by(&state.permits.clock);
+        match state.permits.poll(&ticket.place, cx.waker(), moment) {
             QueueTurn::Queued(wake) => {
-                Turn::Queued(wake.and_then(|wake| state.places.clock.moment(wake)))
+                Turn::Queued(wake.and_then(|wake| state.permits.clock.moment(wake)))
             }
             QueueTurn::Acquired => {
                 state.waited(Waited::Admitted, ticket, moment);
@@ -334,7 +334,7 @@ impl<Req> Admit<Req> for BulkheadGate {
                 state.waited(Waited::Rejected, ticket, moment);
                 let expired = demand
                     .deadline
-                    .is_some_and(|deadline| state.places.clock.at(deadline) <= moment);
+                    .is_some_and(|deadline| state.permits.clock.at(deadline) <= moment);
                 let kind = if expired {
                     RejectedKind::DeadlineExceeded
                 } else {
@@ -353,8 +353,8 @@ impl Evict for BulkheadGate {
         // Handles hold the state, not the partition.
         Arc::strong_count(&self.state) == 1
             && !self.state.has_own_limit.load(Ordering::Relaxed)
-            && self.state.places.in_flight.count() == 0
-            && self.state.places.queue.is_unused()
+            && self.state.permits.in_flight.count() == 0
+            && self.state.permits.queue.is_unused()
     }
 }
 

@@ -75,7 +75,7 @@ impl CircuitBreakerHandle {
             until_half_open: breaker.until_half_open(now),
             late: breaker.late(),
             totals: self.state.all.tally.totals(),
-            last_transition: self.state.journal.last(),
+            last_transition: self.state.transitions.last(),
         }
     }
 
@@ -83,7 +83,7 @@ impl CircuitBreakerHandle {
     /// the circuit up.
     #[must_use]
     pub fn transitions(&self) -> Transitions {
-        self.state.journal.subscribe()
+        self.state.transitions.subscribe()
     }
 
     /// The settings in force.

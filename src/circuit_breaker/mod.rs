@@ -54,9 +54,9 @@ mod all;
 mod builder;
 mod changes;
 mod handle;
-mod journal;
 mod keyed;
 mod state;
+mod transition_log;
 
 pub use crate::algorithm::{
     BreakerConfig, BreakerState, Cause, Counts, Overflow, SlowCalls, Transition, Verdict, Window,
@@ -68,6 +68,6 @@ pub use aliases::{
 };
 pub use builder::CircuitBreakerBuilder;
 pub use handle::{CircuitBreakerHandle, Snapshot};
-pub use journal::Transitions;
 pub use keyed::KeyedCircuitBreakerHandle;
 pub use state::CircuitGate;
+pub use transition_log::Transitions;

@@ -21,7 +21,7 @@ use crate::{
     circuit_breaker::{
         all::{AllCircuits, Shown},
         changes::since,
-        journal::Journal,
+        transition_log::TransitionLog,
     },
     gate::{Access, Admission, Admit, Changed, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
@@ -43,7 +43,7 @@ pub(super) struct State {
     settings: Settings,
     /// The settings in force. Locked to change or read them, never by calls.
     config: Mutex<BreakerConfig>,
-    pub(super) journal: Journal,
+    pub(super) transitions: TransitionLog,
     /// Wakes those that wait: after each transition, and when a probe was given back.
     changed: watch::Sender<()>,
     /// Whether it has settings of its own, which one made anew would not have. Relaxed: an eviction
@@ -101,7 +101,7 @@ impl CircuitGate {
             clock: Clock::start(),
             settings,
             config: Mutex::new(config),
-            journal: Journal::new(),
+            transitions: TransitionLog::new(),
             changed: watch::Sender::new(()),
             has_own_config: AtomicBool::new(false),
             all,
@@ -332,7 +332,7 @@ impl State {
             transition.at = Duration::from_nanos(self.clock.now());
             transition.rejected = Some(self.rejections());
             self.all.changed(&transition);
-            self.journal.enter(transition);
+            self.transitions.enter(transition);
             self.wake();
         }
     }

@@ -42,7 +42,7 @@ pub trait Recipe<K, G> {
 pub(crate) struct Partitions<K, G> {
     map: HashMap<K, Arc<Partition<K, G>>, Hashing>,
     /// Locked for new keys and to list all.
-    places: Mutex<Places<K, G>>,
+    places: Mutex<Slots<K, G>>,
     max_keys: usize,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Partition<K, G> {
     mark: EvictionMark,
 }
 
-struct Places<K, G> {
+struct Slots<K, G> {
     /// `None` while it is being filled, or free.
     taken: Vec<Option<Arc<Partition<K, G>>>>,
     free: Vec<usize>,
@@ -63,7 +63,7 @@ struct Places<K, G> {
 
 /// A place that is to be filled. Dropped unfilled, it is free.
 struct Reserved<'a, K, G> {
-    places: &'a Mutex<Places<K, G>>,
+    places: &'a Mutex<Slots<K, G>>,
     /// `None` once filled.
     index: Option<usize>,
 }
@@ -75,7 +75,7 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
                 .hasher(Hashing::new())
                 .resize_mode(ResizeMode::Blocking)
                 .build(),
-            places: Mutex::new(Places {
+            places: Mutex::new(Slots {
                 taken: Vec::new(),
                 free: Vec::new(),
                 hand: 0,
@@ -188,7 +188,7 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
         evicted
     }
 
-    fn lock(&self) -> MutexGuard<'_, Places<K, G>> {
+    fn lock(&self) -> MutexGuard<'_, Slots<K, G>> {
         // Nothing panics under it between two changes that belong together.
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -207,7 +207,7 @@ impl<K, G> Partition<K, G> {
     }
 }
 
-impl<K, G> Places<K, G> {
+impl<K, G> Slots<K, G> {
     fn next_candidates(&mut self) -> Vec<(usize, Arc<Partition<K, G>>)> {
         let length = self.taken.len();
         let first = self.hand;

@@ -6,13 +6,13 @@ use crate::observe::{BUCKETS, Histogram, Metric, series::Series};
 
 /// What each recorder was told. One that is new is told everything from the start.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Exported {
     /// By the recorder's address, since it has no other name. So a local recorder that lies where
     /// one lay before is told too little. The global one is never replaced.
-    recorders: HashMap<usize, Known>,
+    recorders: HashMap<usize, ExportedCounts>,
 }
 
-type Known = HashMap<(u64, Series), Histogram>;
+type ExportedCounts = HashMap<(u64, Series), Histogram>;
 
 /// So many durations, each of so many seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,7 +24,7 @@ pub(super) struct Increase {
 /// The histogram of an instance, and what it is to the recorder.
 pub(super) type Timed = (u64, &'static Metric, Series, Histogram);
 
-impl Told {
+impl Exported {
     /// What this recorder does not know yet. It is taken to know it from now on.
     pub(super) fn tell(
         &mut self,
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use crate::observe::{Durations, names::LIMIT_WAIT};
 
-    fn told(told: &mut Told, recorder: usize, durations: &Durations) -> Vec<Increase> {
+    fn told(told: &mut Exported, recorder: usize, durations: &Durations) -> Vec<Increase> {
         let series = Series {
             metric: LIMIT_WAIT.name,
             name: "",
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_recorder_is_told_each_duration_once_and_another_all_of_them() {
         let durations = Durations::new(LIMIT_WAIT, &[["", ""]]);
-        let mut known = Told::default();
+        let mut known = Exported::default();
         durations.record(0, 2_000_000);
         durations.record(0, 2_200_000);
         let mean = Increase {
@@ -121,7 +121,7 @@ mod tests {
         for nanos in [0, 500_000, 500_001, u64::MAX] {
             durations.record(0, nanos);
         }
-        let means = told(&mut Told::default(), 1, &durations);
+        let means = told(&mut Exported::default(), 1, &durations);
         assert!(means[0].seconds <= BUCKETS[0] && means[1].seconds > BUCKETS[0]);
         assert!(means[2].seconds > BUCKETS[15] && means[2].seconds.is_finite());
     }

@@ -32,7 +32,7 @@ pub struct Registry {
     #[cfg(feature = "metrics")]
     pub(super) published: Mutex<crate::observe::series::Published>,
     #[cfg(feature = "metrics")]
-    pub(super) told: Mutex<crate::observe::increases::Told>,
+    pub(super) told: Mutex<crate::observe::increases::Exported>,
 }
 
 impl Registry {

@@ -14,7 +14,7 @@ use tower::BoxError;
 use crate::{
     ambient::clock,
     timeout::{
-        Reach, Scope,
+        TimeoutReach, TimeoutScope,
         scope::{Left, Timer, is_over},
     },
 };
@@ -38,11 +38,11 @@ pin_project! {
     }
 }
 
-impl Reach for ToBodyEnd {
+impl TimeoutReach for ToBodyEnd {
     const COVERS_BODY: bool = true;
 }
 
-impl<B> Scope<Response<B>> for ToBodyEnd {
+impl<B> TimeoutScope<Response<B>> for ToBodyEnd {
     type Response = Response<TimedBody<B>>;
 
     fn pass_on(response: Response<B>, left: Option<Left>) -> Self::Response {

@@ -16,7 +16,7 @@ use crate::{
     protocol::Protocol,
     sync::Held,
     timeout::{
-        Scope,
+        TimeoutScope,
         scope::{Left, Timer, is_over},
         state::{Ended, Limit, State},
     },
@@ -200,7 +200,7 @@ impl<S, P, Req, M> Future for ResponseFuture<S, P, Req, M>
 where
     S: Service<Req>,
     P: Protocol<S::Response, S::Error> + CarryDeadline<Req>,
-    M: Scope<P::Response<()>>,
+    M: TimeoutScope<P::Response<()>>,
 {
     type Output = Result<M::Response, P::Error>;
 

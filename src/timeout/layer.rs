@@ -12,7 +12,7 @@ use crate::{
     protocol::Plain,
     sync::Striped,
     timeout::{
-        Reach, ResponseFuture, Timeout, TimeoutHandle, ToResponse,
+        ResponseFuture, Timeout, TimeoutHandle, TimeoutReach, ToResponse,
         state::{Covers, State},
     },
 };
@@ -156,7 +156,7 @@ impl<P, M> TimeoutBuilder<P, M> {
     /// A duration of zero. `Duration::MAX` never ends a call.
     pub fn build(self) -> Result<TimeoutLayer<P, M>, ConfigError>
     where
-        M: Reach,
+        M: TimeoutReach,
     {
         let reach = Covers {
             body: M::COVERS_BODY,

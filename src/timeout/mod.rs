@@ -51,5 +51,5 @@ pub use future::ResponseFuture;
 pub use handle::{Snapshot, TimeoutHandle};
 pub use layer::{TimeoutBuilder, TimeoutLayer};
 pub(crate) use scope::until;
-pub use scope::{Reach, Scope, ToResponse};
+pub use scope::{TimeoutReach, TimeoutScope, ToResponse};
 pub use service::Timeout;

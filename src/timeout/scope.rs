@@ -22,13 +22,13 @@ pub struct ToResponse;
 
 /// How far a timeout reaches, whatever the response.
 #[doc(hidden)]
-pub trait Reach {
+pub trait TimeoutReach {
     /// Whether the time runs on after the response.
     const COVERS_BODY: bool;
 }
 
 /// What a timeout does to the response that came in time.
-pub trait Scope<Res>: Reach {
+pub trait TimeoutScope<Res>: TimeoutReach {
     /// What the caller gets.
     type Response;
 
@@ -50,11 +50,11 @@ pub struct Left {
     pub(super) state: Held<State>,
 }
 
-impl Reach for ToResponse {
+impl TimeoutReach for ToResponse {
     const COVERS_BODY: bool = false;
 }
 
-impl<Res> Scope<Res> for ToResponse {
+impl<Res> TimeoutScope<Res> for ToResponse {
     type Response = Res;
 
     #[inline]

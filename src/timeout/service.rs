@@ -12,7 +12,7 @@ use crate::{
     CarryDeadline,
     protocol::{Plain, Protocol},
     sync::Striped,
-    timeout::{ResponseFuture, Scope, ToResponse, state::State},
+    timeout::{ResponseFuture, TimeoutScope, ToResponse, state::State},
 };
 
 /// A service behind a [`TimeoutLayer`](super::TimeoutLayer).
@@ -59,7 +59,7 @@ impl<S, P, M, Req> Service<Req> for Timeout<S, P, M>
 where
     S: Service<Req> + Clone,
     P: Protocol<S::Response, S::Error> + CarryDeadline<Req>,
-    M: Scope<P::Response<()>>,
+    M: TimeoutScope<P::Response<()>>,
 {
     type Response = M::Response;
     type Error = P::Error;

@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Permits {
     pub(super) in_flight: InFlight,
     pub(super) queue: WaitQueue,
     /// Of all keys together, if each has a share of a total.
@@ -27,7 +27,7 @@ pub(super) enum Queued {
     Shared(ShareTicket),
 }
 
-impl Places {
+impl Permits {
     /// Enters as one of several classes or keys, if nobody waits.
     pub(super) fn enter(&self, percent: u8) -> bool {
         match self.share() {
@@ -106,7 +106,7 @@ impl Places {
 }
 
 /// As the queue of a limit sees them.
-impl Resource for Places {
+impl Resource for Permits {
     fn acquire(&self, _: u32, _: u64, _: u64) -> Result<(), Blocked> {
         if self.in_flight.enter() {
             Ok(())

@@ -21,7 +21,7 @@ use crate::algorithm::{BreakerState, Transition};
 /// either order. The lock is taken on transitions and by readers of snapshots, never by calls that
 /// change nothing.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(super) struct TransitionLog {
     pages: Mutex<Pages>,
     /// Made for the first subscriber: most circuits of most keys never have one.
     subscribers: OnceLock<broadcast::Sender<Transition>>,
@@ -59,7 +59,7 @@ type Waiting = Pin<
     Box<dyn Future<Output = (Option<Transition>, broadcast::Receiver<Transition>)> + Send + Sync>,
 >;
 
-impl Journal {
+impl TransitionLog {
     pub(super) fn new() -> Self {
         let pages = Pages {
             last: None,
@@ -203,7 +203,7 @@ impl fmt::Debug for Transitions {
 }
 
 /// Lets the next one send, also if a waker panics.
-struct Sending<'a>(&'a Journal);
+struct Sending<'a>(&'a TransitionLog);
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
@@ -228,31 +228,31 @@ mod tests {
 
     #[test]
     fn transitions_entered_out_of_turn_are_told_in_order() {
-        let journal = Journal::new();
-        let mut reader = journal.subscribe();
+        let log = TransitionLog::new();
+        let mut reader = log.subscribe();
         let made = transitions(4);
         for place in [2, 0, 3] {
-            journal.enter(made[place]);
+            log.enter(made[place]);
         }
         assert_eq!(
             (reader.try_next(), reader.try_next()),
             (Some(made[0]), None)
         );
-        assert_eq!(journal.last(), Some(made[0]));
-        journal.enter(made[1]);
+        assert_eq!(log.last(), Some(made[0]));
+        log.enter(made[1]);
         assert_eq!(
             std::iter::from_fn(|| reader.try_next()).collect::<Vec<_>>(),
             made[1..]
         );
-        assert_eq!(journal.last(), Some(made[3]));
+        assert_eq!(log.last(), Some(made[3]));
     }
 
     #[test]
     fn a_slow_reader_misses_the_oldest_and_holds_nobody_up() {
-        let journal = Journal::new();
-        let mut reader = journal.subscribe();
+        let log = TransitionLog::new();
+        let mut reader = log.subscribe();
         for transition in transitions(100) {
-            journal.enter(transition);
+            log.enter(transition);
         }
         let read: Vec<_> = std::iter::from_fn(|| reader.try_next())
             .map(|transition| transition.generation)
@@ -261,8 +261,8 @@ mod tests {
     }
 
     #[test]
-    fn the_journal_goes_on_when_generations_start_over() {
-        let journal = Journal::new();
+    fn the_log_goes_on_when_generations_start_over() {
+        let log = TransitionLog::new();
         let mut made = transitions(1)[0];
         assert_eq!(
             (made.from, made.to, made.cause),
@@ -270,8 +270,8 @@ mod tests {
         );
         for generation in (1..GENERATIONS).chain([0, 1]) {
             made.generation = generation;
-            journal.enter(made);
+            log.enter(made);
         }
-        assert_eq!(journal.last().unwrap().generation, 1);
+        assert_eq!(log.last().unwrap().generation, 1);
     }
 }
