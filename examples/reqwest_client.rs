@@ -14,12 +14,14 @@ use std::{
 
 use axum::{Router, extract::State, http::StatusCode, routing::post};
 use bytes::Bytes;
-use http::Request;
-use http_body_util::{BodyExt, Full};
 // This crate also builds with reqwest 0.12, hence the name. Yours is just `reqwest`.
 use reqwest_013 as reqwest;
-use tower::{BoxError, Layer, ServiceExt};
-use tower_keep::{Rejected, RejectedKind, reqwest::Reqwest, stack};
+use tower::BoxError;
+use tower_keep::{
+    RejectedKind,
+    reqwest::{Kept, KeptError},
+    stack,
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {
@@ -32,28 +34,33 @@ async fn main() -> Result<(), BoxError> {
     tokio::spawn(axum::serve(listener, app).into_future());
 
     let stack = stack::client().http().name("orders").build()?;
-    let client = stack.layer(Reqwest::new(reqwest::Client::new()));
-    // The key tells the server that a second request is the same order.
+    let client = reqwest::Client::new();
+    let kept = Kept::new(client.clone(), &stack);
+    // The key tells the server that a second request is the same order. With reqwest's feature
+    // `json` it may be `.json(&order)`, and `response.json()` below.
     let order = || {
-        let request = Request::post(&url).header("idempotency-key", "order-7");
-        request.body(Full::<Bytes>::from("three apples"))
+        let request = client.post(&url).header("idempotency-key", "order-7");
+        request.body("three apples")
     };
 
     upstream.failing.store(1, Ordering::Relaxed);
-    let response = client.clone().oneshot(order()?).await?;
+    let response = kept.send(order()).await?;
     assert_eq!(response.status(), StatusCode::OK);
-    let text = response.into_body().collect().await?.to_bytes();
+    let text = response.text().await?;
     println!("one 503: attempt {} delivered {text:?}", upstream.calls());
-    assert_eq!((upstream.calls(), &text[..]), (2, &b"three apples"[..]));
+    assert_eq!((upstream.calls(), &*text), (2, "three apples"));
 
     upstream.failing.store(usize::MAX, Ordering::Relaxed);
     let mut rejected = 0;
     for _ in 0..100 {
         // A 503 that no retry has made good is a response; a rejection is an error.
-        if let Err(error) = client.clone().oneshot(order()?).await {
-            let reason = Rejected::find(&*error).ok_or("a rejection")?;
-            assert_eq!(reason.kind, RejectedKind::CircuitOpen);
-            rejected += 1;
+        match kept.send(order()).await {
+            Ok(_) => {}
+            Err(KeptError::Rejected(why)) => {
+                assert_eq!(why.kind, RejectedKind::CircuitOpen);
+                rejected += 1;
+            }
+            Err(error) => return Err(error.into()),
         }
     }
     let sent = upstream.calls() - 2;

@@ -4,6 +4,8 @@
 mod body_end;
 mod circuit_breaker;
 mod errors;
+#[cfg(all(feature = "reqwest-012", feature = "reqwest-013"))]
+mod kept;
 mod keys;
 #[cfg(feature = "tonic-014")]
 mod not_sent;

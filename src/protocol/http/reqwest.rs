@@ -1,9 +1,29 @@
-//! reqwest's client as a service of [`http`] requests, so that the layers stand over it.
+//! reqwest's client behind the layers: with its own requests and responses, or as a service of
+//! [`http`] requests.
 //!
 //! Use it where a program sends with reqwest already. Over hyper-util's own client nothing is
-//! needed. The feature `reqwest-012` is for reqwest 0.12's client, `reqwest-013` for 0.13's, and
-//! both may be on. They turn on none of reqwest's own features: TLS and the rest are yours to
-//! choose.
+//! needed. A [`Kept`] client takes what reqwest's builder makes and returns reqwest's responses:
+//!
+//! ```no_run
+//! # #[cfg(feature = "reqwest-013")] {
+//! # use reqwest_013 as reqwest;
+//! use tower_keep::{reqwest::Kept, stack};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = reqwest::Client::new();
+//! let kept = Kept::new(client.clone(), &stack::client().http().build()?);
+//! // With reqwest's feature `json`: `client.put(url).json(&order)`, and `response.json().await?`.
+//! let response = kept.send(client.put("http://payments.example/7").body("apples")).await?;
+//! println!("{}", response.text().await?);
+//! # Ok(()) }
+//! # }
+//! ```
+//!
+//! The feature `reqwest-012` is for reqwest 0.12's client, `reqwest-013` for 0.13's, and both may
+//! be on. They turn on none of reqwest's own features: TLS, JSON and the rest are yours to choose.
+//!
+//! [`Reqwest`] is the service that it is made of, for code that speaks [`http`]:
 //!
 //! ```no_run
 //! # #[cfg(feature = "reqwest-013")] {
@@ -44,6 +64,9 @@
 //! The crate `tower-reqwest` is of no use here: it stands for one version of reqwest, and takes
 //! reqwest's own body only, while a retry sends a body that can be replayed.
 
+mod kept;
+mod versions;
+
 use std::{
     error, fmt,
     marker::PhantomData,
@@ -54,6 +77,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -61,6 +85,11 @@ use http::{Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::{BoxError, Service};
+
+use versions::FromUrl;
+
+pub use kept::{Kept, KeptError};
+pub use versions::ReqwestClient;
 
 /// A service over reqwest's client `C`.
 ///
@@ -96,7 +125,7 @@ pin_project! {
     #[project = StateProject]
     #[derive(Debug)]
     enum State<F, E> {
-        Called { #[pin] call: F, taken: Option<Taken> },
+        Called { #[pin] call: F, taken: Option<Taken>, with_url: bool },
         // reqwest has no such request.
         Invalid { error: Option<E> },
     }
@@ -111,6 +140,13 @@ pin_project! {
     }
 }
 
+/// An extension of requests that were reqwest's own: so is the response to be.
+#[derive(Debug, Clone, Copy)]
+struct OwnRequest {
+    /// For each attempt. Newer versions of reqwest keep it in an extension themselves.
+    timeout: Option<Duration>,
+}
+
 /// Relaxed: the error comes after it, through the channels of the client.
 type Taken = Arc<AtomicBool>;
 
@@ -122,9 +158,13 @@ impl<C> Reqwest<C> {
 }
 
 impl<F, E, B> ResponseFuture<F, E, B> {
-    fn new(call: Result<F, E>, taken: Option<Taken>) -> Self {
+    fn new(call: Result<F, E>, taken: Option<Taken>, with_url: bool) -> Self {
         let state = match call {
-            Ok(call) => State::Called { call, taken },
+            Ok(call) => State::Called {
+                call,
+                taken,
+                with_url,
+            },
             Err(error) => State::Invalid { error: Some(error) },
         };
         Self {
@@ -157,8 +197,15 @@ where
             Some((body, taken)) => (reqwest_012::Body::wrap(body), Some(taken)),
             None => (reqwest_012::Body::default(), None),
         };
-        let request = Request::from_parts(head, body).try_into();
-        ResponseFuture::new(request.map(|request| self.client.call(request)), taken)
+        let own = head.extensions.get().copied();
+        let request = reqwest_012::Request::try_from(Request::from_parts(head, body));
+        let call = request.map(|mut request| {
+            if let Some(OwnRequest { timeout }) = own {
+                *request.timeout_mut() = timeout;
+            }
+            self.client.call(request)
+        });
+        ResponseFuture::new(call, taken, own.is_some())
     }
 }
 
@@ -185,8 +232,15 @@ where
             Some((body, taken)) => (reqwest_013::Body::wrap(body), Some(taken)),
             None => (reqwest_013::Body::default(), None),
         };
-        let request = Request::from_parts(head, body).try_into();
-        ResponseFuture::new(request.map(|request| self.client.call(request)), taken)
+        let own = head.extensions.get().copied();
+        let request = reqwest_013::Request::try_from(Request::from_parts(head, body));
+        let call = request.map(|mut request| {
+            if let Some(OwnRequest { timeout }) = own {
+                *request.timeout_mut() = timeout;
+            }
+            self.client.call(request)
+        });
+        ResponseFuture::new(call, taken, own.is_some())
     }
 }
 
@@ -208,14 +262,23 @@ fn watched<B: Body>(method: &Method, body: B) -> Option<(Watched<B>, Taken)> {
 impl<F, E, Res, B> Future for ResponseFuture<F, E, B>
 where
     F: Future<Output = Result<Res, E>>,
-    Res: Into<Response<B>>,
+    Res: FromUrl + Into<Response<B>>,
 {
     type Output = Result<Response<B>, Error<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProject::Called { call, taken } => {
-                let result = ready!(call.poll(cx)).map(Into::into);
+            StateProject::Called {
+                call,
+                taken,
+                with_url,
+            } => {
+                let result = ready!(call.poll(cx)).map(|response| {
+                    let url = with_url.then(|| response.url());
+                    let mut response: Response<B> = response.into();
+                    response.extensions_mut().extend(url.unwrap_or_default());
+                    response
+                });
                 Poll::Ready(result.map_err(|error| {
                     let taken = taken.as_ref().map(|taken| taken.load(Ordering::Relaxed));
                     let untaken = taken == Some(false);
