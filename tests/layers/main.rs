@@ -20,6 +20,8 @@ mod order;
 mod readme;
 mod shadow;
 mod simulation;
+#[cfg(feature = "testing")]
+mod stack_by_hand;
 mod support;
 mod timeout;
 mod timeout_body;

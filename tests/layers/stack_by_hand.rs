@@ -1,7 +1,6 @@
 //! A client's stack against the same layers put together by hand: random settings, traffic,
 //! deadlines, drops and updates on a paused clock. The caller, the upstream, the handles and a
 //! scrape must see the same.
-#![cfg(all(feature = "http", feature = "testing"))]
 #![allow(
     clippy::disallowed_methods,
     reason = "the test looks at tokio's clock, which is paused"
