@@ -31,7 +31,7 @@ use crate::{
 #[cfg(all(test, not(keep_loom)))]
 mod tests;
 
-/// A limit on a rate without bursts: it spaces calls out. Starts idle. 32 bytes.
+/// A limit on a rate without bursts: it spaces calls out. Starts idle. 40 bytes.
 ///
 /// ```
 /// use std::time::Duration;

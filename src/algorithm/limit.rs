@@ -12,11 +12,11 @@ mod tests;
 ///
 /// | limit | admits | memory |
 /// |---|---|---|
-/// | [`TokenBucket`](super::TokenBucket) | a burst, then evenly at the rate | 16 bytes, on 128 of their own |
-/// | [`LeakyBucket`](super::LeakyBucket) | evenly at the rate, no burst | 24 bytes |
+/// | [`TokenBucket`](super::TokenBucket) | a burst, then evenly at the rate | 128 bytes, which are its cache lines |
+/// | [`LeakyBucket`](super::LeakyBucket) | evenly at the rate, no burst | 40 bytes |
 /// | [`SlidingLog`](super::SlidingLog) | at most N in any window, exactly | 8 bytes for each of N |
 /// | [`SlidingRing`](super::SlidingRing) | at most N in any window, capacity returns a little late | 8 bytes for each part |
-/// | [`SlidingCounter`](super::SlidingCounter) | about N in a window | 32 bytes |
+/// | [`SlidingCounter`](super::SlidingCounter) | about N in a window | 48 bytes |
 /// | [`All`](super::All) | what each of several limits admits | theirs |
 ///
 /// Every method is one atomic step for its caller, or a few of which each errs towards admitting

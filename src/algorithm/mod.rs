@@ -8,7 +8,7 @@
 //! | module | decides | state |
 //! |---|---|---|
 //! | [`TokenBucket`] | whether a call fits a rate, with bursts | one word |
-//! | [`SlidingLog`], [`SlidingRing`], [`SlidingCounter`] | whether a call fits a window: exactly, never above, about | 8 bytes for each of N; for each part; 32 bytes |
+//! | [`SlidingLog`], [`SlidingRing`], [`SlidingCounter`] | whether a call fits a window: exactly, never above, about | 8 bytes for each of N; for each part; 48 bytes |
 //! | [`LeakyBucket`] | when a call may leave, evenly spaced | one word |
 //! | [`KeyedBuckets`] | whether a call fits the rate of its key | 16 bytes a slot, fixed |
 //! | [`All`] | whether a call fits several limits at once | theirs |

@@ -27,7 +27,7 @@ use crate::{
     sync::{AtomicU32, AtomicU64, Ordering},
 };
 
-/// A limit on a window, approximately. Starts empty. 40 bytes.
+/// A limit on a window, approximately. Starts empty. 48 bytes.
 #[derive(Debug)]
 pub struct SlidingCounter {
     /// `epoch:16 | previous:24 | current:24`: the number of the current fixed window, and the

@@ -39,9 +39,9 @@ mod tests;
 use quota::Quota;
 use tat::Tat;
 
-/// A limit on a rate that lets saved-up calls through at once, up to `burst`. Starts full. Two
-/// words, on cache lines of their own: 128 bytes, or whatever lies beside it in memory would be
-/// written about as often.
+/// A limit on a rate that lets saved-up calls through at once, up to `burst`. Starts full. 128
+/// bytes, which are cache lines of its own: whatever lay beside it in memory would be written about
+/// as often.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct TokenBucket {

@@ -94,7 +94,7 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
     }
 
     /// A call that is dropped unfinished has failed. Default: it counts for nothing, or, if it was
-    /// slow, as a slow one.
+    /// slow, as a slow one; but a window of dropped calls alone opens the circuit.
     pub fn cancelled_as_failure(mut self) -> Self {
         self.config.cancelled_as_failure = true;
         self
@@ -197,7 +197,8 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         self
     }
 
-    /// Names this instance in errors.
+    /// Names this instance in errors and events, and makes it known to the
+    /// [`Registry`](crate::observe::Registry): without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.settings.name = Some(name.into().as_str());
         self

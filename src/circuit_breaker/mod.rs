@@ -2,8 +2,8 @@
 //!
 //! Use one per peer, or [one for each key](CircuitBreakerBuilder::keyed_by), on the client side: it
 //! spares callers the wait for a peer that fails, and the peer the load that holds it down. **It
-//! needs results that tell failures apart**: without a protocol a 503 is a success. Over HTTP give
-//! it [`http::Client`](crate::protocol::http::Client), or, where the body is part of the result,
+//! needs results that tell failures apart**: to the protocol `Plain` a 503 is a success. Over HTTP
+//! give it [`http::Client`](crate::protocol::http::Client), or, where the body is part of the result,
 //! [`http::UntilBodyEnd`](crate::protocol::http::UntilBodyEnd). Against a peer that is slow, let it
 //! [watch slow calls](CircuitBreakerBuilder::slow_calls), which also notices calls that never end;
 //! or put a [timeout](crate::timeout) beneath it, whose expiry counts as a failure.
@@ -47,7 +47,8 @@
 //! `poll_ready` and `call`.
 //!
 //! **Drop.** A call that is dropped unfinished gives a probe back, and counts for nothing unless it
-//! already was slow. **Panic.** A call that panics has failed.
+//! already was slow. A window in which calls were dropped and none was answered opens the circuit
+//! all the same. **Panic.** A call that panics has failed.
 
 mod aliases;
 mod all;

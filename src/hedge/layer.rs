@@ -170,7 +170,8 @@ impl<P, B> HedgeBuilder<P, B> {
         self
     }
 
-    /// Names this instance in metrics and errors.
+    /// Names this instance in errors and events, and makes it known to the
+    /// [`Registry`](crate::observe::Registry): without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into().as_str());
         self

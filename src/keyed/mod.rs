@@ -3,9 +3,10 @@
 //!
 //! A key is found by a closure, given to a rate limit's
 //! [`keyed_by`](crate::rate_limit::RateLimitBuilder::keyed_by) or
-//! [`per_key`](crate::rate_limit::RateLimitBuilder::per_key), to a circuit breaker's
-//! [`keyed_by`](crate::circuit_breaker::CircuitBreakerBuilder::keyed_by), or to a throttle's
-//! [`keyed_by`](crate::throttle::ThrottleBuilder::keyed_by).
+//! [`per_key`](crate::rate_limit::RateLimitBuilder::per_key), and to the `keyed_by` of a
+//! [circuit breaker](crate::circuit_breaker::CircuitBreakerBuilder::keyed_by), a
+//! [bulkhead](crate::bulkhead::BulkheadBuilder::keyed_by) or a
+//! [throttle](crate::throttle::ThrottleBuilder::keyed_by).
 //!
 //! For HTTP requests there are closures ready made: `header` for the value of a header, `peer` and
 //! `peer_from` for the address of the socket's other end, and `forwarded` for the client's address
@@ -47,6 +48,7 @@
 //! | [`KeyedRateLimitLayer`](crate::rate_limit::KeyedRateLimitLayer) | anybody who comes along | a fixed table, 16 to 40 bytes a key | not kept |
 //! | [`PerKeyRateLimitLayer`](crate::rate_limit::PerKeyRateLimitLayer) | customers, each with a limit of any kind | about 0.9 KiB a key with a token bucket, bounded | kept, and can be listed |
 //! | [`KeyedCircuitBreakerLayer`](crate::circuit_breaker::KeyedCircuitBreakerLayer) | hosts and routes | about 4 KiB a key, bounded | kept, and can be listed |
+//! | [`KeyedBulkheadLayer`](crate::bulkhead::KeyedBulkheadLayer) | dependencies, tenants and routes | bounded | kept, and can be listed |
 //! | [`KeyedThrottleLayer`](crate::throttle::KeyedThrottleLayer) | hosts and routes | about 1.3 KiB a key, bounded | kept, and can be listed |
 
 mod builder;

@@ -145,7 +145,8 @@ impl<K, M, P> RateLimitBuilder<K, M, P> {
         self
     }
 
-    /// Names this instance in errors.
+    /// Names this instance in errors and events, and makes it known to the
+    /// [`Registry`](crate::observe::Registry): without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.settings.name = Some(name.into().as_str());
         self

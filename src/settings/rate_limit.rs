@@ -113,7 +113,7 @@ pub enum LimitAlgorithm {
     TokenBucket,
     /// [`SlidingLog`]: exact, 8 bytes for each call of the rate.
     SlidingLog,
-    /// [`SlidingCounter`]: approximate, 16 bytes.
+    /// [`SlidingCounter`]: approximate.
     SlidingCounter,
     /// [`SlidingRing`]: never over the rate.
     SlidingRing {

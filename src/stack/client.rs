@@ -106,7 +106,8 @@ impl<P, W> ClientBuilder<P, W> {
         }
     }
 
-    /// Names all parts in errors.
+    /// Names all parts in errors and events, and makes them known to the
+    /// [`Registry`](crate::observe::Registry): without a name they have no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into().as_str());
         self

@@ -94,7 +94,8 @@ impl<P> ServerBuilder<P> {
 }
 
 impl<P, L, B> ServerBuilder<P, L, B> {
-    /// Names all parts in errors.
+    /// Names all parts in errors and events, and makes them known to the
+    /// [`Registry`](crate::observe::Registry): without a name they have no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.settings.name = Some(name.into().as_str());
         self

@@ -97,7 +97,8 @@ impl<K, P> ThrottleBuilder<K, P> {
         self
     }
 
-    /// Names this instance in errors.
+    /// Names this instance in errors and events, and makes it known to the
+    /// [`Registry`](crate::observe::Registry): without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into().as_str());
         self

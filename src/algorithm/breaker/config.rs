@@ -18,8 +18,8 @@ use std::{fmt, time::Duration};
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct BreakerConfig {
-    /// What the shares are taken of. Default: the calls of the last 10 s. Cannot be changed by an
-    /// update.
+    /// The calls that the shares are taken of. Default: those of the last 10 s. With another length
+    /// of time an update starts the window anew; a window of calls keeps its length.
     pub window: Window,
     /// How many calls the window must hold before their shares mean anything. Default 20. A window
     /// of fewer calls is judged when it is full.

@@ -121,3 +121,45 @@ fn no_step_back_of_the_clock_admits_more() {
         assert_eq!(use_up(&*limit, now), 0, "{name}");
     }
 }
+
+/// Three pages had three sizes of one type.
+#[test]
+fn the_docs_tell_the_sizes_of_types() {
+    for (name, size, page) in [
+        (
+            "TokenBucket",
+            size_of::<TokenBucket>(),
+            include_str!("../token_bucket.rs"),
+        ),
+        (
+            "LeakyBucket",
+            size_of::<LeakyBucket>(),
+            include_str!("../leaky_bucket.rs"),
+        ),
+        (
+            "SlidingCounter",
+            size_of::<SlidingCounter>(),
+            include_str!("../sliding_counter.rs"),
+        ),
+    ] {
+        let table = include_str!("../limit.rs");
+        let row = table
+            .lines()
+            .find(|line| line.starts_with(&format!("/// | [`{name}`]")));
+        assert!(
+            row.unwrap().contains(&format!("| {size} bytes")),
+            "{name}: {size}"
+        );
+        let words: Vec<_> = page
+            .split_whitespace()
+            .filter(|word| *word != "///")
+            .collect();
+        let told = words
+            .windows(2)
+            .any(|pair| pair[0] == size.to_string() && pair[1].starts_with("bytes"));
+        assert!(told, "{name}: {size}");
+    }
+    let counter = size_of::<SlidingCounter>();
+    let modules = include_str!("../mod.rs");
+    assert!(modules.contains(&format!("for each part; {counter} bytes")));
+}
