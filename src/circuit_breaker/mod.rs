@@ -3,10 +3,10 @@
 //! Use one per peer, or [one for each key](CircuitBreakerBuilder::keyed_by), on the client side: it
 //! spares callers the wait for a peer that fails, and the peer the load that holds it down. **It
 //! needs results that tell failures apart**: to the protocol `Plain` a 503 is a success. Over HTTP
-//! give it [`http::Client`](crate::protocol::http::Client), or, where the body is part of the result,
-//! [`http::UntilBodyEnd`](crate::protocol::http::UntilBodyEnd). Against a peer that is slow, let it
-//! [watch slow calls](CircuitBreakerBuilder::slow_calls), which also notices calls that never end;
-//! or put a [timeout](crate::timeout) beneath it, whose expiry counts as a failure.
+//! give it [`http::Client`](crate::protocol::http::Client), or, where the body is part of the
+//! result, [`http::UntilBodyEnd`](crate::protocol::http::UntilBodyEnd). Against a peer that is
+//! slow, let it [watch slow calls](CircuitBreakerBuilder::slow_calls), which also notices calls
+//! that never end; or put a [timeout](crate::timeout) beneath it, whose expiry counts as a failure.
 //!
 //! ```
 //! use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What `build()` says when a setting cannot work.
+//! The error of a setting that cannot work.
 
 use std::{error::Error, fmt, ops::RangeInclusive, time::Duration};
 
@@ -20,7 +20,7 @@ pub struct ConfigError {
     pub field: &'static str,
     /// The value that was refused.
     pub value: String,
-    /// What to set instead.
+    /// The value to set instead.
     pub fix: &'static str,
     /// The pattern whose setting it is; `None` from an algorithm.
     pub layer: Option<&'static str>,

@@ -87,8 +87,8 @@ impl<L, B: Clone> SpilloverLayer<L, B> {
         Self::with(self.gates, backup, accepts, name)
     }
 
-    /// Names this instance and makes it known to the [`Registry`](crate::observe::Registry): without
-    /// a name it has no metrics.
+    /// Names this instance and makes it known to the [`Registry`](crate::observe::Registry):
+    /// without a name it has no metrics.
     #[must_use]
     pub fn name(self, name: impl Into<Name>) -> Self {
         let backup = Prototype::new(self.spill.backup.service());

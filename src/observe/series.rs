@@ -178,7 +178,7 @@ impl Value {
 }
 
 impl Metric {
-    /// What the gauge of an instance is that is gone: none in flight, and no threshold.
+    /// Returns the gauge of an instance that is gone: none in flight, and no threshold.
     fn of_nothing(&self) -> Value {
         Value::Gauge(if self.adds_up() { 0.0 } else { f64::NAN })
     }

@@ -9,7 +9,7 @@ use crate::{
     settings::{HumanDuration, Share, scalar::scalar, units::value_unless_off},
 };
 
-/// How a bulkhead learns its limit: see the [guide](crate::guide::adaptive).
+/// The way a bulkhead learns its limit: see the [guide](crate::guide::adaptive).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -57,7 +57,7 @@ pub struct Gradient2Settings {
     /// The least limit. Default 1.
     #[serde(deserialize_with = "scalar")]
     pub min: u32,
-    /// How many times its best the average round trip may take. Default 1.5.
+    /// The largest ratio of the average round trip to its best. Default 1.5.
     #[serde(deserialize_with = "scalar")]
     pub tolerance: f64,
 }
@@ -78,10 +78,10 @@ pub struct AimdSettings {
     /// The least limit. Default 1.
     #[serde(deserialize_with = "scalar")]
     pub min: u32,
-    /// How much a good window adds. Default 1.
+    /// The calls that a good window adds. Default 1.
     #[serde(deserialize_with = "scalar")]
     pub increase: f64,
-    /// What share a bad window leaves. Default `"90%"`.
+    /// The share that a bad window leaves. Default `"90%"`.
     pub backoff: Share,
     /// From what round trip on a window is bad. Default: none.
     #[serde(

@@ -8,7 +8,7 @@ use crate::{
     settings::{HumanDuration, Share, scalar::scalar},
 };
 
-/// What pays for retries and hedges: a [`Budget`]. Default: a funded one of 10, to which each
+/// The budget of retries and hedges: a [`Budget`]. Default: a funded one of 10, to which each
 /// success adds a tenth.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
@@ -31,10 +31,10 @@ pub enum BudgetSettings {
 #[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct FundedSettings {
-    /// How many retries it pays for when it is full. Default 10.
+    /// The retries that it pays for when it is full. Default 10.
     #[serde(deserialize_with = "scalar")]
     pub capacity: u32,
-    /// What part of a retry each success adds. Default `"10%"`.
+    /// The part of a retry that each success adds. Default `"10%"`.
     pub ratio: Share,
 }
 
@@ -44,11 +44,11 @@ pub struct FundedSettings {
 #[serde(deny_unknown_fields, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct WindowedSettings {
-    /// How long a payment lasts.
+    /// The time that a payment lasts.
     pub ttl: HumanDuration,
-    /// What part of a retry each call adds.
+    /// The part of a retry that each call adds.
     pub ratio: Share,
-    /// How many retries a second there are without calls.
+    /// The retries a second that need no calls.
     #[serde(deserialize_with = "scalar")]
     pub min_per_sec: u32,
 }

@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Settings of a [`BulkheadLayer`]; each means what the builder's setter of its name does. The
+/// Settings of a [`BulkheadLayer`]. Each means what the builder's setter of its name does. The
 /// limit can change while it runs.
 ///
 /// ```
@@ -45,13 +45,13 @@ use crate::{
 )]
 #[non_exhaustive]
 pub struct BulkheadSettings {
-    /// Whether it limits at all. Default `true`.
+    /// If false, it limits nothing. Default `true`.
     #[serde(deserialize_with = "scalar")]
     pub enabled: bool,
     /// Its name in errors, metrics and events.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// How many calls may be in flight. No default.
+    /// The largest number of calls in flight. No default.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
     /// Learns the limit, up to `limit`. Default: it does not.
@@ -60,13 +60,13 @@ pub struct BulkheadSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub adaptive: Option<AdaptiveSettings>,
-    /// How long a call may wait for a place. Default: not at all.
+    /// The longest wait for a place. Default: no call waits.
     #[serde(
         deserialize_with = "value_unless_off",
         skip_serializing_if = "Option::is_none"
     )]
     pub max_wait: Option<HumanDuration>,
-    /// How many calls may wait. Default 1024.
+    /// The largest number of calls that wait. Default 1024.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_waiting: Option<usize>,
     /// When to serve the newest first. Default: by `max_wait`.
@@ -75,29 +75,29 @@ pub struct BulkheadSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub codel: Option<CodelSettings>,
-    /// Whether waiters are served by arrival at all times, in place of `codel`. Default `false`.
+    /// If true, waiters are served by arrival at all times, in place of `codel`. Default `false`.
     #[serde(deserialize_with = "scalar")]
     pub always_in_order: bool,
     /// Up to how much of the limit, or of the queue, calls of a class are admitted, if the code
     /// tells classes. A class that is not named keeps its default.
     #[serde(deserialize_with = "group", skip_serializing_if = "BTreeMap::is_empty")]
     pub shed_above: BTreeMap<Criticality, Share>,
-    /// How many places all keys have together, if the code sets a key. Default: no total.
+    /// The places of all keys together, if the code sets a key. Default: no total.
     #[serde(
         deserialize_with = "value_unless_off",
         skip_serializing_if = "Option::is_none"
     )]
     pub within: Option<usize>,
-    /// How many keys have a bulkhead, if the code sets a key. Default 1024.
+    /// The largest number of keys with a bulkhead, if the code sets a key. Default 1024.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_keys: Option<usize>,
-    /// What becomes of keys past that.
+    /// The treatment of keys past that.
     #[serde(
         deserialize_with = "given_choice",
         skip_serializing_if = "Option::is_none"
     )]
     pub overflow: Option<Overflow>,
-    /// What becomes of requests without a key.
+    /// The treatment of requests without a key.
     #[serde(
         deserialize_with = "given_choice",
         skip_serializing_if = "Option::is_none"
@@ -120,7 +120,7 @@ pub struct BulkheadSettings {
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "fields with values")]
 pub struct CodelSettings {
-    /// How long waits may be.
+    /// The longest wait that is no sign of a queue.
     pub target: HumanDuration,
     /// For how long they may be longer.
     pub interval: HumanDuration,

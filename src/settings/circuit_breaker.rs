@@ -52,15 +52,15 @@ use crate::{
 )]
 #[non_exhaustive]
 pub struct CircuitBreakerSettings<In: Place = Alone> {
-    /// Whether it counts and opens at all. Default `true`.
+    /// If false, it neither counts nor opens. Default `true`.
     #[serde(deserialize_with = "scalar")]
     pub enabled: bool,
     /// Its name in errors, metrics and events.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What the shares are taken of: a time, or a number of calls. Default `"10s"`.
+    /// The calls that shares are taken of: those of a time, or a number of them. Default `"10s"`.
     pub window: HumanWindow,
-    /// How many calls the window must hold before it is judged. Default 20.
+    /// The calls that the window must hold before it is judged. Default 20.
     #[serde(deserialize_with = "scalar")]
     pub min_calls: u32,
     /// The share of failures at which it opens. Default `"50%"`.
@@ -71,49 +71,49 @@ pub struct CircuitBreakerSettings<In: Place = Alone> {
         skip_serializing_if = "Option::is_none"
     )]
     pub slow_calls: Option<SlowCallsSettings>,
-    /// How many failures in a row open it. Default `"off"`; in a stack 10.
+    /// The failures in a row that open it. Default `"off"`, in a stack 10.
     pub consecutive_failures: OrOff<u32>,
-    /// Whether a call that is dropped has failed. Default `false`.
+    /// If true, a call that is dropped has failed. Default `false`.
     #[serde(deserialize_with = "scalar")]
     pub cancelled_as_failure: bool,
-    /// Whether it opens if calls are dropped and none is answered. Default `true`.
+    /// If true, it opens if calls are dropped and none is answered. Default `true`.
     #[serde(deserialize_with = "scalar")]
     pub open_on_no_answer: bool,
-    /// How long it stays open. Default `"30s"`; in a stack `"500ms"`.
+    /// The time that it stays open. Default `"30s"`, in a stack `"500ms"`.
     pub open_for: HumanDuration,
-    /// Whether that doubles each time, up to `max_open`. Default `false`; in a stack `true`.
+    /// If true, that doubles each time, up to `max_open`. Default `false`, in a stack `true`.
     #[serde(deserialize_with = "scalar")]
     pub growing: bool,
-    /// Whether open times differ from circuit to circuit. Default `true`.
+    /// If true, open times differ from circuit to circuit. Default `true`.
     #[serde(deserialize_with = "scalar")]
     pub jitter: bool,
-    /// The longest it stays open. Default: ten times `open_for`; in a stack `"1s"`.
+    /// The longest time that it stays open. Default: ten times `open_for`, in a stack `"1s"`.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_open: Option<HumanDuration>,
-    /// How many calls half-open lets through. Default 3.
+    /// The calls that half-open lets through. Default 3.
     #[serde(deserialize_with = "scalar")]
     pub probes: u16,
-    /// How they are judged. Default `"rate"`.
+    /// The way they are judged. Default `"rate"`.
     #[serde(deserialize_with = "choice")]
     pub verdict: Verdict,
-    /// How long they may stay out. Default: as long as `open_for`.
+    /// The longest time in flight of a probe. Default: as long as `open_for`.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub lease: Option<HumanDuration>,
-    /// How long it takes to admit everything again. Default `"0s"`: at once.
+    /// The time until everything is admitted again. Default `"0s"`: at once.
     pub ramp: HumanDuration,
-    /// Whether `poll_ready` is pending while it rejects. Default `false`.
+    /// If true, `poll_ready` is pending while it rejects. Default `false`.
     #[serde(deserialize_with = "scalar")]
     pub backpressure: bool,
-    /// How many keys have a circuit, if the code sets a key. Default 1024.
+    /// The largest number of keys with a circuit, if the code sets a key. Default 1024.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_keys: Option<usize>,
-    /// What becomes of keys past that.
+    /// The treatment of keys past that.
     #[serde(
         deserialize_with = "given_choice",
         skip_serializing_if = "Option::is_none"
     )]
     pub overflow: Option<Overflow>,
-    /// What becomes of requests without a key.
+    /// The treatment of requests without a key.
     #[serde(
         deserialize_with = "given_choice",
         skip_serializing_if = "Option::is_none"
@@ -245,7 +245,7 @@ impl<In: Place> From<BreakerConfig> for CircuitBreakerSettings<In> {
 }
 
 impl<In: Place> CircuitBreakerSettings<In> {
-    /// What the algorithm is given.
+    /// Returns the settings of the algorithm.
     #[must_use]
     pub fn config(&self) -> BreakerConfig {
         BreakerConfig {

@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// Settings of a [`ClientStack`](crate::stack::ClientStack); each means what the builder's setter
+/// Settings of a [`ClientStack`](crate::stack::ClientStack). Each means what the builder's setter
 /// of its name does. The protocol is chosen in code.
 ///
 /// ```
@@ -58,7 +58,7 @@ pub struct ClientSettings {
     /// The name of all parts in errors, metrics and events.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// How long a call may take with all its attempts and waits. Default `"10s"`.
+    /// The longest time of a call with all its attempts and waits. Default `"10s"`.
     pub total_timeout: OrOff<HumanDuration>,
     /// The retries. `enabled = false` leaves them out.
     #[serde(deserialize_with = "part")]
@@ -72,7 +72,7 @@ pub struct ClientSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub rate: Option<HumanRate>,
-    /// How many calls may come at once after a pause. Default: one second's worth.
+    /// The calls that may come at once after a pause. Default: one second's worth.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
     /// A rate limit with all its settings, in place of `rate`.
@@ -81,7 +81,7 @@ pub struct ClientSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub rate_limit: Option<RateLimitSettings>,
-    /// How many calls may be in flight to each host. Default 100.
+    /// The largest number of calls in flight to each host. Default 100.
     pub max_in_flight: OrOff<usize>,
     /// A bulkhead with all its settings, in place of `max_in_flight`.
     #[serde(
@@ -89,7 +89,7 @@ pub struct ClientSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub bulkhead: Option<BulkheadSettings>,
-    /// How long one attempt may take. Default `"3s"`.
+    /// The longest time of one attempt. Default `"3s"`.
     pub attempt_timeout: OrOff<HumanDuration>,
     /// If true, a file that is followed may leave out fields that it had before. Default `false`:
     /// that is taken for a file which is just being written.
@@ -188,13 +188,13 @@ impl ClientSettings {
         })
     }
 
-    /// What bounds the calls in flight. The default of one setting does not contradict the other.
+    /// Returns the bound on calls in flight. The default of one does not contradict the other.
     fn calls(&self) -> Result<CallsOf<'_>, ConfigError> {
         let is_set = self.max_in_flight != OrOff::On(MAX_IN_FLIGHT);
         checked_calls((self.max_in_flight, &self.bulkhead), is_set)
     }
 
-    /// What is to change in a running stack that was built with the settings `before`.
+    /// Returns the changes to a running stack that was built with the settings `before`.
     ///
     /// # Errors
     /// Something differs that a running stack cannot change: what is there and what is not, names,
@@ -231,7 +231,8 @@ impl ClientSettings {
         Ok(changes)
     }
 
-    /// That of the retries; as `build`, the default of its longest hint follows the total timeout.
+    /// Returns the retries' policy. As in `build`, the default of its longest hint follows the
+    /// total timeout.
     fn policy(&self) -> Result<Policy, ConfigError> {
         let policy = self.retry.policy()?;
         let longest = policy.longest_hint();

@@ -1,4 +1,4 @@
-//! What a running layer cannot change, and what a file must say.
+//! Checks of settings that cannot change, or must be there.
 
 use std::fmt::Debug;
 

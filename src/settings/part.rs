@@ -98,7 +98,7 @@ where
 
 /// Reads fields `T` as a `V`.
 struct Fields<T, V> {
-    /// What `"off"` is.
+    /// The value of `"off"`.
     off: Option<fn() -> V>,
     on: fn(T) -> V,
 }
@@ -173,7 +173,7 @@ impl<'de, T: Deserialize<'de>, V> Visitor<'de> for Fields<T, V> {
 
 /// Reads one of several shapes `T` as a `V`.
 struct Choice<T, V> {
-    /// What `"off"` is, if none of the shapes has that name.
+    /// The value of `"off"`, if none of the shapes has that name.
     off: Option<fn() -> V>,
     on: fn(T) -> V,
 }
@@ -268,5 +268,5 @@ impl<'de, E: de::Error> IntoDeserializer<'de, E> for NoFields<E> {
     }
 }
 
-/// How a file turns something off.
+/// The word by which a file turns something off.
 pub(super) const OFF: &str = "off";

@@ -1,4 +1,4 @@
-//! What the settings of both stacks have in common.
+//! Settings that both stacks have.
 
 use crate::{
     Changed, ConfigError,
@@ -36,7 +36,7 @@ pub(super) fn rate_from(
     }
 }
 
-/// What bounds a stack's calls in flight, by itself or with all its settings.
+/// The bound on a stack's calls in flight, by itself or with all its settings.
 pub(super) type CallsOf<'a> = (OrOff<usize>, &'a Option<BulkheadSettings>);
 
 /// # Errors

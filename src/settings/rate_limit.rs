@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// Settings of a [`RateLimitLayer`]; each means what the builder's setter of its name does.
+/// Settings of a [`RateLimitLayer`]. Each means what the builder's setter of its name does.
 ///
 /// ```
 /// use tower_keep::settings::RateLimitSettings;
@@ -42,29 +42,29 @@ use crate::{
 )]
 #[non_exhaustive]
 pub struct RateLimitSettings {
-    /// Whether it limits at all. Default `true`.
+    /// If false, it limits nothing. Default `true`.
     #[serde(deserialize_with = "scalar")]
     pub enabled: bool,
     /// Its name in errors, metrics and events.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// How much in how long. No default. Can change while it runs.
+    /// The largest count in a time. No default. Can change while it runs.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub rate: Option<HumanRate>,
-    /// How many calls may come at once after a pause. Default: one second's worth, and at least 1.
+    /// The calls that may come at once after a pause. Default: one second's worth, and at least 1.
     /// Can change while it runs.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
-    /// What counts. Default: a token bucket. The others have no burst.
+    /// The algorithm that counts. Default: a token bucket. The others have no burst.
     #[serde(deserialize_with = "choice")]
     pub algorithm: LimitAlgorithm,
-    /// How long calls over the limit may wait. Default: not at all.
+    /// The longest wait of calls over the limit. Default: none waits.
     #[serde(
         deserialize_with = "value_unless_off",
         skip_serializing_if = "Option::is_none"
     )]
     pub max_wait: Option<HumanDuration>,
-    /// How many calls may wait. Default 1024.
+    /// The largest number of calls that wait. Default 1024.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_waiting: Option<usize>,
     /// For how long at most an upstream's `Retry-After` closes the limit. Default: it does not.
@@ -73,19 +73,19 @@ pub struct RateLimitSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub honor_retry_after: Option<HumanDuration>,
-    /// Whether callers are told the limit. Default `false`.
+    /// If true, responses advertise the limit. Default `false`.
     #[serde(deserialize_with = "scalar")]
     pub advertise: bool,
-    /// How many keys are kept, if the code sets a key.
+    /// The largest number of keys, if the code sets a key.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_keys: Option<usize>,
-    /// What becomes of keys past that.
+    /// The treatment of keys past that.
     #[serde(
         deserialize_with = "given_choice",
         skip_serializing_if = "Option::is_none"
     )]
     pub overflow: Option<Overflow>,
-    /// What becomes of requests without a key.
+    /// The treatment of requests without a key.
     #[serde(
         deserialize_with = "given_choice",
         skip_serializing_if = "Option::is_none"
@@ -102,7 +102,7 @@ pub struct RateLimitSettings {
     written: Written,
 }
 
-/// What counts against a rate.
+/// The algorithm of a rate limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -117,13 +117,13 @@ pub enum LimitAlgorithm {
     SlidingCounter,
     /// [`SlidingRing`]: never over the rate.
     SlidingRing {
-        /// How many parts the window is cut into. 10 is a fair choice.
+        /// The parts that the window is cut into. 10 is a fair choice.
         #[serde(deserialize_with = "scalar")]
         parts: u32,
     },
     /// [`LeakyBucket`]: calls leave evenly spaced.
     LeakyBucket {
-        /// How late a departure may be for the next to make up for it.
+        /// The lateness of a departure for which the next makes up.
         slack: HumanDuration,
     },
 }
@@ -249,7 +249,7 @@ impl LimitAlgorithm {
     }
 }
 
-/// What was set, or one second's worth and at least 1, as of the builder.
+/// Returns the burst that was set, or one second's worth and at least 1, as the builder does.
 pub(super) fn burst(rate: Rate, burst: Option<u32>) -> u32 {
     burst.unwrap_or_else(|| one_second_of(rate))
 }

@@ -4,13 +4,13 @@ use std::{error::Error, fmt};
 
 use serde::{Deserialize, Deserializer};
 
-/// What is wrong with settings that were read, and where.
+/// An error in settings that were read, and its place.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ReadError {
     /// Where: `retry.backoff.base`, say. `.` for the whole.
     pub path: String,
-    /// What the format's deserializer says: the value, and the fix.
+    /// The error of the format's deserializer: the value, and the fix.
     pub source: Box<dyn Error + Send + Sync>,
 }
 

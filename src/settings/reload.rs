@@ -25,8 +25,8 @@ pub trait Settings: Sized {
     }
 }
 
-/// What runs, and the settings that it has. Settings that cannot be are an error, and the last good
-/// ones stay.
+/// A running layer or stack, and its settings. Settings that cannot be are an error, and the last
+/// good ones stay.
 ///
 /// ```
 /// use tower_keep::{settings::{ClientSettings, Reload}, stack};

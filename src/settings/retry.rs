@@ -40,7 +40,7 @@ use crate::{
 )]
 #[non_exhaustive]
 pub struct RetrySettings {
-    /// Whether it retries at all. Default `true`.
+    /// If false, it retries nothing. Default `true`.
     #[serde(deserialize_with = "scalar")]
     pub enabled: bool,
     /// Its name in errors, metrics and events.
@@ -49,16 +49,16 @@ pub struct RetrySettings {
     /// The largest number of times that a call is sent, the first time included. Default 3.
     #[serde(deserialize_with = "scalar")]
     pub attempts: u32,
-    /// How long to wait between attempts.
+    /// The waits between attempts.
     #[serde(deserialize_with = "group")]
     pub backoff: BackoffSettings,
-    /// The longest `Retry-After` that is waited for. Default `"10s"`; in a stack at most the total
+    /// The longest `Retry-After` that is waited for. Default `"10s"`, in a stack at most the total
     /// timeout.
     pub max_retry_after: HumanDuration,
-    /// Whether rejections of the layers beneath are retried as well. Default `false`.
+    /// If true, rejections of the layers beneath are retried as well. Default `false`.
     #[serde(deserialize_with = "scalar")]
     pub retry_rejected: bool,
-    /// What pays for retries. In a client's stack that is, unless it is set, one for each host; one
+    /// The budget of retries. In a client's stack that is, unless it is set, one for each host. One
     /// that is set is for all hosts together.
     #[serde(deserialize_with = "choice")]
     pub budget: BudgetSettings,
@@ -73,7 +73,7 @@ pub struct RetrySettings {
     written: Written,
 }
 
-/// How long to wait between attempts: a [`Backoff`].
+/// The waits between attempts: a [`Backoff`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default, expecting = "fields with values")]
@@ -83,12 +83,12 @@ pub struct BackoffSettings {
     pub base: HumanDuration,
     /// The longest delay. Default `"10s"`.
     pub max: HumanDuration,
-    /// How delays are spread. Default `"exponential"`.
+    /// The spread of delays. Default `"exponential"`.
     #[serde(deserialize_with = "choice")]
     pub jitter: JitterSettings,
 }
 
-/// How a delay is spread: a [`Jitter`].
+/// The spread of a delay: a [`Jitter`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -183,7 +183,7 @@ impl RetrySettings {
         })
     }
 
-    /// What can change while a retry runs.
+    /// Returns the settings that can change while a retry runs.
     ///
     /// # Errors
     /// A backoff that cannot work.

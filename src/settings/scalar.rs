@@ -169,5 +169,5 @@ fn whole<T: FromStr>(text: &str, max: u128) -> Result<T, String> {
     })
 }
 
-/// What messages call a value that is not there.
+/// The name of an empty value in messages.
 pub(super) const EMPTY: &str = "null";

@@ -1,4 +1,4 @@
-//! What a JSON schema says of values with a unit, and of what can be off.
+//! The JSON schema of values with a unit, and of fields that can be off.
 
 use std::borrow::Cow;
 

@@ -19,7 +19,7 @@ use crate::{
     stack::{Changes, ServerBuilder, ServerHandle},
 };
 
-/// Settings of a [`ServerStack`](crate::stack::ServerStack); each means what the builder's setter
+/// Settings of a [`ServerStack`](crate::stack::ServerStack). Each means what the builder's setter
 /// of its name does. The protocol is chosen in code.
 ///
 /// ```
@@ -54,7 +54,7 @@ pub struct ServerSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub rate: Option<HumanRate>,
-    /// How many calls may come at once after a pause. Default: one second's worth.
+    /// The calls that may come at once after a pause. Default: one second's worth.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
     /// A rate limit with all its settings, in place of `rate`.
@@ -63,8 +63,8 @@ pub struct ServerSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub rate_limit: Option<RateLimitSettings>,
-    /// How many calls may be in flight. Default: half of what `rate` lets come within `timeout`;
-    /// without a rate it must be set.
+    /// The largest number of calls in flight. Default: half of what `rate` lets come within
+    /// `timeout`; without a rate it must be set.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<usize>,
     /// A bulkhead with all its settings, in place of `max_in_flight`.
@@ -73,7 +73,7 @@ pub struct ServerSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub bulkhead: Option<BulkheadSettings>,
-    /// How long a call may take. Default `"10s"`.
+    /// The longest time of a call. Default `"10s"`.
     pub timeout: OrOff<HumanDuration>,
     /// If true, a file that is followed may leave out fields that it had before. Default `false`:
     /// that is taken for a file which is just being written.
@@ -150,7 +150,7 @@ impl ServerSettings {
             .bulkhead(bulkhead.transpose()?))
     }
 
-    /// What is to change in a running stack that was built with the settings `before`. A bound on
+    /// Returns the changes to a running stack that was built with the settings `before`. A bound on
     /// the calls in flight that followed from rate and timeout stays.
     ///
     /// # Errors

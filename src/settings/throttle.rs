@@ -38,18 +38,18 @@ use crate::{
 )]
 #[non_exhaustive]
 pub struct ThrottleSettings {
-    /// Whether it rejects at all. Default `true`.
+    /// If false, it rejects nothing. Default `true`.
     #[serde(deserialize_with = "scalar")]
     pub enabled: bool,
     /// Its name in errors, metrics and events.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// How many times as much as it accepts the upstream is sent. Default 2.
+    /// The ratio of what the upstream is sent to what it accepts. Default 2.
     #[serde(deserialize_with = "scalar")]
     pub multiplier: f64,
-    /// How far back calls count. Default `"2m"`.
+    /// The time for which calls count. Default `"2m"`.
     pub window: HumanDuration,
-    /// How many calls the window must hold before any is rejected. Default 20.
+    /// The calls that the window must hold before any is rejected. Default 20.
     #[serde(deserialize_with = "scalar")]
     pub min_calls: u32,
     /// The highest probability of a rejection. Default `"95%"`.
@@ -95,7 +95,7 @@ impl Default for ThrottleSettings {
 }
 
 impl ThrottleSettings {
-    /// What the algorithm is given.
+    /// Returns the settings of the algorithm.
     #[must_use]
     pub fn config(&self) -> ThrottleConfig {
         ThrottleConfig {

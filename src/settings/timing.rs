@@ -39,16 +39,16 @@ use crate::{
 )]
 #[non_exhaustive]
 pub struct TimeoutSettings {
-    /// Whether it limits at all. Default `true`.
+    /// If false, it limits nothing. Default `true`.
     #[serde(deserialize_with = "scalar")]
     pub enabled: bool,
     /// Its name in errors, metrics and events.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// How long a call may take. No default.
+    /// The longest time of a call. No default.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub duration: Option<HumanDuration>,
-    /// Whether that is for the call as a whole, around retries. Default `false`: one attempt.
+    /// If true, that is for the call as a whole, around retries. Default `false`: one attempt.
     #[serde(deserialize_with = "scalar")]
     pub total: bool,
     /// If true, a file that is followed may leave out fields that it had before. Default `false`:
@@ -85,7 +85,7 @@ pub struct TimeoutSettings {
 )]
 #[non_exhaustive]
 pub struct HedgeSettings {
-    /// Whether it hedges at all. Default `true`.
+    /// If false, it hedges nothing. Default `true`.
     #[serde(deserialize_with = "scalar")]
     pub enabled: bool,
     /// Its name in errors, metrics and events.
@@ -102,7 +102,7 @@ pub struct HedgeSettings {
     /// The largest number of hedges of one call. Default 1.
     #[serde(deserialize_with = "scalar")]
     pub max_hedges: usize,
-    /// What pays for hedges.
+    /// The budget of hedges.
     #[serde(deserialize_with = "choice")]
     pub budget: BudgetSettings,
     /// If true, a file that is followed may leave out fields that it had before. Default `false`:

@@ -12,22 +12,22 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-/// The fields that were written; none of settings that were not read. It is no setting itself: it
+/// The fields that were written. Settings that were not read have none. It is no setting itself: it
 /// makes no two settings differ.
 #[derive(Clone, Default)]
 pub(super) struct Written(Option<Arc<Fields>>);
 
 #[derive(Debug, Default)]
 struct Fields {
-    /// By path: `retry.attempts`.
+    /// All of them, by path: `retry.attempts`.
     all: BTreeSet<String>,
-    /// Those of them that have fields themselves, and are not `"off"`.
+    /// The ones that have fields themselves, and are not `"off"`.
     groups: BTreeSet<String>,
 }
 
 impl Written {
-    /// The first field that `before` has, and this has not though it should. `may_leave_out` tells
-    /// by its path whether it need not.
+    /// Returns the first field that `before` has, and this has not though it should.
+    /// `may_leave_out` tells by its path whether it need not.
     pub(super) fn lost_since(
         &self,
         before: &Self,
@@ -105,7 +105,7 @@ where
     Ok((read?, Written(Some(Arc::new(notes.fields)))))
 }
 
-/// What was noted so far of the settings that this thread reads.
+/// The notes so far of the settings that this thread reads.
 #[derive(Default)]
 struct Notes {
     /// Where it is reading.

@@ -1,4 +1,4 @@
-//! What the settings of one part say about another's.
+//! Checks of the settings of one part against another's.
 
 use std::{fmt::Debug, time::Duration};
 

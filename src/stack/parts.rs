@@ -66,9 +66,9 @@ pub(super) struct Part<B> {
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct CallsPart {
-    /// What `max_in_flight` set.
+    /// The value of `max_in_flight`.
     pub(super) set: Option<usize>,
-    /// What follows from other settings, or is the default.
+    /// The value that follows from other settings, or the default.
     otherwise: Option<usize>,
     pub(super) builder: Option<BulkheadBuilder>,
 }
@@ -154,7 +154,7 @@ impl CallsPart {
         }
     }
 
-    /// The builder of a client's bulkhead; of one that is off if nothing limits the calls.
+    /// Returns the builder of a client's bulkhead, of one that is off if nothing limits the calls.
     pub(super) fn builder_or_off(
         mut self,
         name: Option<&'static str>,

@@ -507,7 +507,7 @@ fn errors_of_a_build_speak_the_words_of_the_file() {
 }
 
 #[test]
-fn what_cannot_change_is_told_in_the_words_of_the_file() {
+fn what_cannot_change_is_told_in_the_files_words() {
     let full = "name = 'pay'\nrate = '5/s'\nbulkhead = { limit = 3, max_wait = '1s' }";
     let before = client(full);
     let stack = before

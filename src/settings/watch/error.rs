@@ -1,4 +1,4 @@
-//! Why a file did not become settings.
+//! The error of a file that did not become settings.
 
 use std::{
     error::Error,
@@ -8,13 +8,13 @@ use std::{
 
 use tower::BoxError;
 
-/// Why a file did not become settings. The last good ones stay.
+/// A file that did not become settings. The last good ones stay.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ReloadError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong: the file could not be read, or its text, or its settings are refused.
+    /// The error: the file or its text could not be read, or its settings were rejected.
     pub source: BoxError,
 }
 

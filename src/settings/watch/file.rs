@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-/// What a file was when it was read, or why it could not be.
+/// A file as it was read, or the reason that it could not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reading {
     Text { stamp: Stamp, text: String },
@@ -51,7 +51,7 @@ impl Reading {
 }
 
 impl Stamp {
-    /// That of the file now.
+    /// Returns that of the file now.
     pub(super) fn of(path: &Path) -> Option<Self> {
         fs::metadata(path)
             .ok()

@@ -26,16 +26,16 @@ use super::{
 };
 use crate::{Changed, ambient::clock::nanos};
 
-/// What becomes of a text that was taken: for each thing that it has settings of.
+/// Applies a text that was taken, to each thing that it has settings of.
 pub(super) type Apply = Box<dyn FnMut(&str) -> Vec<Result<Changed, ReloadError>> + Send>;
 pub(super) type Report = Box<dyn FnMut(Result<Changed, ReloadError>) + Send>;
 
 pub(super) struct Follower {
     path: PathBuf,
-    /// What events call the file: as it was given, and what it links to.
+    /// The file's names in events: the one that was given, and that of what it links to.
     names: Vec<PathBuf>,
     settling: Settling,
-    /// Whether an event was about the file itself.
+    /// If true, an event was about the file itself.
     touched: bool,
     /// When the file was read last.
     last_read: u64,
@@ -90,7 +90,7 @@ impl Follower {
         }
     }
 
-    /// Whether the file may be another after an event. `None` is one that was lost.
+    /// Returns whether the file may be another after an event. `None` is one that was lost.
     fn concerns(&mut self, event: Option<&Event>) -> bool {
         let Some(event) = event else {
             self.touched = true;
@@ -202,7 +202,7 @@ fn names(path: &Path) -> Vec<PathBuf> {
     names.into_iter().flatten().collect()
 }
 
-/// How often a file is read that no event tells of.
+/// The time after which a file is read again though no event tells of it.
 const EVERY: Duration = Duration::from_secs(10);
-/// Whether the system says when a writer has closed a file.
+/// If true, the system says when a writer has closed a file.
 const TELLS_OF_CLOSES: bool = cfg!(any(target_os = "linux", target_os = "android"));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::file::{Reading, Stamp};
 
-/// What was read, and what of it was taken.
+/// The last reading, and the one that was taken.
 #[derive(Debug, Default)]
 pub(super) struct Settling {
     /// The last reading, and when it was first so.
@@ -19,10 +19,10 @@ pub(super) struct Settling {
     writing: Option<u64>,
 }
 
-/// What to do after a reading.
+/// The step after a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// It means what the one means that was taken last.
+    /// None: it means the same as the one that was taken last.
     Nothing,
     /// Read again after so long.
     Again(Duration),
@@ -86,9 +86,9 @@ impl Settling {
     }
 }
 
-/// How far apart two equal readings are for one to be taken.
+/// The time between two equal readings of which one is taken.
 pub(super) const APART: Duration = Duration::from_millis(100);
-/// How long a writer is waited for that keeps the file open and does not write.
+/// The longest wait for a writer that keeps the file open and does not write.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

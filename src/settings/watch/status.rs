@@ -1,4 +1,4 @@
-//! How a watch is doing.
+//! The state of a watch.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use crate::{
     observe::{Instance, Observed, State, Tally},
 };
 
-/// Tells how a [`Watch`](super::Watch) is doing. Cheap to clone; it keeps no file followed.
+/// Tells how a [`Watch`](super::Watch) is doing. Cheap to clone. It keeps no file followed.
 #[derive(Clone)]
 pub struct WatchHandle {
     status: Arc<Status>,
@@ -24,21 +24,21 @@ pub struct WatchHandle {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct WatchSnapshot {
-    /// Whether the file is followed: until its [`Watch`](super::Watch) is dropped.
+    /// If true, the file is followed: until its [`Watch`](super::Watch) is dropped.
     pub alive: bool,
-    /// Whether what is in the file now was not taken: it cannot be read, or is wrong.
+    /// If true, what is in the file now was not taken: it cannot be read, or is wrong.
     pub failing: bool,
-    /// How long ago the file was last read and found good. A file that nobody touches is read
+    /// The time since the file was last read and found good. A file that nobody touches is read
     /// every ten seconds.
     #[serde(serialize_with = "crate::config::seconds::if_any")]
     pub last_good: Option<Duration>,
     /// The last error, also if the file has been mended since.
     pub last_error: Option<LastError>,
-    /// How often the file was read.
+    /// The number of readings.
     pub reads: u64,
-    /// How often a text was taken that has changed something.
+    /// The number of texts that have changed something.
     pub changes: u64,
-    /// How many errors there were.
+    /// The number of errors.
     pub errors: u64,
 }
 
@@ -46,10 +46,10 @@ pub struct WatchSnapshot {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct LastError {
-    /// How long ago it was.
+    /// The time since it came.
     #[serde(serialize_with = "crate::config::seconds::of")]
     pub ago: Duration,
-    /// What was reported.
+    /// The report.
     pub error: String,
 }
 
@@ -58,7 +58,7 @@ impl WatchHandle {
         Self { status }
     }
 
-    /// Whether the file is followed.
+    /// Returns whether the file is followed.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.status.alive.load(Ordering::Relaxed)
@@ -100,7 +100,7 @@ struct Last {
 }
 
 impl Status {
-    /// Of a file that is followed from now on, by the name that metrics have.
+    /// Makes that of a file which is followed from now on, by the name that metrics have.
     pub(super) fn new(name: &'static str) -> Self {
         Self {
             tally: Tally::new("settings", Some(name)),

@@ -31,18 +31,18 @@ pub struct Watch {
 
 /// Follows a file of settings: reads it when it changes, and moves what runs to what it says.
 ///
-/// `read` makes settings of its text; [`settings::read`](crate::settings::read) tells the path of a
-/// mistake. `report` is told each change and each mistake, on a thread that only this file has. A
-/// text as before is not reported. A panic in either is an error of that text, and the watch goes
-/// on.
+/// `read` makes settings of its text, best by [`settings::read`](crate::settings::read), which
+/// tells the path of a mistake. `report` is told each change and each mistake, on a thread that
+/// only this file has. A text as before is not reported. A panic in either is an error of that
+/// text, and the watch goes on.
 ///
 /// **What is taken.** A file that is missing, empty, half written or wrong changes nothing, is
 /// reported, and is followed on. A text is taken once
 ///
-/// - two readings 100 ms apart were equal, in length and time of change too;
+/// - two readings 100 ms apart were equal, in length and time of change too,
 /// - its writer has closed the file, where the system tells of that (Linux), for half a minute at
-///   most;
-/// - it is more than comments, and `read` makes settings of it;
+///   most,
+/// - it is more than comments, and `read` makes settings of it,
 /// - it has the fields that the text before had. All fields have defaults, so a text that was cut
 ///   off would move what runs to those. One that lacks a field is an error, unless it says `partial
 ///   = true`. To go back to a default, write it.
