@@ -28,15 +28,31 @@ use crate::config::ConfigError;
 /// assert_eq!(backoff.delay(9, base, random).as_millis(), 949); // capped at 900 first
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
+/// Other shapes:
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_keep::algorithm::{Backoff, Jitter};
+///
+/// let second = Duration::from_secs(1);
+/// let at_once = Backoff::none();
+/// let each_second = Backoff::constant(second);
+/// let about_each_second = Backoff::new(second, 2 * second, Jitter::PlusMinus(0.2))?.factor(1.0)?;
+/// let half_as_steep = Backoff::default().factor(1.5)?;
+/// assert_eq!(half_as_steep.without_jitter(2), Duration::from_millis(225));
+/// # let (_, _, _) = (at_once, each_second, about_each_second);
+/// # Ok::<_, tower_keep::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq)]
 pub struct Backoff {
     base: u64,
     max: u64,
     jitter: Jitter,
+    factor: f64,
 }
 
-/// How a delay is spread. In the formulas `e` is `min(base * 2^attempt, max)` and `U(a, b)` is
-/// uniform.
+/// How a delay is spread. In the formulas `e` is `min(base * factor^attempt, max)`, with a factor
+/// of 2 unless it was [set](Backoff::factor), and `U(a, b)` is uniform.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub enum Jitter {
@@ -56,20 +72,19 @@ pub enum Jitter {
     /// `U(e - share * e, e + share * e)`, with `e` capped so that the sum stays within `max`;
     /// `share` is from 0 to 1.
     PlusMinus(f64),
+    /// `e`: the same for all. Clients that failed together retry together, so it is for one client,
+    /// for tests, and for waits that something else spreads.
+    None,
 }
 
 impl Backoff {
+    /// A base of 0 is no wait, unless the jitter is [additive](Jitter::Additive).
+    ///
     /// # Errors
-    /// A base of 0 or above `max`; a jitter range of 0 or above `max - base`; a share outside 0 to
-    /// 1 or not a number. The delay is capped at 584 years.
+    /// A base above `max`; a jitter range of 0 or above `max - base`; a share outside 0 to 1 or not
+    /// a number; a base that leaves its jitter nothing up to `max`. The delay is capped at 584
+    /// years.
     pub fn new(base: Duration, max: Duration, jitter: Jitter) -> Result<Self, ConfigError> {
-        if base.is_zero() {
-            return Err(ConfigError::new(
-                "base",
-                base,
-                "wait at least a little: 100ms suits most networks",
-            ));
-        }
         if base > max {
             return Err(ConfigError::new("max", max, "raise it to `base` or more"));
         }
@@ -83,17 +98,53 @@ impl Backoff {
             Jitter::PlusMinus(share) if !(share > 0.0 && share <= 1.0) => {
                 refused("jitter", &jitter, "use a share above 0 and at most 1")
             }
-            Jitter::Decorrelated | Jitter::Exponential if base >= max => refused(
-                "max",
-                &max,
-                "raise it above `base`, or nothing is left to jitter",
-            ),
+            Jitter::Decorrelated | Jitter::Exponential if base >= max && !base.is_zero() => {
+                refused(
+                    "max",
+                    &max,
+                    "raise it above `base`, or nothing is left to jitter",
+                )
+            }
             _ => Ok(Self {
                 base: saturating_nanos(base),
                 max: saturating_nanos(max),
                 jitter,
+                factor: 2.0,
             }),
         }
+    }
+
+    /// No wait between attempts. An upstream that fails gets them all at once, so bound them by a
+    /// budget.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::constant(Duration::ZERO)
+    }
+
+    /// The same wait each time, without jitter.
+    #[must_use]
+    pub fn constant(delay: Duration) -> Self {
+        let delay = saturating_nanos(delay);
+        Self {
+            base: delay,
+            max: delay,
+            jitter: Jitter::None,
+            factor: 1.0,
+        }
+    }
+
+    /// By how much each delay is longer than the one before, up to `max`. Default 2; 1 is the same
+    /// each time. A [decorrelated](Jitter::Decorrelated) jitter does not look at it.
+    ///
+    /// # Errors
+    /// Less than 1, infinite, or not a number.
+    pub fn factor(mut self, factor: f64) -> Result<Self, ConfigError> {
+        if !(factor >= 1.0 && factor.is_finite()) {
+            let fix = "use 1 for the same wait each time, or more; 2 is the default";
+            return Err(ConfigError::new("factor", factor, fix));
+        }
+        self.factor = factor;
+        Ok(self)
     }
 
     /// The wait before the retry number `attempt`, from 0. `previous` is the last delay (of use to
@@ -125,18 +176,24 @@ impl Backoff {
                     .saturating_add(share_of(range.saturating_mul(2), random))
                     .min(self.max)
             }
+            Jitter::None => exponential,
         };
         Duration::from_nanos(nanos)
     }
 
-    /// The wait before the retry number `attempt`, from 0, if there were no jitter: `base`, doubled
-    /// each time, never above `max`.
+    /// The wait before the retry number `attempt`, from 0, if there were no jitter: `base`, times
+    /// the [factor](Self::factor) each time, never above `max`.
     #[must_use]
     pub fn without_jitter(&self, attempt: u32) -> Duration {
-        let doubled = 1u64
-            .checked_shl(attempt)
-            .map_or(u64::MAX, |factor| self.base.saturating_mul(factor));
-        Duration::from_nanos(doubled.min(self.max))
+        let nanos = if self.base == 0 || self.factor <= 1.0 {
+            self.base
+        } else if self.factor == 2.0 {
+            1u64.checked_shl(attempt)
+                .map_or(u64::MAX, |factor| self.base.saturating_mul(factor))
+        } else {
+            times(self.base, self.factor, attempt)
+        };
+        Duration::from_nanos(nanos.min(self.max))
     }
 
     /// The first delay before jitter.
@@ -149,6 +206,12 @@ impl Backoff {
     #[must_use]
     pub fn max(&self) -> Duration {
         Duration::from_nanos(self.max)
+    }
+
+    /// What [`factor`](Self::factor) set.
+    #[must_use]
+    pub fn growth(&self) -> f64 {
+        self.factor
     }
 
     /// How delays are spread.
@@ -171,7 +234,8 @@ impl Backoff {
     ///
     /// All clients that were told the same moment would come back in step, so a random part of a
     /// range is added to the hint: of that of the backoff, or of a tenth of the hint if that is
-    /// more. A backoff that is later anyway is spread already, and stays within `max`.
+    /// more. A backoff that is later anyway is spread already, and stays within `max`. Without
+    /// [jitter](Jitter::None) there is none here either.
     #[must_use]
     pub fn after_hint(
         &self,
@@ -180,6 +244,9 @@ impl Backoff {
         hint: Duration,
         random: u64,
     ) -> Duration {
+        if self.jitter == Jitter::None {
+            return backoff.max(hint);
+        }
         let range = saturating_nanos(self.range(attempt).max(hint / 10));
         let spread = Duration::from_nanos(share_of(range, random));
         backoff.max(hint.saturating_add(spread))
@@ -190,8 +257,12 @@ impl Backoff {
 impl fmt::Debug for Backoff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (base, max) = (self.base(), self.max());
-        let jitter = self.jitter;
-        write!(f, "{{ base: {base:?}, max: {max:?}, jitter: {jitter:?} }}")
+        let Self { jitter, factor, .. } = self;
+        write!(f, "{{ base: {base:?}, max: {max:?}, jitter: {jitter:?}")?;
+        if *factor != 2.0 {
+            write!(f, ", factor: {factor:?}")?;
+        }
+        f.write_str(" }")
     }
 }
 
@@ -203,6 +274,7 @@ impl Default for Backoff {
             base: 100_000_000,
             max: 10_000_000_000,
             jitter: Jitter::Exponential,
+            factor: 2.0,
         }
     }
 }
@@ -214,6 +286,18 @@ fn saturating_nanos(duration: Duration) -> u64 {
 /// `range * random / 2^64`: uniform in `0..range` without a division.
 pub(super) fn share_of(range: u64, random: u64) -> u64 {
     ((u128::from(range) * u128::from(random)) >> 64) as u64
+}
+
+/// `base * factor^attempt`; off by rounding only, and saturating.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a cast to an integer saturates, and the factor is at least 1"
+)]
+fn times(base: u64, factor: f64, attempt: u32) -> u64 {
+    let attempt = i32::try_from(attempt).unwrap_or(i32::MAX);
+    (base as f64 * factor.powi(attempt)) as u64
 }
 
 /// `whole * part`, for a part from 0 to 1; off by rounding only.
@@ -281,7 +365,6 @@ mod tests {
     #[test]
     fn refuses_settings_that_cannot_work() {
         let refused = |base, max, jitter| Backoff::new(base, max, jitter).unwrap_err().field;
-        assert_eq!(refused(Duration::ZERO, MAX, Jitter::Full), "base");
         assert_eq!(refused(MAX, BASE, Jitter::Full), "max");
         assert_eq!(refused(BASE, BASE, Jitter::Exponential), "max");
         assert_eq!(refused(BASE, MAX, Jitter::Additive(MAX)), "jitter");
@@ -292,6 +375,63 @@ mod tests {
         for share in [0.0, -0.5, 1.5, f64::NAN, f64::INFINITY] {
             assert_eq!(refused(BASE, MAX, Jitter::PlusMinus(share)), "jitter");
         }
+    }
+
+    #[test]
+    fn a_base_of_zero_is_no_wait() {
+        for jitter in [
+            Jitter::Exponential,
+            Jitter::Full,
+            Jitter::Equal,
+            Jitter::Decorrelated,
+            Jitter::PlusMinus(0.5),
+            Jitter::None,
+        ] {
+            for max in [Duration::ZERO, MAX] {
+                let backoff = Backoff::new(Duration::ZERO, max, jitter).unwrap();
+                let delay = |attempt| backoff.delay(attempt, backoff.base(), u64::MAX);
+                assert!(
+                    (0..80).all(|attempt| delay(attempt).is_zero()),
+                    "{jitter:?}"
+                );
+            }
+        }
+        let spread = Backoff::new(Duration::ZERO, MAX, Jitter::Additive(BASE)).unwrap();
+        assert_eq!(
+            spread.delay(9, Duration::ZERO, u64::MAX / 2),
+            BASE / 2 - Duration::from_nanos(1)
+        );
+        assert_eq!(Backoff::none().delay(9, BASE, u64::MAX), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_constant_backoff_has_no_jitter() {
+        let backoff = Backoff::constant(BASE);
+        for attempt in [0, 1, 63, 64, u32::MAX] {
+            assert!(randoms().all(|random| backoff.delay(attempt, BASE, random) == BASE));
+        }
+        assert_eq!(backoff.after_hint(0, BASE, MAX, 7), MAX);
+        let longest = Backoff::constant(Duration::MAX).delay(3, MAX, 7);
+        assert_eq!(longest, Duration::from_nanos(u64::MAX));
+    }
+
+    #[test]
+    fn a_factor_sets_how_steep_it_is() {
+        let backoff = Backoff::new(BASE, MAX, Jitter::None).unwrap();
+        let delays = |factor| {
+            let backoff = backoff.factor(factor).unwrap();
+            [0, 1, 2, 80, u32::MAX].map(|attempt| backoff.delay(attempt, BASE, 0).as_millis())
+        };
+        assert_eq!(delays(1.0), [100; 5]);
+        assert_eq!(delays(1.5), [100, 150, 225, 1000, 1000]);
+        assert_eq!(delays(2.0), [100, 200, 400, 1000, 1000]);
+        assert_eq!(delays(3.0), [100, 300, 900, 1000, 1000]);
+        assert_eq!(delays(f64::MAX), [100, 1000, 1000, 1000, 1000]);
+        for factor in [0.0, 0.9, -2.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(backoff.factor(factor).unwrap_err().field, "factor");
+        }
+        let shown = format!("{:?}", backoff.factor(3.0).unwrap());
+        assert_eq!(shown, "{ base: 100ms, max: 1s, jitter: None, factor: 3.0 }");
     }
 
     #[test]
@@ -323,6 +463,7 @@ mod tests {
             Just(Jitter::Full),
             Just(Jitter::Equal),
             Just(Jitter::Decorrelated),
+            Just(Jitter::None),
             (1u64..1000).prop_map(|millis| Jitter::Additive(Duration::from_millis(millis))),
             (0.01..1.0).prop_map(Jitter::PlusMinus),
         ]
@@ -332,12 +473,13 @@ mod tests {
         #[test]
         fn lies_between_the_bounds_of_its_formula(
             base in 1u64..1000, more in 1000u64..100_000, attempt in 0u32..80, random: u64, jitter in any_jitter(), previous in 0u64..200_000,
+            factor in prop_oneof![Just(2.0), 1.0..4.0f64],
         ) {
             let (base, max) = (base as f64 / 1e3, (base + more) as f64 / 1e3);
             let seconds = Duration::from_secs_f64;
-            let backoff = Backoff::new(seconds(base), seconds(max), jitter).unwrap();
+            let backoff = Backoff::new(seconds(base), seconds(max), jitter).unwrap().factor(factor).unwrap();
             let previous = previous as f64 / 1e3;
-            let exponential = (base * 2f64.powi(attempt as i32)).min(max);
+            let exponential = (base * factor.powi(attempt as i32)).min(max);
             let (least, most) = match jitter {
                 Jitter::Exponential => (exponential.min(max / 2.0), (2.0 * exponential).min(max)),
                 Jitter::Additive(range) => {
@@ -351,6 +493,7 @@ mod tests {
                     let center = exponential.min(max / (1.0 + share));
                     (center * (1.0 - share), center * (1.0 + share))
                 }
+                Jitter::None => (exponential, exponential),
             };
             let delay = backoff.delay(attempt, seconds(previous), random);
             prop_assert!(delay <= seconds(max));

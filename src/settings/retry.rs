@@ -86,6 +86,9 @@ pub struct BackoffSettings {
     /// The spread of delays. Default `"exponential"`.
     #[serde(deserialize_with = "choice")]
     pub jitter: JitterSettings,
+    /// By how much each delay is longer than the one before. Default 2.
+    #[serde(deserialize_with = "scalar")]
+    pub factor: f64,
 }
 
 /// The spread of a delay: a [`Jitter`].
@@ -106,6 +109,8 @@ pub enum JitterSettings {
     Decorrelated,
     /// Up to so large a share less or more than the exponential.
     PlusMinus(Share),
+    /// Not at all.
+    None,
 }
 
 impl<'de> Deserialize<'de> for RetrySettings {
@@ -145,6 +150,7 @@ impl Default for BackoffSettings {
             base: backoff.base().into(),
             max: backoff.max().into(),
             jitter: backoff.jitter().into(),
+            factor: backoff.growth(),
         }
     }
 }
@@ -213,6 +219,7 @@ impl RetrySettings {
 impl BackoffSettings {
     fn backoff(&self) -> Result<Backoff, ConfigError> {
         let backoff = Backoff::new(self.base.0, self.max.0, self.jitter.into());
+        let backoff = backoff.and_then(|backoff| backoff.factor(self.factor));
         backoff.map_err(|error| error.of("retry.backoff", None))
     }
 }
@@ -226,6 +233,7 @@ impl From<Jitter> for JitterSettings {
             Jitter::Equal => Self::Equal,
             Jitter::Decorrelated => Self::Decorrelated,
             Jitter::PlusMinus(share) => Self::PlusMinus(share.into()),
+            Jitter::None => Self::None,
         }
     }
 }
@@ -239,6 +247,7 @@ impl From<JitterSettings> for Jitter {
             JitterSettings::Equal => Self::Equal,
             JitterSettings::Decorrelated => Self::Decorrelated,
             JitterSettings::PlusMinus(share) => Self::PlusMinus(share.0),
+            JitterSettings::None => Self::None,
         }
     }
 }
