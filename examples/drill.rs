@@ -16,12 +16,13 @@ use tower_keep::{
 
 fn main() {
     let report = Drill::http(|upstream| client(|stack| stack, upstream))
-        .against("no budget", |upstream| {
+        .against(|upstream| {
             client(
                 |stack| stack.retry(|retry| retry.without_budget()),
                 upstream,
             )
         })
+        .named("no budget")
         .clients(50)
         .patience(PATIENCE)
         .lasting(secs(60))

@@ -89,10 +89,9 @@ impl Drill<Http> {
         self
     }
 
-    /// Adds a stack to compare with: a column of its own, of this name.
+    /// Adds a stack to compare with: a column `other`, with a number from the second on.
     pub fn against<S, B>(
-        mut self,
-        name: impl Into<String>,
+        self,
         stack: impl Fn(HttpUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
     ) -> Self
     where
@@ -100,8 +99,7 @@ impl Drill<Http> {
         S::Error: Into<BoxError>,
         B: http_body::Body + 'static,
     {
-        self.setup.stacks.push((name.into(), http_stack(stack)));
-        self
+        self.with_other(http_stack(stack))
     }
 }
 
@@ -139,18 +137,16 @@ impl<Req: 'static> Drill<PlainKind<Req>> {
         self
     }
 
-    /// Adds a stack to compare with: a column of its own, of this name.
+    /// Adds a stack to compare with: a column `other`, with a number from the second on.
     pub fn against<S>(
-        mut self,
-        name: impl Into<String>,
+        self,
         stack: impl Fn(PlainUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
     ) -> Self
     where
         S: Service<Req> + Clone + 'static,
         S::Error: Into<BoxError>,
     {
-        self.setup.stacks.push((name.into(), plain_stack(stack)));
-        self
+        self.with_other(plain_stack(stack))
     }
 }
 
@@ -163,6 +159,24 @@ impl<K: Kind> Drill<K> {
         };
         let scenario = Scenario::new(is_shared);
         Self { setup, scenario }
+    }
+
+    /// Names the stack that was added last, in the report and for
+    /// [`Each::of`](super::Each::of). The first is `stack`.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        if let Some((known, _)) = self.setup.stacks.last_mut() {
+            *known = name.into();
+        }
+        self
+    }
+
+    fn with_other(mut self, stack: MakeStack<K>) -> Self {
+        let name = match self.setup.stacks.len() {
+            1 => "other".to_owned(),
+            number => format!("other {number}"),
+        };
+        self.setup.stacks.push((name, stack));
+        self
     }
 
     /// The number of clients. Each has a stack of its own, as processes have, and makes its

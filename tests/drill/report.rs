@@ -183,7 +183,11 @@ fn a_stack_that_does_harm_is_told_by_its_phase() {
 
 #[test]
 fn two_stacks_stand_side_by_side() {
-    let report = short().against("none of ours", bare).seeds(0..2).run();
+    let report = short()
+        .against(bare)
+        .named("none of ours")
+        .seeds(0..2)
+        .run();
     let value = |column| report.each(Measure::Answered).of(column).mean().value();
     assert!((value("none of ours") - value("no stack")).abs() < f64::EPSILON);
     assert!(value("stack") > value("no stack"));
