@@ -63,8 +63,8 @@ pub struct ServerSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub rate_limit: Option<RateLimitSettings>,
-    /// The largest number of calls in flight. Default: half of what `rate` lets come within
-    /// `timeout`; without a rate it must be set.
+    /// The largest number of calls in flight. Default: a quarter of what `rate` lets come within
+    /// `timeout`, and as many that wait. Without a rate it must be set.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<usize>,
     /// A bulkhead with all its settings, in place of `max_in_flight`.

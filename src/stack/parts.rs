@@ -70,6 +70,8 @@ pub struct CallsPart {
     pub(super) set: Option<usize>,
     /// The value that follows from other settings, or the default.
     otherwise: Option<usize>,
+    /// The time that as many calls again may wait, if nothing was set.
+    max_wait: Option<Duration>,
     pub(super) builder: Option<BulkheadBuilder>,
 }
 
@@ -150,8 +152,25 @@ impl CallsPart {
         Self {
             set,
             otherwise,
+            max_wait: None,
             builder: None,
         }
+    }
+
+    /// Lets as many calls as may be in flight wait before that, unless the limit was set.
+    pub(super) fn waiting(mut self, max_wait: Option<Duration>) -> Self {
+        self.max_wait = max_wait.filter(|_| self.set.is_none());
+        self
+    }
+
+    /// Returns the builder of a server's bulkhead.
+    fn builder_of_calls(self, name: Option<&'static str>) -> Result<BulkheadBuilder, ConfigError> {
+        let calls = self.calls(name)?;
+        let builder = BulkheadLayer::builder(calls);
+        Ok(match self.max_wait {
+            Some(max_wait) => builder.max_wait(max_wait).max_waiting(calls),
+            None => builder,
+        })
     }
 
     /// Returns the builder of a client's bulkhead, of one that is off if nothing limits the calls.
@@ -265,7 +284,7 @@ impl BulkheadPart for Own {
         own: CallsPart,
         name: Option<&'static str>,
     ) -> Result<Self::Gate, ConfigError> {
-        let builder = BulkheadLayer::builder(own.calls(name)?);
+        let builder = own.builder_of_calls(name)?;
         named(builder, name, BulkheadBuilder::name).gate()
     }
 }

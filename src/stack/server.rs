@@ -151,9 +151,11 @@ impl<P, L, B> ServerBuilder<P, L, B> {
 
     /// How many calls may be in flight; more are rejected.
     ///
-    /// Default: with a [`rate`](Self::rate), half of what it lets come within the
-    /// [timeout](Self::timeout). By Little's law the whole of that would be answered just too late.
-    /// Without a rate it must be set.
+    /// Default: with a [`rate`](Self::rate), a quarter of what it lets come within the
+    /// [timeout](Self::timeout), and as many that wait for three tenths of that time. By Little's
+    /// law the whole of it would be answered just too late. Half of it is too much while the server
+    /// does half of its work: of 700 calls a second 31 % are answered then, and 70 % with a quarter
+    /// that waits (`cargo test --features drill --test drill`). Without a rate it must be set.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.settings.max_in_flight = Some(calls);
         self
@@ -222,13 +224,14 @@ impl<P: Clone, L: LimitPart, B: BulkheadPart> ServerBuilder<P, L, B> {
 impl Settings {
     /// What is in flight at most.
     fn calls(&self) -> CallsPart {
-        let half = |(rate, timeout): (Rate, Duration)| {
+        let quarter = |(rate, timeout): (Rate, Duration)| {
             let within = u128::from(rate.count()).saturating_mul(timeout.as_nanos());
-            let half = within / rate.per().as_nanos().max(1) / 2;
-            usize::try_from(half).unwrap_or(usize::MAX).max(1)
+            let quarter = within / rate.per().as_nanos().max(1) / 4;
+            usize::try_from(quarter).unwrap_or(usize::MAX).max(1)
         };
-        let otherwise = self.rate.rate.zip(self.timeout).map(half);
-        CallsPart::new(self.max_in_flight, otherwise)
+        let otherwise = self.rate.rate.zip(self.timeout).map(quarter);
+        let max_wait = self.timeout.map(|timeout| timeout / 10 * 3);
+        CallsPart::new(self.max_in_flight, otherwise).waiting(max_wait)
     }
 }
 

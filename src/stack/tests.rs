@@ -211,7 +211,7 @@ fn a_server_derives_its_bound_from_rate_and_timeout() {
         .rate(Rate::per_second(200))
         .timeout(Duration::from_secs(1));
     let handle = stack.build().unwrap().handle();
-    assert_eq!(handle.bulkhead.snapshot().limit, 100);
+    assert_eq!(handle.bulkhead.snapshot().limit, 50);
     let stack = server().http().rate(Rate::per_day(1)).build().unwrap();
     assert_eq!(stack.handle().bulkhead.snapshot().limit, 1);
 }

@@ -1,6 +1,7 @@
 //! Drills: what they report, and what both stacks promise in them.
 #![cfg(feature = "drill")]
 
+mod defaults;
 mod flaws;
 mod report;
 mod standard;
