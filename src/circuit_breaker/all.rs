@@ -73,10 +73,14 @@ impl AllCircuits {
         self.states[state as usize].fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(super) fn changed(&self, transition: &Transition) {
+    /// Counts a transition. An update that starts a window anew changes no state, and is none.
+    pub(super) fn count(&self, transition: &Transition) {
         let Transition {
             from, to, cause, ..
         } = *transition;
+        if cause == Cause::Updated {
+            return;
+        }
         self.began(to);
         self.ended(from);
         let mut transitions = self.lock();
@@ -87,9 +91,17 @@ impl AllCircuits {
             Some(known) => known.3 += 1,
             None => transitions.push((from, to, cause, 1)),
         }
-        drop(transitions);
-        let states = (from.as_str(), to.as_str());
-        trace::transition((self.tally.layer, self.tally.name), states, cause.as_str());
+    }
+
+    /// Says so. Of an update that is done already.
+    pub(super) fn tell(&self, transition: &Transition) {
+        let Transition {
+            from, to, cause, ..
+        } = *transition;
+        if cause != Cause::Updated {
+            let states = (from.as_str(), to.as_str());
+            trace::transition((self.tally.layer, self.tally.name), states, cause.as_str());
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(BreakerState, BreakerState, Cause, u64)>> {

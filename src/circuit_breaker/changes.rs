@@ -1,6 +1,6 @@
-//! What an update has changed of a circuit's settings.
+//! Settings in force, and what an update has changed of them.
 
-use crate::{Changed, algorithm::BreakerConfig};
+use crate::{Changed, algorithm::BreakerConfig, ambient::chance};
 
 /// The settings of `after` that are not as they were before.
 pub(super) fn since(before: &BreakerConfig, after: &BreakerConfig) -> Changed {
@@ -33,5 +33,13 @@ pub(super) fn since(before: &BreakerConfig, after: &BreakerConfig) -> Changed {
         changed.restarting("slow_calls")
     } else {
         changed
+    }
+}
+
+/// The settings that the circuit works by: those that were set, but in a test without jitter.
+pub(super) fn in_force(config: &BreakerConfig) -> BreakerConfig {
+    BreakerConfig {
+        jitter: config.jitter && !chance::is_exact(),
+        ..*config
     }
 }

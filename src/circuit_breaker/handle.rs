@@ -23,7 +23,8 @@ pub struct CircuitBreakerHandle {
 pub struct Snapshot {
     /// Where the circuit stands. Open changes to half-open with the first call after its time.
     pub state: BreakerState,
-    /// How many transitions there have been, modulo 2^18.
+    /// How many transitions there have been, modulo 2^18; updates that started the window anew
+    /// among them.
     pub generation: u32,
     /// What the window holds.
     pub counts: Counts,
@@ -80,7 +81,8 @@ impl CircuitBreakerHandle {
     }
 
     /// The circuit's transitions from now on, as a stream. Any number may subscribe; none can hold
-    /// the circuit up.
+    /// the circuit up. An update that starts the window anew is among them, from a state to the
+    /// same, because of [`Cause::Updated`](crate::algorithm::Cause::Updated).
     #[must_use]
     pub fn transitions(&self) -> Transitions {
         self.state.transitions.subscribe()

@@ -9,7 +9,8 @@ use crate::{
     circuit_breaker::{
         CircuitBreakerHandle, CircuitGate,
         all::{AllCircuits, Shown},
-        state::{Settings, in_force},
+        changes::in_force,
+        state::Settings,
     },
     gate::{Keyable, Keyed, KeyedParts},
     keyed::{HasKey, partitions::Recipe},

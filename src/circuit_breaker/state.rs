@@ -14,14 +14,11 @@ use tokio::sync::watch;
 use crate::{
     ConfigError, Outcome, Rejected, RejectedKind,
     algorithm::{Breaker, BreakerConfig, BreakerState, Counts, Pass, Transition},
-    ambient::{
-        chance,
-        clock::{Clock, Now},
-    },
+    ambient::clock::{Clock, Now},
     circuit_breaker::{
         all::{AllCircuits, Shown},
-        changes::since,
-        transition_log::TransitionLog,
+        changes::{in_force, since},
+        transition_log::{TransitionLog, despite_panics},
     },
     gate::{Access, Admission, Admit, Changed, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
@@ -293,18 +290,20 @@ impl State {
         own: bool,
     ) -> Result<crate::Changed, ConfigError> {
         let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        self.breaker
-            .update(&in_force(&config))
-            .map_err(|error| self.of(error))?;
+        let updated = self.breaker.update(&in_force(&config));
+        let restarted = updated.map_err(|error| self.of(error))?;
         let changed = since(&current, &config);
         *current = config;
         self.has_own_config.store(own, Ordering::Relaxed);
         drop(current);
+        match restarted {
+            Some(_) => self.publish(restarted),
+            // More probes may be out than before.
+            None => self.wake(),
+        }
         if own {
             trace::updated((self.all.tally.layer, self.settings.name), &changed);
         }
-        // More probes may be out than before.
-        self.wake();
         Ok(changed)
     }
 
@@ -331,9 +330,13 @@ impl State {
         if let Some(mut transition) = transition {
             transition.at = Duration::from_nanos(self.clock.now());
             transition.rejected = Some(self.rejections());
-            self.all.changed(&transition);
-            self.transitions.enter(transition);
-            self.wake();
+            // What counts comes first. The rest runs user code: wakers, and a subscriber of traces.
+            let subscribers = self.transitions.enter(transition);
+            self.all.count(&transition);
+            let wake = || self.wake();
+            let tell = || self.all.tell(&transition);
+            let rest: [&dyn Fn(); 3] = [&wake, &|| subscribers.wake(), &tell];
+            despite_panics(rest);
         }
     }
 
@@ -385,14 +388,6 @@ impl Shown for State {
 impl Drop for State {
     fn drop(&mut self) {
         self.all.ended(self.breaker.state());
-    }
-}
-
-/// The settings that the circuit works by: those that were set, but in a test without jitter.
-pub(super) fn in_force(config: &BreakerConfig) -> BreakerConfig {
-    BreakerConfig {
-        jitter: config.jitter && !chance::is_exact(),
-        ..*config
     }
 }
 

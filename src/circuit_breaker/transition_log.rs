@@ -1,46 +1,69 @@
 //! What has happened: the last transition, and all of them for those who follow.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fmt,
     future::poll_fn,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
-    task::{Context, Poll, Waker, ready},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use futures_core::Stream;
-use tokio::sync::broadcast;
 
 use crate::algorithm::{BreakerState, Transition};
 
 /// Transitions in the order in which they were made.
 ///
 /// The algorithm hands each to the one caller that made it, and two such callers may come here in
-/// either order. The lock is taken on transitions and by readers of snapshots, never by calls that
-/// change nothing.
+/// either order, so one that comes early waits for those before it. Whatever uses up a generation
+/// is entered, or all that follows would wait for it. No user code runs between a transition and
+/// its entry, and none beneath the locks here, so nothing that it does can keep one from coming.
+///
+/// The locks are taken on transitions and by readers of snapshots, never by calls that change
+/// nothing.
 #[derive(Debug)]
 pub(super) struct TransitionLog {
-    pages: Mutex<Pages>,
+    entries: Mutex<Entries>,
     /// Made for the first subscriber: most circuits of most keys never have one.
-    subscribers: OnceLock<broadcast::Sender<Transition>>,
+    feed: OnceLock<Arc<Feed>>,
 }
 
 #[derive(Debug)]
-struct Pages {
+struct Entries {
     last: Option<Transition>,
     /// When the circuit left closed, and what it had rejected until then.
     opened: Option<(Duration, u64)>,
-    /// The generation that follows on the last one.
-    next: u32,
-    /// What came before its turn.
-    early: Vec<Transition>,
-    /// What is to be sent next, in order.
-    unsent: VecDeque<Transition>,
-    /// Whether a thread is sending just now. It sends what others enter meanwhile.
-    sending: bool,
+    /// The number of the next entry. Its lower bits are the generation.
+    next: u64,
+    /// What came before its turn, by its number.
+    early: BTreeMap<u64, Transition>,
 }
+
+/// What subscribers have yet to read.
+#[derive(Debug)]
+struct Feed(Mutex<Unread>);
+
+#[derive(Debug)]
+struct Unread {
+    /// The newest.
+    recent: VecDeque<Transition>,
+    /// How many came before those.
+    before: u64,
+    /// The subscribers that wait, by their numbers.
+    waiting: Vec<(u64, Waker)>,
+    /// Subscribers so far.
+    subscribers: u64,
+    /// The circuit is gone.
+    has_ended: bool,
+}
+
+/// Subscribers that are to be woken, without a lock.
+#[must_use]
+pub(super) struct Woken(Vec<(u64, Waker)>);
 
 /// A circuit's transitions from the moment of subscribing on, in order.
 ///
@@ -49,67 +72,39 @@ struct Pages {
 ///
 /// It also is a [`Stream`], which ends with the circuit.
 pub struct Transitions {
-    /// `None` while the next transition is waited for.
-    receiver: Option<broadcast::Receiver<Transition>>,
-    waiting: Option<Waiting>,
+    feed: Arc<Feed>,
+    number: u64,
+    /// How many came before the one that is read next.
+    read: u64,
 }
-
-/// For a transition; it gives the receiver back.
-type Waiting = Pin<
-    Box<dyn Future<Output = (Option<Transition>, broadcast::Receiver<Transition>)> + Send + Sync>,
->;
 
 impl TransitionLog {
     pub(super) fn new() -> Self {
-        let pages = Pages {
+        let entries = Entries {
             last: None,
             opened: None,
             next: 1,
-            early: Vec::new(),
-            unsent: VecDeque::new(),
-            sending: false,
+            early: BTreeMap::new(),
         };
         Self {
-            pages: Mutex::new(pages),
-            subscribers: OnceLock::new(),
+            entries: Mutex::new(entries),
+            feed: OnceLock::new(),
         }
     }
 
-    /// Sends without the lock, because subscribers' wakers run user code, and one at a time,
-    /// because the order counts.
-    pub(super) fn enter(&self, transition: Transition) {
-        let mut pages = self.lock();
-        pages.early.push(transition);
-        while let Some(place) = pages
-            .early
-            .iter()
-            .position(|early| early.generation == pages.next)
-        {
-            let mut transition = pages.early.swap_remove(place);
-            pages.account(&mut transition);
-            pages.last = Some(transition);
-            pages.next = (pages.next + 1) % GENERATIONS;
-            pages.unsent.push_back(transition);
+    /// Enters a transition, and gives it and those that waited for it to the subscribers.
+    pub(super) fn enter(&self, transition: Transition) -> Woken {
+        let mut entries = self.lock();
+        entries.place(transition);
+        let feed = self.feed.get();
+        // Under the lock, because the order counts.
+        while let Some(transition) = entries.take_next() {
+            if let Some(feed) = feed {
+                feed.push(transition);
+            }
         }
-        if pages.sending {
-            return;
-        }
-        while let Some(transition) = pages.unsent.pop_front() {
-            pages.sending = true;
-            drop(pages);
-            let sending = Sending(self);
-            // An error says that nobody listens.
-            let _ = self
-                .subscribers
-                .get()
-                .map(|subscribers| subscribers.send(transition));
-            drop(sending);
-            pages = self.lock();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Pages> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+        drop(entries);
+        Woken(feed.map_or_else(Vec::new, |feed| mem::take(&mut feed.lock().waiting)))
     }
 
     pub(super) fn last(&self) -> Option<Transition> {
@@ -117,18 +112,39 @@ impl TransitionLog {
     }
 
     pub(super) fn subscribe(&self) -> Transitions {
-        Transitions {
-            receiver: Some(
-                self.subscribers
-                    .get_or_init(|| broadcast::Sender::new(UNREAD))
-                    .subscribe(),
-            ),
-            waiting: None,
-        }
+        let feed = self.feed.get_or_init(|| Arc::new(Feed::new())).clone();
+        let (number, read) = feed.lock().subscribe();
+        Transitions { feed, number, read }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Pages {
+impl Entries {
+    fn place(&mut self, transition: Transition) {
+        let generation = u64::from(transition.generation);
+        let ahead = generation.wrapping_sub(self.next) % GENERATIONS;
+        // In the upper half it lies behind: it was given up.
+        if ahead < GENERATIONS / 2 {
+            self.early.insert(self.next + ahead, transition);
+        }
+    }
+
+    fn take_next(&mut self) -> Option<Transition> {
+        let first = *self.early.first_key_value()?.0;
+        // One that is missing for so long will not come: its thread was killed.
+        if first != self.next && self.early.len() <= UNREAD {
+            return None;
+        }
+        let (number, mut transition) = self.early.pop_first()?;
+        self.next = number + 1;
+        self.account(&mut transition);
+        self.last = Some(transition);
+        Some(transition)
+    }
+
     /// A transition comes with all that the circuit has rejected, and leaves with what it rejected
     /// while it was not closed.
     fn account(&mut self, transition: &mut Transition) {
@@ -148,6 +164,67 @@ impl Pages {
     }
 }
 
+impl Feed {
+    fn new() -> Self {
+        Self(Mutex::new(Unread {
+            recent: VecDeque::new(),
+            before: 0,
+            waiting: Vec::new(),
+            subscribers: 0,
+            has_ended: false,
+        }))
+    }
+
+    fn push(&self, transition: Transition) {
+        let mut unread = self.lock();
+        if unread.recent.len() == UNREAD {
+            unread.recent.pop_front();
+            unread.before += 1;
+        }
+        unread.recent.push_back(transition);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Unread> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Unread {
+    /// The number of a new subscriber, and how many came before it.
+    fn subscribe(&mut self) -> (u64, u64) {
+        self.subscribers += 1;
+        (self.subscribers, self.before + self.recent.len() as u64)
+    }
+
+    /// The next one for a subscriber that has read so many; the end, or nothing yet.
+    fn next(&self, read: &mut u64) -> Poll<Option<Transition>> {
+        let place = read.saturating_sub(self.before);
+        let next = usize::try_from(place).ok();
+        match next.and_then(|place| self.recent.get(place)) {
+            Some(transition) => {
+                *read = self.before + place + 1;
+                Poll::Ready(Some(*transition))
+            }
+            None if self.has_ended => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Whom a subscriber waited with before.
+    fn wait(&mut self, number: u64, waker: Option<Waker>) -> Option<Waker> {
+        let place = self.waiting.iter().position(|(of, _)| *of == number);
+        let before = place.map(|place| self.waiting.swap_remove(place).1);
+        self.waiting.extend(waker.map(|waker| (number, waker)));
+        before
+    }
+}
+
+impl Woken {
+    pub(super) fn wake(&self) {
+        despite_panics(self.0.iter().map(|(_, waker)| || waker.wake_by_ref()));
+    }
+}
+
 impl Transitions {
     /// The next transition; `None` once the circuit is gone. Dropped while waiting, it loses
     /// nothing.
@@ -157,34 +234,25 @@ impl Transitions {
 
     /// The next transition, if there is one unread.
     pub fn try_next(&mut self) -> Option<Transition> {
-        match self.poll(&mut Context::from_waker(Waker::noop())) {
+        match self.feed.lock().next(&mut self.read) {
             Poll::Ready(transition) => transition,
             Poll::Pending => None,
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Transition>> {
-        let receiver = self.receiver.take();
-        let waiting = self.waiting.get_or_insert_with(|| {
-            let receiver = receiver.expect("it is here or in the wait");
-            Box::pin(receive(receiver))
-        });
-        let (transition, receiver) = ready!(waiting.as_mut().poll(cx));
-        self.waiting = None;
-        self.receiver = Some(receiver);
-        Poll::Ready(transition)
-    }
-}
-
-async fn receive(
-    mut receiver: broadcast::Receiver<Transition>,
-) -> (Option<Transition>, broadcast::Receiver<Transition>) {
-    loop {
-        match receiver.recv().await {
-            Ok(transition) => return (Some(transition), receiver),
-            Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return (None, receiver),
+        if let Poll::Ready(transition) = self.feed.lock().next(&mut self.read) {
+            return Poll::Ready(transition);
         }
+        // Cloned and dropped without the lock: that is user code.
+        let waker = cx.waker().clone();
+        let mut unread = self.feed.lock();
+        let next = unread.next(&mut self.read);
+        let waker = next.is_pending().then_some(waker);
+        let before = unread.wait(self.number, waker);
+        drop(unread);
+        drop(before);
+        next
     }
 }
 
@@ -202,22 +270,51 @@ impl fmt::Debug for Transitions {
     }
 }
 
-/// Lets the next one send, also if a waker panics.
-struct Sending<'a>(&'a TransitionLog);
-
-impl Drop for Sending<'_> {
+impl Drop for Transitions {
     fn drop(&mut self) {
-        self.0.lock().sending = false;
+        let waker = self.feed.lock().wait(self.number, None);
+        drop(waker);
     }
 }
 
-/// As many as a subscriber may leave unread.
+impl Drop for TransitionLog {
+    /// The streams end.
+    fn drop(&mut self) {
+        let Some(feed) = self.feed.get() else { return };
+        let mut unread = feed.lock();
+        unread.has_ended = true;
+        let woken = Woken(mem::take(&mut unread.waiting));
+        drop(unread);
+        // A panic here may come on top of another, which would abort the process.
+        let _ = catch_unwind(AssertUnwindSafe(|| woken.wake()));
+    }
+}
+
+/// Runs user code, all of it: the first panic goes on after the last piece.
+pub(super) fn despite_panics(pieces: impl IntoIterator<Item = impl FnOnce()>) {
+    let mut panicked = None;
+    for piece in pieces {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(piece)) {
+            panicked.get_or_insert(panic);
+        }
+    }
+    if let Some(panic) = panicked {
+        resume_unwind(panic);
+    }
+}
+
+/// As many as a subscriber may leave unread, and as may wait for one that is missing.
 const UNREAD: usize = 64;
 /// After this many they start over.
-const GENERATIONS: u32 = 1 << 18;
+const GENERATIONS: u64 = 1 << 18;
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Wake,
+    };
+
     use super::*;
     use crate::algorithm::{Breaker, BreakerConfig, BreakerState, Cause};
 
@@ -226,20 +323,26 @@ mod tests {
         (0..count).filter_map(|_| breaker.reset()).collect()
     }
 
+    fn unread(reader: &mut Transitions) -> Vec<u32> {
+        std::iter::from_fn(|| reader.try_next())
+            .map(|transition| transition.generation)
+            .collect()
+    }
+
     #[test]
     fn transitions_entered_out_of_turn_are_told_in_order() {
         let log = TransitionLog::new();
         let mut reader = log.subscribe();
         let made = transitions(4);
         for place in [2, 0, 3] {
-            log.enter(made[place]);
+            log.enter(made[place]).wake();
         }
         assert_eq!(
             (reader.try_next(), reader.try_next()),
             (Some(made[0]), None)
         );
         assert_eq!(log.last(), Some(made[0]));
-        log.enter(made[1]);
+        log.enter(made[1]).wake();
         assert_eq!(
             std::iter::from_fn(|| reader.try_next()).collect::<Vec<_>>(),
             made[1..]
@@ -252,12 +355,30 @@ mod tests {
         let log = TransitionLog::new();
         let mut reader = log.subscribe();
         for transition in transitions(100) {
-            log.enter(transition);
+            log.enter(transition).wake();
         }
-        let read: Vec<_> = std::iter::from_fn(|| reader.try_next())
-            .map(|transition| transition.generation)
-            .collect();
-        assert_eq!(read, (37..=100).collect::<Vec<_>>());
+        assert_eq!(unread(&mut reader), (37..=100).collect::<Vec<_>>());
+        assert!(unread(&mut log.subscribe()).is_empty());
+    }
+
+    #[test]
+    fn one_that_never_comes_is_given_up() {
+        let log = TransitionLog::new();
+        let mut reader = log.subscribe();
+        let made = transitions(20_000);
+        for transition in &made[1..=UNREAD] {
+            log.enter(*transition).wake();
+        }
+        assert!(unread(&mut reader).is_empty());
+        for transition in &made[UNREAD + 1..] {
+            log.enter(*transition).wake();
+            assert!(log.lock().early.len() <= UNREAD);
+        }
+        assert_eq!(log.last(), made.last().copied());
+        // Too late by now.
+        log.enter(made[0]).wake();
+        assert_eq!(log.last(), made.last().copied());
+        assert_eq!(unread(&mut reader).last(), Some(&20_000));
     }
 
     #[test]
@@ -268,10 +389,63 @@ mod tests {
             (made.from, made.to, made.cause),
             (BreakerState::Closed, BreakerState::Closed, Cause::ByHand)
         );
-        for generation in (1..GENERATIONS).chain([0, 1]) {
+        let all = u32::try_from(GENERATIONS).unwrap();
+        for generation in (1..all).chain([1, 0, 2]) {
             made.generation = generation;
-            log.enter(made);
+            log.enter(made).wake();
         }
-        assert_eq!(log.last().unwrap().generation, 1);
+        assert_eq!(log.last().unwrap().generation, 2);
+    }
+
+    /// Counts, and panics if it is to.
+    struct Counting(AtomicUsize, bool);
+
+    impl Wake for Counting {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            assert!(!self.1, "on purpose");
+        }
+    }
+
+    #[test]
+    fn a_waker_that_panics_keeps_no_other_asleep() {
+        let log = TransitionLog::new();
+        let wakers = [false, true, false].map(|panics| Arc::new(Counting(0.into(), panics)));
+        let mut readers = [(); 3].map(|()| log.subscribe());
+        let made = transitions(2);
+        for transition in &made {
+            for (reader, waker) in readers.iter_mut().zip(&wakers) {
+                let waker = Waker::from(waker.clone());
+                // Twice: the same subscriber waits once.
+                for _ in 0..2 {
+                    assert!(reader.poll(&mut Context::from_waker(&waker)).is_pending());
+                }
+            }
+            let woken = log.enter(*transition);
+            assert!(catch_unwind(AssertUnwindSafe(|| woken.wake())).is_err());
+            for reader in &mut readers {
+                assert_eq!(reader.try_next(), Some(*transition));
+            }
+        }
+        let counts = wakers.map(|waker| waker.0.load(Ordering::Relaxed));
+        assert_eq!((counts, log.last()), ([2; 3], Some(made[1])));
+    }
+
+    #[test]
+    fn a_stream_ends_with_its_circuit_and_leaves_no_waker() {
+        let log = TransitionLog::new();
+        let (mut reader, mut other) = (log.subscribe(), log.subscribe());
+        let waker = Arc::new(Counting(0.into(), false));
+        let wakes = Waker::from(waker.clone());
+        let cx = &mut Context::from_waker(&wakes);
+        assert!(reader.poll(cx).is_pending() && other.poll(cx).is_pending());
+        drop(other);
+        assert_eq!(log.feed.get().unwrap().lock().waiting.len(), 1);
+        let made = transitions(1)[0];
+        log.enter(made).wake();
+        drop(log);
+        assert_eq!(reader.poll(cx), Poll::Ready(Some(made)));
+        assert_eq!(reader.poll(cx), Poll::Ready(None));
+        assert_eq!(waker.0.load(Ordering::Relaxed), 1);
     }
 }

@@ -5,3 +5,4 @@ mod calls;
 mod keyed;
 mod keyed_throttle;
 mod throttle;
+mod transitions;

@@ -147,6 +147,34 @@ async fn each_transition_is_one_event() {
     }
 }
 
+/// Panics at each transition that it is told of.
+struct Panics;
+
+impl<S: Subscriber> tracing_subscriber::Layer<S> for Panics {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Values::default();
+        event.record(&mut fields);
+        let is_transition = fields.0.contains(&("message", "transition".into()));
+        assert!(!is_transition, "on purpose");
+    }
+}
+
+#[test]
+fn a_panic_while_traced_loses_no_transition() {
+    let layer = CircuitBreakerLayer::builder().protocol(Plain::new());
+    let handle = layer.build().unwrap().handle();
+    let mut transitions = handle.transitions();
+    let subscriber = tracing_subscriber::registry().with(Panics);
+    tracing::subscriber::with_default(subscriber, || {
+        for _ in 0..100 {
+            let reset = std::panic::AssertUnwindSafe(|| handle.reset());
+            assert!(std::panic::catch_unwind(reset).is_err());
+            assert!(transitions.try_next().is_some());
+        }
+    });
+    assert_eq!(handle.snapshot().last_transition.unwrap().generation, 100);
+}
+
 /// One event for a change, none for one that changes nothing and for one that is refused.
 fn assert_tells<E>(
     told: &Told,

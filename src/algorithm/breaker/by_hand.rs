@@ -44,13 +44,13 @@ impl Breaker {
     /// open time that has begun ends when it was to end.
     ///
     /// With another length of the window, or another time for slow, what was counted says nothing
-    /// any more: the window starts anew, and the results of calls that are out are late. Updates
-    /// must come one after the other.
+    /// any more: the window starts anew, and the results of calls that are out are late. Of a state
+    /// that counts that is a transition, to the same. Updates must come one after the other.
     ///
     /// # Errors
     /// As [`new`](Self::new), and if a window of calls would change, or become one: its length is
     /// its memory. Nothing has changed then.
-    pub fn update(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
+    pub fn update(&self, config: &BreakerConfig) -> Result<Option<Transition>, ConfigError> {
         let (foundation, settings) = self.checked(config)?;
         let watched = config.slow_calls.is_some();
         // An update that stops looking at slow calls keeps their time, and so the window.
@@ -71,11 +71,12 @@ impl Breaker {
             window.set_length(length);
         }
         self.settings.store(settings);
-        if slow_after.is_some() || length.is_some() {
-            self.begin_anew();
-        }
+        let restarted = match slow_after.is_some() || length.is_some() {
+            true => self.begin_anew(),
+            false => None,
+        };
         self.watch.store(JUDGE_NEXT, Ordering::SeqCst);
-        Ok(())
+        Ok(restarted)
     }
 
     /// Whether [`update`](Self::update) would take these settings. Changes nothing.
@@ -107,16 +108,16 @@ impl Breaker {
     /// The next generation of a state that counts, whose window is empty. The Release in `swap`
     /// publishes the new lengths; where nothing is counted, an exchange of the word for itself
     /// does, so that whatever transition comes next has seen them.
-    fn begin_anew(&self) {
+    fn begin_anew(&self) -> Option<Transition> {
         let mut control = self.load();
         loop {
-            let next = if control.counts_calls() {
-                control.anew()
-            } else {
-                control
-            };
+            let restarts = control.counts_calls();
+            let next = if restarts { control.anew() } else { control };
             match self.swap(control, next) {
-                Ok(()) => return,
+                Ok(()) => {
+                    let counts = control.counts();
+                    return restarts.then(|| control.transition(next, Cause::Updated, counts));
+                }
                 // A probe left or came back, or there was a transition: look again.
                 Err(current) => control = current,
             }

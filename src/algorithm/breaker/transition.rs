@@ -67,6 +67,7 @@ impl Cause {
             Self::ProbesSucceeded => "probes_succeeded",
             Self::LeaseExpired => "lease_expired",
             Self::ByHand => "by_hand",
+            Self::Updated => "updated",
         }
     }
 }
@@ -139,4 +140,6 @@ pub enum Cause {
     LeaseExpired,
     /// Somebody asked for it.
     ByHand,
+    /// An update started the window anew, in the same state.
+    Updated,
 }
