@@ -126,7 +126,10 @@ where
             let failure = this.failure.take().expect("polled after completion");
             match this.request.take().filter(|_| !stands) {
                 None => return Poll::Ready(failure),
-                Some(request) => this.called.set(Some(this.service.call(request))),
+                Some(mut request) => {
+                    this.protocol.tell_remaining(&mut request);
+                    this.called.set(Some(this.service.call(request)));
+                }
             }
         }
         let called = this.called.as_mut().as_pin_mut().expect("it was called");

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::{
-    Outcome, Rejected,
+    Deadline, Outcome, Rejected,
     budget::Prototype,
     fallback::state::State,
     gate::{self, Admit, Gate, Permit, Read},
@@ -49,6 +49,8 @@ pub(super) struct Spill<B> {
 struct Spilled<B: Service<Req>, Req> {
     /// Until the backup is ready.
     unsent: Option<(B, Req)>,
+    /// The request's, told anew when it is sent.
+    deadline: Option<Deadline>,
     called: Option<Pin<Box<B::Future>>>,
     primary: PrimaryError,
 }
@@ -64,7 +66,9 @@ impl<S, G, P, B, Req> SpilloverFuture<S, G, P, B, Req>
 where
     S: Service<Req>,
     G: Gate,
+    P: Protocol<S::Response, S::Error>,
     B: Service<Req> + Clone,
+    Req: 'static,
 {
     #[inline]
     pub(super) fn new(
@@ -73,7 +77,7 @@ where
         protocol: P,
         spill: Held<Spill<B>>,
     ) -> Self {
-        let spilled = returned.and_then(|request| Spilled::new(&spill, &gated, request));
+        let spilled = returned.and_then(|request| Spilled::new(&spill, &gated, &protocol, request));
         Self {
             gated: Some(gated),
             spilled,
@@ -92,28 +96,39 @@ where
     fn new<S, G, P>(
         spill: &Spill<B>,
         gated: &gate::ResponseFuture<S, G, P, Req>,
+        protocol: &P,
         request: Req,
     ) -> Option<Box<Self>>
     where
         S: Service<Req>,
         G: Gate,
+        P: Protocol<S::Response, S::Error>,
+        Req: 'static,
     {
         let rejected = gated.rejection()?;
         let backup = spill.backup(rejected)?;
         let kind = Some(rejected.kind);
         spill.state.begin(Outcome::Ignore, kind);
         Some(Box::new(Self {
+            deadline: protocol.deadline_of(&request),
             unsent: Some((backup, request)),
             called: None,
             primary: PrimaryError::new(Outcome::Ignore, kind, rejected.to_string()),
         }))
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<B::Response, B::Error>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        tell: impl FnOnce(&mut Req, Deadline),
+    ) -> Poll<Result<B::Response, B::Error>> {
         if let Some((backup, _)) = &mut self.unsent {
             ready!(backup.poll_ready(cx))?;
         }
-        if let Some((mut backup, request)) = self.unsent.take() {
+        if let Some((mut backup, mut request)) = self.unsent.take() {
+            if let Some(deadline) = self.deadline {
+                tell(&mut request, deadline);
+            }
             self.called = Some(Box::pin(backup.call(request)));
         }
         let called = self.called.as_mut().expect("polled after completion");
@@ -128,6 +143,7 @@ where
     P: Protocol<S::Response, S::Error>,
     B: Service<Req, Response = P::Response<Permit<G>>> + Clone,
     B::Error: Into<P::Error>,
+    Req: 'static,
 {
     type Output = Result<P::Response<Permit<G>>, P::Error>;
 
@@ -137,7 +153,7 @@ where
         if this.spilled.is_none() {
             let mut gated = this.gated.as_mut().as_pin_mut().expect("it is not spilled");
             if let Some(request) = ready!(gated.as_mut().poll_turn(cx))? {
-                *this.spilled = Spilled::new(this.spill, &gated, request);
+                *this.spilled = Spilled::new(this.spill, &gated, this.protocol, request);
             }
             if this.spilled.is_none() {
                 return gated.poll(cx);
@@ -146,7 +162,9 @@ where
         // What it held of the gates goes first.
         this.gated.set(None);
         let spilled = this.spilled.as_mut().expect("it is spilled");
-        let result = ready!(spilled.poll(cx));
+        let result = ready!(spilled.poll(cx, |request, deadline| {
+            this.protocol.tell_deadline(request, deadline);
+        }));
         spilled.called = None;
         this.spill.state.end(result.is_ok());
         let mut response = result.map_err(Into::into)?;

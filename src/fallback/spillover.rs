@@ -144,7 +144,7 @@ impl<S, L: Layer<S>, B> Layer<S> for SpilloverLayer<L, B> {
     }
 }
 
-impl<S, G, P, B, Req> Service<Req> for Spillover<Gated<S, G, P>, B>
+impl<S, G, P, B, Req: 'static> Service<Req> for Spillover<Gated<S, G, P>, B>
 where
     S: Service<Req> + Clone,
     G: Admit<Req> + Read<S::Response> + Send + Sync + 'static,

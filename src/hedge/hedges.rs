@@ -311,7 +311,7 @@ where
             let is_held = self.hold.is_some() && !running.is_sent();
             let polled = match is_held {
                 true => Poll::Pending,
-                false => running.poll(cx),
+                false => running.poll(cx, |request| self.protocol.tell_remaining(request)),
             };
             if running.counts_as_sent() {
                 state.hedged();

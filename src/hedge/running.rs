@@ -63,13 +63,19 @@ impl<S: Service<R>, R> Running<S, R> {
         self.token.give_back();
     }
 
-    /// Sends it once its service is ready, and waits for its result.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended<S, R>> {
+    /// Sends it once its service is ready, and waits for its result. `tell` is called before it is
+    /// sent.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        tell: impl FnOnce(&mut R),
+    ) -> Poll<Ended<S, R>> {
         if let Some(unsent) = &mut self.unsent {
             ready!(unsent.0.poll_ready(cx))?;
         }
         if let Some(unsent) = self.unsent.take() {
-            let (mut service, request) = *unsent;
+            let (mut service, mut request) = *unsent;
+            tell(&mut request);
             self.token.send();
             self.is_new = true;
             self.sent = Some(Box::pin(service.call(request)));

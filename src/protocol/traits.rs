@@ -76,6 +76,19 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
         advice.into()
     }
 
+    /// By when the caller of a request wants the answer. Asked by layers of gates, whose requests
+    /// may be of any type, of one that has to wait. By default nothing is known.
+    fn deadline_of(&self, request: &dyn Any) -> Option<Deadline> {
+        let _ = request;
+        None
+    }
+
+    /// Tells a request that has waited what remains until its deadline, which
+    /// [`deadline_of`](Self::deadline_of) said when it came. It is about to be sent.
+    fn tell_deadline(&self, request: &mut dyn Any, deadline: Deadline) {
+        let _ = (request, deadline);
+    }
+
     /// The outcome of a result that has been passed on, where [`classify`](Classify::classify) said
     /// `classified` of it before.
     ///
@@ -159,6 +172,13 @@ pub trait Replay<Req> {
     #[inline]
     fn number(&self, request: &mut Self::Request, attempt: u32) {
         let _ = (request, attempt);
+    }
+
+    /// Tells a request that is about to be sent what remains of its time. By default requests do
+    /// not know.
+    #[inline]
+    fn tell_remaining(&self, request: &mut Self::Request) {
+        let _ = request;
     }
 
     /// By when the answer is of use, if the request says so. By default none does.

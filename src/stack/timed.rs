@@ -140,6 +140,11 @@ impl<P: Replay<Req>, Req> Replay<Timed<Req>> for WithDeadline<P> {
     }
 
     #[inline]
+    fn tell_remaining(&self, timed: &mut Self::Request) {
+        self.0.tell_remaining(&mut timed.request);
+    }
+
+    #[inline]
     fn was_taken(&self, kept: &Self::Snapshot) -> bool {
         self.0.was_taken(&kept.request)
     }

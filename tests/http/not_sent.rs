@@ -33,6 +33,7 @@ use tower_keep::{
         http::{self as keep_http, ReplayBody},
     },
     retry::RetryLayer,
+    stack,
 };
 
 type Sent = Request<ReplayBody<Full<Bytes>>>;
@@ -172,6 +173,21 @@ async fn a_post_that_found_no_connection_itself_is_sent_again() {
             let upstream = upstream(client(http2));
             assert_eq!(retries(protocol, upstream, post(&closed(), body)).await, 1);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_stack_tells_what_was_sent_from_what_was_not() {
+    for body in BODIES {
+        let (uri, calls) = serve(200, String::new()).await;
+        let layer = stack::client().http().build().unwrap();
+        let answer = layer.layer(in_two(false)).oneshot(post(&uri, body)).await;
+        assert!(answer.is_err(), "{body}");
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "{body}");
+        assert_eq!(layer.handle().snapshot().retry.retries, 0);
+        let unsent = layer.layer(upstream(client(false)));
+        unsent.oneshot(post(&closed(), body)).await.unwrap_err();
+        assert!(layer.handle().snapshot().retry.retries > 0);
     }
 }
 

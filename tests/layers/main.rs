@@ -7,6 +7,8 @@ mod callers_deadline;
 mod composition;
 mod contract;
 mod deadline;
+#[cfg(feature = "tonic-014")]
+mod deadline_told;
 #[cfg(feature = "testing")]
 mod determinism;
 #[cfg(feature = "tonic-014")]

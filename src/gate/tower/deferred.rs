@@ -10,15 +10,15 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
 
 use crate::{
-    Rejected,
+    Deadline, Rejected,
     ambient::clock::Now,
     gate::{Admit, Changed, Demand, Gate, Inquiry, Permit, Turn, Unsent, traits::poll_changed},
-    protocol::Quota,
+    protocol::{Protocol, Quota},
     sync::Held,
 };
 
 /// A call that waits. Boxed, so it may be as large as it needs.
-pub(super) struct Deferred<S, G: Gate, Req> {
+pub(super) struct Deferred<S, G: Gate, P, Req> {
     owed: Owed<G>,
     timer: Option<Pin<Box<Sleep>>>,
     /// Ends when the gates change while the service is not ready.
@@ -29,6 +29,17 @@ pub(super) struct Deferred<S, G: Gate, Req> {
     demand: Demand,
     /// What the gates have asked about the request so far.
     asked: G::Asked,
+    /// By when the caller wants the answer, told anew when the request is sent: a header says how
+    /// long it waits, and not since when.
+    deadline: Option<Deadline>,
+    telling: Telling<P, Req>,
+}
+
+/// How a waiting request carries a deadline. Functions, so that requests need to be `'static` only
+/// where they may be of any type, and not if they carry none.
+pub(super) struct Telling<P, Req> {
+    deadline: fn(&P, &Req) -> Option<Deadline>,
+    tell: fn(&P, &mut Req, Deadline),
 }
 
 /// What a waiting call owes to its gates, given back if it is dropped.
@@ -56,13 +67,37 @@ pub(super) enum Settled<F, G: Gate, E> {
     NotReady(E),
 }
 
-impl<S, G: Gate, Req> Deferred<S, G, Req> {
+impl<P, Req> Telling<P, Req> {
+    /// As the protocol says.
+    pub(super) fn by_protocol<Res, Err>() -> Self
+    where
+        P: Protocol<Res, Err>,
+        Req: 'static,
+    {
+        Self {
+            deadline: |protocol, request| protocol.deadline_of(request),
+            tell: |protocol, request, deadline| protocol.tell_deadline(request, deadline),
+        }
+    }
+
+    /// Nobody is to be told.
+    pub(super) fn nobody() -> Self {
+        Self {
+            deadline: |_, _| None,
+            tell: |_, _, _| {},
+        }
+    }
+}
+
+impl<S, G: Gate, P, Req> Deferred<S, G, P, Req> {
     pub(super) fn new(
         owed: Owed<G>,
         service: S,
         request: Req,
         (demand, asked): (Demand, G::Asked),
+        (protocol, telling): (&P, Telling<P, Req>),
     ) -> Self {
+        let deadline = (telling.deadline)(protocol, &request);
         Self {
             owed,
             timer: None,
@@ -71,10 +106,16 @@ impl<S, G: Gate, Req> Deferred<S, G, Req> {
             request: Some(request),
             demand,
             asked,
+            deadline,
+            telling,
         }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Settled<S::Future, G, S::Error>>
+    pub(super) fn poll(
+        &mut self,
+        protocol: &P,
+        cx: &mut Context<'_>,
+    ) -> Poll<Settled<S::Future, G, S::Error>>
     where
         S: Service<Req>,
         G: Admit<Req>,
@@ -93,7 +134,9 @@ impl<S, G: Gate, Req> Deferred<S, G, Req> {
         if let Err(rejected) = self.owed.renew() {
             return Poll::Ready(self.rejected(rejected));
         }
-        let request = self.request.take().expect("polled after completion");
+        let request = self
+            .take_request(protocol)
+            .expect("polled after completion");
         let mut permit = self.owed.send();
         let inner = permit.guarded(|| self.service.call(request));
         Poll::Ready(Settled::Sent(inner, permit))
@@ -172,9 +215,13 @@ impl<S, G: Gate, Req> Deferred<S, G, Req> {
         }
     }
 
-    /// The request, if it was not sent.
-    pub(super) fn take_request(&mut self) -> Option<Req> {
-        self.request.take()
+    /// The request, if it was not sent, with what remains of its time.
+    pub(super) fn take_request(&mut self, protocol: &P) -> Option<Req> {
+        let mut request = self.request.take()?;
+        if let Some(deadline) = self.deadline {
+            (self.telling.tell)(protocol, &mut request, deadline);
+        }
+        Some(request)
     }
 
     fn rejected<F, E>(&mut self, rejected: Box<Rejected>) -> Settled<F, G, E>

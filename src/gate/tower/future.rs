@@ -13,7 +13,7 @@ use crate::{
     Rejected,
     gate::{
         Admit, Demand, Gate, Permit, Read,
-        tower::deferred::{Deferred, Owed, Settled},
+        tower::deferred::{Deferred, Owed, Settled, Telling},
     },
     protocol::{Protocol, Quota},
 };
@@ -28,7 +28,7 @@ pin_project! {
         G: Gate,
     {
         #[pin]
-        stage: Stage<S::Future, G, Deferred<S, G, Req>>,
+        stage: Stage<S::Future, G, Deferred<S, G, P, Req>>,
         protocol: P,
     }
 }
@@ -89,9 +89,11 @@ where
         service: S,
         request: Req,
         inquiry: (Demand, G::Asked),
-        protocol: P,
+        (protocol, telling): (P, Telling<P, Req>),
     ) -> Self {
-        let deferred = Box::new(Deferred::new(owed, service, request, inquiry));
+        let protocol_of_call = (&protocol, telling);
+        let deferred = Deferred::new(owed, service, request, inquiry, protocol_of_call);
+        let deferred = Box::new(deferred);
         Self {
             stage: Stage::Deferred { deferred },
             protocol,
@@ -116,11 +118,11 @@ where
         let StageProject::Deferred { deferred } = stage.as_mut().project() else {
             return Poll::Ready(Ok(None));
         };
-        let (next, returned) = match ready!(deferred.poll(cx)) {
+        let (next, returned) = match ready!(deferred.poll(this.protocol, cx)) {
             Settled::Sent(inner, permit) => (Stage::Calling { inner, permit }, None),
             Settled::Rejected(rejected, quotas) => {
                 let rejected = Some(rejected);
-                let request = deferred.take_request();
+                let request = deferred.take_request(this.protocol);
                 (Stage::Rejected { rejected, quotas }, request)
             }
             Settled::NotReady(error) => return Poll::Ready(Err(this.protocol.not_ready(error))),

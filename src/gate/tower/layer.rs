@@ -5,7 +5,10 @@ use std::fmt;
 use tower::{Layer, Service};
 
 use crate::{
-    gate::{Admit, Demand, Gate, Gated, IntoGate, ResponseFuture, tower::service::Inner},
+    gate::{
+        Admit, Demand, Gate, Gated, IntoGate, ResponseFuture,
+        tower::{deferred::Telling, service::Inner},
+    },
     protocol::{Plain, Unset},
     sync::Striped,
 };
@@ -67,6 +70,7 @@ impl<G, P> GateLayer<G, P> {
         S: Service<Req> + Clone,
         G: Admit<Req>,
     {
+        let protocol = (protocol, Telling::nobody());
         Inner::ready(service).enter(&self.gate, request, demand, protocol, drop)
     }
 }

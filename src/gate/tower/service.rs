@@ -12,7 +12,7 @@ use crate::{
     gate::{
         Admission, Admit, Demand, Inquiry, Permit, Read, ResponseFuture,
         tower::{
-            deferred::{Owed, Waiting},
+            deferred::{Owed, Telling, Waiting},
             readiness::{Readiness, Wait},
         },
     },
@@ -77,6 +77,7 @@ where
     S: Service<Req> + Clone,
     G: Admit<Req> + Read<S::Response> + Send + Sync + 'static,
     P: Protocol<S::Response, S::Error>,
+    Req: 'static,
 {
     type Response = P::Response<Permit<G>>;
     type Error = P::Error;
@@ -129,9 +130,11 @@ impl<S, G, P> Gated<S, G, P> {
     where
         S: Service<Req> + Clone,
         G: Admit<Req>,
-        P: Clone,
+        P: Protocol<S::Response, S::Error>,
+        Req: 'static,
     {
-        let (protocol, demand) = (self.protocol.clone(), Demand::default());
+        let protocol = (self.protocol.clone(), Telling::by_protocol());
+        let demand = Demand::default();
         self.inner
             .enter(&self.gate, request, demand, protocol, hand_back)
     }
@@ -146,7 +149,7 @@ impl<S> Inner<S> {
         gates: &Striped<G>,
         request: Req,
         demand: Demand,
-        protocol: P,
+        protocol: (P, Telling<P, Req>),
         hand_back: impl FnOnce(Req),
     ) -> ResponseFuture<S, G, P, Req>
     where
@@ -165,7 +168,7 @@ impl<S> Inner<S> {
                 self.readiness = Readiness::Unasked;
                 let permit = Permit::new(gate, gate.send(grant));
                 let service = &mut self.service;
-                return ResponseFuture::calling(protocol, permit, || service.call(request));
+                return ResponseFuture::calling(protocol.0, permit, || service.call(request));
             }
             Admission::Granted(grant) => (Waiting::Granted(grant), demand),
             Admission::Queued(ticket) => {
@@ -184,7 +187,7 @@ impl<S> Inner<S> {
                 }
                 self.release();
                 hand_back(request);
-                return ResponseFuture::rejected(protocol, rejected, quotas);
+                return ResponseFuture::rejected(protocol.0, rejected, quotas);
             }
         };
         let (waiting, demand) = waiting;
@@ -203,7 +206,7 @@ impl<S> Inner<S> {
         (gate, waiting): (Held<G>, Waiting<G>),
         request: Req,
         inquiry: (Demand, G::Asked),
-        protocol: P,
+        protocol: (P, Telling<P, Req>),
     ) -> ResponseFuture<S, G, P, Req>
     where
         S: Service<Req> + Clone,

@@ -1,6 +1,6 @@
 //! The client side.
 
-use std::error::Error;
+use std::{any::Any, error::Error};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -259,6 +259,18 @@ where
         }
     }
 
+    /// Of requests as tonic makes and takes them.
+    fn deadline_of(&self, request: &dyn Any) -> Option<Deadline> {
+        let request = request.downcast_ref::<Request<tonic::body::Body>>()?;
+        CarryDeadline::deadline(self, request)
+    }
+
+    fn tell_deadline(&self, request: &mut dyn Any, deadline: Deadline) {
+        if let Some(request) = request.downcast_mut::<Request<tonic::body::Body>>() {
+            self.set_deadline(request, deadline);
+        }
+    }
+
     #[inline]
     fn judge(
         &self,
@@ -323,10 +335,13 @@ where
     fn number(&self, request: &mut Self::Request, attempt: u32) {
         self.http.number_request(request, attempt);
         if attempt > 1 {
-            if let Some(deadline) = request.extensions().get::<Deadline>().copied() {
-                over_http::shorten_grpc(request.headers_mut(), deadline.remaining());
-            }
+            Replay::<Request<B>>::tell_remaining(self, request);
         }
+    }
+
+    #[inline]
+    fn tell_remaining(&self, request: &mut Self::Request) {
+        self.refresh_deadline(request);
     }
 
     #[inline]

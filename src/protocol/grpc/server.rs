@@ -1,9 +1,9 @@
 //! The server side.
 
-use std::time::Duration;
+use std::{any::Any, time::Duration};
 
 use http::{
-    Response,
+    Request, Response,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
 use http_body::Body;
@@ -11,7 +11,7 @@ use tonic::Code;
 
 use super::{TrackedBody, codes::Codes, rejection, status::Ended};
 use crate::{
-    Classify, Outcome, Rejected,
+    CarryDeadline, Classify, Deadline, Outcome, Rejected,
     protocol::{
         Advice, PrimaryError, Protocol, Settle, as_error,
         http::{self as over_http, status::rejection_of},
@@ -154,6 +154,18 @@ where
             Err(error) => local_rejection(error),
         };
         rejected.map_or(Advice::Stop, Advice::from)
+    }
+
+    /// Of requests as tonic makes and takes them.
+    fn deadline_of(&self, request: &dyn Any) -> Option<Deadline> {
+        let request = request.downcast_ref::<Request<tonic::body::Body>>()?;
+        CarryDeadline::deadline(self, request)
+    }
+
+    fn tell_deadline(&self, request: &mut dyn Any, deadline: Deadline) {
+        if let Some(request) = request.downcast_mut::<Request<tonic::body::Body>>() {
+            self.set_deadline(request, deadline);
+        }
     }
 
     fn describe(&self, result: Result<&Self::Response<()>, &Err>) -> String {

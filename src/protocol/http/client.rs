@@ -120,7 +120,12 @@ impl Client {
 
     /// A [timeout](crate::timeout) and a [retry](crate::retry) tell the upstream how long the
     /// answer is waited for, in `grpc-timeout` and `x-envoy-expected-rq-timeout-ms`: on each
-    /// attempt what remains then. What the caller put there is overwritten. Default `false`.
+    /// attempt what remains then, but at least a millisecond. What the caller put there is
+    /// overwritten. Default `false`.
+    ///
+    /// A queue between them and the client makes that too much: a timeout of the attempt, beneath
+    /// the queue, tells it anew. A [stack](crate::stack) always tells what remains when the request
+    /// is sent.
     #[must_use]
     pub fn send_deadline(mut self, send: bool) -> Self {
         self.send_deadline = send;
@@ -331,6 +336,11 @@ where
     #[inline]
     fn number(&self, request: &mut Self::Request, attempt: u32) {
         self.number_request(request, attempt);
+    }
+
+    #[inline]
+    fn tell_remaining(&self, request: &mut Self::Request) {
+        self.tell_deadline(request);
     }
 
     #[inline]

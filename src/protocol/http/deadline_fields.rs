@@ -17,8 +17,8 @@ pub(in crate::protocol) fn read(headers: &HeaderMap) -> Option<Duration> {
         .min()
 }
 
-/// Tells the upstream what remains, rounded down to milliseconds, in place of what the caller may
-/// have said.
+/// Tells the upstream what remains, in place of what the caller may have said: in milliseconds,
+/// rounded down, but at least one. A zero means to some that there is no limit.
 pub(super) fn write(headers: &mut HeaderMap, remaining: Duration) {
     headers.insert(ENVOY_TIMEOUT, whole_millis(remaining).into());
     write_grpc(headers, remaining);
@@ -48,7 +48,9 @@ fn write_grpc(headers: &mut HeaderMap, remaining: Duration) {
 }
 
 fn whole_millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
 }
 
 /// One to eight digits and a unit.
@@ -166,6 +168,22 @@ mod tests {
         assert_eq!(headers.get_all(GRPC_TIMEOUT).iter().count(), 1);
         write(&mut headers, Duration::MAX);
         assert_eq!(headers[GRPC_TIMEOUT], "99999999S");
+    }
+
+    #[test]
+    fn less_than_a_millisecond_is_told_as_one() {
+        for micros in [0, 1, 900, 999, 1_000, 1_999] {
+            let mut headers = HeaderMap::new();
+            write(&mut headers, Duration::from_micros(micros));
+            assert_eq!(headers[GRPC_TIMEOUT], "1m", "{micros}");
+            assert_eq!(headers[ENVOY_TIMEOUT], "1", "{micros}");
+            #[cfg(feature = "tonic-014")]
+            {
+                headers = HeaderMap::from_iter([(GRPC_TIMEOUT, HeaderValue::from_static("1S"))]);
+                shorten_grpc(&mut headers, Duration::from_micros(micros));
+                assert_eq!(headers[GRPC_TIMEOUT], "1m", "{micros}");
+            }
+        }
     }
 
     proptest! {

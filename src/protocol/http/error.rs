@@ -32,6 +32,10 @@ pub(in crate::protocol) enum Cause {
     /// request was written.
     NotSent,
     /// The upstream got it, and says that it did not process it.
+    #[cfg_attr(
+        not(feature = "http2"),
+        expect(dead_code, reason = "only HTTP/2 can say so")
+    )]
     Unprocessed,
     /// The upstream's response is no HTTP. The same request gets the same response.
     Unreadable,

@@ -1,6 +1,7 @@
 //! Results that are known only when the body has ended.
 
 use std::{
+    any::Any,
     cell::Cell,
     fmt,
     pin::Pin,
@@ -18,7 +19,7 @@ use pin_project_lite::pin_project;
 
 use super::{status::rejection_of, upgrade};
 use crate::{
-    Classify, Outcome, Rejected,
+    Classify, Deadline, Outcome, Rejected,
     protocol::{Advice, PrimaryError, Proof, Protocol, Quota, Settle, guarded},
 };
 
@@ -218,6 +219,14 @@ where
             Ok(_) => advice.into(),
             Err(error) => self.protocol.proof(advice, Err(error)),
         }
+    }
+
+    fn deadline_of(&self, request: &dyn Any) -> Option<Deadline> {
+        self.protocol.deadline_of(request)
+    }
+
+    fn tell_deadline(&self, request: &mut dyn Any, deadline: Deadline) {
+        self.protocol.tell_deadline(request, deadline);
     }
 
     #[inline]
