@@ -2,25 +2,19 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{
-    Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header::UPGRADE,
-};
-use http_body::Body;
+use http::{HeaderMap, Request, Response, StatusCode};
 use tower::BoxError;
 
 use super::{
     Attempt, deadline_fields,
     error::Cause,
-    rate_limit_fields,
-    replay::{ReplayBody, Tape},
-    retry_after,
+    rate_limit_fields, retry_after,
     status::{self, Classifier, Retried, Statuses, outcome_of, rejection_of},
     upgrade,
 };
 use crate::{
     Classify, Deadline, Outcome, Rejected,
-    protocol::{Advice, Kept, PrimaryError, Proof, Protocol, Replay, Sent, Settle, in_words},
+    protocol::{Advice, PrimaryError, Proof, Protocol, Sent, Settle, in_words},
 };
 
 /// HTTP on the asking side: rejections are errors, boxed as is tower's convention.
@@ -142,6 +136,16 @@ impl Client {
     pub fn composite(mut self, composite: bool) -> Self {
         self.composite = composite;
         self
+    }
+
+    #[inline]
+    pub(super) fn is_composite(&self) -> bool {
+        self.composite
+    }
+
+    /// The longest body that is kept, in bytes.
+    pub(super) fn longest_kept(&self) -> usize {
+        self.body_limit
     }
 
     #[inline]
@@ -290,94 +294,6 @@ where
     }
 }
 
-impl<B> Replay<Request<B>> for Client
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    type Request = Request<ReplayBody<B>>;
-    type Snapshot = RequestSnapshot<B>;
-
-    fn once(&self, request: Request<B>) -> Self::Request {
-        request.map(ReplayBody::unrecorded)
-    }
-
-    fn prepare(&self, request: Request<B>) -> (Self::Request, Option<Kept<RequestSnapshot<B>>>) {
-        let idempotent = is_idempotent(&request);
-        let (parts, body) = request.into_parts();
-        let (body, tape) = match idempotent {
-            true => ReplayBody::record(body, self.body_limit),
-            // Whether it was taken decides whether it may be sent again.
-            false => ReplayBody::watch(body, self.body_limit),
-        };
-        let kept = tape.map(|tape| Kept {
-            idempotent,
-            snapshot: RequestSnapshot {
-                method: parts.method.clone(),
-                uri: parts.uri.clone(),
-                version: parts.version,
-                headers: parts.headers.clone(),
-                extensions: parts.extensions.clone(),
-                tape,
-            },
-        });
-        (Request::from_parts(parts, body), kept)
-    }
-
-    fn replay(&self, snapshot: &RequestSnapshot<B>) -> Option<Self::Request> {
-        let mut request = Request::new(snapshot.tape.play()?);
-        *request.method_mut() = snapshot.method.clone();
-        *request.uri_mut() = snapshot.uri.clone();
-        *request.version_mut() = snapshot.version;
-        *request.headers_mut() = snapshot.headers.clone();
-        *request.extensions_mut() = snapshot.extensions.clone();
-        Some(request)
-    }
-
-    #[inline]
-    fn number(&self, request: &mut Self::Request, attempt: u32) {
-        self.number_request(request, attempt);
-    }
-
-    #[inline]
-    fn tell_remaining(&self, request: &mut Self::Request) {
-        self.tell_deadline(request);
-    }
-
-    #[inline]
-    fn deadline(&self, snapshot: &RequestSnapshot<B>) -> Option<Deadline> {
-        snapshot.extensions.get().copied()
-    }
-
-    #[inline]
-    fn was_taken(&self, snapshot: &RequestSnapshot<B>) -> bool {
-        self.composite || snapshot.tape.was_taken()
-    }
-
-    #[inline]
-    fn can_prove_unsent(&self) -> bool {
-        !self.composite
-    }
-}
-
-/// What is kept of a request to make it again: its head, and a recording of its body.
-#[derive(Debug)]
-pub struct RequestSnapshot<B> {
-    method: Method,
-    uri: Uri,
-    version: Version,
-    headers: HeaderMap,
-    extensions: Extensions,
-    tape: Tape<B>,
-}
-
-#[cfg(feature = "tonic-014")]
-impl<B> RequestSnapshot<B> {
-    /// The body was looked into by our own side, and not to send it.
-    pub(in crate::protocol) fn forget_taken(&self) {
-        self.tape.forget();
-    }
-}
-
 /// When the upstream wants to hear of us again. `Retry-After` goes before `RateLimit`, as the draft
 /// has it, where it can mean that: on a success it cannot, but "nothing left" does.
 fn come_back_after<B>(outcome: Outcome, response: &Response<B>) -> Option<Duration> {
@@ -387,15 +303,4 @@ fn come_back_after<B>(outcome: Outcome, response: &Response<B>) -> Option<Durati
         Outcome::Failure | Outcome::Overload => retry_after::parse(response.headers()),
     };
     asked.or_else(|| rate_limit_fields::used_up(response))
-}
-
-fn is_idempotent<B>(request: &Request<B>) -> bool {
-    let by_method = matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    );
-    // What an upgraded connection is used for, no method tells.
-    by_method && !request.headers().contains_key(UPGRADE)
-        || request.headers().contains_key("idempotency-key")
-        || request.extensions().get::<Idempotent>().is_some()
 }

@@ -59,13 +59,15 @@ mod replay;
 pub mod reqwest;
 mod retry_after;
 mod server;
+mod snapshot;
 pub(super) mod status;
 mod structured;
+mod tracked_body;
 mod until_body_end;
 mod upgrade;
 
 pub use attempt::Attempt;
-pub use client::{Client, Idempotent, RequestSnapshot};
+pub use client::{Client, Idempotent};
 #[cfg(feature = "tonic-014")]
 pub(super) use deadline_fields::{read as read_deadline, shorten_grpc};
 #[cfg(feature = "tonic-014")]
@@ -73,5 +75,7 @@ pub(super) use error::Cause;
 pub use rejection_body::{NoBody, ProblemJson, RejectionBody};
 pub use replay::ReplayBody;
 pub use server::Server;
-pub use until_body_end::{TrackedBody, UntilBodyEnd};
+pub use snapshot::RequestSnapshot;
+pub use tracked_body::TrackedBody;
+pub use until_body_end::UntilBodyEnd;
 pub use upgrade::UpgradeGuard;

@@ -1,0 +1,113 @@
+//! What is kept of a request to make it again.
+
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, Method, Request, Uri, Version, header::UPGRADE};
+use http_body::Body;
+
+use super::{
+    Client, Idempotent,
+    replay::{ReplayBody, Tape},
+};
+use crate::{
+    Deadline,
+    protocol::{Kept, Replay},
+};
+
+impl<B> Replay<Request<B>> for Client
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Request = Request<ReplayBody<B>>;
+    type Snapshot = RequestSnapshot<B>;
+
+    fn once(&self, request: Request<B>) -> Self::Request {
+        request.map(ReplayBody::unrecorded)
+    }
+
+    fn prepare(&self, request: Request<B>) -> (Self::Request, Option<Kept<RequestSnapshot<B>>>) {
+        let idempotent = is_idempotent(&request);
+        let (parts, body) = request.into_parts();
+        let (body, tape) = match idempotent {
+            true => ReplayBody::record(body, self.longest_kept()),
+            // Whether it was taken decides whether it may be sent again.
+            false => ReplayBody::watch(body, self.longest_kept()),
+        };
+        let kept = tape.map(|tape| Kept {
+            idempotent,
+            snapshot: RequestSnapshot {
+                method: parts.method.clone(),
+                uri: parts.uri.clone(),
+                version: parts.version,
+                headers: parts.headers.clone(),
+                extensions: parts.extensions.clone(),
+                tape,
+            },
+        });
+        (Request::from_parts(parts, body), kept)
+    }
+
+    fn replay(&self, snapshot: &RequestSnapshot<B>) -> Option<Self::Request> {
+        let mut request = Request::new(snapshot.tape.play()?);
+        *request.method_mut() = snapshot.method.clone();
+        *request.uri_mut() = snapshot.uri.clone();
+        *request.version_mut() = snapshot.version;
+        *request.headers_mut() = snapshot.headers.clone();
+        *request.extensions_mut() = snapshot.extensions.clone();
+        Some(request)
+    }
+
+    #[inline]
+    fn number(&self, request: &mut Self::Request, attempt: u32) {
+        self.number_request(request, attempt);
+    }
+
+    #[inline]
+    fn tell_remaining(&self, request: &mut Self::Request) {
+        self.tell_deadline(request);
+    }
+
+    #[inline]
+    fn deadline(&self, snapshot: &RequestSnapshot<B>) -> Option<Deadline> {
+        snapshot.extensions.get().copied()
+    }
+
+    #[inline]
+    fn was_taken(&self, snapshot: &RequestSnapshot<B>) -> bool {
+        self.is_composite() || snapshot.tape.was_taken()
+    }
+
+    #[inline]
+    fn can_prove_unsent(&self) -> bool {
+        !self.is_composite()
+    }
+}
+
+/// What is kept of a request to make it again: its head, and a recording of its body.
+#[derive(Debug)]
+pub struct RequestSnapshot<B> {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: HeaderMap,
+    extensions: Extensions,
+    tape: Tape<B>,
+}
+
+#[cfg(feature = "tonic-014")]
+impl<B> RequestSnapshot<B> {
+    /// The body was looked into by our own side, and not to send it.
+    pub(in crate::protocol) fn forget_taken(&self) {
+        self.tape.forget();
+    }
+}
+
+fn is_idempotent<B>(request: &Request<B>) -> bool {
+    let by_method = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    );
+    // What an upgraded connection is used for, no method tells.
+    by_method && !request.headers().contains_key(UPGRADE)
+        || request.headers().contains_key("idempotency-key")
+        || request.extensions().get::<Idempotent>().is_some()
+}
