@@ -155,6 +155,17 @@ impl Breaker {
         open.then(|| Duration::from_nanos(control.deadline().saturating_sub(now)))
     }
 
+    /// Returns whether a call at that time is certain to be rejected, as far as is known now: the
+    /// circuit is open until later, or was forced open.
+    #[must_use]
+    pub fn is_open_at(&self, now: u64) -> bool {
+        let control = self.load();
+        match control.state() {
+            BreakerState::Open => now < control.deadline(),
+            state => state == BreakerState::ForcedOpen,
+        }
+    }
+
     /// How long until time alone changes what an admission meets: the end of the open time, or of
     /// the probes' lease.
     #[must_use]

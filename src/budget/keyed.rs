@@ -21,6 +21,8 @@ pub struct KeyedBudgets<K, F> {
     key: F,
     /// `None`: all calls have the layer's own.
     parts: Option<Arc<Parts<K>>>,
+    /// If false, they only tell the keys of calls, and all calls have the layer's own.
+    pays: bool,
 }
 
 /// Settings of [`KeyedBudgets`], in any order.
@@ -65,14 +67,27 @@ where
     /// None: all calls have the layer's own.
     #[cfg(feature = "http")]
     pub(crate) fn off(key: F) -> Self {
-        Self { key, parts: None }
+        Self {
+            key,
+            parts: None,
+            pays: false,
+        }
+    }
+
+    /// None, but each call's key is known: all calls have the layer's own.
+    #[cfg(feature = "http")]
+    pub(crate) fn keys_alone(self) -> Self {
+        Self {
+            pays: false,
+            ..self
+        }
     }
 
     /// What is left to each key.
     #[must_use]
     pub fn handle(&self) -> BudgetsHandle<K> {
         BudgetsHandle {
-            parts: self.parts.clone(),
+            parts: self.parts.clone().filter(|_| self.pays),
         }
     }
 }
@@ -114,6 +129,7 @@ where
         Ok(KeyedBudgets {
             key: self.key,
             parts: Some(Arc::new(parts)),
+            pays: true,
         })
     }
 }
@@ -165,7 +181,7 @@ impl<K> Recipe<K, KeyBudget> for Parts<K> {
 
 impl<Req, K, F> FindBudget<Req> for KeyedBudgets<K, F>
 where
-    K: Hash + Eq + Clone,
+    K: Hash + Eq + Clone + 'static,
     F: FindKey<Req, K> + Clone,
 {
     type Held = HeldKey<K>;
@@ -177,13 +193,17 @@ where
             let key = self.key.find(request)?;
             parts.partitions.find_or_make(&key, &**parts)
         };
-        HeldKey(find())
+        HeldKey {
+            partition: find(),
+            pays: self.pays,
+        }
     }
 }
 
 impl<K, F> SharedBudget for KeyedBudgets<K, F> {
     fn shared(&self) -> Option<Arc<KeyBudget>> {
-        Some(self.parts.as_ref()?.shared.clone())
+        let parts = self.parts.as_ref().filter(|_| self.pays)?;
+        Some(parts.shared.clone())
     }
 }
 
@@ -192,6 +212,7 @@ impl<K, F: Clone> Clone for KeyedBudgets<K, F> {
         Self {
             key: self.key.clone(),
             parts: self.parts.clone(),
+            pays: self.pays,
         }
     }
 }

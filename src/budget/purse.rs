@@ -1,6 +1,7 @@
 //! A call's budget, a layer's, and what finds the one for a request.
 
 use std::{
+    any::Any,
     mem,
     sync::{
         Arc,
@@ -56,6 +57,9 @@ pub trait SharedBudget {
 pub trait Purse {
     /// That of its key; `None` if the layer's one budget is the call's.
     fn own(&self) -> Option<&KeyBudget>;
+
+    /// Its key, if that is known.
+    fn key(&self) -> Option<&dyn Any>;
 }
 
 /// No key.
@@ -66,7 +70,11 @@ pub struct NoKey;
 /// The budget of a call's key, if it has one.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct HeldKey<K>(pub(super) Option<Arc<Partition<K, KeyBudget>>>);
+pub struct HeldKey<K> {
+    pub(super) partition: Option<Arc<Partition<K, KeyBudget>>>,
+    /// Whether the key's budget pays, and not one for all.
+    pub(super) pays: bool,
+}
 
 /// What a layer pays with: the budget of a call's key, or the one for all, or none.
 #[derive(Debug)]
@@ -114,12 +122,22 @@ impl Purse for NoKey {
     fn own(&self) -> Option<&KeyBudget> {
         None
     }
+
+    fn key(&self) -> Option<&dyn Any> {
+        None
+    }
 }
 
-impl<K> Purse for HeldKey<K> {
+impl<K: 'static> Purse for HeldKey<K> {
     #[inline]
     fn own(&self) -> Option<&KeyBudget> {
-        self.0.as_ref().map(|partition| &partition.gate)
+        let partition = self.partition.as_ref().filter(|_| self.pays)?;
+        Some(&partition.gate)
+    }
+
+    fn key(&self) -> Option<&dyn Any> {
+        let partition = self.partition.as_ref()?;
+        Some(partition.key())
     }
 }
 

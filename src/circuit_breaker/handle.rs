@@ -1,11 +1,14 @@
 //! The handle of one circuit.
 
-use std::{sync::Arc, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use crate::{
     Changed, ConfigError,
     algorithm::{BreakerConfig, BreakerState, Counts, Transition},
     circuit_breaker::{CircuitGate, Transitions, state::State},
+    gate::WatchedCircuits,
     observe::Totals,
 };
 
@@ -49,6 +52,18 @@ impl CircuitGate {
     #[must_use]
     pub fn handle(&self) -> CircuitBreakerHandle {
         CircuitBreakerHandle::new(self.state.clone())
+    }
+}
+
+impl WatchedCircuits for CircuitBreakerHandle {
+    fn is_open_at(&self, _: Option<&dyn Any>, moment: Instant) -> bool {
+        let State {
+            breaker,
+            clock,
+            settings,
+            ..
+        } = &*self.state;
+        settings.enabled && breaker.is_open_at(clock.at(moment))
     }
 }
 

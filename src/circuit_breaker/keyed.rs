@@ -1,6 +1,8 @@
 //! One circuit for each key.
 
-use std::{fmt, hash::Hash, sync::Arc};
+use std::{any::Any, fmt, hash::Hash, sync::Arc};
+
+use tokio::time::Instant;
 
 use crate::{
     Changed, ConfigError,
@@ -12,7 +14,7 @@ use crate::{
         changes::in_force,
         state::Settings,
     },
-    gate::{Keyable, Keyed, KeyedParts},
+    gate::{Keyable, Keyed, KeyedParts, WatchedCircuits},
     keyed::{HasKey, partitions::Recipe},
 };
 
@@ -94,6 +96,22 @@ impl<K: Hash + Eq + Clone> KeyedCircuitBreakerHandle<K> {
     #[cfg(feature = "http")]
     pub(crate) fn check(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
         self.parts.shared.state.check(config)
+    }
+}
+
+impl<K> WatchedCircuits for KeyedCircuitBreakerHandle<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    /// The circuit of a key that is not known here is closed, or that of all others: that would not
+    /// be certain.
+    fn is_open_at(&self, key: Option<&dyn Any>, moment: Instant) -> bool {
+        if self.parts.all_share_one() {
+            return self.parts.shared.handle().is_open_at(None, moment);
+        }
+        let key = key.and_then(<dyn Any>::downcast_ref::<K>);
+        let partition = key.and_then(|key| self.parts.partitions.find(key));
+        partition.is_some_and(|partition| partition.gate.handle().is_open_at(None, moment))
     }
 }
 

@@ -37,7 +37,7 @@ pub struct CircuitGate {
 pub(super) struct State {
     pub(super) breaker: Breaker,
     pub(super) clock: Clock,
-    settings: Settings,
+    pub(super) settings: Settings,
     /// The settings in force. Locked to change or read them, never by calls.
     config: Mutex<BreakerConfig>,
     pub(super) transitions: TransitionLog,

@@ -53,4 +53,5 @@ pub use combine::{
 pub(crate) use combine::{KeyedParts, MissingKey};
 pub use traits::{
     Access, Admission, Admit, Changed, Demand, End, Gate, Inquiry, Read, Turn, Unsent,
+    WatchedCircuits,
 };

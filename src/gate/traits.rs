@@ -1,6 +1,8 @@
 //! What a pattern provides to be plugged into Tower.
 
 use std::{
+    any::Any,
+    fmt,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -229,6 +231,15 @@ pub enum Unsent {
     Abandoned,
     /// The inner service failed, or panicked, when it was asked whether it is ready.
     NotReady,
+}
+
+/// Circuits that calls pass, as a [retry](crate::retry) around them asks: the handle of a circuit
+/// breaker, keyed or not.
+pub trait WatchedCircuits: fmt::Debug + Send + Sync {
+    /// Returns whether the circuit of a key is certain to reject a call at a moment, as far as is
+    /// known now. `false` if the key is not known.
+    #[doc(hidden)]
+    fn is_open_at(&self, key: Option<&dyn Any>, moment: Instant) -> bool;
 }
 
 /// How a sent call ended.

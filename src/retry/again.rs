@@ -94,11 +94,13 @@ impl<S, Req, Err> Again<S, Req, Err> {
     }
 
     /// Waits until the next attempt can be sent. `keep`: what is kept of the last one's error then.
+    /// `is_open`: whether a circuit beneath is certain to reject it now; an error that was not let
+    /// go is the answer then.
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        replay: impl Fn() -> Option<Req>,
-        keep: impl Fn(Err) -> Option<Err>,
+        (replay, keep): (impl Fn() -> Option<Req>, impl Fn(Err) -> Option<Err>),
+        is_open: impl Fn() -> bool,
     ) -> Poll<Next<'_, S, Req, Err>>
     where
         S: Service<Req>,
@@ -108,6 +110,9 @@ impl<S, Req, Err> Again<S, Req, Err> {
         }
         let (request, error) = match mem::replace(&mut self.stage, Stage::Elsewhere) {
             Stage::Sleeping(request) => (request, None),
+            Stage::SleepingOn(error) if is_open() => {
+                return self.lose(Lost::TooLate(Some(error)));
+            }
             Stage::SleepingOn(error) => match replay() {
                 Some(request) => (request, Some(error)),
                 None => return self.lose(Lost::NotReplayable(error)),

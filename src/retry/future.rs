@@ -11,6 +11,7 @@ use tower::Service;
 
 use crate::{
     Outcome,
+    ambient::clock,
     budget::{Counting, FindBudget, FromService, Origin, Purse},
     observe::trace,
     protocol::{Advice, Kept, Protocol, Replay},
@@ -147,7 +148,7 @@ where
         let history = this.again.as_ref().map(|again| again.history());
         let own = this.purse.own();
         let plan = Plan::make(
-            (state, own),
+            (state, &*this.purse),
             || this.origin.handle().policy_of_call(),
             read,
             this.kept,
@@ -196,7 +197,9 @@ where
         let attempt = again.history().retries + 1;
         let replay = || protocol.replay(&kept.as_ref().ok()?.snapshot);
         let keep = |error| protocol.keep(error);
-        let lost = match ready!(again.poll_send(cx, replay, keep)) {
+        let state = this.origin.handle().state();
+        let is_open = || state.is_open_at(this.purse.key(), clock::moment());
+        let lost = match ready!(again.poll_send(cx, (replay, keep), is_open)) {
             Ok((service, mut request)) => {
                 protocol.number(&mut request, attempt);
                 trace::attempt(attempt);

@@ -35,7 +35,12 @@ impl RetryHandle {
                 retry_rejected: false,
                 name: None,
             };
-            Arc::new(State::new(Policy::default(), Purses::unlimited(), fixed))
+            Arc::new(State::new(
+                Policy::default(),
+                Purses::unlimited(),
+                fixed,
+                None,
+            ))
         });
         Self {
             state: STATE.clone(),

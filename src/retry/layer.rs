@@ -8,6 +8,7 @@ use crate::{
     ConfigError, Name,
     algorithm::{Backoff, Budget},
     budget::{FindBudget, FromLayer, KeyedBudgets, OneBudget, Payer, SharedBudget},
+    gate::WatchedCircuits,
     observe::register,
     protocol::{Choice, Chosen, Plain, Protocol, Replay, Unset},
     retry::{
@@ -33,6 +34,7 @@ pub struct RetryBuilder<P = Unset, B = OneBudget> {
     policy: Policy,
     payer: Payer,
     fixed: Fixed,
+    circuits: Option<Arc<dyn WatchedCircuits>>,
     protocol: P,
     budgets: B,
 }
@@ -51,6 +53,7 @@ impl RetryLayer {
                 retry_rejected: false,
                 name: None,
             },
+            circuits: None,
             protocol: Unset,
             budgets: OneBudget,
         }
@@ -131,6 +134,7 @@ impl<P, B> RetryBuilder<P, B> {
             policy: self.policy,
             payer: self.payer,
             fixed: self.fixed,
+            circuits: self.circuits,
             protocol: self.protocol,
             budgets,
         }
@@ -149,6 +153,16 @@ impl<P, B> RetryBuilder<P, B> {
     /// are better answered at once.
     pub fn retry_rejected(mut self, retry: bool) -> Self {
         self.fixed.retry_rejected = retry;
+        self
+    }
+
+    /// Does not wait for an attempt that a circuit beneath is certain to reject: the last result is
+    /// the answer at once. Give the handle of that circuit breaker; of a keyed one, the retry must
+    /// have a [budget for each](Self::budget_per) of the same keys, which tells a call's key. The
+    /// ready-made stacks do so. Default: such an attempt is waited for, and its rejection is the
+    /// answer.
+    pub fn stop_while_open(mut self, circuits: impl WatchedCircuits + 'static) -> Self {
+        self.circuits = Some(Arc::new(circuits));
         self
     }
 
@@ -172,6 +186,7 @@ impl<P, B> RetryBuilder<P, B> {
             policy: self.policy,
             payer: self.payer,
             fixed: self.fixed,
+            circuits: self.circuits,
             protocol: Chosen(protocol),
             budgets: self.budgets,
         }
@@ -209,7 +224,7 @@ impl<P, B> RetryBuilder<P, B> {
         let policy = self.policy.check(self.fixed.name)?;
         let purses = self.payer.purses(Budget::default, self.budgets.shared());
         let purses = purses.map_err(|error| error.of("retry", self.fixed.name))?;
-        let state = Arc::new(State::new(policy, purses, self.fixed));
+        let state = Arc::new(State::new(policy, purses, self.fixed, self.circuits));
         register(&state);
         Ok(RetryLayer {
             handle: RetryHandle::new(state),

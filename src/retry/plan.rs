@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     Deadline, Outcome, RejectedKind,
     ambient::{chance, clock},
-    budget::{KeyBudget, Token},
+    budget::{Purse, Token},
     protocol::{Advice, Kept},
     retry::{
         Policy,
@@ -70,11 +70,11 @@ enum Hint {
 
 impl Plan {
     /// Decides in this order: whether the result may be retried, whether an attempt is left, how
-    /// long to wait, whether that is within the deadline, and whether the budget pays. Else it
-    /// tells what ends the call. `unsent`: whether the result proves that the upstream has not
-    /// acted on the attempt.
+    /// long to wait, whether that is within the deadline, whether a circuit beneath is open even
+    /// then, and whether the budget pays. Else it tells what ends the call. `unsent`: whether the
+    /// result proves that the upstream has not acted on the attempt.
     pub(super) fn make<T>(
-        (state, own): (&State, Option<&KeyBudget>),
+        (state, purse): (&State, &impl Purse),
         policy: impl FnOnce() -> Policy,
         read: Reading,
         kept: &Result<Kept<T>, End>,
@@ -99,11 +99,16 @@ impl Plan {
         if deadline.is_some_and(|deadline| at >= deadline) {
             return Err(End::NotSent);
         }
+        if state.is_open_at(purse.key(), at) {
+            return Err(End::NotSent);
+        }
         let free = read.unsent && !history.free_ride;
         let token = if free {
             Token::free()
         } else {
-            state.withdraw(own, read.counted).ok_or(End::BudgetDenied)?
+            state
+                .withdraw(purse.own(), read.counted)
+                .ok_or(End::BudgetDenied)?
         };
         let history = History {
             retries: history.retries + 1,

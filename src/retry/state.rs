@@ -1,17 +1,21 @@
 //! What the layer, its services, its calls and its handles share.
 
 use std::{
+    any::Any,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use crate::{
     Rejected, RejectedKind,
     ambient::clock::nanos,
     budget::{Counting, KeyBudget, Purses, Token},
+    gate::WatchedCircuits,
     observe::{self, Durations, Instance, Observed, RETRY_BACKOFF, Totals, trace},
     retry::Policy,
     sync::{current_stripe, stripe_count},
@@ -59,6 +63,8 @@ pub(super) struct State {
     policy: Mutex<Policy>,
     purses: Purses,
     fixed: Fixed,
+    /// Asked by calls that have failed.
+    circuits: Option<Arc<dyn WatchedCircuits>>,
     counts: Counts,
     /// Of a named layer.
     backoffs: Option<Durations>,
@@ -120,13 +126,19 @@ struct Counts {
 struct Stripe(AtomicU64);
 
 impl State {
-    pub(super) fn new(policy: Policy, purses: Purses, fixed: Fixed) -> Self {
+    pub(super) fn new(
+        policy: Policy,
+        purses: Purses,
+        fixed: Fixed,
+        circuits: Option<Arc<dyn WatchedCircuits>>,
+    ) -> Self {
         let stripes = (0..stripe_count()).map(|_| Stripe::default());
         Self {
             retries_at_all: AtomicBool::new(fixed.enabled && policy.max_attempts() > 1),
             policy: Mutex::new(policy),
             purses,
             fixed,
+            circuits,
             counts: Counts {
                 first_try: stripes.collect(),
                 retries: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -146,6 +158,12 @@ impl State {
 
     pub(super) fn fixed(&self) -> Fixed {
         self.fixed
+    }
+
+    /// Returns whether an attempt at that moment is certain to be rejected by a circuit beneath.
+    pub(super) fn is_open_at(&self, key: Option<&dyn Any>, moment: Instant) -> bool {
+        let circuits = self.circuits.as_ref();
+        circuits.is_some_and(|circuits| circuits.is_open_at(key, moment))
     }
 
     pub(super) fn policy(&self) -> Policy {

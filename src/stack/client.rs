@@ -314,11 +314,14 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
         let limit = limit.builder(name)?;
         let limit = limit.map(|limit| limit.with_deadline(OfTimed).gate());
         let limit = limit.transpose()?;
-        let budgets = if one_peer || !retry.builder.has_own_budget() {
-            KeyedBudgets::off(InTimed::default())
-        } else {
-            KeyedBudgets::builder(InTimed::default()).build()?
+        let budgets = KeyedBudgets::builder(InTimed::default()).build()?;
+        let budgets = match (one_peer, retry.builder.has_own_budget()) {
+            (true, _) => KeyedBudgets::off(InTimed::default()),
+            (false, true) => budgets,
+            // Each call's host is known, of which the circuit is asked.
+            (false, false) => budgets.keys_alone(),
         };
+        let circuits = breaker.handle();
         let layered = WithDeadline::new(protocol.clone());
         Ok(ClientStack {
             total: named(total.builder, name, TimeoutBuilder::name)
@@ -333,6 +336,7 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
                 .enabled(retry.enabled)
                 .protocol(layered.clone())
                 .budget_per(budgets)
+                .stop_while_open(circuits)
                 .build()?,
             gates: GateLayer::with_protocol(
                 Both::new(breaker, Both::new(limit, bulkhead)),

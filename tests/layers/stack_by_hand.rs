@@ -447,28 +447,28 @@ mod over_http {
                 .unwrap();
             let bulkhead = settings.bulkhead().name("api").keyed_by(by_host);
             let bulkhead = bulkhead.deadline(deadline).gate().unwrap();
-            // A deadline lets calls wait, so it is set only where they may wait anyway.
-            let waits = settings.rate.is_some_and(|(_, wait)| wait.is_some());
-            let (waiting, limit) = match settings.limit().map(|limit| limit.name("api")) {
-                Some(limit) if waits => (Some(limit.deadline(deadline).gate().unwrap()), None),
-                limit => (None, limit.map(|limit| limit.gate().unwrap())),
-            };
+            let limit = settings.limit().map(|limit| {
+                // A deadline alone would let calls wait that may not.
+                let wait = settings.rate.and_then(|(_, wait)| wait).unwrap_or(0);
+                let limit = limit.name("api").max_wait(ms(wait)).deadline(deadline);
+                limit.gate().unwrap()
+            });
             let budgets = KeyedBudgets::builder(ByHost).build().unwrap();
             let total = TimeoutLayer::builder(ms(settings.total)).name("api");
             let total = total.total(true).protocol(client).build().unwrap();
             let retry = settings.retry(RetryLayer::builder()).name("api");
             let retry = retry.protocol(client).budget_per(budgets.clone());
+            let retry = retry.stop_while_open(breaker.handle());
             let retry = retry.max_retry_after(ms(settings.total)).build().unwrap();
             let attempt = TimeoutLayer::builder(ms(settings.attempt)).name("api");
             let attempt = attempt.protocol(client).build().unwrap();
             let (circuits, bulkheads) = (breaker.handle(), bulkhead.handle());
             let limit_handle = limit.as_ref().map(|limit| limit.handle());
-            let limit_handle = limit_handle.or(waiting.as_ref().map(|limit| limit.handle()));
             let (totals, attempts) = (total.handle(), attempt.handle());
             let (retries, left) = (retry.handle(), budgets.handle());
             let updated = total.handle();
             let inner = attempt.layer(respond(upstream));
-            let gates = GateLayer::new((breaker, limit, waiting, bulkhead)).protocol(client);
+            let gates = GateLayer::new((breaker, limit, bulkhead)).protocol(client);
             let service = boxed(total.layer(retry.layer(gates.layer(inner))));
             Built {
                 service,
@@ -624,6 +624,7 @@ mod over_grpc {
             let retry = settings.retry(RetryLayer::builder()).name("api");
             let retry = retry.max_retry_after(ms(settings.total));
             let retry = retry.protocol(client()).budget_per(budgets);
+            let retry = retry.stop_while_open(breaker.handle());
             let retry = retry.build().unwrap();
             let attempt = TimeoutLayer::builder(ms(settings.attempt)).name("api");
             let attempt = attempt.protocol(client()).build().unwrap();
@@ -846,24 +847,25 @@ mod plain {
             let breaker = breaker.gate().unwrap();
             let bulkhead = settings.bulkhead().name("api");
             let bulkhead = bulkhead.deadline(deadline).gate().unwrap();
-            let waits = settings.rate.is_some_and(|(_, wait)| wait.is_some());
-            let (waiting, limit) = match settings.limit().map(|limit| limit.name("api")) {
-                Some(limit) if waits => (Some(limit.deadline(deadline).gate().unwrap()), None),
-                limit => (None, limit.map(|limit| limit.gate().unwrap())),
-            };
+            let limit = settings.limit().map(|limit| {
+                // A deadline alone would let calls wait that may not.
+                let wait = settings.rate.and_then(|(_, wait)| wait).unwrap_or(0);
+                let limit = limit.name("api").max_wait(ms(wait)).deadline(deadline);
+                limit.gate().unwrap()
+            });
             let total = TimeoutLayer::builder(ms(settings.total)).name("api");
             let total = total.total(true).protocol(protocol).build().unwrap();
             let retry = settings.retry(RetryLayer::builder()).name("api");
             let retry = retry.max_retry_after(ms(settings.total));
+            let retry = retry.stop_while_open(breaker.handle());
             let retry = retry.protocol(protocol).build().unwrap();
             let attempt = TimeoutLayer::builder(ms(settings.attempt)).name("api");
             let attempt = attempt.protocol(protocol).build().unwrap();
             let (circuits, bulkheads) = (breaker.handle(), bulkhead.handle());
             let limit_handle = limit.as_ref().map(|limit| limit.handle());
-            let limit_handle = limit_handle.or(waiting.as_ref().map(|limit| limit.handle()));
             let (totals, attempts) = (total.handle(), attempt.handle());
             let (retries, updated) = (retry.handle(), total.handle());
-            let gates = GateLayer::new((breaker, limit, waiting, bulkhead)).protocol(protocol);
+            let gates = GateLayer::new((breaker, limit, bulkhead)).protocol(protocol);
             let inner = gates.layer(attempt.layer(respond(upstream)));
             Built {
                 service: BoxCloneSyncService::new(total.layer(retry.layer(inner))),

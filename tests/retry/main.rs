@@ -7,5 +7,6 @@ mod faults;
 mod hedge;
 mod hedge_model;
 mod model;
+mod open_circuit;
 mod over_http;
 mod shared_budgets;
