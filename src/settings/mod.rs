@@ -36,6 +36,7 @@ mod bulkhead;
 mod circuit_breaker;
 #[cfg(feature = "http")]
 mod client;
+mod document;
 mod fixed;
 mod part;
 #[cfg(feature = "http")]
@@ -65,6 +66,7 @@ pub use circuit_breaker::InClient;
 pub use circuit_breaker::{Alone, CircuitBreakerSettings, Place, SlowCallsSettings};
 #[cfg(feature = "http")]
 pub use client::ClientSettings;
+pub use document::Document;
 pub use rate_limit::{LimitAlgorithm, RateLimitSettings};
 pub use read::{ReadError, read};
 pub use reload::{Reload, Settings};
@@ -75,4 +77,4 @@ pub use throttle::ThrottleSettings;
 pub use timing::{HedgeSettings, TimeoutSettings};
 pub use units::{HumanDuration, HumanRate, HumanWindow, OrOff, Share};
 #[cfg(feature = "watch")]
-pub use watch::{LastError, ReloadError, Watch, WatchHandle, WatchSnapshot, watch};
+pub use watch::{LastError, ReloadError, Sections, Watch, WatchHandle, WatchSnapshot, watch};

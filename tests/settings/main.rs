@@ -3,4 +3,6 @@
 
 mod files;
 #[cfg(feature = "watch")]
+mod sections;
+#[cfg(feature = "watch")]
 mod watch;

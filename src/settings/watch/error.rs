@@ -14,6 +14,8 @@ use tower::BoxError;
 pub struct ReloadError {
     /// The file.
     pub path: PathBuf,
+    /// The section that it is about, of a file that has several: `None` of the whole file.
+    pub section: Option<String>,
     /// The error: the file or its text could not be read, or its settings were rejected.
     pub source: BoxError,
 }
@@ -22,14 +24,27 @@ impl ReloadError {
     pub(super) fn new(path: &Path, source: BoxError) -> Self {
         Self {
             path: path.to_owned(),
+            section: None,
             source,
+        }
+    }
+
+    /// Says which section it is about.
+    pub(super) fn of(self, section: &str) -> Self {
+        Self {
+            section: Some(section.to_owned()),
+            ..self
         }
     }
 }
 
 impl fmt::Display for ReloadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.source)
+        write!(f, "{}: ", self.path.display())?;
+        if let Some(section) = &self.section {
+            write!(f, "[{section}]: ")?;
+        }
+        self.source.fmt(f)
     }
 }
 

@@ -27,8 +27,10 @@ use super::{
 use crate::{Changed, ambient::clock::nanos};
 
 /// Applies a text that was taken, to each thing that it has settings of.
-pub(super) type Apply = Box<dyn FnMut(&str) -> Vec<Result<Changed, ReloadError>> + Send>;
-pub(super) type Report = Box<dyn FnMut(Result<Changed, ReloadError>) + Send>;
+pub(super) type Apply = Box<dyn FnMut(&str) -> Vec<Applied> + Send>;
+/// The section, if the file has several, and what has become of it.
+pub(super) type Applied = (Option<String>, Result<Changed, ReloadError>);
+pub(super) type Report = Box<dyn FnMut(Option<&str>, Result<Changed, ReloadError>) + Send>;
 
 pub(super) struct Follower {
     path: PathBuf,
@@ -147,7 +149,7 @@ impl Follower {
     }
 
     fn take(&mut self) {
-        let failed = |error: BoxError| vec![Err(ReloadError::new(&self.path, error))];
+        let failed = |error: BoxError| vec![(None, Err(ReloadError::new(&self.path, error)))];
         let results = match self.settling.taken() {
             Some(Reading::Text { text, .. }) if is_blank(text) => {
                 failed("it is empty, as one that is just being written: write its settings".into())
@@ -159,13 +161,14 @@ impl Follower {
             Some(Reading::Failed(error)) => failed(io::Error::other(error.clone()).into()),
             None => return,
         };
-        self.status.was_taken(results.iter().any(Result::is_err));
-        for result in results {
-            self.tell(result);
+        let failing = results.iter().any(|(_, result)| result.is_err());
+        self.status.was_taken(failing);
+        for (section, result) in results {
+            self.tell(section.as_deref(), result);
         }
     }
 
-    fn tell(&mut self, result: Result<Changed, ReloadError>) {
+    fn tell(&mut self, section: Option<&str>, result: Result<Changed, ReloadError>) {
         match &result {
             // The first look mostly finds what was built with.
             Ok(changed) if changed.is_empty() => return,
@@ -173,7 +176,7 @@ impl Follower {
             Err(error) => self.status.has_failed(error.to_string()),
         }
         let report = &mut self.report;
-        if let Err(panic) = caught(|| report(result)) {
+        if let Err(panic) = caught(|| report(section, result)) {
             self.status
                 .has_failed(format!("the report of that: {panic}"));
         }

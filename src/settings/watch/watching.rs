@@ -90,13 +90,18 @@ where
     let (file, mut reload) = (path.clone(), reload);
     let apply = move |text: &str| {
         let applied = read(text).and_then(|next| reload.follow(next));
-        vec![applied.map_err(|error| ReloadError::new(&file, error))]
+        vec![(
+            None,
+            applied.map_err(|error| ReloadError::new(&file, error)),
+        )]
     };
+    let mut report = report;
+    let report = move |_: Option<&str>, result| report(result);
     start(path, Box::new(apply), Box::new(report))
 }
 
 /// Follows a file on a thread of its own.
-fn start(path: PathBuf, apply: Apply, report: Report) -> io::Result<Watch> {
+pub(super) fn start(path: PathBuf, apply: Apply, report: Report) -> io::Result<Watch> {
     let (sender, events) = mpsc::channel();
     let mut watcher = notify::recommended_watcher(move |event| {
         let _ = sender.send(event);

@@ -1,0 +1,121 @@
+//! Follows one file for several things that run.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use serde::de::DeserializeOwned;
+use tower::BoxError;
+
+use super::{
+    error::ReloadError,
+    follower::{Applied, caught},
+    watching::{Watch, start},
+};
+use crate::{
+    Changed,
+    settings::{Document, Reload, Settings},
+};
+
+/// Several things that run, each with a section of one file.
+///
+/// One watch follows them all. A mistake in one section is reported, and does not stop the others;
+/// a text that cannot be read at all stops all of them. What is taken, and when, is told at
+/// [`watch`](crate::settings::watch); each section has to keep its own fields.
+///
+/// ```no_run
+/// use tower_keep::{settings::{ClientSettings, Document, Reload, Sections}, stack};
+///
+/// let parse = |text: &str| -> Result<Document, tower::BoxError> { Ok(toml::from_str(text)?) };
+/// let file = parse(&std::fs::read_to_string("stacks.toml")?)?;
+/// let mut sections = Sections::new();
+/// for name in ["payments", "search"] {
+///     let settings: ClientSettings = file.section(name)?;
+///     let stack = settings.apply_to(stack::client().http())?.build()?;
+///     sections = sections.add(name, Reload::new(stack.handle(), settings));
+/// }
+/// let _watch = sections.watch("stacks.toml", parse, |section, result| match result {
+///     Ok(changed) => println!("{}: {changed}", section.unwrap_or("all")),
+///     Err(error) => eprintln!("{error}"),
+/// })?;
+/// # Ok::<_, tower::BoxError>(())
+/// ```
+#[derive(Default)]
+#[must_use = "sections are followed once `watch` is called"]
+pub struct Sections(Vec<Section>);
+
+struct Section {
+    name: String,
+    apply: Box<Move>,
+}
+
+/// Moves what runs to its section of a file.
+type Move = dyn FnMut(&Document) -> Result<Changed, BoxError> + Send;
+
+impl Sections {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds what runs with the settings of one section, whose name is a path if it stands in
+    /// another: `stacks.payments`. What runs may be of any kind.
+    pub fn add<S>(mut self, name: impl Into<String>, mut reload: Reload<S>) -> Self
+    where
+        S: Settings + DeserializeOwned + Send + 'static,
+        S::Handle: Send + 'static,
+    {
+        let name = name.into();
+        let section = name.clone();
+        let apply = move |document: &Document| reload.follow(document.section(&section)?);
+        self.0.push(Section {
+            name,
+            apply: Box::new(apply),
+        });
+        self
+    }
+
+    /// Follows the file, as [`watch`](crate::settings::watch) does. `report` is told the section
+    /// too, or `None` of an error of the whole file.
+    ///
+    /// # Errors
+    /// The system cannot watch the file's folder, or start a thread.
+    pub fn watch(
+        self,
+        path: impl Into<PathBuf>,
+        parse: impl Fn(&str) -> Result<Document, BoxError> + Send + 'static,
+        report: impl FnMut(Option<&str>, Result<Changed, ReloadError>) + Send + 'static,
+    ) -> io::Result<Watch> {
+        let (path, Self(mut sections)) = (path.into(), self);
+        let file = path.clone();
+        let apply = move |text: &str| match parse(text) {
+            Ok(document) => {
+                let sections = sections.iter_mut();
+                sections
+                    .map(|section| section.apply(&file, &document))
+                    .collect()
+            }
+            Err(error) => vec![(None, Err(ReloadError::new(&file, error)))],
+        };
+        start(path, Box::new(apply), Box::new(report))
+    }
+}
+
+impl Section {
+    fn apply(&mut self, file: &Path, document: &Document) -> Applied {
+        let apply = &mut self.apply;
+        // A panic in one does not stop the others either.
+        let applied = caught(|| apply(document)).and_then(|applied| applied);
+        let name = self.name.clone();
+        let applied = applied.map_err(|error| ReloadError::new(file, error).of(&name));
+        (Some(name), applied)
+    }
+}
+
+impl fmt::Debug for Sections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.iter().map(|section| &section.name);
+        f.debug_list().entries(names).finish()
+    }
+}
