@@ -21,7 +21,7 @@ use tower_keep::{ConfigError, bulkhead::BulkheadLayer, stack};
 mod arrivals;
 #[path = "../drills/clock.rs"]
 mod clock;
-#[path = "../drills/drawing.rs"]
+#[path = "../../src/drill/drawing.rs"]
 mod drawing;
 mod measure;
 mod picture;

@@ -15,7 +15,7 @@ mod arrivals;
 mod clients;
 #[path = "../drills/clock.rs"]
 mod clock;
-#[path = "../drills/drawing.rs"]
+#[path = "../../src/drill/drawing.rs"]
 mod drawing;
 mod measure;
 mod options;

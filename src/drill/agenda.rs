@@ -13,6 +13,8 @@ pub(super) enum Event {
     Depart(JobId),
     /// The source of this number asks.
     Ask(usize),
+    /// The circuits are looked at, for a picture.
+    Look,
     /// The caller of a call loses patience.
     Leave { place: usize, number: u64 },
 }

@@ -16,12 +16,15 @@ use super::{
     agenda::Event,
     caller::{Caller, Calling, End},
     random::{Purpose, Random},
-    record::{Asked, Record},
+    record::{Asked, Counted, Record},
     scenario::Scenario,
     traffic::Arrivals,
     world::World,
 };
-use crate::ambient::clock::{self, Clock, nanos};
+use crate::{
+    ambient::clock::{self, Clock, nanos},
+    observe::Registry,
+};
 
 /// Makes the requests of one source.
 pub(super) type Ask<Req> = Arc<dyn Fn(u64) -> Req + Send + Sync>;
@@ -45,6 +48,8 @@ pub(super) struct Conductor<'a, Req> {
     asking: usize,
     ready: Arc<Ready>,
     timer: Pin<Box<Sleep>>,
+    /// What a picture looks at, and how often.
+    looks: Option<(Arc<Registry>, u64)>,
     record: Record,
 }
 
@@ -103,6 +108,7 @@ impl<'a, Req> Conductor<'a, Req> {
             asking: 0,
             ready: Arc::default(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            looks: None,
             record: Record::default(),
         };
         conductor.asking = conductor.sources.len();
@@ -110,6 +116,13 @@ impl<'a, Req> Conductor<'a, Req> {
             conductor.schedule(source);
         }
         conductor
+    }
+
+    /// Looks at the circuits of a registry, so often, as long as calls are asked.
+    pub(super) fn looking(mut self, registry: &Arc<Registry>, every: Duration) -> Self {
+        self.looks = Some((Arc::clone(registry), nanos(every)));
+        self.world.lock().model.agenda.enter(0, Event::Look);
+        self
     }
 
     /// Runs until the last call has ended.
@@ -179,11 +192,22 @@ impl<'a, Req> Conductor<'a, Req> {
                 woken.into_iter().for_each(Waker::wake);
             }
             Event::Ask(source) => self.ask(source, at),
+            Event::Look => self.look(at),
             Event::Leave { place, number } => {
                 let held = self.calls[place].as_ref();
                 if held.is_some_and(|call| call.number as u64 == number) {
                     self.finish(place, End::Left, at);
                 }
+            }
+        }
+    }
+
+    fn look(&mut self, at: u64) {
+        if let Some((registry, every)) = &self.looks {
+            self.record.open.push(Counted::open_circuits(registry));
+            let next = at.saturating_add(*every);
+            if next < self.end {
+                self.world.lock().model.agenda.enter(next, Event::Look);
             }
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Departures are computed and not waited for: tokio rounds each timer up to a whole millisecond.
 //! A service time of 1 ms slept for would be one of 1.5 ms, and an upstream at nine tenths of its
-//! capacity would be overloaded. Pure: the moment is an argument, and who must be woken
-//! is returned.
+//! capacity would be overloaded. Pure: the moment is an argument, and wakers are
+//! returned.
 
 use std::{collections::VecDeque, task::Waker};
 

@@ -17,6 +17,8 @@ pub(super) struct Record {
     /// The moments at which calls arrived at any upstream, in sorted nanoseconds.
     pub(super) sent: Vec<u64>,
     pub(super) counted: Counted,
+    /// How many circuits were open, at each look.
+    pub(super) open: Vec<u64>,
     /// A fingerprint of all events. Two runs of a seed that differ in it differ.
     pub(super) digest: u64,
 }
@@ -62,6 +64,20 @@ impl Counted {
             counted.add(&instance);
         }
         counted
+    }
+
+    /// Counts the circuits that are open now.
+    pub(super) fn open_circuits(registry: &Registry) -> u64 {
+        let instances = registry.snapshot().into_iter();
+        let open = instances.map(|instance| match instance.state {
+            State::CircuitBreaker(circuits) => {
+                let states = circuits.states.into_iter();
+                let open = states.filter(|(state, _)| *state == BreakerState::Open);
+                open.map(|(_, count)| count).sum()
+            }
+            _ => 0,
+        });
+        open.sum()
     }
 
     pub(super) fn of(&self, event: &'static str) -> u64 {

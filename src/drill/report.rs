@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::{assertion::Each, json, measure::Measure, reached::Reached, results::Results};
+use super::{
+    DrillError, assertion::Each, json, measure::Measure, picture, reached::Reached,
+    results::Results,
+};
 
 /// The results of a drill: assert them, or print them. The stack is always beside the same traffic
 /// without any.
@@ -54,6 +57,15 @@ impl Report {
     #[must_use]
     pub fn json(&self) -> String {
         json::write(&self.0)
+    }
+
+    /// Runs a seed again and draws it as an SVG. It shows what was answered in time with the stack
+    /// and without, what reached the upstreams, and how many circuits were open.
+    ///
+    /// # Errors
+    /// A stack that does not build.
+    pub fn picture(&self, seed: u64) -> Result<String, DrillError> {
+        picture::draw(&self.0, seed)
     }
 
     /// The smallest share of calls that were answered in a phase, of all seeds.

@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use tower::BoxError;
@@ -48,7 +49,21 @@ pub(super) trait Runs: Send + Sync {
     ///
     /// # Errors
     /// It does not build.
-    fn run(&self, scenario: &Scenario, stack: usize, seed: u64) -> Result<Record, DrillError>;
+    fn run(&self, scenario: &Scenario, stack: usize, seed: u64) -> Result<Record, DrillError> {
+        self.run_looking(scenario, stack, seed, None)
+    }
+
+    /// Runs it, and looks at its circuits so often.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    fn run_looking(
+        &self,
+        scenario: &Scenario,
+        stack: usize,
+        seed: u64,
+        every: Option<Duration>,
+    ) -> Result<Record, DrillError>;
 }
 
 /// The figures of all stacks under one seed, in the order of their names.
@@ -84,7 +99,13 @@ impl<K: Kind> Runs for Setup<K> {
         names.chain(["no stack".to_owned()]).collect()
     }
 
-    fn run(&self, scenario: &Scenario, stack: usize, seed: u64) -> Result<Record, DrillError> {
+    fn run_looking(
+        &self,
+        scenario: &Scenario,
+        stack: usize,
+        seed: u64,
+        every: Option<Duration>,
+    ) -> Result<Record, DrillError> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().start_paused(true).build();
         let runtime = runtime.map_err(|error| DrillError::Stack(error.into()))?;
@@ -95,6 +116,10 @@ impl<K: Kind> Runs for Setup<K> {
             let world = World::new(Model::new(servers, scenario.timeline(), seed), names);
             let clients = registry.with(|| self.build(&world, (scenario, stack)))?;
             let conductor = Conductor::new(world, (scenario, seed), &clients, &self.asks);
+            let conductor = match every {
+                Some(every) => conductor.looking(&registry, every),
+                None => conductor,
+            };
             // The runtime's budget is for one task. Here one polls all calls.
             let mut record = tokio::task::unconstrained(conductor.run()).await;
             record.counted = Counted::read(&registry);

@@ -154,8 +154,8 @@ impl<P, L, B> ServerBuilder<P, L, B> {
     /// Default: with a [`rate`](Self::rate), a quarter of what it lets come within the
     /// [timeout](Self::timeout), and as many that wait for three tenths of that time. By Little's
     /// law the whole of it would be answered just too late. Half of it is too much while the server
-    /// does half of its work: of 700 calls a second 31 % are answered then, and 70 % with a quarter
-    /// that waits (`cargo test --features drill --test drill`). Without a rate it must be set.
+    /// does half of its work: at 70 % load 31 % of the calls are answered then. With a quarter that
+    /// waits it is 70 %, as a [drill](crate::guide::choosing) shows. Without a rate it must be set.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.settings.max_in_flight = Some(calls);
         self

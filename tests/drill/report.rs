@@ -381,3 +381,24 @@ fn layers_without_a_name_are_read_too() {
         .run();
     report.reached([Reached::BulkheadFull, Reached::AttemptTimeout]);
 }
+
+#[test]
+fn a_seed_is_drawn_with_its_troubles_and_circuits() {
+    let report = short()
+        .trouble(secs(9)..secs(12), "shop", Trouble::refused())
+        .seeds(0..1)
+        .run();
+    let svg = report.picture(0).unwrap();
+    assert!(
+        svg.starts_with("<svg ") && svg.ends_with("</svg>\n"),
+        "{svg}"
+    );
+    for words in ["shop: 50 % fail", "shop: refused", "no stack:"] {
+        assert!(svg.contains(words), "{words}: {svg}");
+    }
+    let open = svg.matches("fill=\"#cf222e\"").count();
+    assert!(
+        (2..12).contains(&open),
+        "{open} of 30 half seconds have open circuits"
+    );
+}

@@ -1,5 +1,5 @@
-//! What the drills' pictures are made of: panels over one axis of time, as an SVG that carries its
-//! own background.
+//! Parts of the drills' pictures: panels over one axis of time, as an SVG that carries its own
+//! background. The examples draw with this file, too.
 
 use std::{fmt::Write, time::Duration};
 
