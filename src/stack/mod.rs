@@ -33,7 +33,8 @@
 //!
 //! **Order.** A client, from the outside in: total timeout, retry, then circuit breaker, rate limit
 //! and bulkhead as one layer of gates, attempt timeout. A server: rate limit and bulkhead as one
-//! layer, timeout. Why, and what goes wrong in another order, is told in the
+//! layer, timeout. The total timeout bounds all that lies beneath it: backoff, waits in queues and
+//! for readiness, and each attempt. Why, and what goes wrong in another order, is told in the
 //! [guide](crate::guide::ordering).
 //!
 //! **What to say.** Capacity is yours to know: how many calls may be in flight
