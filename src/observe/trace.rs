@@ -1,10 +1,12 @@
 //! Events for `tracing`, if that feature is on; nothing otherwise.
 //!
-//! One event for each transition and each change of settings. Of rejections at most one a second
-//! and layer: a line for each rejected call would be the next overload. A call's own span is told
-//! of it instead, if it has declared the fields.
+//! One event for each transition, each retry (at level `DEBUG`) and each change of settings. Of
+//! rejections at most one a second and layer: a line for each rejected call would be the next
+//! overload. A call's own span is told of it instead, if it has declared the fields.
 
-use crate::{Changed, Rejected};
+use std::time::Duration;
+
+use crate::{Changed, Outcome, Rejected};
 
 #[cfg(feature = "tracing")]
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,6 +62,22 @@ pub(crate) fn transition(
     tracing::warn!(target: TARGET, layer, name, from, to, reason, "transition");
 }
 
+/// Tells of a retry that is about to be waited for.
+#[cfg(feature = "tracing")]
+pub(crate) fn retry(
+    name: Option<&'static str>,
+    (attempt, wait): (u32, Duration),
+    outcome: Outcome,
+    words: &dyn Fn() -> String,
+) {
+    if tracing::enabled!(target: TARGET, tracing::Level::DEBUG) {
+        let result = words();
+        tracing::debug!(
+            target: TARGET, layer = "retry", name, attempt, ?wait, ?outcome, result, "retrying"
+        );
+    }
+}
+
 /// Tells of a change of settings.
 #[cfg(feature = "tracing")]
 pub(crate) fn updated((layer, name): (&'static str, Option<&'static str>), changed: &Changed) {
@@ -112,6 +130,15 @@ const TARGET: &str = "tower_keep";
 #[cfg(not(feature = "tracing"))]
 #[inline(always)]
 pub(crate) fn rejected(_: &Sampler, _: &Rejected) {}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn retry(
+    _: Option<&'static str>,
+    _: (u32, Duration),
+    _: Outcome,
+    _: &dyn Fn() -> String,
+) {
+}
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn transition(

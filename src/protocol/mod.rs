@@ -25,6 +25,7 @@ pub mod grpc;
 pub mod http;
 mod plain;
 mod primary;
+mod quota;
 mod traits;
 
 #[cfg(feature = "http")]
@@ -33,7 +34,8 @@ pub use choice::{Choice, Chosen, Unset};
 pub use plain::{Always, ErrIsFailure, Plain, Undeclared, When};
 pub use primary::PrimaryError;
 pub(crate) use primary::in_words;
+pub use quota::Quota;
 #[cfg(feature = "http")]
 pub(crate) use traits::guarded;
 pub(crate) use traits::settle;
-pub use traits::{Advice, Kept, Proof, Protocol, Quota, Replay, Sent, Settle};
+pub use traits::{Advice, Kept, Proof, Protocol, Replay, Sent, Settle};

@@ -1,6 +1,6 @@
 //! Any request and response: what tower itself assumes.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use tower::BoxError;
 
@@ -157,6 +157,10 @@ where
     fn judge(&self, classified: Outcome, result: Result<&Res, &BoxError>) -> Outcome {
         let rejected = result.err().and_then(|error| Rejected::find(&**error));
         rejected.and_then(Rejected::outcome).unwrap_or(classified)
+    }
+
+    fn error<'a>(&self, error: &'a BoxError) -> Option<&'a (dyn Error + 'static)> {
+        Some(&**error)
     }
 
     fn describe(&self, result: Result<&Res, &BoxError>) -> String {

@@ -1,10 +1,11 @@
 //! What a protocol provides, and what it is told and asked.
 
-use std::{any::Any, time::Duration};
+use std::{any::Any, error::Error, time::Duration};
 
 use crate::{
-    Classify, Deadline, Outcome, Rejected, RejectedKind, algorithm::Rate, call::CutShort,
-    protocol::PrimaryError,
+    Classify, Deadline, Outcome, Rejected, RejectedKind,
+    call::CutShort,
+    protocol::{PrimaryError, Quota},
 };
 
 /// How results are read and rejections travel.
@@ -112,7 +113,20 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
         None
     }
 
-    /// A failed result in words, for the [`PrimaryError`] of a fallback, which alone asks.
+    /// The status of a response, for those that are [told of
+    /// retries](crate::retry::RetryBuilder::on_retry). By default responses have none.
+    fn status(&self, response: &Self::Response<()>) -> Option<u16> {
+        let _ = response;
+        None
+    }
+
+    /// An error as one, for the same. By default nothing is known of errors.
+    fn error<'a>(&self, error: &'a Self::Error) -> Option<&'a (dyn Error + 'static)> {
+        let _ = error;
+        None
+    }
+
+    /// A failed result in words, for the [`PrimaryError`] of a fallback, and for the same.
     fn describe(&self, result: Result<&Self::Response<()>, &Self::Error>) -> String {
         let words = match result {
             Ok(_) => "a response that means a failure",
@@ -125,26 +139,6 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
     fn note_primary<T: Settle>(&self, response: &mut Self::Response<T>, primary: PrimaryError) {
         let _ = (response, primary);
     }
-}
-
-/// A rate limit as its callers may know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Quota {
-    /// The instance, as given to `.name(..)`.
-    pub name: Option<&'static str>,
-    /// Which of the instance's limits it is, counted from 0, if that is made of
-    /// [several](crate::algorithm::All).
-    pub part: usize,
-    /// How much in how long.
-    pub rate: Rate,
-    /// The most that is ever admitted at once.
-    pub burst: u32,
-    /// What would be admitted now.
-    pub available: u32,
-    /// How long until the whole burst would be admitted; if nothing is available now, until
-    /// anything would.
-    pub reset: Duration,
 }
 
 /// How a request can be sent again. Only the retry layer needs it.
@@ -167,6 +161,13 @@ pub trait Replay<Req> {
 
     /// Makes the request again, if that is possible by now.
     fn replay(&self, snapshot: &Self::Snapshot) -> Option<Self::Request>;
+
+    /// The head of what is kept, for those that are [told of
+    /// retries](crate::retry::RetryBuilder::on_retry). By default nothing is known of it.
+    fn head<'a>(&self, snapshot: &'a Self::Snapshot) -> Option<&'a dyn Any> {
+        let _ = snapshot;
+        None
+    }
 
     /// Tells a request which attempt it is, from 1. By default requests do not know.
     #[inline]

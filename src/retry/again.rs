@@ -4,6 +4,7 @@ use std::{
     mem,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::time::{Sleep, sleep_until};
@@ -63,6 +64,11 @@ impl<S, Req, Err> Again<S, Req, Err> {
 
     pub(super) fn history(&self) -> History {
         self.plan.history
+    }
+
+    /// How long is waited before the attempt that is planned.
+    pub(super) fn wait(&self) -> Duration {
+        self.plan.wait
     }
 
     pub(super) fn cause(&self) -> Cause {

@@ -117,23 +117,38 @@ where
             return Some(result);
         }
         let again = this.again.as_mut().expect("it holds the plan");
+        let state = this.origin.handle().state();
+        let kept = this.kept.as_ref().ok().map(|kept| &kept.snapshot);
+        let protocol = &*this.protocol;
+        let tell = |again: &Again<S, P::Request, P::Error>, result: Result<&_, &_>| {
+            state.retries(
+                (again.history().retries, again.wait(), read.outcome),
+                result.ok().and_then(|response| protocol.status(response)),
+                result.err().and_then(|error| protocol.error(error)),
+                kept.and_then(|kept| protocol.head(kept)),
+                &|| protocol.describe(result),
+            );
+        };
         match result {
             // An attempt that ended with an error lets go of its body only after that, so its
             // request is made after the wait. The error is kept until the retry is sent.
-            Err(error) => again.sleep_on(error),
+            Err(error) => {
+                tell(again, Err(&error));
+                again.sleep_on(error);
+            }
             // A response holds its connection, so the request is made again first, and the response
             // dropped before the wait.
-            Ok(response) => {
-                let kept = this.kept.as_ref().ok();
-                match kept.and_then(|kept| this.protocol.replay(&kept.snapshot)) {
-                    Some(request) => again.sleep(request),
-                    None => {
-                        again.rejected();
-                        this.origin.handle().state().count(End::NotReplayable);
-                        return Some(Ok(response));
-                    }
+            Ok(response) => match kept.and_then(|kept| protocol.replay(kept)) {
+                Some(request) => {
+                    tell(again, Ok(&response));
+                    again.sleep(request);
                 }
-            }
+                None => {
+                    again.rejected();
+                    state.count(End::NotReplayable);
+                    return Some(Ok(response));
+                }
+            },
         }
         None
     }

@@ -8,6 +8,7 @@ use crate::{
     observe::trace,
     retry::{
         Policy,
+        event::Hook,
         state::{Fixed, Snapshot, State},
     },
 };
@@ -39,7 +40,7 @@ impl RetryHandle {
                 Policy::default(),
                 Purses::unlimited(),
                 fixed,
-                None,
+                (None, Hook::default()),
             ))
         });
         Self {

@@ -12,7 +12,8 @@ use crate::{
     observe::register,
     protocol::{Choice, Chosen, Plain, Protocol, Replay, Unset},
     retry::{
-        Policy, ResponseFuture, Retry, RetryHandle,
+        Policy, ResponseFuture, Retry, RetryEvent, RetryHandle,
+        event::Hook,
         service::start,
         state::{Fixed, State},
     },
@@ -35,6 +36,7 @@ pub struct RetryBuilder<P = Unset, B = OneBudget> {
     payer: Payer,
     fixed: Fixed,
     circuits: Option<Arc<dyn WatchedCircuits>>,
+    hook: Hook,
     protocol: P,
     budgets: B,
 }
@@ -54,6 +56,7 @@ impl RetryLayer {
                 name: None,
             },
             circuits: None,
+            hook: Hook::default(),
             protocol: Unset,
             budgets: OneBudget,
         }
@@ -135,6 +138,7 @@ impl<P, B> RetryBuilder<P, B> {
             payer: self.payer,
             fixed: self.fixed,
             circuits: self.circuits,
+            hook: self.hook,
             protocol: self.protocol,
             budgets,
         }
@@ -166,6 +170,26 @@ impl<P, B> RetryBuilder<P, B> {
         self
     }
 
+    /// Tells a closure of each retry, before its wait: for logs and metrics of one's own. It is
+    /// called on the path of that call, so it must not block. With the feature `tracing` there is
+    /// an event at level `DEBUG` as well. Default: nobody is told.
+    ///
+    /// ```
+    /// # #[cfg(feature = "http")] {
+    /// use tower_keep::{protocol::http::Client, retry::RetryLayer};
+    ///
+    /// let retry = RetryLayer::builder().protocol(Client::new()).on_retry(|retry| {
+    ///     let path = retry.request().map(|head: &http::request::Parts| head.uri.path());
+    ///     eprintln!("attempt {} of {path:?}: {retry}, next in {:?}", retry.attempt, retry.wait);
+    /// });
+    /// # let _ = retry.build();
+    /// # }
+    /// ```
+    pub fn on_retry(mut self, hook: impl Fn(&RetryEvent<'_>) + Send + Sync + 'static) -> Self {
+        self.hook = Hook::new(hook);
+        self
+    }
+
     /// `false` sends everything once, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.fixed.enabled = enabled;
@@ -187,6 +211,7 @@ impl<P, B> RetryBuilder<P, B> {
             payer: self.payer,
             fixed: self.fixed,
             circuits: self.circuits,
+            hook: self.hook,
             protocol: Chosen(protocol),
             budgets: self.budgets,
         }
@@ -224,7 +249,8 @@ impl<P, B> RetryBuilder<P, B> {
         let policy = self.policy.check(self.fixed.name)?;
         let purses = self.payer.purses(Budget::default, self.budgets.shared());
         let purses = purses.map_err(|error| error.of("retry", self.fixed.name))?;
-        let state = Arc::new(State::new(policy, purses, self.fixed, self.circuits));
+        let watched = (self.circuits, self.hook);
+        let state = Arc::new(State::new(policy, purses, self.fixed, watched));
         register(&state);
         Ok(RetryLayer {
             handle: RetryHandle::new(state),

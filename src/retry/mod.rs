@@ -45,6 +45,7 @@
 //! was sent gives its token back as well.
 
 mod again;
+mod event;
 mod future;
 mod handle;
 mod layer;
@@ -54,6 +55,7 @@ mod service;
 mod state;
 
 pub use crate::algorithm::{Backoff, Budget, Jitter, RetryBudget, RetryThrottle, WindowedBudget};
+pub use event::RetryEvent;
 pub use future::ResponseFuture;
 pub use handle::RetryHandle;
 pub use layer::{RetryBuilder, RetryLayer};

@@ -19,6 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) at: Instant,
+    pub(super) wait: Duration,
     pub(super) deadline: Option<Instant>,
     pub(super) token: Token,
     pub(super) history: History,
@@ -118,6 +119,7 @@ impl Plan {
         state.backs_off(delay);
         Ok(Self {
             at,
+            wait: delay,
             deadline,
             token,
             history,

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    error::Error,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,12 +13,12 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    Rejected, RejectedKind,
+    Outcome, Rejected, RejectedKind,
     ambient::clock::nanos,
     budget::{Counting, KeyBudget, Purses, Token},
     gate::WatchedCircuits,
     observe::{self, Durations, Instance, Observed, RETRY_BACKOFF, Totals, trace},
-    retry::Policy,
+    retry::{Policy, RetryEvent, event::Hook},
     sync::{current_stripe, stripe_count},
 };
 
@@ -65,6 +66,7 @@ pub(super) struct State {
     fixed: Fixed,
     /// Asked by calls that have failed.
     circuits: Option<Arc<dyn WatchedCircuits>>,
+    hook: Hook,
     counts: Counts,
     /// Of a named layer.
     backoffs: Option<Durations>,
@@ -130,7 +132,7 @@ impl State {
         policy: Policy,
         purses: Purses,
         fixed: Fixed,
-        circuits: Option<Arc<dyn WatchedCircuits>>,
+        (circuits, hook): (Option<Arc<dyn WatchedCircuits>>, Hook),
     ) -> Self {
         let stripes = (0..stripe_count()).map(|_| Stripe::default());
         Self {
@@ -139,6 +141,7 @@ impl State {
             purses,
             fixed,
             circuits,
+            hook,
             counts: Counts {
                 first_try: stripes.collect(),
                 retries: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -247,6 +250,29 @@ impl State {
         if let Some(durations) = &self.backoffs {
             durations.record(0, nanos(delay));
         }
+    }
+
+    /// Tells those that want to know of a retry that is about to be waited for.
+    pub(super) fn retries<'a>(
+        &self,
+        (attempt, wait, outcome): (u32, Duration, Outcome),
+        status: Option<u16>,
+        error: Option<&'a (dyn Error + 'static)>,
+        request: Option<&'a dyn Any>,
+        words: &'a dyn Fn() -> String,
+    ) {
+        let name = self.fixed.name;
+        trace::retry(name, (attempt, wait), outcome, words);
+        self.hook.tell(&RetryEvent {
+            name,
+            attempt,
+            wait,
+            outcome,
+            status,
+            error,
+            request,
+            words,
+        });
     }
 
     pub(super) fn count(&self, end: End) {

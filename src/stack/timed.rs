@@ -5,7 +5,11 @@
 //! written into the request by [`Sending`], just before the upstream is called, so that what
 //! remains is right after any wait.
 
-use std::task::{Context, Poll};
+use std::{
+    any::Any,
+    error::Error,
+    task::{Context, Poll},
+};
 
 use tokio::time::Instant;
 use tower::Service;
@@ -130,6 +134,10 @@ impl<P: Replay<Req>, Req> Replay<Timed<Req>> for WithDeadline<P> {
         })
     }
 
+    fn head<'a>(&self, kept: &'a Self::Snapshot) -> Option<&'a dyn Any> {
+        self.0.head(&kept.request)
+    }
+
     #[inline]
     fn number(&self, timed: &mut Self::Request, attempt: u32) {
         self.0.number(&mut timed.request, attempt);
@@ -203,6 +211,14 @@ impl<P: Protocol<Res, Err>, Res, Err> Protocol<Res, Err> for WithDeadline<P> {
 
     fn keep(&self, error: P::Error) -> Option<P::Error> {
         self.0.keep(error)
+    }
+
+    fn status(&self, response: &P::Response<()>) -> Option<u16> {
+        self.0.status(response)
+    }
+
+    fn error<'a>(&self, error: &'a P::Error) -> Option<&'a (dyn Error + 'static)> {
+        self.0.error(error)
     }
 
     fn describe(&self, result: Result<&P::Response<()>, &P::Error>) -> String {

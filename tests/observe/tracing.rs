@@ -20,7 +20,7 @@ use tower_keep::{
     hedge::HedgeLayer,
     protocol::Plain,
     rate_limit::{Rate, RateLimitLayer},
-    retry::RetryLayer,
+    retry::{Backoff, RetryLayer},
     stack,
     throttle::ThrottleLayer,
     timeout::TimeoutLayer,
@@ -311,6 +311,30 @@ async fn rejections_are_sampled() {
     let second = told.events("rejected");
     assert_eq!(second.len(), 1);
     assert_eq!(second[0]["untold"], "999");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_retry_is_one_event() {
+    let (told, _guard) = Told::listen();
+    let retry = RetryLayer::builder()
+        .protocol(Plain::new().idempotent())
+        .backoff(Backoff::constant(Duration::from_millis(70)))
+        .name("told")
+        .build()
+        .unwrap();
+    let service = retry.layer(service_fn(upstream));
+    assert!(service.clone().oneshot(0).await.is_err());
+    assert_eq!(service.oneshot(1).await.unwrap(), 1);
+    let events = told.events("retrying");
+    let told = |event: &Fields| {
+        ["layer", "name", "attempt", "wait", "outcome", "result"].map(|name| event[name].clone())
+    };
+    assert_eq!(events.len(), 2);
+    assert_eq!(
+        told(&events[0]),
+        ["retry", "told", "1", "70ms", "Failure", "as told"]
+    );
+    assert_eq!(told(&events[1])[2], "2");
 }
 
 /// A call in a span that has declared the fields, and what they then hold.

@@ -3,6 +3,7 @@
 
 mod budgets;
 mod calls;
+mod events;
 mod faults;
 mod hedge;
 mod hedge_model;

@@ -280,6 +280,10 @@ where
         result.map_or_else(|error| self.outcome_of(Some(&**error)), |_| classified)
     }
 
+    fn error<'a>(&self, error: &'a BoxError) -> Option<&'a (dyn Error + 'static)> {
+        Some(&**error)
+    }
+
     fn describe(&self, result: Result<&Self::Response<()>, &BoxError>) -> String {
         match result {
             Ok(response) => {
@@ -329,6 +333,10 @@ where
         let request = request.map(tonic::body::Body::new);
         snapshot.forget_taken();
         Some(request)
+    }
+
+    fn head<'a>(&self, snapshot: &'a Self::Snapshot) -> Option<&'a dyn Any> {
+        Replay::<Request<B>>::head(&self.http, snapshot)
     }
 
     #[inline]

@@ -1,6 +1,6 @@
 //! The side that asks.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use http::{HeaderMap, Request, Response, StatusCode};
 use tower::BoxError;
@@ -280,6 +280,14 @@ where
     #[inline]
     fn judge(&self, classified: Outcome, result: Result<&Response<B>, &BoxError>) -> Outcome {
         result.map_or_else(|error| Cause::of(&**error).outcome(), |_| classified)
+    }
+
+    fn status(&self, response: &Response<B>) -> Option<u16> {
+        Some(response.status().as_u16())
+    }
+
+    fn error<'a>(&self, error: &'a BoxError) -> Option<&'a (dyn Error + 'static)> {
+        Some(&**error)
     }
 
     fn describe(&self, result: Result<&Response<B>, &BoxError>) -> String {

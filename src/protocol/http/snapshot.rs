@@ -1,7 +1,9 @@
 //! What is kept of a request to make it again.
 
+use std::any::Any;
+
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, Method, Request, Uri, Version, header::UPGRADE};
+use http::{Method, Request, header::UPGRADE, request::Parts};
 use http_body::Body;
 
 use super::{
@@ -35,11 +37,7 @@ where
         let kept = tape.map(|tape| Kept {
             idempotent,
             snapshot: RequestSnapshot {
-                method: parts.method.clone(),
-                uri: parts.uri.clone(),
-                version: parts.version,
-                headers: parts.headers.clone(),
-                extensions: parts.extensions.clone(),
+                head: parts.clone(),
                 tape,
             },
         });
@@ -47,13 +45,12 @@ where
     }
 
     fn replay(&self, snapshot: &RequestSnapshot<B>) -> Option<Self::Request> {
-        let mut request = Request::new(snapshot.tape.play()?);
-        *request.method_mut() = snapshot.method.clone();
-        *request.uri_mut() = snapshot.uri.clone();
-        *request.version_mut() = snapshot.version;
-        *request.headers_mut() = snapshot.headers.clone();
-        *request.extensions_mut() = snapshot.extensions.clone();
-        Some(request)
+        let body = snapshot.tape.play()?;
+        Some(Request::from_parts(snapshot.head.clone(), body))
+    }
+
+    fn head<'a>(&self, snapshot: &'a RequestSnapshot<B>) -> Option<&'a dyn Any> {
+        Some(&snapshot.head)
     }
 
     #[inline]
@@ -68,7 +65,7 @@ where
 
     #[inline]
     fn deadline(&self, snapshot: &RequestSnapshot<B>) -> Option<Deadline> {
-        snapshot.extensions.get().copied()
+        snapshot.head.extensions.get().copied()
     }
 
     #[inline]
@@ -85,11 +82,7 @@ where
 /// What is kept of a request to make it again: its head, and a recording of its body.
 #[derive(Debug)]
 pub struct RequestSnapshot<B> {
-    method: Method,
-    uri: Uri,
-    version: Version,
-    headers: HeaderMap,
-    extensions: Extensions,
+    head: Parts,
     tape: Tape<B>,
 }
 

@@ -1,6 +1,6 @@
 //! Results that are known only when the body has ended.
 
-use std::{any::Any, cell::Cell, fmt, time::Duration};
+use std::{any::Any, cell::Cell, error::Error, fmt, time::Duration};
 
 use http::{HeaderMap, Response};
 use http_body::Body;
@@ -192,6 +192,14 @@ where
 
     fn keep(&self, error: Self::Error) -> Option<Self::Error> {
         self.protocol.keep(error)
+    }
+
+    fn status(&self, response: &Self::Response<()>) -> Option<u16> {
+        Some(response.status().as_u16())
+    }
+
+    fn error<'a>(&self, error: &'a Self::Error) -> Option<&'a (dyn Error + 'static)> {
+        self.protocol.error(error)
     }
 
     fn describe(&self, result: Result<&Self::Response<()>, &Self::Error>) -> String {
