@@ -47,6 +47,10 @@ pub struct Rejected {
 
 /// What the end of a call by its caller's deadline says of the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "layers"),
+    expect(dead_code, reason = "only layers end calls")
+)]
 pub(crate) enum CutShort {
     /// Nothing: good answers take as long.
     Early,

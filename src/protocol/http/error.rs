@@ -33,8 +33,8 @@ pub(in crate::protocol) enum Cause {
     NotSent,
     /// The upstream got it, and says that it did not process it.
     #[cfg_attr(
-        not(feature = "http2"),
-        expect(dead_code, reason = "only HTTP/2 can say so")
+        not(any(feature = "http2", test)),
+        expect(dead_code, reason = "only HTTP/2 has a way to say so")
     )]
     Unprocessed,
     /// The upstream's response is no HTTP. The same request gets the same response.
