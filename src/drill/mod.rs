@@ -80,6 +80,7 @@ mod times;
 mod traffic;
 mod trouble;
 mod world;
+mod worst;
 
 pub use assertion::Each;
 pub use body::Body;
@@ -95,3 +96,4 @@ pub use servers::Servers;
 pub use times::{Exponential, Lognormal, Times, Uniform, ms, secs};
 pub use traffic::{Bursts, Pattern, Poisson, Steady};
 pub use trouble::Trouble;
+pub use worst::Worst;

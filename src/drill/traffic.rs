@@ -73,6 +73,18 @@ impl Bursts {
 }
 
 impl Pattern {
+    /// The same pattern with more calls, or fewer.
+    pub(super) fn times(self, factor: f64) -> Self {
+        Self(match self.0 {
+            Law::Poisson(rate) => Law::Poisson(rate * factor),
+            Law::Steady(rate) => Law::Steady(rate * factor),
+            Law::Bursts(bursts) => Law::Bursts(Bursts {
+                every: bursts.every.div_f64(factor),
+                ..bursts
+            }),
+        })
+    }
+
     /// The mean rate.
     pub(super) fn per_second(&self) -> f64 {
         match self.0 {

@@ -402,3 +402,31 @@ fn a_seed_is_drawn_with_its_troubles_and_circuits() {
         "{open} of 30 half seconds have open circuits"
     );
 }
+
+#[test]
+fn a_search_finds_where_a_stack_does_most_harm() {
+    let drill = || {
+        let nervous = |upstream| {
+            let breaker = CircuitBreakerLayer::builder()
+                .open_for(secs(3))
+                .protocol(tower_keep::protocol::http::Client::new())
+                .build()?;
+            Ok(breaker.layer(upstream))
+        };
+        Drill::http(nervous)
+            .lasting(secs(12))
+            .traffic(Poisson::per_second(20), |n| {
+                Request::get(format!("http://shop/{n}"))
+            })
+            .upstream("shop", shop())
+            .trouble(secs(10)..secs(11), "shop", Trouble::fails(0.6))
+            .seeds(0..2)
+    };
+    let worst = drill().worst();
+    assert!(worst.without - worst.answered > 0.1, "{worst}");
+    assert_eq!(worst, drill().worst());
+    assert!(
+        worst.to_string().contains("shop: 60 % fail from"),
+        "{worst}"
+    );
+}
