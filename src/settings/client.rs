@@ -190,7 +190,8 @@ impl ClientSettings {
 
     /// Returns the bound on calls in flight. The default of one does not contradict the other.
     fn calls(&self) -> Result<CallsOf<'_>, ConfigError> {
-        let is_set = self.max_in_flight != OrOff::On(MAX_IN_FLIGHT);
+        let is_default = self.max_in_flight == OrOff::On(MAX_IN_FLIGHT);
+        let is_set = !is_default || self.written.has("max_in_flight");
         checked_calls((self.max_in_flight, &self.bulkhead), is_set)
     }
 

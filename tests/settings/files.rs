@@ -428,8 +428,10 @@ fn a_limit_and_a_bulkhead_in_one_file_are_an_error() {
     let told = "stack: `max_in_flight` is 5: leave it: `bulkhead`";
     let error = client(both).apply_to(stack::client().http()).unwrap_err();
     assert!(error.to_string().starts_with(told), "{error}");
-    let off = client("max_in_flight = 'off'\nbulkhead.limit = 7");
-    off.apply_to(stack::client().http()).unwrap_err();
+    for set in ["'off'", "100"] {
+        let both = client(&format!("max_in_flight = {set}\nbulkhead.limit = 7"));
+        both.apply_to(stack::client().http()).unwrap_err();
+    }
     let server: ServerSettings = read(both).unwrap();
     let error = server.apply_to(stack::server().http()).unwrap().build();
     let error = error.unwrap_err().to_string();
