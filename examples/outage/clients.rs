@@ -53,6 +53,13 @@ pub(crate) fn of_the_server(handle: &ClientHandle) -> (CircuitBreakerHandle, Bul
     )
 }
 
+/// How many retries the budget of that server would pay for now.
+pub(crate) fn budget_of_the_server(handle: &ClientHandle) -> u32 {
+    let budgets = &handle.retry_budgets;
+    let of_host = budgets.keys().pop().map(|(_, left)| left);
+    of_host.or_else(|| budgets.shared()).unwrap_or_default()
+}
+
 /// What is often written instead: the same time for each attempt, a fixed wait, and no idea of the
 /// whole.
 pub(crate) fn plain(options: &Options) -> HttpClient {

@@ -7,7 +7,13 @@ use std::{
 
 use tower_keep::{rate_limit::RateLimitHandle, stack::ClientHandle};
 
-use crate::{clients::of_the_server, script::Script, server::Server, state_name, traffic::Traffic};
+use crate::{
+    clients::{budget_of_the_server, of_the_server},
+    script::Script,
+    server::Server,
+    state_name,
+    traffic::Traffic,
+};
 
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -109,7 +115,7 @@ fn layers(handles: &ClientHandle) -> [String; 2] {
     let (breaker, bulkhead) = (circuit.snapshot(), bulkhead.snapshot());
     let limit = handles.rate_limit.as_ref().map(RateLimitHandle::snapshot);
     let (tokens, burst) = limit.map_or((0, 0), |limit| (limit.available, limit.burst));
-    let budget = handles.retry.snapshot().budget.unwrap_or_default();
+    let budget = budget_of_the_server(handles);
     let (circuit, failed) = (
         state_name(breaker.state),
         100.0 * breaker.counts.failure_rate(),

@@ -43,7 +43,7 @@ pub struct Snapshot {
     pub waiting: usize,
     /// Calls that have joined the queue so far, whatever became of them; of keys, of this one.
     pub waited: u64,
-    /// What the layer has counted so far; of keys, all of them together.
+    /// What it has counted so far.
     pub totals: Totals,
 }
 

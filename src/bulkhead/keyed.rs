@@ -22,7 +22,7 @@ use crate::{
     },
     gate::{Keyable, Keyed, KeyedParts},
     keyed::{HasKey, partitions::Recipe},
-    observe::{Instance, Observed, Tally, trace},
+    observe::{Instance, Observed, Tally, Totals, trace},
     queue::Total,
 };
 
@@ -88,6 +88,12 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
     #[must_use]
     pub fn shared(&self) -> BulkheadHandle {
         self.parts.shared.handle()
+    }
+
+    /// What all bulkheads have counted so far, evicted ones too. Costs some twenty loads for each.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.parts.recipe.tally.totals()
     }
 
     /// All keys that have a bulkhead of their own. Costs a copy of each key.
@@ -166,9 +172,10 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
 }
 
 impl<K> Plan<K> {
-    pub(super) fn bulkhead(&self, limit: usize, is_fixed: bool) -> BulkheadGate {
+    /// One of several, which counts for so many threads.
+    pub(super) fn bulkhead(&self, limit: usize, is_fixed: bool, stripes: usize) -> BulkheadGate {
         let (total, algorithm) = (self.total.clone(), self.adaptive.as_ref());
-        let tally = self.tally.clone();
+        let tally = self.tally.part(stripes);
         BulkheadGate::new(
             (limit, is_fixed),
             (total, algorithm),
@@ -188,7 +195,8 @@ impl<K> Recipe<K, BulkheadGate> for Plan<K> {
         let fixed = self.limits.of(key);
         let limit = fixed.unwrap_or_else(|| self.limit.load(Ordering::Relaxed));
         let limit = checked_share(limit, self.total.as_deref(), self.tally.name)?;
-        Ok(self.bulkhead(limit, fixed.is_some()))
+        // One stripe: there are many bulkheads, and few threads at each.
+        Ok(self.bulkhead(limit, fixed.is_some(), 1))
     }
 
     fn made(&self, bulkhead: &BulkheadGate) {

@@ -18,6 +18,7 @@ use crate::{
     keyed::{HasKey, NotKeyed},
     observe::register,
     protocol::Plain,
+    sync::stripe_count,
 };
 
 impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
@@ -88,7 +89,7 @@ where
             settings: settings.checked(name)?,
             tally: tally(name),
         };
-        let shared = plan.bulkhead(limit, false);
+        let shared = plan.bulkhead(limit, false, stripe_count());
         let fallback = (
             keys.overflow.unwrap_or_default(),
             keys.missing.unwrap_or_default(),

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicI64, Ordering},
     },
 };
@@ -29,7 +29,7 @@ pub(super) trait Shown: Send + Sync {
 
 /// Shared by the circuits of a layer.
 pub(super) struct AllCircuits {
-    pub(super) tally: Tally,
+    pub(super) tally: Arc<Tally>,
     /// How many circuits are in each state. Relaxed: a statistic.
     states: [AtomicI64; BreakerState::ALL.len()],
     /// Locked for transitions and to read.
@@ -43,7 +43,7 @@ pub(super) struct AllCircuits {
 impl AllCircuits {
     pub(super) fn new(config: BreakerConfig, name: Option<&'static str>) -> Self {
         Self {
-            tally: Tally::new("circuit_breaker", name),
+            tally: Arc::new(Tally::new("circuit_breaker", name)),
             states: std::array::from_fn(|_| AtomicI64::new(0)),
             transitions: Mutex::default(),
             shown: OnceLock::new(),

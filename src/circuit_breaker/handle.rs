@@ -41,7 +41,7 @@ pub struct Snapshot {
     pub until_half_open: Option<Duration>,
     /// Results that came after the state of their admission had ended, and so were not counted.
     pub late: u64,
-    /// What the layer has counted so far; of keyed circuits, all of them together.
+    /// What it has counted so far.
     pub totals: Totals,
     /// The last change of state, and its cause.
     pub last_transition: Option<Transition>,
@@ -90,7 +90,7 @@ impl CircuitBreakerHandle {
             hung: breaker.hung(now),
             until_half_open: breaker.until_half_open(now),
             late: breaker.late(),
-            totals: self.state.all.tally.totals(),
+            totals: self.state.tally.totals(),
             last_transition: self.state.transitions.last(),
         }
     }

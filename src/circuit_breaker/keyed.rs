@@ -16,6 +16,7 @@ use crate::{
     },
     gate::{Keyable, Keyed, KeyedParts, WatchedCircuits},
     keyed::{HasKey, partitions::Recipe},
+    observe::Totals,
 };
 
 /// Watches and steers keyed circuit breakers from outside.
@@ -65,6 +66,12 @@ impl<K: Hash + Eq + Clone> KeyedCircuitBreakerHandle<K> {
     #[must_use]
     pub fn shared(&self) -> CircuitBreakerHandle {
         self.parts.shared.handle()
+    }
+
+    /// What all circuits have counted so far, evicted ones too. Costs some twenty loads for each.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.parts.recipe.all.tally.totals()
     }
 
     /// All keys that have a circuit of their own. Costs a copy of each key.
@@ -124,7 +131,8 @@ impl Template {
         let config = self.all.config();
         let breaker = Breaker::new(&in_force(&config), stripes, chance::word())?;
         let all = self.all.clone();
-        Ok(CircuitGate::of_key(breaker, config, self.settings, all))
+        let circuit = (breaker, stripes);
+        Ok(CircuitGate::of_key(circuit, config, self.settings, all))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::Context,
     time::Duration,
@@ -22,7 +22,7 @@ use crate::{
     },
     gate::{Access, Admission, Admit, Changed, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
     keyed::partitions::Evict,
-    observe::{Event, trace},
+    observe::{Event, Tally, trace},
     sync::current_stripe,
 };
 
@@ -48,9 +48,8 @@ pub(super) struct State {
     has_own_config: AtomicBool,
     /// What the layer counts of all its circuits.
     pub(super) all: Arc<AllCircuits>,
-    /// Calls that it has rejected, if it is the circuit of a key; else the layer counts them.
-    /// Relaxed: a statistic.
-    rejected: Option<AtomicU64>,
+    /// What it counts itself: of the only circuit, the layer's.
+    pub(super) tally: Arc<Tally>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -69,20 +68,22 @@ impl CircuitGate {
         settings: Settings,
         all: Arc<AllCircuits>,
     ) -> Self {
-        let gate = Self::new(breaker, config, settings, all, None);
+        let tally = all.tally.clone();
+        let gate = Self::new(breaker, config, settings, all, tally);
         let shown: Arc<dyn Shown> = gate.state.clone();
         gate.state.all.shows(Arc::downgrade(&shown));
         gate
     }
 
-    /// One of several.
+    /// One of several, which counts for so many threads.
     pub(super) fn of_key(
-        breaker: Breaker,
+        (breaker, stripes): (Breaker, usize),
         config: BreakerConfig,
         settings: Settings,
         all: Arc<AllCircuits>,
     ) -> Self {
-        Self::new(breaker, config, settings, all, Some(AtomicU64::new(0)))
+        let tally = all.tally.part(stripes);
+        Self::new(breaker, config, settings, all, tally)
     }
 
     fn new(
@@ -90,7 +91,7 @@ impl CircuitGate {
         config: BreakerConfig,
         settings: Settings,
         all: Arc<AllCircuits>,
-        rejected: Option<AtomicU64>,
+        tally: Arc<Tally>,
     ) -> Self {
         all.began(BreakerState::Closed);
         let state = State {
@@ -102,7 +103,7 @@ impl CircuitGate {
             changed: watch::Sender::new(()),
             has_own_config: AtomicBool::new(false),
             all,
-            rejected,
+            tally,
         };
         Self {
             state: Arc::new(state),
@@ -154,11 +155,11 @@ impl Gate for CircuitGate {
 
     #[inline(always)]
     fn end(&self, pass: Pass, end: End, now: &Now) {
-        let State { breaker, all, .. } = &*self.state;
+        let State { breaker, tally, .. } = &*self.state;
         match end {
-            _ if breaker.has_changed(&pass) => all.tally.count(Event::Late),
-            End::Answered(outcome, _) => all.tally.ended(outcome),
-            End::Dropped | End::CutShort { .. } => all.tally.count(Event::Cancelled),
+            _ if breaker.has_changed(&pass) => tally.count(Event::Late),
+            End::Answered(outcome, _) => tally.ended(outcome),
+            End::Dropped | End::CutShort { .. } => tally.count(Event::Cancelled),
         }
         self.settle(pass, end, now);
     }
@@ -302,7 +303,7 @@ impl State {
             None => self.wake(),
         }
         if own {
-            trace::updated((self.all.tally.layer, self.settings.name), &changed);
+            trace::updated((self.tally.layer, self.settings.name), &changed);
         }
         Ok(changed)
     }
@@ -314,7 +315,7 @@ impl State {
     }
 
     fn of(&self, error: ConfigError) -> ConfigError {
-        error.of(self.all.tally.layer, self.settings.name)
+        error.of(self.tally.layer, self.settings.name)
     }
 
     /// After a permit has come back: if it was a probe, its slot may be free.
@@ -346,27 +347,15 @@ impl State {
 
     /// Calls that it has rejected since it was made.
     fn rejections(&self) -> u64 {
-        self.rejected.as_ref().map_or_else(
-            || {
-                self.all
-                    .tally
-                    .totals()
-                    .rejected
-                    .of(RejectedKind::CircuitOpen)
-            },
-            |rejected| rejected.load(Ordering::Relaxed),
-        )
+        self.tally.totals().rejected.of(RejectedKind::CircuitOpen)
     }
 
     /// Counts a rejection, and says so.
     fn reject(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
-        let mut rejected = Rejected::new(kind, self.all.tally.layer);
+        let mut rejected = Rejected::new(kind, self.tally.layer);
         rejected.name = self.settings.name;
         rejected.retry_after = retry_after;
-        self.all.tally.rejected(&rejected);
-        if let Some(rejected) = &self.rejected {
-            rejected.fetch_add(1, Ordering::Relaxed);
-        }
+        self.tally.rejected(&rejected);
         rejected
     }
 }

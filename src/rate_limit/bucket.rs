@@ -36,7 +36,7 @@ pub struct Snapshot {
     pub burst: u32,
     /// How many calls wait for their turn.
     pub waiting: usize,
-    /// What the layer has counted so far; of keys, all of them together.
+    /// What it has counted so far.
     pub totals: Totals,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Settings {
     pub(super) max_penalty: u64,
     pub(super) advertise: bool,
     pub(super) enabled: bool,
-    /// Whether it counts what it admits, or leaves that to the limit that all keys stay within.
+    /// Whether it counts what it admits, or leaves that to the limit of the key.
     pub(super) counts_admitted: bool,
     pub(super) name: Option<&'static str>,
 }

@@ -18,6 +18,7 @@ use crate::{
         keyed::{AllKeys, Table},
         state::AnyLimit,
     },
+    sync::stripe_count,
 };
 
 impl<M, P> RateLimitLayer<M, P> {
@@ -122,10 +123,9 @@ impl<F, M, P> RateLimitBuilder<InTable<F>, M, P> {
         let buckets = buckets.map_err(|error| error.of("rate_limit", settings.name))?;
         let clock = Clock::start();
         let (tally, missing) = (tally(settings.name), keys.missing.unwrap_or_default());
-        let own = settings.of_keys(total.is_some());
         let table = TableGate::new(
             key.0,
-            Table::new(buckets, clock, own, missing, tally.clone()),
+            Table::new(buckets, clock, settings, missing, tally.clone()),
         );
         register(table.table());
         let limit = with_total(table, total, clock, settings, tally);
@@ -160,14 +160,14 @@ where
             .and_then(|()| Ok((keys.max_keys(1024)?, limit.limit()?)));
         let (max_keys, shared) = checked.map_err(|error| error.of("rate_limit", settings.name))?;
         let clock = Clock::start();
-        let (tally, own) = (tally(settings.name), settings.of_keys(total.is_some()));
-        let shared = LimitGate::new(shared, clock, own, tally.clone());
+        let tally = tally(settings.name);
+        let shared = LimitGate::new(shared, clock, settings, tally.part(stripe_count()));
         let all = Arc::new(AllKeys(tally.clone()));
         register(&all);
         let plans = Plans {
             limit: key.limit,
             clock,
-            settings: own,
+            settings,
             all,
         };
         let fallback = (
@@ -218,7 +218,7 @@ where
 }
 
 /// With a limit that all keys stay within. A penalty of one key is not the others', so the total
-/// honors none.
+/// honors none. What is admitted counts for its key.
 fn with_total<G: crate::gate::Gate>(
     keyed: G,
     total: Option<Box<dyn Limit>>,
@@ -228,6 +228,7 @@ fn with_total<G: crate::gate::Gate>(
 ) -> WithTotal<G> {
     let settings = Settings {
         max_penalty: 0,
+        counts_admitted: false,
         ..settings
     };
     let total = total.map(|total| LimitGate::new(AnyLimit::Other(total), clock, settings, tally));
@@ -239,14 +240,6 @@ fn tally(name: Option<&'static str>) -> Arc<Tally> {
 }
 
 impl Settings {
-    /// Of limits by key. With a total, that counts what is admitted.
-    fn of_keys(self, has_total: bool) -> Self {
-        Self {
-            counts_admitted: !has_total,
-            ..self
-        }
-    }
-
     fn checked(&self) -> Result<(), ConfigError> {
         match self.max_waiting {
             Some(calls) if self.max_wait.is_none() && !self.deadlines => {

@@ -73,8 +73,8 @@ pub use bucket::Snapshot;
 pub use builder::{InTable, RateLimitBuilder};
 pub use handle::RateLimitHandle;
 pub use keyed::{
-    HeavyHitter, Key, KeyedRateLimitHandle, KeyedSnapshot, Labelled, PerKey, PerKeyRateLimitHandle,
-    Plans, TableGate,
+    HeavyHitter, Key, KeySnapshot, KeyedRateLimitHandle, KeyedSnapshot, Labelled, PerKey,
+    PerKeyRateLimitHandle, Plans, TableGate,
 };
 #[cfg(feature = "serde")]
 pub(crate) use layer::one_second_of;

@@ -27,7 +27,7 @@ pub struct Snapshot {
     pub accepts: u64,
     /// Calls of the window that it rejected, or failed.
     pub failures: u64,
-    /// What the layer has counted so far; of keys, all of them together.
+    /// What it has counted so far.
     pub totals: Totals,
 }
 

@@ -11,7 +11,7 @@ use crate::{
     algorithm::throttle::ThrottleConfig,
     gate::{Keyable, Keyed, KeyedParts},
     keyed::{HasKey, partitions::Recipe},
-    observe::{self, Instance, Observed, Tally, trace},
+    observe::{self, Instance, Observed, Tally, Totals, trace},
     throttle::{ThrottleGate, ThrottleHandle},
 };
 
@@ -50,6 +50,12 @@ impl<K: Hash + Eq + Clone> KeyedThrottleHandle<K> {
     #[must_use]
     pub fn shared(&self) -> ThrottleHandle {
         self.parts.shared.handle()
+    }
+
+    /// What all throttles have counted so far, evicted ones too. Costs some twenty loads for each.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.parts.recipe.tally.totals()
     }
 
     /// All keys that have a throttle of their own. Costs a copy of each key.
@@ -102,7 +108,7 @@ impl Template {
     pub(super) fn throttle(&self, stripes: usize) -> Result<ThrottleGate, ConfigError> {
         let config = *self.lock();
         // Whether it is enabled is asked before there is a key.
-        ThrottleGate::new(config, stripes, true, self.tally.clone())
+        ThrottleGate::new(config, stripes, true, self.tally.part(stripes))
     }
 }
 

@@ -139,7 +139,7 @@ fn bulkheads() -> Vec<(&'static str, Router, Look)> {
     let keys = keyed.handle();
     let of_key = move || {
         let in_flight = keys.key(&7).map_or(0, |key| key.snapshot().in_flight);
-        (in_flight, keys.shared().snapshot().totals)
+        (in_flight, keys.totals())
     };
     let [stack, stack_to_end] = [both.handle().bulkhead, both_to_end.handle().bulkhead];
     vec![
@@ -268,7 +268,7 @@ async fn a_client_keeps_its_place_until_it_drops_the_guard() {
     let look = move || {
         let hosts = handle.keys().into_iter();
         let in_flight = hosts.map(|(_, host)| host.snapshot().in_flight).sum();
-        (in_flight, handle.shared().snapshot().totals)
+        (in_flight, handle.totals())
     };
     keeps(Box::new(look), stack.layer(hyper_client()), address).await;
 }

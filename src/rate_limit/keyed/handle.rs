@@ -55,6 +55,22 @@ pub struct KeyedSnapshot {
     pub bytes: usize,
 }
 
+/// The limit of one key of a table at one moment. What was counted by key it does not have: the
+/// table keeps no keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct KeySnapshot {
+    /// How many calls of cost 1 would be admitted at once.
+    pub available: u32,
+    /// How much in how long.
+    pub rate: Rate,
+    /// How many are admitted at once at most.
+    pub burst: u32,
+    /// How many calls wait for their turn.
+    pub waiting: usize,
+}
+
 impl<K> KeyedRateLimitHandle<K> {
     pub(in crate::rate_limit) fn new(table: Arc<Table>, total: Option<RateLimitHandle>) -> Self {
         Self {
@@ -86,19 +102,19 @@ impl<K> KeyedRateLimitHandle<K> {
     /// The limit of one key, and at most what the total leaves. Of a key that overflows, that which
     /// it shares.
     #[must_use]
-    pub fn snapshot_of<Q>(&self, key: &Q) -> Snapshot
+    pub fn snapshot_of<Q>(&self, key: &Q) -> KeySnapshot
     where
         K: Borrow<Q>,
         Q: Hash + ?Sized,
     {
         let own = self.table.snapshot(self.hash(key));
-        let Some(total) = self.total() else {
-            return own;
-        };
-        Snapshot {
-            available: own.available.min(total.available),
-            burst: own.burst.min(total.burst),
-            ..own
+        let total = self.total();
+        let at_most = |own: u32, total: Option<u32>| total.map_or(own, |total| own.min(total));
+        KeySnapshot {
+            available: at_most(own.available, total.map(|total| total.available)),
+            rate: own.rate,
+            burst: at_most(own.burst, total.map(|total| total.burst)),
+            waiting: own.waiting,
         }
     }
 

@@ -9,7 +9,7 @@ mod table;
 mod tests;
 pub(crate) mod top;
 
-pub use handle::{KeyedRateLimitHandle, KeyedSnapshot};
+pub use handle::{KeySnapshot, KeyedRateLimitHandle, KeyedSnapshot};
 pub use key::{Key, Labelled};
 pub(super) use per_key::{AllKeys, MakeLimit};
 pub use per_key::{PerKey, PerKeyRateLimitHandle, Plans};

@@ -8,7 +8,7 @@ use crate::{
     ambient::clock::Clock,
     gate::{Keyable, Keyed, KeyedParts},
     keyed::{HasKey, partitions::Recipe},
-    observe::{Instance, Observed, State, Tally},
+    observe::{Instance, Observed, State, Tally, Totals},
     rate_limit::{
         LimitGate, RateLimitHandle,
         bucket::{self, Settings},
@@ -96,6 +96,12 @@ impl<K: Hash + Eq + Clone> PerKeyRateLimitHandle<K> {
             .collect()
     }
 
+    /// What all limits have counted so far, evicted ones too. Costs some twenty loads for each.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.parts.recipe.all.0.totals()
+    }
+
     /// All keys that have a limit of their own. Costs a copy of each key.
     #[must_use]
     pub fn keys(&self) -> Vec<(K, RateLimitHandle)> {
@@ -117,7 +123,8 @@ impl<K> Recipe<K, LimitGate> for Plans<K> {
             AnyLimit::Other(limit),
             self.clock,
             self.settings,
-            self.all.0.clone(),
+            // One stripe: there are many limits, and few threads at each.
+            self.all.0.part(1),
         ))
     }
 }
