@@ -27,6 +27,8 @@ pub struct Proxies {
     trusted: Trusted,
     field: Field,
     peer: fn(&Extensions) -> Option<SocketAddr>,
+    /// Whether a peer whose address is not known is one of the proxies.
+    alone: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -49,7 +51,7 @@ enum Field {
 /// [`Missing`](crate::rate_limit::Missing).
 ///
 /// A client that reaches the server past the proxies can write any address. Against that,
-/// [`Proxies::networks`] looks at the peer's own address too.
+/// [`Proxies::networks`] looks at the peer's own address too, and believes nobody without.
 ///
 /// ```
 /// use tower_keep::{
@@ -93,8 +95,9 @@ impl Proxies {
     /// none of them; if all are, the leftmost.
     ///
     /// The peer's address comes first of all: if it is in none of the networks, it is the client,
-    /// and the field is not read. A server that tells no address ([`peer_from`](Self::peer_from))
-    /// is taken to be called by proxies alone.
+    /// and the field is not read. Where no address is known, the request has no key, as anybody may
+    /// have written the field: say where the server puts it ([`peer_from`](Self::peer_from)), or
+    /// that there is none but proxies ([`only_proxies_call`](Self::only_proxies_call)).
     ///
     /// # Errors
     /// If one is no network, or there is none.
@@ -137,11 +140,22 @@ impl Proxies {
         self
     }
 
+    /// Only proxies can reach the server, which listens on a Unix socket, or on a network of their
+    /// own: the field is believed where the peer's address is not known. Default: it is not.
+    ///
+    /// For [`networks`](Self::networks). [`hops`](Self::hops) says as much by itself.
+    #[must_use]
+    pub fn only_proxies_call(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
     fn new(trusted: Trusted) -> Self {
         Self {
             trusted,
             field: Field::XForwardedFor,
             peer: |extensions| extensions.get().copied(),
+            alone: false,
         }
     }
 
@@ -151,6 +165,7 @@ impl Proxies {
         match &self.trusted {
             Trusted::Hops(0) => peer,
             Trusted::Hops(hops) => entries.nth(hops - 1)?,
+            Trusted::Networks(_) if peer.is_none() && !self.alone => None,
             Trusted::Networks(networks) => {
                 let is_proxy = |address| networks.iter().any(|network| network.contains(address));
                 if let Some(peer) = peer.filter(|peer| !is_proxy(*peer)) {

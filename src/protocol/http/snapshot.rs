@@ -1,6 +1,6 @@
 //! What is kept of a request to make it again.
 
-use std::any::Any;
+use std::{any::Any, fmt};
 
 use bytes::Bytes;
 use http::{Method, Request, header::UPGRADE, request::Parts};
@@ -80,10 +80,19 @@ where
 }
 
 /// What is kept of a request to make it again: its head, and a recording of its body.
-#[derive(Debug)]
 pub struct RequestSnapshot<B> {
     head: Parts,
     tape: Tape<B>,
+}
+
+/// Not the URI, which may name a password, nor the fields.
+impl<B> fmt::Debug for RequestSnapshot<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestSnapshot")
+            .field("method", &self.head.method)
+            .field("version", &self.head.version)
+            .finish_non_exhaustive()
+    }
 }
 
 #[cfg(feature = "tonic-014")]

@@ -149,10 +149,23 @@ fn a_peer_that_is_no_proxy_is_the_client_whatever_it_writes() {
 }
 
 #[test]
-fn without_an_address_the_peer_is_taken_for_a_proxy() {
+fn without_a_peer_no_field_is_believed() {
+    for lines in [&["192.0.2.1, 10.0.0.1"][..], &["192.0.2.1"], &[]] {
+        let request = x_forwarded_for(lines, None);
+        assert_eq!(forwarded(own())(&request), None);
+        assert_eq!(forwarded(own().rfc_7239())(&request), None);
+    }
+}
+
+#[test]
+fn without_a_peer_a_field_is_believed_if_that_is_said() {
+    let alone = || own().only_proxies_call();
     let request = x_forwarded_for(&["192.0.2.1, 10.0.0.1"], None);
-    assert_eq!(forwarded(own())(&request), subnet("192.0.2.1"));
-    assert_eq!(forwarded(own())(&x_forwarded_for(&[], None)), None);
+    assert_eq!(forwarded(alone())(&request), subnet("192.0.2.1"));
+    assert_eq!(forwarded(alone())(&x_forwarded_for(&[], None)), None);
+    // A peer that is known is looked at all the same.
+    let request = x_forwarded_for(&["192.0.2.1"], Some("198.51.100.1:80"));
+    assert_eq!(forwarded(alone())(&request), subnet("198.51.100.1"));
 }
 
 #[test]

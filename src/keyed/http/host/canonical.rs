@@ -1,0 +1,109 @@
+//! Hosts and ports in the form of the URL standard.
+//!
+//! A host reaches this as [`http::Uri`] takes it: of ASCII letters, digits and signs, without a
+//! percent, so that neither percent-decoding nor IDNA is left to do.
+
+use std::{
+    fmt::{self, Write as _},
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+/// A host and what follows its colon, without a user.
+pub(super) fn split(authority: &str) -> (&str, Option<&str>) {
+    let bracket = authority
+        .strip_prefix('[')
+        .and_then(|inner| inner.find(']'));
+    let (host, rest) = match bracket {
+        Some(at) => authority.split_at(at + 2),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    (host, rest.strip_prefix(':'))
+}
+
+/// A port without the zeros before it, if there is one.
+pub(super) fn port(port: Option<&str>) -> Option<&str> {
+    let written = port.filter(|port| !port.is_empty())?;
+    match written.trim_start_matches('0') {
+        "" => Some("0"),
+        port => Some(port),
+    }
+}
+
+/// The canonical form of a host without a final dot, if that is another.
+pub(super) fn host(host: &str) -> Option<String> {
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|inner| inner.strip_suffix(']'));
+    if let Some(address) = bracketed.and_then(|inner| inner.parse::<Ipv6Addr>().ok()) {
+        return unless_written(host, format_args!("[{address}]"));
+    }
+    if let Some(address) = ipv4(host) {
+        return unless_written(host, format_args!("{address}"));
+    }
+    let is_lower = !host.bytes().any(|byte| byte.is_ascii_uppercase());
+    (!is_lower).then(|| host.to_ascii_lowercase())
+}
+
+/// A form in a string of its own, if it is not what is written already.
+fn unless_written(written: &str, form: fmt::Arguments<'_>) -> Option<String> {
+    let mut left = Left(Some(written));
+    let is_written = left.write_fmt(form).is_ok() && left.0 == Some("");
+    (!is_written).then(|| form.to_string())
+}
+
+/// What of a text has not been written yet; `None` once something else was.
+struct Left<'a>(Option<&'a str>);
+
+impl fmt::Write for Left<'_> {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        self.0 = self.0.and_then(|left| left.strip_prefix(part));
+        Ok(())
+    }
+}
+
+/// An address of up to four numbers: all but the last are a byte, the last fills what is left. Each
+/// may be decimal, octal after a `0`, or hexadecimal after `0x`. Clients and resolvers take all of
+/// them.
+fn ipv4(host: &str) -> Option<Ipv4Addr> {
+    if let Ok(address) = host.parse() {
+        return Some(address);
+    }
+    let last = host.rsplit('.').next()?;
+    // A name that ends with a number is no name.
+    if !last.starts_with(|first: char| first.is_ascii_digit()) {
+        return None;
+    }
+    let mut address = 0_u64;
+    let mut bytes_left = 4;
+    for (part, is_last) in parts(host) {
+        let number = number(part)?;
+        let width = if is_last { bytes_left } else { 1 };
+        if bytes_left == 0 || number >> (8 * width) != 0 {
+            return None;
+        }
+        address = address << (8 * width) | number;
+        bytes_left -= width;
+    }
+    Some(Ipv4Addr::from(u32::try_from(address).ok()?))
+}
+
+fn parts(host: &str) -> impl Iterator<Item = (&str, bool)> {
+    let dots = host.bytes().filter(|byte| *byte == b'.').count();
+    let parts = host.split('.').enumerate();
+    parts.map(move |(index, part)| (part, index == dots))
+}
+
+fn number(text: &str) -> Option<u64> {
+    let hexadecimal = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let (digits, radix) = match (hexadecimal, text.strip_prefix('0')) {
+        (Some(""), _) => return Some(0),
+        (Some(digits), _) => (digits, 16),
+        (None, Some(digits)) if !digits.is_empty() => (digits, 8),
+        (None, _) => (text, 10),
+    };
+    // `from_str_radix` takes a sign, and too many digits are too large in any case.
+    let well_formed = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u64::from_str_radix(digits, radix)
+        .ok()
+        .filter(|_| well_formed)
+}
