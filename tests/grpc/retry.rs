@@ -19,7 +19,10 @@ use tonic::{Code, Request, Status, body::Body, metadata::MetadataMap, transport:
 use tower::{BoxError, Layer, Service, service_fn};
 use tower_keep::{
     algorithm::{Backoff, Jitter},
-    protocol::{grpc::Client, http::Idempotent},
+    protocol::{
+        grpc::Client,
+        http::{Idempotent, NotIdempotent},
+    },
     retry::{Retry, RetryLayer},
     stack,
 };
@@ -97,6 +100,17 @@ async fn a_request_may_declare_itself_idempotent() {
     request.extensions_mut().insert(Idempotent);
     EchoClient::new(service).unary(request).await.unwrap();
     assert_eq!(echo.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_may_declare_itself_not_idempotent() {
+    let echo = Echo::default();
+    echo.script([Reply::Fail(Status::unavailable(""))]);
+    let service = retrying(Client::new().idempotent(ALL), serve(echo.clone()).await);
+    let mut request = Request::new(message("a"));
+    request.extensions_mut().insert(NotIdempotent);
+    assert!(EchoClient::new(service).unary(request).await.is_err());
+    assert_eq!(echo.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,4 +10,5 @@ mod hedge_model;
 mod model;
 mod open_circuit;
 mod over_http;
+mod rules;
 mod shared_budgets;

@@ -55,7 +55,8 @@ use crate::{
 /// with what remains of it.
 ///
 /// Idempotent are the methods that are declared so, and requests with an
-/// [`Idempotent`](over_http::Idempotent) extension or an `idempotency-key`.
+/// [`Idempotent`](over_http::Idempotent) extension or an `idempotency-key`; never those with a
+/// [`NotIdempotent`](over_http::NotIdempotent) extension.
 ///
 /// Below a retry, requests carry a [`tonic::body::Body`], the type that a channel takes.
 #[derive(Debug, Clone, Copy)]
@@ -314,7 +315,8 @@ where
         if let Some(deadline) = CarryDeadline::deadline(self, &request) {
             request.extensions_mut().insert(deadline);
         }
-        let declared = self.is_idempotent(request.uri().path());
+        let denied = request.extensions().get::<over_http::NotIdempotent>();
+        let declared = denied.is_none() && self.is_idempotent(request.uri().path());
         let (request, kept) = self.http.prepare(request);
         let kept = kept.map(|kept| Kept {
             idempotent: kept.idempotent || declared,

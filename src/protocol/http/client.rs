@@ -2,13 +2,14 @@
 
 use std::{error::Error, time::Duration};
 
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode, request::Parts};
 use tower::BoxError;
 
 use super::{
     Attempt, deadline_fields,
     error::Cause,
     rate_limit_fields, retry_after,
+    rules::{AdviceRule, IdempotentRule},
     status::{self, Classifier, Retried, Statuses, outcome_of, rejection_of},
     upgrade,
 };
@@ -40,11 +41,18 @@ pub struct Client {
     send_deadline: bool,
     composite: bool,
     body_limit: usize,
+    idempotent: Option<IdempotentRule>,
+    advice: Option<AdviceRule>,
 }
 
 /// A request extension that declares this one request idempotent, whatever its method.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Idempotent;
+
+/// A request extension that declares this one request not idempotent, whatever its method and
+/// whatever else is said: it is sent again only if it was certainly not processed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NotIdempotent;
 
 impl Client {
     /// Reads and retries as the table says. Keeps request bodies of up to 64 KiB to send them
@@ -59,6 +67,8 @@ impl Client {
             send_deadline: false,
             composite: false,
             body_limit: 64 * 1024,
+            idempotent: None,
+            advice: None,
         }
     }
 
@@ -80,6 +90,58 @@ impl Client {
         for status in statuses {
             self.also_retried.insert(status);
         }
+        self
+    }
+
+    /// Declares more requests idempotent, by their head: a search that is a POST, for example. What
+    /// the closure does not accept is as the method says. One request says so itself by the
+    /// extensions [`Idempotent`] and [`NotIdempotent`].
+    ///
+    /// The closure is kept for as long as the program runs.
+    ///
+    /// ```
+    /// use tower_keep::protocol::http::Client;
+    ///
+    /// let client = Client::new().idempotent_when(|head| head.uri.path() == "/search");
+    /// # let _ = client;
+    /// ```
+    #[must_use]
+    pub fn idempotent_when<F>(mut self, accepts: F) -> Self
+    where
+        F: Fn(&Parts) -> bool + Send + Sync + 'static,
+    {
+        self.idempotent = Some(IdempotentRule::new(accepts));
+        self
+    }
+
+    /// Says by status and fields what a retry may do after a response; where the closure says
+    /// `None`, the table does. `Sent::No` declares that the upstream has not processed the request,
+    /// so that a POST is sent again as well. What a layer of this crate further in made is never
+    /// asked about, and the outcome stays that of the table or of [`classify`](Self::classify).
+    ///
+    /// The closure is kept for as long as the program runs.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use http::StatusCode;
+    /// use tower_keep::protocol::{Advice, Sent, http::Client};
+    ///
+    /// // This API processes nothing that it answers with a 429, or a 403 with no quota left.
+    /// let client = Client::new().advise(|status, fields| {
+    ///     let used_up = fields.get("x-ratelimit-remaining").is_some_and(|left| left == "0");
+    ///     let after = Some(Duration::from_secs(1)); // or by `x-ratelimit-reset`
+    ///     let quota = status == StatusCode::FORBIDDEN && used_up;
+    ///     (quota || status == StatusCode::TOO_MANY_REQUESTS)
+    ///         .then_some(Advice::Retry { sent: Sent::No, after })
+    /// });
+    /// # let _ = client;
+    /// ```
+    #[must_use]
+    pub fn advise<F>(mut self, advise: F) -> Self
+    where
+        F: Fn(StatusCode, &HeaderMap) -> Option<Advice> + Send + Sync + 'static,
+    {
+        self.advice = Some(AdviceRule::new(advise));
         self
     }
 
@@ -176,6 +238,16 @@ impl Client {
         }
     }
 
+    /// Whether a closure has told it, and not a rejection further in.
+    fn is_told(&self, advice: Advice) -> bool {
+        self.advice.is_some() && !matches!(advice, Advice::Rejected { .. })
+    }
+
+    /// Returns whether a closure declares this request idempotent.
+    pub(super) fn accepts_as_idempotent(&self, head: &Parts) -> bool {
+        self.idempotent.is_some_and(|rule| rule(head))
+    }
+
     /// What a retry may do after an error.
     pub(in crate::protocol) fn advise_on_error(&self, cause: Cause) -> Advice {
         match cause {
@@ -197,6 +269,12 @@ impl Client {
             return Advice::from(rejected);
         }
         let status = response.status();
+        let told = self
+            .advice
+            .and_then(|rule| rule(status, response.headers()));
+        if let Some(advice) = told {
+            return advice;
+        }
         let after = retry_after::parse(response.headers());
         let bad = matches!(outcome, Outcome::Failure | Outcome::Overload);
         let by_table = match status::meaning(status).1 {
@@ -272,6 +350,10 @@ where
 
     fn proof(&self, advice: Advice, result: Result<&Response<B>, &BoxError>) -> Proof {
         match result {
+            // A response came, so the request was sent, and what is known is the upstream's word.
+            Ok(_) if Proof::from(advice) == Proof::NotSent && self.is_told(advice) => {
+                Proof::Unprocessed
+            }
             Ok(_) => advice.into(),
             Err(error) => Self::proof_of_error(Cause::of(&**error), advice),
         }

@@ -28,8 +28,9 @@
 //! [`Client::strict`] removes the 429.
 //!
 //! Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110, section 9.2.2), any request
-//! with an `Idempotency-Key` field, and any with an [`Idempotent`] extension. One that asks for an
-//! `Upgrade` is not by its method: nothing tells what the connection is used for then.
+//! with an `Idempotency-Key` field, any with an [`Idempotent`] extension, and those that a closure
+//! [accepts](Client::idempotent_when); one with a [`NotIdempotent`] extension never is. One that
+//! asks for an `Upgrade` is not by its method: nothing tells what the connection is used for then.
 //!
 //! That nothing was sent is believed of errors of hyper and std themselves, and of
 //! the adapter for reqwest, as long as nothing has looked at the request's body: a
@@ -58,6 +59,7 @@ mod replay;
 #[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
 pub mod reqwest;
 mod retry_after;
+mod rules;
 mod server;
 mod snapshot;
 pub(super) mod status;
@@ -67,7 +69,7 @@ mod until_body_end;
 mod upgrade;
 
 pub use attempt::Attempt;
-pub use client::{Client, Idempotent};
+pub use client::{Client, Idempotent, NotIdempotent};
 #[cfg(feature = "tonic-014")]
 pub(super) use deadline_fields::{read as read_deadline, shorten_grpc};
 #[cfg(feature = "tonic-014")]

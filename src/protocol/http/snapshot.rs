@@ -7,7 +7,7 @@ use http::{Method, Request, header::UPGRADE, request::Parts};
 use http_body::Body;
 
 use super::{
-    Client, Idempotent,
+    Client, Idempotent, NotIdempotent,
     replay::{ReplayBody, Tape},
 };
 use crate::{
@@ -27,8 +27,8 @@ where
     }
 
     fn prepare(&self, request: Request<B>) -> (Self::Request, Option<Kept<RequestSnapshot<B>>>) {
-        let idempotent = is_idempotent(&request);
         let (parts, body) = request.into_parts();
+        let idempotent = is_idempotent(self, &parts);
         let (body, tape) = match idempotent {
             true => ReplayBody::record(body, self.longest_kept()),
             // Whether it was taken decides whether it may be sent again.
@@ -103,13 +103,17 @@ impl<B> RequestSnapshot<B> {
     }
 }
 
-fn is_idempotent<B>(request: &Request<B>) -> bool {
+fn is_idempotent(client: &Client, head: &Parts) -> bool {
+    if head.extensions.get::<NotIdempotent>().is_some() {
+        return false;
+    }
     let by_method = matches!(
-        *request.method(),
+        head.method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
     );
     // What an upgraded connection is used for, no method tells.
-    by_method && !request.headers().contains_key(UPGRADE)
-        || request.headers().contains_key("idempotency-key")
-        || request.extensions().get::<Idempotent>().is_some()
+    by_method && !head.headers.contains_key(UPGRADE)
+        || head.headers.contains_key("idempotency-key")
+        || head.extensions.get::<Idempotent>().is_some()
+        || client.accepts_as_idempotent(head)
 }
