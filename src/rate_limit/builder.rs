@@ -359,8 +359,8 @@ impl<K, C, A, D, P> RateLimitBuilder<K, Policy<C, A, D>, P> {
     }
 
     /// Lets a call wait until its own deadline, which a closure `Fn(&Req) ->
-    /// Option<tokio::time::Instant>` tells; one whose turn would come at that or later is rejected
-    /// at once, and so is one that comes after it, even if there is room. With
+    /// Option<tokio::time::Instant>` tells. One whose turn would come at that or later is rejected
+    /// at once. So is one that comes after it, even if there is room. With
     /// [`max_wait`](Self::max_wait) the earlier of the two holds, and for a request without a
     /// deadline that alone. Default: no deadlines.
     pub fn deadline<Req, F>(

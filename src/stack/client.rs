@@ -267,8 +267,8 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
     /// Checks all settings, and each part's against the others'.
     ///
     /// # Errors
-    /// What a part would reject; a total timeout below an attempt's; a circuit breaker's window
-    /// below twice the attempt's timeout; a hint that a retry waits for above the total timeout, or
+    /// What a part would reject. A total timeout below an attempt's. A circuit breaker's window
+    /// below twice the attempt's timeout. A hint that a retry waits for above the total timeout, or
     /// a backoff whose base is not below it.
     pub fn build(mut self) -> Result<ClientStack<P, W>, ConfigError> {
         // Unless it was set: a longer wait would only end in the total timeout.

@@ -365,8 +365,8 @@ pub(super) fn named<B>(
 /// The circuit breaker of a stack opens for half a second, and for up to one when the probe fails,
 /// and needs few calls to judge by. An upstream is mostly back soon, and a circuit that is open for
 /// long after that is an outage of its own: `cargo bench --bench simulation` has the table. One
-/// probe, because of a thousand clients that call once a second three each are most of the load;
-/// and few calls for a judgement, because such clients need ten seconds for ten.
+/// probe, because of a thousand clients that call once a second three each are most of the load.
+/// Few calls for a judgement, because such clients need ten seconds for ten.
 pub(crate) fn circuit_breaker_config() -> BreakerConfig {
     BreakerConfig {
         open_for: Duration::from_millis(500),

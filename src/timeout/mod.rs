@@ -1,7 +1,8 @@
 //! Timeout: an answer within so long, or none.
 //!
-//! Use one around each attempt, beneath the retry and the circuit breaker, so that a hung peer
-//! becomes a failure that they see; and one around everything, as the total that the caller waits.
+//! Use one around each attempt, beneath the retry and the circuit breaker, so that a hung upstream
+//! becomes a failure that they see. Use another around everything, as the total that the caller
+//! waits.
 //!
 //! ```
 //! use std::time::Duration;
@@ -20,7 +21,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The inner future is polled first, and the time runs from when it first has to wait: a call that
+//! The inner future is polled first, and the time runs from when it first has to wait. A call that
 //! is answered at once makes no timer and reads no clock. When the time is up the inner future is
 //! dropped at once. It needs a tokio runtime with its timer enabled.
 //!

@@ -206,7 +206,7 @@ impl State {
         self.reject_as(RejectedKind::TimedOut, Some(cut_short))
     }
 
-    /// How long a call must have run to be called slow though the limit is not over: twice what
+    /// How long a call must have run to be called slow before its limit is over. It is twice what
     /// good answers take, or a quarter of the limit while that is not known.
     fn patience(&self, limit: Duration) -> Duration {
         match self.good.load(Ordering::Relaxed) {
