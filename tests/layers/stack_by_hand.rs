@@ -53,6 +53,17 @@ struct Settings {
     consecutive: u32,
     open_for: u64,
     sends_deadline: bool,
+    without: Without,
+}
+
+/// Parts that are left out.
+#[derive(Debug, Clone, Copy)]
+struct Without {
+    total: bool,
+    retry: bool,
+    breaker: bool,
+    bulkhead: bool,
+    attempt: bool,
 }
 
 /// One call of a client.
@@ -203,6 +214,10 @@ impl Settings {
     }
 
     fn bulkhead(&self) -> BulkheadBuilder {
+        if self.without.bulkhead {
+            // What a stack has in its place.
+            return BulkheadLayer::builder(100);
+        }
         let builder = BulkheadLayer::builder(self.places);
         match self.place_wait {
             Some(wait) => builder.max_wait(ms(wait)),
@@ -225,16 +240,42 @@ impl Settings {
             .total_timeout(ms(self.total))
             .attempt_timeout(ms(self.attempt))
             .retry(|retry| self.retry(retry))
-            .circuit_breaker(|breaker| self.breaker(breaker))
-            .bulkhead(self.bulkhead());
-        match self.limit() {
+            .circuit_breaker(|breaker| self.breaker(breaker));
+        let builder = match self.without.bulkhead {
+            true => builder.without_bulkhead(),
+            false => builder.bulkhead(self.bulkhead()),
+        };
+        let mut builder = match self.limit() {
             Some(limit) => builder.rate_limit(limit),
             None => builder,
+        };
+        if self.without.total {
+            builder = builder.without_total_timeout();
+        }
+        if self.without.retry {
+            builder = builder.without_retry();
+        }
+        if self.without.breaker {
+            builder = builder.without_circuit_breaker();
+        }
+        if self.without.attempt {
+            builder = builder.without_attempt_timeout();
+        }
+        builder
+    }
+
+    /// A client's stack waits for no hint beyond its total timeout.
+    fn longest_hint(&self) -> Duration {
+        if self.without.total {
+            Duration::from_secs(10)
+        } else {
+            ms(self.total)
         }
     }
 
     fn is_valid(&self) -> bool {
-        self.attempt <= self.total && self.backoff < self.total
+        let of_total = self.attempt <= self.total && self.backoff < self.total;
+        self.without.total || of_total
     }
 }
 
@@ -441,11 +482,19 @@ mod over_http {
                 deadline.map(|deadline| deadline.moment())
             };
             let breaker = settings
-                .breaker(CircuitBreakerLayer::builder().name("api"))
+                .breaker(
+                    CircuitBreakerLayer::builder()
+                        .name("api")
+                        .enabled(!settings.without.breaker),
+                )
                 .keyed_by(by_host)
                 .gate()
                 .unwrap();
-            let bulkhead = settings.bulkhead().name("api").keyed_by(by_host);
+            let bulkhead = settings
+                .bulkhead()
+                .name("api")
+                .enabled(!settings.without.bulkhead)
+                .keyed_by(by_host);
             let bulkhead = bulkhead.deadline(deadline).gate().unwrap();
             let limit = settings.limit().map(|limit| {
                 // A deadline alone would let calls wait that may not.
@@ -455,12 +504,18 @@ mod over_http {
             });
             let budgets = KeyedBudgets::builder(ByHost).build().unwrap();
             let total = TimeoutLayer::builder(ms(settings.total)).name("api");
+            let total = total.enabled(!settings.without.total);
             let total = total.total(true).protocol(client).build().unwrap();
             let retry = settings.retry(RetryLayer::builder()).name("api");
+            let retry = retry.enabled(!settings.without.retry);
             let retry = retry.protocol(client).budget_per(budgets.clone());
             let retry = retry.stop_while_open(breaker.handle());
-            let retry = retry.max_retry_after(ms(settings.total)).build().unwrap();
+            let retry = retry
+                .max_retry_after(settings.longest_hint())
+                .build()
+                .unwrap();
             let attempt = TimeoutLayer::builder(ms(settings.attempt)).name("api");
+            let attempt = attempt.enabled(!settings.without.attempt);
             let attempt = attempt.protocol(client).build().unwrap();
             let (circuits, bulkheads) = (breaker.handle(), bulkhead.handle());
             let limit_handle = limit.as_ref().map(|limit| limit.handle());
@@ -614,19 +669,30 @@ mod over_grpc {
                 let deadline = request.extensions().get::<Deadline>();
                 deadline.map(|deadline| deadline.moment())
             };
-            let breaker = settings.breaker(CircuitBreakerLayer::builder().name("api"));
+            let breaker = settings.breaker(
+                CircuitBreakerLayer::builder()
+                    .name("api")
+                    .enabled(!settings.without.breaker),
+            );
             let breaker = breaker.keyed_by(by_host).gate().unwrap();
-            let bulkhead = settings.bulkhead().name("api").keyed_by(by_host);
+            let bulkhead = settings
+                .bulkhead()
+                .name("api")
+                .enabled(!settings.without.bulkhead)
+                .keyed_by(by_host);
             let bulkhead = bulkhead.deadline(deadline).gate().unwrap();
             let total = TimeoutLayer::builder(ms(settings.total)).name("api");
+            let total = total.enabled(!settings.without.total);
             let total = total.total(true).protocol(client()).build().unwrap();
             let budgets = KeyedBudgets::builder(ByHost).build().unwrap();
             let retry = settings.retry(RetryLayer::builder()).name("api");
-            let retry = retry.max_retry_after(ms(settings.total));
+            let retry = retry.enabled(!settings.without.retry);
+            let retry = retry.max_retry_after(settings.longest_hint());
             let retry = retry.protocol(client()).budget_per(budgets);
             let retry = retry.stop_while_open(breaker.handle());
             let retry = retry.build().unwrap();
             let attempt = TimeoutLayer::builder(ms(settings.attempt)).name("api");
+            let attempt = attempt.enabled(!settings.without.attempt);
             let attempt = attempt.protocol(client()).build().unwrap();
             let (retries, updated) = (retry.handle(), total.handle());
             let gates = GateLayer::new((breaker, bulkhead)).protocol(client());
@@ -843,9 +909,16 @@ mod plain {
     ) -> Vec<String> {
         run(calls, unready, (make, read), |upstream| {
             let protocol = Carries(Plain::new().idempotent_when(idempotent));
-            let breaker = settings.breaker(CircuitBreakerLayer::builder().name("api"));
+            let breaker = settings.breaker(
+                CircuitBreakerLayer::builder()
+                    .name("api")
+                    .enabled(!settings.without.breaker),
+            );
             let breaker = breaker.gate().unwrap();
-            let bulkhead = settings.bulkhead().name("api");
+            let bulkhead = settings
+                .bulkhead()
+                .name("api")
+                .enabled(!settings.without.bulkhead);
             let bulkhead = bulkhead.deadline(deadline).gate().unwrap();
             let limit = settings.limit().map(|limit| {
                 // A deadline alone would let calls wait that may not.
@@ -854,12 +927,15 @@ mod plain {
                 limit.gate().unwrap()
             });
             let total = TimeoutLayer::builder(ms(settings.total)).name("api");
+            let total = total.enabled(!settings.without.total);
             let total = total.total(true).protocol(protocol).build().unwrap();
             let retry = settings.retry(RetryLayer::builder()).name("api");
-            let retry = retry.max_retry_after(ms(settings.total));
+            let retry = retry.enabled(!settings.without.retry);
+            let retry = retry.max_retry_after(settings.longest_hint());
             let retry = retry.stop_while_open(breaker.handle());
             let retry = retry.protocol(protocol).build().unwrap();
             let attempt = TimeoutLayer::builder(ms(settings.attempt)).name("api");
+            let attempt = attempt.enabled(!settings.without.attempt);
             let attempt = attempt.protocol(protocol).build().unwrap();
             let (circuits, bulkheads) = (breaker.handle(), bulkhead.handle());
             let limit_handle = limit.as_ref().map(|limit| limit.handle());
@@ -973,18 +1049,31 @@ fn settings() -> impl Strategy<Value = Settings> {
     let rate = prop::option::of((1..50u64, prop::option::of(10..800u64)));
     let places = (1..6usize, prop::option::of(10..800u64));
     let breaker = (2..12u32, 100..1_500u64);
-    (times, rate, places, breaker, any::<bool>()).prop_map(
-        |((total, attempt, attempts, backoff), rate, places, breaker, sends_deadline)| Settings {
-            total,
-            attempt,
-            attempts,
-            backoff,
-            rate,
-            places: places.0,
-            place_wait: places.1,
-            consecutive: breaker.0,
-            open_for: breaker.1,
-            sends_deadline,
+    let out = || prop::bool::weighted(0.15);
+    let without = (out(), out(), out(), out(), out());
+    let without = without.prop_map(|(total, retry, breaker, bulkhead, attempt)| Without {
+        total,
+        retry,
+        breaker,
+        bulkhead,
+        attempt,
+    });
+    (times, rate, places, breaker, any::<bool>(), without).prop_map(
+        |((total, attempt, attempts, backoff), rate, places, breaker, sends_deadline, without)| {
+            Settings {
+                total,
+                attempt,
+                attempts,
+                backoff,
+                rate,
+                places: places.0,
+                place_wait: places.1,
+                consecutive: breaker.0,
+                open_for: breaker.1,
+                // By hand the timeout of an attempt tells what remains after a wait.
+                sends_deadline: sends_deadline && !without.attempt,
+                without,
+            }
         },
     )
 }
@@ -1077,6 +1166,9 @@ proptest! {
         unready in unready(),
     ) {
         prop_assume!(settings.is_valid());
+        // Without a total timeout a stack knows a caller's `grpc-timeout` from the start, and by
+        // hand each layer reads it for itself.
+        prop_assume!(!settings.without.total);
         let stack = over_grpc::in_the_stack(settings, &calls, unready);
         let hand = over_grpc::by_hand(settings, &calls, unready);
         prop_assert_eq!(stack.join("\n"), hand.join("\n"));
