@@ -22,8 +22,9 @@
 //! The algorithm is a [token bucket](crate::algorithm::TokenBucket), or any other
 //! [`Limit`](crate::algorithm::Limit) given to [`RateLimitLayer::with`]. A call over the limit is
 //! rejected at once, with the exact time after which it would fit. With
-//! [`max_wait`](RateLimitBuilder::max_wait) it waits, unless its turn would come too late. Calls may [cost](RateLimitBuilder::cost) different amounts, and tell by their
-//! response [what they have cost](RateLimitBuilder::settle).
+//! [`max_wait`](RateLimitBuilder::max_wait) it waits, unless its turn would come too late. Calls
+//! may [cost](RateLimitBuilder::cost) different amounts, and tell by their response
+//! [what they have cost](RateLimitBuilder::settle).
 //!
 //! # Keys
 //!

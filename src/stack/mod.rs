@@ -42,8 +42,8 @@
 //! [rate](ClientBuilder::rate). So are the times: the [total](ClientBuilder::total_timeout) that
 //! callers wait, and what one [attempt](ClientBuilder::attempt_timeout) may take. All else has a
 //! default that recovers. A client's circuits open at half failures of at least 8 calls in 10 s, or
-//! at 10 failures in a row. They stay open for half a second to one, and one probe closes them. Why not for
-//! longer is told in the [decisions](crate::guide::decisions).
+//! at 10 failures in a row. They stay open for half a second to one, and one probe closes them. Why
+//! not for longer is told in the [decisions](crate::guide::decisions).
 //!
 //! **Parts.** Each part can be changed by its own builder, or left out:
 //!
