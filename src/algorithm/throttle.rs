@@ -262,7 +262,7 @@ impl Settings {
 
 impl ThrottleConfig {
     /// And how long the window is, in nanoseconds.
-    fn check(&self) -> Result<u64, ConfigError> {
+    pub(crate) fn check(&self) -> Result<u64, ConfigError> {
         let fix = "send at least 1 times what is accepted; the usual is 2";
         number_within("multiplier", self.multiplier, |k| k >= 1.0, fix)?;
         let fix = "leave some calls to notice a recovery, such as 0.95 for one in twenty";

@@ -140,7 +140,7 @@ impl<K: Hash + Eq + Clone> BudgetsHandle<K> {
     pub fn key(&self, key: &K) -> Option<u32> {
         let parts = self.parts.as_ref()?;
         let partition = parts.partitions.find(key)?;
-        Some(partition.gate.available())
+        Some(partition.gate().available())
     }
 
     /// The same of what all other keys, and requests without one, share; `None` if there are no
@@ -158,10 +158,8 @@ impl<K: Hash + Eq + Clone> BudgetsHandle<K> {
         let Some(parts) = &self.parts else {
             return Vec::new();
         };
-        let partitions = parts.partitions.all().into_iter();
-        partitions
-            .map(|partition| (partition.key().clone(), partition.gate.available()))
-            .collect()
+        let partitions = &parts.partitions;
+        partitions.collect(|key, budget| (key.clone(), budget.available()))
     }
 }
 

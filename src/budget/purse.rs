@@ -132,7 +132,7 @@ impl<K: 'static> Purse for HeldKey<K> {
     #[inline]
     fn own(&self) -> Option<&KeyBudget> {
         let partition = self.partition.as_ref().filter(|_| self.pays)?;
-        Some(&partition.gate)
+        Some(partition.gate())
     }
 
     fn key(&self) -> Option<&dyn Any> {
@@ -306,7 +306,7 @@ impl KeyBudget {
 impl Evict for KeyBudget {
     /// A new one is full. That would do as well where nothing was taken; and where it was long ago,
     /// an upstream that is rarely called gets a few tokens more by it.
-    fn is_evictable(&self) -> bool {
+    fn is_fresh(&self) -> bool {
         let Some(taken) = &self.taken else {
             return false;
         };

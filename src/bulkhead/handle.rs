@@ -13,6 +13,7 @@ use crate::{
         state::State,
     },
     gate::GateLayer,
+    keyed::partitions::Hold,
     observe::Totals,
 };
 
@@ -21,6 +22,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct BulkheadHandle {
     state: Arc<State>,
+    /// `None` if it came with a list of all keys.
+    _hold: Option<Hold>,
 }
 
 /// A bulkhead at one moment.
@@ -53,6 +56,14 @@ impl BulkheadGate {
     pub fn handle(&self) -> BulkheadHandle {
         BulkheadHandle::new(self.state.clone())
     }
+
+    /// Returns a handle that does not keep the key's place.
+    pub(super) fn watch(&self) -> BulkheadHandle {
+        BulkheadHandle {
+            state: self.state.clone(),
+            _hold: None,
+        }
+    }
 }
 
 impl<P> BulkheadLayer<P> {
@@ -81,7 +92,8 @@ impl Controlled for BulkheadGate {
 
 impl BulkheadHandle {
     pub(super) fn new(state: Arc<State>) -> Self {
-        Self { state }
+        let hold = Some(state.hold.clone());
+        Self { state, _hold: hold }
     }
 
     /// The bulkhead as it is now. Costs some twenty loads a core.

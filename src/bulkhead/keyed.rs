@@ -1,13 +1,6 @@
 //! A bulkhead for each key.
 
-use std::{
-    fmt,
-    hash::Hash,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{fmt, hash::Hash, sync::Arc};
 
 use crate::{
     Changed, ConfigError,
@@ -16,10 +9,11 @@ use crate::{
         BulkheadGate, BulkheadHandle, KeyedBulkheadLayer,
         adaptive::Algorithm,
         asked::Controlled,
-        limits::Limits,
-        observed::observe,
+        limits::{Limit, Limits, Shares},
+        observed::{Use, observe},
         settings::{Settings, checked_share, checked_total},
     },
+    config::{Edition, Editions},
     gate::{Keyable, Keyed, KeyedParts},
     keyed::{HasKey, partitions::Recipe},
     observe::{Instance, Observed, Tally, Totals, trace},
@@ -34,8 +28,7 @@ pub struct KeyedBulkheadHandle<K> {
 /// What bulkheads are made of.
 #[derive(Debug)]
 pub struct Plan<K> {
-    /// Relaxed: one that is made beside a change is put right by its maker.
-    pub(super) limit: AtomicUsize,
+    pub(super) shares: Editions<Shares>,
     /// Of keys that do not have that one.
     pub(super) limits: Limits<K>,
     /// What all keys together have in flight; `None` without a total.
@@ -81,7 +74,7 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
         self.parts
             .partitions
             .find_lasting(key)
-            .map(|partition| partition.gate.handle())
+            .map(|partition| partition.gate().handle())
     }
 
     /// The bulkhead of all keys that have none of their own.
@@ -97,12 +90,13 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
     }
 
     /// All keys that have a bulkhead of their own. Costs a copy of each key.
+    ///
+    /// These handles keep no key's place: a key that loses it to a new one stays, beyond the bound,
+    /// for as long as they watch it.
     #[must_use]
     pub fn keys(&self) -> Vec<(K, BulkheadHandle)> {
-        let partitions = self.parts.partitions.all().into_iter();
-        partitions
-            .map(|partition| (partition.key().clone(), partition.gate.handle()))
-            .collect()
+        let partitions = &self.parts.partitions;
+        partitions.collect(|key, gate| (key.clone(), gate.watch()))
     }
 
     /// What runs of all keys together, and how much may before shares are enforced; `None` if they
@@ -121,20 +115,29 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
     /// [list](crate::bulkhead::BulkheadBuilder::limits) together.
     pub fn set_total(&self, total: usize) -> Result<Changed, ConfigError> {
         let Plan {
-            limit,
+            shares,
             limits,
             total: places,
             clock,
             tally,
             ..
         } = &self.parts.recipe;
-        let guaranteed = limits.listed().max(limit.load(Ordering::Relaxed));
-        checked_total(total, guaranteed, tally.name)?;
+        let mut before = total;
+        // One step: another change may not pass between the look at the limit and this.
+        shares.change(|shares| {
+            let guaranteed = limits.listed().max(shares.limit);
+            checked_total(total, guaranteed, tally.name)?;
+            if let Some(places) = places {
+                before = places.places.limit();
+                places.places.set_limit(total);
+            }
+            let total = shares.total.and(Some(total));
+            Ok(Shares { total, ..shares })
+        })?;
         let Some(places) = places else {
             return Ok(Changed::default());
         };
-        let before = places.places.limit();
-        places.set_limit(total, || clock.now());
+        places.notify(|| clock.now());
         let changed = Changed::default().note(tally.layer, "within", (before, total));
         trace::updated((tally.layer, tally.name), &changed);
         Ok(changed)
@@ -146,43 +149,48 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
     /// # Errors
     /// A limit of 0, or above the total.
     pub fn update(&self, limit: usize) -> Result<Changed, ConfigError> {
-        self.checked(limit)?;
-        let changed = self.parts.shared.state.update(limit)?;
+        let KeyedParts {
+            partitions,
+            shared,
+            recipe,
+            ..
+        } = &*self.parts;
+        let Plan { shares, tally, .. } = recipe;
         // First for those to come: one that is made meanwhile is put right by its maker.
-        self.parts.recipe.limit.store(limit, Ordering::Relaxed);
-        for partition in self.parts.partitions.all() {
-            let state = &partition.gate.state;
-            if !state.has_fixed_limit {
-                state.set_limit(limit, false)?;
-            }
-        }
+        let shares = shares.change(|shares| {
+            checked_share(limit, shares.total, tally.name)?;
+            Ok(Shares { limit, ..shares })
+        })?;
+        let changed = shared.state.take(shares);
+        trace::updated((tally.layer, tally.name), &changed);
+        partitions.each(|_, gate| drop(gate.state.take(shares)));
         Ok(changed)
-    }
-
-    fn checked(&self, limit: usize) -> Result<usize, ConfigError> {
-        let Plan { total, tally, .. } = &self.parts.recipe;
-        checked_share(limit, total.as_deref(), tally.name)
     }
 
     /// Whether [`update`](Self::update) would accept it.
     #[cfg(feature = "http")]
     pub(crate) fn check(&self, limit: usize) -> Result<(), ConfigError> {
-        self.checked(limit).map(drop)
+        let Plan { shares, tally, .. } = &self.parts.recipe;
+        checked_share(limit, shares.settings().total, tally.name).map(drop)
     }
 }
 
 impl<K> Plan<K> {
-    /// One of several, which counts for so many threads.
-    pub(super) fn bulkhead(&self, limit: usize, is_fixed: bool, stripes: usize) -> BulkheadGate {
+    /// One of several, of the limit of all keys or of another, which counts for so many threads.
+    pub(super) fn bulkhead(
+        &self,
+        shares: Edition<Shares>,
+        fixed: Option<usize>,
+        stripes: usize,
+    ) -> BulkheadGate {
+        let limit = Limit {
+            limit: fixed.unwrap_or(shares.settings.limit),
+            is_fixed: fixed.is_some(),
+            edition: shares.number,
+        };
         let (total, algorithm) = (self.total.clone(), self.adaptive.as_ref());
         let tally = self.tally.part(stripes);
-        BulkheadGate::new(
-            (limit, is_fixed),
-            (total, algorithm),
-            self.settings,
-            self.clock,
-            tally,
-        )
+        BulkheadGate::new(limit, (total, algorithm), self.settings, self.clock, tally)
     }
 }
 
@@ -192,19 +200,15 @@ impl Keyable for BulkheadGate {
 
 impl<K> Recipe<K, BulkheadGate> for Plan<K> {
     fn make(&self, key: &K) -> Result<BulkheadGate, ConfigError> {
-        let fixed = self.limits.of(key);
-        let limit = fixed.unwrap_or_else(|| self.limit.load(Ordering::Relaxed));
-        let limit = checked_share(limit, self.total.as_deref(), self.tally.name)?;
+        let (fixed, shares) = (self.limits.of(key), self.shares.latest());
+        let Shares { limit, total } = shares.settings;
+        checked_share(fixed.unwrap_or(limit), total, self.tally.name)?;
         // One stripe: there are many bulkheads, and few threads at each.
-        Ok(self.bulkhead(limit, fixed.is_some(), 1))
+        Ok(self.bulkhead(shares, fixed, 1))
     }
 
     fn made(&self, bulkhead: &BulkheadGate) {
-        let (state, limit) = (&bulkhead.state, self.limit.load(Ordering::Relaxed));
-        if !state.has_fixed_limit && state.max() != limit {
-            // What the shared bulkhead has accepted this one does.
-            let _ = state.set_limit(limit, false);
-        }
+        bulkhead.state.take(self.shares.latest());
     }
 }
 
@@ -221,11 +225,10 @@ where
     }
 
     fn observe(&self) -> Instance {
-        let partitions = self.partitions.all();
-        let own = partitions.iter().map(|partition| &partition.gate);
-        let bulkheads = own.chain([&self.shared]).map(|gate| &*gate.state);
-        let limit = self.recipe.limit.load(Ordering::Relaxed);
-        observe(&self.recipe.tally, (limit, None), bulkheads)
+        let mut use_of_all = Use::of(&self.shared.state);
+        self.partitions.each(|_, gate| use_of_all.add(&gate.state));
+        let limit = self.recipe.shares.settings().limit;
+        observe(&self.recipe.tally, (limit, None), use_of_all)
     }
 }
 

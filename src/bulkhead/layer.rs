@@ -1,6 +1,6 @@
 //! How a bulkhead is built.
 
-use std::{hash::Hash, sync::atomic::AtomicUsize};
+use std::hash::Hash;
 
 use crate::{
     ConfigError,
@@ -10,10 +10,11 @@ use crate::{
         asked::Wrap,
         builder::BulkheadBuilder,
         keyed::Plan,
-        limits::LimitByKey,
+        limits::{Limit, LimitByKey, Shares},
         settings::{checked, within_total},
         state::tally,
     },
+    config::Editions,
     gate::{GateLayer, Keyed, KeyedParts},
     keyed::{HasKey, NotKeyed},
     observe::register,
@@ -39,7 +40,7 @@ impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
         }
         let tally = tally(name);
         let gate = BulkheadGate::new(
-            (limit, false),
+            Limit::of_all(limit),
             (None, self.adaptive.as_ref()),
             self.settings.checked(name)?,
             Clock::start(),
@@ -82,14 +83,17 @@ where
         key.limits.check(total, name)?;
         let plan = Plan {
             total: within_total(total, limit, &settings, name)?,
-            limit: AtomicUsize::new(checked(limit, name)?),
+            shares: Editions::new(Shares {
+                limit: checked(limit, name)?,
+                total,
+            }),
             limits: key.limits,
             clock: Clock::start(),
             adaptive,
             settings: settings.checked(name)?,
             tally: tally(name),
         };
-        let shared = plan.bulkhead(limit, false, stripe_count());
+        let shared = plan.bulkhead(plan.shares.latest(), None, stripe_count());
         let fallback = (
             keys.overflow.unwrap_or_default(),
             keys.missing.unwrap_or_default(),

@@ -16,6 +16,24 @@ pub(super) struct Limits<K> {
     by_key: Option<LimitFor<K>>,
 }
 
+/// What of all keys is changed together, because the one bounds the other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shares {
+    /// Of each key that does not have one of its own.
+    pub(super) limit: usize,
+    /// Of all keys together.
+    pub(super) total: Option<usize>,
+}
+
+/// The limit of a bulkhead, and where it comes from.
+pub(super) struct Limit {
+    pub(super) limit: usize,
+    /// Whether the builder gave its key a limit that others do not have.
+    pub(super) is_fixed: bool,
+    /// That of which change of all limits it is.
+    pub(super) edition: u64,
+}
+
 /// Keys that are known when the layer is built.
 struct Listed<K> {
     /// A closure over a map, so that only the list needs keys that can be hashed.
@@ -24,6 +42,17 @@ struct Listed<K> {
 }
 
 type LimitFor<K> = Arc<dyn Fn(&K) -> Option<usize> + Send + Sync>;
+
+impl Limit {
+    /// As set for all calls.
+    pub(super) fn of_all(limit: usize) -> Self {
+        Self {
+            limit,
+            is_fixed: false,
+            edition: 0,
+        }
+    }
+}
 
 impl<F: HasKey> LimitByKey<F> {
     pub(crate) fn new(key: F) -> Self {

@@ -46,6 +46,7 @@ mod permits;
 mod runtime;
 mod settings;
 mod state;
+mod update;
 
 pub use crate::{algorithm::Overflow, keyed::Missing};
 pub use aliases::{Bulkhead, BulkheadLayer, KeyedBulkheadLayer, Permit, ResponseFuture};

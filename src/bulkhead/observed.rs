@@ -20,21 +20,37 @@ impl Observed for State {
             baseline: learner.baseline().map(|rtt| rtt.as_secs_f64()),
         });
         let limit = self.permits.in_flight.limit();
-        observe(&self.tally, (limit, learned), [self].into_iter())
+        observe(&self.tally, (limit, learned), Use::of(self))
+    }
+}
+
+/// How much of the bulkheads of one layer is in use.
+pub(super) struct Use {
+    in_flight: u64,
+    queued: u64,
+}
+
+impl Use {
+    pub(super) fn of(bulkhead: &State) -> Self {
+        Self {
+            in_flight: bulkhead.permits.in_flight.count() as u64,
+            queued: bulkhead.permits.queue.len() as u64,
+        }
+    }
+
+    pub(super) fn add(&mut self, bulkhead: &State) {
+        let other = Self::of(bulkhead);
+        self.in_flight += other.in_flight;
+        self.queued += other.queued;
     }
 }
 
 /// Bulkheads of one layer as the registry sees them.
-pub(super) fn observe<'a>(
+pub(super) fn observe(
     tally: &Tally,
     (limit, learned): (usize, Option<LearnedLimit>),
-    bulkheads: impl Iterator<Item = &'a State>,
+    Use { in_flight, queued }: Use,
 ) -> Instance {
-    let (mut in_flight, mut queued) = (0, 0);
-    for bulkhead in bulkheads {
-        in_flight += bulkhead.permits.in_flight.count() as u64;
-        queued += bulkhead.permits.queue.len() as u64;
-    }
     #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
     let config = vec![("limit", limit as f64)];
     let state = observe::State::Bulkhead {

@@ -149,10 +149,10 @@ pub(super) fn checked_total(
 /// The limit of a bulkhead, or, of one key within a total, its share.
 pub(super) fn checked_share(
     share: usize,
-    total: Option<&Total>,
+    total: Option<usize>,
     name: Option<&'static str>,
 ) -> Result<usize, ConfigError> {
-    if total.is_some_and(|total| total.places.limit() < share) {
+    if total.is_some_and(|total| total < share) {
         let fix = "guarantee at most the total, or raise that first";
         return Err(ConfigError::new("limit", share, fix).of("bulkhead", name));
     }

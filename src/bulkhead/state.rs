@@ -2,24 +2,25 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Context,
 };
 
 use crate::{
-    Changed, ConfigError, Criticality, Outcome, Rejected, RejectedKind,
+    Criticality, Outcome, Rejected, RejectedKind,
     algorithm::InFlight,
     ambient::clock::{Clock, Now, nanos},
     bulkhead::{
         adaptive::{Algorithm, Learner, Stamp},
+        limits::Limit,
         permits::{Permits, Queued},
-        settings::{Settings, checked},
+        settings::Settings,
     },
     gate::{Admission, Admit, Demand, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
-    keyed::partitions::Evict,
-    observe::{BULKHEAD_WAIT, Event, Tally, trace},
+    keyed::partitions::{Evict, Hold},
+    observe::{BULKHEAD_WAIT, Event, Tally},
     queue::{Bounds, Total, Turn as QueueTurn, WaitQueue},
 };
 
@@ -39,9 +40,13 @@ pub(super) struct State {
     pub(super) learner: Option<Box<Learner>>,
     /// Whether the builder gave this key a limit that others do not have.
     pub(super) has_fixed_limit: bool,
+    /// The number of the last change of all limits that it has taken. Locked to change its own.
+    pub(super) edition: Mutex<u64>,
     /// Whether its limit was changed by hand, for this key alone, so that it is not evicted.
     /// Relaxed: nobody evicts it while a handle holds it, and letting go of that publishes it.
-    has_own_limit: AtomicBool,
+    pub(super) has_own_limit: AtomicBool,
+    /// Of its handles.
+    pub(super) hold: Hold,
     /// Of the layer: the bulkheads of all its keys count together.
     pub(super) tally: Arc<Tally>,
 }
@@ -71,7 +76,11 @@ enum Waited {
 impl BulkheadGate {
     /// At most `limit`, or what the algorithm learns below that; of all keys, within a total.
     pub(super) fn new(
-        (limit, has_fixed_limit): (usize, bool),
+        Limit {
+            limit,
+            is_fixed,
+            edition,
+        }: Limit,
         (total, algorithm): (Option<Arc<Total>>, Option<&Algorithm>),
         settings: Settings,
         clock: Clock,
@@ -99,8 +108,10 @@ impl BulkheadGate {
                 settings,
                 waited: AtomicU64::new(0),
                 learner,
-                has_fixed_limit,
+                has_fixed_limit: is_fixed,
+                edition: Mutex::new(edition),
                 has_own_limit: AtomicBool::new(false),
+                hold: Hold::default(),
                 tally,
             }),
         }
@@ -142,25 +153,6 @@ impl BulkheadGate {
 }
 
 impl State {
-    pub(super) fn update(&self, limit: usize) -> Result<Changed, ConfigError> {
-        let changed = self.set_limit(limit, true)?;
-        trace::updated((self.tally.layer, self.tally.name), &changed);
-        Ok(changed)
-    }
-
-    /// Without an event: of keys, there is one for all.
-    pub(super) fn set_limit(&self, limit: usize, is_own: bool) -> Result<Changed, ConfigError> {
-        let limit = checked(limit, self.tally.name)?;
-        self.has_own_limit.store(is_own, Ordering::Relaxed);
-        let before = self.max();
-        match &self.learner {
-            Some(learner) => learner.set_max(limit, &self.permits.in_flight),
-            None => self.permits.in_flight.set_limit(limit),
-        }
-        self.permits.notify();
-        Ok(Changed::default().note(self.tally.layer, "limit", (before, limit)))
-    }
-
     /// A place that has just been taken.
     #[inline(always)]
     fn taken(&self, now: &Now) -> Taken {
@@ -349,12 +341,19 @@ impl<Req> Admit<Req> for BulkheadGate {
 impl<Res> Read<Res> for BulkheadGate {}
 
 impl Evict for BulkheadGate {
-    fn is_evictable(&self) -> bool {
-        // Handles hold the state, not the partition.
-        Arc::strong_count(&self.state) == 1
-            && !self.state.has_own_limit.load(Ordering::Relaxed)
+    fn is_fresh(&self) -> bool {
+        !self.state.has_own_limit.load(Ordering::Relaxed)
             && self.state.permits.in_flight.count() == 0
             && self.state.permits.queue.is_unused()
+    }
+
+    fn is_held(&self) -> bool {
+        self.state.hold.is_shared()
+    }
+
+    fn is_watched(&self) -> bool {
+        // Handles have the state, not the partition.
+        Arc::strong_count(&self.state) > 1
     }
 }
 

@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::{
-    Changed,
     algorithm::{BreakerConfig, BreakerState, Cause, Counts, Transition, Window},
+    config::Editions,
     observe::{Circuits, Instance, Observed, State, Tally, trace},
 };
 
@@ -36,8 +36,8 @@ pub(super) struct AllCircuits {
     transitions: Mutex<Vec<(BreakerState, BreakerState, Cause, u64)>>,
     /// Set when the layer is built.
     shown: OnceLock<Weak<dyn Shown>>,
-    /// The settings of all those that have none of their own. Locked to change or read them.
-    config: Mutex<BreakerConfig>,
+    /// The settings of all those that have none of their own.
+    pub(super) configs: Editions<BreakerConfig>,
 }
 
 impl AllCircuits {
@@ -47,22 +47,13 @@ impl AllCircuits {
             states: std::array::from_fn(|_| AtomicI64::new(0)),
             transitions: Mutex::default(),
             shown: OnceLock::new(),
-            config: Mutex::new(config),
+            configs: Editions::new(config),
         }
     }
 
     pub(super) fn shows(&self, circuit: Weak<dyn Shown>) {
         // A second one does not come.
         let _ = self.shown.set(circuit);
-    }
-
-    pub(super) fn config(&self) -> BreakerConfig {
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn set_config(&self, config: BreakerConfig, changed: &Changed) {
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
-        trace::updated((self.tally.layer, self.tally.name), changed);
     }
 
     pub(super) fn began(&self, state: BreakerState) {
@@ -141,7 +132,7 @@ impl Observed for AllCircuits {
             window: shown.as_ref().map(|circuit| circuit.counts()),
             transitions: self.lock().clone(),
         };
-        let config = shown.map_or_else(|| self.config(), |circuit| circuit.config());
+        let config = shown.map_or_else(|| self.configs.settings(), |circuit| circuit.config());
         Instance::new(
             &self.tally,
             params(&config),

@@ -9,6 +9,7 @@ use crate::{
     algorithm::{BreakerConfig, BreakerState, Counts, Transition},
     circuit_breaker::{CircuitGate, Transitions, state::State},
     gate::WatchedCircuits,
+    keyed::partitions::Hold,
     observe::Totals,
 };
 
@@ -17,6 +18,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct CircuitBreakerHandle {
     state: Arc<State>,
+    /// `None` if it came with a list of all keys.
+    _hold: Option<Hold>,
 }
 
 /// A circuit breaker at one moment.
@@ -53,6 +56,14 @@ impl CircuitGate {
     pub fn handle(&self) -> CircuitBreakerHandle {
         CircuitBreakerHandle::new(self.state.clone())
     }
+
+    /// Returns a handle that does not keep the key's place.
+    pub(super) fn watch(&self) -> CircuitBreakerHandle {
+        CircuitBreakerHandle {
+            state: self.state.clone(),
+            _hold: None,
+        }
+    }
 }
 
 impl WatchedCircuits for CircuitBreakerHandle {
@@ -69,7 +80,8 @@ impl WatchedCircuits for CircuitBreakerHandle {
 
 impl CircuitBreakerHandle {
     pub(super) fn new(state: Arc<State>) -> Self {
-        Self { state }
+        let hold = Some(state.hold.clone());
+        Self { state, _hold: hold }
     }
 
     /// Where the circuit stands. Costs one load.
@@ -119,7 +131,7 @@ impl CircuitBreakerHandle {
     /// A setting outside its range, or a window of calls that would change or become one. Nothing
     /// has changed then.
     pub fn update(&self, config: BreakerConfig) -> Result<Changed, ConfigError> {
-        self.state.update(config, true)
+        self.state.update(config)
     }
 
     /// Rejects everything until [`close`](Self::close).

@@ -16,7 +16,7 @@ use crate::{
     },
     gate::{Keyable, Keyed, KeyedParts, WatchedCircuits},
     keyed::{HasKey, partitions::Recipe},
-    observe::Totals,
+    observe::{Totals, trace},
 };
 
 /// Watches and steers keyed circuit breakers from outside.
@@ -47,7 +47,7 @@ impl<K: Hash + Eq + Clone> KeyedCircuitBreakerHandle<K> {
     #[must_use]
     pub fn key(&self, key: &K) -> Option<CircuitBreakerHandle> {
         let partition = self.parts.partitions.find_lasting(key)?;
-        Some(partition.gate.handle())
+        Some(partition.gate().handle())
     }
 
     /// The key's circuit, made if it has none yet and there is a place for it: to force a host's
@@ -59,7 +59,7 @@ impl<K: Hash + Eq + Clone> KeyedCircuitBreakerHandle<K> {
             return Some(self.shared());
         }
         let partition = self.parts.find_or_make(key)?;
-        Some(partition.gate.handle())
+        Some(partition.gate().handle())
     }
 
     /// The circuit of all keys that have none of their own.
@@ -75,12 +75,13 @@ impl<K: Hash + Eq + Clone> KeyedCircuitBreakerHandle<K> {
     }
 
     /// All keys that have a circuit of their own. Costs a copy of each key.
+    ///
+    /// These handles keep no key's place: a key that loses it to a new one stays, beyond the bound,
+    /// for as long as they watch it.
     #[must_use]
     pub fn keys(&self) -> Vec<(K, CircuitBreakerHandle)> {
-        let partitions = self.parts.partitions.all().into_iter();
-        partitions
-            .map(|partition| (partition.key().clone(), partition.gate.handle()))
-            .collect()
+        let partitions = &self.parts.partitions;
+        partitions.collect(|key, gate| (key.clone(), gate.watch()))
     }
 
     /// Takes other settings for all circuits, those to come included; each keeps its state and
@@ -89,13 +90,19 @@ impl<K: Hash + Eq + Clone> KeyedCircuitBreakerHandle<K> {
     /// # Errors
     /// As [`CircuitBreakerHandle::update`].
     pub fn update(&self, config: BreakerConfig) -> Result<Changed, ConfigError> {
+        let KeyedParts {
+            partitions,
+            shared,
+            recipe,
+            ..
+        } = &*self.parts;
         // What one accepts they all do.
-        let changed = self.parts.shared.state.update(config, false)?;
+        shared.state.check(&config)?;
         // First for those to come: one that is made meanwhile is put right by its maker.
-        self.parts.recipe.all.set_config(config, &changed);
-        for partition in self.parts.partitions.all() {
-            partition.gate.state.update(config, false)?;
-        }
+        let config = recipe.all.configs.change(|_| Ok(config))?;
+        let changed = shared.state.take(config)?;
+        trace::updated((recipe.all.tally.layer, recipe.all.tally.name), &changed);
+        partitions.each(|_, gate| drop(gate.state.take(config)));
         Ok(changed)
     }
 
@@ -118,7 +125,7 @@ where
         }
         let key = key.and_then(<dyn Any>::downcast_ref::<K>);
         let partition = key.and_then(|key| self.parts.partitions.find(key));
-        partition.is_some_and(|partition| partition.gate.handle().is_open_at(None, moment))
+        partition.is_some_and(|partition| partition.gate().handle().is_open_at(None, moment))
     }
 }
 
@@ -128,8 +135,8 @@ impl Template {
     }
 
     pub(super) fn circuit(&self, stripes: usize) -> Result<CircuitGate, ConfigError> {
-        let config = self.all.config();
-        let breaker = Breaker::new(&in_force(&config), stripes, chance::word())?;
+        let config = self.all.configs.latest();
+        let breaker = Breaker::new(&in_force(&config.settings), stripes, chance::word())?;
         let all = self.all.clone();
         let circuit = (breaker, stripes);
         Ok(CircuitGate::of_key(circuit, config, self.settings, all))
@@ -147,11 +154,8 @@ impl<K> Recipe<K, CircuitGate> for Template {
     }
 
     fn made(&self, circuit: &CircuitGate) {
-        let config = self.all.config();
-        if circuit.state.config() != config {
-            // What the shared circuit has accepted this one does.
-            let _ = circuit.state.update(config, false);
-        }
+        // What the shared circuit has accepted this one does.
+        let _ = circuit.state.take(self.all.configs.latest());
     }
 }
 
@@ -163,10 +167,9 @@ where
     /// others only if there is none. An alert on that ratio then tells that some key's circuit is
     /// about to open.
     fn counts(&self) -> Counts {
-        let min_calls = u64::from(self.recipe.all.config().min_calls);
-        let partitions = self.partitions.all();
-        let own = partitions.iter().map(|partition| &partition.gate);
-        let counts = own.chain([&self.shared]).map(|gate| gate.state.counts());
+        let min_calls = u64::from(self.config().min_calls);
+        let own = self.partitions.collect(|_, gate| gate.state.counts());
+        let counts = own.into_iter().chain([self.shared.state.counts()]);
         let judged = |counts: &Counts| counts.total() >= min_calls;
         counts
             .max_by(|one, two| {
@@ -180,7 +183,7 @@ where
     }
 
     fn config(&self) -> BreakerConfig {
-        self.recipe.all.config()
+        self.recipe.all.configs.settings()
     }
 
     /// The shared circuit while every call has a key with a circuit of its own. One that was forced

@@ -58,6 +58,7 @@ mod handle;
 mod keyed;
 mod state;
 mod transition_log;
+mod update;
 
 pub use crate::algorithm::{
     BreakerConfig, BreakerState, Cause, Counts, Overflow, SlowCalls, Transition, Verdict, Window,

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     task::Context,
@@ -12,17 +12,17 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    ConfigError, Outcome, Rejected, RejectedKind,
+    Outcome, Rejected, RejectedKind,
     algorithm::{Breaker, BreakerConfig, BreakerState, Counts, Pass, Transition},
     ambient::clock::{Clock, Now},
     circuit_breaker::{
         all::{AllCircuits, Shown},
-        changes::{in_force, since},
         transition_log::{TransitionLog, despite_panics},
     },
+    config::Edition,
     gate::{Access, Admission, Admit, Changed, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
-    keyed::partitions::Evict,
-    observe::{Event, Tally, trace},
+    keyed::partitions::{Evict, Hold},
+    observe::{Event, Tally},
     sync::current_stripe,
 };
 
@@ -39,13 +39,15 @@ pub(super) struct State {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     /// The settings in force. Locked to change or read them, never by calls.
-    config: Mutex<BreakerConfig>,
+    pub(super) config: Mutex<Edition<BreakerConfig>>,
     pub(super) transitions: TransitionLog,
     /// Wakes those that wait: after each transition, and when a probe was given back.
     changed: watch::Sender<()>,
     /// Whether it has settings of its own, which one made anew would not have. Relaxed: an eviction
     /// makes sure that nobody holds the circuit, and so sees what was done to it.
-    has_own_config: AtomicBool,
+    pub(super) has_own_config: AtomicBool,
+    /// Of its handles.
+    pub(super) hold: Hold,
     /// What the layer counts of all its circuits.
     pub(super) all: Arc<AllCircuits>,
     /// What it counts itself: of the only circuit, the layer's.
@@ -68,6 +70,10 @@ impl CircuitGate {
         settings: Settings,
         all: Arc<AllCircuits>,
     ) -> Self {
+        let config = Edition {
+            number: 0,
+            settings: config,
+        };
         let tally = all.tally.clone();
         let gate = Self::new(breaker, config, settings, all, tally);
         let shown: Arc<dyn Shown> = gate.state.clone();
@@ -78,7 +84,7 @@ impl CircuitGate {
     /// One of several, which counts for so many threads.
     pub(super) fn of_key(
         (breaker, stripes): (Breaker, usize),
-        config: BreakerConfig,
+        config: Edition<BreakerConfig>,
         settings: Settings,
         all: Arc<AllCircuits>,
     ) -> Self {
@@ -88,7 +94,7 @@ impl CircuitGate {
 
     fn new(
         breaker: Breaker,
-        config: BreakerConfig,
+        config: Edition<BreakerConfig>,
         settings: Settings,
         all: Arc<AllCircuits>,
         tally: Arc<Tally>,
@@ -102,6 +108,7 @@ impl CircuitGate {
             transitions: TransitionLog::new(),
             changed: watch::Sender::new(()),
             has_own_config: AtomicBool::new(false),
+            hold: Hold::default(),
             all,
             tally,
         };
@@ -255,17 +262,23 @@ impl<Req> Admit<Req> for CircuitGate {
 impl<Res> Read<Res> for CircuitGate {}
 
 impl Evict for CircuitGate {
-    fn is_evictable(&self) -> bool {
+    fn is_fresh(&self) -> bool {
         let State {
             breaker,
             clock,
             has_own_config,
             ..
         } = &*self.state;
-        // Handles hold the state, not the partition.
-        Arc::strong_count(&self.state) == 1
-            && !has_own_config.load(Ordering::Relaxed)
-            && breaker.is_evictable(clock.now())
+        !has_own_config.load(Ordering::Relaxed) && breaker.is_evictable(clock.now())
+    }
+
+    fn is_held(&self) -> bool {
+        self.state.hold.is_shared()
+    }
+
+    fn is_watched(&self) -> bool {
+        // Handles have the state, not the partition.
+        Arc::strong_count(&self.state) > 1
     }
 }
 
@@ -280,44 +293,6 @@ impl MissingKey for CircuitGate {
 }
 
 impl State {
-    pub(super) fn config(&self) -> BreakerConfig {
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes other settings: its own, or those that all circuits of a layer take.
-    pub(super) fn update(
-        &self,
-        config: BreakerConfig,
-        own: bool,
-    ) -> Result<crate::Changed, ConfigError> {
-        let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        let updated = self.breaker.update(&in_force(&config));
-        let restarted = updated.map_err(|error| self.of(error))?;
-        let changed = since(&current, &config);
-        *current = config;
-        self.has_own_config.store(own, Ordering::Relaxed);
-        drop(current);
-        match restarted {
-            Some(_) => self.publish(restarted),
-            // More probes may be out than before.
-            None => self.wake(),
-        }
-        if own {
-            trace::updated((self.tally.layer, self.settings.name), &changed);
-        }
-        Ok(changed)
-    }
-
-    /// Whether an update to these settings would be accepted.
-    #[cfg(feature = "http")]
-    pub(super) fn check(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
-        self.breaker.check(config).map_err(|error| self.of(error))
-    }
-
-    fn of(&self, error: ConfigError) -> ConfigError {
-        error.of(self.tally.layer, self.settings.name)
-    }
-
     /// After a permit has come back: if it was a probe, its slot may be free.
     #[cold]
     fn given_back(&self, transition: Option<Transition>) {
@@ -341,7 +316,7 @@ impl State {
         }
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         self.changed.send_replace(());
     }
 

@@ -1,5 +1,7 @@
 //! What is set, and what an update changes of it.
 
+#[cfg(feature = "layers")]
+mod edition;
 mod error;
 #[cfg(feature = "layers")]
 mod name;
@@ -8,6 +10,8 @@ pub(crate) mod seconds;
 #[cfg(feature = "layers")]
 mod update_report;
 
+#[cfg(feature = "layers")]
+pub(crate) use edition::{Edition, Editions};
 pub use error::ConfigError;
 #[cfg(feature = "layers")]
 pub(crate) use error::plain;

@@ -5,26 +5,73 @@
 //! the next eight by a hand that goes round. If there is none, it gets nothing. So a flood of keys
 //! neither grows the map nor drives out a partition that knows something.
 //!
-//! The mutex guards the list of places alone. Keys are hashed, compared, cloned and dropped, and
-//! gates made and asked, outside of it, because all of that may be user code.
+//! **Nobody who only looks makes a partition look used.** All are listed through the map, which
+//! counts no references, and a candidate is looked at by one new key at a time, so that another one
+//! takes the next. A handle of one key keeps the key's place. One of a list of all keys does not: a
+//! fresh partition that only such a handle watches gives its place up and stays in the map, so that
+//! the handle goes on watching, and changing, what calls use. There are so many more than the
+//! bound, at most as many again or 1000, and they go when a new key finds that nobody watches them.
+//!
+//! **A partition is in the map before its gate is made.** Of several first calls of one key each
+//! finds the one place that the key has, and makes the gate if it is not there yet; the first that
+//! was made is the one.
+//!
+//! **User code.** Keys are hashed and compared, cloned and dropped, and gates made and asked,
+//! without a lock, because all of that may be user code. The map itself is given the hash that was
+//! taken once for each key: it hashes again when it grows and when it removes, and what panicked
+//! then would leave it half done.
+
+mod partition;
+mod places;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,
-    hash::Hash,
+    hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{Ordering, fence},
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering, fence},
     },
+    thread,
 };
 
-use papaya::{HashMap, ResizeMode};
+use papaya::{Equivalent, HashMap, ResizeMode};
 
+use self::{
+    partition::Fate,
+    places::{Places, Room},
+};
 use crate::{ConfigError, algorithm::EvictionMark, ambient::chance::Hashing};
+
+pub(crate) use self::partition::Partition;
 
 /// What may be evicted.
 pub(crate) trait Evict {
-    /// Whether a new one in its place would do as well: nothing is used, owed, waiting or changed.
-    fn is_evictable(&self) -> bool;
+    /// Returns whether a new one in its place would do as well: nothing is used, owed, waiting or
+    /// changed.
+    fn is_fresh(&self) -> bool;
+
+    /// Returns whether a handle of this key [holds](Hold) it.
+    fn is_held(&self) -> bool {
+        false
+    }
+
+    /// Returns whether a handle watches it, one of a list of all keys.
+    fn is_watched(&self) -> bool {
+        false
+    }
+}
+
+/// What handles of one key share with what they watch: while there are any, it keeps its place.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hold(Arc<()>);
+
+impl Hold {
+    /// Returns whether a handle has another.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
 }
 
 /// Makes what belongs to a key.
@@ -40,47 +87,40 @@ pub trait Recipe<K, G> {
 }
 
 pub(crate) struct Partitions<K, G> {
-    map: HashMap<K, Arc<Partition<K, G>>, Hashing>,
-    /// Locked for new keys and to list all.
-    places: Mutex<Slots<K, G>>,
-    max_keys: usize,
+    /// Each by its key, which is kept once, in the partition.
+    map: HashMap<Entry<K, G>, (), BuildHasherDefault<Known>>,
+    hashing: Hashing,
+    places: Places<K, G>,
+    /// How many there were. Relaxed: it numbers them.
+    made: AtomicU64,
 }
 
-/// A key, and the gate that is its own.
-pub(crate) struct Partition<K, G> {
-    key: K,
-    pub(crate) gate: G,
-    mark: EvictionMark,
+/// A partition under its key.
+struct Entry<K, G>(Arc<Partition<K, G>>);
+
+/// A key that is looked for.
+struct Lookup<'a, K> {
+    key: &'a K,
+    hash: u64,
 }
 
-struct Slots<K, G> {
-    /// `None` while it is being filled, or free.
-    taken: Vec<Option<Arc<Partition<K, G>>>>,
-    free: Vec<usize>,
-    /// Where the search for a partition to evict goes on.
-    hand: usize,
-}
+/// This very partition.
+struct This<'a, K, G>(&'a Arc<Partition<K, G>>);
 
-/// A place that is to be filled. Dropped unfilled, it is free.
-struct Reserved<'a, K, G> {
-    places: &'a Mutex<Slots<K, G>>,
-    /// `None` once filled.
-    index: Option<usize>,
-}
+/// The hasher of hashes.
+#[derive(Default)]
+struct Known(u64);
 
 impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
     pub(crate) fn new(max_keys: usize) -> Self {
         Self {
             map: HashMap::builder()
-                .hasher(Hashing::new())
+                .hasher(BuildHasherDefault::default())
                 .resize_mode(ResizeMode::Blocking)
                 .build(),
-            places: Mutex::new(Slots {
-                taken: Vec::new(),
-                free: Vec::new(),
-                hand: 0,
-            }),
-            max_keys,
+            hashing: Hashing::new(),
+            places: Places::new(max_keys),
+            made: AtomicU64::new(0),
         }
     }
 
@@ -88,18 +128,14 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
     /// [is gone](Partition::is_gone) already: ask after it was used, and if so, find it again.
     #[inline]
     pub(crate) fn find(&self, key: &K) -> Option<Arc<Partition<K, G>>> {
-        self.map.pin().get(key).cloned()
+        let found = self.find_any(self.lookup(key));
+        found.filter(|partition| partition.gate.get().is_some())
     }
 
     /// The key's partition, which is not evicted while the reference is held.
     pub(crate) fn find_lasting(&self, key: &K) -> Option<Arc<Partition<K, G>>> {
-        loop {
-            match self.find(key) {
-                // It is being evicted, or looked at for that: one or the other is over soon.
-                Some(partition) if partition.is_gone() => std::thread::yield_now(),
-                found => return found,
-            }
-        }
+        let found = self.lasting(self.lookup(key)).ok()?;
+        found.filter(|partition| partition.gate.get().is_some())
     }
 
     /// The key's partition, made if it has none and there is a place.
@@ -108,151 +144,206 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
         key: &K,
         recipe: &impl Recipe<K, G>,
     ) -> Option<Arc<Partition<K, G>>> {
-        loop {
-            if let Some(partition) = self.find_lasting(key) {
-                return Some(partition);
+        let lookup = self.lookup(key);
+        for _ in 0..PATIENCE {
+            if let Some(partition) = self.lasting(lookup).ok()? {
+                return made(partition, key, recipe);
             }
             // First a place, so that a flood of keys makes nothing.
-            let reserved = self.reserve()?;
-            let gate = recipe.make(key).ok()?;
-            let mark = EvictionMark::default();
-            let made = Arc::new(Partition {
-                key: key.clone(),
-                gate,
-                mark,
-            });
-            let inserted = self.map.pin().try_insert(key.clone(), made.clone()).is_ok();
-            if inserted {
-                reserved.fill(made.clone());
-                recipe.made(&made.gate);
-                return Some(made);
+            match self.places.reserve(lookup.hash, |candidate, references| {
+                self.evict(candidate, references)
+            }) {
+                Room::Reserved(reserved) => {
+                    let number = self.made.fetch_add(1, Ordering::Relaxed);
+                    let partition = Arc::new(Partition {
+                        key: key.clone(),
+                        hash: lookup.hash,
+                        number,
+                        gate: OnceLock::new(),
+                        mark: EvictionMark::default(),
+                    });
+                    let entry = Entry(partition.clone());
+                    if self.map.pin().try_insert(entry, ()).is_ok() {
+                        reserved.fill(partition.clone());
+                        return made(partition, key, recipe);
+                    }
+                    // Another thread was quicker with this key.
+                }
+                Room::Coming => thread::yield_now(),
+                Room::Full => {
+                    // Unless it has come meanwhile.
+                    let partition = self.lasting(lookup).ok()??;
+                    return made(partition, key, recipe);
+                }
             }
-            // Another thread has made one for this key meanwhile.
+        }
+        None
+    }
+
+    /// Visits each key and its gate, the oldest first.
+    pub(crate) fn each(&self, mut visit: impl FnMut(&K, &G)) {
+        let map = self.map.pin();
+        let mut all: Vec<_> = map.keys().map(|entry| &*entry.0).collect();
+        all.sort_unstable_by_key(|partition| partition.number);
+        for partition in all {
+            if let Some(gate) = partition.gate.get() {
+                visit(&partition.key, gate);
+            }
         }
     }
 
-    /// All of them at this moment.
-    pub(crate) fn all(&self) -> Vec<Arc<Partition<K, G>>> {
-        self.lock().taken.iter().flatten().cloned().collect()
+    /// What `of` says of each key and its gate, the oldest first.
+    pub(crate) fn collect<T>(&self, mut of: impl FnMut(&K, &G) -> T) -> Vec<T> {
+        let mut all = Vec::new();
+        self.each(|key, gate| all.push(of(key, gate)));
+        all
     }
 
-    /// A place for a new key: while there are fewer than the bound, a new one; else that of a
-    /// partition which it evicts.
-    fn reserve(&self) -> Option<Reserved<'_, K, G>> {
-        let mut places = self.lock();
-        if let Some(index) = places.free.pop() {
-            return Some(Reserved {
-                places: &self.places,
-                index: Some(index),
-            });
-        }
-        if places.taken.len() < self.max_keys {
-            places.taken.push(None);
-            let index = Some(places.taken.len() - 1);
-            return Some(Reserved {
-                places: &self.places,
-                index,
-            });
-        }
-        let candidates = places.next_candidates();
-        drop(places);
-        let evicted = candidates
-            .into_iter()
-            .find(|(_, candidate)| self.evict(candidate))?;
-        let (index, candidate) = evicted;
-        let place = self.lock().taken.get_mut(index).and_then(Option::take);
-        // The last references go without the lock, and the key and the gate with them.
-        drop((place, candidate));
-        Some(Reserved {
-            places: &self.places,
-            index: Some(index),
-        })
+    #[inline]
+    fn lookup<'a>(&self, key: &'a K) -> Lookup<'a, K> {
+        let hash = self.hashing.hash_one(key);
+        Lookup { key, hash }
     }
 
-    /// Takes a partition out of the map, if it may go.
-    fn evict(&self, partition: &Arc<Partition<K, G>>) -> bool {
+    #[inline]
+    fn find_any(&self, lookup: Lookup<'_, K>) -> Option<Arc<Partition<K, G>>> {
+        let map = self.map.pin();
+        map.get_key_value(&lookup)
+            .map(|(entry, ())| entry.0.clone())
+    }
+
+    /// The key's partition, if it has one; an error if it is about to be evicted all the time.
+    fn lasting(&self, lookup: Lookup<'_, K>) -> Result<Option<Arc<Partition<K, G>>>, ()> {
+        for _ in 0..PATIENCE {
+            match self.find_any(lookup) {
+                // It is being evicted, or looked at for that: one or the other is over soon.
+                Some(partition) if partition.is_gone() => thread::yield_now(),
+                found => return Ok(found),
+            }
+        }
+        Err(())
+    }
+
+    /// Takes a partition out of the map, if it may go. So many references are the map's, the
+    /// list's and the caller's.
+    fn evict(&self, partition: &Arc<Partition<K, G>>, references: usize) -> Fate {
+        let gate = partition.gate.get();
+        let is_fresh = || gate.is_none_or(Evict::is_fresh);
+        let is_held = || gate.is_some_and(Evict::is_held);
+        let is_watched = || gate.is_some_and(Evict::is_watched);
+        // No call has it, and nobody is making its gate.
+        let is_unused = || Arc::strong_count(partition) == references;
         // Cheap, and without the mark: most candidates are in use.
-        if !partition.gate.is_evictable() {
-            return false;
+        if is_held() || !is_fresh() || !is_unused() {
+            return Fate::Stays;
+        }
+        if is_watched() {
+            return Fate::Parked;
         }
         let evicted = partition.mark.evict_if(|| {
-            // The map, the list of places and the candidate itself: no call and no handle has it.
-            let unheld = Arc::strong_count(partition) == 3;
+            let unused = is_unused() && !is_held() && !is_watched();
             // Pairs with the Release of a dropped reference: what its holder did is seen.
             fence(Ordering::Acquire);
-            unheld && partition.gate.is_evictable()
+            unused && is_fresh()
         });
-        if evicted {
-            self.map.pin().remove(&partition.key);
+        if !evicted {
+            return Fate::Stays;
         }
-        evicted
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Slots<K, G>> {
-        // Nothing panics under it between two changes that belong together.
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+        self.map.pin().remove(&This(partition));
+        Fate::Evicted
     }
 }
 
-impl<K, G> Partition<K, G> {
-    pub(crate) fn key(&self) -> &K {
-        &self.key
+/// A partition that was found, once its gate is there.
+fn made<K, G>(
+    partition: Arc<Partition<K, G>>,
+    key: &K,
+    recipe: &impl Recipe<K, G>,
+) -> Option<Arc<Partition<K, G>>> {
+    if partition.gate.get().is_none() {
+        // If that fails, the place is for the next one to take, or for this key to try again.
+        let gate = recipe.make(key).ok()?;
+        // Not with `get_or_init`, which lets others wait for user code. Of two the first stays.
+        if partition.gate.set(gate).is_ok() {
+            recipe.made(partition.gate());
+        }
     }
+    Some(partition)
+}
 
-    /// Whether the map evicts it, so that what was done to it since it was found is lost. Ask
-    /// after that.
+impl<K, G> Hash for Entry<K, G> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
+    }
+}
+
+impl<K: Eq, G> PartialEq for Entry<K, G> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.hash == other.0.hash && self.0.key == other.0.key
+    }
+}
+
+impl<K: Eq, G> Eq for Entry<K, G> {}
+
+impl<K> Hash for Lookup<'_, K> {
     #[inline]
-    pub(crate) fn is_gone(&self) -> bool {
-        self.mark.is_evicting()
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
     }
 }
 
-impl<K, G> Slots<K, G> {
-    fn next_candidates(&mut self) -> Vec<(usize, Arc<Partition<K, G>>)> {
-        let length = self.taken.len();
-        let first = self.hand;
-        self.hand = (first + CANDIDATES) % length.max(1);
-        (first..first + CANDIDATES.min(length))
-            .map(|index| index % length)
-            .filter_map(|index| Some((index, self.taken[index].clone()?)))
-            .collect()
+impl<K: Eq, G> Equivalent<Entry<K, G>> for Lookup<'_, K> {
+    #[inline]
+    fn equivalent(&self, entry: &Entry<K, G>) -> bool {
+        self.hash == entry.0.hash && *self.key == entry.0.key
     }
 }
 
-impl<K, G> Reserved<'_, K, G> {
-    fn fill(mut self, partition: Arc<Partition<K, G>>) {
-        if let Some(index) = self.index.take() {
-            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-            places.taken[index] = Some(partition);
-        }
+impl<K> Copy for Lookup<'_, K> {}
+
+impl<K> Clone for Lookup<'_, K> {
+    fn clone(&self) -> Self {
+        *self
     }
 }
 
-impl<K, G> Drop for Reserved<'_, K, G> {
-    fn drop(&mut self) {
-        if let Some(index) = self.index {
-            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-            places.free.push(index);
-        }
+impl<K, G> Hash for This<'_, K, G> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
+    }
+}
+
+impl<K, G> Equivalent<Entry<K, G>> for This<'_, K, G> {
+    fn equivalent(&self, entry: &Entry<K, G>) -> bool {
+        Arc::ptr_eq(self.0, &entry.0)
+    }
+}
+
+impl Hasher for Known {
+    #[inline]
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only hashes are hashed")
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
 impl<K, G> fmt::Debug for Partitions<K, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Partitions")
-            .field("max_keys", &self.max_keys)
+            .field("places", &self.places)
             .finish_non_exhaustive()
     }
 }
 
-impl<K, G: fmt::Debug> fmt::Debug for Partition<K, G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Partition")
-            .field("gate", &self.gate)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Partitions that a new key looks at before it gives up: a flood of keys must not cost a walk
-/// through all of them each.
-const CANDIDATES: usize = 8;
+/// How often a key is looked for again that another thread is just putting into the map, or taking
+/// out of it. That takes a few steps; a thread that waits for it within them, in a key's `Clone` or
+/// a limit's `is_fresh`, does not wait for itself.
+const PATIENCE: usize = 10_000;

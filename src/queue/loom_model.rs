@@ -321,7 +321,8 @@ mod shares {
     fn a_newcomer_does_not_take_the_room_that_a_waiter_is_about_to_get() {
         model(|| {
             let keys = Keys::full();
-            keys.total.set_limit(3, || 0);
+            keys.total.places.set_limit(3);
+            keys.total.notify(|| 0);
             assert!(keys.share(0).enter(100));
             let ticket = keys.join(0);
             let there = keys.clone();

@@ -65,10 +65,9 @@ impl Total {
         }
     }
 
-    /// Changes the total. After a raise, those that wait come in.
+    /// The total has changed. After a raise, those that wait come in.
     #[cfg_attr(keep_loom, allow(dead_code, reason = "the layers are not modelled"))]
-    pub(crate) fn set_limit(&self, limit: usize, now: impl FnOnce() -> u64) {
-        self.places.set_limit(limit);
+    pub(crate) fn notify(&self, now: impl FnOnce() -> u64) {
         self.queue.notify(&OfTotal(&self.places), now);
     }
 

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     Changed, ConfigError,
     algorithm::Rate,
+    keyed::partitions::Hold,
     rate_limit::{LimitGate, Snapshot, state::State},
 };
 
@@ -13,6 +14,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct RateLimitHandle {
     state: Arc<State>,
+    /// `None` if it came with a list of all keys.
+    _hold: Option<Hold>,
 }
 
 impl LimitGate {
@@ -21,11 +24,20 @@ impl LimitGate {
     pub fn handle(&self) -> RateLimitHandle {
         RateLimitHandle::new(self.state.clone())
     }
+
+    /// Returns a handle that does not keep the key's place.
+    pub(super) fn watch(&self) -> RateLimitHandle {
+        RateLimitHandle {
+            state: self.state.clone(),
+            _hold: None,
+        }
+    }
 }
 
 impl RateLimitHandle {
     pub(super) fn new(state: Arc<State>) -> Self {
-        Self { state }
+        let hold = Some(state.hold.clone());
+        Self { state, _hold: hold }
     }
 
     /// The limit as it is now. Costs a clock read and a few loads.

@@ -14,7 +14,7 @@ use crate::{
     algorithm::{Limit, OverLimit, Rate, TokenBucket},
     ambient::clock::{Clock, Now, nanos},
     gate::{Admission, Admit, Demand, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
-    keyed::partitions::Evict,
+    keyed::partitions::{Evict, Hold},
     observe::{self, Event, Instance, Observed, Tally, trace},
     protocol::Quota,
     queue::{Ticket, Turn as QueueTurn, WaitQueue},
@@ -36,6 +36,8 @@ pub(super) struct State {
     /// Whether it was changed by hand, and is not what would be made anew. Relaxed: an eviction
     /// makes sure that nobody holds the limit, and so sees what was done to it.
     changed: AtomicBool,
+    /// Of its handles.
+    pub(super) hold: Hold,
     /// Of the layer: the limits of all its keys count together.
     pub(super) tally: Arc<Tally>,
 }
@@ -81,6 +83,7 @@ impl LimitGate {
                 clock,
                 settings,
                 changed,
+                hold: Hold::default(),
                 tally,
             }),
         }
@@ -345,7 +348,7 @@ impl<Req> Admit<Req> for LimitGate {
 impl<Res> Read<Res> for LimitGate {}
 
 impl Evict for LimitGate {
-    fn is_evictable(&self) -> bool {
+    fn is_fresh(&self) -> bool {
         let State {
             limit,
             queue,
@@ -353,12 +356,19 @@ impl Evict for LimitGate {
             changed,
             ..
         } = &*self.state;
-        // Handles hold the state, not the partition.
-        Arc::strong_count(&self.state) == 1
-            && !changed.load(Ordering::Relaxed)
+        !changed.load(Ordering::Relaxed)
             && queue.is_empty()
             && queue.is_unused()
             && limit.get().is_fresh(clock.now())
+    }
+
+    fn is_held(&self) -> bool {
+        self.state.hold.is_shared()
+    }
+
+    fn is_watched(&self) -> bool {
+        // Handles have the state, not the partition.
+        Arc::strong_count(&self.state) > 1
     }
 }
 

@@ -5,6 +5,7 @@ use std::{hash::Hash, sync::Arc, time::Duration};
 use crate::{
     ConfigError, Name,
     algorithm::{Overflow, throttle::ThrottleConfig},
+    config::Editions,
     gate::{GateLayer, Keyed, KeyedParts},
     keyed::{ByKey, HasKey, KeyFn, KeySettings, Missing, NotKeyed},
     observe::{Tally, register},
@@ -203,7 +204,8 @@ impl<P> ThrottleBuilder<NotKeyed, P> {
     fn made(&self) -> Result<ThrottleGate, ConfigError> {
         self.keys.unset().map_err(|error| self.error(error))?;
         let tally = Arc::new(Tally::new("throttle", self.name));
-        let gate = ThrottleGate::new(self.config, stripe_count(), self.enabled, tally)?;
+        let config = Editions::new(self.config).latest();
+        let gate = ThrottleGate::new(config, stripe_count(), self.enabled, tally)?;
         register(&gate.state);
         Ok(gate)
     }

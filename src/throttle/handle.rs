@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     Changed, ConfigError,
     algorithm::throttle::ThrottleConfig,
+    keyed::partitions::Hold,
     observe::{self, Instance, Observed, Totals},
     throttle::{ThrottleGate, state::State},
 };
@@ -14,6 +15,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct ThrottleHandle {
     state: Arc<State>,
+    /// `None` if it came with a list of all keys.
+    _hold: Option<Hold>,
 }
 
 /// A throttle at one moment.
@@ -37,6 +40,15 @@ impl ThrottleGate {
     pub fn handle(&self) -> ThrottleHandle {
         ThrottleHandle {
             state: self.state.clone(),
+            _hold: Some(self.state.hold.clone()),
+        }
+    }
+
+    /// Returns a handle that does not keep the key's place.
+    pub(super) fn watch(&self) -> ThrottleHandle {
+        ThrottleHandle {
+            state: self.state.clone(),
+            _hold: None,
         }
     }
 }
@@ -68,7 +80,7 @@ impl ThrottleHandle {
     /// # Errors
     /// A setting outside the range that [`ThrottleConfig`] gives for it. Nothing has changed then.
     pub fn update(&self, config: ThrottleConfig) -> Result<Changed, ConfigError> {
-        self.state.update(config, true)
+        self.state.update(config)
     }
 
     /// Forgets all calls, and so rejects nothing until there are new failures.

@@ -1,14 +1,11 @@
 //! A throttle for each key.
 
-use std::{
-    fmt,
-    hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, hash::Hash, sync::Arc};
 
 use crate::{
     Changed, ConfigError,
     algorithm::throttle::ThrottleConfig,
+    config::Editions,
     gate::{Keyable, Keyed, KeyedParts},
     keyed::{HasKey, partitions::Recipe},
     observe::{self, Instance, Observed, Tally, Totals, trace},
@@ -23,8 +20,8 @@ pub struct KeyedThrottleHandle<K> {
 /// What throttles are made of.
 #[derive(Debug)]
 pub struct Template {
-    /// The settings of all those that have none of their own. Locked to change or read them.
-    config: Mutex<ThrottleConfig>,
+    /// The settings of all those that have none of their own.
+    configs: Editions<ThrottleConfig>,
     tally: Arc<Tally>,
 }
 
@@ -43,7 +40,7 @@ impl<K: Hash + Eq + Clone> KeyedThrottleHandle<K> {
     #[must_use]
     pub fn key(&self, key: &K) -> Option<ThrottleHandle> {
         let partition = self.parts.partitions.find_lasting(key)?;
-        Some(partition.gate.handle())
+        Some(partition.gate().handle())
     }
 
     /// The throttle of all keys that have none of their own.
@@ -59,12 +56,13 @@ impl<K: Hash + Eq + Clone> KeyedThrottleHandle<K> {
     }
 
     /// All keys that have a throttle of their own. Costs a copy of each key.
+    ///
+    /// These handles keep no key's place: a key that loses it to a new one stays, beyond the bound,
+    /// for as long as they watch it.
     #[must_use]
     pub fn keys(&self) -> Vec<(K, ThrottleHandle)> {
-        let partitions = self.parts.partitions.all().into_iter();
-        partitions
-            .map(|partition| (partition.key().clone(), partition.gate.handle()))
-            .collect()
+        let partitions = &self.parts.partitions;
+        partitions.collect(|key, gate| (key.clone(), gate.watch()))
     }
 
     /// Takes other settings for all throttles, those to come included; each keeps its counts.
@@ -72,41 +70,41 @@ impl<K: Hash + Eq + Clone> KeyedThrottleHandle<K> {
     /// # Errors
     /// As [`ThrottleHandle::update`].
     pub fn update(&self, config: ThrottleConfig) -> Result<Changed, ConfigError> {
+        let KeyedParts {
+            partitions,
+            shared,
+            recipe,
+            ..
+        } = &*self.parts;
+        let Template { configs, tally } = recipe;
         // What one accepts they all do.
-        let changed = self.parts.shared.state.update(config, false)?;
-        let recipe = &self.parts.recipe;
+        shared.state.check(&config)?;
         // First for those to come: one that is made meanwhile is put right by its maker.
-        *recipe.lock() = config;
-        for partition in self.parts.partitions.all() {
-            partition.gate.state.update(config, false)?;
-        }
-        trace::updated((recipe.tally.layer, recipe.tally.name), &changed);
+        let config = configs.change(|_| Ok(config))?;
+        let changed = shared.state.take(config)?;
+        trace::updated((tally.layer, tally.name), &changed);
+        partitions.each(|_, gate| drop(gate.state.take(config)));
         Ok(changed)
     }
 
     /// Forgets all calls of all keys, and so rejects nothing until there are new failures.
     pub fn reset(&self) {
         self.shared().reset();
-        for partition in self.parts.partitions.all() {
-            partition.gate.state.throttle.reset();
-        }
+        let partitions = &self.parts.partitions;
+        partitions.each(|_, gate| gate.state.throttle.reset());
     }
 }
 
 impl Template {
     pub(super) fn new(config: ThrottleConfig, tally: Arc<Tally>) -> Self {
         Self {
-            config: Mutex::new(config),
+            configs: Editions::new(config),
             tally,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, ThrottleConfig> {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn throttle(&self, stripes: usize) -> Result<ThrottleGate, ConfigError> {
-        let config = *self.lock();
+        let config = self.configs.latest();
         // Whether it is enabled is asked before there is a key.
         ThrottleGate::new(config, stripes, true, self.tally.part(stripes))
     }
@@ -123,11 +121,8 @@ impl<K> Recipe<K, ThrottleGate> for Template {
     }
 
     fn made(&self, throttle: &ThrottleGate) {
-        let config = *self.lock();
-        if throttle.state.config() != config {
-            // What the shared throttle has accepted this one does.
-            let _ = throttle.state.update(config, false);
-        }
+        // What the shared throttle has accepted this one does.
+        let _ = throttle.state.take(self.configs.latest());
     }
 }
 
@@ -144,10 +139,9 @@ where
     }
 
     fn observe(&self) -> Instance {
-        let partitions = self.partitions.all();
-        let own = partitions.iter().map(|partition| &partition.gate);
-        let throttles = own.chain([&self.shared]);
-        let probability = throttles.map(ThrottleGate::probability).fold(0.0, f64::max);
+        let own = self.partitions.collect(|_, gate| gate.probability());
+        let shared = self.shared.probability();
+        let probability = own.into_iter().fold(shared, f64::max);
         let state = observe::State::Throttle { probability };
         Instance::new(&self.recipe.tally, Vec::new(), state)
     }

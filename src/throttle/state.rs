@@ -15,8 +15,9 @@ use crate::{
         chance,
         clock::{Clock, Now},
     },
+    config::Edition,
     gate::{Admission, Admit, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
-    keyed::partitions::Evict,
+    keyed::partitions::{Evict, Hold},
     observe::{Event, Tally, trace},
     sync::current_stripe,
 };
@@ -32,10 +33,12 @@ pub struct ThrottleGate {
 pub(super) struct State {
     pub(super) throttle: Throttle,
     /// The settings in force. Locked to change or read them, never by calls.
-    config: Mutex<ThrottleConfig>,
+    config: Mutex<Edition<ThrottleConfig>>,
     /// Whether it has settings of its own, which one made anew would not have. Relaxed: an eviction
     /// makes sure that nobody holds the throttle, and so sees what was done to it.
     has_own_config: AtomicBool,
+    /// Of its handles.
+    pub(super) hold: Hold,
     pub(super) clock: Clock,
     /// Of all throttles of a layer.
     pub(super) tally: Arc<Tally>,
@@ -49,18 +52,19 @@ pub struct Counted(bool);
 
 impl ThrottleGate {
     pub(super) fn new(
-        config: ThrottleConfig,
+        config: Edition<ThrottleConfig>,
         stripes: usize,
         enabled: bool,
         tally: Arc<Tally>,
     ) -> Result<Self, ConfigError> {
-        let throttle = Throttle::new(config, stripes);
+        let throttle = Throttle::new(config.settings, stripes);
         let throttle = throttle.map_err(|error| error.of(tally.layer, tally.name))?;
         Ok(Self {
             state: Arc::new(State {
                 throttle,
                 config: Mutex::new(config),
                 has_own_config: AtomicBool::new(false),
+                hold: Hold::default(),
                 clock: Clock::start(),
                 tally,
                 enabled,
@@ -90,25 +94,47 @@ impl ThrottleGate {
 
 impl State {
     pub(super) fn config(&self) -> ThrottleConfig {
-        *self.lock()
+        self.lock().settings
     }
 
-    /// Takes other settings: its own, or those that all throttles of a layer take.
-    pub(super) fn update(&self, config: ThrottleConfig, own: bool) -> Result<Changed, ConfigError> {
-        let mut current = self.lock();
-        let updated = self.throttle.update(config, self.clock.now());
-        updated.map_err(|error| error.of(self.tally.layer, self.tally.name))?;
-        let changed = since(&current, &config);
-        *current = config;
-        self.has_own_config.store(own, Ordering::Relaxed);
-        drop(current);
-        if own {
-            trace::updated((self.tally.layer, self.tally.name), &changed);
-        }
+    /// Takes settings of its own.
+    pub(super) fn update(&self, config: ThrottleConfig) -> Result<Changed, ConfigError> {
+        let changed = self.change(self.lock(), config, true)?;
+        trace::updated((self.tally.layer, self.tally.name), &changed);
         Ok(changed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, ThrottleConfig> {
+    /// Whether an update to these settings would be accepted.
+    pub(super) fn check(&self, config: &ThrottleConfig) -> Result<(), ConfigError> {
+        let checked = config.check().map(drop);
+        checked.map_err(|error| error.of(self.tally.layer, self.tally.name))
+    }
+
+    /// Takes the settings of all throttles, unless it has later ones.
+    pub(super) fn take(&self, config: Edition<ThrottleConfig>) -> Result<Changed, ConfigError> {
+        let mut current = self.lock();
+        if config.number <= current.number {
+            return Ok(Changed::default());
+        }
+        current.number = config.number;
+        self.change(current, config.settings, false)
+    }
+
+    fn change(
+        &self,
+        mut current: MutexGuard<'_, Edition<ThrottleConfig>>,
+        config: ThrottleConfig,
+        own: bool,
+    ) -> Result<Changed, ConfigError> {
+        let updated = self.throttle.update(config, self.clock.now());
+        updated.map_err(|error| error.of(self.tally.layer, self.tally.name))?;
+        let changed = since(&current.settings, &config);
+        current.settings = config;
+        self.has_own_config.store(own, Ordering::Relaxed);
+        Ok(changed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Edition<ThrottleConfig>> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -193,17 +219,23 @@ impl<Res> Read<Res> for ThrottleGate {}
 
 impl Evict for ThrottleGate {
     /// Successes in the window count too: without them the first failures would be all there is.
-    fn is_evictable(&self) -> bool {
+    fn is_fresh(&self) -> bool {
         let State {
             throttle,
             clock,
             has_own_config,
             ..
         } = &*self.state;
-        // Handles hold the state, not the partition.
-        Arc::strong_count(&self.state) == 1
-            && !has_own_config.load(Ordering::Relaxed)
-            && throttle.counts(clock.now()).requests() == 0
+        !has_own_config.load(Ordering::Relaxed) && throttle.counts(clock.now()).requests() == 0
+    }
+
+    fn is_held(&self) -> bool {
+        self.state.hold.is_shared()
+    }
+
+    fn is_watched(&self) -> bool {
+        // Handles have the state, not the partition.
+        Arc::strong_count(&self.state) > 1
     }
 }
 

@@ -18,6 +18,7 @@ mod fallback_backup;
 mod faults;
 mod instance;
 mod keys;
+mod keys_at_once;
 mod order;
 mod readme;
 mod shadow;

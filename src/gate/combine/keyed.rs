@@ -65,7 +65,7 @@ impl<F: HasKey, G: Keyable> Keyed<F, G> {
     fn of<'a>(&'a self, place: &'a Place<F::Key, G>) -> &'a G {
         place
             .as_ref()
-            .map_or(&self.parts.shared, |partition| &partition.gate)
+            .map_or(&self.parts.shared, |partition| partition.gate())
     }
 }
 
@@ -293,7 +293,7 @@ impl<F: HasKey<Key: Send + Sync>, G: Keyable> Keyed<F, G> {
         G: Admit<Req>,
     {
         let gate = match &place {
-            Some(partition) => &partition.gate,
+            Some(partition) => partition.gate(),
             None => self.parts.shared_for_call(),
         };
         match gate.admit(inquiry, now) {

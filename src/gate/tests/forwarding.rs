@@ -176,7 +176,7 @@ impl Read<u32> for Logs {
 }
 
 impl Evict for Logs {
-    fn is_evictable(&self) -> bool {
+    fn is_fresh(&self) -> bool {
         false
     }
 }

@@ -63,7 +63,7 @@ impl<K: Hash + Eq + Clone> PerKeyRateLimitHandle<K> {
         self.parts
             .partitions
             .find_lasting(key)
-            .map(|partition| partition.gate.handle())
+            .map(|partition| partition.gate().handle())
     }
 
     /// The key's limit, made if it has none yet and there is a place for it: to set a customer's
@@ -72,7 +72,7 @@ impl<K: Hash + Eq + Clone> PerKeyRateLimitHandle<K> {
     pub fn make(&self, key: &K) -> Option<RateLimitHandle> {
         self.parts
             .find_or_make(key)
-            .map(|partition| partition.gate.handle())
+            .map(|partition| partition.gate().handle())
     }
 
     /// The limit that keys share which have none of their own.
@@ -85,14 +85,13 @@ impl<K: Hash + Eq + Clone> PerKeyRateLimitHandle<K> {
     /// take longest to be whole again. At most `max`. Costs as much as [`keys`](Self::keys).
     #[must_use]
     pub fn heavy_hitters(&self, max: usize) -> Vec<(K, RateLimitHandle)> {
-        let partitions = self.parts.partitions.all().into_iter();
-        let mut partitions: Vec<_> = partitions
-            .map(|partition| (partition.gate.state.until_whole(), partition))
-            .collect();
-        partitions.sort_by_key(|(wait, _)| Reverse(*wait));
-        partitions.truncate(max);
-        let keys = partitions.into_iter();
-        keys.map(|(_, partition)| (partition.key().clone(), partition.gate.handle()))
+        let partitions = &self.parts.partitions;
+        let mut keys =
+            partitions.collect(|key, gate| (gate.state.until_whole(), key.clone(), gate.watch()));
+        keys.sort_by_key(|(wait, ..)| Reverse(*wait));
+        keys.truncate(max);
+        keys.into_iter()
+            .map(|(_, key, limit)| (key, limit))
             .collect()
     }
 
@@ -103,12 +102,13 @@ impl<K: Hash + Eq + Clone> PerKeyRateLimitHandle<K> {
     }
 
     /// All keys that have a limit of their own. Costs a copy of each key.
+    ///
+    /// These handles keep no key's place: a key that loses it to a new one stays, beyond the bound,
+    /// for as long as they watch it.
     #[must_use]
     pub fn keys(&self) -> Vec<(K, RateLimitHandle)> {
-        let partitions = self.parts.partitions.all().into_iter();
-        partitions
-            .map(|partition| (partition.key().clone(), partition.gate.handle()))
-            .collect()
+        let partitions = &self.parts.partitions;
+        partitions.collect(|key, gate| (key.clone(), gate.watch()))
     }
 }
 

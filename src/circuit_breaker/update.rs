@@ -1,0 +1,70 @@
+//! How a circuit takes other settings.
+
+use std::sync::{MutexGuard, PoisonError, atomic::Ordering};
+
+use crate::{
+    Changed, ConfigError,
+    algorithm::BreakerConfig,
+    circuit_breaker::{
+        changes::{in_force, since},
+        state::State,
+    },
+    config::Edition,
+    observe::trace,
+};
+
+impl State {
+    pub(super) fn config(&self) -> BreakerConfig {
+        self.lock_config().settings
+    }
+
+    /// Takes settings of its own.
+    pub(super) fn update(&self, config: BreakerConfig) -> Result<Changed, ConfigError> {
+        let changed = self.change(self.lock_config(), config, true)?;
+        trace::updated((self.tally.layer, self.settings.name), &changed);
+        Ok(changed)
+    }
+
+    /// Takes the settings of all circuits, unless it has later ones.
+    pub(super) fn take(&self, config: Edition<BreakerConfig>) -> Result<Changed, ConfigError> {
+        let mut current = self.lock_config();
+        if config.number <= current.number {
+            return Ok(Changed::default());
+        }
+        current.number = config.number;
+        self.change(current, config.settings, false)
+    }
+
+    fn change(
+        &self,
+        mut current: MutexGuard<'_, Edition<BreakerConfig>>,
+        config: BreakerConfig,
+        own: bool,
+    ) -> Result<Changed, ConfigError> {
+        let updated = self.breaker.update(&in_force(&config));
+        let restarted = updated.map_err(|error| self.of(error))?;
+        let changed = since(&current.settings, &config);
+        current.settings = config;
+        self.has_own_config.store(own, Ordering::Relaxed);
+        drop(current);
+        match restarted {
+            Some(_) => self.publish(restarted),
+            // More probes may be out than before.
+            None => self.wake(),
+        }
+        Ok(changed)
+    }
+
+    /// Whether an update to these settings would be accepted.
+    pub(super) fn check(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
+        self.breaker.check(config).map_err(|error| self.of(error))
+    }
+
+    fn lock_config(&self) -> MutexGuard<'_, Edition<BreakerConfig>> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(&self, error: ConfigError) -> ConfigError {
+        error.of(self.tally.layer, self.settings.name)
+    }
+}
