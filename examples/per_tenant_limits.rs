@@ -2,7 +2,9 @@
 //! memory that no flood of tenants can grow, and places of its own in flight.
 //!
 //! A tenant over its rate is answered 429 with `Retry-After`, one over its places 503, and a
-//! request without a tenant 400. For plans that differ see `customer_plans`.
+//! request without a tenant 400. A tenant's name is what the client writes, and may be of any
+//! length: `keyed::header` keeps at most 256 bytes of it. A closure of your own that copies a
+//! header keeps all of it. For plans that differ see `customer_plans`.
 //!
 //! ```console
 //! cargo run --example per_tenant_limits
@@ -26,10 +28,8 @@ async fn main() -> Result<(), BoxError> {
         .burst(5)
         .keyed_by(|request: &Request<Body>| keyed::header("x-tenant")(request))
         .missing(Missing::Reject);
-    let places = BulkheadLayer::builder(2).keyed_by(|request: &Request<Body>| {
-        let tenant = request.headers().get("x-tenant")?;
-        Some(tenant.as_bytes().to_vec())
-    });
+    let places = BulkheadLayer::builder(2)
+        .keyed_by(|request: &Request<Body>| keyed::header("x-tenant")(request));
     let stack = stack::server()
         .http()
         .rate_limit(rate)
@@ -69,8 +69,15 @@ async fn main() -> Result<(), BoxError> {
     assert_eq!((full.as_u16(), quiet.as_u16()), (503, 200));
     slow.iter().for_each(tokio::task::JoinHandle::abort);
 
+    let endless = "x".repeat(60_000);
+    assert_eq!(ask(&endless, "/").await?.status(), 200);
+    let kept = handle.bulkhead.keys();
+    let longest = kept.iter().map(|(tenant, _)| tenant.as_bytes().len()).max();
+    println!("a name of {} bytes takes {longest:?}", endless.len());
+    assert_eq!(longest, Some(256));
+
     let nobody = app.clone().oneshot(Request::get("/").body(Body::empty())?);
     assert_eq!(nobody.await?.status(), 400);
-    assert_eq!(handle.snapshot().rate_limit.active, 3);
+    assert_eq!(handle.snapshot().rate_limit.active, 4);
     Ok(())
 }

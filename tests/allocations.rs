@@ -21,6 +21,7 @@ use tower_keep::{
     circuit_breaker::CircuitBreakerLayer,
     fallback::FallbackLayer,
     hedge::HedgeLayer,
+    keyed::{self, HeaderKey},
     protocol::{Plain, http as keep_http},
     rate_limit::{Rate, RateLimitLayer},
     retry::RetryLayer,
@@ -311,6 +312,28 @@ fn what_is_kept_for_each_listed_key_is_what_the_documentation_says() {
     let circuit = kept(&mut |key, cx| assert!(pin!(circuits.call(key)).poll(cx).is_ready()));
     assert!((768..1024).contains(&limit), "{limit}");
     assert!((2048..4608).contains(&circuit), "{circuit}");
+}
+
+/// What a stranger writes into a header may be of any length.
+#[test]
+fn a_key_of_sixty_kilobytes_takes_a_bounded_room() {
+    let tenant = keyed::header::<Empty<bytes::Bytes>>("x-tenant");
+    let layer = RateLimitLayer::builder(RATE)
+        .protocol(keep_http::Client::new())
+        .per_key(tenant, |_: &HeaderKey| TokenBucket::new(RATE, 1_000_000))
+        .build()
+        .unwrap();
+    let mut service = layer.layer(Echo);
+    let mut cx = Context::from_waker(Waker::noop());
+    let before = LIVE.get();
+    for number in 0..1024 {
+        let tenant = format!("{}{number}", "x".repeat(60_000));
+        let request = Request::get("/").header("x-tenant", tenant);
+        let request = request.body(Empty::new()).unwrap();
+        assert!(pin!(service.call(request)).poll(&mut cx).is_ready());
+    }
+    let kept = (LIVE.get() - before) / 1024;
+    assert!((1024..2048).contains(&kept), "{kept}");
 }
 
 #[test]

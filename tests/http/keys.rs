@@ -145,6 +145,34 @@ fn a_request_that_is_kept_tells_no_password() {
     assert!(!told.contains("secret"), "{told}");
 }
 
+/// A limit for each tenant, whose name may be of any length.
+#[tokio::test(start_paused = true)]
+async fn long_names_of_tenants_have_limits_of_their_own() {
+    let echo = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(())));
+    let limits = RateLimitLayer::builder(Rate::per_second(1000))
+        .protocol(Client::new())
+        .per_key(keyed::header("x-tenant"), |_: &HeaderKey| {
+            TokenBucket::new(Rate::per_second(1), 1)
+        })
+        .build()
+        .unwrap();
+    let call = async |last: u32| {
+        let tenant = format!("{}{last:04}", "x".repeat(60_000));
+        let request = Request::get("/").header("x-tenant", tenant).body(());
+        let answer = limits.layer(echo).oneshot(request.unwrap()).await;
+        answer.is_ok()
+    };
+    for tenant in 0..100 {
+        assert!(call(tenant).await, "{tenant}");
+    }
+    for tenant in 0..100 {
+        assert!(!call(tenant).await, "{tenant}");
+    }
+    let keys = limits.handle().keys();
+    assert_eq!(keys.len(), 100);
+    assert!(keys.iter().all(|(key, _)| key.as_bytes().len() <= 256));
+}
+
 #[tokio::test(start_paused = true)]
 async fn axums_clients_have_a_limit_each() {
     let limit = RateLimitLayer::builder(Rate::per_minute(1))

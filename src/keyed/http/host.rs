@@ -13,7 +13,7 @@ use http::{
     uri::{Authority, InvalidUri, Scheme},
 };
 
-use crate::keyed::{FindKey, HasKey};
+use crate::keyed::{FindKey, HasKey, http::length};
 
 mod canonical;
 #[cfg(test)]
@@ -81,7 +81,7 @@ impl Host {
         }
         let port = canonical::port(port).filter(|port| !is_of_scheme(port, scheme));
         let end = start + host.len();
-        Some(Self(match (canonical::host(host), port) {
+        let text = match (canonical::host(host), port) {
             (None, None) => Text::Part(authority.clone(), start..end),
             // Nothing is between host and port but the colon.
             (None, Some(port)) if text[end..].strip_prefix(':') == Some(port) => {
@@ -94,7 +94,19 @@ impl Host {
                 }
                 Text::Own(own.into())
             }
-        }))
+        };
+        Some(Self(text).of_a_length())
+    }
+
+    /// No name in the DNS has more than 253 bytes. What a stranger writes may have any number, and
+    /// is kept as its beginning and a digest.
+    fn of_a_length(self) -> Self {
+        let short = length::shortened(self.as_str().as_bytes());
+        // Authorities are of ASCII.
+        match short.and_then(|bytes| String::from_utf8(bytes).ok()) {
+            Some(short) => Self(Text::Own(short.into())),
+            None => self,
+        }
     }
 }
 

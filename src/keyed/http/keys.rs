@@ -2,14 +2,18 @@
 
 use std::{fmt, net::SocketAddr, ops::Deref};
 
+use bytes::Bytes;
 use http::{HeaderValue, Request};
 
-use crate::keyed::Subnet;
+use crate::keyed::{Subnet, http::length};
 
 #[cfg(test)]
 mod tests;
 
 /// The value of a header as a key, byte for byte.
+///
+/// Of a value of more than 256 bytes its beginning is kept, and a digest of 128 bits in place of
+/// the rest: a client may send 60 kB, and would take that much memory with each key.
 ///
 /// A request's header is a slice of the buffer that the request was read into, and would keep all
 /// of it alive for as long as the key is known. So a clone, which is what a layer keeps, owns just
@@ -18,7 +22,7 @@ mod tests;
 pub struct HeaderKey(HeaderValue);
 
 /// By the value of a header, such as an API key: the first value, byte for byte. The name's case
-/// does not matter.
+/// does not matter. At most 256 bytes of a value are kept: see [`HeaderKey`].
 ///
 /// A value that nobody has checked is whatever the caller likes: put the layer behind the check, or
 /// a new value for each call is a new limit for each call.
@@ -38,7 +42,7 @@ pub struct HeaderKey(HeaderValue);
 pub fn header<B>(
     name: &'static str,
 ) -> impl Fn(&Request<B>) -> Option<HeaderKey> + Clone + Send + Sync {
-    move |request| request.headers().get(name).cloned().map(HeaderKey)
+    move |request| request.headers().get(name).map(HeaderKey::of)
 }
 
 /// By the [`Subnet`] of the peer's address, if the server has put it into the request's extensions
@@ -108,7 +112,18 @@ where
 }
 
 impl HeaderKey {
-    /// The value's bytes.
+    fn of(value: &HeaderValue) -> Self {
+        let short = length::shortened(value.as_bytes());
+        // A part of a value and some digits are a value.
+        let short = short.and_then(|bytes| HeaderValue::from_maybe_shared(Bytes::from(bytes)).ok());
+        let Some(mut short) = short else {
+            return Self(value.clone());
+        };
+        short.set_sensitive(value.is_sensitive());
+        Self(short)
+    }
+
+    /// The value's bytes, or what is kept of them.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
@@ -118,7 +133,7 @@ impl HeaderKey {
 /// For asking a handle about a key.
 impl From<HeaderValue> for HeaderKey {
     fn from(value: HeaderValue) -> Self {
-        Self(value)
+        Self::of(&value)
     }
 }
 

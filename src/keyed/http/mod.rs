@@ -3,6 +3,7 @@
 mod forwarded;
 mod host;
 mod keys;
+mod length;
 mod network;
 
 pub use forwarded::{Proxies, forwarded};

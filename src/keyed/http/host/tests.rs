@@ -140,6 +140,18 @@ fn no_form_of_a_host_tells_a_password() {
 }
 
 #[test]
+fn a_host_of_any_length_is_a_short_key() {
+    let long = |last: char| format!("http://{}{last}.example:8080/", "a".repeat(60_000));
+    let (one, other) = (of(&long('x')), of(&long('y')));
+    assert!(one.len() <= 256 && one.starts_with("aaaa"), "{one}");
+    assert_ne!(one, other);
+    assert_eq!(of(&long('x')), one);
+    assert_eq!(of(&long('X')), one);
+    let longest = format!("http://{}/", "a".repeat(256));
+    assert_eq!(of(&longest), "a".repeat(256));
+}
+
+#[test]
 fn a_clone_shares_no_buffer() {
     let found = found("http://api.example/a/long/path", None).unwrap();
     let kept = found.clone();

@@ -52,3 +52,18 @@ fn a_header_key_that_is_kept_owns_just_its_bytes() {
     assert_eq!(format!("{kept:?}"), "Sensitive");
     assert_eq!(kept, HeaderValue::from_static("aaaaaaaaaa").into());
 }
+
+#[test]
+fn a_header_of_any_length_is_a_short_key() {
+    let key = |bytes: Vec<u8>| HeaderKey::from(HeaderValue::from_bytes(&bytes).unwrap());
+    let long = |last: u8| key([vec![b'a'; 60_000], vec![last]].concat());
+    let (one, other) = (long(b'x'), long(b'y'));
+    assert!(one.as_bytes().len() <= 256 && one.as_bytes().starts_with(b"aaaa"));
+    assert_ne!(one, other);
+    assert_eq!((long(b'x'), one.clone()), (one.clone(), one));
+    assert_eq!(key(vec![b'a'; 256]).as_bytes(), [b'a'; 256]);
+    assert_ne!(key(vec![b'a'; 257]), key(vec![b'a'; 256]));
+    let mut secret = HeaderValue::from_bytes(&[b'a'; 300]).unwrap();
+    secret.set_sensitive(true);
+    assert_eq!(format!("{:?}", HeaderKey::from(secret)), "Sensitive");
+}
