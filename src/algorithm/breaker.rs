@@ -269,7 +269,7 @@ impl Breaker {
         self.late.load(Ordering::Relaxed)
     }
 
-    /// Whether closed has lasted for a whole window.
+    /// Returns whether closed has lasted for a whole window.
     fn has_held(&self, control: Control, now: u64) -> bool {
         match (&self.counter, control.closed_at()) {
             (Counter::Calls(window), _) => window.is_full(control.generation()),

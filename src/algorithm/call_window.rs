@@ -153,7 +153,7 @@ impl CallWindow {
         }
     }
 
-    /// Whether this generation has seen as many calls as the window holds.
+    /// Returns whether this generation has seen as many calls as the window holds.
     pub(crate) fn is_full(&self, generation: u32) -> bool {
         self.total(generation) == self.length()
     }

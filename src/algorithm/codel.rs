@@ -80,13 +80,13 @@ impl CoDel {
         self.standing |= now.saturating_sub(since) >= self.interval;
     }
 
-    /// Whether the queue has not drained for the interval: serve the newest first.
+    /// Returns whether the queue has not drained for the interval: serve the newest first.
     #[must_use]
     pub fn is_standing(&self) -> bool {
         self.standing
     }
 
-    /// Whether to drop a call that has waited so long.
+    /// Returns whether to drop a call that has waited so long.
     #[must_use]
     pub fn drops(&self, wait: u64) -> bool {
         self.standing && wait > self.target.saturating_mul(2)

@@ -128,7 +128,7 @@ impl Throttle {
         Ok(())
     }
 
-    /// Whether nothing is being rejected: then a call is admitted without a random number.
+    /// Returns whether nothing is being rejected: then a call is admitted without a random number.
     #[must_use]
     #[inline]
     pub fn is_idle(&self) -> bool {

@@ -155,7 +155,7 @@ pub(crate) fn later(moment: Instant, duration: std::time::Duration) -> Instant {
         .unwrap_or_else(|| moment + std::time::Duration::from_secs(30 * 365 * 24 * 3600))
 }
 
-/// Whether a moment of tokio's clock is over.
+/// Returns whether a moment of tokio's clock is over.
 pub(crate) fn has_passed(moment: Instant) -> bool {
     Instant::now() >= moment
 }

@@ -61,7 +61,7 @@ impl Counting {
             })
     }
 
-    /// Whether the call is this layer's to count, and not a piece of one above.
+    /// Returns whether the call is this layer's to count, and not a piece of one above.
     #[inline]
     pub(crate) fn is_outermost(&self) -> bool {
         self.is_outermost
@@ -93,7 +93,7 @@ impl Drop for Counting {
     }
 }
 
-/// Whether another layer may have the budget, now or later.
+/// Returns whether another layer may have the budget, now or later.
 pub(super) fn may_be_shared(budget: &Arc<Budget>) -> bool {
     Arc::strong_count(budget) > 1 || Arc::weak_count(budget) > 0
 }

@@ -173,7 +173,7 @@ impl Purses {
         }
     }
 
-    /// Whether anything would pay for another attempt of a call that begins now.
+    /// Returns whether anything would pay for another attempt of a call that begins now.
     #[inline]
     pub(crate) fn pays(&self, own: Option<&KeyBudget>) -> bool {
         let payer = self.payer(own);

@@ -129,7 +129,7 @@ impl BulkheadHandle {
         self.state.update(limit)
     }
 
-    /// Whether [`update`](Self::update) would accept it.
+    /// Returns whether [`update`](Self::update) would accept it.
     #[cfg(feature = "http")]
     pub(crate) fn check(&self, limit: usize) -> Result<(), ConfigError> {
         let name = self.state.tally.name;

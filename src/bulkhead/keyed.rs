@@ -167,7 +167,7 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
         Ok(changed)
     }
 
-    /// Whether [`update`](Self::update) would accept it.
+    /// Returns whether [`update`](Self::update) would accept it.
     #[cfg(feature = "http")]
     pub(crate) fn check(&self, limit: usize) -> Result<(), ConfigError> {
         let Plan { shares, tally, .. } = &self.parts.recipe;

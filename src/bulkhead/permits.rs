@@ -77,7 +77,7 @@ impl Permits {
         share.join(bounds, max_total, now).map(Queued::Shared)
     }
 
-    /// Whether the turn of a waiter has come.
+    /// Returns whether the turn of a waiter has come.
     pub(super) fn poll(&self, ticket: &Queued, waker: &Waker, now: u64) -> Turn {
         match (ticket, self.share()) {
             (Queued::Alone(ticket), _) => self.queue.poll(self, ticket, waker, now),

@@ -5,7 +5,7 @@ use std::{error::Error, fmt, io, iter, sync::OnceLock, time::Duration};
 #[cfg(feature = "layers")]
 use super::Outcome;
 
-/// A call that a layer turned away, or cut off, on its own authority.
+/// A call that a layer rejected, or cut off, on its own authority.
 ///
 /// On clients it travels as the error (boxed, as is tower's convention); on servers it becomes a
 /// response and is left in the response's extensions. [`Rejected::find`] recovers it from any
@@ -89,8 +89,8 @@ pub enum RejectedKind {
 }
 
 impl RejectedKind {
-    /// Whether the call was turned away before it reached the peer, so that it says nothing about
-    /// the peer and may be sent elsewhere whatever its method. True of all kinds but
+    /// Returns whether the call was rejected before it reached the peer. It then says nothing about
+    /// the peer, and may be sent elsewhere whatever its method. True of all kinds but
     /// [`TimedOut`](Self::TimedOut).
     #[must_use]
     pub fn is_local(self) -> bool {

@@ -106,7 +106,7 @@ impl<K: Hash + Eq + Clone> KeyedCircuitBreakerHandle<K> {
         Ok(changed)
     }
 
-    /// Whether [`update`](Self::update) would accept them.
+    /// Returns whether [`update`](Self::update) would accept them.
     #[cfg(feature = "http")]
     pub(crate) fn check(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
         self.parts.shared.state.check(config)

@@ -55,7 +55,7 @@ impl State {
         Ok(changed)
     }
 
-    /// Whether an update to these settings would be accepted.
+    /// Returns whether an update to these settings would be accepted.
     pub(super) fn check(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
         self.breaker.check(config).map_err(|error| self.of(error))
     }

@@ -38,7 +38,7 @@ pub struct Change {
 }
 
 impl Changed {
-    /// Whether nothing has changed.
+    /// Returns whether nothing has changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -49,7 +49,7 @@ impl Changed {
         self.0.iter()
     }
 
-    /// Whether a window has started anew.
+    /// Returns whether a window has started anew.
     #[must_use]
     pub fn restarts(&self) -> bool {
         self.iter().any(|change| change.restarts)

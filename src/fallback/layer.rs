@@ -94,7 +94,7 @@ impl<F, P> FallbackBuilder<F, P> {
         }
     }
 
-    /// Whether failures are answered otherwise. Default `true`.
+    /// Returns whether failures are answered otherwise. Default `true`.
     pub fn on_failure(mut self, answer: bool) -> Self {
         self.settings.on_failure = answer;
         self
@@ -106,7 +106,7 @@ impl<F, P> FallbackBuilder<F, P> {
         self
     }
 
-    /// Whether rejections of layers beneath are answered otherwise. Default `true`.
+    /// Returns whether rejections of layers beneath are answered otherwise. Default `true`.
     pub fn on_rejection(mut self, answer: bool) -> Self {
         self.settings.on_rejection = answer;
         self

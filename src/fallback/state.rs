@@ -59,7 +59,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Whether a result calls for another answer.
+    /// Returns whether a result calls for another answer.
     pub(super) fn wants(&self, outcome: Outcome, advice: Advice) -> bool {
         match (outcome, advice) {
             (_, Advice::Rejected { .. }) => self.on_rejection,

@@ -40,7 +40,7 @@ pub trait Gate {
     /// A place in the queue is given up.
     fn leave(&self, ticket: Self::Ticket, now: &Now);
 
-    /// Whether a sent call has to be told of its end. If not, it holds no reference.
+    /// Returns whether a sent call has to be told of its end. If not, it holds no reference.
     fn owes(&self, pass: &Self::Pass) -> bool {
         let _ = pass;
         true
@@ -79,7 +79,7 @@ pub trait Gate {
         let _ = (pass, units, now);
     }
 
-    /// Whether callers are told of the limits.
+    /// Returns whether callers are told of the limits.
     fn advertises(&self) -> bool {
         false
     }
@@ -124,7 +124,7 @@ pub trait Admit<Req>: Gate {
         now: &Now,
     ) -> Admission<Self::Grant, Self::Ticket>;
 
-    /// Whether the turn of a queued call has come.
+    /// Returns whether the turn of a queued call has come.
     fn poll_ticket(
         &self,
         ticket: &mut Self::Ticket,

@@ -183,7 +183,7 @@ impl Metric {
         Value::Gauge(if self.adds_up() { 0.0 } else { f64::NAN })
     }
 
-    /// Whether two instances have twice as much of it.
+    /// Returns whether two instances have twice as much of it.
     fn adds_up(&self) -> bool {
         ![
             names::CONFIG,

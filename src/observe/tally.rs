@@ -91,7 +91,7 @@ pub struct Totals {
     pub cancelled: u64,
     /// Calls that ended after the state that admitted them; only of circuit breakers.
     pub late: u64,
-    /// Calls that the layer turned away, or cut off.
+    /// Calls that the layer rejected, or cut off.
     pub rejected: Rejections,
 }
 
@@ -176,7 +176,7 @@ impl Tally {
         trace::outcome(told);
     }
 
-    /// A call is turned away, or cut off.
+    /// A call is rejected, or cut off.
     pub(crate) fn rejected(&self, rejected: &Rejected) {
         self.add(EVENTS + rejected.kind.index());
         trace::rejected(&self.whole().sampler, rejected);
@@ -292,7 +292,7 @@ impl Rejections {
         self.0[kind.index()]
     }
 
-    /// Calls that were turned away before they were sent.
+    /// Calls that were rejected before they were sent.
     #[must_use]
     pub fn local(&self) -> u64 {
         self.iter()

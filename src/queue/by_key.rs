@@ -52,7 +52,7 @@ impl QueuesByKey {
         self.queues.pin().get(&key).cloned()
     }
 
-    /// Whether somebody waits for a key.
+    /// Returns whether somebody waits for a key.
     #[inline]
     pub(crate) fn has_waiters(&self, key: u64) -> bool {
         self.find(key).is_some_and(|queue| !queue.is_empty())

@@ -271,7 +271,7 @@ mod shares {
             self.share(key).poll(ticket, Waker::noop(), 0) == Turn::Acquired
         }
 
-        /// Whether a waiter has been given a place, and so been woken.
+        /// Returns whether a waiter has been given a place, and so been woken.
         fn is_served(&self, key: usize) -> bool {
             self.queues[key].is_empty() || self.total.queue.is_empty()
         }

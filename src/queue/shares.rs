@@ -130,7 +130,7 @@ impl Share<'_> {
         }
     }
 
-    /// Whether the turn has come, in either queue.
+    /// Returns whether the turn has come, in either queue.
     pub(crate) fn poll(self, ticket: &ShareTicket, waker: &Waker, now: u64) -> Turn {
         let ShareTicket { of_key, of_total } = ticket;
         let key_wake = match self.queue.poll(&OfKey(self), of_key, waker, now) {

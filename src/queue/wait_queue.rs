@@ -53,7 +53,7 @@ impl WaitQueue {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Whether nobody waits, and nobody has yet to learn that its wait is over.
+    /// Returns whether nobody waits, and nobody has yet to learn that its wait is over.
     pub(crate) fn is_unused(&self) -> bool {
         let queue = self.lock();
         queue.waiters.is_empty() && queue.settled.is_empty()
@@ -105,7 +105,7 @@ impl WaitQueue {
         Ok(ticket)
     }
 
-    /// Whether the turn has come. If not, keeps the waker.
+    /// Returns whether the turn has come. If not, keeps the waker.
     pub(crate) fn poll(
         &self,
         resource: &dyn Resource,
@@ -183,7 +183,7 @@ impl WaitQueue {
         }
     }
 
-    /// Whether anybody waits for what a write of order `SeqCst` has just given back: what
+    /// Returns whether anybody waits for what a write of order `SeqCst` has just given back: what
     /// [`notify`](Self::notify) asks, without its fence, which costs as much as the write.
     #[inline(always)]
     pub(crate) fn has_waiters_after_leave(&self) -> bool {

@@ -171,7 +171,7 @@ pub(super) fn observe(tally: &Tally, quota: Option<(Rate, u32)>, state: State) -
 }
 
 impl Settings {
-    /// Whether a sent call has to be told of its end.
+    /// Returns whether a sent call has to be told of its end.
     #[inline]
     pub(super) fn owes(&self) -> bool {
         self.max_penalty > 0 || self.advertise

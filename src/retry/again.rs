@@ -141,7 +141,7 @@ impl<S, Req, Err> Again<S, Req, Err> {
         }
     }
 
-    /// Whether the deadline has come while the service is not ready.
+    /// Returns whether the deadline has come while the service is not ready.
     fn is_too_late(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(deadline) = self.plan.deadline else {
             return false;

@@ -84,7 +84,7 @@ impl RetryHandle {
         Ok(changed)
     }
 
-    /// Whether [`update`](Self::update) would accept it.
+    /// Returns whether [`update`](Self::update) would accept it.
     pub(crate) fn check(&self, policy: Policy) -> Result<(), ConfigError> {
         policy.check(self.state.fixed().name).map(drop)
     }

@@ -233,7 +233,7 @@ impl<P, B> RetryBuilder<P, B> {
         self
     }
 
-    /// Whether nothing was said of budgets.
+    /// Returns whether nothing was said of budgets.
     #[cfg(feature = "http")]
     pub(crate) fn has_own_budget(&self) -> bool {
         matches!(self.payer, Payer::Own)

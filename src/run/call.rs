@@ -80,7 +80,7 @@ impl<K> Call<K> {
         self.criticality
     }
 
-    /// Whether the function is called once at most.
+    /// Returns whether the function is called once at most.
     pub fn is_once(&self) -> bool {
         self.once
     }

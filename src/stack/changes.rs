@@ -243,7 +243,7 @@ pub trait ChangesLimit {
     /// Changes the bound, of all keys alike.
     fn change_limit(&self, calls: usize) -> Result<Changed, ConfigError>;
 
-    /// Whether that would be accepted.
+    /// Returns whether that would be accepted.
     fn check_limit(&self, calls: usize) -> Result<(), ConfigError>;
 }
 

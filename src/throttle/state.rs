@@ -104,7 +104,7 @@ impl State {
         Ok(changed)
     }
 
-    /// Whether an update to these settings would be accepted.
+    /// Returns whether an update to these settings would be accepted.
     pub(super) fn check(&self, config: &ThrottleConfig) -> Result<(), ConfigError> {
         let checked = config.check().map(drop);
         checked.map_err(|error| error.of(self.tally.layer, self.tally.name))

@@ -52,7 +52,7 @@ impl TimeoutHandle {
         self.state.update(duration)
     }
 
-    /// Whether [`update`](Self::update) would accept it.
+    /// Returns whether [`update`](Self::update) would accept it.
     #[cfg(feature = "http")]
     pub(crate) fn check(&self, duration: Duration) -> Result<(), ConfigError> {
         self.state.check(duration).map(drop)

@@ -114,7 +114,7 @@ impl State {
         self.tally.totals()
     }
 
-    /// Whether the wait for the inner service's readiness is a part of the call.
+    /// Returns whether the wait for the inner service's readiness is a part of the call.
     #[inline]
     pub(super) fn covers_readiness(&self) -> bool {
         self.covers.readiness && self.enabled
@@ -164,7 +164,7 @@ impl State {
         Some(limit)
     }
 
-    /// Whether it is to be told how long good answers take.
+    /// Returns whether it is to be told how long good answers take.
     #[inline]
     pub(super) fn learns(&self) -> bool {
         self.learns.load(Ordering::Relaxed)
@@ -215,7 +215,7 @@ impl State {
         }
     }
 
-    /// Whether it is to be told how long calls take.
+    /// Returns whether it is to be told how long calls take.
     #[inline]
     pub(super) fn times_calls(&self) -> bool {
         self.tally.has_durations()

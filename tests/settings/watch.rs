@@ -72,7 +72,7 @@ fn seconds(handle: &TimeoutHandle) -> u64 {
 }
 
 #[test]
-fn a_file_that_is_written_replaced_broken_and_mended_is_followed() {
+fn a_file_is_followed_however_it_is_written() {
     let folder = Folder::new("followed");
     fs::write(folder.file(), "duration = '1s'").unwrap();
     let (handle, told, watch) = following(&folder);
@@ -105,7 +105,7 @@ fn a_file_that_is_written_replaced_broken_and_mended_is_followed() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_that_is_set_anew_is_followed_as_a_config_map_is() {
+fn a_link_that_is_set_anew_is_followed() {
     use std::os::unix::fs::symlink;
 
     let folder = Folder::new("linked");

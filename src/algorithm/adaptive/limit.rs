@@ -43,13 +43,13 @@ pub struct Window {
 }
 
 impl Window {
-    /// Whether the limit may have held calls back, so that a higher one may help.
+    /// Returns whether the limit may have held calls back, so that a higher one may help.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         self.was_full || (self.in_flight >= 2 && self.in_flight >= self.limit.div_ceil(2))
     }
 
-    /// Whether more than one call in a hundred met an overload.
+    /// Returns whether more than one call in a hundred met an overload.
     #[must_use]
     pub fn is_overloaded(&self) -> bool {
         u64::from(self.overloads) * 100 > u64::from(self.successes) + u64::from(self.overloads)

@@ -79,7 +79,7 @@ impl Breaker {
         Ok(restarted)
     }
 
-    /// Whether [`update`](Self::update) would take these settings. Changes nothing.
+    /// Returns whether [`update`](Self::update) would take these settings. Changes nothing.
     ///
     /// # Errors
     /// As it.

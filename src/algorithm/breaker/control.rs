@@ -72,7 +72,7 @@ impl Control {
         (self.0 >> GENERATION_SHIFT) as u32
     }
 
-    /// Whether results are counted: closed, or for the metrics only.
+    /// Returns whether results are counted: closed, or for the metrics only.
     #[inline]
     pub(super) fn counts_calls(self) -> bool {
         matches!(
@@ -87,7 +87,7 @@ impl Control {
         self.0 >> GENERATION_SHIFT << GENERATION_SHIFT
     }
 
-    /// Whether another word has the same generation in the same place.
+    /// Returns whether another word has the same generation in the same place.
     #[inline]
     pub(super) fn has_generation_bits(self, word: u64) -> bool {
         (self.0 ^ word) >> GENERATION_SHIFT == 0

@@ -42,7 +42,7 @@ pub(super) enum Slowness {
 }
 
 impl Pass {
-    /// Whether it stands for no admission.
+    /// Returns whether it stands for no admission.
     #[must_use]
     #[inline]
     pub fn is_nothing(&self) -> bool {
@@ -73,7 +73,7 @@ impl Pass {
         self.0 | 1 << CODE_SHIFT == control.generation_bits() | QUICK << CODE_SHIFT
     }
 
-    /// Whether the head of the response has come.
+    /// Returns whether the head of the response has come.
     pub(super) fn has_answer(&self) -> bool {
         matches!(self.0 >> CODE_SHIFT & CODES, QUICK | SLOW)
     }

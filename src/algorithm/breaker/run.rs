@@ -43,7 +43,7 @@ impl Run {
         }
     }
 
-    /// Whether there is a run to end. Relaxed: the call that ends it looks again.
+    /// Returns whether there is a run to end. Relaxed: the call that ends it looks again.
     #[inline]
     pub(super) fn is_running(&self, generation: u32) -> bool {
         let word = self.word.load(Ordering::Relaxed);

@@ -169,7 +169,7 @@ impl Settings {
         })
     }
 
-    /// Whether so much harm would do, if the calls were just enough.
+    /// Returns whether so much harm would do, if the calls were just enough.
     pub(super) fn could_trip(&self, harm: Counts) -> bool {
         is_too_many(harm.failures, self.min_calls, self.failure_rate)
             || is_too_many(harm.slow, self.min_calls, self.slow_rate)
@@ -321,7 +321,7 @@ impl Settings {
     }
 }
 
-/// Whether `part` of `total` reaches a rate in parts per million; never, if that is 0.
+/// Returns whether `part` of `total` reaches a rate in parts per million; never, if that is 0.
 fn is_too_many(part: u64, total: u64, rate: u64) -> bool {
     rate > 0 && part > 0 && part.saturating_mul(MILLION) >= total.saturating_mul(rate)
 }

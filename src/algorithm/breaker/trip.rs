@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Breaker {
-    /// Whether a quick success can be the one to trip: because the window has slid, so that
+    /// Returns whether a quick success can be the one to trip: because the window has slid, so that
     /// successes may have left it; because it brings the calls up to the minimum; or because the
     /// settings have changed.
     pub(super) fn may_trip_on_success(&self, counted: Counted, stamp: Stamp) -> bool {

@@ -144,7 +144,7 @@ pub(super) enum Found<'a> {
 }
 
 impl Slot {
-    /// Whether it is the key's, after its TAT was read with a Relaxed load.
+    /// Returns whether it is the key's, after its TAT was read with a Relaxed load.
     pub(super) fn holds(&self, key: u64) -> bool {
         // Pairs with the admission that wrote the TAT just read: if it was another key's, the look
         // that follows finds that key's print, and its debt is not reduced.

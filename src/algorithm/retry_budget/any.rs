@@ -25,7 +25,7 @@ pub enum Budget {
 }
 
 impl Budget {
-    /// Whether `now` matters. If not, spare the reading and pass 0.
+    /// Returns whether `now` matters. If not, spare the reading and pass 0.
     #[inline]
     #[must_use]
     pub fn reads_time(&self) -> bool {
@@ -40,7 +40,7 @@ impl Budget {
         }
     }
 
-    /// Whether it would pay for a retry of a call that begins now, and has yet to be
+    /// Returns whether it would pay for a retry of a call that begins now, and has yet to be
     /// [told](Self::called).
     #[inline]
     #[must_use]

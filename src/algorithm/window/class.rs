@@ -36,7 +36,7 @@ impl Class {
         )
     }
 
-    /// Whether it is part of the shares.
+    /// Returns whether it is part of the shares.
     pub(crate) fn is_judged(self) -> bool {
         !matches!(self, Self::Abandoned | Self::Answered)
     }

@@ -82,7 +82,7 @@ where
         self
     }
 
-    /// Whether no request has a key.
+    /// Returns whether no request has a key.
     pub(crate) fn all_share_one(&self) -> bool {
         self.all_share
     }

@@ -40,7 +40,7 @@ struct Waits {
 type WaitForAccess = Pin<Box<dyn Future<Output = bool> + Send + Sync>>;
 
 impl Wait {
-    /// Whether the gates reject all calls now; under backpressure, ready once they do not.
+    /// Returns whether the gates reject all calls now; under backpressure, ready once they do not.
     #[inline(always)]
     pub(super) fn poll_closed<G>(&mut self, gate: &Held<G>, cx: &mut Context<'_>) -> Poll<bool>
     where

@@ -10,7 +10,7 @@ pub(crate) struct Partition<K, G> {
     pub(super) hash: u64,
     /// In the order in which they came.
     pub(super) number: u64,
-    /// Empty until it is made. Whoever finds it empty makes it.
+    /// Empty until it is made, by the first caller that finds it so.
     pub(super) gate: OnceLock<G>,
     pub(super) mark: EvictionMark,
 }

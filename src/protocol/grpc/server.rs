@@ -192,7 +192,7 @@ fn length_is_known<B: Body>(response: &Response<B>) -> bool {
     response.headers().contains_key(CONTENT_LENGTH) || response.body().size_hint().exact().is_some()
 }
 
-/// Whether the response has a status in its head or its trailers.
+/// Returns whether the response has a status in its head or its trailers.
 fn speaks_grpc<B>(response: &Response<B>) -> bool {
     let content_type = response.headers().get(CONTENT_TYPE);
     content_type.is_some_and(|value| {

@@ -238,7 +238,7 @@ impl Client {
         }
     }
 
-    /// Whether a closure has told it, and not a rejection further in.
+    /// Returns whether a closure has told it, and not a rejection further in.
     fn is_told(&self, advice: Advice) -> bool {
         self.advice.is_some() && !matches!(advice, Advice::Rejected { .. })
     }
@@ -256,7 +256,7 @@ impl Client {
         }
     }
 
-    /// Whether an error, of which `advice` was given, proves that nothing was done.
+    /// Returns whether an error, of which `advice` was given, proves that nothing was done.
     pub(in crate::protocol) fn proof_of_error(cause: Cause, advice: Advice) -> Proof {
         match cause {
             Cause::Unprocessed if Proof::from(advice) == Proof::NotSent => Proof::Unprocessed,

@@ -151,7 +151,7 @@ impl Cause {
     }
 }
 
-/// Whether an error says of its cause that it is that of the very request.
+/// Returns whether an error says of its cause that it is that of the very request.
 fn carries(error: &(dyn Error + 'static)) -> bool {
     #[cfg(feature = "http2")]
     if error.is::<h2::Error>() {

@@ -174,7 +174,7 @@ impl<B> Tape<B> {
 }
 
 impl<B> Tape<B> {
-    /// Whether anything has looked into the body since it was last played.
+    /// Returns whether anything has looked into the body since it was last played.
     pub(super) fn was_taken(&self) -> bool {
         match self {
             Self::Empty => false,

@@ -125,7 +125,7 @@ impl<T: Settle> Pending<T> {
         }
     }
 
-    /// Whether the body has delivered all that it promised.
+    /// Returns whether the body has delivered all that it promised.
     fn is_complete(&self) -> bool {
         self.missing == Some(0)
     }

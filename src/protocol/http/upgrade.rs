@@ -106,7 +106,7 @@ pub(super) fn guard<B>(response: &mut Response<B>) {
     }
 }
 
-/// Whether the guard of a response says how long its call lasts.
+/// Returns whether the guard of a response says how long its call lasts.
 pub(super) fn is_guarded<B>(response: &Response<B>) -> bool {
     response.extensions().get::<UpgradeGuard>().is_some()
 }

@@ -329,7 +329,7 @@ impl Model {
         self.open(if held { 1 } else { self.streak + 1 }, now);
     }
 
-    /// Whether the circuit opens again if all probes to come fail slowly, or none does.
+    /// Returns whether the circuit opens again if all probes to come fail slowly, or none does.
     fn verdict_if(&self, probes: usize, fail: bool) -> bool {
         let mut ended = self.ended.clone();
         let to_come = Ended {
