@@ -1,5 +1,6 @@
 //! As much of structured fields (RFC 9651) as the `RateLimit` field needs: a List of Items with
-//! parameters, and a Dictionary of Items.
+//! parameters, and a Dictionary. Values of all types are read over, since anybody may add a
+//! parameter, and only whole numbers mean something.
 //!
 //! A line that breaks the rules is ignored as a whole, as the RFC demands: half of what a sender
 //! meant may be the opposite.
@@ -23,11 +24,11 @@ pub(super) fn limits(line: &[u8]) -> Option<Vec<Limit>> {
     Some(limits)
 }
 
-/// What `remaining` and `reset` are in one line, or `None` if it is not a Dictionary of Items.
+/// What `remaining` and `reset` are in one line, or `None` if it is not a Dictionary.
 pub(super) fn dictionary(line: &[u8]) -> Option<Limit> {
     let mut limit = Limit::default();
     Rest(line).members(|rest| {
-        let (key, value) = rest.pair()?;
+        let (key, value) = rest.pair(Rest::item_or_list)?;
         match key {
             b"remaining" => limit.remaining = value,
             b"reset" => limit.reset = value,
@@ -78,20 +79,42 @@ impl<'a> Rest<'a> {
     fn parameters(&mut self, mut parameter: impl FnMut(&[u8], Number)) -> Option<()> {
         while self.expect(b';').is_some() {
             self.skip(|byte| byte == b' ');
-            let (key, value) = self.pair()?;
+            let (key, value) = self.pair(Rest::value)?;
             parameter(key, value);
         }
         Some(())
     }
 
     /// A key, and its value if it has one.
-    fn pair(&mut self) -> Option<(&'a [u8], Number)> {
+    fn pair(
+        &mut self,
+        value: impl FnOnce(&mut Self) -> Option<Number>,
+    ) -> Option<(&'a [u8], Number)> {
         let key = self.key()?;
         let value = match self.expect(b'=') {
-            Some(()) => self.value()?,
+            Some(()) => value(self)?,
             None => None,
         };
         Some((key, value))
+    }
+
+    /// A value, or an Inner List, which nothing that is read here has.
+    fn item_or_list(&mut self) -> Option<Number> {
+        if self.expect(b'(').is_none() {
+            return self.value();
+        }
+        let mut separated = true;
+        loop {
+            separated |= !self.skip(|byte| byte == b' ').is_empty();
+            if self.expect(b')').is_some() {
+                return Some(None);
+            }
+            if !std::mem::take(&mut separated) {
+                return None;
+            }
+            self.value()?;
+            self.parameters(|_, _| {})?;
+        }
     }
 
     fn key(&mut self) -> Option<&'a [u8]> {
@@ -112,7 +135,8 @@ impl<'a> Rest<'a> {
                     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte)
                 });
             }
-            // Dates and display strings among them, which no parameter of the draft is.
+            b'@' => self.date()?,
+            b'%' => self.display_string()?,
             _ => return None,
         }
         Some(None)
@@ -145,6 +169,43 @@ impl<'a> Rest<'a> {
             }
             self.expect(b'\\')?;
             self.expect(b'"').or_else(|| self.expect(b'\\'))?;
+        }
+    }
+
+    /// Seconds since 1970, before it or after.
+    fn date(&mut self) -> Option<()> {
+        self.expect(b'@')?;
+        let written = self.0;
+        self.number()?;
+        let integer = &written[..written.len() - self.0.len()];
+        (!integer.contains(&b'.')).then_some(())
+    }
+
+    /// UTF-8, of which quotes, percents and what is not ASCII are written as `%` and two digits.
+    fn display_string(&mut self) -> Option<()> {
+        self.expect(b'%')?;
+        self.expect(b'"')?;
+        let mut text = Vec::new();
+        loop {
+            let plain =
+                self.skip(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'%');
+            text.extend_from_slice(plain);
+            if self.expect(b'"').is_some() {
+                return std::str::from_utf8(&text).is_ok().then_some(());
+            }
+            self.expect(b'%')?;
+            text.push(self.hex_digit()? << 4 | self.hex_digit()?);
+        }
+    }
+
+    /// In lower case, as the RFC demands.
+    fn hex_digit(&mut self) -> Option<u8> {
+        let (digit, rest) = self.0.split_first()?;
+        self.0 = rest;
+        match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
         }
     }
 

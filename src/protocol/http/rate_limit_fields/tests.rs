@@ -114,6 +114,63 @@ fn nothing_left_is_read_with_its_time() {
     assert_eq!(read(&[r#""default";r=0;t=999999999999999"#]), Some(LARGEST));
 }
 
+/// RFC 9651 has eight types of values, and anybody may add a parameter.
+#[test]
+fn a_parameter_of_any_type_is_read_over() {
+    for value in [
+        "1",
+        "-1.5",
+        "a/b:c*",
+        r#""a;r=9""#,
+        ":cHV0dHk=:",
+        "?0",
+        "@1659578233",
+        "@-62135596800",
+        "@0",
+        r#"%"This is intended for display to %c3%bcsers.""#,
+        r#"%"""#,
+        r#"%"a;r=9, %22b%22 %25""#,
+    ] {
+        for line in [
+            format!(r#""default";x={value};r=0;t=30"#),
+            format!(r#""default";r=0;t=30;x={value}, "b";r=1"#),
+            format!("limit=100, remaining=0, reset=30, x={value}"),
+            format!("limit=100;x={value}, remaining=0, reset=30"),
+            format!("x=({value} a;y={value}  {value}), remaining=0, reset=30"),
+        ] {
+            assert_eq!(read(&[line.leak()]), Some(30), "{value}");
+        }
+    }
+    for value in [
+        "@",
+        "@1.5",
+        "@1659578233.0",
+        "@@1",
+        "@9999999999999999",
+        r#"%"a"#,
+        "%a",
+        "%",
+        r#"%"%"#,
+        r#"%"%2""#,
+        r#"%"%C3%BC""#,
+        r#"%"%c3""#,
+        r#"%"%ff""#,
+        "%\"\u{7f}\"",
+    ] {
+        let line = format!(r#""default";x={value};r=0;t=30"#).leak();
+        let value = HeaderValue::from_bytes(line.as_bytes());
+        let Ok(value) = value else { continue };
+        let headers = HeaderMap::from_iter([(RATE_LIMIT, value)]);
+        assert_eq!(used_up_in_fields(&headers, 0), None, "{line}");
+    }
+    for list in ["(", "(a", "(a(b))", r#"("a""b")"#, "(a,b)", "a)"] {
+        let line = format!("x={list}, remaining=0, reset=30").leak();
+        assert_eq!(read(&[line]), None, "{line}");
+    }
+    // A time of day is no number of seconds to wait.
+    assert_eq!(read(&[r#""default";r=0;t=@30"#]), None);
+}
+
 #[test]
 fn the_longest_of_several_used_up_quotas_counts() {
     assert_eq!(
