@@ -17,6 +17,7 @@ use crate::{
     Rejected, RejectedKind,
     bulkhead::asked::Controlled,
     gate::{Admit, GateLayer, Gated, Permit, Read, ResponseFuture},
+    observe::trace,
     protocol::Protocol,
 };
 
@@ -71,6 +72,9 @@ impl<G: Controlled, P: Clone> GateLayer<G, P> {
     ///
     /// **Cost.** A task for each call that is admitted, and two hops between threads, which is some
     /// microseconds. A rejected call has none.
+    ///
+    /// **Tracing.** With the feature `tracing` the call stays in its caller's span, and what happens
+    /// in it goes to its caller's subscriber. Values of a task are left behind.
     ///
     /// **Drop.** Dropping the answer aborts the call, at its next `await`. It keeps its place until
     /// then, so no more run than the limit says.
@@ -132,7 +136,7 @@ where
         let stage = if future.is_rejected() {
             Stage::Here(Box::pin(future))
         } else {
-            Stage::There(self.runtime.spawn(future))
+            Stage::There(trace::spawn(&self.runtime, future))
         };
         OnRuntimeFuture {
             stage,

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use tokio::{runtime::Handle, task::JoinHandle};
+
 use crate::{Changed, Outcome, Rejected};
 
 #[cfg(feature = "tracing")]
@@ -106,6 +108,21 @@ pub(crate) fn outcome(outcome: &'static str) {
     }
     #[cfg(not(feature = "tracing"))]
     let _ = outcome;
+}
+
+/// Spawns a part of a call elsewhere, where it stays in its caller's span and is told of to its
+/// caller's subscriber.
+pub(crate) fn spawn<F>(runtime: &Handle, call: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    #[cfg(feature = "tracing")]
+    if somebody_listens() {
+        use tracing::instrument::{Instrument, WithSubscriber};
+
+        return runtime.spawn(call.in_current_span().with_current_subscriber());
+    }
+    runtime.spawn(call)
 }
 
 /// A load: without a subscriber nothing else is paid.

@@ -409,3 +409,33 @@ async fn the_span_tells_rejections_and_timeouts_from_failures() {
     let service = timeout.build().unwrap().layer(hangs());
     assert_eq!(in_span(&told, service, 1).await.1, "timeout");
 }
+
+/// A call on another runtime is in its caller's span, whose subscriber hears of it.
+#[test]
+fn a_call_elsewhere_stays_in_its_callers_span() {
+    let elsewhere = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    let here = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let (told, _guard) = Told::listen();
+    let layer = BulkheadLayer::builder(1).build().unwrap();
+    let service = layer
+        .on_runtime(elsewhere.handle().clone())
+        .layer(service_fn(async |number: u32| {
+            tokio::task::yield_now().await;
+            let span = tracing::Span::current();
+            span.record("tower_keep.outcome", "seen");
+            tracing::info!(target: "tower_keep", number, "in the call");
+            Ok::<_, BoxError>(span.metadata().map(|span| span.name()))
+        }));
+    let span = info_span!("caller", tower_keep.outcome = Empty);
+    let found = here.block_on(service.oneshot(7).instrument(span));
+    assert_eq!(found.unwrap(), Some("caller"));
+    let events = told.events("in the call");
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["number"], "7");
+    assert!(!told.recorded.lock().unwrap().is_empty());
+}
