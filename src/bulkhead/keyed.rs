@@ -16,7 +16,7 @@ use crate::{
     config::{Edition, Editions},
     gate::{Keyable, Keyed, KeyedParts},
     keyed::{HasKey, partitions::Recipe},
-    observe::{Instance, Observed, Tally, Totals, trace},
+    observe::{GateTally, Instance, Observed, Tally, Totals, trace},
     queue::Total,
 };
 
@@ -176,12 +176,12 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
 }
 
 impl<K> Plan<K> {
-    /// One of several, of the limit of all keys or of another, which counts for so many threads.
+    /// One of several, of the limit of all keys or of another.
     pub(super) fn bulkhead(
         &self,
         shares: Edition<Shares>,
         fixed: Option<usize>,
-        stripes: usize,
+        tally: GateTally,
     ) -> BulkheadGate {
         let limit = Limit {
             limit: fixed.unwrap_or(shares.settings.limit),
@@ -189,7 +189,6 @@ impl<K> Plan<K> {
             edition: shares.number,
         };
         let (total, algorithm) = (self.total.clone(), self.adaptive.as_ref());
-        let tally = self.tally.part(stripes);
         BulkheadGate::new(limit, (total, algorithm), self.settings, self.clock, tally)
     }
 }
@@ -203,8 +202,7 @@ impl<K> Recipe<K, BulkheadGate> for Plan<K> {
         let (fixed, shares) = (self.limits.of(key), self.shares.latest());
         let Shares { limit, total } = shares.settings;
         checked_share(fixed.unwrap_or(limit), total, self.tally.name)?;
-        // One stripe: there are many bulkheads, and few threads at each.
-        Ok(self.bulkhead(shares, fixed, 1))
+        Ok(self.bulkhead(shares, fixed, self.tally.key()))
     }
 
     fn made(&self, bulkhead: &BulkheadGate) {

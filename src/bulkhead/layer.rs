@@ -19,7 +19,6 @@ use crate::{
     keyed::{HasKey, NotKeyed},
     observe::register,
     protocol::Plain,
-    sync::stripe_count,
 };
 
 impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
@@ -38,7 +37,7 @@ impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
             let fix = "set a key too, with `keyed_by`, or leave it";
             return Err(ConfigError::new("within", total, fix).of("bulkhead", name));
         }
-        let tally = tally(name);
+        let tally = tally(name).all();
         let gate = BulkheadGate::new(
             Limit::of_all(limit),
             (None, self.adaptive.as_ref()),
@@ -93,7 +92,7 @@ where
             settings: settings.checked(name)?,
             tally: tally(name),
         };
-        let shared = plan.bulkhead(plan.shares.latest(), None, stripe_count());
+        let shared = plan.bulkhead(plan.shares.latest(), None, plan.tally.keyless());
         let fallback = (
             keys.overflow.unwrap_or_default(),
             keys.missing.unwrap_or_default(),

@@ -20,7 +20,7 @@ use crate::{
     },
     gate::{Admission, Admit, Demand, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
     keyed::partitions::{Evict, Hold},
-    observe::{BULKHEAD_WAIT, Event, Tally},
+    observe::{BULKHEAD_WAIT, Event, GateTally, Tally},
     queue::{Bounds, Total, Turn as QueueTurn, WaitQueue},
 };
 
@@ -48,7 +48,7 @@ pub(super) struct State {
     /// Of its handles.
     pub(super) hold: Hold,
     /// Of the layer: the bulkheads of all its keys count together.
-    pub(super) tally: Arc<Tally>,
+    pub(super) tally: GateTally,
 }
 
 /// A place in a bulkhead: 0 for none, while that is not enabled; 1 for one; above, with a
@@ -84,7 +84,7 @@ impl BulkheadGate {
         (total, algorithm): (Option<Arc<Total>>, Option<&Algorithm>),
         settings: Settings,
         clock: Clock,
-        tally: Arc<Tally>,
+        tally: GateTally,
     ) -> Self {
         let learner = algorithm.map(|algorithm| Learner::new(algorithm, limit));
         let (learner, limit) = match learner {

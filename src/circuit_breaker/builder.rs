@@ -354,9 +354,7 @@ where
         }
         let all = Arc::new(AllCircuits::new(self.config, self.settings.name));
         let template = Template::new(all.clone(), self.settings);
-        let shared = template
-            .circuit(stripe_count())
-            .map_err(|error| self.error(error))?;
+        let shared = template.shared().map_err(|error| self.error(error))?;
         let keys = (
             self.keys.overflow.unwrap_or_default(),
             self.keys.missing.unwrap_or_default(),

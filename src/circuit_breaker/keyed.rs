@@ -16,7 +16,8 @@ use crate::{
     },
     gate::{Keyable, Keyed, KeyedParts, WatchedCircuits},
     keyed::{HasKey, partitions::Recipe},
-    observe::{Totals, trace},
+    observe::{GateTally, Totals, trace},
+    sync::stripe_count,
 };
 
 /// Watches and steers keyed circuit breakers from outside.
@@ -134,12 +135,16 @@ impl Template {
         Self { all, settings }
     }
 
-    pub(super) fn circuit(&self, stripes: usize) -> Result<CircuitGate, ConfigError> {
+    /// The circuit of all keys that have none of their own.
+    pub(super) fn shared(&self) -> Result<CircuitGate, ConfigError> {
+        self.circuit(stripe_count(), self.all.tally.keyless())
+    }
+
+    fn circuit(&self, stripes: usize, tally: GateTally) -> Result<CircuitGate, ConfigError> {
         let config = self.all.configs.latest();
         let breaker = Breaker::new(&in_force(&config.settings), stripes, chance::word())?;
         let all = self.all.clone();
-        let circuit = (breaker, stripes);
-        Ok(CircuitGate::of_key(circuit, config, self.settings, all))
+        Ok(CircuitGate::new(breaker, config, self.settings, all, tally))
     }
 }
 
@@ -150,7 +155,7 @@ impl Keyable for CircuitGate {
 impl<K> Recipe<K, CircuitGate> for Template {
     fn make(&self, _: &K) -> Result<CircuitGate, ConfigError> {
         // One stripe: there are many circuits, and few threads at each.
-        self.circuit(1)
+        self.circuit(1, self.all.tally.key())
     }
 
     fn made(&self, circuit: &CircuitGate) {

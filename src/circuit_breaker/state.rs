@@ -22,7 +22,7 @@ use crate::{
     config::Edition,
     gate::{Access, Admission, Admit, Changed, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
     keyed::partitions::{Evict, Hold},
-    observe::{Event, Tally},
+    observe::{Event, GateTally},
     sync::current_stripe,
 };
 
@@ -51,7 +51,7 @@ pub(super) struct State {
     /// What the layer counts of all its circuits.
     pub(super) all: Arc<AllCircuits>,
     /// What it counts itself: of the only circuit, the layer's.
-    pub(super) tally: Arc<Tally>,
+    pub(super) tally: GateTally,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -74,30 +74,20 @@ impl CircuitGate {
             number: 0,
             settings: config,
         };
-        let tally = all.tally.clone();
+        let tally = all.tally.all();
         let gate = Self::new(breaker, config, settings, all, tally);
         let shown: Arc<dyn Shown> = gate.state.clone();
         gate.state.all.shows(Arc::downgrade(&shown));
         gate
     }
 
-    /// One of several, which counts for so many threads.
-    pub(super) fn of_key(
-        (breaker, stripes): (Breaker, usize),
-        config: Edition<BreakerConfig>,
-        settings: Settings,
-        all: Arc<AllCircuits>,
-    ) -> Self {
-        let tally = all.tally.part(stripes);
-        Self::new(breaker, config, settings, all, tally)
-    }
-
-    fn new(
+    /// One of several, or, with a tally of all of them, the only one.
+    pub(super) fn new(
         breaker: Breaker,
         config: Edition<BreakerConfig>,
         settings: Settings,
         all: Arc<AllCircuits>,
-        tally: Arc<Tally>,
+        tally: GateTally,
     ) -> Self {
         all.began(BreakerState::Closed);
         let state = State {

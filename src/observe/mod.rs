@@ -118,5 +118,5 @@ pub use registry::Registry;
 pub(crate) use registry::register;
 pub(crate) use state::Observed;
 pub use state::{Circuits, Instance, LearnedLimit, State};
-pub(crate) use tally::{Event, Tally};
+pub(crate) use tally::{Event, GateTally, Tally};
 pub use tally::{Rejections, Totals};

@@ -1,10 +1,10 @@
 //! What a layer counts: plain atomics by thread, which snapshots and metrics are read from.
 
 use std::{
-    collections::BTreeMap,
     fmt,
+    ops::Deref,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -18,44 +18,55 @@ use crate::{
     sync::{current_stripe, stripe_count},
 };
 
-/// The counters of one layer, whatever the number of its services and clones, or of one of its
-/// keys. An addition is one atomic write, which threads do not contend for unless they share a key.
+/// The counters of one layer, whatever the number of its services and clones. An addition is one
+/// atomic write that threads do not contend for.
 ///
-/// A key's counts are its layer's too. To add to both would be a second write for each call; so the
-/// layer knows its parts, sums them up, and keeps what they had counted when they end.
+/// What a key counts is its layer's too. To add to both would be a second write for each call; so
+/// the layer knows its keys' counters, sums them up, and keeps what they had counted when they end.
 pub(crate) struct Tally {
     pub(crate) layer: &'static str,
     pub(crate) name: Option<&'static str>,
-    counts: Counts,
-    whole: Option<PartOf>,
-    /// By the address of its counts. Locked when a part begins or ends, and to read: a sum has what
-    /// a part has counted once, before its end as after it.
-    parts: Mutex<BTreeMap<usize, Counts>>,
+    stripes: Stripes,
+    /// Of calls that have no key of their own, in a layer with keys.
+    keyless: OnceLock<Stripes>,
+    /// Locked when a key comes or goes, and to read: a sum has what a key has counted once, before
+    /// its end as after it.
+    keys: Mutex<Keys>,
     sampler: Sampler,
     /// Of a named layer: nobody could read those of another.
     durations: Option<Durations>,
 }
 
-/// Makes a tally a part of the layer's, for as long as it lives.
-struct PartOf {
+/// What one gate counts: all that its layer does, or a part of it.
+pub(crate) struct GateTally {
     whole: Arc<Tally>,
-    counts: Counts,
+    part: Part,
 }
 
-#[derive(Clone)]
-enum Counts {
-    One(Arc<Counters>),
-    /// By thread: a power of two of them.
-    Striped(Arc<[Stripe]>),
+enum Part {
+    All,
+    Keyless,
+    /// And its place in the list.
+    Key(Arc<Counters>, u32),
 }
 
-/// Relaxed, all: statistics.
-type Counters = [AtomicU64; COUNTERS];
+#[derive(Default)]
+struct Keys {
+    counters: Vec<Option<Arc<Counters>>>,
+    free: Vec<u32>,
+}
+
+/// By thread: a power of two of them.
+type Stripes = Box<[Stripe]>;
 
 /// On cache lines of its own.
 #[derive(Default)]
 #[repr(align(128))]
 struct Stripe(Counters);
+
+/// Relaxed, all: statistics.
+#[derive(Default)]
+struct Counters([AtomicU64; COUNTERS]);
 
 /// What is counted, besides rejections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,33 +112,40 @@ pub struct Rejections([u64; KINDS]);
 
 impl Tally {
     pub(crate) fn new(layer: &'static str, name: Option<&'static str>) -> Self {
-        Self::with(Counts::new(stripe_count()), layer, name)
-    }
-
-    fn with(counts: Counts, layer: &'static str, name: Option<&'static str>) -> Self {
         Self {
             layer,
             name,
-            counts,
-            whole: None,
-            parts: Mutex::default(),
+            stripes: stripes(),
+            keyless: OnceLock::new(),
+            keys: Mutex::default(),
             sampler: Sampler::default(),
             durations: None,
         }
     }
 
-    /// That of a key, or of all that have none: a part of the layer's, for so many threads.
-    pub(crate) fn part(self: &Arc<Self>, stripes: usize) -> Arc<Self> {
-        let counts = Counts::new(stripes);
-        self.lock().insert(counts.address(), counts.clone());
-        let whole = PartOf {
-            whole: self.clone(),
-            counts: counts.clone(),
-        };
-        Arc::new(Self {
-            whole: Some(whole),
-            ..Self::with(counts, self.layer, self.name)
-        })
+    /// For the only gate of a layer.
+    pub(crate) fn all(self: &Arc<Self>) -> GateTally {
+        self.part(Part::All)
+    }
+
+    /// For the gate of calls that have no key of their own.
+    pub(crate) fn keyless(self: &Arc<Self>) -> GateTally {
+        // Now, and not with the first call.
+        self.keyless.get_or_init(stripes);
+        self.part(Part::Keyless)
+    }
+
+    /// For the gate of one key. All threads count on one line: there are many keys, and few threads
+    /// at each.
+    pub(crate) fn key(self: &Arc<Self>) -> GateTally {
+        let counters = Arc::<Counters>::default();
+        let place = self.lock().add(counters.clone());
+        self.part(Part::Key(counters, place))
+    }
+
+    fn part(self: &Arc<Self>, part: Part) -> GateTally {
+        let whole = self.clone();
+        GateTally { whole, part }
     }
 
     /// Of a layer that knows how long something takes, by the number of how that ends.
@@ -142,12 +160,12 @@ impl Tally {
 
     #[inline]
     pub(crate) fn has_durations(&self) -> bool {
-        self.whole().durations.is_some()
+        self.durations.is_some()
     }
 
     #[inline]
     pub(crate) fn took(&self, end: usize, nanos: u64) {
-        if let Some(durations) = &self.whole().durations {
+        if let Some(durations) = &self.durations {
             durations.record(end, nanos);
         }
     }
@@ -159,7 +177,51 @@ impl Tally {
 
     #[inline(always)]
     pub(crate) fn count(&self, event: Event) {
-        self.add(event as usize);
+        here(&self.stripes).add(event as usize);
+    }
+
+    /// A call is turned away, or cut off.
+    pub(crate) fn rejected(&self, rejected: &Rejected) {
+        self.rejected_by(here(&self.stripes), rejected);
+    }
+
+    fn rejected_by(&self, counters: &Counters, rejected: &Rejected) {
+        counters.add(EVENTS + rejected.kind.index());
+        trace::rejected(&self.sampler, rejected);
+        trace::outcome(match rejected.kind {
+            RejectedKind::TimedOut => "timeout",
+            _ => "rejected",
+        });
+    }
+
+    /// Costs some twenty loads a core, and for each key.
+    pub(crate) fn totals(&self) -> Totals {
+        // The first of all: what a key that ends had counted is added under it.
+        let keys = self.lock();
+        let mut sums = sum(&self.stripes);
+        let mut also = |counts: [u64; COUNTERS]| {
+            let sums = sums.iter_mut().zip(counts);
+            sums.for_each(|(sum, count)| *sum += count);
+        };
+        if let Some(keyless) = self.keyless.get() {
+            also(sum(keyless));
+        }
+        for counters in keys.counters.iter().flatten() {
+            also(counters.read());
+        }
+        drop(keys);
+        Totals::of(&sums)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Keys> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl GateTally {
+    #[inline(always)]
+    pub(crate) fn count(&self, event: Event) {
+        self.counters().add(event as usize);
     }
 
     /// A call has ended that was admitted and not late.
@@ -178,26 +240,89 @@ impl Tally {
 
     /// A call is rejected, or cut off.
     pub(crate) fn rejected(&self, rejected: &Rejected) {
-        self.add(EVENTS + rejected.kind.index());
-        trace::rejected(&self.whole().sampler, rejected);
-        trace::outcome(match rejected.kind {
-            RejectedKind::TimedOut => "timeout",
-            _ => "rejected",
-        });
+        self.whole.rejected_by(self.counters(), rejected);
     }
 
-    /// Costs some twenty loads a core, and as many for each part.
+    /// Costs some twenty loads a core.
     pub(crate) fn totals(&self) -> Totals {
-        let parts = self.lock();
-        let mut sums = self.counts.read();
-        for part in parts.values() {
-            for (sum, count) in sums.iter_mut().zip(part.read()) {
-                *sum += count;
-            }
+        match &self.part {
+            Part::All => self.whole.totals(),
+            Part::Keyless => Totals::of(&sum(self.keyless())),
+            Part::Key(counters, _) => Totals::of(&counters.read()),
         }
-        drop(parts);
+    }
+
+    fn keyless(&self) -> &Stripes {
+        self.whole.keyless.get_or_init(stripes)
+    }
+
+    /// For the current thread to add to.
+    #[inline(always)]
+    fn counters(&self) -> &Counters {
+        match &self.part {
+            Part::All => here(&self.whole.stripes),
+            Part::Keyless => here(self.keyless()),
+            Part::Key(counters, _) => counters,
+        }
+    }
+}
+
+/// What is the layer's: its name, and how long things take.
+impl Deref for GateTally {
+    type Target = Tally;
+
+    #[inline]
+    fn deref(&self) -> &Tally {
+        &self.whole
+    }
+}
+
+impl Drop for GateTally {
+    /// What a key has counted stays in the layer's sum.
+    fn drop(&mut self) {
+        if let Part::Key(counters, place) = &self.part {
+            let mut keys = self.whole.lock();
+            keys.remove(*place);
+            let kept = here(&self.whole.stripes).0.iter().zip(counters.read());
+            kept.for_each(|(kept, count)| {
+                kept.fetch_add(count, Ordering::Relaxed);
+            });
+        }
+    }
+}
+
+impl Keys {
+    fn add(&mut self, counters: Arc<Counters>) -> u32 {
+        let last = u32::try_from(self.counters.len()).expect("maps have fewer keys");
+        let place = self.free.pop().unwrap_or(last);
+        match self.counters.get_mut(place as usize) {
+            Some(free) => *free = Some(counters),
+            None => self.counters.push(Some(counters)),
+        }
+        place
+    }
+
+    fn remove(&mut self, place: u32) {
+        self.counters[place as usize] = None;
+        self.free.push(place);
+    }
+}
+
+impl Counters {
+    #[inline(always)]
+    fn add(&self, counter: usize) {
+        self.0[counter].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> [u64; COUNTERS] {
+        std::array::from_fn(|counter| self.0[counter].load(Ordering::Relaxed))
+    }
+}
+
+impl Totals {
+    fn of(sums: &[u64; COUNTERS]) -> Self {
         let of = |event: Event| sums[event as usize];
-        let mut totals = Totals {
+        let mut totals = Self {
             admitted: of(Event::Admitted),
             success: of(Event::Success),
             failure: of(Event::Failure),
@@ -215,69 +340,26 @@ impl Tally {
             + totals.late;
         totals
     }
-
-    #[inline(always)]
-    fn add(&self, counter: usize) {
-        self.counts.here()[counter].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The layer's, which has its sampler and histograms.
-    fn whole(&self) -> &Self {
-        self.whole.as_ref().map_or(self, |part| &*part.whole)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, Counts>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl Counts {
-    fn new(stripes: usize) -> Self {
-        match stripes {
-            1 => Self::One(Arc::new(std::array::from_fn(|_| AtomicU64::new(0)))),
-            _ => Self::Striped((0..stripes).map(|_| Stripe::default()).collect()),
-        }
-    }
-
-    fn address(&self) -> usize {
-        match self {
-            Self::One(counters) => Arc::as_ptr(counters).addr(),
-            Self::Striped(stripes) => Arc::as_ptr(stripes).cast::<Stripe>().addr(),
-        }
-    }
-
-    /// For the current thread to add to.
-    #[inline(always)]
-    fn here(&self) -> &Counters {
-        match self {
-            Self::One(counters) => counters,
-            // A mask, not a remainder: the number is a power of two.
-            Self::Striped(stripes) => &stripes[current_stripe() & (stripes.len() - 1)].0,
-        }
-    }
-
-    fn read(&self) -> [u64; COUNTERS] {
-        let of = |counters: &Counters, counter: usize| counters[counter].load(Ordering::Relaxed);
-        std::array::from_fn(|counter| match self {
-            Self::One(counters) => of(counters, counter),
-            Self::Striped(stripes) => {
-                let counts = stripes.iter().map(|stripe| of(&stripe.0, counter));
-                counts.sum()
-            }
-        })
-    }
+fn stripes() -> Stripes {
+    (0..stripe_count()).map(|_| Stripe::default()).collect()
 }
 
-impl Drop for PartOf {
-    /// What a part has counted stays in the layer's sum.
-    fn drop(&mut self) {
-        let mut parts = self.whole.lock();
-        parts.remove(&self.counts.address());
-        let kept = self.whole.counts.here().iter().zip(self.counts.read());
-        kept.for_each(|(kept, count)| {
-            kept.fetch_add(count, Ordering::Relaxed);
-        });
-    }
+/// The current thread's counters.
+#[inline(always)]
+fn here(stripes: &Stripes) -> &Counters {
+    // A mask, not a remainder: the number is a power of two.
+    &stripes[current_stripe() & (stripes.len() - 1)].0
+}
+
+fn sum(stripes: &Stripes) -> [u64; COUNTERS] {
+    std::array::from_fn(|counter| {
+        let counts = stripes
+            .iter()
+            .map(|stripe| stripe.0.0[counter].load(Ordering::Relaxed));
+        counts.sum()
+    })
 }
 
 impl Rejections {
@@ -323,6 +405,12 @@ impl serde::Serialize for Rejections {
     }
 }
 
+impl fmt::Debug for GateTally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.totals().fmt(f)
+    }
+}
+
 impl fmt::Debug for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.totals().fmt(f)
@@ -341,7 +429,7 @@ mod tests {
 
     #[test]
     fn what_threads_count_adds_up() {
-        let tally = Tally::new("bulkhead", None);
+        let tally = Arc::new(Tally::new("bulkhead", None)).all();
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| (0..1000).for_each(|_| tally.ended(Outcome::Success)));
@@ -356,31 +444,36 @@ mod tests {
     }
 
     #[test]
-    fn what_a_part_has_counted_stays_in_the_sum() {
+    fn what_a_key_has_counted_stays_in_the_sum() {
         let whole = Arc::new(Tally::new("bulkhead", None));
-        for stripes in [1, stripe_count()] {
-            let (one, other) = (whole.part(stripes), whole.part(stripes));
-            let before = whole.totals().success;
-            one.ended(Outcome::Success);
-            (0..2).for_each(|_| other.ended(Outcome::Success));
-            let of = |tally: &Tally| tally.totals().success;
-            assert_eq!((of(&one), of(&other), of(&whole)), (1, 2, before + 3));
-            drop(one);
-            assert_eq!((of(&other), of(&whole)), (2, before + 3));
-            drop(other);
-            assert_eq!(of(&whole), before + 3);
-            assert!(whole.lock().is_empty());
-        }
+        let (one, other, keyless) = (whole.key(), whole.key(), whole.keyless());
+        let succeed = |tally: &GateTally, times| {
+            (0..times).for_each(|_| tally.ended(Outcome::Success));
+        };
+        succeed(&one, 1);
+        succeed(&other, 2);
+        succeed(&keyless, 4);
+        let of = |tally: &GateTally| tally.totals().success;
+        assert_eq!((of(&one), of(&other), of(&keyless)), (1, 2, 4));
+        assert_eq!((of(&whole.all()), whole.totals().admitted), (7, 7));
+        drop(one);
+        assert_eq!((of(&other), of(&whole.all())), (2, 7));
+        let next = whole.key();
+        succeed(&next, 8);
+        assert_eq!((of(&next), of(&other), of(&whole.all())), (8, 2, 15));
+        drop((next, other));
+        assert_eq!(of(&whole.all()), 15);
+        assert_eq!(whole.lock().counters.len(), 2);
     }
 
     #[test]
-    fn a_sum_never_shrinks_while_parts_end() {
+    fn a_sum_never_shrinks_while_keys_end() {
         let whole = Arc::new(Tally::new("bulkhead", None));
         let done = std::sync::atomic::AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
                 for _ in 0..2000 {
-                    whole.part(1).ended(Outcome::Success);
+                    whole.key().ended(Outcome::Success);
                 }
                 done.store(true, Ordering::Relaxed);
             });

@@ -9,7 +9,7 @@ use crate::{
     algorithm::{Limit, OverLimit, Rate, TIMER_TICK},
     ambient::clock::{Clock, nanos},
     gate::Demand,
-    observe::{Instance, State, Tally, Totals},
+    observe::{GateTally, Instance, State, Tally, Totals},
     protocol::Quota,
     queue::{Blocked, Bounds, Resource, Ticket, Turn, WaitQueue},
 };
@@ -20,7 +20,7 @@ pub(super) struct BucketRef<'a> {
     /// Of those that wait for it, if anybody does.
     pub(super) queue: Option<&'a WaitQueue>,
     pub(super) clock: &'a Clock,
-    pub(super) tally: &'a Tally,
+    pub(super) tally: &'a GateTally,
 }
 
 /// A rate limit at one moment.
@@ -145,7 +145,11 @@ impl BucketRef<'_> {
 }
 
 /// Counts a rejection, and says so.
-pub(super) fn reject(tally: &Tally, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
+pub(super) fn reject(
+    tally: &GateTally,
+    kind: RejectedKind,
+    retry_after: Option<Duration>,
+) -> Rejected {
     let mut rejected = Rejected::new(kind, tally.layer);
     rejected.name = tally.name;
     rejected.retry_after = retry_after;

@@ -8,7 +8,7 @@ use crate::{
     ambient::clock::Clock,
     gate::{Both, GateLayer, Keyed, KeyedParts},
     keyed::{HasKey, NotKeyed},
-    observe::{LIMIT_WAIT, Tally, register},
+    observe::{GateTally, LIMIT_WAIT, Tally, register},
     rate_limit::{
         InTable, KeyedRateLimitHandle, KeyedRateLimitLayer, LimitGate, Metered, PerKey, PerKeyGate,
         PerKeyRateLimitHandle, PerKeyRateLimitLayer, Plans, RateLimitBuilder, RateLimitHandle,
@@ -18,7 +18,6 @@ use crate::{
         keyed::{AllKeys, Table},
         state::AnyLimit,
     },
-    sync::stripe_count,
 };
 
 impl<M, P> RateLimitLayer<M, P> {
@@ -88,7 +87,7 @@ impl<M, P> RateLimitBuilder<NotKeyed, M, P> {
             self.limit.limit()
         });
         let limit = limit.map_err(|error| error.of("rate_limit", name))?;
-        let limit = LimitGate::new(limit, Clock::start(), self.settings, tally(name));
+        let limit = LimitGate::new(limit, Clock::start(), self.settings, tally(name).all());
         register(&limit.state);
         let gate = Metered {
             limit,
@@ -125,10 +124,10 @@ impl<F, M, P> RateLimitBuilder<InTable<F>, M, P> {
         let (tally, missing) = (tally(settings.name), keys.missing.unwrap_or_default());
         let table = TableGate::new(
             key.0,
-            Table::new(buckets, clock, settings, missing, tally.clone()),
+            Table::new(buckets, clock, settings, missing, tally.all()),
         );
         register(table.table());
-        let limit = with_total(table, total, clock, settings, tally);
+        let limit = with_total(table, total, clock, settings, tally.all());
         Ok(GateLayer::with_protocol(
             Metered { limit, policy },
             protocol,
@@ -161,7 +160,7 @@ where
         let (max_keys, shared) = checked.map_err(|error| error.of("rate_limit", settings.name))?;
         let clock = Clock::start();
         let tally = tally(settings.name);
-        let shared = LimitGate::new(shared, clock, settings, tally.part(stripe_count()));
+        let shared = LimitGate::new(shared, clock, settings, tally.keyless());
         let all = Arc::new(AllKeys(tally.clone()));
         register(&all);
         let plans = Plans {
@@ -175,7 +174,13 @@ where
             keys.missing.unwrap_or_default(),
         );
         let parts = KeyedParts::new(max_keys, shared, plans, fallback, settings.enabled);
-        let limit = with_total(Keyed::new(key.key, parts), total, clock, settings, tally);
+        let limit = with_total(
+            Keyed::new(key.key, parts),
+            total,
+            clock,
+            settings,
+            tally.all(),
+        );
         Ok(GateLayer::with_protocol(
             Metered { limit, policy },
             protocol,
@@ -224,7 +229,7 @@ fn with_total<G: crate::gate::Gate>(
     total: Option<Box<dyn Limit>>,
     clock: Clock,
     settings: Settings,
-    tally: Arc<Tally>,
+    tally: GateTally,
 ) -> WithTotal<G> {
     let settings = Settings {
         max_penalty: 0,

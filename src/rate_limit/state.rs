@@ -15,7 +15,7 @@ use crate::{
     ambient::clock::{Clock, Now, nanos},
     gate::{Admission, Admit, Demand, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
     keyed::partitions::{Evict, Hold},
-    observe::{self, Event, Instance, Observed, Tally, trace},
+    observe::{self, Event, GateTally, Instance, Observed, trace},
     protocol::Quota,
     queue::{Ticket, Turn as QueueTurn, WaitQueue},
     rate_limit::bucket::{self, BucketRef, Decision, Settings, Waited, changed},
@@ -39,7 +39,7 @@ pub(super) struct State {
     /// Of its handles.
     pub(super) hold: Hold,
     /// Of the layer: the limits of all its keys count together.
-    pub(super) tally: Arc<Tally>,
+    pub(super) tally: GateTally,
 }
 
 #[derive(Debug)]
@@ -67,12 +67,7 @@ pub struct LimitTicket {
 
 impl LimitGate {
     /// Its time begins with `clock`'s, unless the limit was used before.
-    pub(super) fn new(
-        limit: AnyLimit,
-        clock: Clock,
-        settings: Settings,
-        tally: Arc<Tally>,
-    ) -> Self {
+    pub(super) fn new(limit: AnyLimit, clock: Clock, settings: Settings, tally: GateTally) -> Self {
         // Other layers may have begun to use it sooner.
         let clock = clock.begin(|moment| limit.get().begin(moment));
         let (queue, changed) = (WaitQueue::default(), AtomicBool::new(false));

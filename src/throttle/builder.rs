@@ -205,7 +205,7 @@ impl<P> ThrottleBuilder<NotKeyed, P> {
         self.keys.unset().map_err(|error| self.error(error))?;
         let tally = Arc::new(Tally::new("throttle", self.name));
         let config = Editions::new(self.config).latest();
-        let gate = ThrottleGate::new(config, stripe_count(), self.enabled, tally)?;
+        let gate = ThrottleGate::new(config, stripe_count(), self.enabled, tally.all())?;
         register(&gate.state);
         Ok(gate)
     }
@@ -242,7 +242,7 @@ where
         let max_keys = max_keys.map_err(|error| self.error(error))?;
         let tally = Arc::new(Tally::new("throttle", self.name));
         let template = Template::new(self.config, tally);
-        let shared = template.throttle(stripe_count())?;
+        let shared = template.shared()?;
         let otherwise = (
             self.keys.overflow.unwrap_or_default(),
             self.keys.missing.unwrap_or_default(),

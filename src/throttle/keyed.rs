@@ -8,7 +8,8 @@ use crate::{
     config::Editions,
     gate::{Keyable, Keyed, KeyedParts},
     keyed::{HasKey, partitions::Recipe},
-    observe::{self, Instance, Observed, Tally, Totals, trace},
+    observe::{self, GateTally, Instance, Observed, Tally, Totals, trace},
+    sync::stripe_count,
     throttle::{ThrottleGate, ThrottleHandle},
 };
 
@@ -103,10 +104,15 @@ impl Template {
         }
     }
 
-    pub(super) fn throttle(&self, stripes: usize) -> Result<ThrottleGate, ConfigError> {
+    /// The throttle of all keys that have none of their own.
+    pub(super) fn shared(&self) -> Result<ThrottleGate, ConfigError> {
+        self.throttle(stripe_count(), self.tally.keyless())
+    }
+
+    fn throttle(&self, stripes: usize, tally: GateTally) -> Result<ThrottleGate, ConfigError> {
         let config = self.configs.latest();
         // Whether it is enabled is asked before there is a key.
-        ThrottleGate::new(config, stripes, true, self.tally.part(stripes))
+        ThrottleGate::new(config, stripes, true, tally)
     }
 }
 
@@ -117,7 +123,7 @@ impl Keyable for ThrottleGate {
 impl<K> Recipe<K, ThrottleGate> for Template {
     fn make(&self, _: &K) -> Result<ThrottleGate, ConfigError> {
         // One stripe: there are many throttles, and few threads at each.
-        self.throttle(1)
+        self.throttle(1, self.tally.key())
     }
 
     fn made(&self, throttle: &ThrottleGate) {

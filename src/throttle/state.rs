@@ -18,7 +18,7 @@ use crate::{
     config::Edition,
     gate::{Admission, Admit, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
     keyed::partitions::{Evict, Hold},
-    observe::{Event, Tally, trace},
+    observe::{Event, GateTally, trace},
     sync::current_stripe,
 };
 
@@ -41,7 +41,7 @@ pub(super) struct State {
     pub(super) hold: Hold,
     pub(super) clock: Clock,
     /// Of all throttles of a layer.
-    pub(super) tally: Arc<Tally>,
+    pub(super) tally: GateTally,
     enabled: bool,
 }
 
@@ -55,7 +55,7 @@ impl ThrottleGate {
         config: Edition<ThrottleConfig>,
         stripes: usize,
         enabled: bool,
-        tally: Arc<Tally>,
+        tally: GateTally,
     ) -> Result<Self, ConfigError> {
         let throttle = Throttle::new(config.settings, stripes);
         let throttle = throttle.map_err(|error| error.of(tally.layer, tally.name))?;

@@ -123,8 +123,7 @@ impl<K> Recipe<K, LimitGate> for Plans<K> {
             AnyLimit::Other(limit),
             self.clock,
             self.settings,
-            // One stripe: there are many limits, and few threads at each.
-            self.all.0.part(1),
+            self.all.0.key(),
         ))
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     },
     gate::{Admission, Admit, Demand, End, Gate, Inquiry, Read, Turn, Unsent},
     keyed::Missing,
-    observe::{Event, Tally, trace},
+    observe::{Event, GateTally, trace},
     protocol::Quota,
     queue::{Bounds, QueuesByKey, Ticket, Turn as QueueTurn, WaitQueue},
     rate_limit::{
@@ -44,7 +44,7 @@ pub(in crate::rate_limit) struct Table {
     missing: Missing,
     /// Locked for rejections of counted keys, only if nobody has it, and to read.
     top: Mutex<Top>,
-    pub(super) tally: Arc<Tally>,
+    pub(super) tally: GateTally,
 }
 
 /// The units that a call has taken of its key's limit; `None` if no limit applies to it.
@@ -108,7 +108,7 @@ impl Table {
         clock: Clock,
         settings: Settings,
         missing: Missing,
-        tally: Arc<Tally>,
+        tally: GateTally,
     ) -> Self {
         Self {
             buckets,
