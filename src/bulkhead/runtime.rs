@@ -73,8 +73,8 @@ impl<G: Controlled, P: Clone> GateLayer<G, P> {
     /// **Cost.** A task for each call that is admitted, and two hops between threads, which is some
     /// microseconds. A rejected call has none.
     ///
-    /// **Tracing.** With the feature `tracing` the call stays in its caller's span, and what happens
-    /// in it goes to its caller's subscriber. Values of a task are left behind.
+    /// **Tracing.** With the feature `tracing` the call stays in its caller's span, and what it
+    /// logs goes to its caller's subscriber. Values of a task are left behind.
     ///
     /// **Drop.** Dropping the answer aborts the call, at its next `await`. It keeps its place until
     /// then, so no more run than the limit says.

@@ -108,6 +108,7 @@ mod registry;
 mod series;
 mod state;
 mod tally;
+mod totals;
 pub(crate) mod trace;
 
 pub(crate) use durations::Durations;
@@ -118,5 +119,6 @@ pub use registry::Registry;
 pub(crate) use registry::register;
 pub(crate) use state::Observed;
 pub use state::{Circuits, Instance, LearnedLimit, State};
-pub(crate) use tally::{Event, GateTally, Tally};
-pub use tally::{Rejections, Totals};
+pub(crate) use tally::{GateTally, Tally};
+pub(crate) use totals::Event;
+pub use totals::{Rejections, Totals};
