@@ -209,7 +209,9 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// Rejects the least critical calls first, by what a closure `Fn(&Req) -> Criticality` says of
     /// a request: those of each class once more than a [share](Self::shed_above) of the limit is in
     /// use. Where calls may [wait](Self::max_wait), the queue tells of pressure, not the use: they
-    /// are rejected once so much of `max_waiting` is taken. Default: all calls are alike.
+    /// are rejected once so much of `max_waiting` is taken. Of those that wait the more critical go
+    /// first, but past no call that has waited for over half of its time. Default: all calls are
+    /// alike.
     pub fn criticality<Req, F>(
         self,
         class: F,

@@ -143,6 +143,7 @@ impl BulkheadGate {
                 .map_or(latest, |deadline| last(deadline).min(latest)),
             grace: 0,
             max_waiting,
+            class: demand.criticality as u8,
         };
         let Some(place) = state.permits.join(bounds, now) else {
             return state.rejection(RejectedKind::BulkheadFull);

@@ -44,6 +44,7 @@ const BOUNDS: Bounds = Bounds {
     until: u64::MAX,
     grace: 0,
     max_waiting: 9,
+    class: ONE_CLASS,
 };
 
 fn model(check: impl Fn() + Send + Sync + 'static) {

@@ -19,8 +19,9 @@
 //! waker runs anything. The resource is asked between two locks, by one thread at a time, and who
 //! comes meanwhile leaves a note for that one to go round once more.
 //!
-//! **Order.** By arrival. A queue for which that is asked serves the newest first, and drops the
-//! old ones, while [it does not drain](crate::algorithm::CoDel).
+//! **Order.** By class, and by arrival within a class. A class never overtakes a waiter that has
+//! waited for over half of its time. A queue for which that is asked serves the newest of the
+//! highest class first, and drops the old ones, while [it does not drain](crate::algorithm::CoDel).
 //!
 //! **Cost.** Joining, leaving and cancelling one of n waiters is O(log n).
 
@@ -36,6 +37,6 @@ mod waiters;
 
 #[cfg(not(keep_loom))]
 pub(crate) use by_key::QueuesByKey;
-pub(crate) use resource::{Blocked, Bounds, Resource, Ticket, Turn};
+pub(crate) use resource::{Blocked, Bounds, ONE_CLASS, Resource, Ticket, Turn};
 pub(crate) use shares::{Share, ShareTicket, Total};
 pub(crate) use wait_queue::WaitQueue;

@@ -39,7 +39,14 @@ pub(crate) struct Bounds {
     pub(crate) grace: u64,
     /// How many may wait in this queue.
     pub(crate) max_waiting: usize,
+    /// Which waiters this one goes before: those of a lower class.
+    pub(crate) class: u8,
 }
+
+/// The class of a waiter where all are alike.
+pub(crate) const ONE_CLASS: u8 = 0;
+/// How many classes there are.
+pub(super) const CLASSES: usize = 4;
 
 /// A place in a queue. It must come back, to [`WaitQueue::poll`] until that is done or to
 /// [`WaitQueue::cancel`].

@@ -77,6 +77,7 @@ const PATIENT: Bounds = Bounds {
     until: u64::MAX,
     grace: 0,
     max_waiting: 100_000,
+    class: ONE_CLASS,
 };
 
 /// A thousand a second, used up.
@@ -115,6 +116,77 @@ fn a_waiter_polls_twice_however_late_it_is() {
     for number in 1..=acquired {
         assert_eq!(turn(number, 25 * MILLI), Turn::Acquired);
     }
+}
+
+/// Waiters of these classes, each for 100 ms from its arrival at this millisecond.
+fn of_classes<const N: usize>(queue: &WaitQueue, waiters: [(u8, u64); N]) -> [Ticket; N] {
+    let places = Places(AtomicU64::new(0));
+    waiters.map(|(class, at)| {
+        let until = (at + 100) * MILLI;
+        let bounds = Bounds {
+            until,
+            class,
+            ..PATIENT
+        };
+        let ticket = queue.join(&places, 1, bounds, at * MILLI).unwrap();
+        let turn = queue.poll(&places, &ticket, Waker::noop(), at * MILLI);
+        assert!(matches!(turn, Turn::Queued(_)));
+        ticket
+    })
+}
+
+/// The order in which waiters are served if one place comes free at a time.
+fn order<const N: usize>(queue: &WaitQueue, tickets: &[Ticket; N], now: u64) -> Vec<usize> {
+    let (places, mut order) = (Places(AtomicU64::new(0)), Vec::new());
+    while order.len() < N {
+        places.give_back(1, now);
+        queue.notify(&places, || now);
+        let waits = (0..N).filter(|number| !order.contains(number));
+        let mut turns = waits.map(|number| {
+            let turn = queue.poll(&places, &tickets[number], Waker::noop(), now);
+            (number, turn)
+        });
+        let served = turns.find(|(_, turn)| *turn == Turn::Acquired);
+        order.push(served.unwrap().0);
+    }
+    order
+}
+
+#[test]
+fn the_more_critical_is_served_first() {
+    let queue = WaitQueue::default();
+    let tickets = of_classes(
+        &queue,
+        [(0, 0), (2, 1), (1, 2), (3, 3), (2, 4), (3, 5), (0, 6)],
+    );
+    assert_eq!(order(&queue, &tickets, 10 * MILLI), [3, 5, 1, 4, 2, 0, 6]);
+}
+
+#[test]
+fn no_class_overtakes_one_whose_time_is_half_over() {
+    let queue = WaitQueue::default();
+    let tickets = of_classes(&queue, [(0, 0), (0, 1), (1, 30), (3, 40)]);
+    // The first two have waited for over 50 ms, the third has not.
+    assert_eq!(order(&queue, &tickets, 60 * MILLI), [0, 1, 3, 2]);
+    // One that came before it is not overtaken by it.
+    let tickets = of_classes(&queue, [(3, 100), (0, 101)]);
+    assert_eq!(order(&queue, &tickets, 160 * MILLI), [0, 1]);
+    // At half of its time it can still be overtaken.
+    let tickets = of_classes(&queue, [(0, 200), (1, 201)]);
+    assert_eq!(order(&queue, &tickets, 250 * MILLI), [1, 0]);
+}
+
+#[test]
+fn a_waiter_that_leaves_is_gone_from_its_class() {
+    let queue = WaitQueue::default();
+    let [first, second, third] = of_classes(&queue, [(0, 0), (3, 1), (1, 2)]);
+    let places = Places(AtomicU64::new(0));
+    queue.cancel(&places, &second, 3 * MILLI);
+    places.give_back(1, 3 * MILLI);
+    queue.notify(&places, || 3 * MILLI);
+    let turn = |ticket| queue.poll(&places, ticket, Waker::noop(), 3 * MILLI);
+    assert_eq!(turn(&third), Turn::Acquired);
+    assert!(matches!(turn(&first), Turn::Queued(_)));
 }
 
 #[test]
@@ -177,6 +249,7 @@ fn an_expired_head_lets_the_next_go() {
         until: 10,
         grace: 5,
         max_waiting: 9,
+        class: ONE_CLASS,
     };
     let head = queue.join(&places, 1, bounds, 0).unwrap();
     let [second] = joined(&queue, &places);
@@ -398,6 +471,30 @@ mod codel {
         assert!(served[14..].iter().all(|name| *name >= 27), "{served:?}");
         assert!(dropped.contains(&14) && dropped.len() > 15, "{dropped:?}");
         assert!(tickets.len() <= 4, "{}", tickets.len());
+    }
+
+    #[test]
+    fn while_it_stands_the_newest_of_a_class_is_first() {
+        let (queue, places) = queue();
+        let mut tickets = Vec::new();
+        let mut join = |name, class, now: u64| {
+            let bounds = Bounds { class, ..PATIENT };
+            tickets.push((name, queue.join(&places, 1, bounds, now).unwrap()));
+            let _ = turns(&queue, &places, &mut tickets, now);
+        };
+        // It stands from 106 ms on, when the first two have waited too long.
+        join(0, 3, 0);
+        join(1, 3, 6 * MILLI);
+        for (name, class) in [(2, 0), (3, 2), (4, 2), (5, 0)] {
+            join(name, class, 106 * MILLI);
+        }
+        let mut order = Vec::new();
+        for _ in 0..4 {
+            places.give_back(1, 107 * MILLI);
+            queue.notify(&places, || 107 * MILLI);
+            order.extend(turns(&queue, &places, &mut tickets, 107 * MILLI).0);
+        }
+        assert_eq!(order[..2], [4, 3]);
     }
 
     #[test]

@@ -59,7 +59,8 @@ impl WaitQueue {
         queue.waiters.is_empty() && queue.settled.is_empty()
     }
 
-    /// Joins at the end, unless its turn would come too late or too many wait already. Poll next.
+    /// Joins at the end of its class, unless its turn would come too late or too many wait already.
+    /// Poll next.
     ///
     /// # Errors
     /// How many nanoseconds until its turn, where that is known.
@@ -86,6 +87,7 @@ impl WaitQueue {
             latest,
         };
         let waiter = Waiter {
+            class: bounds.class,
             units,
             before: queue.joined_units,
             joined_at: now,
@@ -96,7 +98,7 @@ impl WaitQueue {
         };
         queue.next_number += 1;
         queue.joined_units = queue.joined_units.wrapping_add(u64::from(units));
-        queue.waiters.insert(ticket.number, waiter);
+        queue.insert(ticket.number, waiter);
         self.waiting.store(queue.waiters.len(), Ordering::Relaxed);
         drop(queue);
         // Partner of the fence in `notify`. A release that does not see this waiter is seen by the

@@ -1,8 +1,11 @@
 //! The waiters, as they are under the lock.
 
-use std::{collections::BTreeMap, task::Waker};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    task::Waker,
+};
 
-use super::resource::{Blocked, Turn};
+use super::resource::{Blocked, CLASSES, Turn};
 use crate::algorithm::CoDel;
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -10,6 +13,8 @@ use crate::sync::{AtomicUsize, Ordering};
 pub(super) struct Queue {
     /// Those whose turn has not come, by the number of their ticket.
     pub(super) waiters: BTreeMap<u64, Waiter>,
+    /// The same by class: the numbers of their tickets.
+    pub(super) by_class: [BTreeSet<u64>; CLASSES],
     /// What became of those that have not polled since.
     pub(super) settled: BTreeMap<u64, Settled>,
     pub(super) next_number: u64,
@@ -25,6 +30,7 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 pub(super) struct Waiter {
+    pub(super) class: u8,
     pub(super) units: u32,
     /// The units of all that joined before it.
     pub(super) before: u64,
@@ -57,29 +63,52 @@ pub(super) struct Head {
 }
 
 impl Queue {
-    /// The one to be served next: the first, or in a queue that does not drain the last, once
-    /// those that have waited too long are dropped.
+    /// The one to be served next: the first of the highest class, unless one of a lower class that
+    /// came before it has waited for over half of its time. In a queue that does not drain it is
+    /// the last of that class, once those that have waited too long are dropped.
     pub(super) fn head(&self, now: u64) -> Option<Head> {
-        let (oldest, newest) = (
-            self.waiters.first_key_value(),
-            self.waiters.last_key_value(),
-        );
+        let oldest = self.waiters.first_key_value();
         let stands = self.codel.as_ref().filter(|codel| codel.is_standing());
         let dropped = stands
             .zip(oldest)
             .is_some_and(|(codel, (_, oldest))| codel.drops(now.saturating_sub(oldest.joined_at)));
-        let next = if stands.is_some() && !dropped {
-            newest
+        let number = if dropped {
+            *oldest?.0
+        } else if stands.is_some() {
+            *self.by_class.iter().rev().find_map(BTreeSet::last)?
         } else {
-            oldest
+            self.first_in_order(now)?
         };
-        next.map(|(number, waiter)| Head {
-            number: *number,
+        let waiter = self.waiters.get(&number)?;
+        Some(Head {
+            number,
             units: waiter.units,
             ready_at: waiter.ready_at,
             latest: waiter.latest,
             dropped,
         })
+    }
+
+    /// The first of each class is looked at: within a class the order is that of arrival.
+    fn first_in_order(&self, now: u64) -> Option<u64> {
+        let firsts = self.by_class.iter().rev().filter_map(BTreeSet::first);
+        let mut firsts = firsts.copied();
+        let highest = firsts.next()?;
+        let overtaken = firsts.filter(|number| {
+            let waiter = self.waiters.get(number);
+            *number < highest && waiter.is_some_and(|waiter| waiter.is_half_over(now))
+        });
+        Some(overtaken.min().unwrap_or(highest))
+    }
+
+    /// A new waiter, at the end of its class.
+    pub(super) fn insert(&mut self, number: u64, waiter: Waiter) {
+        self.of_class(waiter.class).insert(number);
+        self.waiters.insert(number, waiter);
+    }
+
+    fn of_class(&mut self, class: u8) -> &mut BTreeSet<u64> {
+        &mut self.by_class[usize::from(class).min(CLASSES - 1)]
     }
 
     /// Looks whether the queue drains.
@@ -95,6 +124,9 @@ impl Queue {
 
     pub(super) fn remove(&mut self, number: u64, waiting: &AtomicUsize) -> Option<Waiter> {
         let removed = self.waiters.remove(&number);
+        if let Some(waiter) = &removed {
+            self.of_class(waiter.class).remove(&number);
+        }
         waiting.store(self.waiters.len(), Ordering::Relaxed);
         removed
     }
@@ -144,6 +176,12 @@ impl Queue {
 }
 
 impl Waiter {
+    /// Returns whether it has waited for over half of the time that it may.
+    fn is_half_over(&self, now: u64) -> bool {
+        let most = self.latest.saturating_sub(self.joined_at);
+        now.saturating_sub(self.joined_at) > most / 2
+    }
+
     /// Keeps a waker, and hands out the one that it kept.
     pub(super) fn keep(&mut self, waker: &Waker) -> Option<Waker> {
         match &self.waker {

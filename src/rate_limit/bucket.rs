@@ -11,7 +11,7 @@ use crate::{
     gate::Demand,
     observe::{GateTally, Instance, State, Tally, Totals},
     protocol::Quota,
-    queue::{Blocked, Bounds, Resource, Ticket, Turn, WaitQueue},
+    queue::{Blocked, Bounds, ONE_CLASS, Resource, Ticket, Turn, WaitQueue},
 };
 
 /// A reference to a limit: the layer's one, or that of a key.
@@ -249,6 +249,7 @@ impl Settings {
             until,
             grace: latest - until,
             max_waiting,
+            class: ONE_CLASS,
         }
     }
 }

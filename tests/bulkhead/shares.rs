@@ -1,6 +1,11 @@
 //! Bulkheads that tell calls apart: by how critical they are, and by key within a total.
 
-use std::{pin::Pin, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures::{FutureExt, future::pending};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
@@ -149,4 +154,32 @@ fn classes_are_read_by_their_names() {
     assert_eq!("Critical_Plus".parse(), Ok(CriticalPlus));
     assert_eq!(Sheddable.to_string().parse(), Ok(Sheddable));
     assert!("urgent".parse::<Criticality>().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_critical_call_that_comes_last_is_served_first() {
+    let served = Arc::new(Mutex::new(Vec::new()));
+    let seen = served.clone();
+    let layer = BulkheadLayer::builder(1)
+        .criticality(|(class, _): &(Criticality, u32)| *class)
+        .max_wait(Duration::from_secs(60))
+        .max_waiting(40)
+        .always_in_order()
+        .build()
+        .unwrap();
+    let service = layer.layer(service_fn(move |(_, number): (Criticality, u32)| {
+        let seen = seen.clone();
+        async move {
+            seen.lock().unwrap().push(number);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Ok::<_, Infallible>(())
+        }
+    }));
+    let classes = [Sheddable, Critical, Sheddable, Critical, CriticalPlus];
+    let calls = classes.into_iter().zip(0..);
+    let calls = calls.map(|call| service.clone().oneshot(call));
+    let answers = futures::future::join_all(calls).await;
+    assert!(answers.iter().all(Result::is_ok));
+    // The first one did not have to wait.
+    assert_eq!(*served.lock().unwrap(), [0, 4, 1, 3, 2]);
 }
