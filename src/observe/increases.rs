@@ -10,9 +10,17 @@ pub(super) struct Exported {
     /// By the recorder's address, since it has no other name. So a local recorder that lies where
     /// one lay before is told too little. The global one is never replaced.
     recorders: HashMap<usize, ExportedCounts>,
+    /// Publications so far.
+    publications: u64,
 }
 
-type ExportedCounts = HashMap<(u64, Series), Histogram>;
+/// What one recorder was told.
+#[derive(Debug, Default)]
+struct ExportedCounts {
+    of: HashMap<(u64, Series), Histogram>,
+    /// The number of the last publication to it.
+    last: u64,
+}
 
 /// So many durations, each of so many seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,9 +40,12 @@ impl Exported {
         timed: Vec<Timed>,
     ) -> Vec<(&'static Metric, Series, Vec<Increase>)> {
         if self.recorders.len() >= MAX_RECORDERS && !self.recorders.contains_key(&recorder) {
-            self.recorders.clear();
+            self.forget_the_longest_silent();
         }
+        self.publications += 1;
         let known = self.recorders.entry(recorder).or_default();
+        known.last = self.publications;
+        let known = &mut known.of;
         let living: HashSet<u64> = timed.iter().map(|(id, ..)| *id).collect();
         known.retain(|(id, _), _| living.contains(id));
         timed
@@ -48,6 +59,17 @@ impl Exported {
                 (metric, series, increases)
             })
             .collect()
+    }
+}
+
+impl Exported {
+    /// Makes room. The one that was told longest ago is the likeliest to be gone: those that are
+    /// told regularly, as the global one is, stay.
+    fn forget_the_longest_silent(&mut self) {
+        let silent = self.recorders.iter().min_by_key(|(_, counts)| counts.last);
+        if let Some(address) = silent.map(|(address, _)| *address) {
+            self.recorders.remove(&address);
+        }
     }
 }
 
@@ -113,6 +135,19 @@ mod tests {
         };
         assert_eq!(told(&mut known, 7, &durations), [tenth]);
         assert_eq!(told(&mut known, 8, &durations), [mean, tenth]);
+    }
+
+    #[test]
+    fn a_recorder_is_told_once_however_many_others_come() {
+        let durations = Durations::new(LIMIT_WAIT, &[["", ""]]);
+        durations.record(0, 2_000_000);
+        let mut known = Exported::default();
+        assert_eq!(told(&mut known, 0, &durations).len(), 1);
+        for other in 1..10 * MAX_RECORDERS {
+            assert_eq!(told(&mut known, other, &durations).len(), 1);
+            assert_eq!(told(&mut known, 0, &durations), []);
+        }
+        assert_eq!(known.recorders.len(), MAX_RECORDERS);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! From the layers' counters to the `metrics` facade.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
+    marker::PhantomData,
     sync::{Arc, MutexGuard, PoisonError},
 };
 
@@ -35,13 +37,16 @@ impl Registry {
     /// starts a short thread to ask for it.
     pub fn publish(&self) {
         metrics::with_recorder(|recorder| {
+            let Some(publication) = self.observe(recorder) else {
+                return;
+            };
             let Publication {
                 own,
                 merged,
                 increases,
                 mut bound,
                 round,
-            } = self.observe(recorder);
+            } = publication;
             METRICS
                 .iter()
                 .for_each(|metric| emit::describe(recorder, metric));
@@ -65,18 +70,28 @@ impl Registry {
 
     /// What there is to say, in one step: the later of two publications has seen all that the
     /// earlier one has. It would otherwise take an instance that it has not seen for one that is
-    /// gone, and the next would count it twice.
-    fn observe(&self, recorder: &dyn Recorder) -> Publication {
-        let mut published = self.lock_published();
-        let living = self.living();
-        let (mut observed, mut timed) = (Vec::with_capacity(living.len()), Vec::new());
-        for (id, one) in &living {
-            let instance = one.observe();
-            let mut samples = Vec::with_capacity(32);
-            sample(&instance, &mut samples);
-            observed.push((*id, (instance.layer, instance.name), samples));
-            timed.extend(times(*id, instance));
-        }
+    /// gone, and the next would count it twice. `None` within another publication of this thread,
+    /// by a limit that publishes when it is asked: that would never end.
+    fn observe(&self, recorder: &dyn Recorder) -> Option<Publication> {
+        let _observing = Observing::begin()?;
+        let (mut published, living, observed, timed) = loop {
+            let round = self.lock_published().round;
+            // Without the lock: a limit may be a user's own.
+            let living = self.living();
+            let (mut observed, mut timed) = (Vec::with_capacity(living.len()), Vec::new());
+            for (id, one) in &living {
+                let instance = one.observe();
+                let mut samples = Vec::with_capacity(32);
+                sample(&instance, &mut samples);
+                observed.push((*id, (instance.layer, instance.name), samples));
+                timed.extend(times(*id, instance));
+            }
+            let published = self.lock_published();
+            if published.round == round {
+                break (published, living, observed, timed);
+            }
+            // Another publication has seen later numbers meanwhile, and was merged.
+        };
         let (own, merged) = published.merge(observed);
         let address = std::ptr::from_ref(recorder).addr();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,7 +110,7 @@ impl Registry {
         drop(published);
         // The last of an instance may be user code too.
         drop(living);
-        publication
+        Some(publication)
     }
 
     fn lock_published(&self) -> MutexGuard<'_, Published> {
@@ -103,6 +118,27 @@ impl Registry {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A look at all instances by this thread, until it is dropped.
+struct Observing(PhantomData<*const ()>);
+
+impl Observing {
+    /// `None` if this thread is at it already.
+    fn begin() -> Option<Self> {
+        let before = OBSERVING.replace(true);
+        (!before).then_some(Self(PhantomData))
+    }
+}
+
+impl Drop for Observing {
+    fn drop(&mut self) {
+        OBSERVING.set(false);
+    }
+}
+
+thread_local! {
+    static OBSERVING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What a recorder is given.

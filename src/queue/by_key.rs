@@ -8,7 +8,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicUsize, Ordering, fence},
 };
 
 use papaya::{HashMap, ResizeMode};
@@ -19,7 +19,8 @@ use crate::ambient::chance::Hashing;
 #[derive(Debug)]
 pub(crate) struct QueuesByKey {
     queues: HashMap<u64, Arc<WaitQueue>, Hashing>,
-    /// How many queues there are. Relaxed: it only tells newcomers where to look.
+    /// How many queues there are. Relaxed: it tells newcomers where to look, and a fence orders it
+    /// with a change of a limit.
     count: AtomicUsize,
     /// How many tickets are out, for whatever key. Relaxed: a bound that a race may pass by one.
     waiting: AtomicUsize,
@@ -50,6 +51,18 @@ impl QueuesByKey {
             return None;
         }
         self.queues.pin().get(&key).cloned()
+    }
+
+    /// A key's limit has just been changed, and no queue of it was found before that. The first
+    /// waiter may have come meanwhile, and have asked the limit too early.
+    pub(crate) fn changed(&self, key: u64, resource: &dyn Resource, now: impl FnOnce() -> u64) {
+        // Partner of the fence in `join`. Without the two, the change and the count of the first
+        // waiter could each be missed by the other side (store buffering), and the waiter would
+        // come at the turn that was forecast for it: late, and not lost.
+        fence(Ordering::SeqCst);
+        if let Some(queue) = self.find(key) {
+            queue.notify(resource, now);
+        }
     }
 
     /// Returns whether somebody waits for a key.
@@ -86,6 +99,8 @@ impl QueuesByKey {
         queues.insert(key, queue.clone());
         self.count.fetch_add(1, Ordering::Relaxed);
         self.waiting.fetch_add(1, Ordering::Relaxed);
+        // Partner of the fence in `changed`: the first poll of the ticket asks the limit.
+        fence(Ordering::SeqCst);
         Ok((queue, ticket))
     }
 

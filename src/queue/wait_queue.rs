@@ -115,6 +115,8 @@ impl WaitQueue {
         waker: &Waker,
         now: u64,
     ) -> Turn {
+        // Before the lock is taken: it may run anything.
+        let waker = waker.clone();
         self.pump(resource, Some(ticket.number), now);
         let late = now > ticket.latest;
         let mut queue = self.lock();

@@ -182,11 +182,11 @@ impl Waiter {
         now.saturating_sub(self.joined_at) > most / 2
     }
 
-    /// Keeps a waker, and hands out the one that it kept.
-    pub(super) fn keep(&mut self, waker: &Waker) -> Option<Waker> {
+    /// Keeps a waker, and hands out the one to drop without the lock.
+    pub(super) fn keep(&mut self, waker: Waker) -> Option<Waker> {
         match &self.waker {
-            Some(kept) if kept.will_wake(waker) => None,
-            _ => self.waker.replace(waker.clone()),
+            Some(kept) if kept.will_wake(&waker) => Some(waker),
+            _ => self.waker.replace(waker),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     gate::Demand,
     observe::{GateTally, Instance, State, Tally, Totals},
     protocol::Quota,
-    queue::{Blocked, Bounds, ONE_CLASS, Resource, Ticket, Turn, WaitQueue},
+    queue::{Blocked, Bounds, ONE_CLASS, QueuesByKey, Resource, Ticket, Turn, WaitQueue},
 };
 
 /// A reference to a limit: the layer's one, or that of a key.
@@ -19,6 +19,8 @@ pub(super) struct BucketRef<'a> {
     pub(super) limit: &'a dyn Limit,
     /// Of those that wait for it, if anybody does.
     pub(super) queue: Option<&'a WaitQueue>,
+    /// Where the queue of its key will be, if it is that of a key.
+    pub(super) by_key: Option<(&'a QueuesByKey, u64)>,
     pub(super) clock: &'a Clock,
     pub(super) tally: &'a GateTally,
 }
@@ -102,8 +104,11 @@ impl BucketRef<'_> {
 
     /// Something but a departure has changed the limit.
     pub(super) fn notify(&self) {
-        if let Some(queue) = self.queue {
-            queue.notify(&Waited(self.limit), || self.clock.now());
+        let (resource, now) = (Waited(self.limit), || self.clock.now());
+        match (self.queue, self.by_key) {
+            (Some(queue), _) => queue.notify(&resource, now),
+            (None, Some((queues, key))) => queues.changed(key, &resource, now),
+            (None, None) => {}
         }
     }
 

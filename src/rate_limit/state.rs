@@ -104,6 +104,7 @@ impl State {
         BucketRef {
             limit: self.limit.get(),
             queue: Some(&self.queue),
+            by_key: None,
             clock: &self.clock,
             tally: &self.tally,
         }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -10,7 +13,8 @@ use std::{
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_keep::{
-    algorithm::Vegas,
+    ConfigError,
+    algorithm::{Limit, OverLimit, TokenBucket, Vegas},
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
     fallback::FallbackLayer,
@@ -660,4 +664,62 @@ fn alerts_and_dashboard_ask_for_metrics_that_exist() {
         }
     }
     assert!(asked > 20);
+}
+
+/// A limit that asks back, as a user's own may.
+#[derive(Debug)]
+struct AsksBack(TokenBucket, Arc<OnceLock<Weak<Registry>>>);
+
+impl Limit for AsksBack {
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
+        self.0.acquire(cost, now)
+    }
+
+    fn wait(&self, units: u64, now: u64) -> Duration {
+        self.0.wait(units, now)
+    }
+
+    fn refund(&self, cost: u32, now: u64) {
+        self.0.refund(cost, now);
+    }
+
+    fn charge(&self, cost: u32, now: u64) {
+        self.0.charge(cost, now);
+    }
+
+    fn close_until(&self, until: u64, now: u64) {
+        self.0.close_until(until, now);
+    }
+
+    fn available(&self, now: u64) -> u32 {
+        self.0.available(now)
+    }
+
+    fn burst(&self) -> u32 {
+        self.0.burst()
+    }
+
+    fn rate(&self) -> Rate {
+        if let Some(registry) = self.1.get().and_then(Weak::upgrade) {
+            registry.publish();
+        }
+        Limit::rate(&self.0)
+    }
+
+    fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+        Limit::update(&self.0, rate, burst)
+    }
+}
+
+#[test]
+fn a_limit_may_publish_while_it_is_published() {
+    let bucket = TokenBucket::new(Rate::per_second(10), 10).unwrap();
+    let (registry, asked) = (Registry::new(), Arc::new(OnceLock::new()));
+    let layer = registry.with(|| {
+        let limit = RateLimitLayer::with(AsksBack(bucket, asked.clone()));
+        limit.name("asks-back").build().unwrap()
+    });
+    asked.set(Arc::downgrade(&registry)).unwrap();
+    assert!(!published_by(&registry, "asks-back").is_empty());
+    drop(layer);
 }

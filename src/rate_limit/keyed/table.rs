@@ -128,6 +128,7 @@ impl Table {
         act(BucketRef {
             limit: &self.of(hash),
             queue: queue.as_deref(),
+            by_key: Some((&self.queues, hash)),
             clock: &self.clock,
             tally: &self.tally,
         })
