@@ -69,6 +69,12 @@ impl LatencyQuantile {
         }
     }
 
+    /// Which quantile it is, as given.
+    #[must_use]
+    pub fn quantile(&self) -> f64 {
+        self.quantile
+    }
+
     /// The quantile, in nanoseconds; `None` before 20 durations were recorded.
     #[must_use]
     pub fn get(&self) -> Option<u64> {

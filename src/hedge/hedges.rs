@@ -34,6 +34,8 @@ where
     started: usize,
     /// Whether one of them was sent.
     hedged: bool,
+    /// Whether the first was due while no attempt had ended.
+    was_due: bool,
     /// `None` if the request may not be sent again, or no further time.
     snapshot: Option<P::Snapshot>,
     /// That of the request, from the first start on.
@@ -100,6 +102,7 @@ where
             running: Vec::new(),
             started: 0,
             hedged: false,
+            was_due: false,
             snapshot,
             deadline: None,
             timer: None,
@@ -170,6 +173,9 @@ where
             }
             if self.hedged {
                 state.ended(of.winner);
+            }
+            if of.winner == Winner::First && !self.was_due && self.snapshot.is_some() {
+                state.due(false);
             }
             self.first_took();
             return Verdict::Stands(answer);
@@ -290,6 +296,14 @@ where
             Box::pin(sleep_until(due))
         });
         ready!(timer.as_mut().poll(cx));
+        let is_first = self.started == 0 && self.last.is_none();
+        if is_first {
+            self.was_due = true;
+            if !self.origin.handle().state().due(true) {
+                self.snapshot = None;
+                return Poll::Pending;
+            }
+        }
         self.start(clock::moment());
         Poll::Ready(())
     }

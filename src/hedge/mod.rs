@@ -47,6 +47,9 @@
 //! attempt is admitted by itself; with a circuit for each host beneath, or a balancer, the hedge
 //! may go elsewhere.
 //!
+//! While far more calls are late than the quantile expects, it is no chance but a queue, and none
+//! is hedged ([`suppressed`](Snapshot::suppressed) counts those that were due).
+//!
 //! **Cost** of a call that is answered before its delay: a copy of the request, one timer once it
 //! has to wait, and with a quantile two readings of the clock. **Drop.** All attempts go with the
 //! call; a token of a hedge that was not sent goes back.
@@ -54,6 +57,7 @@
 mod future;
 mod handle;
 mod hedges;
+mod lateness;
 mod layer;
 mod policy;
 mod running;

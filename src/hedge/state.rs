@@ -12,7 +12,7 @@ use crate::{
     algorithm::LatencyQuantile,
     ambient::clock::{self, nanos},
     budget::{Counting, KeyBudget, Purses, Token},
-    hedge::Policy,
+    hedge::{Policy, lateness::Lateness},
     observe::{self, Instance, Observed, Totals, trace},
 };
 
@@ -38,6 +38,8 @@ pub struct Snapshot {
     /// Hedges that were due when the budget did not pay for them any more; calls that began while
     /// it was empty are not among them.
     pub budget_denied: u64,
+    /// Hedges that were due and not sent because most calls were late, which no hedge mends.
+    pub suppressed: u64,
 }
 
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub(super) struct State {
     /// Relaxed: it publishes nothing else, and a call that races a change honors one of the two.
     policy: AtomicU64,
     quantile: Option<LatencyQuantile>,
+    /// Beside a quantile: of a fixed delay nothing says how many calls are to be late.
+    lateness: Option<Lateness>,
     purses: Purses,
     counts: Counts,
 }
@@ -73,6 +77,7 @@ struct Counts {
     won_by_hedge: AtomicU64,
     lost: AtomicU64,
     budget_denied: AtomicU64,
+    suppressed: AtomicU64,
 }
 
 /// How a call with a hedge ended.
@@ -104,6 +109,7 @@ impl State {
             timeout,
             max_retry_after,
             policy: AtomicU64::new(packed),
+            lateness: quantile.as_ref().map(|of| Lateness::new(of.quantile())),
             quantile,
             purses,
             counts: Counts::default(),
@@ -171,6 +177,19 @@ impl State {
         token
     }
 
+    /// Whether a hedge is due, or the call was answered before. Returns whether hedges help now.
+    pub(super) fn due(&self, is_late: bool) -> bool {
+        let Some(lateness) = &self.lateness else {
+            return true;
+        };
+        lateness.record(is_late);
+        let is_general = is_late && lateness.is_general();
+        if is_general {
+            self.counts.suppressed.fetch_add(1, Ordering::Relaxed);
+        }
+        !is_general
+    }
+
     pub(super) fn hedged(&self) {
         self.counts.sent.fetch_add(1, Ordering::Relaxed);
     }
@@ -201,6 +220,7 @@ impl State {
             won_by_hedge: of(&self.counts.won_by_hedge),
             lost: of(&self.counts.lost),
             budget_denied: of(&self.counts.budget_denied),
+            suppressed: of(&self.counts.suppressed),
         }
     }
 }

@@ -505,7 +505,8 @@ fn an_update_changes_all_or_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn an_update_counts_for_calls_that_follow() {
-    let layer = hedge().delay(20 * DELAY).max_hedges(2).build().unwrap();
+    let layer = hedge().delay(20 * DELAY).max_hedges(2).without_budget();
+    let layer = layer.build().unwrap();
     let upstream = upstream(|_| Step::Hangs);
     let hedged_within = async |time| {
         let before = upstream.came();
@@ -518,4 +519,50 @@ async fn an_update_counts_for_calls_that_follow() {
     let policy = layer.handle().policy().delay(DELAY).max_hedges(1);
     layer.handle().update(policy).unwrap();
     assert_eq!(hedged_within(15 * DELAY).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_a_client_stores_one_hedge() {
+    let layer = hedge().build().unwrap();
+    let slow = upstream(|_| Step::Answers(DELAY * 3, StatusCode::OK));
+    let hedged = async |calls: u64| {
+        let before = layer.handle().snapshot().sent;
+        for _ in 0..calls {
+            send(&layer, &slow, get()).await.unwrap();
+        }
+        layer.handle().snapshot().sent - before
+    };
+    assert_eq!(hedged(40).await, 1);
+    // However long nothing is called: no more has been stored.
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(hedged(20).await, 1);
+    // A fiftieth for each success.
+    assert_eq!(hedged(500).await, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hedging_stops_while_all_calls_are_late() {
+    let builder = HedgeLayer::builder().protocol(Client::new()).quantile(0.95);
+    let layer = builder.without_budget().build().unwrap();
+    let answers =
+        |millis| upstream(move |_| Step::Answers(Duration::from_millis(millis), StatusCode::OK));
+    for _ in 0..100 {
+        send(&layer, &answers(10), get()).await.unwrap();
+    }
+    let before = layer.handle().snapshot().sent;
+    for _ in 0..30 {
+        send(&layer, &answers(500), get()).await.unwrap();
+    }
+    let now = layer.handle().snapshot();
+    assert!(now.sent - before < 5 && now.suppressed >= 20, "{now:?}");
+    // And goes on once they are not.
+    for _ in 0..40 {
+        send(&layer, &answers(10), get()).await.unwrap();
+    }
+    let hanging = upstream(|number| match number {
+        0 => Step::Hangs,
+        _ => Step::Answers(Duration::ZERO, StatusCode::OK),
+    });
+    send(&layer, &hanging, get()).await.unwrap();
+    assert_eq!(layer.handle().snapshot().sent, now.sent + 1);
 }

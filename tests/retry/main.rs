@@ -6,6 +6,7 @@ mod calls;
 mod events;
 mod faults;
 mod hedge;
+mod hedge_load;
 mod hedge_model;
 mod model;
 mod open_circuit;
