@@ -28,7 +28,7 @@ use crate::{
 /// let json = r#"{ "rate": "1000/s", "timeout": "2s" }"#;
 /// let settings: ServerSettings = serde_json::from_str(json)?;
 /// let stack = settings.apply_to(stack::server().http())?.build()?;
-/// assert_eq!(stack.handle().snapshot().bulkhead.limit, 1000);
+/// assert_eq!(stack.handle().snapshot().bulkhead.limit, 500);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
