@@ -152,7 +152,7 @@ impl Breaker {
     pub fn until_half_open(&self, now: u64) -> Option<Duration> {
         let control = self.load();
         let open = control.state() == BreakerState::Open;
-        open.then(|| Duration::from_nanos(control.deadline().saturating_sub(now)))
+        open.then(|| Duration::from_nanos(control.deadline(now).saturating_sub(now)))
     }
 
     /// Returns whether a call at that time is certain to be rejected, as far as is known now: the
@@ -161,7 +161,7 @@ impl Breaker {
     pub fn is_open_at(&self, now: u64) -> bool {
         let control = self.load();
         match control.state() {
-            BreakerState::Open => now < control.deadline(),
+            BreakerState::Open => now < control.deadline(now),
             state => state == BreakerState::ForcedOpen,
         }
     }
@@ -172,7 +172,7 @@ impl Breaker {
     pub fn until_change(&self, now: u64) -> Option<Duration> {
         let control = self.load();
         let at = match control.state() {
-            BreakerState::Open => control.deadline(),
+            BreakerState::Open => control.deadline(now),
             BreakerState::HalfOpen => self
                 .probed
                 .load(Ordering::Relaxed)
@@ -226,7 +226,7 @@ impl Breaker {
         let control = self.load();
         match control.state() {
             BreakerState::Closed => self.is_clean(control, now) && self.hung(now) == 0,
-            BreakerState::Open => now >= control.deadline().saturating_add(self.memory()),
+            BreakerState::Open => now >= control.deadline(now).saturating_add(self.memory()),
             BreakerState::HalfOpen => {
                 // Relaxed: `control` was loaded with Acquire, as in `lease_is_over`. A later call
                 // would have sent another probe, or met the end of the lease.
@@ -249,7 +249,7 @@ impl Breaker {
                 let unharmed = counts.failures + counts.slow + counts.abandoned == 0;
                 (unharmed && streak_is_over)
                     || (is_old(self.harmed.load(Ordering::Relaxed))
-                        && control.closed_at().is_none_or(is_old))
+                        && control.closed_at(now).is_none_or(is_old))
             }
         }
     }
@@ -271,7 +271,7 @@ impl Breaker {
 
     /// Returns whether closed has lasted for a whole window.
     fn has_held(&self, control: Control, now: u64) -> bool {
-        match (&self.counter, control.closed_at()) {
+        match (&self.counter, control.closed_at(now)) {
             (Counter::Calls(window), _) => window.is_full(control.generation()),
             (Counter::Time(window), Some(closed_at)) => {
                 now.saturating_sub(closed_at) >= window.length()

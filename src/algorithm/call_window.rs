@@ -200,10 +200,27 @@ impl CallWindow {
                 .compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Acquire)
             {
                 #[expect(clippy::cast_possible_truncation, reason = "below the number of slots")]
-                Ok(_) => return Some(&self.slots[(index % self.length()) as usize]),
+                Ok(_) => {
+                    if index % SWEEP == 0 {
+                        self.sweep(abandoned_tag(generation, index));
+                    }
+                    return Some(&self.slots[(index % self.length()) as usize]);
+                }
                 // Another call has the slot: the next one.
                 Err(current) => head = current,
             }
+        }
+    }
+
+    /// Empties the word of the abandoned, unless it is of this very place: answered calls came
+    /// since, and its index is kept modulo twice as many calls as lie between two sweeps.
+    #[cold]
+    fn sweep(&self, tag: u64) {
+        let word = self.abandoned.load(Ordering::Relaxed);
+        if word & !ABANDONED_MASK != tag {
+            // A failed exchange: another call was abandoned just now, and the word is new.
+            let relaxed = Ordering::Relaxed;
+            let _ = self.abandoned.compare_exchange(word, 0, relaxed, relaxed);
         }
     }
 
@@ -288,6 +305,8 @@ fn class_of(word: u32) -> Class {
 }
 
 const INDEX_BITS: u32 = 46;
+/// Every so many calls the word of the abandoned is emptied, before its index wraps.
+const SWEEP: u64 = 1 << 24;
 const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
 const ABANDONED_BITS: u32 = 21;
 const ABANDONED_MASK: u64 = (1 << ABANDONED_BITS) - 1;
@@ -324,6 +343,27 @@ mod tests {
             let counts = window.counts(1);
             assert_eq!((counts.failures, counts.total()), (failures, 3));
         }
+    }
+
+    #[test]
+    fn no_abandoned_call_comes_back_when_the_index_wraps() {
+        let window = CallWindow::new(3);
+        window.count(Class::Success, 1, || true);
+        (0..5).for_each(|_| window.abandon(false, 1, || true));
+        assert_eq!(window.only_abandoned(1), 5);
+        let at = |index: u64| {
+            let head = 1 << INDEX_BITS | index;
+            window.head.store(head, Ordering::Relaxed);
+        };
+        // Of 2^25 calls those that matter: each 2^24th, and the last.
+        at(SWEEP);
+        window.count(Class::Success, 1, || true);
+        at(2 * SWEEP);
+        window.count(Class::Success, 1, || true);
+        assert_eq!(window.seen(1), 2 * SWEEP + 1);
+        assert_eq!(window.only_abandoned(1), 0);
+        window.abandon(false, 1, || true);
+        assert_eq!(window.only_abandoned(1), 1);
     }
 
     proptest! {

@@ -14,11 +14,10 @@
 //!
 //! **Guarantee.** No window `[t, t + W)` holds more than N admitted units, by the times that
 //! callers gave: of any N + 1 units two share a cell, and the later of the two was admitted at
-//! least `W` after the earlier. Times are rounded to 250 nanoseconds, to the strict side, and for
-//! windows from 2 ms on to twice that with each doubling, up to 4 microseconds: less than a
-//! thousandth of the window. They last 17 years, or 285 for windows from 16 ms on; then time stands
-//! still, and all is rejected once the window is full. After the limit was lowered,
-//! calls that race may be off by what their clocks differ by.
+//! least `W` after the earlier. Times are rounded to a microsecond, to the strict side, and for
+//! windows from 8 ms on to twice that with each doubling, up to 4 microseconds: a thousandth of the
+//! window at most. They last 142 years; then time stands still, and all is rejected once the window
+//! is full. After the limit was lowered, calls that race may be off by what their clocks differ by.
 //!
 //! **Refunds and debts.** Units are alike, so a refund forgets the *oldest* in the window: what
 //! stays is never older than what was really used. A charge overwrites the oldest with the present;
@@ -55,7 +54,7 @@ mod tests;
 /// ```
 #[derive(Debug)]
 pub struct SlidingLog {
-    /// `lap:13 | stamp:51`: the lap in which it was last published, counted from 1, and when, in
+    /// `lap:12 | stamp:52`: the lap in which it was last published, counted from 1, and when, in
     /// units of time and 1, 0 for never. The lap says of each word by itself what it is worth,
     /// whatever else has been seen: an older value than the newest reads as unpublished. So all
     /// accesses are Relaxed.
@@ -199,7 +198,7 @@ impl SlidingLog {
         self.size() - u64::from(self.limit.load(Ordering::Relaxed))
     }
 
-    /// Wraps: no publisher is 4096 laps late. Each takes a window, or a debt of all its units.
+    /// Wraps: no publisher is 2048 laps late. Each takes a window, or a debt of all its units.
     fn lap(&self, position: u64) -> u64 {
         (position / self.size() + 1) & LAPS
     }
@@ -358,17 +357,17 @@ fn lap_of(word: u64) -> u64 {
     word >> STAMP_BITS
 }
 
-/// Of the unit for a window of so many nanoseconds: fine enough that rounding costs less than a
-/// thousandth, and coarse enough that stamps last.
+/// Of the unit for a window of so many nanoseconds: fine enough that rounding costs no more than a
+/// thousandth, and coarse enough that stamps last for a century.
 fn shift_of(window: u64) -> u32 {
-    (window / SHORTEST).max(1).ilog2().min(4)
+    (window / SHORTEST).max(1).ilog2().clamp(2, 4)
 }
 
 /// The finest unit, in nanoseconds: round windows have whole numbers of it.
 const FINEST: u64 = 250;
 /// Of windows, in nanoseconds.
 const SHORTEST: u64 = 1_000_000;
-const STAMP_BITS: u32 = 51;
+const STAMP_BITS: u32 = 52;
 const STAMPS: u64 = (1 << STAMP_BITS) - 1;
 const LAPS: u64 = (1 << (u64::BITS - STAMP_BITS)) - 1;
 

@@ -14,6 +14,10 @@
 //! which are few, on rings that all share, so that a look at these alone tells that nothing can
 //! trip.
 //!
+//! Ticks wrap, so a word that nothing touches for 2^26 of them (77 days, of a window of a second)
+//! would be of now again. Every 2^24 of them, whoever comes first sweeps: it empties what lies
+//! behind the window, so that no word grows so old.
+//!
 //! **Accuracy.** The window reaches back between nine and ten tenths of its length. A bucket holds
 //! 16.7 million counts; above, it stays full: too few successes errs towards opening, too few
 //! failures towards staying closed.
@@ -26,54 +30,10 @@ use crate::{
 };
 
 pub(crate) use class::Class;
+pub use counts::Counts;
 
 mod class;
-
-/// What a window holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Counts {
-    /// Calls that did not fail: those that succeeded, and those that were dropped when they already
-    /// were slow.
-    pub successes: u64,
-    /// Calls that failed, or met an overloaded peer.
-    pub failures: u64,
-    /// Calls of either kind that were slow.
-    pub slow: u64,
-    /// Calls that were dropped unfinished, unless they count as failures; those that already were
-    /// slow are among the others too. Of a window of calls: since the last one that was answered.
-    pub abandoned: u64,
-}
-
-impl Counts {
-    /// Successes and failures together.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.successes + self.failures
-    }
-
-    /// Failures among all, from 0 to 1; 0 for an empty window.
-    #[must_use]
-    pub fn failure_rate(&self) -> f64 {
-        self.share(self.failures)
-    }
-
-    /// Slow calls among all, from 0 to 1; 0 for an empty window.
-    #[must_use]
-    pub fn slow_rate(&self) -> f64 {
-        self.share(self.slow)
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a ratio for people to read")]
-    fn share(&self, part: u64) -> f64 {
-        if part == 0 {
-            0.0
-        } else {
-            part as f64 / self.total() as f64
-        }
-    }
-}
+mod counts;
 
 /// Where in time a count belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -98,6 +58,11 @@ pub(crate) struct TimeWindow {
     /// In nanoseconds. Relaxed: published as the ticks are.
     length: AtomicU64,
     ticks: SharedTicks,
+    /// The epoch, of 2^24 ticks, in which words were last swept. Release, partner of the Acquire of
+    /// other sweepers: one that sees the new epoch sees what was counted since, and stops.
+    ///
+    /// Not modelled by loom: a sweep is weeks apart, and loses at worst counts of its own instant.
+    swept: std::sync::atomic::AtomicU64,
     successes: Box<[Padded<Ring>]>,
     others: Padded<Others>,
 }
@@ -119,6 +84,7 @@ impl TimeWindow {
         Self {
             length: AtomicU64::new(length),
             ticks: SharedTicks::new(ticks(length)),
+            swept: std::sync::atomic::AtomicU64::new(0),
             successes: (0..stripes.max(1).next_power_of_two())
                 .map(|_| Padded::default())
                 .collect(),
@@ -135,6 +101,8 @@ impl TimeWindow {
     pub(crate) fn set_length(&self, length: u64) {
         self.length.store(length, Ordering::Relaxed);
         self.ticks.set(ticks(length));
+        // Epochs of other ticks have other numbers.
+        self.swept.store(0, Ordering::Release);
     }
 
     /// The place of `now` for a generation, of which only the low 14 bits tell: two generations are
@@ -142,11 +110,55 @@ impl TimeWindow {
     #[expect(clippy::cast_possible_truncation, reason = "both wrap on purpose")]
     #[inline]
     pub(crate) fn stamp(&self, generation: u32, now: u64) -> Stamp {
-        let tick = self.ticks.of(now) as u32 & TICK_MASK;
-        Stamp {
+        let tick = self.ticks.of(now);
+        let stamp = Stamp {
             generation: generation as u16 & GENERATION_MASK,
-            tick,
+            tick: tick as u32 & TICK_MASK,
+        };
+        // Relaxed: whoever is late finds out in the sweep.
+        let epoch = tick >> EPOCH_BITS;
+        if epoch > self.swept.load(Ordering::Relaxed) {
+            self.sweep(stamp, epoch);
         }
+        stamp
+    }
+
+    /// Empties the words that lie behind the window of this stamp. A word that is counted in
+    /// meanwhile is a new one, and stays.
+    #[cold]
+    fn sweep(&self, stamp: Stamp, epoch: u64) {
+        let swept = self.swept.load(Ordering::Acquire);
+        // Nothing was counted for a whole epoch: tags say nothing, and all is old.
+        let all = epoch.saturating_sub(swept) > 1;
+        let Others {
+            failures,
+            slow_successes,
+            slow_failures,
+            abandoned,
+            slow_abandoned,
+            answered,
+        } = &*self.others;
+        let others = [
+            failures,
+            slow_successes,
+            slow_failures,
+            abandoned,
+            slow_abandoned,
+            answered,
+        ];
+        let rings = self.successes.iter().map(|ring| &**ring).chain(others);
+        for slot in rings.flat_map(|ring| &ring.words) {
+            let word = slot.load(Ordering::SeqCst);
+            // Another sweeper is done, and counts may follow that look as old.
+            if self.swept.load(Ordering::Acquire) >= epoch {
+                return;
+            }
+            if all || !VISIBLE.contains(&stamp.ticks_since(Stamp::of(word))) {
+                // Lost to a count, or to another sweeper.
+                let _ = slot.compare_exchange(word, 0, Ordering::SeqCst, Ordering::SeqCst);
+            }
+        }
+        self.swept.fetch_max(epoch, Ordering::Release);
     }
 
     /// Which tenth of a window a moment belongs to, counted from the start.
@@ -344,6 +356,8 @@ const COUNT_BITS: u32 = 24;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 const TICK_BITS: u32 = 26;
 const TICK_MASK: u32 = (1 << TICK_BITS) - 1;
+/// A quarter of the ticks: what one sweep has left is less than half of them old at the next.
+const EPOCH_BITS: u32 = TICK_BITS - 2;
 const GENERATION_SHIFT: u32 = COUNT_BITS + TICK_BITS;
 const GENERATION_MASK: u16 = (1 << 14) - 1;
 /// How many ticks old a word may be to be added to: none, but it may be newer, by up to 2^16 ticks
@@ -364,6 +378,56 @@ mod tests {
         window.count(Class::Failure, window.stamp(0, 0), 0, || true);
         assert_eq!(window.counts(window.stamp(0, 99)).failures, 1);
         assert_eq!(window.counts(window.stamp(0, 100)).failures, 0);
+    }
+
+    #[test]
+    fn no_count_comes_back_when_ticks_begin_anew() {
+        const LAP: u64 = (1 << TICK_BITS) * 10;
+        let classes = [
+            Class::Success,
+            Class::Failure,
+            Class::SlowSuccess,
+            Class::SlowFailure,
+            Class::Abandoned,
+            Class::SlowAbandoned,
+            Class::Answered,
+        ];
+        for class in classes {
+            // Untouched, or touched elsewhere now and then; met again by a count, or a look.
+            for touched in [0, 3, 1000] {
+                let window = TimeWindow::new(100, 1);
+                for now in 0..100 {
+                    window.count(class, window.stamp(0, now), 0, || true);
+                }
+                for touch in 1..touched {
+                    let stamp = window.stamp(0, LAP / touched * touch);
+                    window.count(Class::Answered, stamp, 0, || true);
+                }
+                for later in [LAP, LAP + 55, 2 * LAP, 7 * LAP + 99] {
+                    let stamp = window.stamp(0, later);
+                    assert_eq!(
+                        window.counts(stamp),
+                        Counts::default(),
+                        "{class:?} {touched}"
+                    );
+                }
+                let last = window.stamp(0, 9 * LAP);
+                let counted = window.count_success_again(last, 0);
+                assert_eq!(window.counts(last).successes, u64::from(counted));
+            }
+        }
+    }
+
+    #[test]
+    fn counts_of_now_survive_the_end_of_an_epoch() {
+        for epoch in [1, 2, 3, 77] {
+            let window = TimeWindow::new(100, 1);
+            let begin = (epoch << EPOCH_BITS) * 10;
+            for now in begin - 50..begin + 50 {
+                window.count(Class::Failure, window.stamp(0, now), 0, || true);
+            }
+            assert_eq!(window.counts(window.stamp(0, begin + 49)).failures, 100);
+        }
     }
 
     #[test]

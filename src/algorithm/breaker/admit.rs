@@ -21,11 +21,7 @@ impl Breaker {
         let control = self.load();
         let admitted = match control.state() {
             BreakerState::Disabled => true,
-            BreakerState::Closed
-                if control.closed_at().is_some() && self.settings.load().ramp > 0 =>
-            {
-                false
-            }
+            BreakerState::Closed if control.is_new() && self.settings.load().ramp > 0 => false,
             BreakerState::Closed | BreakerState::MetricsOnly => self.ages.get().is_none(),
             _ => false,
         };
@@ -106,7 +102,9 @@ impl Breaker {
                 Step::Admit
             }
             BreakerState::ForcedOpen => Step::Reject(CircuitOpen { wait: None }),
-            BreakerState::Open if now < control.deadline() => Step::Reject(control.rejected(now)),
+            BreakerState::Open if now < control.deadline(now) => {
+                Step::Reject(control.rejected(now))
+            }
             BreakerState::Open => Step::To(control.half_open(), Some(Cause::OpenElapsed)),
             BreakerState::HalfOpen => self.step_half_open(control, now),
         }
@@ -176,7 +174,7 @@ impl Breaker {
     /// share, to within one or two, where coin flips would scatter.
     fn ramp(&self, control: Control, now: u64) -> Result<(), CircuitOpen> {
         let Some(closed_at) = (control.state() == BreakerState::Closed)
-            .then(|| control.closed_at())
+            .then(|| control.closed_at(now))
             .flatten()
         else {
             return Ok(());

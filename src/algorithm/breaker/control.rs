@@ -9,9 +9,10 @@ use crate::algorithm::{
 
 /// `generation:18 | streak:5 | payload:38 | state:3`.
 ///
-/// The payload is the deadline in whole milliseconds since the caller's start while open (8.7
-/// years), the [`Probes`] while half-open, the millisecond at which the probes closed it while
-/// closed (0: by hand, at the start, or so long ago that it no longer matters), and 0 otherwise.
+/// The payload is the deadline in whole milliseconds since the caller's start while open, the
+/// [`Probes`] while half-open, the millisecond at which the probes closed it while closed (0: by
+/// hand, at the start, or so long ago that it no longer matters), and 0 otherwise. Milliseconds
+/// wrap after 8.7 years, and are read as what is next to the present: see [`near`].
 /// The streak counts the openings since closed last held for a whole window; it stays at 31. The
 /// generation wraps after 262 144 transitions: a call would have to span exactly so many for its
 /// result to be taken for a new one.
@@ -98,21 +99,26 @@ impl Control {
     }
 
     /// In nanoseconds; of an open circuit.
-    pub(super) fn deadline(self) -> u64 {
-        self.payload().saturating_mul(MILLI)
+    pub(super) fn deadline(self, now: u64) -> u64 {
+        near(self.payload(), now)
     }
 
     /// By an open circuit.
     pub(super) fn rejected(self, now: u64) -> CircuitOpen {
         CircuitOpen {
-            wait: Some(Duration::from_nanos(self.deadline().saturating_sub(now))),
+            wait: Some(Duration::from_nanos(self.deadline(now).saturating_sub(now))),
         }
     }
 
     /// When the probes closed it, in nanoseconds, if that still matters; of a closed circuit.
+    pub(super) fn closed_at(self, now: u64) -> Option<u64> {
+        self.is_new().then(|| near(self.payload(), now))
+    }
+
+    /// Whether the moment when the probes closed it may still matter; of a closed circuit.
     #[inline]
-    pub(super) fn closed_at(self) -> Option<u64> {
-        (self.payload() != 0).then(|| self.payload().saturating_mul(MILLI))
+    pub(super) fn is_new(self) -> bool {
+        self.payload() != 0
     }
 
     /// Of a half-open circuit.
@@ -142,7 +148,7 @@ impl Control {
         self.next(
             BreakerState::Open,
             streak,
-            (deadline / MILLI).min(PAYLOAD_MASK),
+            (deadline / MILLI) & PAYLOAD_MASK,
         )
     }
 
@@ -160,7 +166,7 @@ impl Control {
         self.next(
             BreakerState::Closed,
             self.streak(),
-            (now / MILLI).clamp(1, PAYLOAD_MASK),
+            ((now / MILLI) & PAYLOAD_MASK).max(1),
         )
     }
 
@@ -259,6 +265,22 @@ impl Probes {
     }
 }
 
+/// The moment next to `now`, in nanoseconds, that has these low bits of its milliseconds.
+///
+/// No circuit is open for longer than 30 days, so what lies further ahead than 99 is taken for long
+/// past. So it is wrong only of an open circuit that no call has met for 8.4 years, which may
+/// reject for another 99 days; and of one that probes closed so long ago, whose ramp is repeated.
+fn near(millis: u64, now: u64) -> u64 {
+    let present = now / MILLI;
+    let ahead = millis.wrapping_sub(present) & PAYLOAD_MASK;
+    let moment = if ahead <= MOST_AHEAD {
+        present.saturating_add(ahead)
+    } else {
+        present.saturating_sub(PAYLOAD_MASK + 1 - ahead)
+    };
+    moment.saturating_mul(MILLI)
+}
+
 fn code(state: BreakerState) -> u64 {
     match state {
         BreakerState::Closed => 0,
@@ -274,6 +296,8 @@ const MILLI: u64 = 1_000_000;
 const STATE_MASK: u64 = 0b111;
 const PAYLOAD_SHIFT: u32 = 3;
 const PAYLOAD_MASK: u64 = (1 << 38) - 1;
+/// In milliseconds: 99 days.
+const MOST_AHEAD: u64 = 1 << 33;
 const STREAK_SHIFT: u32 = 41;
 const STREAK_MASK: u64 = 31;
 const GENERATION_SHIFT: u32 = 46;

@@ -9,6 +9,7 @@ mod model;
 mod opening;
 mod stress;
 mod updates;
+mod wraps;
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MILLI;

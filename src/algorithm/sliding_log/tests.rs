@@ -184,6 +184,23 @@ fn it_is_exact_at_any_uptime() {
     assert!(log.acquire(1, u64::MAX).is_err());
 }
 
+/// Once, those below 16 ms rejected all that came after 17 years.
+#[test]
+fn short_windows_last_for_a_century() {
+    for millis in [1, 2, 3, 4, 8, 15, 16, 100] {
+        let window = Duration::from_millis(millis);
+        for years in [0, 17, 18, 36, 72, 100, 140] {
+            let log = SlidingLog::new(Rate::new(3, window)).unwrap();
+            let now = years * YEAR;
+            assert!(log.acquire(3, now).is_ok());
+            assert!(log.acquire(1, now + millis * MILLI - 1).is_err());
+            // Late by a thousandth at most.
+            let later = now + millis * MILLI + millis * MILLI / 1000;
+            assert!(log.acquire(3, later).is_ok(), "{millis} ms, {years} years");
+        }
+    }
+}
+
 #[test]
 fn a_clock_that_steps_back_admits_none() {
     let log = log(3);
