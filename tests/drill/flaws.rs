@@ -98,7 +98,9 @@ fn a_bulkhead_of_rate_times_timeout_is_caught() {
 #[test]
 fn a_hedge_with_a_store_of_ten_tokens_is_caught() {
     let stack = |upstream: HttpUpstream| {
+        // A fixed delay: by a quantile hedging stops once too many calls are late.
         let hedge = HedgeLayer::builder()
+            .delay(ms(30))
             .budget(RetryBudget::new(10, 0.1)?)
             .protocol(http::Client::new());
         Ok(hedge.build()?.layer(upstream))
