@@ -1,7 +1,6 @@
-//! Rate limits: how exact, under stress, and with waiters.
+//! Rate limits: how exact, and with waiters.
 #![cfg(feature = "layers")]
 
 mod accuracy;
 mod shared;
-mod stress;
 mod waiting;

@@ -3,7 +3,8 @@
 //!
 //! What was promised is what a plain model admits of the very same calls, taken in the order of
 //! their times. So it does not matter when the machine runs other things: a pause takes as many
-//! calls from the model as from the limit.
+//! calls from the model as from the limit. An executable of its own all the same: a thread that is
+//! stopped with a unit claimed holds the others up.
 #![allow(clippy::disallowed_methods, reason = "real time is what is tested")]
 
 use std::{
