@@ -124,9 +124,9 @@ async fn no_spelling_of_a_host_passes_its_open_circuit() {
     let snapshot = stack.handle().snapshot();
     let hosts = snapshot.circuits.iter().filter(|(host, _)| host.is_some());
     assert_eq!(hosts.count(), 2);
-    let mut told = format!("{snapshot:?} {snapshot:#?} {:?}", stack.handle());
+    let told = format!("{snapshot:?} {snapshot:#?} {:?}", stack.handle());
     #[cfg(feature = "serde")]
-    told.push_str(&serde_json::to_string(&snapshot).unwrap());
+    let told = told + &serde_json::to_string(&snapshot).unwrap();
     assert!(
         !told.contains("secret") && !told.contains("user-"),
         "{told}"
