@@ -15,7 +15,7 @@
 //! trip.
 //!
 //! Ticks wrap, so a word that nothing touches for 2^26 of them (77 days, of a window of a second)
-//! would be of now again. Every 2^24 of them, whoever comes first sweeps: it empties what lies
+//! would be of now again. Every 2^24 of them, the first caller sweeps: it empties what lies
 //! behind the window, so that no word grows so old.
 //!
 //! **Accuracy.** The window reaches back between nine and ten tenths of its length. A bucket holds
@@ -115,7 +115,7 @@ impl TimeWindow {
             generation: generation as u16 & GENERATION_MASK,
             tick: tick as u32 & TICK_MASK,
         };
-        // Relaxed: whoever is late finds out in the sweep.
+        // Relaxed: a caller that is late finds out in the sweep.
         let epoch = tick >> EPOCH_BITS;
         if epoch > self.swept.load(Ordering::Relaxed) {
             self.sweep(stamp, epoch);

@@ -13,7 +13,7 @@ pub trait AdaptiveLimit: fmt::Debug + Send + Sync {
     /// and at most [`Window::max`].
     fn update(&mut self, window: &Window) -> usize;
 
-    /// What it takes for the round trip of a call that does not queue, if it looks at round trips.
+    /// The estimated round trip of a call that does not queue; `None` if it ignores round trips.
     fn baseline(&self) -> Option<Duration> {
         None
     }
@@ -22,7 +22,7 @@ pub trait AdaptiveLimit: fmt::Debug + Send + Sync {
     fn fresh(&self) -> Box<dyn AdaptiveLimit>;
 }
 
-/// What calls have shown under one limit.
+/// The results of the calls under one limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Window {
@@ -34,11 +34,11 @@ pub struct Window {
     pub in_flight: usize,
     /// Whether a caller found no room.
     pub was_full: bool,
-    /// How many calls succeeded.
+    /// The number of calls that succeeded.
     pub successes: u32,
-    /// How many calls the upstream rejected as too much, or failed slowly.
+    /// The number of calls that the upstream rejected as too much, or failed slowly.
     pub overloads: u32,
-    /// How long the successes took on average; `None` if there were none.
+    /// The mean duration of the successes; `None` if there were none.
     pub rtt: Option<Duration>,
 }
 

@@ -12,8 +12,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Part {
     limit: Box<dyn Limit>,
-    /// How many nanoseconds its time is ahead of the whole's, in two's complement. Relaxed: whoever
-    /// sets it sets it to the same, and before its first call.
+    /// How many nanoseconds its time is ahead of the whole's, in two's complement. Relaxed: each
+    /// caller sets the same value, and before its first call.
     ahead: AtomicU64,
 }
 
