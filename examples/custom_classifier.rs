@@ -19,7 +19,7 @@ use tower_keep::{
 async fn main() -> Result<(), BoxError> {
     // An API that answers 200 while its database is down, and says so in a field. Where the
     // function says `None`, the status is read as always.
-    let protocol = Client::new().classify(|status, fields| match status {
+    let protocol = Client::new().classify_response(|status, fields| match status {
         StatusCode::OK if fields.contains_key("x-degraded") => Some(Outcome::Failure),
         StatusCode::NOT_IMPLEMENTED => Some(Outcome::Success), // a mistake of the caller
         _ => None,

@@ -143,6 +143,26 @@ fn statuses_of_ones_own_are_retried_too() {
     assert!(!is_retried(&once_more.strict(), &with_hint(429)));
 }
 
+/// A protocol of one's own around one of the crate's.
+struct Wrapper<P>(P);
+
+impl<P: Classify<Answer, BoxError>> Wrapper<P> {
+    fn outcome(&self, answer: &Answer) -> Outcome {
+        self.0.classify(Ok(answer))
+    }
+}
+
+#[test]
+fn no_method_of_a_builder_hides_the_traits() {
+    // Without naming the trait, on the types themselves.
+    let result: Result<&Answer, &BoxError> = Ok(&answer(503));
+    assert_eq!(Client::new().classify(result), Outcome::Failure);
+    assert_eq!(Server::new().classify(result), Outcome::Failure);
+    let both = UntilBodyEnd::new(Client::new());
+    assert_eq!(both.classify(result), Outcome::Failure);
+    assert_eq!(Wrapper(both).outcome(&answer(429)), Outcome::Overload);
+}
+
 #[test]
 fn a_hook_goes_before_the_table() {
     fn restoring(status: StatusCode, headers: &HeaderMap) -> Option<Outcome> {
@@ -158,8 +178,8 @@ fn a_hook_goes_before_the_table() {
         answer
     };
     let (client, server) = (
-        Client::new().classify(restoring),
-        Server::new().classify(restoring),
+        Client::new().classify_response(restoring),
+        Server::new().classify_response(restoring),
     );
     for (answer, expected) in [
         (answer(404), Outcome::Failure),

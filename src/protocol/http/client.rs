@@ -28,7 +28,7 @@ use crate::{
 ///
 /// // This API answers 404 while it restores a backup, and its 500s come and go.
 /// let client = Client::new()
-///     .classify(|status, _| (status == 404).then_some(Outcome::Failure))
+///     .classify_response(|status, _| (status == 404).then_some(Outcome::Failure))
 ///     .also_retry([StatusCode::REQUEST_TIMEOUT, StatusCode::INTERNAL_SERVER_ERROR]);
 /// # let _ = client;
 /// ```
@@ -77,7 +77,10 @@ impl Client {
     /// A 502, 503, 504 or 429 that it calls a success, or ignores, is not retried either. What a
     /// layer of this crate further in made is never asked about.
     #[must_use]
-    pub fn classify(mut self, classify: fn(StatusCode, &HeaderMap) -> Option<Outcome>) -> Self {
+    pub fn classify_response(
+        mut self,
+        classify: fn(StatusCode, &HeaderMap) -> Option<Outcome>,
+    ) -> Self {
         self.classifier = Some(classify);
         self
     }
@@ -117,7 +120,8 @@ impl Client {
     /// Says by status and fields what a retry may do after a response; where the closure says
     /// `None`, the table does. `Sent::No` declares that the upstream has not processed the request,
     /// so that a POST is sent again as well. What a layer of this crate further in made is never
-    /// asked about, and the outcome stays that of the table or of [`classify`](Self::classify).
+    /// asked about, and the outcome stays that of the table or of
+    /// [`classify_response`](Self::classify_response).
     ///
     /// The closure is kept for as long as the program runs.
     ///

@@ -23,9 +23,9 @@
 //! | a request that cannot be sent (a relative URI, a wrong scheme), or whose body fails | [`Ignore`](crate::Outcome::Ignore) | never |
 //! | a rejection by a layer of this crate further in, except a timeout | `Ignore` | left to the retry layer |
 //!
-//! Both protocols classify by this table, and [`Client::classify`] and [`Server::classify`] change
-//! it. [`Client::also_retry`] adds statuses that are worth a retry, such as 408, 425 and 500;
-//! [`Client::strict`] removes the 429.
+//! Both protocols classify by this table, and [`Client::classify_response`] and
+//! [`Server::classify_response`] change it. [`Client::also_retry`] adds statuses that are worth a
+//! retry, such as 408, 425 and 500; [`Client::strict`] removes the 429.
 //!
 //! Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110, section 9.2.2), any request
 //! with an `Idempotency-Key` field, any with an [`Idempotent`] extension, and those that a closure

@@ -100,7 +100,10 @@ impl<R> Server<R> {
     /// Classifies responses by status and fields; where the function says `None`,
     /// [the table](super#what-a-result-means) does.
     #[must_use]
-    pub fn classify(mut self, classify: fn(StatusCode, &HeaderMap) -> Option<Outcome>) -> Self {
+    pub fn classify_response(
+        mut self,
+        classify: fn(StatusCode, &HeaderMap) -> Option<Outcome>,
+    ) -> Self {
         self.classifier = Some(classify);
         self
     }
