@@ -9,6 +9,7 @@ mod kept;
 mod keys;
 #[cfg(feature = "tonic-014")]
 mod not_sent;
+mod own_body;
 mod rate_limit;
 mod rejections;
 #[cfg(all(feature = "reqwest-012", feature = "reqwest-013"))]

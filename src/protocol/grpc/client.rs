@@ -19,7 +19,7 @@ use crate::{
     call::causes,
     protocol::{
         Advice, Kept, PrimaryError, Proof, Protocol, Replay, Sent, Settle, as_error,
-        http::{self as over_http, Cause, RequestSnapshot},
+        http::{self as over_http, Cause, RequestSnapshot, Tape},
         in_words, settle,
     },
 };
@@ -256,7 +256,7 @@ where
     fn proof(&self, advice: Advice, result: Result<&Self::Response<()>, &BoxError>) -> Proof {
         match result {
             Ok(_) => advice.into(),
-            Err(error) => over_http::Client::proof_of_error(Cause::of_channel(&**error), advice),
+            Err(error) => Cause::of_channel(&**error).proof(advice),
         }
     }
 
@@ -304,7 +304,7 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     type Request = Request<tonic::body::Body>;
-    type Snapshot = RequestSnapshot<B>;
+    type Snapshot = RequestSnapshot<Tape<B>>;
 
     fn once(&self, request: Request<B>) -> Self::Request {
         request.map(tonic::body::Body::new)

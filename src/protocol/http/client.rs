@@ -1,22 +1,16 @@
 //! The side that asks.
 
-use std::{error::Error, time::Duration};
-
-use http::{HeaderMap, Request, Response, StatusCode, request::Parts};
-use tower::BoxError;
+use http::{HeaderMap, Request, StatusCode, request::Parts};
 
 use super::{
-    Attempt, deadline_fields,
+    Attempt, CloneBody, CopyBody, RecordBody, deadline_fields,
     error::Cause,
-    rate_limit_fields, retry_after,
     rules::{AdviceRule, IdempotentRule},
-    status::{self, Classifier, Retried, Statuses, outcome_of, rejection_of},
-    upgrade,
+    status::{Classifier, Statuses},
 };
-use crate::{
-    Classify, Deadline, Outcome, Rejected,
-    protocol::{Advice, PrimaryError, Proof, Protocol, Sent, Settle, in_words},
-};
+use crate::{Deadline, Outcome, protocol::Advice};
+
+mod reading;
 
 /// HTTP on the asking side: rejections are errors, boxed as is tower's convention.
 ///
@@ -33,14 +27,16 @@ use crate::{
 /// # let _ = client;
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub struct Client {
+pub struct Client<K = RecordBody> {
     classifier: Option<Classifier>,
     also_retried: Statuses,
     strict: bool,
     attempt_headers: bool,
     send_deadline: bool,
-    composite: bool,
+    /// `None`: nobody has said.
+    composite: Option<bool>,
     body_limit: usize,
+    bodies: K,
     idempotent: Option<IdempotentRule>,
     advice: Option<AdviceRule>,
 }
@@ -65,13 +61,16 @@ impl Client {
             strict: false,
             attempt_headers: false,
             send_deadline: false,
-            composite: false,
+            composite: None,
             body_limit: 64 * 1024,
+            bodies: RecordBody,
             idempotent: None,
             advice: None,
         }
     }
+}
 
+impl<K> Client<K> {
     /// Classifies responses by status and fields; where the function says `None`, the table does.
     ///
     /// A 502, 503, 504 or 429 that it calls a success, or ignores, is not retried either. What a
@@ -193,20 +192,110 @@ impl Client {
     }
 
     /// The service beneath makes several requests of one, as one does that asks for a token first:
-    /// no error of it, nor a rejection further in, proves that nothing was sent. Default `false`.
+    /// no error of it, nor a rejection further in, proves that nothing was sent. Default: what the
+    /// recorded body shows, `false` if nothing has looked into it.
     ///
     /// It is known without this of a service that sends the request itself, and then another, as
     /// one does that follows redirects. It is not known of one that sends copies of its own making:
     /// a `POST` without a body would be repeated when the second of them finds no connection.
+    ///
+    /// A body that is [cloned](Self::clone_body) or [copied](Self::copy_body) shows nothing, so
+    /// nothing is believed of it. Say `false` of a service that sends each request itself and
+    /// follows no redirects: then a `POST` is sent again when a connection was refused.
     #[must_use]
     pub fn composite(mut self, composite: bool) -> Self {
-        self.composite = composite;
+        self.composite = Some(composite);
         self
+    }
+
+    /// Clones the bodies of requests in place of recording them, so that a retry sends a
+    /// `Request<B>` of just the type that it was given: for services that take no other. The whole
+    /// [stack](crate::stack) does so then: `.protocol(|http| http.clone_body())`.
+    ///
+    /// A clone should be cheap, as that of a `Full<Bytes>` is: each request of a call that may be
+    /// sent again is cloned, and once more for each retry. [`body_limit`](Self::body_limit) is for
+    /// recorded bodies alone.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Full;
+    /// use tower::{Layer, service_fn};
+    /// use tower_keep::stack;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+    /// // A client that takes requests of one type.
+    /// async fn send(_: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, std::io::Error> {
+    ///     Ok(Response::new(Full::from("hello")))
+    /// }
+    /// let stack = stack::client().http().protocol(|http| http.clone_body()).build()?;
+    /// let client = stack.layer(service_fn(send));
+    /// # use tower::ServiceExt;
+    /// # client.oneshot(Request::get("http://a.example/").body(Full::default())?).await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn clone_body(self) -> Client<CloneBody> {
+        self.keep_bodies(CloneBody)
+    }
+
+    /// Copies the bodies of requests by a closure, in place of recording them, so that a retry
+    /// sends a `Request<B>` of just the type that it was given: `.copy_body(Body::try_clone)`. Of
+    /// what the closure answers with `None`, a stream for example, nothing is kept, and the request
+    /// is sent once.
+    ///
+    /// It is asked for each request that may be sent again, and once more for each retry, so a copy
+    /// should be cheap. [`body_limit`](Self::body_limit) is for recorded bodies alone.
+    #[must_use]
+    pub fn copy_body<B, F>(self, copy: F) -> Client<CopyBody<F>>
+    where
+        F: Fn(&B) -> Option<B> + Clone,
+    {
+        self.keep_bodies(CopyBody(copy))
+    }
+
+    fn keep_bodies<T>(self, bodies: T) -> Client<T> {
+        let Self {
+            classifier,
+            also_retried,
+            strict,
+            attempt_headers,
+            send_deadline,
+            composite,
+            body_limit,
+            idempotent,
+            advice,
+            ..
+        } = self;
+        Client {
+            classifier,
+            also_retried,
+            strict,
+            attempt_headers,
+            send_deadline,
+            composite,
+            body_limit,
+            bodies,
+            idempotent,
+            advice,
+        }
     }
 
     #[inline]
     pub(super) fn is_composite(&self) -> bool {
-        self.composite
+        self.composite == Some(true)
+    }
+
+    /// Returns whether a service beneath may have made another request of one, and sent that.
+    /// `taken`: whether something has taken the body, where that can be seen.
+    #[inline]
+    pub(super) fn may_have_sent(&self, taken: Option<bool>) -> bool {
+        self.is_composite() || taken.unwrap_or(self.composite.is_none())
+    }
+
+    #[inline]
+    pub(super) fn bodies(&self) -> &K {
+        &self.bodies
     }
 
     /// The longest body that is kept, in bytes.
@@ -242,11 +331,6 @@ impl Client {
         }
     }
 
-    /// Returns whether a closure has told it, and not a rejection further in.
-    fn is_told(&self, advice: Advice) -> bool {
-        self.advice.is_some() && !matches!(advice, Advice::Rejected { .. })
-    }
-
     /// Returns whether a closure declares this request idempotent.
     pub(super) fn accepts_as_idempotent(&self, head: &Parts) -> bool {
         self.idempotent.is_some_and(|rule| rule(head))
@@ -255,44 +339,8 @@ impl Client {
     /// What a retry may do after an error.
     pub(in crate::protocol) fn advise_on_error(&self, cause: Cause) -> Advice {
         match cause {
-            Cause::NotSent | Cause::Unprocessed if self.composite => Cause::Unknown.advice(),
+            Cause::NotSent | Cause::Unprocessed if self.is_composite() => Cause::Unknown.advice(),
             cause => cause.advice(),
-        }
-    }
-
-    /// Returns whether an error, of which `advice` was given, proves that nothing was done.
-    pub(in crate::protocol) fn proof_of_error(cause: Cause, advice: Advice) -> Proof {
-        match cause {
-            Cause::Unprocessed if Proof::from(advice) == Proof::NotSent => Proof::Unprocessed,
-            _ => advice.into(),
-        }
-    }
-
-    fn advise_on_response<B>(&self, outcome: Outcome, response: &Response<B>) -> Advice {
-        if let Some(rejected) = rejection_of(response) {
-            return Advice::from(rejected);
-        }
-        let status = response.status();
-        let told = self
-            .advice
-            .and_then(|rule| rule(status, response.headers()));
-        if let Some(advice) = told {
-            return advice;
-        }
-        let after = retry_after::parse(response.headers());
-        let bad = matches!(outcome, Outcome::Failure | Outcome::Overload);
-        let by_table = match status::meaning(status).1 {
-            Retried::Always => bad,
-            Retried::WithHint => bad && after.is_some(),
-            Retried::Never => false,
-        };
-        let forbidden = self.strict && status == StatusCode::TOO_MANY_REQUESTS;
-        if forbidden || !(by_table || self.also_retried.contains(status)) {
-            return Advice::Stop;
-        }
-        Advice::Retry {
-            sent: Sent::Maybe,
-            after,
         }
     }
 }
@@ -301,100 +349,4 @@ impl Default for Client {
     fn default() -> Self {
         Self::new()
     }
-}
-
-impl<B, Err: 'static> Classify<Response<B>, Err> for Client {
-    fn classify(&self, result: Result<&Response<B>, &Err>) -> Outcome {
-        match result {
-            Ok(response) => outcome_of(response, self.classifier),
-            Err(error) => Cause::of_any(error).outcome(),
-        }
-    }
-}
-
-impl<B, Err> Protocol<Response<B>, Err> for Client
-where
-    Err: Into<BoxError> + 'static,
-{
-    type Response<T: Settle> = Response<B>;
-    type Error = BoxError;
-
-    fn settle<T: Settle>(
-        &self,
-        result: Result<Response<B>, Err>,
-        permit: T,
-    ) -> Result<Response<B>, BoxError> {
-        let mut result = result.map_err(Into::into);
-        match &mut result {
-            Ok(response) => {
-                let outcome = outcome_of(response, self.classifier);
-                let hint = come_back_after(outcome, response);
-                upgrade::guard(response);
-                upgrade::settle(response, permit, outcome, hint);
-            }
-            Err(error) => Cause::of(&**error).settle(permit),
-        }
-        result
-    }
-
-    fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<Response<B>, BoxError> {
-        Err(rejected)
-    }
-
-    fn not_ready(&self, error: Err) -> BoxError {
-        error.into()
-    }
-
-    fn advise(&self, outcome: Outcome, result: Result<&Response<B>, &BoxError>) -> Advice {
-        match result {
-            Ok(response) => self.advise_on_response(outcome, response),
-            Err(error) => self.advise_on_error(Cause::of(&**error)),
-        }
-    }
-
-    fn proof(&self, advice: Advice, result: Result<&Response<B>, &BoxError>) -> Proof {
-        match result {
-            // A response came, so the request was sent, and what is known is the upstream's word.
-            Ok(_) if Proof::from(advice) == Proof::NotSent && self.is_told(advice) => {
-                Proof::Unprocessed
-            }
-            Ok(_) => advice.into(),
-            Err(error) => Self::proof_of_error(Cause::of(&**error), advice),
-        }
-    }
-
-    #[inline]
-    fn judge(&self, classified: Outcome, result: Result<&Response<B>, &BoxError>) -> Outcome {
-        result.map_or_else(|error| Cause::of(&**error).outcome(), |_| classified)
-    }
-
-    fn status(&self, response: &Response<B>) -> Option<u16> {
-        Some(response.status().as_u16())
-    }
-
-    fn error<'a>(&self, error: &'a BoxError) -> Option<&'a (dyn Error + 'static)> {
-        Some(&**error)
-    }
-
-    fn describe(&self, result: Result<&Response<B>, &BoxError>) -> String {
-        match result {
-            Ok(response) => response.status().to_string(),
-            Err(error) => in_words(&**error),
-        }
-    }
-
-    fn note_primary<T: Settle>(&self, response: &mut Response<B>, primary: PrimaryError) {
-        response.extensions_mut().insert(primary);
-    }
-}
-
-/// When the upstream wants to hear of us again. `Retry-After` goes before `RateLimit`, as the draft
-/// has it, where it can mean that: on a success it cannot, but "nothing left" does.
-fn come_back_after<B>(outcome: Outcome, response: &Response<B>) -> Option<Duration> {
-    let asked = match outcome {
-        Outcome::Ignore => return None,
-        Outcome::Success => None,
-        Outcome::Failure | Outcome::Overload => retry_after::parse(response.headers()),
-    };
-    asked.or_else(|| rate_limit_fields::used_up(response))
 }

@@ -5,7 +5,7 @@ use http::Request;
 use super::{Client, Server, UntilBodyEnd, deadline_fields::read};
 use crate::{CarryDeadline, Deadline, Timeouts};
 
-impl<B> CarryDeadline<Request<B>> for Client {
+impl<K, B> CarryDeadline<Request<B>> for Client<K> {
     #[inline]
     fn deadline(&self, request: &Request<B>) -> Option<Deadline> {
         request.extensions().get().copied()

@@ -10,7 +10,7 @@ use hyper_util::client::legacy;
 use crate::{
     Outcome, Rejected, RejectedKind,
     call::{CutShort, causes},
-    protocol::{Advice, Sent, Settle, as_error},
+    protocol::{Advice, Proof, Sent, Settle, as_error},
 };
 
 #[cfg(test)]
@@ -44,6 +44,14 @@ pub(in crate::protocol) enum Cause {
 }
 
 impl Cause {
+    /// Returns whether an error, of which `advice` was given, proves that nothing was done.
+    pub(in crate::protocol) fn proof(self, advice: Advice) -> Proof {
+        match self {
+            Self::Unprocessed if Proof::from(advice) == Proof::NotSent => Proof::Unprocessed,
+            _ => advice.into(),
+        }
+    }
+
     /// Reads the causes from the outermost on. The first that tells anything decides.
     ///
     /// That the request was not sent or not processed is believed of errors of hyper and of std

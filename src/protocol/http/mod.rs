@@ -53,6 +53,7 @@ mod client;
 mod deadline;
 mod deadline_fields;
 mod error;
+mod keep_body;
 mod rate_limit_fields;
 mod rejection_body;
 mod replay;
@@ -74,8 +75,11 @@ pub use client::{Client, Idempotent, NotIdempotent};
 pub(super) use deadline_fields::{read as read_deadline, shorten_grpc};
 #[cfg(feature = "tonic-014")]
 pub(super) use error::Cause;
+pub use keep_body::{CloneBody, CopyBody, KeepBody, RecordBody};
 pub use rejection_body::{NoBody, ProblemJson, RejectionBody};
 pub use replay::ReplayBody;
+#[cfg(feature = "tonic-014")]
+pub(super) use replay::Tape;
 pub use server::Server;
 pub use snapshot::RequestSnapshot;
 pub use tracked_body::TrackedBody;

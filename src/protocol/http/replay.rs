@@ -50,12 +50,9 @@ pub struct ReplayBody<B> {
     limit: usize,
 }
 
-/// Where the snapshot finds the body once an attempt has dropped it.
-pub(super) enum Tape<B> {
-    /// There is nothing to record, and so nothing to share.
-    Empty,
-    Shared(Home<B>, usize),
-}
+/// Where the snapshot finds the body once an attempt has dropped it, and how many bytes are kept at
+/// most. `None` of an empty body: there is nothing to record, and so nothing to share.
+pub struct Tape<B>(Option<(Home<B>, usize)>);
 
 type Home<B> = Arc<Shared<B>>;
 
@@ -109,7 +106,7 @@ impl<B: Body<Data = Bytes>> ReplayBody<B> {
     /// not known whether it is taken.
     pub(super) fn record(body: B, limit: usize) -> (Self, Option<Tape<B>>) {
         if body.is_end_stream() {
-            return (Self::new(None, None, limit), Some(Tape::Empty));
+            return (Self::new(None, None, limit), Some(Tape(None)));
         }
         Self::watch(body, limit)
     }
@@ -129,7 +126,7 @@ impl<B: Body<Data = Bytes>> ReplayBody<B> {
         });
         first.home = Some(home.clone());
         first.limit = limit;
-        (first, Some(Tape::Shared(home, limit)))
+        (first, Some(Tape(Some((home, limit)))))
     }
 }
 
@@ -161,31 +158,27 @@ impl<B> ReplayBody<B> {
 impl<B> Tape<B> {
     /// The body once more, if the last attempt has dropped it.
     pub(super) fn play(&self) -> Option<ReplayBody<B>> {
-        match self {
-            Self::Empty => Some(ReplayBody::new(None, None, 0)),
-            Self::Shared(home, limit) => {
-                let mut reel = home.lock().take()?;
-                reel.recorded.cut();
-                home.taken.store(false, Ordering::Relaxed);
-                Some(ReplayBody::new(Some(reel), Some(home.clone()), *limit))
-            }
-        }
+        let Some((home, limit)) = &self.0 else {
+            return Some(ReplayBody::new(None, None, 0));
+        };
+        let mut reel = home.lock().take()?;
+        reel.recorded.cut();
+        home.taken.store(false, Ordering::Relaxed);
+        Some(ReplayBody::new(Some(reel), Some(home.clone()), *limit))
     }
 }
 
 impl<B> Tape<B> {
     /// Returns whether anything has looked into the body since it was last played.
     pub(super) fn was_taken(&self) -> bool {
-        match self {
-            Self::Empty => false,
-            Self::Shared(home, _) => home.taken.load(Ordering::Relaxed),
-        }
+        let home = self.0.as_ref();
+        home.is_some_and(|(home, _)| home.taken.load(Ordering::Relaxed))
     }
 
     /// Does not count a look of our own.
     #[cfg(feature = "tonic-014")]
     pub(super) fn forget(&self) {
-        if let Self::Shared(home, _) = self {
+        if let Some((home, _)) = &self.0 {
             home.taken.store(false, Ordering::Relaxed);
         }
     }

@@ -2,54 +2,44 @@
 
 use std::{any::Any, fmt};
 
-use bytes::Bytes;
 use http::{Method, Request, header::UPGRADE, request::Parts};
-use http_body::Body;
 
-use super::{
-    Client, Idempotent, NotIdempotent,
-    replay::{ReplayBody, Tape},
-};
+#[cfg(feature = "tonic-014")]
+use super::replay::Tape;
+use super::{Client, Idempotent, KeepBody, NotIdempotent};
 use crate::{
     Deadline,
     protocol::{Kept, Replay},
 };
 
-impl<B> Replay<Request<B>> for Client
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    type Request = Request<ReplayBody<B>>;
-    type Snapshot = RequestSnapshot<B>;
+impl<K: KeepBody<B>, B> Replay<Request<B>> for Client<K> {
+    type Request = Request<K::Body>;
+    type Snapshot = RequestSnapshot<K::Kept>;
 
     fn once(&self, request: Request<B>) -> Self::Request {
-        request.map(ReplayBody::unrecorded)
+        request.map(|body| self.bodies().once(body))
     }
 
-    fn prepare(&self, request: Request<B>) -> (Self::Request, Option<Kept<RequestSnapshot<B>>>) {
+    fn prepare(&self, request: Request<B>) -> (Self::Request, Option<Kept<Self::Snapshot>>) {
         let (parts, body) = request.into_parts();
         let idempotent = is_idempotent(self, &parts);
-        let (body, tape) = match idempotent {
-            true => ReplayBody::record(body, self.longest_kept()),
-            // Whether it was taken decides whether it may be sent again.
-            false => ReplayBody::watch(body, self.longest_kept()),
-        };
-        let kept = tape.map(|tape| Kept {
+        let (body, kept) = self.bodies().keep(body, idempotent, self.longest_kept());
+        let kept = kept.map(|body| Kept {
             idempotent,
             snapshot: RequestSnapshot {
                 head: parts.clone(),
-                tape,
+                body,
             },
         });
         (Request::from_parts(parts, body), kept)
     }
 
-    fn replay(&self, snapshot: &RequestSnapshot<B>) -> Option<Self::Request> {
-        let body = snapshot.tape.play()?;
+    fn replay(&self, snapshot: &Self::Snapshot) -> Option<Self::Request> {
+        let body = self.bodies().again(&snapshot.body)?;
         Some(Request::from_parts(snapshot.head.clone(), body))
     }
 
-    fn head<'a>(&self, snapshot: &'a RequestSnapshot<B>) -> Option<&'a dyn Any> {
+    fn head<'a>(&self, snapshot: &'a Self::Snapshot) -> Option<&'a dyn Any> {
         Some(&snapshot.head)
     }
 
@@ -64,13 +54,13 @@ where
     }
 
     #[inline]
-    fn deadline(&self, snapshot: &RequestSnapshot<B>) -> Option<Deadline> {
+    fn deadline(&self, snapshot: &Self::Snapshot) -> Option<Deadline> {
         snapshot.head.extensions.get().copied()
     }
 
     #[inline]
-    fn was_taken(&self, snapshot: &RequestSnapshot<B>) -> bool {
-        self.is_composite() || snapshot.tape.was_taken()
+    fn was_taken(&self, snapshot: &Self::Snapshot) -> bool {
+        self.may_have_sent(self.bodies().was_taken(&snapshot.body))
     }
 
     #[inline]
@@ -79,14 +69,14 @@ where
     }
 }
 
-/// What is kept of a request to make it again: its head, and a recording of its body.
-pub struct RequestSnapshot<B> {
+/// What is kept of a request to make it again: its head, and `T` of its body.
+pub struct RequestSnapshot<T> {
     head: Parts,
-    tape: Tape<B>,
+    body: T,
 }
 
 /// Not the URI, which may name a password, nor the fields.
-impl<B> fmt::Debug for RequestSnapshot<B> {
+impl<T> fmt::Debug for RequestSnapshot<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestSnapshot")
             .field("method", &self.head.method)
@@ -96,14 +86,14 @@ impl<B> fmt::Debug for RequestSnapshot<B> {
 }
 
 #[cfg(feature = "tonic-014")]
-impl<B> RequestSnapshot<B> {
+impl<B> RequestSnapshot<Tape<B>> {
     /// The body was looked into by our own side, and not to send it.
     pub(in crate::protocol) fn forget_taken(&self) {
-        self.tape.forget();
+        self.body.forget();
     }
 }
 
-fn is_idempotent(client: &Client, head: &Parts) -> bool {
+fn is_idempotent<K>(client: &Client<K>, head: &Parts) -> bool {
     if head.extensions.get::<NotIdempotent>().is_some() {
         return false;
     }

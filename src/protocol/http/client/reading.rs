@@ -1,0 +1,153 @@
+//! How a client reads results.
+
+use std::{error::Error, time::Duration};
+
+use http::{Response, StatusCode};
+use tower::BoxError;
+
+use super::Client;
+use crate::{
+    Classify, Outcome, Rejected,
+    protocol::{
+        Advice, PrimaryError, Proof, Protocol, Sent, Settle,
+        http::{
+            error::Cause,
+            rate_limit_fields, retry_after,
+            status::{self, Retried, outcome_of, rejection_of},
+            upgrade,
+        },
+        in_words,
+    },
+};
+
+impl<K, B, Err: 'static> Classify<Response<B>, Err> for Client<K> {
+    fn classify(&self, result: Result<&Response<B>, &Err>) -> Outcome {
+        match result {
+            Ok(response) => outcome_of(response, self.classifier),
+            Err(error) => Cause::of_any(error).outcome(),
+        }
+    }
+}
+
+impl<K, B, Err> Protocol<Response<B>, Err> for Client<K>
+where
+    K: Clone,
+    Err: Into<BoxError> + 'static,
+{
+    type Response<T: Settle> = Response<B>;
+    type Error = BoxError;
+
+    fn settle<T: Settle>(
+        &self,
+        result: Result<Response<B>, Err>,
+        permit: T,
+    ) -> Result<Response<B>, BoxError> {
+        let mut result = result.map_err(Into::into);
+        match &mut result {
+            Ok(response) => {
+                let outcome = outcome_of(response, self.classifier);
+                let hint = come_back_after(outcome, response);
+                upgrade::guard(response);
+                upgrade::settle(response, permit, outcome, hint);
+            }
+            Err(error) => Cause::of(&**error).settle(permit),
+        }
+        result
+    }
+
+    fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<Response<B>, BoxError> {
+        Err(rejected)
+    }
+
+    fn not_ready(&self, error: Err) -> BoxError {
+        error.into()
+    }
+
+    fn advise(&self, outcome: Outcome, result: Result<&Response<B>, &BoxError>) -> Advice {
+        match result {
+            Ok(response) => self.advise_on_response(outcome, response),
+            Err(error) => self.advise_on_error(Cause::of(&**error)),
+        }
+    }
+
+    fn proof(&self, advice: Advice, result: Result<&Response<B>, &BoxError>) -> Proof {
+        match result {
+            // A response came, so the request was sent, and what is known is the upstream's word.
+            Ok(_) if Proof::from(advice) == Proof::NotSent && self.is_told(advice) => {
+                Proof::Unprocessed
+            }
+            Ok(_) => advice.into(),
+            Err(error) => Cause::of(&**error).proof(advice),
+        }
+    }
+
+    #[inline]
+    fn judge(&self, classified: Outcome, result: Result<&Response<B>, &BoxError>) -> Outcome {
+        result.map_or_else(|error| Cause::of(&**error).outcome(), |_| classified)
+    }
+
+    fn status(&self, response: &Response<B>) -> Option<u16> {
+        Some(response.status().as_u16())
+    }
+
+    fn error<'a>(&self, error: &'a BoxError) -> Option<&'a (dyn Error + 'static)> {
+        Some(&**error)
+    }
+
+    fn describe(&self, result: Result<&Response<B>, &BoxError>) -> String {
+        match result {
+            Ok(response) => response.status().to_string(),
+            Err(error) => in_words(&**error),
+        }
+    }
+
+    fn note_primary<T: Settle>(&self, response: &mut Response<B>, primary: PrimaryError) {
+        response.extensions_mut().insert(primary);
+    }
+}
+
+impl<K> Client<K> {
+    /// Returns whether a closure has told it, and not a rejection further in.
+    fn is_told(&self, advice: Advice) -> bool {
+        self.advice.is_some() && !matches!(advice, Advice::Rejected { .. })
+    }
+
+    fn advise_on_response<B>(&self, outcome: Outcome, response: &Response<B>) -> Advice {
+        if let Some(rejected) = rejection_of(response) {
+            return Advice::from(rejected);
+        }
+        let status = response.status();
+        let told = self
+            .advice
+            .and_then(|rule| rule(status, response.headers()));
+        if let Some(advice) = told {
+            return advice;
+        }
+        let after = retry_after::parse(response.headers());
+        let bad = matches!(outcome, Outcome::Failure | Outcome::Overload);
+        let by_table = match status::meaning(status).1 {
+            Retried::Always => bad,
+            Retried::WithHint => bad && after.is_some(),
+            Retried::Never => false,
+        };
+        let forbidden = self.strict && status == StatusCode::TOO_MANY_REQUESTS;
+        if forbidden || !(by_table || self.also_retried.contains(status)) {
+            return Advice::Stop;
+        }
+        Advice::Retry {
+            sent: Sent::Maybe,
+            after,
+        }
+    }
+}
+
+/// When the upstream wants to hear of us again. `Retry-After` goes before `RateLimit`, as the draft
+/// has it, where it can mean that: on a success it cannot, but "nothing left" does.
+fn come_back_after<B>(outcome: Outcome, response: &Response<B>) -> Option<Duration> {
+    let asked = match outcome {
+        Outcome::Ignore => return None,
+        Outcome::Success => None,
+        Outcome::Failure | Outcome::Overload => retry_after::parse(response.headers()),
+    };
+    asked.or_else(|| rate_limit_fields::used_up(response))
+}
