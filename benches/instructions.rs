@@ -18,9 +18,9 @@ use tower::{BoxError, Layer, Service, ServiceBuilder};
 use tower_keep::{
     bulkhead::{BulkheadGate, BulkheadLayer},
     circuit_breaker::{CircuitBreakerLayer, CircuitGate},
-    gate::{Both, GateLayer},
+    gate::{Asking, Chain, GateLayer},
     protocol::{Always, ErrIsFailure, Plain},
-    rate_limit::{LimitGate, Metered, Rate, RateLimitBuilder, RateLimitLayer},
+    rate_limit::{LimitGate, Rate, RateLimitBuilder, RateLimitLayer},
     retry::RetryLayer,
     timeout::TimeoutLayer,
 };
@@ -136,18 +136,18 @@ const CASES: &[Case] = &[
     ),
 ];
 
-type Together = GateLayer<Both<CircuitGate, Both<Metered<LimitGate>, BulkheadGate>>>;
+type Together = GateLayer<Chain<CircuitGate, Chain<Asking<LimitGate>, Asking<BulkheadGate>>>>;
 
 fn breaker_gate() -> CircuitGate {
     CircuitBreakerLayer::builder().gate().unwrap()
 }
 
-fn limit_gate() -> Metered<LimitGate> {
+fn limit_gate() -> Asking<LimitGate> {
     limits().gate().unwrap()
 }
 
 /// The three gates of the stack in one layer.
-fn together(breaker: CircuitGate, limit: Metered<LimitGate>) -> Together {
+fn together(breaker: CircuitGate, limit: Asking<LimitGate>) -> Together {
     GateLayer::new((breaker, limit, BulkheadLayer::builder(1000).gate().unwrap()))
         .protocol(Plain::new())
 }

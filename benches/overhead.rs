@@ -21,11 +21,11 @@ use tower_keep::{
     algorithm::{TokenBucket, adaptive::Vegas},
     bulkhead::{BulkheadGate, BulkheadLayer},
     circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, CircuitGate},
-    gate::{Both, GateLayer},
+    gate::{Asking, Chain, GateLayer},
     hedge::HedgeLayer,
     keyed::NotKeyed,
     protocol::{Always, Chosen, ErrIsFailure, Plain},
-    rate_limit::{LimitGate, Metered, Rate, RateLimitBuilder, RateLimitLayer},
+    rate_limit::{LimitGate, Rate, RateLimitBuilder, RateLimitLayer},
     retry::{RetryBuilder, RetryLayer},
     stack,
     throttle::{ThrottleBuilder, ThrottleLayer},
@@ -91,7 +91,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const NAME: &str = "bench";
 
 /// Breaker, limit and bulkhead as one layer.
-fn together() -> GateLayer<Both<CircuitGate, Both<Metered<LimitGate>, BulkheadGate>>> {
+type Together = GateLayer<Chain<CircuitGate, Chain<Asking<LimitGate>, Asking<BulkheadGate>>>>;
+
+fn together() -> Together {
     GateLayer::new((
         CircuitBreakerLayer::builder().gate().unwrap(),
         limits().gate().unwrap(),

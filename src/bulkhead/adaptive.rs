@@ -12,7 +12,7 @@ use crate::{
         adaptive::{Sample, Samples, Window},
     },
     ambient::clock::{Clock, Now},
-    gate::End,
+    gate::Completion,
 };
 
 /// How limits are learned, to make learners from.
@@ -79,11 +79,11 @@ impl Learner {
     }
 
     /// A call has ended. It still counts as in flight.
-    pub(super) fn end(&self, stamp: Stamp, end: End, in_flight: &InFlight, now: &Now) {
-        let sample = match end {
-            End::Answered(Outcome::Success, _) => Sample::Success,
-            End::Answered(Outcome::Overload, _) => Sample::Overload,
-            End::Answered(Outcome::Failure, _) => Sample::Failure,
+    pub(super) fn end(&self, stamp: Stamp, how: Completion, in_flight: &InFlight, now: &Now) {
+        let sample = match how {
+            Completion::Answered(Outcome::Success, _) => Sample::Success,
+            Completion::Answered(Outcome::Overload, _) => Sample::Overload,
+            Completion::Answered(Outcome::Failure, _) => Sample::Failure,
             _ => return,
         };
         let now = now.by(&self.clock);

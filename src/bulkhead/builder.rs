@@ -10,10 +10,10 @@ use crate::{
     bulkhead::{
         BulkheadLayer, Missing,
         adaptive::Algorithm,
-        asked::{AllAlike, AndAsks, CriticalityOf, DeadlineOf},
         limits::LimitByKey,
         settings::{Order, Settings},
     },
+    gate::{CriticalityOf, DeadlineOf},
     keyed::{HasKey, KeyFn, KeySettings, NotKeyed},
     protocol::Plain,
 };
@@ -21,7 +21,7 @@ use crate::{
 /// Settings of a [`BulkheadLayer`], in any order.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct BulkheadBuilder<K = NotKeyed, P = Plain, A = AllAlike> {
+pub struct BulkheadBuilder<K = NotKeyed, P = Plain, A = ()> {
     pub(super) limit: usize,
     pub(super) total: Option<usize>,
     pub(super) adaptive: Option<Algorithm>,
@@ -46,7 +46,7 @@ impl BulkheadLayer {
             name: None,
             keys: KeySettings::default(),
             key: NotKeyed,
-            asks: AllAlike,
+            asks: (),
             protocol: Plain::new(),
         }
     }
@@ -199,7 +199,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     ///
     /// With HTTP: `|request: &Request<_>| request.extensions().get().map(|d: &Deadline|
     /// d.moment())`.
-    pub fn deadline<Req, F>(self, deadline: F) -> BulkheadBuilder<K, P, AndAsks<A, DeadlineOf<F>>>
+    pub fn deadline<Req, F>(self, deadline: F) -> BulkheadBuilder<K, P, (A, DeadlineOf<F>)>
     where
         F: Fn(&Req) -> Option<Instant>,
     {
@@ -212,10 +212,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// are rejected once so much of `max_waiting` is taken. Of those that wait the more critical go
     /// first, but past no call that has waited for over half of its time. Default: all calls are
     /// alike.
-    pub fn criticality<Req, F>(
-        self,
-        class: F,
-    ) -> BulkheadBuilder<K, P, AndAsks<A, CriticalityOf<F>>>
+    pub fn criticality<Req, F>(self, class: F) -> BulkheadBuilder<K, P, (A, CriticalityOf<F>)>
     where
         F: Fn(&Req) -> Criticality,
     {
@@ -256,7 +253,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         }
     }
 
-    pub(crate) fn with_ask<B>(self, ask: B) -> BulkheadBuilder<K, P, AndAsks<A, B>> {
+    pub(crate) fn with_ask<B>(self, ask: B) -> BulkheadBuilder<K, P, (A, B)> {
         let Self {
             limit,
             total,
@@ -276,7 +273,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
             name,
             keys,
             key,
-            asks: AndAsks(asks, ask),
+            asks: (asks, ask),
             protocol,
         }
     }

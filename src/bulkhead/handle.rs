@@ -7,12 +7,8 @@ use std::{
 
 use crate::{
     Changed, ConfigError,
-    bulkhead::{
-        BulkheadGate, BulkheadLayer,
-        asked::{Asked, Controlled},
-        state::State,
-    },
-    gate::GateLayer,
+    bulkhead::{BulkheadGate, state::State},
+    gate::Controlled,
     keyed::partitions::Hold,
     observe::Totals,
 };
@@ -63,22 +59,6 @@ impl BulkheadGate {
             state: self.state.clone(),
             _hold: None,
         }
-    }
-}
-
-impl<P> BulkheadLayer<P> {
-    /// Returns the handle.
-    #[must_use]
-    pub fn handle(&self) -> BulkheadHandle {
-        self.gate().handle()
-    }
-}
-
-impl<G: Controlled, A, P> GateLayer<Asked<G, A>, P> {
-    /// Returns the handle.
-    #[must_use]
-    pub fn handle(&self) -> G::Handle {
-        self.gate().handle()
     }
 }
 

@@ -6,15 +6,14 @@ use crate::{
     Changed, ConfigError,
     ambient::clock::Clock,
     bulkhead::{
-        BulkheadGate, BulkheadHandle, KeyedBulkheadLayer,
+        BulkheadGate, BulkheadHandle,
         adaptive::Algorithm,
-        asked::Controlled,
         limits::{Limit, Limits, Shares},
         observed::{Use, observe},
         settings::{Settings, checked_share, checked_total},
     },
     config::{Edition, Editions},
-    gate::{Keyable, Keyed, KeyedParts},
+    gate::{Controlled, Keyable, Keyed, KeyedParts},
     keyed::{HasKey, partitions::Recipe},
     observe::{GateTally, Instance, Observed, Tally, Totals, trace},
     queue::Total,
@@ -47,14 +46,6 @@ impl<F: HasKey<Key: Hash + Eq + Clone>> Keyed<F, BulkheadGate> {
         KeyedBulkheadHandle {
             parts: self.parts().clone(),
         }
-    }
-}
-
-impl<F: HasKey<Key: Hash + Eq + Clone>, P> KeyedBulkheadLayer<F, P> {
-    /// Returns the handle.
-    #[must_use]
-    pub fn handle(&self) -> KeyedBulkheadHandle<F::Key> {
-        self.gate().handle()
     }
 }
 

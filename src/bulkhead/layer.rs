@@ -6,8 +6,7 @@ use crate::{
     ConfigError,
     ambient::clock::Clock,
     bulkhead::{
-        BulkheadGate,
-        asked::Wrap,
+        BulkheadGate, BulkheadLayer, KeyedBulkheadLayer,
         builder::BulkheadBuilder,
         keyed::Plan,
         limits::{Limit, LimitByKey, Shares},
@@ -15,20 +14,20 @@ use crate::{
         state::tally,
     },
     config::Editions,
-    gate::{GateLayer, Keyed, KeyedParts},
+    gate::{Asking, GateLayer, Keyed, KeyedParts},
     keyed::{HasKey, NotKeyed},
     observe::register,
     protocol::Plain,
 };
 
-impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
+impl<P, A> BulkheadBuilder<NotKeyed, P, A> {
     /// Starts with nothing in flight.
     ///
     /// # Errors
     /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0, or a
     /// setting that needs a key. `usize::MAX` is
     /// as good as none.
-    pub fn build(self) -> Result<GateLayer<A::Gate, P>, ConfigError> {
+    pub fn build(self) -> Result<BulkheadLayer<P, A>, ConfigError> {
         self.keys
             .unset()
             .map_err(|error| error.of("bulkhead", self.name))?;
@@ -46,8 +45,9 @@ impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
             tally,
         );
         register(&gate.state);
+        let asks = self.asks;
         Ok(GateLayer::with_protocol(
-            self.asks.wrap(gate),
+            Asking { gate, asks },
             self.protocol,
         ))
     }
@@ -56,7 +56,6 @@ impl<P, A: Wrap<BulkheadGate>> BulkheadBuilder<NotKeyed, P, A> {
 impl<F, P, A> BulkheadBuilder<LimitByKey<F>, P, A>
 where
     F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
-    A: Wrap<Keyed<F, BulkheadGate>>,
 {
     /// Starts with nothing in flight.
     ///
@@ -64,7 +63,7 @@ where
     /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0,
     /// room for no key, a total [within](Self::within) which not even one key's share fits, or
     /// not those of a [list](Self::limits) together.
-    pub fn build(self) -> Result<GateLayer<A::Gate, P>, ConfigError> {
+    pub fn build(self) -> Result<KeyedBulkheadLayer<F, P, A>, ConfigError> {
         let Self {
             limit,
             total,
@@ -98,32 +97,32 @@ where
             keys.missing.unwrap_or_default(),
         );
         let parts = KeyedParts::new(max_keys, shared, plan, fallback, settings.enabled);
-        let keyed = Keyed::new(key.key, parts);
-        register(keyed.parts());
-        Ok(GateLayer::with_protocol(asks.wrap(keyed), protocol))
+        let gate = Keyed::new(key.key, parts);
+        register(gate.parts());
+        Ok(GateLayer::with_protocol(Asking { gate, asks }, protocol))
     }
 }
 
-impl<A: Wrap<BulkheadGate, Gate: Clone>> BulkheadBuilder<NotKeyed, Plain, A> {
+impl<A: Clone> BulkheadBuilder<NotKeyed, Plain, A> {
     /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn gate(self) -> Result<A::Gate, ConfigError> {
+    pub fn gate(self) -> Result<Asking<BulkheadGate, A>, ConfigError> {
         self.build().map(|layer| layer.gate().clone())
     }
 }
 
 impl<F, A> BulkheadBuilder<LimitByKey<F>, Plain, A>
 where
-    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
-    A: Wrap<Keyed<F, BulkheadGate>, Gate: Clone>,
+    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static> + Clone,
+    A: Clone,
 {
     /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn gate(self) -> Result<A::Gate, ConfigError> {
+    pub fn gate(self) -> Result<Asking<Keyed<F, BulkheadGate>, A>, ConfigError> {
         self.build().map(|layer| layer.gate().clone())
     }
 }

@@ -35,7 +35,6 @@
 
 mod adaptive;
 mod aliases;
-mod asked;
 mod builder;
 mod handle;
 mod keyed;
@@ -50,14 +49,9 @@ mod update;
 
 pub use crate::{algorithm::Overflow, keyed::Missing};
 pub use aliases::{Bulkhead, BulkheadLayer, KeyedBulkheadLayer, Permit, ResponseFuture};
-pub use asked::{AllAlike, AndAsks, Asked, CriticalityOf, DeadlineOf};
-#[cfg(feature = "http")]
-pub(crate) use asked::{Ask, Controlled, Wrap};
 pub use builder::BulkheadBuilder;
 pub use handle::{BulkheadHandle, Snapshot};
 pub use keyed::KeyedBulkheadHandle;
 pub use limits::LimitByKey;
 pub use runtime::{OnRuntime, OnRuntimeFuture, OnRuntimeLayer};
 pub use state::BulkheadGate;
-#[doc(hidden)]
-pub use state::Taken;

@@ -15,8 +15,9 @@ use tower::{Layer, Service};
 
 use crate::{
     Rejected, RejectedKind,
-    bulkhead::asked::Controlled,
-    gate::{Admit, GateLayer, Gated, Permit, Read, ResponseFuture},
+    bulkhead::BulkheadGate,
+    gate::{Admit, Asking, Controlled, GateLayer, Gated, Keyed, Permit, Read, ResponseFuture},
+    keyed::HasKey,
     observe::trace,
     protocol::Protocol,
 };
@@ -49,7 +50,14 @@ enum Stage<F: Future> {
     There(JoinHandle<F::Output>),
 }
 
-impl<G: Controlled, P: Clone> GateLayer<G, P> {
+/// A gate that bounds the calls in flight.
+pub trait Bounds: Controlled {}
+
+impl Bounds for BulkheadGate {}
+
+impl<F: HasKey> Bounds for Keyed<F, BulkheadGate> where Self: Controlled {}
+
+impl<G: Bounds, A, P: Clone> GateLayer<Asking<G, A>, P> {
     /// Runs the calls that a bulkhead admits on another runtime, so that one that computes for long
     /// without an `await` stalls its own threads alone, and not those of the calls beside it. A
     /// count of calls cannot do that: one such call is enough to stop a thread.
@@ -86,7 +94,7 @@ impl<G: Controlled, P: Clone> GateLayer<G, P> {
     /// if calls use time or [may wait](super::BulkheadBuilder::max_wait). Once it has shut down,
     /// calls are rejected as [`BulkheadFull`](RejectedKind::BulkheadFull).
     #[must_use]
-    pub fn on_runtime(self, runtime: Handle) -> OnRuntimeLayer<G, P> {
+    pub fn on_runtime(self, runtime: Handle) -> OnRuntimeLayer<Asking<G, A>, P> {
         OnRuntimeLayer {
             protocol: self.shared_protocol().clone(),
             layer: self,

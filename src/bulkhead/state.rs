@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Criticality, Outcome, Rejected, RejectedKind,
+    Criticality, Rejected, RejectedKind,
     algorithm::InFlight,
     ambient::clock::{Clock, Now, nanos},
     bulkhead::{
@@ -18,10 +18,13 @@ use crate::{
         permits::{Permits, Queued},
         settings::Settings,
     },
-    gate::{Admission, Admit, Demand, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
+    gate::{
+        Admission, Admit, CallEvent, Completion, Demand, Gate, Inquiry, MissingKey, Read,
+        TicketPoll, Unsent,
+    },
     keyed::partitions::{Evict, Hold},
     observe::{BULKHEAD_WAIT, Event, GateTally, Tally},
-    queue::{Bounds, Total, Turn as QueueTurn, WaitQueue},
+    queue::{Bounds, Total, Turn, WaitQueue},
 };
 
 /// Admits so many calls at a time. Made by [`BulkheadBuilder::gate`](super::BulkheadBuilder::gate).
@@ -53,12 +56,10 @@ pub(super) struct State {
 
 /// A place in a bulkhead: 0 for none, while that is not enabled; 1 for one; above, with a
 /// [stamp](Stamp) of when it was taken, if the limit learns.
-#[doc(hidden)]
 #[derive(Debug, Default)]
 pub struct Taken(u64);
 
 /// A place in the queue of a bulkhead.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct BulkheadTicket {
     place: Queued,
@@ -162,9 +163,16 @@ impl State {
     }
 
     #[inline(never)]
-    fn learn(&self, place: &Taken, end: End, now: &Now) {
+    fn learn(&self, place: &Taken, how: Completion, now: &Now) {
         if let (Some(learner), Some(stamp)) = (&self.learner, Stamp::from_word(place.0)) {
-            learner.end(stamp, end, &self.permits.in_flight, now);
+            learner.end(stamp, how, &self.permits.in_flight, now);
+        }
+    }
+
+    /// The head of the response is here.
+    fn answered(&self, place: &mut Taken, now: &Now) {
+        if let (Some(learner), Some(stamp)) = (&self.learner, Stamp::from_word(place.0)) {
+            place.0 = learner.answered(stamp, now).word();
         }
     }
 
@@ -222,15 +230,9 @@ impl Drop for Leave<'_> {
 }
 
 impl Gate for BulkheadGate {
-    type Grant = Taken;
     type Pass = Taken;
     type Ticket = BulkheadTicket;
     type Asked = ();
-
-    #[inline(always)]
-    fn send(&self, place: Taken) -> Taken {
-        place
-    }
 
     fn give_back(&self, place: Taken, _: Unsent, _: &Now) {
         if place.0 != 0 {
@@ -239,13 +241,13 @@ impl Gate for BulkheadGate {
     }
 
     #[inline(always)]
-    fn end(&self, place: Taken, end: End, now: &Now) {
+    fn end(&self, place: Taken, how: Completion, now: &Now) {
         if place.0 == 0 {
             return;
         }
-        let end = end.untimed();
-        match end {
-            End::Answered(outcome, _) => self.state.tally.ended(outcome),
+        let how = how.untimed();
+        match how {
+            Completion::Answered(outcome, _) => self.state.tally.ended(outcome),
             _ => self.state.tally.count(Event::Cancelled),
         }
         if place.0 == PLACE {
@@ -254,7 +256,7 @@ impl Gate for BulkheadGate {
             // It counts while it is learned from, and leaves even if a foreign algorithm panics.
             // To leave lets waiters in, those that a higher limit has room for included.
             let _left = Leave(&self.state);
-            self.state.learn(&place, end, now);
+            self.state.learn(&place, how, now);
         }
     }
 
@@ -270,15 +272,12 @@ impl Gate for BulkheadGate {
         place.0 != 0
     }
 
-    fn answered(&self, place: &mut Taken, now: &Now) {
-        if let (Some(learner), Some(stamp)) = (&self.state.learner, Stamp::from_word(place.0)) {
-            place.0 = learner.answered(stamp, now).word();
+    /// A call over an upgraded connection keeps its place.
+    #[inline(always)]
+    fn event(&self, place: &mut Taken, event: CallEvent, now: &Now) {
+        if let CallEvent::Head | CallEvent::Upgraded(_) = event {
+            self.state.answered(place, now);
         }
-    }
-
-    fn upgraded(&self, mut place: Taken, _: Outcome, now: &Now) -> Taken {
-        self.answered(&mut place, now);
-        place
     }
 }
 
@@ -312,18 +311,18 @@ impl<Req> Admit<Req> for BulkheadGate {
         Inquiry { demand, .. }: Inquiry<'_, Req, ()>,
         cx: &mut Context<'_>,
         now: &Now,
-    ) -> Turn<Taken> {
+    ) -> TicketPoll<Taken> {
         let state = &*self.state;
         let moment = now.by(&state.permits.clock);
         match state.permits.poll(&ticket.place, cx.waker(), moment) {
-            QueueTurn::Queued(wake) => {
-                Turn::Queued(wake.and_then(|wake| state.permits.clock.moment(wake)))
+            Turn::Queued(wake) => {
+                TicketPoll::Queued(wake.and_then(|wake| state.permits.clock.moment(wake)))
             }
-            QueueTurn::Acquired => {
+            Turn::Acquired => {
                 state.waited(Waited::Admitted, ticket, moment);
-                Turn::Granted(state.taken(now))
+                TicketPoll::Granted(state.taken(now))
             }
-            QueueTurn::TooLate(_) | QueueTurn::Never => {
+            Turn::TooLate(_) | Turn::Never => {
                 state.waited(Waited::Rejected, ticket, moment);
                 let expired = demand
                     .deadline
@@ -333,7 +332,7 @@ impl<Req> Admit<Req> for BulkheadGate {
                 } else {
                     RejectedKind::BulkheadFull
                 };
-                Turn::Rejected(Box::new(state.reject(kind)))
+                TicketPoll::Rejected(Box::new(state.reject(kind)))
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::{
         keyed::Template,
         state::Settings,
     },
-    gate::{GateLayer, Keyed, KeyedParts},
+    gate::{Controlled, GateLayer, Keyed, KeyedParts},
     keyed::{ByKey, HasKey, KeyFn, KeySettings, NotKeyed},
     observe::register,
     protocol::{Choice, Chosen, Unset},
@@ -51,19 +51,19 @@ impl CircuitBreakerLayer {
     }
 }
 
-impl<P> CircuitBreakerLayer<P> {
-    /// Returns the handle.
-    #[must_use]
-    pub fn handle(&self) -> CircuitBreakerHandle {
-        self.gate().handle()
+impl Controlled for CircuitGate {
+    type Handle = CircuitBreakerHandle;
+
+    fn control(&self) -> CircuitBreakerHandle {
+        self.handle()
     }
 }
 
-impl<F: HasKey<Key: Hash + Eq + Clone>, P> KeyedCircuitBreakerLayer<F, P> {
-    /// Returns the handle.
-    #[must_use]
-    pub fn handle(&self) -> KeyedCircuitBreakerHandle<F::Key> {
-        self.gate().handle()
+impl<F: HasKey<Key: Hash + Eq + Clone>> Controlled for Keyed<F, CircuitGate> {
+    type Handle = KeyedCircuitBreakerHandle<F::Key>;
+
+    fn control(&self) -> KeyedCircuitBreakerHandle<F::Key> {
+        self.handle()
     }
 }
 

@@ -1,6 +1,9 @@
 //! The gate: one circuit.
 
 use std::{
+    convert::Infallible,
+    mem,
+    ops::ControlFlow,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +23,10 @@ use crate::{
         transition_log::{TransitionLog, despite_panics},
     },
     config::Edition,
-    gate::{Access, Admission, Admit, Changed, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
+    gate::{
+        Access, Admission, Admit, CallEvent, ClosedWatch, Closes, Completion, Gate, Inquiry,
+        MissingKey, Read, TicketPoll, Unsent, end_upgraded,
+    },
     keyed::partitions::{Evict, Hold},
     observe::{Event, GateTally},
     sync::current_stripe,
@@ -109,13 +115,13 @@ impl CircuitGate {
 
     /// The circuit learns how an admission ended.
     #[inline(always)]
-    fn settle(&self, pass: Pass, end: End, now: &Now) {
+    fn settle(&self, pass: Pass, how: Completion, now: &Now) {
         let State { breaker, clock, .. } = &*self.state;
         let (stripe, now) = (current_stripe(), now.by(clock));
-        let transition = match end {
-            End::Answered(outcome, hint) => breaker.record(pass, outcome, hint, stripe, now),
-            End::Dropped => breaker.abandon(pass, stripe, now),
-            End::CutShort { late } => breaker.cut_short(pass, late, stripe, now),
+        let transition = match how {
+            Completion::Answered(outcome, hint) => breaker.record(pass, outcome, hint, stripe, now),
+            Completion::Dropped => breaker.abandon(pass, stripe, now),
+            Completion::CutShort { late } => breaker.cut_short(pass, late, stripe, now),
         };
         if transition.is_some() || breaker.state() == BreakerState::HalfOpen {
             self.state.given_back(transition);
@@ -132,15 +138,9 @@ impl CircuitGate {
 }
 
 impl Gate for CircuitGate {
-    type Grant = Pass;
     type Pass = Pass;
-    type Ticket = ();
+    type Ticket = Infallible;
     type Asked = ();
-
-    #[inline(always)]
-    fn send(&self, pass: Pass) -> Pass {
-        pass
-    }
 
     fn give_back(&self, pass: Pass, why: Unsent, now: &Now) {
         match why {
@@ -151,81 +151,92 @@ impl Gate for CircuitGate {
     }
 
     #[inline(always)]
-    fn end(&self, pass: Pass, end: End, now: &Now) {
+    fn end(&self, pass: Pass, how: Completion, now: &Now) {
         let State { breaker, tally, .. } = &*self.state;
-        match end {
+        match how {
             _ if breaker.has_changed(&pass) => tally.count(Event::Late),
-            End::Answered(outcome, _) => tally.ended(outcome),
-            End::Dropped | End::CutShort { .. } => tally.count(Event::Cancelled),
+            Completion::Answered(outcome, _) => tally.ended(outcome),
+            Completion::Dropped | Completion::CutShort { .. } => tally.count(Event::Cancelled),
         }
-        self.settle(pass, end, now);
+        self.settle(pass, how, now);
     }
 
-    fn leave(&self, (): (), _: &Now) {}
+    fn leave(&self, ticket: Infallible, _: &Now) {
+        match ticket {}
+    }
 
     #[inline(always)]
     fn owes(&self, pass: &Pass) -> bool {
         !pass.is_nothing()
     }
 
-    fn renew(&self, pass: Pass, now: &Now) -> Result<Pass, Box<Rejected>> {
-        if pass.is_nothing() || !self.state.breaker.has_changed(&pass) {
-            return Ok(pass);
+    fn renew(&self, pass: &mut Pass, now: &Now) -> Result<(), Box<Rejected>> {
+        if !pass.is_nothing() && self.state.breaker.has_changed(pass) {
+            // Of a generation that has passed: it owes nothing any more.
+            self.settle(mem::take(pass), IGNORED, now);
+            *pass = self.admit_unless_open(now)?;
         }
-        // Of a generation that has passed: it owes nothing any more.
-        self.settle(pass, IGNORED, now);
-        self.admit_unless_open(now)
+        Ok(())
     }
 
-    fn answered(&self, pass: &mut Pass, now: &Now) {
-        self.state.breaker.head(pass, now.by(&self.state.clock));
+    #[inline(always)]
+    fn event(&self, pass: &mut Pass, event: CallEvent, now: &Now) {
+        match event {
+            CallEvent::Head => self.state.breaker.head(pass, now.by(&self.state.clock)),
+            CallEvent::Upgraded(outcome) => end_upgraded(self, pass, outcome, now),
+            _ => {}
+        }
     }
 
+    #[inline(always)]
+    fn closing<B>(&self, visit: &mut impl FnMut(&dyn Closes) -> ControlFlow<B>) -> ControlFlow<B> {
+        visit(&*self.state)
+    }
+}
+
+impl Closes for State {
     /// An open circuit is taken at its word, unless something waits for its end: reading the clock
     /// here and in `admit` would make a rejection dearer than an admission, and a call that is
     /// admitted after all asks the inner service then.
     #[inline(always)]
     fn access(&self, now: &Now) -> Access {
-        let state = &*self.state;
-        if state.breaker.admit_if_closed().is_some() || !state.settings.enabled {
+        if self.breaker.admit_if_closed().is_some() || !self.settings.enabled {
             return Access::Open;
         }
         let open = matches!(
-            state.breaker.state(),
+            self.breaker.state(),
             BreakerState::Open | BreakerState::ForcedOpen
         );
-        let refuses = || state.breaker.refuses(now.by(&state.clock));
-        match state.settings.backpressure {
+        let refuses = || self.breaker.refuses(now.by(&self.clock));
+        match self.settings.backpressure {
             false if open || refuses() => Access::Rejecting,
             true if refuses() => Access::Withheld,
             _ => Access::Open,
         }
     }
 
-    fn changed(&self) -> Option<Changed> {
-        let mut changed = self.state.changed.subscribe();
+    fn changed(&self) -> ClosedWatch {
+        let mut changed = self.changed.subscribe();
         // An error says that the circuit is gone, and then nothing waits for it either.
-        Some(Box::pin(async move { drop(changed.changed().await) }))
+        Box::pin(async move { drop(changed.changed().await) })
     }
 
     /// Without backpressure nothing waits for it, and its next call notices the time.
     fn until_change(&self, now: &Now) -> Option<Duration> {
-        let state = &*self.state;
-        let until_change = || state.breaker.until_change(now.by(&state.clock));
-        state.settings.backpressure.then(until_change)?
+        let until_change = || self.breaker.until_change(now.by(&self.clock));
+        self.settings.backpressure.then(until_change)?
     }
 
     fn expire(&self, now: &Now) {
-        let state = &*self.state;
-        if state.settings.backpressure {
-            state.publish(state.breaker.expire(now.by(&state.clock)));
+        if self.settings.backpressure {
+            self.publish(self.breaker.expire(now.by(&self.clock)));
         }
     }
 }
 
 impl<Req> Admit<Req> for CircuitGate {
     #[inline(always)]
-    fn admit(&self, _: Inquiry<'_, Req, ()>, now: &Now) -> Admission<Pass, ()> {
+    fn admit(&self, _: Inquiry<'_, Req, ()>, now: &Now) -> Admission<Pass, Infallible> {
         if !self.state.settings.enabled {
             return Admission::Granted(Pass::default());
         }
@@ -240,12 +251,12 @@ impl<Req> Admit<Req> for CircuitGate {
 
     fn poll_ticket(
         &self,
-        (): &mut (),
+        ticket: &mut Infallible,
         _: Inquiry<'_, Req, ()>,
         _: &mut Context<'_>,
         _: &Now,
-    ) -> Turn<Pass> {
-        unreachable!("no call waits for a circuit")
+    ) -> TicketPoll<Pass> {
+        match *ticket {}
     }
 }
 
@@ -345,5 +356,5 @@ impl Drop for State {
     }
 }
 
-const FAILED: End = End::Answered(Outcome::Failure, None);
-const IGNORED: End = End::Answered(Outcome::Ignore, None);
+const FAILED: Completion = Completion::Answered(Outcome::Failure, None);
+const IGNORED: Completion = Completion::Answered(Outcome::Ignore, None);

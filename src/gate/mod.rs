@@ -38,6 +38,7 @@
 //! **Drop and panic.** A response future that is dropped gives back what its call holds, at any
 //! point. A panic of the inner service is recorded as a failure.
 
+mod closing;
 mod combine;
 #[cfg(test)]
 mod tests;
@@ -45,13 +46,14 @@ mod tower;
 mod traits;
 
 pub use self::tower::{GateLayer, Gated, Permit, ResponseFuture};
-pub use crate::{ambient::clock::Now, keyed::FindKey};
+pub use crate::keyed::FindKey;
+pub(crate) use combine::{Ask, AskUsed, Asks, Keyable, KeyedParts, MissingKey};
 pub use combine::{
-    Both, BothTicket, IntoGate, Keyable, Keyed, KeyedAsked, KeyedGrant, KeyedPass, KeyedTicket,
-    Shadow, ShadowHandle, ShadowSnapshot,
+    Asking, Chain, CostOf, CriticalityOf, DeadlineOf, IntoGate, Keyed, Shadow, ShadowHandle,
+    ShadowSnapshot, UsedOf,
 };
-pub(crate) use combine::{KeyedParts, MissingKey};
-pub use traits::{
-    Access, Admission, Admit, Changed, Demand, End, Gate, Inquiry, Read, Turn, Unsent,
-    WatchedCircuits,
+pub use traits::WatchedCircuits;
+pub(crate) use traits::{
+    Access, Admission, Admit, CallEvent, ClosedWatch, Closes, Completion, Controlled, Counted,
+    Demand, Gate, Inquiry, Quoted, Read, TicketPoll, Unsent, Visit, end_upgraded,
 };

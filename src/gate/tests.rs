@@ -11,11 +11,12 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 use crate::{
     Rejected, RejectedKind,
+    ambient::clock::Now,
     bulkhead::{BulkheadGate, BulkheadLayer},
     circuit_breaker::{BreakerState, CircuitBreakerLayer, CircuitGate},
-    gate::{Both, GateLayer, Now, Permit, ResponseFuture},
+    gate::{Asking, Chain, GateLayer, Permit, ResponseFuture},
     protocol::Plain,
-    rate_limit::{LimitGate, Metered, Rate, RateLimitLayer},
+    rate_limit::{LimitGate, Rate, RateLimitLayer},
 };
 
 mod asked;
@@ -32,7 +33,7 @@ fn kind(error: &BoxError) -> RejectedKind {
     Rejected::find(&**error).expect("a rejection").kind
 }
 
-fn one_a_second() -> Metered<LimitGate> {
+fn one_a_second() -> Asking<LimitGate> {
     RateLimitLayer::builder(Rate::per_second(1))
         .burst(1)
         .max_wait(SECOND)
@@ -44,7 +45,7 @@ fn one_a_second() -> Metered<LimitGate> {
 fn what_a_call_holds_is_small() {
     type Future<G> = ResponseFuture<tower::util::ServiceFn<fn(u64) -> Answer>, G, Plain, u64>;
     type Answer = Ready<Result<u64, BoxError>>;
-    type Three = Both<CircuitGate, Both<Metered<LimitGate>, BulkheadGate>>;
+    type Three = Chain<CircuitGate, Chain<Asking<LimitGate>, BulkheadGate>>;
 
     assert_eq!(size_of::<Permit<CircuitGate>>(), 16);
     assert_eq!(size_of::<Permit<BulkheadGate>>(), 16);
@@ -53,7 +54,7 @@ fn what_a_call_holds_is_small() {
     for size in [
         size_of::<Future<CircuitGate>>(),
         size_of::<Future<BulkheadGate>>(),
-        size_of::<Future<Metered<LimitGate>>>(),
+        size_of::<Future<Asking<LimitGate>>>(),
     ] {
         assert!(size <= 48, "{size}");
     }

@@ -1,12 +1,6 @@
 //! What a pattern provides to be plugged into Tower.
 
-use std::{
-    any::Any,
-    fmt,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{any::Any, fmt, mem, ops::ControlFlow, pin::Pin, task::Context, time::Duration};
 
 use tokio::time::Instant;
 
@@ -14,115 +8,66 @@ use crate::{Criticality, Outcome, Rejected, ambient::clock::Now, protocol::Quota
 
 /// What admits calls, apart from the types of requests and responses.
 ///
-/// A call is *admitted* with a grant, which is [sent](Self::send) or [given back](Self::give_back);
-/// a sent call has a pass, which [ends](Self::end). Nothing of the three may be `()`.
-#[doc(hidden)]
+/// A call is *admitted* with a pass, which is [given back](Self::give_back) if the call is not sent
+/// after all, and else lasts until the call [ends](Self::end). The default of a pass owes nothing.
 pub trait Gate {
-    /// What an admission owes until the call is sent.
-    type Grant;
-    /// What a sent call owes until its end. The default owes nothing.
+    /// What an admission owes until its call has ended.
     type Pass: Default + Send;
-    /// A place in a queue.
+    /// A place in a queue; [`Infallible`](std::convert::Infallible) where no call waits.
     type Ticket;
     /// What closures have said of a request: its key, its cost. Kept until the call is sent or
     /// rejected, so that each is asked once: a second answer may be another, and may be dear.
     type Asked: Default;
 
-    /// The call is sent.
-    fn send(&self, grant: Self::Grant) -> Self::Pass;
-
     /// The call is not sent.
-    fn give_back(&self, grant: Self::Grant, why: Unsent, now: &Now);
+    fn give_back(&self, pass: Self::Pass, why: Unsent, now: &Now);
 
     /// The call has ended.
-    fn end(&self, pass: Self::Pass, end: End, now: &Now);
+    fn end(&self, pass: Self::Pass, how: Completion, now: &Now);
 
     /// A place in the queue is given up.
     fn leave(&self, ticket: Self::Ticket, now: &Now);
 
-    /// Returns whether a sent call has to be told of its end. If not, it holds no reference.
+    /// Returns whether a sent call must report its end. If not, it holds no reference.
     fn owes(&self, pass: &Self::Pass) -> bool {
         let _ = pass;
         true
     }
 
-    /// Asked after a wait elsewhere, before the call is sent: whether the grant still stands.
+    /// Checks after a wait elsewhere, before the call is sent, that the admission still stands.
     ///
     /// # Errors
-    /// The call is rejected after all. The grant is gone.
-    fn renew(&self, grant: Self::Grant, now: &Now) -> Result<Self::Grant, Box<Rejected>> {
-        let _ = now;
-        Ok(grant)
-    }
-
-    /// The response's head is here, and its body goes on.
-    fn answered(&self, pass: &mut Self::Pass, now: &Now) {
+    /// The call is rejected after all. The pass owes nothing then.
+    fn renew(&self, pass: &mut Self::Pass, now: &Now) -> Result<(), Box<Rejected>> {
         let _ = (pass, now);
+        Ok(())
     }
 
-    /// The call was answered, and goes on over an upgraded connection. Returns what it owes until
-    /// that closes. By default the call has ended: only what counts calls in flight goes on.
-    fn upgraded(&self, pass: Self::Pass, outcome: Outcome, now: &Now) -> Self::Pass {
-        if self.owes(&pass) {
-            self.end(pass, End::Answered(outcome, None), now);
+    /// Notes what happens between admission and end. By default an upgrade is the end.
+    #[inline(always)]
+    fn event(&self, pass: &mut Self::Pass, event: CallEvent, now: &Now) {
+        if let CallEvent::Upgraded(outcome) = event {
+            end_upgraded(self, pass, outcome, now);
         }
-        Self::Pass::default()
     }
 
-    /// The upstream has said in a good response when to come back with the next call.
-    fn honor(&self, pass: &Self::Pass, retry_after: Duration, now: &Now) {
-        let _ = (pass, retry_after, now);
-    }
-
-    /// The call turns out to have used so many units.
-    fn used(&self, pass: &mut Self::Pass, units: u32, now: &Now) {
-        let _ = (pass, units, now);
-    }
-
-    /// Returns whether callers are told of the limits.
-    fn advertises(&self) -> bool {
-        false
-    }
-
-    /// The limits that a sent call was counted under.
-    fn quotas(&self, pass: &Self::Pass, now: &Now, quotas: &mut Vec<Quota>) {
-        let _ = (pass, now, quotas);
-    }
-
-    /// What `poll_ready` finds here, before there is a request. Only circuits close.
-    #[inline]
-    fn access(&self, now: &Now) -> Access {
-        let _ = now;
-        Access::Open
-    }
-
-    /// Ends with the next change of what [`access`](Self::access) says, counted from this call on;
-    /// `None` if it never changes.
-    fn changed(&self) -> Option<Changed> {
-        None
-    }
-
-    /// How long until time alone ends [`Access::Withheld`].
-    fn until_change(&self, now: &Now) -> Option<Duration> {
-        let _ = now;
-        None
-    }
-
-    /// That time is over.
-    fn expire(&self, now: &Now) {
-        let _ = now;
+    /// Visits the parts that close to all calls, from the outside in, until the visitor breaks off.
+    /// By default there are none.
+    #[inline(always)]
+    fn closing<B>(&self, visit: &mut impl FnMut(&dyn Closes) -> ControlFlow<B>) -> ControlFlow<B> {
+        let _ = visit;
+        ControlFlow::Continue(())
     }
 }
 
 /// The decision about a request.
-#[doc(hidden)]
 pub trait Admit<Req>: Gate {
     /// Admits the call, rejects it, or gives it a place in a queue.
     fn admit(
         &self,
         inquiry: Inquiry<'_, Req, Self::Asked>,
         now: &Now,
-    ) -> Admission<Self::Grant, Self::Ticket>;
+    ) -> Admission<Self::Pass, Self::Ticket>;
 
     /// Returns whether the turn of a queued call has come.
     fn poll_ticket(
@@ -131,27 +76,20 @@ pub trait Admit<Req>: Gate {
         inquiry: Inquiry<'_, Req, Self::Asked>,
         cx: &mut Context<'_>,
         now: &Now,
-    ) -> Turn<Self::Grant>;
+    ) -> TicketPoll<Self::Pass>;
 
-    /// How long until the call would fit, where that is known.
-    fn wait(&self, inquiry: Inquiry<'_, Req, Self::Asked>, now: &Now) -> Option<Duration> {
-        let _ = (inquiry, now);
-        None
-    }
-
-    /// The limits that a rejected request was counted under.
-    fn quotas_for(
+    /// Visits the limits that a call is counted under. By default there are none.
+    #[inline(always)]
+    fn limits(
         &self,
-        inquiry: Inquiry<'_, Req, Self::Asked>,
-        now: &Now,
-        quotas: &mut Vec<Quota>,
+        call: Counted<'_, Req, Self::Pass, Self::Asked>,
+        visit: &mut impl FnMut(&dyn Quoted),
     ) {
-        let _ = (inquiry, now, quotas);
+        let _ = (call, visit);
     }
 }
 
 /// What a gate learns of a response before its protocol does.
-#[doc(hidden)]
 pub trait Read<Res>: Gate {
     /// Sees a response. By default nothing follows.
     #[inline]
@@ -160,8 +98,64 @@ pub trait Read<Res>: Gate {
     }
 }
 
+/// A part of a gate that may close to all calls.
+pub trait Closes {
+    /// What `poll_ready` finds here, before there is a request.
+    fn access(&self, now: &Now) -> Access;
+
+    /// Ends with the next change of what [`access`](Self::access) says, counted from this call on.
+    fn changed(&self) -> ClosedWatch;
+
+    /// How long until time alone ends [`Access::Withheld`].
+    fn until_change(&self, now: &Now) -> Option<Duration>;
+
+    /// Ends what that time has ended.
+    fn expire(&self, now: &Now);
+}
+
+/// What `poll_ready` finds at a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Calls may be admitted.
+    Open,
+    /// A call that came now would be rejected, whatever its request. `poll_ready` is ready, so that
+    /// it fails fast.
+    Rejecting,
+    /// The same under backpressure: `poll_ready` is pending until that has changed.
+    Withheld,
+}
+
+/// A wait for a change of what is closed.
+pub(crate) type ClosedWatch = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
+/// A limit that a call is counted under, as callers are told of it.
+pub trait Quoted {
+    /// The limit and what is left of it, each in a form that a protocol can write.
+    fn quotas(&self, now: &Now, quotas: &mut Vec<Quota>);
+
+    /// How long until the call would fit.
+    fn wait(&self, now: &Now) -> Duration;
+}
+
+/// A call whose limits are visited, and why.
+#[derive(Debug)]
+pub enum Counted<'a, Req, P, A> {
+    /// It was sent: its caller is told of limits that are advertised.
+    Sent(&'a P),
+    /// It was not sent.
+    Unsent(Inquiry<'a, Req, A>, Visit),
+}
+
+/// Why the limits of a call are visited that was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visit {
+    /// Its caller is told of those that are advertised.
+    ForQuotas,
+    /// Its rejection hints when to come back, which is not before the call would fit.
+    ForWait,
+}
+
 /// What a call asks for.
-#[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
 pub struct Demand {
     /// How many units.
@@ -175,7 +169,6 @@ pub struct Demand {
 }
 
 /// A request that is decided about.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct Inquiry<'a, Req, A> {
     /// The request.
@@ -186,25 +179,11 @@ pub struct Inquiry<'a, Req, A> {
     pub asked: &'a mut A,
 }
 
-/// What `poll_ready` finds at a gate.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Calls may be admitted.
-    Open,
-    /// A call that came now would be rejected, whatever its request. `poll_ready` is ready, so that
-    /// it fails fast.
-    Rejecting,
-    /// The same under backpressure: `poll_ready` is pending until that has changed.
-    Withheld,
-}
-
 /// What a gate says of a request.
-#[doc(hidden)]
 #[derive(Debug)]
-pub enum Admission<G, T> {
+pub enum Admission<P, T> {
     /// It may be sent.
-    Granted(G),
+    Granted(P),
     /// It has joined a queue. Poll the ticket.
     Queued(T),
     /// It may not be sent.
@@ -212,19 +191,17 @@ pub enum Admission<G, T> {
 }
 
 /// What a gate says of a queued request.
-#[doc(hidden)]
 #[derive(Debug)]
-pub enum Turn<G> {
+pub enum TicketPoll<P> {
     /// Its turn has come; the ticket is gone.
-    Granted(G),
+    Granted(P),
     /// Poll again at that moment at the latest, or when woken.
     Queued(Option<Instant>),
     /// It may not be sent; the ticket is gone.
     Rejected(Box<Rejected>),
 }
 
-/// Why a grant comes back.
-#[doc(hidden)]
+/// Why a pass comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsent {
     /// Another gate rejected the call, or its caller has dropped it.
@@ -233,19 +210,42 @@ pub enum Unsent {
     NotReady,
 }
 
+/// What happens to a call between admission and end.
+#[derive(Debug, Clone, Copy)]
+pub enum CallEvent {
+    /// The call is sent.
+    Sent,
+    /// The response's head is here, and its body goes on.
+    Head,
+    /// The upstream has said in a good response when to come back with the next call.
+    Hint(Duration),
+    /// The call turns out to have used so many units.
+    Used(u32),
+    /// The call was answered, and goes on over an upgraded connection. The pass holds what it owes
+    /// until that closes: only what counts calls in flight goes on.
+    Upgraded(Outcome),
+}
+
 /// Circuits that calls pass, as a [retry](crate::retry) around them asks: the handle of a circuit
 /// breaker, keyed or not.
 pub trait WatchedCircuits: fmt::Debug + Send + Sync {
     /// Returns whether the circuit of a key is certain to reject a call at a moment, as far as is
     /// known now. `false` if the key is not known.
-    #[doc(hidden)]
     fn is_open_at(&self, key: Option<&dyn Any>, moment: Instant) -> bool;
 }
 
+/// A gate that has a handle.
+pub trait Controlled {
+    /// The handle.
+    type Handle;
+
+    /// Returns the handle.
+    fn control(&self) -> Self::Handle;
+}
+
 /// How a sent call ended.
-#[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
-pub enum End {
+pub enum Completion {
     /// With a result, and maybe the upstream's word on when to come back.
     Answered(Outcome, Option<Duration>),
     /// Its caller has dropped it.
@@ -257,7 +257,7 @@ pub enum End {
     },
 }
 
-impl End {
+impl Completion {
     /// The end as those see it that do not watch how long calls take: late is failed, and early is
     /// dropped.
     pub(crate) fn untimed(self) -> Self {
@@ -269,10 +269,6 @@ impl End {
     }
 }
 
-/// A wait for a change.
-#[doc(hidden)]
-pub type Changed = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
-
 impl<Req, A> Inquiry<'_, Req, A> {
     /// The same request for a part of the gate.
     #[inline(always)]
@@ -281,6 +277,21 @@ impl<Req, A> Inquiry<'_, Req, A> {
             request: self.request,
             demand: self.demand,
             asked: part(self.asked),
+        }
+    }
+}
+
+impl<Req, P, A> Counted<'_, Req, P, A> {
+    /// The same call for a part of the gate.
+    #[inline(always)]
+    pub(crate) fn of<Q, B>(
+        &mut self,
+        pass: impl FnOnce(&P) -> &Q,
+        asked: impl FnOnce(&mut A) -> &mut B,
+    ) -> Counted<'_, Req, Q, B> {
+        match self {
+            Self::Sent(sent) => Counted::Sent(pass(sent)),
+            Self::Unsent(inquiry, why) => Counted::Unsent(inquiry.of(asked), *why),
         }
     }
 }
@@ -306,9 +317,15 @@ impl Default for Demand {
     }
 }
 
-/// Polls a wait for a change, if there is one; never ready without.
-pub(super) fn poll_changed(changed: &mut Option<Changed>, cx: &mut Context<'_>) -> Poll<()> {
-    changed
-        .as_mut()
-        .map_or(Poll::Pending, |changed| changed.as_mut().poll(cx))
+/// Ends a call that goes on over an upgraded connection, for gates that have no more to do with it.
+#[inline]
+pub(crate) fn end_upgraded<G: Gate + ?Sized>(
+    gate: &G,
+    pass: &mut G::Pass,
+    outcome: Outcome,
+    now: &Now,
+) {
+    if gate.owes(pass) {
+        gate.end(mem::take(pass), Completion::Answered(outcome, None), now);
+    }
 }

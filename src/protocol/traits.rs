@@ -328,7 +328,7 @@ pub trait Settle {
 
     /// The call goes on, but the upstream has said already when to come back with the next one. By
     /// default that is not honored.
-    fn honor(&self, retry_after: Duration) {
+    fn honor(&mut self, retry_after: Duration) {
         let _ = retry_after;
     }
 

@@ -1,13 +1,15 @@
 //! The short names of the layers and of what they make.
 
 use crate::{
-    gate::{Both, GateLayer, Gated, Keyed, Permit as GatePermit, ResponseFuture as GateFuture},
+    gate::{
+        Asking, Chain, GateLayer, Gated, Keyed, Permit as GatePermit, ResponseFuture as GateFuture,
+    },
     protocol::Plain,
-    rate_limit::{LimitGate, Metered, Policy, TableGate},
+    rate_limit::{LimitGate, TableGate},
 };
 
 /// Limits the rate of calls. All services it makes, and all their clones, share the one limit.
-pub type RateLimitLayer<M = Policy, P = Plain> = GateLayer<Metered<LimitGate, M>, P>;
+pub type RateLimitLayer<P = Plain, A = ()> = GateLayer<Asking<LimitGate, A>, P>;
 
 /// Limits the rate of calls of each key. All services it makes, and all their clones, share the
 /// limits.
@@ -41,8 +43,8 @@ pub type RateLimitLayer<M = Policy, P = Plain> = GateLayer<Metered<LimitGate, M>
 /// anew for each layer, so nobody can choose keys that share slots. There is no background task.
 /// For limits of another kind, of a rate for each key, or to list the keys, there is
 /// [`per_key`](super::RateLimitBuilder::per_key).
-pub type KeyedRateLimitLayer<F, M = Policy, P = Plain> =
-    GateLayer<Metered<WithTotal<TableGate<F>>, M>, P>;
+pub type KeyedRateLimitLayer<F, P = Plain, A = ()> =
+    GateLayer<Asking<WithTotal<TableGate<F>>, A>, P>;
 
 /// A limit of its own for each key: of any kind, of a rate for each, or of several that some share.
 ///
@@ -84,24 +86,24 @@ pub type KeyedRateLimitLayer<F, M = Policy, P = Plain> =
 ///
 /// **Cost.** A look-up in a map that readers do not write to, a reference count and a fence, beside
 /// what the limit costs. The first call of a key takes a mutex, and makes its limit.
-pub type PerKeyRateLimitLayer<F, M = Policy, P = Plain> = GateLayer<PerKeyGate<F, M>, P>;
+pub type PerKeyRateLimitLayer<F, P = Plain, A = ()> = GateLayer<PerKeyGate<F, A>, P>;
 
 /// The gate of a [`PerKeyRateLimitLayer`].
-pub type PerKeyGate<F, M = Policy> = Metered<WithTotal<Keyed<F, LimitGate>>, M>;
+pub type PerKeyGate<F, A = ()> = Asking<WithTotal<Keyed<F, LimitGate>>, A>;
 
 /// A keyed limit, and the total that all keys stay within, if there is one.
-pub type WithTotal<G> = Both<G, Option<LimitGate>>;
+pub type WithTotal<G> = Chain<G, Option<LimitGate>>;
 
 /// A service behind a [`RateLimitLayer`].
 ///
 /// Units are taken in `call`, or when a waiting call's turn comes, and not given back when the call
 /// is dropped after it was sent: the upstream may have seen it.
-pub type RateLimit<S, M = Policy, P = Plain> = Gated<S, Metered<LimitGate, M>, P>;
+pub type RateLimit<S, P = Plain, A = ()> = Gated<S, Asking<LimitGate, A>, P>;
 
 /// The answer of a [`RateLimit`]: the inner one, or a rejection. Dropped while it waits, it leaves
 /// the queue and has cost nothing.
-pub type ResponseFuture<S, M, P, Req> = GateFuture<S, Metered<LimitGate, M>, P, Req>;
+pub type ResponseFuture<S, P, Req, A = ()> = GateFuture<S, Asking<LimitGate, A>, P, Req>;
 
 /// What a call of a [`RateLimit`] holds until it ends: nothing, or the way back to a limit that
 /// honors the upstream's `Retry-After`, settles or advertises.
-pub type Permit<M = Policy> = GatePermit<Metered<LimitGate, M>>;
+pub type Permit<A = ()> = GatePermit<Asking<LimitGate, A>>;

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use crate::{
     Changed, Rejected, RejectedKind,
     algorithm::{Limit, OverLimit, Rate, TIMER_TICK},
-    ambient::clock::{Clock, nanos},
-    gate::Demand,
+    ambient::clock::{Clock, Now, nanos},
+    gate::{Demand, Quoted},
     observe::{GateTally, Instance, State, Tally, Totals},
     protocol::Quota,
     queue::{Blocked, Bounds, ONE_CLASS, QueuesByKey, Resource, Ticket, Turn, WaitQueue},
@@ -23,6 +23,12 @@ pub(super) struct BucketRef<'a> {
     pub(super) by_key: Option<(&'a QueuesByKey, u64)>,
     pub(super) clock: &'a Clock,
     pub(super) tally: &'a GateTally,
+}
+
+/// A limit, as a call of some cost is counted under it.
+pub(super) struct CallsLimit<'a> {
+    pub(super) bucket: BucketRef<'a>,
+    pub(super) cost: u32,
 }
 
 /// A rate limit at one moment.
@@ -146,6 +152,18 @@ impl BucketRef<'_> {
                 .map_while(|index| self.limit.part(index))
                 .for_each(tell),
         }
+    }
+}
+
+impl Quoted for CallsLimit<'_> {
+    fn quotas(&self, now: &Now, quotas: &mut Vec<Quota>) {
+        let BucketRef { clock, tally, .. } = self.bucket;
+        self.bucket.quotas(tally.name, now.by(clock), quotas);
+    }
+
+    fn wait(&self, now: &Now) -> Duration {
+        let BucketRef { limit, clock, .. } = self.bucket;
+        limit.wait_for(self.cost, 0, now.by(clock))
     }
 }
 

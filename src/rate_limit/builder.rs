@@ -8,24 +8,22 @@ use crate::{
     ConfigError, Name,
     algorithm::{Limit, Overflow, Rate},
     ambient::clock::nanos,
+    gate::{CostOf, DeadlineOf, UsedOf},
     keyed::{KeyFn, KeySettings, Missing, NotKeyed},
     protocol::Plain,
-    rate_limit::{
-        ByRequest, ByResponse, Labelled, PerKey, Policy, RateLimitLayer, bucket::Settings,
-        keyed::MakeLimit,
-    },
+    rate_limit::{Labelled, PerKey, RateLimitLayer, bucket::Settings, keyed::MakeLimit},
 };
 
 /// Settings of a [`RateLimitLayer`], in any order.
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct RateLimitBuilder<K = NotKeyed, M = Policy, P = Plain> {
+pub struct RateLimitBuilder<K = NotKeyed, P = Plain, A = ()> {
     pub(super) limit: Algorithm,
     pub(super) settings: Settings,
     pub(super) keys: KeySettings,
     pub(super) total: Option<Box<dyn Limit>>,
     pub(super) key: K,
-    pub(super) policy: M,
+    pub(super) asks: A,
     pub(super) protocol: P,
 }
 
@@ -80,13 +78,13 @@ impl RateLimitBuilder {
             keys: KeySettings::default(),
             total: None,
             key: NotKeyed,
-            policy: Policy::default(),
+            asks: (),
             protocol: Plain::new(),
         }
     }
 }
 
-impl<K, M, P> RateLimitBuilder<K, M, P> {
+impl<K, P, A> RateLimitBuilder<K, P, A> {
     /// How many calls may come at once after a pause. Default: one second's worth, and at least 1.
     /// A limit given to [`with`](RateLimitLayer::with) has its own, and rejects this.
     pub fn burst(mut self, burst: u32) -> Self {
@@ -183,14 +181,14 @@ impl<K, M, P> RateLimitBuilder<K, M, P> {
     }
 
     /// How rejections travel. Default [`Plain`]: as errors.
-    pub fn protocol<Q>(self, protocol: Q) -> RateLimitBuilder<K, M, Q> {
+    pub fn protocol<Q>(self, protocol: Q) -> RateLimitBuilder<K, Q, A> {
         let Self {
             limit,
             settings,
             keys,
             total,
             key,
-            policy,
+            asks,
             ..
         } = self;
         RateLimitBuilder {
@@ -199,7 +197,7 @@ impl<K, M, P> RateLimitBuilder<K, M, P> {
             keys,
             total,
             key,
-            policy,
+            asks,
             protocol,
         }
     }
@@ -207,7 +205,7 @@ impl<K, M, P> RateLimitBuilder<K, M, P> {
     /// Gives each key a limit of its own, all of this rate and burst: a closure `Fn(&Req) ->
     /// Option<K>` finds the key, which is [`Hash`]. Any number of keys, in a table of fixed size;
     /// none is kept.
-    pub fn keyed_by<Req, T, F>(self, key: F) -> RateLimitBuilder<InTable<KeyFn<F, Req>>, M, P>
+    pub fn keyed_by<Req, T, F>(self, key: F) -> RateLimitBuilder<InTable<KeyFn<F, Req>>, P, A>
     where
         F: Fn(&Req) -> Option<T>,
         T: Hash,
@@ -229,7 +227,7 @@ impl<K, M, P> RateLimitBuilder<K, M, P> {
         self,
         key: F,
         limit: G,
-    ) -> RateLimitBuilder<PerKey<KeyFn<F, Req>>, M, P>
+    ) -> RateLimitBuilder<PerKey<KeyFn<F, Req>>, P, A>
     where
         F: Fn(&Req) -> Option<T>,
         G: Fn(&T) -> Result<L, ConfigError> + Send + Sync + 'static,
@@ -240,13 +238,13 @@ impl<K, M, P> RateLimitBuilder<K, M, P> {
         self.with_key(PerKey { key, limit })
     }
 
-    fn with_key<L>(self, key: L) -> RateLimitBuilder<L, M, P> {
+    fn with_key<L>(self, key: L) -> RateLimitBuilder<L, P, A> {
         let Self {
             limit,
             settings,
             keys,
             total,
-            policy,
+            asks,
             protocol,
             ..
         } = self;
@@ -256,35 +254,13 @@ impl<K, M, P> RateLimitBuilder<K, M, P> {
             keys,
             total,
             key,
-            policy,
-            protocol,
-        }
-    }
-
-    fn with_policy<N>(self, change: impl FnOnce(M) -> N) -> RateLimitBuilder<K, N, P> {
-        let Self {
-            limit,
-            settings,
-            keys,
-            total,
-            key,
-            policy,
-            protocol,
-        } = self;
-        let policy = change(policy);
-        RateLimitBuilder {
-            limit,
-            settings,
-            keys,
-            total,
-            key,
-            policy,
+            asks,
             protocol,
         }
     }
 }
 
-impl<F, M, P> RateLimitBuilder<InTable<F>, M, P> {
+impl<F, P, A> RateLimitBuilder<InTable<F>, P, A> {
     /// Counts rejections by key, for
     /// [`heavy_hitters`](super::KeyedRateLimitHandle::heavy_hitters), under what a closure
     /// `Fn(&Req) -> String` calls the key; where that is a secret, let it be a part. Default: they
@@ -293,7 +269,7 @@ impl<F, M, P> RateLimitBuilder<InTable<F>, M, P> {
     /// 128 keys are counted at a time, with labels of 64 bytes, in 24 KiB at most. A rejection then
     /// takes a mutex and looks through them, or goes uncounted when another thread has the mutex;
     /// an admission costs nothing more.
-    pub fn heavy_hitters<Req, L>(self, label: L) -> RateLimitBuilder<InTable<Labelled<F, L>>, M, P>
+    pub fn heavy_hitters<Req, L>(self, label: L) -> RateLimitBuilder<InTable<Labelled<F, L>>, P, A>
     where
         L: Fn(&Req) -> String,
     {
@@ -303,7 +279,7 @@ impl<F, M, P> RateLimitBuilder<InTable<F>, M, P> {
             keys,
             total,
             key,
-            policy,
+            asks,
             protocol,
         } = self;
         let key = InTable(Labelled { key: key.0, label });
@@ -313,31 +289,21 @@ impl<F, M, P> RateLimitBuilder<InTable<F>, M, P> {
             keys,
             total,
             key,
-            policy,
+            asks,
             protocol,
         }
     }
 }
 
-impl<K, C, A, D, P> RateLimitBuilder<K, Policy<C, A, D>, P> {
+impl<K, P, A> RateLimitBuilder<K, P, A> {
     /// What a request costs: a closure `Fn(&Req) -> u32`. Default: 1. A call that costs more than
     /// the burst is rejected as [`CostTooHigh`](crate::RejectedKind::CostTooHigh); one that costs 0
     /// is admitted.
-    pub fn cost<Req, F>(self, cost: F) -> RateLimitBuilder<K, Policy<ByRequest<F>, A, D>, P>
+    pub fn cost<Req, F>(self, cost: F) -> RateLimitBuilder<K, P, (A, CostOf<F>)>
     where
         F: Fn(&Req) -> u32,
     {
-        self.with_policy(
-            |Policy {
-                 actual, deadline, ..
-             }| {
-                Policy {
-                    cost: ByRequest(cost),
-                    actual,
-                    deadline,
-                }
-            },
-        )
+        self.with_ask(CostOf(cost))
     }
 
     /// What a call has cost, told by its response: a closure `Fn(&Res) -> u32`, or `-> Option<u32>`
@@ -346,16 +312,12 @@ impl<K, C, A, D, P> RateLimitBuilder<K, Policy<C, A, D>, P> {
     /// has cost what was taken.
     ///
     /// If only the end of the body tells, leave this and call the handle's `settle` there.
-    pub fn settle<Res, T, F>(self, actual: F) -> RateLimitBuilder<K, Policy<C, ByResponse<F>, D>, P>
+    pub fn settle<Res, T, F>(self, used: F) -> RateLimitBuilder<K, P, (A, UsedOf<F>)>
     where
         F: Fn(&Res) -> T,
         T: Into<Option<u32>>,
     {
-        self.with_policy(|Policy { cost, deadline, .. }| Policy {
-            cost,
-            actual: ByResponse(actual),
-            deadline,
-        })
+        self.with_ask(UsedOf(used))
     }
 
     /// Lets a call wait until its own deadline, which a closure `Fn(&Req) ->
@@ -363,28 +325,34 @@ impl<K, C, A, D, P> RateLimitBuilder<K, Policy<C, A, D>, P> {
     /// at once. So is one that comes after it, even if there is room. With
     /// [`max_wait`](Self::max_wait) the earlier of the two holds, and for a request without a
     /// deadline that alone. Default: no deadlines.
-    pub fn deadline<Req, F>(
-        mut self,
-        deadline: F,
-    ) -> RateLimitBuilder<K, Policy<C, A, ByRequest<F>>, P>
+    pub fn deadline<Req, F>(mut self, deadline: F) -> RateLimitBuilder<K, P, (A, DeadlineOf<F>)>
     where
         F: Fn(&Req) -> Option<Instant>,
     {
         self.settings.deadlines = true;
-        self.with_policy(|Policy { cost, actual, .. }| Policy {
-            cost,
-            actual,
-            deadline: ByRequest(deadline),
-        })
+        self.with_ask(DeadlineOf(deadline))
     }
 
-    /// Bounds waits by a deadline; calls wait only if [`max_wait`](Self::max_wait) lets them.
-    #[cfg(feature = "http")]
-    pub(crate) fn with_deadline<N>(self, deadline: N) -> RateLimitBuilder<K, Policy<C, A, N>, P> {
-        self.with_policy(|Policy { cost, actual, .. }| Policy {
-            cost,
-            actual,
-            deadline,
-        })
+    /// Asks one thing more of requests. A deadline bounds waits, and calls wait only if
+    /// [`max_wait`](Self::max_wait) lets them.
+    pub(crate) fn with_ask<B>(self, ask: B) -> RateLimitBuilder<K, P, (A, B)> {
+        let Self {
+            limit,
+            settings,
+            keys,
+            total,
+            key,
+            asks,
+            protocol,
+        } = self;
+        RateLimitBuilder {
+            limit,
+            settings,
+            keys,
+            total,
+            key,
+            asks: (asks, ask),
+            protocol,
+        }
     }
 }

@@ -6,11 +6,12 @@ use crate::{
     ConfigError,
     algorithm::{KeyedBuckets, Limit, MAX_BURST, Rate, TokenBucket},
     ambient::clock::Clock,
-    gate::{Both, GateLayer, Keyed, KeyedParts},
+    gate::{Asking, Chain, Controlled, Gate, GateLayer, Keyed, KeyedParts},
     keyed::{HasKey, NotKeyed},
     observe::{GateTally, LIMIT_WAIT, Tally, register},
+    protocol::Plain,
     rate_limit::{
-        InTable, KeyedRateLimitHandle, KeyedRateLimitLayer, LimitGate, Metered, PerKey, PerKeyGate,
+        InTable, KeyedRateLimitHandle, KeyedRateLimitLayer, LimitGate, PerKey, PerKeyGate,
         PerKeyRateLimitHandle, PerKeyRateLimitLayer, Plans, RateLimitBuilder, RateLimitHandle,
         RateLimitLayer, TableGate, WithTotal,
         bucket::Settings,
@@ -20,63 +21,38 @@ use crate::{
     },
 };
 
-impl<M, P> RateLimitLayer<M, P> {
-    /// Returns the handle.
-    #[must_use]
-    pub fn handle(&self) -> RateLimitHandle {
-        self.gate().limit.handle()
+impl Controlled for LimitGate {
+    type Handle = RateLimitHandle;
+
+    fn control(&self) -> RateLimitHandle {
+        self.handle()
     }
 }
 
-impl<F: HasKey, M, P> KeyedRateLimitLayer<F, M, P> {
-    /// Returns the handle.
-    #[must_use]
-    pub fn handle(&self) -> KeyedRateLimitHandle<F::Key> {
-        self.gate().handle()
+impl<F: HasKey> Controlled for WithTotal<TableGate<F>> {
+    type Handle = KeyedRateLimitHandle<F::Key>;
+
+    fn control(&self) -> KeyedRateLimitHandle<F::Key> {
+        let total = self.second.as_ref().map(LimitGate::handle);
+        KeyedRateLimitHandle::new(self.first.table().clone(), total)
     }
 }
 
-impl<F: HasKey, M> Metered<WithTotal<TableGate<F>>, M> {
-    /// Returns the handle.
-    #[must_use]
-    pub fn handle(&self) -> KeyedRateLimitHandle<F::Key> {
-        let Both { first, second } = &self.limit;
-        let total = second.as_ref().map(LimitGate::handle);
-        KeyedRateLimitHandle::new(first.table().clone(), total)
+impl<F: HasKey<Key: Hash + Eq + Clone>> Controlled for WithTotal<Keyed<F, LimitGate>> {
+    type Handle = PerKeyRateLimitHandle<F::Key>;
+
+    fn control(&self) -> PerKeyRateLimitHandle<F::Key> {
+        self.first.handle()
     }
 }
 
-impl<F: HasKey<Key: Hash + Eq + Clone>, M, P> PerKeyRateLimitLayer<F, M, P> {
-    /// Returns the handle.
-    #[must_use]
-    pub fn handle(&self) -> PerKeyRateLimitHandle<F::Key> {
-        self.gate().limit.first.handle()
-    }
-}
-
-impl<F: HasKey<Key: Hash + Eq + Clone>, M> PerKeyGate<F, M> {
-    /// Returns the handle.
-    #[must_use]
-    pub fn handle(&self) -> PerKeyRateLimitHandle<F::Key> {
-        self.limit.first.handle()
-    }
-}
-
-impl<M> Metered<LimitGate, M> {
-    /// Returns the handle.
-    #[must_use]
-    pub fn handle(&self) -> RateLimitHandle {
-        self.limit.handle()
-    }
-}
-
-impl<M, P> RateLimitBuilder<NotKeyed, M, P> {
+impl<P, A> RateLimitBuilder<NotKeyed, P, A> {
     /// Starts with a full burst.
     ///
     /// # Errors
     /// If rate or period is zero, if `burst` is 0, refills in over a year, or stands beside a limit
     /// that has its own, if `max_waiting` is set without `max_wait`, or if what needs a key is set.
-    pub fn build(self) -> Result<RateLimitLayer<M, P>, ConfigError> {
+    pub fn build(self) -> Result<RateLimitLayer<P, A>, ConfigError> {
         let name = self.settings.name;
         let limit = self.settings.checked().and_then(|()| {
             self.keys.unset()?;
@@ -89,29 +65,29 @@ impl<M, P> RateLimitBuilder<NotKeyed, M, P> {
         let limit = limit.map_err(|error| error.of("rate_limit", name))?;
         let limit = LimitGate::new(limit, Clock::start(), self.settings, tally(name).all());
         register(&limit.state);
-        let gate = Metered {
-            limit,
-            policy: self.policy,
+        let gate = Asking {
+            gate: limit,
+            asks: self.asks,
         };
         Ok(GateLayer::with_protocol(gate, self.protocol))
     }
 }
 
-impl<F, M, P> RateLimitBuilder<InTable<F>, M, P> {
+impl<F, P, A> RateLimitBuilder<InTable<F>, P, A> {
     /// Starts with a full burst for every key.
     ///
     /// # Errors
     /// If rate or period is zero, if `burst` is 0 or refills in over a year, if there is room for
     /// no key, if `max_waiting` is set without `max_wait`, or if the builder was made
     /// [`with`](RateLimitLayer::with) a limit, which is one and not one for each key.
-    pub fn build(self) -> Result<KeyedRateLimitLayer<F, M, P>, ConfigError> {
+    pub fn build(self) -> Result<KeyedRateLimitLayer<F, P, A>, ConfigError> {
         let Self {
             limit,
             settings,
             keys,
             total,
             key,
-            policy,
+            asks,
             protocol,
         } = self;
         let overflow = keys.overflow.unwrap_or_default();
@@ -127,15 +103,12 @@ impl<F, M, P> RateLimitBuilder<InTable<F>, M, P> {
             Table::new(buckets, clock, settings, missing, tally.all()),
         );
         register(table.table());
-        let limit = with_total(table, total, clock, settings, tally.all());
-        Ok(GateLayer::with_protocol(
-            Metered { limit, policy },
-            protocol,
-        ))
+        let gate = with_total(table, total, clock, settings, tally.all());
+        Ok(GateLayer::with_protocol(Asking { gate, asks }, protocol))
     }
 }
 
-impl<F, M, P> RateLimitBuilder<PerKey<F>, M, P>
+impl<F, P, A> RateLimitBuilder<PerKey<F>, P, A>
 where
     F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
 {
@@ -144,14 +117,14 @@ where
     ///
     /// # Errors
     /// A shared limit that cannot work; no keys; `max_waiting` without `max_wait`.
-    pub fn build(self) -> Result<PerKeyRateLimitLayer<F, M, P>, ConfigError> {
+    pub fn build(self) -> Result<PerKeyRateLimitLayer<F, P, A>, ConfigError> {
         let Self {
             limit,
             settings,
             keys,
             total,
             key,
-            policy,
+            asks,
             protocol,
         } = self;
         let checked = settings
@@ -173,58 +146,51 @@ where
             keys.overflow.unwrap_or_default(),
             keys.missing.unwrap_or_default(),
         );
-        let parts = KeyedParts::new(max_keys, shared, plans, fallback, settings.enabled);
-        let limit = with_total(
-            Keyed::new(key.key, parts),
-            total,
-            clock,
-            settings,
-            tally.all(),
-        );
-        Ok(GateLayer::with_protocol(
-            Metered { limit, policy },
-            protocol,
-        ))
+        let parts = KeyedParts::new(max_keys, shared, plans, fallback, settings.enabled)
+            .advertises(settings.advertise);
+        let keyed = Keyed::new(key.key, parts);
+        let gate = with_total(keyed, total, clock, settings, tally.all());
+        Ok(GateLayer::with_protocol(Asking { gate, asks }, protocol))
     }
 }
 
-impl<M: Clone> RateLimitBuilder<NotKeyed, M> {
+impl<A: Clone> RateLimitBuilder<NotKeyed, Plain, A> {
     /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn gate(self) -> Result<Metered<LimitGate, M>, ConfigError> {
+    pub fn gate(self) -> Result<Asking<LimitGate, A>, ConfigError> {
         self.build().map(|layer| layer.gate().clone())
     }
 }
 
-impl<F: Clone, M: Clone> RateLimitBuilder<InTable<F>, M> {
+impl<F: Clone, A: Clone> RateLimitBuilder<InTable<F>, Plain, A> {
     /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn gate(self) -> Result<Metered<WithTotal<TableGate<F>>, M>, ConfigError> {
+    pub fn gate(self) -> Result<Asking<WithTotal<TableGate<F>>, A>, ConfigError> {
         self.build().map(|layer| layer.gate().clone())
     }
 }
 
-impl<F, M> RateLimitBuilder<PerKey<F>, M>
+impl<F, A> RateLimitBuilder<PerKey<F>, Plain, A>
 where
     F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static> + Clone,
-    M: Clone,
+    A: Clone,
 {
     /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn gate(self) -> Result<PerKeyGate<F, M>, ConfigError> {
+    pub fn gate(self) -> Result<PerKeyGate<F, A>, ConfigError> {
         self.build().map(|layer| layer.gate().clone())
     }
 }
 
 /// With a limit that all keys stay within. A penalty of one key is not the others', so the total
 /// honors none. What is admitted counts for its key.
-fn with_total<G: crate::gate::Gate>(
+fn with_total<G: Gate>(
     keyed: G,
     total: Option<Box<dyn Limit>>,
     clock: Clock,
@@ -237,7 +203,7 @@ fn with_total<G: crate::gate::Gate>(
         ..settings
     };
     let total = total.map(|total| LimitGate::new(AnyLimit::Other(total), clock, settings, tally));
-    Both::new(keyed, total)
+    Chain::new(keyed, total)
 }
 
 fn tally(name: Option<&'static str>) -> Arc<Tally> {

@@ -58,7 +58,6 @@ mod builder;
 mod handle;
 mod keyed;
 mod layer;
-mod policy;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -78,12 +77,4 @@ pub use keyed::{
 };
 #[cfg(feature = "serde")]
 pub(crate) use layer::one_second_of;
-#[doc(hidden)]
-pub use policy::Asks;
-pub use policy::{
-    Actual, AsEstimated, ByRequest, ByResponse, Cost, Deadline, Metered, NoDeadline, Policy,
-    UnitCost,
-};
 pub use state::LimitGate;
-#[doc(hidden)]
-pub use state::{LimitTicket, Taken};

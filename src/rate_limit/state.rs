@@ -13,12 +13,14 @@ use crate::{
     Changed, ConfigError, Rejected, RejectedKind,
     algorithm::{Limit, OverLimit, Rate, TokenBucket},
     ambient::clock::{Clock, Now, nanos},
-    gate::{Admission, Admit, Demand, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
+    gate::{
+        Admission, Admit, CallEvent, Completion, Counted, Demand, Gate, Inquiry, MissingKey,
+        Quoted, Read, TicketPoll, Unsent, Visit, end_upgraded,
+    },
     keyed::partitions::{Evict, Hold},
     observe::{self, Event, GateTally, Instance, Observed, trace},
-    protocol::Quota,
-    queue::{Ticket, Turn as QueueTurn, WaitQueue},
-    rate_limit::bucket::{self, BucketRef, Decision, Settings, Waited, changed},
+    queue::{Ticket, Turn, WaitQueue},
+    rate_limit::bucket::{self, BucketRef, CallsLimit, Decision, Settings, Waited, changed},
 };
 
 /// Admits calls at a rate. Made by [`RateLimitBuilder::gate`](super::RateLimitBuilder::gate).
@@ -50,7 +52,6 @@ pub(super) enum AnyLimit {
 }
 
 /// The units that a call has taken. The default has taken nothing, and is not counted.
-#[doc(hidden)]
 #[derive(Debug, Default)]
 pub struct Taken {
     units: u32,
@@ -58,7 +59,6 @@ pub struct Taken {
 }
 
 /// A place in the queue of a limit.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct LimitTicket {
     place: Ticket,
@@ -135,6 +135,15 @@ impl State {
         }
     }
 
+    /// Closes for as long as the upstream asks for, if that is honored.
+    fn honor(&self, taken: &Taken, retry_after: Duration) {
+        let max_penalty = self.settings.max_penalty;
+        if taken.counted && max_penalty > 0 {
+            let penalty = retry_after.min(Duration::from_nanos(max_penalty));
+            self.bucket().close_for(penalty);
+        }
+    }
+
     fn waited(&self, ticket: &LimitTicket, now: u64) {
         self.tally.took(0, now.saturating_sub(ticket.joined));
     }
@@ -184,18 +193,9 @@ impl AnyLimit {
 }
 
 impl Gate for LimitGate {
-    type Grant = Taken;
     type Pass = Taken;
     type Ticket = LimitTicket;
     type Asked = ();
-
-    #[inline(always)]
-    fn send(&self, taken: Taken) -> Taken {
-        if taken.counted {
-            self.state.admitted();
-        }
-        taken
-    }
 
     fn give_back(&self, taken: Taken, _: Unsent, now: &Now) {
         if taken.units > 0 {
@@ -210,9 +210,9 @@ impl Gate for LimitGate {
     /// Units are not given back when a call is dropped after it was sent: the upstream may have
     /// seen it.
     #[inline(always)]
-    fn end(&self, taken: Taken, end: End, now: &Now) {
-        if let End::Answered(_, Some(retry_after)) = end {
-            self.honor(&taken, retry_after, now);
+    fn end(&self, taken: Taken, how: Completion, _: &Now) {
+        if let Completion::Answered(_, Some(retry_after)) = how {
+            self.state.honor(&taken, retry_after);
         }
     }
 
@@ -233,34 +233,17 @@ impl Gate for LimitGate {
         taken.counted && self.state.settings.owes()
     }
 
-    fn honor(&self, taken: &Taken, retry_after: Duration, _: &Now) {
-        let max_penalty = self.state.settings.max_penalty;
-        if taken.counted && max_penalty > 0 {
-            let penalty = retry_after.min(Duration::from_nanos(max_penalty));
-            self.state.bucket().close_for(penalty);
-        }
-    }
-
-    fn used(&self, taken: &mut Taken, units: u32, _: &Now) {
-        if taken.counted {
-            self.state.bucket().settle(taken.units, units);
-            taken.units = units;
-        }
-    }
-
     #[inline(always)]
-    fn advertises(&self) -> bool {
-        self.state.settings.advertise
-    }
-
-    fn quotas(&self, _: &Taken, now: &Now, quotas: &mut Vec<Quota>) {
-        let State {
-            clock, settings, ..
-        } = &*self.state;
-        if settings.advertise && settings.enabled {
-            self.state
-                .bucket()
-                .quotas(settings.name, now.by(clock), quotas);
+    fn event(&self, taken: &mut Taken, event: CallEvent, now: &Now) {
+        match event {
+            CallEvent::Sent if taken.counted => self.state.admitted(),
+            CallEvent::Hint(retry_after) => self.state.honor(taken, retry_after),
+            CallEvent::Used(units) if taken.counted => {
+                self.state.bucket().settle(taken.units, units);
+                taken.units = units;
+            }
+            CallEvent::Upgraded(outcome) => end_upgraded(self, taken, outcome, now),
+            _ => {}
         }
     }
 }
@@ -308,7 +291,7 @@ impl<Req> Admit<Req> for LimitGate {
         _: Inquiry<'_, Req, ()>,
         cx: &mut Context<'_>,
         now: &Now,
-    ) -> Turn<Taken> {
+    ) -> TicketPoll<Taken> {
         let State {
             limit,
             queue,
@@ -317,27 +300,32 @@ impl<Req> Admit<Req> for LimitGate {
         } = &*self.state;
         let now = now.by(clock);
         let turn = match bucket::poll(limit.get(), (queue, &ticket.place), cx, (clock, now)) {
-            Ok(wake) => return Turn::Queued(wake),
+            Ok(wake) => return TicketPoll::Queued(wake),
             Err(turn) => turn,
         };
         self.state.waited(ticket, now);
-        if let QueueTurn::Acquired = turn {
-            return Turn::Granted(Taken {
+        if let Turn::Acquired = turn {
+            return TicketPoll::Granted(Taken {
                 units: ticket.place.units(),
                 counted: true,
             });
         }
         let (kind, wait) = bucket::rejected(&turn);
-        Turn::Rejected(Box::new(self.state.reject(kind, wait)))
+        TicketPoll::Rejected(Box::new(self.state.reject(kind, wait)))
     }
 
-    fn wait(&self, Inquiry { demand, .. }: Inquiry<'_, Req, ()>, now: &Now) -> Option<Duration> {
-        let State { limit, clock, .. } = &*self.state;
-        Some(limit.get().wait_for(demand.cost, 0, now.by(clock)))
-    }
-
-    fn quotas_for(&self, _: Inquiry<'_, Req, ()>, now: &Now, quotas: &mut Vec<Quota>) {
-        self.quotas(&Taken::default(), now, quotas);
+    #[inline(always)]
+    fn limits(&self, call: Counted<'_, Req, Taken, ()>, visit: &mut impl FnMut(&dyn Quoted)) {
+        let Settings {
+            advertise, enabled, ..
+        } = self.state.settings;
+        let cost = match call {
+            Counted::Unsent(inquiry, Visit::ForWait) => inquiry.demand.cost,
+            _ if advertise && enabled => 0,
+            _ => return,
+        };
+        let bucket = self.state.bucket();
+        visit(&CallsLimit { bucket, cost });
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     budget::{BudgetsHandle, KeyedBudgets},
     bulkhead::{BulkheadBuilder, LimitByKey},
     circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer},
-    gate::{Both, FindKey, GateLayer},
+    gate::{Chain, FindKey, GateLayer},
     keyed::{ByHost, ByKey, Host},
     protocol::http,
     rate_limit::{Rate, RateLimitBuilder},
@@ -312,7 +312,7 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
             limit.for_all_hosts(name)?;
         }
         let limit = limit.builder(name)?;
-        let limit = limit.map(|limit| limit.with_deadline(OfTimed).gate());
+        let limit = limit.map(|limit| limit.with_ask(OfTimed).gate());
         let limit = limit.transpose()?;
         let budgets = KeyedBudgets::builder(InTimed::default()).build()?;
         let budgets = match (one_peer, retry.builder.has_own_budget()) {
@@ -339,7 +339,7 @@ impl<P: Clone, W: Default + Clone> ClientBuilder<P, W> {
                 .stop_while_open(circuits)
                 .build()?,
             gates: GateLayer::with_protocol(
-                Both::new(breaker, Both::new(limit, bulkhead)),
+                Chain::new(breaker, Chain::new(limit, bulkhead)),
                 layered.clone(),
             ),
             attempt: named(attempt.builder, name, TimeoutBuilder::name)
@@ -359,10 +359,10 @@ impl<P, W> ClientStack<P, W> {
     /// Returns the handle of all parts.
     #[must_use]
     pub fn handle(&self) -> ClientHandle {
-        let Both {
+        let Chain {
             first: breaker,
             second:
-                Both {
+                Chain {
                     first: limit,
                     second: bulkhead,
                 },

@@ -1,6 +1,5 @@
 //! Plain async functions through a client's stack.
 
-use tokio::time::Instant;
 use tower::Service;
 
 use super::{
@@ -10,11 +9,9 @@ use super::{
 use crate::{
     Deadline,
     budget::KeyedBudgets,
-    bulkhead::Ask,
-    gate::{Demand, FindKey, GateLayer},
+    gate::{Ask, Demand, FindKey, GateLayer},
     keyed::Host,
     protocol::{Kept, Replay},
-    rate_limit,
     retry::RetryLayer,
     run::{Attempts, Behind, Call, CallError, Function, OneCall, Run, Through},
     timeout::TimeoutLayer,
@@ -124,13 +121,6 @@ impl<F: FindKey<Call<K>, Host>, K> FindKey<Call<K>, Host> for InTimed<F> {
 impl<K> Ask<Call<K>> for OfTimed {
     #[inline]
     fn ask(&self, call: &Call<K>, demand: &mut Demand) {
-        demand.deadline = call.deadline().map(Deadline::moment);
-    }
-}
-
-impl<K> rate_limit::Deadline<Call<K>> for OfTimed {
-    #[inline]
-    fn deadline(&self, call: &Call<K>) -> Option<Instant> {
-        call.deadline().map(Deadline::moment)
+        demand.deadline = demand.earlier(call.deadline().map(Deadline::moment));
     }
 }

@@ -6,13 +6,12 @@ use super::defaults::MAX_IN_FLIGHT;
 use crate::{
     ConfigError,
     algorithm::BreakerConfig,
-    bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer, Controlled, LimitByKey, Wrap},
-    gate::Keyed,
+    bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer, LimitByKey},
+    gate::{Asking, Keyed},
     keyed::{HasKey, NotKeyed},
     protocol::Plain,
     rate_limit::{
-        InTable, KeyedRateLimitHandle, LimitGate, Metered, PerKey, PerKeyGate,
-        PerKeyRateLimitHandle, Rate, RateLimitBuilder, RateLimitHandle, RateLimitLayer, TableGate,
+        InTable, LimitGate, PerKey, PerKeyGate, Rate, RateLimitBuilder, RateLimitLayer, TableGate,
         WithTotal,
     },
 };
@@ -43,16 +42,6 @@ pub trait BulkheadPart {
         own: CallsPart,
         name: Option<&'static str>,
     ) -> Result<Self::Gate, ConfigError>;
-}
-
-/// A gate that has a handle.
-#[doc(hidden)]
-pub trait Handled {
-    /// The handle.
-    type Handle;
-
-    /// Returns the handle.
-    fn handle(&self) -> Self::Handle;
 }
 
 /// A part, and whether it is there.
@@ -95,7 +84,7 @@ impl<B> Part<B> {
 
 impl RatePart {
     /// The gate, if there is to be one.
-    fn gate(self, name: Option<&'static str>) -> Result<Option<Metered<LimitGate>>, ConfigError> {
+    fn gate(self, name: Option<&'static str>) -> Result<Option<Asking<LimitGate>>, ConfigError> {
         let builder = self.builder(name)?;
         builder.map(|builder| builder.gate()).transpose()
     }
@@ -212,15 +201,15 @@ impl CallsPart {
 }
 
 impl LimitPart for Own {
-    type Gate = Option<Metered<LimitGate>>;
+    type Gate = Option<Asking<LimitGate>>;
 
     fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError> {
         own.gate(name)
     }
 }
 
-impl<M: Clone> LimitPart for RateLimitBuilder<NotKeyed, M> {
-    type Gate = Option<Metered<LimitGate, M>>;
+impl<A: Clone> LimitPart for RateLimitBuilder<NotKeyed, Plain, A> {
+    type Gate = Option<Asking<LimitGate, A>>;
 
     fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError> {
         own.unset(name)?;
@@ -228,8 +217,8 @@ impl<M: Clone> LimitPart for RateLimitBuilder<NotKeyed, M> {
     }
 }
 
-impl<F: Clone, M: Clone> LimitPart for RateLimitBuilder<InTable<F>, M> {
-    type Gate = Metered<WithTotal<TableGate<F>>, M>;
+impl<F: Clone, A: Clone> LimitPart for RateLimitBuilder<InTable<F>, Plain, A> {
+    type Gate = Asking<WithTotal<TableGate<F>>, A>;
 
     fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError> {
         own.unset(name)?;
@@ -237,12 +226,12 @@ impl<F: Clone, M: Clone> LimitPart for RateLimitBuilder<InTable<F>, M> {
     }
 }
 
-impl<F, M> LimitPart for RateLimitBuilder<PerKey<F>, M>
+impl<F, A> LimitPart for RateLimitBuilder<PerKey<F>, Plain, A>
 where
     F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static> + Clone,
-    M: Clone,
+    A: Clone,
 {
-    type Gate = PerKeyGate<F, M>;
+    type Gate = PerKeyGate<F, A>;
 
     fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError> {
         own.unset(name)?;
@@ -251,7 +240,7 @@ where
 }
 
 impl LimitPart for Option<RateLimitBuilder> {
-    type Gate = Option<Metered<LimitGate>>;
+    type Gate = Option<Asking<LimitGate>>;
 
     fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError> {
         match self {
@@ -262,7 +251,7 @@ impl LimitPart for Option<RateLimitBuilder> {
 }
 
 impl BulkheadPart for Option<BulkheadBuilder> {
-    type Gate = BulkheadGate;
+    type Gate = Asking<BulkheadGate>;
 
     fn bulkhead(
         self,
@@ -277,7 +266,7 @@ impl BulkheadPart for Option<BulkheadBuilder> {
 }
 
 impl BulkheadPart for Own {
-    type Gate = BulkheadGate;
+    type Gate = Asking<BulkheadGate>;
 
     fn bulkhead(
         self,
@@ -289,8 +278,8 @@ impl BulkheadPart for Own {
     }
 }
 
-impl<A: Wrap<BulkheadGate, Gate: Clone>> BulkheadPart for BulkheadBuilder<NotKeyed, Plain, A> {
-    type Gate = A::Gate;
+impl<A: Clone> BulkheadPart for BulkheadBuilder<NotKeyed, Plain, A> {
+    type Gate = Asking<BulkheadGate, A>;
 
     fn bulkhead(
         self,
@@ -304,10 +293,10 @@ impl<A: Wrap<BulkheadGate, Gate: Clone>> BulkheadPart for BulkheadBuilder<NotKey
 
 impl<F, A> BulkheadPart for BulkheadBuilder<LimitByKey<F>, Plain, A>
 where
-    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
-    A: Wrap<Keyed<F, BulkheadGate>, Gate: Clone>,
+    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static> + Clone,
+    A: Clone,
 {
-    type Gate = A::Gate;
+    type Gate = Asking<Keyed<F, BulkheadGate>, A>;
 
     fn bulkhead(
         self,
@@ -316,38 +305,6 @@ where
     ) -> Result<Self::Gate, ConfigError> {
         own.unset(name)?;
         named(self, name, Self::name).gate()
-    }
-}
-
-impl<M> Handled for Option<Metered<LimitGate, M>> {
-    type Handle = Option<RateLimitHandle>;
-
-    fn handle(&self) -> Self::Handle {
-        self.as_ref().map(Metered::<LimitGate, M>::handle)
-    }
-}
-
-impl<F: HasKey, M> Handled for Metered<WithTotal<TableGate<F>>, M> {
-    type Handle = KeyedRateLimitHandle<F::Key>;
-
-    fn handle(&self) -> Self::Handle {
-        self.handle()
-    }
-}
-
-impl<F: HasKey<Key: Hash + Eq + Clone>, M> Handled for PerKeyGate<F, M> {
-    type Handle = PerKeyRateLimitHandle<F::Key>;
-
-    fn handle(&self) -> Self::Handle {
-        self.handle()
-    }
-}
-
-impl<G: Controlled> Handled for G {
-    type Handle = G::Handle;
-
-    fn handle(&self) -> Self::Handle {
-        self.control()
     }
 }
 

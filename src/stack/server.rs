@@ -8,14 +8,14 @@ use super::{
     Server, ServerHandle,
     defaults::TIMEOUT,
     handle::Updating,
-    parts::{BulkheadPart, CallsPart, Handled, LimitPart, Own, RatePart, named},
+    parts::{BulkheadPart, CallsPart, LimitPart, Own, RatePart, named},
 };
 use crate::{
     ConfigError, Name,
     bulkhead::BulkheadGate,
-    gate::{Both, GateLayer, Gated},
+    gate::{Asking, Chain, Controlled, GateLayer, Gated},
     protocol::{Plain, http},
-    rate_limit::{LimitGate, Metered, Rate},
+    rate_limit::{LimitGate, Rate},
     timeout::{Timeout, TimeoutBuilder, TimeoutLayer},
 };
 
@@ -49,7 +49,7 @@ struct Settings {
 }
 
 /// The gates of a server: a rate, and what is in flight.
-pub type ServerGates<L = Option<Metered<LimitGate>>, B = BulkheadGate> = Both<L, B>;
+pub type ServerGates<L = Option<Asking<LimitGate>>, B = Asking<BulkheadGate>> = Chain<L, B>;
 
 /// The stack that a [`ServerBuilder`] builds.
 pub type BuiltServer<P, L, B> =
@@ -203,7 +203,7 @@ impl<P: Clone, L: LimitPart, B: BulkheadPart> ServerBuilder<P, L, B> {
             timeout,
             ..
         } = settings;
-        let gates = Both {
+        let gates = Chain {
             first: limit.limit(rate, name)?,
             second: bulkhead.bulkhead(calls, name)?,
         };
@@ -235,14 +235,14 @@ impl Settings {
     }
 }
 
-impl<P, L: Handled, B: Handled> ServerStack<P, ServerGates<L, B>> {
+impl<P, L: Controlled, B: Controlled> ServerStack<P, ServerGates<L, B>> {
     /// Returns the handle of all parts.
     #[must_use]
     pub fn handle(&self) -> ServerHandle<L::Handle, B::Handle> {
-        let Both { first, second } = self.gates.gate();
+        let Chain { first, second } = self.gates.gate();
         ServerHandle {
-            rate_limit: first.handle(),
-            bulkhead: second.handle(),
+            rate_limit: first.control(),
+            bulkhead: second.control(),
             timeout: self.timeout.handle(),
             name: self.name,
             updating: self.updating.clone(),

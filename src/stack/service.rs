@@ -8,11 +8,11 @@ use super::timed::{InTimed, OfTimed, Sending, Timed, WithDeadline};
 use crate::{
     CarryDeadline,
     budget::KeyedBudgets,
-    bulkhead::{Asked, BulkheadGate},
+    bulkhead::BulkheadGate,
     circuit_breaker::CircuitGate,
-    gate::{Both, Gated, Keyed},
+    gate::{Asking, Chain, Gated, Keyed},
     keyed::{ByHost, Host},
-    rate_limit::{AsEstimated, LimitGate, Metered, Policy, UnitCost},
+    rate_limit::LimitGate,
     retry::Retry,
     timeout::Timeout,
 };
@@ -32,13 +32,13 @@ type GatedAttempt<S, P, W> =
     Gated<Timeout<Sending<S, P>, WithDeadline<P>>, ClientGates<W>, WithDeadline<P>>;
 
 /// The gates of a client: a circuit for each host, a rate, and a bulkhead for each host.
-pub type ClientGates<W = ByHost> = Both<
+pub type ClientGates<W = ByHost> = Chain<
     Keyed<InTimed<W>, CircuitGate>,
-    Both<Option<ClientLimit>, Asked<Keyed<InTimed<W>, BulkheadGate>, OfTimed>>,
+    Chain<Option<ClientLimit>, Asking<Keyed<InTimed<W>, BulkheadGate>, ((), OfTimed)>>,
 >;
 
 /// A rate limit whose waits end with the call's deadline.
-type ClientLimit = Metered<LimitGate, Policy<UnitCost, AsEstimated, OfTimed>>;
+type ClientLimit = Asking<LimitGate, ((), OfTimed)>;
 
 impl<S, P, W> ClientService<S, P, W> {
     pub(super) fn new(layers: Layers<S, P, W>, protocol: P) -> Self {

@@ -11,16 +11,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::time::Instant;
 use tower::Service;
 
 use crate::{
     CarryDeadline, Classify, Deadline, Outcome, Rejected, Timeouts,
-    bulkhead::Ask,
-    gate::{Demand, FindKey},
+    gate::{Ask, AskUsed, Asks, Demand, FindKey},
     keyed::{HasKey, Host},
     protocol::{Advice, Kept, PrimaryError, Proof, Protocol, Quota, Replay, Settle},
-    rate_limit,
 };
 
 /// A request within a stack, and by when its caller wants the answer.
@@ -244,16 +241,13 @@ impl<F: FindKey<Req, K>, Req, K> FindKey<Timed<Req>, K> for InTimed<F> {
 impl<Req> Ask<Timed<Req>> for OfTimed {
     #[inline]
     fn ask(&self, timed: &Timed<Req>, demand: &mut Demand) {
-        demand.deadline = timed.deadline.map(Deadline::moment);
+        demand.deadline = demand.earlier(timed.deadline.map(Deadline::moment));
     }
 }
 
-impl<Req> rate_limit::Deadline<Timed<Req>> for OfTimed {
-    #[inline]
-    fn deadline(&self, timed: &Timed<Req>) -> Option<Instant> {
-        timed.deadline.map(Deadline::moment)
-    }
-}
+impl Asks for OfTimed {}
+
+impl<Res> AskUsed<Res> for OfTimed {}
 
 impl<S, P> Sending<S, P> {
     pub(super) fn new(inner: S, protocol: P) -> Self {

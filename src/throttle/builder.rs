@@ -6,7 +6,7 @@ use crate::{
     ConfigError, Name,
     algorithm::{Overflow, throttle::ThrottleConfig},
     config::Editions,
-    gate::{GateLayer, Keyed, KeyedParts},
+    gate::{Controlled, GateLayer, Keyed, KeyedParts},
     keyed::{ByKey, HasKey, KeyFn, KeySettings, Missing, NotKeyed},
     observe::{Tally, register},
     protocol::{Choice, Chosen, Unset},
@@ -45,19 +45,19 @@ impl ThrottleLayer {
     }
 }
 
-impl<P> ThrottleLayer<P> {
-    /// Returns the handle.
-    #[must_use]
-    pub fn handle(&self) -> ThrottleHandle {
-        self.gate().handle()
+impl Controlled for ThrottleGate {
+    type Handle = ThrottleHandle;
+
+    fn control(&self) -> ThrottleHandle {
+        self.handle()
     }
 }
 
-impl<F: HasKey<Key: Hash + Eq + Clone>, P> KeyedThrottleLayer<F, P> {
-    /// Returns the handle.
-    #[must_use]
-    pub fn handle(&self) -> KeyedThrottleHandle<F::Key> {
-        self.gate().handle()
+impl<F: HasKey<Key: Hash + Eq + Clone>> Controlled for Keyed<F, ThrottleGate> {
+    type Handle = KeyedThrottleHandle<F::Key>;
+
+    fn control(&self) -> KeyedThrottleHandle<F::Key> {
+        self.handle()
     }
 }
 

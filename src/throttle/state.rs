@@ -1,6 +1,7 @@
 //! The gate: the throttle of one upstream.
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +17,7 @@ use crate::{
         clock::{Clock, Now},
     },
     config::Edition,
-    gate::{Admission, Admit, End, Gate, Inquiry, MissingKey, Read, Turn, Unsent},
+    gate::{Admission, Admit, Completion, Gate, Inquiry, MissingKey, Read, TicketPoll, Unsent},
     keyed::partitions::{Evict, Hold},
     observe::{Event, GateTally, trace},
     sync::current_stripe,
@@ -46,7 +47,6 @@ pub(super) struct State {
 }
 
 /// A call whose result counts; `false` while the throttle is not enabled.
-#[doc(hidden)]
 #[derive(Debug, Default)]
 pub struct Counted(bool);
 
@@ -148,28 +148,22 @@ impl State {
 }
 
 impl Gate for ThrottleGate {
-    type Grant = Counted;
     type Pass = Counted;
-    type Ticket = ();
+    type Ticket = Infallible;
     type Asked = ();
-
-    #[inline(always)]
-    fn send(&self, call: Counted) -> Counted {
-        call
-    }
 
     /// A call that was not sent says nothing: an upstream that is not ready is not overloaded.
     fn give_back(&self, _: Counted, _: Unsent, _: &Now) {}
 
     #[inline(always)]
-    fn end(&self, _: Counted, end: End, now: &Now) {
+    fn end(&self, _: Counted, how: Completion, now: &Now) {
         let State {
             throttle,
             clock,
             tally,
             ..
         } = &*self.state;
-        let End::Answered(outcome, _) = end.untimed() else {
+        let Completion::Answered(outcome, _) = how.untimed() else {
             return tally.count(Event::Cancelled);
         };
         tally.ended(outcome);
@@ -181,7 +175,9 @@ impl Gate for ThrottleGate {
         throttle.record(accepted, current_stripe(), now.by(clock));
     }
 
-    fn leave(&self, (): (), _: &Now) {}
+    fn leave(&self, ticket: Infallible, _: &Now) {
+        match ticket {}
+    }
 
     #[inline(always)]
     fn owes(&self, call: &Counted) -> bool {
@@ -191,7 +187,7 @@ impl Gate for ThrottleGate {
 
 impl<Req> Admit<Req> for ThrottleGate {
     #[inline(always)]
-    fn admit(&self, _: Inquiry<'_, Req, ()>, now: &Now) -> Admission<Counted, ()> {
+    fn admit(&self, _: Inquiry<'_, Req, ()>, now: &Now) -> Admission<Counted, Infallible> {
         let State {
             throttle, enabled, ..
         } = &*self.state;
@@ -206,12 +202,12 @@ impl<Req> Admit<Req> for ThrottleGate {
 
     fn poll_ticket(
         &self,
-        (): &mut (),
+        ticket: &mut Infallible,
         _: Inquiry<'_, Req, ()>,
         _: &mut Context<'_>,
         _: &Now,
-    ) -> Turn<Counted> {
-        unreachable!("no call waits for a throttle")
+    ) -> TicketPoll<Counted> {
+        match *ticket {}
     }
 }
 

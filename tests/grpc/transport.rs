@@ -21,14 +21,14 @@ use tower_keep::{
     bulkhead::{BulkheadHandle, BulkheadLayer},
     circuit_breaker::{BreakerState, CircuitBreakerLayer},
     protocol::grpc::{Client, Server, outcome_of},
-    rate_limit::{Policy, Rate, RateLimitLayer},
+    rate_limit::{Rate, RateLimitLayer},
     retry::RetryLayer,
     timeout::TimeoutLayer,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn limit_of(calls: u32) -> RateLimitLayer<Policy, Server> {
+fn limit_of(calls: u32) -> RateLimitLayer<Server> {
     RateLimitLayer::builder(Rate::new(1, DAY))
         .burst(calls)
         .name("daily")

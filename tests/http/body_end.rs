@@ -205,7 +205,7 @@ impl Settle for Told {
         });
     }
 
-    fn honor(&self, _: Duration) {
+    fn honor(&mut self, _: Duration) {
         self.push("honor");
     }
 

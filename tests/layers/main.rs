@@ -28,3 +28,4 @@ mod stack_by_hand;
 mod support;
 mod timeout;
 mod timeout_body;
+mod type_names;

@@ -1,17 +1,17 @@
 //! A gate for each key.
 
-use std::{fmt, hash::Hash, sync::Arc, task::Context, time::Duration};
+use std::{fmt, hash::Hash, ops::ControlFlow, sync::Arc, task::Context};
 
 use crate::{
-    Outcome, Rejected,
+    Rejected,
     algorithm::Overflow,
     ambient::clock::Now,
     gate::{
-        Access, Admission, Admit, Changed, End, Gate, Inquiry, Read, Turn, Unsent,
+        Admission, Admit, CallEvent, Closes, Completion, Counted, Gate, Inquiry, Quoted, Read,
+        TicketPoll, Unsent, Visit,
         combine::keyed_parts::{Keyable, KeyedParts},
     },
     keyed::{FindKey, HasKey, Missing, partitions::Partition},
-    protocol::Quota,
 };
 
 /// A gate of its own for each key that a closure `F` finds in requests. It rejects only what is
@@ -26,20 +26,13 @@ pub struct Keyed<F: HasKey, G: Keyable> {
 type Place<K, G> = Option<Arc<Partition<K, G>>>;
 
 /// An admission by the gate of a key.
-#[doc(hidden)]
-pub struct KeyedGrant<K, G: Gate>(Option<(Place<K, G>, G::Grant)>);
-
-/// A sent call of a key.
-#[doc(hidden)]
 pub struct KeyedPass<K, G: Gate>(Option<(Place<K, G>, G::Pass)>);
 
 /// A place in the queue of a key.
-#[doc(hidden)]
 pub struct KeyedTicket<K, G: Gate>(Place<K, G>, G::Ticket);
 
 /// What was asked about a request: its key, unless it was not asked for yet, and what the key's
 /// gate has asked.
-#[doc(hidden)]
 pub struct KeyedAsked<K, G: Gate> {
     key: Option<Option<K>>,
     gate: G::Asked,
@@ -72,35 +65,20 @@ impl<F: HasKey, G: Keyable> Keyed<F, G> {
 // Nothing here asks that keys are `'static`, which the compiler does not know of a reference where
 // it looks whether a task can be spawned. Layers are built only with keys that are.
 impl<F: HasKey<Key: Send + Sync>, G: Keyable> Gate for Keyed<F, G> {
-    type Grant = KeyedGrant<F::Key, G>;
     type Pass = KeyedPass<F::Key, G>;
     type Ticket = KeyedTicket<F::Key, G>;
     type Asked = KeyedAsked<F::Key, G>;
 
-    #[inline]
-    fn send(&self, grant: Self::Grant) -> Self::Pass {
-        let Some((place, grant)) = grant.0 else {
-            return KeyedPass(None);
-        };
-        let gate = self.of(&place);
-        let pass = gate.send(grant);
-        if gate.owes(&pass) {
-            KeyedPass(Some((place, pass)))
-        } else {
-            KeyedPass(None)
-        }
-    }
-
-    fn give_back(&self, grant: Self::Grant, why: Unsent, now: &Now) {
-        if let Some((place, grant)) = grant.0 {
-            self.of(&place).give_back(grant, why, now);
-        }
-    }
-
-    #[inline]
-    fn end(&self, pass: Self::Pass, end: End, now: &Now) {
+    fn give_back(&self, pass: Self::Pass, why: Unsent, now: &Now) {
         if let Some((place, pass)) = pass.0 {
-            self.of(&place).end(pass, end, now);
+            self.of(&place).give_back(pass, why, now);
+        }
+    }
+
+    #[inline]
+    fn end(&self, pass: Self::Pass, how: Completion, now: &Now) {
+        if let Some((place, pass)) = pass.0 {
+            self.of(&place).end(pass, how, now);
         }
     }
 
@@ -113,69 +91,31 @@ impl<F: HasKey<Key: Send + Sync>, G: Keyable> Gate for Keyed<F, G> {
         pass.0.is_some()
     }
 
-    fn renew(&self, grant: Self::Grant, now: &Now) -> Result<Self::Grant, Box<Rejected>> {
-        let Some((place, grant)) = grant.0 else {
-            return Ok(grant);
-        };
-        let grant = self.of(&place).renew(grant, now)?;
-        Ok(KeyedGrant(Some((place, grant))))
-    }
-
-    fn answered(&self, pass: &mut Self::Pass, now: &Now) {
-        if let Some((place, pass)) = &mut pass.0 {
-            self.of(place).answered(pass, now);
+    fn renew(&self, pass: &mut Self::Pass, now: &Now) -> Result<(), Box<Rejected>> {
+        if let Some((place, held)) = &mut pass.0 {
+            let renewed = self.of(place).renew(held, now);
+            return renewed.inspect_err(|_| pass.0 = None);
         }
+        Ok(())
     }
 
-    fn upgraded(&self, pass: Self::Pass, outcome: Outcome, now: &Now) -> Self::Pass {
-        let Some((place, pass)) = pass.0 else {
-            return KeyedPass(None);
+    /// What owes nothing any more lets go of its partition.
+    #[inline]
+    fn event(&self, pass: &mut Self::Pass, event: CallEvent, now: &Now) {
+        let Some((place, held)) = &mut pass.0 else {
+            return;
         };
-        let gate = self.of(&place);
-        let pass = gate.upgraded(pass, outcome, now);
-        let owes = gate.owes(&pass);
-        KeyedPass(owes.then_some((place, pass)))
-    }
-
-    fn honor(&self, pass: &Self::Pass, retry_after: Duration, now: &Now) {
-        if let Some((place, pass)) = &pass.0 {
-            self.of(place).honor(pass, retry_after, now);
-        }
-    }
-
-    fn used(&self, pass: &mut Self::Pass, units: u32, now: &Now) {
-        if let Some((place, pass)) = &mut pass.0 {
-            self.of(place).used(pass, units, now);
+        let gate = self.of(place);
+        gate.event(held, event, now);
+        if matches!(event, CallEvent::Sent | CallEvent::Upgraded(_)) && !gate.owes(held) {
+            pass.0 = None;
         }
     }
 
     #[inline]
-    fn advertises(&self) -> bool {
-        self.parts.shared.advertises()
-    }
-
-    fn quotas(&self, pass: &Self::Pass, now: &Now, quotas: &mut Vec<Quota>) {
-        if let Some((place, pass)) = &pass.0 {
-            self.of(place).quotas(pass, now, quotas);
-        }
-    }
-
-    fn access(&self, now: &Now) -> Access {
-        self.only().map_or(Access::Open, |gate| gate.access(now))
-    }
-
-    fn changed(&self) -> Option<Changed> {
-        self.only()?.changed()
-    }
-
-    fn until_change(&self, now: &Now) -> Option<Duration> {
-        self.only()?.until_change(now)
-    }
-
-    fn expire(&self, now: &Now) {
-        if let Some(gate) = self.only() {
-            gate.expire(now);
-        }
+    fn closing<B>(&self, visit: &mut impl FnMut(&dyn Closes) -> ControlFlow<B>) -> ControlFlow<B> {
+        self.only()
+            .map_or(ControlFlow::Continue(()), |gate| gate.closing(visit))
     }
 }
 
@@ -189,16 +129,16 @@ where
         &self,
         inquiry: Inquiry<'_, Req, Self::Asked>,
         now: &Now,
-    ) -> Admission<Self::Grant, Self::Ticket> {
+    ) -> Admission<Self::Pass, Self::Ticket> {
         if !self.parts.enabled {
-            return Admission::Granted(KeyedGrant(None));
+            return Admission::Granted(KeyedPass(None));
         }
         let (key, mut inquiry) = self.ask(inquiry);
         let Some(key) = key else {
             return match self.parts.missing {
                 Missing::Share => self.admit_in(None, inquiry, now),
                 Missing::Reject => Admission::Rejected(Box::new(self.parts.shared.missing_key())),
-                Missing::Allow => Admission::Granted(KeyedGrant(None)),
+                Missing::Allow => Admission::Granted(KeyedPass(None)),
             };
         };
         let mut found = self.parts.partitions.find(key);
@@ -207,7 +147,7 @@ where
                 return match self.parts.overflow {
                     Overflow::Shared => self.admit_in(None, inquiry, now),
                     Overflow::Reject => Admission::Rejected(Box::new(self.parts.shared.overflow())),
-                    Overflow::Allow => Admission::Granted(KeyedGrant(None)),
+                    Overflow::Allow => Admission::Granted(KeyedPass(None)),
                 };
             };
             let own = inquiry.of(|asked| asked);
@@ -227,33 +167,37 @@ where
         mut inquiry: Inquiry<'_, Req, Self::Asked>,
         cx: &mut Context<'_>,
         now: &Now,
-    ) -> Turn<Self::Grant> {
+    ) -> TicketPoll<Self::Pass> {
         let own = inquiry.of(|asked| &mut asked.gate);
         match self.of(place).poll_ticket(ticket, own, cx, now) {
-            Turn::Granted(grant) => Turn::Granted(KeyedGrant(Some((place.take(), grant)))),
-            Turn::Queued(wake) => Turn::Queued(wake),
-            Turn::Rejected(rejected) => Turn::Rejected(rejected),
+            TicketPoll::Granted(pass) => TicketPoll::Granted(KeyedPass(Some((place.take(), pass)))),
+            TicketPoll::Queued(wake) => TicketPoll::Queued(wake),
+            TicketPoll::Rejected(rejected) => TicketPoll::Rejected(rejected),
         }
     }
 
-    fn wait(&self, inquiry: Inquiry<'_, Req, Self::Asked>, now: &Now) -> Option<Duration> {
-        let (key, inquiry) = self.ask(inquiry);
-        let place = key.and_then(|key| self.parts.partitions.find(key));
-        self.of(&place).wait(inquiry, now)
-    }
-
-    fn quotas_for(
+    #[inline]
+    fn limits(
         &self,
-        inquiry: Inquiry<'_, Req, Self::Asked>,
-        now: &Now,
-        quotas: &mut Vec<Quota>,
+        call: Counted<'_, Req, Self::Pass, Self::Asked>,
+        visit: &mut impl FnMut(&dyn Quoted),
     ) {
-        let (key, inquiry) = self.ask(inquiry);
-        let place = key.map(|key| self.parts.partitions.find(key));
-        match (place, self.parts.missing) {
-            (Some(place), _) => self.of(&place).quotas_for(inquiry, now, quotas),
-            (None, Missing::Share) => self.parts.shared.quotas_for(inquiry, now, quotas),
-            (None, _) => {}
+        match call {
+            Counted::Sent(KeyedPass(None)) => {}
+            Counted::Sent(KeyedPass(Some((place, pass)))) => {
+                self.of(place).limits(Counted::Sent(pass), visit);
+            }
+            // Not worth a look-up.
+            Counted::Unsent(_, Visit::ForQuotas) if !self.parts.advertises => {}
+            Counted::Unsent(inquiry, why) => {
+                let (key, inquiry) = self.ask(inquiry);
+                let place = match (key, self.parts.missing) {
+                    (Some(key), _) => self.parts.partitions.find(key),
+                    (None, Missing::Share) => None,
+                    (None, _) => return,
+                };
+                self.of(&place).limits(Counted::Unsent(inquiry, why), visit);
+            }
         }
     }
 }
@@ -288,7 +232,7 @@ impl<F: HasKey<Key: Send + Sync>, G: Keyable> Keyed<F, G> {
         place: Place<F::Key, G>,
         inquiry: Inquiry<'_, Req, G::Asked>,
         now: &Now,
-    ) -> Admission<KeyedGrant<F::Key, G>, KeyedTicket<F::Key, G>>
+    ) -> Admission<KeyedPass<F::Key, G>, KeyedTicket<F::Key, G>>
     where
         G: Admit<Req>,
     {
@@ -297,15 +241,15 @@ impl<F: HasKey<Key: Send + Sync>, G: Keyable> Keyed<F, G> {
             None => self.parts.shared_for_call(),
         };
         match gate.admit(inquiry, now) {
-            Admission::Granted(grant) => Admission::Granted(KeyedGrant(Some((place, grant)))),
+            Admission::Granted(pass) => Admission::Granted(KeyedPass(Some((place, pass)))),
             Admission::Queued(ticket) => Admission::Queued(KeyedTicket(place, ticket)),
             Admission::Rejected(rejected) => Admission::Rejected(rejected),
         }
     }
 
-    fn undo(&self, admission: Admission<KeyedGrant<F::Key, G>, KeyedTicket<F::Key, G>>, now: &Now) {
+    fn undo(&self, admission: Admission<KeyedPass<F::Key, G>, KeyedTicket<F::Key, G>>, now: &Now) {
         match admission {
-            Admission::Granted(grant) => self.give_back(grant, Unsent::Abandoned, now),
+            Admission::Granted(pass) => self.give_back(pass, Unsent::Abandoned, now),
             Admission::Queued(ticket) => self.leave(ticket, now),
             Admission::Rejected(_) => {}
         }
@@ -354,14 +298,6 @@ impl<F: HasKey, G: Keyable> fmt::Debug for Keyed<F, G> {
         f.debug_struct("Keyed")
             .field("parts", &self.parts)
             .finish_non_exhaustive()
-    }
-}
-
-impl<K, G: Gate<Grant: fmt::Debug>> fmt::Debug for KeyedGrant<K, G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("KeyedGrant")
-            .field(&self.0.as_ref().map(|(_, grant)| grant))
-            .finish()
     }
 }
 

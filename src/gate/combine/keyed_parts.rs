@@ -28,6 +28,8 @@ pub(crate) struct KeyedParts<K, G: Keyable> {
     pub(super) overflow: Overflow,
     pub(super) missing: Missing,
     pub(super) enabled: bool,
+    /// If true, callers are told of the limits.
+    pub(super) advertises: bool,
     /// Whether no request has a key, so that readiness can be told before there is one.
     pub(super) all_share: bool,
     /// If true, a call has come to the shared gate. Relaxed: a statistic.
@@ -35,7 +37,6 @@ pub(crate) struct KeyedParts<K, G: Keyable> {
 }
 
 /// A gate of which each key can have its own.
-#[doc(hidden)]
 #[expect(private_bounds, reason = "only gates of this crate are keyed")]
 pub trait Keyable: Gate + Evict + MissingKey + Sized + Send + Sync + 'static {
     /// How they are made.
@@ -71,9 +72,16 @@ where
             overflow,
             missing,
             enabled,
+            advertises: false,
             all_share: false,
             shared_is_used: AtomicBool::new(false),
         }
+    }
+
+    /// Says whether callers are told of the limits.
+    pub(crate) fn advertises(mut self, advertises: bool) -> Self {
+        self.advertises = advertises;
+        self
     }
 
     /// Says whether no request has a key.

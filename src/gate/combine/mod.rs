@@ -1,13 +1,15 @@
 //! Gates made of gates.
 
-mod both;
+mod asking;
+mod chain;
 mod keyed;
 mod keyed_parts;
 mod optional;
 mod shadow;
 
-pub use both::{Both, BothTicket, IntoGate};
-pub use keyed::{Keyed, KeyedAsked, KeyedGrant, KeyedPass, KeyedTicket};
-pub use keyed_parts::Keyable;
-pub(crate) use keyed_parts::{KeyedParts, MissingKey};
+pub(crate) use asking::{Ask, AskUsed, Asks};
+pub use asking::{Asking, CostOf, CriticalityOf, DeadlineOf, UsedOf};
+pub use chain::{Chain, IntoGate};
+pub use keyed::Keyed;
+pub(crate) use keyed_parts::{Keyable, KeyedParts, MissingKey};
 pub use shadow::{Shadow, ShadowHandle, ShadowSnapshot};

@@ -1,37 +1,39 @@
 //! A gate that may be there or not: `None` admits everything.
 
-use std::{task::Context, time::Duration};
+use std::{ops::ControlFlow, task::Context};
 
 use crate::{
-    Outcome, Rejected,
+    Rejected,
     ambient::clock::Now,
-    gate::{Access, Admission, Admit, Changed, End, Gate, Inquiry, Read, Turn, Unsent},
-    protocol::Quota,
+    gate::{
+        Admission, Admit, CallEvent, Closes, Completion, Controlled, Counted, Gate, Inquiry,
+        Quoted, Read, TicketPoll, Unsent,
+    },
 };
 
+impl<G: Controlled> Controlled for Option<G> {
+    type Handle = Option<G::Handle>;
+
+    fn control(&self) -> Self::Handle {
+        self.as_ref().map(Controlled::control)
+    }
+}
+
 impl<G: Gate> Gate for Option<G> {
-    type Grant = Option<G::Grant>;
     type Pass = Option<G::Pass>;
     type Ticket = G::Ticket;
     type Asked = G::Asked;
 
-    #[inline(always)]
-    fn send(&self, grant: Self::Grant) -> Self::Pass {
-        self.as_ref()
-            .zip(grant)
-            .map(|(gate, grant)| gate.send(grant))
-    }
-
-    fn give_back(&self, grant: Self::Grant, why: Unsent, now: &Now) {
-        if let (Some(gate), Some(grant)) = (self, grant) {
-            gate.give_back(grant, why, now);
+    fn give_back(&self, pass: Self::Pass, why: Unsent, now: &Now) {
+        if let (Some(gate), Some(pass)) = (self, pass) {
+            gate.give_back(pass, why, now);
         }
     }
 
     #[inline(always)]
-    fn end(&self, pass: Self::Pass, end: End, now: &Now) {
+    fn end(&self, pass: Self::Pass, how: Completion, now: &Now) {
         if let (Some(gate), Some(pass)) = (self, pass) {
-            gate.end(pass, end, now);
+            gate.end(pass, how, now);
         }
     }
 
@@ -48,65 +50,25 @@ impl<G: Gate> Gate for Option<G> {
             .is_some_and(|(gate, pass)| gate.owes(pass))
     }
 
-    fn renew(&self, grant: Self::Grant, now: &Now) -> Result<Self::Grant, Box<Rejected>> {
-        self.as_ref()
-            .zip(grant)
-            .map(|(gate, grant)| gate.renew(grant, now))
-            .transpose()
-    }
-
-    fn answered(&self, pass: &mut Self::Pass, now: &Now) {
-        if let (Some(gate), Some(pass)) = (self, pass) {
-            gate.answered(pass, now);
+    fn renew(&self, pass: &mut Self::Pass, now: &Now) -> Result<(), Box<Rejected>> {
+        if let (Some(gate), Some(held)) = (self, pass.as_mut()) {
+            let renewed = gate.renew(held, now);
+            return renewed.inspect_err(|_| *pass = None);
         }
+        Ok(())
     }
 
-    fn upgraded(&self, pass: Self::Pass, outcome: Outcome, now: &Now) -> Self::Pass {
-        self.as_ref()
-            .zip(pass)
-            .map(|(gate, pass)| gate.upgraded(pass, outcome, now))
-    }
-
-    fn honor(&self, pass: &Self::Pass, retry_after: Duration, now: &Now) {
+    #[inline(always)]
+    fn event(&self, pass: &mut Self::Pass, event: CallEvent, now: &Now) {
         if let (Some(gate), Some(pass)) = (self, pass) {
-            gate.honor(pass, retry_after, now);
-        }
-    }
-
-    fn used(&self, pass: &mut Self::Pass, units: u32, now: &Now) {
-        if let (Some(gate), Some(pass)) = (self, pass) {
-            gate.used(pass, units, now);
+            gate.event(pass, event, now);
         }
     }
 
     #[inline(always)]
-    fn advertises(&self) -> bool {
-        self.as_ref().is_some_and(Gate::advertises)
-    }
-
-    fn quotas(&self, pass: &Self::Pass, now: &Now, quotas: &mut Vec<Quota>) {
-        if let (Some(gate), Some(pass)) = (self, pass) {
-            gate.quotas(pass, now, quotas);
-        }
-    }
-
-    #[inline(always)]
-    fn access(&self, now: &Now) -> Access {
-        self.as_ref().map_or(Access::Open, |gate| gate.access(now))
-    }
-
-    fn changed(&self) -> Option<Changed> {
-        self.as_ref().and_then(Gate::changed)
-    }
-
-    fn until_change(&self, now: &Now) -> Option<Duration> {
-        self.as_ref().and_then(|gate| gate.until_change(now))
-    }
-
-    fn expire(&self, now: &Now) {
-        if let Some(gate) = self {
-            gate.expire(now);
-        }
+    fn closing<B>(&self, visit: &mut impl FnMut(&dyn Closes) -> ControlFlow<B>) -> ControlFlow<B> {
+        self.as_ref()
+            .map_or(ControlFlow::Continue(()), |gate| gate.closing(visit))
     }
 }
 
@@ -116,10 +78,10 @@ impl<G: Admit<Req>, Req> Admit<Req> for Option<G> {
         &self,
         inquiry: Inquiry<'_, Req, Self::Asked>,
         now: &Now,
-    ) -> Admission<Self::Grant, Self::Ticket> {
+    ) -> Admission<Self::Pass, Self::Ticket> {
         match self.as_ref().map(|gate| gate.admit(inquiry, now)) {
             None => Admission::Granted(None),
-            Some(Admission::Granted(grant)) => Admission::Granted(Some(grant)),
+            Some(Admission::Granted(pass)) => Admission::Granted(Some(pass)),
             Some(Admission::Queued(ticket)) => Admission::Queued(ticket),
             Some(Admission::Rejected(rejected)) => Admission::Rejected(rejected),
         }
@@ -131,31 +93,31 @@ impl<G: Admit<Req>, Req> Admit<Req> for Option<G> {
         inquiry: Inquiry<'_, Req, Self::Asked>,
         cx: &mut Context<'_>,
         now: &Now,
-    ) -> Turn<Self::Grant> {
+    ) -> TicketPoll<Self::Pass> {
         match self
             .as_ref()
             .map(|gate| gate.poll_ticket(ticket, inquiry, cx, now))
         {
-            None => Turn::Granted(None),
-            Some(Turn::Granted(grant)) => Turn::Granted(Some(grant)),
-            Some(Turn::Queued(wake)) => Turn::Queued(wake),
-            Some(Turn::Rejected(rejected)) => Turn::Rejected(rejected),
+            None => TicketPoll::Granted(None),
+            Some(TicketPoll::Granted(pass)) => TicketPoll::Granted(Some(pass)),
+            Some(TicketPoll::Queued(wake)) => TicketPoll::Queued(wake),
+            Some(TicketPoll::Rejected(rejected)) => TicketPoll::Rejected(rejected),
         }
     }
 
-    fn wait(&self, inquiry: Inquiry<'_, Req, Self::Asked>, now: &Now) -> Option<Duration> {
-        self.as_ref().and_then(|gate| gate.wait(inquiry, now))
-    }
-
-    fn quotas_for(
+    #[inline(always)]
+    fn limits(
         &self,
-        inquiry: Inquiry<'_, Req, Self::Asked>,
-        now: &Now,
-        quotas: &mut Vec<Quota>,
+        call: Counted<'_, Req, Self::Pass, Self::Asked>,
+        visit: &mut impl FnMut(&dyn Quoted),
     ) {
-        if let Some(gate) = self {
-            gate.quotas_for(inquiry, now, quotas);
-        }
+        let Some(gate) = self else { return };
+        let call = match call {
+            Counted::Sent(Some(pass)) => Counted::Sent(pass),
+            Counted::Sent(None) => return,
+            Counted::Unsent(inquiry, why) => Counted::Unsent(inquiry, why),
+        };
+        gate.limits(call, visit);
     }
 }
 

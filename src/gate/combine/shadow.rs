@@ -1,19 +1,22 @@
 //! Gates on trial: they decide on every call, and what they reject is only counted.
 
 use std::{
+    convert::Infallible,
     fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     task::Context,
-    time::Duration,
 };
 
 use crate::{
-    Name, Outcome, Rejected, RejectedKind,
+    Name, Rejected, RejectedKind,
     ambient::clock::Now,
-    gate::{Admission, Admit, End, Gate, GateLayer, Inquiry, IntoGate, Read, Turn, Unsent},
+    gate::{
+        Admission, Admit, CallEvent, Completion, Controlled, Gate, GateLayer, Inquiry, IntoGate,
+        Read, TicketPoll, Unsent,
+    },
     observe::{self, Event, Instance, Observed, Rejections, Tally, register},
 };
 
@@ -104,9 +107,7 @@ impl<G: Gate> Shadow<G> {
     /// What it counts.
     #[must_use]
     pub fn handle(&self) -> ShadowHandle {
-        ShadowHandle {
-            state: self.state.clone(),
-        }
+        self.control()
     }
 }
 
@@ -120,11 +121,13 @@ impl<G: Gate + Clone, P> GateLayer<G, P> {
     }
 }
 
-impl<G: Gate, P> GateLayer<Shadow<G>, P> {
-    /// What the candidate has decided.
-    #[must_use]
-    pub fn handle(&self) -> ShadowHandle {
-        self.gate().handle()
+impl<G> Controlled for Shadow<G> {
+    type Handle = ShadowHandle;
+
+    fn control(&self) -> ShadowHandle {
+        ShadowHandle {
+            state: self.state.clone(),
+        }
     }
 }
 
@@ -152,54 +155,38 @@ impl State {
 }
 
 impl<G: Gate> Gate for Shadow<G> {
-    type Grant = Option<G::Grant>;
     type Pass = Option<G::Pass>;
-    // There is none.
-    type Ticket = bool;
+    type Ticket = Infallible;
     type Asked = G::Asked;
 
-    #[inline]
-    fn send(&self, grant: Self::Grant) -> Self::Pass {
-        self.gate.send(grant)
-    }
-
-    fn give_back(&self, grant: Self::Grant, why: Unsent, now: &Now) {
-        self.gate.give_back(grant, why, now);
+    fn give_back(&self, pass: Self::Pass, why: Unsent, now: &Now) {
+        self.gate.give_back(pass, why, now);
     }
 
     #[inline]
-    fn end(&self, pass: Self::Pass, end: End, now: &Now) {
-        self.gate.end(pass, end, now);
+    fn end(&self, pass: Self::Pass, how: Completion, now: &Now) {
+        self.gate.end(pass, how, now);
     }
 
-    fn leave(&self, _: bool, _: &Now) {}
+    fn leave(&self, ticket: Infallible, _: &Now) {
+        match ticket {}
+    }
 
     #[inline]
     fn owes(&self, pass: &Self::Pass) -> bool {
         self.gate.owes(pass)
     }
 
-    fn renew(&self, grant: Self::Grant, now: &Now) -> Result<Self::Grant, Box<Rejected>> {
-        Ok(self.gate.renew(grant, now).unwrap_or_else(|rejected| {
+    fn renew(&self, pass: &mut Self::Pass, now: &Now) -> Result<(), Box<Rejected>> {
+        if let Err(rejected) = self.gate.renew(pass, now) {
             self.state.rejected(&rejected);
-            None
-        }))
+        }
+        Ok(())
     }
 
-    fn answered(&self, pass: &mut Self::Pass, now: &Now) {
-        self.gate.answered(pass, now);
-    }
-
-    fn upgraded(&self, pass: Self::Pass, outcome: Outcome, now: &Now) -> Self::Pass {
-        self.gate.upgraded(pass, outcome, now)
-    }
-
-    fn honor(&self, pass: &Self::Pass, retry_after: Duration, now: &Now) {
-        self.gate.honor(pass, retry_after, now);
-    }
-
-    fn used(&self, pass: &mut Self::Pass, units: u32, now: &Now) {
-        self.gate.used(pass, units, now);
+    #[inline]
+    fn event(&self, pass: &mut Self::Pass, event: CallEvent, now: &Now) {
+        self.gate.event(pass, event, now);
     }
 }
 
@@ -209,10 +196,10 @@ impl<G: Admit<Req>, Req> Admit<Req> for Shadow<G> {
         &self,
         inquiry: Inquiry<'_, Req, Self::Asked>,
         now: &Now,
-    ) -> Admission<Self::Grant, bool> {
+    ) -> Admission<Self::Pass, Infallible> {
         self.state.tally.count(Event::Admitted);
         match self.gate.admit(inquiry, now) {
-            Admission::Granted(grant) => return Admission::Granted(grant),
+            Admission::Granted(pass) => return Admission::Granted(pass),
             Admission::Queued(ticket) => {
                 self.state.waits.fetch_add(1, Ordering::Relaxed);
                 self.gate.leave(ticket, now);
@@ -224,12 +211,12 @@ impl<G: Admit<Req>, Req> Admit<Req> for Shadow<G> {
 
     fn poll_ticket(
         &self,
-        _: &mut bool,
+        ticket: &mut Infallible,
         _: Inquiry<'_, Req, Self::Asked>,
         _: &mut Context<'_>,
         _: &Now,
-    ) -> Turn<Self::Grant> {
-        unreachable!("no call waits for a candidate")
+    ) -> TicketPoll<Self::Pass> {
+        match *ticket {}
     }
 }
 

@@ -16,9 +16,9 @@ use super::*;
 use crate::{
     Criticality,
     algorithm::{Limit, TokenBucket},
-    gate::{Admit, Read, Shadow},
+    gate::{Admit, CostOf, DeadlineOf, Read, Shadow},
     keyed::NotKeyed,
-    rate_limit::{AsEstimated, ByRequest, Policy, RateLimitBuilder},
+    rate_limit::RateLimitBuilder,
     throttle::ThrottleLayer,
 };
 
@@ -47,7 +47,9 @@ impl Asks {
         (times.clone(), times.len())
     }
 
-    fn limit(&self) -> RateLimitBuilder<NotKeyed, Costed<impl Says<u32>, impl Says<Deadline>>> {
+    fn limit(
+        &self,
+    ) -> RateLimitBuilder<NotKeyed, Plain, Costed<impl Says<u32>, impl Says<Deadline>>> {
         RateLimitLayer::builder(Rate::per_second(1))
             .burst(1)
             .max_wait(SECOND * 5)
@@ -59,7 +61,7 @@ impl Asks {
 }
 
 type Deadline = Option<Instant>;
-type Costed<C, D> = Policy<ByRequest<C>, AsEstimated, ByRequest<D>>;
+type Costed<C, D> = (((), CostOf<C>), DeadlineOf<D>);
 
 trait Says<T>: Fn(&u32) -> T + Clone + Send + Sync + 'static {}
 

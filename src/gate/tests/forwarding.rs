@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    ops::ControlFlow,
     sync::{Mutex, MutexGuard},
     task::Context,
     time::Duration,
@@ -12,9 +13,11 @@ use super::{SECOND, one_a_second};
 use crate::{
     ConfigError, Outcome, Rejected,
     algorithm::Overflow,
+    ambient::clock::Now,
     gate::{
-        Access, Admission, Admit, Both, Changed, Demand, End, Gate, Inquiry, Keyable, Keyed,
-        KeyedParts, MissingKey, Now, Read, Shadow, Turn, Unsent,
+        Access, Admission, Admit, CallEvent, Chain, ClosedWatch, Closes, Completion, Counted,
+        Demand, Gate, Inquiry, Keyable, Keyed, KeyedParts, MissingKey, Quoted, Read, Shadow,
+        TicketPoll, Unsent, Visit, closing,
     },
     keyed::{
         KeyFn, Missing,
@@ -57,15 +60,9 @@ impl Logs {
 }
 
 impl Gate for Logs {
-    type Grant = u8;
     type Pass = u8;
     type Ticket = u8;
     type Asked = ();
-
-    fn send(&self, grant: u8) -> u8 {
-        self.tell("send");
-        grant
-    }
 
     fn give_back(&self, _: u8, why: Unsent, _: &Now) {
         self.tell(match why {
@@ -74,7 +71,7 @@ impl Gate for Logs {
         });
     }
 
-    fn end(&self, _: u8, _: End, _: &Now) {
+    fn end(&self, _: u8, _: Completion, _: &Now) {
         self.tell("end");
     }
 
@@ -86,45 +83,35 @@ impl Gate for Logs {
         *pass > 0
     }
 
-    fn renew(&self, grant: u8, _: &Now) -> Result<u8, Box<Rejected>> {
+    fn renew(&self, _: &mut u8, _: &Now) -> Result<(), Box<Rejected>> {
         self.tell("renew");
-        Ok(grant)
+        Ok(())
     }
 
-    fn answered(&self, _: &mut u8, _: &Now) {
-        self.tell("answered");
+    fn event(&self, _: &mut u8, event: CallEvent, _: &Now) {
+        self.tell(match event {
+            CallEvent::Sent => "sent",
+            CallEvent::Head => "head",
+            CallEvent::Hint(_) => "hint",
+            CallEvent::Used(_) => "used",
+            CallEvent::Upgraded(_) => "upgraded",
+        });
     }
 
-    fn upgraded(&self, pass: u8, _: Outcome, _: &Now) -> u8 {
-        self.tell("upgraded");
-        pass
+    fn closing<B>(&self, visit: &mut impl FnMut(&dyn Closes) -> ControlFlow<B>) -> ControlFlow<B> {
+        visit(self)
     }
+}
 
-    fn honor(&self, _: &u8, _: Duration, _: &Now) {
-        self.tell("honor");
-    }
-
-    fn used(&self, _: &mut u8, _: u32, _: &Now) {
-        self.tell("used");
-    }
-
-    fn advertises(&self) -> bool {
-        self.tell("advertises");
-        false
-    }
-
-    fn quotas(&self, _: &u8, _: &Now, _: &mut Vec<Quota>) {
-        self.tell("quotas");
-    }
-
+impl Closes for Logs {
     fn access(&self, _: &Now) -> Access {
         self.tell("access");
         Access::Open
     }
 
-    fn changed(&self) -> Option<Changed> {
+    fn changed(&self) -> ClosedWatch {
         self.tell("changed");
-        None
+        Box::pin(std::future::pending())
     }
 
     fn until_change(&self, _: &Now) -> Option<Duration> {
@@ -134,6 +121,17 @@ impl Gate for Logs {
 
     fn expire(&self, _: &Now) {
         self.tell("expire");
+    }
+}
+
+impl Quoted for Logs {
+    fn quotas(&self, _: &Now, _: &mut Vec<Quota>) {
+        self.tell("quotas");
+    }
+
+    fn wait(&self, _: &Now) -> Duration {
+        self.tell("wait");
+        Duration::ZERO
     }
 }
 
@@ -154,18 +152,18 @@ impl Admit<u32> for Logs {
         _: Inquiry<'_, u32, ()>,
         _: &mut Context<'_>,
         _: &Now,
-    ) -> Turn<u8> {
+    ) -> TicketPoll<u8> {
         self.tell("poll_ticket");
-        Turn::Granted(1)
+        TicketPoll::Granted(1)
     }
 
-    fn wait(&self, _: Inquiry<'_, u32, ()>, _: &Now) -> Option<Duration> {
-        self.tell("wait");
-        None
-    }
-
-    fn quotas_for(&self, _: Inquiry<'_, u32, ()>, _: &Now, _: &mut Vec<Quota>) {
-        self.tell("quotas_for");
+    fn limits(&self, call: Counted<'_, u32, u8, ()>, visit: &mut impl FnMut(&dyn Quoted)) {
+        self.tell(match call {
+            Counted::Sent(_) => "limits of a sent call",
+            Counted::Unsent(_, Visit::ForQuotas) => "limits of a rejected call",
+            Counted::Unsent(_, Visit::ForWait) => "limits of a call to be hinted",
+        });
+        visit(self);
     }
 }
 
@@ -229,9 +227,12 @@ impl<A: Default> Asking<A> {
     }
 }
 
-fn granted<G: Admit<u32>>(gate: &G, now: &Now) -> G::Grant {
+fn granted<G: Admit<u32>>(gate: &G, now: &Now) -> G::Pass {
     match gate.admit(Asking::about(1).inquiry(), now) {
-        Admission::Granted(grant) => gate.renew(grant, now).unwrap(),
+        Admission::Granted(mut pass) => {
+            gate.renew(&mut pass, now).unwrap();
+            pass
+        }
         _ => panic!("call 1 is admitted"),
     }
 }
@@ -241,23 +242,30 @@ fn tell<G: Admit<u32> + Read<u32>>(gate: &G) {
     let now = Now::unread();
     gate.give_back(granted(gate, &now), Unsent::Abandoned, &now);
     gate.give_back(granted(gate, &now), Unsent::NotReady, &now);
-    let mut pass = gate.send(granted(gate, &now));
+    let mut pass = granted(gate, &now);
+    gate.event(&mut pass, CallEvent::Sent, &now);
     assert!(gate.owes(&pass));
     gate.read(&mut pass, &1, &now);
-    gate.answered(&mut pass, &now);
-    gate.honor(&pass, SECOND, &now);
-    gate.used(&mut pass, 2, &now);
-    gate.quotas(&pass, &now, &mut Vec::new());
-    let pass = gate.upgraded(pass, Outcome::Success, &now);
-    gate.end(pass, End::Dropped, &now);
+    gate.event(&mut pass, CallEvent::Head, &now);
+    gate.event(&mut pass, CallEvent::Hint(SECOND), &now);
+    gate.event(&mut pass, CallEvent::Used(2), &now);
+    gate.limits(Counted::Sent(&pass), &mut |limit| {
+        limit.quotas(&now, &mut Vec::new());
+    });
+    gate.event(&mut pass, CallEvent::Upgraded(Outcome::Success), &now);
+    gate.end(pass, Completion::Dropped, &now);
 
-    gate.wait(Asking::about(1).inquiry(), &now);
-    gate.quotas_for(Asking::about(1).inquiry(), &now, &mut Vec::new());
-    gate.advertises();
-    gate.access(&now);
-    assert!(gate.changed().is_none());
-    gate.until_change(&now);
-    gate.expire(&now);
+    for why in [Visit::ForQuotas, Visit::ForWait] {
+        let mut asking = Asking::about(1);
+        let call = Counted::Unsent(asking.inquiry(), why);
+        gate.limits(call, &mut |limit| {
+            limit.wait(&now);
+        });
+    }
+    closing::access(gate, &now);
+    closing::changed(gate);
+    closing::until_change(gate, &now);
+    closing::expire(gate, &now);
 
     let cx = &mut Context::from_waker(std::task::Waker::noop());
     for leaves in [true, false] {
@@ -269,7 +277,9 @@ fn tell<G: Admit<u32> + Read<u32>>(gate: &G) {
             gate.leave(ticket, &now);
         } else {
             // Of two gates the second one lets it wait as well.
-            while let Turn::Queued(_) = gate.poll_ticket(&mut ticket, asking.inquiry(), cx, &now) {}
+            while let TicketPoll::Queued(_) =
+                gate.poll_ticket(&mut ticket, asking.inquiry(), cx, &now)
+            {}
         }
     }
 }
@@ -288,14 +298,14 @@ fn without(left_out: &[&str]) -> Vec<&'static str> {
 
 #[test]
 fn there_is_a_lot_to_tell() {
-    assert_eq!(everything().len(), 21);
+    assert_eq!(everything().len(), 22);
 }
 
 #[test]
 fn both_of_a_pair_are_told_everything() {
     let told = Told::leaked();
     let [first, second] = ["first", "second"].map(|name| Logs { name, told });
-    tell(&Both::new(first, second));
+    tell(&Chain::new(first, second));
     // What waits for the first has not yet joined the second; it leaves the first alone.
     assert_eq!(told.of("first"), everything());
     assert_eq!(told.of("second"), without(&["leave"]));
@@ -309,7 +319,7 @@ fn both_of_a_pair_are_told_everything() {
             told,
         },
     );
-    let pair = Both::new(first, second);
+    let pair = Chain::new(first, second);
     let now = Now::unread();
     let Admission::Queued(ticket) = pair.admit(Asking::about(0).inquiry(), &now) else {
         panic!("call 0 waits");
@@ -335,12 +345,13 @@ fn a_keys_own_gate_is_told_what_is_about_its_calls() {
     let told = Told::leaked();
     let logs = |name| Logs { name, told };
     let otherwise = (Overflow::Shared, Missing::Share);
-    let parts = KeyedParts::new(10, logs("shared"), logs("recipe"), otherwise, true);
+    let parts =
+        KeyedParts::new(10, logs("shared"), logs("recipe"), otherwise, true).advertises(true);
     tell(&Keyed::new(KeyFn::new(|_: &u32| Some(7)), parts));
     // Readiness is asked for before there is a key.
-    let about_all = ["advertises", "access", "changed", "until_change", "expire"];
+    let about_all = ["access", "changed", "until_change", "expire"];
     assert_eq!(told.of("own"), without(&about_all));
-    assert_eq!(told.of("shared"), ["advertises"]);
+    assert_eq!(told.of("shared"), [""; 0]);
 }
 
 #[test]
@@ -348,14 +359,15 @@ fn a_gate_on_trial_is_told_of_calls_and_asked_nothing_else() {
     let told = Told::leaked();
     tell(&Shadow::new(Logs { name: "", told }, "forwarding"));
     let asked = [
-        "advertises",
         "access",
         "changed",
         "until_change",
         "expire",
         "wait",
         "quotas",
-        "quotas_for",
+        "limits of a sent call",
+        "limits of a rejected call",
+        "limits of a call to be hinted",
         "poll_ticket",
     ];
     assert_eq!(told.of(""), without(&asked));

@@ -12,7 +12,11 @@ use tower::Service;
 use crate::{
     Deadline, Rejected,
     ambient::clock::Now,
-    gate::{Admit, Changed, Demand, Gate, Inquiry, Permit, Turn, Unsent, traits::poll_changed},
+    gate::{
+        Admit, ClosedWatch, Counted, Demand, Gate, Inquiry, Permit, TicketPoll, Unsent, Visit,
+        closing::{changed, poll_changed},
+        tower::permit::quotas,
+    },
     protocol::{Protocol, Quota},
     sync::Held,
 };
@@ -22,7 +26,7 @@ pub(super) struct Deferred<S, G: Gate, P, Req> {
     owed: Owed<G>,
     timer: Option<Pin<Box<Sleep>>>,
     /// Ends when the gates change while the service is not ready.
-    changed: Option<Changed>,
+    changed: Option<ClosedWatch>,
     service: S,
     /// `None` once the service has been called.
     request: Option<Req>,
@@ -52,7 +56,7 @@ pub(super) enum Waiting<G: Gate> {
     /// It has a place in a queue.
     Queued(G::Ticket),
     /// It is admitted, and yet to be sent.
-    Granted(G::Grant),
+    Granted(G::Pass),
     /// It is sent, or never will be.
     Nothing,
 }
@@ -158,16 +162,16 @@ impl<S, G: Gate, P, Req> Deferred<S, G, P, Req> {
                 asked: &mut self.asked,
             };
             match gate.poll_ticket(ticket, inquiry, cx, &Now::unread()) {
-                Turn::Granted(grant) => {
-                    *waiting = Waiting::Granted(grant);
+                TicketPoll::Granted(pass) => {
+                    *waiting = Waiting::Granted(pass);
                     return Poll::Ready(Ok(()));
                 }
-                Turn::Rejected(rejected) => {
+                TicketPoll::Rejected(rejected) => {
                     *waiting = Waiting::Nothing;
                     return Poll::Ready(Err(rejected));
                 }
-                Turn::Queued(None) => return Poll::Pending,
-                Turn::Queued(Some(wake)) => ready!(self.poll_timer(wake, cx)),
+                TicketPoll::Queued(None) => return Poll::Pending,
+                TicketPoll::Queued(Some(wake)) => ready!(self.poll_timer(wake, cx)),
             }
         }
     }
@@ -202,7 +206,7 @@ impl<S, G: Gate, P, Req> Deferred<S, G, P, Req> {
         loop {
             if self.changed.is_none() {
                 // Registered first and looked at then: no change is missed.
-                let Some(changed) = self.owed.gate.changed() else {
+                let Some(changed) = changed(&*self.owed.gate) else {
                     return Poll::Pending;
                 };
                 self.changed = Some(changed);
@@ -228,16 +232,17 @@ impl<S, G: Gate, P, Req> Deferred<S, G, P, Req> {
     where
         G: Admit<Req>,
     {
-        let (gate, mut quotas) = (&self.owed.gate, Vec::new());
-        if let (true, Some(request)) = (gate.advertises(), &self.request) {
+        let gate = &*self.owed.gate;
+        let quotas = self.request.as_ref().map(|request| {
             let inquiry = Inquiry {
                 request,
                 demand: &self.demand,
                 asked: &mut self.asked,
             };
-            gate.quotas_for(inquiry, &Now::unread(), &mut quotas);
-        }
-        Settled::Rejected(rejected, quotas)
+            let call = Counted::Unsent(inquiry, Visit::ForQuotas);
+            quotas(gate, call, &Now::unread())
+        });
+        Settled::Rejected(rejected, quotas.unwrap_or_default())
     }
 }
 
@@ -246,26 +251,29 @@ impl<G: Gate> Owed<G> {
         Self { gate, waiting }
     }
 
-    /// Asks the gates whether the grant still stands after the wait.
+    /// Asks the gates whether the admission still stands after the wait.
     fn renew(&mut self) -> Result<(), Box<Rejected>> {
-        if let Waiting::Granted(grant) = mem::replace(&mut self.waiting, Waiting::Nothing) {
-            self.waiting = Waiting::Granted(self.gate.renew(grant, &Now::unread())?);
+        match &mut self.waiting {
+            Waiting::Granted(pass) => self.gate.renew(pass, &Now::unread()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn send(&mut self) -> Permit<G> {
-        match mem::replace(&mut self.waiting, Waiting::Nothing) {
-            Waiting::Granted(grant) => Permit::new(&self.gate, self.gate.send(grant)),
-            _ => unreachable!("a call is sent once, after it was admitted"),
-        }
+        let pass = match &mut self.waiting {
+            Waiting::Granted(pass) => mem::take(pass),
+            // Nothing is owed for a call that was sent before.
+            _ => G::Pass::default(),
+        };
+        self.waiting = Waiting::Nothing;
+        Permit::sent(&self.gate, pass, &Now::unread())
     }
 
     fn give_back(&mut self, why: Unsent) {
         let now = Now::unread();
         match mem::replace(&mut self.waiting, Waiting::Nothing) {
             Waiting::Queued(ticket) => self.gate.leave(ticket, &now),
-            Waiting::Granted(grant) => self.gate.give_back(grant, why, &now),
+            Waiting::Granted(pass) => self.gate.give_back(pass, why, &now),
             Waiting::Nothing => {}
         }
     }

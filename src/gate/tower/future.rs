@@ -147,7 +147,7 @@ where
             match this.stage.project() {
                 StageProject::Calling { inner, permit } => {
                     let result = ready!(permit.guarded(|| inner.poll(cx)));
-                    return Poll::Ready(settle(this.protocol, result, permit));
+                    return Poll::Ready(settle::<_, _, Req, _, _>(this.protocol, result, permit));
                 }
                 StageProject::Rejected { rejected, quotas } => {
                     let rejected = rejected.take().expect("polled after completion");
@@ -163,38 +163,26 @@ where
 }
 
 #[inline(always)]
-fn settle<G, P, Res, Err>(
+fn settle<G, P, Req, Res, Err>(
     protocol: &P,
     result: Result<Res, Err>,
     permit: &mut Permit<G>,
 ) -> Result<P::Response<Permit<G>>, P::Error>
 where
-    G: Read<Res> + Send + Sync + 'static,
+    G: Admit<Req> + Read<Res> + Send + Sync + 'static,
     P: Protocol<Res, Err>,
 {
     if let Ok(response) = &result {
         permit.read(response);
-        if permit.advertises() {
-            return settle_advertised(protocol, result, permit);
+        let quotas = permit.quotas();
+        if !quotas.is_empty() {
+            return advertise(protocol, protocol.settle(result, permit.take()), &quotas);
         }
     }
     protocol.settle(result, permit.take())
 }
 
 #[cold]
-fn settle_advertised<G, P, Res, Err>(
-    protocol: &P,
-    result: Result<Res, Err>,
-    permit: &mut Permit<G>,
-) -> Result<P::Response<Permit<G>>, P::Error>
-where
-    G: Gate + Send + Sync + 'static,
-    P: Protocol<Res, Err>,
-{
-    let quotas = permit.quotas();
-    advertise(protocol, protocol.settle(result, permit.take()), &quotas)
-}
-
 fn advertise<G, P, Res, Err>(
     protocol: &P,
     result: Result<P::Response<Permit<G>>, P::Error>,

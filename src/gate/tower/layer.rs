@@ -6,7 +6,7 @@ use tower::{Layer, Service};
 
 use crate::{
     gate::{
-        Admit, Demand, Gate, Gated, IntoGate, ResponseFuture,
+        Admit, Controlled, Demand, Gate, Gated, IntoGate, ResponseFuture,
         tower::{deferred::Telling, service::Inner},
     },
     protocol::{Plain, Unset},
@@ -72,6 +72,15 @@ impl<G, P> GateLayer<G, P> {
     {
         let protocol = (protocol, Telling::nobody());
         Inner::ready(service).enter(&self.gate, request, demand, protocol, drop)
+    }
+}
+
+impl<G: Controlled, P> GateLayer<G, P> {
+    /// Returns the handle: of a rate limit, a circuit breaker, a bulkhead or a throttle, of one for
+    /// each key, or of a trial.
+    #[must_use]
+    pub fn handle(&self) -> G::Handle {
+        self.gate().control()
     }
 }
 

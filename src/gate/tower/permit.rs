@@ -5,7 +5,7 @@ use std::{any::Any, fmt, mem, time::Duration};
 use crate::{
     Outcome,
     ambient::clock::Now,
-    gate::{End, Gate, Read},
+    gate::{Admit, CallEvent, Completion, Counted, Gate, Read},
     protocol::{Quota, Settle},
     sync::Held,
 };
@@ -24,7 +24,8 @@ pub struct Permit<G: Gate> {
 
 impl<G: Gate> Permit<G> {
     #[inline(always)]
-    pub(super) fn new(gate: &Held<G>, pass: G::Pass) -> Self {
+    pub(super) fn sent(gate: &Held<G>, mut pass: G::Pass, now: &Now) -> Self {
+        gate.event(&mut pass, CallEvent::Sent, now);
         Self {
             gate: gate.owes(&pass).then(|| gate.clone()),
             pass,
@@ -50,23 +51,29 @@ impl<G: Gate> Permit<G> {
         }
     }
 
+    /// The advertised limits that the call is counted under.
     #[inline(always)]
-    pub(super) fn advertises(&self) -> bool {
-        self.gate.as_ref().is_some_and(|gate| gate.advertises())
+    pub(super) fn quotas<Req>(&self) -> Vec<Quota>
+    where
+        G: Admit<Req>,
+    {
+        let Some(gate) = &self.gate else {
+            return Vec::new();
+        };
+        quotas(&**gate, Counted::Sent(&self.pass), &Now::unread())
     }
 
-    pub(super) fn quotas(&self) -> Vec<Quota> {
-        let mut quotas = Vec::new();
+    #[inline(always)]
+    fn event(&mut self, event: CallEvent) {
         if let Some(gate) = &self.gate {
-            gate.quotas(&self.pass, &Now::unread(), &mut quotas);
+            gate.event(&mut self.pass, event, &Now::unread());
         }
-        quotas
     }
 
     #[inline(always)]
-    fn end(&mut self, end: End) {
+    fn end(&mut self, how: Completion) {
         if let Some(gate) = self.gate.take() {
-            gate.end(mem::take(&mut self.pass), end, &Now::unread());
+            gate.end(mem::take(&mut self.pass), how, &Now::unread());
         }
     }
 
@@ -80,7 +87,7 @@ impl<G: Gate> Permit<G> {
 
         impl<G: Gate> Drop for OnUnwind<'_, G> {
             fn drop(&mut self) {
-                self.0.end(End::Answered(Outcome::Failure, None));
+                self.0.end(Completion::Answered(Outcome::Failure, None));
             }
         }
 
@@ -94,35 +101,42 @@ impl<G: Gate> Permit<G> {
 impl<G: Gate + Send + Sync + 'static> Settle for Permit<G> {
     #[inline(always)]
     fn settle(mut self, outcome: Outcome, retry_after: Option<Duration>) {
-        self.end(End::Answered(outcome, retry_after));
+        self.end(Completion::Answered(outcome, retry_after));
     }
 
     fn cut_short(mut self, late: bool) {
-        self.end(End::CutShort { late });
+        self.end(Completion::CutShort { late });
     }
 
-    fn honor(&self, retry_after: Duration) {
-        if let Some(gate) = &self.gate {
-            gate.honor(&self.pass, retry_after, &Now::unread());
-        }
+    fn honor(&mut self, retry_after: Duration) {
+        self.event(CallEvent::Hint(retry_after));
     }
 
     fn answered(&mut self) {
-        if let Some(gate) = &self.gate {
-            gate.answered(&mut self.pass, &Now::unread());
-        }
+        self.event(CallEvent::Head);
     }
 
     fn upgraded(mut self, outcome: Outcome) -> Option<Box<dyn Any + Send>> {
-        let gate = self.gate.take()?;
-        let pass = gate.upgraded(mem::take(&mut self.pass), outcome, &Now::unread());
-        let owes = gate.owes(&pass);
+        self.event(CallEvent::Upgraded(outcome));
+        let gate = self.gate.take_if(|gate| gate.owes(&self.pass))?;
         let permit = Self {
-            gate: owes.then_some(gate),
-            pass,
+            gate: Some(gate),
+            pass: mem::take(&mut self.pass),
         };
-        owes.then(|| Box::new(Upgraded(permit)) as Box<dyn Any + Send>)
+        Some(Box::new(Upgraded(permit)))
     }
+}
+
+/// The advertised limits that a call is counted under. No allocation if there are none.
+#[inline(always)]
+pub(super) fn quotas<Req, G: Admit<Req>>(
+    gate: &G,
+    call: Counted<'_, Req, G::Pass, G::Asked>,
+    now: &Now,
+) -> Vec<Quota> {
+    let mut quotas = Vec::new();
+    gate.limits(call, &mut |limit| limit.quotas(now, &mut quotas));
+    quotas
 }
 
 /// What an upgraded call still holds. Its connection may close in any way, and the call was a
@@ -131,14 +145,14 @@ struct Upgraded<G: Gate>(Permit<G>);
 
 impl<G: Gate> Drop for Upgraded<G> {
     fn drop(&mut self) {
-        self.0.end(End::Answered(Outcome::Success, None));
+        self.0.end(Completion::Answered(Outcome::Success, None));
     }
 }
 
 impl<G: Gate> Drop for Permit<G> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.end(End::Dropped);
+        self.end(Completion::Dropped);
     }
 }
 

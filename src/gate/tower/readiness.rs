@@ -9,7 +9,10 @@ use tokio::time::timeout;
 
 use crate::{
     ambient::clock::Now,
-    gate::{Access, Changed, Gate, traits::poll_changed},
+    gate::{
+        Access, ClosedWatch, Gate,
+        closing::{access, changed, expire, poll_changed, until_change},
+    },
     sync::Held,
 };
 
@@ -33,7 +36,7 @@ struct Waits {
     /// For the end of backpressure.
     admitting: Option<WaitForAccess>,
     /// For the gates to close while the inner service is not ready.
-    changed: Option<Changed>,
+    changed: Option<ClosedWatch>,
 }
 
 /// Whether the gates reject all calls once they hold them back no longer.
@@ -46,7 +49,7 @@ impl Wait {
     where
         G: Gate + Send + Sync + 'static,
     {
-        match gate.access(&Now::unread()) {
+        match access(&**gate, &Now::unread()) {
             Access::Open => Poll::Ready(false),
             Access::Rejecting => Poll::Ready(true),
             Access::Withheld => self.poll_withheld(gate, cx),
@@ -72,9 +75,9 @@ impl Wait {
     pub(super) fn poll_change<G: Gate>(&mut self, gate: &G, cx: &mut Context<'_>) -> Poll<()> {
         let waits = self.0.get_or_insert_default();
         if waits.changed.is_none() {
-            waits.changed = gate.changed();
+            waits.changed = changed(gate);
             // It may have changed before that.
-            if gate.access(&Now::unread()) != Access::Open {
+            if access(gate, &Now::unread()) != Access::Open {
                 return Poll::Ready(());
             }
         }
@@ -102,20 +105,20 @@ impl std::fmt::Debug for Wait {
 /// before the look is seen by it; what changes after it wakes all that are registered.
 async fn while_withheld<G: Gate>(gate: Held<G>) -> bool {
     loop {
-        let changed = gate.changed();
-        match gate.access(&Now::unread()) {
+        let changed = changed(&*gate);
+        match access(&*gate, &Now::unread()) {
             Access::Open => return false,
             Access::Rejecting => return true,
             Access::Withheld => {}
         }
         let Some(changed) = changed else { return false };
-        let Some(wait) = gate.until_change(&Now::unread()) else {
+        let Some(wait) = until_change(&*gate, &Now::unread()) else {
             changed.await;
             continue;
         };
         if timeout(wait, changed).await.is_err() {
             // Everybody may be waiting, so that no call would notice that the time is over.
-            gate.expire(&Now::unread());
+            expire(&*gate, &Now::unread());
         }
     }
 }

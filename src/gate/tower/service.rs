@@ -10,9 +10,10 @@ use tower::Service;
 use crate::{
     ambient::clock::Now,
     gate::{
-        Admission, Admit, Demand, Inquiry, Permit, Read, ResponseFuture,
+        Admission, Admit, Counted, Demand, Inquiry, Permit, Read, ResponseFuture, Visit,
         tower::{
             deferred::{Owed, Telling, Waiting},
+            permit::quotas,
             readiness::{Readiness, Wait},
         },
     },
@@ -164,27 +165,25 @@ impl<S> Inner<S> {
             asked: &mut asked,
         };
         let waiting = match gate.admit(inquiry, &now) {
-            Admission::Granted(grant) if self.readiness == Readiness::Ready => {
+            Admission::Granted(pass) if self.readiness == Readiness::Ready => {
                 self.readiness = Readiness::Unasked;
-                let permit = Permit::new(gate, gate.send(grant));
+                let permit = Permit::sent(gate, pass, &now);
                 let service = &mut self.service;
                 return ResponseFuture::calling(protocol.0, permit, || service.call(request));
             }
-            Admission::Granted(grant) => (Waiting::Granted(grant), demand),
+            Admission::Granted(pass) => (Waiting::Granted(pass), demand),
             Admission::Queued(ticket) => {
                 let arrived = Some(now.instant());
                 (Waiting::Queued(ticket), Demand { arrived, ..demand })
             }
             Admission::Rejected(rejected) => {
-                let mut quotas = Vec::new();
-                if gate.advertises() {
-                    let inquiry = Inquiry {
-                        request: &request,
-                        demand: &demand,
-                        asked: &mut asked,
-                    };
-                    gate.quotas_for(inquiry, &now, &mut quotas);
-                }
+                let inquiry = Inquiry {
+                    request: &request,
+                    demand: &demand,
+                    asked: &mut asked,
+                };
+                let call = Counted::Unsent(inquiry, Visit::ForQuotas);
+                let quotas = quotas(&**gate, call, &now);
                 self.release();
                 hand_back(request);
                 return ResponseFuture::rejected(protocol.0, rejected, quotas);

@@ -106,7 +106,7 @@ where
     fn settle<T: Settle>(
         &self,
         result: Result<Response<B>, Err>,
-        permit: T,
+        mut permit: T,
     ) -> Result<Self::Response<T>, Self::Error> {
         let note = Cell::new(None);
         let result = self.protocol.settle(result, Note(&note));

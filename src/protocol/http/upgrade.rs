@@ -114,7 +114,7 @@ pub(super) fn is_guarded<B>(response: &Response<B>) -> bool {
 /// Settles a permit by the head of a response, or leaves it to the response's guard.
 pub(super) fn settle<B, T: Settle>(
     response: &Response<B>,
-    permit: T,
+    mut permit: T,
     outcome: Outcome,
     hint: Option<Duration>,
 ) {

@@ -13,14 +13,18 @@ use crate::{
         chance::Hashing,
         clock::{Clock, Now},
     },
-    gate::{Admission, Admit, Demand, End, Gate, Inquiry, Read, Turn, Unsent},
+    gate::{
+        Admission, Admit, CallEvent, Completion, Counted, Demand, Gate, Inquiry, Quoted, Read,
+        TicketPoll, Unsent, Visit, end_upgraded,
+    },
     keyed::Missing,
     observe::{Event, GateTally, trace},
-    protocol::Quota,
-    queue::{Bounds, QueuesByKey, Ticket, Turn as QueueTurn, WaitQueue},
+    queue::{Bounds, QueuesByKey, Ticket, Turn, WaitQueue},
     rate_limit::{
         Snapshot,
-        bucket::{self, BucketRef, Decision, MAX_WAITING_IN_ALL, Settings, Waited, changed},
+        bucket::{
+            self, BucketRef, CallsLimit, Decision, MAX_WAITING_IN_ALL, Settings, Waited, changed,
+        },
         keyed::{Key, of_key::OfKey, top::Top},
     },
 };
@@ -48,12 +52,10 @@ pub(in crate::rate_limit) struct Table {
 }
 
 /// The units that a call has taken of its key's limit; `None` if no limit applies to it.
-#[doc(hidden)]
 #[derive(Debug, Default)]
 pub struct TakenOfKey(Option<(u64, u32)>);
 
 /// A place in the queue of a key.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct TableTicket {
     hash: u64,
@@ -185,6 +187,15 @@ impl Table {
         }
     }
 
+    /// Closes for as long as the upstream asks for, if that is honored.
+    fn honor(&self, taken: &TakenOfKey, retry_after: Duration) {
+        let max_penalty = self.settings.max_penalty;
+        if let Some((hash, _)) = taken.0.filter(|_| max_penalty > 0) {
+            let penalty = retry_after.min(Duration::from_nanos(max_penalty));
+            self.with(hash, |bucket| bucket.close_for(penalty));
+        }
+    }
+
     fn waited(&self, ticket: &TableTicket, now: u64) {
         self.tally.took(0, now.saturating_sub(ticket.joined));
     }
@@ -214,17 +225,10 @@ impl Table {
 }
 
 impl<F> Gate for TableGate<F> {
-    type Grant = TakenOfKey;
     type Pass = TakenOfKey;
     type Ticket = TableTicket;
     // The hash of the key, once that was asked for.
     type Asked = Option<Option<u64>>;
-
-    #[inline(always)]
-    fn send(&self, taken: TakenOfKey) -> TakenOfKey {
-        self.table.admitted();
-        taken
-    }
 
     fn give_back(&self, taken: TakenOfKey, _: Unsent, now: &Now) {
         if let Some((hash, units)) = taken.0.filter(|(_, units)| *units > 0) {
@@ -236,9 +240,9 @@ impl<F> Gate for TableGate<F> {
     }
 
     #[inline(always)]
-    fn end(&self, taken: TakenOfKey, end: End, now: &Now) {
-        if let End::Answered(_, Some(retry_after)) = end {
-            self.honor(&taken, retry_after, now);
+    fn end(&self, taken: TakenOfKey, how: Completion, _: &Now) {
+        if let Completion::Answered(_, Some(retry_after)) = how {
+            self.table.honor(&taken, retry_after);
         }
     }
 
@@ -255,34 +259,19 @@ impl<F> Gate for TableGate<F> {
         taken.0.is_some() && self.table.settings.owes()
     }
 
-    fn honor(&self, taken: &TakenOfKey, retry_after: Duration, _: &Now) {
-        let max_penalty = self.table.settings.max_penalty;
-        if let Some((hash, _)) = taken.0.filter(|_| max_penalty > 0) {
-            let penalty = retry_after.min(Duration::from_nanos(max_penalty));
-            self.table.with(hash, |bucket| bucket.close_for(penalty));
-        }
-    }
-
-    fn used(&self, taken: &mut TakenOfKey, used: u32, _: &Now) {
-        if let Some((hash, units)) = &mut taken.0 {
-            self.table.with(*hash, |bucket| bucket.settle(*units, used));
-            *units = used;
-        }
-    }
-
     #[inline(always)]
-    fn advertises(&self) -> bool {
-        self.table.settings.advertise
-    }
-
-    fn quotas(&self, taken: &TakenOfKey, now: &Now, quotas: &mut Vec<Quota>) {
-        let Table {
-            clock, settings, ..
-        } = &*self.table;
-        if let (Some((hash, _)), true) = (taken.0, settings.advertise) {
-            let now = now.by(clock);
-            self.table
-                .with(hash, |bucket| bucket.quotas(settings.name, now, quotas));
+    fn event(&self, taken: &mut TakenOfKey, event: CallEvent, now: &Now) {
+        match event {
+            CallEvent::Sent => self.table.admitted(),
+            CallEvent::Head => {}
+            CallEvent::Hint(retry_after) => self.table.honor(taken, retry_after),
+            CallEvent::Used(used) => {
+                if let Some((hash, units)) = &mut taken.0 {
+                    self.table.with(*hash, |bucket| bucket.settle(*units, used));
+                    *units = used;
+                }
+            }
+            CallEvent::Upgraded(outcome) => end_upgraded(self, taken, outcome, now),
         }
     }
 }
@@ -341,47 +330,52 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
         inquiry: Inquiry<'_, Req, Self::Asked>,
         cx: &mut Context<'_>,
         now: &Now,
-    ) -> Turn<TakenOfKey> {
+    ) -> TicketPoll<TakenOfKey> {
         let TableTicket { hash, queue, .. } = &*ticket;
         let (limit, clock) = (self.table.of(*hash), &self.table.clock);
         let now = now.by(clock);
         match bucket::poll(&limit, (queue, &ticket.place), cx, (clock, now)) {
-            Ok(wake) => Turn::Queued(wake),
+            Ok(wake) => TicketPoll::Queued(wake),
             Err(turn) => {
                 self.table.queues.left(*hash, queue);
                 self.table.waited(ticket, now);
                 match turn {
-                    QueueTurn::Acquired => {
-                        Turn::Granted(TakenOfKey(Some((*hash, ticket.place.units()))))
+                    Turn::Acquired => {
+                        TicketPoll::Granted(TakenOfKey(Some((*hash, ticket.place.units()))))
                     }
                     turn => {
                         let why = bucket::rejected(&turn);
-                        Turn::Rejected(self.rejected(*hash, why, inquiry.request))
+                        TicketPoll::Rejected(self.rejected(*hash, why, inquiry.request))
                     }
                 }
             }
         }
     }
 
-    fn wait(&self, inquiry: Inquiry<'_, Req, Self::Asked>, now: &Now) -> Option<Duration> {
-        let cost = u64::from(inquiry.demand.cost);
-        let hash = self.ask(inquiry).unwrap_or(WITHOUT_KEY);
-        let now = now.by(&self.table.clock);
-        Some(self.table.buckets.wait(hash, cost, now))
-    }
-
-    fn quotas_for(
+    #[inline(always)]
+    fn limits(
         &self,
-        inquiry: Inquiry<'_, Req, Self::Asked>,
-        now: &Now,
-        quotas: &mut Vec<Quota>,
+        call: Counted<'_, Req, TakenOfKey, Self::Asked>,
+        visit: &mut impl FnMut(&dyn Quoted),
     ) {
-        let hash = match (self.ask(inquiry), self.table.missing) {
-            (Some(hash), _) => hash,
-            (None, Missing::Share) => WITHOUT_KEY,
-            (None, _) => return,
+        let Table {
+            settings, missing, ..
+        } = &*self.table;
+        let (hash, cost) = match call {
+            Counted::Sent(TakenOfKey(Some((hash, _)))) if settings.advertise => (*hash, 0),
+            Counted::Sent(_) => return,
+            Counted::Unsent(_, Visit::ForQuotas) if !settings.advertise => return,
+            Counted::Unsent(inquiry, _) => {
+                let cost = inquiry.demand.cost;
+                match (self.ask(inquiry), missing) {
+                    (Some(hash), _) => (hash, cost),
+                    (None, Missing::Share) => (WITHOUT_KEY, cost),
+                    (None, _) => return,
+                }
+            }
         };
-        self.quotas(&TakenOfKey(Some((hash, 0))), now, quotas);
+        self.table
+            .with(hash, |bucket| visit(&CallsLimit { bucket, cost }));
     }
 }
 

@@ -19,16 +19,18 @@ use crate::{
     Rejected, RejectedKind,
     algorithm::{Limit, TokenBucket},
     ambient::clock::Clock,
+    gate::CostOf,
     keyed::KeyFn,
-    rate_limit::{ByRequest, KeyedRateLimitLayer, Policy, Rate, RateLimitLayer},
+    protocol::Plain,
+    rate_limit::{KeyedRateLimitLayer, Rate, RateLimitLayer},
 };
 
 /// Whose call it is, and what it costs.
 type Call = (char, u32);
 type Log = Arc<Mutex<Vec<(char, u64)>>>;
-type Costed = ByRequest<fn(&Call) -> u32>;
+type Costed = ((), CostOf<fn(&Call) -> u32>);
 type ByName = KeyFn<fn(&Call) -> Option<char>, Call>;
-type Layered = KeyedRateLimitLayer<ByName, Policy<Costed>>;
+type Layered = KeyedRateLimitLayer<ByName, Plain, Costed>;
 
 /// Each key by `own`, and all of them within `total`: a rate by the second, and a burst.
 fn within(own: (u64, u32), total: &Arc<TokenBucket>) -> Layered {

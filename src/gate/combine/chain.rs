@@ -1,0 +1,326 @@
+//! Two gates as one, and so any number.
+
+use std::{fmt, mem, ops::ControlFlow, task::Context, time::Duration};
+
+use crate::{
+    Rejected, RejectedKind,
+    ambient::clock::Now,
+    gate::{
+        Admission, Admit, CallEvent, Closes, Completion, Counted, Gate, Inquiry, Quoted, Read,
+        TicketPoll, Unsent, Visit,
+    },
+};
+
+/// Two gates: a call must be admitted by both, the first asked first. What the first granted is
+/// given back if the second rejects. A call that waits for the second holds what the first granted,
+/// and the first is asked again after that wait.
+#[derive(Debug, Clone)]
+pub struct Chain<A, B> {
+    pub(crate) first: A,
+    pub(crate) second: B,
+}
+
+/// A place in the queue of one of two gates.
+pub enum ChainTicket<A: Gate, B: Gate> {
+    /// The first has not admitted the call yet.
+    First(A::Ticket),
+    /// The second has not; the first has.
+    Second(A::Pass, B::Ticket),
+    /// The turn has come, or will not come.
+    Over,
+}
+
+/// One gate or a tuple of them, from the outside in.
+pub trait IntoGate {
+    /// The one gate.
+    type Gate: Gate;
+
+    /// Puts them together.
+    fn into_gate(self) -> Self::Gate;
+}
+
+/// A pass that goes back unless it is taken: a later gate rejects, or panics.
+struct Returned<'a, G: Gate> {
+    gate: &'a G,
+    pass: G::Pass,
+    now: &'a Now,
+}
+
+impl<A: Gate, B: Gate> Chain<A, B> {
+    pub(crate) fn new(first: A, second: B) -> Self {
+        Self { first, second }
+    }
+
+    /// Asks the second for a call that the first has admitted.
+    #[inline(always)]
+    fn admit_second<Req>(
+        &self,
+        first: A::Pass,
+        inquiry: Inquiry<'_, Req, B::Asked>,
+        now: &Now,
+    ) -> Admission<(A::Pass, B::Pass), ChainTicket<A, B>>
+    where
+        B: Admit<Req>,
+    {
+        let held = Returned {
+            gate: &self.first,
+            pass: first,
+            now,
+        };
+        match self.second.admit(inquiry, now) {
+            Admission::Granted(second) => Admission::Granted((held.take(), second)),
+            Admission::Queued(ticket) => {
+                Admission::Queued(ChainTicket::Second(held.take(), ticket))
+            }
+            Admission::Rejected(rejected) => {
+                drop(held);
+                Admission::Rejected(rejected)
+            }
+        }
+    }
+
+    /// The second has admitted a call that has waited for it: asks the first again.
+    fn renew_first(&self, pass: (A::Pass, B::Pass), now: &Now) -> TicketPoll<(A::Pass, B::Pass)> {
+        let mut held = Returned {
+            gate: self,
+            pass,
+            now,
+        };
+        match self.first.renew(&mut held.pass.0, now) {
+            Ok(()) => TicketPoll::Granted(held.take()),
+            Err(rejected) => TicketPoll::Rejected(rejected),
+        }
+    }
+}
+
+/// Makes a hint one that is enough for another gate too.
+fn lengthen<G: Admit<Req>, Req>(
+    mut rejected: Box<Rejected>,
+    other: &G,
+    inquiry: Inquiry<'_, Req, G::Asked>,
+    now: &Now,
+) -> Box<Rejected> {
+    if rejected.kind == RejectedKind::RateLimited {
+        let mut wait = Duration::ZERO;
+        let call = Counted::Unsent(inquiry, Visit::ForWait);
+        other.limits(call, &mut |limit| wait = wait.max(limit.wait(now)));
+        rejected.retry_after = rejected.retry_after.map(|own| own.max(wait));
+    }
+    rejected
+}
+
+impl<A: Gate, B: Gate> Gate for Chain<A, B> {
+    type Pass = (A::Pass, B::Pass);
+    type Ticket = ChainTicket<A, B>;
+    type Asked = (A::Asked, B::Asked);
+
+    fn give_back(&self, (first, second): Self::Pass, why: Unsent, now: &Now) {
+        self.second.give_back(second, why, now);
+        self.first.give_back(first, why, now);
+    }
+
+    #[inline(always)]
+    fn end(&self, (first, second): Self::Pass, how: Completion, now: &Now) {
+        if self.second.owes(&second) {
+            self.second.end(second, how, now);
+        }
+        if self.first.owes(&first) {
+            self.first.end(first, how, now);
+        }
+    }
+
+    fn leave(&self, ticket: Self::Ticket, now: &Now) {
+        match ticket {
+            ChainTicket::First(ticket) => self.first.leave(ticket, now),
+            ChainTicket::Second(first, ticket) => {
+                self.second.leave(ticket, now);
+                self.first.give_back(first, Unsent::Abandoned, now);
+            }
+            ChainTicket::Over => {}
+        }
+    }
+
+    #[inline(always)]
+    fn owes(&self, (first, second): &Self::Pass) -> bool {
+        self.first.owes(first) || self.second.owes(second)
+    }
+
+    fn renew(&self, (first, second): &mut Self::Pass, now: &Now) -> Result<(), Box<Rejected>> {
+        let mut held = Returned {
+            gate: self,
+            pass: (mem::take(first), mem::take(second)),
+            now,
+        };
+        self.first.renew(&mut held.pass.0, now)?;
+        self.second.renew(&mut held.pass.1, now)?;
+        (*first, *second) = held.take();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn event(&self, (first, second): &mut Self::Pass, event: CallEvent, now: &Now) {
+        self.first.event(first, event, now);
+        self.second.event(second, event, now);
+    }
+
+    #[inline(always)]
+    fn closing<T>(&self, visit: &mut impl FnMut(&dyn Closes) -> ControlFlow<T>) -> ControlFlow<T> {
+        self.first.closing(visit)?;
+        self.second.closing(visit)
+    }
+}
+
+impl<A, B, Req> Admit<Req> for Chain<A, B>
+where
+    A: Admit<Req>,
+    B: Admit<Req>,
+{
+    #[inline(always)]
+    fn admit(
+        &self,
+        mut inquiry: Inquiry<'_, Req, Self::Asked>,
+        now: &Now,
+    ) -> Admission<Self::Pass, Self::Ticket> {
+        match self.first.admit(inquiry.of(|asked| &mut asked.0), now) {
+            Admission::Granted(pass) => {
+                match self.admit_second(pass, inquiry.of(|asked| &mut asked.1), now) {
+                    Admission::Rejected(rejected) => {
+                        let first = inquiry.of(|asked| &mut asked.0);
+                        Admission::Rejected(lengthen(rejected, &self.first, first, now))
+                    }
+                    admission => admission,
+                }
+            }
+            Admission::Queued(ticket) => Admission::Queued(ChainTicket::First(ticket)),
+            Admission::Rejected(rejected) => {
+                let second = inquiry.of(|asked| &mut asked.1);
+                Admission::Rejected(lengthen(rejected, &self.second, second, now))
+            }
+        }
+    }
+
+    fn poll_ticket(
+        &self,
+        ticket: &mut Self::Ticket,
+        mut inquiry: Inquiry<'_, Req, Self::Asked>,
+        cx: &mut Context<'_>,
+        now: &Now,
+    ) -> TicketPoll<Self::Pass> {
+        loop {
+            match ticket {
+                ChainTicket::First(first) => {
+                    let own = inquiry.of(|asked| &mut asked.0);
+                    let pass = match self.first.poll_ticket(first, own, cx, now) {
+                        TicketPoll::Granted(pass) => pass,
+                        TicketPoll::Queued(wake) => return TicketPoll::Queued(wake),
+                        TicketPoll::Rejected(rejected) => return TicketPoll::Rejected(rejected),
+                    };
+                    *ticket = ChainTicket::Over;
+                    match self.admit_second(pass, inquiry.of(|asked| &mut asked.1), now) {
+                        Admission::Granted(both) => return TicketPoll::Granted(both),
+                        Admission::Rejected(rejected) => return TicketPoll::Rejected(rejected),
+                        Admission::Queued(queued) => *ticket = queued,
+                    }
+                }
+                ChainTicket::Second(first, second) => {
+                    let own = inquiry.of(|asked| &mut asked.1);
+                    let second = match self.second.poll_ticket(second, own, cx, now) {
+                        TicketPoll::Granted(pass) => Ok(pass),
+                        TicketPoll::Queued(wake) => return TicketPoll::Queued(wake),
+                        TicketPoll::Rejected(rejected) => Err(rejected),
+                    };
+                    let first = mem::take(first);
+                    *ticket = ChainTicket::Over;
+                    return match second {
+                        Ok(second) => self.renew_first((first, second), now),
+                        Err(rejected) => {
+                            self.first.give_back(first, Unsent::Abandoned, now);
+                            TicketPoll::Rejected(rejected)
+                        }
+                    };
+                }
+                ChainTicket::Over => return TicketPoll::Queued(None),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn limits(
+        &self,
+        mut call: Counted<'_, Req, Self::Pass, Self::Asked>,
+        visit: &mut impl FnMut(&dyn Quoted),
+    ) {
+        let first = call.of(|pass| &pass.0, |asked| &mut asked.0);
+        self.first.limits(first, visit);
+        let second = call.of(|pass| &pass.1, |asked| &mut asked.1);
+        self.second.limits(second, visit);
+    }
+}
+
+impl<A: Read<Res>, B: Read<Res>, Res> Read<Res> for Chain<A, B> {
+    #[inline(always)]
+    fn read(&self, (first, second): &mut Self::Pass, response: &Res, now: &Now) {
+        self.first.read(first, response, now);
+        self.second.read(second, response, now);
+    }
+}
+
+impl<G: Gate> Returned<'_, G> {
+    #[inline(always)]
+    fn take(mut self) -> G::Pass {
+        let pass = mem::take(&mut self.pass);
+        mem::forget(self);
+        pass
+    }
+}
+
+impl<G: Gate> Drop for Returned<'_, G> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        let pass = mem::take(&mut self.pass);
+        self.gate.give_back(pass, Unsent::Abandoned, self.now);
+    }
+}
+
+impl<G: Gate> IntoGate for G {
+    type Gate = G;
+
+    fn into_gate(self) -> G {
+        self
+    }
+}
+
+impl<A: Gate, B: Gate> IntoGate for (A, B) {
+    type Gate = Chain<A, B>;
+
+    fn into_gate(self) -> Self::Gate {
+        Chain::new(self.0, self.1)
+    }
+}
+
+impl<A: Gate, B: Gate, C: Gate> IntoGate for (A, B, C) {
+    type Gate = Chain<A, Chain<B, C>>;
+
+    fn into_gate(self) -> Self::Gate {
+        Chain::new(self.0, Chain::new(self.1, self.2))
+    }
+}
+
+impl<A: Gate, B: Gate, C: Gate, D: Gate> IntoGate for (A, B, C, D) {
+    type Gate = Chain<A, Chain<B, Chain<C, D>>>;
+
+    fn into_gate(self) -> Self::Gate {
+        let (first, second, third, fourth) = self;
+        Chain::new(first, Chain::new(second, Chain::new(third, fourth)))
+    }
+}
+
+impl<A: Gate, B: Gate> fmt::Debug for ChainTicket<A, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::First(_) => "First",
+            Self::Second(..) => "Second",
+            Self::Over => "Over",
+        })
+    }
+}
