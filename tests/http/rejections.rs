@@ -2,7 +2,7 @@
 
 use axum::{Router, body::Body, routing::get};
 use http::{
-    HeaderValue, Request, StatusCode,
+    HeaderMap, HeaderValue, Request, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::BodyExt;
@@ -10,8 +10,8 @@ use tower::ServiceExt;
 
 use tower_keep::{
     Rejected, RejectedKind,
-    protocol::http::{Server, UntilBodyEnd},
-    rate_limit::{Rate, RateLimitLayer},
+    protocol::http::{RejectionBody, Server, UntilBodyEnd},
+    rate_limit::{Missing, Rate, RateLimitLayer},
 };
 
 fn page(status: StatusCode, rejected: &Rejected) -> (Body, Option<HeaderValue>) {
@@ -43,6 +43,78 @@ async fn a_closure_makes_the_body_of_a_rejection() {
         body,
         "<h1>429</h1>api: rate limit exceeded (api), try again in 30s"
     );
+}
+
+/// What a router with a keyed limit of one call says to a request of the tenant.
+async fn answer<R>(server: Server<R>, tenants: &[&str]) -> (StatusCode, HeaderMap, String)
+where
+    R: RejectionBody<Body> + Send + Sync + 'static,
+{
+    let tenant = |request: &Request<Body>| request.headers().get("x-tenant").cloned();
+    let limit = RateLimitLayer::builder(Rate::per_minute(2))
+        .burst(1)
+        .missing(Missing::Reject)
+        .protocol(server)
+        .keyed_by(tenant)
+        .build()
+        .unwrap();
+    let router = Router::new().route("/", get(async || "hello")).layer(limit);
+    let mut answer = None;
+    for tenant in tenants {
+        let mut request = Request::get("/").body(Body::empty()).unwrap();
+        if !tenant.is_empty() {
+            let tenant = tenant.parse().unwrap();
+            request.headers_mut().insert("x-tenant", tenant);
+        }
+        answer = Some(router.clone().oneshot(request).await.unwrap());
+    }
+    let (head, body) = answer.unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    (head.status, head.headers, body)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_changes_status_and_fields() {
+    let region = String::from("north");
+    let server = Server::new().problem_json().head(move |head, rejected| {
+        head.status = match rejected.kind {
+            RejectedKind::MissingKey => StatusCode::UNAUTHORIZED,
+            _ => StatusCode::FORBIDDEN,
+        };
+        head.headers.insert("x-region", region.parse().unwrap());
+        head.headers.remove(RETRY_AFTER);
+    });
+    let (status, headers, body) = answer(server, &["a", "a"]).await;
+    assert_eq!(
+        (status, &headers["x-region"]),
+        (StatusCode::FORBIDDEN, &"north".parse().unwrap())
+    );
+    assert_eq!(headers.get(RETRY_AFTER), None);
+    assert_eq!(headers[CONTENT_TYPE], "application/problem+json");
+    assert!(body.contains(r#""status":403"#), "{body}");
+
+    let (status, _, body) = answer(server, &[""]).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert!(
+        body.contains(r#""title":"Unauthorized","status":401"#),
+        "{body}"
+    );
+    // What was admitted is not asked about.
+    let (status, headers, _) = answer(server, &["a"]).await;
+    assert_eq!((status, headers.get("x-region")), (StatusCode::OK, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closures_content_type_goes_before_the_bodys() {
+    let server = Server::new().body(page).head(|head, _| {
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        head.headers.insert(CONTENT_TYPE, html);
+    });
+    let (_, headers, body) = answer(server, &["a", "a"]).await;
+    assert_eq!(headers[CONTENT_TYPE], "text/html; charset=utf-8");
+    assert_eq!(headers[RETRY_AFTER], "30");
+    assert!(body.starts_with("<h1>429</h1>"), "{body}");
 }
 
 #[tokio::test(start_paused = true)]

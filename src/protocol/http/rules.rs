@@ -2,9 +2,9 @@
 
 use std::{fmt, ops::Deref};
 
-use http::{HeaderMap, StatusCode, request::Parts};
+use http::{HeaderMap, StatusCode, request::Parts, response};
 
-use crate::protocol::Advice;
+use crate::{Rejected, protocol::Advice};
 
 /// A user's closure. Protocols are copied freely, so it is kept for as long as the program runs;
 /// one that captures nothing takes no memory.
@@ -16,6 +16,9 @@ pub(super) type IdempotentRule = Rule<dyn Fn(&Parts) -> bool + Send + Sync>;
 /// What a retry may do after a response.
 pub(super) type AdviceRule = Rule<dyn Fn(StatusCode, &HeaderMap) -> Option<Advice> + Send + Sync>;
 
+/// What else the head of a rejection says.
+pub(super) type HeadRule = Rule<dyn Fn(&mut response::Parts, &Rejected) + Send + Sync>;
+
 impl IdempotentRule {
     pub(super) fn new(rule: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         Self(Box::leak(Box::new(rule)))
@@ -25,6 +28,14 @@ impl IdempotentRule {
 impl AdviceRule {
     pub(super) fn new(
         rule: impl Fn(StatusCode, &HeaderMap) -> Option<Advice> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Box::leak(Box::new(rule)))
+    }
+}
+
+impl HeadRule {
+    pub(super) fn new(
+        rule: impl Fn(&mut response::Parts, &Rejected) + Send + Sync + 'static,
     ) -> Self {
         Self(Box::leak(Box::new(rule)))
     }

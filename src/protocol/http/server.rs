@@ -5,12 +5,14 @@ use std::{any, fmt};
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
+    response::Parts,
 };
 
 use super::{
     NoBody, ProblemJson, RejectionBody,
     error::Cause,
     rate_limit_fields, retry_after,
+    rules::HeadRule,
     status::{Classifier, outcome_of, rejection_of},
     upgrade,
 };
@@ -33,12 +35,13 @@ use crate::{
 /// `RateLimit-Policy` and `RateLimit` fields to all its responses, rejections or not.
 ///
 /// The [`Rejected`] itself is in the response's extensions, for logs and for layers further out.
-/// Its body is empty, for which the body type must be `Default`, as axum's, tonic's and
+/// Its status and fields can be [changed](Self::head). Its body is empty, for which the body type must be `Default`, as axum's, tonic's and
 /// http-body-util's are; or it tells the [problem](Self::problem_json); or it is [your
 /// own](Self::body).
 #[derive(Clone, Copy)]
 pub struct Server<R = NoBody> {
     rejection: R,
+    head: Option<HeadRule>,
     classifier: Option<Classifier>,
     read_deadline: bool,
 }
@@ -49,6 +52,7 @@ impl Server {
     pub fn new() -> Self {
         Self {
             rejection: NoBody,
+            head: None,
             classifier: None,
             read_deadline: false,
         }
@@ -65,11 +69,7 @@ impl<R> Server<R> {
     /// draft, with the limit's name in `violated-policies`; any other rejection is `about:blank`.
     #[must_use]
     pub fn problem_json(self) -> Server<ProblemJson> {
-        Server {
-            rejection: ProblemJson,
-            classifier: self.classifier,
-            read_deadline: self.read_deadline,
-        }
+        self.with_body(ProblemJson)
     }
 
     /// Rejections with the body that a closure makes, and its `Content-Type` if it has any.
@@ -90,11 +90,43 @@ impl<R> Server<R> {
     where
         F: Fn(StatusCode, &Rejected) -> (B, Option<HeaderValue>) + Clone,
     {
+        self.with_body(body)
+    }
+
+    fn with_body<T>(self, rejection: T) -> Server<T> {
         Server {
-            rejection: body,
+            rejection,
+            head: self.head,
             classifier: self.classifier,
             read_deadline: self.read_deadline,
         }
+    }
+
+    /// Changes the head of each rejection by a closure: its status, its fields, its extensions. The
+    /// body is made after that, for the status that it has then. Default: as the table says.
+    ///
+    /// The closure is kept for as long as the program runs.
+    ///
+    /// ```
+    /// use http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
+    /// use tower_keep::{RejectedKind, protocol::http::Server};
+    ///
+    /// // The key is the caller's token: a request without one has to bring it.
+    /// let server = Server::new().problem_json().head(|head, rejected| {
+    ///     if rejected.kind == RejectedKind::MissingKey {
+    ///         head.status = StatusCode::UNAUTHORIZED;
+    ///         head.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    ///     }
+    /// });
+    /// # let _ = server;
+    /// ```
+    #[must_use]
+    pub fn head<F>(mut self, change: F) -> Self
+    where
+        F: Fn(&mut Parts, &Rejected) + Send + Sync + 'static,
+    {
+        self.head = Some(HeadRule::new(change));
+        self
     }
 
     /// Classifies responses by status and fields; where the function says `None`,
@@ -174,28 +206,21 @@ impl<R: RejectionBody<B>, B, Err: 'static> Protocol<Response<B>, Err> for Server
     }
 
     fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<Response<B>, Err> {
-        let status = match rejected.kind {
-            RejectedKind::RateLimited | RejectedKind::CostTooHigh => StatusCode::TOO_MANY_REQUESTS,
-            RejectedKind::MissingKey => StatusCode::BAD_REQUEST,
-            RejectedKind::CircuitOpen
-            | RejectedKind::BulkheadFull
-            | RejectedKind::Throttled
-            | RejectedKind::DeadlineExceeded
-            | RejectedKind::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        let (body, content_type) = self.rejection.body(status, &rejected);
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        if let Some(content_type) = content_type {
-            response.headers_mut().insert(CONTENT_TYPE, content_type);
-        }
+        let (mut head, ()) = Response::new(()).into_parts();
+        head.status = status_of(rejected.kind);
         if let Some(wait) = rejected.retry_after {
-            response
-                .headers_mut()
+            head.headers
                 .insert(RETRY_AFTER, retry_after::seconds(wait).into());
         }
-        response.extensions_mut().insert(*rejected);
-        Ok(response)
+        if let Some(change) = self.head {
+            change(&mut head, &rejected);
+        }
+        let (body, content_type) = self.rejection.body(head.status, &rejected);
+        if let Some(content_type) = content_type {
+            head.headers.entry(CONTENT_TYPE).or_insert(content_type);
+        }
+        head.extensions.insert(*rejected);
+        Ok(Response::from_parts(head, body))
     }
 
     fn not_ready(&self, error: Err) -> Err {
@@ -228,5 +253,17 @@ impl<R: RejectionBody<B>, B, Err: 'static> Protocol<Response<B>, Err> for Server
 
     fn note_primary<T: Settle>(&self, response: &mut Response<B>, primary: PrimaryError) {
         response.extensions_mut().insert(primary);
+    }
+}
+
+fn status_of(rejected: RejectedKind) -> StatusCode {
+    match rejected {
+        RejectedKind::RateLimited | RejectedKind::CostTooHigh => StatusCode::TOO_MANY_REQUESTS,
+        RejectedKind::MissingKey => StatusCode::BAD_REQUEST,
+        RejectedKind::CircuitOpen
+        | RejectedKind::BulkheadFull
+        | RejectedKind::Throttled
+        | RejectedKind::DeadlineExceeded
+        | RejectedKind::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
