@@ -167,6 +167,15 @@ pub(crate) fn until(date: std::time::SystemTime) -> Duration {
         .unwrap_or_default()
 }
 
+/// The wall clock's time after a wait from now, in seconds since 1970, rounded up.
+#[cfg(feature = "http")]
+pub(crate) fn since_epoch(wait: Duration) -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let then = now.unwrap_or_default().saturating_add(wait);
+    then.as_secs()
+        .saturating_add(u64::from(then.subsec_nanos() > 0))
+}
+
 /// Real time, whatever tokio's clock is told: of drills, which run in virtual time.
 #[cfg(feature = "drill")]
 #[derive(Debug, Clone, Copy)]

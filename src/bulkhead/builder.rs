@@ -115,6 +115,14 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         self
     }
 
+    /// Tells callers the limit and how many places are left of it with every response, if the
+    /// [`protocol`](Self::protocol) has means to: [`http::Server`](crate::protocol::http::Server)
+    /// has. A response counts its own call as ended. Default `false`.
+    pub fn advertise(mut self, advertise: bool) -> Self {
+        self.settings.advertise = advertise;
+        self
+    }
+
     /// Names this instance in errors and events, and makes it known to the
     /// [`Registry`](crate::observe::Registry): without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {

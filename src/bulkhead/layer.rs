@@ -96,7 +96,8 @@ where
             keys.overflow.unwrap_or_default(),
             keys.missing.unwrap_or_default(),
         );
-        let parts = KeyedParts::new(max_keys, shared, plan, fallback, settings.enabled);
+        let parts = KeyedParts::new(max_keys, shared, plan, fallback, settings.enabled)
+            .advertises(settings.advertise);
         let gate = Keyed::new(key.key, parts);
         register(gate.parts());
         Ok(GateLayer::with_protocol(Asking { gate, asks }, protocol))

@@ -1,10 +1,12 @@
 //! The places of a bulkhead, and the calls that wait for one.
 
-use std::{sync::Arc, task::Waker};
+use std::{sync::Arc, task::Waker, time::Duration};
 
 use crate::{
     algorithm::InFlight,
-    ambient::clock::Clock,
+    ambient::clock::{Clock, Now},
+    gate::Quoted,
+    protocol::Quota,
     queue::{Blocked, Bounds, Resource, Share, ShareTicket, Ticket, Total, Turn, WaitQueue},
 };
 
@@ -25,6 +27,13 @@ pub(super) enum Queued {
     Alone(Ticket),
     /// For one of a share, or of the total.
     Shared(ShareTicket),
+}
+
+/// Places as callers are told of them.
+pub(super) struct Places<'a> {
+    in_flight: &'a InFlight,
+    name: Option<&'static str>,
+    leaving: usize,
 }
 
 impl Permits {
@@ -95,6 +104,16 @@ impl Permits {
         }
     }
 
+    /// The places as callers are told of them. `leaving`: how many of those in use are about to be
+    /// free.
+    pub(super) fn quoted(&self, name: Option<&'static str>, leaving: usize) -> Places<'_> {
+        Places {
+            in_flight: &self.in_flight,
+            name,
+            leaving,
+        }
+    }
+
     fn share(&self) -> Option<Share<'_>> {
         let total = self.total.as_ref()?;
         Some(Share {
@@ -102,6 +121,29 @@ impl Permits {
             queue: &self.queue,
             total,
         })
+    }
+}
+
+impl Quoted for Places<'_> {
+    fn quotas(&self, _: &Now, quotas: &mut Vec<Quota>) {
+        let (limit, in_flight) = (self.in_flight.limit(), self.in_flight.count());
+        let units = |calls| u32::try_from(calls).unwrap_or(u32::MAX);
+        let left = limit.saturating_sub(in_flight.saturating_sub(self.leaving));
+        quotas.push(Quota {
+            name: self.name,
+            part: 0,
+            unit: Some(Quota::CONCURRENT_REQUESTS),
+            rate: None,
+            burst: units(limit),
+            available: units(left),
+            reset: None,
+            partition: None,
+        });
+    }
+
+    /// A place may be free at any time.
+    fn wait(&self, _: &Now) -> Duration {
+        Duration::ZERO
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
     pub(super) enabled: bool,
+    pub(super) advertise: bool,
     /// `None` if calls do not wait.
     pub(super) max_wait: Option<Duration>,
     /// `None` for the default.
@@ -35,6 +36,7 @@ impl Settings {
     pub(super) fn new() -> Self {
         Self {
             enabled: true,
+            advertise: false,
             max_wait: None,
             max_waiting: None,
             order: Order::Default,

@@ -19,8 +19,8 @@ use crate::{
         settings::Settings,
     },
     gate::{
-        Admission, Admit, CallEvent, Completion, Demand, Gate, Inquiry, MissingKey, Read,
-        TicketPoll, Unsent,
+        Admission, Admit, CallEvent, Completion, Counted, Demand, Gate, Inquiry, MissingKey,
+        Quoted, Read, TicketPoll, Unsent, Visit,
     },
     keyed::partitions::{Evict, Hold},
     observe::{BULKHEAD_WAIT, Event, GateTally, Tally},
@@ -334,6 +334,21 @@ impl<Req> Admit<Req> for BulkheadGate {
                 };
                 TicketPoll::Rejected(Box::new(state.reject(kind)))
             }
+        }
+    }
+
+    fn limits(&self, call: Counted<'_, Req, Taken, ()>, visit: &mut impl FnMut(&dyn Quoted)) {
+        let Settings {
+            advertise, enabled, ..
+        } = self.state.settings;
+        let leaving = match call {
+            // When a place is free, no time tells.
+            Counted::Unsent(_, Visit::ForWait) => return,
+            Counted::Unsent(_, Visit::ForQuotas) => 0,
+            Counted::Sent(place) => usize::from(place.0 != 0),
+        };
+        if advertise && enabled {
+            visit(&self.state.permits.quoted(self.state.tally.name, leaving));
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     observe::{GateTally, Instance, State, Tally, Totals},
     protocol::Quota,
     queue::{Blocked, Bounds, ONE_CLASS, QueuesByKey, Resource, Ticket, Turn, WaitQueue},
+    rate_limit::Advertise,
 };
 
 /// A reference to a limit: the layer's one, or that of a key.
@@ -27,8 +28,9 @@ pub(super) struct BucketRef<'a> {
 
 /// A limit, as a call of some cost is counted under it.
 pub(super) struct CallsLimit<'a> {
-    pub(super) bucket: BucketRef<'a>,
-    pub(super) cost: u32,
+    bucket: BucketRef<'a>,
+    cost: u32,
+    settings: &'a Settings,
 }
 
 /// A rate limit at one moment.
@@ -59,7 +61,9 @@ pub(super) struct Settings {
     pub(super) max_waiting: Option<usize>,
     /// For how long an upstream may close the limit, in nanoseconds; 0 if it may not.
     pub(super) max_penalty: u64,
-    pub(super) advertise: bool,
+    pub(super) advertise: Advertise,
+    /// The number of the key's partition, if callers are told and it is not made of a hash.
+    pub(super) partition: Option<u64>,
     pub(super) enabled: bool,
     /// Whether it counts what it admits, or leaves that to the limit of the key.
     pub(super) counts_admitted: bool,
@@ -75,6 +79,17 @@ pub(super) enum Decision<T> {
 
 /// A limit, as its queue sees it.
 pub(super) struct Waited<'a>(pub(super) &'a dyn Limit);
+
+impl<'a> BucketRef<'a> {
+    /// The limit as a call of that cost is counted under it.
+    pub(super) fn of_call(self, cost: u32, settings: &'a Settings) -> CallsLimit<'a> {
+        CallsLimit {
+            bucket: self,
+            cost,
+            settings,
+        }
+    }
+}
 
 impl BucketRef<'_> {
     /// Corrects what a call has taken to what it turns out to have used.
@@ -131,19 +146,26 @@ impl BucketRef<'_> {
 
     /// What callers are told: of each part, if it is made of several. The loads are not one step: a
     /// racing call may count in one number and not in another.
-    pub(super) fn quotas(&self, name: Option<&'static str>, now: u64, quotas: &mut Vec<Quota>) {
+    pub(super) fn quotas(&self, settings: &Settings, now: u64, quotas: &mut Vec<Quota>) {
+        let (name, advertise) = (settings.name, settings.advertise);
+        let by_hash = self
+            .by_key
+            .and_then(|(_, hash)| advertise.partition_of(hash));
         let mut tell = |limit: &dyn Limit| {
-            let part = quotas.iter().filter(|quota| quota.name == name).count();
+            let own = |quota: &&Quota| quota.name == name && quota.rate.is_some();
+            let part = quotas.iter().filter(own).count();
             let (burst, available) = (limit.burst(), limit.available(now));
             let awaited = if available == 0 { 1 } else { u64::from(burst) };
             let reset = limit.wait(awaited, now);
             quotas.push(Quota {
                 name,
                 part,
-                rate: limit.rate(),
+                unit: advertise.unit,
+                rate: Some(limit.rate()),
                 burst,
                 available,
-                reset,
+                reset: Some(reset),
+                partition: settings.partition.or(by_hash),
             });
         };
         match self.limit.part(0) {
@@ -157,8 +179,8 @@ impl BucketRef<'_> {
 
 impl Quoted for CallsLimit<'_> {
     fn quotas(&self, now: &Now, quotas: &mut Vec<Quota>) {
-        let BucketRef { clock, tally, .. } = self.bucket;
-        self.bucket.quotas(tally.name, now.by(clock), quotas);
+        let now = now.by(self.bucket.clock);
+        self.bucket.quotas(self.settings, now, quotas);
     }
 
     fn wait(&self, now: &Now) -> Duration {
@@ -201,7 +223,7 @@ impl Settings {
     /// Returns whether a sent call has to be told of its end.
     #[inline]
     pub(super) fn owes(&self) -> bool {
-        self.max_penalty > 0 || self.advertise
+        self.max_penalty > 0 || self.advertise.is_on
     }
 
     /// Takes what a call asks for, or a place in the queue, or nothing. A call that finds others

@@ -11,7 +11,7 @@ use crate::{
     gate::{CostOf, DeadlineOf, UsedOf},
     keyed::{KeyFn, KeySettings, Missing, NotKeyed},
     protocol::Plain,
-    rate_limit::{Labelled, PerKey, RateLimitLayer, bucket::Settings, keyed::MakeLimit},
+    rate_limit::{Advertise, Labelled, PerKey, RateLimitLayer, bucket::Settings, keyed::MakeLimit},
 };
 
 /// Settings of a [`RateLimitLayer`], in any order.
@@ -67,7 +67,8 @@ impl RateLimitBuilder {
             max_waiting: None,
             deadlines: false,
             max_penalty: 0,
-            advertise: false,
+            advertise: Advertise::default(),
+            partition: None,
             enabled: true,
             counts_admitted: true,
             name: None,
@@ -131,9 +132,9 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
 
     /// Tells callers the limit and what is left of it with every response, if the
     /// [`protocol`](Self::protocol) has means to: [`http::Server`](crate::protocol::http::Server)
-    /// has. Default `false`. Give each of several such limits a name.
-    pub fn advertise(mut self, advertise: bool) -> Self {
-        self.settings.advertise = advertise;
+    /// has. Default `false`. Give each of several such limits a name. [`Advertise`] tells more.
+    pub fn advertise(mut self, advertise: impl Into<Advertise>) -> Self {
+        self.settings.advertise = advertise.into();
         self
     }
 

@@ -147,7 +147,7 @@ where
             keys.missing.unwrap_or_default(),
         );
         let parts = KeyedParts::new(max_keys, shared, plans, fallback, settings.enabled)
-            .advertises(settings.advertise);
+            .advertises(settings.advertise.is_on);
         let keyed = Keyed::new(key.key, parts);
         let gate = with_total(keyed, total, clock, settings, tally.all());
         Ok(GateLayer::with_protocol(Asking { gate, asks }, protocol))
@@ -200,6 +200,7 @@ fn with_total<G: Gate>(
     let settings = Settings {
         max_penalty: 0,
         counts_admitted: false,
+        advertise: settings.advertise.without_keys(),
         ..settings
     };
     let total = total.map(|total| LimitGate::new(AnyLimit::Other(total), clock, settings, tally));

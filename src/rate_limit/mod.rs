@@ -52,6 +52,7 @@
 //! a rejected one writes nothing shared. A mutex is taken only by calls that wait or find others
 //! waiting, a timer only by those that wait.
 
+mod advertise;
 mod aliases;
 mod bucket;
 mod builder;
@@ -64,6 +65,7 @@ mod tests;
 
 pub use crate::algorithm::{Overflow, Rate};
 pub use crate::keyed::Missing;
+pub use advertise::Advertise;
 pub use aliases::{
     KeyedRateLimitLayer, PerKeyGate, PerKeyRateLimitLayer, Permit, RateLimit, RateLimitLayer,
     ResponseFuture, WithTotal,

@@ -20,7 +20,7 @@ use crate::{
     keyed::partitions::{Evict, Hold},
     observe::{self, Event, GateTally, Instance, Observed, trace},
     queue::{Ticket, Turn, WaitQueue},
-    rate_limit::bucket::{self, BucketRef, CallsLimit, Decision, Settings, Waited, changed},
+    rate_limit::bucket::{self, BucketRef, Decision, Settings, Waited, changed},
 };
 
 /// Admits calls at a rate. Made by [`RateLimitBuilder::gate`](super::RateLimitBuilder::gate).
@@ -316,16 +316,13 @@ impl<Req> Admit<Req> for LimitGate {
 
     #[inline(always)]
     fn limits(&self, call: Counted<'_, Req, Taken, ()>, visit: &mut impl FnMut(&dyn Quoted)) {
-        let Settings {
-            advertise, enabled, ..
-        } = self.state.settings;
+        let settings = &self.state.settings;
         let cost = match call {
             Counted::Unsent(inquiry, Visit::ForWait) => inquiry.demand.cost,
-            _ if advertise && enabled => 0,
+            _ if settings.advertise.is_on && settings.enabled => 0,
             _ => return,
         };
-        let bucket = self.state.bucket();
-        visit(&CallsLimit { bucket, cost });
+        visit(&self.state.bucket().of_call(cost, settings));
     }
 }
 

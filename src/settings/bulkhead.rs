@@ -82,6 +82,9 @@ pub struct BulkheadSettings {
     /// tells classes. A class that is not named keeps its default.
     #[serde(deserialize_with = "group", skip_serializing_if = "BTreeMap::is_empty")]
     pub shed_above: BTreeMap<Criticality, Share>,
+    /// If true, responses advertise the limit. Default `false`.
+    #[serde(deserialize_with = "scalar")]
+    pub advertise: bool,
     /// The places of all keys together, if the code sets a key. Default: no total.
     #[serde(
         deserialize_with = "value_unless_off",
@@ -151,6 +154,7 @@ impl Default for BulkheadSettings {
             codel: None,
             always_in_order: false,
             shed_above: BTreeMap::new(),
+            advertise: false,
             within: None,
             max_keys: None,
             overflow: None,
@@ -180,7 +184,7 @@ impl BulkheadSettings {
     /// by `build`.
     pub fn builder(&self) -> Result<BulkheadBuilder, ConfigError> {
         let mut builder = self.queue(BulkheadLayer::builder(self.limit()?))?;
-        builder = builder.enabled(self.enabled);
+        builder = builder.enabled(self.enabled).advertise(self.advertise);
         if let Some(adaptive) = &self.adaptive {
             builder = adaptive.apply_to(builder)?;
         }
@@ -245,6 +249,7 @@ impl BulkheadSettings {
         let orders = (&before.always_in_order, &self.always_in_order);
         same(LAYER, "always_in_order", orders.0, orders.1)?;
         same_part(LAYER, "shed_above", &before.shed_above, &self.shed_above)?;
+        same(LAYER, "advertise", &before.advertise, &self.advertise)?;
         same(LAYER, "within", &before.within, &self.within)?;
         same(LAYER, "max_keys", &before.max_keys, &self.max_keys)?;
         same_part(LAYER, "overflow", &before.overflow, &self.overflow)?;

@@ -1,6 +1,7 @@
 //! The HTTP protocols: how results are read, how rejections travel, and reqwest.
 #![cfg(feature = "http")]
 
+mod advertised;
 mod body_end;
 mod circuit_breaker;
 mod errors;

@@ -146,7 +146,7 @@ async fn several_limits_are_told_side_by_side() {
         )
         .layer(log.protocol(Server::new()).build().unwrap());
     let (_, fields) = answers(&router, 1).await.remove(0);
-    assert_eq!(fields, [r#""minute";r=1;t=30"#, r#""hour";r=999;t=3600"#]);
+    assert_eq!(fields, [r#""minute";r=1;t=30, "hour";r=999;t=3600"#]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,7 +159,7 @@ async fn a_limit_made_of_several_tells_them_all() {
         .protocol(Server::new());
     let router = hello().layer(limit.build().unwrap());
     let (_, fields) = answers(&router, 1).await.remove(0);
-    assert_eq!(fields, [r#""api";r=9;t=1"#, r#""api-2";r=999;t=3600"#]);
+    assert_eq!(fields, [r#""api";r=9;t=1, "api-2";r=999;t=3600"#]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,7 +175,7 @@ async fn callers_of_a_key_are_told_of_the_total_too() {
         .build()
         .unwrap();
     let (_, fields) = answers(&hello().layer(limit), 1).await.remove(0);
-    assert_eq!(fields, [r#""api";r=1;t=30"#, r#""api-2";r=0;t=1"#]);
+    assert_eq!(fields, [r#""api";r=1;t=30, "api-2";r=0;t=1"#]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! How a request's body is kept, to be sent again.
+//! Ways to keep a request's body, to send it again.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use http_body::Body;
 
 use super::replay::{ReplayBody, Tape};
 
-/// How a [`Client`](super::Client) keeps the bodies `B` of requests.
+/// A way in which a [`Client`](super::Client) keeps the bodies `B` of requests.
 ///
 /// | made by | requests are sent with | for bodies that are |
 /// |---|---|---|

@@ -54,6 +54,8 @@ mod deadline;
 mod deadline_fields;
 mod error;
 mod keep_body;
+#[cfg(feature = "serde")]
+mod problem;
 mod rate_limit_fields;
 mod rejection_body;
 mod replay;
@@ -68,6 +70,7 @@ mod structured;
 mod tracked_body;
 mod until_body_end;
 mod upgrade;
+mod x_rate_limit;
 
 pub use attempt::Attempt;
 pub use client::{Client, Idempotent, NotIdempotent};
@@ -76,6 +79,8 @@ pub(super) use deadline_fields::{read as read_deadline, shorten_grpc};
 #[cfg(feature = "tonic-014")]
 pub(super) use error::Cause;
 pub use keep_body::{CloneBody, CopyBody, KeepBody, RecordBody};
+#[cfg(feature = "serde")]
+pub use problem::{Problem, ProblemType};
 pub use rejection_body::{NoBody, ProblemJson, RejectionBody};
 pub use replay::ReplayBody;
 #[cfg(feature = "tonic-014")]
@@ -85,3 +90,4 @@ pub use snapshot::RequestSnapshot;
 pub use tracked_body::TrackedBody;
 pub use until_body_end::UntilBodyEnd;
 pub use upgrade::UpgradeGuard;
+pub use x_rate_limit::XRateLimit;

@@ -1,9 +1,11 @@
 //! The `RateLimit-Policy` and `RateLimit` fields, written and read as in
-//! draft-ietf-httpapi-ratelimit-headers-10.
+//! draft-ietf-httpapi-ratelimit-headers-11.
 //!
 //! Both are Lists of Items (RFC 9651): a policy's name, then parameters. `"default";q=100;w=60` is
 //! 100 units in 60 seconds; `"default";r=50;t=30` is 50 of them left, and all of them back in 30
-//! seconds.
+//! seconds. `qu` is what is counted if not requests, and `pk` tells partitions apart. The draft has
+//! no parameter for a burst that is not what comes in the window, and leaves others to vendors:
+//! ours is `tower-keep-burst`.
 //!
 //! Two older forms are read too, since many servers still send them: `RateLimit: limit=100,
 //! remaining=0, reset=30`, a Dictionary, and before that `RateLimit-Remaining: 0` with
@@ -27,34 +29,62 @@ use crate::{algorithm::Rate, protocol::Quota};
 #[cfg(test)]
 mod tests;
 
-/// How many lines of a response's `RateLimit` fields layers of this crate have added to it, which
-/// they did behind what the service had sent.
-#[derive(Debug, Clone, Copy, Default)]
-struct Advertised(usize);
+/// The last line of each of a response's `RateLimit` fields is of layers of this crate, behind what
+/// the service had sent.
+#[derive(Debug, Clone, Copy)]
+struct Advertised;
 
-/// Adds both, beside those of other limits: that is what the Lists are for.
+/// Adds both, in one List with those of other limits of this crate: many clients read one line.
 pub(super) fn write<B>(response: &mut Response<B>, quota: &Quota) {
-    write_fields(response.headers_mut(), quota);
-    let extensions = response.extensions_mut();
-    extensions.get_or_insert_default::<Advertised>().0 += 1;
+    let goes_on = response.extensions_mut().insert(Advertised).is_some();
+    write_fields(response.headers_mut(), quota, goes_on);
 }
 
-fn write_fields(headers: &mut HeaderMap, quota: &Quota) {
-    let (units, window) = policy(quota.rate, quota.burst);
+fn write_fields(headers: &mut HeaderMap, quota: &Quota, goes_on: bool) {
+    add(headers, RATE_LIMIT_POLICY, &policy_item(quota), goes_on);
+    add(headers, RATE_LIMIT, &limit_item(quota), goes_on);
+}
+
+fn policy_item(quota: &Quota) -> String {
+    let name = policy_name(quota.name, quota.part, quota.rate.is_none());
+    let allotted = allotted(quota);
+    let mut item = format!("{};q={}", Quoted(&name), allotted.units);
+    if let Some(unit) = quota.unit {
+        item += &format!(";qu={}", Quoted(unit));
+    }
+    if let Some(window) = allotted.window {
+        item += &format!(";w={window}");
+    }
+    push_partition(&mut item, quota);
+    if allotted.units != u64::from(quota.burst) {
+        item += &format!(";tower-keep-burst={}", quota.burst);
+    }
+    item
+}
+
+fn limit_item(quota: &Quota) -> String {
+    let name = policy_name(quota.name, quota.part, quota.rate.is_none());
+    let mut item = format!("{};r={}", Quoted(&name), quota.available);
+    if let Some(reset) = seconds_to_reset(quota) {
+        item += &format!(";t={reset}");
+    }
+    push_partition(&mut item, quota);
+    item
+}
+
+fn push_partition(item: &mut String, quota: &Quota) {
+    if let Some(partition) = quota.partition {
+        item.push_str(";pk=");
+        byte_sequence(&partition.to_be_bytes(), item);
+    }
+}
+
+/// Returns in how many whole seconds a quota is whole, or has anything.
+pub(super) fn seconds_to_reset(quota: &Quota) -> Option<u64> {
     // A client that reads "nothing left, for 0 seconds" is back at once, and rejected again.
-    let reset = rounded_up(quota.reset).max(u64::from(quota.available == 0));
-    let name = policy_name(quota.name, quota.part);
-    let name = Quoted(&name);
-    append(
-        headers,
-        RATE_LIMIT_POLICY,
-        format_args!("{name};q={units};w={window}"),
-    );
-    append(
-        headers,
-        RATE_LIMIT,
-        format_args!("{name};r={};t={}", quota.available, reset.min(LARGEST)),
-    );
+    let least = u64::from(quota.available == 0);
+    let reset = rounded_up(quota.reset?).max(least);
+    Some(reset.min(LARGEST))
 }
 
 /// How long until an upstream whose quota is used up has some again: the longest wait of all quotas
@@ -64,8 +94,8 @@ fn write_fields(headers: &mut HeaderMap, quota: &Quota) {
 /// What a layer of this crate further in has advertised is left out: its quota is that of one
 /// caller, who reads it, and not of all that pass here.
 pub(super) fn used_up<B>(response: &Response<B>) -> Option<Duration> {
-    let own = response.extensions().get::<Advertised>();
-    used_up_in_fields(response.headers(), own.copied().unwrap_or_default().0)
+    let own = response.extensions().get::<Advertised>().is_some();
+    used_up_in_fields(response.headers(), usize::from(own))
 }
 
 /// The newest form that says anything counts.
@@ -122,6 +152,21 @@ fn used_up_in_three(headers: &HeaderMap) -> Option<Duration> {
         .max()
 }
 
+/// A quota as the fields say it.
+pub(super) struct Allotted {
+    pub(super) units: u64,
+    /// In seconds.
+    window: Option<u64>,
+}
+
+pub(super) fn allotted(quota: &Quota) -> Allotted {
+    let of_rate = quota.rate.map(|rate| policy(rate, quota.burst));
+    let (units, window) = of_rate.map_or((u64::from(quota.burst), None), |(units, window)| {
+        (units, Some(window))
+    });
+    Allotted { units, window }
+}
+
 /// The units `q` that come in a window of `w` seconds: the shortest, in whole seconds, in which a
 /// burst refills.
 ///
@@ -138,21 +183,54 @@ fn policy(rate: Rate, burst: u32) -> (u64, u64) {
     (u64::try_from(units).unwrap_or(LARGEST).min(LARGEST), window)
 }
 
-fn append(headers: &mut HeaderMap, field: HeaderName, value: fmt::Arguments<'_>) {
+/// Adds an item to a field, to its last line if that goes on, else as a line of its own.
+fn add(headers: &mut HeaderMap, field: HeaderName, item: &str, goes_on: bool) {
+    let mut lines: Vec<HeaderValue> = headers.get_all(&field).iter().cloned().collect();
+    let last = if goes_on { lines.pop() } else { None };
+    let list = last.as_ref().and_then(|list| list.to_str().ok());
+    let list = list.map_or_else(|| item.into(), |list| format!("{list}, {item}"));
     // Reading printable ASCII cannot fail.
-    if let Ok(value) = HeaderValue::try_from(value.to_string()) {
-        headers.append(field, value);
+    lines.extend(HeaderValue::try_from(list));
+    headers.remove(&field);
+    for line in lines {
+        headers.append(&field, line);
     }
 }
 
 /// What callers know an instance by, and which of its limits: each policy's name is its own.
-pub(super) fn policy_name(name: Option<&'static str>, part: usize) -> Cow<'static, str> {
-    let name = name.unwrap_or("default");
-    if part == 0 {
-        name.into()
-    } else {
-        format!("{name}-{}", part + 1).into()
+/// `in_flight`: of a bound on what is in flight, beside which a rate may have the same name.
+pub(super) fn policy_name(
+    name: Option<&'static str>,
+    part: usize,
+    in_flight: bool,
+) -> Cow<'static, str> {
+    match (name, part) {
+        (None, _) if in_flight => "concurrency".into(),
+        (Some(name), _) if in_flight => format!("{name}-concurrency").into(),
+        (name, 0) => name.unwrap_or("default").into(),
+        (name, part) => format!("{}-{}", name.unwrap_or("default"), part + 1).into(),
     }
+}
+
+/// A Byte Sequence of RFC 9651: base64, with padding, between colons.
+fn byte_sequence(bytes: &[u8], text: &mut String) {
+    text.push(':');
+    for three in bytes.chunks(3) {
+        let word = three
+            .iter()
+            .fold(0, |word, byte| word << 8 | u32::from(*byte));
+        let word = word << (8 * (3 - three.len()));
+        for place in 0..4 {
+            let six = word >> (18 - 6 * place) & 0x3f;
+            let padded = place > three.len();
+            text.push(if padded {
+                '='
+            } else {
+                BASE64[six as usize].into()
+            });
+        }
+    }
+    text.push(':');
 }
 
 /// A String of RFC 9651, which holds printable ASCII; `?` stands for anything else. As it is
@@ -177,6 +255,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
 /// The largest Integer of RFC 9651.
 const LARGEST: u64 = 999_999_999_999_999;

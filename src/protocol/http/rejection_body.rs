@@ -51,18 +51,26 @@ impl<B: From<String>> RejectionBody<B> for ProblemJson {
     }
 }
 
-/// The JSON. Of the instance's name it tells what `RateLimit-Policy` does, and nothing of other
-/// layers' names.
+/// The JSON. Of the name of a rate limit and a bulkhead it tells what `RateLimit-Policy` does, and
+/// nothing of other layers' names.
 fn problem(status: StatusCode, rejected: &Rejected) -> String {
-    let limited = rejected.kind == RejectedKind::RateLimited;
-    let (kind, title) = match status.canonical_reason() {
-        _ if limited => (
+    let policy = match rejected.kind {
+        RejectedKind::RateLimited => Some(policy_name(rejected.name, 0, false)),
+        RejectedKind::BulkheadFull => Some(policy_name(rejected.name, 0, true)),
+        _ => None,
+    };
+    let (kind, title) = match rejected.kind {
+        RejectedKind::RateLimited => (
             QUOTA_EXCEEDED,
             "Request cannot be satisfied as assigned quota has been exceeded",
         ),
+        RejectedKind::BulkheadFull | RejectedKind::Throttled | RejectedKind::CircuitOpen => (
+            REDUCED_CAPACITY,
+            "Request cannot be satisfied due to temporary server capacity constraints",
+        ),
         // RFC 9457, section 4.2.1: the title of a problem without a type of its own is the status
         // phrase.
-        reason => ("about:blank", reason.unwrap_or("Error")),
+        _ => (BLANK, status.canonical_reason().unwrap_or("Error")),
     };
     let detail = Quoted(rejected.kind.description());
     let mut json = format!(
@@ -73,17 +81,19 @@ fn problem(status: StatusCode, rejected: &Rejected) -> String {
         // With an underscore: RFC 9457, section 3.2, has no hyphens in names of extensions.
         json += &format!(r#","retry_after":{}"#, retry_after::seconds(wait));
     }
-    if limited {
-        json += &format!(
-            r#","violated-policies":[{}]"#,
-            Quoted(&policy_name(rejected.name, 0))
-        );
+    if let Some(policy) = policy {
+        json += &format!(r#","violated-policies":[{}]"#, Quoted(&policy));
     }
     json + "}"
 }
 
-/// A problem type of the draft that defines the `RateLimit` fields.
-const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+/// The type of a problem that its status tells.
+pub(super) const BLANK: &str = "about:blank";
+// Those of the draft that defines the `RateLimit` fields.
+pub(super) const QUOTA_EXCEEDED: &str =
+    "https://iana.org/assignments/http-problem-types#quota-exceeded";
+pub(super) const REDUCED_CAPACITY: &str =
+    "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
 
 #[cfg(test)]
 mod tests {
@@ -105,12 +115,32 @@ mod tests {
     }
 
     #[test]
-    fn any_other_rejection_is_told_by_its_status_and_does_not_name_the_instance() {
+    fn an_overload_is_a_problem_of_its_own_type() {
+        let start = concat!(
+            r#"{"type":"https://iana.org/assignments/http-problem-types#temporary-reduced-capacity","#,
+            r#""title":"Request cannot be satisfied due to temporary server capacity constraints","status":503,"#,
+        );
         let mut rejected = Rejected::new(RejectedKind::BulkheadFull, "bulkhead");
+        rejected.name = Some("api");
+        assert_eq!(
+            problem(StatusCode::SERVICE_UNAVAILABLE, &rejected),
+            format!(r#"{start}"detail":"bulkhead full","violated-policies":["api-concurrency"]}}"#),
+        );
+        let mut rejected = Rejected::new(RejectedKind::CircuitOpen, "circuit_breaker");
+        (rejected.name, rejected.retry_after) = (Some("inside"), Some(Duration::from_secs(2)));
+        assert_eq!(
+            problem(StatusCode::SERVICE_UNAVAILABLE, &rejected),
+            format!(r#"{start}"detail":"circuit open","retry_after":2}}"#),
+        );
+    }
+
+    #[test]
+    fn any_other_rejection_is_told_by_its_status_and_does_not_name_the_instance() {
+        let mut rejected = Rejected::new(RejectedKind::TimedOut, "timeout");
         rejected.name = Some("inside");
         assert_eq!(
             problem(StatusCode::SERVICE_UNAVAILABLE, &rejected),
-            r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"bulkhead full"}"#,
+            r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"timed out"}"#,
         );
         let rejected = Rejected::new(RejectedKind::CostTooHigh, "rate_limit");
         assert_eq!(

@@ -15,6 +15,7 @@ use super::{
     rules::HeadRule,
     status::{Classifier, outcome_of, rejection_of},
     upgrade,
+    x_rate_limit::{self, XRateLimit},
 };
 use crate::{
     Classify, Outcome, Rejected, RejectedKind,
@@ -32,18 +33,21 @@ use crate::{
 /// | bulkhead full, throttled, deadline exceeded, timed out | 503 Service Unavailable | none |
 ///
 /// A rate limit that [advertises](crate::rate_limit::RateLimitBuilder::advertise) itself adds
-/// `RateLimit-Policy` and `RateLimit` fields to all its responses, rejections or not.
+/// `RateLimit-Policy` and `RateLimit` fields to all its responses, rejections or not. So does a
+/// [bulkhead](crate::bulkhead::BulkheadBuilder::advertise), in the unit `concurrent-requests`. All
+/// of them are in one list: `RateLimit: "api";r=7;t=1, "api-concurrency";r=12`.
 ///
 /// The [`Rejected`] itself is in the response's extensions, for logs and for layers further out.
-/// Its status and fields can be [changed](Self::head). Its body is empty, for which the body type must be `Default`, as axum's, tonic's and
-/// http-body-util's are; or it tells the [problem](Self::problem_json); or it is [your
-/// own](Self::body).
+/// Its status and fields can be [changed](Self::head). Its body is empty, for which the body type
+/// must be `Default`, as axum's, tonic's and http-body-util's are. Or it tells the
+/// [problem](Self::problem_json), or is [your own](Self::body).
 #[derive(Clone, Copy)]
 pub struct Server<R = NoBody> {
     rejection: R,
     head: Option<HeadRule>,
     classifier: Option<Classifier>,
     read_deadline: bool,
+    x_rate_limit: Option<XRateLimit>,
 }
 
 impl Server {
@@ -55,6 +59,7 @@ impl Server {
             head: None,
             classifier: None,
             read_deadline: false,
+            x_rate_limit: None,
         }
     }
 }
@@ -64,9 +69,11 @@ impl<R> Server<R> {
     /// `detail`, and `retry_after` in seconds where it is known. The body type must be
     /// `From<String>`, as axum's and `Full<Bytes>` are.
     ///
-    /// A full rate limit has the type
-    /// `https://iana.org/assignments/http-problem-types#quota-exceeded` of the `RateLimit` fields'
-    /// draft, with the limit's name in `violated-policies`; any other rejection is `about:blank`.
+    /// Two have types of the `RateLimit` fields' draft, at
+    /// `https://iana.org/assignments/http-problem-types`: a full rate limit is `#quota-exceeded`,
+    /// and a full bulkhead, an open circuit or a throttle is `#temporary-reduced-capacity`. The
+    /// names of the limit and the bulkhead are in `violated-policies`, as in `RateLimit-Policy`.
+    /// Any other rejection is `about:blank`. A client reads it as a [`Problem`](super::Problem).
     #[must_use]
     pub fn problem_json(self) -> Server<ProblemJson> {
         self.with_body(ProblemJson)
@@ -93,12 +100,22 @@ impl<R> Server<R> {
         self.with_body(body)
     }
 
+    /// Rate limits that [advertise](crate::rate_limit::RateLimitBuilder::advertise) themselves add
+    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset` too, for clients that read those. Of several
+    /// limits they tell the one with the least left. Default: none, since no standard has them.
+    #[must_use]
+    pub fn x_rate_limit(mut self, form: XRateLimit) -> Self {
+        self.x_rate_limit = Some(form);
+        self
+    }
+
     fn with_body<T>(self, rejection: T) -> Server<T> {
         Server {
             rejection,
             head: self.head,
             classifier: self.classifier,
             read_deadline: self.read_deadline,
+            x_rate_limit: self.x_rate_limit,
         }
     }
 
@@ -229,6 +246,9 @@ impl<R: RejectionBody<B>, B, Err: 'static> Protocol<Response<B>, Err> for Server
 
     fn advertise<T: Settle>(&self, mut response: Response<B>, quota: &Quota) -> Response<B> {
         rate_limit_fields::write(&mut response, quota);
+        if let Some(form) = self.x_rate_limit {
+            x_rate_limit::write(&mut response, quota, form);
+        }
         response
     }
 

@@ -119,10 +119,14 @@ impl Keyable for LimitGate {
 impl<K> Recipe<K, LimitGate> for Plans<K> {
     fn make(&self, key: &K) -> Result<LimitGate, ConfigError> {
         let limit = (self.limit)(key)?;
+        let settings = Settings {
+            partition: self.settings.advertise.new_partition(),
+            ..self.settings
+        };
         Ok(LimitGate::new(
             AnyLimit::Other(limit),
             self.clock,
-            self.settings,
+            settings,
             self.all.0.key(),
         ))
     }

@@ -22,9 +22,7 @@ use crate::{
     queue::{Bounds, QueuesByKey, Ticket, Turn, WaitQueue},
     rate_limit::{
         Snapshot,
-        bucket::{
-            self, BucketRef, CallsLimit, Decision, MAX_WAITING_IN_ALL, Settings, Waited, changed,
-        },
+        bucket::{self, BucketRef, Decision, MAX_WAITING_IN_ALL, Settings, Waited, changed},
         keyed::{Key, of_key::OfKey, top::Top},
     },
 };
@@ -362,9 +360,9 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
             settings, missing, ..
         } = &*self.table;
         let (hash, cost) = match call {
-            Counted::Sent(TakenOfKey(Some((hash, _)))) if settings.advertise => (*hash, 0),
+            Counted::Sent(TakenOfKey(Some((hash, _)))) if settings.advertise.is_on => (*hash, 0),
             Counted::Sent(_) => return,
-            Counted::Unsent(_, Visit::ForQuotas) if !settings.advertise => return,
+            Counted::Unsent(_, Visit::ForQuotas) if !settings.advertise.is_on => return,
             Counted::Unsent(inquiry, _) => {
                 let cost = inquiry.demand.cost;
                 match (self.ask(inquiry), missing) {
@@ -375,7 +373,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
             }
         };
         self.table
-            .with(hash, |bucket| visit(&CallsLimit { bucket, cost }));
+            .with(hash, |bucket| visit(&bucket.of_call(cost, settings)));
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a client reads results.
+//! The reading of results by a client.
 
 use std::{error::Error, time::Duration};
 

@@ -4,17 +4,19 @@ use super::*;
 
 fn written(quota: Quota) -> [String; 2] {
     let mut headers = HeaderMap::new();
-    write_fields(&mut headers, &quota);
+    write_fields(&mut headers, &quota, false);
     [RATE_LIMIT_POLICY, RATE_LIMIT].map(|field| headers[field].to_str().unwrap().to_owned())
 }
 
 const QUOTA: Quota = Quota {
     name: None,
     part: 0,
-    rate: Rate::per_minute(100),
+    unit: None,
+    rate: Some(Rate::per_minute(100)),
     burst: 100,
     available: 50,
-    reset: Duration::from_millis(29_001),
+    reset: Some(Duration::from_millis(29_001)),
+    partition: None,
 };
 
 #[test]
@@ -38,13 +40,13 @@ fn the_window_is_the_shortest_in_whole_seconds_that_refills_a_burst() {
 fn nothing_left_is_never_for_no_time() {
     let quota = Quota {
         available: 0,
-        reset: Duration::ZERO,
+        reset: Some(Duration::ZERO),
         ..QUOTA
     };
     assert_eq!(written(quota)[1], r#""default";r=0;t=1"#);
     let quota = Quota {
         available: 100,
-        reset: Duration::ZERO,
+        reset: Some(Duration::ZERO),
         ..QUOTA
     };
     assert_eq!(written(quota)[1], r#""default";r=100;t=0"#);
@@ -76,6 +78,97 @@ fn every_part_of_a_limit_has_a_name_of_its_own() {
 }
 
 #[test]
+fn a_burst_that_the_window_does_not_tell_is_told() {
+    let quota = Quota {
+        rate: Some(Rate::per_second(100)),
+        burst: 2,
+        ..QUOTA
+    };
+    assert_eq!(
+        written(quota)[0],
+        r#""default";q=100;w=1;tower-keep-burst=2"#
+    );
+}
+
+#[test]
+fn units_and_partitions_are_told() {
+    let quota = Quota {
+        unit: Some("content-bytes"),
+        partition: Some(u64::from_be_bytes(*b"a key..?")),
+        ..QUOTA
+    };
+    let [policy, limit] = written(quota);
+    assert_eq!(
+        policy,
+        r#""default";q=100;qu="content-bytes";w=60;pk=:YSBrZXkuLj8=:"#
+    );
+    assert_eq!(limit, r#""default";r=50;t=30;pk=:YSBrZXkuLj8=:"#);
+}
+
+#[test]
+fn a_bound_on_what_is_in_flight_has_no_window() {
+    let quota = Quota {
+        unit: Some(Quota::CONCURRENT_REQUESTS),
+        rate: None,
+        reset: None,
+        ..QUOTA
+    };
+    assert_eq!(
+        written(quota),
+        [
+            r#""concurrency";q=100;qu="concurrent-requests""#,
+            r#""concurrency";r=50"#
+        ]
+    );
+    let quota = Quota {
+        name: Some("api"),
+        available: 0,
+        ..quota
+    };
+    assert_eq!(written(quota)[1], r#""api-concurrency";r=0"#);
+}
+
+#[test]
+fn several_limits_are_one_list_behind_the_services() {
+    let mut response = Response::new(());
+    let upstream = HeaderValue::from_static(r#""upstream";r=9;t=9"#);
+    response.headers_mut().insert(RATE_LIMIT, upstream);
+    write(&mut response, &QUOTA);
+    let daily = Quota {
+        name: Some("daily"),
+        ..QUOTA
+    };
+    write(&mut response, &daily);
+    let lines = response.headers().get_all(RATE_LIMIT);
+    let expected = [
+        r#""upstream";r=9;t=9"#,
+        r#""default";r=50;t=30, "daily";r=50;t=30"#,
+    ];
+    assert!(lines.iter().eq(expected));
+    let policies = response.headers().get_all(RATE_LIMIT_POLICY);
+    let expected = [r#""default";q=100;w=60, "daily";q=100;w=60"#];
+    assert!(policies.iter().eq(expected));
+}
+
+/// The test vectors of RFC 4648, section 10.
+#[test]
+fn bytes_are_base64() {
+    for (bytes, expected) in [
+        ("", "::"),
+        ("f", ":Zg==:"),
+        ("fo", ":Zm8=:"),
+        ("foo", ":Zm9v:"),
+        ("foob", ":Zm9vYg==:"),
+        ("fooba", ":Zm9vYmE=:"),
+        ("foobar", ":Zm9vYmFy:"),
+    ] {
+        let mut text = String::new();
+        byte_sequence(bytes.as_bytes(), &mut text);
+        assert_eq!(text, expected);
+    }
+}
+
+#[test]
 fn no_number_is_larger_than_the_field_can_hold() {
     for rate in [
         Rate::new(u64::MAX, Duration::from_nanos(1)),
@@ -90,7 +183,7 @@ fn no_number_is_larger_than_the_field_can_hold() {
     }
     let quota = Quota {
         available: 0,
-        reset: Duration::MAX,
+        reset: Some(Duration::MAX),
         ..QUOTA
     };
     assert_eq!(written(quota)[1], format!(r#""default";r=0;t={LARGEST}"#));
@@ -333,8 +426,10 @@ fn what_is_written_is_read() {
         &Quota {
             name: Some("a\"\\, ;r=1"),
             available: 0,
+            partition: Some(7),
             ..QUOTA
         },
+        false,
     );
     assert_eq!(
         used_up_in_fields(&headers, 0),
