@@ -60,7 +60,7 @@ mod subnet;
 
 #[cfg(feature = "http")]
 pub use self::http::{
-    ByHost, HeaderKey, Host, Proxies, forwarded, header, peer, peer_from, peer_in,
+    ByHost, HeaderKey, Host, Proxies, forwarded, header, host, peer, peer_from, peer_in,
 };
 pub(crate) use builder::KeySettings;
 pub use builder::{ByKey, NotKeyed};

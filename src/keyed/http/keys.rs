@@ -5,7 +5,10 @@ use std::{fmt, net::SocketAddr, ops::Deref};
 use bytes::Bytes;
 use http::{HeaderValue, Request};
 
-use crate::keyed::{Subnet, http::length};
+use crate::keyed::{
+    FindKey, Subnet,
+    http::{ByHost, Host, length},
+};
 
 #[cfg(test)]
 mod tests;
@@ -109,6 +112,20 @@ where
             .get()
             .map(|peer| Subnet::of(address(peer).ip()))
     }
+}
+
+/// By the [`Host`] that a request goes to, as [`ByHost`](super::ByHost) finds it: for clients.
+///
+/// ```
+/// use tower_keep::keyed;
+///
+/// let key = keyed::host();
+/// let request = http::Request::get("http://API.example:80/7").body(())?;
+/// assert_eq!(key(&request).unwrap().as_str(), "api.example");
+/// # Ok::<_, http::Error>(())
+/// ```
+pub fn host<B>() -> impl Fn(&Request<B>) -> Option<Host> + Clone + Send + Sync {
+    |request| ByHost.find(request)
 }
 
 impl HeaderKey {

@@ -8,4 +8,4 @@ mod network;
 
 pub use forwarded::{Proxies, forwarded};
 pub use host::{ByHost, Host};
-pub use keys::{HeaderKey, header, peer, peer_from, peer_in};
+pub use keys::{HeaderKey, header, host, peer, peer_from, peer_in};
