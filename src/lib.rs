@@ -13,6 +13,8 @@ pub mod circuit_breaker;
 pub mod drill;
 #[cfg(feature = "layers")]
 pub mod fallback;
+#[cfg(feature = "fault")]
+pub mod fault;
 #[cfg(feature = "layers")]
 pub mod gate;
 #[cfg(feature = "layers")]

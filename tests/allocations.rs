@@ -120,6 +120,39 @@ fn the_counter_counts() {
     assert_eq!(ALLOCATIONS.get() - before, 1);
 }
 
+#[cfg(feature = "fault")]
+#[test]
+fn a_stopped_fault_layer_allocates_nothing() {
+    use tower_keep::fault::{Fault, FaultLayer};
+
+    let builder = || FaultLayer::builder("a test");
+    let over_plain = builder()
+        .protocol(Plain::new())
+        .fault(Fault::error(|_: &u64| "injected"));
+    let over_plain = over_plain.build().unwrap();
+    assert_eq!(allocations(over_plain.layer(Echo), || 7), 0, "plain");
+    let over_http = builder()
+        .protocol(keep_http::Client::new())
+        .fault(Fault::refused())
+        .fault(Fault::cut_body(7))
+        .fault(Fault::not_ready())
+        .build()
+        .unwrap();
+    let get = || Request::new(Empty::<bytes::Bytes>::new());
+    assert_eq!(allocations(over_http.layer(Echo), get), 0, "HTTP");
+    // It was on, and is off again.
+    over_http.handle().start_for(SECOND);
+    over_http.handle().stop();
+    assert_eq!(allocations(over_http.layer(Echo), get), 0, "stopped");
+    // On, calls that are not hit allocate nothing either.
+    let rare = builder()
+        .protocol(Plain::new())
+        .fault(Fault::hang().share(0.0));
+    let rare = rare.build().unwrap();
+    rare.handle().start_for(60 * SECOND);
+    assert_eq!(allocations(rare.layer(Echo), || 7), 0, "running");
+}
+
 #[test]
 fn no_layer_allocates_for_an_admitted_call() {
     let ask = || 7u64;

@@ -76,6 +76,18 @@ impl BuildHasher for Hashing {
     }
 }
 
+/// Mixes the bits of a word: each of the 64 depends on all of them (the finalizer of `SplitMix64`).
+#[cfg(any(feature = "testing", feature = "fault"))]
+pub(crate) fn scrambled(word: u64) -> u64 {
+    let word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    word ^ word >> 31
+}
+
+/// 2^64 over the golden ratio.
+#[cfg(any(feature = "testing", feature = "fault"))]
+pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
 #[cfg(feature = "testing")]
 pub(crate) use seeded::{Chance, Stream, current, replace};
 
@@ -106,10 +118,8 @@ mod seeded {
         }
 
         pub(crate) fn word(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(GOLDEN);
-            let word = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            let word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-            word ^ word >> 31
+            self.0 = self.0.wrapping_add(super::GOLDEN);
+            super::scrambled(self.0)
         }
     }
 
@@ -134,7 +144,4 @@ mod seeded {
         replace(chance);
         Some(word)
     }
-
-    /// 2^64 over the golden ratio.
-    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 }

@@ -46,6 +46,11 @@
 //! | `tower_keep_hedge_wins_total` | counter | `winner` | hedged calls that the `first` attempt, a `hedge` or `none` won |
 //! | `tower_keep_hedge_delay_seconds` | gauge | | after how long a call is hedged; absent while that is being learnt |
 //! | `tower_keep_fallback_total` | counter | `result` | failed calls that the fallback `answered`, or for which it `failed` too |
+//! | `tower_keep_faults_injected_total` | counter | `fault` | faults that were [injected](crate::guide::fault) on purpose, by their names |
+//! | `tower_keep_faults_would_inject_total` | counter | `fault` | faults that would have been, in shadow mode |
+//! | `tower_keep_faults_spared_total` | counter | | calls that were spared, because enough others suffered |
+//! | `tower_keep_faults_running` | gauge | `reason` | 1 while faults are injected |
+//! | `tower_keep_faults_active` | gauge | | calls that suffer now |
 //! | `tower_keep_throttle_probability` | gauge | | the probability that a call is rejected; of keys, the highest |
 //! | `tower_keep_shadow_calls_total` | counter | | calls that settings on [trial](crate::gate::Shadow) were asked about |
 //! | `tower_keep_would_reject_total` | counter | `kind` | calls that they would have rejected, by [kind](crate::RejectedKind::as_str) |
@@ -104,6 +109,8 @@ mod publish;
 #[cfg(feature = "metrics")]
 mod recorder;
 mod registry;
+#[cfg(feature = "metrics")]
+mod samples;
 #[cfg(feature = "metrics")]
 mod series;
 mod state;

@@ -190,6 +190,31 @@ pub(crate) const FALLBACKS: &Metric = &counter(
     &["result"],
     "Failed calls by what the fallback did",
 );
+pub(crate) const FAULTS_INJECTED: &Metric = &counter(
+    "tower_keep_faults_injected_total",
+    &["fault"],
+    "Faults that were injected on purpose",
+);
+pub(crate) const FAULTS_WOULD: &Metric = &counter(
+    "tower_keep_faults_would_inject_total",
+    &["fault"],
+    "Faults that would have been injected, in shadow mode",
+);
+pub(crate) const FAULTS_SPARED: &Metric = &counter(
+    "tower_keep_faults_spared_total",
+    &[],
+    "Calls that were spared faults because enough others suffered",
+);
+pub(crate) const FAULTS_RUNNING: &Metric = &gauge(
+    "tower_keep_faults_running",
+    &["reason"],
+    "1 while faults are injected on purpose",
+);
+pub(crate) const FAULTS_ACTIVE: &Metric = &gauge(
+    "tower_keep_faults_active",
+    &[],
+    "Calls that suffer from faults now",
+);
 pub(crate) const THROTTLE: &Metric = &gauge(
     "tower_keep_throttle_probability",
     &[],
@@ -271,6 +296,11 @@ pub const METRICS: &[&Metric] = &[
     HEDGE_WINS,
     HEDGE_DELAY,
     FALLBACKS,
+    FAULTS_INJECTED,
+    FAULTS_WOULD,
+    FAULTS_SPARED,
+    FAULTS_RUNNING,
+    FAULTS_ACTIVE,
     THROTTLE,
     SHADOW_CALLS,
     WOULD_REJECT,

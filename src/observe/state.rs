@@ -98,6 +98,22 @@ pub enum State {
         /// After how many seconds a hedge is sent now; `None` while that is being learnt.
         delay: Option<f64>,
     },
+    /// Faults that are injected on purpose.
+    #[cfg(feature = "fault")]
+    Faults {
+        /// True while they are injected.
+        running: bool,
+        /// The reason that the layer was given.
+        reason: &'static str,
+        /// Calls that suffer now.
+        active: u64,
+        /// Faults that were injected, so far, by their names.
+        injected: Vec<(&'static str, u64)>,
+        /// Faults that would have been injected, so far, by their names.
+        would_inject: Vec<(&'static str, u64)>,
+        /// Calls that were spared, so far, because enough others suffered.
+        spared: u64,
+    },
     /// Of gates on [trial](crate::gate::Shadow).
     Shadow {
         /// Calls that they were asked about, so far.

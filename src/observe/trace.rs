@@ -80,6 +80,28 @@ pub(crate) fn retry(
     }
 }
 
+/// Tells that faults are injected from now on, for so long.
+#[cfg(all(feature = "fault", feature = "tracing"))]
+pub(crate) fn faults_started(
+    (layer, name): (&'static str, Option<&'static str>),
+    reason: &'static str,
+    lasting: Duration,
+    shadow: bool,
+) {
+    tracing::warn!(target: TARGET, layer, name, reason, ?lasting, shadow, "faults started");
+}
+
+/// Tells that faults are injected no longer, and how many were since the layer was built.
+#[cfg(all(feature = "fault", feature = "tracing"))]
+pub(crate) fn faults_ended(
+    (layer, name): (&'static str, Option<&'static str>),
+    reason: &'static str,
+    because: &'static str,
+    injected: u64,
+) {
+    tracing::warn!(target: TARGET, layer, name, reason, because, injected, "faults ended");
+}
+
 /// Tells of a change of settings.
 #[cfg(feature = "tracing")]
 pub(crate) fn updated((layer, name): (&'static str, Option<&'static str>), changed: &Changed) {
@@ -167,3 +189,21 @@ pub(crate) fn transition(
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn updated(_: (&'static str, Option<&'static str>), _: &Changed) {}
+
+#[cfg(all(feature = "fault", not(feature = "tracing")))]
+pub(crate) fn faults_started(
+    _: (&'static str, Option<&'static str>),
+    _: &'static str,
+    _: Duration,
+    _: bool,
+) {
+}
+
+#[cfg(all(feature = "fault", not(feature = "tracing")))]
+pub(crate) fn faults_ended(
+    _: (&'static str, Option<&'static str>),
+    _: &'static str,
+    _: &'static str,
+    _: u64,
+) {
+}

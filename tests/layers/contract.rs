@@ -401,7 +401,55 @@ fn cases_with(enabled: bool) -> Vec<Case> {
         )),
     ));
     cases.extend(hedges_and_fallbacks(enabled));
+    #[cfg(feature = "fault")]
+    cases.extend(faults(enabled));
     cases
+}
+
+/// Layers whose faults hit every call, and change nothing of what it comes to.
+#[cfg(feature = "fault")]
+fn faults(enabled: bool) -> Vec<Case> {
+    use ::http::Response;
+    use http_body_util::Full;
+    use tower::ServiceBuilder;
+    use tower_keep::fault::{Fault, FaultBody, FaultHandle, FaultLayer};
+
+    let case = |name, apply, handle: FaultHandle| {
+        handle.start_for(Duration::from_secs(24 * 3600));
+        let held = move || handle.snapshot().active;
+        Case::new(name, apply, held, Pattern::Unlimited)
+    };
+    let builder = || FaultLayer::builder("the contract").enabled(enabled);
+    let no_delay = || Fault::delay(Duration::ZERO);
+    let over_plain = builder().protocol(Plain::new()).fault(no_delay());
+    let over_plain = over_plain.build().unwrap();
+    let over_client = builder().protocol(http::Client::new());
+    let over_client = over_client
+        .fault(Fault::cut_body(u64::MAX))
+        .build()
+        .unwrap();
+    let over_server = builder().protocol(http::Server::new()).fault(no_delay());
+    let over_server = over_server.build().unwrap();
+    let read = |response: Response<FaultBody<Full<Bytes>>>| response.map(|_| Full::default());
+    let reading = ServiceBuilder::new().map_response(read);
+    let (of_plain, of_client, of_server) = (
+        over_plain.handle(),
+        over_client.handle(),
+        over_server.handle(),
+    );
+    vec![
+        case("faults, plain", boxed(plain(over_plain)), of_plain),
+        case(
+            "faults, client",
+            boxed(client(reading.clone().layer(over_client))),
+            of_client,
+        ),
+        case(
+            "faults, server",
+            boxed(server(reading.layer(over_server))),
+            of_server,
+        ),
+    ]
 }
 
 fn hedges_and_fallbacks(enabled: bool) -> Vec<Case> {

@@ -179,6 +179,12 @@ async fn what_is_emitted_is_what_the_docs_say() {
         seen.extend(of_a_watch());
         seen
     };
+    #[cfg(feature = "fault")]
+    let seen = {
+        let mut seen = seen;
+        seen.extend(of_faults());
+        seen
+    };
     let metric = |series: &str| {
         let name = series.split('{').next().unwrap();
         let of_histogram = ["_bucket", "_sum", "_count"].into_iter();
@@ -214,6 +220,44 @@ async fn what_is_emitted_is_what_the_docs_say() {
             "{name} is unknown"
         );
     }
+}
+
+/// What is rendered of a layer of faults, injected and in shadow mode.
+#[cfg(feature = "fault")]
+fn of_faults() -> BTreeMap<String, f64> {
+    use futures::FutureExt;
+    use tower_keep::fault::{Fault, FaultLayer};
+
+    let own = Registry::new();
+    let build = || {
+        let builder = FaultLayer::builder("game day").protocol(Plain::new());
+        let fault = Fault::error(|_: &u32| "injected").name("rude");
+        let builder = builder.fault(fault).fault(Fault::hang().share(0.0));
+        builder.name("payments").build().unwrap()
+    };
+    let faults = own.with(build);
+    faults.handle().start_for(Duration::from_secs(60));
+    let service = faults.layer(service_fn(answer));
+    let ask = || service.clone().oneshot(1).now_or_never().unwrap();
+    ask().unwrap_err();
+    let mut policy = faults.handle().policy();
+    policy.shadow = true;
+    faults.handle().update(policy).unwrap();
+    ask().unwrap();
+    let seen = published_by(&own, "payments");
+    let metric = |series: &str| seen[&format!("tower_keep_faults_{series}")];
+    assert_eq!(metric("injected_total{fault=\"rude\"}"), 1.0);
+    assert_eq!(metric("injected_total{fault=\"hang\"}"), 0.0);
+    assert_eq!(metric("would_inject_total{fault=\"rude\"}"), 1.0);
+    assert_eq!(metric("running{reason=\"game day\"}"), 1.0);
+    assert_eq!((metric("active"), metric("spared_total")), (0.0, 0.0));
+    faults.handle().stop();
+    let stopped = published_by(&own, "payments");
+    assert_eq!(
+        stopped["tower_keep_faults_running{reason=\"game day\"}"],
+        0.0
+    );
+    seen
 }
 
 /// What is rendered of a file that is followed.

@@ -108,6 +108,46 @@ async fn upstream(call: u32) -> Result<u32, BoxError> {
     }
 }
 
+#[cfg(feature = "fault")]
+#[tokio::test(start_paused = true)]
+async fn a_run_of_faults_is_one_event_at_each_end() {
+    use tower_keep::fault::{Fault, FaultLayer};
+
+    let (told, _guard) = Told::listen();
+    let faults = FaultLayer::builder("game day, 12 March")
+        .protocol(Plain::new())
+        .fault(Fault::error(|_: &u32| "injected"))
+        .name("payments")
+        .build()
+        .unwrap();
+    let service = faults.layer(service_fn(upstream));
+    faults.handle().start_for(Duration::from_secs(600));
+    for _ in 0..3 {
+        service.clone().oneshot(1).await.unwrap_err();
+    }
+    let started = told.events("faults started");
+    assert_eq!(started.len(), 1);
+    assert_eq!(started[0]["layer"], "fault");
+    assert_eq!(started[0]["name"], "payments");
+    assert_eq!(started[0]["reason"], "game day, 12 March");
+    assert_eq!(started[0]["lasting"], "600s");
+
+    // Nobody calls or looks: the end is told all the same.
+    tokio::time::sleep(Duration::from_secs(601)).await;
+    let ended = told.events("faults ended");
+    assert_eq!(ended.len(), 1);
+    assert_eq!(ended[0]["reason"], "game day, 12 March");
+    assert_eq!(ended[0]["because"], "its time is over");
+    assert_eq!(ended[0]["injected"], "3");
+
+    faults.handle().start_for(Duration::from_secs(600));
+    faults.handle().stop();
+    faults.handle().stop();
+    let ended = told.events("faults ended");
+    assert_eq!(ended.len(), 1);
+    assert_eq!(ended[0]["because"], "stopped");
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_transition_is_one_event() {
     let (told, _guard) = Told::listen();

@@ -62,3 +62,5 @@ pub use body::TrackedBody;
 pub use client::Client;
 pub use codes::outcome_of;
 pub use server::Server;
+#[cfg(feature = "fault")]
+pub(crate) use status::Pushback;

@@ -20,7 +20,7 @@ pub(super) struct Ended {
 
 /// What the upstream says of a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pushback {
+pub(crate) enum Pushback {
     /// Nothing.
     None,
     /// Not before, and not after, this long.
@@ -84,7 +84,7 @@ impl Pushback {
         }
     }
 
-    pub(super) fn write(self, headers: &mut HeaderMap) {
+    pub(crate) fn write(self, headers: &mut HeaderMap) {
         let value = match self {
             Self::None => return,
             Self::After(wait) => HeaderValue::from(rounded_up(wait)),

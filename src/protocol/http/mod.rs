@@ -85,6 +85,8 @@ pub use rejection_body::{NoBody, ProblemJson, RejectionBody};
 pub use replay::ReplayBody;
 #[cfg(feature = "tonic-014")]
 pub(super) use replay::Tape;
+#[cfg(feature = "fault")]
+pub(crate) use retry_after::seconds as retry_after_seconds;
 pub use server::Server;
 pub use snapshot::RequestSnapshot;
 pub use tracked_body::TrackedBody;

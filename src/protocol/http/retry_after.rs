@@ -65,7 +65,7 @@ fn is_digits(text: &[u8]) -> bool {
 }
 
 /// Whole seconds, rounded up, and at least 1: a client that waits less is only rejected again.
-pub(super) fn seconds(wait: Duration) -> u64 {
+pub(crate) fn seconds(wait: Duration) -> u64 {
     rounded_up(wait).max(1)
 }
 

@@ -1,0 +1,119 @@
+//! Faults of bodies.
+
+use std::{
+    io,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use crate::fault::{
+    kind::BodyKind,
+    state::{Active, Run},
+    wait::{Wait, Waited},
+};
+
+/// The fault of a body that is being read.
+#[derive(Debug)]
+pub struct Broken {
+    kind: BodyKind,
+    active: Active,
+    run: Run,
+    wait: Option<Wait>,
+    /// Bytes that were read and not passed on yet.
+    held: Bytes,
+    /// True if the piece that comes next has waited.
+    waited: bool,
+}
+
+/// The next step of a body.
+pub(super) enum Next {
+    /// Passes a piece on.
+    Pass(Bytes),
+    /// Reads the inner body.
+    Read,
+    /// Fails.
+    Fail(io::Error),
+    /// The run has ended: passes this on, and is as it would be.
+    Heal(Bytes),
+}
+
+impl Broken {
+    pub(super) fn new(kind: BodyKind, active: Active, run: Run) -> Self {
+        Self {
+            kind,
+            active,
+            run,
+            wait: None,
+            held: Bytes::new(),
+            waited: false,
+        }
+    }
+
+    pub(super) fn held(&self) -> u64 {
+        self.held.len() as u64
+    }
+
+    /// Says what to do next. `over`: whether the inner body has nothing more.
+    pub(super) fn poll(&mut self, over: bool, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Some(wait) = &mut self.wait {
+            let waited = ready!(wait.poll(cx));
+            self.wait = None;
+            self.waited = waited == Waited::Over;
+        }
+        if !self.active.state().is_on(self.run) {
+            return Poll::Ready(Next::Heal(std::mem::take(&mut self.held)));
+        }
+        let whole = over && self.held.is_empty();
+        match self.kind {
+            BodyKind::Cut(0) if !whole => Poll::Ready(Next::Fail(cut())),
+            BodyKind::Stall(0) if !whole => self.wait_until(None, over, cx),
+            BodyKind::Cut(_) | BodyKind::Stall(_) => Poll::Ready(Next::Read),
+            BodyKind::Trickle(..) if self.held.is_empty() => Poll::Ready(Next::Read),
+            BodyKind::Trickle(_, every) if !self.waited => self.wait_until(Some(every), over, cx),
+            BodyKind::Trickle(bytes, _) => {
+                self.waited = false;
+                let piece = self.held.split_to(bytes.min(self.held.len()));
+                Poll::Ready(Next::Pass(piece))
+            }
+        }
+    }
+
+    fn wait_until(
+        &mut self,
+        lasting: Option<Duration>,
+        over: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Next> {
+        let (state, run) = (self.active.state().clone(), self.run);
+        self.wait = Some(match lasting {
+            Some(lasting) => Wait::lasting(state, run, lasting),
+            None => Wait::for_end(state, run),
+        });
+        self.poll(over, cx)
+    }
+
+    /// Takes what was read, and returns what of it is passed on at once, if anything is.
+    pub(super) fn take(&mut self, mut data: Bytes) -> Option<Bytes> {
+        match &mut self.kind {
+            BodyKind::Trickle(..) => {
+                self.held = data;
+                None
+            }
+            BodyKind::Cut(left) | BodyKind::Stall(left) => {
+                let passed = usize::try_from(*left).map_or(data.len(), |left| left.min(data.len()));
+                *left -= passed as u64;
+                self.held = data.split_off(passed);
+                (passed > 0).then_some(data)
+            }
+        }
+    }
+}
+
+fn cut() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionReset,
+        "the body was cut by an injected fault",
+    )
+}

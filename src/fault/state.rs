@@ -1,0 +1,346 @@
+//! The state that the layer, its services, its calls and its handles share.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{runtime, sync::Notify, time::Instant};
+
+use crate::{
+    Changed, ConfigError,
+    ambient::clock::{self, Clock, nanos},
+    fault::{FaultPolicy, Injected, Snapshot, kind::Kind, schedule::Schedule},
+    observe::trace,
+    sync::{Held, Striped},
+};
+
+/// A run, as a call sees it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    number: u64,
+    /// Since its start, in nanoseconds.
+    pub(super) elapsed: u64,
+    pub(super) ends: Instant,
+}
+
+/// A fault that is checked.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) schedule: Schedule,
+    /// The seed of its draws.
+    pub(super) seed: u64,
+    counts: Counts,
+}
+
+/// Relaxed, both: statistics.
+#[derive(Debug, Default)]
+struct Counts {
+    injected: AtomicU64,
+    would_inject: AtomicU64,
+}
+
+/// A call that suffers, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Active(Held<State>);
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) reason: &'static str,
+    pub(super) name: Option<&'static str>,
+    pub(super) faults: Vec<Planned>,
+    clock: Clock,
+    /// The end of the run, in nanoseconds, or 0 while there is none. The one word that calls read
+    /// of a stopped layer. Its store is Release and publishes `started`. Loads are Acquire, since
+    /// they go on to read that.
+    until: AtomicU64,
+    /// The start of the run. Relaxed: published by `until`. A call that races a second start may
+    /// see a start after its own moment, and takes it for that moment.
+    started: AtomicU64,
+    /// The number of the run. Changes at each start and each end, before waiters are woken. Acquire
+    /// and Release: a waiter that still reads the old number is among those that the notification
+    /// wakes, because it is listening by then.
+    run: AtomicU64,
+    /// The number of the next call. Relaxed: each number is given out once, in whichever order.
+    calls: AtomicU64,
+    /// The number of the next wait for readiness. Relaxed, too.
+    waits: AtomicU64,
+    /// Relaxed, all: a bound that holds by itself, switches and a statistic.
+    active: AtomicUsize,
+    max_active: AtomicUsize,
+    enabled: AtomicBool,
+    shadow: AtomicBool,
+    spared: AtomicU64,
+    /// Wakes the calls that wait, when a run ends.
+    ended: Notify,
+    /// Held to start and to end: never by calls, but for the one that finds the time over.
+    turn: Mutex<()>,
+}
+
+/// The cause of the end of a run.
+#[derive(Debug, Clone, Copy)]
+enum Why {
+    TimeIsOver,
+    Stopped,
+    StartedAnew,
+    SwitchedOff,
+}
+
+impl Planned {
+    pub(super) fn new(name: &'static str, kind: Kind, schedule: Schedule, seed: u64) -> Self {
+        Self {
+            name,
+            kind,
+            schedule,
+            seed,
+            counts: Counts::default(),
+        }
+    }
+}
+
+impl State {
+    pub(super) fn new(
+        reason: &'static str,
+        name: Option<&'static str>,
+        policy: FaultPolicy,
+        faults: Vec<Planned>,
+    ) -> Self {
+        Self {
+            reason,
+            name,
+            faults,
+            clock: Clock::start(),
+            until: AtomicU64::new(0),
+            started: AtomicU64::new(0),
+            run: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
+            active: AtomicUsize::new(0),
+            max_active: AtomicUsize::new(policy.max_active),
+            enabled: AtomicBool::new(policy.enabled),
+            shadow: AtomicBool::new(policy.shadow),
+            spared: AtomicU64::new(0),
+            ended: Notify::new(),
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// The run that a call comes in, if faults run. A load if not.
+    #[inline]
+    pub(super) fn run(&self) -> Option<Run> {
+        match self.until.load(Ordering::Acquire) {
+            0 => None,
+            until => self.run_until(until),
+        }
+    }
+
+    #[cold]
+    fn run_until(&self, until: u64) -> Option<Run> {
+        let number = self.run.load(Ordering::Acquire);
+        let now = self.clock.now();
+        if now >= until {
+            self.end(Some(until), Why::TimeIsOver);
+            return None;
+        }
+        let started = self.started.load(Ordering::Relaxed);
+        let left = Duration::from_nanos(until - now);
+        Some(Run {
+            number,
+            elapsed: now.saturating_sub(started),
+            ends: clock::later(clock::moment(), left),
+        })
+    }
+
+    /// Returns whether a run still goes on.
+    pub(super) fn is_on(&self, run: Run) -> bool {
+        self.run().is_some() && self.run.load(Ordering::Acquire) == run.number
+    }
+
+    /// A notification of the end of the run. Make it before `is_on` is asked.
+    pub(super) fn ended(&self) -> tokio::sync::futures::Notified<'_> {
+        self.ended.notified()
+    }
+
+    pub(super) fn next_call(&self) -> u64 {
+        self.calls.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn next_wait(&self) -> u64 {
+        self.waits.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn is_shadow(&self) -> bool {
+        self.shadow.load(Ordering::Relaxed)
+    }
+
+    /// Counts a fault that is injected, or would be.
+    pub(super) fn count(&self, fault: usize, real: bool) {
+        let counts = &self.faults[fault].counts;
+        let count = match real {
+            true => &counts.injected,
+            false => &counts.would_inject,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn mark(&self, fault: usize) -> Injected {
+        Injected {
+            fault: self.faults[fault].name,
+            name: self.name,
+            reason: self.reason,
+        }
+    }
+
+    pub(super) fn policy(&self) -> FaultPolicy {
+        FaultPolicy {
+            enabled: self.enabled.load(Ordering::Relaxed),
+            shadow: self.is_shadow(),
+            max_active: self.max_active.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn update(&self, policy: FaultPolicy) -> Result<Changed, ConfigError> {
+        let policy = policy
+            .checked()
+            .map_err(|error| error.of(LAYER, self.name))?;
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.policy();
+        self.shadow.store(policy.shadow, Ordering::Relaxed);
+        self.max_active.store(policy.max_active, Ordering::Relaxed);
+        self.enabled.store(policy.enabled, Ordering::Relaxed);
+        if !policy.enabled {
+            self.end_in_turn(Why::SwitchedOff);
+        }
+        let changed = Changed::default()
+            .note(LAYER, "enabled", (before.enabled, policy.enabled))
+            .note(LAYER, "shadow", (before.shadow, policy.shadow))
+            .note(LAYER, "max_active", (before.max_active, policy.max_active));
+        trace::updated((LAYER, self.name), &changed);
+        Ok(changed)
+    }
+
+    pub(super) fn stop(&self) {
+        self.end(None, Why::Stopped);
+    }
+
+    /// Ends the run. If `until` is given, only the one that lasts until then.
+    fn end(&self, until: Option<u64>, why: Why) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.is_none_or(|until| self.until.load(Ordering::Relaxed) == until) {
+            self.end_in_turn(why);
+        }
+    }
+
+    fn end_in_turn(&self, why: Why) {
+        if self.until.swap(0, Ordering::Release) == 0 {
+            return;
+        }
+        self.run.fetch_add(1, Ordering::Release);
+        self.ended.notify_waiters();
+        let injected = self.faults.iter();
+        let injected = injected.map(|fault| fault.counts.injected.load(Ordering::Relaxed));
+        let told = (LAYER, self.name);
+        trace::faults_ended(told, self.reason, why.as_str(), injected.sum());
+    }
+
+    fn counted(&self, count: impl Fn(&Counts) -> &AtomicU64) -> BTreeMap<&'static str, u64> {
+        let mut sums = BTreeMap::new();
+        for fault in &self.faults {
+            *sums.entry(fault.name).or_default() += count(&fault.counts).load(Ordering::Relaxed);
+        }
+        sums
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let run = self.run();
+        Snapshot {
+            reason: self.reason,
+            remaining: run.map(|run| run.ends.saturating_duration_since(clock::moment())),
+            policy: self.policy(),
+            active: self.active.load(Ordering::Relaxed),
+            injected: self.counted(|counts| &counts.injected),
+            would_inject: self.counted(|counts| &counts.would_inject),
+            spared: self.spared.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Starts a run, and ends the one before. Returns whether it has started.
+pub(super) fn start(state: &Striped<State>, lasting: Duration) -> bool {
+    let turn = state.turn.lock().unwrap_or_else(PoisonError::into_inner);
+    if !state.enabled.load(Ordering::Relaxed) || lasting.is_zero() {
+        return false;
+    }
+    state.end_in_turn(Why::StartedAnew);
+    state.calls.store(0, Ordering::Relaxed);
+    state.waits.store(0, Ordering::Relaxed);
+    let now = state.clock.now();
+    state.started.store(now, Ordering::Relaxed);
+    // Not 0, which would be no run.
+    let until = now.saturating_add(nanos(lasting)).max(1);
+    state.run.fetch_add(1, Ordering::Release);
+    state.until.store(until, Ordering::Release);
+    let told = (LAYER, state.name);
+    trace::faults_started(told, state.reason, lasting, state.is_shadow());
+    drop(turn);
+    // So that the end is noticed without any call. Outside of a runtime a call notices it.
+    if let Ok(runtime) = runtime::Handle::try_current() {
+        let ends = clock::later(clock::moment(), lasting);
+        let state = std::sync::Arc::downgrade(state.value());
+        runtime.spawn(end_at(ends, state));
+    }
+    true
+}
+
+async fn end_at(moment: Instant, state: Weak<State>) {
+    tokio::time::sleep_until(moment).await;
+    if let Some(state) = state.upgrade() {
+        // It ends the run if its time is over, and it is not if it was started anew.
+        state.run();
+    }
+}
+
+impl Active {
+    /// `None` if enough calls suffer already. This one is spared then.
+    pub(super) fn begin(state: &Striped<State>) -> Option<Self> {
+        let max = state.max_active.load(Ordering::Relaxed);
+        let more = |active| (active < max).then_some(active + 1);
+        let entered = state
+            .active
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        if entered.is_err() {
+            state.spared.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Self(state.for_call()))
+    }
+
+    pub(super) fn state(&self) -> &Held<State> {
+        &self.0
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Why {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::TimeIsOver => "its time is over",
+            Self::Stopped => "stopped",
+            Self::StartedAnew => "started anew",
+            Self::SwitchedOff => "switched off",
+        }
+    }
+}
+
+pub(super) const LAYER: &str = "fault";

@@ -1,0 +1,73 @@
+//! Waits that end with the run at the latest.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    ambient::clock,
+    fault::state::{Run, State},
+    sync::Held,
+};
+
+/// A wait of a call, or of a body.
+pub(super) struct Wait(Pin<Box<dyn Future<Output = Waited> + Send + Sync>>);
+
+/// The end of a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waited {
+    /// The wait took its time.
+    Over,
+    /// The run ended before.
+    Released,
+}
+
+impl Wait {
+    /// Waits for so long.
+    pub(super) fn lasting(state: Held<State>, run: Run, delay: Duration) -> Self {
+        let until = clock::later(clock::moment(), delay);
+        Self(Box::pin(wait(state, run, Some(until))))
+    }
+
+    /// Waits until the run ends.
+    pub(super) fn for_end(state: Held<State>, run: Run) -> Self {
+        Self(Box::pin(wait(state, run, None)))
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Waited> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+async fn wait(state: Held<State>, run: Run, until: Option<Instant>) -> Waited {
+    let mut ended = pin!(state.ended());
+    // From here on an end wakes it.
+    ended.as_mut().enable();
+    if !state.is_on(run) {
+        return Waited::Released;
+    }
+    let own = until.filter(|until| *until < run.ends);
+    let mut timer = pin!(sleep_until(own.unwrap_or(run.ends)));
+    poll_fn(|cx| {
+        if ended.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Waited::Released);
+        }
+        timer.as_mut().poll(cx).map(|()| match own {
+            Some(_) => Waited::Over,
+            None => Waited::Released,
+        })
+    })
+    .await
+}
+
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wait")
+    }
+}
