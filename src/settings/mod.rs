@@ -37,6 +37,8 @@ mod circuit_breaker;
 #[cfg(feature = "http")]
 mod client;
 mod document;
+#[cfg(feature = "fault")]
+mod fault;
 mod fixed;
 mod part;
 #[cfg(feature = "http")]
@@ -67,6 +69,8 @@ pub use circuit_breaker::{Alone, CircuitBreakerSettings, Place, SlowCallsSetting
 #[cfg(feature = "http")]
 pub use client::ClientSettings;
 pub use document::Document;
+#[cfg(feature = "fault")]
+pub use fault::FaultSettings;
 pub use rate_limit::{LimitAlgorithm, RateLimitSettings};
 pub use read::{ReadError, read};
 pub use reload::{Reload, Settings};

@@ -46,6 +46,11 @@ fn the_defaults_are_pinned() {
     pinned(&bulkhead, include_str!("bulkhead.toml"));
     let timeout = TimeoutSettings::default();
     pinned(&timeout, include_str!("timeout.toml"));
+    #[cfg(feature = "fault")]
+    pinned(
+        &settings::FaultSettings::default(),
+        include_str!("fault.toml"),
+    );
 }
 
 /// What is written is the file, and reading the file, or nothing, gives the same.
@@ -179,12 +184,14 @@ fn a_mistake_is_told_by_path_value_and_fix() {
 type Reader = fn(serde_json::Value) -> Result<(), String>;
 
 /// All settings types, and what each reads.
-fn all_types() -> [(&'static str, Reader); 9] {
+fn all_types() -> Vec<(&'static str, Reader)> {
     fn reads<S: DeserializeOwned>(value: serde_json::Value) -> Result<(), String> {
         let read = settings::read::<S, _>(value);
         read.map(drop).map_err(|error| error.to_string())
     }
-    [
+    vec![
+        #[cfg(feature = "fault")]
+        ("fault", reads::<settings::FaultSettings>),
         ("client", reads::<ClientSettings>),
         ("server", reads::<ServerSettings>),
         ("circuit_breaker", reads::<CircuitBreakerSettings>),
@@ -719,6 +726,46 @@ fn hedges_and_throttles_follow_too() {
     assert_eq!(layer.handle().config(), next.config());
     assert!(reload.apply(read("multiplier = 0.5").unwrap()).is_err());
     assert_eq!(layer.handle().config(), next.config());
+}
+
+#[cfg(feature = "fault")]
+#[tokio::test(start_paused = true)]
+async fn a_file_switches_faults_off() {
+    use tower_keep::{
+        fault::{Fault, FaultLayer},
+        settings::FaultSettings,
+    };
+
+    let before: FaultSettings = read("name = 'game day'\nmax_active = 20").unwrap();
+    let builder = FaultLayer::builder("a test").protocol(Plain::new());
+    let layer = before.apply_to(builder.fault(Fault::hang()));
+    let layer = layer.build().unwrap();
+    let handle = layer.handle();
+    let mut reload = Reload::new(handle.clone(), before);
+    let settings = |text: &str| read::<FaultSettings>(&format!("name = 'game day'\n{text}"));
+    handle.start_for(Duration::from_secs(60));
+
+    let changed = reload.apply(settings("max_active = 5\nshadow = true").unwrap());
+    assert_eq!(
+        changed.unwrap().to_string(),
+        "fault: `shadow` from false to true, fault: `max_active` from 20 to 5"
+    );
+    assert!(handle.is_running() && handle.policy().shadow);
+
+    let none = reload.apply(settings("max_active = 0").unwrap());
+    assert!(none.unwrap_err().to_string().contains("`max_active` is 0"));
+    assert!(handle.is_running());
+
+    reload.apply(settings("enabled = false").unwrap()).unwrap();
+    assert!(!handle.is_running() && !handle.start_for(Duration::from_secs(60)));
+    // It cannot start them.
+    reload.apply(settings("enabled = true").unwrap()).unwrap();
+    assert!(!handle.is_running());
+
+    let renamed = reload.apply(read("name = 'other'").unwrap());
+    assert!(renamed.unwrap_err().to_string().contains("`name` is"));
+    let stranger = read::<FaultSettings>("reason = 'x'").unwrap_err();
+    assert!(stranger.to_string().contains("`reason`"), "{stranger}");
 }
 
 #[cfg(feature = "schemars")]

@@ -279,6 +279,8 @@ fn each_field_that_vanishes_is_an_error() {
     check::<TimeoutSettings>("duration = '1s'\ntotal = true\nname = 'a'");
     check::<HedgeSettings>("delay = '1s'\nmax_hedges = 2\nbudget = 'off'");
     check::<ThrottleSettings>("multiplier = 2\nwindow = '2m'\nmin_calls = 20");
+    #[cfg(feature = "fault")]
+    check::<tower_keep::settings::FaultSettings>("max_active = 9\nenabled = false\nshadow = true");
     check::<RateLimitSettings>("rate = '1/s'\nburst = 1\nmax_wait = '1s'\nadvertise = true");
     check::<BulkheadSettings>("limit = 1\nmax_wait = '1s'\nshed_above = { sheddable = '50%' }");
     check::<RetrySettings>("attempts = 3\nmax_retry_after = '10s'\nbackoff = {}");
