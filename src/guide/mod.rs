@@ -94,6 +94,16 @@ pub mod grpc {}
 /// ```
 pub mod drill {}
 
+#[cfg(feature = "fault")]
+#[doc = include_str!("fault.md")]
+///
+/// # The example
+///
+/// ```no_run
+#[doc = include_str!("../../examples/fault_injection.rs")]
+/// ```
+pub mod fault {}
+
 #[doc = include_str!("testing.md")]
 pub mod testing {}
 
