@@ -6,12 +6,13 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use crate::{
     algorithm::{BreakerConfig, BreakerState, Cause, Counts, Transition, Window},
     config::Editions,
-    observe::{Circuits, Instance, Observed, State, Tally, trace},
+    observe::{Circuits, Instance, Observed, OpenCircuits, State, Tally, Unwell, trace},
 };
 
 /// The circuit whose window a layer shows: its only one, or of those of keys the one that fails
@@ -25,6 +26,9 @@ pub(super) trait Shown: Send + Sync {
 
     /// The state of a circuit that no call has come to, and that is none to count.
     fn unused(&self) -> Option<BreakerState>;
+
+    /// How many circuits are not closed, and how long ago the first of them left that.
+    fn open(&self) -> (usize, Duration);
 }
 
 /// Shared by the circuits of a layer.
@@ -38,12 +42,18 @@ pub(super) struct AllCircuits {
     shown: OnceLock<Weak<dyn Shown>>,
     /// The settings of all those that have none of their own.
     pub(super) configs: Editions<BreakerConfig>,
+    /// Whether the process can do nothing without the upstream.
+    critical: bool,
 }
 
 impl AllCircuits {
-    pub(super) fn new(config: BreakerConfig, name: Option<&'static str>) -> Self {
+    pub(super) fn new(
+        config: BreakerConfig,
+        (name, critical): (Option<&'static str>, bool),
+    ) -> Self {
         Self {
             tally: Arc::new(Tally::new("circuit_breaker", name)),
+            critical,
             states: std::array::from_fn(|_| AtomicI64::new(0)),
             transitions: Mutex::default(),
             shown: OnceLock::new(),
@@ -115,6 +125,17 @@ impl Observed for AllCircuits {
 
     fn name(&self) -> Option<&'static str> {
         self.tally.name
+    }
+
+    fn unwell(&self) -> Option<Unwell> {
+        let (open, since) = self.shown.get()?.upgrade()?.open();
+        let circuits = OpenCircuits {
+            name: self.tally.name.unwrap_or_default(),
+            open,
+            since,
+            critical: self.critical,
+        };
+        (open > 0).then_some(Unwell::Circuits(circuits))
     }
 
     fn observe(&self) -> Instance {

@@ -42,6 +42,7 @@ impl CircuitBreakerLayer {
             settings: Settings {
                 name: None,
                 backpressure: false,
+                critical: false,
                 enabled: true,
             },
             keys: KeySettings::default(),
@@ -180,6 +181,14 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         self
     }
 
+    /// Whether the process can do nothing while the circuit is open, so that it is not ready then:
+    /// see [`Registry::health`](crate::observe::Registry::health). It needs a
+    /// [name](Self::name). Default `false`.
+    pub fn critical(mut self, critical: bool) -> Self {
+        self.settings.critical = critical;
+        self
+    }
+
     #[cfg(feature = "http")]
     pub(crate) fn has_backpressure(&self) -> bool {
         self.settings.backpressure
@@ -304,7 +313,7 @@ impl<P> CircuitBreakerBuilder<NotKeyed, P> {
         self.keys.unset().map_err(|error| self.error(error))?;
         let breaker = Breaker::new(&in_force(&self.config), stripe_count(), chance::word());
         let breaker = breaker.map_err(|error| self.error(error))?;
-        let all = Arc::new(AllCircuits::new(self.config, self.settings.name));
+        let all = Arc::new(AllCircuits::new(self.config, self.settings.known()));
         register(&all);
         Ok(CircuitGate::single(
             breaker,
@@ -352,7 +361,7 @@ where
                        is `one_peer`";
             return Err(self.error(ConfigError::new("backpressure", true, fix)));
         }
-        let all = Arc::new(AllCircuits::new(self.config, self.settings.name));
+        let all = Arc::new(AllCircuits::new(self.config, self.settings.known()));
         let template = Template::new(all.clone(), self.settings);
         let shared = template.shared().map_err(|error| self.error(error))?;
         let keys = (

@@ -1,6 +1,6 @@
 //! One circuit for each key.
 
-use std::{any::Any, fmt, hash::Hash, sync::Arc};
+use std::{any::Any, fmt, hash::Hash, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -189,6 +189,15 @@ where
 
     fn config(&self) -> BreakerConfig {
         self.recipe.all.configs.settings()
+    }
+
+    fn open(&self) -> (usize, Duration) {
+        let own = self.partitions.collect(|_, gate| gate.state.open_for());
+        let all = own.into_iter().chain([self.shared.state.open_for()]);
+        all.flatten()
+            .fold((0, Duration::ZERO), |(count, longest), since| {
+                (count + 1, longest.max(since))
+            })
     }
 
     /// The shared circuit while every call has a key with a circuit of its own. One that was forced

@@ -65,7 +65,16 @@ pub(super) struct Settings {
     pub(super) name: Option<&'static str>,
     /// Whether services wait in `poll_ready` while the circuit rejects.
     pub(super) backpressure: bool,
+    /// Whether the process can do nothing without the upstream.
+    pub(super) critical: bool,
     pub(super) enabled: bool,
+}
+
+impl Settings {
+    /// What the registry is to know of them.
+    pub(super) fn known(&self) -> (Option<&'static str>, bool) {
+        (self.name, self.critical)
+    }
 }
 
 impl CircuitGate {
@@ -336,6 +345,20 @@ impl State {
     }
 }
 
+impl State {
+    /// How long ago the circuit left closed, if it is open or half-open.
+    pub(super) fn open_for(&self) -> Option<Duration> {
+        let is_open = match self.breaker.state() {
+            BreakerState::Open | BreakerState::HalfOpen | BreakerState::ForcedOpen => true,
+            BreakerState::Closed | BreakerState::Disabled | BreakerState::MetricsOnly => false,
+        };
+        // The log may be a step behind the circuit.
+        let opened = self.transitions.opened().unwrap_or_default();
+        let now = Duration::from_nanos(self.clock.now());
+        (is_open && self.settings.enabled).then(|| now.saturating_sub(opened))
+    }
+}
+
 impl Shown for State {
     fn counts(&self) -> Counts {
         self.breaker.counts(self.clock.now())
@@ -347,6 +370,11 @@ impl Shown for State {
 
     fn unused(&self) -> Option<BreakerState> {
         None
+    }
+
+    fn open(&self) -> (usize, Duration) {
+        let open = self.open_for();
+        (usize::from(open.is_some()), open.unwrap_or_default())
     }
 }
 

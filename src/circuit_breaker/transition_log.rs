@@ -92,6 +92,11 @@ impl TransitionLog {
         }
     }
 
+    /// When the circuit left closed, if it has not come back.
+    pub(super) fn opened(&self) -> Option<Duration> {
+        self.lock().opened.map(|(at, _)| at)
+    }
+
     /// Enters a transition, and gives it and those that waited for it to the subscribers.
     pub(super) fn enter(&self, transition: Transition) -> Woken {
         let mut entries = self.lock();

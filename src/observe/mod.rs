@@ -59,6 +59,8 @@
 //! | `tower_keep_settings_last_good_seconds` | gauge | | how long ago the file was last read and found good; every ten seconds, if nobody touches it |
 //! | `tower_keep_settings_reads_total` | counter | | how often the file was read |
 //! | `tower_keep_settings_texts_total` | counter | `result` | texts of the file that were `applied` and changed something, or were `rejected` |
+//! | `tower_keep_drain_in_flight` | gauge | | calls of a [stack](crate::stack) that are in flight, those that wait included |
+//! | `tower_keep_draining` | gauge | | 1 while the stack is [drained](crate::stack::ServerHandle::drain) |
 //! | `tower_keep_timeout_total` | counter | `scope` | calls that took too long, of a limit on an `attempt` or a `total` |
 //!
 //! Labels are names and enumerations, never a key, a host or a path: ten thousand keyed circuits
@@ -101,6 +103,7 @@
 mod durations;
 #[cfg(feature = "metrics")]
 mod emit;
+mod health;
 #[cfg(feature = "metrics")]
 mod increases;
 mod names;
@@ -120,6 +123,8 @@ pub(crate) mod trace;
 
 pub(crate) use durations::Durations;
 pub use durations::{BUCKETS, Histogram};
+pub(crate) use health::Unwell;
+pub use health::{DrainingStack, Health, OpenCircuits};
 pub(crate) use names::{BULKHEAD_WAIT, CALL_DURATION, LIMIT_WAIT, RETRY_BACKOFF};
 pub use names::{METRICS, Metric, MetricKind};
 pub use registry::Registry;

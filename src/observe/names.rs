@@ -255,6 +255,16 @@ pub(crate) const WATCH_TEXTS: &Metric = &counter(
     &["result"],
     "Texts of the file by what became of them",
 );
+pub(crate) const DRAIN_IN_FLIGHT: &Metric = &gauge(
+    "tower_keep_drain_in_flight",
+    &[],
+    "Calls of a stack that are in flight",
+);
+pub(crate) const DRAINING: &Metric = &gauge(
+    "tower_keep_draining",
+    &[],
+    "1 while the stack takes no new calls",
+);
 pub(crate) const CALL_DURATION: &Metric = &histogram(
     "tower_keep_call_duration_seconds",
     &["scope", "outcome"],
@@ -309,5 +319,7 @@ pub const METRICS: &[&Metric] = &[
     WATCH_LAST_GOOD,
     WATCH_READS,
     WATCH_TEXTS,
+    DRAIN_IN_FLIGHT,
+    DRAINING,
     TIMEOUTS,
 ];

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use crate::observe::{Instance, state::Observed};
+use crate::observe::{Health, Instance, state::Observed};
 
 /// Knows the layers that were given a name, for as long as they live.
 ///
@@ -82,6 +82,14 @@ impl Registry {
     pub fn snapshot(&self) -> Vec<Instance> {
         let living = self.living().into_iter();
         living.map(|(_, observed)| observed.observe()).collect()
+    }
+
+    /// Returns what is not well of the layers that it knows. Costs a few loads for each layer, and
+    /// of keyed circuits for each key. Calls are not held up.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let living = self.living().into_iter();
+        living.filter_map(|(_, one)| one.unwell()).collect()
     }
 
     /// Each with its number.

@@ -202,6 +202,13 @@ fn sample_state(
                 add(names::WATCH_TEXTS, labels, Value::Counter(*count));
             }
         }
+        State::Drain {
+            in_flight,
+            draining,
+        } => {
+            add(names::DRAIN_IN_FLIGHT, none, gauge(*in_flight));
+            add(names::DRAINING, none, gauge(u64::from(*draining)));
+        }
         State::Timeout { total } => {
             let scope = if *total { "total" } else { "attempt" };
             let over = totals.rejected.iter().map(|(_, count)| count).sum();

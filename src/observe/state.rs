@@ -2,7 +2,7 @@
 
 use crate::{
     algorithm::{BreakerState, Cause, Counts},
-    observe::{Histogram, Rejections, Tally, Totals},
+    observe::{Histogram, Rejections, Tally, Totals, Unwell},
 };
 
 /// A named layer at one moment.
@@ -138,6 +138,13 @@ pub enum State {
         /// How many errors there were, so far.
         errors: u64,
     },
+    /// The state of a stack that can be [drained](crate::stack::ServerHandle::drain).
+    Drain {
+        /// Calls in flight, those that wait included.
+        in_flight: u64,
+        /// Whether new calls are rejected.
+        draining: bool,
+    },
     /// Of a timeout.
     Timeout {
         /// Whether it limits the call with all its attempts.
@@ -179,4 +186,9 @@ pub(crate) trait Observed: Send + Sync {
 
     /// The layer as it is now. Runs no user code.
     fn observe(&self) -> Instance;
+
+    /// What is not well with it, if anything is.
+    fn unwell(&self) -> Option<Unwell> {
+        None
+    }
 }
