@@ -54,6 +54,8 @@ mod call;
 #[cfg(feature = "http")]
 mod check;
 mod config;
+#[cfg(feature = "http")]
+mod drain;
 #[cfg(any(feature = "layers", all(test, keep_loom)))]
 mod queue;
 mod sync;

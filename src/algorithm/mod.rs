@@ -41,6 +41,7 @@ pub mod backoff;
 pub mod breaker;
 mod call_window;
 pub mod codel;
+pub mod draining;
 mod epoch;
 mod eviction_mark;
 pub mod in_flight;
@@ -72,6 +73,8 @@ pub use breaker::{
 };
 #[doc(inline)]
 pub use codel::CoDel;
+#[doc(inline)]
+pub use draining::Draining;
 #[cfg(feature = "layers")]
 pub(crate) use eviction_mark::EvictionMark;
 #[doc(inline)]

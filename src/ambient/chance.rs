@@ -8,6 +8,8 @@
 )]
 
 use std::hash::{BuildHasher, DefaultHasher, RandomState};
+#[cfg(feature = "http")]
+use std::time::Duration;
 
 /// 64 random bits.
 #[inline]
@@ -37,6 +39,18 @@ pub(crate) fn is_exact() -> bool {
     return seeded::current().exact;
     #[cfg(not(feature = "testing"))]
     false
+}
+
+/// A hint of about this long: from half of it to two and a half times that, so that those who get
+/// it do not come back together, not even in whole seconds.
+#[cfg(feature = "http")]
+pub(crate) fn spread(hint: Duration) -> Duration {
+    if is_exact() {
+        return hint;
+    }
+    // Below 1, in steps of 2^-32.
+    let share = f64::from(half_word()) / (f64::from(u32::MAX) + 1.0);
+    hint.mul_f64(0.5 + 2.0 * share)
 }
 
 /// Makes the hashers of one map or table. Their seed is random, so that nobody can choose keys that

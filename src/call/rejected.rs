@@ -32,12 +32,13 @@ pub struct Rejected {
     /// Why.
     pub kind: RejectedKind,
     /// The pattern that rejected: `"rate_limit"`, `"circuit_breaker"`, `"bulkhead"`, `"throttle"`,
-    /// `"timeout"`.
+    /// `"timeout"`, `"drain"`.
     pub layer: &'static str,
     /// The instance, as given to `.name(..)`.
     pub name: Option<&'static str>,
     /// How long until the same call could be admitted, where that is known. Waiting exactly this
-    /// long is enough, as far as this caller alone is concerned.
+    /// long is enough, as far as this caller alone is concerned. A server's [stack](crate::stack)
+    /// guesses where it is not known.
     pub retry_after: Option<Duration>,
     /// Set if the caller's deadline, and not a limit of the layer's, ended a call that was sent.
     cut_short: Option<CutShort>,
@@ -86,6 +87,8 @@ pub enum RejectedKind {
     DeadlineExceeded,
     /// The call was admitted and sent, and did not finish in time.
     TimedOut,
+    /// The [stack](crate::stack) is drained, and takes no new calls.
+    Draining,
 }
 
 impl RejectedKind {
@@ -99,7 +102,7 @@ impl RejectedKind {
 
     /// All kinds, in the order of their numbers.
     #[cfg(feature = "layers")]
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::CircuitOpen,
         Self::RateLimited,
         Self::CostTooHigh,
@@ -108,6 +111,7 @@ impl RejectedKind {
         Self::Throttled,
         Self::DeadlineExceeded,
         Self::TimedOut,
+        Self::Draining,
     ];
 
     /// Its place in [`ALL`](Self::ALL).
@@ -128,6 +132,7 @@ impl RejectedKind {
             Self::Throttled => "throttled",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::TimedOut => "timed_out",
+            Self::Draining => "draining",
         }
     }
 
@@ -141,6 +146,7 @@ impl RejectedKind {
             Self::Throttled => "throttled, as the upstream rejects too much",
             Self::DeadlineExceeded => "deadline exceeded before the call was sent",
             Self::TimedOut => "timed out",
+            Self::Draining => "draining, as it is about to stop",
         }
     }
 }
@@ -165,6 +171,26 @@ impl Rejected {
     #[must_use]
     pub fn is_by_callers_deadline(&self) -> bool {
         self.cut_short.is_some()
+    }
+
+    /// Says when to come back by a guess, if that is not known and the call may well pass later.
+    #[cfg(feature = "http")]
+    pub(crate) fn guess_wait(&mut self, guess: impl FnOnce() -> Option<Duration>) {
+        let is_busy = match self.kind {
+            RejectedKind::CircuitOpen
+            | RejectedKind::BulkheadFull
+            | RejectedKind::Throttled
+            | RejectedKind::DeadlineExceeded
+            | RejectedKind::TimedOut
+            | RejectedKind::Draining => true,
+            // It is known, or the same call never fits.
+            RejectedKind::RateLimited | RejectedKind::CostTooHigh | RejectedKind::MissingKey => {
+                false
+            }
+        };
+        if is_busy && self.retry_after.is_none() {
+            self.retry_after = guess();
+        }
     }
 
     #[cfg(feature = "layers")]

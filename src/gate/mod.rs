@@ -47,11 +47,11 @@ mod traits;
 
 pub use self::tower::{GateLayer, Gated, Permit, ResponseFuture};
 pub use crate::keyed::FindKey;
-pub(crate) use combine::{Ask, AskUsed, Asks, Keyable, KeyedParts, MissingKey};
 pub use combine::{
     Asking, Chain, CostOf, CriticalityOf, DeadlineOf, IntoGate, Keyed, Shadow, ShadowHandle,
     ShadowSnapshot, UsedOf,
 };
+pub(crate) use combine::{Asks, Keyable, KeyedParts, MissingKey};
 pub use traits::WatchedCircuits;
 pub(crate) use traits::{
     Access, Admission, Admit, CallEvent, ClosedWatch, Closes, Completion, Controlled, Counted,

@@ -47,4 +47,17 @@ impl HedgeHandle {
     pub fn update(&self, policy: Policy) -> Result<Changed, ConfigError> {
         self.state.update(policy)
     }
+
+    /// Whether an update to this policy would be accepted.
+    #[cfg(feature = "http")]
+    pub(crate) fn check(&self, policy: Policy) -> Result<(), ConfigError> {
+        self.state.check(policy).map(drop)
+    }
+
+    /// How long a hedge waits at least, after a change to a policy.
+    #[cfg(feature = "http")]
+    pub(crate) fn delay_after(&self, policy: Option<Policy>) -> Option<std::time::Duration> {
+        let policy = policy.unwrap_or_else(|| self.policy());
+        self.state.is_enabled().then(|| policy.least_delay())
+    }
 }

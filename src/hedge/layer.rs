@@ -196,6 +196,19 @@ impl<P, B> HedgeBuilder<P, B> {
         }
     }
 
+    /// Makes a budget for each key, unless something was said of budgets.
+    #[cfg(feature = "http")]
+    pub(crate) fn own_budgets(&self) -> Option<impl Fn() -> Budget + Send + Sync + 'static> {
+        let has_own = matches!(self.payer, Payer::Own);
+        has_own.then(|| own_budget(self.max_hedges))
+    }
+
+    /// How long a hedge waits at least.
+    #[cfg(feature = "http")]
+    pub(crate) fn least_delay(&self) -> Option<Duration> {
+        self.delay.filter(|_| self.enabled)
+    }
+
     /// Starts with a full budget, and nothing learnt.
     ///
     /// # Errors
@@ -208,9 +221,8 @@ impl<P, B> HedgeBuilder<P, B> {
         B: SharedBudget,
     {
         let name = self.name;
-        let store = u32::try_from(self.max_hedges.clamp(1, 10)).unwrap_or(1);
-        let own = RetryBudget::new(store, OWN_RATIO)?;
-        let purses = self.payer.purses(|| own.into(), self.budgets.shared());
+        let own = own_budget(self.max_hedges);
+        let purses = self.payer.purses(own, self.budgets.shared());
         let purses = purses.map_err(|error| error.of("hedge", name))?;
         let share = self.quantile.or(self.delay.is_none().then_some(0.95));
         let quantile = share
@@ -243,6 +255,15 @@ impl<S: Clone, P: Clone, B: Clone> Layer<S> for HedgeLayer<P, B> {
     fn layer(&self, inner: S) -> Self::Service {
         let rest = (self.protocol.clone(), self.budgets.clone());
         Hedge::new(inner, self.handle.clone(), rest)
+    }
+}
+
+/// The budget of a layer, or of a key, that keeps what one call can use.
+fn own_budget(max_hedges: usize) -> impl Fn() -> Budget + Send + Sync + 'static {
+    let stored = u32::try_from(max_hedges.clamp(1, 10)).unwrap_or(1);
+    move || match RetryBudget::new(stored, OWN_RATIO) {
+        Ok(own) => own.into(),
+        Err(error) => unreachable!("{error}"),
     }
 }
 

@@ -147,9 +147,19 @@ impl State {
         }
     }
 
-    pub(super) fn update(&self, policy: Policy) -> Result<Changed, ConfigError> {
+    #[cfg(feature = "http")]
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// The policy in one word, if it can work.
+    pub(super) fn check(&self, policy: Policy) -> Result<u64, ConfigError> {
         let packed = policy.pack(self.timeout);
-        let packed = packed.map_err(|error| error.of("hedge", self.name))?;
+        packed.map_err(|error| error.of("hedge", self.name))
+    }
+
+    pub(super) fn update(&self, policy: Policy) -> Result<Changed, ConfigError> {
+        let packed = self.check(policy)?;
         let before = Policy::unpack(self.policy.swap(packed, Ordering::Relaxed));
         let changed = policy.since(&before);
         trace::updated(("hedge", self.name), &changed);

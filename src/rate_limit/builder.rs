@@ -214,6 +214,13 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
         self.with_key(InTable(KeyFn::new(key)))
     }
 
+    /// Gives each [host](crate::keyed::Host) that requests go to a limit of its own, all of this
+    /// rate and burst, in a table as of [`keyed_by`](Self::keyed_by).
+    #[cfg(feature = "http")]
+    pub fn per_host(self) -> RateLimitBuilder<InTable<crate::keyed::ByHost>, P, A> {
+        self.with_key(InTable(crate::keyed::ByHost))
+    }
+
     /// Gives each key a limit of its own, of any kind: `key` is a closure `Fn(&Req) -> Option<K>`,
     /// and `limit` one `Fn(&K) -> Result<impl Limit, ConfigError>`, asked when a key comes for the
     /// first time. Keys are kept and can be listed, so this is for customers, not for all that

@@ -224,6 +224,11 @@ impl<P, B> RetryBuilder<P, B> {
         (self.policy.max_retry_after, self.policy.least_wait())
     }
 
+    #[cfg(feature = "http")]
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.fixed.enabled
+    }
+
     /// Lowers the default of that; what was set stays.
     #[cfg(feature = "http")]
     pub(crate) fn cap_retry_after(mut self, cap: Duration) -> Self {

@@ -181,6 +181,7 @@ fn may_pass_later(kind: RejectedKind) -> bool {
             | RejectedKind::RateLimited
             | RejectedKind::BulkheadFull
             | RejectedKind::Throttled
+            | RejectedKind::Draining
     )
 }
 

@@ -6,6 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     Changed, ConfigError,
+    bulkhead::BulkheadBuilder,
+    keyed::{HasKey, Host},
+    rate_limit::RateLimitBuilder,
     retry::Policy,
     settings::{
         BulkheadSettings, CircuitBreakerSettings, HumanDuration, HumanRate, InClient, OrOff,
@@ -18,7 +21,7 @@ use crate::{
         written::{Written, noted},
     },
     stack::{
-        Changes, ClientBuilder, ClientHandle,
+        Changes, ClientBuilder, ClientHandle, NoFallback, Own, Parts, Resend, Retrying, Untried,
         defaults::{ATTEMPT, MAX_IN_FLIGHT, TOTAL},
     },
 };
@@ -102,6 +105,10 @@ pub struct ClientSettings {
     written: Written,
 }
 
+/// The builder of a [`ClientSettings`].
+pub type ConfiguredClient<P, W, R = Retrying, X = Untried, F = NoFallback> =
+    ClientBuilder<P, W, Parts<R, Option<RateLimitBuilder>, Option<BulkheadBuilder>, X, F>>;
+
 impl<'de> Deserialize<'de> for ClientSettings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (read, written) = noted(deserializer, Self::deserialize)?;
@@ -135,22 +142,30 @@ impl Default for ClientSettings {
 }
 
 impl ClientSettings {
-    /// A builder with these settings: give it one of the protocol, fresh.
+    /// A builder with these settings: give it one of the protocol, fresh, or one with the parts
+    /// that no file can tell, such as a fallback.
     ///
     /// # Errors
-    /// What the parts' `builder` rejects. All else is checked by `build`.
-    pub fn apply_to<P, W>(
+    /// What the parts' `builder` rejects; settings of retries for a stack without. All else is
+    /// checked by `build`.
+    pub fn apply_to<P, W, R, X, F>(
         &self,
-        mut builder: ClientBuilder<P, W>,
-    ) -> Result<ClientBuilder<P, W>, ConfigError> {
-        let retry = self.retry.builder()?;
+        builder: ClientBuilder<P, W, Parts<R, Own, Own, X, F>>,
+    ) -> Result<ConfiguredClient<P, W, R, X, F>, ConfigError>
+    where
+        W: HasKey<Key = Host> + Clone,
+        R: Resend<P, W>,
+    {
+        if !R::RETRIES && self.retry != RetrySettings::default() {
+            let fix = "leave it: this stack hedges, or sends calls once";
+            return Err(ConfigError::new("retry", "set", fix).of("stack", None));
+        }
         let circuit = self.circuit_breaker.builder();
-        builder = builder.retry(|_| retry).circuit_breaker(|_| circuit);
+        let mut builder = builder
+            .with_retry(self.retry.builder()?)
+            .circuit_breaker(|_| circuit);
         if let Some(name) = &self.name {
             builder = builder.name(name.clone());
-        }
-        if !self.retry.enabled {
-            builder = builder.without_retry();
         }
         if !self.circuit_breaker.enabled {
             builder = builder.without_circuit_breaker();
@@ -166,25 +181,32 @@ impl ClientSettings {
         self.limits(builder)
     }
 
-    fn limits<P, W>(
+    fn limits<P, W, R, X, F>(
         &self,
-        mut builder: ClientBuilder<P, W>,
-    ) -> Result<ClientBuilder<P, W>, ConfigError> {
+        mut builder: ClientBuilder<P, W, Parts<R, Own, Own, X, F>>,
+    ) -> Result<ConfiguredClient<P, W, R, X, F>, ConfigError>
+    where
+        W: HasKey<Key = Host> + Clone,
+    {
         if let Some(HumanRate(rate)) = self.rate {
             builder = builder.rate(rate);
         }
         if let Some(burst) = self.burst {
             builder = builder.burst(burst);
         }
-        if let Some(limit) = &self.rate_limit {
-            builder = builder.rate_limit(limit.builder()?);
-        }
+        let limit = self.rate_limit.as_ref().map(RateLimitSettings::builder);
+        let builder = builder.rate_limit(limit.transpose()?);
         let (calls, bulkhead) = self.calls()?;
-        Ok(match (bulkhead, calls) {
-            (Some(bulkhead), _) if !bulkhead.enabled => builder.without_bulkhead(),
-            (Some(bulkhead), _) => builder.bulkhead(bulkhead.builder()?),
-            (None, OrOff::On(calls)) => builder.max_in_flight(calls),
-            (None, OrOff::Off) => builder.without_bulkhead(),
+        let is_off = bulkhead.as_ref().is_some_and(|bulkhead| !bulkhead.enabled);
+        let given = bulkhead.as_ref().filter(|_| !is_off);
+        let given = given.map(BulkheadSettings::builder).transpose()?;
+        let is_given = given.is_some();
+        let builder = builder.bulkhead(given);
+        Ok(match calls {
+            _ if is_given => builder,
+            _ if is_off => builder.without_bulkhead(),
+            OrOff::On(calls) => builder.max_in_flight(calls),
+            OrOff::Off => builder.without_bulkhead(),
         })
     }
 

@@ -67,7 +67,7 @@ pub use bulkhead::{BulkheadSettings, CodelSettings};
 pub use circuit_breaker::InClient;
 pub use circuit_breaker::{Alone, CircuitBreakerSettings, Place, SlowCallsSettings};
 #[cfg(feature = "http")]
-pub use client::ClientSettings;
+pub use client::{ClientSettings, ConfiguredClient};
 pub use document::Document;
 #[cfg(feature = "fault")]
 pub use fault::FaultSettings;

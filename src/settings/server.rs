@@ -16,7 +16,7 @@ use crate::{
         units::value_unless_off,
         written::{Written, noted},
     },
-    stack::{Changes, ServerBuilder, ServerHandle},
+    stack::{Changes, NoFallback, Own, ServerBuilder, ServerHandle, Untried},
 };
 
 /// Settings of a [`ServerStack`](crate::stack::ServerStack). Each means what the builder's setter
@@ -87,7 +87,8 @@ pub struct ServerSettings {
 }
 
 /// The builder of a [`ServerSettings`].
-pub type ConfiguredServer<P> = ServerBuilder<P, Option<RateLimitBuilder>, Option<BulkheadBuilder>>;
+pub type ConfiguredServer<P, X = Untried, F = NoFallback> =
+    ServerBuilder<P, Option<RateLimitBuilder>, Option<BulkheadBuilder>, X, F>;
 
 impl<'de> Deserialize<'de> for ServerSettings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -119,14 +120,15 @@ impl Default for ServerSettings {
 }
 
 impl ServerSettings {
-    /// A builder with these settings: give it one of the protocol, fresh.
+    /// A builder with these settings: give it one of the protocol, fresh, or one with the parts
+    /// that no file can tell, such as a fallback.
     ///
     /// # Errors
     /// What the parts' `builder` rejects. All else is checked by `build`.
-    pub fn apply_to<P>(
+    pub fn apply_to<P, X, F>(
         &self,
-        mut builder: ServerBuilder<P>,
-    ) -> Result<ConfiguredServer<P>, ConfigError> {
+        mut builder: ServerBuilder<P, Own, Own, X, F>,
+    ) -> Result<ConfiguredServer<P, X, F>, ConfigError> {
         if let Some(name) = &self.name {
             builder = builder.name(name.clone());
         }

@@ -5,10 +5,12 @@ use std::{hash::Hash, time::Duration};
 use super::{ClientHandle, ServerHandle, check::Times, handle::Enabled};
 use crate::{
     Changed, ConfigError,
-    algorithm::{BreakerConfig, Window},
+    algorithm::{BreakerConfig, Window, throttle::ThrottleConfig},
     bulkhead::{BulkheadHandle, KeyedBulkheadHandle},
+    hedge,
     rate_limit::{KeyedRateLimitHandle, PerKeyRateLimitHandle, Rate, RateLimitHandle},
     retry::Policy,
+    throttle::KeyedThrottleHandle,
 };
 
 /// Settings to change in a running stack, all at once. What is not set stays.
@@ -36,7 +38,9 @@ pub struct Changes {
     rate: Option<(Rate, u32)>,
     max_in_flight: Option<usize>,
     retry: Option<Policy>,
+    hedge: Option<hedge::Policy>,
     circuit_breaker: Option<BreakerConfig>,
+    throttle: Option<ThrottleConfig>,
 }
 
 impl Changes {
@@ -46,14 +50,14 @@ impl Changes {
         Self::default()
     }
 
-    /// How long a call may take: of a client with all its attempts, of a server at all.
+    /// Sets how long a call may take: of a client with all its attempts, of a server at all.
     #[must_use]
     pub fn total_timeout(mut self, timeout: Duration) -> Self {
         self.total_timeout = Some(timeout);
         self
     }
 
-    /// How long one attempt may take. Servers have none.
+    /// Sets how long one attempt may take. Servers have none.
     #[must_use]
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = Some(timeout);
@@ -68,7 +72,7 @@ impl Changes {
         self
     }
 
-    /// How many calls may be in flight; of a client to each host.
+    /// Sets how many calls may be in flight; of a client to each host.
     #[must_use]
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.max_in_flight = Some(calls);
@@ -82,6 +86,21 @@ impl Changes {
         self
     }
 
+    /// The hedge: start from its handle's `policy()`. Only for stacks that hedge.
+    #[must_use]
+    pub fn hedge(mut self, policy: hedge::Policy) -> Self {
+        self.hedge = Some(policy);
+        self
+    }
+
+    /// The throttles, those to come included: start from their handle's `shared().config()`. Only
+    /// for stacks with one.
+    #[must_use]
+    pub fn throttle(mut self, config: ThrottleConfig) -> Self {
+        self.throttle = Some(config);
+        self
+    }
+
     /// The circuits, those to come included: start from the handle's
     /// `circuit_breaker.shared().config()`. Servers have none.
     #[must_use]
@@ -91,7 +110,7 @@ impl Changes {
     }
 }
 
-impl ClientHandle {
+impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
     /// Changes settings, each part's checked as by `build`, and against the others'. What calls
     /// hold stays; a part that a call comes to from now on has the new settings. Returns what has
     /// changed.
@@ -114,8 +133,14 @@ impl ClientHandle {
         if let Some(policy) = changes.retry {
             changed = changed.and(self.retry.update(policy)?);
         }
+        if let (Some(hedge), Some(policy)) = (&self.hedge, changes.hedge) {
+            changed = changed.and(hedge.update(policy)?);
+        }
         if let Some(config) = changes.circuit_breaker {
             changed = changed.and(self.circuit_breaker.update(config)?);
+        }
+        if let (Some(throttle), Some(config)) = (&self.throttle, changes.throttle) {
+            changed = changed.and(throttle.update(config)?);
         }
         if let Some(calls) = changes.max_in_flight {
             changed = changed.and(self.bulkhead.change_limit(calls)?);
@@ -136,6 +161,15 @@ impl ClientHandle {
         or_nothing(total.map(|timeout| self.total_timeout.check(timeout)))
             .map_err(|error| error.renamed("duration", "total_timeout"))?;
         or_nothing(changes.retry.map(|policy| self.retry.check(policy)))?;
+        if let Some(policy) = changes.hedge {
+            let hedge = self.hedge.as_ref();
+            hedge.map_or_else(|| Err(self.absent("hedge")), |hedge| hedge.check(policy))?;
+        }
+        if let Some(config) = changes.throttle {
+            let throttle = self.throttle.as_ref();
+            let check = |throttle: &KeyedThrottleHandle<_>| throttle.check(&config);
+            throttle.map_or_else(|| Err(self.absent("throttle")), check)?;
+        }
         let circuit = changes.circuit_breaker;
         or_nothing(circuit.map(|config| self.circuit_breaker.check(&config)))?;
         or_nothing(in_flight.map(|calls| self.bulkhead.check_limit(calls)))?;
@@ -143,6 +177,11 @@ impl ClientHandle {
             .map_err(|error| error.renamed("duration", "attempt_timeout"))?;
         let times = self.times_after(changes).check();
         times.map_err(|error| error.of("stack", self.name))
+    }
+
+    fn absent(&self, part: &'static str) -> ConfigError {
+        let fix = "leave it, or build the stack with one: then it can be changed";
+        ConfigError::new(part, "set", fix).of("stack", self.name)
     }
 
     /// The settings that depend on each other, as they would be.
@@ -172,6 +211,10 @@ impl ClientHandle {
             window: window.filter(|_| breaker),
             max_retry_after: hint.filter(|_| retry),
             backoff: policy.least_wait().filter(|_| retry),
+            delay: self
+                .hedge
+                .as_ref()
+                .and_then(|hedge| hedge.delay_after(changes.hedge)),
         }
     }
 }
@@ -211,6 +254,8 @@ impl<L: ChangesRate, B: ChangesLimit> ServerHandle<L, B> {
         };
         absent("attempt_timeout", changes.attempt_timeout.is_some())?;
         absent("retry", changes.retry.is_some())?;
+        absent("hedge", changes.hedge.is_some())?;
+        absent("throttle", changes.throttle.is_some())?;
         absent("circuit_breaker", changes.circuit_breaker.is_some())?;
         if let Some(calls) = changes.max_in_flight {
             self.bulkhead.check_limit(calls)?;

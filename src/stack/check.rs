@@ -10,12 +10,14 @@ pub(super) struct Times {
     /// `None` if that part is left out, here and below.
     pub(super) total: Option<Duration>,
     pub(super) attempt: Option<Duration>,
-    /// How far back the circuit counts.
+    /// The length of the circuit's window.
     pub(super) window: Option<Duration>,
-    /// How long a hint may be that a retry waits for.
+    /// The longest hint that a retry waits for.
     pub(super) max_retry_after: Option<Duration>,
-    /// How long a retry waits at least before the second attempt is sent.
+    /// The least wait of a retry before the second attempt is sent.
     pub(super) backoff: Option<Duration>,
+    /// The least wait of a hedge.
+    pub(super) delay: Option<Duration>,
 }
 
 impl Times {
@@ -28,6 +30,7 @@ impl Times {
             window,
             max_retry_after,
             backoff,
+            delay,
         } = *self;
         // A timeout of nothing is told by its own layer, and not by what is longer.
         let [total, attempt] = [total, attempt].map(|time| time.filter(|time| !time.is_zero()));
@@ -48,6 +51,13 @@ impl Times {
         if let (Some(backoff), Some(total)) = (backoff, total) {
             let fix = "lower its base below `total_timeout`: no call would ever be sent again";
             reject(backoff >= total, "backoff", backoff, fix)?;
+        }
+        // An attempt that has timed out is failed, and its hedge is sent at once.
+        let longest = [total, attempt].into_iter().flatten().min();
+        if let (Some(delay), Some(longest)) = (delay, longest) {
+            let fix = "lower it below `attempt_timeout` and `total_timeout`: no call would be \
+                       hedged for being slow";
+            reject(delay >= longest, "delay", delay, fix)?;
         }
         Ok(())
     }

@@ -3,21 +3,18 @@
 use tower::Service;
 
 use super::{
-    ClientGates, ClientStack,
-    timed::{InTimed, OfTimed, WithDeadline},
+    ClientStack, Once,
+    timed::{InTimed, WithDeadline},
 };
 use crate::{
-    Deadline,
-    budget::KeyedBudgets,
-    gate::{Ask, Demand, FindKey, GateLayer},
+    gate::{FindKey, GateLayer},
     keyed::Host,
     protocol::{Kept, Replay},
-    retry::RetryLayer,
-    run::{Attempts, Behind, Call, CallError, Function, OneCall, Run, Through},
+    run::{Behind, Call, CallError, Function, OneCall, Run, Through},
     timeout::TimeoutLayer,
 };
 
-impl<P, W> ClientStack<P, W> {
+impl<P, W, R, G> ClientStack<P, W, R, G> {
     /// Runs a plain async function with the stack's protection: see [`Run::run`]. For stacks of
     /// [`plain`](super::Client::plain) clients, or with [one peer](super::ClientBuilder::one_peer).
     ///
@@ -52,7 +49,7 @@ impl<P, W> ClientStack<P, W> {
         function: F,
     ) -> impl Future<Output = Result<F::Value, CallError<F::Error>>>
     where
-        F: Attempts<M>,
+        F: crate::run::Attempts<M>,
         for<'a, 'b> &'a Self: Through<
                 Function<'b, F, M>,
                 Service: Service<Call, Response = F::Value, Error = CallError<F::Error>>,
@@ -67,26 +64,34 @@ impl<P, W> ClientStack<P, W> {
     }
 }
 
-impl<P, W> Run for ClientStack<P, W> {}
+impl<P, W, R, G> Run for ClientStack<P, W, R, G> {}
 
-impl<'a, P, W, S> Through<S> for &'a ClientStack<P, W> {
-    type Service = Within<'a, P, W, S>;
+impl<'a, P, W, R, G, S> Through<S> for &'a ClientStack<P, W, R, G>
+where
+    &'a R: Through<Attempts<'a, P, G, S>>,
+{
+    type Service = Behind<'a, TimeoutLayer<WithDeadline<P>>, Within<'a, P, R, G, S>>;
 
     #[inline]
     fn through(self, inner: S) -> Self::Service {
         let attempts = self.gates.through(self.attempt.through(inner));
-        self.total.through(self.retry.through(attempts))
+        self.total.through(self.resend.through(attempts))
     }
 }
 
-/// The layers of a client around a function, from the outside in.
-type Within<'a, P, W, S> = Behind<'a, TimeoutLayer<WithDeadline<P>>, Retried<'a, P, W, S>>;
-type Retried<'a, P, W, S> = Behind<
-    'a,
-    RetryLayer<WithDeadline<P>, KeyedBudgets<Host, InTimed<W>>>,
-    Behind<'a, GateLayer<ClientGates<W>, WithDeadline<P>>, Attempt<'a, P, S>>,
->;
-type Attempt<'a, P, S> = Behind<'a, TimeoutLayer<WithDeadline<P>>, S>;
+impl<S> Through<S> for &Once {
+    type Service = S;
+
+    #[inline]
+    fn through(self, inner: S) -> S {
+        inner
+    }
+}
+
+/// The layers of a client around a function, within the total timeout.
+type Within<'a, P, R, G, S> = <&'a R as Through<Attempts<'a, P, G, S>>>::Service;
+type Attempts<'a, P, G, S> =
+    Behind<'a, GateLayer<G, WithDeadline<P>>, Behind<'a, TimeoutLayer<WithDeadline<P>>, S>>;
 
 /// A call carries its deadline itself.
 impl<P, K> Replay<Call<K>> for WithDeadline<P>
@@ -114,13 +119,6 @@ where
 impl<F: FindKey<Call<K>, Host>, K> FindKey<Call<K>, Host> for InTimed<F> {
     #[inline]
     fn find(&self, call: &Call<K>) -> Option<Host> {
-        self.inner().find(call)
-    }
-}
-
-impl<K> Ask<Call<K>> for OfTimed {
-    #[inline]
-    fn ask(&self, call: &Call<K>, demand: &mut Demand) {
-        demand.deadline = demand.earlier(call.deadline().map(Deadline::moment));
+        self.0.find(call)
     }
 }

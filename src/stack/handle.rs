@@ -9,33 +9,44 @@ use crate::{
     budget::BudgetsHandle,
     bulkhead::{self, BulkheadHandle, KeyedBulkheadHandle},
     circuit_breaker::{self, KeyedCircuitBreakerHandle},
+    drain::Drain,
+    fallback::{self, FallbackHandle},
+    hedge::{self, HedgeHandle},
     keyed::Host,
     rate_limit::{
         self, KeyedRateLimitHandle, KeyedSnapshot, PerKeyRateLimitHandle, RateLimitHandle,
     },
     retry::{self, RetryHandle},
+    throttle::{self, KeyedThrottleHandle},
     timeout::{self, TimeoutHandle},
 };
 
 /// The handles of a client's parts. Cheap to clone.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct ClientHandle {
-    /// How long a call may take with all its attempts.
+pub struct ClientHandle<L = Option<RateLimitHandle>, B = KeyedBulkheadHandle<Host>> {
+    /// The total timeout: the longest time of a call with all its attempts.
     pub total_timeout: TimeoutHandle,
-    /// The retries.
+    /// The retries. No call meets them in a stack that hedges, or sends calls once.
     pub retry: RetryHandle,
-    /// The budget of each host that pays for its retries; without any if all share one, which is in
-    /// `retry`.
+    /// The hedge, if calls are hedged.
+    pub hedge: Option<HedgeHandle>,
+    /// The budget of each host that pays for its retries or hedges; without any if all share one,
+    /// which is in `retry` or `hedge`.
     pub retry_budgets: BudgetsHandle<Host>,
     /// A circuit for each host.
     pub circuit_breaker: KeyedCircuitBreakerHandle<Host>,
+    /// A throttle for each host, if there is one.
+    pub throttle: Option<KeyedThrottleHandle<Host>>,
     /// The rate, if there is one.
-    pub rate_limit: Option<RateLimitHandle>,
-    /// A bulkhead for each host.
-    pub bulkhead: KeyedBulkheadHandle<Host>,
-    /// How long one attempt may take.
+    pub rate_limit: L,
+    /// A bulkhead for each host, or for each key of its own.
+    pub bulkhead: B,
+    /// The longest time of one attempt.
     pub attempt_timeout: TimeoutHandle,
+    /// The fallback, if there is one.
+    pub fallback: Option<FallbackHandle>,
+    pub(super) drain: Drain,
     pub(super) name: Option<&'static str>,
     /// Held by updates, one at a time.
     pub(super) updating: Updating,
@@ -46,23 +57,32 @@ pub struct ClientHandle {
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct ClientSnapshot {
-    /// How long a call may take with all its attempts.
+pub struct ClientSnapshot<
+    L = Option<rate_limit::Snapshot>,
+    B = Vec<(Option<Host>, bulkhead::Snapshot)>,
+> {
+    /// The total timeout: the longest time of a call with all its attempts.
     pub total_timeout: timeout::Snapshot,
     /// The retries.
     pub retry: retry::Snapshot,
-    /// How many retries the budget of each host would pay for. Those of hosts without one of their
-    /// own are in `retry`.
+    /// The hedge, if calls are hedged.
+    pub hedge: Option<hedge::Snapshot>,
+    /// The retries or hedges that the budget of each host would pay for. Those of hosts without one
+    /// of their own are in `retry` or `hedge`.
     pub retry_budgets: Vec<(Host, u32)>,
     /// The circuit of each host. That of `None` is shared by hosts without one of their own; it is
     /// the only one of a stack that does not tell hosts apart.
     pub circuits: Vec<(Option<Host>, circuit_breaker::Snapshot)>,
-    /// The rate, if there is one.
-    pub rate_limit: Option<rate_limit::Snapshot>,
-    /// The bulkhead of each host, as of the circuits.
-    pub bulkheads: Vec<(Option<Host>, bulkhead::Snapshot)>,
-    /// How long one attempt may take.
+    /// The throttle of each host, as of the circuits; none without throttles.
+    pub throttles: Vec<(Option<Host>, throttle::Snapshot)>,
+    /// The rate, if there is one; of a limit by key, all of them.
+    pub rate_limit: L,
+    /// The bulkhead of each host, as of the circuits, or of each key.
+    pub bulkheads: B,
+    /// The longest time of one attempt.
     pub attempt_timeout: timeout::Snapshot,
+    /// The fallback, if there is one.
+    pub fallback: Option<fallback::Snapshot>,
 }
 
 /// A server's stack at one moment, its parts read one after the other.
@@ -72,11 +92,13 @@ pub struct ClientSnapshot {
 pub struct ServerSnapshot<L = Option<rate_limit::Snapshot>, B = bulkhead::Snapshot> {
     /// The rate, if there is one; of a limit by key, all of them.
     pub rate_limit: L,
-    /// What is in flight; by key, the bulkhead of each, and that of `None`, which the other keys
+    /// The calls in flight; by key, the bulkhead of each, and that of `None`, which the other keys
     /// share.
     pub bulkhead: B,
-    /// How long a call may take.
+    /// The longest time of a call.
     pub timeout: timeout::Snapshot,
+    /// The fallback, if there is one.
+    pub fallback: Option<fallback::Snapshot>,
 }
 
 /// The handles of a server's parts. Cheap to clone.
@@ -85,10 +107,13 @@ pub struct ServerSnapshot<L = Option<rate_limit::Snapshot>, B = bulkhead::Snapsh
 pub struct ServerHandle<L = Option<RateLimitHandle>, B = BulkheadHandle> {
     /// The rate, if there is one.
     pub rate_limit: L,
-    /// What is in flight.
+    /// The calls in flight.
     pub bulkhead: B,
-    /// How long a call may take.
+    /// The longest time of a call.
     pub timeout: TimeoutHandle,
+    /// The fallback, if there is one.
+    pub fallback: Option<FallbackHandle>,
+    pub(super) drain: Drain,
     pub(super) name: Option<&'static str>,
     /// Held by updates, one at a time.
     pub(super) updating: Updating,
@@ -113,22 +138,25 @@ impl Updating {
     }
 }
 
-impl ClientHandle {
+impl<L: Readable, B: Readable> ClientHandle<L, B> {
     /// All parts as they are now. Costs a copy of each host's name, and a lock that no call takes
     /// unless its host is new.
     #[must_use]
-    pub fn snapshot(&self) -> ClientSnapshot {
+    pub fn snapshot(&self) -> ClientSnapshot<L::Snapshot, B::Snapshot> {
         let circuits = self.circuit_breaker.keys().into_iter();
         let circuits = circuits.map(|(host, circuit)| (Some(host), circuit.snapshot()));
         let shared_circuit = (None, self.circuit_breaker.shared().snapshot());
         ClientSnapshot {
             total_timeout: self.total_timeout.snapshot(),
             retry: self.retry.snapshot(),
+            hedge: self.hedge.as_ref().map(HedgeHandle::snapshot),
             retry_budgets: self.retry_budgets.keys(),
             circuits: circuits.chain([shared_circuit]).collect(),
+            throttles: self.throttle.as_ref().map_or_else(Vec::new, throttles),
             rate_limit: self.rate_limit.read(),
             bulkheads: self.bulkhead.read(),
             attempt_timeout: self.attempt_timeout.snapshot(),
+            fallback: self.fallback.as_ref().map(FallbackHandle::snapshot),
         }
     }
 }
@@ -141,14 +169,21 @@ impl<L: Readable, B: Readable> ServerHandle<L, B> {
             rate_limit: self.rate_limit.read(),
             bulkhead: self.bulkhead.read(),
             timeout: self.timeout.snapshot(),
+            fallback: self.fallback.as_ref().map(FallbackHandle::snapshot),
         }
     }
+}
+
+fn throttles(handle: &KeyedThrottleHandle<Host>) -> Vec<(Option<Host>, throttle::Snapshot)> {
+    let keys = handle.keys().into_iter();
+    let keys = keys.map(|(host, throttle)| (Some(host), throttle.snapshot()));
+    keys.chain([(None, handle.shared().snapshot())]).collect()
 }
 
 /// The handle of a part, read as the others are.
 #[doc(hidden)]
 pub trait Readable {
-    /// What is read.
+    /// The parts as they are read.
     type Snapshot;
 
     /// The part as it is now.

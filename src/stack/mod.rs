@@ -61,26 +61,36 @@
 //! `build` checks the settings of each part, and those of one against another's. So does
 //! [`ClientHandle::update`], which changes a stack while it runs.
 
+mod builder;
 mod changes;
 mod check;
 mod client;
 pub(crate) mod defaults;
+mod draining;
 mod entry;
 mod functions;
+mod gates;
 mod handle;
 mod parts;
+mod resend;
 mod server;
 mod service;
 #[cfg(test)]
 mod tests;
 mod timed;
 
+pub use crate::drain::Undrained;
+pub use builder::{BuiltClient, ClientBuilder, Parts};
 pub use changes::Changes;
-pub use client::{AnyHost, ClientBuilder, ClientStack};
+pub use client::{AnyHost, ClientStack};
 pub use entry::{Client, Server, client, server};
+pub use gates::ClientGates;
 pub use handle::{ClientHandle, ClientSnapshot, ServerHandle, ServerSnapshot};
-pub use parts::Own;
 #[cfg(feature = "serde")]
 pub(crate) use parts::circuit_breaker_config;
+pub use parts::{NoFallback, Own, Untried};
+#[doc(hidden)]
+pub use resend::Resend;
+pub use resend::{Hedges, Hedging, Once, Retries, Retrying, SendingOnce};
 pub use server::{BuiltServer, ServerBuilder, ServerGates, ServerService, ServerStack};
-pub use service::{ClientGates, ClientService};
+pub use service::{ClientService, InStack};

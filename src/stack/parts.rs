@@ -1,13 +1,17 @@
-//! What both stacks are put together from.
+//! The parts that both stacks are put together from.
+
+mod others;
+
+pub(super) use others::{Beside, FallbackPart, Places};
+pub use others::{NoFallback, Untried};
 
 use std::{hash::Hash, time::Duration};
 
-use super::defaults::MAX_IN_FLIGHT;
 use crate::{
     ConfigError,
     algorithm::BreakerConfig,
     bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer, LimitByKey},
-    gate::{Asking, Keyed},
+    gate::{Asking, Asks, Gate, Keyed},
     keyed::{HasKey, NotKeyed},
     protocol::Plain,
     rate_limit::{
@@ -20,23 +24,28 @@ use crate::{
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Own;
 
-/// What a server's rate limit is made of: the stack's own settings, or a builder, keyed or not.
+/// The makings of a rate limit: the stack's own settings, or a builder, keyed or not.
 #[doc(hidden)]
 pub trait LimitPart {
     /// The gate.
-    type Gate;
+    type Gate: Gate;
 
-    /// Makes it; `own` is what the stack's own settings say.
+    /// Makes it. `own` are the stack's own settings.
     fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError>;
+
+    /// For how long a hint may close the limit for calls to all hosts alike.
+    fn closed_for_all(&self) -> Option<Duration> {
+        None
+    }
 }
 
-/// What a server's bulkhead is made of: the stack's own settings, or a builder, keyed or not.
+/// The makings of a server's bulkhead: the stack's own settings, or a builder, keyed or not.
 #[doc(hidden)]
 pub trait BulkheadPart {
     /// The gate.
-    type Gate;
+    type Gate: Gate;
 
-    /// Makes it; `own` is what the stack's own settings say.
+    /// Makes it. `own` are the stack's own settings.
     fn bulkhead(
         self,
         own: CallsPart,
@@ -61,16 +70,16 @@ pub struct CallsPart {
     otherwise: Option<usize>,
     /// The time that as many calls again may wait, if nothing was set.
     max_wait: Option<Duration>,
-    pub(super) builder: Option<BulkheadBuilder>,
+    /// If true, there is no limit, whatever was set before.
+    left_out: bool,
 }
 
-/// A rate, or a whole builder in its place.
+/// A rate, unless a builder stands in its place.
 #[doc(hidden)]
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct RatePart {
     pub(super) rate: Option<Rate>,
     pub(super) burst: Option<u32>,
-    pub(super) builder: Option<RateLimitBuilder>,
 }
 
 impl<B> Part<B> {
@@ -85,41 +94,18 @@ impl<B> Part<B> {
 impl RatePart {
     /// The gate, if there is to be one.
     fn gate(self, name: Option<&'static str>) -> Result<Option<Asking<LimitGate>>, ConfigError> {
-        let builder = self.builder(name)?;
-        builder.map(|builder| builder.gate()).transpose()
-    }
-
-    /// The limit's settings, if there is to be one.
-    pub(super) fn builder(
-        mut self,
-        name: Option<&'static str>,
-    ) -> Result<Option<RateLimitBuilder>, ConfigError> {
-        let builder = match (self.builder.take(), self.rate, self.burst) {
-            (Some(builder), ..) => {
-                self.unset(name)?;
-                builder
-            }
-            (None, Some(rate), None) => RateLimitLayer::builder(rate),
-            (None, Some(rate), Some(burst)) => RateLimitLayer::builder(rate).burst(burst),
-            (None, None, None) => return Ok(None),
-            (None, None, Some(burst)) => {
+        let builder = match (self.rate, self.burst) {
+            (Some(rate), None) => RateLimitLayer::builder(rate),
+            (Some(rate), Some(burst)) => RateLimitLayer::builder(rate).burst(burst),
+            (None, None) => return Ok(None),
+            (None, Some(burst)) => {
                 let fix = "set a `rate` too";
                 return Err(ConfigError::new("burst", burst, fix).of("stack", name));
             }
         };
-        Ok(Some(named(builder, name, RateLimitBuilder::name)))
-    }
-
-    /// Fails if the hint of one host would close the limit for all hosts.
-    pub(super) fn for_all_hosts(&self, name: Option<&'static str>) -> Result<(), ConfigError> {
-        match self.builder.as_ref().and_then(RateLimitBuilder::honored) {
-            Some(max) => {
-                let fix = "leave it: the hint of one host would close the limit for all hosts; for \
-                           a single upstream, make the stack one of `one_peer`";
-                Err(ConfigError::new("honor_retry_after", max, fix).of("stack", name))
-            }
-            None => Ok(()),
-        }
+        named(builder, name, RateLimitBuilder::name)
+            .gate()
+            .map(Some)
     }
 
     /// Fails if there is a rate beside a builder that has one of its own.
@@ -142,7 +128,7 @@ impl CallsPart {
             set,
             otherwise,
             max_wait: None,
-            builder: None,
+            left_out: false,
         }
     }
 
@@ -162,18 +148,31 @@ impl CallsPart {
         })
     }
 
-    /// Returns the builder of a client's bulkhead, of one that is off if nothing limits the calls.
-    pub(super) fn builder_or_off(
-        mut self,
-        name: Option<&'static str>,
-    ) -> Result<BulkheadBuilder, ConfigError> {
-        match self.builder.take() {
-            Some(builder) => self.unset(name).map(|()| builder),
-            None if self.set.or(self.otherwise).is_none() => {
-                Ok(BulkheadLayer::builder(MAX_IN_FLIGHT).enabled(false))
-            }
-            None => self.calls(name).map(BulkheadLayer::builder),
+    /// No limit, whatever was set before.
+    pub(super) fn left_out() -> Self {
+        Self {
+            left_out: true,
+            ..Self::new(None, None)
         }
+    }
+
+    /// There is one after all.
+    pub(super) fn put_back(&mut self) {
+        self.left_out = false;
+    }
+
+    /// Names a client's bulkhead that was given whole, which is off if it was left out.
+    fn given<K, P, A>(
+        &self,
+        builder: BulkheadBuilder<K, P, A>,
+        name: Option<&'static str>,
+    ) -> Result<BulkheadBuilder<K, P, A>, ConfigError> {
+        self.unset(name)?;
+        let builder = match self.left_out {
+            true => builder.enabled(false),
+            false => builder,
+        };
+        Ok(named(builder, name, BulkheadBuilder::name))
     }
 
     /// The limit, which is there and can work.
@@ -208,8 +207,12 @@ impl LimitPart for Own {
     }
 }
 
-impl<A: Clone> LimitPart for RateLimitBuilder<NotKeyed, Plain, A> {
+impl<A: Asks + Clone> LimitPart for RateLimitBuilder<NotKeyed, Plain, A> {
     type Gate = Option<Asking<LimitGate, A>>;
+
+    fn closed_for_all(&self) -> Option<Duration> {
+        self.honored()
+    }
 
     fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError> {
         own.unset(name)?;
@@ -217,7 +220,7 @@ impl<A: Clone> LimitPart for RateLimitBuilder<NotKeyed, Plain, A> {
     }
 }
 
-impl<F: Clone, A: Clone> LimitPart for RateLimitBuilder<InTable<F>, Plain, A> {
+impl<F: Clone, A: Asks + Clone> LimitPart for RateLimitBuilder<InTable<F>, Plain, A> {
     type Gate = Asking<WithTotal<TableGate<F>>, A>;
 
     fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError> {
@@ -229,7 +232,7 @@ impl<F: Clone, A: Clone> LimitPart for RateLimitBuilder<InTable<F>, Plain, A> {
 impl<F, A> LimitPart for RateLimitBuilder<PerKey<F>, Plain, A>
 where
     F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static> + Clone,
-    A: Clone,
+    A: Asks + Clone,
 {
     type Gate = PerKeyGate<F, A>;
 
@@ -241,6 +244,10 @@ where
 
 impl LimitPart for Option<RateLimitBuilder> {
     type Gate = Option<Asking<LimitGate>>;
+
+    fn closed_for_all(&self) -> Option<Duration> {
+        self.as_ref().and_then(RateLimitBuilder::honored)
+    }
 
     fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError> {
         match self {
@@ -278,7 +285,7 @@ impl BulkheadPart for Own {
     }
 }
 
-impl<A: Clone> BulkheadPart for BulkheadBuilder<NotKeyed, Plain, A> {
+impl<A: Asks + Clone> BulkheadPart for BulkheadBuilder<NotKeyed, Plain, A> {
     type Gate = Asking<BulkheadGate, A>;
 
     fn bulkhead(
@@ -294,7 +301,7 @@ impl<A: Clone> BulkheadPart for BulkheadBuilder<NotKeyed, Plain, A> {
 impl<F, A> BulkheadPart for BulkheadBuilder<LimitByKey<F>, Plain, A>
 where
     F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static> + Clone,
-    A: Clone,
+    A: Asks + Clone,
 {
     type Gate = Asking<Keyed<F, BulkheadGate>, A>;
 

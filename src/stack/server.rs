@@ -2,18 +2,23 @@
 
 use std::time::Duration;
 
-use tower::Layer;
+use tower::{Layer, layer::util::Identity};
 
 use super::{
     Server, ServerHandle,
-    defaults::TIMEOUT,
+    defaults::{BUSY, TIMEOUT},
     handle::Updating,
-    parts::{BulkheadPart, CallsPart, LimitPart, Own, RatePart, named},
+    parts::{
+        Beside, BulkheadPart, CallsPart, FallbackPart, LimitPart, NoFallback, Own, RatePart,
+        Untried, named,
+    },
 };
 use crate::{
     ConfigError, Name,
     bulkhead::BulkheadGate,
-    gate::{Asking, Chain, Controlled, GateLayer, Gated},
+    drain::{Drain, DrainGate},
+    fallback::{FallbackBuilder, FallbackHandle},
+    gate::{Asking, Chain, Controlled, GateLayer, Gated, Shadow},
     protocol::{Plain, http},
     rate_limit::{LimitGate, Rate},
     timeout::{Timeout, TimeoutBuilder, TimeoutLayer},
@@ -22,9 +27,11 @@ use crate::{
 /// Protects a server: see [the module](super). All services it makes, and all their clones, share
 /// its state: it is one limit for a whole `Router`.
 #[derive(Debug, Clone)]
-pub struct ServerStack<P, G = ServerGates> {
+pub struct ServerStack<P, G = ServerGates, F = Identity> {
     gates: GateLayer<G, P>,
     timeout: TimeoutLayer<P>,
+    fallback: F,
+    answers: Option<FallbackHandle>,
     name: Option<&'static str>,
     updating: Updating,
 }
@@ -32,10 +39,12 @@ pub struct ServerStack<P, G = ServerGates> {
 /// Settings of a [`ServerStack`], in any order.
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct ServerBuilder<P, L = Own, B = Own> {
+pub struct ServerBuilder<P, L = Own, B = Own, X = Untried, F = NoFallback> {
     settings: Settings,
     limit: L,
     bulkhead: B,
+    trial: X,
+    fallback: F,
     protocol: P,
 }
 
@@ -48,26 +57,34 @@ struct Settings {
     timeout: Option<Duration>,
 }
 
-/// The gates of a server: a rate, and what is in flight.
-pub type ServerGates<L = Option<Asking<LimitGate>>, B = Asking<BulkheadGate>> = Chain<L, B>;
+/// The gates of a server: a count of its calls for a [drain](ServerHandle::drain), a rate, and a
+/// bound on what is in flight.
+pub type ServerGates<L = Option<Asking<LimitGate>>, B = Asking<BulkheadGate>> =
+    Chain<DrainGate, Chain<L, B>>;
 
 /// The stack that a [`ServerBuilder`] builds.
-pub type BuiltServer<P, L, B> =
-    ServerStack<P, ServerGates<<L as LimitPart>::Gate, <B as BulkheadPart>::Gate>>;
+pub type BuiltServer<P, L, B, X = Untried, F = NoFallback> = ServerStack<
+    P,
+    ServerGates<<L as LimitPart>::Gate, <X as Beside>::With<<B as BulkheadPart>::Gate>>,
+    <F as FallbackPart<P>>::Layer,
+>;
 
-/// A service behind a [`ServerStack`].
+/// A service behind a [`ServerStack`] without a fallback.
 pub type ServerService<S, P, G = ServerGates> = Gated<Timeout<S, P>, G, P>;
 
 impl Server {
-    /// For HTTP servers, such as an axum `Router`: rejections are 429 and 503 responses.
+    /// For HTTP servers, such as an axum `Router`: rejections are 429 and 503 responses, with a
+    /// `Retry-After`. Where the wait is not known it is [a guess](http::Server::hint_when_busy), of
+    /// one to three seconds.
     pub fn http(self) -> ServerBuilder<http::Server> {
-        ServerBuilder::new(http::Server::new())
+        ServerBuilder::new(http::Server::new().hint_when_busy(BUSY))
     }
 
-    /// For tonic's servers: rejections are trailers-only responses.
+    /// For tonic's servers: rejections are trailers-only responses, with pushback as over
+    /// [HTTP](Self::http).
     #[cfg(feature = "tonic-014")]
     pub fn grpc(self) -> ServerBuilder<crate::protocol::grpc::Server> {
-        ServerBuilder::new(crate::protocol::grpc::Server::new())
+        ServerBuilder::new(crate::protocol::grpc::Server::new().hint_when_busy(BUSY))
     }
 
     /// For any service: rejections are errors.
@@ -88,12 +105,14 @@ impl<P> ServerBuilder<P> {
             settings,
             limit: Own,
             bulkhead: Own,
+            trial: Untried,
+            fallback: NoFallback,
             protocol,
         }
     }
 }
 
-impl<P, L, B> ServerBuilder<P, L, B> {
+impl<P, L, B, X, F> ServerBuilder<P, L, B, X, F> {
     /// Names all parts in errors and events, and makes them known to the
     /// [`Registry`](crate::observe::Registry): without a name they have no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
@@ -107,8 +126,8 @@ impl<P, L, B> ServerBuilder<P, L, B> {
         self
     }
 
-    /// How many calls may come at once after a pause, if there is a [`rate`](Self::rate). Default:
-    /// those of one second, and at least 1.
+    /// Sets how many calls may come at once after a pause, if there is a [`rate`](Self::rate).
+    /// Default: those of one second, and at least 1.
     pub fn burst(mut self, burst: u32) -> Self {
         self.settings.rate.burst = Some(burst);
         self
@@ -128,11 +147,13 @@ impl<P, L, B> ServerBuilder<P, L, B> {
     /// assert_eq!(server.handle().rate_limit.snapshot().active, 0);
     /// # Ok::<_, tower_keep::ConfigError>(())
     /// ```
-    pub fn rate_limit<T: LimitPart>(self, limit: T) -> ServerBuilder<P, T, B> {
+    pub fn rate_limit<T: LimitPart>(self, limit: T) -> ServerBuilder<P, T, B, X, F> {
         ServerBuilder {
             settings: self.settings,
             limit,
             bulkhead: self.bulkhead,
+            trial: self.trial,
+            fallback: self.fallback,
             protocol: self.protocol,
         }
     }
@@ -140,16 +161,58 @@ impl<P, L, B> ServerBuilder<P, L, B> {
     /// A bulkhead by its own builder: one where calls wait, one that learns, one for each route. It
     /// has a limit of its own, so it and [`max_in_flight`](Self::max_in_flight) are an error
     /// together. Its name is the stack's, if that has one.
-    pub fn bulkhead<T: BulkheadPart>(self, bulkhead: T) -> ServerBuilder<P, L, T> {
+    pub fn bulkhead<T: BulkheadPart>(self, bulkhead: T) -> ServerBuilder<P, L, T, X, F> {
         ServerBuilder {
             settings: self.settings,
             limit: self.limit,
             bulkhead,
+            trial: self.trial,
+            fallback: self.fallback,
             protocol: self.protocol,
         }
     }
 
-    /// How many calls may be in flight; more are rejected.
+    /// Puts a gate on [trial](Shadow), innermost of the gates: it is asked about each call that the
+    /// others admit, and counts what it would reject. Its handle is the [`Shadow`]'s.
+    ///
+    /// ```
+    /// use tower_keep::{bulkhead::BulkheadLayer, gate::Shadow, stack};
+    ///
+    /// let candidate = Shadow::new(BulkheadLayer::builder(50).gate()?, "fifty");
+    /// let trial = candidate.handle();
+    /// let stack = stack::server().http().max_in_flight(100).shadow(candidate).build()?;
+    /// assert_eq!(trial.snapshot().calls, 0);
+    /// # let _ = stack;
+    /// # Ok::<_, tower_keep::ConfigError>(())
+    /// ```
+    pub fn shadow<C>(self, candidate: Shadow<C>) -> ServerBuilder<P, L, B, Shadow<C>, F> {
+        ServerBuilder {
+            settings: self.settings,
+            limit: self.limit,
+            bulkhead: self.bulkhead,
+            trial: candidate,
+            fallback: self.fallback,
+            protocol: self.protocol,
+        }
+    }
+
+    /// Answers calls that have failed otherwise: a [fallback](crate::fallback) around the whole
+    /// stack, whose protocol and name are the stack's. Default: none.
+    pub fn fallback<C>(
+        self,
+        fallback: FallbackBuilder<C>,
+    ) -> ServerBuilder<P, L, B, X, FallbackBuilder<C>> {
+        ServerBuilder {
+            settings: self.settings,
+            limit: self.limit,
+            bulkhead: self.bulkhead,
+            trial: self.trial,
+            fallback,
+            protocol: self.protocol,
+        }
+    }
+
+    /// Sets how many calls may be in flight; more are rejected.
     ///
     /// Default: with a [`rate`](Self::rate), a quarter of what it lets come within the
     /// [timeout](Self::timeout), and as many that wait for three tenths of that time. By Little's
@@ -161,7 +224,7 @@ impl<P, L, B> ServerBuilder<P, L, B> {
         self
     }
 
-    /// How long a call may take. Default 10 s.
+    /// Sets how long a call may take. Default 10 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = Some(timeout);
         self
@@ -174,26 +237,37 @@ impl<P, L, B> ServerBuilder<P, L, B> {
     }
 
     /// Changes the protocol: how rejections are answered.
-    pub fn protocol<Q>(self, change: impl FnOnce(P) -> Q) -> ServerBuilder<Q, L, B> {
+    pub fn protocol<Q>(self, change: impl FnOnce(P) -> Q) -> ServerBuilder<Q, L, B, X, F> {
         ServerBuilder {
             settings: self.settings,
             limit: self.limit,
             bulkhead: self.bulkhead,
+            trial: self.trial,
+            fallback: self.fallback,
             protocol: change(self.protocol),
         }
     }
 }
 
-impl<P: Clone, L: LimitPart, B: BulkheadPart> ServerBuilder<P, L, B> {
+impl<P, L, B, X, F> ServerBuilder<P, L, B, X, F>
+where
+    P: Clone,
+    L: LimitPart,
+    B: BulkheadPart,
+    X: Beside,
+    F: FallbackPart<P>,
+{
     /// Checks all settings.
     ///
     /// # Errors
     /// What a part would reject; no bound on what is in flight.
-    pub fn build(self) -> Result<BuiltServer<P, L, B>, ConfigError> {
+    pub fn build(self) -> Result<BuiltServer<P, L, B, X, F>, ConfigError> {
         let Self {
             settings,
             limit,
             bulkhead,
+            trial,
+            fallback,
             protocol,
         } = self;
         let calls = settings.calls();
@@ -203,10 +277,12 @@ impl<P: Clone, L: LimitPart, B: BulkheadPart> ServerBuilder<P, L, B> {
             timeout,
             ..
         } = settings;
-        let gates = Chain {
+        let limits = Chain {
             first: limit.limit(rate, name)?,
-            second: bulkhead.bulkhead(calls, name)?,
+            second: trial.beside(bulkhead.bulkhead(calls, name)?),
         };
+        let gates = Chain::new(DrainGate::new(Drain::new(name)), limits);
+        let (fallback, answers) = fallback.layer(&protocol, name);
         let builder = TimeoutLayer::builder(timeout.unwrap_or(TIMEOUT));
         Ok(ServerStack {
             gates: GateLayer::with_protocol(gates, protocol.clone()),
@@ -215,6 +291,8 @@ impl<P: Clone, L: LimitPart, B: BulkheadPart> ServerBuilder<P, L, B> {
                 .protocol(protocol)
                 .build()
                 .map_err(|error| error.renamed("duration", "timeout"))?,
+            fallback,
+            answers,
             name,
             updating: Updating::default(),
         })
@@ -222,7 +300,7 @@ impl<P: Clone, L: LimitPart, B: BulkheadPart> ServerBuilder<P, L, B> {
 }
 
 impl Settings {
-    /// What is in flight at most.
+    /// The bound on what is in flight.
     fn calls(&self) -> CallsPart {
         let quarter = |(rate, timeout): (Rate, Duration)| {
             let within = u128::from(rate.count()).saturating_mul(timeout.as_nanos());
@@ -235,25 +313,34 @@ impl Settings {
     }
 }
 
-impl<P, L: Controlled, B: Controlled> ServerStack<P, ServerGates<L, B>> {
+impl<P, L: Controlled, B: Controlled, F> ServerStack<P, ServerGates<L, B>, F> {
     /// Returns the handle of all parts.
     #[must_use]
     pub fn handle(&self) -> ServerHandle<L::Handle, B::Handle> {
-        let Chain { first, second } = self.gates.gate();
+        let Chain {
+            first: drain,
+            second: Chain { first, second },
+        } = self.gates.gate();
         ServerHandle {
+            drain: drain.drain().clone(),
             rate_limit: first.control(),
             bulkhead: second.control(),
             timeout: self.timeout.handle(),
+            fallback: self.answers.clone(),
             name: self.name,
             updating: self.updating.clone(),
         }
     }
 }
 
-impl<S, P: Clone, G> Layer<S> for ServerStack<P, G> {
-    type Service = ServerService<S, P, G>;
+impl<S, P: Clone, G, F> Layer<S> for ServerStack<P, G, F>
+where
+    F: Layer<ServerService<S, P, G>>,
+{
+    type Service = F::Service;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.gates.layer(self.timeout.layer(inner))
+        self.fallback
+            .layer(self.gates.layer(self.timeout.layer(inner)))
     }
 }

@@ -1,59 +1,63 @@
 //! The service of a client's stack.
 
-use std::task::{Context, Poll};
-
-use tower::Service;
-
-use super::timed::{InTimed, OfTimed, Sending, Timed, WithDeadline};
-use crate::{
-    CarryDeadline,
-    budget::KeyedBudgets,
-    bulkhead::BulkheadGate,
-    circuit_breaker::CircuitGate,
-    gate::{Asking, Chain, Gated, Keyed},
-    keyed::{ByHost, Host},
-    rate_limit::LimitGate,
-    retry::Retry,
-    timeout::Timeout,
+use std::{
+    marker::PhantomData,
+    task::{Context, Poll},
 };
 
-/// A service behind a [`ClientStack`](super::ClientStack).
-#[derive(Debug, Clone)]
-pub struct ClientService<S, P, W = ByHost> {
-    layers: Layers<S, P, W>,
+use tower::{Layer, Service};
+
+use super::{
+    ClientGates,
+    resend::Retries,
+    timed::{Sending, Timed, WithDeadline},
+};
+use crate::{CarryDeadline, gate::Gated, keyed::ByHost, timeout::Timeout};
+
+/// A service behind a [`ClientStack`](super::ClientStack) without a fallback, of the same
+/// parameters.
+pub type ClientService<S, P, W = ByHost, R = Retries<P, W>, G = ClientGates<W>> =
+    InStack<Layers<<R as Layer<Attempts<S, P, G>>>::Service, P>, P, W>;
+
+/// The layers of a client's stack, as a service of its users' requests.
+#[derive(Debug)]
+pub struct InStack<L, P, W> {
+    layers: L,
     protocol: P,
+    by: PhantomData<fn() -> W>,
 }
 
-/// The layers of a client around its service, from the outside in.
-pub(super) type Layers<S, P, W> = Timeout<Retried<S, P, W>, WithDeadline<P>>;
-type Retried<S, P, W> =
-    Retry<GatedAttempt<S, P, W>, WithDeadline<P>, KeyedBudgets<Host, InTimed<W>>>;
-type GatedAttempt<S, P, W> =
-    Gated<Timeout<Sending<S, P>, WithDeadline<P>>, ClientGates<W>, WithDeadline<P>>;
+/// The layers of a client, of which `R` is what sends attempts again.
+pub(super) type Layers<R, P> = Timeout<R, WithDeadline<P>>;
 
-/// The gates of a client: a circuit for each host, a rate, and a bulkhead for each host.
-pub type ClientGates<W = ByHost> = Chain<
-    Keyed<InTimed<W>, CircuitGate>,
-    Chain<Option<ClientLimit>, Asking<Keyed<InTimed<W>, BulkheadGate>, ((), OfTimed)>>,
->;
+/// An attempt, and the gates that it passes.
+pub(super) type Attempts<S, P, G> =
+    Gated<Timeout<Sending<S, P>, WithDeadline<P>>, G, WithDeadline<P>>;
 
-/// A rate limit whose waits end with the call's deadline.
-type ClientLimit = Asking<LimitGate, ((), OfTimed)>;
-
-impl<S, P, W> ClientService<S, P, W> {
-    pub(super) fn new(layers: Layers<S, P, W>, protocol: P) -> Self {
-        Self { layers, protocol }
+impl<L, P, W> InStack<L, P, W> {
+    pub(super) fn new(layers: L, protocol: P) -> Self {
+        Self {
+            layers,
+            protocol,
+            by: PhantomData,
+        }
     }
 }
 
-impl<S, P, W, Req> Service<Req> for ClientService<S, P, W>
+impl<L: Clone, P: Clone, W> Clone for InStack<L, P, W> {
+    fn clone(&self) -> Self {
+        Self::new(self.layers.clone(), self.protocol.clone())
+    }
+}
+
+impl<L, P, W, Req> Service<Req> for InStack<L, P, W>
 where
     P: CarryDeadline<Req>,
-    Layers<S, P, W>: Service<Timed<Req>>,
+    L: Service<Timed<Req>>,
 {
-    type Response = <Layers<S, P, W> as Service<Timed<Req>>>::Response;
-    type Error = <Layers<S, P, W> as Service<Timed<Req>>>::Error;
-    type Future = <Layers<S, P, W> as Service<Timed<Req>>>::Future;
+    type Response = L::Response;
+    type Error = L::Error;
+    type Future = L::Future;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {

@@ -290,7 +290,7 @@ async fn parts_may_come_from_builders_of_their_own() {
     let log = SlidingLog::new(Rate::per_minute(1)).unwrap();
     let both = client_error(|client| {
         let client = client.rate(Rate::per_second(1));
-        client.rate_limit(RateLimitLayer::with(log))
+        client.rate_limit(RateLimitLayer::with(log)).build()
     });
     assert!(both.contains("`rate` is"), "{both}");
 }
@@ -301,8 +301,8 @@ fn a_limit_and_a_bulkhead_together_are_an_error() {
     let bulkhead = || BulkheadLayer::builder(7);
     let routes = || bulkhead().keyed_by(|request: &Request| request.uri().host().map(str::len));
     for error in [
-        client_error(|client| client.max_in_flight(5).bulkhead(bulkhead())),
-        client_error(|client| client.bulkhead(bulkhead()).max_in_flight(5)),
+        client_error(|client| client.max_in_flight(5).bulkhead(bulkhead()).build()),
+        client_error(|client| client.bulkhead(bulkhead()).max_in_flight(5).build()),
         error(
             client()
                 .http()
@@ -347,8 +347,8 @@ fn a_limit_and_a_bulkhead_together_are_an_error() {
 fn a_burst_beside_a_rate_limit_is_an_error() {
     let limit = || RateLimitLayer::builder(Rate::per_second(9)).burst(2);
     for error in [
-        client_error(|client| client.burst(5).rate_limit(limit())),
-        client_error(|client| client.rate_limit(limit()).burst(5)),
+        client_error(|client| client.burst(5).rate_limit(limit()).build()),
+        client_error(|client| client.rate_limit(limit()).burst(5).build()),
         server_error(|server| server.burst(5)),
         error(
             server()
@@ -378,7 +378,7 @@ async fn a_limit_for_all_hosts_honors_no_hint() {
         let limit = RateLimitLayer::builder(Rate::per_second(100));
         limit.honor_retry_after(Duration::from_secs(60))
     };
-    let told = client_error(|client| client.rate_limit(limit()));
+    let told = client_error(|client| client.rate_limit(limit()).build());
     let expected = "stack: `honor_retry_after` is 60s: leave it";
     assert!(told.starts_with(expected), "{told}");
     assert!(told.contains("`one_peer`"), "{told}");
@@ -622,10 +622,10 @@ async fn a_servers_handle_changes_its_parts() {
     );
 }
 
-fn client_error(
-    set: impl FnOnce(ClientBuilder<http::Client>) -> ClientBuilder<http::Client>,
+fn client_error<S>(
+    build: impl FnOnce(ClientBuilder<http::Client>) -> Result<S, ConfigError>,
 ) -> String {
-    error(set(client().http()).build())
+    error(build(client().http()))
 }
 
 fn server_error(

@@ -15,7 +15,7 @@ use tower::Service;
 
 use crate::{
     CarryDeadline, Classify, Deadline, Outcome, Rejected, Timeouts,
-    gate::{Ask, AskUsed, Asks, Demand, FindKey},
+    gate::{Demand, FindKey, Inquiry},
     keyed::{HasKey, Host},
     protocol::{Advice, Kept, PrimaryError, Proof, Protocol, Quota, Replay, Settle},
 };
@@ -32,13 +32,10 @@ pub struct Timed<Req> {
 #[derive(Debug, Clone, Copy)]
 pub struct WithDeadline<P>(P);
 
-/// Finds in a [`Timed`] request what `F` finds in the request.
+/// Finds in a [`Timed`] request what `F` finds in the request. A gate decides about a [`Timed`]
+/// request as `F` does about the request, and knows its deadline.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct InTimed<F>(F);
-
-/// The deadline of a [`Timed`] request, which bounds its waits in queues.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct OfTimed;
+pub struct InTimed<F>(pub(super) F);
 
 /// The innermost service of a stack: writes the deadline into a request and sends it.
 #[derive(Debug, Clone)]
@@ -51,6 +48,29 @@ impl<Req> Timed<Req> {
     #[inline]
     pub(super) fn new(request: Req, deadline: Option<Deadline>) -> Self {
         Self { request, deadline }
+    }
+
+    /// The request's demand on gates, its deadline included.
+    #[inline(always)]
+    pub(super) fn demand(&self, demand: &Demand) -> Demand {
+        Demand {
+            deadline: self.deadline.map(Deadline::moment),
+            ..*demand
+        }
+    }
+
+    /// The request, for a gate that knows of no [`Timed`].
+    #[inline(always)]
+    pub(super) fn within<'a, A>(
+        &'a self,
+        demand: &'a Demand,
+        asked: &'a mut A,
+    ) -> Inquiry<'a, Req, A> {
+        Inquiry {
+            request: &self.request,
+            demand,
+            asked,
+        }
     }
 
     #[inline]
@@ -68,12 +88,6 @@ impl<P> WithDeadline<P> {
     }
 
     pub(super) fn inner(&self) -> &P {
-        &self.0
-    }
-}
-
-impl<F> InTimed<F> {
-    pub(super) fn inner(&self) -> &F {
         &self.0
     }
 }
@@ -237,17 +251,6 @@ impl<F: FindKey<Req, K>, Req, K> FindKey<Timed<Req>, K> for InTimed<F> {
         self.0.find(&timed.request)
     }
 }
-
-impl<Req> Ask<Timed<Req>> for OfTimed {
-    #[inline]
-    fn ask(&self, timed: &Timed<Req>, demand: &mut Demand) {
-        demand.deadline = demand.earlier(timed.deadline.map(Deadline::moment));
-    }
-}
-
-impl Asks for OfTimed {}
-
-impl<Res> AskUsed<Res> for OfTimed {}
 
 impl<S, P> Sending<S, P> {
     pub(super) fn new(inner: S, protocol: P) -> Self {

@@ -164,7 +164,7 @@ impl<K, P> ThrottleBuilder<K, P> {
         self.with_key(ByKey::new(crate::keyed::ByHost))
     }
 
-    fn with_key<L>(self, key: L) -> ThrottleBuilder<L, P> {
+    pub(crate) fn with_key<L>(self, key: L) -> ThrottleBuilder<L, P> {
         let Self {
             config,
             enabled,

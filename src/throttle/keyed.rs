@@ -88,6 +88,12 @@ impl<K: Hash + Eq + Clone> KeyedThrottleHandle<K> {
         Ok(changed)
     }
 
+    /// Whether an update to these settings would be accepted.
+    #[cfg(feature = "http")]
+    pub(crate) fn check(&self, config: &ThrottleConfig) -> Result<(), ConfigError> {
+        self.parts.shared.state.check(config)
+    }
+
     /// Forgets all calls of all keys, and so rejects nothing until there are new failures.
     pub fn reset(&self) {
         self.shared().reset();

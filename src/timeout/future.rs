@@ -18,7 +18,7 @@ use crate::{
     timeout::{
         TimeoutScope,
         scope::{Left, Timer, is_over},
-        state::{Ended, Limit, State},
+        state::{Ended, Entered, Limit, State},
     },
 };
 
@@ -35,8 +35,7 @@ pin_project! {
         inner: Option<S::Future>,
         rest: Rest<S, Req>,
         limit: Limit,
-        protocol: P,
-        state: Held<State>,
+        within: Within<P>,
         scope: PhantomData<fn() -> M>,
     }
 
@@ -48,12 +47,54 @@ pin_project! {
             let this = this.project();
             // Of a call that has ended it is there only if nobody asks how long calls take.
             match this.rest {
-                Rest::Timer(timer) if this.state.times_calls() => {
-                    this.state.ended(Ended::Cancelled, timer.elapsed());
+                Rest::Timer(timer) if this.within.state.times_calls() => {
+                    this.within.state.ended(Ended::Cancelled, timer.elapsed());
                 }
                 _ => {}
             }
         }
+    }
+}
+
+/// A call that has begun, until its end.
+pub(super) struct Within<P> {
+    protocol: P,
+    state: Held<State>,
+    entered: Entered,
+}
+
+impl<P> Within<P> {
+    /// Begins a call, unless its stack takes none, or its deadline has passed.
+    #[inline]
+    pub(super) fn enter<Req>(
+        protocol: P,
+        state: Held<State>,
+        request: &mut Req,
+    ) -> Result<(Limit, Self), (Box<Rejected>, Self)>
+    where
+        P: CarryDeadline<Req>,
+    {
+        let mut within = Self {
+            protocol,
+            state,
+            entered: None,
+        };
+        match within.state.enter() {
+            Ok(entered) => within.entered = entered,
+            Err(rejected) => return Err((rejected, within)),
+        }
+        match within.state.limit(&within.protocol, request) {
+            Some(limit) => Ok((limit, within)),
+            None => Err((within.state.reject(RejectedKind::DeadlineExceeded), within)),
+        }
+    }
+}
+
+impl<P> Drop for Within<P> {
+    /// Also of a call that panics before there is a future.
+    #[inline]
+    fn drop(&mut self) {
+        self.state.leave(&mut self.entered);
     }
 }
 
@@ -85,24 +126,17 @@ where
     S: Service<Req>,
 {
     #[inline]
-    pub(super) fn sent(inner: S::Future, limit: Limit, protocol: P, state: Held<State>) -> Self {
+    pub(super) fn sent(inner: S::Future, limit: Limit, within: Within<P>) -> Self {
         Self {
             inner: Some(inner),
             rest: Rest::Nothing,
             limit,
-            protocol,
-            state,
+            within,
             scope: PhantomData,
         }
     }
 
-    pub(super) fn unready(
-        service: S,
-        request: Req,
-        limit: Limit,
-        protocol: P,
-        state: Held<State>,
-    ) -> Self {
+    pub(super) fn unready(service: S, request: Req, limit: Limit, within: Within<P>) -> Self {
         Self {
             inner: None,
             rest: Rest::Unready(Box::new(Unready {
@@ -111,20 +145,18 @@ where
                 timer: None,
             })),
             limit,
-            protocol,
-            state,
+            within,
             scope: PhantomData,
         }
     }
 
-    /// A call that came at its deadline or after it.
-    pub(super) fn late(protocol: P, state: Held<State>) -> Self {
+    /// A call that is not sent.
+    pub(super) fn rejected(rejected: Box<Rejected>, within: Within<P>) -> Self {
         Self {
             inner: None,
-            rest: Rest::Rejected(state.reject(RejectedKind::DeadlineExceeded)),
+            rest: Rest::Rejected(rejected),
             limit: Limit::Unlimited,
-            protocol,
-            state,
+            within,
             scope: PhantomData,
         }
     }
@@ -143,7 +175,9 @@ where
         let mut this = self.as_mut().project();
         let mut unready = match mem::replace(this.rest, Rest::Nothing) {
             Rest::Unready(unready) => unready,
-            Rest::Rejected(rejected) => return Poll::Ready(Err(this.protocol.reject(rejected))),
+            Rest::Rejected(rejected) => {
+                return Poll::Ready(Err(this.within.protocol.reject(rejected)));
+            }
             Rest::Nothing | Rest::Timer(_) => panic!("polled after completion"),
         };
         match unready.service.poll_ready(cx) {
@@ -154,17 +188,17 @@ where
                     timer,
                 } = *unready;
                 // Written before the wait.
-                this.protocol.refresh_deadline(&mut request);
+                this.within.protocol.refresh_deadline(&mut request);
                 this.inner.set(Some(service.call(request)));
                 if let Some(timer) = timer {
                     *this.rest = Rest::Timer(timer);
                 }
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Err(this.protocol.not_ready(error)))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Err(this.within.protocol.not_ready(error)))),
             Poll::Pending if is_over(&mut unready.timer, *this.limit, cx) => {
-                let rejected = this.state.reject(RejectedKind::DeadlineExceeded);
-                Poll::Ready(Err(this.protocol.reject(rejected)))
+                let rejected = this.within.state.reject(RejectedKind::DeadlineExceeded);
+                Poll::Ready(Err(this.within.protocol.reject(rejected)))
             }
             Poll::Pending => {
                 *this.rest = Rest::Unready(unready);
@@ -184,10 +218,11 @@ where
             // Now, and not when somebody drops this future.
             this.inner.set(None);
             let elapsed = timer.as_ref().map(|timer| timer.elapsed());
-            this.state
+            this.within
+                .state
                 .ended(Ended::TimedOut, elapsed.unwrap_or_default());
-            let rejected = this.state.time_out(*this.limit);
-            return Poll::Ready(this.protocol.reject(rejected));
+            let rejected = this.within.state.time_out(*this.limit);
+            return Poll::Ready(this.within.protocol.reject(rejected));
         }
         if let Some(timer) = timer {
             *this.rest = Rest::Timer(timer);
@@ -218,22 +253,23 @@ where
                 Some(until) if M::COVERS_BODY => Some(Left {
                     limit: *this.limit,
                     until,
-                    state: this.state.clone(),
+                    state: this.within.state.clone(),
                 }),
                 _ => None,
             };
-            let asks = this.state.times_calls() || this.state.learns();
-            let classified = asks.then(|| this.protocol.classify(result.as_ref()));
-            let result = this.protocol.settle(result, ());
+            let asks = this.within.state.times_calls() || this.within.state.learns();
+            let classified = asks.then(|| this.within.protocol.classify(result.as_ref()));
+            let result = this.within.protocol.settle(result, ());
             if let Some(classified) = classified {
                 let waited = match mem::replace(this.rest, Rest::Nothing) {
                     Rest::Timer(timer) => Some(timer.elapsed()),
                     // Answered at once.
                     _ => None,
                 };
-                let outcome = this.protocol.judge(classified, result.as_ref());
-                this.state.answered(outcome, waited);
+                let outcome = this.within.protocol.judge(classified, result.as_ref());
+                this.within.state.answered(outcome, waited);
             }
+            this.within.state.leave(&mut this.within.entered);
             return Poll::Ready(result.map(|response| M::pass_on(response, left)));
         }
         let expired = ready!(self.poll_timer(cx));

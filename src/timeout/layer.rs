@@ -4,8 +4,6 @@ use std::{marker::PhantomData, time::Duration};
 
 use tower::{Layer, Service};
 
-#[cfg(feature = "http")]
-use crate::timeout::ToBodyEnd;
 use crate::{
     CarryDeadline, ConfigError, Name,
     observe::register,
@@ -13,9 +11,12 @@ use crate::{
     sync::Striped,
     timeout::{
         ResponseFuture, Timeout, TimeoutHandle, TimeoutReach, ToResponse,
+        future::Within,
         state::{Covers, State},
     },
 };
+#[cfg(feature = "http")]
+use crate::{drain::Drain, timeout::ToBodyEnd};
 
 /// Limits how long a call may take.
 #[derive(Debug)]
@@ -79,9 +80,9 @@ impl<P, M> TimeoutLayer<P, M> {
         Q: CarryDeadline<Req>,
     {
         let state = self.state.for_call();
-        match state.limit(&protocol, &mut request) {
-            Some(limit) => ResponseFuture::sent(service.call(request), limit, protocol, state),
-            None => ResponseFuture::late(protocol, state),
+        match Within::enter(protocol, state, &mut request) {
+            Ok((limit, within)) => ResponseFuture::sent(service.call(request), limit, within),
+            Err((rejected, within)) => ResponseFuture::rejected(rejected, within),
         }
     }
 }
@@ -159,12 +160,28 @@ impl<P, M> TimeoutBuilder<P, M> {
     where
         M: TimeoutReach,
     {
+        self.made(|state| state)
+    }
+
+    /// One that counts the calls of a stack, and rejects new ones while that is drained.
+    #[cfg(feature = "http")]
+    pub(crate) fn build_drained(self, drain: Drain) -> Result<TimeoutLayer<P, M>, ConfigError>
+    where
+        M: TimeoutReach,
+    {
+        self.made(|state| state.drained_by(drain))
+    }
+
+    fn made(self, change: impl FnOnce(State) -> State) -> Result<TimeoutLayer<P, M>, ConfigError>
+    where
+        M: TimeoutReach,
+    {
         let reach = Covers {
             body: M::COVERS_BODY,
             ..self.reach
         };
         let state = State::new(self.duration, self.enabled, reach, self.name)?;
-        let state = Striped::new(state);
+        let state = Striped::new(change(state));
         register(state.value());
         Ok(TimeoutLayer {
             state,

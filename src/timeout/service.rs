@@ -12,7 +12,7 @@ use crate::{
     CarryDeadline,
     protocol::{Plain, Protocol},
     sync::Striped,
-    timeout::{ResponseFuture, TimeoutScope, ToResponse, state::State},
+    timeout::{ResponseFuture, TimeoutScope, ToResponse, future::Within, state::State},
 };
 
 /// A service behind a [`TimeoutLayer`](super::TimeoutLayer).
@@ -86,14 +86,17 @@ where
     fn call(&mut self, mut request: Req) -> Self::Future {
         let readiness = mem::replace(&mut self.readiness, Readiness::Unasked);
         let (protocol, state) = (self.protocol.clone(), self.state.for_call());
-        let Some(limit) = state.limit(&protocol, &mut request) else {
-            drop(self.take_inner());
-            return ResponseFuture::late(protocol, state);
+        let (limit, within) = match Within::enter(protocol, state, &mut request) {
+            Ok(entered) => entered,
+            Err((rejected, within)) => {
+                drop(self.take_inner());
+                return ResponseFuture::rejected(rejected, within);
+            }
         };
         if readiness == Readiness::Pending {
-            return ResponseFuture::unready(self.take_inner(), request, limit, protocol, state);
+            return ResponseFuture::unready(self.take_inner(), request, limit, within);
         }
-        ResponseFuture::sent(self.inner.call(request), limit, protocol, state)
+        ResponseFuture::sent(self.inner.call(request), limit, within)
     }
 }
 

@@ -7,6 +7,8 @@ use std::{
 
 use tokio::time::Instant;
 
+#[cfg(feature = "http")]
+use crate::drain::Drain;
 use crate::{
     CarryDeadline, Changed, ConfigError, Deadline, Outcome, Rejected, RejectedKind,
     ambient::clock,
@@ -28,7 +30,13 @@ pub(super) struct State {
     /// Whether such a caller has come. Relaxed: the calls that race with the first learn nothing.
     learns: AtomicBool,
     tally: Tally,
+    /// What a stack counts its calls by, if this is its total timeout.
+    #[cfg(feature = "http")]
+    drain: Option<Drain>,
 }
+
+/// The stripe on which a call is counted as one of its stack's, if it is.
+pub(super) type Entered = Option<usize>;
 
 /// The parts of a call that its time covers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -89,7 +97,36 @@ impl State {
             good: AtomicU64::new(0),
             learns: AtomicBool::new(false),
             tally,
+            #[cfg(feature = "http")]
+            drain: None,
         })
+    }
+
+    #[cfg(feature = "http")]
+    pub(super) fn drained_by(mut self, drain: Drain) -> Self {
+        self.drain = Some(drain);
+        self
+    }
+
+    /// Counts a call that begins, if its stack takes new ones. It [leaves](Self::leave) at its end.
+    #[inline]
+    pub(super) fn enter(&self) -> Result<Entered, Box<Rejected>> {
+        #[cfg(feature = "http")]
+        if let Some(drain) = &self.drain {
+            return drain.enter().map(Some);
+        }
+        Ok(None)
+    }
+
+    /// A call has ended. Once it has, this does nothing.
+    #[inline]
+    pub(super) fn leave(&self, entered: &mut Entered) {
+        #[cfg(feature = "http")]
+        if let (Some(drain), Some(stripe)) = (&self.drain, entered.take()) {
+            drain.leave(stripe);
+        }
+        #[cfg(not(feature = "http"))]
+        let _ = entered;
     }
 
     pub(super) fn duration(&self) -> Duration {

@@ -125,7 +125,7 @@ async fn failures(service: Boxed<Body>, at_once: usize) -> usize {
 }
 
 /// Of `stack::client()`, what belongs to each peer: circuit breaker, bulkhead, attempt timeout.
-fn of_peer() -> stack::ClientBuilder<Client, stack::AnyHost> {
+fn of_peer() -> OfPeer {
     let stack = stack::client().http().one_peer();
     stack.without_retry().without_total_timeout()
 }
@@ -136,22 +136,20 @@ fn of_all() -> stack::ClientBuilder<Client> {
     stack.without_circuit_breaker().without_bulkhead()
 }
 
-/// Each peer has a stack of its own.
-fn each<W, B>(
-    peers: Vec<Boxed<Kept<B>>>,
-    stack: impl Fn() -> stack::ClientBuilder<Client, W>,
-) -> Vec<stack::ClientService<Boxed<Kept<B>>, Client, W>>
-where
-    W: Default + Clone,
-{
+/// Each peer has a stack of its own, without retries.
+fn each<B>(
+    peers: Vec<Boxed<B>>,
+    stack: impl Fn() -> OfPeer,
+) -> Vec<stack::ClientService<Boxed<B>, Client, stack::AnyHost, stack::Once>> {
     let with_stack = |peer| stack().build().unwrap().layer(peer);
     peers.into_iter().map(with_stack).collect()
 }
 
+type OfPeer = stack::ClientBuilder<Client, stack::AnyHost, stack::Parts<stack::SendingOnce>>;
 /// A body that a retry has seen.
 type Kept<B> = ReplayBody<B>;
-/// A peer beneath two stacks.
-type Peer = Boxed<Kept<Kept<Body>>>;
+/// A peer beneath two stacks, of which the upper retries.
+type Peer = Boxed<Kept<Body>>;
 
 /// The right arrangement: a part beneath, with backpressure, and a part above.
 fn arranged(peers: Vec<Peer>, by: By) -> Boxed<Body> {
@@ -208,8 +206,9 @@ async fn without_backpressure_an_open_circuit_is_the_peer_that_answers_first() {
 
         // The same with whole stacks beneath.
         let (sick, _) = peers(Sick::Answers500);
-        let stack = || stack::client().http();
-        let failed = failures(balanced(each(sick, stack), by), 1).await;
+        let whole = |peer| stack::client().http().build().unwrap().layer(peer);
+        let whole = sick.into_iter().map(whole).collect();
+        let failed = failures(balanced(whole, by), 1).await;
         assert!(failed >= at_least, "{by:?}: {failed}");
     }
 }
@@ -270,7 +269,7 @@ async fn backpressure_is_for_the_stack_of_one_peer() {
     let one = one.circuit_breaker(|breaker| breaker.backpressure().consecutive_failures(1));
     let stack = one.without_retry().build().unwrap();
     let circuit = stack.handle().circuit_breaker.shared();
-    let mut service = stack.layer(service_fn(async |_: Request<Kept<Body>>| {
+    let mut service = stack.layer(service_fn(async |_: Request<Body>| {
         Ok::<_, BoxError>(Response::new(Body::new()))
     }));
     circuit.force_open();

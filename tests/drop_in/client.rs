@@ -226,7 +226,7 @@ fn stacks<S: Sends<ReplayBody<Known>, Error: 'static>>(client: &S) -> Vec<Case<K
     let bounded = stack().max_in_flight(1).build().unwrap();
     let hurried = stack()
         .attempt_timeout(SECOND / 10)
-        .without_retry()
+        .retry(|retry| retry.enabled(false))
         .build()
         .unwrap();
     vec![

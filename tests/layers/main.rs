@@ -11,6 +11,7 @@ mod deadline;
 mod deadline_told;
 #[cfg(feature = "testing")]
 mod determinism;
+mod draining;
 #[cfg(feature = "tonic-014")]
 mod error_readings;
 mod fallback;
@@ -25,6 +26,7 @@ mod shadow;
 mod simulation;
 #[cfg(feature = "testing")]
 mod stack_by_hand;
+mod stack_parts;
 mod support;
 mod timeout;
 mod timeout_body;

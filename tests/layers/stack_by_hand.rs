@@ -24,19 +24,22 @@ use tower::{BoxError, Layer, Service, ServiceExt, util::BoxCloneSyncService};
 
 use tower_keep::{
     CarryDeadline, Classify, Deadline, Outcome, Rejected, Timeouts,
-    algorithm::{Backoff, Jitter},
+    algorithm::{Backoff, Jitter, RetryBudget},
     budget::KeyedBudgets,
-    bulkhead::{BulkheadBuilder, BulkheadLayer},
-    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer},
-    gate::{FindKey, GateLayer},
-    keyed::{ByHost, Host},
+    bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer},
+    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, KeyedCircuitBreakerHandle},
+    fallback::{FallbackBuilder, FallbackLayer, Value},
+    gate::{Asking, FindKey, GateLayer, IntoGate, Shadow},
+    hedge::{HedgeBuilder, HedgeLayer},
+    keyed::{ByHost, HasKey, Host},
     observe::Registry,
     protocol::{Advice, Kept, Plain, Proof, Protocol, Replay, Settle, http::Client},
     rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
     retry::{RetryBuilder, RetryLayer},
-    stack,
+    stack::{self, ClientHandle},
     testing::Chance,
-    timeout::TimeoutLayer,
+    throttle::{ThrottleBuilder, ThrottleLayer},
+    timeout::{TimeoutHandle, TimeoutLayer},
 };
 
 /// Settings of a stack. Times are in milliseconds, here and below.
@@ -54,6 +57,26 @@ struct Settings {
     open_for: u64,
     sends_deadline: bool,
     without: Without,
+    resend: Resend,
+    with: With,
+}
+
+/// How calls are sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resend {
+    Retry,
+    /// After so long.
+    Hedge(u64),
+    Once,
+}
+
+/// Parts that a stack has only if it is told to.
+#[derive(Debug, Clone, Copy)]
+struct With {
+    throttle: bool,
+    /// Places of a bulkhead on trial.
+    trial: Option<usize>,
+    fallback: bool,
 }
 
 /// Parts that are left out.
@@ -234,26 +257,54 @@ impl Settings {
         })
     }
 
-    fn stack<P, W>(&self, builder: stack::ClientBuilder<P, W>) -> stack::ClientBuilder<P, W> {
+    fn throttle(&self, throttle: ThrottleBuilder) -> ThrottleBuilder {
+        throttle
+            .min_calls(3)
+            .window(Duration::from_secs(5))
+            .multiplier(1.2)
+    }
+
+    fn hedge(&self, hedge: HedgeBuilder) -> HedgeBuilder {
+        let Resend::Hedge(delay) = self.resend else {
+            return hedge.enabled(false);
+        };
+        hedge
+            .delay(ms(delay))
+            .max_retry_after(Duration::from_secs(1))
+    }
+
+    /// The bulkhead on trial.
+    fn tried(&self) -> BulkheadBuilder {
+        let places = BulkheadLayer::builder(self.with.trial.unwrap_or(1));
+        places.enabled(self.with.trial.is_some())
+    }
+
+    fn trial(&self) -> Shadow<Asking<BulkheadGate>> {
+        Shadow::new(self.tried().gate().unwrap(), "trial")
+    }
+
+    fn stack<P, W>(&self, builder: stack::ClientBuilder<P, W>) -> BuilderOf<P, W>
+    where
+        W: HasKey<Key = Host> + Clone,
+    {
         let builder = builder
             .name("api")
             .total_timeout(ms(self.total))
             .attempt_timeout(ms(self.attempt))
-            .retry(|retry| self.retry(retry))
+            .retry(|retry| self.retry(retry).enabled(!self.without.retry))
             .circuit_breaker(|breaker| self.breaker(breaker));
-        let builder = match self.without.bulkhead {
-            true => builder.without_bulkhead(),
-            false => builder.bulkhead(self.bulkhead()),
-        };
-        let mut builder = match self.limit() {
-            Some(limit) => builder.rate_limit(limit),
-            None => builder,
-        };
+        let mut builder = builder
+            .bulkhead(Some(self.bulkhead()))
+            .rate_limit(self.limit())
+            .shadow(self.trial());
+        if self.without.bulkhead {
+            builder = builder.without_bulkhead();
+        }
+        if self.with.throttle {
+            builder = builder.throttle(|throttle| self.throttle(throttle));
+        }
         if self.without.total {
             builder = builder.without_total_timeout();
-        }
-        if self.without.retry {
-            builder = builder.without_retry();
         }
         if self.without.breaker {
             builder = builder.without_circuit_breaker();
@@ -275,9 +326,25 @@ impl Settings {
 
     fn is_valid(&self) -> bool {
         let of_total = self.attempt <= self.total && self.backoff < self.total;
-        self.without.total || of_total
+        let hedged = match self.resend {
+            Resend::Hedge(delay) => delay < self.attempt && delay < self.total,
+            Resend::Retry | Resend::Once => true,
+        };
+        hedged && (self.without.total || of_total)
     }
 }
+
+/// A builder with those parts that have types of their own.
+type BuilderOf<P, W> = stack::ClientBuilder<
+    P,
+    W,
+    stack::Parts<
+        stack::Retrying,
+        Option<RateLimitBuilder>,
+        Option<BulkheadBuilder>,
+        Shadow<Asking<BulkheadGate>>,
+    >,
+>;
 
 /// Sends all calls, and notes what becomes of them.
 async fn traffic<Ask: Send + 'static>(
@@ -356,9 +423,12 @@ fn run<Ask: Send + 'static, Told: Send + 'static>(
         // What was dropped ends in its own time.
         sleep(Duration::from_secs(20)).await;
         trace.note(start, (built.handles)());
-        for instance in registry.snapshot() {
-            trace.note(start, instance);
-        }
+        // What counts the calls of a stack is no layer.
+        let instances = registry.snapshot().into_iter();
+        let instances = instances.filter(|one| one.layer != "drain");
+        let mut instances: Vec<_> = instances.map(|one| format!("{one:?}")).collect();
+        instances.sort();
+        trace.note(start, instances);
         let seen = trace.0.lock().unwrap();
         seen.clone()
     })
@@ -436,37 +506,68 @@ mod over_http {
         BoxCloneSyncService::new(service.map_response(status))
     }
 
+    /// What fails is answered with that.
+    fn answer() -> Response<Empty<Bytes>> {
+        let answer = Response::builder().status(203);
+        answer.body(Empty::new()).unwrap()
+    }
+
     pub(super) fn in_the_stack(
         settings: Settings,
         calls: &[Call],
         unready: Option<Unready>,
     ) -> Vec<String> {
-        run(calls, unready, (make, read), |upstream| {
+        let client = |client: Client| client.send_deadline(settings.sends_deadline);
+        let builder = || {
             let builder = settings.stack(stack::client().http());
-            let client = |client: Client| client.send_deadline(settings.sends_deadline);
-            let stack = builder.protocol(client).build().unwrap();
-            let (handle, updated) = (stack.handle(), stack.handle());
-            Built {
-                service: boxed(stack.layer(respond(upstream))),
-                handles: Box::new(move || {
-                    format!(
-                        "{:?}",
-                        (
-                            handle.total_timeout.snapshot(),
-                            handle.retry.snapshot(),
-                            handle.retry_budgets.keys(),
-                            keys(handle.circuit_breaker.keys(), |circuit| circuit.snapshot()),
-                            handle.rate_limit.as_ref().map(|limit| limit.snapshot()),
-                            keys(handle.bulkhead.keys(), |bulkhead| bulkhead.snapshot()),
-                            handle.attempt_timeout.snapshot(),
-                        )
-                    )
-                }),
-                update: Box::new(move |total| {
-                    drop(updated.total_timeout.update(ms(total)).unwrap());
-                }),
-            }
-        })
+            let answer = FallbackLayer::value(answer()).enabled(settings.with.fallback);
+            builder.protocol(client).fallback(answer)
+        };
+        match settings.resend {
+            Resend::Retry => run(calls, unready, (make, read), |upstream| {
+                let stack = builder().build().unwrap();
+                let service = boxed(stack.layer(respond(upstream)));
+                built(service, stack.handle())
+            }),
+            Resend::Hedge(_) => run(calls, unready, (make, read), |upstream| {
+                let stack = builder().hedge(|hedge| settings.hedge(hedge));
+                let stack = stack.build().unwrap();
+                let service = boxed(stack.layer(respond(upstream)));
+                built(service, stack.handle())
+            }),
+            Resend::Once => run(calls, unready, (make, read), |upstream: Upstream<Ask>| {
+                let stack = builder().without_retry().build().unwrap();
+                let service = boxed(stack.layer(respond(upstream)));
+                built(service, stack.handle())
+            }),
+        }
+    }
+
+    fn built(service: BoxCloneSyncService<Ask, u16, BoxError>, handle: ClientHandle) -> Built<Ask> {
+        let updated = handle.total_timeout.clone();
+        Built {
+            service,
+            handles: Box::new(move || {
+                let (retry, hedge) = (handle.retry.snapshot(), handle.hedge.as_ref());
+                let hedge = hedge.map(|hedge| hedge.snapshot());
+                let budgets = keys_of(handle.retry_budgets.keys());
+                let gates = (
+                    keys(handle.circuit_breaker.keys(), |circuit| circuit.snapshot()),
+                    handle
+                        .throttle
+                        .as_ref()
+                        .map(|throttle| keys(throttle.keys(), |throttle| throttle.snapshot())),
+                    handle.rate_limit.as_ref().map(|limit| limit.snapshot()),
+                    keys(handle.bulkhead.keys(), |bulkhead| bulkhead.snapshot()),
+                    handle.attempt_timeout.snapshot(),
+                );
+                let total = handle.total_timeout.snapshot();
+                let again = format!("{retry:?}, {hedge:?}, {budgets:?}");
+                let answers = handle.fallback.as_ref().unwrap().snapshot();
+                format!("{total:?} {again} {gates:?} {answers:?}")
+            }),
+            update: Box::new(move |total| drop(updated.update(ms(total)).unwrap())),
+        }
     }
 
     pub(super) fn by_hand(
@@ -474,78 +575,183 @@ mod over_http {
         calls: &[Call],
         unready: Option<Unready>,
     ) -> Vec<String> {
-        run(calls, unready, (make, read), |upstream| {
-            let client = Client::new().send_deadline(settings.sends_deadline);
-            let by_host = |request: &Request<_>| -> Option<Host> { ByHost.find(request) };
-            let deadline = |request: &Request<_>| {
-                let deadline = request.extensions().get::<Deadline>();
-                deadline.map(|deadline| deadline.moment())
-            };
-            let breaker = settings
-                .breaker(
-                    CircuitBreakerLayer::builder()
-                        .name("api")
-                        .enabled(!settings.without.breaker),
-                )
-                .keyed_by(by_host)
-                .gate()
-                .unwrap();
-            let bulkhead = settings
-                .bulkhead()
-                .name("api")
-                .enabled(!settings.without.bulkhead)
-                .keyed_by(by_host);
-            let bulkhead = bulkhead.deadline(deadline).gate().unwrap();
-            let limit = settings.limit().map(|limit| {
-                // A deadline alone would let calls wait that may not.
-                let wait = settings.rate.and_then(|(_, wait)| wait).unwrap_or(0);
-                let limit = limit.name("api").max_wait(ms(wait)).deadline(deadline);
-                limit.gate().unwrap()
-            });
-            let budgets = KeyedBudgets::builder(ByHost).build().unwrap();
-            let total = TimeoutLayer::builder(ms(settings.total)).name("api");
-            let total = total.enabled(!settings.without.total);
-            let total = total.total(true).protocol(client).build().unwrap();
-            let retry = settings.retry(RetryLayer::builder()).name("api");
-            let retry = retry.enabled(!settings.without.retry);
-            let retry = retry.protocol(client).budget_per(budgets.clone());
-            let retry = retry.stop_while_open(breaker.handle());
-            let retry = retry
-                .max_retry_after(settings.longest_hint())
-                .build()
-                .unwrap();
-            let attempt = TimeoutLayer::builder(ms(settings.attempt)).name("api");
-            let attempt = attempt.enabled(!settings.without.attempt);
-            let attempt = attempt.protocol(client).build().unwrap();
-            let (circuits, bulkheads) = (breaker.handle(), bulkhead.handle());
-            let limit_handle = limit.as_ref().map(|limit| limit.handle());
-            let (totals, attempts) = (total.handle(), attempt.handle());
-            let (retries, left) = (retry.handle(), budgets.handle());
-            let updated = total.handle();
-            let inner = attempt.layer(respond(upstream));
-            let gates = GateLayer::new((breaker, limit, bulkhead)).protocol(client);
-            let service = boxed(total.layer(retry.layer(gates.layer(inner))));
-            Built {
-                service,
-                handles: Box::new(move || {
-                    format!(
-                        "{:?}",
-                        (
-                            totals.snapshot(),
-                            retries.snapshot(),
-                            left.keys(),
-                            keys(circuits.keys(), |circuit| circuit.snapshot()),
-                            limit_handle.as_ref().map(|limit| limit.snapshot()),
-                            keys(bulkheads.keys(), |bulkhead| bulkhead.snapshot()),
-                            attempts.snapshot(),
-                        )
-                    )
-                }),
-                update: Box::new(move |total| {
-                    drop(updated.update(ms(total)).unwrap());
-                }),
-            }
-        })
+        match settings.resend {
+            Resend::Retry => run(calls, unready, (make, read), |upstream| {
+                let budgets = KeyedBudgets::builder(ByHost).build().unwrap();
+                let layers = by_hand_of(settings, upstream);
+                let retry = settings.retry(RetryLayer::builder()).name("api");
+                let retry = retry.enabled(!settings.without.retry);
+                let retry = retry.protocol(client(settings)).budget_per(budgets.clone());
+                let retry = retry.stop_while_open(layers.circuits);
+                let retry = retry.max_retry_after(settings.longest_hint());
+                let retry = retry.build().unwrap();
+                let (handle, left) = (retry.handle(), budgets.handle());
+                let again = Box::new(move || {
+                    format!("{:?}, None, {:?}", handle.snapshot(), keys_of(left.keys()))
+                });
+                let updated = layers.total.handle();
+                let service = layers.total.layer(retry.layer(layers.attempts));
+                finish(settings, (service, updated, layers.seen), again)
+            }),
+            Resend::Hedge(_) => run(calls, unready, (make, read), |upstream| {
+                // As the layer's own, for each host.
+                let each = || RetryBudget::new(1, 0.02).unwrap();
+                let budgets = KeyedBudgets::builder(ByHost).each(each).build().unwrap();
+                let layers = by_hand_of(settings, upstream);
+                let hedge = settings.hedge(HedgeLayer::builder()).name("api");
+                let hedge = hedge.protocol(client(settings)).budget_per(budgets.clone());
+                let hedge = hedge.build().unwrap();
+                let (handle, left) = (hedge.handle(), budgets.handle());
+                let again = Box::new(move || {
+                    let retry = no_retry();
+                    let hedge = Some(handle.snapshot());
+                    format!("{retry:?}, {hedge:?}, {:?}", keys_of(left.keys()))
+                });
+                let updated = layers.total.handle();
+                let service = layers.total.layer(hedge.layer(layers.attempts));
+                finish(settings, (service, updated, layers.seen), again)
+            }),
+            Resend::Once => run(calls, unready, (make, read), |upstream: Upstream<Ask>| {
+                let layers = by_hand_of(settings, upstream);
+                let again = Box::new(move || {
+                    let retry = no_retry();
+                    format!("{retry:?}, None, []")
+                });
+                let updated = layers.total.handle();
+                let service = layers.total.layer(layers.attempts);
+                finish(settings, (service, updated, layers.seen), again)
+            }),
+        }
+    }
+
+    /// What a stack without retries says of them.
+    fn no_retry() -> tower_keep::retry::Snapshot {
+        let retry = RetryLayer::builder().enabled(false).protocol(Plain::new());
+        retry.build().unwrap().handle().snapshot()
+    }
+
+    /// Reads the handles of a stack's layers.
+    type Seen = Box<dyn Fn(&str) -> String>;
+
+    /// What all stacks have in common, by hand.
+    struct Layers<A> {
+        total: TimeoutLayer<Client>,
+        /// The gates, and an attempt beneath.
+        attempts: A,
+        circuits: KeyedCircuitBreakerHandle<Host>,
+        /// What the handles say, given what those of what sends again say.
+        seen: Seen,
+    }
+
+    fn client(settings: Settings) -> Client {
+        Client::new().send_deadline(settings.sends_deadline)
+    }
+
+    fn by_hand_of<B: Send + 'static>(
+        settings: Settings,
+        upstream: Upstream<Request<B>>,
+    ) -> Layers<
+        impl Service<Request<B>, Response = Response<Empty<Bytes>>, Error = BoxError, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    > {
+        let client = client(settings);
+        let by_host = |request: &Request<B>| -> Option<Host> { ByHost.find(request) };
+        let deadline = |request: &Request<B>| {
+            let deadline = request.extensions().get::<Deadline>();
+            deadline.map(|deadline| deadline.moment())
+        };
+        let breaker = settings
+            .breaker(
+                CircuitBreakerLayer::builder()
+                    .name("api")
+                    .enabled(!settings.without.breaker),
+            )
+            .keyed_by(by_host)
+            .gate()
+            .unwrap();
+        let throttle = settings.with.throttle.then(|| {
+            let throttle = settings.throttle(ThrottleLayer::builder()).name("api");
+            throttle.keyed_by(by_host).gate().unwrap()
+        });
+        let bulkhead = settings
+            .bulkhead()
+            .name("api")
+            .enabled(!settings.without.bulkhead)
+            .keyed_by(by_host);
+        let bulkhead = bulkhead.deadline(deadline).gate().unwrap();
+        let limit = settings.limit().map(|limit| {
+            // A deadline alone would let calls wait that may not.
+            let wait = settings.rate.and_then(|(_, wait)| wait).unwrap_or(0);
+            let limit = limit.name("api").max_wait(ms(wait)).deadline(deadline);
+            limit.gate().unwrap()
+        });
+        let total = TimeoutLayer::builder(ms(settings.total)).name("api");
+        let total = total.enabled(!settings.without.total);
+        let total = total.total(true).protocol(client).build().unwrap();
+        let attempt = TimeoutLayer::builder(ms(settings.attempt)).name("api");
+        let attempt = attempt.enabled(!settings.without.attempt);
+        let attempt = attempt.protocol(client).build().unwrap();
+        let (circuits, bulkheads) = (breaker.handle(), bulkhead.handle());
+        let throttles = throttle.as_ref().map(|throttle| throttle.handle());
+        let limits = limit.as_ref().map(|limit| limit.handle());
+        let (totals, times, seen) = (total.handle(), attempt.handle(), circuits.clone());
+        // A stack's gates all know the deadline.
+        let tried = settings.tried().deadline(deadline).gate().unwrap();
+        let innermost = (bulkhead, Shadow::new(tried, "trial")).into_gate();
+        let gates = GateLayer::new((breaker, throttle, limit, innermost)).protocol(client);
+        Layers {
+            total,
+            attempts: gates.layer(attempt.layer(respond(upstream))),
+            circuits,
+            seen: Box::new(move |again| {
+                let (before, after) = (
+                    totals.snapshot(),
+                    (
+                        keys(seen.keys(), |circuit| circuit.snapshot()),
+                        throttles
+                            .as_ref()
+                            .map(|throttle| keys(throttle.keys(), |throttle| throttle.snapshot())),
+                        limits.as_ref().map(|limit| limit.snapshot()),
+                        keys(bulkheads.keys(), |bulkhead| bulkhead.snapshot()),
+                        times.snapshot(),
+                    ),
+                );
+                format!("{before:?} {again} {after:?}")
+            }),
+        }
+    }
+
+    /// Puts the fallback around all of it.
+    fn finish<S>(
+        settings: Settings,
+        layers: (S, TimeoutHandle, Seen),
+        again: Box<dyn Fn() -> String>,
+    ) -> Built<Ask>
+    where
+        S: Service<Ask, Response = Response<Empty<Bytes>>, Error = BoxError, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        let (service, updated, seen) = layers;
+        let answer = FallbackLayer::value(answer()).name("api");
+        let answer = answer.enabled(settings.with.fallback);
+        let answer = answer.protocol(client(settings)).build();
+        let answers = answer.handle();
+        Built {
+            service: boxed(answer.layer(service)),
+            handles: Box::new(move || format!("{} {:?}", seen(&again()), answers.snapshot())),
+            update: Box::new(move |total| drop(updated.update(ms(total)).unwrap())),
+        }
+    }
+
+    fn keys_of(mut keys: Vec<(Host, u32)>) -> Vec<(Host, u32)> {
+        keys.sort_by_key(|(host, _)| host.to_string());
+        keys
     }
 
     fn keys<H, T: Debug>(keys: Vec<(Host, H)>, read: impl Fn(&H) -> T) -> Vec<String> {
@@ -695,7 +901,13 @@ mod over_grpc {
             let attempt = attempt.enabled(!settings.without.attempt);
             let attempt = attempt.protocol(client()).build().unwrap();
             let (retries, updated) = (retry.handle(), total.handle());
-            let gates = GateLayer::new((breaker, bulkhead)).protocol(client());
+            let throttle = settings.with.throttle.then(|| {
+                let throttle = settings.throttle(ThrottleLayer::builder()).name("api");
+                throttle.keyed_by(by_host).gate().unwrap()
+            });
+            let tried = settings.tried().deadline(deadline).gate().unwrap();
+            let gates = (breaker, throttle, bulkhead, Shadow::new(tried, "trial"));
+            let gates = GateLayer::new(gates).protocol(client());
             let inner = gates.layer(attempt.layer(respond(upstream)));
             Built {
                 service: boxed(total.layer(retry.layer(inner))),
@@ -760,6 +972,12 @@ mod server {
         BoxCloneSyncService::new(service.map_response(status).map_err(Into::into))
     }
 
+    fn answer(settings: Settings) -> FallbackBuilder<Value<Response<String>>> {
+        let answer = Response::builder().status(203);
+        let answer = FallbackLayer::value(answer.body(String::new()).unwrap());
+        answer.enabled(settings.with.fallback)
+    }
+
     fn protocol(settings: Settings) -> Server {
         Server::new().read_deadline(settings.sends_deadline)
     }
@@ -775,7 +993,10 @@ mod server {
                 .name("api")
                 .timeout(ms(settings.attempt));
             let builder = builder.protocol(|_| protocol(settings));
-            let builder = builder.bulkhead(settings.bulkhead());
+            let builder = builder
+                .bulkhead(settings.bulkhead())
+                .shadow(settings.trial());
+            let builder = builder.fallback(answer(settings));
             let stack = builder.rate_limit(settings.limit()).build().unwrap();
             let (handle, updated) = (stack.handle(), stack.handle());
             Built {
@@ -785,6 +1006,7 @@ mod server {
                         handle.rate_limit.as_ref().map(|limit| limit.snapshot()),
                         handle.bulkhead.snapshot(),
                         handle.timeout.snapshot(),
+                        handle.fallback.as_ref().map(|fallback| fallback.snapshot()),
                     );
                     format!("{seen:?}")
                 }),
@@ -809,14 +1031,17 @@ mod server {
             let time = time.protocol(protocol).build().unwrap();
             let limits = limit.as_ref().map(|limit| limit.handle());
             let (bulkheads, times, updated) = (bulkhead.handle(), time.handle(), time.handle());
-            let gates = GateLayer::new((limit, bulkhead)).protocol(protocol);
+            let gates = GateLayer::new((limit, bulkhead, settings.trial())).protocol(protocol);
+            let answer = answer(settings).name("api").protocol(protocol).build();
+            let answers = answer.handle();
             Built {
-                service: boxed(gates.layer(time.layer(respond(upstream)))),
+                service: boxed(answer.layer(gates.layer(time.layer(respond(upstream))))),
                 handles: Box::new(move || {
                     let seen = (
                         limits.as_ref().map(|limit| limit.snapshot()),
                         bulkheads.snapshot(),
                         times.snapshot(),
+                        Some(answers.snapshot()),
                     );
                     format!("{seen:?}")
                 }),
@@ -941,7 +1166,15 @@ mod plain {
             let limit_handle = limit.as_ref().map(|limit| limit.handle());
             let (totals, attempts) = (total.handle(), attempt.handle());
             let (retries, updated) = (retry.handle(), total.handle());
-            let gates = GateLayer::new((breaker, limit, bulkhead)).protocol(protocol);
+            let throttle = settings.with.throttle.then(|| {
+                let throttle = settings.throttle(ThrottleLayer::builder()).name("api");
+                // A stack of one peer counts for all keys.
+                throttle.keyed_by(|_: &Ask| None::<Host>).gate().unwrap()
+            });
+            // A stack's gates all know the deadline.
+            let tried = settings.tried().deadline(deadline).gate().unwrap();
+            let innermost = (bulkhead, Shadow::new(tried, "trial")).into_gate();
+            let gates = GateLayer::new((breaker, throttle, limit, innermost)).protocol(protocol);
             let inner = gates.layer(attempt.layer(respond(upstream)));
             Built {
                 service: BoxCloneSyncService::new(total.layer(retry.layer(inner))),
@@ -1058,8 +1291,22 @@ fn settings() -> impl Strategy<Value = Settings> {
         bulkhead,
         attempt,
     });
-    (times, rate, places, breaker, any::<bool>(), without).prop_map(
-        |((total, attempt, attempts, backoff), rate, places, breaker, sends_deadline, without)| {
+    let resend = prop_oneof![
+        4 => Just(Resend::Retry),
+        2 => (10..400u64).prop_map(Resend::Hedge),
+        1 => Just(Resend::Once),
+    ];
+    let some = || prop::bool::weighted(0.3);
+    let with = (some(), prop::option::weighted(0.3, 1..5usize), some());
+    let with = with.prop_map(|(throttle, trial, fallback)| With {
+        throttle,
+        trial,
+        fallback,
+    });
+    let more = (any::<bool>(), without, resend, with);
+    (times, rate, places, breaker, more).prop_map(
+        |((total, attempt, attempts, backoff), rate, places, breaker, more)| {
+            let (sends_deadline, without, resend, with) = more;
             Settings {
                 total,
                 attempt,
@@ -1073,6 +1320,8 @@ fn settings() -> impl Strategy<Value = Settings> {
                 // By hand the timeout of an attempt tells what remains after a wait.
                 sends_deadline: sends_deadline && !without.attempt,
                 without,
+                resend,
+                with,
             }
         },
     )

@@ -7,7 +7,7 @@ mod keyed_parts;
 mod optional;
 mod shadow;
 
-pub(crate) use asking::{Ask, AskUsed, Asks};
+pub(crate) use asking::Asks;
 pub use asking::{Asking, CostOf, CriticalityOf, DeadlineOf, UsedOf};
 pub use chain::{Chain, IntoGate};
 pub use keyed::Keyed;

@@ -30,7 +30,7 @@ use crate::{
 /// | rejection | status |
 /// |---|---|
 /// | rate limit, bulkhead | `RESOURCE_EXHAUSTED` |
-/// | circuit breaker | `UNAVAILABLE` |
+/// | circuit breaker, a stack that drains | `UNAVAILABLE` |
 /// | timeout, a deadline that has passed | `DEADLINE_EXCEEDED` |
 ///
 /// [`Rejected::find`] finds the rejection in that status.

@@ -63,7 +63,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [(RejectedKind, Code); 8] = [
+    const ALL: [(RejectedKind, Code); 9] = [
         (RejectedKind::CircuitOpen, Code::Unavailable),
         (RejectedKind::RateLimited, Code::ResourceExhausted),
         (RejectedKind::CostTooHigh, Code::ResourceExhausted),
@@ -72,6 +72,7 @@ mod tests {
         (RejectedKind::Throttled, Code::Unavailable),
         (RejectedKind::DeadlineExceeded, Code::DeadlineExceeded),
         (RejectedKind::TimedOut, Code::DeadlineExceeded),
+        (RejectedKind::Draining, Code::Unavailable),
     ];
 
     #[test]

@@ -11,7 +11,8 @@ use tonic::Code;
 
 use super::{TrackedBody, codes::Codes, rejection, status::Ended};
 use crate::{
-    CarryDeadline, Classify, Deadline, Outcome, Rejected,
+    CarryDeadline, Classify, Deadline, Outcome, Rejected, RejectedKind,
+    ambient::chance,
     protocol::{
         Advice, PrimaryError, Protocol, Settle, as_error,
         http::{self as over_http, status::rejection_of},
@@ -25,7 +26,7 @@ use crate::{
 /// | rejection | status |
 /// |---|---|
 /// | rate limit, bulkhead | `RESOURCE_EXHAUSTED` |
-/// | circuit breaker | `UNAVAILABLE` |
+/// | circuit breaker, a stack that drains | `UNAVAILABLE` |
 /// | timeout, a deadline that has passed | `DEADLINE_EXCEEDED` |
 /// | no key to limit the rate by | `INVALID_ARGUMENT` |
 ///
@@ -54,6 +55,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub struct Server {
     codes: Codes,
+    busy_hint: Option<Duration>,
 }
 
 impl Server {
@@ -62,6 +64,7 @@ impl Server {
     pub fn new() -> Self {
         Self {
             codes: Codes::default(),
+            busy_hint: None,
         }
     }
 
@@ -69,6 +72,16 @@ impl Server {
     #[must_use]
     pub fn classify_code(mut self, outcome: impl Fn(Code) -> Outcome) -> Self {
         self.codes = Codes::new(outcome);
+        self
+    }
+
+    /// Tells callers that are rejected to come back in about so long, by pushback, where it is not
+    /// known when: see [`http::Server::hint_when_busy`](over_http::Server::hint_when_busy). Calls
+    /// whose time was over are told nothing. Default: nothing is told, but in a
+    /// [stack](crate::stack) it is a second.
+    #[must_use]
+    pub fn hint_when_busy(mut self, hint: Duration) -> Self {
+        self.busy_hint = Some(hint).filter(|hint| !hint.is_zero());
         self
     }
 
@@ -138,7 +151,13 @@ where
         }
     }
 
-    fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<Self::Response<T>, Err> {
+    fn reject<T: Settle>(&self, mut rejected: Box<Rejected>) -> Result<Self::Response<T>, Err> {
+        let is_late = matches!(
+            rejected.kind,
+            RejectedKind::DeadlineExceeded | RejectedKind::TimedOut
+        );
+        let hint = self.busy_hint.filter(|_| !is_late);
+        rejected.guess_wait(|| hint.map(chance::spread));
         Ok(rejection::response(*rejected))
     }
 

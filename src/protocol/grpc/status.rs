@@ -116,7 +116,9 @@ pub(super) fn of_rejection(kind: RejectedKind) -> Code {
             Code::ResourceExhausted
         }
         RejectedKind::MissingKey => Code::InvalidArgument,
-        RejectedKind::CircuitOpen | RejectedKind::Throttled => Code::Unavailable,
+        RejectedKind::CircuitOpen | RejectedKind::Throttled | RejectedKind::Draining => {
+            Code::Unavailable
+        }
         RejectedKind::DeadlineExceeded | RejectedKind::TimedOut => Code::DeadlineExceeded,
     }
 }

@@ -64,7 +64,10 @@ fn problem(status: StatusCode, rejected: &Rejected) -> String {
             QUOTA_EXCEEDED,
             "Request cannot be satisfied as assigned quota has been exceeded",
         ),
-        RejectedKind::BulkheadFull | RejectedKind::Throttled | RejectedKind::CircuitOpen => (
+        RejectedKind::BulkheadFull
+        | RejectedKind::Throttled
+        | RejectedKind::CircuitOpen
+        | RejectedKind::Draining => (
             REDUCED_CAPACITY,
             "Request cannot be satisfied due to temporary server capacity constraints",
         ),

@@ -1,6 +1,6 @@
 //! The side that answers.
 
-use std::{any, fmt};
+use std::{any, fmt, time::Duration};
 
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode,
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     Classify, Outcome, Rejected, RejectedKind,
+    ambient::chance,
     protocol::{Advice, PrimaryError, Protocol, Quota, Settle},
 };
 
@@ -30,7 +31,8 @@ use crate::{
 /// | cost above the burst | 429 Too Many Requests | none: it never fits |
 /// | no key for a keyed rate limit | 400 Bad Request | none: the same request never has one |
 /// | circuit open | 503 Service Unavailable | the wait, where it is known |
-/// | bulkhead full, throttled, deadline exceeded, timed out | 503 Service Unavailable | none |
+/// | draining | 503 Service Unavailable | one to three seconds, by chance |
+/// | bulkhead full, throttled, deadline exceeded, timed out | 503 Service Unavailable | none, or [a guess](Self::hint_when_busy) |
 ///
 /// A rate limit that [advertises](crate::rate_limit::RateLimitBuilder::advertise) itself adds
 /// `RateLimit-Policy` and `RateLimit` fields to all its responses, rejections or not. So does a
@@ -48,6 +50,7 @@ pub struct Server<R = NoBody> {
     classifier: Option<Classifier>,
     read_deadline: bool,
     x_rate_limit: Option<XRateLimit>,
+    busy_hint: Option<Duration>,
 }
 
 impl Server {
@@ -60,6 +63,7 @@ impl Server {
             classifier: None,
             read_deadline: false,
             x_rate_limit: None,
+            busy_hint: None,
         }
     }
 }
@@ -116,6 +120,7 @@ impl<R> Server<R> {
             classifier: self.classifier,
             read_deadline: self.read_deadline,
             x_rate_limit: self.x_rate_limit,
+            busy_hint: self.busy_hint,
         }
     }
 
@@ -178,6 +183,16 @@ impl<R> Server<R> {
         self
     }
 
+    /// Tells callers that are rejected with a 503 to come back in about so long, where it is not
+    /// known when: a guess from half of it to two and a half times that, so that they do not come
+    /// back together. Zero tells nothing. Default: nothing is told, but in a
+    /// [stack](crate::stack) it is a second.
+    #[must_use]
+    pub fn hint_when_busy(mut self, hint: Duration) -> Self {
+        self.busy_hint = Some(hint).filter(|hint| !hint.is_zero());
+        self
+    }
+
     #[inline]
     pub(super) fn reads_deadline(&self) -> bool {
         self.read_deadline
@@ -222,7 +237,8 @@ impl<R: RejectionBody<B>, B, Err: 'static> Protocol<Response<B>, Err> for Server
         result
     }
 
-    fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<Response<B>, Err> {
+    fn reject<T: Settle>(&self, mut rejected: Box<Rejected>) -> Result<Response<B>, Err> {
+        rejected.guess_wait(|| self.busy_hint.map(chance::spread));
         let (mut head, ()) = Response::new(()).into_parts();
         head.status = status_of(rejected.kind);
         if let Some(wait) = rejected.retry_after {
@@ -284,6 +300,7 @@ fn status_of(rejected: RejectedKind) -> StatusCode {
         | RejectedKind::BulkheadFull
         | RejectedKind::Throttled
         | RejectedKind::DeadlineExceeded
-        | RejectedKind::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
+        | RejectedKind::TimedOut
+        | RejectedKind::Draining => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

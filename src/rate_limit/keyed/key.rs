@@ -41,6 +41,14 @@ where
     }
 }
 
+#[cfg(feature = "http")]
+impl<B> Key<http::Request<B>> for crate::keyed::ByHost {
+    #[inline]
+    fn hash(&self, request: &http::Request<B>, seed: &impl BuildHasher) -> Option<u64> {
+        self.find(request).map(|host| seed.hash_one(host))
+    }
+}
+
 impl<K: HasKey, F> HasKey for Labelled<K, F> {
     type Key = K::Key;
 }

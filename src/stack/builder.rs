@@ -1,0 +1,251 @@
+//! The builder of a client's stack.
+
+mod build;
+mod typed;
+
+use std::{marker::PhantomData, time::Duration};
+
+use super::{
+    AnyHost, Client, ClientGates, ClientStack,
+    defaults::{ATTEMPT, MAX_IN_FLIGHT, TOTAL},
+    parts::{
+        Beside, CallsPart, FallbackPart, LimitPart, NoFallback, Own, Part, Places, RatePart,
+        Untried, circuit_breaker_config,
+    },
+    resend::{Resend, Retrying},
+};
+use crate::{
+    Name,
+    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer},
+    keyed::ByHost,
+    protocol::http,
+    rate_limit::Rate,
+    retry::{RetryBuilder, RetryLayer},
+    throttle::{ThrottleBuilder, ThrottleLayer},
+    timeout::{TimeoutBuilder, TimeoutLayer},
+};
+
+/// Settings of a [`ClientStack`], in any order. `T` says which parts were given with a type of
+/// their own.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct ClientBuilder<P, W = ByHost, T = Parts> {
+    settings: Settings,
+    protocol: P,
+    parts: T,
+    by: PhantomData<fn() -> W>,
+}
+
+/// The parts of a client's stack that have types of their own: what sends calls again, the rate
+/// limit, the bulkhead, what is on trial, and the fallback.
+#[derive(Debug, Default)]
+pub struct Parts<R = Retrying, L = Own, B = Own, X = Untried, F = NoFallback> {
+    resend: R,
+    limit: L,
+    bulkhead: B,
+    trial: X,
+    fallback: F,
+}
+
+/// The stack's own settings.
+#[derive(Debug)]
+struct Settings {
+    name: Option<&'static str>,
+    total: Part<TimeoutBuilder>,
+    retry: RetryBuilder,
+    breaker: Part<CircuitBreakerBuilder>,
+    throttle: Option<ThrottleBuilder>,
+    rate: RatePart,
+    calls: CallsPart,
+    attempt: Part<TimeoutBuilder>,
+    /// If true, [`AnyHost`] is `W`.
+    one_peer: bool,
+}
+
+/// The stack that a [`ClientBuilder`] builds.
+pub type BuiltClient<P, W, R, L, B, X, F> = ClientStack<
+    P,
+    W,
+    <R as Resend<P, W>>::Layer,
+    ClientGates<W, <L as LimitPart>::Gate, <X as Beside>::With<<B as Places<W>>::Gate>>,
+    <F as FallbackPart<P>>::Layer,
+>;
+
+impl Client {
+    /// For HTTP clients, such as hyper-util's: a circuit and a bulkhead for each host.
+    pub fn http(self) -> ClientBuilder<http::Client> {
+        ClientBuilder::new(http::Client::new(), false)
+    }
+
+    /// For tonic's channels. A request of tonic's names no host, so one circuit and one bulkhead
+    /// serve the channel.
+    #[cfg(feature = "tonic-014")]
+    pub fn grpc(
+        self,
+        client: crate::protocol::grpc::Client,
+    ) -> ClientBuilder<crate::protocol::grpc::Client> {
+        ClientBuilder::new(client, false)
+    }
+
+    /// For any client, with one circuit and one bulkhead. Say with the protocol which requests may
+    /// be sent more than once: `Plain::new().idempotent()`, for example.
+    pub fn plain<P>(self, protocol: P) -> ClientBuilder<P, AnyHost> {
+        ClientBuilder::new(protocol, true)
+    }
+}
+
+impl<P, W> ClientBuilder<P, W> {
+    fn new(protocol: P, one_peer: bool) -> Self {
+        let breaker = CircuitBreakerLayer::builder().config(circuit_breaker_config());
+        Self {
+            settings: Settings {
+                name: None,
+                total: Part::new(TimeoutLayer::builder(TOTAL)),
+                retry: RetryLayer::builder(),
+                breaker: Part::new(breaker),
+                throttle: None,
+                rate: RatePart::default(),
+                calls: CallsPart::new(None, Some(MAX_IN_FLIGHT)),
+                attempt: Part::new(TimeoutLayer::builder(ATTEMPT)),
+                one_peer,
+            },
+            protocol,
+            parts: Parts::default(),
+            by: PhantomData,
+        }
+    }
+}
+
+impl<P, W, T> ClientBuilder<P, W, T> {
+    /// Names all parts in errors and events, and makes them known to the
+    /// [`Registry`](crate::observe::Registry): without a name they have no metrics.
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.settings.name = Some(name.into().as_str());
+        self
+    }
+
+    /// Sets how long a call may take with all its attempts and waits. Default 10 s, about as long
+    /// as people wait.
+    pub fn total_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.total = Part::new(TimeoutLayer::builder(timeout));
+        self
+    }
+
+    /// Sets how long one attempt may take. Default 3 s; a little above what the slowest good
+    /// answers take is better.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.attempt = Part::new(TimeoutLayer::builder(timeout));
+        self
+    }
+
+    /// Sets how many calls may be in flight to each host. Default 100. What the upstream answers in
+    /// a second times half of the attempt's timeout is a start.
+    pub fn max_in_flight(mut self, calls: usize) -> Self {
+        self.settings.calls.set = Some(calls);
+        self
+    }
+
+    /// The rate at which calls are sent, to all hosts together; more are rejected. Default: any.
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.settings.rate.rate = Some(rate);
+        self
+    }
+
+    /// Sets how many calls may come at once after a pause, if there is a [`rate`](Self::rate).
+    /// Default: those of one second, and at least 1.
+    pub fn burst(mut self, burst: u32) -> Self {
+        self.settings.rate.burst = Some(burst);
+        self
+    }
+
+    /// Changes the circuit breaker: a closure is given its builder.
+    pub fn circuit_breaker(
+        mut self,
+        change: impl FnOnce(CircuitBreakerBuilder) -> CircuitBreakerBuilder,
+    ) -> Self {
+        self.settings.breaker = Part::new(change(self.settings.breaker.builder));
+        self
+    }
+
+    /// Adds a [throttle](crate::throttle) for each host, which sends less to one that is overloaded
+    /// but answers still: a closure is given its builder. It stands within the circuit breaker.
+    /// Default: none, since the circuit is enough for most clients.
+    ///
+    /// ```
+    /// use tower_keep::stack;
+    ///
+    /// let stack = stack::client().http().throttle(|throttle| throttle.multiplier(1.5)).build()?;
+    /// assert_eq!(stack.handle().throttle.unwrap().keys().len(), 0);
+    /// # Ok::<_, tower_keep::ConfigError>(())
+    /// ```
+    pub fn throttle(mut self, change: impl FnOnce(ThrottleBuilder) -> ThrottleBuilder) -> Self {
+        let builder = self.settings.throttle.take();
+        let builder = builder.unwrap_or_else(ThrottleLayer::builder);
+        self.settings.throttle = Some(change(builder));
+        self
+    }
+
+    /// Changes the protocol: which results are failures, and what may be retried.
+    pub fn protocol<Q>(self, change: impl FnOnce(P) -> Q) -> ClientBuilder<Q, W, T> {
+        ClientBuilder {
+            settings: self.settings,
+            protocol: change(self.protocol),
+            parts: self.parts,
+            by: PhantomData,
+        }
+    }
+
+    /// One circuit and one bulkhead for all requests, whatever hosts they name: for the stack of
+    /// one peer beneath a [load balancer](crate::guide::balancing), where the circuit breaker may
+    /// have [backpressure](CircuitBreakerBuilder::backpressure). Default, over HTTP: one for each
+    /// host.
+    pub fn one_peer(mut self) -> ClientBuilder<P, AnyHost, T> {
+        self.settings.one_peer = true;
+        ClientBuilder {
+            settings: self.settings,
+            protocol: self.protocol,
+            parts: self.parts,
+            by: PhantomData,
+        }
+    }
+
+    /// Leaves the total timeout out.
+    pub fn without_total_timeout(mut self) -> Self {
+        self.settings.total.enabled = false;
+        self
+    }
+
+    /// Leaves the circuit breaker out.
+    pub fn without_circuit_breaker(mut self) -> Self {
+        self.settings.breaker.enabled = false;
+        self
+    }
+
+    /// Leaves the bulkhead out.
+    pub fn without_bulkhead(mut self) -> Self {
+        self.settings.calls = CallsPart::left_out();
+        self
+    }
+
+    /// Leaves the timeout of each attempt out.
+    pub fn without_attempt_timeout(mut self) -> Self {
+        self.settings.attempt.enabled = false;
+        self
+    }
+
+    /// Settings of retries, for a stack that may have none.
+    #[cfg(feature = "serde")]
+    pub(crate) fn with_retry(mut self, retry: RetryBuilder) -> Self {
+        self.settings.retry = retry;
+        self
+    }
+
+    fn with_parts<U>(self, change: impl FnOnce(T) -> U) -> ClientBuilder<P, W, U> {
+        ClientBuilder {
+            settings: self.settings,
+            protocol: self.protocol,
+            parts: change(self.parts),
+            by: PhantomData,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Puts a client's stack together.
+
+use std::{marker::PhantomData, time::Duration};
+
+use super::{BuiltClient, ClientBuilder, Parts, Settings};
+use crate::{
+    ConfigError,
+    circuit_breaker::CircuitBreakerBuilder,
+    drain::Drain,
+    gate::{Chain, Gate, GateLayer},
+    keyed::{ByKey, HasKey, Host},
+    stack::{
+        ClientStack,
+        check::Times,
+        client::Known,
+        handle::{Enabled, Updating},
+        parts::{Beside, FallbackPart, LimitPart, Places, named},
+        resend::{Resend, Resending},
+        timed::{InTimed, WithDeadline},
+    },
+    throttle::ThrottleBuilder,
+    timeout::TimeoutBuilder,
+};
+
+/// The stack of a builder with these parts.
+type Built<P, W, R, L, B, X, F> = Result<BuiltClient<P, W, R, L, B, X, F>, ConfigError>;
+
+impl Settings {
+    /// The times that depend on each other. `delay`: of a hedge. `retries`: whether calls are
+    /// retried.
+    fn times(&self, delay: Option<Duration>, retries: bool) -> Times {
+        let window = self.breaker.builder.window_of_time();
+        let (hint, backoff) = self.retry.waits();
+        let retries = retries && self.retry.is_enabled();
+        Times {
+            total: self.total.enabled.then(|| self.total.builder.limit()),
+            attempt: self.attempt.enabled.then(|| self.attempt.builder.limit()),
+            window: window.filter(|_| self.breaker.enabled),
+            max_retry_after: retries.then_some(hint),
+            backoff: backoff.filter(|_| retries),
+            delay,
+        }
+    }
+
+    fn enabled(&self, retries: bool) -> Enabled {
+        Enabled {
+            total: self.total.enabled,
+            retry: retries && self.retry.is_enabled(),
+            breaker: self.breaker.enabled,
+            attempt: self.attempt.enabled,
+        }
+    }
+}
+
+impl<P, W, R, L, B, X, F> ClientBuilder<P, W, Parts<R, L, B, X, F>>
+where
+    P: Clone,
+    W: HasKey<Key = Host> + Default + Clone,
+    R: Resend<P, W>,
+    L: LimitPart,
+    B: Places<W, Gate: Gate>,
+    X: Beside,
+    F: FallbackPart<P>,
+{
+    /// Checks all settings, and each part's against the others'.
+    ///
+    /// # Errors
+    /// What a part would reject. A total timeout below an attempt's. A circuit breaker's window
+    /// below twice the attempt's timeout. A hint that a retry waits for above the total timeout, or
+    /// a backoff whose base is not below it, or a hedge's delay.
+    pub fn build(self) -> Built<P, W, R, L, B, X, F> {
+        let Self {
+            mut settings,
+            protocol,
+            parts,
+            ..
+        } = self;
+        let name = settings.name;
+        // Unless it was set: a longer wait would only end in the total timeout.
+        if settings.total.enabled {
+            let total = settings.total.builder.limit();
+            settings.retry = settings.retry.cap_retry_after(total);
+        }
+        let times = settings.times(parts.resend.delay(), R::RETRIES);
+        times.check().map_err(|error| error.of("stack", name))?;
+        let enabled = settings.enabled(R::RETRIES);
+        let Settings {
+            total,
+            retry,
+            breaker,
+            throttle,
+            rate,
+            calls,
+            attempt,
+            one_peer,
+            ..
+        } = settings;
+        let host = W::default();
+        let has_backpressure = breaker.builder.has_backpressure() && breaker.enabled;
+        let breaker = named(breaker.builder, name, CircuitBreakerBuilder::name)
+            .enabled(breaker.enabled)
+            .with_key(ByKey::new(host.clone()))
+            .all_share(one_peer)
+            .gate()?;
+        let throttle = throttle.map(|throttle| {
+            let throttle = named(throttle, name, ThrottleBuilder::name);
+            throttle.with_key(ByKey::new(host.clone())).gate()
+        });
+        let throttle = throttle.transpose()?;
+        if !one_peer {
+            fits_all_hosts(&parts.limit, name)?;
+        }
+        let limit = parts.limit.limit(rate, name)?;
+        let bulkhead = parts.bulkhead.places(calls, host.clone(), name)?;
+        let bulkhead = parts.trial.beside(bulkhead);
+        let layered = WithDeadline::new(protocol.clone());
+        let resent = parts.resend.layer(Resending {
+            protocol: layered.clone(),
+            retry,
+            host: InTimed(host),
+            one_peer,
+            circuits: breaker.handle(),
+            name,
+        })?;
+        let drain = Drain::new(name);
+        let gates = Chain::new(breaker, Chain::new(throttle, Chain::new(limit, bulkhead)));
+        let (fallback, answers) = parts.fallback.layer(&protocol, name);
+        Ok(ClientStack {
+            total: named(total.builder, name, TimeoutBuilder::name)
+                .enabled(total.enabled)
+                .total(true)
+                .passes_backpressure(has_backpressure)
+                .protocol(layered.clone())
+                .build_drained(drain.clone())
+                .map_err(|error| error.renamed("duration", "total_timeout"))?,
+            resend: resent.layer,
+            gates: GateLayer::with_protocol(InTimed(gates), layered.clone()),
+            attempt: named(attempt.builder, name, TimeoutBuilder::name)
+                .enabled(attempt.enabled)
+                .protocol(layered)
+                .build()
+                .map_err(|error| error.renamed("duration", "attempt_timeout"))?,
+            fallback,
+            protocol,
+            known: Known {
+                retry: resent.retry,
+                hedge: resent.hedge,
+                budgets: resent.budgets,
+                fallback: answers,
+                drain,
+                name,
+                updating: Updating::default(),
+                enabled,
+            },
+            by: PhantomData,
+        })
+    }
+}
+
+/// # Errors
+/// The hint of one host would close the limit for all hosts.
+fn fits_all_hosts(limit: &impl LimitPart, name: Option<&'static str>) -> Result<(), ConfigError> {
+    let Some(max) = limit.closed_for_all() else {
+        return Ok(());
+    };
+    let fix = "leave it: the hint of one host would close the limit for all hosts; give each a \
+               limit with `per_host`, or make the stack one of `one_peer`";
+    Err(ConfigError::new("honor_retry_after", max, fix).of("stack", name))
+}

@@ -1,0 +1,92 @@
+//! Draining a stack from its handle.
+
+use std::time::Duration;
+
+use super::{ClientHandle, ServerHandle, Undrained};
+
+impl<L, B> ServerHandle<L, B> {
+    /// Rejects new calls from now on, and waits for those in flight, at most for so long: before a
+    /// process stops. Calls that wait in a queue of the stack are in flight. So is an upgraded
+    /// connection until it closes, and a gRPC call until its last message.
+    ///
+    /// New calls get a 503, or `UNAVAILABLE`, that tells them to come back in one to three seconds:
+    /// to another instance. They are rejected before anything else is asked about them. Stop taking
+    /// connections after this, so that nobody is refused one meanwhile.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum::{Router, routing::get};
+    /// use tower_keep::stack;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+    /// let stack = stack::server().http().max_in_flight(100).build()?;
+    /// let handle = stack.handle();
+    /// let app: Router = Router::new().route("/", get(async || "hello")).layer(stack);
+    ///
+    /// // In the future that axum's `with_graceful_shutdown` or tonic's `serve_with_shutdown`
+    /// takes: if let Err(undrained) = handle.drain(Duration::from_secs(10)).await {
+    /// eprintln!("stopping all the same: {undrained}"); }
+    /// # let _ = app;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Dropped, it waits no longer, and new calls are rejected still, until
+    /// [`resume`](Self::resume).
+    ///
+    /// # Errors
+    /// Calls are still in flight when the time is over.
+    pub async fn drain(&self, timeout: Duration) -> Result<(), Undrained> {
+        self.drain.drain(timeout).await
+    }
+
+    /// Takes new calls again, after a [`drain`](Self::drain).
+    pub fn resume(&self) {
+        self.drain.open();
+    }
+
+    /// Returns whether new calls are rejected because of a [`drain`](Self::drain).
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_draining()
+    }
+
+    /// Returns how many calls are in flight, those that wait included.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.drain.in_flight()
+    }
+}
+
+impl<L, B> ClientHandle<L, B> {
+    /// Rejects new calls from now on, and waits for those in flight, at most for so long, with all
+    /// their attempts and waits. A call ends with the head of its response, over gRPC too.
+    ///
+    /// New calls fail with a [`Rejected`](crate::Rejected) of the kind
+    /// [`Draining`](crate::RejectedKind::Draining). Drain a process's server first: its calls need
+    /// the clients. Dropped, it waits no longer, and new calls are rejected still, until
+    /// [`resume`](Self::resume).
+    ///
+    /// # Errors
+    /// Calls are still in flight when the time is over.
+    pub async fn drain(&self, timeout: Duration) -> Result<(), Undrained> {
+        self.drain.drain(timeout).await
+    }
+
+    /// Takes new calls again, after a [`drain`](Self::drain).
+    pub fn resume(&self) {
+        self.drain.open();
+    }
+
+    /// Returns whether new calls are rejected because of a [`drain`](Self::drain).
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_draining()
+    }
+
+    /// Returns how many calls are in flight, with those that wait for a place or for their next
+    /// attempt.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.drain.in_flight()
+    }
+}
