@@ -85,8 +85,9 @@
 //! span that a call runs in is told of it if it has declared the fields: `tower_keep.attempt` is
 //! the number of the last attempt that a retry has sent, and `tower_keep.outcome` is how the call
 //! ended (`success`, `failure`, `overload`, `rejected`, `timeout`), as the outermost layer sees it
-//! that learns of it. Nothing is recorded of calls that were dropped. Without a subscriber this
-//! costs a load.
+//! that learns of it. `http.request.resend_count` is OpenTelemetry's name for how often a call was
+//! sent again; it is left empty if it was not. Nothing is recorded of calls that were dropped.
+//! Without a subscriber this costs a load.
 //!
 //! ```
 //! # #[cfg(feature = "tracing")] {
@@ -95,6 +96,7 @@
 //! let span = tracing::info_span!(
 //!     "search",
 //!     tower_keep.attempt = Empty,
+//!     http.request.resend_count = Empty,
 //!     tower_keep.outcome = Empty
 //! );
 //! # }

@@ -110,12 +110,16 @@ pub(crate) fn updated((layer, name): (&'static str, Option<&'static str>), chang
     }
 }
 
-/// Records the number of the attempt that is sent on the caller's span.
+/// Records the number of the attempt that is sent on the caller's span, and how often it was sent
+/// before, in OpenTelemetry's word for that.
 #[inline(always)]
 pub(crate) fn attempt(number: u32) {
     #[cfg(feature = "tracing")]
     if somebody_listens() {
         record("tower_keep.attempt", number);
+        if number > 1 {
+            record("http.request.resend_count", number - 1);
+        }
     }
     #[cfg(not(feature = "tracing"))]
     let _ = number;

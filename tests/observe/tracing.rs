@@ -377,6 +377,23 @@ async fn each_retry_is_one_event() {
     assert_eq!(told(&events[1])[2], "2");
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_span_tells_how_often_a_call_was_resent() {
+    let (told, _guard) = Told::listen();
+    let retry = RetryLayer::builder().protocol(Plain::new().idempotent());
+    let service = retry.build().unwrap().layer(service_fn(upstream));
+    for (call, expected) in [(1, vec![]), (0, vec!["1", "2"])] {
+        let span = info_span!("call", http.request.resend_count = Empty);
+        let _ = service.clone().oneshot(call).instrument(span).await;
+        let recorded = std::mem::take(&mut *told.recorded.lock().unwrap());
+        let counts = recorded
+            .iter()
+            .filter(|(name, _)| *name == "http.request.resend_count");
+        let counts: Vec<_> = counts.map(|(_, count)| count.as_str()).collect();
+        assert_eq!(counts, expected);
+    }
+}
+
 /// A call in a span that has declared the fields, and what they then hold.
 async fn in_span<S, Req>(told: &Told, service: S, request: Req) -> (String, String)
 where

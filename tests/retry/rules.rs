@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -102,6 +102,60 @@ async fn a_status_may_be_declared_as_not_processed() {
     let mut marked = post();
     marked.extensions_mut().insert(NotIdempotent);
     assert_eq!(sent(client, 429, marked).await.0, 200);
+}
+
+/// GitHub tells when its quota is full again as a time of the wall clock.
+#[expect(clippy::disallowed_methods, reason = "the wall clock is what is told")]
+#[tokio::test(start_paused = true)]
+async fn a_retry_waits_for_a_reset_told_as_a_time() {
+    fn until(time: u64) -> Duration {
+        let reset = UNIX_EPOCH + Duration::from_secs(time);
+        reset.duration_since(SystemTime::now()).unwrap_or_default()
+    }
+    let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let github = Client::new().advise(|status, fields| {
+        let number = |field: &str| fields.get(field)?.to_str().ok()?.parse().ok();
+        let used_up = status == StatusCode::FORBIDDEN && number("x-ratelimit-remaining")? == 0;
+        let after = until(number("x-ratelimit-reset")?);
+        used_up.then_some(Advice::Retry {
+            sent: Sent::No,
+            after: Some(after),
+        })
+    });
+    for (wait, remaining, statuses) in [
+        (40, "0", (200, 2)),
+        // A clock that is wrong, or a reset that has just passed: the backoff is waited for.
+        (-40, "0", (200, 2)),
+        // Longer than the longest hint that is waited for.
+        (3600, "0", (403, 1)),
+        (40, "7", (403, 1)),
+    ] {
+        let reset = now.saturating_add_signed(wait).to_string();
+        let calls = Arc::new(Mutex::new(0));
+        let seen = calls.clone();
+        let retry = RetryLayer::builder().protocol(github);
+        let retry = retry.max_retry_after(Duration::from_secs(60)).build();
+        let service = retry.unwrap().layer(service_fn(move |_: Request<_>| {
+            *seen.lock().unwrap() += 1;
+            let status = if *seen.lock().unwrap() == 1 { 403 } else { 200 };
+            let response = Response::builder().status(status);
+            let response = response.header("x-ratelimit-remaining", remaining);
+            let response = response.header("x-ratelimit-reset", &reset);
+            let response = response.body(Known::default());
+            async { Ok::<_, BoxError>(response?) }
+        }));
+        let start = tokio::time::Instant::now();
+        let answer = service.oneshot(request(Method::POST, "/issues")).await;
+        let status = answer.unwrap().status().as_u16();
+        assert_eq!(
+            (status, *calls.lock().unwrap()),
+            statuses,
+            "{wait} {remaining}"
+        );
+        if status == 200 && wait > 0 {
+            assert!(start.elapsed() >= Duration::from_secs(38));
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

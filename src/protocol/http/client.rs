@@ -129,16 +129,17 @@ impl<K> Client<K> {
     /// use http::StatusCode;
     /// use tower_keep::protocol::{Advice, Sent, http::Client};
     ///
-    /// // This API processes nothing that it answers with a 429, or a 403 with no quota left.
-    /// let client = Client::new().advise(|status, fields| {
-    ///     let used_up = fields.get("x-ratelimit-remaining").is_some_and(|left| left == "0");
-    ///     let after = Some(Duration::from_secs(1)); // or by `x-ratelimit-reset`
-    ///     let quota = status == StatusCode::FORBIDDEN && used_up;
-    ///     (quota || status == StatusCode::TOO_MANY_REQUESTS)
+    /// // This API processes nothing that it answers with a 429.
+    /// let client = Client::new().advise(|status, _| {
+    ///     let after = Some(Duration::from_secs(1));
+    ///     (status == StatusCode::TOO_MANY_REQUESTS)
     ///         .then_some(Advice::Retry { sent: Sent::No, after })
     /// });
     /// # let _ = client;
     /// ```
+    ///
+    /// One that tells its quota in a way of its own, as GitHub does, is in the
+    /// [guide](crate::guide::retrying#in-words-of-their-own).
     #[must_use]
     pub fn advise<F>(mut self, advise: F) -> Self
     where
