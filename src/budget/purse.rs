@@ -316,3 +316,50 @@ impl Evict for KeyBudget {
 }
 
 const FORGET_AFTER: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::algorithm::RetryBudget;
+
+    fn of_key(capacity: u32) -> KeyBudget {
+        let budget = RetryBudget::new(capacity, 0.1).unwrap();
+        KeyBudget::keyed(budget.into(), true)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_budget_is_fresh_a_minute_after_its_last_use() {
+        let uses: [fn(&KeyBudget); 3] = [
+            KeyBudget::failed,
+            |budget| drop(budget.withdraw(true)),
+            |budget| drop(budget.withdraw(false)),
+        ];
+        for (number, use_up) in uses.into_iter().enumerate() {
+            let budget = of_key(1);
+            budget.succeeded();
+            assert!(budget.is_fresh(), "nothing was taken");
+            // The first use is in the very moment in which it was made.
+            for _ in 0..2 {
+                use_up(&budget);
+                assert!(!budget.is_fresh(), "{number}");
+                advance(FORGET_AFTER - Duration::from_millis(1)).await;
+                assert!(!budget.is_fresh(), "{number}");
+                advance(Duration::from_millis(2)).await;
+                assert!(budget.is_fresh(), "{number}");
+            }
+        }
+        assert!(!KeyBudget::lasting(Arc::default()).is_fresh());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn old_tokens_expire_only_where_they_are_to() {
+        for (expires, left) in [(true, 0), (false, 9)] {
+            let budget = KeyBudget::keyed(RetryBudget::default().into(), expires);
+            advance(10 * FORGET_AFTER).await;
+            budget.withdraw(true).unwrap().send();
+            assert_eq!(budget.available(), left, "{expires}");
+        }
+    }
+}

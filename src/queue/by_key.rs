@@ -8,20 +8,19 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering, fence},
+    atomic::{AtomicUsize, Ordering},
 };
 
 use papaya::{HashMap, ResizeMode};
 
-use super::{Bounds, Resource, Ticket, WaitQueue};
+use super::{Bounds, Resource, Ticket, WaitQueue, queue_count::QueueCount};
 use crate::ambient::chance::Hashing;
 
 #[derive(Debug)]
 pub(crate) struct QueuesByKey {
     queues: HashMap<u64, Arc<WaitQueue>, Hashing>,
-    /// How many queues there are. Relaxed: it tells newcomers where to look, and a fence orders it
-    /// with a change of a limit.
-    count: AtomicUsize,
+    /// Tells newcomers whether to look for one.
+    count: QueueCount,
     /// How many tickets are out, for whatever key. Relaxed: a bound that a race may pass by one.
     waiting: AtomicUsize,
     /// Held to make a queue and to forget one.
@@ -36,7 +35,7 @@ impl Default for QueuesByKey {
             .build();
         Self {
             queues,
-            count: AtomicUsize::new(0),
+            count: QueueCount::default(),
             waiting: AtomicUsize::new(0),
             changing: Mutex::new(()),
         }
@@ -47,22 +46,20 @@ impl QueuesByKey {
     /// The queue of a key, if anybody is in it.
     #[inline]
     pub(crate) fn find(&self, key: u64) -> Option<Arc<WaitQueue>> {
-        if self.count.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        self.queues.pin().get(&key).cloned()
+        self.look_up(key, self.count.is_some())
     }
 
     /// A key's limit has just been changed, and no queue of it was found before that. The first
     /// waiter may have come meanwhile, and have asked the limit too early.
     pub(crate) fn changed(&self, key: u64, resource: &dyn Resource, now: impl FnOnce() -> u64) {
-        // Partner of the fence in `join`. Without the two, the change and the count of the first
-        // waiter could each be missed by the other side (store buffering), and the waiter would
-        // come at the turn that was forecast for it: late, and not lost.
-        fence(Ordering::SeqCst);
-        if let Some(queue) = self.find(key) {
+        if let Some(queue) = self.look_up(key, self.count.is_some_after_change()) {
             queue.notify(resource, now);
         }
+    }
+
+    #[inline]
+    fn look_up(&self, key: u64, any: bool) -> Option<Arc<WaitQueue>> {
+        any.then(|| self.queues.pin().get(&key).cloned()).flatten()
     }
 
     /// Returns whether somebody waits for a key.
@@ -97,10 +94,9 @@ impl QueuesByKey {
         let queue = Arc::new(WaitQueue::default());
         let ticket = queue.join(resource, units, bounds, now)?;
         queues.insert(key, queue.clone());
-        self.count.fetch_add(1, Ordering::Relaxed);
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        // Partner of the fence in `changed`: the first poll of the ticket asks the limit.
-        fence(Ordering::SeqCst);
+        // The first poll of the ticket asks the limit.
+        self.count.added();
         Ok((queue, ticket))
     }
 
@@ -116,7 +112,7 @@ impl QueuesByKey {
         // Another may have joined it meanwhile, or forgotten it, and a third have made another.
         let unused = queues.get(&key).is_some_and(|queue| queue.is_unused());
         if unused && queues.remove(&key).is_some() {
-            self.count.fetch_sub(1, Ordering::Relaxed);
+            self.count.removed();
         }
     }
 

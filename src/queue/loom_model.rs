@@ -445,3 +445,29 @@ mod codel {
         });
     }
 }
+
+/// The first queue of a map from keys, and a change of that key's limit.
+mod by_key {
+    use super::{super::queue_count::QueueCount, *};
+
+    #[test]
+    fn a_change_and_a_first_queue_never_miss_each_other() {
+        model(|| {
+            // The map has the queue, and the limit admits a call. All is Relaxed: only the
+            // protocol orders it.
+            let (found, admits) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let both = Arc::new((QueueCount::default(), found, admits));
+            let there = both.clone();
+            let changer = thread::spawn(move || {
+                let (count, found, admits) = &*there;
+                admits.store(1, Ordering::Relaxed);
+                count.is_some_after_change() && found.load(Ordering::Relaxed) == 1
+            });
+            let (count, found, admits) = &*both;
+            found.store(1, Ordering::Relaxed);
+            count.added();
+            let admitted = admits.load(Ordering::Relaxed) == 1;
+            assert!(changer.join().unwrap() || admitted);
+        });
+    }
+}

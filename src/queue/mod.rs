@@ -28,6 +28,8 @@
 mod by_key;
 #[cfg(all(test, keep_loom))]
 mod loom_model;
+#[cfg(any(not(keep_loom), test))]
+mod queue_count;
 mod resource;
 mod shares;
 #[cfg(all(test, not(keep_loom)))]

@@ -1,4 +1,5 @@
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -266,6 +267,95 @@ fn an_expired_head_lets_the_next_go() {
         queue.poll(&places, &head, Waker::noop(), 16),
         Turn::TooLate(None)
     );
+}
+
+#[test]
+fn a_waiter_is_in_time_at_its_last_moment() {
+    let bounds = Bounds {
+        until: 10,
+        grace: 5,
+        ..PATIENT
+    };
+    // It polls itself, or another polls for it, or a release finds it.
+    for (free_at, by, now) in (0..3).flat_map(|by| [(15, by, 15), (16, by, 16)]) {
+        let (queue, places) = (WaitQueue::default(), Places(AtomicU64::new(0)));
+        let ticket = queue.join(&places, 1, bounds, 10).unwrap();
+        let [second] = joined(&queue, &places);
+        for ticket in [&ticket, &second] {
+            let turn = queue.poll(&places, ticket, Waker::noop(), 15);
+            assert!(matches!(turn, Turn::Queued(_)));
+        }
+        places.give_back(1, free_at);
+        match by {
+            0 => {}
+            1 => drop(queue.poll(&places, &second, Waker::noop(), now)),
+            _ => queue.notify(&places, || now),
+        }
+        let turn = queue.poll(&places, &ticket, Waker::noop(), now);
+        let expected = match now {
+            15 => Turn::Acquired,
+            _ => Turn::TooLate(None),
+        };
+        assert_eq!(turn, expected, "{by}");
+    }
+    // It comes at its last moment, or its turn does.
+    let join = |resource: &dyn Resource, until, now| {
+        let bounds = Bounds { until, ..PATIENT };
+        WaitQueue::default().join(resource, 1, bounds, now).is_ok()
+    };
+    let places = Places(AtomicU64::new(0));
+    assert!(!join(&places, 9, 10) && join(&places, 10, 10));
+    assert!(!join(&used_up(), MILLI - 1, 0) && join(&used_up(), MILLI, 0));
+}
+
+#[test]
+fn a_forecast_is_in_time_at_the_last_moment() {
+    for (latest, turn) in [
+        (MILLI, Turn::Queued(Some(MILLI))),
+        (MILLI - 1, Turn::TooLate(Some(MILLI))),
+    ] {
+        let (queue, limit) = (WaitQueue::default(), used_up());
+        let bounds = Bounds {
+            until: latest,
+            ..PATIENT
+        };
+        // Joined while nobody knew of the wait.
+        let places = Places(AtomicU64::new(0));
+        let ticket = queue.join(&places, 1, bounds, 0).unwrap();
+        assert_eq!(queue.poll(&limit, &ticket, Waker::noop(), 0), turn);
+    }
+}
+
+/// As a user's own limit may.
+#[test]
+fn a_resource_that_panics_once_stops_no_later_turn() {
+    struct Panics(AtomicU64, Places);
+
+    impl Resource for Panics {
+        fn acquire(&self, units: u32, ready_at: u64, now: u64) -> Result<(), Blocked> {
+            assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "only once");
+            self.1.acquire(units, ready_at, now)
+        }
+
+        fn ready_in(&self, _: u32, _: u64, _: u64) -> Option<u64> {
+            None
+        }
+
+        fn give_back(&self, units: u32, now: u64) {
+            self.1.give_back(units, now);
+        }
+    }
+
+    let (queue, resource) = (
+        WaitQueue::default(),
+        Panics(AtomicU64::new(0), Places(AtomicU64::new(1))),
+    );
+    let [first, second] = joined(&queue, &resource);
+    let poll = |ticket| queue.poll(&resource, ticket, Waker::noop(), 0);
+    let panicked = catch_unwind(AssertUnwindSafe(|| poll(&first)));
+    assert!(panicked.is_err());
+    assert_eq!(poll(&first), Turn::Acquired);
+    assert_eq!(poll(&second), Turn::Queued(None));
 }
 
 #[test]

@@ -109,6 +109,26 @@ async fn with_a_queue_its_length_decides_who_is_rejected() {
     assert_eq!(layer.handle().snapshot().waiting, 4);
 }
 
+#[tokio::test(start_paused = true)]
+async fn with_a_queue_every_class_may_take_every_place() {
+    let builder = || {
+        let builder = BulkheadLayer::builder(4).criticality(class);
+        builder.max_wait(Duration::from_secs(1)).max_waiting(4)
+    };
+    let alone = builder().build().unwrap();
+    let calls = [(); 4].map(|()| start(&hangs(&alone), Sheddable).unwrap());
+    assert_eq!(alone.handle().snapshot().in_flight, 4);
+    drop(calls);
+    let keyed = builder()
+        .within(6)
+        .keyed_by(|_: &Criticality| Some(1))
+        .build()
+        .unwrap();
+    let service = hangs(&keyed);
+    let _calls = [(); 6].map(|()| start(&service, Sheddable).unwrap());
+    assert_eq!(keyed.handle().total(), Some((6, 6)));
+}
+
 #[test]
 fn a_key_has_its_share_though_another_has_the_total() {
     let layer = BulkheadLayer::builder(2)

@@ -5,9 +5,9 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -28,13 +28,37 @@ const WAIT: Duration = Duration::from_secs(1);
 type Ask = (char, u32);
 type Call = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
+/// A call, and whether its waker was woken since its last poll.
+struct Task(Call, Arc<Woken>);
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Task {
+    fn poll(&mut self) -> Poll<Result<(), BoxError>> {
+        self.1.0.store(false, Ordering::Relaxed);
+        let waker = Waker::from(self.1.clone());
+        self.0.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+
+    fn is_woken(&self) -> bool {
+        self.1.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Calls that hang, so that each runs until it is dropped.
 struct Shares {
     service: BoxCloneSyncService<Ask, (), BoxError>,
     handle: KeyedBulkheadHandle<char>,
     /// In order of arrival at the service.
     arrived: Arc<Mutex<Vec<u32>>>,
-    calls: HashMap<u32, Call>,
+    calls: HashMap<u32, Task>,
 }
 
 fn shares<F>(layer: &KeyedBulkheadLayer<KeyFn<F, Ask>>) -> Shares
@@ -66,13 +90,14 @@ impl Shares {
     /// Starts calls, each polled once.
     fn start(&mut self, key: char, calls: impl IntoIterator<Item = u32>) {
         for call in calls {
-            let mut future: Call = Box::pin(self.service.clone().oneshot((key, call)));
-            assert!(future.as_mut().now_or_never().is_none(), "{key}{call}");
-            self.calls.insert(call, future);
+            let future = Box::pin(self.service.clone().oneshot((key, call)));
+            let mut task = Task(future, Arc::default());
+            assert!(task.poll().is_pending(), "{key}{call}");
+            self.calls.insert(call, task);
         }
     }
 
-    /// Ends calls, as their callers do that give up, and polls those that are left.
+    /// Ends calls, as their callers do that give up, and polls those that this wakes.
     fn end(&mut self, calls: impl IntoIterator<Item = u32>) {
         for call in calls {
             drop(self.calls.remove(&call).unwrap());
@@ -80,17 +105,20 @@ impl Shares {
         self.poll();
     }
 
-    /// Polls all, and tells what became of those that are over.
+    /// Polls those that were woken, as a runtime does, and tells what became of those that are
+    /// over. A wake-up that is lost leaves its call where it is.
     fn poll(&mut self) -> Vec<(u32, RejectedKind)> {
         let mut over = Vec::new();
-        for (call, future) in &mut self.calls {
-            if let Some(Err(error)) = future.as_mut().now_or_never() {
-                over.push((*call, Rejected::find(&*error).unwrap().kind));
+        loop {
+            let woken = self.calls.iter().filter(|(_, task)| task.is_woken());
+            let Some(call) = woken.map(|(call, _)| *call).min() else {
+                break;
+            };
+            if let Poll::Ready(Err(error)) = self.calls.get_mut(&call).unwrap().poll() {
+                over.push((call, Rejected::find(&*error).unwrap().kind));
+                self.calls.remove(&call);
             }
         }
-        over.iter().for_each(|(call, _)| {
-            self.calls.remove(call);
-        });
         over.sort_unstable_by_key(|(call, _)| *call);
         over
     }
@@ -199,6 +227,23 @@ async fn what_a_waiter_was_given_twice_goes_on_to_the_next() {
     assert_eq!(shares.handle.total(), Some((2, 2)));
     shares.end([2, 4]);
     assert_eq!(shares.handle.total(), Some((0, 2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_given_to_a_call_that_leaves_wakes_the_next() {
+    let layer = BulkheadLayer::builder(1).within(2).max_wait(WAIT);
+    let mut shares = shares(&layer.keyed_by(|ask: &Ask| Some(ask.0)).build().unwrap());
+    for (number, key) in ['a', 'b', 'c', 'c', 'a'].into_iter().enumerate() {
+        shares.start(key, [u32::try_from(number).unwrap()]);
+    }
+    // The waiter of `a` is given the place of its key, and leaves before it polls: there is room in
+    // the total then, for which the one of `c` is the first.
+    for call in [0, 1, 4] {
+        drop(shares.calls.remove(&call));
+    }
+    shares.poll();
+    assert_eq!(shares.arrived(), [0, 1, 2, 3]);
+    assert_eq!(shares.handle.total(), Some((2, 2)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -281,6 +281,39 @@ fn only_slow_failures_are_overloads() {
     assert_eq!((window.successes, window.overloads), (99, 2));
 }
 
+#[test]
+fn a_window_is_full_if_a_caller_found_no_room_in_it() {
+    let samples = Samples::new();
+    let mut seen = Vec::new();
+    for (round, full) in [true, false, true].into_iter().enumerate() {
+        let now = 60 * MS * round as u64;
+        if full {
+            samples.full();
+        }
+        for _ in 0..100 {
+            let _ = samples.record(Sample::Success, MS, 1, now);
+        }
+        let window = samples.record(Sample::Success, MS, 1, now + 50 * MS);
+        seen.push(window.unwrap().was_full);
+        samples.open(false, now + 50 * MS);
+    }
+    assert_eq!(seen, [true, false, true]);
+}
+
+#[test]
+fn one_call_in_a_hundred_is_no_overload() {
+    let overloaded = |overloads, successes| {
+        let seen = Window {
+            overloads,
+            successes,
+            ..window(20, 20, 100)
+        };
+        seen.is_overloaded()
+    };
+    assert!(!overloaded(1, 99) && !overloaded(0, 0) && !overloaded(5, 495));
+    assert!(overloaded(1, 98) && overloaded(5, 494) && overloaded(1, 0));
+}
+
 proptest! {
     #[test]
     fn collects_what_a_list_holds(calls in prop::collection::vec((0u64..40_000_000_000, 0usize..9, 0u64..3_000_000, 0u8..8), 1..800)) {

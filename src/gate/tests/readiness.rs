@@ -1,6 +1,12 @@
 //! What `poll_ready` says beside circuits that are open.
 
-use std::future::poll_fn;
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures::FutureExt;
 use tower::util::BoxCloneService;
@@ -23,6 +29,49 @@ impl Service<u32> for Hangs {
 
     fn call(&mut self, _: u32) -> Self::Future {
         unreachable!("it was never ready")
+    }
+}
+
+/// Ready once it is let go, for one call.
+#[derive(Debug, Default)]
+struct Strict {
+    go: Arc<AtomicBool>,
+    is_ready: bool,
+}
+
+impl Strict {
+    fn new(go: &Arc<AtomicBool>) -> Self {
+        Self {
+            go: go.clone(),
+            is_ready: false,
+        }
+    }
+}
+
+impl Clone for Strict {
+    fn clone(&self) -> Self {
+        Self::new(&self.go)
+    }
+}
+
+impl Service<u32> for Strict {
+    type Response = u32;
+    type Error = BoxError;
+    type Future = Ready<Result<u32, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.is_ready = self.go.load(Ordering::Relaxed);
+        if self.is_ready {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn call(&mut self, call: u32) -> Self::Future {
+        assert!(self.is_ready, "{call}");
+        self.is_ready = false;
+        std::future::ready(Ok(call))
     }
 }
 
@@ -138,4 +187,51 @@ async fn a_wait_beside_it_lets_no_circuit_half_open() {
     assert!(!waits.is_finished());
     // It is a call that notices that the time is over.
     assert_eq!(opens.state(), BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_uses_its_readiness_up() {
+    let go = Arc::new(AtomicBool::new(true));
+    let gates = (circuit(false), BulkheadLayer::builder(9).gate().unwrap());
+    let layer = GateLayer::new(gates).protocol(Plain::new());
+    let mut service = layer.layer(Strict::new(&go));
+    service.ready().await.unwrap();
+    // Whoever calls again without asking waits for a readiness of that call.
+    let calls = [1, 2, 3].map(|call| service.call(call));
+    for (call, answer) in (1..).zip(calls) {
+        assert_eq!(answer.await.unwrap(), call);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_that_opens_before_a_call_is_sent_rejects() {
+    for circuit_first in [true, false] {
+        let (circuit, limit) = (circuit(false), one_a_second());
+        let (handle, units) = (circuit.handle(), limit.handle());
+        let go = Arc::new(AtomicBool::new(true));
+        let inner = Strict::new(&go);
+        let mut service = if circuit_first {
+            let layer = GateLayer::new((circuit, limit)).protocol(Plain::new());
+            BoxCloneService::new(layer.layer(inner))
+        } else {
+            let layer = GateLayer::new((limit, circuit)).protocol(Plain::new());
+            BoxCloneService::new(layer.layer(inner))
+        };
+        service.ready().await.unwrap();
+        service.call(0).await.unwrap();
+        // Made ready, and then it has to wait for its turn and for a service of its own.
+        service.ready().await.unwrap();
+        go.store(false, Ordering::Relaxed);
+        let mut waits = service.call(1);
+        assert!((&mut waits).now_or_never().is_none());
+        advance(SECOND).await;
+        assert!((&mut waits).now_or_never().is_none());
+        assert_eq!(units.snapshot().waiting, 0, "its turn has come");
+        handle.force_open();
+        go.store(true, Ordering::Relaxed);
+        let error = (&mut waits).now_or_never().expect("it is over");
+        assert_eq!(kind(&error.unwrap_err()), RejectedKind::CircuitOpen);
+        // The unit that its turn had brought is free for another.
+        assert_eq!(units.snapshot().available, 1, "{circuit_first}");
+    }
 }

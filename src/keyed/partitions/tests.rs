@@ -2,7 +2,7 @@ use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Barrier,
+        Barrier, Condvar, Mutex,
         atomic::{AtomicBool, AtomicUsize},
     },
 };
@@ -178,6 +178,73 @@ fn newcomers_refuse_each_other_no_idle_place() {
     for (places, threads) in [(2, 2), (8, 2), (4, 4)] {
         assert_eq!(refused(&Keys::new(places), threads), 0, "{places}");
     }
+}
+
+/// The steps of two newcomers that look at the only candidate.
+#[derive(Debug, Default)]
+struct Meeting(Mutex<[bool; 3]>, Condvar);
+
+const FIRST_LOOKS: usize = 0;
+const SECOND_LOOKED: usize = 1;
+const FIRST_IS_DONE: usize = 2;
+
+impl Meeting {
+    fn reach(&self, step: usize) {
+        self.0.lock().unwrap()[step] = true;
+        self.1.notify_all();
+    }
+
+    fn wait_for(&self, step: usize) {
+        let steps = self.0.lock().unwrap();
+        drop(self.1.wait_while(steps, |steps| !steps[step]).unwrap());
+    }
+}
+
+#[test]
+fn a_newcomer_leaves_a_candidate_to_the_one_before_it() {
+    thread_local!(static NUMBER: Cell<usize> = const { Cell::new(0) });
+
+    struct Meets(Arc<Meeting>);
+
+    impl Evict for Meets {
+        fn is_fresh(&self) -> bool {
+            match NUMBER.replace(0) {
+                1 => {
+                    self.0.reach(FIRST_LOOKS);
+                    self.0.wait_for(SECOND_LOOKED);
+                }
+                2 => {
+                    // It would make the candidate look used, until the first has given up.
+                    self.0.reach(SECOND_LOOKED);
+                    self.0.wait_for(FIRST_IS_DONE);
+                }
+                _ => {}
+            }
+            true
+        }
+    }
+
+    impl Recipe<u32, Meets> for Arc<Meeting> {
+        fn make(&self, _: &u32) -> Result<Meets, ConfigError> {
+            Ok(Meets(self.clone()))
+        }
+    }
+
+    let (keys, meeting) = (Partitions::new(1), Arc::<Meeting>::default());
+    assert!(keys.find_or_make(&0, &meeting).is_some());
+    thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            NUMBER.set(1);
+            let found = keys.find_or_make(&1, &meeting).is_some();
+            meeting.reach(FIRST_IS_DONE);
+            found
+        });
+        meeting.wait_for(FIRST_LOOKS);
+        NUMBER.set(2);
+        keys.find_or_make(&2, &meeting);
+        meeting.reach(SECOND_LOOKED);
+        assert!(first.join().unwrap(), "the place was idle");
+    });
 }
 
 #[test]
