@@ -90,7 +90,7 @@ impl BulkheadHandle {
             in_flight: permits.in_flight.count(),
             limit: permits.in_flight.limit(),
             rtt: learner.as_ref().and_then(|learner| learner.rtt()),
-            waiting: permits.queue.len(),
+            waiting: permits.queue.waiting(),
             waited: waited.load(Ordering::Relaxed),
             totals: tally.totals(),
         }

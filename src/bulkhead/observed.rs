@@ -34,7 +34,7 @@ impl Use {
     pub(super) fn of(bulkhead: &State) -> Self {
         Self {
             in_flight: bulkhead.permits.in_flight.count() as u64,
-            queued: bulkhead.permits.queue.len() as u64,
+            queued: bulkhead.permits.queue.waiting() as u64,
         }
     }
 

@@ -1,6 +1,10 @@
 //! The places of a bulkhead, and the calls that wait for one.
 
-use std::{sync::Arc, task::Waker, time::Duration};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use crate::{
     algorithm::InFlight,
@@ -87,11 +91,12 @@ impl Permits {
     }
 
     /// Returns whether the turn of a waiter has come.
-    pub(super) fn poll(&self, ticket: &Queued, waker: &Waker, now: u64) -> Turn {
+    pub(super) fn poll(&self, ticket: &mut Queued, cx: &mut Context<'_>, now: u64) -> Poll<Turn> {
+        let time = (&self.clock, now);
         match (ticket, self.share()) {
-            (Queued::Alone(ticket), _) => self.queue.poll(self, ticket, waker, now),
-            (Queued::Shared(ticket), Some(share)) => share.poll(ticket, waker, now),
-            (Queued::Shared(_), None) => Turn::Never,
+            (Queued::Alone(ticket), _) => self.queue.poll_timed(self, ticket, cx, time),
+            (Queued::Shared(ticket), Some(share)) => share.poll_timed(ticket, cx, time),
+            (Queued::Shared(_), None) => Poll::Ready(Turn::Never),
         }
     }
 

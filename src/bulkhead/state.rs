@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::Context,
+    task::{Context, Poll},
 };
 
 use crate::{
@@ -130,7 +130,7 @@ impl BulkheadGate {
         let Some(wait) = state
             .settings
             .max_wait
-            .filter(|_| state.permits.queue.len() < max_waiting)
+            .filter(|_| state.permits.queue.waiting() < max_waiting)
         else {
             return state.rejection(RejectedKind::BulkheadFull);
         };
@@ -314,15 +314,15 @@ impl<Req> Admit<Req> for BulkheadGate {
     ) -> TicketPoll<Taken> {
         let state = &*self.state;
         let moment = now.by(&state.permits.clock);
-        match state.permits.poll(&ticket.place, cx.waker(), moment) {
-            Turn::Queued(wake) => {
-                TicketPoll::Queued(wake.and_then(|wake| state.permits.clock.moment(wake)))
-            }
+        let Poll::Ready(turn) = state.permits.poll(&mut ticket.place, cx, moment) else {
+            return TicketPoll::Queued;
+        };
+        match turn {
             Turn::Acquired => {
                 state.waited(Waited::Admitted, ticket, moment);
                 TicketPoll::Granted(state.taken(now))
             }
-            Turn::TooLate(_) | Turn::Never => {
+            Turn::TooLate(_) | Turn::Never | Turn::Queued(_) => {
                 state.waited(Waited::Rejected, ticket, moment);
                 let expired = demand
                     .deadline

@@ -195,8 +195,8 @@ pub enum Admission<P, T> {
 pub enum TicketPoll<P> {
     /// Its turn has come; the ticket is gone.
     Granted(P),
-    /// Poll again at that moment at the latest, or when woken.
-    Queued(Option<Instant>),
+    /// Poll again when woken.
+    Queued,
     /// It may not be sent; the ticket is gone.
     Rejected(Box<Rejected>),
 }

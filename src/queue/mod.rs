@@ -8,11 +8,16 @@
 //!
 //! So a waiter takes nothing before its turn, and its turn is decided by *the one that pumps*: the
 //! queue is pumped by each poll, cancellation and release, and pumping acquires for the head, and
-//! for the next head, for as long as that succeeds. A waiter knows when its turn will come, because
-//! all that is ahead of it is in the queue, and sets its own timer to it. If the machine stalls and
-//! a hundred timers ring at once, the first of them to be polled acquires for all whose turn has
-//! come, and the others find that done: two polls a waiter, however late the timers are. A head
-//! that is never polled holds nobody up for the same reason.
+//! for the next head, for as long as that succeeds. The one that pumps sets the timer of the head
+//! to its turn, and those of the next two to a little later. A waiter's own timer, set when it
+//! joins, is later than its turn by 10 ms for each that is ahead of it. So a waiter is polled when
+//! it joins and when its turn has come, also if a stall puts off all turns: timers that rang at the
+//! old ones would have woken everybody in vain. A head that is never polled holds those behind it
+//! up by no more than these 10 ms.
+//!
+//! Those that acquire at the same moment are sent in order. One that is polled before others that
+//! acquired before it is woken once more behind them. A newcomer joins behind those that have
+//! acquired and are about to be polled.
 //!
 //! **Locks.** The mutex is taken only when somebody has to wait; a caller that finds the queue
 //! empty reads one word. Nothing foreign runs under it: a resource may be a user's own limit, and a
@@ -23,7 +28,8 @@
 //! waited for over half of its time. A queue for which that is asked serves the newest of the
 //! highest class first, and drops the old ones, while [it does not drain](crate::algorithm::CoDel).
 //!
-//! **Cost.** Joining, leaving and cancelling one of n waiters is O(log n).
+//! **Cost.** A timer and its handle are allocated for a waiter. Joining, leaving and cancelling one
+//! of n waiters is O(log n).
 
 mod by_key;
 #[cfg(all(test, keep_loom))]
@@ -31,9 +37,16 @@ mod loom_model;
 #[cfg(any(not(keep_loom), test))]
 mod queue_count;
 mod resource;
+mod setting;
 mod shares;
 #[cfg(all(test, not(keep_loom)))]
 mod tests;
+mod timed;
+#[cfg(not(keep_loom))]
+mod timer;
+#[cfg(keep_loom)]
+#[path = "no_timer.rs"]
+mod timer;
 mod wait_queue;
 mod waiters;
 

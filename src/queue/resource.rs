@@ -1,5 +1,9 @@
 //! What is waited for, and what a waiter is told.
 
+use std::sync::Arc;
+
+use super::timer::Timer;
+
 /// What is waited for.
 pub(crate) trait Resource {
     /// Takes `units` for a waiter whose turn was expected at `ready_at`, and which may be served a
@@ -55,6 +59,8 @@ pub(crate) struct Ticket {
     pub(super) number: u64,
     pub(super) units: u32,
     pub(super) latest: u64,
+    /// `None` until it is polled with a timer.
+    pub(super) alarm: Option<Arc<Timer>>,
 }
 
 impl Ticket {

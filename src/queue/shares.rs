@@ -45,7 +45,7 @@ pub(crate) struct Share<'a> {
 /// A place in both queues.
 #[derive(Debug)]
 pub(crate) struct ShareTicket {
-    of_key: Ticket,
+    pub(super) of_key: Ticket,
     of_total: Ticket,
 }
 
@@ -130,18 +130,18 @@ impl Share<'_> {
         }
     }
 
-    /// Returns whether the turn has come, in either queue.
-    pub(crate) fn poll(self, ticket: &ShareTicket, waker: &Waker, now: u64) -> Turn {
+    /// Returns whether the turn has come, in either queue, and the edition of the time to wait for.
+    pub(super) fn poll_once(self, ticket: &ShareTicket, waker: &Waker, now: u64) -> (Turn, u64) {
         let ShareTicket { of_key, of_total } = ticket;
-        let key_wake = match self.queue.poll(&OfKey(self), of_key, waker, now) {
-            Turn::Queued(wake) => wake,
+        let (key_wake, edition) = match self.queue.poll_once(&OfKey(self), of_key, waker, now) {
+            (Turn::Queued(wake), edition) => (wake, edition),
             settled => {
                 self.cancel_of_total(of_total, now);
                 return settled;
             }
         };
         let resource = OfTotal(&self.total.places);
-        match self.total.queue.poll(&resource, of_total, waker, now) {
+        let turn = match self.total.queue.poll(&resource, of_total, waker, now) {
             Turn::Queued(wake) => Turn::Queued(match (key_wake, wake) {
                 (Some(key), Some(total)) => Some(key.min(total)),
                 (key, total) => key.or(total),
@@ -154,7 +154,8 @@ impl Share<'_> {
                 self.queue.cancel(&OfKey(self), of_key, now);
                 settled
             }
-        }
+        };
+        (turn, edition)
     }
 
     /// Gives up the place in both queues, or what was acquired for it.

@@ -10,8 +10,11 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::algorithm::{Limit, OverLimit, Rate, TokenBucket};
+use super::{timer::Timer, *};
+use crate::{
+    algorithm::{Limit, OverLimit, Rate, TokenBucket},
+    ambient::clock::Clock,
+};
 
 /// A limit on a rate, as the layers make a resource of it.
 struct Limited(TokenBucket);
@@ -95,11 +98,17 @@ fn joined<const N: usize>(queue: &WaitQueue, resource: &dyn Resource) -> [Ticket
 #[test]
 fn a_waiter_polls_twice_however_late_it_is() {
     let (queue, limit) = (WaitQueue::default(), used_up());
-    let tickets: [Ticket; 20] = joined(&queue, &limit);
+    let timer = || Some(Arc::new(Timer::new(Clock::start())));
+    let tickets = joined::<20>(&queue, &limit).map(|ticket| Ticket {
+        alarm: timer(),
+        ..ticket
+    });
     let wakers = [(); 20].map(|()| Arc::new(Count::default()));
     for (number, ticket) in tickets.iter().enumerate() {
         let turn = queue.poll(&limit, ticket, &wakers[number].clone().into(), 0);
-        assert_eq!(turn, Turn::Queued(Some((number as u64 + 1) * MILLI)));
+        // Its own timer is later than its turn by 10 ms for each that is ahead of it.
+        let timer = (number as u64 + 1) * MILLI + number as u64 * 10 * MILLI;
+        assert_eq!(turn, Turn::Queued(Some(timer)));
     }
     // A stall: all timers ring at once, and the last is polled first. The rate allows one of what
     // was missed, and a tick's worth.
@@ -205,6 +214,47 @@ fn whoever_polls_acquires_for_the_head() {
 }
 
 #[test]
+fn one_behind_others_lets_them_go_first() {
+    let (queue, places) = (WaitQueue::default(), Places(AtomicU64::new(0)));
+    let [head, second, last] = joined(&queue, &places);
+    let counts = [(); 3].map(|()| Arc::new(Count::default()));
+    let poll =
+        |ticket, number: usize| queue.poll(&places, ticket, &counts[number].clone().into(), 0);
+    assert_eq!(
+        (poll(&head, 0), poll(&second, 1)),
+        (Turn::Queued(None), Turn::Queued(None))
+    );
+    places.0.store(3, Ordering::Relaxed);
+    // It acquires for all three, and is woken after the two.
+    assert_eq!(poll(&last, 2), Turn::Queued(None));
+    assert_eq!(counts.each_ref().map(|count| count.get()), [1; 3]);
+    // A newcomer goes behind them too.
+    assert!(!queue.is_empty() && queue.waiting() == 0);
+    places.0.store(1, Ordering::Relaxed);
+    let newcomer = queue.join(&places, 1, PATIENT, 0).unwrap();
+    assert_eq!(poll(&newcomer, 0), Turn::Queued(None));
+    for ticket in [&head, &second, &last, &newcomer] {
+        assert_eq!(
+            queue.poll(&places, ticket, Waker::noop(), 0),
+            Turn::Acquired
+        );
+    }
+    assert!(queue.is_empty() && queue.is_unused());
+}
+
+#[test]
+fn one_behind_a_cancelled_one_goes_at_once() {
+    let (queue, places) = (WaitQueue::default(), Places(AtomicU64::new(0)));
+    let [head, last] = joined(&queue, &places);
+    queue.poll(&places, &head, Waker::noop(), 0);
+    places.0.store(1, Ordering::Relaxed);
+    queue.notify(&places, || 0);
+    queue.cancel(&places, &head, 0);
+    assert_eq!(queue.poll(&places, &last, Waker::noop(), 0), Turn::Acquired);
+    assert!(queue.is_empty());
+}
+
+#[test]
 fn a_grant_to_a_waiter_that_has_gone_passes_on() {
     let (queue, places) = (WaitQueue::default(), Places(AtomicU64::new(0)));
     let [head, second] = joined(&queue, &places);
@@ -232,7 +282,7 @@ fn a_cancelled_waiter_in_the_middle_wakes_nobody() {
         queue.poll(&limit, ticket, &count.clone().into(), 0);
     }
     queue.cancel(&limit, &middle, 0);
-    assert_eq!((count.get(), queue.len()), (0, 2));
+    assert_eq!((count.get(), queue.waiting()), (0, 2));
     // When it becomes the head, its timer is set to too late, and it is told.
     assert_eq!(
         queue.poll(&limit, &head, Waker::noop(), MILLI),
@@ -396,7 +446,7 @@ fn a_waker_may_cancel_when_it_is_dropped() {
         0,
     );
     queue.poll(places, &head, Waker::noop(), 0);
-    assert_eq!(queue.len(), 2);
+    assert_eq!(queue.waiting(), 2);
     queue.poll(
         places,
         &head,
@@ -419,7 +469,7 @@ fn a_resource_may_come_back_to_its_queue() {
         }
 
         fn ready_in(&self, _: u32, _: u64, _: u64) -> Option<u64> {
-            assert!(self.0.len() < 9);
+            assert!(self.0.waiting() < 9);
             None
         }
 
@@ -619,7 +669,7 @@ mod codel {
         let newest = queue.join(&places, 1, PATIENT, now).unwrap();
         places.give_back(1, now);
         queue.notify(&places, || now);
-        assert_eq!((count.get(), queue.len()), (3, 0));
+        assert_eq!((count.get(), queue.waiting()), (3, 0));
         for ticket in &old {
             queue.cancel(&places, ticket, now);
         }

@@ -4,24 +4,25 @@ use std::{sync::PoisonError, task::Waker};
 
 use super::{
     resource::{Blocked, Bounds, Resource, Ticket, Turn},
-    waiters::{Head, Queue, Settled, Waiter},
+    waiters::{Calls, Head, Queue, Settled, Waiter},
 };
 use crate::algorithm::CoDel;
-use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, after_seq_cst_write, fence};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, after_seq_cst_write, fence};
 
 #[derive(Debug)]
 pub(crate) struct WaitQueue {
-    /// How many wait. Relaxed but for the fences of [`join`](Self::join) and
-    /// [`notify`](Self::notify): it sends newcomers to the mutex, which orders all else. A newcomer
-    /// that misses the first waiter came at the same time, and may as well be first.
-    waiting: AtomicUsize,
+    /// How many wait, and above these 32 bits how many have acquired and are about to poll. Relaxed
+    /// but for the fences of [`join`](Self::join) and [`notify`](Self::notify): it sends newcomers
+    /// to the mutex, which orders all else. A newcomer that misses the first waiter came at the
+    /// same time, and may as well be first.
+    waiting: AtomicU64,
     queue: Mutex<Queue>,
 }
 
 impl Default for WaitQueue {
     fn default() -> Self {
         Self {
-            waiting: AtomicUsize::new(0),
+            waiting: AtomicU64::new(0),
             queue: Mutex::new(Queue::default()),
         }
     }
@@ -37,26 +38,27 @@ impl WaitQueue {
             ..Queue::default()
         };
         Self {
-            waiting: AtomicUsize::new(0),
+            waiting: AtomicU64::new(0),
             queue: Mutex::new(queue),
         }
     }
 
+    /// Returns whether a newcomer has nobody before it: nobody waits, and nobody has acquired that
+    /// is yet to be sent.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.waiting.load(Ordering::Relaxed) == 0
     }
 
     /// How many wait for their turn.
     #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+    pub(crate) fn waiting(&self) -> usize {
+        waiters(self.waiting.load(Ordering::Relaxed))
     }
 
     /// Returns whether nobody waits, and nobody has yet to learn that its wait is over.
     pub(crate) fn is_unused(&self) -> bool {
-        let queue = self.lock();
-        queue.waiters.is_empty() && queue.settled.is_empty()
+        self.lock().is_unused()
     }
 
     /// Joins at the end of its class, unless its turn would come too late or too many wait already.
@@ -85,6 +87,7 @@ impl WaitQueue {
             number: queue.next_number,
             units,
             latest,
+            alarm: None,
         };
         let waiter = Waiter {
             class: bounds.class,
@@ -94,12 +97,14 @@ impl WaitQueue {
             ready_at: wait.map(|wait| now.saturating_add(wait)),
             timer: None,
             latest,
+            edition: 0,
             waker: None,
+            alarm: None,
         };
         queue.next_number += 1;
         queue.joined_units = queue.joined_units.wrapping_add(u64::from(units));
         queue.insert(ticket.number, waiter);
-        self.waiting.store(queue.waiters.len(), Ordering::Relaxed);
+        self.publish(&queue);
         drop(queue);
         // Partner of the fence in `notify`. A release that does not see this waiter is seen by the
         // attempt of its first poll: without the fences both could miss each other.
@@ -108,6 +113,9 @@ impl WaitQueue {
     }
 
     /// Returns whether the turn has come. If not, keeps the waker.
+    ///
+    /// One that has acquired while others before it have yet to be sent lets them go first: it is
+    /// woken after them, and then sent.
     pub(crate) fn poll(
         &self,
         resource: &dyn Resource,
@@ -115,30 +123,53 @@ impl WaitQueue {
         waker: &Waker,
         now: u64,
     ) -> Turn {
+        self.poll_once(resource, ticket, waker, now).0
+    }
+
+    /// As [`poll`](Self::poll), with the edition of the time that its timer is to be set to.
+    pub(super) fn poll_once(
+        &self,
+        resource: &dyn Resource,
+        ticket: &Ticket,
+        waker: &Waker,
+        now: u64,
+    ) -> (Turn, u64) {
         // Before the lock is taken: it may run anything.
         let waker = waker.clone();
         self.pump(resource, Some(ticket.number), now);
         let late = now > ticket.latest;
         let mut queue = self.lock();
-        if let Some(settled) = queue.settled.remove(&ticket.number) {
+        if queue.yields(ticket.number) {
+            self.publish(&queue);
             drop(queue);
-            return match settled {
+            waker.wake();
+            return (Turn::Queued(None), 0);
+        }
+        if let Some(settled) = queue.take_settled(ticket.number) {
+            self.publish(&queue);
+            drop(queue);
+            let turn = match settled {
                 Settled::Acquired => Turn::Acquired,
                 Settled::TooLate => Turn::TooLate(resource.ready_in(ticket.units, 0, now)),
                 Settled::Never => Turn::Never,
             };
+            return (turn, 0);
         }
         if late {
-            let removed = queue.remove(ticket.number, &self.waiting);
+            let removed = queue.remove(ticket.number);
+            self.publish(&queue);
             drop(queue);
             drop(removed);
-            return Turn::TooLate(resource.ready_in(ticket.units, 0, now));
+            return (Turn::TooLate(resource.ready_in(ticket.units, 0, now)), 0);
         }
         let before = queue.units_before(ticket.number);
         let Some(waiter) = queue.waiters.get_mut(&ticket.number) else {
-            return Turn::Never;
+            return (Turn::Never, 0);
         };
         let kept = waiter.keep(waker);
+        if waiter.alarm.is_none() {
+            waiter.alarm.clone_from(&ticket.alarm);
+        }
         let due = waiter.ready_at.is_some_and(|ready_at| ready_at <= now);
         if due {
             // Its time has come, and others are still ahead: the rate was lowered, or a penalty
@@ -163,8 +194,9 @@ impl WaitQueue {
         let was_head = queue
             .head(now)
             .is_some_and(|head| head.number == ticket.number);
-        let removed = queue.remove(ticket.number, &self.waiting);
-        let settled = queue.settled.remove(&ticket.number);
+        let removed = queue.remove(ticket.number);
+        let settled = queue.take_settled(ticket.number);
+        self.publish(&queue);
         drop(queue);
         drop(removed);
         let acquired = matches!(settled, Some(Settled::Acquired));
@@ -182,7 +214,7 @@ impl WaitQueue {
     pub(crate) fn notify(&self, resource: &dyn Resource, now: impl FnOnce() -> u64) {
         // Partner of the fence in `join`: the change was made before it.
         fence(Ordering::SeqCst);
-        if !self.is_empty() {
+        if self.waiting() > 0 {
             self.pump(resource, None, now());
         }
     }
@@ -194,7 +226,7 @@ impl WaitQueue {
         after_seq_cst_write();
         // SeqCst: in the total order this load follows the write. If it misses a waiter, the write
         // comes before the fence of `join`, and the attempt after that fence sees it.
-        self.waiting.load(Ordering::SeqCst) > 0
+        waiters(self.waiting.load(Ordering::SeqCst)) > 0
     }
 
     /// Decides the turns of the first waiters.
@@ -204,7 +236,7 @@ impl WaitQueue {
 
     /// The units of all that wait.
     fn units(&self) -> u64 {
-        if self.is_empty() {
+        if self.waiting() == 0 {
             return 0;
         }
         let queue = self.lock();
@@ -237,8 +269,7 @@ impl WaitQueue {
             };
             pumping.0 = None;
             let step = self.end(head, decision, own, now);
-            step.run(resource, head, now);
-            match step.again {
+            match step.run(resource, head, now) {
                 Some(then) => now = now.max(then),
                 None => return,
             }
@@ -269,38 +300,39 @@ impl WaitQueue {
         let mut queue = self.lock();
         queue.pumping = false;
         let again = queue.again.take();
-        let is_own = own == Some(head.number);
-        match decision {
-            Ok(settled) => {
-                let Some(mut waiter) = queue.remove(head.number, &self.waiting) else {
-                    // It was cancelled while it was decided about.
-                    let lost = matches!(settled, Settled::Acquired);
-                    return Step {
-                        waker: None,
-                        is_own,
-                        lost,
-                        again: Some(again.unwrap_or(now)),
-                    };
-                };
-                queue.settled.insert(head.number, settled);
-                let (waker, again) = (waiter.waker.take(), Some(again.unwrap_or(now)));
-                Step {
-                    waker,
-                    is_own,
-                    lost: false,
-                    again,
-                }
-            }
+        let settled = match decision {
+            Ok(settled) => settled,
             Err(blocked) => {
-                let waker = queue.postpone(head.number, blocked, now);
-                Step {
-                    waker,
-                    is_own,
-                    lost: false,
+                return Step {
                     again,
-                }
+                    ..Step::to(queue.postpone(blocked, own, now))
+                };
             }
+        };
+        let removed = queue.remove(head.number);
+        let is_own = own == Some(head.number);
+        if let Some(waiter) = &removed {
+            queue.settle(waiter, head.number, settled);
         }
+        self.publish(&queue);
+        drop(queue);
+        let Some(mut waiter) = removed else {
+            // It was cancelled while it was decided about.
+            return Step {
+                lost: settled == Settled::Acquired,
+                again: Some(again.unwrap_or(now)),
+                ..Step::to(Calls::default())
+            };
+        };
+        let waker = waiter.waker.take().filter(|_| !is_own);
+        Step {
+            again: Some(again.unwrap_or(now)),
+            ..Step::to(Calls::wake(waker))
+        }
+    }
+
+    fn publish(&self, queue: &Queue) {
+        self.waiting.store(queue.word(), Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -309,11 +341,16 @@ impl WaitQueue {
     }
 }
 
+/// The waiters of a word that [`Queue::word`] makes.
+#[inline]
+fn waiters(word: u64) -> usize {
+    // Of 32 bits: on the smallest machines more waiters than fit are as good as the most.
+    usize::try_from(word & u64::from(u32::MAX)).unwrap_or(usize::MAX)
+}
+
 /// What is left to do after a decision, without the lock.
 struct Step {
-    waker: Option<Waker>,
-    /// It is polling just now, and need not be woken.
-    is_own: bool,
+    calls: Calls,
     /// What was acquired has no owner any more.
     lost: bool,
     /// Go on, with a time that is at least this.
@@ -321,13 +358,21 @@ struct Step {
 }
 
 impl Step {
-    fn run(&self, resource: &dyn Resource, head: Head, now: u64) {
+    fn to(calls: Calls) -> Self {
+        Self {
+            calls,
+            lost: false,
+            again: None,
+        }
+    }
+
+    /// Returns with which time to go on.
+    fn run(self, resource: &dyn Resource, head: Head, now: u64) -> Option<u64> {
         if self.lost {
             resource.give_back(head.units, now);
         }
-        if let (Some(waker), false) = (&self.waker, self.is_own) {
-            waker.wake_by_ref();
-        }
+        self.calls.make();
+        self.again
     }
 }
 

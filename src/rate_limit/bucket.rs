@@ -1,8 +1,9 @@
 //! One limit, wherever it is kept: what callers and handles do to it.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use crate::{
     Changed, Rejected, RejectedKind,
@@ -139,7 +140,7 @@ impl BucketRef<'_> {
             available: self.limit.available(now),
             rate: self.limit.rate(),
             burst: self.limit.burst(),
-            waiting: self.queue.map_or(0, WaitQueue::len),
+            waiting: self.queue.map_or(0, WaitQueue::waiting),
             totals: self.tally.totals(),
         }
     }
@@ -333,14 +334,11 @@ pub(super) fn rejected(turn: &Turn) -> (RejectedKind, Option<Duration>) {
 /// Polls a place in a queue.
 pub(super) fn poll(
     limit: &dyn Limit,
-    (queue, ticket): (&WaitQueue, &Ticket),
-    cx: &mut std::task::Context<'_>,
-    (clock, now): (&Clock, u64),
-) -> Result<Option<Instant>, Turn> {
-    match queue.poll(&Waited(limit), ticket, cx.waker(), now) {
-        Turn::Queued(wake) => Ok(wake.and_then(|wake| clock.moment(wake))),
-        turn => Err(turn),
-    }
+    (queue, ticket): (&WaitQueue, &mut Ticket),
+    cx: &mut Context<'_>,
+    time: (&Clock, u64),
+) -> Poll<Turn> {
+    queue.poll_timed(&Waited(limit), ticket, cx, time)
 }
 
 impl Resource for Waited<'_> {

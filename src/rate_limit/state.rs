@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Context,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -166,7 +166,7 @@ impl Observed for State {
     fn observe(&self) -> Instance {
         let limit = self.limit.get();
         let state = observe::State::RateLimit {
-            queued: Some(self.queue.len() as u64),
+            queued: Some(self.queue.waiting() as u64),
             keys: None,
             evictions: None,
         };
@@ -299,9 +299,9 @@ impl<Req> Admit<Req> for LimitGate {
             ..
         } = &*self.state;
         let now = now.by(clock);
-        let turn = match bucket::poll(limit.get(), (queue, &ticket.place), cx, (clock, now)) {
-            Ok(wake) => return TicketPoll::Queued(wake),
-            Err(turn) => turn,
+        let place = (queue, &mut ticket.place);
+        let Poll::Ready(turn) = bucket::poll(limit.get(), place, cx, (clock, now)) else {
+            return TicketPoll::Queued;
         };
         self.state.waited(ticket, now);
         if let Turn::Acquired = turn {

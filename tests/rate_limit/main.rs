@@ -3,4 +3,5 @@
 
 mod accuracy;
 mod shared;
+mod waiters;
 mod waiting;

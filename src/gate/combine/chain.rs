@@ -212,7 +212,7 @@ where
                     let own = inquiry.of(|asked| &mut asked.0);
                     let pass = match self.first.poll_ticket(first, own, cx, now) {
                         TicketPoll::Granted(pass) => pass,
-                        TicketPoll::Queued(wake) => return TicketPoll::Queued(wake),
+                        TicketPoll::Queued => return TicketPoll::Queued,
                         TicketPoll::Rejected(rejected) => return TicketPoll::Rejected(rejected),
                     };
                     *ticket = ChainTicket::Over;
@@ -226,7 +226,7 @@ where
                     let own = inquiry.of(|asked| &mut asked.1);
                     let second = match self.second.poll_ticket(second, own, cx, now) {
                         TicketPoll::Granted(pass) => Ok(pass),
-                        TicketPoll::Queued(wake) => return TicketPoll::Queued(wake),
+                        TicketPoll::Queued => return TicketPoll::Queued,
                         TicketPoll::Rejected(rejected) => Err(rejected),
                     };
                     let first = mem::take(first);
@@ -239,7 +239,7 @@ where
                         }
                     };
                 }
-                ChainTicket::Over => return TicketPoll::Queued(None),
+                ChainTicket::Over => return TicketPoll::Queued,
             }
         }
     }

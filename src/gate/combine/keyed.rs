@@ -171,7 +171,7 @@ where
         let own = inquiry.of(|asked| &mut asked.gate);
         match self.of(place).poll_ticket(ticket, own, cx, now) {
             TicketPoll::Granted(pass) => TicketPoll::Granted(KeyedPass(Some((place.take(), pass)))),
-            TicketPoll::Queued(wake) => TicketPoll::Queued(wake),
+            TicketPoll::Queued => TicketPoll::Queued,
             TicketPoll::Rejected(rejected) => TicketPoll::Rejected(rejected),
         }
     }

@@ -100,7 +100,7 @@ impl<G: Admit<Req>, Req> Admit<Req> for Option<G> {
         {
             None => TicketPoll::Granted(None),
             Some(TicketPoll::Granted(pass)) => TicketPoll::Granted(Some(pass)),
-            Some(TicketPoll::Queued(wake)) => TicketPoll::Queued(wake),
+            Some(TicketPoll::Queued) => TicketPoll::Queued,
             Some(TicketPoll::Rejected(rejected)) => TicketPoll::Rejected(rejected),
         }
     }

@@ -277,9 +277,9 @@ fn tell<G: Admit<u32> + Read<u32>>(gate: &G) {
             gate.leave(ticket, &now);
         } else {
             // Of two gates the second one lets it wait as well.
-            while let TicketPoll::Queued(_) =
-                gate.poll_ticket(&mut ticket, asking.inquiry(), cx, &now)
-            {}
+            while let TicketPoll::Queued = gate.poll_ticket(&mut ticket, asking.inquiry(), cx, &now)
+            {
+            }
         }
     }
 }

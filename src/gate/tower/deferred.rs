@@ -2,11 +2,9 @@
 
 use std::{
     mem,
-    pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
 
 use crate::{
@@ -24,7 +22,6 @@ use crate::{
 /// A call that waits. Boxed, so it may be as large as it needs.
 pub(super) struct Deferred<S, G: Gate, P, Req> {
     owed: Owed<G>,
-    timer: Option<Pin<Box<Sleep>>>,
     /// Ends when the gates change while the service is not ready.
     changed: Option<ClosedWatch>,
     service: S,
@@ -104,7 +101,6 @@ impl<S, G: Gate, P, Req> Deferred<S, G, P, Req> {
         let deadline = (telling.deadline)(protocol, &request);
         Self {
             owed,
-            timer: None,
             changed: None,
             service,
             request: Some(request),
@@ -151,39 +147,26 @@ impl<S, G: Gate, P, Req> Deferred<S, G, P, Req> {
     where
         G: Admit<Req>,
     {
-        loop {
-            let Owed { gate, waiting } = &mut self.owed;
-            let Waiting::Queued(ticket) = waiting else {
-                return Poll::Ready(Ok(()));
-            };
-            let inquiry = Inquiry {
-                request: self.request.as_ref().expect("not sent yet"),
-                demand: &self.demand,
-                asked: &mut self.asked,
-            };
-            match gate.poll_ticket(ticket, inquiry, cx, &Now::unread()) {
-                TicketPoll::Granted(pass) => {
-                    *waiting = Waiting::Granted(pass);
-                    return Poll::Ready(Ok(()));
-                }
-                TicketPoll::Rejected(rejected) => {
-                    *waiting = Waiting::Nothing;
-                    return Poll::Ready(Err(rejected));
-                }
-                TicketPoll::Queued(None) => return Poll::Pending,
-                TicketPoll::Queued(Some(wake)) => ready!(self.poll_timer(wake, cx)),
+        let Owed { gate, waiting } = &mut self.owed;
+        let Waiting::Queued(ticket) = waiting else {
+            return Poll::Ready(Ok(()));
+        };
+        let inquiry = Inquiry {
+            request: self.request.as_ref().expect("not sent yet"),
+            demand: &self.demand,
+            asked: &mut self.asked,
+        };
+        match gate.poll_ticket(ticket, inquiry, cx, &Now::unread()) {
+            TicketPoll::Granted(pass) => {
+                *waiting = Waiting::Granted(pass);
+                Poll::Ready(Ok(()))
             }
+            TicketPoll::Rejected(rejected) => {
+                *waiting = Waiting::Nothing;
+                Poll::Ready(Err(rejected))
+            }
+            TicketPoll::Queued => Poll::Pending,
         }
-    }
-
-    fn poll_timer(&mut self, wake: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(wake)));
-        if timer.deadline() != wake {
-            timer.as_mut().reset(wake);
-        }
-        timer.as_mut().poll(cx)
     }
 
     /// Asks the service for readiness. If it fails, or panics, the call is not sent, and the gates

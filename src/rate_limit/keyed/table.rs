@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError, TryLockError},
-    task::Context,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -329,25 +329,19 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
         cx: &mut Context<'_>,
         now: &Now,
     ) -> TicketPoll<TakenOfKey> {
-        let TableTicket { hash, queue, .. } = &*ticket;
-        let (limit, clock) = (self.table.of(*hash), &self.table.clock);
-        let now = now.by(clock);
-        match bucket::poll(&limit, (queue, &ticket.place), cx, (clock, now)) {
-            Ok(wake) => TicketPoll::Queued(wake),
-            Err(turn) => {
-                self.table.queues.left(*hash, queue);
-                self.table.waited(ticket, now);
-                match turn {
-                    Turn::Acquired => {
-                        TicketPoll::Granted(TakenOfKey(Some((*hash, ticket.place.units()))))
-                    }
-                    turn => {
-                        let why = bucket::rejected(&turn);
-                        TicketPoll::Rejected(self.rejected(*hash, why, inquiry.request))
-                    }
-                }
-            }
+        let (hash, clock) = (ticket.hash, &self.table.clock);
+        let (limit, now) = (self.table.of(hash), now.by(clock));
+        let place = (&*ticket.queue, &mut ticket.place);
+        let Poll::Ready(turn) = bucket::poll(&limit, place, cx, (clock, now)) else {
+            return TicketPoll::Queued;
+        };
+        self.table.queues.left(hash, &ticket.queue);
+        self.table.waited(ticket, now);
+        if let Turn::Acquired = turn {
+            return TicketPoll::Granted(TakenOfKey(Some((hash, ticket.place.units()))));
         }
+        let why = bucket::rejected(&turn);
+        TicketPoll::Rejected(self.rejected(hash, why, inquiry.request))
     }
 
     #[inline(always)]
