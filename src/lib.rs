@@ -59,6 +59,8 @@ mod drain;
 #[cfg(any(feature = "layers", all(test, keep_loom)))]
 mod queue;
 mod sync;
+#[cfg(feature = "layers")]
+mod unbuilt;
 
 #[cfg(feature = "layers")]
 pub use call::{CarryDeadline, Deadline, Timeouts};

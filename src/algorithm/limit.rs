@@ -22,6 +22,10 @@ mod tests;
 /// Every method is one atomic step for its caller, or a few of which each errs towards admitting
 /// less. Of `now` see [the module](super): it counts from when the first layer was built that has
 /// the limit.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no rate limit",
+    note = "`TokenBucket`, `LeakyBucket`, `SlidingLog`, `SlidingRing`, `SlidingCounter` and `All` are; a `Rate` alone goes to `RateLimitLayer::builder(rate)`"
+)]
 pub trait Limit: fmt::Debug + Send + Sync {
     /// Takes `cost` units, or none. What costs nothing is free, whatever is owed or closed.
     ///

@@ -28,6 +28,10 @@ pub(super) type Passed<F, Req, P> = <F as Keep<Req, P>>::Request;
 ///
 /// The two closures of [`FallbackLayer::builder`](super::FallbackLayer::builder) are one, so are a
 /// [value](super::FallbackLayer::value) and a [backup](super::FallbackLayer::service).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` gives no answer of type `Result<{Res}, {Err}>` to a request of type `{Req}`",
+    note = "the answers of a fallback have the types of the service's: its response, and the error that its protocol makes of its error"
+)]
 pub trait Answer<Req, P, Res, Err>: Keep<Req, P> {
     /// The answer to come.
     type Future: Future<Output = Result<Res, Err>>;

@@ -10,6 +10,11 @@ use crate::{Criticality, Outcome, Rejected, ambient::clock::Now, protocol::Quota
 ///
 /// A call is *admitted* with a pass, which is [given back](Self::give_back) if the call is not sent
 /// after all, and else lasts until the call [ends](Self::end). The default of a pass owes nothing.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no gate",
+    label = "a gate is made by `.gate()?` of a builder",
+    note = "up to four gates stand in a tuple, from the outside in"
+)]
 pub trait Gate {
     /// What an admission owes until its call has ended.
     type Pass: Default + Send;

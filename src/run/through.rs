@@ -17,6 +17,10 @@ use crate::{
 
 /// What calls go through: a layer, or several, given by reference. `S` is what lies within.
 #[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "no function runs through `{Self}`",
+    note = "functions run through a layer, which a builder is not before `.build()?`, a tuple of up to four layers, or a stack of `.plain(..)`"
+)]
 pub trait Through<S> {
     /// Both together.
     type Service;

@@ -26,6 +26,10 @@ pub struct Own;
 
 /// The makings of a rate limit: the stack's own settings, or a builder, keyed or not.
 #[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no builder of a rate limit",
+    note = "a stack builds its parts itself: give it `RateLimitLayer::builder(..)` without `.build()`"
+)]
 pub trait LimitPart {
     /// The gate.
     type Gate: Gate;
@@ -41,6 +45,10 @@ pub trait LimitPart {
 
 /// The makings of a server's bulkhead: the stack's own settings, or a builder, keyed or not.
 #[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no builder of a bulkhead",
+    note = "a stack builds its parts itself: give it `BulkheadLayer::builder(..)` without `.build()`"
+)]
 pub trait BulkheadPart {
     /// The gate.
     type Gate: Gate;

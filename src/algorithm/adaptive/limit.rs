@@ -5,6 +5,10 @@ use std::{fmt, time::Duration};
 use crate::ConfigError;
 
 /// A limit that moves with what a window of calls has shown.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` learns no limit",
+    note = "`Aimd`, `Vegas` and `Gradient2` do"
+)]
 pub trait AdaptiveLimit: fmt::Debug + Send + Sync {
     /// The limit to start with.
     fn initial(&self) -> usize;

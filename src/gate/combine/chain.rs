@@ -31,6 +31,11 @@ pub enum ChainTicket<A: Gate, B: Gate> {
 }
 
 /// One gate or a tuple of them, from the outside in.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no gate",
+    label = "a gate is made by `.gate()?` of a builder",
+    note = "up to four gates stand in a tuple, from the outside in"
+)]
 pub trait IntoGate {
     /// The one gate.
     type Gate: Gate;

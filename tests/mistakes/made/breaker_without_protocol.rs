@@ -1,0 +1,9 @@
+//| ``the method `build` exists .. doesn't satisfy `Unset: Choice` ``
+//~ `.protocol(http::Client::new())`, `http::Server`, `grpc::..`, `Plain`
+//~ `Unset: Choice`
+
+use tower_keep::circuit_breaker::CircuitBreakerLayer;
+
+fn mistake() {
+    let _ = CircuitBreakerLayer::builder().build();
+}
