@@ -56,6 +56,8 @@
 //! | [`panic`](Fault::panic) | all | a panic |
 //! | [`cut_body`](Fault::cut_body), [`stall_body`](Fault::stall_body), [`trickle_body`](Fault::trickle_body) | HTTP, gRPC | a response whose body fails, stops, or is slow |
 //!
+//! It needs a tokio runtime with its timer enabled.
+//!
 //! **Cost.** A stopped layer costs a call two loads, and no allocation. While it runs, a call costs
 //! a reading of the clock and two hashes for each fault. A call that is hit allocates. **Clone.**
 //! All clones share the state. A clone has not been asked for readiness. **Drop.** A call that is

@@ -3,13 +3,13 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use tokio::{runtime, sync::Notify, time::Instant};
+use tokio::{runtime, sync::Notify, task::AbortHandle, time::Instant};
 
 use crate::{
     Changed, ConfigError,
@@ -79,8 +79,22 @@ pub(super) struct State {
     spared: AtomicU64,
     /// Wakes the calls that wait, when a run ends.
     ended: Notify,
-    /// Held to start and to end: never by calls, but for the one that finds the time over.
-    turn: Mutex<()>,
+    /// Locked to start and to end: never by calls, but for the one that finds the time over. No
+    /// user code runs under it: neither wakers nor subscribers. It holds the task that notices the
+    /// end.
+    turn: Mutex<Option<EndTask>>,
+}
+
+/// The task that notices the end of a run. Dropped, it ends.
+#[derive(Debug)]
+struct EndTask(AbortHandle);
+
+/// A run that has ended, to be told of when no lock is held.
+struct Ended {
+    why: Why,
+    injected: u64,
+    /// Not dropped under the lock.
+    _task: Option<EndTask>,
 }
 
 /// The cause of the end of a run.
@@ -127,7 +141,7 @@ impl State {
             shadow: AtomicBool::new(policy.shadow),
             spared: AtomicU64::new(0),
             ended: Notify::new(),
-            turn: Mutex::new(()),
+            turn: Mutex::new(None),
         }
     }
 
@@ -209,14 +223,17 @@ impl State {
         let policy = policy
             .checked()
             .map_err(|error| error.of(LAYER, self.name))?;
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn = self.turn();
         let before = self.policy();
         self.shadow.store(policy.shadow, Ordering::Relaxed);
         self.max_active.store(policy.max_active, Ordering::Relaxed);
         self.enabled.store(policy.enabled, Ordering::Relaxed);
+        let mut ended = None;
         if !policy.enabled {
-            self.end_in_turn(Why::SwitchedOff);
+            ended = self.end_in(&mut turn, Why::SwitchedOff);
         }
+        drop(turn);
+        self.tell(ended);
         let changed = Changed::default()
             .note(LAYER, "enabled", (before.enabled, policy.enabled))
             .note(LAYER, "shadow", (before.shadow, policy.shadow))
@@ -231,22 +248,41 @@ impl State {
 
     /// Ends the run. If `until` is given, only the one that lasts until then.
     fn end(&self, until: Option<u64>, why: Why) {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        if until.is_none_or(|until| self.until.load(Ordering::Relaxed) == until) {
-            self.end_in_turn(why);
-        }
-    }
-
-    fn end_in_turn(&self, why: Why) {
-        if self.until.swap(0, Ordering::Release) == 0 {
+        let mut turn = self.turn();
+        if until.is_some_and(|until| self.until.load(Ordering::Relaxed) != until) {
             return;
         }
+        let ended = self.end_in(&mut turn, why);
+        drop(turn);
+        self.tell(ended);
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Option<EndTask>> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end_in(&self, turn: &mut Option<EndTask>, why: Why) -> Option<Ended> {
+        if self.until.swap(0, Ordering::Release) == 0 {
+            return None;
+        }
         self.run.fetch_add(1, Ordering::Release);
-        self.ended.notify_waiters();
         let injected = self.faults.iter();
         let injected = injected.map(|fault| fault.counts.injected.load(Ordering::Relaxed));
-        let told = (LAYER, self.name);
-        trace::faults_ended(told, self.reason, why.as_str(), injected.sum());
+        Some(Ended {
+            why,
+            injected: injected.sum(),
+            _task: turn.take(),
+        })
+    }
+
+    /// Wakes the calls that wait, and tells of the end. A waiter of a later run, which may have
+    /// started meanwhile, is woken as well, and goes on waiting.
+    fn tell(&self, ended: Option<Ended>) {
+        if let Some(Ended { why, injected, .. }) = ended {
+            self.ended.notify_waiters();
+            let told = (LAYER, self.name);
+            trace::faults_ended(told, self.reason, why.as_str(), injected);
+        }
     }
 
     fn counted(&self, count: impl Fn(&Counts) -> &AtomicU64) -> BTreeMap<&'static str, u64> {
@@ -273,11 +309,11 @@ impl State {
 
 /// Starts a run, and ends the one before. Returns whether it has started.
 pub(super) fn start(state: &Striped<State>, lasting: Duration) -> bool {
-    let turn = state.turn.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut turn = state.turn();
     if !state.enabled.load(Ordering::Relaxed) || lasting.is_zero() {
         return false;
     }
-    state.end_in_turn(Why::StartedAnew);
+    let ended = state.end_in(&mut turn, Why::StartedAnew);
     state.calls.store(0, Ordering::Relaxed);
     state.waits.store(0, Ordering::Relaxed);
     let now = state.clock.now();
@@ -286,15 +322,16 @@ pub(super) fn start(state: &Striped<State>, lasting: Duration) -> bool {
     let until = now.saturating_add(nanos(lasting)).max(1);
     state.run.fetch_add(1, Ordering::Release);
     state.until.store(until, Ordering::Release);
+    // So that the end is noticed without any call. Outside of a runtime a call notices it.
+    *turn = runtime::Handle::try_current().ok().map(|runtime| {
+        let ends = clock::later(clock::moment(), lasting);
+        let task = runtime.spawn(end_at(ends, Arc::downgrade(state.value())));
+        EndTask(task.abort_handle())
+    });
+    drop(turn);
+    state.tell(ended);
     let told = (LAYER, state.name);
     trace::faults_started(told, state.reason, lasting, state.is_shadow());
-    drop(turn);
-    // So that the end is noticed without any call. Outside of a runtime a call notices it.
-    if let Ok(runtime) = runtime::Handle::try_current() {
-        let ends = clock::later(clock::moment(), lasting);
-        let state = std::sync::Arc::downgrade(state.value());
-        runtime.spawn(end_at(ends, state));
-    }
     true
 }
 
@@ -303,6 +340,12 @@ async fn end_at(moment: Instant, state: Weak<State>) {
     if let Some(state) = state.upgrade() {
         // It ends the run if its time is over, and it is not if it was started anew.
         state.run();
+    }
+}
+
+impl Drop for EndTask {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -46,24 +46,31 @@ impl Wait {
 }
 
 async fn wait(state: Held<State>, run: Run, until: Option<Instant>) -> Waited {
-    let mut ended = pin!(state.ended());
-    // From here on an end wakes it.
-    ended.as_mut().enable();
-    if !state.is_on(run) {
-        return Waited::Released;
-    }
     let own = until.filter(|until| *until < run.ends);
     let mut timer = pin!(sleep_until(own.unwrap_or(run.ends)));
-    poll_fn(|cx| {
-        if ended.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Waited::Released);
+    loop {
+        let mut ended = pin!(state.ended());
+        // From here on an end wakes it.
+        ended.as_mut().enable();
+        if !state.is_on(run) {
+            return Waited::Released;
         }
-        timer.as_mut().poll(cx).map(|()| match own {
-            Some(_) => Waited::Over,
-            None => Waited::Released,
-        })
-    })
-    .await
+        let waited = poll_fn(|cx| {
+            if ended.as_mut().poll(cx).is_ready() {
+                // It may be the end of an earlier run.
+                return Poll::Ready(None);
+            }
+            timer.as_mut().poll(cx).map(|()| {
+                Some(match own {
+                    Some(_) => Waited::Over,
+                    None => Waited::Released,
+                })
+            })
+        });
+        if let Some(waited) = waited.await {
+            return waited;
+        }
+    }
 }
 
 impl fmt::Debug for Wait {

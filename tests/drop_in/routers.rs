@@ -355,6 +355,38 @@ fn prefix(place: Place) -> &'static str {
     }
 }
 
+#[cfg(feature = "fault")]
+#[tokio::test]
+async fn faults_are_those_of_one_layer_for_all_routes() {
+    use std::time::Duration;
+    use tower_keep::fault::{Fault, FaultLayer};
+
+    for place in PLACES {
+        for way in WAYS {
+            let layer = FaultLayer::builder("a test").protocol(Server::new());
+            let layer = layer.fault(Fault::status(418)).build().unwrap();
+            let handle = layer.handle();
+            let handler = Handler {
+                handles: Handles::Overloaded,
+                reached: Arc::default(),
+            };
+            let ask = asking(placed(layer, place, handler.clone()), way).await;
+            let name = format!("{place:?}, {way:?}");
+            for (n, expected) in [503, 418, 418, 503].into_iter().enumerate() {
+                match n {
+                    1 => assert!(handle.start_for(Duration::from_secs(60))),
+                    3 => handle.stop(),
+                    _ => {}
+                }
+                let status = ask(format!("{}{}", prefix(place), ["/a", "/b"][n % 2])).await;
+                assert_eq!(status.as_u16(), expected, "{name}");
+            }
+            assert_eq!(handle.snapshot().injected["status"], 2, "{name}");
+            assert_eq!(handler.reached.load(SeqCst), 2, "{name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_throttle_is_one_for_all_routes() {
     for place in PLACES {

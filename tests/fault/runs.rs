@@ -7,7 +7,7 @@ use tokio::time::advance;
 use tower::{Layer, service_fn};
 use tower_keep::{
     ConfigError,
-    fault::{Delay, Fault, FaultLayer},
+    fault::{Delay, Fault, FaultHandle, FaultLayer},
     protocol::{Plain, http},
 };
 
@@ -193,13 +193,102 @@ async fn switched_off_it_stops_and_cannot_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_layer_forgets_its_end() {
+async fn the_task_that_notices_the_end_goes_with_its_run() {
     let layer = failing!().unwrap();
+    let tasks = async || {
+        tokio::task::yield_now().await;
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = tasks().await;
+    for _ in 0..10 {
+        layer.handle().start_for(secs(60));
+    }
+    assert_eq!(tasks().await, before + 1);
+    layer.handle().stop();
+    assert_eq!(tasks().await, before);
     layer.handle().start_for(secs(60));
     drop(layer);
-    // The task that would notice the end finds nothing.
-    advance(secs(61)).await;
-    tokio::task::yield_now().await;
+    assert_eq!(tasks().await, before);
+}
+
+/// Wakers are user code, and none of it runs under a lock of ours.
+#[test]
+fn a_waker_may_use_the_handle() {
+    struct Uses(FaultHandle);
+
+    impl std::task::Wake for Uses {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.stop();
+            self.0.start_for(secs(60));
+            self.0.update(self.0.policy()).unwrap();
+        }
+    }
+
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let _entered = runtime.enter();
+        let layer = FaultLayer::builder(REASON)
+            .protocol(Plain::new())
+            .fault(Fault::hang())
+            .build()
+            .unwrap();
+        layer.handle().start_for(secs(60));
+        let service = layer.layer(echo());
+        let mut hung = pin!(ask(&service, 1));
+        let waker = std::sync::Arc::new(Uses(layer.handle())).into();
+        let mut cx = std::task::Context::from_waker(&waker);
+        assert!(hung.as_mut().poll(&mut cx).is_pending());
+        layer.handle().stop();
+        // It has started another run. This call was of the first.
+        assert!(layer.handle().is_running());
+        assert!(hung.as_mut().poll(&mut cx).is_ready());
+        tell.send(()).unwrap();
+    });
+    told.recv_timeout(secs(60)).expect("it is not locked up");
+}
+
+/// Runs start and end while calls come: none is left waiting for an end that was before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_call_misses_the_end_of_its_run() {
+    let layer = FaultLayer::builder(REASON)
+        .protocol(Plain::new())
+        .fault(Fault::hang())
+        .max_active(usize::MAX)
+        .build()
+        .unwrap();
+    let handle = layer.handle();
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let service = layer.layer(echo());
+            tokio::spawn(async move {
+                for n in 0..500 {
+                    assert_eq!(ask(&service, n).await.unwrap(), n);
+                }
+            })
+        })
+        .collect();
+    let runs = tokio::spawn(async move {
+        loop {
+            handle.start_for(secs(600));
+            tokio::task::yield_now().await;
+            handle.start_for(secs(600));
+            tokio::task::yield_now().await;
+            handle.stop();
+            tokio::task::yield_now().await;
+        }
+    });
+    let all = futures::future::try_join_all(callers);
+    tokio::time::timeout(secs(60), all).await.unwrap().unwrap();
+    runs.abort();
+    assert_eq!(layer.handle().snapshot().active, 0);
 }
 
 /// The setting that a layer does not build for.

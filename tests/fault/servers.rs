@@ -120,6 +120,30 @@ async fn a_client_of_axum_sees_each_fault() {
     }
 }
 
+/// Of a service whose error is not `Infallible`, an error is an answer as well.
+#[tokio::test]
+async fn a_service_with_errors_of_its_own_may_fail() {
+    use std::io;
+    use tower::{Layer, ServiceExt, service_fn};
+
+    let layer = FaultLayer::builder(REASON)
+        .protocol(Server::new())
+        .fault(Fault::error(|_: &Request<Body>| {
+            io::Error::from(io::ErrorKind::BrokenPipe)
+        }))
+        .build()
+        .unwrap();
+    layer.handle().start_for(secs(60));
+    let well =
+        service_fn(async |_: Request<Body>| Ok::<_, io::Error>(Response::new(Body::empty())));
+    let error: io::Error = layer
+        .layer(well)
+        .oneshot(Request::default())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}
+
 /// axum applies a layer once for each route, and a client that leaves does not suffer any longer.
 #[tokio::test]
 async fn a_client_that_leaves_suffers_no_longer() {
