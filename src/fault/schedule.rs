@@ -89,7 +89,11 @@ impl Schedule {
             let began = elapsed - elapsed % every;
             began.saturating_add(lasting)
         });
-        window.into_iter().chain(burst).min().unwrap_or(u64::MAX)
+        let mut later = self.shares.iter().filter(|(from, _)| *from > elapsed);
+        let none = later.find(|(_, share)| *share == 0.0);
+        let ends = window.into_iter().chain(burst);
+        let ends = ends.chain(none.map(|(from, _)| *from));
+        ends.min().unwrap_or(u64::MAX)
     }
 
     fn in_window(&self, elapsed: u64) -> bool {
@@ -144,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_within_another_does_not_end_it() {
+    fn a_fault_is_over_when_its_time_is() {
         let windows = vec![SECS(0)..SECS(9), SECS(1)..SECS(2)];
         let timeline = Timeline {
             windows,
@@ -152,6 +156,14 @@ mod tests {
         };
         let schedule = timeline.checked().unwrap();
         assert_eq!(schedule.over_at(nanos(SECS(1))), nanos(SECS(9)));
+        let later = vec![(SECS(3), 0.5), (SECS(5), 0.0), (SECS(7), 1.0)];
+        let timeline = Timeline {
+            later,
+            ..Timeline::default()
+        };
+        let schedule = timeline.checked().unwrap();
+        assert_eq!(schedule.over_at(nanos(SECS(1))), nanos(SECS(5)));
+        assert_eq!(schedule.over_at(nanos(SECS(7))), u64::MAX);
     }
 
     #[test]

@@ -58,7 +58,8 @@ impl<S, F, P> Faulty<S, F, P> {
                 Readiness::Decided => return Poll::Ready(()),
                 Readiness::HeldUp { wait, .. } => {
                     ready!(wait.poll(cx));
-                    Readiness::Decided
+                    // Another window may begin where this one ends.
+                    Readiness::Undecided
                 }
                 Readiness::Undecided => {
                     let run = self.state.run();

@@ -49,7 +49,7 @@
 //! | `tower_keep_faults_injected_total` | counter | `fault` | faults that were [injected](crate::guide::fault) on purpose, by their names |
 //! | `tower_keep_faults_would_inject_total` | counter | `fault` | faults that would have been, in shadow mode |
 //! | `tower_keep_faults_spared_total` | counter | | calls that were spared, because enough others suffered |
-//! | `tower_keep_faults_running` | gauge | `reason` | 1 while faults are injected |
+//! | `tower_keep_faults_running` | gauge | `reason` | layers of the name that inject faults now: 0 or 1, unless there are several |
 //! | `tower_keep_faults_active` | gauge | | calls that suffer now |
 //! | `tower_keep_throttle_probability` | gauge | | the probability that a call is rejected; of keys, the highest |
 //! | `tower_keep_shadow_calls_total` | counter | | calls that settings on [trial](crate::gate::Shadow) were asked about |

@@ -208,7 +208,7 @@ pub(crate) const FAULTS_SPARED: &Metric = &counter(
 pub(crate) const FAULTS_RUNNING: &Metric = &gauge(
     "tower_keep_faults_running",
     &["reason"],
-    "1 while faults are injected on purpose",
+    "Layers that inject faults on purpose now",
 );
 pub(crate) const FAULTS_ACTIVE: &Metric = &gauge(
     "tower_keep_faults_active",

@@ -1,9 +1,12 @@
 //! Services that do not get ready.
 
-use std::time::Duration;
+use std::{future::ready, time::Duration};
 
 use futures::FutureExt;
-use tower::{Layer, Service, ServiceExt};
+use tower::{
+    BoxError, Layer, Service, ServiceExt, balance::p2c::Balance, discover::ServiceList,
+    load::Constant, service_fn, util::BoxCloneSyncService,
+};
 use tower_keep::{
     fault::{Fault, FaultLayer},
     protocol::Plain,
@@ -81,6 +84,53 @@ async fn a_share_of_the_waits_is_held_up() {
     // A clone of one that is held up is decided on anew, and a dropped one is held up no longer.
     drop(clones);
     assert_eq!(layer.handle().snapshot().active, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn windows_that_follow_each_other_are_one() {
+    let layer = FaultLayer::builder(REASON)
+        .protocol(Plain::new())
+        .fault(
+            Fault::not_ready()
+                .during(secs(0)..secs(2))
+                .during(secs(2)..secs(5))
+                .then_share(secs(4), 0.0),
+        )
+        .build()
+        .unwrap();
+    let mut service = layer.layer(echo());
+    let start = now();
+    layer.handle().start_for(secs(60));
+    service.ready().await.unwrap();
+    assert_eq!(since(start), secs(4));
+    assert_eq!(layer.handle().snapshot().injected["not_ready"], 2);
+}
+
+/// A balancer sends nothing to a peer that is not ready, and finds it again.
+#[tokio::test(start_paused = true)]
+async fn a_balancer_goes_around_a_peer_that_is_not_ready() {
+    let layer = FaultLayer::builder(REASON)
+        .protocol(Plain::new())
+        .fault(Fault::not_ready())
+        .build()
+        .unwrap();
+    let peer = |name| service_fn(move |_: u32| ready(Ok::<&str, BoxError>(name)));
+    let sick = BoxCloneSyncService::new(layer.layer(peer("sick")));
+    let well = BoxCloneSyncService::new(peer("well"));
+    let peers = [sick, well].map(|peer| Constant::new(peer, 0));
+    let mut balance = Balance::new(ServiceList::new(peers));
+    layer.handle().start_for(secs(60));
+    let mut reached = async || {
+        let mut sick = 0;
+        for n in 0..100 {
+            let peer = balance.ready().await.unwrap().call(n).await.unwrap();
+            sick += u32::from(peer == "sick");
+        }
+        sick
+    };
+    assert_eq!(reached().await, 0);
+    layer.handle().stop();
+    assert!(reached().await > 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -114,4 +114,16 @@ fn the_snapshots_of_the_other_layers_are_serialized() {
     let fallback = FallbackLayer::value(7).protocol(Client::new()).build();
     let fallback = to_value(fallback.handle().snapshot()).unwrap();
     assert_eq!(fallback["answered"], json!(0));
+    #[cfg(feature = "fault")]
+    {
+        use tower_keep::fault::{Fault, FaultLayer};
+
+        let faults = FaultLayer::builder("a test").protocol(Client::new());
+        let faults = faults.fault(Fault::hang()).build().unwrap();
+        let faults = to_value(faults.handle().snapshot()).unwrap();
+        assert_eq!(faults["reason"], json!("a test"));
+        assert_eq!(faults["remaining"], json!(null));
+        assert_eq!(faults["injected"], json!({ "hang": 0 }));
+        assert_eq!(faults["policy"]["max_active"], json!(100));
+    }
 }
