@@ -3,26 +3,33 @@
 //! `cargo bench` in this folder prints times; compare rows of one group, which are of one run.
 
 use std::{
+    future::Future,
     hint::black_box,
     pin::pin,
     sync::atomic::{AtomicU64, Ordering},
     task::{Context, Waker},
 };
 
+use backon::{ExponentialBuilder, Retryable};
 use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
+use failsafe::futures::CircuitBreaker;
 use governor::RateLimiter;
 use recloser::Recloser;
 use tokio::runtime::{Builder, Runtime};
-use tower::{Layer, Service, limit::GlobalConcurrencyLimitLayer};
+use tower::{BoxError, Layer, Service, limit::GlobalConcurrencyLimitLayer, service_fn};
+use tower_resilience::retry;
 
 use support::{THREADS, on_threads};
 use tower_keep::{
+    Run,
     algorithm::{Rate, TokenBucket},
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
     protocol::Plain,
+    retry::{Backoff, RetryLayer},
+    run,
 };
 use tower_keep_peers::{
     leaf::Echo,
@@ -40,8 +47,38 @@ mod support;
 fn call<S: Service<u64>>(service: &mut S) {
     let mut cx = Context::from_waker(Waker::noop());
     while service.poll_ready(&mut cx).is_pending() {}
-    let mut future = pin!(service.call(7));
+    finish(service.call(7));
+}
+
+fn finish(future: impl Future) {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut future = pin!(future);
     while black_box(future.as_mut().poll(&mut cx)).is_pending() {}
+}
+
+/// What is called through the crates that need no service.
+async fn function() -> Result<u64, BoxError> {
+    Ok(black_box(7))
+}
+
+/// One call of a function, which `begin` begins.
+fn measure_function<F: Future>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    runtime: &Runtime,
+    (name, threads): (&str, usize),
+    begin: impl Fn() -> F + Sync,
+) {
+    group.bench_function(name, |bencher| {
+        bencher.iter_custom(|iterations| {
+            on_threads(threads, iterations, || {
+                let (entered, begin) = (runtime.enter(), &begin);
+                move || {
+                    let _ = &entered;
+                    finish(begin());
+                }
+            })
+        });
+    });
 }
 
 fn measure<S>(
@@ -208,5 +245,40 @@ fn stack(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, rate_limit, breaker, bulkheads, stack);
+fn functions(criterion: &mut Criterion) {
+    each(criterion, "function, retried", |group, runtime, threads| {
+        measure_function(group, runtime, ("floor: the function", threads), function);
+        let alone = || run::retry(Backoff::default(), function);
+        measure_function(
+            group,
+            runtime,
+            ("tower-keep without a layer", threads),
+            alone,
+        );
+        let layer = RetryLayer::builder().protocol(Plain::new().idempotent());
+        let layer = layer.build().unwrap();
+        measure_function(group, runtime, ("tower-keep", threads), || {
+            layer.run(function)
+        });
+        let backon = || function.retry(ExponentialBuilder::default());
+        measure_function(group, runtime, ("backon", threads), backon);
+        let resilience = retry::RetryLayer::<u64, u64, BoxError>::builder().build();
+        let service = resilience.layer(service_fn(|_| function()));
+        measure(group, runtime, "tower-resilience", threads, service);
+    });
+    each(criterion, "function, circuit", |group, runtime, threads| {
+        let layer = CircuitBreakerLayer::builder().protocol(Plain::new());
+        let layer = layer.build().unwrap();
+        measure_function(group, runtime, ("tower-keep", threads), || {
+            layer.run(function)
+        });
+        let failsafe = failsafe::Config::new().build();
+        let begin = || failsafe.call(function());
+        measure_function(group, runtime, ("failsafe", threads), begin);
+        let service = resilience_breaker().layer(service_fn(|_: u64| function()));
+        measure(group, runtime, "tower-resilience", threads, service);
+    });
+}
+
+criterion_group!(benches, rate_limit, breaker, bulkheads, stack, functions);
 criterion_main!(benches);

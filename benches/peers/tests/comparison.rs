@@ -50,6 +50,9 @@ use tower_keep::{
 };
 use tower_resilience::{bulkhead, circuitbreaker, ratelimiter, retry};
 
+#[path = "comparison/functions.rs"]
+mod functions;
+
 #[test]
 fn every_row_of_the_table_has_its_tests() {
     let readme = include_str!("../../../README.md");
