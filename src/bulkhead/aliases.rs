@@ -2,7 +2,10 @@
 
 use crate::{
     bulkhead::BulkheadGate,
-    gate::{Asking, GateLayer, Gated, Keyed, Permit as GatePermit, ResponseFuture as GateFuture},
+    gate::{
+        Asking, GateLayer, Gated, Keyed, KeyedHandle, Permit as GatePermit,
+        ResponseFuture as GateFuture,
+    },
     protocol::Plain,
 };
 
@@ -16,6 +19,9 @@ pub type BulkheadLayer<P = Plain, A = ()> = GateLayer<Asking<BulkheadGate, A>, P
 /// [`max_keys`](super::BulkheadBuilder::max_keys) of them: a new key past that takes the place of
 /// one in which nothing is in flight, or else shares one with others.
 pub type KeyedBulkheadLayer<F, P = Plain, A = ()> = GateLayer<Asking<Keyed<F, BulkheadGate>, A>, P>;
+
+/// Watches and changes keyed bulkheads from outside.
+pub type KeyedBulkheadHandle<K> = KeyedHandle<K, BulkheadGate>;
 
 /// A service behind a [`BulkheadLayer`].
 pub type Bulkhead<S, P = Plain, A = ()> = Gated<S, Asking<BulkheadGate, A>, P>;

@@ -52,14 +52,6 @@ impl BulkheadGate {
     pub fn handle(&self) -> BulkheadHandle {
         BulkheadHandle::new(self.state.clone())
     }
-
-    /// Returns a handle that does not keep the key's place.
-    pub(super) fn watch(&self) -> BulkheadHandle {
-        BulkheadHandle {
-            state: self.state.clone(),
-            _hold: None,
-        }
-    }
 }
 
 impl Controlled for BulkheadGate {
@@ -74,6 +66,11 @@ impl BulkheadHandle {
     pub(super) fn new(state: Arc<State>) -> Self {
         let hold = Some(state.hold.clone());
         Self { state, _hold: hold }
+    }
+
+    /// One that does not keep the key's place.
+    pub(super) fn watching(state: Arc<State>) -> Self {
+        Self { state, _hold: None }
     }
 
     /// The bulkhead as it is now. Costs some twenty loads a core.

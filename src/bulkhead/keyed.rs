@@ -1,6 +1,6 @@
 //! A bulkhead for each key.
 
-use std::{fmt, hash::Hash, sync::Arc};
+use std::{hash::Hash, sync::Arc};
 
 use crate::{
     Changed, ConfigError,
@@ -13,16 +13,11 @@ use crate::{
         settings::{Settings, checked_share, checked_total},
     },
     config::{Edition, Editions},
-    gate::{Controlled, Keyable, Keyed, KeyedParts},
-    keyed::{HasKey, partitions::Recipe},
-    observe::{GateTally, Instance, Observed, Tally, Totals, trace},
+    gate::{Keyable, KeyedHandle, KeyedParts},
+    keyed::partitions::Recipe,
+    observe::{GateTally, Instance, Observed, Tally, trace},
     queue::Total,
 };
-
-/// Watches and changes keyed bulkheads from outside.
-pub struct KeyedBulkheadHandle<K> {
-    parts: Arc<KeyedParts<K, BulkheadGate>>,
-}
 
 /// What bulkheads are made of.
 #[derive(Debug)]
@@ -39,57 +34,7 @@ pub struct Plan<K> {
     pub(super) tally: Arc<Tally>,
 }
 
-impl<F: HasKey<Key: Hash + Eq + Clone>> Keyed<F, BulkheadGate> {
-    /// Returns the handle.
-    #[must_use]
-    pub fn handle(&self) -> KeyedBulkheadHandle<F::Key> {
-        KeyedBulkheadHandle {
-            parts: self.parts().clone(),
-        }
-    }
-}
-
-impl<F: HasKey<Key: Hash + Eq + Clone>> Controlled for Keyed<F, BulkheadGate> {
-    type Handle = KeyedBulkheadHandle<F::Key>;
-
-    fn control(&self) -> KeyedBulkheadHandle<F::Key> {
-        self.handle()
-    }
-}
-
-impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
-    /// The key's bulkhead, if it has one of its own just now: one in which nothing is in flight may
-    /// be evicted, unless a handle holds it, or its limit was changed by one.
-    #[must_use]
-    pub fn key(&self, key: &K) -> Option<BulkheadHandle> {
-        self.parts
-            .partitions
-            .find_lasting(key)
-            .map(|partition| partition.gate().handle())
-    }
-
-    /// The bulkhead of all keys that have none of their own.
-    #[must_use]
-    pub fn shared(&self) -> BulkheadHandle {
-        self.parts.shared.handle()
-    }
-
-    /// What all bulkheads have counted so far, evicted ones too. Costs some twenty loads for each.
-    #[must_use]
-    pub fn totals(&self) -> Totals {
-        self.parts.recipe.tally.totals()
-    }
-
-    /// All keys that have a bulkhead of their own. Costs a copy of each key.
-    ///
-    /// These handles keep no key's place: a key that loses it to a new one stays, beyond the bound,
-    /// for as long as they watch it.
-    #[must_use]
-    pub fn keys(&self) -> Vec<(K, BulkheadHandle)> {
-        let partitions = &self.parts.partitions;
-        partitions.collect(|key, gate| (key.clone(), gate.watch()))
-    }
-
+impl<K: Hash + Eq + Clone> KeyedHandle<K, BulkheadGate> {
     /// What runs of all keys together, and how much may before shares are enforced; `None` if they
     /// have no [total](crate::bulkhead::BulkheadBuilder::within).
     #[must_use]
@@ -140,22 +85,13 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
     /// # Errors
     /// A limit of 0, or above the total.
     pub fn update(&self, limit: usize) -> Result<Changed, ConfigError> {
-        let KeyedParts {
-            partitions,
-            shared,
-            recipe,
-            ..
-        } = &*self.parts;
-        let Plan { shares, tally, .. } = recipe;
-        // First for those to come: one that is made meanwhile is put right by its maker.
-        let shares = shares.change(|shares| {
+        let Plan { shares, tally, .. } = &self.parts.recipe;
+        let change = |shares: Shares| {
             checked_share(limit, shares.total, tally.name)?;
             Ok(Shares { limit, ..shares })
-        })?;
-        let changed = shared.state.take(shares);
-        trace::updated((tally.layer, tally.name), &changed);
-        partitions.each(|_, gate| drop(gate.state.take(shares)));
-        Ok(changed)
+        };
+        let take = |gate: &BulkheadGate, shares| Ok(gate.state.take(shares));
+        self.parts.update_all(shares, change, take)
     }
 
     /// Returns whether [`update`](Self::update) would accept it.
@@ -186,6 +122,10 @@ impl<K> Plan<K> {
 
 impl Keyable for BulkheadGate {
     type Recipe<K> = Plan<K>;
+
+    fn watch(&self) -> BulkheadHandle {
+        BulkheadHandle::watching(self.state.clone())
+    }
 }
 
 impl<K> Recipe<K, BulkheadGate> for Plan<K> {
@@ -206,32 +146,17 @@ where
     K: Hash + Eq + Clone + Send + Sync,
 {
     fn layer(&self) -> &'static str {
-        self.recipe.tally.layer
+        self.tally.layer
     }
 
     fn name(&self) -> Option<&'static str> {
-        self.recipe.tally.name
+        self.tally.name
     }
 
     fn observe(&self) -> Instance {
         let mut use_of_all = Use::of(&self.shared.state);
         self.partitions.each(|_, gate| use_of_all.add(&gate.state));
         let limit = self.recipe.shares.settings().limit;
-        observe(&self.recipe.tally, (limit, None), use_of_all)
-    }
-}
-
-impl<K> Clone for KeyedBulkheadHandle<K> {
-    fn clone(&self) -> Self {
-        Self {
-            parts: self.parts.clone(),
-        }
-    }
-}
-
-impl<K> fmt::Debug for KeyedBulkheadHandle<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedBulkheadHandle")
-            .finish_non_exhaustive()
+        observe(&self.tally, (limit, None), use_of_all)
     }
 }

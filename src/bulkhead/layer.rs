@@ -96,6 +96,7 @@ where
             keys.overflow.unwrap_or_default(),
             keys.missing.unwrap_or_default(),
         );
+        let shared = (shared, plan.tally.clone());
         let parts = KeyedParts::new(max_keys, shared, plan, fallback, settings.enabled)
             .advertises(settings.advertise);
         let gate = Keyed::new(key.key, parts);

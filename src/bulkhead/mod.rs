@@ -48,10 +48,11 @@ mod state;
 mod update;
 
 pub use crate::{algorithm::Overflow, keyed::Missing};
-pub use aliases::{Bulkhead, BulkheadLayer, KeyedBulkheadLayer, Permit, ResponseFuture};
+pub use aliases::{
+    Bulkhead, BulkheadLayer, KeyedBulkheadHandle, KeyedBulkheadLayer, Permit, ResponseFuture,
+};
 pub use builder::BulkheadBuilder;
 pub use handle::{BulkheadHandle, Snapshot};
-pub use keyed::KeyedBulkheadHandle;
 pub use limits::LimitByKey;
 pub use runtime::{OnRuntime, OnRuntimeFuture, OnRuntimeLayer};
 pub use state::BulkheadGate;

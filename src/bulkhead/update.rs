@@ -21,10 +21,9 @@ impl State {
     /// Takes the limit of all keys, unless it has a later one, or one of its own from the start.
     pub(super) fn take(&self, shares: Edition<Shares>) -> Changed {
         let mut edition = self.lock_edition();
-        if self.has_fixed_limit || shares.number <= *edition {
+        if self.has_fixed_limit || !shares.overtakes(&mut edition) {
             return Changed::default();
         }
-        *edition = shares.number;
         self.change(edition, shares.settings.limit, false)
     }
 

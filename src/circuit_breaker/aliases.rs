@@ -2,7 +2,9 @@
 
 use crate::{
     circuit_breaker::CircuitGate,
-    gate::{GateLayer, Gated, Keyed, Permit as GatePermit, ResponseFuture as GateFuture},
+    gate::{
+        GateLayer, Gated, Keyed, KeyedHandle, Permit as GatePermit, ResponseFuture as GateFuture,
+    },
     protocol::Plain,
 };
 
@@ -45,6 +47,9 @@ pub type CircuitBreakerLayer<P = Plain> = GateLayer<CircuitGate, P>;
 /// that no call in flight and no handle holds. If there is none at hand,
 /// [`overflow`](super::CircuitBreakerBuilder::overflow) says what becomes of it, for this call.
 pub type KeyedCircuitBreakerLayer<F, P = Plain> = GateLayer<Keyed<F, CircuitGate>, P>;
+
+/// Watches and steers keyed circuit breakers from outside.
+pub type KeyedCircuitBreakerHandle<K> = KeyedHandle<K, CircuitGate>;
 
 /// A service behind a [`CircuitBreakerLayer`].
 pub type CircuitBreaker<S, P = Plain> = Gated<S, CircuitGate, P>;

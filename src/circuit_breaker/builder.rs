@@ -7,8 +7,7 @@ use crate::{
     algorithm::{Breaker, BreakerConfig, Overflow, SlowCalls, Verdict, Window},
     ambient::chance,
     circuit_breaker::{
-        CircuitBreakerHandle, CircuitBreakerLayer, CircuitGate, KeyedCircuitBreakerHandle,
-        KeyedCircuitBreakerLayer, Missing,
+        CircuitBreakerHandle, CircuitBreakerLayer, CircuitGate, KeyedCircuitBreakerLayer, Missing,
         all::{AllCircuits, Shown},
         changes::in_force,
         keyed::Template,
@@ -56,14 +55,6 @@ impl Controlled for CircuitGate {
     type Handle = CircuitBreakerHandle;
 
     fn control(&self) -> CircuitBreakerHandle {
-        self.handle()
-    }
-}
-
-impl<F: HasKey<Key: Hash + Eq + Clone>> Controlled for Keyed<F, CircuitGate> {
-    type Handle = KeyedCircuitBreakerHandle<F::Key>;
-
-    fn control(&self) -> KeyedCircuitBreakerHandle<F::Key> {
         self.handle()
     }
 }
@@ -369,8 +360,14 @@ where
             self.keys.missing.unwrap_or_default(),
         );
         register(&all);
-        let parts = KeyedParts::new(max_keys, shared, template, keys, self.settings.enabled)
-            .all_share(self.keys.all_share);
+        let parts = KeyedParts::new(
+            max_keys,
+            (shared, all.tally.clone()),
+            template,
+            keys,
+            self.settings.enabled,
+        )
+        .all_share(self.keys.all_share);
         let keyed = Keyed::new(self.key.key, parts);
         let shown: Arc<dyn Shown> = keyed.parts().clone();
         all.shows(Arc::downgrade(&shown));

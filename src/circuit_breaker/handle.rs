@@ -56,14 +56,6 @@ impl CircuitGate {
     pub fn handle(&self) -> CircuitBreakerHandle {
         CircuitBreakerHandle::new(self.state.clone())
     }
-
-    /// Returns a handle that does not keep the key's place.
-    pub(super) fn watch(&self) -> CircuitBreakerHandle {
-        CircuitBreakerHandle {
-            state: self.state.clone(),
-            _hold: None,
-        }
-    }
 }
 
 impl WatchedCircuits for CircuitBreakerHandle {
@@ -82,6 +74,11 @@ impl CircuitBreakerHandle {
     pub(super) fn new(state: Arc<State>) -> Self {
         let hold = Some(state.hold.clone());
         Self { state, _hold: hold }
+    }
+
+    /// One that does not keep the key's place.
+    pub(super) fn watching(state: Arc<State>) -> Self {
+        Self { state, _hold: None }
     }
 
     /// Where the circuit stands. Costs one load.

@@ -1,6 +1,6 @@
 //! One circuit for each key.
 
-use std::{any::Any, fmt, hash::Hash, sync::Arc, time::Duration};
+use std::{any::Any, hash::Hash, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -14,16 +14,11 @@ use crate::{
         changes::in_force,
         state::Settings,
     },
-    gate::{Keyable, Keyed, KeyedParts, WatchedCircuits},
-    keyed::{HasKey, partitions::Recipe},
-    observe::{GateTally, Totals, trace},
+    gate::{Keyable, KeyedHandle, KeyedParts, WatchedCircuits},
+    keyed::partitions::Recipe,
+    observe::GateTally,
     sync::stripe_count,
 };
-
-/// Watches and steers keyed circuit breakers from outside.
-pub struct KeyedCircuitBreakerHandle<K> {
-    parts: Arc<KeyedParts<K, CircuitGate>>,
-}
 
 /// What circuits are made of.
 #[derive(Debug)]
@@ -32,79 +27,17 @@ pub struct Template {
     settings: Settings,
 }
 
-impl<F: HasKey<Key: Hash + Eq + Clone>> Keyed<F, CircuitGate> {
-    /// Returns the handle.
-    #[must_use]
-    pub fn handle(&self) -> KeyedCircuitBreakerHandle<F::Key> {
-        KeyedCircuitBreakerHandle {
-            parts: self.parts().clone(),
-        }
-    }
-}
-
-impl<K: Hash + Eq + Clone> KeyedCircuitBreakerHandle<K> {
-    /// The key's circuit, if it has one of its own. The handle keeps it from being evicted, and so
-    /// does a change of its settings, for good.
-    #[must_use]
-    pub fn key(&self, key: &K) -> Option<CircuitBreakerHandle> {
-        let partition = self.parts.partitions.find_lasting(key)?;
-        Some(partition.gate().handle())
-    }
-
-    /// The key's circuit, made if it has none yet and there is a place for it: to force a host's
-    /// circuit open before its first call. The shared one if no request has a key, as in a stack
-    /// for [one peer](crate::stack::ClientBuilder::one_peer).
-    #[must_use]
-    pub fn make(&self, key: &K) -> Option<CircuitBreakerHandle> {
-        if self.parts.all_share_one() {
-            return Some(self.shared());
-        }
-        let partition = self.parts.find_or_make(key)?;
-        Some(partition.gate().handle())
-    }
-
-    /// The circuit of all keys that have none of their own.
-    #[must_use]
-    pub fn shared(&self) -> CircuitBreakerHandle {
-        self.parts.shared.handle()
-    }
-
-    /// What all circuits have counted so far, evicted ones too. Costs some twenty loads for each.
-    #[must_use]
-    pub fn totals(&self) -> Totals {
-        self.parts.recipe.all.tally.totals()
-    }
-
-    /// All keys that have a circuit of their own. Costs a copy of each key.
-    ///
-    /// These handles keep no key's place: a key that loses it to a new one stays, beyond the bound,
-    /// for as long as they watch it.
-    #[must_use]
-    pub fn keys(&self) -> Vec<(K, CircuitBreakerHandle)> {
-        let partitions = &self.parts.partitions;
-        partitions.collect(|key, gate| (key.clone(), gate.watch()))
-    }
-
+impl<K: Hash + Eq + Clone> KeyedHandle<K, CircuitGate> {
     /// Takes other settings for all circuits, those to come included; each keeps its state and
     /// window.
     ///
     /// # Errors
     /// As [`CircuitBreakerHandle::update`].
     pub fn update(&self, config: BreakerConfig) -> Result<Changed, ConfigError> {
-        let KeyedParts {
-            partitions,
-            shared,
-            recipe,
-            ..
-        } = &*self.parts;
-        // What one accepts they all do.
-        shared.state.check(&config)?;
-        // First for those to come: one that is made meanwhile is put right by its maker.
-        let config = recipe.all.configs.change(|_| Ok(config))?;
-        let changed = shared.state.take(config)?;
-        trace::updated((recipe.all.tally.layer, recipe.all.tally.name), &changed);
-        partitions.each(|_, gate| drop(gate.state.take(config)));
-        Ok(changed)
+        let all = &self.parts.recipe.all;
+        self.parts.shared.state.check(&config)?;
+        let take = |gate: &CircuitGate, config| gate.state.take(config);
+        self.parts.update_all(&all.configs, |_| Ok(config), take)
     }
 
     /// Returns whether [`update`](Self::update) would accept them.
@@ -114,7 +47,7 @@ impl<K: Hash + Eq + Clone> KeyedCircuitBreakerHandle<K> {
     }
 }
 
-impl<K> WatchedCircuits for KeyedCircuitBreakerHandle<K>
+impl<K> WatchedCircuits for KeyedHandle<K, CircuitGate>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
@@ -150,6 +83,10 @@ impl Template {
 
 impl Keyable for CircuitGate {
     type Recipe<K> = Template;
+
+    fn watch(&self) -> CircuitBreakerHandle {
+        CircuitBreakerHandle::watching(self.state.clone())
+    }
 }
 
 impl<K> Recipe<K, CircuitGate> for Template {
@@ -205,20 +142,5 @@ where
     fn unused(&self) -> Option<BreakerState> {
         let closed = self.shared.state.breaker.state() == BreakerState::Closed;
         (closed && !self.uses_shared()).then_some(BreakerState::Closed)
-    }
-}
-
-impl<K> Clone for KeyedCircuitBreakerHandle<K> {
-    fn clone(&self) -> Self {
-        Self {
-            parts: self.parts.clone(),
-        }
-    }
-}
-
-impl<K> fmt::Debug for KeyedCircuitBreakerHandle<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedCircuitBreakerHandle")
-            .finish_non_exhaustive()
     }
 }

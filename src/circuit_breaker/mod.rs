@@ -65,11 +65,10 @@ pub use crate::algorithm::{
 };
 pub use crate::keyed::Missing;
 pub use aliases::{
-    CircuitBreaker, CircuitBreakerLayer, KeyedCircuitBreaker, KeyedCircuitBreakerLayer, Permit,
-    ResponseFuture,
+    CircuitBreaker, CircuitBreakerLayer, KeyedCircuitBreaker, KeyedCircuitBreakerHandle,
+    KeyedCircuitBreakerLayer, Permit, ResponseFuture,
 };
 pub use builder::CircuitBreakerBuilder;
 pub use handle::{CircuitBreakerHandle, Snapshot};
-pub use keyed::KeyedCircuitBreakerHandle;
 pub use state::CircuitGate;
 pub use transition_log::Transitions;

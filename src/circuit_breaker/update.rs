@@ -28,10 +28,9 @@ impl State {
     /// Takes the settings of all circuits, unless it has later ones.
     pub(super) fn take(&self, config: Edition<BreakerConfig>) -> Result<Changed, ConfigError> {
         let mut current = self.lock_config();
-        if config.number <= current.number {
+        if !config.overtakes(&mut current.number) {
             return Ok(Changed::default());
         }
-        current.number = config.number;
         self.change(current, config.settings, false)
     }
 

@@ -17,6 +17,15 @@ pub(crate) struct Edition<T> {
     pub(crate) settings: T,
 }
 
+impl<T> Edition<T> {
+    /// Returns whether this edition comes after the one of that number, which it replaces then.
+    pub(crate) fn overtakes(&self, number: &mut u64) -> bool {
+        let later = self.number > *number;
+        *number = self.number.max(*number);
+        later
+    }
+}
+
 impl<T: Copy> Editions<T> {
     pub(crate) fn new(settings: T) -> Self {
         Self(Mutex::new(Edition {

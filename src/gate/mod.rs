@@ -48,8 +48,8 @@ mod traits;
 pub use self::tower::{GateLayer, Gated, Permit, ResponseFuture};
 pub use crate::keyed::FindKey;
 pub use combine::{
-    Asking, Chain, CostOf, CriticalityOf, DeadlineOf, IntoGate, Keyed, Shadow, ShadowHandle,
-    ShadowSnapshot, UsedOf,
+    Asking, Chain, CostOf, CriticalityOf, DeadlineOf, IntoGate, Keyed, KeyedHandle, Shadow,
+    ShadowHandle, ShadowSnapshot, UsedOf,
 };
 pub(crate) use combine::{Asks, Keyable, KeyedParts, MissingKey};
 pub use traits::WatchedCircuits;

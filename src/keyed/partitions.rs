@@ -27,6 +27,7 @@ mod places;
 mod tests;
 
 use std::{
+    borrow::Borrow,
     fmt,
     hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},
     sync::{
@@ -99,8 +100,8 @@ pub(crate) struct Partitions<K, G> {
 struct Entry<K, G>(Arc<Partition<K, G>>);
 
 /// A key that is looked for.
-struct Lookup<'a, K> {
-    key: &'a K,
+struct Lookup<'a, Q: ?Sized> {
+    key: &'a Q,
     hash: u64,
 }
 
@@ -133,7 +134,11 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
     }
 
     /// The key's partition, which is not evicted while the reference is held.
-    pub(crate) fn find_lasting(&self, key: &K) -> Option<Arc<Partition<K, G>>> {
+    pub(crate) fn find_lasting<Q>(&self, key: &Q) -> Option<Arc<Partition<K, G>>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         let found = self.lasting(self.lookup(key)).ok()?;
         found.filter(|partition| partition.gate.get().is_some())
     }
@@ -200,20 +205,28 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
     }
 
     #[inline]
-    fn lookup<'a>(&self, key: &'a K) -> Lookup<'a, K> {
+    fn lookup<'a, Q: Hash + ?Sized>(&self, key: &'a Q) -> Lookup<'a, Q> {
         let hash = self.hashing.hash_one(key);
         Lookup { key, hash }
     }
 
     #[inline]
-    fn find_any(&self, lookup: Lookup<'_, K>) -> Option<Arc<Partition<K, G>>> {
+    fn find_any<Q>(&self, lookup: Lookup<'_, Q>) -> Option<Arc<Partition<K, G>>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
         let map = self.map.pin();
         map.get_key_value(&lookup)
             .map(|(entry, ())| entry.0.clone())
     }
 
     /// The key's partition, if it has one; an error if it is about to be evicted all the time.
-    fn lasting(&self, lookup: Lookup<'_, K>) -> Result<Option<Arc<Partition<K, G>>>, ()> {
+    fn lasting<Q>(&self, lookup: Lookup<'_, Q>) -> Result<Option<Arc<Partition<K, G>>>, ()>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
         for _ in 0..PATIENCE {
             match self.find_any(lookup) {
                 // It is being evicted, or looked at for that: one or the other is over soon.
@@ -285,23 +298,23 @@ impl<K: Eq, G> PartialEq for Entry<K, G> {
 
 impl<K: Eq, G> Eq for Entry<K, G> {}
 
-impl<K> Hash for Lookup<'_, K> {
+impl<Q: ?Sized> Hash for Lookup<'_, Q> {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash);
     }
 }
 
-impl<K: Eq, G> Equivalent<Entry<K, G>> for Lookup<'_, K> {
+impl<K: Borrow<Q>, Q: Eq + ?Sized, G> Equivalent<Entry<K, G>> for Lookup<'_, Q> {
     #[inline]
     fn equivalent(&self, entry: &Entry<K, G>) -> bool {
-        self.hash == entry.0.hash && *self.key == entry.0.key
+        self.hash == entry.0.hash && self.key == entry.0.key.borrow()
     }
 }
 
-impl<K> Copy for Lookup<'_, K> {}
+impl<Q: ?Sized> Copy for Lookup<'_, Q> {}
 
-impl<K> Clone for Lookup<'_, K> {
+impl<Q: ?Sized> Clone for Lookup<'_, Q> {
     fn clone(&self) -> Self {
         *self
     }

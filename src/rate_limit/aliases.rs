@@ -2,7 +2,8 @@
 
 use crate::{
     gate::{
-        Asking, Chain, GateLayer, Gated, Keyed, Permit as GatePermit, ResponseFuture as GateFuture,
+        Asking, Chain, GateLayer, Gated, Keyed, KeyedHandle, Permit as GatePermit,
+        ResponseFuture as GateFuture,
     },
     protocol::Plain,
     rate_limit::{LimitGate, TableGate},
@@ -93,6 +94,9 @@ pub type PerKeyGate<F, A = ()> = Asking<WithTotal<Keyed<F, LimitGate>>, A>;
 
 /// A keyed limit, and the total that all keys stay within, if there is one.
 pub type WithTotal<G> = Chain<G, Option<LimitGate>>;
+
+/// Watches and changes the rate limits that keys have of their own.
+pub type PerKeyRateLimitHandle<K> = KeyedHandle<K, LimitGate>;
 
 /// A service behind a [`RateLimitLayer`].
 ///

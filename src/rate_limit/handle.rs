@@ -24,20 +24,17 @@ impl LimitGate {
     pub fn handle(&self) -> RateLimitHandle {
         RateLimitHandle::new(self.state.clone())
     }
-
-    /// Returns a handle that does not keep the key's place.
-    pub(super) fn watch(&self) -> RateLimitHandle {
-        RateLimitHandle {
-            state: self.state.clone(),
-            _hold: None,
-        }
-    }
 }
 
 impl RateLimitHandle {
     pub(super) fn new(state: Arc<State>) -> Self {
         let hold = Some(state.hold.clone());
         Self { state, _hold: hold }
+    }
+
+    /// One that does not keep the key's place.
+    pub(super) fn watching(state: Arc<State>) -> Self {
+        Self { state, _hold: None }
     }
 
     /// The limit as it is now. Costs a clock read and a few loads.

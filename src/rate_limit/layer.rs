@@ -146,6 +146,7 @@ where
             keys.overflow.unwrap_or_default(),
             keys.missing.unwrap_or_default(),
         );
+        let shared = (shared, tally.clone());
         let parts = KeyedParts::new(max_keys, shared, plans, fallback, settings.enabled)
             .advertises(settings.advertise.is_on);
         let keyed = Keyed::new(key.key, parts);

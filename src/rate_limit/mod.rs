@@ -67,15 +67,15 @@ pub use crate::algorithm::{Overflow, Rate};
 pub use crate::keyed::Missing;
 pub use advertise::Advertise;
 pub use aliases::{
-    KeyedRateLimitLayer, PerKeyGate, PerKeyRateLimitLayer, Permit, RateLimit, RateLimitLayer,
-    ResponseFuture, WithTotal,
+    KeyedRateLimitLayer, PerKeyGate, PerKeyRateLimitHandle, PerKeyRateLimitLayer, Permit,
+    RateLimit, RateLimitLayer, ResponseFuture, WithTotal,
 };
 pub use bucket::Snapshot;
 pub use builder::{InTable, RateLimitBuilder};
 pub use handle::RateLimitHandle;
 pub use keyed::{
-    HeavyHitter, Key, KeySnapshot, KeyedRateLimitHandle, KeyedSnapshot, Labelled, PerKey,
-    PerKeyRateLimitHandle, Plans, TableGate,
+    HeavyHitter, Key, KeySnapshot, KeyedRateLimitHandle, KeyedSnapshot, Labelled, PerKey, Plans,
+    TableGate,
 };
 #[cfg(feature = "serde")]
 pub(crate) use layer::one_second_of;

@@ -1,7 +1,9 @@
 //! The short names of the layers and of what they make.
 
 use crate::{
-    gate::{GateLayer, Gated, Keyed, Permit as GatePermit, ResponseFuture as GateFuture},
+    gate::{
+        GateLayer, Gated, Keyed, KeyedHandle, Permit as GatePermit, ResponseFuture as GateFuture,
+    },
     protocol::Plain,
     throttle::ThrottleGate,
 };
@@ -51,6 +53,9 @@ pub type ThrottleLayer<P = Plain> = GateLayer<ThrottleGate, P>;
 ///
 /// **Observed** are all keys together: the calls of all of them, and the highest probability.
 pub type KeyedThrottleLayer<F, P = Plain> = GateLayer<Keyed<F, ThrottleGate>, P>;
+
+/// Watches and resets keyed throttles from outside.
+pub type KeyedThrottleHandle<K> = KeyedHandle<K, ThrottleGate>;
 
 /// A service behind a [`ThrottleLayer`].
 pub type Throttled<S, P = Plain> = Gated<S, ThrottleGate, P>;

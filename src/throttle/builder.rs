@@ -11,10 +11,7 @@ use crate::{
     observe::{Tally, register},
     protocol::{Choice, Chosen, Unset},
     sync::stripe_count,
-    throttle::{
-        KeyedThrottleHandle, KeyedThrottleLayer, ThrottleGate, ThrottleHandle, ThrottleLayer,
-        keyed::Template,
-    },
+    throttle::{KeyedThrottleLayer, ThrottleGate, ThrottleHandle, ThrottleLayer, keyed::Template},
 };
 
 /// Settings of a [`ThrottleLayer`], in any order. What each means, and its default's reason, is
@@ -49,14 +46,6 @@ impl Controlled for ThrottleGate {
     type Handle = ThrottleHandle;
 
     fn control(&self) -> ThrottleHandle {
-        self.handle()
-    }
-}
-
-impl<F: HasKey<Key: Hash + Eq + Clone>> Controlled for Keyed<F, ThrottleGate> {
-    type Handle = KeyedThrottleHandle<F::Key>;
-
-    fn control(&self) -> KeyedThrottleHandle<F::Key> {
         self.handle()
     }
 }
@@ -241,13 +230,13 @@ where
         let max_keys = self.keys.max_keys(1024);
         let max_keys = max_keys.map_err(|error| self.error(error))?;
         let tally = Arc::new(Tally::new("throttle", self.name));
-        let template = Template::new(self.config, tally);
+        let template = Template::new(self.config, tally.clone());
         let shared = template.shared()?;
         let otherwise = (
             self.keys.overflow.unwrap_or_default(),
             self.keys.missing.unwrap_or_default(),
         );
-        let parts = KeyedParts::new(max_keys, shared, template, otherwise, self.enabled);
+        let parts = KeyedParts::new(max_keys, (shared, tally), template, otherwise, self.enabled);
         let keyed = Keyed::new(self.key.key, parts);
         register(keyed.parts());
         Ok((keyed, self.protocol))

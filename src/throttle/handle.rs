@@ -43,17 +43,14 @@ impl ThrottleGate {
             _hold: Some(self.state.hold.clone()),
         }
     }
-
-    /// Returns a handle that does not keep the key's place.
-    pub(super) fn watch(&self) -> ThrottleHandle {
-        ThrottleHandle {
-            state: self.state.clone(),
-            _hold: None,
-        }
-    }
 }
 
 impl ThrottleHandle {
+    /// One that does not keep the key's place.
+    pub(super) fn watching(state: Arc<State>) -> Self {
+        Self { state, _hold: None }
+    }
+
     /// The throttle as it is now. Costs a clock read and some thirty loads a core.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

@@ -50,9 +50,9 @@ mod state;
 pub use crate::algorithm::{Overflow, throttle::ThrottleConfig};
 pub use crate::keyed::Missing;
 pub use aliases::{
-    KeyedThrottleLayer, KeyedThrottled, Permit, ResponseFuture, ThrottleLayer, Throttled,
+    KeyedThrottleHandle, KeyedThrottleLayer, KeyedThrottled, Permit, ResponseFuture, ThrottleLayer,
+    Throttled,
 };
 pub use builder::ThrottleBuilder;
 pub use handle::{Snapshot, ThrottleHandle};
-pub use keyed::KeyedThrottleHandle;
 pub use state::ThrottleGate;

@@ -113,10 +113,9 @@ impl State {
     /// Takes the settings of all throttles, unless it has later ones.
     pub(super) fn take(&self, config: Edition<ThrottleConfig>) -> Result<Changed, ConfigError> {
         let mut current = self.lock();
-        if config.number <= current.number {
+        if !config.overtakes(&mut current.number) {
             return Ok(Changed::default());
         }
-        current.number = config.number;
         self.change(current, config.settings, false)
     }
 

@@ -7,9 +7,12 @@ use crate::{
     algorithm::Overflow,
     ambient::clock::Now,
     gate::{
-        Admission, Admit, CallEvent, Closes, Completion, Counted, Gate, Inquiry, Quoted, Read,
-        TicketPoll, Unsent, Visit,
-        combine::keyed_parts::{Keyable, KeyedParts},
+        Admission, Admit, CallEvent, Closes, Completion, Controlled, Counted, Gate, Inquiry,
+        Quoted, Read, TicketPoll, Unsent, Visit,
+        combine::{
+            keyed_handle::KeyedHandle,
+            keyed_parts::{Keyable, KeyedParts},
+        },
     },
     keyed::{FindKey, HasKey, Missing, partitions::Partition},
 };
@@ -50,6 +53,12 @@ impl<F: HasKey, G: Keyable> Keyed<F, G> {
         &self.parts
     }
 
+    /// Returns the handle.
+    #[must_use]
+    pub fn handle(&self) -> KeyedHandle<F::Key, G> {
+        self.control()
+    }
+
     /// The gate of all requests, if they share one.
     fn only(&self) -> Option<&G> {
         self.parts.all_share.then_some(&self.parts.shared)
@@ -59,6 +68,16 @@ impl<F: HasKey, G: Keyable> Keyed<F, G> {
         place
             .as_ref()
             .map_or(&self.parts.shared, |partition| partition.gate())
+    }
+}
+
+impl<F: HasKey, G: Keyable> Controlled for Keyed<F, G> {
+    type Handle = KeyedHandle<F::Key, G>;
+
+    fn control(&self) -> KeyedHandle<F::Key, G> {
+        KeyedHandle {
+            parts: self.parts.clone(),
+        }
     }
 }
 

@@ -10,13 +10,15 @@ use std::{
 };
 
 use crate::{
-    Rejected,
+    Changed, ConfigError, Rejected,
     algorithm::Overflow,
-    gate::Gate,
+    config::{Edition, Editions},
+    gate::{Controlled, Gate},
     keyed::{
         Missing,
         partitions::{Evict, Partition, Partitions, Recipe},
     },
+    observe::{Tally, trace},
 };
 
 /// What a keyed gate and its handles share.
@@ -25,6 +27,8 @@ pub(crate) struct KeyedParts<K, G: Keyable> {
     /// For keys that find no place, and for requests without a key.
     pub(crate) shared: G,
     pub(crate) recipe: G::Recipe<K>,
+    /// Of all keys together.
+    pub(crate) tally: Arc<Tally>,
     pub(super) overflow: Overflow,
     pub(super) missing: Missing,
     pub(super) enabled: bool,
@@ -38,9 +42,12 @@ pub(crate) struct KeyedParts<K, G: Keyable> {
 
 /// A gate of which each key can have its own.
 #[expect(private_bounds, reason = "only gates of this crate are keyed")]
-pub trait Keyable: Gate + Evict + MissingKey + Sized + Send + Sync + 'static {
+pub trait Keyable: Gate + Controlled + Evict + MissingKey + Sized + Send + Sync + 'static {
     /// How they are made.
     type Recipe<K>: Recipe<K, Self>;
+
+    /// Returns a handle that does not keep the key's place.
+    fn watch(&self) -> Self::Handle;
 }
 
 /// How a gate rejects on behalf of keys.
@@ -59,7 +66,7 @@ where
 {
     pub(crate) fn new(
         max_keys: usize,
-        shared: G,
+        (shared, tally): (G, Arc<Tally>),
         recipe: G::Recipe<K>,
         (overflow, missing): (Overflow, Missing),
         enabled: bool,
@@ -69,6 +76,7 @@ where
             partitions,
             shared,
             recipe,
+            tally,
             overflow,
             missing,
             enabled,
@@ -98,6 +106,26 @@ where
     /// Returns whether the shared gate is one that calls come to, or will.
     pub(crate) fn uses_shared(&self) -> bool {
         self.all_share || self.shared_is_used.load(Ordering::Relaxed)
+    }
+
+    /// Takes other settings for the gates of all keys, those to come included, and for the shared
+    /// one. What that accepts they all do.
+    ///
+    /// The order is what makes two updates at once, and a key that comes meanwhile, end alike: first
+    /// the edition that new gates are made with, then the gates that are there. A gate that is made
+    /// between the two takes the latest edition once it is in the map ([`Recipe::made`]), and none
+    /// takes an earlier edition than it has ([`Edition::overtakes`]).
+    pub(crate) fn update_all<T: Copy>(
+        &self,
+        editions: &Editions<T>,
+        change: impl FnOnce(T) -> Result<T, ConfigError>,
+        take: impl Fn(&G, Edition<T>) -> Result<Changed, ConfigError>,
+    ) -> Result<Changed, ConfigError> {
+        let edition = editions.change(change)?;
+        let changed = take(&self.shared, edition)?;
+        trace::updated((self.tally.layer, self.tally.name), &changed);
+        self.partitions.each(|_, gate| drop(take(gate, edition)));
+        Ok(changed)
     }
 
     /// The key's partition, made if it has none and there is a place.

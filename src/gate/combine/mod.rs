@@ -3,6 +3,7 @@
 mod asking;
 mod chain;
 mod keyed;
+mod keyed_handle;
 mod keyed_parts;
 mod optional;
 mod shadow;
@@ -11,5 +12,6 @@ pub(crate) use asking::Asks;
 pub use asking::{Asking, CostOf, CriticalityOf, DeadlineOf, UsedOf};
 pub use chain::{Chain, IntoGate};
 pub use keyed::Keyed;
+pub use keyed_handle::KeyedHandle;
 pub(crate) use keyed_parts::{Keyable, KeyedParts, MissingKey};
 pub use shadow::{Shadow, ShadowHandle, ShadowSnapshot};

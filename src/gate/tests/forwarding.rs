@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     ops::ControlFlow,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
     task::Context,
     time::Duration,
 };
@@ -15,14 +15,15 @@ use crate::{
     algorithm::Overflow,
     ambient::clock::Now,
     gate::{
-        Access, Admission, Admit, CallEvent, Chain, ClosedWatch, Closes, Completion, Counted,
-        Demand, Gate, Inquiry, Keyable, Keyed, KeyedParts, MissingKey, Quoted, Read, Shadow,
-        TicketPoll, Unsent, Visit, closing,
+        Access, Admission, Admit, CallEvent, Chain, ClosedWatch, Closes, Completion, Controlled,
+        Counted, Demand, Gate, Inquiry, Keyable, Keyed, KeyedParts, MissingKey, Quoted, Read,
+        Shadow, TicketPoll, Unsent, Visit, closing,
     },
     keyed::{
         KeyFn, Missing,
         partitions::{Evict, Recipe},
     },
+    observe::Tally,
     protocol::Quota,
 };
 
@@ -198,8 +199,20 @@ impl<K> Recipe<K, Self> for Logs {
     }
 }
 
+impl Controlled for Logs {
+    type Handle = Self;
+
+    fn control(&self) -> Self {
+        self.clone()
+    }
+}
+
 impl Keyable for Logs {
     type Recipe<K> = Self;
+
+    fn watch(&self) -> Self {
+        self.clone()
+    }
 }
 
 /// A call of which nothing was asked yet.
@@ -345,8 +358,9 @@ fn a_keys_own_gate_is_told_what_is_about_its_calls() {
     let told = Told::leaked();
     let logs = |name| Logs { name, told };
     let otherwise = (Overflow::Shared, Missing::Share);
-    let parts =
-        KeyedParts::new(10, logs("shared"), logs("recipe"), otherwise, true).advertises(true);
+    let tally = Arc::new(Tally::new("logs", None));
+    let parts = KeyedParts::new(10, (logs("shared"), tally), logs("recipe"), otherwise, true)
+        .advertises(true);
     tell(&Keyed::new(KeyFn::new(|_: &u32| Some(7)), parts));
     // Readiness is asked for before there is a key.
     let about_all = ["access", "changed", "until_change", "expire"];

@@ -6,20 +6,15 @@ use crate::{
     ConfigError,
     algorithm::Limit,
     ambient::clock::Clock,
-    gate::{Keyable, Keyed, KeyedParts},
+    gate::{Keyable, KeyedHandle},
     keyed::{HasKey, partitions::Recipe},
-    observe::{Instance, Observed, State, Tally, Totals},
+    observe::{Instance, Observed, State, Tally},
     rate_limit::{
         LimitGate, RateLimitHandle,
         bucket::{self, Settings},
         state::AnyLimit,
     },
 };
-
-/// Watches and changes the rate limits that keys have of their own.
-pub struct PerKeyRateLimitHandle<K> {
-    parts: Arc<KeyedParts<K, LimitGate>>,
-}
 
 /// A builder's state: a [limit of its own](crate::rate_limit::RateLimitBuilder::per_key) for each
 /// key.
@@ -45,42 +40,7 @@ pub(in crate::rate_limit) struct AllKeys(pub(in crate::rate_limit) Arc<Tally>);
 pub(in crate::rate_limit) type MakeLimit<K> =
     Arc<dyn Fn(&K) -> Result<Box<dyn Limit>, ConfigError> + Send + Sync>;
 
-impl<F: HasKey<Key: Hash + Eq + Clone>> Keyed<F, LimitGate> {
-    /// Returns the handle.
-    #[must_use]
-    pub fn handle(&self) -> PerKeyRateLimitHandle<F::Key> {
-        PerKeyRateLimitHandle {
-            parts: self.parts().clone(),
-        }
-    }
-}
-
-impl<K: Hash + Eq + Clone> PerKeyRateLimitHandle<K> {
-    /// The key's limit, if it has one of its own. The handle keeps it from being evicted, and so
-    /// does a change of its rate or burst, for good.
-    #[must_use]
-    pub fn key(&self, key: &K) -> Option<RateLimitHandle> {
-        self.parts
-            .partitions
-            .find_lasting(key)
-            .map(|partition| partition.gate().handle())
-    }
-
-    /// The key's limit, made if it has none yet and there is a place for it: to set a customer's
-    /// rate before its first call.
-    #[must_use]
-    pub fn make(&self, key: &K) -> Option<RateLimitHandle> {
-        self.parts
-            .find_or_make(key)
-            .map(|partition| partition.gate().handle())
-    }
-
-    /// The limit that keys share which have none of their own.
-    #[must_use]
-    pub fn shared(&self) -> RateLimitHandle {
-        self.parts.shared.handle()
-    }
-
+impl<K: Hash + Eq + Clone> KeyedHandle<K, LimitGate> {
     /// The keys that have used most of what they have, the heaviest first: those whose limits will
     /// take longest to be whole again. At most `max`. Costs as much as [`keys`](Self::keys).
     #[must_use]
@@ -94,26 +54,14 @@ impl<K: Hash + Eq + Clone> PerKeyRateLimitHandle<K> {
             .map(|(_, key, limit)| (key, limit))
             .collect()
     }
-
-    /// What all limits have counted so far, evicted ones too. Costs some twenty loads for each.
-    #[must_use]
-    pub fn totals(&self) -> Totals {
-        self.parts.recipe.all.0.totals()
-    }
-
-    /// All keys that have a limit of their own. Costs a copy of each key.
-    ///
-    /// These handles keep no key's place: a key that loses it to a new one stays, beyond the bound,
-    /// for as long as they watch it.
-    #[must_use]
-    pub fn keys(&self) -> Vec<(K, RateLimitHandle)> {
-        let partitions = &self.parts.partitions;
-        partitions.collect(|key, gate| (key.clone(), gate.watch()))
-    }
 }
 
 impl Keyable for LimitGate {
     type Recipe<K> = Plans<K>;
+
+    fn watch(&self) -> RateLimitHandle {
+        RateLimitHandle::watching(self.state.clone())
+    }
 }
 
 impl<K> Recipe<K, LimitGate> for Plans<K> {
@@ -148,21 +96,6 @@ impl Observed for AllKeys {
             evictions: None,
         };
         bucket::observe(&self.0, None, state)
-    }
-}
-
-impl<K> Clone for PerKeyRateLimitHandle<K> {
-    fn clone(&self) -> Self {
-        Self {
-            parts: self.parts.clone(),
-        }
-    }
-}
-
-impl<K> fmt::Debug for PerKeyRateLimitHandle<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PerKeyRateLimitHandle")
-            .finish_non_exhaustive()
     }
 }
 
