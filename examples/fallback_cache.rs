@@ -41,7 +41,7 @@ async fn main() -> Result<(), BoxError> {
         },
     )
     .protocol(Plain::new()) // an `Err` is a failure
-    .build();
+    .build()?;
     let client = layer.layer(upstream);
 
     assert_eq!(client.clone().oneshot("tea").await?, 100);

@@ -172,7 +172,8 @@ fn no_layer_allocates_for_an_admitted_call() {
     assert_eq!(allocations(hedge.layer(Echo), ask), 0, "hedge");
     let fallback = FallbackLayer::builder(|_: &u64| (), async |(), failure| failure)
         .protocol(Plain::new())
-        .build();
+        .build()
+        .unwrap();
     assert_eq!(allocations(fallback.layer(Echo), ask), 0, "fallback");
     let throttle = ThrottleLayer::builder()
         .protocol(Plain::new())

@@ -3,7 +3,7 @@
 use tower::Layer;
 
 use crate::{
-    Name,
+    ConfigError, Name,
     fallback::{
         Backup, Fallback, FallbackHandle, OnlyWhen, Value, With,
         state::{Settings, State},
@@ -134,19 +134,21 @@ impl<F, P> FallbackBuilder<F, P> {
         }
     }
 
-    /// Nothing of it can be wrong.
-    #[must_use]
-    pub fn build(self) -> FallbackLayer<F, P::Protocol>
+    /// Puts it together.
+    ///
+    /// # Errors
+    /// None yet: as with every other layer, a setting to come may be wrong.
+    pub fn build(self) -> Result<FallbackLayer<F, P::Protocol>, ConfigError>
     where
         P: Choice,
     {
         let state = Striped::new(State::new(self.settings));
         register(state.value());
-        FallbackLayer {
+        Ok(FallbackLayer {
             fallback: self.fallback,
             state,
             protocol: self.protocol.protocol(),
-        }
+        })
     }
 }
 

@@ -16,7 +16,7 @@
 //!     async |user, _failure| Ok(format!("user {user}")),
 //! )
 //! .protocol(Plain::new()) // an `Err` is a failure
-//! .build();
+//! .build()?;
 //! let broken = service_fn(async |_: u32| Err::<String, _>(std::io::Error::other("down")));
 //!
 //! assert_eq!(layer.layer(broken).oneshot(7).await?, "user 7");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     Changed, ConfigError,
     hedge::{
-        Policy,
+        HedgeConfig,
         state::{Snapshot, State},
     },
 };
@@ -35,29 +35,29 @@ impl HedgeHandle {
 
     /// When, and how often, calls are hedged.
     #[must_use]
-    pub fn policy(&self) -> Policy {
-        self.state.policy()
+    pub fn config(&self) -> HedgeConfig {
+        self.state.config()
     }
 
     /// Changes that at once, for hedges that are not due yet: start from
-    /// [`policy`](Self::policy).
+    /// [`config`](Self::config).
     ///
     /// # Errors
     /// What [`build`](super::HedgeBuilder::build) would reject. Nothing has changed then.
-    pub fn update(&self, policy: Policy) -> Result<Changed, ConfigError> {
-        self.state.update(policy)
+    pub fn update(&self, config: HedgeConfig) -> Result<Changed, ConfigError> {
+        self.state.update(config)
     }
 
-    /// Whether an update to this policy would be accepted.
+    /// Whether an update to these settings would be accepted.
     #[cfg(feature = "http")]
-    pub(crate) fn check(&self, policy: Policy) -> Result<(), ConfigError> {
-        self.state.check(policy).map(drop)
+    pub(crate) fn check(&self, config: HedgeConfig) -> Result<(), ConfigError> {
+        self.state.check(config).map(drop)
     }
 
-    /// How long a hedge waits at least, after a change to a policy.
+    /// How long a hedge waits at least, after a change to other settings.
     #[cfg(feature = "http")]
-    pub(crate) fn delay_after(&self, policy: Option<Policy>) -> Option<std::time::Duration> {
-        let policy = policy.unwrap_or_else(|| self.policy());
-        self.state.is_enabled().then(|| policy.least_delay())
+    pub(crate) fn delay_after(&self, config: Option<HedgeConfig>) -> Option<std::time::Duration> {
+        let config = config.unwrap_or_else(|| self.config());
+        self.state.is_enabled().then(|| config.delay)
     }
 }

@@ -271,7 +271,7 @@ where
             return;
         };
         self.started += 1;
-        let is_last = self.started >= state.policy().most_hedges();
+        let is_last = self.started >= state.config().max_hedges;
         let number = u32::try_from(self.started + 1).unwrap_or(u32::MAX);
         self.protocol.number(&mut request, number);
         let service = self.origin.service();

@@ -9,7 +9,7 @@ use crate::{
     algorithm::{Budget, LatencyQuantile, RetryBudget},
     budget::{FindBudget, FromLayer, KeyedBudgets, OneBudget, Payer, SharedBudget},
     hedge::{
-        Hedge, HedgeHandle, Policy, ResponseFuture,
+        Hedge, HedgeConfig, HedgeHandle, ResponseFuture,
         service::start,
         state::{Fixed, State},
     },
@@ -92,6 +92,11 @@ impl<P, B> HedgeLayer<P, B> {
 }
 
 impl<P, B> HedgeBuilder<P, B> {
+    /// All settings that can change while it runs at once, in place of those made so far.
+    pub fn config(self, config: HedgeConfig) -> Self {
+        self.delay(config.delay).max_hedges(config.max_hedges)
+    }
+
     /// After how long a call is sent once more, and after how long again the next time. With a
     /// [`quantile`](Self::quantile), the least delay, 1 ms by default, so that an upstream that
     /// answers in microseconds is not hedged for a pause of the scheduler.
@@ -229,17 +234,17 @@ impl<P, B> HedgeBuilder<P, B> {
             .map(LatencyQuantile::new)
             .transpose()
             .map_err(|error| error.of("hedge", name))?;
-        let default = Policy::default();
-        let policy = default
-            .delay(self.delay.unwrap_or(default.least_delay()))
-            .max_hedges(self.max_hedges);
+        let config = HedgeConfig {
+            delay: self.delay.unwrap_or(HedgeConfig::default().delay),
+            max_hedges: self.max_hedges,
+        };
         let fixed = Fixed {
             enabled: self.enabled,
             timeout: self.timeout,
             max_retry_after: self.max_retry_after,
             name,
         };
-        let state = Arc::new(State::new(policy, quantile, purses, fixed)?);
+        let state = Arc::new(State::new(config, quantile, purses, fixed)?);
         register(&state);
         Ok(HedgeLayer {
             handle: HedgeHandle::new(state),

@@ -54,19 +54,19 @@
 //! has to wait, and with a quantile two readings of the clock. **Drop.** All attempts go with the
 //! call; a token of a hedge that was not sent goes back.
 
+mod config;
 mod future;
 mod handle;
 mod hedges;
 mod lateness;
 mod layer;
-mod policy;
 mod running;
 mod service;
 mod state;
 
+pub use config::HedgeConfig;
 pub use future::ResponseFuture;
 pub use handle::HedgeHandle;
 pub use layer::{HedgeBuilder, HedgeLayer};
-pub use policy::Policy;
 pub use service::Hedge;
 pub use state::Snapshot;

@@ -12,7 +12,7 @@ use crate::{
     algorithm::LatencyQuantile,
     ambient::clock::{self, nanos},
     budget::{Counting, KeyBudget, Purses, Token},
-    hedge::{Policy, lateness::Lateness},
+    hedge::{HedgeConfig, lateness::Lateness},
     observe::{self, Instance, Observed, Totals, trace},
 };
 
@@ -49,10 +49,10 @@ pub(super) struct State {
     /// How long a call may take, where that is known.
     timeout: Option<Duration>,
     max_retry_after: Duration,
-    /// A [`Policy`] in one word, so that no call sees half of a change: bits 0 to 47 are the delay
+    /// A [`HedgeConfig`] in one word, so that no call sees half of a change: bits 0 to 47 are the delay
     /// in nanoseconds, fixed or with a quantile the least; those above are the hedges of a call.
     /// Relaxed: it publishes nothing else, and a call that races a change honors one of the two.
-    policy: AtomicU64,
+    config: AtomicU64,
     quantile: Option<LatencyQuantile>,
     /// Beside a quantile: of a fixed delay nothing says how many calls are to be late.
     lateness: Option<Lateness>,
@@ -90,7 +90,7 @@ pub(super) enum Winner {
 
 impl State {
     pub(super) fn new(
-        policy: Policy,
+        config: HedgeConfig,
         quantile: Option<LatencyQuantile>,
         purses: Purses,
         fixed: Fixed,
@@ -101,14 +101,14 @@ impl State {
             max_retry_after,
             name,
         } = fixed;
-        let packed = policy.pack(timeout);
+        let packed = config.pack(timeout);
         let packed = packed.map_err(|error| error.of("hedge", name))?;
         Ok(Self {
             enabled,
             name,
             timeout,
             max_retry_after,
-            policy: AtomicU64::new(packed),
+            config: AtomicU64::new(packed),
             lateness: quantile.as_ref().map(|of| Lateness::new(of.quantile())),
             quantile,
             purses,
@@ -132,13 +132,13 @@ impl State {
         self.max_retry_after
     }
 
-    pub(super) fn policy(&self) -> Policy {
-        Policy::unpack(self.policy.load(Ordering::Relaxed))
+    pub(super) fn config(&self) -> HedgeConfig {
+        HedgeConfig::unpack(self.config.load(Ordering::Relaxed))
     }
 
     /// After how long the next hedge is due.
     pub(super) fn delay(&self) -> Option<Duration> {
-        let least = self.policy().least_delay();
+        let least = self.config().delay;
         match &self.quantile {
             None => Some(least),
             Some(quantile) => quantile
@@ -152,16 +152,16 @@ impl State {
         self.enabled
     }
 
-    /// The policy in one word, if it can work.
-    pub(super) fn check(&self, policy: Policy) -> Result<u64, ConfigError> {
-        let packed = policy.pack(self.timeout);
+    /// The settings in one word, if it can work.
+    pub(super) fn check(&self, config: HedgeConfig) -> Result<u64, ConfigError> {
+        let packed = config.pack(self.timeout);
         packed.map_err(|error| error.of("hedge", self.name))
     }
 
-    pub(super) fn update(&self, policy: Policy) -> Result<Changed, ConfigError> {
-        let packed = self.check(policy)?;
-        let before = Policy::unpack(self.policy.swap(packed, Ordering::Relaxed));
-        let changed = policy.since(&before);
+    pub(super) fn update(&self, config: HedgeConfig) -> Result<Changed, ConfigError> {
+        let packed = self.check(config)?;
+        let before = HedgeConfig::unpack(self.config.swap(packed, Ordering::Relaxed));
+        let changed = config.since(&before);
         trace::updated(("hedge", self.name), &changed);
         Ok(changed)
     }

@@ -164,7 +164,7 @@ where
         let own = this.purse.own();
         let plan = Plan::make(
             (state, &*this.purse),
-            || this.origin.handle().policy_of_call(),
+            || this.origin.handle().config_of_call(),
             read,
             this.kept,
             history.unwrap_or_default(),

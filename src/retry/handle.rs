@@ -7,7 +7,7 @@ use crate::{
     budget::Purses,
     observe::trace,
     retry::{
-        Policy,
+        RetryConfig,
         event::Hook,
         state::{Fixed, Snapshot, State},
     },
@@ -19,7 +19,7 @@ use crate::{
 pub struct RetryHandle {
     state: Arc<State>,
     /// That of a call that has no layer; else it is the state's.
-    own: Option<Policy>,
+    own: Option<RetryConfig>,
 }
 
 impl RetryHandle {
@@ -27,9 +27,9 @@ impl RetryHandle {
         Self { state, own: None }
     }
 
-    /// For one call without a layer: with a policy of its own, and without a budget. All of them
+    /// For one call without a layer: with a config of its own, and without a budget. All of them
     /// are counted together, and nobody reads that.
-    pub(crate) fn of_call(policy: Policy) -> Self {
+    pub(crate) fn of_call(config: RetryConfig) -> Self {
         static STATE: LazyLock<Arc<State>> = LazyLock::new(|| {
             let fixed = Fixed {
                 enabled: true,
@@ -37,7 +37,7 @@ impl RetryHandle {
                 name: None,
             };
             Arc::new(State::new(
-                Policy::default(),
+                RetryConfig::default(),
                 Purses::unlimited(),
                 fixed,
                 (None, Hook::default()),
@@ -45,7 +45,7 @@ impl RetryHandle {
         });
         Self {
             state: STATE.clone(),
-            own: Some(policy),
+            own: Some(config),
         }
     }
 
@@ -54,9 +54,9 @@ impl RetryHandle {
         &self.state
     }
 
-    /// The policy of a call through the layer.
-    pub(super) fn policy_of_call(&self) -> Policy {
-        self.own.unwrap_or_else(|| self.state.policy())
+    /// The config of a call through the layer.
+    pub(super) fn config_of_call(&self) -> RetryConfig {
+        self.own.unwrap_or_else(|| self.state.config())
     }
 
     /// The retry as it is now. Costs a load for each of its numbers.
@@ -67,25 +67,25 @@ impl RetryHandle {
 
     /// How often, and after how long, calls are sent again.
     #[must_use]
-    pub fn policy(&self) -> Policy {
-        self.state.policy()
+    pub fn config(&self) -> RetryConfig {
+        self.state.config()
     }
 
-    /// Changes that, for attempts that fail from now on: start from [`policy`](Self::policy). A
-    /// call that began under a policy of one attempt is not retried. A retry that was built as not
+    /// Changes that, for attempts that fail from now on: start from [`config`](Self::config). A
+    /// call that began under a config of one attempt is not retried. A retry that was built as not
     /// enabled stays so.
     ///
     /// # Errors
     /// No attempts.
-    pub fn update(&self, policy: Policy) -> Result<Changed, ConfigError> {
-        self.check(policy)?;
-        let changed = policy.since(&self.state.set_policy(policy));
+    pub fn update(&self, config: RetryConfig) -> Result<Changed, ConfigError> {
+        self.check(config)?;
+        let changed = config.since(&self.state.set_config(config));
         trace::updated(("retry", self.state.fixed().name), &changed);
         Ok(changed)
     }
 
     /// Returns whether [`update`](Self::update) would accept it.
-    pub(crate) fn check(&self, policy: Policy) -> Result<(), ConfigError> {
-        policy.check(self.state.fixed().name).map(drop)
+    pub(crate) fn check(&self, config: RetryConfig) -> Result<(), ConfigError> {
+        config.check(self.state.fixed().name).map(drop)
     }
 }

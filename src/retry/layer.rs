@@ -12,7 +12,7 @@ use crate::{
     observe::register,
     protocol::{Choice, Chosen, Plain, Protocol, Replay, Unset},
     retry::{
-        Policy, ResponseFuture, Retry, RetryEvent, RetryHandle,
+        ResponseFuture, Retry, RetryConfig, RetryEvent, RetryHandle,
         event::Hook,
         service::start,
         state::{Fixed, State},
@@ -32,7 +32,7 @@ pub struct RetryLayer<P = Plain, B = OneBudget> {
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct RetryBuilder<P = Unset, B = OneBudget> {
-    policy: Policy,
+    config: RetryConfig,
     payer: Payer,
     fixed: Fixed,
     circuits: Option<Arc<dyn WatchedCircuits>>,
@@ -48,7 +48,7 @@ impl RetryLayer {
     /// The protocol must say which requests may be sent again: give one.
     pub fn builder() -> RetryBuilder {
         RetryBuilder {
-            policy: Policy::default(),
+            config: RetryConfig::default(),
             payer: Payer::Own,
             fixed: Fixed {
                 enabled: true,
@@ -96,22 +96,28 @@ impl<P, B> RetryLayer<P, B> {
 }
 
 impl<P, B> RetryBuilder<P, B> {
+    /// All settings that can change while it runs at once, in place of those made so far.
+    pub fn config(mut self, config: RetryConfig) -> Self {
+        self.config = config;
+        self
+    }
+
     /// The largest number of times that a call is sent, the first time included. Default 3.
     pub fn attempts(mut self, attempts: u32) -> Self {
-        self.policy = self.policy.attempts(attempts);
+        self.config.attempts = attempts;
         self
     }
 
     /// How long to wait between attempts. Default: from 100 ms, doubling up to 10 s, jittered.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.policy = self.policy.backoff(backoff);
+        self.config.backoff = backoff;
         self
     }
 
     /// The longest `Retry-After` that is waited for; beyond it the response is returned. Default 10
     /// s.
     pub fn max_retry_after(mut self, duration: Duration) -> Self {
-        self.policy = self.policy.max_retry_after(duration);
+        self.config.max_retry_after = duration;
         self
     }
 
@@ -134,7 +140,7 @@ impl<P, B> RetryBuilder<P, B> {
         budgets: KeyedBudgets<K, F>,
     ) -> RetryBuilder<P, KeyedBudgets<K, F>> {
         RetryBuilder {
-            policy: self.policy,
+            config: self.config,
             payer: self.payer,
             fixed: self.fixed,
             circuits: self.circuits,
@@ -207,7 +213,7 @@ impl<P, B> RetryBuilder<P, B> {
     /// [`Replay`](crate::protocol::Replay).
     pub fn protocol<Q>(self, protocol: Q) -> RetryBuilder<Chosen<Q>, B> {
         RetryBuilder {
-            policy: self.policy,
+            config: self.config,
             payer: self.payer,
             fixed: self.fixed,
             circuits: self.circuits,
@@ -221,7 +227,7 @@ impl<P, B> RetryBuilder<P, B> {
     /// none.
     #[cfg(feature = "http")]
     pub(crate) fn waits(&self) -> (Duration, Option<Duration>) {
-        (self.policy.max_retry_after, self.policy.least_wait())
+        (self.config.max_retry_after, self.config.least_wait())
     }
 
     #[cfg(feature = "http")]
@@ -232,9 +238,7 @@ impl<P, B> RetryBuilder<P, B> {
     /// Lowers the default of that; what was set stays.
     #[cfg(feature = "http")]
     pub(crate) fn cap_retry_after(mut self, cap: Duration) -> Self {
-        if self.policy.max_retry_after == Policy::default().max_retry_after {
-            self.policy.max_retry_after = self.policy.max_retry_after.min(cap);
-        }
+        self.config.cap_retry_after(cap);
         self
     }
 
@@ -251,11 +255,11 @@ impl<P, B> RetryBuilder<P, B> {
         P: Choice,
         B: SharedBudget,
     {
-        let policy = self.policy.check(self.fixed.name)?;
+        let config = self.config.check(self.fixed.name)?;
         let purses = self.payer.purses(Budget::default, self.budgets.shared());
         let purses = purses.map_err(|error| error.of("retry", self.fixed.name))?;
         let watched = (self.circuits, self.hook);
-        let state = Arc::new(State::new(policy, purses, self.fixed, watched));
+        let state = Arc::new(State::new(config, purses, self.fixed, watched));
         register(&state);
         Ok(RetryLayer {
             handle: RetryHandle::new(state),

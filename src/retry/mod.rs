@@ -45,21 +45,21 @@
 //! was sent gives its token back as well.
 
 mod again;
+mod config;
 mod event;
 mod future;
 mod handle;
 mod layer;
 mod plan;
-mod policy;
 mod service;
 mod state;
 
 pub use crate::algorithm::{Backoff, Budget, Jitter, RetryBudget, RetryThrottle, WindowedBudget};
+pub use config::RetryConfig;
 pub use event::RetryEvent;
 pub use future::ResponseFuture;
 pub use handle::RetryHandle;
 pub use layer::{RetryBuilder, RetryLayer};
-pub use policy::Policy;
 pub use service::Retry;
 pub(crate) use service::start;
 pub use state::Snapshot;

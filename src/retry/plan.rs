@@ -10,7 +10,7 @@ use crate::{
     budget::{Purse, Token},
     protocol::{Advice, Kept},
     retry::{
-        Policy,
+        RetryConfig,
         state::{Cause, End, State},
     },
 };
@@ -76,7 +76,7 @@ impl Plan {
     /// result proves that the upstream has not acted on the attempt.
     pub(super) fn make<T>(
         (state, purse): (&State, &impl Purse),
-        policy: impl FnOnce() -> Policy,
+        config: impl FnOnce() -> RetryConfig,
         read: Reading,
         kept: &Result<Kept<T>, End>,
         history: History,
@@ -90,11 +90,11 @@ impl Plan {
                 _ => End::NotRetryable,
             });
         }
-        let policy = policy();
-        if history.retries + 1 >= policy.max_attempts() {
+        let config = config();
+        if history.retries + 1 >= config.attempts {
             return Err(End::Exhausted);
         }
-        let (backoff, delay) = delay(&policy, history, retryable.hint).ok_or(End::NotSent)?;
+        let (backoff, delay) = delay(&config, history, retryable.hint).ok_or(End::NotSent)?;
         let deadline = deadline(&kept.snapshot).map(Deadline::moment);
         let at = clock::later(clock::moment(), delay);
         if deadline.is_some_and(|deadline| at >= deadline) {
@@ -187,15 +187,19 @@ fn may_pass_later(kind: RejectedKind) -> bool {
 
 /// The backoff, if one is made, and how long to wait in all. `None` if the upstream asks for more
 /// patience than there is.
-fn delay(policy: &Policy, history: History, hint: Hint) -> Option<(Option<Duration>, Duration)> {
-    let backoff = policy.backoff;
+fn delay(
+    config: &RetryConfig,
+    history: History,
+    hint: Hint,
+) -> Option<(Option<Duration>, Duration)> {
+    let backoff = config.backoff;
     let previous = history.previous.unwrap_or(backoff.base());
     let exact = chance::is_exact().then(|| backoff.without_jitter(history.backoffs));
     let next = || backoff.delay(history.backoffs, previous, chance::word());
     let next = exact.unwrap_or_else(next);
     match hint {
         Hint::None => Some((Some(next), next)),
-        Hint::AtLeast(hint) | Hint::Exactly(hint) if hint > policy.max_retry_after => None,
+        Hint::AtLeast(hint) | Hint::Exactly(hint) if hint > config.max_retry_after => None,
         Hint::Exactly(hint) => Some((None, hint)),
         Hint::AtLeast(hint) if exact.is_some() => Some((Some(next), next.max(hint))),
         Hint::AtLeast(hint) => {

@@ -18,7 +18,7 @@ use crate::{
     budget::{Counting, KeyBudget, Purses, Token},
     gate::WatchedCircuits,
     observe::{self, Durations, Instance, Observed, RETRY_BACKOFF, Totals, trace},
-    retry::{Policy, RetryEvent, event::Hook},
+    retry::{RetryConfig, RetryEvent, event::Hook},
     sync::{current_stripe, stripe_count},
 };
 
@@ -58,10 +58,10 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub(super) struct State {
     /// Whether more than one attempt is allowed: what the calls that succeed need to know of the
-    /// policy. Relaxed: a call that races a change honors one of the two.
+    /// config. Relaxed: a call that races a change honors one of the two.
     retries_at_all: AtomicBool,
     /// Locked only by calls that have failed, and by handles.
-    policy: Mutex<Policy>,
+    config: Mutex<RetryConfig>,
     purses: Purses,
     fixed: Fixed,
     /// Asked by calls that have failed.
@@ -129,15 +129,15 @@ struct Stripe(AtomicU64);
 
 impl State {
     pub(super) fn new(
-        policy: Policy,
+        config: RetryConfig,
         purses: Purses,
         fixed: Fixed,
         (circuits, hook): (Option<Arc<dyn WatchedCircuits>>, Hook),
     ) -> Self {
         let stripes = (0..stripe_count()).map(|_| Stripe::default());
         Self {
-            retries_at_all: AtomicBool::new(fixed.enabled && policy.max_attempts() > 1),
-            policy: Mutex::new(policy),
+            retries_at_all: AtomicBool::new(fixed.enabled && config.attempts > 1),
+            config: Mutex::new(config),
             purses,
             fixed,
             circuits,
@@ -169,16 +169,16 @@ impl State {
         circuits.is_some_and(|circuits| circuits.is_open_at(key, moment))
     }
 
-    pub(super) fn policy(&self) -> Policy {
-        *self.policy.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn config(&self) -> RetryConfig {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The policy before.
-    pub(super) fn set_policy(&self, policy: Policy) -> Policy {
-        let mut current = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
-        let enabled = self.fixed.enabled && policy.max_attempts() > 1;
+    /// The config before.
+    pub(super) fn set_config(&self, config: RetryConfig) -> RetryConfig {
+        let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let enabled = self.fixed.enabled && config.attempts > 1;
         self.retries_at_all.store(enabled, Ordering::Relaxed);
-        std::mem::replace(&mut current, policy)
+        std::mem::replace(&mut current, config)
     }
 
     /// A call begins. Tells why its request is not worth keeping, if it is not. `can_be_free`:
@@ -359,7 +359,7 @@ impl Observed for State {
     }
 
     fn observe(&self) -> Instance {
-        let (now, policy) = (self.snapshot(), self.policy());
+        let (now, config) = (self.snapshot(), self.config());
         let calls = vec![
             ("first_try", now.first_try),
             ("recovered", now.recovered),
@@ -379,7 +379,7 @@ impl Observed for State {
             layer: self.layer(),
             name: self.fixed.name.unwrap_or_default(),
             totals,
-            config: vec![("attempts", f64::from(policy.max_attempts()))],
+            config: vec![("attempts", f64::from(config.attempts))],
             histograms: self
                 .backoffs
                 .as_ref()

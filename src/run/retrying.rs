@@ -4,12 +4,12 @@ use crate::{
     Classify,
     budget::{FromLayer, OneBudget},
     protocol::Plain,
-    retry::{Policy, RetryHandle, start},
+    retry::{RetryConfig, RetryHandle, start},
     run::{Attempts, Call, CallError, attempts::Slot, direct::Direct},
 };
 
 /// Retries a plain async function while it fails: up to three attempts with a
-/// [`Backoff`](crate::retry::Backoff), or as many as a [`Policy`] says.
+/// [`Backoff`](crate::retry::Backoff), or as many as a [`RetryConfig`] says.
 ///
 /// For a script, or a connection that is made at the start. It has no budget: nothing bounds the
 /// retries of all calls together, so a service under load needs a
@@ -18,7 +18,7 @@ use crate::{
 ///
 /// ```
 /// use std::{io, time::Duration};
-/// use tower_keep::{retry::{Backoff, Jitter, Policy}, run::retry};
+/// use tower_keep::{retry::{Backoff, Jitter, RetryConfig}, run::retry};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
 /// let (base, max) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -31,7 +31,8 @@ use crate::{
 /// });
 /// assert_eq!(connected.await.unwrap(), "connected");
 ///
-/// let ten = Policy::default().attempts(10).backoff(backoff);
+/// let mut ten = RetryConfig::from(backoff);
+/// ten.attempts = 10;
 /// let error = retry(ten, |attempt: u32| async move { Err::<(), _>(attempt) }).await;
 /// assert_eq!(error, Err(10));
 /// # }
@@ -39,11 +40,11 @@ use crate::{
 ///
 /// # Errors
 /// The function's error in its last attempt.
-pub async fn retry<F, M>(policy: impl Into<Policy>, function: F) -> Result<F::Value, F::Error>
+pub async fn retry<F, M>(config: impl Into<RetryConfig>, function: F) -> Result<F::Value, F::Error>
 where
     F: Attempts<M>,
 {
-    retry_when(policy, Plain::new(), function).await
+    retry_when(config, Plain::new(), function).await
 }
 
 /// Retries a plain async function, as [`retry`] does, while a [`Classify`] calls its result a
@@ -72,7 +73,7 @@ where
 /// # Errors
 /// The function's error in its last attempt.
 pub async fn retry_when<F, M, C>(
-    policy: impl Into<Policy>,
+    config: impl Into<RetryConfig>,
     classifier: C,
     function: F,
 ) -> Result<F::Value, F::Error>
@@ -80,7 +81,7 @@ where
     F: Attempts<M>,
     C: Classify<F::Value, F::Error>,
 {
-    let (slot, handle) = (Slot::new(function), RetryHandle::of_call(policy.into()));
+    let (slot, handle) = (Slot::new(function), RetryHandle::of_call(config.into()));
     let mut service = slot.function();
     let protocol = Plain::classify(classifier).idempotent();
     let origin = FromLayer::new(&handle, service);

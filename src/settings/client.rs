@@ -9,7 +9,7 @@ use crate::{
     bulkhead::BulkheadBuilder,
     keyed::{HasKey, Host},
     rate_limit::RateLimitBuilder,
-    retry::Policy,
+    retry::RetryConfig,
     settings::{
         BulkheadSettings, CircuitBreakerSettings, HumanDuration, HumanRate, InClient, OrOff,
         RateLimitSettings, RetrySettings, Settings,
@@ -41,7 +41,7 @@ use crate::{
 /// }"#;
 /// let settings: ClientSettings = serde_json::from_str(json)?;
 /// let stack = settings.apply_to(stack::client().http())?.build()?;
-/// assert_eq!(stack.handle().retry.policy().max_attempts(), 2);
+/// assert_eq!(stack.handle().retry.config().attempts, 2);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -234,10 +234,10 @@ impl ClientSettings {
         if let Some(attempt) = duration_from("attempt_timeout", times)? {
             changes = changes.attempt_timeout(attempt);
         }
-        self.retry.policy_from(&before.retry)?;
-        let policy = self.policy()?;
-        if policy != before.policy()? {
-            changes = changes.retry(policy);
+        self.retry.config_from(&before.retry)?;
+        let config = self.retry_config()?;
+        if config != before.retry_config()? {
+            changes = changes.retry(config);
         }
         let circuit = &before.circuit_breaker;
         if let Some(config) = self.circuit_breaker.config_from(circuit)? {
@@ -254,17 +254,14 @@ impl ClientSettings {
         Ok(changes)
     }
 
-    /// Returns the retries' policy. As in `build`, the default of its longest hint follows the
+    /// Returns the retries' settings. As in `build`, the default of `max_retry_after` follows the
     /// total timeout.
-    fn policy(&self) -> Result<Policy, ConfigError> {
-        let policy = self.retry.policy()?;
-        let longest = policy.longest_hint();
-        Ok(match self.total_timeout {
-            OrOff::On(HumanDuration(total)) if longest == Policy::default().longest_hint() => {
-                policy.max_retry_after(longest.min(total))
-            }
-            _ => policy,
-        })
+    fn retry_config(&self) -> Result<RetryConfig, ConfigError> {
+        let mut config = self.retry.config()?;
+        if let OrOff::On(HumanDuration(total)) = self.total_timeout {
+            config.cap_retry_after(total);
+        }
+        Ok(config)
     }
 }
 

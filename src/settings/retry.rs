@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::{
     Changed, ConfigError,
     algorithm::{Backoff, Jitter},
-    retry::{Policy, RetryBuilder, RetryHandle, RetryLayer},
+    retry::{RetryBuilder, RetryConfig, RetryHandle, RetryLayer},
     settings::{
         BudgetSettings, HumanDuration, Settings, Share,
         fixed::{same, same_part},
@@ -23,7 +23,7 @@ use crate::{
 /// let json = r#"{ "attempts": 5, "backoff": { "base": "50ms", "jitter": "full" } }"#;
 /// let settings: RetrySettings = serde_json::from_str(json)?;
 /// let layer = settings.builder()?.protocol(Plain::new().idempotent()).build()?;
-/// assert_eq!(layer.handle().policy().max_attempts(), 5);
+/// assert_eq!(layer.handle().config().attempts, 5);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -128,13 +128,13 @@ impl Serialize for RetrySettings {
 
 impl Default for RetrySettings {
     fn default() -> Self {
-        let policy = Policy::default();
+        let config = RetryConfig::default();
         Self {
             enabled: true,
             name: None,
-            attempts: policy.max_attempts(),
+            attempts: config.attempts,
             backoff: BackoffSettings::default(),
-            max_retry_after: policy.longest_hint().into(),
+            max_retry_after: config.max_retry_after.into(),
             retry_rejected: false,
             budget: BudgetSettings::default(),
             partial: false,
@@ -173,9 +173,7 @@ impl RetrySettings {
     pub fn builder(&self) -> Result<RetryBuilder, ConfigError> {
         let mut builder = RetryLayer::builder()
             .enabled(self.enabled)
-            .attempts(self.attempts)
-            .backoff(self.backoff.backoff()?)
-            .max_retry_after(self.max_retry_after.0)
+            .config(self.config()?)
             .retry_rejected(self.retry_rejected);
         if self.budget != BudgetSettings::default() {
             builder = match self.budget.budget("retry.budget")? {
@@ -193,25 +191,26 @@ impl RetrySettings {
     ///
     /// # Errors
     /// A backoff that cannot work.
-    pub fn policy(&self) -> Result<Policy, ConfigError> {
-        Ok(Policy::default()
-            .attempts(self.attempts)
-            .backoff(self.backoff.backoff()?)
-            .max_retry_after(self.max_retry_after.0))
+    pub fn config(&self) -> Result<RetryConfig, ConfigError> {
+        Ok(RetryConfig {
+            attempts: self.attempts,
+            backoff: self.backoff.backoff()?,
+            max_retry_after: self.max_retry_after.0,
+        })
     }
 
-    /// The policy, if it is another than before.
+    /// The settings that can change while it runs, if it is another than before.
     ///
     /// # Errors
     /// Something differs that a running retry cannot change.
-    pub(super) fn policy_from(&self, before: &Self) -> Result<Option<Policy>, ConfigError> {
+    pub(super) fn config_from(&self, before: &Self) -> Result<Option<RetryConfig>, ConfigError> {
         const LAYER: &str = "retry";
         same(LAYER, "enabled", &before.enabled, &self.enabled)?;
         same(LAYER, "name", &before.name, &self.name)?;
         let rejected = (&before.retry_rejected, &self.retry_rejected);
         same(LAYER, "retry_rejected", rejected.0, rejected.1)?;
         same_part(LAYER, "budget", &before.budget, &self.budget)?;
-        let (old, new) = (before.policy()?, self.policy()?);
+        let (old, new) = (before.config()?, self.config()?);
         Ok((new != old).then_some(new))
     }
 }
@@ -256,8 +255,8 @@ impl Settings for RetrySettings {
     type Handle = RetryHandle;
 
     fn update(&self, handle: &RetryHandle, before: &Self) -> Result<Changed, ConfigError> {
-        match self.policy_from(before)? {
-            Some(policy) => handle.update(policy),
+        match self.config_from(before)? {
+            Some(config) => handle.update(config),
             None => Ok(Changed::default()),
         }
     }

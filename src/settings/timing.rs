@@ -247,17 +247,17 @@ impl Settings for HedgeSettings {
         same(LAYER, "name", &before.name, &self.name)?;
         same(LAYER, "quantile", &before.quantile, &self.quantile)?;
         same_part(LAYER, "budget", &before.budget, &self.budget)?;
-        let mut policy = handle.policy();
+        let mut config = handle.config();
         match (before.delay, self.delay) {
             (before, after) if before == after => {}
-            (_, Some(HumanDuration(delay))) => policy = policy.delay(delay),
+            (_, Some(HumanDuration(delay))) => config.delay = delay,
             // Its default depends on the quantile, and is that of a layer that is built.
             (before, after) => same(LAYER, "delay", &before, &after)?,
         }
         if self.max_hedges != before.max_hedges {
-            policy = policy.max_hedges(self.max_hedges);
+            config.max_hedges = self.max_hedges;
         }
-        handle.update(policy)
+        handle.update(config)
     }
 
     fn lost_since(&self, before: &Self) -> Option<String> {

@@ -7,9 +7,9 @@ use crate::{
     Changed, ConfigError,
     algorithm::{BreakerConfig, Window, throttle::ThrottleConfig},
     bulkhead::{BulkheadHandle, KeyedBulkheadHandle},
-    hedge,
+    hedge::HedgeConfig,
     rate_limit::{KeyedRateLimitHandle, PerKeyRateLimitHandle, Rate, RateLimitHandle},
-    retry::Policy,
+    retry::RetryConfig,
     throttle::KeyedThrottleHandle,
 };
 
@@ -37,8 +37,8 @@ pub struct Changes {
     attempt_timeout: Option<Duration>,
     rate: Option<(Rate, u32)>,
     max_in_flight: Option<usize>,
-    retry: Option<Policy>,
-    hedge: Option<hedge::Policy>,
+    retry: Option<RetryConfig>,
+    hedge: Option<HedgeConfig>,
     circuit_breaker: Option<BreakerConfig>,
     throttle: Option<ThrottleConfig>,
 }
@@ -79,17 +79,17 @@ impl Changes {
         self
     }
 
-    /// The retries: start from the handle's `retry.policy()`. Servers have none.
+    /// The retries: start from the handle's `retry.config()`. Servers have none.
     #[must_use]
-    pub fn retry(mut self, policy: Policy) -> Self {
-        self.retry = Some(policy);
+    pub fn retry(mut self, config: RetryConfig) -> Self {
+        self.retry = Some(config);
         self
     }
 
-    /// The hedge: start from its handle's `policy()`. Only for stacks that hedge.
+    /// The hedge: start from its handle's `config()`. Only for stacks that hedge.
     #[must_use]
-    pub fn hedge(mut self, policy: hedge::Policy) -> Self {
-        self.hedge = Some(policy);
+    pub fn hedge(mut self, config: HedgeConfig) -> Self {
+        self.hedge = Some(config);
         self
     }
 
@@ -130,11 +130,11 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
             let total = self.total_timeout.update(timeout)?;
             changed = changed.and(total.named("total_timeout"));
         }
-        if let Some(policy) = changes.retry {
-            changed = changed.and(self.retry.update(policy)?);
+        if let Some(config) = changes.retry {
+            changed = changed.and(self.retry.update(config)?);
         }
-        if let (Some(hedge), Some(policy)) = (&self.hedge, changes.hedge) {
-            changed = changed.and(hedge.update(policy)?);
+        if let (Some(hedge), Some(config)) = (&self.hedge, changes.hedge) {
+            changed = changed.and(hedge.update(config)?);
         }
         if let Some(config) = changes.circuit_breaker {
             changed = changed.and(self.circuit_breaker.update(config)?);
@@ -160,10 +160,10 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
         let total = changes.total_timeout;
         or_nothing(total.map(|timeout| self.total_timeout.check(timeout)))
             .map_err(|error| error.renamed("duration", "total_timeout"))?;
-        or_nothing(changes.retry.map(|policy| self.retry.check(policy)))?;
-        if let Some(policy) = changes.hedge {
+        or_nothing(changes.retry.map(|config| self.retry.check(config)))?;
+        if let Some(config) = changes.hedge {
             let hedge = self.hedge.as_ref();
-            hedge.map_or_else(|| Err(self.absent("hedge")), |hedge| hedge.check(policy))?;
+            hedge.map_or_else(|| Err(self.absent("hedge")), |hedge| hedge.check(config))?;
         }
         if let Some(config) = changes.throttle {
             let throttle = self.throttle.as_ref();
@@ -196,9 +196,9 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
             Window::Time(window) => Some(window),
             Window::Calls(_) => None,
         };
-        let policy = changes.retry.unwrap_or_else(|| self.retry.policy());
-        // A policy that nobody has changed follows the total timeout, as in `build`.
-        let hint = changes.retry.map(|_| policy.longest_hint());
+        let retry_config = changes.retry.unwrap_or_else(|| self.retry.config());
+        // Settings that nobody has changed follow the total timeout, as in `build`.
+        let hint = changes.retry.map(|_| retry_config.max_retry_after);
         let Enabled {
             total: has_total,
             retry,
@@ -210,7 +210,7 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
             attempt: has_attempt.then_some(attempt),
             window: window.filter(|_| breaker),
             max_retry_after: hint.filter(|_| retry),
-            backoff: policy.least_wait().filter(|_| retry),
+            backoff: retry_config.least_wait().filter(|_| retry),
             delay: self
                 .hedge
                 .as_ref()

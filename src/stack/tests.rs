@@ -492,7 +492,10 @@ async fn one_handle_changes_all_parts() {
         .attempt_timeout(2 * second)
         .rate(Rate::per_second(7), 7)
         .max_in_flight(3)
-        .retry(handle.retry.policy().attempts(1).max_retry_after(second))
+        .retry(retry_config(&handle, |config| {
+            config.attempts = 1;
+            config.max_retry_after = second;
+        }))
         .circuit_breaker(config);
     handle.update(changes).unwrap();
     let snapshot = handle.snapshot();
@@ -508,14 +511,16 @@ async fn one_handle_changes_all_parts() {
             .all(|(_, bulkhead)| bulkhead.limit == 3)
     );
     assert_eq!((snapshot.circuits.len(), snapshot.bulkheads.len()), (2, 2));
-    assert_eq!(handle.retry.policy().max_attempts(), 1);
+    assert_eq!(handle.retry.config().attempts, 1);
     let circuit = handle.circuit_breaker.key(&"a.example".parse().unwrap());
     assert_eq!(circuit.unwrap().config().consecutive_failures, Some(2));
 
     let rejected = |changes| handle.update(changes).unwrap_err().to_string();
     let total = rejected(Changes::new().total_timeout(second));
     assert!(total.contains("`total_timeout` is 1s: raise it"), "{total}");
-    let hint = rejected(Changes::new().retry(handle.retry.policy().max_retry_after(60 * second)));
+    let hint = rejected(Changes::new().retry(retry_config(&handle, |config| {
+        config.max_retry_after = 60 * second;
+    })));
     assert!(
         hint.contains("`max_retry_after` is 60s: lower it"),
         "{hint}"
@@ -525,10 +530,22 @@ async fn one_handle_changes_all_parts() {
         .attempt_timeout(6 * second);
     assert!(rejected(window).contains("`window` is 10s: raise it to twice"));
     let slow = crate::retry::Backoff::new(9 * second, 60 * second, crate::retry::Jitter::default());
-    let policy = handle.retry.policy().attempts(2).backoff(slow.unwrap());
-    let slow = rejected(Changes::new().retry(policy));
+    let config = retry_config(&handle, |config| {
+        config.attempts = 2;
+        config.backoff = slow.unwrap();
+    });
+    let slow = rejected(Changes::new().retry(config));
     assert!(slow.contains("`backoff` is 9s: lower its base"), "{slow}");
     assert_eq!(handle.snapshot().total_timeout.duration, 9 * second);
+}
+
+fn retry_config(
+    handle: &ClientHandle,
+    change: impl FnOnce(&mut crate::retry::RetryConfig),
+) -> crate::retry::RetryConfig {
+    let mut config = handle.retry.config();
+    change(&mut config);
+    config
 }
 
 #[tokio::test(start_paused = true)]
@@ -554,25 +571,26 @@ async fn an_update_that_one_part_rejects_changes_nothing() {
     let second = Duration::from_secs(1);
     let stack = client().http().rate(Rate::per_second(5)).build().unwrap();
     let handle = stack.handle();
-    let before = (handle.snapshot(), handle.retry.policy());
+    let before = (handle.snapshot(), handle.retry.config());
     let mut config = handle.circuit_breaker.shared().config();
     let good = Changes::new()
         .total_timeout(20 * second)
         .attempt_timeout(2 * second)
         .rate(Rate::per_second(7), 7)
         .max_in_flight(3)
-        .retry(handle.retry.policy().attempts(2));
+        .retry(retry_config(&handle, |config| config.attempts = 2));
     config.probes = 0;
+    let no_attempts = retry_config(&handle, |config| config.attempts = 0);
     for (bad, field) in [
         (good.total_timeout(Duration::ZERO), "total_timeout"),
         (good.attempt_timeout(Duration::ZERO), "attempt_timeout"),
         (good.rate(Rate::per_second(7), 0), "burst"),
         (good.max_in_flight(0), "max_in_flight"),
-        (good.retry(handle.retry.policy().attempts(0)), "attempts"),
+        (good.retry(no_attempts), "attempts"),
         (good.circuit_breaker(config), "probes"),
     ] {
         assert_eq!(handle.update(bad).unwrap_err().field, field);
-        let after = (handle.snapshot(), handle.retry.policy());
+        let after = (handle.snapshot(), handle.retry.config());
         assert_eq!(after, before, "{field}");
     }
     assert!(handle.update(good).is_ok());

@@ -393,7 +393,7 @@ where
     let (backup, home) = (boxed(client.clone()), url.to_owned());
     let answer = move |(), _| backup.clone().oneshot(to(&home, "/"));
     let fallback = FallbackLayer::builder(|_: &Request<_>| (), answer);
-    let fallback = fallback.protocol(Client::new()).build();
+    let fallback = fallback.protocol(Client::new()).build().unwrap();
     let service = above.above(over(fallback, &boxed(client.clone())));
     assert_eq!(status(&service, url, "/busy").await, 200);
 }

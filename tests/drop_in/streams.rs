@@ -324,7 +324,7 @@ async fn a_fallback_answers_before_a_stream_and_not_within_it() {
         Err::<Response<Incoming>, BoxError>("kept".into())
     };
     let layer = FallbackLayer::builder(|_: &Request<Body>| (), answer);
-    let layer = layer.protocol(Client::new()).build();
+    let layer = layer.protocol(Client::new()).build().unwrap();
     let service = over(&upstream, layer.clone());
     let mut stream = upstream.streamed(ask(&service, "/events").await.unwrap());
     stream.exchange().await;

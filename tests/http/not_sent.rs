@@ -275,7 +275,7 @@ async fn a_backup_gets_no_post_that_was_sent() {
             Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
         });
         let layer = FallbackLayer::service(backup).protocol(keep_http::Client::new());
-        let layer = layer.build();
+        let layer = layer.build().unwrap();
         let answer = layer.layer(in_two(false)).oneshot(post(&uri, body)).await;
         assert!(answer.is_err(), "{body}");
         assert_eq!(calls.load(Ordering::Relaxed), 1);

@@ -461,7 +461,7 @@ fn hedges_and_fallbacks(enabled: bool) -> Vec<Case> {
     let pass_http = FallbackLayer::builder(|_: &Request<_>| (), async |(), failure| failure);
     let backup = || service_fn(async |_: Ask| Err::<(), _>(ProbeError));
     let service = FallbackLayer::service(backup()).enabled(enabled);
-    let service = service.protocol(Plain::new().idempotent()).build();
+    let service = service.protocol(Plain::new().idempotent()).build().unwrap();
     let roomy = BulkheadLayer::builder(1000).enabled(enabled);
     let roomy = roomy.build().unwrap();
     let in_flight = roomy.handle();
@@ -478,11 +478,18 @@ fn hedges_and_fallbacks(enabled: bool) -> Vec<Case> {
         case("hedge, client", boxed(client(over_client))),
         case(
             "fallback, plain",
-            boxed(plain(pass.enabled(enabled).protocol(Plain::new()).build())),
+            boxed(plain(
+                pass.enabled(enabled)
+                    .protocol(Plain::new())
+                    .build()
+                    .unwrap(),
+            )),
         ),
         case(
             "fallback, server",
-            boxed(server(pass_http.protocol(http::Server::new()).build())),
+            boxed(server(
+                pass_http.protocol(http::Server::new()).build().unwrap(),
+            )),
         ),
     ]
 }

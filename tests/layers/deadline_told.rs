@@ -198,7 +198,7 @@ async fn a_backup_is_told_what_the_primary_has_left() {
     let (seen, backed) = (Seen::default(), Seen::default());
     let client = keep_http::Client::new().send_deadline(true);
     let layer = FallbackLayer::service(upstream(&backed, StatusCode::OK));
-    let service = layer.protocol(client).build();
+    let service = layer.protocol(client).build().unwrap();
     let service = service.layer(upstream(&seen, StatusCode::BAD_GATEWAY));
     let mut request = Request::new(Body::default());
     request.extensions_mut().insert(Deadline::after(SECOND));

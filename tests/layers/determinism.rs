@@ -228,7 +228,10 @@ fn timeouts_and_fallbacks_are_determined() {
         let timeout = TimeoutLayer::builder(Duration::from_millis(50))
             .build()
             .unwrap();
-        let fallback = FallbackLayer::value(0).protocol(Plain::new()).build();
+        let fallback = FallbackLayer::value(0)
+            .protocol(Plain::new())
+            .build()
+            .unwrap();
         fallback
             .layer(timeout.layer(upstream.upstream()))
             .boxed_clone()

@@ -125,7 +125,8 @@ where
     let fallback = FallbackLayer::value(Response::new(Body::default()))
         .on_rejection(false)
         .protocol(client)
-        .build();
+        .build()
+        .unwrap();
     let answer = fallback.layer(failing(error.clone())).oneshot(get()).await;
     let retry = RetryLayer::builder().attempts(2).protocol(client).build();
     let retry = retry.unwrap();
@@ -180,7 +181,8 @@ where
     )
     .on_rejection(false)
     .protocol(protocol)
-    .build();
+    .build()
+    .unwrap();
     let answer = fallback.layer(failing(error.clone())).oneshot(get()).await;
     let retry = RetryLayer::builder().attempts(2).protocol(protocol);
     let retry = retry.build().unwrap();

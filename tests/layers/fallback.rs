@@ -27,7 +27,8 @@ async fn through(status: u16) -> Result<(u16, &'static str), BoxError> {
         async |_, _| Ok(Response::new("cached")),
     )
     .protocol(Client::new())
-    .build();
+    .build()
+    .unwrap();
     let response = layer.layer(service_fn(answer)).oneshot(status).await?;
     Ok((response.status().as_u16(), *response.body()))
 }
@@ -58,7 +59,8 @@ async fn the_closure_gets_the_failure_and_may_keep_it() {
         },
     )
     .protocol(Client::new())
-    .build();
+    .build()
+    .unwrap();
     let service = layer.layer(service_fn(answer));
     let response = service.clone().oneshot(503).await.unwrap();
     assert_eq!(
@@ -87,6 +89,7 @@ async fn a_rejection_beneath_is_answered_by_a_backup() {
             .protocol(Client::new())
             .on_rejection(on_rejection)
             .build()
+            .unwrap()
     };
     let inner = breaker.layer(service_fn(async |_: Request<String>| {
         Ok::<_, BoxError>(Response::new(String::from("primary")))
@@ -113,10 +116,10 @@ async fn each_cause_can_be_left_out_and_all_at_once() {
             .protocol(Client::new())
     };
     let calls = [
-        (build().on_failure(false).build(), 503, 503),
-        (build().on_failure(false).build(), 429, 200),
-        (build().on_overload(false).build(), 429, 429),
-        (build().enabled(false).build(), 503, 503),
+        (build().on_failure(false).build().unwrap(), 503, 503),
+        (build().on_failure(false).build().unwrap(), 429, 200),
+        (build().on_overload(false).build().unwrap(), 429, 429),
+        (build().enabled(false).build().unwrap(), 503, 503),
     ];
     for (layer, status, answered) in calls {
         let response = layer
@@ -135,7 +138,8 @@ async fn it_stands_on_an_axum_router() {
         async |path: String, _| Ok(format!("stale {path}").into_response()),
     )
     .protocol(Server::new())
-    .build();
+    .build()
+    .unwrap();
     let app = Router::new()
         .route("/price", get(async || StatusCode::INTERNAL_SERVER_ERROR))
         .layer(layer.clone());

@@ -69,7 +69,10 @@ fn forced_open<P: Clone>(protocol: P) -> (CircuitBreakerLayer<P>, CircuitBreaker
 
 #[tokio::test]
 async fn a_value_answers_for_every_failure() {
-    let layer = FallbackLayer::value("stale").protocol(Plain::new()).build();
+    let layer = FallbackLayer::value("stale")
+        .protocol(Plain::new())
+        .build()
+        .unwrap();
     let service = layer.layer(service_fn(async |n: u32| match n {
         0 => Err(io::Error::other("down")),
         _ => Ok("fresh"),
@@ -86,7 +89,8 @@ async fn a_predicate_chooses_the_failures() {
             failure.is_err_and(|error| error.to_string() != "broken")
         })
         .protocol(Plain::new())
-        .build();
+        .build()
+        .unwrap();
     let service = layer.layer(service_fn(async |why: &'static str| {
         Err::<&str, _>(io::Error::other(why))
     }));
@@ -102,7 +106,8 @@ async fn a_predicate_chooses_the_failures() {
 async fn a_backup_service_gets_the_whole_body_however_much_was_read() {
     let layer = FallbackLayer::service(service_fn(echo::<ReplayBody<Upload>>))
         .protocol(Client::new())
-        .build();
+        .build()
+        .unwrap();
     for frames in 0..3 {
         let primary = service_fn(move |request| busy_after::<ReplayBody<Upload>>(frames, request));
         let response = layer.layer(primary).oneshot(upload(Method::PUT)).await;
@@ -118,7 +123,8 @@ async fn a_backup_service_gets_the_whole_body_however_much_was_read() {
 async fn what_may_have_had_an_effect_is_not_done_again_elsewhere() {
     let layer = FallbackLayer::service(service_fn(echo::<ReplayBody<Upload>>))
         .protocol(Client::new())
-        .build();
+        .build()
+        .unwrap();
     let primary = service_fn(|request| busy_after::<ReplayBody<Upload>>(2, request));
     let response = layer.layer(primary).oneshot(upload(Method::POST)).await;
     assert_eq!(response.unwrap().body(), "busy");
@@ -140,7 +146,8 @@ async fn the_failure_stands_if_the_backup_fails_to_get_ready() {
     let (primary, backup) = (Probe::new(), Probe::new());
     let layer = FallbackLayer::service(backup.clone())
         .protocol(Plain::new().idempotent())
-        .build();
+        .build()
+        .unwrap();
     let service = layer.layer(primary);
     let error = |result: Result<(), BoxError>| result.unwrap_err().is::<ProbeError>();
     assert!(service.clone().oneshot(Ask::Succeed).await.is_ok());
@@ -160,7 +167,8 @@ async fn a_backup_is_called_once_it_is_ready() {
     primary.script([Ask::Fail]);
     let layer = FallbackLayer::service(backup.clone())
         .protocol(Plain::new().idempotent())
-        .build();
+        .build()
+        .unwrap();
     let mut call = pin!(layer.layer(primary.clone()).oneshot(Ask::Succeed));
     let mut cx = Context::from_waker(Waker::noop());
     assert!(call.as_mut().poll(&mut cx).is_pending());

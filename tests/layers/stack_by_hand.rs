@@ -316,7 +316,7 @@ impl Settings {
     }
 
     /// A client's stack waits for no hint beyond its total timeout.
-    fn longest_hint(&self) -> Duration {
+    fn max_retry_after(&self) -> Duration {
         if self.without.total {
             Duration::from_secs(10)
         } else {
@@ -583,7 +583,7 @@ mod over_http {
                 let retry = retry.enabled(!settings.without.retry);
                 let retry = retry.protocol(client(settings)).budget_per(budgets.clone());
                 let retry = retry.stop_while_open(layers.circuits);
-                let retry = retry.max_retry_after(settings.longest_hint());
+                let retry = retry.max_retry_after(settings.max_retry_after());
                 let retry = retry.build().unwrap();
                 let (handle, left) = (retry.handle(), budgets.handle());
                 let again = Box::new(move || {
@@ -893,7 +893,7 @@ mod over_grpc {
             let budgets = KeyedBudgets::builder(ByHost).build().unwrap();
             let retry = settings.retry(RetryLayer::builder()).name("api");
             let retry = retry.enabled(!settings.without.retry);
-            let retry = retry.max_retry_after(settings.longest_hint());
+            let retry = retry.max_retry_after(settings.max_retry_after());
             let retry = retry.protocol(client()).budget_per(budgets);
             let retry = retry.stop_while_open(breaker.handle());
             let retry = retry.build().unwrap();
@@ -1156,7 +1156,7 @@ mod plain {
             let total = total.total(true).protocol(protocol).build().unwrap();
             let retry = settings.retry(RetryLayer::builder()).name("api");
             let retry = retry.enabled(!settings.without.retry);
-            let retry = retry.max_retry_after(settings.longest_hint());
+            let retry = retry.max_retry_after(settings.max_retry_after());
             let retry = retry.stop_while_open(breaker.handle());
             let retry = retry.protocol(protocol).build().unwrap();
             let attempt = TimeoutLayer::builder(ms(settings.attempt)).name("api");

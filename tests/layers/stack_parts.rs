@@ -331,19 +331,24 @@ async fn a_hedge_and_a_throttle_change_while_they_run() {
         handle.hedge.clone().unwrap(),
         handle.throttle.clone().unwrap(),
     );
-    let policy = hedge.policy().delay(ms(20));
+    let to_delay = |delay| {
+        let mut config = hedge.config();
+        config.delay = delay;
+        config
+    };
+    let sooner = to_delay(ms(20));
     let mut config = throttle.shared().config();
     config.multiplier = 1.5;
     let changed = handle
-        .update(Changes::new().hedge(policy).throttle(config))
+        .update(Changes::new().hedge(sooner).throttle(config))
         .unwrap();
     let expected = "hedge: `delay` from 50ms to 20ms, throttle: `multiplier` from 2.0 to 1.5";
     assert_eq!(changed.to_string(), expected);
 
-    let late = Changes::new().hedge(policy.delay(2 * SECOND));
+    let late = Changes::new().hedge(to_delay(2 * SECOND));
     let error = handle.update(late.throttle(config)).unwrap_err();
     assert_eq!(
-        (error.field, hedge.policy().least_delay()),
+        (error.field, hedge.config().delay),
         ("delay", ms(20))
     );
     let short = handle
@@ -351,13 +356,13 @@ async fn a_hedge_and_a_throttle_change_while_they_run() {
         .unwrap_err();
     assert_eq!(short.field, "delay");
     config.multiplier = 0.5;
-    let error = handle.update(Changes::new().hedge(policy.delay(ms(30))).throttle(config));
+    let error = handle.update(Changes::new().hedge(to_delay(ms(30))).throttle(config));
     assert_eq!(error.unwrap_err().field, "multiplier");
-    assert_eq!(hedge.policy().least_delay(), ms(20), "nothing has changed");
+    assert_eq!(hedge.config().delay, ms(20), "nothing has changed");
 
     let plain = stack::client().http().build().unwrap().handle();
     let absent = |changes| plain.update(changes).unwrap_err().field;
-    assert_eq!(absent(Changes::new().hedge(policy)), "hedge");
+    assert_eq!(absent(Changes::new().hedge(sooner)), "hedge");
     config.multiplier = 1.5;
     assert_eq!(absent(Changes::new().throttle(config)), "throttle");
 }

@@ -126,7 +126,8 @@ async fn what_is_emitted_is_what_the_docs_say() {
     let fallback = FallbackLayer::builder(|_: &u32| (), async |(), _| Ok(1))
         .protocol(Plain::new())
         .name(name)
-        .build();
+        .build()
+        .unwrap();
     let throttle = ThrottleLayer::builder()
         .protocol(Plain::new())
         .name(name)

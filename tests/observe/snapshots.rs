@@ -111,7 +111,10 @@ fn the_snapshots_of_the_other_layers_are_serialized() {
     let throttle = ThrottleLayer::builder().protocol(Client::new());
     let throttle = throttle.build().unwrap().handle().snapshot();
     assert_eq!(to_value(throttle).unwrap()["probability"], json!(0.0));
-    let fallback = FallbackLayer::value(7).protocol(Client::new()).build();
+    let fallback = FallbackLayer::value(7)
+        .protocol(Client::new())
+        .build()
+        .unwrap();
     let fallback = to_value(fallback.handle().snapshot()).unwrap();
     assert_eq!(fallback["answered"], json!(0));
     #[cfg(feature = "fault")]

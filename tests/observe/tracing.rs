@@ -257,7 +257,9 @@ async fn each_change_of_settings_is_one_event() {
     let retry = RetryLayer::builder().protocol(Plain::new().idempotent());
     let handle = retry.name("retry").build().unwrap().handle();
     assert_tells(&told, "retry", |attempts| {
-        handle.update(handle.policy().attempts(attempts))
+        let mut config = handle.config();
+        config.attempts = attempts;
+        handle.update(config)
     });
     let throttle = ThrottleLayer::builder().protocol(Plain::new());
     let handle = throttle.name("multiplied").build().unwrap().handle();
@@ -269,7 +271,9 @@ async fn each_change_of_settings_is_one_event() {
     let hedge = HedgeLayer::builder().protocol(Plain::new().idempotent());
     let handle = hedge.name("hedge").build().unwrap().handle();
     assert_tells(&told, "hedge", |hedges| {
-        handle.update(handle.policy().max_hedges(hedges as usize))
+        let mut config = handle.config();
+        config.max_hedges = hedges as usize;
+        handle.update(config)
     });
 }
 

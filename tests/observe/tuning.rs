@@ -342,7 +342,9 @@ async fn hopeless_calls_empty_the_budget() {
     let (denied, recovered) = (calls("budget_denied"), calls("recovered"));
     assert!(denied >= 10.0 && recovered <= 5.0, "{denied} {recovered}");
 
-    handle.update(handle.policy().attempts(2)).unwrap();
+    let mut config = handle.config();
+    config.attempts = 2;
+    handle.update(config).unwrap();
     for _ in 0..10 {
         of_thirty(&service).await;
     }
@@ -367,7 +369,9 @@ async fn retries_are_load() {
     in_turn(&service, [BAD; 10]).await;
     assert_eq!(attempts(), 40.0);
 
-    handle.update(handle.policy().attempts(2)).unwrap();
+    let mut config = handle.config();
+    config.attempts = 2;
+    handle.update(config).unwrap();
     in_turn(&service, [BAD; 10]).await;
     assert_eq!(attempts(), 50.0);
 }
@@ -488,8 +492,9 @@ async fn hedges_are_sent_too_early() {
     assert_eq!(sent(), 10.0);
 
     // Above what usual answers take.
-    let policy = handle.policy().delay(Duration::from_millis(40));
-    handle.update(policy).unwrap();
+    let mut config = handle.config();
+    config.delay = Duration::from_millis(40);
+    handle.update(config).unwrap();
     assert_eq!(in_turn(&service, [good(20); 10]).await, 10);
     assert_eq!(sent(), 10.0);
     // What to watch next: hedges still win over an attempt that hangs.

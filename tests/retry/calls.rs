@@ -592,29 +592,29 @@ async fn the_policy_changes_while_it_runs() {
     layer.layer(down()).oneshot(()).await.unwrap_err();
     assert_eq!(handle.snapshot().retries, 2);
 
-    let before = handle.policy();
-    let changed = handle.update(before.attempts(6)).unwrap();
+    let attempts = |attempts| {
+        let mut config = handle.config();
+        config.attempts = attempts;
+        handle.update(config)
+    };
+    let changed = attempts(6).unwrap();
     assert_eq!(changed.to_string(), "retry: `attempts` from 3 to 6");
     layer.layer(down()).oneshot(()).await.unwrap_err();
     assert_eq!(handle.snapshot().retries, 2 + 5);
 
-    handle.update(before.attempts(1)).unwrap();
+    attempts(1).unwrap();
     layer.layer(down()).oneshot(()).await.unwrap_err();
     assert_eq!(handle.snapshot().retries, 7);
-    assert_eq!(
-        handle.update(before.attempts(0)).unwrap_err().field,
-        "attempts"
-    );
-    assert_eq!(handle.policy().max_attempts(), 1);
+    assert_eq!(attempts(0).unwrap_err().field, "attempts");
+    assert_eq!(handle.config().attempts, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_is_not_enabled_stays_so() {
     let layer = plain().enabled(false).build().unwrap();
-    layer
-        .handle()
-        .update(layer.handle().policy().attempts(9))
-        .unwrap();
+    let mut config = layer.handle().config();
+    config.attempts = 9;
+    layer.handle().update(config).unwrap();
     let down = service_fn(async |()| Err::<(), _>(io::Error::other("down")));
     layer.layer(down).oneshot(()).await.unwrap_err();
     assert_eq!(layer.handle().snapshot().retries, 0);

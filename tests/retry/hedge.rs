@@ -484,22 +484,27 @@ fn bad_settings_are_errors_that_name_the_fix() {
 fn an_update_changes_all_or_nothing() {
     let layer = hedge().timeout(20 * DELAY).name("search").build().unwrap();
     let handle = layer.handle();
-    let policy = handle.policy();
-    assert_eq!((policy.least_delay(), policy.most_hedges()), (DELAY, 1));
-    for wrong in [
-        policy.max_hedges(3).delay(Duration::ZERO),
-        policy.max_hedges(3).delay(20 * DELAY),
-        policy.delay(2 * DELAY).max_hedges(0),
-        policy.delay(2 * DELAY).max_hedges(11),
+    let before = handle.config();
+    assert_eq!((before.delay, before.max_hedges), (DELAY, 1));
+    let update = |delay, max_hedges| {
+        let mut config = before;
+        (config.delay, config.max_hedges) = (delay, max_hedges);
+        handle.update(config)
+    };
+    for (delay, max_hedges) in [
+        (Duration::ZERO, 3),
+        (20 * DELAY, 3),
+        (2 * DELAY, 0),
+        (2 * DELAY, 11),
     ] {
-        let error = handle.update(wrong).unwrap_err();
+        let error = update(delay, max_hedges).unwrap_err();
         assert!(error.to_string().starts_with("hedge (search): `"));
-        assert_eq!(handle.policy(), policy);
+        assert_eq!(handle.config(), before);
     }
-    let changed = handle.update(policy.delay(2 * DELAY).max_hedges(10));
+    let changed = update(2 * DELAY, 10);
     let expected = "hedge: `delay` from 50ms to 100ms, hedge: `max_hedges` from 1 to 10";
     assert_eq!(changed.unwrap().to_string(), expected);
-    assert!(handle.update(handle.policy()).unwrap().is_empty());
+    assert!(handle.update(handle.config()).unwrap().is_empty());
     assert_eq!(handle.snapshot().delay, Some(2 * DELAY));
 }
 
@@ -516,8 +521,9 @@ async fn an_update_counts_for_calls_that_follow() {
     };
     assert_eq!(hedged_within(15 * DELAY).await, 1);
     assert_eq!(hedged_within(50 * DELAY).await, 3);
-    let policy = layer.handle().policy().delay(DELAY).max_hedges(1);
-    layer.handle().update(policy).unwrap();
+    let mut config = layer.handle().config();
+    (config.delay, config.max_hedges) = (DELAY, 1);
+    layer.handle().update(config).unwrap();
     assert_eq!(hedged_within(15 * DELAY).await, 2);
 }
 

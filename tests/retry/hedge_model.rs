@@ -50,7 +50,7 @@ struct Settings {
     /// Thousandths of a token.
     ratio: u32,
     /// In seconds.
-    longest_hint: u64,
+    max_retry_after: u64,
 }
 
 /// What is seen of one call, in milliseconds since its start.
@@ -149,7 +149,7 @@ impl Model {
                     .call
                     .deadline
                     .is_some_and(|deadline| until >= deadline);
-                if too_late || seconds > self.settings.longest_hint {
+                if too_late || seconds > self.settings.max_retry_after {
                     self.stop(going);
                 } else if going.held.is_some() {
                     going.held = Some(until);
@@ -223,7 +223,7 @@ fn layer(settings: Settings) -> (HedgeLayer<Client>, Arc<Budget>) {
         .delay(Duration::from_millis(settings.delay))
         .max_hedges(settings.max_hedges)
         .budget(budget.clone())
-        .max_retry_after(Duration::from_secs(settings.longest_hint))
+        .max_retry_after(Duration::from_secs(settings.max_retry_after))
         .build()
         .unwrap();
     (layer, budget)
@@ -311,9 +311,9 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
 prop_compose! {
     fn settings()(
         delay in 1u64..80, max_hedges in 1usize..4, capacity in 1u32..6, ratio in 1u32..1000,
-        longest_hint in 0u64..5,
+        max_retry_after in 0u64..5,
     ) -> Settings {
-        Settings { delay, max_hedges, capacity, ratio, longest_hint }
+        Settings { delay, max_hedges, capacity, ratio, max_retry_after }
     }
 }
 

@@ -53,7 +53,7 @@ struct Settings {
     /// In milliseconds; the longest delay is ten times that.
     base: u64,
     /// In seconds.
-    longest_hint: u64,
+    max_retry_after: u64,
 }
 
 /// What was seen of one call.
@@ -125,7 +125,7 @@ impl Model {
             (503, _) | (429, Some(_)) => call.idempotent,
             _ => false,
         };
-        let longest = self.settings.longest_hint;
+        let longest = self.settings.max_retry_after;
         let too_long = step.retry_after.is_some_and(|hint| hint > longest);
         let exhausted = retries + 1 >= self.settings.attempts;
         if !retryable || exhausted || too_long || self.millis < 1000 {
@@ -189,7 +189,7 @@ fn layer(settings: Settings) -> RetryLayer<Client> {
         .attempts(settings.attempts)
         .backoff(Backoff::new(base, base * 10, Jitter::Exponential).unwrap())
         .budget(RetryBudget::new(settings.capacity, ratio).unwrap())
-        .max_retry_after(Duration::from_secs(settings.longest_hint))
+        .max_retry_after(Duration::from_secs(settings.max_retry_after))
         .build()
         .unwrap()
 }
@@ -280,9 +280,9 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
 prop_compose! {
     fn settings()(
         attempts in 1u32..6, capacity in 1u32..6, ratio in 1u32..1000, base in 10u64..300,
-        longest_hint in 0u64..5,
+        max_retry_after in 0u64..5,
     ) -> Settings {
-        Settings { attempts, capacity, ratio, base, longest_hint }
+        Settings { attempts, capacity, ratio, base, max_retry_after }
     }
 }
 
@@ -300,7 +300,7 @@ async fn a_call_dropped_at_any_moment_takes_no_token_along() {
         capacity: 10,
         ratio: 100,
         base: 20,
-        longest_hint: 0,
+        max_retry_after: 0,
     };
     for cancelled in 0..400 {
         let (takes, status, retry_after) = (10, 503, None);

@@ -634,7 +634,7 @@ fn a_whole_stack_is_read() {
     assert_eq!(snapshot.bulkheads[0].1.limit, 30);
     let limit = snapshot.rate_limit.unwrap();
     assert_eq!((limit.rate, limit.burst), (Rate::per_second(50), 5));
-    assert_eq!(handle.retry.policy().max_attempts(), 2);
+    assert_eq!(handle.retry.config().attempts, 2);
     assert_eq!(
         handle.attempt_timeout.snapshot().duration,
         Duration::from_secs(1)
@@ -659,7 +659,7 @@ fn a_running_stack_follows_and_keeps_the_last_good_settings() {
     let changed = reload.apply(next.clone()).unwrap();
     let fields: Vec<_> = changed.iter().map(|change| change.field).collect();
     assert!(fields.contains(&"rate"), "{changed}");
-    assert_eq!(stack.handle().retry.policy().max_attempts(), 5);
+    assert_eq!(stack.handle().retry.config().attempts, 5);
     assert!(reload.apply(next.clone()).unwrap().is_empty());
 
     // One part is good, and the other is not.

@@ -184,7 +184,7 @@ fn a_file_that_is_just_being_saved_changes_nothing() {
     let (handle, told, watch) = stack_following(&folder, text);
     let shown = || {
         let snapshot = handle.snapshot();
-        let attempts = handle.retry.policy().max_attempts();
+        let attempts = handle.retry.config().attempts;
         (
             snapshot.attempt_timeout.duration.as_secs(),
             snapshot.bulkheads[0].1.limit,

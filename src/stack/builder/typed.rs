@@ -55,7 +55,7 @@ impl<P, W, L, B, X, F> ClientBuilder<P, W, Parts<Retrying, L, B, X, F>> {
     ///     .http()
     ///     .hedge(|hedge| hedge.delay(Duration::from_millis(50)))
     ///     .build()?;
-    /// assert_eq!(stack.handle().hedge.unwrap().policy().most_hedges(), 1);
+    /// assert_eq!(stack.handle().hedge.unwrap().config().max_hedges, 1);
     /// # Ok::<_, tower_keep::ConfigError>(())
     /// ```
     pub fn hedge(

@@ -15,43 +15,22 @@ use crate::{Changed, ConfigError, config::nanos_within};
 ///     .delay(Duration::from_millis(50))
 ///     .build()?;
 /// let handle = hedge.handle();
-/// let changed = handle.update(handle.policy().delay(Duration::from_millis(20)))?;
+/// let mut config = handle.config();
+/// config.delay = Duration::from_millis(20);
+/// let changed = handle.update(config)?;
 /// assert_eq!(changed.to_string(), "hedge: `delay` from 50ms to 20ms");
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
-    delay: Duration,
-    max_hedges: usize,
+#[non_exhaustive]
+pub struct HedgeConfig {
+    /// After how long a call is sent once more. With a quantile, the least delay. Default 1 ms.
+    pub delay: Duration,
+    /// The largest number of hedges of one call. Default 1: the second one gains little.
+    pub max_hedges: usize,
 }
 
-impl Policy {
-    /// After how long a call is sent once more; with a quantile, the least delay.
-    #[must_use]
-    pub fn delay(mut self, delay: Duration) -> Self {
-        self.delay = delay;
-        self
-    }
-
-    /// The largest number of hedges of one call.
-    #[must_use]
-    pub fn max_hedges(mut self, hedges: usize) -> Self {
-        self.max_hedges = hedges;
-        self
-    }
-
-    /// What [`delay`](Self::delay) set.
-    #[must_use]
-    pub fn least_delay(&self) -> Duration {
-        self.delay
-    }
-
-    /// What [`max_hedges`](Self::max_hedges) set.
-    #[must_use]
-    pub fn most_hedges(&self) -> usize {
-        self.max_hedges
-    }
-
+impl HedgeConfig {
     /// What is not as it was before.
     pub(super) fn since(&self, before: &Self) -> Changed {
         let hedges = (before.max_hedges, self.max_hedges);
@@ -88,7 +67,7 @@ impl Policy {
 }
 
 /// One hedge, after 1 ms at the earliest: what a quantile starts with.
-impl Default for Policy {
+impl Default for HedgeConfig {
     fn default() -> Self {
         Self {
             delay: Duration::from_millis(1),

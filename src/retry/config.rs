@@ -11,51 +11,33 @@ use crate::{Changed, ConfigError, algorithm::Backoff};
 ///
 /// let retry = RetryLayer::builder().protocol(Plain::new().idempotent()).build()?;
 /// let handle = retry.handle();
-/// let changed = handle.update(handle.policy().attempts(5))?;
+/// let mut config = handle.config();
+/// config.attempts = 5;
+/// let changed = handle.update(config)?;
 /// assert_eq!(changed.to_string(), "retry: `attempts` from 3 to 5");
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Policy {
-    attempts: u32,
-    pub(super) backoff: Backoff,
-    pub(super) max_retry_after: Duration,
-}
-
-impl Policy {
+#[non_exhaustive]
+pub struct RetryConfig {
     /// The largest number of times that a call is sent, the first time included. Default 3: more
     /// rarely helps, and multiplies load.
-    #[must_use]
-    pub fn attempts(mut self, attempts: u32) -> Self {
-        self.attempts = attempts;
-        self
-    }
-
+    pub attempts: u32,
     /// How long to wait between attempts. Default: from 100 ms, doubling up to 10 s, jittered.
-    #[must_use]
-    pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.backoff = backoff;
-        self
-    }
-
+    pub backoff: Backoff,
     /// The longest `Retry-After` that is waited for; beyond it the response is returned. Default 10
     /// s.
-    #[must_use]
-    pub fn max_retry_after(mut self, duration: Duration) -> Self {
-        self.max_retry_after = duration;
-        self
-    }
+    pub max_retry_after: Duration,
+}
 
-    /// What [`attempts`](Self::attempts) set.
-    #[must_use]
-    pub fn max_attempts(&self) -> u32 {
-        self.attempts
-    }
-
-    /// What [`max_retry_after`](Self::max_retry_after) set.
-    #[must_use]
-    pub fn longest_hint(&self) -> Duration {
-        self.max_retry_after
+impl RetryConfig {
+    /// Lowers the default of `max_retry_after` to what a stack's total timeout leaves room for. What
+    /// was set stays.
+    #[cfg(feature = "http")]
+    pub(crate) fn cap_retry_after(&mut self, cap: Duration) {
+        if self.max_retry_after == Self::default().max_retry_after {
+            self.max_retry_after = self.max_retry_after.min(cap);
+        }
     }
 
     /// How long the second attempt waits at least, if there is one. A full jitter may be no wait.
@@ -86,13 +68,16 @@ impl Policy {
 }
 
 /// Three attempts with that backoff.
-impl From<Backoff> for Policy {
+impl From<Backoff> for RetryConfig {
     fn from(backoff: Backoff) -> Self {
-        Self::default().backoff(backoff)
+        Self {
+            backoff,
+            ..Self::default()
+        }
     }
 }
 
-impl Default for Policy {
+impl Default for RetryConfig {
     fn default() -> Self {
         Self {
             attempts: 3,
