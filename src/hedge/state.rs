@@ -49,8 +49,9 @@ pub(super) struct State {
     /// How long a call may take, where that is known.
     timeout: Option<Duration>,
     max_retry_after: Duration,
-    /// A [`HedgeConfig`] in one word, so that no call sees half of a change: bits 0 to 47 are the delay
-    /// in nanoseconds, fixed or with a quantile the least; those above are the hedges of a call.
+    /// A [`HedgeConfig`] in one word, so that no call sees half of a change: bits 0 to 47 are the
+    /// delay in nanoseconds, fixed or with a quantile the least; those above are the hedges of a
+    /// call.
     /// Relaxed: it publishes nothing else, and a call that races a change honors one of the two.
     config: AtomicU64,
     quantile: Option<LatencyQuantile>,

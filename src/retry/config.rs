@@ -31,8 +31,8 @@ pub struct RetryConfig {
 }
 
 impl RetryConfig {
-    /// Lowers the default of `max_retry_after` to what a stack's total timeout leaves room for. What
-    /// was set stays.
+    /// Lowers the default of `max_retry_after` to what a stack's total timeout leaves room for.
+    /// What was set stays.
     #[cfg(feature = "http")]
     pub(crate) fn cap_retry_after(&mut self, cap: Duration) {
         if self.max_retry_after == Self::default().max_retry_after {
