@@ -208,15 +208,7 @@ impl State {
 
     #[cold]
     fn rejection<G, T>(&self, kind: RejectedKind) -> Admission<G, T> {
-        Admission::Rejected(Box::new(self.reject(kind)))
-    }
-
-    /// Counts a rejection, and says so.
-    fn reject(&self, kind: RejectedKind) -> Rejected {
-        let mut rejected = Rejected::new(kind, self.tally.layer);
-        rejected.name = self.tally.name;
-        self.tally.rejected(&rejected);
-        rejected
+        Admission::Rejected(Box::new(self.tally.reject(kind, None)))
     }
 }
 
@@ -332,7 +324,7 @@ impl<Req> Admit<Req> for BulkheadGate {
                 } else {
                     RejectedKind::BulkheadFull
                 };
-                TicketPoll::Rejected(Box::new(state.reject(kind)))
+                TicketPoll::Rejected(Box::new(state.tally.reject(kind, None)))
             }
         }
     }
@@ -374,11 +366,11 @@ impl Evict for BulkheadGate {
 
 impl MissingKey for BulkheadGate {
     fn missing_key(&self) -> Rejected {
-        self.state.reject(RejectedKind::MissingKey)
+        self.state.tally.reject(RejectedKind::MissingKey, None)
     }
 
     fn overflow(&self) -> Rejected {
-        self.state.reject(RejectedKind::BulkheadFull)
+        self.state.tally.reject(RejectedKind::BulkheadFull, None)
     }
 }
 

@@ -142,7 +142,7 @@ impl CircuitGate {
         let state = &*self.state;
         let (decision, transition) = state.breaker.admit(current_stripe(), now.by(&state.clock));
         state.publish(transition);
-        decision.map_err(|open| Box::new(state.reject(RejectedKind::CircuitOpen, open.wait)))
+        decision.map_err(|open| Box::new(state.tally.reject(RejectedKind::CircuitOpen, open.wait)))
     }
 }
 
@@ -294,11 +294,11 @@ impl Evict for CircuitGate {
 
 impl MissingKey for CircuitGate {
     fn missing_key(&self) -> Rejected {
-        self.state.reject(RejectedKind::MissingKey, None)
+        self.state.tally.reject(RejectedKind::MissingKey, None)
     }
 
     fn overflow(&self) -> Rejected {
-        self.state.reject(RejectedKind::CircuitOpen, None)
+        self.state.tally.reject(RejectedKind::CircuitOpen, None)
     }
 }
 
@@ -333,15 +333,6 @@ impl State {
     /// Calls that it has rejected since it was made.
     fn rejections(&self) -> u64 {
         self.tally.totals().rejected.of(RejectedKind::CircuitOpen)
-    }
-
-    /// Counts a rejection, and says so.
-    fn reject(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
-        let mut rejected = Rejected::new(kind, self.tally.layer);
-        rejected.name = self.settings.name;
-        rejected.retry_after = retry_after;
-        self.tally.rejected(&rejected);
-        rejected
     }
 }
 

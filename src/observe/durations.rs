@@ -5,10 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::{
-    observe::Metric,
-    sync::{current_stripe, stripe_count},
-};
+use crate::{observe::Metric, sync::PerThread};
 
 /// The upper bounds of the buckets of every histogram, in seconds; a last bucket has the rest. From
 /// half a millisecond, which few networks beat, to a minute, which few callers wait; each is at
@@ -26,8 +23,8 @@ pub(crate) struct Durations {
     metric: &'static Metric,
     /// The values of the metric's labels.
     labels: &'static [[&'static str; 2]],
-    /// A power of two of them, each with the buckets of one label after the other.
-    stripes: Box<[Box<[Bucket]>]>,
+    /// The buckets of one label after the other.
+    stripes: PerThread<Box<[Bucket]>>,
 }
 
 /// Relaxed, both: statistics, read one after the other.
@@ -55,20 +52,22 @@ pub struct Histogram {
 
 impl Durations {
     pub(crate) fn new(metric: &'static Metric, labels: &'static [[&'static str; 2]]) -> Self {
-        let stripe = |_| (0..labels.len() * SIZE).map(|_| Bucket::default());
+        let stripe = || {
+            (0..labels.len() * SIZE)
+                .map(|_| Bucket::default())
+                .collect()
+        };
         Self {
             metric,
             labels,
-            stripes: (0..stripe_count()).map(|n| stripe(n).collect()).collect(),
+            stripes: PerThread::new(stripe),
         }
     }
 
     /// Adds one, under the label of that number.
     #[inline]
     pub(crate) fn record(&self, label: usize, nanos: u64) {
-        // A mask, not a remainder: the number is a power of two.
-        let stripe = &self.stripes[current_stripe() & (self.stripes.len() - 1)];
-        let bucket = &stripe[label * SIZE + place(nanos)];
+        let bucket = &self.stripes.here()[label * SIZE + place(nanos)];
         bucket.count.fetch_add(1, Ordering::Relaxed);
         if nanos > 0 {
             bucket.nanos.fetch_add(nanos, Ordering::Relaxed);

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
         totals::{COUNTERS, EVENTS, Event, Totals},
         trace::{self, Sampler},
     },
-    sync::{current_stripe, stripe_count},
+    sync::PerThread,
 };
 
 /// The counters of one layer, whatever the number of its services and clones. An addition is one
@@ -57,13 +58,7 @@ struct Keys {
     free: Vec<u32>,
 }
 
-/// By thread: a power of two of them.
-type Stripes = Box<[Stripe]>;
-
-/// On cache lines of its own.
-#[derive(Default)]
-#[repr(align(128))]
-struct Stripe(Counters);
+type Stripes = PerThread<Counters>;
 
 /// Relaxed, all: statistics.
 #[derive(Default)]
@@ -74,7 +69,7 @@ impl Tally {
         Self {
             layer,
             name,
-            stripes: stripes(),
+            stripes: Stripes::default(),
             keyless: OnceLock::new(),
             keys: Mutex::default(),
             sampler: Sampler::default(),
@@ -90,7 +85,7 @@ impl Tally {
     /// For the gate of calls that have no key of their own.
     pub(crate) fn keyless(self: &Arc<Self>) -> GateTally {
         // Now, and not with the first call.
-        self.keyless.get_or_init(stripes);
+        self.keyless.get_or_init(Stripes::default);
         self.part(Part::Keyless)
     }
 
@@ -136,12 +131,20 @@ impl Tally {
 
     #[inline(always)]
     pub(crate) fn count(&self, event: Event) {
-        here(&self.stripes).add(event as usize);
+        self.stripes.here().add(event as usize);
+    }
+
+    /// Makes a rejection by this layer, yet to be counted.
+    pub(crate) fn rejection(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
+        let mut rejected = Rejected::new(kind, self.layer);
+        rejected.name = self.name;
+        rejected.retry_after = retry_after;
+        rejected
     }
 
     /// A call is turned away, or cut off.
     pub(crate) fn rejected(&self, rejected: &Rejected) {
-        self.rejected_by(here(&self.stripes), rejected);
+        self.rejected_by(self.stripes.here(), rejected);
     }
 
     fn rejected_by(&self, counters: &Counters, rejected: &Rejected) {
@@ -197,9 +200,11 @@ impl GateTally {
         trace::outcome(told);
     }
 
-    /// A call is rejected, or cut off.
-    pub(crate) fn rejected(&self, rejected: &Rejected) {
-        self.whole.rejected_by(self.counters(), rejected);
+    /// Makes a rejection, counts it, and says so.
+    pub(crate) fn reject(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
+        let rejected = self.whole.rejection(kind, retry_after);
+        self.whole.rejected_by(self.counters(), &rejected);
+        rejected
     }
 
     /// Costs some twenty loads a core.
@@ -212,15 +217,15 @@ impl GateTally {
     }
 
     fn keyless(&self) -> &Stripes {
-        self.whole.keyless.get_or_init(stripes)
+        self.whole.keyless.get_or_init(Stripes::default)
     }
 
     /// For the current thread to add to.
     #[inline(always)]
     fn counters(&self) -> &Counters {
         match &self.part {
-            Part::All => here(&self.whole.stripes),
-            Part::Keyless => here(self.keyless()),
+            Part::All => self.whole.stripes.here(),
+            Part::Keyless => self.keyless().here(),
             Part::Key(counters, _) => counters,
         }
     }
@@ -242,7 +247,7 @@ impl Drop for GateTally {
         if let Part::Key(counters, place) = &self.part {
             let mut keys = self.whole.lock();
             keys.remove(*place);
-            let kept = here(&self.whole.stripes).0.iter().zip(counters.read());
+            let kept = self.whole.stripes.here().0.iter().zip(counters.read());
             kept.for_each(|(kept, count)| {
                 kept.fetch_add(count, Ordering::Relaxed);
             });
@@ -278,22 +283,11 @@ impl Counters {
     }
 }
 
-fn stripes() -> Stripes {
-    (0..stripe_count()).map(|_| Stripe::default()).collect()
-}
-
-/// The current thread's counters.
-#[inline(always)]
-fn here(stripes: &Stripes) -> &Counters {
-    // A mask, not a remainder: the number is a power of two.
-    &stripes[current_stripe() & (stripes.len() - 1)].0
-}
-
 fn sum(stripes: &Stripes) -> [u64; COUNTERS] {
     std::array::from_fn(|counter| {
         let counts = stripes
             .iter()
-            .map(|stripe| stripe.0.0[counter].load(Ordering::Relaxed));
+            .map(|counters| counters.0[counter].load(Ordering::Relaxed));
         counts.sum()
     })
 }
@@ -324,8 +318,8 @@ mod tests {
                 scope.spawn(|| (0..1000).for_each(|_| tally.ended(Outcome::Success)));
             }
         });
-        tally.rejected(&Rejected::new(RejectedKind::BulkheadFull, "bulkhead"));
-        tally.rejected(&Rejected::new(RejectedKind::TimedOut, "bulkhead"));
+        tally.reject(RejectedKind::BulkheadFull, None);
+        tally.reject(RejectedKind::TimedOut, None);
         let totals = tally.totals();
         assert_eq!((totals.success, totals.admitted), (4000, 4000));
         assert_eq!(totals.rejected.of(RejectedKind::BulkheadFull), 1);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    Changed, Rejected, RejectedKind,
+    Changed, RejectedKind,
     algorithm::{Limit, OverLimit, Rate, TIMER_TICK},
     ambient::clock::{Clock, Now, nanos},
     gate::{Demand, Quoted},
@@ -188,19 +188,6 @@ impl Quoted for CallsLimit<'_> {
         let BucketRef { limit, clock, .. } = self.bucket;
         limit.wait_for(self.cost, 0, now.by(clock))
     }
-}
-
-/// Counts a rejection, and says so.
-pub(super) fn reject(
-    tally: &GateTally,
-    kind: RejectedKind,
-    retry_after: Option<Duration>,
-) -> Rejected {
-    let mut rejected = Rejected::new(kind, tally.layer);
-    rejected.name = tally.name;
-    rejected.retry_after = retry_after;
-    tally.rejected(&rejected);
-    rejected
 }
 
 /// What an update has changed.

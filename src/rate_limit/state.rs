@@ -147,11 +147,6 @@ impl State {
     fn waited(&self, ticket: &LimitTicket, now: u64) {
         self.tally.took(0, now.saturating_sub(ticket.joined));
     }
-
-    /// Counts a rejection, and says so.
-    fn reject(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
-        bucket::reject(&self.tally, kind, retry_after)
-    }
 }
 
 impl Observed for State {
@@ -280,7 +275,7 @@ impl<Req> Admit<Req> for LimitGate {
             }),
             Decision::Queued(ticket) => Admission::Queued(ticket),
             Decision::Rejected(kind, wait) => {
-                Admission::Rejected(Box::new(self.state.reject(kind, wait)))
+                Admission::Rejected(Box::new(self.state.tally.reject(kind, wait)))
             }
         }
     }
@@ -311,7 +306,7 @@ impl<Req> Admit<Req> for LimitGate {
             });
         }
         let (kind, wait) = bucket::rejected(&turn);
-        TicketPoll::Rejected(Box::new(self.state.reject(kind, wait)))
+        TicketPoll::Rejected(Box::new(self.state.tally.reject(kind, wait)))
     }
 
     #[inline(always)]
@@ -355,7 +350,7 @@ impl Evict for LimitGate {
 
 impl MissingKey for LimitGate {
     fn missing_key(&self) -> Rejected {
-        self.state.reject(RejectedKind::MissingKey, None)
+        self.state.tally.reject(RejectedKind::MissingKey, None)
     }
 
     /// About when a key that found no place may try again: after one unit's time.
@@ -364,6 +359,6 @@ impl MissingKey for LimitGate {
         let one = nanos(rate.per())
             .checked_div(rate.count())
             .map(Duration::from_nanos);
-        self.state.reject(RejectedKind::RateLimited, one)
+        self.state.tally.reject(RejectedKind::RateLimited, one)
     }
 }

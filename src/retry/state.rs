@@ -19,7 +19,7 @@ use crate::{
     gate::WatchedCircuits,
     observe::{self, Durations, Instance, Observed, RETRY_BACKOFF, Totals, trace},
     retry::{RetryConfig, RetryEvent, event::Hook},
-    sync::{current_stripe, stripe_count},
+    sync::PerThread,
 };
 
 /// A retry at one moment.
@@ -110,7 +110,7 @@ pub(super) enum Cause {
 #[derive(Debug)]
 struct Counts {
     /// By thread: every call that goes well adds to it.
-    first_try: Box<[Stripe]>,
+    first_try: PerThread<AtomicU64>,
     /// Retries, by their [`Cause`].
     retries: [AtomicU64; Cause::ALL.len()],
     recovered: AtomicU64,
@@ -122,11 +122,6 @@ struct Counts {
     not_sent: AtomicU64,
 }
 
-/// On cache lines of its own: two, because processors prefetch lines in pairs.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Stripe(AtomicU64);
-
 impl State {
     pub(super) fn new(
         config: RetryConfig,
@@ -134,7 +129,6 @@ impl State {
         fixed: Fixed,
         (circuits, hook): (Option<Arc<dyn WatchedCircuits>>, Hook),
     ) -> Self {
-        let stripes = (0..stripe_count()).map(|_| Stripe::default());
         Self {
             retries_at_all: AtomicBool::new(fixed.enabled && config.attempts > 1),
             config: Mutex::new(config),
@@ -143,7 +137,7 @@ impl State {
             circuits,
             hook,
             counts: Counts {
-                first_try: stripes.collect(),
+                first_try: PerThread::default(),
                 retries: std::array::from_fn(|_| AtomicU64::new(0)),
                 recovered: AtomicU64::new(0),
                 exhausted: AtomicU64::new(0),
@@ -204,11 +198,7 @@ impl State {
     /// A call succeeded at once. `counted`: whether a layer beneath has paid for that.
     #[inline]
     pub(super) fn first_try(&self, own: Option<&KeyBudget>, counted: bool) {
-        // A mask, not a remainder: the number is a power of two.
-        let stripe = current_stripe() & (self.counts.first_try.len() - 1);
-        self.counts.first_try[stripe]
-            .0
-            .fetch_add(1, Ordering::Relaxed);
+        self.counts.first_try.here().fetch_add(1, Ordering::Relaxed);
         if !counted {
             self.succeeded(own);
         }
@@ -278,7 +268,7 @@ impl State {
     pub(super) fn count(&self, end: End) {
         let counts = &self.counts;
         let count = match end {
-            End::FirstTry => &counts.first_try[0].0,
+            End::FirstTry => counts.first_try.here(),
             End::Recovered => &counts.recovered,
             End::Exhausted => &counts.exhausted,
             End::BudgetDenied => &counts.budget_denied,
@@ -341,7 +331,7 @@ impl Counts {
 
     fn first_try(&self) -> u64 {
         let stripes = self.first_try.iter();
-        stripes.map(|stripe| stripe.0.load(Ordering::Relaxed)).sum()
+        stripes.map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     fn successes(&self) -> u64 {

@@ -3,6 +3,8 @@
 mod atomic;
 mod padded;
 #[cfg(feature = "layers")]
+mod per_thread;
+#[cfg(feature = "layers")]
 mod striped;
 
 pub(crate) use atomic::{
@@ -12,4 +14,6 @@ pub(crate) use atomic::{
 pub(crate) use atomic::{Mutex, MutexGuard};
 pub(crate) use padded::Padded;
 #[cfg(feature = "layers")]
-pub(crate) use striped::{Held, Striped, current_stripe, stripe_count};
+pub(crate) use per_thread::{PerThread, current_stripe, stripe_count};
+#[cfg(feature = "layers")]
+pub(crate) use striped::{Held, Striped};

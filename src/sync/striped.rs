@@ -10,16 +10,9 @@
 //!   future, permit ──▶ stripe k ──▶ value              a count a thread, written by calls
 //! ```
 
-use std::{
-    cell::Cell,
-    fmt,
-    ops::Deref,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-};
+use std::{fmt, ops::Deref, sync::Arc};
+
+use crate::sync::{per_thread::of_thread, stripe_count};
 
 /// A shared `T`, for layers and services. It keeps all the stripes.
 pub(crate) struct Striped<T> {
@@ -59,8 +52,7 @@ impl<T> Striped<T> {
     /// The current thread's stripe.
     #[inline(always)]
     pub(crate) fn here(&self) -> &Held<T> {
-        // A mask, not a remainder: a division costs more than all the rest.
-        &self.stripes[current_stripe() & (self.stripes.len() - 1)]
+        of_thread(&self.stripes)
     }
 
     /// A reference for a call, counted on the current thread's stripe.
@@ -117,39 +109,13 @@ impl<T: fmt::Debug> fmt::Debug for Held<T> {
     }
 }
 
-/// How many stripes anything striped by thread has: a power of two, at least one for each core, at
-/// most 32.
-pub(crate) fn stripe_count() -> usize {
-    static COUNT: OnceLock<usize> = OnceLock::new();
-    *COUNT.get_or_init(|| {
-        thread::available_parallelism()
-            .map_or(1, usize::from)
-            .next_power_of_two()
-            .min(MAX_STRIPES)
-    })
-}
-
-/// The current thread's number. Take it modulo [`stripe_count`].
-#[inline(always)]
-pub(crate) fn current_stripe() -> usize {
-    // Relaxed: the numbers only have to differ, and `fetch_add` alone gives that.
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static CURRENT: Cell<usize> = const { Cell::new(usize::MAX) });
-    // A thread that is being torn down has no thread-locals any more. Stripe 0 serves it.
-    CURRENT
-        .try_with(|current| {
-            if current.get() == usize::MAX {
-                current.set(NEXT.fetch_add(1, Ordering::Relaxed));
-            }
-            current.get()
-        })
-        .unwrap_or(0)
-}
-
-const MAX_STRIPES: usize = 32;
-
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        thread,
+    };
+
     use super::*;
 
     struct CountsDrops(Arc<AtomicUsize>);

@@ -81,7 +81,7 @@ impl ThrottleGate {
         {
             return Ok(Counted(true));
         }
-        Err(Box::new(state.reject(RejectedKind::Throttled)))
+        Err(Box::new(state.tally.reject(RejectedKind::Throttled, None)))
     }
 
     pub(super) fn probability(&self) -> f64 {
@@ -135,14 +135,6 @@ impl State {
 
     fn lock(&self) -> MutexGuard<'_, Edition<ThrottleConfig>> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts a rejection, and says so.
-    fn reject(&self, kind: RejectedKind) -> Rejected {
-        let mut rejected = Rejected::new(kind, self.tally.layer);
-        rejected.name = self.tally.name;
-        self.tally.rejected(&rejected);
-        rejected
     }
 }
 
@@ -236,11 +228,11 @@ impl Evict for ThrottleGate {
 
 impl MissingKey for ThrottleGate {
     fn missing_key(&self) -> Rejected {
-        self.state.reject(RejectedKind::MissingKey)
+        self.state.tally.reject(RejectedKind::MissingKey, None)
     }
 
     fn overflow(&self) -> Rejected {
-        self.state.reject(RejectedKind::Throttled)
+        self.state.tally.reject(RejectedKind::Throttled, None)
     }
 }
 

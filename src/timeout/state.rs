@@ -277,8 +277,7 @@ impl State {
     }
 
     fn reject_as(&self, kind: RejectedKind, cut_short: Option<CutShort>) -> Box<Rejected> {
-        let mut rejected = Box::new(Rejected::new(kind, self.tally.layer));
-        rejected.name = self.tally.name;
+        let mut rejected = Box::new(self.tally.rejection(kind, None));
         if let Some(cut_short) = cut_short {
             rejected.set_cut_short(cut_short);
         }

@@ -98,7 +98,7 @@ impl<F> TableGate<F> {
         if F::COUNTED {
             self.table.count(hash, || self.key.label(request));
         }
-        Box::new(bucket::reject(&self.table.tally, kind, wait))
+        Box::new(self.table.tally.reject(kind, wait))
     }
 }
 
@@ -301,7 +301,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
             (None, Missing::Share) => WITHOUT_KEY,
             (None, Missing::Allow) => return Admission::Granted(TakenOfKey(None)),
             (None, Missing::Reject) => {
-                let rejected = bucket::reject(tally, RejectedKind::MissingKey, None);
+                let rejected = tally.reject(RejectedKind::MissingKey, None);
                 return Admission::Rejected(Box::new(rejected));
             }
         };
