@@ -22,15 +22,21 @@ use crate::{
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct BulkheadBuilder<K = NotKeyed, P = Plain, A = ()> {
+    pub(super) values: BulkheadValues,
+    pub(super) key: K,
+    pub(super) asks: A,
+    pub(super) protocol: P,
+}
+
+/// The settings that no type parameter of the builder depends on.
+#[derive(Debug, Clone)]
+pub(super) struct BulkheadValues {
     pub(super) limit: usize,
     pub(super) total: Option<usize>,
     pub(super) adaptive: Option<Algorithm>,
     pub(super) settings: Settings,
     pub(super) name: Option<&'static str>,
     pub(super) keys: KeySettings,
-    pub(super) key: K,
-    pub(super) asks: A,
-    pub(super) protocol: P,
 }
 
 impl BulkheadLayer {
@@ -39,12 +45,14 @@ impl BulkheadLayer {
     /// overloaded once stays so. The guide has the figures.
     pub fn builder(limit: usize) -> BulkheadBuilder {
         BulkheadBuilder {
-            limit,
-            total: None,
-            adaptive: None,
-            settings: Settings::new(),
-            name: None,
-            keys: KeySettings::default(),
+            values: BulkheadValues {
+                limit,
+                total: None,
+                adaptive: None,
+                settings: Settings::new(),
+                name: None,
+                keys: KeySettings::default(),
+            },
             key: NotKeyed,
             asks: (),
             protocol: Plain::new(),
@@ -55,7 +63,7 @@ impl BulkheadLayer {
 impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// `false` lets everything through, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.settings.enabled = enabled;
+        self.values.settings.enabled = enabled;
         self
     }
 
@@ -77,7 +85,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// response. A dropped call tells nothing, so a [timeout](crate::timeout) belongs beneath the
     /// bulkhead: outside, it hides the slow calls.
     pub fn adaptive(mut self, limit: impl AdaptiveLimit + 'static) -> Self {
-        self.adaptive = Some(Algorithm(Box::new(limit)));
+        self.values.adaptive = Some(Algorithm(Box::new(limit)));
         self
     }
 
@@ -86,7 +94,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// under overload each call that waits makes all of them slower; a few times the usual latency
     /// smooths bursts.
     pub fn max_wait(mut self, wait: Duration) -> Self {
-        self.settings.max_wait = Some(wait);
+        self.values.settings.max_wait = Some(wait);
         self
     }
 
@@ -94,7 +102,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// times as many of all that wait for one [total](Self::within). Default 1024. The next one is
     /// rejected, as it is without a wait.
     pub fn max_waiting(mut self, calls: usize) -> Self {
-        self.settings.max_waiting = Some(calls);
+        self.values.settings.max_waiting = Some(calls);
         self
     }
 
@@ -104,14 +112,14 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// [`CoDel`](crate::algorithm::CoDel). Default: 5 ms, or a twentieth of
     /// [`max_wait`](Self::max_wait) if that is longer, and 100 ms, or all of `max_wait`.
     pub fn codel(mut self, target: Duration, interval: Duration) -> Self {
-        self.settings.order = Order::CoDel(target, interval);
+        self.values.settings.order = Order::CoDel(target, interval);
         self
     }
 
     /// Serves waiters by arrival even while the queue does not drain. All of them then wait about
     /// as long as they may, so this is for calls that lose nothing by it.
     pub fn always_in_order(mut self) -> Self {
-        self.settings.order = Order::Arrival;
+        self.values.settings.order = Order::Arrival;
         self
     }
 
@@ -126,25 +134,25 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// Names this instance in errors and events, and makes it known to the
     /// [`Registry`](crate::observe::Registry): without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
-        self.name = Some(name.into().as_str());
+        self.values.name = Some(name.into().as_str());
         self
     }
 
     /// How many keys have a bulkhead of their own, if [a key](Self::keyed_by) is set. Default 1024.
     pub fn max_keys(mut self, keys: usize) -> Self {
-        self.keys.max_keys = Some(keys);
+        self.values.keys.max_keys = Some(keys);
         self
     }
 
     /// What becomes of new keys when there are more than that. Default [`Overflow::Shared`].
     pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.keys.overflow = Some(overflow);
+        self.values.keys.overflow = Some(overflow);
         self
     }
 
     /// What becomes of requests without a key. Default [`Missing::Share`].
     pub fn missing(mut self, missing: Missing) -> Self {
-        self.keys.missing = Some(missing);
+        self.values.keys.missing = Some(missing);
         self
     }
 
@@ -160,32 +168,16 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// first: room in the total, for which the calls of all keys wait in one queue, or a place of
     /// their key's share. So a key that is over its share holds up none that is below.
     pub fn within(mut self, total: usize) -> Self {
-        self.total = Some(total);
+        self.values.total = Some(total);
         self
     }
 
     /// How rejections travel. Default [`Plain`]: as errors.
     pub fn protocol<Q>(self, protocol: Q) -> BulkheadBuilder<K, Q, A> {
-        let Self {
-            limit,
-            total,
-            adaptive,
-            settings,
-            name,
-            keys,
-            key,
-            asks,
-            ..
-        } = self;
         BulkheadBuilder {
-            limit,
-            total,
-            adaptive,
-            settings,
-            name,
-            keys,
-            key,
-            asks,
+            values: self.values,
+            key: self.key,
+            asks: self.asks,
             protocol,
         }
     }
@@ -232,57 +224,25 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// [`Sheddable`](Criticality::Sheddable), 75 for `SheddablePlus`, 90 for `Critical`, 100 for
     /// `CriticalPlus`; always a whole call, at least 1.
     pub fn shed_above(mut self, class: Criticality, percent: u8) -> Self {
-        self.settings.shares[class as usize] = percent;
+        self.values.settings.shares[class as usize] = percent;
         self
     }
 
     pub(crate) fn with_key<L>(self, key: L) -> BulkheadBuilder<L, P, A> {
-        let Self {
-            limit,
-            total,
-            adaptive,
-            settings,
-            name,
-            keys,
-            asks,
-            protocol,
-            ..
-        } = self;
         BulkheadBuilder {
-            limit,
-            total,
-            adaptive,
-            settings,
-            name,
-            keys,
+            values: self.values,
             key,
-            asks,
-            protocol,
+            asks: self.asks,
+            protocol: self.protocol,
         }
     }
 
     pub(crate) fn with_ask<B>(self, ask: B) -> BulkheadBuilder<K, P, (A, B)> {
-        let Self {
-            limit,
-            total,
-            adaptive,
-            settings,
-            name,
-            keys,
-            key,
-            asks,
-            protocol,
-        } = self;
         BulkheadBuilder {
-            limit,
-            total,
-            adaptive,
-            settings,
-            name,
-            keys,
-            key,
-            asks: (asks, ask),
-            protocol,
+            values: self.values,
+            key: self.key,
+            asks: (self.asks, ask),
+            protocol: self.protocol,
         }
     }
 }

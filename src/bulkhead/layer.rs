@@ -7,7 +7,7 @@ use crate::{
     ambient::clock::Clock,
     bulkhead::{
         BulkheadGate, BulkheadLayer, KeyedBulkheadLayer,
-        builder::BulkheadBuilder,
+        builder::{BulkheadBuilder, BulkheadValues},
         keyed::Plan,
         limits::{Limit, LimitByKey, Shares},
         settings::{checked, within_total},
@@ -28,19 +28,23 @@ impl<P, A> BulkheadBuilder<NotKeyed, P, A> {
     /// setting that needs a key. `usize::MAX` is
     /// as good as none.
     pub fn build(self) -> Result<BulkheadLayer<P, A>, ConfigError> {
-        self.keys
+        self.values
+            .keys
             .unset()
-            .map_err(|error| error.of("bulkhead", self.name))?;
-        let (limit, name) = (checked(self.limit, self.name)?, self.name);
-        if let Some(total) = self.total {
+            .map_err(|error| error.of("bulkhead", self.values.name))?;
+        let (limit, name) = (
+            checked(self.values.limit, self.values.name)?,
+            self.values.name,
+        );
+        if let Some(total) = self.values.total {
             let fix = "set a key too, with `keyed_by`, or leave it";
             return Err(ConfigError::new("within", total, fix).of("bulkhead", name));
         }
         let tally = tally(name).all();
         let gate = BulkheadGate::new(
             Limit::of_all(limit),
-            (None, self.adaptive.as_ref()),
-            self.settings.checked(name)?,
+            (None, self.values.adaptive.as_ref()),
+            self.values.settings.checked(name)?,
             Clock::start(),
             tally,
         );
@@ -65,16 +69,19 @@ where
     /// not those of a [list](Self::limits) together.
     pub fn build(self) -> Result<KeyedBulkheadLayer<F, P, A>, ConfigError> {
         let Self {
+            values,
+            key,
+            asks,
+            protocol,
+        } = self;
+        let BulkheadValues {
             limit,
             total,
             adaptive,
             settings,
             name,
             keys,
-            key,
-            asks,
-            protocol,
-        } = self;
+        } = values;
         let max_keys = keys
             .max_keys(1024)
             .map_err(|error| error.of("bulkhead", name))?;

@@ -25,11 +25,17 @@ use crate::{
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct CircuitBreakerBuilder<K = NotKeyed, P = Unset> {
+    values: CircuitBreakerValues,
+    key: K,
+    protocol: P,
+}
+
+/// The settings that no type parameter of the builder depends on.
+#[derive(Debug, Clone)]
+struct CircuitBreakerValues {
     config: BreakerConfig,
     settings: Settings,
     keys: KeySettings,
-    key: K,
-    protocol: P,
 }
 
 impl CircuitBreakerLayer {
@@ -37,14 +43,16 @@ impl CircuitBreakerLayer {
     /// decide.
     pub fn builder() -> CircuitBreakerBuilder {
         CircuitBreakerBuilder {
-            config: BreakerConfig::default(),
-            settings: Settings {
-                name: None,
-                backpressure: false,
-                critical: false,
-                enabled: true,
+            values: CircuitBreakerValues {
+                config: BreakerConfig::default(),
+                settings: Settings {
+                    name: None,
+                    backpressure: false,
+                    critical: false,
+                    enabled: true,
+                },
+                keys: KeySettings::default(),
             },
-            keys: KeySettings::default(),
             key: NotKeyed,
             protocol: Unset,
         }
@@ -62,58 +70,58 @@ impl Controlled for CircuitGate {
 impl<K, P> CircuitBreakerBuilder<K, P> {
     /// All settings of the algorithm at once, in place of those made so far.
     pub fn config(mut self, config: BreakerConfig) -> Self {
-        self.config = config;
+        self.values.config = config;
         self
     }
 
     /// The share of failures that opens the circuit; `None` for no share. Default 0.5.
     pub fn failure_rate(mut self, rate: impl Into<Option<f64>>) -> Self {
-        self.config.failure_rate = rate.into();
+        self.values.config.failure_rate = rate.into();
         self
     }
 
     /// A call that takes `after` is slow, and so large a share of slow calls opens the circuit.
     /// Default: none is slow.
     pub fn slow_calls(mut self, after: Duration, rate: f64) -> Self {
-        self.config.slow_calls = Some(SlowCalls { after, rate });
+        self.values.config.slow_calls = Some(SlowCalls { after, rate });
         self
     }
 
     /// How many failures in a row open the circuit, however few calls there were. Default: any
     /// number.
     pub fn consecutive_failures(mut self, failures: u32) -> Self {
-        self.config.consecutive_failures = Some(failures);
+        self.values.config.consecutive_failures = Some(failures);
         self
     }
 
     /// A call that is dropped unfinished has failed. Default: it counts for nothing, or, if it was
     /// slow, as a slow one; but a window of dropped calls alone opens the circuit.
     pub fn cancelled_as_failure(mut self) -> Self {
-        self.config.cancelled_as_failure = true;
+        self.values.config.cancelled_as_failure = true;
         self
     }
 
     /// The last so many calls count, however long ago they were. Default: those of the last 10 s.
     pub fn window_of_calls(mut self, calls: u32) -> Self {
-        self.config.window = Window::Calls(calls);
+        self.values.config.window = Window::Calls(calls);
         self
     }
 
     /// How far back calls count. Default 10 s.
     pub fn window(mut self, window: Duration) -> Self {
-        self.config.window = Window::Time(window);
+        self.values.config.window = Window::Time(window);
         self
     }
 
     /// How many calls the window must hold before it is judged. Default 20.
     pub fn min_calls(mut self, calls: u32) -> Self {
-        self.config.min_calls = calls;
+        self.values.config.min_calls = calls;
         self
     }
 
     /// How long the circuit stays open before it probes. Default 30 s.
     pub fn open_for(mut self, duration: Duration) -> Self {
-        self.config.open_for = duration;
+        self.values.config.open_for = duration;
         self
     }
 
@@ -121,54 +129,54 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
     /// `longest`, until the circuit has stayed closed for a whole window. Default: it does not
     /// grow.
     pub fn growing_to(mut self, longest: Duration) -> Self {
-        self.config.growing = true;
+        self.values.config.growing = true;
         self.max_open(longest)
     }
 
     /// Whether open times differ from circuit to circuit, so that a fleet does not probe in step:
     /// up to a tenth more, or the upper half of a growing one. Default `true`.
     pub fn jitter(mut self, jitter: bool) -> Self {
-        self.config.jitter = jitter;
+        self.values.config.jitter = jitter;
         self
     }
 
     /// The longest the circuit stays open because the peer asks for it (`Retry-After`). Default ten
     /// times `open_for`.
     pub fn max_open(mut self, longest: Duration) -> Self {
-        self.config.max_open = Some(longest);
+        self.values.config.max_open = Some(longest);
         self
     }
 
     /// After the probes have closed it the circuit lets a growing share through, and all after so
     /// long. Default: at once.
     pub fn ramp(mut self, ramp: Duration) -> Self {
-        self.config.ramp = ramp;
+        self.values.config.ramp = ramp;
         self
     }
 
     /// How many calls half-open lets through. Default 3.
     pub fn probes(mut self, probes: u16) -> Self {
-        self.config.probes = probes;
+        self.values.config.probes = probes;
         self
     }
 
     /// How the probes are judged. Default [`Verdict::Rate`].
     pub fn verdict(mut self, verdict: Verdict) -> Self {
-        self.config.verdict = verdict;
+        self.values.config.verdict = verdict;
         self
     }
 
     /// How long all the probes may stay out before the circuit opens again. Default: as long as it
     /// stays open.
     pub fn lease(mut self, lease: Duration) -> Self {
-        self.config.lease = Some(lease);
+        self.values.config.lease = Some(lease);
         self
     }
 
     /// For load balancers: `poll_ready` is pending while the circuit refuses, so that they turn to
     /// another peer. Default: ready, and the call is rejected.
     pub fn backpressure(mut self) -> Self {
-        self.settings.backpressure = true;
+        self.values.settings.backpressure = true;
         self
     }
 
@@ -176,73 +184,63 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
     /// see [`Registry::health`](crate::observe::Registry::health). It needs a
     /// [name](Self::name). Default `false`.
     pub fn critical(mut self, critical: bool) -> Self {
-        self.settings.critical = critical;
+        self.values.settings.critical = critical;
         self
     }
 
     #[cfg(feature = "http")]
     pub(crate) fn has_backpressure(&self) -> bool {
-        self.settings.backpressure
+        self.values.settings.backpressure
     }
 
     /// `false` lets everything through, with the same type, and counts nothing. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.settings.enabled = enabled;
+        self.values.settings.enabled = enabled;
         self
     }
 
     /// Says whether the key is one that no request has, so that there is one circuit.
     #[cfg(feature = "http")]
     pub(crate) fn all_share(mut self, all_share: bool) -> Self {
-        self.keys.all_share = all_share;
+        self.values.keys.all_share = all_share;
         self
     }
 
     /// Names this instance in errors and events, and makes it known to the
     /// [`Registry`](crate::observe::Registry): without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
-        self.settings.name = Some(name.into().as_str());
+        self.values.settings.name = Some(name.into().as_str());
         self
     }
 
     /// How many keys have a circuit of their own, if [a key](Self::keyed_by) is set. Default 1024,
     /// some 4 MiB.
     pub fn max_keys(mut self, keys: usize) -> Self {
-        self.keys.max_keys = Some(keys);
+        self.values.keys.max_keys = Some(keys);
         self
     }
 
     /// What becomes of new keys when there are more than that. Default [`Overflow::Shared`]: they
     /// share one circuit.
     pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.keys.overflow = Some(overflow);
+        self.values.keys.overflow = Some(overflow);
         self
     }
 
     /// What becomes of requests without a key. Default [`Missing::Share`]: they share the circuit
     /// of the keys that overflow.
     pub fn missing(mut self, missing: Missing) -> Self {
-        self.keys.missing = Some(missing);
+        self.values.keys.missing = Some(missing);
         self
     }
 
     /// How results are classified and rejections travel. No default: before HTTP,
     /// [`Plain`](crate::protocol::Plain) would count every 503 as a success.
     pub fn protocol<Q>(self, protocol: Q) -> CircuitBreakerBuilder<K, Chosen<Q>> {
-        let protocol = Chosen(protocol);
-        let Self {
-            config,
-            settings,
-            keys,
-            key,
-            ..
-        } = self;
         CircuitBreakerBuilder {
-            config,
-            settings,
-            keys,
-            key,
-            protocol,
+            values: self.values,
+            key: self.key,
+            protocol: Chosen(protocol),
         }
     }
 
@@ -257,33 +255,24 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
     }
 
     pub(crate) fn with_key<L>(self, key: L) -> CircuitBreakerBuilder<L, P> {
-        let Self {
-            config,
-            settings,
-            keys,
-            protocol,
-            ..
-        } = self;
         CircuitBreakerBuilder {
-            config,
-            settings,
-            keys,
+            values: self.values,
             key,
-            protocol,
+            protocol: self.protocol,
         }
     }
 
     /// How far back calls count, if they count by time.
     #[cfg(feature = "http")]
     pub(crate) fn window_of_time(&self) -> Option<Duration> {
-        match self.config.window {
+        match self.values.config.window {
             Window::Time(window) => Some(window),
             _ => None,
         }
     }
 
     fn error(&self, error: ConfigError) -> ConfigError {
-        error.of("circuit_breaker", self.settings.name)
+        error.of("circuit_breaker", self.values.settings.name)
     }
 }
 
@@ -301,15 +290,15 @@ impl<P> CircuitBreakerBuilder<NotKeyed, P> {
     }
 
     fn made(&self) -> Result<CircuitGate, ConfigError> {
-        self.keys.unset().map_err(|error| self.error(error))?;
-        let breaker = Breaker::new(&in_force(&self.config), stripe_count(), chance::word());
+        self.values.keys.unset().map_err(|error| self.error(error))?;
+        let breaker = Breaker::new(&in_force(&self.values.config), stripe_count(), chance::word());
         let breaker = breaker.map_err(|error| self.error(error))?;
-        let all = Arc::new(AllCircuits::new(self.config, self.settings.known()));
+        let all = Arc::new(AllCircuits::new(self.values.config, self.values.settings.known()));
         register(&all);
         Ok(CircuitGate::single(
             breaker,
-            self.config,
-            self.settings,
+            self.values.config,
+            self.values.settings,
             all,
         ))
     }
@@ -344,20 +333,21 @@ where
 
     fn made(self) -> Result<(Keyed<F, CircuitGate>, P), ConfigError> {
         let max_keys = self
+            .values
             .keys
             .max_keys(1024)
             .map_err(|error| self.error(error))?;
-        if self.settings.backpressure && !self.keys.all_share {
+        if self.values.settings.backpressure && !self.values.keys.all_share {
             let fix = "leave it: readiness is asked before the key is known; a stack for one peer \
                        is `one_peer`";
             return Err(self.error(ConfigError::new("backpressure", true, fix)));
         }
-        let all = Arc::new(AllCircuits::new(self.config, self.settings.known()));
-        let template = Template::new(all.clone(), self.settings);
+        let all = Arc::new(AllCircuits::new(self.values.config, self.values.settings.known()));
+        let template = Template::new(all.clone(), self.values.settings);
         let shared = template.shared().map_err(|error| self.error(error))?;
         let keys = (
-            self.keys.overflow.unwrap_or_default(),
-            self.keys.missing.unwrap_or_default(),
+            self.values.keys.overflow.unwrap_or_default(),
+            self.values.keys.missing.unwrap_or_default(),
         );
         register(&all);
         let parts = KeyedParts::new(
@@ -365,9 +355,9 @@ where
             (shared, all.tally.clone()),
             template,
             keys,
-            self.settings.enabled,
+            self.values.settings.enabled,
         )
-        .all_share(self.keys.all_share);
+        .all_share(self.values.keys.all_share);
         let keyed = Keyed::new(self.key.key, parts);
         let shown: Arc<dyn Shown> = keyed.parts().clone();
         all.shows(Arc::downgrade(&shown));

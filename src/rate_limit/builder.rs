@@ -18,13 +18,19 @@ use crate::{
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct RateLimitBuilder<K = NotKeyed, P = Plain, A = ()> {
+    pub(super) values: RateLimitValues,
+    pub(super) key: K,
+    pub(super) asks: A,
+    pub(super) protocol: P,
+}
+
+/// The settings that no type parameter of the builder depends on.
+#[derive(Debug)]
+pub(super) struct RateLimitValues {
     pub(super) limit: Algorithm,
     pub(super) settings: Settings,
     pub(super) keys: KeySettings,
     pub(super) total: Option<Box<dyn Limit>>,
-    pub(super) key: K,
-    pub(super) asks: A,
-    pub(super) protocol: P,
 }
 
 /// A builder's state: each key in a [table](RateLimitBuilder::keyed_by).
@@ -74,10 +80,12 @@ impl RateLimitBuilder {
             name: None,
         };
         Self {
-            limit,
-            settings,
-            keys: KeySettings::default(),
-            total: None,
+            values: RateLimitValues {
+                limit,
+                settings,
+                keys: KeySettings::default(),
+                total: None,
+            },
             key: NotKeyed,
             asks: (),
             protocol: Plain::new(),
@@ -90,7 +98,7 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
     /// A limit given to [`with`](RateLimitLayer::with) has its own, and rejects this.
     pub fn burst(mut self, burst: u32) -> Self {
         let (Algorithm::TokenBucket { burst: setting, .. }
-        | Algorithm::Given { burst: setting, .. }) = &mut self.limit;
+        | Algorithm::Given { burst: setting, .. }) = &mut self.values.limit;
         *setting = Some(burst);
         self
     }
@@ -98,7 +106,7 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
     /// Lets calls over the limit wait for their turn, in order of arrival, if that is at most so
     /// long. Default: none wait.
     pub fn max_wait(mut self, wait: Duration) -> Self {
-        self.settings.max_wait = Some(nanos(wait));
+        self.values.settings.max_wait = Some(nanos(wait));
         self
     }
 
@@ -106,7 +114,7 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
     /// rejected at once. Default 1024, and 16 times that for all keys together: tasks that wait are
     /// a load too.
     pub fn max_waiting(mut self, calls: usize) -> Self {
-        self.settings.max_waiting = Some(calls);
+        self.values.settings.max_waiting = Some(calls);
         self
     }
 
@@ -115,7 +123,7 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
     /// nothing, and nor do `X-RateLimit-..` fields, whose numbers differ in meaning from server to
     /// server: read those yourself, and call the handle's `close_for`.
     pub fn honor_retry_after(mut self, max: Duration) -> Self {
-        self.settings.max_penalty = nanos(max);
+        self.values.settings.max_penalty = nanos(max);
         self
     }
 
@@ -126,7 +134,7 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
             max_penalty,
             enabled,
             ..
-        } = self.settings;
+        } = self.values.settings;
         (enabled && max_penalty > 0).then(|| Duration::from_nanos(max_penalty))
     }
 
@@ -134,20 +142,20 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
     /// [`protocol`](Self::protocol) has means to: [`http::Server`](crate::protocol::http::Server)
     /// has. Default `false`. Give each of several such limits a name. [`Advertise`] tells more.
     pub fn advertise(mut self, advertise: impl Into<Advertise>) -> Self {
-        self.settings.advertise = advertise.into();
+        self.values.settings.advertise = advertise.into();
         self
     }
 
     /// `false` lets everything through, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.settings.enabled = enabled;
+        self.values.settings.enabled = enabled;
         self
     }
 
     /// Names this instance in errors and events, and makes it known to the
     /// [`Registry`](crate::observe::Registry): without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
-        self.settings.name = Some(name.into().as_str());
+        self.values.settings.name = Some(name.into().as_str());
         self
     }
 
@@ -155,19 +163,19 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
     /// which take 4 MiB at most, at once, and never grow; 1024 with a [limit of its
     /// own](Self::per_key) each, some 0.9 MiB.
     pub fn max_keys(mut self, keys: usize) -> Self {
-        self.keys.max_keys = Some(keys);
+        self.values.keys.max_keys = Some(keys);
         self
     }
 
     /// What becomes of new keys when there are more than that. Default [`Overflow::Shared`].
     pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.keys.overflow = Some(overflow);
+        self.values.keys.overflow = Some(overflow);
         self
     }
 
     /// What becomes of requests without a key. Default [`Missing::Share`].
     pub fn missing(mut self, missing: Missing) -> Self {
-        self.keys.missing = Some(missing);
+        self.values.keys.missing = Some(missing);
         self
     }
 
@@ -177,28 +185,16 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
     /// Where calls may wait, they wait for their key's limit first, and then, with what they have
     /// taken of that, for the total.
     pub fn within(mut self, total: impl Limit + 'static) -> Self {
-        self.total = Some(Box::new(total));
+        self.values.total = Some(Box::new(total));
         self
     }
 
     /// How rejections travel. Default [`Plain`]: as errors.
     pub fn protocol<Q>(self, protocol: Q) -> RateLimitBuilder<K, Q, A> {
-        let Self {
-            limit,
-            settings,
-            keys,
-            total,
-            key,
-            asks,
-            ..
-        } = self;
         RateLimitBuilder {
-            limit,
-            settings,
-            keys,
-            total,
-            key,
-            asks,
+            values: self.values,
+            key: self.key,
+            asks: self.asks,
             protocol,
         }
     }
@@ -247,23 +243,11 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
     }
 
     fn with_key<L>(self, key: L) -> RateLimitBuilder<L, P, A> {
-        let Self {
-            limit,
-            settings,
-            keys,
-            total,
-            asks,
-            protocol,
-            ..
-        } = self;
         RateLimitBuilder {
-            limit,
-            settings,
-            keys,
-            total,
+            values: self.values,
             key,
-            asks,
-            protocol,
+            asks: self.asks,
+            protocol: self.protocol,
         }
     }
 }
@@ -281,24 +265,15 @@ impl<F, P, A> RateLimitBuilder<InTable<F>, P, A> {
     where
         L: Fn(&Req) -> String,
     {
-        let Self {
-            limit,
-            settings,
-            keys,
-            total,
-            key,
-            asks,
-            protocol,
-        } = self;
-        let key = InTable(Labelled { key: key.0, label });
+        let key = InTable(Labelled {
+            key: self.key.0,
+            label,
+        });
         RateLimitBuilder {
-            limit,
-            settings,
-            keys,
-            total,
+            values: self.values,
             key,
-            asks,
-            protocol,
+            asks: self.asks,
+            protocol: self.protocol,
         }
     }
 }
@@ -337,30 +312,18 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
     where
         F: Fn(&Req) -> Option<Instant>,
     {
-        self.settings.deadlines = true;
+        self.values.settings.deadlines = true;
         self.with_ask(DeadlineOf(deadline))
     }
 
     /// Asks one thing more of requests. A deadline bounds waits, and calls wait only if
     /// [`max_wait`](Self::max_wait) lets them.
     pub(crate) fn with_ask<B>(self, ask: B) -> RateLimitBuilder<K, P, (A, B)> {
-        let Self {
-            limit,
-            settings,
-            keys,
-            total,
-            key,
-            asks,
-            protocol,
-        } = self;
         RateLimitBuilder {
-            limit,
-            settings,
-            keys,
-            total,
-            key,
-            asks: (asks, ask),
-            protocol,
+            values: self.values,
+            key: self.key,
+            asks: (self.asks, ask),
+            protocol: self.protocol,
         }
     }
 }

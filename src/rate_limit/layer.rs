@@ -15,7 +15,7 @@ use crate::{
         PerKeyRateLimitHandle, PerKeyRateLimitLayer, Plans, RateLimitBuilder, RateLimitHandle,
         RateLimitLayer, TableGate, WithTotal,
         bucket::Settings,
-        builder::Algorithm,
+        builder::{Algorithm, RateLimitValues},
         keyed::{AllKeys, Table},
         state::AnyLimit,
     },
@@ -53,17 +53,22 @@ impl<P, A> RateLimitBuilder<NotKeyed, P, A> {
     /// If rate or period is zero, if `burst` is 0, refills in over a year, or stands beside a limit
     /// that has its own, if `max_waiting` is set without `max_wait`, or if what needs a key is set.
     pub fn build(self) -> Result<RateLimitLayer<P, A>, ConfigError> {
-        let name = self.settings.name;
-        let limit = self.settings.checked().and_then(|()| {
-            self.keys.unset()?;
-            if let Some(total) = &self.total {
+        let name = self.values.settings.name;
+        let limit = self.values.settings.checked().and_then(|()| {
+            self.values.keys.unset()?;
+            if let Some(total) = &self.values.total {
                 let fix = "set a key too, with `keyed_by` or `per_key`, or use `algorithm::All`";
                 return Err(ConfigError::new("within", total.rate(), fix));
             }
-            self.limit.limit()
+            self.values.limit.limit()
         });
         let limit = limit.map_err(|error| error.of("rate_limit", name))?;
-        let limit = LimitGate::new(limit, Clock::start(), self.settings, tally(name).all());
+        let limit = LimitGate::new(
+            limit,
+            Clock::start(),
+            self.values.settings,
+            tally(name).all(),
+        );
         register(&limit.state);
         let gate = Asking {
             gate: limit,
@@ -82,14 +87,17 @@ impl<F, P, A> RateLimitBuilder<InTable<F>, P, A> {
     /// [`with`](RateLimitLayer::with) a limit, which is one and not one for each key.
     pub fn build(self) -> Result<KeyedRateLimitLayer<F, P, A>, ConfigError> {
         let Self {
-            limit,
-            settings,
-            keys,
-            total,
+            values,
             key,
             asks,
             protocol,
         } = self;
+        let RateLimitValues {
+            limit,
+            settings,
+            keys,
+            total,
+        } = values;
         let overflow = keys.overflow.unwrap_or_default();
         let buckets = settings.checked().and_then(|()| {
             let (rate, burst) = limit.quota()?;
@@ -119,14 +127,17 @@ where
     /// A shared limit that cannot work; no keys; `max_waiting` without `max_wait`.
     pub fn build(self) -> Result<PerKeyRateLimitLayer<F, P, A>, ConfigError> {
         let Self {
-            limit,
-            settings,
-            keys,
-            total,
+            values,
             key,
             asks,
             protocol,
         } = self;
+        let RateLimitValues {
+            limit,
+            settings,
+            keys,
+            total,
+        } = values;
         let checked = settings
             .checked()
             .and_then(|()| Ok((keys.max_keys(1024)?, limit.limit()?)));

@@ -19,12 +19,18 @@ use crate::{
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct ThrottleBuilder<K = NotKeyed, P = Unset> {
+    values: ThrottleValues,
+    key: K,
+    protocol: P,
+}
+
+/// The settings that no type parameter of the builder depends on.
+#[derive(Debug, Clone)]
+struct ThrottleValues {
     config: ThrottleConfig,
     enabled: bool,
     name: Option<&'static str>,
     keys: KeySettings,
-    key: K,
-    protocol: P,
 }
 
 impl ThrottleLayer {
@@ -32,10 +38,12 @@ impl ThrottleLayer {
     /// never less than one call in twenty.
     pub fn builder() -> ThrottleBuilder {
         ThrottleBuilder {
-            config: ThrottleConfig::default(),
-            enabled: true,
-            name: None,
-            keys: KeySettings::default(),
+            values: ThrottleValues {
+                config: ThrottleConfig::default(),
+                enabled: true,
+                name: None,
+                keys: KeySettings::default(),
+            },
             key: NotKeyed,
             protocol: Unset,
         }
@@ -53,85 +61,74 @@ impl Controlled for ThrottleGate {
 impl<K, P> ThrottleBuilder<K, P> {
     /// All settings of the algorithm at once, in place of those made so far.
     pub fn config(mut self, config: ThrottleConfig) -> Self {
-        self.config = config;
+        self.values.config = config;
         self
     }
 
     /// How many times as much as it accepts the upstream is sent. Default 2.
     pub fn multiplier(mut self, multiplier: f64) -> Self {
-        self.config.multiplier = multiplier;
+        self.values.config.multiplier = multiplier;
         self
     }
 
     /// How far back calls count. Default 2 minutes.
     pub fn window(mut self, window: Duration) -> Self {
-        self.config.window = window;
+        self.values.config.window = window;
         self
     }
 
     /// How many calls the window must hold before any is rejected. Default 20.
     pub fn min_calls(mut self, calls: u32) -> Self {
-        self.config.min_calls = calls;
+        self.values.config.min_calls = calls;
         self
     }
 
     /// The highest probability of a rejection. Default 0.95.
     pub fn max_rejection(mut self, probability: f64) -> Self {
-        self.config.max_rejection = probability;
+        self.values.config.max_rejection = probability;
         self
     }
 
     /// `false` lets everything through, with the same type, and counts nothing. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.enabled = enabled;
+        self.values.enabled = enabled;
         self
     }
 
     /// Names this instance in errors and events, and makes it known to the
     /// [`Registry`](crate::observe::Registry): without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
-        self.name = Some(name.into().as_str());
+        self.values.name = Some(name.into().as_str());
         self
     }
 
     /// How many keys have a throttle of their own, if [a key](Self::keyed_by) is set. Default 1024,
     /// some 1.3 MiB.
     pub fn max_keys(mut self, keys: usize) -> Self {
-        self.keys.max_keys = Some(keys);
+        self.values.keys.max_keys = Some(keys);
         self
     }
 
     /// What becomes of new keys when there are more than that. Default [`Overflow::Shared`]: they
     /// share one throttle.
     pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.keys.overflow = Some(overflow);
+        self.values.keys.overflow = Some(overflow);
         self
     }
 
     /// What becomes of requests without a key. Default [`Missing::Share`]: they share the throttle
     /// of the keys that overflow.
     pub fn missing(mut self, missing: Missing) -> Self {
-        self.keys.missing = Some(missing);
+        self.values.keys.missing = Some(missing);
         self
     }
 
     /// How results are classified and rejections travel. No default: before HTTP,
     /// [`Plain`](crate::protocol::Plain) would count every 503 as accepted.
     pub fn protocol<Q>(self, protocol: Q) -> ThrottleBuilder<K, Chosen<Q>> {
-        let Self {
-            config,
-            enabled,
-            name,
-            keys,
-            key,
-            ..
-        } = self;
         ThrottleBuilder {
-            config,
-            enabled,
-            name,
-            keys,
-            key,
+            values: self.values,
+            key: self.key,
             protocol: Chosen(protocol),
         }
     }
@@ -154,26 +151,15 @@ impl<K, P> ThrottleBuilder<K, P> {
     }
 
     pub(crate) fn with_key<L>(self, key: L) -> ThrottleBuilder<L, P> {
-        let Self {
-            config,
-            enabled,
-            name,
-            keys,
-            protocol,
-            ..
-        } = self;
         ThrottleBuilder {
-            config,
-            enabled,
-            name,
-            keys,
+            values: self.values,
             key,
-            protocol,
+            protocol: self.protocol,
         }
     }
 
     fn error(&self, error: ConfigError) -> ConfigError {
-        error.of("throttle", self.name)
+        error.of("throttle", self.values.name)
     }
 }
 
@@ -191,10 +177,10 @@ impl<P> ThrottleBuilder<NotKeyed, P> {
     }
 
     fn made(&self) -> Result<ThrottleGate, ConfigError> {
-        self.keys.unset().map_err(|error| self.error(error))?;
-        let tally = Arc::new(Tally::new("throttle", self.name));
-        let config = Editions::new(self.config).latest();
-        let gate = ThrottleGate::new(config, stripe_count(), self.enabled, tally.all())?;
+        self.values.keys.unset().map_err(|error| self.error(error))?;
+        let tally = Arc::new(Tally::new("throttle", self.values.name));
+        let config = Editions::new(self.values.config).latest();
+        let gate = ThrottleGate::new(config, stripe_count(), self.values.enabled, tally.all())?;
         register(&gate.state);
         Ok(gate)
     }
@@ -227,16 +213,16 @@ where
     }
 
     fn made(self) -> Result<(Keyed<F, ThrottleGate>, P), ConfigError> {
-        let max_keys = self.keys.max_keys(1024);
+        let max_keys = self.values.keys.max_keys(1024);
         let max_keys = max_keys.map_err(|error| self.error(error))?;
-        let tally = Arc::new(Tally::new("throttle", self.name));
-        let template = Template::new(self.config, tally.clone());
+        let tally = Arc::new(Tally::new("throttle", self.values.name));
+        let template = Template::new(self.values.config, tally.clone());
         let shared = template.shared()?;
         let otherwise = (
-            self.keys.overflow.unwrap_or_default(),
-            self.keys.missing.unwrap_or_default(),
+            self.values.keys.overflow.unwrap_or_default(),
+            self.values.keys.missing.unwrap_or_default(),
         );
-        let parts = KeyedParts::new(max_keys, (shared, tally), template, otherwise, self.enabled);
+        let parts = KeyedParts::new(max_keys, (shared, tally), template, otherwise, self.values.enabled);
         let keyed = Keyed::new(self.key.key, parts);
         register(keyed.parts());
         Ok((keyed, self.protocol))

@@ -347,10 +347,7 @@ async fn a_hedge_and_a_throttle_change_while_they_run() {
 
     let late = Changes::new().hedge(to_delay(2 * SECOND));
     let error = handle.update(late.throttle(config)).unwrap_err();
-    assert_eq!(
-        (error.field, hedge.config().delay),
-        ("delay", ms(20))
-    );
+    assert_eq!((error.field, hedge.config().delay), ("delay", ms(20)));
     let short = handle
         .update(Changes::new().attempt_timeout(ms(10)))
         .unwrap_err();
