@@ -58,6 +58,8 @@ mod config;
 mod drain;
 #[cfg(any(feature = "layers", all(test, keep_loom)))]
 mod queue;
+#[cfg(feature = "layers")]
+mod resend;
 mod sync;
 #[cfg(feature = "layers")]
 mod unbuilt;

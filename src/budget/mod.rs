@@ -38,8 +38,6 @@ mod token;
 
 pub(crate) use counting::Counting;
 pub use keyed::{BudgetsHandle, KeyedBudgets, KeyedBudgetsBuilder};
-pub use purse::{FindBudget, HeldKey, KeyBudget, NoKey, OneBudget, Purse, SharedBudget};
-pub(crate) use purse::{Payer, Purses};
-#[doc(hidden)]
-pub use token::{FromLayer, FromService, Origin};
-pub(crate) use token::{Prototype, Shared, Token};
+pub use purse::OneBudget;
+pub(crate) use purse::{FindBudget, KeyBudget, Payer, Purse, Purses, SharedBudget};
+pub(crate) use token::Token;

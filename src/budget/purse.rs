@@ -37,23 +37,19 @@ pub struct OneBudget;
 /// Finds the budget of a call.
 pub trait FindBudget<Req>: Clone {
     /// What a call keeps of it.
-    #[doc(hidden)]
     type Held: Purse;
 
     /// The budget of a request, kept until its call ends.
-    #[doc(hidden)]
     fn hold(&self, request: &Req) -> Self::Held;
 }
 
 /// What a layer knows of its budgets, whatever the requests.
-#[doc(hidden)]
 pub trait SharedBudget {
     /// The budget of calls without one of their own; `None` if the layer is to say.
     fn shared(&self) -> Option<Arc<KeyBudget>>;
 }
 
 /// The budget that a call holds.
-#[doc(hidden)]
 pub trait Purse {
     /// That of its key; `None` if the layer's one budget is the call's.
     fn own(&self) -> Option<&KeyBudget>;
@@ -63,12 +59,10 @@ pub trait Purse {
 }
 
 /// No key.
-#[doc(hidden)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoKey;
 
 /// The budget of a call's key, if it has one.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct HeldKey<K> {
     pub(super) partition: Option<Arc<Partition<K, KeyBudget>>>,
@@ -85,7 +79,6 @@ pub(crate) struct Purses {
 }
 
 /// The budget of a key, or the one of all calls.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct KeyBudget {
     budget: Arc<Budget>,

@@ -127,7 +127,7 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// [`protocol`](Self::protocol) has means to: [`http::Server`](crate::protocol::http::Server)
     /// has. A response counts its own call as ended. Default `false`.
     pub fn advertise(mut self, advertise: bool) -> Self {
-        self.settings.advertise = advertise;
+        self.values.settings.advertise = advertise;
         self
     }
 

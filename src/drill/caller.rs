@@ -8,17 +8,14 @@ use super::world::World;
 use crate::{Rejected, RejectedKind};
 
 /// A call on its way through the stack. It need not be `Send`: a run is one thread.
-#[doc(hidden)]
 pub(super) type Calling = Pin<Box<dyn Future<Output = End>>>;
 
 /// A stack over the upstreams, whatever its type.
-#[doc(hidden)]
 pub trait Caller<Req> {
     fn call(&self, request: Req) -> Calling;
 }
 
 /// A protocol: what a drill asks with.
-#[doc(hidden)]
 pub trait Kind: Sized + 'static {
     type Request: 'static;
     /// The stand-in for the upstreams.
@@ -33,7 +30,6 @@ pub trait Kind: Sized + 'static {
 }
 
 /// The end of a call.
-#[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     Answered,

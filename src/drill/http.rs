@@ -22,7 +22,6 @@ use super::{
 use crate::Rejected;
 
 /// Drills over HTTP.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct Http(());
 
@@ -45,7 +44,6 @@ type Handling = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + 
 type MakeHandler = Arc<dyn Fn() -> Handler + Send + Sync>;
 
 /// The user's own services, by the upstream that they stand for.
-#[doc(hidden)]
 #[derive(Default, Clone)]
 pub struct Handlers(Vec<(String, MakeHandler)>);
 

@@ -18,7 +18,6 @@ use super::{
 };
 
 /// Drills with requests of any type.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct PlainKind<Req>(PhantomData<fn(Req) -> Infallible>);
 

@@ -14,7 +14,6 @@ use super::{
 use crate::ambient::clock::Clock;
 
 /// A handle to the modelled upstreams of one run. Cheap to clone.
-#[doc(hidden)]
 #[derive(Debug, Clone)]
 pub struct World(Arc<Shared>);
 

@@ -7,13 +7,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::{
-    budget::Prototype,
+    budget::Token,
     fallback::{Answer, Keep},
     protocol::{Kept, Proof, Replay},
+    resend::{Prototype, Resend},
 };
 
 /// A service that gets the requests of calls that have failed.
@@ -68,35 +68,37 @@ where
 
     fn answer(&self, protocol: &P, kept: Self::Kept, failure: Result<Res, Err>) -> Self::Future {
         BackupFuture {
-            called: None,
-            request: None,
+            attempt: None,
             kept: kept.map(|kept| kept.snapshot),
+            service: Some(self.0.service()),
             failure: Some(failure),
             yielded: false,
-            service: self.0.service(),
             protocol: protocol.clone(),
         }
     }
 }
 
-pin_project! {
-    /// The answer of a backup, or the failure if the request cannot be made again.
-    pub struct BackupFuture<B, P, Req, Res, Err>
-    where
-        P: Replay<Req>,
-        B: Service<P::Request>,
-    {
-        #[pin]
-        called: Option<B::Future>,
-        // Made again, and not sent yet.
-        request: Option<P::Request>,
-        kept: Option<P::Snapshot>,
-        // Stands until the backup is called.
-        failure: Option<Result<Res, Err>>,
-        yielded: bool,
-        service: B,
-        protocol: P,
-    }
+/// The answer of a backup, or the failure if the request cannot be made again.
+pub struct BackupFuture<B, P, Req, Res, Err>
+where
+    P: Replay<Req>,
+    B: Service<P::Request>,
+{
+    attempt: Option<Resend<B, P::Request>>,
+    kept: Option<P::Snapshot>,
+    /// Stands until the backup is called.
+    failure: Option<Result<Res, Err>>,
+    yielded: bool,
+    service: Option<B>,
+    protocol: P,
+}
+
+// Nothing in it is pinned but what is in a box.
+impl<B, P, Req, Res, Err> Unpin for BackupFuture<B, P, Req, Res, Err>
+where
+    P: Replay<Req>,
+    B: Service<P::Request>,
+{
 }
 
 impl<B, P, Req, Res, Err> Future for BackupFuture<B, P, Req, Res, Err>
@@ -107,34 +109,33 @@ where
 {
     type Output = Result<Res, Err>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if this.called.is_none() {
-            if this.request.is_none() {
-                *this.request = this
-                    .kept
-                    .as_ref()
-                    .and_then(|kept| this.protocol.replay(kept));
-            }
-            if this.request.is_none() && !*this.yielded {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if this.attempt.is_none() {
+            let kept = this.kept.as_ref();
+            let Some(request) = kept.and_then(|kept| this.protocol.replay(kept)) else {
+                if this.yielded {
+                    return Poll::Ready(this.failure.take().expect("polled after completion"));
+                }
                 // hyper lets go of a body only after it has told of the error: let it run.
-                *this.yielded = true;
+                this.yielded = true;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
-            }
-            let stands = this.request.is_none() || ready!(this.service.poll_ready(cx)).is_err();
-            let failure = this.failure.take().expect("polled after completion");
-            match this.request.take().filter(|_| !stands) {
-                None => return Poll::Ready(failure),
-                Some(mut request) => {
-                    this.protocol.tell_remaining(&mut request);
-                    this.called.set(Some(this.service.call(request)));
-                }
-            }
+            };
+            let service = this.service.take();
+            this.attempt = service.map(|service| Resend::new(service, request, Token::free()));
         }
-        let called = this.called.as_mut().as_pin_mut().expect("it was called");
-        let result = ready!(called.poll(cx));
-        Poll::Ready(result.map_err(Into::into))
+        let attempt = this.attempt.as_mut().expect("polled after completion");
+        let (failure, protocol) = (&mut this.failure, &this.protocol);
+        let ended = ready!(attempt.poll(cx, |request| {
+            *failure = None;
+            protocol.tell_remaining(request);
+        }));
+        Poll::Ready(match (ended, failure.take()) {
+            (Ok(result), _) => result.map_err(Into::into),
+            (Err(_), Some(failure)) => failure,
+            (Err(error), None) => Err(error.into()),
+        })
     }
 }
 
@@ -145,7 +146,7 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BackupFuture")
-            .field("called", &self.called.is_some())
+            .field("sent", &self.attempt.as_ref().is_some_and(Resend::is_sent))
             .finish_non_exhaustive()
     }
 }

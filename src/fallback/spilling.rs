@@ -11,10 +11,11 @@ use tower::Service;
 
 use crate::{
     Deadline, Outcome, Rejected,
-    budget::Prototype,
+    budget::Token,
     fallback::state::State,
     gate::{self, Admit, Gate, Permit, Read},
     protocol::{PrimaryError, Protocol},
+    resend::{Prototype, Resend},
     sync::{Held, Striped},
 };
 
@@ -47,11 +48,9 @@ pub(super) struct Spill<B> {
 
 /// A call that is the backup's.
 struct Spilled<B: Service<Req>, Req> {
-    /// Until the backup is ready.
-    unsent: Option<(B, Req)>,
+    attempt: Resend<B, Req>,
     /// The request's, told anew when it is sent.
     deadline: Option<Deadline>,
-    called: Option<Pin<Box<B::Future>>>,
     primary: PrimaryError,
 }
 
@@ -111,28 +110,9 @@ where
         spill.state.begin(Outcome::Ignore, kind);
         Some(Box::new(Self {
             deadline: protocol.deadline_of(&request),
-            unsent: Some((backup, request)),
-            called: None,
+            attempt: Resend::new(backup, request, Token::free()),
             primary: PrimaryError::new(Outcome::Ignore, kind, rejected.to_string()),
         }))
-    }
-
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        tell: impl FnOnce(&mut Req, Deadline),
-    ) -> Poll<Result<B::Response, B::Error>> {
-        if let Some((backup, _)) = &mut self.unsent {
-            ready!(backup.poll_ready(cx))?;
-        }
-        if let Some((mut backup, mut request)) = self.unsent.take() {
-            if let Some(deadline) = self.deadline {
-                tell(&mut request, deadline);
-            }
-            self.called = Some(Box::pin(backup.call(request)));
-        }
-        let called = self.called.as_mut().expect("polled after completion");
-        called.as_mut().poll(cx)
     }
 }
 
@@ -151,7 +131,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if this.spilled.is_none() {
-            let mut gated = this.gated.as_mut().as_pin_mut().expect("it is not spilled");
+            let mut gated = this
+                .gated
+                .as_mut()
+                .as_pin_mut()
+                .expect("polled after completion");
             if let Some(request) = ready!(gated.as_mut().poll_turn(cx))? {
                 *this.spilled = Spilled::new(this.spill, &gated, this.protocol, request);
             }
@@ -161,15 +145,21 @@ where
         }
         // What it held of the gates goes first.
         this.gated.set(None);
-        let spilled = this.spilled.as_mut().expect("it is spilled");
-        let result = ready!(spilled.poll(cx, |request, deadline| {
-            this.protocol.tell_deadline(request, deadline);
+        let Some(spilled) = this.spilled.as_mut() else {
+            return Poll::Pending;
+        };
+        let result = ready!(spilled.attempt.poll(cx, |request| {
+            if let Some(deadline) = spilled.deadline {
+                this.protocol.tell_deadline(request, deadline);
+            }
         }));
-        spilled.called = None;
+        let result = result.and_then(|result| result);
         this.spill.state.end(result.is_ok());
+        let spilled = this.spilled.take();
         let mut response = result.map_err(Into::into)?;
-        let primary = spilled.primary.clone();
-        this.protocol.note_primary(&mut response, primary);
+        if let Some(spilled) = spilled {
+            this.protocol.note_primary(&mut response, spilled.primary);
+        }
         Poll::Ready(Ok(response))
     }
 }

@@ -9,7 +9,6 @@ use tower::{Layer, Service};
 
 use crate::{
     Name, Rejected,
-    budget::Prototype,
     fallback::{
         FallbackHandle, SpilloverFuture,
         spilling::Spill,
@@ -18,6 +17,7 @@ use crate::{
     gate::{Admit, Gated, Permit, Read},
     observe::register,
     protocol::Protocol,
+    resend::Prototype,
     sync::Striped,
 };
 

@@ -10,13 +10,14 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::{
-    budget::{Counting, FindBudget, FromService, Origin},
+    budget::{Counting, FindBudget},
     hedge::{
         HedgeHandle,
         hedges::{Answer, Hedges, Of, Verdict},
         state::Winner,
     },
     protocol::{Protocol, Replay},
+    resend::{FromService, Origin},
 };
 
 pin_project! {

@@ -12,13 +12,10 @@ use tower::Service;
 use crate::{
     Deadline, Outcome,
     ambient::clock,
-    budget::{Counting, FindBudget, Origin, Purse},
-    hedge::{
-        HedgeHandle,
-        running::{Next, Running},
-        state::Winner,
-    },
+    budget::{Counting, FindBudget, Purse},
+    hedge::{HedgeHandle, next::Next, state::Winner},
     protocol::{Advice, Protocol, Replay},
+    resend::{Origin, Resend},
 };
 
 /// Everything but the first attempt.
@@ -29,7 +26,7 @@ where
     S: Service<P::Request>,
 {
     /// Those under way.
-    running: Vec<Running<S, P::Request>>,
+    running: Vec<Resend<S, P::Request>>,
     /// How many were started.
     started: usize,
     /// Whether one of them was sent.
@@ -209,7 +206,7 @@ where
     /// Nothing more is sent.
     fn stop(&mut self) {
         self.snapshot = None;
-        self.running.retain(Running::is_sent);
+        self.running.retain(Resend::is_sent);
     }
 }
 
@@ -224,7 +221,7 @@ where
     pub(super) fn go_on(&mut self, next: Next) {
         match next {
             // One that is yet to be sent is the next.
-            Next::AtOnce if self.running.iter().all(Running::is_sent) => {
+            Next::AtOnce if self.running.iter().all(Resend::is_sent) => {
                 self.start(clock::moment());
             }
             Next::AtOnce | Next::AsPlanned => {}
@@ -244,7 +241,7 @@ where
             return self.stop();
         }
         self.hold = Some(Box::pin(sleep_until(until)));
-        if self.running.iter().all(Running::is_sent) {
+        if self.running.iter().all(Resend::is_sent) {
             self.start(until);
         }
     }
@@ -279,7 +276,7 @@ where
         if is_last {
             self.snapshot = None;
         }
-        self.running.push(Running::new(service, request, token));
+        self.running.push(Resend::new(service, request, token));
     }
 
     /// Starts the next one once it is due, by its time.
@@ -323,11 +320,15 @@ where
         while number < self.running.len() {
             let (state, running) = (&self.origin.handle().state(), &mut self.running[number]);
             let is_held = self.hold.is_some() && !running.is_sent();
+            let mut is_new = false;
             let polled = match is_held {
                 true => Poll::Pending,
-                false => running.poll(cx, |request| self.protocol.tell_remaining(request)),
+                false => running.poll(cx, |request| {
+                    self.protocol.tell_remaining(request);
+                    is_new = true;
+                }),
             };
-            if running.counts_as_sent() {
+            if is_new {
                 state.hedged();
                 self.hedged = true;
             }

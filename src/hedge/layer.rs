@@ -7,7 +7,7 @@ use tower::{Layer, Service};
 use crate::{
     ConfigError, Name,
     algorithm::{Budget, LatencyQuantile, RetryBudget},
-    budget::{FindBudget, FromLayer, KeyedBudgets, OneBudget, Payer, SharedBudget},
+    budget::{FindBudget, KeyedBudgets, OneBudget, Payer, SharedBudget},
     hedge::{
         Hedge, HedgeConfig, HedgeHandle, ResponseFuture,
         service::start,
@@ -15,6 +15,7 @@ use crate::{
     },
     observe::register,
     protocol::{Choice, Chosen, Plain, Protocol, Replay, Unset},
+    resend::FromLayer,
 };
 
 /// Sends calls that take long once more. All services it makes, and all their clones, share the
@@ -30,6 +31,14 @@ pub struct HedgeLayer<P = Plain, B = OneBudget> {
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct HedgeBuilder<P = Unset, B = OneBudget> {
+    values: HedgeValues,
+    protocol: P,
+    budgets: B,
+}
+
+/// The settings that no type parameter of the builder depends on.
+#[derive(Debug, Clone)]
+struct HedgeValues {
     delay: Option<Duration>,
     quantile: Option<f64>,
     max_hedges: usize,
@@ -38,22 +47,22 @@ pub struct HedgeBuilder<P = Unset, B = OneBudget> {
     payer: Payer,
     enabled: bool,
     name: Option<&'static str>,
-    protocol: P,
-    budgets: B,
 }
 
 impl HedgeLayer {
     /// One hedge a call, after the time in which 95 % of the calls are answered.
     pub fn builder() -> HedgeBuilder {
         HedgeBuilder {
-            delay: None,
-            quantile: None,
-            max_hedges: 1,
-            timeout: None,
-            max_retry_after: Duration::from_secs(10),
-            payer: Payer::Own,
-            enabled: true,
-            name: None,
+            values: HedgeValues {
+                delay: None,
+                quantile: None,
+                max_hedges: 1,
+                timeout: None,
+                max_retry_after: Duration::from_secs(10),
+                payer: Payer::Own,
+                enabled: true,
+                name: None,
+            },
             protocol: Unset,
             budgets: OneBudget,
         }
@@ -101,7 +110,7 @@ impl<P, B> HedgeBuilder<P, B> {
     /// [`quantile`](Self::quantile), the least delay, 1 ms by default, so that an upstream that
     /// answers in microseconds is not hedged for a pause of the scheduler.
     pub fn delay(mut self, delay: Duration) -> Self {
-        self.delay = Some(delay);
+        self.values.delay = Some(delay);
         self
     }
 
@@ -109,20 +118,20 @@ impl<P, B> HedgeBuilder<P, B> {
     /// calls nothing is hedged. Default 0.95 if no [`delay`](Self::delay) is set: one call in
     /// twenty is hedged while all is well.
     pub fn quantile(mut self, quantile: f64) -> Self {
-        self.quantile = Some(quantile);
+        self.values.quantile = Some(quantile);
         self
     }
 
     /// The largest number of hedges of one call. Default 1: the second one gains little.
     pub fn max_hedges(mut self, hedges: usize) -> Self {
-        self.max_hedges = hedges;
+        self.values.max_hedges = hedges;
         self
     }
 
     /// How long a call may take, by the timeout around this layer or the one of an attempt beneath:
     /// then a delay that is not below it is an error, of `build` and of updates. Default: unknown.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.values.timeout = Some(timeout);
         self
     }
 
@@ -130,7 +139,7 @@ impl<P, B> HedgeBuilder<P, B> {
     /// one is sent at that time, not sooner. After a longer one no hedge is sent. Default 10 s, as
     /// a retry's.
     pub fn max_retry_after(mut self, duration: Duration) -> Self {
-        self.max_retry_after = duration;
+        self.values.max_retry_after = duration;
         self
     }
 
@@ -140,7 +149,7 @@ impl<P, B> HedgeBuilder<P, B> {
     /// could expire. A short queue makes all calls late at once, and ten stored tokens of each
     /// client would make it a long one.
     pub fn budget(mut self, budget: impl Into<Arc<Budget>>) -> Self {
-        self.payer = Payer::Given(budget.into());
+        self.values.payer = Payer::Given(budget.into());
         self
     }
 
@@ -151,14 +160,7 @@ impl<P, B> HedgeBuilder<P, B> {
         budgets: KeyedBudgets<K, F>,
     ) -> HedgeBuilder<P, KeyedBudgets<K, F>> {
         HedgeBuilder {
-            delay: self.delay,
-            quantile: self.quantile,
-            max_hedges: self.max_hedges,
-            timeout: self.timeout,
-            max_retry_after: self.max_retry_after,
-            payer: self.payer,
-            enabled: self.enabled,
-            name: self.name,
+            values: self.values,
             protocol: self.protocol,
             budgets,
         }
@@ -167,20 +169,20 @@ impl<P, B> HedgeBuilder<P, B> {
     /// Hedges without a limit for all calls together. An upstream that becomes slow for everybody
     /// gets twice its load by it, just then.
     pub fn without_budget(mut self) -> Self {
-        self.payer = Payer::Unlimited;
+        self.values.payer = Payer::Unlimited;
         self
     }
 
     /// `false` sends everything once, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.enabled = enabled;
+        self.values.enabled = enabled;
         self
     }
 
     /// Names this instance in errors and events, and makes it known to the
     /// [`Registry`](crate::observe::Registry): without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
-        self.name = Some(name.into().as_str());
+        self.values.name = Some(name.into().as_str());
         self
     }
 
@@ -188,14 +190,7 @@ impl<P, B> HedgeBuilder<P, B> {
     /// [`Replay`](crate::protocol::Replay).
     pub fn protocol<Q>(self, protocol: Q) -> HedgeBuilder<Chosen<Q>, B> {
         HedgeBuilder {
-            delay: self.delay,
-            quantile: self.quantile,
-            max_hedges: self.max_hedges,
-            timeout: self.timeout,
-            max_retry_after: self.max_retry_after,
-            payer: self.payer,
-            enabled: self.enabled,
-            name: self.name,
+            values: self.values,
             protocol: Chosen(protocol),
             budgets: self.budgets,
         }
@@ -204,14 +199,14 @@ impl<P, B> HedgeBuilder<P, B> {
     /// Makes a budget for each key, unless something was said of budgets.
     #[cfg(feature = "http")]
     pub(crate) fn own_budgets(&self) -> Option<impl Fn() -> Budget + Send + Sync + 'static> {
-        let has_own = matches!(self.payer, Payer::Own);
-        has_own.then(|| own_budget(self.max_hedges))
+        let has_own = matches!(self.values.payer, Payer::Own);
+        has_own.then(|| own_budget(self.values.max_hedges))
     }
 
     /// How long a hedge waits at least.
     #[cfg(feature = "http")]
     pub(crate) fn least_delay(&self) -> Option<Duration> {
-        self.delay.filter(|_| self.enabled)
+        self.values.delay.filter(|_| self.values.enabled)
     }
 
     /// Starts with a full budget, and nothing learnt.
@@ -225,23 +220,26 @@ impl<P, B> HedgeBuilder<P, B> {
         P: Choice,
         B: SharedBudget,
     {
-        let name = self.name;
-        let own = own_budget(self.max_hedges);
-        let purses = self.payer.purses(own, self.budgets.shared());
+        let name = self.values.name;
+        let own = own_budget(self.values.max_hedges);
+        let purses = self.values.payer.purses(own, self.budgets.shared());
         let purses = purses.map_err(|error| error.of("hedge", name))?;
-        let share = self.quantile.or(self.delay.is_none().then_some(0.95));
+        let share = self
+            .values
+            .quantile
+            .or(self.values.delay.is_none().then_some(0.95));
         let quantile = share
             .map(LatencyQuantile::new)
             .transpose()
             .map_err(|error| error.of("hedge", name))?;
         let config = HedgeConfig {
-            delay: self.delay.unwrap_or(HedgeConfig::default().delay),
-            max_hedges: self.max_hedges,
+            delay: self.values.delay.unwrap_or(HedgeConfig::default().delay),
+            max_hedges: self.values.max_hedges,
         };
         let fixed = Fixed {
-            enabled: self.enabled,
-            timeout: self.timeout,
-            max_retry_after: self.max_retry_after,
+            enabled: self.values.enabled,
+            timeout: self.values.timeout,
+            max_retry_after: self.values.max_retry_after,
             name,
         };
         let state = Arc::new(State::new(config, quantile, purses, fixed)?);

@@ -60,7 +60,7 @@ mod handle;
 mod hedges;
 mod lateness;
 mod layer;
-mod running;
+mod next;
 mod service;
 mod state;
 

@@ -5,9 +5,10 @@ use std::task::{Context, Poll};
 use tower::Service;
 
 use crate::{
-    budget::{FindBudget, FromService, OneBudget, Origin, Purse, Shared},
+    budget::{FindBudget, OneBudget, Purse},
     hedge::{HedgeHandle, ResponseFuture, hedges::Hedges},
     protocol::{Plain, Protocol, Replay},
+    resend::{FromService, Origin, Shared},
     sync::Striped,
 };
 

@@ -12,9 +12,10 @@ use tower::Service;
 use crate::{
     Outcome,
     ambient::clock,
-    budget::{Counting, FindBudget, FromService, Origin, Purse},
+    budget::{Counting, FindBudget, Purse},
     observe::trace,
     protocol::{Advice, Kept, Protocol, Replay},
+    resend::{FromService, Origin},
     retry::{
         RetryHandle,
         again::{Again, Lost},

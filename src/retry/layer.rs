@@ -7,10 +7,11 @@ use tower::{Layer, Service};
 use crate::{
     ConfigError, Name,
     algorithm::{Backoff, Budget},
-    budget::{FindBudget, FromLayer, KeyedBudgets, OneBudget, Payer, SharedBudget},
+    budget::{FindBudget, KeyedBudgets, OneBudget, Payer, SharedBudget},
     gate::WatchedCircuits,
     observe::register,
     protocol::{Choice, Chosen, Plain, Protocol, Replay, Unset},
+    resend::FromLayer,
     retry::{
         ResponseFuture, Retry, RetryConfig, RetryEvent, RetryHandle,
         event::Hook,
@@ -32,13 +33,19 @@ pub struct RetryLayer<P = Plain, B = OneBudget> {
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct RetryBuilder<P = Unset, B = OneBudget> {
+    values: RetryValues,
+    protocol: P,
+    budgets: B,
+}
+
+/// The settings that no type parameter of the builder depends on.
+#[derive(Debug, Clone)]
+struct RetryValues {
     config: RetryConfig,
     payer: Payer,
     fixed: Fixed,
     circuits: Option<Arc<dyn WatchedCircuits>>,
     hook: Hook,
-    protocol: P,
-    budgets: B,
 }
 
 impl RetryLayer {
@@ -48,15 +55,17 @@ impl RetryLayer {
     /// The protocol must say which requests may be sent again: give one.
     pub fn builder() -> RetryBuilder {
         RetryBuilder {
-            config: RetryConfig::default(),
-            payer: Payer::Own,
-            fixed: Fixed {
-                enabled: true,
-                retry_rejected: false,
-                name: None,
+            values: RetryValues {
+                config: RetryConfig::default(),
+                payer: Payer::Own,
+                fixed: Fixed {
+                    enabled: true,
+                    retry_rejected: false,
+                    name: None,
+                },
+                circuits: None,
+                hook: Hook::default(),
             },
-            circuits: None,
-            hook: Hook::default(),
             protocol: Unset,
             budgets: OneBudget,
         }
@@ -98,26 +107,26 @@ impl<P, B> RetryLayer<P, B> {
 impl<P, B> RetryBuilder<P, B> {
     /// All settings that can change while it runs at once, in place of those made so far.
     pub fn config(mut self, config: RetryConfig) -> Self {
-        self.config = config;
+        self.values.config = config;
         self
     }
 
     /// The largest number of times that a call is sent, the first time included. Default 3.
     pub fn attempts(mut self, attempts: u32) -> Self {
-        self.config.attempts = attempts;
+        self.values.config.attempts = attempts;
         self
     }
 
     /// How long to wait between attempts. Default: from 100 ms, doubling up to 10 s, jittered.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.config.backoff = backoff;
+        self.values.config.backoff = backoff;
         self
     }
 
     /// The longest `Retry-After` that is waited for; beyond it the response is returned. Default 10
     /// s.
     pub fn max_retry_after(mut self, duration: Duration) -> Self {
-        self.config.max_retry_after = duration;
+        self.values.config.max_retry_after = duration;
         self
     }
 
@@ -129,7 +138,7 @@ impl<P, B> RetryBuilder<P, B> {
     /// a call a second has one retry to spend in an outage, and one of ten a second has ten. A
     /// budget that you pass keeps all its tokens.
     pub fn budget(mut self, budget: impl Into<Arc<Budget>>) -> Self {
-        self.payer = Payer::Given(budget.into());
+        self.values.payer = Payer::Given(budget.into());
         self
     }
 
@@ -140,11 +149,7 @@ impl<P, B> RetryBuilder<P, B> {
         budgets: KeyedBudgets<K, F>,
     ) -> RetryBuilder<P, KeyedBudgets<K, F>> {
         RetryBuilder {
-            config: self.config,
-            payer: self.payer,
-            fixed: self.fixed,
-            circuits: self.circuits,
-            hook: self.hook,
+            values: self.values,
             protocol: self.protocol,
             budgets,
         }
@@ -153,7 +158,7 @@ impl<P, B> RetryBuilder<P, B> {
     /// Retries without a limit for all calls together. An upstream that fails gets up to `attempts`
     /// times its load by it, just then.
     pub fn without_budget(mut self) -> Self {
-        self.payer = Payer::Unlimited;
+        self.values.payer = Payer::Unlimited;
         self
     }
 
@@ -162,7 +167,7 @@ impl<P, B> RetryBuilder<P, B> {
     /// deadline. The first such retry of a call needs no token. Default `false`: most such calls
     /// are better answered at once.
     pub fn retry_rejected(mut self, retry: bool) -> Self {
-        self.fixed.retry_rejected = retry;
+        self.values.fixed.retry_rejected = retry;
         self
     }
 
@@ -172,7 +177,7 @@ impl<P, B> RetryBuilder<P, B> {
     /// ready-made stacks do so. Default: such an attempt is waited for, and its rejection is the
     /// answer.
     pub fn stop_while_open(mut self, circuits: impl WatchedCircuits + 'static) -> Self {
-        self.circuits = Some(Arc::new(circuits));
+        self.values.circuits = Some(Arc::new(circuits));
         self
     }
 
@@ -192,20 +197,20 @@ impl<P, B> RetryBuilder<P, B> {
     /// # }
     /// ```
     pub fn on_retry(mut self, hook: impl Fn(&RetryEvent<'_>) + Send + Sync + 'static) -> Self {
-        self.hook = Hook::new(hook);
+        self.values.hook = Hook::new(hook);
         self
     }
 
     /// `false` sends everything once, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.fixed.enabled = enabled;
+        self.values.fixed.enabled = enabled;
         self
     }
 
     /// Names this instance in errors and events, and makes it known to the
     /// [`Registry`](crate::observe::Registry): without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
-        self.fixed.name = Some(name.into().as_str());
+        self.values.fixed.name = Some(name.into().as_str());
         self
     }
 
@@ -213,11 +218,7 @@ impl<P, B> RetryBuilder<P, B> {
     /// [`Replay`](crate::protocol::Replay).
     pub fn protocol<Q>(self, protocol: Q) -> RetryBuilder<Chosen<Q>, B> {
         RetryBuilder {
-            config: self.config,
-            payer: self.payer,
-            fixed: self.fixed,
-            circuits: self.circuits,
-            hook: self.hook,
+            values: self.values,
             protocol: Chosen(protocol),
             budgets: self.budgets,
         }
@@ -227,25 +228,28 @@ impl<P, B> RetryBuilder<P, B> {
     /// none.
     #[cfg(feature = "http")]
     pub(crate) fn waits(&self) -> (Duration, Option<Duration>) {
-        (self.config.max_retry_after, self.config.least_wait())
+        (
+            self.values.config.max_retry_after,
+            self.values.config.least_wait(),
+        )
     }
 
     #[cfg(feature = "http")]
     pub(crate) fn is_enabled(&self) -> bool {
-        self.fixed.enabled
+        self.values.fixed.enabled
     }
 
     /// Lowers the default of that; what was set stays.
     #[cfg(feature = "http")]
     pub(crate) fn cap_retry_after(mut self, cap: Duration) -> Self {
-        self.config.cap_retry_after(cap);
+        self.values.config.cap_retry_after(cap);
         self
     }
 
     /// Returns whether nothing was said of budgets.
     #[cfg(feature = "http")]
     pub(crate) fn has_own_budget(&self) -> bool {
-        matches!(self.payer, Payer::Own)
+        matches!(self.values.payer, Payer::Own)
     }
 
     /// # Errors
@@ -255,11 +259,17 @@ impl<P, B> RetryBuilder<P, B> {
         P: Choice,
         B: SharedBudget,
     {
-        let config = self.config.check(self.fixed.name)?;
-        let purses = self.payer.purses(Budget::default, self.budgets.shared());
-        let purses = purses.map_err(|error| error.of("retry", self.fixed.name))?;
-        let watched = (self.circuits, self.hook);
-        let state = Arc::new(State::new(config, purses, self.fixed, watched));
+        let RetryValues {
+            config,
+            payer,
+            fixed,
+            circuits,
+            hook,
+        } = self.values;
+        let config = config.check(fixed.name)?;
+        let purses = payer.purses(Budget::default, self.budgets.shared());
+        let purses = purses.map_err(|error| error.of("retry", fixed.name))?;
+        let state = Arc::new(State::new(config, purses, fixed, (circuits, hook)));
         register(&state);
         Ok(RetryLayer {
             handle: RetryHandle::new(state),

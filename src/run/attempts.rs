@@ -36,12 +36,10 @@ pub trait Attempts<M> {
 }
 
 /// [`Attempts`] that do not know their number.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct Unnumbered;
 
 /// [`Attempts`] that know their number.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct Numbered;
 
@@ -54,7 +52,6 @@ pub struct Numbered;
 pub(super) struct Slot<F>(Mutex<Option<F>>);
 
 /// The innermost service, which is always ready.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct Function<'a, F, M> {
     slot: &'a Slot<F>,
@@ -63,7 +60,6 @@ pub struct Function<'a, F, M> {
 
 pin_project! {
     /// An attempt.
-    #[doc(hidden)]
     #[derive(Debug)]
     pub struct Attempt<Fut> {
         #[pin]

@@ -8,7 +8,6 @@ use crate::{
 
 /// The protocol of a layer that runs a plain async function: the layer's own `P` says what a result
 /// means and which calls may be sent again. The function's error keeps its type.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct Direct<'a, P>(pub(super) &'a P);
 

@@ -63,13 +63,9 @@ mod through;
 mod tuples;
 
 pub use attempts::Attempts;
-#[doc(hidden)]
-pub use attempts::{Attempt, Function, Numbered, Unnumbered};
+pub(crate) use attempts::Function;
 pub use call::{Call, key};
 pub use calling::{OneCall, Run};
-#[doc(hidden)]
-pub use direct::Direct;
 pub use error::CallError;
 pub use retrying::{retry, retry_when};
-#[doc(hidden)]
-pub use through::{Behind, Through};
+pub(crate) use through::{Behind, Through};

@@ -2,8 +2,9 @@
 
 use crate::{
     Classify,
-    budget::{FromLayer, OneBudget},
+    budget::OneBudget,
     protocol::Plain,
+    resend::FromLayer,
     retry::{RetryConfig, RetryHandle, start},
     run::{Attempts, Call, CallError, attempts::Slot, direct::Direct},
 };

@@ -6,17 +6,17 @@ use tower::Service;
 
 use crate::{
     Classify,
-    budget::{FindBudget, FromLayer},
+    budget::FindBudget,
     gate::{self, Admit, GateLayer, Read},
     hedge::{self, HedgeLayer},
     protocol::Replay,
+    resend::FromLayer,
     retry::{self, RetryLayer},
     run::{Call, CallError, direct::Direct},
     timeout::{self, TimeoutLayer},
 };
 
 /// What calls go through: a layer, or several, given by reference. `S` is what lies within.
-#[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "no function runs through `{Self}`",
     note = "functions run through a layer, which a builder is not before `.build()?`, a tuple of up to four layers, or a stack of `.plain(..)`"
@@ -31,7 +31,6 @@ pub trait Through<S> {
 
 /// A service behind a layer that it borrows, and of which it shares the state without a reference
 /// count. It is made for one call.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct Behind<'a, L, S> {
     layer: &'a L,

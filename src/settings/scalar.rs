@@ -11,7 +11,6 @@ use serde::{
 ///
 /// Both are read by their text: in an environment all values are texts, and formats differ in what
 /// they take for a number.
-#[doc(hidden)]
 pub trait Scalar: Sized {
     /// A value to write, for messages.
     const EXAMPLE: &'static str;

@@ -271,7 +271,6 @@ impl<L: ChangesRate, B: ChangesLimit> ServerHandle<L, B> {
 }
 
 /// The handle of a part with a rate.
-#[doc(hidden)]
 pub trait ChangesRate {
     /// Changes it, of all keys alike.
     fn change_rate(
@@ -283,7 +282,6 @@ pub trait ChangesRate {
 }
 
 /// The handle of a part that bounds what is in flight.
-#[doc(hidden)]
 pub trait ChangesLimit {
     /// Changes the bound, of all keys alike.
     fn change_limit(&self, calls: usize) -> Result<Changed, ConfigError>;

@@ -181,7 +181,6 @@ fn throttles(handle: &KeyedThrottleHandle<Host>) -> Vec<(Option<Host>, throttle:
 }
 
 /// The handle of a part, read as the others are.
-#[doc(hidden)]
 pub trait Readable {
     /// The parts as they are read.
     type Snapshot;

@@ -25,7 +25,6 @@ use crate::{
 pub struct Own;
 
 /// The makings of a rate limit: the stack's own settings, or a builder, keyed or not.
-#[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no builder of a rate limit",
     note = "a stack builds its parts itself: give it `RateLimitLayer::builder(..)` without `.build()`"
@@ -44,7 +43,6 @@ pub trait LimitPart {
 }
 
 /// The makings of a server's bulkhead: the stack's own settings, or a builder, keyed or not.
-#[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no builder of a bulkhead",
     note = "a stack builds its parts itself: give it `BulkheadLayer::builder(..)` without `.build()`"
@@ -69,7 +67,6 @@ pub(super) struct Part<B> {
 }
 
 /// A limit on the calls in flight, or a whole builder in its place.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct CallsPart {
     /// The value of `max_in_flight`.
@@ -83,7 +80,6 @@ pub struct CallsPart {
 }
 
 /// A rate, unless a builder stands in its place.
-#[doc(hidden)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RatePart {
     pub(super) rate: Option<Rate>,

@@ -51,6 +51,7 @@ pub use body::{TimedBody, ToBodyEnd};
 pub use future::ResponseFuture;
 pub use handle::{Snapshot, TimeoutHandle};
 pub use layer::{TimeoutBuilder, TimeoutLayer};
+pub use scope::ToResponse;
 pub(crate) use scope::until;
-pub use scope::{TimeoutReach, TimeoutScope, ToResponse};
+pub(crate) use scope::{TimeoutReach, TimeoutScope};
 pub use service::Timeout;

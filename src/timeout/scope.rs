@@ -21,7 +21,6 @@ use crate::{
 pub struct ToResponse;
 
 /// How far a timeout reaches, whatever the response.
-#[doc(hidden)]
 pub trait TimeoutReach {
     /// Whether the time runs on after the response.
     const COVERS_BODY: bool;
@@ -33,12 +32,10 @@ pub trait TimeoutScope<Res>: TimeoutReach {
     type Response;
 
     /// Passes it on, with what is left of its time; `None` if its time is not limited.
-    #[doc(hidden)]
     fn pass_on(response: Res, left: Option<Left>) -> Self::Response;
 }
 
 /// What is left of a call's time.
-#[doc(hidden)]
 #[derive(Debug)]
 #[cfg_attr(
     not(feature = "http"),

@@ -89,7 +89,7 @@ use tower::{BoxError, Service};
 use versions::FromUrl;
 
 pub use kept::{Kept, KeptError};
-pub use versions::ReqwestClient;
+pub(super) use versions::ReqwestClient;
 
 /// A service over reqwest's client `C`.
 ///

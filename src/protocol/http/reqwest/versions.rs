@@ -21,25 +21,20 @@ pub trait ReqwestClient: Clone {
     type Error: error::Error + Send + Sync + 'static;
 
     /// Builds a request. The builder's own client is not asked.
-    #[doc(hidden)]
     fn build(builder: Self::RequestBuilder) -> Result<Self::Request, Self::Error>;
 
     /// A request's timeout.
-    #[doc(hidden)]
     fn timeout(request: &Self::Request) -> Option<Duration>;
 
     /// The request over [`http`].
-    #[doc(hidden)]
     fn into_http(request: Self::Request) -> Result<Request<Self::Body>, Self::Error>;
 
     /// A response's body as reqwest's.
-    #[doc(hidden)]
     fn wrap<B>(body: B) -> Self::Body
     where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Sync + 'static;
 
     /// reqwest's response of one over [`http`].
-    #[doc(hidden)]
     fn respond(response: Response<Self::Body>) -> Self::Response;
 }
 

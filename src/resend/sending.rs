@@ -1,0 +1,64 @@
+//! The send.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tower::Service;
+
+use crate::budget::Token;
+
+/// An attempt beside the first: sent once its own service is ready, and polled for its result.
+///
+/// Dropped before it is sent, its token goes back.
+pub(crate) struct Resend<S: Service<R>, R> {
+    /// Until the service is ready.
+    unsent: Option<Box<(S, R)>>,
+    sent: Option<Pin<Box<S::Future>>>,
+    token: Token,
+}
+
+/// The result of an attempt, or the error of its service's readiness.
+pub(crate) type ResendResult<S, R> =
+    Result<Result<<S as Service<R>>::Response, <S as Service<R>>::Error>, <S as Service<R>>::Error>;
+
+impl<S: Service<R>, R> Resend<S, R> {
+    /// One that a token pays for.
+    pub(crate) fn new(service: S, request: R, token: Token) -> Self {
+        Self {
+            unsent: Some(Box::new((service, request))),
+            sent: None,
+            token,
+        }
+    }
+
+    /// Returns whether it was sent.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.unsent.is_none()
+    }
+
+    /// Takes note that it was rejected before it reached the upstream.
+    pub(crate) fn give_back(&mut self) {
+        self.token.give_back();
+    }
+
+    /// Sends it once its service is ready, and waits for its result. `send` sees the request last.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        send: impl FnOnce(&mut R),
+    ) -> Poll<ResendResult<S, R>> {
+        if let Some(unsent) = &mut self.unsent {
+            ready!(unsent.0.poll_ready(cx))?;
+        }
+        if let Some(unsent) = self.unsent.take() {
+            let (mut service, mut request) = *unsent;
+            send(&mut request);
+            self.token.send();
+            self.sent = Some(Box::pin(service.call(request)));
+        }
+        let sent = self.sent.as_mut().expect("polled after completion");
+        sent.as_mut().poll(cx).map(Ok)
+    }
+}
