@@ -8,7 +8,7 @@ use crate::{
     algorithm::Budget,
     keyed::{
         FindKey,
-        partitions::{Partitions, Recipe},
+        partitions::{Factory, Partitions},
     },
 };
 
@@ -30,7 +30,7 @@ pub struct KeyedBudgets<K, F> {
 pub struct KeyedBudgetsBuilder<K, F> {
     key: F,
     max_keys: usize,
-    recipe: Each,
+    factory: Each,
     keys: PhantomData<fn() -> K>,
 }
 
@@ -59,7 +59,7 @@ where
         KeyedBudgetsBuilder {
             key,
             max_keys: MAX_KEYS,
-            recipe: Each(None),
+            factory: Each(None),
             keys: PhantomData,
         }
     }
@@ -110,7 +110,7 @@ where
     where
         B: Into<Budget>,
     {
-        self.recipe = Each(Some(Arc::new(move || make().into())));
+        self.factory = Each(Some(Arc::new(move || make().into())));
         self
     }
 
@@ -123,8 +123,8 @@ where
         }
         let parts = Parts {
             partitions: Partitions::new(self.max_keys),
-            shared: Arc::new(self.recipe.budget()),
-            each: self.recipe,
+            shared: Arc::new(self.factory.budget()),
+            each: self.factory,
         };
         Ok(KeyedBudgets {
             key: self.key,
@@ -171,7 +171,7 @@ impl Each {
     }
 }
 
-impl<K> Recipe<K, KeyBudget> for Parts<K> {
+impl<K> Factory<K, KeyBudget> for Parts<K> {
     fn make(&self, _: &K) -> Result<KeyBudget, ConfigError> {
         Ok(self.each.budget())
     }
@@ -220,7 +220,7 @@ impl<K, F: Clone> Clone for KeyedBudgetsBuilder<K, F> {
         Self {
             key: self.key.clone(),
             max_keys: self.max_keys,
-            recipe: self.recipe.clone(),
+            factory: self.factory.clone(),
             keys: PhantomData,
         }
     }

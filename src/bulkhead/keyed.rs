@@ -14,14 +14,14 @@ use crate::{
     },
     config::{Edition, Editions},
     gate::{Keyable, KeyedHandle, KeyedParts},
-    keyed::partitions::Recipe,
+    keyed::partitions::Factory,
     observe::{GateTally, Instance, Observed, Tally, trace},
     queue::Total,
 };
 
 /// What bulkheads are made of.
 #[derive(Debug)]
-pub struct Plan<K> {
+pub struct BulkheadFactory<K> {
     pub(super) shares: Editions<Shares>,
     /// Of keys that do not have that one.
     pub(super) limits: Limits<K>,
@@ -39,7 +39,7 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, BulkheadGate> {
     /// have no [total](crate::bulkhead::BulkheadBuilder::within).
     #[must_use]
     pub fn total(&self) -> Option<(usize, usize)> {
-        let total = self.parts.recipe.total.as_ref();
+        let total = self.parts.factory.total.as_ref();
         total.map(|total| (total.places.count(), total.places.limit()))
     }
 
@@ -50,14 +50,14 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, BulkheadGate> {
     /// A total below the share of a key, or below those of a
     /// [list](crate::bulkhead::BulkheadBuilder::limits) together.
     pub fn set_total(&self, total: usize) -> Result<Changed, ConfigError> {
-        let Plan {
+        let BulkheadFactory {
             shares,
             limits,
             total: places,
             clock,
             tally,
             ..
-        } = &self.parts.recipe;
+        } = &self.parts.factory;
         let mut before = total;
         // One step: another change may not pass between the look at the limit and this.
         shares.change(|shares| {
@@ -85,7 +85,7 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, BulkheadGate> {
     /// # Errors
     /// A limit of 0, or above the total.
     pub fn update(&self, limit: usize) -> Result<Changed, ConfigError> {
-        let Plan { shares, tally, .. } = &self.parts.recipe;
+        let BulkheadFactory { shares, tally, .. } = &self.parts.factory;
         let change = |shares: Shares| {
             checked_share(limit, shares.total, tally.name)?;
             Ok(Shares { limit, ..shares })
@@ -97,12 +97,12 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, BulkheadGate> {
     /// Returns whether [`update`](Self::update) would accept it.
     #[cfg(feature = "http")]
     pub(crate) fn check(&self, limit: usize) -> Result<(), ConfigError> {
-        let Plan { shares, tally, .. } = &self.parts.recipe;
+        let BulkheadFactory { shares, tally, .. } = &self.parts.factory;
         checked_share(limit, shares.settings().total, tally.name).map(drop)
     }
 }
 
-impl<K> Plan<K> {
+impl<K> BulkheadFactory<K> {
     /// One of several, of the limit of all keys or of another.
     pub(super) fn bulkhead(
         &self,
@@ -121,14 +121,14 @@ impl<K> Plan<K> {
 }
 
 impl Keyable for BulkheadGate {
-    type Recipe<K> = Plan<K>;
+    type Factory<K> = BulkheadFactory<K>;
 
     fn watch(&self) -> BulkheadHandle {
         BulkheadHandle::watching(self.state.clone())
     }
 }
 
-impl<K> Recipe<K, BulkheadGate> for Plan<K> {
+impl<K> Factory<K, BulkheadGate> for BulkheadFactory<K> {
     fn make(&self, key: &K) -> Result<BulkheadGate, ConfigError> {
         let (fixed, shares) = (self.limits.of(key), self.shares.latest());
         let Shares { limit, total } = shares.settings;
@@ -156,7 +156,7 @@ where
     fn observe(&self) -> Instance {
         let mut use_of_all = Use::of(&self.shared.state);
         self.partitions.each(|_, gate| use_of_all.add(&gate.state));
-        let limit = self.recipe.shares.settings().limit;
+        let limit = self.factory.shares.settings().limit;
         observe(&self.tally, (limit, None), use_of_all)
     }
 }

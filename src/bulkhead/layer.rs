@@ -8,7 +8,7 @@ use crate::{
     bulkhead::{
         BulkheadGate, BulkheadLayer, KeyedBulkheadLayer,
         builder::{BulkheadBuilder, BulkheadValues},
-        keyed::Plan,
+        keyed::BulkheadFactory,
         limits::{Limit, LimitByKey, Shares},
         settings::{checked, within_total},
         state::tally,
@@ -86,7 +86,7 @@ where
             .max_keys(1024)
             .map_err(|error| error.of("bulkhead", name))?;
         key.limits.check(total, name)?;
-        let plan = Plan {
+        let factory = BulkheadFactory {
             total: within_total(total, limit, &settings, name)?,
             shares: Editions::new(Shares {
                 limit: checked(limit, name)?,
@@ -98,13 +98,13 @@ where
             settings: settings.checked(name)?,
             tally: tally(name),
         };
-        let shared = plan.bulkhead(plan.shares.latest(), None, plan.tally.keyless());
+        let shared = factory.bulkhead(factory.shares.latest(), None, factory.tally.keyless());
         let fallback = (
             keys.overflow.unwrap_or_default(),
             keys.missing.unwrap_or_default(),
         );
-        let shared = (shared, plan.tally.clone());
-        let parts = KeyedParts::new(max_keys, shared, plan, fallback, settings.enabled)
+        let shared = (shared, factory.tally.clone());
+        let parts = KeyedParts::new(max_keys, shared, factory, fallback, settings.enabled)
             .advertises(settings.advertise);
         let gate = Keyed::new(key.key, parts);
         register(gate.parts());

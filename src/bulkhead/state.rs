@@ -19,7 +19,7 @@ use crate::{
         settings::Settings,
     },
     gate::{
-        Admission, Admit, CallEvent, Completion, Counted, Demand, Gate, Inquiry, MissingKey,
+        Admission, Admit, CallEvent, Completion, Demand, Gate, Inquiry, LimitedCall, MissingKey,
         Quoted, Read, TicketPoll, Unsent, Visit,
     },
     keyed::partitions::{Evict, Hold},
@@ -57,7 +57,7 @@ pub(super) struct State {
 /// A place in a bulkhead: 0 for none, while that is not enabled; 1 for one; above, with a
 /// [stamp](Stamp) of when it was taken, if the limit learns.
 #[derive(Debug, Default)]
-pub struct Taken(u64);
+pub struct BulkheadPass(u64);
 
 /// A place in the queue of a bulkhead.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl BulkheadGate {
 
     /// A place in the queue, if calls may wait and too many do not yet.
     #[cold]
-    fn join(&self, demand: &Demand, now: &Now) -> Admission<Taken, BulkheadTicket> {
+    fn join(&self, demand: &Demand, now: &Now) -> Admission<BulkheadPass, BulkheadTicket> {
         let state = &*self.state;
         if let Some(learner) = &state.learner {
             learner.full();
@@ -157,20 +157,20 @@ impl BulkheadGate {
 impl State {
     /// A place that has just been taken.
     #[inline(always)]
-    fn taken(&self, now: &Now) -> Taken {
+    fn taken(&self, now: &Now) -> BulkheadPass {
         let stamp = self.learner.as_ref().map(|learner| learner.stamp(now));
-        Taken(stamp.map_or(PLACE, Stamp::word))
+        BulkheadPass(stamp.map_or(PLACE, Stamp::word))
     }
 
     #[inline(never)]
-    fn learn(&self, place: &Taken, how: Completion, now: &Now) {
+    fn learn(&self, place: &BulkheadPass, how: Completion, now: &Now) {
         if let (Some(learner), Some(stamp)) = (&self.learner, Stamp::from_word(place.0)) {
             learner.end(stamp, how, &self.permits.in_flight, now);
         }
     }
 
     /// The head of the response is here.
-    fn answered(&self, place: &mut Taken, now: &Now) {
+    fn answered(&self, place: &mut BulkheadPass, now: &Now) {
         if let (Some(learner), Some(stamp)) = (&self.learner, Stamp::from_word(place.0)) {
             place.0 = learner.answered(stamp, now).word();
         }
@@ -222,18 +222,18 @@ impl Drop for Leave<'_> {
 }
 
 impl Gate for BulkheadGate {
-    type Pass = Taken;
+    type Pass = BulkheadPass;
     type Ticket = BulkheadTicket;
     type Asked = ();
 
-    fn give_back(&self, place: Taken, _: Unsent, _: &Now) {
+    fn give_back(&self, place: BulkheadPass, _: Unsent, _: &Now) {
         if place.0 != 0 {
             self.state.permits.leave();
         }
     }
 
     #[inline(always)]
-    fn end(&self, place: Taken, how: Completion, now: &Now) {
+    fn end(&self, place: BulkheadPass, how: Completion, now: &Now) {
         if place.0 == 0 {
             return;
         }
@@ -260,13 +260,13 @@ impl Gate for BulkheadGate {
     }
 
     #[inline(always)]
-    fn owes(&self, place: &Taken) -> bool {
+    fn owes(&self, place: &BulkheadPass) -> bool {
         place.0 != 0
     }
 
     /// A call over an upgraded connection keeps its place.
     #[inline(always)]
-    fn event(&self, place: &mut Taken, event: CallEvent, now: &Now) {
+    fn event(&self, place: &mut BulkheadPass, event: CallEvent, now: &Now) {
         if let CallEvent::Head | CallEvent::Upgraded(_) = event {
             self.state.answered(place, now);
         }
@@ -279,12 +279,12 @@ impl<Req> Admit<Req> for BulkheadGate {
         &self,
         Inquiry { demand, .. }: Inquiry<'_, Req, ()>,
         now: &Now,
-    ) -> Admission<Taken, BulkheadTicket> {
+    ) -> Admission<BulkheadPass, BulkheadTicket> {
         let State {
             permits, settings, ..
         } = &*self.state;
         if !settings.enabled {
-            return Admission::Granted(Taken(0));
+            return Admission::Granted(BulkheadPass(0));
         }
         let is_late = |deadline| deadline <= now.instant();
         if demand.deadline.is_some_and(is_late) {
@@ -303,7 +303,7 @@ impl<Req> Admit<Req> for BulkheadGate {
         Inquiry { demand, .. }: Inquiry<'_, Req, ()>,
         cx: &mut Context<'_>,
         now: &Now,
-    ) -> TicketPoll<Taken> {
+    ) -> TicketPoll<BulkheadPass> {
         let state = &*self.state;
         let moment = now.by(&state.permits.clock);
         let Poll::Ready(turn) = state.permits.poll(&mut ticket.place, cx, moment) else {
@@ -329,15 +329,19 @@ impl<Req> Admit<Req> for BulkheadGate {
         }
     }
 
-    fn limits(&self, call: Counted<'_, Req, Taken, ()>, visit: &mut impl FnMut(&dyn Quoted)) {
+    fn limits(
+        &self,
+        call: LimitedCall<'_, Req, BulkheadPass, ()>,
+        visit: &mut impl FnMut(&dyn Quoted),
+    ) {
         let Settings {
             advertise, enabled, ..
         } = self.state.settings;
         let leaving = match call {
             // When a place is free, no time tells.
-            Counted::Unsent(_, Visit::ForWait) => return,
-            Counted::Unsent(_, Visit::ForQuotas) => 0,
-            Counted::Sent(place) => usize::from(place.0 != 0),
+            LimitedCall::Unsent(_, Visit::ForWait) => return,
+            LimitedCall::Unsent(_, Visit::ForQuotas) => 0,
+            LimitedCall::Sent(place) => usize::from(place.0 != 0),
         };
         if advertise && enabled {
             visit(&self.state.permits.quoted(self.state.tally.name, leaving));

@@ -10,7 +10,7 @@ use crate::{
         CircuitBreakerHandle, CircuitBreakerLayer, CircuitGate, KeyedCircuitBreakerLayer, Missing,
         all::{AllCircuits, Shown},
         changes::in_force,
-        keyed::Template,
+        keyed::CircuitFactory,
         state::Settings,
     },
     gate::{Controlled, GateLayer, Keyed, KeyedParts},
@@ -343,8 +343,8 @@ where
             return Err(self.error(ConfigError::new("backpressure", true, fix)));
         }
         let all = Arc::new(AllCircuits::new(self.values.config, self.values.settings.known()));
-        let template = Template::new(all.clone(), self.values.settings);
-        let shared = template.shared().map_err(|error| self.error(error))?;
+        let factory = CircuitFactory::new(all.clone(), self.values.settings);
+        let shared = factory.shared().map_err(|error| self.error(error))?;
         let keys = (
             self.values.keys.overflow.unwrap_or_default(),
             self.values.keys.missing.unwrap_or_default(),
@@ -353,7 +353,7 @@ where
         let parts = KeyedParts::new(
             max_keys,
             (shared, all.tally.clone()),
-            template,
+            factory,
             keys,
             self.values.settings.enabled,
         )

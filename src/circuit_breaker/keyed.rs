@@ -15,14 +15,14 @@ use crate::{
         state::Settings,
     },
     gate::{Keyable, KeyedHandle, KeyedParts, WatchedCircuits},
-    keyed::partitions::Recipe,
+    keyed::partitions::Factory,
     observe::GateTally,
     sync::stripe_count,
 };
 
 /// What circuits are made of.
 #[derive(Debug)]
-pub struct Template {
+pub struct CircuitFactory {
     all: Arc<AllCircuits>,
     settings: Settings,
 }
@@ -34,7 +34,7 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, CircuitGate> {
     /// # Errors
     /// As [`CircuitBreakerHandle::update`].
     pub fn update(&self, config: BreakerConfig) -> Result<Changed, ConfigError> {
-        let all = &self.parts.recipe.all;
+        let all = &self.parts.factory.all;
         self.parts.shared.state.check(&config)?;
         let take = |gate: &CircuitGate, config| gate.state.take(config);
         self.parts.update_all(&all.configs, |_| Ok(config), take)
@@ -63,7 +63,7 @@ where
     }
 }
 
-impl Template {
+impl CircuitFactory {
     pub(super) fn new(all: Arc<AllCircuits>, settings: Settings) -> Self {
         Self { all, settings }
     }
@@ -82,14 +82,14 @@ impl Template {
 }
 
 impl Keyable for CircuitGate {
-    type Recipe<K> = Template;
+    type Factory<K> = CircuitFactory;
 
     fn watch(&self) -> CircuitBreakerHandle {
         CircuitBreakerHandle::watching(self.state.clone())
     }
 }
 
-impl<K> Recipe<K, CircuitGate> for Template {
+impl<K> Factory<K, CircuitGate> for CircuitFactory {
     fn make(&self, _: &K) -> Result<CircuitGate, ConfigError> {
         // One stripe: there are many circuits, and few threads at each.
         self.circuit(1, self.all.tally.key())
@@ -125,7 +125,7 @@ where
     }
 
     fn config(&self) -> BreakerConfig {
-        self.recipe.all.configs.settings()
+        self.factory.all.configs.settings()
     }
 
     fn open(&self) -> (usize, Duration) {

@@ -54,6 +54,6 @@ pub use combine::{
 pub(crate) use combine::{Asks, Keyable, KeyedParts, MissingKey};
 pub use traits::WatchedCircuits;
 pub(crate) use traits::{
-    Access, Admission, Admit, CallEvent, ClosedWatch, Closes, Completion, Controlled, Counted,
-    Demand, Gate, Inquiry, Quoted, Read, TicketPoll, Unsent, Visit, end_upgraded,
+    Access, Admission, Admit, CallEvent, ClosedWatch, Closes, Completion, Controlled, Demand, Gate,
+    Inquiry, LimitedCall, Quoted, Read, TicketPoll, Unsent, Visit, end_upgraded,
 };

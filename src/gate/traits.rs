@@ -87,7 +87,7 @@ pub trait Admit<Req>: Gate {
     #[inline(always)]
     fn limits(
         &self,
-        call: Counted<'_, Req, Self::Pass, Self::Asked>,
+        call: LimitedCall<'_, Req, Self::Pass, Self::Asked>,
         visit: &mut impl FnMut(&dyn Quoted),
     ) {
         let _ = (call, visit);
@@ -144,7 +144,7 @@ pub trait Quoted {
 
 /// A call whose limits are visited, and why.
 #[derive(Debug)]
-pub enum Counted<'a, Req, P, A> {
+pub enum LimitedCall<'a, Req, P, A> {
     /// It was sent: its caller is told of limits that are advertised.
     Sent(&'a P),
     /// It was not sent.
@@ -286,17 +286,17 @@ impl<Req, A> Inquiry<'_, Req, A> {
     }
 }
 
-impl<Req, P, A> Counted<'_, Req, P, A> {
+impl<Req, P, A> LimitedCall<'_, Req, P, A> {
     /// The same call for a part of the gate.
     #[inline(always)]
     pub(crate) fn of<Q, B>(
         &mut self,
         pass: impl FnOnce(&P) -> &Q,
         asked: impl FnOnce(&mut A) -> &mut B,
-    ) -> Counted<'_, Req, Q, B> {
+    ) -> LimitedCall<'_, Req, Q, B> {
         match self {
-            Self::Sent(sent) => Counted::Sent(pass(sent)),
-            Self::Unsent(inquiry, why) => Counted::Unsent(inquiry.of(asked), *why),
+            Self::Sent(sent) => LimitedCall::Sent(pass(sent)),
+            Self::Unsent(inquiry, why) => LimitedCall::Unsent(inquiry.of(asked), *why),
         }
     }
 }

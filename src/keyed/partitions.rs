@@ -76,7 +76,7 @@ impl Hold {
 }
 
 /// Makes what belongs to a key.
-pub trait Recipe<K, G> {
+pub trait Factory<K, G> {
     /// # Errors
     /// The key gets none of its own.
     fn make(&self, key: &K) -> Result<G, ConfigError>;
@@ -147,12 +147,12 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
     pub(crate) fn find_or_make(
         &self,
         key: &K,
-        recipe: &impl Recipe<K, G>,
+        factory: &impl Factory<K, G>,
     ) -> Option<Arc<Partition<K, G>>> {
         let lookup = self.lookup(key);
         for _ in 0..PATIENCE {
             if let Some(partition) = self.lasting(lookup).ok()? {
-                return made(partition, key, recipe);
+                return made(partition, key, factory);
             }
             // First a place, so that a flood of keys makes nothing.
             match self.places.reserve(lookup.hash, |candidate, references| {
@@ -170,7 +170,7 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
                     let entry = Entry(partition.clone());
                     if self.map.pin().try_insert(entry, ()).is_ok() {
                         reserved.fill(partition.clone());
-                        return made(partition, key, recipe);
+                        return made(partition, key, factory);
                     }
                     // Another thread was quicker with this key.
                 }
@@ -178,7 +178,7 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
                 Room::Full => {
                     // Unless it has come meanwhile.
                     let partition = self.lasting(lookup).ok()??;
-                    return made(partition, key, recipe);
+                    return made(partition, key, factory);
                 }
             }
         }
@@ -271,14 +271,14 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
 fn made<K, G>(
     partition: Arc<Partition<K, G>>,
     key: &K,
-    recipe: &impl Recipe<K, G>,
+    factory: &impl Factory<K, G>,
 ) -> Option<Arc<Partition<K, G>>> {
     if partition.gate.get().is_none() {
         // If that fails, the place is for the next one to take, or for this key to try again.
-        let gate = recipe.make(key).ok()?;
+        let gate = factory.make(key).ok()?;
         // Not with `get_or_init`, which lets others wait for user code. Of two the first stays.
         if partition.gate.set(gate).is_ok() {
-            recipe.made(partition.gate());
+            factory.made(partition.gate());
         }
     }
     Some(partition)

@@ -12,11 +12,11 @@ use crate::{
     protocol::Plain,
     rate_limit::{
         InTable, KeyedRateLimitHandle, KeyedRateLimitLayer, LimitGate, PerKey, PerKeyGate,
-        PerKeyRateLimitHandle, PerKeyRateLimitLayer, Plans, RateLimitBuilder, RateLimitHandle,
+        PerKeyRateLimitHandle, PerKeyRateLimitLayer, RateLimitBuilder, RateLimitHandle,
         RateLimitLayer, TableGate, WithTotal,
         bucket::Settings,
         builder::{Algorithm, RateLimitValues},
-        keyed::{AllKeys, Table},
+        keyed::{AllKeys, LimitFactory, Table},
         state::AnyLimit,
     },
 };
@@ -147,7 +147,7 @@ where
         let shared = LimitGate::new(shared, clock, settings, tally.keyless());
         let all = Arc::new(AllKeys(tally.clone()));
         register(&all);
-        let plans = Plans {
+        let factory = LimitFactory {
             limit: key.limit,
             clock,
             settings,
@@ -158,7 +158,7 @@ where
             keys.missing.unwrap_or_default(),
         );
         let shared = (shared, tally.clone());
-        let parts = KeyedParts::new(max_keys, shared, plans, fallback, settings.enabled)
+        let parts = KeyedParts::new(max_keys, shared, factory, fallback, settings.enabled)
             .advertises(settings.advertise.is_on);
         let keyed = Keyed::new(key.key, parts);
         let gate = with_total(keyed, total, clock, settings, tally.all());

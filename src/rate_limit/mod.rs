@@ -74,8 +74,7 @@ pub use bucket::Snapshot;
 pub use builder::{InTable, RateLimitBuilder};
 pub use handle::RateLimitHandle;
 pub use keyed::{
-    HeavyHitter, Key, KeySnapshot, KeyedRateLimitHandle, KeyedSnapshot, Labelled, PerKey, Plans,
-    TableGate,
+    HeavyHitter, Key, KeySnapshot, KeyedRateLimitHandle, KeyedSnapshot, Labelled, PerKey, TableGate,
 };
 #[cfg(feature = "serde")]
 pub(crate) use layer::one_second_of;

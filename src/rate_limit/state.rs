@@ -14,7 +14,7 @@ use crate::{
     algorithm::{Limit, OverLimit, Rate, TokenBucket},
     ambient::clock::{Clock, Now, nanos},
     gate::{
-        Admission, Admit, CallEvent, Completion, Counted, Demand, Gate, Inquiry, MissingKey,
+        Admission, Admit, CallEvent, Completion, Demand, Gate, Inquiry, LimitedCall, MissingKey,
         Quoted, Read, TicketPoll, Unsent, Visit, end_upgraded,
     },
     keyed::partitions::{Evict, Hold},
@@ -53,7 +53,7 @@ pub(super) enum AnyLimit {
 
 /// The units that a call has taken. The default has taken nothing, and is not counted.
 #[derive(Debug, Default)]
-pub struct Taken {
+pub struct LimitPass {
     units: u32,
     counted: bool,
 }
@@ -136,7 +136,7 @@ impl State {
     }
 
     /// Closes for as long as the upstream asks for, if that is honored.
-    fn honor(&self, taken: &Taken, retry_after: Duration) {
+    fn honor(&self, taken: &LimitPass, retry_after: Duration) {
         let max_penalty = self.settings.max_penalty;
         if taken.counted && max_penalty > 0 {
             let penalty = retry_after.min(Duration::from_nanos(max_penalty));
@@ -188,11 +188,11 @@ impl AnyLimit {
 }
 
 impl Gate for LimitGate {
-    type Pass = Taken;
+    type Pass = LimitPass;
     type Ticket = LimitTicket;
     type Asked = ();
 
-    fn give_back(&self, taken: Taken, _: Unsent, now: &Now) {
+    fn give_back(&self, taken: LimitPass, _: Unsent, now: &Now) {
         if taken.units > 0 {
             self.state
                 .limit
@@ -205,7 +205,7 @@ impl Gate for LimitGate {
     /// Units are not given back when a call is dropped after it was sent: the upstream may have
     /// seen it.
     #[inline(always)]
-    fn end(&self, taken: Taken, how: Completion, _: &Now) {
+    fn end(&self, taken: LimitPass, how: Completion, _: &Now) {
         if let Completion::Answered(_, Some(retry_after)) = how {
             self.state.honor(&taken, retry_after);
         }
@@ -224,12 +224,12 @@ impl Gate for LimitGate {
     }
 
     #[inline(always)]
-    fn owes(&self, taken: &Taken) -> bool {
+    fn owes(&self, taken: &LimitPass) -> bool {
         taken.counted && self.state.settings.owes()
     }
 
     #[inline(always)]
-    fn event(&self, taken: &mut Taken, event: CallEvent, now: &Now) {
+    fn event(&self, taken: &mut LimitPass, event: CallEvent, now: &Now) {
         match event {
             CallEvent::Sent if taken.counted => self.state.admitted(),
             CallEvent::Hint(retry_after) => self.state.honor(taken, retry_after),
@@ -249,7 +249,7 @@ impl<Req> Admit<Req> for LimitGate {
         &self,
         Inquiry { demand, .. }: Inquiry<'_, Req, ()>,
         now: &Now,
-    ) -> Admission<Taken, LimitTicket> {
+    ) -> Admission<LimitPass, LimitTicket> {
         let State {
             limit,
             queue,
@@ -258,7 +258,7 @@ impl<Req> Admit<Req> for LimitGate {
             ..
         } = &*self.state;
         if !settings.enabled {
-            return Admission::Granted(Taken::default());
+            return Admission::Granted(LimitPass::default());
         }
         let now = now.by(clock);
         let decision = settings.decide(
@@ -269,7 +269,7 @@ impl<Req> Admit<Req> for LimitGate {
             |over, bounds| self.join(demand, over, bounds, now),
         );
         match decision {
-            Decision::Admitted => Admission::Granted(Taken {
+            Decision::Admitted => Admission::Granted(LimitPass {
                 units: demand.cost,
                 counted: true,
             }),
@@ -286,7 +286,7 @@ impl<Req> Admit<Req> for LimitGate {
         _: Inquiry<'_, Req, ()>,
         cx: &mut Context<'_>,
         now: &Now,
-    ) -> TicketPoll<Taken> {
+    ) -> TicketPoll<LimitPass> {
         let State {
             limit,
             queue,
@@ -300,7 +300,7 @@ impl<Req> Admit<Req> for LimitGate {
         };
         self.state.waited(ticket, now);
         if let Turn::Acquired = turn {
-            return TicketPoll::Granted(Taken {
+            return TicketPoll::Granted(LimitPass {
                 units: ticket.place.units(),
                 counted: true,
             });
@@ -310,10 +310,14 @@ impl<Req> Admit<Req> for LimitGate {
     }
 
     #[inline(always)]
-    fn limits(&self, call: Counted<'_, Req, Taken, ()>, visit: &mut impl FnMut(&dyn Quoted)) {
+    fn limits(
+        &self,
+        call: LimitedCall<'_, Req, LimitPass, ()>,
+        visit: &mut impl FnMut(&dyn Quoted),
+    ) {
         let settings = &self.state.settings;
         let cost = match call {
-            Counted::Unsent(inquiry, Visit::ForWait) => inquiry.demand.cost,
+            LimitedCall::Unsent(inquiry, Visit::ForWait) => inquiry.demand.cost,
             _ if settings.advertise.is_on && settings.enabled => 0,
             _ => return,
         };

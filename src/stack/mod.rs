@@ -89,8 +89,7 @@ pub use handle::{ClientHandle, ClientSnapshot, ServerHandle, ServerSnapshot};
 #[cfg(feature = "serde")]
 pub(crate) use parts::circuit_breaker_config;
 pub use parts::{NoFallback, Own, Untried};
-#[doc(hidden)]
-pub use resend::Resend;
+pub(crate) use resend::Resend;
 pub use resend::{Hedges, Hedging, Once, Retries, Retrying, SendingOnce};
 pub use server::{BuiltServer, ServerBuilder, ServerGates, ServerService, ServerStack};
 pub use service::{ClientService, InStack};

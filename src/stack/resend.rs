@@ -40,7 +40,6 @@ pub struct Hedging(pub(super) HedgeBuilder);
 pub struct SendingOnce;
 
 /// The part of a client's stack that sends calls again.
-#[doc(hidden)]
 pub trait Resend<P, W> {
     /// The layer.
     type Layer;
@@ -58,7 +57,6 @@ pub trait Resend<P, W> {
 }
 
 /// The makings of that part.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct Resending<P, W> {
     pub(super) protocol: WithDeadline<P>,
@@ -71,7 +69,6 @@ pub struct Resending<P, W> {
 }
 
 /// The layer, and what is known of it from outside.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct Resent<L> {
     pub(super) layer: L,

@@ -11,7 +11,9 @@ use crate::{
     observe::{Tally, register},
     protocol::{Choice, Chosen, Unset},
     sync::stripe_count,
-    throttle::{KeyedThrottleLayer, ThrottleGate, ThrottleHandle, ThrottleLayer, keyed::Template},
+    throttle::{
+        KeyedThrottleLayer, ThrottleGate, ThrottleHandle, ThrottleLayer, keyed::ThrottleFactory,
+    },
 };
 
 /// Settings of a [`ThrottleLayer`], in any order. What each means, and its default's reason, is
@@ -216,13 +218,19 @@ where
         let max_keys = self.values.keys.max_keys(1024);
         let max_keys = max_keys.map_err(|error| self.error(error))?;
         let tally = Arc::new(Tally::new("throttle", self.values.name));
-        let template = Template::new(self.values.config, tally.clone());
-        let shared = template.shared()?;
+        let factory = ThrottleFactory::new(self.values.config, tally.clone());
+        let shared = factory.shared()?;
         let otherwise = (
             self.values.keys.overflow.unwrap_or_default(),
             self.values.keys.missing.unwrap_or_default(),
         );
-        let parts = KeyedParts::new(max_keys, (shared, tally), template, otherwise, self.values.enabled);
+        let parts = KeyedParts::new(
+            max_keys,
+            (shared, tally),
+            factory,
+            otherwise,
+            self.values.enabled,
+        );
         let keyed = Keyed::new(self.key.key, parts);
         register(keyed.parts());
         Ok((keyed, self.protocol))

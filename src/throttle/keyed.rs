@@ -7,7 +7,7 @@ use crate::{
     algorithm::throttle::ThrottleConfig,
     config::Editions,
     gate::{Keyable, KeyedHandle, KeyedParts},
-    keyed::partitions::Recipe,
+    keyed::partitions::Factory,
     observe::{self, GateTally, Instance, Observed, Tally},
     sync::stripe_count,
     throttle::{ThrottleGate, ThrottleHandle},
@@ -15,7 +15,7 @@ use crate::{
 
 /// What throttles are made of.
 #[derive(Debug)]
-pub struct Template {
+pub struct ThrottleFactory {
     /// The settings of all those that have none of their own.
     configs: Editions<ThrottleConfig>,
     tally: Arc<Tally>,
@@ -27,7 +27,7 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, ThrottleGate> {
     /// # Errors
     /// As [`ThrottleHandle::update`].
     pub fn update(&self, config: ThrottleConfig) -> Result<Changed, ConfigError> {
-        let configs = &self.parts.recipe.configs;
+        let configs = &self.parts.factory.configs;
         self.parts.shared.state.check(&config)?;
         let take = |gate: &ThrottleGate, config| gate.state.take(config);
         self.parts.update_all(configs, |_| Ok(config), take)
@@ -47,7 +47,7 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, ThrottleGate> {
     }
 }
 
-impl Template {
+impl ThrottleFactory {
     pub(super) fn new(config: ThrottleConfig, tally: Arc<Tally>) -> Self {
         Self {
             configs: Editions::new(config),
@@ -68,14 +68,14 @@ impl Template {
 }
 
 impl Keyable for ThrottleGate {
-    type Recipe<K> = Template;
+    type Factory<K> = ThrottleFactory;
 
     fn watch(&self) -> ThrottleHandle {
         ThrottleHandle::watching(self.state.clone())
     }
 }
 
-impl<K> Recipe<K, ThrottleGate> for Template {
+impl<K> Factory<K, ThrottleGate> for ThrottleFactory {
     fn make(&self, _: &K) -> Result<ThrottleGate, ConfigError> {
         // One stripe: there are many throttles, and few threads at each.
         self.throttle(1, self.tally.key())

@@ -48,7 +48,7 @@ pub(super) struct State {
 
 /// A call whose result counts; `false` while the throttle is not enabled.
 #[derive(Debug, Default)]
-pub struct Counted(bool);
+pub struct ThrottlePass(bool);
 
 impl ThrottleGate {
     pub(super) fn new(
@@ -73,13 +73,13 @@ impl ThrottleGate {
     }
 
     #[cold]
-    fn admit_by_chance(&self, now: &Now) -> Result<Counted, Box<Rejected>> {
+    fn admit_by_chance(&self, now: &Now) -> Result<ThrottlePass, Box<Rejected>> {
         let state = &*self.state;
         if state
             .throttle
             .admit(chance::half_word(), now.by(&state.clock))
         {
-            return Ok(Counted(true));
+            return Ok(ThrottlePass(true));
         }
         Err(Box::new(state.tally.reject(RejectedKind::Throttled, None)))
     }
@@ -139,15 +139,15 @@ impl State {
 }
 
 impl Gate for ThrottleGate {
-    type Pass = Counted;
+    type Pass = ThrottlePass;
     type Ticket = Infallible;
     type Asked = ();
 
     /// A call that was not sent says nothing: an upstream that is not ready is not overloaded.
-    fn give_back(&self, _: Counted, _: Unsent, _: &Now) {}
+    fn give_back(&self, _: ThrottlePass, _: Unsent, _: &Now) {}
 
     #[inline(always)]
-    fn end(&self, _: Counted, how: Completion, now: &Now) {
+    fn end(&self, _: ThrottlePass, how: Completion, now: &Now) {
         let State {
             throttle,
             clock,
@@ -171,19 +171,19 @@ impl Gate for ThrottleGate {
     }
 
     #[inline(always)]
-    fn owes(&self, call: &Counted) -> bool {
+    fn owes(&self, call: &ThrottlePass) -> bool {
         call.0
     }
 }
 
 impl<Req> Admit<Req> for ThrottleGate {
     #[inline(always)]
-    fn admit(&self, _: Inquiry<'_, Req, ()>, now: &Now) -> Admission<Counted, Infallible> {
+    fn admit(&self, _: Inquiry<'_, Req, ()>, now: &Now) -> Admission<ThrottlePass, Infallible> {
         let State {
             throttle, enabled, ..
         } = &*self.state;
         if !enabled || throttle.is_idle() {
-            return Admission::Granted(Counted(*enabled));
+            return Admission::Granted(ThrottlePass(*enabled));
         }
         match self.admit_by_chance(now) {
             Ok(call) => Admission::Granted(call),
@@ -197,7 +197,7 @@ impl<Req> Admit<Req> for ThrottleGate {
         _: Inquiry<'_, Req, ()>,
         _: &mut Context<'_>,
         _: &Now,
-    ) -> TicketPoll<Counted> {
+    ) -> TicketPoll<ThrottlePass> {
         match *ticket {}
     }
 }

@@ -8,8 +8,8 @@ use crate::{
     Criticality, Rejected,
     ambient::clock::Now,
     gate::{
-        Admission, Admit, CallEvent, Closes, Completion, Controlled, Counted, Demand, Gate,
-        Inquiry, Quoted, Read, TicketPoll, Unsent,
+        Admission, Admit, CallEvent, Closes, Completion, Controlled, Demand, Gate, Inquiry,
+        LimitedCall, Quoted, Read, TicketPoll, Unsent,
     },
 };
 
@@ -178,12 +178,12 @@ where
     #[inline(always)]
     fn limits(
         &self,
-        call: Counted<'_, Req, Self::Pass, Self::Asked>,
+        call: LimitedCall<'_, Req, Self::Pass, Self::Asked>,
         visit: &mut impl FnMut(&dyn Quoted),
     ) {
         let call = match call {
-            Counted::Sent(pass) => Counted::Sent(pass),
-            Counted::Unsent(inquiry, why) => Counted::Unsent(self.ask(inquiry), why),
+            LimitedCall::Sent(pass) => LimitedCall::Sent(pass),
+            LimitedCall::Unsent(inquiry, why) => LimitedCall::Unsent(self.ask(inquiry), why),
         };
         self.gate.limits(call, visit);
     }

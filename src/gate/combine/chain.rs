@@ -6,7 +6,7 @@ use crate::{
     Rejected, RejectedKind,
     ambient::clock::Now,
     gate::{
-        Admission, Admit, CallEvent, Closes, Completion, Counted, Gate, Inquiry, Quoted, Read,
+        Admission, Admit, CallEvent, Closes, Completion, Gate, Inquiry, LimitedCall, Quoted, Read,
         TicketPoll, Unsent, Visit,
     },
 };
@@ -107,7 +107,7 @@ fn lengthen<G: Admit<Req>, Req>(
 ) -> Box<Rejected> {
     if rejected.kind == RejectedKind::RateLimited {
         let mut wait = Duration::ZERO;
-        let call = Counted::Unsent(inquiry, Visit::ForWait);
+        let call = LimitedCall::Unsent(inquiry, Visit::ForWait);
         other.limits(call, &mut |limit| wait = wait.max(limit.wait(now)));
         rejected.retry_after = rejected.retry_after.map(|own| own.max(wait));
     }
@@ -252,7 +252,7 @@ where
     #[inline(always)]
     fn limits(
         &self,
-        mut call: Counted<'_, Req, Self::Pass, Self::Asked>,
+        mut call: LimitedCall<'_, Req, Self::Pass, Self::Asked>,
         visit: &mut impl FnMut(&dyn Quoted),
     ) {
         let first = call.of(|pass| &pass.0, |asked| &mut asked.0);

@@ -7,7 +7,7 @@ use crate::{
     algorithm::Overflow,
     ambient::clock::Now,
     gate::{
-        Admission, Admit, CallEvent, Closes, Completion, Controlled, Counted, Gate, Inquiry,
+        Admission, Admit, CallEvent, Closes, Completion, Controlled, Gate, Inquiry, LimitedCall,
         Quoted, Read, TicketPoll, Unsent, Visit,
         combine::{
             keyed_handle::KeyedHandle,
@@ -26,13 +26,13 @@ pub struct Keyed<F: HasKey, G: Keyable> {
 }
 
 /// Whose gate it is; `None` for the shared one.
-type Place<K, G> = Option<Arc<Partition<K, G>>>;
+type KeyPlace<K, G> = Option<Arc<Partition<K, G>>>;
 
 /// An admission by the gate of a key.
-pub struct KeyedPass<K, G: Gate>(Option<(Place<K, G>, G::Pass)>);
+pub struct KeyedPass<K, G: Gate>(Option<(KeyPlace<K, G>, G::Pass)>);
 
 /// A place in the queue of a key.
-pub struct KeyedTicket<K, G: Gate>(Place<K, G>, G::Ticket);
+pub struct KeyedTicket<K, G: Gate>(KeyPlace<K, G>, G::Ticket);
 
 /// What was asked about a request: its key, unless it was not asked for yet, and what the key's
 /// gate has asked.
@@ -64,7 +64,7 @@ impl<F: HasKey, G: Keyable> Keyed<F, G> {
         self.parts.all_share.then_some(&self.parts.shared)
     }
 
-    fn of<'a>(&'a self, place: &'a Place<F::Key, G>) -> &'a G {
+    fn of<'a>(&'a self, place: &'a KeyPlace<F::Key, G>) -> &'a G {
         place
             .as_ref()
             .map_or(&self.parts.shared, |partition| partition.gate())
@@ -198,24 +198,25 @@ where
     #[inline]
     fn limits(
         &self,
-        call: Counted<'_, Req, Self::Pass, Self::Asked>,
+        call: LimitedCall<'_, Req, Self::Pass, Self::Asked>,
         visit: &mut impl FnMut(&dyn Quoted),
     ) {
         match call {
-            Counted::Sent(KeyedPass(None)) => {}
-            Counted::Sent(KeyedPass(Some((place, pass)))) => {
-                self.of(place).limits(Counted::Sent(pass), visit);
+            LimitedCall::Sent(KeyedPass(None)) => {}
+            LimitedCall::Sent(KeyedPass(Some((place, pass)))) => {
+                self.of(place).limits(LimitedCall::Sent(pass), visit);
             }
             // Not worth a look-up.
-            Counted::Unsent(_, Visit::ForQuotas) if !self.parts.advertises => {}
-            Counted::Unsent(inquiry, why) => {
+            LimitedCall::Unsent(_, Visit::ForQuotas) if !self.parts.advertises => {}
+            LimitedCall::Unsent(inquiry, why) => {
                 let (key, inquiry) = self.ask(inquiry);
                 let place = match (key, self.parts.missing) {
                     (Some(key), _) => self.parts.partitions.find(key),
                     (None, Missing::Share) => None,
                     (None, _) => return,
                 };
-                self.of(&place).limits(Counted::Unsent(inquiry, why), visit);
+                self.of(&place)
+                    .limits(LimitedCall::Unsent(inquiry, why), visit);
             }
         }
     }
@@ -248,7 +249,7 @@ impl<F: HasKey<Key: Send + Sync>, G: Keyable> Keyed<F, G> {
     #[inline]
     fn admit_in<Req>(
         &self,
-        place: Place<F::Key, G>,
+        place: KeyPlace<F::Key, G>,
         inquiry: Inquiry<'_, Req, G::Asked>,
         now: &Now,
     ) -> Admission<KeyedPass<F::Key, G>, KeyedTicket<F::Key, G>>

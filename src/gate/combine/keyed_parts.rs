@@ -16,7 +16,7 @@ use crate::{
     gate::{Controlled, Gate},
     keyed::{
         Missing,
-        partitions::{Evict, Partition, Partitions, Recipe},
+        partitions::{Evict, Factory, Partition, Partitions},
     },
     observe::{Tally, trace},
 };
@@ -26,7 +26,7 @@ pub(crate) struct KeyedParts<K, G: Keyable> {
     pub(crate) partitions: Partitions<K, G>,
     /// For keys that find no place, and for requests without a key.
     pub(crate) shared: G,
-    pub(crate) recipe: G::Recipe<K>,
+    pub(crate) factory: G::Factory<K>,
     /// Of all keys together.
     pub(crate) tally: Arc<Tally>,
     pub(super) overflow: Overflow,
@@ -44,7 +44,7 @@ pub(crate) struct KeyedParts<K, G: Keyable> {
 #[expect(private_bounds, reason = "only gates of this crate are keyed")]
 pub trait Keyable: Gate + Controlled + Evict + MissingKey + Sized + Send + Sync + 'static {
     /// How they are made.
-    type Recipe<K>: Recipe<K, Self>;
+    type Factory<K>: Factory<K, Self>;
 
     /// Returns a handle that does not keep the key's place.
     fn watch(&self) -> Self::Handle;
@@ -67,7 +67,7 @@ where
     pub(crate) fn new(
         max_keys: usize,
         (shared, tally): (G, Arc<Tally>),
-        recipe: G::Recipe<K>,
+        factory: G::Factory<K>,
         (overflow, missing): (Overflow, Missing),
         enabled: bool,
     ) -> Self {
@@ -75,7 +75,7 @@ where
         Self {
             partitions,
             shared,
-            recipe,
+            factory,
             tally,
             overflow,
             missing,
@@ -113,7 +113,7 @@ where
     ///
     /// The order is what makes two updates at once, and a key that comes meanwhile, end alike:
     /// first the edition that new gates are made with, then the gates that are there. A gate that
-    /// is made between the two takes the latest edition once it is in the map ([`Recipe::made`]).
+    /// is made between the two takes the latest edition once it is in the map ([`Factory::made`]).
     /// None takes an earlier edition than it has ([`Edition::overtakes`]).
     pub(crate) fn update_all<T: Copy>(
         &self,
@@ -130,7 +130,7 @@ where
 
     /// The key's partition, made if it has none and there is a place.
     pub(crate) fn find_or_make(&self, key: &K) -> Option<Arc<Partition<K, G>>> {
-        self.partitions.find_or_make(key, &self.recipe)
+        self.partitions.find_or_make(key, &self.factory)
     }
 }
 

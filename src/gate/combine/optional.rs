@@ -6,7 +6,7 @@ use crate::{
     Rejected,
     ambient::clock::Now,
     gate::{
-        Admission, Admit, CallEvent, Closes, Completion, Controlled, Counted, Gate, Inquiry,
+        Admission, Admit, CallEvent, Closes, Completion, Controlled, Gate, Inquiry, LimitedCall,
         Quoted, Read, TicketPoll, Unsent,
     },
 };
@@ -108,14 +108,14 @@ impl<G: Admit<Req>, Req> Admit<Req> for Option<G> {
     #[inline(always)]
     fn limits(
         &self,
-        call: Counted<'_, Req, Self::Pass, Self::Asked>,
+        call: LimitedCall<'_, Req, Self::Pass, Self::Asked>,
         visit: &mut impl FnMut(&dyn Quoted),
     ) {
         let Some(gate) = self else { return };
         let call = match call {
-            Counted::Sent(Some(pass)) => Counted::Sent(pass),
-            Counted::Sent(None) => return,
-            Counted::Unsent(inquiry, why) => Counted::Unsent(inquiry, why),
+            LimitedCall::Sent(Some(pass)) => LimitedCall::Sent(pass),
+            LimitedCall::Sent(None) => return,
+            LimitedCall::Unsent(inquiry, why) => LimitedCall::Unsent(inquiry, why),
         };
         gate.limits(call, visit);
     }

@@ -16,12 +16,12 @@ use crate::{
     ambient::clock::Now,
     gate::{
         Access, Admission, Admit, CallEvent, Chain, ClosedWatch, Closes, Completion, Controlled,
-        Counted, Demand, Gate, Inquiry, Keyable, Keyed, KeyedParts, MissingKey, Quoted, Read,
+        Demand, Gate, Inquiry, Keyable, Keyed, KeyedParts, LimitedCall, MissingKey, Quoted, Read,
         Shadow, TicketPoll, Unsent, Visit, closing,
     },
     keyed::{
         KeyFn, Missing,
-        partitions::{Evict, Recipe},
+        partitions::{Evict, Factory},
     },
     observe::Tally,
     protocol::Quota,
@@ -158,11 +158,11 @@ impl Admit<u32> for Logs {
         TicketPoll::Granted(1)
     }
 
-    fn limits(&self, call: Counted<'_, u32, u8, ()>, visit: &mut impl FnMut(&dyn Quoted)) {
+    fn limits(&self, call: LimitedCall<'_, u32, u8, ()>, visit: &mut impl FnMut(&dyn Quoted)) {
         self.tell(match call {
-            Counted::Sent(_) => "limits of a sent call",
-            Counted::Unsent(_, Visit::ForQuotas) => "limits of a rejected call",
-            Counted::Unsent(_, Visit::ForWait) => "limits of a call to be hinted",
+            LimitedCall::Sent(_) => "limits of a sent call",
+            LimitedCall::Unsent(_, Visit::ForQuotas) => "limits of a rejected call",
+            LimitedCall::Unsent(_, Visit::ForWait) => "limits of a call to be hinted",
         });
         visit(self);
     }
@@ -190,7 +190,7 @@ impl MissingKey for Logs {
     }
 }
 
-impl<K> Recipe<K, Self> for Logs {
+impl<K> Factory<K, Self> for Logs {
     fn make(&self, _: &K) -> Result<Self, ConfigError> {
         Ok(Self {
             name: "own",
@@ -208,7 +208,7 @@ impl Controlled for Logs {
 }
 
 impl Keyable for Logs {
-    type Recipe<K> = Self;
+    type Factory<K> = Self;
 
     fn watch(&self) -> Self {
         self.clone()
@@ -262,7 +262,7 @@ fn tell<G: Admit<u32> + Read<u32>>(gate: &G) {
     gate.event(&mut pass, CallEvent::Head, &now);
     gate.event(&mut pass, CallEvent::Hint(SECOND), &now);
     gate.event(&mut pass, CallEvent::Used(2), &now);
-    gate.limits(Counted::Sent(&pass), &mut |limit| {
+    gate.limits(LimitedCall::Sent(&pass), &mut |limit| {
         limit.quotas(&now, &mut Vec::new());
     });
     gate.event(&mut pass, CallEvent::Upgraded(Outcome::Success), &now);
@@ -270,7 +270,7 @@ fn tell<G: Admit<u32> + Read<u32>>(gate: &G) {
 
     for why in [Visit::ForQuotas, Visit::ForWait] {
         let mut asking = Asking::about(1);
-        let call = Counted::Unsent(asking.inquiry(), why);
+        let call = LimitedCall::Unsent(asking.inquiry(), why);
         gate.limits(call, &mut |limit| {
             limit.wait(&now);
         });
@@ -359,8 +359,14 @@ fn a_keys_own_gate_is_told_what_is_about_its_calls() {
     let logs = |name| Logs { name, told };
     let otherwise = (Overflow::Shared, Missing::Share);
     let tally = Arc::new(Tally::new("logs", None));
-    let parts = KeyedParts::new(10, (logs("shared"), tally), logs("recipe"), otherwise, true)
-        .advertises(true);
+    let parts = KeyedParts::new(
+        10,
+        (logs("shared"), tally),
+        logs("factory"),
+        otherwise,
+        true,
+    )
+    .advertises(true);
     tell(&Keyed::new(KeyFn::new(|_: &u32| Some(7)), parts));
     // Readiness is asked for before there is a key.
     let about_all = ["access", "changed", "until_change", "expire"];

@@ -11,7 +11,7 @@ use crate::{
     Deadline, Rejected,
     ambient::clock::Now,
     gate::{
-        Admit, ClosedWatch, Counted, Demand, Gate, Inquiry, Permit, TicketPoll, Unsent, Visit,
+        Admit, ClosedWatch, Demand, Gate, Inquiry, LimitedCall, Permit, TicketPoll, Unsent, Visit,
         closing::{changed, poll_changed},
         tower::permit::quotas,
     },
@@ -222,7 +222,7 @@ impl<S, G: Gate, P, Req> Deferred<S, G, P, Req> {
                 demand: &self.demand,
                 asked: &mut self.asked,
             };
-            let call = Counted::Unsent(inquiry, Visit::ForQuotas);
+            let call = LimitedCall::Unsent(inquiry, Visit::ForQuotas);
             quotas(gate, call, &Now::unread())
         });
         Settled::Rejected(rejected, quotas.unwrap_or_default())

@@ -5,7 +5,7 @@ use std::{any::Any, fmt, mem, time::Duration};
 use crate::{
     Outcome,
     ambient::clock::Now,
-    gate::{Admit, CallEvent, Completion, Counted, Gate, Read},
+    gate::{Admit, CallEvent, Completion, Gate, LimitedCall, Read},
     protocol::{Quota, Settle},
     sync::Held,
 };
@@ -60,7 +60,7 @@ impl<G: Gate> Permit<G> {
         let Some(gate) = &self.gate else {
             return Vec::new();
         };
-        quotas(&**gate, Counted::Sent(&self.pass), &Now::unread())
+        quotas(&**gate, LimitedCall::Sent(&self.pass), &Now::unread())
     }
 
     #[inline(always)]
@@ -131,7 +131,7 @@ impl<G: Gate + Send + Sync + 'static> Settle for Permit<G> {
 #[inline(always)]
 pub(super) fn quotas<Req, G: Admit<Req>>(
     gate: &G,
-    call: Counted<'_, Req, G::Pass, G::Asked>,
+    call: LimitedCall<'_, Req, G::Pass, G::Asked>,
     now: &Now,
 ) -> Vec<Quota> {
     let mut quotas = Vec::new();

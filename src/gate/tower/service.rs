@@ -10,7 +10,7 @@ use tower::Service;
 use crate::{
     ambient::clock::Now,
     gate::{
-        Admission, Admit, Counted, Demand, Inquiry, Permit, Read, ResponseFuture, Visit,
+        Admission, Admit, Demand, Inquiry, LimitedCall, Permit, Read, ResponseFuture, Visit,
         tower::{
             deferred::{Owed, Telling, Waiting},
             permit::quotas,
@@ -182,7 +182,7 @@ impl<S> Inner<S> {
                     demand: &demand,
                     asked: &mut asked,
                 };
-                let call = Counted::Unsent(inquiry, Visit::ForQuotas);
+                let call = LimitedCall::Unsent(inquiry, Visit::ForQuotas);
                 let quotas = quotas(&**gate, call, &now);
                 self.release();
                 hand_back(request);

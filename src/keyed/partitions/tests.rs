@@ -31,7 +31,7 @@ impl Evict for Used {
 #[derive(Debug, Default)]
 struct Makes(AtomicUsize);
 
-impl<K> Recipe<K, Used> for Makes {
+impl<K> Factory<K, Used> for Makes {
     fn make(&self, _: &K) -> Result<Used, ConfigError> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Ok(Used::default())
@@ -288,7 +288,7 @@ fn two_first_calls_of_a_key_find_one_place() {
 fn who_comes_while_a_gate_is_made_makes_it_too() {
     struct Nested<'a>(&'a Keys, Makes);
 
-    impl Recipe<u32, Used> for Nested<'_> {
+    impl Factory<u32, Used> for Nested<'_> {
         fn make(&self, key: &u32) -> Result<Used, ConfigError> {
             let second = self.0.find_or_make(key, &self.1).expect("it has a place");
             second.gate().0.store(1, Ordering::Relaxed);
@@ -308,7 +308,7 @@ fn who_comes_while_a_gate_is_made_makes_it_too() {
 fn a_gate_that_cannot_be_made_keeps_no_place() {
     struct Fails;
 
-    impl Recipe<u32, Used> for Fails {
+    impl Factory<u32, Used> for Fails {
         fn make(&self, key: &u32) -> Result<Used, ConfigError> {
             assert!(*key != 1, "as a closure may");
             Err(ConfigError::new("limit", key, "make another"))
@@ -392,7 +392,7 @@ fn a_gate_that_asks_for_its_key_does_not_wait_for_itself() {
 
     struct Makes(Arc<OnceLock<Partitions<u32, Asks>>>);
 
-    impl Recipe<u32, Asks> for Makes {
+    impl Factory<u32, Asks> for Makes {
         fn make(&self, _: &u32) -> Result<Asks, ConfigError> {
             Ok(Asks(self.0.clone()))
         }

@@ -11,8 +11,8 @@ pub(crate) mod top;
 
 pub use handle::{KeySnapshot, KeyedRateLimitHandle, KeyedSnapshot};
 pub use key::{Key, Labelled};
-pub(super) use per_key::{AllKeys, MakeLimit};
-pub use per_key::{PerKey, Plans};
+pub use per_key::PerKey;
+pub(super) use per_key::{AllKeys, LimitFactory, MakeLimit};
 pub(super) use table::Table;
 pub use table::TableGate;
 pub use top::TopKey as HeavyHitter;

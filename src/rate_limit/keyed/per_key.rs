@@ -7,7 +7,7 @@ use crate::{
     algorithm::Limit,
     ambient::clock::Clock,
     gate::{Keyable, KeyedHandle},
-    keyed::{HasKey, partitions::Recipe},
+    keyed::{HasKey, partitions::Factory},
     observe::{Instance, Observed, State, Tally},
     rate_limit::{
         LimitGate, RateLimitHandle,
@@ -24,7 +24,7 @@ pub struct PerKey<F: HasKey> {
 }
 
 /// What limits are made of. They all have one clock, so that a limit may be part of several.
-pub struct Plans<K> {
+pub struct LimitFactory<K> {
     pub(in crate::rate_limit) limit: MakeLimit<K>,
     pub(in crate::rate_limit) clock: Clock,
     pub(in crate::rate_limit) settings: Settings,
@@ -57,14 +57,14 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, LimitGate> {
 }
 
 impl Keyable for LimitGate {
-    type Recipe<K> = Plans<K>;
+    type Factory<K> = LimitFactory<K>;
 
     fn watch(&self) -> RateLimitHandle {
         RateLimitHandle::watching(self.state.clone())
     }
 }
 
-impl<K> Recipe<K, LimitGate> for Plans<K> {
+impl<K> Factory<K, LimitGate> for LimitFactory<K> {
     fn make(&self, key: &K) -> Result<LimitGate, ConfigError> {
         let limit = (self.limit)(key)?;
         let settings = Settings {
@@ -99,9 +99,9 @@ impl Observed for AllKeys {
     }
 }
 
-impl<K> fmt::Debug for Plans<K> {
+impl<K> fmt::Debug for LimitFactory<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plans")
+        f.debug_struct("LimitFactory")
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }

@@ -14,7 +14,7 @@ use crate::{
         clock::{Clock, Now},
     },
     gate::{
-        Admission, Admit, CallEvent, Completion, Counted, Demand, Gate, Inquiry, Quoted, Read,
+        Admission, Admit, CallEvent, Completion, Demand, Gate, Inquiry, LimitedCall, Quoted, Read,
         TicketPoll, Unsent, Visit, end_upgraded,
     },
     keyed::Missing,
@@ -51,7 +51,7 @@ pub(in crate::rate_limit) struct Table {
 
 /// The units that a call has taken of its key's limit; `None` if no limit applies to it.
 #[derive(Debug, Default)]
-pub struct TakenOfKey(Option<(u64, u32)>);
+pub struct KeyLimitPass(Option<(u64, u32)>);
 
 /// A place in the queue of a key.
 #[derive(Debug)]
@@ -186,7 +186,7 @@ impl Table {
     }
 
     /// Closes for as long as the upstream asks for, if that is honored.
-    fn honor(&self, taken: &TakenOfKey, retry_after: Duration) {
+    fn honor(&self, taken: &KeyLimitPass, retry_after: Duration) {
         let max_penalty = self.settings.max_penalty;
         if let Some((hash, _)) = taken.0.filter(|_| max_penalty > 0) {
             let penalty = retry_after.min(Duration::from_nanos(max_penalty));
@@ -223,12 +223,12 @@ impl Table {
 }
 
 impl<F> Gate for TableGate<F> {
-    type Pass = TakenOfKey;
+    type Pass = KeyLimitPass;
     type Ticket = TableTicket;
     // The hash of the key, once that was asked for.
     type Asked = Option<Option<u64>>;
 
-    fn give_back(&self, taken: TakenOfKey, _: Unsent, now: &Now) {
+    fn give_back(&self, taken: KeyLimitPass, _: Unsent, now: &Now) {
         if let Some((hash, units)) = taken.0.filter(|(_, units)| *units > 0) {
             self.table
                 .buckets
@@ -238,7 +238,7 @@ impl<F> Gate for TableGate<F> {
     }
 
     #[inline(always)]
-    fn end(&self, taken: TakenOfKey, how: Completion, _: &Now) {
+    fn end(&self, taken: KeyLimitPass, how: Completion, _: &Now) {
         if let Completion::Answered(_, Some(retry_after)) = how {
             self.table.honor(&taken, retry_after);
         }
@@ -253,12 +253,12 @@ impl<F> Gate for TableGate<F> {
     }
 
     #[inline(always)]
-    fn owes(&self, taken: &TakenOfKey) -> bool {
+    fn owes(&self, taken: &KeyLimitPass) -> bool {
         taken.0.is_some() && self.table.settings.owes()
     }
 
     #[inline(always)]
-    fn event(&self, taken: &mut TakenOfKey, event: CallEvent, now: &Now) {
+    fn event(&self, taken: &mut KeyLimitPass, event: CallEvent, now: &Now) {
         match event {
             CallEvent::Sent => self.table.admitted(),
             CallEvent::Head => {}
@@ -280,7 +280,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
         &self,
         inquiry: Inquiry<'_, Req, Self::Asked>,
         now: &Now,
-    ) -> Admission<TakenOfKey, TableTicket> {
+    ) -> Admission<KeyLimitPass, TableTicket> {
         let Table {
             buckets,
             queues,
@@ -291,7 +291,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
             ..
         } = &*self.table;
         if !settings.enabled {
-            return Admission::Granted(TakenOfKey(None));
+            return Admission::Granted(KeyLimitPass(None));
         }
         let Inquiry {
             request, demand, ..
@@ -299,7 +299,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
         let hash = match (self.ask(inquiry), missing) {
             (Some(hash), _) => hash,
             (None, Missing::Share) => WITHOUT_KEY,
-            (None, Missing::Allow) => return Admission::Granted(TakenOfKey(None)),
+            (None, Missing::Allow) => return Admission::Granted(KeyLimitPass(None)),
             (None, Missing::Reject) => {
                 let rejected = tally.reject(RejectedKind::MissingKey, None);
                 return Admission::Rejected(Box::new(rejected));
@@ -314,7 +314,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
             |over, bounds| self.table.join(hash, demand, (over, bounds), now),
         );
         match decision {
-            Decision::Admitted => Admission::Granted(TakenOfKey(Some((hash, demand.cost)))),
+            Decision::Admitted => Admission::Granted(KeyLimitPass(Some((hash, demand.cost)))),
             Decision::Queued(ticket) => Admission::Queued(ticket),
             Decision::Rejected(kind, wait) => {
                 Admission::Rejected(self.rejected(hash, (kind, wait), request))
@@ -328,7 +328,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
         inquiry: Inquiry<'_, Req, Self::Asked>,
         cx: &mut Context<'_>,
         now: &Now,
-    ) -> TicketPoll<TakenOfKey> {
+    ) -> TicketPoll<KeyLimitPass> {
         let (hash, clock) = (ticket.hash, &self.table.clock);
         let (limit, now) = (self.table.of(hash), now.by(clock));
         let place = (&*ticket.queue, &mut ticket.place);
@@ -338,7 +338,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
         self.table.queues.left(hash, &ticket.queue);
         self.table.waited(ticket, now);
         if let Turn::Acquired = turn {
-            return TicketPoll::Granted(TakenOfKey(Some((hash, ticket.place.units()))));
+            return TicketPoll::Granted(KeyLimitPass(Some((hash, ticket.place.units()))));
         }
         let why = bucket::rejected(&turn);
         TicketPoll::Rejected(self.rejected(hash, why, inquiry.request))
@@ -347,17 +347,19 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
     #[inline(always)]
     fn limits(
         &self,
-        call: Counted<'_, Req, TakenOfKey, Self::Asked>,
+        call: LimitedCall<'_, Req, KeyLimitPass, Self::Asked>,
         visit: &mut impl FnMut(&dyn Quoted),
     ) {
         let Table {
             settings, missing, ..
         } = &*self.table;
         let (hash, cost) = match call {
-            Counted::Sent(TakenOfKey(Some((hash, _)))) if settings.advertise.is_on => (*hash, 0),
-            Counted::Sent(_) => return,
-            Counted::Unsent(_, Visit::ForQuotas) if !settings.advertise.is_on => return,
-            Counted::Unsent(inquiry, _) => {
+            LimitedCall::Sent(KeyLimitPass(Some((hash, _)))) if settings.advertise.is_on => {
+                (*hash, 0)
+            }
+            LimitedCall::Sent(_) => return,
+            LimitedCall::Unsent(_, Visit::ForQuotas) if !settings.advertise.is_on => return,
+            LimitedCall::Unsent(inquiry, _) => {
                 let cost = inquiry.demand.cost;
                 match (self.ask(inquiry), missing) {
                     (Some(hash), _) => (hash, cost),

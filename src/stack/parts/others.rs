@@ -17,7 +17,6 @@ use crate::{
 
 /// The makings of a client's bulkhead: the stack's own settings, or a builder. Without keys of its
 /// own there is one for each host, which `W` finds.
-#[doc(hidden)]
 pub trait Places<W> {
     /// The gate.
     type Gate: Gate;
@@ -32,7 +31,6 @@ pub trait Places<W> {
 }
 
 /// A gate beside the innermost one of a stack, or none.
-#[doc(hidden)]
 pub trait Beside {
     /// Both.
     type With<G: Gate>: Gate;
@@ -42,7 +40,6 @@ pub trait Beside {
 }
 
 /// A fallback around a stack of the protocol `P`, or none.
-#[doc(hidden)]
 pub trait FallbackPart<P> {
     /// The layer.
     type Layer;
