@@ -290,10 +290,20 @@ impl<P> CircuitBreakerBuilder<NotKeyed, P> {
     }
 
     fn made(&self) -> Result<CircuitGate, ConfigError> {
-        self.values.keys.unset().map_err(|error| self.error(error))?;
-        let breaker = Breaker::new(&in_force(&self.values.config), stripe_count(), chance::word());
+        self.values
+            .keys
+            .unset()
+            .map_err(|error| self.error(error))?;
+        let breaker = Breaker::new(
+            &in_force(&self.values.config),
+            stripe_count(),
+            chance::word(),
+        );
         let breaker = breaker.map_err(|error| self.error(error))?;
-        let all = Arc::new(AllCircuits::new(self.values.config, self.values.settings.known()));
+        let all = Arc::new(AllCircuits::new(
+            self.values.config,
+            self.values.settings.known(),
+        ));
         register(&all);
         Ok(CircuitGate::single(
             breaker,
@@ -342,7 +352,10 @@ where
                        is `one_peer`";
             return Err(self.error(ConfigError::new("backpressure", true, fix)));
         }
-        let all = Arc::new(AllCircuits::new(self.values.config, self.values.settings.known()));
+        let all = Arc::new(AllCircuits::new(
+            self.values.config,
+            self.values.settings.known(),
+        ));
         let factory = CircuitFactory::new(all.clone(), self.values.settings);
         let shared = factory.shared().map_err(|error| self.error(error))?;
         let keys = (

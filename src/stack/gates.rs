@@ -9,8 +9,8 @@ use crate::{
     bulkhead::BulkheadGate,
     circuit_breaker::CircuitGate,
     gate::{
-        Admission, Admit, Asking, CallEvent, Chain, Closes, Completion, Counted, Gate, Inquiry,
-        Keyed, Quoted, Read, TicketPoll, Unsent,
+        Admission, Admit, Asking, CallEvent, Chain, Closes, Completion, Gate, Inquiry, Keyed,
+        LimitedCall, Quoted, Read, TicketPoll, Unsent,
     },
     keyed::ByHost,
     rate_limit::LimitGate,
@@ -91,15 +91,15 @@ impl<G: Admit<Req>, Req> Admit<Timed<Req>> for InTimed<G> {
     #[inline(always)]
     fn limits(
         &self,
-        call: Counted<'_, Timed<Req>, G::Pass, G::Asked>,
+        call: LimitedCall<'_, Timed<Req>, G::Pass, G::Asked>,
         visit: &mut impl FnMut(&dyn Quoted),
     ) {
         match call {
-            Counted::Sent(pass) => self.0.limits(Counted::Sent(pass), visit),
-            Counted::Unsent(inquiry, why) => {
+            LimitedCall::Sent(pass) => self.0.limits(LimitedCall::Sent(pass), visit),
+            LimitedCall::Unsent(inquiry, why) => {
                 let demand = inquiry.request.demand(inquiry.demand);
                 let inquiry = inquiry.request.within(&demand, inquiry.asked);
-                self.0.limits(Counted::Unsent(inquiry, why), visit);
+                self.0.limits(LimitedCall::Unsent(inquiry, why), visit);
             }
         }
     }
@@ -129,7 +129,7 @@ impl<G: Admit<Call<K>>, K> Admit<Call<K>> for InTimed<G> {
     #[inline(always)]
     fn limits(
         &self,
-        call: Counted<'_, Call<K>, G::Pass, G::Asked>,
+        call: LimitedCall<'_, Call<K>, G::Pass, G::Asked>,
         visit: &mut impl FnMut(&dyn Quoted),
     ) {
         self.0.limits(call, visit);

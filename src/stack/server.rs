@@ -282,7 +282,7 @@ where
             second: trial.beside(bulkhead.bulkhead(calls, name)?),
         };
         let gates = Chain::new(DrainGate::new(Drain::new(name)), limits);
-        let (fallback, answers) = fallback.layer(&protocol, name);
+        let (fallback, answers) = fallback.layer(&protocol, name)?;
         let builder = TimeoutLayer::builder(timeout.unwrap_or(TIMEOUT));
         Ok(ServerStack {
             gates: GateLayer::with_protocol(gates, protocol.clone()),

@@ -179,7 +179,10 @@ impl<P> ThrottleBuilder<NotKeyed, P> {
     }
 
     fn made(&self) -> Result<ThrottleGate, ConfigError> {
-        self.values.keys.unset().map_err(|error| self.error(error))?;
+        self.values
+            .keys
+            .unset()
+            .map_err(|error| self.error(error))?;
         let tally = Arc::new(Tally::new("throttle", self.values.name));
         let config = Editions::new(self.values.config).latest();
         let gate = ThrottleGate::new(config, stripe_count(), self.values.enabled, tally.all())?;

@@ -740,7 +740,7 @@ mod over_http {
         let (service, updated, seen) = layers;
         let answer = FallbackLayer::value(answer()).name("api");
         let answer = answer.enabled(settings.with.fallback);
-        let answer = answer.protocol(client(settings)).build();
+        let answer = answer.protocol(client(settings)).build().unwrap();
         let answers = answer.handle();
         Built {
             service: boxed(answer.layer(service)),

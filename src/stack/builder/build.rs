@@ -124,7 +124,7 @@ where
         })?;
         let drain = Drain::new(name);
         let gates = Chain::new(breaker, Chain::new(throttle, Chain::new(limit, bulkhead)));
-        let (fallback, answers) = parts.fallback.layer(&protocol, name);
+        let (fallback, answers) = parts.fallback.layer(&protocol, name)?;
         Ok(ClientStack {
             total: named(total.builder, name, TimeoutBuilder::name)
                 .enabled(total.enabled)

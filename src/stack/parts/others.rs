@@ -45,7 +45,11 @@ pub trait FallbackPart<P> {
     type Layer;
 
     /// Makes it.
-    fn layer(self, protocol: &P, name: Option<&'static str>) -> Answering<Self::Layer>;
+    fn layer(
+        self,
+        protocol: &P,
+        name: Option<&'static str>,
+    ) -> Result<Answering<Self::Layer>, ConfigError>;
 }
 
 /// A builder's state: no gate is on trial.
@@ -153,19 +157,23 @@ impl<C: Gate> Beside for Shadow<C> {
 impl<P> FallbackPart<P> for NoFallback {
     type Layer = Identity;
 
-    fn layer(self, _: &P, _: Option<&'static str>) -> Answering<Identity> {
-        (Identity::new(), None)
+    fn layer(self, _: &P, _: Option<&'static str>) -> Result<Answering<Identity>, ConfigError> {
+        Ok((Identity::new(), None))
     }
 }
 
 impl<F, P: Clone> FallbackPart<P> for FallbackBuilder<F> {
     type Layer = FallbackLayer<F, P>;
 
-    fn layer(self, protocol: &P, name: Option<&'static str>) -> Answering<Self::Layer> {
+    fn layer(
+        self,
+        protocol: &P,
+        name: Option<&'static str>,
+    ) -> Result<Answering<Self::Layer>, ConfigError> {
         let builder = named(self, name, Self::name);
-        let layer = builder.protocol(protocol.clone()).build();
+        let layer = builder.protocol(protocol.clone()).build()?;
         let handle = layer.handle();
-        (layer, Some(handle))
+        Ok((layer, Some(handle)))
     }
 }
 
