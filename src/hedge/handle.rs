@@ -58,6 +58,6 @@ impl HedgeHandle {
     #[cfg(feature = "http")]
     pub(crate) fn delay_after(&self, config: Option<HedgeConfig>) -> Option<std::time::Duration> {
         let config = config.unwrap_or_else(|| self.config());
-        self.state.is_enabled().then(|| config.delay)
+        self.state.is_enabled().then_some(config.delay)
     }
 }

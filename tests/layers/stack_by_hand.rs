@@ -1032,7 +1032,11 @@ mod server {
             let limits = limit.as_ref().map(|limit| limit.handle());
             let (bulkheads, times, updated) = (bulkhead.handle(), time.handle(), time.handle());
             let gates = GateLayer::new((limit, bulkhead, settings.trial())).protocol(protocol);
-            let answer = answer(settings).name("api").protocol(protocol).build();
+            let answer = answer(settings)
+                .name("api")
+                .protocol(protocol)
+                .build()
+                .unwrap();
             let answers = answer.handle();
             Built {
                 service: boxed(answer.layer(gates.layer(time.layer(respond(upstream))))),

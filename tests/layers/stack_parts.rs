@@ -250,7 +250,7 @@ async fn a_closure_gives_hosts_rates_and_places() {
     let handle = stack.handle();
     let shared = handle.rate_limit.keys();
     assert_eq!(shared.len(), 2, "each host has one");
-    let narrow = handle.bulkhead.key(&"fast".into()).unwrap();
+    let narrow = handle.bulkhead.key("fast").unwrap();
     assert_eq!(narrow.snapshot().limit, 1);
 }
 
