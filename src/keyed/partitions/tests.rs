@@ -224,7 +224,7 @@ fn a_newcomer_leaves_a_candidate_to_the_one_before_it() {
         }
     }
 
-    impl Recipe<u32, Meets> for Arc<Meeting> {
+    impl Factory<u32, Meets> for Arc<Meeting> {
         fn make(&self, _: &u32) -> Result<Meets, ConfigError> {
             Ok(Meets(self.clone()))
         }
