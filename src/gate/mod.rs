@@ -47,11 +47,13 @@ mod traits;
 
 pub use self::tower::{GateLayer, Gated, Permit, ResponseFuture};
 pub use crate::keyed::FindKey;
+#[cfg(feature = "http")]
+pub(crate) use combine::Asks;
 pub use combine::{
     Asking, Chain, CostOf, CriticalityOf, DeadlineOf, IntoGate, Keyed, KeyedHandle, Shadow,
     ShadowHandle, ShadowSnapshot, UsedOf,
 };
-pub(crate) use combine::{Asks, Keyable, KeyedParts, MissingKey};
+pub(crate) use combine::{Keyable, KeyedParts, MissingKey};
 pub use traits::WatchedCircuits;
 pub(crate) use traits::{
     Access, Admission, Admit, CallEvent, ClosedWatch, Closes, Completion, Controlled, Demand, Gate,

@@ -68,4 +68,6 @@ pub use call::{Call, key};
 pub use calling::{OneCall, Run};
 pub use error::CallError;
 pub use retrying::{retry, retry_when};
-pub(crate) use through::{Behind, Through};
+#[cfg(feature = "http")]
+pub(crate) use through::Behind;
+pub(crate) use through::Through;

@@ -8,6 +8,7 @@ mod keyed_parts;
 mod optional;
 mod shadow;
 
+#[cfg(feature = "http")]
 pub(crate) use asking::Asks;
 pub use asking::{Asking, CostOf, CriticalityOf, DeadlineOf, UsedOf};
 pub use chain::{Chain, IntoGate};
