@@ -29,9 +29,9 @@ impl<K: Hash + Eq + Clone, G: Keyable> KeyedHandle<K, G> {
         Some(partition.gate().control())
     }
 
-    /// Returns the handle of a key's own, made if it has none yet and there is a place for it: to
-    /// force a host's circuit open before its first call, or to set a customer's rate. It is the
-    /// shared one if no request has a key, as in a stack for [one
+    /// Returns the handle of a key's own, made if it has none yet and there is a place for it. Use
+    /// it to force a host's circuit open before its first call, or to set a customer's rate. It is
+    /// the shared one if no request has a key, as in a stack for [one
     /// peer](crate::stack::ClientBuilder::one_peer).
     #[must_use]
     pub fn make(&self, key: &K) -> Option<G::Handle> {

@@ -111,8 +111,8 @@ where
     /// Takes other settings for the gates of all keys, those to come included, and for the shared
     /// one. What that accepts they all do.
     ///
-    /// The order is what makes two updates at once, and a key that comes meanwhile, end alike:
-    /// first the edition that new gates are made with, then the gates that are there. A gate that
+    /// The order makes two updates at once, and a key that comes meanwhile, end alike. The edition
+    /// that new gates are made with is first, then the gates that are there. A gate that
     /// is made between the two takes the latest edition once it is in the map ([`Factory::made`]).
     /// None takes an earlier edition than it has ([`Edition::overtakes`]).
     pub(crate) fn update_all<T: Copy>(
