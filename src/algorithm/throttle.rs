@@ -445,6 +445,17 @@ mod tests {
         assert_eq!(field(|config| config.multiplier = f64::NAN), "multiplier");
         assert_eq!(field(|config| config.max_rejection = 1.1), "max_rejection");
         assert_eq!(field(|config| config.window = Duration::MAX), "window");
+        // From the first to the last value that the message names.
+        let takes = |millis| {
+            let window = Duration::from_millis(millis);
+            let config = ThrottleConfig {
+                window,
+                ..ThrottleConfig::default()
+            };
+            Throttle::new(config, 1).is_ok()
+        };
+        assert!(takes(100) && takes(86_400_000));
+        assert!(!takes(99) && !takes(86_400_001));
     }
 
     proptest! {

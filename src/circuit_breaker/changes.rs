@@ -43,3 +43,33 @@ pub(super) fn in_force(config: &BreakerConfig) -> BreakerConfig {
         ..*config
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::algorithm::SlowCalls;
+
+    #[test]
+    fn another_length_of_slow_calls_restarts_the_window() {
+        let slow = |after, rate| {
+            let after = Duration::from_secs(after);
+            let slow_calls = (after > Duration::ZERO).then_some(SlowCalls { after, rate });
+            BreakerConfig {
+                slow_calls,
+                ..BreakerConfig::default()
+            }
+        };
+        for (before, after, restarts) in [
+            (slow(0, 0.5), slow(1, 0.5), true),
+            (slow(1, 0.5), slow(2, 0.5), true),
+            (slow(1, 0.5), slow(1, 0.6), false),
+            (slow(1, 0.5), slow(0, 0.5), false),
+        ] {
+            let changed = since(&before, &after);
+            let changes: Vec<_> = changed.iter().map(|change| change.restarts).collect();
+            assert_eq!(changes, [restarts]);
+        }
+    }
+}

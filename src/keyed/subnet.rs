@@ -69,6 +69,11 @@ mod tests {
     }
 
     #[test]
+    fn an_ipv6_key_is_written_as_its_network() {
+        assert_eq!(of("2001:db8:1:3:5:6:7:8").0.to_string(), "2001:db8:1:3::");
+    }
+
+    #[test]
     fn clients_behind_nat64_have_a_key_each() {
         assert_eq!(of("64:ff9b::192.0.2.1"), of("192.0.2.1"));
         assert_ne!(of("64:ff9b::192.0.2.1"), of("64:ff9b::192.0.2.2"));

@@ -135,3 +135,52 @@ impl QueuesByKey {
         self.queues.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::{Blocked, ONE_CLASS};
+
+    /// Nothing is free.
+    struct Full;
+
+    impl Resource for Full {
+        fn acquire(&self, _: u32, _: u64, _: u64) -> Result<(), Blocked> {
+            Err(Blocked::UntilRelease)
+        }
+
+        fn ready_in(&self, _: u32, _: u64, _: u64) -> Option<u64> {
+            None
+        }
+
+        fn give_back(&self, _: u32, _: u64) {}
+    }
+
+    const BOUNDS: Bounds = Bounds {
+        until: u64::MAX,
+        grace: 0,
+        max_waiting: 2,
+        class: ONE_CLASS,
+    };
+
+    #[test]
+    fn a_queue_is_forgotten_with_its_last_waiter() {
+        let queues = QueuesByKey::default();
+        let join = |key| queues.join(key, &Full, 1, (BOUNDS, 3), 0);
+        let leave = |key, (queue, ticket): (Arc<WaitQueue>, Ticket)| {
+            queue.cancel(&Full, &ticket, 0);
+            queues.left(key, &queue);
+        };
+        let (first, second, other) = (join(1), join(1), join(2));
+        assert!(join(3).is_err(), "as many wait as may");
+        assert_eq!((queues.waiting(), queues.count()), (3, 2));
+        leave(1, first.unwrap());
+        assert!(queues.has_waiters(1) && queues.find(3).is_none());
+        leave(1, second.unwrap());
+        assert!(queues.find(1).is_none() && queues.has_waiters(2));
+        assert!(queues.count.is_some());
+        leave(2, other.unwrap());
+        assert_eq!((queues.waiting(), queues.count()), (0, 0));
+        assert!(!queues.count.is_some(), "nobody looks for one");
+    }
+}

@@ -376,6 +376,53 @@ fn a_forecast_is_in_time_at_the_last_moment() {
     }
 }
 
+#[test]
+fn a_waiter_behind_the_head_goes_after_its_last_moment() {
+    let (queue, places) = (WaitQueue::default(), Places(AtomicU64::new(0)));
+    let [head] = joined(&queue, &places);
+    let bounds = Bounds {
+        until: 15,
+        ..PATIENT
+    };
+    let second = queue.join(&places, 1, bounds, 0).unwrap();
+    let poll = |ticket, now| queue.poll(&places, ticket, Waker::noop(), now);
+    assert!(matches!(poll(&second, 15), Turn::Queued(_)));
+    assert_eq!(poll(&second, 16), Turn::TooLate(None));
+    assert_eq!((poll(&head, 16), queue.waiting()), (Turn::Queued(None), 1));
+}
+
+/// A place comes free while the resource says that there is none.
+#[test]
+fn a_release_while_the_resource_is_asked_is_seen() {
+    struct Released(Places, Arc<WaitQueue>, AtomicU64);
+
+    impl Resource for Released {
+        fn acquire(&self, units: u32, ready_at: u64, now: u64) -> Result<(), Blocked> {
+            let acquired = self.0.acquire(units, ready_at, now);
+            if self.2.fetch_add(1, Ordering::Relaxed) == 0 {
+                self.0.give_back(1, now);
+                self.1.notify(self, || now);
+            }
+            acquired
+        }
+
+        fn ready_in(&self, _: u32, _: u64, _: u64) -> Option<u64> {
+            None
+        }
+
+        fn give_back(&self, units: u32, now: u64) {
+            self.0.give_back(units, now);
+        }
+    }
+
+    let queue = Arc::new(WaitQueue::default());
+    let places = Places(AtomicU64::new(0));
+    let resource = Released(places, queue.clone(), AtomicU64::new(0));
+    let [head] = joined(&queue, &resource);
+    let turn = queue.poll(&resource, &head, Waker::noop(), 0);
+    assert_eq!(turn, Turn::Acquired);
+}
+
 /// As a user's own limit may.
 #[test]
 fn a_resource_that_panics_once_stops_no_later_turn() {

@@ -316,6 +316,17 @@ async fn without_budget_there_is_no_hedge() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failure_without_a_hedge_counts_none_as_lost() {
+    let budget = RetryBudget::new(1, 0.1).unwrap();
+    let layer = hedge().budget(budget).build().unwrap();
+    let upstream = upstream(|_| Step::Answers(Duration::ZERO, StatusCode::SERVICE_UNAVAILABLE));
+    for came in [2, 3] {
+        send(&layer, &upstream, get()).await.unwrap();
+        assert_eq!((upstream.came(), layer.handle().snapshot().lost), (came, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_is_dropped_takes_its_hedges_along() {
     let layer = hedge().build().unwrap();
     let upstream = upstream(|_| Step::Hangs);
@@ -410,6 +421,15 @@ async fn quick_failures_and_impatient_callers_teach_nothing() {
                 .await
                 .is_err()
         );
+    }
+    assert_eq!(layer.handle().snapshot().delay, delay);
+    // A quick failure says nothing either if the hedge after it succeeds.
+    let half = upstream(|number| match number % 2 {
+        0 => Step::Breaks(Duration::ZERO),
+        _ => Step::Answers(Duration::from_millis(1), StatusCode::OK),
+    });
+    for _ in 0..200 {
+        send(&layer, &half, get()).await.unwrap();
     }
     assert_eq!(layer.handle().snapshot().delay, delay);
 }

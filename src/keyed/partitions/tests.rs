@@ -126,6 +126,46 @@ fn what_a_list_watches_gives_its_place_up_and_stays() {
 }
 
 #[test]
+fn what_is_used_and_watched_keeps_its_place() {
+    let keys = Keys::new(1);
+    stays(&keys, 0);
+    let handle = keys.find(&0).unwrap().gate().0.clone();
+    assert!(!call(&keys, 1) && all(&keys) == [0]);
+    handle.store(0, Ordering::Relaxed);
+    assert!(call(&keys, 1) && all(&keys) == [0, 1]);
+}
+
+#[test]
+fn what_is_held_while_it_is_looked_at_keeps_its_place() {
+    /// A handle comes while it is asked.
+    struct Caught(Hold, OnceLock<Hold>);
+
+    impl Evict for Caught {
+        fn is_fresh(&self) -> bool {
+            self.1.get_or_init(|| self.0.clone());
+            true
+        }
+
+        fn is_held(&self) -> bool {
+            self.0.is_shared()
+        }
+    }
+
+    struct Makes;
+
+    impl Recipe<u32, Caught> for Makes {
+        fn make(&self, _: &u32) -> Result<Caught, ConfigError> {
+            Ok(Caught(Hold::default(), OnceLock::new()))
+        }
+    }
+
+    let keys = Partitions::new(1);
+    assert!(keys.find_or_make(&0, &Makes).is_some());
+    assert!(keys.find_or_make(&1, &Makes).is_none());
+    assert!(keys.find(&0).is_some());
+}
+
+#[test]
 fn no_more_than_as_many_again_are_watched() {
     let (keys, mut handles) = (Keys::new(1), Vec::new());
     for key in 0..=1000 {
