@@ -377,7 +377,7 @@ fn a_forecast_is_in_time_at_the_last_moment() {
 }
 
 #[test]
-fn a_waiter_behind_the_head_goes_after_its_last_moment() {
+fn a_waiter_behind_the_head_goes_after_its_time() {
     let (queue, places) = (WaitQueue::default(), Places(AtomicU64::new(0)));
     let [head] = joined(&queue, &places);
     let bounds = Bounds {

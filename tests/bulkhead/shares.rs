@@ -112,21 +112,24 @@ async fn with_a_queue_its_length_decides_who_is_rejected() {
 #[tokio::test(start_paused = true)]
 async fn with_a_queue_every_class_may_take_every_place() {
     let builder = || {
-        let builder = BulkheadLayer::builder(4).criticality(class);
+        let builder = BulkheadLayer::builder(200).criticality(class);
         builder.max_wait(Duration::from_secs(1)).max_waiting(4)
     };
     let alone = builder().build().unwrap();
-    let calls = [(); 4].map(|()| start(&hangs(&alone), Sheddable).unwrap());
-    assert_eq!(alone.handle().snapshot().in_flight, 4);
+    let calls = [(); 200].map(|()| start(&hangs(&alone), Sheddable).unwrap());
+    // None waited, not even for a place that its turn has brought at once.
+    let now = alone.handle().snapshot();
+    assert_eq!((now.in_flight, now.waited), (200, 0));
     drop(calls);
     let keyed = builder()
-        .within(6)
+        .within(300)
         .keyed_by(|_: &Criticality| Some(1))
         .build()
         .unwrap();
     let service = hangs(&keyed);
-    let _calls = [(); 6].map(|()| start(&service, Sheddable).unwrap());
-    assert_eq!(keyed.handle().total(), Some((6, 6)));
+    let _calls = [(); 300].map(|()| start(&service, Sheddable).unwrap());
+    let waited = keyed.handle().key(&1).unwrap().snapshot().waited;
+    assert_eq!((keyed.handle().total(), waited), (Some((300, 300)), 0));
 }
 
 #[test]

@@ -18,13 +18,16 @@ use tokio::{
     task::yield_now,
     time::{Instant, advance, sleep},
 };
-use tower::{BoxError, Layer, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_keep::{
     Deadline,
     algorithm::{Budget, RetryBudget},
     circuit_breaker::CircuitBreakerLayer,
     hedge::{HedgeBuilder, HedgeLayer},
-    protocol::{Chosen, Plain, http::Client},
+    protocol::{
+        Chosen, Plain,
+        http::{Attempt, Client, ReplayBody},
+    },
     timeout::TimeoutLayer,
 };
 
@@ -432,6 +435,70 @@ async fn quick_failures_and_impatient_callers_teach_nothing() {
         send(&layer, &half, get()).await.unwrap();
     }
     assert_eq!(layer.handle().snapshot().delay, delay);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_that_leave_after_the_hedge_teach_the_delay() {
+    let layer = HedgeLayer::builder()
+        .protocol(Client::new())
+        .quantile(0.5)
+        .without_budget()
+        .build()
+        .unwrap();
+    let slow = upstream(|_| Step::Answers(Duration::from_millis(40), StatusCode::OK));
+    for _ in 0..64 {
+        send(&layer, &slow, get()).await.unwrap();
+    }
+    let hangs = upstream(|_| Step::Hangs);
+    for _ in 0..200 {
+        let call = send(&layer, &hangs, get());
+        let left = tokio::time::timeout(Duration::from_millis(400), call).await;
+        assert!(left.is_err());
+    }
+    let delay = layer.handle().snapshot().delay.unwrap();
+    assert!(delay >= Duration::from_millis(200), "{delay:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_a_call_has_one_hedge() {
+    let layer = hedge().build().unwrap();
+    let hangs = upstream(|_| Step::Hangs);
+    let call = send(&layer, &hangs, get());
+    assert!(tokio::time::timeout(20 * DELAY, call).await.is_err());
+    assert_eq!((hangs.came(), layer.handle().snapshot().sent), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loser_is_dropped_with_the_answer() {
+    let layer = hedge().build().unwrap();
+    let upstream = upstream(|number| match number {
+        0 => Step::Hangs,
+        _ => Step::Answers(Duration::ZERO, StatusCode::OK),
+    });
+    let own = upstream.clone();
+    let mut service = layer.layer(service_fn(move |request| own.clone().answer(request)));
+    let mut call = Box::pin(service.ready().await.unwrap().call(get()));
+    call.as_mut().await.unwrap();
+    // Though the future is still there.
+    assert_eq!(upstream.dropped.load(Ordering::Relaxed), 1);
+    drop(call);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_has_the_number_of_its_attempt() {
+    let layer = hedge().max_hedges(2).build().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let numbers = seen.clone();
+    let service = layer.layer(service_fn(
+        move |request: Request<ReplayBody<Full<Bytes>>>| {
+            let number = request.extensions().get::<Attempt>().map(|number| number.0);
+            numbers.lock().unwrap().push(number);
+            pending::<Result<Response<Full<Bytes>>, BoxError>>()
+        },
+    ));
+    let call = service.oneshot(get());
+    assert!(tokio::time::timeout(20 * DELAY, call).await.is_err());
+    assert_eq!(*seen.lock().unwrap(), [None, Some(2), Some(3)]);
 }
 
 #[tokio::test(start_paused = true)]
