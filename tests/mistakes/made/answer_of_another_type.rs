@@ -7,6 +7,7 @@ use tower_keep::{check, fallback::FallbackLayer, protocol::Plain};
 fn mistake() {
     let fallback = FallbackLayer::value("last known")
         .protocol(Plain::new())
-        .build();
+        .build()
+        .unwrap();
     check::<u32, _>(&fallback.layer(service_fn(async |n: u32| Ok::<_, BoxError>(n))));
 }
