@@ -153,7 +153,7 @@ fn what_is_held_while_it_is_looked_at_keeps_its_place() {
 
     struct Makes;
 
-    impl Recipe<u32, Caught> for Makes {
+    impl Factory<u32, Caught> for Makes {
         fn make(&self, _: &u32) -> Result<Caught, ConfigError> {
             Ok(Caught(Hold::default(), OnceLock::new()))
         }
