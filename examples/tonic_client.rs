@@ -32,7 +32,7 @@ async fn main() -> Result<(), BoxError> {
     tokio::spawn(server);
 
     // Only you know which methods may be called twice.
-    let protocol = grpc::Client::new().idempotent(&["/grpc.health.v1.Health/Check"]);
+    let protocol = grpc::Client::new().idempotent(["/grpc.health.v1.Health/Check"]);
     let stack = stack::client().grpc(protocol).name("health").build()?;
     let channel = Endpoint::from_shared(format!("http://{address}"))?.connect_lazy();
     let mut client = HealthClient::new(stack.layer(channel));

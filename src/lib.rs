@@ -65,7 +65,7 @@ mod sync;
 mod unbuilt;
 
 #[cfg(feature = "layers")]
-pub use call::{CarryDeadline, Deadline, Timeouts};
+pub use call::{CallSettings, CarryDeadline, Deadline, Timeouts};
 pub use call::{Classify, Outcome, Rejected, RejectedKind};
 #[cfg(feature = "layers")]
 pub use call::{Criticality, UnknownCriticality};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::{CallSettings, Timeouts};
 use crate::ambient::clock;
 
 /// A moment after which nobody waits for the answer any more.
@@ -29,25 +30,6 @@ use crate::ambient::clock;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Deadline(Instant);
-
-/// How long one request may take, in place of what its [timeouts](crate::timeout) were built with.
-///
-/// On HTTP it is an extension of the request. It can be longer than what it replaces. A
-/// [`Deadline`] that the request carries holds all the same.
-///
-/// ```
-/// use std::time::Duration;
-/// use tower_keep::Timeouts;
-///
-/// let mut report = http::Request::new(());
-/// let timeouts = Timeouts::new().attempt(Duration::from_secs(20)).total(Duration::from_secs(60));
-/// report.extensions_mut().insert(timeouts);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Timeouts {
-    pub(crate) attempt: Option<Duration>,
-    pub(crate) total: Option<Duration>,
-}
 
 /// How the requests of a protocol carry a [`Deadline`].
 ///
@@ -93,28 +75,13 @@ pub trait CarryDeadline<Req> {
         let _ = request;
         None
     }
-}
 
-impl Timeouts {
-    /// Replaces none yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// How long each attempt may take.
-    #[must_use]
-    pub fn attempt(mut self, duration: Duration) -> Self {
-        self.attempt = Some(duration);
-        self
-    }
-
-    /// How long the call may take with all its attempts: for timeouts
-    /// [in total](crate::timeout::TimeoutBuilder::total).
-    #[must_use]
-    pub fn total(mut self, duration: Duration) -> Self {
-        self.total = Some(duration);
-        self
+    /// What this request says of itself in place of what the layers were built with, its
+    /// [`timeouts`](Self::timeouts) included, which are all by default. [Stacks](crate::stack) ask.
+    #[inline]
+    fn settings(&self, request: &Req) -> CallSettings {
+        let timeouts = self.timeouts(request).unwrap_or_default();
+        CallSettings::new().timeouts(timeouts)
     }
 }
 

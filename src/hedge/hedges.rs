@@ -14,7 +14,7 @@ use crate::{
     ambient::clock,
     budget::{Counting, FindBudget, Purse},
     hedge::{HedgeHandle, next::Next, state::Winner},
-    protocol::{Advice, Protocol, Replay},
+    protocol::{Advice, Kept, Protocol, Replay},
     resend::{Origin, Resend},
 };
 
@@ -33,6 +33,8 @@ where
     hedged: bool,
     /// Whether the first was due while no attempt had ended.
     was_due: bool,
+    /// How many there may be, if the request says so itself.
+    most: Option<usize>,
     /// `None` if the request may not be sent again, or no further time.
     snapshot: Option<P::Snapshot>,
     /// That of the request, from the first start on.
@@ -91,16 +93,19 @@ where
 {
     /// None yet.
     pub(super) fn new(
-        (snapshot, purse): (Option<P::Snapshot>, B::Held),
+        (kept, purse): (Option<Kept<P::Snapshot>>, B::Held),
         protocol: P,
         origin: O,
     ) -> Self {
+        let attempts = kept.as_ref().and_then(|kept| kept.attempts);
+        let most = attempts.and_then(|attempts| usize::try_from(attempts - 1).ok());
         Self {
+            most,
             running: Vec::new(),
             started: 0,
             hedged: false,
             was_due: false,
-            snapshot,
+            snapshot: kept.map(|kept| kept.snapshot),
             deadline: None,
             timer: None,
             hold: None,
@@ -268,7 +273,8 @@ where
             return;
         };
         self.started += 1;
-        let is_last = self.started >= state.config().max_hedges;
+        let most = self.most.unwrap_or_else(|| state.config().max_hedges);
+        let is_last = self.started >= most;
         let number = u32::try_from(self.started + 1).unwrap_or(u32::MAX);
         self.protocol.number(&mut request, number);
         let service = self.origin.service();

@@ -78,11 +78,9 @@ where
         (protocol.once(request), None)
     };
     protocol.number(&mut request, 1);
-    let snapshot = kept
-        .filter(|kept| kept.idempotent)
-        .map(|kept| kept.snapshot);
+    let kept = kept.filter(|kept| kept.idempotent && kept.attempts.is_none_or(|most| most > 1));
     let first = inner.call(request);
-    ResponseFuture::new(first, Hedges::new((snapshot, purse), protocol, origin))
+    ResponseFuture::new(first, Hedges::new((kept, purse), protocol, origin))
 }
 
 /// A layered service still goes into tonic's `Server::add_service`.

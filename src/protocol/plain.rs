@@ -186,6 +186,7 @@ impl<C, Req: Clone> Replay<Req> for Plain<C, Always> {
         let kept = Kept {
             snapshot: request.clone(),
             idempotent: true,
+            attempts: None,
         };
         (request, Some(kept))
     }
@@ -213,6 +214,7 @@ where
         let kept = (self.idempotent.0)(&request).then(|| Kept {
             snapshot: request.clone(),
             idempotent: true,
+            attempts: None,
         });
         (request, kept)
     }

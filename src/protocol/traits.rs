@@ -214,6 +214,8 @@ pub struct Kept<T> {
     /// Whether sending it twice is the same as sending it once. If not, it is sent again only when
     /// it has certainly not been sent.
     pub idempotent: bool,
+    /// The largest number of attempts of this request, the first included, if it says so itself.
+    pub attempts: Option<u32>,
 }
 
 /// What a retry may do after a result.

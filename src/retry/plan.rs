@@ -91,7 +91,8 @@ impl Plan {
             });
         }
         let config = config();
-        if history.retries + 1 >= config.attempts {
+        let attempts = kept.attempts.unwrap_or(config.attempts);
+        if history.retries + 1 >= attempts {
             return Err(End::Exhausted);
         }
         let (backoff, delay) = delay(&config, history, retryable.hint).ok_or(End::NotSent)?;

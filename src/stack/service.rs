@@ -67,6 +67,7 @@ where
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let deadline = self.protocol.deadline(&request);
-        self.layers.call(Timed::new(request, deadline))
+        let settings = self.protocol.settings(&request);
+        self.layers.call(Timed::new(request, deadline, settings))
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use tower::Service;
 
 use crate::{
-    CarryDeadline, Classify, Deadline, Outcome, Rejected, Timeouts,
+    CallSettings, CarryDeadline, Classify, Deadline, Outcome, Rejected, Timeouts,
     gate::{Demand, FindKey, Inquiry},
     keyed::{HasKey, Host},
     protocol::{Advice, Kept, PrimaryError, Proof, Protocol, Quota, Replay, Settle},
@@ -26,6 +26,8 @@ pub struct Timed<Req> {
     request: Req,
     /// The one that the request came with, or the total timeout's if that is earlier.
     deadline: Option<Deadline>,
+    /// What it says of itself, asked once.
+    settings: CallSettings,
 }
 
 /// A protocol whose requests travel in a [`Timed`]. All else is the protocol's own.
@@ -46,8 +48,12 @@ pub struct Sending<S, P> {
 
 impl<Req> Timed<Req> {
     #[inline]
-    pub(super) fn new(request: Req, deadline: Option<Deadline>) -> Self {
-        Self { request, deadline }
+    pub(super) fn new(request: Req, deadline: Option<Deadline>, settings: CallSettings) -> Self {
+        Self {
+            request,
+            deadline,
+            settings,
+        }
     }
 
     /// The request's demand on gates, its deadline included.
@@ -55,6 +61,8 @@ impl<Req> Timed<Req> {
     pub(super) fn demand(&self, demand: &Demand) -> Demand {
         Demand {
             deadline: self.deadline.map(Deadline::moment),
+            cost: self.settings.cost.unwrap_or(demand.cost),
+            criticality: self.settings.criticality.unwrap_or(demand.criticality),
             ..*demand
         }
     }
@@ -78,6 +86,7 @@ impl<Req> Timed<Req> {
         Timed {
             request: change(self.request),
             deadline: self.deadline,
+            settings: self.settings,
         }
     }
 }
@@ -111,7 +120,12 @@ impl<P: CarryDeadline<Req>, Req> CarryDeadline<Timed<Req>> for WithDeadline<P> {
 
     #[inline]
     fn timeouts(&self, timed: &Timed<Req>) -> Option<Timeouts> {
-        self.0.timeouts(&timed.request)
+        Some(timed.settings.timeouts)
+    }
+
+    #[inline]
+    fn settings(&self, timed: &Timed<Req>) -> CallSettings {
+        timed.settings
     }
 }
 
@@ -126,22 +140,34 @@ impl<P: Replay<Req>, Req> Replay<Timed<Req>> for WithDeadline<P> {
 
     #[inline]
     fn prepare(&self, timed: Timed<Req>) -> (Self::Request, Option<Kept<Self::Snapshot>>) {
-        let deadline = timed.deadline;
-        let (request, kept) = self.0.prepare(timed.request);
+        let Timed {
+            request,
+            deadline,
+            settings,
+        } = timed;
+        let (request, kept) = self.0.prepare(request);
         let kept = kept.map(|kept| Kept {
             snapshot: Timed {
                 request: kept.snapshot,
                 deadline,
+                settings,
             },
             idempotent: kept.idempotent,
+            attempts: settings.attempts.or(kept.attempts),
         });
-        (Timed { request, deadline }, kept)
+        let timed = Timed {
+            request,
+            deadline,
+            settings,
+        };
+        (timed, kept)
     }
 
     fn replay(&self, kept: &Self::Snapshot) -> Option<Self::Request> {
         Some(Timed {
             request: self.0.replay(&kept.request)?,
             deadline: kept.deadline,
+            settings: kept.settings,
         })
     }
 

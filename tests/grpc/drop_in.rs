@@ -239,7 +239,7 @@ async fn every_layer_protects_a_tonic_channel() {
 async fn a_stack_protects_a_tonic_channel() {
     let echo = Echo::default();
     let channel = serve(echo.clone()).await;
-    let protocol = Client::new().idempotent(&["/keep.test.Echo/Unary"]);
+    let protocol = Client::new().idempotent(["/keep.test.Echo/Unary"]);
     let retry = RetryLayer::builder().protocol(protocol).build().unwrap();
     echo.script([Reply::Fail(tonic::Status::unavailable("once"))]);
     assert!(
@@ -324,7 +324,7 @@ async fn a_throttle_sheds_calls_to_an_overloaded_channel() {
 
 #[tokio::test]
 async fn a_balancer_over_channels_leaves_a_sick_one_out() {
-    let protocol = Client::new().idempotent(&["/keep.test.Echo/Unary"]);
+    let protocol = Client::new().idempotent(["/keep.test.Echo/Unary"]);
     let echoes = [Echo::default(), Echo::default(), Echo::default()];
     echoes[1].script((0..200).map(|_| Reply::Fail(tonic::Status::unavailable("sick"))));
     let mut peers = Vec::new();

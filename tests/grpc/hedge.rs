@@ -27,7 +27,7 @@ const EXHAUSTED: u16 = 8;
 /// due after 50 ms.
 async fn hedged<const N: usize>(attempts: [End; N]) -> (String, u64, usize) {
     let layer = HedgeLayer::builder()
-        .protocol(Client::new().idempotent(&["/keep.test.Echo/"]))
+        .protocol(Client::new().idempotent(["/keep.test.Echo/"]))
         .delay(Duration::from_millis(50))
         .max_hedges(3)
         .without_budget()

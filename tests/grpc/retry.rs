@@ -69,11 +69,11 @@ async fn only_declared_methods_are_retried() {
     let unavailable = || Reply::Fail(Status::unavailable(""));
     for (client, expected) in [
         (Client::new(), 1),
-        (Client::new().idempotent(&["/keep.test.Echo/Unary"]), 2),
-        (Client::new().idempotent(&["/keep.test.Echo/"]), 2),
-        (Client::new().idempotent(&["/keep.test.Echo"]), 1),
+        (Client::new().idempotent(["/keep.test.Echo/Unary"]), 2),
+        (Client::new().idempotent(["/keep.test.Echo/"]), 2),
+        (Client::new().idempotent(["/keep.test.Echo"]), 1),
         (
-            Client::new().idempotent(&["/keep.test.Echo/ServerStream"]),
+            Client::new().idempotent(["/keep.test.Echo/ServerStream"]),
             1,
         ),
         (

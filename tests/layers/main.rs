@@ -3,6 +3,7 @@
 #![cfg(feature = "http")]
 
 mod bad_input;
+mod call_settings;
 mod callers_deadline;
 mod composition;
 mod contract;

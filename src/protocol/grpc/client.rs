@@ -1,26 +1,21 @@
 //! The client side.
 
-use std::{any::Any, error::Error};
+mod reading;
+
+use std::any::Any;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Request;
 use http_body::Body;
-use tonic::{Code, ConnectError};
+use tonic::Code;
 use tower::BoxError;
 
-use super::{
-    TrackedBody,
-    body::holds_nothing,
-    codes::Codes,
-    status::{Ended, Pushback, code_of},
-};
+use super::codes::Codes;
 use crate::{
-    CarryDeadline, Classify, Deadline, Outcome, Rejected,
-    call::causes,
+    CallSettings, CarryDeadline, Deadline, Outcome,
     protocol::{
-        Advice, Kept, PrimaryError, Proof, Protocol, Replay, Sent, Settle, as_error,
-        http::{self as over_http, Cause, RequestSnapshot, Tape},
-        in_words, settle,
+        Kept, Replay,
+        http::{self as over_http, PathRule, RequestSnapshot, Tape},
     },
 };
 
@@ -62,8 +57,8 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub struct Client {
     codes: Codes,
-    listed: &'static [&'static str],
-    declared: fn(&str) -> bool,
+    /// `None`: no method is.
+    idempotent: Option<PathRule>,
     /// Keeps requests to send them again.
     http: over_http::Client,
 }
@@ -75,8 +70,7 @@ impl Client {
     pub fn new() -> Self {
         Self {
             codes: Codes::default(),
-            listed: &[],
-            declared: |_| false,
+            idempotent: None,
             http: over_http::Client::new(),
         }
     }
@@ -89,18 +83,68 @@ impl Client {
     }
 
     /// Declares that these methods may be called more than once: `"/package.Service/Method"`, or
-    /// `"/package.Service/"` for all of a service.
+    /// `"/package.Service/"` for all of a service. They are added to what was declared before, and
+    /// kept for as long as the program runs.
     #[must_use]
-    pub fn idempotent(mut self, methods: &'static [&'static str]) -> Self {
-        self.listed = methods;
-        self
+    pub fn idempotent(self, methods: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let methods = methods.into_iter();
+        let methods: Vec<String> = methods.map(|method| method.as_ref().into()).collect();
+        self.idempotent_when(move |path| {
+            methods.iter().any(|method| match method.ends_with('/') {
+                true => path.starts_with(method),
+                false => path == method,
+            })
+        })
     }
 
     /// Declares which methods may be called more than once, by their path
-    /// (`/package.Service/Method`).
+    /// (`/package.Service/Method`): those that the closure accepts, and what was declared before.
+    /// The closure is kept for as long as the program runs.
     #[must_use]
-    pub fn idempotent_when(mut self, declared: fn(&str) -> bool) -> Self {
-        self.declared = declared;
+    pub fn idempotent_when<F>(mut self, declared: F) -> Self
+    where
+        F: Fn(&str) -> bool + Send + Sync + 'static,
+    {
+        self.idempotent = Some(match self.idempotent {
+            Some(before) => PathRule::new(move |path| before(path) || declared(path)),
+            None => PathRule::new(declared),
+        });
+        self
+    }
+
+    /// Says of methods, by their path (`/package.Service/Method`), what a request does not say
+    /// itself by a [`CallSettings`] extension. It may be asked more than once about a request. The
+    /// closure is kept for as long as the program runs.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_keep::{CallSettings, Criticality, protocol::grpc::Client};
+    ///
+    /// let client = Client::new().call_settings(|path| match path {
+    ///     "/shop.Search/Query" => CallSettings::new().attempt_timeout(Duration::from_millis(50)),
+    ///     "/shop.Orders/Place" => CallSettings::new().attempts(1).cost(5),
+    ///     _ => CallSettings::new().criticality(Criticality::Critical),
+    /// });
+    /// # let _ = client;
+    /// ```
+    #[must_use]
+    pub fn call_settings<F>(mut self, settings: F) -> Self
+    where
+        F: Fn(&str) -> CallSettings + Send + Sync + 'static,
+    {
+        let by_path = move |head: &over_http::RequestHead<'_>| settings(head.uri.path());
+        self.http = self.http.call_settings(by_path);
+        self
+    }
+
+    /// Changes the head of a request just before it is sent again: see
+    /// [`http::Client::before_retry`](over_http::Client::before_retry).
+    #[must_use]
+    pub fn before_retry<F>(mut self, change: F) -> Self
+    where
+        F: Fn(&mut http::request::Parts) + Send + Sync + 'static,
+    {
+        self.http = self.http.before_retry(change);
         self
     }
 
@@ -137,11 +181,7 @@ impl Client {
     }
 
     fn is_idempotent(&self, path: &str) -> bool {
-        let listed = |method: &&str| match method.ends_with('/') {
-            true => path.starts_with(*method),
-            false => path == *method,
-        };
-        self.listed.iter().any(listed) || (self.declared)(path)
+        self.idempotent.is_some_and(|rule| rule(path))
     }
 }
 
@@ -149,153 +189,11 @@ impl Client {
     pub(super) fn http(&self) -> &over_http::Client {
         &self.http
     }
-
-    /// What an error says of the upstream. Without a status it says that it cannot be reached.
-    fn outcome_of(&self, error: Option<&(dyn Error + 'static)>) -> Outcome {
-        let rejected = error.and_then(Rejected::find);
-        rejected.and_then(Rejected::outcome).unwrap_or_else(|| {
-            let code = error.and_then(code_of).unwrap_or(Code::Unavailable);
-            self.codes.outcome_of(code)
-        })
-    }
-}
-
-impl Client {
-    /// What an error says that no layer of this crate made.
-    fn advise_on_failure(&self, error: &(dyn Error + 'static)) -> Advice {
-        // A channel puts its errors into one of its own. Further in, it is that of a call which
-        // somebody's service has made of this one.
-        let cause = match causes(error)
-            .take(2)
-            .any(|cause| cause.is::<ConnectError>())
-        {
-            true => Cause::NotSent,
-            false => match code_of(error) {
-                // The second is what a channel's own timeout is.
-                Some(Code::Unavailable | Code::DeadlineExceeded) => Cause::Unknown,
-                Some(_) => return Advice::Stop,
-                None => Cause::of_channel(error),
-            },
-        };
-        self.http.advise_on_error(cause)
-    }
 }
 
 impl Default for Client {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl<B: Body, Err: 'static> Classify<Response<B>, Err> for Client {
-    fn classify(&self, result: Result<&Response<B>, &Err>) -> Outcome {
-        match result {
-            Ok(response) => self
-                .codes
-                .read_head(response)
-                .map_or(Outcome::Success, |(outcome, _)| outcome),
-            Err(error) => self.outcome_of(as_error(error)),
-        }
-    }
-}
-
-impl<B, Err> Protocol<Response<B>, Err> for Client
-where
-    B: Body<Error: 'static> + Unpin,
-    Err: Into<BoxError> + 'static,
-{
-    type Response<T: Settle> = Response<TrackedBody<B, T>>;
-    type Error = BoxError;
-
-    fn settle<T: Settle>(
-        &self,
-        result: Result<Response<B>, Err>,
-        permit: T,
-    ) -> Result<Self::Response<T>, BoxError> {
-        match result.map_err(Into::into) {
-            Ok(response) => {
-                let said = self.codes.read_head(&response);
-                let peek = said.is_none() && holds_nothing::<T>();
-                let mut response =
-                    TrackedBody::track(response, permit, said, self.codes, Code::Unknown);
-                if peek {
-                    response.body_mut().peek();
-                }
-                Ok(response)
-            }
-            Err(error) => {
-                let outcome = self.outcome_of(Some(&*error));
-                settle(permit, Rejected::find(&*error), (outcome, None));
-                Err(error)
-            }
-        }
-    }
-
-    fn reject<T: Settle>(&self, rejected: Box<Rejected>) -> Result<Self::Response<T>, BoxError> {
-        Err(rejected)
-    }
-
-    fn not_ready(&self, error: Err) -> BoxError {
-        error.into()
-    }
-
-    fn advise(&self, _: Outcome, result: Result<&Self::Response<()>, &BoxError>) -> Advice {
-        match result {
-            Ok(response) => match response.extensions().get::<Rejected>() {
-                Some(rejected) if rejected.kind.is_local() => Advice::from(rejected),
-                _ => advise_on_end(Ended::of_head(response).or_else(|| response.body().ended())),
-            },
-            Err(error) => match Rejected::find(&**error) {
-                Some(rejected) if rejected.kind.is_local() => Advice::from(rejected),
-                Some(_) => retry(Sent::Maybe),
-                None => self.advise_on_failure(&**error),
-            },
-        }
-    }
-
-    fn proof(&self, advice: Advice, result: Result<&Self::Response<()>, &BoxError>) -> Proof {
-        match result {
-            Ok(_) => advice.into(),
-            Err(error) => Cause::of_channel(&**error).proof(advice),
-        }
-    }
-
-    /// Of requests as tonic makes and takes them.
-    fn deadline_of(&self, request: &dyn Any) -> Option<Deadline> {
-        let request = request.downcast_ref::<Request<tonic::body::Body>>()?;
-        CarryDeadline::deadline(self, request)
-    }
-
-    fn tell_deadline(&self, request: &mut dyn Any, deadline: Deadline) {
-        if let Some(request) = request.downcast_mut::<Request<tonic::body::Body>>() {
-            self.set_deadline(request, deadline);
-        }
-    }
-
-    #[inline]
-    fn judge(
-        &self,
-        classified: Outcome,
-        result: Result<&Self::Response<()>, &BoxError>,
-    ) -> Outcome {
-        result.map_or_else(|error| self.outcome_of(Some(&**error)), |_| classified)
-    }
-
-    fn error<'a>(&self, error: &'a BoxError) -> Option<&'a (dyn Error + 'static)> {
-        Some(&**error)
-    }
-
-    fn describe(&self, result: Result<&Self::Response<()>, &BoxError>) -> String {
-        match result {
-            Ok(response) => {
-                Ended::in_words(Ended::of_head(response).or_else(|| response.body().ended()))
-            }
-            Err(error) => in_words(&**error),
-        }
-    }
-
-    fn note_primary<T: Settle>(&self, response: &mut Self::Response<T>, primary: PrimaryError) {
-        response.extensions_mut().insert(primary);
     }
 }
 
@@ -368,24 +266,4 @@ where
     fn can_prove_unsent(&self) -> bool {
         Replay::<Request<B>>::can_prove_unsent(&self.http)
     }
-}
-
-/// What the status says, if it has come.
-fn advise_on_end(ended: Option<Ended>) -> Advice {
-    let sent = Sent::Maybe;
-    match ended {
-        Some(Ended { code, pushback }) => match (code, pushback) {
-            (Code::Unavailable, Pushback::None) => retry(sent),
-            (Code::Unavailable | Code::ResourceExhausted, Pushback::After(after)) => {
-                Advice::RetryExactly { sent, after }
-            }
-            (Code::Unavailable | Code::ResourceExhausted, Pushback::Never) => Advice::DoNotRetry,
-            _ => Advice::Stop,
-        },
-        None => Advice::Stop,
-    }
-}
-
-fn retry(sent: Sent) -> Advice {
-    Advice::Retry { sent, after: None }
 }

@@ -4,8 +4,8 @@ use http::Request;
 
 use super::{Client, Server};
 use crate::{
-    CarryDeadline, Deadline, Timeouts,
-    protocol::http::{read_deadline, shorten_grpc},
+    CallSettings, CarryDeadline, Deadline, Timeouts,
+    protocol::http::{RequestHead, read_deadline, shorten_grpc},
 };
 
 /// A caller of gRPC sets its deadline in `grpc-timeout`, as tonic's `Request::set_timeout` does. It
@@ -38,6 +38,11 @@ impl<B> CarryDeadline<Request<B>> for Client {
     fn timeouts(&self, request: &Request<B>) -> Option<Timeouts> {
         self.http().timeouts(request)
     }
+
+    #[inline]
+    fn settings(&self, request: &Request<B>) -> CallSettings {
+        self.http().settings(request)
+    }
 }
 
 /// Of a server, what the caller says in `grpc-timeout` counts: that is what it is for.
@@ -59,7 +64,12 @@ impl<B> CarryDeadline<Request<B>> for Server {
 
     #[inline]
     fn timeouts(&self, request: &Request<B>) -> Option<Timeouts> {
-        request.extensions().get().copied()
+        Some(RequestHead::of(request).settings().timeouts)
+    }
+
+    #[inline]
+    fn settings(&self, request: &Request<B>) -> CallSettings {
+        RequestHead::of(request).settings()
     }
 }
 

@@ -14,7 +14,7 @@
 //! use tower_keep::{circuit_breaker::CircuitBreakerLayer, protocol::grpc, retry::RetryLayer};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
-//! let client = grpc::Client::new().idempotent(&["/grpc.health.v1.Health/Check"]);
+//! let client = grpc::Client::new().idempotent(["/grpc.health.v1.Health/Check"]);
 //! let stack = ServiceBuilder::new()
 //!     .layer(RetryLayer::builder().protocol(client).build()?)
 //!     .layer(CircuitBreakerLayer::builder().protocol(client).build()?)

@@ -5,11 +5,12 @@ use http::{HeaderMap, Request, StatusCode, request::Parts};
 use super::{
     Attempt, CloneBody, CopyBody, RecordBody, deadline_fields,
     error::Cause,
-    rules::{AdviceRule, IdempotentRule},
-    status::{Classifier, Statuses},
+    rules::{AdviceRule, ClassifyRule, IdempotentRule, ResendRule, SettingsRule},
+    status::Statuses,
 };
 use crate::{Deadline, Outcome, protocol::Advice};
 
+mod calls;
 mod reading;
 
 /// HTTP on the asking side: rejections are errors, boxed as is tower's convention.
@@ -28,7 +29,7 @@ mod reading;
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Client<K = RecordBody> {
-    classifier: Option<Classifier>,
+    classifier: Option<ClassifyRule>,
     also_retried: Statuses,
     strict: bool,
     attempt_headers: bool,
@@ -39,6 +40,8 @@ pub struct Client<K = RecordBody> {
     bodies: K,
     idempotent: Option<IdempotentRule>,
     advice: Option<AdviceRule>,
+    settings: Option<SettingsRule>,
+    before_retry: Option<ResendRule>,
 }
 
 /// A request extension that declares this one request idempotent, whatever its method.
@@ -66,21 +69,24 @@ impl Client {
             bodies: RecordBody,
             idempotent: None,
             advice: None,
+            settings: None,
+            before_retry: None,
         }
     }
 }
 
 impl<K> Client<K> {
-    /// Classifies responses by status and fields; where the function says `None`, the table does.
+    /// Classifies responses by status and fields. Where the closure says `None`, the table does. It
+    /// is kept for as long as the program runs.
     ///
     /// A 502, 503, 504 or 429 that it calls a success, or ignores, is not retried either. What a
     /// layer of this crate further in made is never asked about.
     #[must_use]
-    pub fn classify_response(
-        mut self,
-        classify: fn(StatusCode, &HeaderMap) -> Option<Outcome>,
-    ) -> Self {
-        self.classifier = Some(classify);
+    pub fn classify_response<F>(mut self, classify: F) -> Self
+    where
+        F: Fn(StatusCode, &HeaderMap) -> Option<Outcome> + Send + Sync + 'static,
+    {
+        self.classifier = Some(ClassifyRule::new(classify));
         self
     }
 
@@ -266,6 +272,8 @@ impl<K> Client<K> {
             body_limit,
             idempotent,
             advice,
+            settings,
+            before_retry,
             ..
         } = self;
         Client {
@@ -279,6 +287,8 @@ impl<K> Client<K> {
             bodies,
             idempotent,
             advice,
+            settings,
+            before_retry,
         }
     }
 
@@ -315,6 +325,7 @@ impl<K> Client<K> {
         // An extension costs an allocation, so the first attempt has none.
         if attempt > 1 {
             request.extensions_mut().insert(Attempt(attempt));
+            self.change_head(request);
         }
         if self.attempt_headers {
             Attempt(attempt).write(request.headers_mut());

@@ -2,8 +2,8 @@
 
 use http::Request;
 
-use super::{Client, Server, UntilBodyEnd, deadline_fields::read};
-use crate::{CarryDeadline, Deadline, Timeouts};
+use super::{Client, RequestHead, Server, UntilBodyEnd, deadline_fields::read};
+use crate::{CallSettings, CarryDeadline, Deadline, Timeouts};
 
 impl<K, B> CarryDeadline<Request<B>> for Client<K> {
     #[inline]
@@ -27,7 +27,12 @@ impl<K, B> CarryDeadline<Request<B>> for Client<K> {
 
     #[inline]
     fn timeouts(&self, request: &Request<B>) -> Option<Timeouts> {
-        request.extensions().get().copied()
+        Some(self.settings_of(&RequestHead::of(request)).timeouts)
+    }
+
+    #[inline]
+    fn settings(&self, request: &Request<B>) -> CallSettings {
+        self.settings_of(&RequestHead::of(request))
     }
 }
 
@@ -53,7 +58,12 @@ impl<B, R> CarryDeadline<Request<B>> for Server<R> {
 
     #[inline]
     fn timeouts(&self, request: &Request<B>) -> Option<Timeouts> {
-        request.extensions().get().copied()
+        Some(RequestHead::of(request).settings().timeouts)
+    }
+
+    #[inline]
+    fn settings(&self, request: &Request<B>) -> CallSettings {
+        RequestHead::of(request).settings()
     }
 }
 
@@ -82,5 +92,10 @@ where
     #[inline]
     fn timeouts(&self, request: &Req) -> Option<Timeouts> {
         self.inner().timeouts(request)
+    }
+
+    #[inline]
+    fn settings(&self, request: &Req) -> CallSettings {
+        self.inner().settings(request)
     }
 }

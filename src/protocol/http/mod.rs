@@ -53,6 +53,7 @@ mod client;
 mod deadline;
 mod deadline_fields;
 mod error;
+mod head;
 mod keep_body;
 #[cfg(feature = "serde")]
 mod problem;
@@ -78,6 +79,7 @@ pub use client::{Client, Idempotent, NotIdempotent};
 pub(super) use deadline_fields::{read as read_deadline, shorten_grpc};
 #[cfg(feature = "tonic-014")]
 pub(super) use error::Cause;
+pub use head::RequestHead;
 pub use keep_body::{CloneBody, CopyBody, KeepBody, RecordBody};
 #[cfg(feature = "serde")]
 pub use problem::{Problem, ProblemType};
@@ -87,6 +89,8 @@ pub use replay::ReplayBody;
 pub(super) use replay::Tape;
 #[cfg(feature = "fault")]
 pub(crate) use retry_after::seconds as retry_after_seconds;
+#[cfg(feature = "tonic-014")]
+pub(in crate::protocol) use rules::PathRule;
 pub use server::Server;
 pub use snapshot::RequestSnapshot;
 pub use tracked_body::TrackedBody;

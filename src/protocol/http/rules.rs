@@ -4,17 +4,32 @@ use std::{fmt, ops::Deref};
 
 use http::{HeaderMap, StatusCode, request::Parts, response};
 
-use crate::{Rejected, protocol::Advice};
+use super::head::RequestHead;
+use crate::{CallSettings, Outcome, Rejected, protocol::Advice};
 
 /// A user's closure. Protocols are copied freely, so it is kept for as long as the program runs;
 /// one that captures nothing takes no memory.
-pub(super) struct Rule<F: ?Sized + 'static>(&'static F);
+pub(in crate::protocol) struct Rule<F: ?Sized + 'static>(&'static F);
 
 /// Which requests are idempotent.
 pub(super) type IdempotentRule = Rule<dyn Fn(&Parts) -> bool + Send + Sync>;
 
 /// What a retry may do after a response.
 pub(super) type AdviceRule = Rule<dyn Fn(StatusCode, &HeaderMap) -> Option<Advice> + Send + Sync>;
+
+/// Changes what a response means. `None` leaves it to the table.
+pub(super) type ClassifyRule =
+    Rule<dyn Fn(StatusCode, &HeaderMap) -> Option<Outcome> + Send + Sync>;
+
+/// What a request does not say of itself.
+pub(super) type SettingsRule = Rule<dyn Fn(&RequestHead<'_>) -> CallSettings + Send + Sync>;
+
+/// Changes a request that is sent again.
+pub(super) type ResendRule = Rule<dyn Fn(&mut Parts) + Send + Sync>;
+
+/// Which methods, by their path, are idempotent.
+#[cfg(feature = "tonic-014")]
+pub(in crate::protocol) type PathRule = Rule<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// What else the head of a rejection says.
 pub(super) type HeadRule = Rule<dyn Fn(&mut response::Parts, &Rejected) + Send + Sync>;
@@ -29,6 +44,35 @@ impl AdviceRule {
     pub(super) fn new(
         rule: impl Fn(StatusCode, &HeaderMap) -> Option<Advice> + Send + Sync + 'static,
     ) -> Self {
+        Self(Box::leak(Box::new(rule)))
+    }
+}
+
+impl ClassifyRule {
+    pub(super) fn new(
+        rule: impl Fn(StatusCode, &HeaderMap) -> Option<Outcome> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Box::leak(Box::new(rule)))
+    }
+}
+
+impl SettingsRule {
+    pub(super) fn new(
+        rule: impl Fn(&RequestHead<'_>) -> CallSettings + Send + Sync + 'static,
+    ) -> Self {
+        Self(Box::leak(Box::new(rule)))
+    }
+}
+
+impl ResendRule {
+    pub(super) fn new(rule: impl Fn(&mut Parts) + Send + Sync + 'static) -> Self {
+        Self(Box::leak(Box::new(rule)))
+    }
+}
+
+#[cfg(feature = "tonic-014")]
+impl PathRule {
+    pub(in crate::protocol) fn new(rule: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self(Box::leak(Box::new(rule)))
     }
 }

@@ -12,8 +12,8 @@ use super::{
     NoBody, ProblemJson, RejectionBody,
     error::Cause,
     rate_limit_fields, retry_after,
-    rules::HeadRule,
-    status::{Classifier, outcome_of, rejection_of},
+    rules::{ClassifyRule, HeadRule},
+    status::{outcome_of, rejection_of},
     upgrade,
     x_rate_limit::{self, XRateLimit},
 };
@@ -47,7 +47,7 @@ use crate::{
 pub struct Server<R = NoBody> {
     rejection: R,
     head: Option<HeadRule>,
-    classifier: Option<Classifier>,
+    classifier: Option<ClassifyRule>,
     read_deadline: bool,
     x_rate_limit: Option<XRateLimit>,
     busy_hint: Option<Duration>,
@@ -151,14 +151,14 @@ impl<R> Server<R> {
         self
     }
 
-    /// Classifies responses by status and fields; where the function says `None`,
-    /// [the table](super#what-a-result-means) does.
+    /// Classifies responses by status and fields. Where the closure says `None`,
+    /// [the table](super#what-a-result-means) does. It is kept for as long as the program runs.
     #[must_use]
-    pub fn classify_response(
-        mut self,
-        classify: fn(StatusCode, &HeaderMap) -> Option<Outcome>,
-    ) -> Self {
-        self.classifier = Some(classify);
+    pub fn classify_response<F>(mut self, classify: F) -> Self
+    where
+        F: Fn(StatusCode, &HeaderMap) -> Option<Outcome> + Send + Sync + 'static,
+    {
+        self.classifier = Some(ClassifyRule::new(classify));
         self
     }
 }

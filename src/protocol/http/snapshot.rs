@@ -6,7 +6,7 @@ use http::{Method, Request, header::UPGRADE, request::Parts};
 
 #[cfg(feature = "tonic-014")]
 use super::replay::Tape;
-use super::{Client, Idempotent, KeepBody, NotIdempotent};
+use super::{Client, Idempotent, KeepBody, NotIdempotent, RequestHead};
 use crate::{
     Deadline,
     protocol::{Kept, Replay},
@@ -23,9 +23,11 @@ impl<K: KeepBody<B>, B> Replay<Request<B>> for Client<K> {
     fn prepare(&self, request: Request<B>) -> (Self::Request, Option<Kept<Self::Snapshot>>) {
         let (parts, body) = request.into_parts();
         let idempotent = is_idempotent(self, &parts);
+        let attempts = self.settings_of(&RequestHead::of_parts(&parts)).attempts;
         let (body, kept) = self.bodies().keep(body, idempotent, self.longest_kept());
         let kept = kept.map(|body| Kept {
             idempotent,
+            attempts,
             snapshot: RequestSnapshot {
                 head: parts.clone(),
                 body,

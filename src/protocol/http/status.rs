@@ -1,12 +1,10 @@
 //! What a status means, to a circuit and to a retry: the one table of both. Its documentation for
 //! users is in the module above.
 
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 
+use super::rules::ClassifyRule;
 use crate::{Outcome, Rejected};
-
-/// Changes what a response means; `None` leaves it to the table.
-pub(super) type Classifier = fn(StatusCode, &HeaderMap) -> Option<Outcome>;
 
 /// Whether a status is a reason to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +17,7 @@ pub(super) enum Retried {
 }
 
 /// What a response says about the service that made it.
-pub(super) fn outcome_of<B>(response: &Response<B>, classifier: Option<Classifier>) -> Outcome {
+pub(super) fn outcome_of<B>(response: &Response<B>, classifier: Option<ClassifyRule>) -> Outcome {
     let rejected = response.extensions().get::<Rejected>();
     if let Some(outcome) = rejected.and_then(Rejected::outcome) {
         return outcome;

@@ -1,0 +1,105 @@
+//! What a client says of single calls.
+
+use std::mem;
+
+use http::{Request, request::Parts};
+
+use super::Client;
+use crate::{
+    CallSettings,
+    protocol::http::{
+        RequestHead,
+        rules::{ResendRule, SettingsRule},
+    },
+};
+
+impl<K> Client<K> {
+    /// Says of requests, by their head, what they do not say themselves by a [`CallSettings`]
+    /// extension: how long a host may take, what a path costs. It may be asked more than once about
+    /// a request. The closure is kept for as long as the program runs.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_keep::{CallSettings, protocol::http::Client, stack};
+    ///
+    /// let stack = stack::client().http().protocol(|client: Client| {
+    ///     client.call_settings(|head| match head.uri.host() {
+    ///         Some("reports.example") => CallSettings::new()
+    ///             .attempt_timeout(Duration::from_secs(20))
+    ///             .total_timeout(Duration::from_secs(60))
+    ///             .attempts(1),
+    ///         _ => CallSettings::new(),
+    ///     })
+    /// });
+    /// # let _ = stack.build().unwrap();
+    /// ```
+    #[must_use]
+    pub fn call_settings<F>(mut self, settings: F) -> Self
+    where
+        F: Fn(&RequestHead<'_>) -> CallSettings + Send + Sync + 'static,
+    {
+        self.settings = Some(SettingsRule::new(settings));
+        self
+    }
+
+    /// Changes the head of a request just before it is sent again, by a retry or a hedge: a new
+    /// token after a 401, another host. The extension [`Attempt`](crate::protocol::http::Attempt)
+    /// tells which attempt it is. In a stack the gates see the request as it was changed. The
+    /// closure runs on the path of the call, so it must not block: fetch a token elsewhere, and
+    /// read it here. It is kept for as long as the program runs.
+    ///
+    /// ```
+    /// use std::sync::{Arc, RwLock};
+    /// use http::{HeaderValue, StatusCode, header::AUTHORIZATION};
+    /// use tower_keep::protocol::{Advice, Sent, http::Client};
+    ///
+    /// let token = Arc::new(RwLock::new(HeaderValue::from_static("Bearer new")));
+    /// let client = Client::new()
+    ///     // The server has not acted on a request that it answers with a 401.
+    ///     .advise(|status, _| {
+    ///         let again = Advice::Retry { sent: Sent::No, after: None };
+    ///         (status == StatusCode::UNAUTHORIZED).then_some(again)
+    ///     })
+    ///     .before_retry(move |head| {
+    ///         let token = token.read().unwrap().clone();
+    ///         head.headers.insert(AUTHORIZATION, token);
+    ///     });
+    /// # let _ = client;
+    /// ```
+    #[must_use]
+    pub fn before_retry<F>(mut self, change: F) -> Self
+    where
+        F: Fn(&mut Parts) + Send + Sync + 'static,
+    {
+        self.before_retry = Some(ResendRule::new(change));
+        self
+    }
+
+    /// What a request says of itself, or the closure says of it.
+    #[inline]
+    pub(in crate::protocol) fn settings_of(&self, head: &RequestHead<'_>) -> CallSettings {
+        let own = head.settings();
+        match self.settings {
+            Some(rule) => own.or(rule(head)),
+            None => own,
+        }
+    }
+
+    /// Lets the closure change a request that is sent again.
+    pub(super) fn change_head<B>(&self, request: &mut Request<B>) {
+        let Some(change) = self.before_retry else {
+            return;
+        };
+        let (mut head, ()) = Request::new(()).into_parts();
+        let swap = |head: &mut Parts, request: &mut Request<B>| {
+            mem::swap(&mut head.method, request.method_mut());
+            mem::swap(&mut head.uri, request.uri_mut());
+            mem::swap(&mut head.version, request.version_mut());
+            mem::swap(&mut head.headers, request.headers_mut());
+            mem::swap(&mut head.extensions, request.extensions_mut());
+        };
+        swap(&mut head, request);
+        change(&mut head);
+        swap(&mut head, request);
+    }
+}
