@@ -104,6 +104,9 @@ pub struct CircuitBreakerSettings<In: Place = Alone> {
     /// If true, `poll_ready` is pending while it rejects. Default `false`.
     #[serde(deserialize_with = "scalar")]
     pub backpressure: bool,
+    /// If true, the process is not ready while it is open. Default `false`.
+    #[serde(deserialize_with = "scalar")]
+    pub critical: bool,
     /// The largest number of keys with a circuit, if the code sets a key. Default 1024.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_keys: Option<usize>,
@@ -234,6 +237,7 @@ impl<In: Place> From<BreakerConfig> for CircuitBreakerSettings<In> {
             lease: config.lease.map(HumanDuration),
             ramp: config.ramp.into(),
             backpressure: false,
+            critical: false,
             max_keys: None,
             overflow: None,
             missing: None,
@@ -275,7 +279,8 @@ impl<In: Place> CircuitBreakerSettings<In> {
     pub fn builder(&self) -> CircuitBreakerBuilder {
         let mut builder = CircuitBreakerLayer::builder()
             .config(self.config())
-            .enabled(self.enabled);
+            .enabled(self.enabled)
+            .critical(self.critical);
         if self.backpressure {
             builder = builder.backpressure();
         }
@@ -304,6 +309,7 @@ impl<In: Place> CircuitBreakerSettings<In> {
         same(LAYER, "name", &before.name, &self.name)?;
         let waits = (&before.backpressure, &self.backpressure);
         same(LAYER, "backpressure", waits.0, waits.1)?;
+        same(LAYER, "critical", &before.critical, &self.critical)?;
         same(LAYER, "max_keys", &before.max_keys, &self.max_keys)?;
         same_part(LAYER, "overflow", &before.overflow, &self.overflow)?;
         same_part(LAYER, "missing", &before.missing, &self.missing)?;

@@ -11,9 +11,9 @@ use crate::{
     rate_limit::RateLimitBuilder,
     retry::RetryConfig,
     settings::{
-        BulkheadSettings, CircuitBreakerSettings, HumanDuration, HumanRate, InClient, OrOff,
-        RateLimitSettings, RetrySettings, Settings,
-        fixed::same,
+        BulkheadSettings, CircuitBreakerSettings, HedgeSettings, HumanDuration, HumanRate,
+        InClient, OrOff, RateLimitSettings, RetrySettings, Settings, ThrottleSettings,
+        fixed::{same, same_part},
         part::{optional_part, part, unless_off},
         parts::{CallsOf, calls_from, checked_calls, in_own_words, partial_in, rate_from},
         scalar::{given, scalar},
@@ -48,7 +48,7 @@ use crate::{
 #[cfg_attr(
     feature = "schemars",
     derive(schemars::JsonSchema),
-    schemars(transform = crate::settings::schema::written("retry circuit_breaker rate rate_limit bulkhead"))
+    schemars(transform = crate::settings::schema::written("retry hedge circuit_breaker throttle rate rate_limit bulkhead"))
 )]
 #[serde(
     remote = "Self",
@@ -66,9 +66,21 @@ pub struct ClientSettings {
     /// The retries. `enabled = false` leaves them out.
     #[serde(deserialize_with = "part")]
     pub retry: RetrySettings,
+    /// The hedge, for a stack that the code builds with one in place of retries.
+    #[serde(
+        deserialize_with = "unless_off",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub hedge: Option<HedgeSettings>,
     /// The circuit breaker of each host. `enabled = false` leaves it out.
     #[serde(deserialize_with = "part")]
     pub circuit_breaker: CircuitBreakerSettings<InClient>,
+    /// The throttle of each host. Default: none.
+    #[serde(
+        deserialize_with = "unless_off",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub throttle: Option<ThrottleSettings>,
     /// The rate at which calls are sent. Default: any.
     #[serde(
         deserialize_with = "value_unless_off",
@@ -128,7 +140,9 @@ impl Default for ClientSettings {
             name: None,
             total_timeout: OrOff::On(TOTAL.into()),
             retry: RetrySettings::default(),
+            hedge: None,
             circuit_breaker: CircuitBreakerSettings::default(),
+            throttle: None,
             rate: None,
             burst: None,
             rate_limit: None,
@@ -146,8 +160,8 @@ impl ClientSettings {
     /// that no file can tell, such as a fallback.
     ///
     /// # Errors
-    /// What the parts' `builder` rejects; settings of retries for a stack without. All else is
-    /// checked by `build`.
+    /// What the parts' `builder` rejects; settings of retries, or of a hedge, for a stack without.
+    /// All else is checked by `build`.
     pub fn apply_to<P, W, R, X, F>(
         &self,
         builder: ClientBuilder<P, W, Parts<R, Own, Own, X, F>>,
@@ -164,6 +178,12 @@ impl ClientSettings {
         let mut builder = builder
             .with_retry(self.retry.builder()?)
             .circuit_breaker(|_| circuit);
+        if let Some(hedge) = &self.hedge {
+            builder = builder.with_hedge(hedge.builder()?)?;
+        }
+        if let Some(throttle) = &self.throttle {
+            builder = builder.throttle(|_| throttle.builder());
+        }
         if let Some(name) = &self.name {
             builder = builder.name(name.clone());
         }
@@ -239,6 +259,18 @@ impl ClientSettings {
         if config != before.retry_config()? {
             changes = changes.retry(config);
         }
+        if let Some((before, after)) = both("hedge", &before.hedge, &self.hedge)? {
+            let now = before.config();
+            let config = after.config_from(before, now)?;
+            if config != now {
+                changes = changes.hedge(config);
+            }
+        }
+        if let Some((before, after)) = both("throttle", &before.throttle, &self.throttle)? {
+            if let Some(config) = after.config_from(before)? {
+                changes = changes.throttle(config);
+            }
+        }
         let circuit = &before.circuit_breaker;
         if let Some(config) = self.circuit_breaker.config_from(circuit)? {
             changes = changes.circuit_breaker(config);
@@ -265,6 +297,22 @@ impl ClientSettings {
     }
 }
 
+/// A part before and after, if it is there.
+///
+/// # Errors
+/// It was added or taken out.
+fn both<'a, T: PartialEq + Serialize>(
+    field: &'static str,
+    before: &'a Option<T>,
+    after: &'a Option<T>,
+) -> Result<Option<(&'a T, &'a T)>, ConfigError> {
+    match (before, after) {
+        (None, None) => Ok(None),
+        (Some(before), Some(after)) => Ok(Some((before, after))),
+        (before, after) => same_part("stack", field, before, after).map(|()| None),
+    }
+}
+
 /// A timeout, if it is another than before.
 pub(super) fn duration_from(
     field: &'static str,
@@ -288,9 +336,16 @@ impl Settings for ClientSettings {
     fn lost_since(&self, before: &Self) -> Option<String> {
         let limit = self.rate_limit.as_ref();
         let bulkhead = self.bulkhead.as_ref();
+        let hedge = self.hedge.as_ref();
+        let throttle = self.throttle.as_ref();
         let parts = [
             ("", self.partial),
             ("retry.", self.retry.partial),
+            ("hedge.", hedge.is_some_and(|hedge| hedge.partial)),
+            (
+                "throttle.",
+                throttle.is_some_and(|throttle| throttle.partial),
+            ),
             ("circuit_breaker.", self.circuit_breaker.partial),
             ("rate_limit.", limit.is_some_and(|limit| limit.partial)),
             (

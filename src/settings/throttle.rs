@@ -119,17 +119,28 @@ impl ThrottleSettings {
     }
 }
 
+impl ThrottleSettings {
+    /// The settings of the algorithm, if they are others than before.
+    ///
+    /// # Errors
+    /// Something differs that a running throttle cannot change.
+    pub(super) fn config_from(&self, before: &Self) -> Result<Option<ThrottleConfig>, ConfigError> {
+        const LAYER: &str = "throttle";
+        same(LAYER, "enabled", &before.enabled, &self.enabled)?;
+        same(LAYER, "name", &before.name, &self.name)?;
+        let config = self.config();
+        Ok((config != before.config()).then_some(config))
+    }
+}
+
 impl Settings for ThrottleSettings {
     type Handle = ThrottleHandle;
 
     fn update(&self, handle: &ThrottleHandle, before: &Self) -> Result<Changed, ConfigError> {
-        const LAYER: &str = "throttle";
-        same(LAYER, "enabled", &before.enabled, &self.enabled)?;
-        same(LAYER, "name", &before.name, &self.name)?;
-        if self.config() == before.config() {
-            return Ok(Changed::default());
+        match self.config_from(before)? {
+            Some(config) => handle.update(config),
+            None => Ok(Changed::default()),
         }
-        handle.update(self.config())
     }
 
     fn lost_since(&self, before: &Self) -> Option<String> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     Changed, ConfigError,
-    hedge::{HedgeBuilder, HedgeHandle, HedgeLayer},
+    hedge::{HedgeBuilder, HedgeConfig, HedgeHandle, HedgeLayer},
     settings::{
         BudgetSettings, HumanDuration, Settings, Share,
         fixed::{required, same, same_part},
@@ -219,6 +219,48 @@ impl HedgeSettings {
     }
 }
 
+impl HedgeSettings {
+    /// The settings `now`, with what differs from those of the file `before`.
+    ///
+    /// # Errors
+    /// Something differs that a running hedge cannot change.
+    pub(super) fn config_from(
+        &self,
+        before: &Self,
+        now: HedgeConfig,
+    ) -> Result<HedgeConfig, ConfigError> {
+        const LAYER: &str = "hedge";
+        same(LAYER, "enabled", &before.enabled, &self.enabled)?;
+        same(LAYER, "name", &before.name, &self.name)?;
+        same(LAYER, "quantile", &before.quantile, &self.quantile)?;
+        same_part(LAYER, "budget", &before.budget, &self.budget)?;
+        let mut config = now;
+        match (before.delay, self.delay) {
+            (before, after) if before == after => {}
+            (_, Some(HumanDuration(delay))) => config.delay = delay,
+            // Its default depends on the quantile, and is that of a layer that is built.
+            (before, after) => same(LAYER, "delay", &before, &after)?,
+        }
+        if self.max_hedges != before.max_hedges {
+            config.max_hedges = self.max_hedges;
+        }
+        Ok(config)
+    }
+
+    /// Returns what a hedge is built with by these settings.
+    #[cfg(feature = "http")]
+    pub(super) fn config(&self) -> HedgeConfig {
+        let mut config = HedgeConfig {
+            max_hedges: self.max_hedges,
+            ..HedgeConfig::default()
+        };
+        if let Some(HumanDuration(delay)) = self.delay {
+            config.delay = delay;
+        }
+        config
+    }
+}
+
 impl Settings for TimeoutSettings {
     type Handle = TimeoutHandle;
 
@@ -242,22 +284,7 @@ impl Settings for HedgeSettings {
     type Handle = HedgeHandle;
 
     fn update(&self, handle: &HedgeHandle, before: &Self) -> Result<Changed, ConfigError> {
-        const LAYER: &str = "hedge";
-        same(LAYER, "enabled", &before.enabled, &self.enabled)?;
-        same(LAYER, "name", &before.name, &self.name)?;
-        same(LAYER, "quantile", &before.quantile, &self.quantile)?;
-        same_part(LAYER, "budget", &before.budget, &self.budget)?;
-        let mut config = handle.config();
-        match (before.delay, self.delay) {
-            (before, after) if before == after => {}
-            (_, Some(HumanDuration(delay))) => config.delay = delay,
-            // Its default depends on the quantile, and is that of a layer that is built.
-            (before, after) => same(LAYER, "delay", &before, &after)?,
-        }
-        if self.max_hedges != before.max_hedges {
-            config.max_hedges = self.max_hedges;
-        }
-        handle.update(config)
+        handle.update(self.config_from(before, handle.config())?)
     }
 
     fn lost_since(&self, before: &Self) -> Option<String> {

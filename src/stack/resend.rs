@@ -50,6 +50,16 @@ pub trait Resend<P, W> {
     /// Makes it.
     fn layer(self, of: Resending<P, W>) -> Result<Resent<Self::Layer>, ConfigError>;
 
+    /// Takes the settings of a hedge.
+    ///
+    /// # Errors
+    /// It is none.
+    fn set_hedge(&mut self, hedge: HedgeBuilder) -> Result<(), ConfigError> {
+        let _ = hedge;
+        let fix = "leave it, or build the stack with `.hedge(|hedge| hedge)`";
+        Err(ConfigError::new("hedge", "set", fix).of("stack", None))
+    }
+
     /// The least wait of a hedge, if it is one.
     fn delay(&self) -> Option<Duration> {
         None
@@ -127,6 +137,11 @@ impl<P, W: Clone> Resend<P, W> for Hedging {
             budgets: handle,
             layer,
         })
+    }
+
+    fn set_hedge(&mut self, hedge: HedgeBuilder) -> Result<(), ConfigError> {
+        self.0 = hedge;
+        Ok(())
     }
 
     fn delay(&self) -> Option<Duration> {

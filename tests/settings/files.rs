@@ -10,7 +10,7 @@ use tower_keep::{
     rate_limit::Rate,
     settings::{
         self, Alone, BulkheadSettings, CircuitBreakerSettings, ClientSettings, HedgeSettings,
-        OrOff, RateLimitSettings, ReadError, Reload, RetrySettings, ServerSettings,
+        OrOff, RateLimitSettings, ReadError, Reload, RetrySettings, ServerSettings, Settings,
         ThrottleSettings, TimeoutSettings,
     },
     stack,
@@ -794,4 +794,42 @@ fn the_schema_knows_each_field_and_its_default() {
     for (field, told) in fields {
         assert!(told["description"].is_string(), "{field} is not described");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_sets_and_changes_a_hedge_and_a_throttle() {
+    let text = |delay: &str, multiplier: &str| {
+        client(&format!(
+            "[hedge]\ndelay = '{delay}'\n[throttle]\nmultiplier = {multiplier}\n"
+        ))
+    };
+    let before = text("50ms", "2.0");
+    let builder = || stack::client().http().hedge(|hedge| hedge);
+    let handle = before
+        .apply_to(builder())
+        .unwrap()
+        .build()
+        .unwrap()
+        .handle();
+    let hedge = handle.hedge.clone().unwrap();
+    assert_eq!(hedge.config().delay, Duration::from_millis(50));
+
+    let update = |settings: ClientSettings| Settings::update(&settings, &handle, &before);
+    let changed = update(text("20ms", "1.5")).unwrap();
+    let expected = "hedge: `delay` from 50ms to 20ms, throttle: `multiplier` from 2.0 to 1.5";
+    assert_eq!(changed.to_string(), expected);
+    let error = update(client("[throttle]\nmultiplier = 2.0\n"));
+    assert_eq!(error.unwrap_err().field, "hedge", "it cannot be taken out");
+
+    // A stack that the code builds without a hedge, or without retries.
+    let error = before.apply_to(stack::client().http()).unwrap_err();
+    assert_eq!((error.layer, error.field), (Some("stack"), "hedge"));
+    let retries = client("[retry]\nattempts = 2\n");
+    let error = retries.apply_to(builder()).unwrap_err();
+    assert_eq!((error.layer, error.field), (Some("stack"), "retry"));
+    assert!(client("hedge = 'off'\nthrottle = 'off'").hedge.is_none());
+    let late = client("[hedge]\ndelay = '5s'\n")
+        .apply_to(builder())
+        .unwrap();
+    assert_eq!(late.build().unwrap_err().field, "delay");
 }

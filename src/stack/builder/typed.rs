@@ -1,6 +1,8 @@
 //! The parts that have types of their own.
 
 use super::{ClientBuilder, Parts};
+#[cfg(feature = "serde")]
+use crate::{ConfigError, stack::resend::Resend};
 use crate::{
     fallback::FallbackBuilder,
     gate::Shadow,
@@ -64,6 +66,15 @@ impl<P, W, L, B, X, F> ClientBuilder<P, W, Parts<Retrying, L, B, X, F>> {
     ) -> ClientBuilder<P, W, Parts<Hedging, L, B, X, F>> {
         let hedging = Hedging(change(HedgeLayer::builder()));
         self.with_parts(|parts| parts.with_resend(hedging))
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<P, W, R: Resend<P, W>, L, B, X, F> ClientBuilder<P, W, Parts<R, L, B, X, F>> {
+    /// Settings of a hedge, for a stack that may have none.
+    pub(crate) fn with_hedge(mut self, hedge: HedgeBuilder) -> Result<Self, ConfigError> {
+        self.parts.resend.set_hedge(hedge)?;
+        Ok(self)
     }
 }
 
