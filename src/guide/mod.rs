@@ -9,6 +9,15 @@ pub mod adaptive {}
 #[doc = include_str!("keeping.md")]
 pub mod keeping {}
 
+#[doc = include_str!("operating.md")]
+///
+/// # The example
+///
+/// ```
+#[doc = include_str!("../../examples/graceful_shutdown.rs")]
+/// ```
+pub mod operating {}
+
 #[doc = include_str!("ordering.md")]
 ///
 /// # The first stack

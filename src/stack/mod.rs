@@ -31,11 +31,11 @@
 //! # Ok::<_, tower_keep::ConfigError>(())
 //! ```
 //!
-//! **Order.** A client, from the outside in: total timeout, retry, then circuit breaker, rate limit
-//! and bulkhead as one layer of gates, attempt timeout. A server: rate limit and bulkhead as one
-//! layer, timeout. The total timeout bounds all that lies beneath it: backoff, waits in queues and
-//! for readiness, and each attempt. Why, and what goes wrong in another order, is told in the
-//! [guide](crate::guide::ordering).
+//! **Order.** A client, from the outside in: total timeout, retry or hedge, then circuit breaker,
+//! throttle, rate limit and bulkhead as one layer of gates, attempt timeout. A server: rate limit
+//! and bulkhead as one layer, timeout. A fallback stands around all of it. The total timeout bounds
+//! all that lies beneath it: backoff, waits in queues and for readiness, and each attempt. Why, and
+//! what goes wrong in another order, is told in the [guide](crate::guide::ordering).
 //!
 //! **What to say.** Capacity is yours to know: how many calls may be in flight
 //! ([`max_in_flight`](ClientBuilder::max_in_flight)) and, where the upstream has a quota, the
@@ -45,7 +45,9 @@
 //! at 10 failures in a row. They stay open for half a second to one, and one probe closes them. Why
 //! not for longer is told in the [decisions](crate::guide::decisions).
 //!
-//! **Parts.** Each part can be changed by its own builder, or left out:
+//! **Parts.** Each part can be changed by its own builder, or left out. A
+//! [hedge](ClientBuilder::hedge), a [throttle](ClientBuilder::throttle), a
+//! [trial](ClientBuilder::shadow) and a [fallback](ClientBuilder::fallback) can be added:
 //!
 //! ```
 //! use tower_keep::stack;
