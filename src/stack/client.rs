@@ -8,7 +8,7 @@ use super::{
     ClientGates, ClientHandle,
     handle::{Enabled, Updating},
     resend::Retries,
-    service::{Attempts, InStack, Layers},
+    service::{Attempts, InStack},
     timed::{Sending, WithDeadline},
 };
 use crate::{
@@ -110,7 +110,7 @@ impl<P, W: HasKey<Key = Host>, R, L: Controlled, B: Controlled, F>
 impl<S, P: Clone, W, R, G, F> Layer<S> for ClientStack<P, W, R, G, F>
 where
     R: Layer<Attempts<S, P, G>>,
-    F: Layer<InStack<Layers<R::Service, P>, P, W>>,
+    F: Layer<InStack<S, P, W, R::Service>>,
 {
     type Service = F::Service;
 

@@ -1,6 +1,7 @@
 //! The service of a client's stack.
 
 use std::{
+    fmt,
     marker::PhantomData,
     task::{Context, Poll},
 };
@@ -10,22 +11,35 @@ use tower::{Layer, Service};
 use super::{
     ClientGates,
     resend::Retries,
-    timed::{Sending, Timed, WithDeadline},
+    timed::{InTimed, Sending, Timed, WithDeadline},
 };
-use crate::{CarryDeadline, gate::Gated, keyed::ByHost, timeout::Timeout};
+use crate::{
+    CarryDeadline,
+    budget::KeyedBudgets,
+    gate::Gated,
+    keyed::{ByHost, Host},
+    retry::Retry,
+    timeout::Timeout,
+};
 
 /// A service behind a [`ClientStack`](super::ClientStack) without a fallback, of the same
 /// parameters.
 pub type ClientService<S, P, W = ByHost, R = Retries<P, W>, G = ClientGates<W>> =
-    InStack<Layers<<R as Layer<Attempts<S, P, G>>>::Service, P>, P, W>;
+    InStack<S, P, W, <R as Layer<Attempts<S, P, G>>>::Service>;
 
-/// The layers of a client's stack, as a service of its users' requests.
-#[derive(Debug)]
-pub struct InStack<L, P, W> {
-    layers: L,
+/// The layers of a client's stack before its service, as a service of its users' requests.
+///
+/// `T` is all that lies within the total timeout. Where that is what `stack::client().http()` makes
+/// it is the default, which messages of the compiler leave out.
+pub struct InStack<S, P, W = ByHost, T = Retried<S, P, W>> {
+    layers: Layers<T, P>,
     protocol: P,
-    by: PhantomData<fn() -> W>,
+    of: PhantomData<fn(S) -> W>,
 }
+
+/// A call that is retried, as in a stack of which nothing was said.
+type Retried<S, P, W> =
+    Retry<Attempts<S, P, ClientGates<W>>, WithDeadline<P>, KeyedBudgets<Host, InTimed<W>>>;
 
 /// The layers of a client, of which `R` is what sends attempts again.
 pub(super) type Layers<R, P> = Timeout<R, WithDeadline<P>>;
@@ -34,30 +48,38 @@ pub(super) type Layers<R, P> = Timeout<R, WithDeadline<P>>;
 pub(super) type Attempts<S, P, G> =
     Gated<Timeout<Sending<S, P>, WithDeadline<P>>, G, WithDeadline<P>>;
 
-impl<L, P, W> InStack<L, P, W> {
-    pub(super) fn new(layers: L, protocol: P) -> Self {
+impl<S, P, W, T> InStack<S, P, W, T> {
+    pub(super) fn new(layers: Layers<T, P>, protocol: P) -> Self {
         Self {
             layers,
             protocol,
-            by: PhantomData,
+            of: PhantomData,
         }
     }
 }
 
-impl<L: Clone, P: Clone, W> Clone for InStack<L, P, W> {
+impl<S, P: Clone, W, T: Clone> Clone for InStack<S, P, W, T> {
     fn clone(&self) -> Self {
         Self::new(self.layers.clone(), self.protocol.clone())
     }
 }
 
-impl<L, P, W, Req> Service<Req> for InStack<L, P, W>
+impl<S, P: fmt::Debug, W, T: fmt::Debug> fmt::Debug for InStack<S, P, W, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InStack")
+            .field("layers", &self.layers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, P, W, T, Req> Service<Req> for InStack<S, P, W, T>
 where
     P: CarryDeadline<Req>,
-    L: Service<Timed<Req>>,
+    Layers<T, P>: Service<Timed<Req>>,
 {
-    type Response = L::Response;
-    type Error = L::Error;
-    type Future = L::Future;
+    type Response = <Layers<T, P> as Service<Timed<Req>>>::Response;
+    type Error = <Layers<T, P> as Service<Timed<Req>>>::Error;
+    type Future = <Layers<T, P> as Service<Timed<Req>>>::Future;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
