@@ -45,6 +45,8 @@ mod tests;
 mod tower;
 mod traits;
 
+#[cfg(feature = "http")]
+pub use self::tower::{AuditFuture, AuditLayer, Audited};
 pub use self::tower::{GateLayer, Gated, Permit, ResponseFuture};
 pub use crate::keyed::FindKey;
 #[cfg(feature = "http")]

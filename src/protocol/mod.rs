@@ -27,6 +27,8 @@ mod plain;
 mod primary;
 mod quota;
 mod traits;
+#[cfg(feature = "http")]
+mod would_reject;
 
 #[cfg(feature = "http")]
 use as_error::as_error;
@@ -39,3 +41,7 @@ pub use quota::Quota;
 pub(crate) use traits::guarded;
 pub(crate) use traits::settle;
 pub use traits::{Advice, Kept, Proof, Protocol, Replay, Sent, Settle};
+#[cfg(feature = "http")]
+pub(crate) use would_reject::WOULD_REJECT;
+#[cfg(feature = "http")]
+pub use would_reject::WouldReject;

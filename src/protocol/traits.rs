@@ -2,6 +2,8 @@
 
 use std::{any::Any, error::Error, time::Duration};
 
+#[cfg(feature = "http")]
+use crate::protocol::WouldReject;
 use crate::{
     Classify, Deadline, Outcome, Rejected, RejectedKind,
     call::CutShort,
@@ -138,6 +140,13 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
     /// Leaves in a fallback's response what it stands for. By default there is no room for it.
     fn note_primary<T: Settle>(&self, response: &mut Self::Response<T>, primary: PrimaryError) {
         let _ = (response, primary);
+    }
+
+    /// Leaves in a response that gates on trial would have rejected its call. By default there is
+    /// no room for it.
+    #[cfg(feature = "http")]
+    fn note_would_reject<T: Settle>(&self, response: &mut Self::Response<T>, mark: WouldReject) {
+        let _ = (response, mark);
     }
 }
 

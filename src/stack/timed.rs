@@ -17,7 +17,7 @@ use crate::{
     CallSettings, CarryDeadline, Classify, Deadline, Outcome, Rejected, Timeouts,
     gate::{Demand, FindKey, Inquiry},
     keyed::{HasKey, Host},
-    protocol::{Advice, Kept, PrimaryError, Proof, Protocol, Quota, Replay, Settle},
+    protocol::{Advice, Kept, PrimaryError, Proof, Protocol, Quota, Replay, Settle, WouldReject},
 };
 
 /// A request within a stack, and by when its caller wants the answer.
@@ -264,6 +264,10 @@ impl<P: Protocol<Res, Err>, Res, Err> Protocol<Res, Err> for WithDeadline<P> {
 
     fn note_primary<T: Settle>(&self, response: &mut P::Response<T>, primary: PrimaryError) {
         self.0.note_primary(response, primary);
+    }
+
+    fn note_would_reject<T: Settle>(&self, response: &mut P::Response<T>, mark: WouldReject) {
+        self.0.note_would_reject(response, mark);
     }
 }
 

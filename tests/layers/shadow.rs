@@ -153,3 +153,120 @@ async fn keyed_candidates_and_pairs_are_tried_beside_the_real_gate() {
     let tried = handle.snapshot();
     assert_eq!((tried.calls, tried.would_reject.local()), (5, 2));
 }
+
+mod audit {
+    use std::{convert::Infallible, sync::Arc, sync::Mutex};
+
+    use bytes::Bytes;
+    use http::{Request, Response, StatusCode};
+    use http_body_util::Empty;
+    use tower::{BoxError, Layer, ServiceExt, service_fn};
+
+    use tower_keep::{
+        RejectedKind,
+        bulkhead::BulkheadLayer,
+        circuit_breaker::CircuitBreakerLayer,
+        protocol::{
+            WouldReject,
+            http::{Client, Server},
+        },
+        rate_limit::{Rate, RateLimitLayer},
+        stack,
+    };
+
+    type Body = Empty<Bytes>;
+
+    fn ask() -> Request<Body> {
+        Request::get("http://host/").body(Body::new()).unwrap()
+    }
+
+    fn kind(extensions: &http::Extensions) -> Option<RejectedKind> {
+        let mark = extensions.get::<WouldReject>()?;
+        Some(mark.0.kind)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_marks_what_a_limit_would_reject() {
+        let limit = RateLimitLayer::builder(Rate::per_second(1)).burst(2);
+        let audit = limit.protocol(Server::new()).build().unwrap().audit("two");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let noted = seen.clone();
+        let handler = service_fn(move |request: Request<Body>| {
+            noted.lock().unwrap().push(kind(request.extensions()));
+            std::future::ready(Ok::<_, Infallible>(Response::new(Body::new())))
+        });
+        // Around a stack, whose own limits hold.
+        let stack = stack::server().http().max_in_flight(9).build().unwrap();
+        let service = audit.layer(stack.layer(handler));
+        let limited = Some(RejectedKind::RateLimited);
+        for expected in [None, None, limited] {
+            let answer = service.clone().oneshot(ask()).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::OK);
+            assert_eq!(kind(answer.extensions()), expected);
+            let field = answer.headers().get("x-would-reject");
+            assert_eq!(
+                field.is_some_and(|kind| kind == "rate_limited"),
+                expected.is_some()
+            );
+        }
+        assert_eq!(*seen.lock().unwrap(), [None, None, limited]);
+        let tried = audit.handle().snapshot();
+        assert_eq!(
+            (
+                tried.calls,
+                tried.would_reject.of(RejectedKind::RateLimited)
+            ),
+            (3, 1)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_marks_what_a_circuit_would_reject() {
+        let breaker = CircuitBreakerLayer::builder().consecutive_failures(2);
+        let audit = breaker
+            .protocol(Client::new())
+            .build()
+            .unwrap()
+            .audit("two");
+        let service = audit.layer(service_fn(async |_: Request<Body>| {
+            let mut response = Response::new(Body::new());
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            Ok::<_, BoxError>(response)
+        }));
+        let mut marks = Vec::new();
+        for _ in 0..4 {
+            let answer = service.clone().oneshot(ask()).await.unwrap();
+            marks.push(kind(answer.extensions()));
+            assert!(
+                !answer.headers().contains_key("x-would-reject"),
+                "a server's field"
+            );
+        }
+        let open = Some(RejectedKind::CircuitOpen);
+        assert_eq!(
+            marks,
+            [None, None, open, open],
+            "the candidate learns of results"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_leaves_frees_the_candidates_place() {
+        let places = BulkheadLayer::builder(1)
+            .protocol(Server::new())
+            .build()
+            .unwrap();
+        let handle = places.handle();
+        let service = places
+            .audit("one")
+            .layer(service_fn(async |_: Request<Body>| {
+                std::future::pending::<Result<Response<Body>, Infallible>>().await
+            }));
+        let running = tokio::spawn(service.clone().oneshot(ask()));
+        tokio::task::yield_now().await;
+        assert_eq!(handle.snapshot().in_flight, 1);
+        running.abort();
+        assert!(running.await.unwrap_err().is_cancelled());
+        assert_eq!(handle.snapshot().in_flight, 0);
+    }
+}

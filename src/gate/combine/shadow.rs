@@ -131,6 +131,33 @@ impl<G> Controlled for Shadow<G> {
     }
 }
 
+impl<G: Gate> Shadow<G> {
+    /// Asks the candidate. Returns what the call holds of it, or why it would have been rejected.
+    #[inline]
+    pub(in crate::gate) fn ask<Req>(
+        &self,
+        inquiry: Inquiry<'_, Req, G::Asked>,
+        now: &Now,
+    ) -> (Option<G::Pass>, Option<Box<Rejected>>)
+    where
+        G: Admit<Req>,
+    {
+        self.state.tally.count(Event::Admitted);
+        match self.gate.admit(inquiry, now) {
+            Admission::Granted(pass) => (pass, None),
+            Admission::Queued(ticket) => {
+                self.state.waits.fetch_add(1, Ordering::Relaxed);
+                self.gate.leave(ticket, now);
+                (None, None)
+            }
+            Admission::Rejected(rejected) => {
+                self.state.rejected(&rejected);
+                (None, Some(rejected))
+            }
+        }
+    }
+}
+
 impl ShadowHandle {
     /// What the candidate has decided so far.
     #[must_use]
@@ -197,16 +224,8 @@ impl<G: Admit<Req>, Req> Admit<Req> for Shadow<G> {
         inquiry: Inquiry<'_, Req, Self::Asked>,
         now: &Now,
     ) -> Admission<Self::Pass, Infallible> {
-        self.state.tally.count(Event::Admitted);
-        match self.gate.admit(inquiry, now) {
-            Admission::Granted(pass) => return Admission::Granted(pass),
-            Admission::Queued(ticket) => {
-                self.state.waits.fetch_add(1, Ordering::Relaxed);
-                self.gate.leave(ticket, now);
-            }
-            Admission::Rejected(rejected) => self.state.rejected(&rejected),
-        }
-        Admission::Granted(None)
+        let (pass, _) = self.ask(inquiry, now);
+        Admission::Granted(pass)
     }
 
     fn poll_ticket(

@@ -3,7 +3,7 @@
 use std::{any::Any, time::Duration};
 
 use http::{
-    Request, Response,
+    HeaderValue, Request, Response,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
 use http_body::Body;
@@ -14,7 +14,7 @@ use crate::{
     CarryDeadline, Classify, Deadline, Outcome, Rejected, RejectedKind,
     ambient::chance,
     protocol::{
-        Advice, PrimaryError, Protocol, Settle, as_error,
+        Advice, PrimaryError, Protocol, Settle, WOULD_REJECT, WouldReject, as_error,
         http::{self as over_http, status::rejection_of},
         settle,
     },
@@ -196,6 +196,12 @@ where
 
     fn note_primary<T: Settle>(&self, response: &mut Self::Response<T>, primary: PrimaryError) {
         response.extensions_mut().insert(primary);
+    }
+
+    fn note_would_reject<T: Settle>(&self, response: &mut Self::Response<T>, mark: WouldReject) {
+        let kind = HeaderValue::from_static(mark.0.kind.as_str());
+        response.headers_mut().insert(WOULD_REJECT, kind);
+        response.extensions_mut().insert(mark);
     }
 }
 

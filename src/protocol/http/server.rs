@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Classify, Outcome, Rejected, RejectedKind,
     ambient::chance,
-    protocol::{Advice, PrimaryError, Protocol, Quota, Settle},
+    protocol::{Advice, PrimaryError, Protocol, Quota, Settle, WOULD_REJECT, WouldReject},
 };
 
 /// HTTP on the answering side: a rejection is a response, and errors stay the handler's own.
@@ -289,6 +289,12 @@ impl<R: RejectionBody<B>, B, Err: 'static> Protocol<Response<B>, Err> for Server
 
     fn note_primary<T: Settle>(&self, response: &mut Response<B>, primary: PrimaryError) {
         response.extensions_mut().insert(primary);
+    }
+
+    fn note_would_reject<T: Settle>(&self, response: &mut Response<B>, mark: WouldReject) {
+        let kind = HeaderValue::from_static(mark.0.kind.as_str());
+        response.headers_mut().insert(WOULD_REJECT, kind);
+        response.extensions_mut().insert(mark);
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Classify, Deadline, Outcome, Rejected,
-    protocol::{Advice, PrimaryError, Proof, Protocol, Quota, Settle},
+    protocol::{Advice, PrimaryError, Proof, Protocol, Quota, Settle, WouldReject},
 };
 
 /// Holds a call's permit until the response's body ends, over any protocol of HTTP responses.
@@ -211,6 +211,10 @@ where
 
     fn note_primary<T: Settle>(&self, response: &mut Self::Response<T>, primary: PrimaryError) {
         response.extensions_mut().insert(primary);
+    }
+
+    fn note_would_reject<T: Settle>(&self, response: &mut Self::Response<T>, mark: WouldReject) {
+        response.extensions_mut().insert(mark);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     CarryDeadline, Classify, Deadline, Outcome, Rejected,
     call::causes,
     protocol::{
-        Advice, PrimaryError, Proof, Protocol, Sent, Settle, as_error,
+        Advice, PrimaryError, Proof, Protocol, Sent, Settle, WouldReject, as_error,
         grpc::{
             TrackedBody,
             body::holds_nothing,
@@ -164,6 +164,10 @@ where
 
     fn note_primary<T: Settle>(&self, response: &mut Self::Response<T>, primary: PrimaryError) {
         response.extensions_mut().insert(primary);
+    }
+
+    fn note_would_reject<T: Settle>(&self, response: &mut Self::Response<T>, mark: WouldReject) {
+        response.extensions_mut().insert(mark);
     }
 }
 

@@ -9,7 +9,7 @@ use super::Client;
 use crate::{
     Classify, Outcome, Rejected,
     protocol::{
-        Advice, PrimaryError, Proof, Protocol, Sent, Settle,
+        Advice, PrimaryError, Proof, Protocol, Sent, Settle, WouldReject,
         http::{
             error::Cause,
             rate_limit_fields, retry_after,
@@ -103,6 +103,10 @@ where
 
     fn note_primary<T: Settle>(&self, response: &mut Response<B>, primary: PrimaryError) {
         response.extensions_mut().insert(primary);
+    }
+
+    fn note_would_reject<T: Settle>(&self, response: &mut Response<B>, mark: WouldReject) {
+        response.extensions_mut().insert(mark);
     }
 }
 
