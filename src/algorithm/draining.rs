@@ -1,10 +1,10 @@
 //! Draining: counts the calls in flight, and closes to new ones.
 //!
-//! Whoever waits for the last call must not miss one that entered just before the doors closed. A
-//! counter and a flag that are read one after the other would: the call reads the flag, the waiter
-//! closes and reads a count of zero, and the call enters. So a call counts itself first and then
-//! reads the flag, and the waiter closes first and then counts: at least one sees the other (the
-//! store buffer pattern of Dekker's algorithm).
+//! A waiter for the last call must not miss one that entered just before it closed. A counter and a
+//! flag that are read one after the other would. The call reads the flag, the waiter closes and
+//! reads a count of zero, and then the call enters. So a call counts itself first and then reads
+//! the flag, and the waiter closes first and then counts. At least one of them sees the other: the
+//! store buffer pattern of Dekker's algorithm.
 //!
 //! **Guarantee.** Once [`close`](Draining::close) has returned and
 //! [`in_flight`](Draining::in_flight) was 0, no call is in flight and none will enter. **Cost.** A
