@@ -91,6 +91,7 @@ pub use handle::{ClientHandle, ClientSnapshot, ServerHandle, ServerSnapshot};
 #[cfg(feature = "serde")]
 pub(crate) use parts::circuit_breaker_config;
 pub use parts::{NoFallback, Own, Untried};
+#[cfg(feature = "serde")]
 pub(crate) use resend::Resend;
 pub use resend::{Hedges, Hedging, Once, Retries, Retrying, SendingOnce};
 pub use server::{BuiltServer, ServerBuilder, ServerGates, ServerService, ServerStack};
