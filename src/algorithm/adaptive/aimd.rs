@@ -4,7 +4,7 @@
 //! window with an overload cuts it to nine tenths. Among several clients of one upstream this is
 //! the rule that ends in equal shares, whatever they start with.
 //!
-//! **Use it** where the upstream says when it has too much: 429, `RESOURCE_EXHAUSTED`, a timeout.
+//! **Use it** where calls fail when there are too many: 429, `RESOURCE_EXHAUSTED`, 503, a timeout.
 //! It needs no idea of a good round trip time, so calls may be as different as they like.
 //!
 //! **Where it fails.** An upstream that queues without bound never says no: the limit grows until
@@ -22,6 +22,7 @@ use crate::{
     ConfigError,
     algorithm::adaptive::{
         AdaptiveLimit, Window,
+        failures::{Advice, Failures},
         limit::{BACKOFF, Current},
     },
     config::number_within,
@@ -32,8 +33,12 @@ use crate::{
 pub struct Aimd {
     config: AimdConfig,
     current: Current,
-    /// Until the first overload.
-    starting: bool,
+    failures: Failures,
+    /// The limit below which it doubles: the first that was lowered for load, and what is left of
+    /// it. Before that there is none.
+    known: f64,
+    /// The same, before the limit was lowered to ask.
+    before: Option<f64>,
 }
 
 /// Settings of [`Aimd`].
@@ -72,8 +77,26 @@ impl Aimd {
         Ok(Self {
             config,
             current,
-            starting: true,
+            failures: Failures::default(),
+            known: f64::INFINITY,
+            before: None,
         })
+    }
+
+    fn grow(&mut self, window: &Window) -> f64 {
+        let slow = self.config.slow_after.zip(window.rtt);
+        let is_slow = slow.is_some_and(|(after, rtt)| rtt >= after);
+        let limit = self.current.limit;
+        if is_slow {
+            self.known = limit * self.config.backoff;
+            self.known
+        } else if !window.is_loaded() {
+            limit
+        } else if limit * 2.0 <= self.known {
+            limit * 2.0
+        } else {
+            limit + self.config.increase
+        }
     }
 }
 
@@ -83,18 +106,24 @@ impl AdaptiveLimit for Aimd {
     }
 
     fn update(&mut self, window: &Window) -> usize {
-        let slow = self.config.slow_after.zip(window.rtt);
-        let is_slow = slow.is_some_and(|(after, rtt)| rtt >= after);
-        let limit = self.current.limit;
-        let next = if window.is_overloaded() || is_slow {
-            self.starting = false;
-            limit * self.config.backoff
-        } else if !window.is_loaded() {
-            limit
-        } else if self.starting {
-            limit * 2.0
-        } else {
-            limit + self.config.increase
+        let next = match self.failures.observe(window, self.current) {
+            Advice::Steer => {
+                self.before = None;
+                self.grow(window)
+            }
+            Advice::Hold => self.current.limit,
+            Advice::Lower(_) => {
+                self.before.get_or_insert(self.known);
+                let lower = self.current.limit * self.config.backoff;
+                if window.successes > 0 {
+                    self.known = lower;
+                }
+                lower
+            }
+            Advice::Return(limit) => {
+                self.known = self.before.take().unwrap_or(self.known);
+                limit
+            }
         };
         self.current.set(next, window)
     }
@@ -106,7 +135,9 @@ impl AdaptiveLimit for Aimd {
                 limit: self.config.initial.into(),
                 ..self.current
             },
-            starting: true,
+            failures: Failures::default(),
+            known: f64::INFINITY,
+            before: None,
         })
     }
 }

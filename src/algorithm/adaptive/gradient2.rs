@@ -25,7 +25,8 @@ use crate::{
     algorithm::adaptive::{
         AdaptiveLimit, Window,
         baseline::{Baseline, Next},
-        limit::{BACKOFF, Current},
+        failures::{Advice, Failures},
+        limit::Current,
     },
     config::number_within,
 };
@@ -36,6 +37,7 @@ pub struct Gradient2 {
     config: Gradient2Config,
     current: Current,
     baseline: Baseline,
+    failures: Failures,
 }
 
 /// Settings of [`Gradient2`].
@@ -63,6 +65,7 @@ impl Gradient2 {
             config,
             current: Current::new(config.initial, config.min)?,
             baseline: Baseline::default(),
+            failures: Failures::default(),
         })
     }
 
@@ -86,14 +89,17 @@ impl AdaptiveLimit for Gradient2 {
     }
 
     fn update(&mut self, window: &Window) -> usize {
-        if window.is_overloaded() {
-            self.baseline.interrupt();
-            return self.current.set(self.current.limit * BACKOFF, window);
-        }
-        let next = match self.baseline.observe(window) {
-            Next::Steer(baseline, rtt) => self.steer(baseline, rtt, window),
-            Next::Limit(limit) => limit,
-            Next::Stay => self.current.limit,
+        let next = match self.failures.observe(window, self.current) {
+            Advice::Steer => match self.baseline.observe(window) {
+                Next::Steer(baseline, rtt) => self.steer(baseline, rtt, window),
+                Next::Limit(limit) => limit,
+                Next::Stay => self.current.limit,
+            },
+            Advice::Hold => self.current.limit,
+            Advice::Lower(limit) | Advice::Return(limit) => {
+                self.baseline.interrupt();
+                limit
+            }
         };
         self.current.set(next, window)
     }
@@ -109,6 +115,7 @@ impl AdaptiveLimit for Gradient2 {
                 ..self.current
             },
             baseline: Baseline::default(),
+            failures: Failures::default(),
             ..*self
         })
     }

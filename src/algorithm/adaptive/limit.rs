@@ -40,8 +40,12 @@ pub struct Window {
     pub was_full: bool,
     /// The number of calls that succeeded.
     pub successes: u32,
-    /// The number of calls that the upstream rejected as too much, or failed slowly.
+    /// The number of calls that the upstream rejected, saying that there were too many.
     pub overloads: u32,
+    /// The number of calls that failed otherwise, with an error or by a timeout.
+    pub failures: u32,
+    /// The time in which all of them ended.
+    pub elapsed: Duration,
     /// The mean duration of the successes; `None` if there were none.
     pub rtt: Option<Duration>,
 }
@@ -56,7 +60,24 @@ impl Window {
     /// Returns whether more than one call in a hundred met an overload.
     #[must_use]
     pub fn is_overloaded(&self) -> bool {
-        u64::from(self.overloads) * 100 > u64::from(self.successes) + u64::from(self.overloads)
+        u64::from(self.overloads) * 100 > u64::from(self.calls())
+    }
+
+    /// Returns the number of calls.
+    pub(super) fn calls(&self) -> u32 {
+        let failed = self.overloads.saturating_add(self.failures);
+        self.successes.saturating_add(failed)
+    }
+
+    /// Returns the share of calls that failed, but for overloads.
+    pub(super) fn failed(&self) -> f64 {
+        f64::from(self.failures) / f64::from(self.calls().max(1))
+    }
+
+    /// Returns the successes in a second, if time has passed.
+    pub(super) fn goodput(&self) -> Option<f64> {
+        let seconds = self.elapsed.as_secs_f64();
+        (seconds > 0.0).then(|| f64::from(self.successes) / seconds)
     }
 }
 

@@ -7,24 +7,28 @@
 //!
 //! | algorithm | takes for overload | finds |
 //! |---|---|---|
-//! | [`Aimd`] | calls that the upstream rejects or lets time out | the limit at which rejections begin |
+//! | [`Aimd`] | nothing but failures | the limit at which calls begin to fail |
 //! | [`Vegas`] | a queue, counted from round trip times | the limit at which a few calls queue |
 //! | [`Gradient2`] | round trips longer than a tolerance | the limit at which they are that long |
 //!
 //! [`Samples`] collects what calls tell, without a lock, into [`Window`]s; an [`AdaptiveLimit`]
-//! turns a window into the next limit. Four rules hold for all:
+//! turns a window into the next limit. Five rules hold for all:
 //!
 //! - **A window, not a call, moves the limit**, and a call counts at most four times the average
 //!   before it: one slow call of a hundred is no overload, and one lucky one no new best.
 //! - **Only load raises it**: at least half of the limit was in use at once, and more than one
 //!   call, or some caller found no room. Sequential calls never raise a limit.
-//! - **Only successes are timed.** A failure may be quick because nothing was done. A failure that
-//!   took twice the average counts as an overload: it is mostly a timeout. A dropped call counts
-//!   for nothing.
+//! - **Only successes are timed.** A failure may be quick because nothing was done. A dropped call
+//!   counts for nothing.
+//! - **Failures lower the limit if load causes them**: rejections and timeouts alike, also while
+//!   nothing succeeds. Those that a lower limit does not end are tolerated, and cost less than a
+//!   tenth of the throughput. That is asked by trying (`failures.rs`). An upstream that *says* that
+//!   it has too much (429, `RESOURCE_EXHAUSTED`) is believed.
 //! - **What calls tell just after a change** is of the limit before it, and is left out.
 
 mod aimd;
 mod baseline;
+mod failures;
 mod gradient2;
 mod limit;
 mod samples;

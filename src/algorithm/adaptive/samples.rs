@@ -31,6 +31,7 @@ pub struct Samples {
     sum: AtomicU64,
     /// The other facts of the window. Relaxed, as each stands for itself.
     overloads: AtomicU32,
+    failures: AtomicU32,
     in_flight: AtomicUsize,
     was_full: AtomicBool,
     /// The average of the last window with successes, in nanoseconds; 0 before the first. Relaxed.
@@ -56,6 +57,7 @@ impl Samples {
             opens: AtomicU64::new(0),
             sum: AtomicU64::new(0),
             overloads: AtomicU32::new(0),
+            failures: AtomicU32::new(0),
             in_flight: AtomicUsize::new(0),
             was_full: AtomicBool::new(false),
             average: AtomicU64::new(0),
@@ -84,17 +86,16 @@ impl Samples {
         }
         let average = self.average.load(Ordering::Relaxed);
         match sample {
-            Sample::Failure if average == 0 || rtt / 2 < average => return None,
-            Sample::Failure | Sample::Overload => {
-                self.overloads.fetch_add(1, Ordering::Relaxed);
-            }
+            Sample::Overload => drop(self.overloads.fetch_add(1, Ordering::Relaxed)),
+            Sample::Failure => drop(self.failures.fetch_add(1, Ordering::Relaxed)),
             Sample::Success => self.add(rtt, average),
         }
         if in_flight > self.in_flight.load(Ordering::Relaxed) {
             self.in_flight.fetch_max(in_flight, Ordering::Relaxed);
         }
-        if self.is_complete(now - opens) && self.close(opens) {
-            Some(self.take())
+        let elapsed = now - opens;
+        if self.is_complete(elapsed) && self.close(opens) {
+            Some(self.take(elapsed))
         } else {
             None
         }
@@ -144,7 +145,8 @@ impl Samples {
             return false;
         }
         let sum = self.sum.load(Ordering::Relaxed);
-        let calls = successes(sum).saturating_add(self.overloads.load(Ordering::Relaxed));
+        let failed = [&self.overloads, &self.failures].map(|count| count.load(Ordering::Relaxed));
+        let calls = failed.into_iter().fold(successes(sum), u32::saturating_add);
         let is_enough = calls >= GOOD || (calls >= FEW && elapsed >= LONG_WINDOW);
         is_enough && elapsed >= mean(sum).unwrap_or(0).saturating_mul(2)
     }
@@ -157,7 +159,7 @@ impl Samples {
         closed.is_ok()
     }
 
-    fn take(&self) -> Window {
+    fn take(&self, elapsed: u64) -> Window {
         let sum = self.sum.swap(0, Ordering::Relaxed);
         let rtt = mean(sum);
         if let Some(rtt) = rtt {
@@ -170,6 +172,8 @@ impl Samples {
             was_full: self.was_full.swap(false, Ordering::Relaxed),
             successes: successes(sum),
             overloads: self.overloads.swap(0, Ordering::Relaxed),
+            failures: self.failures.swap(0, Ordering::Relaxed),
+            elapsed: Duration::from_nanos(elapsed),
             rtt: rtt.map(Duration::from_nanos),
         }
     }

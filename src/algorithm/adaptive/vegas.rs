@@ -27,7 +27,8 @@ use crate::{
     algorithm::adaptive::{
         AdaptiveLimit, Window,
         baseline::{Baseline, Next},
-        limit::{BACKOFF, Current, count},
+        failures::{Advice, Failures},
+        limit::{Current, count},
     },
 };
 
@@ -37,6 +38,7 @@ pub struct Vegas {
     config: VegasConfig,
     current: Current,
     baseline: Baseline,
+    failures: Failures,
 }
 
 /// Settings of [`Vegas`].
@@ -59,6 +61,7 @@ impl Vegas {
             config,
             current: Current::new(config.initial, config.min)?,
             baseline: Baseline::default(),
+            failures: Failures::default(),
         })
     }
 
@@ -92,14 +95,17 @@ impl AdaptiveLimit for Vegas {
     }
 
     fn update(&mut self, window: &Window) -> usize {
-        if window.is_overloaded() {
-            self.baseline.interrupt();
-            return self.current.set(self.current.limit * BACKOFF, window);
-        }
-        let next = match self.baseline.observe(window) {
-            Next::Steer(baseline, rtt) => self.steer(baseline, rtt, window),
-            Next::Limit(limit) => limit,
-            Next::Stay => self.current.limit,
+        let next = match self.failures.observe(window, self.current) {
+            Advice::Steer => match self.baseline.observe(window) {
+                Next::Steer(baseline, rtt) => self.steer(baseline, rtt, window),
+                Next::Limit(limit) => limit,
+                Next::Stay => self.current.limit,
+            },
+            Advice::Hold => self.current.limit,
+            Advice::Lower(limit) | Advice::Return(limit) => {
+                self.baseline.interrupt();
+                limit
+            }
         };
         self.current.set(next, window)
     }
@@ -115,6 +121,7 @@ impl AdaptiveLimit for Vegas {
                 ..self.current
             },
             baseline: Baseline::default(),
+            failures: Failures::default(),
             ..*self
         })
     }

@@ -1,0 +1,282 @@
+//! Tells failures that load causes from all others.
+//!
+//! An upstream that has too much fails calls: it rejects them at once, or they time out. But calls
+//! fail for other reasons too, and a limit that falls for those ends at 1. Neither speed nor status
+//! tells the two apart: a rejection may be quick or slow, and so may a bug. So this asks: it lowers
+//! the limit, and compares how many calls succeed in a second.
+//!
+//! - As many succeed, or fewer calls fail: what is missing were calls that only failed. The limit
+//!   is lowered further, until few fail.
+//! - Fewer succeed, and as large a share fails: load is not the reason. The limit returns, and if
+//!   as many succeed again as before, such a share of failures is tolerated for a while.
+//!
+//! Such a question takes some seven windows of thirty and a third of the limit at most, which is
+//! less than a tenth of the throughput. Where nothing succeeds at all, fewer calls cost nothing:
+//! the limit falls to its least.
+//!
+//! An [overload](super::Window::overloads) needs no such proof: the upstream has said that it has
+//! too much.
+
+use crate::algorithm::adaptive::{
+    Window,
+    limit::{BACKOFF, Current},
+};
+
+/// The lessons of failures so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Failures {
+    /// The share of failures that load does not cause.
+    tolerated: f64,
+    /// Windows since that was found.
+    windows: u32,
+    /// The number of times in a row that it was found.
+    times: u32,
+    /// Successes in a second, while few calls fail.
+    goodput: Option<f64>,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+enum Stage {
+    /// Few calls fail.
+    #[default]
+    Watching,
+    /// The limit falls until it can be told whether that helps.
+    Lowering(Mark),
+    /// The limit is back. Is the goodput?
+    Checking(Mark),
+}
+
+/// The limit that lower ones are compared with.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    /// The limit to return to.
+    back: f64,
+    /// The limit at which the rest was seen.
+    limit: f64,
+    goodput: Option<f64>,
+    /// The share of calls that failed.
+    share: f64,
+    /// Set if few calls failed in the last window.
+    few_fail: bool,
+    seen: Seen,
+}
+
+/// Several windows under one limit.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    windows: u32,
+    successes: f64,
+    failures: f64,
+    seconds: f64,
+}
+
+/// The next step after a window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Advice {
+    /// Failures say nothing: steer by what else is known.
+    Steer,
+    /// Stay at this limit.
+    Hold,
+    /// Take this lower limit.
+    Lower(f64),
+    /// Take the limit from before: the lower ones were in vain.
+    Return(f64),
+}
+
+impl Failures {
+    pub(super) fn observe(&mut self, window: &Window, current: Current) -> Advice {
+        let limit = current.limit;
+        if window.is_overloaded() {
+            self.stage = Stage::Watching;
+            return Advice::Lower(limit * BACKOFF);
+        }
+        match self.stage {
+            Stage::Watching if self.is_too_bad(window) => {
+                let mark = Mark {
+                    back: limit,
+                    limit,
+                    goodput: window.goodput().map(|now| mixed(self.goodput, now)),
+                    share: window.failed(),
+                    few_fail: false,
+                    seen: Seen::default(),
+                };
+                self.lower(mark, limit)
+            }
+            Stage::Watching => self.watch(window),
+            Stage::Lowering(mark) if window.failed() <= self.tolerated + FEW => {
+                if !mark.few_fail {
+                    // It may be chance.
+                    let few_fail = true;
+                    self.stage = Stage::Lowering(Mark { few_fail, ..mark });
+                    return Advice::Hold;
+                }
+                self.stage = Stage::Watching;
+                self.goodput = window.goodput();
+                if window.is_loaded() {
+                    self.times = 0;
+                    Advice::Steer
+                } else {
+                    // A limit that held no call back is not why they have stopped to fail.
+                    Advice::Return(mark.back)
+                }
+            }
+            Stage::Lowering(mark) => self.compare(mark, window, current),
+            Stage::Checking(mark) => self.check(mark, window, limit),
+        }
+    }
+
+    /// Few calls fail, or no more than is tolerated.
+    fn watch(&mut self, window: &Window) -> Advice {
+        self.goodput = window.goodput().map(|now| mixed(self.goodput, now));
+        if self.tolerated > 0.0 {
+            self.windows += 1;
+            if self.windows >= TOLERATED_WINDOWS << self.times.min(MAX_DOUBLINGS) {
+                self.tolerated = 0.0;
+            }
+        }
+        Advice::Steer
+    }
+
+    fn lower(&mut self, mark: Mark, limit: f64) -> Advice {
+        self.stage = Stage::Lowering(mark);
+        Advice::Lower(limit * BACKOFF)
+    }
+
+    /// Compares what succeeds under a lower limit with what did before.
+    fn compare(&mut self, mut mark: Mark, window: &Window, current: Current) -> Advice {
+        let limit = current.limit;
+        mark.few_fail = false;
+        let is_least = limit <= current.min;
+        let is_dead = window.successes == 0 && !is_least;
+        if is_dead || (limit > mark.limit * LOWERED && !is_least) {
+            return self.lower(mark, limit);
+        }
+        mark.seen.add(window);
+        if !mark.seen.is_enough() {
+            self.stage = Stage::Lowering(mark);
+            return Advice::Hold;
+        }
+        let goodput = mark.seen.goodput();
+        let fewer = goodput.zip(mark.goodput);
+        let costs = fewer.is_some_and(|(now, before)| now < before * FEWER);
+        if costs && mark.seen.share() > mark.share * FEWER_FAIL {
+            mark.seen = Seen::default();
+            self.stage = Stage::Checking(mark);
+            return Advice::Return(mark.back);
+        }
+        if is_least && mark.seen.successes > 0.0 {
+            // Fewer calls there cannot be.
+            self.tolerate(mark.seen.share());
+            return Advice::Steer;
+        }
+        mark = Mark {
+            limit,
+            goodput,
+            share: mark.seen.share(),
+            seen: Seen::default(),
+            ..mark
+        };
+        self.lower(mark, limit)
+    }
+
+    /// Compares what succeeds under the limit from before with what did then.
+    fn check(&mut self, mut mark: Mark, window: &Window, limit: f64) -> Advice {
+        mark.seen.add(window);
+        if !mark.seen.is_enough() {
+            self.stage = Stage::Checking(mark);
+            return Advice::Hold;
+        }
+        let goodput = mark.seen.goodput();
+        let again = goodput.zip(mark.goodput);
+        if again.is_some_and(|(now, before)| now >= before * FEWER) {
+            self.goodput = goodput;
+            self.tolerate(mark.seen.share());
+            return Advice::Steer;
+        }
+        // The upstream itself has changed meanwhile, so nothing was comparable.
+        let mark = Mark {
+            back: limit,
+            limit,
+            goodput,
+            share: mark.seen.share(),
+            few_fail: false,
+            seen: Seen::default(),
+        };
+        self.lower(mark, limit)
+    }
+
+    fn tolerate(&mut self, share: f64) {
+        self.stage = Stage::Watching;
+        self.tolerated = share;
+        self.windows = 0;
+        self.times = self.times.saturating_add(1);
+    }
+
+    /// Returns whether more calls fail than is tolerated, by more than shares of so few calls
+    /// scatter.
+    fn is_too_bad(&self, window: &Window) -> bool {
+        let calls = f64::from(window.calls()).max(1.0);
+        let known = self.tolerated.clamp(FEW, 1.0 - FEW);
+        let spread = (known * (1.0 - known) / calls).sqrt();
+        window.failures >= 2 && window.failed() > self.tolerated + FEW + 3.0 * spread
+    }
+}
+
+impl Seen {
+    fn add(&mut self, window: &Window) {
+        self.windows += 1;
+        self.successes += f64::from(window.successes);
+        self.failures += f64::from(window.failures);
+        self.seconds += window.elapsed.as_secs_f64();
+    }
+
+    fn is_enough(&self) -> bool {
+        self.windows >= MAX_WINDOWS || (self.windows >= MIN_WINDOWS && self.successes >= GOOD)
+    }
+
+    fn goodput(&self) -> Option<f64> {
+        (self.seconds > 0.0).then(|| self.successes / self.seconds)
+    }
+
+    fn share(&self) -> f64 {
+        self.failures / (self.successes + self.failures).max(1.0)
+    }
+}
+
+/// An average of what was and what is.
+fn mixed(before: Option<f64>, now: f64) -> f64 {
+    before.map_or(now, |before| before + (now - before) * NEW)
+}
+
+/// A share of failures below which nothing is asked.
+const FEW: f64 = 0.01;
+
+/// A limit that is lower by this much must show in what succeeds, if it is what holds calls back.
+const LOWERED: f64 = 0.75;
+
+/// Halfway between what that would leave and all.
+const FEWER: f64 = 0.87;
+
+/// A share of failures that has fallen below this part of what it was has fallen with the limit.
+const FEWER_FAIL: f64 = 0.7;
+
+/// Windows to compare, at least and at most.
+const MIN_WINDOWS: u32 = 2;
+const MAX_WINDOWS: u32 = 6;
+
+/// Successes to compare: their number scatters by a fourteenth then.
+const GOOD: f64 = 200.0;
+
+/// The windows after which failures that were tolerated are asked about again: their reason may be
+/// another by then.
+const TOLERATED_WINDOWS: u32 = 24;
+
+/// The doublings of that, while they are found again and again.
+const MAX_DOUBLINGS: u32 = 1;
+
+/// The weight of a window in the average.
+const NEW: f64 = 0.3;
+
+#[cfg(all(test, not(keep_loom)))]
+mod tests;
