@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     measure::{Bound, Limit, Measure},
-    results::Results,
+    results::{Column, Results},
     shrink,
 };
 
@@ -14,8 +14,7 @@ use super::{
 pub struct Each<'a> {
     report: &'a Results,
     measure: Measure,
-    /// The place of the stack among the report's names.
-    stack: usize,
+    column: Column,
     of: Of,
 }
 
@@ -32,7 +31,10 @@ impl<'a> Each<'a> {
         Self {
             report,
             measure,
-            stack: 0,
+            column: Column {
+                stack: 0,
+                crowd: None,
+            },
             of: Of::Worst,
         }
     }
@@ -59,8 +61,24 @@ impl<'a> Each<'a> {
     pub fn of(mut self, name: &str) -> Self {
         let names = self.report.names();
         match names.iter().position(|known| known == name) {
-            Some(stack) => self.stack = stack,
+            Some(stack) => self.column.stack = stack,
             None => panic!("the report has no column `{name}`, but {names:?}"),
+        }
+        self
+    }
+
+    /// Asserts what became of one kind of clients: those that are
+    /// [beside](super::Drill::beside) the drilled ones by their name, or `"main"`. What reached the
+    /// upstreams is not told apart.
+    ///
+    /// # Panics
+    /// There are none of that name.
+    #[track_caller]
+    pub fn of_clients(mut self, name: &str) -> Self {
+        let mut crowds = self.report.scenario.crowds.iter();
+        match crowds.position(|crowd| crowd.name == name) {
+            Some(crowd) => self.column.crowd = Some(crowd),
+            None => panic!("the drill has no clients `{name}`"),
         }
         self
     }
@@ -121,9 +139,12 @@ impl<'a> Each<'a> {
     }
 
     fn values(&self) -> impl Iterator<Item = (u64, f64)> {
-        let (measure, stack) = (self.measure, self.stack);
+        let (measure, column) = (self.measure, self.column);
         let runs = self.report.runs.iter();
-        runs.map(move |run| (run.seed, measure.of(&run.figures[stack])))
+        runs.map(move |run| {
+            let figures = column.figures(&run.figures[column.stack]);
+            (run.seed, measure.of(figures))
+        })
     }
 
     /// Why it fails, and how to see it.
@@ -151,7 +172,7 @@ impl<'a> Each<'a> {
              {failing} of {} seeds fail\n  run it:     TOWER_KEEP_SEED={seed} cargo test{}\n",
             measure.show(value),
             limit.show(measure),
-            report.names()[self.stack],
+            report.names()[self.column.stack],
             measure.show(worst),
             report.runs.len(),
             test_name(),
@@ -160,7 +181,7 @@ impl<'a> Each<'a> {
             let _ = writeln!(
                 text,
                 "{}",
-                shrink::story(report, (self.stack, seed), (measure, limit))
+                shrink::story(report, (self.column, seed), (measure, limit))
             );
         }
         let _ = write!(text, "\n{report}");

@@ -23,7 +23,15 @@ pub trait Kind: Sized + 'static {
     /// The user's own services that make responses.
     type Handlers: Default + Clone + Send + Sync + 'static;
 
-    fn upstream(world: World, handlers: &Self::Handlers) -> Self::Upstream;
+    /// # Errors
+    /// One of the user's own services does not build.
+    fn upstream(world: World, handlers: &Self::Handlers) -> Result<Self::Upstream, BoxError>;
+
+    /// Lets the user's own services go, which may hold the upstream themselves.
+    fn release(upstream: &Self::Upstream);
+
+    /// Adds those of another drill.
+    fn join(handlers: &mut Self::Handlers, other: Self::Handlers);
 
     /// Callers without any stack.
     fn bare(upstream: Self::Upstream) -> Box<dyn Caller<Self::Request>>;

@@ -32,11 +32,13 @@ pub(super) type Ask<Req> = Arc<dyn Fn(u64) -> Req + Send + Sync>;
 pub(super) struct Conductor<'a, Req> {
     world: World,
     clock: Clock,
-    clients: &'a [Box<dyn Caller<Req>>],
+    /// Of each kind.
+    clients: &'a [Vec<Box<dyn Caller<Req>>>],
     sources: Vec<Source<'a, Req>>,
     /// Which client asks.
     random: Random,
-    patience: u64,
+    /// Of each kind of clients.
+    patience: Vec<u64>,
     /// When nothing is asked any more, in nanoseconds.
     end: u64,
     calls: Vec<Option<Call>>,
@@ -54,6 +56,8 @@ pub(super) struct Conductor<'a, Req> {
 }
 
 struct Source<'a, Req> {
+    /// The kind of clients that ask.
+    crowd: usize,
     arrivals: Arrivals,
     ask: &'a Ask<Req>,
     asked: u64,
@@ -84,22 +88,24 @@ impl<'a, Req> Conductor<'a, Req> {
     pub(super) fn new(
         world: World,
         (scenario, seed): (&Scenario, u64),
-        clients: &'a [Box<dyn Caller<Req>>],
+        clients: &'a [Vec<Box<dyn Caller<Req>>>],
         asks: &'a [Ask<Req>],
     ) -> Self {
         let patterns = (0..).zip(&scenario.patterns).zip(asks);
-        let sources = patterns.map(|((number, pattern), ask)| Source {
-            arrivals: Arrivals::new(*pattern, seed, number),
+        let sources = patterns.map(|((number, (crowd, pattern)), ask)| Source {
+            crowd: *crowd,
+            arrivals: Arrivals::new(pattern.clone(), seed, number),
             ask,
             asked: 0,
         });
+        let patience = scenario.crowds.iter().map(|crowd| nanos(crowd.patience));
         let mut conductor = Self {
             clock: world.clock(),
             world,
             clients,
             sources: sources.collect(),
             random: Random::new(seed, Purpose::Traffic(u64::MAX >> 2)),
-            patience: nanos(scenario.patience),
+            patience: patience.collect(),
             end: nanos(scenario.lasting),
             calls: Vec::new(),
             wakers: Vec::new(),
@@ -217,13 +223,17 @@ impl<'a, Req> Conductor<'a, Req> {
         let source = &mut self.sources[source_number];
         let request = (source.ask)(source.asked);
         source.asked += 1;
-        let client = &self.clients[self.random.below(self.clients.len())];
+        // Of a column in which nobody has a stack there is one for all.
+        let crowd = source.crowd;
+        let clients = &self.clients[crowd.min(self.clients.len() - 1)];
+        let client = &clients[self.random.below(clients.len())];
         self.world.lock().polling_at = Some(at);
         let future = client.call(request);
         self.world.lock().polling_at = None;
         let place = self.free.pop().unwrap_or_else(|| self.new_place());
         let number = self.record.asked.len();
         self.record.asked.push(Asked {
+            crowd,
             at,
             took: 0,
             end: End::Unfinished,
@@ -231,7 +241,7 @@ impl<'a, Req> Conductor<'a, Req> {
         self.calls[place] = Some(Call { future, number });
         self.running += 1;
         self.ready.lock().places.push(place);
-        let leaves = at.saturating_add(self.patience);
+        let leaves = at.saturating_add(self.patience[crowd]);
         let number = number as u64;
         let leave = Event::Leave { place, number };
         self.world.lock().model.agenda.enter(leaves, leave);

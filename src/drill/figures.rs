@@ -29,6 +29,8 @@ pub(super) struct Figures {
     pub(super) wait_p50: f64,
     pub(super) wait_p99: f64,
     pub(super) phases: Vec<PhaseFigures>,
+    /// Of each kind of clients, if there are several.
+    pub(super) crowds: Vec<Figures>,
     pub(super) counted: Counted,
     pub(super) digest: u64,
 }
@@ -59,9 +61,31 @@ impl Figures {
             wait_p50: quantile(&waits, 50),
             wait_p99: quantile(&waits, 99),
             phases: phases(record, scenario),
+            crowds: Self::of_crowds(record, scenario),
             counted: record.counted.clone(),
             digest: record.digest,
         }
+    }
+
+    /// The figures of each kind of clients. What they sent is not told apart.
+    fn of_crowds(record: &Record, scenario: &Scenario) -> Vec<Self> {
+        let crowds = scenario.crowds.len();
+        if crowds < 2 {
+            return Vec::new();
+        }
+        let one = Scenario {
+            crowds: scenario.crowds[..1].to_vec(),
+            ..scenario.clone()
+        };
+        let of = |crowd| {
+            let asked = record.asked.iter().filter(|call| call.crowd == crowd);
+            let record = Record {
+                asked: asked.copied().collect(),
+                ..Record::default()
+            };
+            Self::of(&record, &one)
+        };
+        (0..crowds).map(of).collect()
     }
 }
 
@@ -103,7 +127,7 @@ fn answered_while_well(asked: &[Asked], scenario: &Scenario) -> f64 {
         let to = if is_last {
             phase.to
         } else {
-            phase.to.saturating_sub(scenario.patience)
+            phase.to.saturating_sub(scenario.patience())
         };
         calls.extend_from_slice(between(asked, from, to.max(from)));
     }
@@ -170,7 +194,7 @@ mod tests {
     fn scenario() -> Scenario {
         let mut scenario = Scenario::new(false);
         scenario.upstreams.push(("shop".into(), Servers::new(1)));
-        scenario.patterns.push(Poisson::per_second(10).into());
+        scenario.patterns.push((0, Poisson::per_second(10).into()));
         scenario.lasting = Duration::from_secs(30);
         scenario.incidents.push(Incident {
             from: Duration::from_secs(10),
@@ -187,6 +211,7 @@ mod tests {
         let call = |at: u64| Asked {
             at: at * 1_000_000,
             took: 1_000_000,
+            crowd: 0,
             end: if (bad..good).contains(&at) {
                 End::Failed
             } else {

@@ -1,9 +1,8 @@
-//! HTTP: the upstream as a client, or as a handler.
+//! HTTP: the upstreams as a client.
 
 use std::{
     fmt,
     future::{Future, poll_fn},
-    io,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -16,7 +15,10 @@ use tower::{BoxError, Service};
 use super::{
     Body,
     caller::{Caller, Calling, End, Kind},
+    grpc::{self, Wire},
     jobs::Answer,
+    run::MakeStack,
+    services::{Handler, Handlers, Handling, Services},
     world::{Sending, World},
 };
 use crate::Rejected;
@@ -34,18 +36,10 @@ pub struct Http(());
 #[derive(Clone)]
 pub struct HttpUpstream {
     world: World,
-    handlers: Vec<(String, Handler)>,
+    services: Arc<Services>,
+    /// The tier that calls, whose own name is that of a modelled upstream.
+    caller: Option<Arc<str>>,
 }
-
-/// Makes responses, as the user's own service does.
-type Handler = Arc<dyn Fn(Request<Body>) -> Handling + Send + Sync>;
-type Handling = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
-/// Makes a new handler for each run.
-type MakeHandler = Arc<dyn Fn() -> Handler + Send + Sync>;
-
-/// The user's own services, by the upstream that they stand for.
-#[derive(Default, Clone)]
-pub struct Handlers(Vec<(String, MakeHandler)>);
 
 /// Traffic over HTTP: a [`Request`], or a builder of one without a body.
 pub trait IntoRequest {
@@ -71,41 +65,33 @@ impl IntoRequest for http::request::Builder {
     }
 }
 
-impl Handlers {
-    pub(super) fn add<S, B>(&mut self, name: String, make: impl Fn() -> S + Send + Sync + 'static)
-    where
-        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let make = move || -> Handler {
-            let service = make();
-            Arc::new(move |request| {
-                let mut service = service.clone();
-                Box::pin(async move {
-                    poll_fn(|context| service.poll_ready(context))
-                        .await
-                        .map_err(Into::into)?;
-                    let response = service.call(request).await.map_err(Into::into)?;
-                    Ok(response.map(Body::new))
-                })
-            })
-        };
-        self.0.push((name, Arc::new(make)));
-    }
-}
-
 impl Kind for Http {
     type Request = Request<Body>;
     type Upstream = HttpUpstream;
-    type Handlers = Handlers;
+    type Handlers = Handlers<HttpUpstream>;
 
-    fn upstream(world: World, handlers: &Handlers) -> HttpUpstream {
-        let made = handlers.0.iter();
-        let handlers = made.map(|(name, make)| (name.clone(), make())).collect();
-        HttpUpstream { world, handlers }
+    fn upstream(world: World, handlers: &Handlers<HttpUpstream>) -> Result<HttpUpstream, BoxError> {
+        let upstream = HttpUpstream {
+            world,
+            services: Arc::new(handlers.of_upstreams()),
+            caller: None,
+        };
+        for (name, make) in handlers.tiers() {
+            let tier = make(HttpUpstream {
+                caller: Some(name.as_str().into()),
+                ..upstream.clone()
+            })?;
+            upstream.services.add_tier(name.clone(), tier);
+        }
+        Ok(upstream)
+    }
+
+    fn release(upstream: &HttpUpstream) {
+        upstream.services.release();
+    }
+
+    fn join(handlers: &mut Handlers<HttpUpstream>, other: Handlers<HttpUpstream>) {
+        handlers.join(other);
     }
 
     fn bare(upstream: HttpUpstream) -> Box<dyn Caller<Request<Body>>> {
@@ -128,16 +114,23 @@ where
 
     fn call(&mut self, request: Request<B>) -> HttpAnswer {
         let host = request.uri().host();
-        let handler = self.handlers.iter();
-        let mut handler = handler.filter(|(name, _)| host.is_none_or(|host| host == name));
-        let handler = handler.next().map(|(_, handler)| handler.clone());
-        let sending = self.world.send(self.world.number(host));
-        HttpAnswer {
-            sending: Some(sending),
+        let tier = host.filter(|host| self.caller.as_deref() != Some(host));
+        if let Some(tier) = tier.and_then(|host| self.services.tier(host)) {
+            return HttpAnswer {
+                handling: Some(tier(request.map(Body::unseen))),
+                modelled: None,
+            };
+        }
+        let modelled = Modelled {
+            handler: self.services.handler(host),
+            wire: self.services.wire,
+            sending: self.world.send(self.world.number(host)),
             // A handler gets the request. Without one it is dropped with its body when the call
             // ends, as a client that sends it would.
-            request: Some(request.map(Body::unseen)),
-            handler,
+            request: request.map(Body::unseen),
+        };
+        HttpAnswer {
+            modelled: Some(modelled),
             handling: None,
         }
     }
@@ -146,11 +139,17 @@ where
 /// The response of an [`HttpUpstream`], to come.
 #[must_use = "futures do nothing unless polled"]
 pub struct HttpAnswer {
-    /// `None` once the upstream has answered.
-    sending: Option<Sending>,
-    request: Option<Request<Body>>,
-    handler: Option<Handler>,
+    /// `None` once the modelled upstream has answered, and of a tier.
+    modelled: Option<Modelled>,
     handling: Option<Handling>,
+}
+
+/// A call at a modelled upstream.
+struct Modelled {
+    sending: Sending,
+    request: Request<Body>,
+    handler: Option<Handler>,
+    wire: Wire,
 }
 
 impl Future for HttpAnswer {
@@ -158,18 +157,14 @@ impl Future for HttpAnswer {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Some(sending) = &mut this.sending {
-            let answer = match Pin::new(sending).poll(context) {
-                Poll::Ready(answer) => answer,
-                Poll::Pending => return Poll::Pending,
+        if let Some(mut modelled) = this.modelled.take() {
+            let Poll::Ready(answer) = Pin::new(&mut modelled.sending).poll(context) else {
+                this.modelled = Some(modelled);
+                return Poll::Pending;
             };
-            this.sending = None;
-            let request = this.request.take();
-            match (answer, this.handler.take(), request) {
-                (Answer::Well, Some(handler), Some(request)) => {
-                    this.handling = Some(handler(request));
-                }
-                _ => return Poll::Ready(respond(answer)),
+            match (answer, modelled.handler) {
+                (Answer::Well, Some(handler)) => this.handling = Some(handler(modelled.request)),
+                _ => return Poll::Ready(modelled.wire.respond(answer)),
             }
         }
         match &mut this.handling {
@@ -179,24 +174,19 @@ impl Future for HttpAnswer {
     }
 }
 
-fn respond(answer: Answer) -> Result<Response<Body>, BoxError> {
-    let status = match answer {
-        Answer::Well => StatusCode::OK,
-        Answer::Failed(status) => {
-            StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-        }
-        Answer::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-        // Of the types that std and hyper have, so that a layer reads them as it reads theirs.
-        Answer::Refused => return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into()),
-        Answer::Reset => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
-    };
-    let mut response = Response::new(Body::default());
-    *response.status_mut() = status;
-    Ok(response)
+pub(super) fn http_stack<S, B>(
+    stack: impl Fn(HttpUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
+) -> MakeStack<Http>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + 'static,
+    S::Error: Into<BoxError>,
+    B: http_body::Body + 'static,
+{
+    Arc::new(move |upstream| Ok(Box::new(HttpCaller(stack(upstream)?))))
 }
 
 /// A stack over HTTP, called as a client calls it: response and body.
-pub(super) struct HttpCaller<S>(pub(super) S);
+struct HttpCaller<S>(S);
 
 impl<S, B> Caller<Request<Body>> for HttpCaller<S>
 where
@@ -221,10 +211,12 @@ where
 /// Reads a response to the end of its body.
 async fn read<B: http_body::Body>(response: Response<B>) -> End {
     let (parts, body) = response.into_parts();
+    let is_grpc = grpc::is_grpc(&parts.headers);
     let end = match parts.extensions.get::<Rejected>() {
         Some(rejected) => End::Rejected(rejected.kind),
         None if parts.status.is_server_error() => End::Failed,
         None if parts.status == StatusCode::TOO_MANY_REQUESTS => End::Failed,
+        None if is_grpc && grpc::went_well(&parts.headers) == Some(false) => End::Failed,
         None => End::Answered,
     };
     if body.is_end_stream() {
@@ -233,7 +225,12 @@ async fn read<B: http_body::Body>(response: Response<B>) -> End {
     let mut body = pin!(body);
     loop {
         match poll_fn(|context| body.as_mut().poll_frame(context)).await {
-            Some(Ok(_)) => {}
+            Some(Ok(frame)) => {
+                let trailers = frame.trailers_ref().filter(|_| is_grpc);
+                if trailers.and_then(grpc::went_well) == Some(false) {
+                    return End::Failed;
+                }
+            }
             Some(Err(_)) => return End::Failed,
             None => return end,
         }
@@ -249,12 +246,5 @@ impl fmt::Debug for HttpUpstream {
 impl fmt::Debug for HttpAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpAnswer").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Handlers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.0.iter().map(|(name, _)| name);
-        f.debug_list().entries(names).finish()
     }
 }

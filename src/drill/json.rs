@@ -19,8 +19,8 @@ fn object(json: &mut String, results: &Results) -> fmt::Result {
         "{{\"seeds\":{},\"seconds\":{},\"clients\":{},\"patience\":{},\"took\":{}",
         results.runs.len(),
         scenario.lasting.as_secs_f64(),
-        scenario.clients,
-        scenario.patience.as_secs_f64(),
+        scenario.main().clients,
+        scenario.main().patience.as_secs_f64(),
         number(results.took.as_secs_f64()),
     )?;
     json.push_str(",\"phases\":");
@@ -54,6 +54,11 @@ fn column(json: &mut String, results: &Results, (stack, name): (usize, &str)) ->
         let comma = if place > 0 { "," } else { "" };
         write!(json, "{comma}\"{one:?}\":{}", one.count(&counted))?;
     }
+    json.push_str("},\"retries\":{");
+    for (place, (cause, count)) in counted.retries.iter().enumerate() {
+        let comma = if place > 0 { "," } else { "" };
+        write!(json, "{comma}\"{cause}\":{count}")?;
+    }
     json.push_str("},\"rejections\":{");
     for (place, ((layer, kind), count)) in counted.rejected.iter().enumerate() {
         let comma = if place > 0 { "," } else { "" };
@@ -70,6 +75,12 @@ fn seed(json: &mut String, seed: u64, figures: &Figures) -> fmt::Result {
     write!(json, "{{\"seed\":{seed},\"asked\":{}", figures.asked)?;
     for measure in Measure::ALL {
         write!(json, ",\"{measure:?}\":{}", number(measure.of(figures)))?;
+    }
+    if !figures.crowds.is_empty() {
+        json.push_str(",\"crowds\":");
+        list(json, &figures.crowds, |json, crowd| {
+            write!(json, "{}", number(crowd.answered))
+        })?;
     }
     json.push_str(",\"phases\":");
     list(json, &figures.phases, |json, phase| {

@@ -6,6 +6,7 @@ use std::{
     future::{Future, poll_fn},
     marker::PhantomData,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -14,6 +15,7 @@ use tower::{BoxError, Service};
 use super::{
     UpstreamError,
     caller::{Caller, Calling, End, Kind},
+    run::MakeStack,
     world::{Sending, World},
 };
 
@@ -57,13 +59,17 @@ impl<Req: 'static> Kind for PlainKind<Req> {
     type Upstream = PlainUpstream;
     type Handlers = ();
 
-    fn upstream(world: World, (): &()) -> PlainUpstream {
-        PlainUpstream {
+    fn upstream(world: World, (): &()) -> Result<PlainUpstream, BoxError> {
+        Ok(PlainUpstream {
             world,
             number: 0,
             response: PhantomData,
-        }
+        })
     }
+
+    fn release(_: &PlainUpstream) {}
+
+    fn join((): &mut (), (): ()) {}
 
     fn bare(upstream: PlainUpstream) -> Box<dyn Caller<Req>> {
         Box::new(PlainCaller(upstream))
@@ -104,8 +110,19 @@ impl<Res: Default> Future for PlainAnswer<Res> {
     }
 }
 
+pub(super) fn plain_stack<S, Req>(
+    stack: impl Fn(PlainUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
+) -> MakeStack<PlainKind<Req>>
+where
+    S: Service<Req> + Clone + 'static,
+    S::Error: Into<BoxError>,
+    Req: 'static,
+{
+    Arc::new(move |upstream| Ok(Box::new(PlainCaller(stack(upstream)?))))
+}
+
 /// A stack of any protocol: an error is a failure, unless it is a rejection.
-pub(super) struct PlainCaller<S>(pub(super) S);
+struct PlainCaller<S>(S);
 
 impl<S, Req> Caller<Req> for PlainCaller<S>
 where

@@ -9,12 +9,13 @@ use tower::{BoxError, Service};
 use super::{
     Body, DrillError, HttpUpstream, IntoRequest, PlainUpstream, Report, Servers, Trouble,
     caller::Kind,
-    http::{Http, HttpCaller},
-    plain::{PlainCaller, PlainKind},
+    grpc::Wire,
+    http::{Http, http_stack},
+    plain::{PlainKind, plain_stack},
     results::Results,
     run::{self, MakeStack, Runs, Setup},
     scenario::Scenario,
-    traffic::Pattern,
+    traffic::{Pattern, recording},
     trouble::Incident,
 };
 use crate::ambient::clock::Stopwatch;
@@ -57,6 +58,54 @@ impl Drill<Http> {
         Self::new(http_stack(stack), true)
     }
 
+    /// Drills a stack as a gRPC client, as [`http`](Self::http) does. A modelled upstream answers
+    /// with a `grpc-status`: `UNAVAILABLE` for a [trouble](Trouble::status) of status 503, or the
+    /// code itself up to 16, and `RESOURCE_EXHAUSTED` if its queue is full.
+    pub fn grpc<S, B>(
+        stack: impl Fn(HttpUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + 'static,
+        S::Error: Into<BoxError>,
+        B: http_body::Body + 'static,
+    {
+        let mut drill = Self::http(stack);
+        drill.setup.handlers.wire = Wire::Grpc;
+        drill
+    }
+
+    /// Adds a service of your own that calls others, such as a shop in a chain of shop, stock and
+    /// database: requests to the host `name` go to it. The closure builds it over the upstreams,
+    /// with the stacks that it has as a server and as a client. It is called once for each run.
+    ///
+    /// A tier does no work but what its own upstreams do. Requests of the tier to its own name go
+    /// to the modelled upstream of that name, so that a server's stack may stand before one. When
+    /// a caller leaves, what the tier does for it is dropped.
+    pub fn tier<S, B>(
+        mut self,
+        name: impl Into<String>,
+        make: impl Fn(HttpUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.setup.handlers.add_tier(name.into(), make);
+        self
+    }
+
+    /// Adds recorded calls, each with its time from the start of the drill.
+    pub fn recorded<R>(self, calls: impl IntoIterator<Item = (Duration, R)>) -> Self
+    where
+        R: IntoRequest + Clone + Send + Sync + 'static,
+    {
+        let (moments, request) = recording(calls.into_iter().collect());
+        self.traffic(moments, request)
+    }
+
     /// Adds a source of calls. The closure makes the request of a number, from 0. The host of its
     /// URI is the name of the upstream that it goes to.
     pub fn traffic<R: IntoRequest>(
@@ -64,7 +113,7 @@ impl Drill<Http> {
         pattern: impl Into<Pattern>,
         request: impl Fn(u64) -> R + Send + Sync + 'static,
     ) -> Self {
-        self.scenario.patterns.push(pattern.into());
+        self.scenario.patterns.push((0, pattern.into()));
         let request = move |number| request(number).into_request();
         self.setup.asks.push(Arc::new(request));
         self
@@ -126,13 +175,22 @@ impl<Req: 'static> Drill<PlainKind<Req>> {
         Self::new(plain_stack(stack), true)
     }
 
+    /// Adds recorded calls, each with its time from the start of the drill.
+    pub fn recorded(self, calls: impl IntoIterator<Item = (Duration, Req)>) -> Self
+    where
+        Req: Clone + Send + Sync,
+    {
+        let (moments, request) = recording(calls.into_iter().collect());
+        self.traffic(moments, request)
+    }
+
     /// Adds a source of calls. The closure makes the request of a number, from 0.
     pub fn traffic(
         mut self,
         pattern: impl Into<Pattern>,
         request: impl Fn(u64) -> Req + Send + Sync + 'static,
     ) -> Self {
-        self.scenario.patterns.push(pattern.into());
+        self.scenario.patterns.push((0, pattern.into()));
         self.setup.asks.push(Arc::new(request));
         self
     }
@@ -154,6 +212,7 @@ impl<K: Kind> Drill<K> {
     fn new(stack: MakeStack<K>, is_shared: bool) -> Self {
         let setup = Setup {
             stacks: vec![("stack".into(), stack)],
+            beside: Vec::new(),
             asks: Vec::new(),
             handlers: K::Handlers::default(),
         };
@@ -179,22 +238,62 @@ impl<K: Kind> Drill<K> {
         self
     }
 
+    /// Adds clients of another kind, with the stack, number, patience and traffic of their own
+    /// drill. Its upstreams and troubles are added too, and its columns and seeds are not. The
+    /// report tells the kinds apart, and [`of_clients`](super::Each::of_clients) asserts one.
+    ///
+    /// ```
+    /// use http::Request;
+    /// use tower::Layer;
+    /// use tower_keep::{drill::{Bursts, Drill, Measure, Poisson, Servers, secs}, stack};
+    ///
+    /// let get = |number| Request::get(format!("http://shop/{number}"));
+    /// let batch = Drill::http(|upstream| Ok(upstream)) // no stack at all
+    ///     .patience(secs(60))
+    ///     .traffic(Bursts::of(100).every(secs(5)), get);
+    /// let report = Drill::http(|upstream| Ok(stack::client().http().build()?.layer(upstream)))
+    ///     .clients(20).lasting(secs(10))
+    ///     .traffic(Poisson::per_second(50), get)
+    ///     .upstream("shop", Servers::new(8))
+    ///     .beside("batch", batch)
+    ///     .seeds(0..2)
+    ///     .run();
+    /// report.each(Measure::Answered).of_clients("batch").at_least(1.0);
+    /// ```
+    pub fn beside(mut self, name: impl Into<String>, other: Self) -> Self {
+        let Self { setup, scenario } = other;
+        let first = self.scenario.crowds.len();
+        let mut crowds = scenario.crowds;
+        crowds[0].name = name.into();
+        self.scenario.crowds.extend(crowds);
+        let patterns = scenario.patterns.into_iter();
+        let patterns = patterns.map(|(crowd, pattern)| (first + crowd, pattern));
+        self.scenario.patterns.extend(patterns);
+        self.scenario.upstreams.extend(scenario.upstreams);
+        self.scenario.incidents.extend(scenario.incidents);
+        let stack = setup.stacks.into_iter().take(1).map(|(_, stack)| stack);
+        self.setup.beside.extend(stack.chain(setup.beside));
+        self.setup.asks.extend(setup.asks);
+        K::join(&mut self.setup.handlers, setup.handlers);
+        self
+    }
+
     /// The number of clients. Each has a stack of its own, as processes have, and makes its
     /// share of the calls. Default 1.
     pub fn clients(mut self, clients: usize) -> Self {
-        self.scenario.clients = clients;
+        self.scenario.main_mut().clients = clients;
         self
     }
 
     /// All clients share one stack.
     pub fn shared(mut self) -> Self {
-        self.scenario.is_shared = true;
+        self.scenario.main_mut().is_shared = true;
         self
     }
 
     /// The time that callers wait for an answer before they leave. Default 10 s, as people do.
     pub fn patience(mut self, patience: Duration) -> Self {
-        self.scenario.patience = patience;
+        self.scenario.main_mut().patience = patience;
         self
     }
 
@@ -282,28 +381,6 @@ fn seed_of_environment() -> Result<Option<u64>, DrillError> {
     };
     let parsed = seed.parse().map(Some);
     parsed.map_err(|_| DrillError::setting("seeds", format!("`{SEED}` is no number: {seed:?}")))
-}
-
-fn http_stack<S, B>(
-    stack: impl Fn(HttpUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
-) -> MakeStack<Http>
-where
-    S: Service<Request<Body>, Response = Response<B>> + Clone + 'static,
-    S::Error: Into<BoxError>,
-    B: http_body::Body + 'static,
-{
-    Arc::new(move |upstream| Ok(Box::new(HttpCaller(stack(upstream)?))))
-}
-
-fn plain_stack<S, Req>(
-    stack: impl Fn(PlainUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
-) -> MakeStack<PlainKind<Req>>
-where
-    S: Service<Req> + Clone + 'static,
-    S::Error: Into<BoxError>,
-    Req: 'static,
-{
-    Arc::new(move |upstream| Ok(Box::new(PlainCaller(stack(upstream)?))))
 }
 
 impl<K: Kind> fmt::Debug for Drill<K> {

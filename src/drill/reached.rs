@@ -132,12 +132,7 @@ impl Reached {
         match self {
             Self::CircuitOpened => {
                 let (calls, window) = (setting("min_calls")?, setting("window")?);
-                let clients = if scenario.is_shared {
-                    1
-                } else {
-                    scenario.clients
-                };
-                let come = scenario.per_second() * window / clients as f64;
+                let come = scenario.per_second_and_stack() * window;
                 (come < calls).then(|| {
                     format!(
                         "{calls:.0} calls in {window:.0} s are never made at this traffic: a client \
@@ -146,7 +141,8 @@ impl Reached {
                 })
             }
             Self::AttemptTimeout => {
-                let (timeout, patience) = (setting("duration")?, scenario.patience.as_secs_f64());
+                let (timeout, patience) =
+                    (setting("duration")?, scenario.main().patience.as_secs_f64());
                 (timeout >= patience).then(|| {
                     format!("callers leave after {patience:.1} s, and it is {timeout:.1} s")
                 })

@@ -26,6 +26,8 @@ pub(super) struct Record {
 /// A call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked {
+    /// The number of the kind of clients.
+    pub(super) crowd: usize,
     /// In nanoseconds.
     pub(super) at: u64,
     /// In nanoseconds.
@@ -44,6 +46,8 @@ pub(super) struct Counted {
     pub(super) settings: BTreeMap<(&'static str, &'static str), f64>,
     /// The number of layers of each kind.
     pub(super) layers: BTreeMap<&'static str, u64>,
+    /// Retries that were sent, by what was wrong with the attempt before.
+    pub(super) retries: BTreeMap<&'static str, u64>,
 }
 
 impl Record {
@@ -100,6 +104,9 @@ impl Counted {
         for (key, count) in &other.rejected {
             *self.rejected.entry(*key).or_default() += count;
         }
+        for (cause, count) in &other.retries {
+            *self.retries.entry(cause).or_default() += count;
+        }
         self.settings.extend(&other.settings);
         self.layers.extend(&other.layers);
     }
@@ -137,8 +144,10 @@ impl Counted {
                 for (name, count) in calls {
                     self.note(name, *count);
                 }
-                let sent = attempts.iter().map(|(_, count)| count).sum();
-                self.note(RETRIED, sent);
+                for (cause, count) in attempts {
+                    self.note(RETRIED, *count);
+                    *self.retries.entry(cause).or_default() += count;
+                }
             }
             State::Hedge { sent, wins, .. } => {
                 self.note(HEDGED, *sent);
@@ -199,3 +208,5 @@ pub(super) const HEDGE_WON: &str = "hedge_won";
 pub(super) const FELL_BACK: &str = "fell_back";
 pub(super) const ATTEMPT_TIMEOUT: &str = "attempt_timeout";
 pub(super) const TOTAL_TIMEOUT: &str = "total_timeout";
+/// The cause of a retry that no budget pays for.
+pub(super) const NOT_SENT: &str = "not_sent";

@@ -20,6 +20,21 @@ pub(super) struct Results {
     pub(super) took: Duration,
 }
 
+/// The figures of a stack, or of one kind of its clients.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Column {
+    pub(super) stack: usize,
+    pub(super) crowd: Option<usize>,
+}
+
+impl Column {
+    /// Its part of a stack's figures.
+    pub(super) fn figures(self, figures: &Figures) -> &Figures {
+        let crowd = self.crowd.and_then(|crowd| figures.crowds.get(crowd));
+        crowd.unwrap_or(figures)
+    }
+}
+
 impl Results {
     pub(super) fn names(&self) -> Vec<String> {
         self.drill.names()

@@ -29,6 +29,8 @@ use crate::{ambient::clock::Stopwatch, observe::Registry, testing};
 pub(super) struct Setup<K: Kind> {
     /// The first is the user's own. Others are compared with it.
     pub(super) stacks: Vec<(String, MakeStack<K>)>,
+    /// Of the clients beside them, in the order of their kinds.
+    pub(super) beside: Vec<MakeStack<K>>,
     pub(super) asks: Vec<Ask<K::Request>>,
     pub(super) handlers: K::Handlers,
 }
@@ -39,6 +41,9 @@ pub(super) type MakeStack<K> = Arc<
         + Send
         + Sync,
 >;
+
+/// The stacks of one kind of clients.
+type Clients<K> = Vec<Box<dyn Caller<<K as Kind>::Request>>>;
 
 /// Runs that can be run again, whatever their protocol.
 pub(super) trait Runs: Send + Sync {
@@ -76,20 +81,19 @@ pub(super) struct SeedRun {
 impl<K: Kind> Setup<K> {
     fn build(
         &self,
-        world: &World,
+        upstream: &K::Upstream,
         (scenario, stack): (&Scenario, usize),
-    ) -> Result<Vec<Box<dyn Caller<K::Request>>>, DrillError> {
-        let upstream = K::upstream(world.clone(), &self.handlers);
+    ) -> Result<Vec<Clients<K>>, DrillError> {
         let Some((_, make)) = self.stacks.get(stack) else {
-            return Ok(vec![K::bare(upstream)]);
+            return Ok(vec![vec![K::bare(upstream.clone())]]);
         };
-        let clients = if scenario.is_shared {
-            1
-        } else {
-            scenario.clients
-        };
-        let clients = (0..clients).map(|_| make(upstream.clone()).map_err(DrillError::Stack));
-        clients.collect()
+        let kinds = [make].into_iter().chain(&self.beside);
+        let kinds = kinds.zip(&scenario.crowds).map(|(make, crowd)| {
+            let stacks = 0..crowd.stacks();
+            let stacks = stacks.map(|_| make(upstream.clone()).map_err(DrillError::Stack));
+            stacks.collect()
+        });
+        kinds.collect()
     }
 }
 
@@ -114,7 +118,12 @@ impl<K: Kind> Runs for Setup<K> {
             let servers = scenario.upstreams.iter();
             let (names, servers) = servers.cloned().unzip();
             let world = World::new(Model::new(servers, scenario.timeline(), seed), names);
-            let clients = registry.with(|| self.build(&world, (scenario, stack)))?;
+            let (upstream, clients) = registry.with(|| {
+                let upstream = K::upstream(world.clone(), &self.handlers);
+                let upstream = upstream.map_err(DrillError::Stack)?;
+                let clients = self.build(&upstream, (scenario, stack))?;
+                Ok::<_, DrillError>((upstream, clients))
+            })?;
             let conductor = Conductor::new(world, (scenario, seed), &clients, &self.asks);
             let conductor = match every {
                 Some(every) => conductor.looking(&registry, every),
@@ -123,6 +132,7 @@ impl<K: Kind> Runs for Setup<K> {
             // The runtime's budget is for one task. Here one polls all calls.
             let mut record = tokio::task::unconstrained(conductor.run()).await;
             record.counted = Counted::read(&registry);
+            K::release(&upstream);
             Ok(record)
         };
         testing::seeded(seed_for(seed, Purpose::Stack), || runtime.block_on(run))

@@ -11,17 +11,26 @@ use super::{
 /// All of a drill but the user's closures.
 #[derive(Debug, Clone)]
 pub(super) struct Scenario {
-    pub(super) clients: usize,
-    /// Set if all clients share one stack, as those of a server do.
-    pub(super) is_shared: bool,
-    pub(super) patience: Duration,
+    /// The clients of the drilled stack, and those [beside](super::Drill::beside) them.
+    pub(super) crowds: Vec<Crowd>,
     pub(super) lasting: Duration,
     pub(super) upstreams: Vec<(String, Servers)>,
     pub(super) incidents: Vec<Incident>,
-    pub(super) patterns: Vec<Pattern>,
+    /// Each with the number of its crowd.
+    pub(super) patterns: Vec<(usize, Pattern)>,
     pub(super) seeds: Range<u64>,
     /// The real time that all seeds together may take.
     pub(super) within: Option<Duration>,
+}
+
+/// Clients of one kind.
+#[derive(Debug, Clone)]
+pub(super) struct Crowd {
+    pub(super) name: String,
+    pub(super) clients: usize,
+    /// Set if all of them share one stack, as those of a server do.
+    pub(super) is_shared: bool,
+    pub(super) patience: Duration,
 }
 
 /// A stretch of a drill in which nothing begins or ends.
@@ -36,9 +45,12 @@ pub(super) struct Phase {
 impl Scenario {
     pub(super) fn new(is_shared: bool) -> Self {
         Self {
-            clients: 1,
-            is_shared,
-            patience: Duration::from_secs(10),
+            crowds: vec![Crowd {
+                name: MAIN.into(),
+                clients: 1,
+                is_shared,
+                patience: Duration::from_secs(10),
+            }],
             lasting: Duration::from_secs(60),
             upstreams: Vec::new(),
             incidents: Vec::new(),
@@ -61,10 +73,10 @@ impl Scenario {
                 "say when calls come, such as `Poisson::per_second(200)`",
             );
         }
-        if !self.patterns.iter().all(Pattern::is_sound) {
+        if !self.patterns.iter().all(|(_, pattern)| pattern.is_sound()) {
             return rejected("traffic", "use a rate above 0, and finite");
         }
-        if self.clients == 0
+        if self.crowds.iter().any(|crowd| crowd.clients == 0)
             || self
                 .upstreams
                 .iter()
@@ -75,7 +87,8 @@ impl Scenario {
                 "use at least one client, and one worker an upstream",
             );
         }
-        if self.lasting.is_zero() || self.patience.is_zero() || self.lasting > LONGEST {
+        let is_nothing = |crowd: &Crowd| crowd.patience.is_zero();
+        if self.lasting.is_zero() || self.crowds.iter().any(is_nothing) || self.lasting > LONGEST {
             return rejected(
                 "lasting",
                 "use more than nothing, patience too, and at most a day",
@@ -141,7 +154,30 @@ impl Scenario {
 
     /// The calls of all sources in a second, while nothing goes wrong.
     pub(super) fn per_second(&self) -> f64 {
-        self.patterns.iter().map(Pattern::per_second).sum()
+        let patterns = self.patterns.iter();
+        patterns.map(|(_, pattern)| pattern.per_second()).sum()
+    }
+
+    /// The calls in a second that each stack of the drilled ones makes.
+    pub(super) fn per_second_and_stack(&self) -> f64 {
+        let own = self.patterns.iter().filter(|(crowd, _)| *crowd == 0);
+        let all: f64 = own.map(|(_, pattern)| pattern.per_second()).sum();
+        all / self.main().stacks() as f64
+    }
+
+    /// The clients of the drilled stack.
+    pub(super) fn main(&self) -> &Crowd {
+        &self.crowds[0]
+    }
+
+    pub(super) fn main_mut(&mut self) -> &mut Crowd {
+        &mut self.crowds[0]
+    }
+
+    /// The longest time that anyone waits.
+    pub(super) fn patience(&self) -> Duration {
+        let patience = self.crowds.iter().map(|crowd| crowd.patience);
+        patience.max().unwrap_or_default()
     }
 
     fn troubles_at(&self, at: Duration) -> Vec<String> {
@@ -156,6 +192,12 @@ impl Scenario {
     }
 }
 
+impl Crowd {
+    pub(super) fn stacks(&self) -> usize {
+        if self.is_shared { 1 } else { self.clients }
+    }
+}
+
 impl Phase {
     pub(super) fn is_well(&self) -> bool {
         self.troubles.is_empty()
@@ -164,3 +206,6 @@ impl Phase {
 
 /// Virtual time, but each call of it is run.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// The clients of the drilled stack.
+const MAIN: &str = "main";

@@ -5,22 +5,22 @@ use std::fmt::Write;
 use super::{
     figures::Figures,
     measure::{Limit, Measure},
-    results::Results,
+    results::{Column, Results},
     scenario::Scenario,
 };
 
 /// Tells whether two runs of the seed are equal, and the smallest story that fails.
 pub(super) fn story(
     report: &Results,
-    (stack, seed): (usize, u64),
+    (column, seed): (Column, u64),
     (measure, limit): (Measure, Limit),
 ) -> String {
     let run = |scenario: &Scenario| {
-        let record = report.drill.run(scenario, stack, seed).ok()?;
+        let record = report.drill.run(scenario, column.stack, seed).ok()?;
         Some(Figures::of(&record, scenario))
     };
     let known = report.runs.iter().find(|run| run.seed == seed);
-    let known = known.map(|run| run.figures[stack].digest);
+    let known = known.map(|run| run.figures[column.stack].digest);
     let again = run(&report.scenario).map(|figures| figures.digest);
     if known != again {
         return "  two runs of this seed differ: something draws at random that no seed decides, such \
@@ -31,7 +31,7 @@ pub(super) fn story(
     let mut value = None;
     for _ in 0..MAX_RUNS {
         let smaller = smaller(&found).into_iter().find_map(|smaller| {
-            let shown = measure.of(&run(&smaller)?);
+            let shown = measure.of(column.figures(&run(&smaller)?));
             (!limit.holds(shown)).then_some((smaller, shown))
         });
         match smaller {

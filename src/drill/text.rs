@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     measure::Measure,
-    record::{DENIED, HEDGED, OPENED, RECOVERED, RETRIED},
+    record::{DENIED, HEDGED, NOT_SENT, OPENED, RECOVERED, RETRIED},
     results::Results,
 };
 
@@ -20,8 +20,8 @@ impl fmt::Display for Results {
             f,
             ", {:?} of virtual time each, {} clients that wait {:?}; took {:.1} s",
             scenario.lasting,
-            scenario.clients,
-            scenario.patience,
+            scenario.main().clients,
+            scenario.main().patience,
             self.took.as_secs_f64()
         )?;
         for (name, servers) in &scenario.upstreams {
@@ -40,6 +40,7 @@ impl fmt::Display for Results {
                 .map(|stack| Measure::Answered.show(self.phase_mean(stack, number)));
             row(f, &format!("  {phase}"), cells)?;
         }
+        self.crowds(f, names.len())?;
         self.layers(f)?;
         list(f, "worse than no stack", &self.worse_than_none())?;
         list(f, "not reached", &self.not_reached())
@@ -72,6 +73,20 @@ impl Results {
         row(f, "  worst seed", (0..columns).map(worst))
     }
 
+    /// The share answered of each kind of clients, if there are several.
+    fn crowds(&self, f: &mut fmt::Formatter<'_>, columns: usize) -> fmt::Result {
+        if self.scenario.crowds.len() < 2 {
+            return Ok(());
+        }
+        writeln!(f, "\nanswered in time, by clients, mean of all seeds")?;
+        for (number, crowd) in self.scenario.crowds.iter().enumerate() {
+            let answered = |stack| self.mean(stack, |figures| figures.crowds[number].answered);
+            let cells = (0..columns).map(|stack| Measure::Answered.show(answered(stack)));
+            row(f, &format!("  {} of {}", crowd.clients, crowd.name), cells)?;
+        }
+        Ok(())
+    }
+
     /// Counters of the stack's layers, for each thousand calls that were asked.
     fn layers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counted = self.counted(0);
@@ -96,6 +111,14 @@ impl Results {
             if counted.of(event) > 0 {
                 row(f, &format!("  {name}"), [per_thousand(counted.of(event))])?;
             }
+        }
+        for (cause, count) in counted.retries.iter().filter(|(_, count)| **count > 0) {
+            let name = if *cause == NOT_SENT {
+                format!("  of the retries, free: {cause}")
+            } else {
+                format!("  of the retries, paid by the budget: {cause}")
+            };
+            row(f, &name, [per_thousand(*count)])?;
         }
         if counted.of(OPENED) > 0 {
             let opened = counted.of(OPENED) as f64 / self.runs.len().max(1) as f64;

@@ -1,15 +1,16 @@
 //! When calls are asked.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     random::{Purpose, Random},
     times::in_nanos,
     trouble::Timeline,
 };
+use crate::ambient::clock::nanos;
 
-/// When the calls of one source come: [`Poisson`], [`Steady`] or [`Bursts`].
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// When the calls of one source come: [`Poisson`], [`Steady`], [`Bursts`] or [`Recorded`].
+#[derive(Debug, Clone, PartialEq)]
 pub struct Pattern(Law);
 
 /// Calls of many independent callers: so many a second on average, sometimes in clusters.
@@ -31,11 +32,20 @@ pub struct Bursts {
     every: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Calls at the moments of a recording, such as an access log, from the start of the drill. Those
+/// after its end are left out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    /// In order.
+    moments: Arc<[Duration]>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
 enum Law {
     Poisson(f64),
     Steady(f64),
     Bursts(Bursts),
+    Recorded(Recorded),
 }
 
 impl Poisson {
@@ -72,24 +82,46 @@ impl Bursts {
     }
 }
 
+impl Recorded {
+    /// The moments of all calls, in any order.
+    #[must_use]
+    pub fn at(moments: impl IntoIterator<Item = Duration>) -> Self {
+        let mut moments: Vec<_> = moments.into_iter().collect();
+        moments.sort_unstable();
+        let moments = moments.into();
+        Self { moments }
+    }
+
+    fn per_second(&self) -> f64 {
+        let last = self.moments.last().map_or(0.0, Duration::as_secs_f64);
+        self.moments.len() as f64 / last.max(1.0)
+    }
+}
+
 impl Pattern {
     /// The same pattern with more calls, or fewer.
-    pub(super) fn times(self, factor: f64) -> Self {
-        Self(match self.0 {
+    pub(super) fn times(&self, factor: f64) -> Self {
+        Self(match &self.0 {
             Law::Poisson(rate) => Law::Poisson(rate * factor),
             Law::Steady(rate) => Law::Steady(rate * factor),
             Law::Bursts(bursts) => Law::Bursts(Bursts {
                 every: bursts.every.div_f64(factor),
-                ..bursts
+                ..*bursts
             }),
+            // In less time: each call is there once.
+            Law::Recorded(recorded) => {
+                let moments = recorded.moments.iter();
+                Law::Recorded(Recorded::at(moments.map(|at| at.div_f64(factor))))
+            }
         })
     }
 
     /// The mean rate.
     pub(super) fn per_second(&self) -> f64 {
-        match self.0 {
-            Law::Poisson(rate) | Law::Steady(rate) => rate,
+        match &self.0 {
+            Law::Poisson(rate) | Law::Steady(rate) => *rate,
             Law::Bursts(bursts) => f64::from(bursts.calls) / bursts.every.as_secs_f64(),
+            Law::Recorded(recorded) => recorded.per_second(),
         }
     }
 
@@ -123,15 +155,24 @@ impl Arrivals {
     /// The next moment. The rate changes with the timeline's bursts: what a gap uses up of a
     /// stretch that is ten times as busy counts ten times.
     pub(super) fn next(&mut self, timeline: &Timeline) -> u64 {
-        let (gap, rate) = match self.law {
-            Law::Poisson(rate) => (self.random.exponential(), rate),
-            Law::Steady(rate) => (1.0, rate),
+        let (gap, rate) = match &self.law {
+            Law::Poisson(rate) => (self.random.exponential(), *rate),
+            Law::Steady(rate) => (1.0, *rate),
             Law::Bursts(bursts) => {
                 let moment = bursts.every
                     * u32::try_from(self.count / u64::from(bursts.calls.max(1)))
                         .unwrap_or(u32::MAX);
                 self.count += 1;
                 return in_nanos(moment.as_secs_f64());
+            }
+            Law::Recorded(recorded) => {
+                let number = usize::try_from(self.count).unwrap_or(usize::MAX);
+                self.count += 1;
+                return recorded
+                    .moments
+                    .get(number)
+                    .copied()
+                    .map_or(u64::MAX, nanos);
             }
         };
         self.count += 1;
@@ -149,6 +190,17 @@ impl Arrivals {
     }
 }
 
+/// The moments of recorded calls, and their requests by number.
+pub(super) fn recording<R: Clone>(mut calls: Vec<(Duration, R)>) -> (Recorded, impl Fn(u64) -> R) {
+    calls.sort_by_key(|(moment, _)| *moment);
+    let moments = Recorded::at(calls.iter().map(|(moment, _)| *moment));
+    let request = move |number| {
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        calls[number.min(calls.len() - 1)].1.clone()
+    };
+    (moments, request)
+}
+
 impl From<Poisson> for Pattern {
     fn from(law: Poisson) -> Self {
         Self(Law::Poisson(law.per_second))
@@ -158,6 +210,12 @@ impl From<Poisson> for Pattern {
 impl From<Steady> for Pattern {
     fn from(law: Steady) -> Self {
         Self(Law::Steady(law.per_second))
+    }
+}
+
+impl From<Recorded> for Pattern {
+    fn from(law: Recorded) -> Self {
+        Self(Law::Recorded(law))
     }
 }
 

@@ -66,7 +66,7 @@ fn step(scenario: &Scenario, load: f64, random: &mut Random) -> (Scenario, f64) 
     let incidents = next.incidents.len();
     if incidents == 0 || random.happens(1.0 / 3.0) {
         let next_load = f64::clamp(load * factor, 0.5, 2.0);
-        for pattern in &mut next.patterns {
+        for (_, pattern) in &mut next.patterns {
             *pattern = pattern.times(next_load / load);
         }
         return (next, next_load);

@@ -76,6 +76,6 @@ pub use handle::RateLimitHandle;
 pub use keyed::{
     HeavyHitter, Key, KeySnapshot, KeyedRateLimitHandle, KeyedSnapshot, Labelled, PerKey, TableGate,
 };
-#[cfg(feature = "serde")]
+#[cfg(any(feature = "http", feature = "serde"))]
 pub(crate) use layer::one_second_of;
 pub use state::LimitGate;

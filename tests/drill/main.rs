@@ -4,6 +4,7 @@
 mod defaults;
 mod flaws;
 mod report;
+mod scope;
 mod standard;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -17,7 +17,7 @@ fn scenario(mean: Duration) -> Scenario {
         "shop".into(),
         Servers::new(8).service(Exponential::mean(mean)),
     )];
-    scenario.patterns = vec![Poisson::per_second(7.2 / mean.as_secs_f64()).into()];
+    scenario.patterns = vec![(0, Poisson::per_second(7.2 / mean.as_secs_f64()).into())];
     scenario
 }
 
@@ -35,8 +35,8 @@ fn over_the_clock(scenario: &Scenario, seed: u64) -> Vec<u64> {
     let runtime = runtime.enable_time().start_paused(true).build().unwrap();
     let record = runtime.block_on(async {
         let world = World::new(model(scenario, seed), vec!["shop".into()]);
-        let upstream = PlainKind::<()>::upstream(world.clone(), &());
-        let clients = vec![PlainKind::<()>::bare(upstream)];
+        let upstream = PlainKind::<()>::upstream(world.clone(), &()).unwrap();
+        let clients = vec![vec![PlainKind::<()>::bare(upstream)]];
         let asks: Vec<Ask<()>> = vec![Arc::new(|_| ())];
         let conductor = Conductor::new(world, (scenario, seed), &clients, &asks);
         tokio::task::unconstrained(conductor.run()).await
@@ -47,7 +47,7 @@ fn over_the_clock(scenario: &Scenario, seed: u64) -> Vec<u64> {
 /// Runs the model alone, and returns how long each call takes.
 fn by_the_model(scenario: &Scenario, seed: u64) -> Vec<u64> {
     let mut model = model(scenario, seed);
-    let mut arrivals = Arrivals::new(scenario.patterns[0], seed, 0);
+    let mut arrivals = Arrivals::new(scenario.patterns[0].1.clone(), seed, 0);
     let (mut asked, mut took) = (Vec::new(), Vec::new());
     let mut settle = |model: &mut Model, asked: &[(u64, _)], until| {
         while let Some((at, event)) = model.agenda.pop(until) {
