@@ -40,8 +40,7 @@ async fn main() -> Result<(), BoxError> {
     for address in servers {
         let stack = stack::client()
             .http()
-            .one_peer()
-            .circuit_breaker(|breaker| breaker.backpressure()) // out of the balancer's sight
+            .one_peer() // while its circuit is open it is out of the balancer's sight
             .without_retry()
             .without_total_timeout()
             .build()?;

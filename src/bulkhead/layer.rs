@@ -48,7 +48,10 @@ impl<P, A> BulkheadBuilder<NotKeyed, P, A> {
             Clock::start(),
             tally,
         );
-        register(&gate.state);
+        // One that is off has no limit to show.
+        if self.settings.enabled {
+            register(&gate.state);
+        }
         let asks = self.asks;
         Ok(GateLayer::with_protocol(
             Asking { gate, asks },
@@ -107,7 +110,10 @@ where
         let parts = KeyedParts::new(max_keys, shared, factory, fallback, settings.enabled)
             .advertises(settings.advertise);
         let gate = Keyed::new(key.key, parts);
-        register(gate.parts());
+        // One that is off has no limit to show.
+        if settings.enabled {
+            register(gate.parts());
+        }
         Ok(GateLayer::with_protocol(Asking { gate, asks }, protocol))
     }
 }

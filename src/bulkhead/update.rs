@@ -1,6 +1,9 @@
 //! How a bulkhead takes another limit.
 
-use std::sync::{MutexGuard, PoisonError, atomic::Ordering};
+use std::{
+    fmt,
+    sync::{MutexGuard, PoisonError, atomic::Ordering},
+};
 
 use crate::{
     Changed, ConfigError,
@@ -8,6 +11,10 @@ use crate::{
     config::Edition,
     observe::trace,
 };
+
+/// A limit in words.
+#[derive(PartialEq)]
+struct Calls(usize);
 
 impl State {
     /// Takes a limit of its own.
@@ -37,10 +44,19 @@ impl State {
         drop(edition);
         // Without the lock, because it wakes those that wait.
         self.permits.notify();
-        Changed::default().note(self.tally.layer, "limit", (before, limit))
+        Changed::default().note(self.tally.layer, "limit", (Calls(before), Calls(limit)))
     }
 
     fn lock_edition(&self) -> MutexGuard<'_, u64> {
         self.edition.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            usize::MAX => f.write_str("any number"),
+            calls => calls.fmt(f),
+        }
     }
 }

@@ -47,7 +47,7 @@ impl CircuitBreakerLayer {
                 config: BreakerConfig::default(),
                 settings: Settings {
                     name: None,
-                    backpressure: false,
+                    backpressure: None,
                     critical: false,
                     enabled: true,
                 },
@@ -174,9 +174,15 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
     }
 
     /// For load balancers: `poll_ready` is pending while the circuit refuses, so that they turn to
-    /// another peer. Default: ready, and the call is rejected.
+    /// another peer. Default, but in a stack of one peer: ready, and the call is rejected.
     pub fn backpressure(mut self) -> Self {
-        self.values.settings.backpressure = true;
+        self.values.settings.backpressure = Some(true);
+        self
+    }
+
+    /// Stays ready and rejects the call: for a stack of one peer without a load balancer above it.
+    pub fn without_backpressure(mut self) -> Self {
+        self.values.settings.backpressure = Some(false);
         self
     }
 
@@ -188,9 +194,11 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         self
     }
 
+    /// Turns backpressure on or off, unless either was said. Returns whether there is any.
     #[cfg(feature = "http")]
-    pub(crate) fn has_backpressure(&self) -> bool {
-        self.values.settings.backpressure
+    pub(crate) fn backpressure_or(&mut self, backpressure: bool) -> bool {
+        let settings = &mut self.values.settings;
+        *settings.backpressure.get_or_insert(backpressure)
     }
 
     /// `false` lets everything through, with the same type, and counts nothing. Default `true`.
@@ -347,7 +355,7 @@ where
             .keys
             .max_keys(1024)
             .map_err(|error| self.error(error))?;
-        if self.values.settings.backpressure && !self.values.keys.all_share {
+        if self.values.settings.has_backpressure() && !self.values.keys.all_share {
             let fix = "leave it: readiness is asked before the key is known; a stack for one peer \
                        is `one_peer`";
             return Err(self.error(ConfigError::new("backpressure", true, fix)));

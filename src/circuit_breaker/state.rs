@@ -63,14 +63,19 @@ pub(super) struct State {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
     pub(super) name: Option<&'static str>,
-    /// Whether services wait in `poll_ready` while the circuit rejects.
-    pub(super) backpressure: bool,
+    /// Whether services wait in `poll_ready` while the circuit rejects. `None` unless it was said.
+    pub(super) backpressure: Option<bool>,
     /// Whether the process can do nothing without the upstream.
     pub(super) critical: bool,
     pub(super) enabled: bool,
 }
 
 impl Settings {
+    #[inline(always)]
+    pub(super) fn has_backpressure(&self) -> bool {
+        self.backpressure.unwrap_or(false)
+    }
+
     /// What the registry is to know of them.
     pub(super) fn known(&self) -> (Option<&'static str>, bool) {
         (self.name, self.critical)
@@ -217,7 +222,7 @@ impl Closes for State {
             BreakerState::Open | BreakerState::ForcedOpen
         );
         let refuses = || self.breaker.refuses(now.by(&self.clock));
-        match self.settings.backpressure {
+        match self.settings.has_backpressure() {
             false if open || refuses() => Access::Rejecting,
             true if refuses() => Access::Withheld,
             _ => Access::Open,
@@ -233,11 +238,11 @@ impl Closes for State {
     /// Without backpressure nothing waits for it, and its next call notices the time.
     fn until_change(&self, now: &Now) -> Option<Duration> {
         let until_change = || self.breaker.until_change(now.by(&self.clock));
-        self.settings.backpressure.then(until_change)?
+        self.settings.has_backpressure().then(until_change)?
     }
 
     fn expire(&self, now: &Now) {
-        if self.settings.backpressure {
+        if self.settings.has_backpressure() {
             self.publish(self.breaker.expire(now.by(&self.clock)));
         }
     }

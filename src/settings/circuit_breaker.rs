@@ -101,9 +101,9 @@ pub struct CircuitBreakerSettings<In: Place = Alone> {
     pub lease: Option<HumanDuration>,
     /// The time until everything is admitted again. Default `"0s"`: at once.
     pub ramp: HumanDuration,
-    /// If true, `poll_ready` is pending while it rejects. Default `false`.
-    #[serde(deserialize_with = "scalar")]
-    pub backpressure: bool,
+    /// If true, `poll_ready` is pending while it rejects. Default: in a stack of one peer alone.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub backpressure: Option<bool>,
     /// If true, the process is not ready while it is open. Default `false`.
     #[serde(deserialize_with = "scalar")]
     pub critical: bool,
@@ -236,7 +236,7 @@ impl<In: Place> From<BreakerConfig> for CircuitBreakerSettings<In> {
             verdict: config.verdict,
             lease: config.lease.map(HumanDuration),
             ramp: config.ramp.into(),
-            backpressure: false,
+            backpressure: None,
             critical: false,
             max_keys: None,
             overflow: None,
@@ -281,9 +281,11 @@ impl<In: Place> CircuitBreakerSettings<In> {
             .config(self.config())
             .enabled(self.enabled)
             .critical(self.critical);
-        if self.backpressure {
-            builder = builder.backpressure();
-        }
+        builder = match self.backpressure {
+            Some(true) => builder.backpressure(),
+            Some(false) => builder.without_backpressure(),
+            None => builder,
+        };
         if let Some(keys) = self.max_keys {
             builder = builder.max_keys(keys);
         }

@@ -15,14 +15,14 @@ use crate::{
         InClient, OrOff, RateLimitSettings, RetrySettings, Settings, ThrottleSettings,
         fixed::{same, same_part},
         part::{optional_part, part, unless_off},
-        parts::{CallsOf, calls_from, checked_calls, in_own_words, partial_in, rate_from},
+        parts::{calls_from, checked_calls, in_own_words, partial_in, rate_from},
         scalar::{given, scalar},
         units::value_unless_off,
         written::{Written, noted},
     },
     stack::{
         Changes, ClientBuilder, ClientHandle, NoFallback, Own, Parts, Resend, Retrying, Untried,
-        defaults::{ATTEMPT, MAX_IN_FLIGHT, TOTAL},
+        defaults::{ATTEMPT, TOTAL},
     },
 };
 
@@ -96,8 +96,10 @@ pub struct ClientSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub rate_limit: Option<RateLimitSettings>,
-    /// The largest number of calls in flight to each host. Default 100.
-    pub max_in_flight: OrOff<usize>,
+    /// The largest number of calls in flight to each host. Default: half of what the `rate` lets
+    /// come within an attempt's timeout, or any without a rate.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<OrOff<usize>>,
     /// A bulkhead with all its settings, in place of `max_in_flight`.
     #[serde(
         deserialize_with = "optional_part",
@@ -146,7 +148,7 @@ impl Default for ClientSettings {
             rate: None,
             burst: None,
             rate_limit: None,
-            max_in_flight: OrOff::On(MAX_IN_FLIGHT),
+            max_in_flight: None,
             bulkhead: None,
             attempt_timeout: OrOff::On(ATTEMPT.into()),
             partial: false,
@@ -216,7 +218,7 @@ impl ClientSettings {
         }
         let limit = self.rate_limit.as_ref().map(RateLimitSettings::builder);
         let builder = builder.rate_limit(limit.transpose()?);
-        let (calls, bulkhead) = self.calls()?;
+        let (calls, bulkhead) = checked_calls((self.max_in_flight, &self.bulkhead))?;
         let is_off = bulkhead.as_ref().is_some_and(|bulkhead| !bulkhead.enabled);
         let given = bulkhead.as_ref().filter(|_| !is_off);
         let given = given.map(BulkheadSettings::builder).transpose()?;
@@ -225,16 +227,10 @@ impl ClientSettings {
         Ok(match calls {
             _ if is_given => builder,
             _ if is_off => builder.without_bulkhead(),
-            OrOff::On(calls) => builder.max_in_flight(calls),
-            OrOff::Off => builder.without_bulkhead(),
+            Some(OrOff::On(calls)) => builder.max_in_flight(calls),
+            Some(OrOff::Off) => builder.without_bulkhead(),
+            None => builder,
         })
-    }
-
-    /// Returns the bound on calls in flight. The default of one does not contradict the other.
-    fn calls(&self) -> Result<CallsOf<'_>, ConfigError> {
-        let is_default = self.max_in_flight == OrOff::On(MAX_IN_FLIGHT);
-        let is_set = !is_default || self.written.has("max_in_flight");
-        checked_calls((self.max_in_flight, &self.bulkhead), is_set)
     }
 
     /// Returns the changes to a running stack that was built with the settings `before`.
@@ -280,7 +276,8 @@ impl ClientSettings {
             changes = changes.rate(rate, burst);
         }
         let limits = (before.max_in_flight, &before.bulkhead);
-        if let Some(calls) = calls_from(limits, self.calls()?)? {
+        let limit = checked_calls((self.max_in_flight, &self.bulkhead))?;
+        if let Some(calls) = calls_from(limits, limit)? {
             changes = changes.max_in_flight(calls);
         }
         Ok(changes)

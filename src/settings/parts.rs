@@ -37,17 +37,18 @@ pub(super) fn rate_from(
 }
 
 /// The bound on a stack's calls in flight, by itself or with all its settings.
-pub(super) type CallsOf<'a> = (OrOff<usize>, &'a Option<BulkheadSettings>);
+pub(super) type CallsOf<'a> = (Option<OrOff<usize>>, &'a Option<BulkheadSettings>);
 
 /// # Errors
-/// Both of them: one would be dropped in silence. `is_set` says whether the first is more than a
-/// default.
-pub(super) fn checked_calls(calls: CallsOf<'_>, is_set: bool) -> Result<CallsOf<'_>, ConfigError> {
-    if is_set && calls.1.is_some() {
-        let fix = "leave it: `bulkhead` has a limit of its own";
-        return Err(ConfigError::new("max_in_flight", calls.0, fix).of("stack", None));
+/// Both of them: one would be dropped in silence.
+pub(super) fn checked_calls(calls: CallsOf<'_>) -> Result<CallsOf<'_>, ConfigError> {
+    match calls {
+        (Some(set), Some(_)) => {
+            let fix = "leave it: `bulkhead` has a limit of its own";
+            Err(ConfigError::new("max_in_flight", set, fix).of("stack", None))
+        }
+        calls => Ok(calls),
     }
-    Ok(calls)
 }
 
 /// Names the limit as the file does: where it has a whole bulkhead, by that one's field.
@@ -78,7 +79,7 @@ pub(super) fn calls_from(
 ) -> Result<Option<usize>, ConfigError> {
     match (before, after) {
         (before, after) if before == after => Ok(None),
-        ((OrOff::On(_), None), (OrOff::On(calls), None)) => Ok(Some(calls)),
+        ((None | Some(OrOff::On(_)), None), (Some(OrOff::On(calls)), None)) => Ok(Some(calls)),
         ((_, Some(before)), (_, Some(after))) => after.limit_from(before),
         (before, after) => {
             same("stack", "max_in_flight", &before.0, &after.0)?;

@@ -102,6 +102,12 @@ pub(super) fn written(can_be_off: &'static str) -> impl Fn(&mut Schema) {
             let shapes = property.get_mut("anyOf");
             if let Some(shapes) = shapes.and_then(|shapes| shapes.as_array_mut()) {
                 shapes.retain(|shape| shape["type"] != "null");
+                // Of something that can be off by itself.
+                if let [only] = &mut shapes[..] {
+                    if only.get("anyOf").is_some() {
+                        *shapes = only["anyOf"].take().as_array().cloned().unwrap_or_default();
+                    }
+                }
             }
             if can_be_off.split(' ').any(|name| name == field) {
                 let mut or_off = json_schema!({});

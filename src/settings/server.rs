@@ -168,9 +168,9 @@ impl ServerSettings {
         if let Some((rate, burst)) = rate_from(rates, (self.rate, self.burst, &self.rate_limit))? {
             changes = changes.rate(rate, burst);
         }
-        let limits = (before.max_in_flight.into(), &before.bulkhead);
-        let limit = (self.max_in_flight.into(), &self.bulkhead);
-        let limit = checked_calls(limit, self.max_in_flight.is_some())?;
+        let limits = (before.max_in_flight.map(OrOff::On), &before.bulkhead);
+        let limit = (self.max_in_flight.map(OrOff::On), &self.bulkhead);
+        let limit = checked_calls(limit)?;
         if let Some(calls) = calls_from(limits, limit)? {
             changes = changes.max_in_flight(calls);
         }

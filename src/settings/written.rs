@@ -26,13 +26,6 @@ struct Fields {
 }
 
 impl Written {
-    /// Returns whether a text has written this field.
-    #[cfg(feature = "http")]
-    pub(super) fn has(&self, path: &str) -> bool {
-        let fields = self.0.as_ref();
-        fields.is_some_and(|fields| fields.all.contains(path))
-    }
-
     /// Returns the first field that `before` has, and this has not though it should.
     /// `may_leave_out` tells by its path whether it need not.
     pub(super) fn lost_since(

@@ -7,7 +7,7 @@ use std::{marker::PhantomData, time::Duration};
 
 use super::{
     AnyHost, Client, ClientGates, ClientStack,
-    defaults::{ATTEMPT, MAX_IN_FLIGHT, TOTAL},
+    defaults::{ATTEMPT, TOTAL},
     parts::{
         Beside, CallsPart, FallbackPart, LimitPart, NoFallback, Own, Part, Places, RatePart,
         Untried, circuit_breaker_config,
@@ -60,6 +60,8 @@ struct Settings {
     attempt: Part<TimeoutBuilder>,
     /// If true, [`AnyHost`] is `W`.
     one_peer: bool,
+    /// If true, a load balancer is above.
+    is_balanced: bool,
 }
 
 /// The stack that a [`ClientBuilder`] builds.
@@ -105,9 +107,10 @@ impl<P, W> ClientBuilder<P, W> {
                 breaker: Part::new(breaker),
                 throttle: None,
                 rate: RatePart::default(),
-                calls: CallsPart::new(None, Some(MAX_IN_FLIGHT)),
+                calls: CallsPart::default(),
                 attempt: Part::new(TimeoutLayer::builder(ATTEMPT)),
                 one_peer,
+                is_balanced: false,
             },
             protocol,
             parts: Parts::default(),
@@ -138,8 +141,15 @@ impl<P, W, T> ClientBuilder<P, W, T> {
         self
     }
 
-    /// Sets how many calls may be in flight to each host. Default 100. What the upstream answers in
-    /// a second times half of the attempt's timeout is a start.
+    /// Sets how many calls may be in flight to each host.
+    ///
+    /// Default: with a [`rate`](Self::rate), half of what it lets come within the
+    /// [attempt's timeout](Self::attempt_timeout). As many more may wait for three tenths of that
+    /// time, or a whole [`burst`](Self::burst) if that is more. Without a rate there is no limit
+    /// until [`Changes`](super::Changes) sets one. Any number is wrong for some healthy upstream:
+    /// a limit of 100 rejects every second call of 2000 a second that take 100 ms, as a
+    /// [drill](crate::guide::choosing) shows. The circuit breaker ends the calls to an upstream
+    /// that hangs.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.settings.calls.set = Some(calls);
         self
@@ -196,11 +206,16 @@ impl<P, W, T> ClientBuilder<P, W, T> {
     }
 
     /// One circuit and one bulkhead for all requests, whatever hosts they name: for the stack of
-    /// one peer beneath a [load balancer](crate::guide::balancing), where the circuit breaker may
-    /// have [backpressure](CircuitBreakerBuilder::backpressure). Default, over HTTP: one for each
-    /// host.
+    /// one peer beneath a [load balancer](crate::guide::balancing). Default, over HTTP: one for
+    /// each host.
+    ///
+    /// The circuit breaker has [backpressure](CircuitBreakerBuilder::backpressure) then, or an open
+    /// circuit would be the peer that answers first, and get most calls. Without a balancer above,
+    /// say [`without_backpressure`](CircuitBreakerBuilder::without_backpressure): calls would wait
+    /// for the circuit where they should be rejected.
     pub fn one_peer(mut self) -> ClientBuilder<P, AnyHost, T> {
         self.settings.one_peer = true;
+        self.settings.is_balanced = true;
         ClientBuilder {
             settings: self.settings,
             protocol: self.protocol,

@@ -19,7 +19,7 @@ use crate::{
 /// # use std::{hash::Hash, time::Duration};
 /// use tower_keep::stack::{self, Changes};
 ///
-/// let handle = stack::client().http().build()?.handle();
+/// let handle = stack::client().http().max_in_flight(100).build()?.handle();
 /// let changes = Changes::new().attempt_timeout(Duration::from_secs(1)).max_in_flight(20);
 /// let changed = handle.update(changes)?;
 /// assert_eq!(changed.to_string(), "bulkhead: `max_in_flight` from 100 to 20, \
@@ -72,7 +72,8 @@ impl Changes {
         self
     }
 
-    /// Sets how many calls may be in flight; of a client to each host.
+    /// Sets how many calls may be in flight. A client's limit is for each host, and there need not
+    /// have been one before. Only for stacks that were not built without a bulkhead.
     #[must_use]
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.max_in_flight = Some(calls);
@@ -172,11 +173,18 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
         }
         let circuit = changes.circuit_breaker;
         or_nothing(circuit.map(|config| self.circuit_breaker.check(&config)))?;
-        or_nothing(in_flight.map(|calls| self.bulkhead.check_limit(calls)))?;
+        or_nothing(in_flight.map(|calls| self.check_limit(calls)))?;
         or_nothing(attempt.map(|timeout| self.attempt_timeout.check(timeout)))
             .map_err(|error| error.renamed("duration", "attempt_timeout"))?;
         let times = self.times_after(changes).check();
         times.map_err(|error| error.of("stack", self.name))
+    }
+
+    fn check_limit(&self, calls: usize) -> Result<(), ConfigError> {
+        match self.enabled.bulkhead {
+            true => self.bulkhead.check_limit(calls),
+            false => Err(self.absent("max_in_flight")),
+        }
     }
 
     fn absent(&self, part: &'static str) -> ConfigError {
@@ -204,6 +212,7 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
             retry,
             breaker,
             attempt: has_attempt,
+            ..
         } = self.enabled;
         Times {
             total: has_total.then_some(total),

@@ -6,8 +6,6 @@ use std::time::Duration;
 pub(crate) const TOTAL: Duration = Duration::from_secs(10);
 /// The timeout of one attempt.
 pub(crate) const ATTEMPT: Duration = Duration::from_secs(3);
-/// To each host.
-pub(crate) const MAX_IN_FLIGHT: usize = 100;
 /// When those that a busy server rejects are to come back, on average a little later. So short that
 /// a blip costs them little, and their coming together again costs the server more than that.
 pub(crate) const BUSY: Duration = Duration::from_secs(1);

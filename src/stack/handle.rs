@@ -129,6 +129,7 @@ pub(super) struct Enabled {
     pub(super) total: bool,
     pub(super) retry: bool,
     pub(super) breaker: bool,
+    pub(super) bulkhead: bool,
     pub(super) attempt: bool,
 }
 

@@ -16,7 +16,7 @@ use crate::{
     protocol::Plain,
     rate_limit::{
         InTable, LimitGate, PerKey, PerKeyGate, Rate, RateLimitBuilder, RateLimitLayer, TableGate,
-        WithTotal,
+        WithTotal, one_second_of,
     },
 };
 
@@ -67,14 +67,14 @@ pub(super) struct Part<B> {
 }
 
 /// A limit on the calls in flight, or a whole builder in its place.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct CallsPart {
     /// The value of `max_in_flight`.
     pub(super) set: Option<usize>,
     /// The value that follows from other settings, or the default.
     otherwise: Option<usize>,
-    /// The time that as many calls again may wait, if nothing was set.
-    max_wait: Option<Duration>,
+    /// The number of calls that may wait before that, and for how long, if nothing was set.
+    waiting: Option<(usize, Duration)>,
     /// If true, there is no limit, whatever was set before.
     left_out: bool,
 }
@@ -96,6 +96,12 @@ impl<B> Part<B> {
 }
 
 impl RatePart {
+    /// The calls that may come at once, as far as the stack's own settings tell.
+    pub(super) fn burst(&self) -> usize {
+        let burst = self.burst.or_else(|| self.rate.map(one_second_of));
+        burst.map_or(0, |burst| usize::try_from(burst).unwrap_or(usize::MAX))
+    }
+
     /// The gate, if there is to be one.
     fn gate(self, name: Option<&'static str>) -> Result<Option<Asking<LimitGate>>, ConfigError> {
         let builder = match (self.rate, self.burst) {
@@ -127,36 +133,71 @@ impl RatePart {
 }
 
 impl CallsPart {
-    pub(super) fn new(set: Option<usize>, otherwise: Option<usize>) -> Self {
+    pub(super) fn new(set: Option<usize>) -> Self {
         Self {
             set,
-            otherwise,
-            max_wait: None,
-            left_out: false,
+            ..Self::default()
         }
     }
 
-    /// Lets as many calls as may be in flight wait before that, unless the limit was set.
-    pub(super) fn waiting(mut self, max_wait: Option<Duration>) -> Self {
-        self.max_wait = max_wait.filter(|_| self.set.is_none());
+    /// Unless a limit was set, takes a quarter of what a rate lets come within a timeout.
+    pub(super) fn or_quarter_of(self, known: Option<(Rate, Duration)>) -> Self {
+        self.or_share_of(known, (4, 0))
+    }
+
+    /// Unless a limit was set, takes half of what a rate lets come within a timeout, and lets a
+    /// whole burst wait.
+    pub(super) fn or_half_of(self, known: Option<(Rate, Duration)>, burst: usize) -> Self {
+        self.or_share_of(known, (2, burst))
+    }
+
+    /// Takes one of so many parts, and lets as many wait, or `waiting` if that is more.
+    fn or_share_of(
+        mut self,
+        known: Option<(Rate, Duration)>,
+        (parts, waiting): (u128, usize),
+    ) -> Self {
+        if let Some((rate, timeout)) = known.filter(|_| self.set.is_none()) {
+            let within = u128::from(rate.count()).saturating_mul(timeout.as_nanos());
+            let share = within / rate.per().as_nanos().max(1) / parts;
+            let share = usize::try_from(share).unwrap_or(usize::MAX).max(1);
+            self.otherwise = Some(share);
+            self.waiting = Some((waiting.max(share), timeout / 10 * 3));
+        }
         self
     }
 
-    /// Returns the builder of a server's bulkhead.
+    /// Returns a builder that has the stack's own limit.
     fn builder_of_calls(self, name: Option<&'static str>) -> Result<BulkheadBuilder, ConfigError> {
-        let calls = self.calls(name)?;
-        let builder = BulkheadLayer::builder(calls);
-        Ok(match self.max_wait {
-            Some(max_wait) => builder.max_wait(max_wait).max_waiting(calls),
+        let builder = BulkheadLayer::builder(self.calls(name)?);
+        Ok(match self.waiting {
+            Some((calls, max_wait)) => builder.max_wait(max_wait).max_waiting(calls),
             None => builder,
         })
+    }
+
+    /// Returns the builder of a client's bulkhead. Without a limit it only counts, until one is
+    /// set.
+    fn builder_or_any(self, name: Option<&'static str>) -> Result<BulkheadBuilder, ConfigError> {
+        if self.left_out {
+            return Ok(BulkheadLayer::builder(usize::MAX).enabled(false));
+        }
+        if self.set.or(self.otherwise).is_none() {
+            return Ok(BulkheadLayer::builder(usize::MAX));
+        }
+        self.builder_of_calls(name)
+    }
+
+    /// Returns whether a limit can be changed: there is one, or could be.
+    pub(super) fn is_there(&self) -> bool {
+        !self.left_out
     }
 
     /// No limit, whatever was set before.
     pub(super) fn left_out() -> Self {
         Self {
             left_out: true,
-            ..Self::new(None, None)
+            ..Self::default()
         }
     }
 

@@ -302,14 +302,8 @@ where
 impl Settings {
     /// The bound on what is in flight.
     fn calls(&self) -> CallsPart {
-        let quarter = |(rate, timeout): (Rate, Duration)| {
-            let within = u128::from(rate.count()).saturating_mul(timeout.as_nanos());
-            let quarter = within / rate.per().as_nanos().max(1) / 4;
-            usize::try_from(quarter).unwrap_or(usize::MAX).max(1)
-        };
-        let otherwise = self.rate.rate.zip(self.timeout).map(quarter);
-        let max_wait = self.timeout.map(|timeout| timeout / 10 * 3);
-        CallsPart::new(self.max_in_flight, otherwise).waiting(max_wait)
+        let known = self.rate.rate.zip(self.timeout);
+        CallsPart::new(self.max_in_flight).or_quarter_of(known)
     }
 }
 

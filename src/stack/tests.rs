@@ -12,7 +12,7 @@ use crate::{
     ConfigError, Deadline, Rejected, RejectedKind, Timeouts,
     algorithm::{Backoff, Jitter, SlidingLog},
     bulkhead::BulkheadLayer,
-    circuit_breaker::BreakerState,
+    circuit_breaker::{BreakerState, CircuitBreakerBuilder},
     keyed,
     observe::State,
     protocol::{Plain, http},
@@ -557,12 +557,73 @@ async fn an_update_tells_what_it_has_changed() {
         .rate(Rate::per_second(5), 9)
         .total_timeout(10 * second)
         .attempt_timeout(2 * second)
-        .max_in_flight(7);
+        .max_in_flight(6);
     let changed = handle.update(changes).unwrap();
-    let expected = "rate_limit: `burst` from 5 to 9, bulkhead: `max_in_flight` from 100 to 7, \
+    let expected = "rate_limit: `burst` from 5 to 9, bulkhead: `max_in_flight` from 7 to 6, \
                     timeout: `attempt_timeout` from 3s to 2s";
     assert_eq!(changed.to_string(), expected);
     assert!(handle.update(changes).unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_bounds_what_is_in_flight_only_by_its_rate() {
+    let all_at_once = async |stack: ClientStack<_>| {
+        let service = stack.layer(service_fn(async |_: ::http::Request<_>| {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Ok::<_, BoxError>(::http::Response::new(Empty::<Bytes>::new()))
+        }));
+        let calls = (0..500).map(|_| service.clone().oneshot(to("a.example")));
+        let answers = futures::future::join_all(calls).await;
+        answers.iter().filter(|answer| answer.is_ok()).count()
+    };
+    let unbounded = client().http().build().unwrap();
+    assert_eq!(all_at_once(unbounded.clone()).await, 500);
+    let changes = Changes::new().max_in_flight(20);
+    let changed = unbounded.handle().update(changes).unwrap().to_string();
+    assert_eq!(changed, "bulkhead: `max_in_flight` from any number to 20");
+    assert_eq!(all_at_once(unbounded).await, 20);
+    let without = client().http().without_bulkhead().build().unwrap();
+    let error = without.handle().update(changes).unwrap_err();
+    assert_eq!(error.field, "max_in_flight");
+
+    let rated = client().http().rate(Rate::per_second(500));
+    let derived = rated
+        .attempt_timeout(Duration::from_secs(1))
+        .build()
+        .unwrap();
+    let limit = |stack: &ClientStack<_>| stack.handle().bulkhead.shared().snapshot().limit;
+    assert_eq!(limit(&derived), 250);
+    // A whole burst of the rate, in two rounds.
+    assert_eq!(all_at_once(derived).await, 500);
+    let rated = || client().http().rate(Rate::per_second(500));
+    assert_eq!(limit(&rated().max_in_flight(3).build().unwrap()), 3);
+    for unbounded in [
+        rated().without_bulkhead(),
+        rated().without_attempt_timeout(),
+    ] {
+        assert_eq!(limit(&unbounded.build().unwrap()), usize::MAX);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_of_one_peer_has_backpressure_unless_told() {
+    let ready = async |builder: ClientBuilder<http::Client, AnyHost>| {
+        let stack = builder.build().unwrap();
+        stack.handle().circuit_breaker.shared().force_open();
+        let mut service = stack.layer(upstreams());
+        let ready = ServiceExt::<Request>::ready(&mut service);
+        futures::poll!(ready).is_ready()
+    };
+    let one = || client().http().one_peer();
+    assert!(!ready(one()).await);
+    assert!(!ready(one().circuit_breaker(|breaker| breaker.min_calls(3))).await);
+    assert!(ready(one().circuit_breaker(CircuitBreakerBuilder::without_backpressure)).await);
+    assert!(ready(one().without_circuit_breaker()).await);
+    // All requests of a plain client go to one upstream too, but no balancer is above it.
+    let stack = client().plain(Plain::new().idempotent()).build().unwrap();
+    stack.handle().circuit_breaker.shared().force_open();
+    let mut service = stack.layer(service_fn(async |()| Ok::<_, BoxError>(())));
+    assert!(futures::poll!(service.ready()).is_ready());
 }
 
 /// Once the parts before the one that rejected had changed.

@@ -28,6 +28,7 @@ use tower::{
 };
 use tower_keep::{
     Rejected, RejectedKind,
+    circuit_breaker::CircuitBreakerBuilder,
     protocol::http::{Client, ReplayBody},
     stack,
 };
@@ -153,11 +154,10 @@ type Peer = Boxed<Kept<Body>>;
 
 /// The right arrangement: a part beneath, with backpressure, and a part above.
 fn arranged(peers: Vec<Peer>, by: By) -> Boxed<Body> {
-    let beneath = || of_peer().circuit_breaker(|breaker| breaker.backpressure());
     // A 500 is not retried by default: it is usually a bug, which all peers have.
     let above = of_all().protocol(|client| client.also_retry([StatusCode::INTERNAL_SERVER_ERROR]));
     let above = above.build().unwrap();
-    BoxCloneSyncService::new(above.layer(balanced(each(peers, beneath), by)))
+    BoxCloneSyncService::new(above.layer(balanced(each(peers, of_peer), by)))
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,7 +199,8 @@ async fn without_backpressure_an_open_circuit_is_the_peer_that_answers_first() {
     for (by, at_least) in [(By::Pending, 40), (By::PeakEwma, 100)] {
         let (sick, calls) = peers(Sick::Answers503);
         let above = of_all().build().unwrap();
-        let service = above.layer(balanced(each(sick, of_peer), by));
+        let beneath = || of_peer().circuit_breaker(CircuitBreakerBuilder::without_backpressure);
+        let service = above.layer(balanced(each(sick, beneath), by));
         let failed = failures(BoxCloneSyncService::new(service), 1).await;
         assert!(failed >= at_least, "{by:?}: {failed}");
         assert!(calls.load(SeqCst) <= 20, "the circuit was open");
@@ -266,7 +267,7 @@ async fn backpressure_is_for_the_stack_of_one_peer() {
     assert_eq!(by_host.build().unwrap_err().field, "backpressure");
 
     let one = stack::client().http().one_peer();
-    let one = one.circuit_breaker(|breaker| breaker.backpressure().consecutive_failures(1));
+    let one = one.circuit_breaker(|breaker| breaker.consecutive_failures(1));
     let stack = one.without_retry().build().unwrap();
     let circuit = stack.handle().circuit_breaker.shared();
     let mut service = stack.layer(service_fn(async |_: Request<Body>| {
@@ -280,7 +281,9 @@ async fn backpressure_is_for_the_stack_of_one_peer() {
 
 #[tokio::test(start_paused = true)]
 async fn an_open_circuit_of_one_peer_does_not_ask_the_peer() {
-    let stack = stack::client().http().one_peer().build().unwrap();
+    let stack = stack::client().http().one_peer();
+    let stack = stack.circuit_breaker(CircuitBreakerBuilder::without_backpressure);
+    let stack = stack.build().unwrap();
     stack.handle().circuit_breaker.shared().force_open();
     let (hangs, mut peer) = tower_test::mock::pair::<Request<Kept<Body>>, Response<Body>>();
     peer.allow(0);

@@ -330,7 +330,6 @@ async fn a_balancer_over_channels_leaves_a_sick_one_out() {
     let mut peers = Vec::new();
     for echo in &echoes {
         let stack = stack::client().grpc(protocol).one_peer();
-        let stack = stack.circuit_breaker(|breaker| breaker.backpressure());
         let stack = stack.without_retry().without_total_timeout();
         let peer = stack.build().unwrap().layer(serve(echo.clone()).await);
         peers.push(PendingRequests::new(peer, CompleteOnResponse::default()));

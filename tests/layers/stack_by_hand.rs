@@ -239,7 +239,7 @@ impl Settings {
     fn bulkhead(&self) -> BulkheadBuilder {
         if self.without.bulkhead {
             // What a stack has in its place.
-            return BulkheadLayer::builder(100);
+            return BulkheadLayer::builder(usize::MAX);
         }
         let builder = BulkheadLayer::builder(self.places);
         match self.place_wait {

@@ -39,7 +39,7 @@ fn of_host<'a>(pairs: &'a Value, host: &Value) -> &'a Value {
 #[tokio::test(start_paused = true)]
 async fn the_snapshot_of_a_client_is_serialized_with_all_its_parts() {
     let stack = stack::client().http().rate(Rate::per_second(1)).burst(20);
-    let stack = stack.build().unwrap();
+    let stack = stack.max_in_flight(100).build().unwrap();
     let service = stack.layer(service_fn(answer));
     for _ in 0..8 {
         service.clone().oneshot(to("sick")).await.unwrap();

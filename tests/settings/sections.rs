@@ -43,7 +43,7 @@ fn a_section_reads_as_a_file_of_its_own() {
     let retry: RetrySettings = document.section("payments.retry").unwrap();
     assert_eq!(retry, payments.retry);
     let search: ClientSettings = document.section("stacks.search").unwrap();
-    assert_eq!(search.max_in_flight, settings::OrOff::On(9));
+    assert_eq!(search.max_in_flight, Some(settings::OrOff::On(9)));
     let api: ServerSettings = document.section("api").unwrap();
     api.apply_to(stack::server().http())
         .unwrap()

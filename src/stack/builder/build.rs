@@ -47,6 +47,7 @@ impl Settings {
             total: self.total.enabled,
             retry: retries && self.retry.is_enabled(),
             breaker: self.breaker.enabled,
+            bulkhead: self.calls.is_there(),
             attempt: self.attempt.enabled,
         }
     }
@@ -87,16 +88,18 @@ where
         let Settings {
             total,
             retry,
-            breaker,
+            mut breaker,
             throttle,
             rate,
             calls,
             attempt,
             one_peer,
+            is_balanced,
             ..
         } = settings;
+        let calls = calls.or_half_of(rate.rate.zip(times.attempt), rate.burst());
         let host = W::default();
-        let has_backpressure = breaker.builder.has_backpressure() && breaker.enabled;
+        let has_backpressure = breaker.builder.backpressure_or(is_balanced) && breaker.enabled;
         let breaker = named(breaker.builder, name, CircuitBreakerBuilder::name)
             .enabled(breaker.enabled)
             .with_key(ByKey::new(host.clone()))

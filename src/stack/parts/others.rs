@@ -7,12 +7,11 @@ use tower::layer::util::Identity;
 use super::{CallsPart, Own, named};
 use crate::{
     ConfigError,
-    bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer, LimitByKey},
+    bulkhead::{BulkheadBuilder, BulkheadGate, LimitByKey},
     fallback::{FallbackBuilder, FallbackHandle, FallbackLayer},
     gate::{Asking, Asks, Chain, Controlled, Gate, Keyed, Shadow},
     keyed::{HasKey, Host, NotKeyed},
     protocol::Plain,
-    stack::defaults::MAX_IN_FLIGHT,
 };
 
 /// The makings of a client's bulkhead: the stack's own settings, or a builder. Without keys of its
@@ -75,10 +74,7 @@ where
         host: W,
         name: Option<&'static str>,
     ) -> Result<Self::Gate, ConfigError> {
-        let builder = match own.left_out {
-            true => BulkheadLayer::builder(MAX_IN_FLIGHT).enabled(false),
-            false => BulkheadLayer::builder(own.calls(name)?),
-        };
+        let builder = own.builder_or_any(name)?;
         let builder = named(builder, name, BulkheadBuilder::name);
         builder.with_key(LimitByKey::new(host)).gate()
     }
