@@ -49,7 +49,7 @@ impl<P, A> BulkheadBuilder<NotKeyed, P, A> {
             tally,
         );
         // One that is off has no limit to show.
-        if self.settings.enabled {
+        if self.values.settings.enabled {
             register(&gate.state);
         }
         let asks = self.asks;

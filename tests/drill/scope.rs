@@ -68,7 +68,7 @@ fn kinds_of_clients_are_told_apart() {
 
 #[test]
 fn a_grpc_client_is_drilled() {
-    let client = grpc::Client::new().idempotent(&["/shop.Shop/Get"]);
+    let client = grpc::Client::new().idempotent(["/shop.Shop/Get"]);
     let stack = move |upstream| {
         let stack = stack::client().grpc(client).attempt_timeout(ms(300));
         Ok(stack.build()?.layer(upstream))
