@@ -23,9 +23,10 @@ impl<L, B> ServerHandle<L, B> {
     /// let handle = stack.handle();
     /// let app: Router = Router::new().route("/", get(async || "hello")).layer(stack);
     ///
-    /// // In the future that axum's `with_graceful_shutdown` or tonic's `serve_with_shutdown`
-    /// takes: if let Err(undrained) = handle.drain(Duration::from_secs(10)).await {
-    /// eprintln!("stopping all the same: {undrained}"); }
+    /// // In the future that a graceful shutdown of axum or tonic waits for:
+    /// if let Err(undrained) = handle.drain(Duration::from_secs(10)).await {
+    ///     eprintln!("stopping all the same: {undrained}");
+    /// }
     /// # let _ = app;
     /// # Ok(()) }
     /// ```
