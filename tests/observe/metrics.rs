@@ -186,6 +186,12 @@ async fn what_is_emitted_is_what_the_docs_say() {
         seen.extend(of_faults());
         seen
     };
+    #[cfg(feature = "http")]
+    let seen = {
+        let mut seen = seen;
+        seen.extend(of_a_stack());
+        seen
+    };
     let metric = |series: &str| {
         let name = series.split('{').next().unwrap();
         let of_histogram = ["_bucket", "_sum", "_count"].into_iter();
@@ -221,6 +227,18 @@ async fn what_is_emitted_is_what_the_docs_say() {
             "{name} is unknown"
         );
     }
+}
+
+/// What is rendered of a stack, by which it is drained.
+#[cfg(feature = "http")]
+fn of_a_stack() -> BTreeMap<String, f64> {
+    let own = Registry::new();
+    let build = || {
+        let stack = tower_keep::stack::client().plain(Plain::new());
+        stack.name("drained").build().unwrap()
+    };
+    let _stack = own.with(build);
+    published_by(&own, "drained")
 }
 
 /// What is rendered of a layer of faults, injected and in shadow mode.
