@@ -10,7 +10,7 @@
 //! [`in_flight`](Draining::in_flight) was 0, no call is in flight and none will enter. **Cost.** A
 //! call writes twice to the counter of its own stripe, which other threads rarely write to.
 
-use crate::sync::{AtomicBool, AtomicUsize, Ordering, Padded};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering, Padded, after_seq_cst_write};
 
 /// Counts calls in flight on stripes, and can be closed to new ones.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ impl Draining {
     pub fn enter(&self, hint: usize) -> Option<usize> {
         let stripe = hint % self.stripes.len();
         self.stripes[stripe].fetch_add(1, Ordering::SeqCst);
+        after_seq_cst_write();
         if self.closed.load(Ordering::SeqCst) {
             self.leave(stripe);
             return None;
@@ -51,12 +52,14 @@ impl Draining {
     pub fn leave(&self, stripe: usize) -> bool {
         let before = self.stripes[stripe].fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before > 0, "left without having entered");
+        after_seq_cst_write();
         self.closed.load(Ordering::SeqCst)
     }
 
     /// Lets no call in from now on.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
+        after_seq_cst_write();
     }
 
     /// Lets calls in again.
