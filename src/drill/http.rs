@@ -30,9 +30,9 @@ pub struct Http(());
 /// The modelled upstreams, as an HTTP client. A request goes to the upstream whose name is the host
 /// of its URI, and to the first if there is none of that name.
 ///
-/// A refused or broken connection is an [`io::Error`] of that kind: after a refused one nothing was
-/// sent, after a broken one nobody knows. Cheap to clone. It is always ready: calls wait at the
-/// upstream.
+/// A refused or broken connection is an [`io::Error`](std::io::Error) of that kind: after a refused
+/// one nothing was sent, after a broken one nobody knows. Cheap to clone. It is always ready: calls
+/// wait at the upstream.
 #[derive(Clone)]
 pub struct HttpUpstream {
     world: World,

@@ -13,7 +13,8 @@ pub mod keeping {}
 ///
 /// # The example
 ///
-/// ```
+#[cfg_attr(feature = "tonic-014", doc = "```")]
+#[cfg_attr(not(feature = "tonic-014"), doc = "```ignore")]
 #[doc = include_str!("../../examples/graceful_shutdown.rs")]
 /// ```
 pub mod operating {}

@@ -4,7 +4,9 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty, Full};
+#[cfg(feature = "serde")]
+use http_body_util::BodyExt;
+use http_body_util::{Empty, Full};
 use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneService};
 
 use tower_keep::{

@@ -28,7 +28,7 @@ use crate::{
 /// | circuit breaker, a stack that drains | `UNAVAILABLE` |
 /// | timeout, a deadline that has passed | `DEADLINE_EXCEEDED` |
 ///
-/// [`Rejected::find`] finds the rejection in that status.
+/// [`Rejected::find`](crate::Rejected::find) finds the rejection in that status.
 ///
 /// What a retry may do, and why:
 ///
