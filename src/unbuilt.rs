@@ -21,124 +21,35 @@ use crate::{
 #[doc(hidden)]
 pub trait CallBuildFirst {}
 
-#[doc(hidden)]
-impl<S, K, P, A> Layer<S> for RateLimitBuilder<K, P, A>
-where
-    Self: CallBuildFirst,
-{
-    type Service = S;
+/// Makes a builder a layer under the condition that nothing meets.
+macro_rules! unbuilt {
+    ($($(#[$cfg:meta])? $builder:ident<$($parameter:ident),+>;)+) => {$(
+        $(#[$cfg])?
+        #[doc(hidden)]
+        impl<Inner, $($parameter),+> Layer<Inner> for $builder<$($parameter),+>
+        where
+            Self: CallBuildFirst,
+        {
+            type Service = Inner;
 
-    fn layer(&self, inner: S) -> S {
-        inner
-    }
+            fn layer(&self, inner: Inner) -> Inner {
+                inner
+            }
+        }
+    )+};
 }
 
-#[doc(hidden)]
-impl<S, K, P> Layer<S> for CircuitBreakerBuilder<K, P>
-where
-    Self: CallBuildFirst,
-{
-    type Service = S;
-
-    fn layer(&self, inner: S) -> S {
-        inner
-    }
-}
-
-#[doc(hidden)]
-impl<S, K, P, A> Layer<S> for BulkheadBuilder<K, P, A>
-where
-    Self: CallBuildFirst,
-{
-    type Service = S;
-
-    fn layer(&self, inner: S) -> S {
-        inner
-    }
-}
-
-#[doc(hidden)]
-impl<S, K, P> Layer<S> for ThrottleBuilder<K, P>
-where
-    Self: CallBuildFirst,
-{
-    type Service = S;
-
-    fn layer(&self, inner: S) -> S {
-        inner
-    }
-}
-
-#[doc(hidden)]
-impl<S, P, B> Layer<S> for RetryBuilder<P, B>
-where
-    Self: CallBuildFirst,
-{
-    type Service = S;
-
-    fn layer(&self, inner: S) -> S {
-        inner
-    }
-}
-
-#[doc(hidden)]
-impl<S, P, B> Layer<S> for HedgeBuilder<P, B>
-where
-    Self: CallBuildFirst,
-{
-    type Service = S;
-
-    fn layer(&self, inner: S) -> S {
-        inner
-    }
-}
-
-#[doc(hidden)]
-impl<S, P, M> Layer<S> for TimeoutBuilder<P, M>
-where
-    Self: CallBuildFirst,
-{
-    type Service = S;
-
-    fn layer(&self, inner: S) -> S {
-        inner
-    }
-}
-
-#[doc(hidden)]
-impl<S, F, P> Layer<S> for FallbackBuilder<F, P>
-where
-    Self: CallBuildFirst,
-{
-    type Service = S;
-
-    fn layer(&self, inner: S) -> S {
-        inner
-    }
-}
-
-#[cfg(feature = "http")]
-#[doc(hidden)]
-impl<S, P, W, T> Layer<S> for ClientBuilder<P, W, T>
-where
-    Self: CallBuildFirst,
-{
-    type Service = S;
-
-    fn layer(&self, inner: S) -> S {
-        inner
-    }
-}
-
-#[cfg(feature = "http")]
-#[doc(hidden)]
-impl<S, P, L, B, X, F> Layer<S> for ServerBuilder<P, L, B, X, F>
-where
-    Self: CallBuildFirst,
-{
-    type Service = S;
-
-    fn layer(&self, inner: S) -> S {
-        inner
-    }
+unbuilt! {
+    RateLimitBuilder<K, P, A>;
+    CircuitBreakerBuilder<K, P>;
+    BulkheadBuilder<K, P, A>;
+    ThrottleBuilder<K, P>;
+    RetryBuilder<P, B>;
+    HedgeBuilder<P, B>;
+    TimeoutBuilder<P, M>;
+    FallbackBuilder<F, P>;
+    #[cfg(feature = "http")]
+    ClientBuilder<P, W, T>;
+    #[cfg(feature = "http")]
+    ServerBuilder<P, L, B, X, F>;
 }

@@ -132,7 +132,7 @@ mod loom_model {
             calls.close();
             let seen = calls.in_flight();
             let wakes = thread.join().unwrap();
-            assert!(seen == 0 || wakes, "the waiter would wait for ever");
+            assert!(seen == 0 || wakes, "nothing would wake the waiter");
         });
     }
 }

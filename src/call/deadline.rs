@@ -76,7 +76,7 @@ pub trait CarryDeadline<Req> {
         None
     }
 
-    /// What this request says of itself in place of what the layers were built with, its
+    /// Returns the request's own settings, in place of those that the layers were built with, its
     /// [`timeouts`](Self::timeouts) included, which are all by default. [Stacks](crate::stack) ask.
     #[inline]
     fn settings(&self, request: &Req) -> CallSettings {

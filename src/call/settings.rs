@@ -1,10 +1,10 @@
-//! What one call says of itself, in place of what the layers were built with.
+//! Settings of one call, in place of those that its layers were built with.
 
 use std::time::Duration;
 
 use super::Criticality;
 
-/// How long one request may take, in place of what its [timeouts](crate::timeout) were built with.
+/// The times of one request, in place of those that its [timeouts](crate::timeout) were built with.
 ///
 /// On HTTP it is an extension of the request. It can be longer than what it replaces. A
 /// [`Deadline`](crate::Deadline) that the request carries holds all the same.
@@ -63,14 +63,14 @@ impl Timeouts {
         Self::default()
     }
 
-    /// How long each attempt may take.
+    /// Sets how long each attempt may take.
     #[must_use]
     pub fn attempt(mut self, duration: Duration) -> Self {
         self.attempt = Some(duration);
         self
     }
 
-    /// How long the call may take with all its attempts: for timeouts
+    /// Sets how long the call may take with all its attempts: for timeouts
     /// [in total](crate::timeout::TimeoutBuilder::total).
     #[must_use]
     pub fn total(mut self, duration: Duration) -> Self {
@@ -110,22 +110,22 @@ impl CallSettings {
         self
     }
 
-    /// How much it hurts if the call is rejected, if the bulkhead asks no closure. Default: the
-    /// most.
+    /// Sets how much it hurts if the call is rejected, if the bulkhead asks no closure. Default:
+    /// the most.
     #[must_use]
     pub fn criticality(mut self, criticality: Criticality) -> Self {
         self.criticality = Some(criticality);
         self
     }
 
-    /// How long the call may take with all its attempts.
+    /// Sets how long the call may take with all its attempts.
     #[must_use]
     pub fn total_timeout(mut self, timeout: Duration) -> Self {
         self.timeouts = self.timeouts.total(timeout);
         self
     }
 
-    /// How long each attempt may take.
+    /// Sets how long each attempt may take.
     #[must_use]
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.timeouts = self.timeouts.attempt(timeout);

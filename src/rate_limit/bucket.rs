@@ -276,7 +276,9 @@ impl Settings {
             ),
             (Some(wait), None) => (wait, wait.saturating_add(TIMER_TICK)),
             (None, Some(deadline)) if self.deadlines => (deadline, deadline),
-            (None, _) => (now, now),
+            // It may not wait, and goes only behind those that have their units already: that ends
+            // at its first poll, a moment later.
+            (None, _) => (now, now.saturating_add(TIMER_TICK)),
         };
         Bounds {
             until,

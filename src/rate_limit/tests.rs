@@ -222,6 +222,24 @@ async fn a_call_waits_until_its_own_deadline_and_not_for_what_would_come_at_it()
     );
 }
 
+// In real time: on a paused clock no time passes between a call and its first poll.
+#[tokio::test]
+async fn one_that_may_not_wait_goes_behind_those_admitted() {
+    let layer = RateLimitLayer::builder(Rate::per_second(1)).burst(3);
+    let layer = layer.deadline(in_millis).build().unwrap();
+    let service = layer.layer(Probe::new().0);
+    for _ in 0..3 {
+        assert!(service.clone().oneshot(0).await.is_ok());
+    }
+    let mut waiter = Box::pin(service.clone().oneshot(60_000));
+    assert!(futures::poll!(&mut waiter).is_pending());
+    // It has its unit now, and is yet to be polled.
+    layer.handle().reset();
+    assert_eq!(layer.handle().snapshot().waiting, 0);
+    assert!(service.oneshot(0).await.is_ok());
+    assert!(waiter.await.is_ok());
+}
+
 #[tokio::test(start_paused = true)]
 async fn of_a_deadline_and_the_longest_wait_the_earlier_holds() {
     let layer = RateLimitLayer::builder(Rate::per_second(1))

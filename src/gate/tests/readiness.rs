@@ -196,7 +196,7 @@ async fn a_call_uses_its_readiness_up() {
     let layer = GateLayer::new(gates).protocol(Plain::new());
     let mut service = layer.layer(Strict::new(&go));
     service.ready().await.unwrap();
-    // Whoever calls again without asking waits for a readiness of that call.
+    // A second call without asking waits for a readiness of its own.
     let calls = [1, 2, 3].map(|call| service.call(call));
     for (call, answer) in (1..).zip(calls) {
         assert_eq!(answer.await.unwrap(), call);
