@@ -27,6 +27,8 @@ pub mod observe;
 pub mod protocol;
 #[cfg(feature = "layers")]
 pub mod rate_limit;
+#[cfg(feature = "replay")]
+pub mod replay;
 #[cfg(feature = "layers")]
 pub mod retry;
 #[cfg(feature = "layers")]

@@ -191,3 +191,10 @@ impl Stopwatch {
         self.0.elapsed()
     }
 }
+
+/// The wall clock's time, in nanoseconds since 1970.
+#[cfg(feature = "replay")]
+pub(crate) fn epoch_nanos() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    nanos(now.unwrap_or_default())
+}

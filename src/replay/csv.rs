@@ -1,0 +1,133 @@
+//! CSV with a head line that names the columns.
+
+use std::borrow::Cow;
+
+use crate::replay::fields::{Field, Values, Written};
+
+/// The columns of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Columns {
+    fields: Vec<Field>,
+    separator: u8,
+}
+
+impl Columns {
+    /// Reads the head, or `None` if it names no time.
+    pub(super) fn new(head: &str) -> Option<Self> {
+        let head = head.trim_start_matches('\u{feff}').trim();
+        let separator = [b',', b';', b'\t']
+            .into_iter()
+            .max_by_key(|separator| head.bytes().filter(|byte| byte == separator).count())?;
+        let names = split(head, separator);
+        let fields: Vec<_> = names.iter().map(|name| field(name)).collect();
+        let has_time = fields.iter().any(|field| matches!(field, Field::Time(..)));
+        has_time.then_some(Self { fields, separator })
+    }
+
+    pub(super) fn lacks(&self) -> Option<&'static str> {
+        let has = |wanted: fn(&Field) -> bool| self.fields.iter().any(wanted);
+        if !has(|field| matches!(field, Field::Duration(_))) {
+            Some("a duration")
+        } else if !has(|field| matches!(field, Field::Status | Field::End)) {
+            Some("a status")
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn split<'a>(&self, line: &'a str) -> Vec<Cow<'a, str>> {
+        split(line, self.separator)
+    }
+
+    /// `None` if the line has too few columns.
+    pub(super) fn read<'a>(&self, parts: &'a [Cow<'_, str>]) -> Option<Values<'a>> {
+        if parts.len() < self.fields.len() {
+            return None;
+        }
+        let mut values = Values::default();
+        for (field, part) in self.fields.iter().zip(parts) {
+            values.set(*field, part.trim());
+        }
+        Some(values)
+    }
+}
+
+/// The meaning of a column by its name, whose end tells the unit.
+fn field(name: &str) -> Field {
+    let name = name.trim().to_ascii_lowercase();
+    let unit = match name.rsplit_once('_') {
+        Some((_, "ms")) => 1_000_000,
+        Some((_, "us")) => 1000,
+        Some((_, "ns")) => 1,
+        Some((_, "s" | "seconds")) => 1_000_000_000,
+        _ => 0,
+    };
+    match name.as_str() {
+        "start" | "time" | "timestamp" | "ts" | "@timestamp" | "start_time" => {
+            Field::Time(Written::Any, true)
+        }
+        "end" | "end_time" | "msec" => Field::Time(Written::Any, false),
+        "status" | "code" | "response_code" => Field::Status,
+        "outcome" | "result" | "success" => Field::End,
+        "cost" | "units" => Field::Cost,
+        "key" | "tenant" | "client" | "remote_addr" => Field::Key,
+        "host" | "upstream" | "upstream_host" => Field::Host,
+        other => {
+            let stem = other.rsplit_once('_').map_or(other, |(stem, _)| stem);
+            let is_duration = |word: &str| {
+                matches!(
+                    word,
+                    "duration" | "latency" | "elapsed" | "took" | "request"
+                )
+            };
+            match is_duration(other) || (unit != 0 && is_duration(stem)) {
+                true => Field::Duration(unit),
+                false => Field::Skip,
+            }
+        }
+    }
+}
+
+/// The values of a line. Quotes keep separators together, two of them are one.
+fn split(line: &str, separator: u8) -> Vec<Cow<'_, str>> {
+    let mut parts = Vec::new();
+    let mut rest = line;
+    loop {
+        let Some(quoted) = rest.strip_prefix('"') else {
+            match rest.find(char::from(separator)) {
+                Some(at) => {
+                    parts.push(Cow::Borrowed(&rest[..at]));
+                    rest = &rest[at + 1..];
+                    continue;
+                }
+                None => {
+                    parts.push(Cow::Borrowed(rest));
+                    return parts;
+                }
+            }
+        };
+        let (value, after) = unquoted(quoted);
+        parts.push(Cow::Owned(value));
+        match after.find(char::from(separator)) {
+            Some(at) => rest = &after[at + 1..],
+            None => return parts,
+        }
+    }
+}
+
+fn unquoted(mut rest: &str) -> (String, &str) {
+    let mut value = String::new();
+    while let Some(at) = rest.find('"') {
+        value.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        match rest.strip_prefix('"') {
+            Some(after) => {
+                value.push('"');
+                rest = after;
+            }
+            None => return (value, rest),
+        }
+    }
+    value.push_str(rest);
+    (value, "")
+}

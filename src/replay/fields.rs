@@ -1,0 +1,262 @@
+//! The fields of a log's line, and the call that they make.
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    hash::{Hash, Hasher},
+};
+
+use crate::replay::{
+    call::{Call, End, folded},
+    moments::{self, Moment, SECOND},
+};
+
+/// The meaning of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    /// Of no interest.
+    Skip,
+    /// A time, how it is written, and whether it is that of the start.
+    Time(Written, bool),
+    /// The duration of the whole call, in units of so many nanoseconds. 0 is a unit of its own.
+    Duration(u64),
+    /// That of the upstream.
+    UpstreamDuration(u64),
+    Status,
+    /// The upstream's status: `-` if the call did not get there.
+    UpstreamStatus,
+    /// nginx's verdict of its own limits.
+    LimitStatus,
+    /// Envoy's response flags.
+    Flags,
+    /// A word for the end, as in CSV.
+    End,
+    Cost,
+    Key,
+    Host,
+}
+
+/// The way in which a time is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    Local,
+    Iso,
+    Epoch,
+    /// Any of the three.
+    Any,
+}
+
+/// The values of one line.
+#[derive(Debug, Default)]
+pub(super) struct Values<'a> {
+    time: Option<(&'a str, Written, bool)>,
+    duration: Option<(&'a str, u64)>,
+    upstream: Option<(&'a str, u64)>,
+    status: Option<&'a str>,
+    upstream_status: Option<&'a str>,
+    limit_status: Option<&'a str>,
+    flags: Option<&'a str>,
+    end: Option<&'a str>,
+    cost: Option<&'a str>,
+    pub(super) key: Option<&'a str>,
+    pub(super) host: Option<&'a str>,
+}
+
+/// What a reader is told about a log.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Reading {
+    /// The zone of times without one, in seconds.
+    pub(super) zone: i64,
+    /// If true, durations are those of the upstream where there are any.
+    pub(super) upstream_times: bool,
+}
+
+impl<'a> Values<'a> {
+    pub(super) fn set(&mut self, field: Field, value: &'a str) {
+        match field {
+            Field::Skip => {}
+            // The first wins: nginx's `$msec` beside `$time_local` is the finer one.
+            Field::Time(written, is_start) => {
+                let finer = written == Written::Epoch;
+                if self.time.is_none() || finer {
+                    self.time = Some((value, written, is_start));
+                }
+            }
+            Field::Duration(unit) => self.duration = Some((value, unit)),
+            Field::UpstreamDuration(unit) => self.upstream = Some((value, unit)),
+            Field::Status => self.status = Some(value),
+            Field::UpstreamStatus => self.upstream_status = Some(value),
+            Field::LimitStatus => self.limit_status = Some(value),
+            Field::Flags => self.flags = Some(value),
+            Field::End => self.end = Some(value),
+            Field::Cost => self.cost = Some(value),
+            Field::Key => self.key = Some(value),
+            Field::Host => self.host = Some(value),
+        }
+    }
+
+    /// The call, or why there is none. `number` is that of the line: it places a call within its
+    /// second, where the log tells no more.
+    pub(super) fn call(&self, reading: Reading, number: u64) -> Result<Call, &'static str> {
+        let (text, written, is_start) = self.time.ok_or("no time")?;
+        let time = time_of(text, written, reading.zone).ok_or("a time that cannot be read")?;
+        let duration = self.duration(reading)?;
+        let end = self.end()?;
+        let at = if time.is_coarse {
+            time.nanos.saturating_add(scattered(number) % SECOND)
+        } else {
+            time.nanos
+        };
+        let start = if is_start {
+            at
+        } else {
+            at.saturating_sub(duration)
+        };
+        let cost = match self.cost {
+            None | Some("" | "-") => 1,
+            Some(cost) => cost
+                .trim()
+                .parse()
+                .map_err(|_| "a cost that is no number")?,
+        };
+        Ok(Call {
+            end,
+            cost,
+            key: hash(self.key),
+            host: folded(hash(self.host)),
+            is_coarse: time.is_coarse,
+            ..Call::new(start, duration)
+        })
+    }
+
+    fn duration(&self, reading: Reading) -> Result<u64, &'static str> {
+        let upstream = self.upstream.filter(|(text, _)| *text != "-");
+        let chosen = if reading.upstream_times {
+            upstream.or(self.duration)
+        } else {
+            self.duration.or(upstream)
+        };
+        let Some((text, unit)) = chosen else {
+            // A call that nginx itself has answered has no upstream's time.
+            return self.upstream.map(|_| 0).ok_or("no duration");
+        };
+        if text == "-" {
+            return Ok(0);
+        }
+        // nginx lists one for each upstream that it tried.
+        let mut total = 0u64;
+        for part in text.split([',', ':']).map(str::trim) {
+            let one = match part {
+                "-" | "" => 0,
+                _ if unit == 0 => human(part).ok_or("a duration that cannot be read")?,
+                part => moments::decimal(part, unit).ok_or("a duration that cannot be read")?,
+            };
+            total = total.saturating_add(one);
+        }
+        Ok(total)
+    }
+
+    fn end(&self) -> Result<End, &'static str> {
+        if let Some(word) = self.end.filter(|word| !word.trim().is_empty()) {
+            return end_of(word.trim()).ok_or("an outcome that is none");
+        }
+        if self.limit_status.is_some_and(|status| status == "REJECTED") {
+            return Ok(End::Rejected);
+        }
+        if let Some(end) = self.flags.and_then(end_of_flags) {
+            return Ok(end);
+        }
+        let Some(status) = self.status else {
+            return Err("no status and no outcome");
+        };
+        let status: u16 = status
+            .trim()
+            .parse()
+            .map_err(|_| "a status that is no number")?;
+        let unsent = self.upstream_status == Some("-");
+        Ok(match status {
+            // nginx: the client has left.
+            499 | 0 => End::Cancelled,
+            429 | 503 if unsent => End::Rejected,
+            429 => End::Overload,
+            501 | 505 => End::Success,
+            500..=599 => End::Failure,
+            100..=499 => End::Success,
+            _ => return Err("a status that is none"),
+        })
+    }
+}
+
+fn time_of(text: &str, written: Written, zone: i64) -> Option<Moment> {
+    match written {
+        Written::Local => moments::local(text),
+        Written::Iso => moments::iso(text, zone),
+        Written::Epoch => moments::epoch(text),
+        Written::Any => moments::epoch(text)
+            .or_else(|| moments::iso(text, zone))
+            .or_else(|| moments::local(text)),
+    }
+}
+
+/// `12ms`, `1.5s` or a number of seconds.
+fn human(text: &str) -> Option<u64> {
+    let at = text.find(|letter: char| !(letter.is_ascii_digit() || letter == '.'));
+    let (number, unit) = text.split_at_checked(at.unwrap_or(text.len()))?;
+    let unit = match unit.trim() {
+        "" | "s" => SECOND,
+        "ms" => 1_000_000,
+        "us" | "µs" => 1000,
+        "ns" => 1,
+        "m" => 60 * SECOND,
+        _ => return None,
+    };
+    moments::decimal(number, unit)
+}
+
+fn end_of(word: &str) -> Option<End> {
+    let known = End::ALL
+        .into_iter()
+        .find(|end| word.eq_ignore_ascii_case(end.as_str()));
+    known.or_else(|| {
+        let word = word.to_ascii_lowercase();
+        Some(match word.as_str() {
+            "ok" | "true" => End::Success,
+            "error" | "err" | "false" | "timeout" => End::Failure,
+            "ignored" | "ignore" => End::Rejected,
+            status => Values {
+                status: Some(status.parse::<u16>().ok().map(|_| status)?),
+                ..Values::default()
+            }
+            .end()
+            .ok()?,
+        })
+    })
+}
+
+/// Envoy: its own limits, a full pool, no upstream that it could ask. Or a client that has left.
+fn end_of_flags(flags: &str) -> Option<End> {
+    flags.split(',').find_map(|flag| match flag.trim() {
+        "RL" | "UO" | "NR" | "UH" | "RLSE" | "OM" => Some(End::Rejected),
+        "DC" => Some(End::Cancelled),
+        "UT" | "UF" | "UC" | "UR" | "LR" | "UMSDR" | "UPE" => Some(End::Failure),
+        _ => None,
+    })
+}
+
+/// The same for equal texts, in any program: 0 without one.
+pub(super) fn hash(text: Option<&str>) -> u64 {
+    match text {
+        None | Some("" | "-") => 0,
+        Some(text) => {
+            let mut hasher = DefaultHasher::new();
+            text.hash(&mut hasher);
+            hasher.finish().max(1)
+        }
+    }
+}
+
+/// The same for a line in every run, and evenly over a second.
+fn scattered(number: u64) -> u64 {
+    let word = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    word ^ word >> 27
+}
