@@ -5,7 +5,7 @@ use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     future::{Ready, ready},
-    pin::pin,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -89,6 +89,61 @@ impl<B> Service<Request<B>> for Echo {
     fn call(&mut self, _: Request<B>) -> Self::Future {
         ready(Ok(Response::new(Empty::new())))
     }
+}
+
+/// An inner service whose calls wait once.
+#[derive(Clone)]
+struct Waits;
+
+impl Service<u64> for Waits {
+    type Response = u64;
+    type Error = BoxError;
+    type Future = WaitsOnce;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: u64) -> Self::Future {
+        WaitsOnce(request, false)
+    }
+}
+
+struct WaitsOnce(u64, bool);
+
+impl Future for WaitsOnce {
+    type Output = Result<u64, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        match std::mem::replace(&mut self.1, true) {
+            true => Poll::Ready(Ok(self.0)),
+            false => Poll::Pending,
+        }
+    }
+}
+
+/// How many allocations a thousand calls make that wait once each.
+fn allocations_suspended<S>(mut service: S) -> usize
+where
+    S: Service<u64, Error: std::fmt::Debug>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut call = || {
+        assert!(service.poll_ready(&mut cx).is_ready());
+        let mut future = pin!(service.call(7));
+        assert!(future.as_mut().poll(&mut cx).is_pending());
+        assert!(future.poll(&mut cx).is_ready());
+    };
+    call();
+    let before = ALLOCATIONS.get();
+    (0..1000).for_each(|_| call());
+    ALLOCATIONS.get() - before
 }
 
 /// How many allocations a thousand calls make.
@@ -389,6 +444,24 @@ fn the_stack_of_five_does_not_allocate() {
         .layer(BulkheadLayer::builder(1).build().unwrap())
         .layer(TimeoutLayer::builder(SECOND).build().unwrap());
     assert_eq!(allocations(stack.service(Echo), || 7u64), 0);
+}
+
+#[test]
+fn calls_that_wait_use_kept_timers() {
+    let timeout = TimeoutLayer::builder(SECOND).build().unwrap();
+    assert_eq!(allocations_suspended(timeout.layer(Waits)), 0, "timeout");
+    let hedge = HedgeLayer::builder()
+        .delay(SECOND)
+        .protocol(Plain::new().idempotent())
+        .build()
+        .unwrap();
+    assert_eq!(allocations_suspended(hedge.layer(Waits)), 0, "hedge");
+    let stack = ServiceBuilder::new()
+        .layer(TimeoutLayer::builder(10 * SECOND).build().unwrap())
+        .layer(RateLimitLayer::builder(RATE).build().unwrap())
+        .layer(BulkheadLayer::builder(1).build().unwrap())
+        .layer(TimeoutLayer::builder(SECOND).build().unwrap());
+    assert_eq!(allocations_suspended(stack.service(Waits)), 0, "a stack");
 }
 
 #[test]

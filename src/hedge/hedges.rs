@@ -11,7 +11,7 @@ use tower::Service;
 
 use crate::{
     Deadline, Outcome,
-    ambient::clock,
+    ambient::{clock, timer::CallTimer},
     budget::{Counting, FindBudget, Purse},
     hedge::{HedgeHandle, next::Next, state::Winner},
     protocol::{Advice, Kept, Protocol, Replay},
@@ -40,7 +40,7 @@ where
     /// That of the request, from the first start on.
     deadline: Option<Instant>,
     /// For the next one; made when the call first has to wait.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<CallTimer>,
     /// Until when an answer has asked to be spared: nothing is sent before.
     hold: Option<Pin<Box<Sleep>>>,
     /// When the first attempt was sent, if that is to be known and it is under way.
@@ -295,10 +295,10 @@ where
             return Poll::Pending;
         };
         let timer = self.timer.get_or_insert_with(|| {
-            let due = clock::later(clock::moment(), delay);
-            Box::pin(sleep_until(due))
+            let now = clock::moment();
+            CallTimer::new(now, clock::later(now, delay))
         });
-        ready!(timer.as_mut().poll(cx));
+        ready!(timer.poll(cx));
         let is_first = self.started == 0 && self.last.is_none();
         if is_first {
             self.was_due = true;

@@ -12,10 +12,10 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use crate::{
-    ambient::clock,
+    ambient::{clock, timer::CallTimer},
     timeout::{
         TimeoutReach, TimeoutScope,
-        scope::{Left, Timer, is_over},
+        scope::{Left, is_over},
     },
 };
 
@@ -34,7 +34,7 @@ pin_project! {
         body: Option<B>,
         left: Option<Left>,
         // Made when the reader first has to wait.
-        timer: Option<Pin<Box<Timer>>>,
+        timer: Option<CallTimer>,
     }
 }
 

@@ -13,11 +13,12 @@ use tower::Service;
 
 use crate::{
     CarryDeadline, Rejected, RejectedKind,
+    ambient::timer::CallTimer,
     protocol::Protocol,
     sync::Held,
     timeout::{
         TimeoutScope,
-        scope::{Left, Timer, is_over},
+        scope::{Left, is_over},
         state::{Ended, Entered, Limit, State},
     },
 };
@@ -103,7 +104,7 @@ enum Rest<S, Req> {
     /// Sent, and so far it had not to wait.
     Nothing,
     /// Sent, and waiting.
-    Timer(Pin<Box<Timer>>),
+    Timer(CallTimer),
     /// To be sent when the inner service is ready.
     Unready(Box<Unready<S, Req>>),
     Rejected(Box<Rejected>),
@@ -112,7 +113,7 @@ enum Rest<S, Req> {
 struct Unready<S, Req> {
     service: S,
     request: Req,
-    timer: Option<Pin<Box<Timer>>>,
+    timer: Option<CallTimer>,
 }
 
 /// What the caller gets, before the scope has passed it on.

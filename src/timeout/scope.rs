@@ -4,14 +4,12 @@ use std::{
     future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
-use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::{
-    ambient::clock,
+    ambient::{clock, timer::CallTimer},
     sync::Held,
     timeout::state::{Limit, State},
 };
@@ -60,29 +58,8 @@ impl<Res> TimeoutScope<Res> for ToResponse {
     }
 }
 
-pin_project! {
-    /// Of a call that has to wait.
-    #[derive(Debug)]
-    pub(super) struct Timer {
-        #[pin]
-        sleep: Sleep,
-        since: Instant,
-    }
-}
-
-impl Timer {
-    /// How long the call has waited.
-    pub(super) fn elapsed(&self) -> Duration {
-        clock::moment().saturating_duration_since(self.since)
-    }
-}
-
 /// Whether the time of a call that has to wait is over; makes its timer when it first has to.
-pub(super) fn is_over(
-    timer: &mut Option<Pin<Box<Timer>>>,
-    limit: Limit,
-    cx: &mut Context<'_>,
-) -> bool {
+pub(super) fn is_over(timer: &mut Option<CallTimer>, limit: Limit, cx: &mut Context<'_>) -> bool {
     let Some(timer) = timer else {
         let (since, until) = match (limit, limit.moment()) {
             (Limit::For(duration), _) => {
@@ -92,15 +69,14 @@ pub(super) fn is_over(
             (_, Some(moment)) => (clock::moment(), moment),
             (_, None) => return false,
         };
-        let sleep = sleep_until(until);
-        let timer = timer.insert(Box::pin(Timer { sleep, since }));
-        return timer.as_mut().project().sleep.poll(cx).is_ready();
+        return timer
+            .insert(CallTimer::new(since, until))
+            .poll(cx)
+            .is_ready();
     };
     // A call that has used up its task's budget is woken again by itself, but the timer, polled
     // within the same poll, does not even look at the clock. So look at it.
-    let timer = timer.as_mut().project();
-    let until = timer.sleep.deadline();
-    timer.sleep.poll(cx).is_ready() || clock::has_passed(until)
+    timer.poll(cx).is_ready() || clock::has_passed(timer.until())
 }
 
 /// Waits for a call no longer than until its deadline.

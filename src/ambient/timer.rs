@@ -1,0 +1,268 @@
+//! Timers of calls, kept for the next calls of their thread.
+//!
+//! A tokio timer costs an allocation and two turns of the lock that all workers share: one to enter
+//! the wheel, one to leave it. A timer that is in the wheel moves to a later time by one
+//! compare-and-swap. Nearly all calls end long before their timer fires, so an ended call leaves
+//! its timer in the wheel, in a pool of its thread, and the thread's next call moves it on.
+//!
+//! - *Nothing of the ended call stays.* Tokio holds a waker of the timer's own, its relay. The
+//!   relay holds the task's waker while a call waits, and nothing afterwards.
+//! - *A timer belongs to a runtime.* The next call takes it only within a runtime of the same id.
+//!   Ids are used again once a runtime has ended, but the end fires all its timers, and a timer
+//!   that has fired is never taken.
+//! - *Only multi-threaded runtimes keep timers.* A paused clock moves on to the next timer of the
+//!   wheel, also to one that no call waits for. Tokio pauses clocks of current-thread runtimes only.
+
+use std::{
+    cell::RefCell,
+    fmt, mem,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use pin_project_lite::pin_project;
+use tokio::{
+    runtime::{Handle, Id, RuntimeFlavor},
+    task::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::clock;
+
+/// The timer of a call that waits. Dropped, it may be kept for another call.
+pub(crate) struct CallTimer(Option<Pin<Box<Timer>>>);
+
+pin_project! {
+    struct Timer {
+        #[pin]
+        sleep: Sleep,
+        since: Instant,
+        // Of one that may be kept.
+        relay: Option<(Arc<Relay>, Waker)>,
+        runtime: Option<Id>,
+    }
+}
+
+/// What tokio wakes in place of a task.
+#[derive(Default)]
+struct Relay(Mutex<Target>);
+
+#[derive(Default)]
+struct Target {
+    task: Option<Waker>,
+    /// Set by the wake, with which tokio lets go of the relay.
+    fired: bool,
+}
+
+/// Timers of ended calls, all of one runtime, and when each fires if it is not moved.
+struct Pool {
+    runtime: Option<Id>,
+    timers: Vec<(Instant, Pin<Box<Timer>>)>,
+}
+
+impl CallTimer {
+    /// A timer that is over at a moment.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with timers.
+    pub(crate) fn new(since: Instant, until: Instant) -> Self {
+        let runtime = Handle::try_current().ok().filter(keeps_timers);
+        let runtime = runtime.map(|handle| handle.id());
+        if let Some(mut timer) = runtime.and_then(|runtime| kept(runtime, until)) {
+            let this = timer.as_mut().project();
+            *this.since = since;
+            this.sleep.reset(until);
+            return Self(Some(timer));
+        }
+        let relay = runtime.map(|_| {
+            let relay = Arc::<Relay>::default();
+            let waker = Waker::from(relay.clone());
+            (relay, waker)
+        });
+        let mut timer = Box::pin(Timer {
+            sleep: sleep_until(until),
+            since,
+            relay,
+            runtime,
+        });
+        timer.as_mut().register();
+        Self(Some(timer))
+    }
+
+    /// Ready once it is over.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.0.as_mut().expect("there until the drop");
+        timer.as_mut().poll(cx)
+    }
+
+    pub(crate) fn until(&self) -> Instant {
+        self.timer().sleep.deadline()
+    }
+
+    /// How long its call has waited.
+    pub(crate) fn elapsed(&self) -> Duration {
+        clock::moment().saturating_duration_since(self.timer().since)
+    }
+
+    fn timer(&self) -> &Timer {
+        self.0.as_ref().expect("there until the drop")
+    }
+}
+
+impl Drop for CallTimer {
+    fn drop(&mut self) {
+        let Some(timer) = self.0.take() else { return };
+        let Some((relay, _)) = &timer.relay else {
+            return;
+        };
+        // Wakers run user code when they are dropped: outside of the lock.
+        let task = relay.lock().task.take();
+        drop(task);
+        if !timer.sleep.is_elapsed() {
+            keep(timer);
+        }
+    }
+}
+
+impl Timer {
+    /// Gives tokio the relay's waker, if it has one.
+    fn register(self: Pin<&mut Self>) {
+        let this = self.project();
+        let Some((relay, waker)) = this.relay else {
+            return;
+        };
+        relay.lock().fired = false;
+        // Not on the task's budget: a task that has used it up would leave the timer unregistered.
+        let polled = pin!(unconstrained(this.sleep)).poll(&mut Context::from_waker(waker));
+        // A timer that is over already says so when it is polled.
+        let _ = polled;
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((relay, _)) = &self.relay else {
+            return self.project().sleep.poll(cx);
+        };
+        if relay.set(cx.waker()) && !self.sleep.is_elapsed() {
+            // It fired at an earlier call's time while it was moved to this one's.
+            self.as_mut().register();
+        }
+        if self.sleep.is_elapsed() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+impl Relay {
+    /// Wakes this task from now on. Returns whether tokio has let go of the relay.
+    fn set(&self, waker: &Waker) -> bool {
+        let target = self.lock();
+        if target
+            .task
+            .as_ref()
+            .is_some_and(|task| task.will_wake(waker))
+        {
+            return target.fired;
+        }
+        drop(target);
+        // Wakers run user code when they are cloned or dropped: outside of the lock.
+        let task = waker.clone();
+        let mut target = self.lock();
+        let (before, fired) = (target.task.replace(task), target.fired);
+        drop(target);
+        drop(before);
+        fired
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Target> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Relay {
+    fn wake(self: Arc<Self>) {
+        let mut target = self.lock();
+        target.fired = true;
+        let task = target.task.take();
+        drop(target);
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+}
+
+/// Returns whether timers of this runtime may outlive their calls.
+fn keeps_timers(handle: &Handle) -> bool {
+    handle.runtime_flavor() == RuntimeFlavor::MultiThread
+}
+
+/// A timer of an ended call. To move it to a later time is cheap, so it is the one that fires last
+/// of those that fire before the new time.
+fn kept(runtime: Id, until: Instant) -> Option<Pin<Box<Timer>>> {
+    let mut dead = Vec::new();
+    let found = POOL.try_with(|pool| {
+        let mut pool = pool.try_borrow_mut().ok()?;
+        if pool.runtime != Some(runtime) {
+            dead = mem::take(&mut pool.timers);
+            pool.runtime = Some(runtime);
+        }
+        while let Some(place) = pool.best(until) {
+            let (at, timer) = pool.timers.swap_remove(place);
+            if !timer.sleep.is_elapsed() {
+                return Some(timer);
+            }
+            dead.push((at, timer));
+        }
+        None
+    });
+    // Dropped only now: the last timer of a runtime may drop what is left of it.
+    drop(dead);
+    found.ok().flatten()
+}
+
+fn keep(timer: Pin<Box<Timer>>) {
+    let mut unkept = Some(timer);
+    let _ = POOL.try_with(|pool| {
+        let Ok(mut pool) = pool.try_borrow_mut() else {
+            return;
+        };
+        let of_runtime = |timer: &mut Pin<Box<Timer>>| timer.runtime == pool.runtime;
+        if pool.timers.len() < KEPT {
+            if let Some(timer) = unkept.take_if(of_runtime) {
+                pool.timers.push((timer.sleep.deadline(), timer));
+            }
+        }
+    });
+    drop(unkept);
+}
+
+impl Pool {
+    /// The place of the timer to take: of the last few, so that a long pool costs nothing.
+    fn best(&self, until: Instant) -> Option<usize> {
+        let last = self.timers.len().saturating_sub(LOOKED_AT);
+        let few = self.timers.iter().enumerate().skip(last);
+        let earlier = few.filter(|(_, (at, _))| *at <= until);
+        let best = earlier.max_by_key(|(_, (at, _))| *at);
+        best.map(|(place, _)| place)
+    }
+}
+
+impl fmt::Debug for CallTimer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallTimer")
+            .field("until", &self.until())
+            .finish_non_exhaustive()
+    }
+}
+
+thread_local!(static POOL: RefCell<Pool> = const {
+    RefCell::new(Pool { runtime: None, timers: Vec::new() })
+});
+
+/// The timers that a thread keeps.
+const KEPT: usize = 64;
+
+/// The timers of a pool that are compared.
+const LOOKED_AT: usize = 8;
