@@ -8,7 +8,10 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     task::{Context, Poll, Wake, Waker},
     thread,
     time::Duration,
@@ -285,4 +288,58 @@ fn a_clock_paused_later_does_not_move_either() {
         receive.await.unwrap();
         assert_eq!(before.elapsed(), Duration::ZERO);
     });
+}
+
+#[cfg(feature = "http")]
+mod stacks {
+    use tower_keep::{protocol::Plain, stack};
+
+    use super::*;
+
+    /// A call through a client's stack whose first attempts hang, and the last answers.
+    fn stacked((total, attempt): (u64, u64), hung: u32) -> Call {
+        let stack = stack::client()
+            .plain(Plain::new().idempotent())
+            .total_timeout(millis(total))
+            .attempt_timeout(millis(attempt))
+            .build()
+            .unwrap();
+        let attempts = Arc::new(AtomicU32::new(0));
+        let inner = service_fn(move |()| {
+            let number = attempts.fetch_add(1, Ordering::Relaxed);
+            async move {
+                match number < hung {
+                    true => std::future::pending().await,
+                    false => yield_now().await,
+                }
+                Ok::<_, BoxError>(())
+            }
+        });
+        Box::pin(stack.layer(inner).oneshot(()))
+    }
+
+    #[test]
+    fn a_stack_is_cut_off_in_total_between_attempts_too() {
+        for workers in [1, 2] {
+            runtime(workers).block_on(async {
+                stacked((10_000, 5000), 0).await.unwrap();
+                // The second attempt answers.
+                stacked((10_000, 5), 1).await.unwrap();
+                for (total, attempt) in [(300, 50), (300, 299), (300, 300)] {
+                    let started = Instant::now();
+                    assert!(is_timed_out(&stacked((total, attempt), 99).await));
+                    let took = started.elapsed();
+                    assert!(took < millis(4000), "{total} ms took {took:?}");
+                }
+            });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_hangs_ends_at_the_total_moment() {
+        let started = Instant::now();
+        assert!(is_timed_out(&stacked((1000, 1000), 99).await));
+        let took = started.elapsed();
+        assert!((millis(999)..millis(1003)).contains(&took), "{took:?}");
+    }
 }

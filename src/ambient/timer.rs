@@ -11,10 +11,10 @@
 //!   Ids are used again once a runtime has ended, but the end fires all its timers, and a timer
 //!   that has fired is never taken.
 //! - *Only multi-threaded runtimes keep timers.* A paused clock moves on to the next timer of the
-//!   wheel, also to one that no call waits for. Tokio pauses clocks of current-thread runtimes only.
+//!   wheel, also to one that no call waits for. Tokio pauses current-thread runtimes only.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt, mem,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -108,6 +108,38 @@ impl CallTimer {
 
     fn timer(&self) -> &Timer {
         self.0.as_ref().expect("there until the drop")
+    }
+}
+
+/// Tells a call further out that, for now, its task is woken at a moment at the latest.
+pub(crate) fn announce(until: Instant) {
+    let _ = ANNOUNCED.try_with(|announced| {
+        let earlier = announced.get().filter(|earlier| *earlier <= until);
+        announced.set(earlier.or(Some(until)));
+    });
+}
+
+/// Takes back what was announced during this poll, of whichever call.
+pub(crate) fn retract() {
+    let _ = ANNOUNCED.try_with(|announced| announced.set(None));
+}
+
+/// Polls, and returns the earliest moment that was announced meanwhile and not taken back.
+pub(crate) fn listen<T>(poll: impl FnOnce() -> T) -> (T, Option<Instant>) {
+    // Put back also if the poll panics.
+    let further_out = Announced(ANNOUNCED.try_with(Cell::take).ok().flatten());
+    let polled = poll();
+    let announced = ANNOUNCED.try_with(Cell::take).ok().flatten();
+    drop(further_out);
+    (polled, announced)
+}
+
+/// What was announced to a call further out.
+struct Announced(Option<Instant>);
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        let _ = ANNOUNCED.try_with(|announced| announced.set(self.0));
     }
 }
 
@@ -256,6 +288,8 @@ impl fmt::Debug for CallTimer {
             .finish_non_exhaustive()
     }
 }
+
+thread_local!(static ANNOUNCED: Cell<Option<Instant>> = const { Cell::new(None) });
 
 thread_local!(static POOL: RefCell<Pool> = const {
     RefCell::new(Pool { runtime: None, timers: Vec::new() })

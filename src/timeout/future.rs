@@ -6,20 +6,25 @@ use std::{
     mem,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 use tower::Service;
 
 use crate::{
     CarryDeadline, Rejected, RejectedKind,
-    ambient::timer::CallTimer,
+    ambient::{
+        clock,
+        timer::{self, CallTimer},
+    },
     protocol::Protocol,
     sync::Held,
     timeout::{
         TimeoutScope,
-        scope::{Left, is_over},
-        state::{Ended, Entered, Limit, State},
+        scope::{Left, is_over, starts_over},
+        state::{Ended, Entered, Limit, State, TimerShare},
     },
 };
 
@@ -46,13 +51,12 @@ pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
+            let state = &this.within.state;
             // Of a call that has ended it is there only if nobody asks how long calls take.
-            match this.rest {
-                Rest::Timer(timer) if this.within.state.times_calls() => {
-                    this.within.state.ended(Ended::Cancelled, timer.elapsed());
-                }
-                _ => {}
+            if let Some(waited) = this.rest.waited().filter(|_| state.times_calls()) {
+                state.ended(Ended::Cancelled, waited);
             }
+            this.rest.retract(state);
         }
     }
 }
@@ -105,6 +109,8 @@ enum Rest<S, Req> {
     Nothing,
     /// Sent, and waiting.
     Timer(CallTimer),
+    /// Sent, and waiting since then, beside an attempt whose timer wakes the task.
+    Shared(Instant),
     /// To be sent when the inner service is ready.
     Unready(Box<Unready<S, Req>>),
     Rejected(Box<Rejected>),
@@ -114,6 +120,25 @@ struct Unready<S, Req> {
     service: S,
     request: Req,
     timer: Option<CallTimer>,
+}
+
+impl<S, Req> Rest<S, Req> {
+    /// The timer goes, or no longer matters: it may have been announced earlier in this poll.
+    #[inline]
+    fn retract(&self, state: &State) {
+        if matches!(self, Self::Timer(_)) && state.timer_share() == TimerShare::Attempt {
+            timer::retract();
+        }
+    }
+
+    /// How long the call has waited since it was sent, if it has.
+    fn waited(&self) -> Option<Duration> {
+        match self {
+            Self::Timer(timer) => Some(timer.elapsed()),
+            Self::Shared(since) => Some(clock::moment().saturating_duration_since(*since)),
+            Self::Nothing | Self::Unready(_) | Self::Rejected(_) => None,
+        }
+    }
 }
 
 /// What the caller gets, before the scope has passed it on.
@@ -179,7 +204,7 @@ where
             Rest::Rejected(rejected) => {
                 return Poll::Ready(Err(this.within.protocol.reject(rejected)));
             }
-            Rest::Nothing | Rest::Timer(_) => panic!("polled after completion"),
+            Rest::Nothing | Rest::Timer(_) | Rest::Shared(_) => panic!("polled after completion"),
         };
         match unready.service.poll_ready(cx) {
             Poll::Ready(Ok(())) => {
@@ -208,14 +233,30 @@ where
         }
     }
 
-    /// Gives the call up if its time is over.
-    fn poll_timer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer<S, P, Req>> {
+    /// Gives the call up if its time is over. `announced`: when the task is woken anyway, while an
+    /// attempt waits.
+    fn poll_timer(
+        self: Pin<&mut Self>,
+        announced: Option<Instant>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Answer<S, P, Req>> {
         let mut this = self.project();
-        let mut timer = match mem::replace(this.rest, Rest::Nothing) {
-            Rest::Timer(timer) => Some(timer),
-            _ => None,
+        let (mut timer, since) = match mem::replace(this.rest, Rest::Nothing) {
+            Rest::Timer(timer) => (Some(timer), None),
+            Rest::Shared(since) => (None, Some(since)),
+            _ => (None, None),
         };
-        if is_over(&mut timer, *this.limit, cx) {
+        if let (None, Some(announced), Some(until)) = (&timer, announced, this.limit.moment()) {
+            if announced <= until {
+                *this.rest = Rest::Shared(since.unwrap_or_else(clock::moment));
+                return Poll::Pending;
+            }
+        }
+        let is_over = match since {
+            Some(since) => starts_over(&mut timer, (*this.limit, since), cx),
+            None => is_over(&mut timer, *this.limit, cx),
+        };
+        if is_over {
             // Now, and not when somebody drops this future.
             this.inner.set(None);
             let elapsed = timer.as_ref().map(|timer| timer.elapsed());
@@ -226,6 +267,9 @@ where
             return Poll::Ready(this.within.protocol.reject(rejected));
         }
         if let Some(timer) = timer {
+            if this.within.state.timer_share() == TimerShare::Attempt {
+                timer::announce(timer.until());
+            }
             *this.rest = Rest::Timer(timer);
         }
         Poll::Pending
@@ -249,7 +293,12 @@ where
         }
         let this = self.as_mut().project();
         let inner = this.inner.as_pin_mut().expect("the call was sent");
-        if let Poll::Ready(result) = inner.poll(cx) {
+        let (polled, announced) = match this.within.state.timer_share() {
+            TimerShare::Total => timer::listen(|| inner.poll(cx)),
+            _ => (inner.poll(cx), None),
+        };
+        if let Poll::Ready(result) = polled {
+            this.rest.retract(&this.within.state);
             let left = match this.limit.moment() {
                 Some(until) if M::COVERS_BODY => Some(Left {
                     limit: *this.limit,
@@ -262,18 +311,15 @@ where
             let classified = asks.then(|| this.within.protocol.classify(result.as_ref()));
             let result = this.within.protocol.settle(result, ());
             if let Some(classified) = classified {
-                let waited = match mem::replace(this.rest, Rest::Nothing) {
-                    Rest::Timer(timer) => Some(timer.elapsed()),
-                    // Answered at once.
-                    _ => None,
-                };
+                // `None`: answered at once.
+                let waited = mem::replace(this.rest, Rest::Nothing).waited();
                 let outcome = this.within.protocol.judge(classified, result.as_ref());
                 this.within.state.answered(outcome, waited);
             }
             this.within.state.leave(&mut this.within.entered);
             return Poll::Ready(result.map(|response| M::pass_on(response, left)));
         }
-        let expired = ready!(self.poll_timer(cx));
+        let expired = ready!(self.poll_timer(announced, cx));
         Poll::Ready(expired.map(|response| M::pass_on(response, None)))
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     timeout::{
         ResponseFuture, Timeout, TimeoutHandle, TimeoutReach, ToResponse,
         future::Within,
-        state::{Covers, State},
+        state::{Covers, State, TimerShare},
     },
 };
 #[cfg(feature = "http")]
@@ -109,6 +109,16 @@ impl<P, M> TimeoutBuilder<P, M> {
     #[cfg(feature = "http")]
     pub(crate) fn passes_backpressure(mut self, passes: bool) -> Self {
         self.reach.readiness &= !passes;
+        self
+    }
+
+    /// Shares one timer between a stack's two timeouts: this is the total one, or an attempt's.
+    #[cfg(feature = "http")]
+    pub(crate) fn in_stack(mut self) -> Self {
+        self.reach.timer = match self.reach.attempts {
+            true => TimerShare::Total,
+            false => TimerShare::Attempt,
+        };
         self
     }
 

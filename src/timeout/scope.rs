@@ -61,22 +61,29 @@ impl<Res> TimeoutScope<Res> for ToResponse {
 /// Whether the time of a call that has to wait is over; makes its timer when it first has to.
 pub(super) fn is_over(timer: &mut Option<CallTimer>, limit: Limit, cx: &mut Context<'_>) -> bool {
     let Some(timer) = timer else {
-        let (since, until) = match (limit, limit.moment()) {
-            (Limit::For(duration), _) => {
-                let now = clock::moment();
-                (now, clock::later(now, duration))
-            }
-            (_, Some(moment)) => (clock::moment(), moment),
-            (_, None) => return false,
-        };
-        return timer
-            .insert(CallTimer::new(since, until))
-            .poll(cx)
-            .is_ready();
+        return starts_over(timer, (limit, clock::moment()), cx);
     };
     // A call that has used up its task's budget is woken again by itself, but the timer, polled
     // within the same poll, does not even look at the clock. So look at it.
     timer.poll(cx).is_ready() || clock::has_passed(timer.until())
+}
+
+/// Makes the timer of a call that waits since a moment.
+pub(super) fn starts_over(
+    timer: &mut Option<CallTimer>,
+    (limit, since): (Limit, Instant),
+    cx: &mut Context<'_>,
+) -> bool {
+    let until = match limit {
+        Limit::For(duration) => Some(clock::later(since, duration)),
+        limit => limit.moment(),
+    };
+    until.is_some_and(|until| {
+        timer
+            .insert(CallTimer::new(since, until))
+            .poll(cx)
+            .is_ready()
+    })
 }
 
 /// Waits for a call no longer than until its deadline.

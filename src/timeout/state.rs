@@ -47,6 +47,24 @@ pub(super) struct Covers {
     pub(super) readiness: bool,
     /// The response's body.
     pub(super) body: bool,
+    /// Not a part of a call: with whom its timer is shared.
+    pub(super) timer: TimerShare,
+}
+
+/// A stack's two timeouts share one timer: while an attempt waits, its timer wakes the task, and
+/// the total one, which is never earlier, makes none.
+///
+/// Only within a stack: between the two there are layers of this crate alone, which poll an attempt
+/// on the task of its call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum TimerShare {
+    /// With nobody.
+    #[default]
+    Alone,
+    /// Announces its own.
+    Attempt,
+    /// Relies on those announced.
+    Total,
 }
 
 /// How long one call may take.
@@ -250,6 +268,11 @@ impl State {
             0 => limit / 4,
             good => limit.min(Duration::from_nanos(good.saturating_mul(2))),
         }
+    }
+
+    #[inline]
+    pub(super) fn timer_share(&self) -> TimerShare {
+        self.covers.timer
     }
 
     /// Returns whether it is to be told how long calls take.

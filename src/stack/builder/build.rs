@@ -132,6 +132,7 @@ where
             total: named(total.builder, name, TimeoutBuilder::name)
                 .enabled(total.enabled)
                 .total(true)
+                .in_stack()
                 .passes_backpressure(has_backpressure)
                 .protocol(layered.clone())
                 .build_drained(drain.clone())
@@ -140,6 +141,7 @@ where
             gates: GateLayer::with_protocol(InTimed(gates), layered.clone()),
             attempt: named(attempt.builder, name, TimeoutBuilder::name)
                 .enabled(attempt.enabled)
+                .in_stack()
                 .protocol(layered)
                 .build()
                 .map_err(|error| error.renamed("duration", "attempt_timeout"))?,
