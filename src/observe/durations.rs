@@ -52,26 +52,22 @@ pub struct Histogram {
 
 impl Durations {
     pub(crate) fn new(metric: &'static Metric, labels: &'static [[&'static str; 2]]) -> Self {
-        let stripe = || {
-            (0..labels.len() * SIZE)
-                .map(|_| Bucket::default())
-                .collect()
-        };
+        let stripe = |size| (0..size).map(|_| Bucket::default()).collect();
         Self {
             metric,
             labels,
-            stripes: PerThread::new(stripe),
+            stripes: PerThread::new(labels.len() * SIZE, stripe),
         }
     }
 
     /// Adds one, under the label of that number.
     #[inline]
     pub(crate) fn record(&self, label: usize, nanos: u64) {
-        let bucket = &self.stripes.here()[label * SIZE + place(nanos)];
-        bucket.count.fetch_add(1, Ordering::Relaxed);
-        if nanos > 0 {
-            bucket.nanos.fetch_add(nanos, Ordering::Relaxed);
-        }
+        self.stripes.add_each(|stripe, add| {
+            let bucket = &stripe[label * SIZE + place(nanos)];
+            add(&bucket.count, 1);
+            add(&bucket.nanos, nanos);
+        });
     }
 
     /// Those of each label that has any.

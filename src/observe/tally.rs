@@ -131,7 +131,7 @@ impl Tally {
 
     #[inline(always)]
     pub(crate) fn count(&self, event: Event) {
-        self.stripes.here().add(event as usize);
+        self.stripes.add(1, |counters| &counters.0[event as usize]);
     }
 
     /// Makes a rejection by this layer, yet to be counted.
@@ -144,11 +144,12 @@ impl Tally {
 
     /// A call is turned away, or cut off.
     pub(crate) fn rejected(&self, rejected: &Rejected) {
-        self.rejected_by(self.stripes.here(), rejected);
+        let kind = rejected.kind.index();
+        self.stripes.add(1, |counters| &counters.0[EVENTS + kind]);
+        self.tell(rejected);
     }
 
-    fn rejected_by(&self, counters: &Counters, rejected: &Rejected) {
-        counters.add(EVENTS + rejected.kind.index());
+    fn tell(&self, rejected: &Rejected) {
         trace::rejected(&self.sampler, rejected);
         trace::outcome(match rejected.kind {
             RejectedKind::TimedOut => "timeout",
@@ -183,7 +184,7 @@ impl Tally {
 impl GateTally {
     #[inline(always)]
     pub(crate) fn count(&self, event: Event) {
-        self.counters().add(event as usize);
+        self.add(event as usize);
     }
 
     /// A call has ended that was admitted and not late.
@@ -203,7 +204,8 @@ impl GateTally {
     /// Makes a rejection, counts it, and says so.
     pub(crate) fn reject(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
         let rejected = self.whole.rejection(kind, retry_after);
-        self.whole.rejected_by(self.counters(), &rejected);
+        self.add(EVENTS + kind.index());
+        self.whole.tell(&rejected);
         rejected
     }
 
@@ -220,13 +222,12 @@ impl GateTally {
         self.whole.keyless.get_or_init(Stripes::default)
     }
 
-    /// For the current thread to add to.
     #[inline(always)]
-    fn counters(&self) -> &Counters {
+    fn add(&self, counter: usize) {
         match &self.part {
-            Part::All => self.whole.stripes.here(),
-            Part::Keyless => self.keyless().here(),
-            Part::Key(counters, _) => counters,
+            Part::All => self.whole.stripes.add(1, |counters| &counters.0[counter]),
+            Part::Keyless => self.keyless().add(1, |counters| &counters.0[counter]),
+            Part::Key(counters, _) => counters.add(counter),
         }
     }
 }
@@ -247,9 +248,9 @@ impl Drop for GateTally {
         if let Part::Key(counters, place) = &self.part {
             let mut keys = self.whole.lock();
             keys.remove(*place);
-            let kept = self.whole.stripes.here().0.iter().zip(counters.read());
-            kept.for_each(|(kept, count)| {
-                kept.fetch_add(count, Ordering::Relaxed);
+            self.whole.stripes.add_each(|kept, add| {
+                let kept = kept.0.iter().zip(counters.read());
+                kept.for_each(|(kept, count)| add(kept, count));
             });
         }
     }

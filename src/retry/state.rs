@@ -198,7 +198,7 @@ impl State {
     /// A call succeeded at once. `counted`: whether a layer beneath has paid for that.
     #[inline]
     pub(super) fn first_try(&self, own: Option<&KeyBudget>, counted: bool) {
-        self.counts.first_try.here().fetch_add(1, Ordering::Relaxed);
+        self.counts.first_try.add(1, |count| count);
         if !counted {
             self.succeeded(own);
         }
@@ -267,17 +267,19 @@ impl State {
 
     pub(super) fn count(&self, end: End) {
         let counts = &self.counts;
-        let count = match end {
-            End::FirstTry => counts.first_try.here(),
-            End::Recovered => &counts.recovered,
-            End::Exhausted => &counts.exhausted,
-            End::BudgetDenied => &counts.budget_denied,
-            End::NotRetryable => &counts.not_retryable,
-            End::NotReplayable => &counts.not_replayable,
-            End::Rejected => &counts.rejected,
-            End::NotSent => &counts.not_sent,
+        let add = |count: &AtomicU64| {
+            count.fetch_add(1, Ordering::Relaxed);
         };
-        count.fetch_add(1, Ordering::Relaxed);
+        match end {
+            End::FirstTry => counts.first_try.add(1, |count| count),
+            End::Recovered => add(&counts.recovered),
+            End::Exhausted => add(&counts.exhausted),
+            End::BudgetDenied => add(&counts.budget_denied),
+            End::NotRetryable => add(&counts.not_retryable),
+            End::NotReplayable => add(&counts.not_replayable),
+            End::Rejected => add(&counts.rejected),
+            End::NotSent => add(&counts.not_sent),
+        }
         match end {
             End::FirstTry | End::Recovered => trace::outcome("success"),
             // Told by the layer that has rejected it.

@@ -1,6 +1,8 @@
 //! What threads share.
 
 mod atomic;
+#[cfg(any(feature = "layers", all(test, keep_loom)))]
+mod owners;
 mod padded;
 #[cfg(feature = "layers")]
 mod per_thread;
@@ -12,6 +14,8 @@ pub(crate) use atomic::{
 };
 #[cfg(any(feature = "layers", all(test, keep_loom)))]
 pub(crate) use atomic::{Mutex, MutexGuard};
+#[cfg(feature = "layers")]
+pub(crate) use owners::Owners;
 pub(crate) use padded::Padded;
 #[cfg(feature = "layers")]
 pub(crate) use per_thread::{PerThread, current_stripe, stripe_count};

@@ -5,38 +5,72 @@ use std::{
     fmt,
     sync::{
         OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
 };
 
-use crate::sync::Padded;
+use crate::sync::{Owners, Padded, owners::add_as_owner};
 
-/// One `T` for each thread, on cache lines of its own. Threads beyond their number share one, so a
-/// `T` is atomic.
-pub(crate) struct PerThread<T>(Box<[Padded<T>]>);
+/// Counters for each thread, on cache lines of their own, made when a thread first counts.
+///
+/// A thread owns a slot for as long as it lives, so that to count is a load and a store. Threads
+/// beyond the slots share a few more, with locked instructions.
+pub(crate) struct PerThread<T> {
+    slots: Box<[OnceLock<Box<Padded<T>>>]>,
+    size: usize,
+    make: fn(usize) -> T,
+}
 
 impl<T> PerThread<T> {
-    pub(crate) fn new(make: impl Fn() -> T) -> Self {
-        let slots = (0..stripe_count()).map(|_| Padded(make()));
-        Self(slots.collect())
+    /// Counters that `make` makes of a size.
+    pub(crate) fn new(size: usize, make: fn(usize) -> T) -> Self {
+        let slots = own_slots() + SHARED;
+        Self {
+            slots: (0..slots).map(|_| OnceLock::new()).collect(),
+            size,
+            make,
+        }
     }
 
-    /// Returns the current thread's.
+    /// Adds to a counter.
     #[inline(always)]
-    pub(crate) fn here(&self) -> &T {
-        &of_thread(&self.0).0
+    pub(crate) fn add(&self, count: u64, counter: impl FnOnce(&T) -> &AtomicU64) {
+        self.add_each(|slot, add| add(counter(slot), count));
+    }
+
+    /// Adds to several counters of one slot.
+    #[inline(always)]
+    pub(crate) fn add_each(&self, counters: impl FnOnce(&T, fn(&AtomicU64, u64))) {
+        let slot = Slot::current();
+        let value = match self.slots[slot.number].get() {
+            Some(value) => value,
+            None => self.first(slot),
+        };
+        if slot.is_own {
+            counters(value, |counter, count| add_as_owner(counter, count));
+        } else {
+            counters(value, |counter, count| {
+                counter.fetch_add(count, Ordering::Relaxed);
+            });
+        }
+    }
+
+    #[cold]
+    fn first(&self, slot: Slot) -> &T {
+        self.slots[slot.number].get_or_init(|| Box::new(Padded((self.make)(self.size))))
     }
 
     /// Visits those of all threads, to sum them up.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|slot| &**slot)
+        let slots = self.slots.iter().filter_map(OnceLock::get);
+        slots.map(|slot| &***slot)
     }
 }
 
 impl<T: Default> Default for PerThread<T> {
     fn default() -> Self {
-        Self::new(T::default)
+        Self::new(0, |_| T::default())
     }
 }
 
@@ -45,6 +79,64 @@ impl<T> fmt::Debug for PerThread<T> {
         f.debug_struct("PerThread").finish_non_exhaustive()
     }
 }
+
+/// The place of a thread's counters in each [`PerThread`].
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    number: usize,
+    /// Whether no other thread writes there.
+    is_own: bool,
+}
+
+impl Slot {
+    #[inline(always)]
+    fn current() -> Self {
+        thread_local!(static OWN: OwnSlot = OwnSlot::take());
+        OWN.try_with(|own| own.0).unwrap_or_else(|_| Self::shared())
+    }
+
+    /// Of a thread that owns none: there are more threads than slots, or it is being torn down and
+    /// has given its slot back.
+    #[cold]
+    fn shared() -> Self {
+        Self {
+            number: own_slots() + current_stripe() % SHARED,
+            is_own: false,
+        }
+    }
+}
+
+/// Gives its slot back when the thread ends.
+struct OwnSlot(Slot);
+
+impl OwnSlot {
+    fn take() -> Self {
+        let count = u32::try_from(own_slots()).unwrap_or(u32::MAX);
+        Self(OWNERS.take(count).map_or_else(Slot::shared, |number| Slot {
+            number,
+            is_own: true,
+        }))
+    }
+}
+
+impl Drop for OwnSlot {
+    fn drop(&mut self) {
+        if self.0.is_own {
+            OWNERS.give_back(self.0.number);
+        }
+    }
+}
+
+static OWNERS: Owners = Owners::new();
+
+/// The number of slots that threads own: two for each stripe, since a runtime's workers are not the
+/// only threads that call.
+fn own_slots() -> usize {
+    2 * stripe_count()
+}
+
+/// The number of slots that all other threads share.
+const SHARED: usize = 4;
 
 /// The current thread's slot of [`stripe_count`].
 #[inline(always)]
@@ -83,3 +175,64 @@ pub(crate) fn current_stripe() -> usize {
 }
 
 const MAX_STRIPES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Barrier, thread};
+
+    use super::*;
+
+    #[test]
+    fn counts_of_threads_that_end_are_kept() {
+        let counters = PerThread::<AtomicU64>::default();
+        let sum = |counters: &PerThread<AtomicU64>| -> u64 {
+            let counts = counters.iter();
+            counts.map(|count| count.load(Ordering::Relaxed)).sum()
+        };
+        // More threads at once than there are slots, and then others in their slots.
+        for round in 1..=3 {
+            let threads = own_slots() + 3;
+            let all = Barrier::new(threads);
+            thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| {
+                        counters.add(1, |count| count);
+                        all.wait();
+                        (0..1000).for_each(|_| counters.add(1, |count| count));
+                    });
+                }
+            });
+            assert_eq!(sum(&counters), round * 1001 * threads as u64);
+        }
+    }
+
+    #[test]
+    fn a_thread_counts_while_it_is_torn_down() {
+        static COUNTERS: OnceLock<PerThread<AtomicU64>> = OnceLock::new();
+        struct CountsAtTheEnd;
+        impl Drop for CountsAtTheEnd {
+            fn drop(&mut self) {
+                COUNTERS.get().unwrap().add(1, |count| count);
+            }
+        }
+        thread_local!(static LAST: CountsAtTheEnd = const { CountsAtTheEnd });
+        let counters = COUNTERS.get_or_init(PerThread::default);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                LAST.with(|_| ());
+                counters.add(1, |count| count);
+            });
+        });
+        let counts = counters.iter().map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(counts.sum::<u64>(), 2);
+    }
+
+    #[test]
+    fn a_slot_is_made_for_the_thread_that_counts() {
+        let counters = PerThread::<AtomicU64>::default();
+        assert_eq!(counters.iter().count(), 0);
+        counters.add(1, |count| count);
+        counters.add(1, |count| count);
+        assert_eq!(counters.iter().count(), 1);
+    }
+}
