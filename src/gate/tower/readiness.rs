@@ -21,6 +21,8 @@ use crate::{
 pub(super) enum Readiness {
     /// It was not asked, or has been called since.
     Unasked,
+    /// It is not asked before the next call, since the last one was rejected.
+    Spared,
     /// It was asked, and is not ready yet: it may hold a place in a queue.
     Asked,
     /// It is ready for one call.

@@ -66,7 +66,7 @@ impl<S> Inner<S> {
     where
         S: Clone,
     {
-        if self.readiness != Readiness::Unasked {
+        if let Readiness::Asked | Readiness::Ready = self.readiness {
             self.readiness = Readiness::Unasked;
             self.service = self.service.clone();
         }
@@ -90,6 +90,12 @@ where
             if ready!(self.wait.poll_closed(self.gate.here(), cx)) {
                 // An inner service that hangs must not turn failing fast into hanging.
                 self.inner.release();
+                self.wait.forget();
+                return Poll::Ready(Ok(()));
+            }
+            if self.inner.readiness == Readiness::Spared {
+                // Most likely the next call is rejected too. To ask the service, and to replace it
+                // then, costs far more than the rejection. If it is admitted it waits in its future.
                 self.wait.forget();
                 return Poll::Ready(Ok(()));
             }
@@ -185,6 +191,7 @@ impl<S> Inner<S> {
                 let call = LimitedCall::Unsent(inquiry, Visit::ForQuotas);
                 let quotas = quotas(&**gate, call, &now);
                 self.release();
+                self.readiness = Readiness::Spared;
                 hand_back(request);
                 return ResponseFuture::rejected(protocol.0, rejected, quotas);
             }
@@ -214,6 +221,7 @@ impl<S> Inner<S> {
         // Owned first: it is given back if a clone panics.
         let owed = Owed::new(gate, waiting);
         self.release();
+        self.readiness = Readiness::Unasked;
         let service = self.service.clone();
         ResponseFuture::deferred(owed, service, request, inquiry, protocol)
     }
