@@ -368,6 +368,8 @@ fn a_million_keys_leave_nothing_behind() {
     let mut service = limit.layer(Echo);
     let mut cx = Context::from_waker(Waker::noop());
     let mut admitted = 0;
+    // A thread's counters are made when it first counts.
+    assert!(pin!(service.call(1_000_000)).poll(&mut cx).is_ready());
     let before = LIVE.get();
     for key in 0..1_000_000 {
         let future = pin!(service.call(key));
@@ -533,6 +535,16 @@ fn a_ready_call_of_a_plain_stack_does_not_allocate() {
     let stack = stack::client().plain(Plain::new().idempotent());
     let stack = stack.rate(RATE).build().unwrap();
     assert_eq!(allocations(stack.layer(Echo), || 7u64), 0);
+}
+
+#[test]
+fn a_stack_without_hosts_makes_no_map_of_hosts() {
+    let _entered = runtime();
+    let before = LIVE.get();
+    let stack = stack::client().plain(Plain::new()).build().unwrap();
+    let made = LIVE.get() - before;
+    assert!((2048..16 * 1024).contains(&made), "{made}");
+    drop(stack);
 }
 
 #[test]

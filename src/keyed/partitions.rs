@@ -88,13 +88,16 @@ pub trait Factory<K, G> {
 }
 
 pub(crate) struct Partitions<K, G> {
-    /// Each by its key, which is kept once, in the partition.
-    map: HashMap<Entry<K, G>, (), BuildHasherDefault<Known>>,
+    /// Each by its key, which is kept once, in the partition. Made with the first key, since an empty
+    /// map takes much memory, and a stack without hosts has no key.
+    map: OnceLock<Map<K, G>>,
     hashing: Hashing,
     places: Places<K, G>,
     /// How many there were. Relaxed: it numbers them.
     made: AtomicU64,
 }
+
+type Map<K, G> = HashMap<Entry<K, G>, (), BuildHasherDefault<Known>>;
 
 /// A partition under its key.
 struct Entry<K, G>(Arc<Partition<K, G>>);
@@ -115,10 +118,7 @@ struct Known(u64);
 impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
     pub(crate) fn new(max_keys: usize) -> Self {
         Self {
-            map: HashMap::builder()
-                .hasher(BuildHasherDefault::default())
-                .resize_mode(ResizeMode::Blocking)
-                .build(),
+            map: OnceLock::new(),
             hashing: Hashing::new(),
             places: Places::new(max_keys),
             made: AtomicU64::new(0),
@@ -168,7 +168,7 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
                         mark: EvictionMark::default(),
                     });
                     let entry = Entry(partition.clone());
-                    if self.map.pin().try_insert(entry, ()).is_ok() {
+                    if self.map().pin().try_insert(entry, ()).is_ok() {
                         reserved.fill(partition.clone());
                         return made(partition, key, factory);
                     }
@@ -187,7 +187,8 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
 
     /// Visits each key and its gate, the oldest first.
     pub(crate) fn each(&self, mut visit: impl FnMut(&K, &G)) {
-        let map = self.map.pin();
+        let Some(map) = self.map.get() else { return };
+        let map = map.pin();
         let mut all: Vec<_> = map.keys().map(|entry| &*entry.0).collect();
         all.sort_unstable_by_key(|partition| partition.number);
         for partition in all {
@@ -204,6 +205,15 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
         all
     }
 
+    fn map(&self) -> &Map<K, G> {
+        self.map.get_or_init(|| {
+            HashMap::builder()
+                .hasher(BuildHasherDefault::default())
+                .resize_mode(ResizeMode::Blocking)
+                .build()
+        })
+    }
+
     #[inline]
     fn lookup<'a, Q: Hash + ?Sized>(&self, key: &'a Q) -> Lookup<'a, Q> {
         let hash = self.hashing.hash_one(key);
@@ -216,7 +226,7 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let map = self.map.pin();
+        let map = self.map.get()?.pin();
         map.get_key_value(&lookup)
             .map(|(entry, ())| entry.0.clone())
     }
@@ -262,7 +272,7 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
         if !evicted {
             return Fate::Stays;
         }
-        self.map.pin().remove(&This(partition));
+        self.map().pin().remove(&This(partition));
         Fate::Evicted
     }
 }
