@@ -19,9 +19,12 @@ use tower_keep::{
     bulkhead::{BulkheadGate, BulkheadLayer},
     circuit_breaker::{CircuitBreakerLayer, CircuitGate},
     gate::{Asking, Chain, GateLayer},
+    hedge::HedgeLayer,
     protocol::{Always, ErrIsFailure, Plain},
     rate_limit::{LimitGate, Rate, RateLimitBuilder, RateLimitLayer},
     retry::RetryLayer,
+    stack,
+    throttle::ThrottleLayer,
     timeout::TimeoutLayer,
 };
 
@@ -77,6 +80,22 @@ const CASES: &[Case] = &[
     }),
     case("ready: five, three gates as one layer", || {
         admitted(five_as_three(together(breaker_gate(), limit_gate()), Echo))
+    }),
+    case("ready: client stack", || admitted(client(None, Echo))),
+    case("ready: client stack, named", || {
+        admitted(client(Some("bench"), Echo))
+    }),
+    case("ready: hedge", || {
+        let hedge = HedgeLayer::builder().delay(Duration::from_secs(1));
+        let hedge = hedge.protocol(Plain::new().idempotent());
+        admitted(hedge.build().unwrap().layer(Echo))
+    }),
+    case("ready: throttle", || {
+        let throttle = ThrottleLayer::builder().protocol(Plain::new());
+        admitted(throttle.build().unwrap().layer(Echo))
+    }),
+    case("suspended once: client stack", || {
+        suspended(client(None, Suspends))
     }),
     case("suspended once: no layer", || suspended(Suspends)),
     case("suspended once: timeout", || {
@@ -217,6 +236,22 @@ fn timeout() -> TimeoutLayer {
         .unwrap()
 }
 
+/// What `stack::client()` makes, with a rate and places.
+fn client<S>(name: Option<&'static str>, inner: S) -> impl Service<u64, Response = u64>
+where
+    S: Service<u64, Response = u64, Error = BoxError> + Clone + Send + Sync + 'static,
+{
+    let client = stack::client()
+        .plain(Plain::new().idempotent())
+        .rate_limit(limits())
+        .max_in_flight(1000);
+    let client = match name {
+        Some(name) => client.name(name),
+        None => client,
+    };
+    client.build().unwrap().layer(inner)
+}
+
 /// The stack in the order of the guide.
 fn five<S>(
     breaker: CircuitBreakerLayer,
@@ -264,9 +299,10 @@ fn rejected(mut service: impl Service<u64, Response = u64> + 'static) -> Box<dyn
     })
 }
 
-/// A runtime for its timers only: nothing is spawned on it, and no thread turns its wheel.
+/// A runtime for its timers only: nothing is spawned on it.
 fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_time().build().unwrap()
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).enable_time().build().unwrap()
 }
 
 /// Answers at once.

@@ -3,4 +3,5 @@
 
 pub mod leaf;
 pub mod mixed;
+pub mod rejected;
 pub mod stacks;

@@ -13,9 +13,11 @@ use tower::{
 use tower_keep::{
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
+    gate::GateLayer,
     protocol::{Always, ErrIsFailure, Plain},
-    rate_limit::{Rate, RateLimitLayer},
+    rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
     retry::RetryLayer,
+    stack,
     timeout::TimeoutLayer,
 };
 use tower_resilience::{bulkhead, circuitbreaker, ratelimiter, retry, timelimiter};
@@ -54,16 +56,51 @@ pub fn keep_five(leaf: impl Leaf) -> impl Stack {
         )
         .layer(keep_limit())
         .layer(BulkheadLayer::builder(PLACES).build().unwrap())
-        .layer(TimeoutLayer::builder(SECOND).build().unwrap())
+        .layer(keep_timeout())
         .service(leaf)
+}
+
+/// tower-keep, with breaker, rate limit and bulkhead in one layer.
+pub fn keep_gates(leaf: impl Leaf) -> impl Stack {
+    let gates = (
+        CircuitBreakerLayer::builder().gate().unwrap(),
+        keep_limits().gate().unwrap(),
+        BulkheadLayer::builder(PLACES).gate().unwrap(),
+    );
+    ServiceBuilder::new()
+        .layer(keep_retry())
+        .layer(GateLayer::new(gates).protocol(Plain::new()))
+        .layer(keep_timeout())
+        .service(leaf)
+}
+
+/// tower-keep's ready-made client stack, with a rate and places, for calls of any kind.
+pub fn keep_client(leaf: impl Leaf, name: Option<&'static str>) -> impl Stack {
+    let client = stack::client()
+        .plain(Plain::new().idempotent())
+        .rate_limit(keep_limits())
+        .max_in_flight(PLACES)
+        .total_timeout(30 * SECOND)
+        .attempt_timeout(SECOND);
+    let client = match name {
+        Some(name) => client.name(name),
+        None => client,
+    };
+    client.build().unwrap().layer(leaf)
+}
+
+/// tower-keep's timeout.
+pub fn keep_timeout() -> TimeoutLayer {
+    TimeoutLayer::builder(SECOND).build().unwrap()
+}
+
+fn keep_limits() -> RateLimitBuilder {
+    RateLimitLayer::builder(Rate::per_second(RATE.into())).burst(RATE)
 }
 
 /// tower-keep's rate limit.
 pub fn keep_limit() -> RateLimitLayer {
-    RateLimitLayer::builder(Rate::per_second(RATE.into()))
-        .burst(RATE)
-        .build()
-        .unwrap()
+    keep_limits().build().unwrap()
 }
 
 /// tower-keep's retry, of any request.
