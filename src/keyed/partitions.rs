@@ -88,8 +88,8 @@ pub trait Factory<K, G> {
 }
 
 pub(crate) struct Partitions<K, G> {
-    /// Each by its key, which is kept once, in the partition. Made with the first key, since an empty
-    /// map takes much memory, and a stack without hosts has no key.
+    /// Each by its key, which is kept once, in the partition. Made with the first key, since an
+    /// empty map takes much memory, and a stack without hosts has no key.
     map: OnceLock<Map<K, G>>,
     hashing: Hashing,
     places: Places<K, G>,

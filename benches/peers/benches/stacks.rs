@@ -4,9 +4,9 @@
 //! clock read, a locked addition, an allocation and a timer.
 //!
 //! `cargo bench --bench stacks` takes some minutes and prints nanoseconds a call and ratios.
-//! `-- --json` prints them for `scripts/speed`, `-- --workers 1,2,4,8` sets the workers, `-- --quick`
-//! takes seconds and shows only that all of it works. Rounds are interleaved, and each figure is the
-//! best of its rounds, because what else the machine does can only slow a round down.
+//! `-- --json` prints them for `scripts/speed`, `-- --workers 1,2,4,8` sets the workers, and
+//! `-- --quick` takes seconds and shows only that all of it works. Rounds are interleaved, and each
+//! figure is the best of its rounds, because what else the machine does can only slow a round down.
 //!
 //! Calls of one thread run within a multi-threaded runtime, as those of `#[tokio::main]` do.
 

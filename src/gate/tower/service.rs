@@ -95,7 +95,8 @@ where
             }
             if self.inner.readiness == Readiness::Spared {
                 // Most likely the next call is rejected too. To ask the service, and to replace it
-                // then, costs far more than the rejection. If it is admitted it waits in its future.
+                // then, costs far more than the rejection. A call that is admitted waits for it in
+                // its future.
                 self.wait.forget();
                 return Poll::Ready(Ok(()));
             }
