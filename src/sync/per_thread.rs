@@ -48,7 +48,7 @@ impl<T> PerThread<T> {
             None => self.first(slot),
         };
         if slot.is_own {
-            counters(value, |counter, count| add_as_owner(counter, count));
+            counters(value, add_as_owner);
         } else {
             counters(value, |counter, count| {
                 counter.fetch_add(count, Ordering::Relaxed);
