@@ -24,6 +24,7 @@ use tower_keep::{
     rate_limit::{LimitGate, Rate, RateLimitBuilder, RateLimitLayer},
     retry::RetryLayer,
     stack,
+    store::Memory,
     throttle::ThrottleLayer,
     timeout::TimeoutLayer,
 };
@@ -58,6 +59,7 @@ const fn case(name: &'static str, prepare: fn() -> Box<dyn FnMut()>) -> Case {
 const CASES: &[Case] = &[
     case("ready: no layer", || admitted(Echo)),
     case("ready: rate limit", || admitted(limit().layer(Echo))),
+    case("ready: rate limit, a lease of a fleet", leased),
     case("ready: rate limit, one key", || {
         let limit = limits().keyed_by(|request: &u64| Some(*request));
         admitted(limit.build().unwrap().layer(Echo))
@@ -188,6 +190,27 @@ fn limits() -> RateLimitBuilder {
 
 fn limit() -> RateLimitLayer {
     limits().build().unwrap()
+}
+
+/// A limit of a fleet, whose lease is enough for all calls of a run.
+fn leased() -> Box<dyn FnMut()> {
+    let builder = RateLimitLayer::builder(Rate::per_second(10_000_000));
+    let limit = builder.fleet(&Memory::new(), "bench").build().unwrap();
+    let mut call = admitted(limit.layer(Echo));
+    let runtime = runtime();
+    runtime.block_on(async {
+        let mut service = limit.layer(Echo);
+        // As long as it takes to see a rate of which a horizon's units are enough.
+        while limit.handle().fleet().unwrap().snapshot().leased < 50_000 {
+            for _ in 0..2000 {
+                service.call(7).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    });
+    call();
+    call
 }
 
 fn empty_limit() -> RateLimitLayer {

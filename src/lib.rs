@@ -37,6 +37,8 @@ pub mod run;
 pub mod settings;
 #[cfg(feature = "http")]
 pub mod stack;
+#[cfg(feature = "layers")]
+pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "layers")]

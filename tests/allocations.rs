@@ -209,6 +209,39 @@ fn a_stopped_fault_layer_allocates_nothing() {
 }
 
 #[test]
+fn a_call_that_finds_a_lease_allocates_nothing() {
+    use tower::ServiceExt;
+    use tower_keep::store::Memory;
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        // Demand of 10 000 units each 5 ms leaves more than a call's.
+        let builder = || {
+            RateLimitLayer::builder(RATE)
+                .burst(4_000_000)
+                .cost(|cost: &u64| u32::try_from(*cost).unwrap())
+        };
+        let one = builder().fleet(&Memory::new(), "one").build().unwrap();
+        let keyed = builder()
+            .keyed_by(|_: &u64| Some("a"))
+            .fleet(&Memory::new(), "keyed")
+            .build()
+            .unwrap();
+        for _ in 0..40 {
+            one.layer(Echo).oneshot(10_000).await.unwrap();
+            keyed.layer(Echo).oneshot(10_000).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(allocations(one.layer(Echo), || 1), 0, "one limit");
+        assert_eq!(allocations(keyed.layer(Echo), || 1), 0, "a key");
+    });
+}
+
+#[test]
 fn no_layer_allocates_for_an_admitted_call() {
     let ask = || 7u64;
     assert_eq!(

@@ -11,6 +11,8 @@
 //! | [`SlidingLog`], [`SlidingRing`], [`SlidingCounter`] | whether a call fits a window: exactly, never above, about | 8 bytes for each of N; for each part; 48 bytes |
 //! | [`LeakyBucket`] | when a call may leave, evenly spaced | one word |
 //! | [`KeyedBuckets`] | whether a call fits the rate of its key | 16 bytes a slot, fixed |
+//! | [`Prepaid`] | how many units of a limit that processes share are granted ahead | one word, and the last debt of each process |
+//! | [`Lease`] | whether a call finds units that were granted ahead | two words |
 //! | [`All`] | whether a call fits several limits at once | theirs |
 //! | [`Breaker`] | whether the peer is worth calling | one word on the hot path, 80 bytes a stripe for counts |
 //! | [`InFlight`] | whether another call may run beside those that run | two words |
@@ -48,7 +50,9 @@ pub mod in_flight;
 pub mod keyed_buckets;
 pub mod latency;
 pub mod leaky_bucket;
+pub mod lease;
 mod limit;
+pub mod prepaid;
 mod rate;
 pub mod retry_budget;
 mod sliding;
@@ -84,7 +88,11 @@ pub use keyed_buckets::{KeyedBuckets, Overflow};
 pub use latency::LatencyQuantile;
 #[doc(inline)]
 pub use leaky_bucket::{Departure, LeakyBucket};
+#[doc(inline)]
+pub use lease::Lease;
 pub use limit::{Limit, OverLimit, TIMER_TICK};
+#[doc(inline)]
+pub use prepaid::Prepaid;
 pub use rate::Rate;
 #[doc(inline)]
 pub use retry_budget::{Budget, RetryBudget, RetryThrottle, WindowedBudget};

@@ -48,6 +48,29 @@ impl Rate {
         Self::new(count, Duration::from_secs(24 * 60 * 60))
     }
 
+    /// A rate at which no window of `per` ever holds more than `count` units, with the default
+    /// burst of one second's worth: for a peer that counts so, and punishes one too many.
+    ///
+    /// Of a token bucket any window of `t` holds up to `burst + rate * t`. So this is `count` units
+    /// in a second more than `per`, and a timer's tick for calls that wait. With a burst of your
+    /// own it is no longer so.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_keep::{algorithm::Rate, rate_limit::RateLimitLayer};
+    ///
+    /// // 98 at once, and 5900 a minute.
+    /// let rate = Rate::never_above(6000, Duration::from_secs(60));
+    /// let limit = RateLimitLayer::builder(rate).build()?;
+    /// assert_eq!(limit.handle().snapshot().burst, 98);
+    /// # Ok::<_, tower_keep::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub const fn never_above(count: u64, per: Duration) -> Self {
+        // A timer's tick is 2 ms.
+        Self::new(count, per.saturating_add(Duration::from_millis(1002)))
+    }
+
     /// How many units.
     #[must_use]
     pub const fn count(&self) -> u64 {

@@ -58,8 +58,8 @@ pub(crate) fn spread(hint: Duration) -> Duration {
 #[derive(Debug, Clone)]
 pub(crate) enum Hashing {
     Random(RandomState),
-    /// The map was made under a seed. Not safe against chosen keys, and only for tests.
-    #[cfg(feature = "testing")]
+    /// The same in every process: of keys that a fleet shares, or under a test's seed. Who knows
+    /// the seed can look for keys that collide.
     Seeded(u64),
 }
 
@@ -71,6 +71,13 @@ impl Hashing {
         }
         Self::Random(RandomState::new())
     }
+
+    /// One that hashes alike in all processes that know the text.
+    pub(crate) fn shared(text: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        std::hash::Hash::hash(text, &mut hasher);
+        Self::Seeded(std::hash::Hasher::finish(&hasher))
+    }
 }
 
 impl BuildHasher for Hashing {
@@ -80,7 +87,6 @@ impl BuildHasher for Hashing {
     fn build_hasher(&self) -> DefaultHasher {
         match self {
             Self::Random(state) => state.build_hasher(),
-            #[cfg(feature = "testing")]
             Self::Seeded(seed) => {
                 let mut hasher = DefaultHasher::new();
                 std::hash::Hasher::write_u64(&mut hasher, *seed);
@@ -91,7 +97,6 @@ impl BuildHasher for Hashing {
 }
 
 /// Mixes the bits of a word: each of the 64 depends on all of them (the finalizer of `SplitMix64`).
-#[cfg(any(feature = "testing", feature = "fault"))]
 pub(crate) fn scrambled(word: u64) -> u64 {
     let word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -99,7 +104,6 @@ pub(crate) fn scrambled(word: u64) -> u64 {
 }
 
 /// 2^64 over the golden ratio.
-#[cfg(any(feature = "testing", feature = "fault"))]
 pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 #[cfg(feature = "testing")]

@@ -89,6 +89,9 @@ pub enum RejectedKind {
     TimedOut,
     /// The [stack](crate::stack) is drained, and takes no new calls.
     Draining,
+    /// The store of a limit that processes share does not answer, and the limit is
+    /// [closed](crate::rate_limit::Outage::Closed) then.
+    StoreDown,
 }
 
 impl RejectedKind {
@@ -102,7 +105,7 @@ impl RejectedKind {
 
     /// All kinds, in the order of their numbers.
     #[cfg(feature = "layers")]
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::CircuitOpen,
         Self::RateLimited,
         Self::CostTooHigh,
@@ -112,6 +115,7 @@ impl RejectedKind {
         Self::DeadlineExceeded,
         Self::TimedOut,
         Self::Draining,
+        Self::StoreDown,
     ];
 
     /// Its place in [`ALL`](Self::ALL).
@@ -133,6 +137,7 @@ impl RejectedKind {
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::TimedOut => "timed_out",
             Self::Draining => "draining",
+            Self::StoreDown => "store_down",
         }
     }
 
@@ -147,6 +152,7 @@ impl RejectedKind {
             Self::DeadlineExceeded => "deadline exceeded before the call was sent",
             Self::TimedOut => "timed out",
             Self::Draining => "draining, as it is about to stop",
+            Self::StoreDown => "the rate limit's store does not answer",
         }
     }
 }
@@ -182,7 +188,8 @@ impl Rejected {
             | RejectedKind::Throttled
             | RejectedKind::DeadlineExceeded
             | RejectedKind::TimedOut
-            | RejectedKind::Draining => true,
+            | RejectedKind::Draining
+            | RejectedKind::StoreDown => true,
             // It is known, or the same call never fits.
             RejectedKind::RateLimited | RejectedKind::CostTooHigh | RejectedKind::MissingKey => {
                 false

@@ -42,6 +42,11 @@
 //! | `tower_keep_rate_limit_wait_seconds` | histogram | | how long calls waited for their turn, of those that did |
 //! | `tower_keep_rate_limit_keys` | gauge | | keys that have used some of their burst; of a table of keys |
 //! | `tower_keep_rate_limit_evictions_total` | counter | | keys whose place another one took, none in debt; of a table of keys |
+//! | `tower_keep_rate_limit_leased_units_total` | counter | | units that a [store](crate::store) has granted to this process |
+//! | `tower_keep_rate_limit_unspent_units_total` | counter | | units of those that ended before a call spent them |
+//! | `tower_keep_rate_limit_store_exchanges_total` | counter | `result` | batches of asks to a store that were `answered`, or `failed` |
+//! | `tower_keep_rate_limit_store_up` | gauge | | 0 while the store of a limit that processes share does not answer |
+//! | `tower_keep_rate_limit_store_round_trip_seconds` | gauge | | the mean of the store's last answers |
 //! | `tower_keep_hedge_sent_total` | counter | | hedges that were sent |
 //! | `tower_keep_hedge_wins_total` | counter | `winner` | hedged calls that the `first` attempt, a `hedge` or `none` won |
 //! | `tower_keep_hedge_delay_seconds` | gauge | | after how long a call is hedged; absent while that is being learnt |
@@ -132,7 +137,7 @@ pub use names::{METRICS, Metric, MetricKind};
 pub use registry::Registry;
 pub(crate) use registry::register;
 pub(crate) use state::Observed;
-pub use state::{Circuits, Instance, LearnedLimit, State};
+pub use state::{Circuits, FleetCounts, Instance, LearnedLimit, State};
 pub(crate) use tally::{GateTally, Tally};
 pub(crate) use totals::Event;
 pub use totals::{Rejections, Totals};

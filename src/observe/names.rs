@@ -173,6 +173,31 @@ pub(crate) const LIMIT_EVICTIONS: &Metric = &counter(
     &[],
     "Keys whose place another one took",
 );
+pub(crate) const FLEET_LEASED: &Metric = &counter(
+    "tower_keep_rate_limit_leased_units_total",
+    &[],
+    "Units that a store has granted to this process",
+);
+pub(crate) const FLEET_UNSPENT: &Metric = &counter(
+    "tower_keep_rate_limit_unspent_units_total",
+    &[],
+    "Units of those that ended before a call spent them",
+);
+pub(crate) const FLEET_EXCHANGES: &Metric = &counter(
+    "tower_keep_rate_limit_store_exchanges_total",
+    &["result"],
+    "Batches of asks to a store, by whether they were answered",
+);
+pub(crate) const FLEET_UP: &Metric = &gauge(
+    "tower_keep_rate_limit_store_up",
+    &[],
+    "0 while the store of a limit that processes share does not answer",
+);
+pub(crate) const FLEET_ROUND_TRIP: &Metric = &gauge(
+    "tower_keep_rate_limit_store_round_trip_seconds",
+    &[],
+    "The mean of the store's last answers",
+);
 pub(crate) const HEDGES: &Metric =
     &counter("tower_keep_hedge_sent_total", &[], "Hedges that were sent");
 pub(crate) const HEDGE_WINS: &Metric = &counter(
@@ -302,6 +327,11 @@ pub const METRICS: &[&Metric] = &[
     LIMIT_WAIT,
     LIMIT_KEYS,
     LIMIT_EVICTIONS,
+    FLEET_LEASED,
+    FLEET_UNSPENT,
+    FLEET_EXCHANGES,
+    FLEET_UP,
+    FLEET_ROUND_TRIP,
     HEDGES,
     HEDGE_WINS,
     HEDGE_DELAY,

@@ -4,7 +4,7 @@ use crate::{
     RejectedKind,
     algorithm::Counts,
     observe::{
-        Instance, LearnedLimit, Metric, State, names,
+        FleetCounts, Instance, LearnedLimit, Metric, State, names,
         series::{Samples, Series, Value},
         state::Circuits,
     },
@@ -61,6 +61,27 @@ pub(super) fn sample(instance: &Instance, samples: &mut Samples) {
     sample_state(instance, &mut add);
 }
 
+/// The counts of a limit that processes share.
+fn fleet_samples(
+    fleet: &FleetCounts,
+    add: &mut impl FnMut(&'static Metric, [&'static str; 3], Value),
+) {
+    let none = ["", "", ""];
+    add(names::FLEET_LEASED, none, Value::Counter(fleet.leased));
+    add(names::FLEET_UNSPENT, none, Value::Counter(fleet.unspent));
+    for (result, count) in [("answered", fleet.answered), ("failed", fleet.failed)] {
+        add(
+            names::FLEET_EXCHANGES,
+            [result, "", ""],
+            Value::Counter(count),
+        );
+    }
+    add(names::FLEET_UP, none, gauge(u64::from(!fleet.is_down)));
+    if let Some(round_trip) = fleet.round_trip {
+        add(names::FLEET_ROUND_TRIP, none, Value::Gauge(round_trip));
+    }
+}
+
 /// What only a pattern has.
 fn sample_state(
     Instance { totals, state, .. }: &Instance,
@@ -91,6 +112,7 @@ fn sample_state(
             queued,
             keys,
             evictions,
+            fleet,
         } => {
             let rejected = totals.rejected.local();
             for (decision, count) in [("admitted", totals.admitted), ("rejected", rejected)] {
@@ -108,6 +130,9 @@ fn sample_state(
             }
             if let Some(evictions) = evictions {
                 add(names::LIMIT_EVICTIONS, none, Value::Counter(*evictions));
+            }
+            if let Some(fleet) = fleet {
+                fleet_samples(fleet, add);
             }
         }
         State::Retry {

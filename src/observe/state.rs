@@ -37,6 +37,25 @@ impl Instance {
     }
 }
 
+/// The part of a rate limit that asks the store which processes share.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct FleetCounts {
+    /// Units that the store has granted to this process, so far.
+    pub leased: u64,
+    /// Units of them that ended before a call spent them, so far.
+    pub unspent: u64,
+    /// Batches of asks that were answered, so far.
+    pub answered: u64,
+    /// Batches of asks without an answer, so far.
+    pub failed: u64,
+    /// True while the store does not answer.
+    pub is_down: bool,
+    /// The mean of the last answers in seconds, `None` before the first.
+    pub round_trip: Option<f64>,
+}
+
 /// What an instance has that is its pattern's own.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(
@@ -67,6 +86,8 @@ pub enum State {
         keys: Option<u64>,
         /// Keys whose place another one took, so far; `None` without keys.
         evictions: Option<u64>,
+        /// The part that asks a store, if processes share the limit.
+        fleet: Option<FleetCounts>,
     },
     /// Of a retry.
     Retry {

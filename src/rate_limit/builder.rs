@@ -11,7 +11,11 @@ use crate::{
     gate::{CostOf, DeadlineOf, UsedOf},
     keyed::{KeyFn, KeySettings, Missing, NotKeyed},
     protocol::Plain,
-    rate_limit::{Advertise, Labelled, PerKey, RateLimitLayer, bucket::Settings, keyed::MakeLimit},
+    rate_limit::{
+        Advertise, Labelled, Outage, PerKey, RateLimitLayer, bucket::Settings,
+        fleet::FleetSettings, keyed::MakeLimit,
+    },
+    store::Store,
 };
 
 /// Settings of a [`RateLimitLayer`], in any order.
@@ -31,6 +35,8 @@ pub(super) struct RateLimitValues {
     pub(super) settings: Settings,
     pub(super) keys: KeySettings,
     pub(super) total: Option<Box<dyn Limit>>,
+    pub(super) fleet: Option<FleetSettings>,
+    pub(super) outage: Option<Outage>,
 }
 
 /// A builder's state: each key in a [table](RateLimitBuilder::keyed_by).
@@ -85,6 +91,8 @@ impl RateLimitBuilder {
                 settings,
                 keys: KeySettings::default(),
                 total: None,
+                fleet: None,
+                outage: None,
             },
             key: NotKeyed,
             asks: (),
@@ -186,6 +194,35 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
     /// taken of that, for the total.
     pub fn within(mut self, total: impl Limit + 'static) -> Self {
         self.values.total = Some(Box::new(total));
+        self
+    }
+
+    /// Shares the limit among all processes that give the same name, by way of a
+    /// [store](crate::store). With keys, each key's.
+    ///
+    /// The store grants units ahead, some ten times a second. A call that finds one spends it with
+    /// one compare-and-swap, and waits for nothing. A call that finds none, as the first one of a
+    /// key, waits for the store like any that is over the limit. So
+    /// [`max_wait`](Self::max_wait) is 250 ms here unless it is set. With zero such calls are
+    /// rejected. A key that is called less often than ten times a second asks for each call.
+    ///
+    /// The burst must take at least 400 ms to refill. In any window of `t`, all processes together
+    /// admit at most `burst + rate * t`, and while the store is down what
+    /// [`while_down`](Self::while_down) says. The layer does not keep the store's type. Keys are
+    /// told to the store as hashes, which are alike in programs that were built for the same kind
+    /// of machine.
+    pub fn fleet<S: Store + Clone>(mut self, store: &S, name: impl Into<Name>) -> Self {
+        self.values.fleet = Some(FleetSettings {
+            store: Arc::new(store.clone()),
+            name: name.into().as_str(),
+        });
+        self
+    }
+
+    /// What becomes of calls while the store of a [fleet](Self::fleet) does not answer. Default
+    /// [`Outage::Closed`].
+    pub fn while_down(mut self, outage: Outage) -> Self {
+        self.values.outage = Some(outage);
         self
     }
 

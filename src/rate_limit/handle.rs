@@ -6,7 +6,7 @@ use crate::{
     Changed, ConfigError,
     algorithm::Rate,
     keyed::partitions::Hold,
-    rate_limit::{LimitGate, Snapshot, state::State},
+    rate_limit::{FleetHandle, LimitGate, Snapshot, state::State},
 };
 
 /// Watches and changes a rate limit from outside. Cheap to clone; it keeps the limit's state alive,
@@ -41,6 +41,13 @@ impl RateLimitHandle {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         self.state.bucket().snapshot()
+    }
+
+    /// Returns the handle of the part that asks a store, if the limit is shared by a
+    /// [fleet](crate::rate_limit::RateLimitBuilder::fleet).
+    #[must_use]
+    pub fn fleet(&self) -> Option<FleetHandle> {
+        self.state.fleet()
     }
 
     /// Changes rate and burst in one step, and tells the waiters. What was used stays used: of a

@@ -14,10 +14,11 @@ use crate::{
         InTable, KeyedRateLimitHandle, KeyedRateLimitLayer, LimitGate, PerKey, PerKeyGate,
         PerKeyRateLimitHandle, PerKeyRateLimitLayer, RateLimitBuilder, RateLimitHandle,
         RateLimitLayer, TableGate, WithTotal,
+        any_limit::AnyLimit,
         bucket::Settings,
         builder::{Algorithm, RateLimitValues},
-        keyed::{AllKeys, LimitFactory, Table},
-        state::AnyLimit,
+        fleet::{Fleet, FleetLimit, Keys, Quotas},
+        keyed::{AllKeys, Buckets, FleetOfKeys, LimitFactory, Table},
     },
 };
 
@@ -52,23 +53,12 @@ impl<P, A> RateLimitBuilder<NotKeyed, P, A> {
     /// # Errors
     /// If rate or period is zero, if `burst` is 0, refills in over a year, or stands beside a limit
     /// that has its own, if `max_waiting` is set without `max_wait`, or if what needs a key is set.
+    /// Of a [fleet](Self::fleet), also if the burst refills in less than 400 ms.
     pub fn build(self) -> Result<RateLimitLayer<P, A>, ConfigError> {
-        let name = self.values.settings.name;
-        let limit = self.values.settings.checked().and_then(|()| {
-            self.values.keys.unset()?;
-            if let Some(total) = &self.values.total {
-                let fix = "set a key too, with `keyed_by` or `per_key`, or use `algorithm::All`";
-                return Err(ConfigError::new("within", total.rate(), fix));
-            }
-            self.values.limit.limit()
-        });
-        let limit = limit.map_err(|error| error.of("rate_limit", name))?;
-        let limit = LimitGate::new(
-            limit,
-            Clock::start(),
-            self.values.settings,
-            tally(name).all(),
-        );
+        let (name, clock) = (self.values.settings.name, Clock::start());
+        let limit = self.values.only_limit(clock);
+        let (limit, settings) = limit.map_err(|error| error.of("rate_limit", name))?;
+        let limit = LimitGate::new(limit, clock, settings, tally(name).all());
         register(&limit.state);
         let gate = Asking {
             gate: limit,
@@ -87,24 +77,20 @@ impl<F, P, A> RateLimitBuilder<InTable<F>, P, A> {
     /// [`with`](RateLimitLayer::with) a limit, which is one and not one for each key.
     pub fn build(self) -> Result<KeyedRateLimitLayer<F, P, A>, ConfigError> {
         let Self {
-            values,
+            mut values,
             key,
             asks,
             protocol,
         } = self;
+        let clock = Clock::start();
+        let buckets = values.buckets(clock);
+        let buckets = buckets.map_err(|error| error.of("rate_limit", values.settings.name))?;
         let RateLimitValues {
-            limit,
             settings,
             keys,
             total,
+            ..
         } = values;
-        let overflow = keys.overflow.unwrap_or_default();
-        let buckets = settings.checked().and_then(|()| {
-            let (rate, burst) = limit.quota()?;
-            KeyedBuckets::new(rate, burst, keys.max_keys(100_000)?, overflow)
-        });
-        let buckets = buckets.map_err(|error| error.of("rate_limit", settings.name))?;
-        let clock = Clock::start();
         let (tally, missing) = (tally(settings.name), keys.missing.unwrap_or_default());
         let table = TableGate::new(
             key.0,
@@ -127,30 +113,43 @@ where
     /// A shared limit that cannot work; no keys; `max_waiting` without `max_wait`.
     pub fn build(self) -> Result<PerKeyRateLimitLayer<F, P, A>, ConfigError> {
         let Self {
-            values,
+            mut values,
             key,
             asks,
             protocol,
         } = self;
+        let clock = Clock::start();
+        let name = values.settings.name;
+        let fleet = values
+            .settings
+            .checked()
+            .and_then(|()| values.shared(clock));
+        let fleet = fleet.map_err(|error| error.of("rate_limit", name))?;
         let RateLimitValues {
             limit,
             settings,
             keys,
             total,
+            ..
         } = values;
-        let checked = settings
-            .checked()
-            .and_then(|()| Ok((keys.max_keys(1024)?, limit.limit()?)));
-        let (max_keys, shared) = checked.map_err(|error| error.of("rate_limit", settings.name))?;
-        let clock = Clock::start();
+        let checked = keys.max_keys(1024).and_then(|max_keys| {
+            let shared = limit.limit()?;
+            let shared = match &fleet {
+                Some(fleet) => fleet.shared_limit(&shared)?,
+                None => shared,
+            };
+            Ok((max_keys, shared))
+        });
+        let (max_keys, shared) = checked.map_err(|error| error.of("rate_limit", name))?;
         let tally = tally(settings.name);
         let shared = LimitGate::new(shared, clock, settings, tally.keyless());
-        let all = Arc::new(AllKeys(tally.clone()));
+        let all = Arc::new(AllKeys(tally.clone(), fleet.clone()));
         register(&all);
         let factory = LimitFactory {
             limit: key.limit,
             clock,
             settings,
+            fleet: fleet.map(FleetOfKeys::new),
             all,
         };
         let fallback = (
@@ -223,6 +222,82 @@ fn tally(name: Option<&'static str>) -> Arc<Tally> {
     Arc::new(Tally::new("rate_limit", name).with_durations(LIMIT_WAIT, &[["", ""]]))
 }
 
+impl RateLimitValues {
+    /// The part that asks the store, if the limit is shared. Calls then wait for it a little by
+    /// default: else the first one of each key would be rejected.
+    fn shared(&mut self, clock: Clock) -> Result<Option<Arc<Fleet>>, ConfigError> {
+        let outage = self.outage.unwrap_or_default();
+        let Some(fleet) = &self.fleet else {
+            let fix = "name a store with `fleet`, or leave it";
+            let unset = self.outage.is_none();
+            return unset
+                .then_some(None)
+                .ok_or_else(|| ConfigError::new("while_down", outage, fix));
+        };
+        if self.settings.max_wait.is_none() && !self.settings.deadlines {
+            self.settings.max_wait = Some(FLEET_WAIT);
+        }
+        Fleet::new(fleet, outage, clock).map(|fleet| Some(Arc::new(fleet)))
+    }
+
+    /// The limit of a layer without keys.
+    fn only_limit(mut self, clock: Clock) -> Result<(AnyLimit, Settings), ConfigError> {
+        self.settings.checked()?;
+        self.keys.unset()?;
+        if let Some(total) = &self.total {
+            let fix = "set a key too, with `keyed_by` or `per_key`, or use `algorithm::All`";
+            return Err(ConfigError::new("within", total.rate(), fix));
+        }
+        let fleet = self.shared(clock)?;
+        let limit = match fleet {
+            None => self.limit.limit()?,
+            Some(fleet) => fleet.only_limit(self.limit.quota()?)?,
+        };
+        Ok((limit, self.settings))
+    }
+
+    /// The limits of all keys.
+    fn buckets(&mut self, clock: Clock) -> Result<Buckets, ConfigError> {
+        self.settings.checked()?;
+        let (rate, burst) = self.limit.quota()?;
+        let (keys, overflow) = (
+            self.keys.max_keys(100_000)?,
+            self.keys.overflow.unwrap_or_default(),
+        );
+        match self.shared(clock)? {
+            None => KeyedBuckets::new(rate, burst, keys, overflow).map(Buckets::Own),
+            Some(fleet) => {
+                let quotas = Quotas::new(rate, burst)?;
+                Keys::new(fleet, quotas, keys, overflow).map(Buckets::Fleet)
+            }
+        }
+    }
+}
+
+impl Fleet {
+    /// The limit that is known by the fleet's name alone.
+    fn only_limit(self: &Arc<Self>, (rate, burst): (Rate, u32)) -> Result<AnyLimit, ConfigError> {
+        self.limit(self.name.into(), rate, burst)
+    }
+
+    /// The limit that keys past the bound share, in all processes.
+    fn shared_limit(self: &Arc<Self>, own: &AnyLimit) -> Result<AnyLimit, ConfigError> {
+        let (rate, burst) = own.quota();
+        self.limit(format!("{}:shared", self.name).into(), rate, burst)
+    }
+
+    /// The limit of a key by its name in the store.
+    pub(super) fn limit(
+        self: &Arc<Self>,
+        key: Arc<str>,
+        rate: Rate,
+        burst: u32,
+    ) -> Result<AnyLimit, ConfigError> {
+        let quotas = Arc::new(Quotas::new(rate, burst)?);
+        FleetLimit::new(self, key, 0, quotas).map(|limit| AnyLimit::Fleet(Box::new(limit)))
+    }
+}
+
 impl Settings {
     fn checked(&self) -> Result<(), ConfigError> {
         match self.max_waiting {
@@ -266,6 +341,10 @@ impl Algorithm {
         }
     }
 }
+
+/// The default wait of calls of a fleet, in nanoseconds. It is enough for an answer, and for
+/// the 200 ms after which a burst of one unit is first granted.
+const FLEET_WAIT: u64 = 250_000_000;
 
 /// What comes in one second of a rate, and at least 1.
 pub(crate) fn one_second_of(rate: Rate) -> u32 {

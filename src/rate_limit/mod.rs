@@ -34,6 +34,11 @@
 //! they are told works for each key as for one limit. Ready-made keys are in
 //! [`keyed`](crate::keyed).
 //!
+//! # Several processes
+//!
+//! With [`fleet`](RateLimitBuilder::fleet) all processes that name it share one limit, by way of a
+//! [store](crate::store).
+//!
 //! # HTTP
 //!
 //! On the answering side, over [`http::Server`](crate::protocol::http::Server), a call over the
@@ -54,11 +59,14 @@
 
 mod advertise;
 mod aliases;
+mod any_limit;
 mod bucket;
 mod builder;
+mod fleet;
 mod handle;
 mod keyed;
 mod layer;
+mod members;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -72,10 +80,11 @@ pub use aliases::{
 };
 pub use bucket::Snapshot;
 pub use builder::{InTable, RateLimitBuilder};
+pub use fleet::{FleetHandle, FleetSnapshot, Outage};
 pub use handle::RateLimitHandle;
 pub use keyed::{
     HeavyHitter, Key, KeySnapshot, KeyedRateLimitHandle, KeyedSnapshot, Labelled, PerKey, TableGate,
 };
-#[cfg(any(feature = "http", feature = "serde"))]
 pub(crate) use layer::one_second_of;
+pub use members::SharedRate;
 pub use state::LimitGate;

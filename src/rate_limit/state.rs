@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     Changed, ConfigError, Rejected, RejectedKind,
-    algorithm::{Limit, OverLimit, Rate, TokenBucket},
+    algorithm::{OverLimit, Rate},
     ambient::clock::{Clock, Now, nanos},
     gate::{
         Admission, Admit, CallEvent, Completion, Demand, Gate, Inquiry, LimitedCall, MissingKey,
@@ -20,7 +20,11 @@ use crate::{
     keyed::partitions::{Evict, Hold},
     observe::{self, Event, GateTally, Instance, Observed, trace},
     queue::{Ticket, Turn, WaitQueue},
-    rate_limit::bucket::{self, BucketRef, Decision, Settings, Waited, changed},
+    rate_limit::{
+        any_limit::AnyLimit,
+        bucket::{self, BucketRef, Decision, Settings, Waited, changed},
+        fleet::{FleetHandle, Granted},
+    },
 };
 
 /// Admits calls at a rate. Made by [`RateLimitBuilder::gate`](super::RateLimitBuilder::gate).
@@ -44,13 +48,6 @@ pub(super) struct State {
     pub(super) tally: GateTally,
 }
 
-#[derive(Debug)]
-pub(super) enum AnyLimit {
-    /// The one that most layers have, without the indirection of a trait object.
-    Bucket(TokenBucket),
-    Other(Box<dyn Limit>),
-}
-
 /// The units that a call has taken. The default has taken nothing, and is not counted.
 #[derive(Debug, Default)]
 pub struct LimitPass {
@@ -71,17 +68,20 @@ impl LimitGate {
         // Other layers may have begun to use it sooner.
         let clock = clock.begin(|moment| limit.get().begin(moment));
         let (queue, changed) = (WaitQueue::default(), AtomicBool::new(false));
-        Self {
-            state: Arc::new(State {
-                limit,
-                queue,
-                clock,
-                settings,
-                changed,
-                hold: Hold::default(),
-                tally,
-            }),
+        let state = Arc::new(State {
+            limit,
+            queue,
+            clock,
+            settings,
+            changed,
+            hold: Hold::default(),
+            tally,
+        });
+        if let AnyLimit::Fleet(limit) = &state.limit {
+            let weak = Arc::downgrade(&state);
+            limit.entry.on_grant(weak);
         }
+        Self { state }
     }
 
     #[cold]
@@ -120,6 +120,23 @@ impl State {
         trace::updated((self.tally.layer, self.tally.name), &changed);
         self.bucket().notify();
         Ok(changed)
+    }
+
+    pub(super) fn fleet(&self) -> Option<FleetHandle> {
+        match &self.limit {
+            AnyLimit::Fleet(limit) => Some(FleetHandle::new(limit.fleet.clone())),
+            _ => None,
+        }
+    }
+
+    /// The rejection of a call.
+    #[cold]
+    fn rejected(&self, kind: RejectedKind, wait: Option<Duration>) -> Box<Rejected> {
+        let kind = match &self.limit {
+            AnyLimit::Fleet(limit) => limit.kind(kind),
+            _ => kind,
+        };
+        Box::new(self.tally.reject(kind, wait))
     }
 
     /// How long until all of the burst would be admitted.
@@ -164,26 +181,15 @@ impl Observed for State {
             queued: Some(self.queue.waiting() as u64),
             keys: None,
             evictions: None,
+            fleet: self.fleet().map(|fleet| fleet.counts()),
         };
         bucket::observe(&self.tally, Some((limit.rate(), limit.burst())), state)
     }
 }
 
-impl AnyLimit {
-    #[inline(always)]
-    fn get(&self) -> &dyn Limit {
-        match self {
-            Self::Bucket(bucket) => bucket,
-            Self::Other(limit) => &**limit,
-        }
-    }
-
-    #[inline(always)]
-    fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
-        match self {
-            Self::Bucket(bucket) => bucket.acquire(cost, now),
-            Self::Other(limit) => limit.acquire(cost, now),
-        }
+impl Granted for State {
+    fn granted(&self, _: u64) {
+        self.bucket().notify();
     }
 }
 
@@ -274,9 +280,7 @@ impl<Req> Admit<Req> for LimitGate {
                 counted: true,
             }),
             Decision::Queued(ticket) => Admission::Queued(ticket),
-            Decision::Rejected(kind, wait) => {
-                Admission::Rejected(Box::new(self.state.tally.reject(kind, wait)))
-            }
+            Decision::Rejected(kind, wait) => Admission::Rejected(self.state.rejected(kind, wait)),
         }
     }
 
@@ -306,7 +310,7 @@ impl<Req> Admit<Req> for LimitGate {
             });
         }
         let (kind, wait) = bucket::rejected(&turn);
-        TicketPoll::Rejected(Box::new(self.state.tally.reject(kind, wait)))
+        TicketPoll::Rejected(self.state.rejected(kind, wait))
     }
 
     #[inline(always)]

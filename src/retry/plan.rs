@@ -183,6 +183,7 @@ fn may_pass_later(kind: RejectedKind) -> bool {
             | RejectedKind::BulkheadFull
             | RejectedKind::Throttled
             | RejectedKind::Draining
+            | RejectedKind::StoreDown
     )
 }
 

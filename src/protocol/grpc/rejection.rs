@@ -63,7 +63,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [(RejectedKind, Code); 9] = [
+    const ALL: [(RejectedKind, Code); 10] = [
         (RejectedKind::CircuitOpen, Code::Unavailable),
         (RejectedKind::RateLimited, Code::ResourceExhausted),
         (RejectedKind::CostTooHigh, Code::ResourceExhausted),
@@ -73,6 +73,7 @@ mod tests {
         (RejectedKind::DeadlineExceeded, Code::DeadlineExceeded),
         (RejectedKind::TimedOut, Code::DeadlineExceeded),
         (RejectedKind::Draining, Code::Unavailable),
+        (RejectedKind::StoreDown, Code::Unavailable),
     ];
 
     #[test]

@@ -116,9 +116,10 @@ pub(super) fn of_rejection(kind: RejectedKind) -> Code {
             Code::ResourceExhausted
         }
         RejectedKind::MissingKey => Code::InvalidArgument,
-        RejectedKind::CircuitOpen | RejectedKind::Throttled | RejectedKind::Draining => {
-            Code::Unavailable
-        }
+        RejectedKind::CircuitOpen
+        | RejectedKind::Throttled
+        | RejectedKind::Draining
+        | RejectedKind::StoreDown => Code::Unavailable,
         RejectedKind::DeadlineExceeded | RejectedKind::TimedOut => Code::DeadlineExceeded,
     }
 }

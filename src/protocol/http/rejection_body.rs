@@ -67,7 +67,8 @@ fn problem(status: StatusCode, rejected: &Rejected) -> String {
         RejectedKind::BulkheadFull
         | RejectedKind::Throttled
         | RejectedKind::CircuitOpen
-        | RejectedKind::Draining => (
+        | RejectedKind::Draining
+        | RejectedKind::StoreDown => (
             REDUCED_CAPACITY,
             "Request cannot be satisfied due to temporary server capacity constraints",
         ),

@@ -307,6 +307,7 @@ fn status_of(rejected: RejectedKind) -> StatusCode {
         | RejectedKind::Throttled
         | RejectedKind::DeadlineExceeded
         | RejectedKind::TimedOut
-        | RejectedKind::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        | RejectedKind::Draining
+        | RejectedKind::StoreDown => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

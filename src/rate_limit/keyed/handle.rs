@@ -13,7 +13,7 @@ use crate::{
     Changed, ConfigError,
     algorithm::Rate,
     observe::{Instance, Observed, State, Totals},
-    rate_limit::{HeavyHitter, RateLimitHandle, Snapshot, bucket, keyed::Table},
+    rate_limit::{FleetHandle, HeavyHitter, RateLimitHandle, Snapshot, bucket, keyed::Table},
 };
 
 /// Watches and changes a keyed rate limit from outside. Cheap to clone; it keeps the limit's state
@@ -91,7 +91,7 @@ impl<K> KeyedRateLimitHandle<K> {
             ..
         } = &*self.table;
         KeyedSnapshot {
-            active: buckets.indebted(clock.now()),
+            active: buckets.active(clock),
             waiting: queues.waiting() + self.total().map_or(0, |total| total.waiting),
             totals: tally.totals(),
             evictions: buckets.evictions(),
@@ -129,6 +129,13 @@ impl<K> KeyedRateLimitHandle<K> {
     #[must_use]
     pub fn heavy_hitters(&self, max: usize) -> Vec<HeavyHitter> {
         self.table.top().highest(max, self.table.clock.now())
+    }
+
+    /// Returns the handle of the part that asks a store, if the limit is shared by a
+    /// [fleet](crate::rate_limit::RateLimitBuilder::fleet).
+    #[must_use]
+    pub fn fleet(&self) -> Option<FleetHandle> {
+        self.table.buckets.fleet()
     }
 
     /// Changes rate and burst for all keys in one step, and tells the waiters. What they have used
@@ -243,8 +250,9 @@ impl Observed for Table {
     fn observe(&self) -> Instance {
         let state = State::RateLimit {
             queued: Some(self.queues.waiting() as u64),
-            keys: Some(self.buckets.indebted(self.clock.now()) as u64),
+            keys: Some(self.buckets.active(&self.clock) as u64),
             evictions: Some(self.buckets.evictions()),
+            fleet: self.buckets.fleet().map(|fleet| fleet.counts()),
         };
         let quota = (self.buckets.rate(), self.buckets.burst());
         bucket::observe(&self.tally, Some(quota), state)

@@ -1,5 +1,6 @@
 //! A limit for each key: in a table of a fixed size, or one of any kind for each.
 
+mod buckets;
 mod handle;
 mod key;
 mod of_key;
@@ -9,10 +10,11 @@ mod table;
 mod tests;
 pub(crate) mod top;
 
+pub(super) use buckets::Buckets;
 pub use handle::{KeySnapshot, KeyedRateLimitHandle, KeyedSnapshot};
 pub use key::{Key, Labelled};
 pub use per_key::PerKey;
-pub(super) use per_key::{AllKeys, LimitFactory, MakeLimit};
+pub(super) use per_key::{AllKeys, FleetOfKeys, LimitFactory, MakeLimit};
 pub(super) use table::Table;
 pub use table::TableGate;
 pub use top::TopKey as HeavyHitter;

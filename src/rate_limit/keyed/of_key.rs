@@ -5,13 +5,32 @@ use std::time::Duration;
 use crate::{
     ConfigError,
     algorithm::{KeyedBuckets, Limit, OverLimit, Rate},
+    rate_limit::keyed::buckets::Buckets,
 };
 
 /// The limit of one key, as one like any other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OfKey<'a> {
-    pub(super) buckets: &'a KeyedBuckets,
+    pub(super) buckets: &'a Buckets,
     pub(super) hash: u64,
+}
+
+impl OfKey<'_> {
+    /// The key's limit of a fleet, or what a local one says.
+    fn either<R>(
+        &self,
+        now: u64,
+        own: impl FnOnce(&KeyedBuckets) -> R,
+        fleet: impl FnOnce(&dyn Limit) -> R,
+        crowded: impl FnOnce() -> R,
+    ) -> R {
+        match self.buckets {
+            Buckets::Own(buckets) => own(buckets),
+            Buckets::Fleet(keys) => keys
+                .with(self.hash, now, |limit| fleet(limit))
+                .unwrap_or_else(crowded),
+        }
+    }
 }
 
 impl Limit for OfKey<'_> {
@@ -20,31 +39,76 @@ impl Limit for OfKey<'_> {
     }
 
     fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), OverLimit> {
-        self.buckets.acquire_late(self.hash, cost, due, now)
+        self.either(
+            now,
+            |own| own.acquire_late(self.hash, cost, due, now),
+            |fleet| fleet.acquire_late(cost, due, now),
+            || self.buckets.acquire(self.hash, cost, now),
+        )
     }
 
     fn wait(&self, units: u64, now: u64) -> Duration {
-        self.buckets.wait(self.hash, units, now)
+        self.either(
+            now,
+            |own| own.wait(self.hash, units, now),
+            |fleet| fleet.wait(units, now),
+            || Duration::ZERO,
+        )
+    }
+
+    fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
+        let units = before.saturating_add(u64::from(cost));
+        self.either(
+            now,
+            |own| own.wait(self.hash, if cost == 0 { 0 } else { units }, now),
+            |fleet| fleet.wait_for(cost, before, now),
+            || Duration::ZERO,
+        )
     }
 
     fn refund(&self, cost: u32, now: u64) {
-        self.buckets.refund(self.hash, cost, now);
+        self.either(
+            now,
+            |own| own.refund(self.hash, cost, now),
+            |fleet| fleet.refund(cost, now),
+            || (),
+        );
     }
 
     fn charge(&self, cost: u32, now: u64) {
-        self.buckets.charge(self.hash, cost, now);
+        self.either(
+            now,
+            |own| own.charge(self.hash, cost, now),
+            |fleet| fleet.charge(cost, now),
+            || (),
+        );
     }
 
     fn close_until(&self, until: u64, now: u64) {
-        self.buckets.close_until(self.hash, until, now);
+        self.either(
+            now,
+            |own| own.close_until(self.hash, until, now),
+            |fleet| fleet.close_until(until, now),
+            || (),
+        );
     }
 
     fn reset(&self, now: u64) {
-        self.buckets.reset(self.hash, now);
+        self.either(
+            now,
+            |own| own.reset(self.hash, now),
+            |fleet| fleet.reset(now),
+            || (),
+        );
     }
 
     fn available(&self, now: u64) -> u32 {
-        self.buckets.available(self.hash, now)
+        self.either(
+            now,
+            |own| own.available(self.hash, now),
+            |fleet| fleet.available(now),
+            || 0,
+        )
     }
 
     fn burst(&self) -> u32 {

@@ -1,18 +1,24 @@
 //! A limit of its own for each key, of any kind.
 
-use std::{cmp::Reverse, fmt, hash::Hash, sync::Arc};
+use std::{
+    cmp::Reverse,
+    fmt,
+    hash::{BuildHasher, Hash},
+    sync::Arc,
+};
 
 use crate::{
     ConfigError,
     algorithm::Limit,
-    ambient::clock::Clock,
+    ambient::{chance::Hashing, clock::Clock},
     gate::{Keyable, KeyedHandle},
     keyed::{HasKey, partitions::Factory},
     observe::{Instance, Observed, State, Tally},
     rate_limit::{
         LimitGate, RateLimitHandle,
+        any_limit::AnyLimit,
         bucket::{self, Settings},
-        state::AnyLimit,
+        fleet::Fleet,
     },
 };
 
@@ -28,13 +34,24 @@ pub struct LimitFactory<K> {
     pub(in crate::rate_limit) limit: MakeLimit<K>,
     pub(in crate::rate_limit) clock: Clock,
     pub(in crate::rate_limit) settings: Settings,
+    /// The part that asks the store, if the limits are shared.
+    pub(in crate::rate_limit) fleet: Option<FleetOfKeys<K>>,
     /// Of all keys together.
     pub(in crate::rate_limit) all: Arc<AllKeys>,
 }
 
+/// The fleet that keys' limits are shared in, and how it knows a key.
+pub(in crate::rate_limit) struct FleetOfKeys<K> {
+    fleet: Arc<Fleet>,
+    hash: fn(&K, &Hashing) -> u64,
+}
+
 /// The limits of all keys, as the registry sees them.
 #[derive(Debug)]
-pub(in crate::rate_limit) struct AllKeys(pub(in crate::rate_limit) Arc<Tally>);
+pub(in crate::rate_limit) struct AllKeys(
+    pub(in crate::rate_limit) Arc<Tally>,
+    pub(in crate::rate_limit) Option<Arc<Fleet>>,
+);
 
 /// Makes the limit of a key.
 pub(in crate::rate_limit) type MakeLimit<K> =
@@ -66,17 +83,38 @@ impl Keyable for LimitGate {
 
 impl<K> Factory<K, LimitGate> for LimitFactory<K> {
     fn make(&self, key: &K) -> Result<LimitGate, ConfigError> {
-        let limit = (self.limit)(key)?;
+        let limit = self.limit_of(key)?;
         let settings = Settings {
             partition: self.settings.advertise.new_partition(),
             ..self.settings
         };
         Ok(LimitGate::new(
-            AnyLimit::Other(limit),
+            limit,
             self.clock,
             settings,
             self.all.0.key(),
         ))
+    }
+}
+
+impl<K: Hash> FleetOfKeys<K> {
+    pub(in crate::rate_limit) fn new(fleet: Arc<Fleet>) -> Self {
+        let hash = |key: &K, hashing: &Hashing| hashing.hash_one(key);
+        Self { fleet, hash }
+    }
+}
+
+impl<K> LimitFactory<K> {
+    /// The limit of a key. In a fleet, one of its rate and burst that is known to the store by the
+    /// key's hash.
+    fn limit_of(&self, key: &K) -> Result<AnyLimit, ConfigError> {
+        let limit = (self.limit)(key)?;
+        let Some(FleetOfKeys { fleet, hash }) = &self.fleet else {
+            return Ok(AnyLimit::Other(limit));
+        };
+        let hash = hash(key, &Hashing::shared(fleet.name));
+        let key = format!("{}:{hash:016x}", fleet.name);
+        fleet.limit(key.into(), limit.rate(), limit.burst())
     }
 }
 
@@ -94,6 +132,7 @@ impl Observed for AllKeys {
             queued: None,
             keys: None,
             evictions: None,
+            fleet: self.1.as_ref().map(|fleet| fleet.counts()),
         };
         bucket::observe(&self.0, None, state)
     }

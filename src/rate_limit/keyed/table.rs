@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     Changed, ConfigError, Rejected, RejectedKind,
-    algorithm::{KeyedBuckets, OverLimit, Rate},
+    algorithm::{Limit, OverLimit, Rate},
     ambient::{
         chance::Hashing,
         clock::{Clock, Now},
@@ -23,7 +23,8 @@ use crate::{
     rate_limit::{
         Snapshot,
         bucket::{self, BucketRef, Decision, MAX_WAITING_IN_ALL, Settings, Waited, changed},
-        keyed::{Key, of_key::OfKey, top::Top},
+        fleet::Granted,
+        keyed::{Key, buckets::Buckets, of_key::OfKey, top::Top},
     },
 };
 
@@ -38,7 +39,7 @@ pub struct TableGate<F> {
 /// What the gate and its handles share.
 #[derive(Debug)]
 pub(in crate::rate_limit) struct Table {
-    pub(super) buckets: KeyedBuckets,
+    pub(super) buckets: Buckets,
     pub(super) queues: QueuesByKey,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
@@ -64,10 +65,10 @@ pub struct TableTicket {
 
 impl<F> TableGate<F> {
     pub(in crate::rate_limit) fn new(key: F, table: Table) -> Self {
-        Self {
-            key,
-            table: Arc::new(table),
-        }
+        let table = Arc::new(table);
+        let weak = Arc::downgrade(&table);
+        table.buckets.on_grant(weak);
+        Self { key, table }
     }
 
     pub(in crate::rate_limit) fn table(&self) -> &Arc<Table> {
@@ -98,24 +99,26 @@ impl<F> TableGate<F> {
         if F::COUNTED {
             self.table.count(hash, || self.key.label(request));
         }
+        let kind = self.table.buckets.kind(hash, kind, self.table.clock.now());
         Box::new(self.table.tally.reject(kind, wait))
     }
 }
 
 impl Table {
     pub(in crate::rate_limit) fn new(
-        buckets: KeyedBuckets,
+        buckets: Buckets,
         clock: Clock,
         settings: Settings,
         missing: Missing,
         tally: GateTally,
     ) -> Self {
+        let seed = buckets.hashing();
         Self {
             buckets,
             queues: QueuesByKey::default(),
             clock,
             settings,
-            seed: Hashing::new(),
+            seed,
             missing,
             top: Mutex::default(),
             tally,
@@ -222,6 +225,12 @@ impl Table {
     }
 }
 
+impl Granted for Table {
+    fn granted(&self, hash: u64) {
+        self.with(hash, |bucket| bucket.notify());
+    }
+}
+
 impl<F> Gate for TableGate<F> {
     type Pass = KeyLimitPass;
     type Ticket = TableTicket;
@@ -230,9 +239,7 @@ impl<F> Gate for TableGate<F> {
 
     fn give_back(&self, taken: KeyLimitPass, _: Unsent, now: &Now) {
         if let Some((hash, units)) = taken.0.filter(|(_, units)| *units > 0) {
-            self.table
-                .buckets
-                .refund(hash, units, now.by(&self.table.clock));
+            self.table.of(hash).refund(units, now.by(&self.table.clock));
             self.table.with(hash, |bucket| bucket.notify());
         }
     }

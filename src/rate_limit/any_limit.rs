@@ -1,0 +1,39 @@
+//! The limit of a layer, or of a key.
+
+use crate::{
+    algorithm::{Limit, OverLimit, Rate, TokenBucket},
+    rate_limit::fleet::FleetLimit,
+};
+
+#[derive(Debug)]
+pub(super) enum AnyLimit {
+    /// The one that most layers have, without the indirection of a trait object.
+    Bucket(TokenBucket),
+    /// One that processes share.
+    Fleet(Box<FleetLimit>),
+    Other(Box<dyn Limit>),
+}
+
+impl AnyLimit {
+    pub(super) fn quota(&self) -> (Rate, u32) {
+        (self.get().rate(), self.get().burst())
+    }
+
+    #[inline(always)]
+    pub(super) fn get(&self) -> &dyn Limit {
+        match self {
+            Self::Bucket(bucket) => bucket,
+            Self::Fleet(limit) => &**limit,
+            Self::Other(limit) => &**limit,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
+        match self {
+            Self::Bucket(bucket) => bucket.acquire(cost, now),
+            Self::Fleet(limit) => limit.acquire(cost, now),
+            Self::Other(limit) => limit.acquire(cost, now),
+        }
+    }
+}

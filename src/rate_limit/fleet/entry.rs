@@ -1,0 +1,206 @@
+//! One key of a limit that processes share, as this process knows it.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    ConfigError,
+    algorithm::{Lease, Rate, TokenBucket, prepaid::Terms},
+    rate_limit::fleet::{Outage, book::Book},
+};
+
+/// One key: its lease, and what calls have found missing. Some 600 bytes.
+///
+/// Apart from the lease, only calls that find too little write here, and the asking task.
+#[derive(Debug)]
+pub(in crate::rate_limit) struct Entry {
+    pub(super) lease: Lease,
+    pub(super) key: Arc<str>,
+    /// The hash of its queue.
+    pub(super) hash: u64,
+    pub(super) quotas: Arc<Quotas>,
+    pub(super) missing: Missing,
+    /// Units that were used without having been leased, and not yet told. Relaxed: a sum.
+    pub(super) debt: AtomicU64,
+    /// No call is admitted before this moment. Relaxed, as the next four: a call that misses a
+    /// change comes at the same time.
+    pub(super) closed_until: AtomicU64,
+    /// Asking is in vain before this moment.
+    pub(super) quiet_until: AtomicU64,
+    /// The store's room at its last answer, and when that came.
+    pub(super) room: AtomicU32,
+    pub(super) heard_at: AtomicU64,
+    /// The store has failed for this key.
+    pub(super) is_down: AtomicBool,
+    /// The store is to forget what was used.
+    pub(super) reset: AtomicBool,
+    /// True while the asking task has it. `SeqCst`, as are the counts of what is missing. A call
+    /// adds to those and then looks here. The task lets go of the key here and then looks at those.
+    /// In the total order one of the two sees the other.
+    pub(super) is_listed: AtomicBool,
+    /// The limit of this process for itself while the store is down.
+    pub(super) local: Option<TokenBucket>,
+    /// The asking task's own: nobody else waits for it but a handle.
+    book: Mutex<Book>,
+    granted: OnceLock<Weak<dyn Granted>>,
+}
+
+/// Units that calls have found missing since the last look of the asking task.
+#[derive(Debug, Default)]
+pub(super) struct Missing {
+    /// Units of calls that came and found too little.
+    pub(super) blocked: AtomicU64,
+    /// Units of all that wait, as of the last one that asked.
+    pub(super) needed: AtomicU64,
+    /// The cost of the dearest of both.
+    pub(super) least: AtomicU32,
+}
+
+/// The gate that is told when units have come: the queue's head may have its turn.
+pub(in crate::rate_limit) trait Granted: Send + Sync {
+    fn granted(&self, hash: u64);
+}
+
+/// A rate and burst that several keys share.
+#[derive(Debug)]
+pub(in crate::rate_limit) struct Quotas(Mutex<Quota>);
+
+#[derive(Debug, Clone, Copy)]
+pub(in crate::rate_limit) struct Quota {
+    pub(super) terms: Terms,
+    pub(in crate::rate_limit) rate: Rate,
+    pub(in crate::rate_limit) burst: u32,
+}
+
+impl Quotas {
+    pub(in crate::rate_limit) fn new(rate: Rate, burst: u32) -> Result<Self, ConfigError> {
+        Ok(Self(Mutex::new(Quota::new(rate, burst)?)))
+    }
+
+    pub(in crate::rate_limit) fn get(&self) -> Quota {
+        *self.lock()
+    }
+
+    pub(super) fn set(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+        let quota = Quota::new(rate, burst)?;
+        *self.lock() = quota;
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Quota> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Quota {
+    fn new(rate: Rate, burst: u32) -> Result<Self, ConfigError> {
+        let terms = Terms::new(rate, burst)?;
+        Ok(Self { terms, rate, burst })
+    }
+
+    /// The time that units take, in nanoseconds.
+    pub(super) fn span(&self, units: u64) -> u64 {
+        let (count, period) = self.terms.ratio();
+        let micros = u128::from(units) * u128::from(period) / u128::from(count);
+        u64::try_from(micros * 1000).unwrap_or(u64::MAX)
+    }
+}
+
+impl Entry {
+    pub(super) fn new(
+        key: Arc<str>,
+        hash: u64,
+        quotas: Arc<Quotas>,
+        outage: Outage,
+        now: u64,
+    ) -> Result<Self, ConfigError> {
+        let quota = quotas.get();
+        Ok(Self {
+            lease: Lease::new(),
+            key,
+            hash,
+            missing: Missing::default(),
+            debt: AtomicU64::new(0),
+            closed_until: AtomicU64::new(0),
+            quiet_until: AtomicU64::new(0),
+            room: AtomicU32::new(0),
+            heard_at: AtomicU64::new(0),
+            is_down: AtomicBool::new(false),
+            reset: AtomicBool::new(false),
+            is_listed: AtomicBool::new(false),
+            local: outage.local(quota.rate, quota.burst)?,
+            book: Mutex::new(Book::new(now)),
+            granted: OnceLock::new(),
+            quotas,
+        })
+    }
+
+    /// Sets what is done when units have come, once.
+    pub(in crate::rate_limit) fn on_grant(&self, granted: Weak<dyn Granted>) {
+        let _ = self.granted.set(granted);
+    }
+
+    pub(super) fn granted(&self) {
+        if let Some(gate) = self.granted.get().and_then(Weak::upgrade) {
+            gate.granted(self.hash);
+        }
+    }
+
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds to what is missing. A call that came just now has blocked. One that asks how long it
+    /// would wait needs all that is before it too.
+    pub(super) fn lacks(&self, blocked: u32, needed: u64, cost: u32) {
+        let Missing {
+            blocked: all,
+            needed: most,
+            least,
+        } = &self.missing;
+        all.fetch_add(u64::from(blocked), Ordering::SeqCst);
+        most.fetch_max(needed, Ordering::SeqCst);
+        least.fetch_max(cost, Ordering::SeqCst);
+    }
+
+    /// Takes what waiters have said that they need, and forgets the dearest.
+    pub(super) fn take_needed(&self) -> u64 {
+        self.missing.least.store(0, Ordering::SeqCst);
+        self.missing.needed.swap(0, Ordering::SeqCst)
+    }
+
+    pub(super) fn is_lacking(&self) -> bool {
+        self.missing.blocked.load(Ordering::SeqCst) > 0
+            || self.missing.needed.load(Ordering::SeqCst) > 0
+            || self.debt.load(Ordering::SeqCst) > 0
+            || self.reset.load(Ordering::SeqCst)
+    }
+
+    /// Returns whether a new one in its place would decide no differently.
+    pub(super) fn is_idle(&self, now: u64) -> bool {
+        self.lease.units(now) == 0
+            && !self.is_lacking()
+            && !self.is_listed.load(Ordering::SeqCst)
+            && self.closed_until.load(Ordering::Relaxed) <= now
+    }
+
+    /// Units that the store would probably grant by now. All of them as long as it was not asked.
+    pub(super) fn room(&self, quota: &Quota, now: u64) -> u32 {
+        let heard_at = self.heard_at.load(Ordering::Relaxed);
+        let since = Duration::from_nanos(now.saturating_sub(heard_at)).as_micros();
+        let since = u64::try_from(since)
+            .unwrap_or(u64::MAX)
+            .min(quota.terms.capacity());
+        let most = quota.terms.units_in(quota.terms.capacity());
+        if heard_at == 0 {
+            return most;
+        }
+        let room = self.room.load(Ordering::Relaxed);
+        room.saturating_add(quota.terms.units_in(since)).min(most)
+    }
+}

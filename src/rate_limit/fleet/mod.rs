@@ -1,0 +1,18 @@
+//! Limits that processes share: what a process asks the store for, when, and what it does without.
+
+mod asking;
+mod book;
+mod entry;
+mod handle;
+mod keys;
+mod limit;
+mod outage;
+mod shared;
+mod start;
+
+pub(super) use entry::{Granted, Quotas};
+pub use handle::{FleetHandle, FleetSnapshot};
+pub(super) use keys::Keys;
+pub(super) use limit::FleetLimit;
+pub use outage::Outage;
+pub(super) use shared::{Fleet, FleetSettings};

@@ -1,0 +1,100 @@
+//! The limits of all keys: of this process, or shared with others.
+
+use std::sync::Weak;
+
+use crate::{
+    ConfigError, RejectedKind,
+    algorithm::{KeyedBuckets, OverLimit, Rate},
+    ambient::{chance::Hashing, clock::Clock},
+    rate_limit::fleet::{FleetHandle, Granted, Keys},
+};
+
+#[derive(Debug)]
+pub(in crate::rate_limit) enum Buckets {
+    Own(KeyedBuckets),
+    Fleet(Keys),
+}
+
+impl Buckets {
+    /// Hashes keys. Those of a fleet alike in all its processes.
+    pub(super) fn hashing(&self) -> Hashing {
+        match self {
+            Self::Own(_) => Hashing::new(),
+            Self::Fleet(keys) => keys.hashing(),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn acquire(&self, hash: u64, cost: u32, now: u64) -> Result<(), OverLimit> {
+        match self {
+            Self::Own(buckets) => buckets.acquire(hash, cost, now),
+            Self::Fleet(keys) => keys.acquire(hash, cost, now),
+        }
+    }
+
+    pub(super) fn on_grant(&self, granted: Weak<dyn Granted>) {
+        if let Self::Fleet(keys) = self {
+            keys.on_grant(granted);
+        }
+    }
+
+    pub(super) fn fleet(&self) -> Option<FleetHandle> {
+        match self {
+            Self::Own(_) => None,
+            Self::Fleet(keys) => Some(FleetHandle::new(keys.fleet().clone())),
+        }
+    }
+
+    pub(super) fn rate(&self) -> Rate {
+        match self {
+            Self::Own(buckets) => buckets.rate(),
+            Self::Fleet(keys) => keys.rate(),
+        }
+    }
+
+    pub(super) fn burst(&self) -> u32 {
+        match self {
+            Self::Own(buckets) => buckets.burst(),
+            Self::Fleet(keys) => keys.burst(),
+        }
+    }
+
+    pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+        match self {
+            Self::Own(buckets) => buckets.update(rate, burst),
+            Self::Fleet(keys) => keys.update(rate, burst),
+        }
+    }
+
+    /// Keys that have used some of their burst. Of a fleet, those that hold units or owe some.
+    pub(super) fn active(&self, clock: &Clock) -> usize {
+        match self {
+            Self::Own(buckets) => buckets.indebted(clock.now()),
+            Self::Fleet(keys) => keys.active(clock.now()),
+        }
+    }
+
+    pub(super) fn evictions(&self) -> u64 {
+        match self {
+            Self::Own(buckets) => buckets.evictions(),
+            Self::Fleet(keys) => keys.evictions(),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Own(buckets) => buckets.bytes(),
+            Self::Fleet(keys) => keys.bytes(),
+        }
+    }
+
+    /// The kind of a rejection that would be for the rate alone.
+    pub(super) fn kind(&self, hash: u64, kind: RejectedKind, now: u64) -> RejectedKind {
+        match self {
+            Self::Own(_) => kind,
+            Self::Fleet(keys) => keys
+                .with(hash, now, |limit| limit.kind(kind))
+                .unwrap_or(kind),
+        }
+    }
+}

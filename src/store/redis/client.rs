@@ -1,0 +1,231 @@
+//! The store.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use redis::{RedisError, aio::ConnectionLike};
+use tokio::task::JoinSet;
+
+use super::{
+    batch::{self, Keyed, Replies},
+    reply, slot,
+};
+use crate::store::{Ask, Grant, Store, StoreError};
+
+/// A store over Redis or Valkey, by a connection of yours: a `ConnectionManager`, a
+/// `MultiplexedConnection` or a `ClusterConnection` of `redis` 1.x.
+///
+/// You open the connection, and choose TLS, login, timeouts and reconnects. The layer bounds each
+/// exchange anyway. All asks of one moment travel in one pipeline, and each key has an answer of
+/// its own: a key that holds something else costs the others nothing. On a cluster they travel in
+/// one pipeline for each slot, at once.
+///
+/// One script decides, by the server's clock. It is sent by its hash, and with its text when the
+/// server does not know it. A key takes some 100 bytes, and expires a minute after all that was
+/// used has come back. Keys are the prefix, the limit's name, and a hash of a keyed limit's key.
+///
+/// **Eviction.** A server that evicts keys (`maxmemory-policy allkeys-lru` and the like) forgets
+/// what was used: at most one burst of each evicted key is granted twice. Set `noeviction`, or
+/// `volatile-ttl`, which evicts first what is nearly whole again. Limits that last for a day
+/// survive a restart of the server if it persists what it holds.
+///
+/// No error of it bears a key, an address or a password.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use tower_keep::{rate_limit::{Rate, RateLimitLayer}, store::Redis};
+///
+/// let client = redis::Client::open("redis://127.0.0.1/")?;
+/// let connection = client.get_connection_manager().await?;
+/// let store = Redis::new(connection).prefix("shop:");
+/// let limit = RateLimitLayer::builder(Rate::per_minute(6000))
+///     .burst(500)
+///     .fleet(&store, "api")
+///     .build()?;
+/// # Ok(()) }
+/// ```
+pub struct Redis<C> {
+    shared: Arc<Shared<C>>,
+}
+
+struct Shared<C> {
+    prefix: String,
+    connection: Mutex<C>,
+    reconnect: Option<Box<Reconnect<C>>>,
+    /// The server has said that it is a replica. Relaxed: one exchange is out at a time for a
+    /// layer, and two layers that both reconnect do no harm.
+    is_demoted: AtomicBool,
+    /// The client takes no pipeline over several slots. Relaxed: it is learned once.
+    is_cluster: AtomicBool,
+}
+
+type Reconnect<C> =
+    dyn Fn() -> Pin<Box<dyn Future<Output = Result<C, RedisError>> + Send>> + Send + Sync;
+
+impl<C> Redis<C> {
+    /// A store over a connection.
+    pub fn new(connection: C) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                prefix: String::new(),
+                connection: Mutex::new(connection),
+                reconnect: None,
+                is_demoted: AtomicBool::new(false),
+                is_cluster: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// Sets the text that all its keys begin with. Default: nothing. To be set before it is cloned.
+    #[must_use]
+    pub fn prefix(self, prefix: impl Into<String>) -> Self {
+        let prefix = prefix.into();
+        self.with(|shared| Shared { prefix, ..shared })
+    }
+
+    /// A way to a fresh connection: a closure `Fn() -> impl Future<Output = Result<C,
+    /// RedisError>>`. Default: none. To be set before it is cloned.
+    ///
+    /// A primary that was demoted goes on over the same connection, and rejects writes with
+    /// READONLY. No client reconnects for that. With this closure the next exchange does, and so
+    /// finds the new primary behind the same name.
+    #[must_use]
+    pub fn reconnect<F, Fut>(self, reconnect: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<C, RedisError>> + Send + 'static,
+    {
+        let reconnect: Box<Reconnect<C>> = Box::new(move || Box::pin(reconnect()));
+        self.with(|shared| Shared {
+            reconnect: Some(reconnect),
+            ..shared
+        })
+    }
+
+    /// A clone that lives on keeps what it had.
+    fn with(self, change: impl FnOnce(Shared<C>) -> Shared<C>) -> Self {
+        match Arc::try_unwrap(self.shared) {
+            Ok(shared) => Self {
+                shared: Arc::new(change(shared)),
+            },
+            Err(shared) => Self { shared },
+        }
+    }
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> Redis<C> {
+    /// The connection to send over, a fresh one if the last one's server was demoted.
+    async fn connection(&self) -> Result<C, RedisError> {
+        if let Some(reconnect) = &self.shared.reconnect {
+            if self.shared.is_demoted.load(Ordering::Relaxed) {
+                let fresh = reconnect().await?;
+                *self
+                    .shared
+                    .connection
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = fresh.clone();
+                self.shared.is_demoted.store(false, Ordering::Relaxed);
+                return Ok(fresh);
+            }
+        }
+        let connection = self
+            .shared
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Ok(connection.clone())
+    }
+
+    pub(super) async fn replies(&self, asks: &[Ask]) -> Replies {
+        let keyed = asks.iter().map(|ask| Keyed {
+            key: format!("{}{}", self.shared.prefix, ask.key),
+            ask: ask.clone(),
+        });
+        let keyed: Vec<_> = keyed.collect();
+        let mut connection = match self.connection().await {
+            Ok(connection) => connection,
+            Err(error) => return keyed.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let mut replies = Vec::new();
+        if !self.shared.is_cluster.load(Ordering::Relaxed) {
+            replies = batch::send(&mut connection, &keyed).await;
+            if batch::is_split(&replies) {
+                self.shared.is_cluster.store(true, Ordering::Relaxed);
+            }
+        }
+        if self.shared.is_cluster.load(Ordering::Relaxed) {
+            replies = by_slot(&connection, keyed).await;
+        }
+        if replies.iter().any(reply::is_demoted) {
+            self.shared.is_demoted.store(true, Ordering::Relaxed);
+        }
+        replies
+    }
+}
+
+/// A pipeline for each slot, all at once.
+async fn by_slot<C>(connection: &C, asks: Vec<Keyed>) -> Replies
+where
+    C: ConnectionLike + Clone + Send + Sync + 'static,
+{
+    let mut slots: BTreeMap<u16, Vec<(usize, Keyed)>> = BTreeMap::new();
+    let count = asks.len();
+    for (index, ask) in asks.into_iter().enumerate() {
+        slots
+            .entry(slot::of(&ask.key))
+            .or_default()
+            .push((index, ask));
+    }
+    let mut sending = JoinSet::new();
+    for batch in slots.into_values() {
+        let mut connection = connection.clone();
+        sending.spawn(async move {
+            let (indices, asks): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+            let replies = batch::send(&mut connection, &asks).await;
+            indices.into_iter().zip(replies).collect::<Vec<_>>()
+        });
+    }
+    let lost = || Err(RedisError::from((redis::ErrorKind::Client, "not sent")));
+    let mut replies: Replies = std::iter::repeat_with(lost).take(count).collect();
+    while let Some(sent) = sending.join_next().await {
+        for (index, reply) in sent.into_iter().flatten() {
+            replies[index] = reply;
+        }
+    }
+    replies
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for Redis<C> {
+    async fn exchange(&self, asks: &[Ask]) -> Vec<Result<Grant, StoreError>> {
+        let replies = self.replies(asks).await;
+        let answer = |reply: Result<reply::Reply, RedisError>| match reply {
+            Ok(reply) => Ok(reply.grant),
+            Err(error) => Err(reply::failure(&error)),
+        };
+        replies.into_iter().map(answer).collect()
+    }
+}
+
+impl<C> Clone for Redis<C> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<C> fmt::Debug for Redis<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis")
+            .field("prefix", &self.shared.prefix)
+            .finish_non_exhaustive()
+    }
+}
