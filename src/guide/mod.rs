@@ -28,6 +28,9 @@ pub mod operating {}
 /// ```
 pub mod ordering {}
 
+#[doc = include_str!("fleet.md")]
+pub mod fleet {}
+
 #[doc = include_str!("balancing.md")]
 ///
 /// # The example
