@@ -34,6 +34,7 @@ use crate::{
         OverLimit, Rate,
         keyed_buckets::slots::{Found, Slots, index, resident},
         token_bucket::{
+            narrow,
             quota::{Pace, Quota},
             tat::{Change, Tat},
         },
@@ -143,7 +144,9 @@ impl KeyedBuckets {
             return Ok(());
         }
         let pace = self.quota.pace();
-        match self.step(hash, now, |tat, now| tat.take_late(pace, cost, due, now)) {
+        match self.step(hash, now, |tat, now| {
+            tat.take_late(pace, cost.into(), due, now)
+        }) {
             Ok(decision) => decision.map(|_| ()),
             Err(why) => self.overflow(why, hash, pace, cost, now),
         }
@@ -155,7 +158,7 @@ impl KeyedBuckets {
         let key = resident(hash);
         if let Found::Resident(slot) = self.slots.find(key) {
             slot.tat
-                .refund_if(self.quota.pace(), cost, now, || slot.holds(key));
+                .refund_if(self.quota.pace(), cost.into(), now, || slot.holds(key));
         }
     }
 
@@ -187,14 +190,14 @@ impl KeyedBuckets {
     /// The most that each key can take at once.
     #[must_use]
     pub fn burst(&self) -> u32 {
-        self.quota.pace().burst
+        narrow(self.quota.pace().burst)
     }
 
     /// Takes units that a key has used already, whether or not they fit: a debt that its later
     /// calls wait for. A key in the overflow puts it on the limit that it shares, if it shares one.
     pub fn charge(&self, hash: u64, cost: u32, now: u64) {
         let pace = self.quota.pace();
-        self.burden(hash, now, |tat, now| tat.charge(pace, cost, now));
+        self.burden(hash, now, |tat, now| tat.charge(pace, cost.into(), now));
     }
 
     /// Admits nothing of a key before `until`. A key in the overflow closes the limit that it
@@ -310,7 +313,7 @@ impl KeyedBuckets {
         now: u64,
     ) -> Result<(), OverLimit> {
         match self.overflow {
-            _ if self.shares(why) => self.shared(hash).acquire(pace, cost, now),
+            _ if self.shares(why) => self.shared(hash).acquire(pace, cost.into(), now),
             Overflow::Allow => Ok(()),
             _ => Err(OverLimit::until(pace.scale.nanos(pace.interval))),
         }

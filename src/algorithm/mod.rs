@@ -46,6 +46,7 @@ pub mod codel;
 pub mod draining;
 mod epoch;
 mod eviction_mark;
+mod followed;
 pub mod in_flight;
 pub mod keyed_buckets;
 pub mod latency;
@@ -62,6 +63,7 @@ pub mod sliding_ring;
 pub mod throttle;
 mod ticks;
 pub mod token_bucket;
+mod wide_bucket;
 mod window;
 
 #[doc(inline)]
@@ -81,6 +83,8 @@ pub use codel::CoDel;
 pub use draining::Draining;
 #[cfg(feature = "layers")]
 pub(crate) use eviction_mark::EvictionMark;
+#[cfg(feature = "layers")]
+pub(crate) use followed::Followed;
 #[doc(inline)]
 pub use in_flight::InFlight;
 #[doc(inline)]

@@ -70,19 +70,19 @@ impl TokenBucket {
     /// [`OverLimit`], and when to come back.
     #[inline]
     pub fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
-        self.tat.acquire(self.quota.pace(), cost, now)
+        self.tat.acquire(self.quota.pace(), cost.into(), now)
     }
 
     /// How many tokens a call could take now.
     #[must_use]
     pub fn available(&self, now: u64) -> u32 {
-        self.tat.available(self.quota.pace(), now)
+        narrow(self.tat.available(self.quota.pace(), now))
     }
 
     /// The most that can be taken at once.
     #[must_use]
     pub fn burst(&self) -> u32 {
-        self.quota.pace().burst
+        narrow(self.quota.pace().burst)
     }
 }
 
@@ -95,7 +95,7 @@ impl Limit for TokenBucket {
         // With a burst of 1, each wait's lateness would else push all later departures back: 2000/s
         // on a timer of whole milliseconds would admit 1000/s.
         self.tat
-            .take_late(self.quota.pace(), cost, due, now)
+            .take_late(self.quota.pace(), cost.into(), due, now)
             .map(|_| ())
     }
 
@@ -104,11 +104,11 @@ impl Limit for TokenBucket {
     }
 
     fn refund(&self, cost: u32, now: u64) {
-        self.tat.refund(self.quota.pace(), cost, now);
+        self.tat.refund(self.quota.pace(), cost.into(), now);
     }
 
     fn charge(&self, cost: u32, now: u64) {
-        self.tat.charge(self.quota.pace(), cost, now);
+        self.tat.charge(self.quota.pace(), cost.into(), now);
     }
 
     fn close_until(&self, until: u64, now: u64) {
@@ -138,6 +138,11 @@ impl Limit for TokenBucket {
     fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         self.quota.update(rate, burst)
     }
+}
+
+/// Units as a limit tells them.
+pub(crate) fn narrow(units: u64) -> u32 {
+    u32::try_from(units).unwrap_or(u32::MAX)
 }
 
 #[cfg(all(test, keep_loom))]

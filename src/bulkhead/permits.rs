@@ -137,10 +137,11 @@ impl Quoted for Places<'_> {
         quotas.push(Quota {
             name: self.name,
             part: 0,
+            dimension: None,
             unit: Some(Quota::CONCURRENT_REQUESTS),
             rate: None,
-            burst: units(limit),
-            available: units(left),
+            burst: units(limit).into(),
+            available: units(left).into(),
             reset: None,
             partition: None,
         });

@@ -4,7 +4,11 @@ use std::{any::Any, fmt, mem, ops::ControlFlow, pin::Pin, task::Context, time::D
 
 use tokio::time::Instant;
 
-use crate::{Criticality, Outcome, Rejected, ambient::clock::Now, protocol::Quota};
+use crate::{
+    Criticality, Outcome, Rejected,
+    ambient::clock::Now,
+    protocol::{Hint, Quota},
+};
 
 /// What admits calls, apart from the types of requests and responses.
 ///
@@ -54,6 +58,12 @@ pub trait Gate {
         if let CallEvent::Upgraded(outcome) = event {
             end_upgraded(self, pass, outcome, now);
         }
+    }
+
+    /// Notes what the upstream tells of its own limits. By default nothing follows.
+    #[inline]
+    fn told(&self, pass: &Self::Pass, hint: &Hint, now: &Now) {
+        let _ = (pass, hint, now);
     }
 
     /// Visits the parts that close to all calls, from the outside in, until the visitor breaks off.

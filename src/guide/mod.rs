@@ -83,6 +83,10 @@ pub mod speed {}
 #[doc = include_str!("streaming.md")]
 pub mod streaming {}
 
+#[cfg(feature = "http")]
+#[doc = include_str!("llm.md")]
+pub mod llm {}
+
 #[doc = include_str!("tuning.md")]
 ///
 /// # The dashboard's queries during an incident

@@ -22,6 +22,9 @@ mod choice;
 #[cfg(feature = "tonic-014")]
 pub mod grpc;
 #[cfg(feature = "http")]
+mod guarded;
+mod hint;
+#[cfg(feature = "http")]
 pub mod http;
 mod plain;
 mod primary;
@@ -33,12 +36,13 @@ mod would_reject;
 #[cfg(feature = "http")]
 use as_error::as_error;
 pub use choice::{Choice, Chosen, Unset};
+#[cfg(feature = "http")]
+pub(crate) use guarded::guarded;
+pub use hint::{Hint, QuotaHint};
 pub use plain::{Always, ErrIsFailure, Plain, Undeclared, When};
 pub use primary::PrimaryError;
 pub(crate) use primary::in_words;
 pub use quota::Quota;
-#[cfg(feature = "http")]
-pub(crate) use traits::guarded;
 pub(crate) use traits::settle;
 pub use traits::{Advice, Kept, Proof, Protocol, Replay, Sent, Settle};
 #[cfg(feature = "http")]

@@ -13,14 +13,17 @@ pub struct Quota {
     /// Which of the instance's limits it is, counted from 0, if that is made of
     /// [several](crate::algorithm::All).
     pub part: usize,
+    /// Its name among those of the instance, if it is one of several
+    /// [dimensions](crate::rate_limit::RateLimitLayer::dimensions).
+    pub dimension: Option<&'static str>,
     /// What is counted, if not requests.
     pub unit: Option<&'static str>,
     /// How much in how long; `None` of a bound on what is in flight.
     pub rate: Option<Rate>,
     /// The most that is ever admitted at once.
-    pub burst: u32,
+    pub burst: u64,
     /// What would be admitted now.
-    pub available: u32,
+    pub available: u64,
     /// How long until the whole burst would be admitted; if nothing is available now, until
     /// anything would. `None` if time alone does not tell.
     pub reset: Option<Duration>,

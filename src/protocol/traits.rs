@@ -7,7 +7,7 @@ use crate::protocol::WouldReject;
 use crate::{
     Classify, Deadline, Outcome, Rejected, RejectedKind,
     call::CutShort,
-    protocol::{PrimaryError, Quota},
+    protocol::{Hint, PrimaryError, Quota},
 };
 
 /// How results are read and rejections travel.
@@ -343,6 +343,12 @@ pub trait Settle {
         let _ = retry_after;
     }
 
+    /// The upstream has told of its own limits, in any answer: called before that settles the call.
+    /// By default nothing follows from it.
+    fn told(&mut self, hint: &Hint) {
+        let _ = hint;
+    }
+
     /// The head of the response is here, and the call goes on to the end of the body. What takes
     /// time from now on is the reader as much as the upstream. By default nothing follows from it.
     fn answered(&mut self) {}
@@ -373,28 +379,4 @@ pub(crate) fn settle<T: Settle>(
 
 impl Settle for () {
     fn settle(self, _: Outcome, _: Option<Duration>) {}
-}
-
-/// Runs a piece of a call; if it panics, settles the permit as a failure on the way out.
-///
-/// A check of `thread::panicking()` in the permit's `Drop` would not do: tokio catches a task's
-/// panic before it drops the task, and a call that is merely dropped while its caller panics has
-/// not failed.
-#[cfg(feature = "http")]
-#[inline]
-pub(crate) fn guarded<T: Settle, R>(permit: &mut Option<T>, run: impl FnOnce() -> R) -> R {
-    struct OnUnwind<'a, T: Settle>(&'a mut Option<T>);
-
-    impl<T: Settle> Drop for OnUnwind<'_, T> {
-        fn drop(&mut self) {
-            if let Some(permit) = self.0.take() {
-                permit.settle(Outcome::Failure, None);
-            }
-        }
-    }
-
-    let guard = OnUnwind(permit);
-    let output = run();
-    std::mem::forget(guard);
-    output
 }

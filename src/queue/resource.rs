@@ -1,21 +1,65 @@
 //! What is waited for, and what a waiter is told.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use super::timer::Timer;
 
-/// What is waited for.
-pub(crate) trait Resource {
+/// A thing that is waited for, in units of one kind or of several.
+pub(crate) trait Resource<U: Units = u32> {
     /// Takes `units` for a waiter whose turn was expected at `ready_at`, and which may be served a
     /// little late.
-    fn acquire(&self, units: u32, ready_at: u64, now: u64) -> Result<(), Blocked>;
+    fn acquire(&self, units: U, ready_at: u64, now: u64) -> Result<(), Blocked>;
 
     /// How many nanoseconds until `units` fit if `before` others come first; `None` if only a
     /// release can tell.
-    fn ready_in(&self, units: u32, before: u64, now: u64) -> Option<u64>;
+    fn ready_in(&self, units: U, before: U::Sum, now: u64) -> Option<u64>;
 
     /// Gives units back that were acquired for a waiter that has gone.
-    fn give_back(&self, units: u32, now: u64);
+    fn give_back(&self, units: U, now: u64);
+}
+
+/// The units of one waiter.
+pub(crate) trait Units: Copy + fmt::Debug {
+    /// The units of many.
+    type Sum: Copy + fmt::Debug;
+
+    /// None.
+    const NONE: Self::Sum;
+
+    /// Adds them to those of others, and wraps.
+    fn add_to(self, sum: Self::Sum) -> Self::Sum;
+
+    /// Returns by how much a sum is larger than an earlier one.
+    fn between(earlier: Self::Sum, later: Self::Sum) -> Self::Sum;
+}
+
+impl Units for u32 {
+    type Sum = u64;
+
+    const NONE: u64 = 0;
+
+    fn add_to(self, sum: u64) -> u64 {
+        sum.wrapping_add(u64::from(self))
+    }
+
+    fn between(earlier: u64, later: u64) -> u64 {
+        later.wrapping_sub(earlier)
+    }
+}
+
+/// Units of several kinds, each of which is counted by itself.
+impl<const N: usize> Units for [u64; N] {
+    type Sum = Self;
+
+    const NONE: Self = [0; N];
+
+    fn add_to(self, sum: Self) -> Self {
+        std::array::from_fn(|kind| sum[kind].wrapping_add(self[kind]))
+    }
+
+    fn between(earlier: Self, later: Self) -> Self {
+        std::array::from_fn(|kind| later[kind].wrapping_sub(earlier[kind]))
+    }
 }
 
 /// Why the head has to go on waiting.
@@ -52,21 +96,24 @@ pub(crate) const ONE_CLASS: u8 = 0;
 /// How many classes there are.
 pub(super) const CLASSES: usize = 4;
 
-/// A place in a queue. It must come back, to [`WaitQueue::poll`] until that is done or to
-/// [`WaitQueue::cancel`].
+/// A place in a queue. It must come back, to [`WaitQueueOf::poll`] until that is done or to
+/// [`WaitQueueOf::cancel`].
 #[derive(Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct TicketOf<U> {
     pub(super) number: u64,
-    pub(super) units: u32,
+    pub(super) units: U,
     pub(super) latest: u64,
     /// `None` until it is polled with a timer.
     pub(super) alarm: Option<Arc<Timer>>,
 }
 
-impl Ticket {
+/// A place of a waiter for units of one kind.
+pub(crate) type Ticket = TicketOf<u32>;
+
+impl<U: Copy> TicketOf<U> {
     /// What is acquired when its turn comes.
     #[cfg_attr(keep_loom, allow(dead_code, reason = "the layers are not modelled"))]
-    pub(crate) fn units(&self) -> u32 {
+    pub(crate) fn units(&self) -> U {
         self.units
     }
 }

@@ -7,20 +7,20 @@ use std::{
 };
 
 use super::{
-    resource::{Resource, Ticket, Turn},
+    resource::{Resource, TicketOf, Turn, Units},
     setting::Setting,
     shares::{Share, ShareTicket},
     timer::Timer,
-    wait_queue::WaitQueue,
+    wait_queue::WaitQueueOf,
 };
 use crate::ambient::clock::Clock;
 
-impl WaitQueue {
+impl<U: Units> WaitQueueOf<U> {
     /// As [`poll`](Self::poll), with a timer for the waiter, which this task is woken by.
     pub(crate) fn poll_timed(
         &self,
-        resource: &dyn Resource,
-        ticket: &mut Ticket,
+        resource: &dyn Resource<U>,
+        ticket: &mut TicketOf<U>,
         cx: &mut Context<'_>,
         (clock, now): (&Clock, u64),
     ) -> Poll<Turn> {
@@ -32,7 +32,7 @@ impl WaitQueue {
 }
 
 impl Share<'_> {
-    /// As [`WaitQueue::poll_timed`], in either queue.
+    /// As [`WaitQueueOf::poll_timed`], in either queue.
     pub(crate) fn poll_timed(
         self,
         ticket: &mut ShareTicket,
@@ -47,7 +47,7 @@ impl Share<'_> {
 }
 
 /// The timer of a ticket, made for its first poll.
-fn timer_of(ticket: &mut Ticket, clock: &Clock) -> Arc<Timer> {
+fn timer_of<U>(ticket: &mut TicketOf<U>, clock: &Clock) -> Arc<Timer> {
     let timer = || Arc::new(Timer::new(*clock));
     ticket.alarm.get_or_insert_with(timer).clone()
 }

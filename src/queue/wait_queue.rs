@@ -3,23 +3,26 @@
 use std::{sync::PoisonError, task::Waker};
 
 use super::{
-    resource::{Blocked, Bounds, Resource, Ticket, Turn},
+    resource::{Blocked, Bounds, Resource, TicketOf, Turn, Units},
     waiters::{Calls, Head, Queue, Settled, Waiter},
 };
 use crate::algorithm::CoDel;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, after_seq_cst_write, fence};
 
 #[derive(Debug)]
-pub(crate) struct WaitQueue {
+pub(crate) struct WaitQueueOf<U: Units> {
     /// How many wait, and above these 32 bits how many have acquired and are about to poll. Relaxed
     /// but for the fences of [`join`](Self::join) and [`notify`](Self::notify): it sends newcomers
     /// to the mutex, which orders all else. A newcomer that misses the first waiter came at the
     /// same time, and may as well be first.
     waiting: AtomicU64,
-    queue: Mutex<Queue>,
+    queue: Mutex<Queue<U>>,
 }
 
-impl Default for WaitQueue {
+/// A queue for units of one kind.
+pub(crate) type WaitQueue = WaitQueueOf<u32>;
+
+impl<U: Units> Default for WaitQueueOf<U> {
     fn default() -> Self {
         Self {
             waiting: AtomicU64::new(0),
@@ -28,7 +31,7 @@ impl Default for WaitQueue {
     }
 }
 
-impl WaitQueue {
+impl<U: Units> WaitQueueOf<U> {
     /// One that serves the newest first while it does not drain. Only for units of 1, and for what
     /// only a release can free: it has no forecast of turns.
     #[cfg_attr(keep_loom, allow(dead_code, reason = "the layers are not modelled"))]
@@ -68,11 +71,11 @@ impl WaitQueue {
     /// How many nanoseconds until its turn, where that is known.
     pub(crate) fn join(
         &self,
-        resource: &dyn Resource,
-        units: u32,
+        resource: &dyn Resource<U>,
+        units: U,
         bounds: Bounds,
         now: u64,
-    ) -> Result<Ticket, Option<u64>> {
+    ) -> Result<TicketOf<U>, Option<u64>> {
         // Asked before the lock is taken. Others may join meanwhile, which makes it an estimate.
         let wait = resource.ready_in(units, self.units(), now);
         if wait.is_some_and(|wait| now.saturating_add(wait) > bounds.until) || now > bounds.until {
@@ -83,7 +86,7 @@ impl WaitQueue {
             return Err(wait);
         }
         let latest = bounds.until.saturating_add(bounds.grace);
-        let ticket = Ticket {
+        let ticket = TicketOf {
             number: queue.next_number,
             units,
             latest,
@@ -102,7 +105,7 @@ impl WaitQueue {
             alarm: None,
         };
         queue.next_number += 1;
-        queue.joined_units = queue.joined_units.wrapping_add(u64::from(units));
+        queue.joined_units = units.add_to(queue.joined_units);
         queue.insert(ticket.number, waiter);
         self.publish(&queue);
         drop(queue);
@@ -118,8 +121,8 @@ impl WaitQueue {
     /// woken after them, and then sent.
     pub(crate) fn poll(
         &self,
-        resource: &dyn Resource,
-        ticket: &Ticket,
+        resource: &dyn Resource<U>,
+        ticket: &TicketOf<U>,
         waker: &Waker,
         now: u64,
     ) -> Turn {
@@ -129,8 +132,8 @@ impl WaitQueue {
     /// As [`poll`](Self::poll), with the edition of the time that its timer is to be set to.
     pub(super) fn poll_once(
         &self,
-        resource: &dyn Resource,
-        ticket: &Ticket,
+        resource: &dyn Resource<U>,
+        ticket: &TicketOf<U>,
         waker: &Waker,
         now: u64,
     ) -> (Turn, u64) {
@@ -150,7 +153,7 @@ impl WaitQueue {
             drop(queue);
             let turn = match settled {
                 Settled::Acquired => Turn::Acquired,
-                Settled::TooLate => Turn::TooLate(resource.ready_in(ticket.units, 0, now)),
+                Settled::TooLate => Turn::TooLate(resource.ready_in(ticket.units, U::NONE, now)),
                 Settled::Never => Turn::Never,
             };
             return (turn, 0);
@@ -160,7 +163,10 @@ impl WaitQueue {
             self.publish(&queue);
             drop(queue);
             drop(removed);
-            return (Turn::TooLate(resource.ready_in(ticket.units, 0, now)), 0);
+            return (
+                Turn::TooLate(resource.ready_in(ticket.units, U::NONE, now)),
+                0,
+            );
         }
         let before = queue.units_before(ticket.number);
         let Some(waiter) = queue.waiters.get_mut(&ticket.number) else {
@@ -189,7 +195,7 @@ impl WaitQueue {
     }
 
     /// Gives up a place, or what was acquired for it. Costs O(log n).
-    pub(crate) fn cancel(&self, resource: &dyn Resource, ticket: &Ticket, now: u64) {
+    pub(crate) fn cancel(&self, resource: &dyn Resource<U>, ticket: &TicketOf<U>, now: u64) {
         let mut queue = self.lock();
         let was_head = queue
             .head(now)
@@ -211,7 +217,7 @@ impl WaitQueue {
     /// The resource has changed by other means than a departure from the queue: units came back, or
     /// the rate is another. Costs one load if nobody waits.
     #[inline]
-    pub(crate) fn notify(&self, resource: &dyn Resource, now: impl FnOnce() -> u64) {
+    pub(crate) fn notify(&self, resource: &dyn Resource<U>, now: impl FnOnce() -> u64) {
         // Partner of the fence in `join`: the change was made before it.
         fence(Ordering::SeqCst);
         if self.waiting() > 0 {
@@ -230,26 +236,26 @@ impl WaitQueue {
     }
 
     /// Decides the turns of the first waiters.
-    pub(crate) fn pump_now(&self, resource: &dyn Resource, now: u64) {
+    pub(crate) fn pump_now(&self, resource: &dyn Resource<U>, now: u64) {
         self.pump(resource, None, now);
     }
 
     /// The units of all that wait.
-    fn units(&self) -> u64 {
+    fn units(&self) -> U::Sum {
         if self.waiting() == 0 {
-            return 0;
+            return U::NONE;
         }
         let queue = self.lock();
         let first = queue
             .waiters
             .first_key_value()
             .map(|(_, waiter)| waiter.before);
-        first.map_or(0, |before| queue.joined_units.wrapping_sub(before))
+        first.map_or(U::NONE, |before| U::between(before, queue.joined_units))
     }
 
     /// Decides the head's turn, and the next one's, until one has to go on waiting. `own` polls
     /// itself and need not be woken.
-    fn pump(&self, resource: &dyn Resource, own: Option<u64>, now: u64) {
+    fn pump(&self, resource: &dyn Resource<U>, own: Option<u64>, now: u64) {
         let mut now = now;
         loop {
             let Some(head) = self.begin(now) else { return };
@@ -277,7 +283,7 @@ impl WaitQueue {
     }
 
     /// Takes the right to decide about the head, or leaves a note to the thread that has it.
-    fn begin(&self, now: u64) -> Option<Head> {
+    fn begin(&self, now: u64) -> Option<Head<U>> {
         let mut queue = self.lock();
         queue.look(now);
         let head = queue.head(now)?;
@@ -292,7 +298,7 @@ impl WaitQueue {
     /// Enters what was decided about the head.
     fn end(
         &self,
-        head: Head,
+        head: Head<U>,
         decision: Result<Settled, Blocked>,
         own: Option<u64>,
         now: u64,
@@ -331,11 +337,11 @@ impl WaitQueue {
         }
     }
 
-    fn publish(&self, queue: &Queue) {
+    fn publish(&self, queue: &Queue<U>) {
         self.waiting.store(queue.word(), Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, Queue<U>> {
         // Nothing panics between two changes that belong together: a poisoned queue is whole.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -367,7 +373,7 @@ impl Step {
     }
 
     /// Returns with which time to go on.
-    fn run(self, resource: &dyn Resource, head: Head, now: u64) -> Option<u64> {
+    fn run<U: Units>(self, resource: &dyn Resource<U>, head: Head<U>, now: u64) -> Option<u64> {
         if self.lost {
             resource.give_back(head.units, now);
         }
@@ -377,9 +383,9 @@ impl Step {
 }
 
 /// Gives the right to pump up, also if the resource panics.
-struct Pumping<'a>(Option<&'a WaitQueue>);
+struct Pumping<'a, U: Units>(Option<&'a WaitQueueOf<U>>);
 
-impl Drop for Pumping<'_> {
+impl<U: Units> Drop for Pumping<'_, U> {
     fn drop(&mut self) {
         if let Some(queue) = self.0 {
             queue.lock().pumping = false;

@@ -7,16 +7,16 @@ use std::{
 };
 
 use super::{
-    resource::{Blocked, CLASSES, Turn},
+    resource::{Blocked, CLASSES, Turn, Units},
     setting::Setting,
     timer::Timer,
 };
 use crate::algorithm::CoDel;
 
-#[derive(Debug, Default)]
-pub(super) struct Queue {
+#[derive(Debug)]
+pub(super) struct Queue<U: Units> {
     /// Those whose turn has not come, by the number of their ticket.
-    pub(super) waiters: BTreeMap<u64, Waiter>,
+    pub(super) waiters: BTreeMap<u64, Waiter<U>>,
     /// The same by class: the numbers of their tickets.
     pub(super) by_class: [BTreeSet<u64>; CLASSES],
     /// What became of those that have not polled since.
@@ -26,7 +26,7 @@ pub(super) struct Queue {
     pub(super) next_turn: u64,
     pub(super) next_number: u64,
     /// The units of all that ever joined.
-    pub(super) joined_units: u64,
+    pub(super) joined_units: U::Sum,
     /// Whether a thread is asking the resource just now.
     pub(super) pumping: bool,
     /// What that thread is to go round for once more: a change, seen at this time.
@@ -36,11 +36,11 @@ pub(super) struct Queue {
 }
 
 #[derive(Debug)]
-pub(super) struct Waiter {
+pub(super) struct Waiter<U: Units> {
     pub(super) class: u8,
-    pub(super) units: u32,
+    pub(super) units: U,
     /// The units of all that joined before it.
-    pub(super) before: u64,
+    pub(super) before: U::Sum,
     pub(super) joined_at: u64,
     /// When its turn is expected; `None` if only a release can tell.
     pub(super) ready_at: Option<u64>,
@@ -81,20 +81,37 @@ pub(super) enum Settled {
 
 /// The one to be served next, while its turn is decided.
 #[derive(Clone, Copy)]
-pub(super) struct Head {
+pub(super) struct Head<U> {
     pub(super) number: u64,
-    pub(super) units: u32,
+    pub(super) units: U,
     pub(super) ready_at: Option<u64>,
     pub(super) latest: u64,
     /// It has waited too long in a queue that does not drain.
     pub(super) dropped: bool,
 }
 
-impl Queue {
+impl<U: Units> Default for Queue<U> {
+    fn default() -> Self {
+        Self {
+            waiters: BTreeMap::new(),
+            by_class: [const { BTreeSet::new() }; CLASSES],
+            settled: BTreeMap::new(),
+            expected: BTreeSet::new(),
+            next_turn: 0,
+            next_number: 0,
+            joined_units: U::NONE,
+            pumping: false,
+            again: None,
+            codel: None,
+        }
+    }
+}
+
+impl<U: Units> Queue<U> {
     /// The one to be served next: the first of the highest class, unless one of a lower class that
     /// came before it has waited for over half of its time. In a queue that does not drain it is
     /// the last of that class, once those that have waited too long are dropped.
-    pub(super) fn head(&self, now: u64) -> Option<Head> {
+    pub(super) fn head(&self, now: u64) -> Option<Head<U>> {
         let oldest = self.waiters.first_key_value();
         let stands = self.codel.as_ref().filter(|codel| codel.is_standing());
         let dropped = stands
@@ -130,7 +147,7 @@ impl Queue {
     }
 
     /// A new waiter, at the end of its class.
-    pub(super) fn insert(&mut self, number: u64, waiter: Waiter) {
+    pub(super) fn insert(&mut self, number: u64, waiter: Waiter<U>) {
         self.of_class(waiter.class).insert(number);
         self.waiters.insert(number, waiter);
     }
@@ -150,14 +167,14 @@ impl Queue {
         }
     }
 
-    pub(super) fn remove(&mut self, number: u64) -> Option<Waiter> {
+    pub(super) fn remove(&mut self, number: u64) -> Option<Waiter<U>> {
         let removed = self.waiters.remove(&number)?;
         self.of_class(removed.class).remove(&number);
         Some(removed)
     }
 
     /// Enters what became of a waiter that is removed.
-    pub(super) fn settle(&mut self, removed: &Waiter, number: u64, settled: Settled) {
+    pub(super) fn settle(&mut self, removed: &Waiter<U>, number: u64, settled: Settled) {
         let turn = self.next_turn;
         self.next_turn += 1;
         let has_yielded = false;
@@ -208,14 +225,14 @@ impl Queue {
 
     /// The units of those ahead, and of those that were and have been cancelled since. It errs
     /// towards a later turn; a waiter that becomes the head sooner than that is woken.
-    pub(super) fn units_before(&self, number: u64) -> u64 {
+    pub(super) fn units_before(&self, number: u64) -> U::Sum {
         let first = self
             .waiters
             .first_key_value()
             .map(|(_, waiter)| waiter.before);
         let own = self.waiters.get(&number).map(|waiter| waiter.before);
         own.zip(first)
-            .map_or(0, |(own, first)| own.wrapping_sub(first))
+            .map_or(U::NONE, |(own, first)| U::between(first, own))
     }
 
     /// Says when a waiter is to poll again, and remembers it.
@@ -293,7 +310,7 @@ impl Calls {
     }
 }
 
-impl Waiter {
+impl<U: Units> Waiter<U> {
     /// Returns whether it has waited for over half of the time that it may.
     fn is_half_over(&self, now: u64) -> bool {
         let most = self.latest.saturating_sub(self.joined_at);

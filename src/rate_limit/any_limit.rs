@@ -1,8 +1,13 @@
 //! The limit of a layer, or of a key.
 
+use std::sync::Arc;
+
 use crate::{
     algorithm::{Limit, OverLimit, Rate, TokenBucket},
-    rate_limit::fleet::FleetLimit,
+    rate_limit::{
+        fleet::FleetLimit,
+        follow::{Follow, Follower},
+    },
 };
 
 #[derive(Debug)]
@@ -17,6 +22,19 @@ pub(super) enum AnyLimit {
 impl AnyLimit {
     pub(super) fn quota(&self) -> (Rate, u32) {
         (self.get().rate(), self.get().burst())
+    }
+
+    /// The limit beside one that the upstream tells, if that is followed. A fleet's limit follows
+    /// none: `build` has seen to that.
+    pub(super) fn following(self, follow: Option<Follow>) -> (Self, Option<Follower>) {
+        let (both, follower) = match (self, follow) {
+            (Self::Bucket(bucket), Some(follow)) => Follower::beside(bucket, follow),
+            (Self::Other(limit), Some(follow)) => {
+                Follower::beside(Arc::<dyn Limit>::from(limit), follow)
+            }
+            (limit, _) => return (limit, None),
+        };
+        (Self::Other(Box::new(both)), Some(follower))
     }
 
     #[inline(always)]

@@ -13,7 +13,7 @@ use crate::{
     observe::{GateTally, Instance, State, Tally, Totals},
     protocol::Quota,
     queue::{Blocked, Bounds, ONE_CLASS, QueuesByKey, Resource, Ticket, Turn, WaitQueue},
-    rate_limit::Advertise,
+    rate_limit::{Advertise, Follow},
 };
 
 /// A reference to a limit: the layer's one, or that of a key.
@@ -62,6 +62,8 @@ pub(super) struct Settings {
     pub(super) max_waiting: Option<usize>,
     /// For how long an upstream may close the limit, in nanoseconds; 0 if it may not.
     pub(super) max_penalty: u64,
+    /// Which of the upstream's quotas it follows, if any.
+    pub(super) follow: Option<Follow>,
     pub(super) advertise: Advertise,
     /// The number of the key's partition, if callers are told and it is not made of a hash.
     pub(super) partition: Option<u64>,
@@ -161,10 +163,11 @@ impl BucketRef<'_> {
             quotas.push(Quota {
                 name,
                 part,
+                dimension: None,
                 unit: advertise.unit,
                 rate: Some(limit.rate()),
-                burst,
-                available,
+                burst: burst.into(),
+                available: available.into(),
                 reset: Some(reset),
                 partition: settings.partition.or(by_hash),
             });
@@ -211,7 +214,7 @@ impl Settings {
     /// Returns whether a sent call has to be told of its end.
     #[inline]
     pub(super) fn owes(&self) -> bool {
-        self.max_penalty > 0 || self.advertise.is_on
+        self.max_penalty > 0 || self.advertise.is_on || self.follow.is_some()
     }
 
     /// Takes what a call asks for, or a place in the queue, or nothing. A call that finds others

@@ -12,7 +12,7 @@ use crate::{
     keyed::{KeyFn, KeySettings, Missing, NotKeyed},
     protocol::Plain,
     rate_limit::{
-        Advertise, Labelled, Outage, PerKey, RateLimitLayer, bucket::Settings,
+        Advertise, Follow, Labelled, Outage, PerKey, RateLimitLayer, bucket::Settings,
         fleet::FleetSettings, keyed::MakeLimit,
     },
     store::Store,
@@ -79,6 +79,7 @@ impl RateLimitBuilder {
             max_waiting: None,
             deadlines: false,
             max_penalty: 0,
+            follow: None,
             advertise: Advertise::default(),
             partition: None,
             enabled: true,
@@ -129,9 +130,25 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
     /// Lets the upstream's `Retry-After` close the limit, or its `RateLimit` field when that has
     /// nothing left; for at most `max`. Default: it does not. A 429 that says neither changes
     /// nothing, and nor do `X-RateLimit-..` fields, whose numbers differ in meaning from server to
-    /// server: read those yourself, and call the handle's `close_for`.
+    /// server: [`follow`](Self::follow) those of a provider that is known.
     pub fn honor_retry_after(mut self, max: Duration) -> Self {
         self.values.settings.max_penalty = nanos(max);
+        self
+    }
+
+    /// Follows one of the upstream's quotas, which its answers tell. Those of OpenAI's and
+    /// Anthropic's APIs are read with `http::Client::provider`, others with `http::Client::hints`.
+    /// Default: none.
+    ///
+    /// The limit's own rate and burst stay the most that it admits. Beside them stands the
+    /// upstream's quota as it was last told. A call is charged to both, or to neither, so the limit
+    /// admits no more than the upstream has left. What is told never keeps it below one unit for
+    /// longer than until the reset that was told with it.
+    ///
+    /// Give the limit the unit of the quota: tokens, with a [`cost`](Self::cost), for one of
+    /// tokens. Works for each key of [`per_key`](Self::per_key), and not for a table of keys.
+    pub fn follow(mut self, quota: Follow) -> Self {
+        self.values.settings.follow = Some(quota);
         self
     }
 

@@ -74,7 +74,8 @@ impl<F, P, A> RateLimitBuilder<InTable<F>, P, A> {
     /// # Errors
     /// If rate or period is zero, if `burst` is 0 or refills in over a year, if there is room for
     /// no key, if `max_waiting` is set without `max_wait`, or if the builder was made
-    /// [`with`](RateLimitLayer::with) a limit, which is one and not one for each key.
+    /// [`with`](RateLimitLayer::with) a limit, which is one and not one for each key. And if it
+    /// follows a quota.
     pub fn build(self) -> Result<KeyedRateLimitLayer<F, P, A>, ConfigError> {
         let Self {
             mut values,
@@ -210,6 +211,7 @@ fn with_total<G: Gate>(
 ) -> WithTotal<G> {
     let settings = Settings {
         max_penalty: 0,
+        follow: None,
         counts_admitted: false,
         advertise: settings.advertise.without_keys(),
         ..settings
@@ -234,6 +236,10 @@ impl RateLimitValues {
                 .then_some(None)
                 .ok_or_else(|| ConfigError::new("while_down", outage, fix));
         };
+        if let Some(follow) = self.settings.follow {
+            let fix = "follow a quota with a limit of this process alone, around this one";
+            return Err(ConfigError::new("follow", follow.quota(), fix));
+        }
         if self.settings.max_wait.is_none() && !self.settings.deadlines {
             self.settings.max_wait = Some(FLEET_WAIT);
         }
@@ -259,6 +265,7 @@ impl RateLimitValues {
     /// The limits of all keys.
     fn buckets(&mut self, clock: Clock) -> Result<Buckets, ConfigError> {
         self.settings.checked()?;
+        self.settings.unfollowed()?;
         let (rate, burst) = self.limit.quota()?;
         let (keys, overflow) = (
             self.keys.max_keys(100_000)?,
@@ -299,6 +306,14 @@ impl Fleet {
 }
 
 impl Settings {
+    fn unfollowed(&self) -> Result<(), ConfigError> {
+        let Some(follow) = self.follow else {
+            return Ok(());
+        };
+        let fix = "give each key a limit of its own, with `per_key`, or leave it";
+        Err(ConfigError::new("follow", follow.quota(), fix))
+    }
+
     fn checked(&self) -> Result<(), ConfigError> {
         match self.max_waiting {
             Some(calls) if self.max_wait.is_none() && !self.deadlines => {

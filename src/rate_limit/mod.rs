@@ -51,6 +51,10 @@
 //! already after the answer that used up the peer's quota (`RateLimit: "default";r=0;t=30`, or
 //! `RateLimit-Remaining: 0` and `RateLimit-Reset: 30`), for as long as that says and you allow.
 //!
+//! Providers that tell their quotas in fields of their own, as those of language models do, are
+//! read by a [provider](crate::protocol::http::provider), and a limit
+//! [follows](RateLimitBuilder::follow) the one it is for.
+//!
 //! # Cost
 //!
 //! An admitted call costs one clock read and one compare-and-swap on a word that all callers share;
@@ -63,6 +67,7 @@ mod any_limit;
 mod bucket;
 mod builder;
 mod fleet;
+mod follow;
 mod handle;
 mod keyed;
 mod layer;
@@ -81,6 +86,7 @@ pub use aliases::{
 pub use bucket::Snapshot;
 pub use builder::{InTable, RateLimitBuilder};
 pub use fleet::{FleetHandle, FleetSnapshot, Outage};
+pub use follow::Follow;
 pub use handle::RateLimitHandle;
 pub use keyed::{
     HeavyHitter, Key, KeySnapshot, KeyedRateLimitHandle, KeyedSnapshot, Labelled, PerKey, TableGate,

@@ -19,11 +19,13 @@ use crate::{
     },
     keyed::partitions::{Evict, Hold},
     observe::{self, Event, GateTally, Instance, Observed, trace},
+    protocol::Hint,
     queue::{Ticket, Turn, WaitQueue},
     rate_limit::{
         any_limit::AnyLimit,
         bucket::{self, BucketRef, Decision, Settings, Waited, changed},
         fleet::{FleetHandle, Granted},
+        follow::Follower,
     },
 };
 
@@ -36,6 +38,8 @@ pub struct LimitGate {
 #[derive(Debug)]
 pub(super) struct State {
     limit: AnyLimit,
+    /// The upstream's quota, if it is followed: a part of the limit.
+    follower: Option<Follower>,
     queue: WaitQueue,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
@@ -65,11 +69,13 @@ pub struct LimitTicket {
 impl LimitGate {
     /// Its time begins with `clock`'s, unless the limit was used before.
     pub(super) fn new(limit: AnyLimit, clock: Clock, settings: Settings, tally: GateTally) -> Self {
+        let (limit, follower) = limit.following(settings.follow);
         // Other layers may have begun to use it sooner.
         let clock = clock.begin(|moment| limit.get().begin(moment));
         let (queue, changed) = (WaitQueue::default(), AtomicBool::new(false));
         let state = Arc::new(State {
             limit,
+            follower,
             queue,
             clock,
             settings,
@@ -161,6 +167,15 @@ impl State {
         }
     }
 
+    /// Takes over what the upstream tells of its quota, if that is followed. Waiters whose turn is
+    /// another now are told.
+    fn follow(&self, hint: &Hint, now: u64) {
+        let told = |follower: &Follower| follower.told(hint, now);
+        if self.follower.as_ref().is_some_and(told) {
+            self.bucket().notify();
+        }
+    }
+
     fn waited(&self, ticket: &LimitTicket, now: u64) {
         self.tally.took(0, now.saturating_sub(ticket.joined));
     }
@@ -245,6 +260,12 @@ impl Gate for LimitGate {
             }
             CallEvent::Upgraded(outcome) => end_upgraded(self, taken, outcome, now),
             _ => {}
+        }
+    }
+
+    fn told(&self, taken: &LimitPass, hint: &Hint, now: &Now) {
+        if taken.counted {
+            self.state.follow(hint, now.by(&self.state.clock));
         }
     }
 }

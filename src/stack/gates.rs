@@ -13,6 +13,7 @@ use crate::{
         LimitedCall, Quoted, Read, TicketPoll, Unsent,
     },
     keyed::ByHost,
+    protocol::Hint,
     rate_limit::LimitGate,
     run::Call,
     throttle::ThrottleGate,
@@ -56,6 +57,10 @@ impl<G: Gate> Gate for InTimed<G> {
     #[inline(always)]
     fn event(&self, pass: &mut Self::Pass, event: CallEvent, now: &Now) {
         self.0.event(pass, event, now);
+    }
+
+    fn told(&self, pass: &Self::Pass, hint: &Hint, now: &Now) {
+        self.0.told(pass, hint, now);
     }
 
     #[inline(always)]

@@ -11,9 +11,11 @@ mod keys;
 #[cfg(feature = "tonic-014")]
 mod not_sent;
 mod own_body;
+mod provider;
 mod rate_limit;
 mod rejections;
 #[cfg(all(feature = "reqwest-012", feature = "reqwest-013"))]
 mod reqwest;
 mod results;
 mod strange_headers;
+mod usage;

@@ -45,7 +45,7 @@ pub(crate) struct Pace {
     pub(crate) interval: u64,
     /// `burst * interval`.
     pub(crate) capacity: u64,
-    pub(crate) burst: u32,
+    pub(crate) burst: u64,
     pub(crate) scale: Scale,
 }
 
@@ -68,11 +68,11 @@ impl Quota {
     #[inline]
     pub(crate) fn pace(&self) -> Pace {
         let word = self.word.load(Ordering::Relaxed);
-        let burst = (word >> 37) as u32;
+        let burst = word >> 37;
         let interval = u64::from(word as u32) << (word >> 32 & 31);
         Pace {
             interval,
-            capacity: interval * u64::from(burst),
+            capacity: interval * burst,
             burst,
             scale: self.scale,
         }
@@ -85,10 +85,10 @@ impl Quota {
 }
 
 impl Scale {
-    const COARSE: Self = Self { bits: 2 };
+    pub(crate) const COARSE: Self = Self { bits: 2 };
     const FINE: Self = Self { bits: 7 };
 
-    fn of(rate: Rate) -> Self {
+    pub(crate) fn of(rate: Rate) -> Self {
         if u128::from(rate.count()) * 1000 > rate.per().as_nanos() {
             Self::FINE
         } else {
@@ -211,7 +211,7 @@ fn pack(rate: Rate, burst: u32, scale: Scale) -> Result<u64, ConfigError> {
 }
 
 /// The interval as `mantissa << shift`, rounded up.
-fn interval(rate: Rate, scale: Scale) -> Result<(u64, u32), ConfigError> {
+pub(crate) fn interval(rate: Rate, scale: Scale) -> Result<(u64, u32), ConfigError> {
     let refuse = |fix| Err(ConfigError::new("rate", rate, fix));
     if rate.count() == 0 {
         return refuse("allow at least 1 unit; to stop all calls, use another means than a rate");
@@ -341,7 +341,7 @@ mod tests {
             if let Ok(quota) = Quota::new(rate, burst) {
                 let pace = quota.pace();
                 let exact = (u128::from(nanos) << pace.scale.bits).div_ceil(u128::from(count));
-                prop_assert_eq!(pace.burst, burst);
+                prop_assert_eq!(pace.burst, u64::from(burst));
                 prop_assert!(u128::from(pace.interval) >= exact);
                 prop_assert!(u128::from(pace.interval) - exact <= exact >> 31);
                 prop_assert_eq!(pace.capacity, pace.interval * u64::from(burst));

@@ -35,13 +35,13 @@ impl Tat {
     }
 
     #[inline]
-    pub(crate) fn acquire(&self, pace: Pace, cost: u32, now: u64) -> Result<(), OverLimit> {
+    pub(crate) fn acquire(&self, pace: Pace, cost: u64, now: u64) -> Result<(), OverLimit> {
         self.take(pace, cost, now).map(|_| ())
     }
 
     /// As [`acquire`](Self::acquire), for a caller that may have to undo it.
     #[inline]
-    pub(crate) fn take(&self, pace: Pace, cost: u32, now: u64) -> Result<Change, OverLimit> {
+    pub(crate) fn take(&self, pace: Pace, cost: u64, now: u64) -> Result<Change, OverLimit> {
         self.take_late(pace, cost, now, now)
     }
 
@@ -54,7 +54,7 @@ impl Tat {
     pub(crate) fn take_late(
         &self,
         pace: Pace,
-        cost: u32,
+        cost: u64,
         due: u64,
         now: u64,
     ) -> Result<Change, OverLimit> {
@@ -69,7 +69,7 @@ impl Tat {
         self.change(pace.scale, due, |ahead| {
             // Neither overflows: `cost <= burst`, `capacity <= 2^57` and a tick. Of `ahead` what
             // the clock went back by may be a part, up to the whole range.
-            let ahead = ahead.saturating_add(u64::from(cost) * pace.interval);
+            let ahead = ahead.saturating_add(cost * pace.interval);
             match ahead.checked_sub(capacity) {
                 None | Some(0) => Ok(ahead),
                 Some(excess) => Err(OverLimit::until(pace.scale.nanos(excess))),
@@ -80,7 +80,7 @@ impl Tat {
     /// What costs nothing is free, also of a bucket in debt; what costs more than the burst never
     /// fits.
     #[cold]
-    fn take_unusual(&self, cost: u32) -> Result<Change, OverLimit> {
+    fn take_unusual(&self, cost: u64) -> Result<Change, OverLimit> {
         let before = self.word.load(Ordering::Relaxed);
         let unchanged = Change {
             before,
@@ -126,15 +126,15 @@ impl Tat {
             .compare_exchange(after, before, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    pub(crate) fn refund(&self, pace: Pace, cost: u32, now: u64) {
+    pub(crate) fn refund(&self, pace: Pace, cost: u64, now: u64) {
         self.refund_if(pace, cost, now, || true);
     }
 
     /// Refunds if `owned` still holds after the TAT was read and before it is changed, which is
     /// then one step with it: a key that takes an indebted bucket over, and admits, has changed its
     /// TAT.
-    pub(crate) fn refund_if(&self, pace: Pace, cost: u32, now: u64, owned: impl Fn() -> bool) {
-        let units = u64::from(cost).saturating_mul(pace.interval);
+    pub(crate) fn refund_if(&self, pace: Pace, cost: u64, now: u64, owned: impl Fn() -> bool) {
+        let units = cost.saturating_mul(pace.interval);
         // A full bucket is left alone: there is no room for what comes back, and no error to
         // report.
         let _ = self.change(pace.scale, now, |ahead| {
@@ -146,8 +146,8 @@ impl Tat {
         });
     }
 
-    pub(crate) fn charge(&self, pace: Pace, cost: u32, now: u64) -> Change {
-        let units = u64::from(cost).saturating_mul(pace.interval);
+    pub(crate) fn charge(&self, pace: Pace, cost: u64, now: u64) -> Change {
+        let units = cost.saturating_mul(pace.interval);
         self.raise(pace.scale, now, |ahead| ahead.saturating_add(units))
     }
 
@@ -159,9 +159,13 @@ impl Tat {
         })
     }
 
-    pub(crate) fn available(&self, pace: Pace, now: u64) -> u32 {
-        let free = pace.capacity.saturating_sub(self.ahead(pace.scale, now)) / pace.interval;
-        u32::try_from(free).unwrap_or(u32::MAX)
+    /// Moves the TAT so far ahead at least: somebody else has used what lies before it.
+    pub(crate) fn raise_to(&self, scale: Scale, least: u64, now: u64) {
+        self.raise(scale, now, |ahead| ahead.max(least));
+    }
+
+    pub(crate) fn available(&self, pace: Pace, now: u64) -> u64 {
+        pace.capacity.saturating_sub(self.ahead(pace.scale, now)) / pace.interval
     }
 
     /// How far the TAT lies ahead of `now`; 0 if it has passed.

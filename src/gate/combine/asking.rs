@@ -11,6 +11,7 @@ use crate::{
         Admission, Admit, CallEvent, Closes, Completion, Controlled, Demand, Gate, Inquiry,
         LimitedCall, Quoted, Read, TicketPoll, Unsent,
     },
+    protocol::Hint,
 };
 
 /// A gate that asks closures what a request needs, each once, and what its response has cost. `A`
@@ -143,6 +144,10 @@ impl<G: Gate, A: Asks> Gate for Asking<G, A> {
     #[inline(always)]
     fn event(&self, pass: &mut Self::Pass, event: CallEvent, now: &Now) {
         self.gate.event(pass, event, now);
+    }
+
+    fn told(&self, pass: &Self::Pass, hint: &Hint, now: &Now) {
+        self.gate.told(pass, hint, now);
     }
 
     #[inline(always)]

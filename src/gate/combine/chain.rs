@@ -9,6 +9,7 @@ use crate::{
         Admission, Admit, CallEvent, Closes, Completion, Gate, Inquiry, LimitedCall, Quoted, Read,
         TicketPoll, Unsent, Visit,
     },
+    protocol::Hint,
 };
 
 /// Two gates: a call must be admitted by both, the first asked first. What the first granted is
@@ -166,6 +167,11 @@ impl<A: Gate, B: Gate> Gate for Chain<A, B> {
     fn event(&self, (first, second): &mut Self::Pass, event: CallEvent, now: &Now) {
         self.first.event(first, event, now);
         self.second.event(second, event, now);
+    }
+
+    fn told(&self, (first, second): &Self::Pass, hint: &Hint, now: &Now) {
+        self.first.told(first, hint, now);
+        self.second.told(second, hint, now);
     }
 
     #[inline(always)]

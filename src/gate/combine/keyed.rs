@@ -15,6 +15,7 @@ use crate::{
         },
     },
     keyed::{FindKey, HasKey, Missing, partitions::Partition},
+    protocol::Hint,
 };
 
 /// A gate of its own for each key that a closure `F` finds in requests. It rejects only what is
@@ -128,6 +129,12 @@ impl<F: HasKey<Key: Send + Sync>, G: Keyable> Gate for Keyed<F, G> {
         gate.event(held, event, now);
         if matches!(event, CallEvent::Sent | CallEvent::Upgraded(_)) && !gate.owes(held) {
             pass.0 = None;
+        }
+    }
+
+    fn told(&self, pass: &Self::Pass, hint: &Hint, now: &Now) {
+        if let Some((place, held)) = &pass.0 {
+            self.of(place).told(held, hint, now);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
         Admission, Admit, CallEvent, Closes, Completion, Controlled, Gate, Inquiry, LimitedCall,
         Quoted, Read, TicketPoll, Unsent,
     },
+    protocol::Hint,
 };
 
 impl<G: Controlled> Controlled for Option<G> {
@@ -62,6 +63,12 @@ impl<G: Gate> Gate for Option<G> {
     fn event(&self, pass: &mut Self::Pass, event: CallEvent, now: &Now) {
         if let (Some(gate), Some(pass)) = (self, pass) {
             gate.event(pass, event, now);
+        }
+    }
+
+    fn told(&self, pass: &Self::Pass, hint: &Hint, now: &Now) {
+        if let (Some(gate), Some(pass)) = (self, pass) {
+            gate.told(pass, hint, now);
         }
     }
 

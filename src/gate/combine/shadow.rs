@@ -18,6 +18,7 @@ use crate::{
         Read, TicketPoll, Unsent,
     },
     observe::{self, Event, Instance, Observed, Rejections, Tally, register},
+    protocol::Hint,
 };
 
 /// A gate that rejects nothing, and counts what it would have rejected: for settings that are to be
@@ -214,6 +215,10 @@ impl<G: Gate> Gate for Shadow<G> {
     #[inline]
     fn event(&self, pass: &mut Self::Pass, event: CallEvent, now: &Now) {
         self.gate.event(pass, event, now);
+    }
+
+    fn told(&self, pass: &Self::Pass, hint: &Hint, now: &Now) {
+        self.gate.told(pass, hint, now);
     }
 }
 

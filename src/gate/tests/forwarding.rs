@@ -24,7 +24,7 @@ use crate::{
         partitions::{Evict, Factory},
     },
     observe::Tally,
-    protocol::Quota,
+    protocol::{Hint, Quota},
 };
 
 /// A gate that writes down what it is told.
@@ -97,6 +97,10 @@ impl Gate for Logs {
             CallEvent::Used(_) => "used",
             CallEvent::Upgraded(_) => "upgraded",
         });
+    }
+
+    fn told(&self, _: &u8, _: &Hint, _: &Now) {
+        self.tell("told");
     }
 
     fn closing<B>(&self, visit: &mut impl FnMut(&dyn Closes) -> ControlFlow<B>) -> ControlFlow<B> {
@@ -262,6 +266,7 @@ fn tell<G: Admit<u32> + Read<u32>>(gate: &G) {
     gate.event(&mut pass, CallEvent::Head, &now);
     gate.event(&mut pass, CallEvent::Hint(SECOND), &now);
     gate.event(&mut pass, CallEvent::Used(2), &now);
+    gate.told(&pass, &Hint::new(), &now);
     gate.limits(LimitedCall::Sent(&pass), &mut |limit| {
         limit.quotas(&now, &mut Vec::new());
     });

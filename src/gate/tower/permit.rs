@@ -6,7 +6,7 @@ use crate::{
     Outcome,
     ambient::clock::Now,
     gate::{Admit, CallEvent, Completion, Gate, LimitedCall, Read},
-    protocol::{Quota, Settle},
+    protocol::{Hint, Quota, Settle},
     sync::Held,
 };
 
@@ -110,6 +110,12 @@ impl<G: Gate + Send + Sync + 'static> Settle for Permit<G> {
 
     fn honor(&mut self, retry_after: Duration) {
         self.event(CallEvent::Hint(retry_after));
+    }
+
+    fn told(&mut self, hint: &Hint) {
+        if let Some(gate) = &self.gate {
+            gate.told(&self.pass, hint, &Now::unread());
+        }
     }
 
     fn answered(&mut self) {

@@ -5,12 +5,13 @@ use http::{HeaderMap, Request, StatusCode, request::Parts};
 use super::{
     Attempt, CloneBody, CopyBody, RecordBody, deadline_fields,
     error::Cause,
-    rules::{AdviceRule, ClassifyRule, IdempotentRule, ResendRule, SettingsRule},
+    rules::{AdviceRule, ClassifyRule, HintRule, IdempotentRule, ResendRule, SettingsRule},
     status::Statuses,
 };
 use crate::{Deadline, Outcome, protocol::Advice};
 
 mod calls;
+mod hints;
 mod reading;
 
 /// HTTP on the asking side: rejections are errors, boxed as is tower's convention.
@@ -42,6 +43,7 @@ pub struct Client<K = RecordBody> {
     advice: Option<AdviceRule>,
     settings: Option<SettingsRule>,
     before_retry: Option<ResendRule>,
+    hints: Option<HintRule>,
 }
 
 /// A request extension that declares this one request idempotent, whatever its method.
@@ -71,6 +73,7 @@ impl Client {
             advice: None,
             settings: None,
             before_retry: None,
+            hints: None,
         }
     }
 }
@@ -274,6 +277,7 @@ impl<K> Client<K> {
             advice,
             settings,
             before_retry,
+            hints,
             ..
         } = self;
         Client {
@@ -289,6 +293,7 @@ impl<K> Client<K> {
             advice,
             settings,
             before_retry,
+            hints,
         }
     }
 

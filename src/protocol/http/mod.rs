@@ -46,7 +46,8 @@
 //! clock otherwise. Of two fields the larger counts. `Client` also reads, on any response, quotas
 //! with nothing left, in three forms: `RateLimit: "api";r=0;t=30`, `RateLimit: limit=100,
 //! remaining=0, reset=30`, and `RateLimit-Remaining: 0` with `RateLimit-Reset: 30`. A result whose
-//! outcome is `Ignore` says nothing, so none of its fields are read.
+//! outcome is `Ignore` says nothing, so none of its fields are read. What providers send in
+//! fields of their own is in [`provider`].
 
 mod attempt;
 mod client;
@@ -57,6 +58,7 @@ mod head;
 mod keep_body;
 #[cfg(feature = "serde")]
 mod problem;
+pub mod provider;
 mod rate_limit_fields;
 mod rejection_body;
 mod replay;
@@ -71,6 +73,7 @@ mod structured;
 mod tracked_body;
 mod until_body_end;
 mod upgrade;
+pub mod usage;
 mod x_rate_limit;
 
 pub use attempt::Attempt;

@@ -46,7 +46,7 @@ fn write_fields(headers: &mut HeaderMap, quota: &Quota, goes_on: bool) {
 }
 
 fn policy_item(quota: &Quota) -> String {
-    let name = policy_name(quota.name, quota.part, quota.rate.is_none());
+    let name = name_of(quota);
     let allotted = allotted(quota);
     let mut item = format!("{};q={}", Quoted(&name), allotted.units);
     if let Some(unit) = quota.unit {
@@ -56,15 +56,15 @@ fn policy_item(quota: &Quota) -> String {
         item += &format!(";w={window}");
     }
     push_partition(&mut item, quota);
-    if allotted.units != u64::from(quota.burst) {
-        item += &format!(";tower-keep-burst={}", quota.burst);
+    if allotted.units != quota.burst {
+        item += &format!(";tower-keep-burst={}", quota.burst.min(LARGEST));
     }
     item
 }
 
 fn limit_item(quota: &Quota) -> String {
-    let name = policy_name(quota.name, quota.part, quota.rate.is_none());
-    let mut item = format!("{};r={}", Quoted(&name), quota.available);
+    let name = name_of(quota);
+    let mut item = format!("{};r={}", Quoted(&name), quota.available.min(LARGEST));
     if let Some(reset) = seconds_to_reset(quota) {
         item += &format!(";t={reset}");
     }
@@ -161,7 +161,7 @@ pub(super) struct Allotted {
 
 pub(super) fn allotted(quota: &Quota) -> Allotted {
     let of_rate = quota.rate.map(|rate| policy(rate, quota.burst));
-    let (units, window) = of_rate.map_or((u64::from(quota.burst), None), |(units, window)| {
+    let (units, window) = of_rate.map_or((quota.burst.min(LARGEST), None), |(units, window)| {
         (units, Some(window))
     });
     Allotted { units, window }
@@ -173,11 +173,13 @@ pub(super) fn allotted(quota: &Quota) -> Allotted {
 /// So a sliding window of 100 in 60 s is `q=100;w=60`, and a token bucket of 100/s with a burst of
 /// 2 is `q=100;w=1`. Why not the burst as `q` there? A client that believes 2 in a second to be all
 /// would use a fiftieth of its limit.
-fn policy(rate: Rate, burst: u32) -> (u64, u64) {
-    // 64 bits by 94, and 32 by 94, fit; what saturates is above the largest number that the field
+fn policy(rate: Rate, burst: u64) -> (u64, u64) {
+    // 64 bits by 94 saturate; what saturates is above the largest number that the field
     // can hold.
     let (count, per) = (u128::from(rate.count()), rate.per().as_nanos());
-    let refill = (u128::from(burst) * per).div_ceil((count * SECOND).max(1));
+    let refill = u128::from(burst)
+        .saturating_mul(per)
+        .div_ceil((count * SECOND).max(1));
     let window = u64::try_from(refill).unwrap_or(LARGEST).clamp(1, LARGEST);
     let units = (u128::from(window) * SECOND).saturating_mul(count) / per.max(1);
     (u64::try_from(units).unwrap_or(LARGEST).min(LARGEST), window)
@@ -194,6 +196,15 @@ fn add(headers: &mut HeaderMap, field: HeaderName, item: &str, goes_on: bool) {
     headers.remove(&field);
     for line in lines {
         headers.append(&field, line);
+    }
+}
+
+/// The policy's name: that of a dimension behind the instance's.
+fn name_of(quota: &Quota) -> Cow<'static, str> {
+    match (quota.name, quota.dimension) {
+        (_, None) => policy_name(quota.name, quota.part, quota.rate.is_none()),
+        (None, Some(dimension)) => dimension.into(),
+        (Some(name), Some(dimension)) => format!("{name}-{dimension}").into(),
     }
 }
 

@@ -32,7 +32,7 @@ fn wait(value: &HeaderValue, headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-fn sent_at(headers: &HeaderMap) -> Option<SystemTime> {
+pub(super) fn sent_at(headers: &HeaderMap) -> Option<SystemTime> {
     headers.get(DATE).and_then(date)
 }
 

@@ -5,7 +5,10 @@ use std::{fmt, ops::Deref};
 use http::{HeaderMap, StatusCode, request::Parts, response};
 
 use super::head::RequestHead;
-use crate::{CallSettings, Outcome, Rejected, protocol::Advice};
+use crate::{
+    CallSettings, Outcome, Rejected,
+    protocol::{Advice, Hint},
+};
 
 /// A user's closure. Protocols are copied freely, so it is kept for as long as the program runs;
 /// one that captures nothing takes no memory.
@@ -26,6 +29,9 @@ pub(super) type SettingsRule = Rule<dyn Fn(&RequestHead<'_>) -> CallSettings + S
 
 /// Changes a request that is sent again.
 pub(super) type ResendRule = Rule<dyn Fn(&mut Parts) + Send + Sync>;
+
+/// What a response tells of the upstream's limits.
+pub(super) type HintRule = Rule<dyn Fn(&response::Parts) -> Option<Hint> + Send + Sync>;
 
 /// Which methods, by their path, are idempotent.
 #[cfg(feature = "tonic-014")]
@@ -66,6 +72,14 @@ impl SettingsRule {
 
 impl ResendRule {
     pub(super) fn new(rule: impl Fn(&mut Parts) + Send + Sync + 'static) -> Self {
+        Self(Box::leak(Box::new(rule)))
+    }
+}
+
+impl HintRule {
+    pub(super) fn new(
+        rule: impl Fn(&response::Parts) -> Option<Hint> + Send + Sync + 'static,
+    ) -> Self {
         Self(Box::leak(Box::new(rule)))
     }
 }

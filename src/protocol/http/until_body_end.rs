@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Classify, Deadline, Outcome, Rejected,
-    protocol::{Advice, PrimaryError, Proof, Protocol, Quota, Settle, WouldReject},
+    protocol::{Advice, Hint, PrimaryError, Proof, Protocol, Quota, Settle, WouldReject},
 };
 
 /// Holds a call's permit until the response's body ends, over any protocol of HTTP responses.
@@ -54,7 +54,14 @@ pub struct UntilBodyEnd<P> {
 }
 
 /// Notes what another protocol says of a result, in place of settling.
-pub struct Note<'a>(&'a Cell<Option<Noted>>);
+pub struct Note<'a>(&'a Notes);
+
+/// What is noted of one result.
+#[derive(Default)]
+struct Notes {
+    end: Cell<Option<Noted>>,
+    hint: Cell<Option<Hint>>,
+}
 
 /// What a protocol says of a result.
 #[derive(Debug, Clone, Copy)]
@@ -108,9 +115,12 @@ where
         result: Result<Response<B>, Err>,
         mut permit: T,
     ) -> Result<Self::Response<T>, Self::Error> {
-        let note = Cell::new(None);
-        let result = self.protocol.settle(result, Note(&note));
-        match (result, note.get()) {
+        let notes = Notes::default();
+        let result = self.protocol.settle(result, Note(&notes));
+        if let Some(hint) = notes.hint.take() {
+            permit.told(&hint);
+        }
+        match (result, notes.end.get()) {
             (Ok(response), Some(Noted::Settled(Outcome::Success, retry_after))) => {
                 if let Some(retry_after) = retry_after {
                     permit.honor(retry_after);
@@ -220,11 +230,15 @@ where
 
 impl Settle for Note<'_> {
     fn settle(self, outcome: Outcome, retry_after: Option<Duration>) {
-        self.0.set(Some(Noted::Settled(outcome, retry_after)));
+        self.0.end.set(Some(Noted::Settled(outcome, retry_after)));
     }
 
     fn cut_short(self, late: bool) {
-        self.0.set(Some(Noted::CutShort(late)));
+        self.0.end.set(Some(Noted::CutShort(late)));
+    }
+
+    fn told(&mut self, hint: &Hint) {
+        self.0.hint.set(Some(hint.clone()));
     }
 }
 

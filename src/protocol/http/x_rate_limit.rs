@@ -23,7 +23,7 @@ pub enum XRateLimit {
 /// The quota that a response tells by these fields, which have room for one.
 #[derive(Debug, Clone, Copy)]
 struct Told {
-    available: u32,
+    available: u64,
     reset: u64,
 }
 

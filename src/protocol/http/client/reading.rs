@@ -9,7 +9,7 @@ use super::Client;
 use crate::{
     Classify, Outcome, Rejected,
     protocol::{
-        Advice, PrimaryError, Proof, Protocol, Sent, Settle, WouldReject,
+        Advice, Hint, PrimaryError, Proof, Protocol, Sent, Settle, WouldReject,
         http::{
             error::Cause,
             rate_limit_fields, retry_after,
@@ -40,13 +40,20 @@ where
     fn settle<T: Settle>(
         &self,
         result: Result<Response<B>, Err>,
-        permit: T,
+        mut permit: T,
     ) -> Result<Response<B>, BoxError> {
         let mut result = result.map_err(Into::into);
         match &mut result {
             Ok(response) => {
                 let outcome = outcome_of(response, self.classifier);
-                let hint = come_back_after(outcome, response);
+                let told = match outcome {
+                    Outcome::Ignore => None,
+                    _ => self.hint_of(response),
+                };
+                if let Some(told) = &told {
+                    permit.told(told);
+                }
+                let hint = come_back_after(outcome, response, told.as_ref());
                 upgrade::guard(response);
                 upgrade::settle(response, permit, outcome, hint);
             }
@@ -127,7 +134,10 @@ impl<K> Client<K> {
         if let Some(advice) = told {
             return advice;
         }
-        let after = retry_after::parse(response.headers());
+        let after = self
+            .hint_of_shared(response)
+            .and_then(|hint| hint.retry_after)
+            .or_else(|| retry_after::parse(response.headers()));
         let bad = matches!(outcome, Outcome::Failure | Outcome::Overload);
         let by_table = match status::meaning(status).1 {
             Retried::Always => bad,
@@ -147,11 +157,18 @@ impl<K> Client<K> {
 
 /// When the upstream wants to hear of us again. `Retry-After` goes before `RateLimit`, as the draft
 /// has it, where it can mean that: on a success it cannot, but "nothing left" does.
-fn come_back_after<B>(outcome: Outcome, response: &Response<B>) -> Option<Duration> {
+/// A hint says the same as `Retry-After`, more exactly.
+fn come_back_after<B>(
+    outcome: Outcome,
+    response: &Response<B>,
+    hint: Option<&Hint>,
+) -> Option<Duration> {
     let asked = match outcome {
         Outcome::Ignore => return None,
         Outcome::Success => None,
-        Outcome::Failure | Outcome::Overload => retry_after::parse(response.headers()),
+        Outcome::Failure | Outcome::Overload => hint
+            .and_then(|hint| hint.retry_after)
+            .or_else(|| retry_after::parse(response.headers())),
     };
     asked.or_else(|| rate_limit_fields::used_up(response))
 }

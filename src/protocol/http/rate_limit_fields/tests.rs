@@ -9,6 +9,7 @@ fn written(quota: Quota) -> [String; 2] {
 }
 
 const QUOTA: Quota = Quota {
+    dimension: None,
     name: None,
     part: 0,
     unit: None,

@@ -1,0 +1,94 @@
+//! A limit that somebody else keeps, followed by what they tell of it.
+//!
+//! An upstream that enforces a quota tells with each answer how much of it is left, and when it is
+//! whole again. A client that only reacts once nothing is left sends all that is in flight beyond
+//! it in vain. One that copies the number that is left forgets that the quota refills, and stands
+//! still until the next answer. So the quota is kept as what it is, a token bucket, and each
+//! answer sets its state ([`WideBucket::told`]).
+//!
+//! **Guarantee.** Nothing that is told keeps it empty for longer than until the reset that was
+//! told, or the longest one that is believed. It only ever lowers what the limit beside it admits.
+
+use std::time::Duration;
+
+use crate::{
+    algorithm::{Limit, OverLimit, Rate, token_bucket::narrow, wide_bucket::WideBucket},
+    config::ConfigError,
+};
+
+/// An upstream's quota as it was last told. Admits everything until then.
+#[derive(Debug)]
+pub(crate) struct Followed(WideBucket);
+
+impl Followed {
+    pub(crate) fn new() -> Self {
+        Self(WideBucket::open())
+    }
+
+    /// Sets what is left: see [`WideBucket::told`].
+    pub(crate) fn told(&self, limit: u64, remaining: u64, times: (u64, u64), now: u64) {
+        self.0.told(limit, remaining, times, now);
+    }
+}
+
+impl Limit for Followed {
+    fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
+        self.acquire_late(cost, now, now)
+    }
+
+    fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), OverLimit> {
+        // A cost above an upstream's whole quota is for the upstream to reject: what was told may
+        // be wrong, and a call that nothing admits would never learn better.
+        let cost = u64::from(cost).min(self.0.burst());
+        self.0.take_late(cost, due, now).map(|_| ())
+    }
+
+    fn wait(&self, units: u64, now: u64) -> Duration {
+        Duration::from_nanos(self.0.wait(units, now))
+    }
+
+    fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
+        let cost = u64::from(cost).min(self.0.burst());
+        if cost == 0 {
+            return Duration::ZERO;
+        }
+        self.wait(before.saturating_add(cost), now)
+    }
+
+    fn refund(&self, cost: u32, now: u64) {
+        self.0.give_back(u64::from(cost).min(self.0.burst()), now);
+    }
+
+    fn charge(&self, cost: u32, now: u64) {
+        self.0.charge(cost.into(), now);
+    }
+
+    fn close_until(&self, until: u64, now: u64) {
+        self.0.close_until(until, now);
+    }
+
+    fn reset(&self, now: u64) {
+        self.0.reset(now);
+    }
+
+    fn available(&self, now: u64) -> u32 {
+        narrow(self.0.available(now))
+    }
+
+    fn burst(&self) -> u32 {
+        narrow(self.0.burst())
+    }
+
+    /// Any: see [`acquire_late`](Self::acquire_late).
+    fn largest_cost(&self) -> u32 {
+        u32::MAX
+    }
+
+    fn rate(&self) -> Rate {
+        self.0.rate()
+    }
+
+    fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
+        self.0.update(rate, burst.into())
+    }
+}

@@ -1,0 +1,258 @@
+//! A token bucket of 64-bit units: micro-dollars, tokens of a language model, bytes.
+//!
+//! The same arithmetic as that of a [`TokenBucket`](super::TokenBucket), and the same word of
+//! state. Its rate and burst are two words and not one, because a burst of 64 bits leaves no room
+//! for an interval beside it. A call that races a change of both may read the new rate with the old
+//! burst, or the other way round. It is then admitted by at most the larger burst, because the
+//! capacity is not stored: it is the burst times the interval that was read.
+//!
+//! **Guarantee.** Any span of time `W` admits at most `burst + W / T` units. `T` is a unit's share
+//! of time, rounded up by less than one part in two thousand million or a 128th of a nanosecond.
+
+use crate::{
+    algorithm::{
+        OverLimit, Rate,
+        token_bucket::{
+            quota::{Pace, Scale, interval},
+            tat::{Change, Tat},
+        },
+    },
+    config::ConfigError,
+    sync::{AtomicU64, Ordering},
+};
+
+/// A limit on a rate of 64-bit units, with bursts. Starts full.
+#[derive(Debug)]
+pub(crate) struct WideBucket {
+    /// One unit's share of time, in the scale. Relaxed, like `burst`: neither publishes anything,
+    /// and a call that reads one old and one new is described above.
+    interval: AtomicU64,
+    /// The most that is taken at once, and at least 1. `burst * interval` fits the scale.
+    burst: AtomicU64,
+    scale: Scale,
+    tat: Tat,
+}
+
+impl WideBucket {
+    /// A full bucket.
+    #[cfg(test)]
+    pub(crate) fn new(rate: Rate, burst: u64) -> Result<Self, ConfigError> {
+        let scale = Scale::of(rate);
+        let interval = checked(rate, burst, scale)?;
+        Ok(Self {
+            interval: AtomicU64::new(interval),
+            burst: AtomicU64::new(burst),
+            scale,
+            tat: Tat::full(),
+        })
+    }
+
+    /// A bucket that rejects nothing until it is [told](Self::told) more.
+    pub(crate) fn open() -> Self {
+        Self {
+            interval: AtomicU64::new(1),
+            burst: AtomicU64::new(Scale::COARSE.max_ahead()),
+            scale: Scale::COARSE,
+            tat: Tat::full(),
+        }
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        let interval = self.interval.load(Ordering::Relaxed);
+        let burst = self.burst.load(Ordering::Relaxed);
+        Pace {
+            interval,
+            // A mixture of two settings may not fit.
+            capacity: interval.saturating_mul(burst).min(self.scale.max_ahead()),
+            burst,
+            scale: self.scale,
+        }
+    }
+
+    /// Takes `cost` units, or none.
+    pub(crate) fn take_late(&self, cost: u64, due: u64, now: u64) -> Result<Change, OverLimit> {
+        self.tat.take_late(self.pace(), cost, due, now)
+    }
+
+    /// Takes back what [`take_late`](Self::take_late) took, or as much of it as there is room for.
+    pub(crate) fn give_back(&self, cost: u64, now: u64) {
+        self.tat.refund(self.pace(), cost, now);
+    }
+
+    pub(crate) fn charge(&self, cost: u64, now: u64) {
+        self.tat.charge(self.pace(), cost, now);
+    }
+
+    pub(crate) fn close_until(&self, until: u64, now: u64) {
+        self.tat.close_until(self.pace(), until, now);
+    }
+
+    pub(crate) fn reset(&self, now: u64) {
+        self.tat.reset(self.scale, now);
+    }
+
+    /// Returns how many nanoseconds until `units` more have all fitted, one after the other.
+    pub(crate) fn wait(&self, units: u64, now: u64) -> u64 {
+        self.tat.wait(self.pace(), units, now)
+    }
+
+    pub(crate) fn available(&self, now: u64) -> u64 {
+        self.tat.available(self.pace(), now)
+    }
+
+    pub(crate) fn burst(&self) -> u64 {
+        self.burst.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn rate(&self) -> Rate {
+        self.pace().rate()
+    }
+
+    /// Changes rate and burst. What was used stays used, as the time that it takes.
+    pub(crate) fn update(&self, rate: Rate, burst: u64) -> Result<(), ConfigError> {
+        let interval = checked(rate, burst, self.scale)?;
+        self.set(interval, burst);
+        Ok(())
+    }
+
+    fn set(&self, interval: u64, burst: u64) {
+        self.interval.store(interval, Ordering::Relaxed);
+        self.burst.store(burst, Ordering::Relaxed);
+    }
+
+    /// Somebody else counts the same units: of `limit` there are `remaining` left, and all are back
+    /// in `full_in` nanoseconds.
+    ///
+    /// The theoretical arrival time of a bucket *is* the moment at which it is full, so what is
+    /// told is its state. The pace follows: the missing units come back in that time, each after
+    /// `slowest` nanoseconds at most. So a bucket that has nothing
+    /// left has one unit after one share, and never later than `full_in`. Units that were taken
+    /// here and are not counted there yet stay taken.
+    pub(crate) fn told(
+        &self,
+        limit: u64,
+        remaining: u64,
+        (full_in, slowest): (u64, u64),
+        now: u64,
+    ) {
+        let limit = limit.max(1);
+        let missing = limit.saturating_sub(remaining);
+        let full_in = self.scale.units(full_in).min(self.scale.max_ahead());
+        if missing == 0 || full_in == 0 {
+            return;
+        }
+        let slowest = self.scale.units(slowest).max(1);
+        let interval = full_in.div_ceil(missing).clamp(1, slowest);
+        let burst = limit.min(self.scale.max_ahead() / interval).max(1);
+        self.set(interval, burst);
+        let used = burst.saturating_sub(remaining).saturating_mul(interval);
+        self.tat.raise_to(self.scale, used.min(full_in), now);
+    }
+}
+
+fn checked(rate: Rate, burst: u64, scale: Scale) -> Result<u64, ConfigError> {
+    let (mantissa, shift) = interval(rate, scale)?;
+    let interval = mantissa << shift;
+    let refuse = |fix| Err(ConfigError::new("burst", burst, fix));
+    if burst == 0 {
+        return refuse("allow at least 1 unit at once");
+    }
+    if u128::from(interval) * u128::from(burst) > u128::from(scale.max_ahead()) {
+        return refuse("lower it, or raise the rate: it takes more than a year to refill");
+    }
+    Ok(interval)
+}
+
+#[cfg(all(test, not(keep_loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn counts_more_units_than_32_bits_hold() {
+        // 10 000 dollars a day, in micro-dollars.
+        let money = WideBucket::new(Rate::per_day(10_000_000_000), 10_000_000_000).unwrap();
+        assert!(money.take_late(9_999_999_999, 0, 0).is_ok());
+        assert_eq!(money.available(0), 1);
+        assert_eq!(
+            money.take_late(10_000_000_001, 0, 0),
+            Err(OverLimit::CostAboveBurst)
+        );
+        assert!(money.take_late(2, 0, 0).is_err());
+        assert!(money.take_late(1, 0, 0).is_ok());
+    }
+
+    #[test]
+    fn follows_what_is_told_and_no_further() {
+        let bucket = WideBucket::open();
+        assert!(bucket.take_late(1 << 40, 0, 0).is_ok());
+        // 60 a minute, of which 3 are left.
+        bucket.told(60, 3, (57 * SECOND, u64::MAX), 0);
+        assert_eq!(bucket.available(0), 3);
+        assert_eq!(bucket.available(SECOND), 4);
+        // Nothing is left: one comes after a second, not after a minute.
+        bucket.told(60, 0, (60 * SECOND, u64::MAX), SECOND);
+        assert_eq!(bucket.available(SECOND), 0);
+        assert_eq!(bucket.available(2 * SECOND), 1);
+        assert_eq!(bucket.available(61 * SECOND), 60);
+        // No slower than one in 100 ms.
+        bucket.told(1, 0, (3600 * SECOND, SECOND / 10), 61 * SECOND);
+        assert_eq!(bucket.available(61 * SECOND + SECOND / 10), 1);
+    }
+
+    proptest! {
+        /// Whatever is told, in whatever order.
+        #[test]
+        fn a_unit_is_back_within_the_reset_that_was_told(
+            told in proptest::collection::vec(
+                (any::<u64>(), any::<u64>(), 0u64..1 << 60, 0u64..10 * SECOND), 1..20,
+            ),
+        ) {
+            let bucket = WideBucket::open();
+            let (mut now, mut full_at) = (0, 0u64);
+            for (limit, remaining, full_in, later) in told {
+                now += later;
+                bucket.told(limit, remaining, (full_in, u64::MAX), now);
+                full_at = full_at.max(now.saturating_add(full_in));
+                prop_assert!(bucket.available(full_at.saturating_add(1)) >= 1);
+            }
+        }
+
+        #[test]
+        fn never_more_than_is_told_is_left(
+            limit in 1u64..1 << 50, used in 1u64..1 << 50, seconds in 1u64..86_400,
+        ) {
+            let remaining = limit.saturating_sub(used);
+            let bucket = WideBucket::open();
+            bucket.told(limit, remaining, (seconds * SECOND, u64::MAX), 0);
+            // A share of time below the scale's unit is rounded up, so fewer may fit.
+            prop_assert!(bucket.available(0) <= remaining.max(1));
+        }
+
+        /// Against a bucket that keeps tokens as fractions.
+        #[test]
+        fn admits_what_a_naive_bucket_does(
+            calls in proptest::collection::vec((0u64..1 << 36, 0u64..2 * SECOND), 1..60),
+        ) {
+            let (rate, burst) = (1u64 << 34, 1u64 << 35);
+            let bucket = WideBucket::new(Rate::per_second(rate), burst).unwrap();
+            let (mut tokens, mut last, mut now) = (u128::from(burst) * u128::from(SECOND), 0, 0);
+            for (cost, later) in calls {
+                now += later;
+                let earned = u128::from(now - last) * u128::from(rate);
+                tokens = (tokens + earned).min(u128::from(burst) * u128::from(SECOND));
+                last = now;
+                let fits = cost == 0 || u128::from(cost) * u128::from(SECOND) <= tokens;
+                let taken = bucket.take_late(cost, now, now).is_ok();
+                // An interval that is rounded up errs towards admitting less.
+                prop_assert!(fits || !taken);
+                if taken {
+                    tokens -= u128::from(cost) * u128::from(SECOND);
+                }
+            }
+        }
+    }
+}

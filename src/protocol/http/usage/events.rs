@@ -1,0 +1,258 @@
+//! Server-sent events, line by line, without keeping them.
+
+/// Reads a `text/event-stream` as the HTML standard has it. Lines end with CRLF, LF or CR, and
+/// comments begin with a colon. An event may have several lines of `data`, and ends at an empty
+/// line.
+#[derive(Debug)]
+pub(super) struct Events {
+    place: Place,
+    /// The name of the field of this line, while that is read. A longer one is no field of ours.
+    name: Short,
+    /// The last byte was a CR: a LF that follows is of the same end.
+    after_cr: bool,
+    /// The bytes of a mark at the beginning of the stream that were read. `None` behind it.
+    mark: Option<usize>,
+    /// If true, the event has data already, and the next line of them is behind a line feed.
+    has_data: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In the name of a field.
+    Name,
+    /// Behind the colon, where one space is left out.
+    Space(Field),
+    Value(Field),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Data,
+    Event,
+    Other,
+}
+
+/// A piece of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Piece<'a> {
+    /// Some bytes of its data.
+    Data(&'a [u8]),
+    /// Some bytes of its name.
+    Name(&'a [u8]),
+    /// A line with its name begins: the last of several is the name.
+    NewName,
+    /// The end of it.
+    End,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Short {
+    bytes: [u8; 5],
+    length: usize,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self {
+            place: Place::Name,
+            name: Short::default(),
+            after_cr: false,
+            mark: Some(0),
+            has_data: false,
+        }
+    }
+}
+
+impl Events {
+    /// Reads some bytes, and tells `piece` what they are.
+    pub(super) fn feed(&mut self, bytes: &[u8], mut piece: impl FnMut(Piece<'_>)) {
+        let mut rest = self.skip_mark(bytes, &mut piece);
+        while let Some((&byte, after)) = rest.split_first() {
+            if std::mem::take(&mut self.after_cr) && byte == b'\n' {
+                rest = after;
+                continue;
+            }
+            if matches!(byte, b'\r' | b'\n') {
+                self.after_cr = byte == b'\r';
+                self.end_line(&mut piece);
+                rest = after;
+                continue;
+            }
+            rest = match self.place {
+                Place::Name => {
+                    self.in_name(byte, &mut piece);
+                    after
+                }
+                Place::Space(field) => {
+                    self.place = Place::Value(field);
+                    if byte == b' ' { after } else { rest }
+                }
+                Place::Value(field) => {
+                    let end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+                    let length = rest.iter().position(end).unwrap_or(rest.len());
+                    let (value, rest) = rest.split_at(length);
+                    match field {
+                        Field::Data => piece(Piece::Data(value)),
+                        Field::Event => piece(Piece::Name(value)),
+                        Field::Other => {}
+                    }
+                    rest
+                }
+            };
+        }
+    }
+
+    /// A byte order mark may stand at the beginning. What only looks like one is a part of a name.
+    fn skip_mark<'a>(&mut self, bytes: &'a [u8], piece: &mut impl FnMut(Piece<'_>)) -> &'a [u8] {
+        let mut rest = bytes;
+        while let Some(read) = self.mark {
+            let Some((byte, after)) = rest.split_first() else {
+                return rest;
+            };
+            if MARK.get(read) == Some(byte) {
+                rest = after;
+                self.mark = Some(read + 1).filter(|read| *read < MARK.len());
+                continue;
+            }
+            for byte in &MARK[..read] {
+                self.in_name(*byte, piece);
+            }
+            self.mark = None;
+        }
+        rest
+    }
+
+    fn in_name(&mut self, byte: u8, piece: &mut impl FnMut(Piece<'_>)) {
+        if byte == b':' {
+            let field = self.name.field();
+            self.begin(field, piece);
+            self.place = Place::Space(field);
+            return;
+        }
+        if let Some(place) = self.name.bytes.get_mut(self.name.length) {
+            *place = byte;
+        }
+        self.name.length = self.name.length.saturating_add(1);
+    }
+
+    fn begin(&mut self, field: Field, piece: &mut impl FnMut(Piece<'_>)) {
+        match field {
+            Field::Data if self.has_data => piece(Piece::Data(b"\n")),
+            Field::Data => self.has_data = true,
+            Field::Event => piece(Piece::NewName),
+            Field::Other => {}
+        }
+    }
+
+    fn end_line(&mut self, piece: &mut impl FnMut(Piece<'_>)) {
+        if self.place == Place::Name {
+            if self.name.length == 0 {
+                self.has_data = false;
+                piece(Piece::End);
+            } else {
+                // A line without a colon is a field without a value.
+                self.begin(self.name.field(), piece);
+            }
+        }
+        self.place = Place::Name;
+        self.name = Short::default();
+    }
+}
+
+impl Short {
+    fn field(self) -> Field {
+        match self.bytes.get(..self.length) {
+            Some(b"data") => Field::Data,
+            Some(b"event") => Field::Event,
+            _ => Field::Other,
+        }
+    }
+}
+
+const MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The events of a stream: their names and data.
+    fn events(parts: &[&[u8]]) -> Vec<(String, String)> {
+        let mut events = Events::default();
+        let mut all = Vec::new();
+        let (mut name, mut data) = (Vec::new(), Vec::new());
+        for part in parts {
+            events.feed(part, |piece| match piece {
+                Piece::Data(bytes) => data.extend_from_slice(bytes),
+                Piece::NewName => name.clear(),
+                Piece::Name(bytes) => name.extend_from_slice(bytes),
+                Piece::End => {
+                    let text = |bytes: &mut Vec<u8>| {
+                        String::from_utf8_lossy(&std::mem::take(bytes)).into_owned()
+                    };
+                    all.push((text(&mut name), text(&mut data)));
+                }
+            });
+        }
+        all
+    }
+
+    fn event(name: &str, data: &str) -> (String, String) {
+        (name.into(), data.into())
+    }
+
+    #[test]
+    fn lines_end_in_three_ways() {
+        for end in ["\n", "\r\n", "\r"] {
+            let text = [
+                "event: a",
+                "data:1",
+                ": comment",
+                "data: 2",
+                "id: 7",
+                "",
+                "data:  3",
+                "",
+                "",
+            ];
+            let stream = text.join(end);
+            let expected = [event("a", "1\n2"), event("", " 3")];
+            assert_eq!(events(&[stream.as_bytes()]), expected, "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_mark_is_skipped_and_half_of_one_is_not() {
+        assert_eq!(
+            events(&["\u{feff}data: 1\n\n".as_bytes()]),
+            [event("", "1")]
+        );
+        assert_eq!(events(&[b"\xef\xbbdata: 1\n\n"]), [event("", "")]);
+    }
+
+    #[test]
+    fn a_field_without_a_colon_is_empty() {
+        assert_eq!(events(&[b"data\ndata: 1\nevent\n\n"]), [event("", "\n1")]);
+    }
+
+    #[test]
+    fn what_has_not_ended_is_no_event() {
+        assert_eq!(events(&[b"data: 1\n\ndata: 2\n"]), [event("", "1")]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_split_changes_nothing(
+            text in "[\u{feff}]?(data|event|id|dat|)?[:]?[ ]?[a-z\u{e9}\r\n:]{0,40}",
+            places in proptest::collection::vec(0usize..60, 0..4),
+        ) {
+            let bytes = text.as_bytes();
+            let mut places: Vec<_> = places.into_iter().map(|at| at.min(bytes.len())).collect();
+            places.extend([0, bytes.len()]);
+            places.sort_unstable();
+            let parts: Vec<_> = places.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+            prop_assert_eq!(events(&parts), events(&[bytes]));
+        }
+    }
+}

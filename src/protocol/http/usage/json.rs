@@ -1,0 +1,373 @@
+//! Finds values in JSON by their paths, without parsing or keeping the rest.
+//!
+//! A stream of a language model is thousands of events, and a usage stands in one or two of them.
+//! To parse each would cost more than to pass it on, and a hostile one, nested or long without end,
+//! would take memory without end. So bytes go through a machine that knows only how deep it is,
+//! and the keys on the way down. It keeps four of them, with 40 bytes each. What is deeper,
+//! longer or within an array is read over.
+//!
+//! **Guarantee.** Memory is constant. The values that are found do not depend on how the bytes are
+//! split. Text that is no JSON may find anything or nothing, and never panics.
+
+/// A key of an object, or of anything that can have no path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    bytes: [u8; LONGEST],
+    /// Above [`LONGEST`]: too long, or not a key.
+    length: usize,
+}
+
+/// The machine.
+#[derive(Debug, Clone)]
+pub(super) struct Scanner {
+    /// The keys on the way down, of the first [`DEEPEST`] levels.
+    path: [Key; DEEPEST],
+    /// Open objects and arrays.
+    depth: usize,
+    /// Which of the open ones of the first levels are arrays: a bit each.
+    arrays: u32,
+    state: State,
+    /// The text of a scalar.
+    text: Key,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before a value.
+    Value,
+    /// Before a key, or an end.
+    Key,
+    /// Behind a key.
+    Colon,
+    /// Behind a value.
+    After,
+    /// Within a string.
+    String { is_key: bool, escaped: bool },
+    /// Within a number, `true`, `false` or `null`.
+    Word,
+}
+
+/// A value at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found<'a> {
+    /// A number that is not negative, without its decimals.
+    Number(u64),
+    /// A string as it is written, if it is short.
+    Text(&'a [u8]),
+    /// The beginning of an object.
+    Object,
+}
+
+impl Key {
+    const NONE: Self = Self {
+        bytes: [0; LONGEST],
+        length: LONGEST + 1,
+    };
+
+    const EMPTY: Self = Self {
+        bytes: [0; LONGEST],
+        length: 0,
+    };
+
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.length) {
+            *place = byte;
+        }
+        self.length = (self.length + 1).min(LONGEST + 1);
+    }
+
+    fn get(&self) -> Option<&[u8]> {
+        self.bytes.get(..self.length)
+    }
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Self {
+            path: [Key::NONE; DEEPEST],
+            depth: 0,
+            arrays: 0,
+            state: State::Value,
+            text: Key::EMPTY,
+        }
+    }
+}
+
+impl Scanner {
+    /// Starts with the next text.
+    pub(super) fn reset(&mut self) {
+        (self.depth, self.arrays, self.state) = (0, 0, State::Value);
+    }
+
+    /// Reads some of the text, and tells `found` what is at which path.
+    pub(super) fn feed(&mut self, text: &[u8], mut found: impl FnMut(&[Key], Found<'_>)) {
+        let mut rest = text;
+        while let Some((&byte, after)) = rest.split_first() {
+            rest = after;
+            if let State::String {
+                is_key: false,
+                escaped: false,
+            } = self.state
+            {
+                // Most of a stream is text of strings: no byte of it is looked at twice.
+                let plain = std::iter::once(byte).chain(after.iter().copied());
+                let length = plain
+                    .take_while(|byte| !matches!(byte, b'"' | b'\\'))
+                    .count();
+                if length > 0 {
+                    self.skip(&text[text.len() - after.len() - 1..][..length]);
+                    rest = &text[text.len() - after.len() - 1 + length..];
+                    continue;
+                }
+            }
+            self.step(byte, &mut found);
+        }
+    }
+
+    /// The text ends here: a number at its top has ended too.
+    pub(super) fn finish(&mut self, mut found: impl FnMut(&[Key], Found<'_>)) {
+        self.step(b' ', &mut found);
+    }
+
+    fn skip(&mut self, plain: &[u8]) {
+        for byte in plain.iter().take(LONGEST + 1) {
+            self.text.push(*byte);
+        }
+    }
+
+    fn step(&mut self, byte: u8, found: &mut impl FnMut(&[Key], Found<'_>)) {
+        match self.state {
+            State::String { is_key, escaped } => self.in_string(byte, (is_key, escaped), found),
+            State::Word if is_word(byte) => self.text.push(byte),
+            State::Word => {
+                self.end_word(found);
+                self.state = State::After;
+                self.between(byte, found);
+            }
+            _ => self.between(byte, found),
+        }
+    }
+
+    fn in_string(
+        &mut self,
+        byte: u8,
+        (is_key, escaped): (bool, bool),
+        found: &mut impl FnMut(&[Key], Found<'_>),
+    ) {
+        let escaped = match byte {
+            b'"' if !escaped => return self.end_string(is_key, found),
+            b'\\' => !escaped,
+            _ => false,
+        };
+        self.text.push(byte);
+        self.state = State::String { is_key, escaped };
+    }
+
+    fn end_string(&mut self, is_key: bool, found: &mut impl FnMut(&[Key], Found<'_>)) {
+        if is_key {
+            if let Some(place) = self
+                .depth
+                .checked_sub(1)
+                .and_then(|at| self.path.get_mut(at))
+            {
+                *place = self.text;
+            }
+            self.state = State::Colon;
+            return;
+        }
+        self.state = State::After;
+        if let (Some(text), Some(path)) = (self.text.get(), self.path()) {
+            found(path, Found::Text(text));
+        }
+    }
+
+    fn end_word(&self, found: &mut impl FnMut(&[Key], Found<'_>)) {
+        let number = self.text.get().and_then(number);
+        if let (Some(number), Some(path)) = (number, self.path()) {
+            found(path, Found::Number(number));
+        }
+    }
+
+    /// A byte that is in no string and no word.
+    fn between(&mut self, byte: u8, found: &mut impl FnMut(&[Key], Found<'_>)) {
+        match byte {
+            b' ' | b'\t' | b'\r' | b'\n' => {}
+            b'"' => {
+                let is_key = self.state == State::Key;
+                self.text = Key::EMPTY;
+                self.state = State::String {
+                    is_key,
+                    escaped: false,
+                };
+            }
+            b'{' | b'[' => self.open(byte == b'[', found),
+            b'}' | b']' => {
+                self.depth = self.depth.saturating_sub(1);
+                self.state = State::After;
+            }
+            b':' => self.state = State::Value,
+            b',' if self.in_array() => self.state = State::Value,
+            b',' => self.state = State::Key,
+            _ => {
+                self.text = Key::EMPTY;
+                self.text.push(byte);
+                self.state = State::Word;
+            }
+        }
+    }
+
+    fn open(&mut self, is_array: bool, found: &mut impl FnMut(&[Key], Found<'_>)) {
+        if let (false, Some(path)) = (is_array, self.path()) {
+            found(path, Found::Object);
+        }
+        if self.depth < DEEPEST {
+            self.path[self.depth] = Key::NONE;
+            self.arrays &= !(1 << self.depth);
+            self.arrays |= u32::from(is_array) << self.depth;
+        }
+        self.depth = self.depth.saturating_add(1);
+        self.state = if is_array { State::Value } else { State::Key };
+    }
+
+    /// Nothing is known of levels that are too deep, and nothing is looked for.
+    fn in_array(&self) -> bool {
+        let level = self.depth.checked_sub(1);
+        level.is_some_and(|level| level < DEEPEST && self.arrays >> level & 1 == 1)
+    }
+
+    /// The keys down to the value. `None` if it is too deep, or within an array.
+    fn path(&self) -> Option<&[Key]> {
+        let path = self.path.get(..self.depth)?;
+        let all = path.iter().all(|key| key.get().is_some());
+        let open = self.arrays & ((1 << self.depth) - 1);
+        (all && open == 0).then_some(path)
+    }
+}
+
+/// Returns whether a path is this one, written with points: `usage.prompt_tokens`.
+pub(super) fn is_at(path: &[Key], dotted: &str) -> bool {
+    let mut keys = path.iter();
+    let mut names = dotted.split('.').map(str::as_bytes);
+    loop {
+        match (keys.next(), names.next()) {
+            (None, None) => return true,
+            (Some(key), Some(name)) if key.get() == Some(name) => {}
+            _ => return false,
+        }
+    }
+}
+
+/// A number without a sign, cut off at its point. One with an exponent is read as a float.
+fn number(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    if !text.starts_with(|first: char| first.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok().or_else(|| {
+        let float: f64 = text.parse().ok()?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it saturates, and is not negative"
+        )]
+        float.is_finite().then_some(float as u64)
+    })
+}
+
+fn is_word(byte: u8) -> bool {
+    !matches!(
+        byte,
+        b' ' | b'\t' | b'\r' | b'\n' | b'"' | b'{' | b'}' | b'[' | b']' | b':' | b','
+    )
+}
+
+/// The longest key and word that is read.
+const LONGEST: usize = 40;
+/// The number of levels that are read.
+const DEEPEST: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// All that is found, as text.
+    fn found(parts: &[&[u8]]) -> Vec<String> {
+        let mut scanner = Scanner::default();
+        let mut all = Vec::new();
+        let mut note = |path: &[Key], found: Found<'_>| {
+            let keys = path
+                .iter()
+                .map(|key| String::from_utf8_lossy(key.get().unwrap()).into_owned());
+            let keys: Vec<_> = keys.collect();
+            all.push(format!("{}={found:?}", keys.join(".")));
+        };
+        for part in parts {
+            scanner.feed(part, &mut note);
+        }
+        scanner.finish(&mut note);
+        all
+    }
+
+    #[test]
+    fn finds_values_by_their_paths() {
+        let text =
+            br#" {"a":1, "b" : {"c":{"d":[{"e":2},3,"x"],"f":4.9}},"g":"h\"i", "u":null,"z":-1} "#;
+        let expected = [
+            "=Object",
+            "a=Number(1)",
+            "b=Object",
+            "b.c=Object",
+            "b.c.f=Number(4)",
+        ];
+        let all = found(&[text]);
+        assert_eq!(all[..5], expected);
+        assert_eq!(all.len(), 6, "{all:?}");
+    }
+
+    #[test]
+    fn values_of_arrays_have_no_path() {
+        let text = br#"{"choices":[{"usage":{"n":5}}],"usage":{"n":6}}"#;
+        let all = found(&[text]);
+        assert_eq!(all, ["=Object", "usage=Object", "usage.n=Number(6)"]);
+    }
+
+    #[test]
+    fn what_is_deep_or_long_is_read_over() {
+        let deep = format!("{}{}", "{\"a\":".repeat(100_000), "7");
+        assert!(found(&[deep.as_bytes()]).len() <= DEEPEST + 1);
+        let long = format!("{{\"{}\":1,\"b\":2}}", "k".repeat(100_000));
+        assert_eq!(found(&[long.as_bytes()]), ["=Object", "b=Number(2)"]);
+    }
+
+    #[test]
+    fn a_usage_in_a_string_is_none() {
+        let text = br#"{"content":"\"usage\":{\"n\":1}","usage":{"n":2}}"#;
+        let all = found(&[text]);
+        assert_eq!(all.last().unwrap(), "usage.n=Number(2)");
+        assert_eq!(
+            all.iter().filter(|found| found.contains("usage.n")).count(),
+            1
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(text in proptest::collection::vec(any::<u8>(), 0..300)) {
+            found(&[&text]);
+        }
+
+        #[test]
+        fn no_brackets_panic(text in r#"[{}\[\]",:\\ a0-9.]{0,300}"#) {
+            found(&[text.as_bytes()]);
+        }
+
+        #[test]
+        fn a_split_changes_nothing(text in r#"[{}\[\]",:\\ a0-9.é]{0,60}"#, at in 0usize..60) {
+            let bytes = text.as_bytes();
+            let (first, second) = bytes.split_at(at.min(bytes.len()));
+            prop_assert_eq!(found(&[first, second]), found(&[bytes]));
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Reads a body as it passes.
+
+use http::{
+    HeaderMap,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
+
+use super::{
+    events::{Events, Piece},
+    json::{Found, Key, Scanner, is_at},
+    shape::{Event, Shape, Usage},
+};
+
+/// The account of an answer, once it has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// The units that it has used, as far as it has told until its end. `None` if it has told
+    /// nothing: then what was taken beforehand is the best that is known.
+    pub usage: Option<Usage>,
+    /// The end that it came to.
+    pub end: End,
+    /// The bytes of its body that have passed.
+    pub bytes: u64,
+    /// The reason for which it was not read, if it was not.
+    pub unread: Option<Unread>,
+    /// The number of events that were too long for a closure.
+    pub overlong: u64,
+}
+
+/// The end of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// With its last event, or with the end of its body.
+    Complete,
+    /// With an error of the provider within the answer, whatever its status.
+    ErrorEvent,
+    /// Its body failed, or a stream ended before the event that is its last.
+    Cut,
+    /// Its reader has left.
+    Left,
+}
+
+/// Why an answer was passed on unread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unread {
+    /// Compression. Put what decompresses beneath, or ask for none.
+    Compressed,
+    /// A content that is neither a stream of events nor JSON.
+    OtherType,
+}
+
+/// The form that a body is read in.
+#[derive(Debug)]
+enum Form {
+    Stream(Box<Events>),
+    Json,
+    Unread(Unread),
+}
+
+#[derive(Debug)]
+pub(super) struct Meter {
+    shape: Shape,
+    form: Form,
+    scanner: Box<Scanner>,
+    /// The beginning of this event's name: enough to tell the last one and an error.
+    name: Start,
+    data: Start,
+    /// The data of this event, for a closure.
+    kept: Vec<u8>,
+    is_overlong: bool,
+    usage: Option<Usage>,
+    has_failed: bool,
+    is_last: bool,
+    bytes: u64,
+    overlong: u64,
+}
+
+/// The beginning of some text.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    bytes: [u8; LONGEST],
+    length: usize,
+}
+
+impl Meter {
+    pub(super) fn new(shape: Shape, headers: &HeaderMap) -> Self {
+        Self {
+            shape,
+            form: Form::of(headers),
+            scanner: Box::default(),
+            name: Start::EMPTY,
+            data: Start::EMPTY,
+            kept: Vec::new(),
+            is_overlong: false,
+            usage: None,
+            has_failed: false,
+            is_last: false,
+            bytes: 0,
+            overlong: 0,
+        }
+    }
+
+    /// Reads some of the body. Returns how it has ended, if it says so itself.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Option<End> {
+        self.bytes = self.bytes.saturating_add(bytes.len() as u64);
+        match std::mem::replace(&mut self.form, Form::Json) {
+            Form::Stream(mut events) => {
+                let mut end = None;
+                events.feed(bytes, |piece| {
+                    if end.is_none() {
+                        end = self.piece(piece);
+                    }
+                });
+                self.form = Form::Stream(events);
+                end
+            }
+            Form::Json => {
+                self.read(bytes);
+                None
+            }
+            unread => {
+                self.form = unread;
+                None
+            }
+        }
+    }
+
+    /// The body has ended. Returns how the answer has.
+    pub(super) fn finish(&mut self) -> End {
+        match self.form {
+            Form::Json => {
+                self.end_text();
+                self.end_of(true)
+            }
+            Form::Stream(_) => {
+                // A line that was cut off tells of nothing, but of what stood whole in it.
+                self.has_failed |= self.is_error();
+                let ends = self.shape.last_data.is_some() || !self.shape.last_events.is_empty();
+                self.end_of(!ends || self.is_last)
+            }
+            Form::Unread(_) => End::Complete,
+        }
+    }
+
+    pub(super) fn report(&self, end: End) -> Report {
+        Report {
+            usage: self.usage,
+            end,
+            bytes: self.bytes,
+            unread: match self.form {
+                Form::Unread(why) => Some(why),
+                _ => None,
+            },
+            overlong: self.overlong,
+        }
+    }
+
+    fn end_of(&self, is_complete: bool) -> End {
+        match (self.has_failed, is_complete) {
+            (true, _) => End::ErrorEvent,
+            (false, true) => End::Complete,
+            (false, false) => End::Cut,
+        }
+    }
+
+    fn piece(&mut self, piece: Piece<'_>) -> Option<End> {
+        match piece {
+            Piece::NewName => self.name = Start::EMPTY,
+            Piece::Name(bytes) => self.name.push(bytes),
+            Piece::Data(bytes) => {
+                self.data.push(bytes);
+                self.read(bytes);
+            }
+            Piece::End => return self.end_event(),
+        }
+        None
+    }
+
+    fn end_event(&mut self) -> Option<End> {
+        if self.data.length > 0 {
+            self.end_text();
+        }
+        self.has_failed |= self.is_error();
+        let is = |text: &Start, other: &str| text.get() == Some(other.as_bytes());
+        let (name, data) = (&self.name, &self.data);
+        let by_name = self.shape.last_events.iter().any(|last| is(name, last));
+        let by_data = self.shape.last_data.iter().any(|last| is(data, last));
+        self.is_last |= by_name || by_data;
+        (self.name, self.data) = (Start::EMPTY, Start::EMPTY);
+        (self.is_last || self.has_failed).then(|| self.end_of(true))
+    }
+
+    fn is_error(&self) -> bool {
+        let name = self.name.get();
+        let mut errors = self.shape.error_events.iter();
+        errors.any(|error| name == Some(error.as_bytes()))
+    }
+
+    /// Reads some of a text of JSON.
+    fn read(&mut self, bytes: &[u8]) {
+        if self.shape.closure.is_some() {
+            let fits = self.kept.len() + bytes.len() <= self.shape.max_event;
+            if fits && !self.is_overlong {
+                self.kept.extend_from_slice(bytes);
+            } else {
+                self.is_overlong = true;
+            }
+        }
+        let Self {
+            scanner,
+            shape,
+            usage,
+            has_failed,
+            ..
+        } = self;
+        scanner.feed(bytes, |path, found| {
+            note(shape, usage, has_failed, path, found)
+        });
+    }
+
+    fn end_text(&mut self) {
+        let Self {
+            scanner,
+            shape,
+            usage,
+            has_failed,
+            ..
+        } = self;
+        scanner.finish(|path, found| note(shape, usage, has_failed, path, found));
+        scanner.reset();
+        let kept = std::mem::take(&mut self.kept);
+        if std::mem::take(&mut self.is_overlong) {
+            self.overlong = self.overlong.saturating_add(1);
+            return;
+        }
+        if let Some(read) = &self.shape.closure {
+            let name = self.name.get().unwrap_or_default();
+            if let Some(told) = read(Event { name, data: &kept }) {
+                self.usage.get_or_insert_default().merge(told);
+            }
+        }
+    }
+}
+
+fn note(
+    shape: &Shape,
+    usage: &mut Option<Usage>,
+    has_failed: &mut bool,
+    path: &[Key],
+    found: Found<'_>,
+) {
+    match found {
+        Found::Number(units) => {
+            let fields = shape.fields.iter().filter(|(at, _)| is_at(path, at));
+            for (_, field) in fields {
+                usage.get_or_insert_default().set(*field, units);
+            }
+        }
+        Found::Object => *has_failed |= shape.errors.iter().any(|error| is_at(path, error)),
+        Found::Text(_) => {}
+    }
+}
+
+impl Form {
+    fn of(headers: &HeaderMap) -> Self {
+        let encodings = headers.get_all(CONTENT_ENCODING).iter();
+        let plain = |value: &http::HeaderValue| {
+            let value = value.as_bytes().trim_ascii();
+            value.is_empty() || value.eq_ignore_ascii_case(b"identity")
+        };
+        if !encodings.into_iter().all(plain) {
+            return Self::Unread(Unread::Compressed);
+        }
+        let kind = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+        let kind = kind.unwrap_or_default();
+        let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default();
+        let kind = kind.trim_ascii().to_ascii_lowercase();
+        match &*kind {
+            b"text/event-stream" => Self::Stream(Box::default()),
+            json if json == b"application/json" || json.ends_with(b"+json") => Self::Json,
+            _ => Self::Unread(Unread::OtherType),
+        }
+    }
+}
+
+impl Start {
+    const EMPTY: Self = Self {
+        bytes: [0; LONGEST],
+        length: 0,
+    };
+
+    fn push(&mut self, bytes: &[u8]) {
+        for byte in bytes.iter().take(LONGEST + 1) {
+            if let Some(place) = self.bytes.get_mut(self.length) {
+                *place = *byte;
+            }
+            self.length = self.length.saturating_add(1);
+        }
+    }
+
+    /// The whole text, if it is no longer than this.
+    fn get(&self) -> Option<&[u8]> {
+        self.bytes.get(..self.length)
+    }
+}
+
+/// The longest name, and the longest data, that tell an end.
+const LONGEST: usize = 40;

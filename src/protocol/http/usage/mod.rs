@@ -1,0 +1,36 @@
+//! The units that an answer has used, told by its body: tokens of a language model, above all.
+//!
+//! Nobody knows before the answer what a prompt will use, and in a stream not before its end. So a
+//! call takes an estimate, and [`meter`] reads the body as it passes. At the end it calls a
+//! closure, which settles: [`RateLimitHandle::settle`](crate::rate_limit::RateLimitHandle::settle)
+//! refunds what was taken too much, and owes the rest.
+//!
+//! Each byte is passed on unchanged, in the frame in which it came, and at once. The JSON is not
+//! parsed: a [small machine](Shape) looks for a few paths in it, whatever the events are split
+//! into. Memory is constant, below a kilobyte for each body, whatever the provider sends. A
+//! [closure](Shape::by) that reads events has them kept, up to a bound.
+//!
+//! | the answer | the report |
+//! |---|---|
+//! | a stream with its last event ([`openai`]: `[DONE]`; [`anthropic`]: `message_stop`) | [`End::Complete`], at that event |
+//! | a stream that ends before that, a body that fails | [`End::Cut`], with what was told so far |
+//! | an error of the provider in a stream, or in a body whose status is 200 | [`End::ErrorEvent`] |
+//! | a body that its reader drops | [`End::Left`] |
+//! | JSON that is no stream | [`End::Complete`], at its end |
+//! | a usage in several events, or field by field | the largest of each field: they are totals so far |
+//! | a usage that never comes | `usage: None` |
+//! | a body that is compressed | passed on unread: [`Unread::Compressed`]. A layer that decompresses belongs beneath |
+//! | another type of content | passed on unread: [`Unread::OtherType`] |
+//!
+//! OpenAI's dialect tells the usage of a stream only if the request has `"stream_options":
+//! {"include_usage": true}`.
+
+mod body;
+mod events;
+mod json;
+mod meter;
+mod shape;
+
+pub use body::{MeteredBody, meter};
+pub use meter::{End, Report, Unread};
+pub use shape::{Event, Shape, Usage, UsageField, anthropic, openai};
