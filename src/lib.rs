@@ -70,7 +70,7 @@ mod unbuilt;
 
 #[cfg(feature = "layers")]
 pub use call::{CallSettings, CarryDeadline, Deadline, Timeouts};
-pub use call::{Classify, Outcome, Rejected, RejectedKind};
+pub use call::{Classify, Left, Outcome, Rejected, RejectedKind};
 #[cfg(feature = "layers")]
 pub use call::{Criticality, UnknownCriticality};
 #[cfg(feature = "http")]

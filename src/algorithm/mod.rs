@@ -43,9 +43,12 @@ pub mod backoff;
 pub mod breaker;
 mod call_window;
 pub mod codel;
+#[cfg(any(feature = "layers", test))]
+mod dimensions;
 pub mod draining;
 mod epoch;
 mod eviction_mark;
+#[cfg(any(feature = "layers", test))]
 mod followed;
 pub mod in_flight;
 pub mod keyed_buckets;
@@ -63,6 +66,7 @@ pub mod sliding_ring;
 pub mod throttle;
 mod ticks;
 pub mod token_bucket;
+#[cfg(any(feature = "layers", test))]
 mod wide_bucket;
 mod window;
 
@@ -79,6 +83,8 @@ pub use breaker::{
 };
 #[doc(inline)]
 pub use codel::CoDel;
+#[cfg(feature = "layers")]
+pub(crate) use dimensions::{Dimensions, OverDimension, Quotas};
 #[doc(inline)]
 pub use draining::Draining;
 #[cfg(feature = "layers")]
@@ -112,4 +118,6 @@ pub use throttle::Throttle;
 pub use token_bucket::TokenBucket;
 #[cfg(feature = "layers")]
 pub(crate) use token_bucket::quota::MAX_BURST;
+#[cfg(feature = "layers")]
+pub(crate) use wide_bucket::WideBucket;
 pub use window::Counts;

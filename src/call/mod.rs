@@ -4,6 +4,7 @@
 mod criticality;
 #[cfg(feature = "layers")]
 mod deadline;
+mod left;
 mod outcome;
 mod rejected;
 #[cfg(feature = "layers")]
@@ -13,6 +14,7 @@ mod settings;
 pub use criticality::{Criticality, UnknownCriticality};
 #[cfg(feature = "layers")]
 pub use deadline::{CarryDeadline, Deadline};
+pub use left::Left;
 pub use outcome::{Classify, Outcome};
 #[cfg(feature = "tonic-014")]
 pub(crate) use rejected::Lead;

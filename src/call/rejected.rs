@@ -1,7 +1,13 @@
 //! The one error that this crate makes at run time.
 
-use std::{error::Error, fmt, io, iter, sync::OnceLock, time::Duration};
+use std::{
+    error::Error,
+    fmt, io, iter,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use super::Left;
 #[cfg(feature = "layers")]
 use super::Outcome;
 
@@ -40,6 +46,11 @@ pub struct Rejected {
     /// long is enough, as far as this caller alone is concerned. A server's [stack](crate::stack)
     /// guesses where it is not known.
     pub retry_after: Option<Duration>,
+    /// The quota that the call would wait for longest, if the limit has several
+    /// [dimensions](crate::rate_limit::RateLimitLayer::dimensions).
+    pub dimension: Option<&'static str>,
+    /// `None` if the limit does not tell.
+    left: Option<Arc<[Left]>>,
     /// Set if the caller's deadline, and not a limit of the layer's, ended a call that was sent.
     cut_short: Option<CutShort>,
     /// A copy of the above, made when the `source` is first asked for.
@@ -166,9 +177,24 @@ impl Rejected {
             layer,
             name: None,
             retry_after: None,
+            dimension: None,
+            left: None,
             cut_short: None,
             lead: OnceLock::new(),
         }
+    }
+
+    /// Lists what is left of each quota of a limit of several
+    /// [dimensions](crate::rate_limit::RateLimitLayer::dimensions), in their order: of the key's,
+    /// and then of those of all keys. Empty for others.
+    #[must_use]
+    pub fn left(&self) -> &[Left] {
+        self.left.as_deref().unwrap_or_default()
+    }
+
+    #[cfg(feature = "layers")]
+    pub(crate) fn set_left(&mut self, left: Vec<Left>) {
+        self.left = Some(left.into());
     }
 
     /// Returns whether the caller's own [`Deadline`](crate::Deadline) ended a call that was sent,
@@ -266,8 +292,14 @@ fn unlisted<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'st
 impl Clone for Rejected {
     fn clone(&self) -> Self {
         Self {
+            kind: self.kind,
+            layer: self.layer,
+            name: self.name,
+            retry_after: self.retry_after,
+            dimension: self.dimension,
+            left: self.left.clone(),
+            cut_short: self.cut_short,
             lead: OnceLock::new(),
-            ..*self
         }
     }
 }
@@ -276,6 +308,7 @@ impl PartialEq for Rejected {
     fn eq(&self, other: &Self) -> bool {
         let fields = |it: &Self| (it.kind, it.layer, it.name, it.retry_after, it.cut_short);
         fields(self) == fields(other)
+            && (self.dimension, self.left()) == (other.dimension, other.left())
     }
 }
 
@@ -288,6 +321,7 @@ impl fmt::Debug for Rejected {
             .field("layer", &self.layer)
             .field("name", &self.name)
             .field("retry_after", &self.retry_after)
+            .field("dimension", &self.dimension)
             .field("by_callers_deadline", &self.is_by_callers_deadline())
             .finish()
     }
@@ -296,8 +330,10 @@ impl fmt::Debug for Rejected {
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind.description())?;
-        if let Some(name) = self.name {
-            write!(f, " ({name})")?;
+        match (self.name, self.dimension) {
+            (None, None) => {}
+            (Some(name), None) | (None, Some(name)) => write!(f, " ({name})")?,
+            (Some(name), Some(dimension)) => write!(f, " ({name}: {dimension})")?,
         }
         if let Some(wait) = self.retry_after {
             write!(f, ", try again in {wait:?}")?;

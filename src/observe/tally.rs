@@ -142,6 +142,11 @@ impl Tally {
         rejected
     }
 
+    /// Counts a rejection that another tally tells of.
+    pub(crate) fn count_rejected(&self, kind: RejectedKind) {
+        self.stripes.here().add(EVENTS + kind.index());
+    }
+
     /// A call is turned away, or cut off.
     pub(crate) fn rejected(&self, rejected: &Rejected) {
         let kind = rejected.kind.index();
@@ -199,6 +204,11 @@ impl GateTally {
         };
         self.count(event);
         trace::outcome(told);
+    }
+
+    /// Counts a rejection that was made, and says so.
+    pub(crate) fn count_rejection(&self, rejected: &Rejected) {
+        self.whole.rejected_by(self.counters(), rejected);
     }
 
     /// Makes a rejection, counts it, and says so.

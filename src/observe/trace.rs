@@ -48,6 +48,7 @@ pub(crate) fn rejected(sampler: &Sampler, rejected: &Rejected) {
         target: TARGET,
         layer = rejected.layer,
         name = rejected.name,
+        dimension = rejected.dimension,
         kind = rejected.kind.as_str(),
         untold,
         "rejected"

@@ -62,6 +62,14 @@ impl<const N: usize> Units for [u64; N] {
     }
 }
 
+impl Bounds {
+    /// Returns whether a turn may come so much later.
+    #[cfg_attr(keep_loom, allow(dead_code, reason = "the layers are not modelled"))]
+    pub(crate) fn reaches(&self, wait: u64, now: u64) -> bool {
+        now.saturating_add(wait) <= self.until
+    }
+}
+
 /// Why the head has to go on waiting.
 #[cfg_attr(
     any(keep_loom, not(test)),

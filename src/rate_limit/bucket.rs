@@ -202,10 +202,14 @@ pub(super) fn changed(before: (Rate, u32), after: (Rate, u32)) -> Changed {
 
 /// A limit as the registry sees it, with its rate and burst if these are one for all.
 #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
-pub(super) fn observe(tally: &Tally, quota: Option<(Rate, u32)>, state: State) -> Instance {
+pub(super) fn observe<U: Into<u64>>(
+    tally: &Tally,
+    quota: Option<(Rate, U)>,
+    state: State,
+) -> Instance {
     let config = quota.map_or_else(Vec::new, |(rate, burst)| {
         let per_second = rate.count() as f64 / rate.per().as_secs_f64();
-        vec![("rate", per_second), ("burst", f64::from(burst))]
+        vec![("rate", per_second), ("burst", burst.into() as f64)]
     });
     Instance::new(tally, config, state)
 }
@@ -257,13 +261,13 @@ impl Settings {
         }
     }
 
-    fn lets_wait(&self) -> bool {
+    pub(super) fn lets_wait(&self) -> bool {
         self.max_wait.is_some() || self.deadlines
     }
 
     /// How long a call may wait. Of a time that the layer sets, the wait may end a timer's tick
     /// late; a deadline is somebody else's, and at it it is too late.
-    fn bounds(&self, demand: &Demand, clock: &Clock, now: u64) -> Bounds {
+    pub(super) fn bounds(&self, demand: &Demand, clock: &Clock, now: u64) -> Bounds {
         let arrived = demand.arrived.map_or(now, |arrived| clock.at(arrived));
         let deadline = demand
             .deadline

@@ -314,7 +314,7 @@ impl Settings {
         Err(ConfigError::new("follow", follow.quota(), fix))
     }
 
-    fn checked(&self) -> Result<(), ConfigError> {
+    pub(super) fn checked(&self) -> Result<(), ConfigError> {
         match self.max_waiting {
             Some(calls) if self.max_wait.is_none() && !self.deadlines => {
                 let fix = "say how long they may wait with `max_wait`, or leave it";

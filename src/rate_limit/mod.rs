@@ -39,6 +39,11 @@
 //! With [`fleet`](RateLimitBuilder::fleet) all processes that name it share one limit, by way of a
 //! [store](crate::store).
 //!
+//! # Several quotas
+//!
+//! [`dimensions`](RateLimitLayer::dimensions) charges each call to several named quotas, all or
+//! none, with a cost of 64 bits for each: requests, tokens and money.
+//!
 //! # HTTP
 //!
 //! On the answering side, over [`http::Server`](crate::protocol::http::Server), a call over the
@@ -66,6 +71,7 @@ mod aliases;
 mod any_limit;
 mod bucket;
 mod builder;
+mod dimensions;
 mod fleet;
 mod follow;
 mod handle;
@@ -85,6 +91,11 @@ pub use aliases::{
 };
 pub use bucket::Snapshot;
 pub use builder::{InTable, RateLimitBuilder};
+pub use dimensions::{
+    CostsOf, Dimension, DimensionSnapshot, DimensionsBuilder, DimensionsGate, DimensionsHandle,
+    DimensionsLayer, DimensionsSnapshot, KeyedDimensionsHandle, KeyedDimensionsLayer,
+    PerKeyDimensions, UnitCosts, Unsettled, UsesOf,
+};
 pub use fleet::{FleetHandle, FleetSnapshot, Outage};
 pub use follow::Follow;
 pub use handle::RateLimitHandle;

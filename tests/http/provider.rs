@@ -18,11 +18,11 @@ use tower_keep::{
     protocol::{
         Hint, QuotaHint,
         http::{
-            Client, UntilBodyEnd,
+            Client, Server, UntilBodyEnd,
             provider::{self, Provider, QuotaFields, TimeForm},
         },
     },
-    rate_limit::{Follow, Rate, RateLimitLayer},
+    rate_limit::{Dimension, Follow, Rate, RateLimitLayer},
     retry::RetryLayer,
     stack,
 };
@@ -307,6 +307,64 @@ async fn a_stack_follows_too() {
     let inner = upstream(&[(200, SIX_LEFT), (200, &[])]);
     let service = stack.layer(inner.map_err(std::io::Error::other));
     assert_eq!(answered(&service, 50).await, 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_dimension_follows_its_own_quota() {
+    const LEFT: Fields = &[
+        ("x-ratelimit-limit-tokens", "1000"),
+        ("x-ratelimit-remaining-tokens", "100"),
+        ("x-ratelimit-reset-tokens", "90s"),
+        ("x-ratelimit-limit-requests", "60"),
+        ("x-ratelimit-remaining-requests", "50"),
+        ("x-ratelimit-reset-requests", "10s"),
+    ];
+    let limit = RateLimitLayer::dimensions([
+        Dimension::new("requests", Rate::per_minute(600)).follow(Follow::new("requests")),
+        Dimension::new("tokens", Rate::per_minute(60_000)).follow(Follow::new("tokens")),
+    ])
+    .cost(|_: &Request<Body>| [1, 40])
+    .protocol(Client::new().provider(provider::openai()))
+    .build()
+    .unwrap();
+    let service = limit.layer(upstream(&[(200, LEFT), (200, &[])]));
+    assert_eq!(answered(&service, 10).await, 3);
+    let error = service.clone().oneshot(request()).await.unwrap_err();
+    let rejected = Rejected::find(&*error).unwrap();
+    assert_eq!(rejected.dimension, Some("tokens"));
+    let left: Vec<_> = rejected.left().iter().map(|left| left.available).collect();
+    assert_eq!(left, [48, 20]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_tells_each_dimension() {
+    let limit = RateLimitLayer::dimensions([
+        Dimension::new("requests", Rate::per_minute(60)).burst(5),
+        Dimension::new("tokens", Rate::per_minute(60_000)),
+    ])
+    .cost(|_: &Request<Body>| [1, 40_000])
+    .keyed_by(|_: &Request<Body>| Some(1))
+    .within([
+        Dimension::new("requests", Rate::per_minute(600)),
+        Dimension::new("tokens", Rate::per_minute(600_000)),
+    ])
+    .name("llm")
+    .protocol(Server::new())
+    .advertise(true)
+    .build()
+    .unwrap();
+    let inner =
+        service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(String::new())));
+    let service = limit.layer(inner);
+    let fields = async || {
+        let answer = service.clone().oneshot(request()).await.unwrap();
+        let field = answer.headers()["ratelimit"].to_str().unwrap().to_owned();
+        (answer.status().as_u16(), field)
+    };
+    let left = "\"llm-requests\";r=4;t=1, \"llm-tokens\";r=20000;t=40, \
+                \"llm-requests-2\";r=599;t=1, \"llm-tokens-2\";r=560000;t=4";
+    assert_eq!(fields().await, (200, left.to_owned()));
+    assert_eq!(fields().await, (429, left.to_owned()));
 }
 
 #[test]

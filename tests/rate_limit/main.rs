@@ -2,6 +2,7 @@
 #![cfg(feature = "layers")]
 
 mod accuracy;
+mod dimensions;
 mod shared;
 mod waiters;
 mod waiting;

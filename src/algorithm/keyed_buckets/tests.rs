@@ -310,9 +310,9 @@ proptest! {
             let bucket = map.entry(key).or_insert_with(Tat::full);
             if refund {
                 table.refund(hash(key), cost, now);
-                bucket.refund(pace, cost, now);
+                bucket.refund(pace, cost.into(), now);
             } else {
-                prop_assert_eq!(table.acquire(hash(key), cost, now), bucket.acquire(pace, cost, now));
+                prop_assert_eq!(table.acquire(hash(key), cost, now), bucket.acquire(pace, cost.into(), now));
             }
         }
     }

@@ -336,7 +336,7 @@ proptest! {
                 1 => { bucket.charge(cost, now); meter.drain(pace, now); meter.level += units; }
                 2 => bucket.update(Rate::per_second(u64::from(cost) + 1), cost + 1).unwrap(),
                 _ if cost == 0 => prop_assert!(admitted(&bucket, 0, now)),
-                _ if cost > pace.burst => prop_assert_eq!(bucket.acquire(cost, now), Err(OverLimit::CostAboveBurst)),
+                _ if u64::from(cost) > pace.burst => prop_assert_eq!(bucket.acquire(cost, now), Err(OverLimit::CostAboveBurst)),
                 _ => prop_assert_eq!(admitted(&bucket, cost, now), meter.admit(pace, cost, now)),
             }
         }

@@ -203,8 +203,13 @@ fn add(headers: &mut HeaderMap, field: HeaderName, item: &str, goes_on: bool) {
 fn name_of(quota: &Quota) -> Cow<'static, str> {
     match (quota.name, quota.dimension) {
         (_, None) => policy_name(quota.name, quota.part, quota.rate.is_none()),
-        (None, Some(dimension)) => dimension.into(),
-        (Some(name), Some(dimension)) => format!("{name}-{dimension}").into(),
+        (name, Some(dimension)) => {
+            let name = name.map_or_else(|| dimension.into(), |name| format!("{name}-{dimension}"));
+            match quota.part {
+                0 => name.into(),
+                part => format!("{name}-{}", part + 1).into(),
+            }
+        }
     }
 }
 

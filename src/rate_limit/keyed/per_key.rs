@@ -134,7 +134,7 @@ impl Observed for AllKeys {
             evictions: None,
             fleet: self.1.as_ref().map(|fleet| fleet.counts()),
         };
-        bucket::observe(&self.0, None, state)
+        bucket::observe(&self.0, None::<(_, u32)>, state)
     }
 }
 

@@ -176,7 +176,7 @@ fn no_number_is_larger_than_the_field_can_hold() {
         Rate::new(1, Duration::MAX),
         Rate::new(0, Duration::ZERO),
     ] {
-        let (units, window) = policy(rate, u32::MAX);
+        let (units, window) = policy(rate, u32::MAX.into());
         assert!(
             units <= LARGEST && (1..=LARGEST).contains(&window),
             "{rate:?}: {units} in {window}"

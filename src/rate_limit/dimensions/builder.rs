@@ -1,0 +1,297 @@
+//! The builder of several quotas.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::{
+    closures::{CostsOf, UnitCosts, Unsettled, UsesOf},
+    dimension::Dimension,
+    keyed::MakeQuotas,
+};
+use crate::{
+    ConfigError, Name,
+    algorithm::Overflow,
+    ambient::clock::nanos,
+    keyed::{HasKey, KeyFn, KeySettings, Missing, NotKeyed},
+    protocol::Plain,
+    rate_limit::{Advertise, RateLimitLayer, bucket::Settings},
+};
+
+/// Settings of a limit of several quotas, in any order. Made by [`RateLimitLayer::dimensions`].
+#[must_use = "a builder does nothing until `build`"]
+pub struct DimensionsBuilder<const N: usize, K = NotKeyed, P = Plain, C = UnitCosts, U = Unsettled>
+{
+    pub(super) values: Values<N>,
+    pub(super) key: K,
+    pub(super) protocol: P,
+    pub(super) costs: C,
+    pub(super) uses: U,
+}
+
+/// The settings that no type parameter depends on.
+#[derive(Debug)]
+pub(super) struct Values<const N: usize> {
+    pub(super) dimensions: [Dimension; N],
+    pub(super) total: Option<[Dimension; N]>,
+    pub(super) settings: Settings,
+    pub(super) keys: KeySettings,
+}
+
+/// A builder's state: quotas for each key.
+pub struct PerKeyDimensions<F: HasKey, const N: usize> {
+    pub(super) key: F,
+    /// `None` if all keys have the same.
+    pub(super) quotas: Option<MakeQuotas<F::Key, N>>,
+}
+
+impl RateLimitLayer {
+    /// Several named quotas on each call, all charged or none: requests, tokens and dollars, say.
+    /// Each has a cost of its own, of 64 bits, and each is settled by itself.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_keep::{Rejected, rate_limit::{Dimension, Rate, RateLimitLayer}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+    /// struct Prompt { tenant: u32, tokens: u64, longest_answer: u64 }
+    /// struct Answer { input: u64, output: u64 }
+    ///
+    /// let quotas = RateLimitLayer::dimensions([
+    ///         Dimension::new("requests", Rate::per_minute(500)).burst(50),
+    ///         Dimension::new("input_tokens", Rate::per_minute(80_000)),
+    ///         Dimension::new("output_tokens", Rate::per_minute(16_000)),
+    ///     ])
+    ///     .cost(|prompt: &Prompt| [1, prompt.tokens, prompt.longest_answer])
+    ///     .settle(|answer: &Answer| [1, answer.input, answer.output])
+    ///     .keyed_by(|prompt: &Prompt| Some(prompt.tenant))
+    ///     .build()?;
+    ///
+    /// let model = quotas.layer(service_fn(async |prompt: Prompt| {
+    ///     Ok::<_, std::io::Error>(Answer { input: prompt.tokens, output: 200 })
+    /// }));
+    /// let ask = |longest_answer| {
+    ///     model.clone().oneshot(Prompt { tenant: 7, tokens: 10, longest_answer })
+    /// };
+    /// ask(16_000).await?;
+    /// // 15 800 came back with the answer.
+    /// ask(15_000).await?;
+    /// let error = ask(16_000).await.err().unwrap();
+    /// let rejected = Rejected::find(&*error).unwrap();
+    /// assert_eq!(rejected.dimension, Some("output_tokens"));
+    /// assert_eq!(rejected.left()[2].available, 15_600);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// **Order.** Calls that may [wait](DimensionsBuilder::max_wait) do so in order of arrival,
+    /// each until all its quotas have room. A key's calls wait in its own queue.
+    ///
+    /// **Cost.** A look at each quota, one compare-and-swap for each that the call costs something
+    /// of, and no lock. A rejected call writes nothing to the quotas, and allocates what it says.
+    pub fn dimensions<const N: usize>(dimensions: [Dimension; N]) -> DimensionsBuilder<N> {
+        let settings = Settings {
+            max_wait: None,
+            max_waiting: None,
+            deadlines: false,
+            max_penalty: 0,
+            follow: None,
+            advertise: Advertise::default(),
+            partition: None,
+            enabled: true,
+            counts_admitted: true,
+            name: None,
+        };
+        DimensionsBuilder {
+            values: Values {
+                dimensions,
+                total: None,
+                settings,
+                keys: KeySettings::default(),
+            },
+            key: NotKeyed,
+            protocol: Plain::new(),
+            costs: UnitCosts,
+            uses: Unsettled,
+        }
+    }
+}
+
+impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
+    /// The cost of a request: a closure `Fn(&Req) -> [u64; N]`, with one number for each dimension.
+    /// Default: one unit of each. A cost of 0 passes a quota whatever is owed. One above its burst
+    /// is rejected as [`CostTooHigh`](crate::RejectedKind::CostTooHigh). Asked once for each
+    /// admission.
+    ///
+    /// ```compile_fail,E0308
+    /// use tower_keep::rate_limit::{Dimension, Rate, RateLimitLayer};
+    ///
+    /// let quotas = ["requests", "tokens"].map(|name| Dimension::new(name, Rate::per_second(1)));
+    /// // The tokens are missing.
+    /// let _ = RateLimitLayer::dimensions(quotas).cost(|_: &String| [1]);
+    /// ```
+    pub fn cost<Req, F>(self, cost: F) -> DimensionsBuilder<N, K, P, CostsOf<F>, U>
+    where
+        F: Fn(&Req) -> [u64; N],
+    {
+        DimensionsBuilder {
+            values: self.values,
+            key: self.key,
+            protocol: self.protocol,
+            costs: CostsOf(cost),
+            uses: self.uses,
+        }
+    }
+
+    /// The units that a call has used, told by its response: a closure `Fn(&Res) -> [u64; N]`, or
+    /// one of an `Option` of them if not every response tells. Each quota is settled by itself.
+    /// What was taken too much is refunded, and what was taken too little is a debt of that quota,
+    /// which later calls wait for. Where only the end of the body tells, call the handle's
+    /// [`settle`](super::DimensionsHandle::settle) there.
+    pub fn settle<Res, T, F>(self, used: F) -> DimensionsBuilder<N, K, P, C, UsesOf<F>>
+    where
+        F: Fn(&Res) -> T,
+        T: Into<Option<[u64; N]>>,
+    {
+        DimensionsBuilder {
+            values: self.values,
+            key: self.key,
+            protocol: self.protocol,
+            costs: self.costs,
+            uses: UsesOf(used),
+        }
+    }
+
+    /// Gives each key quotas of its own, all alike: a closure `Fn(&Req) -> Option<K>` finds the
+    /// key. Keys are kept and can be listed, up to [`max_keys`](Self::max_keys).
+    pub fn keyed_by<Req, T, F>(
+        self,
+        key: F,
+    ) -> DimensionsBuilder<N, PerKeyDimensions<KeyFn<F, Req>, N>, P, C, U>
+    where
+        F: Fn(&Req) -> Option<T>,
+    {
+        self.with_key(PerKeyDimensions {
+            key: KeyFn::new(key),
+            quotas: None,
+        })
+    }
+
+    /// Gives each key quotas that a closure `Fn(&K) -> Result<[Dimension; N], ConfigError>` makes
+    /// when it comes for the first time. Those that the builder was made with are what keys past
+    /// the bound, and requests without one, share.
+    pub fn per_key<Req, T, F, G>(
+        self,
+        key: F,
+        quotas: G,
+    ) -> DimensionsBuilder<N, PerKeyDimensions<KeyFn<F, Req>, N>, P, C, U>
+    where
+        F: Fn(&Req) -> Option<T>,
+        G: Fn(&T) -> Result<[Dimension; N], ConfigError> + Send + Sync + 'static,
+    {
+        self.with_key(PerKeyDimensions {
+            key: KeyFn::new(key),
+            quotas: Some(Arc::new(quotas)),
+        })
+    }
+
+    fn with_key<L>(self, key: L) -> DimensionsBuilder<N, L, P, C, U> {
+        DimensionsBuilder {
+            values: self.values,
+            key,
+            protocol: self.protocol,
+            costs: self.costs,
+            uses: self.uses,
+        }
+    }
+
+    /// Rejects in this protocol. Default [`Plain`]: as errors.
+    pub fn protocol<Q>(self, protocol: Q) -> DimensionsBuilder<N, K, Q, C, U> {
+        DimensionsBuilder {
+            values: self.values,
+            key: self.key,
+            protocol,
+            costs: self.costs,
+            uses: self.uses,
+        }
+    }
+
+    /// Quotas that all keys together stay within, in the same order. A call is charged to its key's
+    /// and to these, or to none. Default: none. A rejection tells which it was by
+    /// [`Left::is_total`](crate::Left::is_total), and callers are told of both.
+    pub fn within(mut self, total: [Dimension; N]) -> Self {
+        self.values.total = Some(total);
+        self
+    }
+
+    /// Lets calls over a quota wait for their turn, in order of arrival, if that is at most so
+    /// long. Default: none wait.
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.values.settings.max_wait = Some(nanos(wait));
+        self
+    }
+
+    /// Lets at most so many calls wait at a time, for each key if there are keys. Default 1024.
+    pub fn max_waiting(mut self, calls: usize) -> Self {
+        self.values.settings.max_waiting = Some(calls);
+        self
+    }
+
+    /// Lets the upstream's `Retry-After` close all quotas, of the call's key if there are keys, for
+    /// at most `max`. Default: it does not. One quota alone [follows](Dimension::follow) what the
+    /// upstream tells of it.
+    pub fn honor_retry_after(mut self, max: Duration) -> Self {
+        self.values.settings.max_penalty = nanos(max);
+        self
+    }
+
+    /// Tells callers of each quota and what is left of it with every response, if the protocol has
+    /// means to: as `name-dimension` in the `RateLimit` fields. Default `false`.
+    pub fn advertise(mut self, advertise: impl Into<Advertise>) -> Self {
+        self.values.settings.advertise = advertise.into();
+        self
+    }
+
+    /// `false` lets everything through, with the same type. Default `true`.
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.values.settings.enabled = enabled;
+        self
+    }
+
+    /// Names this instance in errors and events, and makes it known to the
+    /// [`Registry`](crate::observe::Registry): as itself, and each dimension as `name.dimension`.
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.values.settings.name = Some(name.into().as_str());
+        self
+    }
+
+    /// Keeps so many keys, if a key is set. Default 1024.
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.values.keys.max_keys = Some(keys);
+        self
+    }
+
+    /// Says what becomes of new keys when there are more. Default [`Overflow::Shared`].
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.values.keys.overflow = Some(overflow);
+        self
+    }
+
+    /// Says what becomes of requests without a key. Default [`Missing::Share`].
+    pub fn missing(mut self, missing: Missing) -> Self {
+        self.values.keys.missing = Some(missing);
+        self
+    }
+}
+
+impl<const N: usize, K, P, C, U> fmt::Debug for DimensionsBuilder<N, K, P, C, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DimensionsBuilder")
+            .field("values", &self.values)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F: HasKey, const N: usize> fmt::Debug for PerKeyDimensions<F, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PerKeyDimensions")
+    }
+}

@@ -1,0 +1,96 @@
+//! What a call costs of each quota, and what it has used.
+
+use std::fmt;
+
+/// One unit of each quota: what calls cost where nothing else is said.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UnitCosts;
+
+/// The costs that a closure `Fn(&Req) -> [u64; N]` tells of a request.
+#[derive(Clone, Copy)]
+pub struct CostsOf<F>(pub(super) F);
+
+/// No settlement: a call has cost what was taken.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unsettled;
+
+/// The units that a closure `Fn(&Res) -> impl Into<Option<[u64; N]>>` tells of a response.
+#[derive(Clone, Copy)]
+pub struct UsesOf<F>(pub(super) F);
+
+/// Tells what a request costs.
+#[diagnostic::on_unimplemented(
+    message = "these costs are not those of `{N}` dimensions, or not of a request of `{Req}`",
+    note = "`.cost(|request: &{Req}| [..])` gives one number for each dimension, in their order"
+)]
+pub trait Costs<Req, const N: usize> {
+    /// The cost of each dimension, in their order.
+    fn costs(&self, request: &Req) -> [u64; N];
+}
+
+/// Tells what a response has used.
+#[diagnostic::on_unimplemented(
+    message = "these units are not those of `{N}` dimensions, or not of a response of `{Res}`",
+    note = "`.settle(|response: &{Res}| [..])` gives one number for each dimension, or an `Option` of them"
+)]
+pub trait Uses<Res, const N: usize> {
+    /// The units of each dimension, in their order, or `None` if what was taken stands.
+    fn uses(&self, response: &Res) -> Option<[u64; N]>;
+}
+
+/// If true, responses are read.
+pub trait Settles {
+    /// Whether they are.
+    const SETTLES: bool;
+}
+
+impl<Req, const N: usize> Costs<Req, N> for UnitCosts {
+    fn costs(&self, _: &Req) -> [u64; N] {
+        [1; N]
+    }
+}
+
+impl<F: Fn(&Req) -> [u64; N], Req, const N: usize> Costs<Req, N> for CostsOf<F> {
+    #[inline]
+    fn costs(&self, request: &Req) -> [u64; N] {
+        (self.0)(request)
+    }
+}
+
+impl Settles for Unsettled {
+    const SETTLES: bool = false;
+}
+
+impl<F> Settles for UsesOf<F> {
+    const SETTLES: bool = true;
+}
+
+impl<Res, const N: usize> Uses<Res, N> for Unsettled {
+    #[inline]
+    fn uses(&self, _: &Res) -> Option<[u64; N]> {
+        None
+    }
+}
+
+impl<F, T, Res, const N: usize> Uses<Res, N> for UsesOf<F>
+where
+    F: Fn(&Res) -> T,
+    T: Into<Option<[u64; N]>>,
+{
+    #[inline]
+    fn uses(&self, response: &Res) -> Option<[u64; N]> {
+        (self.0)(response).into()
+    }
+}
+
+impl<F> fmt::Debug for CostsOf<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CostsOf")
+    }
+}
+
+impl<F> fmt::Debug for UsesOf<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UsesOf")
+    }
+}

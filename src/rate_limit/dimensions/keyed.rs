@@ -1,0 +1,150 @@
+//! Several quotas for each key.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
+
+use super::{
+    closures::Settles,
+    gate::DimensionsGate,
+    handle::DimensionsHandle,
+    state::{Quotaed, State, Tallies, seen},
+};
+use crate::{
+    ConfigError, Rejected, RejectedKind,
+    ambient::clock::Clock,
+    gate::{Keyable, MissingKey},
+    keyed::partitions::{Evict, Factory},
+    observe::{GateTally, Instance, Observed, Tally},
+    rate_limit::{
+        Dimension,
+        bucket::{self, Settings},
+    },
+};
+
+/// What the quotas of keys are made of.
+pub struct DimensionsFactory<K, const N: usize, C, U> {
+    pub(super) quotas: MakeQuotas<K, N>,
+    pub(super) parts: Parts<N>,
+    pub(super) costs: C,
+    pub(super) uses: U,
+    /// Of all keys together.
+    pub(super) all: Arc<AllKeys>,
+}
+
+/// The quotas of all keys, as the registry sees them.
+#[derive(Debug)]
+pub(super) struct AllKeys(pub(super) Arc<Tally>);
+
+/// Makes the quotas of a key.
+pub(super) type MakeQuotas<K, const N: usize> =
+    Arc<dyn Fn(&K) -> Result<[Dimension; N], ConfigError> + Send + Sync>;
+
+/// What all keys have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Parts<const N: usize> {
+    pub(super) total: Option<Arc<Quotaed<N>>>,
+    pub(super) settings: Settings,
+    pub(super) clock: Clock,
+    pub(super) tallies: Arc<Tallies<N>>,
+}
+
+impl<const N: usize> Parts<N> {
+    pub(super) fn state(
+        &self,
+        dimensions: [Dimension; N],
+        tally: GateTally,
+    ) -> Result<State<N>, ConfigError> {
+        let own = Quotaed::new(dimensions)?;
+        Ok(State {
+            own,
+            total: self.total.clone(),
+            queue: Default::default(),
+            settings: self.settings,
+            clock: self.clock,
+            tallies: self.tallies.clone(),
+            tally,
+            hold: Default::default(),
+            changed: Default::default(),
+        })
+    }
+}
+
+impl<K, const N: usize, C, U> Factory<K, DimensionsGate<N, C, U>> for DimensionsFactory<K, N, C, U>
+where
+    C: Clone,
+    U: Clone,
+{
+    fn make(&self, key: &K) -> Result<DimensionsGate<N, C, U>, ConfigError> {
+        let mut state = self.parts.state((self.quotas)(key)?, self.all.0.key())?;
+        state.settings.partition = state.settings.advertise.new_partition();
+        Ok(DimensionsGate {
+            state: Arc::new(state),
+            costs: self.costs.clone(),
+            uses: self.uses.clone(),
+        })
+    }
+}
+
+impl Observed for AllKeys {
+    fn layer(&self) -> &'static str {
+        self.0.layer
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.0.name
+    }
+
+    fn observe(&self) -> Instance {
+        bucket::observe(&self.0, None::<(_, u64)>, seen(None))
+    }
+}
+
+impl<const N: usize, C, U> Keyable for DimensionsGate<N, C, U>
+where
+    C: Clone + Send + Sync + 'static,
+    U: Settles + Clone + Send + Sync + 'static,
+{
+    type Factory<K> = DimensionsFactory<K, N, C, U>;
+
+    fn watch(&self) -> DimensionsHandle<N> {
+        DimensionsHandle::watching(self.state.clone())
+    }
+}
+
+impl<const N: usize, C, U> Evict for DimensionsGate<N, C, U> {
+    fn is_fresh(&self) -> bool {
+        let state = &*self.state;
+        !state.changed.load(Ordering::Relaxed)
+            && state.queue.is_empty()
+            && state.queue.is_unused()
+            && state.own.limits.is_fresh(state.clock.now())
+    }
+
+    fn is_held(&self) -> bool {
+        self.state.hold.is_shared()
+    }
+
+    fn is_watched(&self) -> bool {
+        // Handles have the state, not the partition.
+        Arc::strong_count(&self.state) > 1
+    }
+}
+
+impl<const N: usize, C, U> MissingKey for DimensionsGate<N, C, U> {
+    fn missing_key(&self) -> Rejected {
+        self.state.tally.reject(RejectedKind::MissingKey, None)
+    }
+
+    /// When it may try again is not known: it has several quotas, and none of its own.
+    fn overflow(&self) -> Rejected {
+        self.state.tally.reject(RejectedKind::RateLimited, None)
+    }
+}
+
+impl<K, const N: usize, C, U> fmt::Debug for DimensionsFactory<K, N, C, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DimensionsFactory").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,192 @@
+//! What becomes of a builder.
+
+use std::{
+    hash::Hash,
+    sync::{Arc, OnceLock},
+};
+
+use super::{
+    builder::{DimensionsBuilder, PerKeyDimensions, Values},
+    closures::{Settles, UnitCosts, Unsettled},
+    dimension::Dimension,
+    gate::DimensionsGate,
+    keyed::{AllKeys, DimensionsFactory, MakeQuotas, Parts},
+    state::{Quotaed, Seen, State, Tallies},
+};
+use crate::{
+    ConfigError, Name,
+    ambient::clock::Clock,
+    gate::{GateLayer, Keyed, KeyedHandle, KeyedParts},
+    keyed::{HasKey, NotKeyed},
+    observe::{LIMIT_WAIT, Tally, register},
+    protocol::Plain,
+};
+
+/// Limits calls by several quotas at once. All services it makes, and all their clones, share them.
+pub type DimensionsLayer<const N: usize, P = Plain, C = UnitCosts, U = Unsettled> =
+    GateLayer<DimensionsGate<N, C, U>, P>;
+
+/// The same for each key.
+pub type KeyedDimensionsLayer<const N: usize, F, P = Plain, C = UnitCosts, U = Unsettled> =
+    GateLayer<Keyed<F, DimensionsGate<N, C, U>>, P>;
+
+/// Watches and changes the quotas of keys.
+pub type KeyedDimensionsHandle<const N: usize, K, C = UnitCosts, U = Unsettled> =
+    KeyedHandle<K, DimensionsGate<N, C, U>>;
+
+impl<const N: usize, P, C, U> DimensionsBuilder<N, NotKeyed, P, C, U>
+where
+    U: Settles,
+{
+    /// Starts with full bursts.
+    ///
+    /// # Errors
+    /// No dimension, or two of one name. A rate or period of zero, a burst of 0 or one that refills
+    /// in over a year. `max_waiting` without `max_wait`, and what needs a key.
+    pub fn build(self) -> Result<DimensionsLayer<N, P, C, U>, ConfigError> {
+        let Self {
+            values,
+            protocol,
+            costs,
+            uses,
+            ..
+        } = self;
+        let name = values.settings.name;
+        let unkeyed = values.keys.unset().and_then(|()| match values.total {
+            None => Ok(()),
+            Some(_) => {
+                let fix = "set a key too, with `keyed_by` or `per_key`, or leave it";
+                Err(ConfigError::new("within", "dimensions", fix))
+            }
+        });
+        unkeyed.map_err(|error| error.of("rate_limit", name))?;
+        let (parts, tally) = values.parts()?;
+        let state = Arc::new(parts.state(values.dimensions, tally.all())?);
+        register(&state);
+        watch(&parts.tallies, Some(&state));
+        let gate = DimensionsGate { state, costs, uses };
+        Ok(GateLayer::with_protocol(gate, protocol))
+    }
+}
+
+impl<const N: usize, F, P, C, U> DimensionsBuilder<N, PerKeyDimensions<F, N>, P, C, U>
+where
+    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
+    C: Clone + Send + Sync + 'static,
+    U: Settles + Clone + Send + Sync + 'static,
+{
+    /// Starts with no keys. A key whose quotas cannot be made is treated as one that found no
+    /// place.
+    ///
+    /// # Errors
+    /// As without keys, but that keys are set, and none are kept.
+    pub fn build(self) -> Result<KeyedDimensionsLayer<N, F, P, C, U>, ConfigError> {
+        let Self {
+            values,
+            key,
+            protocol,
+            costs,
+            uses,
+        } = self;
+        let settings = values.settings;
+        let max_keys = values.keys.max_keys(1024);
+        let max_keys = max_keys.map_err(|error| error.of("rate_limit", settings.name))?;
+        let (parts, tally) = values.parts()?;
+        let state = Arc::new(parts.state(values.dimensions, tally.keyless())?);
+        let all = Arc::new(AllKeys(tally.clone()));
+        register(&all);
+        watch(&parts.tallies, None);
+        let shared = DimensionsGate {
+            state,
+            costs: costs.clone(),
+            uses: uses.clone(),
+        };
+        let alike: MakeQuotas<F::Key, N> = Arc::new(move |_| Ok(values.dimensions));
+        let factory = DimensionsFactory {
+            quotas: key.quotas.unwrap_or(alike),
+            parts,
+            costs,
+            uses,
+            all,
+        };
+        let fallback = (
+            values.keys.overflow.unwrap_or_default(),
+            values.keys.missing.unwrap_or_default(),
+        );
+        let parts = KeyedParts::new(
+            max_keys,
+            (shared, tally),
+            factory,
+            fallback,
+            settings.enabled,
+        )
+        .advertises(settings.advertise.is_on);
+        Ok(GateLayer::with_protocol(
+            Keyed::new(key.key, parts),
+            protocol,
+        ))
+    }
+}
+
+impl<const N: usize> Values<N> {
+    /// What one set of quotas, or those of all keys, are made of.
+    fn parts(&self) -> Result<(Parts<N>, Arc<Tally>), ConfigError> {
+        let settings = self.settings;
+        let named = |error: ConfigError| error.of("rate_limit", settings.name);
+        settings.checked().map_err(named)?;
+        names(&self.dimensions).map_err(named)?;
+        let total = self.total.map(|total| {
+            names(&total).map_err(named)?;
+            Ok(Arc::new(Quotaed::new(total)?))
+        });
+        let total: Option<Arc<Quotaed<N>>> = total.transpose()?;
+        let tally = Tally::new("rate_limit", settings.name);
+        let tally = Arc::new(tally.with_durations(LIMIT_WAIT, &[["", ""]]));
+        let tallies = std::array::from_fn(|place| {
+            let dimension = self.dimensions[place].name;
+            let name = settings.name.map(|name| format!("{name}.{dimension}"));
+            let name = name.map(|name| Name::from(name).as_str());
+            Arc::new(Seen {
+                tally: Tally::new("rate_limit", name),
+                place,
+                state: OnceLock::new(),
+            })
+        });
+        let mut settings = settings;
+        let follows = |quotas: &[Dimension; N]| quotas.iter().find_map(|quota| quota.follow);
+        // That anything is followed is all that is asked of it.
+        settings.follow = follows(&self.dimensions).or(self.total.as_ref().and_then(follows));
+        let parts = Parts {
+            total,
+            settings,
+            clock: Clock::start(),
+            tallies: Arc::new(Tallies(tallies)),
+        };
+        Ok((parts, tally))
+    }
+}
+
+/// Makes each dimension known by its own name.
+fn watch<const N: usize>(tallies: &Tallies<N>, state: Option<&Arc<State<N>>>) {
+    for seen in &tallies.0 {
+        if let Some(state) = state {
+            // Nobody else has set it.
+            let _ = seen.state.set(Arc::downgrade(state));
+        }
+        register(seen);
+    }
+}
+
+fn names<const N: usize>(dimensions: &[Dimension; N]) -> Result<(), ConfigError> {
+    if N == 0 {
+        return Err(ConfigError::new("dimensions", 0, "give at least one"));
+    }
+    for (at, dimension) in dimensions.iter().enumerate() {
+        let mut before = dimensions[..at].iter();
+        if before.any(|other| other.name == dimension.name) {
+            let fix = "give each dimension a name of its own";
+            return Err(ConfigError::new("dimensions", dimension.name, fix));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! Several named quotas on each call, of which all are charged or none.
+
+mod builder;
+mod closures;
+mod dimension;
+mod gate;
+mod handle;
+mod keyed;
+mod layer;
+mod state;
+
+pub use builder::{DimensionsBuilder, PerKeyDimensions};
+pub use closures::{CostsOf, UnitCosts, Unsettled, UsesOf};
+pub use dimension::Dimension;
+pub use gate::DimensionsGate;
+pub use handle::{DimensionSnapshot, DimensionsHandle, DimensionsSnapshot};
+pub use layer::{DimensionsLayer, KeyedDimensionsHandle, KeyedDimensionsLayer};

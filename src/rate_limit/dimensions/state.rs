@@ -1,0 +1,353 @@
+//! The quotas of a key, or of all calls, and those of all keys together.
+
+use std::{
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    Rejected, RejectedKind,
+    algorithm::{Dimensions, OverDimension, OverLimit, Quotas, TIMER_TICK},
+    ambient::clock::{Clock, nanos},
+    call::Left,
+    keyed::partitions::Hold,
+    observe::{self, GateTally, Instance, Observed, Tally},
+    protocol::{Hint, Quota},
+    queue::{Blocked, Resource, WaitQueueOf},
+    rate_limit::{
+        Dimension,
+        bucket::{self, Settings},
+    },
+};
+
+/// One set of quotas.
+#[derive(Debug)]
+pub(super) struct State<const N: usize> {
+    pub(super) own: Quotaed<N>,
+    /// Of all keys together, if the keys stay within that.
+    pub(super) total: Option<Arc<Quotaed<N>>>,
+    pub(super) queue: WaitQueueOf<[u64; N]>,
+    pub(super) settings: Settings,
+    pub(super) clock: Clock,
+    pub(super) tallies: Arc<Tallies<N>>,
+    pub(super) tally: GateTally,
+    pub(super) hold: Hold,
+    /// If true, it was changed by hand, and is not what would be made anew. Relaxed: an eviction
+    /// makes sure that nobody holds it, and so sees what was done to it.
+    pub(super) changed: AtomicBool,
+}
+
+/// Quotas, with their names.
+#[derive(Debug)]
+pub(super) struct Quotaed<const N: usize> {
+    pub(super) dimensions: [Dimension; N],
+    pub(super) limits: Dimensions<N>,
+}
+
+/// The dimensions, as the registry sees them.
+#[derive(Debug)]
+pub(super) struct Tallies<const N: usize>(pub(super) [Arc<Seen<N>>; N]);
+
+/// One dimension, as the registry sees it: what it has rejected, of all keys.
+#[derive(Debug)]
+pub(super) struct Seen<const N: usize> {
+    pub(super) tally: Tally,
+    pub(super) place: usize,
+    /// The quotas that it is one of, if there is but one set.
+    pub(super) state: OnceLock<Weak<State<N>>>,
+}
+
+/// What a call is over: the dimension's place, and whether it is that of all keys.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Over {
+    place: OverDimension,
+    is_total: bool,
+}
+
+impl<const N: usize> Quotaed<N> {
+    /// Quotas that are full.
+    pub(super) fn new(dimensions: [Dimension; N]) -> Result<Self, crate::ConfigError> {
+        let mut quotas = Vec::with_capacity(N);
+        for dimension in &dimensions {
+            quotas.push(dimension.quotas()?);
+        }
+        let Ok(quotas) = <[Quotas; N]>::try_from(quotas) else {
+            unreachable!("one for each dimension");
+        };
+        Ok(Self {
+            dimensions,
+            limits: Dimensions::new(quotas),
+        })
+    }
+
+    fn told(&self, hint: &Hint, now: u64) {
+        for (dimension, quotas) in self.dimensions.iter().zip(self.limits.quotas()) {
+            let told = dimension.follow.and_then(|follow| follow.read(hint));
+            if let Some((limit, remaining, times)) = told {
+                quotas.told((limit, remaining), times, now);
+            }
+        }
+    }
+
+    fn left(&self, is_total: bool, now: u64) -> impl Iterator<Item = Left> {
+        let quotas = self.dimensions.iter().zip(self.limits.quotas());
+        quotas.map(move |(dimension, quotas)| {
+            let units = (quotas.available(now), quotas.burst());
+            Left::new(dimension.name, units, is_total)
+        })
+    }
+
+    /// Tells callers of each. `part`: 0 of a key's own, 1 of those of all keys.
+    pub(super) fn quotas(
+        &self,
+        settings: &Settings,
+        part: usize,
+        now: u64,
+        quotas: &mut Vec<Quota>,
+    ) {
+        for (dimension, limit) in self.dimensions.iter().zip(self.limits.quotas()) {
+            let (burst, available) = (limit.burst(), limit.available(now));
+            let awaited = if available == 0 { 1 } else { burst };
+            quotas.push(Quota {
+                name: settings.name,
+                part,
+                dimension: Some(dimension.name),
+                unit: settings.advertise.unit,
+                rate: Some(limit.own().rate()),
+                burst,
+                available,
+                reset: Some(Duration::from_nanos(limit.wait(awaited, 0, now))),
+                partition: settings.partition.filter(|_| part == 0),
+            });
+        }
+    }
+}
+
+impl<const N: usize> State<N> {
+    pub(super) fn set_changed(&self) {
+        self.changed.store(true, Ordering::Relaxed);
+    }
+
+    fn total(&self) -> Option<&Dimensions<N>> {
+        self.total.as_ref().map(|total| &total.limits)
+    }
+
+    /// Takes the costs of the key's own quotas and of the total, or none.
+    pub(super) fn take(&self, costs: &[u64; N], due: u64, now: u64) -> Result<(), Over> {
+        let own = &self.own.limits;
+        if let Some(total) = self.total() {
+            // Asked first, so that a call that is rejected writes nothing.
+            total.fits(costs).map_err(Over::total)?;
+            let (dimension, wait) = total.longest(costs, &[0; N], now);
+            if wait > now.saturating_sub(due).min(TIMER_TICK) {
+                return Err(self.longest(costs, &[0; N], now).unwrap_or_else(|| {
+                    let wait = Duration::from_nanos(wait);
+                    let over = OverLimit::Until { wait };
+                    Over::total(OverDimension { dimension, over })
+                }));
+            }
+        }
+        own.take(costs, due, now).map_err(Over::own)?;
+        match self.total().map(|total| total.take(costs, due, now)) {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err(over)) => {
+                own.give_back(costs, now);
+                Err(Over::total(over))
+            }
+        }
+    }
+
+    /// Returns what a call has to wait for longest, if `before` comes first; `None` if for nothing.
+    pub(super) fn longest(&self, costs: &[u64; N], before: &[u64; N], now: u64) -> Option<Over> {
+        let own = (self.own.limits.longest(costs, before, now), false);
+        let total = self
+            .total()
+            .map(|total| (total.longest(costs, before, now), true));
+        let ((dimension, wait), is_total) = match total {
+            Some(total) if total.0.1 > own.0.1 => total,
+            _ => own,
+        };
+        let over = OverLimit::Until {
+            wait: Duration::from_nanos(wait),
+        };
+        let place = OverDimension { dimension, over };
+        (wait > 0).then_some(Over { place, is_total })
+    }
+
+    pub(super) fn fits(&self, costs: &[u64; N]) -> Result<(), Over> {
+        self.own.limits.fits(costs).map_err(Over::own)?;
+        self.total()
+            .map_or(Ok(()), |total| total.fits(costs).map_err(Over::total))
+    }
+
+    pub(super) fn give_back(&self, costs: &[u64; N], now: u64) {
+        self.all().for_each(|limits| limits.give_back(costs, now));
+        self.notify(now);
+    }
+
+    pub(super) fn settle(&self, taken: &[u64; N], used: &[u64; N], now: u64) {
+        self.all()
+            .for_each(|limits| limits.settle(taken, used, now));
+        self.notify(now);
+    }
+
+    pub(super) fn charge(&self, units: &[u64; N], now: u64) {
+        self.all()
+            .for_each(|limits| limits.settle(&[0; N], units, now));
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Dimensions<N>> {
+        std::iter::once(&self.own.limits).chain(self.total())
+    }
+
+    pub(super) fn close_for(&self, wait: Duration, now: u64) {
+        self.own
+            .limits
+            .close_until(now.saturating_add(nanos(wait)), now);
+        self.notify(now);
+    }
+
+    pub(super) fn reset(&self, now: u64) {
+        self.own
+            .limits
+            .quotas()
+            .iter()
+            .for_each(|quotas| quotas.reset(now));
+        self.notify(now);
+    }
+
+    pub(super) fn told(&self, hint: &Hint, now: u64) {
+        self.own.told(hint, now);
+        if let Some(total) = &self.total {
+            total.told(hint, now);
+        }
+        self.notify(now);
+    }
+
+    /// Something but a departure has changed the quotas. Waiters of other keys find what came back
+    /// to the total when their own time comes.
+    pub(super) fn notify(&self, now: u64) {
+        self.queue.notify(self, || now);
+    }
+
+    pub(super) fn left(&self, now: u64) -> Vec<Left> {
+        let total = self.total.iter().flat_map(|total| total.left(true, now));
+        self.own.left(false, now).chain(total).collect()
+    }
+
+    /// Rejects, and says what is left of each.
+    #[cold]
+    pub(super) fn reject(
+        &self,
+        kind: RejectedKind,
+        wait: Option<Duration>,
+        over: Option<Over>,
+        now: u64,
+    ) -> Box<Rejected> {
+        let mut rejected = self.tally.rejection(kind, wait);
+        if let Some(Over { place, is_total }) = over {
+            let quotaed = match &self.total {
+                Some(total) if is_total => total,
+                _ => &self.own,
+            };
+            rejected.dimension = Some(quotaed.dimensions[place.dimension].name);
+            self.tallies.0[place.dimension].tally.count_rejected(kind);
+        }
+        rejected.set_left(self.left(now));
+        self.tally.count_rejection(&rejected);
+        Box::new(rejected)
+    }
+}
+
+impl Over {
+    fn own(place: OverDimension) -> Self {
+        let is_total = false;
+        Self { place, is_total }
+    }
+
+    fn total(place: OverDimension) -> Self {
+        let is_total = true;
+        Self { place, is_total }
+    }
+
+    /// How long until it fits; `None` if never.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        match self.place.over {
+            OverLimit::Until { wait } => Some(wait),
+            OverLimit::CostAboveBurst => None,
+        }
+    }
+
+    pub(super) fn kind(&self) -> RejectedKind {
+        match self.place.over {
+            OverLimit::Until { .. } => RejectedKind::RateLimited,
+            OverLimit::CostAboveBurst => RejectedKind::CostTooHigh,
+        }
+    }
+}
+
+impl<const N: usize> Observed for State<N> {
+    fn layer(&self) -> &'static str {
+        self.tally.layer
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.tally.name
+    }
+
+    fn observe(&self) -> Instance {
+        let queued = Some(self.queue.waiting() as u64);
+        bucket::observe(&self.tally, None::<(_, u64)>, seen(queued))
+    }
+}
+
+impl<const N: usize> Observed for Seen<N> {
+    fn layer(&self) -> &'static str {
+        self.tally.layer
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.tally.name
+    }
+
+    fn observe(&self) -> Instance {
+        let state = self.state.get().and_then(Weak::upgrade);
+        let quota = state.map(|state| {
+            let own = state.own.limits.quotas()[self.place].own();
+            (own.rate(), own.burst())
+        });
+        bucket::observe(&self.tally, quota, seen(None))
+    }
+}
+
+/// What the registry is told beside the counts.
+pub(super) fn seen(queued: Option<u64>) -> observe::State {
+    observe::State::RateLimit {
+        queued,
+        keys: None,
+        evictions: None,
+    }
+}
+
+/// As its queue sees it.
+impl<const N: usize> Resource<[u64; N]> for State<N> {
+    fn acquire(&self, costs: [u64; N], ready_at: u64, now: u64) -> Result<(), Blocked> {
+        self.take(&costs, ready_at, now)
+            .map_err(|over| match over.wait() {
+                Some(wait) => Blocked::For(nanos(wait)),
+                None => Blocked::Forever,
+            })
+    }
+
+    fn ready_in(&self, costs: [u64; N], before: [u64; N], now: u64) -> Option<u64> {
+        let over = self.longest(&costs, &before, now);
+        Some(over.and_then(|over| over.wait()).map_or(0, nanos))
+    }
+
+    fn give_back(&self, costs: [u64; N], now: u64) {
+        self.all().for_each(|limits| limits.give_back(&costs, now));
+    }
+}
