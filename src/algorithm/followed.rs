@@ -40,7 +40,7 @@ impl Limit for Followed {
         // A cost above an upstream's whole quota is for the upstream to reject: what was told may
         // be wrong, and a call that nothing admits would never learn better.
         let cost = u64::from(cost).min(self.0.burst());
-        self.0.take_late(cost, due, now).map(|_| ())
+        self.0.take_late(cost, due, now)
     }
 
     fn wait(&self, units: u64, now: u64) -> Duration {
@@ -63,9 +63,8 @@ impl Limit for Followed {
         self.0.charge(cost.into(), now);
     }
 
-    fn close_until(&self, until: u64, now: u64) {
-        self.0.close_until(until, now);
-    }
+    /// The limit beside it closes. A pause is no part of the quota, and would outlast it.
+    fn close_until(&self, _: u64, _: u64) {}
 
     fn reset(&self, now: u64) {
         self.0.reset(now);

@@ -14,7 +14,7 @@ use crate::{
         OverLimit, Rate,
         token_bucket::{
             quota::{Pace, Scale, interval},
-            tat::{Change, Tat},
+            tat::Tat,
         },
     },
     config::ConfigError,
@@ -50,7 +50,7 @@ impl WideBucket {
     pub(crate) fn open() -> Self {
         Self {
             interval: AtomicU64::new(1),
-            burst: AtomicU64::new(Scale::COARSE.max_ahead()),
+            burst: AtomicU64::new(OPEN),
             scale: Scale::COARSE,
             tat: Tat::full(),
         }
@@ -68,18 +68,30 @@ impl WideBucket {
         }
     }
 
+    /// Returns whether nothing was told of it yet. Then it counts nothing either, so that what it
+    /// is told first is all that it knows.
+    fn is_open(&self) -> bool {
+        self.burst.load(Ordering::Relaxed) == OPEN
+    }
+
     /// Takes `cost` units, or none.
-    pub(crate) fn take_late(&self, cost: u64, due: u64, now: u64) -> Result<Change, OverLimit> {
-        self.tat.take_late(self.pace(), cost, due, now)
+    pub(crate) fn take_late(&self, cost: u64, due: u64, now: u64) -> Result<(), OverLimit> {
+        if self.is_open() {
+            return Ok(());
+        }
+        self.tat.take_late(self.pace(), cost, due, now).map(|_| ())
     }
 
-    /// Takes back what [`take_late`](Self::take_late) took, or as much of it as there is room for.
-    pub(crate) fn give_back(&self, cost: u64, now: u64) {
-        self.tat.refund(self.pace(), cost, now);
+    /// Gives units back, as far as there is room for them.
+    pub(crate) fn give_back(&self, units: u64, now: u64) {
+        self.tat.refund(self.pace(), units, now);
     }
 
-    pub(crate) fn charge(&self, cost: u64, now: u64) {
-        self.tat.charge(self.pace(), cost, now);
+    /// Takes units that were used already, as a debt if they do not fit.
+    pub(crate) fn charge(&self, units: u64, now: u64) {
+        if !self.is_open() {
+            self.tat.charge(self.pace(), units, now);
+        }
     }
 
     pub(crate) fn close_until(&self, until: u64, now: u64) {
@@ -92,6 +104,9 @@ impl WideBucket {
 
     /// Returns how many nanoseconds until `units` more have all fitted, one after the other.
     pub(crate) fn wait(&self, units: u64, now: u64) -> u64 {
+        if self.is_open() {
+            return 0;
+        }
         self.tat.wait(self.pace(), units, now)
     }
 
@@ -124,9 +139,9 @@ impl WideBucket {
     ///
     /// The theoretical arrival time of a bucket *is* the moment at which it is full, so what is
     /// told is its state. The pace follows: the missing units come back in that time, each after
-    /// `slowest` nanoseconds at most. So a bucket that has nothing
-    /// left has one unit after one share, and never later than `full_in`. Units that were taken
-    /// here and are not counted there yet stay taken.
+    /// `slowest` nanoseconds at most. So a bucket that has nothing left has one unit after one share,
+    /// and never later than `full_in`. Units that were taken here and are not counted there yet stay
+    /// taken.
     pub(crate) fn told(
         &self,
         limit: u64,
@@ -134,20 +149,24 @@ impl WideBucket {
         (full_in, slowest): (u64, u64),
         now: u64,
     ) {
-        let limit = limit.max(1);
-        let missing = limit.saturating_sub(remaining);
         let full_in = self.scale.units(full_in).min(self.scale.max_ahead());
-        if missing == 0 || full_in == 0 {
+        // More units in a unit of the scale than one cannot be told apart.
+        let missing = limit.max(1).saturating_sub(remaining).min(full_in);
+        if missing == 0 {
             return;
         }
-        let slowest = self.scale.units(slowest).max(1);
-        let interval = full_in.div_ceil(missing).clamp(1, slowest);
+        // Rounded down, so that all are back in time.
+        let interval = (full_in / missing).min(self.scale.units(slowest).max(1));
+        let limit = remaining.saturating_add(missing);
         let burst = limit.min(self.scale.max_ahead() / interval).max(1);
         self.set(interval, burst);
         let used = burst.saturating_sub(remaining).saturating_mul(interval);
-        self.tat.raise_to(self.scale, used.min(full_in), now);
+        self.tat.raise_to(self.scale, used, now);
     }
 }
+
+/// The burst of one that was told nothing, which no other can have.
+const OPEN: u64 = u64::MAX;
 
 fn checked(rate: Rate, burst: u64, scale: Scale) -> Result<u64, ConfigError> {
     let (mantissa, shift) = interval(rate, scale)?;
@@ -227,8 +246,7 @@ mod tests {
             let remaining = limit.saturating_sub(used);
             let bucket = WideBucket::open();
             bucket.told(limit, remaining, (seconds * SECOND, u64::MAX), 0);
-            // A share of time below the scale's unit is rounded up, so fewer may fit.
-            prop_assert!(bucket.available(0) <= remaining.max(1));
+            prop_assert!(bucket.available(0) <= remaining);
         }
 
         /// Against a bucket that keeps tokens as fractions.

@@ -254,6 +254,32 @@ async fn a_reset_is_believed_only_so_far() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pause_and_a_quota_are_honored_together() {
+    const BUSY: Fields = &[
+        ("retry-after", "5"),
+        ("x-ratelimit-limit-requests", "60"),
+        ("x-ratelimit-remaining-requests", "0"),
+        ("x-ratelimit-reset-requests", "60s"),
+    ];
+    let limit = RateLimitLayer::builder(Rate::per_second(1000))
+        .honor_retry_after(60 * SECOND)
+        .follow(Follow::new("requests"))
+        .protocol(Client::new().provider(provider::openai()))
+        .build()
+        .unwrap();
+    // The first one is told nothing but to pause.
+    const PAUSE: Fields = &[("retry-after", "5")];
+    let service = limit.layer(upstream(&[(429, PAUSE), (429, BUSY), (200, &[])]));
+    for _ in 0..2 {
+        assert_eq!(answered(&service, 10).await, 1);
+        advance(5 * SECOND).await;
+    }
+    // The pause leaves room for one, and a second later the quota alone counts.
+    advance(SECOND).await;
+    assert_eq!(answered(&service, 10).await, 6);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_limit_of_tokens_follows_the_tokens() {
     const TOKENS: Fields = &[
         ("x-ratelimit-remaining-requests", "0"),

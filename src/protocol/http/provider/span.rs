@@ -13,10 +13,10 @@ pub(super) fn parse(text: &[u8]) -> Option<Duration> {
     }
     let mut total = Duration::ZERO;
     loop {
-        let (unit, length) = unit_of(rest)?;
+        let (name, unit) = unit_of(rest)?;
         let (part, after) = decimal(rest, unit)?;
         total = total.saturating_add(part);
-        rest = after.get(length..)?;
+        rest = after.strip_prefix(name)?;
         if rest.is_empty() {
             return Some(total);
         }
@@ -28,15 +28,15 @@ fn bare(text: &[u8]) -> Option<Duration> {
     rest.is_empty().then_some(seconds)
 }
 
-/// The unit behind the first number, in nanoseconds, and how many bytes its name takes.
-fn unit_of(text: &[u8]) -> Option<(u64, usize)> {
+/// The unit behind the first number: its name, and its length in nanoseconds.
+fn unit_of(text: &[u8]) -> Option<(&'static [u8], u64)> {
     let number = text
         .iter()
         .take_while(|byte| byte.is_ascii_digit() || **byte == b'.')
         .count();
     let name = text.get(number..)?;
-    let unit = UNITS.iter().find(|(unit, _)| name.starts_with(unit))?;
-    Some((unit.1, unit.0.len()))
+    let unit = UNITS.iter().find(|(unit, _)| name.starts_with(unit));
+    unit.copied()
 }
 
 const SECOND: u64 = 1_000_000_000;
