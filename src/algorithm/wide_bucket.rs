@@ -139,9 +139,9 @@ impl WideBucket {
     ///
     /// The theoretical arrival time of a bucket *is* the moment at which it is full, so what is
     /// told is its state. The pace follows: the missing units come back in that time, each after
-    /// `slowest` nanoseconds at most. So a bucket that has nothing left has one unit after one share,
-    /// and never later than `full_in`. Units that were taken here and are not counted there yet stay
-    /// taken.
+    /// `slowest` nanoseconds at most. So a bucket that has nothing left has one unit after one
+    /// share, and never later than `full_in`. Units that were taken here and are not counted there
+    /// yet stay taken.
     pub(crate) fn told(
         &self,
         limit: u64,
