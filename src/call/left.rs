@@ -1,6 +1,6 @@
-//! What is left of a limit of several quotas.
+//! The rest of a limit of several quotas.
 
-/// What is left of one of several quotas, as a [rejection](super::Rejected::left) tells it.
+/// The rest of one of several quotas, as a [rejection](super::Rejected::left) tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Left {

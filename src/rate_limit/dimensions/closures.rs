@@ -1,4 +1,4 @@
-//! What a call costs of each quota, and what it has used.
+//! The costs of a call, of each quota, and the units that it has used.
 
 use std::fmt;
 
@@ -40,7 +40,7 @@ pub trait Uses<Res, const N: usize> {
 
 /// If true, responses are read.
 pub trait Settles {
-    /// Whether they are.
+    /// True if they are.
     const SETTLES: bool;
 }
 

@@ -23,13 +23,13 @@ use crate::{
     },
 };
 
-/// What the quotas of keys are made of.
+/// Makes the quotas of keys.
 pub struct DimensionsFactory<K, const N: usize, C, U> {
     pub(super) quotas: MakeQuotas<K, N>,
     pub(super) parts: Parts<N>,
     pub(super) costs: C,
     pub(super) uses: U,
-    /// Of all keys together.
+    /// The counts of all keys together.
     pub(super) all: Arc<AllKeys>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct AllKeys(pub(super) Arc<Tally>);
 pub(super) type MakeQuotas<K, const N: usize> =
     Arc<dyn Fn(&K) -> Result<[Dimension; N], ConfigError> + Send + Sync>;
 
-/// What all keys have in common.
+/// The parts that all keys have in common.
 #[derive(Debug, Clone)]
 pub(super) struct Parts<const N: usize> {
     pub(super) total: Option<Arc<Quotaed<N>>>,

@@ -1,4 +1,4 @@
-//! What becomes of a builder.
+//! The layers that a builder makes.
 
 use std::{
     hash::Hash,
@@ -129,7 +129,7 @@ where
 }
 
 impl<const N: usize> Values<N> {
-    /// What one set of quotas, or those of all keys, are made of.
+    /// The parts that one set of quotas, or those of all keys, are made of.
     fn parts(&self) -> Result<(Parts<N>, Arc<Tally>), ConfigError> {
         let settings = self.settings;
         let named = |error: ConfigError| error.of("rate_limit", settings.name);

@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct State<const N: usize> {
     pub(super) own: Quotaed<N>,
-    /// Of all keys together, if the keys stay within that.
+    /// The quotas of all keys together, if the keys stay within that.
     pub(super) total: Option<Arc<Quotaed<N>>>,
     pub(super) queue: WaitQueueOf<[u64; N]>,
     pub(super) settings: Settings,
@@ -60,7 +60,7 @@ pub(super) struct Seen<const N: usize> {
     pub(super) state: OnceLock<Weak<State<N>>>,
 }
 
-/// What a call is over: the dimension's place, and whether it is that of all keys.
+/// The quota that a call is over: the dimension's place, and whether it is that of all keys.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Over {
     place: OverDimension,
@@ -273,7 +273,7 @@ impl Over {
         Self { place, is_total }
     }
 
-    /// How long until it fits; `None` if never.
+    /// Returns how long until it fits. `None` if never.
     pub(super) fn wait(&self) -> Option<Duration> {
         match self.place.over {
             OverLimit::Until { wait } => Some(wait),
@@ -323,7 +323,7 @@ impl<const N: usize> Observed for Seen<N> {
     }
 }
 
-/// What the registry is told beside the counts.
+/// Tells the registry what there is beside the counts.
 pub(super) fn seen(queued: Option<u64>) -> observe::State {
     observe::State::RateLimit {
         queued,
