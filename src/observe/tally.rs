@@ -144,7 +144,8 @@ impl Tally {
 
     /// Counts a rejection that another tally tells of.
     pub(crate) fn count_rejected(&self, kind: RejectedKind) {
-        self.stripes.here().add(EVENTS + kind.index());
+        self.stripes
+            .add(1, |counters| &counters.0[EVENTS + kind.index()]);
     }
 
     /// A call is turned away, or cut off.
@@ -208,14 +209,14 @@ impl GateTally {
 
     /// Counts a rejection that was made, and says so.
     pub(crate) fn count_rejection(&self, rejected: &Rejected) {
-        self.whole.rejected_by(self.counters(), rejected);
+        self.add(EVENTS + rejected.kind.index());
+        self.whole.tell(rejected);
     }
 
     /// Makes a rejection, counts it, and says so.
     pub(crate) fn reject(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
         let rejected = self.whole.rejection(kind, retry_after);
-        self.add(EVENTS + kind.index());
-        self.whole.tell(&rejected);
+        self.count_rejection(&rejected);
         rejected
     }
 
