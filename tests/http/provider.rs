@@ -1,4 +1,8 @@
 //! Providers' own fields: a client's limit follows them, and a retry comes back when they say.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests look at tokio's clock, which is paused"
+)]
 
 use std::{
     convert::Infallible,

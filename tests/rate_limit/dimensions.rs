@@ -1,4 +1,8 @@
 //! Several named quotas on each call.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests look at tokio's clock, which is paused"
+)]
 
 use std::{
     sync::{

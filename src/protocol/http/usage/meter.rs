@@ -217,7 +217,7 @@ impl Meter {
             ..
         } = self;
         scanner.feed(bytes, |path, found| {
-            note(shape, usage, has_failed, path, found)
+            note(shape, usage, has_failed, path, found);
         });
     }
 
