@@ -329,6 +329,7 @@ pub(super) fn seen(queued: Option<u64>) -> observe::State {
         queued,
         keys: None,
         evictions: None,
+        fleet: None,
     }
 }
 
