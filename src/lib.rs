@@ -64,6 +64,8 @@ mod drain;
 mod queue;
 #[cfg(feature = "layers")]
 mod resend;
+#[cfg(feature = "layers")]
+mod statistics;
 mod sync;
 #[cfg(feature = "layers")]
 mod unbuilt;

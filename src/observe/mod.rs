@@ -107,6 +107,8 @@
 //! # }
 //! ```
 
+mod advice;
+mod case;
 mod durations;
 #[cfg(feature = "metrics")]
 mod emit;
@@ -119,6 +121,8 @@ mod publish;
 #[cfg(feature = "metrics")]
 mod recorder;
 mod registry;
+mod rules;
+mod rules_of_calls;
 #[cfg(feature = "metrics")]
 mod samples;
 #[cfg(feature = "metrics")]
@@ -128,6 +132,7 @@ mod tally;
 mod totals;
 pub(crate) mod trace;
 
+pub use advice::{Advice, Evidence};
 pub(crate) use durations::Durations;
 pub use durations::{BUCKETS, Histogram};
 pub(crate) use health::Unwell;

@@ -2,11 +2,15 @@
 
 use std::{
     cell::RefCell,
+    collections::HashMap,
     fmt,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use crate::observe::{Health, Instance, state::Observed};
+use crate::{
+    ambient::clock::Clock,
+    observe::{Advice, Health, Instance, rules, state::Observed, trace},
+};
 
 /// Knows the layers that were given a name, for as long as they live.
 ///
@@ -92,12 +96,58 @@ impl Registry {
         living.filter_map(|(_, one)| one.unwell()).collect()
     }
 
+    /// What is set against what the traffic asks for: the thresholds that do not fit, with a better
+    /// value, the reason, and what it costs. The [guide](crate::guide::tuning) has the recipes that
+    /// it follows.
+    ///
+    /// It looks at everything since each layer was built. Layers of one name are looked at
+    /// together: a timeout knows how long the calls of its bulkhead take. Costs what
+    /// [`snapshot`](Self::snapshot) costs, and holds no call up.
+    ///
+    /// ```
+    /// use tower_keep::{bulkhead::BulkheadLayer, observe::Registry};
+    ///
+    /// let own = Registry::new();
+    /// let layer = own.with(|| BulkheadLayer::builder(10).name("search").build())?;
+    /// for advice in own.advice() {
+    ///     println!("{advice}");
+    /// }
+    /// # drop(layer);
+    /// # Ok::<_, tower_keep::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn advice(&self) -> Vec<Advice> {
+        let now = Clock::common().now();
+        let born: HashMap<_, _> = {
+            let instances = self.lock();
+            let list = instances.list.iter();
+            list.map(|(id, born, _)| (*id, *born)).collect()
+        };
+        let living = self.living().into_iter();
+        let all: Vec<_> = living
+            .map(|(id, observed)| {
+                let age = now.saturating_sub(born.get(&id).copied().unwrap_or(now));
+                (observed.observe(), age as f64 / 1e9)
+            })
+            .collect();
+        rules::advise(&all)
+    }
+
+    /// Writes the [advice](Self::advice) to the log, an event of level `WARN` for each, of target
+    /// `tower_keep`. Returns it. Ask for it once in an hour, say: it is as long as the mistakes are
+    /// many. Without the feature `tracing` nothing is written.
+    pub fn log_advice(&self) -> Vec<Advice> {
+        let advice = self.advice();
+        advice.iter().for_each(trace::advice);
+        advice
+    }
+
     /// Each with its number.
     pub(super) fn living(&self) -> Vec<(u64, Arc<dyn Observed>)> {
         let mut instances = self.lock();
-        instances.list.retain(|(_, one)| one.strong_count() > 0);
+        instances.list.retain(|(.., one)| one.strong_count() > 0);
         let list = instances.list.iter();
-        list.filter_map(|(id, one)| Some((*id, one.upgrade()?)))
+        list.filter_map(|(id, _, one)| Some((*id, one.upgrade()?)))
             .collect()
     }
 
@@ -106,11 +156,12 @@ impl Registry {
         let list = &mut instances.list;
         // So that those which are gone take no more room than those which are there.
         if list.len() == list.capacity() {
-            list.retain(|(_, one)| one.strong_count() > 0);
+            list.retain(|(.., one)| one.strong_count() > 0);
         }
         instances.last += 1;
         let id = instances.last;
-        instances.list.push((id, observed));
+        let born = Clock::common().now();
+        instances.list.push((id, born, observed));
     }
 
     fn lock(&self) -> MutexGuard<'_, Instances> {
@@ -120,11 +171,11 @@ impl Registry {
     }
 }
 
-/// Each instance has a number that none had before.
+/// Each instance has a number that none had before, and the time at which it was built.
 #[derive(Default)]
 struct Instances {
     last: u64,
-    list: Vec<(u64, Weak<dyn Observed>)>,
+    list: Vec<(u64, u64, Weak<dyn Observed>)>,
 }
 
 thread_local! {

@@ -55,6 +55,21 @@ pub(crate) fn rejected(sampler: &Sampler, rejected: &Rejected) {
     );
 }
 
+/// Tells of a threshold that does not fit.
+#[cfg(feature = "tracing")]
+pub(crate) fn advice(advice: &crate::observe::Advice) {
+    tracing::warn!(
+        target: TARGET,
+        layer = advice.layer,
+        name = advice.name,
+        setting = advice.setting,
+        now = advice.now,
+        better = advice.better,
+        alert = advice.alert,
+        "advice: {advice}"
+    );
+}
+
 /// Tells of a change of state.
 #[cfg(feature = "tracing")]
 pub(crate) fn transition(
@@ -174,6 +189,9 @@ const TARGET: &str = "tower_keep";
 #[cfg(not(feature = "tracing"))]
 #[inline(always)]
 pub(crate) fn rejected(_: &Sampler, _: &Rejected) {}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn advice(_: &crate::observe::Advice) {}
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn retry(

@@ -1,6 +1,8 @@
 //! Drills: what they report, and what both stacks promise in them.
 #![cfg(feature = "drill")]
 
+#[cfg(feature = "serde")]
+mod advice;
 mod defaults;
 mod flaws;
 mod report;

@@ -500,3 +500,29 @@ fn a_call_elsewhere_stays_in_its_callers_span() {
     assert_eq!(events[0]["number"], "7");
     assert!(!told.recorded.lock().unwrap().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn advice_is_logged_on_request() {
+    let (told, _guard) = Told::listen();
+    let registry = tower_keep::observe::Registry::new();
+    let layer = registry.with(|| BulkheadLayer::builder(1).name("advised").build());
+    let service = layer.unwrap().layer(service_fn(async |(): ()| {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        Ok::<_, BoxError>(())
+    }));
+    let calls = (0..3).map(|_| service.clone().oneshot(()));
+    futures::future::join_all(calls).await;
+    let said = registry.log_advice();
+    let events = std::mem::take(&mut *told.events.lock().unwrap());
+    let logged = events
+        .iter()
+        .filter(|event| event["message"].starts_with("advice: "));
+    let logged: Vec<_> = logged.collect();
+    assert_eq!((said.len(), logged.len()), (1, 1));
+    let field = |name: &str| logged[0][name].as_str();
+    assert_eq!((field("name"), field("setting")), ("advised", "limit"));
+    assert_eq!(
+        (field("better"), field("alert")),
+        ("2", "BulkheadNearlyFull")
+    );
+}
