@@ -87,6 +87,13 @@ pub mod streaming {}
 #[doc = include_str!("llm.md")]
 pub mod llm {}
 
+#[cfg_attr(feature = "replay", doc = include_str!("what_if.md"))]
+#[cfg_attr(
+    not(feature = "replay"),
+    doc = "A replay of one's own traffic. This page is written in the documentation with the feature `replay`."
+)]
+pub mod what_if {}
+
 #[doc = include_str!("tuning.md")]
 ///
 /// # The dashboard's queries during an incident

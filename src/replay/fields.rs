@@ -13,13 +13,13 @@ use crate::replay::{
 /// The meaning of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
-    /// Of no interest.
+    /// A field of no interest.
     Skip,
     /// A time, how it is written, and whether it is that of the start.
     Time(Written, bool),
     /// The duration of the whole call, in units of so many nanoseconds. 0 is a unit of its own.
     Duration(u64),
-    /// That of the upstream.
+    /// The upstream's duration.
     UpstreamDuration(u64),
     Status,
     /// The upstream's status: `-` if the call did not get there.
@@ -61,7 +61,7 @@ pub(super) struct Values<'a> {
     pub(super) host: Option<&'a str>,
 }
 
-/// What a reader is told about a log.
+/// The facts about a log that are not in it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Reading {
     /// The zone of times without one, in seconds.

@@ -27,7 +27,7 @@ pub(super) struct Line<'a> {
     pub(super) is_cut: bool,
 }
 
-/// What reads lines of one format.
+/// A reader of lines of one format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Parser {
     Template(Template),
@@ -199,7 +199,7 @@ fn guessed(text: &str, chosen: Chosen<'_>) -> io::Result<(Parser, String)> {
 }
 
 const LONGEST: usize = 1 << 16;
-/// What people append to nginx's `combined`. What has more fields is later.
+/// The fields that people append to nginx's `combined`, more of them later.
 const TAILS: [&str; 6] = [
     " $request_time",
     " \"$http_x_forwarded_for\" $request_time",

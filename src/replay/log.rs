@@ -23,13 +23,13 @@ use crate::replay::{
     sorted::{Calls, Sorter},
 };
 
-/// What was read.
+/// A log that was read.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Log {
     /// The calls, in the order of their starts.
     pub calls: Calls,
-    /// What became of the lines.
+    /// The counts of its lines.
     pub lines: LineCounts,
     /// The texts of keys, by their hashes: of the first twenty thousand.
     pub keys: HashMap<u64, String>,
@@ -37,7 +37,7 @@ pub struct Log {
     pub hosts: HashMap<u32, String>,
 }
 
-/// What became of a log's lines.
+/// The counts of a log's lines.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct LineCounts {
@@ -71,7 +71,7 @@ pub struct BrokenLine {
     pub text: String,
 }
 
-/// How far the reading has come.
+/// The progress of reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
@@ -84,6 +84,21 @@ pub struct Progress {
 }
 
 impl Log {
+    /// A log of these calls, without any texts.
+    #[must_use]
+    pub fn of(calls: Calls) -> Self {
+        let read = calls.count();
+        Self {
+            calls,
+            lines: LineCounts {
+                read,
+                ..LineCounts::default()
+            },
+            keys: HashMap::new(),
+            hosts: HashMap::new(),
+        }
+    }
+
     /// Reads files, in any order. `-` is the standard input. Files may be compressed by gzip.
     ///
     /// ```
@@ -345,7 +360,7 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 }
 
 const BUFFER: usize = 1 << 17;
-/// How much of a file is looked at to find out its format.
+/// The bytes of a file that are looked at to find out its format.
 const SAMPLE: u64 = 1 << 17;
 const SHOWN: usize = 200;
 const NAMES: usize = 20_000;

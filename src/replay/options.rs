@@ -39,9 +39,9 @@ pub struct LogOptions {
     /// If true, durations are those of the upstream alone, where there are any. Default `false`:
     /// those of the whole call, for as long as it holds a place.
     pub upstream_times: bool,
-    /// How many broken lines are kept to be shown. Default 5.
+    /// The number of broken lines that are kept to be shown. Default 5.
     pub show_broken: usize,
-    /// How many calls are sorted in memory. Default 1 048 576, of 40 bytes.
+    /// The number of calls that are sorted in memory. Default 1 048 576, of 40 bytes.
     pub in_memory: usize,
     /// The folder of temporary files. Default: the system's.
     pub temporary: PathBuf,

@@ -68,7 +68,7 @@ pub struct Unhashed;
 /// A closure that finds what is hashed.
 pub struct HashOf<F, T>(F, PhantomData<fn() -> T>);
 
-/// What finds the hash of a request.
+/// A way to find the hash of a request.
 pub trait HashRequest<Req> {
     /// The hash, or `None` of a request that has none.
     fn hash_of(&self, request: &Req, seed: u64) -> Option<u64>;
@@ -205,7 +205,7 @@ impl<K, H, P> RecorderBuilder<K, H, P> {
         }
     }
 
-    /// How results are classified. No default.
+    /// Sets how results are classified. No default.
     pub fn protocol<Q>(self, protocol: Q) -> RecorderBuilder<K, H, Chosen<Q>> {
         RecorderBuilder {
             path: self.path,

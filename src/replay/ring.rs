@@ -46,7 +46,7 @@ pub struct RecorderSnapshot {
 struct Shared {
     written: AtomicU64,
     lost: AtomicU64,
-    /// How often a flush was asked for.
+    /// The flushes that were asked for.
     asked: AtomicU64,
     /// The last of these that is done. Release, partner of the Acquire in `flush`: the writes that
     /// it waits for come before it.

@@ -37,7 +37,7 @@ pub(super) struct Sorter {
 struct Run(PathBuf);
 
 impl Calls {
-    /// How many there are.
+    /// The number of calls.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count

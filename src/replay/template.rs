@@ -84,7 +84,7 @@ impl Template {
         (rest.is_empty() || rest.starts_with([' ', '\t'])).then_some(values)
     }
 
-    /// What the format lacks for a replay.
+    /// The part that the format lacks for a replay.
     pub(super) fn lacks(&self) -> Option<&'static str> {
         let has = |wanted: fn(&Field) -> bool| {
             let mut pieces = self.pieces.iter();

@@ -1,5 +1,9 @@
 //! Replays: logs that are read, calls that are recorded, and what is said of them.
 #![cfg(feature = "replay")]
 
+#[cfg(feature = "drill")]
+mod drilled;
+mod golden;
+mod program;
 mod reading;
 mod recording;

@@ -1,0 +1,50 @@
+//! The rate limit of a replay.
+
+use crate::{
+    ConfigError,
+    algorithm::{KeyedBuckets, Overflow, TokenBucket},
+    replay::{call::Call, thresholds::RateThreshold},
+};
+
+/// One for all calls, or one for each key.
+pub(super) enum Limit {
+    Whole(TokenBucket),
+    Keyed(Box<KeyedBuckets>),
+}
+
+impl Limit {
+    pub(super) fn new(threshold: &RateThreshold) -> Result<Self, ConfigError> {
+        let RateThreshold {
+            rate,
+            burst,
+            per_key,
+        } = *threshold;
+        Ok(if per_key {
+            Self::Keyed(Box::new(KeyedBuckets::new(
+                rate,
+                burst,
+                KEYS,
+                Overflow::Shared,
+            )?))
+        } else {
+            Self::Whole(TokenBucket::new(rate, burst)?)
+        })
+    }
+
+    pub(super) fn admits(&self, call: &Call, now: u64) -> bool {
+        match self {
+            Self::Whole(bucket) => bucket.acquire(call.cost, now).is_ok(),
+            Self::Keyed(buckets) => buckets.acquire(mixed(call.key), call.cost, now).is_ok(),
+        }
+    }
+}
+
+/// A recording may have small numbers for keys, and the table wants all bits of a hash.
+fn mixed(key: u64) -> u64 {
+    let word = (key ^ key >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    word ^ word >> 31
+}
+
+/// Keys that have a limit of their own.
+const KEYS: usize = 1 << 18;

@@ -1,0 +1,185 @@
+//! Counts of what thresholds would have done, by day.
+
+use std::ops::AddAssign;
+
+use crate::replay::{survey::DAY, thresholds::Thresholds};
+
+/// Counts of what thresholds would have done in some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Tally {
+    /// All calls.
+    pub calls: u64,
+    /// The calls that the upstream answered well.
+    pub good: u64,
+    /// The calls that it answered badly.
+    pub bad: u64,
+    /// Good calls that would have been rejected.
+    pub rejected_good: u64,
+    /// Bad calls that would have been rejected: spared.
+    pub rejected_bad: u64,
+    /// Other calls that would have been rejected: such as had been rejected already.
+    pub rejected_other: u64,
+    /// Good answers that would have come after the timeout.
+    pub lost_good: u64,
+    /// Bad answers that the timeout would have cut short.
+    pub cut_bad: u64,
+    /// The time that these would have taken beyond it, in nanoseconds.
+    pub saved: u64,
+    /// The times that a closed circuit would have opened.
+    pub trips: u64,
+    /// The times outside of an incident.
+    pub false_trips: u64,
+    /// The time that circuits would have been open or half-open, in nanoseconds.
+    pub open: u64,
+    /// The incidents in which a circuit would have opened.
+    pub detected: u64,
+    /// From their beginnings to that, in nanoseconds, all together.
+    pub detection: u64,
+    /// The retries that the budget would have paid for.
+    pub retries: u64,
+    /// The retries that it would not have paid for.
+    pub retries_denied: u64,
+}
+
+/// A log's calls under some thresholds.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Replayed {
+    /// The thresholds.
+    pub thresholds: Thresholds,
+    /// Each day since 1970 that has calls.
+    pub days: Vec<(u64, Tally)>,
+    /// The calls rejected of each key, the most first.
+    pub keys: Vec<(u64, u64)>,
+    /// The incidents in the log.
+    pub incidents: u64,
+}
+
+/// A part of the days: thresholds are chosen on one, and priced on the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Half {
+    /// All days.
+    Both,
+    /// Every other day, from which thresholds are chosen.
+    Choice,
+    /// The others, by which they are priced.
+    Price,
+}
+
+impl Tally {
+    /// All rejected calls.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.rejected_good + self.rejected_bad + self.rejected_other
+    }
+
+    /// The share of good calls that would have been rejected or cut short.
+    #[must_use]
+    pub fn good_lost(&self) -> f64 {
+        share(self.rejected_good + self.lost_good, self.good)
+    }
+
+    /// The share of bad calls that would have been spared.
+    #[must_use]
+    pub fn bad_spared(&self) -> f64 {
+        share(self.rejected_bad, self.bad)
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.good += other.good;
+        self.bad += other.bad;
+        self.rejected_good += other.rejected_good;
+        self.rejected_bad += other.rejected_bad;
+        self.rejected_other += other.rejected_other;
+        self.lost_good += other.lost_good;
+        self.cut_bad += other.cut_bad;
+        self.saved += other.saved;
+        self.trips += other.trips;
+        self.false_trips += other.false_trips;
+        self.open += other.open;
+        self.detected += other.detected;
+        self.detection += other.detection;
+        self.retries += other.retries;
+        self.retries_denied += other.retries_denied;
+    }
+}
+
+impl Replayed {
+    /// The sum of some days.
+    #[must_use]
+    pub fn over(&self, half: Half) -> Tally {
+        let mut sum = Tally::default();
+        for (_, tally) in self.days.iter().filter(|(day, _)| half.has(*day)) {
+            sum += *tally;
+        }
+        sum
+    }
+
+    /// The sum of all days.
+    #[must_use]
+    pub fn total(&self) -> Tally {
+        self.over(Half::Both)
+    }
+
+    /// Seconds from the beginning of an incident until the circuit opened, on average.
+    #[must_use]
+    pub fn detection(&self) -> Option<f64> {
+        let total = self.total();
+        (total.detected > 0).then(|| total.detection as f64 / total.detected as f64 / 1e9)
+    }
+}
+
+/// Tallies by the day since 1970.
+#[derive(Debug, Default)]
+pub(super) struct Days(Vec<(u64, Tally)>);
+
+impl Days {
+    /// The tally of a moment's day. Moments come nearly in order.
+    pub(super) fn at(&mut self, nanos: u64) -> &mut Tally {
+        let day = nanos / DAY;
+        let before = self.0.iter().rposition(|(known, _)| *known <= day);
+        let place = match before {
+            Some(place) if self.0[place].0 == day => place,
+            before => {
+                let place = before.map_or(0, |place| place + 1);
+                self.0.insert(place, (day, Tally::default()));
+                place
+            }
+        };
+        &mut self.0[place].1
+    }
+
+    pub(super) fn into_inner(self) -> Vec<(u64, Tally)> {
+        self.0
+    }
+}
+
+impl Half {
+    /// Returns whether a day since 1970 belongs to it. Every other day, and weeks are odd, so that
+    /// each half has every weekday.
+    #[must_use]
+    pub fn has(self, day: u64) -> bool {
+        match self {
+            Self::Both => true,
+            Self::Choice => day % 2 == 0,
+            Self::Price => day % 2 == 1,
+        }
+    }
+
+    pub(super) fn has_moment(self, nanos: u64) -> bool {
+        self.has(nanos / DAY)
+    }
+}
+
+pub(super) fn share(part: u64, total: u64) -> f64 {
+    if total == 0 {
+        0.0
+    } else {
+        part as f64 / total as f64
+    }
+}

@@ -1,0 +1,195 @@
+//! The thresholds that a replay tries.
+
+use std::time::Duration;
+
+use crate::{
+    algorithm::{BreakerConfig, Rate},
+    settings::{
+        BudgetSettings, ClientSettings, HumanDuration, HumanRate, OrOff, RateLimitSettings,
+        ServerSettings,
+    },
+};
+
+/// The thresholds that a replay tries. `None` is a part that is not there.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Thresholds {
+    /// The circuit of each host.
+    pub circuit: Option<BreakerConfig>,
+    /// The rate limit.
+    pub rate: Option<RateThreshold>,
+    /// The calls in flight.
+    pub places: Option<usize>,
+    /// The longest time of one call.
+    pub timeout: Option<Duration>,
+    /// The retries.
+    pub retry: Option<RetryThreshold>,
+}
+
+/// A limit on a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RateThreshold {
+    /// The rate.
+    pub rate: Rate,
+    /// The units that may come at once after a pause.
+    pub burst: u32,
+    /// If true, each key has a limit of its own.
+    pub per_key: bool,
+}
+
+/// Retries, and what pays for them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct RetryThreshold {
+    /// The largest number of attempts, the first included.
+    pub attempts: u32,
+    /// The tokens of a full budget.
+    pub capacity: u32,
+    /// The part of a token that each success pays in.
+    pub ratio: f64,
+}
+
+impl Thresholds {
+    /// No threshold at all.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// A rate limit alone.
+    #[must_use]
+    pub fn rate(rate: Rate, burst: u32) -> Self {
+        let per_key = false;
+        Self {
+            rate: Some(RateThreshold {
+                rate,
+                burst,
+                per_key,
+            }),
+            ..Self::none()
+        }
+    }
+
+    /// A rate limit of each key alone.
+    #[must_use]
+    pub fn rate_per_key(rate: Rate, burst: u32) -> Self {
+        let per_key = true;
+        Self {
+            rate: Some(RateThreshold {
+                rate,
+                burst,
+                per_key,
+            }),
+            ..Self::none()
+        }
+    }
+
+    /// A circuit alone.
+    #[must_use]
+    pub fn circuit(config: BreakerConfig) -> Self {
+        Self {
+            circuit: Some(config),
+            ..Self::none()
+        }
+    }
+
+    /// A bulkhead alone.
+    #[must_use]
+    pub fn places(limit: usize) -> Self {
+        Self {
+            places: Some(limit),
+            ..Self::none()
+        }
+    }
+
+    /// A timeout alone.
+    #[must_use]
+    pub fn timeout(duration: Duration) -> Self {
+        Self {
+            timeout: Some(duration),
+            ..Self::none()
+        }
+    }
+
+    /// Retries alone, by a budget that successes pay for.
+    #[must_use]
+    pub fn retry(attempts: u32, capacity: u32, ratio: f64) -> Self {
+        Self {
+            retry: Some(RetryThreshold {
+                attempts,
+                capacity,
+                ratio,
+            }),
+            ..Self::none()
+        }
+    }
+
+    /// The thresholds of a client's stack. A budget that calls and time pay for is left out.
+    #[must_use]
+    pub fn of_client(settings: &ClientSettings) -> Self {
+        let circuit = &settings.circuit_breaker;
+        let bulkhead = settings.bulkhead.as_ref().filter(|one| one.enabled);
+        Self {
+            circuit: circuit.enabled.then(|| circuit.config()),
+            rate: limit_of(settings.rate, settings.burst, settings.rate_limit.as_ref()),
+            places: bulkhead
+                .and_then(|one| one.limit)
+                .or(places_of(settings.max_in_flight)),
+            timeout: duration_of(settings.attempt_timeout),
+            retry: settings.retry.enabled.then_some(()).and_then(|()| {
+                let BudgetSettings::Funded(funded) = settings.retry.budget else {
+                    return None;
+                };
+                Some(RetryThreshold {
+                    attempts: settings.retry.attempts,
+                    capacity: funded.capacity,
+                    ratio: funded.ratio.0,
+                })
+            }),
+        }
+    }
+
+    /// The thresholds of a server's stack.
+    #[must_use]
+    pub fn of_server(settings: &ServerSettings) -> Self {
+        let bulkhead = settings.bulkhead.as_ref().filter(|one| one.enabled);
+        Self {
+            rate: limit_of(settings.rate, settings.burst, settings.rate_limit.as_ref()),
+            places: bulkhead
+                .and_then(|one| one.limit)
+                .or(settings.max_in_flight),
+            timeout: duration_of(settings.timeout),
+            ..Self::none()
+        }
+    }
+}
+
+fn duration_of(value: OrOff<HumanDuration>) -> Option<Duration> {
+    match value {
+        OrOff::On(HumanDuration(duration)) => Some(duration),
+        OrOff::Off => None,
+    }
+}
+
+fn places_of(value: Option<OrOff<usize>>) -> Option<usize> {
+    match value {
+        Some(OrOff::On(places)) => Some(places),
+        _ => None,
+    }
+}
+
+fn limit_of(
+    rate: Option<HumanRate>,
+    burst: Option<u32>,
+    whole: Option<&RateLimitSettings>,
+) -> Option<RateThreshold> {
+    let whole = whole.filter(|whole| whole.enabled);
+    let rate = whole.and_then(|whole| whole.rate).or(rate)?.0;
+    let burst = whole.and_then(|whole| whole.burst).or(burst);
+    Some(RateThreshold {
+        rate,
+        burst: burst.unwrap_or_else(|| crate::rate_limit::one_second_of(rate)),
+        per_key: whole.is_some_and(|whole| whole.max_keys.is_some()),
+    })
+}
