@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::{
     measure::{Bound, Limit, Measure},
     results::{Column, Results},
+    run::{SEED, test_name},
     shrink,
 };
 
@@ -169,7 +170,7 @@ impl<'a> Each<'a> {
         };
         let mut text = format!(
             "drill: {measure}{what}: {}, not {}\n  column:     {}\n  worst seed: {seed}, with {}; \
-             {failing} of {} seeds fail\n  run it:     TOWER_KEEP_SEED={seed} cargo test{}\n",
+             {failing} of {} seeds fail\n  run it:     {SEED}={seed} cargo test{}\n",
             measure.show(value),
             limit.show(measure),
             report.names()[self.column.stack],
@@ -186,13 +187,5 @@ impl<'a> Each<'a> {
         }
         let _ = write!(text, "\n{report}");
         text
-    }
-}
-
-/// The test that runs, as cargo takes it: the harness names its threads so.
-fn test_name() -> String {
-    match std::thread::current().name() {
-        Some(name) if name != "main" => format!(" {name}"),
-        _ => String::new(),
     }
 }

@@ -114,7 +114,12 @@ where
 
     fn call(&mut self, request: Request<B>) -> HttpAnswer {
         let host = request.uri().host();
-        let tier = host.filter(|host| self.caller.as_deref() != Some(host));
+        let is_caller = |host: &str| {
+            self.caller
+                .as_deref()
+                .is_some_and(|own| own.eq_ignore_ascii_case(host))
+        };
+        let tier = host.filter(|host| !is_caller(host));
         if let Some(tier) = tier.and_then(|host| self.services.tier(host)) {
             return HttpAnswer {
                 handling: Some(tier(request.map(Body::unseen))),

@@ -13,7 +13,7 @@ use super::{
     http::{Http, http_stack},
     plain::{PlainKind, plain_stack},
     results::Results,
-    run::{self, MakeStack, Runs, Setup},
+    run::{self, MakeStack, Runs, SEED, Setup},
     scenario::Scenario,
     traffic::{Pattern, recording},
     trouble::Incident,
@@ -390,5 +390,3 @@ impl<K: Kind> fmt::Debug for Drill<K> {
             .finish_non_exhaustive()
     }
 }
-
-const SEED: &str = "TOWER_KEEP_SEED";

@@ -149,7 +149,10 @@ impl Reached {
             }
             Self::BulkheadFull => {
                 let limit = setting("max_in_flight").or_else(|| setting("limit"))?;
-                Some(format!("{limit:.0} were never in flight"))
+                Some(match limit < UNLIMITED {
+                    true => format!("{limit:.0} were never in flight"),
+                    false => "it has no limit".into(),
+                })
             }
             _ => None,
         }
@@ -174,3 +177,6 @@ impl Reached {
             .collect()
     }
 }
+
+/// A limit that no number of calls reaches.
+const UNLIMITED: f64 = 1e15;

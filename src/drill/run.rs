@@ -1,7 +1,9 @@
 //! Runs: one stack and one seed each, on all cores.
 
 use std::{
+    any::Any,
     num::NonZero,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -159,6 +161,9 @@ pub(super) fn run_all(runs: &dyn Runs, scenario: &Scenario) -> Result<Vec<SeedRu
 ///
 /// # Errors
 /// What the first seed that fails fails with.
+///
+/// # Panics
+/// One of them does: with its seed and the line that runs it alone.
 pub(super) fn run_some<T: Send>(
     scenario: &Scenario,
     run: impl Fn(u64) -> Result<T, DrillError> + Sync,
@@ -184,7 +189,10 @@ pub(super) fn run_some<T: Send>(
                     if number > 0 && is_over() {
                         return;
                     }
-                    let result = run(*seed);
+                    let result = panic::catch_unwind(AssertUnwindSafe(|| run(*seed)));
+                    if result.is_err() {
+                        next.store(seeds.len(), Ordering::Relaxed);
+                    }
                     let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
                     results.push((number, result));
                 }
@@ -193,9 +201,35 @@ pub(super) fn run_some<T: Send>(
     });
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.sort_unstable_by_key(|(number, _)| *number);
-    results.into_iter().map(|(_, result)| result).collect()
+    let results = results.into_iter();
+    let results = results.map(|(number, result)| match result {
+        Ok(result) => result,
+        Err(panic) => fail(seeds[number], &*panic),
+    });
+    results.collect()
+}
+
+/// Fails as a seed did. Its own message was printed by the panic hook, with its place.
+fn fail(seed: u64, panic: &(dyn Any + Send)) -> ! {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("a panic without words");
+    let name = test_name();
+    panic!("drill: seed {seed} panicked: {text}\n  run it: {SEED}={seed} cargo test{name}")
+}
+
+/// The name of the test that runs, as cargo takes it, after a space: the harness names its threads
+/// so. Empty if there is none.
+pub(super) fn test_name() -> String {
+    match thread::current().name() {
+        Some(name) if name != "main" => format!(" {name}"),
+        _ => String::new(),
+    }
 }
 
 pub(super) fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
+
+/// The variable of the environment that runs one seed alone.
+pub(super) const SEED: &str = "TOWER_KEEP_SEED";

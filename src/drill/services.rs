@@ -88,14 +88,17 @@ impl Services {
     /// The service that makes the responses of a modelled upstream.
     pub(super) fn handler(&self, host: Option<&str>) -> Option<Handler> {
         let mut handlers = self.of_upstreams.iter();
-        let found = handlers.find(|(name, _)| host.is_none_or(|host| host == name));
+        let found =
+            handlers.find(|(name, _)| host.is_none_or(|host| name.eq_ignore_ascii_case(host)));
         found.map(|(_, handler)| handler.clone())
     }
 
     /// The tier of a host.
     pub(super) fn tier(&self, host: &str) -> Option<Handler> {
         let tiers = self.lock();
-        let found = tiers.iter().find(|(name, _)| name == host);
+        let found = tiers
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(host));
         found.map(|(_, handler)| handler.clone())
     }
 

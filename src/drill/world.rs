@@ -55,10 +55,11 @@ impl World {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of an upstream, by its name. Without one of that name it is the first.
+    /// The number of an upstream, by its name in any case, as of hosts. Without one of that name it
+    /// is the first.
     pub(super) fn number(&self, name: Option<&str>) -> usize {
         let mut names = self.0.names.iter();
-        let known = |name| names.position(|known| known == name);
+        let known = |name: &str| names.position(|known| known.eq_ignore_ascii_case(name));
         name.and_then(known).unwrap_or(0)
     }
 

@@ -8,12 +8,24 @@ mod flaws;
 mod report;
 mod scope;
 mod standard;
+mod users;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use http::Request;
 use tower::BoxError;
 use tower_keep::drill::{HttpUpstream, Lognormal, Servers, ms};
+
+/// The seeds of the standard drill: `.ci/run` takes 200, and `scripts/drill` 10 000.
+fn seeds() -> u64 {
+    let seeds = std::env::var("DRILL_SEEDS");
+    seeds.map_or(3, |seeds| seeds.parse().expect("DRILL_SEEDS is a number"))
+}
+
+/// The seeds of all other drills.
+fn few_seeds() -> u64 {
+    (seeds() / 50).clamp(2, 20)
+}
 
 /// Unchanged: what callers without a stack have.
 fn bare(upstream: HttpUpstream) -> Result<HttpUpstream, BoxError> {

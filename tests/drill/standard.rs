@@ -7,10 +7,7 @@ use tower_keep::{
     stack,
 };
 
-fn seeds() -> u64 {
-    let seeds = std::env::var("DRILL_SEEDS");
-    seeds.map_or(3, |seeds| seeds.parse().expect("DRILL_SEEDS is a number"))
-}
+use crate::seeds;
 
 #[test]
 fn the_client_stack_passes_the_standard_drill() {
