@@ -5,6 +5,7 @@
 mod advice;
 mod defaults;
 mod flaws;
+mod margins;
 mod report;
 mod scope;
 mod standard;
