@@ -1,21 +1,25 @@
-//! Adaptive limits, the client's throttle, the size of a bulkhead and the open time of circuits,
-//! simulated in virtual time with the crate's own algorithms. It prints tables;
-//! `tests/layers/simulation.rs` holds the bounds.
+//! Adaptive limits, the client's throttle and crowds at one row, simulated with the crate's own
+//! algorithms. Then the size of a bulkhead, circuits and retries, drilled as whole stacks. All is
+//! in virtual time. It prints tables. `tests/layers/simulation.rs` and `tests/drill/outages.rs`
+//! hold the bounds.
 //!
-//! cargo bench --bench simulation
+//! cargo bench --features drill --bench simulation
 
 use std::time::Duration;
 
-use tower_keep::algorithm::{Aimd, Gradient2, Vegas};
+use tower_keep::{
+    algorithm::{Aimd, Gradient2, Vegas},
+    drill::Measure,
+};
 
 use adaptive::{Backlog, Limiter, Measured, PHASE, PHASES};
+use outages::{Bulkhead, Retries};
 use throttle::Load;
 
 mod adaptive;
 mod contention;
 mod events;
-mod metastable;
-mod outage;
+mod outages;
 mod throttle;
 
 fn main() {
@@ -29,30 +33,19 @@ fn main() {
 
 fn circuits() {
     println!(
-        "\nCircuits: seconds to recover, mean of troubles of 7 to 60 s. Retries are paid for by a"
+        "\nCircuits: seconds to recover from ten seconds at half the capacity. Retries have the"
     );
-    println!("budget. A mean with a + has troubles in it that were not over after two minutes.\n");
-    println!(
-        "| circuits open for | retries | 50 clients, 70 % | 80 % | 90 % | 1000 clients, 80 % |"
-    );
-    println!("|---|---|---|---|---|---|");
-    for retries in [outage::Retries::None, outage::Retries::Layer] {
-        for (name, circuit) in outage::circuits() {
-            let cell = |clients, load| {
-                let case = outage::Case::new(clients, load, circuit, retries);
-                let (mean, never) = outage::mean_over_troubles(&case);
-                let more = if never > 0 { "+" } else { "" };
-                format!("{mean:.1}{more}")
-            };
-            let cells =
-                [(50, 0.7), (50, 0.8), (50, 0.9), (1000, 0.8)].map(|(n, load)| cell(n, load));
-            let retries = if retries == outage::Retries::None {
-                "none"
-            } else {
-                "two"
-            };
-            println!("| {name} | {retries} | {} |", cells.join(" | "));
-        }
+    println!("layer's own budget. Never is 40 s.\n");
+    println!("| circuits open for | 50 clients, 70 % | 80 % | 90 % | 1000 clients, 80 % |");
+    println!("|---|---|---|---|---|");
+    let stacks = outages::circuits().map(|(name, circuit)| (name, circuit, Retries::Layer));
+    let reports = [(50, 0.7), (50, 0.8), (50, 0.9), (1000, 0.8)]
+        .map(|(clients, load)| outages::compare(stacks, clients, load));
+    for (name, ..) in stacks {
+        let cells = reports
+            .each_ref()
+            .map(|report| outages::recovery(report, name));
+        println!("| {name} | {} |", cells.join(" | "));
     }
 }
 
@@ -68,18 +61,18 @@ fn contention() {
 
 fn storms() {
     println!(
-        "\nRetries after ten seconds at half the capacity: seconds to recover, and attempts for"
+        "\nRetries without circuits: seconds to recover from ten seconds at half the capacity, and"
     );
-    println!("each call during the trouble.\n");
+    println!("calls sent for each asked, in all.\n");
     println!("| retries | clients | 70 % load | 80 % | 90 % |");
     println!("|---|---|---|---|---|");
     for clients in [50, 1000] {
-        for (name, retries) in outage::retries() {
-            let cells = [0.7, 0.8, 0.9].map(|load| {
-                let case = outage::Case::of_ten_seconds(clients, load, retries);
-                let found = outage::recovery(&case);
-                let seconds = found.seconds.map_or("never".into(), |s| format!("{s} s"));
-                format!("{seconds}, x {:.2}", found.amplification)
+        let stacks = outages::RETRIES.map(|(name, retries)| (name, None, retries));
+        let reports = [0.7, 0.8, 0.9].map(|load| outages::compare(stacks, clients, load));
+        for (name, ..) in stacks {
+            let cells = reports.each_ref().map(|report| {
+                let sent = report.each(Measure::Sent).of(name).mean().value();
+                format!("{}, x {sent:.2}", outages::recovery(report, name))
             });
             println!("| {name} | {clients} | {} |", cells.join(" | "));
         }
@@ -161,38 +154,22 @@ fn bulkheads() {
     println!(
         "\nA bulkhead before 1000 calls a second of capacity, callers that wait 100 ms and ask three"
     );
-    println!(
-        "times, 90 % load: seconds to recover from ten seconds at half the capacity, of ten runs.\n"
-    );
+    println!("times, 90 % load: seconds to recover from ten seconds at half the capacity.\n");
     println!("| places | service times | after the caller has left | recovers after |");
     println!("|---|---|---|---|");
     for (goes_on, left) in [(false, "ends"), (true, "goes on")] {
         for (is_fixed, times) in [(false, "random"), (true, "fixed")] {
-            for places in [50, 95, 100, 120] {
-                let runs: Vec<_> = (0..10)
-                    .map(|seed| {
-                        metastable::seconds_to_recover(metastable::Case {
-                            places,
-                            load: 0.9,
-                            is_fixed,
-                            goes_on,
-                            seed,
-                        })
-                    })
-                    .collect();
-                println!("| {places} | {times} | {left} | {} |", range(&runs));
+            for places in [50, 100, 120] {
+                let bulkhead = Bulkhead {
+                    places,
+                    is_fixed,
+                    goes_on,
+                };
+                let report = bulkhead.drill(0.9).seeds(0..2).run();
+                let recovery = outages::recovery(&report, "stack");
+                println!("| {places} | {times} | {left} | {recovery} |");
             }
         }
-    }
-}
-
-fn range(runs: &[Option<usize>]) -> String {
-    let found: Vec<_> = runs.iter().flatten().collect();
-    let never = runs.len() - found.len();
-    match (found.iter().min(), found.iter().max()) {
-        (Some(min), Some(max)) if never == 0 => format!("{min} to {max} s"),
-        (Some(min), Some(max)) => format!("{min} to {max} s, never in {never} of {}", runs.len()),
-        _ => "never".into(),
     }
 }
 

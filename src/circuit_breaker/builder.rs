@@ -81,7 +81,7 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
     }
 
     /// A call that takes `after` is slow, and so large a share of slow calls opens the circuit.
-    /// Default: none is slow.
+    /// Default: none is slow. Take what [no caller waits for](crate::guide::choosing), not less.
     pub fn slow_calls(mut self, after: Duration, rate: f64) -> Self {
         self.values.config.slow_calls = Some(SlowCalls { after, rate });
         self

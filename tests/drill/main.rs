@@ -3,11 +3,17 @@
 
 #[cfg(feature = "serde")]
 mod advice;
+mod choosing;
 mod defaults;
 mod flaws;
+mod kept;
+mod limits;
 mod margins;
+mod outages;
+mod peers;
 mod report;
 mod scope;
+mod shares;
 mod standard;
 mod users;
 

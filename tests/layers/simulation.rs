@@ -1,11 +1,11 @@
-//! The bounds of what `cargo bench --bench simulation` prints, in virtual time.
+//! The bounds of what `cargo bench --features drill --bench simulation` prints of single
+//! algorithms, in virtual time. Those of whole stacks are in `tests/drill/outages.rs`.
 
 use std::time::Duration;
 
-use tower_keep::algorithm::{Aimd, BreakerConfig, Gradient2, Vegas};
+use tower_keep::algorithm::{Aimd, Gradient2, Vegas};
 
 use adaptive::{Backlog, Limiter, PHASE, PHASES};
-use outage::{Case, Retries};
 use throttle::{Load, Measured};
 
 #[path = "../../benches/simulation/adaptive.rs"]
@@ -14,10 +14,6 @@ mod adaptive;
 mod contention;
 #[path = "../../benches/simulation/events.rs"]
 mod events;
-#[path = "../../benches/simulation/metastable.rs"]
-mod metastable;
-#[path = "../../benches/simulation/outage.rs"]
-mod outage;
 #[path = "../../benches/simulation/throttle.rs"]
 mod throttle;
 
@@ -105,52 +101,6 @@ fn a_throttle_takes_some_windows_to_forget_an_outage() {
     assert!((30..120).contains(&recovered(&short)), "{short:?}");
 }
 
-#[test]
-fn half_the_places_recover_at_once_and_all_of_them_never() {
-    for goes_on in [false, true] {
-        let recovery = |places| {
-            metastable::seconds_to_recover(metastable::Case {
-                places,
-                load: 0.9,
-                is_fixed: true,
-                goes_on,
-                seed: 0,
-            })
-        };
-        assert!(recovery(50) <= Some(3), "{goes_on}");
-        assert_ne!(recovery(50), None, "{goes_on}");
-        assert_eq!(recovery(100), None, "{goes_on}");
-    }
-}
-
-/// Mean seconds to recover from troubles of 7 to 60 s, at 80 % load.
-fn recovery(clients: usize, circuit: Option<BreakerConfig>, retries: Retries) -> f64 {
-    let case = outage::Case::new(clients, 0.8, circuit, retries);
-    outage::mean_over_troubles(&case).0
-}
-
-#[test]
-fn the_circuits_of_a_stack_recover_at_once() {
-    for retries in [Retries::None, Retries::Layer] {
-        assert!(recovery(50, None, retries) > 30.0, "{retries:?}");
-        let stack = recovery(50, Some(outage::of_the_stack()), retries);
-        assert!(stack < 3.0, "{retries:?}: {stack}");
-    }
-}
-
-#[test]
-fn a_circuit_that_stays_open_is_an_outage_of_its_own() {
-    let recovery = recovery(50, Some(BreakerConfig::default()), Retries::None);
-    assert!((10.0..30.0).contains(&recovery), "{recovery}");
-}
-
-#[test]
-fn clients_that_call_once_a_second_recover_too() {
-    let with = recovery(1000, Some(outage::of_the_stack()), Retries::Layer);
-    let without = recovery(1000, None, Retries::Funded);
-    assert!(with < 15.0 && without > 60.0, "{with}, {without}");
-}
-
 /// Seconds and writes of SEMANTICS, by the name of the backoff.
 const CONTENTION: [(&str, f64, f64); 6] = [
     ("none", 2.0, 2417.0),
@@ -190,51 +140,4 @@ fn a_range_of_just_the_base_barely_spreads_a_crowd() {
 fn wait(name: &str) -> contention::Wait {
     let mut waits = contention::waits().into_iter();
     waits.find(|(known, _)| *known == name).unwrap().1
-}
-
-const LOADS: [f64; 3] = [0.7, 0.8, 0.9];
-
-fn storm(clients: usize, load: f64, retries: Retries) -> outage::Recovery {
-    outage::recovery(&Case::of_ten_seconds(clients, load, retries))
-}
-
-#[test]
-fn retries_that_failures_pay_for_never_end() {
-    for retries in [Retries::Unbounded, Retries::Windowed] {
-        for load in LOADS {
-            let found = storm(50, load, retries);
-            assert_eq!(found.seconds, None, "{retries:?} at {load}");
-        }
-    }
-}
-
-#[test]
-fn retries_that_successes_pay_for_end_where_none_would() {
-    // Seconds to recover: without retries, and with.
-    for (load, bare, most) in [(0.7, 7, 9), (0.8, 15, 18), (0.9, 40, 45)] {
-        let without = storm(50, load, Retries::None);
-        assert!(
-            without.seconds.is_some_and(|s| s <= bare),
-            "{load}: {without:?}"
-        );
-        for retries in [Retries::Funded, Retries::Layer] {
-            let found = storm(50, load, retries);
-            assert!(
-                found.seconds.is_some_and(|s| s <= most),
-                "{retries:?} at {load}: {found:?}"
-            );
-        }
-    }
-}
-
-#[test]
-fn a_thousand_clients_that_call_rarely_make_no_storm() {
-    for load in LOADS {
-        let full = storm(1000, load, Retries::Funded);
-        assert!((2.0..2.4).contains(&full.amplification), "{load}: {full:?}");
-        let ours = storm(1000, load, Retries::Layer);
-        assert!(ours.amplification < 1.3, "{load}: {ours:?}");
-        assert!(ours.seconds.is_some_and(|s| s <= 45), "{load}: {ours:?}");
-    }
-    assert_eq!(storm(1000, 0.9, Retries::Funded).seconds, None);
 }

@@ -80,10 +80,15 @@ pub enum Window {
 }
 
 /// Which calls are slow, and how many are too many.
+///
+/// **Not for brown-outs.** With an `after` that callers would have waited for, an upstream that is
+/// slow without errors becomes one that is down: each probe that succeeds slowly opens the circuit
+/// again. A drill has 26 % of the calls answered so, and all without it
+/// ([guide](crate::guide::choosing#what-drills-have-shown)).
 #[derive(Clone, Copy, PartialEq)]
 pub struct SlowCalls {
-    /// A call that takes this long is slow, whatever its result. From 1 ms to a day. With another
-    /// one an update starts the window anew.
+    /// A call that takes this long is slow, whatever its result. From 1 ms to a day. Best is about
+    /// the time that callers wait for at most. With another one an update starts the window anew.
     pub after: Duration,
     /// The share of slow calls at which the circuit opens, above 0 and up to 1.
     pub rate: f64,
