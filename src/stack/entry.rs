@@ -3,9 +3,9 @@
 /// A stack for a client. Choose its protocol next.
 ///
 /// **Clients that call rarely.** A circuit judges by 8 calls in 10 s. At 10 calls a second and more
-/// no circuit opens while a tenth of the calls fails. At one call a second some do: 0.03 % of the
-/// calls are rejected then, and up to 0.2 % in half an hour of bad luck, though nine of ten would
-/// have been answered ([figures](crate::guide::choosing#what-drills-have-shown)).
+/// no circuit opens while a tenth of the calls fails. At one call a second some do. Then 0.03 % of
+/// the good calls are rejected, and up to 0.2 % in half an hour of bad luck
+/// ([figures](crate::guide::choosing#what-drills-have-shown)).
 pub fn client() -> Client {
     Client(())
 }

@@ -81,9 +81,9 @@ pub enum Window {
 
 /// Which calls are slow, and how many are too many.
 ///
-/// **Not for brown-outs.** With an `after` that callers would have waited for, an upstream that is
-/// slow without errors becomes one that is down: each probe that succeeds slowly opens the circuit
-/// again. A drill has 26 % of the calls answered so, and all without it
+/// **Not for brown-outs.** With an `after` that callers would have waited for, a slow upstream
+/// becomes one that is down. Each probe that succeeds slowly opens the circuit again. A drill has
+/// 26 % of the calls answered so, and all without it
 /// ([guide](crate::guide::choosing#what-drills-have-shown)).
 #[derive(Clone, Copy, PartialEq)]
 pub struct SlowCalls {
