@@ -18,10 +18,10 @@ fn halved(drill: Drill, clients: usize, load: f64) -> Drill {
     drill
         .clients(clients)
         .patience(secs(1))
-        .lasting(secs(65))
+        .lasting(secs(80))
         .traffic(Poisson::per_second(1000.0 * load), to_the_shop)
         .upstream("shop", Servers::new(1).service(Exponential::mean(ms(1))))
-        .trouble(secs(10)..secs(20), "shop", Trouble::capacity(0.5))
+        .trouble(secs(20)..secs(30), "shop", Trouble::capacity(0.5))
         .seeds(0..few_seeds())
 }
 
@@ -48,7 +48,7 @@ fn a_throttle_in_place_of_a_circuit_recovers_late() {
         stack.without_circuit_breaker()
     };
     let beside = |stack: ClientBuilder<Client>| stack.throttle(|throttle| throttle);
-    for (load, throttle, alone) in [(0.7, 20.0, 8.0), (0.8, 40.0, 18.0), (0.9, 42.0, 45.0)] {
+    for (load, throttle, alone) in [(0.7, 20.0, 8.0), (0.8, 36.0, 18.0), (0.9, 45.0, 45.0)] {
         let drill = Drill::http(with(throttled))
             .against(with(timeout_alone))
             .named("timeout alone")

@@ -169,7 +169,8 @@ fn is_moved(known: f64, value: f64, step: f64) -> bool {
     let difference = (known - value).abs();
     // Infinite: it never recovers.
     let same = known == value || (known.is_nan() && value.is_nan());
-    !same && !(difference <= step || difference <= 0.1 * known.abs())
+    let is_small = difference <= step || difference <= 0.1 * known.abs();
+    !same && !(difference.is_finite() && is_small)
 }
 
 #[test]
