@@ -31,11 +31,11 @@ pub struct BurstPoint {
 /// ```
 /// use tower_keep::{algorithm::Rate, replay::{Call, Calls, burst_curve}};
 ///
-/// // Seven calls at once, every second.
-/// let calls: Calls = (0..70).map(|n| Call::new(n / 7 * 1_000_000_000, 0)).collect();
-/// let curve = burst_curve(&calls, &[Rate::per_second(7), Rate::per_second(5)])?;
-/// assert_eq!(curve[0].burst, Some(7));
-/// assert_eq!(curve[1].burst, Some(7 + 9 * 2)); // it falls behind by 2 each second
+/// // Ten calls at once, every second.
+/// let calls: Calls = (0..100).map(|n| Call::new(n / 10 * 1_000_000_000, 0)).collect();
+/// let curve = burst_curve(&calls, &[Rate::per_second(10), Rate::per_second(8)])?;
+/// assert_eq!(curve[0].burst, Some(10));
+/// assert_eq!(curve[1].burst, Some(10 + 9 * 2)); // it falls behind by 2 each second
 /// # Ok::<_, std::io::Error>(())
 /// ```
 ///

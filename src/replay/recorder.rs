@@ -37,12 +37,12 @@ pub type Recorder<K = Unhashed, H = Unhashed, P = Unset> = GateLayer<RecorderGat
 ///
 /// ```no_run
 /// use http::Request;
-/// use tower_keep::{protocol::http, replay::RecorderBuilder};
+/// use tower_keep::{protocol::http::Client, replay::RecorderBuilder};
 ///
 /// # type Body = String;
 /// let recorder = RecorderBuilder::new("calls.keep")
 ///     .host(|request: &Request<Body>| request.uri().host().map(str::to_owned))
-///     .protocol(http::Client::new())
+///     .protocol(Client::new())
 ///     .build()?;
 /// let handle = recorder.handle();
 /// // In `main`, before it returns:
