@@ -50,6 +50,8 @@ mod epoch;
 mod eviction_mark;
 #[cfg(any(feature = "layers", test))]
 mod followed;
+#[cfg(any(feature = "layers", all(test, keep_loom)))]
+mod held_places;
 pub mod in_flight;
 pub mod keyed_buckets;
 pub mod latency;
@@ -91,6 +93,8 @@ pub use draining::Draining;
 pub(crate) use eviction_mark::EvictionMark;
 #[cfg(feature = "layers")]
 pub(crate) use followed::Followed;
+#[cfg(feature = "layers")]
+pub(crate) use held_places::{HeldPlace, HeldPlaces};
 #[doc(inline)]
 pub use in_flight::InFlight;
 #[doc(inline)]

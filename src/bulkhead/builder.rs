@@ -106,6 +106,40 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         self
     }
 
+    /// Takes the place back of a call that has held it for so long, once another call finds none.
+    /// Default: a call keeps its place until it ends.
+    ///
+    /// For bulkheads that hold a call's place [to the end of its
+    /// response](crate::protocol::http::UntilBodyEnd). A client that does not read its response
+    /// holds a place there for as long as its connection lives. A timeout that [reaches to the end
+    /// of the body](crate::timeout::TimeoutBuilder::until_body_end) does not help, since a server
+    /// does not poll what it cannot write. Give a call more time than that timeout does.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_keep::{bulkhead::BulkheadLayer, protocol::http::{Server, UntilBodyEnd}};
+    ///
+    /// let downloads = BulkheadLayer::builder(100)
+    ///     .reclaim_after(Duration::from_secs(60))
+    ///     .protocol(UntilBodyEnd::new(Server::new()))
+    ///     .build()?;
+    /// # Ok::<_, tower_keep::ConfigError>(())
+    /// ```
+    ///
+    /// A call whose place was taken back goes on beside those that may run, and what it counts as
+    /// is decided at its end, as ever. [`Totals::reclaimed`](crate::observe::Totals::reclaimed)
+    /// counts the places. An [adaptive](Self::adaptive) limit learns nothing from it. A call over
+    /// an upgraded connection keeps its place. Where calls [wait](Self::max_wait), the first of
+    /// them takes a place back as soon as it may.
+    ///
+    /// No task and no timer: places are looked at by calls that find none, when one may be overdue.
+    /// An admitted call costs three writes of shared words more, and each place 32 bytes. Beyond
+    /// the first million that are in use at once, places are not taken back.
+    pub fn reclaim_after(mut self, duration: Duration) -> Self {
+        self.values.settings.reclaim_after = Some(duration);
+        self
+    }
+
     /// When to give up the order of arrival: once the oldest waiter has waited at least `target`
     /// for `interval` on end, so that the queue does not drain. Then the newest is served first,
     /// and waiters are rejected that have waited twice the target, until nobody waits. See

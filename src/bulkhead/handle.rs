@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Changed, ConfigError,
-    bulkhead::{BulkheadGate, state::State},
+    bulkhead::{BulkheadConfig, BulkheadGate, adaptive::Learner, state::State},
     gate::Controlled,
     keyed::partitions::Hold,
     observe::Totals,
@@ -77,39 +77,49 @@ impl BulkheadHandle {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let State {
-            permits,
-            waited,
-            tally,
-            learner,
-            ..
+            permits, waited, ..
         } = &*self.state;
         Snapshot {
             in_flight: permits.in_flight.count(),
             limit: permits.in_flight.limit(),
-            rtt: learner.as_ref().and_then(|learner| learner.rtt()),
+            rtt: self.state.learner().and_then(Learner::rtt),
             waiting: permits.queue.waiting(),
             waited: waited.load(Ordering::Relaxed),
-            totals: tally.totals(),
+            totals: permits.tally.totals(),
         }
     }
 
-    /// Changes the limit at once, without blocking; of an adaptive one, the most that it may
-    /// become. After a cut, nothing is admitted until enough
-    /// calls have ended; after a raise, those that wait come in.
+    /// The settings that [`update`](Self::update) changes.
+    #[must_use]
+    pub fn config(&self) -> BulkheadConfig {
+        self.state.config()
+    }
+
+    /// Changes settings at once, without blocking: start from [`config`](Self::config). After a cut
+    /// of the limit, nothing is admitted until enough calls have ended. After a raise, those that
+    /// wait come in.
     ///
     /// Of one key the limit may be above the total of all keys: a change by hand is taken at its
     /// word.
     ///
     /// # Errors
-    /// A limit of 0.
-    pub fn update(&self, limit: usize) -> Result<Changed, ConfigError> {
-        self.state.update(limit)
+    /// A limit of 0, or a `reclaim_after` of no time, or of a bulkhead that was built without.
+    pub fn update(&self, config: BulkheadConfig) -> Result<Changed, ConfigError> {
+        self.state.update(config)
     }
 
-    /// Returns whether [`update`](Self::update) would accept it.
+    /// Changes just the limit, as [`update`](Self::update) does.
+    ///
+    /// # Errors
+    /// A limit of 0.
+    pub fn set_limit(&self, limit: usize) -> Result<Changed, ConfigError> {
+        self.state.set_limit(limit)
+    }
+
+    /// Returns whether [`set_limit`](Self::set_limit) would accept it.
     #[cfg(feature = "http")]
     pub(crate) fn check(&self, limit: usize) -> Result<(), ConfigError> {
-        let name = self.state.tally.name;
+        let name = self.state.permits.tally.name;
         crate::bulkhead::settings::checked(limit, name).map(drop)
     }
 }

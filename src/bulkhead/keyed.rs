@@ -1,16 +1,18 @@
 //! A bulkhead for each key.
 
-use std::{hash::Hash, sync::Arc};
+use std::{hash::Hash, sync::Arc, time::Duration};
 
 use crate::{
     Changed, ConfigError,
     ambient::clock::Clock,
     bulkhead::{
-        BulkheadGate, BulkheadHandle,
+        BulkheadConfig, BulkheadGate, BulkheadHandle,
         adaptive::Algorithm,
+        all_keys::{AllKeys, HoldsPlaces},
         limits::{Limit, Limits, Shares},
-        observed::{Use, observe},
-        settings::{Settings, checked_share, checked_total},
+        observed::{Thresholds, Use, observe},
+        settings::{Settings, changed_reclaim, checked_share, checked_total, duration},
+        state::State,
     },
     config::{Edition, Editions},
     gate::{Keyable, KeyedHandle, KeyedParts},
@@ -27,6 +29,8 @@ pub struct BulkheadFactory<K> {
     pub(super) limits: Limits<K>,
     /// What all keys together have in flight; `None` without a total.
     pub(super) total: Option<Arc<Total>>,
+    /// Within a total whose places are taken back, the bulkheads of all keys.
+    pub(super) all_keys: Option<Arc<AllKeys>>,
     /// Of all keys, because they wait in one queue.
     pub(super) clock: Clock,
     pub(super) adaptive: Option<Algorithm>,
@@ -79,19 +83,60 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, BulkheadGate> {
         Ok(changed)
     }
 
-    /// Changes the limit of every key, those to come included, but not of keys to which the builder
-    /// gave [one of their own](crate::bulkhead::BulkheadBuilder::limit_for).
+    /// The settings of keys that have none of their own.
+    #[must_use]
+    pub fn config(&self) -> BulkheadConfig {
+        let Shares {
+            limit,
+            reclaim_after,
+            ..
+        } = self.parts.factory.shares.settings();
+        BulkheadConfig {
+            limit,
+            reclaim_after: reclaim_after.and_then(duration),
+        }
+    }
+
+    /// Changes the settings of every key, those to come included: start from
+    /// [`config`](Self::config). Keys to which the builder gave [a limit of their
+    /// own](crate::bulkhead::BulkheadBuilder::limit_for) keep that.
+    ///
+    /// # Errors
+    /// A limit of 0, or above the total, or a `reclaim_after` of no time, or where none was built.
+    pub fn update(&self, config: BulkheadConfig) -> Result<Changed, ConfigError> {
+        let reclaim_after = self.reclaim_after(config.reclaim_after)?;
+        self.change(|shares| Shares {
+            limit: config.limit,
+            reclaim_after,
+            ..shares
+        })
+    }
+
+    /// Changes just the limit, as [`update`](Self::update) does.
     ///
     /// # Errors
     /// A limit of 0, or above the total.
-    pub fn update(&self, limit: usize) -> Result<Changed, ConfigError> {
+    pub fn set_limit(&self, limit: usize) -> Result<Changed, ConfigError> {
+        self.change(|shares| Shares { limit, ..shares })
+    }
+
+    fn change(&self, change: impl FnOnce(Shares) -> Shares) -> Result<Changed, ConfigError> {
         let BulkheadFactory { shares, tally, .. } = &self.parts.factory;
         let change = |shares: Shares| {
-            checked_share(limit, shares.total, tally.name)?;
-            Ok(Shares { limit, ..shares })
+            let shares = change(shares);
+            checked_share(shares.limit, shares.total, tally.name)?;
+            Ok(shares)
         };
         let take = |gate: &BulkheadGate, shares| Ok(gate.state.take(shares));
         self.parts.update_all(shares, change, take)
+    }
+
+    fn reclaim_after(&self, after: Option<Duration>) -> Result<Option<u64>, ConfigError> {
+        let BulkheadFactory {
+            settings, tally, ..
+        } = &self.parts.factory;
+        let is_built = settings.reclaim_after.is_some();
+        changed_reclaim(after, is_built, tally.name)
     }
 
     /// Returns whether [`update`](Self::update) would accept it.
@@ -113,10 +158,26 @@ impl<K> BulkheadFactory<K> {
         let limit = Limit {
             limit: fixed.unwrap_or(shares.settings.limit),
             is_fixed: fixed.is_some(),
+            reclaim_after: shares.settings.reclaim_after,
             edition: shares.number,
         };
         let (total, algorithm) = (self.total.clone(), self.adaptive.as_ref());
-        BulkheadGate::new(limit, (total, algorithm), self.settings, self.clock, tally)
+        let gate = BulkheadGate::new(limit, (total, algorithm), self.settings, self.clock, tally);
+        if let Some(all_keys) = &self.all_keys {
+            let state: Arc<dyn HoldsPlaces> = gate.state.clone();
+            all_keys.add(Arc::downgrade(&state));
+        }
+        gate
+    }
+}
+
+impl HoldsPlaces for State {
+    fn find_overdue(&self, now: u64) -> (usize, u64) {
+        self.permits.find_overdue(now)
+    }
+
+    fn leave_all(&self, places: usize) {
+        self.permits.leave_all(places);
     }
 }
 
@@ -131,7 +192,7 @@ impl Keyable for BulkheadGate {
 impl<K> Factory<K, BulkheadGate> for BulkheadFactory<K> {
     fn make(&self, key: &K) -> Result<BulkheadGate, ConfigError> {
         let (fixed, shares) = (self.limits.of(key), self.shares.latest());
-        let Shares { limit, total } = shares.settings;
+        let Shares { limit, total, .. } = shares.settings;
         checked_share(fixed.unwrap_or(limit), total, self.tally.name)?;
         Ok(self.bulkhead(shares, fixed, self.tally.key()))
     }
@@ -156,7 +217,12 @@ where
     fn observe(&self) -> Instance {
         let mut use_of_all = Use::of(&self.shared.state);
         self.partitions.each(|_, gate| use_of_all.add(&gate.state));
-        let limit = self.factory.shares.settings().limit;
-        observe(&self.tally, (limit, None), use_of_all)
+        let shares = self.factory.shares.settings();
+        let thresholds = Thresholds {
+            limit: shares.limit,
+            reclaim_after: shares.reclaim_after.and_then(duration),
+            learned: None,
+        };
+        observe(&self.tally, thresholds, use_of_all)
     }
 }

@@ -1,12 +1,13 @@
 //! How a bulkhead is built.
 
-use std::hash::Hash;
+use std::{hash::Hash, sync::Arc};
 
 use crate::{
     ConfigError,
-    ambient::clock::Clock,
+    ambient::clock::{Clock, nanos},
     bulkhead::{
         BulkheadGate, BulkheadLayer, KeyedBulkheadLayer,
+        all_keys::AllKeys,
         builder::{BulkheadBuilder, BulkheadValues},
         keyed::BulkheadFactory,
         limits::{Limit, LimitByKey, Shares},
@@ -24,9 +25,9 @@ impl<P, A> BulkheadBuilder<NotKeyed, P, A> {
     /// Starts with nothing in flight.
     ///
     /// # Errors
-    /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0, or a
-    /// setting that needs a key. `usize::MAX` is
-    /// as good as none.
+    /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0, no
+    /// time at all to `reclaim_after`, or a setting that needs a key. `usize::MAX` is as good as
+    /// none.
     pub fn build(self) -> Result<BulkheadLayer<P, A>, ConfigError> {
         self.values
             .keys
@@ -42,7 +43,7 @@ impl<P, A> BulkheadBuilder<NotKeyed, P, A> {
         }
         let tally = tally(name).all();
         let gate = BulkheadGate::new(
-            Limit::of_all(limit),
+            Limit::of_all(limit, self.values.settings.reclaim_after),
             (None, self.values.adaptive.as_ref()),
             self.values.settings.checked(name)?,
             Clock::start(),
@@ -67,9 +68,9 @@ where
     /// Starts with nothing in flight.
     ///
     /// # Errors
-    /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0,
-    /// room for no key, a total [within](Self::within) which not even one key's share fits, or
-    /// not those of a [list](Self::limits) together.
+    /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0, no
+    /// time at all to `reclaim_after`, or room for no key. A total [within](Self::within) which not
+    /// even one key's share fits, or not those of a [list](Self::limits) together.
     pub fn build(self) -> Result<KeyedBulkheadLayer<F, P, A>, ConfigError> {
         let Self {
             values,
@@ -89,11 +90,15 @@ where
             .max_keys(1024)
             .map_err(|error| error.of("bulkhead", name))?;
         key.limits.check(total, name)?;
+        let reclaims = total.and(settings.reclaim_after);
+        let all_keys = reclaims.map(|_| Arc::<AllKeys>::default());
         let factory = BulkheadFactory {
-            total: within_total(total, limit, &settings, name)?,
+            total: within_total(total, limit, (&settings, all_keys.clone()), name)?,
+            all_keys,
             shares: Editions::new(Shares {
                 limit: checked(limit, name)?,
                 total,
+                reclaim_after: settings.reclaim_after.map(nanos),
             }),
             limits: key.limits,
             clock: Clock::start(),

@@ -1,8 +1,8 @@
 //! What each key may have in flight.
 
-use std::{collections::HashMap, fmt, hash::Hash, sync::Arc};
+use std::{collections::HashMap, fmt, hash::Hash, sync::Arc, time::Duration};
 
-use crate::{ConfigError, bulkhead::settings::checked, keyed::HasKey};
+use crate::{ConfigError, ambient::clock::nanos, bulkhead::settings::checked, keyed::HasKey};
 
 /// A builder's state: a bulkhead for each key that a closure finds.
 pub struct LimitByKey<F: HasKey> {
@@ -23,6 +23,8 @@ pub(super) struct Shares {
     pub(super) limit: usize,
     /// Of all keys together.
     pub(super) total: Option<usize>,
+    /// After how many nanoseconds places may be taken back, if they may.
+    pub(super) reclaim_after: Option<u64>,
 }
 
 /// The limit of a bulkhead, and where it comes from.
@@ -30,6 +32,8 @@ pub(super) struct Limit {
     pub(super) limit: usize,
     /// Whether the builder gave its key a limit that others do not have.
     pub(super) is_fixed: bool,
+    /// After how many nanoseconds places may be taken back, if they may.
+    pub(super) reclaim_after: Option<u64>,
     /// That of which change of all limits it is.
     pub(super) edition: u64,
 }
@@ -45,10 +49,11 @@ type LimitFor<K> = Arc<dyn Fn(&K) -> Option<usize> + Send + Sync>;
 
 impl Limit {
     /// As set for all calls.
-    pub(super) fn of_all(limit: usize) -> Self {
+    pub(super) fn of_all(limit: usize, reclaim_after: Option<Duration>) -> Self {
         Self {
             limit,
             is_fixed: false,
+            reclaim_after: reclaim_after.map(nanos),
             edition: 0,
         }
     }

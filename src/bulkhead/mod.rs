@@ -35,7 +35,10 @@
 
 mod adaptive;
 mod aliases;
+mod all_keys;
 mod builder;
+mod config;
+mod extras;
 mod handle;
 mod keyed;
 mod layer;
@@ -52,6 +55,7 @@ pub use aliases::{
     Bulkhead, BulkheadLayer, KeyedBulkheadHandle, KeyedBulkheadLayer, Permit, ResponseFuture,
 };
 pub use builder::BulkheadBuilder;
+pub use config::BulkheadConfig;
 pub use handle::{BulkheadHandle, Snapshot};
 pub use limits::LimitByKey;
 pub use runtime::{OnRuntime, OnRuntimeFuture, OnRuntimeLayer};

@@ -1,5 +1,7 @@
 //! Bulkheads as the registry sees them.
 
+use std::time::Duration;
+
 use crate::{
     bulkhead::state::State,
     observe::{self, Instance, LearnedLimit, Observed, Tally},
@@ -7,21 +9,32 @@ use crate::{
 
 impl Observed for State {
     fn layer(&self) -> &'static str {
-        self.tally.layer
+        self.permits.tally.layer
     }
 
     fn name(&self) -> Option<&'static str> {
-        self.tally.name
+        self.permits.tally.name
     }
 
     fn observe(&self) -> Instance {
-        let learned = self.learner.as_ref().map(|learner| LearnedLimit {
+        let learned = self.learner().map(|learner| LearnedLimit {
             rtt: learner.rtt().map(|rtt| rtt.as_secs_f64()),
             baseline: learner.baseline().map(|rtt| rtt.as_secs_f64()),
         });
-        let limit = self.permits.in_flight.limit();
-        observe(&self.tally, (limit, learned), Use::of(self))
+        let thresholds = Thresholds {
+            limit: self.permits.in_flight.limit(),
+            reclaim_after: self.config().reclaim_after,
+            learned,
+        };
+        observe(&self.permits.tally, thresholds, Use::of(self))
     }
+}
+
+/// What is set, and what was learned of that.
+pub(super) struct Thresholds {
+    pub(super) limit: usize,
+    pub(super) reclaim_after: Option<Duration>,
+    pub(super) learned: Option<LearnedLimit>,
 }
 
 /// How much of the bulkheads of one layer is in use.
@@ -48,11 +61,18 @@ impl Use {
 /// Bulkheads of one layer as the registry sees them.
 pub(super) fn observe(
     tally: &Tally,
-    (limit, learned): (usize, Option<LearnedLimit>),
+    Thresholds {
+        limit,
+        reclaim_after,
+        learned,
+    }: Thresholds,
     Use { in_flight, queued }: Use,
 ) -> Instance {
     #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
-    let config = vec![("limit", limit as f64)];
+    let mut config = vec![("limit", limit as f64)];
+    if let Some(after) = reclaim_after {
+        config.push(("reclaim_after", after.as_secs_f64()));
+    }
     let state = observe::State::Bulkhead {
         in_flight,
         limit: limit as u64,

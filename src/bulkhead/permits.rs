@@ -7,9 +7,11 @@ use std::{
 };
 
 use crate::{
-    algorithm::InFlight,
+    algorithm::{HeldPlaces, InFlight},
     ambient::clock::{Clock, Now},
+    bulkhead::extras::Extras,
     gate::Quoted,
+    observe::{Event, GateTally},
     protocol::Quota,
     queue::{Blocked, Bounds, Resource, Share, ShareTicket, Ticket, Total, Turn, WaitQueue},
 };
@@ -23,6 +25,10 @@ pub(super) struct Permits {
     pub(super) clock: Clock,
     /// Whether calls wait: if not, nobody looks whether they do.
     pub(super) may_wait: bool,
+    /// `None` for most.
+    pub(super) extras: Option<Box<Extras>>,
+    /// Of the layer: the bulkheads of all its keys count together.
+    pub(super) tally: GateTally,
 }
 
 #[derive(Debug)]
@@ -59,6 +65,49 @@ impl Permits {
         if self.may_wait && self.queue.has_waiters_after_leave() {
             self.admit_waiters();
         }
+    }
+
+    /// Takes places back from calls that hold them too long, and gives them to those that wait.
+    /// Returns how many there were, and before which moment there are no more. `None` if no call
+    /// holds its place too long.
+    #[cold]
+    pub(super) fn take_back(&self, now: u64) -> Option<(usize, u64)> {
+        self.held()?;
+        if let Some(overdue) = self.total.as_ref().and_then(|total| total.overdue.as_ref()) {
+            return Some(overdue.take_back(now));
+        }
+        let found = self.find_overdue(now);
+        self.leave_all(found.0);
+        Some(found)
+    }
+
+    /// Takes places back, yet to be given to others.
+    pub(super) fn find_overdue(&self, now: u64) -> (usize, u64) {
+        let Some(held) = self.held() else {
+            return (0, u64::MAX);
+        };
+        let (taken, due) = held.take_back(now);
+        (0..taken).for_each(|_| self.tally.count(Event::Reclaimed));
+        (taken, due)
+    }
+
+    /// The places as they are taken back, if they are.
+    pub(super) fn held(&self) -> Option<&HeldPlaces> {
+        self.extras.as_ref()?.held.as_ref()
+    }
+
+    /// Changes after how many nanoseconds they are. Returns the time before.
+    pub(super) fn reclaim_after(&self, after: u64) -> u64 {
+        let before = self.held().map(|held| held.set_after(after));
+        if let Some(overdue) = self.total.as_ref().and_then(|total| total.overdue.as_ref()) {
+            overdue.changed();
+        }
+        before.unwrap_or(u64::MAX)
+    }
+
+    /// Gives to others what was [found](Self::find_overdue).
+    pub(super) fn leave_all(&self, places: usize) {
+        (0..places).for_each(|_| self.leave());
     }
 
     fn leave_share(&self) {
@@ -155,12 +204,8 @@ impl Quoted for Places<'_> {
 
 /// As the queue of a limit sees them.
 impl Resource for Permits {
-    fn acquire(&self, _: u32, _: u64, _: u64) -> Result<(), Blocked> {
-        if self.in_flight.enter() {
-            Ok(())
-        } else {
-            Err(Blocked::UntilRelease)
-        }
+    fn acquire(&self, _: u32, _: u64, now: u64) -> Result<(), Blocked> {
+        Blocked::unless(|| self.in_flight.enter(), || self.take_back(now), now)
     }
 
     fn ready_in(&self, _: u32, _: u64, _: u64) -> Option<u64> {

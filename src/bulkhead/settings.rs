@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     ConfigError, Criticality,
     algorithm::CoDel,
-    queue::{Total, WaitQueue},
+    ambient::clock::nanos,
+    bulkhead::all_keys::AllKeys,
+    queue::{Overdue, Total, WaitQueue},
 };
 
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +16,8 @@ pub(super) struct Settings {
     pub(super) advertise: bool,
     /// `None` if calls do not wait.
     pub(super) max_wait: Option<Duration>,
+    /// After how long a place may be taken back, or `None` if never.
+    pub(super) reclaim_after: Option<Duration>,
     /// `None` for the default.
     pub(super) max_waiting: Option<usize>,
     pub(super) order: Order,
@@ -38,6 +42,7 @@ impl Settings {
             enabled: true,
             advertise: false,
             max_wait: None,
+            reclaim_after: None,
             max_waiting: None,
             order: Order::Default,
             shares: SHARES,
@@ -83,6 +88,7 @@ impl Settings {
             let fix = "give a percentage from 1 to 100";
             return Err(ConfigError::new("shed_above", share, fix).of("bulkhead", name));
         }
+        checked_reclaim(self.reclaim_after, name)?;
         match self {
             Self {
                 max_waiting: Some(calls),
@@ -123,16 +129,50 @@ pub(super) fn checked(limit: usize, name: Option<&'static str>) -> Result<usize,
     Ok(limit)
 }
 
+/// After how long a place may be taken back.
+pub(super) fn checked_reclaim(
+    after: Option<Duration>,
+    name: Option<&'static str>,
+) -> Result<Option<Duration>, ConfigError> {
+    if after == Some(Duration::ZERO) {
+        let fix = "give a call the longest time that its response may take to be read, or leave it";
+        return Err(ConfigError::new("reclaim_after", "0s", fix).of("bulkhead", name));
+    }
+    Ok(after)
+}
+
+/// As nanoseconds, of a running bulkhead.
+pub(super) fn changed_reclaim(
+    after: Option<Duration>,
+    is_built: bool,
+    name: Option<&'static str>,
+) -> Result<Option<u64>, ConfigError> {
+    match checked_reclaim(after, name)? {
+        Some(after) if !is_built => {
+            let fix = "build the bulkhead with one, however long: then it can be changed";
+            Err(ConfigError::new("reclaim_after", after, fix).of("bulkhead", name))
+        }
+        after => Ok(is_built.then(|| after.map_or(u64::MAX, nanos))),
+    }
+}
+
+/// `None` for never.
+pub(super) fn duration(nanos: u64) -> Option<Duration> {
+    (nanos < u64::MAX).then(|| Duration::from_nanos(nanos))
+}
+
 /// The total of all keys.
 pub(super) fn within_total(
     total: Option<usize>,
     share: usize,
-    settings: &Settings,
+    (settings, all_keys): (&Settings, Option<Arc<AllKeys>>),
     name: Option<&'static str>,
 ) -> Result<Option<Arc<Total>>, ConfigError> {
     let Some(total) = total else { return Ok(None) };
     checked_total(total, share, name)?;
-    Ok(Some(Arc::new(Total::new(total, settings.queue()))))
+    let mut total = Total::new(total, settings.queue());
+    total.overdue = all_keys.map(|all_keys| all_keys as Arc<dyn Overdue>);
+    Ok(Some(Arc::new(total)))
 }
 
 pub(super) fn checked_total(

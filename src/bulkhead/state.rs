@@ -13,7 +13,8 @@ use crate::{
     algorithm::InFlight,
     ambient::clock::{Clock, Now, nanos},
     bulkhead::{
-        adaptive::{Algorithm, Learner, Stamp},
+        adaptive::{Algorithm, Learner},
+        extras::{Extras, PLACE},
         limits::Limit,
         permits::{Permits, Queued},
         settings::Settings,
@@ -39,8 +40,6 @@ pub(super) struct State {
     pub(super) settings: Settings,
     /// How many calls have joined the queue. Relaxed: a statistic.
     pub(super) waited: AtomicU64,
-    /// What moves the limit, if anything does.
-    pub(super) learner: Option<Box<Learner>>,
     /// Whether the builder gave this key a limit that others do not have.
     pub(super) has_fixed_limit: bool,
     /// The number of the last change of all limits that it has taken. Locked to change its own.
@@ -50,12 +49,11 @@ pub(super) struct State {
     pub(super) has_own_limit: AtomicBool,
     /// Of its handles.
     pub(super) hold: Hold,
-    /// Of the layer: the bulkheads of all its keys count together.
-    pub(super) tally: GateTally,
 }
 
-/// A place in a bulkhead: 0 for none, while that is not enabled; 1 for one; above, with a
-/// [stamp](Stamp) of when it was taken, if the limit learns.
+/// A place in a bulkhead: 0 for none, while that is not enabled, and 1 for one. Above, one with
+/// [extras](Extras): a stamp of when it was taken, if the limit learns, or a place that may be
+/// taken back, which has that stamp.
 #[derive(Debug, Default)]
 pub struct BulkheadPass(u64);
 
@@ -80,6 +78,7 @@ impl BulkheadGate {
         Limit {
             limit,
             is_fixed,
+            reclaim_after,
             edition,
         }: Limit,
         (total, algorithm): (Option<Arc<Total>>, Option<&Algorithm>),
@@ -87,11 +86,7 @@ impl BulkheadGate {
         clock: Clock,
         tally: GateTally,
     ) -> Self {
-        let learner = algorithm.map(|algorithm| Learner::new(algorithm, limit));
-        let (learner, limit) = match learner {
-            Some((learner, initial)) => (Some(Box::new(learner)), initial),
-            None => (None, limit),
-        };
+        let (extras, limit) = Extras::new(algorithm, limit, reclaim_after, clock);
         // What waits is in the total's queue too, which tells whether it drains.
         let queue = match &total {
             Some(_) => WaitQueue::default(),
@@ -105,15 +100,15 @@ impl BulkheadGate {
                     total,
                     clock,
                     may_wait: settings.max_wait.is_some(),
+                    extras,
+                    tally,
                 },
                 settings,
                 waited: AtomicU64::new(0),
-                learner,
                 has_fixed_limit: is_fixed,
                 edition: Mutex::new(edition),
                 has_own_limit: AtomicBool::new(false),
                 hold: Hold::default(),
-                tally,
             }),
         }
     }
@@ -122,8 +117,13 @@ impl BulkheadGate {
     #[cold]
     fn join(&self, demand: &Demand, now: &Now) -> Admission<BulkheadPass, BulkheadTicket> {
         let state = &*self.state;
-        if let Some(learner) = &state.learner {
-            learner.full();
+        if let Some(extras) = &state.permits.extras {
+            if state.enter_overdue(demand.criticality, now) {
+                return Admission::Granted(state.taken(now));
+            }
+            if let Some(learner) = &extras.learner {
+                learner.full();
+            }
         }
         let max_waiting = state.settings.max_waiting(demand.criticality);
         // Looked at without the queue's lock first: under overload this is the answer of most.
@@ -158,28 +158,37 @@ impl State {
     /// A place that has just been taken.
     #[inline(always)]
     fn taken(&self, now: &Now) -> BulkheadPass {
-        let stamp = self.learner.as_ref().map(|learner| learner.stamp(now));
-        BulkheadPass(stamp.map_or(PLACE, Stamp::word))
+        let extras = self.permits.extras.as_ref();
+        BulkheadPass(extras.map_or(PLACE, |extras| extras.taken(now)))
     }
 
+    /// Ends a call that is more than its place.
     #[inline(never)]
-    fn learn(&self, place: &BulkheadPass, how: Completion, now: &Now) {
-        if let (Some(learner), Some(stamp)) = (&self.learner, Stamp::from_word(place.0)) {
-            learner.end(stamp, how, &self.permits.in_flight, now);
+    fn end(&self, place: &BulkheadPass, how: Option<Completion>, now: &Now) {
+        if let Some(extras) = &self.permits.extras {
+            let leave = || self.permits.leave();
+            extras.end((place.0, how), &self.permits.in_flight, leave, now);
         }
     }
 
-    /// The head of the response is here.
-    fn answered(&self, place: &mut BulkheadPass, now: &Now) {
-        if let (Some(learner), Some(stamp)) = (&self.learner, Stamp::from_word(place.0)) {
-            place.0 = learner.answered(stamp, now).word();
-        }
+    /// Enters in the place of calls that hold theirs too long, if nobody waits for that.
+    #[inline(never)]
+    fn enter_overdue(&self, class: Criticality, now: &Now) -> bool {
+        let taken = self.permits.take_back(now.by(&self.permits.clock));
+        taken.is_some_and(|(taken, _)| taken > 0)
+            && self.permits.queue.is_empty()
+            && self.enter(class)
     }
 
     /// The limit as set, which a learned one does not pass.
     pub(super) fn max(&self) -> usize {
-        let learner = self.learner.as_ref();
-        learner.map_or_else(|| self.permits.in_flight.limit(), |learner| learner.max())
+        let learner = self.learner();
+        learner.map_or_else(|| self.permits.in_flight.limit(), Learner::max)
+    }
+
+    /// What moves the limit, if anything does.
+    pub(super) fn learner(&self) -> Option<&Learner> {
+        self.permits.extras.as_ref()?.learner.as_ref()
     }
 
     #[inline(always)]
@@ -202,22 +211,14 @@ impl State {
     }
 
     fn waited(&self, how: Waited, ticket: &BulkheadTicket, now: u64) {
-        self.tally
+        self.permits
+            .tally
             .took(how as usize, now.saturating_sub(ticket.joined));
     }
 
     #[cold]
     fn rejection<G, T>(&self, kind: RejectedKind) -> Admission<G, T> {
-        Admission::Rejected(Box::new(self.tally.reject(kind, None)))
-    }
-}
-
-/// Gives a place back.
-struct Leave<'a>(&'a State);
-
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
-        self.0.permits.leave();
+        Admission::Rejected(Box::new(self.permits.tally.reject(kind, None)))
     }
 }
 
@@ -226,9 +227,11 @@ impl Gate for BulkheadGate {
     type Ticket = BulkheadTicket;
     type Asked = ();
 
-    fn give_back(&self, place: BulkheadPass, _: Unsent, _: &Now) {
-        if place.0 != 0 {
-            self.state.permits.leave();
+    fn give_back(&self, place: BulkheadPass, _: Unsent, now: &Now) {
+        match place.0 {
+            0 => {}
+            PLACE => self.state.permits.leave(),
+            _ => self.state.end(&place, None, now),
         }
     }
 
@@ -239,16 +242,13 @@ impl Gate for BulkheadGate {
         }
         let how = how.untimed();
         match how {
-            Completion::Answered(outcome, _) => self.state.tally.ended(outcome),
-            _ => self.state.tally.count(Event::Cancelled),
+            Completion::Answered(outcome, _) => self.state.permits.tally.ended(outcome),
+            _ => self.state.permits.tally.count(Event::Cancelled),
         }
         if place.0 == PLACE {
             self.state.permits.leave();
         } else {
-            // It counts while it is learned from, and leaves even if a foreign algorithm panics.
-            // To leave lets waiters in, those that a higher limit has room for included.
-            let _left = Leave(&self.state);
-            self.state.learn(&place, how, now);
+            self.state.end(&place, Some(how), now);
         }
     }
 
@@ -268,7 +268,9 @@ impl Gate for BulkheadGate {
     #[inline(always)]
     fn event(&self, place: &mut BulkheadPass, event: CallEvent, now: &Now) {
         if let CallEvent::Head | CallEvent::Upgraded(_) = event {
-            self.state.answered(place, now);
+            if let Some(extras) = &self.state.permits.extras {
+                place.0 = extras.event(place.0, event, now);
+            }
         }
     }
 }
@@ -324,7 +326,7 @@ impl<Req> Admit<Req> for BulkheadGate {
                 } else {
                     RejectedKind::BulkheadFull
                 };
-                TicketPoll::Rejected(Box::new(state.tally.reject(kind, None)))
+                TicketPoll::Rejected(Box::new(state.permits.tally.reject(kind, None)))
             }
         }
     }
@@ -344,7 +346,12 @@ impl<Req> Admit<Req> for BulkheadGate {
             LimitedCall::Sent(place) => usize::from(place.0 != 0),
         };
         if advertise && enabled {
-            visit(&self.state.permits.quoted(self.state.tally.name, leaving));
+            visit(
+                &self
+                    .state
+                    .permits
+                    .quoted(self.state.permits.tally.name, leaving),
+            );
         }
     }
 }
@@ -370,11 +377,17 @@ impl Evict for BulkheadGate {
 
 impl MissingKey for BulkheadGate {
     fn missing_key(&self) -> Rejected {
-        self.state.tally.reject(RejectedKind::MissingKey, None)
+        self.state
+            .permits
+            .tally
+            .reject(RejectedKind::MissingKey, None)
     }
 
     fn overflow(&self) -> Rejected {
-        self.state.tally.reject(RejectedKind::BulkheadFull, None)
+        self.state
+            .permits
+            .tally
+            .reject(RejectedKind::BulkheadFull, None)
     }
 }
 
@@ -383,6 +396,3 @@ pub(super) fn tally(name: Option<&'static str>) -> Arc<Tally> {
     const RESULTS: &[[&str; 2]] = &[["admitted", ""], ["rejected", ""], ["cancelled", ""]];
     Arc::new(Tally::new("bulkhead", name).with_durations(BULKHEAD_WAIT, RESULTS))
 }
-
-/// A place without a stamp.
-const PLACE: u64 = 1;

@@ -7,7 +7,12 @@ use std::{
 
 use crate::{
     Changed, ConfigError,
-    bulkhead::{limits::Shares, settings::checked, state::State},
+    bulkhead::{
+        BulkheadConfig,
+        limits::Shares,
+        settings::{changed_reclaim, checked, duration},
+        state::State,
+    },
     config::Edition,
     observe::trace,
 };
@@ -16,35 +21,84 @@ use crate::{
 #[derive(PartialEq)]
 struct Calls(usize);
 
+/// How many nanoseconds a place may be held, in words.
+#[derive(PartialEq)]
+struct Held(u64);
+
 impl State {
-    /// Takes a limit of its own.
-    pub(super) fn update(&self, limit: usize) -> Result<Changed, ConfigError> {
-        let limit = checked(limit, self.tally.name)?;
-        let changed = self.change(self.lock_edition(), limit, true);
-        trace::updated((self.tally.layer, self.tally.name), &changed);
-        Ok(changed)
+    pub(super) fn config(&self) -> BulkheadConfig {
+        let held = self.permits.held();
+        BulkheadConfig {
+            limit: self.max(),
+            reclaim_after: held.and_then(|held| duration(held.after())),
+        }
     }
 
-    /// Takes the limit of all keys, unless it has a later one, or one of its own from the start.
+    /// Takes settings of its own.
+    pub(super) fn update(&self, config: BulkheadConfig) -> Result<Changed, ConfigError> {
+        let BulkheadConfig {
+            limit,
+            reclaim_after,
+        } = config;
+        let limit = checked(limit, self.permits.tally.name)?;
+        let is_built = self.permits.held().is_some();
+        let reclaim_after = changed_reclaim(reclaim_after, is_built, self.permits.tally.name)?;
+        Ok(self.take_own(limit, reclaim_after))
+    }
+
+    /// Takes a limit of its own.
+    pub(super) fn set_limit(&self, limit: usize) -> Result<Changed, ConfigError> {
+        let limit = checked(limit, self.permits.tally.name)?;
+        Ok(self.take_own(limit, None))
+    }
+
+    fn take_own(&self, limit: usize, reclaim_after: Option<u64>) -> Changed {
+        let edition = self.lock_edition();
+        self.has_own_limit.store(true, Ordering::Relaxed);
+        let changed = self.change(edition, Some(limit), reclaim_after);
+        trace::updated(
+            (self.permits.tally.layer, self.permits.tally.name),
+            &changed,
+        );
+        changed
+    }
+
+    /// Takes the settings of all keys, unless it has later ones. A limit of its own from the start
+    /// stays.
     pub(super) fn take(&self, shares: Edition<Shares>) -> Changed {
         let mut edition = self.lock_edition();
-        if self.has_fixed_limit || !shares.overtakes(&mut edition) {
+        if !shares.overtakes(&mut edition) {
             return Changed::default();
         }
-        self.change(edition, shares.settings.limit, false)
+        let limit = (!self.has_fixed_limit).then_some(shares.settings.limit);
+        if limit.is_some() {
+            self.has_own_limit.store(false, Ordering::Relaxed);
+        }
+        self.change(edition, limit, shares.settings.reclaim_after)
     }
 
-    fn change(&self, edition: MutexGuard<'_, u64>, limit: usize, own: bool) -> Changed {
-        self.has_own_limit.store(own, Ordering::Relaxed);
+    fn change(
+        &self,
+        edition: MutexGuard<'_, u64>,
+        limit: Option<usize>,
+        reclaim_after: Option<u64>,
+    ) -> Changed {
         let before = self.max();
-        match &self.learner {
+        let limit = limit.unwrap_or(before);
+        match self.learner() {
             Some(learner) => learner.set_max(limit, &self.permits.in_flight),
             None => self.permits.in_flight.set_limit(limit),
         }
+        let reclaim_after = reclaim_after.map(|after| (self.permits.reclaim_after(after), after));
         drop(edition);
         // Without the lock, because it wakes those that wait.
         self.permits.notify();
-        Changed::default().note(self.tally.layer, "limit", (Calls(before), Calls(limit)))
+        let layer = self.permits.tally.layer;
+        let changed = Changed::default().note(layer, "limit", (Calls(before), Calls(limit)));
+        let Some((before, after)) = reclaim_after else {
+            return changed;
+        };
+        changed.note(layer, "reclaim_after", (Held(before), Held(after)))
     }
 
     fn lock_edition(&self) -> MutexGuard<'_, u64> {
@@ -57,6 +111,15 @@ impl fmt::Debug for Calls {
         match self.0 {
             usize::MAX => f.write_str("any number"),
             calls => calls.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match duration(self.0) {
+            None => f.write_str("never"),
+            Some(after) => after.fmt(f),
         }
     }
 }

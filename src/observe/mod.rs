@@ -32,6 +32,7 @@
 //! | `tower_keep_adaptive_limit` | gauge | | the limit that was [learned](crate::bulkhead::BulkheadBuilder::adaptive); not of keys |
 //! | `tower_keep_adaptive_rtt_seconds` | gauge | `kind` | how long calls take: on `average` in the last window, and as a `baseline` those that do not queue |
 //! | `tower_keep_bulkhead_queued` | gauge | | calls that wait for a place |
+//! | `tower_keep_bulkhead_reclaimed_total` | counter | | places that were [taken back](crate::bulkhead::BulkheadBuilder::reclaim_after) from calls that held them too long |
 //! | `tower_keep_bulkhead_wait_seconds` | histogram | `result` | how long calls waited for a place, of those that did: `admitted`, `rejected` or `cancelled` |
 //! | `tower_keep_retry_calls_total` | counter | `outcome` | calls by how their attempts ended: `first_try`, `recovered`, `exhausted`, `budget_denied`, `not_retryable`, `not_replayable`, `not_sent`, `rejected` |
 //! | `tower_keep_retry_attempts_total` | counter | `cause` | attempts beyond the first that were sent, by what was wrong with the one before: `failure`, `overload`, `not_sent`, `rejected` |

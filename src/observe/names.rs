@@ -123,6 +123,11 @@ pub(crate) const BULKHEAD_QUEUED: &Metric = &gauge(
     &[],
     "Calls that wait for a place",
 );
+pub(crate) const BULKHEAD_RECLAIMED: &Metric = &counter(
+    "tower_keep_bulkhead_reclaimed_total",
+    &[],
+    "Places that were taken back from calls that held them too long",
+);
 pub(crate) const BULKHEAD_WAIT: &Metric = &histogram(
     "tower_keep_bulkhead_wait_seconds",
     &["result"],
@@ -317,6 +322,7 @@ pub const METRICS: &[&Metric] = &[
     ADAPTIVE_LIMIT,
     ADAPTIVE_RTT,
     BULKHEAD_QUEUED,
+    BULKHEAD_RECLAIMED,
     BULKHEAD_WAIT,
     RETRY_CALLS,
     RETRY_ATTEMPTS,

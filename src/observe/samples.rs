@@ -99,6 +99,10 @@ fn sample_state(
             add(names::BULKHEAD_IN_FLIGHT, none, gauge(*in_flight));
             add(names::BULKHEAD_LIMIT, none, gauge(*limit));
             add(names::BULKHEAD_QUEUED, none, gauge(*queued));
+            if totals.reclaimed > 0 {
+                let reclaimed = Value::Counter(totals.reclaimed);
+                add(names::BULKHEAD_RECLAIMED, none, reclaimed);
+            }
             if let Some(LearnedLimit { rtt, baseline }) = learned {
                 add(names::ADAPTIVE_LIMIT, none, gauge(*limit));
                 for (kind, rtt) in [("average", rtt), ("baseline", baseline)] {

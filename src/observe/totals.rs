@@ -15,6 +15,7 @@ pub(crate) enum Event {
     Ignored,
     Cancelled,
     Late,
+    Reclaimed,
 }
 
 /// What a layer has counted since it was built, or has of one key since that came. Every number
@@ -38,6 +39,9 @@ pub struct Totals {
     pub cancelled: u64,
     /// Calls that ended after the state that admitted them; only of circuit breakers.
     pub late: u64,
+    /// Places that were [taken back](crate::bulkhead::BulkheadBuilder::reclaim_after) from calls
+    /// that held them too long: only of bulkheads. Such a call is counted above when it ends.
+    pub reclaimed: u64,
     /// Calls that the layer rejected, or cut off.
     pub rejected: Rejections,
 }
@@ -57,6 +61,7 @@ impl Totals {
             ignored: of(Event::Ignored),
             cancelled: of(Event::Cancelled),
             late: of(Event::Late),
+            reclaimed: of(Event::Reclaimed),
             rejected: Rejections(std::array::from_fn(|kind| sums[EVENTS + kind])),
         };
         totals.admitted += totals.success
@@ -112,6 +117,6 @@ impl serde::Serialize for Rejections {
     }
 }
 
-pub(super) const EVENTS: usize = Event::Late as usize + 1;
+pub(super) const EVENTS: usize = Event::Reclaimed as usize + 1;
 const KINDS: usize = RejectedKind::ALL.len();
 pub(super) const COUNTERS: usize = EVENTS + KINDS;

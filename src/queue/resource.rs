@@ -70,6 +70,16 @@ impl Bounds {
     }
 }
 
+/// What is held too long, and can be taken back.
+pub(crate) trait Overdue: fmt::Debug + Send + Sync {
+    /// Takes it back and gives it to others. Returns how much it was, and before which moment
+    /// there is no more.
+    fn take_back(&self, now: u64) -> (usize, u64);
+
+    /// How long may be held has changed.
+    fn changed(&self);
+}
+
 /// Why the head has to go on waiting.
 #[cfg_attr(
     any(keep_loom, not(test)),
@@ -81,8 +91,29 @@ pub(crate) enum Blocked {
     For(u64),
     /// Until something is released.
     UntilRelease,
+    /// The same, or until somebody looks after so many nanoseconds, when something may be overdue.
+    UntilOverdue(u64),
     /// Its units no longer fit at all.
     Forever,
+}
+
+impl Blocked {
+    /// Enters where only a release lets others in, or what is taken back if that is `Some`.
+    pub(crate) fn unless(
+        enter: impl Fn() -> bool,
+        take_back: impl FnOnce() -> Option<(usize, u64)>,
+        now: u64,
+    ) -> Result<(), Self> {
+        if enter() {
+            return Ok(());
+        }
+        match take_back() {
+            None => Err(Self::UntilRelease),
+            Some((taken, _)) if taken > 0 && enter() => Ok(()),
+            Some((_, u64::MAX)) => Err(Self::UntilRelease),
+            Some((_, due)) => Err(Self::UntilOverdue(due.saturating_sub(now).max(1))),
+        }
+    }
 }
 
 /// How long and how many may wait.

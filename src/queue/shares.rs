@@ -18,10 +18,10 @@
 //! may be given both before it polls. It keeps its key's and hands the other on at once, so that a
 //! place is idle for no longer than a woken task takes to run.
 
-use std::task::Waker;
+use std::{sync::Arc, task::Waker};
 
 use super::{
-    resource::{Blocked, Bounds, Resource, Ticket, Turn},
+    resource::{Blocked, Bounds, Overdue, Resource, Ticket, Turn},
     wait_queue::WaitQueue,
 };
 use crate::algorithm::InFlight;
@@ -31,6 +31,8 @@ use crate::algorithm::InFlight;
 pub(crate) struct Total {
     pub(crate) places: InFlight,
     pub(crate) queue: WaitQueue,
+    /// What of all keys is held too long, if that is taken back.
+    pub(crate) overdue: Option<Arc<dyn Overdue>>,
 }
 
 /// The share of one key.
@@ -52,7 +54,7 @@ pub(crate) struct ShareTicket {
 /// The places of a total, as its queue sees them. What is acquired here is entered in the key's
 /// count when its waiter polls: the queue does not know whose it is. Until then the key's count is
 /// low by that, which admits no more for its share than the share.
-struct OfTotal<'a>(&'a InFlight);
+struct OfTotal<'a>(&'a Total);
 
 /// The places of a share, as the key's queue sees them.
 struct OfKey<'a>(Share<'a>);
@@ -62,18 +64,25 @@ impl Total {
         Self {
             places: InFlight::new(limit),
             queue,
+            overdue: None,
         }
+    }
+
+    /// Takes back what is held too long, if that is done here.
+    fn take_back(&self, now: u64) -> Option<(usize, u64)> {
+        let overdue = self.overdue.as_ref();
+        overdue.map(|overdue| overdue.take_back(now))
     }
 
     /// The total has changed. After a raise, those that wait come in.
     #[cfg_attr(keep_loom, allow(dead_code, reason = "the layers are not modelled"))]
     pub(crate) fn notify(&self, now: impl FnOnce() -> u64) {
-        self.queue.notify(&OfTotal(&self.places), now);
+        self.queue.notify(&OfTotal(self), now);
     }
 
     fn pump_after_leave(&self, now: impl FnOnce() -> u64) {
         if self.queue.has_waiters_after_leave() {
-            self.queue.pump_now(&OfTotal(&self.places), now());
+            self.queue.pump_now(&OfTotal(self), now());
         }
     }
 }
@@ -115,7 +124,7 @@ impl Share<'_> {
     /// `max_total` in that of the total.
     /// `None` if there are more, or if the bounds have passed.
     pub(crate) fn join(self, bounds: Bounds, max_total: usize, now: u64) -> Option<ShareTicket> {
-        let of_total = OfTotal(&self.total.places);
+        let of_total = OfTotal(self.total);
         let of_key = self.queue.join(&OfKey(self), 1, bounds, now).ok()?;
         let bounds = Bounds {
             max_waiting: max_total,
@@ -140,7 +149,7 @@ impl Share<'_> {
                 return settled;
             }
         };
-        let resource = OfTotal(&self.total.places);
+        let resource = OfTotal(self.total);
         let turn = match self.total.queue.poll(&resource, of_total, waker, now) {
             Turn::Queued(wake) => Turn::Queued(match (key_wake, wake) {
                 (Some(key), Some(total)) => Some(key.min(total)),
@@ -165,18 +174,15 @@ impl Share<'_> {
     }
 
     fn cancel_of_total(self, ticket: &Ticket, now: u64) {
-        let resource = OfTotal(&self.total.places);
+        let resource = OfTotal(self.total);
         self.total.queue.cancel(&resource, ticket, now);
     }
 }
 
 impl Resource for OfTotal<'_> {
-    fn acquire(&self, _: u32, _: u64, _: u64) -> Result<(), Blocked> {
-        if self.0.enter() {
-            Ok(())
-        } else {
-            Err(Blocked::UntilRelease)
-        }
+    fn acquire(&self, _: u32, _: u64, now: u64) -> Result<(), Blocked> {
+        let take_back = || self.0.take_back(now);
+        Blocked::unless(|| self.0.places.enter(), take_back, now)
     }
 
     fn ready_in(&self, _: u32, _: u64, _: u64) -> Option<u64> {
@@ -184,18 +190,16 @@ impl Resource for OfTotal<'_> {
     }
 
     fn give_back(&self, _: u32, _: u64) {
-        self.0.leave();
+        self.0.places.leave();
     }
 }
 
 impl Resource for OfKey<'_> {
-    fn acquire(&self, _: u32, _: u64, _: u64) -> Result<(), Blocked> {
-        if self.0.places.enter() {
-            self.0.total.places.enter_anyway();
-            Ok(())
-        } else {
-            Err(Blocked::UntilRelease)
-        }
+    fn acquire(&self, _: u32, _: u64, now: u64) -> Result<(), Blocked> {
+        let take_back = || self.0.total.take_back(now);
+        Blocked::unless(|| self.0.places.enter(), take_back, now)?;
+        self.0.total.places.enter_anyway();
+        Ok(())
     }
 
     fn ready_in(&self, _: u32, _: u64, _: u64) -> Option<u64> {

@@ -259,11 +259,12 @@ impl<U: Units> Queue<U> {
     }
 
     /// The head goes on waiting. Sets its timer to its turn, and those of the next few to a little
-    /// later. Only for waiters whose turns can be forecast, which are served in order of arrival.
-    /// The one that polls just now, `own`, sets its timer itself.
+    /// later. For waiters whose turns can be forecast, which are served in order of arrival, and
+    /// where something may be overdue, so that one of them looks. The one that polls just now,
+    /// `own`, sets its timer itself.
     pub(super) fn postpone(&mut self, blocked: Blocked, own: Option<u64>, now: u64) -> Calls {
         let mut calls = Calls::default();
-        let Blocked::For(wait) = blocked else {
+        let (Blocked::For(wait) | Blocked::UntilOverdue(wait)) = blocked else {
             return calls;
         };
         let turn = now.saturating_add(wait);

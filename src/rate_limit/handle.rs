@@ -50,6 +50,12 @@ impl RateLimitHandle {
         self.state.fleet()
     }
 
+    /// The rate and the burst in force.
+    #[cfg(feature = "http")]
+    pub(crate) fn rate(&self) -> (Rate, u32) {
+        self.state.rate()
+    }
+
     /// Changes rate and burst in one step, and tells the waiters. What was used stays used: of a
     /// token bucket and a leaky bucket as the *time* that it takes to pay off, so a limit of one a
     /// day that is used up is used up until tomorrow, whatever its new rate. To start anew,

@@ -116,9 +116,15 @@ impl State {
         }
     }
 
+    /// The rate and the burst in force.
+    pub(super) fn rate(&self) -> (Rate, u32) {
+        let limit = self.limit.get();
+        (limit.rate(), limit.burst())
+    }
+
     pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
         let limit = self.limit.get();
-        let before = (limit.rate(), limit.burst());
+        let before = self.rate();
         let updated = limit.update(rate, burst);
         updated.map_err(|error| error.of("rate_limit", self.settings.name))?;
         self.changed.store(true, Ordering::Relaxed);

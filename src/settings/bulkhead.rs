@@ -35,7 +35,7 @@ use crate::{
 #[cfg_attr(
     feature = "schemars",
     derive(schemars::JsonSchema),
-    schemars(transform = crate::settings::schema::written("adaptive max_wait within"))
+    schemars(transform = crate::settings::schema::written("adaptive max_wait reclaim_after within"))
 )]
 #[serde(
     remote = "Self",
@@ -66,6 +66,12 @@ pub struct BulkheadSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub max_wait: Option<HumanDuration>,
+    /// After how long a call may lose its place. Default: never.
+    #[serde(
+        deserialize_with = "value_unless_off",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub reclaim_after: Option<HumanDuration>,
     /// The largest number of calls that wait. Default 1024.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_waiting: Option<usize>,
@@ -150,6 +156,7 @@ impl Default for BulkheadSettings {
             limit: None,
             adaptive: None,
             max_wait: None,
+            reclaim_after: None,
             max_waiting: None,
             codel: None,
             always_in_order: false,
@@ -190,6 +197,9 @@ impl BulkheadSettings {
         }
         for (class, Share(share)) in &self.shed_above {
             builder = builder.shed_above(*class, percent(*share));
+        }
+        if let Some(HumanDuration(after)) = self.reclaim_after {
+            builder = builder.reclaim_after(after);
         }
         if let Some(total) = self.within {
             builder = builder.within(total);
@@ -244,6 +254,8 @@ impl BulkheadSettings {
         same(LAYER, "name", &before.name, &self.name)?;
         same_part(LAYER, "adaptive", &before.adaptive, &self.adaptive)?;
         same(LAYER, "max_wait", &before.max_wait, &self.max_wait)?;
+        let reclaims = (&before.reclaim_after, &self.reclaim_after);
+        same(LAYER, "reclaim_after", reclaims.0, reclaims.1)?;
         same(LAYER, "max_waiting", &before.max_waiting, &self.max_waiting)?;
         same_part(LAYER, "codel", &before.codel, &self.codel)?;
         let orders = (&before.always_in_order, &self.always_in_order);
@@ -263,10 +275,20 @@ impl Settings for BulkheadSettings {
     type Handle = BulkheadHandle;
 
     fn update(&self, handle: &BulkheadHandle, before: &Self) -> Result<Changed, ConfigError> {
-        match self.limit_from(before)? {
-            Some(limit) => handle.update(limit),
-            None => Ok(Changed::default()),
+        let reclaim_after = self.reclaim_after;
+        let before_else = Self {
+            reclaim_after,
+            ..before.clone()
+        };
+        let limit = self.limit_from(&before_else)?;
+        let mut config = handle.config();
+        config.limit = limit.unwrap_or(config.limit);
+        if before.reclaim_after != reclaim_after {
+            config.reclaim_after = reclaim_after.map(|HumanDuration(after)| after);
+        } else if limit.is_none() {
+            return Ok(Changed::default());
         }
+        handle.update(config)
     }
 
     fn lost_since(&self, before: &Self) -> Option<String> {

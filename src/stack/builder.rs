@@ -7,10 +7,10 @@ use std::{marker::PhantomData, time::Duration};
 
 use super::{
     AnyHost, Client, ClientGates, ClientStack,
-    defaults::{ATTEMPT, TOTAL},
+    defaults::{ATTEMPT, TOTAL, circuit_breaker_config},
     parts::{
         Beside, CallsPart, FallbackPart, LimitPart, NoFallback, Own, Part, Places, RatePart,
-        Untried, circuit_breaker_config,
+        Untried,
     },
     resend::{Resend, Retrying},
 };

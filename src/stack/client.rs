@@ -6,10 +6,11 @@ use tower::{Layer, layer::util::Identity};
 
 use super::{
     ClientGates, ClientHandle,
-    handle::{Enabled, Updating},
+    handle::Enabled,
     resend::Retries,
     service::{Attempts, InStack},
     timed::{Sending, WithDeadline},
+    updating::Updating,
 };
 use crate::{
     budget::BudgetsHandle,

@@ -1,10 +1,8 @@
 //! The handle of a whole stack.
 
-use std::{
-    hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::hash::Hash;
 
+use super::updating::Updating;
 use crate::{
     budget::BudgetsHandle,
     bulkhead::{self, BulkheadHandle, KeyedBulkheadHandle},
@@ -48,7 +46,7 @@ pub struct ClientHandle<L = Option<RateLimitHandle>, B = KeyedBulkheadHandle<Hos
     pub fallback: Option<FallbackHandle>,
     pub(super) drain: Drain,
     pub(super) name: Option<&'static str>,
-    /// Held by updates, one at a time.
+    /// The updates under way.
     pub(super) updating: Updating,
     pub(super) enabled: Enabled,
 }
@@ -115,13 +113,9 @@ pub struct ServerHandle<L = Option<RateLimitHandle>, B = BulkheadHandle> {
     pub fallback: Option<FallbackHandle>,
     pub(super) drain: Drain,
     pub(super) name: Option<&'static str>,
-    /// Held by updates, one at a time.
+    /// The updates under way.
     pub(super) updating: Updating,
 }
-
-/// Lets one update of a stack after the other check and change its parts.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Updating(Arc<Mutex<()>>);
 
 /// Which parts of a client are there.
 #[derive(Debug, Clone, Copy)]
@@ -131,12 +125,6 @@ pub(super) struct Enabled {
     pub(super) breaker: bool,
     pub(super) bulkhead: bool,
     pub(super) attempt: bool,
-}
-
-impl Updating {
-    pub(super) fn lock(&self) -> MutexGuard<'_, ()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<L: Readable, B: Readable> ClientHandle<L, B> {

@@ -80,16 +80,18 @@ mod service;
 #[cfg(test)]
 mod tests;
 mod timed;
+mod update;
+mod updating;
 
 pub use crate::drain::Undrained;
 pub use builder::{BuiltClient, ClientBuilder, Parts};
 pub use changes::Changes;
 pub use client::{AnyHost, ClientStack};
+#[cfg(feature = "serde")]
+pub(crate) use defaults::circuit_breaker_config;
 pub use entry::{Client, Server, client, server};
 pub use gates::ClientGates;
 pub use handle::{ClientHandle, ClientSnapshot, ServerHandle, ServerSnapshot};
-#[cfg(feature = "serde")]
-pub(crate) use parts::circuit_breaker_config;
 pub use parts::{NoFallback, Own, Untried};
 #[cfg(feature = "serde")]
 pub(crate) use resend::Resend;

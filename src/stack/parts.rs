@@ -9,7 +9,6 @@ use std::{hash::Hash, time::Duration};
 
 use crate::{
     ConfigError,
-    algorithm::BreakerConfig,
     bulkhead::{BulkheadBuilder, BulkheadGate, BulkheadLayer, LimitByKey},
     gate::{Asking, Asks, Gate, Keyed},
     keyed::{HasKey, NotKeyed},
@@ -75,6 +74,8 @@ pub struct CallsPart {
     otherwise: Option<usize>,
     /// The number of calls that may wait before that, and for how long, if nothing was set.
     waiting: Option<(usize, Duration)>,
+    /// After how long a place may be taken back.
+    reclaim_after: Option<Duration>,
     /// If true, there is no limit, whatever was set before.
     left_out: bool,
 }
@@ -140,6 +141,13 @@ impl CallsPart {
         }
     }
 
+    pub(super) fn reclaiming(self, reclaim_after: Option<Duration>) -> Self {
+        Self {
+            reclaim_after,
+            ..self
+        }
+    }
+
     /// Unless a limit was set, takes a quarter of what a rate lets come within a timeout.
     pub(super) fn or_quarter_of(self, known: Option<(Rate, Duration)>) -> Self {
         self.or_share_of(known, (4, 0))
@@ -169,7 +177,10 @@ impl CallsPart {
 
     /// Returns a builder that has the stack's own limit.
     fn builder_of_calls(self, name: Option<&'static str>) -> Result<BulkheadBuilder, ConfigError> {
-        let builder = BulkheadLayer::builder(self.calls(name)?);
+        let mut builder = BulkheadLayer::builder(self.calls(name)?);
+        if let Some(after) = self.reclaim_after {
+            builder = builder.reclaim_after(after);
+        }
         Ok(match self.waiting {
             Some((calls, max_wait)) => builder.max_wait(max_wait).max_waiting(calls),
             None => builder,
@@ -238,9 +249,15 @@ impl CallsPart {
     /// Fails if there is a limit beside a builder that has one of its own.
     fn unset(&self, name: Option<&'static str>) -> Result<(), ConfigError> {
         let fix = "leave it: `bulkhead` was given one with a limit of its own";
-        self.set.map_or(Ok(()), |calls| {
-            Err(ConfigError::new("max_in_flight", calls, fix).of("stack", name))
-        })
+        match (self.set, self.reclaim_after) {
+            (Some(calls), _) => Err(ConfigError::new("max_in_flight", calls, fix)),
+            (None, Some(after)) => {
+                let fix = "leave it: `bulkhead` was given one, whose builder has this too";
+                Err(ConfigError::new("reclaim_after", after, fix))
+            }
+            (None, None) => Ok(()),
+        }
+        .map_err(|error| error.of("stack", name))
     }
 }
 
@@ -368,22 +385,5 @@ pub(super) fn named<B>(
     match name {
         Some(name) => set(builder, name),
         None => builder,
-    }
-}
-
-/// The circuit breaker of a stack opens for half a second, and for up to one when the probe fails,
-/// and needs few calls to judge by. An upstream is mostly back soon, and a circuit that is open for
-/// long after that is an outage of its own: `cargo bench --bench simulation` has the table. One
-/// probe, because of a thousand clients that call once a second three each are most of the load.
-/// Few calls for a judgement, because such clients need ten seconds for ten.
-pub(crate) fn circuit_breaker_config() -> BreakerConfig {
-    BreakerConfig {
-        open_for: Duration::from_millis(500),
-        growing: true,
-        max_open: Some(Duration::from_secs(1)),
-        probes: 1,
-        min_calls: 8,
-        consecutive_failures: Some(10),
-        ..BreakerConfig::default()
     }
 }

@@ -7,11 +7,11 @@ use tower::{Layer, layer::util::Identity};
 use super::{
     Server, ServerHandle,
     defaults::{BUSY, TIMEOUT},
-    handle::Updating,
     parts::{
         Beside, BulkheadPart, CallsPart, FallbackPart, LimitPart, NoFallback, Own, RatePart,
         Untried, named,
     },
+    updating::Updating,
 };
 use crate::{
     ConfigError, Name,
@@ -54,6 +54,7 @@ struct Settings {
     name: Option<&'static str>,
     rate: RatePart,
     max_in_flight: Option<usize>,
+    reclaim_after: Option<Duration>,
     timeout: Option<Duration>,
 }
 
@@ -99,6 +100,7 @@ impl<P> ServerBuilder<P> {
             name: None,
             rate: RatePart::default(),
             max_in_flight: None,
+            reclaim_after: None,
             timeout: Some(TIMEOUT),
         };
         Self {
@@ -224,6 +226,28 @@ impl<P, L, B, X, F> ServerBuilder<P, L, B, X, F> {
         self
     }
 
+    /// Takes the place back of a call that has held it for so long, once another call finds none,
+    /// as a [bulkhead](crate::bulkhead::BulkheadBuilder::reclaim_after) does. For stacks that hold
+    /// a place to the end of its response. Default: a call keeps its place until it ends.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_keep::{protocol::http::UntilBodyEnd, stack};
+    ///
+    /// let server = stack::server()
+    ///     .http()
+    ///     .protocol(UntilBodyEnd::new)
+    ///     .max_in_flight(100)
+    ///     .reclaim_after(Duration::from_secs(60))
+    ///     .build()?;
+    /// assert_eq!(server.handle().bulkhead.snapshot().totals.reclaimed, 0);
+    /// # Ok::<_, tower_keep::ConfigError>(())
+    /// ```
+    pub fn reclaim_after(mut self, duration: Duration) -> Self {
+        self.settings.reclaim_after = Some(duration);
+        self
+    }
+
     /// Sets how long a call may take. Default 10 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = Some(timeout);
@@ -303,7 +327,8 @@ impl Settings {
     /// The bound on what is in flight.
     fn calls(&self) -> CallsPart {
         let known = self.rate.rate.zip(self.timeout);
-        CallsPart::new(self.max_in_flight).or_quarter_of(known)
+        let calls = CallsPart::new(self.max_in_flight).or_quarter_of(known);
+        calls.reclaiming(self.reclaim_after)
     }
 }
 

@@ -67,7 +67,7 @@ async fn the_limit_grows_under_load_up_to_its_maximum() {
         assert!(limit(&handle) > 30, "{name}: {}", limit(&handle));
         assert_eq!(handle.snapshot().in_flight, 0, "{name}");
         assert_eq!(handle.snapshot().rtt, Some(SERVICE), "{name}");
-        handle.update(25).unwrap();
+        handle.set_limit(25).unwrap();
         press(layer.layer(service_fn(work)), 50, Duration::from_secs(1)).await;
         assert!(limit(&handle) <= 25, "{name}");
     }
@@ -173,7 +173,7 @@ async fn each_key_learns_its_own_limit() {
     let of = |time| layer.handle().key(&time).map(|handle| limit(&handle));
     assert!(of(SERVICE) > Some(30));
     assert_eq!(of(SERVICE * 2), Some(20));
-    layer.handle().update(10).unwrap();
+    layer.handle().set_limit(10).unwrap();
     assert_eq!((of(SERVICE), of(SERVICE * 2)), (Some(10), Some(10)));
 }
 
@@ -218,7 +218,7 @@ async fn an_update_while_calls_wait_bounds_what_is_learned() {
         sleep(Duration::from_millis(1005)).await;
         assert!(limit(&handle) > 30);
         // A cut holds at once: all above it wait, and what is learned stays below.
-        handle.update(10).unwrap();
+        handle.set_limit(10).unwrap();
         assert!(limit(&handle) <= 10);
         for _ in 0..90 {
             sleep(Duration::from_millis(11)).await;
@@ -226,7 +226,7 @@ async fn an_update_while_calls_wait_bounds_what_is_learned() {
             assert!(now.limit <= 10 && now.in_flight <= 10, "{now:?}");
             assert_eq!(now.in_flight + now.waiting, 60, "{now:?}");
         }
-        handle.update(500).unwrap();
+        handle.set_limit(500).unwrap();
     };
     futures::future::join(callers, changes).await;
     let now = handle.snapshot();

@@ -62,11 +62,11 @@ fn keys_that_are_known_have_limits_of_their_own() {
 fn an_update_of_all_leaves_the_limits_that_keys_have_of_their_own() {
     let bench = bench(builder().limit_for(|key| (*key == "payments").then_some(5)));
     let _calls = ["payments", "other"].map(|key| bench.start(key).unwrap());
-    bench.handle.update(2).unwrap();
+    bench.handle.set_limit(2).unwrap();
     assert_eq!(bench.limit("payments"), Some(5));
     assert_eq!(bench.limit("other"), Some(2));
     assert_eq!(bench.fill("new").len(), 2);
-    bench.handle.key(&"payments").unwrap().update(6).unwrap();
+    bench.handle.key(&"payments").unwrap().set_limit(6).unwrap();
     assert_eq!(bench.limit("payments"), Some(6));
 }
 
@@ -153,13 +153,13 @@ fn shares_of_keys_that_come_later_run_on_top_of_the_total() {
 #[test]
 fn no_change_of_all_guarantees_more_than_the_total() {
     let bench = bench(builder().within(6).limits([("payments", 5)]));
-    let text = bench.handle.update(7).unwrap_err().to_string();
+    let text = bench.handle.set_limit(7).unwrap_err().to_string();
     assert!(text.contains("`limit` is 7"), "{text}");
     let text = bench.handle.set_total(4).unwrap_err().to_string();
     assert!(text.contains("`within` is 4"), "{text}");
     let changed = bench.handle.set_total(7).unwrap();
     assert!(changed.to_string().ends_with("to 7"), "{changed}");
-    bench.handle.update(7).unwrap();
+    bench.handle.set_limit(7).unwrap();
     assert_eq!(bench.handle.shared().snapshot().limit, 7);
     assert!(bench.handle.set_total(6).is_err());
 }
@@ -170,14 +170,14 @@ fn a_limit_that_was_changed_by_hand_is_not_evicted() {
     for key in ["changed", "free"] {
         drop(bench.start(key).unwrap());
     }
-    bench.handle.key(&"changed").unwrap().update(7).unwrap();
+    bench.handle.key(&"changed").unwrap().set_limit(7).unwrap();
     for key in ["a", "b", "c", "d"] {
         drop(bench.start(key).unwrap());
     }
     assert_eq!(bench.limit("changed"), Some(7));
     assert_eq!((bench.limit("free"), bench.limit("d")), (None, Some(3)));
     // The newest change holds, and then the key is one of all.
-    bench.handle.update(2).unwrap();
+    bench.handle.set_limit(2).unwrap();
     assert_eq!(bench.limit("changed"), Some(2));
     for key in ["a", "b", "c", "d"] {
         drop(bench.start(key).unwrap());

@@ -4,6 +4,7 @@
 mod adaptive;
 mod keyed;
 mod model;
+mod reclaim;
 mod runtime;
 mod shares;
 mod total;

@@ -131,7 +131,7 @@ fn alone(limit: usize) -> Real {
         service: BoxCloneSyncService::new(layer.layer((hangs as Hangs)(Arc::clone(&arrived)))),
         arrived,
         calls: Vec::new(),
-        change: Box::new(move |limit| drop(change.update(limit).unwrap())),
+        change: Box::new(move |limit| drop(change.set_limit(limit).unwrap())),
         counts: Box::new(move || {
             let now = handle.snapshot();
             (now.in_flight, now.waiting)

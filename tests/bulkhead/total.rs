@@ -271,7 +271,7 @@ async fn a_raised_total_and_a_raised_share_let_waiters_in() {
     shares.handle.set_total(5).unwrap();
     shares.poll();
     assert_eq!(shares.arrived().len(), 5);
-    shares.handle.key(&'a').unwrap().update(6).unwrap();
+    shares.handle.key(&'a').unwrap().set_limit(6).unwrap();
     shares.poll();
     assert_eq!(shares.arrived().len(), 6);
     assert_eq!(shares.handle.total(), Some((6, 5)));

@@ -184,10 +184,10 @@ async fn a_raised_limit_lets_waiters_in() {
     for call in 0..4 {
         calls.push(bench.call(call).await);
     }
-    bench.handle.update(3).unwrap();
+    bench.handle.set_limit(3).unwrap();
     settle().await;
     assert_eq!(bench.arrived(), [0, 1, 2]);
-    bench.handle.update(1).unwrap();
+    bench.handle.set_limit(1).unwrap();
     bench.finish(2).await;
     assert_eq!(bench.arrived().len(), 3, "in flight is still at the limit");
     bench.finish(1).await;
@@ -223,7 +223,7 @@ async fn after_a_cut_no_waiter_comes_in_too_early() {
     for call in &mut calls {
         assert!(call.as_mut().now_or_never().is_none());
     }
-    handle.update(1).unwrap();
+    handle.set_limit(1).unwrap();
     for expected in [(2, 1), (1, 1), (1, 0)] {
         drop(calls.remove(0));
         let now = handle.snapshot();
@@ -444,7 +444,7 @@ fn random_cancels_lose_no_place() {
                         held.push(future);
                     }
                     if random.below(64) == 0 {
-                        handle.update(1 + random.below(6)).unwrap();
+                        handle.set_limit(1 + random.below(6)).unwrap();
                     }
                     if held.len() > random.below(24) {
                         let mut cancelled = held.swap_remove(random.below(held.len()));

@@ -18,4 +18,5 @@ mod rejections;
 mod reqwest;
 mod results;
 mod strange_headers;
+mod unread;
 mod usage;

@@ -116,7 +116,7 @@ fn zero_is_refused() {
                 .build()
                 .unwrap()
                 .handle()
-                .update(0)
+                .set_limit(0)
         ),
         "bulkhead.limit=0"
     );

@@ -55,7 +55,7 @@ fn two_updates_at_once_leave_all_bulkheads_alike() {
         (0..50).for_each(call);
         let handle = layer.handle();
         at_once(
-            |to| drop(handle.update(to as usize).unwrap()),
+            |to| drop(handle.set_limit(to as usize).unwrap()),
             |key| drop(service.clone().oneshot(key).now_or_never()),
         );
         call(200);
@@ -125,7 +125,7 @@ fn a_limit_and_a_total_at_once_never_contradict() {
         thread::scope(|scope| {
             scope.spawn(|| {
                 start.wait();
-                drop(handle.update(8));
+                drop(handle.set_limit(8));
             });
             start.wait();
             drop(handle.set_total(5));

@@ -28,6 +28,8 @@ mod simulation;
 #[cfg(feature = "testing")]
 mod stack_by_hand;
 mod stack_parts;
+#[cfg(feature = "http")]
+mod stack_updates;
 mod support;
 mod timeout;
 mod timeout_body;

@@ -244,7 +244,7 @@ async fn each_change_of_settings_is_one_event() {
     });
     let layer = BulkheadLayer::builder(1).name("bulkhead").build().unwrap();
     let handle = layer.handle();
-    assert_tells(&told, "bulkhead", |limit| handle.update(limit as usize));
+    assert_tells(&told, "bulkhead", |limit| handle.set_limit(limit as usize));
     let rate = Rate::per_second(10);
     let layer = RateLimitLayer::builder(rate).name("limit").build().unwrap();
     let handle = layer.handle();
@@ -312,7 +312,7 @@ async fn a_change_of_many_keys_is_one_event() {
         config.min_calls = calls;
         circuits.update(config)
     });
-    assert_tells(&told, "bulkheads", |limit| places.update(limit as usize));
+    assert_tells(&told, "bulkheads", |limit| places.set_limit(limit as usize));
     assert_tells(&told, "limits", |burst| buckets.update(rate, burst));
 }
 

@@ -243,7 +243,7 @@ async fn bulkhead_is_too_small() {
     };
     assert_eq!((succeeded, full()), (4, 2.0));
 
-    layer.handle().update(6).unwrap(); // up by half
+    layer.handle().set_limit(6).unwrap(); // up by half
     let (succeeded, after) = at_once(&service, 6, good(50)).await;
     assert_eq!((succeeded, full()), (6, 2.0));
     assert_eq!(after, before, "what to watch next: the latency");
@@ -274,7 +274,7 @@ async fn bulkhead_is_too_large() {
     assert_eq!(slowest, Duration::from_millis(500));
 
     // 80 calls a second times the 50 ms of a quiet hour are 4 calls; twice that leaves room.
-    layer.handle().update(8).unwrap();
+    layer.handle().set_limit(8).unwrap();
     let (succeeded, slowest) = at_once(&service, 40, good(50)).await;
     assert_eq!((succeeded, full()), (8, 32.0));
     assert_eq!(slowest, Duration::from_millis(100));
@@ -299,7 +299,7 @@ async fn calls_queue_in_bursts() {
     };
     assert_eq!(burst().await, (2.0, Duration::from_millis(200)));
 
-    layer.handle().update(6).unwrap(); // up by half
+    layer.handle().set_limit(6).unwrap(); // up by half
     assert_eq!(burst().await, (0.0, Duration::from_millis(100)));
 }
 

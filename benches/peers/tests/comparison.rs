@@ -223,7 +223,7 @@ async fn a_limit_can_be_changed_while_it_runs() {
     let calls = [background(&service), background(&service)];
     tokio::task::yield_now().await;
     assert_eq!(upstream.sent(), 1);
-    let _ = keep.handle().update(2).unwrap();
+    let _ = keep.handle().set_limit(2).unwrap();
     let more = background(&service);
     tokio::task::yield_now().await;
     assert_eq!(upstream.sent(), 2);

@@ -138,6 +138,12 @@ impl<K> KeyedRateLimitHandle<K> {
         self.table.buckets.fleet()
     }
 
+    /// The rate and the burst in force.
+    #[cfg(feature = "http")]
+    pub(crate) fn rate(&self) -> (Rate, u32) {
+        self.table.rate()
+    }
+
     /// Changes rate and burst for all keys in one step, and tells the waiters. What they have used
     /// stays used, as the *time* that it takes to pay off: see
     /// [`RateLimitHandle::update`](crate::rate_limit::RateLimitHandle::update).

@@ -141,8 +141,13 @@ impl Table {
         self.with(hash, |bucket| bucket.snapshot())
     }
 
+    /// The rate and the burst in force.
+    pub(super) fn rate(&self) -> (Rate, u32) {
+        (self.buckets.rate(), self.buckets.burst())
+    }
+
     pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
-        let before = (self.buckets.rate(), self.buckets.burst());
+        let before = self.rate();
         let updated = self.buckets.update(rate, burst);
         updated.map_err(|error| error.of("rate_limit", self.settings.name))?;
         let changed = changed(before, (rate, burst));

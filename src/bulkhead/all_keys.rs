@@ -1,0 +1,90 @@
+//! The bulkheads of all keys within a total: any of them may hold places of it that are overdue.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::queue::Overdue;
+
+#[derive(Debug, Default)]
+pub(super) struct AllKeys {
+    /// Locked to add one and to list them.
+    bulkheads: Mutex<Vec<Weak<dyn HoldsPlaces>>>,
+    /// No place is overdue before. As that of [`HeldPlaces`](crate::algorithm::HeldPlaces), with
+    /// `changes` in place of its time.
+    due: AtomicU64,
+    changes: AtomicU64,
+}
+
+/// One of them.
+pub(super) trait HoldsPlaces: fmt::Debug + Send + Sync {
+    /// Takes places back, yet to be given to others. Returns how many, and before which moment
+    /// there are no more.
+    fn find_overdue(&self, now: u64) -> (usize, u64);
+
+    /// Gives so many of these to others.
+    fn leave_all(&self, places: usize);
+}
+
+impl AllKeys {
+    /// One more, which holds nothing yet.
+    pub(super) fn add(&self, bulkhead: Weak<dyn HoldsPlaces>) {
+        let mut bulkheads = self
+            .bulkheads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Those of evicted keys, each time that the list would grow.
+        if bulkheads.len() == bulkheads.capacity() {
+            bulkheads.retain(|bulkhead| bulkhead.strong_count() > 0);
+        }
+        bulkheads.push(bulkhead);
+    }
+
+    /// Copied: to give places back admits waiters, which runs user code.
+    fn list(&self) -> Vec<Arc<dyn HoldsPlaces>> {
+        let bulkheads = self
+            .bulkheads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        bulkheads.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl Overdue for AllKeys {
+    fn take_back(&self, now: u64) -> (usize, u64) {
+        let due = self.due.load(Ordering::Acquire);
+        if now < due {
+            return (0, due);
+        }
+        let changes = self.changes.load(Ordering::Relaxed);
+        let bulkheads = self.list();
+        let (mut found, mut due) = (Vec::new(), u64::MAX);
+        for bulkhead in &bulkheads {
+            let (taken, next) = bulkhead.find_overdue(now);
+            due = due.min(next);
+            if taken > 0 {
+                found.push((bulkhead, taken));
+            }
+        }
+        // A change that comes before this swap is seen by the load, and any other stays.
+        self.due.swap(due, Ordering::AcqRel);
+        if self.changes.load(Ordering::Relaxed) != changes {
+            self.due.store(0, Ordering::Release);
+        }
+        // After that: to leave may come back here.
+        let taken = found.iter().map(|(_, taken)| taken).sum();
+        for (bulkhead, taken) in found {
+            bulkhead.leave_all(taken);
+        }
+        (taken, due)
+    }
+
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.due.swap(0, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,31 @@
+//! What can be changed while a bulkhead runs.
+
+use std::time::Duration;
+
+/// How many calls may run, and for how long one may hold its place while others need it.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_keep::bulkhead::BulkheadLayer;
+///
+/// let bulkhead = BulkheadLayer::builder(10).reclaim_after(Duration::from_secs(60)).build()?;
+/// let handle = bulkhead.handle();
+/// let mut config = handle.config();
+/// config.limit = 20;
+/// config.reclaim_after = Some(Duration::from_secs(30));
+/// let changed = handle.update(config)?;
+/// assert_eq!(changed.to_string(), "bulkhead: `limit` from 10 to 20, \
+///     bulkhead: `reclaim_after` from 60s to 30s");
+/// # Ok::<_, tower_keep::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BulkheadConfig {
+    /// The largest number of calls in flight. The most that an
+    /// [adaptive](crate::bulkhead::BulkheadBuilder::adaptive) limit may become.
+    pub limit: usize,
+    /// After how long a call may [lose its
+    /// place](crate::bulkhead::BulkheadBuilder::reclaim_after). Only bulkheads that were built with
+    /// one take another. Those that run already keep theirs. `None`: never.
+    pub reclaim_after: Option<Duration>,
+}

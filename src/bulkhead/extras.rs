@@ -1,0 +1,128 @@
+//! What few bulkheads have: a limit that learns, and places that are taken back.
+
+use crate::{
+    algorithm::{HeldPlace, HeldPlaces, InFlight},
+    ambient::clock::{Clock, Now},
+    bulkhead::adaptive::{Algorithm, Learner, Stamp},
+    gate::{CallEvent, Completion},
+};
+
+/// In one box, so that all other bulkheads look for it once.
+#[derive(Debug)]
+pub(super) struct Extras {
+    /// What moves the limit, if anything does.
+    pub(super) learner: Option<Learner>,
+    /// If places are taken back from calls that hold them too long.
+    pub(super) held: Option<HeldPlaces>,
+    clock: Clock,
+}
+
+impl Extras {
+    /// And the limit to start with. `None` if it has nothing of this.
+    pub(super) fn new(
+        algorithm: Option<&Algorithm>,
+        limit: usize,
+        reclaim_after: Option<u64>,
+        clock: Clock,
+    ) -> (Option<Box<Self>>, usize) {
+        let held = reclaim_after.map(HeldPlaces::new);
+        let learner = algorithm.map(|algorithm| Learner::new(algorithm, limit));
+        let (learner, limit) = match learner {
+            Some((learner, initial)) => (Some(learner), initial),
+            None => (None, limit),
+        };
+        let any = learner.is_some() || held.is_some();
+        let extras = Self {
+            learner,
+            held,
+            clock,
+        };
+        (any.then(|| Box::new(extras)), limit)
+    }
+
+    /// What a call's pass says that has just taken a place.
+    #[inline]
+    pub(super) fn taken(&self, now: &Now) -> u64 {
+        let stamp = self.learner.as_ref().map(|learner| learner.stamp(now));
+        let stamp = stamp.map_or(PLACE, Stamp::word);
+        let Some(held) = &self.held else {
+            return stamp;
+        };
+        let place = held.hold(stamp, now.by(&self.clock));
+        place.map_or(PLACE, HeldPlace::word)
+    }
+
+    /// What becomes of a pass at an event.
+    #[inline]
+    pub(super) fn event(&self, pass: u64, event: CallEvent, now: &Now) -> u64 {
+        match (&self.held, HeldPlace::from_word(pass)) {
+            (Some(held), Some(place)) => {
+                if self.learner.is_some() {
+                    held.note(place, |stamp| self.answered(stamp, now));
+                }
+                // Nothing bounds the time of an upgraded connection.
+                if let CallEvent::Upgraded(_) = event {
+                    held.keep(place);
+                }
+                pass
+            }
+            (Some(_), None) => pass,
+            (None, _) => self.answered(pass, now),
+        }
+    }
+
+    /// The head of the response is here.
+    fn answered(&self, stamp: u64, now: &Now) -> u64 {
+        match (&self.learner, Stamp::from_word(stamp)) {
+            (Some(learner), Some(stamp)) => learner.answered(stamp, now).word(),
+            _ => stamp,
+        }
+    }
+
+    /// A call ends that was admitted with a pass. Gives its place back, unless that was taken back.
+    pub(super) fn end(
+        &self,
+        (pass, how): (u64, Option<Completion>),
+        in_flight: &InFlight,
+        leave: impl Fn(),
+        now: &Now,
+    ) {
+        let Some(held) = &self.held else {
+            // It counts while it is learned from, and leaves even if a foreign algorithm panics.
+            // To leave lets waiters in, those that a higher limit has room for included.
+            let _left = Leave(leave);
+            return self.learn(in_flight, pass, how, now);
+        };
+        let ending = match HeldPlace::from_word(pass) {
+            Some(place) => match held.end(place) {
+                Some(ending) => Some(ending),
+                None => return,
+            },
+            None => None,
+        };
+        let _left = Leave(leave);
+        // Dropped first: the place is free for the one that enters next.
+        if let Some(ending) = ending {
+            self.learn(in_flight, ending.note, how, now);
+        }
+    }
+
+    fn learn(&self, in_flight: &InFlight, stamp: u64, how: Option<Completion>, now: &Now) {
+        let stamp = Stamp::from_word(stamp);
+        if let (Some(learner), Some(stamp), Some(how)) = (&self.learner, stamp, how) {
+            learner.end(stamp, how, in_flight, now);
+        }
+    }
+}
+
+/// Gives a place back.
+struct Leave<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Leave<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// A place without more.
+pub(super) const PLACE: u64 = 1;
