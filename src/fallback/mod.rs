@@ -59,5 +59,5 @@ pub use handle::FallbackHandle;
 pub use layer::{FallbackBuilder, FallbackLayer};
 pub use service::Fallback;
 pub use spilling::SpilloverFuture;
-pub use spillover::{Spillover, SpilloverLayer};
+pub use spillover::{Spillover, SpilloverBuilder, SpilloverLayer};
 pub use state::Snapshot;

@@ -8,7 +8,7 @@ use std::{
 use tower::{Layer, Service};
 
 use crate::{
-    Name, Rejected,
+    ConfigError, Name, Rejected,
     fallback::{
         FallbackHandle, SpilloverFuture,
         spilling::Spill,
@@ -43,7 +43,7 @@ use crate::{
 /// let backup = service_fn(async |order: Order| {
 ///     Ok::<_, std::io::Error>(format!("later: {}", order.0))
 /// });
-/// let layer = SpilloverLayer::new(breaker, backup);
+/// let layer = SpilloverLayer::builder(breaker, backup).build()?;
 /// let service = layer.layer(service_fn(async |order: Order| {
 ///     Ok::<_, std::io::Error>(format!("done: {}", order.0))
 /// }));
@@ -64,55 +64,76 @@ pub struct SpilloverLayer<L, B> {
     spill: Striped<Spill<B>>,
 }
 
+/// Settings of a [`SpilloverLayer`], in any order.
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct SpilloverBuilder<L, B> {
+    gates: L,
+    backup: B,
+    accepts: fn(&Rejected) -> bool,
+    settings: Settings,
+}
+
 /// A service behind a [`SpilloverLayer`].
 pub struct Spillover<S, B> {
     gated: S,
     spill: Striped<Spill<B>>,
 }
 
-impl<L, B: Clone> SpilloverLayer<L, B> {
+impl<L, B> SpilloverLayer<L, B> {
     /// Around `gates`: all that they reject goes to `backup`, a service of the same requests and
     /// responses, whose error becomes that of the layer.
-    #[must_use]
-    pub fn new(gates: L, backup: B) -> Self {
-        Self::with(gates, Prototype::new(backup), |_| true, None)
+    pub fn builder(gates: L, backup: B) -> SpilloverBuilder<L, B> {
+        SpilloverBuilder {
+            gates,
+            backup,
+            accepts: |_| true,
+            settings: Settings::default(),
+        }
+    }
+}
+
+impl<L, B: Clone> SpilloverBuilder<L, B> {
+    /// If false, every rejection is an answer, with the same type. Default `true`.
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.settings.enabled = enabled;
+        self
     }
 
     /// Only rejections that the function accepts go to the backup. Default: all, those of a full
     /// bulkhead and those of a call that costs too much alike.
-    #[must_use]
-    pub fn when(self, accepts: fn(&Rejected) -> bool) -> Self {
-        let name = self.spill.state.settings.name;
-        let backup = Prototype::new(self.spill.backup.service());
-        Self::with(self.gates, backup, accepts, name)
+    pub fn when(mut self, accepts: fn(&Rejected) -> bool) -> Self {
+        self.accepts = accepts;
+        self
     }
 
     /// Names this instance and makes it known to the [`Registry`](crate::observe::Registry):
     /// without a name it has no metrics.
-    #[must_use]
-    pub fn name(self, name: impl Into<Name>) -> Self {
-        let backup = Prototype::new(self.spill.backup.service());
-        let name = name.into().as_str();
-        Self::with(self.gates, backup, self.spill.accepts, Some(name))
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.settings.name = Some(name.into().as_str());
+        self
     }
 
-    fn with(
-        gates: L,
-        backup: Prototype<B>,
-        accepts: fn(&Rejected) -> bool,
-        name: Option<&'static str>,
-    ) -> Self {
-        let state = Striped::new(State::new(Settings {
-            name,
-            ..Settings::default()
-        }));
+    /// Makes the layer.
+    ///
+    /// # Errors
+    /// None so far: it returns a `Result` as the other layers' do.
+    pub fn build(self) -> Result<SpilloverLayer<L, B>, ConfigError> {
+        let accepts = match self.settings.enabled {
+            true => self.accepts,
+            false => |_: &Rejected| false,
+        };
+        let state = Striped::new(State::new(self.settings));
         register(state.value());
         let spill = Striped::new(Spill {
-            backup,
+            backup: Prototype::new(self.backup),
             accepts,
             state,
         });
-        Self { gates, spill }
+        Ok(SpilloverLayer {
+            gates: self.gates,
+            spill,
+        })
     }
 }
 

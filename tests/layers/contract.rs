@@ -467,7 +467,7 @@ fn hedges_and_fallbacks(enabled: bool) -> Vec<Case> {
     let in_flight = roomy.handle();
     let spillover = Case::new(
         "spillover, plain",
-        plain(SpilloverLayer::new(roomy, backup())),
+        plain(SpilloverLayer::builder(roomy, backup()).build().unwrap()),
         move || in_flight.snapshot().in_flight,
         Pattern::Unlimited,
     );

@@ -181,7 +181,10 @@ async fn a_spilled_call_tells_what_is_left() {
     let backup = backup
         .protocol(client)
         .layer(upstream(&spilled, StatusCode::OK));
-    let service = SpilloverLayer::new(gates, backup).layer(upstream(&seen, StatusCode::OK));
+    let service = SpilloverLayer::builder(gates, backup)
+        .build()
+        .unwrap()
+        .layer(upstream(&seen, StatusCode::OK));
     let first = service.clone().oneshot(for_a_second());
     let second = service.clone().oneshot(for_a_second());
     let (first, second) = join(first, second).await;

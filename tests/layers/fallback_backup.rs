@@ -195,7 +195,10 @@ async fn now(order: Order) -> Result<u32, io::Error> {
 #[tokio::test]
 async fn a_rejected_request_itself_goes_to_the_backup() {
     let (breaker, circuit) = forced_open(Plain::new());
-    let layer = SpilloverLayer::new(breaker, service_fn(later)).name("spilling");
+    let layer = SpilloverLayer::builder(breaker, service_fn(later))
+        .name("spilling")
+        .build()
+        .unwrap();
     let service = layer.layer(service_fn(now));
     assert_eq!(service.clone().oneshot(Order(7)).await.unwrap(), 1007);
     circuit.close();
@@ -215,7 +218,8 @@ async fn a_request_that_waited_in_vain_goes_to_the_backup() {
         .unwrap();
     let handle = bulkhead.handle();
     let hangs = service_fn(async |_: Order| std::future::pending::<Result<u32, io::Error>>().await);
-    let service = SpilloverLayer::new(bulkhead, service_fn(later)).layer(hangs);
+    let service = SpilloverLayer::builder(bulkhead, service_fn(later)).build();
+    let service = service.unwrap().layer(hangs);
     let mut running = pin!(service.clone().oneshot(Order(1)));
     let mut cx = Context::from_waker(Waker::noop());
     assert!(running.as_mut().poll(&mut cx).is_pending());
@@ -233,15 +237,18 @@ async fn a_request_that_waited_in_vain_goes_to_the_backup() {
 #[tokio::test]
 async fn only_the_rejections_that_are_accepted_spill_over() {
     let (breaker, _) = forced_open(Plain::new());
-    let layer = SpilloverLayer::new(breaker, service_fn(later))
-        .when(|rejected| rejected.kind == RejectedKind::BulkheadFull);
-    let error = layer.layer(service_fn(now)).oneshot(Order(7)).await;
-    let error = error.unwrap_err();
-    assert_eq!(
-        Rejected::find(&*error).unwrap().kind,
-        RejectedKind::CircuitOpen
-    );
-    assert_eq!(layer.handle().snapshot().rejections, 0);
+    let layer = SpilloverLayer::builder(breaker, service_fn(later));
+    let full = |rejected: &Rejected| rejected.kind == RejectedKind::BulkheadFull;
+    for layer in [layer.clone().when(full), layer.enabled(false)] {
+        let layer = layer.build().unwrap();
+        let error = layer.layer(service_fn(now)).oneshot(Order(7)).await;
+        let error = error.unwrap_err();
+        assert_eq!(
+            Rejected::find(&*error).unwrap().kind,
+            RejectedKind::CircuitOpen
+        );
+        assert_eq!(layer.handle().snapshot().rejections, 0);
+    }
 }
 
 #[tokio::test]
@@ -249,7 +256,8 @@ async fn the_readiness_of_a_backup_for_rejections_is_honored() {
     let (breaker, _) = forced_open(Plain::new());
     let (primary, backup) = (Probe::new(), Probe::new());
     backup.hang_readiness(true);
-    let service = SpilloverLayer::new(breaker, backup.clone()).layer(primary.clone());
+    let service = SpilloverLayer::builder(breaker, backup.clone()).build();
+    let service = service.unwrap().layer(primary.clone());
     let mut call = pin!(service.clone().oneshot(Ask::Succeed));
     let mut cx = Context::from_waker(Waker::noop());
     assert!(call.as_mut().poll(&mut cx).is_pending());
@@ -270,12 +278,13 @@ async fn a_server_spills_over_in_place_of_a_429() {
         .protocol(Server::new())
         .build()
         .unwrap();
-    let layer = SpilloverLayer::new(
+    let layer = SpilloverLayer::builder(
         limit,
         service_fn(async |request: Request<Full<Bytes>>| {
             Ok::<_, Infallible>(Response::new(request.into_body()))
         }),
     );
+    let layer = layer.build().unwrap();
     let service = layer.layer(service_fn(async |_: Request<Full<Bytes>>| {
         Ok::<_, Infallible>(Response::new(Full::default()))
     }));
