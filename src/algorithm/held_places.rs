@@ -37,7 +37,7 @@ pub(crate) struct HeldPlaces {
     /// each change raises, so that a slot that was taken and given back is told from one that
     /// stayed. `Release` publishes the slot's `next`, to the `Acquire` of the one that takes it.
     free: AtomicU64,
-    /// How many slots there are. Relaxed: segments publish themselves.
+    /// The number of slots. Relaxed: segments publish themselves.
     made: AtomicU32,
     /// Each has twice as many slots as the one before.
     segments: [OnceLock<Box<[Slot]>>; SEGMENTS],
@@ -53,7 +53,7 @@ pub(crate) struct EndingPlace<'a> {
     places: &'a HeldPlaces,
     index: u32,
     generation: u64,
-    /// What was noted of it.
+    /// The note of it.
     pub(crate) note: u64,
 }
 
@@ -367,7 +367,7 @@ mod tests {
 
     use super::*;
 
-    /// What a place is to a plain model.
+    /// A place of a plain model.
     struct Held {
         until: u64,
         note: u64,

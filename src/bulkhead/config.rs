@@ -1,8 +1,8 @@
-//! What can be changed while a bulkhead runs.
+//! The settings that change while a bulkhead runs.
 
 use std::time::Duration;
 
-/// How many calls may run, and for how long one may hold its place while others need it.
+/// The number of calls that may run, and for how long one holds its place while others need it.
 ///
 /// ```
 /// use std::time::Duration;

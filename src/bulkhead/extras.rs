@@ -1,4 +1,4 @@
-//! What few bulkheads have: a limit that learns, and places that are taken back.
+//! The extras that few bulkheads have: a limit that learns, and places that are taken back.
 
 use crate::{
     algorithm::{HeldPlace, HeldPlaces, InFlight},
@@ -10,7 +10,7 @@ use crate::{
 /// In one box, so that all other bulkheads look for it once.
 #[derive(Debug)]
 pub(super) struct Extras {
-    /// What moves the limit, if anything does.
+    /// The algorithm that moves the limit, if one does.
     pub(super) learner: Option<Learner>,
     /// If places are taken back from calls that hold them too long.
     pub(super) held: Option<HeldPlaces>,
@@ -18,7 +18,7 @@ pub(super) struct Extras {
 }
 
 impl Extras {
-    /// And the limit to start with. `None` if it has nothing of this.
+    /// The extras, and the limit to start with. `None` if there are none.
     pub(super) fn new(
         algorithm: Option<&Algorithm>,
         limit: usize,
@@ -40,7 +40,7 @@ impl Extras {
         (any.then(|| Box::new(extras)), limit)
     }
 
-    /// What a call's pass says that has just taken a place.
+    /// The pass of a call that has just taken a place.
     #[inline]
     pub(super) fn taken(&self, now: &Now) -> u64 {
         let stamp = self.learner.as_ref().map(|learner| learner.stamp(now));
@@ -52,7 +52,7 @@ impl Extras {
         place.map_or(PLACE, HeldPlace::word)
     }
 
-    /// What becomes of a pass at an event.
+    /// The pass after an event.
     #[inline]
     pub(super) fn event(&self, pass: u64, event: CallEvent, now: &Now) -> u64 {
         match (&self.held, HeldPlace::from_word(pass)) {

@@ -30,7 +30,7 @@ impl Observed for State {
     }
 }
 
-/// What is set, and what was learned of that.
+/// The thresholds, and the values that were learned.
 pub(super) struct Thresholds {
     pub(super) limit: usize,
     pub(super) reclaim_after: Option<Duration>,

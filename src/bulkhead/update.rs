@@ -21,7 +21,7 @@ use crate::{
 #[derive(PartialEq)]
 struct Calls(usize);
 
-/// How many nanoseconds a place may be held, in words.
+/// The nanoseconds that a place may be held, in words.
 #[derive(PartialEq)]
 struct Held(u64);
 

@@ -166,6 +166,12 @@ async fn what_is_emitted_is_what_the_docs_say() {
     let busy = waiting.name(name).build().unwrap().layer(service_fn(slow));
     let (one, two) = (busy.clone().oneshot(1), busy.clone().oneshot(1));
     assert!(futures::future::join(one, two).await.0.is_ok());
+    let holds = BulkheadLayer::builder(1).reclaim_after(Duration::from_nanos(1));
+    let holds = holds.name(name).build().unwrap().layer(service_fn(slow));
+    let mut first = Box::pin(holds.clone().oneshot(1));
+    assert!(futures::poll!(first.as_mut()).is_pending());
+    tokio::time::advance(Duration::from_nanos(1)).await;
+    assert!(holds.oneshot(1).await.is_ok());
     let waiting = RateLimitLayer::builder(Rate::per_second(1)).max_wait(Duration::from_secs(9));
     let waiting = waiting.name(name).build().unwrap().layer(inner());
     for _ in 0..2 {
