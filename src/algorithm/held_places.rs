@@ -265,7 +265,7 @@ impl Slot {
                 .word
                 .compare_exchange(
                     current,
-                    current & !STATE | FREE,
+                    word(current >> STATE_BITS, FREE),
                     Ordering::Acquire,
                     Ordering::Relaxed,
                 )
@@ -303,7 +303,7 @@ impl HeldPlace {
     }
 
     fn index(self) -> u32 {
-        (self.0 & u64::from(MAX_SLOTS)) as u32
+        (self.0 & INDEX) as u32
     }
 
     fn generation(self) -> u64 {
@@ -352,9 +352,10 @@ const STATE: u64 = 3;
 const STATE_BITS: u32 = 2;
 
 const INDEX_BITS: u32 = 20;
+const INDEX: u64 = (1 << INDEX_BITS) - 1;
 const GENERATIONS: u64 = u64::MAX >> INDEX_BITS;
 const FIRST: u64 = (1 << (INDEX_BITS + 1)) - 1;
-/// The largest number of slots, which is the mask of their numbers as well.
+/// The largest number of slots.
 const MAX_SLOTS: u32 = (1 << INDEX_BITS) - 1;
 const FIRST_SEGMENT: usize = 8;
 const SEGMENTS: usize = 18;
@@ -464,7 +465,8 @@ mod tests {
             let mut all = Vec::new();
             let mut now = 0;
             for (step, value) in steps {
-                let place = all.get(value as usize % all.len().max(1)).copied();
+                let index = usize::try_from(value).unwrap() % all.len().max(1);
+                let place = all.get(index).copied();
                 match (step, place) {
                     (0 | 1, _) => {
                         let place = places.hold(value, now).unwrap();

@@ -15,11 +15,11 @@ use crate::{
     gate::Completion,
 };
 
-/// How limits are learned, to make learners from.
+/// The way in which limits are learned, to make learners from.
 #[derive(Debug)]
 pub(super) struct Algorithm(pub(super) Box<dyn AdaptiveLimit>);
 
-/// What one limit has learned.
+/// The state of one limit that learns.
 #[derive(Debug)]
 pub(super) struct Learner {
     clock: Clock,
@@ -44,7 +44,7 @@ struct Learned {
 pub(super) struct Stamp(u64);
 
 impl Learner {
-    /// And the limit to start with.
+    /// The learner, and the limit to start with.
     pub(super) fn new(algorithm: &Algorithm, max: usize) -> (Self, usize) {
         let algorithm = algorithm.0.fresh();
         let initial = algorithm.initial().clamp(1, max.max(1));
@@ -105,12 +105,12 @@ impl Learner {
         self.lock().max
     }
 
-    /// How long calls took on average in the last window.
+    /// The average time of calls in the last window.
     pub(super) fn rtt(&self) -> Option<Duration> {
         self.samples.average()
     }
 
-    /// What the algorithm takes for the round trip of a call that does not queue.
+    /// The round trip of a call that does not queue, as the algorithm has it.
     pub(super) fn baseline(&self) -> Option<Duration> {
         self.lock().baseline
     }

@@ -199,8 +199,8 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     /// that are more together. Default: no total.
     ///
     /// Where calls [may wait](Self::max_wait), they wait in order of arrival for whichever comes
-    /// first: room in the total, for which the calls of all keys wait in one queue, or a place of
-    /// their key's share. So a key that is over its share holds up none that is below.
+    /// first: room in the total, or a place of their key's share. The calls of all keys wait in one
+    /// queue for the total. So a key that is over its share holds up none that is below.
     pub fn within(mut self, total: usize) -> Self {
         self.values.total = Some(total);
         self

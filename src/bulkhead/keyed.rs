@@ -21,17 +21,17 @@ use crate::{
     queue::Total,
 };
 
-/// What bulkheads are made of.
+/// The makings of bulkheads.
 #[derive(Debug)]
 pub struct BulkheadFactory<K> {
     pub(super) shares: Editions<Shares>,
-    /// Of keys that do not have that one.
+    /// The limits of keys that have one of their own.
     pub(super) limits: Limits<K>,
     /// What all keys together have in flight; `None` without a total.
     pub(super) total: Option<Arc<Total>>,
     /// Within a total whose places are taken back, the bulkheads of all keys.
     pub(super) all_keys: Option<Arc<AllKeys>>,
-    /// Of all keys, because they wait in one queue.
+    /// The clock of all keys, because they wait in one queue.
     pub(super) clock: Clock,
     pub(super) adaptive: Option<Algorithm>,
     pub(super) settings: Settings,

@@ -1,4 +1,4 @@
-//! How a bulkhead is built.
+//! The making of a bulkhead.
 
 use std::{hash::Hash, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! What each key may have in flight.
+//! The limits of keys.
 
 use std::{collections::HashMap, fmt, hash::Hash, sync::Arc, time::Duration};
 
@@ -19,9 +19,9 @@ pub(super) struct Limits<K> {
 /// What of all keys is changed together, because the one bounds the other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shares {
-    /// Of each key that does not have one of its own.
+    /// The limit of each key that does not have one of its own.
     pub(super) limit: usize,
-    /// Of all keys together.
+    /// The total of all keys.
     pub(super) total: Option<usize>,
     /// After how many nanoseconds places may be taken back, if they may.
     pub(super) reclaim_after: Option<u64>,

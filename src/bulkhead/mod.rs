@@ -29,8 +29,8 @@
 //! other threads](crate::gate::GateLayer::on_runtime). How large it should be, and why not larger,
 //! is in the guide.
 //!
-//! **Cost.** The algorithm is a [counter](crate::algorithm::InFlight): an admitted call costs two
-//! writes of a word that all callers share, a rejected one none, and neither reads the clock or
+//! **Cost.** The algorithm is a [counter](crate::algorithm::InFlight). An admitted call costs two
+//! writes of a word that all callers share, and a rejected one none. Neither reads the clock or
 //! takes a lock. A queue adds a load to each until somebody waits.
 
 mod adaptive;

@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct Permits {
     pub(super) in_flight: InFlight,
     pub(super) queue: WaitQueue,
-    /// Of all keys together, if each has a share of a total.
+    /// The total of all keys, if each has a share of one.
     pub(super) total: Option<Arc<Total>>,
     pub(super) clock: Clock,
     /// Whether calls wait: if not, nobody looks whether they do.

@@ -1,4 +1,4 @@
-//! What bulkheads are made with.
+//! The settings of bulkheads.
 
 use std::{sync::Arc, time::Duration};
 
@@ -208,5 +208,5 @@ const MAX_WAITING: usize = 1024;
 const TARGET: Duration = Duration::from_millis(5);
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// By class, the least critical first.
+/// The shares by class, the least critical first.
 const SHARES: [u8; 4] = [50, 75, 90, 100];

@@ -1,4 +1,4 @@
-//! How a bulkhead takes another limit.
+//! The change of a bulkhead's settings.
 
 use std::{
     fmt,

@@ -25,7 +25,7 @@ use crate::{
 ///
 /// It is put around that layer, and stands in its place: around a rate limit, a circuit breaker, a
 /// bulkhead, keyed or not, or a [`GateLayer`](crate::gate::GateLayer) of several. A gate still has
-/// the request when it rejects it, at once or after a wait, so nothing is kept of requests or
+/// the request when it rejects it, at once or after a wait. So nothing is kept of requests or
 /// cloned, and a call that is admitted costs nothing more. What is admitted, and fails, is not sent
 /// to the backup: that is what [`FallbackLayer::service`](super::FallbackLayer::service) is for.
 ///
