@@ -21,8 +21,8 @@ use echo::{Echo, call};
 use support::{THREADS, on_threads};
 use tower_keep::{
     algorithm::{
-        InFlight, KeyedBuckets, LeakyBucket, Limit, Overflow, Rate, SlidingCounter, SlidingLog,
-        SlidingRing, TokenBucket,
+        InFlight, KeyedBuckets, LeakyBucket, Lease, Limit, Overflow, Rate, SlidingCounter,
+        SlidingLog, SlidingRing, TokenBucket,
     },
     bulkhead::{BulkheadBuilder, BulkheadLayer},
 };
@@ -101,6 +101,24 @@ fn one_limit(criterion: &mut Criterion) {
         "leaky_bucket",
         &LeakyBucket::new(rate, Duration::ZERO).unwrap(),
     );
+}
+
+/// A call that spends a lease of a limit that processes share, beside one of a local limit.
+fn leases(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("leases");
+    let bucket = TokenBucket::new(Rate::per_second(1_000_000), BURST).unwrap();
+    let lease = Lease::new();
+    for threads in THREADS {
+        bucket.reset(0);
+        contended(&mut group, "token_bucket", threads, || {
+            || assert!(bucket.acquire(1, 0).is_ok())
+        });
+        lease.add(BURST, 1 << 31, 0);
+        contended(&mut group, "lease", threads, || {
+            || assert!(lease.spend(1, 0))
+        });
+        lease.drain(BURST, 0);
+    }
 }
 
 /// A place taken and given back: by an atomic that knows no limit, by ours, and by tokio's
@@ -316,6 +334,6 @@ fn contended<W, T>(
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(300)).sample_size(10);
-    targets = floor, one_limit, places, bulkheads, many_keys, new_keys
+    targets = floor, one_limit, leases, places, bulkheads, many_keys, new_keys
 }
 criterion_main!(benches);

@@ -38,6 +38,10 @@ use crate::{
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no store",
+    note = "`store::Redis::new(connection)` and `store::Memory::new()` are stores"
+)]
 pub trait Store: Send + Sync + 'static {
     /// Answers each ask, in their order.
     ///

@@ -226,10 +226,12 @@ impl Fleet {
         self.counts
             .leased
             .fetch_add(u64::from(grant.units), Ordering::Relaxed);
+        // A store may say less than a lease's longest life, and not more.
+        let most = wait.saturating_add(ask.terms.life() * 1000);
         let held = Held {
             units: grant.units,
             from: now.saturating_add(wait),
-            ends: sent.saturating_add(nanos(grant.good_for)),
+            ends: sent.saturating_add(nanos(grant.good_for).min(most)),
         };
         let mut due = book.due;
         if grant.units > 0 && wait > 0 {

@@ -44,7 +44,7 @@ pub(in crate::rate_limit) struct Entry {
     /// In the total order one of the two sees the other.
     pub(super) is_listed: AtomicBool,
     /// The limit of this process for itself while the store is down.
-    pub(super) local: Option<TokenBucket>,
+    pub(super) local: Option<Box<TokenBucket>>,
     /// The asking task's own: nobody else waits for it but a handle.
     book: Mutex<Book>,
     granted: OnceLock<Weak<dyn Granted>>,
@@ -133,7 +133,7 @@ impl Entry {
             is_down: AtomicBool::new(false),
             reset: AtomicBool::new(false),
             is_listed: AtomicBool::new(false),
-            local: outage.local(quota.rate, quota.burst)?,
+            local: outage.local(quota.rate, quota.burst)?.map(Box::new),
             book: Mutex::new(Book::new(now)),
             granted: OnceLock::new(),
             quotas,

@@ -51,7 +51,7 @@ pub struct KeyedSnapshot {
     pub totals: Totals,
     /// How many keys lost their place to another one, so far: none that was in debt.
     pub evictions: u64,
-    /// What the table takes, from `build` on: it never grows.
+    /// What the table takes, from `build` on: it never grows. Of a fleet, what its keys take now.
     pub bytes: usize,
 }
 

@@ -32,6 +32,8 @@ mod classifier_of_inner_errors;
 #[cfg(keep_mistakes = "types")]
 mod client_not_called;
 #[cfg(keep_mistakes = "types")]
+mod connection_for_a_store;
+#[cfg(keep_mistakes = "types")]
 mod cost_missing;
 #[cfg(keep_mistakes = "types")]
 mod finder_of_another_request;
