@@ -61,8 +61,7 @@ impl Planted {
             drill = drill.trouble(secs(from)..secs(to), "shop", trouble);
         }
         let _ = drill.seeds(0..1).run();
-        let said = said.lock().unwrap().clone();
-        said
+        said.lock().unwrap().clone()
     }
 
     /// The first advice is on this setting of this layer, and an alert tells it.

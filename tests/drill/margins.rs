@@ -170,7 +170,7 @@ fn is_moved(known: f64, value: f64, step: f64) -> bool {
     // Infinite: it never recovers.
     let same = known == value || (known.is_nan() && value.is_nan());
     let is_small = difference <= step || difference <= 0.1 * known.abs();
-    !same && !(difference.is_finite() && is_small)
+    !(same || difference.is_finite() && is_small)
 }
 
 #[test]

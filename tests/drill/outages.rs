@@ -2,19 +2,19 @@
 
 use tower_keep::drill::{Measure, Report, ms, secs};
 
-use outages::{Bulkhead, Retries};
+use drilled::{Bulkhead, Retries};
 
 use crate::few_seeds;
 
 #[path = "../../benches/simulation/outages.rs"]
-mod outages;
+mod drilled;
 
 #[test]
 #[ignore = "minutes without optimization: scripts/drill runs it"]
 fn the_circuits_of_a_stack_recover_at_once() {
-    let circuits = outages::circuits().map(|(name, circuit)| (name, circuit, Retries::Layer));
+    let circuits = drilled::circuits().map(|(name, circuit)| (name, circuit, Retries::Layer));
     let [none, half_a_minute, .., of_the_stack] = circuits;
-    let report = outages::compare([none, half_a_minute, of_the_stack], 50, 0.8);
+    let report = drilled::compare([none, half_a_minute, of_the_stack], 50, 0.8);
     let recovery = |column| report.each(Measure::Recovery).of(column);
     recovery("no circuits").at_least(secs(10));
     // An outage of its own.
@@ -28,7 +28,7 @@ fn without_circuits<const N: usize>(
     load: f64,
 ) -> Report {
     let stacks = retries.map(|(name, retries)| (name, None, retries));
-    outages::compare(stacks, clients, load)
+    drilled::compare(stacks, clients, load)
 }
 
 #[test]
