@@ -271,13 +271,15 @@ fn keep(timer: Pin<Box<Timer>>) {
 }
 
 impl Pool {
-    /// The place of the timer to take: of the last few, so that a long pool costs nothing.
+    /// The place of the timer to take: of the last few, so that a long pool costs nothing. A full
+    /// pool gives one that fires too late rather than none, so that it adapts to shorter times.
     fn best(&self, until: Instant) -> Option<usize> {
         let last = self.timers.len().saturating_sub(LOOKED_AT);
         let few = self.timers.iter().enumerate().skip(last);
         let earlier = few.filter(|(_, (at, _))| *at <= until);
         let best = earlier.max_by_key(|(_, (at, _))| *at);
-        best.map(|(place, _)| place)
+        let any = (self.timers.len() == KEPT).then_some(KEPT - 1);
+        best.map(|(place, _)| place).or(any)
     }
 }
 
