@@ -471,7 +471,8 @@ mod tests {
                     (0 | 1, _) => {
                         let place = places.hold(value, now).unwrap();
                         let until = now + after;
-                        prop_assert!(model.insert(place.word(), Held { until, note: value }).is_none());
+                        let held = Held { until, note: value };
+                        prop_assert!(model.insert(place.word(), held).is_none());
                         all.push(place);
                     }
                     (2, Some(place)) => {
