@@ -96,6 +96,13 @@ impl BuildHasher for Hashing {
     }
 }
 
+/// A hash with a salt of the process's own: the same for equal values, and of no use elsewhere.
+#[cfg(feature = "layers")]
+pub(crate) fn salted<T: std::hash::Hash>(value: &T) -> u32 {
+    static SALT: std::sync::LazyLock<RandomState> = std::sync::LazyLock::new(RandomState::new);
+    (SALT.hash_one(value) >> 32) as u32
+}
+
 /// Mixes the bits of a word: each of the 64 depends on all of them (the finalizer of `SplitMix64`).
 pub(crate) fn scrambled(word: u64) -> u64 {
     let word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);

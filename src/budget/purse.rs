@@ -226,6 +226,12 @@ impl Purses {
         self.one.as_ref().map(|one| one.available())
     }
 
+    /// The settings of the layer's one budget, by their names in metrics.
+    pub(crate) fn settings(&self) -> Vec<(&'static str, f64)> {
+        let one = self.one.as_ref();
+        one.map_or_else(Vec::new, |one| one.budget.settings())
+    }
+
     /// The budget that pays for a call.
     #[inline]
     fn payer<'a>(&'a self, own: Option<&'a KeyBudget>) -> Option<&'a KeyBudget> {

@@ -184,9 +184,24 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         self
     }
 
+    /// Labels for so many keys, unless that was set already.
+    #[cfg(feature = "http")]
+    pub(crate) fn labelled(mut self, max: Option<usize>) -> Self {
+        self.values.keys.label_keys = self.values.keys.label_keys.or(max);
+        self
+    }
+
     /// What becomes of requests without a key. Default [`Missing::Share`].
     pub fn missing(mut self, missing: Missing) -> Self {
         self.values.keys.missing = Some(missing);
+        self
+    }
+
+    /// Makes each key a label `key` of the gauges in metrics, if [a key](Self::keyed_by) is set and
+    /// keys are few: up to so many, from 1 to 256. Those that come later share the label `other`,
+    /// which shows the fullest of them. Default: none.
+    pub fn label_keys(mut self, max: usize) -> Self {
+        self.values.keys.label_keys = Some(max);
         self
     }
 
@@ -311,6 +326,13 @@ impl<F: HasKey, P, A> BulkheadBuilder<LimitByKey<F>, P, A> {
         L: Into<Option<usize>>,
     {
         self.key = self.key.limit_for(limit);
+        self
+    }
+
+    /// Shows keys in snapshots and as [labels](Self::label_keys), as the text that a closure
+    /// `Fn(&K) -> String` makes of one. Default: they are redacted, as a hash.
+    pub fn show_keys(mut self, show: impl Fn(&F::Key) -> String + Send + Sync + 'static) -> Self {
+        self.key.texts.show(show);
         self
     }
 

@@ -220,9 +220,13 @@ where
         let shares = self.factory.shares.settings();
         let thresholds = Thresholds {
             limit: shares.limit,
+            max: shares.limit,
+            within: shares.total,
+            settings: self.factory.settings,
             reclaim_after: shares.reclaim_after.and_then(duration),
             learned: None,
         };
         observe(&self.tally, thresholds, use_of_all)
+            .with_keys(self.shown_keys(|gate| (gate.state.key_state(), &gate.state.permits.tally)))
     }
 }

@@ -89,6 +89,9 @@ where
         let max_keys = keys
             .max_keys(1024)
             .map_err(|error| error.of("bulkhead", name))?;
+        let labels = keys
+            .label_keys()
+            .map_err(|error| error.of("bulkhead", name))?;
         key.limits.check(total, name)?;
         let reclaims = total.and(settings.reclaim_after);
         let all_keys = reclaims.map(|_| Arc::<AllKeys>::default());
@@ -113,7 +116,8 @@ where
         );
         let shared = (shared, factory.tally.clone());
         let parts = KeyedParts::new(max_keys, shared, factory, fallback, settings.enabled)
-            .advertises(settings.advertise);
+            .advertises(settings.advertise)
+            .texts(key.texts.labelled(labels));
         let gate = Keyed::new(key.key, parts);
         // One that is off has no limit to show.
         if settings.enabled {

@@ -2,12 +2,18 @@
 
 use std::{collections::HashMap, fmt, hash::Hash, sync::Arc, time::Duration};
 
-use crate::{ConfigError, ambient::clock::nanos, bulkhead::settings::checked, keyed::HasKey};
+use crate::{
+    ConfigError,
+    ambient::clock::nanos,
+    bulkhead::settings::checked,
+    keyed::{ByKey, HasKey, KeyTexts},
+};
 
 /// A builder's state: a bulkhead for each key that a closure finds.
 pub struct LimitByKey<F: HasKey> {
     pub(super) key: F,
     pub(super) limits: Limits<F::Key>,
+    pub(crate) texts: KeyTexts<F::Key>,
 }
 
 /// The limits of keys that have one of their own.
@@ -59,15 +65,25 @@ impl Limit {
     }
 }
 
-impl<F: HasKey> LimitByKey<F> {
+impl<F: HasKey<Key: Hash>> LimitByKey<F> {
     pub(crate) fn new(key: F) -> Self {
         let limits = Limits {
             listed: None,
             by_key: None,
         };
-        Self { key, limits }
+        let texts = KeyTexts::redacted();
+        Self { key, limits, texts }
     }
+}
 
+impl<F: HasKey<Key: Hash>> From<ByKey<F>> for LimitByKey<F> {
+    fn from(ByKey { key, texts }: ByKey<F>) -> Self {
+        let own = Self::new(key);
+        Self { texts, ..own }
+    }
+}
+
+impl<F: HasKey> LimitByKey<F> {
     pub(super) fn limit_for<L, G>(mut self, limit: G) -> Self
     where
         G: Fn(&F::Key) -> L + Send + Sync + 'static,
@@ -144,6 +160,7 @@ impl<F: HasKey + Clone> Clone for LimitByKey<F> {
         Self {
             key: self.key.clone(),
             limits: self.limits.clone(),
+            texts: self.texts.clone(),
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    bulkhead::state::State,
-    observe::{self, Instance, LearnedLimit, Observed, Tally},
+    Criticality,
+    bulkhead::{settings::Settings, state::State},
+    observe::{self, Instance, KeyState, LearnedLimit, Observed, Tally, used},
 };
 
 impl Observed for State {
@@ -23,6 +24,9 @@ impl Observed for State {
         });
         let thresholds = Thresholds {
             limit: self.permits.in_flight.limit(),
+            max: self.max(),
+            within: None,
+            settings: self.settings,
             reclaim_after: self.config().reclaim_after,
             learned,
         };
@@ -30,9 +34,24 @@ impl Observed for State {
     }
 }
 
+impl State {
+    pub(super) fn key_state(&self) -> KeyState {
+        KeyState::Bulkhead {
+            in_flight: self.permits.in_flight.count() as u64,
+            limit: self.permits.in_flight.limit() as u64,
+            queued: self.permits.queue.waiting() as u64,
+        }
+    }
+}
+
 /// The thresholds, and the values that were learned.
 pub(super) struct Thresholds {
     pub(super) limit: usize,
+    /// The limit as it was set.
+    pub(super) max: usize,
+    /// The total of all keys.
+    pub(super) within: Option<usize>,
+    pub(super) settings: Settings,
     pub(super) reclaim_after: Option<Duration>,
     pub(super) learned: Option<LearnedLimit>,
 }
@@ -41,13 +60,17 @@ pub(super) struct Thresholds {
 pub(super) struct Use {
     in_flight: u64,
     queued: u64,
+    /// The share of a limit, of the fullest.
+    used: f64,
 }
 
 impl Use {
     pub(super) fn of(bulkhead: &State) -> Self {
+        let in_flight = bulkhead.permits.in_flight.count() as u64;
         Self {
-            in_flight: bulkhead.permits.in_flight.count() as u64,
+            in_flight,
             queued: bulkhead.permits.queue.waiting() as u64,
+            used: used(in_flight, bulkhead.permits.in_flight.limit() as u64),
         }
     }
 
@@ -55,29 +78,48 @@ impl Use {
         let other = Self::of(bulkhead);
         self.in_flight += other.in_flight;
         self.queued += other.queued;
+        self.used = self.used.max(other.used);
     }
 }
 
 /// Bulkheads of one layer as the registry sees them.
 pub(super) fn observe(
     tally: &Tally,
-    Thresholds {
-        limit,
-        reclaim_after,
-        learned,
-    }: Thresholds,
-    Use { in_flight, queued }: Use,
+    thresholds: Thresholds,
+    Use {
+        in_flight,
+        queued,
+        used,
+    }: Use,
 ) -> Instance {
-    #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
-    let mut config = vec![("limit", limit as f64)];
-    if let Some(after) = reclaim_after {
-        config.push(("reclaim_after", after.as_secs_f64()));
-    }
+    let config = params(&thresholds);
     let state = observe::State::Bulkhead {
         in_flight,
-        limit: limit as u64,
+        limit: thresholds.limit as u64,
         queued,
-        learned,
+        used,
+        learned: thresholds.learned,
     };
     Instance::new(tally, config, state)
+}
+
+/// All that lets a bulkhead reject, or wait.
+#[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
+fn params(thresholds: &Thresholds) -> Vec<(&'static str, f64)> {
+    let mut config = Vec::with_capacity(5);
+    config.push(("limit", thresholds.limit as f64));
+    if thresholds.learned.is_some() {
+        config.push(("max_limit", thresholds.max as f64));
+    }
+    let within = thresholds.within;
+    config.extend(within.map(|total| ("within", total as f64)));
+    let settings = &thresholds.settings;
+    if let Some(wait) = settings.max_wait {
+        let waiting = settings.max_waiting(Criticality::CriticalPlus);
+        config.push(("max_wait", wait.as_secs_f64()));
+        config.push(("max_waiting", waiting as f64));
+    }
+    let after = thresholds.reclaim_after;
+    config.extend(after.map(|after| ("reclaim_after", after.as_secs_f64())));
+    config
 }

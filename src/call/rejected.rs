@@ -53,6 +53,9 @@ pub struct Rejected {
     left: Option<Arc<[Left]>>,
     /// Set if the caller's deadline, and not a limit of the layer's, ended a call that was sent.
     cut_short: Option<CutShort>,
+    /// The hash of the key whose gate rejected the call, by the map of that gate's layer. The key
+    /// itself would be a copy for each rejection, and would go wherever the error goes.
+    key: Option<u64>,
     /// A copy of the above, made when the `source` is first asked for.
     lead: OnceLock<Box<Lead>>,
 }
@@ -180,6 +183,7 @@ impl Rejected {
             dimension: None,
             left: None,
             cut_short: None,
+            key: None,
             lead: OnceLock::new(),
         }
     }
@@ -224,6 +228,17 @@ impl Rejected {
         if is_busy && self.retry_after.is_none() {
             self.retry_after = guess();
         }
+    }
+
+    /// The hash of the key whose gate rejected it.
+    #[cfg(feature = "layers")]
+    pub(crate) fn key(&self) -> Option<u64> {
+        self.key
+    }
+
+    #[cfg(feature = "layers")]
+    pub(crate) fn set_key(&mut self, hash: u64) {
+        self.key = Some(hash);
     }
 
     #[cfg(feature = "layers")]
@@ -304,6 +319,7 @@ impl Clone for Rejected {
     }
 }
 
+/// But for the key, which a handle tells.
 impl PartialEq for Rejected {
     fn eq(&self, other: &Self) -> bool {
         let fields = |it: &Self| (it.kind, it.layer, it.name, it.retry_after, it.cut_short);

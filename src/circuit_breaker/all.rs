@@ -1,6 +1,7 @@
 //! What the circuits of one layer are counted by, together: evicted ones too.
 
 use std::{
+    collections::VecDeque,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
@@ -11,8 +12,13 @@ use std::{
 
 use crate::{
     algorithm::{BreakerConfig, BreakerState, Cause, Counts, Transition, Window},
+    ambient::clock::since_start,
+    circuit_breaker::explained::{CircuitChange, Effect},
     config::Editions,
-    observe::{Circuits, Instance, Observed, OpenCircuits, State, Tally, Unwell, trace},
+    observe::{
+        Circuits, Instance, KeyInstance, Observed, OpenCircuits, RecentTransition, State, Tally,
+        Unwell, trace,
+    },
 };
 
 /// The circuit whose window a layer shows: its only one, or of those of keys the one that fails
@@ -27,6 +33,9 @@ pub(super) trait Shown: Send + Sync {
     /// The state of a circuit that no call has come to, and that is none to count.
     fn unused(&self) -> Option<BreakerState>;
 
+    /// The keys that are worst off, and whether they are labels in metrics.
+    fn keys(&self) -> (Vec<KeyInstance>, bool);
+
     /// How many circuits are not closed, and how long ago the first of them left that.
     fn open(&self) -> (usize, Duration);
 }
@@ -37,13 +46,39 @@ pub(super) struct AllCircuits {
     /// How many circuits are in each state. Relaxed: a statistic.
     states: [AtomicI64; BreakerState::ALL.len()],
     /// Locked for transitions and to read.
-    transitions: Mutex<Vec<(BreakerState, BreakerState, Cause, u64)>>,
+    seen: Mutex<Seen>,
     /// Set when the layer is built.
     shown: OnceLock<Weak<dyn Shown>>,
     /// The settings of all those that have none of their own.
     pub(super) configs: Editions<BreakerConfig>,
     /// Whether the process can do nothing without the upstream.
     critical: bool,
+}
+
+/// The transitions of all circuits.
+#[derive(Default)]
+struct Seen {
+    counts: Vec<(BreakerState, BreakerState, Cause, u64)>,
+    /// The last ones, the oldest first.
+    recent: VecDeque<CircuitChange>,
+}
+
+impl Seen {
+    fn recent(&self) -> Vec<RecentTransition> {
+        if self.recent.is_empty() {
+            return Vec::new();
+        }
+        let now = since_start();
+        let ago = |moment| Duration::from_nanos(now.saturating_sub(moment)).as_secs_f64();
+        let recent = self.recent.iter().map(|change| RecentTransition {
+            key: change.key.as_ref().map(ToString::to_string),
+            transition: change.transition,
+            threshold: change.threshold.clone(),
+            open_for: change.open_for.map(|time| time.as_secs_f64()),
+            ago: ago(change.moment),
+        });
+        recent.collect()
+    }
 }
 
 impl AllCircuits {
@@ -55,7 +90,7 @@ impl AllCircuits {
             tally: Arc::new(Tally::new("circuit_breaker", name)),
             critical,
             states: std::array::from_fn(|_| AtomicI64::new(0)),
-            transitions: Mutex::default(),
+            seen: Mutex::default(),
             shown: OnceLock::new(),
             configs: Editions::new(config),
         }
@@ -84,31 +119,66 @@ impl AllCircuits {
         }
         self.began(to);
         self.ended(from);
-        let mut transitions = self.lock();
-        let known = transitions
+        let mut seen = self.lock();
+        let known = seen
+            .counts
             .iter_mut()
             .find(|known| (known.0, known.1, known.2) == (from, to, cause));
         match known {
             Some(known) => known.3 += 1,
-            None => transitions.push((from, to, cause, 1)),
+            None => seen.counts.push((from, to, cause, 1)),
         }
+    }
+
+    /// Keeps a transition among the last ones.
+    pub(super) fn remember(&self, change: &CircuitChange) {
+        let mut seen = self.lock();
+        if seen.recent.len() == RECENT {
+            seen.recent.pop_front();
+        }
+        seen.recent.push_back(change.clone());
     }
 
     /// Says so. Of an update that is done already.
-    pub(super) fn tell(&self, transition: &Transition) {
+    pub(super) fn tell(&self, change: &CircuitChange) {
         let Transition {
-            from, to, cause, ..
-        } = *transition;
-        if cause != Cause::Updated {
-            let states = (from.as_str(), to.as_str());
-            trace::transition((self.tally.layer, self.tally.name), states, cause.as_str());
+            from,
+            to,
+            cause,
+            counts,
+            ..
+        } = change.transition;
+        if cause == Cause::Updated {
+            return;
+        }
+        let key = change.key.as_ref().map(ToString::to_string);
+        let event = trace::Transition {
+            layer: self.tally.layer,
+            name: self.tally.name,
+            key: key.as_deref(),
+            from: from.as_str(),
+            to: to.as_str(),
+            reason: cause.as_str(),
+            calls: counts.total(),
+            failures: counts.failures,
+            slow: counts.slow,
+            dropped: counts.abandoned,
+            threshold: change.threshold.as_deref(),
+            open_for: change.open_for,
+            outage: change.transition.open_for,
+            rejected: change.transition.rejected,
+        };
+        match Effect::of(&change.transition) {
+            Effect::Opens => trace::circuit_opened(&event),
+            Effect::Closes => trace::circuit_closed(&event),
+            Effect::Probes => trace::circuit_probes(&event),
+            Effect::StaysOpen => trace::circuit_stays_open(&event),
+            Effect::Other => trace::circuit_set(&event),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(BreakerState, BreakerState, Cause, u64)>> {
-        self.transitions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -142,6 +212,17 @@ impl Observed for AllCircuits {
         let shown = self.shown.get().and_then(Weak::upgrade);
         let unused = shown.as_ref().and_then(|circuit| circuit.unused());
         let states = BreakerState::ALL.into_iter();
+        let seen = self.lock();
+        let (mut transitions, recent) = (seen.counts.clone(), seen.recent());
+        drop(seen);
+        let config = shown.as_ref().map(|circuit| circuit.config());
+        let config = config.unwrap_or_else(|| self.configs.settings());
+        for (from, to, cause) in known(&config) {
+            let is_this = |seen: &(_, _, _, u64)| (seen.0, seen.1, seen.2) == (from, to, cause);
+            if !transitions.iter().any(is_this) {
+                transitions.push((from, to, cause, 0));
+            }
+        }
         let circuits = Circuits {
             states: states
                 .map(|state| {
@@ -151,23 +232,30 @@ impl Observed for AllCircuits {
                 })
                 .collect(),
             window: shown.as_ref().map(|circuit| circuit.counts()),
-            transitions: self.lock().clone(),
+            transitions,
+            recent,
         };
-        let config = shown.map_or_else(|| self.configs.settings(), |circuit| circuit.config());
-        Instance::new(
-            &self.tally,
-            params(&config),
-            State::CircuitBreaker(circuits),
-        )
+        let keys = shown.as_ref().map(|circuit| circuit.keys());
+        let state = State::CircuitBreaker(circuits);
+        Instance::new(&self.tally, params(&config), state).with_keys(keys.unwrap_or_default())
     }
 }
 
-/// The settings that a graph of ratios or calls needs lines for.
+/// All that can open a circuit, or keep it open.
 fn params(config: &BreakerConfig) -> Vec<(&'static str, f64)> {
-    let mut params = vec![
+    let mut params = Vec::with_capacity(12);
+    params.extend([
         ("min_calls", f64::from(config.min_calls)),
         ("open_for", config.open_for.as_secs_f64()),
-    ];
+        ("probes", f64::from(config.probes)),
+    ]);
+    let seconds = |name, time: Option<Duration>| time.map(|time| (name, time.as_secs_f64()));
+    params.extend(seconds("max_open", config.max_open));
+    params.extend(seconds("lease", config.lease));
+    let ramp = Some(config.ramp).filter(|ramp| !ramp.is_zero());
+    params.extend(seconds("ramp", ramp));
+    let run = config.consecutive_failures;
+    params.extend(run.map(|failures| ("consecutive_failures", f64::from(failures))));
     if let Some(rate) = config.failure_rate {
         params.push(("failure_rate", rate));
     }
@@ -180,4 +268,33 @@ fn params(config: &BreakerConfig) -> Vec<(&'static str, f64)> {
         Window::Calls(calls) => params.push(("window_calls", f64::from(calls))),
     }
     params
+}
+
+/// The number of transitions that are kept.
+const RECENT: usize = 16;
+
+/// The transitions that a circuit of these settings makes by itself. They are known from the start,
+/// so that the first of a kind is an increase too.
+fn known(config: &BreakerConfig) -> impl Iterator<Item = (BreakerState, BreakerState, Cause)> {
+    use BreakerState::{Closed, HalfOpen, Open};
+    let watches_slow = config.slow_calls.is_some();
+    let counts_runs = config.consecutive_failures.is_some();
+    let known = [
+        (
+            config.failure_rate.is_some(),
+            Closed,
+            Open,
+            Cause::FailureRate,
+        ),
+        (watches_slow, Closed, Open, Cause::SlowRate),
+        (counts_runs, Closed, Open, Cause::ConsecutiveFailures),
+        (config.open_on_no_answer, Closed, Open, Cause::NoAnswer),
+        (true, Open, HalfOpen, Cause::OpenElapsed),
+        (true, HalfOpen, Open, Cause::ProbesFailed),
+        (watches_slow, HalfOpen, Open, Cause::ProbesSlow),
+        (true, HalfOpen, Open, Cause::LeaseExpired),
+        (true, HalfOpen, Closed, Cause::ProbesSucceeded),
+    ];
+    let known = known.into_iter().filter(|(can, ..)| *can);
+    known.map(|(_, from, to, cause)| (from, to, cause))
 }

@@ -7,14 +7,11 @@ use crate::{
     algorithm::{Breaker, BreakerConfig, Overflow, SlowCalls, Verdict, Window},
     ambient::chance,
     circuit_breaker::{
-        CircuitBreakerHandle, CircuitBreakerLayer, CircuitGate, KeyedCircuitBreakerLayer, Missing,
-        all::{AllCircuits, Shown},
-        changes::in_force,
-        keyed::CircuitFactory,
-        state::Settings,
+        CircuitBreakerHandle, CircuitBreakerLayer, CircuitGate, Missing, all::AllCircuits,
+        changes::in_force, state::Settings,
     },
-    gate::{Controlled, GateLayer, Keyed, KeyedParts},
-    keyed::{ByKey, HasKey, KeyFn, KeySettings, NotKeyed},
+    gate::{Controlled, GateLayer},
+    keyed::{ByKey, KeyFn, KeySettings, NotKeyed},
     observe::register,
     protocol::{Choice, Chosen, Unset},
     sync::stripe_count,
@@ -25,17 +22,17 @@ use crate::{
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct CircuitBreakerBuilder<K = NotKeyed, P = Unset> {
-    values: CircuitBreakerValues,
-    key: K,
-    protocol: P,
+    pub(super) values: CircuitBreakerValues,
+    pub(super) key: K,
+    pub(super) protocol: P,
 }
 
 /// The settings that no type parameter of the builder depends on.
 #[derive(Debug, Clone)]
-struct CircuitBreakerValues {
-    config: BreakerConfig,
-    settings: Settings,
-    keys: KeySettings,
+pub(super) struct CircuitBreakerValues {
+    pub(super) config: BreakerConfig,
+    pub(super) settings: Settings,
+    pub(super) keys: KeySettings,
 }
 
 impl CircuitBreakerLayer {
@@ -235,6 +232,22 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         self
     }
 
+    /// Makes each key a label `key` of the gauges in metrics, if [a key](Self::keyed_by) is set and
+    /// keys are few: up to so many, from 1 to 256. Those that come later share the label `other`,
+    /// also when the first are gone. The label is the text that `show_keys` gives, or the hash.
+    /// Default: none, so that ten thousand keys are no more series than one.
+    pub fn label_keys(mut self, max: usize) -> Self {
+        self.values.keys.label_keys = Some(max);
+        self
+    }
+
+    /// Labels for so many keys, unless that was set already.
+    #[cfg(feature = "http")]
+    pub(crate) fn labelled(mut self, max: Option<usize>) -> Self {
+        self.values.keys.label_keys = self.values.keys.label_keys.or(max);
+        self
+    }
+
     /// What becomes of requests without a key. Default [`Missing::Share`]: they share the circuit
     /// of the keys that overflow.
     pub fn missing(mut self, missing: Missing) -> Self {
@@ -279,7 +292,7 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         }
     }
 
-    fn error(&self, error: ConfigError) -> ConfigError {
+    pub(super) fn error(&self, error: ConfigError) -> ConfigError {
         error.of("circuit_breaker", self.values.settings.name)
     }
 }
@@ -329,72 +342,5 @@ impl CircuitBreakerBuilder {
     /// As [`build`](Self::build).
     pub fn gate(self) -> Result<CircuitGate, ConfigError> {
         self.made()
-    }
-}
-
-impl<F, P> CircuitBreakerBuilder<ByKey<F>, P>
-where
-    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
-{
-    /// Starts with no circuits but that which keys share; each is closed at first.
-    ///
-    /// # Errors
-    /// A setting outside the range that [`BreakerConfig`] gives for it; no keys; backpressure,
-    /// because readiness is asked before there is a request, and so a key.
-    pub fn build(self) -> Result<KeyedCircuitBreakerLayer<F, P::Protocol>, ConfigError>
-    where
-        P: Choice,
-    {
-        let (gate, protocol) = self.made()?;
-        Ok(GateLayer::with_protocol(gate, protocol.protocol()))
-    }
-
-    fn made(self) -> Result<(Keyed<F, CircuitGate>, P), ConfigError> {
-        let max_keys = self
-            .values
-            .keys
-            .max_keys(1024)
-            .map_err(|error| self.error(error))?;
-        if self.values.settings.has_backpressure() && !self.values.keys.all_share {
-            let fix = "leave it: readiness is asked before the key is known; a stack for one peer \
-                       is `one_peer`";
-            return Err(self.error(ConfigError::new("backpressure", true, fix)));
-        }
-        let all = Arc::new(AllCircuits::new(
-            self.values.config,
-            self.values.settings.known(),
-        ));
-        let factory = CircuitFactory::new(all.clone(), self.values.settings);
-        let shared = factory.shared().map_err(|error| self.error(error))?;
-        let keys = (
-            self.values.keys.overflow.unwrap_or_default(),
-            self.values.keys.missing.unwrap_or_default(),
-        );
-        register(&all);
-        let parts = KeyedParts::new(
-            max_keys,
-            (shared, all.tally.clone()),
-            factory,
-            keys,
-            self.values.settings.enabled,
-        )
-        .all_share(self.values.keys.all_share);
-        let keyed = Keyed::new(self.key.key, parts);
-        let shown: Arc<dyn Shown> = keyed.parts().clone();
-        all.shows(Arc::downgrade(&shown));
-        Ok((keyed, self.protocol))
-    }
-}
-
-impl<F> CircuitBreakerBuilder<ByKey<F>>
-where
-    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
-{
-    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
-    ///
-    /// # Errors
-    /// As [`build`](Self::build).
-    pub fn gate(self) -> Result<Keyed<F, CircuitGate>, ConfigError> {
-        self.made().map(|(gate, _)| gate)
     }
 }

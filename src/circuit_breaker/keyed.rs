@@ -15,16 +15,17 @@ use crate::{
         state::Settings,
     },
     gate::{Keyable, KeyedHandle, KeyedParts, WatchedCircuits},
-    keyed::partitions::Factory,
-    observe::GateTally,
+    keyed::{KeyText, KeyTexts, partitions::Factory},
+    observe::{GateTally, KeyInstance},
     sync::stripe_count,
 };
 
 /// What circuits are made of.
 #[derive(Debug)]
-pub struct CircuitFactory {
+pub struct CircuitFactory<K> {
     all: Arc<AllCircuits>,
     settings: Settings,
+    texts: KeyTexts<K>,
 }
 
 impl<K: Hash + Eq + Clone> KeyedHandle<K, CircuitGate> {
@@ -63,36 +64,46 @@ where
     }
 }
 
-impl CircuitFactory {
-    pub(super) fn new(all: Arc<AllCircuits>, settings: Settings) -> Self {
-        Self { all, settings }
+impl<K> CircuitFactory<K> {
+    pub(super) fn new(all: Arc<AllCircuits>, settings: Settings, texts: KeyTexts<K>) -> Self {
+        Self {
+            all,
+            settings,
+            texts,
+        }
     }
 
     /// The circuit of all keys that have none of their own.
     pub(super) fn shared(&self) -> Result<CircuitGate, ConfigError> {
-        self.circuit(stripe_count(), self.all.tally.keyless())
+        self.circuit(stripe_count(), self.all.tally.keyless(), None)
     }
 
-    fn circuit(&self, stripes: usize, tally: GateTally) -> Result<CircuitGate, ConfigError> {
+    fn circuit(
+        &self,
+        stripes: usize,
+        tally: GateTally,
+        key: Option<KeyText>,
+    ) -> Result<CircuitGate, ConfigError> {
         let config = self.all.configs.latest();
         let breaker = Breaker::new(&in_force(&config.settings), stripes, chance::word())?;
         let all = self.all.clone();
-        Ok(CircuitGate::new(breaker, config, self.settings, all, tally))
+        let counted = (all, tally, key);
+        Ok(CircuitGate::new(breaker, config, self.settings, counted))
     }
 }
 
 impl Keyable for CircuitGate {
-    type Factory<K> = CircuitFactory;
+    type Factory<K> = CircuitFactory<K>;
 
     fn watch(&self) -> CircuitBreakerHandle {
         CircuitBreakerHandle::watching(self.state.clone())
     }
 }
 
-impl<K> Factory<K, CircuitGate> for CircuitFactory {
-    fn make(&self, _: &K) -> Result<CircuitGate, ConfigError> {
+impl<K> Factory<K, CircuitGate> for CircuitFactory<K> {
+    fn make(&self, key: &K) -> Result<CircuitGate, ConfigError> {
         // One stripe: there are many circuits, and few threads at each.
-        self.circuit(1, self.all.tally.key())
+        self.circuit(1, self.all.tally.key(), Some(self.texts.text(key)))
     }
 
     fn made(&self, circuit: &CircuitGate) {
@@ -122,6 +133,10 @@ where
                     .then(one.total().cmp(&two.total()))
             })
             .unwrap_or_default()
+    }
+
+    fn keys(&self) -> (Vec<KeyInstance>, bool) {
+        self.shown_keys(|gate| (gate.state.key_state(), &gate.state.tally))
     }
 
     fn config(&self) -> BreakerConfig {

@@ -53,9 +53,12 @@
 mod aliases;
 mod all;
 mod builder;
+mod builder_by_key;
 mod changes;
+mod explained;
 mod handle;
 mod keyed;
+mod publish;
 mod state;
 mod transition_log;
 mod update;

@@ -16,19 +16,22 @@ use tokio::sync::watch;
 
 use crate::{
     Outcome, Rejected, RejectedKind,
-    algorithm::{Breaker, BreakerConfig, BreakerState, Counts, Pass, Transition},
+    algorithm::{Breaker, BreakerConfig, BreakerState, Counts, Pass},
     ambient::clock::{Clock, Now},
     circuit_breaker::{
         all::{AllCircuits, Shown},
-        transition_log::{TransitionLog, despite_panics},
+        transition_log::TransitionLog,
     },
     config::Edition,
     gate::{
         Access, Admission, Admit, CallEvent, ClosedWatch, Closes, Completion, Gate, Inquiry,
         MissingKey, Read, TicketPoll, Unsent, end_upgraded,
     },
-    keyed::partitions::{Evict, Hold},
-    observe::{Event, GateTally},
+    keyed::{
+        KeyText,
+        partitions::{Evict, Hold},
+    },
+    observe::{Event, GateTally, KeyInstance},
     sync::current_stripe,
 };
 
@@ -48,7 +51,7 @@ pub(super) struct State {
     pub(super) config: Mutex<Edition<BreakerConfig>>,
     pub(super) transitions: TransitionLog,
     /// Wakes those that wait: after each transition, and when a probe was given back.
-    changed: watch::Sender<()>,
+    pub(super) changed: watch::Sender<()>,
     /// Whether it has settings of its own, which one made anew would not have. Relaxed: an eviction
     /// makes sure that nobody holds the circuit, and so sees what was done to it.
     pub(super) has_own_config: AtomicBool,
@@ -58,6 +61,8 @@ pub(super) struct State {
     pub(super) all: Arc<AllCircuits>,
     /// What it counts itself: of the only circuit, the layer's.
     pub(super) tally: GateTally,
+    /// The key that it is of, if it is that of one.
+    pub(super) key: Option<KeyText>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +100,7 @@ impl CircuitGate {
             settings: config,
         };
         let tally = all.tally.all();
-        let gate = Self::new(breaker, config, settings, all, tally);
+        let gate = Self::new(breaker, config, settings, (all, tally, None));
         let shown: Arc<dyn Shown> = gate.state.clone();
         gate.state.all.shows(Arc::downgrade(&shown));
         gate
@@ -106,8 +111,7 @@ impl CircuitGate {
         breaker: Breaker,
         config: Edition<BreakerConfig>,
         settings: Settings,
-        all: Arc<AllCircuits>,
-        tally: GateTally,
+        (all, tally, key): (Arc<AllCircuits>, GateTally, Option<KeyText>),
     ) -> Self {
         all.began(BreakerState::Closed);
         let state = State {
@@ -121,6 +125,7 @@ impl CircuitGate {
             hold: Hold::default(),
             all,
             tally,
+            key,
         };
         Self {
             state: Arc::new(state),
@@ -307,54 +312,6 @@ impl MissingKey for CircuitGate {
     }
 }
 
-impl State {
-    /// After a permit has come back: if it was a probe, its slot may be free.
-    #[cold]
-    fn given_back(&self, transition: Option<Transition>) {
-        if transition.is_none() {
-            self.wake();
-        }
-        self.publish(transition);
-    }
-
-    pub(super) fn publish(&self, transition: Option<Transition>) {
-        if let Some(mut transition) = transition {
-            transition.at = Duration::from_nanos(self.clock.now());
-            transition.rejected = Some(self.rejections());
-            // What counts comes first. The rest runs user code: wakers, and a subscriber of traces.
-            let subscribers = self.transitions.enter(transition);
-            self.all.count(&transition);
-            let wake = || self.wake();
-            let tell = || self.all.tell(&transition);
-            let rest: [&dyn Fn(); 3] = [&wake, &|| subscribers.wake(), &tell];
-            despite_panics(rest);
-        }
-    }
-
-    pub(super) fn wake(&self) {
-        self.changed.send_replace(());
-    }
-
-    /// Calls that it has rejected since it was made.
-    fn rejections(&self) -> u64 {
-        self.tally.totals().rejected.of(RejectedKind::CircuitOpen)
-    }
-}
-
-impl State {
-    /// How long ago the circuit left closed, if it is open or half-open.
-    pub(super) fn open_for(&self) -> Option<Duration> {
-        let is_open = match self.breaker.state() {
-            BreakerState::Open | BreakerState::HalfOpen | BreakerState::ForcedOpen => true,
-            BreakerState::Closed | BreakerState::Disabled | BreakerState::MetricsOnly => false,
-        };
-        // The log may be a step behind the circuit.
-        let opened = self.transitions.opened().unwrap_or_default();
-        let now = Duration::from_nanos(self.clock.now());
-        (is_open && self.settings.enabled).then(|| now.saturating_sub(opened))
-    }
-}
-
 impl Shown for State {
     fn counts(&self) -> Counts {
         self.breaker.counts(self.clock.now())
@@ -362,6 +319,10 @@ impl Shown for State {
 
     fn config(&self) -> BreakerConfig {
         self.config()
+    }
+
+    fn keys(&self) -> (Vec<KeyInstance>, bool) {
+        (Vec::new(), false)
     }
 
     fn unused(&self) -> Option<BreakerState> {

@@ -98,8 +98,9 @@ impl TransitionLog {
     }
 
     /// Enters a transition, and gives it and those that waited for it to the subscribers.
-    pub(super) fn enter(&self, transition: Transition) -> Woken {
-        let mut entries = self.lock();
+    /// Returns them all: those whose turn has come, in order.
+    pub(super) fn enter(&self, transition: Transition) -> (Vec<Transition>, Woken) {
+        let (mut entries, mut entered) = (self.lock(), Vec::with_capacity(1));
         entries.place(transition);
         let feed = self.feed.get();
         // Under the lock, because the order counts.
@@ -107,9 +108,11 @@ impl TransitionLog {
             if let Some(feed) = feed {
                 feed.push(transition);
             }
+            entered.push(transition);
         }
         drop(entries);
-        Woken(feed.map_or_else(Vec::new, |feed| mem::take(&mut feed.lock().waiting)))
+        let woken = Woken(feed.map_or_else(Vec::new, |feed| mem::take(&mut feed.lock().waiting)));
+        (entered, woken)
     }
 
     pub(super) fn last(&self) -> Option<Transition> {
@@ -158,7 +161,7 @@ impl Entries {
             BreakerState::Open | BreakerState::ForcedOpen if self.opened.is_none() => {
                 self.opened = rejected.map(|rejected| (transition.at, rejected));
             }
-            BreakerState::Closed => {
+            BreakerState::Closed | BreakerState::Disabled | BreakerState::MetricsOnly => {
                 if let Some((at, before)) = self.opened.take() {
                     transition.open_for = Some(transition.at.saturating_sub(at));
                     transition.rejected = rejected.map(|rejected| rejected.saturating_sub(before));
@@ -340,14 +343,14 @@ mod tests {
         let mut reader = log.subscribe();
         let made = transitions(4);
         for place in [2, 0, 3] {
-            log.enter(made[place]).wake();
+            log.enter(made[place]).1.wake();
         }
         assert_eq!(
             (reader.try_next(), reader.try_next()),
             (Some(made[0]), None)
         );
         assert_eq!(log.last(), Some(made[0]));
-        log.enter(made[1]).wake();
+        log.enter(made[1]).1.wake();
         assert_eq!(
             std::iter::from_fn(|| reader.try_next()).collect::<Vec<_>>(),
             made[1..]
@@ -360,7 +363,7 @@ mod tests {
         let log = TransitionLog::new();
         let mut reader = log.subscribe();
         for transition in transitions(100) {
-            log.enter(transition).wake();
+            log.enter(transition).1.wake();
         }
         assert_eq!(unread(&mut reader), (37..=100).collect::<Vec<_>>());
         assert!(unread(&mut log.subscribe()).is_empty());
@@ -372,16 +375,16 @@ mod tests {
         let mut reader = log.subscribe();
         let made = transitions(20_000);
         for transition in &made[1..=UNREAD] {
-            log.enter(*transition).wake();
+            log.enter(*transition).1.wake();
         }
         assert!(unread(&mut reader).is_empty());
         for transition in &made[UNREAD + 1..] {
-            log.enter(*transition).wake();
+            log.enter(*transition).1.wake();
             assert!(log.lock().early.len() <= UNREAD);
         }
         assert_eq!(log.last(), made.last().copied());
         // Too late by now.
-        log.enter(made[0]).wake();
+        log.enter(made[0]).1.wake();
         assert_eq!(log.last(), made.last().copied());
         assert_eq!(unread(&mut reader).last(), Some(&20_000));
     }
@@ -397,7 +400,7 @@ mod tests {
         let all = u32::try_from(GENERATIONS).unwrap();
         for generation in (1..all).chain([1, 0, 2]) {
             made.generation = generation;
-            log.enter(made).wake();
+            log.enter(made).1.wake();
         }
         assert_eq!(log.last().unwrap().generation, 2);
     }
@@ -426,7 +429,7 @@ mod tests {
                     assert!(reader.poll(&mut Context::from_waker(&waker)).is_pending());
                 }
             }
-            let woken = log.enter(*transition);
+            let (_, woken) = log.enter(*transition);
             assert!(catch_unwind(AssertUnwindSafe(|| woken.wake())).is_err());
             for reader in &mut readers {
                 assert_eq!(reader.try_next(), Some(*transition));
@@ -447,7 +450,7 @@ mod tests {
         drop(other);
         assert_eq!(log.feed.get().unwrap().lock().waiting.len(), 1);
         let made = transitions(1)[0];
-        log.enter(made).wake();
+        log.enter(made).1.wake();
         drop(log);
         assert_eq!(reader.poll(cx), Poll::Ready(Some(made)));
         assert_eq!(reader.poll(cx), Poll::Ready(None));

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
     Outcome, RejectedKind,
-    observe::{self, Instance, Observed, Totals},
+    observe::{self, Instance, Observed},
     protocol::Advice,
 };
 
@@ -124,16 +124,10 @@ impl Observed for State {
 
     fn observe(&self) -> Instance {
         let now = self.snapshot();
-        Instance {
-            layer: self.layer(),
-            name: self.settings.name.unwrap_or_default(),
-            totals: Totals::default(),
-            histograms: Vec::new(),
-            config: Vec::new(),
-            state: observe::State::Fallback {
-                answered: now.answered,
-                failed: now.failed,
-            },
-        }
+        let state = observe::State::Fallback {
+            answered: now.answered,
+            failed: now.failed,
+        };
+        Instance::of((self.layer(), self.settings.name), Vec::new(), state)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     fault::state::{LAYER, State},
-    observe::{self, Instance, Observed, Totals},
+    observe::{self, Instance, Observed},
 };
 
 impl Observed for State {
@@ -17,24 +17,19 @@ impl Observed for State {
     fn observe(&self) -> Instance {
         let now = self.snapshot();
         let flag = |flag: bool| if flag { 1.0 } else { 0.0 };
-        Instance {
-            layer: LAYER,
-            name: self.name.unwrap_or_default(),
-            totals: Totals::default(),
-            histograms: Vec::new(),
-            config: vec![
-                ("enabled", flag(now.policy.enabled)),
-                ("max_active", now.policy.max_active as f64),
-                ("shadow", flag(now.policy.shadow)),
-            ],
-            state: observe::State::Faults {
-                running: now.remaining.is_some(),
-                reason: now.reason,
-                active: now.active as u64,
-                injected: now.injected.into_iter().collect(),
-                would_inject: now.would_inject.into_iter().collect(),
-                spared: now.spared,
-            },
-        }
+        let config = vec![
+            ("enabled", flag(now.policy.enabled)),
+            ("max_active", now.policy.max_active as f64),
+            ("shadow", flag(now.policy.shadow)),
+        ];
+        let state = observe::State::Faults {
+            running: now.remaining.is_some(),
+            reason: now.reason,
+            active: now.active as u64,
+            injected: now.injected.into_iter().collect(),
+            would_inject: now.would_inject.into_iter().collect(),
+            spared: now.spared,
+        };
+        Instance::of((LAYER, self.name), config, state)
     }
 }

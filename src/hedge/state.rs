@@ -13,7 +13,7 @@ use crate::{
     ambient::clock::{self, nanos},
     budget::{Counting, KeyBudget, Purses, Token},
     hedge::{HedgeConfig, lateness::Lateness},
-    observe::{self, Instance, Observed, Totals, trace},
+    observe::{self, Instance, Observed, trace},
 };
 
 /// A hedge at one moment.
@@ -245,23 +245,26 @@ impl Observed for State {
         self.name
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "ten at most")]
     fn observe(&self) -> Instance {
         let now = self.snapshot();
-        Instance {
-            layer: self.layer(),
-            name: self.name.unwrap_or_default(),
-            totals: Totals::default(),
-            histograms: Vec::new(),
-            config: Vec::new(),
-            state: observe::State::Hedge {
-                sent: now.sent,
-                wins: vec![
-                    ("first", now.won_by_first),
-                    ("hedge", now.won_by_hedge),
-                    ("none", now.lost),
-                ],
-                delay: now.delay.map(|delay| delay.as_secs_f64()),
-            },
-        }
+        let HedgeConfig { delay, max_hedges } = self.config();
+        let mut config = vec![
+            ("delay", delay.as_secs_f64()),
+            ("max_hedges", max_hedges as f64),
+        ];
+        let quantile = self.quantile.as_ref().map(LatencyQuantile::quantile);
+        config.extend(quantile.map(|quantile| ("quantile", quantile)));
+        config.extend(self.purses.settings());
+        let state = observe::State::Hedge {
+            sent: now.sent,
+            wins: vec![
+                ("first", now.won_by_first),
+                ("hedge", now.won_by_hedge),
+                ("none", now.lost),
+            ],
+            delay: now.delay.map(|delay| delay.as_secs_f64()),
+        };
+        Instance::of((self.layer(), self.name), config, state)
     }
 }

@@ -57,6 +57,7 @@ mod find;
 mod http;
 pub(crate) mod partitions;
 mod subnet;
+mod texts;
 
 #[cfg(feature = "http")]
 pub use self::http::{
@@ -66,3 +67,4 @@ pub(crate) use builder::KeySettings;
 pub use builder::{ByKey, NotKeyed};
 pub use find::{FindKey, HasKey, KeyFn, Missing};
 pub use subnet::Subnet;
+pub(crate) use texts::{KeyText, KeyTexts};

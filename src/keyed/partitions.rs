@@ -111,6 +111,9 @@ struct Lookup<'a, Q: ?Sized> {
 /// This very partition.
 struct This<'a, K, G>(&'a Arc<Partition<K, G>>);
 
+/// Any key of this hash: of 64 bits no two keys of a map have the same but by chance.
+struct Hashed(u64);
+
 /// The hasher of hashes.
 #[derive(Default)]
 struct Known(u64);
@@ -183,6 +186,13 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
             }
         }
         None
+    }
+
+    /// The key with this hash, if it has a partition.
+    pub(crate) fn key_of(&self, hash: u64) -> Option<K> {
+        let map = self.map.pin();
+        map.get_key_value(&Hashed(hash))
+            .map(|(entry, ())| entry.0.key.clone())
     }
 
     /// Visits each key and its gate, the oldest first.
@@ -319,6 +329,18 @@ impl<K: Borrow<Q>, Q: Eq + ?Sized, G> Equivalent<Entry<K, G>> for Lookup<'_, Q> 
     #[inline]
     fn equivalent(&self, entry: &Entry<K, G>) -> bool {
         self.hash == entry.0.hash && self.key == entry.0.key.borrow()
+    }
+}
+
+impl Hash for Hashed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0);
+    }
+}
+
+impl<K, G> Equivalent<Entry<K, G>> for Hashed {
+    fn equivalent(&self, entry: &Entry<K, G>) -> bool {
+        self.0 == entry.0.hash
     }
 }
 

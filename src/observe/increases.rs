@@ -109,6 +109,7 @@ mod tests {
             metric: LIMIT_WAIT.name,
             name: "",
             labels: ["", "", ""],
+            by_key: "",
         };
         let timed = durations.read().into_iter();
         let timed = timed.map(|one| (1, LIMIT_WAIT, series, one)).collect();

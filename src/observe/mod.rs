@@ -29,6 +29,7 @@
 //! | `tower_keep_circuit_breaker_window_calls` | gauge | | calls in the window; of keyed circuits, that of the one that fails most |
 //! | `tower_keep_bulkhead_in_flight` | gauge | | calls that run now; of keys, all together |
 //! | `tower_keep_bulkhead_limit` | gauge | | how many may; of keys, how many of each |
+//! | `tower_keep_bulkhead_used_ratio` | gauge | | the share of the limit that is in use; of keys, by the one that is fullest: what to alert on |
 //! | `tower_keep_adaptive_limit` | gauge | | the limit that was [learned](crate::bulkhead::BulkheadBuilder::adaptive); not of keys |
 //! | `tower_keep_adaptive_rtt_seconds` | gauge | `kind` | how long calls take: on `average` in the last window, and as a `baseline` those that do not queue |
 //! | `tower_keep_bulkhead_queued` | gauge | | calls that wait for a place |
@@ -69,10 +70,17 @@
 //! | `tower_keep_draining` | gauge | | 1 while the stack is [drained](crate::stack::ServerHandle::drain) |
 //! | `tower_keep_timeout_total` | counter | `scope` | calls that took too long, of a limit on an `attempt` or a `total` |
 //!
-//! Labels are names and enumerations, never a key, a host or a path: ten thousand keyed circuits
-//! are six lines. A call is counted in `tower_keep_calls_total` at its end, by each layer that
-//! learns of it: a rate limit does not, and counts decisions instead. Counters of kinds that have
-//! not happened may be absent. A gauge that is absent after it was there, such as a
+//! Labels are names and enumerations, never a path, and a key or a host only where a builder says
+//! that there are few: ten thousand keyed circuits are six lines. With
+//! [`label_keys`](crate::stack::ClientBuilder::label_keys) the gauges of state, ratios, calls in
+//! the window, in flight, limit, queued, used and probability have a label `key` in place of one
+//! line for all. Its text is a hash unless [`show_keys`](crate::stack::ClientBuilder::show_keys)
+//! shows it, and `other` is the worst of all that came too late for a label.
+//!
+//! A call is counted in `tower_keep_calls_total` at its end, by each layer that learns of it: a
+//! rate limit does not, and counts decisions instead. The kinds of rejections that a layer has, and
+//! the transitions that circuits make, are there from the start, at 0. Counters of other kinds that
+//! have not happened may be absent. A gauge that is absent after it was there, such as a
 //! threshold that was turned off, is `NaN`: the facade cannot take it back.
 //!
 //! **Histograms** have the buckets that [`BUCKETS`] names: give them to the recorder too, as
@@ -87,8 +95,14 @@
 //! Prometheus receiver: the [guide](crate::guide::opentelemetry) tells how.
 //!
 //! **tracing** (feature): one event of target `tower_keep` for each transition and each change of
-//! settings, and of rejections at most one a second and layer, with how many it stands for. The
-//! span that a call runs in is told of it if it has declared the fields: `tower_keep.attempt` is
+//! settings. An outage is one `WARN`, `circuit opened`, when it begins: the host or key, the
+//! reason, what the window held, the threshold, and how long until probes are let through. It is
+//! another, `circuit closed`, when it ends: how long it was, and how many calls were rejected.
+//! Probes are `INFO`. Of rejections there is at most one event a second and layer, with how many it
+//! stands for besides (`suppressed`), and one that tells the rest when they have ended for a
+//! second. A key is redacted as above.
+//!
+//! The span that a call runs in is told of it if it has declared the fields: `tower_keep.attempt` is
 //! the number of the last attempt that a retry has sent, and `tower_keep.outcome` is how the call
 //! ended (`success`, `failure`, `overload`, `rejected`, `timeout`), as the outermost layer sees it
 //! that learns of it. `http.request.resend_count` is OpenTelemetry's name for how often a call was
@@ -116,6 +130,7 @@ mod emit;
 mod health;
 #[cfg(feature = "metrics")]
 mod increases;
+mod keys;
 mod names;
 #[cfg(feature = "metrics")]
 mod publish;
@@ -124,6 +139,8 @@ mod recorder;
 mod registry;
 mod rules;
 mod rules_of_calls;
+#[cfg(feature = "tracing")]
+mod sampler;
 #[cfg(feature = "metrics")]
 mod samples;
 #[cfg(feature = "metrics")]
@@ -138,12 +155,14 @@ pub(crate) use durations::Durations;
 pub use durations::{BUCKETS, Histogram};
 pub(crate) use health::Unwell;
 pub use health::{DrainingStack, Health, OpenCircuits};
+pub use keys::{KeyInstance, KeyState};
+pub(crate) use keys::{OTHER_KEYS, SHOWN_KEYS, Worst, used};
 pub(crate) use names::{BULKHEAD_WAIT, CALL_DURATION, LIMIT_WAIT, RETRY_BACKOFF};
 pub use names::{METRICS, Metric, MetricKind};
 pub use registry::Registry;
 pub(crate) use registry::register;
 pub(crate) use state::Observed;
-pub use state::{Circuits, FleetCounts, Instance, LearnedLimit, State};
+pub use state::{Circuits, FleetCounts, Instance, LearnedLimit, RecentTransition, State};
 pub(crate) use tally::{GateTally, Tally};
 pub(crate) use totals::Event;
 pub use totals::{Rejections, Totals};

@@ -108,6 +108,11 @@ pub(crate) const BULKHEAD_LIMIT: &Metric = &gauge(
     &[],
     "How many may run at once; of keys, of each",
 );
+pub(crate) const BULKHEAD_USED: &Metric = &gauge(
+    "tower_keep_bulkhead_used_ratio",
+    &[],
+    "The share of the limit that is in use; of keys, by the fullest",
+);
 pub(crate) const ADAPTIVE_LIMIT: &Metric = &gauge(
     "tower_keep_adaptive_limit",
     &[],
@@ -319,6 +324,7 @@ pub const METRICS: &[&Metric] = &[
     CIRCUIT_CALLS,
     BULKHEAD_IN_FLIGHT,
     BULKHEAD_LIMIT,
+    BULKHEAD_USED,
     ADAPTIVE_LIMIT,
     ADAPTIVE_RTT,
     BULKHEAD_QUEUED,

@@ -165,6 +165,7 @@ fn times(id: u64, instance: Instance) -> impl Iterator<Item = Timed> {
                 metric: metric.name,
                 name,
                 labels,
+                by_key: "",
             };
             Some((id, metric, series, histogram))
         })

@@ -2,11 +2,12 @@
 
 use crate::{
     RejectedKind,
-    algorithm::Counts,
+    algorithm::{BreakerState, Counts},
     observe::{
-        FleetCounts, Instance, LearnedLimit, Metric, State, names,
+        FleetCounts, Instance, KeyInstance, KeyState, LearnedLimit, Metric, State, names,
         series::{Samples, Series, Value},
         state::Circuits,
+        used,
     },
 };
 
@@ -25,6 +26,7 @@ pub(super) fn sample(instance: &Instance, samples: &mut Samples) {
             metric: metric.name,
             name,
             labels,
+            by_key: "",
         };
         samples.push((metric, series, value));
     };
@@ -48,7 +50,10 @@ pub(super) fn sample(instance: &Instance, samples: &mut Samples) {
             add(names::CALLS, [layer, outcome, ""], Value::Counter(count));
         }
     }
-    for (kind, count) in totals.rejected.iter().filter(|(_, count)| *count > 0) {
+    // From the start: an increase from nothing to 1 is none to a rate.
+    let is_known = |kind| kinds(state).contains(&kind);
+    let rejected = totals.rejected.iter();
+    for (kind, count) in rejected.filter(|(kind, count)| *count > 0 || is_known(*kind)) {
         add(
             names::REJECTIONS,
             [layer, kind.as_str(), ""],
@@ -59,6 +64,68 @@ pub(super) fn sample(instance: &Instance, samples: &mut Samples) {
         add(names::CONFIG, [layer, param, ""], Value::Gauge(*value));
     }
     sample_state(instance, &mut add);
+    for key in &instance.keys {
+        sample_key(key, name, samples);
+    }
+}
+
+/// The kinds of rejections that a layer has.
+fn kinds(state: &State) -> &'static [RejectedKind] {
+    use RejectedKind::{
+        BulkheadFull, CircuitOpen, CostTooHigh, DeadlineExceeded, Draining, RateLimited, StoreDown,
+        Throttled, TimedOut,
+    };
+    match state {
+        State::CircuitBreaker(_) => &[CircuitOpen],
+        State::Bulkhead { .. } => &[BulkheadFull, DeadlineExceeded],
+        State::RateLimit { fleet: Some(_), .. } => {
+            &[RateLimited, CostTooHigh, DeadlineExceeded, StoreDown]
+        }
+        State::RateLimit { .. } => &[RateLimited, CostTooHigh, DeadlineExceeded],
+        State::Throttle { .. } => &[Throttled],
+        State::Timeout { .. } => &[DeadlineExceeded, TimedOut],
+        State::Drain { .. } => &[Draining],
+        _ => &[],
+    }
+}
+
+/// The gauges of a key that is a label.
+fn sample_key(key: &KeyInstance, name: &'static str, samples: &mut Samples) {
+    let Some(by_key) = key.label else { return };
+    let mut add = |metric: &'static Metric, label: &'static str, value| {
+        let series = Series {
+            metric: metric.name,
+            name,
+            labels: [label, "", ""],
+            by_key,
+        };
+        samples.push((metric, series, value));
+    };
+    match &key.state {
+        KeyState::Circuit { state, window, .. } => {
+            for known in BreakerState::ALL {
+                let is_in = u64::from(known == *state);
+                add(names::CIRCUIT_STATE, known.as_str(), gauge(is_in));
+            }
+            add(names::CIRCUIT_CALLS, "", gauge(window.total()));
+            add(names::CIRCUIT_FAILURES, "", share(window.failures, *window));
+            add(names::CIRCUIT_SLOW, "", share(window.slow, *window));
+        }
+        KeyState::Bulkhead {
+            in_flight,
+            limit,
+            queued,
+        } => {
+            add(names::BULKHEAD_IN_FLIGHT, "", gauge(*in_flight));
+            add(names::BULKHEAD_LIMIT, "", gauge(*limit));
+            add(names::BULKHEAD_QUEUED, "", gauge(*queued));
+            let used = Value::Gauge(used(*in_flight, *limit));
+            add(names::BULKHEAD_USED, "", used);
+        }
+        KeyState::Throttle { probability } => {
+            add(names::THROTTLE, "", Value::Gauge(*probability));
+        }
+    }
 }
 
 /// The counts of a limit that processes share.
@@ -84,16 +151,24 @@ fn fleet_samples(
 
 /// What only a pattern has.
 fn sample_state(
-    Instance { totals, state, .. }: &Instance,
+    Instance {
+        totals,
+        state,
+        is_by_key,
+        ..
+    }: &Instance,
     add: &mut impl FnMut(&'static Metric, [&'static str; 3], Value),
 ) {
     let none = ["", "", ""];
     match state {
-        State::CircuitBreaker(circuits) => sample_circuits(circuits, add),
+        State::CircuitBreaker(circuits) => sample_circuits(circuits, *is_by_key, add),
+        // Its keys have these.
+        State::Bulkhead { .. } | State::Throttle { .. } if *is_by_key => {}
         State::Bulkhead {
             in_flight,
             limit,
             queued,
+            used,
             learned,
         } => {
             add(names::BULKHEAD_IN_FLIGHT, none, gauge(*in_flight));
@@ -103,6 +178,7 @@ fn sample_state(
                 let reclaimed = Value::Counter(totals.reclaimed);
                 add(names::BULKHEAD_RECLAIMED, none, reclaimed);
             }
+            add(names::BULKHEAD_USED, none, Value::Gauge(*used));
             if let Some(LearnedLimit { rtt, baseline }) = learned {
                 add(names::ADAPTIVE_LIMIT, none, gauge(*limit));
                 for (kind, rtt) in [("average", rtt), ("baseline", baseline)] {
@@ -248,18 +324,23 @@ fn sample_state(
 
 fn sample_circuits(
     circuits: &Circuits,
+    is_by_key: bool,
     add: &mut impl FnMut(&'static Metric, [&'static str; 3], Value),
 ) {
+    for (from, to, cause, count) in &circuits.transitions {
+        let labels = [from.as_str(), to.as_str(), cause.as_str()];
+        add(names::CIRCUIT_TRANSITIONS, labels, Value::Counter(*count));
+    }
+    // Its keys have the rest.
+    if is_by_key {
+        return;
+    }
     for (state, count) in &circuits.states {
         add(
             names::CIRCUIT_STATE,
             [state.as_str(), "", ""],
             gauge(*count),
         );
-    }
-    for (from, to, cause, count) in &circuits.transitions {
-        let labels = [from.as_str(), to.as_str(), cause.as_str()];
-        add(names::CIRCUIT_TRANSITIONS, labels, Value::Counter(*count));
     }
     if let Some(window) = circuits.window {
         let none = ["", "", ""];

@@ -16,6 +16,8 @@ pub(super) struct Series {
     pub(super) metric: &'static str,
     pub(super) name: &'static str,
     pub(super) labels: [&'static str; 3],
+    /// The label `key`, of layers that make their keys one. Empty of others.
+    pub(super) by_key: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -192,6 +194,7 @@ impl Metric {
             names::ADAPTIVE_RTT,
             names::HEDGE_DELAY,
             names::THROTTLE,
+            names::BULKHEAD_USED,
             names::WATCH_LAST_GOOD,
         ]
         .contains(&self)
@@ -205,13 +208,17 @@ impl Series {
         let labels = self.labels.iter().zip(other.labels);
         ptr::eq(self.metric, other.metric)
             && ptr::eq(self.name, other.name)
+            && ptr::eq(self.by_key, other.by_key)
             && labels.into_iter().all(|(own, other)| ptr::eq(*own, other))
     }
 
     pub(super) fn key(&self, metric: &Metric) -> Key {
         let own = metric.labels.iter().zip(self.labels);
-        let labels: Vec<_> = std::iter::once(Label::from_static_parts("name", self.name))
-            .chain(own.map(|(label, value)| Label::from_static_parts(label, value)))
+        let by_key = (!self.by_key.is_empty()).then_some(("key", self.by_key));
+        let labels: Vec<_> = std::iter::once(("name", self.name))
+            .chain(own.map(|(label, value)| (*label, value)))
+            .chain(by_key)
+            .map(|(label, value)| Label::from_static_parts(label, value))
             .collect();
         Key::from_parts(self.metric, labels)
     }

@@ -1,8 +1,8 @@
 //! What is known of an instance at one moment, as data.
 
 use crate::{
-    algorithm::{BreakerState, Cause, Counts},
-    observe::{Histogram, Rejections, Tally, Totals, Unwell},
+    algorithm::{BreakerState, Cause, Counts, Transition},
+    observe::{Histogram, KeyInstance, Rejections, Tally, Totals, Unwell},
 };
 
 /// A named layer at one moment.
@@ -22,17 +22,47 @@ pub struct Instance {
     pub state: State,
     /// How long calls took or waited.
     pub histograms: Vec<Histogram>,
+    /// The keys that are worst off, at most ten, or all that have a label in metrics. Empty without
+    /// keys, and of rate limits, whose tables keep none.
+    pub keys: Vec<KeyInstance>,
+    /// If true, the gauges of the metrics are by key.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) is_by_key: bool,
 }
 
 impl Instance {
     pub(crate) fn new(tally: &Tally, config: Vec<(&'static str, f64)>, state: State) -> Self {
         Self {
-            layer: tally.layer,
-            name: tally.name.unwrap_or_default(),
             totals: tally.totals(),
+            histograms: tally.histograms(),
+            ..Self::of((tally.layer, tally.name), config, state)
+        }
+    }
+
+    /// One that has no tally.
+    pub(crate) fn of(
+        (layer, name): (&'static str, Option<&'static str>),
+        config: Vec<(&'static str, f64)>,
+        state: State,
+    ) -> Self {
+        Self {
+            layer,
+            name: name.unwrap_or_default(),
+            totals: Totals::default(),
             config,
             state,
-            histograms: tally.histograms(),
+            histograms: Vec::new(),
+            keys: Vec::new(),
+            is_by_key: false,
+        }
+    }
+
+    /// With what keys have of their own.
+    pub(crate) fn with_keys(self, (keys, is_by_key): (Vec<KeyInstance>, bool)) -> Self {
+        Self {
+            keys,
+            is_by_key,
+            ..self
         }
     }
 }
@@ -75,6 +105,8 @@ pub enum State {
         limit: u64,
         /// Calls that wait.
         queued: u64,
+        /// The share of the limit that is in use. Of keys, by the one that is fullest.
+        used: f64,
         /// How the limit is learned, if it is, and if there is but one.
         learned: Option<LearnedLimit>,
     },
@@ -195,8 +227,29 @@ pub struct Circuits {
     /// What the window holds; of keyed circuits, which have one each, that of the one that fails
     /// most.
     pub window: Option<Counts>,
-    /// How often each transition was made, so far.
+    /// The number of times that each transition was made, so far. Those that a circuit makes by
+    /// itself are listed from the start.
     pub transitions: Vec<(BreakerState, BreakerState, Cause, u64)>,
+    /// The last sixteen transitions, the oldest first.
+    pub recent: Vec<RecentTransition>,
+}
+
+/// A transition of one of the circuits of a layer, with what explains it.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct RecentTransition {
+    /// The key of the circuit, as its builder [shows](KeyInstance::key) it. `None` of the only
+    /// circuit, or that which keys share.
+    pub key: Option<String>,
+    /// The change of state.
+    pub transition: Transition,
+    /// The setting that was reached, by the name of its setter.
+    pub threshold: Option<String>,
+    /// The seconds until probes are let through, of one that opens.
+    pub open_for: Option<f64>,
+    /// The seconds since then.
+    pub ago: f64,
 }
 
 /// What the registry asks of a layer.

@@ -1,57 +1,70 @@
 //! Events for `tracing`, if that feature is on; nothing otherwise.
 //!
-//! One event for each transition, each retry (at level `DEBUG`) and each change of settings. Of
-//! rejections at most one a second and layer: a line for each rejected call would be the next
-//! overload. A call's own span is told of it instead, if it has declared the fields.
+//! One event for each transition, each retry (at level `DEBUG`) and each change of settings. An
+//! outage is one `WARN` when the circuit opens and one when it closes. What is between is `INFO`.
+//! Rejections are [sampled](super::sampler). A call's own span is told of it too, if it has
+//! declared the fields.
 
 use std::time::Duration;
 
 use tokio::{runtime::Handle, task::JoinHandle};
 
-use crate::{Changed, Outcome, Rejected};
+#[cfg(not(feature = "tracing"))]
+use crate::Rejected;
+use crate::{Changed, Outcome};
 
 #[cfg(feature = "tracing")]
-use std::sync::atomic::{AtomicU64, Ordering};
+pub(crate) use super::sampler::{Sampler, TARGET, rejected};
 
-/// When the last rejection was told of, and how many were not since.
-#[derive(Debug, Default)]
-pub(crate) struct Sampler {
-    #[cfg(feature = "tracing")]
-    next: AtomicU64,
-    #[cfg(feature = "tracing")]
-    untold: AtomicU64,
+/// A change of a circuit's state. Fields that are `None` are left out.
+#[derive(Debug)]
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(dead_code, reason = "only `tracing` is told")
+)]
+pub(crate) struct Transition<'a> {
+    pub(crate) layer: &'static str,
+    pub(crate) name: Option<&'static str>,
+    pub(crate) key: Option<&'a str>,
+    pub(crate) from: &'static str,
+    pub(crate) to: &'static str,
+    pub(crate) reason: &'static str,
+    /// The contents of the window, or how the probes ended.
+    pub(crate) calls: u64,
+    pub(crate) failures: u64,
+    pub(crate) slow: u64,
+    pub(crate) dropped: u64,
+    /// The setting that was reached.
+    pub(crate) threshold: Option<&'a str>,
+    /// The time until probes are let through.
+    pub(crate) open_for: Option<Duration>,
+    /// The time for which calls were rejected, and their number.
+    pub(crate) outage: Option<Duration>,
+    pub(crate) rejected: Option<u64>,
 }
 
-/// Tells of a rejection, unless one was told of within the last second.
+/// Tells that calls are rejected from now on, and why.
 #[cfg(feature = "tracing")]
-pub(crate) fn rejected(sampler: &Sampler, rejected: &Rejected) {
-    use crate::ambient::clock::since_start;
-
-    if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
-        return;
-    }
-    let now = since_start();
-    // Relaxed, both: of two threads in the same second one wins the exchange.
-    let next = sampler.next.load(Ordering::Relaxed);
-    let second = now.saturating_add(1_000_000_000);
-    let wins = || {
-        sampler
-            .next
-            .compare_exchange(next, second, Ordering::Relaxed, Ordering::Relaxed)
-    };
-    if now < next || wins().is_err() {
-        sampler.untold.fetch_add(1, Ordering::Relaxed);
-        return;
-    }
-    let untold = sampler.untold.swap(0, Ordering::Relaxed);
-    tracing::info!(
+pub(crate) fn circuit_opened(event: &Transition<'_>) {
+    let Transition {
+        layer,
+        name,
+        key,
+        from,
+        to,
+        reason,
+        calls,
+        failures,
+        slow,
+        dropped,
+        threshold,
+        ..
+    } = *event;
+    let open_for = event.open_for.map(tracing::field::debug);
+    tracing::warn!(
         target: TARGET,
-        layer = rejected.layer,
-        name = rejected.name,
-        dimension = rejected.dimension,
-        kind = rejected.kind.as_str(),
-        untold,
-        "rejected"
+        layer, name, key, from, to, reason, calls, failures, slow, dropped, threshold, open_for,
+        "circuit opened"
     );
 }
 
@@ -70,14 +83,77 @@ pub(crate) fn advice(advice: &crate::observe::Advice) {
     );
 }
 
-/// Tells of a change of state.
+/// Tells that calls are admitted again, for how long they were not, and how many were rejected.
 #[cfg(feature = "tracing")]
-pub(crate) fn transition(
-    (layer, name): (&'static str, Option<&'static str>),
-    (from, to): (&'static str, &'static str),
-    reason: &'static str,
-) {
-    tracing::warn!(target: TARGET, layer, name, from, to, reason, "transition");
+pub(crate) fn circuit_closed(event: &Transition<'_>) {
+    let Transition {
+        layer,
+        name,
+        key,
+        from,
+        to,
+        reason,
+        rejected,
+        ..
+    } = *event;
+    let outage = event.outage.map(tracing::field::debug);
+    tracing::warn!(
+        target: TARGET, layer, name, key, from, to, reason, outage, rejected, "circuit closed"
+    );
+}
+
+/// Tells that probes are let through.
+#[cfg(feature = "tracing")]
+pub(crate) fn circuit_probes(event: &Transition<'_>) {
+    let Transition {
+        layer,
+        name,
+        key,
+        from,
+        to,
+        reason,
+        ..
+    } = *event;
+    tracing::info!(target: TARGET, layer, name, key, from, to, reason, "circuit probes");
+}
+
+/// Tells how the probes ended that have not closed it.
+#[cfg(feature = "tracing")]
+pub(crate) fn circuit_stays_open(event: &Transition<'_>) {
+    let Transition {
+        layer,
+        name,
+        key,
+        from,
+        to,
+        reason,
+        calls,
+        failures,
+        slow,
+        threshold,
+        ..
+    } = *event;
+    let open_for = event.open_for.map(tracing::field::debug);
+    tracing::info!(
+        target: TARGET,
+        layer, name, key, from, to, reason, calls, failures, slow, threshold, open_for,
+        "circuit stays open"
+    );
+}
+
+/// Tells of a state that was set by hand, and changes nothing for callers.
+#[cfg(feature = "tracing")]
+pub(crate) fn circuit_set(event: &Transition<'_>) {
+    let Transition {
+        layer,
+        name,
+        key,
+        from,
+        to,
+        reason,
+        ..
+    } = *event;
+    tracing::info!(target: TARGET, layer, name, key, from, to, reason, "circuit set");
 }
 
 /// Tells of a retry that is about to be waited for.
@@ -183,8 +259,10 @@ fn record(field: &'static str, value: impl tracing::Value) {
     tracing::Span::current().record(field, value);
 }
 
-#[cfg(feature = "tracing")]
-const TARGET: &str = "tower_keep";
+/// Nothing to remember.
+#[cfg(not(feature = "tracing"))]
+#[derive(Debug, Default)]
+pub(crate) struct Sampler;
 
 #[cfg(not(feature = "tracing"))]
 #[inline(always)]
@@ -203,12 +281,19 @@ pub(crate) fn retry(
 }
 
 #[cfg(not(feature = "tracing"))]
-pub(crate) fn transition(
-    _: (&'static str, Option<&'static str>),
-    _: (&'static str, &'static str),
-    _: &'static str,
-) {
-}
+pub(crate) fn circuit_opened(_: &Transition<'_>) {}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn circuit_closed(_: &Transition<'_>) {}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn circuit_probes(_: &Transition<'_>) {}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn circuit_stays_open(_: &Transition<'_>) {}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn circuit_set(_: &Transition<'_>) {}
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn updated(_: (&'static str, Option<&'static str>), _: &Changed) {}

@@ -203,14 +203,24 @@ pub(super) fn changed(before: (Rate, u32), after: (Rate, u32)) -> Changed {
 /// A limit as the registry sees it, with its rate and burst if these are one for all.
 #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
 pub(super) fn observe<U: Into<u64>>(
-    tally: &Tally,
+    (tally, settings): (&Tally, &Settings),
     quota: Option<(Rate, U)>,
     state: State,
 ) -> Instance {
-    let config = quota.map_or_else(Vec::new, |(rate, burst)| {
+    let mut config = Vec::with_capacity(5);
+    if let Some((rate, burst)) = quota {
         let per_second = rate.count() as f64 / rate.per().as_secs_f64();
-        vec![("rate", per_second), ("burst", burst.into() as f64)]
-    });
+        config.extend([("rate", per_second), ("burst", burst.into() as f64)]);
+    }
+    let seconds = |nanos: u64| nanos as f64 / 1e9;
+    if let Some(wait) = settings.max_wait {
+        let waiting = settings.max_waiting.unwrap_or(MAX_WAITING);
+        config.push(("max_wait", seconds(wait)));
+        config.push(("max_waiting", waiting as f64));
+    }
+    if settings.max_penalty > 0 {
+        config.push(("honor_retry_after", seconds(settings.max_penalty)));
+    }
     Instance::new(tally, config, state)
 }
 

@@ -144,7 +144,11 @@ where
         let (max_keys, shared) = checked.map_err(|error| error.of("rate_limit", name))?;
         let tally = tally(settings.name);
         let shared = LimitGate::new(shared, clock, settings, tally.keyless());
-        let all = Arc::new(AllKeys(tally.clone(), fleet.clone()));
+        let all = Arc::new(AllKeys {
+            tally: tally.clone(),
+            settings,
+            fleet: fleet.clone(),
+        });
         register(&all);
         let factory = LimitFactory {
             limit: key.limit,

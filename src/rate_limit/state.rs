@@ -204,7 +204,8 @@ impl Observed for State {
             evictions: None,
             fleet: self.fleet().map(|fleet| fleet.counts()),
         };
-        bucket::observe(&self.tally, Some((limit.rate(), limit.burst())), state)
+        let quota = Some((limit.rate(), limit.burst()));
+        bucket::observe((&self.tally, &self.settings), quota, state)
     }
 }
 

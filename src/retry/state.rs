@@ -367,21 +367,23 @@ impl Observed for State {
         let mut totals = Totals::default();
         (totals.admitted, totals.success) = (admitted, success);
         (totals.ignored, totals.failure) = (now.rejected, admitted - success - now.rejected);
+        let mut settings = vec![
+            ("attempts", f64::from(config.attempts)),
+            ("backoff_base", config.backoff.base().as_secs_f64()),
+            ("backoff_max", config.backoff.max().as_secs_f64()),
+            ("max_retry_after", config.max_retry_after.as_secs_f64()),
+        ];
+        settings.extend(self.purses.settings());
+        let state = observe::State::Retry {
+            calls,
+            attempts: self.counts.causes(),
+            budget: now.budget.map(u64::from),
+        };
+        let backoffs = self.backoffs.as_ref().map(Durations::read);
         Instance {
-            layer: self.layer(),
-            name: self.fixed.name.unwrap_or_default(),
             totals,
-            config: vec![("attempts", f64::from(config.attempts))],
-            histograms: self
-                .backoffs
-                .as_ref()
-                .map(Durations::read)
-                .unwrap_or_default(),
-            state: observe::State::Retry {
-                calls,
-                attempts: self.counts.causes(),
-                budget: now.budget.map(u64::from),
-            },
+            histograms: backoffs.unwrap_or_default(),
+            ..Instance::of((self.layer(), self.fixed.name), settings, state)
         }
     }
 }

@@ -3,11 +3,12 @@
 mod build;
 mod typed;
 
-use std::{marker::PhantomData, time::Duration};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use super::{
     AnyHost, Client, ClientGates, ClientStack,
     defaults::{ATTEMPT, TOTAL, circuit_breaker_config},
+    hosts::ShownHosts,
     parts::{
         Beside, CallsPart, FallbackPart, LimitPart, NoFallback, Own, Part, Places, RatePart,
         Untried,
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     Name,
     circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer},
-    keyed::ByHost,
+    keyed::{ByHost, Host},
     protocol::http,
     rate_limit::Rate,
     retry::{RetryBuilder, RetryLayer},
@@ -58,6 +59,7 @@ struct Settings {
     rate: RatePart,
     calls: CallsPart,
     attempt: Part<TimeoutBuilder>,
+    hosts: ShownHosts,
     /// If true, [`AnyHost`] is `W`.
     one_peer: bool,
     /// If true, a load balancer is above.
@@ -109,6 +111,7 @@ impl<P, W> ClientBuilder<P, W> {
                 rate: RatePart::default(),
                 calls: CallsPart::default(),
                 attempt: Part::new(TimeoutLayer::builder(ATTEMPT)),
+                hosts: ShownHosts::default(),
                 one_peer,
                 is_balanced: false,
             },
@@ -124,6 +127,30 @@ impl<P, W, T> ClientBuilder<P, W, T> {
     /// [`Registry`](crate::observe::Registry): without a name they have no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.settings.name = Some(name.into().as_str());
+        self
+    }
+
+    /// Shows hosts in events of circuits, in snapshots and as [labels](Self::label_keys). A closure
+    /// makes the text of one: `ToString::to_string` for the whole host. Default: they are redacted,
+    /// as a hash, because a host may be one that a user has named.
+    ///
+    /// ```
+    /// use tower_keep::stack;
+    ///
+    /// let stack = stack::client().http().name("search").show_keys(ToString::to_string).build()?;
+    /// # Ok::<_, tower_keep::ConfigError>(())
+    /// ```
+    ///
+    /// A bulkhead that was given whole with keys of its own is not changed by it.
+    pub fn show_keys(mut self, show: impl Fn(&Host) -> String + Send + Sync + 'static) -> Self {
+        self.settings.hosts.show = Some(Arc::new(show));
+        self
+    }
+
+    /// Makes each host a label `key` of the gauges in metrics, if hosts are few: up to so many,
+    /// from 1 to 256. Those that come later share the label `other`. Default: none.
+    pub fn label_keys(mut self, max: usize) -> Self {
+        self.settings.hosts.labels = Some(max);
         self
     }
 

@@ -4,6 +4,7 @@ use std::hash::Hash;
 
 use super::updating::Updating;
 use crate::{
+    Rejected,
     budget::BudgetsHandle,
     bulkhead::{self, BulkheadHandle, KeyedBulkheadHandle},
     circuit_breaker::{self, KeyedCircuitBreakerHandle},
@@ -147,6 +148,20 @@ impl<L: Readable, B: Readable> ClientHandle<L, B> {
             attempt_timeout: self.attempt_timeout.snapshot(),
             fallback: self.fallback.as_ref().map(FallbackHandle::snapshot),
         }
+    }
+}
+
+impl<L> ClientHandle<L, KeyedBulkheadHandle<Host>> {
+    /// Returns the host whose circuit, throttle or bulkhead rejected a call, of which the
+    /// [`Rejected`] itself has no text. `None` of another layer's rejection, of what hosts share,
+    /// and of a host that has been evicted since.
+    #[must_use]
+    pub fn key_of(&self, rejected: &Rejected) -> Option<Host> {
+        let throttle = || self.throttle.as_ref()?.key_of(rejected);
+        let circuit = self.circuit_breaker.key_of(rejected);
+        circuit
+            .or_else(throttle)
+            .or_else(|| self.bulkhead.key_of(rejected))
     }
 }
 

@@ -73,6 +73,7 @@ mod entry;
 mod functions;
 mod gates;
 mod handle;
+mod hosts;
 mod parts;
 mod resend;
 mod server;

@@ -17,6 +17,7 @@ use crate::{
         InTable, LimitGate, PerKey, PerKeyGate, Rate, RateLimitBuilder, RateLimitLayer, TableGate,
         WithTotal, one_second_of,
     },
+    stack::hosts::ShownHosts,
 };
 
 /// A builder's state: this part is made of the stack's own settings.
@@ -78,6 +79,8 @@ pub struct CallsPart {
     reclaim_after: Option<Duration>,
     /// If true, there is no limit, whatever was set before.
     left_out: bool,
+    /// The way in which the hosts of a client are shown, which have one each.
+    hosts: ShownHosts,
 }
 
 /// A rate, unless a builder stands in its place.
@@ -148,6 +151,11 @@ impl CallsPart {
         }
     }
 
+    /// With hosts that are shown so.
+    pub(super) fn of_hosts(self, hosts: ShownHosts) -> Self {
+        Self { hosts, ..self }
+    }
+
     /// Unless a limit was set, takes a quarter of what a rate lets come within a timeout.
     pub(super) fn or_quarter_of(self, known: Option<(Rate, Duration)>) -> Self {
         self.or_share_of(known, (4, 0))
@@ -190,13 +198,13 @@ impl CallsPart {
     /// Returns the builder of a client's bulkhead. Without a limit it only counts, until one is
     /// set.
     fn builder_or_any(self, name: Option<&'static str>) -> Result<BulkheadBuilder, ConfigError> {
-        if self.left_out {
-            return Ok(BulkheadLayer::builder(usize::MAX).enabled(false));
-        }
-        if self.set.or(self.otherwise).is_none() {
-            return Ok(BulkheadLayer::builder(usize::MAX));
-        }
-        self.builder_of_calls(name)
+        let labels = self.hosts.labels;
+        let builder = match self.set.or(self.otherwise) {
+            _ if self.left_out => BulkheadLayer::builder(usize::MAX).enabled(false),
+            None => BulkheadLayer::builder(usize::MAX),
+            Some(_) => self.builder_of_calls(name)?,
+        };
+        Ok(builder.labelled(labels))
     }
 
     /// Returns whether a limit can be changed: there is one, or could be.

@@ -118,6 +118,21 @@ impl<K, P> ThrottleBuilder<K, P> {
         self
     }
 
+    /// Makes each key a label `key` of the gauges in metrics, if [a key](Self::keyed_by) is set and
+    /// keys are few: up to so many, from 1 to 256. Those that come later share the label `other`.
+    /// Default: none.
+    pub fn label_keys(mut self, max: usize) -> Self {
+        self.values.keys.label_keys = Some(max);
+        self
+    }
+
+    /// Labels for so many keys, unless that was set already.
+    #[cfg(feature = "http")]
+    pub(crate) fn labelled(mut self, max: Option<usize>) -> Self {
+        self.values.keys.label_keys = self.values.keys.label_keys.or(max);
+        self
+    }
+
     /// What becomes of requests without a key. Default [`Missing::Share`]: they share the throttle
     /// of the keys that overflow.
     pub fn missing(mut self, missing: Missing) -> Self {
@@ -162,6 +177,15 @@ impl<K, P> ThrottleBuilder<K, P> {
 
     fn error(&self, error: ConfigError) -> ConfigError {
         error.of("throttle", self.values.name)
+    }
+}
+
+impl<F: HasKey, P> ThrottleBuilder<ByKey<F>, P> {
+    /// Shows keys in snapshots and as [labels](Self::label_keys), as the text that a closure
+    /// `Fn(&K) -> String` makes of one. Default: they are redacted, as a hash.
+    pub fn show_keys(mut self, show: impl Fn(&F::Key) -> String + Send + Sync + 'static) -> Self {
+        self.key.texts.show(show);
+        self
     }
 }
 
@@ -227,13 +251,16 @@ where
             self.values.keys.overflow.unwrap_or_default(),
             self.values.keys.missing.unwrap_or_default(),
         );
+        let labels = self.values.keys.label_keys();
+        let labels = labels.map_err(|error| self.error(error))?;
         let parts = KeyedParts::new(
             max_keys,
             (shared, tally),
             factory,
             otherwise,
             self.values.enabled,
-        );
+        )
+        .texts(self.key.texts.labelled(labels));
         let keyed = Keyed::new(self.key.key, parts);
         register(keyed.parts());
         Ok((keyed, self.protocol))

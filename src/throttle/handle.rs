@@ -98,6 +98,16 @@ impl Observed for State {
     fn observe(&self) -> Instance {
         let probability = self.throttle.probability(self.clock.now());
         let state = observe::State::Throttle { probability };
-        Instance::new(&self.tally, Vec::new(), state)
+        Instance::new(&self.tally, params(&self.config()), state)
     }
+}
+
+/// All that lets a throttle reject.
+pub(super) fn params(config: &ThrottleConfig) -> Vec<(&'static str, f64)> {
+    vec![
+        ("multiplier", config.multiplier),
+        ("window", config.window.as_secs_f64()),
+        ("min_calls", f64::from(config.min_calls)),
+        ("max_rejection", config.max_rejection),
+    ]
 }

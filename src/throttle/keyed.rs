@@ -8,9 +8,9 @@ use crate::{
     config::Editions,
     gate::{Keyable, KeyedHandle, KeyedParts},
     keyed::partitions::Factory,
-    observe::{self, GateTally, Instance, Observed, Tally},
+    observe::{self, GateTally, Instance, KeyState, Observed, Tally},
     sync::stripe_count,
-    throttle::{ThrottleGate, ThrottleHandle},
+    throttle::{ThrottleGate, ThrottleHandle, handle::params},
 };
 
 /// What throttles are made of.
@@ -104,6 +104,10 @@ where
         let shared = self.shared.probability();
         let probability = own.into_iter().fold(shared, f64::max);
         let state = observe::State::Throttle { probability };
-        Instance::new(&self.tally, Vec::new(), state)
+        let config = params(&self.factory.configs.settings());
+        Instance::new(&self.tally, config, state).with_keys(self.shown_keys(|gate| {
+            let probability = gate.probability();
+            (KeyState::Throttle { probability }, &gate.state.tally)
+        }))
     }
 }

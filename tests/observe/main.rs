@@ -2,6 +2,8 @@
 #![cfg(feature = "http")]
 
 #[cfg(feature = "metrics")]
+mod keys;
+#[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(feature = "serde")]
 mod snapshots;

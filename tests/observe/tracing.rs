@@ -15,6 +15,7 @@ use std::{
 use tokio::time::advance;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_keep::{
+    Rejected,
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
     hedge::HedgeLayer,
@@ -60,6 +61,11 @@ impl Told {
         own.filter(|event| event["message"] == message).collect()
     }
 
+    /// The fields of all events, which are then forgotten.
+    fn all(&self) -> Vec<Fields> {
+        std::mem::take(&mut *self.events.lock().unwrap())
+    }
+
     /// What the span had recorded last, of attempt and outcome.
     fn span(&self) -> (String, String) {
         let recorded = std::mem::take(&mut *self.recorded.lock().unwrap());
@@ -76,7 +82,8 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for Told {
         if event.metadata().target() == "tower_keep" {
             let mut fields = Values::default();
             event.record(&mut fields);
-            let fields = fields.0.into_iter().collect();
+            let level = ("level", event.metadata().level().to_string());
+            let fields = fields.0.into_iter().chain([level]).collect();
             self.events.lock().unwrap().push(fields);
         }
     }
@@ -168,15 +175,28 @@ async fn each_transition_is_one_event() {
     for call in [1, 1, 1] {
         service.clone().oneshot(call).await.unwrap();
     }
-    let events = told.events("transition");
+    let mut events = told.all();
+    events.retain(|event| event.contains_key("from"));
     let seen: Vec<_> = events
         .iter()
-        .map(|event| (&*event["from"], &*event["to"], &*event["reason"]))
+        .map(|event| ["level", "message", "from", "to", "reason"].map(|field| &*event[field]))
         .collect();
     let expected = [
-        ("closed", "open", "failure_rate"),
-        ("open", "half_open", "open_elapsed"),
-        ("half_open", "closed", "probes_succeeded"),
+        ["WARN", "circuit opened", "closed", "open", "failure_rate"],
+        [
+            "INFO",
+            "circuit probes",
+            "open",
+            "half_open",
+            "open_elapsed",
+        ],
+        [
+            "WARN",
+            "circuit closed",
+            "half_open",
+            "closed",
+            "probes_succeeded",
+        ],
     ];
     assert_eq!(seen, expected);
     for event in events {
@@ -187,6 +207,137 @@ async fn each_transition_is_one_event() {
     }
 }
 
+/// A circuit for each tenant, of which the first call of a name fails.
+fn tenants(
+    show: bool,
+) -> tower_keep::circuit_breaker::KeyedCircuitBreakerLayer<
+    impl tower_keep::gate::FindKey<(&'static str, u32), &'static str>
+    + tower_keep::keyed::HasKey<Key = &'static str>
+    + Clone,
+    Plain,
+> {
+    let builder = CircuitBreakerLayer::builder()
+        .protocol(Plain::new())
+        .min_calls(2)
+        .open_for(Duration::from_secs(1))
+        .jitter(false)
+        .probes(1)
+        .name("tenants")
+        .keyed_by(|(tenant, _): &(&'static str, u32)| Some(*tenant));
+    match show {
+        true => builder.show_keys(ToString::to_string).build().unwrap(),
+        false => builder.build().unwrap(),
+    }
+}
+
+/// One `WARN` when it begins and one when it ends, however long it is.
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_two_warnings() {
+    let (told, _guard) = Told::listen();
+    let service = tenants(true).layer(service_fn(|(_, call)| upstream(call)));
+    let mut rejected = 0;
+    for _ in 0..600 {
+        for _ in 0..2 {
+            let result = service.clone().oneshot(("acme", 0)).await;
+            rejected += u64::from(Rejected::find(&*result.unwrap_err()).is_some());
+        }
+        advance(Duration::from_millis(100)).await;
+    }
+    advance(Duration::from_secs(1)).await;
+    service.clone().oneshot(("acme", 1)).await.unwrap();
+    let events = told.all();
+    let warnings: Vec<_> = events
+        .iter()
+        .filter(|event| event["level"] == "WARN")
+        .collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    let of = |event: &Fields, fields: [&str; 6]| fields.map(|field| event[field].clone());
+    let opened = [
+        "key",
+        "reason",
+        "calls",
+        "failures",
+        "threshold",
+        "open_for",
+    ];
+    let threshold = "failure_rate 0.5 of at least 2 calls";
+    let expected = ["acme", "failure_rate", "2", "2", threshold, "1s"];
+    assert_eq!(of(warnings[0], opened), expected);
+    let closed = ["message", "key", "from", "to", "outage", "rejected"];
+    let (outage, rejected) = ("61s", rejected.to_string());
+    let expected = [
+        "circuit closed",
+        "acme",
+        "half_open",
+        "closed",
+        outage,
+        &rejected,
+    ];
+    assert_eq!(of(warnings[1], closed), expected);
+    let probes = events
+        .iter()
+        .filter(|event| event["message"] == "circuit probes");
+    let probes: Vec<_> = probes.map(|event| &*event["level"]).collect();
+    assert!(
+        probes.len() > 50 && probes.iter().all(|level| *level == "INFO"),
+        "{probes:?}"
+    );
+}
+
+/// The text of a key is in the events of transitions alone, and there only if it is shown.
+#[tokio::test(start_paused = true)]
+async fn a_key_is_redacted_unless_it_is_shown() {
+    for (show, expected) in [(true, "acme-secret"), (false, "#")] {
+        let (told, _guard) = Told::listen();
+        let service = tenants(show).layer(service_fn(|(_, call)| upstream(call)));
+        let mut rejections = Vec::new();
+        for _ in 0..4 {
+            let error = service
+                .clone()
+                .oneshot(("acme-secret", 0))
+                .await
+                .unwrap_err();
+            rejections
+                .extend(Rejected::find(&*error).map(|rejected| format!("{rejected:?} {rejected}")));
+        }
+        assert_eq!(rejections.len(), 2);
+        let events = told.all();
+        let (transitions, others): (Vec<_>, Vec<_>) =
+            events.iter().partition(|event| event.contains_key("from"));
+        assert!(
+            transitions[0]["key"].starts_with(expected),
+            "{transitions:?}"
+        );
+        assert_eq!(format!("{transitions:?}").contains("acme-secret"), show);
+        assert!(!others.is_empty() && !format!("{others:?}{rejections:?}").contains("acme-secret"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_handle_tells_whose_rejection_it_is() {
+    let layer = tenants(false);
+    let service = layer.layer(service_fn(|(_, call)| upstream(call)));
+    let mut rejected = None;
+    for tenant in ["good", "acme"] {
+        for _ in 0..3 {
+            let result = service
+                .clone()
+                .oneshot((tenant, u32::from(tenant == "good")))
+                .await;
+            rejected = result
+                .err()
+                .and_then(|error| Rejected::find(&*error).cloned());
+        }
+    }
+    let rejected = rejected.unwrap();
+    assert_eq!(layer.handle().key_of(&rejected), Some("acme"));
+    // Nor does another layer of the same name know of it, nor this one of a shared circuit's.
+    assert_eq!(tenants(false).handle().key_of(&rejected), None);
+    layer.handle().shared().force_open();
+    let own = Rejected::new(rejected.kind, rejected.layer);
+    assert_eq!(layer.handle().key_of(&own), None);
+}
+
 /// Panics at each transition that it is told of.
 struct Panics;
 
@@ -194,7 +345,7 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for Panics {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Values::default();
         event.record(&mut fields);
-        let is_transition = fields.0.contains(&("message", "transition".into()));
+        let is_transition = fields.0.iter().any(|(field, _)| *field == "from");
         assert!(!is_transition, "on purpose");
     }
 }
@@ -345,16 +496,60 @@ async fn rejections_are_sampled() {
     let first = told.events("rejected");
     assert_eq!(first.len(), 1);
     assert_eq!(
-        (&*first[0]["kind"], &*first[0]["untold"]),
+        (&*first[0]["kind"], &*first[0]["suppressed"]),
         ("rate_limited", "0")
     );
-    advance(Duration::from_secs(2)).await;
+    // The rest is told when they have ended, though nobody calls.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let ended = told.events("rejections ended");
+    assert_eq!(ended.len(), 1, "{ended:?}");
+    assert_eq!(
+        (&*ended[0]["suppressed"], &*ended[0]["rejected"]),
+        ("999", "1000")
+    );
     for _ in 0..10 {
         let _ = service.clone().oneshot(1).await;
     }
     let second = told.events("rejected");
     assert_eq!(second.len(), 1);
-    assert_eq!(second[0]["untold"], "999");
+    assert_eq!(second[0]["suppressed"], "0");
+}
+
+/// Each is told once: by an event of its own, with the next one, or when they have ended.
+#[tokio::test(start_paused = true)]
+async fn a_long_run_of_rejections_is_told_in_full() {
+    let (told, _guard) = Told::listen();
+    let limit = RateLimitLayer::builder(Rate::per_day(1))
+        .burst(1)
+        .name("run");
+    let service = limit.build().unwrap().layer(service_fn(upstream));
+    service.clone().oneshot(1).await.unwrap();
+    for _ in 0..100 {
+        assert!(service.clone().oneshot(1).await.is_err());
+        tokio::time::sleep(Duration::from_millis(70)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let events = told.all();
+    let number = |event: &Fields, field: &str| event[field].parse::<u64>().unwrap();
+    let of = |message: &str| -> Vec<_> {
+        events
+            .iter()
+            .filter(|event| event["message"] == message)
+            .collect()
+    };
+    let (own, ended) = (of("rejected"), of("rejections ended"));
+    assert!((6..=8).contains(&own.len()), "{own:?}");
+    assert_eq!((ended.len(), number(ended[0], "rejected")), (1, 100));
+    let suppressed: u64 = own
+        .iter()
+        .chain(&ended)
+        .map(|event| number(event, "suppressed"))
+        .sum();
+    assert_eq!(suppressed + own.len() as u64, 100);
+    assert!(
+        ended[0]["lasted"].starts_with('7') || ended[0]["lasted"].starts_with('6'),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,6 +109,16 @@ impl Budget {
         }
     }
 
+    /// The settings that bound it, by their names in metrics.
+    #[cfg(feature = "layers")]
+    pub(crate) fn settings(&self) -> Vec<(&'static str, f64)> {
+        match self {
+            Self::Funded(budget) => budget.settings().to_vec(),
+            Self::Windowed(budget) => budget.settings().to_vec(),
+            Self::Throttle(throttle) => throttle.settings().to_vec(),
+        }
+    }
+
     /// How many retries in a row it would pay for now.
     #[inline]
     #[must_use]

@@ -51,6 +51,16 @@ impl RetryThrottle {
         }
     }
 
+    /// Returns how much it holds, and what a success adds.
+    #[cfg(feature = "layers")]
+    pub(crate) fn settings(&self) -> [(&'static str, f64); 2] {
+        let tokens = |millis: u32| f64::from(millis) / f64::from(MILLIS);
+        [
+            ("budget_tokens", tokens(self.capacity)),
+            ("budget_ratio", tokens(self.per_success)),
+        ]
+    }
+
     /// Pays in for one success.
     #[inline]
     pub fn deposit(&self) {

@@ -86,6 +86,16 @@ impl WindowedBudget {
         }
     }
 
+    /// Returns the tokens that it holds without any call, and those that a call adds.
+    #[cfg(feature = "layers")]
+    #[expect(clippy::cast_precision_loss, reason = "a number for people to read")]
+    pub(crate) fn settings(&self) -> [(&'static str, f64); 2] {
+        [
+            ("budget_reserve", self.reserve as f64 / f64::from(MILLIS)),
+            ("budget_ratio", f64::from(self.per_call) / f64::from(MILLIS)),
+        ]
+    }
+
     /// Pays in for one call.
     pub fn deposit(&self, now: u64) {
         let pay = u64::from(self.per_call);

@@ -114,7 +114,10 @@ impl<F: HasKey<Key: Send + Sync>, G: Keyable> Gate for Keyed<F, G> {
     fn renew(&self, pass: &mut Self::Pass, now: &Now) -> Result<(), Box<Rejected>> {
         if let Some((place, held)) = &mut pass.0 {
             let renewed = self.of(place).renew(held, now);
-            return renewed.inspect_err(|_| pass.0 = None);
+            return renewed.map_err(|rejected| {
+                let place = pass.0.take().and_then(|(place, _)| place);
+                of_key(rejected, place.as_deref())
+            });
         }
         Ok(())
     }
@@ -198,7 +201,9 @@ where
         match self.of(place).poll_ticket(ticket, own, cx, now) {
             TicketPoll::Granted(pass) => TicketPoll::Granted(KeyedPass(Some((place.take(), pass)))),
             TicketPoll::Queued => TicketPoll::Queued,
-            TicketPoll::Rejected(rejected) => TicketPoll::Rejected(rejected),
+            TicketPoll::Rejected(rejected) => {
+                TicketPoll::Rejected(of_key(rejected, place.as_deref()))
+            }
         }
     }
 
@@ -270,7 +275,9 @@ impl<F: HasKey<Key: Send + Sync>, G: Keyable> Keyed<F, G> {
         match gate.admit(inquiry, now) {
             Admission::Granted(pass) => Admission::Granted(KeyedPass(Some((place, pass)))),
             Admission::Queued(ticket) => Admission::Queued(KeyedTicket(place, ticket)),
-            Admission::Rejected(rejected) => Admission::Rejected(rejected),
+            Admission::Rejected(rejected) => {
+                Admission::Rejected(of_key(rejected, place.as_deref()))
+            }
         }
     }
 
@@ -281,6 +288,14 @@ impl<F: HasKey<Key: Send + Sync>, G: Keyable> Keyed<F, G> {
             Admission::Rejected(_) => {}
         }
     }
+}
+
+/// A rejection by the gate of a key, of which the handle knows.
+fn of_key<K, G>(mut rejected: Box<Rejected>, place: Option<&Partition<K, G>>) -> Box<Rejected> {
+    if let Some(partition) = place {
+        rejected.set_key(partition.hash());
+    }
+    rejected
 }
 
 impl<F, G, Res> Read<Res> for Keyed<F, G>

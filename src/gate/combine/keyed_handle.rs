@@ -3,6 +3,7 @@
 use std::{borrow::Borrow, fmt, hash::Hash, sync::Arc};
 
 use crate::{
+    Rejected,
     gate::combine::keyed_parts::{Keyable, KeyedParts},
     observe::Totals,
 };
@@ -40,6 +41,37 @@ impl<K: Hash + Eq + Clone, G: Keyable> KeyedHandle<K, G> {
         }
         let partition = self.parts.find_or_make(key)?;
         Some(partition.gate().control())
+    }
+
+    /// Returns the key whose own circuit, bulkhead, throttle or limit rejected a call. `None` of
+    /// what all keys share, of another layer's rejection, and of a key that has been evicted since.
+    /// Costs a look-up and a copy of the key.
+    ///
+    /// The rejection has no text of the key, since it goes to callers and into logs.
+    ///
+    /// ```
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_keep::{Rejected, circuit_breaker::CircuitBreakerLayer, protocol::Plain};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+    /// let breaker = CircuitBreakerLayer::builder()
+    ///     .protocol(Plain::new())
+    ///     .keyed_by(|tenant: &&'static str| Some(*tenant))
+    ///     .build()?;
+    /// let handle = breaker.handle();
+    /// handle.make(&"acme").unwrap().force_open();
+    /// let answer = service_fn(async |_: &'static str| Ok::<_, std::fmt::Error>(()));
+    /// let error = breaker.layer(answer).oneshot("acme").await.unwrap_err();
+    /// let rejected = Rejected::find(&*error).unwrap();
+    /// assert_eq!(handle.key_of(rejected), Some("acme"));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn key_of(&self, rejected: &Rejected) -> Option<K> {
+        let tally = &self.parts.tally;
+        let is_own = (rejected.layer, rejected.name) == (tally.layer, tally.name);
+        let hash = rejected.key().filter(|_| is_own)?;
+        self.parts.partitions.key_of(hash)
     }
 
     /// Returns the handle of what all keys share that have none of their own.

@@ -15,10 +15,10 @@ use crate::{
     config::{Edition, Editions},
     gate::{Controlled, Gate},
     keyed::{
-        Missing,
+        KeyTexts, Missing,
         partitions::{Evict, Factory, Partition, Partitions},
     },
-    observe::{Tally, trace},
+    observe::{GateTally, KeyInstance, KeyState, OTHER_KEYS, SHOWN_KEYS, Tally, Worst, trace},
 };
 
 /// What a keyed gate and its handles share.
@@ -32,6 +32,8 @@ pub(crate) struct KeyedParts<K, G: Keyable> {
     pub(super) overflow: Overflow,
     pub(super) missing: Missing,
     pub(super) enabled: bool,
+    /// The way in which keys are shown.
+    pub(crate) texts: KeyTexts<K>,
     /// If true, callers are told of the limits.
     pub(super) advertises: bool,
     /// Whether no request has a key, so that readiness can be told before there is one.
@@ -80,6 +82,7 @@ where
             overflow,
             missing,
             enabled,
+            texts: KeyTexts::redacted(),
             advertises: false,
             all_share: false,
             shared_is_used: AtomicBool::new(false),
@@ -89,6 +92,12 @@ where
     /// Says whether callers are told of the limits.
     pub(crate) fn advertises(mut self, advertises: bool) -> Self {
         self.advertises = advertises;
+        self
+    }
+
+    /// Says how keys are shown.
+    pub(crate) fn texts(mut self, texts: KeyTexts<K>) -> Self {
+        self.texts = texts;
         self
     }
 
@@ -126,6 +135,32 @@ where
         trace::updated((self.tally.layer, self.tally.name), &changed);
         self.partitions.each(|_, gate| drop(take(gate, edition)));
         Ok(changed)
+    }
+
+    /// The keys that are worst off, or those with labels in metrics, and whether they have such.
+    /// With labels, what keys share is among them once it is used.
+    pub(crate) fn shown_keys(
+        &self,
+        of: impl Fn(&G) -> (KeyState, &GateTally),
+    ) -> (Vec<KeyInstance>, bool) {
+        let has_labels = self.texts.has_labels();
+        let mut worst = Worst::of(SHOWN_KEYS);
+        self.partitions.each(|key, gate| {
+            let (state, tally) = of(gate);
+            if has_labels {
+                let text = self.texts.text(key);
+                let label = self.texts.label(&text);
+                worst.offer_labelled(label, state, || (text.to_string(), tally.totals()));
+            } else {
+                worst.offer(state, || (self.texts.text(key).to_string(), tally.totals()));
+            }
+        });
+        if has_labels && self.uses_shared() {
+            let (state, tally) = of(&self.shared);
+            let shared = || (OTHER_KEYS.to_owned(), tally.totals());
+            worst.offer_labelled(OTHER_KEYS, state, shared);
+        }
+        (worst.into_keys(), has_labels)
     }
 
     /// The key's partition, made if it has none and there is a place.

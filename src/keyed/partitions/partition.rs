@@ -30,6 +30,11 @@ impl<K, G> Partition<K, G> {
         &self.key
     }
 
+    /// The hash of its key, by the map's own hashing.
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
     /// The gate of a partition that was found.
     #[inline]
     pub(crate) fn gate(&self) -> &G {

@@ -48,10 +48,11 @@ pub(in crate::rate_limit) struct FleetOfKeys<K> {
 
 /// The limits of all keys, as the registry sees them.
 #[derive(Debug)]
-pub(in crate::rate_limit) struct AllKeys(
-    pub(in crate::rate_limit) Arc<Tally>,
-    pub(in crate::rate_limit) Option<Arc<Fleet>>,
-);
+pub(in crate::rate_limit) struct AllKeys {
+    pub(in crate::rate_limit) tally: Arc<Tally>,
+    pub(in crate::rate_limit) settings: Settings,
+    pub(in crate::rate_limit) fleet: Option<Arc<Fleet>>,
+}
 
 /// Makes the limit of a key.
 pub(in crate::rate_limit) type MakeLimit<K> =
@@ -92,7 +93,7 @@ impl<K> Factory<K, LimitGate> for LimitFactory<K> {
             limit,
             self.clock,
             settings,
-            self.all.0.key(),
+            self.all.tally.key(),
         ))
     }
 }
@@ -120,11 +121,11 @@ impl<K> LimitFactory<K> {
 
 impl Observed for AllKeys {
     fn layer(&self) -> &'static str {
-        self.0.layer
+        self.tally.layer
     }
 
     fn name(&self) -> Option<&'static str> {
-        self.0.name
+        self.tally.name
     }
 
     fn observe(&self) -> Instance {
@@ -132,9 +133,9 @@ impl Observed for AllKeys {
             queued: None,
             keys: None,
             evictions: None,
-            fleet: self.1.as_ref().map(|fleet| fleet.counts()),
+            fleet: self.fleet.as_ref().map(|fleet| fleet.counts()),
         };
-        bucket::observe(&self.0, None::<(_, u32)>, state)
+        bucket::observe((&self.tally, &self.settings), None::<(_, u32)>, state)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     circuit_breaker::CircuitBreakerBuilder,
     drain::Drain,
     gate::{Chain, Gate, GateLayer},
-    keyed::{ByKey, HasKey, Host},
+    keyed::{HasKey, Host},
     stack::{
         ClientStack,
         check::Times,
@@ -94,6 +94,7 @@ where
             rate,
             calls,
             attempt,
+            hosts,
             one_peer,
             is_balanced,
             ..
@@ -103,19 +104,23 @@ where
         let has_backpressure = breaker.builder.backpressure_or(is_balanced) && breaker.enabled;
         let breaker = named(breaker.builder, name, CircuitBreakerBuilder::name)
             .enabled(breaker.enabled)
-            .with_key(ByKey::new(host.clone()))
+            .labelled(hosts.labels)
+            .with_key(hosts.by(host.clone()))
             .all_share(one_peer)
             .gate()?;
         let throttle = throttle.map(|throttle| {
             let throttle = named(throttle, name, ThrottleBuilder::name);
-            throttle.with_key(ByKey::new(host.clone())).gate()
+            let throttle = throttle.labelled(hosts.labels);
+            throttle.with_key(hosts.by(host.clone())).gate()
         });
         let throttle = throttle.transpose()?;
         if !one_peer {
             fits_all_hosts(&parts.limit, name)?;
         }
         let limit = parts.limit.limit(rate, name)?;
-        let bulkhead = parts.bulkhead.places(calls, host.clone(), name)?;
+        let bulkhead = parts
+            .bulkhead
+            .places(calls.of_hosts(hosts), host.clone(), name)?;
         let bulkhead = parts.trial.beside(bulkhead);
         let layered = WithDeadline::new(protocol.clone());
         let resent = parts.resend.layer(Resending {

@@ -74,9 +74,10 @@ where
         host: W,
         name: Option<&'static str>,
     ) -> Result<Self::Gate, ConfigError> {
+        let host = own.hosts.by(host);
         let builder = own.builder_or_any(name)?;
         let builder = named(builder, name, BulkheadBuilder::name);
-        builder.with_key(LimitByKey::new(host)).gate()
+        builder.with_key(LimitByKey::from(host)).gate()
     }
 }
 
@@ -93,8 +94,10 @@ where
         host: W,
         name: Option<&'static str>,
     ) -> Result<Self::Gate, ConfigError> {
-        let builder = own.given(self, name)?;
-        builder.with_key(LimitByKey::new(host)).gate()
+        let builder = own.given(self, name)?.labelled(own.hosts.labels);
+        builder
+            .with_key(LimitByKey::from(own.hosts.by(host)))
+            .gate()
     }
 }
 

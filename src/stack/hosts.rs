@@ -1,0 +1,32 @@
+//! How the hosts of a client's stack are shown.
+
+use std::{fmt, sync::Arc};
+
+use crate::keyed::{ByKey, HasKey, Host};
+
+/// The way in which a client's hosts are shown.
+#[derive(Clone, Default)]
+pub(super) struct ShownHosts {
+    pub(super) show: Option<Arc<dyn Fn(&Host) -> String + Send + Sync>>,
+    pub(super) labels: Option<usize>,
+}
+
+impl ShownHosts {
+    /// Hosts are found by `W`, and shown so.
+    pub(super) fn by<W: HasKey<Key = Host>>(&self, host: W) -> ByKey<W> {
+        let mut by = ByKey::new(host);
+        if let Some(show) = self.show.clone() {
+            by.texts.show(move |host| show(host));
+        }
+        by
+    }
+}
+
+impl fmt::Debug for ShownHosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShownHosts")
+            .field("are_shown", &self.show.is_some())
+            .field("labels", &self.labels)
+            .finish()
+    }
+}
