@@ -299,5 +299,34 @@ fn published(criterion: &mut Criterion) {
 #[cfg(not(feature = "metrics"))]
 fn published(_: &mut Criterion) {}
 
-criterion_group!(benches, admitted, rejected, published);
+/// What a look at a page costs before it is written: four patterns, after a call each.
+fn snapshots(criterion: &mut Criterion) {
+    use tower_keep::observe::Registry;
+
+    let registry = Registry::new();
+    let layers: Vec<_> = (0..250)
+        .map(|number| {
+            let name: &str = format!("instance {number}").leak();
+            registry.with(|| {
+                let breaker = CircuitBreakerLayer::builder().protocol(Plain::new());
+                let breaker = breaker.name(name).build().unwrap();
+                let bulkhead = BulkheadLayer::builder(10).name(name).build().unwrap();
+                let limit = RateLimitLayer::builder(Rate::per_second(1000)).name(name);
+                let limit = limit.build().unwrap();
+                let timeout = TimeoutLayer::builder(Duration::from_secs(1)).name(name);
+                let timeout = timeout.build().unwrap();
+                let layers = (timeout, breaker, limit, bulkhead);
+                call(&mut ServiceBuilder::new().layer(layers.clone()).service(Echo));
+                layers
+            })
+        })
+        .collect();
+    assert_eq!(registry.snapshot().len(), 1000);
+    criterion.bench_function("a snapshot of 1000 instances", |bencher| {
+        bencher.iter(|| registry.snapshot());
+    });
+    drop(layers);
+}
+
+criterion_group!(benches, admitted, rejected, snapshots, published);
 criterion_main!(benches);

@@ -27,6 +27,8 @@ pub(crate) type HttpClient = BoxCloneService<Request, hyper::Response<Incoming>,
 pub(crate) fn keep(options: &Options) -> Result<(HttpClient, ClientHandle), ConfigError> {
     let stack = stack::client()
         .http()
+        .name("protected client")
+        .show_keys(ToString::to_string)
         .total_timeout(options.deadline)
         .attempt_timeout(options.timeout)
         .rate(Rate::per_second(options.rate))

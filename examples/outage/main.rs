@@ -19,6 +19,7 @@ mod clock;
 mod drawing;
 mod measure;
 mod options;
+mod page;
 mod picture;
 mod progress;
 mod report;
@@ -70,6 +71,9 @@ async fn run(
     keep: clients::HttpClient,
     handles: ClientHandle,
 ) -> io::Result<Drill> {
+    if let Some(address) = options.page {
+        page::serve(address).await?;
+    }
     let script = Script::new(options.seconds);
     let arrivals = arrivals::arrivals(options.load, script.end(), options.seed);
     let clock = Clock::start();

@@ -1,6 +1,6 @@
 //! What can be set, and how it is written.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
@@ -18,6 +18,8 @@ pub(crate) struct Options {
     pub(crate) service_time: Duration,
     pub(crate) backlog: usize,
     pub(crate) protect_server: bool,
+    /// Where the page is served, if it is to be.
+    pub(crate) page: Option<SocketAddr>,
     /// Something that steers the outcome was set by hand.
     pub(crate) steered: bool,
 }
@@ -44,6 +46,7 @@ impl Default for Options {
             service_time: Duration::from_millis(25),
             backlog: 2000,
             protect_server: false,
+            page: None,
             steered: false,
         }
     }
@@ -69,6 +72,11 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Asked, St
         };
         match name.as_str() {
             "--help" | "-h" => return Ok(Asked::Help(help())),
+            "--page" => {
+                let address = inline.as_deref().unwrap_or(PAGE);
+                let fix = |_| format!("`--page` is {address:?}: use an address such as {PAGE}");
+                options.page = Some(address.parse().map_err(fix)?);
+            }
             "--protect-server" if inline.is_none() => {
                 options.protect_server = true;
                 options.steered = true;
@@ -104,7 +112,7 @@ fn help() -> String {
             (setting.show)(&defaults)
         );
     }
-    text + "  --protect-server  put a rate limit and a bulkhead on the servers as well\n  --help            shows this\n"
+    text + "  --protect-server  put a rate limit and a bulkhead on the servers as well\n  --page[=ADDRESS]  serve a live page of the protected client (feature `page`) [127.0.0.1:9400]\n  --help            shows this\n"
 }
 
 fn default_svg() -> PathBuf {
@@ -161,6 +169,7 @@ fn working_time(place: &mut Duration, value: &str) -> Result<(), String> {
     }
 }
 
+const PAGE: &str = "127.0.0.1:9400";
 const COUNT: &str = "use a whole number, of no unusual size";
 const SECONDS: &str = "use 14 to 55 seconds: shorter phases would show nothing";
 const LOAD: &str = "use 1 to 2000 requests a second";

@@ -76,6 +76,7 @@ impl Seen {
             threshold: change.threshold.clone(),
             open_for: change.open_for.map(|time| time.as_secs_f64()),
             ago: ago(change.moment),
+            moment: change.moment,
         });
         recent.collect()
     }
@@ -217,6 +218,7 @@ impl Observed for AllCircuits {
         drop(seen);
         let config = shown.as_ref().map(|circuit| circuit.config());
         let config = config.unwrap_or_else(|| self.configs.settings());
+        transitions.reserve(MAX_KNOWN);
         for (from, to, cause) in known(&config) {
             let is_this = |seen: &(_, _, _, u64)| (seen.0, seen.1, seen.2) == (from, to, cause);
             if !transitions.iter().any(is_this) {
@@ -298,3 +300,6 @@ fn known(config: &BreakerConfig) -> impl Iterator<Item = (BreakerState, BreakerS
     let known = known.into_iter().filter(|(can, ..)| *can);
     known.map(|(_, from, to, cause)| (from, to, cause))
 }
+
+/// As many as are known from the start.
+const MAX_KNOWN: usize = 9;

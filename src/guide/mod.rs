@@ -104,6 +104,10 @@ pub mod what_if {}
 #[doc = include_str!("../../docs/dashboard.svg")]
 pub mod tuning {}
 
+#[cfg(feature = "page")]
+#[doc = include_str!("page.md")]
+pub mod page {}
+
 #[doc = include_str!("opentelemetry.md")]
 pub mod opentelemetry {}
 

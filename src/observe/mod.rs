@@ -102,11 +102,12 @@
 //! stands for besides (`suppressed`), and one that tells the rest when they have ended for a
 //! second. A key is redacted as above.
 //!
-//! The span that a call runs in is told of it if it has declared the fields: `tower_keep.attempt` is
-//! the number of the last attempt that a retry has sent, and `tower_keep.outcome` is how the call
-//! ended (`success`, `failure`, `overload`, `rejected`, `timeout`), as the outermost layer sees it
-//! that learns of it. `http.request.resend_count` is OpenTelemetry's name for how often a call was
-//! sent again; it is left empty if it was not. Nothing is recorded of calls that were dropped.
+//! The span that a call runs in is told of it if it has declared the fields: `tower_keep.attempt`
+//! is the number of the last attempt that a retry has sent, and `tower_keep.outcome` is how the
+//! call ended (`success`, `failure`, `overload`, `rejected`, `timeout`), as the outermost layer
+//! sees it that learns of it. `http.request.resend_count` is OpenTelemetry's name for how often a
+//! call was sent again, and is left empty if it was not. Nothing is recorded of calls that were
+//! dropped.
 //! Without a subscriber this costs a load.
 //!
 //! ```
@@ -132,6 +133,9 @@ mod health;
 mod increases;
 mod keys;
 mod names;
+mod origin;
+#[cfg(feature = "page")]
+mod page;
 #[cfg(feature = "metrics")]
 mod publish;
 #[cfg(feature = "metrics")]
@@ -159,6 +163,10 @@ pub use keys::{KeyInstance, KeyState};
 pub(crate) use keys::{OTHER_KEYS, SHOWN_KEYS, Worst, used};
 pub(crate) use names::{BULKHEAD_WAIT, CALL_DURATION, LIMIT_WAIT, RETRY_BACKOFF};
 pub use names::{METRICS, Metric, MetricKind};
+#[cfg(feature = "watch")]
+pub(crate) use origin::by_file;
+#[cfg(feature = "page")]
+pub use page::{Page, PageBody, PageRegistry, page};
 pub use registry::Registry;
 pub(crate) use registry::register;
 pub(crate) use state::Observed;

@@ -88,6 +88,15 @@ impl Registry {
         living.map(|(_, observed)| observed.observe()).collect()
     }
 
+    /// Each instance with its number, which no other had before.
+    #[cfg(feature = "page")]
+    pub(super) fn numbered(&self) -> Vec<(u64, Instance)> {
+        let living = self.living().into_iter();
+        living
+            .map(|(id, observed)| (id, observed.observe()))
+            .collect()
+    }
+
     /// Returns what is not well of the layers that it knows. Costs a few loads for each layer, and
     /// of keyed circuits for each key. Calls are not held up.
     #[must_use]

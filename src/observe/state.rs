@@ -250,6 +250,13 @@ pub struct RecentTransition {
     pub open_for: Option<f64>,
     /// The seconds since then.
     pub ago: f64,
+    /// The moment, in nanoseconds of the process's clock.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    #[cfg_attr(
+        not(feature = "page"),
+        expect(dead_code, reason = "only the page tells")
+    )]
+    pub(crate) moment: u64,
 }
 
 /// What the registry asks of a layer.

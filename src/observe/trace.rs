@@ -11,7 +11,7 @@ use tokio::{runtime::Handle, task::JoinHandle};
 
 #[cfg(not(feature = "tracing"))]
 use crate::Rejected;
-use crate::{Changed, Outcome};
+use crate::{Changed, Outcome, observe::origin};
 
 #[cfg(feature = "tracing")]
 pub(crate) use super::sampler::{Sampler, TARGET, rejected};
@@ -194,9 +194,10 @@ pub(crate) fn faults_ended(
     tracing::warn!(target: TARGET, layer, name, reason, because, injected, "faults ended");
 }
 
-/// Tells of a change of settings.
-#[cfg(feature = "tracing")]
+/// Tells of a change of settings, and remembers whose it was.
 pub(crate) fn updated((layer, name): (&'static str, Option<&'static str>), changed: &Changed) {
+    origin::note((layer, name), changed);
+    #[cfg(feature = "tracing")]
     if !changed.is_empty() {
         tracing::info!(target: TARGET, layer, name, settings = %changed, "updated");
     }
@@ -294,9 +295,6 @@ pub(crate) fn circuit_stays_open(_: &Transition<'_>) {}
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn circuit_set(_: &Transition<'_>) {}
-
-#[cfg(not(feature = "tracing"))]
-pub(crate) fn updated(_: (&'static str, Option<&'static str>), _: &Changed) {}
 
 #[cfg(all(feature = "fault", not(feature = "tracing")))]
 pub(crate) fn faults_started(

@@ -213,7 +213,8 @@ pub(super) fn observe<U: Into<u64>>(
         config.extend([("rate", per_second), ("burst", burst.into() as f64)]);
     }
     let seconds = |nanos: u64| nanos as f64 / 1e9;
-    if let Some(wait) = settings.max_wait {
+    // No time to wait is no wait.
+    if let Some(wait) = settings.max_wait.filter(|wait| *wait > 0) {
         let waiting = settings.max_waiting.unwrap_or(MAX_WAITING);
         config.push(("max_wait", seconds(wait)));
         config.push(("max_waiting", waiting as f64));

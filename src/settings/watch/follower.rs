@@ -24,7 +24,7 @@ use super::{
     settling::{APART, Next, Settling},
     status::Status,
 };
-use crate::{Changed, ambient::clock::nanos};
+use crate::{Changed, ambient::clock::nanos, observe::by_file};
 
 /// Applies a text that was taken, to each thing that it has settings of.
 pub(super) type Apply = Box<dyn FnMut(&str) -> Vec<Applied> + Send>;
@@ -155,8 +155,8 @@ impl Follower {
                 failed("it is empty, as one that is just being written: write its settings".into())
             }
             Some(Reading::Text { text, .. }) => {
-                let apply = &mut self.apply;
-                caught(|| apply(text)).unwrap_or_else(failed)
+                let (apply, file) = (&mut self.apply, self.status.file());
+                caught(|| by_file(file, || apply(text))).unwrap_or_else(failed)
             }
             Some(Reading::Failed(error)) => failed(io::Error::other(error.clone()).into()),
             None => return,

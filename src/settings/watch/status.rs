@@ -113,6 +113,11 @@ impl Status {
         }
     }
 
+    /// The name of the file.
+    pub(super) fn file(&self) -> Option<&'static str> {
+        self.tally.name
+    }
+
     pub(super) fn now(&self) -> u64 {
         self.clock.now()
     }

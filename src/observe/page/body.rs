@@ -1,0 +1,113 @@
+//! The body of an answer: a text, or events without end.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use serde_json::Value;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::{hub::Listener, model::difference};
+
+/// The body of a [`Page`](super::Page)'s answers.
+pub struct PageBody(Kind);
+
+enum Kind {
+    Text(Bytes),
+    Events(Box<Events>),
+}
+
+/// One listener's events: first all, then each second what has changed since it was last told.
+struct Events {
+    listener: Listener,
+    ticks: Interval,
+    told: Option<Arc<Value>>,
+}
+
+impl PageBody {
+    pub(super) fn text(text: impl Into<Bytes>) -> Self {
+        Self(Kind::Text(text.into()))
+    }
+
+    pub(super) fn events(listener: Listener) -> Self {
+        let mut ticks = interval(Duration::from_secs(1));
+        // A connection that was slow is told once, and not of each second.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self(Kind::Events(Box::new(Events {
+            listener,
+            ticks,
+            told: None,
+        })))
+    }
+}
+
+impl Events {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if self.listener.hub().has_ended() {
+                return Poll::Ready(None);
+            }
+            ready!(self.ticks.poll_tick(cx));
+            if self.listener.hub().has_ended() {
+                return Poll::Ready(None);
+            }
+            let Some(model) = self.listener.hub().tick() else {
+                continue;
+            };
+            let event = match &self.told {
+                None => Some(format!("retry: 2000\nevent: full\ndata: {model}\n\n")),
+                Some(told) => {
+                    difference(told, &model).map(|patch| format!("event: diff\ndata: {patch}\n\n"))
+                }
+            };
+            self.told = Some(model);
+            if let Some(event) = event {
+                return Poll::Ready(Some(event.into()));
+            }
+        }
+    }
+}
+
+impl Body for PageBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let data = match &mut self.0 {
+            Kind::Text(text) if text.is_empty() => None,
+            Kind::Text(text) => Some(std::mem::take(text)),
+            Kind::Events(events) => ready!(events.poll(cx)),
+        };
+        Poll::Ready(data.map(|data| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.0, Kind::Text(text) if text.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Kind::Events(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl fmt::Debug for PageBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Kind::Text(_) => "PageBody::Text",
+            Kind::Events(_) => "PageBody::Events",
+        })
+    }
+}
