@@ -1,4 +1,4 @@
-//! What becomes of a builder with keys.
+//! The end of a builder with keys.
 
 use std::{hash::Hash, sync::Arc};
 

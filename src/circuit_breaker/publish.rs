@@ -1,4 +1,4 @@
-//! What a circuit does after a transition, and what it tells of itself.
+//! A circuit after a transition, and what it tells of itself.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ impl State {
         }
     }
 
-    /// How long ago the circuit left closed, if it is open or half-open.
+    /// Returns how long ago the circuit left closed, if it is open or half-open.
     pub(super) fn open_for(&self) -> Option<Duration> {
         let is_open = rejects(self.breaker.state());
         // The log may be a step behind the circuit.

@@ -151,7 +151,7 @@ impl<K> fmt::Debug for KeyTexts<K> {
     }
 }
 
-/// Of a key that is shown.
+/// The length of a key that is shown.
 const MAX_BYTES: usize = 128;
 /// Labels of a process.
 const MAX_KEPT: usize = 4096;

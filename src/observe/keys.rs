@@ -15,7 +15,7 @@ pub struct KeyInstance {
     pub key: String,
     /// Its state.
     pub state: KeyState,
-    /// What it has counted since it came.
+    /// The counts since it came.
     pub totals: Totals,
     /// Its label in metrics, if it has one.
     #[cfg_attr(feature = "serde", serde(skip))]
@@ -37,14 +37,14 @@ pub enum KeyState {
         state: BreakerState,
         /// The seconds since it left closed, or `None` while it is.
         open_for: Option<f64>,
-        /// What its window holds.
+        /// The contents of its window.
         window: Counts,
     },
     /// The bulkhead of a key.
     Bulkhead {
         /// Calls that run now.
         in_flight: u64,
-        /// How many may.
+        /// The number of calls that may.
         limit: u64,
         /// Calls that wait.
         queued: u64,
@@ -158,7 +158,7 @@ impl Worst {
 /// The label of keys that have none of their own, and the text of what they share.
 pub(crate) const OTHER_KEYS: &str = "other";
 
-/// So many keys are shown of a layer, unless they have labels.
+/// The number of keys that are shown of a layer, unless they have labels.
 pub(crate) const SHOWN_KEYS: usize = 10;
 
 #[cfg(test)]

@@ -99,7 +99,7 @@
 //! reason, what the window held, the threshold, and how long until probes are let through. It is
 //! another, `circuit closed`, when it ends: how long it was, and how many calls were rejected.
 //! Probes are `INFO`. Of rejections there is at most one event a second and layer, with how many it
-//! stands for besides (`suppressed`), and one that tells the rest when they have ended for a
+//! stands for besides (`suppressed`). One more tells the rest when they have ended for a
 //! second. A key is redacted as above.
 //!
 //! The span that a call runs in is told of it if it has declared the fields: `tower_keep.attempt`

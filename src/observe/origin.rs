@@ -24,7 +24,7 @@ pub(crate) struct Origin {
     pub(crate) by_file: bool,
     /// When, in nanoseconds of the process's clock.
     pub(crate) moment: u64,
-    /// What was changed.
+    /// The settings that were changed.
     pub(crate) what: String,
 }
 

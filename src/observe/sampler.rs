@@ -1,8 +1,8 @@
 //! A sample of the rejections for `tracing`: at most one event a second and layer, and one that
 //! tells the rest when they end. A line for each rejected call would be the next overload.
 //!
-//! The rest is told by a task, which is there only while rejections come that no event tells of:
-//! it looks once a second, and ends after a second without any. Outside of tokio's runtime there
+//! The rest is told by a task, which is there only while rejections come that no event tells of.
+//! It looks once a second, and ends after a second without any. Outside of tokio's runtime there
 //! is none, and the rest is told with the next rejection.
 
 use std::{
@@ -120,6 +120,6 @@ impl Drop for Unwatched<'_> {
     }
 }
 
-/// Of all events.
+/// The target of all events.
 pub(crate) const TARGET: &str = "tower_keep";
 const SECOND: Duration = Duration::from_secs(1);

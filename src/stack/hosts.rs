@@ -1,4 +1,4 @@
-//! How the hosts of a client's stack are shown.
+//! The way in which the hosts of a client's stack are shown.
 
 use std::{fmt, sync::Arc};
 

@@ -52,7 +52,7 @@ pub(super) fn refusal(status: StatusCode, words: &'static str) -> Response<PageB
     finished(answer, "text/plain; charset=utf-8", words)
 }
 
-/// What a `HEAD` gets of the answer to a `GET`.
+/// The answer to a `GET` as a `HEAD` gets it.
 pub(super) fn head(answer: Response<PageBody>) -> Response<PageBody> {
     answer.map(|_| PageBody::text(""))
 }

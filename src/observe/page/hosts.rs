@@ -1,6 +1,6 @@
 //! The names by which a page may be asked for.
 //!
-//! A page on loopback, or in a private network, is safe from strangers' sites only by its name: a
+//! A page on loopback, or in a private network, is safe from strangers' sites only by its name. A
 //! site whose name is made to resolve to that address is the same origin to a browser, and reads
 //! all of it. An address as the host cannot be such a name.
 

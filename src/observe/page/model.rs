@@ -1,4 +1,4 @@
-//! What the page shows, as JSON: instances by their numbers, so that a difference is small.
+//! The page as JSON: instances by their numbers, so that a difference is small.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json, to_value};
@@ -110,8 +110,8 @@ fn without_nulls(value: &mut Value) {
     }
 }
 
-/// What is to be merged into `old` to make it `new`: a JSON merge patch (RFC 7386). `None` if they
-/// are equal.
+/// Returns what is to be merged into `old` to make it `new`: a JSON merge patch (RFC 7386). `None`
+/// if they are equal.
 pub(super) fn difference(old: &Value, new: &Value) -> Option<Value> {
     let (Value::Object(before), Value::Object(after)) = (old, new) else {
         return (old != new).then(|| new.clone());

@@ -31,7 +31,7 @@ struct Other {
     snapshot: Uri,
     /// If true, it is being asked.
     is_asked: AtomicBool,
-    /// What it said last.
+    /// Its last answer.
     said: Mutex<Value>,
 }
 
