@@ -190,7 +190,7 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
 
     /// The key with this hash, if it has a partition.
     pub(crate) fn key_of(&self, hash: u64) -> Option<K> {
-        let map = self.map.pin();
+        let map = self.map.get()?.pin();
         map.get_key_value(&Hashed(hash))
             .map(|(entry, ())| entry.0.key.clone())
     }
