@@ -313,6 +313,7 @@ impl Clone for Rejected {
             retry_after: self.retry_after,
             dimension: self.dimension,
             left: self.left.clone(),
+            key: self.key,
             cut_short: self.cut_short,
             lead: OnceLock::new(),
         }

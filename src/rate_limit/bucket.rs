@@ -203,7 +203,7 @@ pub(super) fn changed(before: (Rate, u32), after: (Rate, u32)) -> Changed {
 /// A limit as the registry sees it, with its rate and burst if these are one for all.
 #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
 pub(super) fn observe<U: Into<u64>>(
-    (tally, settings): (&Tally, &Settings),
+    (tally, settings): (&Tally, Option<&Settings>),
     quota: Option<(Rate, U)>,
     state: State,
 ) -> Instance {
@@ -212,6 +212,9 @@ pub(super) fn observe<U: Into<u64>>(
         let per_second = rate.count() as f64 / rate.per().as_secs_f64();
         config.extend([("rate", per_second), ("burst", burst.into() as f64)]);
     }
+    let Some(settings) = settings else {
+        return Instance::new(tally, config, state);
+    };
     let seconds = |nanos: u64| nanos as f64 / 1e9;
     // No time to wait is no wait.
     if let Some(wait) = settings.max_wait.filter(|wait| *wait > 0) {

@@ -205,7 +205,7 @@ impl Observed for State {
             fleet: self.fleet().map(|fleet| fleet.counts()),
         };
         let quota = Some((limit.rate(), limit.burst()));
-        bucket::observe((&self.tally, &self.settings), quota, state)
+        bucket::observe((&self.tally, Some(&self.settings)), quota, state)
     }
 }
 

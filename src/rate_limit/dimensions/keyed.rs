@@ -35,7 +35,7 @@ pub struct DimensionsFactory<K, const N: usize, C, U> {
 
 /// The quotas of all keys, as the registry sees them.
 #[derive(Debug)]
-pub(super) struct AllKeys(pub(super) Arc<Tally>);
+pub(super) struct AllKeys(pub(super) Arc<Tally>, pub(super) Settings);
 
 /// Makes the quotas of a key.
 pub(super) type MakeQuotas<K, const N: usize> =
@@ -97,7 +97,7 @@ impl Observed for AllKeys {
     }
 
     fn observe(&self) -> Instance {
-        bucket::observe(&self.0, None::<(_, u64)>, seen(None))
+        bucket::observe((&self.0, Some(&self.1)), None::<(_, u64)>, seen(None))
     }
 }
 

@@ -93,7 +93,7 @@ where
         let max_keys = max_keys.map_err(|error| error.of("rate_limit", settings.name))?;
         let (parts, tally) = values.parts()?;
         let state = Arc::new(parts.state(values.dimensions, tally.keyless())?);
-        let all = Arc::new(AllKeys(tally.clone()));
+        let all = Arc::new(AllKeys(tally.clone(), settings));
         register(&all);
         watch(&parts.tallies, None);
         let shared = DimensionsGate {

@@ -300,7 +300,8 @@ impl<const N: usize> Observed for State<N> {
 
     fn observe(&self) -> Instance {
         let queued = Some(self.queue.waiting() as u64);
-        bucket::observe(&self.tally, None::<(_, u64)>, seen(queued))
+        let settings = Some(&self.settings);
+        bucket::observe((&self.tally, settings), None::<(_, u64)>, seen(queued))
     }
 }
 
@@ -319,7 +320,7 @@ impl<const N: usize> Observed for Seen<N> {
             let own = state.own.limits.quotas()[self.place].own();
             (own.rate(), own.burst())
         });
-        bucket::observe(&self.tally, quota, seen(None))
+        bucket::observe((&self.tally, None), quota, seen(None))
     }
 }
 

@@ -261,6 +261,6 @@ impl Observed for Table {
             fleet: self.buckets.fleet().map(|fleet| fleet.counts()),
         };
         let quota = (self.buckets.rate(), self.buckets.burst());
-        bucket::observe((&self.tally, &self.settings), Some(quota), state)
+        bucket::observe((&self.tally, Some(&self.settings)), Some(quota), state)
     }
 }

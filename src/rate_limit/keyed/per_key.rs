@@ -135,7 +135,7 @@ impl Observed for AllKeys {
             evictions: None,
             fleet: self.fleet.as_ref().map(|fleet| fleet.counts()),
         };
-        bucket::observe((&self.tally, &self.settings), None::<(_, u32)>, state)
+        bucket::observe((&self.tally, Some(&self.settings)), None::<(_, u32)>, state)
     }
 }
 
