@@ -14,8 +14,17 @@ pub(super) fn model(registry: &Registry, title: Option<&str>) -> Value {
     let instances: Map<_, _> = instances
         .map(|(id, one)| (id.to_string(), instance(&one)))
         .collect();
+    let advice = registry.advice().into_iter().map(|advice| {
+        json!({
+            "layer": advice.layer,
+            "name": advice.name,
+            "setting": advice.setting,
+            "text": advice.to_string(),
+        })
+    });
     let mut model = json!({
         "version": 1,
+        "advice": advice.collect::<Vec<_>>(),
         "at": seconds(since_start()),
         "buckets": BUCKETS,
         "instances": instances,
