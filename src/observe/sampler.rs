@@ -16,7 +16,10 @@ use std::{
 use tokio::{runtime::Handle, time::sleep};
 use tracing::instrument::WithSubscriber;
 
-use crate::{Rejected, ambient::clock::since_start};
+use crate::{
+    Rejected,
+    ambient::clock::{nanos, since_start},
+};
 
 /// The rejections of a layer that were told.
 #[derive(Debug, Default)]
@@ -45,7 +48,7 @@ pub(crate) fn rejected(Sampler(sampled): &Sampler, rejected: &Rejected) {
     let now = since_start();
     sampled.run.fetch_add(1, Ordering::Relaxed);
     let next = sampled.next.load(Ordering::Relaxed);
-    let second = now.saturating_add(SECOND.as_nanos() as u64);
+    let second = now.saturating_add(nanos(SECOND));
     let wins = || {
         let order = (Ordering::Relaxed, Ordering::Relaxed);
         sampled

@@ -7,9 +7,12 @@ use crate::keyed::{ByKey, HasKey, Host};
 /// The way in which a client's hosts are shown.
 #[derive(Clone, Default)]
 pub(super) struct ShownHosts {
-    pub(super) show: Option<Arc<dyn Fn(&Host) -> String + Send + Sync>>,
+    pub(super) show: Option<Show>,
     pub(super) labels: Option<usize>,
 }
+
+/// Makes the text of a host.
+type Show = Arc<dyn Fn(&Host) -> String + Send + Sync>;
 
 impl ShownHosts {
     /// Hosts are found by `W`, and shown so.

@@ -37,7 +37,7 @@ impl Hosts {
     fn allows(&self, authority: &str) -> bool {
         let host = canonical(authority);
         let is_address = || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-        host == "localhost" || is_address() || self.0.iter().any(|known| *known == host)
+        host == "localhost" || is_address() || self.0.contains(&host)
     }
 }
 

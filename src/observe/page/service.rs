@@ -117,7 +117,7 @@ impl Page {
         self.with(|settings| {
             hosts
                 .iter()
-                .for_each(|host| settings.hosts.allow(host.as_ref()))
+                .for_each(|host| settings.hosts.allow(host.as_ref()));
         })
     }
 
