@@ -13,7 +13,9 @@
 #![allow(clippy::disallowed_methods, reason = "an example measures")]
 
 use std::{
+    convert::Infallible,
     env,
+    future::ready,
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -40,6 +42,12 @@ fn seconds() -> Result<u64, BoxError> {
     Ok(env::var("FLEET_SECONDS").map_or(Ok(10), |seconds| seconds.parse())?)
 }
 
+fn since_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
 /// Starts the server and the processes, and adds up what they have admitted.
 fn fleet() -> Result<(), BoxError> {
     let Ok(server) = Server::start() else {
@@ -48,7 +56,7 @@ fn fleet() -> Result<(), BoxError> {
         return Ok(());
     };
     // All count the same seconds.
-    let start = SystemTime::now().duration_since(UNIX_EPOCH)? + WARM_UP + Duration::from_secs(1);
+    let start = since_epoch() + WARM_UP + Duration::from_secs(1);
     let url = format!("redis://127.0.0.1:{}/", server.port);
     let processes = (0..PROCESSES).map(|_| {
         Command::new(env::current_exe()?)
@@ -84,16 +92,15 @@ async fn process(url: &str, start: Duration) -> Result<(), BoxError> {
     let limit = RateLimitLayer::builder(Rate::per_second(PER_SECOND.into()))
         .fleet(&store, "api")
         .build()?;
-    let service = limit.layer(service_fn(async |()| {
-        Ok::<_, BoxError>(SystemTime::now().duration_since(UNIX_EPOCH)?)
-    }));
+    let answer = |()| ready(Ok::<_, Infallible>(since_epoch()));
+    let service = limit.layer(service_fn(answer));
     let end = start + Duration::from_secs(seconds()?);
     let mut calls = tokio::task::JoinSet::new();
     let mut ticks = tokio::time::interval(Duration::from_millis(2));
     let mut admitted = 0_u32;
     let counts = |moment: Duration| u32::from(moment >= start && moment < end);
     let mut longest = Duration::ZERO;
-    while SystemTime::now().duration_since(UNIX_EPOCH)? < end {
+    while since_epoch() < end {
         ticks.tick().await;
         let (service, sent) = (service.clone(), Instant::now());
         calls.spawn(async move { (service.oneshot(()).await.ok(), sent.elapsed()) });
