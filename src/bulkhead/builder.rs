@@ -15,7 +15,7 @@ use crate::{
     },
     gate::{CriticalityOf, DeadlineOf},
     keyed::{HasKey, KeyFn, KeySettings, NotKeyed},
-    protocol::Plain,
+    protocol::{Advertise, Plain},
 };
 
 /// Settings of a [`BulkheadLayer`], in any order.
@@ -159,9 +159,10 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
 
     /// Tells callers the limit and how many places are left of it with every response, if the
     /// [`protocol`](Self::protocol) has means to: [`http::Server`](crate::protocol::http::Server)
-    /// has. A response counts its own call as ended. Default `false`.
-    pub fn advertise(mut self, advertise: bool) -> Self {
-        self.values.settings.advertise = advertise;
+    /// has. A response counts its own call as ended. Default `false`. [`Advertise::keys`] tells the
+    /// partitions of keys apart. A bulkhead has no unit but calls.
+    pub fn advertise(mut self, advertise: impl Into<Advertise>) -> Self {
+        self.values.settings.advertise = advertise.into();
         self
     }
 

@@ -153,7 +153,7 @@ impl<K> BulkheadFactory<K> {
         &self,
         shares: Edition<Shares>,
         fixed: Option<usize>,
-        tally: GateTally,
+        (tally, partition): (GateTally, Option<u64>),
     ) -> BulkheadGate {
         let limit = Limit {
             limit: fixed.unwrap_or(shares.settings.limit),
@@ -162,7 +162,11 @@ impl<K> BulkheadFactory<K> {
             edition: shares.number,
         };
         let (total, algorithm) = (self.total.clone(), self.adaptive.as_ref());
-        let gate = BulkheadGate::new(limit, (total, algorithm), self.settings, self.clock, tally);
+        let settings = Settings {
+            partition,
+            ..self.settings
+        };
+        let gate = BulkheadGate::new(limit, (total, algorithm), settings, self.clock, tally);
         if let Some(all_keys) = &self.all_keys {
             let state: Arc<dyn HoldsPlaces> = gate.state.clone();
             all_keys.add(Arc::downgrade(&state));
@@ -194,7 +198,8 @@ impl<K> Factory<K, BulkheadGate> for BulkheadFactory<K> {
         let (fixed, shares) = (self.limits.of(key), self.shares.latest());
         let Shares { limit, total, .. } = shares.settings;
         checked_share(fixed.unwrap_or(limit), total, self.tally.name)?;
-        Ok(self.bulkhead(shares, fixed, self.tally.key()))
+        let partition = self.settings.advertise.new_partition();
+        Ok(self.bulkhead(shares, fixed, (self.tally.key(), partition)))
     }
 
     fn made(&self, bulkhead: &BulkheadGate) {

@@ -109,14 +109,18 @@ where
             settings: settings.checked(name)?,
             tally: tally(name),
         };
-        let shared = factory.bulkhead(factory.shares.latest(), None, factory.tally.keyless());
+        let shared = factory.bulkhead(
+            factory.shares.latest(),
+            None,
+            (factory.tally.keyless(), None),
+        );
         let fallback = (
             keys.overflow.unwrap_or_default(),
             keys.missing.unwrap_or_default(),
         );
         let shared = (shared, factory.tally.clone());
         let parts = KeyedParts::new(max_keys, shared, factory, fallback, settings.enabled)
-            .advertises(settings.advertise)
+            .advertises(settings.advertise.is_on)
             .texts(key.texts.labelled(labels));
         let gate = Keyed::new(key.key, parts);
         // One that is off has no limit to show.

@@ -50,7 +50,7 @@ mod settings;
 mod state;
 mod update;
 
-pub use crate::{algorithm::Overflow, keyed::Missing};
+pub use crate::{algorithm::Overflow, keyed::Missing, protocol::Advertise};
 pub use aliases::{
     Bulkhead, BulkheadLayer, KeyedBulkheadHandle, KeyedBulkheadLayer, Permit, ResponseFuture,
 };

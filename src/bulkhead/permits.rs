@@ -43,6 +43,8 @@ pub(super) enum Queued {
 pub(super) struct Places<'a> {
     in_flight: &'a InFlight,
     name: Option<&'static str>,
+    /// The number of the key's partition.
+    partition: Option<u64>,
     leaving: usize,
 }
 
@@ -160,10 +162,15 @@ impl Permits {
 
     /// The places as callers are told of them. `leaving`: how many of those in use are about to be
     /// free.
-    pub(super) fn quoted(&self, name: Option<&'static str>, leaving: usize) -> Places<'_> {
+    pub(super) fn quoted(
+        &self,
+        (name, partition): (Option<&'static str>, Option<u64>),
+        leaving: usize,
+    ) -> Places<'_> {
         Places {
             in_flight: &self.in_flight,
             name,
+            partition,
             leaving,
         }
     }
@@ -192,7 +199,7 @@ impl Quoted for Places<'_> {
             burst: units(limit).into(),
             available: units(left).into(),
             reset: None,
-            partition: None,
+            partition: self.partition,
         });
     }
 

@@ -7,13 +7,16 @@ use crate::{
     algorithm::CoDel,
     ambient::clock::nanos,
     bulkhead::all_keys::AllKeys,
+    protocol::Advertise,
     queue::{Overdue, Total, WaitQueue},
 };
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
     pub(super) enabled: bool,
-    pub(super) advertise: bool,
+    pub(super) advertise: Advertise,
+    /// The number of the key's partition, if callers are told.
+    pub(super) partition: Option<u64>,
     /// `None` if calls do not wait.
     pub(super) max_wait: Option<Duration>,
     /// After how long a place may be taken back, or `None` if never.
@@ -40,7 +43,8 @@ impl Settings {
     pub(super) fn new() -> Self {
         Self {
             enabled: true,
-            advertise: false,
+            advertise: Advertise::default(),
+            partition: None,
             max_wait: None,
             reclaim_after: None,
             max_waiting: None,

@@ -337,7 +337,10 @@ impl<Req> Admit<Req> for BulkheadGate {
         visit: &mut impl FnMut(&dyn Quoted),
     ) {
         let Settings {
-            advertise, enabled, ..
+            advertise,
+            partition,
+            enabled,
+            ..
         } = self.state.settings;
         let leaving = match call {
             // When a place is free, no time tells.
@@ -345,12 +348,12 @@ impl<Req> Admit<Req> for BulkheadGate {
             LimitedCall::Unsent(_, Visit::ForQuotas) => 0,
             LimitedCall::Sent(place) => usize::from(place.0 != 0),
         };
-        if advertise && enabled {
+        if advertise.is_on && enabled {
             visit(
                 &self
                     .state
                     .permits
-                    .quoted(self.state.permits.tally.name, leaving),
+                    .quoted((self.state.permits.tally.name, partition), leaving),
             );
         }
     }

@@ -127,10 +127,14 @@ where
         }
         let attempt = this.attempt.as_mut().expect("polled after completion");
         let (failure, protocol) = (&mut this.failure, &this.protocol);
-        let ended = ready!(attempt.poll(cx, |request| {
-            *failure = None;
-            protocol.tell_remaining(request);
-        }));
+        let ended = ready!(attempt.poll(
+            cx,
+            |_, _, _| {},
+            |request| {
+                *failure = None;
+                protocol.tell_remaining(request);
+            }
+        ));
         Poll::Ready(match (ended, failure.take()) {
             (Ok(result), _) => result.map_err(Into::into),
             (Err(_), Some(failure)) => failure,

@@ -148,11 +148,15 @@ where
         let Some(spilled) = this.spilled.as_mut() else {
             return Poll::Pending;
         };
-        let result = ready!(spilled.attempt.poll(cx, |request| {
-            if let Some(deadline) = spilled.deadline {
-                this.protocol.tell_deadline(request, deadline);
+        let result = ready!(spilled.attempt.poll(
+            cx,
+            |_, _, _| {},
+            |request| {
+                if let Some(deadline) = spilled.deadline {
+                    this.protocol.tell_deadline(request, deadline);
+                }
             }
-        }));
+        ));
         let result = result.and_then(|result| result);
         this.spill.state.end(result.is_ok());
         let spilled = this.spilled.take();

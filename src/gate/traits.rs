@@ -256,6 +256,16 @@ pub trait Controlled {
 
     /// Returns the handle.
     fn control(&self) -> Self::Handle;
+
+    /// Returns whether it decides on calls, or is switched off.
+    fn is_on(&self) -> bool {
+        true
+    }
+
+    /// Returns the handle of what is there: one that is switched off may be none.
+    fn control_if_on(&self) -> Self::Handle {
+        self.control()
+    }
 }
 
 /// How a sent call ended.

@@ -48,16 +48,32 @@ impl HedgeHandle {
         self.state.update(config)
     }
 
+    /// Switches the hedge on or off. Off, no call is sent once more, not even one that has begun.
+    /// Hedges that are under way go on.
+    pub fn set_enabled(&self, enabled: bool) -> Changed {
+        self.state.set_enabled(enabled)
+    }
+
+    /// Returns whether the hedge is on: as it was built, or as it was
+    /// [switched](Self::set_enabled) since.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.state.is_enabled()
+    }
+
     /// Whether an update to these settings would be accepted.
     #[cfg(feature = "http")]
     pub(crate) fn check(&self, config: HedgeConfig) -> Result<(), ConfigError> {
         self.state.check(config).map(drop)
     }
 
-    /// How long a hedge waits at least, after a change to other settings.
+    /// How long a hedge waits at least, after a change to other settings, or to none.
     #[cfg(feature = "http")]
-    pub(crate) fn delay_after(&self, config: Option<HedgeConfig>) -> Option<std::time::Duration> {
-        let config = config.unwrap_or_else(|| self.config());
-        self.state.is_enabled().then_some(config.delay)
+    pub(crate) fn delay_after(
+        &self,
+        change: Option<Option<HedgeConfig>>,
+    ) -> Option<std::time::Duration> {
+        let now = || self.state.is_enabled().then(|| self.config());
+        change.unwrap_or_else(now).map(|config| config.delay)
     }
 }

@@ -267,7 +267,11 @@ where
             return;
         };
         let in_time = self.deadline.is_none_or(|deadline| at < deadline);
-        let token = in_time.then(|| state.withdraw(self.purse.own())).flatten();
+        // It may have been switched off since the call began.
+        let may_hedge = in_time && state.is_enabled();
+        let token = may_hedge
+            .then(|| state.withdraw(self.purse.own()))
+            .flatten();
         let (Some(token), Some(mut request)) = (token, self.protocol.replay(snapshot)) else {
             self.snapshot = None;
             return;
@@ -276,13 +280,17 @@ where
         let most = self.most.unwrap_or_else(|| state.config().max_hedges);
         let is_last = self.started >= most;
         let number = u32::try_from(self.started + 1).unwrap_or(u32::MAX);
-        self.protocol.number(&mut request, number);
+        let changing = self.protocol.changing(&mut request, number);
+        if changing.is_none() {
+            self.protocol.number(&mut request, number);
+        }
         let service = self.origin.service();
         self.timer = None;
         if is_last {
             self.snapshot = None;
         }
-        self.running.push(Resend::new(service, request, token));
+        let resend = Resend::new(service, request, token);
+        self.running.push(resend.after(changing, number));
     }
 
     /// Starts the next one once it is due, by its time.
@@ -329,10 +337,17 @@ where
             let mut is_new = false;
             let polled = match is_held {
                 true => Poll::Pending,
-                false => running.poll(cx, |request| {
-                    self.protocol.tell_remaining(request);
-                    is_new = true;
-                }),
+                false => running.poll(
+                    cx,
+                    |request, to, number| {
+                        self.protocol.change(request, to);
+                        self.protocol.number(request, number);
+                    },
+                    |request| {
+                        self.protocol.tell_remaining(request);
+                        is_new = true;
+                    },
+                ),
             };
             if is_new {
                 state.hedged();

@@ -1,7 +1,7 @@
 //! What the layer, its services, its calls and its handles share.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -44,7 +44,8 @@ pub struct Snapshot {
 
 #[derive(Debug)]
 pub(super) struct State {
-    enabled: bool,
+    /// Relaxed, as of `config`.
+    enabled: AtomicBool,
     name: Option<&'static str>,
     /// How long a call may take, where that is known.
     timeout: Option<Duration>,
@@ -105,7 +106,7 @@ impl State {
         let packed = config.pack(timeout);
         let packed = packed.map_err(|error| error.of("hedge", name))?;
         Ok(Self {
-            enabled,
+            enabled: AtomicBool::new(enabled),
             name,
             timeout,
             max_retry_after,
@@ -120,7 +121,7 @@ impl State {
     /// A call begins: whether it is to be kept for a hedge. While nothing would pay for one, it is
     /// not.
     pub(super) fn begin(&self, own: Option<&KeyBudget>) -> bool {
-        self.enabled && self.purses.pays(own)
+        self.is_enabled() && self.purses.pays(own)
     }
 
     /// A call is polled.
@@ -148,9 +149,15 @@ impl State {
         }
     }
 
-    #[cfg(feature = "http")]
     pub(super) fn is_enabled(&self) -> bool {
-        self.enabled
+        self.enabled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_enabled(&self, on: bool) -> Changed {
+        let was_on = self.enabled.swap(on, Ordering::Relaxed);
+        let changed = Changed::default().note("hedge", "enabled", (was_on, on));
+        trace::updated(("hedge", self.name), &changed);
+        changed
     }
 
     /// The settings in one word, if it can work.

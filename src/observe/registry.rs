@@ -157,6 +157,7 @@ impl Registry {
         instances.list.retain(|(.., one)| one.strong_count() > 0);
         let list = instances.list.iter();
         list.filter_map(|(id, _, one)| Some((*id, one.upgrade()?)))
+            .filter(|(_, one)| one.is_there())
             .collect()
     }
 

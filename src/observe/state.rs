@@ -268,6 +268,11 @@ pub(crate) trait Observed: Send + Sync {
     /// The layer as it is now. Runs no user code.
     fn observe(&self) -> Instance;
 
+    /// Returns whether there is anything to observe yet.
+    fn is_there(&self) -> bool {
+        true
+    }
+
     /// What is not well with it, if anything is.
     fn unwell(&self) -> Option<Unwell> {
         None

@@ -16,8 +16,10 @@
 //! fallback) does not build without ([`Choice`]); for the others [`Plain`] is the default. Other
 //! protocols implement [`Protocol`] and, to be retried, [`Replay`].
 
+mod advertise;
 #[cfg(feature = "http")]
 mod as_error;
+mod changing;
 mod choice;
 #[cfg(feature = "tonic-014")]
 pub mod grpc;
@@ -33,8 +35,10 @@ mod traits;
 #[cfg(feature = "http")]
 mod would_reject;
 
+pub use advertise::Advertise;
 #[cfg(feature = "http")]
 use as_error::as_error;
+pub use changing::Changing;
 pub use choice::{Choice, Chosen, Unset};
 #[cfg(feature = "http")]
 pub(crate) use guarded::guarded;

@@ -7,7 +7,7 @@ use crate::protocol::WouldReject;
 use crate::{
     Classify, Deadline, Outcome, Rejected, RejectedKind,
     call::CutShort,
-    protocol::{Hint, PrimaryError, Quota},
+    protocol::{Changing, Hint, PrimaryError, Quota},
 };
 
 /// How results are read and rejections travel.
@@ -182,6 +182,19 @@ pub trait Replay<Req> {
     #[inline]
     fn number(&self, request: &mut Self::Request, attempt: u32) {
         let _ = (request, attempt);
+    }
+
+    /// Begins to change a request that is made again, before it is sent, where that takes time: the
+    /// gates see it only after that. By default nothing is changed.
+    #[inline]
+    fn changing(&self, request: &mut Self::Request, attempt: u32) -> Option<Changing> {
+        let _ = (request, attempt);
+        None
+    }
+
+    /// Changes a request as [`changing`](Self::changing) has said in the end.
+    fn change(&self, request: &mut Self::Request, to: Box<dyn Any + Send>) {
+        let _ = (request, to);
     }
 
     /// Tells a request that is about to be sent what remains of its time. By default requests do

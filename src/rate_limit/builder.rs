@@ -12,8 +12,8 @@ use crate::{
     keyed::{KeyFn, KeySettings, Missing, NotKeyed},
     protocol::Plain,
     rate_limit::{
-        Advertise, Follow, Labelled, Outage, PerKey, RateLimitLayer, bucket::Settings,
-        fleet::FleetSettings, keyed::MakeLimit,
+        Advertise, Follow, Labelled, Outage, PerKey, RateLimitLayer, fleet::FleetSettings,
+        keyed::MakeLimit, settings::Settings,
     },
     store::Store,
 };

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+#[cfg(any(feature = "http", feature = "serde"))]
+use crate::rate_limit::Manners;
 use crate::{
     Changed, ConfigError,
     algorithm::Rate,
@@ -65,6 +67,46 @@ impl RateLimitHandle {
     /// What `build` would reject, and what this kind of limit cannot change: see its `update`.
     pub fn update(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
         self.state.update(rate, burst)
+    }
+
+    /// Switches the limit on or off. Off, it lets all calls through, counts none of them, and is
+    /// told to no caller. Calls that wait for it go at once. What was used before is paid off
+    /// meanwhile, as always: to start anew, [`reset`](Self::reset) it too.
+    ///
+    /// ```
+    /// use tower_keep::rate_limit::{Rate, RateLimitLayer};
+    ///
+    /// let handle = RateLimitLayer::builder(Rate::per_second(10)).build()?.handle();
+    /// let changed = handle.set_enabled(false);
+    /// assert_eq!(changed.to_string(), "rate_limit: `enabled` from true to false");
+    /// # Ok::<_, tower_keep::ConfigError>(())
+    /// ```
+    pub fn set_enabled(&self, enabled: bool) -> Changed {
+        self.state.set_enabled(enabled)
+    }
+
+    /// Returns whether the limit is on: as it was built, or as it was
+    /// [switched](Self::set_enabled) since.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.state.is_enabled()
+    }
+
+    /// What calls wait by now, and what is told of the limit and honored.
+    #[cfg(feature = "http")]
+    pub(crate) fn manners(&self) -> Manners {
+        self.state.switch.manners()
+    }
+
+    /// Switches it on or off, with another rate and other manners if these are given.
+    #[cfg(any(feature = "http", feature = "serde"))]
+    pub(crate) fn change(
+        &self,
+        quota: Option<(Rate, u32)>,
+        manners: Option<Manners>,
+        on: bool,
+    ) -> Result<Changed, ConfigError> {
+        self.state.change(quota, manners, on)
     }
 
     /// Forgets what was used, what is owed and until when the limit is closed, whatever its kind.

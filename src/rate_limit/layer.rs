@@ -15,10 +15,10 @@ use crate::{
         PerKeyRateLimitHandle, PerKeyRateLimitLayer, RateLimitBuilder, RateLimitHandle,
         RateLimitLayer, TableGate, WithTotal,
         any_limit::AnyLimit,
-        bucket::Settings,
         builder::{Algorithm, RateLimitValues},
         fleet::{Fleet, FleetLimit, Keys, Quotas},
         keyed::{AllKeys, Buckets, FleetOfKeys, LimitFactory, Table},
+        settings::Settings,
     },
 };
 
@@ -27,6 +27,10 @@ impl Controlled for LimitGate {
 
     fn control(&self) -> RateLimitHandle {
         self.handle()
+    }
+
+    fn is_on(&self) -> bool {
+        self.state.is_enabled()
     }
 }
 

@@ -66,11 +66,11 @@
 //! a rejected one writes nothing shared. A mutex is taken only by calls that wait or find others
 //! waiting, a timer only by those that wait.
 
-mod advertise;
 mod aliases;
 mod any_limit;
 mod bucket;
 mod builder;
+mod changed;
 mod dimensions;
 mod fleet;
 mod follow;
@@ -78,13 +78,17 @@ mod handle;
 mod keyed;
 mod layer;
 mod members;
+mod settings;
 mod state;
+mod switch;
 #[cfg(test)]
 mod tests;
+mod update;
+mod waited;
 
 pub use crate::algorithm::{Overflow, Rate};
 pub use crate::keyed::Missing;
-pub use advertise::Advertise;
+pub use crate::protocol::Advertise;
 pub use aliases::{
     KeyedRateLimitLayer, PerKeyGate, PerKeyRateLimitHandle, PerKeyRateLimitLayer, Permit,
     RateLimit, RateLimitLayer, ResponseFuture, WithTotal,
@@ -105,3 +109,5 @@ pub use keyed::{
 pub(crate) use layer::one_second_of;
 pub use members::SharedRate;
 pub use state::LimitGate;
+#[cfg(any(feature = "http", feature = "serde"))]
+pub(crate) use switch::Manners;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    Changed, ConfigError, Rejected, RejectedKind,
+    Rejected, RejectedKind,
     algorithm::{OverLimit, Rate},
     ambient::clock::{Clock, Now, nanos},
     gate::{
@@ -18,14 +18,17 @@ use crate::{
         Quoted, Read, TicketPoll, Unsent, Visit, end_upgraded,
     },
     keyed::partitions::{Evict, Hold},
-    observe::{self, Event, GateTally, Instance, Observed, trace},
+    observe::{self, Event, GateTally, Instance, Observed},
     protocol::Hint,
     queue::{Ticket, Turn, WaitQueue},
     rate_limit::{
         any_limit::AnyLimit,
-        bucket::{self, BucketRef, Decision, Settings, Waited, changed},
+        bucket::{self, BucketRef},
         fleet::{FleetHandle, Granted},
         follow::Follower,
+        settings::{Decision, Settings},
+        switch::{Switch, is_on},
+        waited::Waited,
     },
 };
 
@@ -37,15 +40,17 @@ pub struct LimitGate {
 
 #[derive(Debug)]
 pub(super) struct State {
-    limit: AnyLimit,
+    pub(super) limit: AnyLimit,
     /// The upstream's quota, if it is followed: a part of the limit.
     follower: Option<Follower>,
     queue: WaitQueue,
     pub(super) clock: Clock,
+    /// As it was built: the switch has what has changed since.
     pub(super) settings: Settings,
+    pub(super) switch: Switch,
     /// Whether it was changed by hand, and is not what would be made anew. Relaxed: an eviction
     /// makes sure that nobody holds the limit, and so sees what was done to it.
-    changed: AtomicBool,
+    pub(super) changed: AtomicBool,
     /// Of its handles.
     pub(super) hold: Hold,
     /// Of the layer: the limits of all its keys count together.
@@ -64,6 +69,8 @@ pub struct LimitPass {
 pub struct LimitTicket {
     place: Ticket,
     joined: u64,
+    /// The time in which it has joined, by the limit's [`Switch`].
+    epoch: u64,
 }
 
 impl LimitGate {
@@ -78,6 +85,7 @@ impl LimitGate {
             follower,
             queue,
             clock,
+            switch: Switch::new(&settings),
             settings,
             changed,
             hold: Hold::default(),
@@ -96,12 +104,16 @@ impl LimitGate {
         demand: &Demand,
         over: Option<OverLimit>,
         bounds: crate::queue::Bounds,
-        now: u64,
+        (now, epoch): (u64, u64),
     ) -> Result<LimitTicket, (RejectedKind, Option<Duration>)> {
         let (limit, queue) = (self.state.limit.get(), &self.state.queue);
-        let join = || queue.join(&Waited(limit), demand.cost, bounds, now);
-        bucket::join(limit, demand.cost, over, (bounds, now), join)
-            .map(|place| LimitTicket { place, joined: now })
+        let join = || queue.join(&self.state.waited_for(), demand.cost, bounds, now);
+        let place = bucket::join(limit, demand.cost, over, (bounds, now), join)?;
+        Ok(LimitTicket {
+            place,
+            joined: now,
+            epoch,
+        })
     }
 }
 
@@ -110,6 +122,7 @@ impl State {
         BucketRef {
             limit: self.limit.get(),
             queue: Some(&self.queue),
+            switch: Some(&self.switch),
             by_key: None,
             clock: &self.clock,
             tally: &self.tally,
@@ -122,16 +135,9 @@ impl State {
         (limit.rate(), limit.burst())
     }
 
-    pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
-        let limit = self.limit.get();
-        let before = self.rate();
-        let updated = limit.update(rate, burst);
-        updated.map_err(|error| error.of("rate_limit", self.settings.name))?;
-        self.changed.store(true, Ordering::Relaxed);
-        let changed = changed(before, (rate, burst));
-        trace::updated((self.tally.layer, self.tally.name), &changed);
-        self.bucket().notify();
-        Ok(changed)
+    /// The limit, as waiters see it.
+    fn waited_for(&self) -> Waited<'_> {
+        Waited::new(self.limit.get(), Some(&self.switch))
     }
 
     pub(super) fn fleet(&self) -> Option<FleetHandle> {
@@ -166,7 +172,7 @@ impl State {
 
     /// Closes for as long as the upstream asks for, if that is honored.
     fn honor(&self, taken: &LimitPass, retry_after: Duration) {
-        let max_penalty = self.settings.max_penalty;
+        let max_penalty = self.switch.max_penalty();
         if taken.counted && max_penalty > 0 {
             let penalty = retry_after.min(Duration::from_nanos(max_penalty));
             self.bucket().close_for(penalty);
@@ -180,6 +186,12 @@ impl State {
         if self.follower.as_ref().is_some_and(told) {
             self.bucket().notify();
         }
+    }
+
+    fn cancel(&self, ticket: &LimitTicket, now: u64) {
+        let limit = self.waited_for().since(ticket.epoch);
+        self.queue.cancel(&limit, &ticket.place, now);
+        self.waited(ticket, now);
     }
 
     fn waited(&self, ticket: &LimitTicket, now: u64) {
@@ -204,8 +216,13 @@ impl Observed for State {
             evictions: None,
             fleet: self.fleet().map(|fleet| fleet.counts()),
         };
-        let quota = Some((limit.rate(), limit.burst()));
+        let quota = self.switch.is_on().then(|| (limit.rate(), limit.burst()));
         bucket::observe((&self.tally, Some(&self.settings)), quota, state)
+    }
+
+    /// One that was never on is none.
+    fn is_there(&self) -> bool {
+        self.switch.was_on()
     }
 }
 
@@ -240,20 +257,13 @@ impl Gate for LimitGate {
     }
 
     fn leave(&self, ticket: LimitTicket, now: &Now) {
-        let State {
-            limit,
-            queue,
-            clock,
-            ..
-        } = &*self.state;
-        let now = now.by(clock);
-        queue.cancel(&Waited(limit.get()), &ticket.place, now);
-        self.state.waited(&ticket, now);
+        let now = now.by(&self.state.clock);
+        self.state.cancel(&ticket, now);
     }
 
     #[inline(always)]
     fn owes(&self, taken: &LimitPass) -> bool {
-        taken.counted && self.state.settings.owes()
+        taken.counted && (self.state.switch.owes() || self.state.follower.is_some())
     }
 
     #[inline(always)]
@@ -289,18 +299,21 @@ impl<Req> Admit<Req> for LimitGate {
             queue,
             clock,
             settings,
+            switch,
             ..
         } = &*self.state;
-        if !settings.enabled {
+        let epoch = switch.epoch();
+        if !is_on(epoch) {
             return Admission::Granted(LimitPass::default());
         }
         let now = now.by(clock);
-        let decision = settings.decide(
+        let decision = Settings::decide(
             demand,
             (clock, now),
             !queue.is_empty(),
             |cost, now| limit.acquire(cost, now),
-            |over, bounds| self.join(demand, over, bounds, now),
+            || switch.of(settings),
+            |over, bounds| self.join(demand, over, bounds, (now, epoch)),
         );
         match decision {
             Decision::Admitted => Admission::Granted(LimitPass {
@@ -320,17 +333,28 @@ impl<Req> Admit<Req> for LimitGate {
         now: &Now,
     ) -> TicketPoll<LimitPass> {
         let State {
-            limit,
             queue,
             clock,
+            switch,
             ..
         } = &*self.state;
         let now = now.by(clock);
+        if switch.epoch() != ticket.epoch {
+            // What it has waited for is no more. Asked before the queue is: one that joins while
+            // the limit is switched off is polled after that.
+            self.state.cancel(ticket, now);
+            return TicketPoll::Granted(LimitPass::default());
+        }
         let place = (queue, &mut ticket.place);
-        let Poll::Ready(turn) = bucket::poll(limit.get(), place, cx, (clock, now)) else {
+        let limit = self.state.waited_for();
+        let Poll::Ready(turn) = bucket::poll(&limit, place, cx, (clock, now)) else {
             return TicketPoll::Queued;
         };
         self.state.waited(ticket, now);
+        if switch.epoch() != ticket.epoch {
+            // Switched meanwhile: it may have been let go with nothing.
+            return TicketPoll::Granted(LimitPass::default());
+        }
         if let Turn::Acquired = turn {
             return TicketPoll::Granted(LimitPass {
                 units: ticket.place.units(),
@@ -347,13 +371,17 @@ impl<Req> Admit<Req> for LimitGate {
         call: LimitedCall<'_, Req, LimitPass, ()>,
         visit: &mut impl FnMut(&dyn Quoted),
     ) {
-        let settings = &self.state.settings;
+        let State {
+            settings, switch, ..
+        } = &*self.state;
         let cost = match call {
+            _ if !switch.is_on() => return,
             LimitedCall::Unsent(inquiry, Visit::ForWait) => inquiry.demand.cost,
-            _ if settings.advertise.is_on && settings.enabled => 0,
+            _ if switch.advertises() => 0,
             _ => return,
         };
-        visit(&self.state.bucket().of_call(cost, settings));
+        let settings = switch.of(settings);
+        visit(&self.state.bucket().of_call(cost, &settings));
     }
 }
 

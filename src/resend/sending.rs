@@ -1,22 +1,31 @@
 //! The send.
 
 use std::{
+    any::Any,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use tower::Service;
 
-use crate::budget::Token;
+use crate::{budget::Token, protocol::Changing};
 
 /// An attempt beside the first: sent once its own service is ready, and polled for its result.
 ///
 /// Dropped before it is sent, its token goes back.
 pub(crate) struct Resend<S: Service<R>, R> {
     /// Until the service is ready.
-    unsent: Option<Box<(S, R)>>,
+    unsent: Option<Box<Unsent<S, R>>>,
     sent: Option<Pin<Box<S::Future>>>,
     token: Token,
+}
+
+/// What is yet to be sent: to what service, and what is awaited of the request before that.
+struct Unsent<S, R> {
+    service: S,
+    request: R,
+    /// And which attempt it is.
+    changing: Option<(Changing, u32)>,
 }
 
 /// The result of an attempt, or the error of its service's readiness.
@@ -27,10 +36,22 @@ impl<S: Service<R>, R> Resend<S, R> {
     /// One that a token pays for.
     pub(crate) fn new(service: S, request: R, token: Token) -> Self {
         Self {
-            unsent: Some(Box::new((service, request))),
+            unsent: Some(Box::new(Unsent {
+                service,
+                request,
+                changing: None,
+            })),
             sent: None,
             token,
         }
+    }
+
+    /// Sends it once its request is changed.
+    pub(crate) fn after(mut self, changing: Option<Changing>, attempt: u32) -> Self {
+        if let Some(unsent) = &mut self.unsent {
+            unsent.changing = changing.map(|changing| (changing, attempt));
+        }
+        self
     }
 
     /// Returns whether it was sent.
@@ -43,17 +64,28 @@ impl<S: Service<R>, R> Resend<S, R> {
         self.token.give_back();
     }
 
-    /// Sends it once its service is ready, and waits for its result. `send` sees the request last.
+    /// Sends it once its service is ready, and waits for its result. `change`: of a request that
+    /// was to be changed. `send` sees the request last.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
+        change: impl FnOnce(&mut R, Box<dyn Any + Send>, u32),
         send: impl FnOnce(&mut R),
     ) -> Poll<ResendResult<S, R>> {
         if let Some(unsent) = &mut self.unsent {
-            ready!(unsent.0.poll_ready(cx))?;
+            if let Some((changing, attempt)) = &mut unsent.changing {
+                let to = ready!(changing.poll(cx));
+                change(&mut unsent.request, to, *attempt);
+                unsent.changing = None;
+            }
+            ready!(unsent.service.poll_ready(cx))?;
         }
         if let Some(unsent) = self.unsent.take() {
-            let (mut service, mut request) = *unsent;
+            let Unsent {
+                mut service,
+                mut request,
+                ..
+            } = *unsent;
             send(&mut request);
             self.token.send();
             self.sent = Some(Box::pin(service.call(request)));

@@ -1,6 +1,7 @@
 //! What a call needs from its first failed attempt on.
 
 use std::{
+    any::Any,
     mem,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -10,9 +11,12 @@ use std::{
 use tokio::time::{Sleep, sleep_until};
 use tower::Service;
 
-use crate::retry::{
-    plan::{History, Plan},
-    state::Cause,
+use crate::{
+    protocol::Changing,
+    retry::{
+        plan::{History, Plan},
+        state::Cause,
+    },
 };
 
 /// The retries of one call. In a box of its own: most calls never have one.
@@ -33,6 +37,8 @@ enum Stage<Req, Err> {
     /// The next attempt's request is made after the wait. Should that not be possible, the error
     /// stands.
     SleepingOn(Err),
+    /// The next attempt's request is being changed, until the deadline.
+    Changing(Req, Option<Err>, Changing),
     /// Waiting for the inner service, until the deadline. The last error, where there was one, is
     /// kept until the attempt is really sent.
     Readying(Req, Option<Err>),
@@ -106,6 +112,10 @@ impl<S, Req, Err> Again<S, Req, Err> {
         &mut self,
         cx: &mut Context<'_>,
         (replay, keep): (impl Fn() -> Option<Req>, impl Fn(Err) -> Option<Err>),
+        (changing, change): (
+            impl Fn(&mut Req) -> Option<Changing>,
+            impl Fn(&mut Req, Box<dyn Any + Send>),
+        ),
         is_open: impl Fn() -> bool,
     ) -> Poll<Next<'_, S, Req, Err>>
     where
@@ -114,18 +124,35 @@ impl<S, Req, Err> Again<S, Req, Err> {
         if let Stage::Sleeping(_) | Stage::SleepingOn(_) = self.stage {
             ready!(self.timer.as_mut().poll(cx));
         }
-        let (request, error) = match mem::replace(&mut self.stage, Stage::Elsewhere) {
-            Stage::Sleeping(request) => (request, None),
+        let (mut request, error, begun) = match mem::replace(&mut self.stage, Stage::Elsewhere) {
+            Stage::Sleeping(mut request) => {
+                let begun = changing(&mut request);
+                (request, None, begun)
+            }
             Stage::SleepingOn(error) if is_open() => {
                 return self.lose(Lost::TooLate(Some(error)));
             }
             Stage::SleepingOn(error) => match replay() {
-                Some(request) => (request, Some(error)),
+                Some(mut request) => {
+                    let begun = changing(&mut request);
+                    (request, Some(error), begun)
+                }
                 None => return self.lose(Lost::NotReplayable(error)),
             },
-            Stage::Readying(request, error) => (request, error),
+            Stage::Changing(request, error, changing) => (request, error, Some(changing)),
+            Stage::Readying(request, error) => (request, error, None),
             Stage::Elsewhere => panic!("polled after completion"),
         };
+        if let Some(mut changing) = begun {
+            match changing.poll(cx) {
+                Poll::Ready(to) => change(&mut request, to),
+                Poll::Pending if self.is_too_late(cx) => return self.lose(Lost::TooLate(error)),
+                Poll::Pending => {
+                    self.stage = Stage::Changing(request, error, changing);
+                    return Poll::Pending;
+                }
+            }
+        }
         match self.service.poll_ready(cx) {
             Poll::Ready(Ok(())) => {
                 self.plan.token.send();

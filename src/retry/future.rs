@@ -213,9 +213,11 @@ where
         let attempt = again.history().retries + 1;
         let replay = || protocol.replay(&kept.as_ref().ok()?.snapshot);
         let keep = |error| protocol.keep(error);
+        let changing = |request: &mut _| protocol.changing(request, attempt);
+        let change = |request: &mut _, to| protocol.change(request, to);
         let state = this.origin.handle().state();
         let is_open = || state.is_open_at(this.purse.key(), clock::moment());
-        let lost = match ready!(again.poll_send(cx, (replay, keep), is_open)) {
+        let lost = match ready!(again.poll_send(cx, (replay, keep), (changing, change), is_open)) {
             Ok((service, mut request)) => {
                 protocol.number(&mut request, attempt);
                 trace::attempt(attempt);

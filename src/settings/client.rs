@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::{
     Changed, ConfigError,
     bulkhead::BulkheadBuilder,
+    hedge::{HedgeConfig, HedgeHandle},
     keyed::{HasKey, Host},
     rate_limit::RateLimitBuilder,
     retry::RetryConfig,
@@ -16,6 +17,7 @@ use crate::{
         fixed::{same, same_part},
         part::{optional_part, part, unless_off},
         parts::{calls_from, checked_calls, in_own_words, partial_in, rate_from},
+        rate_limit::LimitMove,
         scalar::{given, scalar},
         units::value_unless_off,
         written::{Written, noted},
@@ -67,8 +69,9 @@ pub struct ClientSettings {
     #[serde(deserialize_with = "part")]
     pub retry: RetrySettings,
     /// The hedge, for a stack that the code builds with one in place of retries.
+    /// `"off"` switches it off.
     #[serde(
-        deserialize_with = "unless_off",
+        deserialize_with = "optional_part",
         skip_serializing_if = "Option::is_none"
     )]
     pub hedge: Option<HedgeSettings>,
@@ -106,7 +109,7 @@ pub struct ClientSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub bulkhead: Option<BulkheadSettings>,
-    /// The longest time of one attempt. Default `"3s"`.
+    /// The longest time of one attempt. Default `"3s"`, or the total if that is less.
     pub attempt_timeout: OrOff<HumanDuration>,
     /// If true, a file that is followed may leave out fields that it had before. Default `false`:
     /// that is taken for a file which is just being written.
@@ -180,7 +183,9 @@ impl ClientSettings {
         let mut builder = builder
             .with_retry(self.retry.builder()?)
             .circuit_breaker(|_| circuit);
-        if let Some(hedge) = &self.hedge {
+        // One that is off asks nothing of a stack without.
+        let hedge = self.hedge.as_ref();
+        if let Some(hedge) = hedge.filter(|hedge| R::HEDGES || hedge.enabled) {
             builder = builder.with_hedge(hedge.builder()?)?;
         }
         if let Some(throttle) = &self.throttle {
@@ -197,6 +202,8 @@ impl ClientSettings {
             OrOff::Off => builder.without_total_timeout(),
         };
         builder = match self.attempt_timeout {
+            // Left as it is by default, it follows the total.
+            OrOff::On(HumanDuration(ATTEMPT)) if !self.written.has("attempt_timeout") => builder,
             OrOff::On(HumanDuration(attempt)) => builder.attempt_timeout(attempt),
             OrOff::Off => builder.without_attempt_timeout(),
         };
@@ -226,9 +233,10 @@ impl ClientSettings {
         let builder = builder.bulkhead(given);
         Ok(match calls {
             _ if is_given => builder,
-            _ if is_off => builder.without_bulkhead(),
+            // They are counted still, so that a limit can be added.
+            _ if is_off => builder.with_any_in_flight(),
             Some(OrOff::On(calls)) => builder.max_in_flight(calls),
-            Some(OrOff::Off) => builder.without_bulkhead(),
+            Some(OrOff::Off) => builder.with_any_in_flight(),
             None => builder,
         })
     }
@@ -236,9 +244,15 @@ impl ClientSettings {
     /// Returns the changes to a running stack that was built with the settings `before`.
     ///
     /// # Errors
-    /// Something differs that a running stack cannot change: what is there and what is not, names,
-    /// budgets, queues, and the kind of a rate limit.
+    /// Something differs that a running stack cannot change: names, budgets, the queues of
+    /// bulkheads, the kind of a rate limit, and parts that are there or not. A rate, a bound on
+    /// what is in flight, and the hedge of a stack that was built with one can come and go.
     pub fn changes_from(&self, before: &Self) -> Result<Changes, ConfigError> {
+        self.changes(before, None)
+    }
+
+    /// `hedge`: as it is now, if that is known.
+    fn changes(&self, before: &Self, hedge: Option<HedgeConfig>) -> Result<Changes, ConfigError> {
         const LAYER: &str = "stack";
         same(LAYER, "name", &before.name, &self.name)?;
         let mut changes = Changes::new();
@@ -255,12 +269,11 @@ impl ClientSettings {
         if config != before.retry_config()? {
             changes = changes.retry(config);
         }
-        if let Some((before, after)) = both("hedge", &before.hedge, &self.hedge)? {
-            let now = before.config();
-            let config = after.config_from(before, now)?;
-            if config != now {
-                changes = changes.hedge(config);
-            }
+        if let Some(config) = hedge_from((&before.hedge, &self.hedge), hedge)? {
+            changes = match config {
+                Some(config) => changes.hedge(config),
+                None => changes.without_hedge(),
+            };
         }
         if let Some((before, after)) = both("throttle", &before.throttle, &self.throttle)? {
             if let Some(config) = after.config_from(before)? {
@@ -272,12 +285,15 @@ impl ClientSettings {
             changes = changes.circuit_breaker(config);
         }
         let rates = (before.rate, before.burst, &before.rate_limit);
-        if let Some((rate, burst)) = rate_from(rates, (self.rate, self.burst, &self.rate_limit))? {
-            changes = changes.rate(rate, burst);
-        }
+        let LimitMove { on, quota, manners } =
+            rate_from(rates, (self.rate, self.burst, &self.rate_limit))?;
+        changes = changes.rate_of_file(on, quota, manners);
         let limits = (before.max_in_flight, &before.bulkhead);
         let limit = checked_calls((self.max_in_flight, &self.bulkhead))?;
-        if let Some(calls) = calls_from(limits, limit)? {
+        // With a rate the bound follows from that, with a queue that cannot be made any more.
+        let has_rate = self.rate.is_some();
+        let unset = (!has_rate).then_some(usize::MAX);
+        if let Some(calls) = calls_from(limits, limit, unset)? {
             changes = changes.max_in_flight(calls);
         }
         Ok(changes)
@@ -292,6 +308,30 @@ impl ClientSettings {
         }
         Ok(config)
     }
+}
+
+/// The hedge as it is to be, or none, if it is another than before.
+fn hedge_from(
+    (before, after): (&Option<HedgeSettings>, &Option<HedgeSettings>),
+    now: Option<HedgeConfig>,
+) -> Result<Option<Option<HedgeConfig>>, ConfigError> {
+    if before == after {
+        return Ok(None);
+    }
+    let Some(after) = after else {
+        let fix = "write its settings, or `hedge = \"off\"`: the code's own are not known here";
+        return Err(ConfigError::new("hedge", after, fix).of("stack", None));
+    };
+    if !after.enabled {
+        return Ok(Some(None));
+    }
+    // Without settings of the file the hedge was the code's, with its defaults for all we know.
+    let own = HedgeSettings::default();
+    let before = before.as_ref().unwrap_or(&own);
+    let now = now.unwrap_or_else(|| before.config());
+    after
+        .config_from(before, now)
+        .map(|config| Some(Some(config)))
 }
 
 /// A part before and after, if it is there.
@@ -326,7 +366,8 @@ impl Settings for ClientSettings {
     type Handle = ClientHandle;
 
     fn update(&self, handle: &ClientHandle, before: &Self) -> Result<Changed, ConfigError> {
-        let updated = handle.update(self.changes_from(before)?);
+        let hedge = handle.hedge.as_ref().map(HedgeHandle::config);
+        let updated = handle.update(self.changes(before, hedge)?);
         in_own_words(updated, &self.bulkhead)
     }
 

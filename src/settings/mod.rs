@@ -33,10 +33,13 @@
 mod adaptive;
 mod budget;
 mod bulkhead;
+#[cfg(feature = "http")]
+mod calls;
 mod circuit_breaker;
 #[cfg(feature = "http")]
 mod client;
 mod document;
+mod fallback;
 #[cfg(feature = "fault")]
 mod fault;
 mod fixed;
@@ -64,11 +67,14 @@ pub use adaptive::{AdaptiveSettings, AimdSettings, Gradient2Settings, VegasSetti
 pub use budget::{BudgetSettings, FundedSettings, WindowedSettings};
 pub use bulkhead::{BulkheadSettings, CodelSettings};
 #[cfg(feature = "http")]
+pub use calls::{CallsSettings, OneCallSettings};
+#[cfg(feature = "http")]
 pub use circuit_breaker::InClient;
 pub use circuit_breaker::{Alone, CircuitBreakerSettings, Place, SlowCallsSettings};
 #[cfg(feature = "http")]
 pub use client::{ClientSettings, ConfiguredClient};
 pub use document::Document;
+pub use fallback::FallbackSettings;
 #[cfg(feature = "fault")]
 pub use fault::FaultSettings;
 pub use rate_limit::{LimitAlgorithm, RateLimitSettings};

@@ -1,12 +1,13 @@
 //! Settings that both stacks have.
 
+use std::{borrow::Cow, fmt::Debug};
+
 use crate::{
     Changed, ConfigError,
-    rate_limit::Rate,
     settings::{
         BulkheadSettings, HumanRate, OrOff, RateLimitSettings,
         fixed::{same, same_part},
-        rate_limit::burst,
+        rate_limit::LimitMove,
     },
 };
 
@@ -17,22 +18,36 @@ pub(super) type RateOf<'a> = (
     &'a Option<RateLimitSettings>,
 );
 
-/// Rate and burst, if they are others than before.
-pub(super) fn rate_from(
-    before: RateOf<'_>,
-    after: RateOf<'_>,
-) -> Result<Option<(Rate, u32)>, ConfigError> {
-    match (before, after) {
-        (before, after) if before == after => Ok(None),
-        ((Some(_), _, None), (Some(HumanRate(rate)), set, None)) => {
-            Ok(Some((rate, burst(rate, set))))
-        }
-        ((None, None, Some(before)), (None, None, Some(after))) => after.quota_from(before),
-        (before, after) => {
-            same("stack", "rate", &before.0, &after.0)?;
-            same("stack", "burst", &before.1, &after.1)?;
-            same_part("stack", "rate_limit", before.2, after.2).map(|()| None)
-        }
+/// The rate as it is to be, if it is another than before.
+///
+/// # Errors
+/// What `build` would reject, and what a running limit cannot change.
+pub(super) fn rate_from(before: RateOf<'_>, after: RateOf<'_>) -> Result<LimitMove, ConfigError> {
+    if before == after {
+        return Ok(LimitMove::default());
+    }
+    match (whole(before)?, whole(after)?) {
+        (Some(before), Some(after)) => after.moved_from(&before),
+        (None, Some(after)) => after.added(),
+        (_, None) => Ok(LimitMove {
+            on: Some(false),
+            ..LimitMove::default()
+        }),
+    }
+}
+
+/// A rate with all its settings, however it was written.
+fn whole(
+    (rate, burst, limit): RateOf<'_>,
+) -> Result<Option<Cow<'_, RateLimitSettings>>, ConfigError> {
+    let rejected =
+        |field, value: &dyn Debug, fix| Err(ConfigError::new(field, value, fix).of("stack", None));
+    match (rate, burst, limit) {
+        (None, None, limit) => Ok(limit.as_ref().map(Cow::Borrowed)),
+        (Some(_), burst, None) => Ok(Some(Cow::Owned(RateLimitSettings::bucket(rate, burst)))),
+        (None, Some(burst), None) => rejected("burst", &burst, "set a `rate` too"),
+        (Some(rate), _, Some(_)) => rejected("rate", &rate, OWN_RATE),
+        (None, Some(burst), Some(_)) => rejected("burst", &burst, OWN_RATE),
     }
 }
 
@@ -72,14 +87,18 @@ pub(super) fn partial_in(parts: &[(&str, bool)], path: &str) -> bool {
     partial.any(|(part, _)| path.starts_with(part))
 }
 
-/// The bound, if it is another than before.
+/// The bound, if it is another than before. `unset`: what it is where none is written, if that is
+/// known.
 pub(super) fn calls_from(
     before: CallsOf<'_>,
     after: CallsOf<'_>,
+    unset: Option<usize>,
 ) -> Result<Option<usize>, ConfigError> {
     match (before, after) {
         (before, after) if before == after => Ok(None),
-        ((None | Some(OrOff::On(_)), None), (Some(OrOff::On(calls)), None)) => Ok(Some(calls)),
+        ((_, None), (Some(OrOff::On(calls)), None)) => Ok(Some(calls)),
+        ((_, None), (Some(OrOff::Off), None)) => Ok(Some(usize::MAX)),
+        ((_, None), (None, None)) if unset.is_some() => Ok(unset),
         ((_, Some(before)), (_, Some(after))) => after.limit_from(before),
         (before, after) => {
             same("stack", "max_in_flight", &before.0, &after.0)?;
@@ -87,3 +106,5 @@ pub(super) fn calls_from(
         }
     }
 }
+
+const OWN_RATE: &str = "leave it: `rate_limit` has a rate of its own";

@@ -6,7 +6,7 @@ use crate::{
     Changed, ConfigError,
     algorithm::{LeakyBucket, Overflow, SlidingCounter, SlidingLog, SlidingRing},
     keyed::Missing,
-    rate_limit::{Rate, RateLimitBuilder, RateLimitHandle, RateLimitLayer, one_second_of},
+    rate_limit::{Manners, Rate, RateLimitBuilder, RateLimitHandle, RateLimitLayer, one_second_of},
     settings::{
         HumanDuration, HumanRate, Settings,
         fixed::{required, same, same_part},
@@ -203,33 +203,78 @@ impl RateLimitSettings {
     }
 
     /// Fails if anything differs that a running limit cannot change.
-    pub(super) fn movable_from(&self, before: &Self) -> Result<(), ConfigError> {
+    fn movable_from(&self, before: &Self) -> Result<(), ConfigError> {
         const LAYER: &str = "rate_limit";
-        same(LAYER, "enabled", &before.enabled, &self.enabled)?;
         same(LAYER, "name", &before.name, &self.name)?;
         same_part(LAYER, "algorithm", &before.algorithm, &self.algorithm)?;
-        same(LAYER, "max_wait", &before.max_wait, &self.max_wait)?;
-        same(LAYER, "max_waiting", &before.max_waiting, &self.max_waiting)?;
-        let hints = (&before.honor_retry_after, &self.honor_retry_after);
-        same(LAYER, "honor_retry_after", hints.0, hints.1)?;
-        same(LAYER, "advertise", &before.advertise, &self.advertise)?;
         same(LAYER, "max_keys", &before.max_keys, &self.max_keys)?;
         same_part(LAYER, "overflow", &before.overflow, &self.overflow)?;
         same_part(LAYER, "missing", &before.missing, &self.missing)
     }
 
-    /// Rate and burst, if they are others than before.
-    pub(super) fn quota_from(&self, before: &Self) -> Result<Option<(Rate, u32)>, ConfigError> {
+    /// What is another than before.
+    ///
+    /// # Errors
+    /// Something differs that a running limit cannot change.
+    pub(super) fn moved_from(&self, before: &Self) -> Result<LimitMove, ConfigError> {
         self.movable_from(before)?;
         let rate = self.rate()?;
-        let moved = (self.rate, self.burst) != (before.rate, before.burst);
         let burst = match self.algorithm {
             LimitAlgorithm::TokenBucket => burst(rate, self.burst),
             LimitAlgorithm::LeakyBucket { .. } => 1,
             _ => u32::try_from(rate.count()).unwrap_or(u32::MAX),
         };
-        Ok(moved.then_some((rate, burst)))
+        let other_quota = (self.rate, self.burst) != (before.rate, before.burst);
+        let quota = other_quota.then_some((rate, burst));
+        let manners = self.manners();
+        let manners = (manners != before.manners()).then_some(manners);
+        let moved = quota.is_some() || manners.is_some() || self.enabled != before.enabled;
+        Ok(LimitMove {
+            on: moved.then_some(self.enabled),
+            quota,
+            manners,
+        })
     }
+
+    /// A token bucket of which nothing else is set.
+    #[cfg(feature = "http")]
+    pub(super) fn bucket(rate: Option<HumanRate>, burst: Option<u32>) -> Self {
+        Self {
+            rate,
+            burst,
+            ..Self::default()
+        }
+    }
+
+    /// All of it, for a stack that has none and takes what a running limit can change.
+    #[cfg(feature = "http")]
+    pub(super) fn added(&self) -> Result<LimitMove, ConfigError> {
+        let moved = self.moved_from(&Self::default())?;
+        Ok(LimitMove {
+            on: Some(self.enabled),
+            manners: Some(self.manners()),
+            ..moved
+        })
+    }
+
+    fn manners(&self) -> Manners {
+        let time = |time: Option<HumanDuration>| time.map(|HumanDuration(time)| time);
+        Manners {
+            max_wait: time(self.max_wait),
+            max_waiting: self.max_waiting,
+            honor_retry_after: time(self.honor_retry_after),
+            advertise: self.advertise,
+        }
+    }
+}
+
+/// What changes of a limit that runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LimitMove {
+    /// Whether it is on then; `None` if nothing changes.
+    pub(super) on: Option<bool>,
+    pub(super) quota: Option<(Rate, u32)>,
+    pub(super) manners: Option<Manners>,
 }
 
 impl LimitAlgorithm {
@@ -258,8 +303,9 @@ impl Settings for RateLimitSettings {
     type Handle = RateLimitHandle;
 
     fn update(&self, handle: &RateLimitHandle, before: &Self) -> Result<Changed, ConfigError> {
-        match self.quota_from(before)? {
-            Some((rate, burst)) => handle.update(rate, burst),
+        let LimitMove { on, quota, manners } = self.moved_from(before)?;
+        match on {
+            Some(on) => handle.change(quota, manners, on),
             None => Ok(Changed::default()),
         }
     }

@@ -12,6 +12,7 @@ use crate::{
         fixed::same,
         part::{optional_part, unless_off},
         parts::{calls_from, checked_calls, in_own_words, partial_in, rate_from},
+        rate_limit::LimitMove,
         scalar::{given, scalar},
         units::value_unless_off,
         written::{Written, noted},
@@ -156,8 +157,8 @@ impl ServerSettings {
     /// the calls in flight that followed from rate and timeout stays.
     ///
     /// # Errors
-    /// Something differs that a running stack cannot change: what is there and what is not, names,
-    /// queues, and the kind of a rate limit.
+    /// Something differs that a running stack cannot change: names, the queue of a bulkhead, the
+    /// kind of a rate limit. A rate can be added and removed.
     pub fn changes_from(&self, before: &Self) -> Result<Changes, ConfigError> {
         same("stack", "name", &before.name, &self.name)?;
         let mut changes = Changes::new();
@@ -165,13 +166,18 @@ impl ServerSettings {
             changes = changes.total_timeout(timeout);
         }
         let rates = (before.rate, before.burst, &before.rate_limit);
-        if let Some((rate, burst)) = rate_from(rates, (self.rate, self.burst, &self.rate_limit))? {
-            changes = changes.rate(rate, burst);
-        }
+        let LimitMove { on, quota, manners } =
+            rate_from(rates, (self.rate, self.burst, &self.rate_limit))?;
+        changes = changes.rate_of_file(on, quota, manners);
         let limits = (before.max_in_flight.map(OrOff::On), &before.bulkhead);
         let limit = (self.max_in_flight.map(OrOff::On), &self.bulkhead);
         let limit = checked_calls(limit)?;
-        if let Some(calls) = calls_from(limits, limit)? {
+        if let (None, None, None) = (limit.0, limit.1, self.rate) {
+            let fix = "say how many calls may run at once: it no longer follows from a `rate`";
+            let error = ConfigError::new("max_in_flight", self.max_in_flight, fix);
+            return Err(error.of("stack", None));
+        }
+        if let Some(calls) = calls_from(limits, limit, None)? {
             changes = changes.max_in_flight(calls);
         }
         Ok(changes)

@@ -62,7 +62,7 @@ pub struct TimeoutSettings {
     written: Written,
 }
 
-/// Settings of a [`HedgeLayer`].
+/// Settings of a [`HedgeLayer`]. It can be switched on and off while it runs.
 ///
 /// ```
 /// use tower_keep::{protocol::Plain, settings::HedgeSettings};
@@ -191,6 +191,16 @@ impl TimeoutSettings {
     }
 }
 
+#[cfg(feature = "http")]
+impl crate::settings::part::Part for HedgeSettings {
+    fn off() -> Self {
+        Self {
+            enabled: false,
+            ..Self::default()
+        }
+    }
+}
+
 impl HedgeSettings {
     /// The builder with these settings, for what only code can say: the protocol.
     ///
@@ -230,7 +240,6 @@ impl HedgeSettings {
         now: HedgeConfig,
     ) -> Result<HedgeConfig, ConfigError> {
         const LAYER: &str = "hedge";
-        same(LAYER, "enabled", &before.enabled, &self.enabled)?;
         same(LAYER, "name", &before.name, &self.name)?;
         same(LAYER, "quantile", &before.quantile, &self.quantile)?;
         same_part(LAYER, "budget", &before.budget, &self.budget)?;
@@ -284,7 +293,12 @@ impl Settings for HedgeSettings {
     type Handle = HedgeHandle;
 
     fn update(&self, handle: &HedgeHandle, before: &Self) -> Result<Changed, ConfigError> {
-        handle.update(self.config_from(before, handle.config())?)
+        let config = self.config_from(before, handle.config())?;
+        let updated = handle.update(config)?;
+        Ok(match self.enabled == before.enabled {
+            true => updated,
+            false => handle.set_enabled(self.enabled).and(updated),
+        })
     }
 
     fn lost_since(&self, before: &Self) -> Option<String> {

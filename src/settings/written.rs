@@ -40,6 +40,16 @@ impl Written {
     }
 }
 
+impl Written {
+    /// Returns whether a field was written.
+    #[cfg(feature = "http")]
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|fields| fields.all.contains(path))
+    }
+}
+
 impl Fields {
     /// Returns whether a field is missing. One of a group that is `"off"` now is not.
     fn lacks(&self, path: &str) -> bool {

@@ -60,6 +60,8 @@ struct Settings {
     calls: CallsPart,
     attempt: Part<TimeoutBuilder>,
     hosts: ShownHosts,
+    /// If true, nobody has said how long an attempt may take: at most as long as the call.
+    attempt_follows: bool,
     /// If true, [`AnyHost`] is `W`.
     one_peer: bool,
     /// If true, a load balancer is above.
@@ -112,6 +114,7 @@ impl<P, W> ClientBuilder<P, W> {
                 calls: CallsPart::default(),
                 attempt: Part::new(TimeoutLayer::builder(ATTEMPT)),
                 hosts: ShownHosts::default(),
+                attempt_follows: true,
                 one_peer,
                 is_balanced: false,
             },
@@ -161,9 +164,10 @@ impl<P, W, T> ClientBuilder<P, W, T> {
         self
     }
 
-    /// Sets how long one attempt may take. Default 3 s; a little above what the slowest good
-    /// answers take is better.
+    /// Sets how long one attempt may take. Default 3 s, or the [total](Self::total_timeout) if that
+    /// is less; a little above what the slowest good answers take is better.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.attempt_follows = false;
         self.settings.attempt = Part::new(TimeoutLayer::builder(timeout));
         self
     }
@@ -279,6 +283,13 @@ impl<P, W, T> ClientBuilder<P, W, T> {
     #[cfg(feature = "serde")]
     pub(crate) fn with_retry(mut self, retry: RetryBuilder) -> Self {
         self.settings.retry = retry;
+        self
+    }
+
+    /// No bound on what is in flight, until one is added.
+    #[cfg(feature = "serde")]
+    pub(crate) fn with_any_in_flight(mut self) -> Self {
+        self.settings.calls = CallsPart::unbounded();
         self
     }
 

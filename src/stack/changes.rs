@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::changing::RateChange;
+#[cfg(feature = "serde")]
+use crate::rate_limit::Manners;
 use crate::{
     algorithm::{BreakerConfig, throttle::ThrottleConfig},
     hedge::HedgeConfig,
@@ -31,10 +34,10 @@ use crate::{
 pub struct Changes {
     pub(super) total_timeout: Option<Duration>,
     pub(super) attempt_timeout: Option<Duration>,
-    pub(super) rate: Option<(Rate, u32)>,
+    pub(super) rate: RateChange,
     pub(super) max_in_flight: Option<usize>,
     pub(super) retry: Option<RetryConfig>,
-    pub(super) hedge: Option<HedgeConfig>,
+    pub(super) hedge: Option<Option<HedgeConfig>>,
     pub(super) circuit_breaker: Option<BreakerConfig>,
     pub(super) throttle: Option<ThrottleConfig>,
 }
@@ -45,7 +48,11 @@ impl Changes {
         Self {
             total_timeout: later.total_timeout.or(self.total_timeout),
             attempt_timeout: later.attempt_timeout.or(self.attempt_timeout),
-            rate: later.rate.or(self.rate),
+            rate: if later.rate.on.is_some() {
+                later.rate
+            } else {
+                self.rate
+            },
             max_in_flight: later.max_in_flight.or(self.max_in_flight),
             retry: later.retry.or(self.retry),
             hedge: later.hedge.or(self.hedge),
@@ -74,19 +81,69 @@ impl Changes {
         self
     }
 
-    /// The rate, and how many calls may come at once after a pause. Only for stacks that were built
-    /// with a rate.
+    /// The rate, and how many calls may come at once after a pause. A stack that has none gets it:
+    /// it begins with a full burst, and the calls in flight are not counted. One that was removed
+    /// goes on where it was.
+    ///
+    /// ```
+    /// use tower_keep::{rate_limit::Rate, stack::{self, Changes}};
+    ///
+    /// let handle = stack::client().http().build()?.handle();
+    /// let changed = handle.update(Changes::new().rate(Rate::per_second(50), 10))?;
+    /// assert_eq!(changed.to_string(), "rate_limit: `rate` from off to 50 per 1s, \
+    ///     rate_limit: `burst` from off to 10");
+    /// assert_eq!(handle.snapshot().rate_limit.unwrap().burst, 10);
+    /// handle.update(Changes::new().without_rate())?;
+    /// assert!(handle.snapshot().rate_limit.is_none());
+    /// # Ok::<_, tower_keep::ConfigError>(())
+    /// ```
+    ///
+    /// A bound on what is in flight that was to follow from a rate does not follow from this one:
+    /// set [`max_in_flight`](Self::max_in_flight) too.
     #[must_use]
     pub fn rate(mut self, rate: Rate, burst: u32) -> Self {
-        self.rate = Some((rate, burst));
+        self.rate.on = Some(true);
+        self.rate.quota = Some((rate, burst));
+        self
+    }
+
+    /// Removes the rate, also one that the stack was built with by a builder of its own, unless
+    /// that has keys. Calls that wait for it go at once.
+    #[must_use]
+    pub fn without_rate(mut self) -> Self {
+        self.rate = RateChange {
+            on: Some(false),
+            ..RateChange::default()
+        };
+        self
+    }
+
+    /// A rate as a file has it.
+    #[cfg(feature = "serde")]
+    pub(crate) fn rate_of_file(
+        mut self,
+        on: Option<bool>,
+        quota: Option<(Rate, u32)>,
+        manners: Option<Manners>,
+    ) -> Self {
+        self.rate = RateChange { on, quota, manners };
         self
     }
 
     /// Sets how many calls may be in flight. A client's limit is for each host, and there need not
-    /// have been one before. Only for stacks that were not built without a bulkhead.
+    /// have been one before: calls in flight count at once. Only for stacks that were not built
+    /// without a bulkhead.
     #[must_use]
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.max_in_flight = Some(calls);
+        self
+    }
+
+    /// Lets any number of calls be in flight; those that wait for a place go at once. They are
+    /// counted still, for a limit to come. Only for clients: a server needs a bound.
+    #[must_use]
+    pub fn without_max_in_flight(mut self) -> Self {
+        self.max_in_flight = Some(usize::MAX);
         self
     }
 
@@ -97,10 +154,19 @@ impl Changes {
         self
     }
 
-    /// The hedge: start from its handle's `config()`. Only for stacks that hedge.
+    /// The hedge: start from its handle's `config()`. Only for stacks that were built with
+    /// [one](super::ClientBuilder::hedge), be it switched off or not; it is on after that.
     #[must_use]
     pub fn hedge(mut self, config: HedgeConfig) -> Self {
-        self.hedge = Some(config);
+        self.hedge = Some(Some(config));
+        self
+    }
+
+    /// Removes the hedge: no call is sent once more, from now on. A [`hedge`](Self::hedge) adds it
+    /// again.
+    #[must_use]
+    pub fn without_hedge(mut self) -> Self {
+        self.hedge = Some(None);
         self
     }
 

@@ -63,6 +63,20 @@ impl Times {
     }
 }
 
+/// # Errors
+/// The hint of one host would close a limit for all hosts.
+pub(super) fn fits_all_hosts(
+    honored: Option<Duration>,
+    stack: Option<&'static str>,
+) -> Result<(), ConfigError> {
+    let Some(max) = honored else {
+        return Ok(());
+    };
+    let fix = "leave it: the hint of one host would close the limit for all hosts; give each a \
+               limit with `per_host`, or make the stack one of `one_peer`";
+    Err(ConfigError::new("honor_retry_after", max, fix).of("stack", stack))
+}
+
 fn reject(
     is_wrong: bool,
     field: &'static str,

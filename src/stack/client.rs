@@ -32,11 +32,19 @@ use crate::{
 /// `stack::client().http()`. How to name the type of another stack is told in the
 /// [guide](crate::guide::keeping).
 #[derive(Debug, Clone)]
-pub struct ClientStack<P, W = ByHost, R = Retries<P, W>, G = ClientGates<W>, F = Identity> {
+pub struct ClientStack<
+    P,
+    W = ByHost,
+    R = Retries<P, W>,
+    G = ClientGates<W>,
+    F = Identity,
+    A = Identity,
+> {
     pub(super) total: TimeoutLayer<WithDeadline<P>>,
     pub(super) resend: R,
     pub(super) gates: GateLayer<G, WithDeadline<P>>,
     pub(super) attempt: TimeoutLayer<WithDeadline<P>>,
+    pub(super) audit: A,
     pub(super) fallback: F,
     pub(super) protocol: P,
     pub(super) known: Known,
@@ -70,8 +78,8 @@ impl<Req> FindKey<Req, Host> for AnyHost {
     }
 }
 
-impl<P, W: HasKey<Key = Host>, R, L: Controlled, B: Controlled, F>
-    ClientStack<P, W, R, ClientGates<W, L, B>, F>
+impl<P, W: HasKey<Key = Host>, R, L: Controlled, B: Controlled, F, A>
+    ClientStack<P, W, R, ClientGates<W, L, B>, F, A>
 {
     /// Returns the handle of all parts.
     #[must_use]
@@ -96,7 +104,8 @@ impl<P, W: HasKey<Key = Host>, R, L: Controlled, B: Controlled, F>
             retry_budgets: known.budgets,
             circuit_breaker: breaker.handle(),
             throttle: throttle.as_ref().map(Keyed::<W, ThrottleGate>::handle),
-            rate_limit: limit.control(),
+            rate_limit: limit.control_if_on(),
+            limit: limit.control(),
             bulkhead: bulkhead.control(),
             attempt_timeout: self.attempt.handle(),
             fallback: known.fallback,
@@ -108,15 +117,17 @@ impl<P, W: HasKey<Key = Host>, R, L: Controlled, B: Controlled, F>
     }
 }
 
-impl<S, P: Clone, W, R, G, F> Layer<S> for ClientStack<P, W, R, G, F>
+impl<S, P: Clone, W, R, G, F, A> Layer<S> for ClientStack<P, W, R, G, F, A>
 where
-    R: Layer<Attempts<S, P, G>>,
-    F: Layer<InStack<S, P, W, R::Service>>,
+    A: Layer<S>,
+    R: Layer<Attempts<A::Service, P, G>>,
+    F: Layer<InStack<A::Service, P, W, R::Service>>,
 {
     type Service = F::Service;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let sending = Sending::new(inner, self.protocol.clone());
+        let audited = self.audit.layer(inner);
+        let sending = Sending::new(audited, self.protocol.clone());
         let attempts = self.gates.layer(self.attempt.layer(sending));
         let layers = self.total.layer(self.resend.layer(attempts));
         self.fallback

@@ -8,6 +8,15 @@ use crate::algorithm::BreakerConfig;
 pub(crate) const TOTAL: Duration = Duration::from_secs(10);
 /// The timeout of one attempt.
 pub(crate) const ATTEMPT: Duration = Duration::from_secs(3);
+/// The timeout of one attempt within such a total timeout, where nobody has set it. Of a total of
+/// nothing that one's own error tells.
+pub(super) fn attempt_within(total: Duration) -> Duration {
+    match total.is_zero() {
+        true => ATTEMPT,
+        false => ATTEMPT.min(total),
+    }
+}
+
 /// When those that a busy server rejects are to come back, on average a little later. So short that
 /// a blip costs them little, and their coming together again costs the server more than that.
 pub(crate) const BUSY: Duration = Duration::from_secs(1);

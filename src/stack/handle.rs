@@ -37,7 +37,8 @@ pub struct ClientHandle<L = Option<RateLimitHandle>, B = KeyedBulkheadHandle<Hos
     pub circuit_breaker: KeyedCircuitBreakerHandle<Host>,
     /// A throttle for each host, if there is one.
     pub throttle: Option<KeyedThrottleHandle<Host>>,
-    /// The rate, if there is one.
+    /// The rate, if there was one when this handle was made: [`update`](Self::update) adds and
+    /// removes one, and the [`snapshot`](Self::snapshot) has it as it is then.
     pub rate_limit: L,
     /// A bulkhead for each host, or for each key of its own.
     pub bulkhead: B,
@@ -45,6 +46,8 @@ pub struct ClientHandle<L = Option<RateLimitHandle>, B = KeyedBulkheadHandle<Hos
     pub attempt_timeout: TimeoutHandle,
     /// The fallback, if there is one.
     pub fallback: Option<FallbackHandle>,
+    /// The rate, switched off or not.
+    pub(super) limit: L,
     pub(super) drain: Drain,
     pub(super) name: Option<&'static str>,
     /// The updates under way.
@@ -104,7 +107,8 @@ pub struct ServerSnapshot<L = Option<rate_limit::Snapshot>, B = bulkhead::Snapsh
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ServerHandle<L = Option<RateLimitHandle>, B = BulkheadHandle> {
-    /// The rate, if there is one.
+    /// The rate, if there was one when this handle was made: [`update`](Self::update) adds and
+    /// removes one, and the [`snapshot`](Self::snapshot) has it as it is then.
     pub rate_limit: L,
     /// The calls in flight.
     pub bulkhead: B,
@@ -112,6 +116,8 @@ pub struct ServerHandle<L = Option<RateLimitHandle>, B = BulkheadHandle> {
     pub timeout: TimeoutHandle,
     /// The fallback, if there is one.
     pub fallback: Option<FallbackHandle>,
+    /// The rate, switched off or not.
+    pub(super) limit: L,
     pub(super) drain: Drain,
     pub(super) name: Option<&'static str>,
     /// The updates under way.
@@ -126,6 +132,10 @@ pub(super) struct Enabled {
     pub(super) breaker: bool,
     pub(super) bulkhead: bool,
     pub(super) attempt: bool,
+    /// If true, nobody has said how long an attempt may take when it was built.
+    pub(super) attempt_follows: bool,
+    /// If true, all calls go to one peer.
+    pub(super) one_peer: bool,
 }
 
 impl<L: Readable, B: Readable> ClientHandle<L, B> {
@@ -143,7 +153,7 @@ impl<L: Readable, B: Readable> ClientHandle<L, B> {
             retry_budgets: self.retry_budgets.keys(),
             circuits: circuits.chain([shared_circuit]).collect(),
             throttles: self.throttle.as_ref().map_or_else(Vec::new, throttles),
-            rate_limit: self.rate_limit.read(),
+            rate_limit: self.limit.read(),
             bulkheads: self.bulkhead.read(),
             attempt_timeout: self.attempt_timeout.snapshot(),
             fallback: self.fallback.as_ref().map(FallbackHandle::snapshot),
@@ -170,7 +180,7 @@ impl<L: Readable, B: Readable> ServerHandle<L, B> {
     #[must_use]
     pub fn snapshot(&self) -> ServerSnapshot<L::Snapshot, B::Snapshot> {
         ServerSnapshot {
-            rate_limit: self.rate_limit.read(),
+            rate_limit: self.limit.read(),
             bulkhead: self.bulkhead.read(),
             timeout: self.timeout.snapshot(),
             fallback: self.fallback.as_ref().map(FallbackHandle::snapshot),
@@ -197,7 +207,8 @@ impl Readable for Option<RateLimitHandle> {
     type Snapshot = Option<rate_limit::Snapshot>;
 
     fn read(&self) -> Self::Snapshot {
-        self.as_ref().map(RateLimitHandle::snapshot)
+        let limit = self.as_ref().filter(|limit| limit.is_enabled());
+        limit.map(RateLimitHandle::snapshot)
     }
 }
 

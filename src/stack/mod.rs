@@ -63,8 +63,11 @@
 //! `build` checks the settings of each part, and those of one against another's. So does
 //! [`ClientHandle::update`], which changes a stack while it runs.
 
+mod auditing;
+mod boxing;
 mod builder;
 mod changes;
+mod changing;
 mod check;
 mod client;
 pub(crate) mod defaults;
@@ -76,6 +79,7 @@ mod handle;
 mod hosts;
 mod parts;
 mod resend;
+mod saying;
 mod server;
 mod service;
 #[cfg(test)]
@@ -85,6 +89,8 @@ mod update;
 mod updating;
 
 pub use crate::drain::Undrained;
+pub use auditing::Audits;
+pub use boxing::Boxed;
 pub use builder::{BuiltClient, ClientBuilder, Parts};
 pub use changes::Changes;
 pub use client::{AnyHost, ClientStack};
@@ -97,5 +103,6 @@ pub use parts::{NoFallback, Own, Untried};
 #[cfg(feature = "serde")]
 pub(crate) use resend::Resend;
 pub use resend::{Hedges, Hedging, Once, Retries, Retrying, SendingOnce};
+pub use saying::BySettings;
 pub use server::{BuiltServer, ServerBuilder, ServerGates, ServerService, ServerStack};
 pub use service::{ClientService, InStack};

@@ -81,6 +81,8 @@ pub struct CallsPart {
     left_out: bool,
     /// The way in which the hosts of a client are shown, which have one each.
     hosts: ShownHosts,
+    /// If true, there is none until one is added, whatever follows from other settings.
+    unbounded: bool,
 }
 
 /// A rate, unless a builder stands in its place.
@@ -106,12 +108,12 @@ impl RatePart {
         burst.map_or(0, |burst| usize::try_from(burst).unwrap_or(usize::MAX))
     }
 
-    /// The gate, if there is to be one.
+    /// The gate. Without a rate it is off, until one is added.
     fn gate(self, name: Option<&'static str>) -> Result<Option<Asking<LimitGate>>, ConfigError> {
         let builder = match (self.rate, self.burst) {
             (Some(rate), None) => RateLimitLayer::builder(rate),
             (Some(rate), Some(burst)) => RateLimitLayer::builder(rate).burst(burst),
-            (None, None) => return Ok(None),
+            (None, None) => RateLimitLayer::builder(Rate::per_second(1)).enabled(false),
             (None, Some(burst)) => {
                 let fix = "set a `rate` too";
                 return Err(ConfigError::new("burst", burst, fix).of("stack", name));
@@ -173,7 +175,8 @@ impl CallsPart {
         known: Option<(Rate, Duration)>,
         (parts, waiting): (u128, usize),
     ) -> Self {
-        if let Some((rate, timeout)) = known.filter(|_| self.set.is_none()) {
+        let follows = self.set.is_none() && !self.unbounded;
+        if let Some((rate, timeout)) = known.filter(|_| follows) {
             let within = u128::from(rate.count()).saturating_mul(timeout.as_nanos());
             let share = within / rate.per().as_nanos().max(1) / parts;
             let share = usize::try_from(share).unwrap_or(usize::MAX).max(1);
@@ -216,6 +219,15 @@ impl CallsPart {
     pub(super) fn left_out() -> Self {
         Self {
             left_out: true,
+            ..Self::default()
+        }
+    }
+
+    /// No limit until one is added.
+    #[cfg(feature = "serde")]
+    pub(super) fn unbounded() -> Self {
+        Self {
+            unbounded: true,
             ..Self::default()
         }
     }

@@ -47,6 +47,9 @@ pub trait Resend<P, W> {
     /// If true, that is a retry.
     const RETRIES: bool;
 
+    /// If true, that is a hedge.
+    const HEDGES: bool = false;
+
     /// Makes it.
     fn layer(self, of: Resending<P, W>) -> Result<Resent<Self::Layer>, ConfigError>;
 
@@ -120,6 +123,7 @@ impl<P, W: Clone> Resend<P, W> for Hedging {
     type Layer = Hedges<P, W>;
 
     const RETRIES: bool = false;
+    const HEDGES: bool = true;
 
     fn layer(self, of: Resending<P, W>) -> Result<Resent<Self::Layer>, ConfigError> {
         let budgets = match (of.one_peer, self.0.own_budgets()) {

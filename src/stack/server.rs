@@ -11,6 +11,7 @@ use super::{
         Beside, BulkheadPart, CallsPart, FallbackPart, LimitPart, NoFallback, Own, RatePart,
         Untried, named,
     },
+    saying::BySettings,
     updating::Updating,
 };
 use crate::{
@@ -27,13 +28,15 @@ use crate::{
 /// Protects a server: see [the module](super). All services it makes, and all their clones, share
 /// its state: it is one limit for a whole `Router`.
 #[derive(Debug, Clone)]
-pub struct ServerStack<P, G = ServerGates, F = Identity> {
-    gates: GateLayer<G, P>,
-    timeout: TimeoutLayer<P>,
-    fallback: F,
-    answers: Option<FallbackHandle>,
-    name: Option<&'static str>,
-    updating: Updating,
+pub struct ServerStack<P, G = ServerGates, F = Identity, A = Identity> {
+    pub(super) gates: GateLayer<BySettings<G, P>, P>,
+    pub(super) timeout: TimeoutLayer<P>,
+    pub(super) audit: A,
+    pub(super) fallback: F,
+    pub(super) protocol: P,
+    pub(super) answers: Option<FallbackHandle>,
+    pub(super) name: Option<&'static str>,
+    pub(super) updating: Updating,
 }
 
 /// Settings of a [`ServerStack`], in any order.
@@ -71,7 +74,7 @@ pub type BuiltServer<P, L, B, X = Untried, F = NoFallback> = ServerStack<
 >;
 
 /// A service behind a [`ServerStack`] without a fallback.
-pub type ServerService<S, P, G = ServerGates> = Gated<Timeout<S, P>, G, P>;
+pub type ServerService<S, P, G = ServerGates> = Gated<Timeout<S, P>, BySettings<G, P>, P>;
 
 impl Server {
     /// For HTTP servers, such as an axum `Router`: rejections are 429 and 503 responses, with a
@@ -307,14 +310,17 @@ where
         };
         let gates = Chain::new(DrainGate::new(Drain::new(name)), limits);
         let (fallback, answers) = fallback.layer(&protocol, name)?;
+        let gates = BySettings::new(gates, protocol.clone());
         let builder = TimeoutLayer::builder(timeout.unwrap_or(TIMEOUT));
         Ok(ServerStack {
             gates: GateLayer::with_protocol(gates, protocol.clone()),
             timeout: named(builder, name, TimeoutBuilder::name)
                 .enabled(timeout.is_some())
-                .protocol(protocol)
+                .protocol(protocol.clone())
                 .build()
                 .map_err(|error| error.renamed("duration", "timeout"))?,
+            audit: Identity::new(),
+            protocol,
             fallback,
             answers,
             name,
@@ -332,17 +338,18 @@ impl Settings {
     }
 }
 
-impl<P, L: Controlled, B: Controlled, F> ServerStack<P, ServerGates<L, B>, F> {
+impl<P, L: Controlled, B: Controlled, F, A> ServerStack<P, ServerGates<L, B>, F, A> {
     /// Returns the handle of all parts.
     #[must_use]
     pub fn handle(&self) -> ServerHandle<L::Handle, B::Handle> {
         let Chain {
             first: drain,
             second: Chain { first, second },
-        } = self.gates.gate();
+        } = self.gates.gate().gate();
         ServerHandle {
             drain: drain.drain().clone(),
-            rate_limit: first.control(),
+            rate_limit: first.control_if_on(),
+            limit: first.control(),
             bulkhead: second.control(),
             timeout: self.timeout.handle(),
             fallback: self.answers.clone(),
@@ -352,14 +359,16 @@ impl<P, L: Controlled, B: Controlled, F> ServerStack<P, ServerGates<L, B>, F> {
     }
 }
 
-impl<S, P: Clone, G, F> Layer<S> for ServerStack<P, G, F>
+impl<S, P: Clone, G, F, A> Layer<S> for ServerStack<P, G, F, A>
 where
-    F: Layer<ServerService<S, P, G>>,
+    A: Layer<S>,
+    F: Layer<ServerService<A::Service, P, G>>,
 {
     type Service = F::Service;
 
     fn layer(&self, inner: S) -> Self::Service {
+        let audited = self.audit.layer(inner);
         self.fallback
-            .layer(self.gates.layer(self.timeout.layer(inner)))
+            .layer(self.gates.layer(self.timeout.layer(audited)))
     }
 }

@@ -17,7 +17,9 @@ use crate::{
     CallSettings, CarryDeadline, Classify, Deadline, Outcome, Rejected, Timeouts,
     gate::{Demand, FindKey, Inquiry},
     keyed::{HasKey, Host},
-    protocol::{Advice, Kept, PrimaryError, Proof, Protocol, Quota, Replay, Settle, WouldReject},
+    protocol::{
+        Advice, Changing, Kept, PrimaryError, Proof, Protocol, Quota, Replay, Settle, WouldReject,
+    },
 };
 
 /// A request within a stack, and by when its caller wants the answer.
@@ -178,6 +180,15 @@ impl<P: Replay<Req>, Req> Replay<Timed<Req>> for WithDeadline<P> {
     #[inline]
     fn number(&self, timed: &mut Self::Request, attempt: u32) {
         self.0.number(&mut timed.request, attempt);
+    }
+
+    #[inline]
+    fn changing(&self, timed: &mut Self::Request, attempt: u32) -> Option<Changing> {
+        self.0.changing(&mut timed.request, attempt)
+    }
+
+    fn change(&self, timed: &mut Self::Request, to: Box<dyn Any + Send>) {
+        self.0.change(&mut timed.request, to);
     }
 
     fn deadline(&self, kept: &Self::Snapshot) -> Option<Deadline> {

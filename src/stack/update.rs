@@ -1,13 +1,18 @@
 //! Changes while a stack runs.
 
-use std::hash::Hash;
+use std::time::Duration;
 
-use super::{Changes, ClientHandle, ServerHandle, check::Times, handle::Enabled};
+use super::{
+    Changes, ClientHandle, ServerHandle,
+    changing::{ChangesLimit, ChangesRate, RateChange},
+    check::{Times, fits_all_hosts},
+    defaults::attempt_within,
+    handle::Enabled,
+};
 use crate::{
     Changed, ConfigError,
     algorithm::Window,
-    bulkhead::{BulkheadHandle, KeyedBulkheadHandle},
-    rate_limit::{KeyedRateLimitHandle, PerKeyRateLimitHandle, Rate, RateLimitHandle},
+    hedge::{HedgeConfig, HedgeHandle},
     throttle::KeyedThrottleHandle,
 };
 
@@ -17,11 +22,13 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
     /// changed.
     ///
     /// # Errors
-    /// What `build` would reject; a rate where there is none. Nothing has changed then.
-    pub fn update(&self, changes: Changes) -> Result<Changed, ConfigError> {
+    /// What `build` would reject, and a part that the stack was built without and that cannot be
+    /// added. Nothing has changed then.
+    pub fn update(&self, mut changes: Changes) -> Result<Changed, ConfigError> {
+        changes.attempt_timeout = changes.attempt_timeout.or(self.attempt_with(&changes));
         let check = |changes: &Changes| self.check(changes);
         self.updating.check(&changes, check)?;
-        let limit = (&self.rate_limit, self.name);
+        let limit = (&self.limit, self.name);
         let (undo, changed) = change_rate_first(limit, changes.rate)?;
         let made = self
             .updating
@@ -40,7 +47,7 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
             changed = changed.and(self.retry.update(config)?);
         }
         if let (Some(hedge), Some(config)) = (&self.hedge, changes.hedge) {
-            changed = changed.and(hedge.update(config)?);
+            changed = changed.and(change_hedge(hedge, config)?);
         }
         if let Some(config) = changes.circuit_breaker {
             changed = changed.and(self.circuit_breaker.update(config)?);
@@ -69,7 +76,8 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
         or_nothing(changes.retry.map(|config| self.retry.check(config)))?;
         if let Some(config) = changes.hedge {
             let hedge = self.hedge.as_ref();
-            hedge.map_or_else(|| Err(self.absent("hedge")), |hedge| hedge.check(config))?;
+            let hedge = hedge.ok_or_else(|| self.absent("hedge"))?;
+            or_nothing(config.map(|config| hedge.check(config)))?;
         }
         if let Some(config) = changes.throttle {
             let throttle = self.throttle.as_ref();
@@ -79,10 +87,28 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
         let circuit = changes.circuit_breaker;
         or_nothing(circuit.map(|config| self.circuit_breaker.check(&config)))?;
         or_nothing(in_flight.map(|calls| self.check_limit(calls)))?;
+        let manners = changes.rate.manners.filter(|_| !self.enabled.one_peer);
+        fits_all_hosts(manners.and_then(|rate| rate.honor_retry_after), self.name)?;
         or_nothing(attempt.map(|timeout| self.attempt_timeout.check(timeout)))
             .map_err(|error| error.renamed("duration", "attempt_timeout"))?;
         let times = self.times_after(changes).check();
         times.map_err(|error| error.of("stack", self.name))
+    }
+
+    /// An attempt's timeout that nobody has set, as it follows another total.
+    fn attempt_with(&self, changes: &Changes) -> Option<Duration> {
+        let Enabled {
+            total,
+            attempt,
+            attempt_follows,
+            ..
+        } = self.enabled;
+        let after = changes
+            .total_timeout
+            .filter(|_| attempt_follows && total && attempt)?;
+        let before = self.total_timeout.snapshot().duration;
+        let still_follows = self.attempt_timeout.snapshot().duration == attempt_within(before);
+        still_follows.then(|| attempt_within(after))
     }
 
     fn check_limit(&self, calls: usize) -> Result<(), ConfigError> {
@@ -138,12 +164,12 @@ impl<L: ChangesRate, B: ChangesLimit> ServerHandle<L, B> {
     /// settings. Returns what has changed.
     ///
     /// # Errors
-    /// What `build` would reject; a setting of a part that a server does not have, or a rate where
-    /// there is none. Nothing has changed then.
+    /// What `build` would reject; a setting of a part that a server does not have. Nothing has
+    /// changed then.
     pub fn update(&self, changes: Changes) -> Result<Changed, ConfigError> {
         let check = |changes: &Changes| self.check(changes);
         self.updating.check(&changes, check)?;
-        let limit = (&self.rate_limit, self.name);
+        let limit = (&self.limit, self.name);
         let (undo, changed) = change_rate_first(limit, changes.rate)?;
         let made = self
             .updating
@@ -178,6 +204,11 @@ impl<L: ChangesRate, B: ChangesLimit> ServerHandle<L, B> {
         absent("throttle", changes.throttle.is_some())?;
         absent("circuit_breaker", changes.circuit_breaker.is_some())?;
         if let Some(calls) = changes.max_in_flight {
+            if calls == usize::MAX {
+                let fix = "say how many calls may run at once: a server without a bound melts down";
+                let error = ConfigError::new("max_in_flight", "any number", fix);
+                return Err(error.of("stack", self.name));
+            }
             self.bulkhead.check_limit(calls)?;
         }
         match changes.total_timeout {
@@ -190,119 +221,28 @@ impl<L: ChangesRate, B: ChangesLimit> ServerHandle<L, B> {
     }
 }
 
+/// Switches a hedge on, with these settings, or off.
+fn change_hedge(hedge: &HedgeHandle, to: Option<HedgeConfig>) -> Result<Changed, ConfigError> {
+    let switched = hedge.set_enabled(to.is_some());
+    match to {
+        Some(config) => Ok(switched.and(hedge.update(config)?)),
+        None => Ok(switched),
+    }
+}
+
 /// Changes the rate, the only part that is asked by changing it: a limit may be of the user's own
 /// making. Returns how to undo that too, if another update contradicts the rest meanwhile.
 fn change_rate_first<L: ChangesRate>(
     (limit, stack): (&L, Option<&'static str>),
-    rate: Option<(Rate, u32)>,
+    rate: RateChange,
 ) -> Result<(impl Fn(), Changed), ConfigError> {
-    let before = rate.and_then(|_| limit.rate());
-    let changed = match rate {
-        Some((rate, burst)) => limit.change_rate(rate, burst, stack)?,
-        None => Changed::default(),
-    };
+    let before = rate.on.map(|_| limit.now());
+    let changed = limit.change_rate(rate, stack)?;
     let undo = move || {
-        if let Some((rate, burst)) = before {
+        if let Some(before) = before {
             // It was in force, and so is right.
-            let _ = limit.change_rate(rate, burst, stack);
+            let _ = limit.change_rate(before, stack);
         }
     };
     Ok((undo, changed))
-}
-
-/// The handle of a part with a rate.
-pub trait ChangesRate {
-    /// The rate and the burst in force, if there are any for all calls.
-    fn rate(&self) -> Option<(Rate, u32)>;
-
-    /// Changes it, of all keys alike.
-    fn change_rate(
-        &self,
-        rate: Rate,
-        burst: u32,
-        stack: Option<&'static str>,
-    ) -> Result<Changed, ConfigError>;
-}
-
-/// The handle of a part that bounds what is in flight.
-pub trait ChangesLimit {
-    /// Changes the bound, of all keys alike.
-    fn change_limit(&self, calls: usize) -> Result<Changed, ConfigError>;
-
-    /// Returns whether that would be accepted.
-    fn check_limit(&self, calls: usize) -> Result<(), ConfigError>;
-}
-
-impl ChangesRate for Option<RateLimitHandle> {
-    fn rate(&self) -> Option<(Rate, u32)> {
-        self.as_ref().map(RateLimitHandle::rate)
-    }
-
-    fn change_rate(
-        &self,
-        rate: Rate,
-        burst: u32,
-        stack: Option<&'static str>,
-    ) -> Result<Changed, ConfigError> {
-        let Some(limit) = self else {
-            let fix = "build the stack with a `rate`, however high: then it can be changed";
-            return Err(ConfigError::new("rate", rate, fix).of("stack", stack));
-        };
-        limit.update(rate, burst)
-    }
-}
-
-impl<K> ChangesRate for KeyedRateLimitHandle<K> {
-    fn rate(&self) -> Option<(Rate, u32)> {
-        Some(self.rate())
-    }
-
-    fn change_rate(
-        &self,
-        rate: Rate,
-        burst: u32,
-        _: Option<&'static str>,
-    ) -> Result<Changed, ConfigError> {
-        self.update(rate, burst)
-    }
-}
-
-impl<K> ChangesRate for PerKeyRateLimitHandle<K> {
-    fn rate(&self) -> Option<(Rate, u32)> {
-        None
-    }
-
-    fn change_rate(
-        &self,
-        rate: Rate,
-        _: u32,
-        stack: Option<&'static str>,
-    ) -> Result<Changed, ConfigError> {
-        let fix = "change the limit of a key, by the handle's `rate_limit.make(&key)`";
-        Err(ConfigError::new("rate", rate, fix).of("stack", stack))
-    }
-}
-
-impl ChangesLimit for BulkheadHandle {
-    fn change_limit(&self, calls: usize) -> Result<Changed, ConfigError> {
-        let changed = self.set_limit(calls)?;
-        Ok(changed.named("max_in_flight"))
-    }
-
-    fn check_limit(&self, calls: usize) -> Result<(), ConfigError> {
-        self.check(calls)
-            .map_err(|error| error.renamed("limit", "max_in_flight"))
-    }
-}
-
-impl<K: Hash + Eq + Clone> ChangesLimit for KeyedBulkheadHandle<K> {
-    fn change_limit(&self, calls: usize) -> Result<Changed, ConfigError> {
-        let changed = self.set_limit(calls)?;
-        Ok(changed.named("max_in_flight"))
-    }
-
-    fn check_limit(&self, calls: usize) -> Result<(), ConfigError> {
-        self.check(calls)
-            .map_err(|error| error.renamed("limit", "max_in_flight"))
-    }
 }

@@ -27,6 +27,8 @@ mod shadow;
 mod simulation;
 #[cfg(feature = "testing")]
 mod stack_by_hand;
+mod stack_changes;
+mod stack_compositions;
 mod stack_parts;
 #[cfg(feature = "http")]
 mod stack_updates;

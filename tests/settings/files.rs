@@ -528,7 +528,6 @@ fn what_cannot_change_is_told_in_the_files_words() {
     for (from, to, told) in [
         ("'pay'", "'buy'", "`name` is \"buy\": change it back"),
         ("name = 'pay'", "", "`name` is not set: change it back"),
-        ("rate = '5/s'", "", "`rate` is not set"),
         ("limit = 3", "limit = 0", "bulkhead (pay): `limit` is 0"),
         ("'1s'", "'2s'", "bulkhead: `max_wait` is 2s"),
         (
@@ -544,7 +543,7 @@ fn what_cannot_change_is_told_in_the_files_words() {
         (
             "name",
             "rate_limit.rate = '3/s'\nname",
-            "stack: `rate_limit` is different",
+            "stack: `rate` is 5 per 1s: leave it: `rate_limit` has",
         ),
         (
             "name",
@@ -827,7 +826,9 @@ async fn a_file_sets_and_changes_a_hedge_and_a_throttle() {
     let retries = client("[retry]\nattempts = 2\n");
     let error = retries.apply_to(builder()).unwrap_err();
     assert_eq!((error.layer, error.field), (Some("stack"), "retry"));
-    assert!(client("hedge = 'off'\nthrottle = 'off'").hedge.is_none());
+    let off = client("hedge = 'off'\nthrottle = 'off'");
+    assert!(!off.hedge.as_ref().unwrap().enabled && off.throttle.is_none());
+    assert!(off.apply_to(stack::client().http()).is_ok());
     let late = client("[hedge]\ndelay = '5s'\n")
         .apply_to(builder())
         .unwrap();

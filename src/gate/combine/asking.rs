@@ -71,6 +71,10 @@ impl<G: Controlled, A> Controlled for Asking<G, A> {
     fn control(&self) -> G::Handle {
         self.gate.control()
     }
+
+    fn is_on(&self) -> bool {
+        self.gate.is_on()
+    }
 }
 
 impl<G: Controlled, A> Asking<G, A> {

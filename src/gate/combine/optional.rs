@@ -18,6 +18,15 @@ impl<G: Controlled> Controlled for Option<G> {
     fn control(&self) -> Self::Handle {
         self.as_ref().map(Controlled::control)
     }
+
+    fn is_on(&self) -> bool {
+        self.as_ref().is_some_and(Controlled::is_on)
+    }
+
+    fn control_if_on(&self) -> Self::Handle {
+        let gate = self.as_ref().filter(|gate| gate.is_on());
+        gate.map(Controlled::control)
+    }
 }
 
 impl<G: Gate> Gate for Option<G> {

@@ -105,6 +105,15 @@ impl<G: Gate> Shadow<G> {
         }
     }
 
+    /// The same trial of a gate that holds this one.
+    #[cfg(feature = "http")]
+    pub(crate) fn within<H>(self, hold: impl FnOnce(G) -> H) -> Shadow<H> {
+        Shadow {
+            gate: self.gate.map(hold),
+            state: self.state,
+        }
+    }
+
     /// What it counts.
     #[must_use]
     pub fn handle(&self) -> ShadowHandle {

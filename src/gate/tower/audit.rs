@@ -47,7 +47,8 @@ use crate::{
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
 ///
-/// Put it around a [stack](crate::stack), or in place of the layer that it tries.
+/// Put it around a [stack](crate::stack), or in place of the layer that it tries. Within a stack it
+/// is made by the stack's [`audit`](crate::stack::ServerStack::audit).
 pub struct AuditLayer<G, P> {
     gate: Striped<Shadow<G>>,
     protocol: P,
@@ -85,6 +86,14 @@ impl<G: Gate + Clone, P> GateLayer<G, P> {
 }
 
 impl<G: Gate, P> AuditLayer<G, P> {
+    /// One of gates that are on trial already.
+    pub(crate) fn of(trial: Shadow<G>, protocol: P) -> Self {
+        Self {
+            gate: Striped::new(trial),
+            protocol,
+        }
+    }
+
     /// Returns the handle of the trial.
     #[must_use]
     pub fn handle(&self) -> ShadowHandle {

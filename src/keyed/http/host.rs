@@ -47,11 +47,7 @@ impl HasKey for ByHost {
 
 impl<B> FindKey<Request<B>, Host> for ByHost {
     fn find(&self, request: &Request<B>) -> Option<Host> {
-        let uri = request.uri();
-        match uri.authority() {
-            Some(authority) => Host::of(authority, uri.scheme()),
-            None => of_field(request.headers()),
-        }
+        Host::of_head(request.uri(), request.headers())
     }
 }
 
@@ -67,6 +63,14 @@ impl Host {
         match &self.0 {
             Text::Part(authority, part) => &authority.as_str()[part.clone()],
             Text::Own(text) => text,
+        }
+    }
+
+    /// The host that a request with this head goes to.
+    pub(crate) fn of_head(uri: &Uri, headers: &HeaderMap) -> Option<Self> {
+        match uri.authority() {
+            Some(authority) => Self::of(authority, uri.scheme()),
+            None => of_field(headers),
         }
     }
 

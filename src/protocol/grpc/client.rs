@@ -14,7 +14,7 @@ use super::codes::Codes;
 use crate::{
     CallSettings, CarryDeadline, Deadline, Outcome,
     protocol::{
-        Kept, Replay,
+        Changing, Kept, Replay,
         http::{self as over_http, PathRule, RequestSnapshot, Tape},
     },
 };
@@ -148,6 +148,18 @@ impl Client {
         self
     }
 
+    /// As [`before_retry`](Self::before_retry), by a future: see
+    /// [`http::Client::before_retry_async`](over_http::Client::before_retry_async).
+    #[must_use]
+    pub fn before_retry_async<F, Fut>(mut self, change: F) -> Self
+    where
+        F: Fn(http::request::Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = http::request::Parts> + Send + 'static,
+    {
+        self.http = self.http.before_retry_async(change);
+        self
+    }
+
     /// Keeps requests of up to this many bytes; a longer one is sent once. Default 64 KiB.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
@@ -245,6 +257,15 @@ where
         if attempt > 1 {
             Replay::<Request<B>>::tell_remaining(self, request);
         }
+    }
+
+    #[inline]
+    fn changing(&self, request: &mut Self::Request, attempt: u32) -> Option<Changing> {
+        self.http.changing_head(request, attempt)
+    }
+
+    fn change(&self, request: &mut Self::Request, to: Box<dyn Any + Send>) {
+        self.http.changed_head(request, to);
     }
 
     #[inline]

@@ -5,7 +5,9 @@ use http::{HeaderMap, Request, StatusCode, request::Parts};
 use super::{
     Attempt, CloneBody, CopyBody, RecordBody, deadline_fields,
     error::Cause,
-    rules::{AdviceRule, ClassifyRule, HintRule, IdempotentRule, ResendRule, SettingsRule},
+    rules::{
+        AdviceRule, ChangingRule, ClassifyRule, HintRule, IdempotentRule, ResendRule, SettingsRule,
+    },
     status::Statuses,
 };
 use crate::{Deadline, Outcome, protocol::Advice};
@@ -44,6 +46,7 @@ pub struct Client<K = RecordBody> {
     settings: Option<SettingsRule>,
     before_retry: Option<ResendRule>,
     hints: Option<HintRule>,
+    changing: Option<ChangingRule>,
 }
 
 /// A request extension that declares this one request idempotent, whatever its method.
@@ -74,6 +77,7 @@ impl Client {
             settings: None,
             before_retry: None,
             hints: None,
+            changing: None,
         }
     }
 }
@@ -278,6 +282,7 @@ impl<K> Client<K> {
             settings,
             before_retry,
             hints,
+            changing,
             ..
         } = self;
         Client {
@@ -294,6 +299,7 @@ impl<K> Client<K> {
             settings,
             before_retry,
             hints,
+            changing,
         }
     }
 

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode, request::Parts, response};
 use super::head::RequestHead;
 use crate::{
     CallSettings, Outcome, Rejected,
-    protocol::{Advice, Hint},
+    protocol::{Advice, Changing, Hint},
 };
 
 /// A user's closure. Protocols are copied freely, so it is kept for as long as the program runs;
@@ -32,6 +32,9 @@ pub(super) type ResendRule = Rule<dyn Fn(&mut Parts) + Send + Sync>;
 
 /// What a response tells of the upstream's limits.
 pub(super) type HintRule = Rule<dyn Fn(&response::Parts) -> Option<Hint> + Send + Sync>;
+
+/// Changes a request that is sent again, by a future.
+pub(super) type ChangingRule = Rule<dyn Fn(Parts) -> Changing + Send + Sync>;
 
 /// Which methods, by their path, are idempotent.
 #[cfg(feature = "tonic-014")]
@@ -80,6 +83,12 @@ impl HintRule {
     pub(super) fn new(
         rule: impl Fn(&response::Parts) -> Option<Hint> + Send + Sync + 'static,
     ) -> Self {
+        Self(Box::leak(Box::new(rule)))
+    }
+}
+
+impl ChangingRule {
+    pub(super) fn new(rule: impl Fn(Parts) -> Changing + Send + Sync + 'static) -> Self {
         Self(Box::leak(Box::new(rule)))
     }
 }

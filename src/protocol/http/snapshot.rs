@@ -9,7 +9,7 @@ use super::replay::Tape;
 use super::{Client, Idempotent, KeepBody, NotIdempotent, RequestHead};
 use crate::{
     Deadline,
-    protocol::{Kept, Replay},
+    protocol::{Changing, Kept, Replay},
 };
 
 impl<K: KeepBody<B>, B> Replay<Request<B>> for Client<K> {
@@ -48,6 +48,15 @@ impl<K: KeepBody<B>, B> Replay<Request<B>> for Client<K> {
     #[inline]
     fn number(&self, request: &mut Self::Request, attempt: u32) {
         self.number_request(request, attempt);
+    }
+
+    #[inline]
+    fn changing(&self, request: &mut Self::Request, attempt: u32) -> Option<Changing> {
+        self.changing_head(request, attempt)
+    }
+
+    fn change(&self, request: &mut Self::Request, to: Box<dyn Any + Send>) {
+        self.changed_head(request, to);
     }
 
     #[inline]

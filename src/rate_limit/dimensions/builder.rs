@@ -13,7 +13,7 @@ use crate::{
     ambient::clock::nanos,
     keyed::{HasKey, KeyFn, KeySettings, Missing, NotKeyed},
     protocol::Plain,
-    rate_limit::{Advertise, RateLimitLayer, bucket::Settings},
+    rate_limit::{Advertise, RateLimitLayer, settings::Settings},
 };
 
 /// Settings of a limit of several quotas, in any order. Made by [`RateLimitLayer::dimensions`].

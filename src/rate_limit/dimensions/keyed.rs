@@ -17,10 +17,7 @@ use crate::{
     gate::{Keyable, MissingKey},
     keyed::partitions::{Evict, Factory},
     observe::{GateTally, Instance, Observed, Tally},
-    rate_limit::{
-        Dimension,
-        bucket::{self, Settings},
-    },
+    rate_limit::{Dimension, bucket, settings::Settings},
 };
 
 /// Makes the quotas of keys.

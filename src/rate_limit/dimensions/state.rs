@@ -17,10 +17,7 @@ use crate::{
     observe::{self, GateTally, Instance, Observed, Tally},
     protocol::{Hint, Quota},
     queue::{Blocked, Resource, WaitQueueOf},
-    rate_limit::{
-        Dimension,
-        bucket::{self, Settings},
-    },
+    rate_limit::{Dimension, bucket, settings::Settings},
 };
 
 /// One set of quotas.

@@ -15,10 +15,7 @@ use crate::{
     keyed::{HasKey, partitions::Factory},
     observe::{Instance, Observed, State, Tally},
     rate_limit::{
-        LimitGate, RateLimitHandle,
-        any_limit::AnyLimit,
-        bucket::{self, Settings},
-        fleet::Fleet,
+        LimitGate, RateLimitHandle, any_limit::AnyLimit, bucket, fleet::Fleet, settings::Settings,
     },
 };
 

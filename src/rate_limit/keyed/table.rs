@@ -22,9 +22,12 @@ use crate::{
     queue::{Bounds, QueuesByKey, Ticket, Turn, WaitQueue},
     rate_limit::{
         Snapshot,
-        bucket::{self, BucketRef, Decision, MAX_WAITING_IN_ALL, Settings, Waited, changed},
+        bucket::{self, BucketRef},
+        changed::changed,
         fleet::Granted,
         keyed::{Key, buckets::Buckets, of_key::OfKey, top::Top},
+        settings::{Decision, MAX_WAITING_IN_ALL, Settings},
+        waited::Waited,
     },
 };
 
@@ -131,6 +134,7 @@ impl Table {
         act(BucketRef {
             limit: &self.of(hash),
             queue: queue.as_deref(),
+            switch: None,
             by_key: Some((&self.queues, hash)),
             clock: &self.clock,
             tally: &self.tally,
@@ -153,7 +157,8 @@ impl Table {
         let changed = changed(before, (rate, burst));
         trace::updated((self.tally.layer, self.tally.name), &changed);
         for (hash, queue) in self.queues.all() {
-            queue.notify(&Waited(&self.of(hash)), || self.clock.now());
+            let limit = self.of(hash);
+            queue.notify(&Waited::new(&limit, None), || self.clock.now());
         }
         Ok(changed)
     }
@@ -218,7 +223,7 @@ impl Table {
         let bound = (bounds, MAX_WAITING_IN_ALL.max(bounds.max_waiting));
         let join = || {
             self.queues
-                .join(hash, &Waited(&limit), demand.cost, bound, now)
+                .join(hash, &Waited::new(&limit, None), demand.cost, bound, now)
         };
         let (queue, place) = bucket::join(&limit, demand.cost, over, (bounds, now), join)?;
         Ok(TableTicket {
@@ -259,7 +264,7 @@ impl<F> Gate for TableGate<F> {
     fn leave(&self, ticket: TableTicket, now: &Now) {
         let TableTicket { hash, queue, .. } = &ticket;
         let (limit, now) = (self.table.of(*hash), now.by(&self.table.clock));
-        queue.cancel(&Waited(&limit), &ticket.place, now);
+        queue.cancel(&Waited::new(&limit, None), &ticket.place, now);
         self.table.queues.left(*hash, queue);
         self.table.waited(&ticket, now);
     }
@@ -318,11 +323,12 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
             }
         };
         let now = now.by(clock);
-        let decision = settings.decide(
+        let decision = Settings::decide(
             demand,
             (clock, now),
             queues.has_waiters(hash),
             |cost, now| buckets.acquire(hash, cost, now),
+            || *settings,
             |over, bounds| self.table.join(hash, demand, (over, bounds), now),
         );
         match decision {
@@ -344,7 +350,8 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
         let (hash, clock) = (ticket.hash, &self.table.clock);
         let (limit, now) = (self.table.of(hash), now.by(clock));
         let place = (&*ticket.queue, &mut ticket.place);
-        let Poll::Ready(turn) = bucket::poll(&limit, place, cx, (clock, now)) else {
+        let Poll::Ready(turn) = bucket::poll(&Waited::new(&limit, None), place, cx, (clock, now))
+        else {
             return TicketPoll::Queued;
         };
         self.table.queues.left(hash, &ticket.queue);

@@ -2,6 +2,8 @@
 
 use std::{marker::PhantomData, time::Duration};
 
+use tower::layer::util::Identity;
+
 use super::{BuiltClient, ClientBuilder, Parts, Settings};
 use crate::{
     ConfigError,
@@ -11,8 +13,9 @@ use crate::{
     keyed::{HasKey, Host},
     stack::{
         ClientStack,
-        check::Times,
+        check::{Times, fits_all_hosts},
         client::Known,
+        defaults::attempt_within,
         handle::Enabled,
         parts::{Beside, FallbackPart, LimitPart, Places, named},
         resend::{Resend, Resending},
@@ -20,7 +23,7 @@ use crate::{
         updating::Updating,
     },
     throttle::ThrottleBuilder,
-    timeout::TimeoutBuilder,
+    timeout::{TimeoutBuilder, TimeoutLayer},
 };
 
 /// The stack of a builder with these parts.
@@ -50,6 +53,8 @@ impl Settings {
             breaker: self.breaker.enabled,
             bulkhead: self.calls.is_there(),
             attempt: self.attempt.enabled,
+            attempt_follows: self.attempt_follows,
+            one_peer: self.one_peer,
         }
     }
 }
@@ -82,6 +87,10 @@ where
         if settings.total.enabled {
             let total = settings.total.builder.limit();
             settings.retry = settings.retry.cap_retry_after(total);
+            if settings.attempt_follows {
+                let attempt = attempt_within(total);
+                settings.attempt.builder = TimeoutLayer::builder(attempt);
+            }
         }
         let times = settings.times(parts.resend.delay(), R::RETRIES);
         times.check().map_err(|error| error.of("stack", name))?;
@@ -115,7 +124,7 @@ where
         });
         let throttle = throttle.transpose()?;
         if !one_peer {
-            fits_all_hosts(&parts.limit, name)?;
+            fits_all_hosts(parts.limit.closed_for_all(), name)?;
         }
         let limit = parts.limit.limit(rate, name)?;
         let bulkhead = parts
@@ -151,6 +160,7 @@ where
                 .protocol(layered)
                 .build()
                 .map_err(|error| error.renamed("duration", "attempt_timeout"))?,
+            audit: Identity::new(),
             fallback,
             protocol,
             known: Known {
@@ -166,15 +176,4 @@ where
             by: PhantomData,
         })
     }
-}
-
-/// # Errors
-/// The hint of one host would close the limit for all hosts.
-fn fits_all_hosts(limit: &impl LimitPart, name: Option<&'static str>) -> Result<(), ConfigError> {
-    let Some(max) = limit.closed_for_all() else {
-        return Ok(());
-    };
-    let fix = "leave it: the hint of one host would close the limit for all hosts; give each a \
-               limit with `per_host`, or make the stack one of `one_peer`";
-    Err(ConfigError::new("honor_retry_after", max, fix).of("stack", name))
 }

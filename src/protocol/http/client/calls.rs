@@ -1,15 +1,18 @@
 //! What a client says of single calls.
 
-use std::mem;
+use std::{any::Any, mem};
 
 use http::{Request, request::Parts};
 
 use super::Client;
 use crate::{
     CallSettings,
-    protocol::http::{
-        RequestHead,
-        rules::{ResendRule, SettingsRule},
+    protocol::{
+        Changing,
+        http::{
+            Attempt, RequestHead,
+            rules::{ChangingRule, ResendRule, SettingsRule},
+        },
     },
 };
 
@@ -45,8 +48,9 @@ impl<K> Client<K> {
     /// Changes the head of a request just before it is sent again, by a retry or a hedge: a new
     /// token after a 401, another host. The extension [`Attempt`](crate::protocol::http::Attempt)
     /// tells which attempt it is. In a stack the gates see the request as it was changed. The
-    /// closure runs on the path of the call, so it must not block: fetch a token elsewhere, and
-    /// read it here. It is kept for as long as the program runs.
+    /// closure runs on the path of the call, so it must not block:
+    /// [`before_retry_async`](Self::before_retry_async) may wait. It is kept for as long as the
+    /// program runs.
     ///
     /// ```
     /// use std::sync::{Arc, RwLock};
@@ -75,6 +79,72 @@ impl<K> Client<K> {
         self
     }
 
+    /// As [`before_retry`](Self::before_retry), where that takes time, such as to fetch a new
+    /// token. The closure is given the head and makes a future of the head that is sent: if that
+    /// cannot be changed, end with the one that was given.
+    ///
+    /// It runs after the backoff and is waited for until the call's deadline, at which the call
+    /// ends. Nothing else bounds it: give it a timeout. It is dropped with the call. Two calls
+    /// fetch two tokens, unless you share what is under way. Another retry runs it again.
+    ///
+    /// ```
+    /// use http::{HeaderValue, StatusCode, header::AUTHORIZATION, request::Parts};
+    /// use tower_keep::protocol::{Advice, Sent, http::Client};
+    /// # #[derive(Clone)] struct Tokens;
+    /// # impl Tokens {
+    /// #     async fn fetch(&self) -> HeaderValue { HeaderValue::from_static("Bearer 7") }
+    /// # }
+    ///
+    /// let tokens = Tokens;
+    /// let client = Client::new()
+    ///     .advise(|status, _| {
+    ///         let again = Advice::Retry { sent: Sent::No, after: None };
+    ///         (status == StatusCode::UNAUTHORIZED).then_some(again)
+    ///     })
+    ///     .before_retry_async(move |mut head: Parts| {
+    ///         let tokens = tokens.clone();
+    ///         async move {
+    ///             head.headers.insert(AUTHORIZATION, tokens.fetch().await);
+    ///             head
+    ///         }
+    ///     });
+    /// # let _ = client;
+    /// ```
+    #[must_use]
+    pub fn before_retry_async<F, Fut>(mut self, change: F) -> Self
+    where
+        F: Fn(Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Parts> + Send + 'static,
+    {
+        self.changing = Some(ChangingRule::new(move |head| Changing::new(change(head))));
+        self
+    }
+
+    /// Lets the future begin that changes a request which is sent again.
+    #[inline]
+    pub(in crate::protocol) fn changing_head<B>(
+        &self,
+        request: &mut Request<B>,
+        attempt: u32,
+    ) -> Option<Changing> {
+        let change = self.changing?;
+        request.extensions_mut().insert(Attempt(attempt));
+        let (mut head, ()) = Request::new(()).into_parts();
+        swap(&mut head, request);
+        Some(change(head))
+    }
+
+    /// Takes the head that the future has ended with.
+    pub(in crate::protocol) fn changed_head<B>(
+        &self,
+        request: &mut Request<B>,
+        to: Box<dyn Any + Send>,
+    ) {
+        if let Ok(mut head) = to.downcast::<Parts>() {
+            swap(&mut head, request);
+        }
+    }
+
     /// What a request says of itself, or the closure says of it.
     #[inline]
     pub(in crate::protocol) fn settings_of(&self, head: &RequestHead<'_>) -> CallSettings {
@@ -91,15 +161,16 @@ impl<K> Client<K> {
             return;
         };
         let (mut head, ()) = Request::new(()).into_parts();
-        let swap = |head: &mut Parts, request: &mut Request<B>| {
-            mem::swap(&mut head.method, request.method_mut());
-            mem::swap(&mut head.uri, request.uri_mut());
-            mem::swap(&mut head.version, request.version_mut());
-            mem::swap(&mut head.headers, request.headers_mut());
-            mem::swap(&mut head.extensions, request.extensions_mut());
-        };
         swap(&mut head, request);
         change(&mut head);
         swap(&mut head, request);
     }
+}
+
+fn swap<B>(head: &mut Parts, request: &mut Request<B>) {
+    mem::swap(&mut head.method, request.method_mut());
+    mem::swap(&mut head.uri, request.uri_mut());
+    mem::swap(&mut head.version, request.version_mut());
+    mem::swap(&mut head.headers, request.headers_mut());
+    mem::swap(&mut head.extensions, request.extensions_mut());
 }

@@ -4,8 +4,8 @@ use std::hash::{DefaultHasher, Hasher};
 
 use crate::{Name, ambient::chance};
 
-/// The facts that callers are [told](super::RateLimitBuilder::advertise) of a limit: `true`, or
-/// more.
+/// The facts that callers are [told](crate::rate_limit::RateLimitBuilder::advertise) of a limit:
+/// `true`, or more.
 ///
 /// ```
 /// use tower_keep::{protocol::http::Server, rate_limit::{Advertise, Rate, RateLimitLayer}};
@@ -22,8 +22,8 @@ use crate::{Name, ambient::chance};
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Advertise {
-    pub(super) is_on: bool,
-    pub(super) unit: Option<&'static str>,
+    pub(crate) is_on: bool,
+    pub(crate) unit: Option<&'static str>,
     /// What the numbers of partitions are drawn from, if they are told.
     seed: Option<u64>,
 }
@@ -51,14 +51,19 @@ impl Advertise {
         self
     }
 
+    /// The same, switched on or off.
+    pub(crate) fn switched(self, is_on: bool) -> Self {
+        Self { is_on, ..self }
+    }
+
     /// The same without numbers of partitions.
-    pub(super) fn without_keys(self) -> Self {
+    pub(crate) fn without_keys(self) -> Self {
         Self { seed: None, ..self }
     }
 
     /// The number of a partition whose key has that hash. The hash itself would tell which keys
     /// collide.
-    pub(super) fn partition_of(&self, hash: u64) -> Option<u64> {
+    pub(crate) fn partition_of(&self, hash: u64) -> Option<u64> {
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(self.seed?);
         hasher.write_u64(hash);
@@ -66,7 +71,7 @@ impl Advertise {
     }
 
     /// The number of a partition that is new.
-    pub(super) fn new_partition(&self) -> Option<u64> {
+    pub(crate) fn new_partition(&self) -> Option<u64> {
         self.seed.map(|_| chance::word())
     }
 }

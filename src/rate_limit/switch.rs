@@ -1,0 +1,164 @@
+//! The settings of a limit that change while it runs, apart from its rate.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+#[cfg(any(feature = "http", feature = "serde"))]
+use std::time::Duration;
+
+use crate::rate_limit::settings::{MAX_WAITING, Settings};
+#[cfg(any(feature = "http", feature = "serde"))]
+use crate::{Changed, ConfigError, ambient::clock::nanos, rate_limit::changed::OrOff};
+
+/// Whether a limit is on, and what it waits and tells by.
+#[derive(Debug)]
+pub(super) struct Switch {
+    /// How often it was switched, from off. An odd number is on, and 0 never was. A number comes
+    /// once, so that it also tells the time in which a waiter has joined. Release on a change
+    /// publishes the rate that was set before, to the Acquire of [`epoch`](Self::epoch): a call
+    /// that finds it on finds that rate. It never wraps.
+    epoch: AtomicU64,
+    /// In nanoseconds, or [`NO_WAIT`] if only calls with a deadline wait. Relaxed, this and the
+    /// others: each is read by itself, and a call that races a change honors one of the two.
+    max_wait: AtomicU64,
+    max_waiting: AtomicUsize,
+    /// For how long an upstream may close the limit, in nanoseconds, or 0 if it may not.
+    max_penalty: AtomicU64,
+    advertises: AtomicBool,
+}
+
+/// What calls wait by, and what is told of a limit and honored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg(any(feature = "http", feature = "serde"))]
+pub(crate) struct Manners {
+    pub(crate) max_wait: Option<Duration>,
+    pub(crate) max_waiting: Option<usize>,
+    pub(crate) honor_retry_after: Option<Duration>,
+    pub(crate) advertise: bool,
+}
+
+impl Switch {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            epoch: AtomicU64::new(u64::from(settings.enabled)),
+            max_wait: AtomicU64::new(settings.max_wait.unwrap_or(NO_WAIT)),
+            max_waiting: AtomicUsize::new(settings.max_waiting.unwrap_or(MAX_WAITING)),
+            max_penalty: AtomicU64::new(settings.max_penalty),
+            advertises: AtomicBool::new(settings.advertise.is_on),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    #[inline(always)]
+    pub(super) fn is_on(&self) -> bool {
+        is_on(self.epoch())
+    }
+
+    /// Returns whether it is on or was.
+    pub(super) fn was_on(&self) -> bool {
+        self.epoch() > 0
+    }
+
+    /// Switches it, if it is not so already. Returns whether it was on.
+    pub(super) fn set(&self, on: bool) -> bool {
+        // Who loses a race looks again, and so two that ask for the same switch once.
+        let switched = self
+            .epoch
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |epoch| {
+                (is_on(epoch) != on).then_some(epoch + 1)
+            });
+        is_on(switched.unwrap_or_else(|epoch| epoch))
+    }
+
+    /// The settings as they are now.
+    pub(super) fn of(&self, settings: &Settings) -> Settings {
+        let max_wait = self.max_wait.load(Ordering::Relaxed);
+        Settings {
+            max_wait: (max_wait != NO_WAIT).then_some(max_wait),
+            max_waiting: Some(self.max_waiting.load(Ordering::Relaxed)),
+            max_penalty: self.max_penalty(),
+            advertise: settings.advertise.switched(self.advertises()),
+            enabled: self.is_on(),
+            ..*settings
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn max_penalty(&self) -> u64 {
+        self.max_penalty.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(super) fn advertises(&self) -> bool {
+        self.advertises.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether a sent call has to be told of its end.
+    #[inline(always)]
+    pub(super) fn owes(&self) -> bool {
+        self.max_penalty() > 0 || self.advertises()
+    }
+
+    #[cfg(feature = "http")]
+    pub(super) fn manners(&self) -> Manners {
+        let max_wait = self.max_wait.load(Ordering::Relaxed);
+        let max_wait = (max_wait != NO_WAIT).then(|| Duration::from_nanos(max_wait));
+        let honored = Some(self.max_penalty()).filter(|nanos| *nanos > 0);
+        Manners {
+            max_wait,
+            // Without a wait there are no waiters to bound.
+            max_waiting: max_wait.map(|_| self.max_waiting.load(Ordering::Relaxed)),
+            honor_retry_after: honored.map(Duration::from_nanos),
+            advertise: self.advertises(),
+        }
+    }
+
+    /// Takes other manners, which were checked.
+    #[cfg(any(feature = "http", feature = "serde"))]
+    pub(super) fn behave(&self, to: Manners) -> Changed {
+        let of = |nanos: u64| (nanos != NO_WAIT).then(|| Duration::from_nanos(nanos));
+        let wait = to.max_wait.map_or(NO_WAIT, nanos);
+        let wait = (self.max_wait.swap(wait, Ordering::Relaxed), wait);
+        let waiting = to.max_waiting.unwrap_or(MAX_WAITING);
+        let waiting = (self.max_waiting.swap(waiting, Ordering::Relaxed), waiting);
+        let honor = to.honor_retry_after.map_or(0, nanos);
+        let honor = (self.max_penalty.swap(honor, Ordering::Relaxed), honor);
+        let honored = |nanos: u64| Duration::from_nanos(nanos);
+        let advertise = self.advertises.swap(to.advertise, Ordering::Relaxed);
+        Changed::default()
+            .note(LAYER, "max_wait", (OrOff(of(wait.0)), OrOff(of(wait.1))))
+            .note(LAYER, "max_waiting", waiting)
+            .note(
+                LAYER,
+                "honor_retry_after",
+                (honored(honor.0), honored(honor.1)),
+            )
+            .note(LAYER, "advertise", (advertise, to.advertise))
+    }
+}
+
+#[cfg(any(feature = "http", feature = "serde"))]
+impl Manners {
+    /// # Errors
+    /// A bound on waiters, where nobody waits.
+    pub(super) fn check(&self, deadlines: bool) -> Result<(), ConfigError> {
+        match self.max_waiting {
+            Some(calls) if self.max_wait.is_none() && !deadlines => {
+                let fix = "say how long they may wait with `max_wait`, or leave it";
+                Err(ConfigError::new("max_waiting", calls, fix))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn is_on(epoch: u64) -> bool {
+    epoch % 2 == 1
+}
+
+#[cfg(any(feature = "http", feature = "serde"))]
+const LAYER: &str = "rate_limit";
+const NO_WAIT: u64 = u64::MAX;

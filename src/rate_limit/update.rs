@@ -1,0 +1,68 @@
+//! How a limit takes another rate, and is switched on and off.
+
+use std::sync::atomic::Ordering;
+
+#[cfg(any(feature = "http", feature = "serde"))]
+use crate::rate_limit::{changed::switched, switch::Manners};
+use crate::{
+    Changed, ConfigError,
+    algorithm::Rate,
+    observe::trace,
+    rate_limit::{changed::changed, state::State},
+};
+
+impl State {
+    pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
+        let limit = self.limit.get();
+        let before = (limit.rate(), limit.burst());
+        let updated = limit.update(rate, burst);
+        updated.map_err(|error| error.of("rate_limit", self.settings.name))?;
+        self.changed.store(true, Ordering::Relaxed);
+        let changed = changed(before, (rate, burst));
+        trace::updated((self.tally.layer, self.tally.name), &changed);
+        self.bucket().notify();
+        Ok(changed)
+    }
+
+    /// Changes what is given, and switches it on or off. Waiters of one that is switched off go
+    /// through.
+    #[cfg(any(feature = "http", feature = "serde"))]
+    pub(super) fn change(
+        &self,
+        quota: Option<(Rate, u32)>,
+        manners: Option<Manners>,
+        on: bool,
+    ) -> Result<Changed, ConfigError> {
+        let of = |error: ConfigError| error.of("rate_limit", self.settings.name);
+        let limit = self.limit.get();
+        let before = (limit.rate(), limit.burst());
+        let checked = manners.map_or(Ok(()), |manners| manners.check(self.settings.deadlines));
+        checked.map_err(of)?;
+        if let Some((rate, burst)) = quota {
+            limit.update(rate, burst).map_err(of)?;
+        }
+        let behaved = manners.map(|manners| self.switch.behave(manners));
+        let was_on = self.switch.set(on);
+        self.changed.store(true, Ordering::Relaxed);
+        let after = on.then(|| quota.unwrap_or_else(|| (limit.rate(), limit.burst())));
+        let changed = switched(was_on.then_some(before), after);
+        let changed = changed.and(behaved.filter(|_| on).unwrap_or_default());
+        trace::updated((self.tally.layer, self.tally.name), &changed);
+        self.bucket().notify();
+        Ok(changed)
+    }
+
+    /// Switches it on or off, with the rate that it has.
+    pub(super) fn set_enabled(&self, on: bool) -> Changed {
+        let was_on = self.switch.set(on);
+        self.changed.store(true, Ordering::Relaxed);
+        let changed = Changed::default().note(self.tally.layer, "enabled", (was_on, on));
+        trace::updated((self.tally.layer, self.tally.name), &changed);
+        self.bucket().notify();
+        changed
+    }
+
+    pub(super) fn is_enabled(&self) -> bool {
+        self.switch.is_on()
+    }
+}

@@ -1,0 +1,70 @@
+//! A limit, as its queue sees it.
+
+use crate::{
+    algorithm::{Limit, OverLimit},
+    ambient::clock::nanos,
+    queue::{Blocked, Resource},
+    rate_limit::switch::Switch,
+};
+
+/// A limit, as its queue sees it. One that is off lets all waiters go, and takes nothing for them.
+pub(super) struct Waited<'a> {
+    limit: &'a dyn Limit,
+    /// `None` of one that is always on.
+    switch: Option<&'a Switch>,
+    /// Of a waiter that leaves, the time in which it has joined: what it was granted after the
+    /// limit was switched was taken from nothing.
+    epoch: Option<u64>,
+}
+
+impl<'a> Waited<'a> {
+    pub(super) fn new(limit: &'a dyn Limit, switch: Option<&'a Switch>) -> Self {
+        Self {
+            limit,
+            switch,
+            epoch: None,
+        }
+    }
+
+    /// As a waiter leaves it that has joined then.
+    pub(super) fn since(self, epoch: u64) -> Self {
+        Self {
+            epoch: Some(epoch),
+            ..self
+        }
+    }
+
+    fn is_off(&self) -> bool {
+        self.switch.is_some_and(|switch| !switch.is_on())
+    }
+
+    /// Returns whether what was granted may not have been taken.
+    fn is_another(&self) -> bool {
+        let switched = |switch: &Switch| self.epoch.is_some_and(|epoch| epoch != switch.epoch());
+        self.is_off() || self.switch.is_some_and(switched)
+    }
+}
+
+impl Resource for Waited<'_> {
+    fn acquire(&self, units: u32, ready_at: u64, now: u64) -> Result<(), Blocked> {
+        if self.is_off() {
+            return Ok(());
+        }
+        self.limit
+            .acquire_late(units, ready_at, now)
+            .map_err(|over| match over {
+                OverLimit::Until { wait } => Blocked::For(nanos(wait)),
+                OverLimit::CostAboveBurst => Blocked::Forever,
+            })
+    }
+
+    fn ready_in(&self, units: u32, before: u64, now: u64) -> Option<u64> {
+        Some(nanos(self.limit.wait_for(units, before, now)))
+    }
+
+    fn give_back(&self, units: u32, now: u64) {
+        if !self.is_another() {
+            self.limit.refund(units, now);
+        }
+    }
+}
