@@ -1,15 +1,16 @@
 //! The layer and its builder.
 
-use tower::Layer;
+use tower::{Layer, Service};
 
 use crate::{
     ConfigError, Name,
     fallback::{
-        Backup, Fallback, FallbackHandle, OnlyWhen, Value, With,
+        Answer, Backup, Fallback, FallbackHandle, OnlyWhen, Passed, ResponseFuture, Value, With,
+        service::send,
         state::{Settings, State},
     },
     observe::register,
-    protocol::{Choice, Chosen, Plain, Unset},
+    protocol::{Choice, Chosen, Plain, Protocol, Unset},
     sync::Striped,
 };
 
@@ -59,6 +60,31 @@ impl FallbackLayer<()> {
 }
 
 impl<F, P> FallbackLayer<F, P> {
+    pub(crate) fn shared_protocol(&self) -> &P {
+        &self.protocol
+    }
+
+    /// Sends a call to a service that is ready, with the fallback behind it.
+    #[inline]
+    pub(crate) fn send<S, Q, Req>(
+        &self,
+        mut service: S,
+        request: Req,
+        protocol: Q,
+    ) -> ResponseFuture<S, F, Q, Req>
+    where
+        S: Service<Passed<F, Req, Q>>,
+        Q: Protocol<S::Response, S::Error>,
+        F: Answer<Req, Q, Q::Response<()>, Q::Error> + Clone,
+    {
+        send(
+            &mut service,
+            &self.fallback,
+            request,
+            (protocol, &self.state),
+        )
+    }
+
     /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> FallbackHandle {

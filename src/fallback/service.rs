@@ -50,19 +50,31 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        let (request, kept) = if self.state.settings.enabled {
-            let (request, kept) = self.fallback.keep(&self.protocol, request);
-            (request, Some((kept, self.fallback.clone())))
-        } else {
-            (self.fallback.pass(&self.protocol, request), None)
-        };
-        ResponseFuture::new(
-            self.inner.call(request),
-            kept,
-            self.protocol.clone(),
-            self.state.for_call(),
-        )
+        let of_call = (self.protocol.clone(), &self.state);
+        send(&mut self.inner, &self.fallback, request, of_call)
     }
+}
+
+/// Sends a call with a fallback behind it.
+#[inline]
+pub(super) fn send<S, F, P, Req>(
+    service: &mut S,
+    fallback: &F,
+    request: Req,
+    (protocol, state): (P, &Striped<State>),
+) -> ResponseFuture<S, F, P, Req>
+where
+    S: Service<Passed<F, Req, P>>,
+    P: Protocol<S::Response, S::Error>,
+    F: Answer<Req, P, P::Response<()>, P::Error> + Clone,
+{
+    let (request, kept) = if state.settings.enabled {
+        let (request, kept) = fallback.keep(&protocol, request);
+        (request, Some((kept, fallback.clone())))
+    } else {
+        (fallback.pass(&protocol, request), None)
+    };
+    ResponseFuture::new(service.call(request), kept, protocol, state.for_call())
 }
 
 impl<S: Clone, F: Clone, P: Clone> Clone for Fallback<S, F, P> {

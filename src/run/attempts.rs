@@ -35,6 +35,11 @@ pub trait Attempts<M> {
     fn attempt(&mut self, number: u32) -> Self::Future;
 }
 
+/// A closure that is called once at most, which may so consume what it has captured: see
+/// [`OneCall::once`](super::OneCall::once).
+#[derive(Debug)]
+pub struct OnlyOnce<F>(Option<F>);
+
 /// [`Attempts`] that do not know their number.
 #[derive(Debug)]
 pub struct Unnumbered;
@@ -94,6 +99,47 @@ where
     #[inline]
     fn attempt(&mut self, number: u32) -> Fut {
         self(number)
+    }
+}
+
+impl<F> OnlyOnce<F> {
+    pub(super) fn new(closure: F) -> Self {
+        Self(Some(closure))
+    }
+
+    fn take(&mut self) -> F {
+        let closure = self.0.take();
+        closure.expect("no layer sends a call again that is to be sent once")
+    }
+}
+
+impl<F, Fut, T, E> Attempts<Unnumbered> for OnlyOnce<F>
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Value = T;
+    type Error = E;
+    type Future = Fut;
+
+    #[inline]
+    fn attempt(&mut self, _: u32) -> Fut {
+        self.take()()
+    }
+}
+
+impl<F, Fut, T, E> Attempts<Numbered> for OnlyOnce<F>
+where
+    F: FnOnce(u32) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Value = T;
+    type Error = E;
+    type Future = Fut;
+
+    #[inline]
+    fn attempt(&mut self, number: u32) -> Fut {
+        self.take()(number)
     }
 }
 

@@ -1,15 +1,19 @@
 //! Running a function.
 
-use std::{fmt, pin::pin, time::Duration};
+use std::{fmt, marker::PhantomData, pin::pin, time::Duration};
 
 use tower::Service;
 
 use crate::{
     Criticality, Deadline, Rejected, RejectedKind,
+    fallback::FallbackLayer,
     gate::GateLayer,
     hedge::HedgeLayer,
     retry::RetryLayer,
-    run::{Attempts, Call, CallError, Function, Through, attempts::Slot},
+    run::{
+        Attempts, Call, CallError, Function, Through,
+        attempts::{OnlyOnce, Slot},
+    },
     timeout::{TimeoutLayer, until},
 };
 
@@ -17,7 +21,7 @@ use crate::{
 /// in.
 ///
 /// Rate limits, circuit breakers, bulkheads, throttles and all else that is a [`GateLayer`] run
-/// functions, and so do retries, hedges and timeouts. A tuple may hold tuples.
+/// functions, and so do retries, hedges, timeouts and fallbacks. A tuple may hold tuples.
 pub trait Run {
     /// Runs a function with the layers' protection.
     ///
@@ -44,6 +48,7 @@ pub trait Run {
         OneCall {
             layers: self,
             call: Call::new(),
+            times: PhantomData,
         }
     }
 }
@@ -66,18 +71,28 @@ pub trait Run {
 /// # Ok(()) }
 /// ```
 #[must_use = "nothing is called until `run`"]
-pub struct OneCall<'l, L: ?Sized, K = ()> {
+pub struct OneCall<'l, L: ?Sized, K = (), N = AnyTimes> {
     layers: &'l L,
     call: Call<K>,
+    times: PhantomData<fn() -> N>,
 }
 
-impl<'l, L: ?Sized, K> OneCall<'l, L, K> {
+/// A call whose function may be called again.
+#[derive(Debug, Clone, Copy)]
+pub struct AnyTimes;
+
+/// A call whose function is called once at most.
+#[derive(Debug, Clone, Copy)]
+pub struct AtMostOnce;
+
+impl<'l, L: ?Sized, K, N> OneCall<'l, L, K, N> {
     /// The key of layers that are keyed by [`run::key`](super::key), or by a closure that takes a
     /// [`Call`]. Others do not look at it.
-    pub fn key<T>(self, key: T) -> OneCall<'l, L, T> {
+    pub fn key<T>(self, key: T) -> OneCall<'l, L, T, N> {
         OneCall {
             layers: self.layers,
             call: self.call.with_key(key),
+            times: PhantomData,
         }
     }
 
@@ -109,12 +124,34 @@ impl<'l, L: ?Sized, K> OneCall<'l, L, K> {
         self
     }
 
-    /// Calls the function once at most: no retry and no hedge follows an attempt that has begun.
-    pub fn once(mut self) -> Self {
+    /// Calls the function once at most: no retry and no hedge follows an attempt that has begun. So
+    /// the closure may consume what it has captured.
+    ///
+    /// ```
+    /// use tower_keep::{Run, protocol::Plain, retry::RetryLayer};
+    /// # use std::io;
+    /// # struct Pool;
+    /// # impl Pool {
+    /// #     async fn insert(&self, order: String) -> io::Result<usize> { Ok(order.len()) }
+    /// # }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+    /// let db = RetryLayer::builder().protocol(Plain::new().idempotent()).build()?;
+    /// let (pool, order) = (Pool, String::from("one of each"));
+    /// assert_eq!(db.call().once().run(|| pool.insert(order)).await?, 11);
+    /// # Ok(()) }
+    /// ```
+    pub fn once(mut self) -> OneCall<'l, L, K, AtMostOnce> {
         self.call.set_once();
-        self
+        OneCall {
+            layers: self.layers,
+            call: self.call,
+            times: PhantomData,
+        }
     }
+}
 
+impl<L: ?Sized, K> OneCall<'_, L, K> {
     /// Runs the function: see [`Run::run`].
     ///
     /// # Errors
@@ -127,7 +164,39 @@ impl<'l, L: ?Sized, K> OneCall<'l, L, K> {
                 Service: Service<Call<K>, Response = F::Value, Error = CallError<F::Error>>,
             >,
     {
-        let Self { layers, mut call } = self;
+        self.run_attempts(function).await
+    }
+}
+
+impl<L: ?Sized, K> OneCall<'_, L, K, AtMostOnce> {
+    /// Runs the function, once at most, which may be an `FnOnce`: see [`Run::run`].
+    ///
+    /// # Errors
+    /// As [`Run::run`].
+    pub async fn run<F, M, T, E>(self, function: F) -> Result<T, CallError<E>>
+    where
+        OnlyOnce<F>: Attempts<M, Value = T, Error = E>,
+        for<'a, 'b> &'a L: Through<
+                Function<'b, OnlyOnce<F>, M>,
+                Service: Service<Call<K>, Response = T, Error = CallError<E>>,
+            >,
+    {
+        self.run_attempts(OnlyOnce::new(function)).await
+    }
+}
+
+impl<L: ?Sized, K, N> OneCall<'_, L, K, N> {
+    async fn run_attempts<F, M>(self, function: F) -> Result<F::Value, CallError<F::Error>>
+    where
+        F: Attempts<M>,
+        for<'a, 'b> &'a L: Through<
+                Function<'b, F, M>,
+                Service: Service<Call<K>, Response = F::Value, Error = CallError<F::Error>>,
+            >,
+    {
+        let Self {
+            layers, mut call, ..
+        } = self;
         let deadline = call.timeouts().total.map(Deadline::after);
         if let Some(deadline) = deadline {
             if deadline.has_passed() {
@@ -157,12 +226,13 @@ impl<G, P> Run for GateLayer<G, P> {}
 impl<P, B> Run for RetryLayer<P, B> {}
 impl<P, B> Run for HedgeLayer<P, B> {}
 impl<P> Run for TimeoutLayer<P> {}
+impl<F, P> Run for FallbackLayer<F, P> {}
 impl<A> Run for (A,) {}
 impl<A, B> Run for (A, B) {}
 impl<A, B, C> Run for (A, B, C) {}
 impl<A, B, C, D> Run for (A, B, C, D) {}
 
-impl<L: ?Sized, K: fmt::Debug> fmt::Debug for OneCall<'_, L, K> {
+impl<L: ?Sized, K: fmt::Debug, N> fmt::Debug for OneCall<'_, L, K, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("OneCall").field(&self.call).finish()
     }

@@ -65,7 +65,7 @@ mod tuples;
 pub use attempts::Attempts;
 pub(crate) use attempts::Function;
 pub use call::{Call, key};
-pub use calling::{OneCall, Run};
+pub use calling::{AnyTimes, AtMostOnce, OneCall, Run};
 pub use error::CallError;
 pub use retrying::{retry, retry_when};
 #[cfg(feature = "http")]

@@ -7,6 +7,7 @@ use tower::Service;
 use crate::{
     Classify,
     budget::FindBudget,
+    fallback::{self, Answer, FallbackLayer},
     gate::{self, Admit, GateLayer, Read},
     hedge::{self, HedgeLayer},
     protocol::Replay,
@@ -75,6 +76,15 @@ impl<'a, P, B, S> Through<S> for &'a HedgeLayer<P, B> {
 
 impl<'a, P, S> Through<S> for &'a TimeoutLayer<P> {
     type Service = Behind<'a, TimeoutLayer<P>, S>;
+
+    #[inline]
+    fn through(self, inner: S) -> Self::Service {
+        Behind { layer: self, inner }
+    }
+}
+
+impl<'a, F, P, S> Through<S> for &'a FallbackLayer<F, P> {
+    type Service = Behind<'a, FallbackLayer<F, P>, S>;
 
     #[inline]
     fn through(self, inner: S) -> Self::Service {
@@ -159,6 +169,28 @@ where
     type Response = S::Response;
     type Error = S::Error;
     type Future = timeout::ResponseFuture<S, Direct<'a, P>, Call<K>, timeout::ToResponse>;
+
+    #[inline]
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, call: Call<K>) -> Self::Future {
+        let protocol = Direct(self.layer.shared_protocol());
+        self.layer.send(self.inner.clone(), call, protocol)
+    }
+}
+
+impl<'a, F, P, K, S, E> Service<Call<K>> for Behind<'a, FallbackLayer<F, P>, S>
+where
+    S: Service<Call<K>, Error = CallError<E>> + Clone,
+    P: Classify<S::Response, E>,
+    F: Answer<Call<K>, Direct<'a, P>, S::Response, CallError<E>, Request = Call<K>> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = fallback::ResponseFuture<S, F, Direct<'a, P>, Call<K>>;
 
     #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {

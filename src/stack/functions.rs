@@ -14,7 +14,7 @@ use crate::{
     timeout::TimeoutLayer,
 };
 
-impl<P, W, R, G> ClientStack<P, W, R, G> {
+impl<P, W, R, G, F> ClientStack<P, W, R, G, F> {
     /// Runs a plain async function with the stack's protection: see [`Run::run`]. For stacks of
     /// [`plain`](super::Client::plain) clients, or with [one peer](super::ClientBuilder::one_peer).
     ///
@@ -44,15 +44,15 @@ impl<P, W, R, G> ClientStack<P, W, R, G> {
     ///
     /// # Errors
     /// As [`Run::run`].
-    pub fn run<F, M>(
+    pub fn run<A, M>(
         &self,
-        function: F,
-    ) -> impl Future<Output = Result<F::Value, CallError<F::Error>>>
+        function: A,
+    ) -> impl Future<Output = Result<A::Value, CallError<A::Error>>>
     where
-        F: crate::run::Attempts<M>,
+        A: crate::run::Attempts<M>,
         for<'a, 'b> &'a Self: Through<
-                Function<'b, F, M>,
-                Service: Service<Call, Response = F::Value, Error = CallError<F::Error>>,
+                Function<'b, A, M>,
+                Service: Service<Call, Response = A::Value, Error = CallError<A::Error>>,
             >,
     {
         self.call().run(function)
@@ -64,18 +64,20 @@ impl<P, W, R, G> ClientStack<P, W, R, G> {
     }
 }
 
-impl<P, W, R, G> Run for ClientStack<P, W, R, G> {}
+impl<P, W, R, G, F> Run for ClientStack<P, W, R, G, F> {}
 
-impl<'a, P, W, R, G, S> Through<S> for &'a ClientStack<P, W, R, G>
+impl<'a, P, W, R, G, F, S> Through<S> for &'a ClientStack<P, W, R, G, F>
 where
     &'a R: Through<Attempts<'a, P, G, S>>,
+    &'a F: Through<InTime<'a, P, R, G, S>>,
 {
-    type Service = Behind<'a, TimeoutLayer<WithDeadline<P>>, Within<'a, P, R, G, S>>;
+    type Service = <&'a F as Through<InTime<'a, P, R, G, S>>>::Service;
 
     #[inline]
     fn through(self, inner: S) -> Self::Service {
         let attempts = self.gates.through(self.attempt.through(inner));
-        self.total.through(self.resend.through(attempts))
+        let in_time = self.total.through(self.resend.through(attempts));
+        self.fallback.through(in_time)
     }
 }
 
@@ -88,6 +90,8 @@ impl<S> Through<S> for &Once {
     }
 }
 
+/// The layers of a client around a function, but for a fallback.
+type InTime<'a, P, R, G, S> = Behind<'a, TimeoutLayer<WithDeadline<P>>, Within<'a, P, R, G, S>>;
 /// The layers of a client around a function, within the total timeout.
 type Within<'a, P, R, G, S> = <&'a R as Through<Attempts<'a, P, G, S>>>::Service;
 type Attempts<'a, P, G, S> =
