@@ -16,7 +16,7 @@ use crate::{
         InClient, OrOff, RateLimitSettings, RetrySettings, Settings, ThrottleSettings,
         fixed::{same, same_part},
         part::{optional_part, part, unless_off},
-        parts::{calls_from, checked_calls, in_own_words, partial_in, rate_from},
+        parts::{calls_from, checked_calls, hedge_from, in_own_words, partial_in, rate_from},
         rate_limit::LimitMove,
         scalar::{given, scalar},
         units::value_unless_off,
@@ -310,30 +310,6 @@ impl ClientSettings {
     }
 }
 
-/// The hedge as it is to be, or none, if it is another than before.
-fn hedge_from(
-    (before, after): (&Option<HedgeSettings>, &Option<HedgeSettings>),
-    now: Option<HedgeConfig>,
-) -> Result<Option<Option<HedgeConfig>>, ConfigError> {
-    if before == after {
-        return Ok(None);
-    }
-    let Some(after) = after else {
-        let fix = "write its settings, or `hedge = \"off\"`: the code's own are not known here";
-        return Err(ConfigError::new("hedge", after, fix).of("stack", None));
-    };
-    if !after.enabled {
-        return Ok(Some(None));
-    }
-    // Without settings of the file the hedge was the code's, with its defaults for all we know.
-    let own = HedgeSettings::default();
-    let before = before.as_ref().unwrap_or(&own);
-    let now = now.unwrap_or_else(|| before.config());
-    after
-        .config_from(before, now)
-        .map(|config| Some(Some(config)))
-}
-
 /// A part before and after, if it is there.
 ///
 /// # Errors
@@ -367,7 +343,12 @@ impl Settings for ClientSettings {
 
     fn update(&self, handle: &ClientHandle, before: &Self) -> Result<Changed, ConfigError> {
         let hedge = handle.hedge.as_ref().map(HedgeHandle::config);
-        let updated = handle.update(self.changes(before, hedge)?);
+        let mut changes = self.changes(before, hedge)?;
+        let is_off = self.hedge.as_ref().is_none_or(|hedge| !hedge.enabled);
+        if handle.hedge.is_none() && is_off {
+            changes = changes.with_hedge_as_it_is();
+        }
+        let updated = handle.update(changes);
         in_own_words(updated, &self.bulkhead)
     }
 

@@ -4,8 +4,9 @@ use std::{borrow::Cow, fmt::Debug};
 
 use crate::{
     Changed, ConfigError,
+    hedge::HedgeConfig,
     settings::{
-        BulkheadSettings, HumanRate, OrOff, RateLimitSettings,
+        BulkheadSettings, HedgeSettings, HumanRate, OrOff, RateLimitSettings,
         fixed::{same, same_part},
         rate_limit::LimitMove,
     },
@@ -105,6 +106,30 @@ pub(super) fn calls_from(
             same_part("stack", "bulkhead", before.1, after.1).map(|()| None)
         }
     }
+}
+
+/// The hedge as it is to be, or none, if it is another than before.
+pub(super) fn hedge_from(
+    (before, after): (&Option<HedgeSettings>, &Option<HedgeSettings>),
+    now: Option<HedgeConfig>,
+) -> Result<Option<Option<HedgeConfig>>, ConfigError> {
+    if before == after {
+        return Ok(None);
+    }
+    let Some(after) = after else {
+        let fix = "write its settings, or `hedge = \"off\"`: the code's own are not known here";
+        return Err(ConfigError::new("hedge", after, fix).of("stack", None));
+    };
+    if !after.enabled {
+        return Ok(Some(None));
+    }
+    // Without settings of the file the hedge was the code's, with its defaults for all we know.
+    let own = HedgeSettings::default();
+    let before = before.as_ref().unwrap_or(&own);
+    let now = now.unwrap_or_else(|| before.config());
+    after
+        .config_from(before, now)
+        .map(|config| Some(Some(config)))
 }
 
 const OWN_RATE: &str = "leave it: `rate_limit` has a rate of its own";

@@ -170,6 +170,13 @@ impl Changes {
         self
     }
 
+    /// Nothing of the hedge, which is off or is not there.
+    #[cfg(feature = "serde")]
+    pub(crate) fn with_hedge_as_it_is(mut self) -> Self {
+        self.hedge = None;
+        self
+    }
+
     /// The throttles, those to come included: start from their handle's `shared().config()`. Only
     /// for stacks with one.
     #[must_use]

@@ -1,6 +1,13 @@
 //! On a tonic server and over a tonic channel: rejections are statuses.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use axum::response::IntoResponse;
 use tonic::{
@@ -22,11 +29,11 @@ use tower_keep::{
     algorithm::{TokenBucket, Vegas},
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
-    gate::GateLayer,
+    gate::{GateLayer, Shadow},
     protocol::grpc::{Client, Server},
     rate_limit::{Rate, RateLimitLayer},
     retry::RetryLayer,
-    stack,
+    stack::{self, Changes},
     throttle::ThrottleLayer,
     timeout::TimeoutLayer,
 };
@@ -345,4 +352,49 @@ async fn a_balancer_over_channels_leaves_a_sick_one_out() {
     let sick = echoes[1].calls();
     assert!(failed < 10, "{failed}");
     assert!((8..=40).contains(&sick), "{sick}");
+}
+
+/// A new token is fetched for a retry, each attempt is audited, and a rate comes and goes, over real
+/// channels and servers.
+#[tokio::test]
+async fn a_stack_is_changed_and_audited_over_a_channel() {
+    let echo = Echo::default();
+    let limit = RateLimitLayer::builder(ONE).burst(2).gate().unwrap();
+    let trial = Shadow::new(limit, "two");
+    let audited = trial.handle();
+    let server = stack::server().grpc().max_in_flight(9).build().unwrap();
+    let (handle, server) = (server.handle(), server.audit(trial));
+    let [(channel, _), (single, one)] = behind(|| server.clone()).await;
+    assert!(call(channel, Kind::Unary).await.is_ok());
+    handle.update(Changes::new().rate(ONE, 1)).unwrap();
+    assert!(call(single.clone(), Kind::Unary).await.is_ok());
+    let status = call(single.clone(), Kind::Unary).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    handle.update(Changes::new().without_rate()).unwrap();
+    assert!(call(single, Kind::Unary).await.is_ok());
+    // What the stack has rejected was not audited.
+    assert_eq!((one.calls(), audited.snapshot().calls), (2, 3));
+    let would = audited.snapshot().would_reject.of(RejectedKind::RateLimited);
+    assert_eq!(would, 1);
+
+    let fetched = Arc::new(AtomicUsize::new(0));
+    let counted = fetched.clone();
+    let client = Client::new()
+        .idempotent(["/keep.test.Echo/"])
+        .before_retry_async(move |mut head: http::request::Parts| {
+            counted.fetch_add(1, SeqCst);
+            async move {
+                tokio::task::yield_now().await;
+                head.headers.insert("authorization", "fresh".parse().unwrap());
+                head
+            }
+        });
+    let each = Shadow::new(BulkheadLayer::builder(9).gate().unwrap(), "nine");
+    let attempts = each.handle();
+    let stack = stack::client().grpc(client).build().unwrap().audit(each);
+    let service = stack.layer(serve(echo.clone()).await);
+    echo.script([Reply::Fail(tonic::Status::unavailable("once"))]);
+    assert!(call(service, Kind::Unary).await.is_ok());
+    let counts = (echo.calls(), fetched.load(SeqCst), attempts.snapshot().calls);
+    assert_eq!(counts, (2, 1, 2));
 }

@@ -15,7 +15,12 @@ use http::{HeaderMap, Response, header};
 use http_body_util::BodyExt;
 use tower_keep::{
     RejectedKind,
-    protocol::http::{Client, Idempotent},
+    gate::Shadow,
+    protocol::{
+        Advice, Sent,
+        http::{Client, Idempotent},
+    },
+    rate_limit::{Rate, RateLimitLayer},
     reqwest::{Kept, KeptError},
     retry::{Backoff, Jitter, RetryBuilder},
     stack::{self, ClientStack},
@@ -224,4 +229,54 @@ async fn calls_run_in_tasks() {
         assert_eq!(task.await.unwrap().unwrap(), 200);
     }
     assert_eq!(upstream.bodies().len(), 4);
+}
+
+/// A token that is fetched for the retry, and gates in audit, beneath reqwest's own requests.
+#[tokio::test]
+async fn a_token_is_fetched_for_reqwests_retry() {
+    async fn renewed(mut head: http::request::Parts) -> http::request::Parts {
+        tokio::task::yield_now().await;
+        let fresh = "Bearer fresh".parse().unwrap();
+        head.headers.insert(header::AUTHORIZATION, fresh);
+        head
+    }
+    let stack = || {
+        let unauthorized = |client: Client| {
+            let advise = |status, _: &_| {
+                let again = Advice::Retry {
+                    sent: Sent::No,
+                    after: None,
+                };
+                (status == http::StatusCode::UNAUTHORIZED).then_some(again)
+            };
+            client.advise(advise).before_retry_async(renewed)
+        };
+        let trial = RateLimitLayer::builder(Rate::per_day(1)).burst(1).gate();
+        let trial = Shadow::new(trial.unwrap(), "one");
+        let retry = |retry: RetryBuilder| retry.backoff(Backoff::none());
+        let stack = stack::client().http().retry(retry).protocol(unauthorized);
+        (trial.handle(), stack.build().unwrap().audit(trial))
+    };
+    let tokens = |upstream: &Upstream| {
+        let calls = upstream.calls.lock().unwrap();
+        let tokens = calls.iter().map(|(head, _)| head[header::AUTHORIZATION].clone());
+        tokens.collect::<Vec<_>>()
+    };
+
+    let (upstream, url) = Upstream::serve(&[401]).await;
+    let ((trial, stack), client) = (stack(), new());
+    let kept = Kept::new(client.clone(), &stack);
+    let order = client.post(&url).bearer_auth("stale").body("tea");
+    assert_eq!(kept.send(order).await.unwrap().text().await.unwrap(), "tea");
+    assert_eq!(tokens(&upstream), ["Bearer stale", "Bearer fresh"]);
+    let tried = trial.snapshot();
+    assert_eq!((tried.calls, tried.would_reject.of(RejectedKind::RateLimited)), (2, 1));
+
+    let (upstream, url) = Upstream::serve(&[401]).await;
+    let client = old();
+    let kept = Kept::new(client.clone(), &stack);
+    let order = client.post(&url).bearer_auth("stale").body("tea");
+    assert_eq!(kept.send(order).await.unwrap().text().await.unwrap(), "tea");
+    assert_eq!(tokens(&upstream), ["Bearer stale", "Bearer fresh"]);
+    assert_eq!(trial.snapshot().calls, 4);
 }

@@ -168,6 +168,9 @@ fn a_hedge_is_switched_by_a_file() {
     assert!(hedge.is_enabled());
     assert!(changed(&mut reload, "").contains("hedge = \"off\""));
 
+    let (_, mut none) = client("");
+    assert_eq!(changed(&mut none, "hedge = 'off'"), "nothing");
+
     // By itself too, and "off" asks nothing of a stack that has none.
     let off: ClientSettings = read("hedge = 'off'").unwrap();
     off.apply_to(stack::client().http())
