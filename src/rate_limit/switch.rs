@@ -39,7 +39,7 @@ impl Switch {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             epoch: AtomicU64::new(u64::from(settings.enabled)),
-            max_wait: AtomicU64::new(settings.max_wait.unwrap_or(NO_WAIT)),
+            max_wait: AtomicU64::new(settings.max_wait.map_or(NO_WAIT, as_word)),
             max_waiting: AtomicUsize::new(settings.max_waiting.unwrap_or(MAX_WAITING)),
             max_penalty: AtomicU64::new(settings.max_penalty),
             advertises: AtomicBool::new(settings.advertise.is_on),
@@ -119,7 +119,7 @@ impl Switch {
     #[cfg(any(feature = "http", feature = "serde"))]
     pub(super) fn behave(&self, to: Manners) -> Changed {
         let of = |nanos: u64| (nanos != NO_WAIT).then(|| Duration::from_nanos(nanos));
-        let wait = to.max_wait.map_or(NO_WAIT, nanos);
+        let wait = to.max_wait.map_or(NO_WAIT, |wait| as_word(nanos(wait)));
         let wait = (self.max_wait.swap(wait, Ordering::Relaxed), wait);
         let waiting = to.max_waiting.unwrap_or(MAX_WAITING);
         let waiting = (self.max_waiting.swap(waiting, Ordering::Relaxed), waiting);
@@ -152,6 +152,11 @@ impl Manners {
             _ => Ok(()),
         }
     }
+}
+
+/// The longest wait there is, `Duration::MAX` included, is still one.
+fn as_word(max_wait: u64) -> u64 {
+    max_wait.min(NO_WAIT - 1)
 }
 
 #[inline(always)]

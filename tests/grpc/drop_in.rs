@@ -374,7 +374,10 @@ async fn a_stack_is_changed_and_audited_over_a_channel() {
     assert!(call(single, Kind::Unary).await.is_ok());
     // What the stack has rejected was not audited.
     assert_eq!((one.calls(), audited.snapshot().calls), (2, 3));
-    let would = audited.snapshot().would_reject.of(RejectedKind::RateLimited);
+    let would = audited
+        .snapshot()
+        .would_reject
+        .of(RejectedKind::RateLimited);
     assert_eq!(would, 1);
 
     let fetched = Arc::new(AtomicUsize::new(0));
@@ -385,7 +388,8 @@ async fn a_stack_is_changed_and_audited_over_a_channel() {
             counted.fetch_add(1, SeqCst);
             async move {
                 tokio::task::yield_now().await;
-                head.headers.insert("authorization", "fresh".parse().unwrap());
+                head.headers
+                    .insert("authorization", "fresh".parse().unwrap());
                 head
             }
         });
@@ -395,6 +399,10 @@ async fn a_stack_is_changed_and_audited_over_a_channel() {
     let service = stack.layer(serve(echo.clone()).await);
     echo.script([Reply::Fail(tonic::Status::unavailable("once"))]);
     assert!(call(service, Kind::Unary).await.is_ok());
-    let counts = (echo.calls(), fetched.load(SeqCst), attempts.snapshot().calls);
+    let counts = (
+        echo.calls(),
+        fetched.load(SeqCst),
+        attempts.snapshot().calls,
+    );
     assert_eq!(counts, (2, 1, 2));
 }

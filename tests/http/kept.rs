@@ -259,7 +259,9 @@ async fn a_token_is_fetched_for_reqwests_retry() {
     };
     let tokens = |upstream: &Upstream| {
         let calls = upstream.calls.lock().unwrap();
-        let tokens = calls.iter().map(|(head, _)| head[header::AUTHORIZATION].clone());
+        let tokens = calls
+            .iter()
+            .map(|(head, _)| head[header::AUTHORIZATION].clone());
         tokens.collect::<Vec<_>>()
     };
 
@@ -270,7 +272,13 @@ async fn a_token_is_fetched_for_reqwests_retry() {
     assert_eq!(kept.send(order).await.unwrap().text().await.unwrap(), "tea");
     assert_eq!(tokens(&upstream), ["Bearer stale", "Bearer fresh"]);
     let tried = trial.snapshot();
-    assert_eq!((tried.calls, tried.would_reject.of(RejectedKind::RateLimited)), (2, 1));
+    assert_eq!(
+        (
+            tried.calls,
+            tried.would_reject.of(RejectedKind::RateLimited)
+        ),
+        (2, 1)
+    );
 
     let (upstream, url) = Upstream::serve(&[401]).await;
     let client = old();

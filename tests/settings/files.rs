@@ -543,7 +543,7 @@ fn what_cannot_change_is_told_in_the_files_words() {
         (
             "name",
             "rate_limit.rate = '3/s'\nname",
-            "stack: `rate` is 5 per 1s: leave it: `rate_limit` has",
+            "stack: `rate` is 5/s: leave it: `rate_limit` has",
         ),
         (
             "name",
