@@ -12,7 +12,9 @@ use std::{
 /// [`Replay::changing`](super::Replay::changing).
 ///
 /// Dropped, it is given up, and the request with it.
-pub struct Changing(Mutex<Pin<Box<dyn Future<Output = Box<dyn Any + Send>> + Send>>>);
+pub struct Changing(Mutex<Change>);
+
+type Change = Pin<Box<dyn Future<Output = Box<dyn Any + Send>> + Send>>;
 
 impl Changing {
     /// One that ends with what `Replay::change` is given then.

@@ -78,6 +78,7 @@ mod handle;
 mod keyed;
 mod layer;
 mod members;
+mod observed;
 mod settings;
 mod state;
 mod switch;

@@ -18,13 +18,13 @@ use crate::{
         Quoted, Read, TicketPoll, Unsent, Visit, end_upgraded,
     },
     keyed::partitions::{Evict, Hold},
-    observe::{self, Event, GateTally, Instance, Observed},
+    observe::{Event, GateTally},
     protocol::Hint,
     queue::{Ticket, Turn, WaitQueue},
     rate_limit::{
         any_limit::AnyLimit,
         bucket::{self, BucketRef},
-        fleet::{FleetHandle, Granted},
+        fleet::FleetHandle,
         follow::Follower,
         settings::{Decision, Settings},
         switch::{Switch, is_on},
@@ -43,7 +43,7 @@ pub(super) struct State {
     pub(super) limit: AnyLimit,
     /// The upstream's quota, if it is followed: a part of the limit.
     follower: Option<Follower>,
-    queue: WaitQueue,
+    pub(super) queue: WaitQueue,
     pub(super) clock: Clock,
     /// As it was built: the switch has what has changed since.
     pub(super) settings: Settings,
@@ -196,39 +196,6 @@ impl State {
 
     fn waited(&self, ticket: &LimitTicket, now: u64) {
         self.tally.took(0, now.saturating_sub(ticket.joined));
-    }
-}
-
-impl Observed for State {
-    fn layer(&self) -> &'static str {
-        self.tally.layer
-    }
-
-    fn name(&self) -> Option<&'static str> {
-        self.tally.name
-    }
-
-    fn observe(&self) -> Instance {
-        let limit = self.limit.get();
-        let state = observe::State::RateLimit {
-            queued: Some(self.queue.waiting() as u64),
-            keys: None,
-            evictions: None,
-            fleet: self.fleet().map(|fleet| fleet.counts()),
-        };
-        let quota = self.switch.is_on().then(|| (limit.rate(), limit.burst()));
-        bucket::observe((&self.tally, Some(&self.settings)), quota, state)
-    }
-
-    /// One that was never on is none.
-    fn is_there(&self) -> bool {
-        self.switch.was_on()
-    }
-}
-
-impl Granted for State {
-    fn granted(&self, _: u64) {
-        self.bucket().notify();
     }
 }
 

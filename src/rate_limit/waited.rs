@@ -26,6 +26,11 @@ impl<'a> Waited<'a> {
         }
     }
 
+    /// One that is always on.
+    pub(super) fn of(limit: &'a dyn Limit) -> Self {
+        Self::new(limit, None)
+    }
+
     /// As a waiter leaves it that has joined then.
     pub(super) fn since(self, epoch: u64) -> Self {
         Self {

@@ -354,8 +354,8 @@ async fn a_balancer_over_channels_leaves_a_sick_one_out() {
     assert!((8..=40).contains(&sick), "{sick}");
 }
 
-/// A new token is fetched for a retry, each attempt is audited, and a rate comes and goes, over real
-/// channels and servers.
+/// A new token is fetched for a retry, each attempt is audited, and a rate comes and goes, over
+/// real channels and servers.
 #[tokio::test]
 async fn a_stack_is_changed_and_audited_over_a_channel() {
     let echo = Echo::default();

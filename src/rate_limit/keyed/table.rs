@@ -157,8 +157,7 @@ impl Table {
         let changed = changed(before, (rate, burst));
         trace::updated((self.tally.layer, self.tally.name), &changed);
         for (hash, queue) in self.queues.all() {
-            let limit = self.of(hash);
-            queue.notify(&Waited::new(&limit, None), || self.clock.now());
+            queue.notify(&Waited::of(&self.of(hash)), || self.clock.now());
         }
         Ok(changed)
     }
@@ -223,7 +222,7 @@ impl Table {
         let bound = (bounds, MAX_WAITING_IN_ALL.max(bounds.max_waiting));
         let join = || {
             self.queues
-                .join(hash, &Waited::new(&limit, None), demand.cost, bound, now)
+                .join(hash, &Waited::of(&limit), demand.cost, bound, now)
         };
         let (queue, place) = bucket::join(&limit, demand.cost, over, (bounds, now), join)?;
         Ok(TableTicket {
@@ -264,7 +263,7 @@ impl<F> Gate for TableGate<F> {
     fn leave(&self, ticket: TableTicket, now: &Now) {
         let TableTicket { hash, queue, .. } = &ticket;
         let (limit, now) = (self.table.of(*hash), now.by(&self.table.clock));
-        queue.cancel(&Waited::new(&limit, None), &ticket.place, now);
+        queue.cancel(&Waited::of(&limit), &ticket.place, now);
         self.table.queues.left(*hash, queue);
         self.table.waited(&ticket, now);
     }
@@ -350,8 +349,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
         let (hash, clock) = (ticket.hash, &self.table.clock);
         let (limit, now) = (self.table.of(hash), now.by(clock));
         let place = (&*ticket.queue, &mut ticket.place);
-        let Poll::Ready(turn) = bucket::poll(&Waited::new(&limit, None), place, cx, (clock, now))
-        else {
+        let Poll::Ready(turn) = bucket::poll(&Waited::of(&limit), place, cx, (clock, now)) else {
             return TicketPoll::Queued;
         };
         self.table.queues.left(hash, &ticket.queue);
