@@ -46,7 +46,7 @@ pub struct Timeouts {
 /// ```
 ///
 /// A client's stack reads all of it, and a server's stack all but the attempts: there a layer above
-/// sets it, which knows who asks. Of layers by hand, a retry and a hedge read the attempts, and
+/// sets it, which knows the caller. Of layers by hand, a retry and a hedge read the attempts, and
 /// timeouts their times. Cost and criticality are read there by closures of their own, which go
 /// before these in a stack too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -63,7 +63,7 @@ impl Switch {
 
     /// Switches it, if it is not so already. Returns whether it was on.
     pub(super) fn set(&self, on: bool) -> bool {
-        // Who loses a race looks again, and so two that ask for the same switch once.
+        // The loser of a race looks again, so that two that ask for the same switch once.
         let switched = self
             .epoch
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |epoch| {

@@ -9,8 +9,8 @@ use crate::gate::{AuditLayer, Gate, Shadow};
 pub type Audits<A, C, P> = Stack<AuditLayer<BySettings<C, P>, P>, A>;
 
 impl<P: Clone, W, R, G, F, A> ClientStack<P, W, R, G, F, A> {
-    /// Audits gates on each attempt that the stack sends: they reject nothing, and mark each one
-    /// that they would reject, as an [`AuditLayer`] does, in the extensions of the request and of
+    /// Audits gates on each attempt that the stack sends. They reject nothing, and mark each one
+    /// that they would reject, as an [`AuditLayer`] does: in the extensions of the request and of
     /// its response. Over HTTP and gRPC. See [`ServerStack::audit`](super::ServerStack::audit).
     ///
     /// ```
