@@ -349,12 +349,8 @@ impl<Req> Admit<Req> for BulkheadGate {
             LimitedCall::Sent(place) => usize::from(place.0 != 0),
         };
         if advertise.is_on && enabled {
-            visit(
-                &self
-                    .state
-                    .permits
-                    .quoted((self.state.permits.tally.name, partition), leaving),
-            );
+            let permits = &self.state.permits;
+            visit(&permits.quoted((permits.tally.name, partition), leaving));
         }
     }
 }

@@ -175,8 +175,7 @@ impl CallsPart {
         known: Option<(Rate, Duration)>,
         (parts, waiting): (u128, usize),
     ) -> Self {
-        let follows = self.set.is_none() && !self.unbounded;
-        if let Some((rate, timeout)) = known.filter(|_| follows) {
+        if let Some((rate, timeout)) = known.filter(|_| self.set.is_none() && !self.unbounded) {
             let within = u128::from(rate.count()).saturating_mul(timeout.as_nanos());
             let share = within / rate.per().as_nanos().max(1) / parts;
             let share = usize::try_from(share).unwrap_or(usize::MAX).max(1);

@@ -9,6 +9,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 pub(crate) mod top;
+mod update;
 
 pub(super) use buckets::Buckets;
 pub use handle::{KeySnapshot, KeyedRateLimitHandle, KeyedSnapshot};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    Changed, ConfigError, Rejected, RejectedKind,
+    Rejected, RejectedKind,
     algorithm::{Limit, OverLimit, Rate},
     ambient::{
         chance::Hashing,
@@ -18,12 +18,11 @@ use crate::{
         TicketPoll, Unsent, Visit, end_upgraded,
     },
     keyed::Missing,
-    observe::{Event, GateTally, trace},
+    observe::{Event, GateTally},
     queue::{Bounds, QueuesByKey, Ticket, Turn, WaitQueue},
     rate_limit::{
         Snapshot,
         bucket::{self, BucketRef},
-        changed::changed,
         fleet::Granted,
         keyed::{Key, buckets::Buckets, of_key::OfKey, top::Top},
         settings::{Decision, MAX_WAITING_IN_ALL, Settings},
@@ -150,23 +149,11 @@ impl Table {
         (self.buckets.rate(), self.buckets.burst())
     }
 
-    pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
-        let before = self.rate();
-        let updated = self.buckets.update(rate, burst);
-        updated.map_err(|error| error.of("rate_limit", self.settings.name))?;
-        let changed = changed(before, (rate, burst));
-        trace::updated((self.tally.layer, self.tally.name), &changed);
-        for (hash, queue) in self.queues.all() {
-            queue.notify(&Waited::of(&self.of(hash)), || self.clock.now());
-        }
-        Ok(changed)
-    }
-
     pub(super) fn top(&self) -> std::sync::MutexGuard<'_, Top> {
         self.top.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn of(&self, hash: u64) -> OfKey<'_> {
+    pub(super) fn of(&self, hash: u64) -> OfKey<'_> {
         OfKey {
             buckets: &self.buckets,
             hash,
