@@ -13,7 +13,11 @@ use crate::{
     observe::{GateTally, Instance, State, Tally, Totals},
     protocol::Quota,
     queue::{Bounds, QueuesByKey, Ticket, Turn, WaitQueue},
-    rate_limit::{settings::Settings, switch::Switch, waited::Waited},
+    rate_limit::{
+        settings::{MAX_WAITING, Settings},
+        switch::Switch,
+        waited::Waited,
+    },
 };
 
 /// A reference to a limit: the layer's one, or that of a key.

@@ -77,6 +77,7 @@ mod functions;
 mod gates;
 mod handle;
 mod hosts;
+mod naming;
 mod parts;
 mod resend;
 mod saying;

@@ -2,6 +2,7 @@
 
 mod others;
 
+pub(super) use super::naming::named;
 pub(super) use others::{Beside, FallbackPart, Places};
 pub use others::{NoFallback, Untried};
 
@@ -393,16 +394,5 @@ where
     ) -> Result<Self::Gate, ConfigError> {
         own.unset(name)?;
         named(self, name, Self::name).gate()
-    }
-}
-
-pub(super) fn named<B>(
-    builder: B,
-    name: Option<&'static str>,
-    set: impl FnOnce(B, &'static str) -> B,
-) -> B {
-    match name {
-        Some(name) => set(builder, name),
-        None => builder,
     }
 }
