@@ -57,6 +57,10 @@ pub(super) struct Covers {
 /// Only within a stack: between the two there are layers of this crate alone, which poll an attempt
 /// on the task of its call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "http"),
+    expect(dead_code, reason = "stacks are there with HTTP")
+)]
 pub(super) enum TimerShare {
     /// With nobody.
     #[default]
