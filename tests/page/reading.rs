@@ -161,7 +161,7 @@ async fn a_change_by_hand_is_told() {
         of(&snapshot(&page).await, "bulkhead")["changed"],
         Value::Null
     );
-    layer.handle().update(20).unwrap();
+    layer.handle().set_limit(20).unwrap();
     let model = snapshot(&page).await;
     let changed = &of(&model, "bulkhead")["changed"];
     assert_eq!(changed["what"], "bulkhead: `limit` from 10 to 20");
