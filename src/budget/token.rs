@@ -20,6 +20,11 @@ impl Token {
         }
     }
 
+    /// A call begins that the budget may pay for.
+    pub(crate) fn begin_call(budget: &Budget) {
+        budget.called(budget_now(budget));
+    }
+
     /// One of `budget`'s, if it has one. `counted`: whether the failure was, or there was none.
     pub(crate) fn take(budget: &Arc<Budget>, counted: bool) -> Option<Self> {
         let now = budget_now(budget);

@@ -29,6 +29,9 @@
 //! service](FallbackLayer::service), which gets the request again. For what gates reject,
 //! [`SpilloverLayer`] hands the very request to a backup, and nothing is kept or cloned.
 //!
+//! **Several backends.** [`Spill`] asks a list of services, each with a stack of its own, in their
+//! order: the next one when one rejects, fails or pauses.
+//!
 //! **When.** After what the protocol classifies as a failure or an overload, and after a rejection
 //! of a layer beneath: an open circuit, a limit. Each of the three can be left out, and a
 //! [predicate](FallbackBuilder::when) can choose among them. A plain 404 is an answer, and stands.
@@ -46,11 +49,12 @@ mod future;
 mod handle;
 mod layer;
 mod service;
+mod spill;
 mod spilling;
 mod spillover;
 mod state;
 
-pub use crate::protocol::PrimaryError;
+pub use crate::protocol::{PrimaryError, SpillReason, SpillReport};
 use answer::Passed;
 pub use answer::{Answer, Keep, OnlyWhen, Value, With};
 pub use backup::{Backup, BackupFuture};
@@ -58,6 +62,7 @@ pub use future::ResponseFuture;
 pub use handle::FallbackHandle;
 pub use layer::{FallbackBuilder, FallbackLayer};
 pub use service::Fallback;
+pub use spill::{Backend, Spill, SpillBuilder, SpillCall, SpillHandle, SpillSnapshot};
 pub use spilling::SpilloverFuture;
 pub use spillover::{Spillover, SpilloverBuilder, SpilloverLayer};
 pub use state::Snapshot;

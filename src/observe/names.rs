@@ -225,6 +225,11 @@ pub(crate) const FALLBACKS: &Metric = &counter(
     &["result"],
     "Failed calls by what the fallback did",
 );
+pub(crate) const SPILLS: &Metric = &counter(
+    "tower_keep_spill_total",
+    &["backend", "result"],
+    "Backends of a list by what became of them in a call",
+);
 pub(crate) const FAULTS_INJECTED: &Metric = &counter(
     "tower_keep_faults_injected_total",
     &["fault"],
@@ -348,6 +353,7 @@ pub const METRICS: &[&Metric] = &[
     HEDGE_WINS,
     HEDGE_DELAY,
     FALLBACKS,
+    SPILLS,
     FAULTS_INJECTED,
     FAULTS_WOULD,
     FAULTS_SPARED,

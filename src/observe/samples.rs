@@ -243,6 +243,11 @@ fn sample_state(
                 add(names::FALLBACKS, [result, "", ""], Value::Counter(*count));
             }
         }
+        State::Spill { backends } => {
+            for (backend, result, count) in backends {
+                add(names::SPILLS, [backend, result, ""], Value::Counter(*count));
+            }
+        }
         #[cfg(feature = "fault")]
         State::Faults {
             running,

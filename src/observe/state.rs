@@ -137,6 +137,11 @@ pub enum State {
         /// Failed calls for which the fallback failed too, so far.
         failed: u64,
     },
+    /// Of a list of backends.
+    Spill {
+        /// What became of each in calls so far: its name, the result's, and how often.
+        backends: Vec<(&'static str, &'static str, u64)>,
+    },
     /// Of a throttle, or of those of all keys.
     Throttle {
         /// The probability that a call is rejected now; of keys, the highest.

@@ -83,6 +83,16 @@ pub(crate) fn advice(advice: &crate::observe::Advice) {
     );
 }
 
+/// Tells that a backend of a list does not answer, and why.
+#[cfg(feature = "tracing")]
+pub(crate) fn passed_over(
+    name: Option<&'static str>,
+    backend: &'static str,
+    reason: &dyn std::fmt::Display,
+) {
+    tracing::debug!(target: TARGET, layer = "spill", name, backend, %reason, "passed over");
+}
+
 /// Tells that calls are admitted again, for how long they were not, and how many were rejected.
 #[cfg(feature = "tracing")]
 pub(crate) fn circuit_closed(event: &Transition<'_>) {
@@ -271,6 +281,9 @@ pub(crate) fn rejected(_: &Sampler, _: &Rejected) {}
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn advice(_: &crate::observe::Advice) {}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn passed_over(_: Option<&'static str>, _: &'static str, _: &dyn std::fmt::Display) {}
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn retry(

@@ -31,6 +31,7 @@ pub mod http;
 mod plain;
 mod primary;
 mod quota;
+mod spill_report;
 mod traits;
 #[cfg(feature = "http")]
 mod would_reject;
@@ -47,6 +48,8 @@ pub use plain::{Always, ErrIsFailure, Plain, Undeclared, When};
 pub use primary::PrimaryError;
 pub(crate) use primary::in_words;
 pub use quota::Quota;
+pub(crate) use spill_report::RESULTS as SPILL_RESULTS;
+pub use spill_report::{SpillReason, SpillReport};
 pub(crate) use traits::settle;
 pub use traits::{Advice, Kept, Proof, Protocol, Replay, Sent, Settle};
 #[cfg(feature = "http")]

@@ -7,7 +7,7 @@ use crate::protocol::WouldReject;
 use crate::{
     Classify, Deadline, Outcome, Rejected, RejectedKind,
     call::CutShort,
-    protocol::{Changing, Hint, PrimaryError, Quota},
+    protocol::{Changing, Hint, PrimaryError, Quota, SpillReport},
 };
 
 /// How results are read and rejections travel.
@@ -135,6 +135,12 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
             Err(_) => "an error",
         };
         words.into()
+    }
+
+    /// Leaves in a response which of several backends has answered. By default there is no room for
+    /// it.
+    fn note_spill<T: Settle>(&self, response: &mut Self::Response<T>, report: SpillReport) {
+        let _ = (response, report);
     }
 
     /// Leaves in a fallback's response what it stands for. By default there is no room for it.

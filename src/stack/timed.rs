@@ -18,7 +18,8 @@ use crate::{
     gate::{Demand, FindKey, Inquiry},
     keyed::{HasKey, Host},
     protocol::{
-        Advice, Changing, Kept, PrimaryError, Proof, Protocol, Quota, Replay, Settle, WouldReject,
+        Advice, Changing, Kept, PrimaryError, Proof, Protocol, Quota, Replay, Settle, SpillReport,
+        WouldReject,
     },
 };
 
@@ -271,6 +272,10 @@ impl<P: Protocol<Res, Err>, Res, Err> Protocol<Res, Err> for WithDeadline<P> {
 
     fn describe(&self, result: Result<&P::Response<()>, &P::Error>) -> String {
         self.0.describe(result)
+    }
+
+    fn note_spill<T: Settle>(&self, response: &mut P::Response<T>, report: SpillReport) {
+        self.0.note_spill(response, report);
     }
 
     fn note_primary<T: Settle>(&self, response: &mut P::Response<T>, primary: PrimaryError) {

@@ -4,17 +4,21 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use bytes::Buf;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tower::BoxError;
 
 use crate::{
     ambient::{clock, timer::CallTimer},
     timeout::{
         TimeoutReach, TimeoutScope,
+        limit::{FirstByte, Limit},
         scope::{Left, is_over},
     },
 };
@@ -33,9 +37,21 @@ pin_project! {
         #[pin]
         body: Option<B>,
         left: Option<Left>,
+        // In a box: few have any.
+        frames: Option<Box<FrameTimes>>,
         // Made when the reader first has to wait.
         timer: Option<CallTimer>,
     }
+}
+
+/// The times that frames must come in.
+struct FrameTimes {
+    /// The moment by which the first byte must have come, until it has.
+    first: Option<Instant>,
+    between: Option<Duration>,
+    /// The moment by which the next frame must have come, since the reader waits for it.
+    due: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl TimeoutReach for ToBodyEnd {
@@ -54,8 +70,54 @@ impl<B> TimedBody<B> {
     fn new(body: B, left: Option<Left>) -> Self {
         Self {
             body: Some(body),
+            frames: left.as_ref().and_then(FrameTimes::of).map(Box::new),
             left,
             timer: None,
+        }
+    }
+}
+
+impl FrameTimes {
+    fn of(left: &Left) -> Option<Self> {
+        let between = left.state.covers().between_frames;
+        let first = match left.limit {
+            Limit::FirstByte(FirstByte { first, .. }) => Some(first),
+            _ => None,
+        };
+        (first.is_some() || between.is_some()).then_some(Self {
+            first,
+            between,
+            due: None,
+            sleep: None,
+        })
+    }
+
+    /// Returns whether the time of the frame that is waited for is over.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let until = match (self.first, self.due, self.between) {
+            (Some(first), ..) => first,
+            (None, Some(due), _) => due,
+            (None, None, Some(between)) => {
+                let due = clock::later(clock::moment(), between);
+                *self.due.insert(due)
+            }
+            (None, None, None) => return false,
+        };
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if sleep.deadline() != until {
+            sleep.as_mut().reset(until);
+        }
+        // A task that has used up its budget gets no answer of the timer.
+        sleep.as_mut().poll(cx).is_ready() || clock::has_passed(until)
+    }
+
+    /// Notes a frame that has come.
+    fn came<D: Buf>(&mut self, frame: &Frame<D>) {
+        self.due = None;
+        if frame.data_ref().is_none_or(Buf::has_remaining) {
+            self.first = None;
         }
     }
 }
@@ -80,9 +142,19 @@ where
             return polled.map_err(Into::into);
         };
         let over = match &polled {
-            Poll::Pending => is_over(this.timer, left.limit, cx),
+            Poll::Pending => {
+                let frames = this.frames.as_mut();
+                frames.is_some_and(|frames| frames.is_over(cx))
+                    || is_over(this.timer, left.limit.whole(), cx)
+            }
             // A peer that trickles is late as well. What ends the body is passed on.
-            Poll::Ready(Some(Ok(frame))) if frame.is_data() => clock::has_passed(left.until),
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(frames) = this.frames {
+                    frames.came(frame);
+                }
+                let end = left.limit.end().unwrap_or(left.until);
+                frame.is_data() && clock::has_passed(end)
+            }
             Poll::Ready(_) => false,
         };
         if !over {
@@ -91,6 +163,7 @@ where
         // Now, and not when the reader drops it: it holds a connection.
         this.body.set(None);
         *this.timer = None;
+        *this.frames = None;
         let rejected = left.state.time_out(left.limit);
         Poll::Ready(Some(Err(rejected)))
     }

@@ -23,8 +23,9 @@ use crate::{
     sync::Held,
     timeout::{
         TimeoutScope,
+        limit::Limit,
         scope::{Left, is_over, starts_over},
-        state::{Ended, Entered, Limit, State, TimerShare},
+        state::{Ended, Entered, State, TimerShare},
     },
 };
 

@@ -159,13 +159,36 @@ impl<P, M> TimeoutBuilder<P, M> {
         }
     }
 
+    /// Ends a call whose first byte does not come in so long: from the call to the first frame of
+    /// the body that has any, whatever the head does. A stream whose head is there at once, and
+    /// whose first words take time, is such a call. Default: none but that of all of it.
+    ///
+    /// The timeout reaches [to the end of the body](Self::until_body_end) then, and the builder's
+    /// duration is that of all of it. A reader that has not polled is not cut off.
+    #[cfg(feature = "http")]
+    pub fn first_byte(mut self, duration: Duration) -> TimeoutBuilder<P, ToBodyEnd> {
+        self.reach.first_byte = Some(duration);
+        self.until_body_end()
+    }
+
+    /// Ends a call whose next frame does not come in so long after the one before, or after the
+    /// head. The time runs while the reader waits, so a slow reader is not cut off by it. With
+    /// [`first_byte`](Self::first_byte) it begins with the first byte. Default: none.
+    ///
+    /// The timeout reaches [to the end of the body](Self::until_body_end) then.
+    #[cfg(feature = "http")]
+    pub fn between_frames(mut self, duration: Duration) -> TimeoutBuilder<P, ToBodyEnd> {
+        self.reach.between_frames = Some(duration);
+        self.until_body_end()
+    }
+
     #[cfg(feature = "http")]
     pub(crate) fn limit(&self) -> Duration {
         self.duration
     }
 
     /// # Errors
-    /// A duration of zero. `Duration::MAX` never ends a call.
+    /// A duration of zero, of any of the times. `Duration::MAX` never ends a call.
     pub fn build(self) -> Result<TimeoutLayer<P, M>, ConfigError>
     where
         M: TimeoutReach,
@@ -190,6 +213,16 @@ impl<P, M> TimeoutBuilder<P, M> {
             body: M::COVERS_BODY,
             ..self.reach
         };
+        for (field, duration) in [
+            ("first_byte", reach.first_byte),
+            ("between_frames", reach.between_frames),
+        ] {
+            if duration == Some(Duration::ZERO) {
+                let fix = "give it some time, or leave it";
+                let error = ConfigError::new(field, Duration::ZERO, fix);
+                return Err(error.of("timeout", self.name));
+            }
+        }
         let state = State::new(self.duration, self.enabled, reach, self.name)?;
         let state = Striped::new(change(state));
         register(state.value());

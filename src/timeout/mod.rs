@@ -42,6 +42,7 @@ mod body;
 mod future;
 mod handle;
 mod layer;
+mod limit;
 mod scope;
 mod service;
 mod state;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     ambient::{clock, timer::CallTimer},
     sync::Held,
-    timeout::state::{Limit, State},
+    timeout::{limit::Limit, state::State},
 };
 
 /// A timeout that ends with the response: over HTTP, with its head.

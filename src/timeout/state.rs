@@ -15,6 +15,7 @@ use crate::{
     call::CutShort,
     config::nanos_within,
     observe::{self, CALL_DURATION, Instance, Observed, Tally, Totals, trace},
+    timeout::limit::{ByCaller, FirstByte, Limit},
 };
 
 #[derive(Debug)]
@@ -47,6 +48,10 @@ pub(super) struct Covers {
     pub(super) readiness: bool,
     /// The response's body.
     pub(super) body: bool,
+    /// The time to the first byte of the body, if that has one of its own.
+    pub(super) first_byte: Option<Duration>,
+    /// The time between two frames, likewise.
+    pub(super) between_frames: Option<Duration>,
     /// Not a part of a call: with whom its timer is shared.
     pub(super) timer: TimerShare,
 }
@@ -69,26 +74,6 @@ pub(super) enum TimerShare {
     Attempt,
     /// Relies on those announced.
     Total,
-}
-
-/// How long one call may take.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Limit {
-    Unlimited,
-    /// From the first time that the call has to wait: a call answered at once reads no clock.
-    For(Duration),
-    Until(Instant),
-    /// The caller's own deadline comes before the limit is over.
-    ByCaller(ByCaller),
-}
-
-/// A call that its caller waits for less long than the limit allows.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ByCaller {
-    since: Instant,
-    until: Instant,
-    /// What the limit would allow.
-    own: Duration,
 }
 
 /// How a call ended that was sent.
@@ -215,12 +200,31 @@ impl State {
                 (at, Limit::Until(at))
             }
         };
+        let limit = self.first_byte(now, at, limit);
         if protocol.wants_deadline(self.covers.attempts) {
             protocol.set_deadline(request, Deadline::at(at));
         } else if carried.is_some() {
             protocol.refresh_deadline(request);
         }
         Some(limit)
+    }
+
+    /// The limit of a call whose first byte must come sooner than all of it.
+    fn first_byte(&self, now: Instant, until: Instant, limit: Limit) -> Limit {
+        let first = self.covers.first_byte.map(|first| clock::later(now, first));
+        match first.filter(|first| *first < until) {
+            None => limit,
+            Some(first) => Limit::FirstByte(FirstByte {
+                first,
+                until,
+                by_caller: matches!(limit, Limit::ByCaller(_)),
+            }),
+        }
+    }
+
+    #[cfg(feature = "http")]
+    pub(super) fn covers(&self) -> Covers {
+        self.covers
     }
 
     /// Returns whether it is to be told how long good answers take.
@@ -253,8 +257,18 @@ impl State {
 
     /// Rejects a call whose time is over while it was in flight.
     pub(super) fn time_out(&self, limit: Limit) -> Box<Rejected> {
-        let Limit::ByCaller(ByCaller { since, own, .. }) = limit else {
-            return self.reject(RejectedKind::TimedOut);
+        let (since, own) = match limit {
+            Limit::ByCaller(ByCaller { since, own, .. }) => (since, own),
+            // That the first byte is late is no word of the caller's.
+            Limit::FirstByte(FirstByte {
+                first,
+                until,
+                by_caller: true,
+            }) if clock::has_passed(until) => {
+                let before = self.covers.first_byte.unwrap_or_default();
+                (first.checked_sub(before).unwrap_or(first), self.duration())
+            }
+            _ => return self.reject(RejectedKind::TimedOut),
         };
         let ran = clock::moment().saturating_duration_since(since);
         let cut_short = if ran < self.patience(own) {
@@ -310,16 +324,6 @@ impl State {
         }
         self.tally.rejected(&rejected);
         rejected
-    }
-}
-
-impl Limit {
-    /// The moment at which the time is over, if that is known from the start.
-    pub(super) fn moment(self) -> Option<Instant> {
-        match self {
-            Self::Unlimited | Self::For(_) => None,
-            Self::Until(until) | Self::ByCaller(ByCaller { until, .. }) => Some(until),
-        }
     }
 }
 

@@ -25,6 +25,7 @@ mod order;
 mod readme;
 mod shadow;
 mod simulation;
+mod spill;
 #[cfg(feature = "testing")]
 mod stack_by_hand;
 mod stack_changes;

@@ -33,9 +33,10 @@ use tokio::{
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 
 use tower_keep::{
-    Rejected, RejectedKind, Timeouts,
-    protocol::http::{Client as AsClient, Server as AsServer},
-    timeout::{TimeoutLayer, ToBodyEnd},
+    Deadline, Rejected, RejectedKind, Timeouts,
+    bulkhead::BulkheadLayer,
+    protocol::http::{Client as AsClient, Server as AsServer, UntilBodyEnd},
+    timeout::{TimeoutBuilder, TimeoutLayer, ToBodyEnd},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -96,6 +97,121 @@ async fn a_body_that_stalls_fails_at_the_time_of_the_call() {
     assert!(frames.is_closed());
     assert!(body.is_end_stream() && body.frame().await.is_none());
     assert_eq!(layer.handle().snapshot().expired, 1);
+}
+
+/// A layer whose bodies have times of their own.
+fn frames(layer: TimeoutBuilder<AsClient, ToBodyEnd>) -> TimeoutLayer<AsClient, ToBodyEnd> {
+    layer.build().unwrap()
+}
+
+fn minute() -> TimeoutBuilder<AsClient> {
+    TimeoutLayer::builder(60 * SECOND).protocol(AsClient::new())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_byte_that_is_late_fails() {
+    let (layer, start) = (frames(minute().first_byte(6 * SECOND)), Instant::now());
+    let (frames, mut body) = answer(&layer, Request::new(())).await;
+    // Nothing is no byte.
+    frames.unbounded_send(data("")).unwrap();
+    assert!(body.frame().await.unwrap().is_ok());
+    assert!(timed_out(&body.frame().await.unwrap().unwrap_err()));
+    assert_eq!(start.elapsed().as_secs(), 6);
+    assert!(frames.is_closed());
+    assert_eq!(layer.handle().snapshot().expired, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_later_than_the_first_byte_may_be_fails() {
+    let layer = frames(minute().first_byte(3 * SECOND));
+    let start = Instant::now();
+    let upstream = service_fn(async |_: Request<()>| {
+        sleep(4 * SECOND).await;
+        Ok::<_, BoxError>(Response::new(Empty::<Bytes>::new()))
+    });
+    let error = layer.layer(upstream).oneshot(Request::new(())).await;
+    assert!(timed_out(&error.err().unwrap()));
+    assert_eq!(start.elapsed().as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_first_byte_only_the_whole_counts() {
+    let (layer, start) = (frames(minute().first_byte(6 * SECOND)), Instant::now());
+    let (frames, mut body) = answer(&layer, Request::new(())).await;
+    frames.unbounded_send(data("some")).unwrap();
+    assert!(body.frame().await.unwrap().is_ok());
+    assert!(timed_out(&body.frame().await.unwrap().unwrap_err()));
+    assert_eq!(start.elapsed().as_secs(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_fails_and_a_slow_reader_does_not() {
+    let (layer, start) = (frames(minute().between_frames(5 * SECOND)), Instant::now());
+    let (frames, mut body) = answer(&layer, Request::new(())).await;
+    tokio::spawn(async move {
+        for _ in 0..5 {
+            sleep(4 * SECOND).await;
+            let _ = frames.unbounded_send(data("."));
+        }
+        sleep(100 * SECOND).await;
+    });
+    for _ in 0..2 {
+        assert!(body.frame().await.unwrap().is_ok());
+    }
+    // The reader's own time is not the upstream's.
+    sleep(12 * SECOND).await;
+    for _ in 0..3 {
+        assert!(body.frame().await.unwrap().is_ok());
+    }
+    assert!(timed_out(&body.frame().await.unwrap().unwrap_err()));
+    assert_eq!(start.elapsed().as_secs(), 29);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callers_deadline_ends_a_stream_in_time() {
+    let layer = frames(minute().first_byte(5 * SECOND).between_frames(50 * SECOND));
+    let start = Instant::now();
+    let mut request = Request::new(());
+    request.extensions_mut().insert(Deadline::after(9 * SECOND));
+    let (frames, mut body) = answer(&layer, request).await;
+    frames.unbounded_send(data("some")).unwrap();
+    assert!(body.frame().await.unwrap().is_ok());
+    let error = body.frame().await.unwrap().unwrap_err();
+    assert!(Rejected::find(&*error).unwrap().is_by_callers_deadline());
+    assert_eq!(start.elapsed().as_secs(), 9);
+}
+
+#[test]
+fn times_of_nothing_are_refused() {
+    let field = |layer: TimeoutBuilder<AsClient, ToBodyEnd>| layer.build().unwrap_err().field;
+    assert_eq!(field(minute().first_byte(Duration::ZERO)), "first_byte");
+    assert_eq!(
+        field(minute().between_frames(Duration::ZERO)),
+        "between_frames"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_may_end_with_its_first_byte() {
+    let protocol = UntilBodyEnd::new(AsClient::new()).until_first_byte();
+    let bulkhead = BulkheadLayer::builder(1)
+        .protocol(protocol)
+        .build()
+        .unwrap();
+    let (frames, body) = unbounded();
+    let body = Arc::new(Mutex::new(Some(body)));
+    let upstream = service_fn(move |_: Request<()>| {
+        let body = body.lock().unwrap().take().unwrap();
+        let body = StreamBody::new(body.map(Ok::<_, Infallible>));
+        async move { Ok::<_, BoxError>(Response::new(body)) }
+    });
+    let answer = bulkhead.layer(upstream).oneshot(Request::new(())).await;
+    let mut body = answer.unwrap().into_body();
+    for (bytes, in_flight) in [("", 1), ("some", 0)] {
+        frames.unbounded_send(data(bytes)).unwrap();
+        assert!(body.frame().await.unwrap().is_ok());
+        assert_eq!(bulkhead.handle().snapshot().in_flight, in_flight);
+    }
 }
 
 #[tokio::test(start_paused = true)]

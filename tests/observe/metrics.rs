@@ -17,7 +17,7 @@ use tower_keep::{
     algorithm::{Limit, OverLimit, TokenBucket, Vegas},
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
-    fallback::FallbackLayer,
+    fallback::{Backend, FallbackLayer, Spill},
     gate::GateLayer,
     hedge::HedgeLayer,
     observe::{BUCKETS, METRICS, MetricKind, Registry, State},
@@ -128,6 +128,11 @@ async fn what_is_emitted_is_what_the_docs_say() {
         .name(name)
         .build()
         .unwrap();
+    let spill = Spill::builder(Plain::new().idempotent())
+        .backend(Backend::new("one", service_fn(answer)))
+        .name(name)
+        .build()
+        .unwrap();
     let throttle = ThrottleLayer::builder()
         .protocol(Plain::new())
         .name(name)
@@ -141,6 +146,7 @@ async fn what_is_emitted_is_what_the_docs_say() {
     for _ in 0..2 {
         assert!(shadow.layer(inner()).oneshot(1).await.is_ok());
     }
+    assert!(spill.clone().oneshot(1).await.is_ok());
     assert!(throttle.layer(inner()).oneshot(1).await.is_ok());
     assert!(fallback.layer(inner()).oneshot(0).await.is_ok());
     assert!(hedge.layer(inner()).oneshot(1).await.is_ok());

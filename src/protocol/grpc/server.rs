@@ -14,7 +14,7 @@ use crate::{
     CarryDeadline, Classify, Deadline, Outcome, Rejected, RejectedKind,
     ambient::chance,
     protocol::{
-        Advice, PrimaryError, Protocol, Settle, WOULD_REJECT, WouldReject, as_error,
+        Advice, PrimaryError, Protocol, Settle, SpillReport, WOULD_REJECT, WouldReject, as_error,
         http::{self as over_http, status::rejection_of},
         settle,
     },
@@ -192,6 +192,10 @@ where
             Ok(response) => Ended::in_words(Ended::of_headers(response.headers())),
             Err(_) => "an error of the service".into(),
         }
+    }
+
+    fn note_spill<T: Settle>(&self, response: &mut Self::Response<T>, report: SpillReport) {
+        response.extensions_mut().insert(report);
     }
 
     fn note_primary<T: Settle>(&self, response: &mut Self::Response<T>, primary: PrimaryError) {

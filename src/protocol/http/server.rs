@@ -20,7 +20,9 @@ use super::{
 use crate::{
     Classify, Outcome, Rejected, RejectedKind,
     ambient::chance,
-    protocol::{Advice, PrimaryError, Protocol, Quota, Settle, WOULD_REJECT, WouldReject},
+    protocol::{
+        Advice, PrimaryError, Protocol, Quota, Settle, SpillReport, WOULD_REJECT, WouldReject,
+    },
 };
 
 /// HTTP on the answering side: a rejection is a response, and errors stay the handler's own.
@@ -285,6 +287,10 @@ impl<R: RejectionBody<B>, B, Err: 'static> Protocol<Response<B>, Err> for Server
             Ok(response) => response.status().to_string(),
             Err(_) => "an error of the service".into(),
         }
+    }
+
+    fn note_spill<T: Settle>(&self, response: &mut Response<B>, report: SpillReport) {
+        response.extensions_mut().insert(report);
     }
 
     fn note_primary<T: Settle>(&self, response: &mut Response<B>, primary: PrimaryError) {

@@ -38,13 +38,15 @@ pub(super) struct Pending<T: Settle> {
     missing: Option<u64>,
     polled: bool,
     trailers: Option<fn(&HeaderMap) -> Outcome>,
+    /// If true, the first byte is the end.
+    first_byte: bool,
 }
 
 /// A response after a good head, whose body is yet to come.
 pub(super) fn track<B, T>(
     response: Response<B>,
     mut permit: T,
-    trailers: Option<fn(&HeaderMap) -> Outcome>,
+    (trailers, first_byte): (Option<fn(&HeaderMap) -> Outcome>, bool),
 ) -> Response<TrackedBody<B, T>>
 where
     B: Body,
@@ -54,7 +56,9 @@ where
         upgrade::settle(&response, permit, Outcome::Success, None);
         return settled(response);
     }
-    permit.answered();
+    if !first_byte {
+        permit.answered();
+    }
     let missing = promised(&response);
     response.map(|body| TrackedBody {
         body,
@@ -63,6 +67,7 @@ where
             missing,
             polled: false,
             trailers,
+            first_byte,
         },
     })
 }
@@ -116,6 +121,7 @@ impl<T: Settle> Pending<T> {
             missing: None,
             polled: false,
             trailers: None,
+            first_byte: false,
         }
     }
 
@@ -140,6 +146,10 @@ impl<T: Settle> Pending<T> {
         if let Some(trailers) = frame.trailers_ref() {
             let classify = self.trailers.unwrap_or(|_| Outcome::Success);
             return self.settle(classify(trailers));
+        }
+        let begins = |data: &D| self.first_byte && data.has_remaining();
+        if frame.data_ref().is_some_and(begins) {
+            return self.settle(Outcome::Success);
         }
         if let (Some(missing), Some(data)) = (&mut self.missing, frame.data_ref()) {
             *missing = missing.saturating_sub(data.remaining() as u64);

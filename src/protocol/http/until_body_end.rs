@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     Classify, Deadline, Outcome, Rejected,
-    protocol::{Advice, Hint, PrimaryError, Proof, Protocol, Quota, Settle, WouldReject},
+    protocol::{
+        Advice, Hint, PrimaryError, Proof, Protocol, Quota, Settle, SpillReport, WouldReject,
+    },
 };
 
 /// Holds a call's permit until the response's body ends, over any protocol of HTTP responses.
@@ -25,9 +27,11 @@ use crate::{
 /// | ends with trailers | what [`trailers`](Self::trailers) makes of them; by default a success |
 /// | fails | [`Failure`](Outcome::Failure) |
 /// | has no bytes to deliver: an empty one, a 204, a 304 | `Success`, at the head |
-/// | is dropped before it was ever polled, as after a HEAD | `Success`: the head was all that was wanted |
+/// | is dropped before it was ever polled, as after a HEAD | `Success`: the head was all that was
+/// wanted |
 /// | is dropped in the middle | none: the call was abandoned |
-/// | is that of a response with an [`UpgradeGuard`](super::UpgradeGuard) | `Success`, at the head; a bulkhead counts it as the guard says |
+/// | is that of a response with an [`UpgradeGuard`](super::UpgradeGuard) | `Success`, at the head;
+/// a bulkhead counts it as the guard says |
 ///
 /// The promised length is that of the body's exact size hint, or of `Content-Length`. A reader of a
 /// known length, such as hyper, drops the body once it has that, and never polls for the end.
@@ -51,6 +55,7 @@ use crate::{
 pub struct UntilBodyEnd<P> {
     protocol: P,
     trailers: Option<fn(&HeaderMap) -> Outcome>,
+    first_byte: bool,
 }
 
 /// Notes what another protocol says of a result, in place of settling.
@@ -77,7 +82,17 @@ impl<P> UntilBodyEnd<P> {
         Self {
             protocol,
             trailers: None,
+            first_byte: false,
         }
+    }
+
+    /// Ends the call with the first byte of the body, a success, and not with its end: for streams
+    /// whose head comes at once. A limit that learns then learns the time to the first byte, and a
+    /// bulkhead counts a call until then. A body that has none ends as without.
+    #[must_use]
+    pub fn until_first_byte(mut self) -> Self {
+        self.first_byte = true;
+        self
     }
 
     /// What trailers mean. A body is then read up to them, or dropped, whatever length it promised.
@@ -125,7 +140,7 @@ where
                 if let Some(retry_after) = retry_after {
                     permit.honor(retry_after);
                 }
-                Ok(track(response, permit, self.trailers))
+                Ok(track(response, permit, (self.trailers, self.first_byte)))
             }
             (result, note) => {
                 match note {
@@ -217,6 +232,10 @@ where
             Ok(response) => response.status().to_string(),
             Err(error) => self.protocol.describe(Err(error)),
         }
+    }
+
+    fn note_spill<T: Settle>(&self, response: &mut Self::Response<T>, report: SpillReport) {
+        response.extensions_mut().insert(report);
     }
 
     fn note_primary<T: Settle>(&self, response: &mut Self::Response<T>, primary: PrimaryError) {

@@ -12,7 +12,7 @@ use crate::{
     CarryDeadline, Classify, Deadline, Outcome, Rejected,
     call::causes,
     protocol::{
-        Advice, PrimaryError, Proof, Protocol, Sent, Settle, WouldReject, as_error,
+        Advice, PrimaryError, Proof, Protocol, Sent, Settle, SpillReport, WouldReject, as_error,
         grpc::{
             TrackedBody,
             body::holds_nothing,
@@ -160,6 +160,10 @@ where
             }
             Err(error) => in_words(&**error),
         }
+    }
+
+    fn note_spill<T: Settle>(&self, response: &mut Self::Response<T>, report: SpillReport) {
+        response.extensions_mut().insert(report);
     }
 
     fn note_primary<T: Settle>(&self, response: &mut Self::Response<T>, primary: PrimaryError) {

@@ -9,7 +9,7 @@ use super::Client;
 use crate::{
     Classify, Outcome, Rejected,
     protocol::{
-        Advice, Hint, PrimaryError, Proof, Protocol, Sent, Settle, WouldReject,
+        Advice, Hint, PrimaryError, Proof, Protocol, Sent, Settle, SpillReport, WouldReject,
         http::{
             error::Cause,
             rate_limit_fields, retry_after,
@@ -106,6 +106,10 @@ where
             Ok(response) => response.status().to_string(),
             Err(error) => in_words(&**error),
         }
+    }
+
+    fn note_spill<T: Settle>(&self, response: &mut Response<B>, report: SpillReport) {
+        response.extensions_mut().insert(report);
     }
 
     fn note_primary<T: Settle>(&self, response: &mut Response<B>, primary: PrimaryError) {

@@ -1,0 +1,215 @@
+//! The service.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tower::{BoxError, Service};
+
+use super::{
+    call,
+    shared::Shared,
+    state::{Counts, State},
+};
+use crate::{
+    CarryDeadline,
+    protocol::{Protocol, Replay},
+};
+
+/// An ordered list of backends, each a service with its own stack: models, providers, regions. A
+/// call goes to the first, and to the next one
+///
+/// - when the first does not [accept](Backend::accepts) it, or pauses,
+/// - when a layer of its stack rejects it: its limit, its circuit, a queue that takes too long,
+/// - when it fails in a way that a retry would send again, or its answer is not
+///   [wanted](SpillBuilder::wants).
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use tower::{ServiceExt, service_fn};
+/// use tower_keep::{fallback::{Backend, Spill, SpillReport}, protocol::http::Client};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+/// type Body = Full<Bytes>;
+/// let busy = service_fn(async |_: Request<Body>| {
+///     let answer = Response::builder().status(503).header("retry-after", "30");
+///     answer.body(Body::default())
+/// });
+/// let idle = service_fn(async |_: Request<Body>| {
+///     Ok::<_, http::Error>(Response::new(Body::default()))
+/// });
+///
+/// // A prompt may be sent twice: nothing is lost but its price.
+/// let client = Client::new().idempotent_when(|_| true).clone_body();
+/// let spill = Spill::builder(client)
+///     .backend(Backend::new("large", busy))
+///     .backend(Backend::new("small", idle).rewrite(|request: &mut Request<Body>| {
+///         request.headers_mut().insert("x-model", "small".parse().unwrap());
+///     }))
+///     .name("models")
+///     .build()?;
+///
+/// let prompt = Request::post("http://models.example/").body(Body::default())?;
+/// let answer = spill.oneshot(prompt).await?;
+/// let report = answer.extensions().get::<SpillReport>().unwrap();
+/// assert_eq!(report.answered_by, Some("small"));
+/// assert_eq!(report.passed_over[0].0, "large");
+/// # Ok(()) }
+/// ```
+///
+/// **Never after the first byte.** The head of an answer that is wanted is passed on, and what its
+/// body does then is its own.
+///
+/// **Sent twice.** A call that may have had an effect goes to another backend only if it is
+/// idempotent, as with a retry: [`Client::idempotent_when`](crate::protocol::http::Client) says so
+/// of a `POST`. Bodies are replayed as a retry does it.
+///
+/// **Pauses.** A backend whose answer says when to come back is left out until then, or for its
+/// [cooldown](Backend::cooldown). The later end stands. A rejection of its own stack makes no
+/// pause: the stack knows about the next call. When no backend has answered, the [last
+/// resort](Backend::last_resort) is asked, pause or not.
+///
+/// **Bounds.** One deadline and one budget for the whole.
+///
+/// **No answer.** The last failure is passed on. Where none was asked, the error is a
+/// [`Rejected`](crate::Rejected) of the layer `spill`: `CircuitOpen`, with the time after which the
+/// first of them may be asked again, or `CostTooHigh` if none accepts the request.
+///
+/// **One type.** The services are boxed, so that a list of any length is of one type. Each call
+/// costs some allocations: why this is not a chain of [`Fallback`](super::super::Fallback)s.
+pub struct Spill<P, R, Res> {
+    pub(super) shared: Arc<Shared<P, R, Res>>,
+}
+
+/// The future of a call.
+pub type SpillCall<Res> = Pin<Box<dyn Future<Output = Result<Res, BoxError>> + Send>>;
+
+/// Watches a list of backends from outside. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SpillHandle {
+    state: Arc<State>,
+}
+
+/// One backend at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SpillSnapshot {
+    /// Its name.
+    pub name: &'static str,
+    /// The calls that it has answered.
+    pub answered: u64,
+    /// The calls that it did not accept.
+    pub unfit: u64,
+    /// The calls that it was left out of while it paused.
+    pub cooling: u64,
+    /// The calls that its own stack rejected.
+    pub rejected: u64,
+    /// The calls that it failed.
+    pub failed: u64,
+    /// The calls that it gave no wanted answer to.
+    pub unwanted: u64,
+    /// The calls that the budget did not pay for.
+    pub unpaid: u64,
+    /// The calls whose request could not be made again.
+    pub unsendable: u64,
+    /// The time for which it still pauses.
+    pub pause: Option<Duration>,
+}
+
+impl<P, R, Res> Spill<P, R, Res> {
+    pub(super) fn new(shared: Shared<P, R, Res>) -> Self {
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Returns the handle.
+    #[must_use]
+    pub fn handle(&self) -> SpillHandle {
+        SpillHandle {
+            state: self.shared.state.clone(),
+        }
+    }
+}
+
+impl SpillHandle {
+    /// The backends as they are now, in their order.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<SpillSnapshot> {
+        let counts = self.state.counts().into_iter().enumerate();
+        let of = |(place, (name, counts)): (usize, (&'static str, Counts))| {
+            let [
+                answered,
+                unfit,
+                cooling,
+                rejected,
+                failed,
+                unwanted,
+                unpaid,
+                unsendable,
+            ] = counts;
+            SpillSnapshot {
+                name,
+                answered,
+                unfit,
+                cooling,
+                rejected,
+                failed,
+                unwanted,
+                unpaid,
+                unsendable,
+                pause: self.state.cooling(place),
+            }
+        };
+        counts.map(of).collect()
+    }
+
+    /// Ends all pauses.
+    pub fn reset(&self) {
+        self.state.reset();
+    }
+}
+
+impl<P, Req, Res> Service<Req> for Spill<P, P::Request, Res>
+where
+    P: Protocol<Res, BoxError, Error = BoxError, Response<()> = Res>,
+    P: Replay<Req, Request: Send + 'static, Snapshot: Send + 'static>,
+    P: CarryDeadline<Req> + Send + Sync + 'static,
+    Req: Send + 'static,
+    Res: Send + 'static,
+{
+    type Response = Res;
+    type Error = BoxError;
+    type Future = SpillCall<Res>;
+
+    /// Always ready: each backend is waited for within its call.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        Box::pin(call::run(self.shared.clone(), request))
+    }
+}
+
+impl<P, R, Res> Clone for Spill<P, R, Res> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<P, R, Res> fmt::Debug for Spill<P, R, Res> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spill")
+            .field("backends", &self.shared.backends)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,112 @@
+//! The cooldowns and counts that calls share.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use crate::{
+    ambient::clock::{Clock, nanos},
+    observe::{self, Instance, Observed, Totals},
+    protocol::SPILL_RESULTS as RESULTS,
+};
+
+/// The numbers of what has become of a backend, in the order of their names.
+pub(super) type Counts = [u64; RESULTS.len()];
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) name: Option<&'static str>,
+    clock: Clock,
+    backends: Vec<Place>,
+}
+
+/// One backend's.
+#[derive(Debug)]
+struct Place {
+    name: &'static str,
+    /// The moment at which it may be asked again, in nanoseconds since the clock's start. Relaxed:
+    /// it publishes nothing else, and a call that races a new one may still ask.
+    cools_until: AtomicU64,
+    /// Relaxed, all: statistics.
+    counts: [AtomicU64; RESULTS.len()],
+}
+
+impl State {
+    pub(super) fn new(
+        name: Option<&'static str>,
+        backends: impl Iterator<Item = &'static str>,
+    ) -> Self {
+        let place = |name| Place {
+            name,
+            cools_until: AtomicU64::new(0),
+            counts: Default::default(),
+        };
+        Self {
+            name,
+            clock: Clock::start(),
+            backends: backends.map(place).collect(),
+        }
+    }
+
+    /// Counts what becomes of a backend in a call, by its place in [`RESULTS`].
+    pub(super) fn count(&self, backend: usize, result: usize) {
+        self.backends[backend].counts[result].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how long a backend is still to be left out.
+    pub(super) fn cooling(&self, backend: usize) -> Option<Duration> {
+        let until = self.backends[backend].cools_until.load(Ordering::Relaxed);
+        let left = until.saturating_sub(self.clock.now());
+        (left > 0).then(|| Duration::from_nanos(left))
+    }
+
+    /// Leaves a backend out for so long. Of two cooldowns the later end stands.
+    pub(super) fn cool(&self, backend: usize, wait: Duration) {
+        let until = self.clock.now().saturating_add(nanos(wait));
+        let place = &self.backends[backend];
+        place.cools_until.fetch_max(until, Ordering::Relaxed);
+    }
+
+    /// Ends all cooldowns.
+    pub(super) fn reset(&self) {
+        for place in &self.backends {
+            place.cools_until.store(0, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn counts(&self) -> Vec<(&'static str, Counts)> {
+        let of = |place: &Place| {
+            let counts = std::array::from_fn(|at| place.counts[at].load(Ordering::Relaxed));
+            (place.name, counts)
+        };
+        self.backends.iter().map(of).collect()
+    }
+}
+
+impl Observed for State {
+    fn layer(&self) -> &'static str {
+        "spill"
+    }
+
+    fn name(&self) -> Option<&'static str> {
+        self.name
+    }
+
+    fn observe(&self) -> Instance {
+        let of_backend = |(name, counts): (&'static str, Counts)| {
+            let results = RESULTS.into_iter().zip(counts);
+            results.map(move |(result, count)| (name, result, count))
+        };
+        Instance {
+            layer: self.layer(),
+            name: self.name.unwrap_or_default(),
+            totals: Totals::default(),
+            histograms: Vec::new(),
+            config: Vec::new(),
+            state: observe::State::Spill {
+                backends: self.counts().into_iter().flat_map(of_backend).collect(),
+            },
+        }
+    }
+}
