@@ -14,6 +14,7 @@ mod peers;
 mod report;
 mod scope;
 mod shares;
+mod spill;
 mod standard;
 mod users;
 
