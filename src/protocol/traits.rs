@@ -48,10 +48,9 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
     /// Passes on what the inner service's `poll_ready` failed with.
     fn not_ready(&self, error: Err) -> Self::Error;
 
-    /// Tells the caller of a limit that its call was counted under, admitted or not. Only a rate
-    /// limit, keyed or not, that was told to
-    /// [`advertise`](crate::rate_limit::RateLimitBuilder::advertise) asks; once for each of its
-    /// parts, if it has several. By default nothing is told.
+    /// Tells the caller of a limit that its call was counted under, admitted or not. Asked by limits
+    /// that [advertise](crate::rate_limit::RateLimitBuilder::advertise), once for each of their
+    /// parts. By default nothing is told.
     fn advertise<T: Settle>(
         &self,
         response: Self::Response<T>,
