@@ -48,7 +48,7 @@ pub trait Protocol<Res, Err>: Classify<Res, Err> + Clone {
     /// Passes on what the inner service's `poll_ready` failed with.
     fn not_ready(&self, error: Err) -> Self::Error;
 
-    /// Tells the caller of a limit that its call was counted under, admitted or not. Asked by limits
+    /// Tells the caller of a limit that its call was counted under, admitted or not. Limits ask it
     /// that [advertise](crate::rate_limit::RateLimitBuilder::advertise), once for each of their
     /// parts. By default nothing is told.
     fn advertise<T: Settle>(
