@@ -105,8 +105,9 @@ async fn an_unknown_script_is_sent_with_its_text_once() {
 async fn a_cluster_gets_a_pipeline_for_each_slot() {
     let connection = scripted(vec![
         Err(error(ServerErrorKind::CrossSlot)),
-        Ok(vec![granted(1), granted(2)]),
-        Ok(vec![granted(3)]),
+        // The slots in their order: that of `y` comes first.
+        Ok(vec![granted(1)]),
+        Ok(vec![granted(2), granted(3)]),
         Ok(vec![granted(4)]),
     ]);
     let sent = connection.sent.clone();
