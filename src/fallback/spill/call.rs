@@ -151,7 +151,8 @@ where
             rewrite(&mut request);
         }
         let mut attempt = Resend::new(backend.service(), request, token);
-        let polled = poll_fn(|cx| attempt.poll(cx, |request| protocol.tell_remaining(request)));
+        let tell = |request: &mut P::Request| protocol.tell_remaining(request);
+        let polled = poll_fn(|cx| attempt.poll(cx, |_, _, _| (), tell));
         // An error of readiness is one of this backend, which got nothing.
         let result = polled.await.and_then(|result| result);
         let classified = protocol.classify(result.as_ref());

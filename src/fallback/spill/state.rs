@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     ambient::clock::{Clock, nanos},
-    observe::{self, Instance, Observed, Totals},
+    observe::{self, Instance, Observed},
     protocol::SPILL_RESULTS as RESULTS,
 };
 
@@ -98,15 +98,9 @@ impl Observed for State {
             let results = RESULTS.into_iter().zip(counts);
             results.map(move |(result, count)| (name, result, count))
         };
-        Instance {
-            layer: self.layer(),
-            name: self.name.unwrap_or_default(),
-            totals: Totals::default(),
-            histograms: Vec::new(),
-            config: Vec::new(),
-            state: observe::State::Spill {
-                backends: self.counts().into_iter().flat_map(of_backend).collect(),
-            },
-        }
+        let state = observe::State::Spill {
+            backends: self.counts().into_iter().flat_map(of_backend).collect(),
+        };
+        Instance::of((self.layer(), self.name), Vec::new(), state)
     }
 }
