@@ -131,9 +131,16 @@ impl AllCircuits {
         }
     }
 
-    /// Keeps a transition among the last ones.
+    /// Keeps a transition among the last ones. Of a circuit's probes it keeps the last alone, or
+    /// they would soon drive out the transition that opened it.
     pub(super) fn remember(&self, change: &CircuitChange) {
         let mut seen = self.lock();
+        let is_probe = |effect| matches!(effect, Effect::Probes | Effect::StaysOpen);
+        if Effect::of(&change.transition) == Effect::Probes {
+            seen.recent.retain(|known| {
+                known.key != change.key || !is_probe(Effect::of(&known.transition))
+            });
+        }
         if seen.recent.len() == RECENT {
             seen.recent.pop_front();
         }

@@ -88,15 +88,6 @@ impl Registry {
         living.map(|(_, observed)| observed.observe()).collect()
     }
 
-    /// Each instance with its number, which no other had before.
-    #[cfg(feature = "page")]
-    pub(super) fn numbered(&self) -> Vec<(u64, Instance)> {
-        let living = self.living().into_iter();
-        living
-            .map(|(id, observed)| (id, observed.observe()))
-            .collect()
-    }
-
     /// Returns what is not well of the layers that it knows. Costs a few loads for each layer, and
     /// of keyed circuits for each key. Calls are not held up.
     #[must_use]
@@ -126,6 +117,11 @@ impl Registry {
     /// ```
     #[must_use]
     pub fn advice(&self) -> Vec<Advice> {
+        rules::advise(&self.aged().1)
+    }
+
+    /// Each instance's number, and each with its age in seconds.
+    pub(super) fn aged(&self) -> (Vec<u64>, Vec<(Instance, f64)>) {
         let now = Clock::common().now();
         let born: HashMap<_, _> = {
             let instances = self.lock();
@@ -133,13 +129,12 @@ impl Registry {
             list.map(|(id, born, _)| (*id, *born)).collect()
         };
         let living = self.living().into_iter();
-        let all: Vec<_> = living
+        living
             .map(|(id, observed)| {
                 let age = now.saturating_sub(born.get(&id).copied().unwrap_or(now));
-                (observed.observe(), age as f64 / 1e9)
+                (id, (observed.observe(), age as f64 / 1e9))
             })
-            .collect();
-        rules::advise(&all)
+            .unzip()
     }
 
     /// Writes the [advice](Self::advice) to the log, an event of level `WARN` for each, of target

@@ -5,16 +5,17 @@ use serde_json::{Map, Value, json, to_value};
 
 use crate::{
     ambient::clock::since_start,
-    observe::{BUCKETS, Instance, Registry, State, origin},
+    observe::{BUCKETS, Instance, Registry, State, origin, rules},
 };
 
 /// A registry at this moment.
 pub(super) fn model(registry: &Registry, title: Option<&str>) -> Value {
-    let instances = registry.numbered().into_iter();
+    let (numbers, aged) = registry.aged();
+    let instances = numbers.into_iter().zip(&aged);
     let instances: Map<_, _> = instances
-        .map(|(id, one)| (id.to_string(), instance(&one)))
+        .map(|(id, (one, _))| (id.to_string(), instance(one)))
         .collect();
-    let advice = registry.advice().into_iter().map(|advice| {
+    let advice = rules::advise(&aged).into_iter().map(|advice| {
         json!({
             "layer": advice.layer,
             "name": advice.name,
