@@ -137,7 +137,6 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 }
 
 /// Nanoseconds since the process first asked.
-#[cfg(feature = "tracing")]
 pub(crate) fn since_start() -> u64 {
     static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::start);
     CLOCK.now()
