@@ -130,6 +130,7 @@ impl State {
     }
 
     /// The rate and the burst in force.
+    #[cfg(feature = "http")]
     pub(super) fn rate(&self) -> (Rate, u32) {
         let limit = self.limit.get();
         (limit.rate(), limit.burst())
