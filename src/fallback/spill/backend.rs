@@ -16,12 +16,16 @@ use crate::{Name, ambient::clock::nanos, resend::Prototype};
 pub struct Backend<R, Res> {
     pub(super) name: &'static str,
     service: Prototype<Erased<R, Res>>,
-    pub(super) rewrite: Option<Arc<dyn Fn(&mut R) + Send + Sync>>,
-    pub(super) accepts: Option<Arc<dyn Fn(&R) -> bool + Send + Sync>>,
+    pub(super) rewrite: Option<Rewrite<R>>,
+    pub(super) accepts: Option<Accepts<R>>,
     /// In nanoseconds.
     pub(super) cooldown: u64,
     pub(super) is_last_resort: bool,
 }
+
+type Rewrite<R> = Arc<dyn Fn(&mut R) + Send + Sync>;
+
+type Accepts<R> = Arc<dyn Fn(&R) -> bool + Send + Sync>;
 
 /// A service of any type.
 pub(super) struct Erased<R, Res>(Box<dyn AnyService<R, Res>>);

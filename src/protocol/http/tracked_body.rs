@@ -37,16 +37,19 @@ pub(super) struct Pending<T: Settle> {
     /// How many bytes are still promised, if that is known.
     missing: Option<u64>,
     polled: bool,
-    trailers: Option<fn(&HeaderMap) -> Outcome>,
+    trailers: Option<ReadTrailers>,
     /// If true, the first byte is the end.
     first_byte: bool,
 }
+
+/// Reads the outcome of a response from its trailers.
+pub(super) type ReadTrailers = fn(&HeaderMap) -> Outcome;
 
 /// A response after a good head, whose body is yet to come.
 pub(super) fn track<B, T>(
     response: Response<B>,
     mut permit: T,
-    (trailers, first_byte): (Option<fn(&HeaderMap) -> Outcome>, bool),
+    (trailers, first_byte): (Option<ReadTrailers>, bool),
 ) -> Response<TrackedBody<B, T>>
 where
     B: Body,
