@@ -24,6 +24,7 @@ use tower_keep::{
     protocol::Plain,
     rate_limit::{Rate, RateLimitLayer},
     retry::RetryLayer,
+    store::Memory,
     throttle::ThrottleLayer,
     timeout::TimeoutLayer,
 };
@@ -184,6 +185,10 @@ async fn what_is_emitted_is_what_the_docs_say() {
         assert!(waiting.clone().oneshot(1).await.is_ok());
     }
     assert!(retry.layer(inner()).oneshot(0).await.is_err());
+    let store = Memory::new();
+    let fleet = RateLimitLayer::builder(Rate::per_second(100)).burst(100);
+    let fleet = fleet.fleet(&store.link(), name).name(name).build().unwrap();
+    assert!(fleet.layer(inner()).oneshot(1).await.is_ok());
 
     let seen = published(name);
     #[cfg(feature = "watch")]

@@ -66,8 +66,7 @@ fn trips(toml: &str, calls: &Calls, outage: bool, seeds: u64) -> u64 {
         drill = drill.trouble(secs(1000)..secs(1030), "shop", Trouble::fails(0.9));
     }
     let _ = drill.seeds(0..seeds).run();
-    let trips = *opened.lock().unwrap();
-    trips
+    *opened.lock().unwrap()
 }
 
 #[test]
