@@ -71,7 +71,7 @@ fn metered<B: Body<Data = Bytes>>(
     let reports = Reports::default();
     let log = reports.clone();
     let response = usage::meter(response, shape, move |report| {
-        log.lock().unwrap().push(report)
+        log.lock().unwrap().push(report);
     });
     (response.into_body(), reports)
 }
@@ -221,7 +221,7 @@ fn a_cut_settles_what_was_told() {
 #[test]
 fn a_reader_that_leaves_settles_too() {
     let frames = vec![
-        Bytes::from_static(ANTHROPIC[..200].as_bytes()),
+        Bytes::from_static(&ANTHROPIC.as_bytes()[..200]),
         Bytes::new(),
     ];
     let body = Frames {

@@ -349,7 +349,6 @@ async fn the_stack_tells_which_host_rejected() {
     let first = tokio::spawn(service.clone().oneshot(to("a.example")));
     tokio::time::sleep(Duration::from_millis(1)).await;
     let error = service.clone().oneshot(to("a.example")).await.unwrap_err();
-    let error: BoxError = error.into();
     let rejected = Rejected::find(&*error).unwrap();
     assert_eq!(rejected.layer, "bulkhead");
     assert_eq!(

@@ -1,4 +1,5 @@
 //! The events: once a second, only what has changed, for few.
+#![expect(clippy::disallowed_methods, reason = "tokio's paused clock")]
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! The code of the guide's first page, as a user writes it, with types that are neither `Copy` nor
 //! `Clone`, nor `Send`.
+#![expect(clippy::disallowed_methods, reason = "tokio's paused clock")]
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
