@@ -15,7 +15,7 @@ use crate::{Changed, ambient::clock::since_start};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(
     not(feature = "page"),
-    expect(dead_code, reason = "only the page tells")
+    allow(dead_code, reason = "only the page tells")
 )]
 pub(crate) struct Origin {
     /// The file that the layer follows, as far as that has changed it.

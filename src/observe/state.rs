@@ -259,7 +259,7 @@ pub struct RecentTransition {
     #[cfg_attr(feature = "serde", serde(skip))]
     #[cfg_attr(
         not(feature = "page"),
-        expect(dead_code, reason = "only the page tells")
+        allow(dead_code, reason = "only the page tells")
     )]
     pub(crate) moment: u64,
 }

@@ -1,4 +1,5 @@
 //! Parts that are added to running stacks, and removed from them.
+#![expect(clippy::disallowed_methods, reason = "tokio's paused clock")]
 
 use std::{
     io,
