@@ -1,4 +1,5 @@
 //! Parts of stacks together: audits, drains, hedges, fallbacks, settings of calls and changes.
+#![expect(clippy::disallowed_methods, reason = "tokio's paused clock")]
 
 use std::{
     convert::Infallible,
@@ -540,7 +541,7 @@ async fn a_hedge_waits_for_a_new_token() {
         .protocol(move |client| {
             let failed =
                 |status, _: &_| (status == StatusCode::UNAUTHORIZED).then_some(Outcome::Failure);
-            renewing(move |head| fetch(head))(client.classify_response(failed))
+            renewing(fetch)(client.classify_response(failed))
         })
         .hedge(|hedge| hedge.delay(SECOND / 10))
         .build()
