@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     Rejected, RejectedKind,
-    algorithm::{OverLimit, Rate},
+    algorithm::OverLimit,
     ambient::clock::{Clock, Now, nanos},
     gate::{
         Admission, Admit, CallEvent, Completion, Demand, Gate, Inquiry, LimitedCall, MissingKey,
@@ -131,7 +131,7 @@ impl State {
 
     /// The rate and the burst in force.
     #[cfg(feature = "http")]
-    pub(super) fn rate(&self) -> (Rate, u32) {
+    pub(super) fn rate(&self) -> (crate::algorithm::Rate, u32) {
         let limit = self.limit.get();
         (limit.rate(), limit.burst())
     }

@@ -12,11 +12,14 @@ use crate::{
     timeout::{
         ResponseFuture, Timeout, TimeoutHandle, TimeoutReach, ToResponse,
         future::Within,
-        state::{Covers, State, TimerShare},
+        state::{Covers, State},
     },
 };
 #[cfg(feature = "http")]
-use crate::{drain::Drain, timeout::ToBodyEnd};
+use crate::{
+    drain::Drain,
+    timeout::{ToBodyEnd, state::TimerShare},
+};
 
 /// Limits how long a call may take.
 #[derive(Debug)]
