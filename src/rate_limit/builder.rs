@@ -186,7 +186,7 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
 
     /// How many keys are kept, if a key is set. Default: 100 000 [in a table](Self::keyed_by),
     /// which take 4 MiB at most, at once, and never grow; 1024 with a [limit of its
-    /// own](Self::per_key) each, some 0.9 MiB. A key of a [fleet](Self::fleet) takes some 600 bytes
+    /// own](Self::per_key) each, some 1.4 MiB. A key of a [fleet](Self::fleet) takes some 600 bytes
     /// while it is in use.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.values.keys.max_keys = Some(keys);
