@@ -74,10 +74,6 @@ pub mod retrying {}
 pub mod falling_back {}
 
 #[doc = include_str!("speed.md")]
-///
-/// # In one picture
-///
-#[doc = include_str!("../../docs/speed.svg")]
 pub mod speed {}
 
 #[doc = include_str!("streaming.md")]
