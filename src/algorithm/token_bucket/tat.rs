@@ -160,6 +160,7 @@ impl Tat {
     }
 
     /// Moves the TAT so far ahead at least: somebody else has used what lies before it.
+    #[cfg(any(feature = "layers", test))]
     pub(crate) fn raise_to(&self, scale: Scale, least: u64, now: u64) {
         self.raise(scale, now, |ahead| ahead.max(least));
     }
