@@ -23,10 +23,10 @@ use crate::{
 /// An ordered list of backends, each a service with its own stack: models, providers, regions. A
 /// call goes to the first, and to the next one
 ///
-/// - when the first does not [accept](Backend::accepts) it, or pauses,
+/// - when the first does not [accept](super::Backend::accepts) it, or pauses,
 /// - when a layer of its stack rejects it: its limit, its circuit, a queue that takes too long,
 /// - when it fails in a way that a retry would send again, or its answer is not
-///   [wanted](SpillBuilder::wants).
+///   [wanted](super::SpillBuilder::wants).
 ///
 /// ```
 /// use bytes::Bytes;
@@ -71,9 +71,9 @@ use crate::{
 /// of a `POST`. Bodies are replayed as a retry does it.
 ///
 /// **Pauses.** A backend whose answer says when to come back is left out until then, or for its
-/// [cooldown](Backend::cooldown). The later end stands. A rejection of its own stack makes no
+/// [cooldown](super::Backend::cooldown). The later end stands. A rejection of its own stack makes no
 /// pause: the stack knows about the next call. When no backend has answered, the [last
-/// resort](Backend::last_resort) is asked, pause or not.
+/// resort](super::Backend::last_resort) is asked, pause or not.
 ///
 /// **Bounds.** One deadline and one budget for the whole.
 ///

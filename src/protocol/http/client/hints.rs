@@ -43,7 +43,7 @@ impl<K> Client<K> {
         self
     }
 
-    /// Reads the fields of a [provider](super::provider), as [`hints`](Self::hints) does by a
+    /// Reads the fields of a [provider](crate::protocol::http::provider), as [`hints`](Self::hints) does by a
     /// closure.
     #[must_use]
     pub fn provider(self, provider: Provider) -> Self {
