@@ -47,8 +47,8 @@ where
     /// Starts with no circuits but that which keys share; each is closed at first.
     ///
     /// # Errors
-    /// A setting outside the range that [`BreakerConfig`](super::BreakerConfig) gives for it; no keys; backpressure,
-    /// because readiness is asked before there is a request, and so a key.
+    /// A setting outside the range that [`BreakerConfig`](super::BreakerConfig) gives for it; no
+    /// keys; backpressure, because readiness is asked before there is a request, and so a key.
     pub fn build(self) -> Result<KeyedCircuitBreakerLayer<F, P::Protocol>, ConfigError>
     where
         P: Choice,

@@ -71,8 +71,8 @@ use crate::{
 /// of a `POST`. Bodies are replayed as a retry does it.
 ///
 /// **Pauses.** A backend whose answer says when to come back is left out until then, or for its
-/// [cooldown](super::Backend::cooldown). The later end stands. A rejection of its own stack makes no
-/// pause: the stack knows about the next call. When no backend has answered, the [last
+/// [cooldown](super::Backend::cooldown). The later end stands. A rejection of its own stack makes
+/// no pause: the stack knows about the next call. When no backend has answered, the [last
 /// resort](super::Backend::last_resort) is asked, pause or not.
 ///
 /// **Bounds.** One deadline and one budget for the whole.

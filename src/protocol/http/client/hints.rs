@@ -43,8 +43,8 @@ impl<K> Client<K> {
         self
     }
 
-    /// Reads the fields of a [provider](crate::protocol::http::provider), as [`hints`](Self::hints) does by a
-    /// closure.
+    /// Reads the fields of a [provider](crate::protocol::http::provider), as
+    /// [`hints`](Self::hints) does by a closure.
     #[must_use]
     pub fn provider(self, provider: Provider) -> Self {
         self.hints(move |head| provider.read(&head.headers))
