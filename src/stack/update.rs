@@ -107,8 +107,12 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
             .total_timeout
             .filter(|_| attempt_follows && total && attempt)?;
         let before = self.total_timeout.snapshot().duration;
-        let still_follows = self.attempt_timeout.snapshot().duration == attempt_within(before);
-        still_follows.then(|| attempt_within(after))
+        let (now, next) = (
+            self.attempt_timeout.snapshot().duration,
+            attempt_within(after),
+        );
+        // Not to the same: another update may be about to set it.
+        (now == attempt_within(before) && now != next).then_some(next)
     }
 
     fn check_limit(&self, calls: usize) -> Result<(), ConfigError> {
