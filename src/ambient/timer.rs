@@ -45,7 +45,7 @@ pin_project! {
     }
 }
 
-/// What tokio wakes in place of a task.
+/// The target of a timer's wake, in place of a task.
 #[derive(Default)]
 struct Relay(Mutex<Target>);
 
@@ -101,7 +101,7 @@ impl CallTimer {
         self.timer().sleep.deadline()
     }
 
-    /// How long its call has waited.
+    /// Returns the time that its call has waited.
     pub(crate) fn elapsed(&self) -> Duration {
         clock::moment().saturating_duration_since(self.timer().since)
     }
@@ -134,7 +134,7 @@ pub(crate) fn listen<T>(poll: impl FnOnce() -> T) -> (T, Option<Instant>) {
     (polled, announced)
 }
 
-/// What was announced to a call further out.
+/// The moment that was announced to a call further out.
 struct Announced(Option<Instant>);
 
 impl Drop for Announced {
