@@ -217,12 +217,12 @@ mod tests {
         }
         thread_local!(static LAST: CountsAtTheEnd = const { CountsAtTheEnd });
         let counters = COUNTERS.get_or_init(PerThread::default);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                LAST.with(|_| ());
-                counters.add(1, |count| count);
-            });
+        // Joined, for a scope's end does not wait for thread-locals.
+        let thread = thread::spawn(|| {
+            LAST.with(|_| ());
+            counters.add(1, |count| count);
         });
+        thread.join().unwrap();
         let counts = counters.iter().map(|count| count.load(Ordering::Relaxed));
         assert_eq!(counts.sum::<u64>(), 2);
     }
