@@ -1,4 +1,16 @@
 //! The guide: how to choose, order, tune and test the layers, and what was decided and why.
+//!
+//! The [first page of the documentation](crate) is its index, by what you want to do.
+
+#[doc = include_str!("quick_http.md")]
+pub mod quick_http {}
+
+#[cfg_attr(feature = "tonic-014", doc = include_str!("quick_grpc.md"))]
+#[cfg_attr(
+    not(feature = "tonic-014"),
+    doc = "A gRPC service in five minutes. This page is written in the documentation with the feature `tonic-014`."
+)]
+pub mod quick_grpc {}
 
 #[doc = include_str!("choosing.md")]
 pub mod choosing {}
