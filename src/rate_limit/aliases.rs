@@ -1,4 +1,4 @@
-//! The short names of the layers and of what they make.
+//! Short names for the layers and the types that they make.
 
 use crate::{
     gate::{
@@ -9,7 +9,7 @@ use crate::{
     rate_limit::{LimitGate, TableGate},
 };
 
-/// Limits the rate of calls. All services it makes, and all their clones, share the one limit.
+/// Limits the rate of calls. All services it makes, and all their clones, share one limit.
 pub type RateLimitLayer<P = Plain, A = ()> = GateLayer<Asking<LimitGate, A>, P>;
 
 /// Limits the rate of calls of each key. All services it makes, and all their clones, share the
@@ -41,13 +41,14 @@ pub type RateLimitLayer<P = Plain, A = ()> = GateLayer<Asking<LimitGate, A>, P>;
 ///
 /// The algorithm is [`KeyedBuckets`](crate::algorithm::KeyedBuckets): a table of a fixed size,
 /// which forgets only keys whose limit is fresh. Keys themselves are not kept. Their hash is seeded
-/// anew for each layer, so nobody can choose keys that share slots. There is no background task.
-/// For limits of another kind, of a rate for each key, or to list the keys, there is
+/// anew for each layer, so a client cannot choose keys that share slots. There is no background
+/// task. For limits of another kind, for a rate per key, or to list the keys, use
 /// [`per_key`](super::RateLimitBuilder::per_key).
 pub type KeyedRateLimitLayer<F, P = Plain, A = ()> =
     GateLayer<Asking<WithTotal<TableGate<F>>, A>, P>;
 
-/// A limit of its own for each key: of any kind, of a rate for each, or of several that some share.
+/// Gives each key its own limit: of any kind, with its own rate, or with parts that several keys
+/// share.
 ///
 /// Made by [`per_key`](super::RateLimitBuilder::per_key). All services it makes, and all their
 /// clones, share the limits.
@@ -80,13 +81,13 @@ pub type KeyedRateLimitLayer<F, P = Plain, A = ()> =
 /// # Ok(()) }
 /// ```
 ///
-/// **Bounds.** At most [`max_keys`](super::RateLimitBuilder::max_keys). A new key past that takes
-/// the place of a limit that is fresh, and that no call, waiting or in flight, and no handle holds.
-/// If there is none at hand, [`overflow`](super::RateLimitBuilder::overflow) says what becomes of
-/// it, for this call. Nothing runs in the background.
+/// **Bounds.** At most [`max_keys`](super::RateLimitBuilder::max_keys). A new key beyond that
+/// evicts a limit that is fresh and that no handle and no waiting or running call holds. If none is
+/// found, [`overflow`](super::RateLimitBuilder::overflow) decides about this call. Nothing runs in
+/// the background.
 ///
-/// **Cost.** A look-up in a map that readers do not write to, a reference count and a fence, beside
-/// what the limit costs. The first call of a key takes a mutex, and makes its limit.
+/// **Cost.** A lookup in a map that readers do not write to, a reference count and a fence, in
+/// addition to the cost of the limit. The first call of a key takes a mutex and makes its limit.
 pub type PerKeyRateLimitLayer<F, P = Plain, A = ()> = GateLayer<PerKeyGate<F, A>, P>;
 
 /// The gate of a [`PerKeyRateLimitLayer`].
@@ -95,19 +96,19 @@ pub type PerKeyGate<F, A = ()> = Asking<WithTotal<Keyed<F, LimitGate>>, A>;
 /// A keyed limit, and the total that all keys stay within, if there is one.
 pub type WithTotal<G> = Chain<G, Option<LimitGate>>;
 
-/// Watches and changes the rate limits that keys have of their own.
+/// Watches and changes the limits that keys have of their own.
 pub type PerKeyRateLimitHandle<K> = KeyedHandle<K, LimitGate>;
 
 /// A service behind a [`RateLimitLayer`].
 ///
-/// Units are taken in `call`, or when a waiting call's turn comes, and not given back when the call
-/// is dropped after it was sent: the upstream may have seen it.
+/// Units are taken in `call`, or when a waiting call is admitted. A call that is dropped after it
+/// was sent gives nothing back, because the upstream may have seen it.
 pub type RateLimit<S, P = Plain, A = ()> = Gated<S, Asking<LimitGate, A>, P>;
 
-/// The answer of a [`RateLimit`]: the inner one, or a rejection. Dropped while it waits, it leaves
-/// the queue and has cost nothing.
+/// The future of a [`RateLimit`]: the inner response, or a rejection. If it is dropped while it
+/// waits, it leaves the queue and costs nothing.
 pub type ResponseFuture<S, P, Req, A = ()> = GateFuture<S, Asking<LimitGate, A>, P, Req>;
 
-/// What a call of a [`RateLimit`] holds until it ends: nothing, or the way back to a limit that
+/// A call's hold on a [`RateLimit`] until the call ends: nothing, or a reference to a limit that
 /// honors the upstream's `Retry-After`, settles or advertises.
 pub type Permit<A = ()> = GatePermit<Asking<LimitGate, A>>;

@@ -12,9 +12,9 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) enum AnyLimit {
-    /// The one that most layers have, without the indirection of a trait object.
+    /// A token bucket, as in most layers, without the indirection of a trait object.
     Bucket(TokenBucket),
-    /// One that processes share.
+    /// A limit that several processes share.
     Fleet(Box<FleetLimit>),
     Other(Box<dyn Limit>),
 }
@@ -24,8 +24,8 @@ impl AnyLimit {
         (self.get().rate(), self.get().burst())
     }
 
-    /// The limit beside one that the upstream tells, if that is followed. A fleet's limit follows
-    /// none: `build` has seen to that.
+    /// Combines the limit with one that the upstream reports, if that is followed. A fleet's limit
+    /// follows none: `build` rejects that.
     pub(super) fn following(self, follow: Option<Follow>) -> (Self, Option<Follower>) {
         let (both, follower) = match (self, follow) {
             (Self::Bucket(bucket), Some(follow)) => Follower::beside(bucket, follow),

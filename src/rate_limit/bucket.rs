@@ -1,4 +1,4 @@
-//! One limit, wherever it is kept: what callers and handles do to it.
+//! One limit, wherever it is stored, and the operations of callers and handles on it.
 
 use std::{
     task::{Context, Poll},
@@ -20,20 +20,20 @@ use crate::{
     },
 };
 
-/// A reference to a limit: the layer's one, or that of a key.
+/// A reference to a limit: that of the layer, or that of a key.
 pub(super) struct BucketRef<'a> {
     pub(super) limit: &'a dyn Limit,
-    /// Of those that wait for it, if anybody does.
+    /// The queue of the limit's waiters, if there are any.
     pub(super) queue: Option<&'a WaitQueue>,
-    /// `None` of one that is always on.
+    /// `None` for a limit that is always on.
     pub(super) switch: Option<&'a Switch>,
-    /// Where the queue of its key will be, if it is that of a key.
+    /// The place where the key's queue would be created, if the limit belongs to a key.
     pub(super) by_key: Option<(&'a QueuesByKey, u64)>,
     pub(super) clock: &'a Clock,
     pub(super) tally: &'a GateTally,
 }
 
-/// A limit, as a call of some cost is counted under it.
+/// A limit, with the cost and the settings of one call.
 pub(super) struct CallsLimit<'a> {
     bucket: BucketRef<'a>,
     cost: u32,
@@ -45,20 +45,20 @@ pub(super) struct CallsLimit<'a> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// How many calls of cost 1 would be admitted at once.
+    /// Calls of unit cost that would be admitted at once.
     pub available: u32,
-    /// How much in how long.
+    /// Units per period.
     pub rate: Rate,
-    /// How many are admitted at once at most.
+    /// The most units admitted at once.
     pub burst: u32,
-    /// How many calls wait for their turn.
+    /// Calls in the wait queue.
     pub waiting: usize,
-    /// What it has counted so far.
+    /// The counts so far.
     pub totals: Totals,
 }
 
 impl<'a> BucketRef<'a> {
-    /// The limit as a call of that cost is counted under it.
+    /// Returns the limit as it applies to a call of that cost.
     pub(super) fn of_call(self, cost: u32, settings: &'a Settings) -> CallsLimit<'a> {
         CallsLimit {
             bucket: self,
@@ -69,7 +69,7 @@ impl<'a> BucketRef<'a> {
 }
 
 impl BucketRef<'_> {
-    /// Corrects what a call has taken to what it turns out to have used.
+    /// Corrects the units that a call has taken to those that it has used.
     pub(super) fn settle(&self, taken: u32, used: u32) {
         if used < taken {
             self.refund(taken - used);
@@ -92,7 +92,7 @@ impl BucketRef<'_> {
         self.notify();
     }
 
-    /// Waiters that cannot wait for so long are told now.
+    /// Closes the limit. Waiters that cannot wait until it opens are rejected now.
     pub(super) fn close_for(&self, duration: Duration) {
         let now = self.clock.now();
         self.limit
@@ -100,7 +100,7 @@ impl BucketRef<'_> {
         self.notify();
     }
 
-    /// Something but a departure has changed the limit.
+    /// Notifies the queue: something other than a departure has changed the limit.
     pub(super) fn notify(&self) {
         let resource = Waited::new(self.limit, self.switch);
         let now = || self.clock.now();
@@ -122,8 +122,8 @@ impl BucketRef<'_> {
         }
     }
 
-    /// What callers are told: of each part, if it is made of several. The loads are not one step: a
-    /// racing call may count in one number and not in another.
+    /// Adds the quotas to advertise, one for each part of a combined limit. The loads are not one
+    /// atomic step: a racing call may be counted in one number and not in another.
     pub(super) fn quotas(&self, settings: &Settings, now: u64, quotas: &mut Vec<Quota>) {
         let (name, advertise) = (settings.name, settings.advertise);
         let by_hash = self
@@ -168,7 +168,7 @@ impl Quoted for CallsLimit<'_> {
     }
 }
 
-/// A limit as the registry sees it, with its rate and burst if these are one for all.
+/// Builds the registry's view of a limit, with its rate and burst if all keys have the same.
 #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
 pub(super) fn observe<U: Into<u64>>(
     (tally, settings): (&Tally, Option<&Settings>),
@@ -184,7 +184,7 @@ pub(super) fn observe<U: Into<u64>>(
         return Instance::new(tally, config, state);
     };
     let seconds = |nanos: u64| nanos as f64 / 1e9;
-    // No time to wait is no wait.
+    // A `max_wait` of zero means that no call waits.
     if let Some(wait) = settings.max_wait.filter(|wait| *wait > 0) {
         let waiting = settings.max_waiting.unwrap_or(MAX_WAITING);
         config.push(("max_wait", seconds(wait)));
@@ -196,8 +196,8 @@ pub(super) fn observe<U: Into<u64>>(
     Instance::new(tally, config, state)
 }
 
-/// What becomes of a call that was over the limit, or has found others waiting: a place in the
-/// queue, if it may wait for so long.
+/// Queues a call that was over the limit or found waiters, if it may wait long enough. Otherwise
+/// returns the rejection.
 pub(super) fn join<T>(
     limit: &dyn Limit,
     cost: u32,
@@ -209,7 +209,7 @@ pub(super) fn join<T>(
     let limited = |wait| (RejectedKind::RateLimited, Some(wait));
     match over {
         Some(OverLimit::CostAboveBurst) => return Err(too_high),
-        // Known without a look at the queue, in which nobody is.
+        // Known without locking the queue, because it is empty.
         Some(OverLimit::Until { wait }) if now.saturating_add(nanos(wait)) > bounds.until => {
             return Err(limited(wait));
         }
@@ -219,7 +219,7 @@ pub(super) fn join<T>(
     join().map_err(|wait| limited(Duration::from_nanos(wait.unwrap_or(0))))
 }
 
-/// What a queued call finds, apart from its place.
+/// Returns the rejection for a waiter that was not admitted.
 pub(super) fn rejected(turn: &Turn) -> (RejectedKind, Option<Duration>) {
     match turn {
         Turn::TooLate(wait) => (RejectedKind::RateLimited, wait.map(Duration::from_nanos)),
@@ -227,7 +227,7 @@ pub(super) fn rejected(turn: &Turn) -> (RejectedKind, Option<Duration>) {
     }
 }
 
-/// Polls a place in a queue.
+/// Polls a ticket in a queue.
 pub(super) fn poll(
     limit: &Waited<'_>,
     (queue, ticket): (&WaitQueue, &mut Ticket),

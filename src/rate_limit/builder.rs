@@ -1,4 +1,4 @@
-//! The builder.
+//! The builder of a rate limit.
 
 use std::{hash::Hash, sync::Arc, time::Duration};
 
@@ -49,7 +49,7 @@ pub(super) enum Algorithm {
         rate: Rate,
         burst: Option<u32>,
     },
-    /// With a burst that was set in vain.
+    /// A limit given by the caller. `burst` is set only by mistake, and then rejected.
     Given {
         limit: Box<dyn Limit>,
         burst: Option<u32>,
@@ -57,15 +57,15 @@ pub(super) enum Algorithm {
 }
 
 impl RateLimitLayer {
-    /// A [token bucket](crate::algorithm::TokenBucket) of `rate`, with a burst of as many calls as
-    /// come in one second of it, and at least 1: for a quota by the minute or the day, set the
-    /// [burst](RateLimitBuilder::burst) to what may come at once.
+    /// Starts with a [token bucket](crate::algorithm::TokenBucket) of `rate`. The default burst is
+    /// the calls of one second of that rate, and at least 1. For a quota by the minute or the day,
+    /// set the [burst](RateLimitBuilder::burst) to what may come at once.
     pub fn builder(rate: Rate) -> RateLimitBuilder {
         RateLimitBuilder::new(Algorithm::TokenBucket { rate, burst: None })
     }
 
-    /// Any [`Limit`]: a sliding window, a leaky bucket, several at once. Its time starts when the
-    /// layer is built. Layers may share one: give each a clone of an `Arc`.
+    /// Starts with any [`Limit`]: a sliding window, a leaky bucket, several at once. Its clock
+    /// starts when the layer is built. Layers may share a limit: give each a clone of an `Arc`.
     pub fn with(limit: impl Limit + 'static) -> RateLimitBuilder {
         let limit = Box::new(limit);
         RateLimitBuilder::new(Algorithm::Given { limit, burst: None })
@@ -103,8 +103,9 @@ impl RateLimitBuilder {
 }
 
 impl<K, P, A> RateLimitBuilder<K, P, A> {
-    /// How many calls may come at once after a pause. Default: one second's worth, and at least 1.
-    /// A limit given to [`with`](RateLimitLayer::with) has its own, and rejects this.
+    /// Sets how many calls may come at once after a pause. Default: one second's worth, and at
+    /// least 1. A limit given to [`with`](RateLimitLayer::with) has its own burst, and `build` then
+    /// fails.
     pub fn burst(mut self, burst: u32) -> Self {
         let (Algorithm::TokenBucket { burst: setting, .. }
         | Algorithm::Given { burst: setting, .. }) = &mut self.values.limit;
@@ -112,47 +113,47 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
         self
     }
 
-    /// Lets calls over the limit wait for their turn, in order of arrival, if that is at most so
-    /// long. Default: none wait.
+    /// Lets a call over the limit wait in order of arrival, if it can be admitted within `wait`.
+    /// Default: no call waits.
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.values.settings.max_wait = Some(nanos(wait));
         self
     }
 
-    /// Lets at most so many calls wait at a time, for each key if the limit is keyed; one more is
-    /// rejected at once. Default 1024, and 16 times that for all keys together: tasks that wait are
-    /// a load too.
+    /// Sets the most calls that wait at a time, for each key if the limit is keyed. One more is
+    /// rejected at once. Default 1024, and 16 times that for all keys together, because waiting
+    /// tasks are a load too.
     pub fn max_waiting(mut self, calls: usize) -> Self {
         self.values.settings.max_waiting = Some(calls);
         self
     }
 
-    /// Lets the upstream's `Retry-After` close the limit, or its `RateLimit` field when that has
-    /// nothing left; for at most `max`. Default: it does not. A 429 that says neither changes
-    /// nothing, and nor do `X-RateLimit-..` fields, whose numbers differ in meaning from server to
-    /// server: [`follow`](Self::follow) those of a provider that is known.
+    /// Lets the upstream's `Retry-After`, or its `RateLimit` field with nothing left, close the
+    /// limit for at most `max`. Default: hints are not honored. A 429 without either changes
+    /// nothing. `X-RateLimit-..` fields change nothing either, because their meaning differs
+    /// between servers: [`follow`](Self::follow) those of a known provider.
     pub fn honor_retry_after(mut self, max: Duration) -> Self {
         self.values.settings.max_penalty = nanos(max);
         self
     }
 
-    /// Follows one of the upstream's quotas, which its answers tell. Those of OpenAI's and
-    /// Anthropic's APIs are read with `http::Client::provider`, others with `http::Client::hints`.
-    /// Default: none.
+    /// Follows one of the quotas that the upstream's responses report. `http::Client::provider`
+    /// reads those of OpenAI's and Anthropic's APIs, `http::Client::hints` reads others. Default:
+    /// none.
     ///
-    /// The limit's own rate and burst stay the most that it admits. Beside them stands the
-    /// upstream's quota as it was last told. A call is charged to both, or to neither, so the limit
-    /// admits no more than the upstream has left. What is told never keeps it below one unit for
-    /// longer than until the reset that was told with it.
+    /// The limit's own rate and burst stay its maximum. The upstream's quota, as last reported,
+    /// applies as well. A call is charged to both or to neither, so the limit admits no more than
+    /// the upstream has left. A report keeps the limit below one unit no longer than until the
+    /// reset that it names.
     ///
-    /// Give the limit the unit of the quota: tokens, with a [`cost`](Self::cost), for one of
-    /// tokens. Works for each key of [`per_key`](Self::per_key), and not for a table of keys.
+    /// Count the limit in the units of the quota: for a quota of tokens, set a [`cost`](Self::cost)
+    /// in tokens. Works for each key of [`per_key`](Self::per_key), and not for a table of keys.
     pub fn follow(mut self, quota: Follow) -> Self {
         self.values.settings.follow = Some(quota);
         self
     }
 
-    /// For how long a hint closes the limit at most, if it may at all.
+    /// The longest time that a hint closes the limit, if hints are honored.
     #[cfg(feature = "http")]
     pub(crate) fn honored(&self) -> Option<Duration> {
         let Settings {
@@ -163,72 +164,73 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
         (enabled && max_penalty > 0).then(|| Duration::from_nanos(max_penalty))
     }
 
-    /// Tells callers the limit and what is left of it with every response, if the
-    /// [`protocol`](Self::protocol) has means to: [`http::Server`](crate::protocol::http::Server)
-    /// has. Default `false`. Give each of several such limits a name. [`Advertise`] tells more.
+    /// Sends callers the limit and what is left of it with every response, if the
+    /// [`protocol`](Self::protocol) supports that, as
+    /// [`http::Server`](crate::protocol::http::Server) does. Default `false`. Give each of several
+    /// advertised limits a name. See [`Advertise`] for more.
     pub fn advertise(mut self, advertise: impl Into<Advertise>) -> Self {
         self.values.settings.advertise = advertise.into();
         self
     }
 
-    /// `false` lets everything through, with the same type. Default `true`.
+    /// If `false`, lets every call through, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.values.settings.enabled = enabled;
         self
     }
 
-    /// Names this instance in errors and events, and makes it known to the
-    /// [`Registry`](crate::observe::Registry): without a name it has no metrics.
+    /// Names this instance in errors and events, and adds it to the
+    /// [`Registry`](crate::observe::Registry). Without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.values.settings.name = Some(name.into().as_str());
         self
     }
 
-    /// How many keys are kept, if a key is set. Default: 100 000 [in a table](Self::keyed_by),
-    /// which take 4 MiB at most, at once, and never grow; 1024 with a [limit of its
-    /// own](Self::per_key) each, some 1.4 MiB. A key of a [fleet](Self::fleet) takes some 600 bytes
-    /// while it is in use.
+    /// Sets how many keys are tracked, if a key is set. Default for a [table](Self::keyed_by): 100
+    /// 000 keys, at most 4 MiB, allocated at once and never grown. Default with a [limit per
+    /// key](Self::per_key): 1024 keys, some 1.4 MiB. A key of a [fleet](Self::fleet) takes some 600
+    /// bytes while it is in use.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.values.keys.max_keys = Some(keys);
         self
     }
 
-    /// What becomes of new keys when there are more than that. Default [`Overflow::Shared`].
+    /// Sets the fate of new keys when there is no room for more. Default [`Overflow::Shared`].
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.values.keys.overflow = Some(overflow);
         self
     }
 
-    /// What becomes of requests without a key. Default [`Missing::Share`].
+    /// Sets the fate of requests without a key. Default [`Missing::Share`].
     pub fn missing(mut self, missing: Missing) -> Self {
         self.values.keys.missing = Some(missing);
         self
     }
 
-    /// A limit that all keys together stay within: a call is charged to both, or to neither.
-    /// Default: none. Where the limit is [advertised](Self::advertise), callers are told of both.
+    /// Adds a limit for all keys together. A call is charged to both limits or to neither. Default:
+    /// none. If the limit is [advertised](Self::advertise), both are.
     ///
-    /// Where calls may wait, they wait for their key's limit first, and then, with what they have
-    /// taken of that, for the total.
+    /// A call that may wait waits for its key's limit first. It keeps the units of that limit while
+    /// it waits for the total.
     pub fn within(mut self, total: impl Limit + 'static) -> Self {
         self.values.total = Some(Box::new(total));
         self
     }
 
-    /// Shares the limit among all processes that give the same name, by way of a
-    /// [store](crate::store). With keys, each key's.
+    /// Shares the limit among all processes that give the same name, through a
+    /// [store](crate::store). With keys, shares the limit of each key.
     ///
-    /// The store grants units ahead, some ten times a second. A call that finds one spends it with
-    /// one compare-and-swap, and waits for nothing. A call that finds none, as the first one of a
-    /// key, waits for the store like any that is over the limit. So
-    /// [`max_wait`](Self::max_wait) is 250 ms here unless it is set. With zero such calls are
-    /// rejected. A key that is called less often than ten times a second asks for each call.
+    /// The store grants units ahead, some ten times a second. A call that finds a granted unit
+    /// spends it with one compare-and-swap and does not wait. A call that finds none, such as the
+    /// first one of a key, waits for the store like a call over the limit. Therefore
+    /// [`max_wait`](Self::max_wait) defaults to 250 ms here. If it is zero, such calls are
+    /// rejected. A key that is called less often than ten times a second asks the store for each
+    /// call.
     ///
     /// The burst must take at least 400 ms to refill. In any window of `t`, all processes together
-    /// admit at most `burst + rate * t`, and while the store is down what
-    /// [`while_down`](Self::while_down) says. The layer does not keep the store's type. Keys are
-    /// told to the store as hashes, which are alike in programs that were built for the same kind
-    /// of machine.
+    /// admit at most `burst + rate * t`. While the store is down, [`while_down`](Self::while_down)
+    /// applies. The store's type is not part of the layer's type. The store sees keys as hashes,
+    /// which are equal in programs built for the same kind of machine.
     pub fn fleet<S: Store + Clone>(mut self, store: &S, name: impl Into<Name>) -> Self {
         self.values.fleet = Some(FleetSettings {
             store: Arc::new(store.clone()),
@@ -237,14 +239,14 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
         self
     }
 
-    /// What becomes of calls while the store of a [fleet](Self::fleet) does not answer. Default
+    /// Sets the fate of calls while the store of a [fleet](Self::fleet) does not answer. Default
     /// [`Outage::Closed`].
     pub fn while_down(mut self, outage: Outage) -> Self {
         self.values.outage = Some(outage);
         self
     }
 
-    /// How rejections travel. Default [`Plain`]: as errors.
+    /// Sets the protocol of rejections. Default [`Plain`]: as errors.
     pub fn protocol<Q>(self, protocol: Q) -> RateLimitBuilder<K, Q, A> {
         RateLimitBuilder {
             values: self.values,
@@ -254,9 +256,9 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
         }
     }
 
-    /// Gives each key a limit of its own, all of this rate and burst: a closure `Fn(&Req) ->
-    /// Option<K>` finds the key, which is [`Hash`]. Any number of keys, in a table of fixed size;
-    /// none is kept.
+    /// Gives each key its own limit, all of this rate and burst. A closure `Fn(&Req) -> Option<K>`
+    /// finds the key, which is [`Hash`]. The table has a fixed size, takes any number of keys, and
+    /// keeps none of them.
     pub fn keyed_by<Req, T, F>(self, key: F) -> RateLimitBuilder<InTable<KeyFn<F, Req>>, P, A>
     where
         F: Fn(&Req) -> Option<T>,
@@ -265,23 +267,23 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
         self.with_key(InTable(KeyFn::new(key)))
     }
 
-    /// Gives each [host](crate::keyed::Host) that requests go to a limit of its own, all of this
-    /// rate and burst, in a table as of [`keyed_by`](Self::keyed_by).
+    /// Gives each requested [host](crate::keyed::Host) its own limit, all of this rate and burst,
+    /// in a table as with [`keyed_by`](Self::keyed_by).
     #[cfg(feature = "http")]
     pub fn per_host(self) -> RateLimitBuilder<InTable<crate::keyed::ByHost>, P, A> {
         self.with_key(InTable(crate::keyed::ByHost))
     }
 
-    /// Gives each key a limit of its own, of any kind: `key` is a closure `Fn(&Req) -> Option<K>`,
-    /// and `limit` one `Fn(&K) -> Result<impl Limit, ConfigError>`, asked when a key comes for the
-    /// first time. Keys are kept and can be listed, so this is for customers, not for all that
-    /// comes along.
+    /// Gives each key its own limit, of any kind. `key` is a closure `Fn(&Req) -> Option<K>`.
+    /// `limit` is a closure `Fn(&K) -> Result<impl Limit, ConfigError>`, called at a key's first
+    /// request. Keys are kept and can be listed. Use this for a bounded set of keys, such as
+    /// customers, and not for arbitrary clients.
     ///
-    /// The limit that this builder was made with is the one that keys past the bound share. The
-    /// closure `limit` may be asked twice for one key. If it fails, the key is one that found no
-    /// place. It may make limits of several kinds as `Arc<dyn Limit>`. A part that several limits
-    /// share, in an [`Arc`], is nobody's to notify: what one key gives back to it, the waiters of
-    /// another find when their own time comes.
+    /// Keys past the bound share the limit that this builder was made with. The closure `limit` may
+    /// be called twice for one key. If it fails, its key is treated as one that found no room. It
+    /// may make limits of several kinds as `Arc<dyn Limit>`. Several limits may share a part in an
+    /// [`Arc`]. When one key gives units back to a shared part, the waiters of other keys are not
+    /// notified: they find the units when their own time comes.
     pub fn per_key<Req, T, F, G, L>(
         self,
         key: F,
@@ -308,14 +310,13 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
 }
 
 impl<F, P, A> RateLimitBuilder<InTable<F>, P, A> {
-    /// Counts rejections by key, for
-    /// [`heavy_hitters`](super::KeyedRateLimitHandle::heavy_hitters), under what a closure
-    /// `Fn(&Req) -> String` calls the key; where that is a secret, let it be a part. Default: they
-    /// are not counted.
+    /// Counts rejections by key, for [`heavy_hitters`](super::KeyedRateLimitHandle::heavy_hitters).
+    /// A closure `Fn(&Req) -> String` gives the label of a key. If the key is a secret, use only a
+    /// part of it. Default: rejections are not counted by key.
     ///
-    /// 128 keys are counted at a time, with labels of 64 bytes, in 24 KiB at most. A rejection then
-    /// takes a mutex and looks through them, or goes uncounted when another thread has the mutex;
-    /// an admission costs nothing more.
+    /// At most 128 keys are counted at a time, with labels of 64 bytes, in 24 KiB at most. A
+    /// rejection then takes a mutex and searches the keys, or is not counted if another thread
+    /// holds the mutex. An admission costs nothing more.
     pub fn heavy_hitters<Req, L>(self, label: L) -> RateLimitBuilder<InTable<Labelled<F, L>>, P, A>
     where
         L: Fn(&Req) -> String,
@@ -334,9 +335,9 @@ impl<F, P, A> RateLimitBuilder<InTable<F>, P, A> {
 }
 
 impl<K, P, A> RateLimitBuilder<K, P, A> {
-    /// What a request costs: a closure `Fn(&Req) -> u32`. Default: 1. A call that costs more than
-    /// the burst is rejected as [`CostTooHigh`](crate::RejectedKind::CostTooHigh); one that costs 0
-    /// is admitted.
+    /// Sets the cost of a request: a closure `Fn(&Req) -> u32`. Default: 1. A call that costs more
+    /// than the burst is rejected as [`CostTooHigh`](crate::RejectedKind::CostTooHigh). A call that
+    /// costs 0 is admitted.
     pub fn cost<Req, F>(self, cost: F) -> RateLimitBuilder<K, P, (A, CostOf<F>)>
     where
         F: Fn(&Req) -> u32,
@@ -344,12 +345,13 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
         self.with_ask(CostOf(cost))
     }
 
-    /// What a call has cost, told by its response: a closure `Fn(&Res) -> u32`, or `-> Option<u32>`
-    /// if not every response tells. What was taken too much is refunded; what was taken too little
-    /// becomes a debt that later calls wait for. A call without a response, or without an answer,
-    /// has cost what was taken.
+    /// Settles a call by its response: a closure `Fn(&Res) -> u32` returns the units used, or an
+    /// `Option<u32>` if not every response has them. Units taken in excess are refunded. Units
+    /// taken short become a debt that later calls wait for. A call without a response, or whose
+    /// response has no number, keeps the cost that was taken.
     ///
-    /// If only the end of the body tells, leave this and call the handle's `settle` there.
+    /// If only the end of the body has the number, do not set this. Call the handle's `settle`
+    /// there.
     pub fn settle<Res, T, F>(self, used: F) -> RateLimitBuilder<K, P, (A, UsedOf<F>)>
     where
         F: Fn(&Res) -> T,
@@ -358,11 +360,11 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
         self.with_ask(UsedOf(used))
     }
 
-    /// Lets a call wait until its own deadline, which a closure `Fn(&Req) ->
-    /// Option<tokio::time::Instant>` tells. One whose turn would come at that or later is rejected
-    /// at once. So is one that comes after it, even if there is room. With
-    /// [`max_wait`](Self::max_wait) the earlier of the two holds, and for a request without a
-    /// deadline that alone. Default: no deadlines.
+    /// Sets a deadline per request: a closure `Fn(&Req) -> Option<tokio::time::Instant>`. A call
+    /// over the limit may wait until its deadline. It is rejected at once if it would be admitted
+    /// only at its deadline or later. A call that arrives at or after its deadline is rejected even
+    /// if there is room. With [`max_wait`](Self::max_wait) the earlier of the two applies, and that
+    /// alone for a request without a deadline. Default: no deadlines.
     pub fn deadline<Req, F>(mut self, deadline: F) -> RateLimitBuilder<K, P, (A, DeadlineOf<F>)>
     where
         F: Fn(&Req) -> Option<Instant>,
@@ -371,8 +373,8 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
         self.with_ask(DeadlineOf(deadline))
     }
 
-    /// Asks one thing more of requests. A deadline bounds waits, and calls wait only if
-    /// [`max_wait`](Self::max_wait) lets them.
+    /// Adds a closure that reads each request. A deadline added here only shortens waits: calls
+    /// wait only if [`max_wait`](Self::max_wait) is set.
     pub(crate) fn with_ask<B>(self, ask: B) -> RateLimitBuilder<K, P, (A, B)> {
         RateLimitBuilder {
             values: self.values,

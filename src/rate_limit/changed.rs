@@ -1,11 +1,11 @@
-//! The words for what an update has changed.
+//! The report of the changes of an update.
 
 #[cfg(any(feature = "http", feature = "serde"))]
 use std::fmt;
 
 use crate::{Changed, algorithm::Rate};
 
-/// A value that may be off, in words.
+/// A value that may be off, formatted for a report.
 #[cfg(any(feature = "http", feature = "serde"))]
 #[derive(PartialEq)]
 pub(super) struct OrOff<T>(pub(super) Option<T>);
@@ -20,14 +20,14 @@ impl<T: fmt::Debug> fmt::Debug for OrOff<T> {
     }
 }
 
-/// What an update has changed.
+/// Reports the changes of an update.
 pub(super) fn changed(before: (Rate, u32), after: (Rate, u32)) -> Changed {
     Changed::default()
         .note("rate_limit", "rate", (before.0, after.0))
         .note("rate_limit", "burst", (before.1, after.1))
 }
 
-/// What an update has changed of a limit that is off before or after.
+/// Reports the changes of an update to a limit that is off before or after it.
 #[cfg(any(feature = "http", feature = "serde"))]
 pub(super) fn switched(before: Option<(Rate, u32)>, after: Option<(Rate, u32)>) -> Changed {
     let parts = |quota: Option<(Rate, u32)>| {

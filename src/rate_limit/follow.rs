@@ -1,4 +1,4 @@
-//! Which of an upstream's quotas a limit follows, and how far.
+//! The quota of an upstream that a limit follows, and the bounds of that.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,11 +25,11 @@ pub struct Follow {
     quota: &'static str,
     /// In nanoseconds.
     longest: u64,
-    /// One unit's share of time at the lowest rate, in nanoseconds.
+    /// Time per unit at the lowest rate, in nanoseconds.
     slowest: u64,
 }
 
-/// A quota that is followed, as it was told so far.
+/// A quota that is followed, as last reported.
 #[derive(Debug)]
 pub(super) struct Follower {
     follow: Follow,
@@ -37,8 +37,7 @@ pub(super) struct Follower {
 }
 
 impl Follow {
-    /// The quota of a name: `requests`, `tokens`, or another that a
-    /// [`Hint`] tells.
+    /// Follows the quota of a name: `requests`, `tokens`, or another name of a [`Hint`].
     #[must_use]
     pub fn new(quota: impl Into<Name>) -> Self {
         Self {
@@ -48,15 +47,16 @@ impl Follow {
         }
     }
 
-    /// Sets how far off a reset is believed at most. A later one counts as this. Default: an hour.
+    /// Sets the furthest reset that is believed. A later reset counts as this one. Default: an
+    /// hour.
     #[must_use]
     pub fn longest(mut self, reset: Duration) -> Self {
         self.longest = nanos(reset);
         self
     }
 
-    /// Sets a rate that the limit is never slowed below, whatever is told. Default: none. A rate of
-    /// nothing is none.
+    /// Sets a rate that no report slows the limit below. Default: none. A rate of zero units means
+    /// none.
     #[must_use]
     pub fn at_least(mut self, rate: Rate) -> Self {
         let share = u128::from(nanos(rate.per())).checked_div(rate.count().into());
@@ -68,11 +68,11 @@ impl Follow {
         self.quota
     }
 
-    /// Reads what is told of its quota, as [`Followed::told`] takes it.
+    /// Reads the report of this quota, in the form that [`Followed::told`] takes.
     pub(super) fn read(self, hint: &Hint) -> Option<(u64, u64, (u64, u64))> {
         let told = hint.quotas.iter().find(|told| told.name == self.quota)?;
         let (remaining, full_in) = (told.remaining?, told.full_in?);
-        // Without a limit, what is left is all that is known of it.
+        // Without a reported limit, the remaining units are the only known bound.
         let limit = told.limit.unwrap_or(remaining);
         let full_in = nanos(full_in).min(self.longest);
         Some((limit, remaining, (full_in, self.slowest)))
@@ -80,14 +80,15 @@ impl Follow {
 }
 
 impl Follower {
-    /// A limit that both its own and the upstream's allow, and what the latter is told by.
+    /// Combines the own limit with the upstream's. Also returns the follower that receives the
+    /// reports.
     pub(super) fn beside(own: impl Limit + 'static, follow: Follow) -> (All, Self) {
         let limit = Arc::new(Followed::new());
         let both = All::new(own).and(limit.clone());
         (both, Self { follow, limit })
     }
 
-    /// Returns whether anything was told.
+    /// Records a report. Returns whether the hint had one for this quota.
     pub(super) fn told(&self, hint: &Hint, now: u64) -> bool {
         let Some((limit, remaining, times)) = self.follow.read(hint) else {
             return false;

@@ -11,12 +11,12 @@ use crate::{
     rate_limit::{FleetHandle, LimitGate, Snapshot, state::State},
 };
 
-/// Watches and changes a rate limit from outside. Cheap to clone; it keeps the limit's state alive,
+/// Watches and changes a rate limit from outside. Cheap to clone. Keeps the limit's state alive,
 /// not its services.
 #[derive(Debug, Clone)]
 pub struct RateLimitHandle {
     state: Arc<State>,
-    /// `None` if it came with a list of all keys.
+    /// `None` for a handle from a list of all keys.
     _hold: Option<Hold>,
 }
 
@@ -34,12 +34,12 @@ impl RateLimitHandle {
         Self { state, _hold: hold }
     }
 
-    /// One that does not keep the key's place.
+    /// Creates a handle that does not protect its key from eviction.
     pub(super) fn watching(state: Arc<State>) -> Self {
         Self { state, _hold: None }
     }
 
-    /// The limit as it is now. Costs a clock read and a few loads.
+    /// Returns the current state of the limit. Costs a clock read and a few loads.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         self.state.bucket().snapshot()
@@ -52,26 +52,27 @@ impl RateLimitHandle {
         self.state.fleet()
     }
 
-    /// The rate and the burst in force.
+    /// Returns the rate and the burst in force.
     #[cfg(feature = "http")]
     pub(crate) fn rate(&self) -> (Rate, u32) {
         self.state.rate()
     }
 
-    /// Changes rate and burst in one step, and tells the waiters. What was used stays used: of a
-    /// token bucket and a leaky bucket as the *time* that it takes to pay off, so a limit of one a
-    /// day that is used up is used up until tomorrow, whatever its new rate. To start anew,
-    /// [`reset`](Self::reset) it too.
+    /// Changes rate and burst in one step, and notifies the waiters. Units already used stay used.
+    /// A token bucket and a leaky bucket keep them as the *time* that it takes to pay them off. For
+    /// example, a limit of one a day that is used up stays used up until tomorrow, whatever its new
+    /// rate. To start fresh, call [`reset`](Self::reset) too.
     ///
     /// # Errors
-    /// What `build` would reject, and what this kind of limit cannot change: see its `update`.
+    /// The errors of `build`, and changes that this kind of limit does not support: see its
+    /// `update`.
     pub fn update(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
         self.state.update(rate, burst)
     }
 
-    /// Switches the limit on or off. Off, it lets all calls through, counts none of them, and is
-    /// told to no caller. Calls that wait for it go at once. What was used before is paid off
-    /// meanwhile, as always: to start anew, [`reset`](Self::reset) it too.
+    /// Switches the limit on or off. While off, it lets all calls through, counts none of them, and
+    /// is not advertised. Its waiters are admitted at once. Earlier use is paid off meanwhile as
+    /// usual. To start fresh, call [`reset`](Self::reset) too.
     ///
     /// ```
     /// use tower_keep::rate_limit::{Rate, RateLimitLayer};
@@ -85,20 +86,20 @@ impl RateLimitHandle {
         self.state.set_enabled(enabled)
     }
 
-    /// Returns whether the limit is on: as it was built, or as it was
-    /// [switched](Self::set_enabled) since.
+    /// Returns whether the limit is on: as built, or as last [switched](Self::set_enabled).
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         self.state.is_enabled()
     }
 
-    /// What calls wait by now, and what is told of the limit and honored.
+    /// Returns the current settings of waits, advertising and hints.
     #[cfg(feature = "http")]
     pub(crate) fn manners(&self) -> Manners {
         self.state.switch.manners()
     }
 
-    /// Switches it on or off, with another rate and other manners if these are given.
+    /// Switches the limit on or off, and changes its rate and its other settings if these are
+    /// given.
     #[cfg(any(feature = "http", feature = "serde"))]
     pub(crate) fn change(
         &self,
@@ -109,23 +110,25 @@ impl RateLimitHandle {
         self.state.change(quota, manners, on)
     }
 
-    /// Forgets what was used, what is owed and until when the limit is closed, whatever its kind.
-    /// Of a limit made of several, all of them.
+    /// Forgets used units, debts and penalties, whatever the kind of the limit. For a combined
+    /// limit, resets every part.
     pub fn reset(&self) {
         self.state.bucket().reset();
     }
 
-    /// Corrects what a call has taken to what it turns out to have used: at the end of a body, say.
+    /// Corrects the units that a call has taken to those that it has used, for example at the end
+    /// of a body.
     pub fn settle(&self, taken: u32, used: u32) {
         self.state.bucket().settle(taken, used);
     }
 
-    /// Admits nothing for so long: the upstream has said so by other means than a response.
+    /// Admits nothing for this duration. Use it if the upstream asks for that by other means than a
+    /// response.
     pub fn close_for(&self, duration: Duration) {
         self.state.bucket().close_for(duration);
     }
 
-    /// Takes units that were used past the layer: by a batch, or by another process.
+    /// Takes units that were used outside the layer, for example by a batch or another process.
     pub fn charge(&self, units: u32) {
         self.state.bucket().charge(units);
     }

@@ -1,4 +1,4 @@
-//! What becomes of a builder: a layer, or a gate.
+//! The layers and gates that a builder makes.
 
 use std::{hash::Hash, sync::Arc};
 
@@ -52,12 +52,15 @@ impl<F: HasKey<Key: Hash + Eq + Clone>> Controlled for WithTotal<Keyed<F, LimitG
 }
 
 impl<P, A> RateLimitBuilder<NotKeyed, P, A> {
-    /// Starts with a full burst.
+    /// Builds the layer, with a full burst.
     ///
     /// # Errors
-    /// If rate or period is zero, if `burst` is 0, refills in over a year, or stands beside a limit
-    /// that has its own, if `max_waiting` is set without `max_wait`, or if what needs a key is set.
-    /// Of a [fleet](Self::fleet), also if the burst refills in less than 400 ms.
+    /// - A zero rate or period.
+    /// - A `burst` of 0, or one that refills in over a year.
+    /// - A `burst` beside a limit that has its own.
+    /// - `max_waiting` without `max_wait`.
+    /// - A setting that needs a key.
+    /// - For a [fleet](Self::fleet), a burst that refills in less than 400 ms.
     pub fn build(self) -> Result<RateLimitLayer<P, A>, ConfigError> {
         let (name, clock) = (self.values.settings.name, Clock::start());
         let limit = self.values.only_limit(clock);
@@ -73,13 +76,16 @@ impl<P, A> RateLimitBuilder<NotKeyed, P, A> {
 }
 
 impl<F, P, A> RateLimitBuilder<InTable<F>, P, A> {
-    /// Starts with a full burst for every key.
+    /// Builds the layer, with a full burst for every key.
     ///
     /// # Errors
-    /// If rate or period is zero, if `burst` is 0 or refills in over a year, if there is room for
-    /// no key, if `max_waiting` is set without `max_wait`, or if the builder was made
-    /// [`with`](RateLimitLayer::with) a limit, which is one and not one for each key. And if it
-    /// follows a quota.
+    /// - A zero rate or period.
+    /// - A `burst` of 0, or one that refills in over a year.
+    /// - No room for any key.
+    /// - `max_waiting` without `max_wait`.
+    /// - A limit given to [`with`](RateLimitLayer::with), which is a single limit and not one per
+    ///   key.
+    /// - A quota to follow.
     pub fn build(self) -> Result<KeyedRateLimitLayer<F, P, A>, ConfigError> {
         let Self {
             mut values,
@@ -111,11 +117,11 @@ impl<F, P, A> RateLimitBuilder<PerKey<F>, P, A>
 where
     F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
 {
-    /// Starts with no limits but the shared one. A key whose limit cannot be made is treated as one
-    /// that found no place.
+    /// Builds the layer, with no limits but the shared one. A key whose limit cannot be made is
+    /// treated as one that found no room.
     ///
     /// # Errors
-    /// A shared limit that cannot work; no keys; `max_waiting` without `max_wait`.
+    /// A shared limit that cannot work, a `max_keys` of 0, or `max_waiting` without `max_wait`.
     pub fn build(self) -> Result<PerKeyRateLimitLayer<F, P, A>, ConfigError> {
         let Self {
             mut values,
@@ -175,7 +181,8 @@ where
 }
 
 impl<A: Clone> RateLimitBuilder<NotKeyed, Plain, A> {
-    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    /// Builds a gate, to combine with others in [one layer](GateLayer::new), which has the
+    /// protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
@@ -185,7 +192,8 @@ impl<A: Clone> RateLimitBuilder<NotKeyed, Plain, A> {
 }
 
 impl<F: Clone, A: Clone> RateLimitBuilder<InTable<F>, Plain, A> {
-    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    /// Builds a gate, to combine with others in [one layer](GateLayer::new), which has the
+    /// protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
@@ -199,7 +207,8 @@ where
     F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static> + Clone,
     A: Clone,
 {
-    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    /// Builds a gate, to combine with others in [one layer](GateLayer::new), which has the
+    /// protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
@@ -208,8 +217,8 @@ where
     }
 }
 
-/// With a limit that all keys stay within. A penalty of one key is not the others', so the total
-/// honors none. What is admitted counts for its key.
+/// Adds a limit that all keys stay within. A penalty of one key does not apply to others, so the
+/// total honors none. Admitted calls are counted by the limit of their key.
 fn with_total<G: Gate>(
     keyed: G,
     total: Option<Box<dyn Limit>>,
@@ -233,8 +242,8 @@ fn tally(name: Option<&'static str>) -> Arc<Tally> {
 }
 
 impl RateLimitValues {
-    /// The part that asks the store, if the limit is shared. Calls then wait for it a little by
-    /// default: else the first one of each key would be rejected.
+    /// Creates the part that asks the store, if the limit is shared. Calls then wait a little for
+    /// it by default. Without that, the first call of each key would be rejected.
     fn shared(&mut self, clock: Clock) -> Result<Option<Arc<Fleet>>, ConfigError> {
         let outage = self.outage.unwrap_or_default();
         let Some(fleet) = &self.fleet else {
@@ -254,7 +263,7 @@ impl RateLimitValues {
         Fleet::new(fleet, outage, clock).map(|fleet| Some(Arc::new(fleet)))
     }
 
-    /// The limit of a layer without keys.
+    /// Builds the limit of a layer without keys.
     fn only_limit(mut self, clock: Clock) -> Result<(AnyLimit, Settings), ConfigError> {
         self.settings.checked()?;
         self.keys.unset()?;
@@ -270,7 +279,7 @@ impl RateLimitValues {
         Ok((limit, self.settings))
     }
 
-    /// The limits of all keys.
+    /// Builds the limits of all keys.
     fn buckets(&mut self, clock: Clock) -> Result<Buckets, ConfigError> {
         self.settings.checked()?;
         self.settings.unfollowed()?;
@@ -290,18 +299,18 @@ impl RateLimitValues {
 }
 
 impl Fleet {
-    /// The limit that is known by the fleet's name alone.
+    /// Builds a fleet's only limit. The store knows it by the fleet's name alone.
     fn only_limit(self: &Arc<Self>, (rate, burst): (Rate, u32)) -> Result<AnyLimit, ConfigError> {
         self.limit(self.name.into(), rate, burst)
     }
 
-    /// The limit that keys past the bound share, in all processes.
+    /// Builds the limit that keys past the bound share, in all processes.
     fn shared_limit(self: &Arc<Self>, own: &AnyLimit) -> Result<AnyLimit, ConfigError> {
         let (rate, burst) = own.quota();
         self.limit(format!("{}:shared", self.name).into(), rate, burst)
     }
 
-    /// The limit of a key by its name in the store.
+    /// Builds the limit of a key, by its name in the store.
     pub(super) fn limit(
         self: &Arc<Self>,
         key: Arc<str>,
@@ -334,7 +343,7 @@ impl Settings {
 }
 
 impl Algorithm {
-    /// The rate and burst of a token bucket.
+    /// Returns the rate and burst of a token bucket.
     fn quota(&self) -> Result<(Rate, u32), ConfigError> {
         match self {
             Self::TokenBucket { rate, burst } => {
@@ -365,11 +374,11 @@ impl Algorithm {
     }
 }
 
-/// The default wait of calls of a fleet, in nanoseconds. It is enough for an answer, and for
+/// The default `max_wait` of a fleet's calls, in nanoseconds. It is enough for an answer, and for
 /// the 200 ms after which a burst of one unit is first granted.
 const FLEET_WAIT: u64 = 250_000_000;
 
-/// What comes in one second of a rate, and at least 1.
+/// Returns the units of one second of a rate, at least 1.
 pub(crate) fn one_second_of(rate: Rate) -> u32 {
     let seconds = u128::from(rate.count()) * 1_000_000_000;
     let burst = seconds.checked_div(rate.per().as_nanos()).unwrap_or(1);

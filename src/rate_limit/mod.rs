@@ -1,8 +1,8 @@
-//! Rate limit: so many calls in so long, with bursts.
+//! Rate limit: at most so many calls in a period, with bursts.
 //!
-//! Use it before a peer that enforces a quota, or before a handler that only so many calls a second
-//! can use. It does not bound how many calls run at once: slow calls pile up under any rate, which
-//! is what a [bulkhead](crate::bulkhead) is for.
+//! Use it before an upstream that enforces a quota, or before a handler that can serve only so many
+//! calls a second. It does not bound how many calls run at once: slow calls pile up under any rate.
+//! For that, use a [bulkhead](crate::bulkhead).
 //!
 //! ```
 //! use tower::{Layer, Service, ServiceExt, service_fn};
@@ -22,22 +22,21 @@
 //! The algorithm is a [token bucket](crate::algorithm::TokenBucket), or any other
 //! [`Limit`](crate::algorithm::Limit) given to [`RateLimitLayer::with`]. A call over the limit is
 //! rejected at once, with the exact time after which it would fit. With
-//! [`max_wait`](RateLimitBuilder::max_wait) it waits, unless its turn would come too late. Calls
-//! may [cost](RateLimitBuilder::cost) different amounts, and tell by their response
-//! [what they have cost](RateLimitBuilder::settle).
+//! [`max_wait`](RateLimitBuilder::max_wait) it waits instead, unless the wait would be longer than
+//! that. Calls may have different [costs](RateLimitBuilder::cost), and a response may report [the
+//! units used](RateLimitBuilder::settle).
 //!
 //! # Keys
 //!
-//! [`keyed_by`](RateLimitBuilder::keyed_by) gives each tenant or address a limit of its own, in a
-//! [table of fixed size](KeyedRateLimitLayer), and [`per_key`](RateLimitBuilder::per_key) each
-//! customer [one of any kind](PerKeyRateLimitLayer). What calls cost, how long they wait and what
-//! they are told works for each key as for one limit. Ready-made keys are in
-//! [`keyed`](crate::keyed).
+//! [`keyed_by`](RateLimitBuilder::keyed_by) gives each tenant or address its own limit, in a [table
+//! of fixed size](KeyedRateLimitLayer). [`per_key`](RateLimitBuilder::per_key) gives each customer
+//! [a limit of any kind](PerKeyRateLimitLayer). Costs, waits and advertised quotas work for each
+//! key as for a single limit. Ready-made keys are in [`keyed`](crate::keyed).
 //!
 //! # Several processes
 //!
-//! With [`fleet`](RateLimitBuilder::fleet) all processes that name it share one limit, by way of a
-//! [store](crate::store).
+//! With [`fleet`](RateLimitBuilder::fleet), all processes that use the same name share one limit
+//! through a [store](crate::store).
 //!
 //! # Several quotas
 //!
@@ -46,25 +45,26 @@
 //!
 //! # HTTP
 //!
-//! On the answering side, over [`http::Server`](crate::protocol::http::Server), a call over the
-//! limit is answered with 429 and `Retry-After`. With [`advertise`](RateLimitBuilder::advertise)
-//! all answers tell the limit, in the `RateLimit-Policy` and `RateLimit` fields of
+//! On the server side, over [`http::Server`](crate::protocol::http::Server), a call over the limit
+//! is answered with 429 and `Retry-After`. With [`advertise`](RateLimitBuilder::advertise), all
+//! responses carry the limit in the `RateLimit-Policy` and `RateLimit` fields of
 //! draft-ietf-httpapi-ratelimit-headers-10.
 //!
-//! On the asking side, over [`http::Client`](crate::protocol::http::Client), a limit can
-//! [obey](RateLimitBuilder::honor_retry_after) the peer: it closes after a `Retry-After`, and
-//! already after the answer that used up the peer's quota (`RateLimit: "default";r=0;t=30`, or
-//! `RateLimit-Remaining: 0` and `RateLimit-Reset: 30`), for as long as that says and you allow.
+//! On the client side, over [`http::Client`](crate::protocol::http::Client), a limit can
+//! [honor](RateLimitBuilder::honor_retry_after) the upstream's hints. It closes after a
+//! `Retry-After`. It also closes after the response that used up the upstream's quota: `RateLimit:
+//! "default";r=0;t=30`, or `RateLimit-Remaining: 0` and `RateLimit-Reset: 30`. It stays closed for
+//! as long as the hint says, up to the maximum that you set.
 //!
-//! Providers that tell their quotas in fields of their own, as those of language models do, are
-//! read by a [provider](crate::protocol::http::provider), and a limit
-//! [follows](RateLimitBuilder::follow) the one it is for.
+//! Some providers, such as those of language models, report their quotas in fields of their own. A
+//! [provider](crate::protocol::http::provider) reads these fields, and a limit
+//! [follows](RateLimitBuilder::follow) one of the quotas.
 //!
 //! # Cost
 //!
-//! An admitted call costs one clock read and one compare-and-swap on a word that all callers share;
-//! a rejected one writes nothing shared. A mutex is taken only by calls that wait or find others
-//! waiting, a timer only by those that wait.
+//! An admitted call costs one clock read and one compare-and-swap on a word that all callers share.
+//! A rejected call writes nothing shared. Only calls that wait or find others waiting take a mutex,
+//! and only calls that wait use a timer.
 
 mod aliases;
 mod any_limit;
