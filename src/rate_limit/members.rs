@@ -1,4 +1,4 @@
-//! A limit that is divided by the number of processes, without a store.
+//! A limit divided by the number of processes, without a store.
 
 use std::{
     sync::{
@@ -16,15 +16,16 @@ use crate::{
     rate_limit::one_second_of,
 };
 
-/// A process's part of a limit: the whole over the number of members. Made by
+/// A process's part of a limit: the whole divided by the number of members. Made by
 /// [`Rate::shared_by`].
 #[derive(Debug)]
 pub struct SharedRate {
     bucket: TokenBucket,
     members: watch::Receiver<usize>,
-    /// When the number of members was last read. Relaxed: it is read again a millisecond later.
+    /// The time of the last read of the number of members. Relaxed: it is read again a millisecond
+    /// later.
     read_at: AtomicU64,
-    /// Taken to change the part, once a millisecond at most.
+    /// Locked to change the part, at most once a millisecond.
     part: Mutex<Part>,
 }
 
@@ -36,15 +37,14 @@ struct Part {
 }
 
 impl Rate {
-    /// This process's part of the rate, over the number of members that `members` tells: by a
-    /// membership protocol, or whatever knows how many replicas run. With it a fleet needs no
-    /// store.
+    /// Divides the rate by the number of processes. `members` holds that number, from a membership
+    /// protocol or another source that knows how many replicas run. A fleet then needs no store.
     ///
-    /// All processes together admit at most `burst + rate * t` in any window of `t`, while all of
-    /// them know the same number and the burst is at least as large. A process that sees more
-    /// traffic than others does not get more. A change is seen within a millisecond. 0 counts as 1,
-    /// and if the sender is gone, the last number holds. The burst is one second's worth of the
-    /// whole, unless it [is set](SharedRate::burst).
+    /// In any window of `t`, all processes together admit at most `burst + rate * t`. That holds
+    /// while all know the same number, and if the burst is at least as large as that number. A
+    /// process with more traffic than others gets no larger part. A change is seen within a
+    /// millisecond. 0 counts as 1, and once the sender is dropped, the last number stays. The burst
+    /// is one second's worth of the whole rate, unless [set](SharedRate::burst).
     ///
     /// ```
     /// use tokio::sync::watch;
@@ -58,7 +58,7 @@ impl Rate {
     /// ```
     ///
     /// # Errors
-    /// What [`TokenBucket::new`](crate::algorithm::TokenBucket::new) refuses of the part.
+    /// The errors of [`TokenBucket::new`](crate::algorithm::TokenBucket::new) for the part.
     pub fn shared_by(self, members: watch::Receiver<usize>) -> Result<SharedRate, ConfigError> {
         SharedRate::new(self, one_second_of(self), members)
     }
@@ -66,7 +66,7 @@ impl Rate {
 
 impl SharedRate {
     fn new(rate: Rate, burst: u32, members: watch::Receiver<usize>) -> Result<Self, ConfigError> {
-        // Of the whole it is checked too: a part may be refused later for less.
+        // Also checks the whole. Without this, a later part with other numbers could be rejected.
         TokenBucket::new(rate, burst)?;
         let part = Part {
             rate,
@@ -82,16 +82,17 @@ impl SharedRate {
         })
     }
 
-    /// Sets the burst of the whole, of which this process has its part, and at least one unit.
+    /// Sets the burst of the whole. This process gets its part of it, at least one unit.
     ///
     /// # Errors
-    /// What [`TokenBucket::new`](crate::algorithm::TokenBucket::new) refuses.
+    /// The errors of [`TokenBucket::new`](crate::algorithm::TokenBucket::new).
     pub fn burst(self, burst: u32) -> Result<Self, ConfigError> {
         let rate = self.part().rate;
         Self::new(rate, burst, self.members)
     }
 
-    /// The bucket, after the number of members was read if that was a millisecond ago.
+    /// Returns the bucket. First reads the number of members again, if the last read is a
+    /// millisecond old.
     #[inline]
     fn bucket(&self, now: u64) -> &TokenBucket {
         if now.saturating_sub(self.read_at.load(Ordering::Relaxed)) >= AGAIN {
@@ -108,7 +109,7 @@ impl SharedRate {
         if part.members != members {
             part.members = members;
             let (rate, burst) = part.own();
-            // A part that is too small to be counted leaves the last one.
+            // If the new part is too small for a token bucket, the last one stays.
             let _ = self.bucket.update(rate, burst);
         }
     }
@@ -163,12 +164,12 @@ impl Limit for SharedRate {
         self.bucket(now).available(now)
     }
 
-    /// That of this process's part.
+    /// Returns the burst of this process's part.
     fn burst(&self) -> u32 {
         self.bucket.burst()
     }
 
-    /// That of this process's part.
+    /// Returns the rate of this process's part.
     fn rate(&self) -> Rate {
         self.bucket.rate()
     }
@@ -177,7 +178,7 @@ impl Limit for SharedRate {
         self.bucket.begin(at)
     }
 
-    /// Changes the whole, of which each process has its part.
+    /// Changes the whole. Each process gets its part of it.
     fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         TokenBucket::new(rate, burst)?;
         let mut part = self.part();
@@ -193,5 +194,5 @@ impl Limit for SharedRate {
     }
 }
 
-/// The time for which a number of members counts unread, in nanoseconds.
+/// The time until the number of members is read again, in nanoseconds.
 const AGAIN: u64 = 1_000_000;

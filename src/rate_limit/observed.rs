@@ -1,4 +1,4 @@
-//! A limit as others see it: the registry, and the store that it has its units from.
+//! A limit as the registry sees it, and as the store that grants its units sees it.
 
 use crate::{
     observe::{self, Instance, Observed},
@@ -26,7 +26,7 @@ impl Observed for State {
         bucket::observe((&self.tally, Some(&self.settings)), quota, state)
     }
 
-    /// One that was never on is none.
+    /// Returns whether the limit was ever on: the registry leaves out a limit that never was.
     fn is_there(&self) -> bool {
         self.switch.was_on()
     }

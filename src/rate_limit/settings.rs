@@ -1,4 +1,4 @@
-//! The settings of a limit, and the decision by them.
+//! The settings of a limit, and the decision about a call.
 
 use std::time::Duration;
 
@@ -11,29 +11,29 @@ use crate::{
     rate_limit::{Advertise, Follow},
 };
 
-/// What a limit waits and rejects by.
+/// The settings of a limit, apart from its algorithm.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
-    /// In nanoseconds; `None` if only calls with a deadline wait.
+    /// In nanoseconds. `None` if only calls with a deadline wait.
     pub(super) max_wait: Option<u64>,
-    /// Whether calls may wait for as long as their own deadline allows.
+    /// If true, a call may wait for as long as its own deadline allows.
     pub(super) deadlines: bool,
     /// `None` for the default.
     pub(super) max_waiting: Option<usize>,
-    /// For how long an upstream may close the limit, in nanoseconds; 0 if it may not.
+    /// The longest time that a hint closes the limit, in nanoseconds. 0 if hints are not honored.
     pub(super) max_penalty: u64,
-    /// Which of the upstream's quotas it follows, if any.
+    /// The upstream's quota that the limit follows, if any.
     pub(super) follow: Option<Follow>,
     pub(super) advertise: Advertise,
-    /// The number of the key's partition, if callers are told and it is not made of a hash.
+    /// The number of the key's partition, if the limit is advertised and the number is not a hash.
     pub(super) partition: Option<u64>,
     pub(super) enabled: bool,
-    /// Whether it counts what it admits, or leaves that to the limit of the key.
+    /// If true, the limit counts its admitted calls. If false, the limit of the key counts them.
     pub(super) counts_admitted: bool,
     pub(super) name: Option<&'static str>,
 }
 
-/// What a limit says of a call.
+/// The decision of a limit about a call.
 pub(super) enum Decision<T> {
     Admitted,
     Queued(T),
@@ -41,14 +41,14 @@ pub(super) enum Decision<T> {
 }
 
 impl Settings {
-    /// Returns whether a sent call has to be told of its end.
+    /// Returns whether a sent call must report its end.
     #[inline]
     pub(super) fn owes(&self) -> bool {
         self.max_penalty > 0 || self.advertise.is_on || self.follow.is_some()
     }
 
-    /// Takes what a call asks for, or a place in the queue, or nothing. A call that finds others
-    /// waiting queues behind them, even if its smaller cost would fit.
+    /// Takes the units of a call, queues it, or rejects it. A call that finds others waiting queues
+    /// behind them, even if its smaller cost would fit.
     #[inline(always)]
     pub(super) fn decide<T>(
         demand: &Demand,
@@ -92,8 +92,8 @@ impl Settings {
         self.max_wait.is_some() || self.deadlines
     }
 
-    /// How long a call may wait. Of a time that the layer sets, the wait may end a timer's tick
-    /// late; a deadline is somebody else's, and at it it is too late.
+    /// Computes how long a call may wait. A wait bounded by `max_wait` may end a timer's tick late.
+    /// A wait bounded by the call's deadline must not: at the deadline it is too late.
     pub(super) fn bounds(&self, demand: &Demand, clock: &Clock, now: u64) -> Bounds {
         let arrived = demand.arrived.map_or(now, |arrived| clock.at(arrived));
         let deadline = demand
@@ -110,8 +110,8 @@ impl Settings {
             ),
             (Some(wait), None) => (wait, wait.saturating_add(TIMER_TICK)),
             (None, Some(deadline)) if self.deadlines => (deadline, deadline),
-            // It may not wait, and goes only behind those that have their units already: that ends
-            // at its first poll, a moment later.
+            // The call may not wait. It only queues behind calls that have their units already, and
+            // that ends at its first poll, a moment later.
             (None, _) => (now, now.saturating_add(TIMER_TICK)),
         };
         Bounds {
@@ -123,7 +123,7 @@ impl Settings {
     }
 }
 
-/// How many calls may wait by default, of one limit and of all keys: more than that many tasks that
-/// wait are themselves a load.
+/// The default bound on waiters, of one limit and of all keys. More waiting tasks than that are a
+/// load themselves.
 pub(super) const MAX_WAITING: usize = 1024;
 pub(super) const MAX_WAITING_IN_ALL: usize = 16 * MAX_WAITING;

@@ -41,43 +41,43 @@ pub struct LimitGate {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) limit: AnyLimit,
-    /// The upstream's quota, if it is followed: a part of the limit.
+    /// The upstream's quota, if it is followed. It is a part of the limit.
     follower: Option<Follower>,
     pub(super) queue: WaitQueue,
     pub(super) clock: Clock,
-    /// As it was built: the switch has what has changed since.
+    /// The settings as built. The switch has those that changed since.
     pub(super) settings: Settings,
     pub(super) switch: Switch,
-    /// Whether it was changed by hand, and is not what would be made anew. Relaxed: an eviction
-    /// makes sure that nobody holds the limit, and so sees what was done to it.
+    /// If true, the limit was changed by hand and differs from a newly made one. Relaxed: an
+    /// eviction makes sure that nothing else holds the limit, and so sees every change.
     pub(super) changed: AtomicBool,
-    /// Of its handles.
+    /// The hold that its handles share.
     pub(super) hold: Hold,
-    /// Of the layer: the limits of all its keys count together.
+    /// The tally of the layer: the limits of all its keys count into it.
     pub(super) tally: GateTally,
 }
 
-/// The units that a call has taken. The default has taken nothing, and is not counted.
+/// The units that a call has taken. The default has taken none and is not counted.
 #[derive(Debug, Default)]
 pub struct LimitPass {
     units: u32,
     counted: bool,
 }
 
-/// A place in the queue of a limit.
+/// A ticket in the queue of a limit.
 #[derive(Debug)]
 pub struct LimitTicket {
     place: Ticket,
     joined: u64,
-    /// The time in which it has joined, by the limit's [`Switch`].
+    /// The epoch of the limit's [`Switch`] when the call joined the queue.
     epoch: u64,
 }
 
 impl LimitGate {
-    /// Its time begins with `clock`'s, unless the limit was used before.
+    /// Creates the gate. Its time starts with `clock`, unless the limit was used before.
     pub(super) fn new(limit: AnyLimit, clock: Clock, settings: Settings, tally: GateTally) -> Self {
         let (limit, follower) = limit.following(settings.follow);
-        // Other layers may have begun to use it sooner.
+        // Other layers may have started the limit earlier.
         let clock = clock.begin(|moment| limit.get().begin(moment));
         let (queue, changed) = (WaitQueue::default(), AtomicBool::new(false));
         let state = Arc::new(State {
@@ -129,14 +129,14 @@ impl State {
         }
     }
 
-    /// The rate and the burst in force.
+    /// Returns the rate and the burst in force.
     #[cfg(feature = "http")]
     pub(super) fn rate(&self) -> (crate::algorithm::Rate, u32) {
         let limit = self.limit.get();
         (limit.rate(), limit.burst())
     }
 
-    /// The limit, as waiters see it.
+    /// Returns the limit as its queue sees it.
     fn waited_for(&self) -> Waited<'_> {
         Waited::new(self.limit.get(), Some(&self.switch))
     }
@@ -148,7 +148,7 @@ impl State {
         }
     }
 
-    /// The rejection of a call.
+    /// Builds the rejection of a call.
     #[cold]
     fn rejected(&self, kind: RejectedKind, wait: Option<Duration>) -> Box<Rejected> {
         let kind = match &self.limit {
@@ -158,7 +158,7 @@ impl State {
         Box::new(self.tally.reject(kind, wait))
     }
 
-    /// How long until all of the burst would be admitted.
+    /// Returns the time until the whole burst would be admitted.
     pub(super) fn until_whole(&self) -> Duration {
         let limit = self.limit.get();
         limit.wait(u64::from(limit.burst()), self.clock.now())
@@ -171,7 +171,7 @@ impl State {
         }
     }
 
-    /// Closes for as long as the upstream asks for, if that is honored.
+    /// Closes the limit for as long as the upstream asks, if that is honored.
     fn honor(&self, taken: &LimitPass, retry_after: Duration) {
         let max_penalty = self.switch.max_penalty();
         if taken.counted && max_penalty > 0 {
@@ -180,8 +180,8 @@ impl State {
         }
     }
 
-    /// Takes over what the upstream tells of its quota, if that is followed. Waiters whose turn is
-    /// another now are told.
+    /// Records the upstream's report of its quota, if that is followed. Notifies the waiters,
+    /// because their waits may have changed.
     fn follow(&self, hint: &Hint, now: u64) {
         let told = |follower: &Follower| follower.told(hint, now);
         if self.follower.as_ref().is_some_and(told) {
@@ -215,8 +215,7 @@ impl Gate for LimitGate {
         }
     }
 
-    /// Units are not given back when a call is dropped after it was sent: the upstream may have
-    /// seen it.
+    /// Gives no units back when a call is dropped after it was sent: the upstream may have seen it.
     #[inline(always)]
     fn end(&self, taken: LimitPass, how: Completion, _: &Now) {
         if let Completion::Answered(_, Some(retry_after)) = how {
@@ -308,8 +307,8 @@ impl<Req> Admit<Req> for LimitGate {
         } = &*self.state;
         let now = now.by(clock);
         if switch.epoch() != ticket.epoch {
-            // What it has waited for is no more. Asked before the queue is: one that joins while
-            // the limit is switched off is polled after that.
+            // The limit that it waited for was switched. Checked before the queue is polled,
+            // because a call that joins while the limit is switched off is polled after that.
             self.state.cancel(ticket, now);
             return TicketPoll::Granted(LimitPass::default());
         }
@@ -320,7 +319,7 @@ impl<Req> Admit<Req> for LimitGate {
         };
         self.state.waited(ticket, now);
         if switch.epoch() != ticket.epoch {
-            // Switched meanwhile: it may have been let go with nothing.
+            // Switched meanwhile: the queue may have granted it without taking units.
             return TicketPoll::Granted(LimitPass::default());
         }
         if let Turn::Acquired = turn {
@@ -375,7 +374,7 @@ impl Evict for LimitGate {
     }
 
     fn is_watched(&self) -> bool {
-        // Handles have the state, not the partition.
+        // Handles hold the state, not the partition.
         Arc::strong_count(&self.state) > 1
     }
 }
@@ -385,7 +384,7 @@ impl MissingKey for LimitGate {
         self.state.tally.reject(RejectedKind::MissingKey, None)
     }
 
-    /// About when a key that found no place may try again: after one unit's time.
+    /// Rejects a call whose key found no room. The hint is an estimate: the time of one unit.
     fn overflow(&self) -> Rejected {
         let rate = self.state.limit.get().rate();
         let one = nanos(rate.per())

@@ -8,24 +8,26 @@ use crate::rate_limit::settings::{MAX_WAITING, Settings};
 #[cfg(any(feature = "http", feature = "serde"))]
 use crate::{Changed, ConfigError, ambient::clock::nanos, rate_limit::changed::OrOff};
 
-/// Whether a limit is on, and what it waits and tells by.
+/// The switch of a limit, and the settings that change while it runs.
 #[derive(Debug)]
 pub(super) struct Switch {
-    /// How often it was switched, from off. An odd number is on, and 0 never was. A number comes
-    /// once, so that it also tells the time in which a waiter has joined. Release on a change
-    /// publishes the rate that was set before, to the Acquire of [`epoch`](Self::epoch): a call
-    /// that finds it on finds that rate. It never wraps.
+    /// Number of switches, counted from off: odd is on, and 0 means that it never was on. Each
+    /// number occurs once, so it also identifies the period in which a waiter joined. A change
+    /// releases the rate that was set before it, to the Acquire of [`epoch`](Self::epoch). A call
+    /// that finds the limit on therefore finds that rate. It never wraps.
     epoch: AtomicU64,
-    /// In nanoseconds, or [`NO_WAIT`] if only calls with a deadline wait. Relaxed, this and the
-    /// others: each is read by itself, and a call that races a change honors one of the two.
+    /// In nanoseconds, or [`NO_WAIT`] if only calls with a deadline wait. Relaxed, as are the
+    /// fields below: each is read by itself, and a call that races a change sees the old or the new
+    /// value.
     max_wait: AtomicU64,
     max_waiting: AtomicUsize,
-    /// For how long an upstream may close the limit, in nanoseconds, or 0 if it may not.
+    /// The longest time that a hint closes the limit, in nanoseconds, or 0 if hints are not
+    /// honored.
     max_penalty: AtomicU64,
     advertises: AtomicBool,
 }
 
-/// What calls wait by, and what is told of a limit and honored.
+/// The settings of waits, advertising and hints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg(any(feature = "http", feature = "serde"))]
 pub(crate) struct Manners {
@@ -56,14 +58,14 @@ impl Switch {
         is_on(self.epoch())
     }
 
-    /// Returns whether it is on or was.
+    /// Returns whether it is or ever was on.
     pub(super) fn was_on(&self) -> bool {
         self.epoch() > 0
     }
 
-    /// Switches it, if it is not so already. Returns whether it was on.
+    /// Switches it on or off, if it is not so already. Returns whether it was on.
     pub(super) fn set(&self, on: bool) -> bool {
-        // The loser of a race looks again, so that two that ask for the same switch once.
+        // The loser of a race checks again. Two racing calls for the same state switch once.
         let switched = self
             .epoch
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |epoch| {
@@ -72,7 +74,7 @@ impl Switch {
         is_on(switched.unwrap_or_else(|epoch| epoch))
     }
 
-    /// The settings as they are now.
+    /// Returns the settings with their current values.
     pub(super) fn of(&self, settings: &Settings) -> Settings {
         let max_wait = self.max_wait.load(Ordering::Relaxed);
         Settings {
@@ -95,7 +97,7 @@ impl Switch {
         self.advertises.load(Ordering::Relaxed)
     }
 
-    /// Returns whether a sent call has to be told of its end.
+    /// Returns whether a sent call must report its end.
     #[inline(always)]
     pub(super) fn owes(&self) -> bool {
         self.max_penalty() > 0 || self.advertises()
@@ -115,7 +117,7 @@ impl Switch {
         }
     }
 
-    /// Takes other manners, which were checked.
+    /// Changes the settings to checked ones.
     #[cfg(any(feature = "http", feature = "serde"))]
     pub(super) fn behave(&self, to: Manners) -> Changed {
         let of = |nanos: u64| (nanos != NO_WAIT).then(|| Duration::from_nanos(nanos));
@@ -142,7 +144,7 @@ impl Switch {
 #[cfg(any(feature = "http", feature = "serde"))]
 impl Manners {
     /// # Errors
-    /// A bound on waiters, where nobody waits.
+    /// Rejects a bound on waiters if no call can wait.
     pub(super) fn check(&self, deadlines: bool) -> Result<(), ConfigError> {
         match self.max_waiting {
             Some(calls) if self.max_wait.is_none() && !deadlines => {
@@ -154,7 +156,7 @@ impl Manners {
     }
 }
 
-/// The longest wait there is, `Duration::MAX` included, is still one.
+/// Keeps the longest wait, `Duration::MAX` included, distinct from [`NO_WAIT`].
 fn as_word(max_wait: u64) -> u64 {
     max_wait.min(NO_WAIT - 1)
 }

@@ -1,4 +1,4 @@
-//! How a limit takes another rate, and is switched on and off.
+//! Changes of a limit's rate, and its switch.
 
 use std::sync::atomic::Ordering;
 
@@ -24,8 +24,8 @@ impl State {
         Ok(changed)
     }
 
-    /// Changes what is given, and switches it on or off. Waiters of one that is switched off go
-    /// through.
+    /// Changes what is given, and switches the limit on or off. The waiters of a limit that is
+    /// switched off are admitted.
     #[cfg(any(feature = "http", feature = "serde"))]
     pub(super) fn change(
         &self,
@@ -52,7 +52,7 @@ impl State {
         Ok(changed)
     }
 
-    /// Switches it on or off, with the rate that it has.
+    /// Switches the limit on or off, and keeps its rate.
     pub(super) fn set_enabled(&self, on: bool) -> Changed {
         let was_on = self.switch.set(on);
         self.changed.store(true, Ordering::Relaxed);

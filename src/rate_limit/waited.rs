@@ -7,13 +7,13 @@ use crate::{
     rate_limit::switch::Switch,
 };
 
-/// A limit, as its queue sees it. One that is off lets all waiters go, and takes nothing for them.
+/// A limit, as its queue sees it. A limit that is off admits all waiters and takes no units.
 pub(super) struct Waited<'a> {
     limit: &'a dyn Limit,
-    /// `None` of one that is always on.
+    /// `None` for a limit that is always on.
     switch: Option<&'a Switch>,
-    /// Of a waiter that leaves, the time in which it has joined: what it was granted after the
-    /// limit was switched was taken from nothing.
+    /// The epoch in which a departing waiter joined. Units granted after a later switch were not
+    /// taken from the limit.
     epoch: Option<u64>,
 }
 
@@ -26,12 +26,12 @@ impl<'a> Waited<'a> {
         }
     }
 
-    /// One that is always on.
+    /// Wraps a limit that is always on.
     pub(super) fn of(limit: &'a dyn Limit) -> Self {
         Self::new(limit, None)
     }
 
-    /// As a waiter leaves it that has joined then.
+    /// Sets the epoch in which the departing waiter joined.
     pub(super) fn since(self, epoch: u64) -> Self {
         Self {
             epoch: Some(epoch),
@@ -43,7 +43,7 @@ impl<'a> Waited<'a> {
         self.switch.is_some_and(|switch| !switch.is_on())
     }
 
-    /// Returns whether what was granted may not have been taken.
+    /// Returns whether granted units may not have been taken from the limit.
     fn is_another(&self) -> bool {
         let switched = |switch: &Switch| self.epoch.is_some_and(|epoch| epoch != switch.epoch());
         self.is_off() || self.switch.is_some_and(switched)

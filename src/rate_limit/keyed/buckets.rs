@@ -16,7 +16,7 @@ pub(in crate::rate_limit) enum Buckets {
 }
 
 impl Buckets {
-    /// Hashes keys. Those of a fleet alike in all its processes.
+    /// Returns the hasher of keys. A fleet's hashes keys alike in all its processes.
     pub(super) fn hashing(&self) -> Hashing {
         match self {
             Self::Own(_) => Hashing::new(),
@@ -66,7 +66,8 @@ impl Buckets {
         }
     }
 
-    /// Keys that have used some of their burst. Of a fleet, those that hold units or owe some.
+    /// Counts the keys that have used some of their burst. In a fleet, those that hold or owe
+    /// units.
     pub(super) fn active(&self, clock: &Clock) -> usize {
         match self {
             Self::Own(buckets) => buckets.indebted(clock.now()),
@@ -88,7 +89,7 @@ impl Buckets {
         }
     }
 
-    /// The kind of a rejection that would be for the rate alone.
+    /// Returns the kind of a rejection that would otherwise be `kind`: a fleet's store may be down.
     pub(super) fn kind(&self, hash: u64, kind: RejectedKind, now: u64) -> RejectedKind {
         match self {
             Self::Own(_) => kind,

@@ -16,11 +16,11 @@ use crate::{
     rate_limit::{FleetHandle, HeavyHitter, RateLimitHandle, Snapshot, bucket, keyed::Table},
 };
 
-/// Watches and changes a keyed rate limit from outside. Cheap to clone; it keeps the limit's state
+/// Watches and changes a keyed rate limit from outside. Cheap to clone. Keeps the limit's state
 /// alive, not its services.
 ///
-/// A key given to it is of the type that the layer's closure finds, or one that it is borrowed as:
-/// a `&str` where that is a [`String`].
+/// Its methods take keys of the type that the layer's closure finds, or of a type that it borrows
+/// as: a `&str` for a [`String`].
 ///
 /// ```compile_fail,E0277
 /// use tower_keep::rate_limit::{Rate, RateLimitLayer};
@@ -33,7 +33,7 @@ use crate::{
 /// ```
 pub struct KeyedRateLimitHandle<K> {
     table: Arc<Table>,
-    /// What all keys together stay within.
+    /// The limit that all keys together stay within.
     total: Option<RateLimitHandle>,
     keys: PhantomData<fn(&K)>,
 }
@@ -43,31 +43,31 @@ pub struct KeyedRateLimitHandle<K> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct KeyedSnapshot {
-    /// How many keys have used some of their burst.
+    /// Keys that have used some of their burst.
     pub active: usize,
-    /// How many calls wait for their turn.
+    /// Calls in the wait queues.
     pub waiting: usize,
-    /// What has been counted so far, of all keys together.
+    /// The counts so far, of all keys together.
     pub totals: Totals,
-    /// How many keys lost their place to another one, so far: none that was in debt.
+    /// Keys that were evicted so far. None of them was in debt.
     pub evictions: u64,
-    /// What the table takes, from `build` on: it never grows. Of a fleet, what its keys take now.
+    /// Bytes of the table, which never grows after `build`. In a fleet, bytes of its current keys.
     pub bytes: usize,
 }
 
-/// The limit of one key of a table at one moment. What was counted by key it does not have: the
-/// table keeps no keys.
+/// The limit of one key of a table at one moment. It has no counts by key, because the table keeps
+/// no keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct KeySnapshot {
-    /// How many calls of cost 1 would be admitted at once.
+    /// Calls of unit cost that would be admitted at once.
     pub available: u32,
-    /// How much in how long.
+    /// Units per period.
     pub rate: Rate,
-    /// How many are admitted at once at most.
+    /// The most units admitted at once.
     pub burst: u32,
-    /// How many calls wait for their turn.
+    /// Calls in the key's wait queue.
     pub waiting: usize,
 }
 
@@ -80,7 +80,7 @@ impl<K> KeyedRateLimitHandle<K> {
         }
     }
 
-    /// The limits as they are now. Walks the whole table.
+    /// Returns the current state of the limits. Walks the whole table.
     #[must_use]
     pub fn snapshot(&self) -> KeyedSnapshot {
         let Table {
@@ -99,8 +99,8 @@ impl<K> KeyedRateLimitHandle<K> {
         }
     }
 
-    /// The limit of one key, and at most what the total leaves. Of a key that overflows, that which
-    /// it shares.
+    /// Returns the limit of one key, and at most what the total leaves. A key that overflows
+    /// reports the limit that it shares.
     #[must_use]
     pub fn snapshot_of<Q>(&self, key: &Q) -> KeySnapshot
     where
@@ -118,14 +118,14 @@ impl<K> KeyedRateLimitHandle<K> {
         }
     }
 
-    /// The keys that are rejected most, the heaviest first: at most `max`, and 128. None unless the
-    /// layer was built with
+    /// Returns the keys that are rejected most, the highest count first: at most `max`, and at most
+    /// 128. Empty unless the layer was built with
     /// [`heavy_hitters`](crate::rate_limit::RateLimitBuilder::heavy_hitters).
     ///
-    /// Counts err to the high side, by what each of them tells; a key that has more than one in 128
-    /// of all rejections is never left out. What was not counted because two threads rejected at
-    /// once is missing from all alike. Each minute halves what came before it. Takes the mutex that
-    /// those rejections try, and copies the labels.
+    /// A count may be too high, by at most its `uncertain`. A key with more than one in 128 of all
+    /// rejections is always included. When two threads reject at once, one rejection may not be
+    /// counted, whatever its key. Each minute halves all earlier counts. Takes the mutex that
+    /// rejections try to lock, and copies the labels.
     #[must_use]
     pub fn heavy_hitters(&self, max: usize) -> Vec<HeavyHitter> {
         self.table.top().highest(max, self.table.clock.now())
@@ -138,24 +138,24 @@ impl<K> KeyedRateLimitHandle<K> {
         self.table.buckets.fleet()
     }
 
-    /// The rate and the burst in force.
+    /// Returns the rate and the burst in force.
     #[cfg(feature = "http")]
     pub(crate) fn rate(&self) -> (Rate, u32) {
         self.table.rate()
     }
 
-    /// Changes rate and burst for all keys in one step, and tells the waiters. What they have used
-    /// stays used, as the *time* that it takes to pay off: see
+    /// Changes rate and burst for all keys in one step, and notifies the waiters. Units already
+    /// used stay used, as the *time* that it takes to pay them off: see
     /// [`RateLimitHandle::update`](crate::rate_limit::RateLimitHandle::update).
     ///
     /// # Errors
-    /// What `build` would reject.
+    /// The errors of `build`.
     pub fn update(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
         self.table.update(rate, burst)
     }
 
-    /// Forgets what a key has used and owes, and its penalty, not what the total has counted of it.
-    /// To a key that overflows nothing is given.
+    /// Forgets a key's used units, debts and penalty. The total keeps what it has counted. Changes
+    /// nothing for a key that overflows.
     pub fn reset<Q>(&self, key: &Q)
     where
         K: Borrow<Q>,
@@ -164,8 +164,8 @@ impl<K> KeyedRateLimitHandle<K> {
         self.table.with(self.hash(key), |bucket| bucket.reset());
     }
 
-    /// Corrects what a call of a key has taken to what it turns out to have used: at the end of a
-    /// body, say.
+    /// Corrects the units that a call of a key has taken to those that it has used, for example at
+    /// the end of a body.
     pub fn settle<Q>(&self, key: &Q, taken: u32, used: u32)
     where
         K: Borrow<Q>,
@@ -178,8 +178,8 @@ impl<K> KeyedRateLimitHandle<K> {
             .for_each(|total| total.settle(taken, used));
     }
 
-    /// Takes units that a key has used past the layer, or beyond what its call has cost: its later
-    /// calls wait for them. A key that overflows burdens the limit it shares.
+    /// Takes units that a key has used outside the layer, or beyond the cost of its call. Its later
+    /// calls wait for them. A key that overflows charges the limit it shares.
     pub fn charge<Q>(&self, key: &Q, units: u32)
     where
         K: Borrow<Q>,
@@ -190,8 +190,8 @@ impl<K> KeyedRateLimitHandle<K> {
         self.total.iter().for_each(|total| total.charge(units));
     }
 
-    /// Gives back units that a key's calls have taken and not used. To a key that has overflowed,
-    /// or that has no debt, nothing is given.
+    /// Gives back units that a key's calls have taken and not used. Changes nothing for a key that
+    /// overflows, or that has no debt.
     pub fn refund<Q>(&self, key: &Q, units: u32)
     where
         K: Borrow<Q>,
@@ -202,8 +202,8 @@ impl<K> KeyedRateLimitHandle<K> {
         self.total.iter().for_each(|total| total.refund(units));
     }
 
-    /// Admits nothing of a key for so long, as a penalty; nothing of another's. A key that
-    /// overflows closes the limit it shares.
+    /// Admits nothing of a key for this duration, as a penalty. Other keys are not affected. A key
+    /// that overflows closes the limit it shares.
     pub fn close_for<Q>(&self, key: &Q, duration: Duration)
     where
         K: Borrow<Q>,

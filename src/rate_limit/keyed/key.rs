@@ -1,4 +1,4 @@
-//! What a request is counted under.
+//! The key that a request is counted under.
 
 use std::{
     fmt,
@@ -7,23 +7,24 @@ use std::{
 
 use crate::keyed::{FindKey, HasKey, KeyFn};
 
-/// A key whose rejections are counted, under what a closure `Fn(&Req) -> String` calls it.
+/// A key whose rejections are counted, with a label from a closure `Fn(&Req) -> String`.
 #[derive(Clone, Copy)]
 pub struct Labelled<K, F> {
     pub(in crate::rate_limit) key: K,
     pub(in crate::rate_limit) label: F,
 }
 
-/// Finds the key of a request. A closure `Fn(&Req) -> Option<K>` does, where `K` is [`Hash`].
+/// Finds the key of a request. Implemented by closures `Fn(&Req) -> Option<K>`, where `K` is
+/// [`Hash`].
 pub trait Key<Req> {
-    /// Whether rejections are counted by key, under its label.
+    /// If true, rejections are counted by key, under its label.
     const COUNTED: bool = false;
 
-    /// The key's hash, or `None` if the request has no key.
+    /// Returns the key's hash, or `None` if the request has no key.
     fn hash(&self, request: &Req, seed: &impl BuildHasher) -> Option<u64>;
 
-    /// What to call the request's key in
-    /// [`heavy_hitters`](super::KeyedRateLimitHandle::heavy_hitters). Default: nothing.
+    /// Returns the label of the request's key in
+    /// [`heavy_hitters`](super::KeyedRateLimitHandle::heavy_hitters). Default: an empty one.
     fn label(&self, request: &Req) -> String {
         let _ = request;
         String::new()

@@ -1,4 +1,4 @@
-//! A limit for each key: in a table of a fixed size, or one of any kind for each.
+//! A limit for each key: in a table of a fixed size, or of any kind.
 
 mod buckets;
 mod handle;

@@ -8,7 +8,7 @@ use crate::{
     rate_limit::keyed::buckets::Buckets,
 };
 
-/// The limit of one key, as one like any other.
+/// The limit of one key, with the interface of any other limit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OfKey<'a> {
     pub(super) buckets: &'a Buckets,
@@ -16,7 +16,7 @@ pub(super) struct OfKey<'a> {
 }
 
 impl OfKey<'_> {
-    /// The key's limit of a fleet, or what a local one says.
+    /// Applies the operation to the key's limit, in this process's table or in the fleet.
     fn either<R>(
         &self,
         now: u64,

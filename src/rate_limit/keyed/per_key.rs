@@ -1,4 +1,4 @@
-//! A limit of its own for each key, of any kind.
+//! A limit of any kind for each key.
 
 use std::{
     cmp::Reverse,
@@ -26,18 +26,18 @@ pub struct PerKey<F: HasKey> {
     pub(in crate::rate_limit) limit: MakeLimit<F::Key>,
 }
 
-/// What limits are made of. They all have one clock, so that a limit may be part of several.
+/// The factory of the keys' limits. All limits have one clock, so that several may share a part.
 pub struct LimitFactory<K> {
     pub(in crate::rate_limit) limit: MakeLimit<K>,
     pub(in crate::rate_limit) clock: Clock,
     pub(in crate::rate_limit) settings: Settings,
     /// The part that asks the store, if the limits are shared.
     pub(in crate::rate_limit) fleet: Option<FleetOfKeys<K>>,
-    /// Of all keys together.
+    /// The counts of all keys together.
     pub(in crate::rate_limit) all: Arc<AllKeys>,
 }
 
-/// The fleet that keys' limits are shared in, and how it knows a key.
+/// The fleet that shares the keys' limits, and the hash by which the store knows a key.
 pub(in crate::rate_limit) struct FleetOfKeys<K> {
     fleet: Arc<Fleet>,
     hash: fn(&K, &Hashing) -> u64,
@@ -56,8 +56,8 @@ pub(in crate::rate_limit) type MakeLimit<K> =
     Arc<dyn Fn(&K) -> Result<Box<dyn Limit>, ConfigError> + Send + Sync>;
 
 impl<K: Hash + Eq + Clone> KeyedHandle<K, LimitGate> {
-    /// The keys that have used most of what they have, the heaviest first: those whose limits will
-    /// take longest to be whole again. At most `max`. Costs as much as [`keys`](Self::keys).
+    /// Returns the keys that have used most of their limit, the heaviest first: those whose limits
+    /// take longest to refill. At most `max`. Costs as much as [`keys`](Self::keys).
     #[must_use]
     pub fn heavy_hitters(&self, max: usize) -> Vec<(K, RateLimitHandle)> {
         let partitions = &self.parts.partitions;
@@ -103,8 +103,8 @@ impl<K: Hash> FleetOfKeys<K> {
 }
 
 impl<K> LimitFactory<K> {
-    /// The limit of a key. In a fleet, one of its rate and burst that is known to the store by the
-    /// key's hash.
+    /// Makes the limit of a key. In a fleet, it has the given rate and burst, and the store knows
+    /// it by the key's hash.
     fn limit_of(&self, key: &K) -> Result<AnyLimit, ConfigError> {
         let limit = (self.limit)(key)?;
         let Some(FleetOfKeys { fleet, hash }) = &self.fleet else {

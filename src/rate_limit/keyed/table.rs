@@ -38,7 +38,7 @@ pub struct TableGate<F> {
     table: Arc<Table>,
 }
 
-/// What the gate and its handles share.
+/// The state that the gate and its handles share.
 #[derive(Debug)]
 pub(in crate::rate_limit) struct Table {
     pub(super) buckets: Buckets,
@@ -47,16 +47,16 @@ pub(in crate::rate_limit) struct Table {
     pub(super) settings: Settings,
     pub(super) seed: Hashing,
     missing: Missing,
-    /// Locked for rejections of counted keys, only if nobody has it, and to read.
+    /// Locked to read it, and for rejections of counted keys if it is free.
     top: Mutex<Top>,
     pub(super) tally: GateTally,
 }
 
-/// The units that a call has taken of its key's limit; `None` if no limit applies to it.
+/// The units that a call has taken of its key's limit, or `None` if no limit applies to it.
 #[derive(Debug, Default)]
 pub struct KeyLimitPass(Option<(u64, u32)>);
 
-/// A place in the queue of a key.
+/// A ticket in the queue of a key.
 #[derive(Debug)]
 pub struct TableTicket {
     hash: u64,
@@ -77,7 +77,7 @@ impl<F> TableGate<F> {
         &self.table
     }
 
-    /// The hash of the request's key, found once.
+    /// Returns the hash of the request's key, computed once.
     #[inline(always)]
     fn ask<Req>(&self, inquiry: Inquiry<'_, Req, Option<Option<u64>>>) -> Option<u64>
     where
@@ -87,7 +87,7 @@ impl<F> TableGate<F> {
         *asked.get_or_insert_with(|| self.key.hash(request, &self.table.seed))
     }
 
-    /// The rejection of a request, which counts for its key if rejections are counted.
+    /// Builds the rejection of a request. Counts it for its key if rejections are counted.
     #[cold]
     fn rejected<Req>(
         &self,
@@ -127,7 +127,7 @@ impl Table {
         }
     }
 
-    /// Does something to the limit of a key.
+    /// Applies an operation to the limit of a key.
     pub(super) fn with<R>(&self, hash: u64, act: impl FnOnce(BucketRef<'_>) -> R) -> R {
         let queue = self.queues.find(hash);
         act(BucketRef {
@@ -144,7 +144,7 @@ impl Table {
         self.with(hash, |bucket| bucket.snapshot())
     }
 
-    /// The rate and the burst in force.
+    /// Returns the rate and the burst in force.
     pub(super) fn rate(&self) -> (Rate, u32) {
         (self.buckets.rate(), self.buckets.burst())
     }
@@ -160,7 +160,7 @@ impl Table {
         }
     }
 
-    /// Counts a rejection. A count is not worth a wait.
+    /// Counts a rejection. Skips it instead of waiting for the mutex.
     fn count(&self, hash: u64, label: impl FnOnce() -> String) {
         let mut top = match self.top.try_lock() {
             Ok(top) => top,
@@ -171,7 +171,7 @@ impl Table {
         if top.count_known(hash, now) {
             return;
         }
-        // The label is made without the lock, because it is a closure that makes it.
+        // The label is made without the lock, because the closure is user code.
         drop(top);
         let label = label();
         self.top().count(hash, || label, now);
@@ -184,7 +184,7 @@ impl Table {
         }
     }
 
-    /// Closes for as long as the upstream asks for, if that is honored.
+    /// Closes the key's limit for as long as the upstream asks, if that is honored.
     fn honor(&self, taken: &KeyLimitPass, retry_after: Duration) {
         let max_penalty = self.settings.max_penalty;
         if let Some((hash, _)) = taken.0.filter(|_| max_penalty > 0) {
@@ -230,7 +230,7 @@ impl Granted for Table {
 impl<F> Gate for TableGate<F> {
     type Pass = KeyLimitPass;
     type Ticket = TableTicket;
-    // The hash of the key, once that was asked for.
+    // The hash of the key, once computed.
     type Asked = Option<Option<u64>>;
 
     fn give_back(&self, taken: KeyLimitPass, _: Unsent, now: &Now) {
@@ -388,5 +388,5 @@ impl<F: Clone> Clone for TableGate<F> {
     }
 }
 
-/// What requests without a key are counted under: a hash that a key has only by chance.
+/// The hash that requests without a key are counted under. A key has it only by chance.
 const WITHOUT_KEY: u64 = u64::MAX;

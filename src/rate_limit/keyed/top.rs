@@ -1,40 +1,40 @@
 //! The keys that are rejected most, in memory that never grows.
 //!
-//! A count for each key would grow with them. This is Space-Saving (Metwally, Agrawal and El
-//! Abbadi, 2005): a fixed number of counts, of which the lowest is handed to a key that has none,
-//! with all that it has counted. So a count is never too low; it is too high by no more than what
-//! it was handed; and a key with more than its even share of all rejections is always among them.
-//! So that they tell of now, all are halved every minute.
+//! A count for each key would grow with the keys. This is Space-Saving (Metwally, Agrawal and El
+//! Abbadi, 2005), with a fixed number of counts. A key without a count takes over the lowest one,
+//! with all that it has counted. A count is therefore never too low, and too high by at most what
+//! it took over. A key with more than an even share of all rejections is always among them. All
+//! counts are halved every minute, so that they show the present.
 
-/// A key that is rejected often: what [`heavy_hitters`](super::KeyedRateLimitHandle::heavy_hitters)
-/// tells of it.
+/// A key that is rejected often, as reported by
+/// [`heavy_hitters`](super::KeyedRateLimitHandle::heavy_hitters).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopKey {
-    /// What the layer's `heavy_hitters` closure has made of it.
+    /// The label from the layer's `heavy_hitters` closure.
     pub label: String,
-    /// Its rejections, of which each minute halves those before it.
+    /// Rejections of the key. Each minute halves the earlier ones.
     pub rejections: u64,
-    /// How many of them may have been other keys'.
+    /// Rejections among them that may belong to other keys.
     pub uncertain: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Top {
-    /// At most [`WATCHED`].
+    /// At most [`WATCHED`] entries.
     entries: Vec<(u64, TopKey)>,
     halved_at: u64,
 }
 
 impl Top {
-    /// Counts a rejection of a key that is among those counted; says whether it is.
+    /// Counts a rejection if its key has a count. Returns whether it has one.
     pub(super) fn count_known(&mut self, hash: u64, now: u64) -> bool {
         self.halve(now);
         let known = self.entries.iter_mut().find(|(other, _)| *other == hash);
         known.map(|(_, entry)| entry.rejections += 1).is_some()
     }
 
-    /// Counts a rejection. The label is asked for only if the key is not yet among those counted.
+    /// Counts a rejection. The label is made only if the key has no count yet.
     pub(super) fn count(&mut self, hash: u64, label: impl FnOnce() -> String, now: u64) {
         if self.count_known(hash, now) {
             return;
@@ -66,7 +66,7 @@ impl Top {
         }
     }
 
-    /// The highest counts first.
+    /// Returns the highest counts first.
     pub(super) fn highest(&mut self, most: usize, now: u64) -> Vec<TopKey> {
         self.halve(now);
         let mut keys: Vec<_> = self
@@ -99,7 +99,7 @@ impl Top {
     }
 }
 
-/// A label may come from the peer, and so be of any length.
+/// Cuts a label. It may come from the client, and so be of any length.
 fn shortened(mut label: String) -> String {
     label.truncate(
         (0..=LABEL.min(label.len()))

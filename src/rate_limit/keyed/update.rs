@@ -1,4 +1,4 @@
-//! How the limits of all keys take another rate.
+//! Changes of the rate of all keys.
 
 use crate::{
     Changed, ConfigError,
