@@ -1,38 +1,38 @@
-//! One count for each event, where several layers have one budget, one beneath the other.
+//! Counts each event once, where several layers share a budget and one is beneath the other.
 //!
-//! A retry sees its calls, and a hedge beneath it sees each of their attempts. If both told a
-//! budget that they share, a success would pay twice, attempts would fund retries, and a failure
-//! would cost two. So a call begins with the outermost of them, and a result is counted by the
-//! innermost, which sees it first; the others learn that it was.
+//! A retry sees its calls, and a hedge beneath it sees each of their attempts. If both reported to
+//! a budget that they share, a success would pay twice. Attempts would fund retries, and a failure
+//! would cost two tokens. So the outermost layer counts the call. The innermost layer counts the
+//! result, because it sees it first, and the others learn that it was counted.
 //!
-//! They learn it by the thread: while a layer polls its attempts, its budget is noted here. Nothing
-//! else passes through all that may stand between two layers: requests without extensions have no
+//! The layers share this by thread: while a layer polls its attempts, its budget is noted here.
+//! Nothing else passes through every layer between the two: requests without extensions have no
 //! room for a note, and types do not know which budget a layer has. An attempt that runs in a task
-//! of its own is beyond that, and counts for itself.
+//! of its own is not covered, and counts for itself.
 
 use std::{cell::Cell, marker::PhantomData, sync::Arc};
 
 use crate::algorithm::Budget;
 
-/// A layer polls a call. Ends when it is dropped.
+/// The time in which a layer polls a call. Ends on drop.
 pub(crate) struct Counting {
-    /// `None` for a budget that no other layer can have, and where too many are noted.
+    /// `None` for a budget that no other layer can have, and if too many budgets are noted.
     slot: Option<usize>,
     is_outermost: bool,
-    /// The note is the thread's.
+    /// Not `Send`: the note belongs to the thread.
     not_send: PhantomData<*const ()>,
 }
 
-/// The budgets of the layers that are polling, and of which of them the last result was counted.
+/// The budgets of the layers that are polling, each with a flag: its last result was counted.
 #[derive(Clone, Copy)]
 struct Noted {
-    /// Addresses: each is that of a budget which a layer further up on the stack holds.
+    /// Addresses, each of a budget that a layer higher in the stack holds.
     budgets: [*const Budget; DEPTH],
     counted: [bool; DEPTH],
 }
 
 impl Counting {
-    /// For a layer whose budget is its own.
+    /// Enters a layer whose budget no other layer has.
     pub(super) fn alone() -> Self {
         Self {
             slot: None,
@@ -41,7 +41,7 @@ impl Counting {
         }
     }
 
-    /// For a layer whose budget others may have.
+    /// Enters a layer whose budget other layers may have.
     #[inline]
     pub(super) fn of(budget: &Arc<Budget>) -> Self {
         let budget = Arc::as_ptr(budget);
@@ -61,13 +61,15 @@ impl Counting {
             })
     }
 
-    /// Returns whether the call is this layer's to count, and not a piece of one above.
+    /// Returns whether this layer counts the call. If false, the call is an attempt of a layer
+    /// above.
     #[inline]
     pub(crate) fn is_outermost(&self) -> bool {
         self.is_outermost
     }
 
-    /// Returns whether a layer beneath has counted the result that has just come, and forgets it.
+    /// Returns whether a layer beneath has counted the result that has just arrived. Clears the
+    /// note.
     #[inline]
     pub(crate) fn take_counted(&self) -> bool {
         let Some(slot) = self.slot else { return false };
@@ -75,7 +77,7 @@ impl Counting {
         taken.unwrap_or_default()
     }
 
-    /// The call ends with a result that needs no counting any more.
+    /// Notes that the call has ended, and that its result needs no more counting.
     #[inline]
     pub(crate) fn counted(&self) {
         if let (Some(slot), false) = (self.slot, self.is_outermost) {
@@ -98,7 +100,7 @@ pub(super) fn may_be_shared(budget: &Arc<Budget>) -> bool {
     Arc::strong_count(budget) > 1 || Arc::weak_count(budget) > 0
 }
 
-/// `None` on a thread that is being torn down.
+/// Changes the thread's notes. Returns `None` on a thread that is being torn down.
 #[inline]
 fn change<T>(change: impl FnOnce(&mut Noted) -> T) -> Option<T> {
     thread_local!(static NOTED: Cell<Noted> = const {
@@ -114,5 +116,6 @@ fn change<T>(change: impl FnOnce(&mut Noted) -> T) -> Option<T> {
         .ok()
 }
 
-/// Budgets of layers one beneath the other; a further one counts as if it were alone.
+/// The most budgets noted on a thread. A layer whose budget finds no slot counts as if it were
+/// alone.
 const DEPTH: usize = 4;

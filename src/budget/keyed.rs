@@ -1,4 +1,4 @@
-//! A budget for each key.
+//! Budgets per key.
 
 use std::{fmt, hash::Hash, marker::PhantomData, sync::Arc};
 
@@ -15,13 +15,13 @@ use crate::{
 /// A budget for each key that a closure finds in requests, for retries and hedges. Clones share
 /// them.
 ///
-/// A request without a key, and a key for which there is no place, has one budget with all others
-/// of the kind. **Cost** of a call: a look-up that readers share, and a reference count.
+/// Requests without a key share one budget with the keys for which there is no room. **Cost** of a
+/// call: a look-up under a shared lock, and a reference count.
 pub struct KeyedBudgets<K, F> {
     key: F,
-    /// `None`: all calls have the layer's own.
+    /// `None` if all calls use the layer's own budget.
     parts: Option<Arc<Parts<K>>>,
-    /// If false, they only tell the keys of calls, and all calls have the layer's own.
+    /// If false, only the keys of calls are read, and all calls use the layer's own budget.
     pays: bool,
 }
 
@@ -34,7 +34,7 @@ pub struct KeyedBudgetsBuilder<K, F> {
     keys: PhantomData<fn() -> K>,
 }
 
-/// Watches keyed budgets from outside. Cheap to clone.
+/// A handle that watches keyed budgets. Cheap to clone.
 pub struct BudgetsHandle<K> {
     parts: Option<Arc<Parts<K>>>,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Parts<K> {
     each: Each,
 }
 
-/// How budgets are made.
+/// The closure that makes budgets; `None` for the default.
 #[derive(Clone)]
 struct Each(Option<Arc<dyn Fn() -> Budget + Send + Sync>>);
 
@@ -53,7 +53,7 @@ impl<K, F> KeyedBudgets<K, F>
 where
     K: Hash + Eq + Clone,
 {
-    /// One for each key that `key` finds: a closure `Fn(&Req) -> Option<K>`, or
+    /// Makes a budget for each key that `key` finds: a closure `Fn(&Req) -> Option<K>`, or
     /// [`ByHost`](crate::keyed::ByHost).
     pub fn builder(key: F) -> KeyedBudgetsBuilder<K, F> {
         KeyedBudgetsBuilder {
@@ -64,7 +64,7 @@ where
         }
     }
 
-    /// None: all calls have the layer's own.
+    /// Makes no budgets and reads no keys: all calls use the layer's own budget.
     #[cfg(feature = "http")]
     pub(crate) fn off(key: F) -> Self {
         Self {
@@ -74,7 +74,7 @@ where
         }
     }
 
-    /// None, but each call's key is known: all calls have the layer's own.
+    /// Makes no budgets but reads each call's key: all calls use the layer's own budget.
     #[cfg(feature = "http")]
     pub(crate) fn keys_alone(self) -> Self {
         Self {
@@ -83,7 +83,7 @@ where
         }
     }
 
-    /// What is left to each key.
+    /// Returns a handle that tells how many tokens each key has left.
     #[must_use]
     pub fn handle(&self) -> BudgetsHandle<K> {
         BudgetsHandle {
@@ -96,16 +96,16 @@ impl<K, F> KeyedBudgetsBuilder<K, F>
 where
     K: Hash + Eq + Clone,
 {
-    /// How many keys have a budget of their own. Default 1000; a budget takes some 300 bytes. A new
-    /// key gets the place of one from whose budget nothing was taken for a minute.
+    /// Sets how many keys have a budget of their own. Default 1000, at some 300 bytes each. A new
+    /// key replaces one whose budget lost no token for a minute.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.max_keys = keys;
         self
     }
 
-    /// Makes the budget of each key, and the one that the others share. Default: a
-    /// [`RetryBudget`](crate::algorithm::RetryBudget) of 10 that keeps what ten seconds of the
-    /// key's successes pay, and one token at least; those made here keep all.
+    /// Sets how the budget of each key is made, and the shared one. Default: a
+    /// [`RetryBudget`](crate::algorithm::RetryBudget) of 10. It keeps what ten seconds of the key's
+    /// successes pay, and at least one token. Budgets made here keep all their tokens.
     pub fn each<B>(mut self, make: impl Fn() -> B + Send + Sync + 'static) -> Self
     where
         B: Into<Budget>,
@@ -114,8 +114,10 @@ where
         self
     }
 
+    /// Builds the budgets.
+    ///
     /// # Errors
-    /// No keys.
+    /// `max_keys` is 0.
     pub fn build(self) -> Result<KeyedBudgets<K, F>, ConfigError> {
         if self.max_keys == 0 {
             let fix = "keep at least 1, or leave the key out";
@@ -135,7 +137,7 @@ where
 }
 
 impl<K: Hash + Eq + Clone> BudgetsHandle<K> {
-    /// How many retries the budget of a key would pay for now, if the key has one of its own.
+    /// Returns how many retries the budget of a key would pay for now, if the key has its own.
     #[must_use]
     pub fn key(&self, key: &K) -> Option<u32> {
         let parts = self.parts.as_ref()?;
@@ -143,16 +145,16 @@ impl<K: Hash + Eq + Clone> BudgetsHandle<K> {
         Some(partition.gate().available())
     }
 
-    /// The same of what all other keys, and requests without one, share; `None` if there are no
-    /// budgets by key.
+    /// Returns how many retries the shared budget would pay for: that of all other keys, and of
+    /// requests without a key. `None` if there are no budgets per key.
     #[must_use]
     pub fn shared(&self) -> Option<u32> {
         let parts = self.parts.as_ref()?;
         Some(parts.shared.available())
     }
 
-    /// All keys that have a budget of their own, and how many retries it would pay for. Costs a
-    /// copy of each key.
+    /// Returns all keys that have a budget of their own, and how many retries each would pay for.
+    /// Copies each key.
     #[must_use]
     pub fn keys(&self) -> Vec<(K, u32)> {
         let Some(parts) = &self.parts else {

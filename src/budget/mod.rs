@@ -1,6 +1,6 @@
-//! Who pays for a call's retries and hedges: one budget for all, or one for each key.
+//! Budgets that pay for retries and hedges: one for all calls, or one for each key.
 //!
-//! With one budget for all upstreams, one that is down takes the tokens of those that are well.
+//! With one budget for all upstreams, a failing upstream uses up the tokens of the healthy ones.
 //! [`KeyedBudgets`] keep them apart, by host for example, and the layers that call the same hosts
 //! share them:
 //!
@@ -27,9 +27,9 @@
 //!
 //! [`stack::client`](crate::stack::client) does so by default.
 //!
-//! A budget that layers share counts each event once, also where one of them stands beneath the
-//! other: a call is the outermost layer's, and a success or failure is counted by the one that sees
-//! it first. Only an attempt that is sent in a task of its own counts there as well.
+//! A budget that layers share counts each event once, even if one layer is beneath the other. The
+//! outermost layer counts the call, and the first layer that sees a success or failure counts it.
+//! Only an attempt that is sent in a task of its own counts there as well.
 
 mod counting;
 mod keyed;

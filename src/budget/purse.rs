@@ -1,4 +1,4 @@
-//! A call's budget, a layer's, and what finds the one for a request.
+//! The budget of a call, of a layer, and the traits that find the budget of a request.
 
 use std::{
     any::Any,
@@ -21,44 +21,45 @@ use crate::{
     keyed::partitions::{Evict, Partition},
 };
 
-/// What pays for the retries, or hedges, of a layer.
+/// The setting for what pays for a layer's retries or hedges.
 #[derive(Debug, Clone)]
 pub(crate) enum Payer {
-    /// A default budget, made by `build`: clones of a builder make layers that share nothing.
+    /// A default budget, made by `build`, so that layers built from clones of a builder share
+    /// nothing.
     Own,
     Given(Arc<Budget>),
     Unlimited,
 }
 
-/// All calls have the layer's one budget, or none.
+/// A marker: all calls use the layer's one budget, or none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OneBudget;
 
 /// Finds the budget of a call.
 pub trait FindBudget<Req>: Clone {
-    /// What a call keeps of it.
+    /// The value that a call keeps of its budget.
     type Held: Purse;
 
-    /// The budget of a request, kept until its call ends.
+    /// Returns the budget of a request, kept until its call ends.
     fn hold(&self, request: &Req) -> Self::Held;
 }
 
-/// What a layer knows of its budgets, whatever the requests.
+/// The budget that a layer has, whatever the requests.
 pub trait SharedBudget {
-    /// The budget of calls without one of their own; `None` if the layer is to say.
+    /// Returns the budget of calls without one of their own. `None` if the layer decides.
     fn shared(&self) -> Option<Arc<KeyBudget>>;
 }
 
 /// The budget that a call holds.
 pub trait Purse {
-    /// That of its key; `None` if the layer's one budget is the call's.
+    /// Returns the budget of its key. `None` if the call uses the layer's one budget.
     fn own(&self) -> Option<&KeyBudget>;
 
-    /// Its key, if that is known.
+    /// Returns its key, if that is known.
     fn key(&self) -> Option<&dyn Any>;
 }
 
-/// No key.
+/// A call without a key.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoKey;
 
@@ -66,15 +67,15 @@ pub struct NoKey;
 #[derive(Debug)]
 pub struct HeldKey<K> {
     pub(super) partition: Option<Arc<Partition<K, KeyBudget>>>,
-    /// Whether the key's budget pays, and not one for all.
+    /// If false, the layer's one budget pays, and only the key is known.
     pub(super) pays: bool,
 }
 
-/// What a layer pays with: the budget of a call's key, or the one for all, or none.
+/// The budgets that pay in a layer: the one of a call's key, the one for all, or none.
 #[derive(Debug)]
 pub(crate) struct Purses {
     one: Option<Arc<KeyBudget>>,
-    /// Whether that is the default, made for this layer alone.
+    /// If true, the one budget is the default, made for this layer alone.
     is_own: bool,
 }
 
@@ -82,16 +83,16 @@ pub(crate) struct Purses {
 #[derive(Debug)]
 pub struct KeyBudget {
     budget: Arc<Budget>,
-    /// Whether it keeps no more than its calls have paid lately. Then it counts them.
+    /// If true, it keeps no more than its calls have paid lately, and counts their successes.
     expires: bool,
-    /// Whether other layers may have it, above or beneath.
+    /// If true, other layers above or beneath may have it too.
     may_be_shared: bool,
-    /// Relaxed: it only tells how much is paid.
+    /// Relaxed: a count that publishes nothing else.
     successes: AtomicU64,
-    /// Of a key's: when something was last taken, in nanoseconds; 0 if nothing ever was. Relaxed:
-    /// an eviction has made sure that nothing holds it.
+    /// When a token was last taken or a failure recorded, in nanoseconds; 0 if never, and `None`
+    /// for a budget that is not keyed. Relaxed: an eviction has made sure that nothing holds it.
     taken: Option<AtomicU64>,
-    /// Begins with the budget, however old the layer and its other keys are.
+    /// Starts with the budget, whatever the age of the layer and of its other keys.
     clock: Clock,
 }
 
@@ -135,8 +136,8 @@ impl<K: 'static> Purse for HeldKey<K> {
 }
 
 impl Payer {
-    /// What a layer pays with. `default` makes a budget of its own; `keyless` is what budgets by
-    /// key have for calls without one.
+    /// Returns the budgets that pay in a layer. `default` makes a budget of its own. `keyless` is
+    /// the budget that keyed budgets have for calls without a key.
     pub(crate) fn purses(
         self,
         default: impl FnOnce() -> Budget,
@@ -158,7 +159,7 @@ impl Payer {
 }
 
 impl Purses {
-    /// Nothing is asked for payment.
+    /// Makes one that pays for everything, without tokens.
     pub(crate) fn unlimited() -> Self {
         Self {
             one: None,
@@ -166,14 +167,14 @@ impl Purses {
         }
     }
 
-    /// Returns whether anything would pay for another attempt of a call that begins now.
+    /// Returns whether a budget would pay for another attempt of a call that begins now.
     #[inline]
     pub(crate) fn pays(&self, own: Option<&KeyBudget>) -> bool {
         let payer = self.payer(own);
         payer.is_none_or(|payer| payer.budget.pays_for_call(budget_now(&payer.budget)))
     }
 
-    /// A call is polled, and begins if it has not.
+    /// Enters the poll of a call, and counts the call at its first poll.
     #[inline]
     pub(crate) fn enter(&self, own: Option<&KeyBudget>, has_begun: &mut bool) -> Counting {
         let Some(payer) = self.payer(own) else {
@@ -197,15 +198,15 @@ impl Purses {
         }
     }
 
-    /// An attempt failed, and no token was asked for.
+    /// Counts a failed attempt for which no token was requested.
     pub(crate) fn failed(&self, own: Option<&KeyBudget>) {
         if let Some(payer) = self.payer(own) {
             payer.failed();
         }
     }
 
-    /// Takes a token for another attempt, if there is one. `counted`: whether the failure was, or
-    /// there was none.
+    /// Takes a token for another attempt, if there is one. `counted` is true if the failure was
+    /// already counted, or if there was none.
     pub(crate) fn withdraw(&self, own: Option<&KeyBudget>, counted: bool) -> Option<Token> {
         let Some(payer) = self.payer(own) else {
             return Some(Token::free());
@@ -213,7 +214,8 @@ impl Purses {
         payer.withdraw(counted)
     }
 
-    /// Lets go of what `successes` have not paid for lately, if calls have the layer's own budget.
+    /// Expires the tokens that `successes` have not paid for lately, if calls use the layer's own
+    /// budget.
     pub(crate) fn expire(&self, own: Option<&KeyBudget>, successes: impl FnOnce() -> u64) {
         let one = self.one.as_ref().filter(|_| self.is_own && own.is_none());
         if let Some(one) = one {
@@ -221,18 +223,18 @@ impl Purses {
         }
     }
 
-    /// How many retries the layer's one budget would pay for.
+    /// Returns how many retries the layer's one budget would pay for.
     pub(crate) fn available(&self) -> Option<u32> {
         self.one.as_ref().map(|one| one.available())
     }
 
-    /// The settings of the layer's one budget, by their names in metrics.
+    /// Returns the settings of the layer's one budget, by their names in metrics.
     pub(crate) fn settings(&self) -> Vec<(&'static str, f64)> {
         let one = self.one.as_ref();
         one.map_or_else(Vec::new, |one| one.budget.settings())
     }
 
-    /// The budget that pays for a call.
+    /// Returns the budget that pays for a call.
     #[inline]
     fn payer<'a>(&'a self, own: Option<&'a KeyBudget>) -> Option<&'a KeyBudget> {
         own.or(self.one.as_deref())
@@ -240,7 +242,7 @@ impl Purses {
 }
 
 impl KeyBudget {
-    /// One that keeps all its tokens.
+    /// Makes one that keeps all its tokens.
     pub(super) fn lasting(budget: Arc<Budget>) -> Self {
         Self {
             may_be_shared: may_be_shared(&budget),
@@ -252,7 +254,7 @@ impl KeyBudget {
         }
     }
 
-    /// One of [`KeyedBudgets`](super::KeyedBudgets), which any layer may be given.
+    /// Makes one of [`KeyedBudgets`](super::KeyedBudgets), which several layers may have.
     pub(super) fn keyed(budget: Budget, expires: bool) -> Self {
         Self {
             may_be_shared: true,
@@ -262,7 +264,7 @@ impl KeyBudget {
         }
     }
 
-    /// How many retries it would pay for.
+    /// Returns how many retries it would pay for.
     pub(super) fn available(&self) -> u32 {
         self.budget.available(budget_now(&self.budget))
     }
@@ -303,8 +305,8 @@ impl KeyBudget {
 }
 
 impl Evict for KeyBudget {
-    /// A new one is full. That would do as well where nothing was taken; and where it was long ago,
-    /// an upstream that is rarely called gets a few tokens more by it.
+    /// Returns whether a new budget could replace it: no token was taken for a minute, or ever. A
+    /// new one is full, so an upstream that is called rarely gains a few tokens.
     fn is_fresh(&self) -> bool {
         let Some(taken) = &self.taken else {
             return false;
@@ -339,7 +341,7 @@ mod tests {
             let budget = of_key(1);
             budget.succeeded();
             assert!(budget.is_fresh(), "nothing was taken");
-            // The first use is in the very moment in which it was made.
+            // The first use happens at the moment at which the budget was made.
             for _ in 0..2 {
                 use_up(&budget);
                 assert!(!budget.is_fresh(), "{number}");

@@ -1,10 +1,10 @@
-//! A token of a budget, for an attempt beyond the first.
+//! A budget's token for an attempt beyond the first.
 
 use std::sync::Arc;
 
 use crate::{algorithm::Budget, ambient::clock::Clock};
 
-/// A budget's token for another attempt. Dropped before the retry was sent, it goes back.
+/// A budget's token for another attempt. If dropped before the attempt was sent, it goes back.
 #[derive(Debug)]
 pub(crate) struct Token {
     budget: Option<Arc<Budget>>,
@@ -12,7 +12,7 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// One that costs nothing.
+    /// Makes a token that costs nothing.
     pub(crate) fn free() -> Self {
         Self {
             budget: None,
@@ -20,12 +20,13 @@ impl Token {
         }
     }
 
-    /// A call begins that the budget may pay for.
+    /// Counts the start of a call for which the budget may pay.
     pub(crate) fn begin_call(budget: &Budget) {
         budget.called(budget_now(budget));
     }
 
-    /// One of `budget`'s, if it has one. `counted`: whether the failure was, or there was none.
+    /// Takes a token of `budget`, if it has one. `counted` is true if the failure was already
+    /// counted, or if there was none.
     pub(crate) fn take(budget: &Arc<Budget>, counted: bool) -> Option<Self> {
         let now = budget_now(budget);
         let taken = if counted {
@@ -39,12 +40,12 @@ impl Token {
         })
     }
 
-    /// The attempt is sent: the token is spent, unless a layer beneath rejects it.
+    /// Marks the attempt as sent: the token is spent, unless a layer beneath rejects the attempt.
     pub(crate) fn send(&mut self) {
         self.sent = true;
     }
 
-    /// The attempt never reached the upstream: the token goes back at once.
+    /// Returns the token at once: the attempt never reached the upstream.
     pub(crate) fn give_back(&mut self) {
         if let Some(budget) = self.budget.take() {
             budget.refund(budget_now(&budget));
@@ -60,8 +61,8 @@ impl Drop for Token {
     }
 }
 
-/// The time as a budget needs it, by a clock that all layers have in common: they may share it. 0
-/// for those that need none.
+/// Returns the time for a budget, by a clock common to all layers, because they may share the
+/// budget. 0 for budgets that read no time.
 #[inline]
 pub(super) fn budget_now(budget: &Budget) -> u64 {
     if budget.reads_time() {

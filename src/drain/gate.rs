@@ -1,4 +1,4 @@
-//! The gate.
+//! The gate of a drained stack.
 
 use std::{convert::Infallible, task::Context};
 
@@ -8,8 +8,8 @@ use crate::{
     gate::{Admission, Admit, CallEvent, Completion, Gate, Inquiry, Read, TicketPoll, Unsent},
 };
 
-/// Counts the calls that pass, those that wait further in included, and rejects new ones while its
-/// stack is drained.
+/// A gate that counts the calls in flight, also those that wait further in. It rejects new calls
+/// while its stack is drained.
 #[derive(Debug, Clone)]
 pub struct DrainGate(Drain);
 

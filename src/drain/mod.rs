@@ -1,4 +1,4 @@
-//! Draining a stack: it rejects new calls, and waits for those in flight.
+//! Draining: a stack rejects new calls, and waits for those in flight.
 
 mod gate;
 mod state;

@@ -12,7 +12,7 @@ use crate::{
     sync::{current_stripe, stripe_count},
 };
 
-/// The calls of a stack that are in flight, and whether it takes new ones. Cheap to clone.
+/// The count of a stack's calls in flight, and a flag that stops new ones. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Drain(Arc<State>);
 
@@ -24,7 +24,7 @@ struct State {
     tally: Tally,
 }
 
-/// Calls were still in flight when the time to wait for them was over.
+/// The error if calls were still in flight when the time to wait for them was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Undrained {
@@ -43,11 +43,11 @@ impl Drain {
         Self(state)
     }
 
-    /// Lets a call in, which [leaves](Self::leave) with what is returned.
+    /// Admits a call, which must [leave](Self::leave) with the returned stripe.
     #[inline]
     pub(crate) fn enter(&self) -> Result<usize, Box<Rejected>> {
         self.0.calls.enter(current_stripe()).ok_or_else(|| {
-            // For a moment it was counted, and a waiter may have seen that.
+            // The call was counted for a moment, and a waiter may have seen that.
             self.0.left.notify_waiters();
             self.reject()
         })
@@ -70,14 +70,15 @@ impl Drain {
         rejected
     }
 
-    /// Rejects new calls, and waits for those in flight, at most for so long.
+    /// Rejects new calls, and waits for those in flight, for `timeout` at most.
     pub(crate) async fn drain(&self, timeout: Duration) -> Result<(), Undrained> {
         let State { calls, left, .. } = &*self.0;
         calls.close();
         let ended = async {
             loop {
                 let mut next = std::pin::pin!(left.notified());
-                // Before the count is read: a call that leaves in between is not missed.
+                // Enabled before the count is read, so that a call that leaves in between is not
+                // missed.
                 next.as_mut().enable();
                 if calls.in_flight() == 0 {
                     return;
@@ -146,6 +147,6 @@ impl fmt::Display for Undrained {
 
 impl Error for Undrained {}
 
-/// When a rejected call may come again, on average a little later: another instance has taken over
-/// by then, or the load balancer has noticed.
+/// How long a rejected call is told to wait, on average a little longer. By then another instance
+/// has taken over, or the load balancer has noticed.
 const HINT: Duration = Duration::from_secs(1);

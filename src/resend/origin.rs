@@ -1,15 +1,15 @@
-//! A fresh service for a call that is sent once more.
+//! The fresh service for a call that is sent again.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::sync::Held;
 
-/// A clone of the inner service, never called, from which a call that is sent again takes its own:
-/// most calls are sent once, and are spared a clone of all that lies beneath.
+/// A clone of the inner service, never called, that is cloned for each call that is sent again.
+/// Most calls are sent once, and are spared a clone of all layers beneath.
 ///
-/// The mutex is there because a service need not be `Sync`; only those calls take it. It is held
-/// while the service is cloned, which is the one place where user code runs under a lock of this
-/// crate: a `Clone` must not wait for a call through the layer that is cloning it.
+/// The mutex is there because a service need not be `Sync`, and only resent calls lock it. It is
+/// held while the service is cloned. This is the one place where user code runs under a lock of
+/// this crate: a `Clone` must not wait for a call through the layer that is cloning it.
 #[derive(Debug)]
 pub(crate) struct Prototype<S>(Mutex<S>);
 
@@ -18,7 +18,7 @@ impl<S: Clone> Prototype<S> {
         Self(Mutex::new(service))
     }
 
-    /// A service of one's own, not yet asked for readiness.
+    /// Returns a clone of the service, not yet polled for readiness.
     pub(crate) fn service(&self) -> S {
         self.0
             .lock()
@@ -27,32 +27,32 @@ impl<S: Clone> Prototype<S> {
     }
 }
 
-/// What a call takes from the layer it goes through: the layer's handle, and a service for each
+/// The source of what a call takes from its layer: the layer's handle, and a service for each
 /// further attempt.
 pub trait Origin<S> {
     /// The layer's handle, which holds its state.
     type Handle;
 
-    /// The layer's handle.
+    /// Returns the layer's handle.
     fn handle(&self) -> &Self::Handle;
 
-    /// A service of one's own, not yet asked for readiness.
+    /// Returns a clone of the service, not yet polled for readiness.
     fn service(&self) -> S;
 }
 
-/// What the services of one application of a layer share.
+/// The state that the services of one application of a layer share.
 #[derive(Debug)]
 pub(crate) struct Shared<S, H> {
     pub(crate) handle: H,
     prototype: Prototype<S>,
 }
 
-/// Of a call through a layer's service.
+/// The origin of a call through a layer's service.
 #[derive(Debug)]
 pub struct FromService<S, H>(pub(crate) Held<Shared<S, H>>);
 
-/// Of a call through a layer that was applied to nothing: it brings its own service, which is
-/// cheap to clone.
+/// The origin of a call through a layer that wraps no service: the call brings its own service,
+/// which is cheap to clone.
 #[derive(Debug, Clone, Copy)]
 pub struct FromLayer<'a, S, H> {
     handle: &'a H,

@@ -1,4 +1,4 @@
-//! The send.
+//! The sending of an attempt beyond the first.
 
 use std::{
     any::Any,
@@ -10,21 +10,21 @@ use tower::Service;
 
 use crate::{budget::Token, protocol::Changing};
 
-/// An attempt beside the first: sent once its own service is ready, and polled for its result.
+/// An attempt beyond the first: sent once its own service is ready, then polled for its result.
 ///
-/// Dropped before it is sent, its token goes back.
+/// If dropped before it is sent, its token goes back.
 pub(crate) struct Resend<S: Service<R>, R> {
-    /// Until the service is ready.
+    /// `Some` until the service is ready.
     unsent: Option<Box<Unsent<S, R>>>,
     sent: Option<Pin<Box<S::Future>>>,
     token: Token,
 }
 
-/// What is yet to be sent: to what service, and what is awaited of the request before that.
+/// The service and the request of an attempt that is not sent yet.
 struct Unsent<S, R> {
     service: S,
     request: R,
-    /// And which attempt it is.
+    /// The change to the request that is awaited first, and the number of the attempt.
     changing: Option<(Changing, u32)>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) type ResendResult<S, R> =
     Result<Result<<S as Service<R>>::Response, <S as Service<R>>::Error>, <S as Service<R>>::Error>;
 
 impl<S: Service<R>, R> Resend<S, R> {
-    /// One that a token pays for.
+    /// Makes an attempt for which a token pays.
     pub(crate) fn new(service: S, request: R, token: Token) -> Self {
         Self {
             unsent: Some(Box::new(Unsent {
@@ -46,7 +46,7 @@ impl<S: Service<R>, R> Resend<S, R> {
         }
     }
 
-    /// Sends it once its request is changed.
+    /// Delays the attempt until its request is changed.
     pub(crate) fn after(mut self, changing: Option<Changing>, attempt: u32) -> Self {
         if let Some(unsent) = &mut self.unsent {
             unsent.changing = changing.map(|changing| (changing, attempt));
@@ -54,18 +54,18 @@ impl<S: Service<R>, R> Resend<S, R> {
         self
     }
 
-    /// Returns whether it was sent.
+    /// Returns whether the attempt was sent.
     pub(crate) fn is_sent(&self) -> bool {
         self.unsent.is_none()
     }
 
-    /// Takes note that it was rejected before it reached the upstream.
+    /// Returns the token: the attempt was rejected before it reached the upstream.
     pub(crate) fn give_back(&mut self) {
         self.token.give_back();
     }
 
-    /// Sends it once its service is ready, and waits for its result. `change`: of a request that
-    /// was to be changed. `send` sees the request last.
+    /// Sends the attempt once its service is ready, and waits for its result. `change` applies a
+    /// change that was awaited. `send` sees the request last.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
