@@ -1,4 +1,4 @@
-//! What a call needs from its first failed attempt on.
+//! The state of a call from its first failed attempt on.
 
 use std::{
     any::Any,
@@ -19,40 +19,39 @@ use crate::{
     },
 };
 
-/// The retries of one call. In a box of its own: most calls never have one.
+/// The retries of one call. Boxed, because most calls never retry.
 pub(super) struct Again<S, Req, Err> {
     service: S,
     timer: Pin<Box<Sleep>>,
     stage: Stage<Req, Err>,
-    /// What was kept of the error before the attempt under way.
+    /// What was kept of the error of the attempt before the one under way.
     kept: Option<Err>,
-    /// For the retry that is planned or under way; its token is there for as long as it can go
-    /// back.
+    /// The retry that is planned or under way, with its token for as long as it can go back.
     plan: Plan,
 }
 
 enum Stage<Req, Err> {
-    /// The next attempt's request was made before the response was let go.
+    /// The next attempt's request was made before the response was dropped.
     Sleeping(Req),
-    /// The next attempt's request is made after the wait. Should that not be possible, the error
-    /// stands.
+    /// The next attempt's request is made after the wait. If that is impossible, the error is the
+    /// answer.
     SleepingOn(Err),
     /// The next attempt's request is being changed, until the deadline.
     Changing(Req, Option<Err>, Changing),
-    /// Waiting for the inner service, until the deadline. The last error, where there was one, is
-    /// kept until the attempt is really sent.
+    /// Waiting for the inner service, until the deadline. The last error, if any, is kept until the
+    /// attempt is really sent.
     Readying(Req, Option<Err>),
     /// An attempt is under way, or the call has ended.
     Elsewhere,
 }
 
-/// The service to send the next attempt to, which is ready, and what to send; or why not.
+/// The ready service and the request of the next attempt, or why it is not sent.
 type Next<'a, S, Req, Err> = Result<(&'a mut S, Req), Lost<Err, <S as Service<Req>>::Error>>;
 
-/// Why a planned retry was not sent.
+/// The reason why a planned retry was not sent.
 pub(super) enum Lost<Err, Inner> {
     NotReplayable(Err),
-    /// The last error, if there was one, and that of the readiness.
+    /// The last error, if there was one, and the readiness error.
     NotReady(Option<Err>, Inner),
     TooLate(Option<Err>),
 }
@@ -72,7 +71,7 @@ impl<S, Req, Err> Again<S, Req, Err> {
         self.plan.history
     }
 
-    /// How long is waited before the attempt that is planned.
+    /// Returns the wait before the planned attempt.
     pub(super) fn wait(&self) -> Duration {
         self.plan.wait
     }
@@ -81,18 +80,18 @@ impl<S, Req, Err> Again<S, Req, Err> {
         self.plan.cause
     }
 
-    /// Another attempt after the one that has failed.
+    /// Plans another attempt after the one that has failed.
     pub(super) fn set_plan(&mut self, plan: Plan) {
         self.timer.as_mut().reset(plan.at);
         self.plan = plan;
     }
 
-    /// The attempt under way was rejected before it reached the upstream.
+    /// Returns the token: the attempt under way was rejected before it reached the upstream.
     pub(super) fn rejected(&mut self) {
         self.plan.token.give_back();
     }
 
-    /// What was kept of the error before the attempt under way.
+    /// Takes what was kept of the error of the attempt before the one under way.
     pub(super) fn take_kept(&mut self) -> Option<Err> {
         self.kept.take()
     }
@@ -105,9 +104,9 @@ impl<S, Req, Err> Again<S, Req, Err> {
         self.stage = Stage::SleepingOn(error);
     }
 
-    /// Waits until the next attempt can be sent. `keep`: what is kept of the last one's error then.
-    /// `is_open`: whether a circuit beneath is certain to reject it now; an error that was not let
-    /// go is the answer then.
+    /// Waits until the next attempt can be sent. `keep` then returns what to keep of the last
+    /// error. `is_open` returns whether a circuit beneath is certain to reject the attempt now. If
+    /// so, an error that is still held is the answer.
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -168,7 +167,7 @@ impl<S, Req, Err> Again<S, Req, Err> {
         }
     }
 
-    /// Returns whether the deadline has come while the service is not ready.
+    /// Returns whether the deadline has passed while the service is not ready.
     fn is_too_late(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(deadline) = self.plan.deadline else {
             return false;
@@ -179,7 +178,7 @@ impl<S, Req, Err> Again<S, Req, Err> {
         self.timer.as_mut().poll(cx).is_ready()
     }
 
-    /// The retry will not be sent: its token goes back now, and not when the future is dropped.
+    /// Gives up the retry: its token goes back now, and not when the future is dropped.
     fn lose<T, Inner>(&mut self, lost: Lost<Err, Inner>) -> Poll<Result<T, Lost<Err, Inner>>> {
         self.plan.token.give_back();
         Poll::Ready(Err(lost))

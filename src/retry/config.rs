@@ -1,10 +1,10 @@
-//! What can be changed while a retry runs.
+//! The settings that can change while a retry runs.
 
 use std::time::Duration;
 
 use crate::{Changed, ConfigError, algorithm::Backoff};
 
-/// How often, and after how long, a call is sent again.
+/// The settings for how often, and after how long, a call is sent again.
 ///
 /// ```
 /// use tower_keep::{protocol::Plain, retry::RetryLayer};
@@ -20,19 +20,18 @@ use crate::{Changed, ConfigError, algorithm::Backoff};
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct RetryConfig {
-    /// The largest number of times that a call is sent, the first time included. Default 3: more
-    /// rarely helps, and multiplies load.
+    /// How often a call is sent at most, the first time included. Default 3: more rarely helps, and
+    /// multiplies load.
     pub attempts: u32,
     /// How long to wait between attempts. Default: from 100 ms, doubling up to 10 s, jittered.
     pub backoff: Backoff,
-    /// The longest `Retry-After` that is waited for; beyond it the response is returned. Default 10
-    /// s.
+    /// The longest `Retry-After` to wait for. Beyond it the response is returned. Default 10 s.
     pub max_retry_after: Duration,
 }
 
 impl RetryConfig {
-    /// Lowers the default of `max_retry_after` to what a stack's total timeout leaves room for.
-    /// What was set stays.
+    /// Lowers the default of `max_retry_after` to what a stack's total timeout leaves room for. A
+    /// value that was set stays.
     #[cfg(feature = "http")]
     pub(crate) fn cap_retry_after(&mut self, cap: Duration) {
         if self.max_retry_after == Self::default().max_retry_after {
@@ -40,14 +39,15 @@ impl RetryConfig {
         }
     }
 
-    /// How long the second attempt waits at least, if there is one. A full jitter may be no wait.
+    /// Returns the shortest wait before the second attempt, if there is one. Full jitter may not
+    /// wait at all.
     #[cfg(feature = "http")]
     pub(crate) fn least_wait(&self) -> Option<Duration> {
         let least = self.backoff.delay(0, Duration::ZERO, 0);
         (self.attempts > 1).then_some(least)
     }
 
-    /// What is not as it was before.
+    /// Returns the settings that differ from `before`.
     pub(super) fn since(&self, before: &Self) -> Changed {
         let hints = (before.max_retry_after, self.max_retry_after);
         Changed::default()
@@ -56,8 +56,10 @@ impl RetryConfig {
             .note("retry", "max_retry_after", hints)
     }
 
+    /// Returns the config if it is valid.
+    ///
     /// # Errors
-    /// No attempts.
+    /// `attempts` is 0.
     pub(super) fn check(self, name: Option<&'static str>) -> Result<Self, ConfigError> {
         if self.attempts == 0 {
             let fix = "send each call at least once; 3 is the default";
@@ -67,7 +69,7 @@ impl RetryConfig {
     }
 }
 
-/// Three attempts with that backoff.
+/// Three attempts with the given backoff.
 impl From<Backoff> for RetryConfig {
     fn from(backoff: Backoff) -> Self {
         Self {

@@ -1,34 +1,34 @@
-//! What is told of a retry.
+//! The event that a retry reports.
 
 use std::{any::Any, error::Error, fmt, sync::Arc, time::Duration};
 
 use crate::Outcome;
 
-/// A retry that is about to be made: what [`on_retry`](super::RetryBuilder::on_retry) is told.
+/// A retry that is planned, as [`on_retry`](super::RetryBuilder::on_retry) receives it.
 ///
-/// It is displayed as what was wrong with the attempt before.
+/// Displayed as what was wrong with the attempt before.
 #[non_exhaustive]
 pub struct RetryEvent<'a> {
     /// The layer's name.
     pub name: Option<&'static str>,
-    /// The attempt that was no success, from 1.
+    /// The number of the attempt that was no success, from 1.
     pub attempt: u32,
-    /// How long is waited before the next.
+    /// The wait before the next attempt.
     pub wait: Duration,
-    /// What the protocol made of the result; [`Ignore`](Outcome::Ignore) of a rejection by a layer
+    /// The protocol's verdict on the result. [`Ignore`](Outcome::Ignore) for a rejection by a layer
     /// beneath.
     pub outcome: Outcome,
-    /// The status of the response, over HTTP, if there was one.
+    /// The status of the HTTP response, if there was one.
     pub status: Option<u16>,
-    /// The error, if there was one and it is known as one.
+    /// The error, if there was one that can be read as an `Error`.
     pub error: Option<&'a (dyn Error + 'static)>,
     pub(super) request: Option<&'a dyn Any>,
     pub(super) words: &'a dyn Fn() -> String,
 }
 
 impl<'a> RetryEvent<'a> {
-    /// The request's head, if the protocol keeps one of the type `T`: the clients of
-    /// `protocol::http` and `grpc` an [`http::request::Parts`].
+    /// Returns the request's head, if the protocol keeps one of the type `T`. The clients of
+    /// `protocol::http` and `grpc` keep an [`http::request::Parts`].
     #[must_use]
     pub fn request<T: 'static>(&self) -> Option<&'a T> {
         self.request?.downcast_ref()
@@ -54,7 +54,7 @@ impl fmt::Debug for RetryEvent<'_> {
     }
 }
 
-/// What a user wants done at each retry.
+/// The closure that a user wants called at each retry.
 #[derive(Clone, Default)]
 pub(super) struct Hook(Option<Arc<Closure>>);
 

@@ -25,8 +25,8 @@ use crate::{
 };
 
 pin_project! {
-    /// The answer of a [`Retry`](super::Retry): that of the first attempt that succeeded, or of the
-    /// last.
+    /// The response future of a [`Retry`](super::Retry). Its output is the result of the first
+    /// attempt that succeeded, or else of the last one.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, P, Req, B, O = FromService<S, RetryHandle>>
     where
@@ -38,13 +38,13 @@ pin_project! {
         // `None` between attempts, and after the end.
         #[pin]
         attempt: Option<S::Future>,
-        // Or what to count a failure as, since nothing was kept.
+        // If nothing was kept: how to count a failure.
         kept: Result<Kept<P::Snapshot>, End>,
-        // The budget of its key.
+        // The budget of the call's key.
         purse: B::Held,
-        // Whether its budget knows of it: from the first poll on.
+        // If true, the budget has counted the call, which happens at the first poll.
         has_begun: bool,
-        // Made for the first retry: the calls that succeed at once do not carry it.
+        // Made for the first retry: calls that succeed at once do not carry it.
         again: Option<Box<Again<S, P::Request, P::Error>>>,
         protocol: P,
         origin: O,
@@ -94,7 +94,8 @@ where
     S: Service<P::Request> + Clone,
     O: Origin<S, Handle = RetryHandle>,
 {
-    /// Plans a retry after an attempt that was not simply good, or gives its result as the answer.
+    /// Plans a retry after an attempt that was not a plain success, or returns its result as the
+    /// answer.
     #[cold]
     fn after(
         mut self: Pin<&mut Self>,
@@ -107,7 +108,7 @@ where
         });
         let planned = self.as_mut().plan(Reading { unsent, ..read });
         let this = self.project();
-        // A rejected retry says less than the error that it was to better, if that was kept.
+        // A rejected retry says less than the error it was meant to mend, if that was kept.
         let kept = match (read.advice, this.again.as_mut()) {
             (Advice::Rejected { .. }, Some(again)) => again.take_kept(),
             _ => None,
@@ -131,13 +132,13 @@ where
             );
         };
         match result {
-            // An attempt that ended with an error lets go of its body only after that, so its
-            // request is made after the wait. The error is kept until the retry is sent.
+            // An attempt that ended with an error may drop its body only later, so its request is
+            // made after the wait. The error is kept until the retry is sent.
             Err(error) => {
                 tell(again, Err(&error));
                 again.sleep_on(error);
             }
-            // A response holds its connection, so the request is made again first, and the response
+            // A response holds its connection. So the request is made first, and the response is
             // dropped before the wait.
             Ok(response) => match kept.and_then(|kept| protocol.replay(kept)) {
                 Some(request) => {
@@ -154,7 +155,7 @@ where
         None
     }
 
-    /// Plans the next attempt, or tells what the call ends with.
+    /// Plans the next attempt, or returns how the call ends.
     fn plan(self: Pin<&mut Self>, read: Reading) -> Result<(), End> {
         let this = self.project();
         let state = this.origin.handle().state();
@@ -183,7 +184,7 @@ where
                 });
             }
             Err(end) => {
-                // A budget that has denied a retry has taken note of the failure by that.
+                // A budget that had no token has already counted the failure.
                 let asked = end == End::BudgetDenied && this.kept.is_ok();
                 // An unfit request of the caller says nothing about the upstream.
                 let fails = read.outcome != Outcome::Ignore;
@@ -288,7 +289,8 @@ where
                 let result = this.protocol.settle(result, ());
                 let outcome = this.protocol.judge(classified, result.as_ref());
                 let advice = this.protocol.advise(outcome, result.as_ref());
-                // The attempt goes before its request is made again: it may still hold the body.
+                // The attempt is dropped before its request is made again: it may still hold the
+                // body.
                 this.attempt.set(None);
                 let good = outcome == Outcome::Success && advice == Advice::Stop;
                 if good && this.again.is_none() {

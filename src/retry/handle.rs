@@ -1,4 +1,4 @@
-//! The handle.
+//! The handle of a retry.
 
 use std::sync::{Arc, LazyLock};
 
@@ -13,12 +13,12 @@ use crate::{
     },
 };
 
-/// Watches and changes a retry from outside. Cheap to clone; it keeps the retry's state alive, not
-/// its services.
+/// A handle to watch and change a retry. Cheap to clone. It keeps the retry's state alive, not its
+/// services.
 #[derive(Debug, Clone)]
 pub struct RetryHandle {
     state: Arc<State>,
-    /// That of a call that has no layer; else it is the state's.
+    /// The config of a call that has no layer. If `None`, the state's config applies.
     own: Option<RetryConfig>,
 }
 
@@ -27,8 +27,8 @@ impl RetryHandle {
         Self { state, own: None }
     }
 
-    /// For one call without a layer: with a config of its own, and without a budget. All of them
-    /// are counted together, and nobody reads that.
+    /// Makes the handle of one call without a layer: it has its own config and no budget. All such
+    /// calls share their counts, which nothing reads.
     pub(crate) fn of_call(config: RetryConfig) -> Self {
         static STATE: LazyLock<Arc<State>> = LazyLock::new(|| {
             let fixed = Fixed {
@@ -54,29 +54,29 @@ impl RetryHandle {
         &self.state
     }
 
-    /// The config of a call through the layer.
+    /// Returns the config of a call through the layer.
     pub(super) fn config_of_call(&self) -> RetryConfig {
         self.own.unwrap_or_else(|| self.state.config())
     }
 
-    /// The retry as it is now. Costs a load for each of its numbers.
+    /// Returns the retry's numbers now. Costs a load for each of them.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         self.state.snapshot()
     }
 
-    /// How often, and after how long, calls are sent again.
+    /// Returns how often, and after how long, calls are sent again.
     #[must_use]
     pub fn config(&self) -> RetryConfig {
         self.state.config()
     }
 
-    /// Changes that, for attempts that fail from now on: start from [`config`](Self::config). A
-    /// call that began under a config of one attempt is not retried. A retry that was built as not
-    /// enabled stays so.
+    /// Changes the config for attempts that fail from now on: start from [`config`](Self::config).
+    /// A call that began under a config of one attempt is not retried. A retry that was built as
+    /// not enabled stays so.
     ///
     /// # Errors
-    /// No attempts.
+    /// `attempts` is 0.
     pub fn update(&self, config: RetryConfig) -> Result<Changed, ConfigError> {
         self.check(config)?;
         let changed = config.since(&self.state.set_config(config));

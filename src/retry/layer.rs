@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// Retries calls. All services it makes, and all their clones, share one budget, or one for each
-/// key.
+/// A layer that retries calls. All services it makes, and all their clones, share one budget, or
+/// one for each key.
 #[derive(Debug)]
 pub struct RetryLayer<P = Plain, B = OneBudget> {
     handle: RetryHandle,
@@ -38,7 +38,7 @@ pub struct RetryBuilder<P = Unset, B = OneBudget> {
     budgets: B,
 }
 
-/// The settings that no type parameter of the builder depends on.
+/// The settings that do not depend on the builder's type parameters.
 #[derive(Debug, Clone)]
 struct RetryValues {
     config: RetryConfig,
@@ -49,10 +49,10 @@ struct RetryValues {
 }
 
 impl RetryLayer {
-    /// Up to three attempts, the second after some 100 to 200 ms, with a budget of 10 that each
-    /// success fills by 0.1.
+    /// Starts with up to three attempts, the second after some 100 to 200 ms. The budget holds 10
+    /// tokens, and each success adds 0.1.
     ///
-    /// The protocol must say which requests may be sent again: give one.
+    /// The protocol must say which requests may be sent again: set one.
     pub fn builder() -> RetryBuilder {
         RetryBuilder {
             values: RetryValues {
@@ -105,45 +105,45 @@ impl<P, B> RetryLayer<P, B> {
 }
 
 impl<P, B> RetryBuilder<P, B> {
-    /// All settings that can change while it runs at once, in place of those made so far.
+    /// Sets all settings that can change at run time, and replaces those set so far.
     pub fn config(mut self, config: RetryConfig) -> Self {
         self.values.config = config;
         self
     }
 
-    /// The largest number of times that a call is sent, the first time included. Default 3.
+    /// Sets how often a call is sent at most, the first time included. Default 3.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.values.config.attempts = attempts;
         self
     }
 
-    /// How long to wait between attempts. Default: from 100 ms, doubling up to 10 s, jittered.
+    /// Sets how long to wait between attempts. Default: from 100 ms, doubling up to 10 s, jittered.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.values.config.backoff = backoff;
         self
     }
 
-    /// The longest `Retry-After` that is waited for; beyond it the response is returned. Default 10
+    /// Sets the longest `Retry-After` to wait for. Beyond it the response is returned. Default 10
     /// s.
     pub fn max_retry_after(mut self, duration: Duration) -> Self {
         self.values.config.max_retry_after = duration;
         self
     }
 
-    /// What pays for retries: any [`Budget`]. Layers that call the same upstream may share one:
+    /// Sets the [`Budget`] that pays for retries. Layers that call the same upstream may share one:
     /// pass clones of an `Arc<Budget>`.
     ///
-    /// Default: a [`RetryBudget`](crate::algorithm::RetryBudget) of 10 of this layer's own, of
-    /// which it keeps what ten seconds of its successes pay, and one token at least. So a client of
-    /// a call a second has one retry to spend in an outage, and one of ten a second has ten. A
-    /// budget that you pass keeps all its tokens.
+    /// Default: a [`RetryBudget`](crate::algorithm::RetryBudget) of 10 tokens for this layer alone.
+    /// It keeps what ten seconds of the layer's successes pay, and at least one token. So in an
+    /// outage a client with one call a second has one retry to spend, and one with ten a second has
+    /// ten. A budget that you pass keeps all its tokens.
     pub fn budget(mut self, budget: impl Into<Arc<Budget>>) -> Self {
         self.values.payer = Payer::Given(budget.into());
         self
     }
 
-    /// One budget for each key, in place of one for all: see [`budget`](crate::budget). Give the
-    /// same to a [hedge](crate::hedge) of the same upstreams.
+    /// Sets one budget for each key, in place of one for all: see [`budget`](crate::budget). Give
+    /// the same budgets to a [hedge](crate::hedge) of the same upstreams.
     pub fn budget_per<K, F>(
         self,
         budgets: KeyedBudgets<K, F>,
@@ -155,35 +155,34 @@ impl<P, B> RetryBuilder<P, B> {
         }
     }
 
-    /// Retries without a limit for all calls together. An upstream that fails gets up to `attempts`
-    /// times its load by it, just then.
+    /// Retries without a limit for all calls together. A failing upstream then gets up to
+    /// `attempts` times its load, just when it can bear it least.
     pub fn without_budget(mut self) -> Self {
         self.values.payer = Payer::Unlimited;
         self
     }
 
-    /// Retries rejections of the layers beneath as well: an open circuit, a rate limit, a full
-    /// bulkhead. The wait is what the rejection says, if that is within `max_retry_after` and the
-    /// deadline. The first such retry of a call needs no token. Default `false`: most such calls
-    /// are better answered at once.
+    /// Also retries rejections of the layers beneath: an open circuit, a rate limit, a full
+    /// bulkhead. It waits as long as the rejection says, if that is within `max_retry_after` and
+    /// the deadline. The first such retry of a call needs no token. Default `false`: most such
+    /// calls are better answered at once.
     pub fn retry_rejected(mut self, retry: bool) -> Self {
         self.values.fixed.retry_rejected = retry;
         self
     }
 
-    /// Does not wait for an attempt that a circuit beneath is certain to reject: the last result is
-    /// the answer at once. Give the handle of that circuit breaker; of a keyed one, the retry must
-    /// have a [budget for each](Self::budget_per) of the same keys, which tells a call's key. The
-    /// ready-made stacks do so. Default: such an attempt is waited for, and its rejection is the
-    /// answer.
+    /// Skips an attempt that a circuit beneath is certain to reject: the last result is the answer
+    /// at once. Give it the handle of that circuit breaker. For a keyed one, the retry needs
+    /// [budgets](Self::budget_per) of the same keys, which tell a call's key. The ready-made stacks
+    /// do so. Default: such an attempt is waited for, and its rejection is the answer.
     pub fn stop_while_open(mut self, circuits: impl WatchedCircuits + 'static) -> Self {
         self.values.circuits = Some(Arc::new(circuits));
         self
     }
 
-    /// Tells a closure of each retry, before its wait: for logs and metrics of one's own. It is
-    /// called on the path of that call, so it must not block. With the feature `tracing` there is
-    /// an event at level `DEBUG` as well. Default: nobody is told.
+    /// Calls a closure for each retry, before its wait, for your own logs and metrics. It runs on
+    /// the path of that call, so it must not block. With the feature `tracing` there is also an
+    /// event at level `DEBUG`. Default: none.
     ///
     /// ```
     /// # #[cfg(feature = "http")] {
@@ -201,7 +200,8 @@ impl<P, B> RetryBuilder<P, B> {
         self
     }
 
-    /// `false` sends everything once, with the same type. Default `true`.
+    /// Sets whether calls are retried. If `false`, each is sent once, with the same type. Default
+    /// `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.values.fixed.enabled = enabled;
         self
@@ -214,7 +214,7 @@ impl<P, B> RetryBuilder<P, B> {
         self
     }
 
-    /// Which results may be retried, and which requests. No default: see
+    /// Sets which results may be retried, and which requests. No default: see
     /// [`Replay`](crate::protocol::Replay).
     pub fn protocol<Q>(self, protocol: Q) -> RetryBuilder<Chosen<Q>, B> {
         RetryBuilder {
@@ -224,8 +224,7 @@ impl<P, B> RetryBuilder<P, B> {
         }
     }
 
-    /// How long a hint may be that is waited for, and how long is waited at least where there is
-    /// none.
+    /// Returns the longest hint that is waited for, and the shortest wait if there is no hint.
     #[cfg(feature = "http")]
     pub(crate) fn waits(&self) -> (Duration, Option<Duration>) {
         (
@@ -239,21 +238,23 @@ impl<P, B> RetryBuilder<P, B> {
         self.values.fixed.enabled
     }
 
-    /// Lowers the default of that; what was set stays.
+    /// Lowers the default of `max_retry_after`. A value that was set stays.
     #[cfg(feature = "http")]
     pub(crate) fn cap_retry_after(mut self, cap: Duration) -> Self {
         self.values.config.cap_retry_after(cap);
         self
     }
 
-    /// Returns whether nothing was said of budgets.
+    /// Returns whether no budget was set.
     #[cfg(feature = "http")]
     pub(crate) fn has_own_budget(&self) -> bool {
         matches!(self.values.payer, Payer::Own)
     }
 
+    /// Builds the layer.
+    ///
     /// # Errors
-    /// No attempts; budgets for each key, and another one or none for all.
+    /// `attempts` is 0, or budgets per key are set together with another budget or with none.
     pub fn build(self) -> Result<RetryLayer<P::Protocol, B>, ConfigError>
     where
         P: Choice,

@@ -1,10 +1,10 @@
-//! Retry: another attempt for what failed by chance, with jittered exponential backoff and within a
-//! budget.
+//! Retry: another attempt for a call that failed by chance, with jittered exponential backoff and
+//! within a budget.
 //!
 //! Use it once, at the outermost client: retries at several tiers multiply. It only sends again
-//! what is safe to send again, and says so of nothing by itself:
-//! [`http::Client`](crate::protocol::http::Client) knows the idempotent methods, and for other
-//! requests you declare it on [`Plain`](crate::protocol::Plain).
+//! what is safe to send again, and assumes that of no request.
+//! [`http::Client`](crate::protocol::http::Client) knows the idempotent methods. For other requests
+//! you declare it on [`Plain`](crate::protocol::Plain).
 //!
 //! ```
 //! use std::{io, sync::atomic::{AtomicU32, Ordering}, time::Duration};
@@ -28,21 +28,26 @@
 //! # Ok(()) }
 //! ```
 //!
-//! In this order: is the result one that another attempt may better, is an attempt left, how long
-//! is the [backoff](crate::algorithm::Backoff), does the [budget](crate::algorithm::RetryBudget)
-//! pay for it, can the request be made again; if all say yes, the failed attempt is dropped, and
-//! after the wait the inner service is asked for readiness again. Otherwise the last result is
-//! returned as it is.
+//! A retry decides in this order:
+//!
+//! 1. May another attempt mend the result?
+//! 2. Is an attempt left?
+//! 3. How long is the [backoff](crate::algorithm::Backoff), and does it end before the deadline?
+//! 4. Does the [budget](crate::algorithm::RetryBudget) pay for it?
+//! 5. Can the request be made again?
+//!
+//! If all say yes, the failed attempt is dropped, and after the wait the inner service is polled
+//! for readiness again. Otherwise the last result is returned unchanged.
 //!
 //! A call that succeeds at once costs one copy of the request (of an HTTP request the head, not the
-//! body), and none when no retry is possible: one attempt only, or an empty budget. The inner
-//! service is cloned only for a retry, from a clone that was set aside when the layer was applied.
-//! It needs a tokio runtime with its timer enabled.
+//! body). It costs none if no retry is possible: with one attempt only, or with an empty budget.
+//! The inner service is cloned only for a retry, from a clone that was set aside when the layer was
+//! applied. It needs a tokio runtime with its timer enabled.
 //!
-//! **Budget.** A retry of what was certainly not sent is free, once a call; all others are paid
-//! for. One that a layer further in turns away gets its token back, and its rejection is then the
-//! answer: it speaks of that attempt, not of the first. **Drop.** A retry that is dropped before it
-//! was sent gives its token back as well.
+//! **Budget.** The first retry of an attempt that was certainly not sent is free, once per call.
+//! All other retries are paid for. If a layer further in rejects a retry, its token goes back. The
+//! call's answer is then the rejection, or the error before it if the protocol kept that. **Drop.**
+//! A retry that is dropped before it was sent also returns its token.
 
 mod again;
 mod config;

@@ -1,4 +1,4 @@
-//! Whether, and when, a failed attempt is followed by another.
+//! The decision whether, and when, another attempt follows a failed one.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// The next attempt of a call. Dropped unsent, its token goes back.
+/// The next attempt of a call. If dropped unsent, its token goes back.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) at: Instant,
@@ -23,33 +23,32 @@ pub(super) struct Plan {
     pub(super) deadline: Option<Instant>,
     pub(super) token: Token,
     pub(super) history: History,
-    /// Why there is one.
+    /// The reason for the retry.
     pub(super) cause: Cause,
 }
 
 /// What a call remembers of its retries.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct History {
-    /// So far.
+    /// The retries so far.
     pub(super) retries: u32,
-    /// Of these, those since the upstream last said exactly when to come back: the backoff starts
-    /// again then (gRFC A6).
+    /// The retries since the upstream last said exactly when to come back. The backoff starts again
+    /// then (gRFC A6).
     backoffs: u32,
     /// The last backoff. `None` before the first of them.
     previous: Option<Duration>,
-    /// Whether a retry of an attempt that was not sent was let through without a token, which is
-    /// done once.
+    /// If true, one retry of an attempt that was not sent was free. This happens once.
     free_ride: bool,
 }
 
-/// What an attempt's result means.
+/// The meaning of an attempt's result.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reading {
     pub(super) outcome: Outcome,
     pub(super) advice: Advice,
-    /// Whether it is certain that the upstream has not seen the attempt.
+    /// If true, it is certain that the upstream has not seen the attempt.
     pub(super) unsent: bool,
-    /// Whether a layer beneath has counted it in the budget of this one.
+    /// If true, a layer beneath has counted the result in this layer's budget.
     pub(super) counted: bool,
 }
 
@@ -59,21 +58,22 @@ struct Retryable {
     cause: Cause,
 }
 
-/// What the upstream says of when to come back.
+/// The upstream's hint on when to come back.
 #[derive(Debug, Clone, Copy)]
 enum Hint {
     None,
-    /// Not earlier.
+    /// Not before this time.
     AtLeast(Duration),
-    /// Then, without jitter.
+    /// After exactly this time, without jitter.
     Exactly(Duration),
 }
 
 impl Plan {
-    /// Decides in this order: whether the result may be retried, whether an attempt is left, how
-    /// long to wait, whether that is within the deadline, whether a circuit beneath is open even
-    /// then, and whether the budget pays. Else it tells what ends the call. `unsent`: whether the
-    /// result proves that the upstream has not acted on the attempt.
+    /// Plans the next attempt, or returns what ends the call.
+    ///
+    /// It decides in this order: may the result be retried, is an attempt left, how long is the
+    /// wait. Then: does the wait end before the deadline, will a circuit beneath still be open,
+    /// does the budget pay.
     pub(super) fn make<T>(
         (state, purse): (&State, &impl Purse),
         config: impl FnOnce() -> RetryConfig,
@@ -130,7 +130,7 @@ impl Plan {
 }
 
 impl History {
-    /// After another backoff, or none.
+    /// Returns the history after another retry, with a backoff or without.
     fn with(self, backoff: Option<Duration>) -> Self {
         Self {
             backoffs: backoff.map_or(0, |_| self.backoffs + 1),
@@ -187,8 +187,8 @@ fn may_pass_later(kind: RejectedKind) -> bool {
     )
 }
 
-/// The backoff, if one is made, and how long to wait in all. `None` if the upstream asks for more
-/// patience than there is.
+/// Returns the backoff, if there is one, and the whole wait. `None` if the upstream asks for a wait
+/// beyond the maximum.
 fn delay(
     config: &RetryConfig,
     history: History,

@@ -1,4 +1,4 @@
-//! The service.
+//! The service of a retry.
 
 use std::task::{Context, Poll};
 
@@ -59,7 +59,7 @@ where
     }
 }
 
-/// Sends a call for the first time.
+/// Sends the first attempt of a call.
 #[inline]
 pub(crate) fn start<S, P, B, Req, O>(
     inner: &mut S,

@@ -1,4 +1,4 @@
-//! What the layer, its services, its calls and its handles share.
+//! The state that the layer, its services, its calls and its handles share.
 
 use std::{
     any::Any,
@@ -22,7 +22,7 @@ use crate::{
     sync::PerThread,
 };
 
-/// A retry at one moment.
+/// The numbers of a retry at one moment.
 ///
 /// Every call that has ended is in one of the totals from `first_try` on. Calls that were dropped
 /// before their end are in none.
@@ -30,8 +30,9 @@ use crate::{
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// How many retries the budget would pay for; `None` without a budget. With [one for each
-    /// key](crate::budget::KeyedBudgets), that of all calls which have none of their own.
+    /// How many retries the budget would pay for; `None` without a budget. With [keyed
+    /// budgets](crate::budget::KeyedBudgets), the shared budget of all calls that have none of
+    /// their own.
     pub budget: Option<u32>,
     /// Attempts beyond the first that were sent, so far.
     pub retries: u64,
@@ -39,40 +40,41 @@ pub struct Snapshot {
     pub first_try: u64,
     /// Calls that succeeded after a retry.
     pub recovered: u64,
-    /// Calls that failed in each of the attempts that are allowed.
+    /// Calls that failed in all attempts allowed.
     pub exhausted: u64,
     /// Calls that failed while the budget was empty.
     pub budget_denied: u64,
-    /// Calls that ended with a result that is not retried, or not for that request.
+    /// Calls that ended with a result that is not retried, or not retried for that request.
     pub not_retryable: u64,
-    /// Calls that failed and could not be sent again: the body was too long to keep or still in
+    /// Calls that failed and could not be sent again. The body was too long to keep or still in
     /// use, or the protocol kept nothing of the request.
     pub not_replayable: u64,
     /// Calls that ended with a rejection of a layer beneath.
     pub rejected: u64,
-    /// Calls that failed and whose retry could not be sent: it would have come after the deadline
-    /// or the longest `Retry-After`, or the inner service did not become ready.
+    /// Calls that failed and whose retry could not be sent. It would have come after the deadline
+    /// or beyond the longest `Retry-After`, a circuit beneath was open, or the inner service did
+    /// not become ready.
     pub not_sent: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// Whether more than one attempt is allowed: what the calls that succeed need to know of the
-    /// config. Relaxed: a call that races a change honors one of the two.
+    /// If true, more than one attempt is allowed: all that successful calls read of the config.
+    /// Relaxed: a call that races a change honors one of the two.
     retries_at_all: AtomicBool,
     /// Locked only by calls that have failed, and by handles.
     config: Mutex<RetryConfig>,
     purses: Purses,
     fixed: Fixed,
-    /// Asked by calls that have failed.
+    /// The circuits beneath. Only calls that have failed read them.
     circuits: Option<Arc<dyn WatchedCircuits>>,
     hook: Hook,
     counts: Counts,
-    /// Of a named layer.
+    /// The waits of a named layer.
     backoffs: Option<Durations>,
 }
 
-/// What does not change once it is built.
+/// The settings that never change after the build.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fixed {
     pub(super) enabled: bool,
@@ -80,7 +82,7 @@ pub(super) struct Fixed {
     pub(super) name: Option<&'static str>,
 }
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     FirstTry,
@@ -93,12 +95,12 @@ pub(super) enum End {
     NotSent,
 }
 
-/// What was wrong with an attempt that is followed by another.
+/// The reason for another attempt: what was wrong with the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
     /// It failed, and may have been processed.
     Failure,
-    /// The upstream had too much to do.
+    /// The upstream was overloaded.
     Overload,
     /// It did not reach the upstream.
     NotSent,
@@ -106,10 +108,10 @@ pub(super) enum Cause {
     Rejected,
 }
 
-/// Relaxed, all: statistics.
+/// The counts. All Relaxed: statistics.
 #[derive(Debug)]
 struct Counts {
-    /// By thread: every call that goes well adds to it.
+    /// Per thread, because every successful call adds to it.
     first_try: PerThread<AtomicU64>,
     /// Retries, by their [`Cause`].
     retries: [AtomicU64; Cause::ALL.len()],
@@ -157,7 +159,7 @@ impl State {
         self.fixed
     }
 
-    /// Returns whether an attempt at that moment is certain to be rejected by a circuit beneath.
+    /// Returns whether a circuit beneath is certain to reject an attempt at that moment.
     pub(super) fn is_open_at(&self, key: Option<&dyn Any>, moment: Instant) -> bool {
         let circuits = self.circuits.as_ref();
         circuits.is_some_and(|circuits| circuits.is_open_at(key, moment))
@@ -167,7 +169,7 @@ impl State {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The config before.
+    /// Sets the config, and returns the one before.
     pub(super) fn set_config(&self, config: RetryConfig) -> RetryConfig {
         let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let enabled = self.fixed.enabled && config.attempts > 1;
@@ -175,8 +177,8 @@ impl State {
         std::mem::replace(&mut current, config)
     }
 
-    /// A call begins. Tells why its request is not worth keeping, if it is not. `can_be_free`:
-    /// whether its retry may turn out to need no token.
+    /// Begins a call, or returns why its request is not worth keeping. `can_be_free` is true if a
+    /// retry may turn out to need no token.
     #[inline]
     pub(super) fn begin(&self, own: Option<&KeyBudget>, can_be_free: bool) -> Result<(), End> {
         if !self.retries_at_all.load(Ordering::Relaxed) {
@@ -189,13 +191,14 @@ impl State {
         }
     }
 
-    /// A call is polled.
+    /// Enters the poll of a call.
     #[inline]
     pub(super) fn enter(&self, own: Option<&KeyBudget>, has_begun: &mut bool) -> Counting {
         self.purses.enter(own, has_begun)
     }
 
-    /// A call succeeded at once. `counted`: whether a layer beneath has paid for that.
+    /// Counts a call that succeeded at once. `counted` is true if a layer beneath has paid the
+    /// budget.
     #[inline]
     pub(super) fn first_try(&self, own: Option<&KeyBudget>, counted: bool) {
         self.counts.first_try.add(1, |count| count);
@@ -210,39 +213,39 @@ impl State {
         self.purses.succeeded(own);
     }
 
-    /// An attempt failed, and the budget was not asked for a retry.
+    /// Counts a failed attempt for which the budget was not asked for a retry.
     pub(super) fn failed(&self, own: Option<&KeyBudget>) {
         self.purses.failed(own);
     }
 
-    /// Takes a token for a retry, if there is one. `counted`: whether a layer beneath has counted
+    /// Takes a token for a retry, if there is one. `counted` is true if a layer beneath has counted
     /// the failure.
     pub(super) fn withdraw(&self, own: Option<&KeyBudget>, counted: bool) -> Option<Token> {
         self.purses.expire(own, || self.counts.successes());
         self.purses.withdraw(own, counted)
     }
 
-    /// The answer of a call whose last response was let go, and whose retry would come too late.
-    /// Not a local rejection: an attempt has reached the upstream.
+    /// Makes the answer of a call whose last response was dropped, and whose retry would come too
+    /// late. Not a local rejection: an attempt has reached the upstream.
     pub(super) fn too_late(&self) -> Box<Rejected> {
         let mut rejected = Box::new(Rejected::new(RejectedKind::TimedOut, "retry"));
         rejected.name = self.fixed.name;
         rejected
     }
 
-    /// A retry is sent.
+    /// Counts a retry that is sent.
     pub(super) fn count_retry(&self, cause: Cause) {
         self.counts.retries[cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A retry is to wait so long.
+    /// Records the wait before a retry.
     pub(super) fn backs_off(&self, delay: Duration) {
         if let Some(durations) = &self.backoffs {
             durations.record(0, nanos(delay));
         }
     }
 
-    /// Tells those that want to know of a retry that is about to be waited for.
+    /// Reports a planned retry to the trace and to the hook, before its wait.
     pub(super) fn retries<'a>(
         &self,
         (attempt, wait, outcome): (u32, Duration, Outcome),
@@ -282,7 +285,7 @@ impl State {
         }
         match end {
             End::FirstTry | End::Recovered => trace::outcome("success"),
-            // Told by the layer that has rejected it.
+            // The layer that has rejected the call reports it.
             End::Rejected => {}
             _ => trace::outcome("failure"),
         }
