@@ -1,10 +1,10 @@
-//! What can be changed while a hedge runs.
+//! The settings that can change while a hedge runs.
 
 use std::time::Duration;
 
 use crate::{Changed, ConfigError, config::nanos_within};
 
-/// When, and how often, a call is sent once more.
+/// The settings for when, and how often, a call is sent again while its first attempt runs.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,14 +24,14 @@ use crate::{Changed, ConfigError, config::nanos_within};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HedgeConfig {
-    /// After how long a call is sent once more. With a quantile, the least delay. Default 1 ms.
+    /// The delay before a call's next hedge. With a quantile, the shortest delay. Default 1 ms.
     pub delay: Duration,
-    /// The largest number of hedges of one call. Default 1: the second one gains little.
+    /// The most hedges of one call. Default 1: the second one gains little.
     pub max_hedges: usize,
 }
 
 impl HedgeConfig {
-    /// What is not as it was before.
+    /// Returns the settings that differ from `before`.
     pub(super) fn since(&self, before: &Self) -> Changed {
         let hedges = (before.max_hedges, self.max_hedges);
         Changed::default()
@@ -39,7 +39,7 @@ impl HedgeConfig {
             .note("hedge", "max_hedges", hedges)
     }
 
-    /// Both in one word. `timeout`: how long a call may take, where that is known.
+    /// Packs both settings in one word. `timeout` is the longest time of a call, if known.
     pub(super) fn pack(self, timeout: Option<Duration>) -> Result<u64, ConfigError> {
         if !(1..=MAX_HEDGES).contains(&self.max_hedges) {
             let fix = "send 1 to 10; for none, set `enabled` to false";
@@ -66,7 +66,7 @@ impl HedgeConfig {
     }
 }
 
-/// One hedge, after 1 ms at the earliest: what a quantile starts with.
+/// One hedge, after at least 1 ms. The minimum delay if a quantile is set.
 impl Default for HedgeConfig {
     fn default() -> Self {
         Self {

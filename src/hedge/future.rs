@@ -1,4 +1,4 @@
-//! The response future.
+//! The response future of a hedge.
 
 use std::{
     fmt,
@@ -21,8 +21,8 @@ use crate::{
 };
 
 pin_project! {
-    /// The answer of a [`Hedge`](super::Hedge): the first success of its attempts, or the last
-    /// failure.
+    /// The response future of a [`Hedge`](super::Hedge). Its output is the first success of its
+    /// attempts, or the last failure.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, P, Req, B, O = FromService<S, HedgeHandle>>
     where

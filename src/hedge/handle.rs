@@ -1,4 +1,4 @@
-//! The handle.
+//! The handle of a hedge.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::{
     },
 };
 
-/// Watches and changes a hedge from outside. Cheap to clone; it keeps the hedge's state alive, not
-/// its services.
+/// A handle to watch and change a hedge. Cheap to clone. It keeps the hedge's state alive, not its
+/// services.
 #[derive(Debug, Clone)]
 pub struct HedgeHandle {
     state: Arc<State>,
@@ -27,29 +27,30 @@ impl HedgeHandle {
         &self.state
     }
 
-    /// The hedge as it is now. Costs a load for each of its numbers.
+    /// Returns the hedge's numbers now. Costs a load for each of them.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         self.state.snapshot()
     }
 
-    /// When, and how often, calls are hedged.
+    /// Returns when, and how often, calls are hedged.
     #[must_use]
     pub fn config(&self) -> HedgeConfig {
         self.state.config()
     }
 
-    /// Changes that at once, for hedges that are not due yet: start from
+    /// Changes the config at once, for hedges that are not due yet: start from
     /// [`config`](Self::config).
     ///
     /// # Errors
-    /// What [`build`](super::HedgeBuilder::build) would reject. Nothing has changed then.
+    /// The settings are such that [`build`](super::HedgeBuilder::build) would reject them. Nothing
+    /// changes then.
     pub fn update(&self, config: HedgeConfig) -> Result<Changed, ConfigError> {
         self.state.update(config)
     }
 
-    /// Switches the hedge on or off. Off, no call is sent once more, not even one that has begun.
-    /// Hedges that are under way go on.
+    /// Switches the hedge on or off. While it is off, no call gets another hedge, not even one that
+    /// has begun. Hedges in flight continue.
     pub fn set_enabled(&self, enabled: bool) -> Changed {
         self.state.set_enabled(enabled)
     }
@@ -61,13 +62,14 @@ impl HedgeHandle {
         self.state.is_enabled()
     }
 
-    /// Whether an update to these settings would be accepted.
+    /// Checks whether an update to these settings would be accepted.
     #[cfg(feature = "http")]
     pub(crate) fn check(&self, config: HedgeConfig) -> Result<(), ConfigError> {
         self.state.check(config).map(drop)
     }
 
-    /// How long a hedge waits at least, after a change to other settings, or to none.
+    /// Returns the shortest delay of a hedge after a change: to other settings, or to off
+    /// (`Some(None)`).
     #[cfg(feature = "http")]
     pub(crate) fn delay_after(
         &self,

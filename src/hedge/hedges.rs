@@ -1,4 +1,4 @@
-//! The attempts of a call beside the first.
+//! The hedges of a call: its attempts beyond the first.
 
 use std::{
     pin::Pin,
@@ -18,38 +18,38 @@ use crate::{
     resend::{Origin, Resend},
 };
 
-/// Everything but the first attempt.
+/// The state of a call, except its first attempt.
 pub(super) struct Hedges<S, P, Req, B, O>
 where
     B: FindBudget<Req>,
     P: Replay<Req> + Protocol<S::Response, S::Error>,
     S: Service<P::Request>,
 {
-    /// Those under way.
+    /// The hedges that were started and have not ended.
     running: Vec<Resend<S, P::Request>>,
-    /// How many were started.
+    /// The number of hedges that were started.
     started: usize,
-    /// Whether one of them was sent.
+    /// If true, at least one hedge was sent.
     hedged: bool,
-    /// Whether the first was due while no attempt had ended.
+    /// If true, the first hedge was due while no attempt had ended.
     was_due: bool,
-    /// How many there may be, if the request says so itself.
+    /// The most hedges allowed, if the request itself says so.
     most: Option<usize>,
-    /// `None` if the request may not be sent again, or no further time.
+    /// `None` if the request may not be sent again, or not any more.
     snapshot: Option<P::Snapshot>,
-    /// That of the request, from the first start on.
+    /// The request's deadline, set when the first hedge starts.
     deadline: Option<Instant>,
-    /// For the next one; made when the call first has to wait.
+    /// The timer of the next hedge, made when the call first has to wait.
     timer: Option<CallTimer>,
-    /// Until when an answer has asked to be spared: nothing is sent before.
+    /// A wait that an answer has asked for. Nothing is sent before it ends.
     hold: Option<Pin<Box<Sleep>>>,
-    /// When the first attempt was sent, if that is to be known and it is under way.
+    /// When the first attempt was sent, if its time is measured and it is under way.
     sent_at: Option<Instant>,
     /// The last failure.
     last: Option<Answer<S, P, Req>>,
-    /// The budget of its key.
+    /// The budget of the call's key.
     purse: B::Held,
-    /// Whether its budget knows of it: from the first poll on.
+    /// If true, the budget has counted the call, which happens at the first poll.
     has_begun: bool,
     protocol: P,
     origin: O,
@@ -66,7 +66,7 @@ pub(super) type Answer<S, P, Req> = Result<
     >>::Error,
 >;
 
-/// What the result of an attempt means for the call.
+/// The consequence of an attempt's result for the call.
 pub(super) enum Verdict<A> {
     /// It is the answer.
     Stands(A),
@@ -74,13 +74,13 @@ pub(super) enum Verdict<A> {
     Failed(Next),
 }
 
-/// What an attempt's result was, beside itself.
+/// The context of an attempt's result.
 #[derive(Clone, Copy)]
 pub(super) struct Of {
     pub(super) winner: Winner,
-    /// Whether the first attempt is under way, beside this one.
+    /// If true, the first attempt is still under way.
     pub(super) first_runs: bool,
-    /// Whether a layer beneath has counted it in the budget of this one.
+    /// If true, a layer beneath has counted the result in this layer's budget.
     pub(super) counted: bool,
 }
 
@@ -91,7 +91,7 @@ where
     S: Service<P::Request>,
     O: Origin<S, Handle = HedgeHandle>,
 {
-    /// None yet.
+    /// Makes the state of a call that has no hedge yet.
     pub(super) fn new(
         (kept, purse): (Option<Kept<P::Snapshot>>, B::Held),
         protocol: P,
@@ -122,7 +122,7 @@ where
         self.started
     }
 
-    /// The call is polled.
+    /// Enters the poll of the call.
     pub(super) fn enter(&mut self) -> Counting {
         let own = self.purse.own();
         self.origin.handle().state().enter(own, &mut self.has_begun)
@@ -132,26 +132,27 @@ where
         self.running.is_empty()
     }
 
-    /// The call has its answer: those under way are dropped.
+    /// Ends the call with an answer: drops the hedges that are under way.
     pub(super) fn end(&mut self) {
         self.running.clear();
     }
 
-    /// The last failure is the answer. `None` if it was taken already.
+    /// Returns the last failure as the answer. `None` if it was taken already.
     pub(super) fn give_up(&mut self) -> Option<Answer<S, P, Req>> {
         self.lose();
         self.last.take()
     }
 
-    /// Dropped unfinished. Only if a hedge was due does the time that the first attempt had say
-    /// something: a caller that gives up sooner is no quick answer.
+    /// Records a call that was dropped unfinished. The time of its first attempt counts only if a
+    /// hedge was sent: a caller that gives up sooner is no quick answer.
     pub(super) fn dropped(&mut self) {
         if self.hedged {
             self.first_took();
         }
     }
 
-    /// The first attempt has succeeded, or was overtaken: it took at least as long as it had.
+    /// Records the time of a first attempt that has succeeded, or took at least that long when a
+    /// hedge overtook it.
     fn first_took(&mut self) {
         if let Some(sent_at) = self.sent_at.take() {
             self.origin.handle().state().took(sent_at);
@@ -187,10 +188,10 @@ where
             state.failed(own);
         }
         if of.winner == Winner::First {
-            // A failure may be quick, which says nothing of how long answers take.
+            // A failure may be quick, which says nothing about how long answers take.
             self.sent_at = None;
         }
-        // What a hedge fails with, the first attempt need not.
+        // The first attempt need not fail with the error of a hedge.
         if next == Next::Fatal && !of.first_runs {
             self.lose();
             return Verdict::Stands(answer);
@@ -208,7 +209,7 @@ where
         }
     }
 
-    /// Nothing more is sent.
+    /// Sends nothing more.
     fn stop(&mut self) {
         self.snapshot = None;
         self.running.retain(Resend::is_sent);
@@ -222,10 +223,10 @@ where
     S: Service<P::Request> + Clone,
     O: Origin<S, Handle = HedgeHandle>,
 {
-    /// An attempt has failed, and others may do better.
+    /// Continues the call after a failed attempt, because others may succeed.
     pub(super) fn go_on(&mut self, next: Next) {
         match next {
-            // One that is yet to be sent is the next.
+            // A hedge that is not sent yet is the next one.
             Next::AtOnce if self.running.iter().all(Resend::is_sent) => {
                 self.start(clock::moment());
             }
@@ -235,7 +236,7 @@ where
         }
     }
 
-    /// Starts no attempt sooner than that, and the next one then.
+    /// Starts no attempt before the hint, and the next one then.
     fn hold_off(&mut self, hint: Duration) {
         let asked = clock::later(clock::moment(), hint);
         let held = self.hold.as_ref().map(|hold| hold.deadline());
@@ -258,8 +259,8 @@ where
         }
     }
 
-    /// Starts another attempt, to be sent then or later, if there is one left and something to pay
-    /// for it. Otherwise there is none from now on.
+    /// Starts another attempt, to be sent at `at` or later, if one is left and the budget pays for
+    /// it. Otherwise the call gets no more hedges.
     fn start(&mut self, at: Instant) {
         let state = &self.origin.handle().state();
         self.deadline = self.deadline();
@@ -267,7 +268,7 @@ where
             return;
         };
         let in_time = self.deadline.is_none_or(|deadline| at < deadline);
-        // It may have been switched off since the call began.
+        // The hedge may have been switched off since the call began.
         let may_hedge = in_time && state.is_enabled();
         let token = may_hedge
             .then(|| state.withdraw(self.purse.own()))
@@ -293,9 +294,9 @@ where
         self.running.push(resend.after(changing, number));
     }
 
-    /// Starts the next one once it is due, by its time.
+    /// Starts the next hedge once its delay is over.
     pub(super) fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // While an answer is honored, the next one waits for that.
+        // While a hint is honored, the next hedge waits for that.
         if self.snapshot.is_none() || self.hold.is_some() {
             return Poll::Pending;
         }
@@ -319,7 +320,7 @@ where
         Poll::Ready(())
     }
 
-    /// Polls the hedges; what the result of one of them means.
+    /// Polls the hedges. Returns the verdict on the first of them that has a result.
     pub(super) fn poll_running(
         &mut self,
         cx: &mut Context<'_>,
@@ -367,12 +368,13 @@ where
                     };
                     let verdict = self.judge(result, of);
                     if matches!(verdict, Verdict::Failed(Next::AsPlanned)) {
-                        // It never reached the upstream.
+                        // The hedge never reached the upstream.
                         over.give_back();
                     }
                     return Poll::Ready(verdict);
                 }
-                // Never sent: no reason to send the next one, and an answer only if there is none.
+                // Never sent: no reason to send the next one, and the answer only if there is no
+                // other.
                 Err(error) => {
                     let error = self.protocol.not_ready(error);
                     self.last.get_or_insert(Err(error));

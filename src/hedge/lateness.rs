@@ -1,19 +1,19 @@
-//! Whether calls are late by chance, or all of them.
+//! The check that tells a few late calls from a slow upstream.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The share of recent calls that were not answered when their hedge was due.
 ///
-/// By a quantile of 0.95 one call in twenty is late while all is well. If four times as many are,
-/// it is no chance: a queue has made the upstream slow for everybody, and each hedge would lengthen
-/// it. The quantile itself follows too late, because it remembers thousands of calls; the queue is
-/// there after some tens.
+/// With a quantile of 0.95, one call in twenty is late while all is well. Four times as many are
+/// not chance. A queue has made the upstream slow for all calls, and each hedge would lengthen it.
+/// The quantile itself adapts too late, because it remembers thousands of calls, and the queue
+/// builds up after some tens.
 #[derive(Debug)]
 pub(super) struct Lateness {
-    /// In 2^16ths, of about the last sixteen calls. Relaxed: a statistic; of two threads that race
-    /// one sees the other's.
+    /// The share in units of 2^-16, over about the last sixteen calls. Relaxed: a statistic that
+    /// publishes nothing else. The loser of a race adds to the winner's value.
     share: AtomicU32,
-    /// Above it all calls are late.
+    /// The limit above which all calls count as late.
     most: u32,
 }
 
@@ -31,16 +31,16 @@ impl Lateness {
         }
     }
 
-    /// A call was answered before its hedge was due, or was not.
+    /// Records whether a call was late: not answered when its hedge was due.
     pub(super) fn record(&self, is_late: bool) {
         let now = if is_late { ALL } else { 0 };
         let next = |share: u32| Some(share - share / LAST + now / LAST);
-        // It always succeeds.
+        // Always succeeds.
         let relaxed = Ordering::Relaxed;
         let _ = self.share.fetch_update(relaxed, relaxed, next);
     }
 
-    /// Returns whether so many calls are late that hedges would be load and nothing else.
+    /// Returns whether so many calls are late that hedges would only add load.
     pub(super) fn is_general(&self) -> bool {
         self.share.load(Ordering::Relaxed) > self.most
     }

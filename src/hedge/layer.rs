@@ -18,8 +18,8 @@ use crate::{
     resend::FromLayer,
 };
 
-/// Sends calls that take long once more. All services it makes, and all their clones, share the
-/// budget and what was learnt of the latency.
+/// A layer that sends slow calls again. All services it makes, and all their clones, share the
+/// budget and the latencies learned.
 #[derive(Debug, Clone)]
 pub struct HedgeLayer<P = Plain, B = OneBudget> {
     handle: HedgeHandle,
@@ -36,7 +36,7 @@ pub struct HedgeBuilder<P = Unset, B = OneBudget> {
     budgets: B,
 }
 
-/// The settings that no type parameter of the builder depends on.
+/// The settings that do not depend on the builder's type parameters.
 #[derive(Debug, Clone)]
 struct HedgeValues {
     delay: Option<Duration>,
@@ -50,7 +50,7 @@ struct HedgeValues {
 }
 
 impl HedgeLayer {
-    /// One hedge a call, after the time in which 95 % of the calls are answered.
+    /// Starts with one hedge per call, after the time in which 95 % of the calls are answered.
     pub fn builder() -> HedgeBuilder {
         HedgeBuilder {
             values: HedgeValues {
@@ -101,60 +101,62 @@ impl<P, B> HedgeLayer<P, B> {
 }
 
 impl<P, B> HedgeBuilder<P, B> {
-    /// All settings that can change while it runs at once, in place of those made so far.
+    /// Sets all settings that can change at run time, and replaces those set so far.
     pub fn config(self, config: HedgeConfig) -> Self {
         self.delay(config.delay).max_hedges(config.max_hedges)
     }
 
-    /// After how long a call is sent once more, and after how long again the next time. With a
-    /// [`quantile`](Self::quantile), the least delay, 1 ms by default, so that an upstream that
-    /// answers in microseconds is not hedged for a pause of the scheduler.
+    /// Sets the delay before a hedge, and between one hedge and the next. With a
+    /// [`quantile`](Self::quantile) it is the shortest delay, 1 ms by default. So an upstream that
+    /// answers in microseconds is not hedged because the scheduler paused.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.values.delay = Some(delay);
         self
     }
 
-    /// After the time in which this share of the calls is answered, learnt while it runs: before 20
-    /// calls nothing is hedged. Default 0.95 if no [`delay`](Self::delay) is set: one call in
-    /// twenty is hedged while all is well.
+    /// Sets the share of calls whose answer arrives before the hedge. Their time is learned at run
+    /// time, and nothing is hedged before 20 calls. Default 0.95 if no [`delay`](Self::delay) is
+    /// set: one call in twenty is hedged while all is well.
     pub fn quantile(mut self, quantile: f64) -> Self {
         self.values.quantile = Some(quantile);
         self
     }
 
-    /// The largest number of hedges of one call. Default 1: the second one gains little.
+    /// Sets the most hedges of one call. Default 1: the second one gains little.
     pub fn max_hedges(mut self, hedges: usize) -> Self {
         self.values.max_hedges = hedges;
         self
     }
 
-    /// How long a call may take, by the timeout around this layer or the one of an attempt beneath:
-    /// then a delay that is not below it is an error, of `build` and of updates. Default: unknown.
+    /// Sets the longest time of a call: the timeout around this layer, or the timeout of an attempt
+    /// beneath. A delay that is not below it is then an error, in `build` and in updates. Default:
+    /// unknown.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.values.timeout = Some(timeout);
         self
     }
 
-    /// The longest `Retry-After` or pushback that is waited for: a hedge after a failure that holds
-    /// one is sent at that time, not sooner. After a longer one no hedge is sent. Default 10 s, as
-    /// a retry's.
+    /// Sets the longest `Retry-After` or pushback to wait for. A hedge after a failure with such a
+    /// hint is sent at that time, not sooner. After a longer hint no hedge is sent. Default 10 s,
+    /// as for a retry.
     pub fn max_retry_after(mut self, duration: Duration) -> Self {
         self.values.max_retry_after = duration;
         self
     }
 
-    /// What pays for hedges: any [`Budget`], such as that of a retry to the same upstream. Default:
-    /// a [`RetryBudget`](crate::algorithm::RetryBudget) of this layer's own, to which each success
-    /// adds a fiftieth, and which stores no more than one call can use, so there is nothing that
-    /// could expire. A short queue makes all calls late at once, and ten stored tokens of each
-    /// client would make it a long one.
+    /// Sets the [`Budget`] that pays for hedges, such as that of a retry to the same upstream.
+    ///
+    /// Default: a [`RetryBudget`](crate::algorithm::RetryBudget) for this layer alone, to which
+    /// each success adds a fiftieth. It stores no more than one call can use, so nothing in it
+    /// could expire. A short queue makes all calls late at once, and ten stored tokens per client
+    /// would make it a long one.
     pub fn budget(mut self, budget: impl Into<Arc<Budget>>) -> Self {
         self.values.payer = Payer::Given(budget.into());
         self
     }
 
-    /// One budget for each key, in place of one for all: see [`budget`](crate::budget). Give the
-    /// same to a [retry](crate::retry) of the same upstreams.
+    /// Sets one budget for each key, in place of one for all: see [`budget`](crate::budget). Give
+    /// the same budgets to a [retry](crate::retry) of the same upstreams.
     pub fn budget_per<K, F>(
         self,
         budgets: KeyedBudgets<K, F>,
@@ -166,14 +168,15 @@ impl<P, B> HedgeBuilder<P, B> {
         }
     }
 
-    /// Hedges without a limit for all calls together. An upstream that becomes slow for everybody
-    /// gets twice its load by it, just then.
+    /// Hedges without a limit for all calls together. An upstream that becomes slow for all calls
+    /// then gets twice its load, just when it can bear it least.
     pub fn without_budget(mut self) -> Self {
         self.values.payer = Payer::Unlimited;
         self
     }
 
-    /// `false` sends everything once, with the same type. Default `true`.
+    /// Sets whether calls are hedged. If `false`, each is sent once, with the same type. Default
+    /// `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.values.enabled = enabled;
         self
@@ -186,7 +189,7 @@ impl<P, B> HedgeBuilder<P, B> {
         self
     }
 
-    /// Which results are successes, and which requests may be sent twice. No default: see
+    /// Sets which results are successes, and which requests may be sent twice. No default: see
     /// [`Replay`](crate::protocol::Replay).
     pub fn protocol<Q>(self, protocol: Q) -> HedgeBuilder<Chosen<Q>, B> {
         HedgeBuilder {
@@ -196,25 +199,26 @@ impl<P, B> HedgeBuilder<P, B> {
         }
     }
 
-    /// Makes a budget for each key, unless something was said of budgets.
+    /// Returns what makes a budget for each key, unless a budget was set.
     #[cfg(feature = "http")]
     pub(crate) fn own_budgets(&self) -> Option<impl Fn() -> Budget + Send + Sync + 'static> {
         let has_own = matches!(self.values.payer, Payer::Own);
         has_own.then(|| own_budget(self.values.max_hedges))
     }
 
-    /// How long a hedge waits at least.
+    /// Returns the shortest delay of a hedge.
     #[cfg(feature = "http")]
     pub(crate) fn least_delay(&self) -> Option<Duration> {
         self.values.delay.filter(|_| self.values.enabled)
     }
 
-    /// Starts with a full budget, and nothing learnt.
+    /// Builds the layer, with a full budget and no latencies learned.
     ///
     /// # Errors
-    /// A delay under 100 microseconds, over an hour, or not below the `timeout` that was given; a
-    /// quantile that is not between 0 and 1; no hedges or more than 10; budgets for each key, and
-    /// another one or none for all.
+    /// - A delay under 100 microseconds, over an hour, or not below the `timeout` that was set.
+    /// - A quantile that is not between 0 and 1.
+    /// - No hedges or more than 10.
+    /// - Budgets per key together with another budget, or with none.
     pub fn build(self) -> Result<HedgeLayer<P::Protocol, B>, ConfigError>
     where
         P: Choice,
@@ -261,7 +265,7 @@ impl<S: Clone, P: Clone, B: Clone> Layer<S> for HedgeLayer<P, B> {
     }
 }
 
-/// The budget of a layer, or of a key, that keeps what one call can use.
+/// Returns what makes the budget of a layer, or of a key. It stores what one call can use.
 fn own_budget(max_hedges: usize) -> impl Fn() -> Budget + Send + Sync + 'static {
     let stored = u32::try_from(max_hedges.clamp(1, 10)).unwrap_or(1);
     move || match RetryBudget::new(stored, OWN_RATIO) {
@@ -270,6 +274,6 @@ fn own_budget(max_hedges: usize) -> impl Fn() -> Budget + Send + Sync + 'static 
     }
 }
 
-/// What a success pays for, in hedges: at most 2 % more calls. A tenth does no harm to a server
-/// that is well either, as `tests/retry/hedge_load.rs` shows: what is stored does.
+/// How many hedges a success pays for: at most 2 % more calls. As `tests/retry/hedge_load.rs`
+/// shows, a tenth does not harm a healthy server either, but stored tokens do.
 const OWN_RATIO: f64 = 0.02;

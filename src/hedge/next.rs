@@ -1,4 +1,4 @@
-//! What follows a failure.
+//! The decision on what follows a failed attempt.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use crate::protocol::Advice;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     AtOnce,
-    /// Not before what the answer has asked for.
+    /// Not before the time that the answer has asked for.
     After(Duration),
-    /// It was rejected on its way, which says nothing about the upstream.
+    /// At its own time: the attempt was rejected on its way, which says nothing about the upstream.
     AsPlanned,
-    /// Never. Those under way may do better.
+    /// Never. Attempts under way may succeed.
     Never,
-    /// Never, and this is the answer if it was the first attempt, or that has ended.
+    /// Never. The result is the answer if the first attempt has ended, with this or another result.
     Fatal,
 }
 

@@ -1,4 +1,4 @@
-//! The service.
+//! The service of a hedge.
 
 use std::task::{Context, Poll};
 
@@ -57,7 +57,7 @@ where
     }
 }
 
-/// Sends a call for the first time.
+/// Sends the first attempt of a call.
 pub(super) fn start<S, P, B, Req, O>(
     inner: &mut S,
     request: Req,

@@ -1,4 +1,4 @@
-//! What the layer, its services, its calls and its handles share.
+//! The state that the layer, its services, its calls and its handles share.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,27 +16,27 @@ use crate::{
     observe::{self, Instance, Observed, trace},
 };
 
-/// A hedge at one moment.
+/// The numbers of a hedge at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// After how long a hedge is sent now; `None` while too few calls were seen to tell.
+    /// The delay of a hedge now. `None` while too few calls were seen.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::config::seconds::if_any")
     )]
     pub delay: Option<Duration>,
-    /// Hedges that were sent, so far, those among them that a layer beneath rejected.
+    /// Hedges that were sent so far, also those that a layer beneath rejected.
     pub sent: u64,
     /// Calls with a hedge whose first attempt won.
     pub won_by_first: u64,
     /// Calls that a hedge won.
     pub won_by_hedge: u64,
-    /// Calls with a hedge of which no attempt succeeded.
+    /// Calls with a hedge in which no attempt succeeded.
     pub lost: u64,
-    /// Hedges that were due when the budget did not pay for them any more; calls that began while
-    /// it was empty are not among them.
+    /// Hedges that were due when the budget could not pay for them. Calls that began while it was
+    /// empty are not counted.
     pub budget_denied: u64,
     /// Hedges that were due and not sent because most calls were late, which no hedge mends.
     pub suppressed: u64,
@@ -44,25 +44,25 @@ pub struct Snapshot {
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// Relaxed, as of `config`.
+    /// Relaxed, for the same reason as `config`.
     enabled: AtomicBool,
     name: Option<&'static str>,
-    /// How long a call may take, where that is known.
+    /// The longest time of a call, if known.
     timeout: Option<Duration>,
     max_retry_after: Duration,
-    /// A [`HedgeConfig`] in one word, so that no call sees half of a change: bits 0 to 47 are the
-    /// delay in nanoseconds, fixed or with a quantile the least; those above are the hedges of a
-    /// call.
-    /// Relaxed: it publishes nothing else, and a call that races a change honors one of the two.
+    /// A [`HedgeConfig`] in one word, so that no call sees half of a change. Bits 0 to 47: the
+    /// delay in nanoseconds, which is the shortest one with a quantile. Bits 48 and up: the most
+    /// hedges of a call. Relaxed: it publishes nothing else, and a call that races a change honors
+    /// one of the two.
     config: AtomicU64,
     quantile: Option<LatencyQuantile>,
-    /// Beside a quantile: of a fixed delay nothing says how many calls are to be late.
+    /// Only with a quantile: a fixed delay does not say how many calls should be late.
     lateness: Option<Lateness>,
     purses: Purses,
     counts: Counts,
 }
 
-/// What does not change once it is built.
+/// The settings that never change after the build.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fixed {
     pub(super) enabled: bool,
@@ -71,7 +71,7 @@ pub(super) struct Fixed {
     pub(super) name: Option<&'static str>,
 }
 
-/// Relaxed, all: statistics, and only of calls that are hedged.
+/// The counts. All Relaxed: statistics, and only of calls that are hedged.
 #[derive(Debug, Default)]
 struct Counts {
     sent: AtomicU64,
@@ -82,7 +82,7 @@ struct Counts {
     suppressed: AtomicU64,
 }
 
-/// How a call with a hedge ended.
+/// The winner of a call with a hedge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Winner {
     First,
@@ -118,18 +118,18 @@ impl State {
         })
     }
 
-    /// A call begins: whether it is to be kept for a hedge. While nothing would pay for one, it is
-    /// not.
+    /// Begins a call. Returns whether its request should be kept for a hedge, which is false if no
+    /// budget would pay for one.
     pub(super) fn begin(&self, own: Option<&KeyBudget>) -> bool {
         self.is_enabled() && self.purses.pays(own)
     }
 
-    /// A call is polled.
+    /// Enters the poll of a call.
     pub(super) fn enter(&self, own: Option<&KeyBudget>, has_begun: &mut bool) -> Counting {
         self.purses.enter(own, has_begun)
     }
 
-    /// The longest hint that is waited for.
+    /// Returns the longest hint that is waited for.
     pub(super) fn max_retry_after(&self) -> Duration {
         self.max_retry_after
     }
@@ -138,7 +138,7 @@ impl State {
         HedgeConfig::unpack(self.config.load(Ordering::Relaxed))
     }
 
-    /// After how long the next hedge is due.
+    /// Returns the delay until the next hedge is due.
     pub(super) fn delay(&self) -> Option<Duration> {
         let least = self.config().delay;
         match &self.quantile {
@@ -160,7 +160,7 @@ impl State {
         changed
     }
 
-    /// The settings in one word, if it can work.
+    /// Returns the settings in one word, if they are valid.
     pub(super) fn check(&self, config: HedgeConfig) -> Result<u64, ConfigError> {
         let packed = config.pack(self.timeout);
         packed.map_err(|error| error.of("hedge", self.name))
@@ -174,19 +174,19 @@ impl State {
         Ok(changed)
     }
 
-    /// When a call was sent, if that is to be known.
+    /// Returns when a call is sent (now), if its time is measured.
     pub(super) fn sent_at(&self) -> Option<Instant> {
         self.quantile.as_ref().map(|_| clock::moment())
     }
 
-    /// A first attempt took at least so long.
+    /// Records that a first attempt took at least the time since `sent_at`.
     pub(super) fn took(&self, sent_at: Instant) {
         if let Some(quantile) = &self.quantile {
             quantile.record(nanos(clock::moment().saturating_duration_since(sent_at)));
         }
     }
 
-    /// A token for a hedge. The failure that it follows, if any, was counted.
+    /// Takes a token for a hedge. The failure that it follows, if any, was counted.
     pub(super) fn withdraw(&self, own: Option<&KeyBudget>) -> Option<Token> {
         let token = self.purses.withdraw(own, true);
         if token.is_none() {
@@ -195,7 +195,7 @@ impl State {
         token
     }
 
-    /// Whether a hedge is due, or the call was answered before. Returns whether hedges help now.
+    /// Records whether a call's hedge came due before an answer. Returns whether hedges help now.
     pub(super) fn due(&self, is_late: bool) -> bool {
         let Some(lateness) = &self.lateness else {
             return true;

@@ -1,4 +1,4 @@
-//! A response body that is a part of its call's time.
+//! The response body whose end the timeout covers.
 
 use std::{
     fmt,
@@ -23,33 +23,33 @@ use crate::{
     },
 };
 
-/// A timeout that reaches to the end of the response's body.
+/// A scope: the timeout ends with the response's body.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ToBodyEnd;
 
 pin_project! {
-    /// A body that fails when the time of its call is up, and lets go of its connection then.
+    /// A body that fails when its call's time is over, and drops its connection then.
     ///
-    /// The error is a [`Rejected`](crate::Rejected), which `Rejected::find` finds. Frames that come
-    /// in time pass unchanged, trailers too.
+    /// The error is a [`Rejected`](crate::Rejected), which `Rejected::find` finds. Frames that
+    /// arrive in time pass unchanged, trailers too.
     pub struct TimedBody<B> {
-        // `None` once the time was up.
+        // `None` once the time is over.
         #[pin]
         body: Option<B>,
         left: Option<Left>,
-        // In a box: few have any.
+        // Boxed: few bodies have any.
         frames: Option<Box<FrameTimes>>,
         // Made when the reader first has to wait.
         timer: Option<CallTimer>,
     }
 }
 
-/// The times that frames must come in.
+/// The time limits for frames.
 struct FrameTimes {
-    /// The moment by which the first byte must have come, until it has.
+    /// The deadline of the first byte, until it arrives.
     first: Option<Instant>,
     between: Option<Duration>,
-    /// The moment by which the next frame must have come, since the reader waits for it.
+    /// The deadline of the next frame, set when the reader starts to wait for it.
     due: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -92,7 +92,7 @@ impl FrameTimes {
         })
     }
 
-    /// Returns whether the time of the frame that is waited for is over.
+    /// Returns whether the time of the next frame is over.
     fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
         let until = match (self.first, self.due, self.between) {
             (Some(first), ..) => first,
@@ -109,11 +109,12 @@ impl FrameTimes {
         if sleep.deadline() != until {
             sleep.as_mut().reset(until);
         }
-        // A task that has used up its budget gets no answer of the timer.
+        // The timer may stay pending in a task that has used up its tokio budget, so read the clock
+        // too.
         sleep.as_mut().poll(cx).is_ready() || clock::has_passed(until)
     }
 
-    /// Notes a frame that has come.
+    /// Notes a frame that has arrived.
     fn came<D: Buf>(&mut self, frame: &Frame<D>) {
         self.due = None;
         if frame.data_ref().is_none_or(Buf::has_remaining) {
@@ -147,7 +148,7 @@ where
                 frames.is_some_and(|frames| frames.is_over(cx))
                     || is_over(this.timer, left.limit.whole(), cx)
             }
-            // A peer that trickles is late as well. What ends the body is passed on.
+            // A peer that trickles is late as well. The end of the body is passed on.
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(frames) = this.frames {
                     frames.came(frame);
@@ -160,7 +161,7 @@ where
         if !over {
             return polled.map_err(Into::into);
         }
-        // Now, and not when the reader drops it: it holds a connection.
+        // Dropped now, and not when the reader drops it: it holds a connection.
         this.body.set(None);
         *this.timer = None;
         *this.frames = None;

@@ -1,4 +1,4 @@
-//! The response future.
+//! The response future of a timeout.
 
 use std::{
     fmt,
@@ -30,8 +30,8 @@ use crate::{
 };
 
 pin_project! {
-    /// The answer of a [`Timeout`](super::Timeout): the inner one, or a rejection when the time was
-    /// up.
+    /// The response future of a [`Timeout`](super::Timeout). Its output is the inner result, or a
+    /// rejection when the time was over.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, P, Req, M>
     where
@@ -53,7 +53,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             let state = &this.within.state;
-            // Of a call that has ended it is there only if nobody asks how long calls take.
+            // After the end of a call this is `Some` only if durations are not recorded.
             if let Some(waited) = this.rest.waited().filter(|_| state.times_calls()) {
                 state.ended(Ended::Cancelled, waited);
             }
@@ -70,7 +70,7 @@ pub(super) struct Within<P> {
 }
 
 impl<P> Within<P> {
-    /// Begins a call, unless its stack takes none, or its deadline has passed.
+    /// Begins a call, unless its stack is draining, or its deadline has passed.
     #[inline]
     pub(super) fn enter<Req>(
         protocol: P,
@@ -97,20 +97,20 @@ impl<P> Within<P> {
 }
 
 impl<P> Drop for Within<P> {
-    /// Also of a call that panics before there is a future.
+    /// Also runs for a call that panics before there is a future.
     #[inline]
     fn drop(&mut self) {
         self.state.leave(&mut self.entered);
     }
 }
 
-/// What few calls need, in a box, so that the others do not carry it.
+/// The state that few calls need. Boxed in parts, so that the other calls do not carry it.
 enum Rest<S, Req> {
-    /// Sent, and so far it had not to wait.
+    /// Sent, and has not had to wait yet.
     Nothing,
     /// Sent, and waiting.
     Timer(CallTimer),
-    /// Sent, and waiting since then, beside an attempt whose timer wakes the task.
+    /// Sent, and waiting since this time. The timer of an attempt beneath wakes the task.
     Shared(Instant),
     /// To be sent when the inner service is ready.
     Unready(Box<Unready<S, Req>>),
@@ -124,7 +124,8 @@ struct Unready<S, Req> {
 }
 
 impl<S, Req> Rest<S, Req> {
-    /// The timer goes, or no longer matters: it may have been announced earlier in this poll.
+    /// Withdraws the timer's announcement: the timer is dropped, or no longer matters. It may have
+    /// been announced earlier in this poll.
     #[inline]
     fn retract(&self, state: &State) {
         if matches!(self, Self::Timer(_)) && state.timer_share() == TimerShare::Attempt {
@@ -132,7 +133,7 @@ impl<S, Req> Rest<S, Req> {
         }
     }
 
-    /// How long the call has waited since it was sent, if it has.
+    /// Returns how long the call has waited since it was sent, if it has.
     fn waited(&self) -> Option<Duration> {
         match self {
             Self::Timer(timer) => Some(timer.elapsed()),
@@ -142,7 +143,7 @@ impl<S, Req> Rest<S, Req> {
     }
 }
 
-/// What the caller gets, before the scope has passed it on.
+/// The inner answer, before the scope has passed it on.
 type Answer<S, P, Req> = Result<
     <P as Protocol<<S as Service<Req>>::Response, <S as Service<Req>>::Error>>::Response<()>,
     <P as Protocol<<S as Service<Req>>::Response, <S as Service<Req>>::Error>>::Error,
@@ -177,7 +178,7 @@ where
         }
     }
 
-    /// A call that is not sent.
+    /// Makes the future of a call that is rejected unsent.
     pub(super) fn rejected(rejected: Box<Rejected>, within: Within<P>) -> Self {
         Self {
             inner: None,
@@ -194,7 +195,7 @@ where
     S: Service<Req>,
     P: Protocol<S::Response, S::Error> + CarryDeadline<Req>,
 {
-    /// Sends the call once the inner service is ready; an answer if it never gets there.
+    /// Sends the call once the inner service is ready. Returns an answer if that never happens.
     fn poll_unsent(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -214,7 +215,7 @@ where
                     mut request,
                     timer,
                 } = *unready;
-                // Written before the wait.
+                // The deadline was written before the wait.
                 this.within.protocol.refresh_deadline(&mut request);
                 this.inner.set(Some(service.call(request)));
                 if let Some(timer) = timer {
@@ -234,8 +235,8 @@ where
         }
     }
 
-    /// Gives the call up if its time is over. `announced`: when the task is woken anyway, while an
-    /// attempt waits.
+    /// Gives the call up if its time is over. `announced` is when the timer of a waiting attempt
+    /// wakes the task.
     fn poll_timer(
         self: Pin<&mut Self>,
         announced: Option<Instant>,
@@ -258,7 +259,7 @@ where
             None => is_over(&mut timer, *this.limit, cx),
         };
         if is_over {
-            // Now, and not when somebody drops this future.
+            // Dropped now, and not with this future.
             this.inner.set(None);
             let elapsed = timer.as_ref().map(|timer| timer.elapsed());
             this.within
@@ -312,7 +313,7 @@ where
             let classified = asks.then(|| this.within.protocol.classify(result.as_ref()));
             let result = this.within.protocol.settle(result, ());
             if let Some(classified) = classified {
-                // `None`: answered at once.
+                // `None` if answered at once.
                 let waited = mem::replace(this.rest, Rest::Nothing).waited();
                 let outcome = this.within.protocol.judge(classified, result.as_ref());
                 this.within.state.answered(outcome, waited);

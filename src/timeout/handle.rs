@@ -1,30 +1,30 @@
-//! The handle.
+//! The handle of a timeout.
 
 use std::time::Duration;
 
 use crate::{Changed, ConfigError, observe::Totals, sync::Striped, timeout::state::State};
 
-/// Watches and changes a timeout from outside. Cheap to clone; it keeps the timeout's state alive,
-/// not its services.
+/// A handle to watch and change a timeout. Cheap to clone. It keeps the timeout's state alive, not
+/// its services.
 #[derive(Debug)]
 pub struct TimeoutHandle {
     state: Striped<State>,
 }
 
-/// A timeout at one moment.
+/// The numbers of a timeout at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// How long calls may take.
+    /// The longest time of a call.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::config::seconds::of")
     )]
     pub duration: Duration,
-    /// How many calls took longer, or came too late, so far.
+    /// Calls so far that took longer, or that were rejected before they were sent.
     pub expired: u64,
-    /// The same by kind. How other calls end a timeout does not ask.
+    /// The same by kind. A timeout does not count how other calls end.
     pub totals: Totals,
 }
 
@@ -33,7 +33,7 @@ impl TimeoutHandle {
         Self { state }
     }
 
-    /// The timeout as it is now. Costs some twenty loads a core.
+    /// Returns the timeout's numbers now. Costs some twenty loads per core.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let totals = self.state.totals();
@@ -44,10 +44,10 @@ impl TimeoutHandle {
         }
     }
 
-    /// Changes how long calls may take, for those that start from now on.
+    /// Changes the longest time of calls that start from now on.
     ///
     /// # Errors
-    /// A duration of zero.
+    /// `duration` is zero.
     pub fn update(&self, duration: Duration) -> Result<Changed, ConfigError> {
         self.state.update(duration)
     }

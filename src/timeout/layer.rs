@@ -21,7 +21,7 @@ use crate::{
     timeout::{ToBodyEnd, state::TimerShare},
 };
 
-/// Limits how long a call may take.
+/// A layer that limits how long a call may take.
 #[derive(Debug)]
 pub struct TimeoutLayer<P = Plain, M = ToResponse> {
     state: Striped<State>,
@@ -42,8 +42,8 @@ pub struct TimeoutBuilder<P = Plain, M = ToResponse> {
 }
 
 impl TimeoutLayer {
-    /// A little above what the slowest call that is worth waiting for takes: its 99.9th percentile,
-    /// say.
+    /// Starts with a limit. Set it a little above the time of the slowest call worth waiting for:
+    /// above the 99.9th percentile, say.
     pub fn builder(duration: Duration) -> TimeoutBuilder {
         TimeoutBuilder {
             duration,
@@ -91,31 +91,33 @@ impl<P, M> TimeoutLayer<P, M> {
 }
 
 impl<P, M> TimeoutBuilder<P, M> {
-    /// `false` lets calls take as long as they like, with the same type. Default `true`.
+    /// Sets whether calls are limited. If `false`, they may take any time, with the same type.
+    /// Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.enabled = enabled;
         self
     }
 
-    /// Limits the call as a whole, around retries and all that waits. The wait for the inner
-    /// service's readiness then counts as a part of the call, and `poll_ready` is ready meanwhile.
-    /// On HTTP the request gets a [`Deadline`](crate::Deadline), which the layers beneath honor.
-    /// Default `false`: one attempt.
+    /// Sets whether the limit covers the whole call, with its retries and all waits. The wait for
+    /// the inner service's readiness is then part of the call, and `poll_ready` returns ready
+    /// meanwhile. An HTTP request gets a [`Deadline`](crate::Deadline), which the layers beneath
+    /// honor. Default `false`: one attempt.
     pub fn total(mut self, total: bool) -> Self {
         self.reach.attempts = total;
         self.reach.readiness = total;
         self
     }
 
-    /// Leaves `poll_ready` to the inner service all the same: for a stack whose circuit breaker has
-    /// backpressure, which a balancer must see.
+    /// Leaves `poll_ready` to the inner service despite `total`. For a stack whose circuit breaker
+    /// has backpressure, which a balancer must see.
     #[cfg(feature = "http")]
     pub(crate) fn passes_backpressure(mut self, passes: bool) -> Self {
         self.reach.readiness &= !passes;
         self
     }
 
-    /// Shares one timer between a stack's two timeouts: this is the total one, or an attempt's.
+    /// Shares one timer between a stack's two timeouts. This one is the total timeout or the
+    /// attempt's.
     #[cfg(feature = "http")]
     pub(crate) fn in_stack(mut self) -> Self {
         self.reach.timer = match self.reach.attempts {
@@ -132,7 +134,7 @@ impl<P, M> TimeoutBuilder<P, M> {
         self
     }
 
-    /// How an expiry travels. Default [`Plain`]: as an error.
+    /// Sets how an expiry is returned. Default [`Plain`]: as an error.
     pub fn protocol<Q>(self, protocol: Q) -> TimeoutBuilder<Q, M> {
         TimeoutBuilder {
             duration: self.duration,
@@ -144,12 +146,14 @@ impl<P, M> TimeoutBuilder<P, M> {
         }
     }
 
-    /// Counts the response's body as a part of the call: a peer that stalls, or trickles, after the
-    /// head does not hang the reader. When the time is up the body is dropped, and its reader gets
-    /// the [`Rejected`](crate::Rejected) as an error, whatever the protocol: by then the head is
-    /// gone. The body's error is a [`BoxError`](tower::BoxError). The time runs from the call, so
-    /// every call reads the clock. A reader that is slow is cut off as well; frames read in time,
-    /// and trailers, are unchanged. Default: the timeout ends with the head.
+    /// Includes the response's body in the call: a peer that stalls, or trickles, after the head
+    /// does not hang the reader. When the time is over the body is dropped. Its reader gets the
+    /// [`Rejected`](crate::Rejected) as an error whatever the protocol, because the head has
+    /// already been returned. The body's error is a [`BoxError`](tower::BoxError).
+    ///
+    /// The time runs from the call, so every call reads the clock. A slow reader is cut off as
+    /// well. Frames read in time, and trailers, are unchanged. Default: the timeout ends with the
+    /// head.
     #[cfg(feature = "http")]
     pub fn until_body_end(self) -> TimeoutBuilder<P, ToBodyEnd> {
         TimeoutBuilder {
@@ -162,23 +166,24 @@ impl<P, M> TimeoutBuilder<P, M> {
         }
     }
 
-    /// Ends a call whose first byte does not come in so long: from the call to the first frame of
-    /// the body that has any, whatever the head does. A stream whose head is there at once, and
-    /// whose first words take time, is such a call. Default: none but that of all of it.
+    /// Ends a call whose first byte does not arrive within `duration`. It runs from the call to the
+    /// first body frame that holds any data, whenever the head arrives. An example is a stream
+    /// whose head arrives at once, and whose first words take time. Default: no limit but that of
+    /// the whole call.
     ///
-    /// The timeout reaches [to the end of the body](Self::until_body_end) then, and the builder's
-    /// duration is that of all of it. A reader that has not polled is not cut off.
+    /// The timeout then covers the [body to its end](Self::until_body_end), and the builder's
+    /// duration limits the whole call. A reader that has not polled is not cut off.
     #[cfg(feature = "http")]
     pub fn first_byte(mut self, duration: Duration) -> TimeoutBuilder<P, ToBodyEnd> {
         self.reach.first_byte = Some(duration);
         self.until_body_end()
     }
 
-    /// Ends a call whose next frame does not come in so long after the one before, or after the
-    /// head. The time runs while the reader waits, so a slow reader is not cut off by it. With
-    /// [`first_byte`](Self::first_byte) it begins with the first byte. Default: none.
+    /// Ends a call whose next frame does not arrive within `duration` after the one before, or
+    /// after the head. The time runs while the reader waits, so it does not cut off a slow reader.
+    /// With [`first_byte`](Self::first_byte) it begins with the first byte. Default: none.
     ///
-    /// The timeout reaches [to the end of the body](Self::until_body_end) then.
+    /// The timeout then covers the [body to its end](Self::until_body_end).
     #[cfg(feature = "http")]
     pub fn between_frames(mut self, duration: Duration) -> TimeoutBuilder<P, ToBodyEnd> {
         self.reach.between_frames = Some(duration);
@@ -190,8 +195,10 @@ impl<P, M> TimeoutBuilder<P, M> {
         self.duration
     }
 
+    /// Builds the layer. A `Duration::MAX` never ends a call.
+    ///
     /// # Errors
-    /// A duration of zero, of any of the times. `Duration::MAX` never ends a call.
+    /// One of the durations is zero.
     pub fn build(self) -> Result<TimeoutLayer<P, M>, ConfigError>
     where
         M: TimeoutReach,
@@ -199,7 +206,8 @@ impl<P, M> TimeoutBuilder<P, M> {
         self.made(|state| state)
     }
 
-    /// One that counts the calls of a stack, and rejects new ones while that is drained.
+    /// Builds the layer of a stack: it counts the stack's calls, and rejects new ones while
+    /// draining.
     #[cfg(feature = "http")]
     pub(crate) fn build_drained(self, drain: Drain) -> Result<TimeoutLayer<P, M>, ConfigError>
     where

@@ -1,4 +1,4 @@
-//! The time of one call.
+//! The time limit of one call.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Limit {
     Unlimited,
-    /// From the first time that the call has to wait: a call answered at once reads no clock.
+    /// From when the call first has to wait: a call answered at once reads no clock.
     For(Duration),
     Until(Instant),
-    /// The caller's own deadline comes before the limit is over.
+    /// The caller's deadline, which is before the end of the limit.
     ByCaller(ByCaller),
-    /// The first byte of the body must come before that.
+    /// The deadline of the body's first byte, which is before the end of the limit.
     FirstByte(FirstByte),
 }
 
-/// A call whose first byte must come sooner than all of it.
+/// The limits of a call whose first byte has an earlier deadline than the whole call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FirstByte {
     pub(super) first: Instant,
-    /// The end of all of it: by the limit, or by its caller's deadline.
+    /// The end of the whole call: by the limit, or by its caller's deadline.
     pub(super) until: Instant,
-    /// If true, the latter.
+    /// If true, `until` is the caller's deadline.
     pub(super) by_caller: bool,
 }
 
-/// A call that its caller waits for less long than the limit allows.
+/// The limits of a call whose caller waits less long than the limit allows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ByCaller {
     pub(super) since: Instant,
@@ -37,7 +37,7 @@ pub(super) struct ByCaller {
 }
 
 impl Limit {
-    /// The same without a word on the first byte, for the rest of a body.
+    /// Returns the limit of the rest of a body, without the first byte's.
     #[cfg(feature = "http")]
     pub(super) fn whole(self) -> Self {
         match self {
@@ -46,7 +46,7 @@ impl Limit {
         }
     }
 
-    /// The moment at which all of a call's time is over, whenever its first byte must come.
+    /// Returns when the whole call is over, whatever the deadline of its first byte.
     #[cfg(feature = "http")]
     pub(super) fn end(self) -> Option<Instant> {
         match self {
@@ -55,7 +55,7 @@ impl Limit {
         }
     }
 
-    /// The moment at which the time is over, if that is known from the start.
+    /// Returns when the time is over, if that is known from the start.
     pub(super) fn moment(self) -> Option<Instant> {
         match self {
             Self::Unlimited | Self::For(_) => None,

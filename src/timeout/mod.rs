@@ -1,8 +1,8 @@
-//! Timeout: an answer within so long, or none.
+//! Timeout: an answer within a time limit, or a rejection.
 //!
 //! Use one around each attempt, beneath the retry and the circuit breaker, so that a hung upstream
-//! becomes a failure that they see. Use another around everything, as the total that the caller
-//! waits.
+//! becomes a failure that they see. Use another around everything, as the total time that the
+//! caller waits.
 //!
 //! ```
 //! use std::time::Duration;
@@ -22,20 +22,20 @@
 //! ```
 //!
 //! The inner future is polled first, and the time runs from when it first has to wait. A call that
-//! is answered at once makes no timer and reads no clock. When the time is up the inner future is
+//! is answered at once makes no timer and reads no clock. When the time is over the inner future is
 //! dropped at once. It needs a tokio runtime with its timer enabled.
 //!
-//! **Deadlines.** A request that carries a [`Deadline`](crate::Deadline) is given up at its
-//! deadline if that is earlier, and rejected unsent if it comes after it. A timeout in
+//! **Deadlines.** A request that carries a [`Deadline`](crate::Deadline) is given up at that
+//! deadline if it is earlier. It is rejected unsent if the deadline has passed. A timeout with
 //! [`total`](TimeoutBuilder::total) gives HTTP requests their deadline. The
 //! [`Timeouts`](crate::Timeouts) of a request replace the duration for that request.
 //!
-//! **Bodies.** Over HTTP the time ends with the head of the response, unless the timeout reaches
-//! [to the end of the body](TimeoutBuilder::until_body_end).
+//! **Bodies.** Over HTTP the time ends with the head of the response, unless the timeout covers the
+//! [body to its end](TimeoutBuilder::until_body_end).
 //!
-//! **Cost** of a call that is answered at once: a reference count; with a deadline, two readings of
-//! the clock. **Drop.** The inner future goes with the call. **Clone.** All clones share the
-//! duration and the count; a clone has not been asked for readiness.
+//! **Cost** of a call that is answered at once: a reference count, and two clock reads if it has a
+//! deadline. **Drop.** The inner future is dropped with the call. **Clone.** All clones share the
+//! duration and the count. A clone has not been polled for readiness.
 
 #[cfg(feature = "http")]
 mod body;

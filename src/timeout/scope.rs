@@ -1,4 +1,4 @@
-//! How far a timeout reaches: to the head of a response, or to the end of its body.
+//! The scope of a timeout: to the head of a response, or to the end of its body.
 
 use std::{
     future::poll_fn,
@@ -14,26 +14,26 @@ use crate::{
     timeout::{limit::Limit, state::State},
 };
 
-/// A timeout that ends with the response: over HTTP, with its head.
+/// A scope: the timeout ends with the response; over HTTP, with its head.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ToResponse;
 
-/// How far a timeout reaches, whatever the response.
+/// The scope of a timeout, whatever the response.
 pub trait TimeoutReach {
-    /// Whether the time runs on after the response.
+    /// If true, the time continues after the response's head.
     const COVERS_BODY: bool;
 }
 
-/// What a timeout does to the response that came in time.
+/// The effect of a timeout on a response that arrived in time.
 pub trait TimeoutScope<Res>: TimeoutReach {
-    /// What the caller gets.
+    /// The caller's response.
     type Response;
 
-    /// Passes it on, with what is left of its time; `None` if its time is not limited.
+    /// Passes the response on, with the rest of its time. `None` if its time is not limited.
     fn pass_on(response: Res, left: Option<Left>) -> Self::Response;
 }
 
-/// What is left of a call's time.
+/// The rest of a call's time.
 #[derive(Debug)]
 #[cfg_attr(
     not(feature = "http"),
@@ -58,17 +58,17 @@ impl<Res> TimeoutScope<Res> for ToResponse {
     }
 }
 
-/// Whether the time of a call that has to wait is over; makes its timer when it first has to.
+/// Returns whether the time of a waiting call is over. Makes its timer when it first has to wait.
 pub(super) fn is_over(timer: &mut Option<CallTimer>, limit: Limit, cx: &mut Context<'_>) -> bool {
     let Some(timer) = timer else {
         return starts_over(timer, (limit, clock::moment()), cx);
     };
-    // A call that has used up its task's budget is woken again by itself, but the timer, polled
-    // within the same poll, does not even look at the clock. So look at it.
+    // A call that has used up its task's tokio budget is woken again at once. But the timer, polled
+    // within that poll, stays pending without reading the clock. So read the clock here.
     timer.poll(cx).is_ready() || clock::has_passed(timer.until())
 }
 
-/// Makes the timer of a call that waits since a moment.
+/// Makes the timer of a call that has waited since `since`. Returns whether its time is over.
 pub(super) fn starts_over(
     timer: &mut Option<CallTimer>,
     (limit, since): (Limit, Instant),
@@ -86,7 +86,7 @@ pub(super) fn starts_over(
     })
 }
 
-/// Waits for a call no longer than until its deadline.
+/// Polls a call until its deadline. Returns `None` if that passes first.
 pub(crate) async fn until<F: Future>(
     deadline: Instant,
     mut call: Pin<&mut F>,

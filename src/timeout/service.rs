@@ -1,4 +1,4 @@
-//! The service.
+//! The service of a timeout.
 
 use std::{
     marker::PhantomData,
@@ -25,7 +25,7 @@ pub struct Timeout<S, P = Plain, M = ToResponse> {
     scope: PhantomData<fn() -> M>,
 }
 
-/// What the inner service said when it was last asked.
+/// The inner service's last answer to `poll_ready`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Readiness {
     Unasked,
@@ -44,8 +44,8 @@ impl<S, P, M> Timeout<S, P, M> {
         }
     }
 
-    /// The inner service as it was asked, leaving a fresh one: what the old one has reserved is
-    /// freed when it is dropped, or used when it is called.
+    /// Takes the inner service that was polled, and leaves a fresh clone. Whatever the old one has
+    /// reserved is freed when it is dropped, or used when it is called.
     fn take_inner(&mut self) -> S
     where
         S: Clone,
@@ -68,7 +68,7 @@ where
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
         match self.inner.poll_ready(cx) {
-            // In total, the call waits for readiness, and within its time.
+            // In total, the call waits for readiness, within its time.
             Poll::Pending if self.state.covers_readiness() => {
                 self.readiness = Readiness::Pending;
                 Poll::Ready(Ok(()))
@@ -101,7 +101,7 @@ where
 }
 
 impl<S: Clone, P: Clone, M> Clone for Timeout<S, P, M> {
-    /// The clone has not been asked for readiness yet.
+    /// Clones the service. The clone has not been polled for readiness.
     fn clone(&self) -> Self {
         Self::new(
             self.inner.clone(),

@@ -1,4 +1,4 @@
-//! What the layer, its services, its calls and its handles share.
+//! The state that the layer, its services, its calls and its handles share.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -20,68 +20,69 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// In nanoseconds. Relaxed: a call that races a change honors one of the two.
+    /// The longest time, in nanoseconds. Relaxed: a call that races a change honors one of the two.
     limit: AtomicU64,
     enabled: bool,
     covers: Covers,
-    /// How long good answers take, in nanoseconds; 0 while that is not known. Learned once callers
-    /// have come whose own deadlines are shorter than the limit. Relaxed: a statistic, and of two
-    /// answers at once one may be missed.
+    /// How long good answers take, in nanoseconds; 0 while unknown. Learned once callers with
+    /// deadlines shorter than the limit have arrived. Relaxed: a statistic, and of two simultaneous
+    /// answers one may be lost.
     good: AtomicU64,
-    /// Whether such a caller has come. Relaxed: the calls that race with the first learn nothing.
+    /// If true, such a caller has arrived. Relaxed: calls that race with the first one learn
+    /// nothing.
     learns: AtomicBool,
     tally: Tally,
-    /// What a stack counts its calls by, if this is its total timeout.
+    /// The count of a stack's calls, if this is its total timeout.
     #[cfg(feature = "http")]
     drain: Option<Drain>,
 }
 
-/// The stripe on which a call is counted as one of its stack's, if it is.
+/// The stripe on which a call is counted in its stack, if it is.
 pub(super) type Entered = Option<usize>;
 
 /// The parts of a call that its time covers.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Covers {
-    /// All attempts and what they wait for: the timeout is a total one.
+    /// All attempts and their waits: a total timeout.
     pub(super) attempts: bool,
     /// The wait for the inner service's readiness.
     pub(super) readiness: bool,
     /// The response's body.
     pub(super) body: bool,
-    /// The time to the first byte of the body, if that has one of its own.
+    /// The limit for the body's first byte, if it has its own.
     pub(super) first_byte: Option<Duration>,
-    /// The time between two frames, likewise.
+    /// The limit between two frames, if there is one.
     pub(super) between_frames: Option<Duration>,
-    /// Not a part of a call: with whom its timer is shared.
+    /// Not a part of a call: which timeout shares its timer.
     pub(super) timer: TimerShare,
 }
 
-/// A stack's two timeouts share one timer: while an attempt waits, its timer wakes the task, and
-/// the total one, which is never earlier, makes none.
+/// A shared timer for a stack's two timeouts. While an attempt waits, its timer wakes the task. The
+/// total timeout, which is never earlier, makes no timer.
 ///
-/// Only within a stack: between the two there are layers of this crate alone, which poll an attempt
-/// on the task of its call.
+/// Only within a stack: there only layers of this crate are between the two, and they poll an
+/// attempt on the task of its call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(
     not(feature = "http"),
     expect(dead_code, reason = "stacks are there with HTTP")
 )]
 pub(super) enum TimerShare {
-    /// With nobody.
+    /// Shares no timer.
     #[default]
     Alone,
-    /// Announces its own.
+    /// Announces its own timer.
     Attempt,
-    /// Relies on those announced.
+    /// Relies on announced timers.
     Total,
 }
 
-/// How a call ended that was sent.
+/// The end of a call that was sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Ended {
     With(Outcome),
     TimedOut,
-    /// Its caller has dropped it.
+    /// Dropped by its caller.
     Cancelled,
 }
 
@@ -115,7 +116,8 @@ impl State {
         self
     }
 
-    /// Counts a call that begins, if its stack takes new ones. It [leaves](Self::leave) at its end.
+    /// Counts a call that begins, unless its stack is draining. It [leaves](Self::leave) at its
+    /// end.
     #[inline]
     pub(super) fn enter(&self) -> Result<Entered, Box<Rejected>> {
         #[cfg(feature = "http")]
@@ -125,7 +127,7 @@ impl State {
         Ok(None)
     }
 
-    /// A call has ended. Once it has, this does nothing.
+    /// Ends the call's count. A second call does nothing.
     #[inline]
     pub(super) fn leave(&self, entered: &mut Entered) {
         #[cfg(feature = "http")]
@@ -158,14 +160,14 @@ impl State {
         self.tally.totals()
     }
 
-    /// Returns whether the wait for the inner service's readiness is a part of the call.
+    /// Returns whether the wait for the inner service's readiness is part of the call.
     #[inline]
     pub(super) fn covers_readiness(&self) -> bool {
         self.covers.readiness && self.enabled
     }
 
-    /// How long a call may take that begins now. Its deadline is written into the request where the
-    /// protocol wants that. `None` if the deadline that the request came with has passed.
+    /// Returns the limit of a call that begins now. Writes the deadline into the request if the
+    /// protocol wants that. `None` if the request's own deadline has passed.
     #[inline]
     pub(super) fn limit<P, Req>(&self, protocol: &P, request: &mut Req) -> Option<Limit>
     where
@@ -209,7 +211,7 @@ impl State {
         Some(limit)
     }
 
-    /// The limit of a call whose first byte must come sooner than all of it.
+    /// Returns the limit with the deadline of the first byte, if that is earlier.
     fn first_byte(&self, now: Instant, until: Instant, limit: Limit) -> Limit {
         let first = self.covers.first_byte.map(|first| clock::later(now, first));
         match first.filter(|first| *first < until) {
@@ -227,13 +229,13 @@ impl State {
         self.covers
     }
 
-    /// Returns whether it is to be told how long good answers take.
+    /// Returns whether the durations of good answers are learned.
     #[inline]
     pub(super) fn learns(&self) -> bool {
         self.learns.load(Ordering::Relaxed)
     }
 
-    /// A call that was sent was answered, after a wait or at once.
+    /// Records the answer to a call that was sent. `waited` is `None` if it was answered at once.
     pub(super) fn answered(&self, outcome: Outcome, waited: Option<Duration>) {
         if self.times_calls() {
             self.ended(Ended::With(outcome), waited.unwrap_or_default());
@@ -243,8 +245,8 @@ impl State {
         }
     }
 
-    /// A good answer took so long. What is kept rises fast and falls slowly, so that it is what the
-    /// slower ones take.
+    /// Learns the duration of a good answer. The estimate rises fast and falls slowly, so that it
+    /// is close to the slower answers.
     fn learn(&self, took: Duration) {
         let (took, good) = (clock::nanos(took).max(1), self.good.load(Ordering::Relaxed));
         let good = match good {
@@ -259,7 +261,7 @@ impl State {
     pub(super) fn time_out(&self, limit: Limit) -> Box<Rejected> {
         let (since, own) = match limit {
             Limit::ByCaller(ByCaller { since, own, .. }) => (since, own),
-            // That the first byte is late is no word of the caller's.
+            // A late first byte is not the caller's deadline.
             Limit::FirstByte(FirstByte {
                 first,
                 until,
@@ -279,8 +281,9 @@ impl State {
         self.reject_as(RejectedKind::TimedOut, Some(cut_short))
     }
 
-    /// How long a call must have run to be called slow before its limit is over. It is twice what
-    /// good answers take, or a quarter of the limit while that is not known.
+    /// Returns how long a call must have run to count as slow before its limit is over. Twice the
+    /// time of good answers, but at most the limit, or a quarter of the limit while that time is
+    /// unknown.
     fn patience(&self, limit: Duration) -> Duration {
         match self.good.load(Ordering::Relaxed) {
             0 => limit / 4,
@@ -293,13 +296,13 @@ impl State {
         self.covers.timer
     }
 
-    /// Returns whether it is to be told how long calls take.
+    /// Returns whether the durations of calls are recorded.
     #[inline]
     pub(super) fn times_calls(&self) -> bool {
         self.tally.has_durations()
     }
 
-    /// A call that was sent has ended after so long.
+    /// Records the end of a call that was sent, and its duration.
     pub(super) fn ended(&self, how: Ended, elapsed: Duration) {
         let label = match how {
             Ended::With(Outcome::Success) => 0,
@@ -312,7 +315,7 @@ impl State {
         self.tally.took(label, clock::nanos(elapsed));
     }
 
-    /// Counts a call that is given up, and says so.
+    /// Counts a call that is given up, and returns its rejection.
     pub(super) fn reject(&self, kind: RejectedKind) -> Box<Rejected> {
         self.reject_as(kind, None)
     }
@@ -337,7 +340,7 @@ impl Observed for State {
     }
 
     fn observe(&self) -> Instance {
-        // A stack's two timeouts have one name.
+        // The name is the same for both timeouts of a stack.
         let param = if self.covers.attempts {
             "total_duration"
         } else {
@@ -351,7 +354,7 @@ impl Observed for State {
     }
 }
 
-/// Longer than 584 years is 584 years.
+/// Returns the duration in nanoseconds. Longer than 584 years is 584 years.
 fn checked(duration: Duration, name: Option<&'static str>) -> Result<u64, ConfigError> {
     let max = Duration::from_nanos(u64::MAX);
     nanos_within(
