@@ -1,4 +1,4 @@
-//! The parts of a gate that close to all calls, seen together.
+//! Functions over all the parts of a gate that can reject every call.
 
 use std::{
     convert::Infallible,
@@ -13,8 +13,8 @@ use crate::{
     gate::{Access, ClosedWatch, Closes, Gate},
 };
 
-/// What a gate lets through. The first part that is not open decides, as it does if each has a
-/// layer of its own.
+/// Returns what a gate lets through. The first part that is not open decides, just as if each part
+/// had a layer of its own.
 #[inline(always)]
 pub(super) fn access<G: Gate>(gate: &G, now: &Now) -> Access {
     let closed = gate.closing(&mut |part| match part.access(now) {
@@ -27,7 +27,7 @@ pub(super) fn access<G: Gate>(gate: &G, now: &Now) -> Access {
     }
 }
 
-/// A wait for the next change of any part; `None` if none closes.
+/// Returns a wait for the next change of any part. `None` if no part can reject every call.
 pub(super) fn changed<G: Gate>(gate: &G) -> Option<ClosedWatch> {
     let mut watches = Vec::new();
     each(gate, |part| watches.push(part.changed()));
@@ -44,7 +44,7 @@ pub(super) fn changed<G: Gate>(gate: &G) -> Option<ClosedWatch> {
     })))
 }
 
-/// How long until time alone ends backpressure.
+/// Returns how long until time alone ends backpressure.
 pub(super) fn until_change<G: Gate>(gate: &G, now: &Now) -> Option<Duration> {
     let mut first: Option<Duration> = None;
     each(gate, |part| {
@@ -54,12 +54,12 @@ pub(super) fn until_change<G: Gate>(gate: &G, now: &Now) -> Option<Duration> {
     first
 }
 
-/// Ends what time has ended.
+/// Makes the changes that are overdue.
 pub(super) fn expire<G: Gate>(gate: &G, now: &Now) {
     each(gate, |part| part.expire(now));
 }
 
-/// Polls a wait for a change, if there is one; never ready without.
+/// Polls a wait for a change. Pending if there is none.
 pub(super) fn poll_changed(watch: &mut Option<ClosedWatch>, cx: &mut Context<'_>) -> Poll<()> {
     watch
         .as_mut()

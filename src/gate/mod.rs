@@ -1,10 +1,10 @@
-//! Several patterns in one layer: what admits calls, plugged into Tower once.
+//! Several patterns in one layer: gates, which admit calls, plugged into Tower once.
 //!
-//! A *gate* decides on a call before it is sent, and learns how the call ended: a rate limit, a
-//! circuit breaker, a bulkhead, each also [by key](Keyed). This module is the Tower side of all of
-//! them: [one layer](GateLayer), [one service](Gated), [one future](ResponseFuture), [one
-//! permit](Permit). A layer may hold several gates, which then share one reference count, one
-//! future, and the readings of the clock:
+//! A *gate* decides on a call before it is sent, and learns how the call ended. Rate limits,
+//! circuit breakers and bulkheads are gates, and each may also be [by key](Keyed). This module is
+//! the Tower side of all of them: [one layer](GateLayer), [one service](Gated), [one
+//! future](ResponseFuture), [one permit](Permit). A layer may hold several gates. They then share
+//! one reference count, one future, and the readings of the clock:
 //!
 //! ```
 //! use tower::{Layer, ServiceExt, service_fn};
@@ -27,16 +27,15 @@
 //! # Ok(()) }
 //! ```
 //!
-//! They are asked in the order given, and what the first ones granted is given back when a later
-//! one rejects.
+//! The gates are asked in the order given. If a later gate rejects, what the earlier ones granted
+//! is given back.
 //!
-//! **Readiness.** The instance of the inner service that was asked is the instance that is called.
-//! A call that is rejected, or has to wait, replaces it by a fresh clone, so that what it had
-//! reserved in its `poll_ready` is free for others. Nothing is held between `poll_ready` and
-//! `call`.
-//!
-//! **Drop and panic.** A response future that is dropped gives back what its call holds, at any
-//! point. A panic of the inner service is recorded as a failure.
+//! **Readiness.** The instance of the inner service whose `poll_ready` was ready is the instance
+//! that is called. A call that is rejected or has to wait replaces that instance by a fresh clone,
+//! so that whatever `poll_ready` reserved is free for others. Nothing is held between `poll_ready`
+//! and `call`.
+//! **Drop and panic.** A response future that is dropped, at any point, gives back what its call
+//! holds. A panic of the inner service is recorded as a failure.
 
 mod closing;
 mod combine;

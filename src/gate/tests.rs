@@ -62,7 +62,7 @@ fn what_a_call_holds_is_small() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_later_gate_rejects_costs_the_earlier_ones_nothing() {
+async fn a_later_rejection_costs_earlier_gates_nothing() {
     let breaker = CircuitBreakerLayer::builder()
         .jitter(false)
         .probes(1)
@@ -155,7 +155,7 @@ fn a_closure_that_panics_leaves_earlier_gates_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_circuit_that_opens_during_a_wait_elsewhere_rejects() {
+async fn a_circuit_opened_during_a_wait_elsewhere_rejects() {
     let breaker = CircuitBreakerLayer::builder().gate().unwrap();
     let circuit = breaker.handle();
     let limit = one_a_second();
@@ -170,7 +170,7 @@ async fn a_circuit_that_opens_during_a_wait_elsewhere_rejects() {
     circuit.force_open();
     let error = waits.await.unwrap().unwrap_err();
     assert_eq!(kind(&error), RejectedKind::CircuitOpen);
-    // The unit that its turn had brought is free for another.
+    // The unit that it waited for is free for another call.
     assert_eq!(units.snapshot().available, 1);
 }
 
@@ -203,7 +203,7 @@ async fn an_inner_service_that_fails_before_the_call_counts() {
     let mut service = breaker.layer(Broken);
     service.ready().await.unwrap();
     circuit.close();
-    // Admitted, though the inner service was not asked: it is asked now, and fails.
+    // Admitted, though the inner service was not polled: it is polled now, and fails.
     let error = service.call(1).await.unwrap_err();
     assert_eq!(error.to_string(), "broken");
     assert_eq!(circuit.state(), BreakerState::Open);

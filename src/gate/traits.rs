@@ -1,4 +1,4 @@
-//! What a pattern provides to be plugged into Tower.
+//! The traits that a pattern implements to be plugged into Tower.
 
 use std::{any::Any, fmt, mem, ops::ControlFlow, pin::Pin, task::Context, time::Duration};
 
@@ -10,31 +10,33 @@ use crate::{
     protocol::{Hint, Quota},
 };
 
-/// What admits calls, apart from the types of requests and responses.
+/// A part of a layer that admits calls, whatever the types of requests and responses.
 ///
-/// A call is *admitted* with a pass, which is [given back](Self::give_back) if the call is not sent
-/// after all, and else lasts until the call [ends](Self::end). The default of a pass owes nothing.
+/// A call is *admitted* with a pass. The pass is [given back](Self::give_back) if the call is not
+/// sent after all. Otherwise it lasts until the call [ends](Self::end). The default pass owes
+/// nothing.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no gate",
     label = "a gate is made by `.gate()?` of a builder",
     note = "up to four gates stand in a tuple, from the outside in"
 )]
 pub trait Gate {
-    /// What an admission owes until its call has ended.
+    /// The debt of an admission until its call has ended.
     type Pass: Default + Send;
-    /// A place in a queue; [`Infallible`](std::convert::Infallible) where no call waits.
+    /// A place in a queue. [`Infallible`](std::convert::Infallible) where no call waits.
     type Ticket;
-    /// What closures have said of a request: its key, its cost. Kept until the call is sent or
-    /// rejected, so that each is asked once: a second answer may be another, and may be dear.
+    /// The answers of closures about a request, such as its key or its cost. Kept until the call is
+    /// sent or rejected, so that each closure is called once: a second answer may differ, and may
+    /// be expensive.
     type Asked: Default;
 
-    /// The call is not sent.
+    /// Takes back the pass of a call that is not sent.
     fn give_back(&self, pass: Self::Pass, why: Unsent, now: &Now);
 
-    /// The call has ended.
+    /// Ends a sent call.
     fn end(&self, pass: Self::Pass, how: Completion, now: &Now);
 
-    /// A place in the queue is given up.
+    /// Gives up a place in the queue.
     fn leave(&self, ticket: Self::Ticket, now: &Now);
 
     /// Returns whether a sent call must report its end. If not, it holds no reference.
@@ -43,16 +45,16 @@ pub trait Gate {
         true
     }
 
-    /// Checks after a wait elsewhere, before the call is sent, that the admission still stands.
+    /// Checks that the admission still holds after a wait elsewhere, before the call is sent.
     ///
     /// # Errors
-    /// The call is rejected after all. The pass owes nothing then.
+    /// Rejects the call after all. The pass owes nothing then.
     fn renew(&self, pass: &mut Self::Pass, now: &Now) -> Result<(), Box<Rejected>> {
         let _ = (pass, now);
         Ok(())
     }
 
-    /// Notes what happens between admission and end. By default an upgrade is the end.
+    /// Records an event between admission and end. By default an upgrade is the end.
     #[inline(always)]
     fn event(&self, pass: &mut Self::Pass, event: CallEvent, now: &Now) {
         if let CallEvent::Upgraded(outcome) = event {
@@ -60,14 +62,14 @@ pub trait Gate {
         }
     }
 
-    /// Notes what the upstream tells of its own limits. By default nothing follows.
+    /// Receives what the upstream says about its own limits. By default it is ignored.
     #[inline]
     fn told(&self, pass: &Self::Pass, hint: &Hint, now: &Now) {
         let _ = (pass, hint, now);
     }
 
-    /// Visits the parts that close to all calls, from the outside in, until the visitor breaks off.
-    /// By default there are none.
+    /// Visits the parts that can reject every call, from the outside in, until the visitor breaks
+    /// off. By default there are none.
     #[inline(always)]
     fn closing<B>(&self, visit: &mut impl FnMut(&dyn Closes) -> ControlFlow<B>) -> ControlFlow<B> {
         let _ = visit;
@@ -75,16 +77,16 @@ pub trait Gate {
     }
 }
 
-/// The decision about a request.
+/// A gate that decides on requests of one type.
 pub trait Admit<Req>: Gate {
-    /// Admits the call, rejects it, or gives it a place in a queue.
+    /// Admits the call, rejects it, or queues it.
     fn admit(
         &self,
         inquiry: Inquiry<'_, Req, Self::Asked>,
         now: &Now,
     ) -> Admission<Self::Pass, Self::Ticket>;
 
-    /// Returns whether the turn of a queued call has come.
+    /// Polls a queued call: granted, still queued, or rejected.
     fn poll_ticket(
         &self,
         ticket: &mut Self::Ticket,
@@ -93,7 +95,7 @@ pub trait Admit<Req>: Gate {
         now: &Now,
     ) -> TicketPoll<Self::Pass>;
 
-    /// Visits the limits that a call is counted under. By default there are none.
+    /// Visits the limits that count the call. By default there are none.
     #[inline(always)]
     fn limits(
         &self,
@@ -104,148 +106,149 @@ pub trait Admit<Req>: Gate {
     }
 }
 
-/// What a gate learns of a response before its protocol does.
+/// A gate that reads a response before its protocol does.
 pub trait Read<Res>: Gate {
-    /// Sees a response. By default nothing follows.
+    /// Reads a response. By default it is ignored.
     #[inline]
     fn read(&self, pass: &mut Self::Pass, response: &Res, now: &Now) {
         let _ = (pass, response, now);
     }
 }
 
-/// A part of a gate that may close to all calls.
+/// A part of a gate that can reject every call, whatever its request.
 pub trait Closes {
-    /// What `poll_ready` finds here, before there is a request.
+    /// Returns what `poll_ready` meets here, before there is a request.
     fn access(&self, now: &Now) -> Access;
 
-    /// Ends with the next change of what [`access`](Self::access) says, counted from this call on.
+    /// Returns a future that completes at the next change of [`access`](Self::access) after this
+    /// call.
     fn changed(&self) -> ClosedWatch;
 
-    /// How long until time alone ends [`Access::Withheld`].
+    /// Returns how long until time alone ends [`Access::Withheld`].
     fn until_change(&self, now: &Now) -> Option<Duration>;
 
-    /// Ends what that time has ended.
+    /// Makes a change that is overdue, such as from open to half-open.
     fn expire(&self, now: &Now);
 }
 
-/// What `poll_ready` finds at a gate.
+/// The state of a gate for `poll_ready`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Calls may be admitted.
     Open,
-    /// A call that came now would be rejected, whatever its request. `poll_ready` is ready, so that
-    /// it fails fast.
+    /// A call would be rejected now, whatever its request. `poll_ready` is ready, so that the call
+    /// fails fast.
     Rejecting,
-    /// The same under backpressure: `poll_ready` is pending until that has changed.
+    /// The same under backpressure: `poll_ready` is pending until this changes.
     Withheld,
 }
 
-/// A wait for a change of what is closed.
+/// A future that completes when the [`Access`] of a part changes.
 pub(crate) type ClosedWatch = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
-/// A limit that a call is counted under, as callers are told of it.
+/// A limit that counts a call, and is advertised to callers.
 pub trait Quoted {
-    /// The limit and what is left of it, each in a form that a protocol can write.
+    /// Adds the limit and what is left of it, in a form that a protocol can write.
     fn quotas(&self, now: &Now, quotas: &mut Vec<Quota>);
 
-    /// How long until the call would fit.
+    /// Returns how long until the call would fit.
     fn wait(&self, now: &Now) -> Duration;
 }
 
 /// A call whose limits are visited, and why.
 #[derive(Debug)]
 pub enum LimitedCall<'a, Req, P, A> {
-    /// It was sent: its caller is told of limits that are advertised.
+    /// The call was sent. Its caller is shown the advertised limits.
     Sent(&'a P),
-    /// It was not sent.
+    /// The call was not sent.
     Unsent(Inquiry<'a, Req, A>, Visit),
 }
 
-/// Why the limits of a call are visited that was rejected.
+/// The reason to visit the limits of a rejected call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visit {
-    /// Its caller is told of those that are advertised.
+    /// To show the caller the advertised limits.
     ForQuotas,
-    /// Its rejection hints when to come back, which is not before the call would fit.
+    /// To compute the `retry_after` of the rejection, which is not before the call would fit.
     ForWait,
 }
 
-/// What a call asks for.
+/// The needs of a call: units, deadline, criticality.
 #[derive(Debug, Clone, Copy)]
 pub struct Demand {
-    /// How many units.
+    /// The number of units.
     pub cost: u32,
-    /// By when it must have been sent.
+    /// The deadline for sending the call.
     pub deadline: Option<Instant>,
-    /// When it came, if it has waited since.
+    /// The time of arrival, if the call has waited since.
     pub arrived: Option<Instant>,
-    /// How much it hurts if it is rejected; the most where nobody says.
+    /// The call's criticality. The highest by default.
     pub criticality: Criticality,
 }
 
-/// A request that is decided about.
+/// A request to decide on.
 #[derive(Debug)]
 pub struct Inquiry<'a, Req, A> {
     /// The request.
     pub request: &'a Req,
-    /// What is known of the call without asking this gate's closures.
+    /// The call's needs, as known without this gate's closures.
     pub demand: &'a Demand,
-    /// What they were asked so far.
+    /// The answers of this gate's closures so far.
     pub asked: &'a mut A,
 }
 
-/// What a gate says of a request.
+/// A gate's decision on a request.
 #[derive(Debug)]
 pub enum Admission<P, T> {
-    /// It may be sent.
+    /// The call may be sent.
     Granted(P),
-    /// It has joined a queue. Poll the ticket.
+    /// The call is queued. Poll the ticket.
     Queued(T),
-    /// It may not be sent.
+    /// The call may not be sent.
     Rejected(Box<Rejected>),
 }
 
-/// What a gate says of a queued request.
+/// The state of a queued request.
 #[derive(Debug)]
 pub enum TicketPoll<P> {
-    /// Its turn has come; the ticket is gone.
+    /// The call may be sent. The ticket is used up.
     Granted(P),
-    /// Poll again when woken.
+    /// The call still waits. Poll again when woken.
     Queued,
-    /// It may not be sent; the ticket is gone.
+    /// The call may not be sent. The ticket is used up.
     Rejected(Box<Rejected>),
 }
 
-/// Why a pass comes back.
+/// The reason for giving a pass back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsent {
-    /// Another gate rejected the call, or its caller has dropped it.
+    /// Another gate rejected the call, or its caller dropped it.
     Abandoned,
-    /// The inner service failed, or panicked, when it was asked whether it is ready.
+    /// The `poll_ready` of the inner service failed or panicked.
     NotReady,
 }
 
-/// What happens to a call between admission and end.
+/// An event of a call between admission and end.
 #[derive(Debug, Clone, Copy)]
 pub enum CallEvent {
     /// The call is sent.
     Sent,
-    /// The response's head is here, and its body goes on.
+    /// The response's head has arrived. Its body is still to come.
     Head,
-    /// The upstream has said in a good response when to come back with the next call.
+    /// The upstream has said, in a good response, after how long to send the next call.
     Hint(Duration),
-    /// The call turns out to have used so many units.
+    /// The call has turned out to have used so many units.
     Used(u32),
-    /// The call was answered, and goes on over an upgraded connection. The pass holds what it owes
-    /// until that closes: only what counts calls in flight goes on.
+    /// The call was answered, and continues over an upgraded connection. Gates that count calls in
+    /// flight hold their pass until the connection closes. For all others this is the end.
     Upgraded(Outcome),
 }
 
-/// Circuits that calls pass, as a [retry](crate::retry) around them asks: the handle of a circuit
-/// breaker, keyed or not.
+/// Circuits that calls pass through, as a [retry](crate::retry) around them sees them. Implemented
+/// by the handle of a circuit breaker, keyed or not.
 pub trait WatchedCircuits: fmt::Debug + Send + Sync {
-    /// Returns whether the circuit of a key is certain to reject a call at a moment, as far as is
-    /// known now. `false` if the key is not known.
+    /// Returns whether a key's circuit is certain, as far as is known now, to reject a call at
+    /// `moment`. `false` if the key is not known.
     fn is_open_at(&self, key: Option<&dyn Any>, moment: Instant) -> bool;
 }
 
@@ -257,34 +260,34 @@ pub trait Controlled {
     /// Returns the handle.
     fn control(&self) -> Self::Handle;
 
-    /// Returns whether it decides on calls, or is switched off.
+    /// Returns whether the gate decides on calls. `false` if it is switched off.
     fn is_on(&self) -> bool {
         true
     }
 
-    /// Returns the handle of what is there: one that is switched off may be none.
+    /// Returns the handle of this gate. A gate that is switched off may have none.
     fn control_if_on(&self) -> Self::Handle {
         self.control()
     }
 }
 
-/// How a sent call ended.
+/// The end of a sent call.
 #[derive(Debug, Clone, Copy)]
 pub enum Completion {
-    /// With a result, and maybe the upstream's word on when to come back.
+    /// The call has a result, and perhaps the upstream's hint on when to come back.
     Answered(Outcome, Option<Duration>),
-    /// Its caller has dropped it.
+    /// The caller dropped the call.
     Dropped,
-    /// Its caller's deadline has ended it. `late`: good answers would have been there by then.
+    /// The caller's own deadline ended the call.
     CutShort {
-        /// Whether that is so.
+        /// If true, good answers would have arrived by then.
         late: bool,
     },
 }
 
 impl Completion {
-    /// The end as those see it that do not watch how long calls take: late is failed, and early is
-    /// dropped.
+    /// Returns the end for gates that do not measure how long calls take: late is failed, and early
+    /// is dropped.
     pub(crate) fn untimed(self) -> Self {
         match self {
             Self::CutShort { late: true } => Self::Answered(Outcome::Failure, None),
@@ -295,7 +298,7 @@ impl Completion {
 }
 
 impl<Req, A> Inquiry<'_, Req, A> {
-    /// The same request for a part of the gate.
+    /// Returns the same request for a part of the gate.
     #[inline(always)]
     pub(crate) fn of<B>(&mut self, part: impl FnOnce(&mut A) -> &mut B) -> Inquiry<'_, Req, B> {
         Inquiry {
@@ -307,7 +310,7 @@ impl<Req, A> Inquiry<'_, Req, A> {
 }
 
 impl<Req, P, A> LimitedCall<'_, Req, P, A> {
-    /// The same call for a part of the gate.
+    /// Returns the same call for a part of the gate.
     #[inline(always)]
     pub(crate) fn of<Q, B>(
         &mut self,
@@ -322,7 +325,7 @@ impl<Req, P, A> LimitedCall<'_, Req, P, A> {
 }
 
 impl Demand {
-    /// The deadline, if it has one, or another if that is earlier.
+    /// Returns the earlier of the call's deadline and another one, where either may be missing.
     pub(crate) fn earlier(&self, deadline: Option<Instant>) -> Option<Instant> {
         match (self.deadline, deadline) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -342,7 +345,7 @@ impl Default for Demand {
     }
 }
 
-/// Ends a call that goes on over an upgraded connection, for gates that have no more to do with it.
+/// Ends a call that continues over an upgraded connection, for gates that need nothing more of it.
 #[inline]
 pub(crate) fn end_upgraded<G: Gate + ?Sized>(
     gate: &G,

@@ -1,4 +1,5 @@
-//! What a gate reads of a request before it decides, and of a response: the closures of a builder.
+//! The closures of a builder: what a gate reads from a request before it decides, and from a
+//! response.
 
 use std::{fmt, ops::ControlFlow, task::Context};
 
@@ -14,42 +15,44 @@ use crate::{
     protocol::Hint,
 };
 
-/// A gate that asks closures what a request needs, each once, and what its response has cost. `A`
-/// is the list of them: `()` for none, then a pair of the list before and one more.
+/// A gate with closures that read a request's needs, each called once, and the cost of its
+/// response. `A` is their list: `()` for none, else a pair of the list before and one more closure.
 #[derive(Debug, Clone)]
 pub struct Asking<G, A = ()> {
     pub(crate) gate: G,
     pub(crate) asks: A,
 }
 
-/// What a request costs, as a closure `Fn(&Req) -> u32` says.
+/// A closure `Fn(&Req) -> u32` that returns the cost of a request.
 #[derive(Clone, Copy)]
 pub struct CostOf<F>(pub(crate) F);
 
-/// By when a request must have had its turn, as a closure `Fn(&Req) -> Option<Instant>` says.
+/// A closure `Fn(&Req) -> Option<Instant>` that returns a request's deadline for being sent.
 #[derive(Clone, Copy)]
 pub struct DeadlineOf<F>(pub(crate) F);
 
-/// How critical a request is, as a closure `Fn(&Req) -> Criticality` says.
+/// A closure `Fn(&Req) -> Criticality` that returns how critical a request is.
 #[derive(Clone, Copy)]
 pub struct CriticalityOf<F>(pub(crate) F);
 
-/// What a call has cost, as a closure `Fn(&Res) -> impl Into<Option<u32>>` says of its response.
+/// A closure `Fn(&Res) -> impl Into<Option<u32>>` that returns the cost of a call from its
+/// response.
 #[derive(Clone, Copy)]
 pub struct UsedOf<F>(pub(crate) F);
 
-/// Reads a request.
+/// A closure that may read a request.
 pub trait Ask<Req>: Asks {
-    /// Enters it in what the call asks for. By default nothing is read.
+    /// Reads the request and sets the call's needs. By default it reads nothing.
     #[inline(always)]
     fn ask(&self, request: &Req, demand: &mut Demand) {
         let _ = (request, demand);
     }
 }
 
-/// Reads a response.
+/// A closure that may read a response.
 pub trait AskUsed<Res>: Asks {
-    /// The units used, or `None` if what was taken stands. By default nothing is read.
+    /// Returns the units used, or `None` if the cost already charged holds. By default it reads
+    /// nothing.
     #[inline(always)]
     fn used(&self, response: &Res) -> Option<u32> {
         let _ = response;
@@ -57,11 +60,12 @@ pub trait AskUsed<Res>: Asks {
     }
 }
 
-/// What is read, whatever the types of requests and responses.
+/// The kinds of data that a closure reads, whatever the types of requests and responses.
 pub trait Asks {
-    /// If true, a request is read.
+    /// If true, the closure reads requests.
     const REQUEST: bool = true;
-    /// If true, a response is read, and so a call holds a reference to its limit until then.
+    /// If true, the closure reads responses, so that a call holds a reference to its limit until
+    /// then.
     const RESPONSE: bool = false;
 }
 
@@ -86,7 +90,7 @@ impl<G: Controlled, A> Asking<G, A> {
 }
 
 impl<G: Gate, A> Asking<G, A> {
-    /// Asks the closures, each once, and hands the gate what they have said.
+    /// Calls the closures, each once, and hands the gate their answers.
     #[inline(always)]
     fn ask<'a, Req>(
         &self,
@@ -120,7 +124,7 @@ impl<G: Gate, A> Asking<G, A> {
 impl<G: Gate, A: Asks> Gate for Asking<G, A> {
     type Pass = G::Pass;
     type Ticket = G::Ticket;
-    // What the closures say, once they were asked.
+    // The answers of the closures, once they were called.
     type Asked = (Option<Demand>, G::Asked);
 
     fn give_back(&self, pass: Self::Pass, why: Unsent, now: &Now) {

@@ -1,4 +1,4 @@
-//! Two gates as one, and so any number.
+//! Two gates as one, and thus any number of gates.
 
 use std::{fmt, mem, ops::ControlFlow, task::Context, time::Duration};
 
@@ -12,9 +12,9 @@ use crate::{
     protocol::Hint,
 };
 
-/// Two gates: a call must be admitted by both, the first asked first. What the first granted is
-/// given back if the second rejects. A call that waits for the second holds what the first granted,
-/// and the first is asked again after that wait.
+/// Two gates in order. Both must admit a call, and the first is asked first. If the second rejects,
+/// what the first granted is given back. A call that waits for the second holds what the first
+/// granted, and the first is asked again after that wait.
 #[derive(Debug, Clone)]
 pub struct Chain<A, B> {
     pub(crate) first: A,
@@ -23,11 +23,11 @@ pub struct Chain<A, B> {
 
 /// A place in the queue of one of two gates.
 pub enum ChainTicket<A: Gate, B: Gate> {
-    /// The first has not admitted the call yet.
+    /// The first gate has not admitted the call yet.
     First(A::Ticket),
-    /// The second has not; the first has.
+    /// The first gate has admitted the call, and the second has not.
     Second(A::Pass, B::Ticket),
-    /// The turn has come, or will not come.
+    /// The call has been granted or rejected.
     Over,
 }
 
@@ -38,14 +38,14 @@ pub enum ChainTicket<A: Gate, B: Gate> {
     note = "up to four gates stand in a tuple, from the outside in"
 )]
 pub trait IntoGate {
-    /// The one gate.
+    /// The combined gate.
     type Gate: Gate;
 
-    /// Puts them together.
+    /// Combines the gates into one.
     fn into_gate(self) -> Self::Gate;
 }
 
-/// A pass that goes back unless it is taken: a later gate rejects, or panics.
+/// A pass that is given back unless it is taken, since a later gate may reject or panic.
 struct Returned<'a, G: Gate> {
     gate: &'a G,
     pass: G::Pass,
@@ -57,7 +57,7 @@ impl<A: Gate, B: Gate> Chain<A, B> {
         Self { first, second }
     }
 
-    /// Asks the second for a call that the first has admitted.
+    /// Asks the second gate about a call that the first has admitted.
     #[inline(always)]
     fn admit_second<Req>(
         &self,
@@ -85,7 +85,7 @@ impl<A: Gate, B: Gate> Chain<A, B> {
         }
     }
 
-    /// The second has admitted a call that has waited for it: asks the first again.
+    /// Asks the first gate again, once the second has admitted a call that waited for it.
     fn renew_first(&self, pass: (A::Pass, B::Pass), now: &Now) -> TicketPoll<(A::Pass, B::Pass)> {
         let mut held = Returned {
             gate: self,
@@ -99,7 +99,7 @@ impl<A: Gate, B: Gate> Chain<A, B> {
     }
 }
 
-/// Makes a hint one that is enough for another gate too.
+/// Raises the `retry_after` of a rejection to what another gate needs too.
 fn lengthen<G: Admit<Req>, Req>(
     mut rejected: Box<Rejected>,
     other: &G,

@@ -18,15 +18,15 @@ use crate::{
     protocol::Hint,
 };
 
-/// A gate of its own for each key that a closure `F` finds in requests. It rejects only what is
-/// that key's, and readiness is asked before there is a request, so `poll_ready` is always that of
-/// the inner service, unless all requests share one gate.
+/// A gate per key, where a closure `F` finds the key in requests. A gate of a key rejects only that
+/// key's calls, and `poll_ready` comes before there is a request. So `poll_ready` is that of the
+/// inner service, unless all requests share one gate.
 pub struct Keyed<F: HasKey, G: Keyable> {
     key: F,
     parts: Arc<KeyedParts<F::Key, G>>,
 }
 
-/// Whose gate it is; `None` for the shared one.
+/// The partition that admitted a call, or `None` for the shared gate.
 type KeyPlace<K, G> = Option<Arc<Partition<K, G>>>;
 
 /// An admission by the gate of a key.
@@ -35,8 +35,7 @@ pub struct KeyedPass<K, G: Gate>(Option<(KeyPlace<K, G>, G::Pass)>);
 /// A place in the queue of a key.
 pub struct KeyedTicket<K, G: Gate>(KeyPlace<K, G>, G::Ticket);
 
-/// What was asked about a request: its key, unless it was not asked for yet, and what the key's
-/// gate has asked.
+/// The key of a request, once it was looked for, and the answers of the gate's closures.
 pub struct KeyedAsked<K, G: Gate> {
     key: Option<Option<K>>,
     gate: G::Asked,
@@ -60,7 +59,7 @@ impl<F: HasKey, G: Keyable> Keyed<F, G> {
         self.control()
     }
 
-    /// The gate of all requests, if they share one.
+    /// Returns the gate of all requests, if they share one.
     fn only(&self) -> Option<&G> {
         self.parts.all_share.then_some(&self.parts.shared)
     }
@@ -82,8 +81,8 @@ impl<F: HasKey, G: Keyable> Controlled for Keyed<F, G> {
     }
 }
 
-// Nothing here asks that keys are `'static`, which the compiler does not know of a reference where
-// it looks whether a task can be spawned. Layers are built only with keys that are.
+// Nothing here requires keys to be `'static`: when the compiler checks whether a task can be
+// spawned, it cannot see that of a reference. Layers are built only with keys that are `'static`.
 impl<F: HasKey<Key: Send + Sync>, G: Keyable> Gate for Keyed<F, G> {
     type Pass = KeyedPass<F::Key, G>;
     type Ticket = KeyedTicket<F::Key, G>;
@@ -122,7 +121,7 @@ impl<F: HasKey<Key: Send + Sync>, G: Keyable> Gate for Keyed<F, G> {
         Ok(())
     }
 
-    /// What owes nothing any more lets go of its partition.
+    /// Passes the event on, and lets go of the partition once the pass owes nothing.
     #[inline]
     fn event(&self, pass: &mut Self::Pass, event: CallEvent, now: &Now) {
         let Some((place, held)) = &mut pass.0 else {
@@ -184,7 +183,8 @@ where
             if !partition.is_gone() {
                 return admission;
             }
-            // Just being evicted: what was done to it would be forgotten with it.
+            // This partition is being evicted and its state would be lost: undo, and look the key
+            // up again.
             self.undo(admission, now);
             found = None;
         }
@@ -218,7 +218,7 @@ where
             LimitedCall::Sent(KeyedPass(Some((place, pass)))) => {
                 self.of(place).limits(LimitedCall::Sent(pass), visit);
             }
-            // Not worth a look-up.
+            // No limit is advertised, so no look-up is needed.
             LimitedCall::Unsent(_, Visit::ForQuotas) if !self.parts.advertises => {}
             LimitedCall::Unsent(inquiry, why) => {
                 let (key, inquiry) = self.ask(inquiry);
@@ -235,7 +235,7 @@ where
 }
 
 impl<F: HasKey<Key: Send + Sync>, G: Keyable> Keyed<F, G> {
-    /// The request's key, found once, and the rest of the inquiry.
+    /// Finds the request's key, once, and returns it with the rest of the inquiry.
     #[inline]
     fn ask<'a, Req>(
         &self,
@@ -290,7 +290,7 @@ impl<F: HasKey<Key: Send + Sync>, G: Keyable> Keyed<F, G> {
     }
 }
 
-/// A rejection by the gate of a key, of which the handle knows.
+/// Notes in a rejection the key that rejected it, so that the handle can find the key.
 fn of_key<K, G>(mut rejected: Box<Rejected>, place: Option<&Partition<K, G>>) -> Box<Rejected> {
     if let Some(partition) = place {
         rejected.set_key(partition.hash());
@@ -351,7 +351,7 @@ impl<K, G: Gate<Pass: fmt::Debug>> fmt::Debug for KeyedPass<K, G> {
     }
 }
 
-// Without the key, which is nobody else's business.
+// Without the key, which may be private.
 impl<K, G: Gate<Asked: fmt::Debug>> fmt::Debug for KeyedAsked<K, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("KeyedAsked").field(&self.gate).finish()

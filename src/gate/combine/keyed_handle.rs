@@ -1,4 +1,4 @@
-//! The handle of what keys have of their own.
+//! The handle of what each key has for itself.
 
 use std::{borrow::Borrow, fmt, hash::Hash, sync::Arc};
 
@@ -8,18 +8,19 @@ use crate::{
     observe::Totals,
 };
 
-/// Watches and changes what each key has of its own: a circuit, a bulkhead, a throttle or a limit.
-/// Cheap to clone; it keeps their state alive, not the layer's services.
+/// A handle that watches and changes what each key has for itself: a circuit, a bulkhead, a
+/// throttle or a limit. Cheap to clone. It keeps their state alive, not the layer's services.
 pub struct KeyedHandle<K, G: Keyable> {
     pub(crate) parts: Arc<KeyedParts<K, G>>,
 }
 
 impl<K: Hash + Eq + Clone, G: Keyable> KeyedHandle<K, G> {
-    /// Returns the handle of a key's own, if it has one just now. The handle keeps it from being
-    /// evicted, and so does a change of its settings, for good.
+    /// Returns the handle of this key's own circuit, bulkhead, throttle or limit, if it has one
+    /// now. While the handle lives, the key is not evicted. A change of the key's settings through
+    /// it protects the key for good.
     ///
-    /// The key is of the type that the layer finds, or one that it is borrowed as: a `&str` where
-    /// that is a [`String`].
+    /// The key has the type that the layer finds, or one that this type borrows as: a `&str` where
+    /// it is a [`String`].
     #[must_use]
     pub fn key<Q>(&self, key: &Q) -> Option<G::Handle>
     where
@@ -30,10 +31,10 @@ impl<K: Hash + Eq + Clone, G: Keyable> KeyedHandle<K, G> {
         Some(partition.gate().control())
     }
 
-    /// Returns the handle of a key's own, made if it has none yet and there is a place for it. Use
-    /// it to force a host's circuit open before its first call, or to set a customer's rate. It is
-    /// the shared one if no request has a key, as in a stack for [one
-    /// peer](crate::stack::ClientBuilder::one_peer).
+    /// Returns the handle of this key's own circuit, bulkhead, throttle or limit. Creates it if the
+    /// key has none yet and there is a place. Use it to force a host's circuit open before its
+    /// first call, or to set a customer's rate. If no request has a key, as in a stack for [one
+    /// peer](crate::stack::ClientBuilder::one_peer), this is the shared handle.
     #[must_use]
     pub fn make(&self, key: &K) -> Option<G::Handle> {
         if self.parts.all_share_one() {
@@ -43,11 +44,11 @@ impl<K: Hash + Eq + Clone, G: Keyable> KeyedHandle<K, G> {
         Some(partition.gate().control())
     }
 
-    /// Returns the key whose own circuit, bulkhead, throttle or limit rejected a call. `None` of
-    /// what all keys share, of another layer's rejection, and of a key that has been evicted since.
-    /// Costs a look-up and a copy of the key.
+    /// Returns the key whose own circuit, bulkhead, throttle or limit rejected a call. `None` if
+    /// the shared one or another layer rejected it, or if the key has been evicted since. Costs a
+    /// look-up and a copy of the key.
     ///
-    /// The rejection has no text of the key, since it goes to callers and into logs.
+    /// The rejection does not contain the key's text, because it goes to callers and into logs.
     ///
     /// ```
     /// use tower::{Layer, ServiceExt, service_fn};
@@ -74,22 +75,24 @@ impl<K: Hash + Eq + Clone, G: Keyable> KeyedHandle<K, G> {
         self.parts.partitions.key_of(hash)
     }
 
-    /// Returns the handle of what all keys share that have none of their own.
+    /// Returns the handle that all keys without one of their own share.
     #[must_use]
     pub fn shared(&self) -> G::Handle {
         self.parts.shared.control()
     }
 
-    /// Counts of all keys so far, evicted ones included. Costs some twenty loads for each.
+    /// Returns the counts of all keys so far, evicted ones included. Costs some twenty loads per
+    /// key.
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.parts.tally.totals()
     }
 
-    /// Lists all keys that have one of their own. Costs a copy of each key.
+    /// Lists all keys that have a circuit, bulkhead, throttle or limit of their own. Costs a copy
+    /// of each key.
     ///
-    /// These handles keep no key's place: a key that loses it to a new one stays, beyond the bound,
-    /// for as long as they watch it.
+    /// These handles do not protect a key from eviction. What an evicted key had lives on, beyond
+    /// the bound, while such a handle watches it.
     #[must_use]
     pub fn keys(&self) -> Vec<(K, G::Handle)> {
         let partitions = &self.parts.partitions;

@@ -1,4 +1,4 @@
-//! What the gates of all keys have in common.
+//! The state that the gates of all keys share.
 
 use std::{
     fmt,
@@ -21,43 +21,44 @@ use crate::{
     observe::{GateTally, KeyInstance, KeyState, OTHER_KEYS, SHOWN_KEYS, Tally, Worst, trace},
 };
 
-/// What a keyed gate and its handles share.
+/// The state that a keyed gate and its handles share.
 pub(crate) struct KeyedParts<K, G: Keyable> {
     pub(crate) partitions: Partitions<K, G>,
-    /// For keys that find no place, and for requests without a key.
+    /// The gate for keys without a partition, and for requests without a key.
     pub(crate) shared: G,
     pub(crate) factory: G::Factory<K>,
-    /// Of all keys together.
+    /// The tally of all keys together.
     pub(crate) tally: Arc<Tally>,
     pub(super) overflow: Overflow,
     pub(super) missing: Missing,
     pub(super) enabled: bool,
-    /// The way in which keys are shown.
+    /// The texts of keys in metrics and logs.
     pub(crate) texts: KeyTexts<K>,
-    /// If true, callers are told of the limits.
+    /// If true, callers are shown the limits.
     pub(super) advertises: bool,
-    /// Whether no request has a key, so that readiness can be told before there is one.
+    /// If true, no request has a key, so that readiness is known before there is a request.
     pub(super) all_share: bool,
-    /// If true, a call has come to the shared gate. Relaxed: a statistic.
+    /// If true, a call has used the shared gate. Relaxed: a statistic, which publishes nothing
+    /// else.
     shared_is_used: AtomicBool,
 }
 
-/// A gate of which each key can have its own.
+/// A gate that each key can have for itself.
 #[expect(private_bounds, reason = "only gates of this crate are keyed")]
 pub trait Keyable: Gate + Controlled + Evict + MissingKey + Sized + Send + Sync + 'static {
-    /// How they are made.
+    /// The factory of the gates of keys.
     type Factory<K>: Factory<K, Self>;
 
-    /// Returns a handle that does not keep the key's place.
+    /// Returns a handle that does not protect the key from eviction.
     fn watch(&self) -> Self::Handle;
 }
 
-/// How a gate rejects on behalf of keys.
+/// The rejections that a gate makes on behalf of keys.
 pub(crate) trait MissingKey {
-    /// The request has no key.
+    /// Returns the rejection of a request that has no key.
     fn missing_key(&self) -> Rejected;
 
-    /// Its key has found no place.
+    /// Returns the rejection of a request whose key found no place.
     fn overflow(&self) -> Rejected;
 }
 
@@ -89,19 +90,19 @@ where
         }
     }
 
-    /// Says whether callers are told of the limits.
+    /// Sets whether callers are shown the limits.
     pub(crate) fn advertises(mut self, advertises: bool) -> Self {
         self.advertises = advertises;
         self
     }
 
-    /// Says how keys are shown.
+    /// Sets how keys are shown.
     pub(crate) fn texts(mut self, texts: KeyTexts<K>) -> Self {
         self.texts = texts;
         self
     }
 
-    /// Says whether no request has a key.
+    /// Sets whether no request has a key.
     pub(crate) fn all_share(mut self, all_share: bool) -> Self {
         self.all_share = all_share;
         self
@@ -112,18 +113,18 @@ where
         self.all_share
     }
 
-    /// Returns whether the shared gate is one that calls come to, or will.
+    /// Returns whether calls use the shared gate, or will.
     pub(crate) fn uses_shared(&self) -> bool {
         self.all_share || self.shared_is_used.load(Ordering::Relaxed)
     }
 
-    /// Takes other settings for the gates of all keys, those to come included, and for the shared
-    /// one. What that accepts they all do.
+    /// Changes the settings of the gates of all keys, present and future, and of the shared one. If
+    /// `change` and the shared gate accept the settings, every gate does.
     ///
-    /// The order makes two updates at once, and a key that comes meanwhile, end alike. The edition
-    /// that new gates are made with is first, then the gates that are there. A gate that
-    /// is made between the two takes the latest edition once it is in the map ([`Factory::made`]).
-    /// None takes an earlier edition than it has ([`Edition::overtakes`]).
+    /// The order makes two simultaneous updates end alike for all gates, also for the gate of a key
+    /// that arrives meanwhile. The edition for new gates is changed first, then the existing gates.
+    /// A gate that is created between the two takes the latest edition once it is in the map
+    /// ([`Factory::made`]). No gate takes an earlier edition than it has ([`Edition::overtakes`]).
     pub(crate) fn update_all<T: Copy>(
         &self,
         editions: &Editions<T>,
@@ -137,8 +138,8 @@ where
         Ok(changed)
     }
 
-    /// The keys that are worst off, or those with labels in metrics, and whether they have such.
-    /// With labels, what keys share is among them once it is used.
+    /// Returns the keys in the worst state, or those with labels in metrics, and whether keys have
+    /// labels. With labels, the shared gate is among them once it is used.
     pub(crate) fn shown_keys(
         &self,
         of: impl Fn(&G) -> (KeyState, &GateTally),
@@ -163,14 +164,15 @@ where
         (worst.into_keys(), has_labels)
     }
 
-    /// The key's partition, made if it has none and there is a place.
+    /// Returns the key's partition. Creates it if the key has none and there is a place.
     pub(crate) fn find_or_make(&self, key: &K) -> Option<Arc<Partition<K, G>>> {
         self.partitions.find_or_make(key, &self.factory)
     }
 }
 
 impl<K, G: Keyable> KeyedParts<K, G> {
-    /// The shared gate, for a call. Written once: a word that each call writes would be contended.
+    /// Returns the shared gate for a call. Its flag is written only once: a word that every call
+    /// writes would be contended.
     #[inline]
     pub(super) fn shared_for_call(&self) -> &G {
         if !self.shared_is_used.load(Ordering::Relaxed) {

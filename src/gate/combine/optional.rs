@@ -1,4 +1,4 @@
-//! A gate that may be there or not: `None` admits everything.
+//! Optional gates: `None` admits everything.
 
 use std::{ops::ControlFlow, task::Context};
 

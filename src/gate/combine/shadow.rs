@@ -1,4 +1,4 @@
-//! Gates on trial: they decide on every call, and what they reject is only counted.
+//! Gates on trial: they decide on every call, but their rejections are only counted.
 
 use std::{
     convert::Infallible,
@@ -21,8 +21,8 @@ use crate::{
     protocol::Hint,
 };
 
-/// A gate that rejects nothing, and counts what it would have rejected: for settings that are to be
-/// tried on real traffic first.
+/// A gate that rejects nothing, and counts what it would have rejected. Use it to try settings on
+/// real traffic first.
 ///
 /// Put it beside the real gate, or in a layer of its own, and compare:
 ///
@@ -41,56 +41,57 @@ use crate::{
 /// # Ok(()) }
 /// ```
 ///
-/// The candidate sees each call that reaches it, and how it ends: a circuit breaker opens and
-/// closes, a bulkhead fills. A call that it would have rejected is sent, and the candidate is not
-/// told of its result, just as it would not have been. So a candidate shows what it would reject,
-/// and not what its rejections would change upstream. A call that it would have let wait is sent at
-/// once, holds nothing, and is counted by itself: it may have been rejected later.
+/// The candidate sees each call that reaches it, and how the call ends: a circuit breaker opens and
+/// closes, a bulkhead fills. A call that it would have rejected is sent, and the candidate does not
+/// learn its result, just as if it had rejected the call. So a candidate shows what it would
+/// reject, but not how its rejections would change the upstream. A call that it would have queued
+/// is sent at once, holds nothing, and is counted separately: it might have been rejected later.
 ///
-/// It asks nothing of `poll_ready`, and tells callers of no limit. Its cost is the candidate's, and
-/// one more write for each call.
+/// A candidate does not affect `poll_ready`, and advertises no limit to callers. Its cost is the
+/// candidate's, and one more write per call.
 ///
-/// Timeouts need no trial: `tower_keep_call_duration_seconds` tells how many calls took longer
-/// than any of its buckets.
+/// Timeouts need no trial: `tower_keep_call_duration_seconds` counts how many calls took longer
+/// than each of its buckets.
 #[derive(Clone)]
 pub struct Shadow<G> {
-    /// Always there: what a gate that may be missing does with calls that hold nothing of it is
-    /// what a candidate does with calls that it would have rejected.
+    /// Always `Some`. An optional gate ignores calls that hold nothing of it, as a candidate must
+    /// ignore calls that it would have rejected.
     gate: Option<G>,
     state: Arc<State>,
 }
 
-/// Watches a candidate. Cheap to clone.
+/// A handle that watches a candidate. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ShadowHandle {
     state: Arc<State>,
 }
 
-/// What a candidate has decided so far.
+/// The counts of a candidate's decisions so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ShadowSnapshot {
-    /// All calls that it was asked about.
+    /// All calls that the candidate decided on.
     pub calls: u64,
-    /// Those that it would have rejected, by kind.
+    /// Calls that it would have rejected, by kind.
     pub would_reject: Rejections,
-    /// Those that it would have let wait.
+    /// Calls that it would have queued.
     pub would_wait: u64,
 }
 
 struct State {
-    /// Of calls, all of which are admitted.
+    /// The tally of calls, all of which are admitted.
     tally: Tally,
-    /// Relaxed, both: statistics.
+    /// Both Relaxed: statistics, which publish nothing else.
     waits: AtomicU64,
     rejected: [AtomicU64; RejectedKind::ALL.len()],
 }
 
 impl<G: Gate> Shadow<G> {
-    /// Puts one gate on trial, or a tuple of them, under that name in the metrics, which may be
+    /// Puts one gate, or a tuple of gates, on trial under a name for the metrics. The name may be
     /// that of the real layer. Give the candidate itself no name, or its counters are published as
-    /// if it were real; with the feature `tracing` it has events of its own, without a name.
+    /// if it were real. With the feature `tracing` the candidate emits events of its own, without a
+    /// name.
     #[must_use]
     pub fn new(gates: impl IntoGate<Gate = G>, name: impl Into<Name>) -> Self {
         let state = Arc::new(State {
@@ -105,7 +106,7 @@ impl<G: Gate> Shadow<G> {
         }
     }
 
-    /// The same trial of a gate that holds this one.
+    /// Moves the trial to a gate that holds this one.
     #[cfg(feature = "http")]
     pub(crate) fn within<H>(self, hold: impl FnOnce(G) -> H) -> Shadow<H> {
         Shadow {
@@ -114,7 +115,7 @@ impl<G: Gate> Shadow<G> {
         }
     }
 
-    /// What it counts.
+    /// Returns the handle of the trial.
     #[must_use]
     pub fn handle(&self) -> ShadowHandle {
         self.control()
@@ -122,8 +123,8 @@ impl<G: Gate> Shadow<G> {
 }
 
 impl<G: Gate + Clone, P> GateLayer<G, P> {
-    /// A layer that rejects nothing and counts what this one would: see [`Shadow`]. Both share
-    /// their state.
+    /// Returns a layer that rejects nothing and counts what this one would reject: see [`Shadow`].
+    /// Both share their state.
     #[must_use]
     pub fn shadow(self, name: impl Into<Name>) -> GateLayer<Shadow<G>, P> {
         let shadow = Shadow::new(self.gate().clone(), name);
@@ -142,7 +143,7 @@ impl<G> Controlled for Shadow<G> {
 }
 
 impl<G: Gate> Shadow<G> {
-    /// Asks the candidate. Returns what the call holds of it, or why it would have been rejected.
+    /// Asks the candidate. Returns the call's pass, or the rejection that it would have received.
     #[inline]
     pub(in crate::gate) fn ask<Req>(
         &self,
@@ -169,7 +170,7 @@ impl<G: Gate> Shadow<G> {
 }
 
 impl ShadowHandle {
-    /// What the candidate has decided so far.
+    /// Returns the candidate's counts so far.
     #[must_use]
     pub fn snapshot(&self) -> ShadowSnapshot {
         self.state.snapshot()

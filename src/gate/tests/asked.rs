@@ -1,4 +1,5 @@
-//! What closures say of a request is asked once, and stands until the call is sent or rejected.
+//! Closures about a request are called once, and their answers hold until the call is sent or
+//! rejected.
 
 use std::{
     collections::BTreeMap,
@@ -22,12 +23,12 @@ use crate::{
     throttle::ThrottleLayer,
 };
 
-/// How often each closure was asked.
+/// The number of times that each closure was called.
 #[derive(Debug, Clone, Default)]
 struct Asks(Arc<Mutex<BTreeMap<&'static str, u32>>>);
 
 impl Asks {
-    /// A closure that always says the same.
+    /// Returns a closure with a constant answer.
     fn closure<T: Copy + Send + Sync + 'static>(
         &self,
         what: &'static str,
@@ -40,7 +41,7 @@ impl Asks {
         }
     }
 
-    /// How often since it was asked last, and of how many closures.
+    /// Returns how often each closure was called since the last take, and how many closures were.
     fn take(&self) -> (Vec<u32>, usize) {
         let asked = std::mem::take(&mut *self.0.lock().unwrap());
         let times: Vec<_> = asked.into_values().collect();
@@ -71,7 +72,7 @@ fn one_in_all() -> Arc<TokenBucket> {
     Arc::new(TokenBucket::new(Rate::per_second(1), 1).unwrap())
 }
 
-/// One call is admitted, one waits, one is rejected and one gives up.
+/// Admits one call, queues one, rejects one, and drops one that waits.
 async fn each_is_asked_once<G>(asks: &Asks, layer: GateLayer<G, Plain>)
 where
     G: Admit<u32> + Read<u32> + Send + Sync + 'static,
@@ -94,7 +95,7 @@ where
     yield_now().await;
     let rejected = service.ready().await.unwrap().call(3);
     let (times, _) = asks.take();
-    // Of two calls.
+    // For two calls.
     assert!(times.iter().all(|times| *times <= 2), "{times:?}");
     assert!(rejected.await.is_err());
     admitted.await.unwrap().unwrap();
@@ -160,11 +161,11 @@ async fn a_candidate_asks_once_beside_the_real_gate() {
     let gates = (candidate, asks.limit().gate().unwrap());
     let layer = GateLayer::new(gates).protocol(Plain::new());
     each_is_asked_once(&asks, layer).await;
-    // Of the four calls.
+    // For the four calls.
     assert_eq!(tried.take().0, [4, 4]);
 }
 
-/// A cost of 1 at first, and of 100 when asked again.
+/// Returns a cost of 1 at first, and of 100 when asked again.
 fn grows() -> impl Fn(&u32) -> u32 + Clone {
     let asked = Arc::new(Mutex::new(0));
     move |_| {
@@ -174,7 +175,7 @@ fn grows() -> impl Fn(&u32) -> u32 + Clone {
     }
 }
 
-/// A call waits for one unit, and is dropped when that has come, before it is sent.
+/// Drops a call that has waited for one unit and received it, before it is sent.
 async fn drop_between_turn_and_readiness<G>(layer: &GateLayer<G, Plain>)
 where
     G: Admit<u32> + Read<u32> + Send + Sync + 'static,

@@ -1,5 +1,5 @@
-//! Gates that hold others tell them everything: each in turn was once a way to lose a permit, a
-//! hint or a wake-up.
+//! Gates that hold other gates forward everything to them. Each omission was once a way to lose a
+//! permit, a hint or a wake-up.
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +27,7 @@ use crate::{
     protocol::{Hint, Quota},
 };
 
-/// A gate that writes down what it is told.
+/// A gate that records each method that is called on it.
 #[derive(Debug, Clone)]
 struct Logs {
     name: &'static str,
@@ -46,7 +46,7 @@ impl Told {
         self.0.lock().unwrap()
     }
 
-    /// What this gate was told, of everything that there is.
+    /// Returns the methods recorded for this gate.
     fn of(&self, name: &str) -> Vec<&'static str> {
         let told = self.lock();
         let told = told.iter().filter(|(gate, _)| *gate == name);
@@ -140,7 +140,7 @@ impl Quoted for Logs {
     }
 }
 
-/// Calls from 1 on are admitted; call 0 waits.
+/// Admits calls from 1 on, and queues call 0.
 impl Admit<u32> for Logs {
     fn admit(&self, inquiry: Inquiry<'_, u32, ()>, _: &Now) -> Admission<u8, u8> {
         self.tell("admit");
@@ -219,7 +219,7 @@ impl Keyable for Logs {
     }
 }
 
-/// A call of which nothing was asked yet.
+/// A call about which nothing was asked yet.
 struct Asking<A> {
     call: u32,
     demand: Demand,
@@ -254,7 +254,7 @@ fn granted<G: Admit<u32>>(gate: &G, now: &Now) -> G::Pass {
     }
 }
 
-/// Tells a gate all that there is to tell.
+/// Calls every method of a gate.
 fn tell<G: Admit<u32> + Read<u32>>(gate: &G) {
     let now = Now::unread();
     gate.give_back(granted(gate, &now), Unsent::Abandoned, &now);
@@ -294,7 +294,7 @@ fn tell<G: Admit<u32> + Read<u32>>(gate: &G) {
         if leaves {
             gate.leave(ticket, &now);
         } else {
-            // Of two gates the second one lets it wait as well.
+            // In a pair, the second gate queues the call as well.
             while let TicketPoll::Queued = gate.poll_ticket(&mut ticket, asking.inquiry(), cx, &now)
             {
             }
@@ -302,7 +302,7 @@ fn tell<G: Admit<u32> + Read<u32>>(gate: &G) {
     }
 }
 
-/// All of it.
+/// Returns every method.
 fn everything() -> Vec<&'static str> {
     let told = Told::leaked();
     tell(&Logs { name: "", told });
@@ -324,11 +324,11 @@ fn both_of_a_pair_are_told_everything() {
     let told = Told::leaked();
     let [first, second] = ["first", "second"].map(|name| Logs { name, told });
     tell(&Chain::new(first, second));
-    // What waits for the first has not yet joined the second; it leaves the first alone.
+    // A call that waits for the first gate has not joined the second, and leaves only the first.
     assert_eq!(told.of("first"), everything());
     assert_eq!(told.of("second"), without(&["leave"]));
 
-    // What waits for the second has been admitted by the first.
+    // A call that waits for the second gate has been admitted by the first.
     let told = Told::leaked();
     let (first, second) = (
         one_a_second(),
@@ -344,7 +344,7 @@ fn both_of_a_pair_are_told_everything() {
     };
     pair.leave(ticket, &now);
     assert!(told.of("second").contains(&"leave"));
-    // It has given back what it took of the first.
+    // The pair has given back what the first gate granted.
     assert!(matches!(
         pair.first.admit(Asking::about(1).inquiry(), &Now::unread()),
         Admission::Granted(_)
@@ -373,14 +373,14 @@ fn a_keys_own_gate_is_told_what_is_about_its_calls() {
     )
     .advertises(true);
     tell(&Keyed::new(KeyFn::new(|_: &u32| Some(7)), parts));
-    // Readiness is asked for before there is a key.
+    // Readiness is polled before there is a key.
     let about_all = ["access", "changed", "until_change", "expire"];
     assert_eq!(told.of("own"), without(&about_all));
     assert_eq!(told.of("shared"), [""; 0]);
 }
 
 #[test]
-fn a_gate_on_trial_is_told_of_calls_and_asked_nothing_else() {
+fn a_gate_on_trial_only_sees_calls() {
     let told = Told::leaked();
     tell(&Shadow::new(Logs { name: "", told }, "forwarding"));
     let asked = [

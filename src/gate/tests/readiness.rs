@@ -1,4 +1,4 @@
-//! What `poll_ready` says beside circuits that are open.
+//! Readiness of a layer whose circuits are open.
 
 use std::{
     future::poll_fn,
@@ -14,7 +14,7 @@ use tower::util::BoxCloneService;
 use super::*;
 use crate::circuit_breaker::CircuitBreakerHandle;
 
-/// Never ready.
+/// A service that is never ready.
 #[derive(Clone)]
 struct Hangs;
 
@@ -32,7 +32,7 @@ impl Service<u32> for Hangs {
     }
 }
 
-/// Ready once it is let go, for one call.
+/// A service that is ready for one call, once it is allowed to be.
 #[derive(Debug, Default)]
 struct Strict {
     go: Arc<AtomicBool>,
@@ -113,7 +113,7 @@ async fn beside_backpressure_an_open_circuit_fails_fast() {
     }
 }
 
-/// Opens circuits by the bits of a number.
+/// Opens the circuits whose bits are set, and closes the others.
 fn open(circuits: &[CircuitBreakerHandle; 3], which: u32) {
     for (number, circuit) in circuits.iter().enumerate() {
         if which & (1 << number) > 0 {
@@ -141,7 +141,7 @@ async fn gates_are_as_ready_as_their_layers_are() {
         let mut layers = alone(&first).layer(alone(&second).layer(alone(&third).layer(inner())));
         let gates = GateLayer::new((first, second, third)).protocol(Plain::new());
         let mut gates = gates.layer(inner());
-        // Each state after each other one, so that a wait goes on where it can.
+        // Every state follows every other one, so that a wait lasts across changes.
         for (before, after) in (0..8).flat_map(|before| (0..8).map(move |after| (before, after))) {
             for which in [before, after] {
                 open(&handles, which);
@@ -185,7 +185,7 @@ async fn a_wait_beside_it_lets_no_circuit_half_open() {
     let waits = tokio::spawn(async move { service.ready().await.map(drop) });
     tokio::time::sleep(2 * SECOND).await;
     assert!(!waits.is_finished());
-    // It is a call that notices that the time is over.
+    // Only a call notices that the open time is over.
     assert_eq!(opens.state(), BreakerState::Open);
 }
 
@@ -196,7 +196,7 @@ async fn a_call_uses_its_readiness_up() {
     let layer = GateLayer::new(gates).protocol(Plain::new());
     let mut service = layer.layer(Strict::new(&go));
     service.ready().await.unwrap();
-    // A second call without asking waits for a readiness of its own.
+    // A further call without `poll_ready` waits for a readiness of its own.
     let calls = [1, 2, 3].map(|call| service.call(call));
     for (call, answer) in (1..).zip(calls) {
         assert_eq!(answer.await.unwrap(), call);
@@ -219,7 +219,7 @@ async fn a_circuit_that_opens_before_a_call_is_sent_rejects() {
         };
         service.ready().await.unwrap();
         service.call(0).await.unwrap();
-        // Made ready, and then it has to wait for its turn and for a service of its own.
+        // The service is polled, but the call must wait for its unit and for a service of its own.
         service.ready().await.unwrap();
         go.store(false, Ordering::Relaxed);
         let mut waits = service.call(1);
@@ -231,7 +231,7 @@ async fn a_circuit_that_opens_before_a_call_is_sent_rejects() {
         go.store(true, Ordering::Relaxed);
         let error = (&mut waits).now_or_never().expect("it is over");
         assert_eq!(kind(&error.unwrap_err()), RejectedKind::CircuitOpen);
-        // The unit that its turn had brought is free for another.
+        // The unit that it waited for is free for another call.
         assert_eq!(units.snapshot().available, 1, "{circuit_first}");
     }
 }

@@ -1,4 +1,4 @@
-//! Gates on trial that mark the calls which they would reject.
+//! Gates on trial that mark the calls they would reject.
 
 use std::{
     fmt,
@@ -18,14 +18,14 @@ use crate::{
     sync::Striped,
 };
 
-/// Admits all calls, and marks those that its gates would have rejected: a
-/// [trial](crate::gate::Shadow) whose verdicts handlers, callers and logs can see, over HTTP and
-/// gRPC.
+/// A layer that admits all calls, and marks those that its gates would have rejected. It is a
+/// [trial](crate::gate::Shadow) whose verdicts are visible to handlers, callers and logs, over HTTP
+/// and gRPC.
 ///
-/// The request and the response have a [`WouldReject`] in their extensions, and a server's response
-/// has the field `x-would-reject` with the kind of the rejection. Callers can so be told before a
-/// limit is enforced. All else is as of a trial, whose handle and metrics it has: a call that would
-/// have waited is counted, and not marked.
+/// The request and the response carry a [`WouldReject`] in their extensions, and a server's
+/// response has the field `x-would-reject` with the kind of the rejection. So callers can be warned
+/// before a limit is enforced. Everything else is as in a trial, including the handle and the
+/// metrics. A call that would have waited is counted, and not marked.
 ///
 /// ```
 /// use axum::{Extension, Router, routing::get};
@@ -47,8 +47,8 @@ use crate::{
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
 ///
-/// Put it around a [stack](crate::stack), or in place of the layer that it tries. Within a stack it
-/// is made by the stack's [`audit`](crate::stack::ServerStack::audit).
+/// Put it around a [stack](crate::stack), or in place of the layer that it tries. For the gates
+/// within a stack, use the stack's [`audit`](crate::stack::ServerStack::audit).
 pub struct AuditLayer<G, P> {
     gate: Striped<Shadow<G>>,
     protocol: P,
@@ -74,8 +74,8 @@ pin_project! {
 }
 
 impl<G: Gate + Clone, P> GateLayer<G, P> {
-    /// A layer that rejects nothing and marks what this one would reject: see [`AuditLayer`]. Both
-    /// share their state.
+    /// Returns a layer that rejects nothing and marks what this one would reject: see
+    /// [`AuditLayer`]. Both share their state.
     #[must_use]
     pub fn audit(self, name: impl Into<Name>) -> AuditLayer<G, P> {
         AuditLayer {
@@ -86,7 +86,7 @@ impl<G: Gate + Clone, P> GateLayer<G, P> {
 }
 
 impl<G: Gate, P> AuditLayer<G, P> {
-    /// One of gates that are on trial already.
+    /// Creates a layer for gates that are on trial already.
     pub(crate) fn of(trial: Shadow<G>, protocol: P) -> Self {
         Self {
             gate: Striped::new(trial),
@@ -219,7 +219,7 @@ impl<F, G: Gate, P> fmt::Debug for AuditFuture<F, G, P> {
     }
 }
 
-/// A layered service still goes into tonic's `Server::add_service`.
+/// Lets a layered service still go into tonic's `Server::add_service`.
 #[cfg(feature = "tonic-014")]
 impl<S: tonic::server::NamedService, G, P> tonic::server::NamedService for Audited<S, G, P> {
     const NAME: &'static str = S::NAME;

@@ -22,54 +22,54 @@ use crate::{
 /// A call that waits. Boxed, so it may be as large as it needs.
 pub(super) struct Deferred<S, G: Gate, P, Req> {
     owed: Owed<G>,
-    /// Ends when the gates change while the service is not ready.
+    /// Completes when the gates change while the service is not ready.
     changed: Option<ClosedWatch>,
     service: S,
     /// `None` once the service has been called.
     request: Option<Req>,
     demand: Demand,
-    /// What the gates have asked about the request so far.
+    /// The answers of the gates' closures about the request so far.
     asked: G::Asked,
-    /// By when the caller wants the answer, told anew when the request is sent: a header says how
-    /// long it waits, and not since when.
+    /// The deadline of the caller, written anew when the request is sent: a header states how long
+    /// the caller still waits, and not since when.
     deadline: Option<Deadline>,
     telling: Telling<P, Req>,
 }
 
-/// How a waiting request carries a deadline. Functions, so that requests need to be `'static` only
-/// where they may be of any type, and not if they carry none.
+/// The way in which a waiting request carries a deadline. Function pointers, so that requests need
+/// to be `'static` only where a protocol may read a deadline from them.
 pub(super) struct Telling<P, Req> {
     deadline: fn(&P, &Req) -> Option<Deadline>,
     tell: fn(&P, &mut Req, Deadline),
 }
 
-/// What a waiting call owes to its gates, given back if it is dropped.
+/// A waiting call's debt to its gates, given back on drop.
 pub(super) struct Owed<G: Gate> {
     gate: Held<G>,
     waiting: Waiting<G>,
 }
 
 pub(super) enum Waiting<G: Gate> {
-    /// It has a place in a queue.
+    /// The call has a place in a queue.
     Queued(G::Ticket),
-    /// It is admitted, and yet to be sent.
+    /// The call is admitted, and not sent yet.
     Granted(G::Pass),
-    /// It is sent, or never will be.
+    /// The call is sent, or never will be.
     Nothing,
 }
 
-/// What a wait ends with.
+/// The outcome of a wait.
 pub(super) enum Settled<F, G: Gate, E> {
     /// The call is sent.
     Sent(F, Permit<G>),
-    /// It was rejected after all. The request can be [taken back](Deferred::take_request).
+    /// The call was rejected after all. The request can be [taken back](Deferred::take_request).
     Rejected(Box<Rejected>, Vec<Quota>),
     /// The inner service failed before it could be called.
     NotReady(E),
 }
 
 impl<P, Req> Telling<P, Req> {
-    /// As the protocol says.
+    /// Reads and writes deadlines as the protocol does.
     pub(super) fn by_protocol<Res, Err>() -> Self
     where
         P: Protocol<Res, Err>,
@@ -81,7 +81,7 @@ impl<P, Req> Telling<P, Req> {
         }
     }
 
-    /// Nobody is to be told.
+    /// Ignores deadlines.
     pub(super) fn nobody() -> Self {
         Self {
             deadline: |_, _| None,
@@ -142,7 +142,7 @@ impl<S, G: Gate, P, Req> Deferred<S, G, P, Req> {
         Poll::Ready(Settled::Sent(inner, permit))
     }
 
-    /// Ready when the call's turn has come, or when it will not come in time.
+    /// Polls the call's ticket. Ready when the call is granted or rejected.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Box<Rejected>>>
     where
         G: Admit<Req>,
@@ -169,8 +169,8 @@ impl<S, G: Gate, P, Req> Deferred<S, G, P, Req> {
         }
     }
 
-    /// Asks the service for readiness. If it fails, or panics, the call is not sent, and the gates
-    /// learn why.
+    /// Polls the service for readiness. If that fails or panics, the call is not sent, and the
+    /// gates learn why.
     fn poll_service(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
     where
         S: Service<Req>,
@@ -183,12 +183,12 @@ impl<S, G: Gate, P, Req> Deferred<S, G, P, Req> {
         ready
     }
 
-    /// While the service is not ready: ready when the gates no longer let the call through, so that
-    /// it fails fast with the others.
+    /// Waits, while the service is not ready, until the gates no longer let the call through, so
+    /// that it fails fast like the others.
     fn poll_rejected(&mut self, cx: &mut Context<'_>) -> Poll<Box<Rejected>> {
         loop {
             if self.changed.is_none() {
-                // Registered first and looked at then: no change is missed.
+                // Registered before the check, so that no change is missed.
                 let Some(changed) = changed(&*self.owed.gate) else {
                     return Poll::Pending;
                 };
@@ -202,7 +202,7 @@ impl<S, G: Gate, P, Req> Deferred<S, G, P, Req> {
         }
     }
 
-    /// The request, if it was not sent, with what remains of its time.
+    /// Takes the request, if it was not sent, with its remaining time written into it.
     pub(super) fn take_request(&mut self, protocol: &P) -> Option<Req> {
         let mut request = self.request.take()?;
         if let Some(deadline) = self.deadline {
@@ -234,7 +234,7 @@ impl<G: Gate> Owed<G> {
         Self { gate, waiting }
     }
 
-    /// Asks the gates whether the admission still stands after the wait.
+    /// Asks the gates whether the admission still holds after the wait.
     fn renew(&mut self) -> Result<(), Box<Rejected>> {
         match &mut self.waiting {
             Waiting::Granted(pass) => self.gate.renew(pass, &Now::unread()),
@@ -268,7 +268,7 @@ impl<G: Gate> Drop for Owed<G> {
     }
 }
 
-/// The inner service fails, or panics.
+/// A guard that gives the pass back when the inner service fails or panics.
 struct NotReady<'a, G: Gate>(&'a mut Owed<G>);
 
 impl<G: Gate> Drop for NotReady<'_, G> {

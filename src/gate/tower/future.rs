@@ -19,8 +19,8 @@ use crate::{
 };
 
 pin_project! {
-    /// The answer of a [`Gated`](super::Gated) service: the inner one, or a rejection. Dropped
-    /// while it waits, it leaves the queue and has cost nothing.
+    /// The answer of a [`Gated`](super::Gated) service: the inner answer, or a rejection. If it is
+    /// dropped while it waits, it leaves the queue at no cost.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, G, P, Req>
     where
@@ -37,7 +37,7 @@ pin_project! {
     #[project = StageProject]
     enum Stage<F, G: Gate, D> {
         Calling { #[pin] inner: F, permit: Permit<G> },
-        // In a box, so that calls that do not wait need not carry what those that do take along.
+        // Boxed: most calls never wait, and the future stays small.
         Deferred { deferred: Box<D> },
         Rejected { rejected: Option<Box<Rejected>>, quotas: Vec<Quota> },
     }
@@ -71,12 +71,13 @@ where
         }
     }
 
-    /// Whether the call was rejected at once: the answer is here, and nothing is to be done.
+    /// Returns whether the call was rejected at once, so that the answer is known and nothing
+    /// remains to be done.
     pub(crate) fn is_rejected(&self) -> bool {
         self.rejection().is_some()
     }
 
-    /// Why the call was rejected, if it was.
+    /// Returns the rejection, if the call was rejected.
     pub(crate) fn rejection(&self) -> Option<&Rejected> {
         match &self.stage {
             Stage::Rejected { rejected, .. } => rejected.as_deref(),
@@ -107,8 +108,8 @@ where
     G: Admit<Req>,
     P: Protocol<S::Response, S::Error>,
 {
-    /// Waits for the call's turn; ready at once if it has not to wait. The request, if the call is
-    /// rejected after the wait.
+    /// Waits until the call is granted. Ready at once if it need not wait. Returns the request if
+    /// the call is rejected after the wait.
     pub(crate) fn poll_turn(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -13,15 +13,15 @@ use crate::{
     sync::Striped,
 };
 
-/// A layer of one gate or several. All services it makes, and all their clones, share the state.
+/// A layer of one gate or several. All its services, and all their clones, share one state.
 pub struct GateLayer<G, P = Plain> {
     gate: Striped<G>,
     protocol: P,
 }
 
 impl<G: Gate> GateLayer<G, Unset> {
-    /// One gate, or a tuple of up to four, from the outside in. Choose the
-    /// [protocol](Self::protocol) next: without one the layer makes no services.
+    /// Creates a layer of one gate, or of a tuple of up to four, from the outside in. Choose the
+    /// [protocol](Self::protocol) next: without one, the layer makes no services.
     #[must_use]
     pub fn new(gates: impl IntoGate<Gate = G>) -> Self {
         Self::with_protocol(gates.into_gate(), Unset)
@@ -36,7 +36,7 @@ impl<G, P> GateLayer<G, P> {
         }
     }
 
-    /// How results are classified and rejections travel. No default.
+    /// Sets how results are classified and how rejections are returned. There is no default.
     #[must_use]
     pub fn protocol<Q>(self, protocol: Q) -> GateLayer<G, Q> {
         GateLayer {
@@ -76,8 +76,8 @@ impl<G, P> GateLayer<G, P> {
 }
 
 impl<G: Controlled, P> GateLayer<G, P> {
-    /// Returns the handle: of a rate limit, a circuit breaker, a bulkhead or a throttle, of one for
-    /// each key, or of a trial.
+    /// Returns the handle: of a rate limit, circuit breaker, bulkhead or throttle, of a keyed one,
+    /// or of a trial.
     #[must_use]
     pub fn handle(&self) -> G::Handle {
         self.gate().control()

@@ -1,4 +1,4 @@
-//! What a call holds.
+//! A call's hold on its gates.
 
 use std::{any::Any, fmt, mem, time::Duration};
 
@@ -10,14 +10,14 @@ use crate::{
     sync::Held,
 };
 
-/// What a call holds of its gates, from the moment it is sent until it is settled. Dropped
-/// unsettled, it was abandoned.
+/// A call's hold on its gates, from the moment it is sent until it is settled. If it is dropped
+/// unsettled, the call was abandoned.
 ///
-/// Two words for a circuit breaker, one for most others. A word in each half of a pair is stored
-/// and loaded by itself: a permit that is moved with wide loads right after it was stored word by
-/// word waits for the stores to drain, which costs more than a shared write.
+/// A permit is two words for a circuit breaker, one for most others. Each half of a pair is one
+/// word that is stored and loaded by itself. Storing a permit word by word and then moving it with
+/// wide loads has to wait until the stores drain, and that costs more than a shared write.
 pub struct Permit<G: Gate> {
-    /// `None` once settled, and if nothing is owed.
+    /// `None` once settled, or if nothing is owed.
     gate: Option<Held<G>>,
     pass: G::Pass,
 }
@@ -32,7 +32,7 @@ impl<G: Gate> Permit<G> {
         }
     }
 
-    /// Moves what it holds elsewhere.
+    /// Moves the contents to a new permit.
     #[inline(always)]
     pub(super) fn take(&mut self) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl<G: Gate> Permit<G> {
         }
     }
 
-    /// The advertised limits that the call is counted under.
+    /// Returns the advertised limits that count the call.
     #[inline(always)]
     pub(super) fn quotas<Req>(&self) -> Vec<Quota>
     where
@@ -77,10 +77,11 @@ impl<G: Gate> Permit<G> {
         }
     }
 
-    /// Runs a piece of a call. If it panics, the call has failed.
+    /// Runs a part of a call. If it panics, the call has failed.
     ///
-    /// A check of `thread::panicking()` in `Drop` would not do: tokio catches a task's panic before
-    /// it drops the task, and a call that is dropped while its caller panics has not failed.
+    /// A check of `thread::panicking()` in `Drop` would be wrong twice. Tokio catches a task's
+    /// panic before it drops the task, and a call that is dropped while its caller panics has not
+    /// failed.
     #[inline(always)]
     pub(super) fn guarded<R>(&mut self, run: impl FnOnce() -> R) -> R {
         struct OnUnwind<'a, G: Gate>(&'a mut Permit<G>);
@@ -133,7 +134,7 @@ impl<G: Gate + Send + Sync + 'static> Settle for Permit<G> {
     }
 }
 
-/// The advertised limits that a call is counted under. No allocation if there are none.
+/// Returns the advertised limits that count the call. Allocates nothing if there are none.
 #[inline(always)]
 pub(super) fn quotas<Req, G: Admit<Req>>(
     gate: &G,
@@ -145,8 +146,7 @@ pub(super) fn quotas<Req, G: Admit<Req>>(
     quotas
 }
 
-/// What an upgraded call still holds. Its connection may close in any way, and the call was a
-/// success.
+/// A permit held by an upgraded connection. The call was a success, however its connection closes.
 struct Upgraded<G: Gate>(Permit<G>);
 
 impl<G: Gate> Drop for Upgraded<G> {

@@ -1,4 +1,4 @@
-//! Waiting in `poll_ready` for what a gate decides, not the inner service.
+//! Waits in `poll_ready` for the gates, not for the inner service.
 
 use std::{
     pin::Pin,
@@ -16,36 +16,37 @@ use crate::{
     sync::Held,
 };
 
-/// What is known of an inner service.
+/// The known readiness of an inner service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Readiness {
-    /// It was not asked, or has been called since.
+    /// The service was not polled, or has been called since.
     Unasked,
-    /// It is not asked before the next call, since the last one was rejected.
+    /// The service is not polled before the next call, since the last one was rejected.
     Spared,
-    /// It was asked, and is not ready yet: it may hold a place in a queue.
+    /// The service was polled and is not ready yet. It may hold a place in a queue.
     Asked,
-    /// It is ready for one call.
+    /// The service is ready for one call.
     Ready,
 }
 
-/// What a service waits for, beside its inner service. Boxed, because it is rare.
+/// A service's waits, beside that for its inner service. Boxed, because they are rare.
 #[derive(Default)]
 pub(super) struct Wait(Option<Box<Waits>>);
 
 #[derive(Default)]
 struct Waits {
-    /// For the end of backpressure.
+    /// Waits for the end of backpressure.
     admitting: Option<WaitForAccess>,
-    /// For the gates to close while the inner service is not ready.
+    /// Waits for the gates to close while the inner service is not ready.
     changed: Option<ClosedWatch>,
 }
 
-/// Whether the gates reject all calls once they hold them back no longer.
+/// A wait until backpressure ends. Its output: whether the gates then reject all calls.
 type WaitForAccess = Pin<Box<dyn Future<Output = bool> + Send + Sync>>;
 
 impl Wait {
-    /// Returns whether the gates reject all calls now; under backpressure, ready once they do not.
+    /// Returns whether the gates reject all calls now. Under backpressure, pending until they
+    /// withhold calls no longer.
     #[inline(always)]
     pub(super) fn poll_closed<G>(&mut self, gate: &Held<G>, cx: &mut Context<'_>) -> Poll<bool>
     where
@@ -71,14 +72,15 @@ impl Wait {
         Poll::Ready(rejects)
     }
 
-    /// The inner service is not ready. Ready when the gates have changed, so that they may reject
-    /// what waits for it: a caller before a dead upstream is to fail fast with the others.
+    /// Waits for a change of the gates while the inner service is not ready. They may then reject
+    /// the calls that wait for it: a caller in front of a dead upstream must fail fast like the
+    /// others.
     #[cold]
     pub(super) fn poll_change<G: Gate>(&mut self, gate: &G, cx: &mut Context<'_>) -> Poll<()> {
         let waits = self.0.get_or_insert_default();
         if waits.changed.is_none() {
             waits.changed = changed(gate);
-            // It may have changed before that.
+            // The gates may have changed before the watch was registered.
             if access(gate, &Now::unread()) != Access::Open {
                 return Poll::Ready(());
             }
@@ -88,7 +90,7 @@ impl Wait {
         Poll::Ready(())
     }
 
-    /// Nothing is waited for any more.
+    /// Ends all waits.
     #[inline(always)]
     pub(super) fn forget(&mut self) {
         if self.0.is_some() {
@@ -103,8 +105,10 @@ impl std::fmt::Debug for Wait {
     }
 }
 
-/// No wake-up is lost: the wait is registered first, and the gates are looked at then. What changes
-/// before the look is seen by it; what changes after it wakes all that are registered.
+/// Waits until the gates withhold calls no longer. Returns whether they reject them.
+///
+/// No wake-up is lost: the watch is registered before the gates are read. A change before the read
+/// is seen by it, and a change after it wakes every registered watch.
 async fn while_withheld<G: Gate>(gate: Held<G>) -> bool {
     loop {
         let changed = changed(&*gate);
@@ -119,7 +123,7 @@ async fn while_withheld<G: Gate>(gate: Held<G>) -> bool {
             continue;
         };
         if timeout(wait, changed).await.is_err() {
-            // Everybody may be waiting, so that no call would notice that the time is over.
+            // Perhaps every caller waits, so that no call notices that the time is over.
             expire(&*gate, &Now::unread());
         }
     }

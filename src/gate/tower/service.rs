@@ -29,7 +29,7 @@ pub struct Gated<S, G, P> {
     protocol: P,
 }
 
-/// The service behind the gates, and what it said when it was last asked.
+/// The service behind the gates, and its last known readiness.
 #[derive(Debug)]
 pub(super) struct Inner<S> {
     service: S,
@@ -51,7 +51,7 @@ impl<S, G, P> Gated<S, G, P> {
 }
 
 impl<S> Inner<S> {
-    /// One that is always ready.
+    /// Creates one that is ready.
     pub(super) fn ready(service: S) -> Self {
         Self {
             service,
@@ -59,8 +59,8 @@ impl<S> Inner<S> {
         }
     }
 
-    /// Replaces the service if it was asked for readiness, so that what it has reserved is
-    /// free for others.
+    /// Replaces the service if it was polled for readiness, so that whatever it reserved is free
+    /// for others.
     #[inline]
     fn release(&mut self)
     where
@@ -94,8 +94,8 @@ where
                 return Poll::Ready(Ok(()));
             }
             if self.inner.readiness == Readiness::Spared {
-                // Most likely the next call is rejected too. To ask the service, and to replace it
-                // then, costs far more than the rejection. A call that is admitted waits for it in
+                // Most likely the next call is rejected too. Polling the service and then replacing
+                // it costs far more than the rejection. An admitted call waits for the service in
                 // its future.
                 self.wait.forget();
                 return Poll::Ready(Ok(()));
@@ -127,8 +127,8 @@ impl<S, G, P> Gated<S, G, P> {
         &self.protocol
     }
 
-    /// Calls, and hands the request back if it is rejected now; of one that is rejected after a
-    /// wait the future does.
+    /// Calls the service. Hands the request back if it is rejected now. After a wait, the future
+    /// returns it instead.
     #[inline(always)]
     pub(crate) fn enter<Req>(
         &mut self,
@@ -149,8 +149,8 @@ impl<S, G, P> Gated<S, G, P> {
 }
 
 impl<S> Inner<S> {
-    /// Asks the gates, and calls the service if they admit the call at once. A request that they
-    /// reject now is handed back.
+    /// Asks the gates, and calls the service if they admit the call at once. Hands the request back
+    /// if they reject it now.
     #[inline(always)]
     pub(super) fn enter<G, P, Req>(
         &mut self,
@@ -206,7 +206,8 @@ impl<S> Inner<S> {
         )
     }
 
-    /// A call that waits for its turn, or for a service that was not asked.
+    /// Returns the future of a call that waits for its turn, or for a service that is not known to
+    /// be ready.
     #[cold]
     fn defer<G, P, Req>(
         &mut self,
@@ -219,7 +220,7 @@ impl<S> Inner<S> {
         S: Service<Req> + Clone,
         G: Admit<Req>,
     {
-        // Owned first: it is given back if a clone panics.
+        // Made first, so that the pass or ticket is given back if a clone panics.
         let owed = Owed::new(gate, waiting);
         self.release();
         self.readiness = Readiness::Unasked;
@@ -230,7 +231,7 @@ impl<S> Inner<S> {
 
 impl<S: Clone, G, P: Clone> Clone for Gated<S, G, P> {
     fn clone(&self) -> Self {
-        // The clone's inner service has not been asked.
+        // The clone's inner service has not been polled.
         let inner = self.inner.service.clone();
         Self::new(inner, self.gate.clone(), self.protocol.clone())
     }
@@ -245,7 +246,7 @@ impl<S: fmt::Debug, G, P> fmt::Debug for Gated<S, G, P> {
     }
 }
 
-/// A layered service still goes into tonic's `Server::add_service`.
+/// Lets a layered service still go into tonic's `Server::add_service`.
 #[cfg(feature = "tonic-014")]
 impl<S: tonic::server::NamedService, G, P> tonic::server::NamedService for Gated<S, G, P> {
     const NAME: &'static str = S::NAME;
