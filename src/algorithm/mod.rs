@@ -1,29 +1,29 @@
-//! The algorithms: pure, usable without Tower, and without any dependency (`default-features =
-//! false`).
+//! The algorithms. They are pure, work without Tower, and have no dependency
+//! (`default-features = false`).
 //!
-//! Nothing here reads a clock, sleeps, logs, locks or draws a random number: facts come in,
-//! decisions go out. `now` is the last argument, in nanoseconds since a start of the caller's
-//! choosing; time that goes back saturates, and errs towards admitting less.
+//! No algorithm reads a clock, sleeps, logs, locks or draws a random number: facts come in,
+//! decisions go out. `now` is the last argument, in nanoseconds since a start that the caller
+//! chooses. Time that goes back saturates, and errs towards admitting less.
 //!
 //! | module | decides | state |
 //! |---|---|---|
 //! | [`TokenBucket`] | whether a call fits a rate, with bursts | one word |
-//! | [`SlidingLog`], [`SlidingRing`], [`SlidingCounter`] | whether a call fits a window: exactly, never above, about | 8 bytes for each of N; for each part; 48 bytes |
+//! | [`SlidingLog`], [`SlidingRing`], [`SlidingCounter`] | whether a call fits a window: exactly, never above, approximately | 8 bytes for each of N; for each part; 48 bytes |
 //! | [`LeakyBucket`] | when a call may leave, evenly spaced | one word |
 //! | [`KeyedBuckets`] | whether a call fits the rate of its key | 16 bytes a slot, fixed |
-//! | [`Prepaid`] | how many units of a limit that processes share are granted ahead | one word, and the last debt of each process |
-//! | [`Lease`] | whether a call finds units that were granted ahead | two words |
-//! | [`All`] | whether a call fits several limits at once | theirs |
-//! | [`Breaker`] | whether the peer is worth calling | one word on the hot path, 80 bytes a stripe for counts |
-//! | [`InFlight`] | whether another call may run beside those that run | two words |
+//! | [`Prepaid`] | how many units of a shared limit a process gets ahead | one word, and the last debt of each process |
+//! | [`Lease`] | whether a call fits the units that its process got ahead | two words |
+//! | [`All`] | whether a call fits several limits at once | the state of each |
+//! | [`Breaker`] | whether to call the upstream | one word on the hot path, 80 bytes a stripe for counts |
+//! | [`InFlight`] | whether another call may run now | two words |
 //! | [`CoDel`] | whether a queue smooths bursts or never drains | four words |
 //! | [`LatencyQuantile`] | after how long a call is unusually slow | 768 bytes |
-//! | [`Aimd`], [`Vegas`], [`Gradient2`] | how many calls may run at once, from how they go | some 200 bytes |
-//! | [`Throttle`] | which calls an overloaded upstream is spared, by chance | one word on the hot path, 80 bytes a stripe |
+//! | [`Aimd`], [`Vegas`], [`Gradient2`] | how many calls may run at once, from their outcomes and latencies | some 200 bytes |
+//! | [`Throttle`] | which calls to an overloaded upstream to reject, by chance | one word on the hot path, 80 bytes a stripe |
 //! | [`Backoff`] | how long to wait before the next attempt | none |
 //! | [`RetryBudget`], [`WindowedBudget`], [`RetryThrottle`] | whether a retry is affordable | one word |
 //!
-//! All limits on a rate are a [`Limit`]. Each module argues for its algorithm: what it guarantees,
+//! Every limit on a rate is a [`Limit`]. Each module argues for its algorithm: what it guarantees,
 //! why the obvious alternative fails, what it costs, and where it comes from.
 //!
 //! ```

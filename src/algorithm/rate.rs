@@ -1,11 +1,11 @@
-//! So many in so long.
+//! A rate: a number of units in a length of time.
 
 use std::{fmt, time::Duration};
 
 /// A number of units in a length of time: `Rate::per_second(100)` is a hundred each second.
 ///
-/// No constructor takes an interval under a name that reads as a rate. Making one cannot fail; what
-/// is built from it checks it.
+/// No constructor takes an interval under a name that reads as a rate. Constructors never fail. The
+/// limit that is built from a rate checks it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Rate {
@@ -48,12 +48,13 @@ impl Rate {
         Self::new(count, Duration::from_secs(24 * 60 * 60))
     }
 
-    /// A rate at which no window of `per` ever holds more than `count` units, with the default
-    /// burst of one second's worth: for a peer that counts so, and punishes one too many.
+    /// Returns a rate at which no window of `per` ever holds more than `count` units, given the
+    /// default burst of one second's worth. Use it for an upstream that counts in such windows and
+    /// punishes a single unit too many.
     ///
-    /// Of a token bucket any window of `t` holds up to `burst + rate * t`. So this is `count` units
-    /// in a second more than `per`, and a timer's tick for calls that wait. With a burst of your
-    /// own it is no longer so.
+    /// A token bucket admits up to `burst + rate * t` in any window of `t`. So this rate is `count`
+    /// units in `per` plus a second, plus a timer's tick for calls that wait. With another burst,
+    /// the promise does not hold.
     ///
     /// ```
     /// use std::time::Duration;
@@ -71,13 +72,13 @@ impl Rate {
         Self::new(count, per.saturating_add(Duration::from_millis(1002)))
     }
 
-    /// How many units.
+    /// Returns the number of units.
     #[must_use]
     pub const fn count(&self) -> u64 {
         self.count
     }
 
-    /// In how long.
+    /// Returns the length of time.
     #[must_use]
     pub const fn per(&self) -> Duration {
         self.per

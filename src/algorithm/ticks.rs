@@ -1,24 +1,25 @@
-//! Time cut into ticks of one length, without a division.
+//! Ticks: time cut into equal parts, without a division.
 
-// Not modelled by loom: ticks publish nothing; a new generation publishes others.
+// Not modelled by loom, because ticks publish nothing. A new generation publishes others.
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Which tick a moment belongs to: `now / width`, as a multiplication by the reciprocal. A 64-bit
-/// division by a number that is known only at run time would be the dearest instruction of a call
-/// that is counted.
+/// The division of time into ticks: `now / width`, as a multiplication by the reciprocal. A 64-bit
+/// division by a number known only at run time would be the most expensive instruction of a counted
+/// call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticks {
-    /// `2^shift / width`, rounded up: at least 2^62, so that it is exact for times below 2^62 ns,
-    /// 146 years; later, a tick may begin some nanoseconds early, for all callers alike.
+    /// `2^shift / width`, rounded up. It is at least 2^62, so the result is exact for times below
+    /// 2^62 ns (146 years). Later a tick may begin some nanoseconds early, for all callers alike.
     reciprocal: u64,
     shift: u32,
 }
 
 /// [`Ticks`] that can be replaced by longer or shorter ones.
 ///
-/// The two are set one after the other, so a reader beside that may get the number of no tick at
-/// all. What is counted by it must be of a generation that ends with the replacement: readers load
-/// the generation first, with Acquire, and the replacement is followed by the Release of a new one.
+/// The two fields are stored one after the other, so a concurrent reader may get a number that
+/// belongs to no tick. Whatever is counted by it must belong to a generation that ends with the
+/// replacement. Readers load the generation first, with Acquire. The writer replaces the ticks, and
+/// then publishes a new generation with Release.
 #[derive(Debug)]
 pub(crate) struct SharedTicks {
     reciprocal: AtomicU64,
@@ -49,7 +50,7 @@ impl SharedTicks {
 }
 
 impl Ticks {
-    /// Ticks of `width` nanoseconds; 0 counts as 1.
+    /// Creates ticks of `width` nanoseconds. A width of 0 counts as 1.
     pub(crate) fn new(width: u64) -> Self {
         let width = width.max(1);
         let shift = 63 + width.ilog2();
@@ -79,7 +80,7 @@ mod tests {
         fn is_the_quotient(bits in 0u32..50, offset: u64, now in 0u64..1 << 62, edge in 0u64..3) {
             let width = (1 << bits) + offset % (1 << bits);
             prop_assert_eq!(Ticks::new(width).of(now), now / width);
-            // Where a tick begins, and next to it.
+            // The start of a tick, and the moments beside it.
             let begin = (now / width * width + edge).saturating_sub(1);
             prop_assert_eq!(Ticks::new(width).of(begin), begin / width);
         }

@@ -2,25 +2,26 @@
 //! word.
 //!
 //! The bucket does not store tokens but the *theoretical arrival time* (TAT): the time at which it
-//! will be full again. A call of cost `n` moves it `n` intervals on, and is admitted if that leaves
-//! it at most a whole burst ahead of `now`. Refilling is the passing of time itself, so there is
+//! will be full again. A call of cost `n` moves the TAT `n` intervals ahead. It is admitted if the
+//! TAT is then at most a whole burst ahead of `now`. Time alone refills the bucket, so there is
 //! nothing to do between calls.
 //!
-//! Why not a token count and a last-refill time? They are two words, so either a lock joins them or
-//! two threads refill twice; and a refill of whole tokens at every look-up forgets the fraction, so
-//! that a limit of one a day that is polled often never refills at all.
+//! Why not a token count and a last-refill time? They are two words, so they need a lock, or two
+//! threads refill twice. A refill of whole tokens at every call also loses the fraction, so that a
+//! limit of one a day that is polled often never refills at all.
 //!
 //! **Guarantee.** With interval `T`, any span of time `W` admits at most `burst + W / T` units,
-//! whatever the number of threads. `T` is rounded up, so the bound holds for the rate as asked; the
-//! rounding costs less than 0.1 % of the rate up to 100 million a second. Callers that have waited
-//! count as of their turn, by at most [`TIMER_TICK`](super::TIMER_TICK): with them the bound is
+//! whatever the number of threads. `T` is rounded up, so the bound holds for the configured rate.
+//! The rounding costs less than 0.1 % of the rate up to 100 million a second. A waiter counts from
+//! when it was due, by at most [`TIMER_TICK`](super::TIMER_TICK). With waiters the bound is
 //! `burst + (W + TIMER_TICK) / T`.
 //!
-//! **Refunds, debts and changes.** What is refunded may be admitted again, and adds to the bound of
-//! the span in which the refund comes: one that comes after the bucket has filled up anew lets that
-//! much more than a burst through. A charge may put the TAT further ahead than a burst; everything
-//! waits until that is paid off, and debts beyond a year are forgotten. A change of rate or burst
-//! leaves the TAT where it is: a debt is kept as the time that it takes.
+//! **Refunds, debts and changes.** Refunded units may be admitted again, which adds to the bound of
+//! the span in which the refund arrives. A refund after the bucket has filled up again admits that
+//! much more than a burst. A charge may put the TAT further ahead than a burst. Every call then
+//! waits until that debt is paid off. Debts beyond a year (beyond 13 days at more than a million
+//! units a second) are forgotten. A change of rate or burst does not move the TAT: a debt is kept
+//! as the time that it takes.
 //!
 //! **Cost.** Admitted: two loads and one compare-and-swap. Rejected: two loads, no write.
 
@@ -39,9 +40,9 @@ mod tests;
 use quota::Quota;
 use tat::Tat;
 
-/// A limit on a rate that lets saved-up calls through at once, up to `burst`. Starts full. 128
-/// bytes, which are cache lines of its own: whatever lay beside it in memory would be written about
-/// as often.
+/// A limit on a rate that admits saved-up calls at once, up to `burst`. Starts full. It has 128
+/// bytes, in cache lines of its own: it is written on every admission, which would slow down access
+/// to any data beside it.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct TokenBucket {
@@ -51,11 +52,11 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full bucket of `burst` tokens that refills at `rate`.
+    /// Creates a full bucket of `burst` tokens that refills at `rate`.
     ///
     /// # Errors
-    /// A rate of nothing, over nothing, or above 128 a nanosecond; a burst of 0 or above 134
-    /// million; a burst that takes more than a year to refill.
+    /// A rate of zero units or over zero time, above 128 units a nanosecond, or below one a year. A
+    /// burst of 0, above 134 million, or that takes more than a year to refill.
     pub fn new(rate: Rate, burst: u32) -> Result<Self, ConfigError> {
         Ok(Self {
             quota: Quota::new(rate, burst)?,
@@ -67,19 +68,19 @@ impl TokenBucket {
     /// Takes `cost` tokens, or none.
     ///
     /// # Errors
-    /// [`OverLimit`], and when to come back.
+    /// [`OverLimit`], with the time until the call fits.
     #[inline]
     pub fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
         self.tat.acquire(self.quota.pace(), cost.into(), now)
     }
 
-    /// How many tokens a call could take now.
+    /// Returns how many tokens a call could take now.
     #[must_use]
     pub fn available(&self, now: u64) -> u32 {
         narrow(self.tat.available(self.quota.pace(), now))
     }
 
-    /// The most that can be taken at once.
+    /// Returns the most tokens that can be taken at once.
     #[must_use]
     pub fn burst(&self) -> u32 {
         narrow(self.quota.pace().burst)
@@ -92,8 +93,8 @@ impl Limit for TokenBucket {
     }
 
     fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), OverLimit> {
-        // With a burst of 1, each wait's lateness would else push all later departures back: 2000/s
-        // on a timer of whole milliseconds would admit 1000/s.
+        // With a burst of 1, the lateness of each wait would otherwise delay all later departures:
+        // 2000/s on a timer of whole milliseconds would admit 1000/s.
         self.tat
             .take_late(self.quota.pace(), cost.into(), due, now)
             .map(|_| ())
@@ -140,7 +141,7 @@ impl Limit for TokenBucket {
     }
 }
 
-/// Units as a limit tells them.
+/// Converts units to what a [`Limit`] reports. Saturates.
 pub(crate) fn narrow(units: u64) -> u32 {
     u32::try_from(units).unwrap_or(u32::MAX)
 }
@@ -159,8 +160,8 @@ mod loom_model {
             let thread = thread::spawn(move || u32::from(other.acquire(2, 0).is_ok()) * 2);
             let here = (0..2).filter(|_| bucket.acquire(1, 0).is_ok()).count();
             let there = thread.join().unwrap();
-            // Either two ones and no two, or a two and a one: never above 3, and never fewer than
-            // fit.
+            // Either two calls of cost 1 and none of cost 2, or one of each: never above 3, and
+            // never fewer than fit.
             assert!(matches!((here, there), (2, 0) | (1, 2)), "{here} {there}");
         });
     }

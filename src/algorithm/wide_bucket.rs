@@ -1,13 +1,13 @@
 //! A token bucket of 64-bit units: micro-dollars, tokens of a language model, bytes.
 //!
-//! The same arithmetic as that of a [`TokenBucket`](super::TokenBucket), and the same word of
-//! state. Its rate and burst are two words and not one, because a burst of 64 bits leaves no room
-//! for an interval beside it. A call that races a change of both may read the new rate with the old
-//! burst, or the other way round. It is then admitted by at most the larger burst, because the
-//! capacity is not stored: it is the burst times the interval that was read.
+//! It has the arithmetic of a [`TokenBucket`](super::TokenBucket), and the same word of state. Its
+//! rate and burst are two words and not one, because a burst of 64 bits leaves no room for an
+//! interval beside it. A call that races a change of both may read the new rate with the old burst,
+//! or the reverse. At most the larger burst is then admitted, because the capacity is not stored:
+//! it is the burst times the interval that was read.
 //!
 //! **Guarantee.** Any span of time `W` admits at most `burst + W / T` units. `T` is a unit's share
-//! of time, rounded up by less than one part in two thousand million or a 128th of a nanosecond.
+//! of time, rounded up by less than one part in 2^31 or a 128th of a nanosecond.
 
 use crate::{
     algorithm::{
@@ -24,17 +24,17 @@ use crate::{
 /// A limit on a rate of 64-bit units, with bursts. Starts full.
 #[derive(Debug)]
 pub(crate) struct WideBucket {
-    /// One unit's share of time, in the scale. Relaxed, like `burst`: neither publishes anything,
-    /// and a call that reads one old and one new is described above.
+    /// One unit's share of time, in units of the scale. Relaxed, like `burst`: neither publishes
+    /// anything. The module docs describe a call that reads one old and one new value.
     interval: AtomicU64,
-    /// The most that is taken at once, and at least 1. `burst * interval` fits the scale.
+    /// The most units taken at once, at least 1. `burst * interval` fits the scale.
     burst: AtomicU64,
     scale: Scale,
     tat: Tat,
 }
 
 impl WideBucket {
-    /// A full bucket.
+    /// Creates a full bucket.
     pub(crate) fn new(rate: Rate, burst: u64) -> Result<Self, ConfigError> {
         let scale = Scale::of(rate);
         let interval = checked(rate, burst, scale)?;
@@ -46,7 +46,7 @@ impl WideBucket {
         })
     }
 
-    /// A bucket that rejects nothing until it is [told](Self::told) more.
+    /// Creates a bucket that rejects nothing until the first [`told`](Self::told).
     pub(crate) fn open() -> Self {
         Self {
             interval: AtomicU64::new(1),
@@ -68,8 +68,8 @@ impl WideBucket {
         }
     }
 
-    /// Returns whether nothing was told of it yet. Then it counts nothing either, so that what it
-    /// is told first is all that it knows.
+    /// Returns whether `told` has not been called yet. Until then the bucket counts nothing, so
+    /// that the first report is all it knows.
     fn is_open(&self) -> bool {
         self.burst.load(Ordering::Relaxed) == OPEN
     }
@@ -102,7 +102,7 @@ impl WideBucket {
         self.tat.reset(self.scale, now);
     }
 
-    /// Returns how many nanoseconds until `units` more have all fitted, one after the other.
+    /// Returns how many nanoseconds until `units` more units have all fitted, one after the other.
     pub(crate) fn wait(&self, units: u64, now: u64) -> u64 {
         if self.is_open() {
             return 0;
@@ -122,7 +122,7 @@ impl WideBucket {
         self.pace().rate()
     }
 
-    /// Changes rate and burst. What was used stays used, as the time that it takes.
+    /// Changes rate and burst. Used units stay used, as the time that they take.
     pub(crate) fn update(&self, rate: Rate, burst: u64) -> Result<(), ConfigError> {
         let interval = checked(rate, burst, self.scale)?;
         self.set(interval, burst);
@@ -134,14 +134,13 @@ impl WideBucket {
         self.burst.store(burst, Ordering::Relaxed);
     }
 
-    /// Somebody else counts the same units: of `limit` there are `remaining` left, and all are back
-    /// in `full_in` nanoseconds.
+    /// Records another counter's report on the same units: of `limit` units `remaining` are left,
+    /// and all are back in `full_in` nanoseconds.
     ///
-    /// The theoretical arrival time of a bucket *is* the moment at which it is full, so what is
-    /// told is its state. The pace follows: the missing units come back in that time, each after
-    /// `slowest` nanoseconds at most. So a bucket that has nothing left has one unit after one
-    /// share, and never later than `full_in`. Units that were taken here and are not counted there
-    /// yet stay taken.
+    /// The theoretical arrival time of a bucket *is* the moment at which it is full, so the report
+    /// is its state. The pace follows: the missing units come back in that time, each after at most
+    /// `slowest` nanoseconds. So an empty bucket has one unit after one such share, and never later
+    /// than `full_in`. Units that were taken here but are not in the report yet stay taken.
     pub(crate) fn told(
         &self,
         limit: u64,
@@ -150,12 +149,12 @@ impl WideBucket {
         now: u64,
     ) {
         let full_in = self.scale.units(full_in).min(self.scale.max_ahead());
-        // More units in a unit of the scale than one cannot be told apart.
+        // More than one unit of the limit in one unit of the scale would be indistinguishable.
         let missing = limit.max(1).saturating_sub(remaining).min(full_in);
         if missing == 0 {
             return;
         }
-        // Rounded down, so that all are back in time.
+        // Rounded down, so that all units are back in time.
         let interval = (full_in / missing).min(self.scale.units(slowest).max(1));
         let limit = remaining.saturating_add(missing);
         let burst = limit.min(self.scale.max_ahead() / interval).max(1);
@@ -165,7 +164,7 @@ impl WideBucket {
     }
 }
 
-/// The burst of one that was told nothing, which no other can have.
+/// The burst of a bucket that was told nothing. No other bucket can have it.
 const OPEN: u64 = u64::MAX;
 
 fn checked(rate: Rate, burst: u64, scale: Scale) -> Result<u64, ConfigError> {
@@ -211,7 +210,7 @@ mod tests {
         bucket.told(60, 3, (57 * SECOND, u64::MAX), 0);
         assert_eq!(bucket.available(0), 3);
         assert_eq!(bucket.available(SECOND), 4);
-        // Nothing is left: one comes after a second, not after a minute.
+        // None are left: one is back after a second, not after a minute.
         bucket.told(60, 0, (60 * SECOND, u64::MAX), SECOND);
         assert_eq!(bucket.available(SECOND), 0);
         assert_eq!(bucket.available(2 * SECOND), 1);
@@ -222,7 +221,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is told, in whatever order.
+        /// For any reports, in any order.
         #[test]
         fn a_unit_is_back_within_the_reset_that_was_told(
             told in proptest::collection::vec(
@@ -249,7 +248,7 @@ mod tests {
             prop_assert!(bucket.available(0) <= remaining);
         }
 
-        /// Against a bucket that keeps tokens as fractions.
+        /// Compares with a bucket that keeps fractions of tokens.
         #[test]
         fn admits_what_a_naive_bucket_does(
             calls in proptest::collection::vec((0u64..1 << 36, 0u64..2 * SECOND), 1..60),

@@ -1,4 +1,4 @@
-//! What holds for every limit.
+//! Properties of every limit.
 
 use crate::algorithm::{
     All, KeyedBuckets, LeakyBucket, Limit, OverLimit, Overflow, Rate, SlidingCounter, SlidingLog,
@@ -9,7 +9,7 @@ use std::time::Duration;
 const SECOND: u64 = 1_000_000_000;
 const YEAR: u64 = 365 * 24 * 3600 * SECOND;
 
-/// Three a second, at once where the kind allows it.
+/// Limits of three a second, all at once if the kind allows it.
 fn limits() -> Vec<(&'static str, Box<dyn Limit>)> {
     let rate = Rate::per_second(3);
     vec![
@@ -73,7 +73,7 @@ fn a_reset_forgets_use_debt_and_closure() {
         limit.reset(60 * SECOND);
         assert!(limit.is_fresh(60 * SECOND), "{name}");
         assert_eq!(use_up(&*limit, 60 * SECOND), most, "{name}");
-        // Nothing that a fresh one would not do comes after it either.
+        // Later calls are decided as by a fresh limit, too.
         limit.reset(60 * SECOND);
         limit.reset(60 * SECOND);
         assert_eq!(use_up(&*limit, 60 * SECOND), most, "{name}");
@@ -103,7 +103,7 @@ fn every_limit_is_right_at_any_uptime() {
             for later in [SECOND, 2 * SECOND] {
                 assert!(use_up(&*limit, now + later) <= 3, "{name} at {years}");
             }
-            // Left alone for as long again.
+            // Unused for as long again.
             let now = now + (years * YEAR).min(4 * YEAR) + 10 * SECOND;
             assert_eq!(use_up(&*limit, now), most, "{name} at {years}");
         }
@@ -122,7 +122,7 @@ fn no_step_back_of_the_clock_admits_more() {
     }
 }
 
-/// Three pages had three sizes of one type.
+/// Regression: three pages gave three sizes of one type.
 #[test]
 fn the_docs_tell_the_sizes_of_types() {
     for (name, size, page) in [

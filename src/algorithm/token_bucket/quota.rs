@@ -1,11 +1,12 @@
-//! Rate and burst in one word, so that both change in one step for all who read them.
+//! Rate and burst in one word, so that both change in one step for every reader.
 //!
 //! Why not two words? A reader that takes the interval of one configuration and the capacity of the
-//! other can see a burst that neither allows: 10 a second with a burst of 10 changed to 10 000 a
-//! second with a burst of 10 would for a moment admit 10 000 at once. A version counter around them
-//! (a seqlock) costs two more loads and makes readers wait for a writer. So the interval is kept as
-//! a floating-point number of 32 significant bits, which is exact for all common rates and else off
-//! by less than one in two thousand million, always to the slow side.
+//! other can see a burst that neither allows. Change 10 a second with a burst of 10 to 10 000 a
+//! second with a burst of 10: for a moment, 10 000 would be admitted at once. A version counter
+//! around them (a seqlock) costs two more loads and makes readers wait for a writer. So the
+//! interval is kept as a floating-point number of 32 significant bits. It is exact for all common
+//! rates, and otherwise too long by less than one part in 2^31, so that the limit is never faster
+//! than configured.
 
 use crate::{
     algorithm::Rate,
@@ -13,32 +14,33 @@ use crate::{
     sync::{AtomicU64, Ordering},
 };
 
-/// The rate and burst of one bucket, or of any number that change together. 16 bytes.
+/// The rate and burst of one bucket, or of several buckets that change together. 16 bytes.
 ///
-/// A decision that races an [`update`](Self::update) obeys the old or the new quota, never a
-/// mixture. So a span of time that holds a change admits at most what the old one allows up to it
-/// and the new one from it on.
+/// A decision that races an [`update`](Self::update) uses the old or the new quota, never a
+/// mixture. So a span of time that contains a change admits at most what the old quota allows up to
+/// it, plus what the new quota allows after it.
 #[derive(Debug)]
 pub(crate) struct Quota {
-    /// `burst:27 | shift:5 | mantissa:32`, the interval being `mantissa << shift`. It publishes
+    /// `burst:27 | shift:5 | mantissa:32`, where the interval is `mantissa << shift`. It publishes
     /// nothing else, so all accesses are Relaxed.
     word: AtomicU64,
-    /// Chosen by the first rate, and kept: all arrival times are told in it.
+    /// The scale chosen for the first rate. It never changes, because all arrival times are counted
+    /// in it.
     scale: Scale,
 }
 
-/// What arrival times are counted in.
+/// The unit in which arrival times are counted.
 ///
-/// Quarters of a nanosecond last 146 years, without a wrap. For more than a million units a second
-/// they are too coarse: 30 M/s would be off by half a per cent. Those rates are counted in 128ths,
-/// which wrap after 4.6 years.
+/// Quarters of a nanosecond last 146 years without a wrap. They are too coarse for more than a
+/// million units a second: 30 M/s would be off by half a per cent. Those rates are counted in
+/// 128ths of a nanosecond, which wrap after 4.6 years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scale {
     /// Units a nanosecond, as a power of two.
     bits: u32,
 }
 
-/// A quota as it is at one moment, as arithmetic needs it.
+/// A quota as read at one moment, in the form that the arithmetic needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pace {
     /// One unit's share of time, in units of the scale, rounded up.
@@ -100,26 +102,27 @@ impl Scale {
         self == Self::FINE
     }
 
-    /// A length of time in units; saturates.
+    /// Converts a length of time to units. Saturates.
     #[inline]
     pub(crate) fn units(self, nanos: u64) -> u64 {
         nanos.saturating_mul(1 << self.bits)
     }
 
-    /// So many units in nanoseconds, rounded up.
+    /// Converts units to nanoseconds, rounded up.
     #[inline]
     pub(crate) fn nanos(self, units: u64) -> u64 {
         units.div_ceil(1 << self.bits)
     }
 
-    /// How far ahead of `now` an arrival time may be: over a year, or, if it wraps, 13 days.
+    /// Returns how far ahead of `now` an arrival time may be: over a year, or 13 days on the scale
+    /// that wraps.
     #[inline]
     pub(crate) fn max_ahead(self) -> u64 {
         1 << 57
     }
 
-    /// A moment in units. After 144 years coarse time stands still, which errs towards admitting
-    /// less.
+    /// Converts a moment to units. On the coarse scale time stands still after 144 years, which
+    /// errs towards admitting less.
     #[inline]
     pub(crate) fn moment(self, now: u64) -> u64 {
         if self.wraps() {
@@ -129,12 +132,12 @@ impl Scale {
         }
     }
 
-    /// How far an arrival time lies ahead of a moment; 0 if it has passed, or is that of a bucket
-    /// never used, 0.
+    /// Returns how far an arrival time lies ahead of a moment. Returns 0 if it has passed, or if it
+    /// is 0, the arrival time of a bucket that was never used.
     ///
-    /// Where both wrap, all that is further ahead than the longest debt and a clock that went back
-    /// by 6 days has passed long ago. So it is wrong only of a limit above a million a second that
-    /// was left alone for 4.5 years, for 19 days, and then errs towards admitting less.
+    /// On the scale that wraps, a distance beyond the largest debt plus a clock that went back by 6
+    /// days counts as passed. So it is wrong only for a limit above a million a second that was not
+    /// used for 4.5 years. It then admits too little, for 19 days.
     #[inline]
     pub(crate) fn ahead(self, arrival: u64, moment: u64) -> u64 {
         if self.wraps() {
@@ -149,7 +152,7 @@ impl Scale {
         }
     }
 
-    /// How far an arrival time that has passed lies behind a moment.
+    /// Returns how far an arrival time that has passed lies behind a moment.
     #[inline]
     pub(crate) fn behind(self, arrival: u64, moment: u64) -> u64 {
         if self.wraps() {
@@ -159,7 +162,7 @@ impl Scale {
         }
     }
 
-    /// The arrival time that lies so far ahead of a moment.
+    /// Returns the arrival time that lies this far ahead of a moment.
     #[inline]
     pub(crate) fn arrival(self, moment: u64, ahead: u64) -> u64 {
         if self.wraps() {
@@ -171,10 +174,10 @@ impl Scale {
 }
 
 impl Pace {
-    /// The rate, as so many in the shortest of a second, a minute, an hour and a day that says it
-    /// within the rounding.
+    /// Returns the rate per second, minute, hour or day: the shortest of these in which the count
+    /// is a whole number within the rounding.
     ///
-    /// The interval is rounded up, so a plain division would make 3/s of it 2/s.
+    /// The interval is rounded up, so a plain division would turn 3/s into 2/s.
     pub(crate) fn rate(self) -> Rate {
         for seconds in [1, 60, 3600, 86_400] {
             let period = self.scale.units(seconds * 1_000_000_000);
@@ -210,7 +213,7 @@ fn pack(rate: Rate, burst: u32, scale: Scale) -> Result<u64, ConfigError> {
     Ok(u64::from(burst) << 37 | u64::from(shift) << 32 | mantissa)
 }
 
-/// The interval as `mantissa << shift`, rounded up.
+/// Returns the interval as `mantissa << shift`, rounded up.
 pub(crate) fn interval(rate: Rate, scale: Scale) -> Result<(u64, u32), ConfigError> {
     let refuse = |fix| Err(ConfigError::new("rate", rate, fix));
     if rate.count() == 0 {
@@ -239,7 +242,7 @@ pub(crate) fn interval(rate: Rate, scale: Scale) -> Result<(u64, u32), ConfigErr
 }
 
 pub(crate) const MAX_BURST: u32 = (1 << 27) - 1;
-/// The latest moment whose arrival times do not overflow: 2^57 units before the end.
+/// The latest moment whose arrival times do not overflow: 2^58 units before the end.
 const LAST: u64 = (1 << 62) - (1 << 56);
 
 #[cfg(all(test, not(keep_loom)))]
@@ -269,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_kept_within_a_thousandth_up_to_100_million_a_second() {
+    fn high_rates_are_kept_within_a_thousandth() {
         for per_second in [
             3,
             7_777,
@@ -309,7 +312,7 @@ mod tests {
             Quota::new(Rate::per_minute(600), 1).unwrap().pace().rate(),
             Rate::per_second(10)
         );
-        // Not a whole number in any of these spans: the interval as it was rounded, up.
+        // Not a whole number in any of these periods: the result is the interval, as rounded up.
         let week = Quota::new(Rate::new(1, Duration::from_secs(7 * 86_400)), 1)
             .unwrap()
             .pace()
@@ -357,7 +360,7 @@ mod loom_model {
     use super::*;
 
     #[test]
-    fn a_reader_sees_the_old_quota_or_the_new_one_and_never_a_mixture() {
+    fn a_reader_never_sees_a_mixture_of_two_quotas() {
         loom::model(|| {
             let quota = Arc::new(Quota::new(Rate::per_second(10), 10).unwrap());
             let [old, new] = [(10, 10), (1000, 3)]

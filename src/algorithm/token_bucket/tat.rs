@@ -1,4 +1,4 @@
-//! The theoretical arrival time: all the state that a token bucket has, in one word.
+//! The theoretical arrival time (TAT): the whole state of a token bucket, in one word.
 
 use std::convert::Infallible;
 
@@ -10,17 +10,18 @@ use crate::{
     sync::{AtomicU64, Ordering},
 };
 
-/// When a bucket will be full again. The quota comes in with each call, so that many buckets can
-/// share one.
+/// The time at which a bucket will be full again. Each call passes the quota, so that many buckets
+/// can share one.
 #[derive(Debug)]
 pub(crate) struct Tat {
-    /// Since the caller's start, in units of the quota's [`Scale`]. At or behind `now`, and 0: the
-    /// bucket is full. Changed with `AcqRel`, for the keyed table alone, which orders its evictions
-    /// by it; on a TAT that nobody else can take over it publishes nothing. Loads are Relaxed.
+    /// The arrival time since the caller's start, in units of the quota's [`Scale`]. If it is 0, or
+    /// not after `now`, the bucket is full. Changes are `AcqRel` only for the keyed table, which
+    /// orders its evictions by them. A TAT that no other key can take over publishes nothing. Loads
+    /// are Relaxed.
     word: AtomicU64,
 }
 
-/// What a change did, so that it can be undone.
+/// The words before and after a change, so that it can be undone.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Change {
     before: u64,
@@ -39,17 +40,17 @@ impl Tat {
         self.take(pace, cost, now).map(|_| ())
     }
 
-    /// As [`acquire`](Self::acquire), for a caller that may have to undo it.
+    /// Does the same as [`acquire`](Self::acquire), for a caller that may have to undo it.
     #[inline]
     pub(crate) fn take(&self, pace: Pace, cost: u64, now: u64) -> Result<Change, OverLimit> {
         self.take_late(pace, cost, now, now)
     }
 
-    /// As [`take`](Self::take), for a caller whose turn was at `due`: what the bucket has earned
-    /// between that and `now`, at most [`TIMER_TICK`], is not lost though it was full.
+    /// Does the same as [`take`](Self::take), for a waiter that was due at `due`. What the bucket
+    /// has earned between `due` and `now`, at most [`TIMER_TICK`], is not lost even if it was full.
     ///
-    /// To decide as of `due` would not do: if those ahead were late by more, it fits now and did
-    /// not fit then.
+    /// Deciding as of `due` alone would be wrong: if the waiters ahead were later still, the call
+    /// fits now although it did not fit then.
     #[inline]
     pub(crate) fn take_late(
         &self,
@@ -58,17 +59,17 @@ impl Tat {
         due: u64,
         now: u64,
     ) -> Result<Change, OverLimit> {
-        // One comparison for both: 0 wraps to the largest.
+        // One comparison for both cases: a cost of 0 wraps to the largest number.
         if cost.wrapping_sub(1) >= pace.burst {
             return self.take_unusual(cost);
         }
         let due = due.clamp(now.saturating_sub(TIMER_TICK), now);
         let capacity = pace.capacity + pace.scale.units(now - due);
-        // The loser has lost to an admission, which took tokens: it decides again on what is left,
-        // and is denied after at most `burst` losses.
+        // A loser decides again on what the winner left. An admission that wins takes tokens, so
+        // after at most `burst` of them the loser is rejected.
         self.change(pace.scale, due, |ahead| {
-            // Neither overflows: `cost <= burst`, `capacity <= 2^57` and a tick. Of `ahead` what
-            // the clock went back by may be a part, up to the whole range.
+            // Neither overflows: `cost <= burst`, and `capacity` is at most 2^57 and a tick.
+            // `ahead` may include how far the clock went back, up to the whole range.
             let ahead = ahead.saturating_add(cost * pace.interval);
             match ahead.checked_sub(capacity) {
                 None | Some(0) => Ok(ahead),
@@ -77,8 +78,7 @@ impl Tat {
         })
     }
 
-    /// What costs nothing is free, also of a bucket in debt; what costs more than the burst never
-    /// fits.
+    /// Admits a cost of 0, even if the bucket is in debt. A cost above the burst never fits.
     #[cold]
     fn take_unusual(&self, cost: u64) -> Result<Change, OverLimit> {
         let before = self.word.load(Ordering::Relaxed);
@@ -91,14 +91,14 @@ impl Tat {
             .ok_or(OverLimit::CostAboveBurst)
     }
 
-    /// Full and free of debt and penalty, as if it had never been used.
+    /// Makes the bucket full, without debt or penalty, as if it had never been used.
     pub(crate) fn reset(&self, scale: Scale, now: u64) {
         self.reset_if(scale, now, || true);
     }
 
-    /// As [`reset`](Self::reset), under the condition of [`refund_if`](Self::refund_if).
+    /// Does the same as [`reset`](Self::reset), on the condition of [`refund_if`](Self::refund_if).
     pub(crate) fn reset_if(&self, scale: Scale, now: u64, owned: impl Fn() -> bool) {
-        // Full already, or another key's: left alone.
+        // A bucket that is full already, or that another key owns, is left alone.
         let _ = self.change(scale, now, |ahead| {
             if ahead == 0 || !owned() {
                 Err(())
@@ -108,7 +108,7 @@ impl Tat {
         });
     }
 
-    /// How many nanoseconds until `units` more have all fitted, one after the other.
+    /// Returns how many nanoseconds until `units` more units have all fitted, one after the other.
     pub(crate) fn wait(&self, pace: Pace, units: u64, now: u64) -> u64 {
         let ahead = self
             .ahead(pace.scale, now)
@@ -116,8 +116,8 @@ impl Tat {
         pace.scale.nanos(ahead.saturating_sub(pace.capacity))
     }
 
-    /// Takes a change back, unless another has come since. Then what it took stays taken: time may
-    /// have paid for it already, and the unit given back would be one too many.
+    /// Undoes a change, unless another change has followed. In that case the units stay taken: time
+    /// may have paid for them already, and giving them back would admit too many.
     pub(crate) fn undo(&self, change: Change) {
         let Change { before, after } = change;
         // The loser leaves the bucket with too little, never with too much.
@@ -130,12 +130,12 @@ impl Tat {
         self.refund_if(pace, cost, now, || true);
     }
 
-    /// Refunds if `owned` still holds after the TAT was read and before it is changed, which is
-    /// then one step with it: a key that takes an indebted bucket over, and admits, has changed its
-    /// TAT.
+    /// Refunds if `owned` holds, which is checked after the TAT is read and before it is changed.
+    /// The compare-and-swap makes the check and the change one step: a key that takes over an
+    /// indebted bucket, and admits a call, has changed its TAT.
     pub(crate) fn refund_if(&self, pace: Pace, cost: u64, now: u64, owned: impl Fn() -> bool) {
         let units = cost.saturating_mul(pace.interval);
-        // A full bucket is left alone: there is no room for what comes back, and no error to
+        // A full bucket is left alone: it has no room for the refund, and there is no error to
         // report.
         let _ = self.change(pace.scale, now, |ahead| {
             if ahead == 0 || !owned() {
@@ -153,13 +153,13 @@ impl Tat {
 
     pub(crate) fn close_until(&self, pace: Pace, until: u64, now: u64) -> Change {
         let closed = pace.scale.units(until.saturating_sub(now));
-        // At `until` there is room for one unit.
+        // At `until` one unit fits.
         self.raise(pace.scale, now, |ahead| {
             ahead.max(closed.saturating_add(pace.capacity - pace.interval))
         })
     }
 
-    /// Moves the TAT so far ahead at least: somebody else has used what lies before it.
+    /// Moves the TAT to at least `least` ahead of `now`, for units that were used elsewhere.
     #[cfg(any(feature = "layers", test))]
     pub(crate) fn raise_to(&self, scale: Scale, least: u64, now: u64) {
         self.raise(scale, now, |ahead| ahead.max(least));
@@ -169,27 +169,27 @@ impl Tat {
         pace.capacity.saturating_sub(self.ahead(pace.scale, now)) / pace.interval
     }
 
-    /// How far the TAT lies ahead of `now`; 0 if it has passed.
+    /// Returns how far the TAT lies ahead of `now`, or 0 if it has passed.
     pub(crate) fn ahead(&self, scale: Scale, now: u64) -> u64 {
         scale.ahead(self.word.load(Ordering::Relaxed), scale.moment(now))
     }
 
-    /// Whether the bucket is full, by a write of the TAT that leaves it as it is: so an admission
-    /// comes either before it, and is seen here, or after it, and then sees all that this thread
+    /// Returns whether the bucket is full, by a write that leaves the TAT as it is. An admission
+    /// that comes before this write is seen here. One that comes after it sees all that this thread
     /// has written before (`AcqRel`, which pairs with that of `change`).
     pub(crate) fn confirm_idle(&self, scale: Scale, now: u64) -> bool {
         let tat = self.word.fetch_add(0, Ordering::AcqRel);
         scale.ahead(tat, scale.moment(now)) == 0
     }
 
-    /// Forgets that the bucket was full before `now`, if it was: a caller with an older time finds
-    /// it as it is then.
+    /// Moves a TAT that has passed to `now`. A caller with an older time then finds a bucket that
+    /// is full only from `now` on.
     pub(crate) fn full_since(&self, scale: Scale, now: u64) {
         let Ok(_) = self.change(scale, now, Ok::<_, Infallible>);
     }
 
-    /// Moves the TAT away from `now`, but never further than [`Scale::max_ahead`]: more debt than
-    /// that is forgotten. What is further ahead already, because the clock went back, stays.
+    /// Moves the TAT away from `now`, but never further than [`Scale::max_ahead`]: a debt beyond
+    /// that is forgotten. A TAT that is further ahead already, because the clock went back, stays.
     fn raise(&self, scale: Scale, now: u64, further: impl Fn(u64) -> u64) -> Change {
         let Ok(change) = self.change(scale, now, |ahead| {
             Ok::<_, Infallible>(further(ahead).min(scale.max_ahead()).max(ahead))
@@ -197,7 +197,7 @@ impl Tat {
         change
     }
 
-    /// Replaces how far the TAT lies ahead, in one step, or leaves it.
+    /// Replaces the distance of the TAT from `now` in one step, or leaves it if `new` fails.
     #[inline]
     fn change<E>(
         &self,

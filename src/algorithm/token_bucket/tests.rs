@@ -176,7 +176,7 @@ fn a_debt_is_paid_off_before_anything_is_admitted() {
 }
 
 #[test]
-fn a_debt_of_more_than_a_year_does_not_wrap_into_a_full_bucket() {
+fn a_debt_above_a_year_does_not_wrap_to_a_full_bucket() {
     let bucket = bucket(Rate::per_hour(1), 1);
     for _ in 0..10 {
         bucket.charge(u32::MAX, 0);
@@ -202,7 +202,7 @@ fn a_closed_bucket_opens_for_one_call_at_its_time() {
 }
 
 #[test]
-fn a_peer_that_says_never_closes_the_bucket_for_a_year_and_not_for_ever() {
+fn an_endless_penalty_closes_the_bucket_for_a_year() {
     let bucket = bucket(Rate::per_second(10), 3);
     bucket.close_until(u64::MAX, 0);
     assert!(!admitted(&bucket, 1, 365 * 24 * 3600 * SECOND));
@@ -214,18 +214,18 @@ fn a_debt_is_kept_as_time_when_the_rate_changes() {
     let bucket = bucket(Rate::per_second(10), 10);
     assert!(admitted(&bucket, 10, 0));
     bucket.update(Rate::per_second(100), 100).unwrap();
-    // The ten took a second of the bucket's time, and still do: that second holds all of the new
-    // burst.
+    // The ten took a second of the bucket's time, and still do. In that second the whole new burst
+    // is earned.
     assert_eq!(bucket.available(0), 0);
     assert_eq!(bucket.available(500 * MILLI), 50);
     bucket.update(Rate::per_second(1), 2).unwrap();
     assert_eq!((bucket.burst(), bucket.available(SECOND)), (2, 2));
 }
 
-// Deciding as of its turn once denied it, and each wait after a late one became a tick longer: 10
-// 000/s let 850/s through.
+// Regression: a decision as of its turn rejected it, and each wait after a late one became a tick
+// longer. 10 000/s admitted 850/s.
 #[test]
-fn a_waiter_woken_late_that_fits_now_is_admitted_though_it_did_not_fit_at_its_turn() {
+fn a_late_waiter_is_admitted_if_it_fits_only_now() {
     let bucket = bucket(Rate::per_second(10_000), 1);
     bucket.charge(15, 0);
     assert_eq!(
@@ -236,15 +236,16 @@ fn a_waiter_woken_late_that_fits_now_is_admitted_though_it_did_not_fit_at_its_tu
 }
 
 #[test]
-fn a_waiter_woken_late_departs_as_of_its_turn_but_by_no_more_than_a_tick() {
+fn a_late_waiter_is_counted_at_most_a_tick_early() {
     let bucket = bucket(Rate::per_second(2000), 1);
     let half = MILLI / 2;
     assert!(admitted(&bucket, 1, 0));
     assert!(bucket.acquire_late(1, half, MILLI).is_ok());
-    // The next turn is a millisecond after the start, not half a millisecond after the late
+    // The next is due a millisecond after the start, not half a millisecond after the late
     // departure.
     assert!(admitted(&bucket, 1, MILLI));
-    // Due long ago counts as due a tick ago: what fits into a tick, and no more.
+    // A call that was due long ago counts as due a tick ago: as many as fit into a tick, and no
+    // more.
     let admitted = (0..1000)
         .filter(|_| bucket.acquire_late(1, 2 * half, 100 * MILLI).is_ok())
         .count();
@@ -289,7 +290,7 @@ impl Meter {
 }
 
 #[test]
-fn a_hint_is_rounded_up_to_the_nanosecond_that_is_enough() {
+fn the_wait_hint_is_the_first_nanosecond_that_fits() {
     for per_second in [3, 7, 30_000_001] {
         let bucket = TokenBucket::new(Rate::per_second(per_second), 1).unwrap();
         bucket.acquire(1, 0).unwrap();
@@ -321,7 +322,7 @@ proptest! {
     }
 
     #[test]
-    fn keeps_the_books_through_refunds_charges_and_changes(
+    fn refunds_charges_and_updates_match_a_draining_meter(
         steps in prop::collection::vec((0u8..5, 0u32..30, 0u64..SECOND / 10), 1..200),
     ) {
         let bucket = bucket(Rate::per_second(100), 10);
@@ -361,13 +362,13 @@ proptest! {
     }
 
     #[test]
-    fn no_span_of_time_is_over_admitted_even_if_the_clock_goes_back(
+    fn a_clock_that_goes_back_does_not_over_admit(
         burst in 1u32..20, steps in prop::collection::vec(-(20 * MILLI as i64)..30 * MILLI as i64, 1..300),
     ) {
         let bucket = bucket(Rate::per_second(100), burst);
         let (mut real, mut admissions) = (0u64, Vec::new());
         for step in steps {
-            // The clock that the bucket sees jitters; real time only goes on.
+            // The clock that the bucket sees jitters. Real time only advances.
             real += step.unsigned_abs();
             if admitted(&bucket, 1, real.saturating_add_signed(step.min(0))) {
                 admissions.push(real);
@@ -375,8 +376,8 @@ proptest! {
         }
         for (first, start) in admissions.iter().enumerate() {
             for (last, end) in admissions.iter().enumerate().skip(first) {
-                // A clock that lags by up to 20 ms can postpone, but not create, what 20 ms are
-                // worth.
+                // A clock that lags by up to 20 ms can postpone up to 20 ms worth of units, but
+                // creates none.
                 let bound = u64::from(burst) + (end - start + 20 * MILLI) / (10 * MILLI);
                 prop_assert!((last - first) as u64 <= bound);
             }
@@ -384,7 +385,7 @@ proptest! {
     }
 
     #[test]
-    fn waiters_that_are_woken_late_add_at_most_a_tick_to_any_span(
+    fn late_waiters_add_at_most_a_tick_to_any_span(
         burst in 1u32..5, steps in prop::collection::vec((0..3 * MILLI, 0..3 * MILLI, 1u32..4), 1..300),
     ) {
         // Twenty a tick.
@@ -407,7 +408,7 @@ proptest! {
     }
 
     #[test]
-    fn costs_charges_and_old_times_do_not_over_admit_any_span_of_the_times_given(
+    fn costs_charges_and_old_times_do_not_over_admit(
         burst in 1u32..20,
         steps in prop::collection::vec((0u8..6, 1u32..6, -(50 * MILLI as i64)..80 * MILLI as i64), 1..200),
     ) {
