@@ -1,31 +1,33 @@
 //! A token bucket for each key, in memory that never grows.
 //!
-//! A map that keeps an entry for each key it has seen is a gift to clients that invent keys. A
-//! bounded cache that evicts the least recently used is worse: a flood of new keys evicts those in
-//! debt, and so resets their limits. But a bucket that is full again equals a fresh one, so
-//! forgetting *it* loses nothing. Hence the table:
+//! A map that keeps an entry for each key it has seen grows without bound under clients that invent
+//! keys. A bounded cache that evicts the least recently used key is worse: a flood of new keys
+//! evicts those in debt, and so resets their limits. But a bucket that is full again equals a fresh
+//! one, so evicting *it* loses nothing. Hence the table:
 //!
 //! - A key has two buckets of four slots, by its hash. A slot is a fingerprint (the hash) and a
 //!   theoretical arrival time (TAT, see the [token bucket](super::token_bucket)), 16 bytes.
-//! - A slot whose TAT has passed may be taken over. One that is in debt never is.
+//! - A slot whose TAT has passed may be taken over. A slot in debt never is.
 //! - A key that finds all its eight slots in debt overflows: by default to one of a few cells that
 //!   new keys share.
 //!
-//! **Taking over.** The thread that moves in marks the slot as leaving (`print` keeps the old key),
-//! then writes the TAT back to itself if it is still idle, then puts its own key in. An admission
-//! writes the TAT, then reads `print` again. The two writes of the TAT have an order. If the
-//! admission was first, the other finds a debt and restores the owner; if it was second, the
-//! admission finds the slot leaving, undoes and looks again. **Moving in.** Two threads with the
-//! same new key may each choose another slot. A slot is first taken tentatively; a thread that then
-//! sees the key elsewhere too goes back, and of two that both have written before they looked, at
-//! least one does see.
+//! **Taking over.** The thread that moves a key in marks the slot as leaving, while `print` keeps
+//! the old key. It then writes the TAT back unchanged if the slot is still idle, and then stores
+//! its own key. An admission writes the TAT, then reads `print` again. The two writes of the TAT
+//! have an order. If the admission was first, the mover finds a debt and restores the owner. If it
+//! was second, the admission finds the slot leaving, undoes its write and looks the key up again.
 //!
-//! **Guarantee.** Each key keeps its own limit exactly while it has a slot; keys share a limit only
-//! if their 62-bit hashes are the same, or by overflow. While a key is being moved it overflows
-//! too, if it is looked for in vain a hundred times: only a thread that was stopped between two
-//! steps takes so long. Then it is rejected ([`Overflow::Reject`]) or has the shared limit for that
-//! time, on top of its own (else, and even with [`Overflow::Allow`]). **Cost.** Two cache lines at
-//! most, and what a token bucket costs.
+//! **Moving in.** Two threads with the same new key may each choose another slot, so a slot is
+//! first taken tentatively. A thread that then finds the key in another slot too withdraws. If both
+//! wrote before they searched, at least one of them finds the other's slot.
+//!
+//! **Guarantee.** Each key keeps its own limit exactly while it has a slot. Keys share a limit only
+//! if their 62-bit hashes are equal, or in the overflow. A key that is being moved overflows too,
+//! if it is looked up in vain a hundred times: only a thread that was stopped between two steps
+//! takes so long. For that time the key is rejected ([`Overflow::Reject`]), or it has the shared
+//! limit on top of its own (otherwise, even with [`Overflow::Allow`]).
+//!
+//! **Cost.** Two cache lines at most, and the cost of a token bucket.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -49,9 +51,9 @@ mod slots;
 #[cfg(all(test, not(keep_loom)))]
 mod tests;
 
-/// Token buckets by key, all of one rate and burst. A key is given as its hash, which should be
-/// seeded, and all of whose bits should depend on all of the key: an attacker who could choose
-/// hashes could choose whom to share slots with.
+/// Token buckets by key, all with one rate and burst. A key is given as its hash. Seed the hash,
+/// and let all its bits depend on the whole key: an attacker able to choose hashes could choose
+/// which keys to share slots with.
 ///
 /// ```
 /// use tower_keep::algorithm::{KeyedBuckets, Overflow, Rate};
@@ -71,7 +73,7 @@ pub struct KeyedBuckets {
     overflow: Overflow,
 }
 
-/// What becomes of a new key when all the slots it could use are in debt. Those that have slots
+/// The treatment of a new key when all the slots it could use are in debt. Keys that have slots
 /// keep them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(
@@ -82,23 +84,24 @@ pub struct KeyedBuckets {
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Overflow {
-    /// It shares one of 64 limits, each that of one key, with other newcomers: a flood may reject
-    /// them falsely, and gains nothing.
+    /// The key shares one of 64 limits with other new keys. Each of them is the limit of one key. A
+    /// flood of keys may cause false rejections here, but gains nothing.
     #[default]
     Shared,
-    /// It is rejected until a slot is free, for about as long as one unit takes.
+    /// The key is rejected until a slot is free. The rejection names the time of one unit as the
+    /// wait.
     Reject,
-    /// It is admitted without a limit: for limits that are a courtesy. Keys that have slots are
-    /// never without.
+    /// The key is admitted without a limit, for limits that are a courtesy. Keys that have slots
+    /// keep their limits.
     Allow,
 }
 
 impl KeyedBuckets {
-    /// Room for `keys` that are in debt at once, at 16 to 40 bytes each.
+    /// Creates a table with room for `keys` keys in debt at once, at 20 to 40 bytes each.
     ///
     /// # Errors
-    /// What [`TokenBucket::new`](super::TokenBucket::new) refuses; room for no key, for more than
-    /// 2^28, or for more than there is memory.
+    /// The errors of [`TokenBucket::new`](super::TokenBucket::new), and room for no key, for more
+    /// than 2^28, or for more than fit in memory.
     pub fn new(
         rate: Rate,
         burst: u32,
@@ -128,17 +131,17 @@ impl KeyedBuckets {
     /// Takes `cost` units of the key's own limit, or none.
     ///
     /// # Errors
-    /// [`OverLimit`], and when to come back.
+    /// [`OverLimit`], with the time until the call fits.
     #[inline]
     pub fn acquire(&self, hash: u64, cost: u32, now: u64) -> Result<(), OverLimit> {
         self.acquire_late(hash, cost, now, now)
     }
 
-    /// Takes `cost` units for a caller whose turn was at `due`, and who has waited and was woken a
-    /// little late: see [`Limit::acquire_late`](super::Limit::acquire_late).
+    /// Takes `cost` units for a waiter that was due at `due`, and was woken a little late: see
+    /// [`Limit::acquire_late`](super::Limit::acquire_late).
     ///
     /// # Errors
-    /// [`OverLimit`]: another call has come first.
+    /// [`OverLimit`] if another call has come first.
     pub fn acquire_late(&self, hash: u64, cost: u32, due: u64, now: u64) -> Result<(), OverLimit> {
         if cost == 0 {
             return Ok(());
@@ -152,7 +155,7 @@ impl KeyedBuckets {
         }
     }
 
-    /// Gives back units that a key acquired and did not use. Those of an overflow are not given
+    /// Gives back units that a key acquired and did not use. Units from the overflow are not given
     /// back.
     pub fn refund(&self, hash: u64, cost: u32, now: u64) {
         let key = resident(hash);
@@ -162,8 +165,8 @@ impl KeyedBuckets {
         }
     }
 
-    /// How many units of its limit a key could take now; one in the overflow, of the limit that it
-    /// shares.
+    /// Returns how many units a key could take now. For a key in the overflow, these are the units
+    /// of the limit that it shares.
     #[must_use]
     pub fn available(&self, hash: u64, now: u64) -> u32 {
         let pace = self.quota.pace();
@@ -171,7 +174,8 @@ impl KeyedBuckets {
         u32::try_from(free).unwrap_or(u32::MAX)
     }
 
-    /// How long until a key could take so many units, one after the other, if nobody else does.
+    /// Returns how long until a key could take so many units, one after the other, if no other call
+    /// arrives.
     #[must_use]
     pub fn wait(&self, hash: u64, units: u64, now: u64) -> Duration {
         let pace = self.quota.pace();
@@ -181,34 +185,35 @@ impl KeyedBuckets {
         Duration::from_nanos(pace.scale.nanos(ahead.saturating_sub(pace.capacity)))
     }
 
-    /// How much in how long, for each key.
+    /// Returns the rate of each key.
     #[must_use]
     pub fn rate(&self) -> Rate {
         self.quota.pace().rate()
     }
 
-    /// The most that each key can take at once.
+    /// Returns the most units that each key can take at once.
     #[must_use]
     pub fn burst(&self) -> u32 {
         narrow(self.quota.pace().burst)
     }
 
-    /// Takes units that a key has used already, whether or not they fit: a debt that its later
-    /// calls wait for. A key in the overflow puts it on the limit that it shares, if it shares one.
+    /// Takes units that a key has used already, whether or not they fit. They may become a debt,
+    /// which its later calls wait for. A key in the overflow charges the limit that it shares, if
+    /// it shares one.
     pub fn charge(&self, hash: u64, cost: u32, now: u64) {
         let pace = self.quota.pace();
         self.burden(hash, now, |tat, now| tat.charge(pace, cost.into(), now));
     }
 
-    /// Admits nothing of a key before `until`. A key in the overflow closes the limit that it
+    /// Admits nothing for a key before `until`. A key in the overflow closes the limit that it
     /// shares, if it shares one.
     pub fn close_until(&self, hash: u64, until: u64, now: u64) {
         let pace = self.quota.pace();
         self.burden(hash, now, |tat, now| tat.close_until(pace, until, now));
     }
 
-    /// Forgets what a key has used, what it owes and until when it is closed. A key in the overflow
-    /// has nothing of its own to forget.
+    /// Clears what a key has used, what it owes and until when it is closed. A key in the overflow
+    /// has no state of its own to clear.
     pub fn reset(&self, hash: u64, now: u64) {
         let (key, scale) = (resident(hash), self.quota.scale());
         if let Found::Resident(slot) = self.slots.find(key) {
@@ -216,15 +221,15 @@ impl KeyedBuckets {
         }
     }
 
-    /// Changes rate and burst for all keys in one step. What they have used stays used.
+    /// Changes rate and burst for all keys in one step. Used units stay used.
     ///
     /// # Errors
-    /// What [`new`](Self::new) refuses.
+    /// The errors of [`new`](Self::new) for the rate and the burst.
     pub fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         self.quota.update(rate, burst)
     }
 
-    /// How many keys have used some of their burst. Walks the whole table.
+    /// Returns how many keys have used some of their burst. Walks the whole table.
     #[must_use]
     pub fn indebted(&self, now: u64) -> usize {
         let scale = self.quota.scale();
@@ -234,19 +239,19 @@ impl KeyedBuckets {
             .count()
     }
 
-    /// How many keys have lost their slot to another one, none of them in debt.
+    /// Returns how many keys have lost their slot to another key. None of them was in debt.
     #[must_use]
     pub fn evictions(&self) -> u64 {
         self.slots.evictions()
     }
 
-    /// The memory that it takes, from beginning to end.
+    /// Returns the memory of the table in bytes, all of it allocated at the start.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.slots.bytes() + size_of_val(&*self.shared)
     }
 
-    /// How far ahead of `now` the TAT lies that the key would be counted by.
+    /// Returns how far ahead of `now` the TAT that counts for this key lies.
     fn ahead(&self, hash: u64, pace: Pace, now: u64) -> u64 {
         let key = resident(hash);
         match (self.slots.find(key), self.overflow) {
@@ -264,7 +269,7 @@ impl KeyedBuckets {
         }
     }
 
-    /// Changes the key's own bucket, after giving it one if it has none.
+    /// Changes the key's own bucket. A key without a bucket is given one first.
     fn step<E>(
         &self,
         hash: u64,
@@ -279,15 +284,15 @@ impl KeyedBuckets {
                     if slot.print.load(Ordering::Acquire) == key {
                         return Ok(changed);
                     }
-                    // Being evicted since: what was taken would be lost with it, and a rejection
+                    // The key is being evicted: the units would be lost with it, and a rejection
                     // may be another key's.
                     if let Ok(change) = changed {
                         slot.tat.undo(change);
                     }
                 }
-                // Another thread is between two steps with it.
+                // Another thread is between two steps of moving it.
                 Found::Moving => std::hint::spin_loop(),
-                // If the key was evicted, its bucket was full by then, and not earlier.
+                // If the key was evicted, its bucket was full at that moment, and not earlier.
                 Found::Nowhere if self.slots.move_in(key, self.quota.scale(), now) => {
                     now = now.max(self.slots.evicted());
                 }
@@ -319,8 +324,8 @@ impl KeyedBuckets {
         }
     }
 
-    /// Whether it uses one of the shared limits. If newcomers are let through without a limit, one
-    /// that has or gets a slot does: the thread that moves it may be stopped for long.
+    /// Returns whether the key uses one of the shared limits. With [`Overflow::Allow`], a key that
+    /// has or gets a slot does: the thread that moves it may be stopped for long.
     fn shares(&self, why: NoSlot) -> bool {
         match self.overflow {
             Overflow::Shared => true,
@@ -334,16 +339,16 @@ impl KeyedBuckets {
     }
 }
 
-/// Why a key has no slot of its own.
+/// The reason for which a key has no slot of its own.
 #[derive(Debug, Clone, Copy)]
 enum NoSlot {
-    /// All that it could have are in debt.
+    /// All slots that it could have are in debt.
     Full,
-    /// Another thread was moving it each time it was looked for.
+    /// Another thread was moving it at each lookup.
     Moving,
 }
 
 const SHARED: usize = 64;
-/// How often to look before taking the overflow: so many times another thread was just moving this
-/// key. Few under loom, which tries every interleaving of each.
+/// The lookups before a key overflows: at each of them another thread was moving the key. Few under
+/// loom, which tries every interleaving of each.
 const ATTEMPTS: usize = if cfg!(keep_loom) { 2 } else { 100 };

@@ -1,4 +1,4 @@
-//! Every interleaving of two threads at one slot.
+//! Models of every interleaving of two threads at one slot.
 
 use loom::{sync::Arc, thread};
 
@@ -35,9 +35,9 @@ fn an_eviction_and_an_admission_do_not_lose_a_debt() {
 }
 
 #[test]
-fn who_is_admitted_has_a_slot_to_remember_it_though_another_key_wants_it() {
+fn an_admitted_key_keeps_the_slot_that_another_wants() {
     bounded(|| {
-        // One slot is idle, of a key that acts just as another key takes it.
+        // One slot is idle. Its key acts just as another key takes it over.
         let table =
             Arc::new(KeyedBuckets::new(Rate::per_second(1), 1, 1, Overflow::Reject).unwrap());
         for (number, slot) in (1..).zip(table.slots.of(64)) {
@@ -79,9 +79,9 @@ fn two_threads_with_the_same_new_key_share_one_limit() {
 }
 
 #[test]
-fn a_refund_does_not_reduce_the_debt_of_whoever_takes_the_slot() {
+fn a_refund_does_not_reduce_the_debt_of_the_next_key() {
     bounded(|| {
-        // given: a debt that is paid for the newcomer, whose time is newer than that of the refund.
+        // given: a debt that is paid at the new key's time, but not yet at that of the refund.
         let table = crowded(2, 1);
         settle(&table, 1);
         let other = table.clone();
@@ -95,7 +95,7 @@ fn a_refund_does_not_reduce_the_debt_of_whoever_takes_the_slot() {
 }
 
 #[test]
-fn a_caller_with_an_old_time_does_not_let_a_key_that_is_being_evicted_earn_twice() {
+fn a_key_under_eviction_does_not_earn_twice() {
     bounded(|| {
         // given: a debt until 5 s, and another key at 10 s. There is a slot for each.
         let table = crowded(1, 2);
@@ -105,13 +105,13 @@ fn a_caller_with_an_old_time_does_not_let_a_key_that_is_being_evicted_earn_twice
         let thread = thread::spawn(move || other.acquire(ME, 1, SECOND).is_ok());
         table.acquire(OTHER, 1, 10 * SECOND).unwrap();
         let admitted = thread.join().unwrap();
-        // then: if it was admitted, then as of its eviction.
+        // then: if it was admitted, it counts as of its eviction.
         assert!(!(admitted && table.acquire(ME, 1, 11 * SECOND - 1).is_ok()));
     });
 }
 
 #[test]
-fn a_caller_with_an_old_time_does_not_earn_again_what_another_finds_earned() {
+fn two_callers_of_a_moved_key_do_not_earn_twice() {
     bounded(|| {
         // given: a key that was evicted at 10 s.
         let table = crowded(1, 1);
@@ -121,7 +121,7 @@ fn a_caller_with_an_old_time_does_not_earn_again_what_another_finds_earned() {
             .latest
             .store(10 * SECOND, Ordering::Relaxed);
         let other = table.clone();
-        // when: one moves it in, and another finds it there.
+        // when: one thread moves it in, and another finds it there.
         let thread = thread::spawn(move || other.acquire(ME, 1, SECOND).is_ok());
         let new = table.acquire(ME, 1, 10 * SECOND).is_ok();
         // then
@@ -136,7 +136,7 @@ fn a_debt_is_not_lost_to_an_eviction() {
         |tat, pace, _, now| tat.close_until(pace, now + 3 * SECOND, now),
     ] {
         bounded(move || {
-            // given: a key whose debt is just paid, and a slot for it and for the newcomer.
+            // given: a key whose debt is just paid, and a slot for it and for the new key.
             let table = crowded(1, 2);
             settle(&table, 5);
             let pace = table.quota.pace();
@@ -147,14 +147,14 @@ fn a_debt_is_not_lost_to_an_eviction() {
                 Ok::<_, Infallible>(debt(tat, pace, 3, now))
             });
             let _ = thread.join().unwrap();
-            // then: it owes, unless it was being moved each time it was looked for.
+            // then: it owes, unless it was being moved at each lookup.
             assert!(owed.is_err() || table.ahead(ME, pace, 10 * SECOND) == 3 * pace.interval);
         });
     }
 }
 
-/// A table of one unit a second in which all slots but the first `free` are in debt for a minute.
-/// All keys here have the same slots in the same order.
+/// Creates a table of one unit a second in which all slots but the first `free` are in debt for a
+/// minute. All keys here have the same slots in the same order.
 fn crowded(burst: u32, free: usize) -> Arc<KeyedBuckets> {
     let table = KeyedBuckets::new(Rate::per_second(1), burst, 1, Overflow::Reject).unwrap();
     for (number, slot) in (1..).zip(table.slots.of(ME)).skip(free) {
@@ -164,7 +164,7 @@ fn crowded(burst: u32, free: usize) -> Arc<KeyedBuckets> {
     Arc::new(table)
 }
 
-/// Puts `ME` in the first slot, `used` units of its burst gone at 0.
+/// Puts `ME` in the first slot, with `used` units of its burst used at 0.
 fn settle(table: &KeyedBuckets, used: u32) {
     let slot = table.slots.of(ME).next().unwrap();
     slot.print.store(ME | RESIDENT, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The slots of the table: which key has one, moves in, is moved out.
+//! The slots of the table: lookup, moving in, and eviction.
 
 use crate::{
     algorithm::token_bucket::{quota::Scale, tat::Tat},
@@ -8,18 +8,18 @@ use crate::{
 /// All slots, in buckets.
 #[derive(Debug)]
 pub(super) struct Slots {
-    /// A power of two.
+    /// The buckets. Their number is a power of two.
     buckets: Box<[Bucket]>,
     pub(super) evicted: Evictions,
 }
 
 #[derive(Debug)]
 pub(super) struct Evictions {
-    /// The latest `now` that an eviction was decided by, and so the time as of which a key without
-    /// a slot has a full bucket. A thread whose `now` is older would else let the key earn the time
-    /// in between twice.
+    /// The latest `now` at which an eviction was decided. At that time a key without a slot has a
+    /// full bucket. Otherwise a thread whose `now` is older would let the key earn the time in
+    /// between twice.
     pub(super) latest: AtomicU64,
-    /// How many there were. Relaxed: a statistic.
+    /// The number of evictions. Relaxed: a statistic.
     count: AtomicU64,
 }
 
@@ -30,15 +30,15 @@ struct Bucket([Slot; SLOTS]);
 
 #[derive(Debug)]
 pub(super) struct Slot {
-    /// `hash:62 | state:2`; 0 while it has never been used. Acquire and Release pair an eviction's
-    /// steps with the admission's second look at it, by way of the TAT.
+    /// `hash:62 | state:2`, or 0 if the slot has never been used. Acquire and Release pair the
+    /// steps of an eviction with the admission's second read of it, by way of the TAT.
     pub(super) print: AtomicU64,
     pub(super) tat: Tat,
 }
 
 impl Slots {
-    /// Room for `keys`, and a quarter more: the slots do not fill evenly. `None` if there is not so
-    /// much memory.
+    /// Creates room for `keys` keys and a quarter more, because slots do not fill evenly. Returns
+    /// `None` if the memory is not available.
     pub(super) fn new(keys: usize) -> Option<Self> {
         let buckets = (keys + keys / 4).div_ceil(SLOTS).next_power_of_two().max(2);
         let mut table = Vec::new();
@@ -61,13 +61,13 @@ impl Slots {
         self.buckets.iter().flat_map(|bucket| &bucket.0)
     }
 
-    /// In memory.
+    /// Returns the size in memory.
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&*self.buckets)
     }
 
-    /// The latest time that an eviction was decided by. A key without a slot had a full bucket
-    /// then.
+    /// Returns the latest time at which an eviction was decided. A key without a slot had a full
+    /// bucket then.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted.latest.load(Ordering::Relaxed)
     }
@@ -90,8 +90,8 @@ impl Slots {
         found
     }
 
-    /// Gives the key a slot, if one of its eight is idle, unless another thread does so too.
-    /// Returns whether to look again.
+    /// Gives the key a slot if one of its eight is idle, unless another thread does so too. Returns
+    /// whether to look the key up again.
     pub(super) fn move_in(&self, key: u64, scale: Scale, now: u64) -> bool {
         let tentative = key & !STATES | TENTATIVE;
         let Some(slot) = self
@@ -100,9 +100,9 @@ impl Slots {
         else {
             return false;
         };
-        // Between this thread's write of its slot and its look at the others; the same in the other
-        // thread. Without it both could look before either write is seen, and the key would have
-        // two limits.
+        // Orders this thread's write of its slot before its reads of the others, and the same in
+        // the other thread. Without it both could read before either write is visible, and the key
+        // would have two limits.
         fence(Ordering::SeqCst);
         let elsewhere = self.of(key).any(|other| {
             !std::ptr::eq(other, slot) && {
@@ -114,45 +114,45 @@ impl Slots {
         // time, and would count from that.
         let evicted = self.evicted();
         slot.tat.full_since(scale, evicted);
-        // Nobody else changes a tentative slot.
+        // No other thread changes a tentative slot.
         slot.print
             .store(if elsewhere { 0 } else { key }, Ordering::Release);
         true
     }
 
-    /// The slots that a key may have, in its own order: two buckets, by independent bits of the
-    /// hash.
+    /// Returns the slots that a key may have, in its own order: two buckets, by independent bits of
+    /// the hash.
     pub(super) fn of(&self, key: u64) -> impl Iterator<Item = &Slot> {
         let first = index(key >> 2, self.buckets.len());
-        // Never the same: an odd distance, in a table of at least two.
+        // Never the same bucket: the distance is odd, and there are at least two.
         let second = index((first as u64) ^ (key >> 33 | 1), self.buckets.len());
         self.buckets[first].0.iter().chain(&self.buckets[second].0)
     }
 }
 
-/// What the slot of a key with this hash bears.
+/// Returns the `print` of a slot that holds a key with this hash.
 pub(super) fn resident(hash: u64) -> u64 {
     hash & !STATES | RESIDENT
 }
 
-/// Where a key is.
+/// The result of looking a key up.
 pub(super) enum Found<'a> {
     Resident(&'a Slot),
-    /// It moves in or out.
+    /// The key is being moved in or out.
     Moving,
     Nowhere,
 }
 
 impl Slot {
-    /// Returns whether it is the key's, after its TAT was read with a Relaxed load.
+    /// Returns whether the slot is the key's, after its TAT was read with a Relaxed load.
     pub(super) fn holds(&self, key: u64) -> bool {
-        // Pairs with the admission that wrote the TAT just read: if it was another key's, the look
-        // that follows finds that key's print, and its debt is not reduced.
+        // Pairs with the admission that wrote the TAT just read. If another key made it, the load
+        // below finds that key's print, and its debt is not reduced.
         fence(Ordering::Acquire);
         self.print.load(Ordering::Acquire) == key
     }
 
-    /// Puts a tentative key in place of one that is not in debt, or of none.
+    /// Puts a tentative key in a slot that is unused, or whose key is not in debt.
     pub(super) fn clear(
         &self,
         tentative: u64,
@@ -165,7 +165,7 @@ impl Slot {
         if !(unused || old & STATES == RESIDENT) || self.tat.ahead(scale, now) > 0 {
             return false;
         }
-        // The loser leaves the slot to the winner and goes on to the next.
+        // The loser leaves the slot to the winner and tries the next.
         if self
             .print
             .compare_exchange(old, leaving, Ordering::AcqRel, Ordering::Relaxed)
@@ -175,12 +175,12 @@ impl Slot {
         }
         let idle = self.tat.confirm_idle(scale, now);
         if idle && !unused {
-            // Relaxed: the store of `print` that follows publishes it to a thread that finds
-            // the old key gone.
+            // Relaxed: the store of `print` below publishes it to a thread that finds the old key
+            // gone.
             evicted.latest.fetch_max(now, Ordering::Relaxed);
             evicted.count.fetch_add(1, Ordering::Relaxed);
         }
-        // Nobody else changes a leaving slot.
+        // No other thread changes a leaving slot.
         self.print
             .store(if idle { tentative } else { old }, Ordering::Release);
         idle
@@ -195,7 +195,7 @@ pub(super) fn index(hash: u64, length: usize) -> usize {
     hash as usize & (length - 1)
 }
 
-/// Of a bucket.
+/// The slots of a bucket.
 pub(super) const SLOTS: usize = 4;
 pub(super) const STATES: u64 = 3;
 pub(super) const RESIDENT: u64 = 1;

@@ -36,7 +36,7 @@ fn each_key_has_its_own_limit() {
 }
 
 #[test]
-fn what_is_left_of_a_key_can_be_read_and_reading_takes_nothing() {
+fn reading_what_is_left_of_a_key_takes_nothing() {
     let table = table(1, 3, 100, Overflow::Reject);
     assert!(table.acquire(hash(1), 2, 0).is_ok());
     for _ in 0..2 {
@@ -53,7 +53,7 @@ fn what_is_left_of_a_key_can_be_read_and_reading_takes_nothing() {
 }
 
 #[test]
-fn what_is_left_of_a_key_without_a_slot_is_that_of_the_overflow() {
+fn a_key_without_a_slot_has_the_units_of_the_overflow() {
     for (overflow, left) in [
         (Overflow::Shared, 0),
         (Overflow::Reject, 0),
@@ -68,7 +68,7 @@ fn what_is_left_of_a_key_without_a_slot_is_that_of_the_overflow() {
 }
 
 #[test]
-fn a_flood_of_new_keys_does_not_reset_a_key_in_debt_and_takes_no_memory() {
+fn a_flood_of_keys_resets_no_debt_and_takes_no_memory() {
     // given
     let table = table(1, 1, 1000, Overflow::Shared);
     let bytes = table.bytes();
@@ -86,8 +86,8 @@ fn a_flood_of_new_keys_does_not_reset_a_key_in_debt_and_takes_no_memory() {
 }
 
 #[test]
-fn ten_million_keys_pass_through_a_table_of_ten_thousand_while_they_pay_their_debts() {
-    // given: each key's debt lasts a millisecond, in which a thousand keys come.
+fn ten_million_keys_pass_a_table_of_ten_thousand() {
+    // given: each key's debt lasts a millisecond, in which a thousand keys arrive.
     let table = table(1000, 1, 10_000, Overflow::Reject);
     let mut denied = 0;
     // when
@@ -113,9 +113,9 @@ fn the_overflow_is_as_configured() {
     assert!((SHARED / 2..=SHARED + slots).contains(&admitted(Overflow::Shared)));
 }
 
-// It was once admitted without a limit for as long as the other thread was stopped.
+// Regression: it was admitted without a limit for as long as the other thread was stopped.
 #[test]
-fn a_key_that_a_stopped_thread_is_moving_is_not_let_through_without_a_limit() {
+fn a_key_that_a_stopped_thread_moves_has_a_limit() {
     for (overflow, most) in [
         (Overflow::Allow, 3),
         (Overflow::Shared, 3),
@@ -150,7 +150,7 @@ fn a_key_that_a_stopped_thread_is_moving_is_not_let_through_without_a_limit() {
 
 #[test]
 fn threads_that_share_keys_and_slots_never_over_admit() {
-    // given: so few slots that keys push each other out all the time.
+    // given: so few slots that keys evict each other all the time.
     let (keys, burst) = (32, 5);
     let table = &table(1, burst, 8, Overflow::Reject);
     // when
@@ -159,7 +159,7 @@ fn threads_that_share_keys_and_slots_never_over_admit() {
             let mut admitted = HashMap::new();
             for step in 0..20_000 {
                 let key = hash(step * 7 + seed) % keys;
-                // Time stands still in this scope: a debt is not paid.
+                // Time stands still in this scope, so no debt is paid.
                 if table.acquire(hash(key + 1), 1, SECOND).is_ok() {
                     *admitted.entry(key).or_default() += 1;
                 }
@@ -182,11 +182,11 @@ fn threads_that_share_keys_and_slots_never_over_admit() {
     }
 }
 
-// The undo once gave its units back as a refund does: to a bucket that time had filled again, and
-// one too many.
+// Regression: the undo gave its units back as a refund does, to a bucket that time had filled
+// again. That was one unit too many.
 #[test]
-fn undoing_an_admission_that_time_has_paid_gives_nothing() {
-    // given: an admission to a slot that another key takes over before it looks again.
+fn undoing_a_paid_admission_gives_nothing() {
+    // given: an admission to a slot that another key takes over before the second read of `print`.
     let (table, tat) = (table(1, 3, 1, Overflow::Reject), Tat::full());
     let pace = table.quota.pace();
     let taken = tat.take(pace, 1, 0).unwrap();
@@ -198,7 +198,7 @@ fn undoing_an_admission_that_time_has_paid_gives_nothing() {
 }
 
 #[test]
-fn undoing_an_admission_that_nobody_followed_gives_all_of_it() {
+fn undoing_the_last_admission_gives_all_of_it_back() {
     let (table, tat) = (table(1, 3, 1, Overflow::Reject), Tat::full());
     let pace = table.quota.pace();
     assert!(tat.acquire(pace, 1, 0).is_ok());
@@ -206,9 +206,9 @@ fn undoing_an_admission_that_nobody_followed_gives_all_of_it() {
     assert_eq!(tat.available(pace, 0), 2);
 }
 
-// A refund once went to the key that had the slot by the time of the write.
+// Regression: a refund went to the key that had the slot by the time of the write.
 #[test]
-fn a_refund_does_not_reach_the_key_that_has_taken_the_slot_over() {
+fn a_refund_does_not_reach_the_slots_next_key() {
     let (table, tat) = (table(1, 3, 1, Overflow::Reject), Tat::full());
     let pace = table.quota.pace();
     assert!(tat.acquire(pace, 3, 0).is_ok());
@@ -216,13 +216,13 @@ fn a_refund_does_not_reach_the_key_that_has_taken_the_slot_over() {
     assert_eq!(tat.available(pace, 0), 0);
 }
 
-// A caller that had read the clock before the eviction once got the key's burst as of then, and
-// what came since.
+// Regression: a caller that had read the clock before the eviction got the key's burst as of then,
+// and also what was earned since.
 #[test]
-fn an_old_time_does_not_let_an_evicted_key_earn_the_same_time_twice() {
-    // given: a key whose slot another took over as soon as its debt was paid.
+fn an_evicted_key_does_not_earn_twice_at_an_old_time() {
+    // given: a key whose slot another key took over as soon as its debt was paid.
     let table = table(1, 5, 1, Overflow::Reject);
-    // Both look in the same bucket first.
+    // Both have the same first bucket.
     let (key, other) = (4, 12);
     assert!(table.acquire(key, 5, 0).is_ok());
     assert!(table.acquire(other, 1, 5 * SECOND).is_ok());
@@ -238,9 +238,10 @@ fn an_old_time_does_not_let_an_evicted_key_earn_the_same_time_twice() {
     );
 }
 
-// So once did one that found the key moved in by another, which had not taken anything yet.
+// Regression: a caller that found the key moved in by another thread, with nothing taken yet,
+// earned twice as well.
 #[test]
-fn an_old_time_does_not_earn_again_what_another_caller_finds_earned() {
+fn an_old_time_does_not_earn_again_after_a_move_in() {
     // given: a key that was evicted at 10 s, and a thread that has moved it in at 10 s and is
     // stopped there.
     let table = table(1, 5, 1, Overflow::Reject);
@@ -269,7 +270,7 @@ fn an_old_time_does_not_earn_again_what_another_caller_finds_earned() {
 }
 
 #[test]
-fn a_charge_is_a_debt_of_its_key_alone_and_a_penalty_closes_it() {
+fn a_charge_and_a_penalty_affect_their_key_alone() {
     let table = table(1, 2, 100, Overflow::Reject);
     table.charge(hash(1), 3, 0);
     table.close_until(hash(2), 5 * SECOND, 0);
@@ -280,8 +281,8 @@ fn a_charge_is_a_debt_of_its_key_alone_and_a_penalty_closes_it() {
 }
 
 #[test]
-fn what_an_overflowing_key_owes_is_owed_by_the_limit_it_shares() {
-    // given: a table that others fill, and two newcomers that share different limits.
+fn a_debt_in_the_overflow_is_on_the_shared_limit() {
+    // given: a full table, and two new keys that share different limits.
     let table = table(1, 2, 1, Overflow::Shared);
     let keys = (1..)
         .map(hash)
@@ -317,7 +318,7 @@ proptest! {
         }
     }
     #[test]
-    fn forgets_nothing_but_full_buckets_however_few_the_slots(
+    fn evicts_only_full_buckets_however_few_the_slots(
         steps in prop::collection::vec((0u8..8, 1u64..20, 0u32..5, 0u64..SECOND / 10), 1..300),
     ) {
         // given: eight slots, which all keys may use, and for each key the time at which it is
@@ -349,7 +350,7 @@ proptest! {
     }
 
     #[test]
-    fn an_old_time_does_not_over_admit_a_key_though_keys_push_each_other_out(
+    fn old_times_do_not_over_admit_while_keys_are_evicted(
         steps in prop::collection::vec((0u8..6, 1u64..12, 1u32..4, 0..SECOND / 200, any::<bool>()), 1..300),
     ) {
         let (table, interval, lag) = (table(10, 3, 1, Overflow::Reject), SECOND / 10, SECOND / 2);
@@ -378,7 +379,8 @@ proptest! {
 
 const YEAR: u64 = 365 * 24 * 3600 * 1_000_000_000;
 
-/// Once, after 2.28 years of uptime, new keys and the overflow read as in debt for as long.
+/// Regression: after 2.28 years of uptime, new keys and the overflow were in debt for as long
+/// again.
 #[test]
 fn new_keys_and_the_overflow_are_full_at_any_uptime() {
     for rate in [Rate::per_second(1), Rate::per_second(50_000_000)] {
@@ -402,7 +404,7 @@ fn new_keys_and_the_overflow_are_full_at_any_uptime() {
     }
 }
 
-/// Also in slots that have been idle for that long.
+/// The same holds in slots that were idle for that long.
 #[test]
 fn slots_that_idled_for_years_are_free() {
     for years in [3, 4, 30, 100, 140] {
