@@ -1,4 +1,4 @@
-//! What answers in place of a call that has failed.
+//! The answers in place of a call that has failed.
 
 use std::{
     fmt,
@@ -7,37 +7,38 @@ use std::{
 
 use crate::protocol::Proof;
 
-/// What is kept of a request, for an answer in its place.
+/// A trait for what is kept of a request, so that another answer can replace its own.
 pub trait Keep<Req, P> {
-    /// What the inner service is called with.
+    /// The inner service's request.
     type Request;
-    /// What is kept of a request.
+    /// The part of a request that is kept.
     type Kept;
 
-    /// A request of which nothing is kept.
+    /// Passes a request on and keeps nothing of it.
     fn pass(&self, protocol: &P, request: Req) -> Self::Request;
 
-    /// Keeps of a request what the answer needs.
+    /// Passes a request on and keeps of it what the answer needs.
     fn keep(&self, protocol: &P, request: Req) -> (Self::Request, Self::Kept);
 }
 
-/// What the inner service is called with.
+/// The inner service's request.
 pub(super) type Passed<F, Req, P> = <F as Keep<Req, P>>::Request;
 
-/// Answers in place of a call that has failed.
+/// A trait for an answer in place of a call that has failed.
 ///
-/// The two closures of [`FallbackLayer::builder`](super::FallbackLayer::builder) are one, so are a
+/// Implemented by the two closures of [`FallbackLayer::builder`](super::FallbackLayer::builder), a
 /// [value](super::FallbackLayer::value) and a [backup](super::FallbackLayer::service).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` gives no answer of type `Result<{Res}, {Err}>` to a request of type `{Req}`",
     note = "the answers of a fallback have the types of the service's: its response, and the error that its protocol makes of its error"
 )]
 pub trait Answer<Req, P, Res, Err>: Keep<Req, P> {
-    /// The answer to come.
+    /// The future of the answer.
     type Future: Future<Output = Result<Res, Err>>;
 
-    /// Whether there can be an answer in place of this failure. If not, it stands. `proof`: whether
-    /// the failure proves that the upstream has not acted on the request.
+    /// Returns whether there can be an answer in place of this failure. If not, the failure is the
+    /// result. `proof` tells whether the failure proves that the upstream has not acted on the
+    /// request.
     fn accepts(
         &self,
         protocol: &P,
@@ -53,18 +54,18 @@ pub trait Answer<Req, P, Res, Err>: Keep<Req, P> {
     fn answer(&self, protocol: &P, kept: Self::Kept, failure: Result<Res, Err>) -> Self::Future;
 }
 
-/// A closure that keeps, and one that answers.
+/// A pair of closures: the first keeps, the second answers.
 #[derive(Clone, Copy)]
 pub struct With<K, A> {
     pub(super) keep: K,
     pub(super) answer: A,
 }
 
-/// The same response each time.
+/// A fixed response.
 #[derive(Debug, Clone, Copy)]
 pub struct Value<V>(pub(super) V);
 
-/// An answer for those failures alone that a predicate accepts.
+/// An answer for failures that a predicate accepts.
 #[derive(Clone, Copy)]
 pub struct OnlyWhen<F, W> {
     pub(super) fallback: F,

@@ -16,7 +16,7 @@ use crate::{
     resend::{Prototype, Resend},
 };
 
-/// A service that gets the requests of calls that have failed.
+/// A service that receives the requests of calls that have failed.
 #[derive(Debug)]
 pub struct Backup<B>(Arc<Prototype<B>>);
 
@@ -53,7 +53,8 @@ where
 {
     type Future = BackupFuture<B, P, Req, Res, Err>;
 
-    /// What may have had an effect is not done a second time, elsewhere.
+    /// Returns whether the request may be sent again: a call that may have had an effect is not
+    /// repeated elsewhere.
     fn accepts(
         &self,
         protocol: &P,
@@ -78,7 +79,7 @@ where
     }
 }
 
-/// The answer of a backup, or the failure if the request cannot be made again.
+/// The future of a backup's answer. Its output is the failure if the request cannot be made again.
 pub struct BackupFuture<B, P, Req, Res, Err>
 where
     P: Replay<Req>,
@@ -86,14 +87,14 @@ where
 {
     attempt: Option<Resend<B, P::Request>>,
     kept: Option<P::Snapshot>,
-    /// Stands until the backup is called.
+    /// The answer unless the backup is called.
     failure: Option<Result<Res, Err>>,
     yielded: bool,
     service: Option<B>,
     protocol: P,
 }
 
-// Nothing in it is pinned but what is in a box.
+// Only boxed parts are pinned.
 impl<B, P, Req, Res, Err> Unpin for BackupFuture<B, P, Req, Res, Err>
 where
     P: Replay<Req>,
@@ -117,7 +118,8 @@ where
                 if this.yielded {
                     return Poll::Ready(this.failure.take().expect("polled after completion"));
                 }
-                // hyper lets go of a body only after it has told of the error: let it run.
+                // hyper drops a body only after it has reported the error, so yield once and try
+                // again.
                 this.yielded = true;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;

@@ -1,4 +1,4 @@
-//! The response future.
+//! The response future of a fallback.
 
 use std::{
     fmt,
@@ -16,7 +16,8 @@ use crate::{
 };
 
 pin_project! {
-    /// The answer of a [`Fallback`](super::Fallback): the inner one, or another in its place.
+    /// The response future of a [`Fallback`](super::Fallback). Its output is the inner result, or
+    /// another answer in its place.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, F, P, Req>
     where
@@ -29,9 +30,9 @@ pin_project! {
         inner: Option<S::Future>,
         #[pin]
         answer: Option<F::Future>,
-        // `None` if the result is passed on whatever it is.
+        // `None` if any result is passed on.
         kept: Option<(F::Kept, F)>,
-        // In a box: most calls have none.
+        // Boxed: most calls have none.
         primary: Option<Box<PrimaryError>>,
         protocol: P,
         state: Held<State>,
@@ -79,7 +80,7 @@ where
             let result = this.protocol.settle(result, ());
             let outcome = this.protocol.judge(classified, result.as_ref());
             let advice = this.protocol.advise(outcome, result.as_ref());
-            // It gives back what it holds before the other answer begins.
+            // Dropped before the other answer begins, so that it frees what it holds.
             this.inner.set(None);
             let wanted = this.state.settings.wants(outcome, advice);
             let Some((kept, fallback)) = this.kept.take().filter(|(kept, fallback)| {

@@ -1,11 +1,11 @@
-//! The handle.
+//! The handle of a fallback.
 
 use crate::{
     fallback::state::{Snapshot, State},
     sync::Striped,
 };
 
-/// Watches a fallback from outside. Cheap to clone.
+/// A handle to watch a fallback. Cheap to clone.
 #[derive(Debug)]
 pub struct FallbackHandle {
     state: Striped<State>,
@@ -16,7 +16,7 @@ impl FallbackHandle {
         Self { state }
     }
 
-    /// The fallback as it is now. Costs five loads.
+    /// Returns the fallback's numbers now. Costs five loads.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         self.state.snapshot()

@@ -14,8 +14,8 @@ use crate::{
     sync::Striped,
 };
 
-/// Answers calls that have failed otherwise. All services it makes, and all their clones, share the
-/// counts.
+/// A layer that gives another answer to calls that have failed. All services it makes, and all
+/// their clones, share the counts.
 #[derive(Debug)]
 pub struct FallbackLayer<F, P = Plain> {
     fallback: F,
@@ -33,27 +33,27 @@ pub struct FallbackBuilder<F, P = Unset> {
 }
 
 impl FallbackLayer<()> {
-    /// `keep` takes of a request what the other answer needs: a closure `Fn(&Req) -> T`. `answer`
-    /// makes that, or passes the failure on: a closure `Fn(T, Result<Res, Err>) -> impl
-    /// Future<Output = Result<Res, Err>>`.
+    /// Starts with two closures. `keep` is `Fn(&Req) -> T`: it takes of a request what the other
+    /// answer needs. `answer` is `Fn(T, Result<Res, Err>) -> impl Future<Output = Result<Res,
+    /// Err>>`: it makes the answer, or passes the failure on.
     pub fn builder<K, A>(keep: K, answer: A) -> FallbackBuilder<With<K, A>> {
         FallbackBuilder::new(With { keep, answer })
     }
 
-    /// Answers with this response each time.
+    /// Starts with a fixed response.
     pub fn value<V: Clone>(value: V) -> FallbackBuilder<Value<V>> {
         FallbackBuilder::new(Value(value))
     }
 
-    /// Sends the request to this service instead: any service of the same requests and responses,
-    /// whose error becomes that of the layer. Its readiness is waited for, and bounded by nothing:
-    /// give it a timeout.
+    /// Starts with a backup: the failed call's request is sent to this service. It has the same
+    /// requests and responses, and its error becomes that of the layer. The wait for its readiness
+    /// has no limit: give it a timeout.
     ///
-    /// The request is kept as a [retry](crate::retry) keeps it: over HTTP its body is recorded
-    /// while it streams, so nothing needs to be `Clone`; on [`Plain`] it is cloned, and `Plain`
-    /// must say which requests are idempotent. What is not goes to the backup only after a
-    /// rejection, or if it was certainly not sent. If the request cannot be made again, or the
-    /// backup fails to get ready, the failure stands.
+    /// The request is kept as a [retry](crate::retry) keeps it. Over HTTP its body is recorded
+    /// while it streams, so nothing needs to be `Clone`. On [`Plain`] it is cloned, and `Plain`
+    /// must say which requests are idempotent. Other requests go to the backup only after a
+    /// rejection, or if they were certainly not sent. If the request cannot be made again, or the
+    /// backup's readiness fails, the failure is the result.
     pub fn service<B: Clone>(backup: B) -> FallbackBuilder<Backup<B>> {
         FallbackBuilder::new(Backup::new(backup))
     }
@@ -64,7 +64,7 @@ impl<F, P> FallbackLayer<F, P> {
         &self.protocol
     }
 
-    /// Sends a call to a service that is ready, with the fallback behind it.
+    /// Sends a call to a service that is ready, with this fallback.
     #[inline]
     pub(crate) fn send<S, Q, Req>(
         &self,
@@ -103,9 +103,9 @@ impl<F> FallbackBuilder<F> {
 }
 
 impl<F, P> FallbackBuilder<F, P> {
-    /// Answers only those of the failures otherwise that the closure accepts, `Fn(Result<&Res,
-    /// &Err>) -> bool`: it sees the results that the three settings below let through. Default:
-    /// all. Several of them must all accept.
+    /// Answers only failures that the closure accepts, `Fn(Result<&Res, &Err>) -> bool`. It sees
+    /// the results that the three settings below let through. Default: all. If set several times,
+    /// all closures must accept.
     pub fn when<Res, Err, W>(self, when: W) -> FallbackBuilder<OnlyWhen<F, W>, P>
     where
         W: Fn(Result<&Res, &Err>) -> bool,
@@ -120,25 +120,26 @@ impl<F, P> FallbackBuilder<F, P> {
         }
     }
 
-    /// Returns whether failures are answered otherwise. Default `true`.
+    /// Sets whether failures get another answer. Default `true`.
     pub fn on_failure(mut self, answer: bool) -> Self {
         self.settings.on_failure = answer;
         self
     }
 
-    /// Whether an upstream's "too much", such as a 429, is answered otherwise. Default `true`.
+    /// Sets whether overloads get another answer, such as a 429 of the upstream. Default `true`.
     pub fn on_overload(mut self, answer: bool) -> Self {
         self.settings.on_overload = answer;
         self
     }
 
-    /// Returns whether rejections of layers beneath are answered otherwise. Default `true`.
+    /// Sets whether rejections of layers beneath get another answer. Default `true`.
     pub fn on_rejection(mut self, answer: bool) -> Self {
         self.settings.on_rejection = answer;
         self
     }
 
-    /// `false` passes every result on, with the same type. Default `true`.
+    /// Sets whether there are other answers. If `false`, every result is passed on, with the same
+    /// type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.settings.enabled = enabled;
         self
@@ -151,7 +152,7 @@ impl<F, P> FallbackBuilder<F, P> {
         self
     }
 
-    /// Which results are failures. No default: with [`Plain`] a 503 would be none.
+    /// Sets which results are failures. No default: with [`Plain`] a 503 would be none.
     pub fn protocol<Q>(self, protocol: Q) -> FallbackBuilder<F, Chosen<Q>> {
         FallbackBuilder {
             fallback: self.fallback,
@@ -160,10 +161,10 @@ impl<F, P> FallbackBuilder<F, P> {
         }
     }
 
-    /// Puts it together.
+    /// Builds the layer.
     ///
     /// # Errors
-    /// None yet: as with every other layer, a setting to come may be wrong.
+    /// None so far. It returns a `Result` like the other layers' `build`.
     pub fn build(self) -> Result<FallbackLayer<F, P::Protocol>, ConfigError>
     where
         P: Choice,

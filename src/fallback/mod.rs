@@ -1,9 +1,9 @@
-//! Fallback: another answer for a call that has failed for good.
+//! Fallback: another answer for a call that has finally failed.
 //!
-//! The last known value, a default, a reply from a backup: whatever is better than an error. It
-//! stands outermost, so that it sees only what retries and the rest could not mend. It is for
-//! answers that are cheaper than the real one: a fallback that is as dear, to a backup that takes
-//! the whole load at once, fails with it.
+//! The last known value, a default, a reply from a backup: anything better than an error. It is the
+//! outermost layer, so that it sees only what retries and the other layers could not mend. Its
+//! answers should cost less than the real one. A fallback as expensive as the real service, such as
+//! a backup that suddenly takes the whole load, fails with it.
 //!
 //! ```
 //! use tower::{Layer, ServiceExt, service_fn};
@@ -24,24 +24,25 @@
 //! # Ok(()) }
 //! ```
 //!
-//! **What answers.** [A value](FallbackLayer::value); [closures](FallbackLayer::builder), which get
-//! the failure, so that they may return it after all; [a backup
-//! service](FallbackLayer::service), which gets the request again. For what gates reject,
-//! [`SpilloverLayer`] hands the very request to a backup, and nothing is kept or cloned.
+//! **Answers.** [A value](FallbackLayer::value). [Closures](FallbackLayer::builder), which receive
+//! the failure and may return it. [A backup service](FallbackLayer::service), which receives the
+//! request again. For calls that gates reject, [`SpilloverLayer`] hands the original request to a
+//! backup, and nothing is kept or cloned.
 //!
-//! **Several backends.** [`Spill`] asks a list of services, each with a stack of its own, in their
-//! order: the next one when one rejects, fails or pauses.
+//! **Several backends.** [`Spill`] tries a list of services in order, each with its own stack: the
+//! next one when one rejects, fails or pauses.
 //!
-//! **When.** After what the protocol classifies as a failure or an overload, and after a rejection
-//! of a layer beneath: an open circuit, a limit. Each of the three can be left out, and a
-//! [predicate](FallbackBuilder::when) can choose among them. A plain 404 is an answer, and stands.
-//!
-//! **The failure** is counted by its cause, and over HTTP told to who reads the response: its
-//! extensions have a [`PrimaryError`].
-//!
-//! **Cost** of a call that succeeds: what is kept of its request, and a clone of what answers.
-//! **Drop.** The answer under way goes with the call. **Panic.** A panic of the inner service is
+//! **When.** After a result that the protocol classifies as a failure or an overload, and after a
+//! rejection of a layer beneath: an open circuit, a limit. Each of the three can be left out, and a
+//! [predicate](FallbackBuilder::when) can choose among them. A plain 404 is an answer, and is
 //! passed on.
+//!
+//! **The failure** is counted by its cause. Over HTTP the reader of the response finds it in the
+//! extensions, as a [`PrimaryError`].
+//!
+//! **Cost** of a call that succeeds: what is kept of its request, and a clone of the fallback.
+//! **Drop.** The answer under way is dropped with the call. **Panic.** A panic of the inner service
+//! is passed on.
 
 mod answer;
 mod backup;

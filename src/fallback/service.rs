@@ -1,4 +1,4 @@
-//! The service.
+//! The service of a fallback.
 
 use std::task::{Context, Poll};
 
@@ -40,7 +40,8 @@ where
     type Error = P::Error;
     type Future = ResponseFuture<S, F, P, Req>;
 
-    /// An inner service that fails here is broken for every request: its error is passed on.
+    /// Polls the inner service. Passes its error on, because a service that fails here is broken
+    /// for every request.
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
         self.inner
@@ -55,7 +56,7 @@ where
     }
 }
 
-/// Sends a call with a fallback behind it.
+/// Sends a call with a fallback.
 #[inline]
 pub(super) fn send<S, F, P, Req>(
     service: &mut S,

@@ -20,7 +20,8 @@ use crate::{
 };
 
 pin_project! {
-    /// The answer of a [`Spillover`](super::Spillover) service: that of the gates, or the backup's.
+    /// The response future of a [`Spillover`](super::Spillover) service. Its output is the gates'
+    /// result, or the backup's.
     #[must_use = "futures do nothing unless polled"]
     pub struct SpilloverFuture<S, G, P, B, Req>
     where
@@ -28,17 +29,17 @@ pin_project! {
         G: Gate,
         B: Service<Req>,
     {
-        // `None` once the call is the backup's.
+        // `None` once the call went to the backup.
         #[pin]
         gated: Option<gate::ResponseFuture<S, G, P, Req>>,
-        // In a box, so that calls that are admitted need not carry it.
+        // Boxed, so that admitted calls do not carry it.
         spilled: Option<Box<Spilled<B, Req>>>,
         protocol: P,
         spill: Held<Spill<B>>,
     }
 }
 
-/// What the layer, its services and its calls share.
+/// The state that the layer, its services and its calls share.
 #[derive(Debug)]
 pub(super) struct Spill<B> {
     pub(super) backup: Prototype<B>,
@@ -46,16 +47,16 @@ pub(super) struct Spill<B> {
     pub(super) state: Striped<State>,
 }
 
-/// A call that is the backup's.
+/// A call that went to the backup.
 struct Spilled<B: Service<Req>, Req> {
     attempt: Resend<B, Req>,
-    /// The request's, told anew when it is sent.
+    /// The request's deadline, written again when it is sent.
     deadline: Option<Deadline>,
     primary: PrimaryError,
 }
 
 impl<B: Clone> Spill<B> {
-    /// A backup for a call, not yet asked for readiness, if the call is to have one.
+    /// Returns a backup for a call, not yet polled for readiness, if its rejection goes there.
     pub(super) fn backup(&self, rejected: &Rejected) -> Option<B> {
         (self.accepts)(rejected).then(|| self.backup.service())
     }
@@ -90,7 +91,7 @@ impl<B, Req> Spilled<B, Req>
 where
     B: Service<Req> + Clone,
 {
-    /// If the rejection is one of those that go to the backup.
+    /// Prepares the backup's call, if the rejection goes to the backup.
     #[cold]
     fn new<S, G, P>(
         spill: &Spill<B>,
@@ -143,7 +144,7 @@ where
                 return gated.poll(cx);
             }
         }
-        // What it held of the gates goes first.
+        // Dropped first, so that it frees what it holds of the gates.
         this.gated.set(None);
         let Some(spilled) = this.spilled.as_mut() else {
             return Poll::Pending;

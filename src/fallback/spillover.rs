@@ -1,4 +1,4 @@
-//! A backup for what gates reject, which gets the very request.
+//! A backup that receives the original requests of calls that gates reject.
 
 use std::{
     fmt,
@@ -21,13 +21,13 @@ use crate::{
     sync::Striped,
 };
 
-/// Sends the calls that a layer of gates rejects to a backup.
+/// A layer that sends the calls that gates reject to a backup.
 ///
-/// It is put around that layer, and stands in its place: around a rate limit, a circuit breaker, a
-/// bulkhead, keyed or not, or a [`GateLayer`](crate::gate::GateLayer) of several. A gate still has
-/// the request when it rejects it, at once or after a wait. So nothing is kept of requests or
-/// cloned, and a call that is admitted costs nothing more. What is admitted, and fails, is not sent
-/// to the backup: that is what [`FallbackLayer::service`](super::FallbackLayer::service) is for.
+/// It wraps the gates' layer and replaces it: a rate limit, a circuit breaker, a bulkhead, keyed or
+/// not, or a [`GateLayer`](crate::gate::GateLayer) of several. A gate still has the request when it
+/// rejects it, at once or after a wait. So no request is kept or cloned, and an admitted call costs
+/// nothing more. A call that is admitted and fails is not sent to the backup: use
+/// [`FallbackLayer::service`](super::FallbackLayer::service) for that.
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
@@ -55,9 +55,9 @@ use crate::{
 /// # Ok(()) }
 /// ```
 ///
-/// The backup's readiness is waited for, and bounded by nothing: give it a timeout. If it fails to
-/// get ready, its error is the answer. Over HTTP the response has a
-/// [`PrimaryError`](super::PrimaryError) in its extensions.
+/// The wait for the backup's readiness has no limit: give it a timeout. If its readiness fails,
+/// that error is the answer. Over HTTP the response has a [`PrimaryError`](super::PrimaryError) in
+/// its extensions.
 #[derive(Debug)]
 pub struct SpilloverLayer<L, B> {
     gates: L,
@@ -81,8 +81,8 @@ pub struct Spillover<S, B> {
 }
 
 impl<L, B> SpilloverLayer<L, B> {
-    /// Around `gates`: all that they reject goes to `backup`, a service of the same requests and
-    /// responses, whose error becomes that of the layer.
+    /// Starts with the `gates` to wrap and the `backup` for all calls that they reject. It is a
+    /// service of the same requests and responses, and its error becomes that of the layer.
     pub fn builder(gates: L, backup: B) -> SpilloverBuilder<L, B> {
         SpilloverBuilder {
             gates,
@@ -94,14 +94,15 @@ impl<L, B> SpilloverLayer<L, B> {
 }
 
 impl<L, B: Clone> SpilloverBuilder<L, B> {
-    /// If false, every rejection is an answer, with the same type. Default `true`.
+    /// Sets whether rejected calls go to the backup. If `false`, every rejection is passed on, with
+    /// the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.settings.enabled = enabled;
         self
     }
 
-    /// Only rejections that the function accepts go to the backup. Default: all, those of a full
-    /// bulkhead and those of a call that costs too much alike.
+    /// Sends only rejections that the function accepts to the backup. Default: all, whether a
+    /// bulkhead is full or a call costs too much.
     pub fn when(mut self, accepts: fn(&Rejected) -> bool) -> Self {
         self.accepts = accepts;
         self
@@ -114,10 +115,10 @@ impl<L, B: Clone> SpilloverBuilder<L, B> {
         self
     }
 
-    /// Makes the layer.
+    /// Builds the layer.
     ///
     /// # Errors
-    /// None so far: it returns a `Result` as the other layers' do.
+    /// None so far. It returns a `Result` like the other layers' `build`.
     pub fn build(self) -> Result<SpilloverLayer<L, B>, ConfigError> {
         let accepts = match self.settings.enabled {
             true => self.accepts,
@@ -138,7 +139,8 @@ impl<L, B: Clone> SpilloverBuilder<L, B> {
 }
 
 impl<L, B> SpilloverLayer<L, B> {
-    /// What has gone to the backup; of the causes only `rejections` counts.
+    /// Returns the handle. It counts the calls that went to the backup; of the causes, only
+    /// `rejections`.
     #[must_use]
     pub fn handle(&self) -> FallbackHandle {
         FallbackHandle::new(self.spill.state.clone())

@@ -1,4 +1,4 @@
-//! What the layer, its services, its calls and its handles share.
+//! The state that the layer, its services, its calls and its handles share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,25 +8,25 @@ use crate::{
     protocol::Advice,
 };
 
-/// A fallback at one moment.
+/// The numbers of a fallback at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Failed calls that the fallback answered with `Ok`, so far: a failing response that it passed
-    /// on is among them.
+    /// Failed calls that the fallback answered with `Ok` so far, also those whose failing response
+    /// it passed on.
     pub answered: u64,
-    /// Failed calls that the fallback answered with an error, so far.
+    /// Failed calls that the fallback answered with an error so far.
     pub failed: u64,
-    /// Calls for which the fallback was asked, so far, because a layer beneath had rejected them.
+    /// Calls so far that the fallback answered because a layer beneath had rejected them.
     pub rejections: u64,
-    /// The same, because the upstream had said "too much".
+    /// Calls so far that the fallback answered because the upstream was overloaded.
     pub overloads: u64,
-    /// The same, because of any other failure.
+    /// Calls so far that the fallback answered because of any other failure.
     pub failures: u64,
 }
 
-/// Relaxed, all: statistics.
+/// The settings and counts. All Relaxed: statistics.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) settings: Settings,
@@ -59,7 +59,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Returns whether a result calls for another answer.
+    /// Returns whether a result gets another answer.
     pub(super) fn wants(&self, outcome: Outcome, advice: Advice) -> bool {
         match (outcome, advice) {
             (_, Advice::Rejected { .. }) => self.on_rejection,
@@ -82,7 +82,7 @@ impl State {
         }
     }
 
-    /// A call has failed, and is to be answered otherwise.
+    /// Counts a failed call that gets another answer, by its cause.
     pub(super) fn begin(&self, outcome: Outcome, rejected: Option<RejectedKind>) {
         let count = match (rejected, outcome) {
             (Some(_), _) => &self.rejections,

@@ -1,4 +1,4 @@
-//! The function itself: a service of calls that borrows the closure.
+//! The innermost service: it calls the function, whose closure it borrows.
 
 use std::{
     marker::PhantomData,
@@ -13,50 +13,50 @@ use tower::Service;
 use crate::run::{Call, CallError};
 
 /// A closure that makes the future of an attempt: `FnMut() -> Fut`, or `FnMut(u32) -> Fut` with the
-/// attempt's number, from 1, where `Fut` is a future of a `Result`.
+/// attempt's number from 1. `Fut` is a future of a `Result`.
 ///
-/// It is called anew for each attempt, so what an attempt consumes is cloned or made within. It
-/// may borrow from its surroundings, and need be neither `Clone` nor `'static`. `M` only tells the
-/// two forms apart.
+/// It is called for each attempt, so clone or make within it what an attempt consumes. It may
+/// borrow from its surroundings, and need be neither `Clone` nor `'static`. `M` only tells the two
+/// forms apart.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` makes no future of a `Result`",
     note = "pass a closure `|| async {{ .. }}`, or `|attempt: u32| async {{ .. }}`, that ends with a `Result`",
     note = "it is called once for each attempt: clone within it what an attempt consumes"
 )]
 pub trait Attempts<M> {
-    /// What a success is.
+    /// The value of a success.
     type Value;
-    /// What the function fails with.
+    /// The function's error.
     type Error;
-    /// An attempt.
+    /// The future of an attempt.
     type Future: Future<Output = Result<Self::Value, Self::Error>>;
 
     /// Begins an attempt.
     fn attempt(&mut self, number: u32) -> Self::Future;
 }
 
-/// A closure that is called once at most, which may so consume what it has captured: see
+/// A closure that is called at most once, and so may consume what it has captured: see
 /// [`OneCall::once`](super::OneCall::once).
 #[derive(Debug)]
 pub struct OnlyOnce<F>(Option<F>);
 
-/// [`Attempts`] that do not know their number.
+/// Marks [`Attempts`] that do not take their number.
 #[derive(Debug)]
 pub struct Unnumbered;
 
-/// [`Attempts`] that know their number.
+/// Marks [`Attempts`] that take their number.
 #[derive(Debug)]
 pub struct Numbered;
 
-/// Where the closure of a call is kept while the call runs.
+/// The slot that holds the closure of a call while the call runs.
 ///
-/// All that borrows it is within one future, and so it is called by one thread at a time. That the
-/// compiler knows by the mutex, which is never waited for. The closure is taken out to be called:
-/// user code does not run under a lock.
+/// All borrows of it are within one future, so one thread at a time calls it. The mutex, which
+/// never waits, proves that to the compiler. The closure is taken out to be called, so that user
+/// code does not run under a lock.
 #[derive(Debug)]
 pub(super) struct Slot<F>(Mutex<Option<F>>);
 
-/// The innermost service, which is always ready.
+/// The innermost service. Always ready.
 #[derive(Debug)]
 pub struct Function<'a, F, M> {
     slot: &'a Slot<F>,
@@ -64,7 +64,7 @@ pub struct Function<'a, F, M> {
 }
 
 pin_project! {
-    /// An attempt.
+    /// The future of an attempt.
     #[derive(Debug)]
     pub struct Attempt<Fut> {
         #[pin]
@@ -184,7 +184,7 @@ where
     #[inline]
     fn call(&mut self, call: Call<K>) -> Self::Future {
         let taken = self.slot.lock().take();
-        // A panic of the closure ends the call, and no layer sends it again after that.
+        // A panic of the closure ends the call, and no layer sends it again.
         let mut closure = taken.expect("a closure that has panicked is not called again");
         let attempt = closure.attempt(call.attempt());
         *self.slot.lock() = Some(closure);

@@ -1,13 +1,13 @@
-//! What layers see of a call of a plain async function.
+//! The request that layers see for a call of a plain async function.
 
 use std::time::Duration;
 
 use crate::{Criticality, Deadline, Timeouts, gate::Demand};
 
-/// A call of a plain async function, as layers see it: their request. `K` is its key, `()` without
+/// The request that layers see for a call of a plain async function. `K` is its key, `()` without
 /// one.
 ///
-/// The closures of a layer that is to run functions take it:
+/// The closures of a layer that runs functions take it:
 ///
 /// ```
 /// use tower_keep::{protocol::Plain, run::Call};
@@ -26,9 +26,9 @@ pub struct Call<K = ()> {
     deadline: Option<Deadline>,
 }
 
-/// The key that was given to a call by reference, as [`OneCall::key`](super::OneCall::key) is
-/// mostly used: pass it to `.keyed_by(..)` or `.per_key(..)`. It is cloned for each attempt; of a
-/// `&str` a `String` is made.
+/// Returns the key of a call that was given by reference, which is the usual way to use
+/// [`OneCall::key`](super::OneCall::key). Pass this function to `.keyed_by(..)` or `.per_key(..)`.
+/// The key is cloned for each attempt; a `&str` becomes a `String`.
 ///
 /// ```
 /// use tower_keep::{RejectedKind, Run, rate_limit::{Rate, RateLimitLayer}, run};
@@ -45,7 +45,7 @@ pub struct Call<K = ()> {
 /// ```
 ///
 /// For a key that is given by value write a closure: `|call: &Call<u32>| Some(*call.key())`. A call
-/// without a key has none that such layers could find, and does not compile.
+/// without a key does not compile with such layers, because there is none to find.
 pub fn key<K: ToOwned + ?Sized>(call: &Call<&K>) -> Option<K::Owned> {
     Some((*call.key()).to_owned())
 }
@@ -65,32 +65,32 @@ impl Call {
 }
 
 impl<K> Call<K> {
-    /// The key.
+    /// Returns the key.
     pub fn key(&self) -> &K {
         &self.key
     }
 
-    /// How many units it costs.
+    /// Returns its cost in units.
     pub fn cost(&self) -> u32 {
         self.cost
     }
 
-    /// How much it hurts if it is rejected.
+    /// Returns how much a rejection hurts.
     pub fn criticality(&self) -> Criticality {
         self.criticality
     }
 
-    /// Returns whether the function is called once at most.
+    /// Returns whether the function is called at most once.
     pub fn is_once(&self) -> bool {
         self.once
     }
 
-    /// Which attempt it is, from 1.
+    /// Returns the number of the attempt, from 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// By when its caller wants the answer, if that is known.
+    /// Returns the caller's deadline, if there is one.
     pub fn deadline(&self) -> Option<Deadline> {
         self.deadline
     }
@@ -131,7 +131,7 @@ impl<K> Call<K> {
         self.timeouts
     }
 
-    /// How long it may take in all.
+    /// Sets the limit for all attempts together.
     pub(super) fn set_timeout(&mut self, timeout: Duration) {
         self.timeouts = self.timeouts.total(timeout);
     }
@@ -140,7 +140,7 @@ impl<K> Call<K> {
         self.timeouts = self.timeouts.attempt(timeout);
     }
 
-    /// What it asks of gates.
+    /// Returns what it requests of gates.
     pub(super) fn demand(&self) -> Demand {
         Demand {
             cost: self.cost,

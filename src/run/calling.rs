@@ -1,4 +1,4 @@
-//! Running a function.
+//! The trait that runs functions through layers.
 
 use std::{fmt, marker::PhantomData, pin::pin, time::Duration};
 
@@ -17,21 +17,21 @@ use crate::{
     timeout::{TimeoutLayer, until},
 };
 
-/// Runs plain async functions through a layer, or through a tuple of up to four, from the outside
-/// in.
+/// A trait to run plain async functions through a layer, or through a tuple of up to four, from the
+/// outside in.
 ///
-/// Rate limits, circuit breakers, bulkheads, throttles and all else that is a [`GateLayer`] run
-/// functions, and so do retries, hedges, timeouts and fallbacks. A tuple may hold tuples.
+/// Implemented by every [`GateLayer`], such as rate limits, circuit breakers, bulkheads and
+/// throttles, and by retries, hedges, timeouts and fallbacks. A tuple may hold tuples.
 pub trait Run {
-    /// Runs a function with the layers' protection.
+    /// Runs a function through the layers.
     ///
-    /// The closure makes the future of an attempt, `|| async { .. }`, or `|attempt: u32| ..` with
-    /// its number from 1; see [`Attempts`]. It is called when the layers let the call through,
-    /// again for each retry, and may borrow. The returned future is `Send` if the closure, its
-    /// futures and what they end with are; nothing requires that.
+    /// The closure makes the future of an attempt: `|| async { .. }`, or `|attempt: u32| ..` with
+    /// the attempt's number from 1 (see [`Attempts`]). It is called when the layers let the call
+    /// through, and again for each retry. It may borrow. The returned future is `Send` if the
+    /// closure, its futures and their results are, and nothing requires that.
     ///
     /// # Errors
-    /// The function's own error, or why the layers have not called it, or given it up.
+    /// The function's own error, or why the layers have not called it, or have given it up.
     fn run<F, M>(&self, function: F) -> impl Future<Output = Result<F::Value, CallError<F::Error>>>
     where
         F: Attempts<M>,
@@ -43,7 +43,7 @@ pub trait Run {
         self.call().run(function)
     }
 
-    /// Begins a call that says more of itself: its key, its cost, how long it may take.
+    /// Begins a call with details: its key, its cost, its time limit.
     fn call(&self) -> OneCall<'_, Self> {
         OneCall {
             layers: self,
@@ -53,7 +53,7 @@ pub trait Run {
     }
 }
 
-/// A call that says more of itself. Made by [`Run::call`].
+/// A call with details, made by [`Run::call`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -77,17 +77,17 @@ pub struct OneCall<'l, L: ?Sized, K = (), N = AnyTimes> {
     times: PhantomData<fn() -> N>,
 }
 
-/// A call whose function may be called again.
+/// Marks a call whose function may be called again.
 #[derive(Debug, Clone, Copy)]
 pub struct AnyTimes;
 
-/// A call whose function is called once at most.
+/// Marks a call whose function is called at most once.
 #[derive(Debug, Clone, Copy)]
 pub struct AtMostOnce;
 
 impl<'l, L: ?Sized, K, N> OneCall<'l, L, K, N> {
-    /// The key of layers that are keyed by [`run::key`](super::key), or by a closure that takes a
-    /// [`Call`]. Others do not look at it.
+    /// Sets the key, for layers that are keyed by [`run::key`](super::key), or by a closure that
+    /// takes a [`Call`]. Other layers ignore it.
     pub fn key<T>(self, key: T) -> OneCall<'l, L, T, N> {
         OneCall {
             layers: self.layers,
@@ -96,35 +96,35 @@ impl<'l, L: ?Sized, K, N> OneCall<'l, L, K, N> {
         }
     }
 
-    /// How many units rate limits take for it, in place of 1, and again for each attempt. A limit
-    /// that was built with a [`cost`](crate::rate_limit::RateLimitBuilder::cost) asks that instead.
+    /// Sets how many units rate limits take for each attempt, in place of 1. A limit that was built
+    /// with a [`cost`](crate::rate_limit::RateLimitBuilder::cost) uses that instead.
     pub fn cost(mut self, units: u32) -> Self {
         self.call.set_cost(units);
         self
     }
 
-    /// How much it hurts if a bulkhead rejects it. Default: the most.
+    /// Sets how much it hurts if a bulkhead rejects the call. Default: the most.
     pub fn criticality(mut self, criticality: Criticality) -> Self {
         self.call.set_criticality(criticality);
         self
     }
 
-    /// How long it may take with all its attempts and waits, in place of a total timeout's own
-    /// duration, be it shorter or longer. It needs no timeout layer, and queues and retries wait no
-    /// longer than that. It begins with [`run`](Self::run).
+    /// Limits the call with all its attempts and waits. It replaces the duration of a total timeout
+    /// layer, be it shorter or longer, and needs no such layer. Queues and retries wait no longer
+    /// than that. The time starts with [`run`](Self::run).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.call.set_timeout(timeout);
         self
     }
 
-    /// How long each attempt may take, in place of the timeout layer's own duration. Without such a
-    /// layer nothing follows from it.
+    /// Limits each attempt, in place of the timeout layer's own duration. Without such a layer it
+    /// has no effect.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.call.set_attempt_timeout(timeout);
         self
     }
 
-    /// Calls the function once at most: no retry and no hedge follows an attempt that has begun. So
+    /// Calls the function at most once: no retry and no hedge follows an attempt that has begun. So
     /// the closure may consume what it has captured.
     ///
     /// ```
@@ -169,7 +169,7 @@ impl<L: ?Sized, K> OneCall<'_, L, K> {
 }
 
 impl<L: ?Sized, K> OneCall<'_, L, K, AtMostOnce> {
-    /// Runs the function, once at most, which may be an `FnOnce`: see [`Run::run`].
+    /// Runs the function at most once, so it may be an `FnOnce`: see [`Run::run`].
     ///
     /// # Errors
     /// As [`Run::run`].
@@ -205,7 +205,8 @@ impl<L: ?Sized, K, N> OneCall<'_, L, K, N> {
             call.set_deadline(deadline);
         }
         let slot = Slot::new(function);
-        // It is ready: what it borrows is, and the layers reject in `call`.
+        // The service is ready without a poll: the innermost one always is, and the layers reject
+        // in `call`.
         let mut service = layers.through(slot.function());
         let calling = pin!(service.call(call));
         match deadline {

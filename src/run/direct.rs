@@ -6,7 +6,7 @@ use crate::{
     run::{Call, CallError},
 };
 
-/// The protocol of a layer that runs a plain async function: the layer's own `P` says what a result
+/// The protocol of a layer that runs a plain async function. The layer's own `P` says what a result
 /// means and which calls may be sent again. The function's error keeps its type.
 #[derive(Debug)]
 pub struct Direct<'a, P>(pub(super) &'a P);
@@ -71,7 +71,7 @@ where
         }
     }
 
-    /// The last error of the function itself says more than the rejection of a retry.
+    /// Keeps the function's last error, which says more than the rejection of a retry.
     fn keep(&self, error: CallError<E>) -> Option<CallError<E>> {
         Some(error)
     }
@@ -88,7 +88,7 @@ impl<P, K> CarryDeadline<Call<K>> for Direct<'_, P> {
         call.set_deadline(deadline);
     }
 
-    /// What waits beneath a total timeout waits no longer than that.
+    /// Returns whether it is a total timeout: waits beneath it end with it.
     #[inline]
     fn wants_deadline(&self, total: bool) -> bool {
         total

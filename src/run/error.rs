@@ -1,4 +1,4 @@
-//! How a call fails that goes through layers.
+//! The error of a call through layers.
 
 use std::{error::Error, fmt};
 
@@ -6,7 +6,7 @@ use tower::BoxError;
 
 use crate::Rejected;
 
-/// How a call failed that was [run](super::Run::run) through layers.
+/// The error of a call that was [run](super::Run::run) through layers.
 ///
 /// ```
 /// use tower_keep::run::CallError;
@@ -20,20 +20,20 @@ use crate::Rejected;
 /// # assert!(answer(CallError::Inner(std::io::Error::other("down"))).ends_with("down"));
 /// ```
 ///
-/// In a chain of errors it stands before what it holds, so that
+/// In a chain of errors it comes before the error that it holds. So
 /// [`Rejected::find`](crate::Rejected::find) and a search for the function's own error both work.
-/// Its text is that of what it holds.
+/// Its text is that of the error that it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallError<E> {
     /// The function's own error, of its last attempt.
     Inner(E),
-    /// A layer has rejected the call, or given it up: why, and when to come back, where that is
-    /// known. No attempt has failed before that, or the layers did not keep its error.
+    /// A layer has rejected the call, or given it up: why, and when to come back if that is known.
+    /// No attempt has failed before, or the layers did not keep its error.
     Rejected(Rejected),
 }
 
 impl<E> CallError<E> {
-    /// The function's own error, if that is what it was.
+    /// Returns the function's own error, if it is that.
     pub fn into_inner(self) -> Option<E> {
         match self {
             Self::Inner(error) => Some(error),
@@ -41,7 +41,7 @@ impl<E> CallError<E> {
         }
     }
 
-    /// The rejection, if a layer has rejected the call or given it up.
+    /// Returns the rejection, if a layer has rejected the call or given it up.
     pub fn rejected(&self) -> Option<&Rejected> {
         match self {
             Self::Inner(_) => None,
@@ -57,7 +57,7 @@ impl<E> CallError<E> {
         }
     }
 
-    /// What it holds, in a box: as a Tower service behind the same layers fails.
+    /// Returns the error that it holds, boxed, as a Tower service behind the same layers would.
     pub fn into_boxed(self) -> BoxError
     where
         E: Into<BoxError>,

@@ -1,8 +1,8 @@
 //! Plain async functions through layers: `layers.run(|| pool.query(SQL, id)).await`.
 //!
-//! Use it where what is called is not a Tower service: a database's pool, an SDK's method. A Tower
-//! service is better layered, since it then stays one. The [guide](crate::guide::functions)
-//! has a page on it; [`retry`] is for scripts that want no layers.
+//! Use it if what you call is not a Tower service: a database's pool, an SDK's method. A Tower
+//! service is better layered, because then it stays a service. The [guide](crate::guide::functions)
+//! has a page on it. [`retry`] is for scripts that need no layers.
 //!
 //! ```
 //! use std::time::Duration;
@@ -33,25 +33,24 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The layers are the ones that make Tower services, with the same state: a function and a service
-//! may share a limit. Their protocol says what a result means ([`Classify`](crate::Classify) of the
-//! function's own result, with its own error), and which calls may be sent again; which are all,
-//! with `Plain::new().idempotent()`, but those that are made
-//! [`once`](OneCall::once).
+//! The layers are those that make Tower services, with the same state: a function and a service may
+//! share a limit. Their protocol says what a result means ([`Classify`](crate::Classify) of the
+//! function's own result, with its own error), and which calls may be sent again. With
+//! `Plain::new().idempotent()` these are all calls except those made [`once`](OneCall::once).
 //!
-//! **What layers see** of a call is a [`Call`], with what was said by [`Run::call`]: its key, its
-//! cost, how long it may take.
+//! **Layers see** a [`Call`], with the details set on [`Run::call`]: its key, its cost, its time
+//! limit.
 //!
-//! **Cost.** Nothing is allocated or cloned beyond what the layers do for a service: the closure
+//! **Cost.** Nothing is allocated or cloned beyond what the layers do for a service. The closure
 //! and the layers are borrowed, and no count is written that all threads share. A call with a
 //! timeout, or beneath a total one, reads the clock.
 //!
 //! **Drop and panic.** A dropped call gives back what it holds. A panic, of the closure or of its
-//! future, is recorded as a failure and goes on to the caller.
+//! future, is recorded as a failure and continues to the caller.
 //!
-//! **Blocking** functions go into [`spawn_blocking`](tokio::task::spawn_blocking), within the
-//! closure. A timeout, or a dropped call, then leaves the thread running, which nobody counts any
-//! more: give what blocks a timeout of its own that is shorter.
+//! **Blocking** functions belong in [`spawn_blocking`](tokio::task::spawn_blocking), within the
+//! closure. A timeout, or a dropped call, then leaves the thread running, and nothing counts it any
+//! more. So give the blocking function its own, shorter timeout.
 
 mod attempts;
 mod call;

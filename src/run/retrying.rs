@@ -12,10 +12,10 @@ use crate::{
 /// Retries a plain async function while it fails: up to three attempts with a
 /// [`Backoff`](crate::retry::Backoff), or as many as a [`RetryConfig`] says.
 ///
-/// For a script, or a connection that is made at the start. It has no budget: nothing bounds the
-/// retries of all calls together, so a service under load needs a
-/// [`RetryLayer`](crate::retry::RetryLayer), which one [runs](super::Run::run) functions through in
-/// the same way. Nothing is allocated but for the waits.
+/// Use it for a script, or for a connection made at the start. It has no budget: nothing bounds the
+/// retries of all calls together. So a service under load needs a
+/// [`RetryLayer`](crate::retry::RetryLayer), which [runs](super::Run::run) functions in the same
+/// way. Only the waits allocate.
 ///
 /// ```
 /// use std::{io, time::Duration};
@@ -49,7 +49,7 @@ where
 }
 
 /// Retries a plain async function, as [`retry`] does, while a [`Classify`] calls its result a
-/// failure or an overload. A closure of a result is one.
+/// failure or an overload. A closure over a result is a `Classify`.
 ///
 /// ```
 /// use std::io;

@@ -17,21 +17,22 @@ use crate::{
     timeout::{self, TimeoutLayer},
 };
 
-/// What calls go through: a layer, or several, given by reference. `S` is what lies within.
+/// A trait for the layers that calls pass: one or several, given by reference. `S` is the inner
+/// service.
 #[diagnostic::on_unimplemented(
     message = "no function runs through `{Self}`",
     note = "functions run through a layer, which a builder is not before `.build()?`, a tuple of up to four layers, or a stack of `.plain(..)`"
 )]
 pub trait Through<S> {
-    /// Both together.
+    /// The layered service.
     type Service;
 
-    /// Puts the layers before a service, which is always ready and cheap to clone.
+    /// Wraps a service, which is always ready and cheap to clone, in the layers.
     fn through(self, inner: S) -> Self::Service;
 }
 
-/// A service behind a layer that it borrows, and of which it shares the state without a reference
-/// count. It is made for one call.
+/// A service behind a layer that it borrows. It shares the layer's state without a reference count,
+/// and is made for one call.
 #[derive(Debug)]
 pub struct Behind<'a, L, S> {
     layer: &'a L,

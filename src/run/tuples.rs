@@ -1,4 +1,4 @@
-//! Several layers in a tuple, from the outside in.
+//! Tuples of layers, from the outside in.
 
 use crate::run::Through;
 

@@ -1,4 +1,4 @@
-//! One of several backends.
+//! A backend of a list.
 
 use std::{
     fmt,
@@ -12,13 +12,13 @@ use tower::{BoxError, Service};
 
 use crate::{Name, ambient::clock::nanos, resend::Prototype};
 
-/// One backend of a [`Spill`](super::Spill): a service with a stack of its own, and a name.
+/// One backend of a [`Spill`](super::Spill): a service with its own stack, and a name.
 pub struct Backend<R, Res> {
     pub(super) name: &'static str,
     service: Prototype<Erased<R, Res>>,
     pub(super) rewrite: Option<Rewrite<R>>,
     pub(super) accepts: Option<Accepts<R>>,
-    /// In nanoseconds.
+    /// The pause after a failure, in nanoseconds.
     pub(super) cooldown: u64,
     pub(super) is_last_resort: bool,
 }
@@ -39,8 +39,8 @@ trait AnyService<R, Res>: Send {
 }
 
 impl<R, Res> Backend<R, Res> {
-    /// A backend of a name, which the report, metrics and the log tell. Its service is cloned for
-    /// each call that it gets.
+    /// Makes a backend. Its name appears in the report, in metrics and in the log. Its service is
+    /// cloned for each call that it receives.
     pub fn new<S>(name: impl Into<Name>, service: S) -> Self
     where
         R: 'static,
@@ -58,33 +58,33 @@ impl<R, Res> Backend<R, Res> {
         }
     }
 
-    /// Changes each request that this backend gets: another model's name, another host. A body that
-    /// is recorded to be replayed passes as it is. One that is to be changed must be one that the
-    /// protocol [clones](crate::protocol::http::Client::clone_body).
+    /// Changes each request that this backend receives: another model's name, another host. A body
+    /// that is recorded for replay passes unchanged. To change bodies, let the protocol
+    /// [clone](crate::protocol::http::Client::clone_body) them.
     #[must_use]
     pub fn rewrite(mut self, change: impl Fn(&mut R) + Send + Sync + 'static) -> Self {
         self.rewrite = Some(Arc::new(change));
         self
     }
 
-    /// Leaves out this backend for requests that a closure does not accept: those with too long a
-    /// prompt, for example. Default: it gets all.
+    /// Skips this backend for requests that a closure does not accept, such as too long a prompt.
+    /// Default: it receives all.
     #[must_use]
     pub fn accepts(mut self, accepts: impl Fn(&R) -> bool + Send + Sync + 'static) -> Self {
         self.accepts = Some(Arc::new(accepts));
         self
     }
 
-    /// Leaves this backend out for so long after a failure that says no time itself. Default: not
-    /// at all, because a circuit breaker in its stack knows better.
+    /// Skips this backend for `after_failure` after a failure without a hint of its own. Default:
+    /// not at all, because a circuit breaker in its stack knows better.
     #[must_use]
     pub fn cooldown(mut self, after_failure: Duration) -> Self {
         self.cooldown = nanos(after_failure);
         self
     }
 
-    /// Asks this one once more when no other has answered, and does not care for its cooldown. Of
-    /// several the first that accepts the request. Default: none is.
+    /// Tries this backend once more when no other has answered, whatever its cooldown. If several
+    /// are set, the first that accepts the request is tried. Default: none.
     #[must_use]
     pub fn last_resort(mut self) -> Self {
         self.is_last_resort = true;

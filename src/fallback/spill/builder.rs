@@ -1,4 +1,4 @@
-//! The builder.
+//! The builder of a list of backends.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{ConfigError, Name, algorithm::Budget, observe::register};
 
-/// Settings of a [`Spill`], in any order but that of its backends.
+/// Settings of a [`Spill`], in any order, except that its backends are tried in theirs.
 #[must_use = "a builder does nothing until `build`"]
 pub struct SpillBuilder<P, R, Res> {
     protocol: P,
@@ -24,7 +24,7 @@ pub struct SpillBuilder<P, R, Res> {
 }
 
 impl<P, R, Res> Spill<P, R, Res> {
-    /// Starts with no backend. The protocol reads results and keeps requests, as that of a retry.
+    /// Starts with no backend. The protocol reads results and keeps requests, like that of a retry.
     pub fn builder(protocol: P) -> SpillBuilder<P, R, Res> {
         SpillBuilder {
             protocol,
@@ -38,14 +38,14 @@ impl<P, R, Res> Spill<P, R, Res> {
 }
 
 impl<P, R, Res> SpillBuilder<P, R, Res> {
-    /// Adds the next backend. The first that was added is the first to be asked.
+    /// Adds the next backend. They are tried in the order in which they were added.
     pub fn backend(mut self, backend: Backend<R, Res>) -> Self {
         self.backends.push(backend);
         self
     }
 
-    /// Asks the next backend also after answers and errors that a closure does not want. It sees
-    /// those that nothing else sends on. Default: all others are wanted.
+    /// Also tries the next backend after answers and errors that a closure does not want. It sees
+    /// those results for which no other rule tries the next one. Default: all of them are wanted.
     pub fn wants<F>(mut self, wants: F) -> Self
     where
         F: Fn(Result<&Res, &BoxError>) -> bool + Send + Sync + 'static,
@@ -54,24 +54,24 @@ impl<P, R, Res> SpillBuilder<P, R, Res> {
         self
     }
 
-    /// Bounds how often a call that was sent and failed goes to another backend: one token for each
-    /// time, earned by answers, as a [retry's](crate::retry::RetryBuilder::budget). What was
-    /// rejected before it was sent is free. Default: a budget of its own, of 10 and 0.1 for each
-    /// answer. Share it with a retry around this.
+    /// Sets the budget for calls that were sent, failed, and go to another backend. Each time costs
+    /// a token, and answers earn tokens, as in a [retry's](crate::retry::RetryBuilder::budget). A
+    /// call that was rejected before it was sent costs none. Default: its own budget of 10 tokens,
+    /// with 0.1 for each answer. Share one with a retry around this.
     pub fn budget(mut self, budget: impl Into<Arc<Budget>>) -> Self {
         self.budget = Some(budget.into());
         self
     }
 
-    /// Goes on whatever it costs.
+    /// Tries further backends without a budget.
     pub fn without_budget(mut self) -> Self {
         self.budget = None;
         self
     }
 
-    /// Bounds the whole call, all backends together, up to the head of the answer. It is written
-    /// into the request as its [`Deadline`](crate::Deadline), if the request has no earlier one.
-    /// Default: the request's own.
+    /// Limits the whole call, with all backends, up to the head of the answer. It is written into
+    /// the request as its [`Deadline`](crate::Deadline), unless the request has an earlier one.
+    /// Default: the request's own deadline.
     pub fn total_timeout(mut self, total: Duration) -> Self {
         self.total = Some(total);
         self
@@ -84,8 +84,10 @@ impl<P, R, Res> SpillBuilder<P, R, Res> {
         self
     }
 
+    /// Builds the service.
+    ///
     /// # Errors
-    /// No backend, two of one name, or a total timeout of zero.
+    /// No backend, two with the same name, or a total timeout of zero.
     pub fn build(self) -> Result<Spill<P, R, Res>, ConfigError> {
         let named = |error: ConfigError| error.of("spill", self.name);
         if self.backends.is_empty() {

@@ -1,4 +1,4 @@
-//! A call, from backend to backend.
+//! A call through a list of backends.
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
@@ -18,22 +18,22 @@ use crate::{
 /// A call under way.
 struct Call<'a, P: Replay<Req>, Req, Res> {
     shared: &'a Shared<P, P::Request, Res>,
-    /// The request of the first backend that is asked.
+    /// The request of the first backend that is tried.
     first: Option<P::Request>,
     kept: Option<Kept<P::Snapshot>>,
     report: SpillReport,
     /// The last failure: the answer, if there is no better one.
     failure: Option<Result<Res, BoxError>>,
-    /// If true, the next one that is sent must be paid for.
+    /// If true, the next attempt costs a token.
     owes: bool,
-    /// If true, nothing may be sent any more.
+    /// If true, nothing more may be sent.
     is_over: bool,
 }
 
 /// The consequence of a backend's result.
 enum Then {
     Answer,
-    /// The next backend may be asked, `paid` if it must be paid for.
+    /// Try the next backend. If `paid`, that costs a token.
     Next {
         reason: SpillReason,
         paid: bool,
@@ -95,7 +95,7 @@ where
         }
     }
 
-    /// The answer of the first backend that gives one. `None` if none does.
+    /// Returns the answer of the first backend that gives one. `None` if none does.
     async fn through(&mut self) -> Option<Result<Res, BoxError>> {
         let shared = self.shared;
         let backends = &shared.backends;
@@ -135,7 +135,7 @@ where
         self.report.passed_over.push((name, reason));
     }
 
-    /// Asks one backend for its answer, or why it is none.
+    /// Tries one backend. Returns its answer, or the reason why there is none.
     async fn ask(&mut self, place: usize) -> Result<Result<Res, BoxError>, SpillReason> {
         let (shared, protocol) = (self.shared, &self.shared.protocol);
         let backend = &shared.backends[place];
@@ -153,7 +153,7 @@ where
         let mut attempt = Resend::new(backend.service(), request, token);
         let tell = |request: &mut P::Request| protocol.tell_remaining(request);
         let polled = poll_fn(|cx| attempt.poll(cx, |_, _, _| (), tell));
-        // An error of readiness is one of this backend, which got nothing.
+        // A readiness error is this backend's error, though it received nothing.
         let result = polled.await.and_then(|result| result);
         let classified = protocol.classify(result.as_ref());
         let result = protocol.settle(result, ());
@@ -187,7 +187,7 @@ where
         }
     }
 
-    /// The first request, or another like it.
+    /// Returns the first request, or a replay of it.
     async fn request(&mut self) -> Option<P::Request> {
         if let Some(first) = self.first.take() {
             return Some(first);
@@ -196,7 +196,7 @@ where
         if again.is_some() {
             return again;
         }
-        // hyper lets go of a body only after it has told of the error: let it run.
+        // hyper drops a body only after it has reported the error, so yield once and try again.
         tokio::task::yield_now().await;
         self.replayed()
     }
@@ -238,7 +238,8 @@ where
         Then::Answer
     }
 
-    /// What may have had an effect is not done a second time, elsewhere.
+    /// Returns whether the request may be sent again: a call that may have had an effect is not
+    /// repeated elsewhere.
     fn may_go_on(&self, outcome: Outcome, result: &Result<Res, BoxError>) -> bool {
         let protocol = &self.shared.protocol;
         let advice = protocol.advise(outcome, result.as_ref());
@@ -248,7 +249,8 @@ where
         })
     }
 
-    /// The token for the next one that is sent, if it needs one and there is one.
+    /// Takes the token of the next attempt. Free unless it must be paid for; `None` if the budget
+    /// is empty.
     fn token(&self) -> Option<Token> {
         match &self.shared.budget {
             Some(budget) if self.owes => Token::take(budget, false),
@@ -256,7 +258,7 @@ where
         }
     }
 
-    /// The result, with the report on it.
+    /// Ends the call: returns the result, with the report on it.
     fn end(mut self, answer: Option<Result<Res, BoxError>>) -> Result<Res, BoxError> {
         let failure = self.failure.take();
         let mut result = match answer.or(failure) {
@@ -270,7 +272,7 @@ where
         result
     }
 
-    /// No backend was asked at all.
+    /// Returns the error of a call for which no backend was tried.
     fn none_asked(&self) -> BoxError {
         let pauses = self.report.passed_over.iter();
         let pauses = pauses.filter_map(|(_, reason)| match reason {

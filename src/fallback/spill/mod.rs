@@ -1,4 +1,4 @@
-//! An ordered list of backends, of which the next one is asked when one cannot answer.
+//! An ordered list of backends: when one cannot answer, the next one is tried.
 
 mod backend;
 mod builder;

@@ -1,4 +1,4 @@
-//! The service.
+//! The service and its handle.
 
 use std::{
     fmt,
@@ -21,11 +21,11 @@ use crate::{
 };
 
 /// An ordered list of backends, each a service with its own stack: models, providers, regions. A
-/// call goes to the first, and to the next one
+/// call goes to the first backend, and then to the next one if a backend
 ///
-/// - when the first does not [accept](super::Backend::accepts) it, or pauses,
-/// - when a layer of its stack rejects it: its limit, its circuit, a queue that takes too long,
-/// - when it fails in a way that a retry would send again, or its answer is not
+/// - does not [accept](super::Backend::accepts) it, or pauses,
+/// - rejects it in its stack: by a limit, a circuit, a queue that takes too long,
+/// - fails in a way that a retry would send again, or gives an answer that is not
 ///   [wanted](super::SpillBuilder::wants).
 ///
 /// ```
@@ -63,26 +63,27 @@ use crate::{
 /// # Ok(()) }
 /// ```
 ///
-/// **Never after the first byte.** The head of an answer that is wanted is passed on, and what its
-/// body does then is its own.
+/// **Never after the first byte.** The head of a wanted answer is passed on, whatever happens later
+/// in its body.
 ///
 /// **Sent twice.** A call that may have had an effect goes to another backend only if it is
-/// idempotent, as with a retry: [`Client::idempotent_when`](crate::protocol::http::Client) says so
-/// of a `POST`. Bodies are replayed as a retry does it.
+/// idempotent, as with a retry. [`Client::idempotent_when`](crate::protocol::http::Client) can
+/// declare that of a `POST`. Bodies are replayed as a retry does it.
 ///
-/// **Pauses.** A backend whose answer says when to come back is left out until then, or for its
-/// [cooldown](super::Backend::cooldown). The later end stands. A rejection of its own stack makes
-/// no pause: the stack knows about the next call. When no backend has answered, the [last
-/// resort](super::Backend::last_resort) is asked, pause or not.
+/// **Pauses.** A backend whose failure says when to come back is skipped until then. Without such a
+/// hint it is skipped for its [cooldown](super::Backend::cooldown). Of two pauses the later end
+/// counts. A rejection of its own stack makes no pause, because the stack decides on the next call.
+/// When no backend has answered, the [last resort](super::Backend::last_resort) is tried, paused or
+/// not.
 ///
-/// **Bounds.** One deadline and one budget for the whole.
+/// **Bounds.** One deadline and one budget for the whole call.
 ///
-/// **No answer.** The last failure is passed on. Where none was asked, the error is a
-/// [`Rejected`](crate::Rejected) of the layer `spill`: `CircuitOpen`, with the time after which the
-/// first of them may be asked again, or `CostTooHigh` if none accepts the request.
+/// **No answer.** The last failure is passed on. If no backend was tried, the error is a
+/// [`Rejected`](crate::Rejected) of the layer `spill`. It is `CircuitOpen`, with the time until the
+/// first pause ends, or `CostTooHigh` if no backend accepts the request.
 ///
-/// **One type.** The services are boxed, so that a list of any length is of one type. Each call
-/// costs some allocations: why this is not a chain of [`Fallback`](super::super::Fallback)s.
+/// **One type.** The services are boxed, so that a list of any length has one type. Each call costs
+/// some allocations, which is why this is not a chain of [`Fallback`](super::super::Fallback)s.
 pub struct Spill<P, R, Res> {
     pub(super) shared: Arc<Shared<P, R, Res>>,
 }
@@ -90,13 +91,13 @@ pub struct Spill<P, R, Res> {
 /// The future of a call.
 pub type SpillCall<Res> = Pin<Box<dyn Future<Output = Result<Res, BoxError>> + Send>>;
 
-/// Watches a list of backends from outside. Cheap to clone.
+/// A handle to watch a list of backends. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SpillHandle {
     state: Arc<State>,
 }
 
-/// One backend at one moment.
+/// The numbers of a backend at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SpillSnapshot {
@@ -104,21 +105,21 @@ pub struct SpillSnapshot {
     pub name: &'static str,
     /// The calls that it has answered.
     pub answered: u64,
-    /// The calls that it did not accept.
+    /// The calls that its closure did not accept.
     pub unfit: u64,
-    /// The calls that it was left out of while it paused.
+    /// The calls that skipped it while it paused.
     pub cooling: u64,
     /// The calls that its own stack rejected.
     pub rejected: u64,
-    /// The calls that it failed.
+    /// The calls that failed in it.
     pub failed: u64,
-    /// The calls that it gave no wanted answer to.
+    /// The calls to which it gave no wanted answer.
     pub unwanted: u64,
-    /// The calls that the budget did not pay for.
+    /// The calls for which the budget had no token.
     pub unpaid: u64,
     /// The calls whose request could not be made again.
     pub unsendable: u64,
-    /// The time for which it still pauses.
+    /// How long it still pauses.
     pub pause: Option<Duration>,
 }
 
@@ -139,7 +140,7 @@ impl<P, R, Res> Spill<P, R, Res> {
 }
 
 impl SpillHandle {
-    /// The backends as they are now, in their order.
+    /// Returns the backends' numbers now, in their order.
     #[must_use]
     pub fn snapshot(&self) -> Vec<SpillSnapshot> {
         let counts = self.state.counts().into_iter().enumerate();
@@ -188,7 +189,7 @@ where
     type Error = BoxError;
     type Future = SpillCall<Res>;
 
-    /// Always ready: each backend is waited for within its call.
+    /// Returns ready: the call itself waits for each backend.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,4 @@
-//! The parts that all clones of a list have in common.
+//! The state that all clones of a list share.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::algorithm::Budget;
 
 pub(super) type Wanted<Res> = Arc<dyn Fn(Result<&Res, &BoxError>) -> bool + Send + Sync>;
 
-/// The parts that all clones have in common.
+/// The state that all clones share.
 pub(super) struct Shared<P, R, Res> {
     pub(super) protocol: P,
     pub(super) backends: Vec<Backend<R, Res>>,

@@ -11,7 +11,7 @@ use crate::{
     protocol::SPILL_RESULTS as RESULTS,
 };
 
-/// The numbers of what has become of a backend, in the order of their names.
+/// The counts of a backend's results, in the order of their names.
 pub(super) type Counts = [u64; RESULTS.len()];
 
 #[derive(Debug)]
@@ -21,14 +21,14 @@ pub(super) struct State {
     backends: Vec<Place>,
 }
 
-/// One backend's.
+/// The state of one backend.
 #[derive(Debug)]
 struct Place {
     name: &'static str,
-    /// The moment at which it may be asked again, in nanoseconds since the clock's start. Relaxed:
-    /// it publishes nothing else, and a call that races a new one may still ask.
+    /// When the backend may be tried again, in nanoseconds since the clock's start. Relaxed: it
+    /// publishes nothing else, and a call that races a new pause may still try.
     cools_until: AtomicU64,
-    /// Relaxed, all: statistics.
+    /// The counts. All Relaxed: statistics.
     counts: [AtomicU64; RESULTS.len()],
 }
 
@@ -49,19 +49,19 @@ impl State {
         }
     }
 
-    /// Counts what becomes of a backend in a call, by its place in [`RESULTS`].
+    /// Counts a backend's result in a call, by its index in [`RESULTS`].
     pub(super) fn count(&self, backend: usize, result: usize) {
         self.backends[backend].counts[result].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns how long a backend is still to be left out.
+    /// Returns how long a backend still pauses.
     pub(super) fn cooling(&self, backend: usize) -> Option<Duration> {
         let until = self.backends[backend].cools_until.load(Ordering::Relaxed);
         let left = until.saturating_sub(self.clock.now());
         (left > 0).then(|| Duration::from_nanos(left))
     }
 
-    /// Leaves a backend out for so long. Of two cooldowns the later end stands.
+    /// Pauses a backend. Of two pauses the later end counts.
     pub(super) fn cool(&self, backend: usize, wait: Duration) {
         let until = self.clock.now().saturating_add(nanos(wait));
         let place = &self.backends[backend];
