@@ -22,7 +22,7 @@ use crate::{
 
 type Log = Arc<Mutex<Vec<(u32, u128)>>>;
 
-/// Writes down who came and when, and refuses to be called before it was made ready.
+/// Records each call and its time. Panics if it is called before it was ready.
 struct Probe {
     log: Log,
     clock: Clock,
@@ -77,7 +77,7 @@ fn rejection(error: &BoxError) -> &Rejected {
     Rejected::find(&**error).expect("a rejection")
 }
 
-/// A deadline in so many milliseconds, or none.
+/// A deadline in that many milliseconds, or none.
 #[expect(
     clippy::disallowed_methods,
     reason = "a caller's deadline is a moment of tokio's clock"
@@ -107,7 +107,7 @@ async fn two_services_of_one_layer_share_one_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_over_the_limit_is_told_when_to_come_back_and_waiting_that_is_enough() {
+async fn waiting_exactly_the_hint_succeeds() {
     let layer = RateLimitLayer::builder(Rate::per_second(10))
         .burst(1)
         .name("search")
@@ -127,7 +127,7 @@ async fn a_call_over_the_limit_is_told_when_to_come_back_and_waiting_that_is_eno
 }
 
 #[tokio::test(start_paused = true)]
-async fn four_hundred_waiters_leave_in_order_and_are_woken_once_each() {
+async fn waiters_leave_in_order_and_are_woken_once_each() {
     // given
     let layer = RateLimitLayer::builder(Rate::per_second(100))
         .burst(1)
@@ -157,7 +157,7 @@ async fn four_hundred_waiters_leave_in_order_and_are_woken_once_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_above_the_timers_ticks_is_kept_while_calls_wait() {
+async fn a_rate_above_the_timers_ticks_is_kept_by_waiters() {
     let bucket = TokenBucket::new(Rate::per_second(2000), 1).unwrap();
     let shaper = LeakyBucket::new(Rate::per_second(2000), Duration::ZERO).unwrap();
     for builder in [RateLimitLayer::with(bucket), RateLimitLayer::with(shaper)] {
@@ -191,8 +191,8 @@ async fn a_wait_that_cannot_be_met_is_rejected_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_waits_until_its_own_deadline_and_not_for_what_would_come_at_it() {
-    // given: a call is the milliseconds that it has, if it has a deadline.
+async fn a_call_due_at_its_deadline_does_not_wait() {
+    // given: a call's number is its deadline in milliseconds, 0 for no deadline.
     let layer = RateLimitLayer::builder(Rate::per_second(10))
         .burst(1)
         .deadline(in_millis)
@@ -200,7 +200,7 @@ async fn a_call_waits_until_its_own_deadline_and_not_for_what_would_come_at_it()
         .unwrap();
     let (probe, log) = Probe::new();
     let call = |millis| tokio::spawn(layer.layer(probe.clone()).oneshot(millis));
-    // when: the turns of those that wait come after 100, 200 and 300 ms.
+    // when: the waiters are admitted after 100, 200 and 300 ms.
     let tasks = [
         call(0),
         call(101),
@@ -214,7 +214,8 @@ async fn a_call_waits_until_its_own_deadline_and_not_for_what_would_come_at_it()
     for task in tasks {
         admitted.push(task.await.unwrap().is_ok());
     }
-    // then: what is too late makes room for the next, and who has no deadline does not wait.
+    // then: a call that is too late makes room for the next, and a call without a deadline does not
+    // wait.
     assert_eq!(admitted, [true, true, false, false, true, false, true]);
     assert_eq!(
         *log.lock().unwrap(),
@@ -233,7 +234,7 @@ async fn one_that_may_not_wait_goes_behind_those_admitted() {
     }
     let mut waiter = Box::pin(service.clone().oneshot(60_000));
     assert!(futures::poll!(&mut waiter).is_pending());
-    // It has its unit now, and is yet to be polled.
+    // The waiter has its unit now, and is not polled yet.
     layer.handle().reset();
     assert_eq!(layer.handle().snapshot().waiting, 0);
     assert!(service.oneshot(0).await.is_ok());
@@ -241,7 +242,7 @@ async fn one_that_may_not_wait_goes_behind_those_admitted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_deadline_and_the_longest_wait_the_earlier_holds() {
+async fn the_earlier_of_deadline_and_max_wait_holds() {
     let layer = RateLimitLayer::builder(Rate::per_second(1))
         .deadline(in_millis)
         .max_wait(Duration::from_millis(500));
@@ -263,9 +264,10 @@ async fn of_a_deadline_and_the_longest_wait_the_earlier_holds() {
     }
 }
 
-// A shaper's call was once told to wait for its whole time, and not only for those before it.
+// Regression: a shaper's call once waited for its own time too, and not only for the calls before
+// it.
 #[tokio::test(start_paused = true)]
-async fn a_costly_call_of_a_leaky_bucket_leaves_at_the_beginning_of_its_time() {
+async fn a_costly_shaped_call_leaves_when_its_time_starts() {
     let bucket = || LeakyBucket::new(Rate::per_second(10), Duration::ZERO).unwrap();
     let both = All::new(bucket()).and(TokenBucket::new(Rate::per_second(1000), 1000).unwrap());
     for builder in [RateLimitLayer::with(bucket()), RateLimitLayer::with(both)] {
@@ -287,7 +289,7 @@ async fn a_costly_call_of_a_leaky_bucket_leaves_at_the_beginning_of_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_that_cannot_wait_for_so_long_are_told_when_the_limit_closes() {
+async fn closing_the_limit_rejects_waiters_it_makes_late() {
     let layer = RateLimitLayer::builder(Rate::per_second(1))
         .burst(1)
         .max_wait(Duration::from_secs(10))
@@ -305,7 +307,7 @@ async fn all_that_cannot_wait_for_so_long_are_told_when_the_limit_closes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_that_a_lower_burst_shuts_out_is_told_so_and_holds_nobody_up() {
+async fn a_lower_burst_rejects_a_waiter_that_costs_more() {
     let layer = RateLimitLayer::builder(Rate::per_second(1))
         .burst(5)
         .cost(|cost: &u32| *cost)
@@ -326,7 +328,7 @@ async fn a_waiter_that_a_lower_burst_shuts_out_is_told_so_and_holds_nobody_up() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_finds_a_line_and_costs_more_than_the_burst_is_told_so() {
+async fn a_cost_above_the_burst_is_rejected_behind_waiters() {
     let layer = RateLimitLayer::builder(Rate::per_second(1))
         .burst(2)
         .cost(|cost: &u32| *cost)
@@ -342,7 +344,7 @@ async fn who_finds_a_line_and_costs_more_than_the_burst_is_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_polled_late_is_not_made_after_its_deadline() {
+async fn a_waiter_polled_late_is_not_sent_past_its_deadline() {
     let layer = RateLimitLayer::builder(Rate::per_second(1))
         .burst(1)
         .deadline(in_millis)
@@ -361,7 +363,7 @@ async fn a_call_that_is_polled_late_is_not_made_after_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_whose_time_is_over_and_whom_nobody_polls_shuts_nobody_out() {
+async fn an_expired_unpolled_waiter_delays_no_call() {
     let layer = RateLimitLayer::builder(Rate::per_second(10))
         .burst(1)
         .max_wait(Duration::from_millis(150))
@@ -377,7 +379,7 @@ async fn one_whose_time_is_over_and_whom_nobody_polls_shuts_nobody_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_between_its_turn_and_the_inner_service_has_cost_nothing() {
+async fn a_call_dropped_before_it_is_sent_costs_nothing() {
     #[derive(Clone)]
     struct Gate(Arc<AtomicUsize>);
 
@@ -444,7 +446,7 @@ async fn no_more_calls_wait_than_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_behind_a_cancelled_wait_move_up_and_nobody_bunches() {
+async fn waiters_behind_a_cancel_move_up_without_bunching() {
     // given
     let layer = RateLimitLayer::builder(Rate::per_second(10))
         .burst(1)
@@ -490,7 +492,7 @@ async fn a_cheap_newcomer_does_not_overtake_a_costly_waiter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_costs_more_than_the_burst_is_told_so_whether_or_not_it_may_wait() {
+async fn a_cost_above_the_burst_is_too_high_at_any_max_wait() {
     for max_wait in [Duration::ZERO, Duration::MAX] {
         let builder = RateLimitLayer::builder(Rate::per_second(10))
             .burst(3)
@@ -504,7 +506,7 @@ async fn a_call_that_costs_more_than_the_burst_is_told_so_whether_or_not_it_may_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_used_less_gets_the_rest_back_and_one_that_used_more_leaves_a_debt() {
+async fn settling_refunds_or_leaves_a_debt() {
     let layer = RateLimitLayer::builder(Rate::per_second(10))
         .burst(100)
         .cost(|_: &u32| 50)
@@ -522,7 +524,7 @@ async fn a_call_that_used_less_gets_the_rest_back_and_one_that_used_more_leaves_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_that_does_not_tell_leaves_the_estimate_and_the_handle_settles_later() {
+async fn without_used_units_the_handle_settles_later() {
     let layer = RateLimitLayer::builder(Rate::per_second(10))
         .burst(100)
         .cost(|_: &u32| 50);
@@ -540,7 +542,7 @@ async fn a_response_that_does_not_tell_leaves_the_estimate_and_the_handle_settle
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_raised_limit_keeps_its_debt_as_time_until_it_is_reset() {
+async fn a_raised_rate_keeps_the_debt_as_time_until_reset() {
     let layer = RateLimitLayer::builder(Rate::per_day(10))
         .burst(10)
         .max_wait(Duration::from_secs(7 * 86_400))
@@ -616,7 +618,7 @@ async fn a_refund_and_a_higher_rate_let_waiters_go_sooner() {
     for task in tasks {
         task.await.unwrap().unwrap();
     }
-    // then: what the refund let go at 0.5 s had used a second, which stays used.
+    // then: the call admitted by the refund at 0.5 s had used one second, which stays used.
     assert_eq!(
         *log.lock().unwrap(),
         [(0, 0), (1, 500), (2, 1500), (3, 1600)]
@@ -624,7 +626,7 @@ async fn a_refund_and_a_higher_rate_let_waiters_go_sooner() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_whose_turn_is_put_off_beyond_its_time_is_rejected_then_and_there() {
+async fn a_waiter_delayed_past_max_wait_is_rejected_at_once() {
     let layer = RateLimitLayer::builder(Rate::per_second(1))
         .max_wait(Duration::from_secs(2))
         .build()
@@ -652,11 +654,12 @@ async fn a_head_that_is_never_polled_holds_nobody_up() {
     let ahead = service.ready().await.unwrap().call(2);
     let clock = Clock::start();
     service.ready().await.unwrap().call(3).await.unwrap();
-    // The head's unit was acquired for it when its turn was noticed, after 2 s. A tick is its own.
+    // The head's unit was acquired for it after 2 s, when it was notified. The rest is the timer's
+    // tick.
     let millis = clock.now() / 1_000_000;
     assert_eq!(millis, 2998);
     assert_eq!(layer.handle().snapshot().waiting, 0);
-    // It is dropped unsent, and its unit is free again.
+    // It is dropped unsent, and its unit is returned.
     drop(ahead);
     assert_eq!(layer.handle().snapshot().available, 1);
     service.ready().await.unwrap().call(4).await.unwrap();
@@ -664,7 +667,7 @@ async fn a_head_that_is_never_polled_holds_nobody_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiting_call_leaves_the_inner_service_ready_and_makes_its_own_clone_ready() {
+async fn a_waiting_call_readies_its_own_clone() {
     let layer = RateLimitLayer::builder(Rate::per_second(10))
         .burst(1)
         .max_wait(Duration::from_secs(1))
@@ -676,13 +679,13 @@ async fn a_waiting_call_leaves_the_inner_service_ready_and_makes_its_own_clone_r
     let waiting = service.ready().await.unwrap().call(2);
     drop(waiting);
     advance(Duration::from_millis(100)).await;
-    // The probe would panic, had the wait taken the readiness.
+    // The probe would panic if the waiting call had taken the readiness.
     service.call(3).await.unwrap();
     assert_eq!(*log.lock().unwrap(), [(1, 0), (3, 100)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_admitted_call_copies_nothing_that_is_asked_of_requests() {
+async fn an_admitted_call_clones_no_closure() {
     struct Counted(Arc<AtomicUsize>);
 
     impl Clone for Counted {
@@ -720,7 +723,7 @@ async fn several_limits_charge_all_or_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_that_is_not_enabled_lets_everything_through() {
+async fn a_disabled_layer_admits_every_call() {
     let layer = RateLimitLayer::builder(Rate::per_day(1))
         .enabled(false)
         .protocol(Plain::new())
@@ -755,7 +758,7 @@ async fn the_peers_retry_after_closes_the_limit_until_then() {
     assert_eq!(rejection(&error).retry_after, Some(Duration::from_secs(30)));
     advance(Duration::from_secs(30)).await;
     assert!(service.clone().oneshot(3600).await.is_ok());
-    // No peer closes it for longer than was allowed.
+    // The limit honors a hint up to the maximum only.
     let error = service.oneshot(0).await.unwrap_err();
     assert_eq!(rejection(&error).retry_after, Some(Duration::from_secs(60)));
 }

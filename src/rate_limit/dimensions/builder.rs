@@ -44,8 +44,9 @@ pub struct PerKeyDimensions<F: HasKey, const N: usize> {
 }
 
 impl RateLimitLayer {
-    /// Several named quotas on each call, all charged or none: requests, tokens and dollars, say.
-    /// Each has a cost of its own, of 64 bits, and each is settled by itself.
+    /// Limits calls by several named quotas, for example requests, tokens and dollars. A call is
+    /// charged to all of them or to none. Each quota has its own cost, of 64 bits, and is settled
+    /// by itself.
     ///
     /// ```
     /// use std::time::Duration;
@@ -82,11 +83,11 @@ impl RateLimitLayer {
     /// # Ok(()) }
     /// ```
     ///
-    /// **Order.** Calls that may [wait](DimensionsBuilder::max_wait) do so in order of arrival,
-    /// each until all its quotas have room. A key's calls wait in its own queue.
+    /// **Order.** With [`max_wait`](DimensionsBuilder::max_wait), calls wait in order of arrival,
+    /// each until all its quotas have room. Each key has its own queue.
     ///
-    /// **Cost.** A look at each quota, one compare-and-swap for each that the call costs something
-    /// of, and no lock. A rejected call writes nothing to the quotas, and allocates what it says.
+    /// **Cost.** One check of each quota, one compare-and-swap for each quota with a cost above 0,
+    /// and no lock. A rejected call writes nothing to the quotas, and allocates its report.
     pub fn dimensions<const N: usize>(dimensions: [Dimension; N]) -> DimensionsBuilder<N> {
         let settings = Settings {
             max_wait: None,
@@ -116,10 +117,10 @@ impl RateLimitLayer {
 }
 
 impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
-    /// The cost of a request: a closure `Fn(&Req) -> [u64; N]`, with one number for each dimension.
-    /// Default: one unit of each. A cost of 0 passes a quota whatever is owed. One above its burst
-    /// is rejected as [`CostTooHigh`](crate::RejectedKind::CostTooHigh). Asked once for each
-    /// admission.
+    /// Sets the costs of a request: a closure `Fn(&Req) -> [u64; N]` with one number for each
+    /// dimension, called once for each admission. Default: one unit of each. A cost of 0 passes a
+    /// quota even if that is in debt. A cost above the burst is rejected as
+    /// [`CostTooHigh`](crate::RejectedKind::CostTooHigh).
     ///
     /// ```compile_fail,E0308
     /// use tower_keep::rate_limit::{Dimension, Rate, RateLimitLayer};
@@ -141,10 +142,10 @@ impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
         }
     }
 
-    /// The units that a call has used, told by its response: a closure `Fn(&Res) -> [u64; N]`, or
-    /// one of an `Option` of them if not every response tells. Each quota is settled by itself.
-    /// What was taken too much is refunded, and what was taken too little is a debt of that quota,
-    /// which later calls wait for. Where only the end of the body tells, call the handle's
+    /// Settles a call by its response: a closure `Fn(&Res) -> [u64; N]` returns the units used, or
+    /// an `Option` of them if not every response has them. Each quota is settled by itself. Units
+    /// taken in excess are refunded. Units taken short become a debt of that quota, which later
+    /// calls wait for. If only the end of the body has the numbers, call the handle's
     /// [`settle`](super::DimensionsHandle::settle) there.
     pub fn settle<Res, T, F>(self, used: F) -> DimensionsBuilder<N, K, P, C, UsesOf<F>>
     where
@@ -160,8 +161,8 @@ impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
         }
     }
 
-    /// Gives each key quotas of its own, all alike: a closure `Fn(&Req) -> Option<K>` finds the
-    /// key. Keys are kept and can be listed, up to [`max_keys`](Self::max_keys).
+    /// Gives each key its own quotas, all alike. A closure `Fn(&Req) -> Option<K>` finds the key.
+    /// Keys are kept and can be listed, up to [`max_keys`](Self::max_keys).
     pub fn keyed_by<Req, T, F>(
         self,
         key: F,
@@ -175,9 +176,9 @@ impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
         })
     }
 
-    /// Gives each key quotas that a closure `Fn(&K) -> Result<[Dimension; N], ConfigError>` makes
-    /// when it comes for the first time. Those that the builder was made with are what keys past
-    /// the bound, and requests without one, share.
+    /// Gives each key its own quotas. A closure `Fn(&K) -> Result<[Dimension; N], ConfigError>`
+    /// makes them at the key's first request. Keys past the bound, and requests without a key,
+    /// share the quotas that the builder was made with.
     pub fn per_key<Req, T, F, G>(
         self,
         key: F,
@@ -203,7 +204,7 @@ impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
         }
     }
 
-    /// Rejects in this protocol. Default [`Plain`]: as errors.
+    /// Sets the protocol of rejections. Default [`Plain`]: as errors.
     pub fn protocol<Q>(self, protocol: Q) -> DimensionsBuilder<N, K, Q, C, U> {
         DimensionsBuilder {
             values: self.values,
@@ -214,68 +215,69 @@ impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
         }
     }
 
-    /// Quotas that all keys together stay within, in the same order. A call is charged to its key's
-    /// and to these, or to none. Default: none. A rejection tells which it was by
-    /// [`Left::is_total`](crate::Left::is_total), and callers are told of both.
+    /// Adds quotas for all keys together, in the same order. A call is charged to its key's quotas
+    /// and to these, or to none. Default: none. For a rejection,
+    /// [`Left::is_total`](crate::Left::is_total) separates the two, and both are advertised.
     pub fn within(mut self, total: [Dimension; N]) -> Self {
         self.values.total = Some(total);
         self
     }
 
-    /// Lets calls over a quota wait for their turn, in order of arrival, if that is at most so
-    /// long. Default: none wait.
+    /// Lets a call over a quota wait in order of arrival, if it can be admitted within `wait`.
+    /// Default: no call waits.
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.values.settings.max_wait = Some(nanos(wait));
         self
     }
 
-    /// Lets at most so many calls wait at a time, for each key if there are keys. Default 1024.
+    /// Sets the most calls that wait at a time, for each key if there are keys. Default 1024.
     pub fn max_waiting(mut self, calls: usize) -> Self {
         self.values.settings.max_waiting = Some(calls);
         self
     }
 
-    /// Lets the upstream's `Retry-After` close all quotas, of the call's key if there are keys, for
-    /// at most `max`. Default: it does not. One quota alone [follows](Dimension::follow) what the
-    /// upstream tells of it.
+    /// Lets the upstream's `Retry-After` close all quotas for at most `max`, or all quotas of the
+    /// call's key if there are keys. Default: hints are not honored. A single quota can
+    /// [follow](Dimension::follow) the upstream's report of it.
     pub fn honor_retry_after(mut self, max: Duration) -> Self {
         self.values.settings.max_penalty = nanos(max);
         self
     }
 
-    /// Tells callers of each quota and what is left of it with every response, if the protocol has
-    /// means to: as `name-dimension` in the `RateLimit` fields. Default `false`.
+    /// Sends callers each quota and what is left of it with every response, if the protocol
+    /// supports that. In the `RateLimit` fields a quota is named `name-dimension`. Default `false`.
     pub fn advertise(mut self, advertise: impl Into<Advertise>) -> Self {
         self.values.settings.advertise = advertise.into();
         self
     }
 
-    /// `false` lets everything through, with the same type. Default `true`.
+    /// If `false`, lets every call through, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.values.settings.enabled = enabled;
         self
     }
 
-    /// Names this instance in errors and events, and makes it known to the
-    /// [`Registry`](crate::observe::Registry): as itself, and each dimension as `name.dimension`.
+    /// Names this instance in errors and events, and adds it to the
+    /// [`Registry`](crate::observe::Registry): the limit by its name, and each dimension as
+    /// `name.dimension`.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.values.settings.name = Some(name.into().as_str());
         self
     }
 
-    /// Keeps so many keys, if a key is set. Default 1024.
+    /// Sets how many keys are tracked, if a key is set. Default 1024.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.values.keys.max_keys = Some(keys);
         self
     }
 
-    /// Says what becomes of new keys when there are more. Default [`Overflow::Shared`].
+    /// Sets the fate of new keys when there is no room for more. Default [`Overflow::Shared`].
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.values.keys.overflow = Some(overflow);
         self
     }
 
-    /// Says what becomes of requests without a key. Default [`Missing::Share`].
+    /// Sets the fate of requests without a key. Default [`Missing::Share`].
     pub fn missing(mut self, missing: Missing) -> Self {
         self.values.keys.missing = Some(missing);
         self

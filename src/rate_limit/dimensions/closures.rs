@@ -1,46 +1,46 @@
-//! The costs of a call, of each quota, and the units that it has used.
+//! The costs of a call by quota, and the units that it has used.
 
 use std::fmt;
 
-/// One unit of each quota: what calls cost where nothing else is said.
+/// One unit of each quota, the default cost.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UnitCosts;
 
-/// The costs that a closure `Fn(&Req) -> [u64; N]` tells of a request.
+/// Costs from a closure `Fn(&Req) -> [u64; N]` of the request.
 #[derive(Clone, Copy)]
 pub struct CostsOf<F>(pub(super) F);
 
-/// No settlement: a call has cost what was taken.
+/// No settlement: the cost of a call is what was taken.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unsettled;
 
-/// The units that a closure `Fn(&Res) -> impl Into<Option<[u64; N]>>` tells of a response.
+/// Used units from a closure `Fn(&Res) -> impl Into<Option<[u64; N]>>` of the response.
 #[derive(Clone, Copy)]
 pub struct UsesOf<F>(pub(super) F);
 
-/// Tells what a request costs.
+/// Finds the costs of a request.
 #[diagnostic::on_unimplemented(
     message = "these costs are not those of `{N}` dimensions, or not of a request of `{Req}`",
     note = "`.cost(|request: &{Req}| [..])` gives one number for each dimension, in their order"
 )]
 pub trait Costs<Req, const N: usize> {
-    /// The cost of each dimension, in their order.
+    /// Returns the cost for each dimension, in their order.
     fn costs(&self, request: &Req) -> [u64; N];
 }
 
-/// Tells what a response has used.
+/// Finds the units that a response has used.
 #[diagnostic::on_unimplemented(
     message = "these units are not those of `{N}` dimensions, or not of a response of `{Res}`",
     note = "`.settle(|response: &{Res}| [..])` gives one number for each dimension, or an `Option` of them"
 )]
 pub trait Uses<Res, const N: usize> {
-    /// The units of each dimension, in their order, or `None` if what was taken stands.
+    /// Returns the units used of each dimension, in their order, or `None` to keep what was taken.
     fn uses(&self, response: &Res) -> Option<[u64; N]>;
 }
 
-/// If true, responses are read.
+/// Tells at compile time whether responses are read.
 pub trait Settles {
-    /// True if they are.
+    /// If true, responses are read.
     const SETTLES: bool;
 }
 

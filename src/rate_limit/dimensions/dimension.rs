@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// One quota of [several](super::super::RateLimitLayer::dimensions): a name, a rate and a burst,
-/// all of 64 bits.
+/// all with 64 bits.
 ///
 /// ```
 /// use tower_keep::rate_limit::{Dimension, Rate};
@@ -25,9 +25,9 @@ pub struct Dimension {
 }
 
 impl Dimension {
-    /// A quota of a name, which errors, fields and metrics tell. Default burst: as many units as
-    /// come in one period of the rate, a minute for `Rate::per_minute`, because that is what
-    /// providers mean by a quota of so many a minute.
+    /// Creates a quota. Errors, fields and metrics use its name. Default burst: the units of one
+    /// period of the rate, for example of a minute with `Rate::per_minute`. Providers mean the same
+    /// by a quota per minute.
     #[must_use]
     pub fn new(name: impl Into<Name>, rate: Rate) -> Self {
         Self {

@@ -36,21 +36,21 @@ pub struct DimensionsGate<const N: usize, C, U> {
 #[derive(Debug, Default)]
 pub struct DimensionsPass<const N: usize>(Option<[u64; N]>);
 
-/// A place in the queue.
+/// A ticket in the queue.
 #[derive(Debug)]
 pub struct DimensionsTicket<const N: usize> {
     place: TicketOf<[u64; N]>,
     joined: u64,
 }
 
-/// A limit as callers are told of it.
+/// A limit as it is advertised to callers.
 struct Told<'a, const N: usize> {
     state: &'a State<N>,
     costs: [u64; N],
 }
 
 impl<const N: usize, C, U> DimensionsGate<N, C, U> {
-    /// The decision about a call, all but the place in the queue.
+    /// Decides about a call.
     fn decide(
         &self,
         costs: [u64; N],
@@ -77,7 +77,7 @@ impl<const N: usize, C, U> DimensionsGate<N, C, U> {
         self.join(costs, over, demand, now)
     }
 
-    /// A place in the queue, if the call may wait for so long.
+    /// Queues a call, if it may wait long enough. Otherwise rejects it.
     #[cold]
     fn join(
         &self,
@@ -124,8 +124,7 @@ impl<const N: usize, C, U: Settles> Gate for DimensionsGate<N, C, U> {
         }
     }
 
-    /// Units are not given back when a call is dropped after it was sent: the upstream may have
-    /// seen it.
+    /// Gives no units back when a call is dropped after it was sent: the upstream may have seen it.
     fn end(&self, pass: Self::Pass, how: Completion, now: &Now) {
         if let Completion::Answered(_, Some(retry_after)) = how {
             self.honor(&pass, retry_after, now);
@@ -160,7 +159,7 @@ impl<const N: usize, C, U: Settles> Gate for DimensionsGate<N, C, U> {
 }
 
 impl<const N: usize, C, U> DimensionsGate<N, C, U> {
-    /// Closes for as long as the upstream asks for, if that is honored.
+    /// Closes the quotas for as long as the upstream asks, if that is honored.
     fn honor(&self, pass: &DimensionsPass<N>, retry_after: Duration, now: &Now) {
         let max_penalty = self.state.settings.max_penalty;
         if pass.0.is_some() && max_penalty > 0 {

@@ -12,12 +12,12 @@ use crate::{
     observe::{Totals, trace},
 };
 
-/// Watches and changes a limit of several quotas from outside. Cheap to clone. It keeps the limit's
+/// Watches and changes a limit of several quotas from outside. Cheap to clone. Keeps the limit's
 /// state alive, not its services.
 #[derive(Debug, Clone)]
 pub struct DimensionsHandle<const N: usize> {
     state: Arc<State<N>>,
-    /// `None` if it came with a list of all keys.
+    /// `None` for a handle from a list of all keys.
     _hold: Option<Hold>,
 }
 
@@ -27,7 +27,7 @@ pub struct DimensionsHandle<const N: usize> {
 pub struct DimensionsSnapshot<const N: usize> {
     /// The quotas, in their order.
     pub dimensions: [DimensionSnapshot; N],
-    /// The calls that wait for their turn.
+    /// Calls in the wait queue.
     pub waiting: usize,
     /// The counts so far.
     pub totals: Totals,
@@ -37,15 +37,15 @@ pub struct DimensionsSnapshot<const N: usize> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DimensionSnapshot {
-    /// Its name.
+    /// The quota's name.
     pub name: &'static str,
     /// The units that would be admitted at once.
     pub available: u64,
-    /// The units that come in a time.
+    /// Units per period.
     pub rate: Rate,
-    /// The units that are admitted at once at most.
+    /// The most units admitted at once.
     pub burst: u64,
-    /// The time until one unit would be admitted: zero if one is there, long for a quota in debt.
+    /// Time until one unit would be admitted: zero if one is available, long for a quota in debt.
     pub next_unit: Duration,
 }
 
@@ -55,12 +55,13 @@ impl<const N: usize> DimensionsHandle<N> {
         Self { state, _hold: hold }
     }
 
-    /// One that does not keep the key's place.
+    /// Creates a handle that does not protect its key from eviction.
     pub(super) fn watching(state: Arc<State<N>>) -> Self {
         Self { state, _hold: None }
     }
 
-    /// The quotas as they are now: of a key its own, without those of all keys.
+    /// Returns the current state of the quotas. For a key, those of the key, without those of all
+    /// keys.
     #[must_use]
     pub fn snapshot(&self) -> DimensionsSnapshot<N> {
         let (state, now) = (&*self.state, self.state.clock.now());
@@ -87,14 +88,14 @@ impl<const N: usize> DimensionsHandle<N> {
         self.state.left(self.state.clock.now())
     }
 
-    /// Corrects what a call has taken of each quota to what it turns out to have used: at the end
-    /// of a stream, say. What was taken too much is refunded. What was taken too little becomes a
-    /// debt of that quota.
+    /// Corrects the units that a call has taken of each quota to those that it has used, for
+    /// example at the end of a stream. Units taken in excess are refunded. Units taken short become
+    /// a debt of that quota.
     pub fn settle(&self, taken: [u64; N], used: [u64; N]) {
         self.state.settle(&taken, &used, self.state.clock.now());
     }
 
-    /// Takes units that were used past the layer.
+    /// Takes units that were used outside the layer.
     pub fn charge(&self, units: [u64; N]) {
         self.state.charge(&units, self.state.clock.now());
     }
@@ -104,21 +105,22 @@ impl<const N: usize> DimensionsHandle<N> {
         self.state.give_back(&units, self.state.clock.now());
     }
 
-    /// Admits nothing for so long: the upstream has said so by other means than a response.
+    /// Admits nothing for this duration. Use it if the upstream asks for that by other means than a
+    /// response.
     pub fn close_for(&self, duration: Duration) {
         self.state.close_for(duration, self.state.clock.now());
     }
 
-    /// Forgets what was used and what is owed of each quota, but of those of all keys.
+    /// Forgets used units, debts and penalties of each quota, but not of the quotas of all keys.
     pub fn reset(&self) {
         self.state.reset(self.state.clock.now());
     }
 
-    /// Changes rate and burst of one quota. What was used stays used, as the time that it takes to
-    /// pay off. A key whose quotas were changed keeps its place.
+    /// Changes rate and burst of one quota. Units already used stay used, as the time that it takes
+    /// to pay them off. A key whose quotas were changed is not evicted.
     ///
     /// # Errors
-    /// What `build` would reject, and a name that no quota has.
+    /// The errors of `build`, and a name that no quota has.
     pub fn update(&self, dimension: &str, rate: Rate, burst: u64) -> Result<Changed, ConfigError> {
         let state = &*self.state;
         let named = |error: ConfigError| error.of("rate_limit", state.settings.name);

@@ -38,7 +38,7 @@ pub(super) struct AllKeys(pub(super) Arc<Tally>, pub(super) Settings);
 pub(super) type MakeQuotas<K, const N: usize> =
     Arc<dyn Fn(&K) -> Result<[Dimension; N], ConfigError> + Send + Sync>;
 
-/// The parts that all keys have in common.
+/// The parts that all keys share.
 #[derive(Debug, Clone)]
 pub(super) struct Parts<const N: usize> {
     pub(super) total: Option<Arc<Quotaed<N>>>,
@@ -124,7 +124,7 @@ impl<const N: usize, C, U> Evict for DimensionsGate<N, C, U> {
     }
 
     fn is_watched(&self) -> bool {
-        // Handles have the state, not the partition.
+        // Handles hold the state, not the partition.
         Arc::strong_count(&self.state) > 1
     }
 }
@@ -134,7 +134,8 @@ impl<const N: usize, C, U> MissingKey for DimensionsGate<N, C, U> {
         self.state.tally.reject(RejectedKind::MissingKey, None)
     }
 
-    /// When it may try again is not known: it has several quotas, and none of its own.
+    /// Rejects a call whose key found no room. Without a hint: the key has no quotas of its own,
+    /// and the shared ones are several.
     fn overflow(&self) -> Rejected {
         self.state.tally.reject(RejectedKind::RateLimited, None)
     }

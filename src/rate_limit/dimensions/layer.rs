@@ -1,4 +1,4 @@
-//! The layers that a builder makes.
+//! The layers that the builder of several quotas makes.
 
 use std::{
     hash::Hash,
@@ -26,7 +26,7 @@ use crate::{
 pub type DimensionsLayer<const N: usize, P = Plain, C = UnitCosts, U = Unsettled> =
     GateLayer<DimensionsGate<N, C, U>, P>;
 
-/// The same for each key.
+/// Limits the calls of each key by several quotas at once.
 pub type KeyedDimensionsLayer<const N: usize, F, P = Plain, C = UnitCosts, U = Unsettled> =
     GateLayer<Keyed<F, DimensionsGate<N, C, U>>, P>;
 
@@ -38,11 +38,14 @@ impl<const N: usize, P, C, U> DimensionsBuilder<N, NotKeyed, P, C, U>
 where
     U: Settles,
 {
-    /// Starts with full bursts.
+    /// Builds the layer, with full bursts.
     ///
     /// # Errors
-    /// No dimension, or two of one name. A rate or period of zero, a burst of 0 or one that refills
-    /// in over a year. `max_waiting` without `max_wait`, and what needs a key.
+    /// - No dimension, or two of one name.
+    /// - A zero rate or period.
+    /// - A burst of 0, or one that refills in over a year.
+    /// - `max_waiting` without `max_wait`.
+    /// - A setting that needs a key.
     pub fn build(self) -> Result<DimensionsLayer<N, P, C, U>, ConfigError> {
         let Self {
             values,
@@ -75,11 +78,11 @@ where
     C: Clone + Send + Sync + 'static,
     U: Settles + Clone + Send + Sync + 'static,
 {
-    /// Starts with no keys. A key whose quotas cannot be made is treated as one that found no
-    /// place.
+    /// Builds the layer, with no keys. A key whose quotas cannot be made is treated as one that
+    /// found no room.
     ///
     /// # Errors
-    /// As without keys, but that keys are set, and none are kept.
+    /// As without keys, except that key settings are allowed. A `max_keys` of 0 is an error.
     pub fn build(self) -> Result<KeyedDimensionsLayer<N, F, P, C, U>, ConfigError> {
         let Self {
             values,
@@ -129,7 +132,7 @@ where
 }
 
 impl<const N: usize> Values<N> {
-    /// The parts that one set of quotas, or those of all keys, are made of.
+    /// Makes the parts of one set of quotas, or those that all keys share.
     fn parts(&self) -> Result<(Parts<N>, Arc<Tally>), ConfigError> {
         let settings = self.settings;
         let named = |error: ConfigError| error.of("rate_limit", settings.name);
@@ -154,7 +157,7 @@ impl<const N: usize> Values<N> {
         });
         let mut settings = settings;
         let follows = |quotas: &[Dimension; N]| quotas.iter().find_map(|quota| quota.follow);
-        // That anything is followed is all that is asked of it.
+        // Only the presence of a followed quota matters here, not which one it is.
         settings.follow = follows(&self.dimensions).or(self.total.as_ref().and_then(follows));
         let parts = Parts {
             total,
@@ -166,11 +169,11 @@ impl<const N: usize> Values<N> {
     }
 }
 
-/// Makes each dimension known by its own name.
+/// Registers each dimension under its own name.
 fn watch<const N: usize>(tallies: &Tallies<N>, state: Option<&Arc<State<N>>>) {
     for seen in &tallies.0 {
         if let Some(state) = state {
-            // Nobody else has set it.
+            // This is the only place that sets it.
             let _ = seen.state.set(Arc::downgrade(state));
         }
         register(seen);

@@ -1,4 +1,4 @@
-//! The quotas of a key, or of all calls, and those of all keys together.
+//! The quotas of a key, or of all calls, and the quotas of all keys together.
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct State<const N: usize> {
     pub(super) own: Quotaed<N>,
-    /// The quotas of all keys together, if the keys stay within that.
+    /// The quotas of all keys together, if there are any.
     pub(super) total: Option<Arc<Quotaed<N>>>,
     pub(super) queue: WaitQueueOf<[u64; N]>,
     pub(super) settings: Settings,
@@ -32,8 +32,8 @@ pub(super) struct State<const N: usize> {
     pub(super) tallies: Arc<Tallies<N>>,
     pub(super) tally: GateTally,
     pub(super) hold: Hold,
-    /// If true, it was changed by hand, and is not what would be made anew. Relaxed: an eviction
-    /// makes sure that nobody holds it, and so sees what was done to it.
+    /// If true, it was changed by hand and differs from a newly made one. Relaxed: an eviction
+    /// makes sure that nothing else holds it, and so sees every change.
     pub(super) changed: AtomicBool,
 }
 
@@ -48,16 +48,16 @@ pub(super) struct Quotaed<const N: usize> {
 #[derive(Debug)]
 pub(super) struct Tallies<const N: usize>(pub(super) [Arc<Seen<N>>; N]);
 
-/// One dimension, as the registry sees it: what it has rejected, of all keys.
+/// One dimension as the registry sees it, with its rejections over all keys.
 #[derive(Debug)]
 pub(super) struct Seen<const N: usize> {
     pub(super) tally: Tally,
     pub(super) place: usize,
-    /// The quotas that it is one of, if there is but one set.
+    /// The set of quotas that it belongs to, if there is only one set.
     pub(super) state: OnceLock<Weak<State<N>>>,
 }
 
-/// The quota that a call is over: the dimension's place, and whether it is that of all keys.
+/// The quota that a call exceeds: the index of its dimension, and whether it is one of all keys.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Over {
     place: OverDimension,
@@ -65,7 +65,7 @@ pub(super) struct Over {
 }
 
 impl<const N: usize> Quotaed<N> {
-    /// Quotas that are full.
+    /// Creates full quotas.
     pub(super) fn new(dimensions: [Dimension; N]) -> Result<Self, crate::ConfigError> {
         let mut quotas = Vec::with_capacity(N);
         for dimension in &dimensions {
@@ -97,7 +97,8 @@ impl<const N: usize> Quotaed<N> {
         })
     }
 
-    /// Tells callers of each. `part`: 0 of a key's own, 1 of those of all keys.
+    /// Adds each quota to those to advertise. `part` is 0 for a key's own quotas, 1 for those of
+    /// all keys.
     pub(super) fn quotas(
         &self,
         settings: &Settings,
@@ -132,11 +133,11 @@ impl<const N: usize> State<N> {
         self.total.as_ref().map(|total| &total.limits)
     }
 
-    /// Takes the costs of the key's own quotas and of the total, or none.
+    /// Takes the costs from the key's own quotas and from the total, or takes nothing.
     pub(super) fn take(&self, costs: &[u64; N], due: u64, now: u64) -> Result<(), Over> {
         let own = &self.own.limits;
         if let Some(total) = self.total() {
-            // Asked first, so that a call that is rejected writes nothing.
+            // The total is checked first, so that a rejected call writes nothing.
             total.fits(costs).map_err(Over::total)?;
             let (dimension, wait) = total.longest(costs, &[0; N], now);
             if wait > now.saturating_sub(due).min(TIMER_TICK) {
@@ -157,7 +158,8 @@ impl<const N: usize> State<N> {
         }
     }
 
-    /// Returns what a call has to wait for longest, if `before` comes first; `None` if for nothing.
+    /// Returns the quota that a call has to wait for longest, if `before` comes first. `None` if it
+    /// need not wait.
     pub(super) fn longest(&self, costs: &[u64; N], before: &[u64; N], now: u64) -> Option<Over> {
         let own = (self.own.limits.longest(costs, before, now), false);
         let total = self
@@ -224,8 +226,9 @@ impl<const N: usize> State<N> {
         self.notify(now);
     }
 
-    /// Something but a departure has changed the quotas. Waiters of other keys find what came back
-    /// to the total when their own time comes.
+    /// Notifies the queue: something other than a departure has changed the quotas. Waiters of
+    /// other keys are not notified of units given back to the total. They find them when their own
+    /// time comes.
     pub(super) fn notify(&self, now: u64) {
         self.queue.notify(self, || now);
     }
@@ -235,7 +238,7 @@ impl<const N: usize> State<N> {
         self.own.left(false, now).chain(total).collect()
     }
 
-    /// Rejects, and says what is left of each.
+    /// Builds a rejection that lists what is left of each quota.
     #[cold]
     pub(super) fn reject(
         &self,
@@ -270,7 +273,7 @@ impl Over {
         Self { place, is_total }
     }
 
-    /// Returns how long until it fits. `None` if never.
+    /// Returns the wait until the call fits. `None` if it never does.
     pub(super) fn wait(&self) -> Option<Duration> {
         match self.place.over {
             OverLimit::Until { wait } => Some(wait),
@@ -321,7 +324,7 @@ impl<const N: usize> Observed for Seen<N> {
     }
 }
 
-/// Tells the registry what there is beside the counts.
+/// Returns the registry's view of the state beside the counts.
 pub(super) fn seen(queued: Option<u64>) -> observe::State {
     observe::State::RateLimit {
         queued,
@@ -331,7 +334,7 @@ pub(super) fn seen(queued: Option<u64>) -> observe::State {
     }
 }
 
-/// As its queue sees it.
+/// The quotas as their queue sees them.
 impl<const N: usize> Resource<[u64; N]> for State<N> {
     fn acquire(&self, costs: [u64; N], ready_at: u64, now: u64) -> Result<(), Blocked> {
         self.take(&costs, ready_at, now)

@@ -1,9 +1,9 @@
 //! The task that asks the store: one for each layer.
 //!
-//! It was started by the first call that found too little, on that call's runtime, and again when
-//! that runtime has ended. One batch is out at a time, for all keys that need something: so a
-//! store that is slow is asked less often. A batch has a bound on its time, and three failures in a
-//! row open a circuit. The task sleeps while no key needs anything, and ends with the layer.
+//! The first call that finds too few units starts it, on that call's runtime. It is started again
+//! when that runtime has ended. One batch is in flight at a time, for all keys that need something,
+//! so a slow store is asked less often. Each batch has a timeout, and three failures in a row open
+//! a circuit. The task sleeps while no key needs anything, and ends with the layer.
 
 use std::{
     sync::{Arc, Weak, atomic::Ordering},
@@ -23,13 +23,13 @@ use crate::{
     store::{Ask, Grant, StoreError},
 };
 
-/// An ask that is out, and whose.
+/// An ask in flight, and its key.
 struct Out {
     entry: Arc<Entry>,
     ask: Ask,
 }
 
-/// Runs until the layer is gone, or another task has taken over.
+/// Runs until the layer is dropped, or another task has taken over.
 pub(super) async fn run(fleet: Weak<Fleet>, wake: Arc<Notify>, number: u64) {
     let _ended = Ended {
         fleet: fleet.clone(),
@@ -40,7 +40,7 @@ pub(super) async fn run(fleet: Weak<Fleet>, wake: Arc<Notify>, number: u64) {
         let next = {
             let Some(fleet) = fleet.upgrade() else { return };
             if fleet.task.number.load(Ordering::Acquire) != number {
-                // What it has is listed: the other task cannot know of it.
+                // These keys are marked as listed, but the other task does not have them.
                 fleet.newcomers().append(&mut keys);
                 return;
             }
@@ -53,7 +53,7 @@ pub(super) async fn run(fleet: Weak<Fleet>, wake: Arc<Notify>, number: u64) {
     }
 }
 
-/// Says that the task has ended, also if its runtime drops it.
+/// Records the end of the task when dropped, also if the task's runtime drops it.
 struct Ended {
     fleet: Weak<Fleet>,
     number: u64,
@@ -64,7 +64,7 @@ impl Drop for Ended {
         if let Some(fleet) = self.fleet.upgrade() {
             let (number, next) = (self.number, self.number + 1);
             let order = (Ordering::AcqRel, Ordering::Acquire);
-            // If it is another's turn already, that one goes on.
+            // If another task has taken over, that one continues.
             let _ = fleet
                 .task
                 .number
@@ -74,7 +74,8 @@ impl Drop for Ended {
 }
 
 impl Fleet {
-    /// Looks at all keys, and asks for those that need something. Returns when to look again.
+    /// Checks all keys, and asks for those that need something. Returns the time until the next
+    /// check.
     async fn round(self: &Arc<Self>, keys: &mut Vec<Arc<Entry>>) -> Option<Duration> {
         self.task.is_wanted.swap(false, Ordering::AcqRel);
         self.task.wanted_at.store(0, Ordering::Relaxed);
@@ -100,15 +101,16 @@ impl Fleet {
         (next < u64::MAX).then(|| Duration::from_nanos(next.saturating_sub(now).max(MILLISECOND)))
     }
 
-    /// Takes the key off the list, unless a call has found too little meanwhile.
+    /// Removes the key from the list, unless a call has found too few units meanwhile.
     fn let_go(&self, entry: &Arc<Entry>) -> bool {
         entry.is_listed.store(false, Ordering::SeqCst);
-        // A call that has listed it again since has put it among the newcomers, and it is gone
+        // If a call has listed the key again, the key is among the newcomers and can be removed
         // here.
         !entry.is_lacking() || entry.is_listed.swap(true, Ordering::SeqCst)
     }
 
-    /// The ask for a key now, and when to look at it again, or `None` if it needs nothing.
+    /// Returns the ask for a key, if any, and when to check the key again: `None` if it needs
+    /// nothing.
     fn look(&self, entry: &Arc<Entry>, now: u64) -> (Option<Ask>, Option<u64>) {
         let quota = entry.quotas.get();
         let (mut book, terms) = (entry.book(), quota.terms);
@@ -164,7 +166,7 @@ impl Fleet {
         (None, (!idle).then(|| held.min(now + TICK)))
     }
 
-    /// Sends a batch, and enters the answers. Returns when to look again.
+    /// Sends a batch, and records the answers. Returns when to check again.
     async fn exchange(&self, out: &[Out], now: u64) -> u64 {
         let pass = match self.circuit.admit(0, now).0 {
             Ok(pass) => pass,
@@ -216,7 +218,7 @@ impl Fleet {
         next
     }
 
-    /// Enters an answer. Returns when to ask for the key again.
+    /// Records an answer. Returns when to ask for the key again.
     fn answered(&self, out: &Out, grant: Grant, sent: u64, now: u64) -> u64 {
         let Out { entry, ask } = out;
         let mut book = entry.book();
@@ -226,7 +228,7 @@ impl Fleet {
         self.counts
             .leased
             .fetch_add(u64::from(grant.units), Ordering::Relaxed);
-        // A store may say less than a lease's longest life, and not more.
+        // A store may grant a shorter life than a lease's longest, but not a longer one.
         let most = wait.saturating_add(ask.terms.life() * 1000);
         let held = Held {
             units: grant.units,
@@ -247,7 +249,7 @@ impl Fleet {
         due.max(now + MILLISECOND)
     }
 
-    /// Adds units to the lease, unless they are lost. Returns how many were added.
+    /// Adds units to the lease, unless they can no longer be spent. Returns how many were added.
     fn add(&self, entry: &Entry, held: Held, now: u64) -> u32 {
         if held.ends <= now || entry.closed_until.load(Ordering::Relaxed) > now {
             self.lost(held.units);
@@ -257,7 +259,7 @@ impl Fleet {
         held.units
     }
 
-    /// Enters a failure of one key. Returns when to ask for it again.
+    /// Records a failure of one key. Returns when to ask for it again.
     fn failed(&self, out: &Out, error: &StoreError, now: u64) -> u64 {
         let mut book = out.entry.book();
         book.failures += 1;
@@ -274,7 +276,7 @@ impl Fleet {
         book.due
     }
 
-    /// The circuit is open: the keys wait for it.
+    /// Delays the keys while the circuit is open.
     fn put_off(&self, out: &[Out], due: u64) {
         self.counts.due.store(due, Ordering::Relaxed);
         for out in out {
@@ -283,7 +285,7 @@ impl Fleet {
         }
     }
 
-    /// The store has answered.
+    /// Records that the store has answered, and how long that took.
     fn heard(&self, took: u64) {
         self.counts.down_since.store(0, Ordering::Relaxed);
         let before = self.counts.round_trip.load(Ordering::Relaxed);
@@ -295,19 +297,20 @@ impl Fleet {
         self.counts.round_trip.store(mean.max(1), Ordering::Relaxed);
     }
 
-    /// No answer to anything.
+    /// Records that no ask of a batch was answered.
     fn unheard(&self, due: u64, now: u64) {
         let counts = &self.counts;
         counts.failures.fetch_add(1, Ordering::Relaxed);
         counts.due.store(due, Ordering::Relaxed);
         let relaxed = Ordering::Relaxed;
-        // It stays the first failure's moment.
+        // Keeps the time of the first failure.
         let _ = counts
             .down_since
             .compare_exchange(0, now.max(1), relaxed, relaxed);
     }
 
-    /// The time that an answer may take: eight round trips, between 100 ms and a second.
+    /// Returns the timeout of a batch: eight round trips, at least 100 ms (500 ms before the first
+    /// answer) and at most a second.
     fn patience(&self) -> Duration {
         let least = if self.counts.round_trip.load(Ordering::Relaxed) == 0 {
             500
@@ -318,14 +321,14 @@ impl Fleet {
         patience.clamp(Duration::from_millis(least), Duration::from_secs(1))
     }
 
-    /// The wait after an answer that gave too little: about a round trip,
-    /// and at least 25 ms, each process a little differently.
+    /// Returns the wait after an answer that gave too few units: about a round trip and at least 25
+    /// ms, spread between processes.
     fn pace(&self) -> u64 {
         spread(base(self.round_trip()) / 4)
     }
 }
 
-/// A time and up to half of it more, so that processes do not ask in step.
+/// Adds up to half, at random, so that processes do not ask in step.
 fn spread(nanos: u64) -> u64 {
     if chance::is_exact() {
         return nanos;
@@ -333,7 +336,7 @@ fn spread(nanos: u64) -> u64 {
     nanos.saturating_add(chance::word() % (nanos / 2).max(1))
 }
 
-/// The time between two looks at a key in use.
+/// The time between two checks of a key in use.
 const TICK: u64 = 25 * MILLISECOND;
 /// The first wait after a failure, and the longest.
 const AGAIN: u64 = 25 * MILLISECOND;

@@ -1,10 +1,10 @@
-//! The units that a process asks for one key: what is missing to the rate that it sees, over a
-//! horizon.
+//! The units that a process asks for one key: those missing to the observed rate over a horizon.
 //!
-//! Too short a horizon runs dry between two answers, and calls wait. Too long a one leaves units
-//! that end unspent, which nobody else could use meanwhile. So the horizon starts at about four
-//! round trips and at least 100 ms. It doubles when calls found too little though the store had
-//! enough, and halves when units ended unspent. It never passes a lease's longest life.
+//! With too short a horizon, the units run out between two answers, and calls wait. With too long a
+//! horizon, units end unspent, and nothing else can use them meanwhile. So the horizon starts at
+//! about four round trips and at least 100 ms. It doubles when calls found too few units although
+//! the store had enough. It halves when units ended unspent. It never exceeds a lease's longest
+//! life.
 
 use crate::algorithm::prepaid::{Debt, Terms, Want};
 
@@ -12,26 +12,26 @@ use crate::algorithm::prepaid::{Debt, Terms, Want};
 #[derive(Debug)]
 pub(super) struct Book {
     horizon: u64,
-    /// Units in a second that calls have spent.
+    /// Units per second that calls have spent.
     rate: f64,
     looked_at: u64,
-    /// Units that were there then, and that were added since.
+    /// Units at the last check, and units added since.
     there: u32,
     added: u32,
-    /// Units that calls lack, and the cost of the dearest of them.
+    /// Units that calls lack, and the cost of the dearest of these calls.
     missing: u64,
     least: u32,
-    /// The last answer gave less than was wanted.
+    /// If true, the last answer granted less than was wanted.
     is_scarce: bool,
-    /// Not to be asked for before.
+    /// The earliest time of the next ask.
     pub(super) due: u64,
-    /// A debt that the store has not confirmed: it is sent again with the same number.
+    /// A debt that the store has not confirmed. It is sent again with the same number.
     pub(super) debt: Option<Debt>,
     number: u64,
     pub(super) reset: bool,
-    /// Units that were reserved.
+    /// Units that the store has reserved for later.
     pub(super) held: Option<Held>,
-    /// In a row.
+    /// Failures in a row.
     pub(super) failures: u32,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Held {
     pub(super) ends: u64,
 }
 
-/// A look at the lease and at what calls have found missing.
+/// The state of the lease, and the units that calls have found missing.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Look {
     pub(super) units: u32,
@@ -74,7 +74,7 @@ impl Book {
         }
     }
 
-    /// Takes in what has happened since the last look.
+    /// Records what has happened since the last check.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub(super) fn look(&mut self, look: Look, terms: &Terms, round_trip: u64, now: u64) {
         let before = u64::from(self.there) + u64::from(self.added);
@@ -83,7 +83,8 @@ impl Book {
         let elapsed = now.saturating_sub(self.looked_at);
         if elapsed >= MOMENT {
             let elapsed = elapsed as f64;
-            // What calls lack is asked for anyway, and spent later: here it would count twice.
+            // Units that calls lack are asked for anyway and spent later. Here they would count
+            // twice.
             let sample = spent as f64 / elapsed * 1e9;
             self.rate += (sample - self.rate) * (elapsed / SHORTEST as f64).min(1.0);
             (self.there, self.added, self.looked_at) = (look.units, 0, now);
@@ -103,7 +104,7 @@ impl Book {
         }
     }
 
-    /// The units to ask for now, if any.
+    /// Returns the units to ask for now, if any.
     pub(super) fn want(&self, units: u32, terms: &Terms) -> Want {
         let target = self.target().min(terms.burst());
         let mut want = Want {
@@ -112,7 +113,7 @@ impl Book {
             ..Want::default()
         };
         if self.held.is_some() {
-            // What calls lack is on its way.
+            // The units that calls lack are on their way.
             return want;
         }
         let missing = u32::try_from(self.missing)
@@ -128,8 +129,8 @@ impl Book {
         want
     }
 
-    /// Units have come. Waiters have said again and again meanwhile what they need, as of when
-    /// there was nothing: `needed` is the most of that. What is still missing they say anew.
+    /// Records granted units. Meanwhile, waiters have repeated what they need, computed before the
+    /// grant. `needed` is the most of that. They report again what is still missing.
     pub(super) fn came(&mut self, units: u32, needed: u64) {
         self.missing = self.missing.max(needed).saturating_sub(u64::from(units));
         if units > 0 {
@@ -137,7 +138,7 @@ impl Book {
         }
     }
 
-    /// Takes in an answer, and says when to ask again at the earliest.
+    /// Records an answer, and sets the earliest time of the next ask.
     pub(super) fn answered(&mut self, wanted: u32, units: u32, wait: u64, pace: u64, now: u64) {
         self.failures = 0;
         self.debt = None;
@@ -155,8 +156,7 @@ impl Book {
         self.added = self.added.saturating_add(units);
     }
 
-    /// Enters units that were used without having been leased, at most a burst of them. Returns how
-    /// many.
+    /// Records units that were used without a lease, at most a burst of them. Returns how many.
     pub(super) fn owe(&mut self, process: u64, units: u64, terms: &Terms) -> u32 {
         if units == 0 || self.debt.is_some() {
             return 0;
@@ -171,8 +171,8 @@ impl Book {
         units
     }
 
-    /// Returns whether nothing is wanted, so that the key need not be looked at before a call finds
-    /// too little.
+    /// Returns whether nothing is wanted. Then the key need not be checked before a call finds too
+    /// few units.
     pub(super) fn is_idle(&self, units: u32) -> bool {
         units == 0
             && self.missing == 0
@@ -182,12 +182,12 @@ impl Book {
             && self.target() < 2
     }
 
-    /// Returns whether calls lack units, or the store is to be told something.
+    /// Returns whether calls lack units, or the store must receive a debt or a reset.
     pub(super) fn is_urgent(&self) -> bool {
         self.missing > 0 || self.debt.is_some() || self.reset
     }
 
-    /// Units of the rate seen, over the horizon.
+    /// Returns the units of the observed rate, over the horizon.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_precision_loss,
@@ -199,13 +199,13 @@ impl Book {
     }
 }
 
-/// About four round trips, and at least 100 ms.
+/// Returns four round trips, and at least 100 ms.
 pub(super) fn base(round_trip: u64) -> u64 {
     round_trip.saturating_mul(4).max(SHORTEST)
 }
 
 const SHORTEST: u64 = 100_000_000;
-/// The shortest time that a rate is taken of.
+/// The shortest time over which a rate is measured.
 const MOMENT: u64 = 10_000_000;
 
 #[cfg(test)]

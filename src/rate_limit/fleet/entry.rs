@@ -14,9 +14,10 @@ use crate::{
     rate_limit::fleet::{Outage, book::Book},
 };
 
-/// One key: its lease, and what calls have found missing. Some 600 bytes.
+/// One key: its lease, and the units that calls have found missing. Some 600 bytes.
 ///
-/// Apart from the lease, only calls that find too little write here, and the asking task.
+/// Apart from the lease, it is written only by calls that find too few units, and by the asking
+/// task.
 #[derive(Debug)]
 pub(in crate::rate_limit) struct Entry {
     pub(super) lease: Lease,
@@ -25,43 +26,44 @@ pub(in crate::rate_limit) struct Entry {
     pub(super) hash: u64,
     pub(super) quotas: Arc<Quotas>,
     pub(super) missing: Missing,
-    /// Units that were used without having been leased, and not yet told. Relaxed: a sum.
+    /// Units that were used without a lease and that the store does not know yet. `SeqCst`, for the
+    /// same reason as `is_listed`.
     pub(super) debt: AtomicU64,
     /// No call is admitted before this moment. Relaxed, as the next four: a call that misses a
-    /// change comes at the same time.
+    /// change is concurrent with it.
     pub(super) closed_until: AtomicU64,
-    /// Asking is in vain before this moment.
+    /// No ask is useful before this moment.
     pub(super) quiet_until: AtomicU64,
-    /// The store's room at its last answer, and when that came.
+    /// The store's room at its last answer, and the time of that answer.
     pub(super) room: AtomicU32,
     pub(super) heard_at: AtomicU64,
-    /// The store has failed for this key.
+    /// If true, the store has failed for this key.
     pub(super) is_down: AtomicBool,
-    /// The store is to forget what was used.
+    /// If true, the store has to forget what was used.
     pub(super) reset: AtomicBool,
-    /// True while the asking task has it. `SeqCst`, as are the counts of what is missing. A call
-    /// adds to those and then looks here. The task lets go of the key here and then looks at those.
-    /// In the total order one of the two sees the other.
+    /// True while the asking task has the key. `SeqCst`, as are the counts of missing units. A call
+    /// adds to the counts and then reads this flag. The task clears this flag and then reads the
+    /// counts. In the total order one of the two sees the other.
     pub(super) is_listed: AtomicBool,
-    /// The limit of this process for itself while the store is down.
+    /// This process's own limit while the store is down.
     pub(super) local: Option<Box<TokenBucket>>,
-    /// The asking task's own: nobody else waits for it but a handle.
+    /// Locked by the asking task. Only a handle may wait for it.
     book: Mutex<Book>,
     granted: OnceLock<Weak<dyn Granted>>,
 }
 
-/// Units that calls have found missing since the last look of the asking task.
+/// Units that calls have found missing since the last check of the asking task.
 #[derive(Debug, Default)]
 pub(super) struct Missing {
-    /// Units of calls that came and found too little.
+    /// Units of calls that arrived and found too few.
     pub(super) blocked: AtomicU64,
-    /// Units of all that wait, as of the last one that asked.
+    /// Units of all waiters, as of the last waiter that computed its wait.
     pub(super) needed: AtomicU64,
-    /// The cost of the dearest of both.
+    /// The cost of the dearest call of both.
     pub(super) least: AtomicU32,
 }
 
-/// The gate that is told when units have come: the queue's head may have its turn.
+/// The gate that is notified of granted units: its queue's head may be admitted.
 pub(in crate::rate_limit) trait Granted: Send + Sync {
     fn granted(&self, hash: u64);
 }
@@ -103,7 +105,7 @@ impl Quota {
         Ok(Self { terms, rate, burst })
     }
 
-    /// The time that units take, in nanoseconds.
+    /// Returns the time that units take, in nanoseconds.
     pub(super) fn span(&self, units: u64) -> u64 {
         let (count, period) = self.terms.ratio();
         let micros = u128::from(units) * u128::from(period) / u128::from(count);
@@ -140,7 +142,7 @@ impl Entry {
         })
     }
 
-    /// Sets what is done when units have come, once.
+    /// Sets the gate that is notified of granted units. Only the first call has an effect.
     pub(in crate::rate_limit) fn on_grant(&self, granted: Weak<dyn Granted>) {
         let _ = self.granted.set(granted);
     }
@@ -155,8 +157,8 @@ impl Entry {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds to what is missing. A call that came just now has blocked. One that asks how long it
-    /// would wait needs all that is before it too.
+    /// Adds to the missing units. A call that has just arrived adds its units to `blocked`. A
+    /// waiter that computes its wait reports in `needed` its units and all before it.
     pub(super) fn lacks(&self, blocked: u32, needed: u64, cost: u32) {
         let Missing {
             blocked: all,
@@ -168,7 +170,7 @@ impl Entry {
         least.fetch_max(cost, Ordering::SeqCst);
     }
 
-    /// Takes what waiters have said that they need, and forgets the dearest.
+    /// Takes the units that waiters need, and forgets the dearest cost.
     pub(super) fn take_needed(&self) -> u64 {
         self.missing.least.store(0, Ordering::SeqCst);
         self.missing.needed.swap(0, Ordering::SeqCst)
@@ -181,7 +183,7 @@ impl Entry {
             || self.reset.load(Ordering::SeqCst)
     }
 
-    /// Returns whether a new one in its place would decide no differently.
+    /// Returns whether a new entry in its place would decide the same.
     pub(super) fn is_idle(&self, now: u64) -> bool {
         self.lease.units(now) == 0
             && !self.is_lacking()
@@ -189,7 +191,8 @@ impl Entry {
             && self.closed_until.load(Ordering::Relaxed) <= now
     }
 
-    /// Units that the store would probably grant by now. All of them as long as it was not asked.
+    /// Estimates the units that the store would grant by now. The whole capacity, if it was never
+    /// asked.
     pub(super) fn room(&self, quota: &Quota, now: u64) -> u32 {
         let heard_at = self.heard_at.load(Ordering::Relaxed);
         let since = Duration::from_nanos(now.saturating_sub(heard_at)).as_micros();

@@ -1,4 +1,4 @@
-//! The handle of what a fleet shares.
+//! The handle of the part of a limit that asks the store.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -9,8 +9,8 @@ use crate::{observe::FleetCounts, rate_limit::fleet::Fleet, store::StoreError};
 
 /// Watches the part of a rate limit that asks the store. Cheap to clone.
 ///
-/// To forget what a key has used, in all processes, call `reset` of the limit's own handle: the
-/// store is told with the next ask.
+/// To forget what a key has used, in all processes, call `reset` of the limit's own handle. The
+/// store receives the reset with the next ask.
 #[derive(Debug, Clone)]
 pub struct FleetHandle {
     fleet: Arc<Fleet>,
@@ -23,15 +23,15 @@ pub struct FleetHandle {
 pub struct FleetSnapshot {
     /// Units that the store has granted to this process, so far.
     pub leased: u64,
-    /// Units of them that ended before a call spent them, so far. Nobody else could use them.
+    /// Units of these that ended before a call spent them, so far. No other process could use them.
     pub unspent: u64,
-    /// Batches of asks that were sent, so far.
+    /// Batches of asks sent so far.
     pub exchanges: u64,
-    /// Batches without any answer, so far.
+    /// Batches without any answer so far.
     pub failures: u64,
-    /// The mean of the last answers, `None` before the first.
+    /// Mean time of the last answers, or `None` before the first.
     pub round_trip: Option<Duration>,
-    /// The time for which the store has not answered, `None` if its last answer was one.
+    /// Time for which the store has not answered, or `None` if the last batch was answered.
     pub down_since: Option<Duration>,
 }
 
@@ -40,7 +40,7 @@ impl FleetHandle {
         Self { fleet }
     }
 
-    /// The state as it is now. Costs a clock read and a few loads.
+    /// Returns the current state. Costs a clock read and a few loads.
     #[must_use]
     pub fn snapshot(&self) -> FleetSnapshot {
         let counts = &self.fleet.counts;
@@ -62,7 +62,7 @@ impl FleetHandle {
         self.fleet.counts()
     }
 
-    /// Returns the store's last failure, if there was one: of all keys, or of one.
+    /// Returns the store's last failure, if there was one, for all keys or for one.
     #[must_use]
     pub fn last_error(&self) -> Option<StoreError> {
         self.fleet.last_error().clone()

@@ -1,9 +1,10 @@
 //! The keys of a limit that processes share: a bounded map.
 //!
-//! A local limit keeps one word for a key, and its table is made at once. A key of a fleet has a
-//! lease, debts and a history of its rate, some 600 bytes. So it is made when the key's first call
-//! comes, and the map is bounded in keys. A key whose lease lives, or that owes something, is never
-//! evicted. One that is idle is known to the store alone, and evicting it loses nothing.
+//! A limit of this process alone keeps one word for a key, and its table is allocated at once. A
+//! key of a fleet has a lease, debts and a history of its rate, some 600 bytes. So its entry is
+//! made at the key's first call, and the number of keys is bounded. A key is never evicted while it
+//! has a live lease or a debt. Evicting an idle key loses nothing, because the store knows all
+//! about it.
 
 use std::sync::{
     Arc, Mutex, OnceLock, PoisonError, Weak,
@@ -26,8 +27,8 @@ pub(in crate::rate_limit) struct Keys {
     map: HashMap<u64, FleetLimit, Hashing>,
     max_keys: usize,
     overflow: Overflow,
-    /// Held to make room, and the moment at which that was last in vain. Nothing else runs under
-    /// it.
+    /// Locked to make room. Holds the time of the last attempt that found none. No user code runs
+    /// while it is locked.
     crowded_at: Mutex<u64>,
     /// Relaxed: a statistic.
     evictions: AtomicU64,
@@ -64,12 +65,12 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Sets what is done when units have come, once.
+    /// Sets the gate that is notified of granted units. Only the first call has an effect.
     pub(in crate::rate_limit) fn on_grant(&self, granted: Weak<dyn Granted>) {
         let _ = self.granted.set(granted);
     }
 
-    /// Hashes keys alike in all processes: see [`Hashing::shared`].
+    /// Returns a hasher that is alike in all processes: see [`Hashing::shared`].
     pub(in crate::rate_limit) fn hashing(&self) -> Hashing {
         Hashing::shared(self.fleet.name)
     }
@@ -99,8 +100,8 @@ impl Keys {
         }
     }
 
-    /// Does something to the limit of a key, which is made if there is none. `None` if there is no
-    /// room.
+    /// Applies an operation to the limit of a key, and makes the limit if there is none. `None` if
+    /// there is no room.
     pub(in crate::rate_limit) fn with<R>(
         &self,
         hash: u64,
@@ -114,8 +115,8 @@ impl Keys {
         let hash = if self.has_room(now) {
             hash
         } else if self.overflow == Overflow::Shared {
-            // Of 64 that newcomers share, in all processes alike. They are in the map beyond its
-            // bound.
+            // One of 64 entries that newcomers share, the same in all processes. They are in the
+            // map beyond its bound.
             hash >> 40 & 63
         } else {
             return None;
@@ -123,7 +124,7 @@ impl Keys {
         if let Some(limit) = map.get(&hash) {
             return Some(act(limit));
         }
-        // It was made with the same quota once, and so can be made.
+        // A limit of the same quota was made before, so this cannot fail.
         let limit = self.make(hash).ok()?;
         Some(act(map.get_or_insert(hash, limit)))
     }
@@ -170,8 +171,8 @@ impl Keys {
         Ok(limit)
     }
 
-    /// Makes room for one more by evicting idle keys. A walk that found none is not repeated for a
-    /// while: a flood of new keys would else walk the map with each call.
+    /// Makes room for one more by evicting idle keys. An attempt that found none is not repeated
+    /// for a while. Without that, a flood of new keys would walk the map with each call.
     fn has_room(&self, now: u64) -> bool {
         if self.map.len() < self.max_keys {
             return true;
@@ -201,5 +202,5 @@ impl Keys {
     }
 }
 
-/// The wait of a key that found no room.
+/// The wait of a key that found no room, in nanoseconds.
 const CROWDED: u64 = 100_000_000;

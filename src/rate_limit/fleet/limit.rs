@@ -1,4 +1,4 @@
-//! A limit that processes share, as one like any other.
+//! A limit that processes share, with the interface of any other limit.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -11,10 +11,10 @@ use crate::{
     rate_limit::fleet::{Fleet, Outage, Quotas, entry::Entry},
 };
 
-/// The limit of one key of a fleet, or its only one.
+/// The limit of one key of a fleet, or a fleet's only limit.
 ///
-/// What is refunded goes back to a lease that lives, and may be spent again while it does. It adds
-/// to the bound of the span in which it comes back, as of a local limit.
+/// A refund returns units to a live lease, where they may be spent again while it lives. As with a
+/// limit of one process, they add to the bound of the window in which they return.
 #[derive(Debug)]
 pub(in crate::rate_limit) struct FleetLimit {
     pub(in crate::rate_limit) fleet: Arc<Fleet>,
@@ -22,7 +22,7 @@ pub(in crate::rate_limit) struct FleetLimit {
 }
 
 impl FleetLimit {
-    /// The limit of a key by what follows the fleet's name in the store.
+    /// Creates the limit of a key, by the key's name in the store.
     pub(in crate::rate_limit) fn new(
         fleet: &Arc<Fleet>,
         key: Arc<str>,
@@ -40,7 +40,7 @@ impl FleetLimit {
         })
     }
 
-    /// Spends a lease: one compare-and-swap.
+    /// Spends units of the lease, with one compare-and-swap.
     #[inline(always)]
     pub(in crate::rate_limit) fn acquire(&self, cost: u32, now: u64) -> Result<(), OverLimit> {
         if self.entry.lease.spend(cost, now) {
@@ -49,7 +49,7 @@ impl FleetLimit {
         self.without_lease(cost, cost, now)
     }
 
-    /// The kind of a rejection that would be for the rate alone.
+    /// Returns the kind of a rejection that would otherwise be `kind`: the store may be down.
     pub(in crate::rate_limit) fn kind(&self, kind: RejectedKind) -> RejectedKind {
         match kind {
             RejectedKind::RateLimited if self.fleet.outage == Outage::Closed && self.is_down() => {
@@ -63,7 +63,8 @@ impl FleetLimit {
         self.fleet.is_down() || self.entry.is_down.load(Ordering::Relaxed)
     }
 
-    /// The lease has too little. `blocked` are the units of a call that came just now.
+    /// Decides about a call that the lease has too few units for. `blocked` are the units of a call
+    /// that has just arrived.
     #[cold]
     fn without_lease(&self, cost: u32, blocked: u32, now: u64) -> Result<(), OverLimit> {
         let (entry, fleet) = (&self.entry, &self.fleet);
@@ -95,8 +96,9 @@ impl FleetLimit {
             .fetch_add(u64::from(units), Ordering::SeqCst);
     }
 
-    /// About when so many units will be there, in nanoseconds: after an answer, and if the store
-    /// has not so much room, at the rate as though nobody else asked.
+    /// Estimates when that many units will be available, in nanoseconds. That is after an answer.
+    /// If the store has too little room, it is after their time at the rate, as if no other process
+    /// asked.
     fn forecast(&self, units: u64, now: u64) -> u64 {
         let (entry, quota) = (&self.entry, self.entry.quotas.get());
         let answer = entry
@@ -118,7 +120,7 @@ impl Limit for FleetLimit {
         if self.entry.lease.spend(cost, now) {
             return Ok(());
         }
-        // It has been counted when it came.
+        // The call was counted when it arrived.
         self.without_lease(cost, 0, now)
     }
 
@@ -129,7 +131,7 @@ impl Limit for FleetLimit {
         Duration::from_nanos(self.forecast(units, now))
     }
 
-    /// Also says what those need that wait: they are about to.
+    /// Returns the wait, and records the units as needed: the caller is about to wait.
     fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
         let units = before.saturating_add(u64::from(cost));
         if cost == 0 || units <= u64::from(self.entry.lease.units(now)) {
@@ -151,7 +153,7 @@ impl Limit for FleetLimit {
         Duration::from_nanos(self.forecast(units, now))
     }
 
-    /// Lowers what is owed first.
+    /// Reduces the debt first.
     fn refund(&self, cost: u32, now: u64) {
         let mut left = u64::from(cost);
         let owed = self
@@ -167,7 +169,8 @@ impl Limit for FleetLimit {
         }
     }
 
-    /// Takes of the lease first, which was counted. The rest is a debt, which the store is told.
+    /// Takes units of the lease first, which the store has counted. The rest becomes a debt, which
+    /// the store receives.
     fn charge(&self, cost: u32, now: u64) {
         let rest = cost - self.entry.lease.drain(cost, now);
         if rest > 0 {
@@ -176,14 +179,14 @@ impl Limit for FleetLimit {
         }
     }
 
-    /// The lease is lost, and nothing is asked for until then: in this process.
+    /// Closes the limit in this process. Its lease is lost, and it asks for nothing until then.
     fn close_until(&self, until: u64, now: u64) {
         self.entry.closed_until.fetch_max(until, Ordering::Relaxed);
         let lost = self.entry.lease.drain(u32::MAX, now);
         self.fleet.lost(lost);
     }
 
-    /// In all processes: the store forgets what was used with the next ask.
+    /// Resets the limit in all processes: with the next ask, the store forgets what was used.
     fn reset(&self, now: u64) {
         self.entry.closed_until.store(0, Ordering::Relaxed);
         self.entry.debt.store(0, Ordering::SeqCst);
@@ -195,7 +198,7 @@ impl Limit for FleetLimit {
         self.fleet.wants(&self.entry, now);
     }
 
-    /// Units that were leased, and those that the store had left at its last answer.
+    /// Returns the leased units, and those that the store had left at its last answer.
     fn available(&self, now: u64) -> u32 {
         if self.entry.closed_until.load(Ordering::Relaxed) > now {
             return 0;
@@ -226,8 +229,8 @@ impl Limit for FleetLimit {
         self.entry.is_idle(now)
     }
 
-    /// Changes the numbers that this process asks by. Where another still asks by the old numbers,
-    /// the larger ones hold until its last lease ends.
+    /// Changes the terms that this process asks with. While another process asks with the old
+    /// terms, the larger ones hold until its last lease ends.
     fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         self.fleet.outage.local(rate, burst)?;
         self.entry.quotas.set(rate, burst)?;
@@ -236,7 +239,7 @@ impl Limit for FleetLimit {
 }
 
 impl FleetLimit {
-    /// Takes over a rate and burst that its quota has already.
+    /// Applies a rate and burst that its quota has already to the local limit.
     pub(super) fn follow(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         let Outage::Local { share } = self.fleet.outage else {
             return Ok(());

@@ -1,4 +1,5 @@
-//! Limits that processes share: what a process asks the store for, when, and what it does without.
+//! Limits that processes share: the asks of a process, their times, and the fallback without a
+//! store.
 
 mod asking;
 mod book;

@@ -19,7 +19,7 @@ use crate::{
     store::{AnyStore, StoreError},
 };
 
-/// Which store, under which name, and what to do without it.
+/// The store, and the name of the limit in it.
 #[derive(Debug, Clone)]
 pub(in crate::rate_limit) struct FleetSettings {
     pub(in crate::rate_limit) store: Arc<dyn AnyStore>,
@@ -33,10 +33,10 @@ pub(in crate::rate_limit) struct Fleet {
     pub(in crate::rate_limit) name: &'static str,
     pub(super) outage: Outage,
     pub(super) clock: Clock,
-    /// Drawn at random: debts bear it.
+    /// Drawn at random, and part of each debt's identity.
     pub(super) process: u64,
     pub(super) circuit: Breaker,
-    /// Keys that the asking task is to take over.
+    /// Keys that the asking task has to take over.
     pub(super) newcomers: Mutex<Vec<Arc<Entry>>>,
     pub(super) task: Task,
     pub(super) counts: Counts,
@@ -47,19 +47,20 @@ pub(in crate::rate_limit) struct Fleet {
 #[derive(Debug, Default)]
 pub(super) struct Task {
     pub(super) wake: Arc<Notify>,
-    /// True from a call's wish on until the task has taken it up. It keeps many calls from waking
-    /// it each. `AcqRel`: what the call has noted before is seen by the task that takes the flag
-    /// down.
+    /// True from a call's request until the task starts on it. It saves each of many calls from
+    /// waking the task. `AcqRel`: the task that clears the flag sees what the call has recorded
+    /// before it set the flag.
     pub(super) is_wanted: AtomicBool,
-    /// When it was first wanted since it last ran, or 0 if it was not. Relaxed: an estimate.
+    /// The time of the first request since the task last ran, or 0 if there was none. Relaxed: an
+    /// estimate.
     pub(super) wanted_at: AtomicU64,
-    /// The number of the task that is to run, even if none does. `AcqRel`: the thread that changes
-    /// it starts one.
+    /// The number of the task that has to run, odd while one runs. `AcqRel`: the thread that
+    /// changes it to an odd number starts the task.
     pub(super) number: AtomicU64,
 }
 
-/// Counts for the handle and the metrics. Relaxed: statistics, but for `down_since`, which a call
-/// may learn a moment late.
+/// Counts for the handle and the metrics. Relaxed: they are statistics, except `down_since`, which
+/// a call may see a moment late.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) leased: AtomicU64,
@@ -68,9 +69,9 @@ pub(super) struct Counts {
     pub(super) failures: AtomicU64,
     /// In nanoseconds, or 0 if there was none.
     pub(super) round_trip: AtomicU64,
-    /// The moment of the first failure since the last answer, 0 if there was none.
+    /// The time of the first failure since the last answer, 0 if there was none.
     pub(super) down_since: AtomicU64,
-    /// When the store is asked again, while it is down.
+    /// The time of the next ask, while the store is down.
     pub(super) due: AtomicU64,
 }
 
@@ -113,12 +114,12 @@ impl Fleet {
         self.counts.down_since.load(Ordering::Relaxed) > 0
     }
 
-    /// When the store is asked again, if it is down.
+    /// Returns the time of the next ask, if the store is down.
     pub(super) fn due(&self) -> u64 {
         self.counts.due.load(Ordering::Relaxed)
     }
 
-    /// The mean of the last answers, in nanoseconds. A guess before the first.
+    /// Returns the mean time of the last answers, in nanoseconds. Before the first, a guess.
     pub(super) fn round_trip(&self) -> u64 {
         match self.counts.round_trip.load(Ordering::Relaxed) {
             0 => UNKNOWN_ROUND_TRIP,
@@ -126,7 +127,7 @@ impl Fleet {
         }
     }
 
-    /// As the metrics see it.
+    /// Returns the counts for the metrics.
     pub(in crate::rate_limit) fn counts(&self) -> FleetCounts {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let counts = &self.counts;
@@ -142,7 +143,7 @@ impl Fleet {
         }
     }
 
-    /// Counts units that nobody can spend any more.
+    /// Counts units that can no longer be spent.
     pub(super) fn lost(&self, units: u32) {
         self.counts
             .unspent
@@ -158,7 +159,7 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        // The task finds that the layer is gone, and ends.
+        // The task then finds that the layer is dropped, and ends.
         self.task.wake.notify_one();
     }
 }

@@ -1,4 +1,4 @@
-//! The way in which calls start the asking task, and wake it.
+//! Starts and wakes the asking task.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -7,7 +7,8 @@ use tokio::runtime::Handle;
 use crate::rate_limit::fleet::{Fleet, asking, entry::Entry};
 
 impl Fleet {
-    /// A call has found too little: wakes the asking task, or starts it on this call's runtime.
+    /// Records that a call has found too few units. Wakes the asking task, or starts it on this
+    /// call's runtime.
     #[cold]
     pub(super) fn wants(self: &Arc<Self>, entry: &Arc<Entry>, now: u64) {
         let is_new = !entry.is_listed.swap(true, Ordering::SeqCst);
@@ -15,7 +16,7 @@ impl Fleet {
             self.newcomers().push(entry.clone());
         }
         self.start(now);
-        // A key that is not due need not wake it: it has a timer.
+        // A key that is not due has a timer, so it need not wake the task.
         let is_due = is_new || entry.quiet_until.load(Ordering::Relaxed) <= now;
         if is_due && !self.task.is_wanted.swap(true, Ordering::AcqRel) {
             self.task.wanted_at.store(now.max(1), Ordering::Relaxed);
@@ -23,8 +24,8 @@ impl Fleet {
         }
     }
 
-    /// Starts the task if none runs, or if it has not run for long although it was woken: its
-    /// runtime is there, and nobody drives it.
+    /// Starts the task if none runs, or if it was woken long ago and has not run since. Its runtime
+    /// then exists, but nothing drives it.
     fn start(self: &Arc<Self>, now: u64) {
         let number = self.task.number.load(Ordering::Acquire);
         let wanted_at = self.task.wanted_at.load(Ordering::Relaxed);
@@ -33,10 +34,11 @@ impl Fleet {
             return;
         }
         let Ok(runtime) = Handle::try_current() else {
-            // Without a runtime nobody can ask: the call is rejected, or waits for one that can.
+            // Without a runtime no task can ask. The call is rejected, or waits for a call that has
+            // one.
             return;
         };
-        // Odd while one runs: the next odd number.
+        // The next odd number: odd while a task runs.
         let next = (number + 1) | 1;
         let won =
             self.task
@@ -54,5 +56,5 @@ impl Fleet {
     }
 }
 
-/// The longest time that a woken task may take to run.
+/// The longest time that a woken task may take to run, in nanoseconds.
 const STUCK: u64 = 2_000_000_000;

@@ -118,8 +118,8 @@ impl<K> KeyedRateLimitHandle<K> {
         }
     }
 
-    /// Returns the keys that are rejected most, the highest count first: at most `max`, and at most
-    /// 128. Empty unless the layer was built with
+    /// Returns the keys that are rejected most, the highest count first: at most `max` of them, and
+    /// never more than 128. Empty unless the layer was built with
     /// [`heavy_hitters`](crate::rate_limit::RateLimitBuilder::heavy_hitters).
     ///
     /// A count may be too high, by at most its `uncertain`. A key with more than one in 128 of all

@@ -38,7 +38,7 @@ fn by_tenant(missing: Missing) -> ByTenant {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_tenants_limit_is_not_anothers_and_two_services_share_them() {
+async fn each_tenant_has_a_limit_shared_by_two_services() {
     let layer = by_tenant(Missing::Reject);
     let [first, second] = [(); 2].map(|()| layer.layer(echo()));
     assert!(first.clone().oneshot(of(Some("a"), "::1")).await.is_ok());
@@ -60,7 +60,7 @@ async fn one_tenants_limit_is_not_anothers_and_two_services_share_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_without_a_key_is_shared_rejected_or_allowed() {
+async fn a_request_without_a_key_shares_or_fails_or_passes() {
     for (missing, expected) in [
         (Missing::Share, 2),
         (Missing::Reject, 0),
@@ -122,8 +122,8 @@ async fn a_change_of_rate_is_one_step_for_all_keys() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_takes_what_it_costs_of_its_own_key_and_too_much_is_told_apart() {
-    // given: what a customer orders is what it costs.
+async fn a_cost_is_charged_to_its_key_or_is_too_high() {
+    // given: the cost of an order is its number of units.
     let layer = RateLimitLayer::builder(Rate::per_second(1))
         .burst(10)
         .cost(|order: &(char, u32)| order.1);

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_minute_halves_what_came_before_and_forgets_what_is_nothing() {
+    fn each_minute_halves_the_counts_and_drops_zeros() {
         let mut top = Top::default();
         for (key, times) in [(1, 4), (2, 1)] {
             (0..times).for_each(|_| top.count(key, || key.to_string(), 0));
@@ -152,7 +152,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_are_never_low_and_no_more_uncertain_than_told(
+        fn counts_are_never_low_and_high_by_their_uncertainty(
             keys in prop::collection::vec(prop_oneof![0u64..5, 0u64..1000], 0..3000),
         ) {
             let (mut top, mut exact) = (Top::default(), HashMap::<String, u64>::new());

@@ -1,4 +1,4 @@
-//! What a plain rate limit does for all calls, for those of each key: waiting, settling, obeying.
+//! Waiting, settling and honoring hints, for each key as for a plain rate limit.
 
 use std::{
     future::poll_fn,
@@ -23,7 +23,7 @@ use crate::{
 
 type Log = Arc<Mutex<Vec<(char, u64)>>>;
 
-/// Notes which tenant came, and at which millisecond.
+/// Records the tenant of each call, and its time in milliseconds.
 fn noting() -> (
     impl Service<char, Response = char, Error = BoxError, Future: Send> + Clone + Send + 'static,
     Log,
@@ -50,7 +50,7 @@ fn itself(tenant: &char) -> Option<char> {
     Some(*tenant)
 }
 
-/// A call of each of the tenants, in turn.
+/// Spawns a call for each tenant, in order.
 fn spawned<L>(layer: &L, tenants: &str) -> (Vec<JoinHandle<Result<char, BoxError>>>, Log)
 where
     L: Layer<tower::util::BoxCloneService<char, char, BoxError>>,
@@ -82,11 +82,11 @@ fn hint(error: &BoxError) -> Option<Duration> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_key_has_a_line_of_its_own_that_holds_up_nobody_else() {
+async fn each_key_has_a_queue_that_delays_no_other_key() {
     // given
     let layer = ten_a_second().keyed_by(itself).build().unwrap();
     let handle = layer.handle();
-    // when: three of one tenant, of whom two have to wait, and then two of another.
+    // when: three calls of one tenant, of which two have to wait, and then two calls of another.
     let (tasks, log) = spawned(&layer, "aaabb");
     yield_now().await;
     assert_eq!((handle.snapshot().waiting, lines(&handle)), (3, 2));
@@ -103,7 +103,7 @@ async fn each_key_has_a_line_of_its_own_that_holds_up_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn four_hundred_waiters_of_four_keys_are_woken_once_each() {
+async fn waiters_of_several_keys_are_woken_once_each() {
     let layer = ten_a_second().keyed_by(itself).build().unwrap();
     let (inner, log) = noting();
     let polls = Arc::new(AtomicUsize::new(0));
@@ -130,7 +130,7 @@ async fn four_hundred_waiters_of_four_keys_are_woken_once_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_wait_moves_its_own_key_up_and_an_empty_line_is_forgotten() {
+async fn a_cancel_advances_its_key_and_drops_an_empty_queue() {
     let layer = ten_a_second().keyed_by(itself).build().unwrap();
     let (tasks, log) = spawned(&layer, "aaabb");
     yield_now().await;
@@ -145,8 +145,7 @@ async fn a_cancelled_wait_moves_its_own_key_up_and_an_empty_line_is_forgotten() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_cannot_wait_for_so_long_is_turned_away_at_once_or_when_that_is_known_and_counts_either_way()
- {
+async fn a_wait_beyond_max_wait_is_rejected_and_counted() {
     // given
     let layer = RateLimitLayer::builder(Rate::per_minute(1)).max_wait(Duration::from_millis(100));
     let layer = layer
@@ -182,7 +181,7 @@ async fn who_cannot_wait_for_so_long_is_turned_away_at_once_or_when_that_is_know
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_higher_burst_lets_those_who_wait_go_whatever_their_key() {
+async fn a_higher_burst_admits_the_waiters_of_every_key() {
     let layer = RateLimitLayer::builder(Rate::per_minute(1))
         .max_wait(Duration::from_secs(60))
         .keyed_by(itself)
@@ -223,7 +222,7 @@ async fn a_response_settles_what_its_own_key_has_used() {
 
 #[cfg(feature = "http")]
 #[tokio::test(start_paused = true)]
-async fn a_peers_retry_after_closes_the_key_that_was_told_so() {
+async fn a_retry_after_closes_only_the_key_that_received_it() {
     let layer =
         RateLimitLayer::builder(Rate::per_second(100)).honor_retry_after(Duration::from_secs(60));
     let layer = layer

@@ -1,5 +1,4 @@
-//! A call of a key whose limit is just being forgotten, at each of the two looks that are taken at
-//! it.
+//! A call of a key whose limit is being evicted, during each of the two checks of an eviction.
 
 use std::{
     fmt,
@@ -20,7 +19,7 @@ use crate::{
     rate_limit::{Overflow, Rate, RateLimitLayer},
 };
 
-/// A limit that lets somebody act after it has decided whether it is as new, and before it says so.
+/// A limit that runs a hook after it has computed whether it is fresh, and before it returns that.
 struct Hooked {
     bucket: TokenBucket,
     hooks: Arc<Hooks>,
@@ -30,7 +29,7 @@ struct Hooked {
 struct Hooks {
     looks: AtomicUsize,
     acquired: AtomicUsize,
-    /// Run at this look.
+    /// The index of the check that runs the hook.
     at: usize,
     hook: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -90,8 +89,8 @@ impl fmt::Debug for Hooked {
     }
 }
 
-/// Key 2 wants the place of key 1, which is as new; during one look at that, key 1 is called.
-/// Whether that call, that of key 2, and another of key 1 were admitted.
+/// Key 2 wants the room of key 1, which is fresh. During one check of that, key 1 is called.
+/// Returns whether that call, the call of key 2, and another call of key 1 were admitted.
 fn raced(at: usize) -> [bool; 3] {
     let hooks = Arc::new(Hooks {
         at,
@@ -142,7 +141,7 @@ fn raced(at: usize) -> [bool; 3] {
 }
 
 #[test]
-fn a_call_before_the_mark_keeps_its_place_or_comes_again() {
+fn a_call_before_the_mark_is_counted_once() {
     for _ in 0..100 {
         let [first, second, again] = raced(0);
         assert!(first != second && !again, "{first} {second} {again}");
@@ -150,7 +149,7 @@ fn a_call_before_the_mark_keeps_its_place_or_comes_again() {
 }
 
 #[test]
-fn a_call_after_the_mark_is_taken_back_and_comes_again() {
+fn a_call_after_the_mark_is_undone_and_tried_again() {
     for _ in 0..100 {
         assert_eq!(raced(1), [false, true, false]);
     }

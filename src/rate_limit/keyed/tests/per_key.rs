@@ -33,8 +33,8 @@ fn itself(tenant: &Tenant) -> Tenant {
     *tenant
 }
 
-/// Two a second for each, in any second, and one a second for all that find no place or have no
-/// key.
+/// Each key gets two calls in any second. Keys without room and calls without a key share one call
+/// a second.
 fn per_key() -> RateLimitBuilder<PerKey<KeyFn<Itself, Tenant>>> {
     let shared = RateLimitLayer::builder(Rate::per_second(1)).name("customers");
     shared.per_key(itself as Itself, |_: &&str| {
@@ -51,7 +51,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_key_has_a_limit_of_the_given_kind_that_all_services_share() {
+async fn each_key_has_its_own_limit_shared_by_all_services() {
     let layer = per_key().build().unwrap();
     for tenant in [Some("a"), Some("b")] {
         assert!(
@@ -67,8 +67,9 @@ async fn each_key_has_a_limit_of_the_given_kind_that_all_services_share() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_may_depend_on_its_key_and_share_parts_with_others() {
-    // given: a total of four an hour, and for each as many a second as its name has letters.
+async fn limits_may_depend_on_the_key_and_share_parts() {
+    // given: a total of four an hour, and for each key a burst of as many calls as its name has
+    // letters.
     let total = Arc::new(SlidingLog::new(Rate::per_hour(4)).unwrap());
     let parts = total.clone();
     let layer =
@@ -82,7 +83,7 @@ async fn a_limit_may_depend_on_its_key_and_share_parts_with_others() {
     let layer = layer.build().unwrap();
     // when, then
     assert!(admitted(&layer, Some("a")).await && !admitted(&layer, Some("a")).await);
-    // The clock of a limit that is made late is that of those made before it.
+    // A limit that is made later has the same clock as those made before it.
     advance(Duration::from_secs(3600 - 1)).await;
     assert!(
         admitted(&layer, Some("bcd")).await
@@ -95,7 +96,7 @@ async fn a_limit_may_depend_on_its_key_and_share_parts_with_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_without_a_place_shares_is_denied_or_is_allowed() {
+async fn a_key_past_the_bound_shares_or_fails_or_passes() {
     let cases = [
         (Overflow::Shared, 1, Some(Duration::from_secs(1))),
         (Overflow::Reject, 0, Some(Duration::from_secs(1))),
@@ -131,7 +132,7 @@ async fn a_key_without_a_place_shares_is_denied_or_is_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_without_a_key_shares_is_rejected_or_is_allowed() {
+async fn a_call_without_a_key_shares_or_fails_or_passes() {
     for (missing, expected) in [
         (Missing::Share, 1),
         (Missing::Reject, 0),
@@ -154,7 +155,7 @@ async fn a_call_without_a_key_shares_is_rejected_or_is_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_a_limit_that_is_as_good_as_new_and_that_nobody_holds_gives_its_place_away() {
+async fn only_a_fresh_limit_that_nothing_holds_is_evicted() {
     let layer = per_key()
         .max_keys(1)
         .overflow(Overflow::Reject)
@@ -173,7 +174,7 @@ async fn only_a_limit_that_is_as_good_as_new_and_that_nobody_holds_gives_its_pla
     assert!(admitted(&layer, Some("b")).await);
     assert!(layer.handle().key(&"a").is_none());
     assert_eq!(layer.handle().keys().len(), 1);
-    // A limit can be made, and so changed, before the first call.
+    // A limit can be made and changed before the first call.
     advance(Duration::from_secs(9)).await;
     layer
         .handle()
@@ -221,7 +222,7 @@ async fn a_limit_that_was_changed_by_hand_keeps_its_place() {
         .build()
         .unwrap();
     assert!(admitted(&layer, Some("a")).await);
-    // What is refused changes nothing.
+    // A rejected update changes nothing.
     assert!(
         layer
             .handle()
@@ -261,8 +262,8 @@ async fn nothing_is_made_for_a_key_that_finds_no_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_key_finds_a_free_place_beyond_the_first_eight_as_the_hand_goes_round() {
-    // given: ten that owe, and one after them that does not.
+async fn a_new_key_finds_a_fresh_one_past_the_first_eight() {
+    // given: ten keys in debt, and after them one that is not.
     let names = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "free"];
     let layer = per_key()
         .max_keys(names.len())
@@ -282,8 +283,8 @@ async fn a_new_key_finds_a_free_place_beyond_the_first_eight_as_the_hand_goes_ro
     assert!(layer.handle().key(&"free").is_none());
 }
 
-// Between the look for a place and the taking of it, a clone that panicked once left the mark on
-// the limit that was to go, and each of its calls looked for its end forever.
+// Regression: a `Clone` of a key panicked between the search for room and the eviction. The
+// eviction mark stayed on the limit to be evicted, and each of its calls looked up its key forever.
 #[tokio::test(start_paused = true)]
 async fn a_key_whose_clone_panics_does_no_harm() {
     #[derive(PartialEq, Eq, Hash)]
@@ -339,7 +340,7 @@ async fn a_handle_tells_who_has_used_most() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_wait_in_their_keys_line_and_a_limit_they_wait_for_is_kept() {
+async fn a_key_with_waiters_is_not_evicted() {
     let shared = RateLimitLayer::builder(Rate::per_second(1)).max_wait(Duration::from_secs(9));
     let limit = shared
         .per_key(itself, |_: &&str| TokenBucket::new(Rate::per_second(1), 1))
@@ -362,7 +363,7 @@ async fn calls_wait_in_their_keys_line_and_a_limit_they_wait_for_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_that_cannot_be_made_leaves_its_key_to_the_overflow() {
+async fn a_limit_that_cannot_be_made_overflows() {
     let limit = RateLimitLayer::builder(Rate::per_second(1));
     let layer = limit
         .per_key(itself, |_: &&str| SlidingLog::new(Rate::per_second(0)))
@@ -373,7 +374,7 @@ async fn a_limit_that_cannot_be_made_leaves_its_key_to_the_overflow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_that_is_not_enabled_lets_everything_through() {
+async fn a_disabled_layer_admits_every_call() {
     let limit = RateLimitLayer::builder(Rate::per_second(1)).enabled(false);
     let limit = limit
         .per_key(itself, |_: &&str| SlidingLog::new(Rate::per_second(1)))
@@ -402,10 +403,10 @@ fn refuses_settings_that_cannot_work() {
     assert_eq!((error.field, error.layer), ("burst", Some("rate_limit")));
 }
 
-// A caller that has found a limit which is leaving the map must not use it: the key's next call
-// would find another.
+// A caller that has found a limit which is being evicted must not use it: the key's next call would
+// find another limit.
 #[test]
-fn threads_that_push_each_others_keys_out_never_get_a_second_burst() {
+fn threads_that_evict_each_other_get_no_second_burst() {
     const ROUNDS: u32 = 3000;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -428,8 +429,8 @@ fn threads_that_push_each_others_keys_out_never_get_a_second_burst() {
             scope.spawn(move || {
                 for round in 0..ROUNDS {
                     barrier.wait();
-                    // Two make a key by a call that costs nothing, and use it; two push it out as
-                    // long as it is unused.
+                    // Two threads make a key with a call that costs nothing, and use it. Two
+                    // threads evict it while it is unused.
                     let key = if number < 2 {
                         round * 2
                     } else {

@@ -25,14 +25,14 @@ use crate::{
     rate_limit::{KeyedRateLimitLayer, Rate, RateLimitLayer},
 };
 
-/// Whose call it is, and what it costs.
+/// The key of a call, and its cost.
 type Call = (char, u32);
 type Log = Arc<Mutex<Vec<(char, u64)>>>;
 type Costed = ((), CostOf<fn(&Call) -> u32>);
 type ByName = KeyFn<fn(&Call) -> Option<char>, Call>;
 type Layered = KeyedRateLimitLayer<ByName, Plain, Costed>;
 
-/// Each key by `own`, and all of them within `total`: a rate by the second, and a burst.
+/// Builds a limit with `own` for each key and `total` for all: a rate per second, and a burst.
 fn within(own: (u64, u32), total: &Arc<TokenBucket>) -> Layered {
     with_keys(1000, own, total)
 }
@@ -56,7 +56,7 @@ fn bucket(rate: u64, burst: u32) -> Arc<TokenBucket> {
     Arc::new(TokenBucket::new(Rate::per_second(rate), burst).unwrap())
 }
 
-/// Notes whose calls came, and at which millisecond.
+/// Records the key of each call, and its time in milliseconds.
 fn noting() -> (
     impl Service<Call, Response = (), Error = BoxError, Future: Send> + Clone + Send + 'static,
     Log,
@@ -85,7 +85,7 @@ fn rejection(error: &BoxError) -> &Rejected {
 
 #[tokio::test(start_paused = true)]
 async fn it_is_charged_together_with_the_key_or_neither_is() {
-    // given: three at once for all, two for each; nobody waits.
+    // given: a burst of three for all, two for each, and no waiting.
     let total = bucket(10, 3);
     let tenants = RateLimitLayer::builder(Rate::per_second(1))
         .burst(2)
@@ -93,17 +93,17 @@ async fn it_is_charged_together_with_the_key_or_neither_is() {
     let layer = tenants.within(total.clone()).build().unwrap();
     let (inner, _) = noting();
     let admitted = async |name| layer.layer(inner.clone()).oneshot((name, 1)).await.is_ok();
-    // when, then: what a key is denied costs the total nothing,
+    // when, then: a rejection by the key costs the total nothing,
     assert!(admitted('a').await && admitted('a').await && !admitted('a').await);
     assert_eq!(total.available(0), 1);
-    // and what the total denies costs the key nothing.
+    // and a rejection by the total costs the key nothing.
     assert!(admitted('b').await && !admitted('b').await && !admitted('c').await);
     advance(Duration::from_millis(200)).await;
     assert!(admitted('c').await && admitted('c').await && !admitted('b').await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_it_denies_costs_an_overflowing_key_nothing_either() {
+async fn a_total_rejection_costs_an_overflowing_key_nothing() {
     let total = bucket(1, 100);
     let layer = with_keys(1, (1, 3), &total);
     // All slots are in debt.
@@ -142,7 +142,7 @@ async fn what_it_never_admits_is_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_penalty_of_one_key_does_not_close_it_and_a_charge_and_a_refund_reach_it() {
+async fn charges_and_refunds_but_no_penalties_reach_it() {
     let total = bucket(10, 3);
     let layer = within((10, 3), &total);
     layer.handle().close_for(&'a', Duration::from_secs(60));
@@ -166,7 +166,7 @@ async fn a_penalty_of_one_key_does_not_close_it_and_a_charge_and_a_refund_reach_
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_wait_for_it_leave_in_order_and_a_newcomer_does_not_overtake_them() {
+async fn waiters_for_it_leave_in_order_before_a_newcomer() {
     let layer = within((100, 10), &bucket(10, 1));
     let (inner, log) = noting();
     let tasks: Vec<_> = "abca"
@@ -174,7 +174,7 @@ async fn those_who_wait_for_it_leave_in_order_and_a_newcomer_does_not_overtake_t
         .map(|name| tokio::spawn(layer.layer(inner.clone()).oneshot((name, 1))))
         .collect();
     yield_now().await;
-    // Just as the turn of the second comes.
+    // The moment at which the second call is due.
     advance(Duration::from_millis(100)).await;
     let newcomer = tokio::spawn(layer.layer(inner).oneshot(('n', 1)));
     all(tasks.into_iter().chain([newcomer])).await;
@@ -185,7 +185,7 @@ async fn those_who_wait_for_it_leave_in_order_and_a_newcomer_does_not_overtake_t
     assert_eq!(layer.handle().snapshot().waiting, 0);
 }
 
-/// As many calls of one key at once as may be, with a total that is never reached.
+/// Sends all calls of one key at once, with a total that is never reached.
 async fn rushed(rate: u64, calls: usize, max_wait: Duration) -> (usize, u64) {
     let limit = RateLimitLayer::builder(Rate::per_second(rate))
         .burst(1)
@@ -204,19 +204,19 @@ async fn rushed(rate: u64, calls: usize, max_wait: Duration) -> (usize, u64) {
     (answers.iter().filter(|answer| answer.is_ok()).count(), last)
 }
 
-// One whose turn came within the last tick of its time once waited for all of it, and was then
-// turned away.
+// Regression: a call that was due within the last tick of its `max_wait` waited to its end, and was
+// then rejected.
 #[tokio::test(start_paused = true)]
-async fn who_may_wait_for_just_so_long_is_admitted_though_its_timer_is_late() {
+async fn a_wait_of_exactly_max_wait_may_end_a_tick_late() {
     assert_eq!(
         rushed(7, 3, Duration::from_nanos(142_857_143)).await,
         (2, 143)
     );
 }
 
-// The key's lateness was once lost on the way to the total.
+// Regression: the key's lateness was lost on the way to the total.
 #[tokio::test(start_paused = true)]
-async fn a_keys_rate_above_the_timers_ticks_is_kept_with_a_total_too() {
+async fn a_rate_above_the_timers_ticks_is_kept_with_a_total() {
     let (admitted, last) = rushed(2000, 2000, Duration::from_secs(10)).await;
     assert!(
         admitted == 2000 && (995..=1005).contains(&last),
@@ -225,7 +225,7 @@ async fn a_keys_rate_above_the_timers_ticks_is_kept_with_a_total_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_whose_time_is_over_and_whom_nobody_polls_holds_no_other_key_up() {
+async fn an_expired_unpolled_waiter_delays_no_other_key() {
     let limit = RateLimitLayer::builder(Rate::per_second(10))
         .burst(10)
         .max_wait(Duration::from_millis(150));
@@ -244,7 +244,7 @@ async fn one_whose_time_is_over_and_whom_nobody_polls_holds_no_other_key_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_is_that_of_a_closed_key_though_others_wait_for_the_total() {
+async fn a_closed_keys_hint_ignores_waiters_for_the_total() {
     let limit = RateLimitLayer::builder(Rate::per_second(1))
         .burst(1)
         .max_wait(Duration::from_millis(500));
@@ -290,7 +290,7 @@ async fn a_penalty_spares_calls_that_wait_for_the_total() {
     yield_now().await;
     layer.handle().close_for(&'a', Duration::from_secs(10));
     all(tasks).await;
-    // Its key had admitted it before; the next call of that key waits.
+    // The key's limit had admitted it before the penalty. The next call of that key waits.
     all([tokio::spawn(layer.layer(inner).oneshot(('a', 1)))]).await;
     assert_eq!(
         *log.lock().unwrap(),
@@ -299,7 +299,7 @@ async fn a_penalty_spares_calls_that_wait_for_the_total() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_wait_for_it_moves_the_others_up_and_a_refund_lets_them_go() {
+async fn a_cancel_and_a_refund_advance_its_waiters() {
     let layer = within((100, 10), &bucket(1, 1));
     let (inner, log) = noting();
     let tasks: Vec<_> = "xabc"
@@ -310,7 +310,7 @@ async fn a_cancelled_wait_for_it_moves_the_others_up_and_a_refund_lets_them_go()
     assert_eq!(layer.handle().snapshot().waiting, 3);
     tasks[1].abort();
     yield_now().await;
-    // Of a key that nobody waits for.
+    // A key without waiters.
     layer.handle().refund(&'x', 1);
     for task in tasks {
         let _ = task.await;
@@ -320,7 +320,7 @@ async fn a_cancelled_wait_for_it_moves_the_others_up_and_a_refund_lets_them_go()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_keys_that_wait_for_it_are_woken_once_each() {
+async fn waiters_of_a_hundred_keys_are_woken_once_each() {
     let layer = within((1, 1), &bucket(100, 1));
     let (inner, log) = noting();
     let polls = Arc::new(AtomicUsize::new(0));
