@@ -1,9 +1,9 @@
-//! A queue for each key that somebody waits for.
+//! A queue per key that has waiters.
 //!
-//! One queue for all keys would let a key that is over its limit hold up those that are not. So a
-//! queue is made when the first call of a key has to wait, and forgotten when the last has left.
-//! The mutex orders these two. A call of a key that nobody waits for reads one word, or takes one
-//! look-up in a map that readers do not write to.
+//! One queue for all keys would let a key over its limit block keys below theirs. So a queue is
+//! created when the first call of a key has to wait, and removed when the last has left. The mutex
+//! orders these two. A call of a key without waiters reads one word, or does one look-up in a map
+//! that readers do not write to.
 #![cfg(not(keep_loom))]
 
 use std::sync::{
@@ -19,11 +19,11 @@ use crate::ambient::chance::Hashing;
 #[derive(Debug)]
 pub(crate) struct QueuesByKey {
     queues: HashMap<u64, Arc<WaitQueue>, Hashing>,
-    /// Tells newcomers whether to look for one.
+    /// The number of queues, which spares newcomers a look-up while it is 0.
     count: QueueCount,
-    /// How many tickets are out, for whatever key. Relaxed: a bound that a race may pass by one.
+    /// The number of tickets, over all keys. Relaxed: a bound that a race may exceed by one.
     waiting: AtomicUsize,
-    /// Held to make a queue and to forget one.
+    /// Held to create or remove a queue.
     changing: Mutex<()>,
 }
 
@@ -43,14 +43,14 @@ impl Default for QueuesByKey {
 }
 
 impl QueuesByKey {
-    /// The queue of a key, if anybody is in it.
+    /// Returns the queue of a key, if it has waiters.
     #[inline]
     pub(crate) fn find(&self, key: u64) -> Option<Arc<WaitQueue>> {
         self.look_up(key, self.count.is_some())
     }
 
-    /// A key's limit has just been changed, and no queue of it was found before that. The first
-    /// waiter may have come meanwhile, and have asked the limit too early.
+    /// Notifies a key's queue after a change of the key's limit, if no queue was found before the
+    /// change. The first waiter may have arrived meanwhile, and asked the limit too early.
     pub(crate) fn changed(&self, key: u64, resource: &dyn Resource, now: impl FnOnce() -> u64) {
         if let Some(queue) = self.look_up(key, self.count.is_some_after_change()) {
             queue.notify(resource, now);
@@ -62,14 +62,14 @@ impl QueuesByKey {
         any.then(|| self.queues.pin().get(&key).cloned()).flatten()
     }
 
-    /// Returns whether somebody waits for a key.
+    /// Returns whether a key has waiters.
     #[inline]
     pub(crate) fn has_waiters(&self, key: u64) -> bool {
         self.find(key).is_some_and(|queue| !queue.is_empty())
     }
 
-    /// Joins the key's queue, made for this if there is none. At most `max_total` wait in all of
-    /// them.
+    /// Joins the key's queue, which is created if there is none. At most `max_total` calls wait in
+    /// all queues.
     ///
     /// # Errors
     /// As [`WaitQueue::join`].
@@ -100,8 +100,8 @@ impl QueuesByKey {
         Ok((queue, ticket))
     }
 
-    /// After a ticket of the key's queue has come back, once for each: forgets the queue if that
-    /// was the last.
+    /// Counts a ticket of the key's queue that has come back, and removes the queue if that was the
+    /// last. Called once per ticket.
     pub(crate) fn left(&self, key: u64, queue: &WaitQueue) {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         if !queue.is_empty() || !queue.is_unused() {
@@ -109,14 +109,15 @@ impl QueuesByKey {
         }
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let queues = self.queues.pin();
-        // Another may have joined it meanwhile, or forgotten it, and a third have made another.
+        // Another thread may have joined the queue meanwhile. Or another may have removed it, and a
+        // third created a new one.
         let unused = queues.get(&key).is_some_and(|queue| queue.is_unused());
         if unused && queues.remove(&key).is_some() {
             self.count.removed();
         }
     }
 
-    /// All keys that somebody waits for.
+    /// Returns all keys that have waiters.
     pub(crate) fn all(&self) -> Vec<(u64, Arc<WaitQueue>)> {
         self.queues
             .pin()
@@ -125,7 +126,7 @@ impl QueuesByKey {
             .collect()
     }
 
-    /// How many wait, for whatever key.
+    /// Returns the number of waiters of all keys.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
     use crate::queue::{Blocked, ONE_CLASS};
 
-    /// Nothing is free.
+    /// A resource without free units.
     struct Full;
 
     impl Resource for Full {

@@ -10,7 +10,7 @@ use loom::{
 
 use super::*;
 
-/// Places that only a release frees.
+/// Permits that only a release frees.
 struct Places(AtomicUsize);
 
 impl Places {
@@ -131,7 +131,7 @@ fn two_that_poll_are_served_once_each() {
     });
 }
 
-/// A bulkhead's places, with the release and the resize that the bulkhead has.
+/// The permits of a bulkhead, with the bulkhead's release and resize.
 mod bulkhead {
     use super::*;
     use crate::algorithm::InFlight;
@@ -181,7 +181,8 @@ mod bulkhead {
             let ticket = queue.join(places, 1, BOUNDS, 0).unwrap();
             let first = poll(queue, places, &ticket);
             releaser.join().unwrap();
-            // Nothing else would wake it: the release has found it, or its poll the place.
+            // Nothing else would wake it: the release has found it, or its poll has found the
+            // permit.
             assert!(first || queue.waiting() == 0);
             assert!(first || poll(queue, places, &ticket));
             assert_eq!(places.count(), 1);
@@ -242,7 +243,7 @@ mod shares {
     }
 
     impl Keys {
-        /// Shares of one place each, and a total of two, all taken: one by each key.
+        /// Creates shares of one permit each and a total of two, all taken: one by each key.
         fn full() -> Arc<Self> {
             let keys = Self {
                 places: [(); 2].map(|()| InFlight::new(1)),
@@ -272,7 +273,7 @@ mod shares {
             self.share(key).poll_once(ticket, Waker::noop(), 0).0 == Turn::Acquired
         }
 
-        /// Returns whether a waiter has been given a place, and so been woken.
+        /// Returns whether a waiter has been given a permit, and thus been woken.
         fn is_served(&self, key: usize) -> bool {
             self.queues[key].waiting() == 0 || self.total.queue.waiting() == 0
         }
@@ -284,7 +285,7 @@ mod shares {
     }
 
     #[test]
-    fn a_share_that_a_cancelled_waiter_was_given_leaves_its_room_to_all() {
+    fn a_cancelled_waiters_share_frees_the_total() {
         model(|| {
             let keys = Keys::full();
             let (second, first) = (keys.join(1), keys.join(0));
@@ -319,7 +320,7 @@ mod shares {
     }
 
     #[test]
-    fn a_newcomer_does_not_take_the_room_that_a_waiter_is_about_to_get() {
+    fn a_newcomer_takes_no_room_due_to_a_waiter() {
         model(|| {
             let keys = Keys::full();
             keys.total.places.set_limit(3);
@@ -336,7 +337,7 @@ mod shares {
     }
 
     #[test]
-    fn a_first_waiter_and_a_release_of_another_key_never_miss_each_other() {
+    fn a_first_waiter_sees_a_release_of_another_key() {
         model(|| {
             let keys = Keys::full();
             let there = keys.clone();
@@ -352,14 +353,16 @@ mod shares {
     }
 }
 
-/// A bulkhead's queue that does not drain: the newest is served first, and the oldest is dropped.
+/// A bulkhead's queue that does not drain: the newest waiter is served first, and the oldest is
+/// dropped.
 mod codel {
     use std::time::Duration;
 
     use super::*;
     use crate::algorithm::{CoDel, InFlight};
 
-    /// Standing from 2 on; then it drops what has waited longer than 2.
+    /// Creates a queue that stands from time 2 on, and then drops waiters that have waited longer
+    /// than 2.
     fn standing() -> Arc<(WaitQueue, InFlight)> {
         let nano = Duration::from_nanos(1);
         let queue = WaitQueue::with_codel(CoDel::new(nano, nano).unwrap());
@@ -382,7 +385,7 @@ mod codel {
     }
 
     #[test]
-    fn the_place_of_a_newest_that_cancels_goes_to_the_oldest() {
+    fn a_cancelled_newest_waiter_passes_on_its_permit() {
         model(|| {
             let both = standing();
             let (queue, places) = &*both;
@@ -400,7 +403,7 @@ mod codel {
     }
 
     #[test]
-    fn one_that_is_dropped_while_it_polls_takes_no_place_from_the_next() {
+    fn a_waiter_dropped_while_it_polls_takes_no_permit() {
         model(|| {
             let both = standing();
             let (queue, places) = &*both;
@@ -412,7 +415,7 @@ mod codel {
             let dropped = queue.poll(places, &oldest, Waker::noop(), 3);
             releaser.join().unwrap();
             assert_eq!(queue.waiting(), 0);
-            // Or the release was just deciding about it, and has woken it since.
+            // Unless the release was deciding on it just then, and has woken it since.
             if dropped != Turn::TooLate(None) {
                 let dropped = queue.poll(places, &oldest, Waker::noop(), 3);
                 assert_eq!(dropped, Turn::TooLate(None));
@@ -424,7 +427,7 @@ mod codel {
     }
 
     #[test]
-    fn a_newcomer_and_a_release_never_miss_each_other_while_it_stands() {
+    fn a_newcomer_to_a_standing_queue_sees_a_release() {
         model(|| {
             let both = standing();
             let (queue, places) = &*both;
@@ -435,7 +438,7 @@ mod codel {
             let newest = queue.join(places, 1, BOUNDS, 2).unwrap();
             let first = queue.poll(places, &newest, Waker::noop(), 2);
             releaser.join().unwrap();
-            // One of the two has the place, and the other one waits for its release.
+            // One of the two has the permit, and the other waits for its release.
             let [oldest, newest] =
                 [(&oldest, false), (&newest, first == Turn::Acquired)].map(|(ticket, served)| {
                     served || queue.poll(places, ticket, Waker::noop(), 2) == Turn::Acquired
@@ -446,15 +449,15 @@ mod codel {
     }
 }
 
-/// The first queue of a map from keys, and a change of that key's limit.
+/// The first queue in a map of keys, and a change of that key's limit.
 mod by_key {
     use super::{super::queue_count::QueueCount, *};
 
     #[test]
     fn a_change_and_a_first_queue_never_miss_each_other() {
         model(|| {
-            // The map has the queue, and the limit admits a call. All is Relaxed: only the
-            // protocol orders it.
+            // `found`: the map has the queue. `admits`: the limit admits a call. Both are Relaxed:
+            // only the protocol orders them.
             let (found, admits) = (AtomicUsize::new(0), AtomicUsize::new(0));
             let both = Arc::new((QueueCount::default(), found, admits));
             let there = both.clone();

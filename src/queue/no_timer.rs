@@ -1,4 +1,4 @@
-//! No timer: the models have no runtime.
+//! A timer that does nothing, for the models, which have no runtime.
 
 use super::setting::Setting;
 

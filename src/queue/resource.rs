@@ -1,32 +1,32 @@
-//! What is waited for, and what a waiter is told.
+//! The resources that calls wait for, and the answers to waiters.
 
 use std::{fmt, sync::Arc};
 
 use super::timer::Timer;
 
-/// A thing that is waited for, in units of one kind or of several.
+/// A resource with units of one kind or of several, which calls wait for.
 pub(crate) trait Resource<U: Units = u32> {
-    /// Takes `units` for a waiter whose turn was expected at `ready_at`, and which may be served a
+    /// Takes `units` for a waiter that was expected to be served at `ready_at`, and may be served a
     /// little late.
     fn acquire(&self, units: U, ready_at: u64, now: u64) -> Result<(), Blocked>;
 
-    /// How many nanoseconds until `units` fit if `before` others come first; `None` if only a
-    /// release can tell.
+    /// Returns in how many nanoseconds `units` fit if `before` other units come first. `None` if
+    /// only a release can free them.
     fn ready_in(&self, units: U, before: U::Sum, now: u64) -> Option<u64>;
 
-    /// Gives units back that were acquired for a waiter that has gone.
+    /// Gives back units that were acquired for a waiter that has gone.
     fn give_back(&self, units: U, now: u64);
 }
 
 /// The units of one waiter.
 pub(crate) trait Units: Copy + fmt::Debug {
-    /// The units of many.
+    /// The type of a sum over many waiters.
     type Sum: Copy + fmt::Debug;
 
-    /// None.
+    /// The empty sum.
     const NONE: Self::Sum;
 
-    /// Adds them to those of others, and wraps.
+    /// Adds these units to a sum. Wraps.
     fn add_to(self, sum: Self::Sum) -> Self::Sum;
 
     /// Returns by how much a sum is larger than an earlier one.
@@ -47,7 +47,7 @@ impl Units for u32 {
     }
 }
 
-/// Units of several kinds, each of which is counted by itself.
+/// Units of several kinds, each counted separately.
 impl<const N: usize> Units for [u64; N] {
     type Sum = Self;
 
@@ -63,42 +63,43 @@ impl<const N: usize> Units for [u64; N] {
 }
 
 impl Bounds {
-    /// Returns whether a turn may come so much later.
+    /// Returns whether a turn in `wait` nanoseconds is in time.
     #[cfg_attr(keep_loom, allow(dead_code, reason = "the layers are not modelled"))]
     pub(crate) fn reaches(&self, wait: u64, now: u64) -> bool {
         now.saturating_add(wait) <= self.until
     }
 }
 
-/// What is held too long, and can be taken back.
+/// A holder of units that may be held too long, and can be taken back.
 pub(crate) trait Overdue: fmt::Debug + Send + Sync {
-    /// Takes it back and gives it to others. Returns how much it was, and before which moment
-    /// there is no more.
+    /// Takes back what is overdue and frees it for others. Returns how much it was, and the
+    /// earliest moment at which more may be overdue.
     fn take_back(&self, now: u64) -> (usize, u64);
 
-    /// How long may be held has changed.
+    /// Receives a change of how long units may be held.
     fn changed(&self);
 }
 
-/// Why the head has to go on waiting.
+/// The reason why the head continues to wait.
 #[cfg_attr(
     any(keep_loom, not(test)),
     allow(dead_code, reason = "each resource blocks in its way")
 )]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blocked {
-    /// For so many nanoseconds, if nothing changes.
+    /// For this many nanoseconds, if nothing changes.
     For(u64),
     /// Until something is released.
     UntilRelease,
-    /// The same, or until somebody looks after so many nanoseconds, when something may be overdue.
+    /// Until a release, or until a poll after this many nanoseconds, when units may be overdue.
     UntilOverdue(u64),
-    /// Its units no longer fit at all.
+    /// The units can never fit now.
     Forever,
 }
 
 impl Blocked {
-    /// Enters where only a release lets others in, or what is taken back if that is `Some`.
+    /// Enters where only a release frees units, or after overdue units were taken back if
+    /// `take_back` returns `Some`.
     pub(crate) fn unless(
         enter: impl Fn() -> bool,
         take_back: impl FnOnce() -> Option<(usize, u64)>,
@@ -116,57 +117,57 @@ impl Blocked {
     }
 }
 
-/// How long and how many may wait.
+/// The bounds on a wait: how long, and how many waiters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// The last moment at which a turn may come.
+    /// The last moment at which a turn is in time.
     pub(crate) until: u64,
-    /// How much later than that a turn may be noticed, because timers are late. Zero where the
-    /// moment is a deadline that somebody else holds.
+    /// The tolerance after `until` within which a turn may be noticed, since timers are late. Zero
+    /// where `until` is a deadline that is kept elsewhere.
     pub(crate) grace: u64,
-    /// How many may wait in this queue.
+    /// The maximum number of waiters in this queue.
     pub(crate) max_waiting: usize,
-    /// Which waiters this one goes before: those of a lower class.
+    /// The class of the waiter. A waiter goes before those of a lower class.
     pub(crate) class: u8,
 }
 
-/// The class of a waiter where all are alike.
+/// The class of all waiters where there is no difference.
 pub(crate) const ONE_CLASS: u8 = 0;
-/// How many classes there are.
+/// The number of classes.
 pub(super) const CLASSES: usize = 4;
 
-/// A place in a queue. It must come back, to [`WaitQueueOf::poll`] until that is done or to
-/// [`WaitQueueOf::cancel`].
+/// A place in a queue. It must be polled with [`WaitQueueOf::poll`] until the wait ends, or be
+/// passed to [`WaitQueueOf::cancel`].
 #[derive(Debug)]
 pub(crate) struct TicketOf<U> {
     pub(super) number: u64,
     pub(super) units: U,
     pub(super) latest: u64,
-    /// `None` until it is polled with a timer.
+    /// `None` until the ticket is polled with a timer.
     pub(super) alarm: Option<Arc<Timer>>,
 }
 
-/// A place of a waiter for units of one kind.
+/// A ticket for units of one kind.
 pub(crate) type Ticket = TicketOf<u32>;
 
 impl<U: Copy> TicketOf<U> {
-    /// What is acquired when its turn comes.
+    /// Returns the units that are acquired when the turn comes.
     #[cfg_attr(keep_loom, allow(dead_code, reason = "the layers are not modelled"))]
     pub(crate) fn units(&self) -> U {
         self.units
     }
 }
 
-/// What a waiter finds when it polls.
+/// The result of a poll of a ticket.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// Its units are acquired, and its place is gone.
+    /// The units are acquired, and the ticket is used up.
     Acquired,
-    /// Its place is gone: its turn comes too late, which is in so many nanoseconds where that is
+    /// The wait has ended, because the turn comes too late: in so many nanoseconds, where that is
     /// known.
     TooLate(Option<u64>),
-    /// Its place is gone: it can never be served.
+    /// The wait has ended, because the units can never be acquired.
     Never,
-    /// Poll again at this time, or when woken.
+    /// The call still waits. Poll again at this time, or when woken.
     Queued(Option<u64>),
 }

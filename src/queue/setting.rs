@@ -1,6 +1,6 @@
-//! What a timer is set to.
+//! The setting of a timer.
 
-/// A time, and which of all settings it is: of two, that of the later edition holds.
+/// A time and an edition. Of two settings, the one with the later edition holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Setting {
     pub(super) edition: u64,

@@ -1,22 +1,22 @@
-//! Places of which each key has a guaranteed share, and all keys together have a total.
+//! Permits with a guaranteed share per key and a total over all keys.
 //!
-//! A call is admitted if its key is below its share, or if there is room in the total. So a call
-//! that waits may be served for either of two reasons, and it waits for both at once, in two
-//! queues: that of its key, for the key's next place to come free, and the one queue of the total,
-//! in which the calls of all keys stand by their arrival. Whichever comes first is taken, and the
-//! other place is given up.
+//! A call is admitted if its key is below its share, or if there is room in the total. So a waiting
+//! call may be served for either of two reasons, and it waits for both at once, in two queues. Its
+//! key's queue waits for the key's next free permit. The one queue of the total holds the calls of
+//! all keys by arrival. The call takes whichever comes first, and leaves the other queue.
 //!
 //! Why not one queue for all? Its head may be of a key that has more than its share, and would
-//! hold up a call behind it whose key has less: a guarantee that a greedy neighbour can take away.
-//! And why not first the one and then the other, as with a rate limit and its total? Those must
-//! *both* admit a call, and here one is enough.
+//! block a call behind it whose key has less. A greedy key could then take a guarantee away. And why
+//! not one check after the other, as with a rate limit and its total? Those must *both* admit a
+//! call, and here one is enough.
 //!
-//! **Guarantee.** What is admitted for the total never passes it, and what a key is admitted for
-//! its share never passes that. So no more run than the total and all shares together.
+//! **Guarantee.** Calls admitted for the total never exceed it, and calls that a key is admitted
+//! for its share never exceed the share. So no more calls run than the total and all shares
+//! together.
 //!
-//! **Order.** By arrival among the calls of a key, and among all that wait for the total. A waiter
-//! may be given both before it polls. It keeps its key's and hands the other on at once, so that a
-//! place is idle for no longer than a woken task takes to run.
+//! **Order.** By arrival among the calls of a key, and among all calls that wait for the total. A
+//! waiter may be given both permits before it polls. It then keeps its key's and passes the other
+//! on at once, so a permit is idle for no longer than a woken task takes to run.
 
 use std::{sync::Arc, task::Waker};
 
@@ -26,19 +26,20 @@ use super::{
 };
 use crate::algorithm::InFlight;
 
-/// What all keys together have in flight, and the calls that wait for that.
+/// The number in flight of all keys together, and the calls that wait for the total.
 #[derive(Debug)]
 pub(crate) struct Total {
     pub(crate) places: InFlight,
     pub(crate) queue: WaitQueue,
-    /// What of all keys is held too long, if that is taken back.
+    /// The overdue permits of all keys, if those are taken back.
     pub(crate) overdue: Option<Arc<dyn Overdue>>,
 }
 
 /// The share of one key.
 #[derive(Clone, Copy)]
 pub(crate) struct Share<'a> {
-    /// All calls of the key, for whichever reason they were admitted; the limit is the share.
+    /// All calls of the key in flight, for whichever reason they were admitted. The limit is the
+    /// share.
     pub(crate) places: &'a InFlight,
     pub(crate) queue: &'a WaitQueue,
     pub(crate) total: &'a Total,
@@ -51,12 +52,12 @@ pub(crate) struct ShareTicket {
     of_total: Ticket,
 }
 
-/// The places of a total, as its queue sees them. What is acquired here is entered in the key's
-/// count when its waiter polls: the queue does not know whose it is. Until then the key's count is
-/// low by that, which admits no more for its share than the share.
+/// The permits of a total, as its queue sees them. A permit acquired here enters the key's count
+/// only when its waiter polls, because the queue does not know the waiter's key. Until then the
+/// key's count is too low by one. That never admits more for the share than the share.
 struct OfTotal<'a>(&'a Total);
 
-/// The places of a share, as the key's queue sees them.
+/// The permits of a share, as the key's queue sees them.
 struct OfKey<'a>(Share<'a>);
 
 impl Total {
@@ -68,13 +69,13 @@ impl Total {
         }
     }
 
-    /// Takes back what is held too long, if that is done here.
+    /// Takes back the permits that are overdue, if that is enabled.
     fn take_back(&self, now: u64) -> Option<(usize, u64)> {
         let overdue = self.overdue.as_ref();
         overdue.map(|overdue| overdue.take_back(now))
     }
 
-    /// The total has changed. After a raise, those that wait come in.
+    /// Notifies the queue of a change of the total. After a raise, waiters are admitted.
     #[cfg_attr(keep_loom, allow(dead_code, reason = "the layers are not modelled"))]
     pub(crate) fn notify(&self, now: impl FnOnce() -> u64) {
         self.queue.notify(&OfTotal(self), now);
@@ -88,10 +89,10 @@ impl Total {
 }
 
 impl Share<'_> {
-    /// Enters for the key's share, or for the total where nobody waits for that. Nobody of the key
-    /// may be waiting.
+    /// Enters for the key's share, or for the total if that has no waiters. The key itself must
+    /// have no waiters.
     pub(crate) fn enter(self, percent: u8) -> bool {
-        // Each counter decides by itself, in one step, and the other one follows.
+        // Each counter decides by itself, in one step, and the other counter follows.
         if self.places.enter_within(percent) {
             self.total.places.enter_anyway();
             return true;
@@ -103,8 +104,8 @@ impl Share<'_> {
         entered
     }
 
-    /// Gives a place back, and admits those that wait for it: of the key first, which may be below
-    /// its share now.
+    /// Gives a permit back, and admits waiters for it: first of this key, which may be below its
+    /// share now.
     pub(crate) fn leave(self, now: impl Fn() -> u64) {
         self.places.leave();
         self.total.places.leave();
@@ -114,15 +115,14 @@ impl Share<'_> {
         self.total.pump_after_leave(now);
     }
 
-    /// The key's share has changed.
+    /// Notifies the queue of a change of the key's share.
     #[cfg_attr(keep_loom, allow(dead_code, reason = "the layers are not modelled"))]
     pub(crate) fn notify(self, now: impl Fn() -> u64) {
         self.queue.notify(&OfKey(self), &now);
     }
 
-    /// Joins both queues. At most so many as the bounds say wait in that of the key, and
-    /// `max_total` in that of the total.
-    /// `None` if there are more, or if the bounds have passed.
+    /// Joins both queues. The key's queue admits as many waiters as `bounds` allow, that of the
+    /// total `max_total`. Returns `None` if either is full, or if the bounds have passed.
     pub(crate) fn join(self, bounds: Bounds, max_total: usize, now: u64) -> Option<ShareTicket> {
         let of_total = OfTotal(self.total);
         let of_key = self.queue.join(&OfKey(self), 1, bounds, now).ok()?;
@@ -139,7 +139,7 @@ impl Share<'_> {
         }
     }
 
-    /// Returns whether the turn has come, in either queue, and the edition of the time to wait for.
+    /// Polls both queues. Returns the turn, and the edition of the time to wait for.
     pub(super) fn poll_once(self, ticket: &ShareTicket, waker: &Waker, now: u64) -> (Turn, u64) {
         let ShareTicket { of_key, of_total } = ticket;
         let (key_wake, edition) = match self.queue.poll_once(&OfKey(self), of_key, waker, now) {
@@ -157,7 +157,7 @@ impl Share<'_> {
             }),
             settled => {
                 if settled == Turn::Acquired {
-                    // Before the key's queue is left: that may admit another of the key.
+                    // Before leaving the key's queue, which may admit another call of the key.
                     self.places.enter_anyway();
                 }
                 self.queue.cancel(&OfKey(self), of_key, now);
@@ -206,8 +206,8 @@ impl Resource for OfKey<'_> {
         None
     }
 
-    /// The key's queue goes on by itself; that of the total has to be told, because what was
-    /// acquired here counted there too.
+    /// Only the queue of the total must be pumped here, because what was acquired counted there
+    /// too. The key's queue pumps itself.
     fn give_back(&self, _: u32, now: u64) {
         self.0.places.leave();
         self.0.total.places.leave();

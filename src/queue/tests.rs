@@ -16,7 +16,7 @@ use crate::{
     ambient::clock::Clock,
 };
 
-/// A limit on a rate, as the layers make a resource of it.
+/// A rate limit as a resource, as the layers use it.
 struct Limited(TokenBucket);
 
 impl Resource for Limited {
@@ -40,7 +40,7 @@ impl Resource for Limited {
     }
 }
 
-/// Places that only a release frees.
+/// Permits that only a release frees.
 struct Places(AtomicU64);
 
 impl Resource for Places {
@@ -84,7 +84,7 @@ const PATIENT: Bounds = Bounds {
     class: ONE_CLASS,
 };
 
-/// A thousand a second, used up.
+/// Returns a limit of a thousand per second that is used up.
 fn used_up() -> Limited {
     let bucket = TokenBucket::new(Rate::per_second(1000), 1).unwrap();
     bucket.acquire(1, 0).unwrap();
@@ -106,12 +106,12 @@ fn a_waiter_polls_twice_however_late_it_is() {
     let wakers = [(); 20].map(|()| Arc::new(Count::default()));
     for (number, ticket) in tickets.iter().enumerate() {
         let turn = queue.poll(&limit, ticket, &wakers[number].clone().into(), 0);
-        // Its own timer is later than its turn by 10 ms for each that is ahead of it.
+        // A waiter's own timer is later than its turn by 10 ms for each waiter ahead of it.
         let timer = (number as u64 + 1) * MILLI + number as u64 * 10 * MILLI;
         assert_eq!(turn, Turn::Queued(Some(timer)));
     }
-    // A stall: all timers ring at once, and the last is polled first. The rate allows one of what
-    // was missed, and a tick's worth.
+    // A stall: all timers ring at once. The rate admits one call of what was missed, and a tick's
+    // worth.
     let turn = |number: usize, now| {
         queue.poll(
             &limit,
@@ -128,7 +128,7 @@ fn a_waiter_polls_twice_however_late_it_is() {
     }
 }
 
-/// Waiters of these classes, each for 100 ms from its arrival at this millisecond.
+/// Adds waiters of these classes. Each arrives at the given millisecond and may wait for 100 ms.
 fn of_classes<const N: usize>(queue: &WaitQueue, waiters: [(u8, u64); N]) -> [Ticket; N] {
     let places = Places(AtomicU64::new(0));
     waiters.map(|(class, at)| {
@@ -145,7 +145,7 @@ fn of_classes<const N: usize>(queue: &WaitQueue, waiters: [(u8, u64); N]) -> [Ti
     })
 }
 
-/// The order in which waiters are served if one place comes free at a time.
+/// Returns the order in which waiters are served if one permit becomes free at a time.
 fn order<const N: usize>(queue: &WaitQueue, tickets: &[Ticket; N], now: u64) -> Vec<usize> {
     let (places, mut order) = (Places(AtomicU64::new(0)), Vec::new());
     while order.len() < N {
@@ -178,10 +178,10 @@ fn no_class_overtakes_one_whose_time_is_half_over() {
     let tickets = of_classes(&queue, [(0, 0), (0, 1), (1, 30), (3, 40)]);
     // The first two have waited for over 50 ms, the third has not.
     assert_eq!(order(&queue, &tickets, 60 * MILLI), [0, 1, 3, 2]);
-    // One that came before it is not overtaken by it.
+    // A waiter does not overtake one that arrived before it.
     let tickets = of_classes(&queue, [(3, 100), (0, 101)]);
     assert_eq!(order(&queue, &tickets, 160 * MILLI), [0, 1]);
-    // At half of its time it can still be overtaken.
+    // A waiter at exactly half of its time can still be overtaken.
     let tickets = of_classes(&queue, [(0, 200), (1, 201)]);
     assert_eq!(order(&queue, &tickets, 250 * MILLI), [1, 0]);
 }
@@ -225,10 +225,10 @@ fn one_behind_others_lets_them_go_first() {
         (Turn::Queued(None), Turn::Queued(None))
     );
     places.0.store(3, Ordering::Relaxed);
-    // It acquires for all three, and is woken after the two.
+    // It acquires for all three, and is woken after the other two.
     assert_eq!(poll(&last, 2), Turn::Queued(None));
     assert_eq!(counts.each_ref().map(|count| count.get()), [1; 3]);
-    // A newcomer goes behind them too.
+    // A newcomer joins behind them too.
     assert!(!queue.is_empty() && queue.waiting() == 0);
     places.0.store(1, Ordering::Relaxed);
     let newcomer = queue.join(&places, 1, PATIENT, 0).unwrap();
@@ -283,7 +283,7 @@ fn a_cancelled_waiter_in_the_middle_wakes_nobody() {
     }
     queue.cancel(&limit, &middle, 0);
     assert_eq!((count.get(), queue.waiting()), (0, 2));
-    // When it becomes the head, its timer is set to too late, and it is told.
+    // Once it is the head, its timer is due too late for its turn, so it is woken.
     assert_eq!(
         queue.poll(&limit, &head, Waker::noop(), MILLI),
         Turn::Acquired
@@ -326,7 +326,7 @@ fn a_waiter_is_in_time_at_its_last_moment() {
         grace: 5,
         ..PATIENT
     };
-    // It polls itself, or another polls for it, or a release finds it.
+    // The waiter polls itself, another waiter polls, or a release pumps.
     for (free_at, by, now) in (0..3).flat_map(|by| [(15, by, 15), (16, by, 16)]) {
         let (queue, places) = (WaitQueue::default(), Places(AtomicU64::new(0)));
         let ticket = queue.join(&places, 1, bounds, 10).unwrap();
@@ -348,7 +348,7 @@ fn a_waiter_is_in_time_at_its_last_moment() {
         };
         assert_eq!(turn, expected, "{by}");
     }
-    // It comes at its last moment, or its turn does.
+    // A waiter may arrive at its last moment, or be served at it.
     let join = |resource: &dyn Resource, until, now| {
         let bounds = Bounds { until, ..PATIENT };
         WaitQueue::default().join(resource, 1, bounds, now).is_ok()
@@ -369,7 +369,7 @@ fn a_forecast_is_in_time_at_the_last_moment() {
             until: latest,
             ..PATIENT
         };
-        // Joined while nobody knew of the wait.
+        // It joined while no wait was known.
         let places = Places(AtomicU64::new(0));
         let ticket = queue.join(&places, 1, bounds, 0).unwrap();
         assert_eq!(queue.poll(&limit, &ticket, Waker::noop(), 0), turn);
@@ -391,7 +391,7 @@ fn a_waiter_behind_the_head_goes_after_its_time() {
     assert_eq!((poll(&head, 16), queue.waiting()), (Turn::Queued(None), 1));
 }
 
-/// A place comes free while the resource says that there is none.
+/// A permit becomes free while the resource answers that there is none.
 #[test]
 fn a_release_while_the_resource_is_asked_is_seen() {
     struct Released(Places, Arc<WaitQueue>, AtomicU64);
@@ -423,7 +423,7 @@ fn a_release_while_the_resource_is_asked_is_seen() {
     assert_eq!(turn, Turn::Acquired);
 }
 
-/// As a user's own limit may.
+/// A user's own limit may panic.
 #[test]
 fn a_resource_that_panics_once_stops_no_later_turn() {
     struct Panics(AtomicU64, Places);
@@ -468,7 +468,7 @@ fn no_more_join_than_may_wait() {
     assert!(queue.join(&places, 1, bounds, 0).is_ok());
 }
 
-// As a waker of a thread pool owns its task, and with it a place in the same queue.
+// A waker of a thread pool owns its task, and with it a place in the same queue.
 #[test]
 fn a_waker_may_cancel_when_it_is_dropped() {
     struct Cancels(Arc<(Places, WaitQueue)>, Ticket);
@@ -504,7 +504,7 @@ fn a_waker_may_cancel_when_it_is_dropped() {
     assert!(queue.is_unused());
 }
 
-/// A user's own limit may ask the layer's handle, which asks the queue.
+/// A user's own limit may call the layer's handle, which uses the queue.
 #[test]
 fn a_resource_may_come_back_to_its_queue() {
     struct ComesBack(Arc<WaitQueue>);
@@ -551,7 +551,7 @@ fn many_cancels_in_any_order_are_quick() {
     let mut tickets: Vec<_> = (0..count)
         .map(|_| queue.join(&places, 1, bounds, 0).unwrap())
         .collect();
-    // From the middle outwards: the order that a list is worst at.
+    // From the middle outwards: the worst order for a list.
     while !tickets.is_empty() {
         let ticket = tickets.swap_remove(tickets.len() / 2);
         queue.cancel(&places, &ticket, 0);
@@ -583,7 +583,7 @@ proptest! {
                     if queue.poll(&places, &waiting[place].1, Waker::noop(), 0) == Turn::Acquired {
                         order.push(waiting.remove(place).0);
                         held += 1;
-                        // Those ahead of it have theirs already.
+                        // The waiters ahead of it have acquired already.
                         for _ in 0..place {
                             let (_, ticket) = &waiting[0];
                             let turn = queue.poll(&places, ticket, Waker::noop(), 0);
@@ -615,7 +615,7 @@ mod codel {
         (WaitQueue::with_codel(codel), Places(AtomicU64::new(0)))
     }
 
-    /// Those of the tickets whose turn has come, and those that were dropped.
+    /// Returns the tickets that have acquired, and those that were dropped.
     fn turns(
         queue: &WaitQueue,
         places: &Places,
@@ -638,7 +638,7 @@ mod codel {
     fn a_queue_that_does_not_drain_serves_the_newest() {
         let (queue, places) = queue();
         let mut tickets = Vec::new();
-        // A waiter each 4 ms, and a place each 8 ms: the head waits ever longer.
+        // A waiter every 4 ms, and a permit every 8 ms: the head waits ever longer.
         let (mut served, mut dropped) = (Vec::new(), Vec::new());
         for step in 0..60 {
             let now = step * 4 * MILLI;
@@ -651,10 +651,10 @@ mod codel {
             served.extend(now_served);
             dropped.extend(now_dropped);
         }
-        // In order for 100 ms from when the oldest had waited 5 ms, that is from 12 ms on.
+        // In order for 100 ms after the oldest has waited 5 ms, that is from 12 ms on.
         let in_order: Vec<_> = (0..14).collect();
         assert_eq!(served[..14], in_order[..]);
-        // From then on by the newest, and the rest has gone after 10 ms.
+        // From then on by the newest, and the others are dropped after 10 ms.
         assert!(served[14..].iter().all(|name| *name >= 27), "{served:?}");
         assert!(dropped.contains(&14) && dropped.len() > 15, "{dropped:?}");
         assert!(tickets.len() <= 4, "{}", tickets.len());
@@ -669,7 +669,7 @@ mod codel {
             tickets.push((name, queue.join(&places, 1, bounds, now).unwrap()));
             let _ = turns(&queue, &places, &mut tickets, now);
         };
-        // It stands from 106 ms on, when the first two have waited too long.
+        // The queue stands from 106 ms on, when the first two have waited too long.
         join(0, 3, 0);
         join(1, 3, 6 * MILLI);
         for (name, class) in [(2, 0), (3, 2), (4, 2), (5, 0)] {

@@ -1,4 +1,4 @@
-//! Polls of a place in a queue, with its timer.
+//! Polls of a ticket together with its timer.
 #![cfg(not(keep_loom))]
 
 use std::{
@@ -16,7 +16,7 @@ use super::{
 use crate::ambient::clock::Clock;
 
 impl<U: Units> WaitQueueOf<U> {
-    /// As [`poll`](Self::poll), with a timer for the waiter, which this task is woken by.
+    /// Polls as [`poll`](Self::poll) does, with a timer that wakes this task.
     pub(crate) fn poll_timed(
         &self,
         resource: &dyn Resource<U>,
@@ -32,7 +32,7 @@ impl<U: Units> WaitQueueOf<U> {
 }
 
 impl Share<'_> {
-    /// As [`WaitQueueOf::poll_timed`], in either queue.
+    /// Polls both queues as [`WaitQueueOf::poll_timed`] does.
     pub(crate) fn poll_timed(
         self,
         ticket: &mut ShareTicket,
@@ -46,13 +46,13 @@ impl Share<'_> {
     }
 }
 
-/// The timer of a ticket, made for its first poll.
+/// Returns the timer of a ticket, created for its first poll.
 fn timer_of<U>(ticket: &mut TicketOf<U>, clock: &Clock) -> Arc<Timer> {
     let timer = || Arc::new(Timer::new(*clock));
     ticket.alarm.get_or_insert_with(timer).clone()
 }
 
-/// Ready when a poll ends the wait. Polls again when the timer rings.
+/// Polls until the wait ends, and again each time the timer rings.
 fn poll_until(
     timer: &Timer,
     cx: &mut Context<'_>,
@@ -62,7 +62,7 @@ fn poll_until(
     loop {
         match poll(cx.waker(), now) {
             (Turn::Queued(None), _) => return Poll::Pending,
-            // Its turn has come meanwhile.
+            // The turn has come meanwhile.
             (Turn::Queued(Some(0)), _) => {}
             (Turn::Queued(Some(at)), edition) => {
                 timer.want(Setting { edition, at });

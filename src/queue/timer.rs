@@ -1,10 +1,10 @@
-//! A waiter's timer, which others set too.
+//! A waiter's timer, which other threads set too.
 //!
-//! The one that pumps knows best when the next turn comes. It sets that waiter's timer, so that the
+//! The pumping thread knows best when the next turn comes. It sets that waiter's timer, so that the
 //! waiter need not be polled for it: a waiter polls when it joins and when its turn has come.
 //!
-//! No thread waits for another here, since tokio's timer runs wakers: a thread that finds the timer
-//! taken leaves its setting to the one that has it, and that one looks again when it is done.
+//! No thread waits for another here, since tokio's timer runs wakers. A thread that finds the timer
+//! locked leaves its setting to the thread that holds it, which checks again when it is done.
 
 use std::{
     pin::Pin,
@@ -20,9 +20,9 @@ use crate::ambient::clock::Clock;
 #[derive(Debug)]
 pub(crate) struct Timer {
     clock: Clock,
-    /// The latest setting. Nothing foreign runs under this lock.
+    /// The latest setting. No user code runs under this lock.
     wanted: Mutex<Option<Setting>>,
-    /// Only ever tried to lock.
+    /// Only ever locked with `try_lock`.
     sleep: Mutex<Option<Pin<Box<Sleep>>>>,
 }
 
@@ -35,10 +35,10 @@ impl Timer {
         }
     }
 
-    /// Sets it for another task.
+    /// Sets the timer for another task.
     pub(super) fn set(&self, setting: Setting) {
         self.want(setting);
-        // A task that has yet to poll its timer applies this itself.
+        // A task that has not polled its timer yet applies the setting itself.
         self.apply(|sleep, wake| {
             if let Some(sleep) = sleep {
                 sleep.as_mut().reset(wake);
@@ -46,8 +46,8 @@ impl Timer {
         });
     }
 
-    /// Ready at the latest setting. It stays pending at a time that the machine's clock does not
-    /// have.
+    /// Polls the timer. Ready at the latest setting. Pending if the machine's clock does not have
+    /// that time.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut rung = Poll::Pending;
         let applied = self.apply(|sleep, wake| {
@@ -58,7 +58,7 @@ impl Timer {
             rung = sleep.as_mut().poll(cx);
         });
         if !applied {
-            // Another is setting it just now.
+            // Another thread is setting the timer just now.
             cx.waker().wake_by_ref();
         }
         rung
@@ -71,8 +71,8 @@ impl Timer {
         }
     }
 
-    /// Applies the latest setting, until no later one has come meanwhile. Returns whether it was
-    /// this thread that did.
+    /// Applies the latest setting, and again if a later one has arrived meanwhile. Returns `false`
+    /// if another thread holds the timer and will apply the setting.
     fn apply(
         &self,
         mut with: impl FnMut(&mut Option<Pin<Box<Sleep>>>, tokio::time::Instant),

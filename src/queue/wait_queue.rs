@@ -1,4 +1,4 @@
-//! The queue.
+//! The wait queue.
 
 use std::{sync::PoisonError, task::Waker};
 
@@ -11,10 +11,11 @@ use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, after_seq_cst_write, f
 
 #[derive(Debug)]
 pub(crate) struct WaitQueueOf<U: Units> {
-    /// How many wait, and above these 32 bits how many have acquired and are about to poll. Relaxed
-    /// but for the fences of [`join`](Self::join) and [`notify`](Self::notify): it sends newcomers
-    /// to the mutex, which orders all else. A newcomer that misses the first waiter came at the
-    /// same time, and may as well be first.
+    /// The number of waiters in the low 32 bits. Above them, the number of calls that have acquired
+    /// and are about to poll. Relaxed but for the fences of [`join`](Self::join) and
+    /// [`notify`](Self::notify): it only sends newcomers to the mutex, which orders everything
+    /// else. A newcomer that misses the first waiter arrived at the same time, and may as well be
+    /// first.
     waiting: AtomicU64,
     queue: Mutex<Queue<U>>,
 }
@@ -32,8 +33,8 @@ impl<U: Units> Default for WaitQueueOf<U> {
 }
 
 impl<U: Units> WaitQueueOf<U> {
-    /// One that serves the newest first while it does not drain. Only for units of 1, and for what
-    /// only a release can free: it has no forecast of turns.
+    /// Creates a queue that serves the newest waiter first while it does not drain. Only for single
+    /// units that only a release can free: it has no forecast of turns.
     #[cfg_attr(keep_loom, allow(dead_code, reason = "the layers are not modelled"))]
     pub(crate) fn with_codel(codel: CoDel) -> Self {
         let queue = Queue {
@@ -46,29 +47,30 @@ impl<U: Units> WaitQueueOf<U> {
         }
     }
 
-    /// Returns whether a newcomer has nobody before it: nobody waits, and nobody has acquired that
-    /// is yet to be sent.
+    /// Returns whether no call is before a newcomer: none waits, and none has acquired that is yet
+    /// to be sent.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) == 0
     }
 
-    /// How many wait for their turn.
+    /// Returns the number of waiters.
     #[inline]
     pub(crate) fn waiting(&self) -> usize {
         waiters(self.waiting.load(Ordering::Relaxed))
     }
 
-    /// Returns whether nobody waits, and nobody has yet to learn that its wait is over.
+    /// Returns whether there are no waiters, and no ticket that has yet to learn that its wait is
+    /// over.
     pub(crate) fn is_unused(&self) -> bool {
         self.lock().is_unused()
     }
 
-    /// Joins at the end of its class, unless its turn would come too late or too many wait already.
-    /// Poll next.
+    /// Joins at the end of the waiter's class. Poll the ticket next.
     ///
     /// # Errors
-    /// How many nanoseconds until its turn, where that is known.
+    /// The queue is full, or the turn would come too late. The error is the wait in nanoseconds,
+    /// where that is known.
     pub(crate) fn join(
         &self,
         resource: &dyn Resource<U>,
@@ -76,7 +78,7 @@ impl<U: Units> WaitQueueOf<U> {
         bounds: Bounds,
         now: u64,
     ) -> Result<TicketOf<U>, Option<u64>> {
-        // Asked before the lock is taken. Others may join meanwhile, which makes it an estimate.
+        // Asked before the lock is taken. Others may join meanwhile, so the wait is an estimate.
         let wait = resource.ready_in(units, self.units(), now);
         if wait.is_some_and(|wait| now.saturating_add(wait) > bounds.until) || now > bounds.until {
             return Err(wait);
@@ -110,15 +112,15 @@ impl<U: Units> WaitQueueOf<U> {
         self.publish(&queue);
         drop(queue);
         // Partner of the fence in `notify`. A release that does not see this waiter is seen by the
-        // attempt of its first poll: without the fences both could miss each other.
+        // attempt of its first poll. Without the fences both could miss each other.
         fence(Ordering::SeqCst);
         Ok(ticket)
     }
 
     /// Returns whether the turn has come. If not, keeps the waker.
     ///
-    /// One that has acquired while others before it have yet to be sent lets them go first: it is
-    /// woken after them, and then sent.
+    /// A waiter that has acquired lets others go first that acquired before it and are yet to be
+    /// sent: it is woken after them, and then sent.
     pub(crate) fn poll(
         &self,
         resource: &dyn Resource<U>,
@@ -129,7 +131,8 @@ impl<U: Units> WaitQueueOf<U> {
         self.poll_once(resource, ticket, waker, now).0
     }
 
-    /// As [`poll`](Self::poll), with the edition of the time that its timer is to be set to.
+    /// Polls as [`poll`](Self::poll) does. Returns also the edition of the time that the timer is
+    /// to be set to.
     pub(super) fn poll_once(
         &self,
         resource: &dyn Resource<U>,
@@ -137,7 +140,7 @@ impl<U: Units> WaitQueueOf<U> {
         waker: &Waker,
         now: u64,
     ) -> (Turn, u64) {
-        // Before the lock is taken: it may run anything.
+        // Cloned before the lock is taken, because a waker's clone is user code.
         let waker = waker.clone();
         self.pump(resource, Some(ticket.number), now);
         let late = now > ticket.latest;
@@ -178,8 +181,8 @@ impl<U: Units> WaitQueueOf<U> {
         }
         let due = waiter.ready_at.is_some_and(|ready_at| ready_at <= now);
         if due {
-            // Its time has come, and others are still ahead: the rate was lowered, or a penalty
-            // came. When it will be now is asked without the lock.
+            // Its time has come, and others are still ahead: the rate was lowered, or a penalty was
+            // set. Asks for the new forecast without the lock.
             drop(queue);
             let wait = resource.ready_in(ticket.units, before, now);
             queue = self.lock();
@@ -189,7 +192,7 @@ impl<U: Units> WaitQueueOf<U> {
         }
         let turn = queue.arm(ticket.number);
         drop(queue);
-        // It may run anything when it is dropped.
+        // Dropped after unlocking, because a waker's drop is user code.
         drop(kept);
         turn
     }
@@ -214,8 +217,8 @@ impl<U: Units> WaitQueueOf<U> {
         }
     }
 
-    /// The resource has changed by other means than a departure from the queue: units came back, or
-    /// the rate is another. Costs one load if nobody waits.
+    /// Pumps after a change of the resource outside the queue: units came back, or the rate
+    /// changed. Costs a fence and one load if there are no waiters.
     #[inline]
     pub(crate) fn notify(&self, resource: &dyn Resource<U>, now: impl FnOnce() -> u64) {
         // Partner of the fence in `join`: the change was made before it.
@@ -225,13 +228,13 @@ impl<U: Units> WaitQueueOf<U> {
         }
     }
 
-    /// Returns whether anybody waits for what a write of order `SeqCst` has just given back: what
-    /// [`notify`](Self::notify) asks, without its fence, which costs as much as the write.
+    /// Returns whether there are waiters for what a `SeqCst` write has just given back. Checks what
+    /// [`notify`](Self::notify) checks, without its fence, which costs as much as the write.
     #[inline(always)]
     pub(crate) fn has_waiters_after_leave(&self) -> bool {
         after_seq_cst_write();
         // SeqCst: in the total order this load follows the write. If it misses a waiter, the write
-        // comes before the fence of `join`, and the attempt after that fence sees it.
+        // is before the fence of `join`, and the attempt after that fence sees the write.
         waiters(self.waiting.load(Ordering::SeqCst)) > 0
     }
 
@@ -240,7 +243,7 @@ impl<U: Units> WaitQueueOf<U> {
         self.pump(resource, None, now);
     }
 
-    /// The units of all that wait.
+    /// Returns the units of all waiters.
     fn units(&self) -> U::Sum {
         if self.waiting() == 0 {
             return U::NONE;
@@ -253,8 +256,8 @@ impl<U: Units> WaitQueueOf<U> {
         first.map_or(U::NONE, |before| U::between(before, queue.joined_units))
     }
 
-    /// Decides the head's turn, and the next one's, until one has to go on waiting. `own` polls
-    /// itself and need not be woken.
+    /// Decides the head's turn, and the next one's, until a head continues to wait. The waiter
+    /// `own` is polling now and need not be woken.
     fn pump(&self, resource: &dyn Resource<U>, own: Option<u64>, now: u64) {
         let mut now = now;
         loop {
@@ -282,7 +285,7 @@ impl<U: Units> WaitQueueOf<U> {
         }
     }
 
-    /// Takes the right to decide about the head, or leaves a note to the thread that has it.
+    /// Takes the right to decide on the head, or leaves a note to the thread that has it.
     fn begin(&self, now: u64) -> Option<Head<U>> {
         let mut queue = self.lock();
         queue.look(now);
@@ -295,7 +298,7 @@ impl<U: Units> WaitQueueOf<U> {
         Some(head)
     }
 
-    /// Enters what was decided about the head.
+    /// Records the decision on the head.
     fn end(
         &self,
         head: Head<U>,
@@ -323,7 +326,7 @@ impl<U: Units> WaitQueueOf<U> {
         self.publish(&queue);
         drop(queue);
         let Some(mut waiter) = removed else {
-            // It was cancelled while it was decided about.
+            // The head was cancelled during the decision.
             return Step {
                 lost: settled == Settled::Acquired,
                 again: Some(again.unwrap_or(now)),
@@ -342,24 +345,26 @@ impl<U: Units> WaitQueueOf<U> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<U>> {
-        // Nothing panics between two changes that belong together: a poisoned queue is whole.
+        // No panic can occur between two changes that belong together, so a poisoned queue is
+        // consistent.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The waiters of a word that [`Queue::word`] makes.
+/// Returns the number of waiters in a word made by [`Queue::word`].
 #[inline]
 fn waiters(word: u64) -> usize {
-    // Of 32 bits: on the smallest machines more waiters than fit are as good as the most.
+    // The number has 32 bits. On machines where it does not fit `usize`, it saturates: too many
+    // waiters, never too few.
     usize::try_from(word & u64::from(u32::MAX)).unwrap_or(usize::MAX)
 }
 
-/// What is left to do after a decision, without the lock.
+/// The remaining steps after a decision, taken without the lock.
 struct Step {
     calls: Calls,
-    /// What was acquired has no owner any more.
+    /// If true, what was acquired has no owner any more.
     lost: bool,
-    /// Go on, with a time that is at least this.
+    /// The least time to pump again with, if the queue must be pumped again.
     again: Option<u64>,
 }
 
@@ -372,7 +377,7 @@ impl Step {
         }
     }
 
-    /// Returns with which time to go on.
+    /// Returns the time to pump again with.
     fn run<U: Units>(self, resource: &dyn Resource<U>, head: Head<U>, now: u64) -> Option<u64> {
         if self.lost {
             resource.give_back(head.units, now);
@@ -382,7 +387,7 @@ impl Step {
     }
 }
 
-/// Gives the right to pump up, also if the resource panics.
+/// A guard that gives up the right to pump, also if the resource panics.
 struct Pumping<'a, U: Units>(Option<&'a WaitQueueOf<U>>);
 
 impl<U: Units> Drop for Pumping<'_, U> {

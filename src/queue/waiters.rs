@@ -1,4 +1,4 @@
-//! The waiters, as they are under the lock.
+//! The waiters, under the lock.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,23 +15,24 @@ use crate::algorithm::CoDel;
 
 #[derive(Debug)]
 pub(super) struct Queue<U: Units> {
-    /// Those whose turn has not come, by the number of their ticket.
+    /// The waiters whose turn has not come, by ticket number.
     pub(super) waiters: BTreeMap<u64, Waiter<U>>,
-    /// The same by class: the numbers of their tickets.
+    /// The ticket numbers of the same waiters, by class.
     pub(super) by_class: [BTreeSet<u64>; CLASSES],
-    /// What became of those that have not polled since.
+    /// The ends of waits whose tickets have not been polled since.
     pub(super) settled: BTreeMap<u64, End>,
-    /// The turns of those that have acquired, were woken, and are about to poll.
+    /// The turns of waiters that have acquired, were woken, and are about to poll.
     pub(super) expected: BTreeSet<u64>,
     pub(super) next_turn: u64,
     pub(super) next_number: u64,
-    /// The units of all that ever joined.
+    /// The units of all waiters that ever joined.
     pub(super) joined_units: U::Sum,
-    /// Whether a thread is asking the resource just now.
+    /// If true, a thread is asking the resource now.
     pub(super) pumping: bool,
-    /// What that thread is to go round for once more: a change, seen at this time.
+    /// Set if the resource changed while the pumping thread was deciding: it must pump again, at
+    /// this time or later.
     pub(super) again: Option<u64>,
-    /// `None` if waiters are always served in order of arrival.
+    /// `None` if waiters are always served in order of class and arrival.
     pub(super) codel: Option<CoDel>,
 }
 
@@ -39,36 +40,36 @@ pub(super) struct Queue<U: Units> {
 pub(super) struct Waiter<U: Units> {
     pub(super) class: u8,
     pub(super) units: U,
-    /// The units of all that joined before it.
+    /// The units of all waiters that joined before it.
     pub(super) before: U::Sum,
     pub(super) joined_at: u64,
-    /// When its turn is expected; `None` if only a release can tell.
+    /// The expected time of its turn. `None` if only a release can bring it.
     pub(super) ready_at: Option<u64>,
-    /// What its timer is set to, once it has polled.
+    /// The setting of its timer, once it has polled.
     pub(super) timer: Option<u64>,
     pub(super) latest: u64,
-    /// How often its timer was set.
+    /// The number of times that its timer was set.
     pub(super) edition: u64,
     /// `None` until it polls for the first time.
     pub(super) waker: Option<Waker>,
-    /// `None` where its waker is all that can be used.
+    /// `None` where only its waker can be used.
     pub(super) alarm: Option<Arc<Timer>>,
 }
 
-/// What waiters are to be told without the lock.
+/// The wakers to wake and the timers to set, without the lock.
 #[derive(Default)]
 pub(super) struct Calls {
     wake: Option<Waker>,
     set: [Option<(Arc<Timer>, Setting)>; TIMED],
 }
 
-/// The end of a wait, until its waiter polls.
+/// The end of a wait, until its ticket is polled.
 #[derive(Debug)]
 pub(super) struct End {
     settled: Settled,
     /// Its place in the order of all ends.
     turn: u64,
-    /// It has let others go first.
+    /// If true, it has let others go first.
     has_yielded: bool,
 }
 
@@ -79,14 +80,14 @@ pub(super) enum Settled {
     Never,
 }
 
-/// The one to be served next, while its turn is decided.
+/// The waiter that is served next, while its turn is decided.
 #[derive(Clone, Copy)]
 pub(super) struct Head<U> {
     pub(super) number: u64,
     pub(super) units: U,
     pub(super) ready_at: Option<u64>,
     pub(super) latest: u64,
-    /// It has waited too long in a queue that does not drain.
+    /// If true, it has waited too long in a queue that does not drain.
     pub(super) dropped: bool,
 }
 
@@ -108,9 +109,10 @@ impl<U: Units> Default for Queue<U> {
 }
 
 impl<U: Units> Queue<U> {
-    /// The one to be served next: the first of the highest class, unless one of a lower class that
-    /// came before it has waited for over half of its time. In a queue that does not drain it is
-    /// the last of that class, once those that have waited too long are dropped.
+    /// Returns the waiter to be served next. In order, it is the first of the highest class, unless
+    /// an earlier waiter of a lower class has waited for over half of its time. In a queue that
+    /// does not drain, it is the last of the highest class, once those that have waited too long
+    /// are dropped.
     pub(super) fn head(&self, now: u64) -> Option<Head<U>> {
         let oldest = self.waiters.first_key_value();
         let stands = self.codel.as_ref().filter(|codel| codel.is_standing());
@@ -134,7 +136,7 @@ impl<U: Units> Queue<U> {
         })
     }
 
-    /// The first of each class is looked at: within a class the order is that of arrival.
+    /// Checks only the first of each class: within a class the order is that of arrival.
     fn first_in_order(&self, now: u64) -> Option<u64> {
         let firsts = self.by_class.iter().rev().filter_map(BTreeSet::first);
         let mut firsts = firsts.copied();
@@ -146,7 +148,7 @@ impl<U: Units> Queue<U> {
         Some(overtaken.min().unwrap_or(highest))
     }
 
-    /// A new waiter, at the end of its class.
+    /// Adds a waiter at the end of its class.
     pub(super) fn insert(&mut self, number: u64, waiter: Waiter<U>) {
         self.of_class(waiter.class).insert(number);
         self.waiters.insert(number, waiter);
@@ -156,7 +158,7 @@ impl<U: Units> Queue<U> {
         &mut self.by_class[usize::from(class).min(CLASSES - 1)]
     }
 
-    /// Looks whether the queue drains.
+    /// Updates CoDel's view of whether the queue drains.
     pub(super) fn look(&mut self, now: u64) {
         if let Some(codel) = &mut self.codel {
             let oldest = self.waiters.first_key_value();
@@ -173,7 +175,7 @@ impl<U: Units> Queue<U> {
         Some(removed)
     }
 
-    /// Enters what became of a waiter that is removed.
+    /// Records the end of a removed waiter.
     pub(super) fn settle(&mut self, removed: &Waiter<U>, number: u64, settled: Settled) {
         let turn = self.next_turn;
         self.next_turn += 1;
@@ -191,8 +193,8 @@ impl<U: Units> Queue<U> {
         }
     }
 
-    /// Returns whether a waiter that has acquired lets others go first, once: they acquired before
-    /// it, and are about to poll. It is expected with them then.
+    /// Returns whether a waiter that has acquired lets others go first, which it does once. Those
+    /// acquired before it, and are about to poll. It is then expected like them.
     pub(super) fn yields(&mut self, number: u64) -> bool {
         let Some(end) = self.settled.get_mut(&number) else {
             return false;
@@ -206,25 +208,27 @@ impl<U: Units> Queue<U> {
         yields
     }
 
-    /// What became of a waiter, told once.
+    /// Takes the end of a wait, which is returned once.
     pub(super) fn take_settled(&mut self, number: u64) -> Option<Settled> {
         let end = self.settled.remove(&number)?;
         self.expected.remove(&end.turn);
         Some(end.settled)
     }
 
-    /// Returns whether nobody waits, and nobody has yet to learn that its wait is over.
+    /// Returns whether there are no waiters, and no ticket that has yet to learn that its wait is
+    /// over.
     pub(super) fn is_unused(&self) -> bool {
         self.waiters.is_empty() && self.settled.is_empty()
     }
 
-    /// How many wait, and how many have acquired and are about to poll, as one word.
+    /// Returns one word of two counts: the waiters, and those that have acquired and are about to
+    /// poll.
     pub(super) fn word(&self) -> u64 {
         (self.expected.len() as u64) << 32 | self.waiters.len() as u64
     }
 
-    /// The units of those ahead, and of those that were and have been cancelled since. It errs
-    /// towards a later turn; a waiter that becomes the head sooner than that is woken.
+    /// Returns the units of the waiters ahead, and of those that were ahead and have been cancelled
+    /// since. This errs towards a later turn. A waiter that becomes the head sooner is woken.
     pub(super) fn units_before(&self, number: u64) -> U::Sum {
         let first = self
             .waiters
@@ -235,21 +239,22 @@ impl<U: Units> Queue<U> {
             .map_or(U::NONE, |(own, first)| U::between(first, own))
     }
 
-    /// Says when a waiter is to poll again, and remembers it.
+    /// Sets when a waiter is to poll again, and returns it.
     pub(super) fn arm(&mut self, number: u64) -> (Turn, u64) {
         let ahead = self.ahead_of(number);
         let before = self.waiters.range(..number).next_back();
         let before = before.and_then(|(_, waiter)| waiter.timer);
         let Some(waiter) = self.waiters.get_mut(&number) else {
-            // Its turn has come since it looked: it polls once more, at once.
+            // Its turn has come since the pump: it polls again at once.
             return (Turn::Queued(Some(0)), 0);
         };
         waiter.set_timer(ahead, before);
         (Turn::Queued(waiter.timer), waiter.edition)
     }
 
-    /// How many are ahead of a waiter whose timers ring for it too. If that is more than a few,
-    /// those count that have gone since, which only makes its own timer later.
+    /// Returns how many waiters ahead of this one have timers, which pump for it too. If they are
+    /// more than a few, the count includes those that have gone since. That only makes this
+    /// waiter's own timer later.
     fn ahead_of(&self, number: u64) -> u64 {
         let ahead = self.waiters.range(..number);
         match ahead.clone().nth(TIMED).zip(ahead.clone().next()) {
@@ -258,10 +263,10 @@ impl<U: Units> Queue<U> {
         }
     }
 
-    /// The head goes on waiting. Sets its timer to its turn, and those of the next few to a little
-    /// later. For waiters whose turns can be forecast, which are served in order of arrival, and
-    /// where something may be overdue, so that one of them looks. The one that polls just now,
-    /// `own`, sets its timer itself.
+    /// Lets the head continue to wait. Sets its timer to its turn, and those of the next few to a
+    /// little later. For waiters whose turns can be forecast, which are served in order of arrival.
+    /// Also where units may be overdue, so that one of these waiters polls then. The waiter that is
+    /// polling now, `own`, sets its timer itself.
     pub(super) fn postpone(&mut self, blocked: Blocked, own: Option<u64>, now: u64) -> Calls {
         let mut calls = Calls::default();
         let (Blocked::For(wait) | Blocked::UntilOverdue(wait)) = blocked else {
@@ -271,7 +276,7 @@ impl<U: Units> Queue<U> {
         let first = self.waiters.iter_mut().take(TIMED).zip(&mut calls.set);
         let (mut is_head, mut ahead) = (true, 0);
         for ((number, waiter), set) in first {
-            // Nobody's turn is before the head's.
+            // No turn is before the head's.
             let expected = waiter.ready_at.filter(|_| !is_head).unwrap_or(turn);
             waiter.ready_at = Some(expected.max(turn));
             if let Some(before) = waiter.timer.filter(|_| own != Some(*number)) {
@@ -300,7 +305,7 @@ impl Calls {
         }
     }
 
-    /// Wakes tasks, so it is called without the lock.
+    /// Wakes tasks and sets timers. Called without the lock.
     pub(super) fn make(self) {
         if let Some(waker) = self.wake {
             waker.wake();
@@ -312,20 +317,21 @@ impl Calls {
 }
 
 impl<U: Units> Waiter<U> {
-    /// Returns whether it has waited for over half of the time that it may.
+    /// Returns whether it has waited for over half of its time.
     fn is_half_over(&self, now: u64) -> bool {
         let most = self.latest.saturating_sub(self.joined_at);
         now.saturating_sub(self.joined_at) > most / 2
     }
 
-    /// 1 if it has polled, so that its own timer rings.
+    /// Returns 1 if it has polled, so that its own timer rings.
     fn polled(&self) -> u64 {
         u64::from(self.waker.is_some())
     }
 
-    /// Sets its timer for its turn, or for the moment at which that is too late. If others are
-    /// `ahead` it is later by so many gaps: they set it in time, if they are polled. After a stall
-    /// timers ring in the order of the waiters, since none is set to before the one `before` it.
+    /// Sets its timer to its turn, or to the moment at which that is too late. If others are
+    /// `ahead`, it is later by one gap for each. They serve it in time, if they are polled. After a
+    /// stall, timers ring in the order of the waiters, since none is set to before the one `before`
+    /// it.
     fn set_timer(&mut self, ahead: u64, before: Option<u64>) -> Option<Setting> {
         let expiry = self.latest.checked_add(1);
         let before = before.unwrap_or(0);
@@ -339,7 +345,7 @@ impl<U: Units> Waiter<U> {
         self.timer.map(|at| Setting { edition, at })
     }
 
-    /// Keeps a waker, and hands out the one to drop without the lock.
+    /// Keeps a waker. Returns the one to drop without the lock.
     pub(super) fn keep(&mut self, waker: Waker) -> Option<Waker> {
         match &self.waker {
             Some(kept) if kept.will_wake(&waker) => Some(waker),
@@ -348,9 +354,9 @@ impl<U: Units> Waiter<U> {
     }
 }
 
-/// How many timers the one that pumps sets: the head's, and two more in case that nobody polls the
-/// head.
+/// The number of timers that a pumping thread sets: the head's, and two more in case the head is
+/// never polled.
 const TIMED: usize = 3;
-/// By how many nanoseconds a waiter's own timer is later than its turn, for each that is ahead of
-/// it: after a stall, the timers of few have rung in vain.
+/// The nanoseconds by which a waiter's own timer is later than its turn, for each waiter ahead of
+/// it. After a stall, few timers have rung in vain.
 const GAP: u64 = 10_000_000;
