@@ -6,8 +6,8 @@
 //! all keys by arrival. The call takes whichever comes first, and leaves the other queue.
 //!
 //! Why not one queue for all? Its head may be of a key that has more than its share, and would
-//! block a call behind it whose key has less. A greedy key could then take a guarantee away. And why
-//! not one check after the other, as with a rate limit and its total? Those must *both* admit a
+//! block a call behind it whose key has less. A greedy key could then take a guarantee away. And
+//! why not one check after the other, as with a rate limit and its total? Those must *both* admit a
 //! call, and here one is enough.
 //!
 //! **Guarantee.** Calls admitted for the total never exceed it, and calls that a key is admitted
