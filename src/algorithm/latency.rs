@@ -1,16 +1,17 @@
 //! A running quantile of durations, in memory that does not grow.
 //!
 //! A histogram with eight buckets for each doubling, from 8 microseconds to two minutes: a duration
-//! is told to an eighth. Whenever 8192 durations are in it all counts are halved, so that the past
-//! fades: what changed 8192 calls ago has half the weight of now. Why not the P² algorithm, with
-//! five markers? Its markers move in a step of several words, which needs a lock, and it never
-//! forgets.
+//! is known to an eighth. Whenever the histogram holds 8192 durations, all counts are halved, so
+//! that the past fades. From then on that is every 4096 calls. Why not the P² algorithm, with five
+//! markers? Its markers move in a step of several words, which needs a lock, and it never forgets.
 //!
 //! **Guarantee.** Between 8 microseconds and two minutes the quantile is at least the true one of
-//! what was recorded, and at most an eighth more, up to a bucket for what threads record while it
-//! is computed; what is beyond counts as those. It is computed for every 64th recording. **Cost.**
-//! Recording: two writes that all threads share; every 64th time a look at 192 words. Reading: a
-//! load.
+//! the recorded durations, and at most an eighth more. What threads record while it is computed may
+//! move it by a bucket. Shorter and longer durations count in the first and the last bucket. The
+//! quantile is computed at the 20th and at every 64th recording.
+//!
+//! **Cost.** Recording: two writes to memory that all threads share, and every 64th time a read of
+//! 192 words. Reading: a load.
 
 use crate::{
     config::ConfigError,
@@ -32,15 +33,15 @@ use crate::{
 #[derive(Debug)]
 pub struct LatencyQuantile {
     quantile: f64,
-    /// Relaxed, as all here: statistics, of which none publishes another.
+    /// The counts. Relaxed, as everywhere here: these are statistics, and none publishes another.
     buckets: Box<[AtomicU32]>,
     total: AtomicU32,
-    /// In nanoseconds; 0 while there are too few.
+    /// The quantile in nanoseconds, or 0 while too few durations are recorded.
     current: AtomicU64,
 }
 
 impl LatencyQuantile {
-    /// Of nothing yet.
+    /// Creates a quantile without any durations.
     ///
     /// # Errors
     /// A quantile that is not above 0 and below 1.
@@ -57,7 +58,7 @@ impl LatencyQuantile {
         })
     }
 
-    /// Takes a duration in, in nanoseconds.
+    /// Records a duration, in nanoseconds.
     pub fn record(&self, nanos: u64) {
         self.buckets[bucket(nanos)].fetch_add(1, Ordering::Relaxed);
         let total = self.total.fetch_add(1, Ordering::Relaxed) + 1;
@@ -69,13 +70,13 @@ impl LatencyQuantile {
         }
     }
 
-    /// Which quantile it is, as given.
+    /// Returns which quantile this is, as given to `new`.
     #[must_use]
     pub fn quantile(&self) -> f64 {
         self.quantile
     }
 
-    /// The quantile, in nanoseconds; `None` before 20 durations were recorded.
+    /// Returns the quantile in nanoseconds, or `None` before 20 durations were recorded.
     #[must_use]
     pub fn get(&self) -> Option<u64> {
         match self.current.load(Ordering::Relaxed) {
@@ -84,14 +85,14 @@ impl LatencyQuantile {
         }
     }
 
-    /// Halves all counts. One thread does it for a full histogram: that which takes the total down.
+    /// Halves all counts. One thread does it for a full histogram: the one that lowers the total.
     fn fade(&self, total: u32) {
         let halved =
             self.total
                 .compare_exchange(total, total / 2, Ordering::Relaxed, Ordering::Relaxed);
         if halved.is_ok() {
             for bucket in &self.buckets {
-                // What others add meanwhile stays. It always succeeds.
+                // What other threads add meanwhile stays. This always succeeds.
                 let _ = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
                     Some(count / 2)
                 });
@@ -121,7 +122,7 @@ impl LatencyQuantile {
     }
 }
 
-/// The bucket of a duration.
+/// Returns the bucket of a duration.
 fn bucket(nanos: u64) -> usize {
     let exponent = (nanos | 1).ilog2();
     if exponent < FIRST {
@@ -132,7 +133,7 @@ fn bucket(nanos: u64) -> usize {
     number.min(BUCKETS - 1)
 }
 
-/// The first duration that is above a bucket.
+/// Returns the first duration above a bucket.
 fn end(number: usize) -> u64 {
     let (doubling, eighth) = (number / 8, number % 8);
     (9 + eighth as u64) << (doubling as u64 + u64::from(FIRST) - 3)

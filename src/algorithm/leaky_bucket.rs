@@ -1,24 +1,24 @@
-//! Leaky bucket: calls leave evenly spaced, in the order in which they came.
+//! Leaky bucket: calls leave evenly spaced, in the order of their arrival.
 //!
-//! It is a shaper. A call does not ask whether it may go but *when*: it reserves a departure time
-//! and goes then, so nobody polls, and the order of reservation is the order of departure. The
-//! queue is nothing but the time that has been given away, hence one word; it is as long as callers
-//! are ready to wait.
+//! It is a shaper. A call does not ask whether it may leave but *when*: it reserves a departure
+//! time and leaves then. So nothing polls, and the order of reservation is the order of departure.
+//! The queue is only the time that has been reserved, hence one word. It is as long as callers
+//! accept to wait.
 //!
-//! Why not a token bucket with a burst of 1? It has the same rate but must be asked at the right
-//! moment: each wait that ends a little late pushes all later ones back. Here `slack` makes up for
-//! that: after being late by at most so much, the next may leave so much earlier.
+//! Why not a token bucket with a burst of 1? It has the same rate, but must be polled at the right
+//! moment: each wait that ends a little late delays all later ones. Here `slack` makes up for that:
+//! after a call that was late by at most `slack`, the next may leave that much earlier.
 //!
-//! **Guarantee.** Any span `W` holds at most `1 + (W + slack) / T` departures of cost 1, those
-//! counted as of their turn that have waited for it as a [`Limit`] and were woken late by at most
-//! [`TIMER_TICK`]. A call of cost `n` leaves when its turn comes, and the next `n` intervals after
-//! it. **Cost.** A load and a compare-and-swap; refused: no write.
+//! **Guarantee.** Any span `W` holds at most `1 + (W + slack) / T` departures of cost 1. A waiter
+//! of a [`Limit`] that was woken late counts as of its turn, by at most [`TIMER_TICK`]. A call of
+//! cost `n` leaves at its turn, and the next leaves `n` intervals later.
 //!
-//! **Cancelling.** The last reservation is given back exactly. One in the middle is not: moving the
-//! end of the queue back by its length would keep the long-run rate, but let a newcomer leave
-//! together with one who is already waiting, and a shaper that bunches is none. Who needs every
-//! slot back waits in a queue instead and acquires when its turn comes, as the rate-limit layer
-//! does.
+//! **Cost.** Two loads and a compare-and-swap. A rejection writes nothing.
+//!
+//! **Cancelling.** The last reservation is given back exactly. One in the middle is not. Moving the
+//! end of the queue back by its length would keep the long-run rate, but a new call could then
+//! leave together with one that is already waiting, and a shaper must not bunch calls. To get every
+//! slot back, wait in a queue instead and acquire at the head, as the rate-limit layer does.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ use crate::{
 #[cfg(all(test, not(keep_loom)))]
 mod tests;
 
-/// A limit on a rate without bursts: it spaces calls out. Starts idle. 40 bytes.
+/// A limit on a rate without bursts: it spaces calls evenly. Starts idle. 40 bytes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -45,14 +45,14 @@ mod tests;
 /// ```
 #[derive(Debug)]
 pub struct LeakyBucket {
-    /// Its burst is always 1.
+    /// The rate. Its burst is always 1.
     quota: Quota,
-    /// When the next call may leave since the caller's start, in units of the quota's
-    /// [`Scale`](super::token_bucket::quota::Scale); 0 for never used. Nothing else is published
-    /// through it, so all accesses are Relaxed: the single word's order of modification is the
-    /// order of departure.
+    /// The time from the caller's start at which the next call may leave, in units of the quota's
+    /// [`Scale`](super::token_bucket::quota::Scale), or 0 if never used. It publishes nothing else,
+    /// so all accesses are Relaxed: the single word's order of modification is the order of
+    /// departure.
     next: AtomicU64,
-    /// In the same unit.
+    /// The slack, in the same unit.
     slack: u64,
     epoch: Epoch,
 }
@@ -61,19 +61,19 @@ pub struct LeakyBucket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "the slot is taken: leave at its time, or cancel it"]
 pub struct Departure {
-    /// How long to wait, from the `now` of the reservation.
+    /// The time to wait, from the `now` of the reservation.
     pub wait: Duration,
     start: u64,
     end: u64,
 }
 
 impl LeakyBucket {
-    /// One call each `1 / rate`; after a departure that was late by at most `slack`, the next makes
-    /// up for it.
+    /// Creates a shaper of one call each `1 / rate`. After a departure that was late by at most
+    /// `slack`, the next makes up for it.
     ///
     /// # Errors
-    /// A rate of nothing, over nothing, above 128 a nanosecond or below one a year; a slack above
-    /// an hour.
+    /// A rate of zero units or over zero time, above 128 units a nanosecond, or below one a year. A
+    /// slack above an hour.
     pub fn new(rate: Rate, slack: Duration) -> Result<Self, ConfigError> {
         let slack = crate::config::nanos_within(
             "slack",
@@ -90,11 +90,13 @@ impl LeakyBucket {
         })
     }
 
-    /// Reserves the next departure, if that is at most `longest` away. What costs nothing leaves at
+    /// Reserves the next departure, if it is at most `longest` away. A call of cost 0 leaves at
     /// once.
     ///
     /// # Errors
-    /// [`OverLimit`]: nothing was reserved, and the queue is as short as asked after that wait.
+    /// [`OverLimit`], and nothing is reserved. After the wait that it names, the queue is no longer
+    /// than `longest`. A cost that takes more than a year (13 days at over a million units a
+    /// second) never fits.
     pub fn reserve(&self, cost: u32, longest: Duration, now: u64) -> Result<Departure, OverLimit> {
         self.reserve_with(self.slack, cost, longest, now)
     }
@@ -108,7 +110,7 @@ impl LeakyBucket {
     ) -> Result<Departure, OverLimit> {
         let (pace, scale) = (self.quota.pace(), self.quota.scale());
         if cost == 0 {
-            // Free, and the next one leaves no later for it.
+            // Free, and the next call leaves no later for it.
             let next = self.next.load(Ordering::Relaxed);
             let wait = Duration::ZERO;
             return Ok(Departure {
@@ -147,16 +149,16 @@ impl LeakyBucket {
                         end,
                     });
                 }
-                // Another has reserved first and leaves first; the loser reserves behind it.
+                // Another thread has reserved first and leaves first. The loser reserves behind it.
                 Err(current) => next = current,
             }
         }
     }
 
-    /// Gives a reservation back. Returns whether its slot will be used again: it will if it was the
-    /// last.
+    /// Gives a reservation back. Returns whether its slot will be used again, which is so if it was
+    /// the last.
     pub fn cancel(&self, departure: Departure) -> bool {
-        // The loser of this exchange has somebody behind it; its slot stays empty. That errs
+        // If this exchange fails, another call is behind it, and the slot stays empty. That errs
         // towards a lower rate.
         self.next
             .compare_exchange(
@@ -168,14 +170,14 @@ impl LeakyBucket {
             .is_ok()
     }
 
-    /// How long until the next departure, in units of the scale.
+    /// Returns how long until the next departure, in units of the scale.
     fn ahead(&self, now: u64) -> u64 {
         let scale = self.quota.scale();
         scale.ahead(self.next.load(Ordering::Relaxed), scale.moment(now))
     }
 
-    /// Moves the next departure, in one step, unless it stays; the loser moves what the winner
-    /// left.
+    /// Moves the next departure in one step, or leaves it. A loser computes again from what the
+    /// winner left.
     fn shift(&self, now: u64, new: impl Fn(u64) -> u64) {
         let scale = self.quota.scale();
         let moment = scale.moment(now);
@@ -183,7 +185,7 @@ impl LeakyBucket {
             .next
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
                 let ahead = scale.ahead(next, moment);
-                // What is further ahead already, because the clock went back, stays.
+                // A departure that is further ahead already, because the clock went back, stays.
                 let shifted = new(ahead).min(scale.max_ahead().max(ahead));
                 (shifted != ahead).then(|| scale.arrival(moment, shifted))
             });
@@ -210,7 +212,7 @@ impl Limit for LeakyBucket {
         Duration::from_nanos(self.quota.scale().nanos(ahead))
     }
 
-    /// A call leaves at the beginning of its time, whatever it costs.
+    /// Returns the wait of a call that leaves at the beginning of its time, whatever its cost.
     fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
         if cost == 0 {
             return Duration::ZERO;
@@ -258,7 +260,8 @@ impl Limit for LeakyBucket {
         self.quota.pace().rate()
     }
 
-    /// Idle for at least its slack: before that, a new one could make up for more.
+    /// Returns whether it was idle for at least its slack. Before that, a new one could make up for
+    /// more.
     fn is_fresh(&self, now: u64) -> bool {
         let scale = self.quota.scale();
         let (next, now) = (self.next.load(Ordering::Relaxed), scale.moment(now));
@@ -285,7 +288,7 @@ mod loom_model {
     use super::*;
 
     #[test]
-    fn two_never_leave_at_once_and_a_cancelled_slot_is_used_again_or_left_empty() {
+    fn two_calls_never_leave_at_once_though_one_cancels() {
         loom::model(|| {
             let shaper = Arc::new(LeakyBucket::new(Rate::per_second(1), Duration::ZERO).unwrap());
             let other = shaper.clone();

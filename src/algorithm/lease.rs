@@ -1,29 +1,29 @@
-//! Lease: units that were counted elsewhere already, and are spent here without asking again.
+//! Lease: units that were already counted elsewhere, and are spent here without another round trip.
 //!
 //! A limit that several processes share is kept in one place. To ask there for each call costs a
-//! round trip a call. To count locally and report later admits too much by all that was not yet
-//! reported, and nobody can say how much that is. So units are *prepaid*: the place that counts
-//! them (see [`prepaid`](super::prepaid)) grants some ahead, and this is where they lie until a
-//! call spends them, or until they end.
+//! round trip a call. To count locally and report later admits too much, by all that was not yet
+//! reported, and that amount has no bound. So units are *prepaid*: the place that counts them (see
+//! [`prepaid`](super::prepaid)) grants some ahead. A lease holds them until a call spends them, or
+//! until they end.
 //!
-//! **Guarantee.** Of the units that were [added](Lease::add) no more are spent than were added, and
-//! none at or after the moment at which they end, whatever the number of threads. Time that goes
-//! back may let a lease live longer, by as much as it went back.
+//! **Guarantee.** No more units are spent than were [added](Lease::add), and none at or after the
+//! moment at which they end, whatever the number of threads. Time that goes back may let a lease
+//! live longer, by as much as it went back.
 //!
 //! **Two cells.** Units of two grants end at different moments. In one word the later grant would
-//! have to end with the earlier one. A process that asks often would lose all that it holds once in
-//! a lease's life. So there are two cells. The one that ends first is spent first,
-//! and so is empty when the next grant comes. If both still hold units, a grant joins the later one
-//! and all of it ends at the earlier of the two moments: that errs towards spending less. A cell's
+//! have to end with the earlier one, so a process that asks often would lose all its units once in
+//! a lease's life. So there are two cells. The cell that ends first is spent first, and so is empty
+//! when the next grant arrives. If both still hold units, a grant joins the later cell, and all of
+//! that cell ends at the earlier of the two moments: this errs towards spending less. A cell's
 //! generation is the moment at which it ends. A spender cannot tell two words with the same moment
 //! and the same units apart, and need not.
 //!
-//! **Cost.** Two loads and one compare-and-swap. A spend that finds too little writes nothing.
+//! **Cost.** Three loads and one compare-and-swap. A spend that finds too little writes nothing.
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// Units that were granted to this process, and end. Starts empty. 128 bytes, which are cache lines
-/// of its own.
+/// Units that were granted to this process, with the moment at which they end. Starts empty. 128
+/// bytes, in cache lines of its own.
 ///
 /// ```
 /// use tower_keep::algorithm::Lease;
@@ -36,13 +36,13 @@ use crate::sync::{AtomicU64, Ordering};
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Lease {
-    /// `ends:37 | units:27` each, the end in ticks of 2^18 ns, which wrap after 417 days. The words
-    /// publish nothing else, so all accesses are Relaxed.
+    /// `ends:37 | units:27` each, where the end is in ticks of 2^18 ns, which wrap after 417 days.
+    /// The words publish nothing else, so all accesses are Relaxed.
     cells: [AtomicU64; 2],
 }
 
 impl Lease {
-    /// One without units.
+    /// Creates a lease without units.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -50,7 +50,7 @@ impl Lease {
         }
     }
 
-    /// Spends units, or none. Returns whether they were there.
+    /// Spends `units`, or none. Returns whether there were enough.
     #[inline]
     pub fn spend(&self, units: u32, now: u64) -> bool {
         let tick = tick(now);
@@ -58,12 +58,12 @@ impl Lease {
         take(first, units, tick) || take(second, units, tick) || self.take_of_both(units, tick)
     }
 
-    /// Adds units that end at `ends`, which is at most four seconds away. Only one thread may add.
+    /// Adds units that end at `ends`, at most four seconds from `now`. Only one thread may add.
     pub fn add(&self, units: u32, ends: u64, now: u64) {
         let (now, ends) = (tick(now), tick(ends));
         let [first, second] = self.in_order(now);
         let empty = |cell: &&AtomicU64| live(cell.load(Ordering::Relaxed), now) == 0;
-        // An empty cell is left alone by all others: only this thread adds, and a refund needs
+        // No other thread changes an empty cell's units: only this thread adds, and a refund needs
         // units that are there. So the cell is still empty when it is filled.
         let cell = [first, second].into_iter().find(empty).unwrap_or(second);
         change(cell, |word| {
@@ -75,8 +75,9 @@ impl Lease {
         });
     }
 
-    /// Gives back units that were spent and not used after all, to those that end first. Returns
-    /// whether there was a lease to give them to: where all have ended, they have ended too.
+    /// Gives units back that were spent and then not used, to the cell that ends first. Returns
+    /// whether there was a lease to give them to. If all leases have ended, these units have ended
+    /// too.
     pub fn give_back(&self, units: u32, now: u64) -> bool {
         let now = tick(now);
         self.in_order(now).into_iter().any(|cell| {
@@ -87,7 +88,7 @@ impl Lease {
         })
     }
 
-    /// The units that can be spent now.
+    /// Returns the units that can be spent now.
     #[must_use]
     pub fn units(&self, now: u64) -> u32 {
         let now = tick(now);
@@ -95,7 +96,7 @@ impl Lease {
         of(&self.cells[0]).saturating_add(of(&self.cells[1]))
     }
 
-    /// Takes units, as many as there are of them.
+    /// Takes up to `units` units, and returns how many it took.
     pub fn drain(&self, units: u32, now: u64) -> u32 {
         let now = tick(now);
         let mut left = units;
@@ -105,8 +106,8 @@ impl Lease {
         units - left
     }
 
-    /// Forgets what has ended, and returns how many units of it were never spent. To be called at
-    /// least once a year, because the ends of leases wrap.
+    /// Removes the units that have ended, and returns how many were never spent. Call it at least
+    /// once a year, because the ends of leases wrap.
     pub fn sweep(&self, now: u64) -> u32 {
         let now = tick(now);
         let mut ended = 0_u32;
@@ -126,7 +127,7 @@ impl Lease {
         ended
     }
 
-    /// The cells, the one that ends first before the other.
+    /// Returns the two cells, in the order in which they end.
     #[inline]
     fn in_order(&self, now: u64) -> [&AtomicU64; 2] {
         let [one, other] = &self.cells;
@@ -138,9 +139,9 @@ impl Lease {
         }
     }
 
-    /// Takes units of both cells together. If the second part is gone by then, the
-    /// first goes back to its cell. If that has ended or was filled anew meanwhile, it is lost,
-    /// which errs towards spending less.
+    /// Takes units of both cells together. If the second part is no longer there, the first goes
+    /// back to its cell. If that cell has ended or was refilled meanwhile, its part is lost, which
+    /// errs towards spending less.
     #[cold]
     fn take_of_both(&self, units: u32, now: u64) -> bool {
         if units == 0 || self.units(now << TICK_BITS) < units {
@@ -169,7 +170,7 @@ impl Default for Lease {
 #[inline]
 fn take(cell: &AtomicU64, units: u32, now: u64) -> bool {
     let mut word = cell.load(Ordering::Relaxed);
-    // The loser has lost to a change of the units: it decides again on what is left.
+    // A loser decides again on the units that the winner left.
     while live(word, now) >= units.max(1) {
         let less = word - u64::from(units);
         match cell.compare_exchange_weak(word, less, Ordering::Relaxed, Ordering::Relaxed) {
@@ -209,7 +210,7 @@ fn change(cell: &AtomicU64, new: impl Fn(u64) -> Option<u64>) -> bool {
     false
 }
 
-/// The units of a word that have not ended.
+/// Returns the units of a word that have not ended.
 #[inline]
 fn live(word: u64, now: u64) -> u32 {
     if left(word >> UNIT_BITS, now) > 0 {
@@ -219,8 +220,8 @@ fn live(word: u64, now: u64) -> u32 {
     }
 }
 
-/// The ticks that are left until an end, 0 if it has passed. All that is further away than a lease
-/// lives has passed, before the ticks wrapped.
+/// Returns the ticks until an end, or 0 if it has passed. An end that is further away than any
+/// lease lives has passed: the ticks have wrapped since.
 #[inline]
 fn left(ends: u64, now: u64) -> u64 {
     let left = ends.wrapping_sub(now) & END_MASK;
@@ -235,7 +236,7 @@ fn earlier(one: u64, other: u64, now: u64) -> u64 {
     }
 }
 
-/// Rounded down: leases end up to a tick early.
+/// Converts a moment to ticks, rounded down: leases end up to a tick early.
 #[inline]
 fn tick(moment: u64) -> u64 {
     moment >> TICK_BITS
@@ -255,7 +256,7 @@ const UNIT_BITS: u32 = 27;
 const MAX_UNITS: u32 = (1 << UNIT_BITS) - 1;
 const END_MASK: u64 = (1 << (64 - UNIT_BITS)) - 1;
 const TICK_BITS: u32 = 18;
-/// In ticks: 4.3 seconds. No lease lives so long.
+/// The longest life of a lease in ticks: 4.3 seconds.
 const LONGEST: u64 = 1 << 14;
 
 #[cfg(all(test, not(keep_loom)))]
@@ -346,7 +347,7 @@ mod tests {
     }
 
     proptest! {
-        /// The model keeps each unit with its end, and knows no words.
+        /// The model keeps each unit with its end, and packs no words.
         #[test]
         fn spends_no_more_than_units_of_a_naive_model(steps in prop::collection::vec(step(), 0..120)) {
             let (lease, mut model, mut now) = (Lease::new(), Vec::<u64>::new(), 0);
@@ -371,7 +372,7 @@ mod tests {
                     }
                     Step::GiveBack(units) => {
                         if lease.give_back(units, now * TICK) {
-                            // The real cell ends no later than the last of the model's.
+                            // The real cell ends no later than the last unit of the model.
                             let last = model.last().copied().unwrap_or_default();
                             model.extend(std::iter::repeat_n(last, units as usize));
                         }

@@ -34,7 +34,7 @@ fn an_idle_time_saves_nothing_up() {
 }
 
 #[test]
-fn a_departure_too_far_away_is_refused_and_reserves_nothing() {
+fn a_departure_beyond_the_wait_reserves_nothing() {
     let shaper = LeakyBucket::new(Rate::per_minute(1), Duration::ZERO).unwrap();
     let longest = Duration::from_millis(100);
     assert_eq!(millis(shaper.reserve(1, longest, 0)), 0);
@@ -47,14 +47,14 @@ fn a_departure_too_far_away_is_refused_and_reserves_nothing() {
 }
 
 #[test]
-fn a_costly_call_leaves_at_its_turn_and_the_next_waits_for_all_of_it() {
+fn the_next_call_waits_for_the_whole_cost() {
     let shaper = ten_a_second();
     assert_eq!(millis(shaper.reserve(5, Duration::MAX, 0)), 0);
     assert_eq!(millis(shaper.reserve(1, Duration::MAX, 0)), 500);
 }
 
 #[test]
-fn the_last_reservation_is_given_back_and_one_in_the_middle_bunches_nobody() {
+fn only_the_last_reservation_is_given_back() {
     // given
     let shaper = ten_a_second();
     let [_, middle, last] = [(); 3].map(|()| shaper.reserve(1, Duration::MAX, 0).unwrap());
@@ -126,7 +126,7 @@ fn refuses_settings_that_cannot_work() {
 }
 
 #[test]
-fn a_waiter_woken_late_leaves_as_of_its_turn_but_by_no_more_than_a_tick() {
+fn a_late_waiter_makes_up_for_at_most_a_tick() {
     let shaper = LeakyBucket::new(Rate::per_second(10_000), Duration::ZERO).unwrap();
     let late = |due, now| {
         (0..100)
@@ -134,7 +134,7 @@ fn a_waiter_woken_late_leaves_as_of_its_turn_but_by_no_more_than_a_tick() {
             .count()
     };
     assert!(shaper.acquire(1, 0).is_ok());
-    // All that could have left within the last tick; who comes now saves nothing up.
+    // All that could have left within the last tick. A call that arrives now has saved up nothing.
     assert_eq!(late(0, 5 * MILLI), 21);
     assert_eq!(
         (late(5 * MILLI, 5 * MILLI), late(9 * MILLI, 8 * MILLI)),
@@ -147,8 +147,8 @@ fn it_is_as_new_only_when_its_slack_has_passed_too() {
     let shaper = LeakyBucket::new(Rate::per_second(10), Duration::from_millis(50)).unwrap();
     assert!(shaper.reserve(1, Duration::ZERO, SECOND).is_ok());
     let departed = |millis| shaper.is_fresh(SECOND + millis * MILLI);
-    // It left as if 50 ms ago, so the next may leave after 50 ms, and the slack is whole after 50
-    // more.
+    // It left as if 50 ms ago, so the next may leave after 50 ms. After 50 ms more its slack is
+    // whole again.
     assert!(!departed(0) && !departed(99) && departed(100));
 }
 
@@ -175,7 +175,7 @@ proptest! {
     }
 
     #[test]
-    fn keeps_the_books_through_refunds_charges_and_old_times(
+    fn refunds_charges_and_old_times_match_a_plain_queue(
         steps in prop::collection::vec((0u8..6, 0u32..5, -(300 * MILLI as i64)..500 * MILLI as i64, 0u64..1000), 1..200),
     ) {
         let shaper = ten_a_second();
@@ -213,7 +213,7 @@ proptest! {
     }
 
     #[test]
-    fn no_two_departures_are_closer_than_the_interval_even_if_the_clock_goes_back(
+    fn a_clock_that_goes_back_keeps_departures_apart(
         steps in prop::collection::vec(-(300 * MILLI as i64)..300 * MILLI as i64, 1..100),
     ) {
         let shaper = ten_a_second();
@@ -234,7 +234,7 @@ fn a_fresh_or_idle_bucket_spaces_calls_at_any_uptime() {
     for rate in [10, 50_000_000] {
         for years in [3, 4, 5, 30, 100, 140] {
             let shaper = LeakyBucket::new(Rate::per_second(rate), Duration::ZERO).unwrap();
-            // When it is new, and when it has idled for as long again.
+            // Unused, and then idle for as long again.
             for now in [years * YEAR / 2, years * YEAR] {
                 let waits = [(); 2].map(|()| shaper.reserve(1, Duration::MAX, now).unwrap().wait);
                 let interval = Duration::from_nanos(SECOND / rate);

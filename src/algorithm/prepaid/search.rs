@@ -1,16 +1,16 @@
-//! All small cases: two processes, one key, three asks, one loss, one death.
+//! An exhaustive search of small cases: two processes, one key, three asks, one loss, one death.
 //!
-//! An ask is sent at a moment, and reaches the store once, twice (its reply was lost, and it was
-//! sent again) or not at all. The units of its reply may be spent from the moment at which the
-//! reply comes, at the earliest when the store has answered, until they end. A window that holds a
-//! spend of each of some grants is shortest if the first of them is spent last thing, and the last
-//! one first thing. So the bound holds for all ways to spend if it holds for each subset of the
-//! grants, over that shortest window. A process that dies, and a reply that is lost, leave a
-//! subset.
+//! An ask is sent at a moment. It reaches the store once, not at all, or twice (its reply was lost,
+//! so it was sent again). The units of its reply may be spent from the moment at which the reply
+//! arrives until they end. The reply may arrive as soon as the store has answered. A window that
+//! holds a spend of each of several grants is shortest if the first grant is spent as late as
+//! possible, and the last as early as possible. So the bound holds for all ways to spend if it
+//! holds for each subset of the grants, over that shortest window. A process that dies, and a reply
+//! that is lost, leave a subset.
 
 use super::*;
 
-/// Times in halves of a lease's life.
+/// Gaps and delays, in halves of a lease's life.
 #[derive(Clone, Copy)]
 struct Case {
     gap: u64,
@@ -37,8 +37,8 @@ fn within_the_bound(terms: &Terms, spent: &[Spent]) -> bool {
     })
 }
 
-/// Runs three asks. That with the number `resent` reaches the store once more at the end of the
-/// next step, and its second reply is the one that is used.
+/// Runs three asks. The ask with the number `resent` reaches the store again at the end of the next
+/// step, and its second reply is the one that is used.
 fn run(terms: &Terms, cases: [Case; 3], resent: usize, tick: u64) -> Vec<Spent> {
     let (mut store, mut now, mut spent) = (Prepaid::new(), 1_000_000_000, Vec::new());
     let mut again: Option<(u64, Want)> = None;
@@ -87,7 +87,7 @@ fn all_small_cases_stay_within_the_bound() {
     for (rate, burst) in [(1, 1), (1, 2), (1, 3), (1, 4), (2, 4)] {
         let terms = Terms::new(Rate::per_second(rate), burst).unwrap();
         let (all, tick) = (cases(burst), terms.life() / 2);
-        // Earlier gaps before the first ask change nothing: the limit is fresh.
+        // A gap before the first ask changes nothing: the limit is fresh.
         let first: Vec<_> = all.iter().filter(|case| case.gap == 0).collect();
         let mut granted = 0;
         for first in first {
@@ -116,7 +116,9 @@ fn all_small_cases_stay_within_the_bound() {
     }
 }
 
-/// The search finds what it looks for: without the time of a lease's life the bound is passed.
+/// Checks that the search can fail: without lowering the burst for a lease's life, the bound is
+/// exceeded.
+/// exceeded.
 #[test]
 fn the_search_finds_a_burst_that_was_not_lowered() {
     let terms = Terms::new(Rate::per_second(1), 4).unwrap();

@@ -69,7 +69,7 @@ fn a_lease_lives_for_half_the_burst_or_a_second() {
 
 #[test]
 fn half_of_the_room_is_granted_at_scarcity() {
-    // given: 50 at most, of a burst of 100.
+    // given: at most 50 units, of a burst of 100.
     let (terms, mut store) = (terms(100, 100), Prepaid::new());
     // when
     let grants = [60, 60, 60, 60].map(|units| store.exchange(&terms, want(units, 1), 0).units);
@@ -90,7 +90,7 @@ fn an_empty_store_says_when_a_unit_is_back() {
 
 #[test]
 fn a_dear_call_gets_units_though_cheap_ones_take_all() {
-    // given: a cheap process asks each 5 ms.
+    // given: a cheap process that asks every 5 ms.
     let (terms, mut store, mut now) = (terms(100, 100), Prepaid::new(), 0);
     for _ in 0..200 {
         store.exchange(&terms, want(100, 1), now);
@@ -156,19 +156,19 @@ fn a_clock_that_goes_back_grants_less() {
 
 #[test]
 fn two_rates_at_once_hold_each_other_back() {
-    // given: a deploy from 100/s to 50/s.
+    // given: a deploy that changes 100/s to 50/s.
     let (old, new, mut store) = (terms(100, 100), terms(50, 50), Prepaid::new());
     let mut granted = 0;
     for step in 0..1000 {
         let terms = if step % 2 == 0 { &old } else { &new };
         granted += store.exchange(terms, want(100, 1), step * 10_000).units;
     }
-    // then: in ten seconds no more than the larger rate and burst.
+    // then: no more in ten seconds than the larger rate and burst.
     assert!(granted <= 1100, "{granted}");
 }
 
 proptest! {
-    /// Units are spent at the worst moments of all: see the search.
+    /// Units are spent at the worst moments: see `search`.
     #[test]
     fn random_histories_stay_within_the_bound(
         rate in 1_u64..200, slack in 0_u32..300,
