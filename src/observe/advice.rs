@@ -1,8 +1,8 @@
-//! A piece of advice, of a replay or of a running program.
+//! One piece of advice, from a replay or from a running program.
 
 use std::fmt;
 
-/// A threshold that does not fit what came, and one that does.
+/// A threshold that does not fit the traffic, with a better value.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -15,15 +15,15 @@ pub struct Advice {
     pub setting: &'static str,
     /// Its value now.
     pub now: String,
-    /// A better one, or `None` if something else is to be done.
+    /// A better value, or `None` if the remedy is something else.
     pub better: Option<String>,
-    /// The reason: the things seen, and what follows from them.
+    /// The reason: what was seen, and what follows from it.
     pub reason: String,
-    /// The price of the better value, and what it saves, with intervals.
+    /// The price of the better value, and what it saves, with confidence intervals.
     pub price: String,
-    /// The certainty of it.
+    /// How certain it is.
     pub evidence: Evidence,
-    /// The alert of `examples/observability` that tells it first, if one does.
+    /// The first alert of `examples/observability` that would report it, if one does.
     pub alert: Option<&'static str>,
 }
 
@@ -36,10 +36,9 @@ pub struct Advice {
 )]
 #[non_exhaustive]
 pub enum Evidence {
-    /// The value held on days that it was not chosen from, or chance does not explain what was
-    /// seen.
+    /// The value held on days that it was not chosen from, or chance does not explain the data.
     Enough,
-    /// Not enough: look again after so many days more.
+    /// Not enough: check again after this many more days.
     MoreDays(u64),
 }
 
@@ -51,7 +50,7 @@ impl Advice {
     }
 }
 
-/// One line.
+/// The advice on one line.
 impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.name.is_empty() {

@@ -1,4 +1,4 @@
-//! How long things took: histograms that calls write without a lock, a recorder or an allocation.
+//! Histograms of durations that calls write without a lock, a recorder or an allocation.
 
 use std::{
     fmt,
@@ -7,18 +7,18 @@ use std::{
 
 use crate::{observe::Metric, sync::PerThread};
 
-/// The upper bounds of the buckets of every histogram, in seconds; a last bucket has the rest. From
-/// half a millisecond, which few networks beat, to a minute, which few callers wait; each is at
-/// most three times the one before.
+/// The upper bounds of the buckets of every histogram, in seconds. A last bucket has the rest. They
+/// range from half a millisecond, which few networks beat, to a minute, which few callers wait.
+/// Each is at most three times the one before.
 ///
-/// Give them to the recorder, or it has buckets of its own, or none: `set_buckets(&BUCKETS)` of the
-/// Prometheus exporter's builder.
+/// Give them to the recorder with `set_buckets(&BUCKETS)` on the Prometheus exporter's builder.
+/// Otherwise it uses its own buckets, or none.
 pub const BUCKETS: [f64; 16] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
     60.0,
 ];
 
-/// Durations of one layer, by label.
+/// The durations of one layer, by label.
 pub(crate) struct Durations {
     metric: &'static Metric,
     /// The values of the metric's labels.
@@ -27,15 +27,15 @@ pub(crate) struct Durations {
     stripes: PerThread<Box<[Bucket]>>,
 }
 
-/// Relaxed, both: statistics, read one after the other.
+/// The count and sum of a bucket. Both Relaxed: statistics, read one after the other.
 #[derive(Default)]
 struct Bucket {
     count: AtomicU64,
-    /// The sum, so that a mean is exact. Wraps after 584 years.
+    /// The sum, which makes a mean exact. Wraps after 584 years.
     nanos: AtomicU64,
 }
 
-/// Durations at one moment. Every number only grows.
+/// The durations at one moment. Every number only grows.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -44,9 +44,9 @@ pub struct Histogram {
     pub metric: &'static str,
     /// The values of its labels, besides `name`.
     pub labels: Vec<&'static str>,
-    /// How many there were up to each of the [`BUCKETS`], and above the one before; then the rest.
+    /// The count of each of the [`BUCKETS`], above the bound before, then that of the rest.
     pub counts: Vec<u64>,
-    /// The sum of each of these, in seconds.
+    /// The sum of each bucket, in seconds.
     pub sums: Vec<f64>,
 }
 
@@ -60,7 +60,7 @@ impl Durations {
         }
     }
 
-    /// Adds one, under the label of that number.
+    /// Adds a duration under the label with that index.
     #[inline]
     pub(crate) fn record(&self, label: usize, nanos: u64) {
         self.stripes.add_each(|stripe, add| {
@@ -70,7 +70,7 @@ impl Durations {
         });
     }
 
-    /// Those of each label that has any.
+    /// Returns the histogram of each label that has durations.
     pub(crate) fn read(&self) -> Vec<Histogram> {
         let labels = self.labels.iter().enumerate();
         labels
@@ -88,7 +88,7 @@ impl Durations {
             })
         };
         let counts: Vec<u64> = sum(|bucket| &bucket.count).collect();
-        // Of most labels there are none.
+        // Most labels have no durations.
         if counts.iter().all(|count| *count == 0) {
             return None;
         }
@@ -104,20 +104,21 @@ impl Durations {
 }
 
 impl Histogram {
-    /// How many there were.
+    /// Returns the number of durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// All of them together, in seconds.
+    /// Returns the sum of all durations, in seconds.
     #[must_use]
     pub fn sum(&self) -> f64 {
         self.sums.iter().sum()
     }
 
-    /// About how long that share of them took at most, in seconds: the upper bound of the bucket
-    /// where it is reached, infinite in the last. `None` if there were none.
+    /// Returns about how long that share of the calls took at most, in seconds. This is the upper
+    /// bound of the bucket in which the share is reached, infinite in the last one. `None` if there
+    /// are no durations.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
     pub fn quantile(&self, share: f64) -> Option<f64> {
@@ -130,7 +131,7 @@ impl Histogram {
     }
 }
 
-/// Of the bucket.
+/// Returns the index of the bucket.
 #[inline]
 fn place(nanos: u64) -> usize {
     BOUNDS.partition_point(|bound| *bound < nanos)

@@ -1,4 +1,4 @@
-//! What a recorder of the `metrics` facade is asked and given.
+//! The calls to a recorder of the `metrics` facade.
 
 use metrics::{Key, Level, Metadata, Recorder};
 
@@ -17,7 +17,7 @@ pub(super) fn describe(recorder: &dyn Recorder, metric: &Metric) {
     }
 }
 
-/// The samples of one instance. With `keep`, handles are kept and used again.
+/// Emits the samples of one instance. With `keep`, handles are kept and used again.
 pub(super) fn own(recorder: &dyn Recorder, keep: bool, samples: &Samples, bound: &mut Vec<Bound>) {
     for (place, &(metric, series, value)) in samples.iter().enumerate() {
         if bound
@@ -49,7 +49,7 @@ pub(super) fn register(recorder: &dyn Recorder, key: &Key, value: Value) -> Hand
     }
 }
 
-/// Gives a recorder the durations that it does not have yet.
+/// Records the durations that a recorder has not received yet.
 pub(super) fn durations(recorder: &dyn Recorder, key: &Key, increases: &[Increase]) {
     if increases.is_empty() {
         return;
@@ -61,7 +61,7 @@ pub(super) fn durations(recorder: &dyn Recorder, key: &Key, increases: &[Increas
 }
 
 impl Handle {
-    /// A series never changes its kind.
+    /// Sets the value. A series never changes its kind.
     pub(super) fn set(&self, value: Value) {
         match (self, value) {
             (Self::Counter(counter), Value::Counter(count)) => counter.absolute(count),

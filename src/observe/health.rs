@@ -1,9 +1,8 @@
-//! The health of what a process depends on, for its readiness probe.
+//! The health of a process's dependencies, for its readiness probe.
 
 use std::time::Duration;
 
-/// The instances that are not well, as a [`Registry`](crate::observe::Registry) knows them: for
-/// `/readyz`.
+/// The instances of a [`Registry`](crate::observe::Registry) that are unhealthy: for `/readyz`.
 ///
 /// ```
 /// use tower_keep::{circuit_breaker::CircuitBreakerLayer, observe::Registry, protocol::Plain};
@@ -20,10 +19,10 @@ use std::time::Duration;
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
 ///
-/// An open circuit is no reason to take a process out of rotation, unless it can do nothing without
-/// that upstream, and another process could: say so with
+/// An open circuit alone is no reason to take a process out of rotation. It is one if the process
+/// can do nothing without that upstream, and another process could. If so, mark it as
 /// [`critical`](crate::circuit_breaker::CircuitBreakerBuilder::critical). If all replicas depend on
-/// the same upstream, all are taken out at once, and nobody is left to say that it is down.
+/// the same upstream, all are taken out at once, and none is left to report that it is down.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -39,32 +38,32 @@ pub struct Health {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct OpenCircuits {
-    /// As given to `.name(..)`.
+    /// The name given to `.name(..)`.
     pub name: &'static str,
-    /// The number of its circuits that are not closed: more than 1 only of keys.
+    /// The number of its circuits that are not closed: more than 1 only if it is keyed.
     pub open: usize,
-    /// The time since the first of them left closed.
+    /// The time since the first of them left the closed state.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::config::seconds::of")
     )]
     pub since: Duration,
-    /// If true, the process can do nothing without.
+    /// If true, the process can do nothing without it.
     pub critical: bool,
 }
 
-/// A stack that takes no new calls.
+/// A stack that is draining and takes no new calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DrainingStack {
-    /// As given to `.name(..)`.
+    /// The name given to `.name(..)`.
     pub name: &'static str,
     /// The number of its calls that are still in flight.
     pub in_flight: usize,
 }
 
-/// The ailment of one instance.
+/// The problem of one instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only stacks drain"))]
 pub(crate) enum Unwell {
@@ -73,7 +72,7 @@ pub(crate) enum Unwell {
 }
 
 impl Health {
-    /// Returns whether calls should come here: no critical circuit is open, and no stack drains.
+    /// Returns whether calls should arrive here: no critical circuit is open, and no stack drains.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let is_critical = |circuits: &OpenCircuits| circuits.critical;

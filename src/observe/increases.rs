@@ -1,20 +1,20 @@
-//! What histograms have more of than a recorder was told.
+//! Histogram counts that a recorder has not received yet.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::observe::{BUCKETS, Histogram, Metric, series::Series};
 
-/// What each recorder was told. One that is new is told everything from the start.
+/// The counts that each recorder has received. A new recorder receives everything from the start.
 #[derive(Debug, Default)]
 pub(super) struct Exported {
-    /// By the recorder's address, since it has no other name. So a local recorder that lies where
-    /// one lay before is told too little. The global one is never replaced.
+    /// By the recorder's address, since it has no other name. So a local recorder at the address of
+    /// an earlier one receives too little. The global recorder is never replaced.
     recorders: HashMap<usize, ExportedCounts>,
-    /// Publications so far.
+    /// The number of publications so far.
     publications: u64,
 }
 
-/// What one recorder was told.
+/// The counts that one recorder has received.
 #[derive(Debug, Default)]
 struct ExportedCounts {
     of: HashMap<(u64, Series), Histogram>,
@@ -22,18 +22,18 @@ struct ExportedCounts {
     last: u64,
 }
 
-/// So many durations, each of so many seconds.
+/// A number of durations, all of the same length.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Increase {
     pub(super) seconds: f64,
     pub(super) count: usize,
 }
 
-/// The histogram of an instance, and what it is to the recorder.
+/// The histogram of an instance, with its metric and series.
 pub(super) type Timed = (u64, &'static Metric, Series, Histogram);
 
 impl Exported {
-    /// What this recorder does not know yet. It is taken to know it from now on.
+    /// Returns what this recorder has not received yet, and counts it as received from now on.
     pub(super) fn tell(
         &mut self,
         recorder: usize,
@@ -63,8 +63,8 @@ impl Exported {
 }
 
 impl Exported {
-    /// Makes room. The one that was told longest ago is the likeliest to be gone: those that are
-    /// told regularly, as the global one is, stay.
+    /// Makes room. Removes the recorder with the oldest publication, which is the likeliest to be
+    /// gone. Recorders that receive regularly, such as the global one, stay.
     fn forget_the_longest_silent(&mut self) {
         let silent = self.recorders.iter().min_by_key(|(_, counts)| counts.last);
         if let Some(address) = silent.map(|(address, _)| *address) {
@@ -73,8 +73,8 @@ impl Exported {
     }
 }
 
-/// Of one bucket. A recorder takes durations and no sums, so it gets their mean, which is in the
-/// same bucket: its own sum is then right too.
+/// Returns the increase of one bucket. A recorder takes durations and no sums, so it receives their
+/// mean. The mean is in the same bucket, so the recorder's own sum is right too.
 #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
 fn increase(before: Option<&Histogram>, now: &Histogram, place: usize) -> Option<Increase> {
     let (known, spent) = before.map_or((0, 0.0), |one| (one.counts[place], one.sums[place]));
@@ -83,7 +83,7 @@ fn increase(before: Option<&Histogram>, now: &Histogram, place: usize) -> Option
         return None;
     }
     let mean = (now.sums[place] - spent) / count as f64;
-    // A call that is recorded just now may be in the count, and not yet in the sum.
+    // A call that is being recorded may be in the count, and not yet in the sum.
     let lower = place
         .checked_sub(1)
         .map_or(0.0, |place| BUCKETS[place] + NANO);
@@ -94,9 +94,9 @@ fn increase(before: Option<&Histogram>, now: &Histogram, place: usize) -> Option
     })
 }
 
-/// In seconds: what is above a bound by less counts as at it.
+/// The seconds by which a duration must exceed a bound to count as above it.
 const NANO: f64 = 1e-9;
-/// A process has one, and its tests some more.
+/// The most recorders remembered. A process has one, and its tests some more.
 const MAX_RECORDERS: usize = 64;
 
 #[cfg(test)]

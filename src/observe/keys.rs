@@ -1,4 +1,4 @@
-//! The keys of a layer at one moment: those that are worst off.
+//! The keys of a layer at one moment: those in the worst state.
 
 use crate::{
     algorithm::{BreakerState, Counts},
@@ -10,12 +10,12 @@ use crate::{
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct KeyInstance {
-    /// The key as the layer's builder shows it: redacted, `#` and a hash, unless `show_keys` was
+    /// The key as the layer's builder shows it: redacted to `#` and a hash, unless `show_keys` was
     /// set.
     pub key: String,
     /// Its state.
     pub state: KeyState,
-    /// The counts since it came.
+    /// The counts since the key was first tracked.
     pub totals: Totals,
     /// Its label in metrics, if it has one.
     #[cfg_attr(feature = "serde", serde(skip))]
@@ -35,18 +35,18 @@ pub enum KeyState {
     Circuit {
         /// Its state.
         state: BreakerState,
-        /// The seconds since it left closed, or `None` while it is.
+        /// The seconds since it left the closed state, or `None` while it is closed.
         open_for: Option<f64>,
         /// The contents of its window.
         window: Counts,
     },
     /// The bulkhead of a key.
     Bulkhead {
-        /// Calls that run now.
+        /// The calls in flight.
         in_flight: u64,
-        /// The number of calls that may.
+        /// The most calls allowed in flight.
         limit: u64,
-        /// Calls that wait.
+        /// The calls in the wait queue.
         queued: u64,
     },
     /// The throttle of a key.
@@ -57,7 +57,7 @@ pub enum KeyState {
 }
 
 impl KeyState {
-    /// Returns how badly off the key is. At 0 it is well.
+    /// Returns how bad the key's state is. 0 is healthy.
     pub(crate) fn badness(&self) -> f64 {
         match self {
             Self::Circuit { state, window, .. } => {
@@ -76,13 +76,13 @@ impl KeyState {
     }
 }
 
-/// The share of a limit that is in use.
+/// Returns the share of a limit that is in use.
 #[expect(clippy::cast_precision_loss, reason = "a ratio for people to read")]
 pub(crate) fn used(in_flight: u64, limit: u64) -> f64 {
     in_flight as f64 / limit.max(1) as f64
 }
 
-/// Collects the keys that are worst off, and asks for the text of those alone.
+/// A collection of the keys in the worst state. It formats only the keys that it keeps.
 pub(crate) struct Worst {
     keys: Vec<(f64, KeyInstance)>,
     max: usize,
@@ -107,7 +107,7 @@ impl Worst {
         self.put(place, badness, (key, None), (state, totals));
     }
 
-    /// Offers a key with a label. Of those that share one it is the worst that is shown.
+    /// Offers a key with a label. If several share a label, the worst is kept.
     pub(crate) fn offer_labelled(
         &mut self,
         label: &'static str,
@@ -149,16 +149,16 @@ impl Worst {
         }
     }
 
-    /// The worst first.
+    /// Returns the keys, the worst first.
     pub(crate) fn into_keys(self) -> Vec<KeyInstance> {
         self.keys.into_iter().map(|(_, key)| key).collect()
     }
 }
 
-/// The label of keys that have none of their own, and the text of what they share.
+/// The label of keys that have no label of their own, and the key shown for what they share.
 pub(crate) const OTHER_KEYS: &str = "other";
 
-/// The number of keys that are shown of a layer, unless they have labels.
+/// The most keys shown per layer, unless they have labels.
 pub(crate) const SHOWN_KEYS: usize = 10;
 
 #[cfg(test)]

@@ -6,23 +6,23 @@
 pub struct Metric {
     /// Its name.
     pub name: &'static str,
-    /// What it does.
+    /// Its kind.
     pub kind: MetricKind,
-    /// The names of its labels, besides `name`, which all have.
+    /// The names of its labels, besides `name`, which all metrics have.
     pub labels: &'static [&'static str],
-    /// What it means.
+    /// Its meaning.
     pub help: &'static str,
 }
 
-/// What a [`Metric`] does.
+/// The kind of a [`Metric`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetricKind {
-    /// It only grows.
+    /// A count that only grows.
     Counter,
-    /// It is what is now.
+    /// A current value.
     Gauge,
-    /// How many took how long.
+    /// A distribution of durations.
     Histogram,
 }
 

@@ -1,7 +1,7 @@
-//! Where the settings in force came from: the builder, a file that is followed, or somebody's hand.
+//! The origin of the settings in force: the builder, a file that is watched, or a manual update.
 //!
-//! Kept by layer and name, because an update may be of many gates at once, and only of layers that
-//! have a name, of which there are few. Written by updates, never by calls.
+//! Kept by layer and name, because one update may concern many gates. Only layers with a name are
+//! here, of which there are few. Written by updates, never by calls.
 
 use std::{
     cell::Cell,
@@ -18,17 +18,17 @@ use crate::{Changed, ambient::clock::since_start};
     allow(dead_code, reason = "only the page tells")
 )]
 pub(crate) struct Origin {
-    /// The file that the layer follows, as far as that has changed it.
+    /// The file that the layer follows, once it has changed a setting.
     pub(crate) file: Option<&'static str>,
-    /// If true, the last change was that file's.
+    /// If true, that file made the last change.
     pub(crate) by_file: bool,
-    /// When, in nanoseconds of the process's clock.
+    /// The time of the change, in nanoseconds of the process's clock.
     pub(crate) moment: u64,
     /// The settings that were changed.
     pub(crate) what: String,
 }
 
-/// Remembers an update.
+/// Records an update.
 pub(super) fn note((layer, name): (&'static str, Option<&'static str>), changed: &Changed) {
     let (Some(name), false) = (name, changed.is_empty()) else {
         return;
@@ -51,10 +51,10 @@ pub(crate) fn of(layer: &'static str, name: &'static str) -> Option<Origin> {
     lock().get(&(layer, name)).cloned()
 }
 
-/// Runs what changes settings because a file of this name says so.
+/// Runs a change of settings that a file of this name has caused.
 #[cfg(feature = "watch")]
 pub(crate) fn by_file<R>(name: Option<&'static str>, change: impl FnOnce() -> R) -> R {
-    /// Also if it panics.
+    /// Restores the name before, also after a panic.
     struct Before(Option<&'static str>);
 
     impl Drop for Before {

@@ -1,4 +1,4 @@
-//! From the layers' counters to the `metrics` facade.
+//! The publication of the layers' counters to the `metrics` facade.
 
 use std::{
     cell::Cell,
@@ -19,18 +19,18 @@ use crate::observe::{
 };
 
 impl Registry {
-    /// Copies the counters and the state of each instance to the recorder of the `metrics` facade:
-    /// to be called before each scrape, or every few seconds.
+    /// Copies the counters and the state of each instance to the recorder of the `metrics` facade.
+    /// Call it before each scrape, or every few seconds.
     ///
     /// A recorder that is installed after the layers were built and used loses nothing. Instances
-    /// of the same layer and name count together, also one after the other; what an instance counts
-    /// between the last publication and its end is lost.
+    /// of the same layer and name count together, also one after the other. Counts between the last
+    /// publication and the end of an instance are lost.
     ///
     /// A circuit breaker costs about 4.5 us with the Prometheus exporter (`cargo bench --bench
-    /// overhead -- published`), and a table of keys the look at each of its slots; calls are not
-    /// held up. The first publications cost more, and so do all of them to a local recorder, whose
-    /// handles are not kept: about 12 us. Until the process has a global recorder, each publication
-    /// starts a short thread to ask for it.
+    /// overhead -- published`), and a table of keys a scan of its slots. Calls are not delayed. The
+    /// first publications cost more. So do all publications to a local recorder, about 12 us,
+    /// because its handles are not kept. Until the process has a global recorder, each publication
+    /// starts a short thread to look for it.
     pub fn publish(&self) {
         metrics::with_recorder(|recorder| {
             let Some(publication) = self.observe(recorder) else {
@@ -64,15 +64,17 @@ impl Registry {
         });
     }
 
-    /// What there is to say, in one step: the later of two publications has seen all that the
-    /// earlier one has. It would otherwise take an instance that it has not seen for one that is
-    /// gone, and the next would count it twice. `None` within another publication of this thread,
-    /// by a limit that publishes when it is asked: that would never end.
+    /// Collects a publication in one step: the later of two publications has seen all that the
+    /// earlier one has. Otherwise it would treat an instance that it has not seen as gone, and the
+    /// next would count that twice.
+    ///
+    /// `None` within another publication of this thread. A limit that publishes when it is read
+    /// would otherwise recurse without end.
     fn observe(&self, recorder: &dyn Recorder) -> Option<Publication> {
         let _observing = Observing::begin()?;
         let (mut published, living, observed, timed) = loop {
             let round = self.lock_published().round;
-            // Without the lock: a limit may be a user's own.
+            // Not under the lock: a limit may be user code.
             let living = self.living();
             let (mut observed, mut timed) = (Vec::with_capacity(living.len()), Vec::new());
             for (id, one) in &living {
@@ -86,7 +88,7 @@ impl Registry {
             if published.round == round {
                 break (published, living, observed, timed);
             }
-            // Another publication has seen later numbers meanwhile, and was merged.
+            // Another publication has meanwhile seen later numbers, and was merged.
         };
         let (own, merged) = published.merge(observed);
         let address = std::ptr::from_ref(recorder).addr();
@@ -98,13 +100,13 @@ impl Registry {
             own,
             merged,
             increases,
-            // Taken out, because a recorder is user code and does not run under the lock. Who
-            // publishes at the same time makes keys of its own.
+            // Taken out, because a recorder is user code and does not run under the lock. A
+            // simultaneous publication makes its own keys.
             bound: std::mem::take(&mut published.bound),
             round: published.round,
         };
         drop(published);
-        // The last of an instance may be user code too.
+        // Dropping the last reference to an instance may run user code too.
         drop(living);
         Some(publication)
     }
@@ -116,11 +118,11 @@ impl Registry {
     }
 }
 
-/// A look at all instances by this thread, until it is dropped.
+/// A marker that this thread is observing all instances. Ends on drop.
 struct Observing(PhantomData<*const ()>);
 
 impl Observing {
-    /// `None` if this thread is at it already.
+    /// Sets the marker. `None` if this thread is observing already.
     fn begin() -> Option<Self> {
         let before = OBSERVING.replace(true);
         (!before).then_some(Self(PhantomData))
@@ -137,7 +139,7 @@ thread_local! {
     static OBSERVING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What a recorder is given.
+/// The data for a recorder.
 struct Publication {
     own: Vec<(u64, Arc<Samples>)>,
     merged: Samples,
@@ -146,7 +148,7 @@ struct Publication {
     round: u64,
 }
 
-/// The histograms of an instance.
+/// Returns the histograms of an instance.
 fn times(id: u64, instance: Instance) -> impl Iterator<Item = Timed> {
     let name = instance.name;
     instance
@@ -171,6 +173,6 @@ fn times(id: u64, instance: Instance) -> impl Iterator<Item = Timed> {
         })
 }
 
-/// After how many publications a handle is asked for again: an exporter may forget a series that
-/// was idle for long, and then what is written to its old handle is lost.
+/// The publications after which a handle is registered again. An exporter may drop a series that
+/// was idle for long, and then values written to its old handle are lost.
 const RENEWED_AFTER: u64 = 16;

@@ -1,21 +1,21 @@
-//! Whether a recorder is the global one, whose handles may be kept.
+//! Detection of the global recorder, whose handles may be kept.
 //!
-//! A look at the recorder for every series costs more than all else of a publication. Handles may
-//! only be kept while it is the same recorder, and the facade does not say which one it is. An
-//! address alone does not tell either: a local recorder may lie where one lay before. But the
-//! global recorder is never replaced nor freed, so no other can have its address.
+//! Registering every series with the recorder costs more than the rest of a publication. Handles
+//! may only be kept while the recorder is the same, and the facade does not tell which one it is.
+//! An address alone does not tell either: a local recorder may have the address of an earlier one.
+//! But the global recorder is never replaced nor freed, so no other can have its address.
 
 use std::{ptr, sync::OnceLock, thread};
 
 use metrics::Recorder;
 
-/// Whether it is the recorder of the process. Says no of one without size, which shares addresses.
+/// Returns whether it is the global recorder. False for a zero-sized one, which shares addresses.
 pub(super) fn is_global(recorder: &dyn Recorder) -> bool {
     let address = address(recorder);
     address.is_some() && address == global()
 }
 
-/// The address of the global recorder, if there is one by now.
+/// Returns the address of the global recorder, if there is one yet.
 fn global() -> Option<usize> {
     static FOUND: OnceLock<usize> = OnceLock::new();
     if let Some(found) = FOUND.get() {

@@ -1,4 +1,4 @@
-//! All named instances.
+//! The registry of all named instances.
 
 use std::{
     cell::RefCell,
@@ -12,11 +12,11 @@ use crate::{
     observe::{Advice, Health, Instance, rules, state::Observed, trace},
 };
 
-/// Knows the layers that were given a name, for as long as they live.
+/// A registry of the layers that were given a name, for as long as they live.
 ///
-/// [`Registry::global`] learns of each of them when it is built, unless that is done
-/// [with](Self::with) another. It holds them weakly: a layer of which no service, call or handle is
-/// left disappears.
+/// [`Registry::global`] registers each of them when it is built, unless it is built
+/// [with](Self::with) another registry. It holds them weakly: a layer of which no service, call or
+/// handle is left disappears.
 ///
 /// ```
 /// use tower_keep::{bulkhead::BulkheadLayer, observe::Registry};
@@ -31,7 +31,7 @@ use crate::{
 #[derive(Default)]
 pub struct Registry {
     instances: Mutex<Instances>,
-    /// Whether it knows layers without a name too.
+    /// If true, it also registers layers without a name.
     knows_unnamed: bool,
     #[cfg(feature = "metrics")]
     pub(super) published: Mutex<crate::observe::series::Published>,
@@ -40,14 +40,14 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// One of one's own, which knows of nothing yet: for a part of a process that is published
-    /// apart, or for a test.
+    /// Makes an empty registry of your own: for a part of a process that is published separately,
+    /// or for a test.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// One that knows layers without a name too, whose name is then empty.
+    /// Makes a registry that also registers layers without a name. Their name is then empty.
     #[cfg(feature = "drill")]
     pub(crate) fn of_all() -> Arc<Self> {
         Arc::new(Self {
@@ -56,7 +56,7 @@ impl Registry {
         })
     }
 
-    /// The registry of the process: it learns of every named layer that is not built
+    /// Returns the registry of the process. It registers every named layer that is not built
     /// [with](Self::with) another.
     #[must_use]
     pub fn global() -> &'static Self {
@@ -64,8 +64,8 @@ impl Registry {
         &GLOBAL
     }
 
-    /// Builds layers that this registry knows, and not the global one. On this thread only, so do
-    /// not spawn or await in there; within it, another registry may take over.
+    /// Builds layers that this registry registers instead of the global one. This applies to this
+    /// thread only, so do not spawn or await within it. Another registry may be used inside it.
     pub fn with<R>(self: &Arc<Self>, build: impl FnOnce() -> R) -> R {
         /// Restores the registry before, also if `build` panics.
         struct Before(Option<Arc<Registry>>);
@@ -80,29 +80,29 @@ impl Registry {
         build()
     }
 
-    /// Each instance as it is now, in the order in which they were built. Costs what their
-    /// snapshots cost; calls are not held up.
+    /// Returns each instance's numbers now, in the order in which they were built. Costs as much as
+    /// their snapshots. Calls are not delayed.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Instance> {
         let living = self.living().into_iter();
         living.map(|(_, observed)| observed.observe()).collect()
     }
 
-    /// Returns what is not well of the layers that it knows. Costs a few loads for each layer, and
-    /// of keyed circuits for each key. Calls are not held up.
+    /// Returns which of its layers are unhealthy. Costs a few loads for each layer, and for each
+    /// key of keyed circuits. Calls are not delayed.
     #[must_use]
     pub fn health(&self) -> Health {
         let living = self.living().into_iter();
         living.filter_map(|(_, one)| one.unwell()).collect()
     }
 
-    /// What is set against what the traffic asks for: the thresholds that do not fit, with a better
-    /// value, the reason, and what it costs. The [guide](crate::guide::tuning) has the recipes that
-    /// it follows.
+    /// Compares the settings with the traffic. Returns the thresholds that do not fit, each with a
+    /// better value, the reason, and the price. The [guide](crate::guide::tuning) has the recipes
+    /// that it follows.
     ///
-    /// It looks at everything since each layer was built. Layers of one name are looked at
-    /// together: a timeout knows how long the calls of its bulkhead take. Costs what
-    /// [`snapshot`](Self::snapshot) costs, and holds no call up.
+    /// It uses all data since each layer was built. Layers of one name are examined together: a
+    /// timeout knows how long the calls of its bulkhead take. Costs as much as
+    /// [`snapshot`](Self::snapshot), and delays no call.
     ///
     /// ```
     /// use tower_keep::{bulkhead::BulkheadLayer, observe::Registry};
@@ -120,7 +120,7 @@ impl Registry {
         rules::advise(&self.aged().1)
     }
 
-    /// Each instance's number, and each with its age in seconds.
+    /// Returns each instance's number, and each instance with its age in seconds.
     pub(super) fn aged(&self) -> (Vec<u64>, Vec<(Instance, f64)>) {
         let now = Clock::common().now();
         let born: HashMap<_, _> = {
@@ -137,16 +137,16 @@ impl Registry {
             .unzip()
     }
 
-    /// Writes the [advice](Self::advice) to the log, an event of level `WARN` for each, of target
-    /// `tower_keep`. Returns it. Ask for it once in an hour, say: it is as long as the mistakes are
-    /// many. Without the feature `tracing` nothing is written.
+    /// Logs the [advice](Self::advice), one event of level `WARN` and target `tower_keep` for each
+    /// piece, and returns it. Call it once an hour, say: it logs as many events as there are
+    /// mistakes. Without the feature `tracing` nothing is logged.
     pub fn log_advice(&self) -> Vec<Advice> {
         let advice = self.advice();
         advice.iter().for_each(trace::advice);
         advice
     }
 
-    /// Each with its number.
+    /// Returns the living instances, each with its number.
     pub(super) fn living(&self) -> Vec<(u64, Arc<dyn Observed>)> {
         let mut instances = self.lock();
         instances.list.retain(|(.., one)| one.strong_count() > 0);
@@ -159,7 +159,7 @@ impl Registry {
     fn add(&self, observed: Weak<dyn Observed>) {
         let mut instances = self.lock();
         let list = &mut instances.list;
-        // So that those which are gone take no more room than those which are there.
+        // Removes dead instances, so that they take no more room than living ones.
         if list.len() == list.capacity() {
             list.retain(|(.., one)| one.strong_count() > 0);
         }
@@ -176,7 +176,7 @@ impl Registry {
     }
 }
 
-/// Each instance has a number that none had before, and the time at which it was built.
+/// The instances, each with a unique number and the time at which it was built.
 #[derive(Default)]
 struct Instances {
     last: u64,
@@ -184,11 +184,11 @@ struct Instances {
 }
 
 thread_local! {
-    /// Where layers are made known that are built on this thread, if not to the global registry.
+    /// The registry for layers that are built on this thread, if not the global one.
     static OWN: RefCell<Option<Arc<Registry>>> = const { RefCell::new(None) };
 }
 
-/// Makes a layer known: one without a name only to a registry that asks for such.
+/// Registers a layer. One without a name only in a registry that accepts those.
 pub(crate) fn register<T: Observed + 'static>(observed: &Arc<T>) {
     let own = OWN.with_borrow(Option::clone);
     let registry = own.as_deref().unwrap_or_else(|| Registry::global());

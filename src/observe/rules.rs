@@ -1,6 +1,6 @@
-//! Which of an instance's thresholds does not fit its traffic.
+//! The rules that find thresholds that do not fit an instance's traffic.
 //!
-//! Each rule is a recipe of the guide's page on tuning, and has a test for it.
+//! Each rule is a recipe of the guide's page on tuning, and has a test.
 
 use crate::{
     RejectedKind,
@@ -13,7 +13,7 @@ use crate::{
     statistics::{binomial_tail, calls_for, least_to_reach, share_interval, whole},
 };
 
-/// The advice on all instances.
+/// Returns the advice on all instances.
 pub(super) fn advise(all: &[(Instance, f64)]) -> Vec<Advice> {
     let mut advice = Vec::new();
     for (one, elapsed) in all {
@@ -221,7 +221,7 @@ impl Case<'_> {
             format!("; by Little's law {running:.1} run on average")
         });
         if rejected * 1000 > totals.admitted + rejected {
-            // Where the upstream is slow under load, more of it is no help.
+            // If the upstream is slow under load, more load does not help.
             if let Some(good) = self.good().filter(|good| is_spread(good)) {
                 return Some(Advice {
                     reason: format!(
@@ -264,7 +264,8 @@ impl Case<'_> {
         self.too_large(limit)
     }
 
-    /// Latency that grows with the load, and a limit far above what would run without that.
+    /// Advises on latency that grows with the load, under a limit far above what would otherwise
+    /// run.
     fn too_large(&self, limit: f64) -> Option<Advice> {
         let good = self.good().filter(|good| is_spread(good))?;
         let quiet = good.quantile(0.05)?;
@@ -333,7 +334,7 @@ fn one_in(probability: f64) -> String {
 }
 
 const MIN_CALLS: [u32; 8] = [10, 20, 30, 50, 75, 100, 200, 400];
-/// A limit that is none.
+/// The value of a limit that is off.
 const UNLIMITED: f64 = 1e15;
-/// The probability of a window that nobody minds.
+/// The probability of a trip by chance that is acceptable per window.
 const QUIET: f64 = 1e-6;

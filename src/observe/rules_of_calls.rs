@@ -1,4 +1,4 @@
-//! The same for what acts on single calls: retries, timeouts, hedges and throttles.
+//! The rules for layers of single calls: retries, timeouts, hedges and throttles.
 
 use crate::{
     RejectedKind,
@@ -62,7 +62,7 @@ pub(super) fn timeout(case: &Case<'_>, total: bool) -> Option<Advice> {
     let cut = of_outcome(case.one, "timeout").map_or(0, Histogram::count);
     let good = of_outcome(case.one, "success")?;
     let all = cut + good.count();
-    // Good answers come up to the very end: more would have come after it.
+    // Good answers arrive up to the very end, so more would have arrived after it.
     let near = above(good, now / 4.0);
     if cut * 1000 <= all || cut * 2 > all || near < 0.01 {
         return None;
@@ -90,7 +90,7 @@ fn total_timeout(case: &Case<'_>) -> Option<Advice> {
     let attempt = case.timeout(false)?;
     let mut config = attempt.config.iter();
     let one = config.find(|(name, _)| *name == "duration")?.1;
-    // A retry for which no time is left is not sent: then attempts alone are cut.
+    // A retry without time left is not sent, so then only attempts are cut.
     let cut_of = |timeout| of_outcome(timeout, "timeout").map_or(0, Histogram::count);
     let cut = cut_of(case.one) + cut_of(attempt);
     if cut == 0 || now >= 2.0 * one {

@@ -1,9 +1,9 @@
-//! A sample of the rejections for `tracing`: at most one event a second and layer, and one that
-//! tells the rest when they end. A line for each rejected call would be the next overload.
+//! A sample of the rejections for `tracing`: at most one event per second and layer, and one that
+//! reports the rest when they end. A line for each rejected call would be the next overload.
 //!
-//! The rest is told by a task, which is there only while rejections come that no event tells of.
-//! It looks once a second, and ends after a second without any. Outside of tokio's runtime there
-//! is none, and the rest is told with the next rejection.
+//! A task reports the rest. It exists only while rejections are suppressed, checks once a second,
+//! and ends after a second without any. Outside tokio's runtime there is no task, and the next
+//! event reports the rest.
 
 use std::{
     sync::{
@@ -21,26 +21,26 @@ use crate::{
     ambient::clock::{nanos, since_start},
 };
 
-/// The rejections of a layer that were told.
+/// The rejections of a layer that were reported.
 #[derive(Debug, Default)]
 pub(crate) struct Sampler(Arc<Sampled>);
 
-/// Relaxed, all: of two threads in the same second one wins the exchange, and counts that race are
-/// told with the next event.
+/// The counts of a run of rejections. All Relaxed: of two threads in the same second one wins the
+/// exchange, and counts that race are reported with the next event.
 #[derive(Debug, Default)]
 struct Sampled {
-    /// When the next rejection may be told of.
+    /// When the next rejection may be reported.
     next: AtomicU64,
-    /// Rejections since then that no event has told of.
+    /// The rejections since then that no event has reported.
     suppressed: AtomicU64,
-    /// When the first of a run was told of, and how many there were since.
+    /// When the first rejection of a run was reported, and the number of rejections since.
     began: AtomicU64,
     run: AtomicU64,
     /// If true, a task waits for the end of the run.
     is_watched: AtomicBool,
 }
 
-/// Tells of a rejection, unless one was told of within the last second.
+/// Reports a rejection, unless one was reported within the last second.
 pub(crate) fn rejected(Sampler(sampled): &Sampler, rejected: &Rejected) {
     if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
         return;
@@ -76,7 +76,7 @@ pub(crate) fn rejected(Sampler(sampled): &Sampler, rejected: &Rejected) {
     );
 }
 
-/// Sees to it that what was suppressed is told when the rejections end.
+/// Starts the task that reports suppressed rejections when they end, unless it runs.
 fn watch(sampled: &Arc<Sampled>, rejected: &Rejected) {
     if sampled.is_watched.load(Ordering::Relaxed) {
         return;
@@ -106,15 +106,15 @@ async fn tell_the_rest(sampled: Arc<Sampled>, (layer, name): (&'static str, Opti
     let lasted = Duration::from_nanos(since_start()).saturating_sub(began);
     let rejected = sampled.run.swap(0, Ordering::Relaxed);
     let suppressed = sampled.suppressed.swap(0, Ordering::Relaxed);
-    // The last second had none.
+    // The last second had no rejections.
     let lasted = lasted.saturating_sub(SECOND);
     tracing::info!(
         target: TARGET, layer, name, suppressed, rejected, ?lasted, "rejections ended"
     );
 }
 
-/// The next rejection that is suppressed begins another task, also after this one was dropped with
-/// its runtime.
+/// A guard that ends the watch, also if the task is dropped with its runtime. The next suppressed
+/// rejection then starts another task.
 struct Unwatched<'a>(&'a Sampled);
 
 impl Drop for Unwatched<'_> {

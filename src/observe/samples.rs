@@ -1,4 +1,4 @@
-//! An instance as samples of the metrics.
+//! The conversion of an instance to samples of the metrics.
 
 use crate::{
     RejectedKind,
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// All samples of an instance.
+/// Adds all samples of an instance.
 pub(super) fn sample(instance: &Instance, samples: &mut Samples) {
     let Instance {
         layer,
@@ -50,7 +50,7 @@ pub(super) fn sample(instance: &Instance, samples: &mut Samples) {
             add(names::CALLS, [layer, outcome, ""], Value::Counter(count));
         }
     }
-    // From the start: an increase from nothing to 1 is none to a rate.
+    // Present from the start: a rate does not see an increase from absent to 1.
     let is_known = |kind| kinds(state).contains(&kind);
     let rejected = totals.rejected.iter();
     for (kind, count) in rejected.filter(|(kind, count)| *count > 0 || is_known(*kind)) {
@@ -69,7 +69,7 @@ pub(super) fn sample(instance: &Instance, samples: &mut Samples) {
     }
 }
 
-/// The kinds of rejections that a layer has.
+/// Returns the kinds of rejections that a layer has.
 fn kinds(state: &State) -> &'static [RejectedKind] {
     use RejectedKind::{
         BulkheadFull, CircuitOpen, CostTooHigh, DeadlineExceeded, Draining, RateLimited, StoreDown,
@@ -89,7 +89,7 @@ fn kinds(state: &State) -> &'static [RejectedKind] {
     }
 }
 
-/// The gauges of a key that is a label.
+/// Adds the gauges of a key that is a label.
 fn sample_key(key: &KeyInstance, name: &'static str, samples: &mut Samples) {
     let Some(by_key) = key.label else { return };
     let mut add = |metric: &'static Metric, label: &'static str, value| {
@@ -128,7 +128,7 @@ fn sample_key(key: &KeyInstance, name: &'static str, samples: &mut Samples) {
     }
 }
 
-/// The counts of a limit that processes share.
+/// Adds the counts of a limit that processes share.
 fn fleet_samples(
     fleet: &FleetCounts,
     add: &mut impl FnMut(&'static Metric, [&'static str; 3], Value),
@@ -149,7 +149,7 @@ fn fleet_samples(
     }
 }
 
-/// What only a pattern has.
+/// Adds the samples that only one pattern has.
 fn sample_state(
     Instance {
         totals,
@@ -162,7 +162,7 @@ fn sample_state(
     let none = ["", "", ""];
     match state {
         State::CircuitBreaker(circuits) => sample_circuits(circuits, *is_by_key, add),
-        // Its keys have these.
+        // Each key has its own gauges.
         State::Bulkhead { .. } | State::Throttle { .. } if *is_by_key => {}
         State::Bulkhead {
             in_flight,
@@ -336,7 +336,7 @@ fn sample_circuits(
         let labels = [from.as_str(), to.as_str(), cause.as_str()];
         add(names::CIRCUIT_TRANSITIONS, labels, Value::Counter(*count));
     }
-    // Its keys have the rest.
+    // The rest is per key.
     if is_by_key {
         return;
     }
@@ -364,7 +364,7 @@ fn gauge(value: u64) -> Value {
     Value::Gauge(value as f64)
 }
 
-/// Of the window's calls; 0 of none.
+/// Returns the share of the window's calls; 0 if it has none.
 #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
 fn share(part: u64, window: Counts) -> Value {
     Value::Gauge(part as f64 / window.total().max(1) as f64)

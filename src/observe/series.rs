@@ -1,4 +1,4 @@
-//! What is published: series, their values, and what was published before.
+//! The published series, their values, and what was published before.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -10,13 +10,13 @@ use metrics::{Counter, Gauge, Key, Label};
 
 use crate::observe::names::{self, Metric};
 
-/// One line of a metric. All of it is static, so that it costs no allocation to make one.
+/// One line of a metric. All of it is static, so making one allocates nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Series {
     pub(super) metric: &'static str,
     pub(super) name: &'static str,
     pub(super) labels: [&'static str; 3],
-    /// The label `key`, of layers that make their keys one. Empty of others.
+    /// The label `key`, if the layer's keys are labels. Otherwise empty.
     pub(super) by_key: &'static str,
 }
 
@@ -26,25 +26,25 @@ pub(super) enum Value {
     Gauge(f64),
 }
 
-/// What was published last, so that counters never fall and gauges do not outlive their layer.
+/// The last publication. With it, counters never fall, and gauges do not outlive their layer.
 #[derive(Debug, Default)]
 pub(super) struct Published {
     last: HashMap<u64, Last>,
-    /// What instances had counted that are gone, and whose they were.
+    /// The final counts of instances that are gone. `outlived` has their owners.
     retired: HashMap<Series, u64>,
     outlived: HashSet<Owner>,
-    /// What the recorder knows each instance by, in the order of its samples.
+    /// The recorder's keys and handles of each instance, in the order of its samples.
     pub(super) bound: HashMap<u64, Vec<Bound>>,
-    /// How many publications there have been.
+    /// The number of publications so far.
     pub(super) round: u64,
 }
 
-/// A series and what the recorder knows it by.
+/// A series with its key and handle in the recorder.
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) series: Series,
     pub(super) key: Key,
-    /// Of the global recorder, which is never replaced.
+    /// Only for the global recorder, which is never replaced.
     pub(super) handle: Option<Handle>,
 }
 
@@ -54,23 +54,24 @@ pub(super) enum Handle {
     Gauge(Gauge),
 }
 
-/// A layer and a name, which two instances can have in common.
+/// A layer and a name, which several instances may share.
 pub(super) type Owner = (&'static str, &'static str);
 pub(super) type Samples = Vec<(&'static Metric, Series, Value)>;
 
-/// What an instance showed.
+/// The last samples of an instance.
 #[derive(Debug)]
 struct Last {
     owner: Owner,
     samples: Arc<Samples>,
-    /// Gauges that it showed once and does not show any more, such as a threshold that was turned
-    /// off. The facade cannot take a gauge back, so each recorder is given "no number".
+    /// Gauges that it once had and has no longer, such as a threshold that was turned off. The
+    /// facade cannot remove a gauge, so each recorder receives `NaN`.
     absent: Vec<(&'static Metric, Series)>,
 }
 
 impl Published {
-    /// The samples of instances that have their name for themselves, by instance, and those of the
-    /// others: together with what is left of those that are gone.
+    /// Merges a publication. Returns the samples of instances that have their name alone, per
+    /// instance. The samples of the others are merged by name, with the rest of instances that are
+    /// gone.
     pub(super) fn merge(
         &mut self,
         observed: Vec<(u64, Owner, Samples)>,
@@ -83,7 +84,7 @@ impl Published {
             living.extend(gone.remove(id).map(|last| (*id, last)));
             *owners.entry(*owner).or_default() += 1;
         }
-        // In order: a recorder sees the same sequence in each run.
+        // Ordered: a recorder sees the same sequence in each run.
         let mut merged = BTreeMap::new();
         for (id, Last { owner, samples, .. }) in gone {
             self.bound.remove(&id);
@@ -122,7 +123,7 @@ impl Published {
                 },
             );
         }
-        // Last, because another instance of the name may show what this one does not.
+        // Last, because another instance of the name may still have the gauge.
         for &(metric, series) in self.last.values().flat_map(|last| &last.absent) {
             let absent = (metric, Value::Gauge(f64::NAN));
             merged.entry(series).or_insert(absent);
@@ -137,7 +138,7 @@ impl Published {
         (own, merged.collect())
     }
 
-    /// What [`bound`](Self::bound) was taken out for is done. Instances may be gone since.
+    /// Puts [`bound`](Self::bound) back after a publication. Instances may be gone since.
     pub(super) fn put_back(&mut self, mut bound: HashMap<u64, Vec<Bound>>) {
         bound.retain(|id, _| self.last.contains_key(id));
         self.bound = bound;
@@ -145,7 +146,7 @@ impl Published {
 }
 
 impl Last {
-    /// The gauges that were shown up to now and are not among `samples`.
+    /// Returns the gauges that were there up to now and are not among `samples`.
     fn absent_from(self, samples: &Samples) -> Vec<(&'static Metric, Series)> {
         let same = self.samples.len() == samples.len()
             && self
@@ -168,7 +169,7 @@ impl Last {
 }
 
 impl Value {
-    /// Together with that of another instance of the same name.
+    /// Combines the value with that of another instance of the same name.
     fn and(self, other: Self, metric: &Metric) -> Self {
         match (self, other) {
             (Self::Counter(one), Self::Counter(two)) => Self::Counter(one + two),
@@ -180,12 +181,13 @@ impl Value {
 }
 
 impl Metric {
-    /// Returns the gauge of an instance that is gone: none in flight, and no threshold.
+    /// Returns the gauge of an instance that is gone: 0 for counts such as calls in flight, `NaN`
+    /// for others.
     fn of_nothing(&self) -> Value {
         Value::Gauge(if self.adds_up() { 0.0 } else { f64::NAN })
     }
 
-    /// Returns whether two instances have twice as much of it.
+    /// Returns whether the values of two instances are added. If not, the larger one counts.
     fn adds_up(&self) -> bool {
         ![
             names::CONFIG,
@@ -202,8 +204,8 @@ impl Metric {
 }
 
 impl Series {
-    /// Compares addresses, which is fast. Of the same text at two addresses the recorder is only
-    /// asked again.
+    /// Compares addresses, which is fast. If equal texts have two addresses, the only cost is
+    /// another registration.
     pub(super) fn is(&self, other: &Self) -> bool {
         let labels = self.labels.iter().zip(other.labels);
         ptr::eq(self.metric, other.metric)

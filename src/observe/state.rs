@@ -1,4 +1,4 @@
-//! What is known of an instance at one moment, as data.
+//! The data of an instance at one moment.
 
 use crate::{
     algorithm::{BreakerState, Cause, Counts, Transition},
@@ -12,20 +12,20 @@ use crate::{
 pub struct Instance {
     /// The pattern: `"circuit_breaker"`.
     pub layer: &'static str,
-    /// As given to `.name(..)`.
+    /// The name given to `.name(..)`.
     pub name: &'static str,
-    /// What it has counted since it was built.
+    /// The counts since it was built.
     pub totals: Totals,
     /// Its thresholds, by the names of their setters. Times are in seconds, shares between 0 and 1.
     pub config: Vec<(&'static str, f64)>,
-    /// What only its pattern has.
+    /// The data that only its pattern has.
     pub state: State,
     /// How long calls took or waited.
     pub histograms: Vec<Histogram>,
-    /// The keys that are worst off, at most ten, or all that have a label in metrics. Empty without
-    /// keys, and of rate limits, whose tables keep none.
+    /// The keys in the worst state, at most ten, or all that have a label in metrics. Empty without
+    /// keys, and for rate limits, whose tables store no keys.
     pub keys: Vec<KeyInstance>,
-    /// If true, the gauges of the metrics are by key.
+    /// If true, the gauges of the metrics are per key.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) is_by_key: bool,
 }
@@ -39,7 +39,7 @@ impl Instance {
         }
     }
 
-    /// One that has no tally.
+    /// Makes one without a tally.
     pub(crate) fn of(
         (layer, name): (&'static str, Option<&'static str>),
         config: Vec<(&'static str, f64)>,
@@ -57,7 +57,7 @@ impl Instance {
         }
     }
 
-    /// With what keys have of their own.
+    /// Adds the data of its keys.
     pub(crate) fn with_keys(self, (keys, is_by_key): (Vec<KeyInstance>, bool)) -> Self {
         Self {
             keys,
@@ -67,26 +67,26 @@ impl Instance {
     }
 }
 
-/// The part of a rate limit that asks the store which processes share.
+/// The counts of a rate limit on a store that processes share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct FleetCounts {
-    /// Units that the store has granted to this process, so far.
+    /// Units that the store has granted to this process so far.
     pub leased: u64,
-    /// Units of them that ended before a call spent them, so far.
+    /// Granted units that expired before a call spent them, so far.
     pub unspent: u64,
-    /// Batches of asks that were answered, so far.
+    /// Batches of requests that were answered so far.
     pub answered: u64,
-    /// Batches of asks without an answer, so far.
+    /// Batches of requests without an answer so far.
     pub failed: u64,
-    /// True while the store does not answer.
+    /// If true, the store does not answer.
     pub is_down: bool,
-    /// The mean of the last answers in seconds, `None` before the first.
+    /// The mean round trip of the last answers in seconds; `None` before the first.
     pub round_trip: Option<f64>,
 }
 
-/// What an instance has that is its pattern's own.
+/// The data that only an instance's pattern has.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -95,130 +95,130 @@ pub struct FleetCounts {
 )]
 #[non_exhaustive]
 pub enum State {
-    /// Of a circuit breaker, or of the circuits of all keys.
+    /// A circuit breaker, or the circuits of all keys.
     CircuitBreaker(Circuits),
-    /// Of a bulkhead, or of those of all keys together.
+    /// A bulkhead, or the bulkheads of all keys together.
     Bulkhead {
-        /// Calls that run now.
+        /// The calls in flight.
         in_flight: u64,
-        /// How many may; of keys, how many of each.
+        /// The most calls in flight; of keys, of each.
         limit: u64,
-        /// Calls that wait.
+        /// The calls in the wait queue.
         queued: u64,
-        /// The share of the limit that is in use. Of keys, by the one that is fullest.
+        /// The share of the limit that is in use; of keys, of the fullest.
         used: f64,
-        /// How the limit is learned, if it is, and if there is but one.
+        /// The numbers that the limit is learned from, if it is learned and there is only one.
         learned: Option<LearnedLimit>,
     },
-    /// Of a rate limit, or of those of all keys.
+    /// A rate limit, or the limits of all keys.
     RateLimit {
-        /// Calls that wait; `None` of limits of any kind for each key, which have a queue each.
+        /// The calls in the wait queue; `None` for keyed limits of any kind, which have a queue
+        /// each.
         queued: Option<u64>,
         /// Keys that have used some of their burst; `None` without keys.
         keys: Option<u64>,
-        /// Keys whose place another one took, so far; `None` without keys.
+        /// Keys that were replaced by another so far; `None` without keys.
         evictions: Option<u64>,
-        /// The part that asks a store, if processes share the limit.
+        /// The counts of the store, if processes share the limit.
         fleet: Option<FleetCounts>,
     },
-    /// Of a retry.
+    /// A retry.
     Retry {
-        /// How its calls ended, so far, by their names in the metrics.
+        /// The results of its calls so far, by their names in the metrics.
         calls: Vec<(&'static str, u64)>,
-        /// Attempts beyond the first that were sent, so far, by what was wrong with the one before.
+        /// Attempts beyond the first that were sent so far, by the problem of the one before.
         attempts: Vec<(&'static str, u64)>,
         /// How many retries the budget would pay for; `None` without a budget.
         budget: Option<u64>,
     },
-    /// Of a fallback.
+    /// A fallback.
     Fallback {
-        /// Failed calls that were answered otherwise, so far.
+        /// Failed calls that got another answer so far.
         answered: u64,
         /// Failed calls for which the fallback failed too, so far.
         failed: u64,
     },
-    /// Of a list of backends.
+    /// A list of backends.
     Spill {
-        /// What became of each in calls so far: its name, the result's, and how often.
+        /// The results of each backend so far: its name, the result's name, and the count.
         backends: Vec<(&'static str, &'static str, u64)>,
     },
-    /// Of a throttle, or of those of all keys.
+    /// A throttle, or the throttles of all keys.
     Throttle {
         /// The probability that a call is rejected now; of keys, the highest.
         probability: f64,
     },
-    /// Of a hedge.
+    /// A hedge.
     Hedge {
         /// Hedges that were sent, so far.
         sent: u64,
-        /// How hedged calls ended, so far: won by the `first` attempt, a `hedge`, or `none`.
+        /// The results of hedged calls so far: won by the `first` attempt, a `hedge`, or `none`.
         wins: Vec<(&'static str, u64)>,
-        /// After how many seconds a hedge is sent now; `None` while that is being learnt.
+        /// The delay of a hedge now, in seconds; `None` until it is learned.
         delay: Option<f64>,
     },
     /// Faults that are injected on purpose.
     #[cfg(feature = "fault")]
     Faults {
-        /// True while they are injected.
+        /// If true, faults are being injected.
         running: bool,
-        /// The reason that the layer was given.
+        /// The reason given to the layer.
         reason: &'static str,
-        /// Calls that suffer now.
+        /// The calls that are affected now.
         active: u64,
         /// Faults that were injected, so far, by their names.
         injected: Vec<(&'static str, u64)>,
         /// Faults that would have been injected, so far, by their names.
         would_inject: Vec<(&'static str, u64)>,
-        /// Calls that were spared, so far, because enough others suffered.
+        /// Calls that were spared so far, because enough others were affected.
         spared: u64,
     },
-    /// Of gates on [trial](crate::gate::Shadow).
+    /// Gates on [trial](crate::gate::Shadow).
     Shadow {
-        /// Calls that they were asked about, so far.
+        /// Calls that were checked against them so far.
         calls: u64,
-        /// Those that they would have rejected, so far.
+        /// Calls that they would have rejected so far.
         would_reject: Rejections,
-        /// Those that they would have let wait, so far.
+        /// Calls that they would have queued so far.
         would_wait: u64,
     },
-    /// Of a file of settings that is followed.
+    /// A file of settings that is watched.
     Watch {
-        /// Whether it is followed still.
+        /// If true, the file is still watched.
         alive: bool,
-        /// Whether what is in the file now was not taken.
+        /// If true, the current content of the file is not applied.
         failing: bool,
-        /// How many seconds ago it was last read and found good.
+        /// The seconds since it was last read and found valid.
         last_good: Option<f64>,
-        /// How often it was read, so far.
+        /// The number of reads so far.
         reads: u64,
-        /// How often it has changed something, so far.
+        /// The number of reads so far that changed something.
         changes: u64,
-        /// How many errors there were, so far.
+        /// The number of errors so far.
         errors: u64,
     },
-    /// The state of a stack that can be [drained](crate::stack::ServerHandle::drain).
+    /// A stack that can be [drained](crate::stack::ServerHandle::drain).
     Drain {
-        /// Calls in flight, those that wait included.
+        /// The calls in flight, queued ones included.
         in_flight: u64,
-        /// Whether new calls are rejected.
+        /// If true, new calls are rejected.
         draining: bool,
     },
-    /// Of a timeout.
+    /// A timeout.
     Timeout {
-        /// Whether it limits the call with all its attempts.
+        /// If true, it limits the call with all its attempts.
         total: bool,
     },
 }
 
-/// What a limit on calls in flight is learned from, in seconds.
+/// The times that a limit on calls in flight is learned from, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LearnedLimit {
-    /// How long calls took on average in the last window; `None` before the first.
+    /// The mean time of a call in the last window; `None` before the first.
     pub rtt: Option<f64>,
-    /// What the algorithm takes for the time of a call that does not queue; `None` if it does not
-    /// look at times.
+    /// The algorithm's estimate for a call that is not queued; `None` if it uses no times.
     pub baseline: Option<f64>,
 }
 
@@ -227,13 +227,13 @@ pub struct LearnedLimit {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Circuits {
-    /// How many are in each state.
+    /// The number of circuits in each state.
     pub states: Vec<(BreakerState, u64)>,
-    /// What the window holds; of keyed circuits, which have one each, that of the one that fails
+    /// The content of the window. Keyed circuits have one each: that of the circuit that fails
     /// most.
     pub window: Option<Counts>,
-    /// The number of times that each transition was made, so far. Those that a circuit makes by
-    /// itself are listed from the start.
+    /// The number of times that each transition happened so far. The transitions that a circuit
+    /// makes by itself are listed from the start.
     pub transitions: Vec<(BreakerState, BreakerState, Cause, u64)>,
     /// The last sixteen transitions, the oldest first.
     pub recent: Vec<RecentTransition>,
@@ -244,18 +244,18 @@ pub struct Circuits {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RecentTransition {
-    /// The key of the circuit, as its builder [shows](KeyInstance::key) it. `None` of the only
-    /// circuit, or that which keys share.
+    /// The key of the circuit, as its builder [shows](KeyInstance::key) it. `None` for an only
+    /// circuit, or the circuit that keys share.
     pub key: Option<String>,
     /// The change of state.
     pub transition: Transition,
     /// The setting that was reached, by the name of its setter.
     pub threshold: Option<String>,
-    /// The seconds until probes are let through, of one that opens.
+    /// The seconds until probes are admitted, if it opens.
     pub open_for: Option<f64>,
-    /// The seconds since then.
+    /// The seconds since the transition.
     pub ago: f64,
-    /// The moment, in nanoseconds of the process's clock.
+    /// The time of the transition, in nanoseconds of the process's clock.
     #[cfg_attr(feature = "serde", serde(skip))]
     #[cfg_attr(
         not(feature = "page"),
@@ -264,13 +264,13 @@ pub struct RecentTransition {
     pub(crate) moment: u64,
 }
 
-/// What the registry asks of a layer.
+/// The interface between the registry and a layer.
 pub(crate) trait Observed: Send + Sync {
     fn layer(&self) -> &'static str;
 
     fn name(&self) -> Option<&'static str>;
 
-    /// The layer as it is now. Runs no user code.
+    /// Returns the layer's data now. Runs no user code.
     fn observe(&self) -> Instance;
 
     /// Returns whether there is anything to observe yet.
@@ -278,7 +278,7 @@ pub(crate) trait Observed: Send + Sync {
         true
     }
 
-    /// What is not well with it, if anything is.
+    /// Returns its problem, if it is unhealthy.
     fn unwell(&self) -> Option<Unwell> {
         None
     }

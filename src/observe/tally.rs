@@ -1,4 +1,4 @@
-//! What a layer counts: plain atomics by thread, which snapshots and metrics are read from.
+//! The counters of a layer: plain atomics per thread, read by snapshots and metrics.
 
 use std::{
     fmt,
@@ -21,25 +21,25 @@ use crate::{
 };
 
 /// The counters of one layer, whatever the number of its services and clones. An addition is one
-/// atomic write that threads do not contend for.
+/// atomic write for which threads do not contend.
 ///
-/// What a key counts is its layer's too. To add to both would be a second write for each call; so
-/// the layer knows its keys' counters, sums them up, and keeps what they had counted when they end.
+/// Whatever a key counts is also the layer's count. Adding to both would be a second write per
+/// call. So the layer knows its keys' counters, sums them up, and keeps their counts when they end.
 pub(crate) struct Tally {
     pub(crate) layer: &'static str,
     pub(crate) name: Option<&'static str>,
     stripes: Stripes,
-    /// Of calls that have no key of their own, in a layer with keys.
+    /// The counters of calls that have no key of their own, in a layer with keys.
     keyless: OnceLock<Stripes>,
-    /// Locked when a key comes or goes, and to read: a sum has what a key has counted once, before
-    /// its end as after it.
+    /// Locked when a key is added or removed, and to read. So a sum has each key's counts exactly
+    /// once, before and after its end.
     keys: Mutex<Keys>,
     sampler: Sampler,
-    /// Of a named layer: nobody could read those of another.
+    /// Only of a named layer: the durations of others could not be read.
     durations: Option<Durations>,
 }
 
-/// What one gate counts: all that its layer does, or a part of it.
+/// The counters of one gate: all of its layer's, or a part.
 pub(crate) struct GateTally {
     whole: Arc<Tally>,
     part: Part,
@@ -48,7 +48,7 @@ pub(crate) struct GateTally {
 enum Part {
     All,
     Keyless,
-    /// And its place in the list.
+    /// The counters of a key, and their index in the list.
     Key(Arc<Counters>, u32),
 }
 
@@ -60,7 +60,7 @@ struct Keys {
 
 type Stripes = PerThread<Counters>;
 
-/// Relaxed, all: statistics.
+/// The counters. All Relaxed: statistics.
 #[derive(Default)]
 struct Counters([AtomicU64; COUNTERS]);
 
@@ -77,20 +77,20 @@ impl Tally {
         }
     }
 
-    /// For the only gate of a layer.
+    /// Returns the counters of the only gate of a layer.
     pub(crate) fn all(self: &Arc<Self>) -> GateTally {
         self.part(Part::All)
     }
 
-    /// For the gate of calls that have no key of their own.
+    /// Returns the counters of the gate for calls that have no key of their own.
     pub(crate) fn keyless(self: &Arc<Self>) -> GateTally {
-        // Now, and not with the first call.
+        // Made now, and not at the first call.
         self.keyless.get_or_init(Stripes::default);
         self.part(Part::Keyless)
     }
 
-    /// For the gate of one key. All threads count on one line: there are many keys, and few threads
-    /// at each.
+    /// Returns the counters of one key's gate. All threads share one cache line: there are many
+    /// keys, and few threads use each.
     pub(crate) fn key(self: &Arc<Self>) -> GateTally {
         let counters = Arc::<Counters>::default();
         let place = self.lock().add(counters.clone());
@@ -102,7 +102,7 @@ impl Tally {
         GateTally { whole, part }
     }
 
-    /// Of a layer that knows how long something takes, by the number of how that ends.
+    /// Adds durations, in a layer that measures them, with labels by the index of their ends.
     pub(crate) fn with_durations(
         self,
         metric: &'static Metric,
@@ -134,7 +134,7 @@ impl Tally {
         self.stripes.add(1, |counters| &counters.0[event as usize]);
     }
 
-    /// Makes a rejection by this layer, yet to be counted.
+    /// Makes a rejection by this layer, without counting it.
     pub(crate) fn rejection(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
         let mut rejected = Rejected::new(kind, self.layer);
         rejected.name = self.name;
@@ -142,13 +142,13 @@ impl Tally {
         rejected
     }
 
-    /// Counts a rejection that another tally tells of.
+    /// Counts a rejection that another tally reports.
     pub(crate) fn count_rejected(&self, kind: RejectedKind) {
         self.stripes
             .add(1, |counters| &counters.0[EVENTS + kind.index()]);
     }
 
-    /// A call is turned away, or cut off.
+    /// Counts and reports a call that is rejected or cut off.
     pub(crate) fn rejected(&self, rejected: &Rejected) {
         let kind = rejected.kind.index();
         self.stripes.add(1, |counters| &counters.0[EVENTS + kind]);
@@ -163,9 +163,9 @@ impl Tally {
         });
     }
 
-    /// Costs some twenty loads a core, and for each key.
+    /// Returns the totals. Costs some twenty loads per core, and per key.
     pub(crate) fn totals(&self) -> Totals {
-        // The first of all: what a key that ends had counted is added under it.
+        // Locked first: a key that ends adds its counts under this lock.
         let keys = self.lock();
         let mut sums = sum(&self.stripes);
         let mut also = |counts: [u64; COUNTERS]| {
@@ -193,34 +193,34 @@ impl GateTally {
         self.add(event as usize);
     }
 
-    /// A call has ended that was admitted and not late.
+    /// Counts the end of a call that was admitted and is not late.
     #[inline(always)]
     pub(crate) fn ended(&self, outcome: Outcome) {
         let (event, told) = match outcome {
             Outcome::Success => (Event::Success, "success"),
             Outcome::Failure => (Event::Failure, "failure"),
             Outcome::Overload => (Event::Overload, "overload"),
-            // What a layer ignores, such as a rejection further in, has been told by another.
+            // Another layer has reported the ignored result, such as a rejection further in.
             Outcome::Ignore => return self.count(Event::Ignored),
         };
         self.count(event);
         trace::outcome(told);
     }
 
-    /// Counts a rejection that was made, and says so.
+    /// Counts and reports a rejection.
     pub(crate) fn count_rejection(&self, rejected: &Rejected) {
         self.add(EVENTS + rejected.kind.index());
         self.whole.tell(rejected);
     }
 
-    /// Makes a rejection, counts it, and says so.
+    /// Makes, counts and reports a rejection.
     pub(crate) fn reject(&self, kind: RejectedKind, retry_after: Option<Duration>) -> Rejected {
         let rejected = self.whole.rejection(kind, retry_after);
         self.count_rejection(&rejected);
         rejected
     }
 
-    /// Costs some twenty loads a core.
+    /// Returns the totals. Costs some twenty loads, per core unless the gate is a key's.
     pub(crate) fn totals(&self) -> Totals {
         match &self.part {
             Part::All => self.whole.totals(),
@@ -243,7 +243,7 @@ impl GateTally {
     }
 }
 
-/// What is the layer's: its name, and how long things take.
+/// The layer's parts: its name and its durations.
 impl Deref for GateTally {
     type Target = Tally;
 
@@ -254,7 +254,7 @@ impl Deref for GateTally {
 }
 
 impl Drop for GateTally {
-    /// What a key has counted stays in the layer's sum.
+    /// Adds the key's counts to the layer's sum.
     fn drop(&mut self) {
         if let Part::Key(counters, place) = &self.part {
             let mut keys = self.whole.lock();

@@ -1,13 +1,13 @@
-//! What layers have counted, as snapshots show it.
+//! The counts of layers, as snapshots show them.
 
 use std::fmt;
 
 use crate::RejectedKind;
 
-/// What is counted, besides rejections.
+/// The counted events, besides rejections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// By layers that do not learn how calls end.
+    /// Counted by layers that do not learn how calls end.
     Admitted,
     Success,
     Failure,
@@ -18,29 +18,30 @@ pub(crate) enum Event {
     Reclaimed,
 }
 
-/// What a layer has counted since it was built, or has of one key since that came. Every number
+/// The counts of a layer since it was built, or of one key since it was first tracked. Every number
 /// only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Totals {
-    /// Calls that were admitted. Of a layer that learns how calls end they are counted at their
-    /// end, so that the outcomes below add up to them.
+    /// Calls that were admitted. A layer that learns how calls end counts them at their end, so
+    /// that the outcomes below add up to them.
     pub admitted: u64,
     /// Calls that succeeded.
     pub success: u64,
     /// Calls that failed.
     pub failure: u64,
-    /// Calls that the upstream answered with "too much".
+    /// Calls that the upstream answered as an overload.
     pub overload: u64,
-    /// Calls whose result says nothing of the upstream, such as a rejection of a layer further in.
+    /// Calls whose result says nothing about the upstream, such as a rejection of a layer further
+    /// in.
     pub ignored: u64,
     /// Calls that were dropped before their end.
     pub cancelled: u64,
-    /// Calls that ended after the state that admitted them; only of circuit breakers.
+    /// Calls that ended after the state that admitted them. Only for circuit breakers.
     pub late: u64,
-    /// Places that were [taken back](crate::bulkhead::BulkheadBuilder::reclaim_after) from calls
-    /// that held them too long: only of bulkheads. Such a call is counted above when it ends.
+    /// Permits that were [reclaimed](crate::bulkhead::BulkheadBuilder::reclaim_after) from calls
+    /// that held them too long. Only for bulkheads. Such a call is counted above when it ends.
     pub reclaimed: u64,
     /// Calls that the layer rejected, or cut off.
     pub rejected: Rejections,
@@ -75,18 +76,18 @@ impl Totals {
 }
 
 impl Rejections {
-    /// By the number of their kind.
+    /// Makes the counts by the index of each kind.
     pub(crate) fn from_fn(count: impl FnMut(usize) -> u64) -> Self {
         Self(std::array::from_fn(count))
     }
 
-    /// Those of one kind.
+    /// Returns the rejections of one kind.
     #[must_use]
     pub fn of(&self, kind: RejectedKind) -> u64 {
         self.0[kind.index()]
     }
 
-    /// Calls that were rejected before they were sent.
+    /// Returns the calls that were rejected before they were sent.
     #[must_use]
     pub fn local(&self) -> u64 {
         self.iter()
@@ -95,13 +96,13 @@ impl Rejections {
             .sum()
     }
 
-    /// Each kind, and how many there were of it.
+    /// Returns each kind with its count.
     pub fn iter(&self) -> impl Iterator<Item = (RejectedKind, u64)> {
         RejectedKind::ALL.into_iter().zip(self.0)
     }
 }
 
-/// Only the kinds that there were.
+/// The kinds with a count above 0.
 impl fmt::Debug for Rejections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map()

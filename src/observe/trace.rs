@@ -1,8 +1,8 @@
-//! Events for `tracing`, if that feature is on; nothing otherwise.
+//! The events for `tracing`, if that feature is on; nothing otherwise.
 //!
 //! One event for each transition, each retry (at level `DEBUG`) and each change of settings. An
-//! outage is one `WARN` when the circuit opens and one when it closes. What is between is `INFO`.
-//! Rejections are [sampled](super::sampler). A call's own span is told of it too, if it has
+//! outage is one `WARN` when the circuit opens and one when it closes. Events between them are
+//! `INFO`. Rejections are [sampled](super::sampler). A call's own span is updated too, if it has
 //! declared the fields.
 
 use std::time::Duration;
@@ -29,21 +29,21 @@ pub(crate) struct Transition<'a> {
     pub(crate) from: &'static str,
     pub(crate) to: &'static str,
     pub(crate) reason: &'static str,
-    /// The contents of the window, or how the probes ended.
+    /// The contents of the window, or the results of the probes.
     pub(crate) calls: u64,
     pub(crate) failures: u64,
     pub(crate) slow: u64,
     pub(crate) dropped: u64,
     /// The setting that was reached.
     pub(crate) threshold: Option<&'a str>,
-    /// The time until probes are let through.
+    /// The time until probes are admitted.
     pub(crate) open_for: Option<Duration>,
     /// The time for which calls were rejected, and their number.
     pub(crate) outage: Option<Duration>,
     pub(crate) rejected: Option<u64>,
 }
 
-/// Tells that calls are rejected from now on, and why.
+/// Reports that calls are rejected from now on, and why.
 #[cfg(feature = "tracing")]
 pub(crate) fn circuit_opened(event: &Transition<'_>) {
     let Transition {
@@ -68,7 +68,7 @@ pub(crate) fn circuit_opened(event: &Transition<'_>) {
     );
 }
 
-/// Tells of a threshold that does not fit.
+/// Reports a threshold that does not fit.
 #[cfg(feature = "tracing")]
 pub(crate) fn advice(advice: &crate::observe::Advice) {
     tracing::warn!(
@@ -83,7 +83,7 @@ pub(crate) fn advice(advice: &crate::observe::Advice) {
     );
 }
 
-/// Tells that a backend of a list does not answer, and why.
+/// Reports that a backend of a list does not answer, and why.
 #[cfg(feature = "tracing")]
 pub(crate) fn passed_over(
     name: Option<&'static str>,
@@ -93,7 +93,7 @@ pub(crate) fn passed_over(
     tracing::debug!(target: TARGET, layer = "spill", name, backend, %reason, "passed over");
 }
 
-/// Tells that calls are admitted again, for how long they were not, and how many were rejected.
+/// Reports that calls are admitted again, how long they were not, and how many were rejected.
 #[cfg(feature = "tracing")]
 pub(crate) fn circuit_closed(event: &Transition<'_>) {
     let Transition {
@@ -112,7 +112,7 @@ pub(crate) fn circuit_closed(event: &Transition<'_>) {
     );
 }
 
-/// Tells that probes are let through.
+/// Reports that probes are admitted.
 #[cfg(feature = "tracing")]
 pub(crate) fn circuit_probes(event: &Transition<'_>) {
     let Transition {
@@ -127,7 +127,7 @@ pub(crate) fn circuit_probes(event: &Transition<'_>) {
     tracing::info!(target: TARGET, layer, name, key, from, to, reason, "circuit probes");
 }
 
-/// Tells how the probes ended that have not closed it.
+/// Reports the result of probes that have not closed the circuit.
 #[cfg(feature = "tracing")]
 pub(crate) fn circuit_stays_open(event: &Transition<'_>) {
     let Transition {
@@ -151,7 +151,7 @@ pub(crate) fn circuit_stays_open(event: &Transition<'_>) {
     );
 }
 
-/// Tells of a state that was set by hand, and changes nothing for callers.
+/// Reports a state that was set by hand and changes nothing for callers.
 #[cfg(feature = "tracing")]
 pub(crate) fn circuit_set(event: &Transition<'_>) {
     let Transition {
@@ -166,7 +166,7 @@ pub(crate) fn circuit_set(event: &Transition<'_>) {
     tracing::info!(target: TARGET, layer, name, key, from, to, reason, "circuit set");
 }
 
-/// Tells of a retry that is about to be waited for.
+/// Reports a planned retry before its wait.
 #[cfg(feature = "tracing")]
 pub(crate) fn retry(
     name: Option<&'static str>,
@@ -182,7 +182,7 @@ pub(crate) fn retry(
     }
 }
 
-/// Tells that faults are injected from now on, for so long.
+/// Reports that faults are injected from now on, and for how long.
 #[cfg(all(feature = "fault", feature = "tracing"))]
 pub(crate) fn faults_started(
     (layer, name): (&'static str, Option<&'static str>),
@@ -193,7 +193,7 @@ pub(crate) fn faults_started(
     tracing::warn!(target: TARGET, layer, name, reason, ?lasting, shadow, "faults started");
 }
 
-/// Tells that faults are injected no longer, and how many were since the layer was built.
+/// Reports that no more faults are injected, and how many were since the layer was built.
 #[cfg(all(feature = "fault", feature = "tracing"))]
 pub(crate) fn faults_ended(
     (layer, name): (&'static str, Option<&'static str>),
@@ -204,7 +204,7 @@ pub(crate) fn faults_ended(
     tracing::warn!(target: TARGET, layer, name, reason, because, injected, "faults ended");
 }
 
-/// Tells of a change of settings, and remembers whose it was.
+/// Reports a change of settings, and records its origin.
 pub(crate) fn updated((layer, name): (&'static str, Option<&'static str>), changed: &Changed) {
     origin::note((layer, name), changed);
     #[cfg(feature = "tracing")]
@@ -213,8 +213,8 @@ pub(crate) fn updated((layer, name): (&'static str, Option<&'static str>), chang
     }
 }
 
-/// Records the number of the attempt that is sent on the caller's span, and how often it was sent
-/// before, in OpenTelemetry's word for that.
+/// Records the number of the sent attempt on the caller's span. Also records how often it was sent
+/// before, under OpenTelemetry's name.
 #[inline(always)]
 pub(crate) fn attempt(number: u32) {
     #[cfg(feature = "tracing")]
@@ -239,8 +239,8 @@ pub(crate) fn outcome(outcome: &'static str) {
     let _ = outcome;
 }
 
-/// Spawns a part of a call elsewhere, where it stays in its caller's span and is told of to its
-/// caller's subscriber.
+/// Spawns a part of a call elsewhere. It stays in its caller's span, and events go to the caller's
+/// subscriber.
 pub(crate) fn spawn<F>(runtime: &Handle, call: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
@@ -254,7 +254,7 @@ where
     runtime.spawn(call)
 }
 
-/// A load: without a subscriber nothing else is paid.
+/// Returns whether a subscriber listens. Costs a load, which is all that a call pays without one.
 #[cfg(feature = "tracing")]
 #[inline(always)]
 fn somebody_listens() -> bool {
@@ -263,14 +263,14 @@ fn somebody_listens() -> bool {
     LevelFilter::current() != LevelFilter::OFF
 }
 
-/// Does nothing if the span has no such field.
+/// Records a field. Does nothing if the span has no such field.
 #[cfg(feature = "tracing")]
 #[cold]
 fn record(field: &'static str, value: impl tracing::Value) {
     tracing::Span::current().record(field, value);
 }
 
-/// Nothing to remember.
+/// A placeholder without `tracing`.
 #[cfg(not(feature = "tracing"))]
 #[derive(Debug, Default)]
 pub(crate) struct Sampler;

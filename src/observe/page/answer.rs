@@ -1,4 +1,4 @@
-//! The answers of a page, and the headers that keep them to whom they are for.
+//! The answers of a page, with headers that protect them.
 
 use bytes::Bytes;
 use http::{
@@ -12,11 +12,11 @@ use http::{
 use super::body::PageBody;
 use crate::ambient::chance;
 
-/// The page itself, with a nonce of its own for its one script and its one style.
+/// Returns the page itself, with a fresh nonce for its one script and its one style.
 pub(super) fn html() -> Response<PageBody> {
     let nonce = format!("{:016x}{:016x}", chance::word(), chance::word());
     let text = HTML.replace("NONCE", &nonce);
-    // Icons are within the page. The rest comes from where the page did.
+    // Icons are part of the page. The rest is loaded from the page's own origin.
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; \
          connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
@@ -31,16 +31,16 @@ pub(super) fn json(model: &serde_json::Value) -> Response<PageBody> {
     finished(answer, "application/json", model.to_string())
 }
 
-/// The head of the events, whose body never ends.
+/// Returns the head of the events, whose body never ends.
 pub(super) fn events(body: PageBody) -> Response<PageBody> {
     let answer = closed(StatusCode::OK)
         .header(CONTENT_TYPE, "text/event-stream")
-        // To nginx and others: do not hold events back until there are many.
+        // Tells nginx and others not to buffer events.
         .header("x-accel-buffering", "no");
     answered(answer, body)
 }
 
-/// A refusal, in words for a person.
+/// Returns a rejection with a text for a person.
 pub(super) fn refusal(status: StatusCode, words: &'static str) -> Response<PageBody> {
     let mut answer = closed(status);
     if status == StatusCode::METHOD_NOT_ALLOWED {
@@ -52,7 +52,7 @@ pub(super) fn refusal(status: StatusCode, words: &'static str) -> Response<PageB
     finished(answer, "text/plain; charset=utf-8", words)
 }
 
-/// The answer to a `GET` as a `HEAD` gets it.
+/// Returns the answer of a `GET` without its body, for a `HEAD`.
 pub(super) fn head(answer: Response<PageBody>) -> Response<PageBody> {
     answer.map(|_| PageBody::text(""))
 }
@@ -64,7 +64,7 @@ fn closed(status: StatusCode) -> Builder {
     )
 }
 
-/// Nobody keeps, guesses, frames, changes or passes on what is answered.
+/// Starts an answer that may not be cached, sniffed, framed, changed or shared with other sites.
 fn guarded(status: StatusCode) -> Builder {
     Response::builder()
         .status(status)

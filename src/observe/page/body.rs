@@ -24,7 +24,7 @@ enum Kind {
     Events(Box<Events>),
 }
 
-/// One listener's events: first all, then each second what has changed since it was last told.
+/// The events of one listener: first the whole model, then each second the changes since.
 struct Events {
     listener: Listener,
     ticks: Interval,
@@ -38,7 +38,7 @@ impl PageBody {
 
     pub(super) fn events(listener: Listener) -> Self {
         let mut ticks = interval(Duration::from_secs(1));
-        // A connection that was slow is told once, and not of each second.
+        // A slow connection receives one event for several seconds.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self(Kind::Events(Box::new(Events {
             listener,

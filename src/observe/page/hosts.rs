@@ -1,14 +1,14 @@
-//! The names by which a page may be asked for.
+//! The host names under which a page answers.
 //!
-//! A page on loopback, or in a private network, is safe from strangers' sites only by its name. A
-//! site whose name is made to resolve to that address is the same origin to a browser, and reads
-//! all of it. An address as the host cannot be such a name.
+//! On loopback, or in a private network, only its host name protects a page from other sites. If a
+//! site's name is made to resolve to that address, a browser treats both as the same origin, and
+//! the site reads the whole page (DNS rebinding). An IP address as the host cannot be such a name.
 
 use std::net::IpAddr;
 
 use http::{Request, header::HOST};
 
-/// Names besides `localhost` and addresses.
+/// The allowed names besides `localhost` and addresses.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Hosts(Vec<String>);
 
@@ -17,7 +17,7 @@ impl Hosts {
         self.0.push(canonical(host).to_owned());
     }
 
-    /// Returns whether the request names a host that the page may be asked for by.
+    /// Returns whether the request names an allowed host.
     pub(super) fn allow_request<B>(&self, request: &Request<B>) -> bool {
         let mut named = request.headers().get_all(HOST).iter();
         let (header, second) = (named.next(), named.next());
@@ -25,7 +25,7 @@ impl Hosts {
             return false;
         }
         let header = header.map(|host| host.to_str().unwrap_or_default());
-        // HTTP/2 has it in the URI, and HTTP/1.1 if it is asked as a proxy: then both must do.
+        // HTTP/2 has the host in the URI, as HTTP/1.1 has in proxy requests. Both must be allowed.
         let in_uri = request
             .uri()
             .authority()
@@ -41,13 +41,13 @@ impl Hosts {
     }
 }
 
-/// Without port and final dot, in lower case.
+/// Returns the host without its port and final dot, in lower case.
 fn canonical(authority: &str) -> String {
     let without_port = match authority.rsplit_once(':') {
         Some((host, port))
             if !host.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) =>
         {
-            // The colons of an address of version 6 without brackets are no port's.
+            // An IPv6 address without brackets has colons that start no port.
             if host.contains(':') && !host.ends_with(']') {
                 authority
             } else {

@@ -19,11 +19,12 @@ pub(super) struct Hub {
     registry: PageRegistry,
     title: Option<Arc<str>>,
     others: Others,
-    /// The number of those that follow the events. Relaxed: a count, which nothing is read by.
+    /// The number of listeners to the events. Relaxed: a count that publishes nothing else.
     listeners: AtomicUsize,
-    /// If true, a snapshot is being made. Acquire and Release, so that one is made after the other.
+    /// If true, a snapshot is being made. The Acquire of `enter` pairs with the Release of its
+    /// drop, so that snapshots are made one after the other.
     is_busy: AtomicBool,
-    /// If true, all events end. Relaxed: they look once a second.
+    /// If true, all events end. Relaxed: listeners check it once a second.
     has_ended: AtomicBool,
     latest: Mutex<Option<(Instant, Arc<Value>)>>,
 }
@@ -41,8 +42,8 @@ impl Hub {
         }
     }
 
-    /// The registry as it is now. `None` if one is being made, and none was before. `alone`:
-    /// without other processes.
+    /// Makes a snapshot. If one is already being made, returns the one before, or `None` without
+    /// one. `alone` leaves out other processes and the shared snapshot.
     pub(super) fn look(&self, alone: bool) -> Option<Arc<Value>> {
         if alone {
             let _busy = Busy::enter(&self.is_busy)?;
@@ -54,13 +55,13 @@ impl Hub {
         let mut model = self.own();
         self.others.add_to(&mut model);
         let model = Arc::new(model);
-        // Not under the lock until here: a limit may be a user's own.
+        // Locked only here, because a limit may be user code.
         let before = self.lock().replace((moment(), model.clone()));
         drop(before);
         Some(model)
     }
 
-    /// The same, and at most one for all listeners in almost a second.
+    /// Returns a snapshot that is less than 0.9 s old, shared by all listeners.
     pub(super) fn tick(&self) -> Option<Arc<Value>> {
         let fresh = |(made, _): &&(Instant, _)| moment().saturating_duration_since(*made) < FRESH;
         let latest = self.lock();
@@ -93,11 +94,11 @@ impl Hub {
     }
 }
 
-/// A listener's place, until it is dropped.
+/// A listener's slot, freed on drop.
 pub(super) struct Listener(Arc<Hub>);
 
 impl Listener {
-    /// `None` if there are so many already.
+    /// Takes a slot. `None` if all `max` are taken.
     pub(super) fn enter(hub: &Arc<Hub>, max: usize) -> Option<Self> {
         let more = |count| (count < max).then_some(count + 1);
         let entered = hub
@@ -114,7 +115,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         let hub = &self.0;
-        // Of the last one nothing stays that somebody would have to look for.
+        // After the last listener the snapshot is freed.
         if hub.listeners.fetch_sub(1, Ordering::Relaxed) == 1 {
             let latest = hub.lock().take();
             drop(latest);
@@ -122,7 +123,7 @@ impl Drop for Listener {
     }
 }
 
-/// The only one that makes a snapshot, until it is dropped.
+/// The exclusive right to make a snapshot, until drop.
 struct Busy<'a>(&'a AtomicBool);
 
 impl<'a> Busy<'a> {
@@ -146,5 +147,6 @@ impl fmt::Debug for Hub {
     }
 }
 
-/// A little less than the second in which listeners look, each at a moment of its own.
+/// The age up to which a snapshot is shared. A little less than the second in which each listener
+/// polls at its own moment.
 const FRESH: Duration = Duration::from_millis(900);

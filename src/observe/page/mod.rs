@@ -1,4 +1,4 @@
-//! A live page of all that a [`Registry`](crate::observe::Registry) knows, as a Tower service.
+//! A live page of a [`Registry`](crate::observe::Registry), as a Tower service.
 
 mod answer;
 mod body;

@@ -1,4 +1,4 @@
-//! The page as JSON: instances by their numbers, so that a difference is small.
+//! The page as JSON. Instances are keyed by their numbers, so that a difference is small.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json, to_value};
@@ -8,7 +8,7 @@ use crate::{
     observe::{BUCKETS, Instance, Registry, State, origin, rules},
 };
 
-/// A registry at this moment.
+/// Returns the registry's model at this moment.
 pub(super) fn model(registry: &Registry, title: Option<&str>) -> Value {
     let (numbers, aged) = registry.aged();
     let instances = numbers.into_iter().zip(&aged);
@@ -72,7 +72,7 @@ fn instance(one: &Instance) -> Value {
     })
 }
 
-/// As it is serialized, but for what would differ at each look: how long ago something was.
+/// Returns the serialized state, without the elapsed times that would differ in each snapshot.
 fn state(state: &State) -> Value {
     let mut shown = value(state);
     if let State::CircuitBreaker(circuits) = state {
@@ -98,17 +98,17 @@ fn state(state: &State) -> Value {
 }
 
 fn value(value: &impl Serialize) -> Value {
-    // Ours all can be.
+    // All types of this crate can be serialized.
     to_value(value).unwrap_or_default()
 }
 
-/// To a thousandth.
+/// Returns the seconds, to a thousandth.
 #[expect(clippy::cast_precision_loss, reason = "a number for people to read")]
 fn seconds(nanos: u64) -> f64 {
     (nanos / 1_000_000) as f64 / 1e3
 }
 
-/// Removes what is null: in a difference that says that it is gone.
+/// Removes nulls: in a difference a null means removal.
 fn without_nulls(value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -120,8 +120,7 @@ fn without_nulls(value: &mut Value) {
     }
 }
 
-/// Returns what is to be merged into `old` to make it `new`: a JSON merge patch (RFC 7386). `None`
-/// if they are equal.
+/// Returns the JSON merge patch (RFC 7386) that turns `old` into `new`. `None` if they are equal.
 pub(super) fn difference(old: &Value, new: &Value) -> Option<Value> {
     let (Value::Object(before), Value::Object(after)) = (old, new) else {
         return (old != new).then(|| new.clone());
@@ -148,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    /// As RFC 7386 tells it.
+    /// Applies a patch as RFC 7386 defines it.
     fn merge(target: &mut Value, patch: &Value) {
         let Value::Object(patch) = patch else {
             *target = patch.clone();
@@ -193,7 +192,8 @@ mod tests {
             } else {
                 prop_assert_eq!(&old, &new);
             }
-            // But for an empty object that replaces another value, which RFC 7386 keeps apart too.
+            // Empty objects that replace another value are left out: RFC 7386 treats them
+            // differently too.
             prop_assert_eq!(merged, new);
         }
     }

@@ -1,4 +1,4 @@
-//! The pages of other processes, by their JSON: asked for only while somebody looks at this one.
+//! The pages of other processes, as JSON. They are fetched only while a browser shows this page.
 
 use std::{
     fmt,
@@ -22,14 +22,14 @@ use tokio::{runtime::Handle, time::timeout};
 
 use crate::ConfigError;
 
-/// Other processes, each by the address of its page.
+/// The other processes, each by the address of its page.
 #[derive(Clone, Default)]
 pub(super) struct Others(Arc<Vec<Other>>);
 
 struct Other {
     address: String,
     snapshot: Uri,
-    /// If true, it is being asked.
+    /// If true, a fetch is in progress.
     is_asked: AtomicBool,
     /// Its last answer.
     said: Mutex<Value>,
@@ -48,7 +48,7 @@ impl Others {
         Ok(Self(Arc::new(others)))
     }
 
-    /// Adds what they said last, and asks them again.
+    /// Adds the last answers to the model, and fetches new ones.
     pub(super) fn add_to(&self, model: &mut Value) {
         if self.0.is_empty() {
             return;
@@ -96,7 +96,7 @@ impl Other {
     }
 }
 
-/// One that is being asked, until it is dropped.
+/// A fetch in progress, until drop.
 struct Asked(Others, usize);
 
 impl Drop for Asked {
@@ -159,5 +159,5 @@ impl fmt::Debug for Others {
 
 const MAX_OTHERS: usize = 32;
 const MAX_BYTES: usize = 4 << 20;
-/// Less than a browser waits for a sign of life.
+/// The time limit of a fetch, shorter than a browser's own.
 const PATIENCE: Duration = Duration::from_secs(2);

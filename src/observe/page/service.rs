@@ -1,4 +1,4 @@
-//! The service.
+//! The service and its settings.
 
 use std::{
     convert::Infallible,
@@ -20,10 +20,10 @@ use super::{
 };
 use crate::ConfigError;
 
-/// A live page of what a [`Registry`](crate::observe::Registry) knows, and the same as JSON: a
-/// Tower service over `http`.
+/// A live page of a [`Registry`](crate::observe::Registry), and the same as JSON: a Tower service
+/// over `http`.
 ///
-/// It mounts where other services do: axum's `nest_service`, tonic's router, hyper. Its paths are
+/// It mounts like other services: in axum's `nest_service`, tonic's router, hyper. Its paths are
 /// `/`, `/snapshot.json` and `/events`. The [guide](crate::guide::page) shows it.
 ///
 /// ```
@@ -35,17 +35,16 @@ use crate::ConfigError;
 /// ```
 ///
 /// **It reads only.** Every method but `GET` and `HEAD` is answered 405, and reading changes
-/// nothing. What is seen is not for everybody all the same: mount it on a port that only operators
-/// reach. It knows of no login.
+/// nothing. But its content is not public, and it has no login. Mount it on a port that only
+/// operators can reach.
 ///
-/// **Hosts.** A request must name an IP address, `localhost`, or a host that
-/// [was allowed](Self::allow_host), or it is answered 403. Otherwise a stranger's site whose name
-/// resolves to this address could read it in an operator's browser.
+/// **Hosts.** A request must name an IP address, `localhost`, or an [allowed
+/// host](Self::allow_host), or it is answered 403. Otherwise another site whose name resolves to
+/// this address could read it in an operator's browser.
 ///
-/// **Cost.** Nothing is computed while nobody looks. All browsers share one snapshot a second, of
-/// which each is sent the differences. A snapshot costs what
-/// [`Registry::snapshot`](crate::observe::Registry::snapshot) does, and its text. No call is held
-/// up.
+/// **Cost.** Nothing is computed while no browser shows it. All browsers share one snapshot a
+/// second, and each receives the differences. A snapshot costs as much as
+/// [`Registry::snapshot`](crate::observe::Registry::snapshot), and its text. No call is delayed.
 ///
 /// **Clone** shares the listeners. **Drop** of a response's body ends its listener. A server that
 /// shuts down gracefully waits for events that do not end: call [`end`](Self::end) first.
@@ -65,7 +64,7 @@ struct Settings {
     max_listeners: usize,
 }
 
-/// Makes a page of a registry: `Registry::global()`, or an `Arc` of one's own.
+/// Makes a page of a registry: `Registry::global()`, or an `Arc` of your own.
 pub fn page(registry: impl Into<PageRegistry>) -> Page {
     Page::of(Settings {
         registry: registry.into(),
@@ -103,8 +102,8 @@ impl Page {
         self.with(|settings| settings.title = Some(title.into()))
     }
 
-    /// Allows one more host by which the page may be asked for, whatever the port. Default:
-    /// `localhost` and IP addresses.
+    /// Allows one more host name for requests, with any port. Default: `localhost` and IP
+    /// addresses.
     #[must_use]
     pub fn allow_host(self, host: impl AsRef<str>) -> Self {
         self.with(|settings| settings.hosts.allow(host.as_ref()))
@@ -121,8 +120,8 @@ impl Page {
         })
     }
 
-    /// Sets the path beneath which the page is, if what routes to it leaves that in the request's.
-    /// Default: none, as `nest_service` takes it away.
+    /// Sets the path prefix of the page, if the router leaves it in the request. Default: none,
+    /// because `nest_service` removes it.
     #[must_use]
     pub fn at(self, prefix: impl AsRef<str>) -> Self {
         let prefix = prefix.as_ref().trim_matches('/');
@@ -134,15 +133,15 @@ impl Page {
         self.with(|settings| settings.prefix = prefix)
     }
 
-    /// Sets how many may follow the events at once. The next one is answered 503, and the page then
-    /// asks every few seconds. All tabs of a browser are one. Default 8.
+    /// Sets how many listeners may follow the events at once. The next one is answered 503, and its
+    /// page then polls every few seconds. All tabs of a browser count as one. Default 8.
     #[must_use]
     pub fn max_listeners(self, listeners: usize) -> Self {
         self.with(|settings| settings.max_listeners = listeners)
     }
 
-    /// Shows other processes too, each by the address of its page. They are asked by their JSON
-    /// once a second, while somebody looks at this one, so no second service is needed. Each must
+    /// Shows other processes too, each by the address of its page. Their JSON is fetched once a
+    /// second while a browser shows this page, so no second service is needed. Each must
     /// [allow](Self::allow_host) the host of its address. Default: none.
     ///
     /// # Errors
@@ -155,13 +154,13 @@ impl Page {
         Ok(self.with(|settings| settings.others = others))
     }
 
-    /// Ends all events within a second, of this page and its clones, and lets no more begin: for a
+    /// Ends all events of this page and its clones within a second, and starts no new ones. For a
     /// server that is about to shut down.
     pub fn end(&self) {
         self.hub.end();
     }
 
-    /// Returns how many follow the events now.
+    /// Returns how many listeners follow the events now.
     #[must_use]
     pub fn listeners(&self) -> usize {
         self.hub.listeners()
@@ -212,7 +211,7 @@ impl Page {
     }
 }
 
-/// Returns whether a browser says that another site's script asks.
+/// Returns whether the browser reports that another site's script sent the request.
 fn is_foreign<B>(request: &Request<B>) -> bool {
     let site = request.headers().get("sec-fetch-site");
     site.is_some_and(|site| site == "cross-site" || site == "same-site")
@@ -236,5 +235,5 @@ impl<B> Service<Request<B>> for Page {
     }
 }
 
-/// A team that looks at one process, each with a browser.
+/// The default for listeners: a team that watches one process, each with a browser.
 const MAX_LISTENERS: usize = 8;

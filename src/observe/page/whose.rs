@@ -1,10 +1,10 @@
-//! Whose registry a page shows.
+//! The registry that a page shows.
 
 use std::sync::Arc;
 
 use crate::observe::Registry;
 
-/// The registry of a page: the global one, or one's own.
+/// The registry of a page: the global one, or your own.
 #[derive(Debug, Clone)]
 pub struct PageRegistry(Whose);
 
