@@ -1,17 +1,18 @@
-//! Gates in audit within a stack.
+//! Audits within a stack: gates that only mark calls.
 
 use tower::layer::util::Stack;
 
 use super::{ClientStack, ServerStack, saying::BySettings};
 use crate::gate::{AuditLayer, Gate, Shadow};
 
-/// What a stack audits: `A`, and within that the gates `C`.
+/// The audits of a stack: `A`, and within it the gates `C`.
 pub type Audits<A, C, P> = Stack<AuditLayer<BySettings<C, P>, P>, A>;
 
 impl<P: Clone, W, R, G, F, A> ClientStack<P, W, R, G, F, A> {
-    /// Audits gates on each attempt that the stack sends. They reject nothing, and mark each one
-    /// that they would reject, as an [`AuditLayer`] does: in the extensions of the request and of
-    /// its response. Over HTTP and gRPC. See [`ServerStack::audit`](super::ServerStack::audit).
+    /// Audits gates on each attempt that the stack sends. They reject nothing, and mark each
+    /// attempt that they would reject, as an [`AuditLayer`] does: in the extensions of the request
+    /// and of its response. Over HTTP and gRPC. See
+    /// [`ServerStack::audit`](super::ServerStack::audit).
     ///
     /// ```
     /// use tower_keep::{gate::Shadow, rate_limit::{Rate, RateLimitLayer}, stack};
@@ -41,12 +42,12 @@ impl<P: Clone, W, R, G, F, A> ClientStack<P, W, R, G, F, A> {
 }
 
 impl<P: Clone, G, F, A> ServerStack<P, G, F, A> {
-    /// Audits gates on the calls that the stack lets through: they reject nothing, and mark each
-    /// call that they would reject, as an [`AuditLayer`] does. The handler sees the mark in the
+    /// Audits gates on the calls that the stack admits. They reject nothing, and mark each call
+    /// that they would reject, as an [`AuditLayer`] does. The handler sees the mark in the
     /// request's extensions, and the caller the field `x-would-reject`. Over HTTP and gRPC.
     ///
-    /// Any gate can be one: a rate that is to come, a bulkhead by tenant, several as a tuple. To
-    /// audit what a stack would enforce, leave that out of the stack.
+    /// Any gate can be audited: a planned rate, a bulkhead by tenant, several as a tuple. To audit
+    /// a limit before a stack enforces it, leave it out of the stack.
     ///
     /// ```
     /// use axum::{Router, routing::get};
@@ -76,7 +77,7 @@ impl<P: Clone, G, F, A> ServerStack<P, G, F, A> {
     }
 }
 
-/// Adds gates to those that are audited.
+/// Adds gates to the audits.
 fn audits<A, C: Gate, P: Clone>(audit: A, trial: Shadow<C>, protocol: &P) -> Audits<A, C, P> {
     let trial = trial.within(|gate| BySettings::new(gate, protocol.clone()));
     Stack::new(AuditLayer::of(trial, protocol.clone()), audit)

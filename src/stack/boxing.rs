@@ -1,10 +1,10 @@
-//! Stacks whose type is short.
+//! Stacks with a short type.
 
 use tower::{Layer, Service, util::BoxCloneSyncServiceLayer};
 
 use super::{ClientStack, ServerStack};
 
-/// A stack `L` over services `S` for requests `Req`, as a layer that does not name it.
+/// A stack `L` over services `S` for requests `Req`, as a layer without `L` in its type.
 pub type Boxed<L, S, Req> = BoxCloneSyncServiceLayer<
     S,
     Req,
@@ -13,9 +13,9 @@ pub type Boxed<L, S, Req> = BoxCloneSyncServiceLayer<
 >;
 
 impl<P: Clone, W, R, G, F, A> ClientStack<P, W, R, G, F, A> {
-    /// Returns the stack as a layer whose type names only what goes in and what comes out, to be
-    /// kept in a struct or returned from a function. Each call then costs an allocation. Take the
-    /// [`handle`](Self::handle) first.
+    /// Returns the stack as a layer whose type names only the service, the request, the response
+    /// and the error. Keep it in a struct or return it from a function. Each call then costs an
+    /// allocation. Take the [`handle`](Self::handle) first.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -49,9 +49,9 @@ impl<P: Clone, W, R, G, F, A> ClientStack<P, W, R, G, F, A> {
 }
 
 impl<P: Clone, G, F, A> ServerStack<P, G, F, A> {
-    /// Returns the stack as a layer whose type names only what goes in and what comes out, to be
-    /// kept in a struct or returned from a function. Each call then costs an allocation. Take the
-    /// [`handle`](Self::handle) first.
+    /// Returns the stack as a layer whose type names only the service, the request, the response
+    /// and the error. Keep it in a struct or return it from a function. Each call then costs an
+    /// allocation. Take the [`handle`](Self::handle) first.
     ///
     /// ```
     /// use axum::{Router, extract::Request, routing::{Route, get}};

@@ -26,8 +26,8 @@ use crate::{
     timeout::{TimeoutBuilder, TimeoutLayer},
 };
 
-/// Settings of a [`ClientStack`], in any order. `T` says which parts were given with a type of
-/// their own.
+/// Settings of a [`ClientStack`], in any order. `T` tells which parts were set with their own
+/// types.
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct ClientBuilder<P, W = ByHost, T = Parts> {
@@ -37,8 +37,8 @@ pub struct ClientBuilder<P, W = ByHost, T = Parts> {
     by: PhantomData<fn() -> W>,
 }
 
-/// The parts of a client's stack that have types of their own: what sends calls again, the rate
-/// limit, the bulkhead, what is on trial, and the fallback.
+/// The parts of a client's stack that have their own types: the one that sends calls again, the
+/// rate limit, the bulkhead, the gate on trial, and the fallback.
 #[derive(Debug, Default)]
 pub struct Parts<R = Retrying, L = Own, B = Own, X = Untried, F = NoFallback> {
     resend: R,
@@ -60,7 +60,7 @@ struct Settings {
     calls: CallsPart,
     attempt: Part<TimeoutBuilder>,
     hosts: ShownHosts,
-    /// If true, nobody has said how long an attempt may take: at most as long as the call.
+    /// If true, the attempt's timeout was not set: it is at most the call's.
     attempt_follows: bool,
     /// If true, [`AnyHost`] is `W`.
     one_peer: bool,
@@ -78,13 +78,14 @@ pub type BuiltClient<P, W, R, L, B, X, F> = ClientStack<
 >;
 
 impl Client {
-    /// For HTTP clients, such as hyper-util's: a circuit and a bulkhead for each host.
+    /// Starts a stack for HTTP clients, such as hyper-util's: a circuit and a bulkhead for each
+    /// host.
     pub fn http(self) -> ClientBuilder<http::Client> {
         ClientBuilder::new(http::Client::new(), false)
     }
 
-    /// For tonic's channels. A request of tonic's names no host, so one circuit and one bulkhead
-    /// serve the channel.
+    /// Starts a stack for tonic's channels. A tonic request names no host, so one circuit and one
+    /// bulkhead serve the channel.
     #[cfg(feature = "tonic-014")]
     pub fn grpc(
         self,
@@ -93,8 +94,8 @@ impl Client {
         ClientBuilder::new(client, false)
     }
 
-    /// For any client, with one circuit and one bulkhead. Say with the protocol which requests may
-    /// be sent more than once: `Plain::new().idempotent()`, for example.
+    /// Starts a stack for any client, with one circuit and one bulkhead. The protocol says which
+    /// requests may be sent more than once: `Plain::new().idempotent()`, for example.
     pub fn plain<P>(self, protocol: P) -> ClientBuilder<P, AnyHost> {
         ClientBuilder::new(protocol, true)
     }
@@ -126,7 +127,7 @@ impl<P, W> ClientBuilder<P, W> {
 }
 
 impl<P, W, T> ClientBuilder<P, W, T> {
-    /// Names all parts in errors and events, and makes them known to the
+    /// Names all parts in errors and events, and registers them in the
     /// [`Registry`](crate::observe::Registry): without a name they have no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.settings.name = Some(name.into().as_str());
@@ -134,8 +135,8 @@ impl<P, W, T> ClientBuilder<P, W, T> {
     }
 
     /// Shows hosts in events of circuits, in snapshots and as [labels](Self::label_keys). A closure
-    /// makes the text of one: `ToString::to_string` for the whole host. Default: they are redacted,
-    /// as a hash, because a host may be one that a user has named.
+    /// makes the text of a host: `ToString::to_string` for the whole host. Default: they are
+    /// redacted to a hash, because a user may have chosen the host.
     ///
     /// ```
     /// use tower_keep::stack;
@@ -144,14 +145,14 @@ impl<P, W, T> ClientBuilder<P, W, T> {
     /// # Ok::<_, tower_keep::ConfigError>(())
     /// ```
     ///
-    /// A bulkhead that was given whole with keys of its own is not changed by it.
+    /// It does not change a bulkhead that was set with its own keys.
     pub fn show_keys(mut self, show: impl Fn(&Host) -> String + Send + Sync + 'static) -> Self {
         self.settings.hosts.show = Some(Arc::new(show));
         self
     }
 
-    /// Makes each host a label `key` of the gauges in metrics, if hosts are few: up to so many,
-    /// from 1 to 256. Those that come later share the label `other`. Default: none.
+    /// Makes each host a label `key` of the gauges in metrics, for up to `max` hosts, from 1 to
+    /// 256. Later hosts share the label `other`. Default: none.
     pub fn label_keys(mut self, max: usize) -> Self {
         self.settings.hosts.labels = Some(max);
         self
@@ -165,7 +166,7 @@ impl<P, W, T> ClientBuilder<P, W, T> {
     }
 
     /// Sets how long one attempt may take. Default 3 s, or the [total](Self::total_timeout) if that
-    /// is less; a little above what the slowest good answers take is better.
+    /// is less. Better: a little above the time of the slowest good answers.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.settings.attempt_follows = false;
         self.settings.attempt = Part::new(TimeoutLayer::builder(timeout));
@@ -174,32 +175,34 @@ impl<P, W, T> ClientBuilder<P, W, T> {
 
     /// Sets how many calls may be in flight to each host.
     ///
-    /// Default: with a [`rate`](Self::rate), half of what it lets come within the
-    /// [attempt's timeout](Self::attempt_timeout). As many more may wait for three tenths of that
-    /// time, or a whole [`burst`](Self::burst) if that is more. Without a rate there is no limit
-    /// until [`Changes`](super::Changes) sets one. Any number is wrong for some healthy upstream:
-    /// a limit of 100 rejects every second call of 2000 a second that take 100 ms, as a
-    /// [drill](crate::guide::choosing) shows. The circuit breaker ends the calls to an upstream
-    /// that hangs.
+    /// Default with a [`rate`](Self::rate): half of the calls that it admits within the [attempt's
+    /// timeout](Self::attempt_timeout). As many more may wait for three tenths of that time, or a
+    /// whole [`burst`](Self::burst) if that is more.
+    ///
+    /// Default without a rate: no limit until [`Changes`](super::Changes) sets one. Any number is
+    /// wrong for some healthy upstream. At 2000 calls a second that take 100 ms, a limit of 100
+    /// rejects every second call, as a [drill](crate::guide::choosing) shows. The circuit breaker
+    /// ends the calls to an upstream that hangs.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.settings.calls.set = Some(calls);
         self
     }
 
-    /// The rate at which calls are sent, to all hosts together; more are rejected. Default: any.
+    /// Sets the rate at which calls are sent to all hosts together. More are rejected. Default:
+    /// none.
     pub fn rate(mut self, rate: Rate) -> Self {
         self.settings.rate.rate = Some(rate);
         self
     }
 
-    /// Sets how many calls may come at once after a pause, if there is a [`rate`](Self::rate).
-    /// Default: those of one second, and at least 1.
+    /// Sets how many calls may arrive at once after a pause, if there is a [`rate`](Self::rate).
+    /// Default: the calls of one second, and at least 1.
     pub fn burst(mut self, burst: u32) -> Self {
         self.settings.rate.burst = Some(burst);
         self
     }
 
-    /// Changes the circuit breaker: a closure is given its builder.
+    /// Changes the circuit breaker. The closure receives its builder.
     pub fn circuit_breaker(
         mut self,
         change: impl FnOnce(CircuitBreakerBuilder) -> CircuitBreakerBuilder,
@@ -208,9 +211,9 @@ impl<P, W, T> ClientBuilder<P, W, T> {
         self
     }
 
-    /// Adds a [throttle](crate::throttle) for each host, which sends less to one that is overloaded
-    /// but answers still: a closure is given its builder. It stands within the circuit breaker.
-    /// Default: none, since the circuit is enough for most clients.
+    /// Adds a [throttle](crate::throttle) for each host. It sends less to a host that is overloaded
+    /// but still answers. The closure receives its builder. The throttle is within the circuit
+    /// breaker. Default: none, because the circuit is enough for most clients.
     ///
     /// ```
     /// use tower_keep::stack;
@@ -236,14 +239,14 @@ impl<P, W, T> ClientBuilder<P, W, T> {
         }
     }
 
-    /// One circuit and one bulkhead for all requests, whatever hosts they name: for the stack of
-    /// one peer beneath a [load balancer](crate::guide::balancing). Default, over HTTP: one for
+    /// Uses one circuit and one bulkhead for all requests, whatever hosts they name: for the stack
+    /// of one peer beneath a [load balancer](crate::guide::balancing). Default over HTTP: one for
     /// each host.
     ///
-    /// The circuit breaker has [backpressure](CircuitBreakerBuilder::backpressure) then, or an open
-    /// circuit would be the peer that answers first, and get most calls. Without a balancer above,
-    /// say [`without_backpressure`](CircuitBreakerBuilder::without_backpressure): calls would wait
-    /// for the circuit where they should be rejected.
+    /// The circuit breaker then has [backpressure](CircuitBreakerBuilder::backpressure). Otherwise
+    /// a peer with an open circuit would answer first, and receive most calls. Without a balancer
+    /// above, set [`without_backpressure`](CircuitBreakerBuilder::without_backpressure). Otherwise
+    /// calls would wait for the circuit, where they should be rejected.
     pub fn one_peer(mut self) -> ClientBuilder<P, AnyHost, T> {
         self.settings.one_peer = true;
         self.settings.is_balanced = true;
@@ -279,14 +282,14 @@ impl<P, W, T> ClientBuilder<P, W, T> {
         self
     }
 
-    /// Settings of retries, for a stack that may have none.
+    /// Sets the retry's builder, in a stack that may have no retry.
     #[cfg(feature = "serde")]
     pub(crate) fn with_retry(mut self, retry: RetryBuilder) -> Self {
         self.settings.retry = retry;
         self
     }
 
-    /// No bound on what is in flight, until one is added.
+    /// Removes the limit on calls in flight, until one is set.
     #[cfg(feature = "serde")]
     pub(crate) fn with_any_in_flight(mut self) -> Self {
         self.settings.calls = CallsPart::unbounded();

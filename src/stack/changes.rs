@@ -12,7 +12,7 @@ use crate::{
     retry::RetryConfig,
 };
 
-/// Settings to change in a running stack, all at once. What is not set stays.
+/// Settings to change in a running stack, all at once. Other settings stay.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -43,7 +43,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// These changes, and then others.
+    /// Returns these changes, followed by others.
     pub(super) fn then(&self, later: &Self) -> Self {
         Self {
             total_timeout: later.total_timeout.or(self.total_timeout),
@@ -61,29 +61,29 @@ impl Changes {
         }
     }
 
-    /// Changes nothing.
+    /// Makes an empty set of changes.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets how long a call may take: of a client with all its attempts, of a server at all.
+    /// Sets how long a call may take: in a client with all its attempts.
     #[must_use]
     pub fn total_timeout(mut self, timeout: Duration) -> Self {
         self.total_timeout = Some(timeout);
         self
     }
 
-    /// Sets how long one attempt may take. Servers have none.
+    /// Sets how long one attempt may take. Servers have no attempts.
     #[must_use]
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = Some(timeout);
         self
     }
 
-    /// The rate, and how many calls may come at once after a pause. A stack that has none gets it:
-    /// it begins with a full burst, and the calls in flight are not counted. One that was removed
-    /// goes on where it was.
+    /// Sets the rate, and how many calls may arrive at once after a pause. A stack without a rate
+    /// gets one: it begins with a full burst, and calls in flight are not counted. A rate that was
+    /// removed continues with its former state.
     ///
     /// ```
     /// use tower_keep::{rate_limit::Rate, stack::{self, Changes}};
@@ -98,8 +98,8 @@ impl Changes {
     /// # Ok::<_, tower_keep::ConfigError>(())
     /// ```
     ///
-    /// A bound on what is in flight that was to follow from a rate does not follow from this one:
-    /// set [`max_in_flight`](Self::max_in_flight) too.
+    /// A limit on calls in flight that `build` would have derived from a rate is not derived from
+    /// this one: set [`max_in_flight`](Self::max_in_flight) too.
     #[must_use]
     pub fn rate(mut self, rate: Rate, burst: u32) -> Self {
         self.rate.on = Some(true);
@@ -107,8 +107,8 @@ impl Changes {
         self
     }
 
-    /// Removes the rate, also one that the stack was built with by a builder of its own, unless
-    /// that has keys. Calls that wait for it go at once.
+    /// Removes the rate, also one that was set by its own builder, unless it is keyed. Calls that
+    /// wait for it are admitted at once.
     #[must_use]
     pub fn without_rate(mut self) -> Self {
         self.rate = RateChange {
@@ -118,7 +118,7 @@ impl Changes {
         self
     }
 
-    /// A rate as a file has it.
+    /// Sets a rate as a file has it.
     #[cfg(feature = "serde")]
     pub(crate) fn rate_of_file(
         mut self,
@@ -130,39 +130,39 @@ impl Changes {
         self
     }
 
-    /// Sets how many calls may be in flight. A client's limit is for each host, and there need not
-    /// have been one before: calls in flight count at once. Only for stacks that were not built
-    /// without a bulkhead.
+    /// Sets how many calls may be in flight. A client's limit is for each host. It may be a first
+    /// limit: calls already in flight count at once. Only for stacks that were not built without a
+    /// bulkhead.
     #[must_use]
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.max_in_flight = Some(calls);
         self
     }
 
-    /// Lets any number of calls be in flight; those that wait for a place go at once. They are
-    /// counted still, for a limit to come. Only for clients: a server needs a bound.
+    /// Removes the limit on calls in flight. Queued calls are admitted at once. Calls are still
+    /// counted, for a later limit. Only for clients: a server needs a limit.
     #[must_use]
     pub fn without_max_in_flight(mut self) -> Self {
         self.max_in_flight = Some(usize::MAX);
         self
     }
 
-    /// The retries: start from the handle's `retry.config()`. Servers have none.
+    /// Sets the retries: start from the handle's `retry.config()`. Servers have none.
     #[must_use]
     pub fn retry(mut self, config: RetryConfig) -> Self {
         self.retry = Some(config);
         self
     }
 
-    /// The hedge: start from its handle's `config()`. Only for stacks that were built with
-    /// [one](super::ClientBuilder::hedge), be it switched off or not; it is on after that.
+    /// Sets the hedge: start from its handle's `config()`. Only for stacks that were built with
+    /// [one](super::ClientBuilder::hedge), switched off or not. It is on afterwards.
     #[must_use]
     pub fn hedge(mut self, config: HedgeConfig) -> Self {
         self.hedge = Some(Some(config));
         self
     }
 
-    /// Removes the hedge: no call is sent once more, from now on. A [`hedge`](Self::hedge) adds it
+    /// Removes the hedge: no call is sent again from now on. A [`hedge`](Self::hedge) adds it
     /// again.
     #[must_use]
     pub fn without_hedge(mut self) -> Self {
@@ -170,22 +170,22 @@ impl Changes {
         self
     }
 
-    /// Nothing of the hedge, which is off or is not there.
+    /// Leaves the hedge unchanged, whether it is off or absent.
     #[cfg(feature = "serde")]
     pub(crate) fn with_hedge_as_it_is(mut self) -> Self {
         self.hedge = None;
         self
     }
 
-    /// The throttles, those to come included: start from their handle's `shared().config()`. Only
-    /// for stacks with one.
+    /// Sets the throttles, also future ones: start from their handle's `shared().config()`. Only
+    /// for stacks with throttles.
     #[must_use]
     pub fn throttle(mut self, config: ThrottleConfig) -> Self {
         self.throttle = Some(config);
         self
     }
 
-    /// The circuits, those to come included: start from the handle's
+    /// Sets the circuits, also future ones: start from the handle's
     /// `circuit_breaker.shared().config()`. Servers have none.
     #[must_use]
     pub fn circuit_breaker(mut self, config: BreakerConfig) -> Self {

@@ -1,4 +1,4 @@
-//! How a stack changes its limits by their handles.
+//! The changes of a stack's limits by their handles.
 
 use std::hash::Hash;
 
@@ -8,23 +8,23 @@ use crate::{
     rate_limit::{KeyedRateLimitHandle, Manners, PerKeyRateLimitHandle, Rate, RateLimitHandle},
 };
 
-/// What becomes of a rate.
+/// A change of a rate.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RateChange {
-    /// `None` if it stays as it is.
+    /// Whether the rate is on, or `None` if that does not change.
     pub(super) on: Option<bool>,
     /// Rate and burst, if these change.
     pub(super) quota: Option<(Rate, u32)>,
-    /// What calls wait by, and what is told of it, if that changes.
+    /// How calls wait and which hints count, if that changes.
     pub(super) manners: Option<Manners>,
 }
 
 /// The handle of a part with a rate.
 pub trait ChangesRate {
-    /// The rate as it is, for a change that undoes another.
+    /// Returns the current rate, for a change that undoes another.
     fn now(&self) -> RateChange;
 
-    /// Changes it, of all keys alike.
+    /// Changes the rate of all keys alike.
     fn change_rate(
         &self,
         rate: RateChange,
@@ -32,12 +32,12 @@ pub trait ChangesRate {
     ) -> Result<Changed, ConfigError>;
 }
 
-/// The handle of a part that bounds what is in flight.
+/// The handle of a part that limits the calls in flight.
 pub trait ChangesLimit {
-    /// Changes the bound, of all keys alike.
+    /// Changes the limit of all keys alike.
     fn change_limit(&self, calls: usize) -> Result<Changed, ConfigError>;
 
-    /// Returns whether that would be accepted.
+    /// Checks whether the change would be accepted.
     fn check_limit(&self, calls: usize) -> Result<(), ConfigError>;
 }
 
@@ -104,7 +104,7 @@ impl<K> ChangesRate for PerKeyRateLimitHandle<K> {
     }
 }
 
-/// Limits by key stay.
+/// Returns the error for a keyed limit, which cannot be removed.
 fn stays(stack: Option<&'static str>) -> ConfigError {
     let fix = "give all keys a high rate: limits by key cannot be removed while they run";
     ConfigError::new("rate", "off", fix).of("stack", stack)

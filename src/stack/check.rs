@@ -7,22 +7,24 @@ use crate::ConfigError;
 /// The settings of a client that depend on each other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
-    /// `None` if that part is left out, here and below.
+    /// `None` if a part is left out, here and below.
     pub(super) total: Option<Duration>,
     pub(super) attempt: Option<Duration>,
     /// The length of the circuit's window.
     pub(super) window: Option<Duration>,
-    /// The longest hint that a retry waits for.
+    /// The longest `Retry-After` that a retry waits for.
     pub(super) max_retry_after: Option<Duration>,
-    /// The least wait of a retry before the second attempt is sent.
+    /// The shortest wait of a retry before the second attempt is sent.
     pub(super) backoff: Option<Duration>,
-    /// The least wait of a hedge.
+    /// The shortest delay of a hedge.
     pub(super) delay: Option<Duration>,
 }
 
 impl Times {
+    /// Checks the times against each other.
+    ///
     /// # Errors
-    /// Two settings that contradict each other, named by the one to change.
+    /// Two settings contradict each other. The error names the one to change.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let Self {
             total,
@@ -32,7 +34,7 @@ impl Times {
             backoff,
             delay,
         } = *self;
-        // A timeout of nothing is told by its own layer, and not by what is longer.
+        // A timeout of zero is reported by its own layer, and not by the longer time.
         let [total, attempt] = [total, attempt].map(|time| time.filter(|time| !time.is_zero()));
         if let (Some(total), Some(attempt)) = (total, attempt) {
             let fix = "raise it to `attempt_timeout` or more: not even one attempt would end";
@@ -52,7 +54,7 @@ impl Times {
             let fix = "lower its base below `total_timeout`: no call would ever be sent again";
             reject(backoff >= total, "backoff", backoff, fix)?;
         }
-        // An attempt that has timed out is failed, and its hedge is sent at once.
+        // An attempt that has timed out is a failure, and its hedge is sent at once.
         let longest = [total, attempt].into_iter().flatten().min();
         if let (Some(delay), Some(longest)) = (delay, longest) {
             let fix = "lower it below `attempt_timeout` and `total_timeout`: no call would be \
@@ -63,8 +65,10 @@ impl Times {
     }
 }
 
+/// Checks a limit for all hosts.
+///
 /// # Errors
-/// The hint of one host would close a limit for all hosts.
+/// The limit honors hints: that of one host would close it for all hosts.
 pub(super) fn fits_all_hosts(
     honored: Option<Duration>,
     stack: Option<&'static str>,

@@ -24,13 +24,12 @@ use crate::{
     timeout::TimeoutLayer,
 };
 
-/// Protects a client: see [the module](super). All services it makes, and all their clones, share
-/// its state.
+/// A stack that protects a client: see [the module](super). All services it makes, and all their
+/// clones, share its state.
 ///
-/// `P` is the protocol and `W` tells hosts apart, or [does not](AnyHost). `R` is what sends calls
-/// again, `G` the gates, and `F` the fallback. Their defaults are those of
-/// `stack::client().http()`. How to name the type of another stack is told in the
-/// [guide](crate::guide::keeping).
+/// `P` is the protocol. `W` distinguishes hosts, or [does not](AnyHost). `R` sends calls again, `G`
+/// are the gates, and `F` is the fallback. Their defaults are those of `stack::client().http()`.
+/// The [guide](crate::guide::keeping) shows how to name the types of other stacks.
 #[derive(Debug, Clone)]
 pub struct ClientStack<
     P,
@@ -64,7 +63,7 @@ pub(super) struct Known {
     pub(super) enabled: Enabled,
 }
 
-/// All requests go to the same upstream, or to upstreams that fail together.
+/// A marker: all requests go to the same upstream, or to upstreams that fail together.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AnyHost;
 

@@ -1,4 +1,4 @@
-//! The defaults of stacks: the reasons are told at the setters.
+//! The defaults of stacks. The reasons are at the setters.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use crate::algorithm::BreakerConfig;
 pub(crate) const TOTAL: Duration = Duration::from_secs(10);
 /// The timeout of one attempt.
 pub(crate) const ATTEMPT: Duration = Duration::from_secs(3);
-/// The timeout of one attempt within such a total timeout, where nobody has set it. Of a total of
-/// nothing that one's own error tells.
+/// Returns the default timeout of one attempt within a total timeout. A total of zero is reported
+/// by its own error.
 pub(super) fn attempt_within(total: Duration) -> Duration {
     match total.is_zero() {
         true => ATTEMPT,
@@ -17,17 +17,20 @@ pub(super) fn attempt_within(total: Duration) -> Duration {
     }
 }
 
-/// When those that a busy server rejects are to come back, on average a little later. So short that
-/// a blip costs them little, and their coming together again costs the server more than that.
+/// How long calls rejected by a busy server are told to wait, on average a little longer. Short, so
+/// that a blip costs them little. Longer waits would hardly help: clients that return together cost
+/// the server more.
 pub(crate) const BUSY: Duration = Duration::from_secs(1);
 /// The timeout of a server's call.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The circuit breaker of a stack opens for half a second, and for up to one when the probe fails,
-/// and needs few calls to judge by. An upstream is mostly back soon, and a circuit that is open for
-/// long after that is an outage of its own: `cargo bench --bench simulation` has the table. One
-/// probe, because of a thousand clients that call once a second three each are most of the load.
-/// Few calls for a judgement, because such clients need ten seconds for ten.
+/// Returns the config of a stack's circuit breaker. It opens for half a second, and for up to one
+/// second when the probe fails, and judges by few calls.
+///
+/// Most upstreams recover soon, and a circuit that stays open long after that is an outage of its
+/// own: see the table of `cargo bench --bench simulation`. One probe: with a thousand clients that
+/// call once a second, three probes each would be most of the load. Few calls: such clients need
+/// ten seconds for ten calls.
 pub(crate) fn circuit_breaker_config() -> BreakerConfig {
     BreakerConfig {
         open_for: Duration::from_millis(500),

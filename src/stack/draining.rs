@@ -5,13 +5,13 @@ use std::time::Duration;
 use super::{ClientHandle, ServerHandle, Undrained};
 
 impl<L, B> ServerHandle<L, B> {
-    /// Rejects new calls from now on, and waits for those in flight, at most for so long: before a
-    /// process stops. Calls that wait in a queue of the stack are in flight. So is an upgraded
+    /// Rejects new calls from now on, and waits for those in flight, for `timeout` at most: for use
+    /// before a process stops. Calls in a queue of the stack are in flight. So are an upgraded
     /// connection until it closes, and a gRPC call until its last message.
     ///
-    /// New calls get a 503, or `UNAVAILABLE`, that tells them to come back in one to three seconds:
-    /// to another instance. They are rejected before anything else is asked about them. Stop taking
-    /// connections after this, so that nobody is refused one meanwhile.
+    /// New calls get a 503, or `UNAVAILABLE`, with a hint to come back in one to three seconds, to
+    /// another instance. They are rejected before any other check. Stop accepting connections after
+    /// this, so that no connection is refused meanwhile.
     ///
     /// ```
     /// use std::time::Duration;
@@ -31,7 +31,7 @@ impl<L, B> ServerHandle<L, B> {
     /// # Ok(()) }
     /// ```
     ///
-    /// Dropped, it waits no longer, and new calls are rejected still, until
+    /// If dropped, it stops waiting, and new calls are still rejected until
     /// [`resume`](Self::resume).
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl<L, B> ServerHandle<L, B> {
         self.drain.drain(timeout).await
     }
 
-    /// Takes new calls again, after a [`drain`](Self::drain).
+    /// Admits new calls again, after a [`drain`](Self::drain).
     pub fn resume(&self) {
         self.drain.open();
     }
@@ -51,7 +51,7 @@ impl<L, B> ServerHandle<L, B> {
         self.drain.is_draining()
     }
 
-    /// Returns how many calls are in flight, those that wait included.
+    /// Returns how many calls are in flight, queued ones included.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.drain.in_flight()
@@ -59,12 +59,12 @@ impl<L, B> ServerHandle<L, B> {
 }
 
 impl<L, B> ClientHandle<L, B> {
-    /// Rejects new calls from now on, and waits for those in flight, at most for so long, with all
-    /// their attempts and waits. A call ends with the head of its response, over gRPC too.
+    /// Rejects new calls from now on, and waits for those in flight with all their attempts and
+    /// waits, for `timeout` at most. A call ends with the head of its response, over gRPC too.
     ///
     /// New calls fail with a [`Rejected`](crate::Rejected) of the kind
-    /// [`Draining`](crate::RejectedKind::Draining). Drain a process's server first: its calls need
-    /// the clients. Dropped, it waits no longer, and new calls are rejected still, until
+    /// [`Draining`](crate::RejectedKind::Draining). Drain a process's server first, because its
+    /// calls need the clients. If dropped, it stops waiting, and new calls are still rejected until
     /// [`resume`](Self::resume).
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl<L, B> ClientHandle<L, B> {
         self.drain.drain(timeout).await
     }
 
-    /// Takes new calls again, after a [`drain`](Self::drain).
+    /// Admits new calls again, after a [`drain`](Self::drain).
     pub fn resume(&self) {
         self.drain.open();
     }
@@ -84,7 +84,7 @@ impl<L, B> ClientHandle<L, B> {
         self.drain.is_draining()
     }
 
-    /// Returns how many calls are in flight, with those that wait for a place or for their next
+    /// Returns how many calls are in flight, also those that wait for a permit or for their next
     /// attempt.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl<P, W, R, G, F> ClientStack<P, W, R, G, F> {
-    /// Runs a plain async function with the stack's protection: see [`Run::run`]. For stacks of
+    /// Runs a plain async function through the stack: see [`Run::run`]. For stacks of
     /// [`plain`](super::Client::plain) clients, or with [one peer](super::ClientBuilder::one_peer).
     ///
     /// ```
@@ -58,7 +58,7 @@ impl<P, W, R, G, F> ClientStack<P, W, R, G, F> {
         self.call().run(function)
     }
 
-    /// Begins a call that says more of itself: see [`Run::call`].
+    /// Begins a call with details: see [`Run::call`].
     pub fn call(&self) -> OneCall<'_, Self> {
         Run::call(self)
     }
@@ -90,7 +90,7 @@ impl<S> Through<S> for &Once {
     }
 }
 
-/// The layers of a client around a function, but for a fallback.
+/// The layers of a client around a function, without the fallback.
 type InTime<'a, P, R, G, S> = Behind<'a, TimeoutLayer<WithDeadline<P>>, Within<'a, P, R, G, S>>;
 /// The layers of a client around a function, within the total timeout.
 type Within<'a, P, R, G, S> = <&'a R as Through<Attempts<'a, P, G, S>>>::Service;

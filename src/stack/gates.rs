@@ -1,4 +1,4 @@
-//! The gates of a client's stack, which decide about the request that travels in a `Timed`.
+//! The gates of a client's stack, which decide on requests in a `Timed`.
 
 use std::{ops::ControlFlow, task::Context};
 
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The gates of a client: a circuit and a throttle for each host, a rate, and a bulkhead for each
-/// host. `L` and `B` are other gates in place of the last two.
+/// host. `L` and `B` replace the last two.
 pub type ClientGates<
     W = ByHost,
     L = Option<Asking<LimitGate>>,
@@ -110,7 +110,7 @@ impl<G: Admit<Req>, Req> Admit<Timed<Req>> for InTimed<G> {
     }
 }
 
-/// A call of a plain function says all of itself already.
+/// A call of a plain function has all its details already.
 impl<G: Admit<Call<K>>, K> Admit<Call<K>> for InTimed<G> {
     #[inline(always)]
     fn admit(

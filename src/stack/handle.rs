@@ -26,21 +26,21 @@ use crate::{
 pub struct ClientHandle<L = Option<RateLimitHandle>, B = KeyedBulkheadHandle<Host>> {
     /// The total timeout: the longest time of a call with all its attempts.
     pub total_timeout: TimeoutHandle,
-    /// The retries. No call meets them in a stack that hedges, or sends calls once.
+    /// The retries. Unused in a stack that hedges, or sends calls once.
     pub retry: RetryHandle,
     /// The hedge, if calls are hedged.
     pub hedge: Option<HedgeHandle>,
-    /// The budget of each host that pays for its retries or hedges; without any if all share one,
+    /// The budget of each host, which pays for its retries or hedges. Empty if all hosts share one,
     /// which is in `retry` or `hedge`.
     pub retry_budgets: BudgetsHandle<Host>,
     /// A circuit for each host.
     pub circuit_breaker: KeyedCircuitBreakerHandle<Host>,
     /// A throttle for each host, if there is one.
     pub throttle: Option<KeyedThrottleHandle<Host>>,
-    /// The rate, if there was one when this handle was made: [`update`](Self::update) adds and
-    /// removes one, and the [`snapshot`](Self::snapshot) has it as it is then.
+    /// The rate, if there was one when this handle was made. [`update`](Self::update) adds and
+    /// removes one, and the [`snapshot`](Self::snapshot) shows the current one.
     pub rate_limit: L,
-    /// A bulkhead for each host, or for each key of its own.
+    /// A bulkhead for each host, or for each of its own keys.
     pub bulkhead: B,
     /// The longest time of one attempt.
     pub attempt_timeout: TimeoutHandle,
@@ -69,17 +69,17 @@ pub struct ClientSnapshot<
     pub retry: retry::Snapshot,
     /// The hedge, if calls are hedged.
     pub hedge: Option<hedge::Snapshot>,
-    /// The retries or hedges that the budget of each host would pay for. Those of hosts without one
-    /// of their own are in `retry` or `hedge`.
+    /// How many retries or hedges the budget of each host would pay for. Hosts without their own
+    /// budget use the one in `retry` or `hedge`.
     pub retry_budgets: Vec<(Host, u32)>,
-    /// The circuit of each host. That of `None` is shared by hosts without one of their own; it is
-    /// the only one of a stack that does not tell hosts apart.
+    /// The circuit of each host. Hosts without their own circuit share the one of `None`. It is the
+    /// only one in a stack that does not distinguish hosts.
     pub circuits: Vec<(Option<Host>, circuit_breaker::Snapshot)>,
-    /// The throttle of each host, as of the circuits; none without throttles.
+    /// The throttle of each host, like `circuits`. Empty without throttles.
     pub throttles: Vec<(Option<Host>, throttle::Snapshot)>,
-    /// The rate, if there is one; of a limit by key, all of them.
+    /// The rate, if there is one; for a keyed limit, all its limits.
     pub rate_limit: L,
-    /// The bulkhead of each host, as of the circuits, or of each key.
+    /// The bulkhead of each host, like `circuits`, or of each key.
     pub bulkheads: B,
     /// The longest time of one attempt.
     pub attempt_timeout: timeout::Snapshot,
@@ -92,9 +92,9 @@ pub struct ClientSnapshot<
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ServerSnapshot<L = Option<rate_limit::Snapshot>, B = bulkhead::Snapshot> {
-    /// The rate, if there is one; of a limit by key, all of them.
+    /// The rate, if there is one; for a keyed limit, all its limits.
     pub rate_limit: L,
-    /// The calls in flight; by key, the bulkhead of each, and that of `None`, which the other keys
+    /// The calls in flight. If keyed: the bulkhead of each key, and of `None`, which the other keys
     /// share.
     pub bulkhead: B,
     /// The longest time of a call.
@@ -107,8 +107,8 @@ pub struct ServerSnapshot<L = Option<rate_limit::Snapshot>, B = bulkhead::Snapsh
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ServerHandle<L = Option<RateLimitHandle>, B = BulkheadHandle> {
-    /// The rate, if there was one when this handle was made: [`update`](Self::update) adds and
-    /// removes one, and the [`snapshot`](Self::snapshot) has it as it is then.
+    /// The rate, if there was one when this handle was made. [`update`](Self::update) adds and
+    /// removes one, and the [`snapshot`](Self::snapshot) shows the current one.
     pub rate_limit: L,
     /// The calls in flight.
     pub bulkhead: B,
@@ -124,7 +124,7 @@ pub struct ServerHandle<L = Option<RateLimitHandle>, B = BulkheadHandle> {
     pub(super) updating: Updating,
 }
 
-/// Which parts of a client are there.
+/// The parts of a client that are present.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Enabled {
     pub(super) total: bool,
@@ -132,15 +132,15 @@ pub(super) struct Enabled {
     pub(super) breaker: bool,
     pub(super) bulkhead: bool,
     pub(super) attempt: bool,
-    /// If true, nobody has said how long an attempt may take when it was built.
+    /// If true, the attempt's timeout was not set when the stack was built.
     pub(super) attempt_follows: bool,
     /// If true, all calls go to one peer.
     pub(super) one_peer: bool,
 }
 
 impl<L: Readable, B: Readable> ClientHandle<L, B> {
-    /// All parts as they are now. Costs a copy of each host's name, and a lock that no call takes
-    /// unless its host is new.
+    /// Returns the numbers of all parts now. Costs a copy of each host's name, and a lock that
+    /// calls take only for a new host.
     #[must_use]
     pub fn snapshot(&self) -> ClientSnapshot<L::Snapshot, B::Snapshot> {
         let circuits = self.circuit_breaker.keys().into_iter();
@@ -162,9 +162,9 @@ impl<L: Readable, B: Readable> ClientHandle<L, B> {
 }
 
 impl<L> ClientHandle<L, KeyedBulkheadHandle<Host>> {
-    /// Returns the host whose circuit, throttle or bulkhead rejected a call, of which the
-    /// [`Rejected`] itself has no text. `None` of another layer's rejection, of what hosts share,
-    /// and of a host that has been evicted since.
+    /// Returns the host whose circuit, throttle or bulkhead rejected a call, which [`Rejected`] has
+    /// no text for. `None` for a rejection by another layer, or by what hosts share, and for a host
+    /// that has been evicted since.
     #[must_use]
     pub fn key_of(&self, rejected: &Rejected) -> Option<Host> {
         let throttle = || self.throttle.as_ref()?.key_of(rejected);
@@ -176,7 +176,7 @@ impl<L> ClientHandle<L, KeyedBulkheadHandle<Host>> {
 }
 
 impl<L: Readable, B: Readable> ServerHandle<L, B> {
-    /// All parts as they are now.
+    /// Returns the numbers of all parts now.
     #[must_use]
     pub fn snapshot(&self) -> ServerSnapshot<L::Snapshot, B::Snapshot> {
         ServerSnapshot {
@@ -194,12 +194,12 @@ fn throttles(handle: &KeyedThrottleHandle<Host>) -> Vec<(Option<Host>, throttle:
     keys.chain([(None, handle.shared().snapshot())]).collect()
 }
 
-/// The handle of a part, read as the others are.
+/// The handle of a part, which can be read like the others.
 pub trait Readable {
-    /// The parts as they are read.
+    /// The data that is read.
     type Snapshot;
 
-    /// The part as it is now.
+    /// Returns the data now.
     fn read(&self) -> Self::Snapshot;
 }
 

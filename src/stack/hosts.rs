@@ -1,10 +1,10 @@
-//! The way in which the hosts of a client's stack are shown.
+//! The display of hosts of a client's stack.
 
 use std::{fmt, sync::Arc};
 
 use crate::keyed::{ByKey, HasKey, Host};
 
-/// The way in which a client's hosts are shown.
+/// The display of a client's hosts.
 #[derive(Clone, Default)]
 pub(super) struct ShownHosts {
     pub(super) show: Option<Show>,
@@ -15,7 +15,7 @@ pub(super) struct ShownHosts {
 type Show = Arc<dyn Fn(&Host) -> String + Send + Sync>;
 
 impl ShownHosts {
-    /// Hosts are found by `W`, and shown so.
+    /// Returns keys that `W` finds, with these texts.
     pub(super) fn by<W: HasKey<Key = Host>>(&self, host: W) -> ByKey<W> {
         let mut by = ByKey::new(host);
         if let Some(show) = self.show.clone() {

@@ -1,6 +1,6 @@
 //! Ready-made stacks: the layers in the right order, with settings that fit together.
 //!
-//! A client that protects itself, and its upstreams, by host:
+//! A client that protects itself and its upstreams, per host:
 //!
 //! ```
 //! # use std::time::Duration;
@@ -31,19 +31,21 @@
 //! # Ok::<_, tower_keep::ConfigError>(())
 //! ```
 //!
-//! **Order.** A client, from the outside in: total timeout, retry or hedge, then circuit breaker,
-//! throttle, rate limit and bulkhead as one layer of gates, attempt timeout. A server: rate limit
-//! and bulkhead as one layer, timeout. A fallback stands around all of it. The total timeout bounds
-//! all that lies beneath it: backoff, waits in queues and for readiness, and each attempt. Why, and
-//! what goes wrong in another order, is told in the [guide](crate::guide::ordering).
+//! **Order.** A client, from the outside in: total timeout, retry or hedge, gates, attempt timeout.
+//! The gates are one layer: circuit breaker, throttle, rate limit and bulkhead. A server: rate
+//! limit and bulkhead as one layer, timeout. A fallback is around all of it. The total timeout
+//! limits everything beneath it: backoff, waits in queues and for readiness, and each attempt. The
+//! [guide](crate::guide::ordering) explains why, and what goes wrong in another order.
 //!
-//! **What to say.** Capacity is yours to know: how many calls may be in flight
-//! ([`max_in_flight`](ClientBuilder::max_in_flight)) and, where the upstream has a quota, the
-//! [rate](ClientBuilder::rate). So are the times: the [total](ClientBuilder::total_timeout) that
-//! callers wait, and what one [attempt](ClientBuilder::attempt_timeout) may take. All else has a
-//! default that recovers. A client's circuits open at half failures of at least 8 calls in 10 s, or
-//! at 10 failures in a row. They stay open for half a second to one, and one probe closes them. Why
-//! not for longer is told in the [decisions](crate::guide::decisions).
+//! **Set these.** Only you know the capacity: how many calls may be in flight
+//! ([`max_in_flight`](ClientBuilder::max_in_flight)) and, if the upstream has a quota, the
+//! [rate](ClientBuilder::rate). The same holds for the times: the
+//! [total](ClientBuilder::total_timeout) that callers wait, and the limit of one
+//! [attempt](ClientBuilder::attempt_timeout).
+//!
+//! All other settings have defaults that recover. A client's circuits open at half failures of at
+//! least 8 calls in 10 s, or at 10 failures in a row. They stay open for half a second to one, and
+//! one probe closes them. The [decisions](crate::guide::decisions) explain why not longer.
 //!
 //! **Parts.** Each part can be changed by its own builder, or left out. A
 //! [hedge](ClientBuilder::hedge), a [throttle](ClientBuilder::throttle), a
@@ -60,8 +62,8 @@
 //! # Ok::<_, tower_keep::ConfigError>(())
 //! ```
 //!
-//! `build` checks the settings of each part, and those of one against another's. So does
-//! [`ClientHandle::update`], which changes a stack while it runs.
+//! `build` checks the settings of each part, and those of one part against another's.
+//! [`ClientHandle::update`], which changes a running stack, does the same.
 
 mod auditing;
 mod boxing;

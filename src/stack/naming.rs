@@ -1,4 +1,4 @@
-//! The name of a stack, which its parts have too.
+//! The name of a stack, which its parts share.
 
 pub(super) fn named<B>(
     builder: B,

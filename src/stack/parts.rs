@@ -1,4 +1,4 @@
-//! The parts that both stacks are put together from.
+//! The parts of both stacks.
 
 mod others;
 
@@ -21,11 +21,11 @@ use crate::{
     stack::hosts::ShownHosts,
 };
 
-/// A builder's state: this part is made of the stack's own settings.
+/// A builder's state: this part uses the stack's own settings.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Own;
 
-/// The makings of a rate limit: the stack's own settings, or a builder, keyed or not.
+/// The source of a rate limit: the stack's own settings, or a builder, keyed or not.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no builder of a rate limit",
     note = "a stack builds its parts itself: give it `RateLimitLayer::builder(..)` without `.build()`"
@@ -34,16 +34,16 @@ pub trait LimitPart {
     /// The gate.
     type Gate: Gate;
 
-    /// Makes it. `own` are the stack's own settings.
+    /// Makes the gate. `own` are the stack's own settings.
     fn limit(self, own: RatePart, name: Option<&'static str>) -> Result<Self::Gate, ConfigError>;
 
-    /// For how long a hint may close the limit for calls to all hosts alike.
+    /// Returns how long a hint may close the limit for the calls to all hosts.
     fn closed_for_all(&self) -> Option<Duration> {
         None
     }
 }
 
-/// The makings of a server's bulkhead: the stack's own settings, or a builder, keyed or not.
+/// The source of a server's bulkhead: the stack's own settings, or a builder, keyed or not.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no builder of a bulkhead",
     note = "a stack builds its parts itself: give it `BulkheadLayer::builder(..)` without `.build()`"
@@ -52,7 +52,7 @@ pub trait BulkheadPart {
     /// The gate.
     type Gate: Gate;
 
-    /// Makes it. `own` are the stack's own settings.
+    /// Makes the gate. `own` are the stack's own settings.
     fn bulkhead(
         self,
         own: CallsPart,
@@ -60,7 +60,7 @@ pub trait BulkheadPart {
     ) -> Result<Self::Gate, ConfigError>;
 }
 
-/// A part, and whether it is there.
+/// A part's builder, and a flag that leaves it out.
 #[derive(Debug)]
 pub(super) struct Part<B> {
     pub(super) builder: B,
@@ -72,21 +72,21 @@ pub(super) struct Part<B> {
 pub struct CallsPart {
     /// The value of `max_in_flight`.
     pub(super) set: Option<usize>,
-    /// The value that follows from other settings, or the default.
+    /// The limit derived from other settings, or the default.
     otherwise: Option<usize>,
-    /// The number of calls that may wait before that, and for how long, if nothing was set.
+    /// The number of calls that may wait, and for how long, if no limit was set.
     waiting: Option<(usize, Duration)>,
-    /// After how long a place may be taken back.
+    /// The time after which a permit may be reclaimed.
     reclaim_after: Option<Duration>,
     /// If true, there is no limit, whatever was set before.
     left_out: bool,
-    /// The way in which the hosts of a client are shown, which have one each.
+    /// The display of a client's hosts, which have one bulkhead each.
     hosts: ShownHosts,
-    /// If true, there is none until one is added, whatever follows from other settings.
+    /// If true, there is no limit until one is added, whatever follows from other settings.
     unbounded: bool,
 }
 
-/// A rate, unless a builder stands in its place.
+/// A rate, unless a builder replaces it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RatePart {
     pub(super) rate: Option<Rate>,
@@ -103,13 +103,13 @@ impl<B> Part<B> {
 }
 
 impl RatePart {
-    /// The calls that may come at once, as far as the stack's own settings tell.
+    /// Returns how many calls may arrive at once, by the stack's own settings.
     pub(super) fn burst(&self) -> usize {
         let burst = self.burst.or_else(|| self.rate.map(one_second_of));
         burst.map_or(0, |burst| usize::try_from(burst).unwrap_or(usize::MAX))
     }
 
-    /// The gate. Without a rate it is off, until one is added.
+    /// Makes the gate. Without a rate it is off, until one is added.
     fn gate(self, name: Option<&'static str>) -> Result<Option<Asking<LimitGate>>, ConfigError> {
         let builder = match (self.rate, self.burst) {
             (Some(rate), None) => RateLimitLayer::builder(rate),
@@ -125,7 +125,7 @@ impl RatePart {
             .map(Some)
     }
 
-    /// Fails if there is a rate beside a builder that has one of its own.
+    /// Fails if a rate is set together with a builder that has its own.
     fn unset(&self, name: Option<&'static str>) -> Result<(), ConfigError> {
         let fix = "leave it: `rate_limit` was given a limit with its own";
         let rejected = |field, value: &dyn std::fmt::Debug| {
@@ -154,23 +154,23 @@ impl CallsPart {
         }
     }
 
-    /// With hosts that are shown so.
+    /// Sets how hosts are displayed.
     pub(super) fn of_hosts(self, hosts: ShownHosts) -> Self {
         Self { hosts, ..self }
     }
 
-    /// Unless a limit was set, takes a quarter of what a rate lets come within a timeout.
+    /// Takes a quarter of the calls that a rate admits within a timeout, unless a limit was set.
     pub(super) fn or_quarter_of(self, known: Option<(Rate, Duration)>) -> Self {
         self.or_share_of(known, (4, 0))
     }
 
-    /// Unless a limit was set, takes half of what a rate lets come within a timeout, and lets a
-    /// whole burst wait.
+    /// Takes half of the calls that a rate admits within a timeout, unless a limit was set. Lets as
+    /// many wait, or a whole burst.
     pub(super) fn or_half_of(self, known: Option<(Rate, Duration)>, burst: usize) -> Self {
         self.or_share_of(known, (2, burst))
     }
 
-    /// Takes one of so many parts, and lets as many wait, or `waiting` if that is more.
+    /// Takes one of `parts` parts, and lets as many wait, or `waiting` if that is more.
     fn or_share_of(
         mut self,
         known: Option<(Rate, Duration)>,
@@ -186,7 +186,7 @@ impl CallsPart {
         self
     }
 
-    /// Returns a builder that has the stack's own limit.
+    /// Returns a builder with the stack's own limit.
     fn builder_of_calls(self, name: Option<&'static str>) -> Result<BulkheadBuilder, ConfigError> {
         let mut builder = BulkheadLayer::builder(self.calls(name)?);
         if let Some(after) = self.reclaim_after {
@@ -215,7 +215,7 @@ impl CallsPart {
         !self.left_out
     }
 
-    /// No limit, whatever was set before.
+    /// Makes a part without a limit, whatever was set before.
     pub(super) fn left_out() -> Self {
         Self {
             left_out: true,
@@ -223,7 +223,7 @@ impl CallsPart {
         }
     }
 
-    /// No limit until one is added.
+    /// Makes a part without a limit until one is added.
     #[cfg(feature = "serde")]
     pub(super) fn unbounded() -> Self {
         Self {
@@ -232,12 +232,12 @@ impl CallsPart {
         }
     }
 
-    /// There is one after all.
+    /// Includes the part again after it was left out.
     pub(super) fn put_back(&mut self) {
         self.left_out = false;
     }
 
-    /// Names a client's bulkhead that was given whole, which is off if it was left out.
+    /// Names a client's bulkhead that was set by its builder. It is off if the part was left out.
     fn given<K, P, A>(
         &self,
         builder: BulkheadBuilder<K, P, A>,
@@ -251,7 +251,7 @@ impl CallsPart {
         Ok(named(builder, name, BulkheadBuilder::name))
     }
 
-    /// The limit, which is there and can work.
+    /// Returns the limit if there is one and it is valid.
     fn calls(&self, name: Option<&'static str>) -> Result<usize, ConfigError> {
         match self.set.or(self.otherwise) {
             Some(0) => {
@@ -266,7 +266,7 @@ impl CallsPart {
         }
     }
 
-    /// Fails if there is a limit beside a builder that has one of its own.
+    /// Fails if a limit is set together with a builder that has its own.
     fn unset(&self, name: Option<&'static str>) -> Result<(), ConfigError> {
         let fix = "leave it: `bulkhead` was given one with a limit of its own";
         match (self.set, self.reclaim_after) {

@@ -1,4 +1,4 @@
-//! Retries, hedges, or neither: the part of a client's stack that sends calls again.
+//! The part of a client's stack that sends calls again: a retry, a hedge, or neither.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ pub type Retries<P, W = ByHost> = RetryLayer<WithDeadline<P>, KeyedBudgets<Host,
 /// A stack that [hedges](super::ClientBuilder::hedge).
 pub type Hedges<P, W = ByHost> = HedgeLayer<WithDeadline<P>, KeyedBudgets<Host, InTimed<W>>>;
 
-/// A stack that sends each call [once](super::ClientBuilder::without_retry): it takes requests that
-/// are not `Clone`, and passes bodies on as they are.
+/// The part of a stack that sends each call [once](super::ClientBuilder::without_retry). It takes
+/// requests that are not `Clone`, and passes bodies on unchanged.
 pub type Once = Identity;
 
 /// A builder's state: calls are retried.
@@ -44,32 +44,32 @@ pub trait Resend<P, W> {
     /// The layer.
     type Layer;
 
-    /// If true, that is a retry.
+    /// If true, the part is a retry.
     const RETRIES: bool;
 
-    /// If true, that is a hedge.
+    /// If true, the part is a hedge.
     const HEDGES: bool = false;
 
-    /// Makes it.
+    /// Makes the layer.
     fn layer(self, of: Resending<P, W>) -> Result<Resent<Self::Layer>, ConfigError>;
 
-    /// Takes the settings of a hedge.
+    /// Sets the hedge's builder.
     ///
     /// # Errors
-    /// It is none.
+    /// The part is not a hedge.
     fn set_hedge(&mut self, hedge: HedgeBuilder) -> Result<(), ConfigError> {
         let _ = hedge;
         let fix = "leave it, or build the stack with `.hedge(|hedge| hedge)`";
         Err(ConfigError::new("hedge", "set", fix).of("stack", None))
     }
 
-    /// The least wait of a hedge, if it is one.
+    /// Returns the shortest delay of a hedge, if the part is one.
     fn delay(&self) -> Option<Duration> {
         None
     }
 }
 
-/// The makings of that part.
+/// The settings that the part is made of.
 #[derive(Debug)]
 pub struct Resending<P, W> {
     pub(super) protocol: WithDeadline<P>,
@@ -81,7 +81,7 @@ pub struct Resending<P, W> {
     pub(super) name: Option<&'static str>,
 }
 
-/// The layer, and what is known of it from outside.
+/// The layer, and its handles.
 #[derive(Debug)]
 pub struct Resent<L> {
     pub(super) layer: L,
@@ -100,7 +100,7 @@ impl<P, W: Clone> Resend<P, W> for Retrying {
         let budgets = match (of.one_peer, of.retry.has_own_budget()) {
             (true, _) => KeyedBudgets::off(of.host),
             (false, true) => budgets,
-            // Each call's host is known, of which the circuit is asked.
+            // Each call's host is known, so its circuit can be checked.
             (false, false) => budgets.keys_alone(),
         };
         let handle = budgets.handle();
@@ -168,7 +168,7 @@ impl<P, W> Resend<P, W> for SendingOnce {
     }
 }
 
-/// The handle of retries that no call meets.
+/// Returns the handle of retries that no call uses.
 fn none() -> Result<RetryHandle, ConfigError> {
     let protocol = crate::protocol::Plain::new();
     let retry = RetryLayer::builder().enabled(false).protocol(protocol);

@@ -1,4 +1,4 @@
-//! Gates that know what a request says of itself.
+//! Gates that read a request's own settings.
 
 use std::{fmt, ops::ControlFlow, task::Context};
 
@@ -12,8 +12,8 @@ use crate::{
     protocol::Hint,
 };
 
-/// A gate, to which a request's [`CallSettings`](crate::CallSettings) tell its cost and its
-/// criticality. A closure of the gate's own goes before them. The protocol `P` reads them.
+/// A gate for which a request's [`CallSettings`](crate::CallSettings) set the cost and the
+/// criticality. A closure of the gate takes precedence. The protocol `P` reads them.
 #[derive(Clone)]
 pub struct BySettings<G, P> {
     gate: G,
@@ -29,7 +29,7 @@ impl<G, P> BySettings<G, P> {
         &self.gate
     }
 
-    /// Asks the request once, and tells the gate.
+    /// Reads the request once, and passes its demand to the gate.
     #[inline(always)]
     fn tell<'a, Req>(
         &self,
@@ -63,7 +63,7 @@ impl<G, P> BySettings<G, P> {
 impl<G: Gate, P> Gate for BySettings<G, P> {
     type Pass = G::Pass;
     type Ticket = G::Ticket;
-    // What the request says, once it was asked.
+    // The request's demand, once it was read.
     type Asked = (Option<Demand>, G::Asked);
 
     fn give_back(&self, pass: Self::Pass, why: Unsent, now: &Now) {

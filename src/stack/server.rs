@@ -25,8 +25,8 @@ use crate::{
     timeout::{Timeout, TimeoutBuilder, TimeoutLayer},
 };
 
-/// Protects a server: see [the module](super). All services it makes, and all their clones, share
-/// its state: it is one limit for a whole `Router`.
+/// A stack that protects a server: see [the module](super). All services it makes, and all their
+/// clones, share its state: it is one limit for a whole `Router`.
 #[derive(Debug, Clone)]
 pub struct ServerStack<P, G = ServerGates, F = Identity, A = Identity> {
     pub(super) gates: GateLayer<BySettings<G, P>, P>,
@@ -62,7 +62,7 @@ struct Settings {
 }
 
 /// The gates of a server: a count of its calls for a [drain](ServerHandle::drain), a rate, and a
-/// bound on what is in flight.
+/// limit on the calls in flight.
 pub type ServerGates<L = Option<Asking<LimitGate>>, B = Asking<BulkheadGate>> =
     Chain<DrainGate, Chain<L, B>>;
 
@@ -77,21 +77,21 @@ pub type BuiltServer<P, L, B, X = Untried, F = NoFallback> = ServerStack<
 pub type ServerService<S, P, G = ServerGates> = Gated<Timeout<S, P>, BySettings<G, P>, P>;
 
 impl Server {
-    /// For HTTP servers, such as an axum `Router`: rejections are 429 and 503 responses, with a
-    /// `Retry-After`. Where the wait is not known it is [a guess](http::Server::hint_when_busy), of
-    /// one to three seconds.
+    /// Starts a stack for HTTP servers, such as an axum `Router`. Rejections are 429 and 503
+    /// responses, with a `Retry-After`. If the wait is not known it is [a
+    /// guess](http::Server::hint_when_busy) of one to three seconds.
     pub fn http(self) -> ServerBuilder<http::Server> {
         ServerBuilder::new(http::Server::new().hint_when_busy(BUSY))
     }
 
-    /// For tonic's servers: rejections are trailers-only responses, with pushback as over
-    /// [HTTP](Self::http).
+    /// Starts a stack for tonic's servers. Rejections are trailers-only responses, with pushback as
+    /// over [HTTP](Self::http).
     #[cfg(feature = "tonic-014")]
     pub fn grpc(self) -> ServerBuilder<crate::protocol::grpc::Server> {
         ServerBuilder::new(crate::protocol::grpc::Server::new().hint_when_busy(BUSY))
     }
 
-    /// For any service: rejections are errors.
+    /// Starts a stack for any service. Rejections are errors.
     pub fn plain(self) -> ServerBuilder<Plain> {
         ServerBuilder::new(Plain::new())
     }
@@ -118,29 +118,29 @@ impl<P> ServerBuilder<P> {
 }
 
 impl<P, L, B, X, F> ServerBuilder<P, L, B, X, F> {
-    /// Names all parts in errors and events, and makes them known to the
+    /// Names all parts in errors and events, and registers them in the
     /// [`Registry`](crate::observe::Registry): without a name they have no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.settings.name = Some(name.into().as_str());
         self
     }
 
-    /// The rate at which calls are admitted; more are rejected. Default: any.
+    /// Sets the rate at which calls are admitted. More are rejected. Default: none.
     pub fn rate(mut self, rate: Rate) -> Self {
         self.settings.rate.rate = Some(rate);
         self
     }
 
-    /// Sets how many calls may come at once after a pause, if there is a [`rate`](Self::rate).
-    /// Default: those of one second, and at least 1.
+    /// Sets how many calls may arrive at once after a pause, if there is a [`rate`](Self::rate).
+    /// Default: the calls of one second, and at least 1.
     pub fn burst(mut self, burst: u32) -> Self {
         self.settings.rate.burst = Some(burst);
         self
     }
 
-    /// A rate limit of any kind, in place of a [`rate`](Self::rate): a sliding window, one that
-    /// waits, one that is advertised, one for each tenant. Its name is the stack's, if that has
-    /// one.
+    /// Sets a rate limit of any kind, in place of a [`rate`](Self::rate): a sliding window, one
+    /// that waits, one that is advertised, one for each tenant. It has the stack's name, if there
+    /// is one.
     ///
     /// ```
     /// use tower_keep::{keyed, rate_limit::{Rate, RateLimitLayer}, stack};
@@ -163,9 +163,9 @@ impl<P, L, B, X, F> ServerBuilder<P, L, B, X, F> {
         }
     }
 
-    /// A bulkhead by its own builder: one where calls wait, one that learns, one for each route. It
-    /// has a limit of its own, so it and [`max_in_flight`](Self::max_in_flight) are an error
-    /// together. Its name is the stack's, if that has one.
+    /// Sets a bulkhead by its own builder: one with a queue, one that learns its limit, one for
+    /// each route. It has its own limit, so it and [`max_in_flight`](Self::max_in_flight) together
+    /// are an error. It has the stack's name, if there is one.
     pub fn bulkhead<T: BulkheadPart>(self, bulkhead: T) -> ServerBuilder<P, L, T, X, F> {
         ServerBuilder {
             settings: self.settings,
@@ -177,8 +177,8 @@ impl<P, L, B, X, F> ServerBuilder<P, L, B, X, F> {
         }
     }
 
-    /// Puts a gate on [trial](Shadow), innermost of the gates: it is asked about each call that the
-    /// others admit, and counts what it would reject. Its handle is the [`Shadow`]'s.
+    /// Puts a gate on [trial](Shadow), innermost of the gates. It checks each call that the others
+    /// admit, and counts the calls that it would reject. Its handle is the [`Shadow`]'s.
     ///
     /// ```
     /// use tower_keep::{bulkhead::BulkheadLayer, gate::Shadow, stack};
@@ -201,8 +201,8 @@ impl<P, L, B, X, F> ServerBuilder<P, L, B, X, F> {
         }
     }
 
-    /// Answers calls that have failed otherwise: a [fallback](crate::fallback) around the whole
-    /// stack, whose protocol and name are the stack's. Default: none.
+    /// Gives failed calls another answer: a [fallback](crate::fallback) around the whole stack,
+    /// with the stack's protocol and name. Default: none.
     pub fn fallback<C>(
         self,
         fallback: FallbackBuilder<C>,
@@ -217,21 +217,22 @@ impl<P, L, B, X, F> ServerBuilder<P, L, B, X, F> {
         }
     }
 
-    /// Sets how many calls may be in flight; more are rejected.
+    /// Sets how many calls may be in flight. More are rejected.
     ///
-    /// Default: with a [`rate`](Self::rate), a quarter of what it lets come within the
-    /// [timeout](Self::timeout), and as many that wait for three tenths of that time. By Little's
-    /// law the whole of it would be answered just too late. Half of it is too much while the server
-    /// does half of its work: at 70 % load 31 % of the calls are answered then. With a quarter that
-    /// waits it is 70 %, as a [drill](crate::guide::choosing) shows. Without a rate it must be set.
+    /// Default with a [`rate`](Self::rate): a quarter of the calls that it admits within the
+    /// [timeout](Self::timeout). As many more may wait for three tenths of that time. By Little's
+    /// law, calls would be answered just too late if all of them were in flight. Half is too much
+    /// while the server works at half its speed: at 70 % load 31 % of the calls are then answered.
+    /// With a quarter that waits it is 70 %, as a [drill](crate::guide::choosing) shows. Without a
+    /// rate the limit must be set.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.settings.max_in_flight = Some(calls);
         self
     }
 
-    /// Takes the place back of a call that has held it for so long, once another call finds none,
+    /// Reclaims the permit of a call that has held it for `duration`, once another call finds none,
     /// as a [bulkhead](crate::bulkhead::BulkheadBuilder::reclaim_after) does. For stacks that hold
-    /// a place to the end of its response. Default: a call keeps its place until it ends.
+    /// a permit to the end of the response. Default: a call keeps its permit until it ends.
     ///
     /// ```
     /// use std::time::Duration;
@@ -284,10 +285,10 @@ where
     X: Beside,
     F: FallbackPart<P>,
 {
-    /// Checks all settings.
+    /// Builds the stack and checks all settings.
     ///
     /// # Errors
-    /// What a part would reject; no bound on what is in flight.
+    /// A setting that a part rejects, or no limit on the calls in flight.
     pub fn build(self) -> Result<BuiltServer<P, L, B, X, F>, ConfigError> {
         let Self {
             settings,
@@ -330,7 +331,7 @@ where
 }
 
 impl Settings {
-    /// The bound on what is in flight.
+    /// Returns the limit on the calls in flight.
     fn calls(&self) -> CallsPart {
         let known = self.rate.rate.zip(self.timeout);
         let calls = CallsPart::new(self.max_in_flight).or_quarter_of(known);

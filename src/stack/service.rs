@@ -22,26 +22,26 @@ use crate::{
     timeout::Timeout,
 };
 
-/// A service behind a [`ClientStack`](super::ClientStack) without a fallback, of the same
+/// A service behind a [`ClientStack`](super::ClientStack) without a fallback, with the same
 /// parameters.
 pub type ClientService<S, P, W = ByHost, R = Retries<P, W>, G = ClientGates<W>> =
     InStack<S, P, W, <R as Layer<Attempts<S, P, G>>>::Service>;
 
-/// The layers of a client's stack before its service, as a service of its users' requests.
+/// A client's stack around its service, as a service of its users' requests.
 ///
-/// `T` is all that lies within the total timeout. Where that is what `stack::client().http()` makes
-/// it is the default, which messages of the compiler leave out.
+/// `T` is everything within the total timeout. Its default is the stack of
+/// `stack::client().http()`, so that compiler messages can leave it out.
 pub struct InStack<S, P, W = ByHost, T = Retried<S, P, W>> {
     layers: Layers<T, P>,
     protocol: P,
     of: PhantomData<fn(S) -> W>,
 }
 
-/// A call that is retried, as in a stack of which nothing was said.
+/// A call that is retried, as in a stack with default settings.
 type Retried<S, P, W> =
     Retry<Attempts<S, P, ClientGates<W>>, WithDeadline<P>, KeyedBudgets<Host, InTimed<W>>>;
 
-/// The layers of a client, of which `R` is what sends attempts again.
+/// The layers of a client. `R` sends attempts again.
 pub(super) type Layers<R, P> = Timeout<R, WithDeadline<P>>;
 
 /// An attempt, and the gates that it passes.

@@ -295,7 +295,7 @@ async fn parts_may_come_from_builders_of_their_own() {
     assert!(both.contains("`rate` is"), "{both}");
 }
 
-/// One of the two was dropped in silence: in a client's stack the one that was set first.
+/// Regression: one of the two was dropped silently: in a client's stack the one that was set first.
 #[test]
 fn a_limit_and_a_bulkhead_together_are_an_error() {
     let bulkhead = || BulkheadLayer::builder(7);
@@ -337,12 +337,12 @@ fn a_limit_and_a_bulkhead_together_are_an_error() {
         let told = "stack: `max_in_flight` is 5: leave it";
         assert!(error.starts_with(told), "{error}");
     }
-    // What is left out has no limit that could contradict another.
+    // A part that is left out has no limit that could contradict another.
     let left_out = client().http().max_in_flight(5).without_bulkhead();
     left_out.bulkhead(bulkhead()).build().unwrap();
 }
 
-/// A client's `burst` went into the builder of the limit, over that one's own.
+/// Regression: a client's `burst` overwrote the one of the limit's own builder.
 #[test]
 fn a_burst_beside_a_rate_limit_is_an_error() {
     let limit = || RateLimitLayer::builder(Rate::per_second(9)).burst(2);
@@ -371,7 +371,7 @@ fn a_burst_beside_a_rate_limit_is_an_error() {
     }
 }
 
-/// The `Retry-After` of one host closed the limit for all hosts.
+/// Regression: the `Retry-After` of one host closed the limit for all hosts.
 #[tokio::test(start_paused = true)]
 async fn a_limit_for_all_hosts_honors_no_hint() {
     let limit = || {
@@ -619,14 +619,14 @@ async fn a_stack_of_one_peer_has_backpressure_unless_told() {
     assert!(!ready(one().circuit_breaker(|breaker| breaker.min_calls(3))).await);
     assert!(ready(one().circuit_breaker(CircuitBreakerBuilder::without_backpressure)).await);
     assert!(ready(one().without_circuit_breaker()).await);
-    // All requests of a plain client go to one upstream too, but no balancer is above it.
+    // A plain client also has one upstream, but no balancer is above it.
     let stack = client().plain(Plain::new().idempotent()).build().unwrap();
     stack.handle().circuit_breaker.shared().force_open();
     let mut service = stack.layer(service_fn(async |()| Ok::<_, BoxError>(())));
     assert!(futures::poll!(service.ready()).is_ready());
 }
 
-/// Once the parts before the one that rejected had changed.
+/// Regression: the parts before the one that rejected had changed.
 #[tokio::test(start_paused = true)]
 async fn an_update_that_one_part_rejects_changes_nothing() {
     let second = Duration::from_secs(1);

@@ -1,9 +1,9 @@
-//! Hands the deadline of a call from a stack's total timeout to the layers beneath.
+//! The path of a call's deadline from a stack's total timeout to the layers beneath.
 //!
-//! A deadline in the request's extensions would do for HTTP alone, and costs an allocation. Within
-//! a stack the request travels in a [`Timed`] instead, whatever the protocol. Its deadline is
-//! written into the request by [`Sending`], just before the upstream is called, so that what
-//! remains is right after any wait.
+//! A deadline in the request's extensions would work for HTTP alone, and costs an allocation.
+//! Within a stack the request travels in a [`Timed`] instead, whatever the protocol. [`Sending`]
+//! writes its deadline into the request just before the upstream is called, so that the remaining
+//! time is right after any wait.
 
 use std::{
     any::Any,
@@ -23,26 +23,26 @@ use crate::{
     },
 };
 
-/// A request within a stack, and by when its caller wants the answer.
+/// A request within a stack, with its caller's deadline.
 #[derive(Debug, Clone)]
 pub struct Timed<Req> {
     request: Req,
-    /// The one that the request came with, or the total timeout's if that is earlier.
+    /// The request's own deadline, or the total timeout's if that is earlier.
     deadline: Option<Deadline>,
-    /// What it says of itself, asked once.
+    /// The request's own settings, read once.
     settings: CallSettings,
 }
 
-/// A protocol whose requests travel in a [`Timed`]. All else is the protocol's own.
+/// A protocol whose requests travel in a [`Timed`]. The rest is that of `P`.
 #[derive(Debug, Clone, Copy)]
 pub struct WithDeadline<P>(P);
 
-/// Finds in a [`Timed`] request what `F` finds in the request. A gate decides about a [`Timed`]
-/// request as `F` does about the request, and knows its deadline.
+/// A wrapper that lets `F` work on [`Timed`] requests. Finds a key as `F` finds it in the request.
+/// Decides as the gate `F` decides, with the deadline known.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct InTimed<F>(pub(super) F);
 
-/// The innermost service of a stack: writes the deadline into a request and sends it.
+/// The innermost service of a stack. Writes the deadline into a request and sends it.
 #[derive(Debug, Clone)]
 pub struct Sending<S, P> {
     inner: S,
@@ -59,7 +59,7 @@ impl<Req> Timed<Req> {
         }
     }
 
-    /// The request's demand on gates, its deadline included.
+    /// Returns the request's demand on gates, its deadline included.
     #[inline(always)]
     pub(super) fn demand(&self, demand: &Demand) -> Demand {
         Demand {
@@ -70,7 +70,7 @@ impl<Req> Timed<Req> {
         }
     }
 
-    /// The request, for a gate that knows of no [`Timed`].
+    /// Returns the request as an inquiry for a gate that does not know [`Timed`].
     #[inline(always)]
     pub(super) fn within<'a, A>(
         &'a self,
@@ -115,7 +115,7 @@ impl<P: CarryDeadline<Req>, Req> CarryDeadline<Timed<Req>> for WithDeadline<P> {
         timed.deadline = Some(deadline);
     }
 
-    /// A total timeout always does: here it costs nothing to carry.
+    /// Returns true for a total timeout, because here a deadline costs nothing to carry.
     #[inline]
     fn wants_deadline(&self, total: bool) -> bool {
         total || self.0.wants_deadline(total)
@@ -330,7 +330,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    /// The methods that a trait declares, from its source.
+    /// Returns the methods that a trait declares, from its source.
     fn methods<'a>(source: &'a str, name: &str) -> Vec<&'a str> {
         let start = source.find(&format!("pub trait {name}<")).unwrap();
         let body = &source[start..];
@@ -349,7 +349,7 @@ mod tests {
         );
         let methods = [methods(traits, "Protocol"), methods(traits, "Replay")].concat();
         assert!(methods.len() > 15, "{methods:?}");
-        // Their answer is in the wrapper, and the header is written when the request is sent.
+        // The wrapper answers these itself. The header is written when the request is sent.
         let own_answer = ["deadline", "deadline_of", "tell_deadline"];
         for method in methods
             .into_iter()

@@ -1,4 +1,4 @@
-//! Changes while a stack runs.
+//! The updates of a running stack.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::{
 };
 
 impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
-    /// Changes settings, each part's checked as by `build`, and against the others'. What calls
-    /// hold stays; a part that a call comes to from now on has the new settings. Returns what has
-    /// changed.
+    /// Changes settings. Each part's are checked as by `build`, and against the others'. Calls keep
+    /// what they hold. A call uses the new settings of each part that it reaches from now on.
+    /// Returns the changes.
     ///
     /// # Errors
-    /// What `build` would reject, and a part that the stack was built without and that cannot be
-    /// added. Nothing has changed then.
+    /// A setting that `build` would reject, or of a part that the stack was built without and that
+    /// cannot be added. Nothing changes then.
     pub fn update(&self, mut changes: Changes) -> Result<Changed, ConfigError> {
         changes.attempt_timeout = changes.attempt_timeout.or(self.attempt_with(&changes));
         let check = |changes: &Changes| self.check(changes);
@@ -65,7 +65,7 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
         Ok(changed)
     }
 
-    /// All that can be known before anything is changed: each part, and each against the others.
+    /// Checks everything that can be known before a change: each part, and each against the others.
     fn check(&self, changes: &Changes) -> Result<(), ConfigError> {
         let or_nothing = |checked: Option<_>| checked.unwrap_or(Ok(()));
         let in_flight = changes.max_in_flight;
@@ -95,7 +95,7 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
         times.map_err(|error| error.of("stack", self.name))
     }
 
-    /// An attempt's timeout that nobody has set, as it follows another total.
+    /// Returns the attempt's timeout that follows a changed total, if it was not set.
     fn attempt_with(&self, changes: &Changes) -> Option<Duration> {
         let Enabled {
             total,
@@ -111,7 +111,7 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
             self.attempt_timeout.snapshot().duration,
             attempt_within(after),
         );
-        // Not to the same: another update may be about to set it.
+        // Only if it differs: another update may be about to set it.
         (now == attempt_within(before) && now != next).then_some(next)
     }
 
@@ -127,7 +127,7 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
         ConfigError::new(part, "set", fix).of("stack", self.name)
     }
 
-    /// The settings that depend on each other, as they would be.
+    /// Returns the settings that depend on each other, as they would be after the changes.
     fn times_after(&self, changes: &Changes) -> Times {
         let total = changes.total_timeout;
         let total = total.unwrap_or_else(|| self.total_timeout.snapshot().duration);
@@ -140,7 +140,7 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
             Window::Calls(_) => None,
         };
         let retry_config = changes.retry.unwrap_or_else(|| self.retry.config());
-        // Settings that nobody has changed follow the total timeout, as in `build`.
+        // Settings that were not changed follow the total timeout, as in `build`.
         let hint = changes.retry.map(|_| retry_config.max_retry_after);
         let Enabled {
             total: has_total,
@@ -164,12 +164,12 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
 }
 
 impl<L: ChangesRate, B: ChangesLimit> ServerHandle<L, B> {
-    /// Changes settings. What calls hold stays; a part that a call comes to from now on has the new
-    /// settings. Returns what has changed.
+    /// Changes settings. Calls keep what they hold. A call uses the new settings of each part that
+    /// it reaches from now on. Returns the changes.
     ///
     /// # Errors
-    /// What `build` would reject; a setting of a part that a server does not have. Nothing has
-    /// changed then.
+    /// A setting that `build` would reject, or of a part that a server does not have. Nothing
+    /// changes then.
     pub fn update(&self, changes: Changes) -> Result<Changed, ConfigError> {
         let check = |changes: &Changes| self.check(changes);
         self.updating.check(&changes, check)?;
@@ -234,8 +234,8 @@ fn change_hedge(hedge: &HedgeHandle, to: Option<HedgeConfig>) -> Result<Changed,
     }
 }
 
-/// Changes the rate, the only part that is asked by changing it: a limit may be of the user's own
-/// making. Returns how to undo that too, if another update contradicts the rest meanwhile.
+/// Changes the rate first, because a limit may be user code and only the change itself checks it.
+/// Returns an undo, in case another update contradicts the rest meanwhile.
 fn change_rate_first<L: ChangesRate>(
     (limit, stack): (&L, Option<&'static str>),
     rate: RateChange,
@@ -244,7 +244,7 @@ fn change_rate_first<L: ChangesRate>(
     let changed = limit.change_rate(rate, stack)?;
     let undo = move || {
         if let Some(before) = before {
-            // It was in force, and so is right.
+            // The rate before was in force, so it is valid.
             let _ = limit.change_rate(before, stack);
         }
     };

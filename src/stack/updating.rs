@@ -1,35 +1,35 @@
-//! Updates of a stack that come at once.
+//! Simultaneous updates of a stack.
 //!
-//! Each is right by itself, and together they could contradict each other. A lock around them would
-//! do, but an update runs user code: a limit of the user's own, the wakers of calls that wait, a
-//! subscriber of traces. Under a lock it could wait for another update, and that for the lock.
+//! Each is valid by itself, but together they could contradict each other. A lock around them would
+//! prevent that, but an update runs user code: a custom limit, the wakers of queued calls, a
+//! `tracing` subscriber. Under a lock it could wait for another update, which waits for the lock.
 //!
-//! So an update is checked under a lock, against the parts as they are and against what the updates
-//! under way will make of them, and is made without. Updates that are made at once may pass each
-//! other on their way through the parts. So one that finds, when it is done, that another has begun
-//! meanwhile makes the changes of all of them once more. The last to be done has seen all, so that
-//! every part ends with the change that was checked last.
+//! So an update is checked under a lock, against the current parts and the updates under way, and
+//! is made without the lock. Simultaneous updates may overtake each other on their way through the
+//! parts. So an update that ends and finds that another has begun meanwhile applies the changes of
+//! all of them again. The last one to end has seen all of them, so every part ends with the change
+//! that was checked last.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::changes::Changes;
 use crate::ConfigError;
 
-/// The updates of a stack. Its clones share them.
+/// The updates of a stack. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Updating(Arc<Mutex<UnderWay>>);
 
 #[derive(Debug, Default)]
 struct UnderWay {
-    /// How many updates.
+    /// The number of updates under way.
     updates: usize,
-    /// How many have begun so far.
+    /// The number of updates begun so far.
     begun: u64,
-    /// What they change together.
+    /// Their changes together.
     changes: Changes,
 }
 
-/// An update, until it is made or given up.
+/// An update under way, until drop.
 struct Update<'a>(&'a Updating);
 
 impl Updating {
@@ -42,8 +42,8 @@ impl Updating {
         check(&self.lock().changes.then(changes))
     }
 
-    /// Makes an update. `check` is asked under a lock; `make` is called at least once with the
-    /// changes, and then with those of all updates under way, until they are as checked.
+    /// Makes an update. `check` runs under a lock. `make` is called with the changes, and then with
+    /// those of all updates under way until no new one has begun.
     pub(super) fn make<T>(
         &self,
         changes: &Changes,
@@ -74,7 +74,7 @@ impl Updating {
         Ok((Update(self), under_way.begun))
     }
 
-    /// What is to be made once more, if an update has begun since.
+    /// Returns the changes to apply again, if an update has begun since.
     fn later_than(&self, begun: u64) -> Option<(Changes, u64)> {
         let under_way = self.lock();
         (under_way.begun != begun).then_some((under_way.changes, under_way.begun))
@@ -86,12 +86,12 @@ impl Updating {
 }
 
 impl Drop for Update<'_> {
-    /// Also if a part panics.
+    /// Ends the update, also after a panic.
     fn drop(&mut self) {
         let mut under_way = self.0.lock();
         under_way.updates -= 1;
         if under_way.updates == 0 {
-            // From now on the parts tell.
+            // From now on the parts themselves have the settings.
             under_way.changes = Changes::new();
         }
     }

@@ -1,4 +1,4 @@
-//! Puts a client's stack together.
+//! The build of a client's stack.
 
 use std::{marker::PhantomData, time::Duration};
 
@@ -30,8 +30,8 @@ use crate::{
 type Built<P, W, R, L, B, X, F> = Result<BuiltClient<P, W, R, L, B, X, F>, ConfigError>;
 
 impl Settings {
-    /// The times that depend on each other. `delay`: of a hedge. `retries`: whether calls are
-    /// retried.
+    /// Returns the times that depend on each other. `delay` is that of a hedge. `retries` is true
+    /// if calls are retried.
     fn times(&self, delay: Option<Duration>, retries: bool) -> Times {
         let window = self.breaker.builder.window_of_time();
         let (hint, backoff) = self.retry.waits();
@@ -69,12 +69,12 @@ where
     X: Beside,
     F: FallbackPart<P>,
 {
-    /// Checks all settings, and each part's against the others'.
+    /// Builds the stack. Checks all settings, also those of one part against another's.
     ///
     /// # Errors
-    /// What a part would reject. A total timeout below an attempt's. A circuit breaker's window
-    /// below twice the attempt's timeout. A hint that a retry waits for above the total timeout, or
-    /// a backoff whose base is not below it, or a hedge's delay.
+    /// A setting that a part rejects. A total timeout below the attempt's. A circuit breaker's
+    /// window below twice the attempt's timeout. A longest `Retry-After` above the total timeout. A
+    /// base of the backoff, or a hedge's delay, that is not below the total timeout.
     pub fn build(self) -> Built<P, W, R, L, B, X, F> {
         let Self {
             mut settings,
@@ -83,7 +83,7 @@ where
             ..
         } = self;
         let name = settings.name;
-        // Unless it was set: a longer wait would only end in the total timeout.
+        // Only if not set: a longer wait would only end in the total timeout.
         if settings.total.enabled {
             let total = settings.total.builder.limit();
             settings.retry = settings.retry.cap_retry_after(total);

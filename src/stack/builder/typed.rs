@@ -1,4 +1,4 @@
-//! The parts that have types of their own.
+//! The parts with their own types.
 
 use super::{ClientBuilder, Parts};
 #[cfg(feature = "serde")]
@@ -18,15 +18,15 @@ use crate::{
 type With<P, W, R, L, B, X, F> = ClientBuilder<P, W, Parts<R, L, B, X, F>>;
 
 impl<P, W, L, B, X, F> ClientBuilder<P, W, Parts<Retrying, L, B, X, F>> {
-    /// Changes the retries: a closure is given their builder. Over HTTP each host has a budget of
-    /// its own, unless the closure gives one to all, or none.
+    /// Changes the retries. The closure receives their builder. Over HTTP each host has its own
+    /// budget, unless the closure sets one for all, or none.
     pub fn retry(mut self, change: impl FnOnce(RetryBuilder) -> RetryBuilder) -> Self {
         self.settings.retry = change(self.settings.retry);
         self
     }
 
-    /// Leaves the retries out, and what they ask for: requests need not be `Clone` or idempotent,
-    /// and the inner service gets each as it came.
+    /// Removes the retries, and their requirements: requests need not be `Clone` or idempotent, and
+    /// the inner service receives each unchanged.
     ///
     /// ```
     /// use tower::{Layer, ServiceExt, service_fn};
@@ -44,10 +44,9 @@ impl<P, W, L, B, X, F> ClientBuilder<P, W, Parts<Retrying, L, B, X, F>> {
         self.with_parts(|parts| parts.with_resend(SendingOnce))
     }
 
-    /// Hedges in place of retries: a closure is given the builder of the [hedge](crate::hedge).
-    /// A call that takes long is sent once more, and a failure that may be retried sends the next
-    /// attempt at once. Over HTTP each host has a budget of its own, unless the closure gives one
-    /// to all, or none.
+    /// Hedges in place of retries. The closure receives the builder of the [hedge](crate::hedge). A
+    /// slow call is sent once more, and a failure that may be retried sends the next attempt at
+    /// once. Over HTTP each host has its own budget, unless the closure sets one for all, or none.
     ///
     /// ```
     /// use std::time::Duration;
@@ -71,7 +70,7 @@ impl<P, W, L, B, X, F> ClientBuilder<P, W, Parts<Retrying, L, B, X, F>> {
 
 #[cfg(feature = "serde")]
 impl<P, W, R: Resend<P, W>, L, B, X, F> ClientBuilder<P, W, Parts<R, L, B, X, F>> {
-    /// Settings of a hedge, for a stack that may have none.
+    /// Sets the hedge's builder, in a stack that may have no hedge.
     pub(crate) fn with_hedge(mut self, hedge: HedgeBuilder) -> Result<Self, ConfigError> {
         self.parts.resend.set_hedge(hedge)?;
         Ok(self)
@@ -79,12 +78,12 @@ impl<P, W, R: Resend<P, W>, L, B, X, F> ClientBuilder<P, W, Parts<R, L, B, X, F>
 }
 
 impl<P, W, R, L, B, X, F> ClientBuilder<P, W, Parts<R, L, B, X, F>> {
-    /// A rate limit of any kind, in place of a [`rate`](Self::rate): a sliding window, one that
-    /// waits, one for each host or whatever a closure finds. Its name is the stack's, if that has
+    /// Sets a rate limit of any kind, in place of a [`rate`](Self::rate): a sliding window, one
+    /// that waits, one for each host or for a closure's keys. It has the stack's name, if there is
     /// one.
     ///
-    /// One without keys is for all hosts together. If it honors `Retry-After` it needs a stack of
-    /// [one peer](Self::one_peer): one host's hint would close it for the others.
+    /// A limit without keys is for all hosts together. If it honors `Retry-After` it needs a stack
+    /// of [one peer](Self::one_peer): one host's hint would close it for the others.
     ///
     /// ```
     /// use tower_keep::{rate_limit::{Rate, RateLimitLayer}, stack};
@@ -104,9 +103,9 @@ impl<P, W, R, L, B, X, F> ClientBuilder<P, W, Parts<R, L, B, X, F>> {
         })
     }
 
-    /// A bulkhead by its own builder. It has a limit of its own, so it and
-    /// [`max_in_flight`](Self::max_in_flight) are an error together. Each host gets one, or each
-    /// key that its closure finds. Its name is the stack's, if that has one.
+    /// Sets a bulkhead by its own builder. It has its own limit, so it and
+    /// [`max_in_flight`](Self::max_in_flight) together are an error. Each host has its own, or each
+    /// key that its closure finds. It has the stack's name, if there is one.
     pub fn bulkhead<U: Places<W>>(
         mut self,
         bulkhead: U,
@@ -121,8 +120,8 @@ impl<P, W, R, L, B, X, F> ClientBuilder<P, W, Parts<R, L, B, X, F>> {
         })
     }
 
-    /// Puts a gate on [trial](Shadow), innermost of the gates: it is asked about each attempt that
-    /// all of them admit, and counts what it would reject. Its handle is the [`Shadow`]'s.
+    /// Puts a gate on [trial](Shadow), innermost of the gates. It checks each attempt that all of
+    /// them admit, and counts the attempts that it would reject. Its handle is the [`Shadow`]'s.
     ///
     /// ```
     /// use tower_keep::{gate::Shadow, rate_limit::{Rate, RateLimitLayer}, stack};
@@ -145,8 +144,8 @@ impl<P, W, R, L, B, X, F> ClientBuilder<P, W, Parts<R, L, B, X, F>> {
         })
     }
 
-    /// Answers calls that have failed otherwise: a [fallback](crate::fallback) around the whole
-    /// stack, whose protocol and name are the stack's. Default: none.
+    /// Gives failed calls another answer: a [fallback](crate::fallback) around the whole stack,
+    /// with the stack's protocol and name. Default: none.
     ///
     /// ```
     /// use tower::{Layer, ServiceExt, service_fn};

@@ -14,13 +14,13 @@ use crate::{
     protocol::Plain,
 };
 
-/// The makings of a client's bulkhead: the stack's own settings, or a builder. Without keys of its
-/// own there is one for each host, which `W` finds.
+/// The source of a client's bulkhead: the stack's own settings, or a builder. Without its own keys
+/// there is a bulkhead for each host, which `W` finds.
 pub trait Places<W> {
     /// The gate.
     type Gate: Gate;
 
-    /// Makes it. `own` are the stack's own settings.
+    /// Makes the gate. `own` are the stack's own settings.
     fn places(
         self,
         own: CallsPart,
@@ -29,12 +29,12 @@ pub trait Places<W> {
     ) -> Result<Self::Gate, ConfigError>;
 }
 
-/// A gate beside the innermost one of a stack, or none.
+/// A gate next to the innermost one of a stack, or none.
 pub trait Beside {
-    /// Both.
+    /// Both gates together.
     type With<G: Gate>: Gate;
 
-    /// Puts it there.
+    /// Adds the gate.
     fn beside<G: Gate>(self, gate: G) -> Self::With<G>;
 }
 
@@ -43,7 +43,7 @@ pub trait FallbackPart<P> {
     /// The layer.
     type Layer;
 
-    /// Makes it.
+    /// Makes the layer.
     fn layer(
         self,
         protocol: &P,
@@ -55,7 +55,7 @@ pub trait FallbackPart<P> {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Untried;
 
-/// A builder's state: failures are answers.
+/// A builder's state: there is no fallback.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoFallback;
 
