@@ -1,20 +1,20 @@
 //! Additive increase, multiplicative decrease: TCP's oldest congestion control, on calls in flight.
 //!
-//! The limit doubles each window until the first overload, then grows by a constant, and each
-//! window with an overload cuts it to nine tenths. Among several clients of one upstream this is
-//! the rule that ends in equal shares, whatever they start with.
+//! The limit doubles each window until the first overload, then grows by a constant. Each window
+//! with an overload cuts it to nine tenths. Several clients of one upstream end with equal shares
+//! under this rule, whatever limits they start with.
 //!
 //! **Use it** where calls fail when there are too many: 429, `RESOURCE_EXHAUSTED`, 503, a timeout.
 //! It needs no idea of a good round trip time, so calls may be as different as they like.
 //!
-//! **Where it fails.** An upstream that queues without bound never says no: the limit grows until
+//! **Where it fails.** An upstream that queues without bound never rejects: the limit grows until
 //! calls time out, or to the layer's maximum. Set [`slow_after`](AimdConfig::slow_after), or use
-//! [`Vegas`](super::Vegas). After an upstream has grown tenfold it takes long to follow: one call a
-//! window.
+//! [`Vegas`](super::Vegas). If the upstream's capacity grows tenfold, the limit follows slowly: by
+//! one call a window.
 //!
 //! Origin: Chiu and Jain, "Analysis of the Increase and Decrease Algorithms for Congestion
-//! Avoidance in Computer Networks", 1989; slow start: Jacobson, "Congestion Avoidance and Control",
-//! 1988.
+//! Avoidance in Computer Networks", 1989. Slow start is from Jacobson, "Congestion Avoidance and
+//! Control", 1988.
 
 use std::time::Duration;
 
@@ -28,16 +28,17 @@ use crate::{
     config::number_within,
 };
 
-/// Grows until the upstream says that it is too much.
+/// A limit that grows until the upstream is overloaded, and then backs off.
 #[derive(Debug, Clone)]
 pub struct Aimd {
     config: AimdConfig,
     current: Current,
     failures: Failures,
-    /// The limit below which it doubles: the first that was lowered for load, and what is left of
-    /// it. Before that there is none.
+    /// The limit up to which it doubles: what the last cut for load left. Infinite before the first
+    /// cut.
     known: f64,
-    /// The same, before the limit was lowered to ask.
+    /// `known` from before the current trial, restored if the trial shows that load was not the
+    /// cause.
     before: Option<f64>,
 }
 
@@ -45,14 +46,14 @@ pub struct Aimd {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct AimdConfig {
-    /// The limit to start with. Default 20: enough for most, too much for few.
+    /// The limit to start with. Default 20: enough for most upstreams, too much for few.
     pub initial: u32,
     /// The least limit. Default 1.
     pub min: u32,
-    /// How many calls are added after a window without overload. Default 1.
+    /// The number of calls added after a window without overload. Default 1.
     pub increase: f64,
     /// The share of the limit that is left after a window with overloads. Default 0.9: TCP's half
-    /// would leave capacity idle after each.
+    /// would leave capacity idle after each cut.
     pub backoff: f64,
     /// A window whose calls took this long on average is overloaded too. Default `None`.
     pub slow_after: Option<Duration>,

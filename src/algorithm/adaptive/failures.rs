@@ -1,37 +1,37 @@
-//! Tells failures that load causes from all others.
+//! Distinguishes failures that load causes from all others.
 //!
-//! An upstream that has too much fails calls: it rejects them at once, or they time out. But calls
-//! fail for other reasons too, and a limit that falls for those ends at 1. Neither speed nor status
-//! tells the two apart: a rejection may be quick or slow, and so may a bug. So this asks: it lowers
-//! the limit, and compares how many calls succeed in a second.
+//! An overloaded upstream fails calls: it rejects them at once, or they time out. But calls fail
+//! for other reasons too, and a limit that falls for those ends at 1. Neither speed nor status
+//! shows the difference: a rejection may be quick or slow, and so may a bug. So this runs a trial:
+//! it lowers the limit, and compares how many calls succeed per second (the goodput).
 //!
-//! - As many succeed, or fewer calls fail: what is missing were calls that only failed. The limit
-//!   is lowered further, until few fail.
-//! - Fewer succeed, and as large a share fails: load is not the reason. The limit returns, and if
-//!   as many succeed again as before, such a share of failures is tolerated for a while.
+//! - As many succeed, or a smaller share fails: only calls that failed are missing. The limit is
+//!   lowered further, until few fail.
+//! - Fewer succeed, and as large a share fails: load is not the reason. The limit returns. If the
+//!   goodput returns with it, this share of failures is tolerated for a while.
 //!
-//! Such a question takes some seven windows of thirty and a third of the limit at most, which is
-//! less than a tenth of the throughput. Where nothing succeeds at all, fewer calls cost nothing:
-//! the limit falls to its least.
+//! A trial takes some seven windows of thirty and a third of the limit at most, which is less than
+//! a tenth of the throughput. While nothing succeeds at all, fewer calls cost nothing: the limit
+//! falls to its least.
 //!
-//! An [overload](super::Window::overloads) needs no such proof: the upstream has said that it has
-//! too much.
+//! An [overload](super::Window::overloads) needs no such proof: the upstream has said that it is
+//! overloaded.
 
 use crate::algorithm::adaptive::{
     Window,
     limit::{BACKOFF, Current},
 };
 
-/// The lessons of failures so far.
+/// The results of the trials so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Failures {
     /// The share of failures that load does not cause.
     tolerated: f64,
-    /// Windows since that was found.
+    /// Windows since that share was found.
     windows: u32,
-    /// The number of times in a row that it was found.
+    /// The number of times in a row that a share was found.
     times: u32,
-    /// Successes in a second, while few calls fail.
+    /// The average goodput while few calls fail.
     goodput: Option<f64>,
     stage: Stage,
 }
@@ -41,9 +41,9 @@ enum Stage {
     /// Few calls fail.
     #[default]
     Watching,
-    /// The limit falls until it can be told whether that helps.
+    /// The limit is being lowered, until a comparison shows whether that helps.
     Lowering(Mark),
-    /// The limit is back. Is the goodput?
+    /// The limit has returned. Its goodput is compared with the one before the trial.
     Checking(Mark),
 }
 
@@ -52,12 +52,12 @@ enum Stage {
 struct Mark {
     /// The limit to return to.
     back: f64,
-    /// The limit at which the rest was seen.
+    /// The limit at which the fields below were measured.
     limit: f64,
     goodput: Option<f64>,
     /// The share of calls that failed.
     share: f64,
-    /// Set if few calls failed in the last window.
+    /// If true, few calls failed in the last window.
     few_fail: bool,
     seen: Seen,
 }
@@ -74,13 +74,13 @@ struct Seen {
 /// The next step after a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Advice {
-    /// Failures say nothing: steer by what else is known.
+    /// Failures give no reason to move the limit: steer by other signals.
     Steer,
     /// Stay at this limit.
     Hold,
     /// Take this lower limit.
     Lower(f64),
-    /// Take the limit from before: the lower ones were in vain.
+    /// Return to the limit from before the trial: the lower ones did not help.
     Return(f64),
 }
 
@@ -106,7 +106,7 @@ impl Failures {
             Stage::Watching => self.watch(window),
             Stage::Lowering(mark) if window.failed() <= self.tolerated + FEW => {
                 if !mark.few_fail {
-                    // It may be chance.
+                    // One such window may be chance: wait for a second.
                     let few_fail = true;
                     self.stage = Stage::Lowering(Mark { few_fail, ..mark });
                     return Advice::Hold;
@@ -117,7 +117,7 @@ impl Failures {
                     self.times = 0;
                     Advice::Steer
                 } else {
-                    // A limit that held no call back is not why they have stopped to fail.
+                    // The limit held no call back, so it is not why calls stopped failing.
                     Advice::Return(mark.back)
                 }
             }
@@ -126,7 +126,8 @@ impl Failures {
         }
     }
 
-    /// Few calls fail, or no more than is tolerated.
+    /// Averages the goodput while few calls fail, and ends the tolerance of failures when its time
+    /// is over.
     fn watch(&mut self, window: &Window) -> Advice {
         self.goodput = window.goodput().map(|now| mixed(self.goodput, now));
         if self.tolerated > 0.0 {
@@ -143,7 +144,7 @@ impl Failures {
         Advice::Lower(limit * BACKOFF)
     }
 
-    /// Compares what succeeds under a lower limit with what did before.
+    /// Compares the goodput under a lower limit with the goodput at the mark.
     fn compare(&mut self, mut mark: Mark, window: &Window, current: Current) -> Advice {
         let limit = current.limit;
         mark.few_fail = false;
@@ -166,7 +167,7 @@ impl Failures {
             return Advice::Return(mark.back);
         }
         if is_least && mark.seen.successes > 0.0 {
-            // Fewer calls there cannot be.
+            // The limit cannot go lower.
             self.tolerate(mark.seen.share());
             return Advice::Steer;
         }
@@ -180,7 +181,7 @@ impl Failures {
         self.lower(mark, limit)
     }
 
-    /// Compares what succeeds under the limit from before with what did then.
+    /// Compares the goodput under the returned limit with the goodput at the mark.
     fn check(&mut self, mut mark: Mark, window: &Window, limit: f64) -> Advice {
         mark.seen.add(window);
         if !mark.seen.is_enough() {
@@ -194,7 +195,7 @@ impl Failures {
             self.tolerate(mark.seen.share());
             return Advice::Steer;
         }
-        // The upstream itself has changed meanwhile, so nothing was comparable.
+        // The upstream has changed during the trial, so the comparison is void: start another.
         let mark = Mark {
             back: limit,
             limit,
@@ -213,8 +214,7 @@ impl Failures {
         self.times = self.times.saturating_add(1);
     }
 
-    /// Returns whether more calls fail than is tolerated, by more than shares of so few calls
-    /// scatter.
+    /// Returns whether more calls fail than are tolerated, by more than three standard deviations.
     fn is_too_bad(&self, window: &Window) -> bool {
         let calls = f64::from(window.calls()).max(1.0);
         let known = self.tolerated.clamp(FEW, 1.0 - FEW);
@@ -244,38 +244,38 @@ impl Seen {
     }
 }
 
-/// An average of what was and what is.
+/// Returns the moving average, or `now` alone if there was none before.
 fn mixed(before: Option<f64>, now: f64) -> f64 {
     before.map_or(now, |before| before + (now - before) * NEW)
 }
 
-/// A share of failures below which nothing is asked.
+/// The share of failures that is too small for a trial.
 const FEW: f64 = 0.01;
 
-/// A limit that is lower by this much must show in what succeeds, if it is what holds calls back.
+/// The factor that must show in the goodput, if the limit is lowered by it and holds calls back.
 const LOWERED: f64 = 0.75;
 
-/// Halfway between what that would leave and all.
+/// The factor below which goodput has fallen with the limit: halfway between [`LOWERED`] and 1.
 const FEWER: f64 = 0.87;
 
-/// A share of failures that has fallen below this part of what it was has fallen with the limit.
+/// The factor below which the share of failures has fallen with the limit.
 const FEWER_FAIL: f64 = 0.7;
 
-/// Windows to compare, at least and at most.
+/// The number of windows in a comparison, at least and at most.
 const MIN_WINDOWS: u32 = 2;
 const MAX_WINDOWS: u32 = 6;
 
-/// Successes to compare: their number scatters by a fourteenth then.
+/// The successes after which a comparison needs no more windows: their number scatters by a
+/// fourteenth.
 const GOOD: f64 = 200.0;
 
-/// The windows after which failures that were tolerated are asked about again: their reason may be
-/// another by then.
+/// The windows after which a tolerated share may start a trial again: its cause may have changed.
 const TOLERATED_WINDOWS: u32 = 24;
 
-/// The doublings of that, while they are found again and again.
+/// The most doublings of [`TOLERATED_WINDOWS`], one for each time in a row that a share was found.
 const MAX_DOUBLINGS: u32 = 1;
 
-/// The weight of a window in the average.
+/// The weight of the new window in an average.
 const NEW: f64 = 0.3;
 
 #[cfg(all(test, not(keep_loom)))]

@@ -1,22 +1,22 @@
-//! Gradient2: lets round trips grow to a tolerance, and shrinks by how far they are past it.
+//! Gradient2: lets round trips grow to a tolerance, and shrinks the limit as they exceed it.
 //!
-//! The gradient is `tolerance * baseline / rtt`, between a half and 1. While it is 1 the limit
-//! grows by `√limit` a window; below, the limit moves a fifth of the way to `limit * gradient`. So
-//! it settles where calls take `tolerance` times what they take when none queues.
+//! The gradient is `tolerance * baseline / rtt`, kept between a half and 1. While it is 1 the limit
+//! grows by `√limit` a window. Below 1 the limit moves a fifth of the way to `limit * gradient`. So
+//! it settles where calls take `tolerance` times as long as when none queues.
 //!
 //! **Use it** where round trips scatter too much for [`Vegas`](super::Vegas), and where some queue
 //! is welcome: it keeps an uneven upstream busy at the price of latency.
 //!
-//! **Where it fails.** Calls take `tolerance` times as long as they need under overload, by
-//! construction. Below a limit of some ten calls a step of growth is a third of the limit, and
+//! **Where it fails.** Under overload, calls take `tolerance` times as long as they need, by
+//! construction. Below a limit of some ten calls, a step of growth is a third of the limit, and
 //! latency sways with it.
 //!
-//! Two faults of the original are not in this one. Its allowance for a queue was added whatever the
-//! gradient, so under a lasting, modest overload the limit rose forever. And its long average took
-//! that overload for normal after some time; the baseline here is [probed](super), so a server
-//! whose every call takes the same five seconds of a timeout is not taken for healthy.
+//! Two faults of the original are avoided. It added its allowance for a queue whatever the
+//! gradient, so the limit rose without end under a lasting, modest overload. And its long average
+//! took that overload for normal after some time. Here the baseline is [probed](super), so a server
+//! where every call takes the five seconds of a timeout is not taken for healthy.
 //!
-//! Origin: Netflix's concurrency limits; the step of `√limit` is Envoy's.
+//! Origin: Netflix's concurrency limits. The step of `√limit` is Envoy's.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ use crate::{
     config::number_within,
 };
 
-/// Keeps round trips within a tolerance.
+/// A limit that keeps round trips within a tolerance.
 #[derive(Debug, Clone)]
 pub struct Gradient2 {
     config: Gradient2Config,
@@ -44,11 +44,11 @@ pub struct Gradient2 {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Gradient2Config {
-    /// The limit to start with. Default 20: enough for most, too much for few.
+    /// The limit to start with. Default 20: enough for most upstreams, too much for few.
     pub initial: u32,
     /// The least limit. Default 1.
     pub min: u32,
-    /// How many times its best the average round trip may take. Default 1.5: well above what
+    /// The average round trip allowed, as a multiple of the baseline. Default 1.5: well above what
     /// windows scatter by, and below twice the latency even when it sways.
     pub tolerance: f64,
 }
@@ -73,7 +73,7 @@ impl Gradient2 {
         let limit = self.current.limit;
         let gradient = (self.config.tolerance * baseline / rtt).clamp(0.5, 1.0);
         if !window.is_loaded() {
-            // What calls take does not depend on a limit that is hardly used.
+            // The round trip does not depend on a limit that is hardly used.
             limit
         } else if gradient < 1.0 {
             limit - limit * (1.0 - gradient) * SMOOTHING
@@ -137,5 +137,5 @@ impl Default for Gradient2Config {
     }
 }
 
-/// How much of the way is gone in one window.
+/// The share of the way that the limit moves in one window.
 const SMOOTHING: f64 = 0.2;

@@ -1,4 +1,4 @@
-//! A limit that moves, and what moves it.
+//! The trait of limits that learn, and the window of results that they learn from.
 
 use std::{fmt, time::Duration};
 
@@ -10,19 +10,20 @@ use crate::ConfigError;
     note = "`Aimd`, `Vegas` and `Gradient2` do"
 )]
 pub trait AdaptiveLimit: fmt::Debug + Send + Sync {
-    /// The limit to start with.
+    /// Returns the limit to start with.
     fn initial(&self) -> usize;
 
-    /// The next limit. Windows come one at a time and in order; the answer is used as at least 1
-    /// and at most [`Window::max`].
+    /// Returns the next limit. Windows arrive one at a time and in order. The result is used as at
+    /// least 1 and at most [`Window::max`].
     fn update(&mut self, window: &Window) -> usize;
 
-    /// The estimated round trip of a call that does not queue; `None` if it ignores round trips.
+    /// Returns the estimated round trip of a call that does not queue, or `None` if none was timed
+    /// or the algorithm ignores round trips.
     fn baseline(&self) -> Option<Duration> {
         None
     }
 
-    /// One with the same settings that has learned nothing.
+    /// Returns a limit with the same settings that has learned nothing.
     fn fresh(&self) -> Box<dyn AdaptiveLimit>;
 }
 
@@ -36,7 +37,7 @@ pub struct Window {
     pub max: usize,
     /// The most calls that were in flight at once, as seen whenever one ended.
     pub in_flight: usize,
-    /// Whether a caller found no room.
+    /// If true, a caller found no room.
     pub was_full: bool,
     /// The number of calls that succeeded.
     pub successes: u32,
@@ -46,7 +47,7 @@ pub struct Window {
     pub failures: u32,
     /// The time in which all of them ended.
     pub elapsed: Duration,
-    /// The mean duration of the successes; `None` if there were none.
+    /// The mean duration of the successes, or `None` if there were none.
     pub rtt: Option<Duration>,
 }
 
@@ -69,12 +70,12 @@ impl Window {
         self.successes.saturating_add(failed)
     }
 
-    /// Returns the share of calls that failed, but for overloads.
+    /// Returns the share of calls that failed, overloads not included.
     pub(super) fn failed(&self) -> f64 {
         f64::from(self.failures) / f64::from(self.calls().max(1))
     }
 
-    /// Returns the successes in a second, if time has passed.
+    /// Returns the successes per second, if time has passed.
     pub(super) fn goodput(&self) -> Option<f64> {
         let seconds = self.elapsed.as_secs_f64();
         (seconds > 0.0).then(|| f64::from(self.successes) / seconds)
@@ -103,7 +104,7 @@ impl Current {
         })
     }
 
-    /// Takes another limit, within the bounds.
+    /// Sets the limit within its bounds, and returns it in whole calls.
     pub(super) fn set(&mut self, limit: f64, window: &Window) -> usize {
         // Not `clamp`, which panics if the layer's maximum is below the minimum.
         self.limit = limit.max(self.min).min(count(window.max));
@@ -115,13 +116,13 @@ impl Current {
     }
 }
 
-/// Calls as a number to calculate with. Above 2^53 the nearest one that there is.
+/// Converts a number of calls for calculations. Above 2^53 it is rounded to the nearest `f64`.
 #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
 pub(super) fn count(calls: usize) -> f64 {
     calls as f64
 }
 
-/// Whole calls, at least one.
+/// Returns the limit in whole calls, at least one.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -131,5 +132,5 @@ pub(super) fn whole(limit: f64) -> usize {
     (limit as usize).max(1)
 }
 
-/// What is left of a limit when the upstream rejects calls.
+/// The share of a limit that is left when the upstream rejects calls.
 pub(super) const BACKOFF: f64 = 0.9;

@@ -1,16 +1,17 @@
-//! What calls tell, collected into windows without a lock.
+//! Collects the results of calls into windows, without a lock.
 //!
 //! ```text
 //!   closed ──open──▶ waiting ──time──▶ sampling ──the last sample──▶ closed
 //! ```
 //!
-//! One word says from when on calls count. To close a window is to compare-and-swap that word to
-//! "never": one of the racing threads wins, alone takes what was collected, works out the next
-//! limit, and opens the next window. The others go on: nobody waits. A thread that was about to add
-//! when the window closed adds to the next one; no sample counts twice.
+//! One word holds the time from which calls count. Closing a window is a compare-and-swap of that
+//! word to "never". One of the racing threads wins: it alone takes the results, works out the next
+//! limit, and opens the next window. The others continue and never wait. A thread that adds while
+//! the window closes is counted in it or in the next one. No sample counts twice.
 //!
-//! **Cost** of a sample: outside of a window one load; inside, four loads and one addition to a
-//! word that all threads share; most windows need some hundred.
+//! **Cost** of a sample: outside of a window one load. Inside, four loads, or seven once the window
+//! is 50 ms old, and one addition to a word that all threads share. Most windows need some hundred
+//! samples.
 
 use std::time::Duration;
 
@@ -22,35 +23,36 @@ use crate::{
 /// Collects the samples of a window.
 #[derive(Debug)]
 pub struct Samples {
-    /// From when on calls count; [`CLOSED`] while the winner of a window works. The winner's CAS
-    /// acquires what the last `open` released: all that the algorithm had learned, and the words
-    /// below as they were left.
+    /// The time from which calls count, or [`CLOSED`] while the winner of a window works. The
+    /// winner's CAS acquires what the last `open` released: all that the algorithm had learned, and
+    /// the state in which the fields below were left.
     opens: AtomicU64,
-    /// `successes:16 | sum of their round trips:48` in nanoseconds, so that an average is always of
-    /// calls that were added. Relaxed: nothing else is published with it.
+    /// `successes:16 | sum of their round trips:48` in nanoseconds. One word, so that an average is
+    /// always that of the calls counted. Relaxed: nothing else is published with it.
     sum: AtomicU64,
-    /// The other facts of the window. Relaxed, as each stands for itself.
+    /// The other facts of the window. Relaxed, because each is read by itself.
     overloads: AtomicU32,
     failures: AtomicU32,
     in_flight: AtomicUsize,
     was_full: AtomicBool,
-    /// The average of the last window with successes, in nanoseconds; 0 before the first. Relaxed.
+    /// The mean of the last window with successes, in nanoseconds, or 0 before the first. Relaxed,
+    /// because it is read by itself.
     average: AtomicU64,
 }
 
-/// How a call went.
+/// The result of a call, as a limit sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sample {
     /// The upstream did its work.
     Success,
-    /// The upstream said that it was too much.
+    /// The upstream said that it was overloaded.
     Overload,
-    /// It failed, for whatever reason.
+    /// The call failed for any other reason.
     Failure,
 }
 
 impl Samples {
-    /// Calls count from the first on.
+    /// Creates a collector with its first window open.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -64,22 +66,22 @@ impl Samples {
         }
     }
 
-    /// A caller has found no room.
+    /// Records that a caller found no room.
     #[inline]
     pub fn full(&self) {
-        // Looked at first, because all the rejected would write it.
+        // Loaded first, because otherwise every rejected call would write it.
         if !self.was_full.load(Ordering::Relaxed) {
             self.was_full.store(true, Ordering::Relaxed);
         }
     }
 
-    /// A call has ended after `rtt` nanoseconds, with so many in flight, itself included. If it
-    /// completes a window, the caller must turn that into a limit and then [`open`](Self::open) the
-    /// next; until then no call counts.
+    /// Records a call that has ended after `rtt` nanoseconds, with `in_flight` calls in flight,
+    /// itself included. If that completes a window, returns it. The caller must turn it into a
+    /// limit and then [`open`](Self::open) the next window. No call counts until then.
     #[must_use]
     #[inline]
     pub fn record(&self, sample: Sample, rtt: u64, in_flight: usize, now: u64) -> Option<Window> {
-        // Relaxed: the close below synchronizes.
+        // Relaxed: the CAS in `close` synchronizes.
         let opens = self.opens.load(Ordering::Relaxed);
         if now < opens {
             return None;
@@ -101,22 +103,22 @@ impl Samples {
         }
     }
 
-    /// Counts calls again: at once, or, if the limit has `changed`, after one average round trip,
-    /// when those that were sent under the old limit have ended.
+    /// Opens the next window: at once, or, if the limit has `changed`, after one average round
+    /// trip. By then the calls that were sent under the old limit have ended.
     pub fn open(&self, changed: bool, now: u64) {
         let settle = if changed {
             self.average.load(Ordering::Relaxed)
         } else {
             0
         };
-        // Release, to the next winner's CAS.
+        // Release: partner of the Acquire in `close`, the CAS of the next winner.
         self.opens.store(
             now.saturating_add(settle).min(CLOSED - 1),
             Ordering::Release,
         );
     }
 
-    /// How long calls took on average in the last window that timed any.
+    /// Returns the mean round trip of the last window that timed any call.
     #[must_use]
     pub fn average(&self) -> Option<Duration> {
         let average = self.average.load(Ordering::Relaxed);
@@ -127,7 +129,7 @@ impl Samples {
         if successes(self.sum.load(Ordering::Relaxed)) >= ENOUGH {
             return;
         }
-        // One slow call of many is not the upstream's state.
+        // One slow call of many does not show the upstream's state.
         let most = if average == 0 {
             LONGEST
         } else {
@@ -139,7 +141,7 @@ impl Samples {
             .fetch_add(1 << 48 | rtt.min(most), Ordering::Relaxed);
     }
 
-    /// Long enough for a round trip and what follows from it, and calls enough for an average.
+    /// Returns whether the window has lasted two round trips and has calls enough for an average.
     fn is_complete(&self, elapsed: u64) -> bool {
         if elapsed < SHORTEST_WINDOW {
             return false;
@@ -152,7 +154,8 @@ impl Samples {
     }
 
     fn close(&self, opens: u64) -> bool {
-        // Acquire: partner of `open`. A loser's window has been closed by another.
+        // Acquire: partner of the Release in `open`. A loser does nothing: another has closed its
+        // window.
         let closed =
             self.opens
                 .compare_exchange(opens, CLOSED, Ordering::Acquire, Ordering::Relaxed);
@@ -193,26 +196,25 @@ fn mean(sum: u64) -> Option<u64> {
     (sum & ((1 << 48) - 1)).checked_div(successes(sum).into())
 }
 
-/// No call counts.
+/// The value of `opens` while no call counts.
 const CLOSED: u64 = u64::MAX;
 
-/// The longest round trip that is told from longer ones: 34 s.
+/// The longest round trip that is recorded as it is: 34 s.
 const LONGEST: u64 = (1 << 35) - 1;
 
-/// As many successes as a window takes; more would tell nothing new.
+/// The most successes that a window counts: more would add no information.
 const ENOUGH: u32 = 4096;
 
-/// So many calls make a good average: one that scatters by a tenth where calls scatter by their
-/// mean.
+/// The calls for a good average: it scatters by a tenth where calls scatter by their mean.
 const GOOD: u32 = 100;
 
-/// So many make a fair one, where there are not more.
+/// The calls for a fair average, which is used after [`LONG_WINDOW`].
 const FEW: u32 = 10;
 
-/// Shorter, and one pause of the scheduler is all that a window sees.
+/// The shortest window, in nanoseconds: a shorter one may see only one pause of the scheduler.
 const SHORTEST_WINDOW: u64 = 50_000_000;
 
-/// After so long a fair average will do.
+/// The nanoseconds after which a fair average is enough.
 const LONG_WINDOW: u64 = 1_000_000_000;
 
 #[cfg(all(test, keep_loom))]
@@ -221,7 +223,7 @@ mod loom_model {
 
     use super::*;
 
-    /// Two threads end calls that each would complete a window.
+    /// Races two threads that both end a call which completes the window.
     #[test]
     fn a_window_is_closed_by_one_and_loses_nothing() {
         loom::model(|| {
@@ -231,7 +233,7 @@ mod loom_model {
                 samples
                     .record(Sample::Success, 1, 2, SHORTEST_WINDOW)
                     .map_or(0, |window| {
-                        // What only the winner may touch.
+                        // Only the winner may see and change this.
                         assert_eq!(samples.opens.load(Ordering::Relaxed), CLOSED);
                         samples.open(false, u64::MAX);
                         window.successes
@@ -244,7 +246,7 @@ mod loom_model {
             assert!(here == 0 || there == 0, "one window, two winners");
             let left = successes(samples.sum.load(Ordering::Relaxed));
             let counted = here + there + left;
-            // One that came while the window was closed does not count.
+            // A call that ended while the window was closed does not count.
             assert!((201..=202).contains(&counted), "{counted}");
         });
     }

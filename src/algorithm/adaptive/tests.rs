@@ -24,7 +24,7 @@ fn window(limit: usize, in_flight: usize, rtt: u64) -> Window {
     }
 }
 
-/// What calls take at a server of so many places, if all the limit is used.
+/// Returns the round trip at a server with so many places, if all of the limit is used.
 fn rtt_of(limit: usize, places: usize, service: u64) -> u64 {
     service * limit.max(places) as u64 / places as u64
 }
@@ -53,7 +53,7 @@ fn all_start_at_20() {
 #[test]
 fn sequential_calls_never_raise_the_limit() {
     for mut limit in all() {
-        // Whatever it has fallen to before.
+        // It stays so whatever limit it has fallen to before.
         for start in [20, 2, 1] {
             let mut current = start;
             for _ in 0..1000 {
@@ -98,7 +98,7 @@ fn no_limit_falls_below_1() {
             assert!(current >= 1, "{limit:?}");
         }
         assert_eq!(current, 1, "{limit:?}");
-        // And it comes back.
+        // The limit recovers.
         for _ in 0..50 {
             current = limit.update(&window(current, current, 100));
         }
@@ -231,7 +231,7 @@ fn a_window_needs_calls_and_time() {
     let window = samples.record(Sample::Success, MS, 5, 60 * MS).unwrap();
     assert_eq!((window.successes, window.in_flight), (201, 5));
     assert_eq!(window.rtt, Some(Duration::from_millis(1)));
-    // Closed until it is opened, and then until old calls have ended.
+    // The window is closed until it is opened, and then until old calls have ended.
     assert_eq!(samples.record(Sample::Success, MS, 5, 200 * MS), None);
     samples.open(true, 60 * MS);
     assert_eq!(
@@ -368,7 +368,7 @@ proptest! {
                 let next = limit.update(&seen);
                 prop_assert!(next >= 1 && next <= max, "{limit:?}: {next}");
                 if !seen.is_loaded() && max >= 2000 {
-                    // It may return to where it was before failures lowered it.
+                    // The limit may return to its value before failures lowered it.
                     prop_assert!(next <= highest);
                 }
                 current = next;
@@ -377,7 +377,8 @@ proptest! {
         }
     }
 
-    /// The plain model: twice until the first overload, then one more, or a tenth less.
+    /// Compares it with the plain model: double until the first overload, then one more, or a tenth
+    /// less.
     #[test]
     fn aimd_is_what_its_name_says(windows in prop::collection::vec((any::<bool>(), any::<bool>()), 1..200)) {
         let mut aimd = Aimd::default();

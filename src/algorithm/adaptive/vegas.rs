@@ -1,24 +1,24 @@
-//! Vegas: keeps a few calls queued, counted from what round trips take.
+//! Vegas: keeps a few calls queued, counted from round trip times.
 //!
-//! Of `n` calls in flight `n * (1 - baseline / rtt)` wait: Little's law, with the round trip that
-//! calls take when none queues as the baseline. The limit grows while fewer than `alpha` wait and
-//! shrinks when more than `beta` do. So it finds the smallest limit that keeps the upstream busy,
-//! and latency stays near its best: this is the one to start with.
+//! By Little's law, `n * (1 - baseline / rtt)` of `n` calls in flight wait, where the baseline is
+//! the round trip when none queues. The limit grows while fewer than `alpha` wait and shrinks when
+//! more than `beta` do. So it finds the smallest limit that keeps the upstream busy, and latency
+//! stays near its best. Start with this algorithm.
 //!
-//! The original's thresholds of a few packets suit windows of some tens. Here they are `(√limit +
-//! limit / 10) / 2` and twice that: at 1000 calls in flight a queue of 10 is 1 % of the round trip,
-//! less than it scatters by, and a limit that shrinks for it finds no end. Growth is by `√limit` a
-//! window while next to nothing waits, else by 1: 20 to 1000 takes 60 windows.
+//! The original's thresholds of a few packets suit windows of some tens. Here they are
+//! `(√limit + limit / 10) / 2` and twice that. At 1000 calls in flight, a queue of 10 is 1 % of the
+//! round trip, which is less than it scatters by. A limit that shrinks for that never settles. The
+//! limit grows by `√limit` a window while next to nothing waits, else by 1: 20 to 1000 takes 60
+//! windows.
 //!
-//! **Where it fails.** Calls of very different length make the average scatter: give each sort a
-//! bulkhead of its own, by key. A limit that shares its upstream with others that look at errors
-//! only (such as [`Aimd`](super::Aimd)) gives way to them. How the baseline is found, and why
-//! neither the fastest call nor a long average will do, is told in `baseline.rs`; the usual Vegas
-//! took the fastest call, fell to a fraction of the capacity after a lucky one, and grew on
-//! sequential calls.
+//! **Where it fails.** Calls of very different length make the average scatter: give each kind a
+//! bulkhead of its own, by key. If limits that look at errors only (such as [`Aimd`](super::Aimd))
+//! share the upstream, this one gives way to them. `baseline.rs` tells how the baseline is found,
+//! and why neither the fastest call nor a long average will do. The usual Vegas took the fastest
+//! call: it fell to a fraction of the capacity after a lucky one, and grew on sequential calls.
 //!
-//! Origin: Brakmo and Peterson, "TCP Vegas: End to End Congestion Avoidance on a Global Internet",
-//! 1995; on calls: Netflix's concurrency limits.
+//! Origin: Brakmo and Peterson, 1995, "TCP Vegas: End to End Congestion Avoidance on a Global
+//! Internet". Netflix's concurrency limits brought it to calls.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// Keeps a short queue.
+/// A limit that keeps a short queue at the upstream.
 #[derive(Debug, Clone)]
 pub struct Vegas {
     config: VegasConfig,
@@ -45,7 +45,7 @@ pub struct Vegas {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VegasConfig {
-    /// The limit to start with. Default 20: enough for most, too much for few.
+    /// The limit to start with. Default 20: enough for most upstreams, too much for few.
     pub initial: u32,
     /// The least limit. Default 1.
     pub min: u32,
@@ -68,7 +68,7 @@ impl Vegas {
     fn steer(&self, baseline: f64, rtt: f64, window: &Window) -> f64 {
         let limit = self.current.limit;
         if !window.is_loaded() {
-            // What calls take does not depend on a limit that is hardly used.
+            // The round trip does not depend on a limit that is hardly used.
             return limit;
         }
         // No more can wait than were in flight, whatever the limit.
@@ -76,8 +76,8 @@ impl Vegas {
         let alpha = limit.sqrt() / 2.0 + limit / 20.0;
         let beta = 2.0 * alpha;
         if queued > beta {
-            // Halfway, because some of what waits may leave by itself; one slow window does not
-            // take more than a third.
+            // Halfway, because some waiting calls may leave by themselves. One slow window removes
+            // a third of the limit at most.
             limit - ((queued - beta) / 2.0).max(1.0).min(limit / 3.0)
         } else if queued >= alpha {
             limit

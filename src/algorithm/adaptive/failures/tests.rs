@@ -1,4 +1,4 @@
-//! Limits before a modelled upstream, in virtual time.
+//! Tests adaptive limits before a modelled upstream, in virtual time.
 
 use std::{
     cmp::Reverse,
@@ -14,19 +14,19 @@ use crate::algorithm::{
 /// An upstream, and the calls to it.
 #[derive(Debug, Clone, Copy)]
 struct Upstream {
-    /// Calls in a second.
+    /// Calls per second.
     rate: f64,
     workers: usize,
-    /// The mean of exponential times.
+    /// The mean of exponential service times, in seconds.
     service: f64,
-    /// More that wait are rejected within a millisecond.
+    /// The most calls that wait. More are rejected after a millisecond.
     queue: usize,
     timeout: f64,
-    /// The share of calls that fail whatever the load, and after how long.
+    /// The share of calls that fail whatever the load, and the seconds after which they fail.
     fails: (f64, f64),
 }
 
-/// Ten workers that do 1000 calls a second, with three times as many to do.
+/// Ten workers that serve 1000 calls a second, under three times that load.
 const SERVER: Upstream = Upstream {
     rate: 3000.0,
     workers: 10,
@@ -36,7 +36,7 @@ const SERVER: Upstream = Upstream {
     fails: (0.0, 0.0),
 };
 
-/// The last three quarters of a run.
+/// The result of a run, of its last three quarters.
 #[derive(Debug, Default)]
 struct Found {
     answered: f64,
@@ -57,7 +57,7 @@ struct Run<'a> {
     samples: Samples,
     in_flight: InFlight,
     events: BinaryHeap<Reverse<(u64, usize, Event)>>,
-    /// When each call was sent. `None` once it has ended for its caller.
+    /// The time at which each call was sent, or `None` once it has ended for its caller.
     sent: Vec<Option<u64>>,
     queue: VecDeque<usize>,
     busy: usize,
@@ -116,7 +116,7 @@ impl Run<'_> {
         }
     }
 
-    /// Returns whether its caller was still there.
+    /// Returns whether the caller was still waiting.
     fn end(&mut self, call: usize, sample: Sample, now: u64) -> bool {
         let Some(sent) = self.sent[call].take() else {
             return false;
@@ -214,7 +214,7 @@ fn quick_rejections_hold_the_limit_down() {
 #[test]
 fn timeouts_lower_the_limit() {
     for mut limit in all() {
-        // Answers take over half of the timeout, so that none is slow beside them.
+        // Answers take over half of the timeout, so that timeouts are not slow beside them.
         let upstream = Upstream {
             rate: 1500.0,
             workers: 60,
@@ -236,7 +236,7 @@ fn timeouts_alone_lower_the_limit() {
         };
         let found = run(&mut *limit, upstream, 30);
         assert!(found.limit < 5.0, "{found:?}, {limit:?}");
-        // And it comes back with the upstream.
+        // The limit recovers with the upstream.
         let found = run(
             &mut *limit,
             Upstream {
