@@ -1,17 +1,21 @@
 //! Several limits on one call: all of them are charged, or none.
 //!
-//! "Ten a second and a thousand an hour" is two limits. To ask them in turn, and stop at the first
-//! that denies, would have charged those before it for a call that never ran: under overload the
-//! hourly limit would be used up by denials. Giving back is not enough: a window does not know
-//! which of its units was just taken and forgets the oldest, so that with one denied call after the
-//! other its count stays right and never grows old. Hence two precautions. A call asks all how long
-//! it would wait before it takes from any, so that only one that races another gives anything back;
-//! and the windows are asked last, the longest after the others.
+//! "Ten a second and a thousand an hour" is two limits. The obvious way asks them in turn and stops
+//! at the first that rejects. By then the limits before it are charged for a call that never ran:
+//! under overload, rejections would use up the hourly limit.
 //!
-//! **Guarantee.** Each limit's own. Of a denied call nothing stays charged. While two calls race
-//! for the last room, one may for an instant hold room in a limit that it then gives back, and a
-//! third be denied for it. **Cost.** Admitted: that of each limit, and a look at each first;
-//! denied: no write, unless it lost a race.
+//! A refund is not enough. A window does not know which of its units was just taken, and forgets
+//! the oldest. With one rejected call after the other its count stays right, but its units never
+//! grow old.
+//!
+//! Hence two precautions. A call asks all limits how long it would wait before it takes from any,
+//! so that only a call that races another refunds anything. And the windows are acquired last, the
+//! longest at the end.
+//!
+//! **Guarantee.** Each limit's own. A rejected call leaves nothing charged. While two calls race
+//! for the last room, one may hold room for an instant in a limit that it then refunds. A third
+//! call may be rejected for that. **Cost.** Admitted: the cost of each limit, and a check of each
+//! before. Rejected: no write, unless it lost a race.
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,17 +44,17 @@ use part::Part;
 /// ```
 #[derive(Debug)]
 pub struct All {
-    /// At least one.
+    /// Never empty.
     limits: Vec<Part>,
-    /// In which they are asked: those first that give back what a later one denies as though it had
-    /// never been taken.
+    /// The order in which limits are acquired: first those that take a refund as though the units
+    /// had never been taken, if a later limit rejects.
     order: Vec<usize>,
     epoch: Epoch,
 }
 
 impl All {
-    /// One limit, to which others can be added. An [`Arc`] of a limit is one too, so that it can be
-    /// shared and changed.
+    /// Starts with one limit, to which others can be added. An [`Arc`] of a limit is a limit too,
+    /// so it can be shared and changed.
     pub fn new(limit: impl Limit + 'static) -> Self {
         Self {
             limits: vec![Part::new(limit)],
@@ -59,12 +63,12 @@ impl All {
         }
     }
 
-    /// Another limit that every call must fit.
+    /// Adds another limit that every call must fit.
     #[must_use]
     pub fn and(mut self, limit: impl Limit + 'static) -> Self {
         self.order.push(self.limits.len());
         self.limits.push(Part::new(limit));
-        // A stable sort: of equals, the one that was given first is asked first.
+        // A stable sort: of equals, the first given is acquired first.
         self.order
             .sort_by_key(|index| self.limits[*index].refund_lag());
         self
@@ -82,8 +86,8 @@ impl All {
         if cost > self.largest_cost() {
             return Err(OverLimit::CostAboveBurst);
         }
-        // Not the decision, which is each limit's own; but so a denied call takes nothing anywhere,
-        // unless it races another.
+        // This is not the decision, which is each limit's own. But a rejected call takes nothing
+        // anywhere this way, unless it races another.
         let wait = self.wait_for(cost, 0, now);
         if !wait.is_zero() {
             return Err(OverLimit::Until { wait });
@@ -95,7 +99,7 @@ impl All {
                     .for_each(|index| self.limits[*index].refund(cost, now));
                 return Err(match denied {
                     OverLimit::CostAboveBurst => denied,
-                    // The others may make it wait for longer.
+                    // The other limits may need a longer wait.
                     OverLimit::Until { wait } => OverLimit::Until {
                         wait: wait.max(self.wait_for(cost, 0, now)),
                     },
@@ -186,7 +190,7 @@ impl Limit for All {
         start
     }
 
-    /// That of the first; [`part`](Limit::part) has the others.
+    /// Returns the rate of the first limit. [`part`](Limit::part) has the others.
     fn rate(&self) -> Rate {
         self.limits[0].rate()
     }
@@ -199,7 +203,7 @@ impl Limit for All {
         self.limits.get(index).map(|limit| limit as &dyn Limit)
     }
 
-    /// Changes the first; keep an [`Arc`] of each of the others to change them.
+    /// Changes the first limit. Keep an [`Arc`] of each other limit to change it.
     fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         self.limits[0].update(rate, burst)
     }
@@ -262,8 +266,9 @@ impl<L: Limit + ?Sized> Limit for Arc<L> {
         (**self).rate()
     }
 
-    /// However many hold it: its maker may hold another clone, and still make a new one for the
-    /// next call of the same key, which would forget a debt.
+    /// Asks the shared limit, however many clones of it are held. A clone elsewhere does not save a
+    /// debt: the factory of keyed limits may hold one, and still build a new limit for the next
+    /// call of the key.
     fn is_fresh(&self, now: u64) -> bool {
         (**self).is_fresh(now)
     }

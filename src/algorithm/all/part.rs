@@ -1,4 +1,4 @@
-//! One of several limits, by its own time.
+//! One of several limits, with a time of its own.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use crate::{
     sync::{AtomicU64, Ordering},
 };
 
-/// A limit whose time may have begun before that of the whole, because other layers have it too.
+/// A limit whose time may have begun before that of the whole, because other layers share it.
 #[derive(Debug)]
 pub(super) struct Part {
     limit: Box<dyn Limit>,
-    /// How many nanoseconds its time is ahead of the whole's, in two's complement. Relaxed: each
-    /// caller sets the same value, and before its first call.
+    /// The nanoseconds by which its time is ahead of the whole's, in two's complement. Relaxed:
+    /// each caller sets the same value, and before its first call.
     ahead: AtomicU64,
 }
 
@@ -25,13 +25,13 @@ impl Part {
         }
     }
 
-    /// The whole's time begins with that moment.
+    /// Begins the whole's time at that moment.
     pub(super) fn follow(&self, start: u64) {
         let ahead = start.wrapping_sub(self.limit.begin(start));
         self.ahead.store(ahead, Ordering::Relaxed);
     }
 
-    /// Its own time at a moment of the whole's.
+    /// Converts a moment of the whole's time to its own.
     fn time(&self, now: u64) -> u64 {
         let ahead = self.ahead.load(Ordering::Relaxed);
         match ahead >> 63 {

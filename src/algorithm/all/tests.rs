@@ -6,7 +6,7 @@ use crate::algorithm::{LeakyBucket, SlidingCounter, SlidingLog, SlidingRing, Tok
 const SECOND: u64 = 1_000_000_000;
 
 #[test]
-fn a_call_denied_by_one_limit_costs_the_others_nothing() {
+fn a_call_rejected_by_one_limit_takes_no_other() {
     // given
     let hour = Arc::new(TokenBucket::new(Rate::per_hour(1000), 1000).unwrap());
     let both = All::new(hour.clone()).and(TokenBucket::new(Rate::per_second(10), 10).unwrap());
@@ -26,11 +26,11 @@ fn the_wait_is_the_longest_of_all() {
     assert!(both.acquire(1, 60 * SECOND).is_ok());
 }
 
-// A denied call once took of the window and gave its oldest unit back, and so kept all of them
+// A rejected call once took a unit of the window and gave back the oldest, so all units stayed
 // young.
 #[test]
 fn denied_calls_do_not_keep_a_window_from_growing_old() {
-    // given: two windows, the longer of which is used up first.
+    // given: two windows, of which the longer is used up first.
     let both = All::new(SlidingLog::new(Rate::per_minute(10)).unwrap())
         .and(SlidingLog::new(Rate::new(6, Duration::from_secs(10))).unwrap());
     assert!((0..5).all(|_| both.acquire(1, 0).is_ok()));
@@ -42,7 +42,7 @@ fn denied_calls_do_not_keep_a_window_from_growing_old() {
 }
 
 #[test]
-fn what_is_costly_fits_a_shaper_as_soon_as_one_unit_does() {
+fn a_costly_call_fits_a_shaper_when_one_unit_does() {
     let both = All::new(LeakyBucket::new(Rate::per_second(10), Duration::ZERO).unwrap())
         .and(TokenBucket::new(Rate::per_second(10), 10).unwrap());
     assert!(both.acquire(5, 0).is_ok());
@@ -51,7 +51,7 @@ fn what_is_costly_fits_a_shaper_as_soon_as_one_unit_does() {
 }
 
 #[test]
-fn windows_are_asked_last_and_the_first_limit_stays_the_one_that_is_told_and_changed() {
+fn windows_are_last_and_the_rate_is_the_first_limits() {
     let windows =
         [Rate::per_hour(10), Rate::per_minute(10)].map(|rate| SlidingLog::new(rate).unwrap());
     let [hour, minute] = windows;
@@ -87,17 +87,17 @@ fn it_is_fresh_when_every_part_is_also_a_shared_one() {
         .and(hour)
         .and(shared.clone());
     assert!(all.acquire(1, 0).is_ok());
-    // The bursts of ten and of a thousand have filled up before that of the day.
+    // The bursts of ten and of a thousand are full again before that of the day.
     let day = 24 * 3600 * SECOND;
     assert!(!all.is_fresh(SECOND) && !all.is_fresh(4 * SECOND) && all.is_fresh(day));
-    // Another hold on a part changes nothing: its holder may not be who makes the next one.
+    // A clone of a part changes nothing: its holder need not be the factory of the next limit.
     assert!(!shared.is_fresh(4 * SECOND));
     drop(shared);
     assert!(!all.is_fresh(4 * SECOND) && all.is_fresh(day));
 }
 
 #[test]
-fn a_charge_and_a_penalty_reach_every_part_and_so_does_a_late_turn() {
+fn charges_penalties_and_lateness_reach_every_part() {
     let bucket = |rate| TokenBucket::new(Rate::per_second(rate), 1).unwrap();
     let both = || All::new(bucket(1000)).and(bucket(2000));
     let parts = |both: &All| [0, 1].map(|part| both.part(part).unwrap().wait(1, 0));
@@ -110,7 +110,7 @@ fn a_charge_and_a_penalty_reach_every_part_and_so_does_a_late_turn() {
     let all = both();
     all.close_until(SECOND, 0);
     assert_eq!(parts(&all), [Duration::from_secs(1); 2]);
-    // Two that were due at once, and are a tick late.
+    // Two calls that were ready at once, and are a tick late.
     let all = both();
     assert!(
         [(); 2]
@@ -120,7 +120,7 @@ fn a_charge_and_a_penalty_reach_every_part_and_so_does_a_late_turn() {
 }
 
 #[test]
-fn a_refund_of_all_that_there_is_makes_any_limit_whole() {
+fn a_refund_of_the_maximum_fills_any_limit() {
     let limits: [Box<dyn Limit>; 5] = [
         Box::new(TokenBucket::new(Rate::per_second(10), 10).unwrap()),
         Box::new(SlidingLog::new(Rate::per_second(10)).unwrap()),
