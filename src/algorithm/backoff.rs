@@ -1,21 +1,20 @@
-//! Backoff: how long to wait before the next attempt, never in step with others.
+//! Backoff: the delay before the next attempt, never in step with others.
 //!
-//! `delay = min(base * 2^attempt + jitter, max)`. Taken literally the jitter is lost once the
-//! exponential passes `max`: every client then waits exactly `max`, and a fleet that failed
+//! `delay = min(base * 2^attempt + jitter, max)`. Taken literally, the jitter is lost once the
+//! exponential passes `max`. Every client then waits exactly `max`, and a fleet that failed
 //! together retries together, over and over. So the exponential is capped at `max - range` first,
-//! and the jitter is added to that: equal to the formula below the cap, never above `max`, always
-//! jittered.
+//! and the jitter is added to that. The result equals the formula below the cap, is never above
+//! `max`, and always has jitter.
 //!
-//! The default range is the exponential itself. A fixed range of `base` hardly spreads a crowd; a
-//! range that grows with the delay does. Source: Brooker, *Exponential Backoff And Jitter* (AWS
+//! The default range is the exponential itself. A fixed range of `base` hardly spreads a crowd, but
+//! a range that grows with the delay does. Source: Brooker, *Exponential Backoff And Jitter* (AWS
 //! Architecture Blog, 2015), which also names full, equal and decorrelated jitter.
 
 use std::{fmt, time::Duration};
 
 use crate::config::ConfigError;
 
-/// The delays of a retry. Pure: the random number is an argument, so a schedule can be computed
-/// again.
+/// The delays of a retry. Pure: the random number is an argument, so a schedule can be reproduced.
 ///
 /// ```
 /// use std::time::Duration;
@@ -51,7 +50,7 @@ pub struct Backoff {
     factor: f64,
 }
 
-/// How a delay is spread. In the formulas `e` is `min(base * factor^attempt, max)`, with a factor
+/// The spread of a delay. In the formulas `e` is `min(base * factor^attempt, max)`, with a factor
 /// of 2 unless it was [set](Backoff::factor), and `U(a, b)` is uniform.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
@@ -62,28 +61,28 @@ pub enum Jitter {
     Exponential,
     /// `U(e, e + range)`, with `e` capped at `max - range`.
     Additive(Duration),
-    /// `U(0, e)`: the least load on the peer for the same time to finish; a delay may be next to
-    /// nothing.
+    /// `U(0, e)`: the least load on the upstream for the same time to finish. A delay may be close
+    /// to 0.
     Full,
     /// `U(e / 2, e)`.
     Equal,
     /// `min(max, U(base, 3 * previous delay))`.
     Decorrelated,
-    /// `U(e - share * e, e + share * e)`, with `e` capped so that the sum stays within `max`;
-    /// `share` is from 0 to 1.
+    /// `U(e - share * e, e + share * e)`, with `e` capped so that the sum stays within `max`.
+    /// `share` is above 0 and at most 1.
     PlusMinus(f64),
-    /// `e`: the same for all. Clients that failed together retry together, so it is for one client,
-    /// for tests, and for waits that something else spreads.
+    /// `e`: the same for all. Clients that failed together retry together, so use it for one
+    /// client, in tests, and for waits that something else spreads.
     None,
 }
 
 impl Backoff {
-    /// A base of 0 is no wait, unless the jitter is [additive](Jitter::Additive).
+    /// Creates a backoff with a factor of 2. A base of 0 is no wait, unless the jitter is
+    /// [additive](Jitter::Additive). Delays are capped at 584 years.
     ///
     /// # Errors
-    /// A base above `max`; a jitter range of 0 or above `max - base`; a share outside 0 to 1 or not
-    /// a number; a base that leaves its jitter nothing up to `max`. The delay is capped at 584
-    /// years.
+    /// `base` is above `max`, or leaves its jitter nothing up to `max`. A jitter range is 0 or
+    /// above `max - base`. A share is not a number above 0 and up to 1.
     pub fn new(base: Duration, max: Duration, jitter: Jitter) -> Result<Self, ConfigError> {
         if base > max {
             return Err(ConfigError::new("max", max, "raise it to `base` or more"));
@@ -114,14 +113,14 @@ impl Backoff {
         }
     }
 
-    /// No wait between attempts. An upstream that fails gets them all at once, so bound them by a
-    /// budget.
+    /// Creates a backoff without waits. An upstream that fails gets all attempts at once, so bound
+    /// them by a budget.
     #[must_use]
     pub fn none() -> Self {
         Self::constant(Duration::ZERO)
     }
 
-    /// The same wait each time, without jitter.
+    /// Creates a backoff with the same wait each time, without jitter.
     #[must_use]
     pub fn constant(delay: Duration) -> Self {
         let delay = saturating_nanos(delay);
@@ -133,11 +132,11 @@ impl Backoff {
         }
     }
 
-    /// By how much each delay is longer than the one before, up to `max`. Default 2; 1 is the same
-    /// each time. A [decorrelated](Jitter::Decorrelated) jitter does not look at it.
+    /// Sets the factor by which each delay exceeds the one before, up to `max`. Default 2. With 1
+    /// all delays are equal. [Decorrelated](Jitter::Decorrelated) jitter ignores it.
     ///
     /// # Errors
-    /// Less than 1, infinite, or not a number.
+    /// The factor is less than 1, infinite, or not a number.
     pub fn factor(mut self, factor: f64) -> Result<Self, ConfigError> {
         if !(factor >= 1.0 && factor.is_finite()) {
             let fix = "use 1 for the same wait each time, or more; 2 is the default";
@@ -147,8 +146,9 @@ impl Backoff {
         Ok(self)
     }
 
-    /// The wait before the retry number `attempt`, from 0. `previous` is the last delay (of use to
-    /// decorrelated jitter; `base` at first), `random` a uniform number. Never above `max`.
+    /// Returns the delay before retry number `attempt`, counted from 0. It is never above `max`.
+    /// `previous` is the last delay, or `base` at first, and only decorrelated jitter uses it.
+    /// `random` is a uniform number.
     #[must_use]
     pub fn delay(&self, attempt: u32, previous: Duration, random: u64) -> Duration {
         let exponential = saturating_nanos(self.without_jitter(attempt));
@@ -181,8 +181,8 @@ impl Backoff {
         Duration::from_nanos(nanos)
     }
 
-    /// The wait before the retry number `attempt`, from 0, if there were no jitter: `base`, times
-    /// the [factor](Self::factor) each time, never above `max`.
+    /// Returns the delay before retry number `attempt`, counted from 0, if there were no jitter. It
+    /// is `base`, times the [factor](Self::factor) for each attempt, and never above `max`.
     #[must_use]
     pub fn without_jitter(&self, attempt: u32) -> Duration {
         let nanos = if self.base == 0 || self.factor <= 1.0 {
@@ -196,31 +196,31 @@ impl Backoff {
         Duration::from_nanos(nanos.min(self.max))
     }
 
-    /// The first delay before jitter.
+    /// Returns the first delay before jitter.
     #[must_use]
     pub fn base(&self) -> Duration {
         Duration::from_nanos(self.base)
     }
 
-    /// The longest delay.
+    /// Returns the longest delay.
     #[must_use]
     pub fn max(&self) -> Duration {
         Duration::from_nanos(self.max)
     }
 
-    /// What [`factor`](Self::factor) set.
+    /// Returns the growth that [`factor`](Self::factor) set.
     #[must_use]
     pub fn growth(&self) -> f64 {
         self.factor
     }
 
-    /// How delays are spread.
+    /// Returns the jitter.
     #[must_use]
     pub fn jitter(&self) -> Jitter {
         self.jitter
     }
 
-    /// How far the delay of `attempt` is spread.
+    /// Returns the width of the range from which the delay of `attempt` is drawn.
     #[must_use]
     pub fn range(&self, attempt: u32) -> Duration {
         let (shortest, longest) = (
@@ -230,12 +230,12 @@ impl Backoff {
         longest.saturating_sub(shortest)
     }
 
-    /// The wait where the upstream has said when to come back: `max(backoff, hint + spread)`.
+    /// Returns the delay if the upstream has said when to come back: `max(backoff, hint + spread)`.
     ///
-    /// All clients that were told the same moment would come back in step, so a random part of a
-    /// range is added to the hint: of that of the backoff, or of a tenth of the hint if that is
-    /// more. A backoff that is later anyway is spread already, and stays within `max`. Without
-    /// [jitter](Jitter::None) there is none here either.
+    /// Clients that got the same hint would come back in step, so a random part of a range is added
+    /// to it. The range is that of the backoff, or a tenth of the hint if that is more. A backoff
+    /// that is later anyway is spread already, and stays within `max`. With [no
+    /// jitter](Jitter::None) nothing is added.
     #[must_use]
     pub fn after_hint(
         &self,
@@ -253,7 +253,7 @@ impl Backoff {
     }
 }
 
-/// As it is set.
+/// Shows the settings, and the factor if it is not 2.
 impl fmt::Debug for Backoff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (base, max) = (self.base(), self.max());
@@ -267,8 +267,8 @@ impl fmt::Debug for Backoff {
 }
 
 impl Default for Backoff {
-    /// From 100 ms, a little above a round trip, to 10 s, as long as a user waits; exponential
-    /// jitter.
+    /// Returns delays from 100 ms, a little above a round trip, to 10 s, as long as a user waits,
+    /// with exponential jitter.
     fn default() -> Self {
         Self {
             base: 100_000_000,
@@ -283,12 +283,12 @@ fn saturating_nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// `range * random / 2^64`: uniform in `0..range` without a division.
+/// Returns `range * random / 2^64`, which is uniform in `0..range`, without a division.
 pub(super) fn share_of(range: u64, random: u64) -> u64 {
     ((u128::from(range) * u128::from(random)) >> 64) as u64
 }
 
-/// `base * factor^attempt`; off by rounding only, and saturating.
+/// Returns `base * factor^attempt`, off by rounding only, and saturating.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -300,7 +300,7 @@ fn times(base: u64, factor: f64, attempt: u32) -> u64 {
     (base as f64 * factor.powi(attempt)) as u64
 }
 
-/// `whole * part`, for a part from 0 to 1; off by rounding only.
+/// Returns `whole * part`, for a part from 0 to 1, off by rounding only.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -322,13 +322,13 @@ mod tests {
     const BASE: Duration = Duration::from_millis(100);
     const MAX: Duration = Duration::from_secs(1);
 
-    /// A sequence that is uniform enough, and the same in each run.
+    /// Returns a sequence that is uniform enough, and the same in each run.
     fn randoms() -> impl Iterator<Item = u64> {
         (1..=1000u64).map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
 
     #[test]
-    fn follows_the_formula_below_the_cap_and_stays_jittered_at_it() {
+    fn delays_follow_the_formula_and_keep_jitter_at_max() {
         let backoff = Backoff::new(BASE, MAX, Jitter::Additive(BASE)).unwrap();
         let delays =
             |attempt| randoms().map(move |random| backoff.delay(attempt, BASE, random).as_millis());
