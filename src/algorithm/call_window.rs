@@ -1,19 +1,20 @@
-//! Sliding counts of calls, by number: the last so many.
+//! Sliding counts of the last N calls.
 //!
-//! A ring of slots, one a call. Each call takes the next slot, swaps its own class for that of the
-//! call so many before it, and applies the difference to the totals. So the window really slides:
+//! A ring of slots, one per call. Each call takes the next slot, swaps its own class for that of
+//! the call N before it, and applies the difference to the totals. So the window really slides:
 //! after a thousand successes in a window of ten, five failures are half of it.
 //!
-//! Why not count up to so many and start over, which needs no ring? Such a window forgets all at
-//! once, and between two restarts it only grows: the thousandth failure weighs less than the first.
-//! And why not the slot and the totals in one step? With the totals a sum of differences it does
-//! not matter in which order they are applied: once all have been, the totals are what the slots
-//! hold, in whatever order they overtook each other.
+//! Counting up to N and starting over needs no ring, but such a window forgets all at once. Between
+//! two restarts it only grows: the thousandth failure weighs less than the first.
 //!
-//! **Cost.** Three compare-and-swaps on words that all threads share: the calls are put in one
-//! order, which no stripes can do. **Accuracy.** Exact for one call after the other. Of calls
-//! recorded at the same moment any may be taken for the last; each judges the totals after its own
-//! difference, so the last to apply its one sees them all.
+//! The slot and the totals do not change in one step, and need not. The totals are a sum of
+//! differences, so the order in which these are applied does not matter. Once all have been
+//! applied, the totals are what the slots hold, whichever call overtook another.
+//!
+//! **Cost.** Three compare-and-swaps on words that all threads share: they put the calls in one
+//! order, which stripes cannot do. **Accuracy.** Exact for one call after the other. Of calls
+//! recorded at the same moment any may count as the last. Each judges the totals after its own
+//! difference, so the last call to apply its difference sees all of them.
 
 use crate::{
     algorithm::{
@@ -23,29 +24,32 @@ use crate::{
     sync::{AtomicU32, AtomicU64, Ordering},
 };
 
-/// 4 bytes a call.
+/// A ring of the last calls, 4 bytes each.
 #[derive(Debug)]
 pub(crate) struct CallWindow {
-    /// `generation:18 | index:46`. The index counts on and on; below the length it is how many
-    /// there are. At the last multiple of the length that has room it falls back to the first.
+    /// `generation:18 | index:46`. The index counts the calls. Below the length it is the number of
+    /// calls in the window. At the last multiple of the length that fits, it falls back to the
+    /// first multiple.
     head: AtomicU64,
-    /// `generation:18 | failures:23 | slow:23`, the counts raised by [`BIAS`], because the
-    /// difference that takes a count back may be applied before the one that gave it.
+    /// `generation:18 | failures:23 | slow:23`. Both counts are raised by [`BIAS`], because the
+    /// difference that subtracts a call may be applied before the one that added it.
     totals: AtomicU64,
-    /// `generation:18 | index:25 | count:21`: how many calls were abandoned while the index of
-    /// `head` stood there, modulo 2^25. No answered call writes it. Relaxed: a word of an older
-    /// generation that is met is replaced, and nothing else is read by it.
+    /// `generation:18 | index:25 | count:21`: the number of calls abandoned while `head` had this
+    /// index, modulo 2^25. An answered call that takes a slot only moves `head`, so it does not
+    /// write here, but for a [sweep](Self::sweep). Relaxed: a word of an older generation is
+    /// replaced, and nothing else is read by it.
     abandoned: AtomicU64,
-    /// `generation:29 | class:3`, of which a generation takes 18; 0 for never used.
+    /// `generation:29 | class:3`, of which a generation uses 18 bits, or 0 if never used.
     slots: Box<[AtomicU32]>,
 }
 
-/// All words carry the generation and are replaced when it is an old one. One that is not ours is
-/// either that or has overtaken us, and the breaker's control tells which: it is read after the
-/// word (Acquire, partner of the Release in every write here), so it is no older than the
-/// generation that the word's writer had seen.
+/// Every word carries the generation, and is replaced if it is an old one. A word of another
+/// generation is either older than this call or newer, and the breaker's control word shows which.
+/// The control word is read after it, so it is no older than the generation that the word's writer
+/// had seen. That read is ordered by Acquire, partner of the Release in every write but those of
+/// `abandoned`.
 impl CallWindow {
-    /// A window of 1 to 2^20 calls.
+    /// Creates a window of 1 to 2^20 calls.
     pub(crate) fn new(calls: u32) -> Self {
         let slots = (0..calls.max(1)).map(|_| AtomicU32::new(0)).collect();
         Self {
@@ -56,7 +60,7 @@ impl CallWindow {
         }
     }
 
-    /// Counts a call, unless its generation has passed, as `is_current` tells.
+    /// Counts a call, unless `is_current` shows that its generation has passed.
     pub(crate) fn count(
         &self,
         class: Class,
@@ -95,8 +99,7 @@ impl CallWindow {
         }
     }
 
-    /// A call was abandoned, and takes no place in the window; or, if it `was_counted`, has just
-    /// taken one.
+    /// Counts an abandoned call, which takes no slot, or, if it `was_counted`, has just taken one.
     pub(crate) fn abandon(
         &self,
         was_counted: bool,
@@ -125,25 +128,26 @@ impl CallWindow {
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return,
-                // Another call was abandoned: ours adds to it.
+                // Another call was abandoned meanwhile: add to its count.
                 Err(current) => word = current,
             }
         }
     }
 
-    /// A call was answered, and takes no place in the window.
+    /// Ends the run of abandoned calls after a call was answered that takes no slot.
     pub(crate) fn end_abandoned(&self, generation: u32) {
         let tag = abandoned_tag(generation, self.seen(generation));
         let word = self.abandoned.load(Ordering::Relaxed);
         if word & !ABANDONED_MASK == tag && word != tag {
-            // A failed exchange: another call was abandoned at the same moment, and after this one.
+            // If the exchange fails, another call was abandoned at the same moment, and counts as
+            // the later one.
             let _ =
                 self.abandoned
                     .compare_exchange(word, tag, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
-    /// How many calls were abandoned since the last one that was answered.
+    /// Returns how many calls were abandoned since the last answered call.
     pub(crate) fn only_abandoned(&self, generation: u32) -> u64 {
         let word = self.abandoned.load(Ordering::Relaxed);
         if word & !ABANDONED_MASK == abandoned_tag(generation, self.seen(generation)) {
@@ -162,7 +166,7 @@ impl CallWindow {
         self.seen(generation).min(self.length())
     }
 
-    /// How many calls this generation has seen.
+    /// Returns how many calls this generation has recorded.
     pub(crate) fn seen(&self, generation: u32) -> u64 {
         let head = self.head.load(Ordering::Acquire);
         if head >> INDEX_BITS == u64::from(generation) {
@@ -180,7 +184,7 @@ impl CallWindow {
         self.slots.len() as u64
     }
 
-    /// The next slot.
+    /// Takes the next slot, or returns `None` if the generation has passed.
     fn take(&self, generation: u32, is_current: impl Fn() -> bool) -> Option<&AtomicU32> {
         let mut head = self.head.load(Ordering::Acquire);
         loop {
@@ -206,25 +210,27 @@ impl CallWindow {
                     }
                     return Some(&self.slots[(index % self.length()) as usize]);
                 }
-                // Another call has the slot: the next one.
+                // Another call has this slot: try the next one.
                 Err(current) => head = current,
             }
         }
     }
 
-    /// Empties the word of the abandoned, unless it is of this very place: answered calls came
-    /// since, and its index is kept modulo twice as many calls as lie between two sweeps.
+    /// Clears `abandoned`, unless it belongs to this very index. Answered calls came since then.
+    /// The index in that word wraps after twice as many calls as lie between two sweeps, so no old
+    /// count can match.
     #[cold]
     fn sweep(&self, tag: u64) {
         let word = self.abandoned.load(Ordering::Relaxed);
         if word & !ABANDONED_MASK != tag {
-            // A failed exchange: another call was abandoned just now, and the word is new.
+            // If the exchange fails, another call was abandoned just now, and the word is current.
             let relaxed = Ordering::Relaxed;
             let _ = self.abandoned.compare_exchange(word, 0, relaxed, relaxed);
         }
     }
 
-    /// Puts a class in a slot; hands out the one that leaves.
+    /// Puts a class in a slot and returns the one it replaces, if that is of the same generation.
+    /// Returns the outer `None` if the generation has passed.
     fn put(
         &self,
         slot: &AtomicU32,
@@ -242,8 +248,8 @@ impl CallWindow {
             match slot.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) if same => return Some(Some(class_of(word))),
                 Ok(_) => return Some(None),
-                // A call a whole window away, or of another generation, was here: it is the one to
-                // leave.
+                // A call a whole window away, or of another generation, wrote first: replace its
+                // class.
                 Err(current) => word = current,
             }
         }
@@ -263,8 +269,8 @@ impl CallWindow {
                 _ if is_current() => empty(generation),
                 _ => return false,
             };
-            // Neither count leaves its field: at most 2^20 slots and the calls at work are in
-            // either direction.
+            // Neither count leaves its field: it is off by at most 2^20 slots and the calls in
+            // progress, in either direction.
             let new = base + weight(Some(class)) - weight(replaced);
             match self.totals.compare_exchange_weak(
                 totals,
@@ -273,7 +279,7 @@ impl CallWindow {
                 Ordering::Acquire,
             ) {
                 Ok(_) => return true,
-                // Another difference came first: ours adds to it.
+                // Another difference was applied first: add to it.
                 Err(current) => totals = current,
             }
         }
@@ -295,7 +301,7 @@ fn weight(class: Option<Class>) -> u64 {
     })
 }
 
-/// Never 0.
+/// Encodes a class, never as 0.
 fn code(class: Class) -> u32 {
     4 | u32::from(class.is_failure()) << 1 | u32::from(class.is_slow())
 }
@@ -305,7 +311,7 @@ fn class_of(word: u32) -> Class {
 }
 
 const INDEX_BITS: u32 = 46;
-/// Every so many calls the word of the abandoned is emptied, before its index wraps.
+/// The number of calls after which `abandoned` is swept, before its index wraps.
 const SWEEP: u64 = 1 << 24;
 const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
 const ABANDONED_BITS: u32 = 21;
@@ -355,7 +361,7 @@ mod tests {
             let head = 1 << INDEX_BITS | index;
             window.head.store(head, Ordering::Relaxed);
         };
-        // Of 2^25 calls those that matter: each 2^24th, and the last.
+        // Of 2^25 calls only those that matter: each 2^24th, and the last.
         at(SWEEP);
         window.count(Class::Success, 1, || true);
         at(2 * SWEEP);
@@ -398,7 +404,7 @@ mod loom_model {
     use super::*;
 
     #[test]
-    fn the_totals_are_what_the_slots_hold_whoever_overtakes() {
+    fn totals_equal_the_slots_whichever_call_overtakes() {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         model.check(|| {

@@ -1,50 +1,53 @@
-//! Tells a queue that smooths bursts from one that never drains.
+//! Distinguishes a queue that smooths bursts from one that never drains.
 //!
-//! A queue that fills and drains again does its work. One in which the oldest call has waited long
-//! *all the time* does none: it delays every call by the same amount, and serves callers that have
-//! lost patience. Its length does not tell the two apart, and nor does an average, which is high
-//! after a good burst too. The *minimum* of the wait over a time does: it falls to nothing whenever
-//! the queue drains.
+//! A queue that fills and drains again is useful. A queue whose oldest call has waited long *all
+//! the time* is not: it delays every call by the same amount, and serves callers that have lost
+//! patience. Its length does not show the difference. Nor does an average, which is high after a
+//! good burst too. The *minimum* of the wait over a time does: it falls to zero whenever the queue
+//! drains.
 //!
 //! **Guarantee.** The queue is [standing](CoDel::is_standing) once the oldest call's wait was at
-//! least `target` at every look for `interval`, and until a look at which it is empty. While it
-//! stands, serve the newest call first, whose caller is still there, and drop those that have
-//! waited [too long](CoDel::drops): twice the target.
+//! least `target` at every observation for `interval`, until an observation finds it empty. While
+//! it is standing, serve the newest call first, because its caller is still there, and drop calls
+//! that have waited [too long](CoDel::drops): over twice the target.
 //!
-//! Why not until the wait is short? The drops themselves make it short, in the middle of the
-//! overload: the queue would fill anew for an interval, and be dropped again, in waves.
+//! A short wait does not end it, because the drops themselves make the wait short, in the middle of
+//! the overload. The queue would fill for another interval and be dropped again, in waves.
 //!
-//! Dropping alone, in order of arrival, would serve each call just before it is dropped; newest
-//! first alone would keep the old ones until their callers give up.
+//! Dropping alone, in order of arrival, would serve each call just before it is dropped. Newest
+//! first alone would keep the old calls until their callers give up.
 //!
-//! **Cost.** A look is two comparisons. Two words of settings and two of state, which the caller
-//! guards with its queue.
+//! **Cost.** An observation is two comparisons. The state is four words, two of them settings,
+//! which the caller guards together with its queue.
 //!
-//! From Nichols and Jacobson, *Controlling Queue Delay* (ACM Queue, 2012), for the minimum, 5 ms
-//! and 100 ms; Maurer, *Fail at Scale* (ACM Queue, 2015), for the queue of a server, newest first.
+//! The minimum, 5 ms and 100 ms are from Nichols and Jacobson, *Controlling Queue Delay* (ACM
+//! Queue, 2012). Newest first, for the queue of a server, is from Maurer, *Fail at Scale* (ACM
+//! Queue, 2015).
 
 use std::time::Duration;
 
 use crate::ConfigError;
 
-/// Looks at how long the oldest call in a queue has waited.
+/// A detector of standing queues, which observes how long the oldest call has waited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CoDel {
     target: u64,
     interval: u64,
-    /// Since when the wait has been at least the target at every look.
+    /// The time since which the wait was at least the target at every observation.
     above_since: Option<u64>,
     standing: bool,
 }
 
 impl CoDel {
-    /// A queue stands whose oldest call has waited at least `target`, for `interval` on end.
+    /// Creates a detector: a queue is standing once its oldest call has waited at least `target`,
+    /// for `interval` without a break.
     ///
     /// The usual 5 ms and 100 ms fit calls that take some milliseconds. `target` should be longer
-    /// than a call mostly waits for one place, and `interval` longer than a burst takes to drain.
+    /// than most waits for one permit, and `interval` longer than a burst takes to drain.
     ///
     /// # Errors
-    /// A target of 0, for which every queue stands, or an interval shorter than the target.
+    /// The target is 0, at which every queue is standing, or the interval is shorter than the
+    /// target.
     pub fn new(target: Duration, interval: Duration) -> Result<Self, ConfigError> {
         if target.is_zero() {
             let fix = "give the wait that is no trouble, such as 5 ms";
@@ -63,8 +66,8 @@ impl CoDel {
         })
     }
 
-    /// Looks at the queue: how long the oldest call in it has waited, or `None` if it is empty.
-    /// Look whenever a call joins or may leave.
+    /// Observes the queue: how long the oldest call in it has waited, or `None` if it is empty.
+    /// Call this whenever a call joins or may leave.
     pub fn look(&mut self, oldest: Option<u64>, now: u64) {
         let Some(wait) = oldest else {
             self.above_since = None;
@@ -76,17 +79,18 @@ impl CoDel {
             return;
         }
         let since = *self.above_since.get_or_insert(now);
-        // Backwards time saturates: the queue stands a little later.
+        // Backwards time saturates: the queue counts as standing a little later.
         self.standing |= now.saturating_sub(since) >= self.interval;
     }
 
-    /// Returns whether the queue has not drained for the interval: serve the newest first.
+    /// Returns whether the queue has not drained for the interval. If so, serve the newest call
+    /// first.
     #[must_use]
     pub fn is_standing(&self) -> bool {
         self.standing
     }
 
-    /// Returns whether to drop a call that has waited so long.
+    /// Returns whether to drop a call that has waited for so long.
     #[must_use]
     pub fn drops(&self, wait: u64) -> bool {
         self.standing && wait > self.target.saturating_mul(2)
@@ -161,7 +165,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against all looks so far, and with time that goes back.
+        /// Compares with a model that keeps all observations, and with time that goes back.
         #[test]
         fn stands_as_the_minimum_of_the_last_looks_says(
             looks in prop::collection::vec((prop::option::weighted(0.9, 0u64..30), -3i64..40), 1..80),
