@@ -1,17 +1,17 @@
 //! Several named quotas on one call, each with a cost of its own: all are charged, or none.
 //!
 //! A call of a language model takes a request, so many tokens of input and so many of output, each
-//! with a quota. One bucket for each, asked in turn, charges the first ones for a call that the
-//! last one rejects: under overload they are used up by rejections. So, as in
+//! with a quota. If each had a bucket, asked in turn, the first ones would be charged for a call
+//! that the last one rejects. Under overload, rejections would use them up. So, as in
 //! [`All`](super::All), a call first asks all of them how long it would have to wait, and takes
-//! only then. Unlike there every part is a token bucket, which forgets a refund as though the units
-//! had never been taken, so the order does not matter.
+//! only then. Unlike there, every part is a token bucket, which takes a refund as though the units
+//! had never been taken. So the order does not matter.
 //!
 //! **Guarantee.** Each quota's own: any span of time `W` admits at most `burst + W / T` of its
-//! units. Of a rejected call nothing stays charged. While two calls race for the last room, one may
-//! for an instant hold room in a quota that it then gives back, and a third be rejected for it.
-//! **Cost.** Admitted: a look at each quota, and one compare-and-swap for each that the call costs
-//! something of. Rejected: no write, unless it lost a race.
+//! units. A rejected call leaves nothing charged. While two calls race for the last room, one may
+//! hold room for an instant in a quota that it then refunds. A third call may be rejected for that.
+//! **Cost.** Admitted: a check of each quota, and one compare-and-swap for each in which the call
+//! costs something. Rejected: no write, unless it lost a race.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::algorithm::{OverLimit, TIMER_TICK, wide_bucket::WideBucket};
 #[derive(Debug)]
 pub(crate) struct Dimensions<const N: usize>([Quotas; N]);
 
-/// One quota, and the upstream's own beside it, if that is followed.
+/// A quota, and the upstream's own beside it, if that is followed.
 #[derive(Debug)]
 pub(crate) struct Quotas {
     own: WideBucket,
@@ -31,7 +31,7 @@ pub(crate) struct Quotas {
 /// A call that does not fit now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OverDimension {
-    /// The one that it would have to wait for longest.
+    /// The dimension with the longest wait, or the first whose burst is below the cost.
     pub(crate) dimension: usize,
     pub(crate) over: OverLimit,
 }
@@ -48,7 +48,8 @@ impl Quotas {
         &self.own
     }
 
-    /// See [`WideBucket::told`].
+    /// Sets what the upstream has told of its own quota, if that is followed. See
+    /// [`WideBucket::told`].
     pub(crate) fn told(&self, (limit, remaining): (u64, u64), times: (u64, u64), now: u64) {
         if let Some(followed) = &self.followed {
             followed.told(limit, remaining, times, now);
@@ -59,7 +60,8 @@ impl Quotas {
         std::iter::once(&self.own).chain(&self.followed)
     }
 
-    /// A cost above an upstream's whole quota is for the upstream to reject.
+    /// Returns the cost for a part. A cost above an upstream's whole quota is for the upstream to
+    /// reject.
     fn cost_of(&self, part: &WideBucket, cost: u64) -> u64 {
         if std::ptr::eq(part, &raw const self.own) {
             cost
@@ -122,11 +124,11 @@ impl<const N: usize> Dimensions<N> {
         &self.0
     }
 
-    /// Takes all costs for a caller whose turn was at `due`, or none.
+    /// Takes all costs, or none, for a caller that was to be admitted at `due`.
     pub(crate) fn take(&self, costs: &[u64; N], due: u64, now: u64) -> Result<(), OverDimension> {
         self.fits(costs)?;
-        // Not the decision, which is each quota's own. But so a rejected call takes nothing
-        // anywhere, unless it races another.
+        // This is not the decision, which is each quota's own. But a rejected call takes nothing
+        // anywhere this way, unless it races another.
         let (dimension, wait) = self.longest(costs, &[0; N], now);
         if wait > now.saturating_sub(due).min(TIMER_TICK) {
             return Err(until(dimension, wait));
@@ -162,7 +164,7 @@ impl<const N: usize> Dimensions<N> {
     pub(crate) fn longest(&self, costs: &[u64; N], before: &[u64; N], now: u64) -> (usize, u64) {
         let waits = self.0.iter().zip(costs.iter().zip(before));
         let waits = waits.map(|(quotas, (cost, before))| quotas.wait(*cost, *before, now));
-        // Of equals the first.
+        // The first of equals.
         let longest = |longest: (usize, u64), wait: (usize, u64)| {
             if wait.1 > longest.1 { wait } else { longest }
         };
@@ -175,7 +177,7 @@ impl<const N: usize> Dimensions<N> {
         }
     }
 
-    /// Corrects what was taken to what was used, each by itself.
+    /// Corrects each quota from the units taken to the units used.
     pub(crate) fn settle(&self, taken: &[u64; N], used: &[u64; N], now: u64) {
         for (quotas, (taken, used)) in self.0.iter().zip(taken.iter().zip(used)) {
             match used.checked_sub(*taken) {
@@ -191,7 +193,7 @@ impl<const N: usize> Dimensions<N> {
         own.for_each(|own| own.close_until(until, now));
     }
 
-    /// Returns whether new ones in their place would decide no differently.
+    /// Returns whether new quotas in their place would decide the same.
     pub(crate) fn is_fresh(&self, now: u64) -> bool {
         let is_fresh = |part: &WideBucket| part.wait(part.burst(), now) == 0;
         self.0.iter().all(|quotas| quotas.parts().all(is_fresh))
@@ -268,7 +270,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against token counts in whole units, at a rate that gives one a second to each.
+        /// Compares with token counts in whole units, at a rate of one unit a second for each.
         #[test]
         fn agrees_with_counters(
             calls in proptest::collection::vec((0u64..8, 0u64..12, 0u64..4), 1..80),

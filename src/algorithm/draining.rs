@@ -1,10 +1,10 @@
 //! Draining: counts the calls in flight, and closes to new ones.
 //!
-//! A waiter for the last call must not miss one that entered just before it closed. A counter and a
-//! flag that are read one after the other would. The call reads the flag, the waiter closes and
-//! reads a count of zero, and then the call enters. So a call counts itself first and then reads
-//! the flag, and the waiter closes first and then counts. At least one of them sees the other: the
-//! store buffer pattern of Dekker's algorithm.
+//! A waiter for the last call must not miss one that entered just before the close. A counter and a
+//! flag that are read one after the other would miss it. The call reads the flag, the waiter closes
+//! and reads a count of zero, and then the call enters. So a call counts itself first and then
+//! reads the flag, and the waiter closes first and then reads the count. At least one of them sees
+//! the other: the store buffer pattern of Dekker's algorithm.
 //!
 //! **Guarantee.** Once [`close`](Draining::close) has returned and
 //! [`in_flight`](Draining::in_flight) was 0, no call is in flight and none will enter. **Cost.** A
@@ -12,17 +12,18 @@
 
 use crate::sync::{AtomicBool, AtomicUsize, Ordering, Padded, after_seq_cst_write};
 
-/// Counts calls in flight on stripes, and can be closed to new ones.
+/// A counter of calls in flight, on stripes, which can be closed to new calls.
 #[derive(Debug)]
 pub struct Draining {
-    /// Calls that have entered on a stripe and not left, and, for a moment, those that are leaving
+    /// Calls that have entered on a stripe and not left, and, for a moment, calls that are leaving
     /// again because it is closed. `SeqCst` with `closed`: see the module.
     stripes: Box<[Padded<AtomicUsize>]>,
     closed: AtomicBool,
 }
 
 impl Draining {
-    /// Open, with nothing in flight. The more stripes, the less do threads wait for each other.
+    /// Creates an open counter with nothing in flight. More stripes mean less contention between
+    /// threads.
     #[must_use]
     pub fn new(stripes: usize) -> Self {
         let stripe = |_| Padded(AtomicUsize::new(0));
@@ -33,7 +34,7 @@ impl Draining {
     }
 
     /// Enters, unless it is closed. Returns the stripe, on which [`leave`](Self::leave) must follow
-    /// once. `hint` spreads threads over the stripes: any number.
+    /// once. `hint` may be any number, and spreads threads over the stripes.
     #[must_use]
     #[inline]
     pub fn enter(&self, hint: usize) -> Option<usize> {
@@ -47,7 +48,7 @@ impl Draining {
         Some(stripe)
     }
 
-    /// Leaves a stripe. Returns whether anybody may be waiting for that.
+    /// Leaves a stripe. Returns whether it is closed, so that a waiter may have to be woken.
     #[inline]
     pub fn leave(&self, stripe: usize) -> bool {
         let before = self.stripes[stripe].fetch_sub(1, Ordering::SeqCst);
@@ -56,13 +57,13 @@ impl Draining {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Lets no call in from now on.
+    /// Closes to new calls. Calls in flight stay.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         after_seq_cst_write();
     }
 
-    /// Lets calls in again.
+    /// Opens to new calls again.
     pub fn open(&self) {
         self.closed.store(false, Ordering::SeqCst);
     }
@@ -74,8 +75,8 @@ impl Draining {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Returns how many calls are in flight. While calls come and go that is a statistic. Once it
-    /// is closed, 0 is final.
+    /// Returns the number of calls in flight. While the counter is open this is only a statistic.
+    /// Once it is closed, 0 is final.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         let stripes = self.stripes.iter();

@@ -1,17 +1,17 @@
-//! Where the time of state begins that several layers may share.
+//! The start of time for state that several layers may share.
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// A moment that is set once, by the first that asks.
+/// A moment that is set once, by the first layer that asks.
 ///
 /// A layer counts time from its own start. If two layers of different ages share a limit, the older
-/// one writes times that are far in the younger one's future, where the limit would stand still
-/// until they have come. So what can be shared keeps the moment from which all count, on a clock
-/// that they have in common.
+/// one writes times that are far in the younger one's future. For the younger one the limit would
+/// not refill until then. So state that can be shared keeps the moment from which all layers count,
+/// on a clock that they have in common.
 #[derive(Debug)]
 pub(crate) struct Epoch {
-    /// [`UNSET`] at first. Relaxed: nothing is published with it, and who loses the race to set it
-    /// reads the winner's.
+    /// The moment, or [`UNSET`]. Relaxed: nothing is published with it, and the loser of the race
+    /// to set it uses the winner's value.
     moment: AtomicU64,
 }
 
@@ -22,7 +22,7 @@ impl Epoch {
         }
     }
 
-    /// The moment; `at`, if there was none so far.
+    /// Returns the moment, which becomes `at` if it was unset.
     pub(crate) fn begin(&self, at: u64) -> u64 {
         let relaxed = Ordering::Relaxed;
         match self.moment.load(relaxed) {
@@ -34,9 +34,9 @@ impl Epoch {
         }
     }
 
-    /// How long after it a moment is: nothing, if that is before or there is none.
+    /// Returns how long after the moment `at` is, or 0 if it is before, or if the moment is unset.
     pub(crate) fn until(&self, at: u64) -> u64 {
-        // Unset is later than all.
+        // Unset is later than any time.
         at.saturating_sub(self.moment.load(Ordering::Relaxed))
     }
 }

@@ -1,22 +1,22 @@
-//! How a map forgets a machine without losing what a caller has just done to it.
+//! Evicts a partition from a keyed map without losing what a caller has just done to it.
 //!
-//! A map may forget what is as good as new. But between "it is as good as new" and "it is out of
-//! the map" a caller that has looked it up before may use it: it takes units of a limit which the
-//! next caller of its key will not find, and that next caller gets a whole new burst. To count who
-//! holds it does not help: a caller that counts looks before it acts.
+//! A map may evict a partition that is fresh. But between the check that it is fresh and its
+//! removal, a caller that has looked it up before may use it. That caller takes units of a limit
+//! which the next caller of the key will not find, so the next one gets a whole new burst. Counting
+//! the holders of a partition does not help, because a caller that counts does so before it acts.
 //!
-//! So the map marks it first and looks after that, and the caller uses it first and looks for the
-//! mark after that. Each writes before it reads, with a fence between, so of the two at least one
-//! sees the other: either the map finds it used, and keeps it; or the caller finds the mark, and
-//! looks its key up anew.
+//! So the map marks the partition first and then checks that it is fresh. The caller uses it first
+//! and then checks for the mark. Each writes before it reads, with a fence between, so at least one
+//! of the two sees the other. Either the map finds the partition used, and keeps it, or the caller
+//! finds the mark, and looks its key up again.
 
 use crate::sync::{AtomicBool, Ordering, fence};
 
-/// The mark on one machine.
+/// The eviction mark of one partition.
 #[derive(Debug, Default)]
 pub(crate) struct EvictionMark {
-    /// Written before, and read after, a `SeqCst` fence. Without the two fences the mark and the
-    /// use could each still be on their way while the other is looked for, and both be missed.
+    /// Written before a `SeqCst` fence, and read after one. Without both fences, the mark and the
+    /// use could each still be in a store buffer while the other side reads, and both be missed.
     mark: AtomicBool,
 }
 
@@ -25,16 +25,16 @@ pub(crate) struct EvictionMark {
     allow(dead_code, reason = "only maps of layers forget")
 )]
 impl EvictionMark {
-    /// The map's side: evicts it only if it is fresh even after it was marked. Of several threads
-    /// that try, one does.
+    /// Sets the mark, on the map's side. Returns whether the partition is fresh even then, and so may
+    /// be evicted. Of several threads that try, one succeeds at most.
     pub(crate) fn evict_if(&self, is_fresh: impl FnOnce() -> bool) -> bool {
-        // Relaxed: the fence below orders it. One that finds it set has lost to another thread that
-        // looks, or has evicted already.
+        // Relaxed: the fence below orders it. A thread that finds it set has lost to another that
+        // is checking, or that has evicted already.
         if self.mark.swap(true, Ordering::Relaxed) {
             return false;
         }
-        // Also if the look panics. A caller that has seen the mark meanwhile looks its key up anew
-        // and finds the same machine.
+        // Clears the mark also if the check panics. A caller that has seen the mark meanwhile looks
+        // its key up again and finds the same partition.
         let mut stays = Stays(Some(&self.mark));
         fence(Ordering::SeqCst);
         if !is_fresh() {
@@ -44,14 +44,14 @@ impl EvictionMark {
         true
     }
 
-    /// The caller's side, after it has used the machine: whether that was in vain.
+    /// Returns, on the caller's side and after its use of the partition, whether that may be lost.
     pub(crate) fn is_evicting(&self) -> bool {
         fence(Ordering::SeqCst);
         self.mark.load(Ordering::Relaxed)
     }
 }
 
-/// Takes the mark off again.
+/// Clears the mark on drop, unless the partition is evicted.
 struct Stays<'a>(Option<&'a AtomicBool>);
 
 impl Drop for Stays<'_> {
@@ -70,7 +70,7 @@ mod loom_model {
     use crate::algorithm::{Limit, Rate, TokenBucket};
 
     #[test]
-    fn a_limit_that_is_forgotten_was_used_by_nobody_who_does_not_know() {
+    fn no_use_of_an_evicted_limit_goes_unnoticed() {
         loom::model(|| {
             let machine = Arc::new((
                 TokenBucket::new(Rate::per_second(1), 1).unwrap(),

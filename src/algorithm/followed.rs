@@ -1,13 +1,14 @@
-//! A limit that somebody else keeps, followed by what they tell of it.
+//! A limit that an upstream keeps, followed by what its answers tell.
 //!
-//! An upstream that enforces a quota tells with each answer how much of it is left, and when it is
-//! whole again. A client that only reacts once nothing is left sends all that is in flight beyond
-//! it in vain. One that copies the number that is left forgets that the quota refills, and stands
-//! still until the next answer. So the quota is kept as what it is, a token bucket, and each
-//! answer sets its state ([`WideBucket::told`]).
+//! An upstream that enforces a quota tells in each answer how much of it is left, and when it is
+//! whole again. A client that reacts only once nothing is left has by then sent too much: all calls
+//! in flight beyond the quota fail. A client that copies the number that is left forgets that the
+//! quota refills, and sends nothing until the next answer. So the quota is modelled as what it is,
+//! a token bucket, and each answer sets its state ([`WideBucket::told`]).
 //!
-//! **Guarantee.** Nothing that is told keeps it empty for longer than until the reset that was
-//! told, or the longest one that is believed. It only ever lowers what the limit beside it admits.
+//! **Guarantee.** No answer keeps the bucket empty for longer than until the reset that it tells,
+//! or the longest one that is believed. The bucket only ever lowers what the limit beside it
+//! admits.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::{
     config::ConfigError,
 };
 
-/// An upstream's quota as it was last told. Admits everything until then.
+/// An upstream's quota as last told. Admits everything until it is told something.
 #[derive(Debug)]
 pub(crate) struct Followed(WideBucket);
 
@@ -25,7 +26,7 @@ impl Followed {
         Self(WideBucket::open())
     }
 
-    /// Sets what is left: see [`WideBucket::told`].
+    /// Sets the units that are left: see [`WideBucket::told`].
     pub(crate) fn told(&self, limit: u64, remaining: u64, times: (u64, u64), now: u64) {
         self.0.told(limit, remaining, times, now);
     }
@@ -37,8 +38,8 @@ impl Limit for Followed {
     }
 
     fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), OverLimit> {
-        // A cost above an upstream's whole quota is for the upstream to reject: what was told may
-        // be wrong, and a call that nothing admits would never learn better.
+        // A cost above an upstream's whole quota is for the upstream to reject. The quota may be
+        // wrong, and it would never be corrected if no such call were sent.
         let cost = u64::from(cost).min(self.0.burst());
         self.0.take_late(cost, due, now)
     }
@@ -63,7 +64,8 @@ impl Limit for Followed {
         self.0.charge(cost.into(), now);
     }
 
-    /// The limit beside it closes. A pause is no part of the quota, and would outlast it.
+    /// Does nothing: the limit beside it closes. A pause is no part of the quota, and would outlast
+    /// it.
     fn close_until(&self, _: u64, _: u64) {}
 
     fn reset(&self, now: u64) {
@@ -78,7 +80,7 @@ impl Limit for Followed {
         narrow(self.0.burst())
     }
 
-    /// Any: see [`acquire_late`](Self::acquire_late).
+    /// Returns the maximum, because any cost is admitted: see [`acquire_late`](Self::acquire_late).
     fn largest_cost(&self) -> u32 {
         u32::MAX
     }

@@ -1,26 +1,28 @@
 //! A counter of calls in flight that never passes its limit.
 //!
-//! Entering is a compare-and-swap, not a `fetch_add` that is undone when it went too far: such an
-//! excess, however short, makes another caller see a full counter and be rejected falsely.
+//! Entering is a compare-and-swap, not a `fetch_add` that is undone when it exceeds the limit. Such
+//! an excess, however short, makes another caller see a full counter and be rejected wrongly.
 //!
-//! **Guarantee.** At the moment of each admission fewer than `limit` others are in flight.
-//! **Cost.** Admitted: a load each of count and limit and one compare-and-swap; rejected: the loads
-//! alone; leaving: one subtraction.
+//! **Guarantee.** At the moment of each admission fewer than `limit` other calls are in flight.
+//! **Cost.** Admitted: one load each of count and limit, and one compare-and-swap. Rejected: only
+//! the loads. Leaving: one subtraction.
 
 use crate::sync::{AtomicUsize, Ordering};
 
-/// Counts what is in flight, up to a limit that may change at any time.
+/// A counter of calls in flight, up to a limit that may change at any time.
 #[derive(Debug)]
 pub struct InFlight {
-    /// Calls entered and not yet left. It publishes nothing else, so accesses are Relaxed, all but
-    /// [`leave`](Self::leave).
+    /// Calls that have entered and not left. It publishes nothing else, so all accesses are Relaxed
+    /// but that of [`leave`](Self::leave).
     count: AtomicUsize,
-    /// The most there may be. Relaxed: an entry that races a change honors one of the two limits.
+    /// The most calls in flight. Relaxed: an entry that races a change honors one of the two
+    /// limits.
     limit: AtomicUsize,
 }
 
 impl InFlight {
-    /// Nothing in flight, at most `limit`; a limit of 0 rejects everything.
+    /// Creates a counter with nothing in flight and at most `limit`. A limit of 0 rejects
+    /// everything.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
@@ -29,15 +31,16 @@ impl InFlight {
         }
     }
 
-    /// Enters, if there is room; then [`leave`](Self::leave) must follow once.
+    /// Enters, if there is room, and returns whether it did. If so, [`leave`](Self::leave) must
+    /// follow once.
     #[must_use]
     #[inline]
     pub fn enter(&self) -> bool {
         self.enter_below(self.limit.load(Ordering::Relaxed))
     }
 
-    /// Enters, if that leaves so many percent of the limit in use at most, rounded up to a whole
-    /// call. What is to be rejected first under pressure asks for fewer.
+    /// Enters, if at most `percent` of the limit is then in use, rounded up to a whole call. Calls
+    /// that are to be rejected first under pressure use a lower percentage.
     #[must_use]
     #[inline]
     pub fn enter_within(&self, percent: u8) -> bool {
@@ -46,8 +49,8 @@ impl InFlight {
         self.enter_below((limit / 100 * percent) + (limit % 100 * percent).div_ceil(100))
     }
 
-    /// Enters whatever the limit, because another counter has decided; then
-    /// [`leave`](Self::leave) must follow once.
+    /// Enters whatever the limit, because another counter has decided. [`leave`](Self::leave) must
+    /// follow once.
     #[inline]
     pub fn enter_anyway(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -64,7 +67,7 @@ impl InFlight {
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return true,
-                // Another entered or left; look again whether there is still room.
+                // Another call entered or left: check again for room.
                 Err(current) => count = current,
             }
         }
@@ -74,26 +77,26 @@ impl InFlight {
     /// Gives back what one successful [`enter`](Self::enter) took.
     #[inline]
     pub fn leave(&self) {
-        // SeqCst for the wait queue: its load of whether anybody waits, which follows, and the
+        // SeqCst for the wait queue. Its load of the number of waiters, which follows, and the
         // attempt of a call that has just joined must not miss each other. See
-        // `WaitQueue::has_waiters_after_leave`. It costs what Relaxed does on x86.
+        // `WaitQueue::has_waiters_after_leave`. On x86 this costs the same as Relaxed.
         let before = self.count.fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before > 0, "left without having entered");
     }
 
-    /// How many are in flight.
+    /// Returns the number of calls in flight.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// The most there may be.
+    /// Returns the limit.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Changes the limit at once. After a cut, nothing is admitted until enough have left.
+    /// Changes the limit at once. After a cut, nothing is admitted until enough calls have left.
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
     }
@@ -168,7 +171,7 @@ mod loom_model {
     use super::*;
 
     #[test]
-    fn never_more_inside_than_the_limit_and_none_rejected_while_there_is_room() {
+    fn stays_within_the_limit_without_false_rejections() {
         loom::model(|| {
             let counter = Arc::new(InFlight::new(1));
             let inside = Arc::new(AtomicUsize::new(0));
