@@ -25,8 +25,8 @@ pub(crate) struct EvictionMark {
     allow(dead_code, reason = "only maps of layers forget")
 )]
 impl EvictionMark {
-    /// Sets the mark, on the map's side. Returns whether the partition is fresh even then, and so may
-    /// be evicted. Of several threads that try, one succeeds at most.
+    /// Sets the mark, on the map's side. Returns whether the partition is fresh even then, and so
+    /// may be evicted. Of several threads that try, one succeeds at most.
     pub(crate) fn evict_if(&self, is_fresh: impl FnOnce() -> bool) -> bool {
         // Relaxed: the fence below orders it. A thread that finds it set has lost to another that
         // is checking, or that has evicted already.
