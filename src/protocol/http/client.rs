@@ -152,7 +152,7 @@ impl<K> Client<K> {
     /// ```
     ///
     /// One that tells its quota in a way of its own, as GitHub does, is in the
-    /// [guide](crate::guide::retrying#in-words-of-their-own).
+    /// [guide](crate::guide::retrying#apis-with-their-own-signals).
     #[must_use]
     pub fn advise<F>(mut self, advise: F) -> Self
     where
