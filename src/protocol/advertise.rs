@@ -1,11 +1,11 @@
-//! The words by which callers are told of a limit.
+//! The settings of how a limit is advertised to callers.
 
 use std::hash::{DefaultHasher, Hasher};
 
 use crate::{Name, ambient::chance};
 
-/// The facts that callers are [told](crate::rate_limit::RateLimitBuilder::advertise) of a limit:
-/// `true`, or more.
+/// The facts that a limit [advertises](crate::rate_limit::RateLimitBuilder::advertise) to its
+/// callers: `true`, or more.
 ///
 /// ```
 /// use tower_keep::{protocol::http::Server, rate_limit::{Advertise, Rate, RateLimitLayer}};
@@ -24,45 +24,45 @@ use crate::{Name, ambient::chance};
 pub struct Advertise {
     pub(crate) is_on: bool,
     pub(crate) unit: Option<&'static str>,
-    /// What the numbers of partitions are drawn from, if they are told.
+    /// The seed of the numbers of partitions, if they are advertised.
     seed: Option<u64>,
 }
 
 impl Advertise {
-    /// The limit, what is left of it, and when there is more.
+    /// Advertises the limit, what is left of it, and when there is more.
     #[must_use]
     pub fn new() -> Self {
         true.into()
     }
 
-    /// Sets what is counted: `content-bytes`, or another of the registry of units that the draft of
-    /// the `RateLimit` fields begins. Default: requests, which is not written.
+    /// Sets the unit: `content-bytes`, or another one of the registry of units in the draft of the
+    /// `RateLimit` fields. Default: requests, which is not written.
     #[must_use]
     pub fn unit(mut self, unit: impl Into<Name>) -> Self {
         self.unit = Some(unit.into().as_str());
         self
     }
 
-    /// Tells partitions apart, if the limit is keyed: by a number that does not tell the key and is
-    /// another after each start. Default: keys are not told apart.
+    /// Adds a number for each partition of a keyed limit. The number does not reveal the key, and
+    /// is different after each start. Default: no numbers.
     #[must_use]
     pub fn keys(mut self) -> Self {
         self.seed = Some(chance::word());
         self
     }
 
-    /// The same, switched on or off.
+    /// Returns the same settings, switched on or off.
     pub(crate) fn switched(self, is_on: bool) -> Self {
         Self { is_on, ..self }
     }
 
-    /// The same without numbers of partitions.
+    /// Returns the same settings, without numbers of partitions.
     pub(crate) fn without_keys(self) -> Self {
         Self { seed: None, ..self }
     }
 
-    /// The number of a partition whose key has that hash. The hash itself would tell which keys
-    /// collide.
+    /// Returns the number of the partition of a key with that hash. The hash itself would reveal
+    /// which keys collide.
     pub(crate) fn partition_of(&self, hash: u64) -> Option<u64> {
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(self.seed?);
@@ -70,7 +70,7 @@ impl Advertise {
         Some(hasher.finish())
     }
 
-    /// The number of a partition that is new.
+    /// Returns the number of a new partition.
     pub(crate) fn new_partition(&self) -> Option<u64> {
         self.seed.map(|_| chance::word())
     }

@@ -1,4 +1,4 @@
-//! Errors of any type, read as errors.
+//! Values of any type, read as errors.
 
 use std::{any::Any, error::Error, io, sync::Arc};
 
@@ -8,11 +8,12 @@ use crate::Rejected;
 #[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
 use crate::protocol::http::reqwest;
 
-/// An error that nothing is known of at compile time, not even that it is an [`Error`], as one.
+/// Reads a value as an error, though nothing is known of its type at compile time, not even that it
+/// is an [`Error`].
 ///
-/// [`Classify`](crate::Classify) has no bound on the error, because a service's may be a
-/// [`BoxError`], which is none. A type is found here if it is a box, or an error that means
-/// something to a protocol of this crate.
+/// [`Classify`](crate::Classify) has no bound on the error type, because a service's error may be a
+/// [`BoxError`], which does not implement [`Error`]. A type is recognized here if it is a box, or
+/// an error that means something to a protocol of this crate.
 pub(super) fn as_error<E: 'static>(error: &E) -> Option<&(dyn Error + 'static)> {
     let error: &dyn Any = error;
     in_a_box(error)

@@ -8,21 +8,20 @@ use std::{
     task::{Context, Poll},
 };
 
-/// A change of a request that is made again, under way: see
-/// [`Replay::changing`](super::Replay::changing).
+/// A change of a replayed request in progress: see [`Replay::changing`](super::Replay::changing).
 ///
-/// Dropped, it is given up, and the request with it.
+/// Dropping it cancels the change, and the request is not sent.
 pub struct Changing(Mutex<Change>);
 
 type Change = Pin<Box<dyn Future<Output = Box<dyn Any + Send>> + Send>>;
 
 impl Changing {
-    /// One that ends with what `Replay::change` is given then.
+    /// Wraps a future. Its output is given to `Replay::change`.
     pub fn new<F>(change: F) -> Self
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        // The mutex is never locked: it makes futures of calls `Sync`, as they are without it.
+        // The mutex is never locked. It only keeps the futures of calls `Sync`.
         Self(Mutex::new(Box::pin(async move {
             let change: Box<dyn Any + Send> = Box::new(change.await);
             change

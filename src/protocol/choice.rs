@@ -1,7 +1,7 @@
-//! Whether a protocol was chosen.
+//! The state of a builder's protocol: chosen or not.
 
-/// A builder's state: no protocol was chosen yet.
-// The compiler shows the next line, its comment included, where `build` is called too early.
+/// A builder's state: no protocol is chosen yet.
+// The compiler shows the next line, with its comment, if `build` is called too early.
 #[derive(Debug, Clone, Copy, Default)]
 #[rustfmt::skip]
 pub struct Unset; // first `.protocol(http::Client::new())`, `http::Server`, `grpc::..`, `Plain`
@@ -10,10 +10,10 @@ pub struct Unset; // first `.protocol(http::Client::new())`, `http::Server`, `gr
 #[derive(Debug, Clone, Copy)]
 pub struct Chosen<P>(pub(crate) P);
 
-/// A protocol that was chosen.
+/// A chosen protocol.
 ///
-/// Layers that act on results do not build without one: [`Plain`](super::Plain) counts a 503 as a
-/// success, and a circuit breaker that was left to it would never open before HTTP.
+/// Layers that act on results do not build without a protocol. With [`Plain`](super::Plain) as a
+/// default, a 503 would count as a success, and a circuit breaker over HTTP would never open.
 ///
 /// ```compile_fail,E0599
 /// use tower_keep::circuit_breaker::CircuitBreakerLayer;
@@ -39,7 +39,7 @@ pub trait Choice {
     /// The protocol.
     type Protocol;
 
-    /// The protocol.
+    /// Returns the protocol.
     fn protocol(self) -> Self::Protocol;
 }
 

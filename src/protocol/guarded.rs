@@ -1,13 +1,13 @@
-//! A piece of a call that may panic.
+//! A part of a call that may panic.
 
 use super::Settle;
 use crate::Outcome;
 
-/// Runs a piece of a call. If it panics, settles the permit as a failure on the way out.
+/// Runs a part of a call. If it panics, settles the permit as a failure while it unwinds.
 ///
-/// A check of `thread::panicking()` in the permit's `Drop` would not do: tokio catches a task's
-/// panic before it drops the task, and a call that is merely dropped while its caller panics has
-/// not failed.
+/// A check of `thread::panicking()` in the permit's `Drop` would not be enough. Tokio catches a
+/// task's panic before it drops the task. And a call that is merely dropped while its caller panics
+/// has not failed.
 #[inline]
 pub(crate) fn guarded<T: Settle, R>(permit: &mut Option<T>, run: impl FnOnce() -> R) -> R {
     struct OnUnwind<'a, T: Settle>(&'a mut Option<T>);

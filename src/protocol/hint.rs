@@ -1,8 +1,8 @@
-//! The word of an upstream on its own limits.
+//! An upstream's report of its own limits.
 
 use std::time::Duration;
 
-/// The word of an upstream, in an answer, on when to come back and on what is left of its quotas.
+/// An upstream's report, in a response, of when to come back and of what is left of its quotas.
 ///
 /// ```
 /// use std::time::Duration;
@@ -16,37 +16,37 @@ use std::time::Duration;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hint {
-    /// The earliest moment at which the upstream wants to hear of this again. It counts only in an
-    /// answer that is a failure or an overload, as a `Retry-After` does.
+    /// The earliest time of the next call that the upstream wants. It counts only in a response
+    /// that is a failure or an overload, like a `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// The upstream's quotas that the answer tells of.
+    /// The upstream's quotas that the response reports.
     pub quotas: Vec<QuotaHint>,
 }
 
-/// One quota of an upstream, as an answer tells it. A rate limit
+/// One quota of an upstream, as a response reports it. A rate limit
 /// [follows](crate::rate_limit::RateLimitBuilder::follow) it by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QuotaHint {
-    /// The name of what is counted: `requests`, `tokens`.
+    /// The name of the unit: `requests`, `tokens`.
     pub name: &'static str,
-    /// The units that there are when the quota is whole.
+    /// The units of the full quota.
     pub limit: Option<u64>,
     /// The units that are left.
     pub remaining: Option<u64>,
-    /// The time until the quota is whole again. That is not when to come back: a quota that refills
-    /// evenly has something again much earlier.
+    /// The time until the quota is full again. It is not the time to come back: a quota that
+    /// refills evenly has units again much earlier.
     pub full_in: Option<Duration>,
 }
 
 impl Hint {
-    /// A hint that says nothing yet.
+    /// Creates an empty hint.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets when to come back.
+    /// Sets the time to come back.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
@@ -60,7 +60,7 @@ impl Hint {
         self
     }
 
-    /// Returns whether it says nothing.
+    /// Returns whether the hint is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.retry_after.is_none() && self.quotas.is_empty()
@@ -68,7 +68,7 @@ impl Hint {
 }
 
 impl QuotaHint {
-    /// A quota of which nothing is known yet.
+    /// Creates a quota with nothing reported yet.
     #[must_use]
     pub fn new(name: &'static str) -> Self {
         Self {
@@ -79,21 +79,21 @@ impl QuotaHint {
         }
     }
 
-    /// Sets how much there is when it is whole.
+    /// Sets the units of the full quota.
     #[must_use]
     pub fn limit(mut self, units: u64) -> Self {
         self.limit = Some(units);
         self
     }
 
-    /// Sets how much is left.
+    /// Sets the units that are left.
     #[must_use]
     pub fn remaining(mut self, units: u64) -> Self {
         self.remaining = Some(units);
         self
     }
 
-    /// Sets how long until it is whole again.
+    /// Sets the time until the quota is full again.
     #[must_use]
     pub fn full_in(mut self, wait: Duration) -> Self {
         self.full_in = Some(wait);

@@ -1,4 +1,4 @@
-//! What a layer must know of the protocol it stands in.
+//! The protocol that a layer is used with.
 //!
 //! Each layer is generic over one protocol: how results are classified, and how a rejection
 //! travels.
@@ -12,9 +12,9 @@
 //! | `grpc::Server` | the same | an answer with a status | the inner error |
 //!
 //! A 429 is an overload, which a circuit breaker counts as a failure. Set the protocol with
-//! `.protocol(..)` on any builder. What acts on results (circuit breaker, throttle, retry, hedge,
-//! fallback) does not build without ([`Choice`]); for the others [`Plain`] is the default. Other
-//! protocols implement [`Protocol`] and, to be retried, [`Replay`].
+//! `.protocol(..)` on any builder. Layers that act on results (circuit breaker, throttle, retry,
+//! hedge, fallback) do not build without one ([`Choice`]). For the other layers, [`Plain`] is the
+//! default. Other protocols implement [`Protocol`] and, for retries, [`Replay`].
 
 mod advertise;
 #[cfg(feature = "http")]

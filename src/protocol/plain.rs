@@ -1,4 +1,4 @@
-//! Any request and response: what tower itself assumes.
+//! The protocol for any request and response, with tower's own assumptions.
 
 use std::{error::Error, time::Duration};
 
@@ -9,10 +9,10 @@ use crate::{
     protocol::{Advice, Kept, Protocol, Replay, Sent, Settle, in_words, settle},
 };
 
-/// The protocol of services about which nothing is known: an `Err` is a failure, and rejections are
+/// The protocol of services about which nothing is known. An `Err` is a failure. Rejections are
 /// errors, boxed as is tower's convention.
 ///
-/// Both can be said more exactly:
+/// Both can be defined more exactly:
 ///
 /// ```
 /// use tower_keep::{Outcome, protocol::Plain};
@@ -43,21 +43,21 @@ pub struct Plain<C = ErrIsFailure, I = Undeclared> {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ErrIsFailure;
 
-/// Nobody has said which requests are idempotent, so none can be retried: the retry layer does not
+/// No declaration of idempotent requests. Nothing can be retried, so the retry layer does not
 /// compile.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Undeclared;
 
-/// All requests are idempotent.
+/// Declares all requests idempotent.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Always;
 
-/// Those requests are idempotent of which a closure says so.
+/// Declares the requests idempotent for which a closure returns `true`.
 #[derive(Debug, Clone, Copy)]
 pub struct When<F>(F);
 
 impl Plain {
-    /// `Err` is a failure; nothing is retried.
+    /// Creates the protocol. `Err` is a failure, and nothing is retried.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -171,7 +171,7 @@ where
     }
 }
 
-/// Requests about which nothing is known carry no deadline.
+/// Requests of unknown types carry no deadline.
 impl<C, I, Req> CarryDeadline<Req> for Plain<C, I> {}
 
 impl<C, Req: Clone> Replay<Req> for Plain<C, Always> {
@@ -209,8 +209,8 @@ where
     }
 
     fn prepare(&self, request: Req) -> (Req, Option<Kept<Req>>) {
-        // Of a request that is not idempotent nothing is kept: no generic error proves that it was
-        // not sent.
+        // A request that is not idempotent is not kept: no generic error proves that it was not
+        // sent.
         let kept = (self.idempotent.0)(&request).then(|| Kept {
             snapshot: request.clone(),
             idempotent: true,
@@ -224,8 +224,8 @@ where
     }
 }
 
-/// Boxes the error, and settles the permit with the outcome, unless the error is a rejection made
-/// further in.
+/// Boxes the error, and settles the permit with the outcome, unless the error is an inner layer's
+/// rejection.
 #[inline]
 pub(super) fn settle_boxed<Res, Err, T>(
     result: Result<Res, Err>,
@@ -252,7 +252,7 @@ where
     result
 }
 
-/// The rejection in an error, if it was made before the call reached the upstream.
+/// Returns the rejection in an error, if it was made before the call reached the upstream.
 pub(super) fn local_rejection(error: &BoxError) -> Option<&Rejected> {
     Rejected::find(&**error).filter(|rejected| rejected.kind.is_local())
 }

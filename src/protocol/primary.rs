@@ -1,20 +1,20 @@
-//! How a call has failed that a fallback answered.
+//! The failure of a call that a fallback answered.
 
 use std::fmt;
 
 use crate::{Outcome, RejectedKind, call::causes};
 
-/// How a call has failed that a [fallback](crate::fallback) answered otherwise.
+/// The failure of a call that a [fallback](crate::fallback) answered.
 ///
-/// Over HTTP it is an extension of the response, so that logs, and layers further out, can tell an
-/// answer of the upstream from one in its place. Responses of other kinds have no room for it; the
-/// fallback's [snapshot](crate::fallback::Snapshot) counts the same by cause.
+/// Over HTTP it is an extension of the response. Logs and outer layers can use it to separate the
+/// upstream's responses from a fallback's. Other responses have no place for it. The fallback's
+/// [snapshot](crate::fallback::Snapshot) counts the same failures by cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PrimaryError {
-    /// What the protocol made of the result.
+    /// The outcome that the protocol gave the result.
     pub outcome: Outcome,
-    /// The layer beneath that rejected the call, where one did.
+    /// The kind of the rejection, if an inner layer rejected the call.
     pub rejected: Option<RejectedKind>,
     /// The result in words: an error with its causes, or a response's status.
     pub message: String,
@@ -36,7 +36,7 @@ impl fmt::Display for PrimaryError {
     }
 }
 
-/// An error and its causes, each that says more than the one before.
+/// Formats an error and its causes. Leaves out a cause that adds nothing to the text before it.
 pub(crate) fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
     causes(error).fold(String::new(), |words, cause| {
         let more = cause.to_string();

@@ -1,42 +1,42 @@
-//! The course of a call through several backends.
+//! The path of a call through several backends.
 
 use std::{fmt, time::Duration};
 
 use crate::RejectedKind;
 
-/// The course of one call through a [`Spill`](crate::fallback::Spill). Over HTTP a response has it
-/// in its extensions.
+/// The path of one call through a [`Spill`](crate::fallback::Spill). Over HTTP it is an extension
+/// of the response.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct SpillReport {
-    /// The backend whose answer it is. `None` if none has answered.
+    /// The backend that made the response. `None` if none did.
     pub answered_by: Option<&'static str>,
-    /// The backends that did not answer, in the order in which they were come to, and why.
+    /// The backends that did not respond, in the order in which they were tried, with the reasons.
     pub passed_over: Vec<(&'static str, SpillReason)>,
 }
 
-/// The reason for which a backend did not answer.
+/// The reason why a backend did not respond.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SpillReason {
-    /// Such a request is not one that it accepts.
+    /// The backend does not accept such a request.
     Unfit,
-    /// An answer of it has asked for a pause, of which so much is left.
+    /// An earlier response of the backend asked for a pause, of which this much is left.
     Cooling(Duration),
-    /// A layer of its own stack rejected the call, before it was sent.
+    /// A layer of the backend's own stack rejected the call before it was sent.
     Rejected(RejectedKind),
-    /// A failure, in these words.
+    /// The call failed, with this description.
     Failed(String),
-    /// Its answer was not accepted by the predicate, in these words.
+    /// The predicate did not accept the response, with this description.
     Unwanted(String),
-    /// The budget does not pay for another backend.
+    /// The budget has no token for another backend.
     Unpaid,
-    /// The request cannot be made again: its body is too long to be kept, for example.
+    /// The request cannot be replayed, for example because its body is too long to be kept.
     Unsendable,
 }
 
 impl SpillReason {
-    /// The name in metrics.
+    /// Returns the name in metrics.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         RESULTS[self.index()]
@@ -79,7 +79,7 @@ impl fmt::Display for SpillReport {
     }
 }
 
-/// The fates of a backend in a call, as metrics name them.
+/// The results of a backend in a call, by their names in metrics.
 pub(crate) const RESULTS: [&str; 8] = [
     "answered",
     "unfit",

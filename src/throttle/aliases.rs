@@ -1,4 +1,4 @@
-//! The short names of the layers and of what they make.
+//! Short names for the layers and the types that they make.
 
 use crate::{
     gate::{
@@ -8,11 +8,11 @@ use crate::{
     throttle::ThrottleGate,
 };
 
-/// Rejects by chance what an overloaded upstream would reject. All services it makes, and all their
-/// clones, share the one throttle.
+/// Rejects, at random, about as many calls as an overloaded upstream would reject. All services it
+/// makes, and all their clones, share one throttle.
 pub type ThrottleLayer<P = Plain> = GateLayer<ThrottleGate, P>;
 
-/// A throttle for each host or route: one that is overloaded does not take calls from the others.
+/// A throttle for each host or route. Calls to one that is overloaded do not affect the others.
 ///
 /// Made by [`keyed_by`](super::ThrottleBuilder::keyed_by) or, over HTTP,
 #[cfg_attr(
@@ -47,11 +47,11 @@ pub type ThrottleLayer<P = Plain> = GateLayer<ThrottleGate, P>;
 /// ```
 ///
 /// **Bounds.** At most [`max_keys`](super::ThrottleBuilder::max_keys) throttles of about 1.3 KiB
-/// each. A new key past that takes the place of a throttle whose window is empty, and that no call
-/// in flight and no handle holds. If there is none at hand,
-/// [`overflow`](super::ThrottleBuilder::overflow) says what becomes of it, for this call.
+/// each. A new key beyond that evicts a throttle whose window is empty, and that no running call
+/// and no handle holds. If none is found, [`overflow`](super::ThrottleBuilder::overflow) decides
+/// about this call.
 ///
-/// **Observed** are all keys together: the calls of all of them, and the highest probability.
+/// **Metrics** cover all keys together: the calls of all of them, and the highest probability.
 pub type KeyedThrottleLayer<F, P = Plain> = GateLayer<Keyed<F, ThrottleGate>, P>;
 
 /// Watches and resets keyed throttles from outside.
@@ -63,9 +63,9 @@ pub type Throttled<S, P = Plain> = Gated<S, ThrottleGate, P>;
 /// A service behind a [`KeyedThrottleLayer`].
 pub type KeyedThrottled<S, F, P = Plain> = Gated<S, Keyed<F, ThrottleGate>, P>;
 
-/// The answer of a [`Throttled`]: the inner one, or a rejection.
+/// The future of a [`Throttled`]: the inner response, or a rejection.
 pub type ResponseFuture<S, P, Req> = GateFuture<S, ThrottleGate, P, Req>;
 
-/// An admission, from the moment a call is sent to its result. Dropped unsettled, it counts for
-/// nothing.
+/// An admission, from the time when a call is sent to its result. Dropped unsettled, it is not
+/// counted.
 pub type Permit = GatePermit<ThrottleGate>;

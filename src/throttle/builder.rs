@@ -1,4 +1,4 @@
-//! The builder.
+//! The builder of a throttle.
 
 use std::{hash::Hash, sync::Arc, time::Duration};
 
@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// Settings of a [`ThrottleLayer`], in any order. What each means, and its default's reason, is
-/// told at [`ThrottleConfig`].
+/// Settings of a [`ThrottleLayer`], in any order. [`ThrottleConfig`] explains each, with the reason
+/// for its default.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct ThrottleBuilder<K = NotKeyed, P = Unset> {
@@ -36,8 +36,9 @@ struct ThrottleValues {
 }
 
 impl ThrottleLayer {
-    /// Sends at most twice what was accepted in the last two minutes, once there were 20 calls, and
-    /// never less than one call in twenty.
+    /// Starts a builder. By default the layer sends at most twice what the upstream accepted in the
+    /// last two minutes. It rejects nothing below 20 calls, and always sends at least one call in
+    /// twenty.
     pub fn builder() -> ThrottleBuilder {
         ThrottleBuilder {
             values: ThrottleValues {
@@ -61,86 +62,86 @@ impl Controlled for ThrottleGate {
 }
 
 impl<K, P> ThrottleBuilder<K, P> {
-    /// All settings of the algorithm at once, in place of those made so far.
+    /// Sets all settings of the algorithm at once, and replaces those set so far.
     pub fn config(mut self, config: ThrottleConfig) -> Self {
         self.values.config = config;
         self
     }
 
-    /// How many times as much as it accepts the upstream is sent. Default 2.
+    /// Sets the ratio of calls sent to calls accepted by the upstream. Default 2.
     pub fn multiplier(mut self, multiplier: f64) -> Self {
         self.values.config.multiplier = multiplier;
         self
     }
 
-    /// How far back calls count. Default 2 minutes.
+    /// Sets how long a call counts. Default 2 minutes.
     pub fn window(mut self, window: Duration) -> Self {
         self.values.config.window = window;
         self
     }
 
-    /// How many calls the window must hold before any is rejected. Default 20.
+    /// Sets how many calls the window must hold before any is rejected. Default 20.
     pub fn min_calls(mut self, calls: u32) -> Self {
         self.values.config.min_calls = calls;
         self
     }
 
-    /// The highest probability of a rejection. Default 0.95.
+    /// Sets the highest probability of a rejection. Default 0.95.
     pub fn max_rejection(mut self, probability: f64) -> Self {
         self.values.config.max_rejection = probability;
         self
     }
 
-    /// `false` lets everything through, with the same type, and counts nothing. Default `true`.
+    /// If `false`, lets every call through, with the same type, and counts nothing. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.values.enabled = enabled;
         self
     }
 
-    /// Names this instance in errors and events, and makes it known to the
-    /// [`Registry`](crate::observe::Registry): without a name it has no metrics.
+    /// Names this instance in errors and events, and adds it to the
+    /// [`Registry`](crate::observe::Registry). Without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.values.name = Some(name.into().as_str());
         self
     }
 
-    /// How many keys have a throttle of their own, if [a key](Self::keyed_by) is set. Default 1024,
-    /// some 1.3 MiB.
+    /// Sets how many keys have a throttle of their own, if [a key](Self::keyed_by) is set. Default
+    /// 1024, some 1.3 MiB.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.values.keys.max_keys = Some(keys);
         self
     }
 
-    /// What becomes of new keys when there are more than that. Default [`Overflow::Shared`]: they
+    /// Sets the fate of new keys when there is no room for more. Default [`Overflow::Shared`]: they
     /// share one throttle.
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.values.keys.overflow = Some(overflow);
         self
     }
 
-    /// Makes each key a label `key` of the gauges in metrics, if [a key](Self::keyed_by) is set and
-    /// keys are few: up to so many, from 1 to 256. Those that come later share the label `other`.
-    /// Default: none.
+    /// Adds a label `key` to the gauges in metrics, if [a key](Self::keyed_by) is set and keys are
+    /// few. At most `max` keys, from 1 to 256, get their own label. Later ones share the label
+    /// `other`. Default: no labels.
     pub fn label_keys(mut self, max: usize) -> Self {
         self.values.keys.label_keys = Some(max);
         self
     }
 
-    /// Labels for so many keys, unless that was set already.
+    /// Sets the number of labels, unless it is set already.
     #[cfg(feature = "http")]
     pub(crate) fn labelled(mut self, max: Option<usize>) -> Self {
         self.values.keys.label_keys = self.values.keys.label_keys.or(max);
         self
     }
 
-    /// What becomes of requests without a key. Default [`Missing::Share`]: they share the throttle
+    /// Sets the fate of requests without a key. Default [`Missing::Share`]: they share the throttle
     /// of the keys that overflow.
     pub fn missing(mut self, missing: Missing) -> Self {
         self.values.keys.missing = Some(missing);
         self
     }
 
-    /// How results are classified and rejections travel. No default: before HTTP,
+    /// Sets the protocol, which classifies results and carries rejections. No default: over HTTP,
     /// [`Plain`](crate::protocol::Plain) would count every 503 as accepted.
     pub fn protocol<Q>(self, protocol: Q) -> ThrottleBuilder<K, Chosen<Q>> {
         ThrottleBuilder {
@@ -150,8 +151,8 @@ impl<K, P> ThrottleBuilder<K, P> {
         }
     }
 
-    /// A throttle for each key, such as a host or a route, instead of one for all: a closure
-    /// `Fn(&Req) -> Option<K>` finds it.
+    /// Gives each key, such as a host or a route, its own throttle. A closure `Fn(&Req) ->
+    /// Option<K>` finds the key.
     pub fn keyed_by<Req, L, F>(self, key: F) -> ThrottleBuilder<ByKey<KeyFn<F, Req>>, P>
     where
         F: Fn(&Req) -> Option<L>,
@@ -160,7 +161,7 @@ impl<K, P> ThrottleBuilder<K, P> {
         self.with_key(ByKey::new(KeyFn::new(key)))
     }
 
-    /// A throttle for each [host](crate::keyed::Host) that requests go to, as the client's
+    /// Gives each requested [host](crate::keyed::Host) its own throttle, as the client's
     /// [stack](crate::stack) has a circuit for each.
     #[cfg(feature = "http")]
     pub fn per_host(self) -> ThrottleBuilder<ByKey<crate::keyed::ByHost>, P> {
@@ -181,8 +182,8 @@ impl<K, P> ThrottleBuilder<K, P> {
 }
 
 impl<F: HasKey, P> ThrottleBuilder<ByKey<F>, P> {
-    /// Shows keys in snapshots and as [labels](Self::label_keys), as the text that a closure
-    /// `Fn(&K) -> String` makes of one. Default: they are redacted, as a hash.
+    /// Shows keys in snapshots and as [labels](Self::label_keys), with the text that a closure
+    /// `Fn(&K) -> String` makes of a key. Default: a hash, so that keys stay secret.
     pub fn show_keys(mut self, show: impl Fn(&F::Key) -> String + Send + Sync + 'static) -> Self {
         self.key.texts.show(show);
         self
@@ -190,7 +191,7 @@ impl<F: HasKey, P> ThrottleBuilder<ByKey<F>, P> {
 }
 
 impl<P> ThrottleBuilder<NotKeyed, P> {
-    /// Starts with an empty window.
+    /// Builds the layer, with an empty window.
     ///
     /// # Errors
     /// A setting outside the range that [`ThrottleConfig`] gives for it, or one that needs a key.
@@ -216,7 +217,8 @@ impl<P> ThrottleBuilder<NotKeyed, P> {
 }
 
 impl ThrottleBuilder {
-    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    /// Builds a gate, to combine with others in [one layer](GateLayer::new), which has the
+    /// protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
@@ -229,10 +231,10 @@ impl<F, P> ThrottleBuilder<ByKey<F>, P>
 where
     F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
 {
-    /// Starts with no throttles but that which keys share; each has an empty window at first.
+    /// Builds the layer, with the shared throttle only. Each throttle starts with an empty window.
     ///
     /// # Errors
-    /// A setting outside the range that [`ThrottleConfig`] gives for it, or no keys.
+    /// A setting outside the range that [`ThrottleConfig`] gives for it, or a `max_keys` of 0.
     pub fn build(self) -> Result<KeyedThrottleLayer<F, P::Protocol>, ConfigError>
     where
         P: Choice,
@@ -271,7 +273,8 @@ impl<F> ThrottleBuilder<ByKey<F>>
 where
     F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
 {
-    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    /// Builds a gate, to combine with others in [one layer](GateLayer::new), which has the
+    /// protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).

@@ -1,4 +1,4 @@
-//! The handle.
+//! The handle of a throttle.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::{
     throttle::{ThrottleGate, state::State},
 };
 
-/// Watches and resets a throttle from outside. Cheap to clone; it keeps the throttle's state alive,
+/// Watches and resets a throttle from outside. Cheap to clone. Keeps the throttle's state alive,
 /// not its services.
 #[derive(Debug, Clone)]
 pub struct ThrottleHandle {
     state: Arc<State>,
-    /// `None` if it came with a list of all keys.
+    /// `None` for a handle from a list of all keys.
     _hold: Option<Hold>,
 }
 
@@ -26,11 +26,11 @@ pub struct ThrottleHandle {
 pub struct Snapshot {
     /// The probability that a call is rejected now, from 0 to 1.
     pub probability: f64,
-    /// Calls of the window that the upstream did.
+    /// Calls in the window that the upstream accepted.
     pub accepts: u64,
-    /// Calls of the window that it rejected, or failed.
+    /// Calls in the window that it rejected, or failed.
     pub failures: u64,
-    /// What it has counted so far.
+    /// The counts so far.
     pub totals: Totals,
 }
 
@@ -46,12 +46,13 @@ impl ThrottleGate {
 }
 
 impl ThrottleHandle {
-    /// One that does not keep the key's place.
+    /// Creates a handle that does not protect its key from eviction.
     pub(super) fn watching(state: Arc<State>) -> Self {
         Self { state, _hold: None }
     }
 
-    /// The throttle as it is now. Costs a clock read and some thirty loads a core.
+    /// Returns the current state of the throttle. Costs a clock read and some thirty loads per
+    /// core.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let now = self.state.clock.now();
@@ -64,15 +65,15 @@ impl ThrottleHandle {
         }
     }
 
-    /// The settings in force.
+    /// Returns the settings in force.
     #[must_use]
     pub fn config(&self) -> ThrottleConfig {
         self.state.config()
     }
 
-    /// Takes other settings at once, and keeps what was counted: start from
-    /// [`config`](Self::config). With another length the window starts anew, which
-    /// [`Changed::restarts`] tells.
+    /// Changes all settings at once, and keeps the counts. Start from [`config`](Self::config). If
+    /// the length of the window changes, the window restarts empty, and [`Changed::restarts`]
+    /// reports that.
     ///
     /// # Errors
     /// A setting outside the range that [`ThrottleConfig`] gives for it. Nothing has changed then.
@@ -102,7 +103,7 @@ impl Observed for State {
     }
 }
 
-/// All that lets a throttle reject.
+/// Lists the settings that decide about rejections.
 pub(super) fn params(config: &ThrottleConfig) -> Vec<(&'static str, f64)> {
     vec![
         ("multiplier", config.multiplier),

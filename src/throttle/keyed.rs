@@ -13,16 +13,16 @@ use crate::{
     throttle::{ThrottleGate, ThrottleHandle, handle::params},
 };
 
-/// What throttles are made of.
+/// The factory of the keys' throttles.
 #[derive(Debug)]
 pub struct ThrottleFactory {
-    /// The settings of all those that have none of their own.
+    /// The settings of all throttles that have none of their own.
     configs: Editions<ThrottleConfig>,
     tally: Arc<Tally>,
 }
 
 impl<K: Hash + Eq + Clone> KeyedHandle<K, ThrottleGate> {
-    /// Takes other settings for all throttles, those to come included; each keeps its counts.
+    /// Changes the settings of all throttles, future ones included. Each keeps its counts.
     ///
     /// # Errors
     /// As [`ThrottleHandle::update`].
@@ -33,7 +33,7 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, ThrottleGate> {
         self.parts.update_all(configs, |_| Ok(config), take)
     }
 
-    /// Whether an update to these settings would be accepted.
+    /// Checks whether an update to these settings would be accepted.
     #[cfg(feature = "http")]
     pub(crate) fn check(&self, config: &ThrottleConfig) -> Result<(), ConfigError> {
         self.parts.shared.state.check(config)
@@ -55,14 +55,14 @@ impl ThrottleFactory {
         }
     }
 
-    /// The throttle of all keys that have none of their own.
+    /// Makes the throttle of all keys that have none of their own.
     pub(super) fn shared(&self) -> Result<ThrottleGate, ConfigError> {
         self.throttle(stripe_count(), self.tally.keyless())
     }
 
     fn throttle(&self, stripes: usize, tally: GateTally) -> Result<ThrottleGate, ConfigError> {
         let config = self.configs.latest();
-        // Whether it is enabled is asked before there is a key.
+        // The layer checks whether it is enabled before it looks up a key.
         ThrottleGate::new(config, stripes, true, tally)
     }
 }
@@ -77,12 +77,12 @@ impl Keyable for ThrottleGate {
 
 impl<K> Factory<K, ThrottleGate> for ThrottleFactory {
     fn make(&self, _: &K) -> Result<ThrottleGate, ConfigError> {
-        // One stripe: there are many throttles, and few threads at each.
+        // One stripe: there are many throttles, and few threads use the same one.
         self.throttle(1, self.tally.key())
     }
 
     fn made(&self, throttle: &ThrottleGate) {
-        // What the shared throttle has accepted this one does.
+        // This cannot fail: the shared throttle has accepted the same settings.
         let _ = throttle.state.take(self.configs.latest());
     }
 }

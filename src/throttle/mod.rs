@@ -1,15 +1,15 @@
-//! Throttle: sends less to an upstream that is overloaded, and all again when it is not.
+//! Throttle: sends less to an upstream while it is overloaded.
 //!
-//! Use one per upstream, or [one for each key](ThrottleBuilder::keyed_by), on the client side,
-//! where the upstream rejects or fails some calls because it has too many. It rejects calls by
-//! chance, so that the upstream is sent about twice what it accepts: see
+//! Use it on the client side, if the upstream rejects or fails some calls because it has too many.
+//! Use one per upstream, or [one per key](ThrottleBuilder::keyed_by). It rejects calls at random,
+//! so that the upstream is sent about twice what it accepts. See
 //! [`algorithm::throttle`](crate::algorithm::throttle) for the formula. A [circuit
-//! breaker](crate::circuit_breaker) is for an upstream that is down: it sends all or nothing. Both
-//! may stand in one layer, with the breaker outside.
+//! breaker](crate::circuit_breaker) is for an upstream that is down: it sends all or nothing. One
+//! layer may combine both, with the breaker outside.
 //!
-//! **It needs results that tell rejections apart**, so it does not build without a protocol. Over
-//! HTTP give it [`http::Client`](crate::protocol::http::Client): 429 and 5xx are not accepted; over
-//! gRPC `grpc::Client`.
+//! **It needs results that separate rejections from successes**, so it does not build without a
+//! protocol. Over HTTP use [`http::Client`](crate::protocol::http::Client), for which 429 and 5xx
+//! are not accepted. Over gRPC use `grpc::Client`.
 //!
 //! ```
 //! use tower::{Layer, Service, ServiceExt, service_fn};
@@ -33,13 +33,13 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A call is decided on in `call`, never in `poll_ready`. While nothing is rejected it costs one
-//! load at admission, and at its end a reading of the clock and writes to counters of the thread's
-//! own.
+//! The decision is made in `call`, never in `poll_ready`. While nothing is rejected, a call costs
+//! one load at its admission. At its end it costs a clock read, and writes to counters of its own
+//! thread.
 //!
-//! **Neutral** are calls that are dropped, and results that say nothing of the upstream
-//! ([`Outcome::Ignore`](crate::Outcome::Ignore)): neither asked for nor accepted. **Panic.** A call
-//! that panics was not accepted.
+//! **Neutral** are dropped calls, and results that say nothing about the upstream
+//! ([`Outcome::Ignore`](crate::Outcome::Ignore)). They count neither as sent nor as accepted.
+//! **Panic.** A call that panics counts as not accepted.
 
 mod aliases;
 mod builder;

@@ -23,7 +23,7 @@ use crate::{
     sync::current_stripe,
 };
 
-/// Admits what an upstream will probably accept. Made by
+/// Admits about as many calls as an upstream will accept. Made by
 /// [`ThrottleBuilder::gate`](super::ThrottleBuilder::gate).
 #[derive(Debug, Clone)]
 pub struct ThrottleGate {
@@ -35,18 +35,18 @@ pub(super) struct State {
     pub(super) throttle: Throttle,
     /// The settings in force. Locked to change or read them, never by calls.
     config: Mutex<Edition<ThrottleConfig>>,
-    /// Whether it has settings of its own, which one made anew would not have. Relaxed: an eviction
-    /// makes sure that nobody holds the throttle, and so sees what was done to it.
+    /// If true, it has settings that a newly made one would not have. Relaxed: an eviction makes
+    /// sure that nothing else holds the throttle, and so sees every change.
     has_own_config: AtomicBool,
-    /// Of its handles.
+    /// The hold that its handles share.
     pub(super) hold: Hold,
     pub(super) clock: Clock,
-    /// Of all throttles of a layer.
+    /// The tally of all throttles of a layer.
     pub(super) tally: GateTally,
     enabled: bool,
 }
 
-/// A call whose result counts; `false` while the throttle is not enabled.
+/// A call. If true, its result counts. False while the throttle is not enabled.
 #[derive(Debug, Default)]
 pub struct ThrottlePass(bool);
 
@@ -97,20 +97,20 @@ impl State {
         self.lock().settings
     }
 
-    /// Takes settings of its own.
+    /// Changes this throttle's settings.
     pub(super) fn update(&self, config: ThrottleConfig) -> Result<Changed, ConfigError> {
         let changed = self.change(self.lock(), config, true)?;
         trace::updated((self.tally.layer, self.tally.name), &changed);
         Ok(changed)
     }
 
-    /// Returns whether an update to these settings would be accepted.
+    /// Checks whether an update to these settings would be accepted.
     pub(super) fn check(&self, config: &ThrottleConfig) -> Result<(), ConfigError> {
         let checked = config.check().map(drop);
         checked.map_err(|error| error.of(self.tally.layer, self.tally.name))
     }
 
-    /// Takes the settings of all throttles, unless it has later ones.
+    /// Applies the settings of all throttles, unless it has later ones.
     pub(super) fn take(&self, config: Edition<ThrottleConfig>) -> Result<Changed, ConfigError> {
         let mut current = self.lock();
         if !config.overtakes(&mut current.number) {
@@ -143,7 +143,8 @@ impl Gate for ThrottleGate {
     type Ticket = Infallible;
     type Asked = ();
 
-    /// A call that was not sent says nothing: an upstream that is not ready is not overloaded.
+    /// Records nothing for a call that was not sent: an upstream that is not ready is not
+    /// overloaded.
     fn give_back(&self, _: ThrottlePass, _: Unsent, _: &Now) {}
 
     #[inline(always)]
@@ -205,7 +206,8 @@ impl<Req> Admit<Req> for ThrottleGate {
 impl<Res> Read<Res> for ThrottleGate {}
 
 impl Evict for ThrottleGate {
-    /// Successes in the window count too: without them the first failures would be all there is.
+    /// Returns whether the window is empty and the settings are shared. Successes count too:
+    /// without them, the first failures would be the whole window.
     fn is_fresh(&self) -> bool {
         let State {
             throttle,
@@ -221,7 +223,7 @@ impl Evict for ThrottleGate {
     }
 
     fn is_watched(&self) -> bool {
-        // Handles have the state, not the partition.
+        // Handles hold the state, not the partition.
         Arc::strong_count(&self.state) > 1
     }
 }
@@ -236,7 +238,7 @@ impl MissingKey for ThrottleGate {
     }
 }
 
-/// The settings of `after` that are not as they were before.
+/// Reports the settings that differ between `before` and `after`.
 fn since(before: &ThrottleConfig, after: &ThrottleConfig) -> Changed {
     const LAYER: &str = "throttle";
     let calls = (before.min_calls, after.min_calls);
