@@ -16,7 +16,7 @@
 //! **Cost.** Two loads and a compare-and-swap. A rejection writes nothing.
 //!
 //! **Cancelling.** The last reservation is given back exactly. One in the middle is not. Moving the
-//! end of the queue back by its length would keep the long-run rate, but a new call could then
+//! end of the queue back by its length would keep the long-run rate. But a new call could then
 //! leave together with one that is already waiting, and a shaper must not bunch calls. To get every
 //! slot back, wait in a queue instead and acquire at the head, as the rate-limit layer does.
 

@@ -1,35 +1,35 @@
-//! Prepaid units: the side of the store, which counts the units of one limit for all processes that
+//! Prepaid units: the side of the store. It counts the units of one limit for all processes that
 //! share it, and grants them ahead as leases.
 //!
-//! The state is a *theoretical arrival time* (TAT), as of the [token bucket](super::token_bucket),
-//! in whole microseconds. A grant of `n` units moves it `ceil(n * period / count)` on. A
-//! [lease](super::lease) of it may be spent until L after the ask was *sent*, by the clock of the
-//! process that asked: no two clocks are compared.
+//! The state is a *theoretical arrival time* (TAT), as in the [token bucket](super::token_bucket),
+//! in whole microseconds. An *ask* is a process's request for units. A grant of `n` units moves the
+//! TAT ahead by `ceil(n * period / count)`. The [lease](super::lease) that it grants may be spent
+//! until L after the ask was *sent*, by the clock of the process that sent it: no two clocks are
+//! compared.
 //!
 //! **Guarantee.** All processes together spend at most `burst + rate * t` units in any sliding
-//! window of `t`, under any delay, loss, resend, partition or death. For the store lets at most
-//! `burst - rate * L` be ahead, and what is spent in a window of `t` was granted in one of `t + L`.
-//! So the bound does not depend on the number of processes. A lost reply, or a script that ran
-//! twice, strands a lease: units that nobody spends.
+//! window of `t`, under any delay, loss, resend, partition or death. The reason: the store lets the
+//! TAT be ahead by at most `burst - rate * L` units, and what is spent in a window of `t` was
+//! granted in one of `t + L`. So the bound does not depend on the number of processes. A lost
+//! reply, or a script that ran twice, strands a lease, and its units are never spent.
 //!
-//! **Why not give unspent units back?** Because the TAT stands still once it has passed: a window
+//! **Why not give unspent units back?** Because the TAT stands still once it has passed. A window
 //! may already have used the time that moving it back would use again. With `tat -= units` a random
-//! search found 6 units too many at a burst of 20. It found 3 when only that was given back that
-//! the bucket had not regained by itself.
+//! search found 6 units too many at a burst of 20. It found 3 too many when only those units were
+//! given back that the bucket had not regained by itself.
 //!
 //! **At scarcity** an ask gets half of the room, rounded up, so that no process takes the last of
-//! it. A call that costs more than that would starve behind cheap ones. So an ask says what its
-//! dearest waiting call costs, as `least`. If `least` does not fit now, it is *reserved*: counted
-//! now, and to be spent from the moment on at which it fits. A cost above the lowered burst, up to
-//! the burst that the user named, is reserved as well, and the time that it is above is counted
-//! twice. So it neither follows nor precedes more than the bound allows.
+//! it. A call that costs more than that would starve behind cheap ones. So an ask names the cost of
+//! its most expensive waiting call, as `least`. If `least` does not fit now, it is *reserved*: it
+//! is counted now, and may be spent from the moment at which it fits. A cost above the lowered
+//! burst, up to the configured burst, is reserved as well, and the time by which it is above is
+//! counted twice. So the bound holds for it together with what is spent before and after it.
 //!
-//! **Debts** are units that were used without having been asked for. Each bears the number that its
-//! process gave it. A number that is not above the last one of that process is a resend, and is not
-//! counted again.
+//! **Debts** are units that were used without an ask. Each has a number from its process. A number
+//! that is not above the last one of that process is a resend, and is not counted again.
 //!
-//! All numbers stay below 2^53, the largest whole number that a store's script can hold: the script
-//! of [`store`](crate::store) and this code agree decision by decision.
+//! All numbers stay below 2^53, the largest whole number that a store's script can hold. The script
+//! of [`store`](crate::store) makes the same decisions as this code, one by one.
 
 use crate::{
     algorithm::{Rate, token_bucket::quota::Quota},
@@ -41,29 +41,29 @@ mod search;
 #[cfg(all(test, not(keep_loom)))]
 mod tests;
 
-/// A rate and a burst, as the store counts them.
+/// A rate and a burst, in the numbers that the store counts in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Terms {
     /// The units in each `period`, without a common factor.
     count: u64,
-    /// In microseconds.
+    /// The period, in microseconds.
     period: u64,
     burst: u32,
-    /// L, in microseconds.
+    /// The longest life of a lease, L, in microseconds.
     life: u64,
 }
 
-/// A process's wishes for a key.
+/// The units that a process asks for, and those it owes, for one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Want {
-    /// Units that it would like to have.
+    /// The units that it would like to have.
     pub units: u32,
-    /// Units of which fewer are of no use to it: what its dearest waiting call costs. 0 or 1 if any
-    /// number is.
+    /// The fewest units that are of use to it: the cost of its most expensive waiting call. 0 or 1
+    /// if any number is.
     pub least: u32,
-    /// Units that it has used already.
+    /// The units that it has used already.
     pub debt: Option<Debt>,
-    /// Forget what was used and owed before this.
+    /// If true, what was used and owed before is cleared.
     pub reset: bool,
 }
 
@@ -81,31 +81,32 @@ pub struct Debt {
 /// The store's answer. Times are in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Granted {
-    /// Units that may be spent.
+    /// The units that may be spent.
     pub units: u32,
-    /// For how long, counted from before the ask was sent.
+    /// The time for which they may be spent, counted from when the ask was sent.
     pub good_for: u64,
-    /// With units: how long after the reply has come they may be spent. Without: how long until an
-    /// ask may find some.
+    /// With units: how long after the reply they may be spent. Without units: how long until an ask
+    /// may find some.
     pub wait: u64,
-    /// Units that would still be granted at once.
+    /// The units that would still be granted at once.
     pub room: u32,
 }
 
 /// The units of one key that were granted, all processes together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prepaid {
-    /// In microseconds since a start of the caller's choosing.
+    /// The TAT, in microseconds since a start that the caller chooses.
     tat: u64,
     /// The last debt of each process, by its number.
     debts: Vec<(u64, u64)>,
 }
 
 impl Terms {
-    /// The terms of a rate and burst.
+    /// Returns the terms of a rate and burst.
     ///
     /// # Errors
-    /// The settings that a [token bucket](super::TokenBucket::new) refuses. A burst that takes less
+    /// The errors of a [token bucket](super::TokenBucket::new), a burst that takes less than 400 ms
+    /// to refill, and numbers that a script cannot hold.
     /// than 400 ms to refill. Numbers that a script cannot hold.
     pub fn new(rate: Rate, burst: u32) -> Result<Self, ConfigError> {
         Quota::new(rate, burst)?;
@@ -117,7 +118,7 @@ impl Terms {
                        numbers below 2^53, and this burst times the period is above";
             return Err(ConfigError::new("burst", burst, fix));
         }
-        // Both were just found to be below 2^53.
+        // Both are below 2^53, as just checked.
         let narrow = |number| u64::try_from(number).unwrap_or(EXACT);
         let (count, period) = (narrow(count), narrow(period));
         let full = u64::from(burst) * period / count;
@@ -128,7 +129,7 @@ impl Terms {
                        refill, and in less than 200 ms a store cannot be asked ahead";
             return Err(ConfigError::new("burst", value, fix));
         }
-        // Of a burst of one unit something must be left to be granted.
+        // A burst of one unit must still leave a unit to grant.
         let one = period.div_ceil(count);
         let life = LONGEST
             .min(full / 2)
@@ -141,37 +142,37 @@ impl Terms {
         })
     }
 
-    /// The longest that a lease lives, in microseconds: L.
+    /// Returns the longest life of a lease, in microseconds: L.
     #[must_use]
     pub fn life(&self) -> u64 {
         self.life
     }
 
-    /// The highest that is ever granted at once.
+    /// Returns the most units that are ever granted at once.
     #[must_use]
     pub fn burst(&self) -> u32 {
         self.burst
     }
 
-    /// Units and microseconds, without a common factor: so many in so long.
+    /// Returns the rate as units and microseconds, without a common factor.
     #[must_use]
     pub fn ratio(&self) -> (u64, u64) {
         (self.count, self.period)
     }
 
-    /// The time by which the store lets the TAT be ahead, in microseconds.
+    /// Returns how far ahead the store lets the TAT be, in microseconds.
     #[must_use]
     pub fn capacity(&self) -> u64 {
         u64::from(self.burst) * self.period / self.count - self.life
     }
 
-    /// The time that units take, in microseconds, rounded up.
+    /// Returns the time that units take, in microseconds, rounded up.
     #[must_use]
     pub fn span(&self, units: u32) -> u64 {
         (u64::from(units) * self.period).div_ceil(self.count)
     }
 
-    /// Counts the units that fit into a time, at most a burst.
+    /// Returns how many units fit into a time, at most a burst.
     #[must_use]
     pub fn units_in(&self, micros: u64) -> u32 {
         let units = u128::from(micros) * u128::from(self.count) / u128::from(self.period);
@@ -180,13 +181,13 @@ impl Terms {
 }
 
 impl Prepaid {
-    /// One of which nothing was used.
+    /// Creates a limit of which nothing was used.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Counts a debt, and grants units. The same decision as the script's, line by line.
+    /// Counts a debt, and grants units. The decision is the script's, line by line.
     pub fn exchange(&mut self, terms: &Terms, want: Want, now: u64) -> Granted {
         if want.reset {
             self.tat = now;
@@ -224,18 +225,18 @@ impl Prepaid {
         granted
     }
 
-    /// Forgets how far ahead the time is. For tests, and for a store that was emptied.
+    /// Clears the TAT and the debts. For tests, and for a store that was emptied.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Returns whether it would decide as a fresh one.
+    /// Returns whether it would grant as a fresh one does.
     #[must_use]
     pub fn is_fresh(&self, now: u64) -> bool {
         self.tat <= now
     }
 
-    /// The units of a debt that was not counted yet.
+    /// Returns the units of a debt, or 0 if it was counted already.
     fn owe(&mut self, debt: Debt) -> u32 {
         let last = self
             .debts
@@ -245,7 +246,7 @@ impl Prepaid {
             Some((_, number)) if debt.number <= *number => return 0,
             Some((_, number)) => *number = debt.number,
             None => {
-                // Of processes that are long gone. A resend of one that is not would be counted
+                // These processes are probably gone. A resend of one that is not would be counted
                 // twice, which errs towards granting less.
                 if self.debts.len() >= PROCESSES {
                     self.debts.clear();
@@ -257,7 +258,7 @@ impl Prepaid {
     }
 }
 
-/// The units that fit if the TAT is so far ahead.
+/// Returns the units that fit if the TAT is so far ahead.
 fn room(terms: &Terms, ahead: u64) -> u32 {
     let free = terms.capacity().saturating_sub(ahead);
     // Below 2^53, because the burst times the period is.
@@ -271,14 +272,17 @@ fn greatest_common_divisor(one: u128, other: u128) -> u128 {
     }
 }
 
-/// The longest life of a lease, in microseconds: what a process that died may have left, and what a
-/// larger rate goes on for after a change.
+/// The longest life of a lease, in microseconds. It bounds how long the units of a process that
+/// died may be missing, and how long a larger rate still applies after a change.
 const LONGEST: u64 = 1_000_000;
-/// The shortest, of which `build` refuses less.
+/// The shortest life of a lease, in microseconds. `Terms::new` rejects a burst that would need
+/// less.
 const SHORTEST: u64 = 200_000;
-/// The furthest ahead that units are reserved, in microseconds. A later ask is told when to come.
+/// The furthest ahead that units are reserved, in microseconds. A later ask is told when to ask
+/// again.
 pub(crate) const RESERVED: u64 = 2_000_000;
-/// The furthest that the TAT is ahead, in microseconds: more debt than a year's is forgotten.
+/// The furthest that the TAT may be ahead, in microseconds. A debt of more than a year is
+/// forgotten.
 pub(crate) const FURTHEST: u64 = 365 * 24 * 3_600_000_000;
 /// The number of processes whose last debts a key remembers.
 pub(crate) const PROCESSES: usize = 32;
