@@ -1,26 +1,26 @@
 //! Retry budget: how many retries the successes have paid for.
 //!
-//! Retries multiply load just when an upstream has least to spare: with three attempts at each of
+//! Retries multiply load just when an upstream can least bear it: with three attempts at each of
 //! three tiers, one failing request becomes 27. A budget bounds the amplification of the whole
 //! client: each success pays a fraction of a token in, each retry takes a whole token out. While
-//! all goes well the bucket is full and a blip is retried at once. When nothing succeeds, the
-//! retries stop after the bucket's content, however many calls fail.
+//! most calls succeed the bucket is full, and a short failure is retried at once. When nothing
+//! succeeds, the retries stop after the bucket's content, however many calls fail.
 //!
 //! A budget funded by *calls* (or by time) keeps paying for retries while everything fails, and so
-//! can hold an overloaded server down (Bronson et al., *Metastable Failures in Distributed
-//! Systems*, HotOS 2021). A budget funded by successes cannot. Related: gRPC retry throttling (gRFC
+//! can keep an upstream overloaded. A budget funded by successes cannot (Bronson et al.,
+//! *Metastable Failures in Distributed Systems*, HotOS 2021). Related: gRPC retry throttling (gRFC
 //! A6), the retry quota of the AWS SDKs.
 //!
-//! | budget | paid in by | a retry takes | keeps |
+//! | budget | paid in by | a retry takes | keeps tokens |
 //! |---|---|---|---|
-//! | [`RetryBudget`], the default | successes | a token | up to its capacity, without end |
+//! | [`RetryBudget`], the default | successes | a token | up to its capacity, without a time limit |
 //! | [`WindowedBudget`] | calls, and time | a token | for its `ttl` |
-//! | [`RetryThrottle`] | successes | a token, as does each failure; granted above half only | up to its capacity |
+//! | [`RetryThrottle`] | successes | a token, as does each failure. Granted above half only | up to its capacity |
 //!
 //! [`Budget`] is any of the three. **Guarantee** of all: one atomic step decides and pays, so the
-//! bound of each holds exactly under any concurrency. For [`RetryBudget`]: retries granted never
-//! exceed `capacity + ratio * successes`. **Cost** of it. A success on a full budget: one load.
-//! Otherwise one compare-and-swap.
+//! bound of each holds exactly under any concurrency. For [`RetryBudget`]: granted retries never
+//! exceed `capacity + ratio * successes`, and a refunded retry does not count. **Cost** of a
+//! [`RetryBudget`]: one load for a success on a full budget, otherwise one compare-and-swap.
 
 use crate::{
     config::ConfigError,
@@ -48,25 +48,25 @@ pub use windowed::WindowedBudget;
 /// ```
 #[derive(Debug)]
 pub struct RetryBudget {
-    /// Thousandths of a token, at most `capacity`. It publishes nothing else, so all accesses are
-    /// Relaxed.
+    /// The content in thousandths of a token, at most `capacity`. It publishes nothing else, so all
+    /// accesses are Relaxed.
     millis: AtomicU32,
     capacity: u32,
     per_success: u32,
-    /// When [`expire`](Self::expire) last looked at the traffic, in nanoseconds. Relaxed: it only
-    /// elects one caller.
+    /// The time at which [`expire`](Self::expire) last checked the traffic, in nanoseconds.
+    /// Relaxed: it only elects one caller.
     looked: AtomicU64,
-    /// The successes that it saw then. Relaxed: written by the elected caller alone, a window or
-    /// more apart.
+    /// The successes at that check. Relaxed: only the elected caller writes it, at most once a
+    /// window.
     seen: AtomicU64,
 }
 
 impl RetryBudget {
-    /// A full budget of `capacity` retries, to which each success adds `ratio` of one, rounded down
-    /// to thousandths.
+    /// Creates a full budget of `capacity` retries, to which each success adds `ratio` of a token,
+    /// rounded down to thousandths.
     ///
     /// # Errors
-    /// A capacity of 0, or above 4 million; a ratio that is not a number, below 0.001 or above 1.
+    /// A capacity of 0 or above 4 million. A ratio that is not a number, below 0.001 or above 1.
     pub fn new(capacity: u32, ratio: f64) -> Result<Self, ConfigError> {
         let millis = match capacity.checked_mul(MILLIS) {
             Some(millis) if millis > 0 => millis,
@@ -91,13 +91,13 @@ impl RetryBudget {
         }
     }
 
-    /// Takes one retry's token, if there is a whole one.
+    /// Takes the token of one retry, if there is a whole one.
     #[must_use]
     pub fn withdraw(&self) -> bool {
         self.change(|millis| millis.checked_sub(MILLIS))
     }
 
-    /// Returns how much it holds, and what a success adds.
+    /// Returns its capacity, and how much a success adds.
     #[cfg(feature = "layers")]
     pub(crate) fn settings(&self) -> [(&'static str, f64); 2] {
         let tokens = |millis: u32| f64::from(millis) / f64::from(MILLIS);
@@ -118,14 +118,14 @@ impl RetryBudget {
         self.pay(MILLIS);
     }
 
-    /// Lets tokens go that the traffic would not pay for in ten seconds, but for one: those of a
-    /// client that calls rarely were paid minutes ago, and a fleet of such clients would spend them
-    /// all in one outage. Asked before a withdrawal; `successes` is how many there were in all, at
-    /// `now` in nanoseconds.
+    /// Removes the tokens beyond what the traffic pays in within ten seconds, but keeps at least
+    /// one. A client that calls rarely earned its tokens minutes ago. A fleet of such clients would
+    /// spend them all in one outage. Call it before a withdrawal, with the total number of
+    /// `successes` so far, and `now` in nanoseconds.
     ///
-    /// The traffic is the mean since the last look, which is at least ten seconds ago. In the first
-    /// ten seconds nothing expires. Of several callers one looks; another that withdraws meanwhile
-    /// may still get an old token.
+    /// The traffic is the mean since the last check, at least ten seconds ago. In the first ten
+    /// seconds nothing expires. Of several callers one checks. Another that withdraws meanwhile may
+    /// still get an old token.
     pub fn expire(&self, successes: u64, now: u64) {
         let looked = self.looked.load(Ordering::Relaxed);
         let elapsed = now.saturating_sub(looked);
@@ -140,13 +140,13 @@ impl RetryBudget {
         }
         let recent = successes.saturating_sub(self.seen.swap(successes, Ordering::Relaxed));
         let paid = u128::from(recent) * u128::from(self.per_success) * u128::from(WINDOW);
-        // Saturates high: busy clients keep what they have.
+        // Saturates high: busy clients keep their tokens.
         let most = u32::try_from(paid / u128::from(elapsed)).unwrap_or(u32::MAX);
         let most = most.max(MILLIS);
         self.change(|millis| (millis > most).then_some(most));
     }
 
-    /// How many retries are affordable now.
+    /// Returns how many retries are affordable now.
     #[inline]
     #[must_use]
     pub fn available(&self) -> u32 {
@@ -155,8 +155,7 @@ impl RetryBudget {
 
     #[inline]
     fn pay(&self, millis: u32) {
-        // A full budget is left alone: a load, no write. Not `fetch_add`: it could pass the
-        // capacity.
+        // A full budget is left alone: a load, no write. A `fetch_add` could exceed the capacity.
         self.change(|current| {
             let new = current.saturating_add(millis).min(self.capacity);
             (new != current).then_some(new)
@@ -165,7 +164,7 @@ impl RetryBudget {
 
     #[inline]
     fn change(&self, new: impl Fn(u32) -> Option<u32>) -> bool {
-        // The loser computes again from the winner's balance, so no deposit and no withdrawal is
+        // The loser computes again from the winner's content, so no deposit and no withdrawal is
         // lost.
         self.millis
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, new)
@@ -174,14 +173,14 @@ impl RetryBudget {
 }
 
 impl Default for RetryBudget {
-    /// Ten retries, and one more for each ten successes: a blip is retried at once, and load never
-    /// grows by more than a tenth for long.
+    /// Ten retries, and one more for each ten successes: a short failure is retried at once, and
+    /// load never grows by more than a tenth for long.
     fn default() -> Self {
         Self::full(10 * MILLIS, MILLIS / 10)
     }
 }
 
-/// What one success, or one call, pays in, in thousandths of a token.
+/// Converts the share that one success or one call pays in to thousandths of a token.
 fn thousandths(ratio: f64) -> Result<u32, ConfigError> {
     if !(0.001..=1.0).contains(&ratio) {
         return Err(ConfigError::new(
@@ -200,10 +199,10 @@ fn thousandths(ratio: f64) -> Result<u32, ConfigError> {
 }
 
 const MILLIS: u32 = 1000;
-/// Of whose traffic tokens are kept: as long as most troubles that a retry is for.
+/// The traffic for which tokens are kept: as long as most failures that a retry helps against.
 const WINDOW: u64 = 10_000_000_000;
-/// A ratio is rounded down to thousandths, or the guarantee would not hold; this is for those that
-/// floating point puts just below a whole one.
+/// A ratio is rounded down to thousandths, or the guarantee would not hold. This corrects ratios
+/// that floating point puts just below a whole thousandth.
 const ROUNDING: f64 = 1e-6;
 
 #[cfg(all(test, not(keep_loom)))]
@@ -321,8 +320,8 @@ mod loom_model {
             });
             let here = usize::from(budget.withdraw()) + usize::from(budget.withdraw());
             let granted = here + usize::from(thread.join().unwrap());
-            // One token to start with, and one deposit that counts unless the bucket was full just
-            // then.
+            // One token at first, and one deposit, which counts unless the bucket was full at that
+            // moment.
             assert!(granted + budget.available() as usize <= 2);
             assert!(granted >= 1);
         });

@@ -2,7 +2,7 @@
 
 use super::{RetryBudget, RetryThrottle, WindowedBudget};
 
-/// Any of the budgets: what a retry and a hedge ask, and may share.
+/// Any of the budgets. A retry and a hedge withdraw from it, and may share it.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -16,23 +16,23 @@ use super::{RetryBudget, RetryThrottle, WindowedBudget};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Budget {
-    /// Successes pay.
+    /// A budget that successes fund.
     Funded(RetryBudget),
-    /// Calls and time pay, for a while.
+    /// A budget that calls and time fund, and whose tokens fade.
     Windowed(WindowedBudget),
-    /// Retries only while few calls fail.
+    /// A throttle that grants retries only while few calls fail.
     Throttle(RetryThrottle),
 }
 
 impl Budget {
-    /// Returns whether `now` matters. If not, spare the reading and pass 0.
+    /// Returns whether `now` matters. If not, skip reading the clock and pass 0.
     #[inline]
     #[must_use]
     pub fn reads_time(&self) -> bool {
         matches!(self, Self::Windowed(_))
     }
 
-    /// A call begins; its retries and hedges are no calls of their own.
+    /// Records the start of a call. Its retries and hedges are not calls of their own.
     #[inline]
     pub fn called(&self, now: u64) {
         if let Self::Windowed(budget) = self {
@@ -40,8 +40,8 @@ impl Budget {
         }
     }
 
-    /// Returns whether it would pay for a retry of a call that begins now, and has yet to be
-    /// [told](Self::called).
+    /// Returns whether it would pay for a retry of a call that starts now, and is not yet
+    /// [recorded](Self::called).
     #[inline]
     #[must_use]
     pub fn pays_for_call(&self, now: u64) -> bool {
@@ -51,7 +51,7 @@ impl Budget {
         }
     }
 
-    /// An attempt succeeded.
+    /// Records that an attempt succeeded.
     #[inline]
     pub fn succeeded(&self) {
         match self {
@@ -61,7 +61,7 @@ impl Budget {
         }
     }
 
-    /// An attempt failed, and no retry is asked for.
+    /// Records that an attempt failed and that no retry is wanted.
     #[inline]
     pub fn failed(&self) {
         if let Self::Throttle(throttle) = self {
@@ -69,8 +69,8 @@ impl Budget {
         }
     }
 
-    /// Takes what one retry costs, if that is there. Asked after a failed attempt, it stands in for
-    /// [`failed`](Self::failed).
+    /// Takes the cost of one retry, if it is available. After a failed attempt, call this instead
+    /// of [`failed`](Self::failed).
     #[must_use]
     pub fn withdraw(&self, now: u64) -> bool {
         match self {
@@ -80,9 +80,9 @@ impl Budget {
         }
     }
 
-    /// The same where no failure is to be counted by it: it was [told](Self::failed), or there was
-    /// none, as before a hedge that is due. A throttle takes for failures alone, so it only says
-    /// whether it is above half.
+    /// Takes the cost of a retry without counting a failure, because it is [recorded](Self::failed)
+    /// already, or because there was none, as before a hedge. A throttle takes tokens for failures
+    /// alone, so it only checks that it is above half.
     #[must_use]
     pub fn withdraw_counted(&self, now: u64) -> bool {
         match self {
@@ -91,7 +91,7 @@ impl Budget {
         }
     }
 
-    /// Lets old tokens of a [`RetryBudget`] go: see [`RetryBudget::expire`]. The other budgets have
+    /// Removes old tokens of a [`RetryBudget`]: see [`RetryBudget::expire`]. The other budgets have
     /// rules of their own.
     pub fn expire(&self, successes: u64, now: u64) {
         if let Self::Funded(budget) = self {
@@ -99,7 +99,7 @@ impl Budget {
         }
     }
 
-    /// Gives back what was taken for a retry that was never sent. A throttle takes for the failure
+    /// Gives back the cost of a retry that was never sent. A throttle takes tokens for the failure
     /// and not for the retry, so it gives nothing back.
     pub fn refund(&self, now: u64) {
         match self {
@@ -109,7 +109,7 @@ impl Budget {
         }
     }
 
-    /// The settings that bound it, by their names in metrics.
+    /// Returns the settings that bound it, by their names in metrics.
     #[cfg(feature = "layers")]
     pub(crate) fn settings(&self) -> Vec<(&'static str, f64)> {
         match self {
@@ -119,7 +119,7 @@ impl Budget {
         }
     }
 
-    /// How many retries in a row it would pay for now.
+    /// Returns how many retries in a row it would pay for now.
     #[inline]
     #[must_use]
     pub fn available(&self, now: u64) -> u32 {
@@ -155,7 +155,7 @@ impl From<RetryThrottle> for Budget {
     }
 }
 
-// Not generic: a layer takes a budget of its own as well as one that is shared.
+// Not generic: a layer takes a budget of its own as well as a shared one.
 impl From<RetryBudget> for std::sync::Arc<Budget> {
     fn from(budget: RetryBudget) -> Self {
         Self::new(budget.into())

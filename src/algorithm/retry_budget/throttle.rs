@@ -1,4 +1,4 @@
-//! Retry throttling as gRPC does it.
+//! Retry throttling as in gRPC.
 
 use super::{MILLIS, thousandths};
 use crate::{
@@ -6,14 +6,17 @@ use crate::{
     sync::{AtomicU32, Ordering},
 };
 
-/// Retries while the tokens are above half: each failure takes a token out, each success pays a
-/// fraction in (gRFC A6). Starts full.
+/// A throttle that grants retries while its tokens are above half. Each failure takes a token out,
+/// and each success pays a fraction in (gRFC A6). Starts full.
 ///
 /// Unlike [`RetryBudget`](super::RetryBudget) it stops all retries once a share of about `ratio` of
 /// the calls fails, whether or not those failures were retried. Use it to behave as gRPC clients
-/// do. **Guarantee.** From full, at most half of `capacity` retries are granted without a success,
-/// exactly, under any concurrency. **Cost.** A success on a full throttle: one load; else one
-/// compare-and-swap.
+/// do.
+///
+/// **Guarantee.** From full, fewer than half of `capacity` retries are granted without a success,
+/// exactly, under any concurrency.
+///
+/// **Cost.** A success on a full throttle: one load. Otherwise one compare-and-swap.
 ///
 /// ```
 /// use tower_keep::algorithm::RetryThrottle;
@@ -24,18 +27,19 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct RetryThrottle {
-    /// Thousandths of a token, at most `capacity`. It publishes nothing else, so all accesses are
-    /// Relaxed.
+    /// The content in thousandths of a token, at most `capacity`. It publishes nothing else, so all
+    /// accesses are Relaxed.
     millis: AtomicU32,
     capacity: u32,
     per_success: u32,
 }
 
 impl RetryThrottle {
-    /// Full, of `capacity` tokens; each success pays `ratio` of one in.
+    /// Creates a full throttle of `capacity` tokens, to which each success adds `ratio` of a token,
+    /// rounded down to thousandths.
     ///
     /// # Errors
-    /// A capacity below 2 or above 4 million; a ratio that is not a number, below 0.001 or above 1.
+    /// A capacity below 2 or above 4 million. A ratio that is not a number, below 0.001 or above 1.
     pub fn new(capacity: u32, ratio: f64) -> Result<Self, ConfigError> {
         match capacity.checked_mul(MILLIS) {
             Some(millis) if capacity > 1 => Ok(Self {
@@ -51,7 +55,7 @@ impl RetryThrottle {
         }
     }
 
-    /// Returns how much it holds, and what a success adds.
+    /// Returns its capacity, and how much a success adds.
     #[cfg(feature = "layers")]
     pub(crate) fn settings(&self) -> [(&'static str, f64); 2] {
         let tokens = |millis: u32| f64::from(millis) / f64::from(MILLIS);
@@ -67,24 +71,25 @@ impl RetryThrottle {
         self.change(|millis| millis.saturating_add(self.per_success).min(self.capacity));
     }
 
-    /// Takes a token for a failed attempt, and says whether it may be retried.
+    /// Takes a token for a failed attempt, and returns whether the attempt may be retried.
     #[must_use]
     pub fn withdraw(&self) -> bool {
         self.take() > self.capacity / 2
     }
 
-    /// Takes a token for a failed attempt that is not to be retried. At 0 nothing is left to take.
+    /// Takes a token for a failed attempt that is not to be retried. At 0 there is nothing to take.
     pub fn fail(&self) {
         self.take();
     }
 
-    /// Whether an attempt may follow whose failure was counted already, or that follows none.
+    /// Returns whether an attempt may be sent that follows no failure, or one that is counted
+    /// already.
     #[must_use]
     pub fn is_above_half(&self) -> bool {
         self.millis.load(Ordering::Relaxed) > self.capacity / 2
     }
 
-    /// How many failures in a row would be retried now.
+    /// Returns how many failures in a row would be retried now.
     #[inline]
     #[must_use]
     pub fn available(&self) -> u32 {
@@ -95,17 +100,17 @@ impl RetryThrottle {
         above.saturating_sub(1) / MILLIS
     }
 
-    /// What is left after one token was taken.
+    /// Takes a token, and returns the content after it.
     fn take(&self) -> u32 {
         self.change(|millis| millis.saturating_sub(MILLIS))
             .saturating_sub(MILLIS)
     }
 
-    /// The content before the change.
+    /// Changes the content, and returns what it was before.
     #[inline]
     fn change(&self, new: impl Fn(u32) -> u32) -> u32 {
-        // The loser computes again from the winner's content, so nothing is lost. What does not
-        // change the content is a load and no write.
+        // The loser computes again from the winner's content, so nothing is lost. A change that has
+        // no effect is a load and no write.
         let changed = |millis| Some(new(millis)).filter(|new| *new != millis);
         let (Ok(before) | Err(before)) =
             self.millis
@@ -115,7 +120,7 @@ impl RetryThrottle {
 }
 
 impl Default for RetryThrottle {
-    /// What gRPC's documents propose: 10 tokens, a tenth of one for each success.
+    /// The proposal of gRPC's documents: 10 tokens, and a tenth of one for each success.
     fn default() -> Self {
         Self {
             millis: AtomicU32::new(10 * MILLIS),

@@ -1,4 +1,4 @@
-//! A budget of which nothing lasts longer than a while.
+//! A retry budget whose tokens fade.
 
 use std::time::Duration;
 
@@ -11,23 +11,26 @@ use crate::{
 
 /// Tokens for retries, paid in by calls and by time, which fade when they are not used.
 ///
-/// Each call pays `ratio` of a token in, and `min_per_sec` tokens a second come by themselves. The
-/// content drifts to the reserve `min_per_sec * ttl`: what is above it fades within about `ttl`,
-/// what is below it comes back within `ttl`. With steady traffic and no retries it holds what the
-/// calls of the last `ttl` paid in, as a sliding window would.
+/// Each call pays in `ratio` of a token, and time pays in `min_per_sec` tokens a second. The
+/// content drifts towards the reserve `min_per_sec * ttl`. Tokens above it fade within about `ttl`,
+/// and missing ones return within `ttl`. With steady traffic and no retries it holds what the calls
+/// of the last `ttl` paid in, as a sliding window would.
 ///
 /// Use it where most clients make few calls, so that successes alone fund too little. Do not use it
-/// to protect an upstream that can be overloaded: calls pay whether they succeed or not, so it goes
-/// on paying for retries while everything fails (see the [module](super) and the guide).
+/// to protect an upstream that can be overloaded. Calls pay whether they succeed or not, so it
+/// keeps paying for retries while everything fails (see the [module](super) and the guide).
 ///
-/// A window of counters would need two steps, to sum and to pay, between which another thread pays
-/// with the same tokens. Here content and time are one word. **Guarantee.** Retries granted never
-/// exceed `ratio * calls + min_per_sec * (elapsed + ttl)`, exactly, under any concurrency. A clock
-/// that goes back changes nothing. **Cost.** One compare-and-swap a call, on a word that all
-/// threads share.
+/// A window of counters would need two steps, to sum and to pay, and between them another thread
+/// could pay with the same tokens. Here content and time are one word.
 ///
-/// Its time begins with its first use, whatever `now` is then: callers that share it must only
-/// count by the same clock.
+/// **Guarantee.** Granted retries never exceed `ratio * calls + min_per_sec * (elapsed + ttl)`,
+/// exactly, under any concurrency. A refunded retry does not count. A clock that goes back changes
+/// nothing.
+///
+/// **Cost.** One compare-and-swap a call, on a word that all threads share.
+///
+/// Its time begins with its first use, whatever `now` is then: callers that share it need only use
+/// the same clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,24 +45,24 @@ use crate::{
 #[derive(Debug)]
 pub struct WindowedBudget {
     /// `tick:38 | thousandths of a token:26`. It publishes nothing else, so all accesses are
-    /// Relaxed. Ticks of 2^24 ns last 146 years; the content saturates at [`MAX_MILLIS`], which
+    /// Relaxed. Ticks of 2^24 ns last 146 years. The content saturates at [`MAX_MILLIS`], which
     /// errs towards fewer retries.
     word: AtomicU64,
     /// The `now` of the first change, from which ticks count.
     start: Epoch,
     per_call: u32,
-    /// `min_per_sec * ttl`.
+    /// `min_per_sec * ttl`, in thousandths of a token.
     reserve: u64,
-    /// In ticks.
+    /// The `ttl`, in ticks.
     ttl: u64,
 }
 
 impl WindowedBudget {
-    /// Holds `min_per_sec * ttl` tokens at first; each call adds `ratio` of one.
+    /// Creates a budget that holds `min_per_sec * ttl` tokens. Each call adds `ratio` of a token.
     ///
     /// # Errors
-    /// A `ttl` below a second or above an hour; a ratio that is not a number, below 0.001 or above
-    /// 1; a reserve `min_per_sec * ttl` above 60 000.
+    /// A `ttl` below a second or above an hour. A ratio that is not a number, below 0.001 or above
+    /// 1. A reserve `min_per_sec * ttl` above 60 000.
     pub fn new(ttl: Duration, ratio: f64, min_per_sec: u32) -> Result<Self, ConfigError> {
         let bounds = Duration::from_secs(1)..=Duration::from_secs(3600);
         let nanos = nanos_within(
@@ -102,7 +105,7 @@ impl WindowedBudget {
         self.change(now, |millis| Some((millis + pay).min(MAX_MILLIS)));
     }
 
-    /// Takes one retry's token, if there is a whole one.
+    /// Takes the token of one retry, if there is a whole one.
     #[must_use]
     pub fn withdraw(&self, now: u64) -> bool {
         self.change(now, |millis| millis.checked_sub(u64::from(MILLIS)))
@@ -115,13 +118,13 @@ impl WindowedBudget {
         });
     }
 
-    /// How many retries are affordable now.
+    /// Returns how many retries are affordable now.
     #[must_use]
     pub fn available(&self, now: u64) -> u32 {
         whole(self.content(now))
     }
 
-    /// The same, once a call that begins now has paid in.
+    /// Returns how many retries are affordable once a call that starts now has paid in.
     #[must_use]
     pub fn available_to_call(&self, now: u64) -> u32 {
         whole((self.content(now) + u64::from(self.per_call)).min(MAX_MILLIS))
@@ -145,12 +148,12 @@ impl WindowedBudget {
             .is_ok()
     }
 
-    /// Tick and content so long after the first use. Time that went back has not passed.
+    /// Returns tick and content this long after the first use. Time that goes back counts as none.
     fn at(&self, word: u64, now: u64) -> (u64, u64) {
         let (then, millis) = (word >> MILLI_BITS, word & MAX_MILLIS);
         let tick = (now >> TICK_BITS).clamp(then, u64::MAX >> MILLI_BITS);
         let passed = (tick - then).min(self.ttl);
-        // Both terms are rounded down: what is lost is below two thousandths a tick.
+        // Both terms are rounded down: this loses less than two thousandths a tick.
         let kept = millis * (self.ttl - passed) / self.ttl;
         (tick, kept + self.reserve * passed / self.ttl)
     }
@@ -198,7 +201,7 @@ mod tests {
     #[test]
     fn holds_what_the_calls_of_one_window_paid() {
         let budget = WindowedBudget::new(TTL, 0.2, 0).unwrap();
-        // 100 calls a second for two minutes: 20 % of a window's 1000.
+        // 100 calls a second for two minutes: 20 % of a window's 1000 calls.
         for call in 0..12_000 {
             budget.deposit(call * SECOND / 100);
         }
@@ -239,7 +242,7 @@ mod tests {
             };
             (0..500).map(step).collect::<Vec<_>>()
         };
-        // Also within a tick: a budget that begins later decides alike.
+        // The same holds within a tick: a budget that begins later decides the same.
         for start in [1, SECOND / 3, 3600 * SECOND, u64::MAX / 2] {
             assert_eq!(contents(0), contents(start));
         }
@@ -303,7 +306,7 @@ mod loom_model {
             });
             let here = usize::from(budget.withdraw(0)) + usize::from(budget.withdraw(0));
             let granted = here + usize::from(thread.join().unwrap());
-            // One token at first, one deposit, and a sixtieth of one for the time.
+            // One token at first, one deposit, and a sixtieth of a token for the time.
             let left = usize::try_from(budget.available(1 << TICK_BITS)).unwrap();
             assert!(granted + left <= 2);
             assert!(granted >= 1);
