@@ -1,4 +1,4 @@
-//! What the sliding windows check alike.
+//! The checks that all sliding windows share.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -7,7 +7,7 @@ use crate::{
     config::{ConfigError, nanos_within},
 };
 
-/// The count of a window's rate, which is its burst too.
+/// Returns the count of a window's rate, which is also its burst.
 pub(crate) fn count_of(rate: Rate, most: u32) -> Result<u32, ConfigError> {
     match u32::try_from(rate.count()) {
         Ok(count) if (1..=most).contains(&count) => Ok(count),
@@ -19,12 +19,12 @@ pub(crate) fn count_of(rate: Rate, most: u32) -> Result<u32, ConfigError> {
     }
 }
 
-/// The length of a window in nanoseconds.
+/// Returns the length of a window in nanoseconds.
 pub(crate) fn window_of(rate: Rate) -> Result<u64, ConfigError> {
     nanos_within("rate", rate.per(), WINDOWS, "use a window of 1ms to 1 year")
 }
 
-/// The new count of a window that keeps its length.
+/// Returns the new count of a window that keeps its length.
 pub(crate) fn changed_count(
     rate: Rate,
     burst: u32,
@@ -56,7 +56,7 @@ pub(crate) fn changed_count(
     Ok(count)
 }
 
-/// 24 bits: 16.7 million.
+/// The highest count that fits 24 bits: 16.7 million.
 pub(crate) const MAX_COUNT: u32 = (1 << 24) - 1;
 const WINDOWS: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(366 * 86_400);

@@ -1,19 +1,19 @@
-//! Sliding window as two counters: about N in a window, in one word whatever N is.
+//! Sliding window as two counters: about N in a window, in one word for any N.
 //!
-//! It counts by fixed windows and takes of the last window's count the share that still overlaps
-//! the sliding one, as if those calls had come evenly.
+//! It counts by fixed windows. To the current window's count it adds the share of the last window's
+//! count that still overlaps the sliding window, as if those calls had arrived evenly.
 //!
-//! **Accuracy.** If they did come evenly, the count is exact, to a unit: of N a window the last
-//! would fit only as the window ends, so that callers who always want more get N - 1, and of N = 1
-//! one in two windows. At worst they all came at the end of their window: then up to 1.9 N pass
-//! within one window's length (N at once after an idle time, and as the share falls nearly N more
-//! before those are a window old), and in theory just short of 2 N. Where N is a promise, use the
-//! [log](super::SlidingLog) or the [ring](super::SlidingRing).
+//! **Accuracy.** If calls did arrive evenly, the count is exact, to a unit. Of N a window the last
+//! would fit only as the window ends. So callers that always want more get N - 1, and with N = 1
+//! one in two windows. At worst all calls arrived at the end of their window. Then up to 1.9 N pass
+//! within one window's length: N at once after an idle time, and nearly N more, as the share falls,
+//! before those are a window old. In theory the bound is just short of 2 N. If N is a promise, use
+//! the [log](super::SlidingLog) or the [ring](super::SlidingRing).
 //!
-//! **Time that goes back** counts as the start of the newest window, however far it goes.
+//! **Time that goes back** counts as the start of the newest window, however far back it goes.
 //!
-//! **Cost.** Admitted: four loads and one compare-and-swap; rejected: four loads. The first call of
-//! a window writes one word more.
+//! **Cost.** Admitted: loads of four words, and one compare-and-swap. Rejected: the loads alone.
+//! The first call of a window writes one word more.
 
 use std::time::Duration;
 
@@ -31,16 +31,17 @@ use crate::{
 #[derive(Debug)]
 pub struct SlidingCounter {
     /// `epoch:16 | previous:24 | current:24`: the number of the current fixed window, and the
-    /// counts of it and the one before. Release, partner of the Acquire in every load: a thread
-    /// that sees an epoch here sees it in `newest` too.
+    /// counts of the window before it and of itself. Release, partner of the Acquire in every load:
+    /// a thread that sees an epoch here sees it in `newest` too.
     word: AtomicU64,
-    /// The number of the newest window that a call was in, in full. It tells a clock that went back
-    /// from one that comes after a long time, which the 16 bits of `word` cannot. Raised before the
-    /// word is changed; Relaxed, because the word's Release publishes it.
+    /// The full number of the newest window that any call was in. It distinguishes a clock that
+    /// went back from a call after a long time, which the 16 bits of `word` cannot. Raised before
+    /// the word is changed. Relaxed, because the word's Release publishes it.
     newest: AtomicU64,
-    /// Relaxed: an admission that races a change obeys one of the two limits.
+    /// The limit. Relaxed: an admission that races a change uses one of the two limits.
     limit: AtomicU32,
-    /// In nanoseconds: nothing before this. Relaxed: it publishes nothing else.
+    /// The time before which nothing is admitted, in nanoseconds. Relaxed: it publishes nothing
+    /// else.
     closed: AtomicU64,
     window: u64,
     epoch: Epoch,
@@ -56,10 +57,10 @@ struct Counts {
 }
 
 impl SlidingCounter {
-    /// About `rate.count()` units in any window of `rate.per()`.
+    /// Creates a limit of about `rate.count()` units in any window of `rate.per()`.
     ///
     /// # Errors
-    /// A count of 0 or above 16 million; a window below a millisecond or above a year.
+    /// A count of 0 or above 16 million. A window below a millisecond or above a year.
     pub fn new(rate: Rate) -> Result<Self, ConfigError> {
         Ok(Self {
             word: AtomicU64::new(0),
@@ -71,7 +72,7 @@ impl SlidingCounter {
         })
     }
 
-    /// What the word, loaded with Acquire before, means at `now`.
+    /// Returns what the word, loaded with Acquire before, means at `now`.
     fn counts(&self, word: u64, now: u64) -> Counts {
         let newest = self.newest.load(Ordering::Relaxed);
         let (of_now, elapsed) = (now / self.window, now % self.window);
@@ -89,8 +90,7 @@ impl SlidingCounter {
         #[expect(clippy::cast_possible_truncation, reason = "24 bits each")]
         let (previous, current) = ((word >> 24) as u32 & MAX_COUNT, word as u32 & MAX_COUNT);
         let (previous, current) = match epoch.wrapping_sub(stored) {
-            // Nothing was counted in the last window: an equal epoch is one from 65 536 windows
-            // ago.
+            // Nothing was counted in the last window: an equal epoch is one of 65 536 windows ago.
             _ if full - newest > 1 => (0, 0),
             0 => (previous, current),
             1 => (current, 0),
@@ -112,7 +112,8 @@ impl SlidingCounter {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             let changed = new(self.counts(word, now))?.packed();
-            // After the counts were read, which go by what was the newest window before.
+            // After the counts were read, because they depend on which window was the newest
+            // before.
             if now / self.window > self.newest.load(Ordering::Relaxed) {
                 self.newest.fetch_max(now / self.window, Ordering::Relaxed);
             }
@@ -129,7 +130,7 @@ impl SlidingCounter {
         }
     }
 
-    /// How many nanoseconds until `units` fit beside what is counted.
+    /// Returns how many nanoseconds until `units` fit beside the counted ones.
     fn until(&self, counts: Counts, units: u64, now: u64) -> u64 {
         let limit = u64::from(self.burst());
         let closed = self.closed.load(Ordering::Relaxed).saturating_sub(now);
@@ -138,8 +139,8 @@ impl SlidingCounter {
             self.fades(counts.previous, limit - current - units)
                 .saturating_sub(counts.elapsed)
         } else {
-            // In the next window, when what is current now has become the previous count; and
-            // beyond, one window for each time that the limit is used up.
+            // In the next window, in which the current count is the previous one. Beyond that, one
+            // window for each time that the limit is used up.
             let before = units.saturating_sub(1);
             let (laps, rest) = (before / limit, before % limit + 1);
             let later = (self.window - counts.elapsed)
@@ -149,7 +150,7 @@ impl SlidingCounter {
         wait.max(closed)
     }
 
-    /// How far into a window the share of the `previous` one has fallen to `room`.
+    /// Returns how far into a window the share of the `previous` one has fallen to `room`.
     fn fades(&self, previous: u32, room: u64) -> u64 {
         let Some(excess) = u64::from(previous)
             .checked_sub(room)
@@ -173,7 +174,8 @@ impl Counts {
         u64::from(self.epoch) << 48 | u64::from(self.previous) << 24 | u64::from(self.current)
     }
 
-    /// A count that does not fit stays at its most, 16 million: above any limit, it denies all.
+    /// Adds to the count. A count that does not fit stays at 16 million: above any limit, it
+    /// rejects all.
     fn more(self, cost: u32) -> Self {
         Self {
             current: self.current.saturating_add(cost).min(MAX_COUNT),
@@ -181,7 +183,7 @@ impl Counts {
         }
     }
 
-    /// Forgets the oldest first, which weigh the least.
+    /// Removes the oldest units first, which weigh the least.
     fn fewer(self, cost: u32) -> Self {
         let left = cost.saturating_sub(self.previous);
         Self {
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_window_later_half_of_the_last_window_still_counts() {
+    fn half_a_window_later_half_the_last_one_still_counts() {
         let counter = counter(100);
         assert_eq!(admitted(&counter, 200, 0), 100);
         assert_eq!(counter.available(1500 * MILLI), 50);
@@ -313,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_is_at_the_start_of_the_newest_window() {
+    fn a_clock_that_goes_back_stays_in_the_newest_window() {
         let counter = counter(10);
         assert_eq!(admitted(&counter, 20, 9 * SECOND + 900 * MILLI), 10);
         assert_eq!(admitted(&counter, 20, 5 * SECOND), 0);
@@ -321,7 +323,7 @@ mod tests {
         assert_eq!(admitted(&counter, 20, 9 * SECOND), 0);
     }
 
-    /// Once ten were admitted at 100 s, ten at 83 s, and ten again at 100 s.
+    /// Regression: ten were admitted at 100 s, ten at 83 s, and ten again at 100 s.
     #[test]
     fn a_clock_that_goes_far_back_gives_nothing_back() {
         for back in [17, 100, 65_536, 70_000] {
@@ -349,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_counter_opens_at_its_time_and_a_debt_outlasts_its_window() {
+    fn a_closed_counter_opens_and_debts_outlast_a_window() {
         let counter = counter(10);
         counter.close_until(3 * SECOND, 0);
         assert_eq!(
@@ -392,7 +394,7 @@ mod tests {
                 while epoch < now / SECOND {
                     (epoch, previous, current) = (epoch + 1, current, 0);
                 }
-                // Counted as at the start of the newest window that a unit was counted in.
+                // Counted as at the start of the newest window that any unit was counted in.
                 let left = if epoch > now / SECOND { SECOND } else { SECOND - now % SECOND };
                 let units = u64::from(cost);
                 match step {
@@ -443,7 +445,7 @@ mod loom_model {
             let counter = Arc::new(SlidingCounter::new(Rate::per_second(3)).unwrap());
             counter.acquire(2, 0).unwrap();
             let other = counter.clone();
-            // Half of the two still count: there is room for two.
+            // Half of the two still count, so two more fit.
             let thread = thread::spawn(move || {
                 (0..2)
                     .filter(|_| other.acquire(1, 1_500_000_000).is_ok())

@@ -1,30 +1,32 @@
 //! Sliding window as an exact log: at most N in any window, whatever its start.
 //!
-//! It remembers the time of each of the last N units in a ring. The next unit takes the place of
-//! the oldest, and may do so once that is a whole window old. So N a window holds for *every*
-//! window, which is what a contract usually means; a token bucket admits up to twice as many in the
-//! window after an idle time, and a counter that is reset each window does so around the reset.
+//! It keeps the time of each of the last N units in a ring. The next unit takes the cell of the
+//! oldest, and may do so once that is a whole window old. So N a window holds for *every* window,
+//! which is what a contract usually means. A token bucket admits up to twice as many in the window
+//! after an idle time. A counter that is reset each window does so around the reset.
 //!
-//! **Claimed, then published.** A cell is claimed by moving `head` on, and published by storing its
-//! stamp. Between the two it still bears the stamp of the lap before. So each cell says which lap
-//! it is of, and an unpublished cell counts as just used: a slow publisher makes others wait, never
-//! over-admits. It does so only if it is stopped between the two for longer than the window, and
-//! for no longer than that: with windows of a few milliseconds on a machine with more threads than
-//! cores this happens.
+//! **Claimed, then published.** A cell is claimed by moving `head` ahead, and published by storing
+//! its stamp. Between the two it still has the stamp of the lap before. So each cell names its lap,
+//! and an unpublished cell counts as just used: a slow publisher makes others wait, and never
+//! over-admits. Others wait only if it is stopped between the two steps for longer than the window,
+//! and only until it continues. With windows of a few milliseconds and more threads than cores this
+//! happens.
 //!
 //! **Guarantee.** No window `[t, t + W)` holds more than N admitted units, by the times that
-//! callers gave: of any N + 1 units two share a cell, and the later of the two was admitted at
-//! least `W` after the earlier. Times are rounded to a microsecond, to the strict side, and for
-//! windows from 8 ms on to twice that with each doubling, up to 4 microseconds: a thousandth of the
-//! window at most. They last 142 years; then time stands still, and all is rejected once the window
-//! is full. After the limit was lowered, calls that race may be off by what their clocks differ by.
+//! callers gave. The reason: of any N + 1 units two share a cell, and the later of the two was
+//! admitted at least `W` after the earlier. Times are rounded to a microsecond, to the strict side.
+//! For windows from 8 ms on the unit is 2 microseconds, and from 16 ms on 4: a thousandth of the
+//! window at most. Times last 142 years. After that time stands still, and all calls are rejected
+//! once the window is full. After the limit was lowered, calls that race may be off by the
+//! difference of their clocks.
 //!
-//! **Refunds and debts.** Units are alike, so a refund forgets the *oldest* in the window: what
-//! stays is never older than what was really used. A charge overwrites the oldest with the present;
-//! the ring holds N, so a debt above N is forgotten. **Cost.** For n units n + 5 loads, one
-//! compare-and-swap for the claim and one for each unit; rejected: no write. After the limit was
-//! lowered, once as many loads as it was lowered by, and then one write more a call. 8 bytes for
-//! each of N.
+//! **Refunds and debts.** Units are alike, so a refund removes the *oldest* in the window: the
+//! remaining units are never older than those really used. A charge overwrites the oldest units
+//! with the present. The ring holds N, so a debt above N is forgotten.
+//!
+//! **Cost.** For n units 2n + 5 loads, one compare-and-swap for the claim and one for each unit. A
+//! rejection writes nothing. After the limit was lowered, one call loads as many cells as it was
+//! lowered by, and then each call writes one word more. 8 bytes for each of N.
 
 use std::{ops::Range, time::Duration};
 
@@ -54,35 +56,35 @@ mod tests;
 /// ```
 #[derive(Debug)]
 pub struct SlidingLog {
-    /// `lap:12 | stamp:52`: the lap in which it was last published, counted from 1, and when, in
-    /// units of time and 1, 0 for never. The lap says of each word by itself what it is worth,
-    /// whatever else has been seen: an older value than the newest reads as unpublished. So all
-    /// accesses are Relaxed.
+    /// `lap:12 | stamp:52`: the lap in which the cell was last published, counted from 1, and the
+    /// time plus 1, in units of time, or 0 for never. The lap tells by itself whether a word
+    /// counts: an older value than the newest reads as unpublished. So all accesses are Relaxed.
     cells: Box<[AtomicU64]>,
     /// Units ever claimed. The next takes cell `head % N` in lap `head / N + 1`. Relaxed: the cells
     /// need no order.
     head: AtomicU64,
-    /// How many of the cells may be in use. Relaxed: an admission that races a change obeys one of
-    /// the two limits.
+    /// The number of cells that may be in use. Relaxed: an admission that races a change uses one
+    /// of the two limits.
     limit: AtomicU32,
-    /// Up to which position the cells that a lowered limit does not use were seen to be free.
-    /// Relaxed: a free cell stays free until `head` has passed it, and a claim fails if that moves.
+    /// The position up to which the cells that a lowered limit does not use were seen to be free.
+    /// Relaxed: a free cell stays free until `head` has passed it, and a claim fails if `head`
+    /// moves.
     unused_to: AtomicU64,
-    /// In units: nothing before this. Relaxed: it publishes nothing else.
+    /// The time before which nothing is admitted, in units. Relaxed: it publishes nothing else.
     closed: AtomicU64,
-    /// In units, rounded up.
+    /// The length of the window, in units, rounded up.
     window: u64,
-    /// A unit of time is [`FINEST`] times 2 to the power of this, in nanoseconds.
+    /// The size of a unit of time: [`FINEST`] times 2 to the power of this, in nanoseconds.
     shift: u32,
     per: Duration,
     epoch: Epoch,
 }
 
 impl SlidingLog {
-    /// At most `rate.count()` units in any window of `rate.per()`.
+    /// Creates a limit of at most `rate.count()` units in any window of `rate.per()`.
     ///
     /// # Errors
-    /// A count of 0 or above 16 million; a window below a millisecond or above a year.
+    /// A count of 0 or above 16 million. A window below a millisecond or above a year.
     pub fn new(rate: Rate) -> Result<Self, ConfigError> {
         let count = count_of(rate, MAX_COUNT)?;
         let window = window_of(rate)?;
@@ -105,8 +107,8 @@ impl SlidingLog {
         loop {
             let earliest = self.earliest(head, cost, self.moment(now));
             let found = if earliest > self.moment(now) {
-                // Cells of a newer lap read as unpublished; they deny only under the head that they
-                // were read for.
+                // Cells of a newer lap read as unpublished. So a rejection holds only for the head
+                // at which the cells were read.
                 match self.head.load(Ordering::Relaxed) {
                     current if current == head => return Err(earliest),
                     current => current,
@@ -119,7 +121,7 @@ impl SlidingLog {
                     Ordering::Relaxed,
                 ) {
                     Ok(claimed) => return Ok(claimed),
-                    // The loser has lost to an admission and looks at the cells that are left.
+                    // The loser lost to an admission, and reads the cells that are left.
                     Err(current) => current,
                 }
             };
@@ -127,9 +129,9 @@ impl SlidingLog {
         }
     }
 
-    /// Stamps what was claimed. A charge may have claimed a cell anew before its last claimant came
-    /// to publish: the newer lap stays, or the cell would read as unpublished forever. So does the
-    /// later stamp, which a charge may find that comes with an older time.
+    /// Stamps the claimed cells. A charge may have claimed a cell anew before its last claimant
+    /// published. Then the newer lap stays, or the cell would read as unpublished forever. A later
+    /// stamp stays too: a charge with an older time may find one.
     fn publish(&self, head: u64, cost: u32, now: u64) {
         let stamp = self.stamp(now);
         for position in head..head + u64::from(cost) {
@@ -143,10 +145,10 @@ impl SlidingLog {
         }
     }
 
-    /// From when `cost` units fit, in units of time, if the head is where it is. All their cells
-    /// are looked at: threads that read the clock before others and claimed after them leave stamps
-    /// slightly out of order. Cells that a lowered limit does not use must be free too, of which
-    /// those that were seen to be are skipped.
+    /// Returns from when `cost` units fit, in units of time, if the head does not move. It reads
+    /// all their cells, because threads that read the clock earlier but claimed later leave stamps
+    /// slightly out of order. Cells that a lowered limit does not use must be free too. Those that
+    /// were seen to be free are skipped.
     fn earliest(&self, head: u64, cost: u32, now: u64) -> u64 {
         let closed = self.closed.load(Ordering::Relaxed);
         let used = head + self.unused();
@@ -161,26 +163,26 @@ impl SlidingLog {
         self.leave(used..used + u64::from(cost), now).max(closed)
     }
 
-    /// When all that is in the way of these positions has left.
+    /// Returns when all units in the way of these positions have left.
     fn leave(&self, positions: Range<u64>, now: u64) -> u64 {
         positions
             .map(|position| self.leaves(position, now))
             .fold(0, u64::max)
     }
 
-    /// When the unit that is in the way of the one at `position` leaves the window.
+    /// Returns when the unit in the way of the one at `position` leaves the window.
     fn leaves(&self, position: u64, now: u64) -> u64 {
         let word = self.cell(position).load(Ordering::Relaxed);
         match word & STAMPS {
-            // Claimed a lap ago and not published yet: used just now, for all that is known.
+            // Claimed a lap ago and not published yet: it may have been used just now.
             _ if lap_of(word) != self.lap(position).wrapping_sub(1) & LAPS => now + self.window,
             0 => 0,
             stamp => stamp - 1 + self.window,
         }
     }
 
-    /// How many of the oldest cells are free. They are in order, but for what threads have
-    /// overtaken each other by.
+    /// Returns how many of the oldest cells are free. Their stamps are in order, except where
+    /// threads overtook each other.
     fn free(&self, head: u64, now: u64) -> u64 {
         let (mut low, mut high) = (0, self.size());
         while low < high {
@@ -198,28 +200,29 @@ impl SlidingLog {
         self.size() - u64::from(self.limit.load(Ordering::Relaxed))
     }
 
-    /// Wraps: no publisher is 2048 laps late. Each takes a window, or a debt of all its units.
+    /// Returns the lap of a position. Laps wrap. No publisher is 2048 laps late, because each lap
+    /// takes a window, or a debt of all its units.
     fn lap(&self, position: u64) -> u64 {
         (position / self.size() + 1) & LAPS
     }
 
-    /// In units of time, up to the last that has room for a window after it.
+    /// Converts a moment to units of time, up to the last that leaves room for a window after it.
     fn moment(&self, now: u64) -> u64 {
         ((now >> self.shift) / FINEST).min(STAMPS - self.window - 2)
     }
 
-    /// In units of time and 1, rounded up; 0 is never.
+    /// Converts a moment to units of time, rounded up, plus 1, because 0 is never.
     fn stamp(&self, now: u64) -> u64 {
         let last = STAMPS - self.window - 1;
         self.units(now).saturating_add(1).min(last)
     }
 
-    /// In units of time, rounded up.
+    /// Converts nanoseconds to units of time, rounded up.
     fn units(&self, nanos: u64) -> u64 {
         (nanos.saturating_add((FINEST << self.shift) - 1) >> self.shift) / FINEST
     }
 
-    /// Of units of time.
+    /// Converts units of time to nanoseconds.
     fn nanos(&self, units: u64) -> u64 {
         units.saturating_mul(FINEST << self.shift)
     }
@@ -265,7 +268,7 @@ impl Limit for SlidingLog {
             .checked_sub(1)
             .map_or(0, |last| self.leaves(head + last, moment));
         let first = last.max(moment);
-        // A whole window's worth that waits before it leaves, at the earliest, a window later.
+        // A whole window's worth of units ahead of it leaves a window later, at the earliest.
         let turn = first
             .max(self.closed.load(Ordering::Relaxed))
             .saturating_add(laps.saturating_mul(self.window));
@@ -277,8 +280,8 @@ impl Limit for SlidingLog {
         let oldest = head + self.free(head, self.moment(now));
         for position in (oldest..head + self.size()).take(cost as usize) {
             let lap = (self.lap(position).wrapping_sub(1) & LAPS) << STAMP_BITS;
-            // Lost to a publisher, not yet published, or newer: that refund is lost, which errs
-            // towards admitting less.
+            // A publisher was faster, or the cell is unpublished or newer. This refund is lost,
+            // which errs towards admitting less.
             let _ =
                 self.cell(position)
                     .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
@@ -301,10 +304,10 @@ impl Limit for SlidingLog {
         self.closed.fetch_max(self.units(until), Ordering::Relaxed);
     }
 
-    /// Units that are claimed and not published yet stay counted.
+    /// Clears all stamps. Units that are claimed and not published yet stay counted.
     fn reset(&self, _: u64) {
         for cell in &self.cells {
-            // Relaxed, as all accesses of a cell: without a stamp it is free, in whatever lap.
+            // Relaxed, as all accesses of a cell: without a stamp it is free, in any lap.
             cell.fetch_and(!STAMPS, Ordering::Relaxed);
         }
         self.closed.store(0, Ordering::Relaxed);
@@ -329,7 +332,7 @@ impl Limit for SlidingLog {
         self.per
     }
 
-    /// Looks at every cell.
+    /// Returns whether every cell is free, which reads them all.
     fn is_fresh(&self, now: u64) -> bool {
         let head = self.head.load(Ordering::Relaxed);
         self.earliest(head, self.burst(), self.moment(now)) <= self.moment(now)
@@ -343,7 +346,7 @@ impl Limit for SlidingLog {
         Rate::new(u64::from(self.burst()), self.per)
     }
 
-    /// Changes the count, which may not grow above that with which the log was made: it has no
+    /// Changes the count. It may not exceed the count with which the log was created, which has no
     /// cells for more.
     fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         let most = u32::try_from(self.size()).unwrap_or(MAX_COUNT);
@@ -357,15 +360,15 @@ fn lap_of(word: u64) -> u64 {
     word >> STAMP_BITS
 }
 
-/// Of the unit for a window of so many nanoseconds: fine enough that rounding costs no more than a
-/// thousandth, and coarse enough that stamps last for a century.
+/// Returns the size of a unit for a window of so many nanoseconds. It is so fine that rounding
+/// costs at most a thousandth, and so coarse that stamps last for a century.
 fn shift_of(window: u64) -> u32 {
     (window / SHORTEST).max(1).ilog2().clamp(2, 4)
 }
 
-/// The finest unit, in nanoseconds: round windows have whole numbers of it.
+/// The finest unit, in nanoseconds. Round windows are a whole number of it.
 const FINEST: u64 = 250;
-/// Of windows, in nanoseconds.
+/// The shortest window, in nanoseconds.
 const SHORTEST: u64 = 1_000_000;
 const STAMP_BITS: u32 = 52;
 const STAMPS: u64 = (1 << STAMP_BITS) - 1;
@@ -380,7 +383,7 @@ mod loom_model {
     const UNIT: u64 = 4000;
 
     #[test]
-    fn no_cell_is_used_twice_in_a_window_though_its_stamp_is_not_published_yet() {
+    fn an_unpublished_cell_is_not_used_twice_in_a_window() {
         loom::model(|| {
             let log = Arc::new(SlidingLog::new(Rate::per_second(2)).unwrap());
             let other = log.clone();
@@ -392,7 +395,7 @@ mod loom_model {
     }
 
     #[test]
-    fn a_charge_that_overtakes_a_publisher_leaves_the_log_open() {
+    fn a_charge_that_overtakes_a_publisher_closes_no_log() {
         loom::model(|| {
             let log = Arc::new(SlidingLog::new(Rate::per_second(1)).unwrap());
             let other = log.clone();

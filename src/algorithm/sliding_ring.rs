@@ -1,20 +1,22 @@
 //! Sliding window as a ring of counters: at most N in any window, in memory that does not grow with
 //! N.
 //!
-//! The window is cut into `k` parts, and each part's units are counted in a slot. The ring has `k +
-//! 1` slots and all of them count. With `k` slots, the part that is just opening would take the
-//! place of one that is still half inside the window: at ten parts up to 1.34 N pass.
+//! The window is cut into `k` parts, and each part's units are counted in a slot. The ring has
+//! `k + 1` slots, and all of them count. With `k` slots, a part that opens would take the slot of a
+//! part that is still half inside the window. At ten parts up to 1.34 N would pass.
 //!
-//! **Sealing.** Only the newest part may be counted in. Two threads that disagree on which that is
-//! would each add to a slot that the other has already summed up. So the thread that opens a part
-//! first seals the last one, which makes every exchange that was prepared on it fail, and then
-//! moves `newest` on: at any time one slot decides, by one compare-and-swap, and all others stand
-//! still.
+//! **Sealing.** Calls may be counted in the newest part only. Two threads that disagree on which
+//! part is the newest would each add to a slot that the other has already summed. So the thread
+//! that opens a part first seals the last one, which makes every exchange prepared on it fail. Then
+//! it moves `newest` ahead. At any time one slot decides, by one compare-and-swap, and all others
+//! stay as they are.
 //!
 //! **Guarantee.** No window `W` holds more than N admitted units, by the newest time that any
-//! caller had given when they were admitted. Capacity returns up to `W / k` late: callers who
-//! always want more get N in each `k + 1` parts, a part more than a window. **Cost.** k + 3 loads
-//! and one compare-and-swap; denied: no write. 8 bytes for each of `k + 1` slots.
+//! caller had given when they were admitted. Capacity returns up to `W / k` late: callers that
+//! always want more get N in each `k + 1` parts, a part more than a window.
+//!
+//! **Cost.** k + 4 loads and one compare-and-swap. A rejection loads more and writes nothing. 8
+//! bytes for each of `k + 1` slots.
 
 use std::time::Duration;
 
@@ -31,27 +33,28 @@ use crate::{
 #[cfg(all(test, not(keep_loom)))]
 mod tests;
 
-/// A limit on any window, never passed, in fixed memory. Starts empty.
+/// A limit on any window, never exceeded, in fixed memory. Starts empty.
 #[derive(Debug)]
 pub struct SlidingRing {
     /// `part:31 | sealed:1 | count:32`. Changed with Release and read with Acquire: a thread that
-    /// sees a slot of a newer part also sees that the one before is sealed, and so cannot count
+    /// sees a slot of a newer part also sees that the part before is sealed. So it cannot count
     /// there on a sum that lacks what was overwritten.
     slots: Box<[AtomicU64]>,
-    /// The only part that may be counted in. Changed with Release after the last part was sealed;
-    /// the Acquire load sees that part's final count.
+    /// The only part in which calls may be counted. Changed with Release after the last part was
+    /// sealed. The Acquire load sees that part's final count.
     newest: AtomicU64,
-    /// Relaxed: an admission that races a change obeys one of the two limits.
+    /// The limit. Relaxed: an admission that races a change uses one of the two limits.
     limit: AtomicU32,
-    /// In nanoseconds: nothing before this. Relaxed: it publishes nothing else.
+    /// The time before which nothing is admitted, in nanoseconds. Relaxed: it publishes nothing
+    /// else.
     closed: AtomicU64,
-    /// Of one part, in nanoseconds.
+    /// The length of one part, in nanoseconds.
     width: u64,
     window: u64,
     epoch: Epoch,
 }
 
-/// A slot taken apart.
+/// The fields of a slot's word.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     part: u64,
@@ -60,12 +63,12 @@ struct Slot {
 }
 
 impl SlidingRing {
-    /// At most `rate.count()` units in any window of `rate.per()`, cut into `parts`: more parts
-    /// give capacity back sooner and cost a load each. 10 is a fair choice.
+    /// Creates a limit of at most `rate.count()` units in any window of `rate.per()`, cut into
+    /// `parts`. More parts give capacity back sooner and cost a load each. 10 is a fair choice.
     ///
     /// # Errors
-    /// A count of 0 or above 4 thousand million; a window below a millisecond or above a year;
-    /// fewer than 1 or more than 1000 parts.
+    /// A count of 0 or above 2^32 - 1. A window below a millisecond or above a year. Fewer than 1
+    /// or more than 1000 parts.
     pub fn new(rate: Rate, parts: u32) -> Result<Self, ConfigError> {
         if !(1..=1000).contains(&parts) {
             return Err(ConfigError::new(
@@ -86,13 +89,13 @@ impl SlidingRing {
         })
     }
 
-    /// The newest part, which is that of `now` if that is newer than all before.
+    /// Returns the newest part, which is that of `now` if it is newer than all before.
     fn open(&self, now: u64) -> u64 {
         let part = now / self.width;
         let mut newest = self.newest.load(Ordering::Acquire);
         while newest < part {
             self.seal(newest);
-            // Release publishes the seal; the loser goes on from the part that the winner has
+            // Release publishes the seal. The loser continues from the part that the winner has
             // opened.
             newest = match self.newest.compare_exchange(
                 newest,
@@ -108,8 +111,8 @@ impl SlidingRing {
     }
 
     fn seal(&self, part: u64) {
-        // Loses to a count, which it then keeps, or to another sealer, or to a newer part, and then
-        // there is nothing to do.
+        // This loses to a count, and retries and keeps it. Or it loses to another sealer or to a
+        // newer part, and then there is nothing to do.
         let _ = self
             .slot(part)
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
@@ -136,7 +139,7 @@ impl SlidingRing {
             });
     }
 
-    /// Counts in the newest part, if `fits` says so of what the whole window holds.
+    /// Counts in the newest part, if `fits` accepts the sum of the whole window.
     fn count<E>(&self, cost: u32, now: u64, fits: impl Fn(u64) -> Result<(), E>) -> Result<(), E> {
         loop {
             let part = self.open(now);
@@ -147,9 +150,9 @@ impl SlidingRing {
                 continue;
             }
             if age == 0 && slot.sealed {
-                // Who sealed it may have been stopped before moving on: so this thread does that
-                // for it. Not further than the next part, which has come for sure; a loser finds a
-                // newer one.
+                // The thread that sealed it may have been stopped before moving on, so this thread
+                // does that for it. It moves to the next part only, which has begun for sure. A
+                // loser finds a newer part.
                 let _ = self.newest.compare_exchange(
                     part,
                     part + 1,
@@ -160,7 +163,7 @@ impl SlidingRing {
             }
             let own = if age == 0 { slot.count } else { 0 };
             fits(self.sum_before(part) + u64::from(own))?;
-            // Saturates: a debt of 4 thousand million denies as well as a larger one.
+            // Saturates: a debt of 2^32 - 1 rejects as well as a larger one.
             let changed = Slot {
                 part,
                 sealed: false,
@@ -190,12 +193,12 @@ impl SlidingRing {
         if slot.age(part) == 0 { slot.count } else { 0 }
     }
 
-    /// The parts that count while `newest` is the newest, the oldest first.
+    /// Returns the parts that count while `newest` is the newest, the oldest first.
     fn parts(&self, newest: u64) -> impl Iterator<Item = u64> + use<> {
         newest.saturating_sub(self.slots.len() as u64 - 1)..=newest
     }
 
-    /// How many nanoseconds until `units` fit, one after the other.
+    /// Returns how many nanoseconds until `units` fit, one after the other.
     fn until(&self, units: u64, now: u64) -> u64 {
         let (newest, limit) = (
             self.newest.load(Ordering::Acquire).max(now / self.width),
@@ -221,9 +224,9 @@ impl SlidingRing {
         turn.saturating_add(laps.saturating_mul(lap)) - now
     }
 
-    /// Whether a slot belongs to a newer part than `part`, which was the newest. The age alone does
-    /// not tell: that of a slot left alone for long wraps. But a newer part is published before its
-    /// slot is, so it is seen here.
+    /// Returns whether a slot belongs to a newer part than `part`, which was the newest. The age
+    /// alone does not tell: the age of a slot that was long unused wraps. But a newer part is
+    /// published before its slot is, so this load sees it.
     fn is_ahead(&self, slot: Slot, part: u64) -> bool {
         slot.age(part) > PARTS / 2 && self.newest.load(Ordering::Acquire) != part
     }
@@ -250,7 +253,7 @@ impl Limit for SlidingRing {
         self.count(cost, now, |used| {
             match used + u64::from(cost) <= u64::from(limit) && !closed {
                 true => Ok(()),
-                // At least 1: what was in the way has left just now, or been given back.
+                // At least 1: the units in the way have just left, or been given back.
                 false => Err(OverLimit::until(self.until(u64::from(cost), now).max(1))),
             }
         })
@@ -262,7 +265,7 @@ impl Limit for SlidingRing {
 
     fn refund(&self, cost: u32, now: u64) {
         let mut left = cost;
-        // The oldest first: what stays counted is never older than what was really used.
+        // The oldest first: the remaining units are never older than those really used.
         for part in self.parts(self.open(now)) {
             let mut taken = 0;
             let _ = self
@@ -296,8 +299,8 @@ impl Limit for SlidingRing {
 
     fn reset(&self, _: u64) {
         for slot in &self.slots {
-            // Part and seal stay. Release, for the Acquire of a thread that sums: as any other
-            // change.
+            // Part and seal stay. Release, like any other change, for the Acquire of a thread that
+            // sums.
             slot.fetch_and(!u64::from(u32::MAX), Ordering::AcqRel);
         }
         self.closed.store(0, Ordering::Relaxed);
@@ -352,8 +355,8 @@ impl Slot {
         (self.part & PARTS) << 33 | u64::from(self.sealed) << 32 | u64::from(self.count)
     }
 
-    /// How many parts this slot's lies before `part`, modulo 2^31. A slot left alone for just that
-    /// long counts once more, which errs towards admitting less.
+    /// Returns how many parts this slot's part is before `part`, modulo 2^31. A slot that was
+    /// unused for exactly that long counts once more, which errs towards admitting less.
     fn age(self, part: u64) -> u64 {
         part.wrapping_sub(self.part) & PARTS
     }

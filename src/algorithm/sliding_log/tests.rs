@@ -10,7 +10,7 @@ fn log(count: u64) -> SlidingLog {
 }
 
 #[test]
-fn a_hundred_late_in_one_second_leave_none_for_the_next() {
+fn late_units_of_one_second_leave_none_for_the_next() {
     // given
     let log = log(100);
     assert!((0..100).all(|_| log.acquire(1, 900 * MILLI).is_ok()));
@@ -53,7 +53,7 @@ fn a_call_fits_when_the_last_unit_in_its_way_has_left() {
 }
 
 #[test]
-fn a_refund_forgets_the_oldest_so_that_no_window_is_over_admitted() {
+fn a_refund_forgets_the_oldest_unit() {
     // given
     let log = log(2);
     assert!(log.acquire(1, 0).is_ok());
@@ -66,8 +66,8 @@ fn a_refund_forgets_the_oldest_so_that_no_window_is_over_admitted() {
     assert!(log.acquire(1, 1900 * MILLI).is_ok());
 }
 
-// A refund by a caller with an old time once forgot a unit newer than its own, which stayed and
-// left the window early.
+// Regression: a refund by a caller with an old time removed a newer unit than its own, which stayed
+// and left the window early.
 #[test]
 fn a_refund_does_not_forget_what_is_newer_than_itself() {
     // given
@@ -81,10 +81,10 @@ fn a_refund_does_not_forget_what_is_newer_than_itself() {
     assert!(log.acquire(2, 2 * SECOND).is_ok());
 }
 
-// A charge by a caller with an old time once replaced the later time of the unit whose cell it
-// took.
+// Regression: a charge by a caller with an old time replaced the later time of the unit whose cell
+// it took.
 #[test]
-fn a_charge_with_an_old_time_does_not_make_a_unit_older() {
+fn a_charge_at_an_old_time_does_not_age_a_unit() {
     let log = log(1);
     assert!(log.acquire(1, SECOND).is_ok());
     log.charge(1, 500 * MILLI);
@@ -93,7 +93,7 @@ fn a_charge_with_an_old_time_does_not_make_a_unit_older() {
 }
 
 #[test]
-fn nothing_waits_for_nothing_but_what_a_lowered_limit_has_too_many() {
+fn only_a_lowered_limit_makes_no_units_wait() {
     let log = log(2);
     assert!(log.acquire(2, 0).is_ok());
     assert_eq!(log.wait(0, 0), Duration::ZERO);
@@ -128,7 +128,7 @@ fn a_closed_log_opens_at_its_time() {
 }
 
 #[test]
-fn a_lowered_limit_holds_at_once_and_a_raised_one_up_to_its_cells() {
+fn a_limit_is_lowered_at_once_and_raised_to_its_cells() {
     let log = log(4);
     assert!(log.acquire(3, 0).is_ok());
     log.update(Rate::per_second(2), 2).unwrap();
@@ -165,7 +165,7 @@ fn refuses_settings_that_cannot_work() {
 
 const YEAR: u64 = 365 * 24 * 3600 * SECOND;
 
-/// Once, after 8.9 years, it let everything through.
+/// Regression: after 8.9 years it admitted everything.
 #[test]
 fn it_is_exact_at_any_uptime() {
     for years in [0, 9, 30, 100, 140] {
@@ -184,7 +184,7 @@ fn it_is_exact_at_any_uptime() {
     assert!(log.acquire(1, u64::MAX).is_err());
 }
 
-/// Once, those below 16 ms rejected all that came after 17 years.
+/// Regression: windows below 16 ms rejected every call after 17 years.
 #[test]
 fn short_windows_last_for_a_century() {
     for millis in [1, 2, 3, 4, 8, 15, 16, 100] {
@@ -211,12 +211,12 @@ fn a_clock_that_steps_back_admits_none() {
     assert!(log.acquire(1, 30 * YEAR).is_err());
 }
 
-/// Once each call looked at all the cells that the lowered limit did not use: 33 ms of 10 million.
+/// Regression: each call read all cells that the lowered limit did not use, 33 ms for 10 million.
 #[test]
 fn a_lowered_log_looks_at_its_unused_cells_once() {
     let log = log(1_000_000);
     log.update(Rate::per_second(3), 3).unwrap();
-    // Ten seconds. To look at all of them each time would take a hundred thousand million loads.
+    // Ten seconds. Reading all of them each time would take 10^11 loads.
     let mut admitted = 0;
     for call in 0..100_000 {
         admitted += u64::from(log.acquire(1, call * MILLI / 10).is_ok());
@@ -258,7 +258,7 @@ proptest! {
     }
 
     #[test]
-    fn no_window_is_over_admitted_even_if_the_clock_goes_back_and_the_hint_is_exact(
+    fn no_window_is_over_admitted_and_the_hint_is_exact(
         count in 1u32..20, steps in prop::collection::vec(-(200 * MILLI as i64)..300 * MILLI as i64, 1..300),
     ) {
         let log = log(u64::from(count));
@@ -283,7 +283,7 @@ proptest! {
         }
     }
     #[test]
-    fn costs_charges_and_old_times_do_not_over_admit_any_window(
+    fn costs_charges_and_old_times_do_not_over_admit(
         count in 1u32..20,
         steps in prop::collection::vec((0u8..6, 1u32..6, -(200 * MILLI as i64)..300 * MILLI as i64), 1..300),
     ) {

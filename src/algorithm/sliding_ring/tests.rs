@@ -23,16 +23,16 @@ fn a_part_counts_until_all_of_it_has_left_the_window() {
 }
 
 #[test]
-fn a_burst_at_the_end_of_a_part_and_one_a_window_later_do_not_share_a_window() {
+fn bursts_a_window_apart_do_not_share_a_window() {
     let ring = ring(100);
     assert_eq!(admitted(&ring, 200, 99 * MILLI), 100);
-    // With only ten slots the part of 1.0 s would have taken the place of the first.
+    // With only ten slots the part of 1.0 s would have taken the slot of the first.
     assert_eq!(admitted(&ring, 200, 1000 * MILLI), 0);
     assert_eq!(admitted(&ring, 200, 1100 * MILLI), 100);
 }
 
 #[test]
-fn a_queue_waits_for_the_part_that_makes_room_for_its_last() {
+fn a_queue_waits_until_a_part_makes_room_for_its_last() {
     let ring = ring(10);
     assert_eq!(admitted(&ring, 6, 0), 6);
     assert_eq!(admitted(&ring, 4, 300 * MILLI), 4);
@@ -49,7 +49,7 @@ fn a_cost_above_the_count_is_told_apart_from_a_wait() {
 }
 
 #[test]
-fn a_refund_forgets_the_oldest_and_a_charge_is_counted_now() {
+fn a_refund_forgets_the_oldest_a_charge_counts_now() {
     let ring = ring(10);
     assert_eq!(admitted(&ring, 5, 0), 5);
     assert_eq!(admitted(&ring, 5, 500 * MILLI), 5);
@@ -131,7 +131,7 @@ proptest! {
     }
 
     #[test]
-    fn no_window_is_over_admitted_even_if_the_clock_goes_back_and_the_hint_is_enough(
+    fn no_window_is_over_admitted_and_the_hint_is_enough(
         count in 1u32..20, steps in prop::collection::vec(-(200 * MILLI as i64)..300 * MILLI as i64, 1..300),
     ) {
         let ring = ring(u64::from(count));
@@ -156,14 +156,14 @@ proptest! {
         }
     }
     #[test]
-    fn costs_charges_and_old_times_do_not_over_admit_any_window(
+    fn costs_charges_and_old_times_do_not_over_admit(
         count in 1u32..20,
         steps in prop::collection::vec((0u8..6, 1u32..6, -(200 * MILLI as i64)..300 * MILLI as i64), 1..300),
     ) {
         let ring = ring(u64::from(count));
         let (mut now, mut newest, mut admitted) = (SECOND, 0, Vec::new());
         for (step, cost, elapsed) in steps {
-            // What never fits is refused before its time is looked at.
+            // A cost that never fits is rejected before its time is read.
             let cost = cost.min(count);
             now = now.saturating_add_signed(elapsed);
             newest = now.max(newest);
