@@ -14,12 +14,12 @@
 //! | [`Prepaid`] | how many units of a shared limit a process gets ahead | one word, and the last debt of each process |
 //! | [`Lease`] | whether a call fits the units that its process got ahead | two words |
 //! | [`All`] | whether a call fits several limits at once | the state of each |
-//! | [`Breaker`] | whether to call the upstream | one word on the hot path, 80 bytes a stripe for counts |
+//! | [`Breaker`] | whether to call the upstream | one word on the hot path, 128 bytes a stripe for counts |
 //! | [`InFlight`] | whether another call may run now | two words |
 //! | [`CoDel`] | whether a queue smooths bursts or never drains | four words |
 //! | [`LatencyQuantile`] | after how long a call is unusually slow | 768 bytes |
 //! | [`Aimd`], [`Vegas`], [`Gradient2`] | how many calls may run at once, from their outcomes and latencies | some 200 bytes |
-//! | [`Throttle`] | which calls to an overloaded upstream to reject, by chance | one word on the hot path, 80 bytes a stripe |
+//! | [`Throttle`] | which calls to an overloaded upstream to reject, by chance | one word on the hot path, 128 bytes a stripe |
 //! | [`Backoff`] | how long to wait before the next attempt | none |
 //! | [`RetryBudget`], [`WindowedBudget`], [`RetryThrottle`] | whether a retry is affordable | one word |
 //!

@@ -1,33 +1,33 @@
 //! A client's throttle: sends less to an upstream that rejects much, by chance.
 //!
-//! An overloaded upstream spends work on rejections too, and a client that goes on sending keeps it
-//! overloaded. A circuit breaker is the wrong answer to that: open, it rejects what the upstream
-//! would have done, and closed, it sends the whole load again. This rejects a call with the
-//! probability
+//! An overloaded upstream spends work on rejections too, and a client that continues to send keeps
+//! it overloaded. A circuit breaker is the wrong answer to that: open, it rejects calls that the
+//! upstream would have accepted, and closed, it sends the whole load again. This throttle rejects a
+//! call with the probability
 //!
 //! ```text
 //!   max(0, (requests - K * accepts) / (requests + 1))
 //! ```
 //!
-//! over the last two minutes, where *requests* are all calls that were asked for, those rejected
-//! here included, and *accepts* those that the upstream did. As long as it does at least `1 / K` of
+//! over the last two minutes. Here *requests* are all calls, with those that were rejected here,
+//! and *accepts* are those that the upstream accepted. As long as it accepts at least `1 / K` of
 //! the calls, nothing is rejected. Past that the upstream sees about `K` times what it accepts:
-//! with `K = 2`, one rejection for each call it does. Many clients that throttle each for itself so
-//! agree without a word.
+//! with `K = 2`, one rejection for each call that it accepts. So many clients, each with its own
+//! throttle, share the upstream without any coordination.
 //!
-//! **What is not in the formula.** Below [`min_calls`](ThrottleConfig::min_calls) nothing is
-//! rejected: alone, the formula would turn away every second call after one failure. And the
-//! probability ends at [`max_rejection`](ThrottleConfig::max_rejection): while nothing is accepted
-//! it would grow with the number of calls, until in two minutes one call is sent, and an upstream
-//! that is well again would long not be noticed.
+//! **Not in the formula.** Below [`min_calls`](ThrottleConfig::min_calls) nothing is rejected: the
+//! formula alone would reject every second call after one failure. The probability also ends at
+//! [`max_rejection`](ThrottleConfig::max_rejection). While nothing is accepted it would grow with
+//! the number of calls, until one call is sent in two minutes, and a recovery of the upstream would
+//! long go unnoticed.
 //!
-//! **Cost.** While all is well an admission is one load, and a success one write to a counter of
-//! the thread's stripe. A failure, and each call while the probability is not 0, sums the window:
-//! some twenty loads, and ten for each stripe.
+//! **Cost.** While all calls succeed an admission is one load, and a success one write to a counter
+//! of the thread's stripe. A failure, and each call while the probability is not 0, sums the
+//! window: some sixty loads, and ten for each stripe.
 //!
 //! **Accuracy.** The window reaches back between nine and ten tenths of its length. The probability
-//! is that of the last call that moved it; threads that count at once may store an older one last,
-//! which the next of them corrects.
+//! is that of the last call that changed it. Threads that count at once may store an older one
+//! last, which the next of them corrects.
 //!
 //! Origin: Beyer et al., "Site Reliability Engineering", 2016, chapter "Handling Overload".
 
@@ -40,23 +40,23 @@ use crate::{
     sync::{AtomicU32, AtomicU64, Ordering},
 };
 
-/// Rejects by chance what the upstream would probably reject.
+/// A throttle that rejects, by chance, calls that the upstream would probably reject.
 #[derive(Debug)]
 pub struct Throttle {
     settings: Settings,
     window: TimeWindow,
-    /// Which count is current; a reset begins another. A call that is counted beside a reset counts
-    /// before or after it. Release, partner of the Acquire before a call is counted, publishes the
-    /// length of a window that starts anew.
+    /// The generation of the counts. A reset starts a new one. A call that is counted concurrently
+    /// with a reset counts before or after it. Release, partner of the Acquire before a call is
+    /// counted, publishes the length of a window that starts again.
     generation: AtomicU32,
-    /// `tick:32 | probability:32`, the probability in parts of 2^32 and the tenth of the window
-    /// that it was worked out in; 0 while nothing is rejected. Relaxed: it publishes nothing, and a
-    /// lost update is made up for by the next call that is counted.
+    /// `tick:32 | probability:32`: the probability in parts of 2^32, and the tenth of the window in
+    /// which it was computed. 0 while nothing is rejected. Relaxed: it publishes nothing, and the
+    /// next call that is counted makes up for a lost update.
     chance: AtomicU64,
 }
 
-/// What [`ThrottleConfig`] has, apart from the window; floating point as bits. Relaxed: a call
-/// beside an update may see one new and another old.
+/// The fields of [`ThrottleConfig`], except the window. Floating point is stored as bits. Relaxed:
+/// a call that races an update may see one new and another old value.
 #[derive(Debug)]
 struct Settings {
     multiplier: AtomicU64,
@@ -68,37 +68,38 @@ struct Settings {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct ThrottleConfig {
-    /// `K`: how many times as much as it accepts the upstream is sent. Default 2. Closer to 1
-    /// spares it more, and rejects more calls that it would have done.
+    /// `K`: the ratio of sent to accepted calls up to which nothing is rejected. Default 2. Closer
+    /// to 1 spares the upstream more, and rejects more calls that it would have accepted.
     pub multiplier: f64,
-    /// How far back calls count. Default 2 minutes: bursts of failures are averaged out. A complete
-    /// outage takes two or three windows to be forgotten.
+    /// The time for which calls count. Default 2 minutes: bursts of failures are averaged out. A
+    /// complete outage takes two or three windows to be forgotten.
     pub window: Duration,
-    /// How many calls the window must hold before any is rejected. Default 20.
+    /// The number of calls in the window below which nothing is rejected. Default 20.
     pub min_calls: u32,
-    /// The highest probability of a rejection. Default 0.95: one call in twenty is sent, whatever
-    /// happens, and finds out that the upstream is well again.
+    /// The highest probability of a rejection. Default 0.95: one call in twenty is always sent, and
+    /// notices when the upstream has recovered.
     pub max_rejection: f64,
 }
 
-/// What the window holds.
+/// The calls in the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct ThrottleCounts {
-    /// Calls that the upstream did.
+    /// Calls that the upstream accepted.
     pub accepts: u64,
-    /// Calls that the upstream rejected, or failed.
+    /// Calls that the upstream rejected, or that failed.
     pub failures: u64,
     /// Calls that were rejected here.
     pub throttled: u64,
 }
 
 impl Throttle {
-    /// Rejects nothing at first. `stripes` is by how many threads at once successes are counted
-    /// without contention: 80 bytes each.
+    /// Creates a throttle that rejects nothing at first. `stripes` is the number of threads that
+    /// count successes at once without contention, at 128 bytes each.
     ///
     /// # Errors
-    /// `multiplier` is below 1, `max_rejection` is not between 0 and 1, or `window` is not between
+    /// `multiplier` is below 1, `max_rejection` is not above 0 and at most 1, or `window` is not
+    /// between 100 ms and 1 day.
     /// 100 ms and 1 day.
     pub fn new(config: ThrottleConfig, stripes: usize) -> Result<Self, ConfigError> {
         let window = config.check()?;
@@ -110,12 +111,11 @@ impl Throttle {
         })
     }
 
-    /// Takes other settings at once, and keeps what was counted, unless the window has another
-    /// length: then it starts anew, and nothing is rejected at first. Updates must come one after
-    /// the other.
+    /// Changes the settings at once, and keeps the counts, unless the window has another length:
+    /// then it starts empty, and nothing is rejected at first. Updates must not run concurrently.
     ///
     /// # Errors
-    /// As [`new`](Self::new). Nothing has changed then.
+    /// The errors of [`new`](Self::new). Nothing has changed then.
     pub fn update(&self, config: ThrottleConfig, now: u64) -> Result<(), ConfigError> {
         let window = config.check()?;
         self.settings.set(&config);
@@ -128,16 +128,16 @@ impl Throttle {
         Ok(())
     }
 
-    /// Returns whether nothing is being rejected: then a call is admitted without a random number.
+    /// Returns whether nothing is being rejected. A call is then admitted without a random number.
     #[must_use]
     #[inline]
     pub fn is_idle(&self) -> bool {
         self.chance.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether the call may be sent, for a `random` number of 32 even bits. If not, it has been
-    /// counted. If so, [`record`](Self::record) follows, unless the call ends without a word on the
-    /// upstream.
+    /// Returns whether the call may be sent, for a `random` number of 32 uniform bits. If not, the
+    /// call has been counted. If so, call [`record`](Self::record) afterwards, unless the call ends
+    /// without a result from the upstream.
     #[must_use]
     pub fn admit(&self, random: u32, now: u64) -> bool {
         let word = self.chance.load(Ordering::Relaxed);
@@ -147,7 +147,7 @@ impl Throttle {
         let chance = if word >> 32 == self.tick(now) {
             word & u64::from(u32::MAX)
         } else {
-            // The window has slid since.
+            // The window has moved since.
             self.refresh(now)
         };
         if u64::from(random) >= chance {
@@ -158,7 +158,7 @@ impl Throttle {
         false
     }
 
-    /// A call was answered: the upstream did it, or did not.
+    /// Records the result of a call: the upstream accepted it, or did not.
     #[inline]
     pub fn record(&self, accepted: bool, stripe: usize, now: u64) {
         if accepted {
@@ -175,7 +175,7 @@ impl Throttle {
         self.refresh(now);
     }
 
-    /// What the window holds.
+    /// Returns the calls in the window.
     #[must_use]
     pub fn counts(&self, now: u64) -> ThrottleCounts {
         let counts = self
@@ -188,7 +188,7 @@ impl Throttle {
         }
     }
 
-    /// The probability that a call is rejected now, from 0 to 1.
+    /// Returns the probability that a call is rejected now, from 0 to 1.
     #[must_use]
     pub fn probability(&self, now: u64) -> f64 {
         self.settings.probability(self.counts(now))
@@ -200,7 +200,7 @@ impl Throttle {
         self.chance.store(0, Ordering::Relaxed);
     }
 
-    /// Works out the probability, for those who come next.
+    /// Computes the probability, for the next calls.
     #[cold]
     fn refresh(&self, now: u64) -> u64 {
         let chance = parts(self.probability(now));
@@ -224,7 +224,7 @@ impl Throttle {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Its low 32 bits: in a minute's tenths they last 800 years.
+    /// Returns the low 32 bits of the tick. With the default window they last 1600 years.
     fn tick(&self, now: u64) -> u64 {
         self.window.tick(now) & u64::from(u32::MAX)
     }
@@ -261,7 +261,7 @@ impl Settings {
 }
 
 impl ThrottleConfig {
-    /// And how long the window is, in nanoseconds.
+    /// Checks the settings, and returns the window's length in nanoseconds.
     pub(crate) fn check(&self) -> Result<u64, ConfigError> {
         let fix = "send at least 1 times what is accepted; the usual is 2";
         number_within("multiplier", self.multiplier, |k| k >= 1.0, fix)?;
@@ -275,7 +275,7 @@ impl ThrottleConfig {
 }
 
 impl ThrottleCounts {
-    /// All calls that were asked for.
+    /// Returns the number of all calls, with those that were rejected here.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.accepts + self.failures + self.throttled
@@ -293,7 +293,7 @@ impl Default for ThrottleConfig {
     }
 }
 
-/// A probability in parts of 2^32, rounded down: at 1 all are rejected.
+/// Converts a probability to parts of 2^32, rounded down. At 1 all calls are rejected.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -418,7 +418,7 @@ mod tests {
         }
         assert!(!throttle.admit(0, 119 * SECOND - 1));
         assert!(throttle.probability(120 * SECOND) < 0.9);
-        // The one that was rejected is all that is left.
+        // Only the call that was rejected is left.
         assert!(throttle.admit(0, 120 * SECOND));
         assert!(throttle.is_idle());
     }
@@ -445,7 +445,7 @@ mod tests {
         assert_eq!(field(|config| config.multiplier = f64::NAN), "multiplier");
         assert_eq!(field(|config| config.max_rejection = 1.1), "max_rejection");
         assert_eq!(field(|config| config.window = Duration::MAX), "window");
-        // From the first to the last value that the message names.
+        // The first and the last value that the message names.
         let takes = |millis| {
             let window = Duration::from_millis(millis);
             let config = ThrottleConfig {
@@ -459,7 +459,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list of all calls, the formula on what is left of them.
+        /// Compares with the formula on a list of all calls.
         #[test]
         fn is_the_formula_over_the_window(
             calls in prop::collection::vec((0u8..4, any::<u32>(), 0u64..3), 1..400),
@@ -479,7 +479,7 @@ mod tests {
                 let idle = throttle.is_idle();
                 let admitted = throttle.admit(random, now);
                 let chance = parts(expected);
-                // An idle throttle looks at the window with the next failure only.
+                // An idle throttle reads the window only at the next failure.
                 prop_assert_eq!(admitted, idle || u64::from(random) >= chance);
                 if !admitted {
                     list.push((now, 2));
@@ -506,13 +506,13 @@ mod loom_model {
         Arc::new(Throttle::new(config, 1).unwrap())
     }
 
-    /// The probability that calls are rejected with, if it is not just being changed.
+    /// Returns whether the stored probability is the right one.
     fn settled(throttle: &Throttle) -> bool {
         throttle.chance.load(Ordering::Relaxed) as u32 == parts(throttle.probability(0)) as u32
     }
 
     #[test]
-    fn no_call_is_lost_and_the_next_corrects_the_probability() {
+    fn no_call_is_lost_and_the_next_corrects_the_chance() {
         loom::model(|| {
             let throttle = throttle();
             throttle.record(false, 0, 0);
@@ -528,7 +528,7 @@ mod loom_model {
     }
 
     #[test]
-    fn a_probability_that_outlives_a_reset_rejects_one_call() {
+    fn a_chance_that_outlives_a_reset_rejects_one_call() {
         loom::model(|| {
             let throttle = throttle();
             throttle.record(false, 0, 0);

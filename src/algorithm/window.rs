@@ -1,25 +1,25 @@
 //! Sliding counts of calls, by time.
 //!
-//! The window is cut into ten buckets; the bucket of a *tick* (a tenth of the window) is word `tick
-//! % 10` of a ring. Each word carries the tick and the generation that it counts for, so a word
-//! that is met again a lap later, or after a state change, is recognised as stale and replaced and
-//! counted in one compare-and-swap. Nothing rotates the ring and nothing clears it: a new
-//! generation empties the whole window at no cost.
+//! The window is cut into ten buckets. The bucket of a *tick* (a tenth of the window) is word
+//! `tick % 10` of a ring. Each word carries the tick and the generation that it counts for. So a
+//! word that is found a lap later, or after a state change, is recognised as stale, and is replaced
+//! and counted in one compare-and-swap. Nothing rotates or clears the ring: a new generation
+//! empties the whole window at no cost.
 //!
-//! Why not a timer, or a rotation by the thread that comes first in a new tick? Both need a lock,
-//! or let a count fall between the clearing of a bucket and its first use.
+//! Why not a timer, or a rotation by the first thread in a new tick? Both need a lock, or lose a
+//! count between the clearing of a bucket and its first use.
 //!
 //! Each call is counted in one word, of the ring of its [`Class`], so that no reader sees half of
-//! it. Quick successes, which are many, are counted on a stripe of the thread's own; all others,
-//! which are few, on rings that all share, so that a look at these alone tells that nothing can
-//! trip.
+//! it. Quick successes, which are many, are counted on a stripe of the thread's own. All others,
+//! which are few, are counted on rings that all threads share. So reading these alone shows when
+//! nothing can trip the breaker.
 //!
-//! Ticks wrap, so a word that nothing touches for 2^26 of them (77 days, of a window of a second)
-//! would be of now again. Every 2^24 of them, the first caller sweeps: it empties what lies
-//! behind the window, so that no word grows so old.
+//! Ticks wrap. A word that was not touched for 2^26 ticks (77 days, for a window of a second) would
+//! count as current again. So every 2^24 ticks the first caller sweeps: it empties the words behind
+//! the window, so that no word grows so old.
 //!
 //! **Accuracy.** The window reaches back between nine and ten tenths of its length. A bucket holds
-//! 16.7 million counts; above, it stays full: too few successes errs towards opening, too few
+//! 16.7 million counts, and then stays full: too few successes errs towards opening, too few
 //! failures towards staying closed.
 
 use std::ops::RangeInclusive;
@@ -35,39 +35,40 @@ pub use counts::Counts;
 mod class;
 mod counts;
 
-/// Where in time a count belongs.
+/// The generation and the tick to which a count belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Stamp {
     generation: u16,
-    /// Wraps; ticks are compared by signed difference.
+    /// The tick. Wraps, so ticks are compared by signed difference.
     tick: u32,
 }
 
-/// What became of a count.
+/// The result of counting a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Counted {
-    /// The first of its tick on its ring: the window has slid.
+    /// The first of its tick on its ring: the window has moved.
     First,
     Again,
-    /// A newer generation has its place: not counted.
+    /// A newer generation has its place, so it is not counted.
     Late,
 }
 
 #[derive(Debug)]
 pub(crate) struct TimeWindow {
-    /// In nanoseconds. Relaxed: published as the ticks are.
+    /// The window's length in nanoseconds. Relaxed: published in the same way as the ticks.
     length: AtomicU64,
     ticks: SharedTicks,
     /// The epoch, of 2^24 ticks, in which words were last swept. Release, partner of the Acquire of
-    /// other sweepers: one that sees the new epoch sees what was counted since, and stops.
+    /// other sweepers: a sweeper that sees the new epoch sees what was counted since, and stops.
     ///
-    /// Not modelled by loom: a sweep is weeks apart, and loses at worst counts of its own instant.
+    /// Not modelled by loom: sweeps are days or more apart, and at worst lose counts of the same
+    /// moment.
     swept: std::sync::atomic::AtomicU64,
     successes: Box<[Padded<Ring>]>,
     others: Padded<Others>,
 }
 
-/// What is counted rarely, and read together.
+/// The classes that are counted rarely, and read together.
 #[derive(Debug, Default)]
 struct Others {
     failures: Ring,
@@ -79,7 +80,7 @@ struct Others {
 }
 
 impl TimeWindow {
-    /// A window of `length` nanoseconds, at least ten.
+    /// Creates a window of `length` nanoseconds, at least ten.
     pub(crate) fn new(length: u64, stripes: usize) -> Self {
         Self {
             length: AtomicU64::new(length),
@@ -96,8 +97,8 @@ impl TimeWindow {
         self.length.load(Ordering::Relaxed)
     }
 
-    /// Makes the window longer or shorter. All that was counted is void: a new generation must
-    /// follow, as told at [`SharedTicks`].
+    /// Makes the window longer or shorter. All counts become void: a new generation must follow, as
+    /// described at [`SharedTicks`].
     pub(crate) fn set_length(&self, length: u64) {
         self.length.store(length, Ordering::Relaxed);
         self.ticks.set(ticks(length));
@@ -105,8 +106,8 @@ impl TimeWindow {
         self.swept.store(0, Ordering::Release);
     }
 
-    /// The place of `now` for a generation, of which only the low 14 bits tell: two generations are
-    /// mixed up only if 16 384 pass within one window.
+    /// Returns the stamp of `now` and a generation. Only the low 14 bits of the generation count:
+    /// two are confused only if 16 384 pass within one window.
     #[expect(clippy::cast_possible_truncation, reason = "both wrap on purpose")]
     #[inline]
     pub(crate) fn stamp(&self, generation: u32, now: u64) -> Stamp {
@@ -115,7 +116,7 @@ impl TimeWindow {
             generation: generation as u16 & GENERATION_MASK,
             tick: tick as u32 & TICK_MASK,
         };
-        // Relaxed: a caller that is late finds out in the sweep.
+        // Relaxed: a late caller notices in the sweep.
         let epoch = tick >> EPOCH_BITS;
         if epoch > self.swept.load(Ordering::Relaxed) {
             self.sweep(stamp, epoch);
@@ -123,12 +124,12 @@ impl TimeWindow {
         stamp
     }
 
-    /// Empties the words that lie behind the window of this stamp. A word that is counted in
+    /// Empties the words behind the window of this stamp. A word in which a call is counted
     /// meanwhile is a new one, and stays.
     #[cold]
     fn sweep(&self, stamp: Stamp, epoch: u64) {
         let swept = self.swept.load(Ordering::Acquire);
-        // Nothing was counted for a whole epoch: tags say nothing, and all is old.
+        // Nothing was counted for a whole epoch: tags are ambiguous, and all words are old.
         let all = epoch.saturating_sub(swept) > 1;
         let Others {
             failures,
@@ -154,19 +155,19 @@ impl TimeWindow {
                 return;
             }
             if all || !VISIBLE.contains(&stamp.ticks_since(Stamp::of(word))) {
-                // Lost to a count, or to another sweeper.
+                // If this fails, a count or another sweeper was faster.
                 let _ = slot.compare_exchange(word, 0, Ordering::SeqCst, Ordering::SeqCst);
             }
         }
         self.swept.fetch_max(epoch, Ordering::Release);
     }
 
-    /// Which tenth of a window a moment belongs to, counted from the start.
+    /// Returns which tenth of a window a moment belongs to, counted from the start.
     pub(crate) fn tick(&self, now: u64) -> u64 {
         self.ticks.of(now)
     }
 
-    /// Counts a call, unless its generation has passed, as `is_current` tells.
+    /// Counts a call, unless its generation is over, as `is_current` reports.
     pub(crate) fn count(
         &self,
         class: Class,
@@ -187,14 +188,14 @@ impl TimeWindow {
         ring.count(stamp, is_current)
     }
 
-    /// Counts a success if its bucket is of this very tick and generation; else, or if another
-    /// thread counts there too, leaves it to [`count`](Self::count).
+    /// Counts a success if its bucket has this tick and generation. Otherwise, or if another thread
+    /// counts there too, leaves it to [`count`](Self::count).
     #[inline]
     pub(crate) fn count_success_again(&self, stamp: Stamp, stripe: usize) -> bool {
         self.successes[stripe & (self.successes.len() - 1)].count_again(stamp)
     }
 
-    /// All but the quick successes, which are dearer to sum.
+    /// Returns all counts but the quick successes, which are more expensive to sum.
     pub(crate) fn harm(&self, stamp: Stamp, slow_calls: bool) -> Counts {
         let mut harm = Counts {
             failures: self.others.failures.sum(stamp),
@@ -210,9 +211,9 @@ impl TimeWindow {
         harm
     }
 
-    /// Calls that were abandoned, slow or not; 0 if any call was answered.
+    /// Returns the number of abandoned calls, slow or not, or 0 if any call was answered.
     ///
-    /// An answer that is just being counted may be missed: it comes after.
+    /// An answer that is counted concurrently may be missed: it counts as later.
     pub(crate) fn only_abandoned(&self, stamp: Stamp) -> u64 {
         let counts = self.counts(stamp);
         let slow = self.others.slow_abandoned.sum(stamp);
@@ -254,20 +255,20 @@ impl Stamp {
         }
     }
 
-    /// How many ticks `earlier` lies before this; negative if after.
+    /// Returns how many ticks `earlier` lies before this stamp, negative if after.
     #[expect(clippy::cast_possible_wrap, reason = "ticks wrap")]
     fn ticks_since(self, earlier: Self) -> i32 {
-        // At the top of the word, so that the sign is that of a 26-bit difference.
+        // Shifted to the top of the word, so that the sign is that of a 26-bit difference.
         (self.tick.wrapping_sub(earlier.tick) << (32 - TICK_BITS)) as i32 >> (32 - TICK_BITS)
     }
 
-    /// This stamp as one nonzero word.
+    /// Returns this stamp as one nonzero word.
     pub(crate) fn as_flag(self) -> u64 {
         self.tag() | 1
     }
 
-    /// Whether `flag` was made from a stamp of this generation and this tick or, by a thread with a
-    /// later `now`, a newer one.
+    /// Returns whether `flag` was made from a stamp of this generation and of this tick or, by a
+    /// thread with a later `now`, a newer one.
     pub(crate) fn is_flagged_by(self, flag: u64) -> bool {
         let other = Self::of(flag);
         flag != 0
@@ -279,8 +280,8 @@ impl Stamp {
 /// Ten counters, each for one tick of one generation.
 #[derive(Debug, Default)]
 struct Ring {
-    /// `generation:14 | tick:26 | count:24`. A word publishes nothing beyond itself; why the
-    /// accesses are `SeqCst` nevertheless is told where successes and failures meet, at
+    /// `generation:14 | tick:26 | count:24`. A word publishes nothing beyond itself. The accesses
+    /// are `SeqCst` nevertheless, for the reason given where successes and failures meet, at
     /// `Breaker::cause_in_time`.
     words: [AtomicU64; BUCKETS],
 }
@@ -291,14 +292,15 @@ impl Ring {
         let mut word = slot.load(Ordering::SeqCst);
         loop {
             let found = Stamp::of(word);
-            // A word of this tick or a few laps ahead belongs to threads with a `now` like ours:
-            // join it. One of an earlier lap is stale, and so is one far ahead, which was not met
-            // since the ticks wrapped.
+            // A word of this tick, or of up to 2^16 ticks later, belongs to threads with a `now`
+            // like ours: join it. A word of an earlier lap is stale. So is one further ahead, which
+            // was not touched since the ticks wrapped.
             let fresh = JOINABLE.contains(&stamp.ticks_since(found));
             let same = found.generation == stamp.generation;
-            // Of two generations the tags cannot tell the newer: any number may pass before a ring
-            // is met again. The breaker's control can. It is read after the word, so it is no older
-            // than what the word's writer saw. Nor do ticks tell, which may be of another length.
+            // The tags cannot show which of two generations is newer: any number may pass before a
+            // ring is used again. The breaker's control can. It is read after the word, so it is no
+            // older than what the word's writer saw. Nor do ticks show it, which may have another
+            // length.
             if !same && !is_current() {
                 return Counted::Late;
             }
@@ -314,7 +316,7 @@ impl Ring {
                     after_seq_cst_write();
                     return counted;
                 }
-                // Somebody counted, or renewed the word: decide again on what is there now.
+                // Another thread counted, or renewed the word. Decide again on its new value.
                 Err(current) => word = current,
             }
         }
@@ -356,14 +358,14 @@ const COUNT_BITS: u32 = 24;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 const TICK_BITS: u32 = 26;
 const TICK_MASK: u32 = (1 << TICK_BITS) - 1;
-/// A quarter of the ticks: what one sweep has left is less than half of them old at the next.
+/// A quarter of the ticks: words that one sweep leaves are less than half of them old at the next.
 const EPOCH_BITS: u32 = TICK_BITS - 2;
 const GENERATION_SHIFT: u32 = COUNT_BITS + TICK_BITS;
 const GENERATION_MASK: u16 = (1 << 14) - 1;
-/// How many ticks old a word may be to be added to: none, but it may be newer, by up to 2^16 ticks
-/// (a minute or more).
+/// The age in ticks at which a word may be added to. It may not be older than the call, but newer,
+/// by up to 2^16 ticks (a minute or more).
 const JOINABLE: RangeInclusive<i32> = -(1 << 16)..=0;
-/// How many ticks old a word may be to be in the window.
+/// The age in ticks at which a word is in the window.
 const VISIBLE: RangeInclusive<i32> = -(1 << 16)..=9;
 
 #[cfg(all(test, not(keep_loom)))]
@@ -393,7 +395,7 @@ mod tests {
             Class::Answered,
         ];
         for class in classes {
-            // Untouched, or touched elsewhere now and then; met again by a count, or a look.
+            // Untouched, or touched elsewhere now and then. Then found again by a count, or a read.
             for touched in [0, 3, 1000] {
                 let window = TimeWindow::new(100, 1);
                 for now in 0..100 {
@@ -431,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_generation_finds_the_window_empty_and_shuts_out_the_old() {
+    fn a_new_generation_is_empty_and_shuts_out_the_old() {
         let window = TimeWindow::new(100, 1);
         let (old, new) = (window.stamp(0, 5), window.stamp(1, 5));
         window.count(Class::Success, old, 0, || true);
@@ -447,10 +449,10 @@ mod tests {
         assert_eq!(window.quick_successes(new), 1);
     }
 
-    /// Once a word of generation 0 was taken for a newer one than 128, and a circuit that had
-    /// reopened 64 times was blind.
+    /// Regression: a word of generation 0 was taken for a newer one than 128, so a circuit that had
+    /// reopened 64 times counted nothing.
     #[test]
-    fn a_word_unused_for_many_generations_is_stale_not_newer() {
+    fn a_word_unused_for_many_generations_is_stale() {
         for (generations, later) in (1..=255)
             .chain([8191, 8192, 16_383])
             .flat_map(|count| [(count, 5), (count, 1005)])

@@ -1,17 +1,17 @@
-//! How calls end, as far as a window is concerned.
+//! The classes of call results that a window counts.
 
-/// How a call ended, as far as a window is concerned.
+/// The class of a call's result, as a window counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     Success,
     Failure,
     SlowSuccess,
     SlowFailure,
-    /// Dropped unfinished: counts for nothing, as long as others are answered.
+    /// Dropped unfinished. Does not count while other calls are answered.
     Abandoned,
     /// Dropped when it already was slow.
     SlowAbandoned,
-    /// Dropped after the head of its response: counts for nothing, but as an answer.
+    /// Dropped after the head of its response. Counts only as an answer.
     Answered,
 }
 
@@ -36,7 +36,7 @@ impl Class {
         )
     }
 
-    /// Returns whether it is part of the shares.
+    /// Returns whether it is part of the failure and slow rates.
     pub(crate) fn is_judged(self) -> bool {
         !matches!(self, Self::Abandoned | Self::Answered)
     }
