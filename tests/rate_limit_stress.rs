@@ -217,7 +217,7 @@ fn window_of(count: u64, window: u64) -> Rate {
 }
 
 #[test]
-fn a_token_bucket_admits_all_that_it_promises_and_no_more_in_any_window() {
+fn a_token_bucket_keeps_its_rate_and_its_bound() {
     // given
     let (interval, burst) = (2000, 100_000);
     let limit = TokenBucket::new(window_of(1, interval), 100_000).unwrap();
@@ -230,7 +230,7 @@ fn a_token_bucket_admits_all_that_it_promises_and_no_more_in_any_window() {
 }
 
 #[test]
-fn a_log_admits_its_count_in_each_window_and_no_more_in_any() {
+fn a_log_admits_its_count_in_each_window_and_no_more() {
     let (count, window) = (20_000, 50 * MILLI);
     let run = hammered(&SlidingLog::new(window_of(count, window)).unwrap());
     assert!(run.most_within(window) <= count);
@@ -238,7 +238,7 @@ fn a_log_admits_its_count_in_each_window_and_no_more_in_any() {
 }
 
 #[test]
-fn a_ring_is_as_good_as_a_log_of_a_window_one_part_longer() {
+fn a_ring_equals_a_log_of_a_window_one_part_longer() {
     // given
     let (count, window, parts) = (20_000, 50 * MILLI, 10);
     // when
@@ -252,7 +252,7 @@ fn a_ring_is_as_good_as_a_log_of_a_window_one_part_longer() {
 }
 
 #[test]
-fn a_counter_admits_what_its_two_windows_leave_and_never_twice_its_count() {
+fn a_counter_admits_its_share_never_twice_its_count() {
     let (count, window) = (20_000, 50 * MILLI);
     let run = hammered(&SlidingCounter::new(window_of(count, window)).unwrap());
     assert!(run.most_within(window) < 2 * count);
@@ -260,7 +260,7 @@ fn a_counter_admits_what_its_two_windows_leave_and_never_twice_its_count() {
 }
 
 #[test]
-fn a_leaky_bucket_spaces_calls_and_loses_none_of_its_rate() {
+fn a_leaky_bucket_spaces_calls_and_keeps_its_rate() {
     for (interval, slack) in [(100_000, 0), (1000, MILLI)] {
         let limit = LeakyBucket::new(window_of(1, interval), Duration::from_nanos(slack)).unwrap();
         let run = hammered(&limit);
@@ -277,7 +277,7 @@ struct Reserved {
 }
 
 #[test]
-fn a_shaper_sends_calls_off_in_the_order_of_their_reservations_one_in_each_interval() {
+fn a_shaper_releases_one_call_an_interval_in_order() {
     // given
     let (interval, longest) = (GRID, 100 * MILLI);
     let shaper = LeakyBucket::new(window_of(1, interval), Duration::ZERO).unwrap();
@@ -333,7 +333,7 @@ fn a_shaper_sends_calls_off_in_the_order_of_their_reservations_one_in_each_inter
 }
 
 #[test]
-fn each_key_of_many_gets_all_of_its_own_limit_and_no_more() {
+fn each_key_of_many_gets_exactly_its_own_limit() {
     // given
     const KEYS: u64 = 50;
     let (interval, burst) = (200_000, 1000);

@@ -128,7 +128,7 @@ async fn nobody_who_waits_for_one_limit_is_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nobody_who_waits_for_a_key_or_for_the_total_is_forgotten() {
+async fn no_waiter_for_a_key_or_for_the_total_is_forgotten() {
     let keys = RateLimitLayer::builder(Rate::per_second(RATE))
         .burst(1)
         .max_wait(Duration::MAX);
@@ -150,7 +150,7 @@ async fn nobody_who_waits_for_a_key_or_for_the_total_is_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nobody_who_waits_for_a_listed_limit_is_forgotten_though_keys_push_each_other_out() {
+async fn no_waiter_is_forgotten_while_keys_are_evicted() {
     let shared = RateLimitLayer::builder(Rate::per_second(RATE))
         .burst(1)
         .max_wait(Duration::MAX);

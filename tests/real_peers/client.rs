@@ -137,7 +137,7 @@ impl Backend {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs nginx"]
-async fn a_stopped_nginx_opens_the_circuit_and_a_started_one_closes_it() {
+async fn a_circuit_opens_when_nginx_stops_and_closes_again() {
     let mut nginx = Nginx::start("", "location / { return 204; }").await;
     let (client, handle) = client();
     let url = nginx.url("/");
@@ -181,7 +181,7 @@ async fn a_restart_between_two_calls_costs_no_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs nginx"]
-async fn attempts_before_a_slow_nginx_time_out_and_the_total_is_bounded() {
+async fn attempts_to_a_slow_nginx_time_out_within_the_total() {
     let backend = Backend::start().await;
     let proxy = format!("location / {{ proxy_pass http://{}; }}", backend.address);
     let nginx = Nginx::start("", &proxy).await;
@@ -217,7 +217,7 @@ async fn attempts_before_a_slow_nginx_time_out_and_the_total_is_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs nginx"]
-async fn connections_closed_or_reset_without_an_answer_are_retried_for_get_and_not_for_post() {
+async fn dropped_connections_are_retried_for_get_not_post() {
     // The second sends a RST, which a client sees as another error.
     for (place, server) in [
         ("closed", "location / { return 444; }"),
@@ -246,7 +246,7 @@ async fn connections_closed_or_reset_without_an_answer_are_retried_for_get_and_n
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs nginx"]
-async fn gateway_errors_of_nginx_are_retried_for_get_and_not_for_post() {
+async fn gateway_errors_are_retried_for_get_not_post() {
     let backend = Backend::start().await;
     backend.takes(Duration::from_secs(30));
     let late = format!(
@@ -271,7 +271,7 @@ async fn gateway_errors_of_nginx_are_retried_for_get_and_not_for_post() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs nginx"]
-async fn a_429_of_nginx_is_sent_again_when_its_retry_after_has_passed() {
+async fn a_429_of_nginx_is_retried_after_its_retry_after() {
     // `return` would answer before the limit is asked.
     let backend = Backend::start().await;
     let limited = format!(

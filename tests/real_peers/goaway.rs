@@ -52,7 +52,7 @@ async fn gets_survive_connections_that_nginx_closes() {
 /// comes as it is sent. Of a hundred connections about four end so.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs nginx"]
-async fn posts_are_not_processed_twice_when_nginx_closes_connections() {
+async fn nginx_closing_connections_processes_no_post_twice() {
     let server = "keepalive_requests 10; location / { return 204; }";
     let nginx = Nginx::start("http2", server).await;
     let answered = answered(&nginx, Method::POST).await;

@@ -9,7 +9,7 @@ use crate::programs::{Folder, run};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs python3-grpcio"]
-async fn the_c_core_reads_rejections_as_statuses_with_pushback() {
+async fn the_c_core_reads_rejections_with_pushback() {
     let stack = stack::server().grpc().rate(Rate::per_minute(60)).burst(5);
     let stack = stack.max_in_flight(100).build().unwrap();
     let handle = stack.handle();
