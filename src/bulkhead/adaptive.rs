@@ -1,4 +1,4 @@
-//! A limit that learns.
+//! The state of an adaptive limit.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -15,36 +15,37 @@ use crate::{
     gate::Completion,
 };
 
-/// The way in which limits are learned, to make learners from.
+/// The algorithm of a limit, as a template for the algorithm of each key.
 #[derive(Debug)]
 pub(super) struct Algorithm(pub(super) Box<dyn AdaptiveLimit>);
 
-/// The state of one limit that learns.
+/// The state of one adaptive limit.
 #[derive(Debug)]
 pub(super) struct Learner {
     clock: Clock,
     samples: Samples,
-    /// Locked twice a window and by handles, for a moment each; never while a call is sampled, nor
-    /// while an algorithm runs, which may be user code.
+    /// Locked twice a window and by handles, for a moment each. Never locked while a call is
+    /// sampled, nor while an algorithm runs, which may be user code.
     learned: Mutex<Learned>,
 }
 
 #[derive(Debug)]
 struct Learned {
-    /// `None` while it runs, and for good if it has panicked: then the limit stays.
+    /// `None` while the algorithm runs, and for good if it has panicked: then the limit stays as it
+    /// is.
     algorithm: Option<Box<dyn AdaptiveLimit>>,
-    /// The most that the limit may become.
+    /// The maximum that the limit may reach.
     max: usize,
-    /// As the algorithm last told it.
+    /// The baseline that the algorithm last returned.
     baseline: Option<Duration>,
 }
 
-/// When a call was sent; then, once its head is here, how long that took.
+/// The time at which a call was sent. Once its head has arrived, the time until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp(u64);
 
 impl Learner {
-    /// The learner, and the limit to start with.
+    /// Creates the learner. Returns it with the initial limit.
     pub(super) fn new(algorithm: &Algorithm, max: usize) -> (Self, usize) {
         let algorithm = algorithm.0.fresh();
         let initial = algorithm.initial().clamp(1, max.max(1));
@@ -60,25 +61,26 @@ impl Learner {
         (learner, initial)
     }
 
-    /// A call is admitted.
+    /// Returns the stamp of a call that is admitted now.
     #[inline]
     pub(super) fn stamp(&self, now: &Now) -> Stamp {
         Stamp((now.by(&self.clock) + Stamp::FIRST) & !Stamp::TOOK)
     }
 
-    /// The head of its response is here: what follows is up to the reader.
+    /// Returns the stamp of a call whose response head has arrived. The time after that depends on
+    /// the reader.
     pub(super) fn answered(&self, stamp: Stamp, now: &Now) -> Stamp {
         let took = self.took(stamp, now.by(&self.clock));
         Stamp(took.max(Stamp::FIRST) | Stamp::TOOK)
     }
 
-    /// A call has found no room.
+    /// Records that a call was not admitted for lack of room.
     #[inline]
     pub(super) fn full(&self) {
         self.samples.full();
     }
 
-    /// A call has ended. It still counts as in flight.
+    /// Records the end of a call, which still counts as in flight.
     pub(super) fn end(&self, stamp: Stamp, how: Completion, in_flight: &InFlight, now: &Now) {
         let sample = match how {
             Completion::Answered(Outcome::Success, _) => Sample::Success,
@@ -93,24 +95,24 @@ impl Learner {
         }
     }
 
-    /// Changes the most that the limit may become.
+    /// Changes the maximum that the limit may reach.
     pub(super) fn set_max(&self, max: usize, in_flight: &InFlight) {
         let mut learned = self.lock();
         learned.max = max;
         in_flight.set_limit(in_flight.limit().min(max));
     }
 
-    /// The most that the limit may become.
+    /// Returns the maximum that the limit may reach.
     pub(super) fn max(&self) -> usize {
         self.lock().max
     }
 
-    /// The average time of calls in the last window.
+    /// Returns the average time of calls in the last window.
     pub(super) fn rtt(&self) -> Option<Duration> {
         self.samples.average()
     }
 
-    /// The round trip of a call that does not queue, as the algorithm has it.
+    /// Returns the algorithm's estimate of the round trip of a call that does not queue.
     pub(super) fn baseline(&self) -> Option<Duration> {
         self.lock().baseline
     }
@@ -154,9 +156,9 @@ impl Learner {
 }
 
 impl Stamp {
-    /// Below are a permit's words without a stamp.
+    /// Smaller words are permits without a stamp.
     const FIRST: u64 = 2;
-    /// Set if the rest is how long the call took. Without it times wrap after 292 years.
+    /// Set if the other bits are the time that the call took. They wrap after 292 years.
     const TOOK: u64 = 1 << 63;
 
     #[inline]
@@ -170,7 +172,7 @@ impl Stamp {
     }
 }
 
-/// Opens the next window.
+/// A guard that opens the next window.
 struct Reopen<'a>(&'a Samples, u64);
 
 impl Drop for Reopen<'_> {

@@ -1,4 +1,4 @@
-//! The bulkheads of all keys within a total: any of them may hold places of it that are overdue.
+//! The bulkheads of all keys within a total, any of which may hold overdue permits of it.
 
 use std::{
     fmt,
@@ -12,39 +12,39 @@ use crate::queue::Overdue;
 
 #[derive(Debug, Default)]
 pub(super) struct AllKeys {
-    /// Locked to add one and to list them.
+    /// Locked to add a bulkhead and to list them.
     bulkheads: Mutex<Vec<Weak<dyn HoldsPlaces>>>,
-    /// No place is overdue before. As that of [`HeldPlaces`](crate::algorithm::HeldPlaces), with
-    /// `changes` in place of its time.
+    /// The earliest moment at which a permit may be overdue. As that of
+    /// [`HeldPlaces`](crate::algorithm::HeldPlaces), with `changes` in place of its time.
     due: AtomicU64,
     changes: AtomicU64,
 }
 
-/// One of them.
+/// A bulkhead whose permits may be overdue.
 pub(super) trait HoldsPlaces: fmt::Debug + Send + Sync {
-    /// Takes places back, yet to be given to others. Returns how many, and before which moment
-    /// there are no more.
+    /// Takes overdue permits back, without freeing them for others yet. Returns how many, and the
+    /// earliest moment at which more may be overdue.
     fn find_overdue(&self, now: u64) -> (usize, u64);
 
-    /// Gives so many of these to others.
+    /// Frees so many of these permits for others.
     fn leave_all(&self, places: usize);
 }
 
 impl AllKeys {
-    /// One more, which holds nothing yet.
+    /// Adds a bulkhead, which holds nothing yet.
     pub(super) fn add(&self, bulkhead: Weak<dyn HoldsPlaces>) {
         let mut bulkheads = self
             .bulkheads
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        // Those of evicted keys, each time that the list would grow.
+        // Removes those of evicted keys each time that the list would grow.
         if bulkheads.len() == bulkheads.capacity() {
             bulkheads.retain(|bulkhead| bulkhead.strong_count() > 0);
         }
         bulkheads.push(bulkhead);
     }
 
-    /// Copied: to give places back admits waiters, which runs user code.
+    /// Returns a copy of the list, because freeing permits admits waiters, which runs user code.
     fn list(&self) -> Vec<Arc<dyn HoldsPlaces>> {
         let bulkheads = self
             .bulkheads
@@ -70,12 +70,12 @@ impl Overdue for AllKeys {
                 found.push((bulkhead, taken));
             }
         }
-        // A change that comes before this swap is seen by the load, and any other stays.
+        // A change before this swap is seen by the load. Any other change stays in `due`.
         self.due.swap(due, Ordering::AcqRel);
         if self.changes.load(Ordering::Relaxed) != changes {
             self.due.store(0, Ordering::Release);
         }
-        // After that: to leave may come back here.
+        // After the swap: freeing permits may call this function again.
         let taken = found.iter().map(|(_, taken)| taken).sum();
         for (bulkhead, taken) in found {
             bulkhead.leave_all(taken);

@@ -1,8 +1,8 @@
-//! The settings that change while a bulkhead runs.
+//! The settings that can change while a bulkhead runs.
 
 use std::time::Duration;
 
-/// The number of calls that may run, and for how long one holds its place while others need it.
+/// The number of calls that may run, and how long a call holds its permit while others need it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -21,11 +21,11 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BulkheadConfig {
-    /// The largest number of calls in flight. The most that an
-    /// [adaptive](crate::bulkhead::BulkheadBuilder::adaptive) limit may become.
+    /// The maximum number of calls in flight. For an
+    /// [adaptive](crate::bulkhead::BulkheadBuilder::adaptive) limit, the maximum that it may reach.
     pub limit: usize,
-    /// After how long a call may [lose its
-    /// place](crate::bulkhead::BulkheadBuilder::reclaim_after). Only bulkheads that were built with
-    /// one take another. Those that run already keep theirs. `None`: never.
+    /// The time after which a call may [lose its
+    /// permit](crate::bulkhead::BulkheadBuilder::reclaim_after). Can be set only if the bulkhead
+    /// was built with one. Calls that run already keep theirs. `None`: never.
     pub reclaim_after: Option<Duration>,
 }

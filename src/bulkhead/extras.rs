@@ -1,4 +1,4 @@
-//! The extras that few bulkheads have: a limit that learns, and places that are taken back.
+//! Extras that few bulkheads have: an adaptive limit, and permits that are taken back.
 
 use crate::{
     algorithm::{HeldPlace, HeldPlaces, InFlight},
@@ -7,18 +7,18 @@ use crate::{
     gate::{CallEvent, Completion},
 };
 
-/// In one box, so that all other bulkheads look for it once.
+/// Both extras in one box, so that all other bulkheads check for it once.
 #[derive(Debug)]
 pub(super) struct Extras {
-    /// The algorithm that moves the limit, if one does.
+    /// The algorithm that moves the limit, if there is one.
     pub(super) learner: Option<Learner>,
-    /// If places are taken back from calls that hold them too long.
+    /// The permits that may be taken back, if that is enabled.
     pub(super) held: Option<HeldPlaces>,
     clock: Clock,
 }
 
 impl Extras {
-    /// The extras, and the limit to start with. `None` if there are none.
+    /// Creates the extras, and returns them with the initial limit. `None` if there are none.
     pub(super) fn new(
         algorithm: Option<&Algorithm>,
         limit: usize,
@@ -40,7 +40,7 @@ impl Extras {
         (any.then(|| Box::new(extras)), limit)
     }
 
-    /// The pass of a call that has just taken a place.
+    /// Returns the pass of a call that has just taken a permit.
     #[inline]
     pub(super) fn taken(&self, now: &Now) -> u64 {
         let stamp = self.learner.as_ref().map(|learner| learner.stamp(now));
@@ -52,7 +52,7 @@ impl Extras {
         place.map_or(PLACE, HeldPlace::word)
     }
 
-    /// The pass after an event.
+    /// Returns the pass after an event.
     #[inline]
     pub(super) fn event(&self, pass: u64, event: CallEvent, now: &Now) -> u64 {
         match (&self.held, HeldPlace::from_word(pass)) {
@@ -60,7 +60,7 @@ impl Extras {
                 if self.learner.is_some() {
                     held.note(place, |stamp| self.answered(stamp, now));
                 }
-                // Nothing bounds the time of an upgraded connection.
+                // The time of an upgraded connection has no bound.
                 if let CallEvent::Upgraded(_) = event {
                     held.keep(place);
                 }
@@ -71,7 +71,7 @@ impl Extras {
         }
     }
 
-    /// The head of the response is here.
+    /// Returns the stamp of a call whose response head has arrived.
     fn answered(&self, stamp: u64, now: &Now) -> u64 {
         match (&self.learner, Stamp::from_word(stamp)) {
             (Some(learner), Some(stamp)) => learner.answered(stamp, now).word(),
@@ -79,7 +79,8 @@ impl Extras {
         }
     }
 
-    /// A call ends that was admitted with a pass. Gives its place back, unless that was taken back.
+    /// Ends a call that was admitted with a pass. Gives its permit back, unless that was taken
+    /// back.
     pub(super) fn end(
         &self,
         (pass, how): (u64, Option<Completion>),
@@ -88,8 +89,9 @@ impl Extras {
         now: &Now,
     ) {
         let Some(held) = &self.held else {
-            // It counts while it is learned from, and leaves even if a foreign algorithm panics.
-            // To leave lets waiters in, those that a higher limit has room for included.
+            // The call still counts while the limit learns from it, and leaves even if a user's
+            // algorithm panics. Leaving admits waiters, also those for which a raised limit now has
+            // room.
             let _left = Leave(leave);
             return self.learn(in_flight, pass, how, now);
         };
@@ -101,7 +103,7 @@ impl Extras {
             None => None,
         };
         let _left = Leave(leave);
-        // Dropped first: the place is free for the one that enters next.
+        // Dropped before `_left`, so that the slot is free for the next call that enters.
         if let Some(ending) = ending {
             self.learn(in_flight, ending.note, how, now);
         }
@@ -115,7 +117,7 @@ impl Extras {
     }
 }
 
-/// Gives a place back.
+/// A guard that gives a permit back.
 struct Leave<F: Fn()>(F);
 
 impl<F: Fn()> Drop for Leave<F> {
@@ -124,5 +126,5 @@ impl<F: Fn()> Drop for Leave<F> {
     }
 }
 
-/// A place without more.
+/// The word of a permit without extras.
 pub(super) const PLACE: u64 = 1;

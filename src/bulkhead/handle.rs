@@ -13,36 +13,37 @@ use crate::{
     observe::Totals,
 };
 
-/// Watches and changes a bulkhead from outside. Cheap to clone; it keeps the bulkhead's state
+/// A handle that watches and changes a bulkhead. Cheap to clone. It keeps the bulkhead's state
 /// alive, not its services.
 #[derive(Debug, Clone)]
 pub struct BulkheadHandle {
     state: Arc<State>,
-    /// `None` if it came with a list of all keys.
+    /// `None` if the handle came with a list of all keys.
     _hold: Option<Hold>,
 }
 
-/// A bulkhead at one moment.
+/// The state of a bulkhead at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Calls that run now.
+    /// The calls in flight.
     pub in_flight: usize,
-    /// How many may: as set, or as learned.
+    /// The limit, as set or as learned.
     pub limit: usize,
-    /// How long calls took on average in the last window of an
+    /// The average time of calls in the last window of an
     /// [adaptive](crate::bulkhead::BulkheadBuilder::adaptive) limit.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::config::seconds::if_any")
     )]
     pub rtt: Option<Duration>,
-    /// Calls that wait for a place.
+    /// The calls that wait for a permit.
     pub waiting: usize,
-    /// Calls that have joined the queue so far, whatever became of them; of keys, of this one.
+    /// The calls that have joined the queue so far, whatever became of them. For a key, those of
+    /// that key.
     pub waited: u64,
-    /// What it has counted so far.
+    /// The counts so far.
     pub totals: Totals,
 }
 
@@ -68,12 +69,12 @@ impl BulkheadHandle {
         Self { state, _hold: hold }
     }
 
-    /// One that does not keep the key's place.
+    /// Creates a handle that does not protect the key from eviction.
     pub(super) fn watching(state: Arc<State>) -> Self {
         Self { state, _hold: None }
     }
 
-    /// The bulkhead as it is now. Costs some twenty loads a core.
+    /// Returns the bulkhead's present state. Costs some twenty loads per core.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let State {
@@ -89,34 +90,34 @@ impl BulkheadHandle {
         }
     }
 
-    /// The settings that [`update`](Self::update) changes.
+    /// Returns the settings that [`update`](Self::update) changes.
     #[must_use]
     pub fn config(&self) -> BulkheadConfig {
         self.state.config()
     }
 
-    /// Changes settings at once, without blocking: start from [`config`](Self::config). After a cut
-    /// of the limit, nothing is admitted until enough calls have ended. After a raise, those that
-    /// wait come in.
+    /// Changes settings at once, without blocking. Start from [`config`](Self::config). After the
+    /// limit is lowered, no call is admitted until enough calls have ended. After it is raised,
+    /// waiters are admitted.
     ///
-    /// Of one key the limit may be above the total of all keys: a change by hand is taken at its
-    /// word.
+    /// The limit of a single key may be above the total of all keys: a change by hand is not
+    /// checked against it.
     ///
     /// # Errors
-    /// A limit of 0, or a `reclaim_after` of no time, or of a bulkhead that was built without.
+    /// The limit is 0, or `reclaim_after` is zero, or the bulkhead was built without it.
     pub fn update(&self, config: BulkheadConfig) -> Result<Changed, ConfigError> {
         self.state.update(config)
     }
 
-    /// Changes just the limit, as [`update`](Self::update) does.
+    /// Changes only the limit, as [`update`](Self::update) does.
     ///
     /// # Errors
-    /// A limit of 0.
+    /// The limit is 0.
     pub fn set_limit(&self, limit: usize) -> Result<Changed, ConfigError> {
         self.state.set_limit(limit)
     }
 
-    /// Returns whether [`set_limit`](Self::set_limit) would accept it.
+    /// Returns an error if [`set_limit`](Self::set_limit) would reject this limit.
     #[cfg(feature = "http")]
     pub(crate) fn check(&self, limit: usize) -> Result<(), ConfigError> {
         let name = self.state.permits.tally.name;

@@ -1,4 +1,4 @@
-//! A bulkhead for each key.
+//! A bulkhead per key.
 
 use std::{hash::Hash, sync::Arc, time::Duration};
 
@@ -21,15 +21,15 @@ use crate::{
     queue::Total,
 };
 
-/// The makings of bulkheads.
+/// The factory of the bulkheads of keys.
 #[derive(Debug)]
 pub struct BulkheadFactory<K> {
     pub(super) shares: Editions<Shares>,
     /// The limits of keys that have one of their own.
     pub(super) limits: Limits<K>,
-    /// What all keys together have in flight; `None` without a total.
+    /// The calls in flight of all keys together. `None` without a total.
     pub(super) total: Option<Arc<Total>>,
-    /// Within a total whose places are taken back, the bulkheads of all keys.
+    /// The bulkheads of all keys, if they have a total whose permits are taken back.
     pub(super) all_keys: Option<Arc<AllKeys>>,
     /// The clock of all keys, because they wait in one queue.
     pub(super) clock: Clock,
@@ -39,20 +39,19 @@ pub struct BulkheadFactory<K> {
 }
 
 impl<K: Hash + Eq + Clone> KeyedHandle<K, BulkheadGate> {
-    /// What runs of all keys together, and how much may before shares are enforced; `None` if they
-    /// have no [total](crate::bulkhead::BulkheadBuilder::within).
+    /// Returns the calls in flight of all keys together, and their total, above which shares are
+    /// enforced. `None` without a [total](crate::bulkhead::BulkheadBuilder::within).
     #[must_use]
     pub fn total(&self) -> Option<(usize, usize)> {
         let total = self.parts.factory.total.as_ref();
         total.map(|total| (total.places.count(), total.places.limit()))
     }
 
-    /// Changes that total at once; nothing if they have none. After a raise, calls that wait come
-    /// in.
+    /// Changes the total at once. Without a total, changes nothing. After it is raised, waiters are
+    /// admitted.
     ///
-    /// # Errors
-    /// A total below the share of a key, or below those of a
-    /// [list](crate::bulkhead::BulkheadBuilder::limits) together.
+    /// The total is below the share of a key, or below the sum of the [listed
+    /// shares](crate::bulkhead::BulkheadBuilder::limits).
     pub fn set_total(&self, total: usize) -> Result<Changed, ConfigError> {
         let BulkheadFactory {
             shares,
@@ -63,7 +62,8 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, BulkheadGate> {
             ..
         } = &self.parts.factory;
         let mut before = total;
-        // One step: another change may not pass between the look at the limit and this.
+        // In one step, so that no other change of the limit or the total comes between this check
+        // and the change.
         shares.change(|shares| {
             let guaranteed = limits.listed().max(shares.limit);
             checked_total(total, guaranteed, tally.name)?;
@@ -83,7 +83,7 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, BulkheadGate> {
         Ok(changed)
     }
 
-    /// The settings of keys that have none of their own.
+    /// Returns the settings of keys that have none of their own.
     #[must_use]
     pub fn config(&self) -> BulkheadConfig {
         let Shares {
@@ -97,12 +97,13 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, BulkheadGate> {
         }
     }
 
-    /// Changes the settings of every key, those to come included: start from
-    /// [`config`](Self::config). Keys to which the builder gave [a limit of their
-    /// own](crate::bulkhead::BulkheadBuilder::limit_for) keep that.
+    /// Changes the settings of every key, present and future. Start from [`config`](Self::config).
+    /// Keys whose limit the builder set with
+    /// [`limit_for`](crate::bulkhead::BulkheadBuilder::limit_for) keep it.
     ///
     /// # Errors
-    /// A limit of 0, or above the total, or a `reclaim_after` of no time, or where none was built.
+    /// The limit is 0 or above the total, or `reclaim_after` is zero, or the bulkheads were built
+    /// without it.
     pub fn update(&self, config: BulkheadConfig) -> Result<Changed, ConfigError> {
         let reclaim_after = self.reclaim_after(config.reclaim_after)?;
         self.change(|shares| Shares {
@@ -112,10 +113,10 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, BulkheadGate> {
         })
     }
 
-    /// Changes just the limit, as [`update`](Self::update) does.
+    /// Changes only the limit, as [`update`](Self::update) does.
     ///
     /// # Errors
-    /// A limit of 0, or above the total.
+    /// The limit is 0, or above the total.
     pub fn set_limit(&self, limit: usize) -> Result<Changed, ConfigError> {
         self.change(|shares| Shares { limit, ..shares })
     }
@@ -139,7 +140,7 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, BulkheadGate> {
         changed_reclaim(after, is_built, tally.name)
     }
 
-    /// Returns whether [`update`](Self::update) would accept it.
+    /// Returns an error if [`update`](Self::update) would reject this limit.
     #[cfg(feature = "http")]
     pub(crate) fn check(&self, limit: usize) -> Result<(), ConfigError> {
         let BulkheadFactory { shares, tally, .. } = &self.parts.factory;
@@ -148,7 +149,7 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, BulkheadGate> {
 }
 
 impl<K> BulkheadFactory<K> {
-    /// One of several, of the limit of all keys or of another.
+    /// Creates one of several bulkheads, with the limit of all keys or with a fixed limit.
     pub(super) fn bulkhead(
         &self,
         shares: Edition<Shares>,

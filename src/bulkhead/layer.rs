@@ -1,4 +1,4 @@
-//! The making of a bulkhead.
+//! The `build` and `gate` methods of the builder.
 
 use std::{hash::Hash, sync::Arc};
 
@@ -22,12 +22,12 @@ use crate::{
 };
 
 impl<P, A> BulkheadBuilder<NotKeyed, P, A> {
-    /// Starts with nothing in flight.
+    /// Builds the layer, with nothing in flight.
     ///
     /// # Errors
-    /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0, no
-    /// time at all to `reclaim_after`, or a setting that needs a key. `usize::MAX` is as good as
-    /// none.
+    /// The limit is 0, which would reject everything, or `reclaim_after` is zero. `max_waiting` is
+    /// 0, or is set without `max_wait`. Or a setting needs a key. A limit of `usize::MAX` is as
+    /// good as none.
     pub fn build(self) -> Result<BulkheadLayer<P, A>, ConfigError> {
         self.values
             .keys
@@ -49,7 +49,7 @@ impl<P, A> BulkheadBuilder<NotKeyed, P, A> {
             Clock::start(),
             tally,
         );
-        // One that is off has no limit to show.
+        // A disabled bulkhead has no limit to show.
         if self.values.settings.enabled {
             register(&gate.state);
         }
@@ -65,12 +65,12 @@ impl<F, P, A> BulkheadBuilder<LimitByKey<F>, P, A>
 where
     F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
 {
-    /// Starts with nothing in flight.
+    /// Builds the layer, with nothing in flight.
     ///
     /// # Errors
-    /// A limit of 0, which would reject everything, `max_waiting` without `max_wait` or of 0, no
-    /// time at all to `reclaim_after`, or room for no key. A total [within](Self::within) which not
-    /// even one key's share fits, or not those of a [list](Self::limits) together.
+    /// The limit is 0, which would reject everything, or `reclaim_after` is zero. `max_waiting` is
+    /// 0, or is set without `max_wait`. There is room for no key. A total [`within`](Self::within)
+    /// is below one key's share, or below the sum of the [listed shares](Self::limits).
     pub fn build(self) -> Result<KeyedBulkheadLayer<F, P, A>, ConfigError> {
         let Self {
             values,
@@ -123,7 +123,7 @@ where
             .advertises(settings.advertise.is_on)
             .texts(key.texts.labelled(labels));
         let gate = Keyed::new(key.key, parts);
-        // One that is off has no limit to show.
+        // A disabled bulkhead has no limit to show.
         if settings.enabled {
             register(gate.parts());
         }
@@ -132,7 +132,8 @@ where
 }
 
 impl<A: Clone> BulkheadBuilder<NotKeyed, Plain, A> {
-    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    /// Builds a gate, to be combined with others in [one layer](GateLayer::new), which has the
+    /// protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).
@@ -146,7 +147,8 @@ where
     F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static> + Clone,
     A: Clone,
 {
-    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    /// Builds a gate, to be combined with others in [one layer](GateLayer::new), which has the
+    /// protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).

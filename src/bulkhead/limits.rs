@@ -9,7 +9,7 @@ use crate::{
     keyed::{ByKey, HasKey, KeyTexts},
 };
 
-/// A builder's state: a bulkhead for each key that a closure finds.
+/// The builder's type of key: a bulkhead per key that a closure finds.
 pub struct LimitByKey<F: HasKey> {
     pub(super) key: F,
     pub(super) limits: Limits<F::Key>,
@@ -22,31 +22,31 @@ pub(super) struct Limits<K> {
     by_key: Option<LimitFor<K>>,
 }
 
-/// What of all keys is changed together, because the one bounds the other.
+/// The settings of all keys that are changed in one step, because one bounds the other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shares {
-    /// The limit of each key that does not have one of its own.
+    /// The limit of each key that has none of its own.
     pub(super) limit: usize,
     /// The total of all keys.
     pub(super) total: Option<usize>,
-    /// After how many nanoseconds places may be taken back, if they may.
+    /// The nanoseconds after which permits may be taken back, if they may.
     pub(super) reclaim_after: Option<u64>,
 }
 
-/// The limit of a bulkhead, and where it comes from.
+/// The limit of a bulkhead, and its origin.
 pub(super) struct Limit {
     pub(super) limit: usize,
-    /// Whether the builder gave its key a limit that others do not have.
+    /// If true, the builder gave the key a limit of its own.
     pub(super) is_fixed: bool,
-    /// After how many nanoseconds places may be taken back, if they may.
+    /// The nanoseconds after which permits may be taken back, if they may.
     pub(super) reclaim_after: Option<u64>,
-    /// That of which change of all limits it is.
+    /// The edition of the settings of all keys that it comes from.
     pub(super) edition: u64,
 }
 
-/// Keys that are known when the layer is built.
+/// The keys that are known when the layer is built.
 struct Listed<K> {
-    /// A closure over a map, so that only the list needs keys that can be hashed.
+    /// A closure over a map, so that only a list needs keys that can be hashed.
     limit: LimitFor<K>,
     all: Vec<usize>,
 }
@@ -54,7 +54,7 @@ struct Listed<K> {
 type LimitFor<K> = Arc<dyn Fn(&K) -> Option<usize> + Send + Sync>;
 
 impl Limit {
-    /// As set for all calls.
+    /// Creates the limit of a bulkhead without keys.
     pub(super) fn of_all(limit: usize, reclaim_after: Option<Duration>) -> Self {
         Self {
             limit,
@@ -106,14 +106,14 @@ impl<F: HasKey> LimitByKey<F> {
 }
 
 impl<K> Limits<K> {
-    /// That of a key, if it has one.
+    /// Returns the own limit of a key, if it has one.
     pub(super) fn of(&self, key: &K) -> Option<usize> {
         let listed = self.listed.as_ref();
         let listed = listed.and_then(|listed| (listed.limit)(key));
         listed.or_else(|| self.by_key.as_ref().and_then(|limit| limit(key)))
     }
 
-    /// What the keys of the list have together.
+    /// Returns the sum of the limits of the list.
     pub(super) fn listed(&self) -> usize {
         let all = self.listed.iter().flat_map(|listed| &listed.all);
         all.fold(0, |sum, limit| sum.saturating_add(*limit))

@@ -1,9 +1,9 @@
-//! Bulkhead: so many calls at once, so that one slow dependency cannot take every task, socket and
-//! connection.
+//! Bulkheads: a bound on the calls in flight, so that one slow dependency cannot take every task,
+//! socket and connection.
 //!
 //! Use one per dependency: when it hangs, the calls to it fill their own compartment and no other.
-//! A server uses one to bound its own concurrency. It does not bound a rate: that is what a [rate
-//! limit](crate::rate_limit) is for.
+//! A server uses one to bound its own concurrency. A bulkhead does not bound a rate: use a [rate
+//! limit](crate::rate_limit) for that.
 //!
 //! ```
 //! use tower::{Layer, Service, ServiceExt, service_fn};
@@ -21,17 +21,17 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A call takes its place in `call`, never in `poll_ready`, and leaves when its future ends, is
-//! dropped, or panics. A call that finds no place is rejected, or
+//! A call takes its permit in `call`, never in `poll_ready`, and gives it back when its future
+//! ends, is dropped, or panics. A call that finds no permit is rejected, or
 //! [waits](BulkheadBuilder::max_wait) in order of arrival, for as long as its
-//! [deadline](BulkheadBuilder::deadline) allows. Calls can be told apart by
+//! [deadline](BulkheadBuilder::deadline) allows. Calls can be treated differently by
 //! [criticality](BulkheadBuilder::criticality) and by [key](BulkheadBuilder::keyed_by), and run [on
-//! other threads](crate::gate::GateLayer::on_runtime). How large it should be, and why not larger,
-//! is in the guide.
+//! other threads](crate::gate::GateLayer::on_runtime). The guide tells how large a bulkhead should
+//! be, and why not larger.
 //!
 //! **Cost.** The algorithm is a [counter](crate::algorithm::InFlight). An admitted call costs two
 //! writes of a word that all callers share, and a rejected one none. Neither reads the clock or
-//! takes a lock. A queue adds a load to each until somebody waits.
+//! takes a lock. A queue adds a load to each while there are no waiters.
 
 mod adaptive;
 mod aliases;

@@ -1,4 +1,4 @@
-//! Bulkheads as the registry sees them.
+//! The view of bulkheads in the registry.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ impl State {
     }
 }
 
-/// The thresholds, and the values that were learned.
+/// The thresholds, and the learned values.
 pub(super) struct Thresholds {
     pub(super) limit: usize,
     /// The limit as it was set.
@@ -56,11 +56,11 @@ pub(super) struct Thresholds {
     pub(super) learned: Option<LearnedLimit>,
 }
 
-/// How much of the bulkheads of one layer is in use.
+/// The use of the bulkheads of one layer.
 pub(super) struct Use {
     in_flight: u64,
     queued: u64,
-    /// The share of a limit, of the fullest.
+    /// The fraction of the limit in use, of the fullest bulkhead.
     used: f64,
 }
 
@@ -82,7 +82,7 @@ impl Use {
     }
 }
 
-/// Bulkheads of one layer as the registry sees them.
+/// Describes the bulkheads of one layer for the registry.
 pub(super) fn observe(
     tally: &Tally,
     thresholds: Thresholds,
@@ -103,7 +103,7 @@ pub(super) fn observe(
     Instance::new(tally, config, state)
 }
 
-/// All that lets a bulkhead reject, or wait.
+/// Lists all settings that can make a bulkhead reject calls or let them wait.
 #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
 fn params(thresholds: &Thresholds) -> Vec<(&'static str, f64)> {
     let mut config = Vec::with_capacity(5);

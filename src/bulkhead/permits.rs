@@ -1,4 +1,4 @@
-//! The places of a bulkhead, and the calls that wait for one.
+//! The permits of a bulkhead, and the calls that wait for one.
 
 use std::{
     sync::Arc,
@@ -23,23 +23,23 @@ pub(super) struct Permits {
     /// The total of all keys, if each has a share of one.
     pub(super) total: Option<Arc<Total>>,
     pub(super) clock: Clock,
-    /// Whether calls wait: if not, nobody looks whether they do.
+    /// If false, calls do not wait, so the queue need not be checked.
     pub(super) may_wait: bool,
-    /// `None` for most.
+    /// `None` for most bulkheads.
     pub(super) extras: Option<Box<Extras>>,
-    /// Of the layer: the bulkheads of all its keys count together.
+    /// The tally of the layer: the bulkheads of all its keys count together.
     pub(super) tally: GateTally,
 }
 
 #[derive(Debug)]
 pub(super) enum Queued {
-    /// For a place of a limit.
+    /// A wait for a permit of a limit.
     Alone(Ticket),
-    /// For one of a share, or of the total.
+    /// A wait for a permit of a share, or of the total.
     Shared(ShareTicket),
 }
 
-/// Places as callers are told of them.
+/// The permits as callers are shown them.
 pub(super) struct Places<'a> {
     in_flight: &'a InFlight,
     name: Option<&'static str>,
@@ -49,7 +49,7 @@ pub(super) struct Places<'a> {
 }
 
 impl Permits {
-    /// Enters as one of several classes or keys, if nobody waits.
+    /// Enters as a call of a class or a key, if there are no waiters before it.
     pub(super) fn enter(&self, percent: u8) -> bool {
         match self.share() {
             None => self.in_flight.enter_within(percent),
@@ -57,7 +57,7 @@ impl Permits {
         }
     }
 
-    /// Gives a place back, and lets those in that wait for it.
+    /// Gives a permit back, and admits waiters.
     #[inline(always)]
     pub(super) fn leave(&self) {
         if self.total.is_some() {
@@ -69,9 +69,9 @@ impl Permits {
         }
     }
 
-    /// Takes places back from calls that hold them too long, and gives them to those that wait.
-    /// Returns how many there were, and before which moment there are no more. `None` if no call
-    /// holds its place too long.
+    /// Takes permits back from calls that hold them too long, and frees them for waiters. Returns
+    /// how many, and the earliest moment at which more may be overdue. `None` if permits are not
+    /// taken back.
     #[cold]
     pub(super) fn take_back(&self, now: u64) -> Option<(usize, u64)> {
         self.held()?;
@@ -83,7 +83,7 @@ impl Permits {
         Some(found)
     }
 
-    /// Takes places back, yet to be given to others.
+    /// Takes permits back, without freeing them for others yet.
     pub(super) fn find_overdue(&self, now: u64) -> (usize, u64) {
         let Some(held) = self.held() else {
             return (0, u64::MAX);
@@ -93,12 +93,12 @@ impl Permits {
         (taken, due)
     }
 
-    /// The places as they are taken back, if they are.
+    /// Returns the permits that may be taken back, if that is enabled.
     pub(super) fn held(&self) -> Option<&HeldPlaces> {
         self.extras.as_ref()?.held.as_ref()
     }
 
-    /// Changes after how many nanoseconds they are. Returns the time before.
+    /// Changes after how many nanoseconds permits are taken back. Returns the earlier time.
     pub(super) fn reclaim_after(&self, after: u64) -> u64 {
         let before = self.held().map(|held| held.set_after(after));
         if let Some(overdue) = self.total.as_ref().and_then(|total| total.overdue.as_ref()) {
@@ -107,7 +107,7 @@ impl Permits {
         before.unwrap_or(u64::MAX)
     }
 
-    /// Gives to others what was [found](Self::find_overdue).
+    /// Frees for others the permits that were [found](Self::find_overdue).
     pub(super) fn leave_all(&self, places: usize) {
         (0..places).for_each(|_| self.leave());
     }
@@ -123,7 +123,7 @@ impl Permits {
         self.queue.pump_now(self, self.clock.now());
     }
 
-    /// There may be more places than before.
+    /// Admits waiters, since the limit may have been raised.
     pub(super) fn notify(&self) {
         match self.share() {
             None => self.queue.notify(self, || self.clock.now()),
@@ -131,7 +131,7 @@ impl Permits {
         }
     }
 
-    /// A place in the queue, or `None` if too many wait.
+    /// Joins the queue. `None` if it is full.
     pub(super) fn join(&self, bounds: Bounds, now: u64) -> Option<Queued> {
         let Some(share) = self.share() else {
             let ticket = self.queue.join(self, 1, bounds, now);
@@ -141,7 +141,7 @@ impl Permits {
         share.join(bounds, max_total, now).map(Queued::Shared)
     }
 
-    /// Returns whether the turn of a waiter has come.
+    /// Polls a waiter.
     pub(super) fn poll(&self, ticket: &mut Queued, cx: &mut Context<'_>, now: u64) -> Poll<Turn> {
         let time = (&self.clock, now);
         match (ticket, self.share()) {
@@ -160,8 +160,8 @@ impl Permits {
         }
     }
 
-    /// The places as callers are told of them. `leaving`: how many of those in use are about to be
-    /// free.
+    /// Returns the permits as callers are shown them. `leaving` is the number of those in use that
+    /// are about to be free.
     pub(super) fn quoted(
         &self,
         (name, partition): (Option<&'static str>, Option<u64>),
@@ -203,13 +203,13 @@ impl Quoted for Places<'_> {
         });
     }
 
-    /// A place may be free at any time.
+    /// Returns zero, because a permit may become free at any time.
     fn wait(&self, _: &Now) -> Duration {
         Duration::ZERO
     }
 }
 
-/// As the queue of a limit sees them.
+/// The permits as the queue of a limit sees them.
 impl Resource for Permits {
     fn acquire(&self, _: u32, _: u64, now: u64) -> Result<(), Blocked> {
         Blocked::unless(|| self.in_flight.enter(), || self.take_back(now), now)
@@ -224,5 +224,5 @@ impl Resource for Permits {
     }
 }
 
-/// How many times as many as of one key may wait for a total.
+/// The number of waiters for a total, as a multiple of those of one key.
 const KEYS_IN_QUEUE: usize = 16;

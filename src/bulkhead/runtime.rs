@@ -22,7 +22,7 @@ use crate::{
     protocol::Protocol,
 };
 
-/// A bulkhead whose calls run on a runtime of their own. Made by
+/// A bulkhead whose calls run on a runtime of their own. Built with
 /// [`on_runtime`](GateLayer::on_runtime).
 pub struct OnRuntimeLayer<G, P> {
     layer: GateLayer<G, P>,
@@ -37,7 +37,7 @@ pub struct OnRuntime<S, G, P> {
     runtime: Handle,
 }
 
-/// The answer of an [`OnRuntime`]. Dropped, it aborts the call.
+/// The answer of an [`OnRuntime`]. Dropping it aborts the call.
 #[must_use = "futures do nothing unless polled"]
 pub struct OnRuntimeFuture<F: Future, P> {
     stage: Stage<F>,
@@ -45,7 +45,7 @@ pub struct OnRuntimeFuture<F: Future, P> {
 }
 
 enum Stage<F: Future> {
-    /// Rejected, which needs no task.
+    /// The call was rejected, which needs no task.
     Here(Pin<Box<F>>),
     There(JoinHandle<F::Output>),
 }
@@ -58,9 +58,10 @@ impl Bounds for BulkheadGate {}
 impl<F: HasKey> Bounds for Keyed<F, BulkheadGate> where Self: Controlled {}
 
 impl<G: Bounds, A, P: Clone> GateLayer<Asking<G, A>, P> {
-    /// Runs the calls that a bulkhead admits on another runtime, so that one that computes for long
-    /// without an `await` stalls its own threads alone, and not those of the calls beside it. A
-    /// count of calls cannot do that: one such call is enough to stop a thread.
+    /// Runs the calls that a bulkhead admits on another runtime. A call that computes for long
+    /// without an `await` then stalls only threads of that runtime, and not the calls beside it. A
+    /// limit on the number of calls cannot prevent that, because one such call is enough to stop a
+    /// thread.
     ///
     /// ```
     /// use tower::{Layer, ServiceExt, service_fn};
@@ -78,21 +79,21 @@ impl<G: Bounds, A, P: Clone> GateLayer<Asking<G, A>, P> {
     /// # Ok(()) }
     /// ```
     ///
-    /// **Cost.** A task for each call that is admitted, and two hops between threads, which is some
-    /// microseconds. A rejected call has none.
+    /// **Cost.** A task per admitted call, and two hops between threads, which take some
+    /// microseconds. A rejected call has no such cost.
     ///
-    /// **Tracing.** With the feature `tracing` the call stays in its caller's span, and what it
-    /// logs goes to its caller's subscriber. Values of a task are left behind.
+    /// **Tracing.** With the feature `tracing` the call stays in its caller's span, and its logs go
+    /// to its caller's subscriber. Task-local values do not follow the call.
     ///
-    /// **Drop.** Dropping the answer aborts the call, at its next `await`. It keeps its place until
-    /// then, so no more run than the limit says.
+    /// **Drop.** Dropping the answer aborts the call at its next `await`. The call keeps its permit
+    /// until then, so the limit is never exceeded.
     ///
-    /// **Panic.** A panic of the call goes on in its caller.
+    /// **Panic.** A panic of the call resumes in its caller.
     ///
-    /// **Limits.** The service's `call` itself runs where it is called; only its future runs there,
-    /// and a body that it answers with is read on the caller's runtime. The runtime needs its timer
-    /// if calls use time or [may wait](super::BulkheadBuilder::max_wait). Once it has shut down,
-    /// calls are rejected as [`BulkheadFull`](RejectedKind::BulkheadFull).
+    /// **Limits.** The service's `call` itself runs on the caller's runtime. Only its future runs
+    /// on the other one, and the response body is read on the caller's runtime. The runtime needs
+    /// its timer if calls use time or [may wait](super::BulkheadBuilder::max_wait). After it has
+    /// shut down, calls are rejected as [`BulkheadFull`](RejectedKind::BulkheadFull).
     #[must_use]
     pub fn on_runtime(self, runtime: Handle) -> OnRuntimeLayer<Asking<G, A>, P> {
         OnRuntimeLayer {
@@ -162,7 +163,7 @@ where
     type Output = Result<P::Response<Permit<G>>, P::Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // Nothing in it is pinned but what is in a box.
+        // Only boxed parts are pinned.
         let this = &mut *self;
         let ended = match &mut this.stage {
             Stage::Here(future) => return future.as_mut().poll(cx),
@@ -171,7 +172,7 @@ where
         Poll::Ready(match ended.map_err(JoinError::try_into_panic) {
             Ok(output) => output,
             Err(Ok(panic)) => resume_unwind(panic),
-            // Only this future aborts it, so the runtime has shut down.
+            // Only this future aborts the task, so the runtime has shut down.
             Err(Err(_)) => {
                 let rejected = Rejected::new(RejectedKind::BulkheadFull, "bulkhead");
                 this.protocol.reject(Box::new(rejected))

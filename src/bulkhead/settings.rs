@@ -15,23 +15,23 @@ use crate::{
 pub(super) struct Settings {
     pub(super) enabled: bool,
     pub(super) advertise: Advertise,
-    /// The number of the key's partition, if callers are told.
+    /// The number of the key's partition, if callers are shown it.
     pub(super) partition: Option<u64>,
     /// `None` if calls do not wait.
     pub(super) max_wait: Option<Duration>,
-    /// After how long a place may be taken back, or `None` if never.
+    /// The time after which a permit may be taken back, or `None` if never.
     pub(super) reclaim_after: Option<Duration>,
     /// `None` for the default.
     pub(super) max_waiting: Option<usize>,
     pub(super) order: Order,
-    /// Up to how much of the limit, or of the queue, each class is admitted, in percent.
+    /// The percentage of the limit, or of the queue, up to which each class is admitted.
     pub(super) shares: [u8; 4],
 }
 
-/// In which order those that wait are served while the queue does not drain.
+/// The order in which waiters are served while the queue does not drain.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Order {
-    /// The newest first, with a target and an interval that follow from the longest wait.
+    /// The newest first, with a target and an interval derived from `max_wait`.
     Default,
     /// The newest first, by this target and interval.
     CoDel(Duration, Duration),
@@ -53,13 +53,13 @@ impl Settings {
         }
     }
 
-    /// Up to how much of the limit, or of the queue, the class is admitted, in percent.
+    /// Returns the percentage of the limit, or of the queue, up to which the class is admitted.
     #[inline(always)]
     pub(super) fn share(&self, class: Criticality) -> u8 {
         self.shares[class as usize]
     }
 
-    /// How many may be waiting for one more of the class to join them.
+    /// Returns the length of the queue from which on no call of the class may join.
     pub(super) fn max_waiting(&self, class: Criticality) -> usize {
         let (max, percent) = (
             self.max_waiting.unwrap_or(MAX_WAITING),
@@ -133,7 +133,7 @@ pub(super) fn checked(limit: usize, name: Option<&'static str>) -> Result<usize,
     Ok(limit)
 }
 
-/// After how long a place may be taken back.
+/// Checks the time after which a permit may be taken back.
 pub(super) fn checked_reclaim(
     after: Option<Duration>,
     name: Option<&'static str>,
@@ -145,7 +145,8 @@ pub(super) fn checked_reclaim(
     Ok(after)
 }
 
-/// As nanoseconds, of a running bulkhead.
+/// Checks the time after which permits of a running bulkhead may be taken back. Returns it in
+/// nanoseconds.
 pub(super) fn changed_reclaim(
     after: Option<Duration>,
     is_built: bool,
@@ -160,12 +161,12 @@ pub(super) fn changed_reclaim(
     }
 }
 
-/// `None` for never.
+/// Converts nanoseconds. `None` for never.
 pub(super) fn duration(nanos: u64) -> Option<Duration> {
     (nanos < u64::MAX).then(|| Duration::from_nanos(nanos))
 }
 
-/// The total of all keys.
+/// Creates the total of all keys.
 pub(super) fn within_total(
     total: Option<usize>,
     share: usize,
@@ -192,7 +193,7 @@ pub(super) fn checked_total(
     Ok(())
 }
 
-/// The limit of a bulkhead, or, of one key within a total, its share.
+/// Checks the limit of a bulkhead, or the share of a key within a total.
 pub(super) fn checked_share(
     share: usize,
     total: Option<usize>,
@@ -205,12 +206,12 @@ pub(super) fn checked_share(
     checked(share, name)
 }
 
-/// How many calls may wait by default: more than that many tasks that wait are themselves a load.
+/// The default maximum of waiting calls. More waiting tasks are themselves a load.
 const MAX_WAITING: usize = 1024;
 
-/// What the authors of [`CoDel`] use, for calls that take some milliseconds.
+/// The values that the authors of [`CoDel`] use, for calls that take some milliseconds.
 const TARGET: Duration = Duration::from_millis(5);
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// The shares by class, the least critical first.
+/// The percentages by class, the least critical first.
 const SHARES: [u8; 4] = [50, 75, 90, 100];

@@ -1,4 +1,4 @@
-//! The gate: a count of calls in flight, and a queue of those that wait for a place.
+//! The bulkhead's gate: a count of calls in flight, and a queue of calls that wait for a permit.
 
 use std::{
     sync::{
@@ -28,7 +28,8 @@ use crate::{
     queue::{Bounds, Total, Turn, WaitQueue},
 };
 
-/// Admits so many calls at a time. Made by [`BulkheadBuilder::gate`](super::BulkheadBuilder::gate).
+/// A gate that admits a bounded number of calls at a time. Built with
+/// [`BulkheadBuilder::gate`](super::BulkheadBuilder::gate).
 #[derive(Debug, Clone)]
 pub struct BulkheadGate {
     pub(super) state: Arc<State>,
@@ -38,22 +39,23 @@ pub struct BulkheadGate {
 pub(super) struct State {
     pub(super) permits: Permits,
     pub(super) settings: Settings,
-    /// How many calls have joined the queue. Relaxed: a statistic.
+    /// The number of calls that have joined the queue. Relaxed: a statistic.
     pub(super) waited: AtomicU64,
-    /// Whether the builder gave this key a limit that others do not have.
+    /// If true, the builder gave this key a limit of its own.
     pub(super) has_fixed_limit: bool,
-    /// The number of the last change of all limits that it has taken. Locked to change its own.
+    /// The edition of the last settings of all keys that it took. Locked to change its settings.
     pub(super) edition: Mutex<u64>,
-    /// Whether its limit was changed by hand, for this key alone, so that it is not evicted.
-    /// Relaxed: nobody evicts it while a handle holds it, and letting go of that publishes it.
+    /// If true, its limit was changed by hand, for this key alone, so that it is not evicted.
+    /// Relaxed: it is not evicted while a handle holds it, and releasing that hold publishes the
+    /// flag.
     pub(super) has_own_limit: AtomicBool,
-    /// Of its handles.
+    /// The hold of its handles.
     pub(super) hold: Hold,
 }
 
-/// A place in a bulkhead: 0 for none, while that is not enabled, and 1 for one. Above, one with
-/// [extras](Extras): a stamp of when it was taken, if the limit learns, or a place that may be
-/// taken back, which has that stamp.
+/// A pass of a bulkhead: 0 for no permit, when it is disabled, and 1 for a permit without extras.
+/// Larger words are permits with [extras](Extras). If the limit learns, the word is the stamp of
+/// when the permit was taken. If permits are taken back, it is a slot, which holds that stamp.
 #[derive(Debug, Default)]
 pub struct BulkheadPass(u64);
 
@@ -64,7 +66,7 @@ pub struct BulkheadTicket {
     joined: u64,
 }
 
-/// How a wait for a place ended.
+/// The end of a wait for a permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waited {
     Admitted,
@@ -73,7 +75,8 @@ enum Waited {
 }
 
 impl BulkheadGate {
-    /// At most `limit`, or what the algorithm learns below that; of all keys, within a total.
+    /// Creates a gate for at most `limit` calls, or as many as the algorithm learns below that.
+    /// With a total, for one key of all.
     pub(super) fn new(
         Limit {
             limit,
@@ -87,7 +90,7 @@ impl BulkheadGate {
         tally: GateTally,
     ) -> Self {
         let (extras, limit) = Extras::new(algorithm, limit, reclaim_after, clock);
-        // What waits is in the total's queue too, which tells whether it drains.
+        // Waiters are in the total's queue too, which notices if it does not drain.
         let queue = match &total {
             Some(_) => WaitQueue::default(),
             None => settings.queue(),
@@ -113,7 +116,7 @@ impl BulkheadGate {
         }
     }
 
-    /// A place in the queue, if calls may wait and too many do not yet.
+    /// Joins the queue, if calls may wait and it is not full.
     #[cold]
     fn join(&self, demand: &Demand, now: &Now) -> Admission<BulkheadPass, BulkheadTicket> {
         let state = &*self.state;
@@ -126,7 +129,7 @@ impl BulkheadGate {
             }
         }
         let max_waiting = state.settings.max_waiting(demand.criticality);
-        // Looked at without the queue's lock first: under overload this is the answer of most.
+        // Read without the queue's lock first: under overload this answers most calls.
         let Some(wait) = state
             .settings
             .max_wait
@@ -136,7 +139,7 @@ impl BulkheadGate {
         };
         let now = now.by(&state.permits.clock);
         let latest = now.saturating_add(nanos(wait));
-        // At its deadline a call is late already.
+        // A call at its deadline is late already.
         let last = |deadline| state.permits.clock.at(deadline).saturating_sub(1);
         let bounds = Bounds {
             until: demand
@@ -155,14 +158,14 @@ impl BulkheadGate {
 }
 
 impl State {
-    /// A place that has just been taken.
+    /// Returns the pass of a permit that has just been taken.
     #[inline(always)]
     fn taken(&self, now: &Now) -> BulkheadPass {
         let extras = self.permits.extras.as_ref();
         BulkheadPass(extras.map_or(PLACE, |extras| extras.taken(now)))
     }
 
-    /// Ends a call that is more than its place.
+    /// Ends a call whose permit has extras.
     #[inline(never)]
     fn end(&self, place: &BulkheadPass, how: Option<Completion>, now: &Now) {
         if let Some(extras) = &self.permits.extras {
@@ -171,7 +174,7 @@ impl State {
         }
     }
 
-    /// Enters in the place of calls that hold theirs too long, if nobody waits for that.
+    /// Enters with a permit that another call held too long, if no waiter comes first.
     #[inline(never)]
     fn enter_overdue(&self, class: Criticality, now: &Now) -> bool {
         let taken = self.permits.take_back(now.by(&self.permits.clock));
@@ -180,13 +183,13 @@ impl State {
             && self.enter(class)
     }
 
-    /// The limit as set, which a learned one does not pass.
+    /// Returns the limit as set, which a learned limit does not exceed.
     pub(super) fn max(&self) -> usize {
         let learner = self.learner();
         learner.map_or_else(|| self.permits.in_flight.limit(), Learner::max)
     }
 
-    /// What moves the limit, if anything does.
+    /// Returns the adaptive limit's state, if the limit is adaptive.
     pub(super) fn learner(&self) -> Option<&Learner> {
         self.permits.extras.as_ref()?.learner.as_ref()
     }
@@ -199,7 +202,8 @@ impl State {
         self.enter_share(class)
     }
 
-    /// Enters as one of several classes or keys. With a queue, that tells classes apart.
+    /// Enters as a call of a class or a key. If calls may wait, the queue distinguishes classes
+    /// instead.
     fn enter_share(&self, class: Criticality) -> bool {
         let by_queue = self.settings.max_wait.is_some();
         let percent = if by_queue {
@@ -264,7 +268,7 @@ impl Gate for BulkheadGate {
         place.0 != 0
     }
 
-    /// A call over an upgraded connection keeps its place.
+    /// A call over an upgraded connection keeps its permit.
     #[inline(always)]
     fn event(&self, place: &mut BulkheadPass, event: CallEvent, now: &Now) {
         if let CallEvent::Head | CallEvent::Upgraded(_) = event {
@@ -292,7 +296,7 @@ impl<Req> Admit<Req> for BulkheadGate {
         if demand.deadline.is_some_and(is_late) {
             return self.state.rejection(RejectedKind::DeadlineExceeded);
         }
-        // Those that wait come first, even if a place is free: its release is about to grant it.
+        // Waiters come first, even if a permit is free: its release is about to grant it to them.
         if permits.queue.is_empty() && self.state.enter(demand.criticality) {
             return Admission::Granted(self.state.taken(now));
         }
@@ -343,7 +347,7 @@ impl<Req> Admit<Req> for BulkheadGate {
             ..
         } = self.state.settings;
         let leaving = match call {
-            // When a place is free, no time tells.
+            // The time at which a permit becomes free cannot be known.
             LimitedCall::Unsent(_, Visit::ForWait) => return,
             LimitedCall::Unsent(_, Visit::ForQuotas) => 0,
             LimitedCall::Sent(place) => usize::from(place.0 != 0),
@@ -369,7 +373,7 @@ impl Evict for BulkheadGate {
     }
 
     fn is_watched(&self) -> bool {
-        // Handles have the state, not the partition.
+        // Handles hold the state, not the partition.
         Arc::strong_count(&self.state) > 1
     }
 }
@@ -390,7 +394,7 @@ impl MissingKey for BulkheadGate {
     }
 }
 
-/// What the layer counts: waits by how they [ended](Waited).
+/// Creates the layer's tally, with waits by how they [ended](Waited).
 pub(super) fn tally(name: Option<&'static str>) -> Arc<Tally> {
     const RESULTS: &[[&str; 2]] = &[["admitted", ""], ["rejected", ""], ["cancelled", ""]];
     Arc::new(Tally::new("bulkhead", name).with_durations(BULKHEAD_WAIT, RESULTS))

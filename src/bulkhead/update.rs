@@ -1,4 +1,4 @@
-//! The change of a bulkhead's settings.
+//! Changes of a bulkhead's settings.
 
 use std::{
     fmt,
@@ -17,11 +17,11 @@ use crate::{
     observe::trace,
 };
 
-/// A limit in words.
+/// A limit, formatted for a report of changes.
 #[derive(PartialEq)]
 struct Calls(usize);
 
-/// The nanoseconds that a place may be held, in words.
+/// The nanoseconds that a permit may be held, formatted for a report of changes.
 #[derive(PartialEq)]
 struct Held(u64);
 
@@ -34,7 +34,7 @@ impl State {
         }
     }
 
-    /// Takes settings of its own.
+    /// Takes settings for this bulkhead alone.
     pub(super) fn update(&self, config: BulkheadConfig) -> Result<Changed, ConfigError> {
         let BulkheadConfig {
             limit,
@@ -46,7 +46,7 @@ impl State {
         Ok(self.take_own(limit, reclaim_after))
     }
 
-    /// Takes a limit of its own.
+    /// Takes a limit for this bulkhead alone.
     pub(super) fn set_limit(&self, limit: usize) -> Result<Changed, ConfigError> {
         let limit = checked(limit, self.permits.tally.name)?;
         Ok(self.take_own(limit, None))
@@ -63,8 +63,8 @@ impl State {
         changed
     }
 
-    /// Takes the settings of all keys, unless it has later ones. A limit of its own from the start
-    /// stays.
+    /// Takes the settings of all keys, unless it has later ones. A limit that the builder gave this
+    /// key stays.
     pub(super) fn take(&self, shares: Edition<Shares>) -> Changed {
         let mut edition = self.lock_edition();
         if !shares.overtakes(&mut edition) {
@@ -91,7 +91,7 @@ impl State {
         }
         let reclaim_after = reclaim_after.map(|after| (self.permits.reclaim_after(after), after));
         drop(edition);
-        // Without the lock, because it wakes those that wait.
+        // Without the lock, because it wakes waiters.
         self.permits.notify();
         let layer = self.permits.tally.layer;
         let changed = Changed::default().note(layer, "limit", (Calls(before), Calls(limit)));

@@ -167,9 +167,9 @@ pub enum LimitedCall<'a, Req, P, A> {
 /// The reason to visit the limits of a rejected call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visit {
-    /// To show the caller the advertised limits.
+    /// The caller is shown the advertised limits.
     ForQuotas,
-    /// To compute the `retry_after` of the rejection, which is not before the call would fit.
+    /// The rejection gets a `retry_after`, which is not before the call would fit.
     ForWait,
 }
 

@@ -87,11 +87,12 @@ pub(crate) trait Overdue: fmt::Debug + Send + Sync {
 )]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blocked {
-    /// For this many nanoseconds, if nothing changes.
+    /// A wait of this many nanoseconds, if nothing changes.
     For(u64),
-    /// Until something is released.
+    /// A wait until a release.
     UntilRelease,
-    /// Until a release, or until a poll after this many nanoseconds, when units may be overdue.
+    /// A wait until a release, or until a poll after this many nanoseconds, when units may be
+    /// overdue.
     UntilOverdue(u64),
     /// The units can never fit now.
     Forever,

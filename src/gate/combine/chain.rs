@@ -31,7 +31,7 @@ pub enum ChainTicket<A: Gate, B: Gate> {
     Over,
 }
 
-/// One gate or a tuple of them, from the outside in.
+/// A gate, or a tuple of gates from the outside in.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no gate",
     label = "a gate is made by `.gate()?` of a builder",
