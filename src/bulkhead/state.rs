@@ -46,8 +46,7 @@ pub(super) struct State {
     /// The edition of the last settings of all keys that it took. Locked to change its settings.
     pub(super) edition: Mutex<u64>,
     /// If true, its limit was changed by hand, for this key alone, so that it is not evicted.
-    /// Relaxed: it is not evicted while a handle holds it, and releasing that hold publishes the
-    /// flag.
+    /// Relaxed: a handle prevents eviction, and dropping that handle's hold publishes the flag.
     pub(super) has_own_limit: AtomicBool,
     /// The hold of its handles.
     pub(super) hold: Hold,

@@ -1,4 +1,4 @@
-//! The short names of the layers and of what they make.
+//! Short names of the layers and their services, futures and permits.
 
 use crate::{
     circuit_breaker::CircuitGate,
@@ -8,14 +8,14 @@ use crate::{
     protocol::Plain,
 };
 
-/// Stops calling an upstream that fails. All services it makes, and all their clones, share the one
-/// circuit.
+/// A layer that stops calling an upstream that fails. All its services, and all their clones, share
+/// one circuit.
 pub type CircuitBreakerLayer<P = Plain> = GateLayer<CircuitGate, P>;
 
-/// A circuit for each host, route or tenant: one that fails does not take the others with it.
+/// A circuit per host, route or tenant, so that one that fails does not affect the others.
 ///
-/// Made by [`keyed_by`](super::CircuitBreakerBuilder::keyed_by). All services it makes, and all
-/// their clones, share the circuits.
+/// Built with [`keyed_by`](super::CircuitBreakerBuilder::keyed_by). All services of the layer, and
+/// all their clones, share the circuits.
 ///
 /// ```
 /// use tower::{Layer, Service, ServiceExt, service_fn};
@@ -43,25 +43,25 @@ pub type CircuitBreakerLayer<P = Plain> = GateLayer<CircuitGate, P>;
 /// ```
 ///
 /// **Bounds.** At most [`max_keys`](super::CircuitBreakerBuilder::max_keys) circuits of about 4 KiB
-/// each. A new key past that takes the place of a circuit that knows nothing worth keeping, and
-/// that no call in flight and no handle holds. If there is none at hand,
-/// [`overflow`](super::CircuitBreakerBuilder::overflow) says what becomes of it, for this call.
+/// each. A new key beyond that replaces a circuit without state worth keeping, which no call in
+/// flight and no handle holds. If no such circuit is found,
+/// [`overflow`](super::CircuitBreakerBuilder::overflow) decides what happens to this call.
 pub type KeyedCircuitBreakerLayer<F, P = Plain> = GateLayer<Keyed<F, CircuitGate>, P>;
 
-/// Watches and steers keyed circuit breakers from outside.
+/// A handle that watches and controls keyed circuit breakers.
 pub type KeyedCircuitBreakerHandle<K> = KeyedHandle<K, CircuitGate>;
 
 /// A service behind a [`CircuitBreakerLayer`].
 pub type CircuitBreaker<S, P = Plain> = Gated<S, CircuitGate, P>;
 
 /// A service behind a [`KeyedCircuitBreakerLayer`]. Its readiness is that of the inner service,
-/// whatever the circuits: the key is known only with the request.
+/// whatever the circuits' states: the key is known only with the request.
 pub type KeyedCircuitBreaker<S, F, P = Plain> = Gated<S, Keyed<F, CircuitGate>, P>;
 
-/// The answer of a [`CircuitBreaker`]: the inner one, or a rejection.
+/// The answer of a [`CircuitBreaker`]: the inner answer, or a rejection.
 pub type ResponseFuture<S, P, Req> = GateFuture<S, CircuitGate, P, Req>;
 
-/// An admission, from the moment a call is sent to its result. Dropped unsettled, it gives a probe
-/// back and counts for nothing, unless it already was slow or [dropped calls are
+/// An admission, from the moment a call is sent to its result. A permit dropped unsettled gives a
+/// probe back and is not counted, unless the call was slow already or [dropped calls are
 /// failures](super::CircuitBreakerBuilder::cancelled_as_failure).
 pub type Permit = GatePermit<CircuitGate>;

@@ -1,4 +1,4 @@
-//! What the circuits of one layer are counted by, together: evicted ones too.
+//! The counts of all circuits of one layer together, evicted ones included.
 
 use std::{
     collections::VecDeque,
@@ -21,37 +21,36 @@ use crate::{
     },
 };
 
-/// The circuit whose window a layer shows: its only one, or of those of keys the one that fails
-/// most.
+/// A circuit whose window a layer shows. A keyed layer shows that of the key that fails most.
 pub(super) trait Shown: Send + Sync {
-    /// What its window holds.
+    /// Returns the counts of its window.
     fn counts(&self) -> Counts;
 
-    /// The settings in force.
+    /// Returns the settings in force.
     fn config(&self) -> BreakerConfig;
 
-    /// The state of a circuit that no call has come to, and that is none to count.
+    /// Returns the state of a circuit that no call has used, and that is not to be counted.
     fn unused(&self) -> Option<BreakerState>;
 
-    /// The keys that are worst off, and whether they are labels in metrics.
+    /// Returns the keys in the worst state, and whether keys are labels in metrics.
     fn keys(&self) -> (Vec<KeyInstance>, bool);
 
-    /// How many circuits are not closed, and how long ago the first of them left that.
+    /// Returns how many circuits are not closed, and how long ago the first of them left closed.
     fn open(&self) -> (usize, Duration);
 }
 
-/// Shared by the circuits of a layer.
+/// The state that the circuits of a layer share.
 pub(super) struct AllCircuits {
     pub(super) tally: Arc<Tally>,
-    /// How many circuits are in each state. Relaxed: a statistic.
+    /// The number of circuits in each state. Relaxed: a statistic.
     states: [AtomicI64; BreakerState::ALL.len()],
-    /// Locked for transitions and to read.
+    /// Locked for transitions and by readers.
     seen: Mutex<Seen>,
-    /// Set when the layer is built.
+    /// Set once the layer is built.
     shown: OnceLock<Weak<dyn Shown>>,
-    /// The settings of all those that have none of their own.
+    /// The settings of all circuits that have none of their own.
     pub(super) configs: Editions<BreakerConfig>,
-    /// Whether the process can do nothing without the upstream.
+    /// If true, the process can do nothing without the upstream.
     critical: bool,
 }
 
@@ -59,7 +58,7 @@ pub(super) struct AllCircuits {
 #[derive(Default)]
 struct Seen {
     counts: Vec<(BreakerState, BreakerState, Cause, u64)>,
-    /// The last ones, the oldest first.
+    /// The last transitions, the oldest first.
     recent: VecDeque<CircuitChange>,
 }
 
@@ -98,7 +97,7 @@ impl AllCircuits {
     }
 
     pub(super) fn shows(&self, circuit: Weak<dyn Shown>) {
-        // A second one does not come.
+        // Called once, so it cannot fail.
         let _ = self.shown.set(circuit);
     }
 
@@ -110,7 +109,8 @@ impl AllCircuits {
         self.states[state as usize].fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Counts a transition. An update that starts a window anew changes no state, and is none.
+    /// Counts a transition. An update that restarts the window changes no state, and is not
+    /// counted.
     pub(super) fn count(&self, transition: &Transition) {
         let Transition {
             from, to, cause, ..
@@ -131,8 +131,8 @@ impl AllCircuits {
         }
     }
 
-    /// Keeps a transition among the last ones. Of a circuit's probes it keeps the last alone, or
-    /// they would soon drive out the transition that opened it.
+    /// Keeps a transition among the last ones. Of a circuit's probes it keeps only the last, or
+    /// they would soon replace the transition that opened it.
     pub(super) fn remember(&self, change: &CircuitChange) {
         let mut seen = self.lock();
         let is_probe = |effect| matches!(effect, Effect::Probes | Effect::StaysOpen);
@@ -147,7 +147,7 @@ impl AllCircuits {
         seen.recent.push_back(change.clone());
     }
 
-    /// Says so. Of an update that is done already.
+    /// Emits the transition as an event. An update is reported elsewhere.
     pub(super) fn tell(&self, change: &CircuitChange) {
         let Transition {
             from,
@@ -250,7 +250,7 @@ impl Observed for AllCircuits {
     }
 }
 
-/// All that can open a circuit, or keep it open.
+/// Lists all settings that can open a circuit or keep it open.
 fn params(config: &BreakerConfig) -> Vec<(&'static str, f64)> {
     let mut params = Vec::with_capacity(12);
     params.extend([
@@ -282,8 +282,8 @@ fn params(config: &BreakerConfig) -> Vec<(&'static str, f64)> {
 /// The number of transitions that are kept.
 const RECENT: usize = 16;
 
-/// The transitions that a circuit of these settings makes by itself. They are known from the start,
-/// so that the first of a kind is an increase too.
+/// Returns the transitions that a circuit with these settings makes by itself. They are exported
+/// from the start, with 0, so that the first of a kind is an increase too.
 fn known(config: &BreakerConfig) -> impl Iterator<Item = (BreakerState, BreakerState, Cause)> {
     use BreakerState::{Closed, HalfOpen, Open};
     let watches_slow = config.slow_calls.is_some();
@@ -308,5 +308,5 @@ fn known(config: &BreakerConfig) -> impl Iterator<Item = (BreakerState, BreakerS
     known.map(|(_, from, to, cause)| (from, to, cause))
 }
 
-/// As many as are known from the start.
+/// The number of transitions known from the start.
 const MAX_KNOWN: usize = 9;

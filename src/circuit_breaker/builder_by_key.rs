@@ -1,4 +1,4 @@
-//! The end of a builder with keys.
+//! The keyed builder's `build` and `gate`.
 
 use std::{hash::Hash, sync::Arc};
 
@@ -17,9 +17,9 @@ use crate::{
 
 impl<F: HasKey, P> CircuitBreakerBuilder<ByKey<F>, P> {
     /// Shows keys in events of transitions, on a [page](crate::observe) and as
-    /// [labels](Self::label_keys), as the text that a closure `Fn(&K) -> String` makes of one, of
-    /// which 128 bytes are kept. Default: they are redacted, as a hash that is the same in all
-    /// layers of the process and in no other process.
+    /// [labels](Self::label_keys). A closure `Fn(&K) -> String` returns the text, of which 128
+    /// bytes are kept. Default: keys are redacted, as a hash that is the same in all layers of the
+    /// process, and different in any other process.
     ///
     /// ```
     /// use tower_keep::{circuit_breaker::CircuitBreakerLayer, protocol::Plain};
@@ -32,8 +32,8 @@ impl<F: HasKey, P> CircuitBreakerBuilder<ByKey<F>, P> {
     /// # Ok::<_, tower_keep::ConfigError>(())
     /// ```
     ///
-    /// It is asked once for each circuit, when that is made, and for snapshots. A text that it
-    /// cannot make, by a panic, is redacted.
+    /// The closure is called once per circuit, when that is created, and for snapshots. If it
+    /// panics, the key is redacted.
     pub fn show_keys(mut self, show: impl Fn(&F::Key) -> String + Send + Sync + 'static) -> Self {
         self.key.texts.show(show);
         self
@@ -44,11 +44,12 @@ impl<F, P> CircuitBreakerBuilder<ByKey<F>, P>
 where
     F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
 {
-    /// Starts with no circuits but that which keys share; each is closed at first.
+    /// Builds the layer. At first its only circuit is the shared one. Every circuit starts closed.
     ///
     /// # Errors
-    /// A setting outside the range that [`BreakerConfig`](super::BreakerConfig) gives for it; no
-    /// keys; backpressure, because readiness is asked before there is a request, and so a key.
+    /// A setting is outside the range that [`BreakerConfig`](super::BreakerConfig) gives for it, or
+    /// there are no keys. Or backpressure is set: readiness is polled before there is a request,
+    /// and thus a key.
     pub fn build(self) -> Result<KeyedCircuitBreakerLayer<F, P::Protocol>, ConfigError>
     where
         P: Choice,
@@ -102,7 +103,8 @@ impl<F> CircuitBreakerBuilder<ByKey<F>>
 where
     F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static>,
 {
-    /// A gate, to stand with others in [one layer](GateLayer::new), which has the protocol.
+    /// Builds a gate, to be combined with others in [one layer](GateLayer::new), which has the
+    /// protocol.
     ///
     /// # Errors
     /// As [`build`](Self::build).

@@ -1,8 +1,8 @@
-//! Settings in force, and what an update has changed of them.
+//! The settings in force, and the difference that an update makes.
 
 use crate::{Changed, algorithm::BreakerConfig, ambient::chance};
 
-/// The settings of `after` that are not as they were before.
+/// Reports the settings of `after` that differ from `before`.
 pub(super) fn since(before: &BreakerConfig, after: &BreakerConfig) -> Changed {
     const LAYER: &str = "circuit_breaker";
     let lengths = (before.window, after.window);
@@ -36,7 +36,8 @@ pub(super) fn since(before: &BreakerConfig, after: &BreakerConfig) -> Changed {
     }
 }
 
-/// The settings that the circuit works by: those that were set, but in a test without jitter.
+/// Returns the settings that the circuit uses: those that were set, but without jitter in an exact
+/// test.
 pub(super) fn in_force(config: &BreakerConfig) -> BreakerConfig {
     BreakerConfig {
         jitter: config.jitter && !chance::is_exact(),

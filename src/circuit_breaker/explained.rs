@@ -1,4 +1,5 @@
-//! A transition with what explains it: whose circuit, by which threshold, for how long.
+//! Transitions with an explanation: the circuit's key, the threshold that was reached, the open
+//! time.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -7,14 +8,14 @@ use crate::{
     keyed::KeyText,
 };
 
-/// A transition, as people are told of it.
+/// A transition, as it is reported to people.
 #[derive(Debug, Clone)]
 pub(super) struct CircuitChange {
     pub(super) key: Option<KeyText>,
     pub(super) transition: Transition,
-    /// The setting that was reached, in its own words.
+    /// The setting that was reached, by its name.
     pub(super) threshold: Option<String>,
-    /// The time until probes are let through.
+    /// The time until the first probes.
     pub(super) open_for: Option<Duration>,
     /// The moment, in nanoseconds of the process's clock.
     pub(super) moment: u64,
@@ -27,11 +28,11 @@ pub(super) enum Effect {
     Opens,
     /// Calls are admitted again.
     Closes,
-    /// Probes are let through.
+    /// Probes are admitted.
     Probes,
-    /// The probes have changed nothing.
+    /// The probes have not closed the circuit.
     StaysOpen,
-    /// Neither: what was set by hand.
+    /// Other changes, such as those between states set by hand.
     Other,
 }
 
@@ -55,8 +56,8 @@ pub(super) fn rejects(state: BreakerState) -> bool {
     )
 }
 
-/// The setting that a transition is due to, by the name of its setter. `None` if somebody asked for
-/// it, or its time was over.
+/// Returns the threshold that caused a transition, with the name of its setter. `None` if it was
+/// made by hand, or because a time was over.
 pub(super) fn threshold(config: &BreakerConfig, transition: &Transition) -> Option<String> {
     let BreakerConfig {
         min_calls, probes, ..
@@ -107,7 +108,7 @@ pub(super) fn threshold(config: &BreakerConfig, transition: &Transition) -> Opti
     written.ok().map(|()| text)
 }
 
-/// The calls that there must be: no more than a window of calls holds.
+/// Returns the least number of calls to be judged, which is at most what a window of calls holds.
 fn least(config: &BreakerConfig) -> u32 {
     match config.window {
         Window::Calls(calls) => config.min_calls.min(calls),

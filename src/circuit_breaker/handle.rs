@@ -13,38 +13,39 @@ use crate::{
     observe::Totals,
 };
 
-/// Watches and steers a circuit breaker from outside. Cheap to clone; it keeps the circuit's state
-/// alive, not its services.
+/// A handle that watches and controls a circuit breaker. Cheap to clone. It keeps the circuit's
+/// state alive, not its services.
 #[derive(Debug, Clone)]
 pub struct CircuitBreakerHandle {
     state: Arc<State>,
-    /// `None` if it came with a list of all keys.
+    /// `None` if the handle came with a list of all keys.
     _hold: Option<Hold>,
 }
 
-/// A circuit breaker at one moment.
+/// The state of a circuit breaker at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Where the circuit stands. Open changes to half-open with the first call after its time.
+    /// The circuit's state. Open changes to half-open with the first call after the open time.
     pub state: BreakerState,
-    /// How many transitions there have been, modulo 2^18; updates that started the window anew
-    /// among them.
+    /// The number of transitions so far, modulo 2^18. It includes updates that restarted the
+    /// window.
     pub generation: u32,
-    /// What the window holds.
+    /// The counts of the window.
     pub counts: Counts,
-    /// Calls in flight that are slow already; 0 unless slow calls are watched.
+    /// The calls in flight that are slow already. 0 unless slow calls are watched.
     pub hung: u64,
-    /// How long until probes are let through, while open.
+    /// The time until the first probes, while open.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::config::seconds::if_any")
     )]
     pub until_half_open: Option<Duration>,
-    /// Results that came after the state of their admission had ended, and so were not counted.
+    /// The results that arrived after the state that admitted them had ended, and so were not
+    /// counted.
     pub late: u64,
-    /// What it has counted so far.
+    /// The counts so far.
     pub totals: Totals,
     /// The last change of state, and its cause.
     pub last_transition: Option<Transition>,
@@ -76,19 +77,19 @@ impl CircuitBreakerHandle {
         Self { state, _hold: hold }
     }
 
-    /// One that does not keep the key's place.
+    /// Creates a handle that does not protect the key from eviction.
     pub(super) fn watching(state: Arc<State>) -> Self {
         Self { state, _hold: None }
     }
 
-    /// Where the circuit stands. Costs one load.
+    /// Returns the circuit's state. Costs one load.
     #[must_use]
     pub fn state(&self) -> BreakerState {
         self.state.breaker.state()
     }
 
-    /// The circuit as it is now. Costs a clock read and ten loads a core; its parts are read one
-    /// after the other.
+    /// Returns the circuit's present state and counts. Costs a clock read and ten loads per core.
+    /// Its parts are read one after another.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let (breaker, now) = (&self.state.breaker, self.state.clock.now());
@@ -104,56 +105,55 @@ impl CircuitBreakerHandle {
         }
     }
 
-    /// The circuit's transitions from now on, as a stream. Any number may subscribe; none can hold
-    /// the circuit up. An update that starts the window anew is among them, from a state to the
-    /// same, because of [`Cause::Updated`](crate::algorithm::Cause::Updated).
+    /// Returns the circuit's future transitions as a stream. Any number of subscribers is allowed,
+    /// and none can delay the circuit. An update that restarts the window is among them. Its two
+    /// states are equal, and its cause is [`Cause::Updated`](crate::algorithm::Cause::Updated).
     #[must_use]
     pub fn transitions(&self) -> Transitions {
         self.state.transitions.subscribe()
     }
 
-    /// The settings in force.
+    /// Returns the settings in force.
     #[must_use]
     pub fn config(&self) -> BreakerConfig {
         self.state.config()
     }
 
-    /// Takes other settings, and keeps state and window: start from [`config`](Self::config).
+    /// Changes the settings, and keeps state and window. Start from [`config`](Self::config).
     ///
-    /// With another length of the window, or another time from which calls are slow, what was
-    /// counted says nothing any more: the window starts anew, and the results of calls that are out
-    /// are late. [`Changed::restarts`] tells.
+    /// With a new length of the window, or a new time from which calls are slow, the counts mean
+    /// nothing any more. Then the window restarts, and the results of calls in flight are late.
+    /// [`Changed::restarts`] reports that.
     ///
     /// # Errors
-    /// A setting outside its range, or a window of calls that would change or become one. Nothing
-    /// has changed then.
+    /// A setting is outside its range, or the window would change from time to a number of calls or
+    /// back. Nothing has changed then.
     pub fn update(&self, config: BreakerConfig) -> Result<Changed, ConfigError> {
         self.state.update(config)
     }
 
-    /// Rejects everything until [`close`](Self::close).
+    /// Rejects all calls until [`close`](Self::close).
     pub fn force_open(&self) {
         self.state.publish(self.state.breaker.force_open());
     }
 
-    /// Closes with an empty window; a closed circuit keeps its own. All that wait for the circuit
-    /// are woken.
+    /// Closes the circuit with an empty window. A closed circuit keeps its window. All callers that
+    /// wait for the circuit are woken.
     pub fn close(&self) {
         self.state.publish(self.state.breaker.close());
     }
 
-    /// Lets everything through, uncounted, until [`close`](Self::close).
+    /// Admits all calls, uncounted, until [`close`](Self::close).
     pub fn disable(&self) {
         self.state.publish(self.state.breaker.disable());
     }
 
-    /// Lets everything through and counts it, but never opens, until [`close`](Self::close).
+    /// Admits and counts all calls, and never opens, until [`close`](Self::close).
     pub fn metrics_only(&self) {
         self.state.publish(self.state.breaker.metrics_only());
     }
 
-    /// Starts over, closed: with an empty window, and no memory of how often the circuit has
-    /// opened.
+    /// Resets the circuit to closed, with an empty window, and forgets how often it has opened.
     pub fn reset(&self) {
         self.state.publish(self.state.breaker.reset());
     }

@@ -1,4 +1,4 @@
-//! One circuit for each key.
+//! A circuit per key.
 
 use std::{any::Any, hash::Hash, sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
     sync::stripe_count,
 };
 
-/// What circuits are made of.
+/// The factory of circuits.
 #[derive(Debug)]
 pub struct CircuitFactory<K> {
     all: Arc<AllCircuits>,
@@ -29,8 +29,7 @@ pub struct CircuitFactory<K> {
 }
 
 impl<K: Hash + Eq + Clone> KeyedHandle<K, CircuitGate> {
-    /// Takes other settings for all circuits, those to come included; each keeps its state and
-    /// window.
+    /// Changes the settings of all circuits, present and future. Each keeps its state and window.
     ///
     /// # Errors
     /// As [`CircuitBreakerHandle::update`].
@@ -41,7 +40,7 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K, CircuitGate> {
         self.parts.update_all(&all.configs, |_| Ok(config), take)
     }
 
-    /// Returns whether [`update`](Self::update) would accept them.
+    /// Returns an error if [`update`](Self::update) would reject the settings.
     #[cfg(feature = "http")]
     pub(crate) fn check(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
         self.parts.shared.state.check(config)
@@ -52,8 +51,8 @@ impl<K> WatchedCircuits for KeyedHandle<K, CircuitGate>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    /// The circuit of a key that is not known here is closed, or that of all others: that would not
-    /// be certain.
+    /// Returns `false` for a key that is not known here. Its circuit will be a new, closed one or
+    /// the shared one, so a rejection would not be certain.
     fn is_open_at(&self, key: Option<&dyn Any>, moment: Instant) -> bool {
         if self.parts.all_share_one() {
             return self.parts.shared.handle().is_open_at(None, moment);
@@ -73,7 +72,7 @@ impl<K> CircuitFactory<K> {
         }
     }
 
-    /// The circuit of all keys that have none of their own.
+    /// Creates the circuit that all keys without their own share.
     pub(super) fn shared(&self) -> Result<CircuitGate, ConfigError> {
         self.circuit(stripe_count(), self.all.tally.keyless(), None)
     }
@@ -102,12 +101,12 @@ impl Keyable for CircuitGate {
 
 impl<K> Factory<K, CircuitGate> for CircuitFactory<K> {
     fn make(&self, key: &K) -> Result<CircuitGate, ConfigError> {
-        // One stripe: there are many circuits, and few threads at each.
+        // One stripe, because there are many circuits and few threads use each.
         self.circuit(1, self.all.tally.key(), Some(self.texts.text(key)))
     }
 
     fn made(&self, circuit: &CircuitGate) {
-        // What the shared circuit has accepted this one does.
+        // The shared circuit has accepted these settings, so this one accepts them.
         let _ = circuit.state.take(self.all.configs.latest());
     }
 }
@@ -116,9 +115,9 @@ impl<K> Shown for KeyedParts<K, CircuitGate>
 where
     K: Hash + Eq + Clone + Send + Sync,
 {
-    /// Of those with enough calls to be judged the one with the largest share of failures; of
-    /// others only if there is none. An alert on that ratio then tells that some key's circuit is
-    /// about to open.
+    /// Returns the counts of the circuit with the largest failure rate among those with enough
+    /// calls to be judged. Other circuits count only if there is none such. So an alert on that
+    /// rate shows that some key's circuit is about to open.
     fn counts(&self) -> Counts {
         let min_calls = u64::from(self.config().min_calls);
         let own = self.partitions.collect(|_, gate| gate.state.counts());
@@ -152,8 +151,8 @@ where
             })
     }
 
-    /// The shared circuit while every call has a key with a circuit of its own. One that was forced
-    /// open counts: its handle did that.
+    /// Returns closed for the shared circuit while every call has a key with its own circuit. A
+    /// shared circuit that was forced open is counted, because its handle was used.
     fn unused(&self) -> Option<BreakerState> {
         let closed = self.shared.state.breaker.state() == BreakerState::Closed;
         (closed && !self.uses_shared()).then_some(BreakerState::Closed)

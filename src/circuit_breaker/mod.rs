@@ -1,12 +1,12 @@
-//! Circuit breaker: fail fast while an upstream is down, and notice when it is back.
+//! Circuit breakers: fail fast while an upstream is down, and notice when it is back.
 //!
-//! Use one per peer, or [one for each key](CircuitBreakerBuilder::keyed_by), on the client side: it
-//! spares callers the wait for a peer that fails, and the peer the load that holds it down. **It
-//! needs results that tell failures apart**: to the protocol `Plain` a 503 is a success. Over HTTP
-//! give it [`http::Client`](crate::protocol::http::Client), or, where the body is part of the
-//! result, [`http::UntilBodyEnd`](crate::protocol::http::UntilBodyEnd). Against a peer that is
-//! slow, let it [watch slow calls](CircuitBreakerBuilder::slow_calls), which also notices calls
-//! that never end; or put a [timeout](crate::timeout) beneath it, whose expiry counts as a failure.
+//! Use one per peer, or [one per key](CircuitBreakerBuilder::keyed_by), on the client side. It
+//! spares callers the wait for an upstream that fails, and spares the upstream the load that keeps
+//! it down. **It needs results that distinguish failures**: to the protocol `Plain` a 503 is a
+//! success. Over HTTP use [`http::Client`](crate::protocol::http::Client), or, where the body is
+//! part of the result, [`http::UntilBodyEnd`](crate::protocol::http::UntilBodyEnd). For a slow
+//! upstream, let it [watch slow calls](CircuitBreakerBuilder::slow_calls), which also notices calls
+//! that never end. Or put a [timeout](crate::timeout) beneath it, whose expiry counts as a failure.
 //!
 //! ```
 //! use std::time::Duration;
@@ -35,20 +35,20 @@
 //! ```
 //!
 //! The state machine is the [`Breaker`](crate::algorithm::Breaker). While closed, a call that
-//! succeeds costs one clock read, at its end, and no write that threads share; watching slow calls
+//! succeeds costs one clock read, at its end, and no write that threads share. Watching slow calls
 //! costs another clock read, at its start.
 //!
-//! **Readiness.** While the circuit refuses, `poll_ready` is ready at once and does not ask the
-//! inner service, so that a dead one cannot turn failing fast into hanging. If the circuit then
-//! admits after all, the response future waits for the inner service. With
-//! [`backpressure`](CircuitBreakerBuilder::backpressure) `poll_ready` is pending instead, and wakes
-//! when the open time is over, a probe has come back, or somebody changes the state by hand. When
-//! it wakes many for few probes, those that come late are rejected: nothing is held between
+//! **Readiness.** While the circuit rejects calls, `poll_ready` is ready at once and does not poll
+//! the inner service, so that a dead one cannot turn failing fast into hanging. If the circuit then
+//! admits the call after all, the response future waits for the inner service. With
+//! [`backpressure`](CircuitBreakerBuilder::backpressure) `poll_ready` is pending instead. It wakes
+//! when the open time is over, a probe slot is free again, or the state is changed by hand. If it
+//! wakes many callers for few probes, the late ones are rejected: nothing is held between
 //! `poll_ready` and `call`.
 //!
-//! **Drop.** A call that is dropped unfinished gives a probe back, and counts for nothing unless it
-//! already was slow. A window in which calls were dropped and none was answered opens the circuit
-//! all the same. **Panic.** A call that panics has failed.
+//! **Drop.** A call that is dropped unfinished gives a probe back, and is not counted unless it was
+//! slow already. A window in which calls were dropped and none was answered still opens the
+//! circuit. **Panic.** A call that panics has failed.
 
 mod aliases;
 mod all;

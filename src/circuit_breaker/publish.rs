@@ -1,4 +1,4 @@
-//! A circuit after a transition, and what it tells of itself.
+//! The publication of transitions, and the circuit's view in the registry.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use crate::{
 };
 
 impl State {
-    /// After a permit has come back: if it was a probe, its slot may be free.
+    /// Publishes a transition after a permit came back. If the permit was a probe, its slot may be
+    /// free.
     #[cold]
     pub(super) fn given_back(&self, transition: Option<Transition>) {
         if transition.is_none() {
@@ -29,7 +30,7 @@ impl State {
         if let Some(mut transition) = transition {
             transition.at = Duration::from_nanos(self.clock.now());
             transition.rejected = Some(self.rejections());
-            // What counts comes first. The rest runs user code: wakers, and a subscriber of traces.
+            // Counted first. The rest runs user code: wakers, and a subscriber of traces.
             let (entered, subscribers) = self.transitions.enter(transition);
             self.all.count(&transition);
             let changes = entered.iter().map(|transition| self.explained(transition));
@@ -42,7 +43,7 @@ impl State {
         }
     }
 
-    /// A transition with what explains it.
+    /// Returns a transition with its explanation.
     fn explained(&self, transition: &Transition) -> CircuitChange {
         let is_open = transition.to == BreakerState::Open;
         let open_for = || self.breaker.until_half_open(self.clock.now());
@@ -59,7 +60,7 @@ impl State {
         self.changed.send_replace(());
     }
 
-    /// Calls that it has rejected since it was made.
+    /// Returns how many calls the circuit has rejected since it was created.
     fn rejections(&self) -> u64 {
         self.tally.totals().rejected.of(RejectedKind::CircuitOpen)
     }

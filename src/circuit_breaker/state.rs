@@ -1,4 +1,4 @@
-//! The gate: one circuit.
+//! The circuit breaker's gate: one circuit.
 
 use std::{
     convert::Infallible,
@@ -35,7 +35,7 @@ use crate::{
     sync::current_stripe,
 };
 
-/// Admits calls while a circuit is not open. Made by
+/// A gate that admits calls while a circuit is not open. Built with
 /// [`CircuitBreakerBuilder::gate`](super::CircuitBreakerBuilder::gate).
 #[derive(Debug, Clone)]
 pub struct CircuitGate {
@@ -50,27 +50,27 @@ pub(super) struct State {
     /// The settings in force. Locked to change or read them, never by calls.
     pub(super) config: Mutex<Edition<BreakerConfig>>,
     pub(super) transitions: TransitionLog,
-    /// Wakes those that wait: after each transition, and when a probe was given back.
+    /// Wakes waiting callers: after each transition, and when a probe was given back.
     pub(super) changed: watch::Sender<()>,
-    /// Whether it has settings of its own, which one made anew would not have. Relaxed: an eviction
-    /// makes sure that nobody holds the circuit, and so sees what was done to it.
+    /// If true, it has settings that a new circuit would not have. Relaxed: an eviction first
+    /// ensures that no handle or call holds the circuit, and so sees every change made to it.
     pub(super) has_own_config: AtomicBool,
-    /// Of its handles.
+    /// The hold of its handles.
     pub(super) hold: Hold,
-    /// What the layer counts of all its circuits.
+    /// The counts of all circuits of the layer.
     pub(super) all: Arc<AllCircuits>,
-    /// What it counts itself: of the only circuit, the layer's.
+    /// The counts of this circuit. For the only circuit, those of the layer.
     pub(super) tally: GateTally,
-    /// The key that it is of, if it is that of one.
+    /// The key of the circuit, if it is that of one key.
     pub(super) key: Option<KeyText>,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
     pub(super) name: Option<&'static str>,
-    /// Whether services wait in `poll_ready` while the circuit rejects. `None` unless it was said.
+    /// If true, services wait in `poll_ready` while the circuit rejects calls. `None` if not set.
     pub(super) backpressure: Option<bool>,
-    /// Whether the process can do nothing without the upstream.
+    /// If true, the process can do nothing without the upstream.
     pub(super) critical: bool,
     pub(super) enabled: bool,
 }
@@ -81,14 +81,14 @@ impl Settings {
         self.backpressure.unwrap_or(false)
     }
 
-    /// What the registry is to know of them.
+    /// Returns the parts that the registry shows.
     pub(super) fn known(&self) -> (Option<&'static str>, bool) {
         (self.name, self.critical)
     }
 }
 
 impl CircuitGate {
-    /// The only circuit of a layer.
+    /// Creates the only circuit of a layer.
     pub(super) fn single(
         breaker: Breaker,
         config: BreakerConfig,
@@ -106,7 +106,7 @@ impl CircuitGate {
         gate
     }
 
-    /// One of several, or, with a tally of all of them, the only one.
+    /// Creates one of several circuits, or, with a tally of all of them, the only one.
     pub(super) fn new(
         breaker: Breaker,
         config: Edition<BreakerConfig>,
@@ -132,7 +132,7 @@ impl CircuitGate {
         }
     }
 
-    /// The circuit learns how an admission ended.
+    /// Records how an admitted call ended.
     #[inline(always)]
     fn settle(&self, pass: Pass, how: Completion, now: &Now) {
         let State { breaker, clock, .. } = &*self.state;
@@ -164,7 +164,7 @@ impl Gate for CircuitGate {
     fn give_back(&self, pass: Pass, why: Unsent, now: &Now) {
         match why {
             Unsent::NotReady => self.end(pass, FAILED, now),
-            // Never sent, so none of the calls that are counted.
+            // Never sent, so not counted as a call.
             Unsent::Abandoned => self.settle(pass, IGNORED, now),
         }
     }
@@ -191,7 +191,7 @@ impl Gate for CircuitGate {
 
     fn renew(&self, pass: &mut Pass, now: &Now) -> Result<(), Box<Rejected>> {
         if !pass.is_nothing() && self.state.breaker.has_changed(pass) {
-            // Of a generation that has passed: it owes nothing any more.
+            // Its generation has passed, so it owes nothing any more.
             self.settle(mem::take(pass), IGNORED, now);
             *pass = self.admit_unless_open(now)?;
         }
@@ -214,9 +214,9 @@ impl Gate for CircuitGate {
 }
 
 impl Closes for State {
-    /// An open circuit is taken at its word, unless something waits for its end: reading the clock
-    /// here and in `admit` would make a rejection dearer than an admission, and a call that is
-    /// admitted after all asks the inner service then.
+    /// Trusts the state of an open circuit, unless backpressure waits for its end. Reading the
+    /// clock both here and in `admit` would make a rejection cost more than an admission. A call
+    /// that is admitted after all polls the inner service then.
     #[inline(always)]
     fn access(&self, now: &Now) -> Access {
         if self.breaker.admit_if_closed().is_some() || !self.settings.enabled {
@@ -236,11 +236,12 @@ impl Closes for State {
 
     fn changed(&self) -> ClosedWatch {
         let mut changed = self.changed.subscribe();
-        // An error says that the circuit is gone, and then nothing waits for it either.
+        // An error means that the circuit is gone, and then nothing waits for it either.
         Box::pin(async move { drop(changed.changed().await) })
     }
 
-    /// Without backpressure nothing waits for it, and its next call notices the time.
+    /// Returns `None` without backpressure: nothing waits for the change, and the next call notices
+    /// it.
     fn until_change(&self, now: &Now) -> Option<Duration> {
         let until_change = || self.breaker.until_change(now.by(&self.clock));
         self.settings.has_backpressure().then(until_change)?
@@ -297,7 +298,7 @@ impl Evict for CircuitGate {
     }
 
     fn is_watched(&self) -> bool {
-        // Handles have the state, not the partition.
+        // Handles hold the state, not the partition.
         Arc::strong_count(&self.state) > 1
     }
 }

@@ -1,4 +1,4 @@
-//! What has happened: the last transition, and all of them for those who follow.
+//! The log of transitions: the last one, and a feed of all of them for subscribers.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -16,65 +16,66 @@ use futures_core::Stream;
 
 use crate::algorithm::{BreakerState, Transition};
 
-/// Transitions in the order in which they were made.
+/// The log of a circuit's transitions, in the order in which they were made.
 ///
-/// The algorithm hands each to the one caller that made it, and two such callers may come here in
-/// either order, so one that comes early waits for those before it. Whatever uses up a generation
-/// is entered, or all that follows would wait for it. No user code runs between a transition and
-/// its entry, and none beneath the locks here, so nothing that it does can keep one from coming.
+/// The algorithm returns each transition to the one caller that made it. Two such callers may
+/// arrive here in either order, so a transition that is early waits for those before it. Every
+/// transition that uses up a generation must be entered, or all later ones would wait for it. No
+/// user code runs between a transition and its entry, and none under the locks here, so user code
+/// cannot prevent an entry.
 ///
 /// The locks are taken on transitions and by readers of snapshots, never by calls that change
 /// nothing.
 #[derive(Debug)]
 pub(super) struct TransitionLog {
     entries: Mutex<Entries>,
-    /// Made for the first subscriber: most circuits of most keys never have one.
+    /// Created for the first subscriber: most circuits of most keys never have one.
     feed: OnceLock<Arc<Feed>>,
 }
 
 #[derive(Debug)]
 struct Entries {
     last: Option<Transition>,
-    /// When the circuit left closed, and what it had rejected until then.
+    /// The time at which the circuit left closed, and how many calls it had rejected by then.
     opened: Option<(Duration, u64)>,
     /// The number of the next entry. Its lower bits are the generation.
     next: u64,
-    /// What came before its turn, by its number.
+    /// The transitions that arrived early, by number.
     early: BTreeMap<u64, Transition>,
 }
 
-/// What subscribers have yet to read.
+/// The transitions that subscribers have yet to read.
 #[derive(Debug)]
 struct Feed(Mutex<Unread>);
 
 #[derive(Debug)]
 struct Unread {
-    /// The newest.
+    /// The newest transitions.
     recent: VecDeque<Transition>,
-    /// How many came before those.
+    /// The number of transitions before those.
     before: u64,
-    /// The subscribers that wait, by their numbers.
+    /// The wakers of waiting subscribers, by subscriber number.
     waiting: Vec<(u64, Waker)>,
-    /// Subscribers so far.
+    /// The number of subscribers so far.
     subscribers: u64,
-    /// The circuit is gone.
+    /// If true, the circuit is gone.
     has_ended: bool,
 }
 
-/// Subscribers that are to be woken, without a lock.
+/// Subscribers to be woken, without a lock.
 #[must_use]
 pub(super) struct Woken(Vec<(u64, Waker)>);
 
-/// A circuit's transitions from the moment of subscribing on, in order.
+/// A circuit's transitions from the subscription on, in order.
 ///
-/// It cannot hold the circuit up: of more than 64 unread ones the oldest are dropped, which shows
-/// as a gap between two [generations](Transition::generation).
+/// A subscriber cannot delay the circuit: of more than 64 unread transitions the oldest are
+/// dropped, which shows as a gap between two [generations](Transition::generation).
 ///
-/// It also is a [`Stream`], which ends with the circuit.
+/// Also a [`Stream`], which ends with the circuit.
 pub struct Transitions {
     feed: Arc<Feed>,
     number: u64,
-    /// How many came before the one that is read next.
+    /// The number of transitions before the next one to read.
     read: u64,
 }
 
@@ -92,18 +93,18 @@ impl TransitionLog {
         }
     }
 
-    /// When the circuit left closed, if it has not come back.
+    /// Returns when the circuit left closed, if it has not closed since.
     pub(super) fn opened(&self) -> Option<Duration> {
         self.lock().opened.map(|(at, _)| at)
     }
 
-    /// Enters a transition, and gives it and those that waited for it to the subscribers.
-    /// Returns them all: those whose turn has come, in order.
+    /// Enters a transition, and passes it and those that waited for it to the subscribers. Returns
+    /// all of them, in order.
     pub(super) fn enter(&self, transition: Transition) -> (Vec<Transition>, Woken) {
         let (mut entries, mut entered) = (self.lock(), Vec::with_capacity(1));
         entries.place(transition);
         let feed = self.feed.get();
-        // Under the lock, because the order counts.
+        // Under the lock, because the order matters.
         while let Some(transition) = entries.take_next() {
             if let Some(feed) = feed {
                 feed.push(transition);
@@ -134,7 +135,7 @@ impl Entries {
     fn place(&mut self, transition: Transition) {
         let generation = u64::from(transition.generation);
         let ahead = generation.wrapping_sub(self.next) % GENERATIONS;
-        // In the upper half it lies behind: it was given up.
+        // In the upper half it is behind `next`: it was given up.
         if ahead < GENERATIONS / 2 {
             self.early.insert(self.next + ahead, transition);
         }
@@ -142,7 +143,7 @@ impl Entries {
 
     fn take_next(&mut self) -> Option<Transition> {
         let first = *self.early.first_key_value()?.0;
-        // One that is missing for so long will not come: its thread was killed.
+        // A transition that is missing for so long will not arrive: its thread was killed.
         if first != self.next && self.early.len() <= UNREAD {
             return None;
         }
@@ -153,8 +154,8 @@ impl Entries {
         Some(transition)
     }
 
-    /// A transition comes with all that the circuit has rejected, and leaves with what it rejected
-    /// while it was not closed.
+    /// Changes `rejected` from all that the circuit ever rejected to what it rejected while it was
+    /// not closed.
     fn account(&mut self, transition: &mut Transition) {
         let rejected = transition.rejected.take();
         match transition.to {
@@ -198,13 +199,14 @@ impl Feed {
 }
 
 impl Unread {
-    /// The number of a new subscriber, and how many came before it.
+    /// Returns the number of a new subscriber, and how many transitions came before it.
     fn subscribe(&mut self) -> (u64, u64) {
         self.subscribers += 1;
         (self.subscribers, self.before + self.recent.len() as u64)
     }
 
-    /// The next one for a subscriber that has read so many; the end, or nothing yet.
+    /// Returns the next transition for a subscriber that has read so many. `None` at the end,
+    /// pending if there is none yet.
     fn next(&self, read: &mut u64) -> Poll<Option<Transition>> {
         let place = read.saturating_sub(self.before);
         let next = usize::try_from(place).ok();
@@ -218,7 +220,7 @@ impl Unread {
         }
     }
 
-    /// Whom a subscriber waited with before.
+    /// Replaces the waker of a subscriber. Returns the earlier one.
     fn wait(&mut self, number: u64, waker: Option<Waker>) -> Option<Waker> {
         let place = self.waiting.iter().position(|(of, _)| *of == number);
         let before = place.map(|place| self.waiting.swap_remove(place).1);
@@ -234,13 +236,13 @@ impl Woken {
 }
 
 impl Transitions {
-    /// The next transition; `None` once the circuit is gone. Dropped while waiting, it loses
-    /// nothing.
+    /// Returns the next transition, or `None` once the circuit is gone. Dropping the future while
+    /// it waits loses nothing.
     pub async fn next(&mut self) -> Option<Transition> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    /// The next transition, if there is one unread.
+    /// Returns the next transition, if there is an unread one.
     pub fn try_next(&mut self) -> Option<Transition> {
         match self.feed.lock().next(&mut self.read) {
             Poll::Ready(transition) => transition,
@@ -252,7 +254,7 @@ impl Transitions {
         if let Poll::Ready(transition) = self.feed.lock().next(&mut self.read) {
             return Poll::Ready(transition);
         }
-        // Cloned and dropped without the lock: that is user code.
+        // Cloned and dropped without the lock, because both run user code.
         let waker = cx.waker().clone();
         let mut unread = self.feed.lock();
         let next = unread.next(&mut self.read);
@@ -286,19 +288,19 @@ impl Drop for Transitions {
 }
 
 impl Drop for TransitionLog {
-    /// The streams end.
+    /// Ends the streams.
     fn drop(&mut self) {
         let Some(feed) = self.feed.get() else { return };
         let mut unread = feed.lock();
         unread.has_ended = true;
         let woken = Woken(mem::take(&mut unread.waiting));
         drop(unread);
-        // A panic here may come on top of another, which would abort the process.
+        // A panic here may occur during another panic, which would abort the process.
         let _ = catch_unwind(AssertUnwindSafe(|| woken.wake()));
     }
 }
 
-/// Runs user code, all of it: the first panic goes on after the last piece.
+/// Runs all pieces of user code. The first panic resumes after the last piece.
 pub(super) fn despite_panics(pieces: impl IntoIterator<Item = impl FnOnce()>) {
     let mut panicked = None;
     for piece in pieces {
@@ -311,9 +313,10 @@ pub(super) fn despite_panics(pieces: impl IntoIterator<Item = impl FnOnce()>) {
     }
 }
 
-/// As many as a subscriber may leave unread, and as may wait for one that is missing.
+/// The number of transitions that a subscriber may leave unread, and that may wait for a missing
+/// one.
 const UNREAD: usize = 64;
-/// After this many they start over.
+/// The number of generations, after which they start over.
 const GENERATIONS: u64 = 1 << 18;
 
 #[cfg(test)]
@@ -359,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_misses_the_oldest_and_holds_nobody_up() {
+    fn a_slow_reader_misses_the_oldest_transitions() {
         let log = TransitionLog::new();
         let mut reader = log.subscribe();
         for transition in transitions(100) {
@@ -405,7 +408,7 @@ mod tests {
         assert_eq!(log.last().unwrap().generation, 2);
     }
 
-    /// Counts, and panics if it is to.
+    /// A waker that counts, and panics if it is told to.
     struct Counting(AtomicUsize, bool);
 
     impl Wake for Counting {
@@ -424,7 +427,7 @@ mod tests {
         for transition in &made {
             for (reader, waker) in readers.iter_mut().zip(&wakers) {
                 let waker = Waker::from(waker.clone());
-                // Twice: the same subscriber waits once.
+                // Twice: the same subscriber waits only once.
                 for _ in 0..2 {
                     assert!(reader.poll(&mut Context::from_waker(&waker)).is_pending());
                 }

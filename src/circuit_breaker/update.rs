@@ -1,4 +1,4 @@
-//! How a circuit takes other settings.
+//! Changes of a circuit's settings.
 
 use std::sync::{MutexGuard, PoisonError, atomic::Ordering};
 
@@ -18,7 +18,7 @@ impl State {
         self.lock_config().settings
     }
 
-    /// Takes settings of its own.
+    /// Takes settings for this circuit alone.
     pub(super) fn update(&self, config: BreakerConfig) -> Result<Changed, ConfigError> {
         let changed = self.change(self.lock_config(), config, true)?;
         trace::updated((self.tally.layer, self.settings.name), &changed);
@@ -48,13 +48,13 @@ impl State {
         drop(current);
         match restarted {
             Some(_) => self.publish(restarted),
-            // More probes may be out than before.
+            // More probes may now be allowed in flight than before.
             None => self.wake(),
         }
         Ok(changed)
     }
 
-    /// Returns whether an update to these settings would be accepted.
+    /// Returns an error if an update would reject these settings.
     pub(super) fn check(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
         self.breaker.check(config).map_err(|error| self.of(error))
     }
