@@ -1,4 +1,4 @@
-//! What builders of keyed layers have in common.
+//! The parts that the builders of keyed layers share.
 
 use std::{fmt, hash::Hash};
 
@@ -8,24 +8,24 @@ use crate::{
     keyed::{HasKey, KeyTexts, Missing},
 };
 
-/// A builder's state: one for all calls.
+/// The type parameter of a builder without keys.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NotKeyed;
 
-/// A builder's state: one for each key that a closure finds.
+/// The type parameter of a builder with a key, which a closure finds.
 pub struct ByKey<F: HasKey> {
     pub(crate) key: F,
     pub(crate) texts: KeyTexts<F::Key>,
 }
 
-/// The settings that keys add. They may be made before or after the key is; a layer without keys
-/// rejects them.
+/// The settings that keys add. They may be made before or after the key is set. A layer without
+/// keys rejects them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct KeySettings {
     pub(crate) max_keys: Option<usize>,
     pub(crate) overflow: Option<Overflow>,
     pub(crate) missing: Option<Missing>,
-    /// Whether the key is one that no request has. Set by stacks.
+    /// If true, no request has a key. Set by stacks.
     pub(crate) all_share: bool,
     /// The number of keys that are labels in metrics.
     pub(crate) label_keys: Option<usize>,
@@ -39,7 +39,7 @@ impl<F: HasKey<Key: Hash>> ByKey<F> {
 }
 
 impl KeySettings {
-    /// How many keys are kept, if that is set to something that can work.
+    /// Returns the number of keys that are kept, or an error if it is 0.
     pub(crate) fn max_keys(&self, default: usize) -> Result<usize, ConfigError> {
         match self.max_keys {
             Some(0) => Err(ConfigError::new(
@@ -51,7 +51,7 @@ impl KeySettings {
         }
     }
 
-    /// Returns the number of keys that are labels in metrics, if it can work.
+    /// Returns the number of keys that are labels in metrics, or an error if it is out of range.
     pub(crate) fn label_keys(&self) -> Result<Option<usize>, ConfigError> {
         match self.label_keys {
             Some(keys) if !(1..=MAX_LABELS).contains(&keys) => {
@@ -62,7 +62,7 @@ impl KeySettings {
         }
     }
 
-    /// Nothing of this is set: there are no keys.
+    /// Returns an error if any of these settings is set, for a layer without keys.
     pub(crate) fn unset(&self) -> Result<(), ConfigError> {
         let fix = "set a key too, with `keyed_by` or `per_key`, or leave it";
         if let Some(max_keys) = self.max_keys {
@@ -95,5 +95,5 @@ impl<F: HasKey> fmt::Debug for ByKey<F> {
     }
 }
 
-/// As many as somebody can tell apart in a graph, and more.
+/// The maximum number of labels, which is more than can be told apart in a graph.
 const MAX_LABELS: usize = 256;

@@ -1,10 +1,10 @@
-//! How keys are found, and what becomes of requests without one.
+//! Traits that find the key of a request, and the setting for requests without a key.
 
 use std::{fmt, marker::PhantomData};
 
-/// Finds the key of a request. A closure `Fn(&Req) -> Option<K>` does.
+/// Finds the key of a request. Implemented by closures `Fn(&Req) -> Option<K>`.
 pub trait FindKey<Req, K> {
-    /// The key, or `None` if the request has none.
+    /// Returns the key, or `None` if the request has none.
     fn find(&self, request: &Req) -> Option<K>;
 }
 
@@ -18,18 +18,19 @@ where
     }
 }
 
-/// What finds keys of one type, whatever it finds them in.
+/// A finder of keys of one type, whatever the type of request.
 pub trait HasKey {
     /// The type of the keys.
     type Key;
 }
 
-/// A closure `F` that finds keys in requests. `Req` is a request that it takes, and tells the type
-/// of its keys; those that differ from it in a lifetime are requests as good.
+/// A closure `F` that finds keys in requests. `Req` is one type of request that it accepts, from
+/// which the type of its keys follows. Requests that differ from `Req` only in a lifetime are
+/// accepted too.
 ///
-/// The type of the keys is not a parameter. Of a key that is a reference, such as a `&'static str`,
-/// a layer's type would then have the lifetime twice, here and in the closure, and the compiler
-/// takes them for two where it looks whether a task can be spawned (`E0308`).
+/// The type of the keys is not a parameter. If a key is a reference, such as a `&'static str`, the
+/// layer's type would have that lifetime twice, here and in the closure. When the compiler checks
+/// whether a task can be spawned, it takes them for two different lifetimes (`E0308`).
 pub struct KeyFn<F, Req> {
     find: F,
     request: PhantomData<fn(&Req)>,
@@ -73,7 +74,7 @@ impl<F, Req> fmt::Debug for KeyFn<F, Req> {
     }
 }
 
-/// What becomes of a request that has no key.
+/// The treatment of a request that has no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(
     feature = "serde",
@@ -83,11 +84,13 @@ impl<F, Req> fmt::Debug for KeyFn<F, Req> {
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Missing {
-    /// All of them together are treated as one key: leaving the key out gains nothing.
+    /// All requests without a key are treated as one key, so that leaving the key out gains
+    /// nothing.
     #[default]
     Share,
-    /// It is rejected, as [`MissingKey`](crate::RejectedKind::MissingKey): a 400 on an HTTP server.
+    /// The request is rejected, as [`MissingKey`](crate::RejectedKind::MissingKey): a 400 on an
+    /// HTTP server.
     Reject,
-    /// It is admitted without a limit.
+    /// The request is admitted without a limit.
     Allow,
 }

@@ -1,19 +1,18 @@
-//! Keys: what a limit or a circuit of its own belongs to, such as a peer's address, a tenant or a
-//! route.
+//! Keys: the owners of a limit or a circuit, such as a peer's address, a tenant or a route.
 //!
-//! A key is found by a closure, given to a rate limit's
+//! A closure finds the key of a request. It is given to a rate limit's
 //! [`keyed_by`](crate::rate_limit::RateLimitBuilder::keyed_by) or
-//! [`per_key`](crate::rate_limit::RateLimitBuilder::per_key), and to the `keyed_by` of a
-//! [circuit breaker](crate::circuit_breaker::CircuitBreakerBuilder::keyed_by), a
+//! [`per_key`](crate::rate_limit::RateLimitBuilder::per_key), or to the `keyed_by` of a [circuit
+//! breaker](crate::circuit_breaker::CircuitBreakerBuilder::keyed_by), a
 //! [bulkhead](crate::bulkhead::BulkheadBuilder::keyed_by) or a
 //! [throttle](crate::throttle::ThrottleBuilder::keyed_by).
 //!
-//! For HTTP requests there are closures ready made: `header` for the value of a header, `peer` and
-//! `peer_from` for the address of the socket's other end, and `forwarded` for the client's address
-//! behind proxies.
+//! There are ready-made closures for HTTP requests. `header` returns the value of a header. `peer`
+//! and `peer_from` return the address of the socket's other end. `forwarded` returns the client's
+//! address behind proxies.
 //!
-//! By route, write a closure: take the pattern that the router has matched, not the path, of which
-//! there is no end. With axum:
+//! For a key per route, write a closure. Use the pattern that the router has matched, not the path,
+//! because the number of paths has no bound. With axum:
 //!
 //! ```
 //! # #[cfg(feature = "http")]

@@ -1,25 +1,26 @@
-//! A gate for each key, never more than a bound.
+//! A gate per key, for a bounded number of keys.
 //!
-//! A key that is known costs a look-up in a map that readers share without writing to it. One that
-//! is new needs a place: a free one, or that of a partition which may be evicted, looked for among
-//! the next eight by a hand that goes round. If there is none, it gets nothing. So a flood of keys
-//! neither grows the map nor drives out a partition that knows something.
+//! A known key costs a look-up in a map that readers share without writing to it. A new key needs a
+//! slot: a free one, or that of a partition that may be evicted. A clock hand goes around the
+//! slots, and a new key checks the next eight. If none can be evicted, the key gets no slot. So a
+//! flood of keys neither grows the map nor evicts a partition with state worth keeping.
 //!
-//! **Nobody who only looks makes a partition look used.** All are listed through the map, which
-//! counts no references, and a candidate is looked at by one new key at a time, so that another one
-//! takes the next. A handle of one key keeps the key's place. One of a list of all keys does not: a
-//! fresh partition that only such a handle watches gives its place up and stays in the map, so that
-//! the handle goes on watching, and changing, what calls use. There are so many more than the
-//! bound, at most as many again or 1000, and they go when a new key finds that nobody watches them.
+//! **Reading a partition does not make it look used.** Lists go through the map, which counts no
+//! references. A candidate for eviction is checked by one new key at a time, and another new key
+//! takes the next. A handle of one key protects the key's slot. A handle from a list of all keys
+//! does not. A fresh partition that only such a handle watches gives up its slot but stays in the
+//! map, so that the handle still watches and changes what calls use. There are at most `max_keys`
+//! or 1000 of these beyond the bound, whichever is more. They are removed when a new key finds that
+//! no handle watches them.
 //!
-//! **A partition is in the map before its gate is made.** Of several first calls of one key each
-//! finds the one place that the key has, and makes the gate if it is not there yet; the first that
-//! was made is the one.
+//! **A partition is in the map before its gate is made.** Of several first calls of one key, each
+//! finds the key's one partition, and makes the gate if it is not there yet. The first gate that
+//! was made is kept.
 //!
-//! **User code.** Keys are hashed and compared, cloned and dropped, and gates made and asked,
-//! without a lock, because all of that may be user code. The map itself is given the hash that was
-//! taken once for each key: it hashes again when it grows and when it removes, and what panicked
-//! then would leave it half done.
+//! **User code.** Hashing, comparing, cloning and dropping keys may be user code, and so may making
+//! and asking gates. None of it runs under a lock. The map itself uses the hash that was computed
+//! once per key, because it hashes again when it grows and when it removes a key, and a panic then
+//! would leave it half changed.
 
 mod partition;
 mod places;
@@ -47,10 +48,10 @@ use crate::{ConfigError, algorithm::EvictionMark, ambient::chance::Hashing};
 
 pub(crate) use self::partition::Partition;
 
-/// What may be evicted.
+/// A gate that may be evicted.
 pub(crate) trait Evict {
-    /// Returns whether a new one in its place would do as well: nothing is used, owed, waiting or
-    /// changed.
+    /// Returns whether a new gate in its place would behave the same: nothing is used, owed,
+    /// waiting or changed.
     fn is_fresh(&self) -> bool;
 
     /// Returns whether a handle of this key [holds](Hold) it.
@@ -58,42 +59,45 @@ pub(crate) trait Evict {
         false
     }
 
-    /// Returns whether a handle watches it, one of a list of all keys.
+    /// Returns whether a handle from a list of all keys watches it.
     fn is_watched(&self) -> bool {
         false
     }
 }
 
-/// What handles of one key share with what they watch: while there are any, it keeps its place.
+/// A token that the handles of one key share with what they watch. The key keeps its slot while
+/// there are any.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Hold(Arc<()>);
 
 impl Hold {
-    /// Returns whether a handle has another.
+    /// Returns whether a handle holds it too.
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
 }
 
-/// Makes what belongs to a key.
+/// A factory of the gates of keys.
 pub trait Factory<K, G> {
+    /// Makes the gate of a key.
+    ///
     /// # Errors
-    /// The key gets none of its own.
+    /// The key gets no gate of its own.
     fn make(&self, key: &K) -> Result<G, ConfigError>;
 
-    /// It was made, and is in the map.
+    /// Receives a gate that was made and is in the map.
     fn made(&self, gate: &G) {
         let _ = gate;
     }
 }
 
 pub(crate) struct Partitions<K, G> {
-    /// Each by its key, which is kept once, in the partition. Made with the first key, since an
-    /// empty map takes much memory, and a stack without hosts has no key.
+    /// The partitions by key. Each key is stored once, in its partition. Created with the first
+    /// key, since an empty map takes much memory, and a stack without hosts has no key.
     map: OnceLock<Map<K, G>>,
     hashing: Hashing,
     places: Places<K, G>,
-    /// How many there were. Relaxed: it numbers them.
+    /// The number of partitions created so far. Relaxed: it only numbers them.
     made: AtomicU64,
 }
 
@@ -102,19 +106,19 @@ type Map<K, G> = HashMap<Entry<K, G>, (), BuildHasherDefault<Known>>;
 /// A partition under its key.
 struct Entry<K, G>(Arc<Partition<K, G>>);
 
-/// A key that is looked for.
+/// A look-up by key.
 struct Lookup<'a, Q: ?Sized> {
     key: &'a Q,
     hash: u64,
 }
 
-/// This very partition.
+/// A look-up of one partition by identity.
 struct This<'a, K, G>(&'a Arc<Partition<K, G>>);
 
-/// Any key of this hash: of 64 bits no two keys of a map have the same but by chance.
+/// A look-up by hash alone. With 64 bits, two keys of a map have the same hash only by chance.
 struct Hashed(u64);
 
-/// The hasher of hashes.
+/// A hasher that returns a known hash.
 #[derive(Default)]
 struct Known(u64);
 
@@ -128,15 +132,16 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
         }
     }
 
-    /// The key's partition. While the reference is held it is not evicted, unless it
-    /// [is gone](Partition::is_gone) already: ask after it was used, and if so, find it again.
+    /// Returns the key's partition. While the reference is held, the partition is not evicted,
+    /// unless it [is gone](Partition::is_gone) already. Check that after using it, and if so, find
+    /// the key again.
     #[inline]
     pub(crate) fn find(&self, key: &K) -> Option<Arc<Partition<K, G>>> {
         let found = self.find_any(self.lookup(key));
         found.filter(|partition| partition.gate.get().is_some())
     }
 
-    /// The key's partition, which is not evicted while the reference is held.
+    /// Returns the key's partition, which is not evicted while the reference is held.
     pub(crate) fn find_lasting<Q>(&self, key: &Q) -> Option<Arc<Partition<K, G>>>
     where
         K: Borrow<Q>,
@@ -146,7 +151,7 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
         found.filter(|partition| partition.gate.get().is_some())
     }
 
-    /// The key's partition, made if it has none and there is a place.
+    /// Returns the key's partition. Creates it if the key has none and there is a slot.
     pub(crate) fn find_or_make(
         &self,
         key: &K,
@@ -157,7 +162,7 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
             if let Some(partition) = self.lasting(lookup).ok()? {
                 return made(partition, key, factory);
             }
-            // First a place, so that a flood of keys makes nothing.
+            // Reserves a slot first, so that a flood of keys creates nothing.
             match self.places.reserve(lookup.hash, |candidate, references| {
                 self.evict(candidate, references)
             }) {
@@ -175,11 +180,11 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
                         reserved.fill(partition.clone());
                         return made(partition, key, factory);
                     }
-                    // Another thread was quicker with this key.
+                    // Another thread has inserted this key first.
                 }
                 Room::Coming => thread::yield_now(),
                 Room::Full => {
-                    // Unless it has come meanwhile.
+                    // The key may have been inserted meanwhile.
                     let partition = self.lasting(lookup).ok()??;
                     return made(partition, key, factory);
                 }
@@ -188,7 +193,7 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
         None
     }
 
-    /// The key with this hash, if it has a partition.
+    /// Returns the key with this hash, if it has a partition.
     pub(crate) fn key_of(&self, hash: u64) -> Option<K> {
         let map = self.map.get()?.pin();
         map.get_key_value(&Hashed(hash))
@@ -208,7 +213,7 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
         }
     }
 
-    /// What `of` says of each key and its gate, the oldest first.
+    /// Collects the result of `of` for each key and its gate, the oldest first.
     pub(crate) fn collect<T>(&self, mut of: impl FnMut(&K, &G) -> T) -> Vec<T> {
         let mut all = Vec::new();
         self.each(|key, gate| all.push(of(key, gate)));
@@ -241,7 +246,7 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
             .map(|(entry, ())| entry.0.clone())
     }
 
-    /// The key's partition, if it has one; an error if it is about to be evicted all the time.
+    /// Returns the key's partition, if it has one. An error if each attempt found it being evicted.
     fn lasting<Q>(&self, lookup: Lookup<'_, Q>) -> Result<Option<Arc<Partition<K, G>>>, ()>
     where
         K: Borrow<Q>,
@@ -249,7 +254,7 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
     {
         for _ in 0..PATIENCE {
             match self.find_any(lookup) {
-                // It is being evicted, or looked at for that: one or the other is over soon.
+                // It is being evicted, or checked for that. Either is over soon.
                 Some(partition) if partition.is_gone() => thread::yield_now(),
                 found => return Ok(found),
             }
@@ -257,16 +262,16 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
         Err(())
     }
 
-    /// Takes a partition out of the map, if it may go. So many references are the map's, the
-    /// list's and the caller's.
+    /// Removes a partition from the map, if it may be evicted. `references` is the number that the
+    /// map, the list and the caller hold.
     fn evict(&self, partition: &Arc<Partition<K, G>>, references: usize) -> Fate {
         let gate = partition.gate.get();
         let is_fresh = || gate.is_none_or(Evict::is_fresh);
         let is_held = || gate.is_some_and(Evict::is_held);
         let is_watched = || gate.is_some_and(Evict::is_watched);
-        // No call has it, and nobody is making its gate.
+        // No call holds it, and no thread is making its gate.
         let is_unused = || Arc::strong_count(partition) == references;
-        // Cheap, and without the mark: most candidates are in use.
+        // Cheap, and done before setting the mark: most candidates are in use.
         if is_held() || !is_fresh() || !is_unused() {
             return Fate::Stays;
         }
@@ -275,7 +280,7 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
         }
         let evicted = partition.mark.evict_if(|| {
             let unused = is_unused() && !is_held() && !is_watched();
-            // Pairs with the Release of a dropped reference: what its holder did is seen.
+            // Pairs with the Release of a dropped reference: makes visible what its holder did.
             fence(Ordering::Acquire);
             unused && is_fresh()
         });
@@ -287,16 +292,17 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
     }
 }
 
-/// A partition that was found, once its gate is there.
+/// Returns a partition that was found, once it has a gate.
 fn made<K, G>(
     partition: Arc<Partition<K, G>>,
     key: &K,
     factory: &impl Factory<K, G>,
 ) -> Option<Arc<Partition<K, G>>> {
     if partition.gate.get().is_none() {
-        // If that fails, the place is for the next one to take, or for this key to try again.
+        // On failure the slot is free for another key, or for another attempt of this one.
         let gate = factory.make(key).ok()?;
-        // Not with `get_or_init`, which lets others wait for user code. Of two the first stays.
+        // Not `get_or_init`, which makes others wait for user code. If two gates are made, the
+        // first stays.
         if partition.gate.set(gate).is_ok() {
             factory.made(partition.gate());
         }
@@ -388,7 +394,7 @@ impl<K, G> fmt::Debug for Partitions<K, G> {
     }
 }
 
-/// How often a key is looked for again that another thread is just putting into the map, or taking
-/// out of it. That takes a few steps; a thread that waits for it within them, in a key's `Clone` or
-/// a limit's `is_fresh`, does not wait for itself.
+/// The number of times that a key is looked up again while another thread inserts or removes it.
+/// That takes a few steps. The number is bounded for a thread that looks up a key from within those
+/// steps, in a key's `Clone` or a limit's `is_fresh`: it would wait for itself.
 const PATIENCE: usize = 10_000;

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// An address as a key: all of an IPv4 address, and the first 64 bits of an IPv6 one.
+/// An address as a key: a whole IPv4 address, or the first 64 bits of an IPv6 address.
 ///
-/// A customer is given at least a /64, and so has 2^64 IPv6 addresses to come from. Where an IPv6
-/// address stands for an IPv4 one, that is the key, or all clients behind a translator would share
-/// one:
+/// A customer is given at least a /64, and so can call from 2^64 IPv6 addresses. If an IPv6 address
+/// contains an IPv4 address, the key is the IPv4 address. Otherwise all clients behind a translator
+/// would share one key:
 ///
 /// | prefix | what | key |
 /// |---|---|---|
@@ -31,7 +31,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub struct Subnet(IpAddr);
 
 impl Subnet {
-    /// The subnet that an address is counted under.
+    /// Returns the subnet that an address belongs to.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
@@ -52,7 +52,7 @@ fn of_v6(address: Ipv6Addr) -> IpAddr {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => v4(high, low),
         [0x64, 0xff9b, 1, ..] => address.into(),
         [0x2002, high, low, ..] => v4(high, low),
-        // The client's address is written with all its bits turned.
+        // The client's address is written with all bits inverted.
         [0x2001, 0, .., high, low] => v4(!high, !low),
         _ => IpAddr::V6((bits >> 64 << 64).into()),
     }
@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(of("64:ff9b::192.0.2.1"), of("192.0.2.1"));
         assert_ne!(of("64:ff9b::192.0.2.1"), of("64:ff9b::192.0.2.2"));
         assert_ne!(of("64:ff9b:1::192.0.2.1"), of("64:ff9b:1::192.0.2.2"));
-        // One bit beside the prefix is a customer like any other.
+        // An address that differs from the prefix in one bit is a customer like any other.
         assert_eq!(of("64:ff9b:0:1::1"), of("64:ff9b:0:1::2"));
         assert_eq!(of("64:ff9b:2::1"), of("64:ff9b:2::2"));
     }

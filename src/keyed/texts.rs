@@ -1,8 +1,8 @@
-//! Keys as people see them: hashed, unless a builder shows their text.
+//! The texts of keys for people: hashes, unless a builder shows their text.
 //!
 //! A key may be a customer, a token or a host that a request has named. So it is redacted by
-//! default: a hash with a salt of the process's own, which is the same in all layers and says
-//! nothing outside. The text is made when a key comes, and stays out of the path of calls.
+//! default. The text is then a hash with a salt of the process, which is the same in all layers and
+//! has no meaning outside. The text is made when a key arrives, and never while a call is decided.
 
 use std::{
     collections::BTreeSet,
@@ -30,8 +30,8 @@ pub(crate) enum KeyText {
     Shown(Box<str>),
 }
 
-/// The labels that the keys of one layer have in metrics: never more than `max`, one after the
-/// other included, since what a metric has shown once it keeps.
+/// The labels that the keys of one layer have in metrics. There are never more than `max`, counting
+/// those of earlier keys, since a label that a metric has once shown is kept.
 #[derive(Debug)]
 struct Labels {
     max: usize,
@@ -53,7 +53,7 @@ impl<K> KeyTexts<K> {
         self.show = Some(Arc::new(show));
     }
 
-    /// With labels in metrics, for so many keys.
+    /// Sets labels in metrics, for so many keys.
     pub(crate) fn labelled(mut self, max: Option<usize>) -> Self {
         let labels = |max| Labels {
             max,
@@ -63,7 +63,7 @@ impl<K> KeyTexts<K> {
         self
     }
 
-    /// The key's text. A closure that panics shows nothing.
+    /// Returns the key's text. Redacts the key if the closure panics.
     pub(crate) fn text(&self, key: &K) -> KeyText {
         let shown = self.show.as_ref().and_then(|show| {
             let shown = catch_unwind(AssertUnwindSafe(|| show(key)));
@@ -76,7 +76,7 @@ impl<K> KeyTexts<K> {
         self.labels.is_some()
     }
 
-    /// The label of a key, or that of all others if there are too many.
+    /// Returns the label of a key, or the common label of others if there are too many.
     pub(crate) fn label(&self, text: &KeyText) -> &'static str {
         let label = self.labels.as_ref().map(|labels| labels.of(text));
         label.unwrap_or(OTHER_KEYS)
@@ -96,7 +96,7 @@ impl Labels {
     }
 }
 
-/// A text for as long as the process lives, once. `None` if there are too many.
+/// Keeps a text for the lifetime of the process, once. `None` if there are too many.
 fn kept(text: String) -> Option<&'static str> {
     static KEPT: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,7 +111,7 @@ fn kept(text: String) -> Option<&'static str> {
     Some(text)
 }
 
-/// No longer than somebody reads: a key may be of any length.
+/// Cuts a text to a readable length, because a key may have any length.
 fn shortened(mut text: String) -> Box<str> {
     if text.len() > MAX_BYTES {
         let end = (0..=MAX_BYTES)
@@ -151,9 +151,9 @@ impl<K> fmt::Debug for KeyTexts<K> {
     }
 }
 
-/// The length of a key that is shown.
+/// The maximum length of a key that is shown.
 const MAX_BYTES: usize = 128;
-/// Labels of a process.
+/// The maximum number of labels of a process.
 const MAX_KEPT: usize = 4096;
 
 #[cfg(test)]

@@ -16,18 +16,19 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// Which proxies stand in front, and so which entries of `X-Forwarded-For` can be believed.
+/// The proxies in front of a server, which decide the entries of `X-Forwarded-For` that can be
+/// trusted.
 ///
-/// Each proxy adds the address that it was called from to the end of the field. What stands left of
-/// the first entry that a proxy of yours has added was sent by the client, which may have written
-/// anything. So the field is read from the right, through the proxies that are yours, and the first
-/// address that is not one of theirs is the client.
+/// Each proxy appends the address that it was called from to the field. Everything left of the
+/// first entry that your proxies have added was sent by the client, which may have written
+/// anything. So the field is read from the right, through your own proxies, and the first address
+/// that is not one of theirs is the client.
 #[derive(Debug, Clone)]
 pub struct Proxies {
     trusted: Trusted,
     field: Field,
     peer: fn(&Extensions) -> Option<SocketAddr>,
-    /// Whether a peer whose address is not known is one of the proxies.
+    /// If true, a peer with an unknown address is one of the proxies.
     alone: bool,
 }
 
@@ -43,15 +44,14 @@ enum Field {
     Forwarded,
 }
 
-/// By the [`Subnet`] of the client's address, as proxies of yours tell it.
+/// Returns a closure that finds the [`Subnet`] of the client's address, as your proxies report it.
 ///
-/// A request has no key where the field is missing, has fewer entries than there are proxies, or
-/// has something else than an address in the client's place, such as `unknown` or `_hidden`. By
-/// default all requests without a key share **one limit**: see
-/// [`Missing`](crate::rate_limit::Missing).
+/// A request has no key if the field is missing, or has fewer entries than there are proxies. The
+/// same holds if the client's entry is not an address, such as `unknown` or `_hidden`. By default
+/// all requests without a key share **one limit**: see [`Missing`](crate::rate_limit::Missing).
 ///
-/// A client that reaches the server past the proxies can write any address. Against that,
-/// [`Proxies::networks`] looks at the peer's own address too, and believes nobody without.
+/// A client that reaches the server without passing the proxies can write any address. Against
+/// that, [`Proxies::networks`] also checks the peer's own address, and without one trusts no field.
 ///
 /// ```
 /// use tower_keep::{
@@ -81,26 +81,27 @@ pub fn forwarded<B>(
 }
 
 impl Proxies {
-    /// So many proxies, one behind the other, all of which add to the field. The client is the
-    /// entry that the outermost of them has added; with no proxy, it is the peer.
+    /// Trusts this many proxies, one behind the other, all of which add to the field. The client is
+    /// the entry that the outermost proxy has added. With no proxy, it is the peer.
     ///
-    /// Only where no client can reach the server past them.
+    /// Use it only where no client can reach the server without passing them.
     #[must_use]
     pub fn hops(hops: usize) -> Self {
         Self::new(Trusted::Hops(hops))
     }
 
-    /// Any number of proxies, whose addresses are in these networks: `10.0.0.0/8`,
-    /// `2001:db8::/32`, `192.0.2.1`. The client is the first address, from the right, that is in
-    /// none of them; if all are, the leftmost.
+    /// Trusts any number of proxies with addresses in these networks: `10.0.0.0/8`,
+    /// `2001:db8::/32`, `192.0.2.1`. The client is the first address from the right that is in none
+    /// of them. If all are, it is the leftmost.
     ///
-    /// The peer's address comes first of all: if it is in none of the networks, it is the client,
-    /// and the field is not read. Where no address is known, the request has no key, as anybody may
-    /// have written the field: say where the server puts it ([`peer_from`](Self::peer_from)), or
-    /// that there is none but proxies ([`only_proxies_call`](Self::only_proxies_call)).
+    /// The peer's address is checked first: if it is in none of the networks, it is the client, and
+    /// the field is not read. If the peer's address is unknown, the request has no key, because
+    /// anybody may have written the field. Then tell where the server puts the address
+    /// ([`peer_from`](Self::peer_from)), or that only proxies can call
+    /// ([`only_proxies_call`](Self::only_proxies_call)).
     ///
     /// # Errors
-    /// If one is no network, or there is none.
+    /// An item is no network, or there is no item.
     pub fn networks<T: AsRef<str>>(
         networks: impl IntoIterator<Item = T>,
     ) -> Result<Self, ConfigError> {
@@ -119,18 +120,18 @@ impl Proxies {
         Ok(Self::new(Trusted::Networks(networks)))
     }
 
-    /// Reads the `Forwarded` field of RFC 7239 in place of `X-Forwarded-For`.
+    /// Reads the `Forwarded` field of RFC 7239 instead of `X-Forwarded-For`.
     ///
-    /// Never both: a proxy adds to one of them, and passes on whatever the client has written into
-    /// the other.
+    /// Only one field is read: a proxy adds to one of them, and forwards unchanged what the client
+    /// has written into the other.
     #[must_use]
     pub fn rfc_7239(mut self) -> Self {
         self.field = Field::Forwarded;
         self
     }
 
-    /// Finds the peer's address in an extension `T`, such as axum's `ConnectInfo<SocketAddr>`.
-    /// Default: in a [`SocketAddr`].
+    /// Sets the type `T` of the extension with the peer's address, such as axum's
+    /// `ConnectInfo<SocketAddr>`. Default: [`SocketAddr`].
     #[must_use]
     pub fn peer_from<T>(mut self) -> Self
     where
@@ -140,10 +141,11 @@ impl Proxies {
         self
     }
 
-    /// Only proxies can reach the server, which listens on a Unix socket, or on a network of their
-    /// own: the field is believed where the peer's address is not known. Default: it is not.
+    /// Trusts the field where the peer's address is unknown, because only proxies can reach the
+    /// server: it listens on a Unix socket, or on a network of their own. Default: the field is not
+    /// trusted.
     ///
-    /// For [`networks`](Self::networks). [`hops`](Self::hops) says as much by itself.
+    /// For [`networks`](Self::networks). [`hops`](Self::hops) implies it.
     #[must_use]
     pub fn only_proxies_call(mut self) -> Self {
         self.alone = true;
@@ -173,7 +175,8 @@ impl Proxies {
                 }
                 let mut client = peer;
                 for entry in entries {
-                    // What a proxy cannot or will not tell is nobody's address.
+                    // An entry that is no address, because the proxy cannot or does not tell it,
+                    // belongs to no proxy.
                     client = entry;
                     if !is_proxy(entry?) {
                         break;
@@ -185,11 +188,12 @@ impl Proxies {
     }
 }
 
-/// Reads an entry.
+/// A function that parses an entry.
 type AddressIn = fn(&[u8]) -> Option<IpAddr>;
 
 impl Field {
-    /// What the field's entries tell, from the right: `None` for one that is no address.
+    /// Returns the addresses in the field's entries, from the right. `None` for an entry without an
+    /// address.
     fn entries(self, headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
         let (name, address) = match self {
             Self::XForwardedFor => (X_FORWARDED_FOR, address_of as AddressIn),
@@ -204,10 +208,10 @@ impl Field {
     }
 }
 
-/// The parts of a line between separators, the last first, without the blanks around them.
+/// Returns the parts of a line between separators, the last first, without surrounding blanks.
 ///
-/// Quoted strings are read from the right as well, so that a quote which the client has left open
-/// does not swallow what a proxy has added behind it.
+/// Quoted strings are read from the right as well, so that a quote which the client left open does
+/// not hide what a proxy has added after it.
 fn from_the_right(line: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {
@@ -230,7 +234,8 @@ fn last_outside_quotes(line: &[u8], separator: u8) -> Option<usize> {
     let mut quoted = false;
     for at in (0..line.len()).rev() {
         match line[at] {
-            // Within quotes, one behind a backslash is text; the opening quote has none before it.
+            // Within quotes, a quote after a backslash is text. The opening quote has no backslash
+            // before it.
             b'"' if quoted && line[..at].ends_with(b"\\") => {}
             b'"' => quoted = !quoted,
             byte if byte == separator && !quoted => return Some(at),
@@ -240,8 +245,8 @@ fn last_outside_quotes(line: &[u8], separator: u8) -> Option<usize> {
     None
 }
 
-/// The address in the `for` parameter of an entry of `Forwarded`. An entry without it, or with two,
-/// tells none.
+/// Returns the address in the `for` parameter of an entry of `Forwarded`. `None` if there is no
+/// such parameter, or two.
 fn address_for(entry: &[u8]) -> Option<IpAddr> {
     let mut found = None;
     for pair in from_the_right(entry, b';') {
@@ -259,8 +264,8 @@ fn address_for(entry: &[u8]) -> Option<IpAddr> {
     address_of(found?)
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`, quoted or
-/// not. A port may be hidden, as `_` and a name.
+/// Parses `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`, quoted
+/// or not. A port may be hidden, as `_` and a name.
 fn address_of(node: &[u8]) -> Option<IpAddr> {
     let node = std::str::from_utf8(unquoted(node)).ok()?;
     if let Some(bracketed) = node.strip_prefix('[') {

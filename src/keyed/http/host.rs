@@ -21,23 +21,22 @@ mod tests;
 
 /// A host and port, as in `api.example:8080`, compared as the URL standard does.
 ///
-/// What a URL says beside them is no part of it: not a user and password, and not the port if it is
-/// the scheme's own (80 or 443). Upper and lower case are the same, a final dot says nothing, and
-/// an IP address is the same in all its forms: `[::1]` and `[0:0:0:0:0:0:0:1]`, `127.0.0.1` and
-/// `0x7f.1`. The scheme is no part of it either. Where none is known (in a `Host` field, in a text
-/// without one) both 80 and 443 are left out.
+/// User, password and scheme are not part of it, nor is the port if it is the scheme's default (80
+/// or 443). Upper and lower case are equal, and a final dot is ignored. An IP address is equal in
+/// all its forms: `[::1]` and `[0:0:0:0:0:0:0:1]`, `127.0.0.1` and `0x7f.1`. Where the scheme is
+/// unknown (in a `Host` field, in a text without one) both 80 and 443 are left out.
 pub struct Host(Text);
 
-/// Canonical, in either form.
+/// The canonical text, in either form.
 enum Text {
-    /// A part of what the request says: to find a key copies nothing.
+    /// A part of the request's authority: finding a key copies nothing.
     Part(Authority, Range<usize>),
     Own(Box<str>),
 }
 
-/// Finds the [`Host`] that a request goes to: its URI's, or else that of its `Host` field.
+/// A finder of the [`Host`] that a request goes to: from its URI, or else from its `Host` field.
 ///
-/// For clients. What a *server* finds there is what its callers wrote.
+/// Use it in clients. On a *server* these are written by the callers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ByHost;
 
@@ -57,7 +56,7 @@ fn of_field(headers: &HeaderMap) -> Option<Host> {
 }
 
 impl Host {
-    /// The host and port in the form in which they are compared, as `api.example:8080`.
+    /// Returns the host and port in their canonical form, such as `api.example:8080`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match &self.0 {
@@ -66,7 +65,7 @@ impl Host {
         }
     }
 
-    /// The host that a request with this head goes to.
+    /// Returns the host that a request with this head goes to.
     pub(crate) fn of_head(uri: &Uri, headers: &HeaderMap) -> Option<Self> {
         match uri.authority() {
             Some(authority) => Self::of(authority, uri.scheme()),
@@ -74,7 +73,7 @@ impl Host {
         }
     }
 
-    /// `None` if no host is named.
+    /// Returns the canonical host. `None` if no host is named.
     fn of(authority: &Authority, scheme: Option<&Scheme>) -> Option<Self> {
         let text = authority.as_str();
         let start = text.rfind('@').map_or(0, |at| at + 1);
@@ -87,7 +86,7 @@ impl Host {
         let end = start + host.len();
         let text = match (canonical::host(host), port) {
             (None, None) => Text::Part(authority.clone(), start..end),
-            // Nothing is between host and port but the colon.
+            // Only the colon is between host and port.
             (None, Some(port)) if text[end..].strip_prefix(':') == Some(port) => {
                 Text::Part(authority.clone(), start..text.len())
             }
@@ -102,11 +101,11 @@ impl Host {
         Some(Self(text).of_a_length())
     }
 
-    /// No name in the DNS has more than 253 bytes. What a stranger writes may have any number, and
-    /// is kept as its beginning and a digest.
+    /// Shortens a host that is too long. A DNS name has at most 253 bytes. A caller can write any
+    /// length, of which only the beginning and a digest are kept.
     fn of_a_length(self) -> Self {
         let short = length::shortened(self.as_str().as_bytes());
-        // Authorities are of ASCII.
+        // Authorities are ASCII.
         match short.and_then(|bytes| String::from_utf8(bytes).ok()) {
             Some(short) => Self(Text::Own(short.into())),
             None => self,
@@ -123,7 +122,7 @@ fn is_of_scheme(port: &str, scheme: Option<&Scheme>) -> bool {
     }
 }
 
-/// With a scheme or without: `https://api.example`, `api.example:8080`.
+/// Parses a host with or without a scheme: `https://api.example`, `api.example:8080`.
 impl FromStr for Host {
     type Err = InvalidUri;
 
@@ -135,13 +134,13 @@ impl FromStr for Host {
         } else {
             Self::of(&host.parse()?, None)
         };
-        // That nothing is left is told in the words for that.
+        // An empty host gets the error of an empty authority.
         found.map_or_else(|| Err(Authority::from_str("").unwrap_err()), Ok)
     }
 }
 
-/// A clone owns just its bytes. What is found in a request shares the buffer that the request was
-/// read into, which a map of keys must not keep alive; a look-up needs no clone.
+/// Clones only the bytes of the host. A host that is found in a request shares the buffer that the
+/// request was read into, which a map of keys must not keep alive. A look-up needs no clone.
 impl Clone for Host {
     fn clone(&self) -> Self {
         Self(Text::Own(self.as_str().into()))

@@ -1,4 +1,4 @@
-//! Keys of HTTP requests, ready made.
+//! Ready-made keys of HTTP requests.
 
 use std::{fmt, net::SocketAddr, ops::Deref};
 
@@ -15,20 +15,21 @@ mod tests;
 
 /// The value of a header as a key, byte for byte.
 ///
-/// Of a value of more than 256 bytes its beginning is kept, and a digest of 128 bits in place of
-/// the rest: a client may send 60 kB, and would take that much memory with each key.
+/// If a value has more than 256 bytes, its beginning is kept, and a digest of 128 bits in place of
+/// the rest. A client may send 60 kB, and would otherwise take that much memory per key.
 ///
-/// A request's header is a slice of the buffer that the request was read into, and would keep all
-/// of it alive for as long as the key is known. So a clone, which is what a layer keeps, owns just
-/// the bytes of the value. To find a key of a request copies nothing.
+/// A request's header is a slice of the buffer that the request was read into, and would keep the
+/// whole buffer alive while the key is known. So a clone, which a layer keeps, owns only the bytes
+/// of the value. Finding the key of a request copies nothing.
 #[derive(PartialEq, Eq, Hash)]
 pub struct HeaderKey(HeaderValue);
 
-/// By the value of a header, such as an API key: the first value, byte for byte. The name's case
-/// does not matter. At most 256 bytes of a value are kept: see [`HeaderKey`].
+/// Returns a closure that finds the value of a header, such as an API key: the first value, byte
+/// for byte. The name's case does not matter. At most 256 bytes of a value are kept: see
+/// [`HeaderKey`].
 ///
-/// A value that nobody has checked is whatever the caller likes: put the layer behind the check, or
-/// a new value for each call is a new limit for each call.
+/// An unchecked value is whatever the caller likes. Put the layer behind the check, or each call
+/// can get a new limit with a new value.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -48,18 +49,20 @@ pub fn header<B>(
     move |request| request.headers().get(name).map(HeaderKey::of)
 }
 
-/// By the [`Subnet`] of the peer's address, if the server has put it into the request's extensions
-/// as a [`SocketAddr`]. Behind a proxy the peer is the proxy: see [`forwarded`](super::forwarded).
+/// Returns a closure that finds the [`Subnet`] of the peer's address, if the server has put a
+/// [`SocketAddr`] into the request's extensions. Behind a proxy the peer is the proxy: see
+/// [`forwarded`](super::forwarded).
 ///
 /// Without that extension no request has a key, and by default all requests without a key share
-/// **one limit**. Few servers add it by themselves: axum does not, and has a type of its own for
-/// it ([`peer_from`]). Demand a key with `.missing(Missing::Reject)`, and the first request tells.
+/// **one limit**. Few servers add the extension by themselves. Axum does not, and has its own type
+/// for it ([`peer_from`]). Require a key with `.missing(Missing::Reject)`, and the first request
+/// shows the mistake.
 pub fn peer<B>() -> impl Fn(&Request<B>) -> Option<Subnet> + Clone + Send + Sync {
     peer_in(|address: &SocketAddr| *address)
 }
 
-/// By the [`Subnet`] of the peer's address, out of an extension `T` that is as good as a
-/// [`SocketAddr`], such as axum's `ConnectInfo<SocketAddr>`:
+/// Returns a closure that finds the [`Subnet`] of the peer's address in an extension `T` that
+/// dereferences to a [`SocketAddr`], such as axum's `ConnectInfo<SocketAddr>`:
 ///
 /// ```
 /// # use std::net::SocketAddr;
@@ -85,8 +88,8 @@ where
     peer_in(|address: &T| **address)
 }
 
-/// By the [`Subnet`] of the peer's address, which a closure reads out of the extension `T` that the
-/// server has put it into.
+/// Returns a closure that finds the [`Subnet`] of the peer's address. `address` reads it from the
+/// extension `T` in which the server has put it.
 ///
 /// ```
 /// # use std::net::SocketAddr;
@@ -114,7 +117,8 @@ where
     }
 }
 
-/// By the [`Host`] that a request goes to, as [`ByHost`](super::ByHost) finds it: for clients.
+/// Returns a closure that finds the [`Host`] a request goes to, as [`ByHost`](super::ByHost) does.
+/// For clients.
 ///
 /// ```
 /// use tower_keep::keyed;
@@ -131,7 +135,7 @@ pub fn host<B>() -> impl Fn(&Request<B>) -> Option<Host> + Clone + Send + Sync {
 impl HeaderKey {
     fn of(value: &HeaderValue) -> Self {
         let short = length::shortened(value.as_bytes());
-        // A part of a value and some digits are a value.
+        // A part of a value, followed by digits, is a valid value.
         let short = short.and_then(|bytes| HeaderValue::from_maybe_shared(Bytes::from(bytes)).ok());
         let Some(mut short) = short else {
             return Self(value.clone());
@@ -140,14 +144,14 @@ impl HeaderKey {
         Self(short)
     }
 
-    /// The value's bytes, or what is kept of them.
+    /// Returns the value's bytes, or what is kept of them.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 }
 
-/// For asking a handle about a key.
+/// Converts a value, to ask a handle about its key.
 impl From<HeaderValue> for HeaderKey {
     fn from(value: HeaderValue) -> Self {
         Self::of(&value)
@@ -156,7 +160,7 @@ impl From<HeaderValue> for HeaderKey {
 
 impl Clone for HeaderKey {
     fn clone(&self) -> Self {
-        // What was a value before is one again.
+        // The bytes of a valid value are a valid value.
         let copy = HeaderValue::from_bytes(self.as_bytes());
         let mut copy = copy.unwrap_or_else(|_| self.0.clone());
         copy.set_sensitive(self.0.is_sensitive());
@@ -164,7 +168,7 @@ impl Clone for HeaderKey {
     }
 }
 
-/// The value, unless it was marked as sensitive.
+/// Formats the value, unless it was marked as sensitive.
 impl fmt::Debug for HeaderKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -1,14 +1,11 @@
-//! Keys of strangers, which may be of any length.
+//! A bound on the length of keys from unknown callers.
 
 use std::{fmt::Write as _, hash::BuildHasher, sync::OnceLock};
 
 use crate::ambient::chance::Hashing;
 
-/// What is kept of a key that is too long: its beginning and a digest, of at most [`MOST`] bytes in
-/// all. `None` of one that may stay as it is.
-///
-/// The digest has 128 bits under seeds that nobody knows, so that no stranger finds two keys that
-/// are one.
+/// Shortens a key that is too long to its beginning and a digest, of at most [`MOST`] bytes in all.
+/// `None` if the key may stay as it is.
 pub(super) fn shortened(key: &[u8]) -> Option<Vec<u8>> {
     if key.len() <= MOST {
         return None;
@@ -17,13 +14,13 @@ pub(super) fn shortened(key: &[u8]) -> Option<Vec<u8>> {
     let seeds = SEEDS.get_or_init(|| [Hashing::new(), Hashing::new()]);
     let mut digest = String::from("~");
     for seed in seeds {
-        // To a string it cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(digest, "{:016x}", seed.hash_one(key));
     }
     let beginning = &key[..MOST - digest.len()];
     Some([beginning, digest.as_bytes()].concat())
 }
 
-/// More than a host name has (253), and than most that names somebody. It bounds what the default
-/// of 1024 keys can take: a quarter of a megabyte.
+/// Longer than a host name (253) and than most names. It bounds the memory of the default of 1024
+/// keys to a quarter of a megabyte.
 pub(super) const MOST: usize = 256;

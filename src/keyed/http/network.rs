@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// The addresses that share so many first bits with one.
+/// All addresses that share a number of first bits with one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Network {
     address: IpAddr,
@@ -10,7 +10,7 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Reads `10.0.0.0/8`, `2001:db8::/32`, or a single address.
+    /// Parses `10.0.0.0/8`, `2001:db8::/32`, or a single address.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
@@ -19,7 +19,7 @@ impl Network {
         let written: IpAddr = address.parse().ok()?;
         let width = width(written);
         let bits = match bits {
-            // `parse` would take a plus sign.
+            // `parse` would accept a plus sign.
             Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => bits.parse().ok()?,
             Some(_) => return None,
             None => width,

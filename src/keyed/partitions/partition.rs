@@ -1,27 +1,27 @@
-//! One key's gate.
+//! The gate of one key.
 
 use std::{fmt, sync::OnceLock};
 
 use crate::algorithm::EvictionMark;
 
-/// A key, and the gate that is its own.
+/// A key and its own gate.
 pub(crate) struct Partition<K, G> {
     pub(super) key: K,
     pub(super) hash: u64,
-    /// In the order in which they came.
+    /// The order of creation.
     pub(super) number: u64,
-    /// Empty until it is made, by the first caller that finds it so.
+    /// Empty until the first caller that finds it empty has made it.
     pub(super) gate: OnceLock<G>,
     pub(super) mark: EvictionMark,
 }
 
-/// What becomes of a candidate.
+/// The fate of a candidate for eviction.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Stays,
-    /// It is out of the map.
+    /// It was removed from the map.
     Evicted,
-    /// It is fresh, and only a handle of a list watches it.
+    /// It is fresh, and only a handle from a list watches it.
     Parked,
 }
 
@@ -30,12 +30,12 @@ impl<K, G> Partition<K, G> {
         &self.key
     }
 
-    /// The hash of its key, by the map's own hashing.
+    /// Returns the hash of its key, as the map computes it.
     pub(crate) fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// The gate of a partition that was found.
+    /// Returns the gate of a partition that was found.
     #[inline]
     pub(crate) fn gate(&self) -> &G {
         match self.gate.get() {
@@ -44,8 +44,8 @@ impl<K, G> Partition<K, G> {
         }
     }
 
-    /// Whether the map evicts it, so that what was done to it since it was found is lost. Ask
-    /// after that.
+    /// Returns whether the map evicts it, so that changes made since it was found are lost. Call
+    /// this after the changes.
     #[inline]
     pub(crate) fn is_gone(&self) -> bool {
         self.mark.is_evicting()

@@ -1,4 +1,4 @@
-//! The places of a bounded number of partitions.
+//! The slots of a bounded number of partitions.
 
 use std::{
     collections::VecDeque,
@@ -17,32 +17,33 @@ pub(super) struct Places<K, G> {
 struct List<K, G> {
     places: Vec<Place<K, G>>,
     free: Vec<usize>,
-    /// Where the search for a partition to evict goes on.
+    /// The index at which the search for a partition to evict continues.
     hand: usize,
-    /// The hashes of keys that have a place and are not in it yet.
+    /// The hashes of keys that have reserved a slot and not filled it yet.
     coming: Vec<u64>,
-    /// Those that have no place: what only lists of keys watch, and what calls use since.
+    /// Partitions without a slot: those that only lists of keys watch, and those of them that calls
+    /// use since.
     parked: VecDeque<Arc<Partition<K, G>>>,
 }
 
 struct Place<K, G> {
-    /// `None` while it is being filled, or free.
+    /// `None` while the slot is free, or being filled.
     partition: Option<Arc<Partition<K, G>>>,
-    /// A new key just looks whether it may have this place, and another one takes the next.
+    /// If true, a new key is checking whether it may take this slot, and another new key skips it.
     is_looked_at: bool,
 }
 
-/// What a new key finds.
+/// The result of a new key's search for a slot.
 pub(super) enum Room<'a, K, G> {
-    /// A place of its own.
+    /// A slot for the key.
     Reserved(Reserved<'a, K, G>),
-    /// Another thread is about to put this very key into one.
+    /// Another thread is about to fill a slot with the same key.
     Coming,
-    /// None.
+    /// No slot.
     Full,
 }
 
-/// A place that is to be filled. Dropped unfilled, it is free.
+/// A reserved slot. If dropped unfilled, the slot is free.
 pub(super) struct Reserved<'a, K, G> {
     places: &'a Places<K, G>,
     hash: u64,
@@ -50,13 +51,13 @@ pub(super) struct Reserved<'a, K, G> {
     partition: Option<Arc<Partition<K, G>>>,
 }
 
-/// A candidate. Dropped, it is a candidate for others again.
+/// A candidate for eviction. When dropped, it is a candidate for other keys again.
 struct Looking<'a, K, G> {
     places: &'a Places<K, G>,
-    /// `None` if it is parked.
+    /// `None` if the candidate is parked.
     index: Option<usize>,
     candidate: Arc<Partition<K, G>>,
-    /// A parked one was evicted.
+    /// If true, a parked candidate was evicted.
     is_gone: bool,
 }
 
@@ -75,8 +76,9 @@ impl<K, G> Places<K, G> {
         }
     }
 
-    /// A place for a new key: while there are fewer than the bound, a new one; else that of a
-    /// partition which `evict` says may go. It is told how many references are the map's and ours.
+    /// Reserves a slot for a new key: a free one while there are fewer than the bound, else that of
+    /// a partition that `evict` lets go. The argument of `evict` is the number of references that
+    /// the map and this search hold.
     pub(super) fn reserve(
         &self,
         hash: u64,
@@ -111,15 +113,15 @@ impl<K, G> Places<K, G> {
         Room::Full
     }
 
-    /// Forgets those that nobody watches any more: some at each turn, so that there are soon no
-    /// more than lists of keys watch.
+    /// Removes parked partitions that no handle watches any more. Checks a few each time, so that
+    /// soon only watched ones are left.
     fn sweep(
         &self,
         parked: Vec<Arc<Partition<K, G>>>,
         hash: u64,
         evict: &impl Fn(&Arc<Partition<K, G>>, usize) -> Fate,
     ) {
-        // First all of them, so that none is lost if one panics.
+        // All are wrapped first, so that none is lost if a check panics.
         let parked: Vec<_> = parked
             .into_iter()
             .map(|parked| self.looking(None, parked))
@@ -148,19 +150,20 @@ impl<K, G> Places<K, G> {
         }
     }
 
-    /// As many again, or as many as cost little.
+    /// Returns how many partitions may be parked: as many again as the bound, or a number that
+    /// costs little.
     fn max_parked(&self) -> usize {
         self.max_keys.max(FEW)
     }
 
     fn lock(&self) -> MutexGuard<'_, List<K, G>> {
-        // Nothing panics under it between two changes that belong together.
+        // No panic can occur under it between two changes that belong together.
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<K, G> List<K, G> {
-    /// A place that nobody has.
+    /// Returns the index of a free slot.
     fn vacant(&mut self, max_keys: usize) -> Option<usize> {
         if let Some(index) = self.free.pop() {
             return Some(index);
@@ -175,7 +178,7 @@ impl<K, G> List<K, G> {
         })
     }
 
-    /// The next partition that may have to go, unless all are just coming, or looked at.
+    /// Returns the next candidate for eviction. `None` if all slots are being filled or checked.
     fn next_candidate(&mut self) -> Option<(usize, Arc<Partition<K, G>>)> {
         for _ in 0..self.places.len() {
             let index = self.hand;
@@ -191,13 +194,13 @@ impl<K, G> List<K, G> {
 }
 
 impl<K, G> Looking<'_, K, G> {
-    /// Its place, if it leaves that to the new key of this hash.
+    /// Ends the check. Returns the slot if it is given to the new key with this hash.
     fn end(mut self, fate: Fate, hash: u64) -> Option<usize> {
         let mut list = self.places.lock();
         let parks = fate == Fate::Parked && list.parked.len() < self.places.max_parked();
         let Some(index) = self.index.filter(|_| parks || fate == Fate::Evicted) else {
             self.is_gone = fate == Fate::Evicted;
-            // Its own lock follows.
+            // Unlocked, because `drop` of `self` locks again.
             drop(list);
             return None;
         };
@@ -207,7 +210,7 @@ impl<K, G> Looking<'_, K, G> {
             list.parked.extend(left.clone());
         }
         drop(list);
-        // The last references go without the lock, and the key and the gate with them.
+        // The last references are dropped without the lock, and the key and the gate with them.
         drop(left);
         Some(index)
     }
@@ -251,10 +254,10 @@ impl<K, G> fmt::Debug for Places<K, G> {
     }
 }
 
-/// Partitions that a new key looks at before it gives up: a flood of keys must not cost a walk
-/// through all of them each.
+/// The number of partitions that a new key checks before it gives up: in a flood of keys, each must
+/// not cost a walk through all partitions.
 const CANDIDATES: usize = 8;
-/// Partitions without a place that it looks at for each of them.
+/// The number of parked partitions that it checks for each of these.
 const SWEPT: usize = 4;
-/// So many partitions without a place are no trouble.
+/// A number of parked partitions that costs little.
 const FEW: usize = 1000;

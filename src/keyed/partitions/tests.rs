@@ -9,7 +9,7 @@ use std::{
 
 use super::*;
 
-/// What belongs to a key: a number that calls raise, and that handles watch or hold.
+/// The gate of a key: a number that calls raise, and that handles watch or hold.
 #[derive(Debug, Default)]
 struct Used(Arc<AtomicUsize>, Hold);
 
@@ -27,7 +27,7 @@ impl Evict for Used {
     }
 }
 
-/// Makes them, and counts how many.
+/// A factory that counts how many gates it makes.
 #[derive(Debug, Default)]
 struct Makes(AtomicUsize);
 
@@ -40,12 +40,12 @@ impl<K> Factory<K, Used> for Makes {
 
 type Keys = Partitions<u32, Used>;
 
-/// A call of a key that has come and gone.
+/// Makes a call of a key, which ends at once.
 fn call(keys: &Keys, key: u32) -> bool {
     keys.find_or_make(&key, &Makes::default()).is_some()
 }
 
-/// A key that stays, because it is used.
+/// Adds a key that stays, because it is used.
 fn stays(keys: &Keys, key: u32) {
     let partition = keys.find_or_make(&key, &Makes::default()).unwrap();
     partition.gate().0.store(1, Ordering::Relaxed);
@@ -59,14 +59,14 @@ fn all(keys: &Keys) -> Vec<u32> {
 fn the_search_for_a_candidate_wraps() {
     let keys = Keys::new(3);
     assert!((0..3).all(|key| call(&keys, key)));
-    // The hand has gone round after each third one: whichever it is at, those before it come too.
+    // The hand has gone around after each third key. Wherever it is, slots before it are found too.
     for (key, evicted) in [(3, 0), (4, 1), (5, 2), (6, 3)] {
         assert!(call(&keys, key));
         assert!(keys.find(&evicted).is_none() && keys.find(&key).is_some());
     }
     stays(&keys, 4);
     stays(&keys, 5);
-    // Only the last place is idle, and the hand stands at the one after it.
+    // Only the last slot is idle, and the hand is at the one after it.
     assert!((7..20).all(|key| call(&keys, key)));
     assert_eq!(all(&keys), [4, 5, 19]);
 }
@@ -84,7 +84,7 @@ fn a_flood_looks_at_eight_and_makes_nothing() {
 fn a_listed_key_gives_its_place_up() {
     let keys = Keys::new(4);
     assert!((0..4).all(|key| call(&keys, key)));
-    // A visitor of all keys, in the midst of whose visit new ones come.
+    // New keys arrive during a visit of all keys.
     let mut next = 4;
     keys.each(|_, _| {
         assert!(call(&keys, next), "{next}");
@@ -120,7 +120,7 @@ fn what_a_list_watches_gives_its_place_up_and_stays() {
         assert!(Arc::ptr_eq(&found.gate().0, handle), "{key}");
     }
     drop(handles);
-    // What nobody holds any more goes soon.
+    // Partitions that no handle holds any more are soon removed.
     assert!((4..10).all(|key| call(&keys, key)));
     assert_eq!(all(&keys), [8, 9]);
 }
@@ -137,7 +137,7 @@ fn what_is_used_and_watched_keeps_its_place() {
 
 #[test]
 fn what_is_held_while_it_is_looked_at_keeps_its_place() {
-    /// A handle comes while it is asked.
+    /// A handle is created while the gate is asked.
     struct Caught(Hold, OnceLock<Hold>);
 
     impl Evict for Caught {
@@ -195,7 +195,7 @@ fn what_is_used_after_it_gave_its_place_up_stays() {
     assert_eq!(all(&keys), [11]);
 }
 
-/// How many calls of some threads are refused a place: a new key each, which leaves it at once.
+/// Counts the calls of some threads that get no slot. Each call has a new key, and ends at once.
 fn refused(keys: &Keys, threads: u32) -> usize {
     let refused = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -220,7 +220,7 @@ fn newcomers_refuse_each_other_no_idle_place() {
     }
 }
 
-/// The steps of two newcomers that look at the only candidate.
+/// The steps of two new keys that check the only candidate.
 #[derive(Debug, Default)]
 struct Meeting(Mutex<[bool; 3]>, Condvar);
 
@@ -254,7 +254,7 @@ fn a_newcomer_leaves_a_candidate_to_the_one_before_it() {
                     self.0.wait_for(SECOND_LOOKED);
                 }
                 2 => {
-                    // It would make the candidate look used, until the first has given up.
+                    // Checking it would make the candidate look used until the first has given up.
                     self.0.reach(SECOND_LOOKED);
                     self.0.wait_for(FIRST_IS_DONE);
                 }
@@ -323,7 +323,7 @@ fn two_first_calls_of_a_key_find_one_place() {
     }
 }
 
-/// A second call comes while the first one makes what is the key's.
+/// A second call arrives while the first one makes the key's gate.
 #[test]
 fn who_comes_while_a_gate_is_made_makes_it_too() {
     struct Nested<'a>(&'a Keys, Makes);
@@ -340,7 +340,7 @@ fn who_comes_while_a_gate_is_made_makes_it_too() {
     let first = keys
         .find_or_make(&7, &Nested(&keys, Makes::default()))
         .unwrap();
-    // The one that was there first, and what was done to it.
+    // The gate that was there first, with its changes.
     assert_eq!(first.gate().0.load(Ordering::Relaxed), 1);
 }
 
@@ -363,7 +363,7 @@ fn a_gate_that_cannot_be_made_keeps_no_place() {
     assert_eq!(all(&keys), [1]);
 }
 
-/// A key of the user's, which may panic where it is hashed or compared.
+/// A user's key, which may panic when it is hashed or compared.
 #[derive(Debug, Clone)]
 struct Own(u32);
 
@@ -399,7 +399,7 @@ fn keys_that_panic_once_stop_no_later_call() {
         PANICS.set(true);
         assert!(catch_unwind(AssertUnwindSafe(|| call(key))).is_err());
         PANICS.set(false);
-        // Of others and of its own, those that are evicted by it too.
+        // Calls of other keys and of this one, and of keys that it evicts.
         assert!((0..10).all(call));
         assert!(keys.find_lasting(&Own(9)).is_some());
     }
@@ -417,9 +417,9 @@ fn no_key_is_hashed_or_compared_to_evict_it() {
     assert!(keys.find(&Own(0)).is_none());
 }
 
-/// A limit of the user's own that asks the layer for its key while it is asked whether it is fresh.
+/// A user's limit that asks the layer for its key while it is asked whether it is fresh.
 #[test]
-fn a_gate_that_asks_for_its_key_does_not_wait_for_itself() {
+fn a_gate_that_looks_up_its_own_key_does_not_hang() {
     struct Asks(Arc<OnceLock<Partitions<u32, Self>>>);
 
     impl Evict for Asks {

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A request with lines of a field, from a peer if its address is known.
+/// Returns a request with lines of a field, and with the peer's address if it is known.
 fn request(field: &'static str, lines: &[&[u8]], peer: Option<&str>) -> Request<()> {
     let mut request = Request::new(());
     for line in lines {
@@ -44,7 +44,7 @@ fn the_client_is_so_many_entries_from_the_right() {
     assert_eq!(hops(1, &lines), subnet("192.0.2.3"));
     assert_eq!(hops(2, &lines), subnet("192.0.2.2"));
     assert_eq!(hops(3, &lines), subnet("192.0.2.1"));
-    // It did not come through all of the proxies.
+    // The request did not pass all of the proxies.
     assert_eq!(hops(4, &lines), None);
     assert_eq!(hops(usize::MAX, &lines), None);
     assert_eq!(hops(1, &[]), None);
@@ -69,7 +69,7 @@ fn several_lines_are_one_list() {
     {
         assert_eq!(hops(count + 1, &lines), subnet(address));
     }
-    // Empty elements of a list are none.
+    // Empty list elements are ignored.
     let lines = ["192.0.2.1,, ,", "", ",192.0.2.2,"];
     assert_eq!(hops(2, &lines), subnet("192.0.2.1"));
 }
@@ -132,7 +132,7 @@ fn the_first_address_that_is_no_proxys_is_the_client() {
             "192.0.2.1",
         ),
         (&["forged, 192.0.2.1, 10.0.0.3"], "10.0.0.1:80", "192.0.2.1"),
-        // All are proxies: the request comes from within.
+        // All are proxies: the request comes from inside.
         (&["10.0.0.2, 10.0.0.3"], "10.0.0.1:80", "10.0.0.2"),
         (&[], "10.0.0.1:80", "10.0.0.1"),
         (&["192.0.2.1"], "[::ffff:10.0.0.1]:80", "192.0.2.1"),
@@ -143,7 +143,7 @@ fn the_first_address_that_is_no_proxys_is_the_client() {
 }
 
 #[test]
-fn a_peer_that_is_no_proxy_is_the_client_whatever_it_writes() {
+fn a_peer_outside_the_networks_is_the_client() {
     let request = x_forwarded_for(&["192.0.2.1, 10.0.0.1"], Some("198.51.100.1:80"));
     assert_eq!(forwarded(own())(&request), subnet("198.51.100.1"));
 }
@@ -163,13 +163,13 @@ fn without_a_peer_a_field_is_believed_if_that_is_said() {
     let request = x_forwarded_for(&["192.0.2.1, 10.0.0.1"], None);
     assert_eq!(forwarded(alone())(&request), subnet("192.0.2.1"));
     assert_eq!(forwarded(alone())(&x_forwarded_for(&[], None)), None);
-    // A peer that is known is looked at all the same.
+    // A known peer is still checked.
     let request = x_forwarded_for(&["192.0.2.1"], Some("198.51.100.1:80"));
     assert_eq!(forwarded(alone())(&request), subnet("198.51.100.1"));
 }
 
 #[test]
-fn a_peers_address_is_found_in_an_extension_of_any_type() {
+fn an_extension_of_any_type_holds_the_peers_address() {
     #[derive(Clone)]
     struct Connection(SocketAddr);
 
@@ -233,7 +233,7 @@ fn an_obfuscated_or_absent_identifier_is_no_key() {
         "xfor=192.0.2.1",
     ] {
         assert_eq!(in_forwarded(1, &["for=192.0.2.9", line]), None, "{line}");
-        // It is an entry all the same.
+        // The entry still counts as one.
         assert_eq!(
             in_forwarded(2, &["for=192.0.2.9", line]),
             subnet("192.0.2.9")
@@ -260,7 +260,7 @@ fn a_separator_within_quotes_separates_nothing() {
 }
 
 #[test]
-fn an_open_quote_of_the_client_does_not_hide_what_a_proxy_adds() {
+fn a_clients_open_quote_hides_no_entry_of_a_proxy() {
     for forged in [
         "for=\"",
         "for=\"\\",
@@ -285,7 +285,7 @@ fn the_other_field_is_not_read() {
     assert_eq!(rfc_7239, subnet("198.51.100.1"));
 }
 
-/// Bytes that a header may hold.
+/// Bytes that a header may contain.
 fn header_bytes() -> impl Strategy<Value = Vec<u8>> {
     let signs = prop::sample::select(b"\"\\,;=:[] for.192_\t\x80".to_vec());
     prop::collection::vec(prop_oneof![4 => signs, 1 => 32..127_u8], 0..60)
@@ -293,7 +293,7 @@ fn header_bytes() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     /// Whatever a client writes, on the proxy's line or on lines of its own, the key is the address
-    /// that the proxies tell.
+    /// that the proxies report.
     #[test]
     fn no_client_chooses_its_key(
         forged in header_bytes(),

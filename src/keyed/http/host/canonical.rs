@@ -1,14 +1,14 @@
 //! Hosts and ports in the form of the URL standard.
 //!
-//! A host reaches this as [`http::Uri`] takes it: of ASCII letters, digits and signs, without a
-//! percent, so that neither percent-decoding nor IDNA is left to do.
+//! A host arrives here as [`http::Uri`] accepts it: ASCII letters, digits and signs, without a
+//! percent sign. So neither percent-decoding nor IDNA is needed.
 
 use std::{
     fmt::{self, Write as _},
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-/// A host and what follows its colon, without a user.
+/// Splits an authority without a user into the host and what follows its colon.
 pub(super) fn split(authority: &str) -> (&str, Option<&str>) {
     let bracket = authority
         .strip_prefix('[')
@@ -20,7 +20,7 @@ pub(super) fn split(authority: &str) -> (&str, Option<&str>) {
     (host, rest.strip_prefix(':'))
 }
 
-/// A port without the zeros before it, if there is one.
+/// Returns a port without leading zeros, if there is one.
 pub(super) fn port(port: Option<&str>) -> Option<&str> {
     let written = port.filter(|port| !port.is_empty())?;
     match written.trim_start_matches('0') {
@@ -29,7 +29,7 @@ pub(super) fn port(port: Option<&str>) -> Option<&str> {
     }
 }
 
-/// The canonical form of a host without a final dot, if that is another.
+/// Returns the canonical form of a host without a final dot, if it differs.
 pub(super) fn host(host: &str) -> Option<String> {
     let bracketed = host
         .strip_prefix('[')
@@ -44,14 +44,14 @@ pub(super) fn host(host: &str) -> Option<String> {
     (!is_lower).then(|| host.to_ascii_lowercase())
 }
 
-/// A form in a string of its own, if it is not what is written already.
+/// Returns a form as a new string, if it differs from `written`.
 fn unless_written(written: &str, form: fmt::Arguments<'_>) -> Option<String> {
     let mut left = Left(Some(written));
     let is_written = left.write_fmt(form).is_ok() && left.0 == Some("");
     (!is_written).then(|| form.to_string())
 }
 
-/// What of a text has not been written yet; `None` once something else was.
+/// The part of a text that has not been matched yet. `None` once something else was written.
 struct Left<'a>(Option<&'a str>);
 
 impl fmt::Write for Left<'_> {
@@ -61,15 +61,15 @@ impl fmt::Write for Left<'_> {
     }
 }
 
-/// An address of up to four numbers: all but the last are a byte, the last fills what is left. Each
-/// may be decimal, octal after a `0`, or hexadecimal after `0x`. Clients and resolvers take all of
-/// them.
+/// Parses an address of up to four numbers. All but the last are one byte each, and the last fills
+/// the remaining bytes. Each may be decimal, octal after a `0`, or hexadecimal after `0x`. Clients
+/// and resolvers accept all of these.
 fn ipv4(host: &str) -> Option<Ipv4Addr> {
     if let Ok(address) = host.parse() {
         return Some(address);
     }
     let last = host.rsplit('.').next()?;
-    // A name that ends with a number is no name.
+    // A host whose last part starts with a digit may be an address, any other cannot.
     if !last.starts_with(|first: char| first.is_ascii_digit()) {
         return None;
     }
@@ -101,7 +101,7 @@ fn number(text: &str) -> Option<u64> {
         (None, Some(digits)) if !digits.is_empty() => (digits, 8),
         (None, _) => (text, 10),
     };
-    // `from_str_radix` takes a sign, and too many digits are too large in any case.
+    // `from_str_radix` accepts a sign. Too many digits are too large in any case.
     let well_formed = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     u64::from_str_radix(digits, radix)
         .ok()

@@ -159,7 +159,7 @@ fn a_clone_shares_no_buffer() {
     assert_ne!(found.as_str().as_ptr(), kept.as_str().as_ptr());
 }
 
-/// A look-up shares what the request says.
+/// A look-up shares the request's text.
 #[test]
 fn what_is_canonical_is_not_copied() {
     for uri in [
@@ -184,7 +184,7 @@ proptest! {
         let _ = authority.parse::<Host>();
         if let Ok(uri) = format!("{scheme}://{authority}/").parse::<Uri>() {
             if let Some(host) = uri.authority().and_then(|it| Host::of(it, uri.scheme())) {
-                // It is a host, and one that is its own form.
+                // A host that is found is its own canonical form.
                 prop_assert!(!host.as_str().contains('@'));
                 // A bracket may be a user's, and its pair the host's.
                 if let Ok(again) = format!("{scheme}://{host}/").parse::<Uri>() {
