@@ -1,12 +1,12 @@
-//! A question for the compiler.
+//! A compile-time check of a service.
 
 use tower::Service;
 
 /// Compiles if `service` is a service for requests of type `Req`, and does nothing.
 ///
-/// Where a stack does not compile, a method (`ready`, `oneshot`, `serve`) often says no more than
-/// that it is not there. Asked this way, the compiler names what is missing. What its answers mean
-/// is told in the [guide](crate::guide::keeping).
+/// If a stack does not compile, a method such as `ready`, `oneshot` or `serve` often only says that
+/// it does not exist. With this function the compiler names what is missing. The
+/// [guide](crate::guide::keeping) explains its answers.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -22,7 +22,7 @@ use tower::Service;
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
 ///
-/// Gates without a protocol are no service:
+/// Gates without a protocol are not a service:
 ///
 /// ```compile_fail,E0277
 /// use tower::{BoxError, Layer, service_fn};

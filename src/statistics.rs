@@ -1,9 +1,9 @@
-//! Chance, in numbers: what advice says of events that happen by themselves.
+//! Statistics of random events, for advice.
 //!
 //! Exact where that is cheap: binomial tails by the incomplete beta function (DLMF 8.17), intervals
-//! of counts by Poisson tails. No random numbers: a bootstrap is given a seed.
+//! of counts by Poisson tails. Draws no random numbers: the bootstrap takes a seed.
 
-/// The probability of at least `least` of `n` events, each of probability `p`.
+/// Returns the probability of at least `least` of `n` events, each of probability `p`.
 pub(crate) fn binomial_tail(n: u64, least: u64, p: f64) -> f64 {
     if least == 0 {
         return 1.0;
@@ -17,9 +17,9 @@ pub(crate) fn binomial_tail(n: u64, least: u64, p: f64) -> f64 {
     incomplete_beta(least as f64, (n - least) as f64 + 1.0, p)
 }
 
-/// The least number of failures of `n` calls that reaches a rate.
+/// Returns the least number of failures among `n` calls that reaches a rate.
 pub(crate) fn least_to_reach(n: u64, rate: f64) -> u64 {
-    // As the circuit compares: in parts per million.
+    // In parts per million, as the circuit compares.
     let parts = whole((rate * 1e6).round());
     let product = u128::from(n) * u128::from(parts);
     u64::try_from(product.div_ceil(1_000_000))
@@ -27,8 +27,8 @@ pub(crate) fn least_to_reach(n: u64, rate: f64) -> u64 {
         .max(1)
 }
 
-/// The least number of calls, from those given, whose window trips by chance with at most this
-/// probability. `None` if none does.
+/// Returns the first of the given numbers of calls whose window trips by chance with at most this
+/// probability. `None` if there is none.
 pub(crate) fn calls_for(candidates: &[u32], (rate, base): (f64, f64), at_most: f64) -> Option<u32> {
     let trips = |calls: u32| {
         let n = u64::from(calls);
@@ -40,7 +40,7 @@ pub(crate) fn calls_for(candidates: &[u32], (rate, base): (f64, f64), at_most: f
         .find(|calls| trips(*calls) <= at_most)
 }
 
-/// Between which numbers the mean of a Poisson count lies, with 90 % confidence, if this many were
+/// Returns the interval of the mean of a Poisson count, with 90 % confidence, if this many were
 /// seen (Garwood 1936).
 #[cfg(feature = "replay")]
 pub(crate) fn poisson_interval(seen: u64) -> (f64, f64) {
@@ -61,8 +61,8 @@ pub(crate) fn poisson_interval(seen: u64) -> (f64, f64) {
     (low, high)
 }
 
-/// Between which shares the true one lies, with 90 % confidence, if `part` of `total` were seen
-/// (Wilson 1927).
+/// Returns the interval of the true proportion, with 90 % confidence, if `part` of `total` were
+/// seen (Wilson 1927).
 pub(crate) fn share_interval(part: u64, total: u64) -> (f64, f64) {
     if total == 0 {
         return (0.0, 1.0);
@@ -74,7 +74,7 @@ pub(crate) fn share_interval(part: u64, total: u64) -> (f64, f64) {
     ((center - half).max(0.0), (center + half).min(1.0))
 }
 
-/// The 5th and the 95th percentile of a ratio of sums, if the blocks were drawn anew (Efron 1979).
+/// Returns the 5th and the 95th percentile of a ratio of sums, with blocks drawn anew (Efron 1979).
 #[cfg(feature = "replay")]
 pub(crate) fn bootstrap(blocks: &[(f64, f64)], seed: u64) -> (f64, f64) {
     if blocks.is_empty() {
@@ -104,7 +104,7 @@ pub(crate) fn bootstrap(blocks: &[(f64, f64)], seed: u64) -> (f64, f64) {
     (ratios[DRAWS / 20], ratios[DRAWS - 1 - DRAWS / 20])
 }
 
-/// A number that is not negative, as a whole one.
+/// Converts a nonnegative number to an integer, rounding down.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -114,7 +114,7 @@ pub(crate) fn whole(number: f64) -> u64 {
     number as u64
 }
 
-/// The probability of fewer than `count` events where `mean` are expected.
+/// Returns the probability of fewer than `count` events where `mean` are expected.
 #[cfg(feature = "replay")]
 fn poisson_below(count: u64, mean: f64) -> f64 {
     let (mut term, mut sum) = ((-mean).exp(), 0.0);
@@ -125,7 +125,7 @@ fn poisson_below(count: u64, mean: f64) -> f64 {
     sum.min(1.0)
 }
 
-/// Where a growing function reaches a value.
+/// Returns where a growing function reaches a value.
 #[cfg(feature = "replay")]
 fn bisect(function: impl Fn(f64) -> f64, value: f64, most: f64) -> f64 {
     let (mut low, mut high) = (0.0, most);
@@ -140,7 +140,7 @@ fn bisect(function: impl Fn(f64) -> f64, value: f64, most: f64) -> f64 {
     f64::midpoint(low, high)
 }
 
-/// The regularized incomplete beta function, by its continued fraction (Lentz's method).
+/// Returns the regularized incomplete beta function, by its continued fraction (Lentz's method).
 fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     let front =
         (log_gamma(a + b) - log_gamma(a) - log_gamma(b) + a * x.ln() + b * (-x).ln_1p()).exp();
@@ -174,7 +174,7 @@ fn fraction(a: f64, b: f64, x: f64) -> f64 {
     result
 }
 
-/// The logarithm of the gamma function (Lanczos 1964), of what is above 0.
+/// Returns the logarithm of the gamma function (Lanczos 1964), for numbers above 0.
 fn log_gamma(x: f64) -> f64 {
     const TERMS: [f64; 6] = [
         76.180_091_729_471_46,
@@ -201,7 +201,7 @@ mod tests {
 
     use super::*;
 
-    /// The same tail by adding up.
+    /// Returns the same tail as a sum of its terms.
     fn summed(n: u64, least: u64, p: f64) -> f64 {
         let mut term = (1.0 - p).powi(i32::try_from(n).unwrap());
         let mut sum = 0.0;

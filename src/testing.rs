@@ -1,10 +1,9 @@
-//! Seeds for tests: what the crate draws at random is the same in every run.
+//! Seeds for tests, so that the crate's random draws are the same in every run.
 //!
 //! Jitter, the throttle, the ramp of a circuit that closes, and the hashes of keyed tables are
-//! drawn at random. In a test that is a reason to fail one time of a hundred. [`seeded`] draws all
-//! of it from one seed, and [`without_jitter`] lets a circuit open for exactly as long as it is set
-//! to. With a [paused clock](crate::guide::testing) two runs of one seed are equal, event for
-//! event.
+//! random. That can make a test fail one time in a hundred. [`seeded`] draws all of it from one
+//! seed, and [`without_jitter`] makes a circuit open for exactly the time that was set. With a
+//! [paused clock](crate::guide::testing) two runs with one seed are equal, event for event.
 //!
 //! ```
 //! # use std::time::Duration;
@@ -17,18 +16,19 @@
 //! # }
 //! ```
 //!
-//! **Scope.** A seed holds for the current thread, and so for all tasks of a runtime of one thread,
-//! as `#[tokio::test]` makes it. Layers and stacks must be built within it: a circuit draws its
-//! jitter when it is made. Of what others draw (tokio's `select!`, a balancer) it knows nothing.
+//! **Scope.** A seed holds for the current thread, and so for all tasks of a single-threaded
+//! runtime, such as that of `#[tokio::test]`. Build layers and stacks within it, because a circuit
+//! draws its jitter when it is created. The seed does not affect what other crates draw (tokio's
+//! `select!`, a balancer).
 //!
 //! **Cost.** The feature `testing` is for `[dev-dependencies]`: with it, each draw and each hash
-//! reads a thread-local first. Without it nothing of this is compiled.
+//! first reads a thread-local. Without it none of this is compiled.
 
 use std::marker::PhantomData;
 
 use crate::ambient::chance::{self, Stream};
 
-/// Runs a piece of a test whose every draw follows from a seed.
+/// Runs a part of a test in which every draw follows from a seed.
 ///
 /// ```
 /// use tower_keep::testing;
@@ -45,31 +45,31 @@ pub fn seeded<R>(seed: u64, test: impl FnOnce() -> R) -> R {
     test()
 }
 
-/// Runs a piece of a test in which waits are as long as they are set. Circuits that are built there
-/// open for exactly their time. Retries back off by the formula without its random part.
+/// Runs a part of a test in which waits are as long as they are set. Circuits built there open for
+/// exactly their time. Retries back off by the formula without its random part.
 pub fn without_jitter<R>(test: impl FnOnce() -> R) -> R {
     let _entered = Chance::current().without_jitter().enter();
     test()
 }
 
-/// The way in which a thread draws at random. [Enter](Self::enter) it where a closure does not fit,
-/// as in an `async` test.
+/// The way in which a thread draws random numbers. [Enter](Self::enter) it where a closure does not
+/// fit, as in an `async` test.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "nothing is changed until `enter`"]
 pub struct Chance(chance::Chance);
 
-/// Holds a [`Chance`] for the current thread until it is dropped, which restores the one before.
-/// Drop the last one entered first.
+/// A guard that holds a [`Chance`] for the current thread. Its drop restores the one before. Drop
+/// the last one entered first.
 #[derive(Debug)]
 #[must_use = "the chance holds until this is dropped: keep it as `let _chance = ..`"]
 pub struct Entered {
     before: chance::Chance,
-    /// Keeps it on the thread that made it.
+    /// Keeps the guard on the thread that created it.
     not_send: PhantomData<*const ()>,
 }
 
 impl Chance {
-    /// Draws from a seed.
+    /// Creates a chance that draws from a seed.
     pub fn seeded(seed: u64) -> Self {
         Self(chance::Chance {
             stream: Some(Stream::new(seed)),
@@ -77,7 +77,7 @@ impl Chance {
         })
     }
 
-    /// Draws as this thread does now.
+    /// Returns the way in which this thread draws now.
     pub fn current() -> Self {
         Self(chance::current())
     }
@@ -88,7 +88,7 @@ impl Chance {
         self
     }
 
-    /// Draws so on this thread from now on.
+    /// Applies this chance to the current thread.
     pub fn enter(self) -> Entered {
         Entered {
             before: chance::replace(self.0),

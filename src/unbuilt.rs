@@ -1,7 +1,8 @@
-//! Builders where a layer belongs: the compiler says what to do.
+//! Compiler messages for builders that are used where a layer is expected.
 //!
-//! A builder is no layer, and tower's `Layer` has no words of ours for that. So each builder is one
-//! under a condition that nothing meets, and the compiler tells the words of the condition.
+//! A builder is no layer, and tower's `Layer` cannot have a message of ours for that. So each
+//! builder implements `Layer` under a condition that nothing meets, and the compiler shows the
+//! message of the condition.
 
 use tower::Layer;
 
@@ -13,7 +14,7 @@ use crate::{
     throttle::ThrottleBuilder, timeout::TimeoutBuilder,
 };
 
-/// The words that the compiler tells of a builder: nothing implements it.
+/// A trait that nothing implements, for the compiler's message about a builder.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is a builder, and no layer yet",
     label = "call `.build()?` on it"
@@ -21,7 +22,7 @@ use crate::{
 #[doc(hidden)]
 pub trait CallBuildFirst {}
 
-/// Makes a builder a layer under the condition that nothing meets.
+/// Implements `Layer` for builders, under the condition that nothing meets.
 macro_rules! unbuilt {
     ($($(#[$cfg:meta])? $builder:ident<$($parameter:ident),+>;)+) => {$(
         $(#[$cfg])?

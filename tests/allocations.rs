@@ -383,7 +383,7 @@ fn no_layer_allocates_to_run_a_function() {
 }
 
 #[test]
-fn a_rate_limit_that_settles_obeys_and_lets_wait_does_not_allocate_for_a_call_that_does_not_wait() {
+fn a_full_featured_rate_limit_does_not_allocate() {
     let limit = RateLimitLayer::builder(RATE)
         .max_wait(SECOND)
         .honor_retry_after(SECOND)
@@ -414,7 +414,7 @@ fn a_million_keys_leave_nothing_behind() {
 }
 
 #[test]
-fn what_is_kept_for_each_listed_key_is_what_the_documentation_says() {
+fn the_memory_per_tracked_key_is_as_documented() {
     let own = |_: &u64| TokenBucket::new(RATE, 1_000_000);
     let listed = RateLimitLayer::builder(RATE)
         .per_key(|request: &u64| Some(*request), own)
@@ -500,7 +500,7 @@ fn calls_that_wait_use_kept_timers() {
 }
 
 #[test]
-fn the_stack_of_five_over_http_allocates_only_to_copy_headers() {
+fn five_layers_over_http_allocate_only_for_headers() {
     let client = keep_http::Client::new();
     let stack = ServiceBuilder::new()
         .layer(RetryLayer::builder().protocol(client).build().unwrap())
@@ -581,7 +581,7 @@ fn a_stack_without_hosts_makes_no_map_of_hosts() {
 }
 
 #[test]
-fn an_http_stack_allocates_as_a_deadline_in_extensions() {
+fn an_http_stack_allocates_as_a_deadline_extension() {
     let runtime = runtime();
     let _guard = runtime.enter();
     let stack = stack::client().http().one_peer().build().unwrap();

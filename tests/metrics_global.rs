@@ -73,7 +73,7 @@ impl Memory {
 
 /// One test for all of it: the global recorder and the registry are the process's own.
 #[tokio::test(start_paused = true)]
-async fn handles_of_the_global_recorder_are_kept_and_no_others() {
+async fn only_handles_of_the_global_recorder_are_cached() {
     let global = Memory::default();
     let layer = BulkheadLayer::builder(2).name("one").build().unwrap();
     let service = layer.layer(service_fn(async |call: u32| Ok::<_, BoxError>(call)));

@@ -1,7 +1,7 @@
-//! Chance: the one file that draws at random, for all the others.
+//! Random numbers: the only file that draws them, for all other files.
 //!
 //! Jitter, throttles, ramps and the seeds of hashed tables all draw here, so that one seed decides
-//! all of them. Without the feature `testing` there is no seed, and a draw is a draw of `rand`'s.
+//! them all. Without the feature `testing` there is no seed, and every number is drawn by `rand`.
 #![expect(
     clippy::disallowed_methods,
     reason = "this is the file that draws at random, for all the others"
@@ -11,7 +11,7 @@ use std::hash::{BuildHasher, DefaultHasher, RandomState};
 #[cfg(feature = "http")]
 use std::time::Duration;
 
-/// 64 random bits.
+/// Returns 64 random bits.
 #[inline]
 pub(crate) fn word() -> u64 {
     #[cfg(feature = "testing")]
@@ -21,7 +21,7 @@ pub(crate) fn word() -> u64 {
     rand::random()
 }
 
-/// 32 random bits.
+/// Returns 32 random bits.
 #[inline]
 pub(crate) fn half_word() -> u32 {
     #[cfg(feature = "testing")]
@@ -31,8 +31,8 @@ pub(crate) fn half_word() -> u32 {
     rand::random()
 }
 
-/// Returns whether waits are exactly as long as they are set, without jitter. False outside of
-/// tests.
+/// Returns whether waits are exactly as long as they are set, without jitter. Always `false`
+/// outside tests.
 #[inline]
 pub(crate) fn is_exact() -> bool {
     #[cfg(feature = "testing")]
@@ -41,8 +41,8 @@ pub(crate) fn is_exact() -> bool {
     false
 }
 
-/// A hint of about this long: from half of it to two and a half times that, so that those who get
-/// it do not come back together, not even in whole seconds.
+/// Returns a hint of about this length: from half of it to two and a half times as long. So callers
+/// that get the hint do not all come back together, not even in whole seconds.
 #[cfg(feature = "http")]
 pub(crate) fn spread(hint: Duration) -> Duration {
     if is_exact() {
@@ -53,13 +53,13 @@ pub(crate) fn spread(hint: Duration) -> Duration {
     hint.mul_f64(0.5 + 2.0 * share)
 }
 
-/// Makes the hashers of one map or table. Their seed is random, so that nobody can choose keys that
-/// collide.
+/// A factory of the hashers of one map or table. The seed is random, so that nobody can choose keys
+/// that collide.
 #[derive(Debug, Clone)]
 pub(crate) enum Hashing {
     Random(RandomState),
-    /// The same in every process: of keys that a fleet shares, or under a test's seed. Who knows
-    /// the seed can look for keys that collide.
+    /// A seed that is the same in every process, for keys that a fleet shares, or in a test with a
+    /// seed. An attacker that knows the seed can search for keys that collide.
     Seeded(u64),
 }
 
@@ -72,7 +72,7 @@ impl Hashing {
         Self::Random(RandomState::new())
     }
 
-    /// One that hashes alike in all processes that know the text.
+    /// Creates hashers that agree in all processes with the same text.
     pub(crate) fn shared(text: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         std::hash::Hash::hash(text, &mut hasher);
@@ -96,21 +96,22 @@ impl BuildHasher for Hashing {
     }
 }
 
-/// A hash with a salt of the process's own: the same for equal values, and of no use elsewhere.
+/// Returns a hash with a salt of this process: equal for equal values, and of no use elsewhere.
 #[cfg(feature = "layers")]
 pub(crate) fn salted<T: std::hash::Hash>(value: &T) -> u32 {
     static SALT: std::sync::LazyLock<RandomState> = std::sync::LazyLock::new(RandomState::new);
     (SALT.hash_one(value) >> 32) as u32
 }
 
-/// Mixes the bits of a word: each of the 64 depends on all of them (the finalizer of `SplitMix64`).
+/// Mixes the bits of a word: each of the 64 result bits depends on all of them (the finalizer of
+/// `SplitMix64`).
 pub(crate) fn scrambled(word: u64) -> u64 {
     let word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
     word ^ word >> 31
 }
 
-/// 2^64 over the golden ratio.
+/// 2^64 divided by the golden ratio.
 pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 #[cfg(feature = "testing")]
@@ -120,18 +121,18 @@ pub(crate) use seeded::{Chance, Stream, current, replace};
 mod seeded {
     use std::cell::Cell;
 
-    /// The way in which a thread draws.
+    /// The way in which a thread draws random numbers.
     #[derive(Debug, Clone, Copy, Default)]
     pub(crate) struct Chance {
-        /// The source of the draws. `None` is chance itself.
+        /// The source of the numbers. `None` draws real random numbers.
         pub(crate) stream: Option<Stream>,
-        /// Waits have no jitter.
+        /// If true, waits have no jitter.
         pub(crate) exact: bool,
     }
 
     /// A sequence of numbers that look random and follow from a seed: `SplitMix64` (Steele, Lea and
     /// Flood, OOPSLA 2014). The same on every machine and in every version of this crate's
-    /// dependencies, so that a seed that failed fails again.
+    /// dependencies, so that a failing seed fails again.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) struct Stream(u64);
 
@@ -148,20 +149,20 @@ mod seeded {
         }
     }
 
-    /// Returns how the current thread draws. A thread that is being torn down draws at random.
+    /// Returns how the current thread draws. An exiting thread draws real random numbers.
     #[inline]
     pub(crate) fn current() -> Chance {
         CURRENT.try_with(Cell::get).unwrap_or_default()
     }
 
-    /// Changes how the current thread draws, and returns how it did.
+    /// Changes how the current thread draws. Returns how it drew before.
     pub(crate) fn replace(chance: Chance) -> Chance {
         CURRENT
             .try_with(|current| current.replace(chance))
             .unwrap_or_default()
     }
 
-    /// The next number of the current thread's seed, if it has one.
+    /// Returns the next number of the current thread's seed, if it has one.
     #[inline]
     pub(super) fn word() -> Option<u64> {
         let mut chance = current();

@@ -1,4 +1,4 @@
-//! The clock: the one file that reads time.
+//! The clock: the only file that reads time.
 #![expect(
     clippy::disallowed_methods,
     reason = "this is the file that reads time, for all the others"
@@ -8,26 +8,26 @@ use std::{cell::Cell, sync::LazyLock, time::Duration};
 
 use tokio::time::Instant;
 
-/// Nanoseconds since this clock was started: what every algorithm takes as `now`.
+/// A clock of nanoseconds since it was started: the `now` of every algorithm.
 ///
-/// It follows tokio's clock, so a test with `#[tokio::test(start_paused = true)]` drives every
-/// layer. One read costs what [`std::time::Instant::now`] costs (about 24 ns;
-/// `benches/algorithm.rs` measures it).
+/// The clock follows tokio's, so a test with `#[tokio::test(start_paused = true)]` controls every
+/// layer. One read costs what [`std::time::Instant::now`] costs (about 24 ns, measured in
+/// `benches/algorithm.rs`).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     start: Instant,
 }
 
-/// Nanoseconds since this clock was started, by the machine's own clock: for files, which no test's
-/// clock drives.
+/// A clock of nanoseconds since it was started, by the machine's own clock: for files, which no
+/// test's clock controls.
 #[cfg(feature = "watch")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RealClock {
     start: std::time::Instant,
 }
 
-/// The present of one decision, read when it is first needed and then kept: several gates in one
-/// layer share one reading.
+/// The time of one decision, read when it is first needed and then kept: several gates in one layer
+/// share one reading.
 #[derive(Debug, Default)]
 pub struct Now {
     instant: Cell<Option<Instant>>,
@@ -40,16 +40,15 @@ impl Clock {
         }
     }
 
-    /// The clock that all layers have in common, for state that they share: by clocks of their own
-    /// an older layer would write times that are far in a younger one's future.
+    /// Returns the clock that all layers have in common, for state that they share. With separate
+    /// clocks, an older layer would write times that are far in a younger one's future.
     ///
-    /// It counts from an hour before the process first asked, and by the machine's clock, so that
-    /// no runtime whose clock is paused, and may have been advanced by years, decides where it
-    /// starts.
+    /// The clock counts from an hour before the process first used it, by the machine's clock. So
+    /// no runtime with a paused clock, perhaps advanced by years, decides where it starts.
     pub(crate) fn common() -> Self {
         static COMMON: LazyLock<Clock> = LazyLock::new(|| {
             let now = std::time::Instant::now();
-            // Some platforms count from the machine's start, and have no time before it.
+            // On some platforms time starts with the machine, and there is no earlier time.
             let start = now.checked_sub(Duration::from_secs(3600)).unwrap_or(now);
             Clock {
                 start: Instant::from_std(start),
@@ -58,13 +57,13 @@ impl Clock {
         *COMMON
     }
 
-    /// A clock that starts when `moment` says, from the moment on the [common](Self::common) one at
-    /// which this one starts.
+    /// Returns a clock with a new start. `moment` maps this clock's start to the new one, both
+    /// measured on the [common](Self::common) clock.
     pub(crate) fn begin(self, moment: impl FnOnce(u64) -> u64) -> Self {
         let common = Self::common();
         let here = common.at(self.start);
         let start = moment(here);
-        // One that starts before the common clock keeps its own start.
+        // A clock that starts before the common one keeps its own start.
         let moved = (start != here).then(|| common.moment(start)).flatten();
         Self {
             start: moved.unwrap_or(self.start),
@@ -76,18 +75,18 @@ impl Clock {
         self.at(Instant::now())
     }
 
-    /// A moment as this clock counts: 0 for one before its start; saturates after 584 years.
+    /// Converts a moment to this clock: 0 before its start, saturating after 584 years.
     #[inline]
     pub(crate) fn at(&self, moment: Instant) -> u64 {
         let elapsed = moment.saturating_duration_since(self.start);
-        // Not through `as_nanos`: 128 bits are not needed for 584 years.
+        // Not `as_nanos`: 128 bits are not needed for 584 years.
         elapsed
             .as_secs()
             .saturating_mul(1_000_000_000)
             .saturating_add(u64::from(elapsed.subsec_nanos()))
     }
 
-    /// The moment of a reading; `None` if it is too far for the machine's clock.
+    /// Converts a reading to a moment. `None` if it is too far for the machine's clock.
     pub(crate) fn moment(&self, nanos: u64) -> Option<Instant> {
         self.start.checked_add(Duration::from_nanos(nanos))
     }
@@ -112,7 +111,7 @@ impl Now {
         Self::default()
     }
 
-    /// The present as `clock` counts.
+    /// Returns the time on `clock`.
     #[inline]
     pub(crate) fn by(&self, clock: &Clock) -> u64 {
         clock.at(self.instant())
@@ -131,42 +130,42 @@ impl Now {
     }
 }
 
-/// Nanoseconds; longer than 584 years is 584 years.
+/// Converts a duration to nanoseconds. Saturates after 584 years.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Nanoseconds since the process first asked.
+/// Returns the nanoseconds since the process first called this.
 pub(crate) fn since_start() -> u64 {
     static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::start);
     CLOCK.now()
 }
 
-/// This moment of tokio's clock.
+/// Returns the present moment of tokio's clock.
 pub(crate) fn moment() -> Instant {
     Instant::now()
 }
 
-/// So long after a moment; 30 years if the clock does not reach that far.
+/// Returns a moment plus a duration. If the clock does not reach that far, adds 30 years instead.
 pub(crate) fn later(moment: Instant, duration: std::time::Duration) -> Instant {
     moment
         .checked_add(duration)
         .unwrap_or_else(|| moment + std::time::Duration::from_secs(30 * 365 * 24 * 3600))
 }
 
-/// Returns whether a moment of tokio's clock is over.
+/// Returns whether a moment of tokio's clock has passed.
 pub(crate) fn has_passed(moment: Instant) -> bool {
     Instant::now() >= moment
 }
 
-/// How long until a wall-clock date; zero for one that has passed.
+/// Returns how long it is until a wall-clock date, or zero if the date has passed.
 #[cfg(feature = "http")]
 pub(crate) fn until(date: std::time::SystemTime) -> Duration {
     date.duration_since(std::time::SystemTime::now())
         .unwrap_or_default()
 }
 
-/// The wall clock's time after a wait from now, in seconds since 1970, rounded up.
+/// Returns the wall-clock time after a wait from now, in seconds since 1970, rounded up.
 #[cfg(feature = "http")]
 pub(crate) fn since_epoch(wait: Duration) -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -175,7 +174,7 @@ pub(crate) fn since_epoch(wait: Duration) -> u64 {
         .saturating_add(u64::from(then.subsec_nanos() > 0))
 }
 
-/// Real time, whatever tokio's clock is told: of drills, which run in virtual time.
+/// A stopwatch of real time, whatever tokio's clock says: for drills, which run in virtual time.
 #[cfg(feature = "drill")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stopwatch(std::time::Instant);
@@ -191,7 +190,7 @@ impl Stopwatch {
     }
 }
 
-/// The wall clock's time, in nanoseconds since 1970.
+/// Returns the wall-clock time, in nanoseconds since 1970.
 #[cfg(feature = "replay")]
 pub(crate) fn epoch_nanos() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

@@ -1,4 +1,4 @@
-//! What comes from outside of the program. No algorithm imports it.
+//! Inputs from outside the program: time and random numbers. No algorithm imports them.
 
 pub(crate) mod chance;
 pub(crate) mod clock;

@@ -1,17 +1,17 @@
-//! Timers of calls, kept for the next calls of their thread.
+//! Timers of calls, kept for later calls of their thread.
 //!
-//! A tokio timer costs an allocation and two turns of the lock that all workers share: one to enter
-//! the wheel, one to leave it. A timer that is in the wheel moves to a later time by one
-//! compare-and-swap. Nearly all calls end long before their timer fires, so an ended call leaves
-//! its timer in the wheel, in a pool of its thread, and the thread's next call moves it on.
+//! A tokio timer costs an allocation, and takes the lock that all workers share twice: to enter the
+//! wheel and to leave it. A timer in the wheel moves to a later time by one compare-and-swap.
+//! Nearly all calls end long before their timer fires. So an ended call leaves its timer in the
+//! wheel, in a pool of its thread, and the thread's next call moves it to a later time.
 //!
-//! - *Nothing of the ended call stays.* Tokio holds a waker of the timer's own, its relay. The
+//! - *Nothing of the ended call remains.* Tokio holds a waker of the timer itself, its relay. The
 //!   relay holds the task's waker while a call waits, and nothing afterwards.
-//! - *A timer belongs to a runtime.* The next call takes it only within a runtime of the same id.
-//!   Ids are used again once a runtime has ended, but the end fires all its timers, and a timer
-//!   that has fired is never taken.
-//! - *Only multi-threaded runtimes keep timers.* A paused clock moves on to the next timer of the
-//!   wheel, also to one that no call waits for. Tokio pauses current-thread runtimes only.
+//! - *A timer belongs to a runtime.* The next call takes it only within a runtime with the same id.
+//!   Ids are reused once a runtime has ended. But that end fires all its timers, and a timer that
+//!   has fired is never taken.
+//! - *Only multi-threaded runtimes keep timers.* A paused clock advances to the next timer of the
+//!   wheel, even to one that no call waits for. Tokio pauses only current-thread runtimes.
 
 use std::{
     cell::{Cell, RefCell},
@@ -31,7 +31,7 @@ use tokio::{
 
 use super::clock;
 
-/// The timer of a call that waits. Dropped, it may be kept for another call.
+/// The timer of a waiting call. On drop, it may be kept for another call.
 pub(crate) struct CallTimer(Option<Pin<Box<Timer>>>);
 
 pin_project! {
@@ -39,7 +39,7 @@ pin_project! {
         #[pin]
         sleep: Sleep,
         since: Instant,
-        // Of one that may be kept.
+        // Only of a timer that may be kept.
         relay: Option<(Arc<Relay>, Waker)>,
         runtime: Option<Id>,
     }
@@ -52,21 +52,22 @@ struct Relay(Mutex<Target>);
 #[derive(Default)]
 struct Target {
     task: Option<Waker>,
-    /// Set by the wake, with which tokio lets go of the relay.
+    /// Set by the wake, after which tokio no longer holds the relay.
     fired: bool,
 }
 
-/// Timers of ended calls, all of one runtime, and when each fires if it is not moved.
+/// The timers of ended calls, all of one runtime, each with the time at which it fires if it is not
+/// moved.
 struct Pool {
     runtime: Option<Id>,
     timers: Vec<(Instant, Pin<Box<Timer>>)>,
 }
 
 impl CallTimer {
-    /// A timer that is over at a moment.
+    /// Creates a timer that fires at `until`.
     ///
     /// # Panics
-    /// Outside of a tokio runtime with timers.
+    /// The call is outside a tokio runtime with timers.
     pub(crate) fn new(since: Instant, until: Instant) -> Self {
         let runtime = Handle::try_current().ok().filter(keeps_timers);
         let runtime = runtime.map(|handle| handle.id());
@@ -91,7 +92,7 @@ impl CallTimer {
         Self(Some(timer))
     }
 
-    /// Ready once it is over.
+    /// Polls the timer. Ready once it has fired.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self.0.as_mut().expect("there until the drop");
         timer.as_mut().poll(cx)
@@ -101,7 +102,7 @@ impl CallTimer {
         self.timer().sleep.deadline()
     }
 
-    /// Returns the time that its call has waited.
+    /// Returns how long its call has waited.
     pub(crate) fn elapsed(&self) -> Duration {
         clock::moment().saturating_duration_since(self.timer().since)
     }
@@ -111,7 +112,7 @@ impl CallTimer {
     }
 }
 
-/// Tells a call further out that, for now, its task is woken at a moment at the latest.
+/// Announces to an outer call that its task will be woken at this moment at the latest.
 pub(crate) fn announce(until: Instant) {
     let _ = ANNOUNCED.try_with(|announced| {
         let earlier = announced.get().filter(|earlier| *earlier <= until);
@@ -119,14 +120,14 @@ pub(crate) fn announce(until: Instant) {
     });
 }
 
-/// Takes back what was announced during this poll, of whichever call.
+/// Removes every announcement of this poll, of whichever call.
 pub(crate) fn retract() {
     let _ = ANNOUNCED.try_with(|announced| announced.set(None));
 }
 
-/// Polls, and returns the earliest moment that was announced meanwhile and not taken back.
+/// Polls, and returns the earliest moment that was announced meanwhile and not removed.
 pub(crate) fn listen<T>(poll: impl FnOnce() -> T) -> (T, Option<Instant>) {
-    // Put back also if the poll panics.
+    // Restored even if the poll panics.
     let further_out = Announced(ANNOUNCED.try_with(Cell::take).ok().flatten());
     let polled = poll();
     let announced = ANNOUNCED.try_with(Cell::take).ok().flatten();
@@ -134,7 +135,7 @@ pub(crate) fn listen<T>(poll: impl FnOnce() -> T) -> (T, Option<Instant>) {
     (polled, announced)
 }
 
-/// The moment that was announced to a call further out.
+/// The moment that was announced to an outer call.
 struct Announced(Option<Instant>);
 
 impl Drop for Announced {
@@ -149,7 +150,7 @@ impl Drop for CallTimer {
         let Some((relay, _)) = &timer.relay else {
             return;
         };
-        // Wakers run user code when they are dropped: outside of the lock.
+        // Dropped outside the lock, because a waker's drop is user code.
         let task = relay.lock().task.take();
         drop(task);
         if !timer.sleep.is_elapsed() {
@@ -159,7 +160,7 @@ impl Drop for CallTimer {
 }
 
 impl Timer {
-    /// Gives tokio the relay's waker, if it has one.
+    /// Gives tokio the relay's waker, if the timer has a relay.
     fn register(self: Pin<&mut Self>) {
         let this = self.project();
         let Some((relay, waker)) = this.relay else {
@@ -168,7 +169,7 @@ impl Timer {
         relay.lock().fired = false;
         // Not on the task's budget: a task that has used it up would leave the timer unregistered.
         let polled = pin!(unconstrained(this.sleep)).poll(&mut Context::from_waker(waker));
-        // A timer that is over already says so when it is polled.
+        // A timer that has fired already is noticed when it is polled.
         let _ = polled;
     }
 
@@ -177,7 +178,7 @@ impl Timer {
             return self.project().sleep.poll(cx);
         };
         if relay.set(cx.waker()) && !self.sleep.is_elapsed() {
-            // It fired at an earlier call's time while it was moved to this one's.
+            // It fired at an earlier call's time while it was being moved to this call's.
             self.as_mut().register();
         }
         if self.sleep.is_elapsed() {
@@ -188,7 +189,7 @@ impl Timer {
 }
 
 impl Relay {
-    /// Wakes this task from now on. Returns whether tokio has let go of the relay.
+    /// Wakes this task from now on. Returns whether tokio no longer holds the relay.
     fn set(&self, waker: &Waker) -> bool {
         let target = self.lock();
         if target
@@ -199,7 +200,7 @@ impl Relay {
             return target.fired;
         }
         drop(target);
-        // Wakers run user code when they are cloned or dropped: outside of the lock.
+        // Cloned and dropped outside the lock, because both run user code.
         let task = waker.clone();
         let mut target = self.lock();
         let (before, fired) = (target.task.replace(task), target.fired);
@@ -230,8 +231,8 @@ fn keeps_timers(handle: &Handle) -> bool {
     handle.runtime_flavor() == RuntimeFlavor::MultiThread
 }
 
-/// A timer of an ended call. To move it to a later time is cheap, so it is the one that fires last
-/// of those that fire before the new time.
+/// Returns a timer of an ended call. Only moving a timer to a later time is cheap. So it is the one
+/// that fires last among those that fire before the new time.
 fn kept(runtime: Id, until: Instant) -> Option<Pin<Box<Timer>>> {
     let mut dead = Vec::new();
     let found = POOL.try_with(|pool| {
@@ -249,7 +250,7 @@ fn kept(runtime: Id, until: Instant) -> Option<Pin<Box<Timer>>> {
         }
         None
     });
-    // Dropped only now: the last timer of a runtime may drop what is left of it.
+    // Dropped only here: the last timer of a runtime may drop what is left of that runtime.
     drop(dead);
     found.ok().flatten()
 }
@@ -271,8 +272,9 @@ fn keep(timer: Pin<Box<Timer>>) {
 }
 
 impl Pool {
-    /// The place of the timer to take: of the last few, so that a long pool costs nothing. A full
-    /// pool gives one that fires too late rather than none, so that it adapts to shorter times.
+    /// Returns the index of the timer to take, among the last few, so that a long pool costs
+    /// nothing. A full pool returns a timer that fires too late rather than none, so that it adapts
+    /// to shorter times.
     fn best(&self, until: Instant) -> Option<usize> {
         let last = self.timers.len().saturating_sub(LOOKED_AT);
         let few = self.timers.iter().enumerate().skip(last);
@@ -297,8 +299,8 @@ thread_local!(static POOL: RefCell<Pool> = const {
     RefCell::new(Pool { runtime: None, timers: Vec::new() })
 });
 
-/// The timers that a thread keeps.
+/// The number of timers that a thread keeps.
 const KEPT: usize = 64;
 
-/// The timers of a pool that are compared.
+/// The number of timers of a pool that are compared.
 const LOOKED_AT: usize = 8;

@@ -1,13 +1,13 @@
-//! Criticality: how much it hurts if a call is rejected.
+//! Criticality: the damage that the rejection of a call does.
 
 use std::{fmt, str::FromStr};
 
-/// How much it hurts if a call is rejected: under pressure the least critical go first.
+/// The criticality of a call: under pressure the least critical calls are rejected first.
 ///
 /// The classes are those of Google's *Site Reliability Engineering* (chapter 21). Give a bulkhead a
-/// closure that tells a request's class with
-/// [`criticality`](crate::bulkhead::BulkheadBuilder::criticality). On HTTP that may be an
-/// extension, or a header of a trusted client:
+/// closure that returns a request's class, with
+/// [`criticality`](crate::bulkhead::BulkheadBuilder::criticality). On HTTP the class may come from
+/// an extension, or from a header of a trusted client:
 ///
 /// ```
 /// # #[cfg(feature = "http")] {
@@ -29,19 +29,19 @@ use std::{fmt, str::FromStr};
 )]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum Criticality {
-    /// Partly missing at all times, and nobody notices: prefetches, statistics.
+    /// Calls that are partly missing at all times, unnoticed: prefetches, statistics.
     Sheddable,
-    /// Will be repeated later: batch jobs.
+    /// Calls that are repeated later: batch jobs.
     SheddablePlus,
-    /// A user waits for it. The default.
+    /// Calls that a user waits for. The default.
     #[default]
     Critical,
-    /// A user waits for it, and all else is lost with it: logins, payments.
+    /// Calls that a user waits for, and on which everything else depends: logins, payments.
     CriticalPlus,
 }
 
 impl Criticality {
-    /// Its name, as [`parse`](str::parse) reads it.
+    /// Returns its name, as [`parse`](str::parse) reads it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -59,7 +59,7 @@ impl fmt::Display for Criticality {
     }
 }
 
-/// Not the name of a [`Criticality`].
+/// An error for a text that is no name of a [`Criticality`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownCriticality;
 

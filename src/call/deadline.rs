@@ -1,4 +1,4 @@
-//! Deadline: the moment by which the answer to a call is of use.
+//! Deadlines: the moments until which the answers to calls are of use.
 
 use std::time::Duration;
 
@@ -7,14 +7,15 @@ use tokio::time::Instant;
 use super::{CallSettings, Timeouts};
 use crate::ambient::clock;
 
-/// A moment after which nobody waits for the answer any more.
+/// A moment after which no caller waits for the answer any more.
 ///
-/// On HTTP it travels in the extensions of a request. A [timeout in
-/// total](crate::timeout::TimeoutBuilder::total) sets it, or the caller does; a layer that waits
-/// (for its queue, its backoff, the readiness of what lies beneath) waits no longer than that. Of
-/// two deadlines the earlier holds, so a layer never gives a call more time than it came with.
+/// On HTTP a deadline is an extension of the request. A [total
+/// timeout](crate::timeout::TimeoutBuilder::total) sets it, or the caller does. A layer that waits
+/// (in its queue, in its backoff, for the readiness of its inner service) waits no longer than
+/// that. Of two deadlines the earlier holds, so a layer never gives a call more time than it
+/// arrived with.
 ///
-/// It follows tokio's clock, so a test with a paused clock drives it.
+/// A deadline follows tokio's clock, so a test with a paused clock controls it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,53 +32,53 @@ use crate::ambient::clock;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Deadline(Instant);
 
-/// How the requests of a protocol carry a [`Deadline`].
+/// A protocol whose requests may carry a [`Deadline`].
 ///
-/// The layers that read or set one ask their protocol. By default requests carry none, which is
-/// right for a protocol whose requests have no place for it: `impl<Req> CarryDeadline<Req> for Mine
-/// {}`.
+/// The layers that read or set a deadline ask their protocol. By default requests carry none. That
+/// is right for a protocol whose requests have no place for it: `impl<Req> CarryDeadline<Req> for
+/// Mine {}`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say whether `{Req}` carries a deadline",
     note = "if it does not: `impl<Req> CarryDeadline<Req> for {Self} {{}}`"
 )]
 pub trait CarryDeadline<Req> {
-    /// The deadline of a request, if it has one.
+    /// Returns the deadline of a request, if it has one.
     #[inline]
     fn deadline(&self, request: &Req) -> Option<Deadline> {
         let _ = request;
         None
     }
 
-    /// Gives a request a deadline, in place of the one that it had.
+    /// Sets the deadline of a request, in place of an earlier one.
     #[inline]
     fn set_deadline(&self, request: &mut Req, deadline: Deadline) {
         let _ = (request, deadline);
     }
 
-    /// Tells the upstream anew what remains of a request's deadline: the request is about to be
-    /// sent, maybe after a wait. By default the upstream is told nothing.
+    /// Writes anew what remains of a request's deadline for the upstream. Called just before the
+    /// request is sent, perhaps after a wait. By default nothing is written.
     #[inline]
     fn refresh_deadline(&self, request: &mut Req) {
         let _ = request;
     }
 
-    /// Whether a timeout is to give its deadline to the request: one in `total`, or one of an
-    /// attempt.
+    /// Returns whether a timeout is to set its deadline on the request. `total` is true for a total
+    /// timeout, and false for that of an attempt.
     #[inline]
     fn wants_deadline(&self, total: bool) -> bool {
         let _ = total;
         false
     }
 
-    /// How long this request may take, if it says so.
+    /// Returns how long this request may take, if it has its own timeouts.
     #[inline]
     fn timeouts(&self, request: &Req) -> Option<Timeouts> {
         let _ = request;
         None
     }
 
-    /// Returns the request's own settings, in place of those that the layers were built with, its
-    /// [`timeouts`](Self::timeouts) included, which are all by default. [Stacks](crate::stack) ask.
+    /// Returns the request's own settings, which replace those that the layers were built with. By
+    /// default these are only its [`timeouts`](Self::timeouts). Called by [stacks](crate::stack).
     #[inline]
     fn settings(&self, request: &Req) -> CallSettings {
         let timeouts = self.timeouts(request).unwrap_or_default();
@@ -86,31 +87,32 @@ pub trait CarryDeadline<Req> {
 }
 
 impl Deadline {
-    /// At a moment of tokio's clock.
+    /// Creates a deadline at a moment of tokio's clock.
     #[must_use]
     pub fn at(moment: Instant) -> Self {
         Self(moment)
     }
 
-    /// So long from now. Longer than the clock can tell is 30 years.
+    /// Creates a deadline this long from now. A duration too long for the clock counts as 30 years.
     #[must_use]
     pub fn after(duration: Duration) -> Self {
         Self(clock::later(clock::moment(), duration))
     }
 
-    /// The moment, on tokio's clock.
+    /// Returns the moment, on tokio's clock.
     #[must_use]
     pub fn moment(self) -> Instant {
         self.0
     }
 
-    /// How long until then; zero once it has passed. Reads the clock.
+    /// Returns how long remains, or zero once the deadline has passed. Reads the clock.
     #[must_use]
     pub fn remaining(self) -> Duration {
         self.0.saturating_duration_since(clock::moment())
     }
 
-    /// Whether it has passed: a call whose deadline is this very moment is late. Reads the clock.
+    /// Returns whether the deadline has passed. A call at exactly its deadline is late. Reads the
+    /// clock.
     #[must_use]
     pub fn has_passed(self) -> bool {
         clock::has_passed(self.0)

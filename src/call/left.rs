@@ -1,6 +1,6 @@
-//! The rest of a limit of several quotas.
+//! The remaining units of a limit with several quotas.
 
-/// The rest of one of several quotas, as a [rejection](super::Rejected::left) tells it.
+/// The remaining units of one of several quotas, as listed in a [rejection](super::Rejected::left).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Left {
@@ -10,7 +10,7 @@ pub struct Left {
     pub available: u64,
     /// The units that are ever admitted at once.
     pub burst: u64,
-    /// If true, it is that of all keys together.
+    /// If true, the quota is that of all keys together.
     pub is_total: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What a call carries, and what becomes of it.
+//! The data that calls carry, and their results: settings, deadlines, outcomes, rejections.
 
 #[cfg(feature = "layers")]
 mod criticality;

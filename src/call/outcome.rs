@@ -1,29 +1,30 @@
-//! What a finished call meant.
+//! The outcome of a finished call.
 
-/// What a finished call says about the peer that answered it.
+/// The meaning of a finished call for the health of the upstream.
 ///
-/// Every layer that learns from results sees only this; a [`Classify`] decides it.
+/// Layers that learn from results see only this. A [`Classify`] decides it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The peer did its work, or refused a bad request: a plain HTTP 4xx is a success.
+    /// The upstream did its work, or rejected a bad request: a plain HTTP 4xx is a success.
     Success,
-    /// The peer failed, or did not answer in time.
+    /// The upstream failed, or did not answer in time.
     Failure,
-    /// The peer said "too much" (HTTP 429): a failure to a circuit breaker's rate, but not a crash.
+    /// The upstream answered "too much" (HTTP 429). It counts as a failure in a circuit breaker's
+    /// rate, but is not a crash.
     Overload,
-    /// Says nothing about the peer: a local rejection, or a call that was dropped.
+    /// The result says nothing about the upstream, as for a local rejection or a dropped call.
     Ignore,
 }
 
-/// Turns a result into an [`Outcome`].
+/// Classifies a result as an [`Outcome`].
 ///
-/// Implementations are pure: they look at the result and at nothing else. A closure
-/// `Fn(Result<&Res, &Err>) -> Outcome` is one.
+/// Implementations are pure: they depend on nothing but the result. A closure `Fn(Result<&Res,
+/// &Err>) -> Outcome` is one.
 ///
-/// Rejections made by this crate further in (an open circuit, a full bulkhead) never need a case of
-/// their own: the protocol turns them into [`Outcome::Ignore`] whatever the classifier says.
+/// Rejections by inner layers of this crate (an open circuit, a full bulkhead) need no case of
+/// their own. The protocol turns them into [`Outcome::Ignore`], whatever the classifier returns.
 pub trait Classify<Res, Err> {
-    /// Says what the result meant.
+    /// Returns the outcome of a result.
     fn classify(&self, result: Result<&Res, &Err>) -> Outcome;
 }
 

@@ -1,4 +1,4 @@
-//! The one error that this crate makes at run time.
+//! The only error that this crate creates at run time.
 
 use std::{
     error::Error,
@@ -11,11 +11,11 @@ use super::Left;
 #[cfg(feature = "layers")]
 use super::Outcome;
 
-/// A call that a layer rejected, or cut off, on its own authority.
+/// A call that a layer itself rejected, or cut off.
 ///
-/// On clients it travels as the error (boxed, as is tower's convention); on servers it becomes a
-/// response and is left in the response's extensions. [`Rejected::find`] recovers it from any
-/// error that is one, or holds one:
+/// On clients it is returned as the error (boxed, as is tower's convention). On servers it becomes
+/// a response, and is added to the response's extensions. [`Rejected::find`] finds it in any error
+/// that is one, or contains one:
 ///
 /// ```
 /// use tower_keep::{Rejected, RejectedKind};
@@ -35,82 +35,82 @@ use super::Outcome;
 /// ```
 #[non_exhaustive]
 pub struct Rejected {
-    /// Why.
+    /// The reason.
     pub kind: RejectedKind,
-    /// The pattern that rejected: `"rate_limit"`, `"circuit_breaker"`, `"bulkhead"`, `"throttle"`,
-    /// `"timeout"`, `"drain"`.
+    /// The pattern that rejected the call: `"rate_limit"`, `"circuit_breaker"`, `"bulkhead"`,
+    /// `"throttle"`, `"timeout"`, `"drain"`.
     pub layer: &'static str,
     /// The instance, as given to `.name(..)`.
     pub name: Option<&'static str>,
-    /// How long until the same call could be admitted, where that is known. Waiting exactly this
+    /// The time until the same call could be admitted, where that is known. Waiting exactly this
     /// long is enough, as far as this caller alone is concerned. A server's [stack](crate::stack)
-    /// guesses where it is not known.
+    /// guesses it where it is not known.
     pub retry_after: Option<Duration>,
     /// The quota that the call would wait for longest, if the limit has several
     /// [dimensions](crate::rate_limit::RateLimitLayer::dimensions).
     pub dimension: Option<&'static str>,
-    /// `None` if the limit does not tell.
+    /// `None` if the limit does not list them.
     left: Option<Arc<[Left]>>,
-    /// Set if the caller's deadline, and not a limit of the layer's, ended a call that was sent.
+    /// Set if the caller's deadline, and not a limit of the layer, ended a call that was sent.
     cut_short: Option<CutShort>,
-    /// The hash of the key whose gate rejected the call, by the map of that gate's layer. The key
-    /// itself would be a copy for each rejection, and would go wherever the error goes.
+    /// The hash of the key whose gate rejected the call, in the map of that gate's layer. The key
+    /// itself would cost a copy per rejection, and would be exposed wherever the error is shown.
     key: Option<u64>,
-    /// A copy of the above, made when the `source` is first asked for.
+    /// A copy of this rejection, made when `source` is first called.
     lead: OnceLock<Box<Lead>>,
 }
 
-/// What the end of a call by its caller's deadline says of the upstream.
+/// The meaning for the upstream of a call that its caller's deadline ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     not(feature = "layers"),
     expect(dead_code, reason = "only layers end calls")
 )]
 pub(crate) enum CutShort {
-    /// Nothing: good answers take as long.
+    /// The upstream may be well: good answers take as long.
     Early,
-    /// It is slow, or hangs: good answers would have been there.
+    /// The upstream is slow or hangs: good answers would have arrived.
     Late,
 }
 
 /// The `source` of a [`Rejected`], which leads back to it.
 ///
-/// An error that forwards `source` to the error that it wraps (an `Arc<E>`, thiserror's
-/// `#[error(transparent)]`) shows nothing of that error but this. It is a copy: an error that is
-/// its own source hangs all who walk to the end of a chain.
+/// An error that forwards `source` to the error it wraps (an `Arc<E>`, thiserror's
+/// `#[error(transparent)]`) shows nothing of that error but this. It contains a copy: if an error
+/// were its own source, every walk to the end of the chain would hang.
 #[derive(Debug)]
 pub(crate) struct Lead(Rejected);
 
-/// Why a call was [`Rejected`].
+/// The reason why a call was [`Rejected`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RejectedKind {
-    /// The circuit breaker is open, or half-open with all its probes out.
+    /// The circuit breaker is open, or half-open with all its probes in flight.
     CircuitOpen,
-    /// The rate limit has no room at this moment.
+    /// The rate limit has no room now.
     RateLimited,
     /// The call costs more than the rate limit's burst, and so could never be admitted.
     CostTooHigh,
-    /// The call has no key, and its keyed rate limit admits none without.
+    /// The call has no key, and its keyed layer admits no call without one.
     MissingKey,
-    /// All of the bulkhead's calls are in flight.
+    /// All permits of the bulkhead are in use.
     BulkheadFull,
-    /// The upstream rejects so much that the throttle has rejected this call by chance.
+    /// The throttle has rejected this call at random, because the upstream rejects too many.
     Throttled,
     /// The call's own deadline had passed before it could be sent.
     DeadlineExceeded,
     /// The call was admitted and sent, and did not finish in time.
     TimedOut,
-    /// The [stack](crate::stack) is drained, and takes no new calls.
+    /// The [stack](crate::stack) is draining, and admits no new calls.
     Draining,
-    /// The store of a limit that processes share does not answer, and the limit is
-    /// [closed](crate::rate_limit::Outage::Closed) then.
+    /// The store of a limit shared by several processes does not answer, and the limit is then
+    /// [closed](crate::rate_limit::Outage::Closed).
     StoreDown,
 }
 
 impl RejectedKind {
-    /// Returns whether the call was rejected before it reached the peer. It then says nothing about
-    /// the peer, and may be sent elsewhere whatever its method. True of all kinds but
+    /// Returns whether the call was rejected before it reached the upstream. It then says nothing
+    /// about the upstream, and may be sent elsewhere whatever its method. True of all kinds but
     /// [`TimedOut`](Self::TimedOut).
     #[must_use]
     pub fn is_local(self) -> bool {
@@ -132,13 +132,13 @@ impl RejectedKind {
         Self::StoreDown,
     ];
 
-    /// Its place in [`ALL`](Self::ALL).
+    /// Returns its index in [`ALL`](Self::ALL).
     #[cfg(feature = "layers")]
     pub(crate) const fn index(self) -> usize {
         self as usize
     }
 
-    /// Its name in metrics and logs.
+    /// Returns its name in metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -172,7 +172,7 @@ impl RejectedKind {
 }
 
 impl Rejected {
-    /// A rejection by `layer`, with no name and no hint; set the fields that you know.
+    /// Creates a rejection by `layer`, without a name or a hint. Set the fields that you know.
     #[must_use]
     pub fn new(kind: RejectedKind, layer: &'static str) -> Self {
         Self {
@@ -188,9 +188,9 @@ impl Rejected {
         }
     }
 
-    /// Lists what is left of each quota of a limit of several
-    /// [dimensions](crate::rate_limit::RateLimitLayer::dimensions), in their order: of the key's,
-    /// and then of those of all keys. Empty for others.
+    /// Lists what is left of each quota of a limit with several
+    /// [dimensions](crate::rate_limit::RateLimitLayer::dimensions). First the quotas of the key,
+    /// then those of all keys, each in the order of the dimensions. Empty for other rejections.
     #[must_use]
     pub fn left(&self) -> &[Left] {
         self.left.as_deref().unwrap_or_default()
@@ -201,15 +201,15 @@ impl Rejected {
         self.left = Some(left.into());
     }
 
-    /// Returns whether the caller's own [`Deadline`](crate::Deadline) ended a call that was sent,
-    /// before a limit of the layer's did. It says nothing about the upstream, unless good answers
-    /// would have been there by then.
+    /// Returns whether the caller's own [`Deadline`](crate::Deadline), and not an earlier limit of
+    /// the layer, ended a call that was sent. It then says nothing about the upstream, unless good
+    /// answers would have arrived by then.
     #[must_use]
     pub fn is_by_callers_deadline(&self) -> bool {
         self.cut_short.is_some()
     }
 
-    /// Says when to come back by a guess, if that is not known and the call may well pass later.
+    /// Sets a guessed `retry_after`, if none is known and the call may be admitted later.
     #[cfg(feature = "http")]
     pub(crate) fn guess_wait(&mut self, guess: impl FnOnce() -> Option<Duration>) {
         let is_busy = match self.kind {
@@ -220,7 +220,7 @@ impl Rejected {
             | RejectedKind::TimedOut
             | RejectedKind::Draining
             | RejectedKind::StoreDown => true,
-            // It is known, or the same call never fits.
+            // The time is known, or the same call is never admitted.
             RejectedKind::RateLimited | RejectedKind::CostTooHigh | RejectedKind::MissingKey => {
                 false
             }
@@ -230,7 +230,7 @@ impl Rejected {
         }
     }
 
-    /// The hash of the key whose gate rejected it.
+    /// Returns the hash of the key whose gate rejected the call.
     #[cfg(feature = "layers")]
     pub(crate) fn key(&self) -> Option<u64> {
         self.key
@@ -251,8 +251,8 @@ impl Rejected {
         self.cut_short = Some(cut_short);
     }
 
-    /// The outcome of a call that ended with this rejection, where that is not for a classifier to
-    /// say.
+    /// Returns the outcome of a call that ended with this rejection, where it does not depend on a
+    /// classifier.
     #[cfg(feature = "layers")]
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         match self.cut_short {
@@ -262,21 +262,22 @@ impl Rejected {
         }
     }
 
-    /// The first rejection in `error` and its causes, of which at most 128 are read.
+    /// Returns the first rejection in `error` and its causes, of which at most 128 are read.
     ///
-    /// An [`io::Error`] that wraps one counts, and so does an error that forwards its `source` to
-    /// the one that it wraps, as thiserror's `#[error(transparent)]` does.
+    /// A rejection wrapped in an [`io::Error`] is found too. So is one in an error that forwards
+    /// its `source` to the error it wraps, as thiserror's `#[error(transparent)]` does.
     #[must_use]
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         causes(error).find_map(|cause| cause.downcast_ref())
     }
 }
 
-/// An error, its cause, the cause of that: at most [`MOST_CAUSES`] of them.
+/// Iterates over an error, its cause, the cause of that, and so on: at most [`MOST_CAUSES`] of
+/// them.
 ///
-/// It sees more than `source` alone tells. Some errors leave out the one that they wrap, which is
-/// asked for by name ([`unlisted`]). A wrapper that forwards `source` leaves it out as well: a
-/// [`Rejected`] shows itself all the same, by its [`Lead`]. Nothing is read beyond one.
+/// This finds more than `source` alone. Some errors leave out the error they wrap, which is found
+/// by type ([`unlisted`]). A wrapper that forwards `source` leaves it out as well, but a
+/// [`Rejected`] is still found by its [`Lead`]. The iterator ends at a rejection.
 pub(crate) fn causes<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -293,8 +294,8 @@ pub(crate) fn causes<'a>(
     iter::successors(Some(error), cause_of).take(MOST_CAUSES)
 }
 
-/// What an error wraps and does not tell as its `source`: an [`io::Error`] tells the source of what
-/// it wraps, an `h2::Error` nothing.
+/// Returns the error that another wraps but does not return as its `source`. An [`io::Error`]
+/// returns the source of the error it wraps, an `h2::Error` returns none.
 fn unlisted<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     #[cfg(feature = "http2")]
     if let Some(error) = error.downcast_ref::<h2::Error>() {
@@ -320,7 +321,7 @@ impl Clone for Rejected {
     }
 }
 
-/// But for the key, which a handle tells.
+/// Compares all but the key, which only a handle can return.
 impl PartialEq for Rejected {
     fn eq(&self, other: &Self) -> bool {
         let fields = |it: &Self| (it.kind, it.layer, it.name, it.retry_after, it.cut_short);
@@ -360,8 +361,8 @@ impl fmt::Display for Rejected {
 }
 
 impl Error for Rejected {
-    /// The layer that rejected. With the feature `tonic-014`, the source of that is a
-    /// `tonic::Status` of the code that tells gRPC callers why.
+    /// Returns an error that names the layer. With the feature `tonic-014`, the source of that
+    /// error is a `tonic::Status` with the code for gRPC callers.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&**self.lead.get_or_init(|| Box::new(Lead(self.clone()))))
     }
@@ -384,8 +385,8 @@ impl fmt::Display for Lead {
 #[cfg(not(feature = "tonic-014"))]
 impl Error for Lead {}
 
-/// Many times what clients stack up. An error may be its own cause, and a walk without a bound
-/// would never end.
+/// Many times more than clients nest. An error may be its own cause, and a walk without a bound
+/// would then never end.
 const MOST_CAUSES: usize = 128;
 
 #[cfg(test)]
@@ -394,7 +395,7 @@ mod tests {
 
     use super::*;
 
-    /// An error with a cause, as clients of one's own wrap them.
+    /// An error with a cause, as a user's client may wrap it.
     #[derive(Debug)]
     struct Wrapped<E>(E);
 
@@ -410,7 +411,7 @@ mod tests {
         }
     }
 
-    /// Forwards all that it is asked, as thiserror's `#[error(transparent)]` does.
+    /// An error that forwards all methods, as thiserror's `#[error(transparent)]` does.
     #[derive(Debug)]
     struct Transparent<E>(E);
 
@@ -426,7 +427,7 @@ mod tests {
         }
     }
 
-    /// Its own cause.
+    /// An error that is its own cause.
     #[derive(Debug)]
     struct Endless;
 

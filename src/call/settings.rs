@@ -1,13 +1,14 @@
-//! Settings of one call, in place of those that its layers were built with.
+//! Settings of one call, which replace those that its layers were built with.
 
 use std::time::Duration;
 
 use super::Criticality;
 
-/// The times of one request, in place of those that its [timeouts](crate::timeout) were built with.
+/// The timeouts of one request, which replace those that its [timeout layers](crate::timeout) were
+/// built with.
 ///
-/// On HTTP it is an extension of the request. It can be longer than what it replaces. A
-/// [`Deadline`](crate::Deadline) that the request carries holds all the same.
+/// On HTTP it is an extension of the request. It may be longer than what it replaces. A
+/// [`Deadline`](crate::Deadline) that the request carries still holds.
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,12 +24,12 @@ pub struct Timeouts {
     pub(crate) total: Option<Duration>,
 }
 
-/// One call's own settings, in place of those that its layers were built with.
+/// The settings of one call, which replace those that its layers were built with.
 ///
-/// On HTTP, and so over gRPC, it is an extension of the request. A client that knows by the request
-/// has a [closure](crate::protocol::http::Client::call_settings) instead: for each host, or for
-/// each [gRPC method](crate::protocol::grpc::Client::call_settings). What the extension says goes
-/// first, and [`Timeouts`] of their own before both.
+/// On HTTP, and thus over gRPC, it is an extension of the request. A client that can derive the
+/// settings from the request uses a [closure](crate::protocol::http::Client::call_settings)
+/// instead: per host, or per [gRPC method](crate::protocol::grpc::Client::call_settings). The
+/// extension takes precedence over the closure, and an extension of type [`Timeouts`] over both.
 ///
 /// ```
 /// # #[cfg(feature = "http")] {
@@ -45,10 +46,10 @@ pub struct Timeouts {
 /// # }
 /// ```
 ///
-/// A client's stack reads all of it, and a server's stack all but the attempts: there a layer above
-/// sets it, which knows the caller. Of layers by hand, a retry and a hedge read the attempts, and
-/// timeouts their times. Cost and criticality are read there by closures of their own, which go
-/// before these in a stack too.
+/// A client's stack reads all of these settings. A server's stack reads all but the attempts. On a
+/// server, a layer above sets them, because it knows the caller. Without a stack, retry and hedge
+/// layers read the attempts, and timeout layers the times. Cost and criticality are then read by
+/// the layers' own closures, which take precedence over these settings in a stack too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CallSettings {
     pub(crate) attempts: Option<u32>,
@@ -58,7 +59,7 @@ pub struct CallSettings {
 }
 
 impl Timeouts {
-    /// Replaces none yet.
+    /// Creates settings that replace nothing yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -71,15 +72,15 @@ impl Timeouts {
         self
     }
 
-    /// Sets how long the call may take with all its attempts: for timeouts
-    /// [in total](crate::timeout::TimeoutBuilder::total).
+    /// Sets how long the call may take with all its attempts, for [total
+    /// timeouts](crate::timeout::TimeoutBuilder::total).
     #[must_use]
     pub fn total(mut self, duration: Duration) -> Self {
         self.total = Some(duration);
         self
     }
 
-    /// These, and of others what they leave open.
+    /// Fills what these leave unset from others.
     #[must_use]
     pub fn or(self, others: Self) -> Self {
         Self {
@@ -90,29 +91,31 @@ impl Timeouts {
 }
 
 impl CallSettings {
-    /// Nothing is set.
+    /// Creates settings that replace nothing yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The largest number of times that the call is sent, the first included, in place of the
-    /// retry's. 1 sends it once, and 0 means 1. A retry that sends everything once still does.
+    /// Sets the maximum number of times that the call is sent, the first included, in place of the
+    /// retry's. 1 sends it once, and 0 means 1. A retry layer with one attempt still sends the call
+    /// once.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = Some(attempts);
         self
     }
 
-    /// The units of the rate limit that the call takes, if that asks no closure. Default 1.
+    /// Sets how many units of the rate limit the call takes, unless the limit has a closure for
+    /// that. Default 1.
     #[must_use]
     pub fn cost(mut self, units: u32) -> Self {
         self.cost = Some(units);
         self
     }
 
-    /// Sets how much it hurts if the call is rejected, if the bulkhead asks no closure. Default:
-    /// the most.
+    /// Sets how critical the call is, unless the bulkhead has a closure for that. Default: the
+    /// highest class.
     #[must_use]
     pub fn criticality(mut self, criticality: Criticality) -> Self {
         self.criticality = Some(criticality);
@@ -133,14 +136,14 @@ impl CallSettings {
         self
     }
 
-    /// Both times at once, in place of those that were set.
+    /// Sets both timeouts at once, in place of those that were set.
     #[must_use]
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.timeouts = timeouts;
         self
     }
 
-    /// These, and of others what they leave open.
+    /// Fills what these leave unset from others.
     #[must_use]
     pub fn or(self, others: Self) -> Self {
         Self {

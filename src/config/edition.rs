@@ -1,12 +1,12 @@
-//! Settings that many share: after two changes at once all of them have the same.
+//! Settings shared by many gates: after two simultaneous changes all of them have the same.
 
 use std::sync::{Mutex, PoisonError};
 
 /// The settings of all keys of a layer.
 ///
-/// A change reaches them one after the other, and so do two changes at once, each in its own order.
-/// So each has a number, and whatever has taken one takes no earlier one. A lock over all of them
-/// would do as well, but what a change wakes or reports to is user code.
+/// A change reaches the gates one after another, and so do two simultaneous changes, each in its
+/// own order. So each change has a number, and a gate that has taken one takes no earlier one. A
+/// lock over all gates would do as well, but the wakers and subscribers of a change are user code.
 #[derive(Debug)]
 pub(crate) struct Editions<T>(Mutex<Edition<T>>);
 
@@ -18,7 +18,7 @@ pub(crate) struct Edition<T> {
 }
 
 impl<T> Edition<T> {
-    /// Returns whether this edition comes after the one of that number, which it replaces then.
+    /// Returns whether this edition is later than `number`, which it then replaces.
     pub(crate) fn overtakes(&self, number: &mut u64) -> bool {
         let later = self.number > *number;
         *number = self.number.max(*number);
@@ -38,12 +38,12 @@ impl<T: Copy> Editions<T> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The settings in force.
+    /// Returns the settings in force.
     pub(crate) fn settings(&self) -> T {
         self.latest().settings
     }
 
-    /// Makes the next edition of the latest one. What is made from now on begins with it.
+    /// Makes the next edition from the latest one. Gates created from now on start with it.
     pub(crate) fn change<E>(
         &self,
         change: impl FnOnce(T) -> Result<T, E>,

@@ -1,11 +1,11 @@
-//! The error of a setting that cannot work.
+//! The error of an invalid setting.
 
 use std::{error::Error, fmt, ops::RangeInclusive, time::Duration};
 
-/// A setting that cannot work: whose and which one, what it was, and what to do.
+/// An invalid setting: its layer and name, its value, and how to fix it.
 ///
-/// Every `build()` returns it, and nothing else in the crate validates: what was built does not
-/// fail later for its configuration.
+/// Every `build()` returns it, and nothing else in the crate validates: a layer that was built does
+/// not fail later because of its configuration.
 ///
 /// ```
 /// use tower_keep::algorithm::{Rate, TokenBucket};
@@ -18,11 +18,11 @@ use std::{error::Error, fmt, ops::RangeInclusive, time::Duration};
 pub struct ConfigError {
     /// The setting, by the name of its setter.
     pub field: &'static str,
-    /// The value that was refused.
+    /// The rejected value.
     pub value: String,
     /// The value to set instead.
     pub fix: &'static str,
-    /// The pattern whose setting it is; `None` from an algorithm.
+    /// The pattern that the setting belongs to. `None` if it belongs to an algorithm.
     pub layer: Option<&'static str>,
     /// The instance, as given to `.name(..)`.
     pub name: Option<&'static str>,
@@ -39,7 +39,7 @@ impl ConfigError {
         }
     }
 
-    /// Names the setting `from` as the stack does that set it, or the file.
+    /// Replaces the name `from` of the setting by the one that the stack or the file uses.
     #[cfg(any(feature = "http", all(feature = "layers", feature = "serde")))]
     pub(crate) fn renamed(mut self, from: &str, to: &'static str) -> Self {
         if self.field == from {
@@ -48,7 +48,8 @@ impl ConfigError {
         self
     }
 
-    /// Says whose setting it is: in a stack of five, `duration` alone tells little.
+    /// Adds the layer that the setting belongs to: in a stack of five, `duration` alone means
+    /// little.
     #[cfg(feature = "layers")]
     pub(crate) fn of(self, layer: &'static str, name: Option<&'static str>) -> Self {
         Self {
@@ -74,7 +75,8 @@ impl fmt::Display for ConfigError {
 
 impl Error for ConfigError {}
 
-/// A value as it is set. An `Option` is the code's way to say that a setting may be absent.
+/// Formats a value as it is set. `Some` and `None` are left out, because an `Option` is only the
+/// code's way to make a setting optional.
 pub(crate) fn plain(value: impl fmt::Debug) -> String {
     let text = format!("{value:?}");
     let inner = text
@@ -87,7 +89,7 @@ pub(crate) fn plain(value: impl fmt::Debug) -> String {
     }
 }
 
-/// The nanoseconds of a duration within bounds.
+/// Returns the nanoseconds of a duration, if it is within bounds.
 pub(crate) fn nanos_within(
     field: &'static str,
     value: Duration,
@@ -100,7 +102,7 @@ pub(crate) fn nanos_within(
     }
 }
 
-/// A number that is finite and valid.
+/// Returns a number, if it is finite and valid.
 pub(crate) fn number_within(
     field: &'static str,
     value: f64,
@@ -113,7 +115,7 @@ pub(crate) fn number_within(
     Err(ConfigError::new(field, value, fix))
 }
 
-/// A share in parts per million, from a finite fraction above 0 and at most 1.
+/// Returns a rate in parts per million, from a fraction above 0 and at most 1.
 pub(crate) fn parts_per_million(
     field: &'static str,
     value: f64,

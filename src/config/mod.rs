@@ -1,4 +1,4 @@
-//! What is set, and what an update changes of it.
+//! Configuration: errors, names, and reports of updates.
 
 #[cfg(feature = "layers")]
 mod edition;

@@ -17,9 +17,9 @@ use std::{
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
 ///
-/// A string is kept for as long as the process lives, once for all layers that bear it. There is
-/// room for 1024 of them, so that names which somebody makes from requests do not fill the memory:
-/// what comes later is called `"too many names"`. Literals take no room.
+/// A string is kept for the lifetime of the process, once for all layers with that name. At most
+/// 1024 strings are kept, so that names made from requests do not fill the memory. Any later one is
+/// replaced by `"too many names"`. Literals are not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Name(&'static str);
 

@@ -1,4 +1,4 @@
-//! How times are serialized: in seconds, as in the metrics.
+//! Serialization of times, in seconds as in the metrics.
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
-//! What an update has changed.
+//! Reports of what an update changed.
 
 use std::fmt;
 
 use crate::config::plain;
 
-/// What an update of a running layer has changed. Empty if everything was so already.
+/// The changes that an update of a running layer made. Empty if the settings were the same already.
 ///
 /// Every `update(..)` returns it, and an event of the feature `tracing` has the same text.
 ///
@@ -25,15 +25,15 @@ pub struct Changed(Vec<Change>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Change {
-    /// The pattern whose setting it is.
+    /// The pattern that the setting belongs to.
     pub layer: &'static str,
-    /// The setting, by the name of its setter; in a stack, of the stack's setter.
+    /// The setting, by the name of its setter. In a stack, of the stack's setter.
     pub field: &'static str,
-    /// What it was.
+    /// The earlier value.
     pub from: String,
-    /// What it is now.
+    /// The new value.
     pub to: String,
-    /// Whether what had been counted no longer fits, and the window has started anew.
+    /// If true, the earlier counts no longer fit, and the window has restarted.
     pub restarts: bool,
 }
 
@@ -44,18 +44,18 @@ impl Changed {
         self.0.is_empty()
     }
 
-    /// The changes, in the order of the settings.
+    /// Iterates over the changes, in the order of the settings.
     pub fn iter(&self) -> std::slice::Iter<'_, Change> {
         self.0.iter()
     }
 
-    /// Returns whether a window has started anew.
+    /// Returns whether a window has restarted.
     #[must_use]
     pub fn restarts(&self) -> bool {
         self.iter().any(|change| change.restarts)
     }
 
-    /// Notes a setting, if it has changed.
+    /// Adds a setting, if it has changed.
     pub(crate) fn note<T: PartialEq + fmt::Debug>(
         mut self,
         layer: &'static str,
@@ -74,21 +74,21 @@ impl Changed {
         self
     }
 
-    /// Notes that a window starts anew with the settings noted last that have this name.
+    /// Marks the changes of the setting with this name as restarting the window.
     pub(crate) fn restarting(mut self, field: &'static str) -> Self {
         let changes = self.0.iter_mut().filter(|change| change.field == field);
         changes.for_each(|change| change.restarts = true);
         self
     }
 
-    /// Says whose setting it is in a stack that has several of the kind.
+    /// Replaces the name of the setting, for a stack that has several of its kind.
     #[cfg(feature = "http")]
     pub(crate) fn named(mut self, field: &'static str) -> Self {
         self.0.iter_mut().for_each(|change| change.field = field);
         self
     }
 
-    /// Names the setting `from` as a file does.
+    /// Replaces the name `from` of a setting by the one that a file uses.
     #[cfg(all(feature = "http", feature = "serde"))]
     pub(crate) fn renamed(mut self, from: &str, to: &'static str) -> Self {
         let changes = self.0.iter_mut().filter(|change| change.field == from);

@@ -14,13 +14,13 @@
 //! no handle watches them.
 //!
 //! **A partition is in the map before its gate is made.** Of several first calls of one key, each
-//! finds the key's one partition, and makes the gate if it is not there yet. The first gate that
-//! was made is kept.
+//! finds the key's one partition. Each makes the gate if it is not there yet, and the first gate is
+//! kept.
 //!
 //! **User code.** Hashing, comparing, cloning and dropping keys may be user code, and so may making
 //! and asking gates. None of it runs under a lock. The map itself uses the hash that was computed
-//! once per key, because it hashes again when it grows and when it removes a key, and a panic then
-//! would leave it half changed.
+//! once per key. It hashes again when it grows and when it removes a key, and a panic then would
+//! leave it half changed.
 
 mod partition;
 mod places;

@@ -1,6 +1,6 @@
 //! Atomics and mutexes, from std or, under `--cfg keep_loom`, from loom.
 //!
-//! The cfg has a name of its own because a bare `--cfg loom` would leak into tokio.
+//! The cfg has its own name because a bare `--cfg loom` would also affect tokio.
 
 #[cfg(not(keep_loom))]
 pub(crate) use std::sync::atomic::{
@@ -18,8 +18,8 @@ pub(crate) use std::sync::{Mutex, MutexGuard};
 #[cfg(keep_loom)]
 pub(crate) use loom::sync::{Mutex, MutexGuard};
 
-/// What a `SeqCst` write gives to the `SeqCst` reads after it, for loom, which takes such accesses
-/// for `AcqRel` and knows total order from fences only. Nothing outside of it.
+/// Orders a `SeqCst` write before the `SeqCst` reads after it, in loom only. Loom treats such
+/// accesses as `AcqRel`, and models the total order for fences only. Without loom, does nothing.
 pub(crate) fn after_seq_cst_write() {
     #[cfg(keep_loom)]
     fence(Ordering::SeqCst);

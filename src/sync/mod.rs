@@ -1,4 +1,4 @@
-//! What threads share.
+//! State that threads share.
 
 mod atomic;
 #[cfg(any(feature = "layers", all(test, keep_loom)))]

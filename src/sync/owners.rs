@@ -2,11 +2,11 @@
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// Up to 64 numbers, each of which one thread at a time owns.
+/// Up to 64 numbers, each owned by at most one thread at a time.
 #[derive(Debug)]
 pub(crate) struct Owners {
-    /// A bit a number: set while a thread owns it. Who takes a number sees all that the thread did
-    /// which gave it back.
+    /// One bit per number: set while a thread owns it. A thread that takes a number sees every
+    /// write of the thread that gave it back.
     owned: AtomicU64,
 }
 
@@ -25,7 +25,7 @@ impl Owners {
         }
     }
 
-    /// Takes a number below `count` that nobody owns.
+    /// Takes a number below `count` that no thread owns.
     pub(crate) fn take(&self, count: u32) -> Option<usize> {
         let mut owned = self.owned.load(Ordering::Relaxed);
         loop {
@@ -33,7 +33,7 @@ impl Owners {
             if number >= count {
                 return None;
             }
-            // Acquire: partner of the Release in `give_back`, for what the last owner has written.
+            // Acquire: partner of the Release in `give_back`, for the writes of the last owner.
             let taken = owned | 1 << number;
             match self.owned.compare_exchange_weak(
                 owned,
@@ -42,7 +42,7 @@ impl Owners {
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return Some(number as usize),
-                // Another has taken or given back one: look again.
+                // Another thread has taken or given back a number: try again with the new value.
                 Err(now) => owned = now,
             }
         }
@@ -55,11 +55,11 @@ impl Owners {
     }
 }
 
-/// Adds to a counter that all may read, as its only writer: a load and a store, where threads that
-/// share a counter need a locked instruction.
+/// Adds to a counter as its only writer, while others may read it. Costs a load and a store, where
+/// threads that share a counter need a locked instruction.
 #[inline(always)]
 pub(crate) fn add_as_owner(counter: &AtomicU64, count: u64) {
-    // Relaxed, both: a statistic. The next owner of the number sees the last store.
+    // Both Relaxed: a statistic. The next owner of the number sees the last store.
     let before = counter.load(Ordering::Relaxed);
     counter.store(before.wrapping_add(count), Ordering::Relaxed);
 }

@@ -2,8 +2,8 @@
 
 use std::ops::Deref;
 
-/// Keeps writes beside it away: two lines of 64 bytes, because processors prefetch lines in
-/// pairs.
+/// A value on its own two lines of 64 bytes, because processors prefetch lines in pairs. Writes to
+/// neighboring data do not slow it.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Padded<T>(pub(crate) T);

@@ -1,4 +1,4 @@
-//! A value for each thread, so that threads which write do not contend.
+//! Values per thread, so that writing threads do not contend.
 
 use std::{
     cell::Cell,
@@ -12,10 +12,10 @@ use std::{
 
 use crate::sync::{Owners, Padded, owners::add_as_owner};
 
-/// Counters for each thread, on cache lines of their own, made when a thread first counts.
+/// Counters per thread, on their own cache lines, created when a thread first counts.
 ///
-/// A thread owns a slot for as long as it lives, so that to count is a load and a store. Threads
-/// beyond the slots share a few more, with locked instructions.
+/// A thread owns a slot while it lives, so that counting is a load and a store. Threads beyond the
+/// number of slots share a few more, with locked instructions.
 pub(crate) struct PerThread<T> {
     slots: Box<[OnceLock<Box<Padded<T>>>]>,
     size: usize,
@@ -23,7 +23,7 @@ pub(crate) struct PerThread<T> {
 }
 
 impl<T> PerThread<T> {
-    /// Counters that `make` makes of a size.
+    /// Creates the counters, which `make` will create per thread with this size.
     pub(crate) fn new(size: usize, make: fn(usize) -> T) -> Self {
         let slots = own_slots() + SHARED;
         Self {
@@ -61,7 +61,7 @@ impl<T> PerThread<T> {
         self.slots[slot.number].get_or_init(|| Box::new(Padded((self.make)(self.size))))
     }
 
-    /// Visits those of all threads, to sum them up.
+    /// Iterates over the counters of all threads, to sum them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         let slots = self.slots.iter().filter_map(OnceLock::get);
         slots.map(|slot| &***slot)
@@ -80,11 +80,11 @@ impl<T> fmt::Debug for PerThread<T> {
     }
 }
 
-/// The place of a thread's counters in each [`PerThread`].
+/// The index of a thread's counters in each [`PerThread`].
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     number: usize,
-    /// Whether no other thread writes there.
+    /// If true, no other thread writes there.
     is_own: bool,
 }
 
@@ -95,8 +95,8 @@ impl Slot {
         OWN.try_with(|own| own.0).unwrap_or_else(|_| Self::shared())
     }
 
-    /// Of a thread that owns none: there are more threads than slots, or it is being torn down and
-    /// has given its slot back.
+    /// Returns the slot of a thread that owns none. Either there are more threads than slots, or
+    /// the thread is exiting and has given its slot back.
     #[cold]
     fn shared() -> Self {
         Self {
@@ -106,7 +106,7 @@ impl Slot {
     }
 }
 
-/// Gives its slot back when the thread ends.
+/// An owned slot, given back when the thread ends.
 struct OwnSlot(Slot);
 
 impl OwnSlot {
@@ -129,8 +129,8 @@ impl Drop for OwnSlot {
 
 static OWNERS: Owners = Owners::new();
 
-/// The number of slots that threads own: two for each stripe, since a runtime's workers are not the
-/// only threads that call.
+/// Returns the number of slots that threads own: two per stripe, since a runtime's workers are not
+/// the only threads that make calls.
 fn own_slots() -> usize {
     2 * stripe_count()
 }
@@ -138,15 +138,15 @@ fn own_slots() -> usize {
 /// The number of slots that all other threads share.
 const SHARED: usize = 4;
 
-/// The current thread's slot of [`stripe_count`].
+/// Returns the current thread's element of a slice of [`stripe_count`] elements.
 #[inline(always)]
 pub(super) fn of_thread<T>(slots: &[T]) -> &T {
     // A mask, not a remainder: a division costs more than all the rest.
     &slots[current_stripe() & (slots.len() - 1)]
 }
 
-/// How many stripes anything striped by thread has: a power of two, at least one for each core, at
-/// most 32.
+/// Returns the number of stripes of everything striped by thread. It is a power of two, at least
+/// one per core, at most 32.
 pub(crate) fn stripe_count() -> usize {
     static COUNT: OnceLock<usize> = OnceLock::new();
     *COUNT.get_or_init(|| {
@@ -157,13 +157,13 @@ pub(crate) fn stripe_count() -> usize {
     })
 }
 
-/// The current thread's number. Take it modulo [`stripe_count`].
+/// Returns the current thread's number. Take it modulo [`stripe_count`].
 #[inline(always)]
 pub(crate) fn current_stripe() -> usize {
     // Relaxed: the numbers only have to differ, and `fetch_add` alone gives that.
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static CURRENT: Cell<usize> = const { Cell::new(usize::MAX) });
-    // A thread that is being torn down has no thread-locals any more. Stripe 0 serves it.
+    // An exiting thread has no thread-locals any more, and uses stripe 0.
     CURRENT
         .try_with(|current| {
             if current.get() == usize::MAX {
@@ -189,7 +189,7 @@ mod tests {
             let counts = counters.iter();
             counts.map(|count| count.load(Ordering::Relaxed)).sum()
         };
-        // More threads at once than there are slots, and then others in their slots.
+        // First more threads at once than there are slots, then other threads in the same slots.
         for round in 1..=3 {
             let threads = own_slots() + 3;
             let all = Barrier::new(threads);
@@ -217,7 +217,7 @@ mod tests {
         }
         thread_local!(static LAST: CountsAtTheEnd = const { CountsAtTheEnd });
         let counters = COUNTERS.get_or_init(PerThread::default);
-        // Joined, for a scope's end does not wait for thread-locals.
+        // Joined, because the end of a scope does not wait for thread-locals.
         let thread = thread::spawn(|| {
             LAST.with(|_| ());
             counters.add(1, |count| count);

@@ -1,9 +1,9 @@
-//! Reference counts that threads do not contend for.
+//! Reference counts without contention between threads.
 //!
-//! A response future must own the state of its layer, so every call takes and drops one reference.
-//! With a plain [`Arc`] all threads would write that one count, and the count alone would cap a
-//! layer at some 40 million calls a second on two threads. Here each thread counts on a stripe of
-//! its own: an `Arc` that does nothing but own the real one.
+//! A response future must own the state of its layer, so every call takes and drops a reference.
+//! With a plain [`Arc`] all threads would write the same count, and that alone would cap a layer at
+//! some 40 million calls per second on two threads. Here each thread counts on its own stripe: an
+//! `Arc` whose only content is the real one.
 //!
 //! ```text
 //!   layer, service ──▶ [ stripe 0, stripe 1, .. ]      one count, written by clones
@@ -14,18 +14,18 @@ use std::{fmt, ops::Deref, sync::Arc};
 
 use crate::sync::{per_thread::of_thread, stripe_count};
 
-/// A shared `T`, for layers and services. It keeps all the stripes.
+/// A shared `T`, for layers and services. It owns all the stripes.
 pub(crate) struct Striped<T> {
-    /// A power of two of them.
+    /// The stripes, whose number is a power of two.
     stripes: Arc<[Held<T>]>,
 }
 
-/// A shared `T`, for what lives as long as a call.
+/// A shared `T`, for objects that live as long as a call.
 pub(crate) struct Held<T> {
     stripe: Arc<Stripe<T>>,
 }
 
-/// On cache lines of its own, count included: two lines, because processors prefetch them in pairs.
+/// A stripe on its own two cache lines, count included, because processors prefetch lines in pairs.
 #[repr(align(128))]
 struct Stripe<T> {
     value: Arc<T>,
@@ -44,18 +44,18 @@ impl<T> Striped<T> {
         }
     }
 
-    /// The value itself, for those that hold it weakly.
+    /// Returns the value itself, for weak references.
     pub(crate) fn value(&self) -> &Arc<T> {
         &self.stripes[0].stripe.value
     }
 
-    /// The current thread's stripe.
+    /// Returns the current thread's stripe.
     #[inline(always)]
     pub(crate) fn here(&self) -> &Held<T> {
         of_thread(&self.stripes)
     }
 
-    /// A reference for a call, counted on the current thread's stripe.
+    /// Returns a reference for a call, counted on the current thread's stripe.
     #[inline(always)]
     pub(crate) fn for_call(&self) -> Held<T> {
         self.here().clone()
@@ -154,7 +154,7 @@ mod tests {
         let elsewhere = || thread::scope(|scope| scope.spawn(|| kept.for_call()).join().unwrap());
         let here = kept.for_call();
         let same = |other: &Held<()>| Arc::ptr_eq(&here.stripe, &other.stripe);
-        // Of as many threads as there are stripes, at most one shares ours.
+        // If as many threads call as there are stripes, at most one shares this thread's stripe.
         let shared = (0..stripe_count())
             .map(|_| elsewhere())
             .filter(same)

@@ -59,7 +59,7 @@ fn keys_that_are_known_have_limits_of_their_own() {
 }
 
 #[test]
-fn an_update_of_all_leaves_the_limits_that_keys_have_of_their_own() {
+fn an_update_of_all_keys_keeps_the_keys_own_limits() {
     let bench = bench(builder().limit_for(|key| (*key == "payments").then_some(5)));
     let _calls = ["payments", "other"].map(|key| bench.start(key).unwrap());
     bench.handle.set_limit(2).unwrap();
@@ -109,7 +109,7 @@ fn listed_limits_are_checked_when_they_are_given() {
 }
 
 #[test]
-fn listed_keys_come_before_a_closures_and_those_before_all_others() {
+fn listed_limits_precede_a_closures_and_the_default() {
     let builder = builder().limit_for(|key| (key.len() > 1).then_some(2));
     let bench = bench(builder.limits([("payments", 5)]));
     let calls = ["payments", "search", "x"].map(|key| bench.fill(key));
@@ -144,7 +144,7 @@ fn a_share_above_the_total_finds_no_place() {
 
 /// Which keys will come is not known, so what they are guaranteed is not refused.
 #[test]
-fn shares_of_keys_that_come_later_run_on_top_of_the_total() {
+fn unlisted_shares_are_added_to_the_total() {
     let bench = bench(builder().within(4).limit_for(|_: &Key| 4));
     let calls = ["a", "b", "c"].map(|key| bench.fill(key));
     assert_eq!(calls.map(|calls| calls.len()), [4, 4, 4]);

@@ -80,7 +80,7 @@ fn calls_run_there_and_rejections_do_not() {
 }
 
 #[test]
-fn an_aborted_call_keeps_its_place_until_it_has_stopped() {
+fn an_aborted_call_keeps_its_permit_until_it_stops() {
     let (dedicated, server) = (dedicated(), server());
     let layer = BulkheadLayer::builder(1).build().unwrap();
     let layer = layer.on_runtime(dedicated.handle().clone());

@@ -76,7 +76,7 @@ fn the_least_critical_are_rejected_first() {
 }
 
 #[test]
-fn a_critical_call_finds_the_places_that_others_may_not_take() {
+fn a_critical_call_finds_permits_despite_a_flood() {
     let layer = BulkheadLayer::builder(10)
         .criticality(class)
         .shed_above(Sheddable, 20)

@@ -155,7 +155,7 @@ async fn a_key_below_its_share_waits_for_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_of_a_share_goes_to_its_own_key_though_others_came_first() {
+async fn a_permit_of_a_share_goes_to_its_own_key_first() {
     let mut shares = two_of_four();
     shares.start('a', 0..6);
     shares.start('b', 10..13);
@@ -172,7 +172,7 @@ async fn a_place_of_a_share_goes_to_its_own_key_though_others_came_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_of_all_keys_wait_for_the_total_in_their_order_of_arrival() {
+async fn calls_of_all_keys_wait_for_the_total_in_order() {
     let layer = BulkheadLayer::builder(1).within(6).max_wait(WAIT);
     let mut shares = shares(&layer.keyed_by(|ask: &Ask| Some(ask.0)).build().unwrap());
     shares.start('a', 0..6);
@@ -375,7 +375,7 @@ async fn shares_that_learn_stay_within_their_total() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_of_all_keys_that_does_not_drain_serves_the_newest() {
+async fn a_standing_queue_of_all_keys_serves_the_newest() {
     let builder = BulkheadLayer::builder(1).within(3).max_wait(WAIT);
     let layer = builder.codel(WAIT / 100, WAIT / 10);
     let layer = layer.keyed_by(|ask: &Ask| Some(ask.0)).build().unwrap();

@@ -329,7 +329,7 @@ fn cancel_among(count: u32) -> Duration {
 }
 
 #[test]
-fn a_cancel_among_many_costs_little_more_than_among_few() {
+fn a_cancel_costs_little_more_among_many_waiters() {
     let least = |count| (0..5).map(|_| cancel_among(count)).min().unwrap();
     let (few, many) = (least(500), least(32_000));
     // 64 times as many: a list would take 64 times as long, and a tree twice.

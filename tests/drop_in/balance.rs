@@ -195,7 +195,7 @@ async fn a_whole_stack_above_has_one_circuit_for_all_peers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_backpressure_an_open_circuit_is_the_peer_that_answers_first() {
+async fn without_backpressure_open_circuits_attract_calls() {
     for (by, at_least) in [(By::Pending, 40), (By::PeakEwma, 100)] {
         let (sick, calls) = peers(Sick::Answers503);
         let above = of_all().build().unwrap();
@@ -232,7 +232,7 @@ fn down() -> (Vec<Peer>, Arc<AtomicBool>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_all_peers_are_out_calls_wait_no_longer_than_they_may() {
+async fn a_wait_for_any_peer_ends_at_the_total_timeout() {
     let (peers, up) = down();
     let service = arranged(peers, By::Pending);
     assert_eq!(failures(service.clone(), 1).await, 200);
@@ -248,7 +248,7 @@ async fn while_all_peers_are_out_calls_wait_no_longer_than_they_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_load_keeps_calls_away_from_a_peer_whose_bulkhead_is_full() {
+async fn a_balancer_avoids_a_peer_with_a_full_bulkhead() {
     for by in [By::Pending, By::PeakEwma] {
         let (peers, calls) = peers(Sick::Hangs);
         let beneath = || of_peer().max_in_flight(6);

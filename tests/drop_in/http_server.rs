@@ -219,7 +219,7 @@ async fn greeted(connection: &Connection, name: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_layer_protects_a_hyper_server_above_and_beneath_tower_http() {
+async fn every_layer_works_above_and_beneath_tower_http() {
     let cases = limits().into_iter().chain(bulkheads()).chain(others());
     for (layer, handlers, trip, expected) in cases {
         for (place, handler) in ["beneath", "above"].into_iter().zip(handlers) {
@@ -248,7 +248,7 @@ async fn every_layer_protects_a_hyper_server_above_and_beneath_tower_http() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_timeout_of_tower_http_answers_decides_what_a_circuit_breaker_counts() {
+async fn a_circuit_counts_tower_http_timeouts_by_status() {
     for (status, failures) in [
         (StatusCode::REQUEST_TIMEOUT, 0),
         (StatusCode::GATEWAY_TIMEOUT, 1),
@@ -263,7 +263,7 @@ async fn what_a_timeout_of_tower_http_answers_decides_what_a_circuit_breaker_cou
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_of_tower_http_above_frees_what_its_call_held() {
+async fn an_outer_tower_http_timeout_frees_a_permit() {
     let bulkhead = BulkheadLayer::builder(1).protocol(Server::new());
     let bulkhead = bulkhead.build().unwrap();
     let timeout = TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, SECOND);

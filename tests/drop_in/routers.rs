@@ -326,7 +326,7 @@ async fn twelve(ask: Ask, prefix: &str, handler: &Handler) -> (usize, Vec<Status
 }
 
 #[tokio::test]
-async fn three_of_twelve_requests_are_admitted_wherever_the_layer_stands() {
+async fn three_of_twelve_requests_are_admitted_at_any_place() {
     let cases = rates().into_iter().chain(bulkheads()).chain(breakers());
     for case in cases {
         for place in PLACES {

@@ -189,7 +189,7 @@ async fn every_layer_protects_a_router() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_covers_the_fallback_and_a_route_layer_does_not() {
+async fn a_layer_covers_the_fallback_a_route_layer_not() {
     let layer = || {
         let limit = RateLimitLayer::builder(ONE).burst(1);
         limit.protocol(Server::new()).build().unwrap()

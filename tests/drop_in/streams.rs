@@ -318,7 +318,7 @@ async fn a_stream_that_breaks_off_is_not_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fallback_answers_before_a_stream_and_not_within_it() {
+async fn a_fallback_answers_only_before_a_stream_starts() {
     let upstream = Upstream::default();
     let answer = async |(), _: Result<Response<Incoming>, BoxError>| {
         Err::<Response<Incoming>, BoxError>("kept".into())

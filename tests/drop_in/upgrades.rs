@@ -187,7 +187,7 @@ async fn without_a_guard_a_websocket_is_over_at_its_head() {
 }
 
 #[tokio::test]
-async fn a_websocket_that_panics_or_is_cut_off_frees_its_place() {
+async fn a_panicking_or_cut_off_websocket_frees_its_permit() {
     for (name, router, look) in bulkheads() {
         let address = serve(router).await;
         let mut socket = open(address, "/guarded").await.expect(name);
@@ -202,7 +202,7 @@ async fn a_websocket_that_panics_or_is_cut_off_frees_its_place() {
 }
 
 #[tokio::test]
-async fn a_circuit_breaker_and_a_rate_limit_judge_a_websocket_at_its_head() {
+async fn circuits_and_limits_judge_a_websocket_at_its_head() {
     let breaker = CircuitBreakerLayer::builder()
         .protocol(Server::new())
         .build()

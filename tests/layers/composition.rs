@@ -105,7 +105,7 @@ async fn a_layer_under_a_service_builder_goes_onto_a_router() {
 }
 
 #[tokio::test]
-async fn a_router_driven_by_clones_has_one_limit_over_all_routes() {
+async fn clones_of_a_router_share_one_limit_over_all_routes() {
     let limit = RateLimitLayer::builder(Rate::per_minute(1))
         .burst(2)
         .protocol(server())
@@ -303,7 +303,7 @@ async fn all_five_stack_over_any_service_as_box_errors() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rejections_from_beneath_do_not_open_the_circuit_and_timeouts_do() {
+async fn inner_timeouts_open_the_circuit_but_rejections_not() {
     let breaker = CircuitBreakerLayer::builder()
         .protocol(Plain::new())
         .min_calls(2)
@@ -357,7 +357,7 @@ async fn rejections_from_beneath_do_not_open_the_circuit_and_timeouts_do() {
 }
 
 #[tokio::test]
-async fn an_in_band_rejection_from_beneath_does_not_open_a_servers_circuit() {
+async fn an_inner_rejection_opens_no_servers_circuit() {
     let breaker = CircuitBreakerLayer::builder()
         .min_calls(2)
         .protocol(server())

@@ -709,7 +709,7 @@ async fn a_panic_frees_what_the_call_held() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_of_half_open_is_given_back_however_its_call_ends() {
+async fn a_probe_slot_is_freed_however_its_call_ends() {
     for end in [Ask::Hang, Ask::PanicInCall, Ask::PanicInFuture] {
         for case in cases() {
             let Pattern::Breaker(handle) = &case.pattern else {
@@ -749,7 +749,7 @@ async fn a_probe_of_half_open_is_given_back_however_its_call_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_that_is_not_enabled_lets_everything_through() {
+async fn every_disabled_layer_admits_every_call() {
     for case in cases_with(false) {
         let (mut service, probe) = case.service();
         let mut held = Vec::new();
@@ -774,7 +774,7 @@ async fn a_layer_that_is_not_enabled_lets_everything_through() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_circuit_is_ready_though_its_inner_service_hangs() {
+async fn an_open_circuit_is_ready_over_a_hanging_service() {
     for case in cases() {
         let Pattern::Breaker(handle) = &case.pattern else {
             continue;
@@ -791,7 +791,7 @@ async fn an_open_circuit_is_ready_though_its_inner_service_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_circuit_that_closes_after_readiness_waits_for_the_inner_service() {
+async fn a_circuit_closed_after_readiness_polls_the_service() {
     for case in cases() {
         let Pattern::Breaker(handle) = &case.pattern else {
             continue;

@@ -188,7 +188,7 @@ async fn unready_retry(
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_error_stands_if_the_service_fails_to_get_ready() {
+async fn the_last_error_is_returned_if_readiness_fails() {
     let (error, waited) = unready_retry(reset, Readiness::Fails).await;
     assert_eq!(error, "call");
     assert!(waited < millis(110), "{waited:?}");
@@ -202,7 +202,7 @@ async fn the_last_error_stands_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_response_the_error_of_readiness_is_the_answer() {
+async fn after_a_response_a_readiness_error_is_returned() {
     assert_eq!(
         unready_retry(unavailable, Readiness::Fails).await.0,
         "readiness"
@@ -213,7 +213,7 @@ async fn after_a_response_the_error_of_readiness_is_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_total_timeout_gives_its_deadline_to_every_attempt() {
+async fn a_total_timeout_sets_the_deadline_of_every_attempt() {
     let total = TimeoutLayer::builder(millis(1000))
         .total(true)
         .protocol(Client::new());
@@ -433,7 +433,7 @@ async fn an_attempts_timeout_leaves_readiness_to_its_caller() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_reads_how_long_its_caller_waits_if_told_to() {
+async fn a_server_reads_its_callers_deadline_if_enabled() {
     let read = |enabled| {
         let upstream = Upstream::new(unavailable);
         let layer =

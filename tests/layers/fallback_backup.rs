@@ -103,7 +103,7 @@ async fn a_predicate_chooses_the_failures() {
 }
 
 #[tokio::test]
-async fn a_backup_service_gets_the_whole_body_however_much_was_read() {
+async fn a_backup_gets_the_whole_body_after_a_partial_read() {
     let layer = FallbackLayer::service(service_fn(echo::<ReplayBody<Upload>>))
         .protocol(Client::new())
         .build()
@@ -120,7 +120,7 @@ async fn a_backup_service_gets_the_whole_body_however_much_was_read() {
 }
 
 #[tokio::test]
-async fn what_may_have_had_an_effect_is_not_done_again_elsewhere() {
+async fn a_request_with_possible_effects_goes_to_no_backup() {
     let layer = FallbackLayer::service(service_fn(echo::<ReplayBody<Upload>>))
         .protocol(Client::new())
         .build()
@@ -142,7 +142,7 @@ async fn what_may_have_had_an_effect_is_not_done_again_elsewhere() {
 }
 
 #[tokio::test]
-async fn the_failure_stands_if_the_backup_fails_to_get_ready() {
+async fn the_failure_is_returned_if_the_backup_is_not_ready() {
     let (primary, backup) = (Probe::new(), Probe::new());
     let layer = FallbackLayer::service(backup.clone())
         .protocol(Plain::new().idempotent())
@@ -252,7 +252,7 @@ async fn only_the_rejections_that_are_accepted_spill_over() {
 }
 
 #[tokio::test]
-async fn the_readiness_of_a_backup_for_rejections_is_honored() {
+async fn a_backup_for_rejections_is_polled_for_readiness() {
     let (breaker, _) = forced_open(Plain::new());
     let (primary, backup) = (Probe::new(), Probe::new());
     backup.hang_readiness(true);

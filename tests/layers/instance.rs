@@ -204,7 +204,7 @@ async fn a_caller_pending_when_the_circuit_opens_fails_fast() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_admitted_late_waits_no_longer_than_the_circuit_is_closed() {
+async fn a_reopened_circuit_ends_a_wait_for_readiness() {
     let (_, inner) = rooms_for_one().into_iter().next().unwrap();
     let breaker = CircuitBreakerLayer::builder()
         .protocol(Plain::new())

@@ -184,7 +184,7 @@ impl Service<u32> for Echo {
 }
 
 #[test]
-fn new_keys_find_the_idle_places_while_keys_are_listed() {
+fn new_keys_find_idle_slots_while_keys_are_listed() {
     let runtime = Runtime::new().unwrap();
     let _entered = runtime.enter();
     let key = |n: &u32| Some(*n);

@@ -99,7 +99,7 @@ async fn a_timeout_around_the_breaker_hides_hung_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_limit_around_the_breaker_pays_for_rejections() {
+async fn an_outer_rate_limit_charges_for_rejections() {
     let limit = || {
         RateLimitLayer::builder(Rate::per_day(1))
             .burst(3)
@@ -122,7 +122,7 @@ async fn a_rate_limit_around_the_breaker_pays_for_rejections() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bulkhead_around_the_rate_limit_fills_with_waiters() {
+async fn an_outer_bulkhead_fills_with_rate_limit_waiters() {
     let limit = || {
         RateLimitLayer::builder(Rate::per_second(1))
             .burst(1)

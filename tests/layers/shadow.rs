@@ -84,7 +84,7 @@ async fn a_rate_on_trial_counts_what_is_over_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bulkhead_on_trial_holds_what_it_would_have_admitted() {
+async fn a_bulkhead_on_trial_holds_what_it_would_admit() {
     let candidate = BulkheadLayer::builder(2).build().unwrap();
     let places = candidate.handle();
     let shadow = candidate.shadow("bulkhead");
@@ -135,7 +135,7 @@ async fn a_throttle_on_trial_rejects_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keyed_candidates_and_pairs_are_tried_beside_the_real_gate() {
+async fn keyed_and_paired_gates_run_beside_the_real_gate() {
     let keyed = RateLimitLayer::builder(Rate::per_second(1)).keyed_by(|good: &bool| Some(*good));
     let keyed = keyed.build().unwrap().shadow("keyed");
     let service = keyed.layer(service_fn(answer));

@@ -35,7 +35,7 @@ fn timed_out(result: Poll<Result<(), BoxError>>) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_is_given_up_at_once_and_not_when_its_future_is_dropped() {
+async fn an_expired_call_is_dropped_before_its_future_is() {
     let (layer, handle) = layer();
     let probe = Probe::new();
     let mut call = pin!(layer.layer(probe.clone()).call(Ask::Hang));
@@ -47,7 +47,7 @@ async fn a_call_is_given_up_at_once_and_not_when_its_future_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_there_wins_over_a_time_that_is_up() {
+async fn an_answer_wins_over_a_timeout_at_the_same_poll() {
     let (layer, _) = layer();
     let mut call = pin!(layer.layer(Probe::new()).call(Ask::Yield(1)));
     assert!(poll(call.as_mut()).is_pending());
@@ -56,7 +56,7 @@ async fn an_answer_that_is_there_wins_over_a_time_that_is_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_duration_holds_for_calls_that_start_later() {
+async fn a_changed_duration_applies_to_later_calls() {
     let (layer, handle) = layer();
     let mut service = layer.layer(Probe::new());
     let mut before = pin!(service.call(Ask::Hang));
@@ -71,7 +71,7 @@ async fn a_changed_duration_holds_for_calls_that_start_later() {
 }
 
 #[tokio::test]
-async fn a_call_that_uses_up_its_tasks_budget_is_cut_off_all_the_same() {
+async fn a_call_that_exhausts_its_task_budget_times_out() {
     let layer = TimeoutLayer::builder(Duration::from_millis(20))
         .build()
         .unwrap();

@@ -264,7 +264,7 @@ async fn frames_and_trailers_in_time_are_unchanged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_may_have_more_time_and_a_disabled_layer_gives_any() {
+async fn a_request_or_a_disabled_layer_allows_more_time() {
     let mut request = Request::new(());
     let timeouts = Timeouts::new().total(60 * SECOND);
     request.extensions_mut().insert(timeouts);
@@ -325,7 +325,7 @@ async fn serve(answer: &'static str) -> (SocketAddr, tokio::sync::mpsc::Unbounde
 }
 
 #[tokio::test]
-async fn a_peer_that_stalls_after_its_head_does_not_hang_the_reader() {
+async fn a_stalled_body_does_not_hang_its_reader() {
     let layer = TimeoutLayer::builder(Duration::from_millis(100))
         .total(true)
         .until_body_end()

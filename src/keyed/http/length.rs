@@ -6,6 +6,9 @@ use crate::ambient::chance::Hashing;
 
 /// Shortens a key that is too long to its beginning and a digest, of at most [`MOST`] bytes in all.
 /// `None` if the key may stay as it is.
+///
+/// The digest has 128 bits under secret random seeds, so that no caller can find two keys with the
+/// same digest.
 pub(super) fn shortened(key: &[u8]) -> Option<Vec<u8>> {
     if key.len() <= MOST {
         return None;

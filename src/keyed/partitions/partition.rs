@@ -19,9 +19,9 @@ pub(crate) struct Partition<K, G> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Stays,
-    /// It was removed from the map.
+    /// Removed from the map.
     Evicted,
-    /// It is fresh, and only a handle from a list watches it.
+    /// Fresh, but watched by a handle from a list.
     Parked,
 }
 
