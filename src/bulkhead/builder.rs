@@ -321,7 +321,7 @@ impl<F: HasKey, P, A> BulkheadBuilder<LimitByKey<F>, P, A> {
     ///
     /// The closure is called when a key arrives for the first time, and may be called again. A
     /// limit of 0, or a share above the total, is an error. The key is then treated as one that
-    /// found [no place](Self::overflow). The shares of all keys may exceed the total: future keys
+    /// found [no slot](Self::overflow). The shares of all keys may exceed the total: future keys
     /// are not known, so their guarantees are added to it. For checked shares, use
     /// [`limits`](Self::limits). The keyed handle's `update` changes the other keys, and leaves
     /// these limits.

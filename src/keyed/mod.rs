@@ -42,13 +42,13 @@
 //! # #[cfg(not(feature = "http"))] fn main() {}
 //! ```
 //!
-//! | machine | for | memory | keys |
+//! | layer | for | memory | keys |
 //! |---|---|---|---|
-//! | [`KeyedRateLimitLayer`](crate::rate_limit::KeyedRateLimitLayer) | anybody who comes along | a fixed table, 16 to 40 bytes a key | not kept |
-//! | [`PerKeyRateLimitLayer`](crate::rate_limit::PerKeyRateLimitLayer) | customers, each with a limit of any kind | about 1.2 KiB a key with a token bucket, bounded | kept, and can be listed |
-//! | [`KeyedCircuitBreakerLayer`](crate::circuit_breaker::KeyedCircuitBreakerLayer) | hosts and routes | about 4 KiB a key, bounded | kept, and can be listed |
+//! | [`KeyedRateLimitLayer`](crate::rate_limit::KeyedRateLimitLayer) | callers that are not known in advance | a fixed table, 16 to 40 bytes per key | not kept |
+//! | [`PerKeyRateLimitLayer`](crate::rate_limit::PerKeyRateLimitLayer) | customers, each with a limit of any kind | about 1.2 KiB per key with a token bucket, bounded | kept, and can be listed |
+//! | [`KeyedCircuitBreakerLayer`](crate::circuit_breaker::KeyedCircuitBreakerLayer) | hosts and routes | about 4 KiB per key, bounded | kept, and can be listed |
 //! | [`KeyedBulkheadLayer`](crate::bulkhead::KeyedBulkheadLayer) | dependencies, tenants and routes | bounded | kept, and can be listed |
-//! | [`KeyedThrottleLayer`](crate::throttle::KeyedThrottleLayer) | hosts and routes | about 1.3 KiB a key, bounded | kept, and can be listed |
+//! | [`KeyedThrottleLayer`](crate::throttle::KeyedThrottleLayer) | hosts and routes | about 1.3 KiB per key, bounded | kept, and can be listed |
 
 mod builder;
 mod find;

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// | `::ffff:0:0/96` | IPv4-mapped | the IPv4 address |
 /// | `::ffff:0:0:0/96` | IPv4-translated (RFC 7915) | the IPv4 address |
 /// | `64:ff9b::/96` | NAT64 (RFC 6052) | the IPv4 address |
-/// | `64:ff9b:1::/48` | NAT64 of one's own (RFC 8215) | all 128 bits: they hold an IPv4 address, in which place is not known |
+/// | `64:ff9b:1::/48` | local NAT64 (RFC 8215) | all 128 bits: they contain an IPv4 address, at an unknown position |
 /// | `2002::/16` | 6to4 (RFC 3056) | the IPv4 address that owns the /48 |
 /// | `2001::/32` | Teredo (RFC 4380) | the client's IPv4 address |
 ///

@@ -49,8 +49,8 @@ impl QueuesByKey {
         self.look_up(key, self.count.is_some())
     }
 
-    /// Notifies a key's queue after a change of the key's limit, if no queue was found before the
-    /// change. The first waiter may have arrived meanwhile, and asked the limit too early.
+    /// Notifies the key's queue of a change of the key's limit. Called if no queue was found before
+    /// the change: the first waiter may have arrived since, and asked the limit too early.
     pub(crate) fn changed(&self, key: u64, resource: &dyn Resource, now: impl FnOnce() -> u64) {
         if let Some(queue) = self.look_up(key, self.count.is_some_after_change()) {
             queue.notify(resource, now);

@@ -5,8 +5,8 @@ use crate::sync::{AtomicU64, Ordering};
 /// Up to 64 numbers, each owned by at most one thread at a time.
 #[derive(Debug)]
 pub(crate) struct Owners {
-    /// One bit per number: set while a thread owns it. A thread that takes a number sees every
-    /// write of the thread that gave it back.
+    /// A bit per number: set while a thread owns it. A thread that takes a number sees every write
+    /// of the thread that gave it back.
     owned: AtomicU64,
 }
 

@@ -32,7 +32,7 @@ impl<K: Hash + Eq + Clone, G: Keyable> KeyedHandle<K, G> {
     }
 
     /// Returns the handle of this key's own circuit, bulkhead, throttle or limit. Creates it if the
-    /// key has none yet and there is a place. Use it to force a host's circuit open before its
+    /// key has none yet and there is a free slot. Use it to force a host's circuit open before its
     /// first call, or to set a customer's rate. If no request has a key, as in a stack for [one
     /// peer](crate::stack::ClientBuilder::one_peer), this is the shared handle.
     #[must_use]

@@ -58,7 +58,7 @@ pub(crate) trait MissingKey {
     /// Returns the rejection of a request that has no key.
     fn missing_key(&self) -> Rejected;
 
-    /// Returns the rejection of a request whose key found no place.
+    /// Returns the rejection of a request whose key found no slot.
     fn overflow(&self) -> Rejected;
 }
 
@@ -164,7 +164,7 @@ where
         (worst.into_keys(), has_labels)
     }
 
-    /// Returns the key's partition. Creates it if the key has none and there is a place.
+    /// Returns the key's partition. Creates it if the key has none and there is a free slot.
     pub(crate) fn find_or_make(&self, key: &K) -> Option<Arc<Partition<K, G>>> {
         self.partitions.find_or_make(key, &self.factory)
     }
