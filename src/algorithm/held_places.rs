@@ -1,26 +1,26 @@
-//! Places that are taken back from calls that hold them too long.
+//! Permits that are reclaimed from calls that hold them too long.
 //!
-//! A call gives its place back when its response ends or is dropped. A server cannot write a
-//! response whose client does not read, and does neither. It does not even poll the body, so that
-//! no timer within the call can end it. Why not a task that looks after all places, or a timer
-//! for each? Both cost every call something for the few that hang. And why not let a full bulkhead
-//! admit more after a while? It would not know how many, and a call that ends late would give a
-//! place back that is no longer its own.
+//! A call gives its permit back when its response ends or is dropped. A server cannot write a
+//! response whose client does not read, and does neither. It does not even poll the body, so no
+//! timer within the call can end it. A task that watches all permits, or a timer for each, would
+//! cost every call something for the few that hang. A full bulkhead that admits more after a while
+//! would not know how many. A call that ends late would then give back a permit that is no longer
+//! its own.
 //!
-//! So each place has a deadline, which is looked at only by a call that finds no place. That call
-//! takes the overdue places back first. A place is one word with a generation, and both the end of
-//! its call and a taking back are one compare-and-swap on it. Of the two one wins, and gives the
-//! place to others. The end of a call whose place was taken back finds another generation, or none
-//! that is held, and changes nothing.
+//! So each permit has a deadline, which only a call that finds no permit checks. That call reclaims
+//! the overdue permits first. The record of a permit, its place, is one word with a generation. The
+//! end of its call and a reclaim are each one compare-and-swap on that word. One of the two wins,
+//! and gives the permit to others. The end of a call whose permit was reclaimed finds another
+//! generation, or a word that is not held, and changes nothing.
 //!
-//! **Guarantee.** Each place is given back once. No place is taken back before its deadline. The
-//! next look finds one that is overdue; if the thread that took it stood still as it did, it is
-//! found later by that much. A look that cannot find any is one load: the earliest deadline that
-//! may be there is kept.
+//! **Guarantee.** Each permit is given back once. No permit is reclaimed before its deadline. The
+//! next check finds an overdue permit. If the thread that took it was suspended while it did so, it
+//! is found later by that much. A check that cannot find any is one load, because the earliest
+//! deadline that may be there is kept.
 //!
-//! **Cost.** Taking a place and giving it back are three compare-and-swaps on words of the
-//! bulkhead. There are 32 bytes for each place, for as many as ever were in use at once. A call
-//! that finds no place looks at all of them, when one may be overdue.
+//! **Cost.** Taking a permit and giving it back are three compare-and-swaps on words of the
+//! bulkhead. A place is 32 bytes, and there are as many as permits were ever in use at once. A call
+//! that finds no permit checks all places, if one may be overdue.
 
 use std::sync::OnceLock;
 
@@ -28,42 +28,42 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct HeldPlaces {
-    /// After how many nanoseconds a place may be taken back. Changed before [`due`](Self::due) is
+    /// The nanoseconds after which a permit may be reclaimed. Changed before [`due`](Self::due) is
     /// reset, which publishes it.
     after: AtomicU64,
-    /// No place is overdue before. 0 until somebody has looked.
+    /// The moment before which no permit is overdue, or 0 until the first check.
     due: AtomicU64,
-    /// The first free slot, counted from 1, in the low 21 bits, or 0. Above them a tag that
-    /// each change raises, so that a slot that was taken and given back is told from one that
-    /// stayed. `Release` publishes the slot's `next`, to the `Acquire` of the one that takes it.
+    /// The first free slot, counted from 1, in the low 21 bits, or 0. Above them is a tag that each
+    /// change raises. It distinguishes a slot that was taken and given back from one that stayed
+    /// free. `Release` publishes the slot's `next`, to the `Acquire` of the thread that takes it.
     free: AtomicU64,
     /// The number of slots. Relaxed: segments publish themselves.
     made: AtomicU32,
-    /// Each has twice as many slots as the one before.
+    /// The slots. Each segment has twice as many as the one before.
     segments: [OnceLock<Box<[Slot]>>; SEGMENTS],
 }
 
-/// A place that a call holds: a generation, and in the low 20 bits the number of a slot.
+/// The place of a call's permit: a generation, and in the low 20 bits the number of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HeldPlace(u64);
 
-/// The end of a call that still has its place: the slot is free once this is dropped.
+/// The end of a call that still has its permit. The slot is free once this is dropped.
 #[derive(Debug)]
 pub(crate) struct EndingPlace<'a> {
     places: &'a HeldPlaces,
     index: u32,
     generation: u64,
-    /// The note of it.
+    /// The note of the place.
     pub(crate) note: u64,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
-    /// A generation and, in the low two bits, a [state](FREE). `Release` publishes the words below
-    /// to the `Acquire` of one that looks at them. A compare-and-swap that finds the word as it was
-    /// loaded proves that they belong to that generation.
+    /// A generation and, in the low two bits, a [state](FREE). `Release` publishes the fields below
+    /// to the `Acquire` of a thread that reads them. A compare-and-swap that finds the word as it
+    /// was loaded proves that they belong to that generation.
     word: AtomicU64,
-    /// When it is overdue.
+    /// The moment at which the permit is overdue.
     until: AtomicU64,
     note: AtomicU64,
     /// The next free slot, counted from 1.
@@ -75,7 +75,7 @@ struct Slot {
     allow(dead_code, reason = "only bulkheads hold places")
 )]
 impl HeldPlaces {
-    /// Each may be held for so many nanoseconds.
+    /// Creates a pool without places, whose permits may each be held for `after` nanoseconds.
     pub(crate) fn new(after: u64) -> Self {
         Self {
             after: AtomicU64::new(after),
@@ -86,12 +86,12 @@ impl HeldPlaces {
         }
     }
 
-    /// Notes that a call has a place from now on. `None` if a million have one: such a call keeps
-    /// its place for as long as it runs.
+    /// Records that a call holds a permit from now on. Returns `None` if a million permits are
+    /// recorded. Such a call keeps its permit for as long as it runs.
     pub(crate) fn hold(&self, note: u64, now: u64) -> Option<HeldPlace> {
         let index = self.pop().or_else(|| self.make())?;
         let slot = self.slot(index)?;
-        // Its own until the word says that it is held.
+        // The slot is this call's own until the word says that it is held.
         let relaxed = Ordering::Relaxed;
         let generation = next_generation(slot.word.load(relaxed) >> STATE_BITS);
         let until = now.saturating_add(self.after.load(relaxed));
@@ -101,7 +101,7 @@ impl HeldPlaces {
         Some(HeldPlace(generation << INDEX_BITS | u64::from(index)))
     }
 
-    /// Changes what is noted of a place, if it is still the call's.
+    /// Changes the note of a place, if its permit is still the call's.
     pub(crate) fn note(&self, place: HeldPlace, change: impl FnOnce(u64) -> u64) {
         let Some((slot, state)) = self.claim(place) else {
             return;
@@ -112,7 +112,7 @@ impl HeldPlaces {
             .store(word(place.generation(), state), Ordering::Release);
     }
 
-    /// Lets a call hold its place for as long as it runs.
+    /// Lets a call hold its permit for as long as it runs.
     pub(crate) fn keep(&self, place: HeldPlace) {
         if let Some((slot, _)) = self.claim(place) {
             slot.word
@@ -120,7 +120,7 @@ impl HeldPlaces {
         }
     }
 
-    /// Ends a call. `None` if its place was taken back.
+    /// Ends a call. Returns `None` if its permit was reclaimed.
     pub(crate) fn end(&self, place: HeldPlace) -> Option<EndingPlace<'_>> {
         let (slot, _) = self.claim(place)?;
         Some(EndingPlace {
@@ -131,15 +131,15 @@ impl HeldPlaces {
         })
     }
 
-    /// Takes back what is overdue. Returns how many there were, which are to be given to others,
-    /// and before which moment there are no more.
+    /// Reclaims the overdue permits. Returns their number, which the caller gives to others, and
+    /// the moment before which no more are overdue.
     pub(crate) fn take_back(&self, now: u64) -> (usize, u64) {
         let due = self.due.load(Ordering::Acquire);
         if now < due {
             return (0, due);
         }
         let after = self.after.load(Ordering::Relaxed);
-        // What is taken from now on is due no earlier.
+        // A permit taken from now on is due no earlier.
         let (mut taken, mut due) = (0, now.saturating_add(after));
         for index in 0..self.made.load(Ordering::Relaxed) {
             match self
@@ -153,8 +153,8 @@ impl HeldPlaces {
                 Err(until) => due = due.min(until),
             }
         }
-        // A change of `after` resets `due`. If it did so before this swap, the swap reads that, and
-        // the load sees the change. Else the reset comes last and stays.
+        // A change of `after` resets `due`. If that came before this swap, the swap reads the
+        // reset, and the load sees the change. Otherwise the reset comes last and stays.
         self.due.swap(due, Ordering::AcqRel);
         if self.after.load(Ordering::Relaxed) != after {
             self.due.store(0, Ordering::Release);
@@ -162,26 +162,28 @@ impl HeldPlaces {
         (taken, due)
     }
 
-    /// Changes after how many nanoseconds a place may be taken back. Those that are held keep their
-    /// deadlines. Returns the former time.
+    /// Changes the nanoseconds after which a permit may be reclaimed. Permits that are held keep
+    /// their deadlines. Returns the former value.
     pub(crate) fn set_after(&self, after: u64) -> u64 {
         let before = self.after.swap(after, Ordering::Relaxed);
         self.due.swap(0, Ordering::AcqRel);
         before
     }
 
-    /// Returns after how many nanoseconds a place may be taken back.
+    /// Returns the nanoseconds after which a permit may be reclaimed.
     pub(crate) fn after(&self) -> u64 {
         self.after.load(Ordering::Relaxed)
     }
 
-    /// Makes sure that nobody takes the place of a call back meanwhile. The state to go back to.
+    /// Claims a place, so that its permit cannot be reclaimed until its word is stored again.
+    /// Returns the state to restore.
+    /// restore.
     fn claim(&self, place: HeldPlace) -> Option<(&Slot, u64)> {
         let slot = self.slot(place.index())?;
         [HELD, KEPT].into_iter().find_map(|state| {
             let current = word(place.generation(), state);
             let claimed = word(place.generation(), CLAIMED);
-            // It fails for good: a word that has left its generation does not come back to it.
+            // A failure is final: a word that has left its generation does not come back to it.
             slot.word
                 .compare_exchange(current, claimed, Ordering::Acquire, Ordering::Relaxed)
                 .map(|_| (slot, state))
@@ -193,7 +195,8 @@ impl HeldPlaces {
         let mut free = self.free.load(Ordering::Acquire);
         loop {
             let index = first(free).checked_sub(1)?;
-            // Another may have taken it, so that this is any other's `next`: then the tag differs.
+            // Another thread may have taken the slot, so that this is some other `next`. Then the
+            // tag differs.
             let next = self.slot(index)?.next.load(Ordering::Relaxed);
             match self.free.compare_exchange_weak(
                 free,
@@ -224,7 +227,7 @@ impl HeldPlaces {
         }
     }
 
-    /// One slot more, unless there are as many as there can be.
+    /// Adds a slot, unless there are as many as there can be.
     fn make(&self) -> Option<u32> {
         let relaxed = Ordering::Relaxed;
         let more = |made: u32| (made < MAX_SLOTS).then_some(made + 1);
@@ -237,13 +240,13 @@ impl HeldPlaces {
         Some(index)
     }
 
-    /// `None` while it is being made.
+    /// Returns a slot, or `None` while it is being made.
     fn slot(&self, index: u32) -> Option<&Slot> {
         let (segment, offset) = position(index);
         self.segments.get(segment)?.get()?.get(offset)
     }
 
-    /// Starts with one slot of a late generation.
+    /// Creates a pool with one slot of a late generation.
     #[cfg(all(test, not(keep_loom)))]
     fn at_generation(after: u64, generation: u64) -> Self {
         let places = Self::new(after);
@@ -256,7 +259,7 @@ impl HeldPlaces {
 }
 
 impl Slot {
-    /// Frees it if it is overdue, or tells when it may be.
+    /// Frees the slot if it is overdue. Otherwise returns the moment at which it may be.
     fn take_back(&self, now: u64) -> Result<(), u64> {
         let current = self.word.load(Ordering::Acquire);
         let until = self.until.load(Ordering::Relaxed);
@@ -271,7 +274,7 @@ impl Slot {
                 )
                 .map(drop)
                 .map_err(|_| until),
-            // It is noted or ended just now.
+            // It is not overdue, or its call is changing or ending it.
             HELD | CLAIMED => Err(until),
             _ => Err(u64::MAX),
         }
@@ -293,7 +296,7 @@ impl Drop for EndingPlace<'_> {
     allow(dead_code, reason = "only bulkheads hold places")
 )]
 impl HeldPlace {
-    /// As one word, which is never 0 or 1.
+    /// Returns it as one word, which is never 0 or 1.
     pub(crate) fn word(self) -> u64 {
         self.0
     }
@@ -315,7 +318,7 @@ fn word(generation: u64, state: u64) -> u64 {
     generation << STATE_BITS | state
 }
 
-/// From 1 up, so that a place is never 0 or 1.
+/// Returns the next generation, counted from 1, so that a place is never 0 or 1.
 fn next_generation(generation: u64) -> u64 {
     if generation == GENERATIONS {
         1
@@ -324,7 +327,7 @@ fn next_generation(generation: u64) -> u64 {
     }
 }
 
-/// The first free slot, counted from 1.
+/// Returns the first free slot, counted from 1.
 fn first(free: u64) -> u32 {
     (free & FIRST) as u32
 }
@@ -333,18 +336,18 @@ fn retagged(free: u64, first: u32) -> u64 {
     (free & !FIRST).wrapping_add(FIRST + 1) | u64::from(first)
 }
 
-/// The segment of a slot, and where it is in that.
+/// Returns the segment of a slot, and its index there.
 fn position(index: u32) -> (usize, usize) {
     let index = index as usize;
     let segment = (index / FIRST_SEGMENT + 1).ilog2() as usize;
     (segment, index - FIRST_SEGMENT * ((1 << segment) - 1))
 }
 
-/// Nobody has it.
+/// No call has it.
 const FREE: u64 = 0;
 /// A call has it, until it is overdue.
 const HELD: u64 = 1;
-/// A call is changing or ending it, which takes no time.
+/// A call is changing or ending it, which takes a moment.
 const CLAIMED: u64 = 2;
 /// A call has it for as long as it runs.
 const KEPT: u64 = 3;
@@ -516,7 +519,7 @@ mod loom_model {
 
     use super::*;
 
-    /// Its slots are made before threads begin: segments are not modelled.
+    /// Creates the slots before threads begin, because segments are not modelled.
     fn places() -> Arc<HeldPlaces> {
         let places = HeldPlaces::new(10);
         assert!(places.make().is_some() && places.make().is_some());
@@ -578,7 +581,7 @@ mod loom_model {
         });
     }
 
-    /// A shorter time is not overlooked by one that was looking as it came.
+    /// A reclaim under way does not overlook a shorter time.
     #[test]
     fn a_shorter_time_is_seen_by_a_look_under_way() {
         loom::model(|| {
