@@ -1,12 +1,12 @@
-//! What a user sets.
+//! The settings of a circuit breaker.
 
 use std::{fmt, time::Duration};
 
-/// When to open, for how long, and how to close again.
+/// Settings that say when a circuit opens, for how long, and how it closes again.
 ///
-/// Four conditions can open the circuit, each on its own: the share of failures, the share of slow
-/// calls, a run of failures, and calls that all were dropped without an answer. The first that
-/// holds does, and the transition names it.
+/// Four conditions can open the circuit, each on its own: a share of failures, a share of slow
+/// calls, a run of failures, or only calls that were dropped unanswered. The first that holds opens
+/// it, and the transition names it.
 ///
 /// ```
 /// use tower_keep::algorithm::BreakerConfig;
@@ -18,84 +18,86 @@ use std::{fmt, time::Duration};
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct BreakerConfig {
-    /// The calls that the shares are taken of. Default: those of the last 10 s. With another length
-    /// of time an update starts the window anew; a window of calls keeps its length.
+    /// The calls of which the shares are computed. Default: those of the last 10 s. An update to
+    /// another length of time starts the window anew. A window of calls keeps its length.
     pub window: Window,
-    /// How many calls the window must hold before their shares mean anything. Default 20. A window
-    /// of fewer calls is judged when it is full.
+    /// The number of calls that the window must hold before it is judged. Default 20. A window of
+    /// fewer calls is judged when it is full.
     pub min_calls: u32,
-    /// The share of failures at which the circuit opens, above 0 and up to 1. Default 0.5: a peer
-    /// that fails every other call costs more than it gives. `None`: failures open it only by their
-    /// run.
+    /// The share of failures at which the circuit opens, above 0 and up to 1. Default 0.5: an
+    /// upstream that fails every other call costs more than it gives. With `None`, failures open it
+    /// only by their run.
     pub failure_rate: Option<f64>,
-    /// Which calls are slow, and what share of them opens the circuit. Default `None`: none are.
+    /// The threshold of slow calls, and the share of them that opens the circuit. Default `None`:
+    /// no call is slow.
     pub slow_calls: Option<SlowCalls>,
-    /// How many failures in a row open the circuit, however few calls there were. Default `None`:
-    /// any number.
+    /// The number of failures in a row that opens the circuit, however few calls there were.
+    /// Default `None`: no number does.
     pub consecutive_failures: Option<u32>,
-    /// Whether a call that was dropped unfinished has failed. Default `false`: it counts as a slow
-    /// call when it already was one, and otherwise only for `open_on_no_answer`.
+    /// If true, a call that was dropped unfinished has failed. Default `false`: it counts as slow
+    /// if it already was, and otherwise only for `open_on_no_answer`.
     pub cancelled_as_failure: bool,
-    /// Whether a window opens the circuit in which at least `min_calls` calls were dropped
-    /// unfinished and none was answered: so looks a peer that hangs to callers with a timeout of
-    /// their own outside. Default `true`. Beside answered calls dropped ones stay neutral, and a
-    /// dropped probe only gives its slot back. Of a window of calls the run since the last answer
-    /// counts.
+    /// If true, the circuit opens when at least `min_calls` calls of the window were dropped
+    /// unfinished and none was answered. That is how an upstream that hangs looks to callers with a
+    /// timeout of their own outside. Default `true`. Beside answered calls, dropped calls stay
+    /// neutral, and a dropped probe only gives its slot back. In a window of calls, those dropped
+    /// since the last answer count.
     pub open_on_no_answer: bool,
-    /// How long the circuit stays open. Default 30 s; at least 1 ms, at most 30 days.
+    /// The time for which the circuit stays open. Default 30 s, at least 1 ms, at most 30 days.
     pub open_for: Duration,
-    /// Whether the open time doubles each time, up to `max_open`, until closed has held for a
-    /// whole window. Default `false`.
+    /// If true, the open time doubles with each opening, up to `max_open`, until closed has held
+    /// for a whole window. Default `false`.
     pub growing: bool,
-    /// Whether open times differ from circuit to circuit, so that a fleet whose circuits opened
-    /// together does not probe in step. A fixed one lasts up to a tenth longer, as does the time
-    /// that the peer asked for; a growing one is drawn from its upper half. Default `true`.
+    /// If true, open times differ from circuit to circuit, so that a fleet whose circuits opened
+    /// together does not probe in step. A fixed time is up to a tenth longer, and so is the time
+    /// that the upstream asked for. A growing time is drawn from its upper half. Default `true`.
     pub jitter: bool,
-    /// The longest the circuit stays open, whether by growth or because the peer asked for it
-    /// (`Retry-After`). Default (`None`): ten times `open_for`. With `jitter`, a time that would
-    /// reach it is drawn from the tenth below.
+    /// The longest open time, whether it grew or the upstream asked for it (`Retry-After`). Default
+    /// (`None`): ten times `open_for`, at most 30 days. With `jitter`, a fixed or requested time
+    /// that would reach it is drawn from the tenth below.
     pub max_open: Option<Duration>,
-    /// How many calls are let through in half-open. Default 3, at most 511.
+    /// The number of calls admitted in half-open. Default 3, at most 511.
     pub probes: u16,
-    /// What the probes must show. Default [`Verdict::Rate`].
+    /// The rule that judges the probes. Default [`Verdict::Rate`].
     pub verdict: Verdict,
-    /// How long probes may stay out, all of them, before the circuit opens again, so that hung
-    /// probes cannot hold it half-open forever. Default (`None`): as long as `open_for`.
+    /// The longest time that probes may be in flight, counted from the newest, before the circuit
+    /// opens again. It applies once no further probe may be admitted, so that hung probes cannot
+    /// hold the circuit half-open. Default (`None`): as long as `open_for`.
     pub lease: Option<Duration>,
-    /// How long after the probes have closed it the circuit takes to admit everything again: from a
-    /// tenth of all calls to all of them. Default zero: at once.
+    /// The time after closing by probes in which the circuit comes to admit everything again, from
+    /// a tenth of all calls to all of them. Default zero: at once.
     pub ramp: Duration,
 }
 
-/// Of which calls the shares are taken.
+/// The calls of which the shares are computed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Window {
-    /// Those of so much time: at least 10 ms, at most a day. Successes cost no write that threads
-    /// share.
+    /// The calls of the last such time: at least 10 ms, at most a day. Successes cost no write that
+    /// threads share.
     Time(Duration),
-    /// The last so many, 1 to 1 048 576, however long ago they were: for peers that are called
-    /// rarely. Every call writes words that all threads share.
+    /// The last so many calls, 1 to 1 048 576, however long ago they were: for upstreams that are
+    /// called rarely. Every call writes words that all threads share.
     Calls(u32),
 }
 
-/// Which calls are slow, and how many are too many.
+/// The threshold of slow calls, and the share of them that is too high.
 ///
-/// **Not for brown-outs.** With an `after` that callers would have waited for, a slow upstream
-/// becomes one that is down. Each probe that succeeds slowly opens the circuit again. A drill has
-/// 26 % of the calls answered so, and all without it
+/// **Not for brown-outs.** If callers would have waited longer than `after`, it turns a slow
+/// upstream into one that is down. Each probe that succeeds slowly opens the circuit again. In a
+/// drill, 26 % of the calls were answered this way, and all without it
 /// ([guide](crate::guide::choosing#what-drills-have-shown)).
 #[derive(Clone, Copy, PartialEq)]
 pub struct SlowCalls {
-    /// A call that takes this long is slow, whatever its result. From 1 ms to a day. Best is about
-    /// the time that callers wait for at most. With another one an update starts the window anew.
+    /// The duration from which a call is slow, whatever its result. From 1 ms to a day. Best is
+    /// about the longest time that callers wait. An update to another one starts the window anew.
     pub after: Duration,
     /// The share of slow calls at which the circuit opens, above 0 and up to 1.
     pub rate: f64,
 }
 
-/// How the probes of half-open are judged. A share of slow ones that would open the circuit keeps
-/// it open under either.
+/// The rule that judges the probes of half-open. Under either rule, a share of slow probes that
+/// would open the circuit keeps it open.
 ///
 /// The verdict is given as soon as the results still to come cannot change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -108,16 +110,16 @@ pub struct SlowCalls {
 #[non_exhaustive]
 pub enum Verdict {
     /// The circuit opens again if the probes' failure rate reaches `failure_rate`, else it closes.
-    /// The default: a peer that fails less often than that would not open a closed circuit either,
-    /// so it must not keep one open. Without a `failure_rate`, as [`AnyFailure`](Self::AnyFailure).
+    /// The default: an upstream that fails less often would not open a closed circuit either, so it
+    /// must not keep one open. Without a `failure_rate` this is [`AnyFailure`](Self::AnyFailure).
     #[default]
     Rate,
-    /// The first failure opens the circuit again; it closes when all probes have succeeded. Against
-    /// a peer that always fails a share of its calls, a false trip lasts several times as long.
+    /// The first failure opens the circuit again. It closes when all probes have succeeded. If an
+    /// upstream always fails a share of its calls, a false trip lasts several times as long.
     AnyFailure,
 }
 
-/// As it is set.
+/// Shows the setting.
 impl fmt::Debug for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -127,7 +129,7 @@ impl fmt::Debug for Window {
     }
 }
 
-/// As it is set.
+/// Shows the settings.
 impl fmt::Debug for SlowCalls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { after, rate } = self;

@@ -1,4 +1,4 @@
-//! The word that a breaker's state is packed into.
+//! The word that holds a breaker's state.
 
 use std::time::Duration;
 
@@ -9,21 +9,23 @@ use crate::algorithm::{
 
 /// `generation:18 | streak:5 | payload:38 | state:3`.
 ///
-/// The payload is the deadline in whole milliseconds since the caller's start while open, the
-/// [`Probes`] while half-open, the millisecond at which the probes closed it while closed (0: by
-/// hand, at the start, or so long ago that it no longer matters), and 0 otherwise. Milliseconds
-/// wrap after 8.7 years, and are read as what is next to the present: see [`near`].
-/// The streak counts the openings since closed last held for a whole window; it stays at 31. The
-/// generation wraps after 262 144 transitions: a call would have to span exactly so many for its
+/// The payload is the deadline in whole milliseconds since the caller's start while open, and the
+/// [`Probes`] while half-open. While closed it is the millisecond at which the probes closed it. It
+/// is 0 if the circuit was closed by hand or from the start, or so long ago that it no longer
+/// matters, and in all other states. Milliseconds wrap after 8.7 years, and are read as the moment
+/// nearest to the present: see [`near`].
+///
+/// The streak counts the openings since closed last held for a whole window, and stays at 31. The
+/// generation wraps after 262 144 transitions. A call would have to span exactly so many for its
 /// result to be taken for a new one.
 ///
-/// Why the streak is here and not in a field of its own: the next deadline follows from it, so it
-/// would have to change in the same step as the state.
+/// The streak is not a field of its own, because the next deadline follows from it. It must change
+/// in the same step as the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Control(u64);
 
-/// The probes of half-open: `out:9 | succeeded:9 | failed:9 | slow:9`. A slow one is among the
-/// other two as well.
+/// The probes of half-open: `out:9 | succeeded:9 | failed:9 | slow:9`. A slow probe is among the
+/// succeeded or the failed as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Probes {
     pub(super) out: u64,
@@ -73,7 +75,7 @@ impl Control {
         (self.0 >> GENERATION_SHIFT) as u32
     }
 
-    /// Returns whether results are counted: closed, or for the metrics only.
+    /// Returns whether results are counted: while closed, or metrics-only.
     #[inline]
     pub(super) fn counts_calls(self) -> bool {
         matches!(
@@ -82,13 +84,13 @@ impl Control {
         )
     }
 
-    /// The generation, where it stands in the word.
+    /// Returns the generation in its bits of the word.
     #[inline]
     pub(super) fn generation_bits(self) -> u64 {
         self.0 >> GENERATION_SHIFT << GENERATION_SHIFT
     }
 
-    /// Returns whether another word has the same generation in the same place.
+    /// Returns whether another word has the same generation in the same bits.
     #[inline]
     pub(super) fn has_generation_bits(self, word: u64) -> bool {
         (self.0 ^ word) >> GENERATION_SHIFT == 0
@@ -98,31 +100,30 @@ impl Control {
         (self.0 >> STREAK_SHIFT & STREAK_MASK) as u32
     }
 
-    /// In nanoseconds; of an open circuit.
+    /// Returns the deadline of an open circuit, in nanoseconds.
     pub(super) fn deadline(self, now: u64) -> u64 {
         near(self.payload(), now)
     }
 
-    /// By an open circuit.
+    /// Returns the rejection by an open circuit.
     pub(super) fn rejected(self, now: u64) -> CircuitOpen {
         CircuitOpen {
             wait: Some(Duration::from_nanos(self.deadline(now).saturating_sub(now))),
         }
     }
 
-    /// When the probes closed it, in nanoseconds, if that still matters; of a closed circuit.
+    /// Returns when the probes closed a closed circuit, in nanoseconds, if that still matters.
     pub(super) fn closed_at(self, now: u64) -> Option<u64> {
         self.is_new().then(|| near(self.payload(), now))
     }
 
-    /// Whether the moment when the probes closed it may still matter; of a closed circuit.
+    /// Returns whether the moment at which the probes closed a closed circuit may still matter.
     #[inline]
     pub(super) fn is_new(self) -> bool {
         self.payload() != 0
     }
 
-    /// Of a half-open circuit.
-    /// How the probes of a half-open state have ended; nothing of another.
+    /// Returns how the probes of a half-open state have ended, or zeros for another state.
     pub(super) fn counts(self) -> Counts {
         if self.state() == BreakerState::HalfOpen {
             self.probes().counts()
@@ -142,8 +143,8 @@ impl Control {
         }
     }
 
-    /// The next generation, open until `deadline` (in nanoseconds, rounded down to a millisecond: a
-    /// hint of 30.0001 s would become a `Retry-After` of 31).
+    /// Returns the next generation, open until `deadline`. That is in nanoseconds, and rounded down
+    /// to a millisecond: a hint of 30.0001 s would become a `Retry-After` of 31.
     pub(super) fn open(self, deadline: u64, streak: u32) -> Self {
         self.next(
             BreakerState::Open,
@@ -152,7 +153,7 @@ impl Control {
         )
     }
 
-    /// The next generation, half-open with its first probe out.
+    /// Returns the next generation, half-open with its first probe in flight.
     pub(super) fn half_open(self) -> Self {
         self.next(
             BreakerState::HalfOpen,
@@ -161,7 +162,7 @@ impl Control {
         )
     }
 
-    /// The next generation, closed by the probes.
+    /// Returns the next generation, closed by the probes.
     pub(super) fn close(self, now: u64) -> Self {
         self.next(
             BreakerState::Closed,
@@ -170,22 +171,22 @@ impl Control {
         )
     }
 
-    /// The next generation, by hand: nothing of the past matters.
+    /// Returns the next generation, set by hand: nothing of the past matters.
     pub(super) fn settle(self, state: BreakerState) -> Self {
         self.next(state, 0, 0)
     }
 
-    /// The next generation, otherwise the same.
+    /// Returns the next generation, otherwise the same.
     pub(super) fn anew(self) -> Self {
         self.next(self.state(), self.streak(), self.payload())
     }
 
-    /// The same generation of half-open, with other probes.
+    /// Returns the same generation of half-open, with other probes.
     pub(super) fn with(self, probes: Probes) -> Self {
         Self(self.0 & !(PAYLOAD_MASK << PAYLOAD_SHIFT) | probes.payload() << PAYLOAD_SHIFT)
     }
 
-    /// The same generation of closed, whose beginning no longer matters.
+    /// Returns the same generation of closed, without the moment at which it began.
     pub(super) fn settled_in(self, forget_streak: bool) -> Self {
         let streak = if forget_streak {
             STREAK_MASK << STREAK_SHIFT
@@ -224,7 +225,7 @@ impl Probes {
     const BITS: u32 = 9;
     pub(super) const MOST: u64 = (1 << Self::BITS) - 1;
 
-    /// Slots that no further probe can have: out, or judged.
+    /// Returns the number of slots that no further probe can have: in flight, or judged.
     pub(super) fn taken(self) -> u64 {
         self.out + self.judged()
     }
@@ -240,7 +241,8 @@ impl Probes {
         }
     }
 
-    /// One has come back; `None` says nothing about the peer and only gives the slot back.
+    /// Takes back a probe. With `None` it says nothing about the upstream and only gives the slot
+    /// back.
     pub(super) fn take_back(self, class: Option<Class>) -> Self {
         let mut probes = Self {
             out: self.out.saturating_sub(1),
@@ -265,11 +267,12 @@ impl Probes {
     }
 }
 
-/// The moment next to `now`, in nanoseconds, that has these low bits of its milliseconds.
+/// Returns the moment nearest to `now`, in nanoseconds, that has these low bits of its
+/// milliseconds.
 ///
-/// No circuit is open for longer than 30 days, so what lies further ahead than 99 is taken for long
-/// past. So it is wrong only of an open circuit that no call has met for 8.4 years, which may
-/// reject for another 99 days; and of one that probes closed so long ago, whose ramp is repeated.
+/// No circuit is open for longer than 30 days, so a moment more than 99 days ahead is taken for one
+/// long past. Two circuits are wrong by that. An open circuit that no call has met for 8.4 years
+/// may reject for another 99 days. A circuit that probes closed so long ago repeats its ramp.
 fn near(millis: u64, now: u64) -> u64 {
     let present = now / MILLI;
     let ahead = millis.wrapping_sub(present) & PAYLOAD_MASK;
@@ -296,7 +299,7 @@ const MILLI: u64 = 1_000_000;
 const STATE_MASK: u64 = 0b111;
 const PAYLOAD_SHIFT: u32 = 3;
 const PAYLOAD_MASK: u64 = (1 << 38) - 1;
-/// In milliseconds: 99 days.
+/// The most milliseconds that a moment may be ahead: 99 days.
 const MOST_AHEAD: u64 = 1 << 33;
 const STREAK_SHIFT: u32 = 41;
 const STREAK_MASK: u64 = 31;

@@ -1,7 +1,7 @@
-//! The settings as the breaker needs them, checked once, and what follows from them.
+//! The settings as the breaker needs them, checked once, and the decisions that follow from them.
 
-// Not modelled by loom: a setting publishes nothing, and a decision is right under the old one and
-// under the new.
+// Not modelled by loom: a setting publishes nothing, and a decision is right under the old setting
+// and under the new.
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,15 +18,15 @@ use crate::{
     config::{ConfigError, nanos_within, parts_per_million},
 };
 
-/// What the counts depend on: they start anew with another.
+/// The settings on which the counts depend. If they change, the counts start anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Foundation {
     pub(super) window: Length,
-    /// In nanoseconds, `u64::MAX` if no call is slow.
+    /// The nanoseconds after which a call is slow, or `u64::MAX` if no call is.
     pub(super) slow_after: u64,
 }
 
-/// How long a window is.
+/// The length of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Length {
     /// In nanoseconds.
@@ -34,7 +34,8 @@ pub(super) enum Length {
     Calls(u32),
 }
 
-/// What an update may change. Times in nanoseconds, shares in parts per million; 0 is off.
+/// The settings that an update may change. Times are in nanoseconds, shares in parts per million,
+/// and 0 is off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) min_calls: u64,
@@ -53,7 +54,7 @@ pub(super) struct Settings {
     pub(super) ramp: u64,
 }
 
-/// [`Settings`] that can be replaced while they are read. Relaxed: see above; a decision beside an
+/// [`Settings`] that can be replaced while they are read. Relaxed: see above. A decision beside an
 /// update may see some settings new and others old, as though they had been set one after the
 /// other.
 #[derive(Debug)]
@@ -169,13 +170,13 @@ impl Settings {
         })
     }
 
-    /// Returns whether so much harm would do, if the calls were just enough.
+    /// Returns whether so many failures and slow calls would trip, if the calls were just enough.
     pub(super) fn could_trip(&self, harm: Counts) -> bool {
         is_too_many(harm.failures, self.min_calls, self.failure_rate)
             || is_too_many(harm.slow, self.min_calls, self.slow_rate)
     }
 
-    /// What the whole window gives cause for.
+    /// Returns the cause for opening that the whole window gives, if any.
     pub(super) fn cause(&self, counts: Counts) -> Option<Cause> {
         let total = counts.total();
         if total < self.min_calls {
@@ -187,9 +188,9 @@ impl Settings {
         }
     }
 
-    /// What the probes show, as soon as the results still to come cannot change it.
+    /// Returns the verdict on the probes, as soon as the results still to come cannot change it.
     pub(super) fn verdict_on(&self, probes: Probes) -> Option<Cause> {
-        // More than `probes` are judged if an update has lowered it meanwhile.
+        // More than `probes` are judged if an update has lowered it.
         let all = self.probes.max(probes.judged());
         let to_come = all - probes.judged();
         let by_rate = self.verdict == Verdict::Rate;
@@ -209,12 +210,13 @@ impl Settings {
         }
     }
 
-    /// For how long to open, for the time number `streak`, from 1. `asked` is how long the peer
-    /// wants not to be called, 0 if it did not say.
+    /// Returns how long to open, for opening number `streak`, counted from 1. `asked` is how long
+    /// the upstream wants not to be called, or 0 if it did not say.
     ///
-    /// Whatever a fleet has in common is spread: a fixed time and the peer's by up to a tenth more,
-    /// a growing one over its upper half. All stay below `max_open`: where a tenth more would not,
-    /// the tenth below it is drawn from, so that those who are cut are not in step either.
+    /// Times that a fleet has in common are spread. A fixed or an asked time is lengthened by up to
+    /// a tenth, a growing one is drawn from its upper half. All stay below `max_open`: a time that
+    /// would exceed it is drawn from the tenth below, so that circuits whose time is cut are not in
+    /// step either.
     pub(super) fn open_time(&self, streak: u32, asked: u64, random: u64) -> u64 {
         if !self.growing {
             return self.spread(self.open_for.max(asked), random);
@@ -228,7 +230,7 @@ impl Settings {
         } else {
             most
         };
-        // Only what was asked for: otherwise half of the fleet would meet at `most`.
+        // Only the asked time may raise it: otherwise half of the fleet would meet at `most`.
         if asked == 0 {
             own
         } else {
@@ -321,7 +323,7 @@ impl Settings {
     }
 }
 
-/// Returns whether `part` of `total` reaches a rate in parts per million; never, if that is 0.
+/// Returns whether `part` of `total` reaches a rate in parts per million. Never, if the rate is 0.
 fn is_too_many(part: u64, total: u64, rate: u64) -> bool {
     rate > 0 && part > 0 && part.saturating_mul(MILLION) >= total.saturating_mul(rate)
 }
@@ -361,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_growing_open_time_doubles_up_to_its_longest_and_is_drawn_from_the_upper_half() {
+    fn a_growing_open_time_doubles_up_to_max_open() {
         let config = BreakerConfig {
             open_for: Duration::from_nanos(2_000_000),
             growing: true,
@@ -402,7 +404,7 @@ mod tests {
         }
         assert_eq!(range(growing, 50), [500, 549]);
         assert_eq!(range(growing, 0), [50, 99]);
-        // And never more than the longest, nor in step at it.
+        // No time exceeds the maximum, and none is in step there.
         for settings in [fixed, growing] {
             for asked in [95, 100, 500] {
                 assert_eq!(range(settings, asked), [909, 999], "{asked}");

@@ -1,4 +1,4 @@
-//! The states of a circuit, and what leads from one to the next.
+//! The states of a circuit, and the transitions between them.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use crate::algorithm::window::Counts;
 )]
 #[non_exhaustive]
 pub enum BreakerState {
-    /// Lets all calls through and counts them.
+    /// Admits all calls and counts them.
     Closed,
     /// Rejects all calls until its time is over.
     Open,
-    /// Lets a few probes through.
+    /// Admits a few probes.
     HalfOpen,
-    /// Rejects all calls until told otherwise.
+    /// Rejects all calls until it is changed by hand.
     ForcedOpen,
-    /// Lets all calls through and counts nothing.
+    /// Admits all calls and counts nothing.
     Disabled,
-    /// Lets all calls through and counts them, but never opens.
+    /// Admits all calls and counts them, but never opens.
     MetricsOnly,
 }
 
@@ -38,7 +38,7 @@ impl BreakerState {
         Self::MetricsOnly,
     ];
 
-    /// Its name in metrics and logs.
+    /// Returns its name in metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,7 +53,7 @@ impl BreakerState {
 }
 
 impl Cause {
-    /// Its name in metrics and logs.
+    /// Returns its name in metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -72,11 +72,11 @@ impl Cause {
     }
 }
 
-/// A rejection, and how long until calls are let through, where that is known.
+/// A rejection, and how long until calls are admitted, if that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CircuitOpen {
-    /// Until probes are let through while open, until all calls are during a ramp; `None` while
-    /// forced open, and while the probes are out.
+    /// The time until probes are admitted while open, or until all calls are during a ramp. `None`
+    /// while forced open, and while all probes are in flight.
     pub wait: Option<Duration>,
 }
 
@@ -91,27 +91,28 @@ pub struct Transition {
     pub to: BreakerState,
     /// The new state's generation: one more than the old one's, modulo 2^18.
     pub generation: u32,
-    /// What brought it about.
+    /// The cause of the transition.
     pub cause: Cause,
-    /// What the window held that opened the circuit; of a half-open state, how its probes ended.
+    /// The counts of the window that opened the circuit, or of the ended probes if it leaves
+    /// half-open.
     pub counts: Counts,
-    /// When: how long after the circuit was made.
+    /// The time since the circuit was created.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::config::seconds::of")
     )]
     pub at: Duration,
-    /// Of one that closes: how long the circuit had been open or half-open.
+    /// The time that the circuit had been open or half-open, if this transition closes it.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::config::seconds::if_any")
     )]
     pub open_for: Option<Duration>,
-    /// Of one that closes: how many calls were rejected meanwhile.
+    /// The number of calls rejected since it opened, if this transition closes it.
     pub rejected: Option<u64>,
 }
 
-/// Why a [`Transition`] came about.
+/// The cause of a [`Transition`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -138,7 +139,7 @@ pub enum Cause {
     ProbesSucceeded,
     /// The probes did not come back in time.
     LeaseExpired,
-    /// Somebody asked for it.
+    /// A user changed the state by hand.
     ByHand,
     /// An update started the window anew, in the same state.
     Updated,
