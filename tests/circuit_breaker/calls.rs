@@ -40,7 +40,7 @@ fn builder() -> CircuitBreakerBuilder<NotKeyed, Chosen<Plain>> {
         .probes(1)
 }
 
-/// What the peer is to do.
+/// The behaviour that a request wants of the upstream.
 #[derive(Clone, Copy)]
 enum Deed {
     Succeed,
@@ -49,7 +49,7 @@ enum Deed {
     Panic,
 }
 
-/// A peer that does as its requests say.
+/// An upstream that behaves as its requests say.
 #[derive(Clone)]
 struct Peer;
 
@@ -77,7 +77,7 @@ async fn call<S: Service<Deed>>(service: &mut S, deed: Deed) -> Result<S::Respon
     service.call(deed).await
 }
 
-/// Opens the circuit, and waits until it probes.
+/// Opens the circuit, and waits until it would admit a probe.
 async fn fail_until_half_open<S: Service<Deed>>(service: &mut S) {
     for _ in 0..2 {
         let _ = call(service, Deed::Fail).await;
@@ -118,7 +118,7 @@ async fn an_open_circuit_does_not_ask_a_dead_inner_service() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_admitted_though_unreadied_waits_for_the_inner_service() {
+async fn an_unreadied_admitted_call_waits_for_the_service() {
     let layer = builder().build().unwrap();
     layer.handle().force_open();
     let (mut service, mut inner) = mock::spawn_layer::<u32, u32, _>(layer.clone());
@@ -155,7 +155,7 @@ impl<F: Future> Polled<F> {
     }
 }
 
-/// Elsewhere a hung probe blocks recovery for ever.
+/// In other libraries a hung probe blocks recovery for good.
 #[tokio::test(start_paused = true)]
 async fn recovers_from_a_hung_probe() {
     let layer = builder().build().unwrap();
@@ -201,14 +201,14 @@ async fn recovers_from_a_dropped_probe_at_once() {
             .await
             .is_err()
     );
-    // Never polled is dropped as well.
+    // A future that is dropped before its first poll gives the slot back too.
     drop(service.call(Deed::Hang));
     call(&mut service, Deed::Succeed).await.unwrap();
     assert_eq!(layer.handle().state(), BreakerState::Closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_rejected_beneath_says_nothing_and_gives_its_slot_back() {
+async fn a_probe_rejected_beneath_gives_its_slot_back() {
     let layer = builder().build().unwrap();
     let bulkhead = BulkheadLayer::builder(1).build().unwrap();
     let mut beneath = bulkhead.layer(Peer);
@@ -260,7 +260,7 @@ async fn a_late_success_does_not_disturb_half_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_cut_off_by_an_outer_timeout_are_slow_and_open_the_circuit() {
+async fn calls_cut_off_by_an_outer_timeout_open_the_circuit() {
     let layer = builder()
         .slow_calls(Duration::from_secs(1), 0.5)
         .build()
@@ -355,7 +355,7 @@ async fn the_handle_tells_and_changes_everything() {
     assert_eq!(transitions.next().await, None);
 }
 
-/// Elsewhere 30 of 64 tasks were never woken again.
+/// In another library 30 of 64 tasks were never woken again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn under_backpressure_no_waiter_is_forgotten() {
     let layer = CircuitBreakerLayer::builder()
@@ -378,7 +378,7 @@ async fn under_backpressure_no_waiter_is_forgotten() {
                 })
             })
             .collect();
-        // Sometimes before all have come to wait.
+        // Sometimes before all tasks wait.
         for _ in 0..round {
             tokio::task::yield_now().await;
         }
@@ -394,7 +394,7 @@ async fn under_backpressure_no_waiter_is_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_backpressure_readiness_comes_with_the_end_of_the_open_time() {
+async fn backpressure_is_ready_when_the_open_time_ends() {
     let layer = builder().backpressure().build().unwrap();
     let mut service = layer.layer(Peer);
     for _ in 0..2 {
@@ -407,7 +407,7 @@ async fn under_backpressure_readiness_comes_with_the_end_of_the_open_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_backpressure_a_probe_given_back_wakes_those_who_wait() {
+async fn under_backpressure_a_dropped_probe_wakes_waiters() {
     let layer = builder().backpressure().build().unwrap();
     let mut service = layer.layer(Peer);
     fail_until_half_open_unready(&mut service).await;
@@ -432,16 +432,16 @@ async fn fail_until_half_open_unready<S: Service<Deed>>(service: &mut S) {
     let _ = poll_fn(|cx| service.poll_ready(cx)).await;
 }
 
-/// When everybody waits, nobody calls, and so no call could notice that the lease is over.
+/// If all callers wait, none calls, and so no call could notice that the lease is over.
 #[tokio::test(start_paused = true)]
-async fn under_backpressure_a_hung_probe_does_not_hold_those_who_wait_for_ever() {
+async fn under_backpressure_a_hung_probe_blocks_no_waiter() {
     let layer = builder().backpressure().build().unwrap();
     let mut service = layer.layer(Peer);
     fail_until_half_open_unready(&mut service).await;
     let _hung = service.call(Deed::Hang);
     let mut other = layer.layer(Peer);
     let waited = time_of(call(&mut other, Deed::Succeed)).await;
-    // Its lease, and the open time that follows.
+    // The probe's lease, and the open time that follows.
     assert!((2 * OPEN_FOR..2 * OPEN_FOR + Duration::from_millis(10)).contains(&waited));
     assert_eq!(layer.handle().state(), BreakerState::Closed);
 }

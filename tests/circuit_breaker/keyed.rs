@@ -1,4 +1,4 @@
-//! Circuits by key: apart, bounded, and never forgotten while they know something.
+//! Circuits by key: separate, bounded, and never evicted while their state matters.
 
 use std::{io, thread, time::Duration};
 
@@ -18,7 +18,7 @@ type Parity = fn(&u32) -> Option<u32>;
 
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Keys are numbers; odd ones fail.
+/// Returns a builder by number as key. Odd keys fail.
 fn builder() -> CircuitBreakerBuilder<ByKey<KeyFn<Parity, u32>>, Chosen<Plain>> {
     CircuitBreakerLayer::builder()
         .protocol(Plain::new())
@@ -83,7 +83,7 @@ async fn past_the_bound_keys_share_the_overflow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_key_takes_the_place_of_an_idle_one_and_of_no_other() {
+async fn a_new_key_evicts_only_an_idle_one() {
     let layer = builder().max_keys(2).build().unwrap();
     let mut service = layer.layer(peer());
     for key in [1, 1, 2] {
@@ -111,7 +111,7 @@ async fn a_key_with_a_call_in_flight_keeps_its_circuit() {
     call(&mut service, 2).await.unwrap();
     assert_eq!(keys(&layer.handle()), [1]);
     drop(in_flight);
-    // Dropped without an answer: remembered for a window.
+    // Dropped without an answer, it counts for a window.
     advance(WINDOW).await;
     call(&mut service, 2).await.unwrap();
     assert_eq!(keys(&layer.handle()), [2]);

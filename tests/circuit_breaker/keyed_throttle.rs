@@ -1,4 +1,4 @@
-//! Throttles by key: apart, bounded, and never forgotten while they know something.
+//! Throttles by key: separate, bounded, and never evicted while their state matters.
 
 use std::{io, thread, time::Duration};
 
@@ -21,8 +21,8 @@ type Builder = ThrottleBuilder<ByKey<KeyFn<Key, u32>>, Chosen<Plain>>;
 
 const WINDOW: Duration = Duration::from_secs(120);
 
-/// Keys are numbers; 0 is none. Odd ones are overloaded. What the window says is certain: nothing
-/// is left to chance but whether it is above 0.
+/// Returns a builder by number as key, where 0 is no key. Odd keys are overloaded. The counts of
+/// the window are certain: tests leave to chance only whether any call is throttled.
 fn builder() -> Builder {
     ThrottleLayer::builder()
         .protocol(Plain::new())
@@ -50,7 +50,7 @@ async fn call(
     Rejected::find(&*error).map(|rejected| rejected.kind)
 }
 
-/// How many of a hundred calls are throttled.
+/// Returns how many of a hundred calls are throttled.
 async fn throttled(
     service: &mut impl Service<u32, Response = (), Error = BoxError>,
     key: u32,
@@ -119,7 +119,7 @@ async fn past_the_bound_keys_are_rejected_or_let_through() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_without_a_key_share_or_are_rejected_or_let_through() {
+async fn missing_keys_share_or_are_rejected_or_allowed() {
     async fn calls(missing: Missing) -> Vec<Option<RejectedKind>> {
         let without = (|_: &u32| None) as Key;
         let layer = ThrottleLayer::builder()
@@ -144,12 +144,12 @@ async fn calls_without_a_key_share_or_are_rejected_or_let_through() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_key_takes_the_place_of_an_idle_one_and_of_no_other() {
+async fn a_new_key_evicts_only_an_idle_one() {
     let layer = builder().max_keys(2).build().unwrap();
     let mut service = layer.layer(peer());
     call(&mut service, 1).await;
     call(&mut service, 2).await;
-    // Both have a call in their window: a success is worth keeping too.
+    // Both have a call in their window, and a success is worth keeping too.
     call(&mut service, 4).await;
     assert_eq!(keys(&layer.handle()), [1, 2]);
     advance(WINDOW / 2).await;
@@ -167,7 +167,7 @@ async fn a_key_with_a_call_in_flight_keeps_its_throttle() {
     let in_flight = service.ready().await.unwrap().call(1);
     call(&mut service, 2).await;
     assert_eq!(keys(&layer.handle()), [1]);
-    // Dropped without an answer: it says nothing, so its place is free at once.
+    // Dropped without an answer, it says nothing, so its slot is free at once.
     drop(in_flight);
     call(&mut service, 2).await;
     assert_eq!(keys(&layer.handle()), [2]);
@@ -202,7 +202,7 @@ async fn a_reset_forgets_the_calls_of_all_keys() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_keys_are_one_instance_with_the_highest_probability() {
+async fn all_keys_report_the_highest_probability() {
     let layer = builder().name("throttles by key").build().unwrap();
     let mut service = layer.layer(peer());
     for key in 1..=100 {

@@ -13,7 +13,7 @@ use tower_keep::{
     throttle::{ThrottleHandle, ThrottleLayer},
 };
 
-/// A call of which the upstream makes what it is told to.
+/// Answers as the request says.
 async fn answer(good: bool) -> Result<(), std::io::Error> {
     if good {
         Ok(())
@@ -48,7 +48,7 @@ async fn an_overloaded_upstream_is_sent_twice_what_it_does() {
         .build()
         .unwrap();
     let mut service = layer.layer(service_fn(answer));
-    // It does one call in five of what it is sent.
+    // It serves one call in five of those it is sent.
     let mut sent = 0u32;
     for _ in 0..5000 {
         sent += u32::from(send(&mut service, sent % 5 == 0).await.is_none());
@@ -178,7 +178,7 @@ async fn a_recovery_is_noticed_and_a_reset_forgets() {
     for _ in 0..1000 {
         send(&mut service, false).await;
     }
-    // Well again: the share that is sent doubles, until the outage has left the window.
+    // It has recovered: the share that is sent doubles, until the outage has left the window.
     let mut last = 0;
     for second in 0..600 {
         advance(Duration::from_secs(1)).await;

@@ -1,4 +1,4 @@
-//! What is told of transitions: all of them, in order, whatever user code does.
+//! The log of transitions: all of them, in order, whatever user code does.
 
 use std::{
     future::Future,
@@ -26,7 +26,7 @@ fn circuit() -> CircuitBreakerHandle {
     builder.build().unwrap().handle()
 }
 
-/// Starts the window of a circuit anew, or would if it counted.
+/// Restarts the window of a circuit, or would if it counted.
 fn restart(handle: &CircuitBreakerHandle, seconds: u64) {
     let mut config = handle.config();
     config.window = Window::Time(Duration::from_secs(seconds));
