@@ -1,26 +1,27 @@
-//! Circuit breaker: stops calling a peer that fails, and finds out when it is back.
+//! Circuit breaker: stops calling an upstream that fails, and finds out when it has recovered.
 //!
-//! Closed, it counts; when enough calls of the last window failed, it opens and refuses all; after
-//! a while it lets a few probes through (half-open), whose results close it or open it again. The
-//! pattern is Nygard's (*Release It!*, 2007).
+//! A closed circuit counts calls. When enough calls of the last window failed, it opens and rejects
+//! all calls. After a while it becomes half-open and admits a few probes, whose results close it or
+//! open it again. The pattern is Nygard's (*Release It!*, 2007).
 //!
 //! The whole state is one word that carries a *generation*, raised by one in every transition. An
 //! admission hands out the generation ([`Pass`]), and a result is counted only if the generation is
-//! still the same. So a call that was admitted while closed, and that ends when the circuit is
-//! half-open, neither closes nor opens it; and a new generation starts with an empty window,
-//! because counts carry their generation too.
+//! still the same. So a call that was admitted while closed, and that ends while half-open, neither
+//! closes nor opens the circuit. Counts carry their generation too, so a new generation starts with
+//! an empty window.
 //!
-//! Why not a lock around a state and its window? The admission of every call would then write what
-//! all threads share. Here it is one load of a word that changes only with transitions and probes.
-//! And why not an atomic state beside atomic counters? A result could be counted into a state that
-//! it does not belong to; and of two threads that see the same rate both would trip.
+//! With a lock around a state and its window, the admission of every call would write what all
+//! threads share. Here it is one load of a word that changes only with transitions and probes. With
+//! an atomic state beside atomic counters, a result could be counted into a state that it does not
+//! belong to. And of two threads that see the same rate both would trip.
 //!
-//! **Guarantee.** Each transition is one compare-and-swap and is returned to the one caller that
-//! made it. In half-open, probes out and probes judged never exceed `probes`.
+//! **Guarantee.** Each transition is one compare-and-swap, and is returned to the one caller that
+//! made it. In half-open, probes in flight and probes judged together never exceed `probes`, unless
+//! an update lowers that.
 //!
-//! **Cost**, with the default window of time. Closed: admission one load; success one
-//! compare-and-swap on a word of the thread's own stripe, and two loads; failure one
-//! compare-and-swap on a shared word and some twenty loads, and ten loads more a stripe when the
+//! **Cost**, with the default window of time. Closed: an admission is one load. A success is one
+//! compare-and-swap on a word of the thread's own stripe, and two loads. A failure is one
+//! compare-and-swap on a shared word and some twenty loads, and ten more loads per stripe if the
 //! failures could trip. Open: one load. Watching slow calls adds two compare-and-swaps on the
 //! stripe and needs the time at the admission. None of this grows with the number of calls in the
 //! window.
@@ -59,41 +60,41 @@ mod tests;
 mod transition;
 mod trip;
 
-/// The state machine of one circuit. With a window of time, 1 KiB and 128 bytes for each stripe,
-/// twice that if slow calls are watched.
+/// The state machine of one circuit. With a window of time it takes 1 KiB and 128 bytes for each
+/// stripe, or twice that if slow calls are watched.
 #[derive(Debug)]
 pub struct Breaker {
-    /// Written on transitions and for probes only; what it holds is told at [`Control`].
+    /// Written on transitions and for probes only. [`Control`] lists its bits.
     control: Padded<AtomicU64>,
-    /// When the newest probe was let out, in nanoseconds. Written before the probe appears in
-    /// `control`, whose Release publishes it. Only ever raised, so a loser of that race can
-    /// lengthen a lease, never shorten one.
+    /// The time at which the newest probe was admitted, in nanoseconds. Written before the probe
+    /// appears in `control`, whose Release publishes it. Only ever raised, so a loser of that race
+    /// can lengthen a lease, never shorten one.
     probed: AtomicU64,
-    /// [`Stamp::as_flag`](crate::algorithm::window::Stamp::as_flag) of a tick in which a success
-    /// may trip, because the failures would do but the calls are too few; [`JUDGE_NEXT`] after an
-    /// update; else 0.
+    /// The [`Stamp::as_flag`](crate::algorithm::window::Stamp::as_flag) of a tick in which a
+    /// success may trip, because the failures suffice but the calls are too few. [`JUDGE_NEXT`]
+    /// after an update, else 0.
     watch: AtomicU64,
     hints: Hints,
-    /// When a failure, a slow or a dropped call last ended, if the window is of calls. Relaxed: it
-    /// is written before the call is counted, and only says how old the counts are.
+    /// The time at which a failure, a slow or a dropped call last ended, if the window is of calls.
+    /// Relaxed: it is written before the call is counted, and only shows how old the counts are.
     harmed: AtomicU64,
-    /// How many calls a ramp has judged. Relaxed: only the number matters.
+    /// The number of calls that ramps have judged. Relaxed: only the number matters.
     ramped: AtomicU64,
-    /// Results of older generations, all told. Relaxed: a statistic.
+    /// Results of older generations. Relaxed: a statistic.
     late: AtomicU64,
     run: Run,
     counter: Counter,
-    /// From when slow calls were first watched.
+    /// Set once slow calls are first watched.
     ages: OnceLock<Ages>,
-    /// After how many nanoseconds a call is slow, `u64::MAX` if none is. Relaxed: published as the
-    /// ticks of the ages are.
+    /// The nanoseconds after which a call is slow, `u64::MAX` if none is. Relaxed: published like
+    /// the ticks of the ages.
     slow_after: AtomicU64,
     stripes: usize,
     settings: SharedSettings,
     seed: u64,
 }
 
-/// What counts the calls of a [`Window`].
+/// The counter for the calls of a [`Window`].
 #[derive(Debug)]
 enum Counter {
     Time(Box<TimeWindow>),
@@ -101,11 +102,12 @@ enum Counter {
 }
 
 impl Breaker {
-    /// A closed circuit, whose successes are counted on `stripes` rings: as many as there are
-    /// cores, or 1. `seed` is any random number; the jitter of its open times follows from it.
+    /// Creates a closed circuit, whose successes are counted on `stripes` rings. Use one for each
+    /// core, or a single one. `seed` is any random number, from which the jitter of the circuit's
+    /// open times follows.
     ///
     /// # Errors
-    /// A setting outside the range that [`BreakerConfig`] gives for it.
+    /// A setting is outside the range that [`BreakerConfig`] gives for it.
     pub fn new(config: &BreakerConfig, stripes: usize, seed: u64) -> Result<Self, ConfigError> {
         let (foundation, settings) = (Foundation::new(config)?, Settings::new(config)?);
         let counter = match foundation.window {
@@ -134,20 +136,20 @@ impl Breaker {
         })
     }
 
-    /// The state that the next call would meet, but for the end of an open time, which only a call
-    /// brings about.
+    /// Returns the state. Only a call ends an open time, so a circuit whose open time is over stays
+    /// open until the next call.
     #[must_use]
     pub fn state(&self) -> BreakerState {
         self.load().state()
     }
 
-    /// How many transitions there have been, and updates that began a new window, modulo 2^18.
+    /// Returns the number of transitions, and of updates that began a new window, modulo 2^18.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.load().generation()
     }
 
-    /// How long until probes are let through; `None` unless open.
+    /// Returns how long until probes are admitted, or `None` unless open.
     #[must_use]
     pub fn until_half_open(&self, now: u64) -> Option<Duration> {
         let control = self.load();
@@ -155,8 +157,8 @@ impl Breaker {
         open.then(|| Duration::from_nanos(control.deadline(now).saturating_sub(now)))
     }
 
-    /// Returns whether a call at that time is certain to be rejected, as far as is known now: the
-    /// circuit is open until later, or was forced open.
+    /// Returns whether a call at that time is certain to be rejected, as far as is known now. The
+    /// circuit is then open until later, or was forced open.
     #[must_use]
     pub fn is_open_at(&self, now: u64) -> bool {
         let control = self.load();
@@ -166,8 +168,8 @@ impl Breaker {
         }
     }
 
-    /// How long until time alone changes what an admission meets: the end of the open time, or of
-    /// the probes' lease.
+    /// Returns how long until time alone changes the result of an admission. That is the end of the
+    /// open time, or of the probes' lease.
     #[must_use]
     pub fn until_change(&self, now: u64) -> Option<Duration> {
         let control = self.load();
@@ -182,15 +184,15 @@ impl Breaker {
         Some(Duration::from_nanos(at.saturating_sub(now)))
     }
 
-    /// Whether the state has changed since an admission, so that its result will be late. False if
-    /// nothing was admitted.
+    /// Returns whether the state has changed since an admission, so that its result will be late.
+    /// False if nothing was admitted.
     #[must_use]
     #[inline]
     pub fn has_changed(&self, pass: &Pass) -> bool {
         !pass.is_nothing() && !pass.is_of(self.load())
     }
 
-    /// What the window holds.
+    /// Returns the counts of the window.
     #[must_use]
     pub fn counts(&self, now: u64) -> Counts {
         self.counts_of(self.generation(), now)
@@ -203,8 +205,8 @@ impl Breaker {
         }
     }
 
-    /// How many calls in flight are slow already; 0 unless slow calls are watched. The window has
-    /// them when they end.
+    /// Returns the number of calls in flight that are slow already, or 0 unless slow calls are
+    /// watched. The window counts them when they end.
     #[must_use]
     pub fn hung(&self, now: u64) -> u64 {
         self.ages
@@ -212,15 +214,18 @@ impl Breaker {
             .map_or(0, |ages| ages.slow(self.generation(), now))
     }
 
-    /// Whether a map of circuits may evict it: a new breaker in its place would do as well, or what
-    /// it knows is too old to matter.
+    /// Returns whether a map of circuits may evict it: a new breaker in its place would do as well,
+    /// or its counts are too old to matter.
     ///
-    /// Closed, its window is empty and its streak over. Open or half-open, its open time (or its
-    /// probes' lease) and one window have passed without a call: a peer that is gone for good would
-    /// hold its place forever. Of a window of calls, which has no length in time, that is
-    /// `max_open` without a failure, a slow or a dropped call: no failure would keep the circuit
-    /// open for longer. Forced open, disabled and for the metrics only it never is: somebody wants
-    /// it so.
+    /// A closed circuit is evictable if its window is empty and its streak is over. An open or
+    /// half-open one is evictable once its open time (or its probes' lease) and one window have
+    /// passed without a call. Otherwise an upstream that is gone for good would keep its entry in
+    /// the map.
+    ///
+    /// A window of calls has no length in time. Instead, `max_open` must pass without a failure, a
+    /// slow or a dropped call, because no failure would keep the circuit open for longer. A circuit
+    /// that is forced open, disabled or metrics-only is never evictable, because it was set so by
+    /// hand.
     #[must_use]
     pub fn is_evictable(&self, now: u64) -> bool {
         let control = self.load();
@@ -238,7 +243,8 @@ impl Breaker {
         }
     }
 
-    /// Of a closed circuit: whether nothing of the past matters.
+    /// Returns whether a closed circuit has an empty or outdated window and no failure streak, so
+    /// that a new breaker would do as well.
     fn is_clean(&self, control: Control, now: u64) -> bool {
         let counts = self.counts(now);
         let streak_is_over = control.streak() == 0 || self.has_held(control, now);
@@ -254,7 +260,7 @@ impl Breaker {
         }
     }
 
-    /// How long a result matters.
+    /// Returns how long a result matters, in nanoseconds.
     fn memory(&self) -> u64 {
         match &self.counter {
             Counter::Time(window) => window.length(),
@@ -262,8 +268,8 @@ impl Breaker {
         }
     }
 
-    /// How many results came too late to count, because the state had changed since their
-    /// admission.
+    /// Returns the number of results that came too late to count, because the state had changed
+    /// since their admission.
     #[must_use]
     pub fn late(&self) -> u64 {
         self.late.load(Ordering::Relaxed)
@@ -293,7 +299,7 @@ impl Breaker {
         }
     }
 
-    /// Open, for one time more than before.
+    /// Returns the next generation, open, with a streak longer by one.
     fn reopened(&self, control: Control, settings: &Settings, now: u64) -> Control {
         self.opened(control, control.streak() + 1, settings, now)
     }
@@ -306,8 +312,8 @@ impl Breaker {
         control.open(now.saturating_add(time), streak)
     }
 
-    /// Where a result that ends now belongs, for its hint. All probes of one half-open are judged
-    /// together, however long they take.
+    /// Returns the place in the window of a result that ends now, for its hint. All probes of one
+    /// half-open state are judged together, however long they take.
     fn place(&self, control: Control, now: u64) -> Place {
         let (part, parts) = match &self.counter {
             _ if control.state() == BreakerState::HalfOpen => (0, 1),
@@ -325,14 +331,14 @@ impl Breaker {
         }
     }
 
-    /// Acquire: partner of the Release in `swap`, for `probed`.
+    /// Loads the control word. Acquire: partner of the Release in `swap`, for `probed`.
     #[inline]
     fn load(&self) -> Control {
         Control::from_word(self.control.load(Ordering::Acquire))
     }
 
-    /// Release publishes `probed`; Acquire keeps earlier probes' times visible to a thread that
-    /// reads the new word.
+    /// Replaces the control word. Release publishes `probed`. Acquire keeps the times of earlier
+    /// probes visible to a thread that reads the new word.
     fn swap(&self, from: Control, to: Control) -> Result<(), Control> {
         let swapped = self.control.compare_exchange(
             from.word(),
@@ -344,8 +350,8 @@ impl Breaker {
     }
 }
 
-/// A number for each generation that has nothing to do with those of other breakers (the finalizer
-/// of `SplitMix64`).
+/// Returns a number for each generation that is independent of those of other breakers (the
+/// finalizer of `SplitMix64`).
 fn scatter(seed: u64, generation: u32) -> u64 {
     let mut word = seed ^ u64::from(generation).wrapping_mul(GOLDEN);
     word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -353,7 +359,7 @@ fn scatter(seed: u64, generation: u32) -> u64 {
     word ^ word >> 31
 }
 
-/// Not the flag of any tick, for lack of the bits between.
+/// A value that is the flag of no tick, because flags leave some of its bits unset.
 const JUDGE_NEXT: u64 = u64::MAX;
-/// 2^64 over the golden ratio.
+/// 2^64 divided by the golden ratio.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;

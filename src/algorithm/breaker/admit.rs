@@ -1,4 +1,4 @@
-//! Who gets in.
+//! Admissions and rejections.
 
 use std::time::Duration;
 
@@ -13,8 +13,9 @@ use crate::{
 };
 
 impl Breaker {
-    /// Admits without needing the time, if that can be: while disabled, and while closed unless
-    /// slow calls are watched or a ramp may be going on. Otherwise ask [`admit`](Self::admit).
+    /// Admits without the time, if possible: while disabled, and while closed or metrics-only
+    /// unless slow calls are watched or a ramp may be in progress. Otherwise use
+    /// [`admit`](Self::admit).
     #[must_use]
     #[inline]
     pub fn admit_if_closed(&self) -> Option<Pass> {
@@ -28,8 +29,8 @@ impl Breaker {
         admitted.then(|| Pass::untimed(control))
     }
 
-    /// Admits, or refuses with the time until it may admit again; and hands out the transition if
-    /// this call made one.
+    /// Admits a call, or rejects it with the time until calls may be admitted again. Also returns
+    /// the transition, if this call made one.
     ///
     /// `stripe` is any number that threads rarely share.
     pub fn admit(
@@ -45,7 +46,7 @@ impl Breaker {
                 Step::To(next, cause) => (next, cause),
             };
             if next.state() == BreakerState::HalfOpen {
-                // Relaxed: published by the Release below, before anybody can see this probe.
+                // Relaxed: published by the Release below, before any thread can see this probe.
                 self.probed.fetch_max(now, Ordering::Relaxed);
             }
             match self.swap(control, next) {
@@ -60,14 +61,15 @@ impl Breaker {
                         cause.map(|cause| control.transition(next, cause, control.counts())),
                     );
                 }
-                // Another probe left or came back, or another thread made the transition: look
-                // again.
+                // Another probe was admitted or came back, or another thread made the transition:
+                // decide again.
                 Err(current) => control = current,
             }
         }
     }
 
-    /// Whether [`admit`](Self::admit) would refuse; changes nothing. A ramp may still refuse.
+    /// Returns whether [`admit`](Self::admit) would reject now. Changes nothing. A ramp may still
+    /// reject.
     #[must_use]
     pub fn refuses(&self, now: u64) -> bool {
         match self.step(self.load(), now) {
@@ -77,8 +79,8 @@ impl Breaker {
         }
     }
 
-    /// Opens a half-open circuit whose probes are overdue. [`admit`](Self::admit) does so itself;
-    /// this is for those who wait until they may ask, when everybody does.
+    /// Opens a half-open circuit whose probes are overdue. [`admit`](Self::admit) does so itself.
+    /// Use this if callers wait until they may call, because then none of them calls `admit`.
     pub fn expire(&self, now: u64) -> Option<Transition> {
         let mut control = self.load();
         loop {
@@ -86,7 +88,7 @@ impl Breaker {
                 Step::To(next, Some(cause)) if next.state() == BreakerState::Open => {
                     match self.swap(control, next) {
                         Ok(()) => return Some(control.transition(next, cause, control.counts())),
-                        // A probe came back, or somebody else opened it: look again.
+                        // A probe came back, or another thread opened it: check again.
                         Err(current) => control = current,
                     }
                 }
@@ -95,7 +97,7 @@ impl Breaker {
         }
     }
 
-    /// What an admission does to a state.
+    /// Returns the step that an admission takes from a state.
     fn step(&self, control: Control, now: u64) -> Step {
         match control.state() {
             BreakerState::Closed | BreakerState::Disabled | BreakerState::MetricsOnly => {
@@ -113,8 +115,8 @@ impl Breaker {
     fn step_half_open(&self, control: Control, now: u64) -> Step {
         let (probes, settings) = (control.probes(), self.settings.load());
         if let Some(cause) = settings.verdict_on(probes) {
-            // An update has lowered the number of probes to what is judged already: no result will
-            // bring the verdict.
+            // An update has lowered the number of probes to those judged already, so no further
+            // result will bring the verdict.
             Step::To(
                 self.after_verdict(control, cause, &settings, now),
                 Some(cause),
@@ -131,8 +133,8 @@ impl Breaker {
         }
     }
 
-    /// Admits to a circuit that lets calls through, unless its ramp or the age of the calls in
-    /// flight says otherwise.
+    /// Admits to a circuit that admits calls, unless its ramp or the age of the calls in flight
+    /// prevents it.
     fn enter(
         &self,
         control: Control,
@@ -151,8 +153,8 @@ impl Breaker {
         match ages.enter(generation, row, is_current, whole_units(now)) {
             Entered::Uncounted => return (Ok(Pass::started(control, now)), None),
             Entered::Again => {}
-            // Nothing may have ended for long, so that no result brings it up: the time to look for
-            // hung calls.
+            // Perhaps no call has ended for long, so that no result triggers this check: count hung
+            // calls.
             Entered::First => {
                 if let Some(tripped) = self.trip_on_hung(control, now) {
                     // Its entry was in the generation that has ended, like all the ages.
@@ -168,10 +170,10 @@ impl Breaker {
         (Ok(Pass::counted(control, row, now)), None)
     }
 
-    /// Refuses a share of the calls while the circuit has not been closed for long.
+    /// Rejects a share of the calls while the circuit has not been closed for long.
     ///
-    /// Which of them follows from the golden ratio's multiples: any stretch of calls holds the
-    /// share, to within one or two, where coin flips would scatter.
+    /// The multiples of the golden ratio decide which calls. Any stretch of calls then holds the
+    /// share to within one or two, where random draws would scatter.
     fn ramp(&self, control: Control, now: u64) -> Result<(), CircuitOpen> {
         let Some(closed_at) = (control.state() == BreakerState::Closed)
             .then(|| control.closed_at(now))
@@ -197,9 +199,10 @@ impl Breaker {
         })
     }
 
-    /// Once the ramp is over and the streak forgotten, nothing needs the moment of closing: without
-    /// it admissions need no time again. A loser finds that done, or a transition that does away
-    /// with it.
+    /// Forgets the moment of closing once the ramp is over, so that admissions need no time again.
+    /// A window of time still needs that moment until closed has held for a window, which also ends
+    /// the streak. A loser of the race finds that done, or finds a transition that replaces the
+    /// word.
     fn settle_in(&self, control: Control, now: u64) {
         let held = self.has_held(control, now);
         if held || matches!(self.counter, Counter::Calls(_)) {
@@ -214,16 +217,15 @@ impl Breaker {
     }
 }
 
-/// Where an admission leads from a state.
+/// The step that an admission takes from a state.
 enum Step {
-    /// The state lets calls through.
+    /// The state admits calls.
     Admit,
     Reject(CircuitOpen),
-    /// To another word, with a cause if that is a transition: open refuses, the others admit this
-    /// caller.
+    /// The next word, with a cause if that is a transition. If it is open, this caller is rejected,
+    /// else admitted.
     To(Control, Option<Cause>),
 }
 
-/// A tenth, as a share of 2^64: a ramp that started from nothing would not see whether the peer
-/// holds.
+/// A tenth, as a share of 2^64: a ramp from zero would not show whether the upstream holds.
 const LEAST_SHARE: u128 = (1 << 64) / 10;

@@ -1,11 +1,12 @@
-//! How old the calls in flight are: what shows a peer that hangs before anything has ended.
+//! Counts the calls in flight by age, which shows a hanging upstream before any call has ended.
 //!
-//! A histogram of starts by tick, a quarter of the time after which a call is slow: one more at the
-//! admission, one less at the end. What started five ticks ago or earlier is slow for certain, so a
-//! hung call is noticed after one and a quarter to one and a half times the slow time.
+//! A histogram of starts by tick, where a tick is a quarter of the time after which a call is slow.
+//! An admission adds one, an end subtracts one. A call that started five ticks ago or earlier is
+//! slow for certain. So a hung call counts after one to one and a quarter times the slow time. The
+//! next admission that is the first of its tick on its stripe notices it.
 //!
-//! Why not a list of calls with their deadlines? It would be a lock and an allocation a call. Here
-//! it is two compare-and-swaps on a stripe, and only if slow calls are watched.
+//! A list of calls with their deadlines would need a lock and an allocation per call. This costs
+//! two compare-and-swaps on a stripe, and only if slow calls are watched.
 
 use crate::{
     algorithm::{
@@ -21,33 +22,33 @@ pub(super) struct Ages {
     stripes: Box<[Padded<Row>]>,
 }
 
-/// What became of an entry.
+/// The result of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entered {
-    /// The first of its tick on its stripe: time to look how old the others are.
+    /// The first of its tick on its stripe: the caller checks the ages of the others.
     First,
     Again,
-    /// Not counted: a newer generation has its place, or the bucket is full. Errs towards not
-    /// noticing a hung call.
+    /// An entry that is not counted, because a newer generation or tick has its bucket, or the
+    /// bucket is full. Errs towards not noticing a hung call.
     Uncounted,
 }
 
 #[derive(Debug, Default)]
 struct Row {
-    /// `generation:12 | tick:32 | count:20`, the bucket of a tick being word `tick % 8`. The
-    /// generation's order is told by the breaker's control, read after a word (Acquire, partner of
-    /// the Release in every write); `carried` is Relaxed: only its number matters, and calls are
-    /// carried over only by who has just seen their generation in a bucket.
+    /// `generation:12 | tick:32 | count:20`, where the bucket of a tick is word `tick % 8`. The
+    /// breaker's control word shows which generation is newer. It is read after a bucket (Acquire,
+    /// partner of the Release in every write).
     buckets: [AtomicU64; BUCKETS],
     /// `generation:12 | count:52`, signed: calls in flight whose bucket has been taken by a tick
-    /// one or more laps later. Below zero for the moment between taking a bucket and carrying its
-    /// count over.
+    /// one or more laps later. Negative for the moment between taking a bucket and carrying its
+    /// count over. Relaxed: only its number matters, and only a thread that has just seen its
+    /// generation in a bucket carries calls over.
     carried: AtomicU64,
 }
 
 impl Ages {
     pub(super) fn new(slow_after: u64, stripes: usize) -> Self {
-        // A pass tells 16 rows apart. With more stripes two threads share one, if slow calls are
+        // A pass distinguishes 16 rows. With more stripes two threads share one, if slow calls are
         // watched.
         let stripes = (0..stripes.max(1).next_power_of_two().min(MAX_ROWS))
             .map(|_| Padded::default())
@@ -58,19 +59,19 @@ impl Ages {
         }
     }
 
-    /// Takes another time for slow. All that was entered is void: a new generation must follow, as
-    /// told at [`SharedTicks`].
+    /// Sets another time after which a call is slow. All entries become void, so a new generation
+    /// must follow, as [`SharedTicks`] explains.
     pub(super) fn set_slow_after(&self, slow_after: u64) {
         self.ticks.set(ticks(slow_after));
     }
 
-    /// Which row a thread's calls are counted in.
+    /// Returns the row in which a thread's calls are counted.
     pub(super) fn row_of(&self, stripe: usize) -> usize {
         // A power of two, so that the remainder takes no division.
         stripe & (self.stripes.len() - 1)
     }
 
-    /// A call begins, unless its generation has passed, as `is_current` tells.
+    /// Enters a call, unless `is_current` shows that its generation has passed.
     pub(super) fn enter(
         &self,
         generation: u32,
@@ -82,14 +83,14 @@ impl Ages {
             .enter(low_bits(generation), self.tick(now), is_current)
     }
 
-    /// A call that was entered, and counted, at `started`, has ended. Only of the generation that
-    /// is current.
+    /// Removes a call that was entered, and counted, at `started`. Only for calls of the current
+    /// generation.
     pub(super) fn leave(&self, generation: u32, row: usize, started: u64) {
         self.row(row)
             .leave(low_bits(generation), self.tick(started));
     }
 
-    /// How many calls in flight are slow already.
+    /// Returns the number of calls in flight that are slow already.
     pub(super) fn slow(&self, generation: u32, now: u64) -> u64 {
         let (generation, tick) = (low_bits(generation), self.tick(now));
         let sum: i64 = self
@@ -151,8 +152,8 @@ impl Row {
             match bucket.compare_exchange_weak(word, word - 1, Ordering::AcqRel, Ordering::Acquire)
             {
                 Ok(_) => return,
-                // Another call entered or left, or a later tick has taken the bucket and carries us
-                // over.
+                // Another call entered or left, or a later tick has taken the bucket and carries
+                // this call over.
                 Err(current) => word = current,
             }
         }
@@ -161,7 +162,7 @@ impl Row {
         }
     }
 
-    /// Adds to the calls carried over, modulo 2^52: the mask itself is minus one.
+    /// Adds to the calls carried over, modulo 2^52. The mask itself is minus one.
     fn carry(&self, generation: u64, count: u64) {
         let mut word = self.carried.load(Ordering::Relaxed);
         loop {
@@ -178,7 +179,7 @@ impl Row {
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return,
-                // Others were carried over or left: ours adds to that.
+                // Other calls were carried over or left: add to that.
                 Err(current) => word = current,
             }
         }
@@ -216,8 +217,8 @@ fn low_bits(generation: u32) -> u64 {
     u64::from(generation) & GENERATION_MASK
 }
 
-/// How many ticks the bucket's lies before `tick`; negative, if it is that of a thread with a later
-/// `now`. Ticks wrap: one that would lie more than 2^16 after is one from long before.
+/// Returns by how many ticks the bucket's tick precedes `tick`. Negative if a thread with a later
+/// `now` has set it. Ticks wrap: a tick that would be more than 2^16 later is one from long before.
 fn ticks_since(tick: u32, word: u64) -> i64 {
     #[expect(clippy::cast_possible_truncation, reason = "takes the word apart")]
     let ticks = tick.wrapping_sub((word >> COUNT_BITS) as u32);
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stripe_that_was_idle_while_the_ticks_wrapped_counts_again() {
+    fn an_idle_stripe_counts_again_after_its_ticks_wrap() {
         let ages = Ages::new(4, 1);
         ages.enter(0, 0, || true, 0);
         for later in [1 << 31, (1 << 31) + 8, (1 << 32) - (1 << 17)] {
@@ -286,8 +287,8 @@ mod tests {
                     let (started, stripe) = in_flight.swap_remove(which % in_flight.len());
                     ages.leave(generation, stripe, started);
                 }
-                // Noticed once the whole tick of the start is old enough, or carried over, which is
-                // later.
+                // A call is noticed once the whole tick of its start is old enough, or it is
+                // carried over, which is later.
                 let slow = in_flight.iter().filter(|(started, _)| now / 100 - started / 100 > 4).count() as u64;
                 prop_assert_eq!(ages.slow(generation, now), slow);
             }
@@ -302,7 +303,7 @@ mod loom_model {
     use super::*;
 
     #[test]
-    fn a_call_that_leaves_while_its_bucket_is_taken_is_not_carried_for_ever() {
+    fn a_call_that_leaves_a_taken_bucket_is_not_carried() {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         model.check(|| {

@@ -1,4 +1,4 @@
-//! What somebody asks for from outside.
+//! Changes of state and settings by hand.
 
 use crate::{
     algorithm::breaker::{
@@ -12,48 +12,49 @@ use crate::{
 };
 
 impl Breaker {
-    /// Refuses everything from now on. `None` if it did already.
+    /// Rejects every call from now on. Returns `None` if it did already.
     pub fn force_open(&self) -> Option<Transition> {
         self.enter_state(BreakerState::ForcedOpen)
     }
 
-    /// Lets everything through from now on, uncounted. `None` if it did already.
+    /// Admits every call from now on, uncounted. Returns `None` if it did already.
     pub fn disable(&self) -> Option<Transition> {
         self.enter_state(BreakerState::Disabled)
     }
 
-    /// Lets everything through from now on, counted, and never opens. `None` if it did already.
+    /// Admits and counts every call from now on, and never opens. Returns `None` if it did already.
     pub fn metrics_only(&self) -> Option<Transition> {
         self.enter_state(BreakerState::MetricsOnly)
     }
 
-    /// Closes with an empty window and without a ramp. `None` if it was closed already, and keeps
-    /// its window.
+    /// Closes with an empty window and without a ramp. Returns `None`, and keeps the window, if it
+    /// was closed already.
     pub fn close(&self) -> Option<Transition> {
         self.enter_state(BreakerState::Closed)
     }
 
-    /// Starts over, closed: forgets the window, the streak of a growing open time and what the peer
-    /// asked for. The generation goes on, so that results still out cannot disturb it.
+    /// Starts over, closed: forgets the window, the streak of a growing open time and the
+    /// upstream's hints. The generation continues to rise, so results of calls in flight cannot
+    /// disturb it.
     pub fn reset(&self) -> Option<Transition> {
         self.hints.clear();
         self.change(|control| Some(control.settle(BreakerState::Closed)))
     }
 
-    /// Takes other settings, and keeps state and window, which the next result is judged by. An
-    /// open time that has begun ends when it was to end.
+    /// Changes the settings, and keeps state and window. The next result judges the window by the
+    /// new settings. An open time that has begun ends as it would have.
     ///
-    /// With another length of the window, or another time for slow, what was counted says nothing
-    /// any more: the window starts anew, and the results of calls that are out are late. Of a state
-    /// that counts that is a transition, to the same. Updates must come one after the other.
+    /// With another length of the window, or another time for slow calls, the counts lose their
+    /// meaning. The window starts anew, and the results of calls in flight are late. For a state
+    /// that counts, that is a transition to the same state. Updates must come one after the other.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and if a window of calls would change, or become one: its length is
-    /// its memory. Nothing has changed then.
+    /// As for [`new`](Self::new). Also if a window of calls would change, or a window of time
+    /// become one: its length is its memory. Nothing has changed then.
     pub fn update(&self, config: &BreakerConfig) -> Result<Option<Transition>, ConfigError> {
         let (foundation, settings) = self.checked(config)?;
         let watched = config.slow_calls.is_some();
-        // An update that stops looking at slow calls keeps their time, and so the window.
+        // An update that stops watching slow calls keeps their time, and so the window.
         let slow_after = watched.then_some(foundation.slow_after);
         let slow_after = slow_after.filter(|after| *after != self.slow_after());
         let length = match (&self.counter, foundation.window) {
@@ -79,10 +80,10 @@ impl Breaker {
         Ok(restarted)
     }
 
-    /// Returns whether [`update`](Self::update) would take these settings. Changes nothing.
+    /// Checks whether [`update`](Self::update) would accept these settings. Changes nothing.
     ///
     /// # Errors
-    /// As it.
+    /// As for [`update`](Self::update).
     pub fn check(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
         self.checked(config).map(drop)
     }
@@ -105,9 +106,9 @@ impl Breaker {
         self.slow_after.load(Ordering::Relaxed)
     }
 
-    /// The next generation of a state that counts, whose window is empty. The Release in `swap`
-    /// publishes the new lengths; where nothing is counted, an exchange of the word for itself
-    /// does, so that whatever transition comes next has seen them.
+    /// Starts the next generation of a state that counts, with an empty window. The Release in
+    /// `swap` publishes the new lengths. In a state that counts nothing, the word is exchanged for
+    /// itself instead, so that whatever transition comes next has seen them.
     fn begin_anew(&self) -> Option<Transition> {
         let mut control = self.load();
         loop {
@@ -118,7 +119,7 @@ impl Breaker {
                     let counts = control.counts();
                     return restarts.then(|| control.transition(next, Cause::Updated, counts));
                 }
-                // A probe left or came back, or there was a transition: look again.
+                // A probe was admitted or came back, or there was a transition: try again.
                 Err(current) => control = current,
             }
         }
@@ -136,7 +137,7 @@ impl Breaker {
                 Ok(()) => {
                     return Some(control.transition(settled, Cause::ByHand, control.counts()));
                 }
-                // The state moved on meanwhile; what was asked for holds for the new one as well.
+                // The state has changed. The request holds for the new state as well.
                 Err(current) => control = current,
             }
         }

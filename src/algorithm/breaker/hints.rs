@@ -1,10 +1,10 @@
-//! When the peer wants to be called again, kept for as long as the result that said so counts.
+//! Hints of when the upstream wants to be called again, kept for as long as their results count.
 //!
 //! A hint (`Retry-After`) lengthens the open time only if its result is one of those that trip: in
 //! the window, or among the probes. So hints are kept by the part of the window that their result
 //! is in, and leave with it.
 //!
-//! Why not one word with the latest moment of all? A hint of an hour, seen once in a passing
+//! One word with the latest moment of all would not do. A hint of an hour, seen once in a passing
 //! overload, would lengthen the next trip, which has another cause.
 
 use crate::sync::{AtomicU64, Ordering};
@@ -12,26 +12,27 @@ use crate::sync::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     /// `generation:8 | part:14 | not before:42`, the last in milliseconds since the caller's start
-    /// (139 years), 0 for none. A word from exactly so many generations or parts ago passes for a
-    /// new one; it matters only if the peer asked for longer than that, and then it asked.
+    /// (139 years), or 0 for none. A word from exactly so many generations or parts ago passes for
+    /// a new one. That matters only if the upstream asked for longer than that, and then it did
+    /// ask.
     ///
-    /// Relaxed: a trip on a result sees the hint that the same thread has stored for it, and of
-    /// other threads' hints those that it happens to see.
+    /// Relaxed: a trip on a result sees the hint that the same thread has stored for it. Of other
+    /// threads' hints it sees those that happen to be visible.
     slots: [AtomicU64; SLOTS],
 }
 
-/// Where in a window a result belongs.
+/// The place of a result in a window.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) generation: u32,
-    /// Which part of the window, counted on and on.
+    /// The part of the window, counted without end.
     pub(super) part: u64,
-    /// How many parts the window has, at most [`PARTS`].
+    /// The number of parts of the window, at most [`PARTS`].
     pub(super) parts: u64,
 }
 
 impl Hints {
-    /// A result that belongs to `place` has brought a hint, in nanoseconds.
+    /// Adds the hint, in nanoseconds, of a result that belongs to `place`.
     pub(super) fn add(&self, place: Place, not_before: u64) {
         let new = place.tag() | (not_before / MILLI).min(TIME_MASK);
         let slot = &self.slots[(place.part % PARTS) as usize];
@@ -42,15 +43,15 @@ impl Hints {
             }
             match slot.compare_exchange_weak(word, new, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return,
-                // Another hint: the later of the two, if they belong together; else the last to
-                // come, and a lost hint errs towards the circuit's own open time.
+                // Another hint. If the two belong together, the later one is kept, else the last to
+                // arrive. A lost hint errs towards the circuit's own open time.
                 Err(current) => word = current,
             }
         }
     }
 
-    /// The latest moment that the results of the window which ends at `place` have asked for, in
-    /// nanoseconds; 0 if none has.
+    /// Returns the latest moment that the results of the window which ends at `place` have asked
+    /// for, in nanoseconds, or 0 if none has.
     pub(super) fn latest(&self, place: Place) -> u64 {
         let words = self.slots.iter().map(|slot| slot.load(Ordering::Relaxed));
         let seen = words.filter(|word| place.sees(*word));
@@ -74,12 +75,12 @@ impl Place {
     fn sees(self, word: u64) -> bool {
         let age = self.part.wrapping_sub(word >> TIME_BITS) & PART_MASK;
         let (own, other) = (self.tag() >> GENERATION_SHIFT, word >> GENERATION_SHIFT);
-        // The last part of the range are threads with a later `now`.
+        // The last values of the range are threads with a later `now`.
         own == other && (age < self.parts || age > PART_MASK - LATER)
     }
 }
 
-/// Into how many parts a window is cut.
+/// The number of parts of a window.
 pub(super) const PARTS: u64 = SLOTS as u64;
 const SLOTS: usize = 10;
 const TIME_BITS: u32 = 42;

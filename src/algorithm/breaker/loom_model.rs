@@ -75,7 +75,7 @@ fn a_probe_given_back_can_be_issued_again() {
 }
 
 #[test]
-fn an_expired_lease_and_the_probes_return_do_not_both_win() {
+fn lease_expiry_and_a_returning_probe_never_both_win() {
     bounded(|| {
         let breaker = breaker(1);
         breaker
@@ -105,7 +105,7 @@ fn a_second_thread_never_reads_an_old_probes_time() {
         let thread = thread::spawn(move || other.admit(0, now).1);
         let (_, transition) = breaker.admit(0, now);
         let both = [transition, thread.join().unwrap()];
-        // Reading 0 for the newest probe would expire its lease at once.
+        // A thread that read 0 for the newest probe would expire its lease at once.
         assert!(
             both.iter()
                 .flatten()
@@ -115,7 +115,7 @@ fn a_second_thread_never_reads_an_old_probes_time() {
 }
 
 #[test]
-fn a_failure_and_the_success_that_makes_up_the_minimum_do_not_miss_each_other() {
+fn a_failure_and_the_success_at_the_minimum_trip_once() {
     bounded(|| {
         let breaker = breaker(1);
         let (first, second) = (pass(&breaker), pass(&breaker));
@@ -126,9 +126,9 @@ fn a_failure_and_the_success_that_makes_up_the_minimum_do_not_miss_each_other() 
     });
 }
 
-/// As above, where the success finds its tick begun and takes the short way.
+/// As above, but the success finds its tick begun and takes the short way.
 #[test]
-fn a_short_success_and_a_failure_do_not_miss_each_other() {
+fn a_quick_success_and_a_failure_trip_once() {
     bounded(|| {
         let config = BreakerConfig {
             min_calls: 3,
@@ -146,7 +146,7 @@ fn a_short_success_and_a_failure_do_not_miss_each_other() {
 }
 
 #[test]
-fn an_admission_a_result_and_a_trip_keep_generations_apart() {
+fn admission_result_and_trip_keep_generations_apart() {
     bounded(|| {
         let breaker = breaker(1);
         let tripping = [pass(&breaker), pass(&breaker)];
@@ -190,7 +190,7 @@ fn of_two_runs_of_failures_one_trips() {
 }
 
 #[test]
-fn no_result_from_before_an_update_is_in_the_new_window() {
+fn no_result_before_an_update_is_in_the_new_window() {
     bounded(|| {
         let breaker = breaker(1);
         let call = pass(&breaker);
@@ -204,7 +204,7 @@ fn no_result_from_before_an_update_is_in_the_new_window() {
         breaker.update(&config).unwrap();
         thread.join().unwrap();
         assert_eq!(breaker.counts(SECOND), Counts::default());
-        // And what comes after is counted, whatever the other thread has left in its place.
+        // Later results are counted, whatever the other thread has left in their place.
         let call = pass(&breaker);
         breaker.record(call, Outcome::Failure, None, 0, SECOND);
         assert_eq!(breaker.counts(SECOND).failures, 1);

@@ -5,36 +5,39 @@ use crate::algorithm::breaker::control::Control;
 /// An admission: the generation it belongs to, and when the call began.
 ///
 /// It must come back once, to [`Breaker::record`](super::Breaker::record) or
-/// [`Breaker::abandon`](super::Breaker::abandon), so it cannot be copied.
-/// [`Pass::default`] stands for no admission: to record or abandon it does nothing.
+/// [`Breaker::abandon`](super::Breaker::abandon), so it cannot be copied. [`Pass::default`] stands
+/// for no admission: recording or abandoning it does nothing.
 ///
-/// It is a single word because a call carries it through its future: a value of several words is
+/// It is a single word because a call carries it through its future. A value of several words is
 /// stored in parts and moved by wide loads, and each such load waits for the stores.
 ///
 /// **Accuracy.** The start is kept in units of 64 ns, so whether a call was slow is exact to 64 ns,
-/// at any uptime; times in whole milliseconds are exact. A call of more than 34 hours may be taken
-/// for a quick one: [`SlowCalls::after`](super::SlowCalls) is at most a day.
+/// at any uptime. Times in whole milliseconds are exact. A call of more than 34 hours may be taken
+/// for a quick one, but [`SlowCalls::after`](super::SlowCalls) is at most a day.
 #[derive(Debug, Default, PartialEq, Eq)]
 #[must_use = "a probe that is never recorded is out until its lease ends"]
 pub struct Pass(
-    /// `generation:18 | code:5 | start:41`, the generation where [`Control`] has it. The codes: 0
-    /// nothing admitted, 1 to 3 a verdict on slowness ([`SLOW`] and [`QUICK`] once the head of the
-    /// response is here, [`UNTIMED`] before), 4 a start that the ages do not count ([`TIMED`]), 16
-    /// to 31 one that they count, in the row of the low four bits. The start is in units of 64 ns,
-    /// modulo 2^41 (39 hours), and 0 for the first three codes.
+    /// `generation:18 | code:5 | start:41`, the generation where [`Control`] has it. The start is
+    /// in units of 64 ns, modulo 2^41 (39 hours), and 0 for codes below 4. The codes:
+    ///
+    /// - 0: nothing was admitted.
+    /// - 1 to 3: a verdict on slowness. [`SLOW`] and [`QUICK`] once the head of the response has
+    ///   arrived, [`UNTIMED`] before.
+    /// - 4: a start that the ages do not count ([`TIMED`]).
+    /// - 16 to 31: a start that they count, in the row of the low four bits.
     u64,
 );
 
-/// What a pass knows of its call's slowness.
+/// The slowness of a call, as its pass shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Slowness {
     Judged {
         slow: bool,
     },
     Running {
-        /// In nanoseconds, as [`whole_units`] has rounded it.
+        /// The start in nanoseconds, as [`whole_units`] has rounded it.
         started: u64,
-        /// In units of 64 ns; 0 if the clock went back.
+        /// The age in units of 64 ns, or 0 if the clock went back.
         age: u64,
         /// Its row of the ages, if it is counted there.
         row: Option<usize>,
@@ -49,7 +52,7 @@ impl Pass {
         self.0 == 0
     }
 
-    /// Admitted without the time: never slow.
+    /// Returns the pass of a call admitted without the time, which is never slow.
     #[inline]
     pub(super) fn untimed(control: Control) -> Self {
         Self(control.generation_bits() | UNTIMED << CODE_SHIFT)
@@ -59,26 +62,26 @@ impl Pass {
         Self(control.generation_bits() | TIMED << CODE_SHIFT | now >> UNIT_BITS & STARTS)
     }
 
-    /// As [`started`](Self::started), and counted in a row of the ages.
+    /// Returns a pass like [`started`](Self::started), but counted in a row of the ages.
     pub(super) fn counted(control: Control, row: usize, now: u64) -> Self {
         debug_assert!(row < MAX_ROWS, "row {row}");
         let code = COUNTED | row as u64 & ROWS;
         Self(control.generation_bits() | code << CODE_SHIFT | now >> UNIT_BITS & STARTS)
     }
 
-    /// Of this generation, and not slow for certain.
+    /// Returns whether it is of this generation, and certain not to be slow.
     #[inline]
     pub(super) fn is_quick_of(&self, control: Control) -> bool {
         // `UNTIMED` and `QUICK` differ in the lowest bit, and no other code becomes either by it.
         self.0 | 1 << CODE_SHIFT == control.generation_bits() | QUICK << CODE_SHIFT
     }
 
-    /// Returns whether the head of the response has come.
+    /// Returns whether the head of the response has arrived.
     pub(super) fn has_answer(&self) -> bool {
         matches!(self.0 >> CODE_SHIFT & CODES, QUICK | SLOW)
     }
 
-    /// Also false if nothing was admitted.
+    /// Returns whether it is of this generation. False if nothing was admitted.
     #[inline]
     pub(super) fn is_of(&self, control: Control) -> bool {
         !self.is_nothing() && control.has_generation_bits(self.0)
@@ -96,7 +99,7 @@ impl Pass {
         }
         let units = now >> UNIT_BITS;
         let age = units.wrapping_sub(self.0) & STARTS;
-        // The last part of the range is a clock that went back, by up to 4.8 hours.
+        // An age in the last part of the range means that the clock went back, by up to 4.8 hours.
         let (started, age) = if age > STARTS - BACKWARDS {
             (units + (STARTS + 1 - age), 0)
         } else {
@@ -117,17 +120,17 @@ impl Pass {
     }
 }
 
-/// A moment as the pass of a call that begins then will tell it.
+/// Returns a moment as the pass of a call that begins then will show it.
 pub(super) fn whole_units(now: u64) -> u64 {
     now >> UNIT_BITS << UNIT_BITS
 }
 
-/// A length of time in units, rounded up.
+/// Returns a duration in units, rounded up.
 pub(super) fn units(nanos: u64) -> u64 {
     nanos.div_ceil(1 << UNIT_BITS)
 }
 
-/// How many rows of the ages a pass can tell apart.
+/// The number of rows of the ages that a pass can distinguish.
 pub(super) const MAX_ROWS: usize = 16;
 /// 64 is the largest power of two that divides a million, so whole milliseconds are exact.
 const UNIT_BITS: u32 = 6;

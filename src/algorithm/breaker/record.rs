@@ -1,4 +1,4 @@
-//! What results do: they are counted, or judge a probe.
+//! Records results, which are counted or judge a probe.
 
 use std::time::Duration;
 
@@ -15,13 +15,14 @@ use crate::{
     sync::Ordering,
 };
 
-/// A result that says something about the peer.
+/// A result that says something about the upstream.
 #[derive(Debug, Clone, Copy)]
 struct Finding {
     class: Class,
-    /// Whether the call came to its end. One that was dropped does not break a run of failures.
+    /// If true, the call came to its end. A dropped call does not break a run of failures.
     ended: bool,
-    /// Before when the peer does not want to be called again; 0 if it did not say.
+    /// The moment before which the upstream does not want to be called again, or 0 if it did not
+    /// say.
     not_before: u64,
 }
 
@@ -36,11 +37,11 @@ impl Finding {
 }
 
 impl Breaker {
-    /// Takes an admission's result; returns the transition if it made one. [`Outcome::Ignore`]
-    /// gives a probe back.
+    /// Records the result of an admission, and returns the transition if it made one.
+    /// [`Outcome::Ignore`] gives a probe back.
     ///
-    /// `retry_after` is the peer's own word on when to come back; `stripe` any number that threads
-    /// rarely share.
+    /// `retry_after` is the upstream's own hint on when to come back. `stripe` is any number that
+    /// threads rarely share.
     #[inline]
     pub fn record(
         &self,
@@ -57,8 +58,9 @@ impl Breaker {
         self.record_otherwise(pass, outcome, retry_after, stripe, now)
     }
 
-    /// A quick success of the current generation. Inlined is only what nearly all calls need: a
-    /// circuit that counts, a tick that has begun, and no failure that it could matter to.
+    /// Records a quick success of the current generation. Only what nearly all calls need is
+    /// inlined: a circuit that counts, a tick that has begun, and no failure to which it could
+    /// matter.
     #[inline]
     fn succeed(&self, control: Control, stripe: usize, now: u64) -> Option<Transition> {
         if let (true, Counter::Time(window)) = (control.counts_calls(), &self.counter) {
@@ -112,9 +114,9 @@ impl Breaker {
         self.settle(control, finding, stripe, now)
     }
 
-    /// Takes back an admission that ended without a result: dropped. It gives a probe back. It
-    /// counts for nothing if it or others were answered, unless it already was slow, or dropped
-    /// calls are failures; if none was answered, see
+    /// Takes back an admission that was dropped without a result. The call has failed if dropped
+    /// calls are failures, and is slow if it already was. Otherwise it counts for nothing if it or
+    /// others were answered, and gives a probe back. If none was answered, see
     /// [`open_on_no_answer`](crate::algorithm::BreakerConfig::open_on_no_answer).
     pub fn abandon(&self, pass: Pass, stripe: usize, now: u64) -> Option<Transition> {
         let slow = self.leave(&pass, now);
@@ -126,7 +128,7 @@ impl Breaker {
         };
         let control = self.load();
         if !pass.is_of(control) {
-            // One that counts for nothing is not late either.
+            // A call that counts for nothing is not late either.
             return class.is_judged().then(|| self.count_late(&pass)).flatten();
         }
         let finding = Finding {
@@ -138,9 +140,9 @@ impl Breaker {
     }
 
     /// Takes back an admission that its caller's own deadline has ended. Below the threshold of
-    /// slow calls it says nothing, and gives a probe back; else the call was abandoned and slow.
-    /// Where slow calls are not watched `late` decides: whether good answers would have been there
-    /// by then. It is a failure then.
+    /// slow calls it says nothing, and gives a probe back. Otherwise the call was abandoned and
+    /// slow. If slow calls are not watched, `late` decides. It means that good answers would have
+    /// arrived by then, so the call is a failure.
     pub fn cut_short(&self, pass: Pass, late: bool, stripe: usize, now: u64) -> Option<Transition> {
         if self.ages.get().is_none() {
             let outcome = match late {
@@ -156,18 +158,18 @@ impl Breaker {
         }
     }
 
-    /// The head of a response has come, whose end is still to follow: whether the call was slow is
-    /// decided now, so that a slow reader of the body does not make a slow peer. The call is no
-    /// longer among those that may hang.
+    /// Records that the head of a response has arrived, whose end is still to follow. This decides
+    /// whether the call was slow, so that a slow reader of the body does not make a slow upstream.
+    /// The call is no longer among those that may hang.
     ///
-    /// Without it slowness is judged at the end. A second time does nothing.
+    /// Without it, slowness is judged at the end. A second call does nothing.
     pub fn head(&self, pass: &mut Pass, now: u64) {
         if !pass.is_nothing() && !pass.has_answer() {
             pass.judge(self.leave(pass, now));
         }
     }
 
-    /// Takes a call out of those in flight; tells whether it was slow.
+    /// Removes a call from those in flight, and returns whether it was slow.
     fn leave(&self, pass: &Pass, now: u64) -> bool {
         match pass.slowness(now) {
             Slowness::Judged { slow } => slow,
@@ -198,7 +200,7 @@ impl Breaker {
         probe.then(|| self.judge(control, None, now)).flatten()
     }
 
-    /// Takes what says something about the peer, of a call of the current generation.
+    /// Counts or judges a finding about the upstream, from a call of the current generation.
     #[inline(never)]
     fn settle(
         &self,
@@ -270,7 +272,7 @@ impl Breaker {
         self.judge_count(control, finding, counted, stamp, now)
     }
 
-    /// After a result was counted: ends or lengthens a run, and opens if there is cause.
+    /// Judges after a result was counted: ends or lengthens a run, and opens if there is cause.
     #[cold]
     fn judge_count(
         &self,
@@ -310,7 +312,7 @@ impl Breaker {
         self.trip(control, cause, &settings, now)
     }
 
-    /// Takes a probe back; `None` gives its slot to another.
+    /// Takes a probe back. With `None`, its slot goes to another.
     fn judge(&self, admitted: Control, class: Option<Class>, now: u64) -> Option<Transition> {
         let settings = self.settings.load();
         let mut control = admitted;
@@ -331,13 +333,13 @@ impl Breaker {
                     }
                     return None;
                 }
-                // Another probe left or came back.
+                // Another probe was admitted or came back.
                 Err(current) => control = current,
             }
         }
     }
 
-    /// A result of an older generation. None if nothing was admitted.
+    /// Counts a result of an older generation, unless nothing was admitted. Returns `None`.
     fn count_late(&self, pass: &Pass) -> Option<Transition> {
         if !pass.is_nothing() {
             self.late.fetch_add(1, Ordering::Relaxed);
@@ -348,7 +350,7 @@ impl Breaker {
     pub(super) fn stamp(&self, generation: u32, now: u64) -> Stamp {
         match &self.counter {
             Counter::Time(window) => window.stamp(generation, now),
-            // A window of calls does not ask when.
+            // A window of calls does not need the time.
             Counter::Calls(_) => Stamp::default(),
         }
     }

@@ -1,4 +1,4 @@
-//! A run of failures: how many there were since the last success.
+//! A run of failures: their number since the last success.
 //!
 //! A success that finds no run, the usual case, costs one load.
 
@@ -6,9 +6,9 @@ use crate::sync::{AtomicU64, Ordering};
 
 #[derive(Debug)]
 pub(super) struct Run {
-    /// `generation:32 | failures:32`. Release: a thread that reads a generation here (Acquire) and
-    /// then looks at the breaker's control finds it no older, and so can tell a word left behind
-    /// from one that has overtaken it.
+    /// `generation:32 | failures:32`. Release, for a thread that reads a generation here (Acquire)
+    /// and then the breaker's control word. It finds that word no older, and so can distinguish a
+    /// word left behind from one that has overtaken it.
     word: AtomicU64,
 }
 
@@ -19,8 +19,8 @@ impl Run {
         }
     }
 
-    /// Counts a failure and says how many there are in a row; 0 if its generation has passed, as
-    /// `is_current` tells.
+    /// Counts a failure and returns the number of failures in a row, or 0 if `is_current` shows
+    /// that its generation has passed.
     pub(super) fn fail(&self, generation: u32, is_current: impl Fn() -> bool) -> u64 {
         let tag = u64::from(generation) << 32;
         let mut word = self.word.load(Ordering::Acquire);
@@ -28,7 +28,7 @@ impl Run {
             let new = match word {
                 _ if word & TAG_MASK != tag && !is_current() => return 0,
                 _ if word & TAG_MASK != tag => tag | 1,
-                // Full: stays so. No setting is above it.
+                // Full: it stays so. No setting is above it.
                 _ if word & COUNT_MASK == COUNT_MASK => return COUNT_MASK,
                 _ => word + 1,
             };
@@ -37,13 +37,13 @@ impl Run {
                 .compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire)
             {
                 Ok(_) => return new & COUNT_MASK,
-                // Another failure or a success came first: count on from there.
+                // Another failure or a success came first: continue from there.
                 Err(current) => word = current,
             }
         }
     }
 
-    /// Returns whether there is a run to end. Relaxed: the call that ends it looks again.
+    /// Returns whether there is a run to end. Relaxed: the call that ends it checks again.
     #[inline]
     pub(super) fn is_running(&self, generation: u32) -> bool {
         let word = self.word.load(Ordering::Relaxed);
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_success_ends_the_run_and_a_new_generation_starts_its_own() {
+    fn a_success_or_a_new_generation_ends_a_run() {
         let run = Run::new();
         assert_eq!([run.fail(0, || true), run.fail(0, || true)], [1, 2]);
         run.end(0);

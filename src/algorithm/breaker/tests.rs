@@ -39,7 +39,7 @@ fn admit(breaker: &Breaker, now: u64) -> Pass {
     breaker.admit(0, now).0.unwrap()
 }
 
-/// `S`, `F`, `O` or `X` as an outcome.
+/// Returns `S`, `F`, `O` or `X` as an outcome.
 fn outcome(letter: char) -> Outcome {
     match letter {
         'S' => Outcome::Success,
@@ -53,7 +53,7 @@ fn record(breaker: &Breaker, pass: Pass, letter: char, now: u64) -> Option<Trans
     breaker.record(pass, outcome(letter), None, 0, now)
 }
 
-/// One whole call after the other.
+/// Runs whole calls, one after the other.
 fn run(breaker: &Breaker, letters: &str, now: u64) {
     for letter in letters.chars() {
         let pass = admit(breaker, now);
@@ -205,8 +205,8 @@ fn without_a_failure_rate_any_failed_probe_reopens() {
     assert_eq!(verdict_after(config, "SSSS"), (4, Cause::ProbesSucceeded));
 }
 
-/// A peer that fails 40 % of its calls is below the threshold: by any failure a false trip would
-/// last five probings on average, by rate one and a half.
+/// An upstream that fails 40 % of its calls is below the threshold. By any failure a false trip
+/// would last five rounds of probes on average, by rate one and a half.
 #[test]
 fn a_false_trip_ends_soon_by_rate() {
     let probings = |verdict| {
@@ -305,8 +305,8 @@ fn probes_far_apart_in_a_short_window_still_close() {
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
-/// Once a bucket from before 128 transitions was taken for a newer one, and every result for late:
-/// a circuit that had reopened 64 times, half an hour of outage, closed and never opened again.
+/// A bucket from before 128 transitions was once taken for a newer one, and every result for late.
+/// A circuit that had reopened 64 times, in half an hour of outage, closed and never opened again.
 #[test]
 fn a_circuit_still_opens_after_a_long_outage() {
     for reopenings in [63, 64, 100, 127, 128] {
@@ -375,7 +375,7 @@ fn metrics_only_counts_and_never_opens() {
 }
 
 #[test]
-fn closing_a_closed_circuit_keeps_its_window_and_a_reset_empties_it() {
+fn close_keeps_a_closed_window_and_reset_empties_it() {
     let breaker = breaker(config());
     run(&breaker, "FFF", 0);
     assert_eq!(breaker.close(), None);
@@ -403,7 +403,7 @@ fn an_update_keeps_state_and_window() {
 }
 
 #[test]
-fn an_update_is_heeded_by_the_next_result_even_a_success() {
+fn an_update_applies_to_the_next_result_of_any_kind() {
     let breaker = breaker(BreakerConfig {
         failure_rate: Some(0.9),
         ..config()
@@ -438,10 +438,10 @@ fn a_window_of_calls_keeps_its_length() {
     breaker(calls(10)).update(&calls(10)).unwrap();
 }
 
-/// With four probes asked for and two judged, a change to two would leave none to bring the
+/// With four probes configured and two judged, a change to two would leave none to bring the
 /// verdict.
 #[test]
-fn fewer_probes_than_are_judged_already_settle_half_open_at_the_next_call() {
+fn lowered_probes_settle_half_open_at_the_next_call() {
     for (letters, probes, verdict) in [
         ("SS", 2, BreakerState::Closed),
         ("F", 1, BreakerState::Open),

@@ -1,4 +1,4 @@
-//! When a closed circuit opens.
+//! Decides when a closed circuit opens.
 
 use crate::{
     algorithm::{
@@ -12,16 +12,16 @@ use crate::{
 };
 
 impl Breaker {
-    /// Returns whether a quick success can be the one to trip: because the window has slid, so that
-    /// successes may have left it; because it brings the calls up to the minimum; or because the
-    /// settings have changed.
+    /// Returns whether a quick success can trip. It can if the window has slid, so that successes
+    /// may have left it. It can also if it brings the calls up to the minimum, or if the settings
+    /// have changed.
     pub(super) fn may_trip_on_success(&self, counted: Counted, stamp: Stamp) -> bool {
         if matches!(self.counter, Counter::Calls(_)) {
             return true;
         }
         let watch = self.watch.load(Ordering::SeqCst);
         if watch == JUDGE_NEXT {
-            // A failed exchange: another result judges too, or another update has come.
+            // If the exchange fails, another result judges too, or another update has come.
             return self
                 .watch
                 .compare_exchange(JUDGE_NEXT, 0, Ordering::SeqCst, Ordering::SeqCst)
@@ -30,7 +30,7 @@ impl Breaker {
         counted == Counted::First || stamp.is_flagged_by(watch)
     }
 
-    /// Opens if calls that have not ended make too many slow ones.
+    /// Opens if calls that have not ended bring the slow calls to their share.
     pub(super) fn trip_on_hung(&self, control: Control, now: u64) -> Option<Transition> {
         let hung = self.hung(now);
         if hung == 0 || control.state() != BreakerState::Closed {
@@ -41,7 +41,7 @@ impl Breaker {
         self.trip(control, cause, &settings, now)
     }
 
-    /// What the window, with so many hung calls besides, gives cause for.
+    /// Returns the cause for opening that the window gives, with so many hung calls added.
     pub(super) fn cause(
         &self,
         stamp: Stamp,
@@ -60,11 +60,13 @@ impl Breaker {
         settings.cause(counts)
     }
 
-    /// Why the counts and the watch are `SeqCst`: a failure counts itself, then reads the
-    /// successes; the success that makes up the minimum counts itself, then reads the watch. With
-    /// anything weaker both reads may miss both writes (the store-buffer interleaving), and the
-    /// circuit would stay closed until the next call. On x86-64 it costs nothing: the counts are
-    /// read-modify-writes and the reads plain loads either way.
+    /// Returns the cause for opening in a window of time, with so many hung calls added.
+    ///
+    /// The counts and the watch are `SeqCst`. A failure counts itself, then reads the successes.
+    /// The success that brings the calls up to the minimum counts itself, then reads the watch.
+    /// With a weaker ordering both reads may miss both writes (the store-buffer interleaving), and
+    /// the circuit would stay closed until the next call. On x86-64 it costs nothing: the counts
+    /// are read-modify-writes and the reads plain loads either way.
     fn cause_in_time(
         &self,
         window: &TimeWindow,
@@ -84,10 +86,10 @@ impl Breaker {
         if counts.total() < settings.min_calls {
             self.watch.store(flag, Ordering::SeqCst);
             after_seq_cst_write();
-            // Again, for the successes that did not see the watch.
+            // Read again, for the successes that did not see the watch.
             counts.successes = harm + window.quick_successes(stamp);
         } else if self.watch.load(Ordering::SeqCst) == flag {
-            // The calls suffice now, and in this tick only grow: successes need not look any more.
+            // The calls suffice now, and in this tick only grow: successes need not check any more.
             // A failed exchange has met the watch of another tick, which must stay.
             let _ = self
                 .watch
@@ -122,9 +124,9 @@ impl Breaker {
             let open = self.opened(control, streak, settings, now);
             match self.swap(control, open) {
                 Ok(()) => return Some(control.transition(open, cause, counts)),
-                // It has settled in, and is as closed as before.
+                // It has settled in, and is closed as before.
                 Err(current) if current.generation() == closed.generation() => control = current,
-                // Opened already, or settled by hand: either way there is nothing left to do.
+                // It was opened already, or changed by hand: nothing is left to do.
                 Err(_) => return None,
             }
         }

@@ -1,4 +1,4 @@
-//! What opens the circuit: shares, slow and hung calls, runs; over windows of calls.
+//! The conditions that open the circuit: shares, slow and hung calls, runs, and windows of calls.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn of_calls(calls: u32) -> Breaker {
     })
 }
 
-/// Slow from 4 s, at a share of a half.
+/// Returns settings in which calls are slow from 4 s, at a share of a half.
 fn watching_slow() -> BreakerConfig {
     BreakerConfig {
         slow_calls: Some(SlowCalls {
@@ -32,8 +32,8 @@ fn run_for(breaker: &Breaker, calls: &[(u64, char)], start: u64) -> Option<Trans
         .last()
 }
 
-/// Elsewhere a window of calls only grows: after 100 000 successes it takes as many failures to
-/// open.
+/// In other libraries a window of calls only grows: after 100 000 successes it takes as many
+/// failures to open.
 #[test]
 fn a_window_of_calls_slides() {
     let breaker = of_calls(10);
@@ -45,7 +45,7 @@ fn a_window_of_calls_slides() {
 }
 
 #[test]
-fn a_window_of_calls_is_judged_when_it_is_full_and_not_before() {
+fn a_window_of_calls_is_judged_only_when_full() {
     let breaker = of_calls(10);
     run(&breaker, "FFFFFFFFF", 0);
     assert_eq!(breaker.state(), BreakerState::Closed);
@@ -105,7 +105,7 @@ fn the_failure_rate_is_named_when_both_hold() {
 }
 
 #[test]
-fn a_call_dropped_early_is_neutral_and_dropped_late_is_slow() {
+fn drops_are_neutral_when_early_and_slow_when_late() {
     let breaker = breaker(BreakerConfig {
         open_on_no_answer: false,
         ..watching_slow()
@@ -152,7 +152,7 @@ fn windows() -> [BreakerConfig; 2] {
         .map(|window| BreakerConfig { window, ..config() })
 }
 
-/// Once 3000 of 3000 calls hung, an outer timeout dropped them all, and the circuit stayed closed.
+/// Once, 3000 of 3000 calls hung, an outer timeout dropped them all, and the circuit stayed closed.
 #[test]
 fn a_window_of_dropped_calls_alone_opens() {
     for config in windows() {
@@ -282,7 +282,7 @@ fn a_body_dropped_after_its_head_is_an_answer() {
 }
 
 #[test]
-fn calls_that_hang_open_the_circuit_before_any_has_ended() {
+fn hung_calls_open_the_circuit_before_any_ends() {
     let breaker = breaker(watching_slow());
     let _hung: Vec<_> = (0..5).map(|_| admit(&breaker, 0)).collect();
     let mut opened = None;
@@ -301,7 +301,7 @@ fn calls_that_hang_open_the_circuit_before_any_has_ended() {
 }
 
 #[test]
-fn hung_calls_of_an_earlier_generation_do_not_open_a_later_one() {
+fn hung_calls_of_an_old_generation_open_no_later_one() {
     let breaker = breaker(BreakerConfig {
         min_calls: 1,
         probes: 1,
@@ -325,7 +325,7 @@ fn hung_calls_of_an_earlier_generation_do_not_open_a_later_one() {
 }
 
 #[test]
-fn a_run_of_failures_opens_the_circuit_whatever_the_rate() {
+fn a_run_of_failures_opens_whatever_the_rate() {
     let config = BreakerConfig {
         consecutive_failures: Some(3),
         min_calls: 1000,
@@ -379,7 +379,7 @@ fn probes_that_are_slow_do_not_close_the_circuit() {
 }
 
 #[test]
-fn a_probe_dropped_while_slow_is_judged_and_one_dropped_early_gives_its_slot_back() {
+fn a_dropped_probe_is_judged_if_slow_else_given_back() {
     let breaker = breaker(BreakerConfig {
         probes: 1,
         ..watching_slow()
@@ -400,12 +400,12 @@ fn a_slow_reader_does_not_make_a_slow_peer() {
         min_calls: 1,
         ..watching_slow()
     });
-    // given: three heads that came in time, of bodies that are read for a minute.
+    // given: three heads that arrived in time, of bodies that are read for a minute.
     let mut passes: Vec<_> = (0..3).map(|_| admit(&breaker, 0)).collect();
     for pass in &mut passes {
         breaker.head(pass, SECOND);
     }
-    // then: they are none of the calls that hang, and none is slow at its end.
+    // then: they do not count as hung, and none is slow at its end.
     assert_eq!(breaker.hung(60 * SECOND), 0);
     for (pass, letter) in passes.into_iter().zip("SXS".chars()) {
         record(&breaker, pass, letter, 60 * SECOND);

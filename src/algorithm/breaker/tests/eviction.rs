@@ -1,4 +1,4 @@
-//! When a map of circuits may evict one.
+//! The conditions for a map to evict a circuit.
 
 use super::*;
 
@@ -43,9 +43,9 @@ fn a_dropped_call_pins_a_circuit_as_long_as_a_failure() {
     }
 }
 
-/// Once 1024 dead hosts filled the map for good, and all others shared one circuit.
+/// Once, 1024 dead hosts filled the map for good, and all others shared one circuit.
 #[test]
-fn a_dead_peers_circuit_may_be_evicted_a_window_after_its_open_time() {
+fn a_dead_circuit_is_evictable_after_one_more_window() {
     for config in windows() {
         let breaker = breaker(config);
         run(&breaker, "FFFFF", 0);

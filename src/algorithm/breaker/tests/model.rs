@@ -25,10 +25,11 @@ struct Model {
     state: BreakerState,
     generation: u32,
     ended: Vec<Ended>,
-    /// When calls were dropped that did not fail; of a window of calls, since the last answer.
+    /// The times at which calls were dropped that did not fail, or, in a window of calls, since the
+    /// last answer.
     abandoned: Vec<u64>,
     in_flight: Vec<(u32, u64)>,
-    /// The last tick in which a call was let in, in which generation.
+    /// The last tick in which a call was admitted, and its generation.
     entered: Option<(u32, u64)>,
     run: u32,
     deadline: u64,

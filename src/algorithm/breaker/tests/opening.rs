@@ -1,4 +1,4 @@
-//! For how long it opens, and how it comes back: growth, jitter, the peer's word, the ramp.
+//! The length of the open time, and recovery: growth, jitter, the upstream's hint, the ramp.
 
 use super::*;
 
@@ -30,7 +30,7 @@ fn a_growing_open_time_doubles_with_each_failed_probe() {
 }
 
 #[test]
-fn the_streak_ends_when_closed_has_held_for_a_window_and_not_before() {
+fn the_streak_ends_after_a_whole_window_of_closed() {
     for (held, expected) in [(20, 5), (19, 20)] {
         let breaker = breaker(growing());
         run(&breaker, "FFFFF", 0);
@@ -70,7 +70,7 @@ fn closing_by_hand_forgets_the_streak() {
     assert_eq!(wait(&breaker, 6 * SECOND), 5);
 }
 
-/// The waits of a thousand circuits that open at the same time, in milliseconds, sorted.
+/// Returns the waits of a thousand circuits that open at the same time, in milliseconds, sorted.
 fn fleet(config: BreakerConfig, retry_after: Option<Duration>) -> Vec<u128> {
     let mut waits: Vec<_> = (0..1000)
         .map(|seed| {
@@ -86,7 +86,7 @@ fn fleet(config: BreakerConfig, retry_after: Option<Duration>) -> Vec<u128> {
     waits
 }
 
-/// The most that come within a hundredth of the range.
+/// Returns the largest number of waits within a hundredth of the range.
 fn most_at_once(waits: &[u128]) -> usize {
     let hundredth = (waits[waits.len() - 1] - waits[0]) / 100;
     let within = |from: &u128| {
@@ -126,7 +126,7 @@ fn a_fleet_told_the_same_moment_probes_spread() {
         let waits = fleet(config, Some(seconds(60)));
         assert!(waits.iter().all(|wait| (60_000..66_000).contains(wait)));
         assert!(waits[999] - waits[0] > 5_800 && most_at_once(&waits) < 40);
-        // A year, and the longest is 300 s.
+        // The hint is a year, and the longest open time is 300 s.
         let waits = fleet(config, Some(seconds(366 * 24 * 3600)));
         assert!(waits.iter().all(|wait| (272_000..=300_000).contains(wait)));
         assert!(waits[999] - waits[0] > 26_000 && most_at_once(&waits) < 40);
@@ -172,7 +172,7 @@ fn a_hint_that_left_the_window_lengthens_nothing() {
 }
 
 #[test]
-fn a_hint_that_left_a_window_of_calls_lengthens_nothing() {
+fn a_hint_outside_a_window_of_calls_has_no_effect() {
     for calls in [5, 10, 11, 25] {
         for (later, expected) in [(calls / 2 - 1, 40), (2 * calls, 5)] {
             let breaker = breaker(BreakerConfig {
@@ -202,7 +202,7 @@ fn a_hint_of_an_earlier_trip_lengthens_no_later_one() {
 }
 
 #[test]
-fn a_probe_may_ask_for_more_as_well_and_a_success_may_not() {
+fn hints_of_failed_probes_count_and_of_successes_not() {
     let breaker = breaker(BreakerConfig {
         max_open: Some(seconds(60)),
         ..growing()

@@ -1,4 +1,4 @@
-//! Threads at the limit: what must hold of every transition, probe and result, whatever the
+//! Threads in contention: what must hold of every transition, probe and result, whatever the
 //! interleaving.
 
 use std::{
@@ -13,15 +13,15 @@ const THREADS: usize = 4;
 const CALLS: usize = 30_000;
 const PROBES: u16 = 3;
 
-/// What one thread has seen.
+/// The observations of one thread.
 #[derive(Default)]
 struct Seen {
     transitions: Vec<Transition>,
-    /// By generation: passes issued, and those of them given back.
+    /// Passes issued, and how many of them were given back, by generation.
     passes: HashMap<u32, (u64, u64)>,
-    /// By generation: results recorded.
+    /// Results recorded, by generation.
     recorded: HashMap<u32, u64>,
-    /// Results whose generation had certainly passed, and those of which it cannot be told.
+    /// Results whose generation had certainly passed, and results for which that cannot be known.
     late: u64,
     unsure: u64,
 }
@@ -67,12 +67,12 @@ fn work(breaker: &Breaker, clock: &AtomicU64, thread: usize) -> Seen {
         });
         seen.passes.entry(generation).or_default().1 += 1;
     }
-    // Those still held are dropped: hung forever.
+    // Passes still held are dropped, as calls that hang.
     seen
 }
 
 #[test]
-fn transitions_probes_and_results_add_up_under_contention() {
+fn transitions_probes_and_results_add_up() {
     for window in [Window::Time(seconds(3600)), Window::Calls(50)] {
         let breaker = breaker(BreakerConfig {
             window,

@@ -1,4 +1,4 @@
-//! Updates of what calls are counted by: the window starts anew.
+//! Updates of what the counts depend on: the window starts anew.
 
 use proptest::prelude::*;
 
@@ -29,7 +29,7 @@ fn another_length_starts_the_window_anew() {
     breaker.update(&of_length(seconds(2))).unwrap();
     assert_eq!(breaker.counts(0), Counts::default());
     assert_eq!(breaker.state(), BreakerState::Closed);
-    // A call from before is late.
+    // A call from before the update is late.
     assert_eq!(record(&breaker, out, 'F', 0), None);
     assert_eq!((breaker.counts(0).failures, breaker.late()), (0, 1));
     // The new length is kept, and the settings still judge.
@@ -46,14 +46,14 @@ fn the_same_length_keeps_the_window() {
     let mut same = slow_after(100);
     same.failure_rate = Some(0.9);
     breaker.update(&same).unwrap();
-    // Nor does it need another to look away from slow calls.
+    // An update that stops watching slow calls keeps it as well.
     breaker.update(&config()).unwrap();
     breaker.update(&slow_after(100)).unwrap();
     assert_eq!((breaker.counts(0).failures, breaker.generation()), (4, 0));
 }
 
 #[test]
-fn an_open_circuit_takes_the_length_for_when_it_closes() {
+fn an_open_circuit_closes_with_the_new_length() {
     let breaker = breaker(config());
     run(&breaker, "FFFFF", 0);
     let generation = breaker.generation();
@@ -81,7 +81,7 @@ fn half_open_goes_on_with_its_probes() {
 }
 
 #[test]
-fn slow_calls_can_be_watched_later_and_by_another_time() {
+fn an_update_can_start_and_change_slow_calls() {
     let breaker = breaker(config());
     assert!(breaker.admit_if_closed().is_some());
     breaker.update(&slow_after(100)).unwrap();
@@ -107,14 +107,14 @@ fn slow_calls_can_be_watched_later_and_by_another_time() {
 }
 
 proptest! {
-    /// After each update it is as one that was built with the new settings.
+    /// After each update it behaves like a breaker built with the new settings.
     #[test]
     fn agrees_with_a_breaker_that_is_built_anew(
         steps in prop::collection::vec((0u64..3000, prop::option::weighted(0.1, (10u64..100_000, 1u64..5000))), 1..200),
     ) {
         let with = |(length, after): (u64, u64)| BreakerConfig {
             window: Window::Time(Duration::from_millis(length)),
-            // Counted, and never opened by.
+            // Counted, but never a cause to open.
             min_calls: 1_000_000,
             ..slow_after(after)
         };
@@ -133,7 +133,7 @@ proptest! {
                 let call = admit(breaker, now);
                 let letter = if step % 2 == 0 { 'S' } else { 'F' };
                 record(breaker, call, letter, now + step % 700 * MILLI);
-                // One in four hangs on.
+                // One in four continues to hang.
                 if step % 4 != 0 {
                     record(breaker, hangs, 'S', now);
                 }

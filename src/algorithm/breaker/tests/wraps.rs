@@ -1,9 +1,9 @@
-//! What is told of time stays right when its tags wrap.
+//! Times stay right when their tags wrap.
 
 use super::*;
 
 const YEAR: u64 = 365 * 24 * 3600 * SECOND;
-/// After so many ticks of a window its tags begin anew.
+/// The number of ticks of a window after which its tags wrap.
 const TICKS: u64 = 1 << 26;
 
 fn of_a_second() -> Breaker {
@@ -35,7 +35,7 @@ fn a_failure_of_77_days_ago_is_in_no_window() {
 
 #[test]
 fn an_open_circuit_keeps_its_time_for_a_century() {
-    // Its moments begin anew after 8.7 years.
+    // Its moments wrap after 8.7 years.
     for now in (0..100).map(|year| year * YEAR + 12_345_678) {
         let breaker = of_a_second();
         fail(&breaker, now);
@@ -46,7 +46,7 @@ fn an_open_circuit_keeps_its_time_for_a_century() {
         assert!(wait > Duration::from_millis(3998) && wait <= Duration::from_secs(4));
         assert!(breaker.is_open_at(now + 4 * SECOND));
         assert!(breaker.admit(0, now + 5 * SECOND).0.is_ok());
-        // And one that no call meets for years is over.
+        // A circuit that no call meets for years is past its open time.
         let idle = of_a_second();
         fail(&idle, now);
         fail(&idle, now);
