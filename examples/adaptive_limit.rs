@@ -1,5 +1,5 @@
-//! How many calls may run at once? A bulkhead that finds out, before an upstream that becomes half
-//! as wide while it is used. Time is virtual: it takes a second.
+//! An adaptive bulkhead that finds its limit, before an upstream whose capacity is halved while it
+//! is used. Time is virtual, so it takes a second.
 //!
 //! `cargo run --release --example adaptive_limit`
 #![allow(clippy::disallowed_methods, reason = "an example measures")]

@@ -1,8 +1,8 @@
-//! A stack on a client whose service takes requests of its own type, is boxed, and is not `Clone`:
-//! as those of SDKs are, to which one adds layers by `with_layer`.
+//! A stack on a client whose service takes requests of its own type, is boxed, and is not `Clone`.
+//! SDKs that take layers by `with_layer` have such clients.
 //!
-//! Two things make it fit. The retry copies bodies in place of recording them, so that requests
-//! keep their type. And the stack clones its service for a retry, so a `Buffer` stands beneath it.
+//! Two things make it fit. The retry copies bodies and does not record them, so requests keep their
+//! type. The stack clones its service for a retry, so a `Buffer` is beneath it.
 //!
 //! ```console
 //! cargo run --example boxed_client

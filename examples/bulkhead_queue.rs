@@ -1,5 +1,5 @@
-//! A database that twenty callers want at once, and that serves two at a time. Calls wait, the more
-//! critical in front, but not too many and not too long.
+//! A database that serves two calls at a time, and twenty callers that call it at once. Calls wait
+//! in a bounded queue for a bounded time, the more critical ones in front.
 //!
 //! `cargo run --example bulkhead_queue`
 

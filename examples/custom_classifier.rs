@@ -1,5 +1,5 @@
-//! What is a failure, said by you: to HTTP by status and fields, and to any other service by its
-//! own responses and errors. What each outcome means is told in the guide, in `classifying`.
+//! Your own classifiers: over HTTP by status and fields, and for any other service by its own
+//! responses and errors. The guide's page `classifying` explains each outcome.
 //!
 //! ```console
 //! cargo run --example custom_classifier

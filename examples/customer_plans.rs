@@ -1,6 +1,6 @@
-//! An axum server whose customers have plans: each its own kind of limit, all of them together
-//! another, and an operator who sees who has used most and changes one customer's limit while it
-//! runs.
+//! An axum server whose customers have plans. Each customer has its own kind of limit, and all of
+//! them share another one. An operator sees which customers use most, and changes one customer's
+//! limit while the server runs.
 //!
 //! `cargo run --example customer_plans`
 

@@ -1,5 +1,5 @@
-//! A database's pool behind a client's stack: queries are retried, inserts are not, and a database
-//! that is down is left alone.
+//! A database's pool behind a client's stack. Queries are retried, inserts are not, and a database
+//! that is down gets no calls.
 //!
 //! `cargo run --example database_pool`
 

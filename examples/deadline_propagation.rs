@@ -1,5 +1,5 @@
-//! Three axum services in a chain, of which the last knows how long the first one's caller waits:
-//! work that nobody waits for any more is not begun.
+//! Three axum services in a chain. The last one knows how long the first one's caller waits, and
+//! does not begin work that nobody waits for.
 //!
 //! `cargo run --example deadline_propagation`
 

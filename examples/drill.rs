@@ -1,4 +1,4 @@
-//! A drill of a client's stack before it goes to production: what it does in two minutes of
+//! A drill of a client's stack before it goes to production: its behaviour in two minutes of
 //! troubles, beside a stack without a budget, and beside none.
 //!
 //! `cargo run --release --features drill --example drill`

@@ -1,5 +1,5 @@
-//! Faults on purpose, between a client's stack and its upstream: what the stack makes of errors,
-//! slow answers and refused connections, and that all is well when they end.
+//! Injected faults between a client's stack and its upstream: how the stack handles errors, slow
+//! answers and refused connections, and that it recovers when they end.
 //!
 //! `cargo run --features fault --example fault_injection`
 

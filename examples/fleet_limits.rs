@@ -1,15 +1,16 @@
-//! Three processes share one limit of 1000 calls a second over a real Redis: this program starts
-//! the server, and itself three times. Each process offers half of the limit, so 1.5 times in all.
+//! Three processes that share one limit of 1000 calls a second over a real Redis. This program
+//! starts the server, and itself three times. Each process sends half of the limit, so 1.5 times
+//! the limit in all.
 //!
 //! Together they admit between 97 and 100 percent of the limit, and no process knows of the others.
-//! A call finds a lease, and does not wait for the server.
+//! A call that finds a lease does not wait for the server.
 //!
 //! ```console
 //! cargo run --release --all-features --example fleet_limits
 //! ```
 //!
-//! It measures for ten seconds, or for as many as `FLEET_SECONDS` says, after three to warm up.
-//! Without a `redis-server` on the path it says so and ends; under `CI` that is an error.
+//! It measures for ten seconds, or for `FLEET_SECONDS`, after three to warm up. Without a
+//! `redis-server` on the path it reports that and ends. With `CI` set that is an error.
 #![allow(clippy::disallowed_methods, reason = "an example measures")]
 
 use std::{

@@ -1,5 +1,5 @@
-//! An axum and a tonic server that stop without losing a call: each stack is drained, and then its
-//! server takes no more connections.
+//! An axum and a tonic server that stop without losing a call. Each stack is drained, and then its
+//! server accepts no more connections.
 //!
 //! ```console
 //! cargo run --features tonic-014 --example graceful_shutdown

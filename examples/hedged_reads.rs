@@ -1,5 +1,5 @@
-//! A client whose slowest answers are cut: a read that takes long is sent once more, and the first
-//! answer wins.
+//! A client without slow answers: a read that takes long is sent once more, and the first answer
+//! wins.
 //!
 //! `cargo run --example hedged_reads`
 

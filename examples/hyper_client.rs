@@ -1,5 +1,5 @@
-//! A hyper client that survives an upstream which fails: its circuit opens, and closes again. Other
-//! hosts do not notice, because each has a circuit and a bulkhead of its own.
+//! A hyper client that survives a failing upstream. Its circuit opens, and closes again. Other
+//! hosts are not affected, because each has its own circuit.
 //!
 //! ```console
 //! cargo run --example hyper_client

@@ -1,8 +1,8 @@
-//! A budget of LLM tokens, of which nobody knows before the answer how many a prompt will take.
+//! A budget of LLM tokens, whose use by a prompt is not known before the answer.
 //!
 //! Each prompt takes an estimate at once, so that a hundred prompts cannot all pass on an empty
-//! budget. The answer says what was really used: what was taken too much comes back, and what was
-//! taken too little is a debt that later prompts wait for.
+//! budget. The answer reports the real use. Units that were taken in excess come back. Units that
+//! are missing become a debt, which later prompts wait for.
 //!
 //! ```console
 //! cargo run --example llm_tokens

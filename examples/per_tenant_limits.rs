@@ -1,10 +1,10 @@
-//! An axum server whose tenants cannot take each other's share: each has a rate of its own, in
-//! memory that no flood of tenants can grow, and places of its own in flight.
+//! An axum server whose tenants cannot take each other's share. Each has its own rate, in memory
+//! that no flood of tenants can grow, and its own bound on calls in flight.
 //!
-//! A tenant over its rate is answered 429 with `Retry-After`, one over its places 503, and a
-//! request without a tenant 400. A tenant's name is what the client writes, and may be of any
-//! length: `keyed::header` keeps at most 256 bytes of it. A closure of your own that copies a
-//! header keeps all of it. For plans that differ see `customer_plans`.
+//! A tenant over its rate gets a 429 with `Retry-After`, one over its bound in flight a 503, and a
+//! request without a tenant a 400. The client writes the tenant's name, which may be of any length,
+//! and `keyed::header` keeps at most 256 bytes of it. A closure of your own that copies a header
+//! keeps all of it. For plans that differ see `customer_plans`.
 //!
 //! ```console
 //! cargo run --example per_tenant_limits

@@ -1,8 +1,8 @@
-//! A client that is never turned away: it reads what the server tells of its limit, and waits.
+//! A client that is never rejected: it reads the server's limit from its answers, and waits.
 //!
-//! The server says with each answer how many requests are left (`RateLimit: "default";r=0;t=1`). A
-//! client with the layer stops when none is, until the server has some again, and its calls wait
-//! for that; one without is answered with 429s.
+//! With each answer the server sends how many requests are left (`RateLimit: "default";r=0;t=1`).
+//! At zero a client with the layer stops until the server has some again, and its calls wait for
+//! that. A client without the layer gets 429s.
 //!
 //! `cargo run --example polite_client`
 

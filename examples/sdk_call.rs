@@ -1,5 +1,5 @@
-//! An SDK's method behind layers of one's own choice: a rate for each tenant, retries of what the
-//! SDK calls transient, and a timeout.
+//! An SDK's method behind layers of your own choice: a rate for each tenant, retries of errors that
+//! the SDK calls transient, and a timeout.
 //!
 //! `cargo run --example sdk_call`
 

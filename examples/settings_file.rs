@@ -1,5 +1,5 @@
-//! A client's stack whose thresholds are in a file: a change of the file applies while it runs, and
-//! a mistake in it changes nothing.
+//! A client's stack whose thresholds are in a file. A change of the file applies while the stack
+//! runs, and an error in it changes nothing.
 //!
 //! `cargo run --example settings_file --features http,watch`
 

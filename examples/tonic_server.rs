@@ -1,7 +1,7 @@
 //! A tonic server that protects itself: at most four calls in flight, and ten in a burst.
 //!
-//! Rejections are gRPC responses: callers see a status, a message, and when to come back. To
-//! protect one service alone, apply the stack to it: `.add_service(stack.layer(service))`.
+//! Rejections are gRPC responses, with a status, a message, and the time to come back. To protect
+//! one service alone, apply the stack to it: `.add_service(stack.layer(service))`.
 //!
 //! ```console
 //! cargo run --features tonic-014 --example tonic_server

@@ -1,9 +1,9 @@
 //! A gateway before language models: axum in front, reqwest behind, three fake providers in two
 //! dialects.
 //!
-//! Four tenants have budgets in tokens and in money, which a prompt takes by an estimate and the
-//! end of its stream settles. The providers have quotas, which the gateway follows by their own
-//! fields. After a third of the prompts one provider goes down, and nobody notices.
+//! Four tenants have budgets in tokens and in money. A prompt takes an estimate of both, and the
+//! end of its stream settles it. The providers have quotas, which the gateway follows by their own
+//! fields. After a third of the prompts one provider goes down, and no caller notices.
 //!
 //! ```console
 //! cargo run --features reqwest-013 --example llm_gateway

@@ -1,14 +1,14 @@
-//! Load shedding: a server at three times its capacity, as it is and behind a stack.
+//! Load shedding: a server at three times its capacity, without and with a stack.
 //!
 //! ```console
 //! cargo run --release --example load_shedding -- load_shedding.svg
 //! ```
 //!
-//! Two axum servers on loopback ports can each do 250 calls a second. Both are sent the same
-//! requests, by callers that come at their own times and leave after 400 ms: first as many as the
-//! server can do, then two and three times as many, then half. The unprotected server spends its
-//! time on calls whose callers have left, and does so long after the overload. The other one
-//! rejects what it cannot do in time, and answers the rest.
+//! Two axum servers on loopback ports can each do 250 calls a second. Both get the same requests.
+//! Their callers send them at their own times and leave after 400 ms. The load is first the
+//! capacity, then two and three times the capacity, then half of it. The unprotected server spends
+//! its time on calls whose callers have left, also long after the overload. The other one rejects
+//! the calls that it cannot do in time, and answers the rest.
 
 use std::{future::IntoFuture, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 

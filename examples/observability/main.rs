@@ -1,17 +1,17 @@
-//! An axum service with `/metrics` for Prometheus, and what Prometheus and Grafana need to read it.
+//! An axum service with `/metrics` for Prometheus, and the files with which Prometheus and Grafana
+//! read it.
 //!
-//! Beside this file: `app.rs` is the service, `prometheus.yml` scrapes it, `alerts.yml` says when
-//! to look, `alerts.test.yml` tests that, and `dashboard.json` is a Grafana dashboard of the same
-//! numbers. `tests/prometheus.rs` runs all of it through an incident.
+//! Beside this file: `app.rs` is the service, `prometheus.yml` scrapes it, and `alerts.yml` has
+//! alert rules. `alerts.test.yml` tests them, and `dashboard.json` is a Grafana dashboard of the
+//! same numbers. `tests/prometheus.rs` runs all of it through an incident.
 //!
 //! ```console
 //! cargo run --example observability --features metrics
 //! cargo run --example observability --features metrics -- serve
 //! ```
 //!
-//! The second command leaves it running on port 9464. Ask it for `/search`, and make its upstream
-//! fail nearly half of the calls, each after 200 ms, with `curl -X POST
-//! localhost:9464/upstream/45/200`.
+//! The second command leaves it running on port 9464. Request `/search`, and make its upstream fail
+//! nearly half of the calls, each after 200 ms, with `curl -X POST localhost:9464/upstream/45/200`.
 
 use axum::{
     Router,

@@ -1,9 +1,9 @@
-//! The outage drill: one scripted outage, the same traffic, an unprotected and a protected client
+//! An outage: one script of it, and the same traffic through an unprotected and a protected client
 //! side by side.
 //!
 //! `cargo run --release --example outage -- --help` lists what can be changed. Everything is real:
-//! two axum servers on loopback ports that live through the same script, hyper clients, sockets
-//! that are refused, and time that passes.
+//! two axum servers on loopback ports that run the same script, hyper clients, refused sockets, and
+//! real time.
 
 use std::{io, process::ExitCode, sync::Arc, time::Duration};
 
