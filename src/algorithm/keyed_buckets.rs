@@ -84,8 +84,8 @@ pub struct KeyedBuckets {
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Overflow {
-    /// The key shares one of 64 limits with other new keys. Each of them is the limit of one key. A
-    /// flood of keys may cause false rejections here, but gains nothing.
+    /// The key shares one of 64 limits with other new keys. Each has the rate and burst of one key.
+    /// A flood of keys may cause false rejections here, but gains nothing.
     #[default]
     Shared,
     /// The key is rejected until a slot is free. The rejection names the time of one unit as the

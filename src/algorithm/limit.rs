@@ -155,5 +155,5 @@ impl OverLimit {
 }
 
 /// The lateness to expect of a timer, in nanoseconds: tokio's rounds up to a whole millisecond, and
-/// fires once in each.
+/// checks once in each.
 pub const TIMER_TICK: u64 = 2_000_000;

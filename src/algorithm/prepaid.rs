@@ -107,7 +107,6 @@ impl Terms {
     /// # Errors
     /// The errors of a [token bucket](super::TokenBucket::new), a burst that takes less than 400 ms
     /// to refill, and numbers that a script cannot hold.
-    /// than 400 ms to refill. Numbers that a script cannot hold.
     pub fn new(rate: Rate, burst: u32) -> Result<Self, ConfigError> {
         Quota::new(rate, burst)?;
         let (count, per) = (u128::from(rate.count()) * 1000, rate.per().as_nanos());

@@ -100,7 +100,6 @@ impl Throttle {
     /// # Errors
     /// `multiplier` is below 1, `max_rejection` is not above 0 and at most 1, or `window` is not
     /// between 100 ms and 1 day.
-    /// 100 ms and 1 day.
     pub fn new(config: ThrottleConfig, stripes: usize) -> Result<Self, ConfigError> {
         let window = config.check()?;
         Ok(Self {

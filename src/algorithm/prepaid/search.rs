@@ -118,7 +118,6 @@ fn all_small_cases_stay_within_the_bound() {
 
 /// Checks that the search can fail: without lowering the burst for a lease's life, the bound is
 /// exceeded.
-/// exceeded.
 #[test]
 fn the_search_finds_a_burst_that_was_not_lowered() {
     let terms = Terms::new(Rate::per_second(1), 4).unwrap();
