@@ -19,7 +19,7 @@ pub enum AdaptiveSettings {
     Vegas(VegasSettings),
     /// [`Gradient2`]: keeps round trips within a tolerance.
     Gradient2(Gradient2Settings),
-    /// [`Aimd`]: looks at errors, and at slow calls if told so.
+    /// [`Aimd`]: uses errors, and slow calls if so configured.
     Aimd(AimdSettings),
 }
 
@@ -36,7 +36,7 @@ pub struct VegasSettings {
     /// The limit to start with. Default 20.
     #[serde(deserialize_with = "scalar")]
     pub initial: u32,
-    /// The least limit. Default 1.
+    /// The lowest limit. Default 1.
     #[serde(deserialize_with = "scalar")]
     pub min: u32,
 }
@@ -54,7 +54,7 @@ pub struct Gradient2Settings {
     /// The limit to start with. Default 20.
     #[serde(deserialize_with = "scalar")]
     pub initial: u32,
-    /// The least limit. Default 1.
+    /// The lowest limit. Default 1.
     #[serde(deserialize_with = "scalar")]
     pub min: u32,
     /// The largest ratio of the average round trip to its best. Default 1.5.
@@ -75,15 +75,15 @@ pub struct AimdSettings {
     /// The limit to start with. Default 20.
     #[serde(deserialize_with = "scalar")]
     pub initial: u32,
-    /// The least limit. Default 1.
+    /// The lowest limit. Default 1.
     #[serde(deserialize_with = "scalar")]
     pub min: u32,
-    /// The calls that a good window adds. Default 1.
+    /// The calls that a good window adds to the limit. Default 1.
     #[serde(deserialize_with = "scalar")]
     pub increase: f64,
-    /// The share that a bad window leaves. Default `"90%"`.
+    /// The share of the limit that a bad window leaves. Default `"90%"`.
     pub backoff: Share,
-    /// From what round trip on a window is bad. Default: none.
+    /// The round trip from which on a window is bad. Default: none.
     #[serde(
         deserialize_with = "value_unless_off",
         skip_serializing_if = "Option::is_none"

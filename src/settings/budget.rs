@@ -17,11 +17,12 @@ use crate::{
 pub enum BudgetSettings {
     /// Successes pay: a [`RetryBudget`].
     Funded(FundedSettings),
-    /// Calls and time pay, for a while: a [`WindowedBudget`].
+    /// Calls and time pay, and payments expire: a [`WindowedBudget`].
     Windowed(WindowedSettings),
-    /// Retries only while few calls fail, as of gRPC: a [`RetryThrottle`].
+    /// Retries only while few calls fail, as in gRPC: a [`RetryThrottle`].
     Throttle(FundedSettings),
-    /// Without a limit. An upstream that fails gets several times its load by it, just then.
+    /// No limit. A failing upstream then gets several times its load, just when it can bear it
+    /// least.
     Off,
 }
 

@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// Settings of a [`BulkheadLayer`]. Each means what the builder's setter of its name does. The
-/// limit can change while it runs.
+/// Settings of a [`BulkheadLayer`]. Each has the meaning of the builder's setter of the same name.
+/// The limit can change at run time.
 ///
 /// ```
 /// use tower_keep::settings::BulkheadSettings;
@@ -51,56 +51,57 @@ pub struct BulkheadSettings {
     /// Its name in errors, metrics and events.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The largest number of calls in flight. No default.
+    /// The most calls in flight. No default.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// Learns the limit, up to `limit`. Default: it does not.
+    /// Learns the limit, up to `limit`. Default: off.
     #[serde(
         deserialize_with = "choice_unless_off",
         skip_serializing_if = "Option::is_none"
     )]
     pub adaptive: Option<AdaptiveSettings>,
-    /// The longest wait for a place. Default: no call waits.
+    /// The longest wait for a permit. Default: no call waits.
     #[serde(
         deserialize_with = "value_unless_off",
         skip_serializing_if = "Option::is_none"
     )]
     pub max_wait: Option<HumanDuration>,
-    /// After how long a call may lose its place. Default: never.
+    /// The time after which a call's permit may be reclaimed. Default: never.
     #[serde(
         deserialize_with = "value_unless_off",
         skip_serializing_if = "Option::is_none"
     )]
     pub reclaim_after: Option<HumanDuration>,
-    /// The largest number of calls that wait. Default 1024.
+    /// The most calls that wait. Default 1024.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_waiting: Option<usize>,
-    /// When to serve the newest first. Default: by `max_wait`.
+    /// The time from which the newest waiter is first. Default: by `max_wait`.
     #[serde(
         deserialize_with = "given_group",
         skip_serializing_if = "Option::is_none"
     )]
     pub codel: Option<CodelSettings>,
-    /// If true, waiters are served by arrival at all times, in place of `codel`. Default `false`.
+    /// If true, waiters are always served in order of arrival, in place of `codel`. Default
+    /// `false`.
     #[serde(deserialize_with = "scalar")]
     pub always_in_order: bool,
-    /// Up to how much of the limit, or of the queue, calls of a class are admitted, if the code
-    /// tells classes. A class that is not named keeps its default.
+    /// The share of the limit, or of the queue, up to which calls of a class are admitted, if the
+    /// code sets classes. A class without an entry keeps its default.
     #[serde(deserialize_with = "group", skip_serializing_if = "BTreeMap::is_empty")]
     pub shed_above: BTreeMap<Criticality, Share>,
     /// If true, responses advertise the limit. Default `false`.
     #[serde(deserialize_with = "scalar")]
     pub advertise: bool,
-    /// The places of all keys together, if the code sets a key. Default: no total.
+    /// The permits of all keys together, if the code sets a key. Default: no total.
     #[serde(
         deserialize_with = "value_unless_off",
         skip_serializing_if = "Option::is_none"
     )]
     pub within: Option<usize>,
-    /// The largest number of keys with a bulkhead, if the code sets a key. Default 1024.
+    /// The most keys with their own bulkhead, if the code sets a key. Default 1024.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_keys: Option<usize>,
-    /// The treatment of keys past that.
+    /// The treatment of keys beyond `max_keys`.
     #[serde(
         deserialize_with = "given_choice",
         skip_serializing_if = "Option::is_none"
@@ -112,8 +113,8 @@ pub struct BulkheadSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub missing: Option<Missing>,
-    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
-    /// that is taken for a file which is just being written.
+    /// If true, a watched file may leave out fields that it had before. Default `false`: a missing
+    /// field means that the file is still being written.
     #[serde(
         deserialize_with = "scalar",
         skip_serializing_if = "std::ops::Not::not"
@@ -123,15 +124,15 @@ pub struct BulkheadSettings {
     written: Written,
 }
 
-/// When a queue that does not drain serves its newest first: see
+/// The times from which a queue that does not drain serves its newest waiter first: see
 /// [`codel`](BulkheadBuilder::codel).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "fields with values")]
 pub struct CodelSettings {
-    /// The longest wait that is no sign of a queue.
+    /// The longest wait that does not count as queueing.
     pub target: HumanDuration,
-    /// For how long they may be longer.
+    /// How long waits may exceed `target`.
     pub interval: HumanDuration,
 }
 
@@ -183,12 +184,12 @@ impl crate::settings::part::Part for BulkheadSettings {
 }
 
 impl BulkheadSettings {
-    /// The builder with these settings, for what only code can say: key, deadline, criticality,
-    /// protocol.
+    /// Returns a builder with these settings, on which code sets the rest: key, deadline,
+    /// criticality, protocol.
     ///
     /// # Errors
-    /// No limit; an adaptive limit that cannot work; two orders of the queue. All else is checked
-    /// by `build`.
+    /// No limit, an adaptive limit that cannot work, or two orders of the queue. `build` checks the
+    /// rest.
     pub fn builder(&self) -> Result<BulkheadBuilder, ConfigError> {
         let mut builder = self.queue(BulkheadLayer::builder(self.limit()?))?;
         builder = builder.enabled(self.enabled).advertise(self.advertise);
@@ -237,17 +238,17 @@ impl BulkheadSettings {
         }
     }
 
-    /// A bulkhead that is off needs none.
+    /// Returns the limit. A bulkhead that is off needs none.
     fn limit(&self) -> Result<usize, ConfigError> {
         let fix = "say how many calls may run at once";
         let limit = self.limit.or((!self.enabled).then_some(usize::MAX));
         required("bulkhead", "limit", limit, fix)
     }
 
-    /// The limit, if it is another than before.
+    /// Returns the limit, if it differs from before.
     ///
     /// # Errors
-    /// Something differs that a running bulkhead cannot change.
+    /// A setting differs that a running bulkhead cannot change.
     pub(super) fn limit_from(&self, before: &Self) -> Result<Option<usize>, ConfigError> {
         const LAYER: &str = "bulkhead";
         same(LAYER, "enabled", &before.enabled, &self.enabled)?;
@@ -296,7 +297,7 @@ impl Settings for BulkheadSettings {
     }
 }
 
-/// A share in whole percent.
+/// Returns a share in whole percent.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

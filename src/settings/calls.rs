@@ -14,8 +14,8 @@ use crate::{
 
 /// Settings of the calls of a client, by gRPC method or by host: a [`CallSettings`] for each.
 ///
-/// They are fixed once the client is built: a running stack does not take others. What a request
-/// says itself, by an extension, goes before them.
+/// They are fixed once the client is built: a running stack does not change them. A request's own
+/// settings, in an extension, take precedence.
 ///
 /// ```
 /// # #[cfg(feature = "tonic-014")] {
@@ -46,20 +46,20 @@ use crate::{
 #[serde(transparent)]
 pub struct CallsSettings(BTreeMap<String, OneCallSettings>);
 
-/// Settings of one kind of call. Each means what the setter of its name in [`CallSettings`] does.
-/// All else is as the layers were built.
+/// Settings of one kind of call. Each has the meaning of the setter of the same name in
+/// [`CallSettings`]. Settings that are left out keep the layers' values.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct OneCallSettings {
-    /// The largest number of times that a call is sent, the first included.
+    /// How often a call is sent at most, the first time included.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
-    /// The units of the rate limit that a call takes.
+    /// The units that a call takes of the rate limit.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub cost: Option<u32>,
-    /// How much it hurts if a call is rejected.
+    /// How much a rejection of the call hurts.
     #[serde(
         deserialize_with = "criticality",
         skip_serializing_if = "Option::is_none"
@@ -71,8 +71,8 @@ pub struct OneCallSettings {
     /// The longest time of one attempt.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub attempt_timeout: Option<HumanDuration>,
-    /// If true, a gRPC method may be called more than once. Not for hosts. Default: as the code
-    /// says.
+    /// If true, a gRPC method may be called more than once. Not for hosts. Default: the code's
+    /// setting.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub idempotent: Option<bool>,
 }
@@ -84,19 +84,18 @@ fn criticality<'de, D: serde::Deserializer<'de>>(
 }
 
 impl CallsSettings {
-    /// The settings under a name, as it is written.
+    /// Returns the settings under a name, as the file writes it.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&OneCallSettings> {
         self.0.get(name)
     }
 
-    /// Gives a gRPC client these settings, by method: `package.Service/Method`, or
-    /// `package.Service/*` for all others of a service. They replace a
-    /// [`call_settings`](grpc::Client::call_settings) of the client's, and add to the methods that
-    /// it calls idempotent.
+    /// Sets these settings in a gRPC client, by method: `package.Service/Method`, or
+    /// `package.Service/*` for all other methods of a service. They replace the client's
+    /// [`call_settings`](grpc::Client::call_settings), and add to its idempotent methods.
     ///
     /// # Errors
-    /// A name that is none of a method, or a timeout of zero.
+    /// A name that is not a method, or a timeout of zero.
     #[cfg(feature = "tonic-014")]
     pub fn by_method(&self, client: grpc::Client) -> Result<grpc::Client, ConfigError> {
         for (name, settings) in &self.0 {
@@ -127,13 +126,12 @@ impl CallsSettings {
             .idempotent_when(move |path| of(&declared, path).idempotent.unwrap_or(false)))
     }
 
-    /// Gives an HTTP client these settings, by the host of a request, such as `api.example` or
-    /// `localhost:8080`. They replace a [`call_settings`](http::Client::call_settings) of the
-    /// client's.
+    /// Sets these settings in an HTTP client, by the host of a request, such as `api.example` or
+    /// `localhost:8080`. They replace the client's [`call_settings`](http::Client::call_settings).
     ///
     /// # Errors
-    /// A name that is none of a host, or a timeout of zero. Also `idempotent`, which its requests'
-    /// methods tell.
+    /// A name that is not a host, or a timeout of zero. Also `idempotent`, which follows from the
+    /// requests' methods.
     pub fn by_host<K>(&self, client: http::Client<K>) -> Result<http::Client<K>, ConfigError> {
         let mut hosts = BTreeMap::new();
         for (name, settings) in &self.0 {
@@ -157,7 +155,7 @@ impl CallsSettings {
 }
 
 impl OneCallSettings {
-    /// The settings as a request's extension has them.
+    /// Returns the settings as a request's extension.
     #[must_use]
     pub fn call_settings(&self) -> CallSettings {
         let mut settings = CallSettings::new();
@@ -179,7 +177,7 @@ impl OneCallSettings {
         settings
     }
 
-    /// These, and of others what they leave open.
+    /// Returns these settings, with those of `others` where none is set.
     #[cfg(feature = "tonic-014")]
     fn or(self, others: Self) -> Self {
         Self {

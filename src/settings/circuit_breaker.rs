@@ -18,9 +18,8 @@ use crate::{
     },
 };
 
-/// Settings of a [`CircuitBreakerLayer`], whose meaning is told at [`BreakerConfig`]. All of them
-/// can change while it runs, but for `enabled`, `name`, `backpressure`, those of keys, and a window
-/// of calls.
+/// Settings of a [`CircuitBreakerLayer`], explained at [`BreakerConfig`]. All of them can change at
+/// run time, except `enabled`, `name`, `backpressure`, those of keys, and a window of calls.
 ///
 /// ```
 /// use tower_keep::{protocol::Plain, settings::CircuitBreakerSettings};
@@ -32,7 +31,7 @@ use crate::{
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// `In` is where it stands, and tells the defaults.
+/// `In` is the breaker's context, which sets the defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(
     feature = "schemars",
@@ -58,14 +57,14 @@ pub struct CircuitBreakerSettings<In: Place = Alone> {
     /// Its name in errors, metrics and events.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The calls that shares are taken of: those of a time, or a number of them. Default `"10s"`.
+    /// The window from which shares are computed: a time, or a number of calls. Default `"10s"`.
     pub window: HumanWindow,
     /// The calls that the window must hold before it is judged. Default 20.
     #[serde(deserialize_with = "scalar")]
     pub min_calls: u32,
     /// The share of failures at which it opens. Default `"50%"`.
     pub failure_rate: OrOff<Share>,
-    /// Which calls are slow, and what share of them opens it. Default: none are.
+    /// The definition of slow calls, and the share of them that opens it. Default: none are slow.
     #[serde(
         deserialize_with = "unless_off",
         skip_serializing_if = "Option::is_none"
@@ -73,7 +72,7 @@ pub struct CircuitBreakerSettings<In: Place = Alone> {
     pub slow_calls: Option<SlowCallsSettings>,
     /// The failures in a row that open it. Default `"off"`, in a stack 10.
     pub consecutive_failures: OrOff<u32>,
-    /// If true, a call that is dropped has failed. Default `false`.
+    /// If true, a dropped call counts as a failure. Default `false`.
     #[serde(deserialize_with = "scalar")]
     pub cancelled_as_failure: bool,
     /// If true, it opens if calls are dropped and none is answered. Default `true`.
@@ -81,7 +80,7 @@ pub struct CircuitBreakerSettings<In: Place = Alone> {
     pub open_on_no_answer: bool,
     /// The time that it stays open. Default `"30s"`, in a stack `"500ms"`.
     pub open_for: HumanDuration,
-    /// If true, that doubles each time, up to `max_open`. Default `false`, in a stack `true`.
+    /// If true, that time doubles each time, up to `max_open`. Default `false`, in a stack `true`.
     #[serde(deserialize_with = "scalar")]
     pub growing: bool,
     /// If true, open times differ from circuit to circuit. Default `true`.
@@ -90,27 +89,27 @@ pub struct CircuitBreakerSettings<In: Place = Alone> {
     /// The longest time that it stays open. Default: ten times `open_for`, in a stack `"1s"`.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_open: Option<HumanDuration>,
-    /// The calls that half-open lets through. Default 3.
+    /// The most calls that are admitted while half-open. Default 3.
     #[serde(deserialize_with = "scalar")]
     pub probes: u16,
-    /// The way they are judged. Default `"rate"`.
+    /// The verdict on probes. Default `"rate"`.
     #[serde(deserialize_with = "choice")]
     pub verdict: Verdict,
     /// The longest time in flight of a probe. Default: as long as `open_for`.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub lease: Option<HumanDuration>,
-    /// The time until everything is admitted again. Default `"0s"`: at once.
+    /// The time until all calls are admitted again. Default `"0s"`: at once.
     pub ramp: HumanDuration,
-    /// If true, `poll_ready` is pending while it rejects. Default: in a stack of one peer alone.
+    /// If true, `poll_ready` is pending while it rejects. Default: only in a stack of one peer.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub backpressure: Option<bool>,
     /// If true, the process is not ready while it is open. Default `false`.
     #[serde(deserialize_with = "scalar")]
     pub critical: bool,
-    /// The largest number of keys with a circuit, if the code sets a key. Default 1024.
+    /// The most keys with their own circuit, if the code sets a key. Default 1024.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_keys: Option<usize>,
-    /// The treatment of keys past that.
+    /// The treatment of keys beyond `max_keys`.
     #[serde(
         deserialize_with = "given_choice",
         skip_serializing_if = "Option::is_none"
@@ -124,8 +123,8 @@ pub struct CircuitBreakerSettings<In: Place = Alone> {
     pub missing: Option<Missing>,
     #[serde(skip)]
     place: PhantomData<In>,
-    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
-    /// that is taken for a file which is just being written.
+    /// If true, a watched file may leave out fields that it had before. Default `false`: a missing
+    /// field means that the file is still being written.
     #[serde(
         deserialize_with = "scalar",
         skip_serializing_if = "std::ops::Not::not"
@@ -135,7 +134,7 @@ pub struct CircuitBreakerSettings<In: Place = Alone> {
     written: Written,
 }
 
-/// Which calls are slow, and how many are too many.
+/// The definition of slow calls, and how many of them are too many.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "fields with values")]
@@ -146,13 +145,13 @@ pub struct SlowCallsSettings {
     pub rate: Share,
 }
 
-/// Where a circuit breaker stands.
+/// The context of a circuit breaker.
 pub trait Place: fmt::Debug + Clone + PartialEq + 'static {
-    /// Its settings there, unless a file has others.
+    /// Returns the settings in this context, unless a file sets others.
     fn config() -> BreakerConfig;
 }
 
-/// By itself.
+/// A circuit breaker outside a stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     feature = "schemars",
@@ -161,7 +160,7 @@ pub trait Place: fmt::Debug + Clone + PartialEq + 'static {
 )]
 pub enum Alone {}
 
-/// In a client's stack.
+/// A circuit breaker in a client's stack.
 #[cfg(feature = "http")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
@@ -274,8 +273,8 @@ impl<In: Place> CircuitBreakerSettings<In> {
         }
     }
 
-    /// The builder with these settings, for what only code can say: key and protocol. `build`
-    /// checks them.
+    /// Returns a builder with these settings, on which code sets the rest: key and protocol.
+    /// `build` checks them.
     pub fn builder(&self) -> CircuitBreakerBuilder {
         let mut builder = CircuitBreakerLayer::builder()
             .config(self.config())
@@ -301,10 +300,10 @@ impl<In: Place> CircuitBreakerSettings<In> {
         }
     }
 
-    /// The settings of the algorithm, if they are others than before.
+    /// Returns the settings of the algorithm, if they differ from before.
     ///
     /// # Errors
-    /// Something differs that a running circuit cannot change.
+    /// A setting differs that a running circuit cannot change.
     pub(super) fn config_from(&self, before: &Self) -> Result<Option<BreakerConfig>, ConfigError> {
         const LAYER: &str = "circuit_breaker";
         same(LAYER, "enabled", &before.enabled, &self.enabled)?;

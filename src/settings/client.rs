@@ -28,8 +28,8 @@ use crate::{
     },
 };
 
-/// Settings of a [`ClientStack`](crate::stack::ClientStack). Each means what the builder's setter
-/// of its name does. The protocol is chosen in code.
+/// Settings of a [`ClientStack`](crate::stack::ClientStack). Each has the meaning of the builder's
+/// setter of the same name. Code chooses the protocol.
 ///
 /// ```
 /// use tower_keep::{settings::ClientSettings, stack};
@@ -65,17 +65,17 @@ pub struct ClientSettings {
     pub name: Option<String>,
     /// The longest time of a call with all its attempts and waits. Default `"10s"`.
     pub total_timeout: OrOff<HumanDuration>,
-    /// The retries. `enabled = false` leaves them out.
+    /// The retries. `enabled = false` removes them.
     #[serde(deserialize_with = "part")]
     pub retry: RetrySettings,
-    /// The hedge, for a stack that the code builds with one in place of retries.
-    /// `"off"` switches it off.
+    /// The hedge, for a stack that the code builds with one in place of retries. `"off"` switches
+    /// it off.
     #[serde(
         deserialize_with = "optional_part",
         skip_serializing_if = "Option::is_none"
     )]
     pub hedge: Option<HedgeSettings>,
-    /// The circuit breaker of each host. `enabled = false` leaves it out.
+    /// The circuit breaker of each host. `enabled = false` removes it.
     #[serde(deserialize_with = "part")]
     pub circuit_breaker: CircuitBreakerSettings<InClient>,
     /// The throttle of each host. Default: none.
@@ -84,13 +84,13 @@ pub struct ClientSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub throttle: Option<ThrottleSettings>,
-    /// The rate at which calls are sent. Default: any.
+    /// The rate at which calls are sent. Default: no limit.
     #[serde(
         deserialize_with = "value_unless_off",
         skip_serializing_if = "Option::is_none"
     )]
     pub rate: Option<HumanRate>,
-    /// The calls that may come at once after a pause. Default: one second's worth.
+    /// The calls that may arrive at once after a pause. Default: those of one second.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
     /// A rate limit with all its settings, in place of `rate`.
@@ -99,8 +99,8 @@ pub struct ClientSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub rate_limit: Option<RateLimitSettings>,
-    /// The largest number of calls in flight to each host. Default: half of what the `rate` lets
-    /// come within an attempt's timeout, or any without a rate.
+    /// The most calls in flight to each host. Default: half of the calls that the `rate` admits
+    /// within an attempt's timeout. Without a rate there is no limit.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<OrOff<usize>>,
     /// A bulkhead with all its settings, in place of `max_in_flight`.
@@ -111,8 +111,8 @@ pub struct ClientSettings {
     pub bulkhead: Option<BulkheadSettings>,
     /// The longest time of one attempt. Default `"3s"`, or the total if that is less.
     pub attempt_timeout: OrOff<HumanDuration>,
-    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
-    /// that is taken for a file which is just being written.
+    /// If true, a watched file may leave out fields that it had before. Default `false`: a missing
+    /// field means that the file is still being written.
     #[serde(
         deserialize_with = "scalar",
         skip_serializing_if = "std::ops::Not::not"
@@ -161,12 +161,12 @@ impl Default for ClientSettings {
 }
 
 impl ClientSettings {
-    /// A builder with these settings: give it one of the protocol, fresh, or one with the parts
-    /// that no file can tell, such as a fallback.
+    /// Applies these settings to a builder: a fresh one of the protocol, or one with parts that no
+    /// file can set, such as a fallback.
     ///
     /// # Errors
-    /// What the parts' `builder` rejects; settings of retries, or of a hedge, for a stack without.
-    /// All else is checked by `build`.
+    /// A setting that the parts' `builder` rejects. Settings of retries, or of a hedge, for a stack
+    /// without them. `build` checks the rest.
     pub fn apply_to<P, W, R, X, F>(
         &self,
         builder: ClientBuilder<P, W, Parts<R, Own, Own, X, F>>,
@@ -183,7 +183,7 @@ impl ClientSettings {
         let mut builder = builder
             .with_retry(self.retry.builder()?)
             .circuit_breaker(|_| circuit);
-        // One that is off asks nothing of a stack without.
+        // A hedge that is off needs nothing of a stack without one.
         let hedge = self.hedge.as_ref();
         if let Some(hedge) = hedge.filter(|hedge| R::HEDGES || hedge.enabled) {
             builder = builder.with_hedge(hedge.builder()?)?;
@@ -202,7 +202,7 @@ impl ClientSettings {
             OrOff::Off => builder.without_total_timeout(),
         };
         builder = match self.attempt_timeout {
-            // Left as it is by default, it follows the total.
+            // The default attempt timeout follows the total.
             OrOff::On(HumanDuration(ATTEMPT)) if !self.written.has("attempt_timeout") => builder,
             OrOff::On(HumanDuration(attempt)) => builder.attempt_timeout(attempt),
             OrOff::Off => builder.without_attempt_timeout(),
@@ -233,7 +233,7 @@ impl ClientSettings {
         let builder = builder.bulkhead(given);
         Ok(match calls {
             _ if is_given => builder,
-            // They are counted still, so that a limit can be added.
+            // Calls are still counted, so that a limit can be added.
             _ if is_off => builder.with_any_in_flight(),
             Some(OrOff::On(calls)) => builder.max_in_flight(calls),
             Some(OrOff::Off) => builder.with_any_in_flight(),
@@ -244,14 +244,14 @@ impl ClientSettings {
     /// Returns the changes to a running stack that was built with the settings `before`.
     ///
     /// # Errors
-    /// Something differs that a running stack cannot change: names, budgets, the queues of
-    /// bulkheads, the kind of a rate limit, and parts that are there or not. A rate, a bound on
-    /// what is in flight, and the hedge of a stack that was built with one can come and go.
+    /// A setting differs that a running stack cannot change: names, budgets, the queues of
+    /// bulkheads, the kind of a rate limit, and which parts are present. A rate, a limit on calls
+    /// in flight, and the hedge of a stack that was built with one can be added and removed.
     pub fn changes_from(&self, before: &Self) -> Result<Changes, ConfigError> {
         self.changes(before, None)
     }
 
-    /// `hedge`: as it is now, if that is known.
+    /// Returns the changes. `hedge` is the current config, if it is known.
     fn changes(&self, before: &Self, hedge: Option<HedgeConfig>) -> Result<Changes, ConfigError> {
         const LAYER: &str = "stack";
         same(LAYER, "name", &before.name, &self.name)?;
@@ -290,7 +290,7 @@ impl ClientSettings {
         changes = changes.rate_of_file(on, quota, manners);
         let limits = (before.max_in_flight, &before.bulkhead);
         let limit = checked_calls((self.max_in_flight, &self.bulkhead))?;
-        // With a rate the bound follows from that, with a queue that cannot be made any more.
+        // With a rate the limit follows from it, with a queue that cannot be made any more.
         let has_rate = self.rate.is_some();
         let unset = (!has_rate).then_some(usize::MAX);
         if let Some(calls) = calls_from(limits, limit, unset)? {
@@ -310,10 +310,10 @@ impl ClientSettings {
     }
 }
 
-/// A part before and after, if it is there.
+/// Returns a part before and after, if it is present.
 ///
 /// # Errors
-/// It was added or taken out.
+/// It was added or removed.
 fn both<'a, T: PartialEq + Serialize>(
     field: &'static str,
     before: &'a Option<T>,
@@ -326,7 +326,7 @@ fn both<'a, T: PartialEq + Serialize>(
     }
 }
 
-/// A timeout, if it is another than before.
+/// Returns a timeout, if it differs from before.
 pub(super) fn duration_from(
     field: &'static str,
     (before, after): (OrOff<HumanDuration>, OrOff<HumanDuration>),

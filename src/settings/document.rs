@@ -1,4 +1,4 @@
-//! A text of several sections, of which a mistake in one leaves the others readable.
+//! A text of several sections. A mistake in one leaves the others readable.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ use serde::{
 
 use crate::settings::{ReadError, read};
 
-/// A file with settings of several things, a section for each: as text alone, so that a mistake in
-/// one section is an error of that section.
+/// A file with settings of several things, a section for each. It is kept as text, so that a
+/// mistake in one section is an error of that section alone.
 ///
 /// ```
 /// use tower_keep::{settings::{ClientSettings, Document, ServerSettings}, stack};
@@ -35,7 +35,7 @@ use crate::settings::{ReadError, read};
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Sections that nobody asks for are nobody's mistake, so the file may have other settings too.
+/// Sections that are never read cause no error, so the file may hold other settings too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document(Value);
 
@@ -53,12 +53,12 @@ enum Value {
 }
 
 impl Document {
-    /// Reads the settings of one section, whose name is a path if it stands in another:
+    /// Reads the settings of one section. Its name is a path if it is within another:
     /// `stacks.payments`.
     ///
     /// # Errors
-    /// There is no such section, or what [`read`](crate::settings::read) says of it. The path
-    /// begins with the section.
+    /// There is no such section, or [`read`](crate::settings::read) fails. The path begins with the
+    /// section.
     pub fn section<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<T, ReadError> {
         let found = name
             .split('.')

@@ -7,7 +7,7 @@ use crate::{
     settings::scalar::{given, scalar},
 };
 
-/// Settings of a [`FallbackLayer`](crate::fallback::FallbackLayer). What it answers is code.
+/// Settings of a [`FallbackLayer`](crate::fallback::FallbackLayer). Code sets its answers.
 ///
 /// ```
 /// use tower_keep::{fallback::FallbackLayer, protocol::Plain, settings::FallbackSettings};
@@ -23,19 +23,19 @@ use crate::{
 #[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct FallbackSettings {
-    /// If false, every result goes on as it is. Default `true`.
+    /// If false, every result is passed on unchanged. Default `true`.
     #[serde(deserialize_with = "scalar")]
     pub enabled: bool,
     /// Its name in metrics.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// If true, failures are answered otherwise. Default `true`.
+    /// If true, failures get another answer. Default `true`.
     #[serde(deserialize_with = "scalar")]
     pub on_failure: bool,
-    /// If true, an upstream's "too much" is answered otherwise. Default `true`.
+    /// If true, overloads of the upstream get another answer. Default `true`.
     #[serde(deserialize_with = "scalar")]
     pub on_overload: bool,
-    /// If true, rejections of layers beneath are answered otherwise. Default `true`.
+    /// If true, rejections of layers beneath get another answer. Default `true`.
     #[serde(deserialize_with = "scalar")]
     pub on_rejection: bool,
 }
@@ -53,7 +53,7 @@ impl Default for FallbackSettings {
 }
 
 impl FallbackSettings {
-    /// A builder with these settings.
+    /// Applies these settings to a builder.
     pub fn apply_to<F, P>(&self, builder: FallbackBuilder<F, P>) -> FallbackBuilder<F, P> {
         let builder = builder
             .enabled(self.enabled)

@@ -1,4 +1,4 @@
-//! Settings of faults: to switch them off by a file.
+//! Settings of faults, so that a file can switch them off.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -14,8 +14,7 @@ use crate::{
 };
 
 /// Settings of a [`FaultLayer`](crate::fault::FaultLayer). A file can switch faults off, put them
-/// into shadow mode, and bound them, while they run. It cannot start them, and what they are is
-/// code.
+/// into shadow mode, and limit them at run time. It cannot start them, and code defines them.
 ///
 /// ```
 /// use tower_keep::{fault::{Fault, FaultLayer}, protocol::Plain, settings::FaultSettings};
@@ -45,14 +44,14 @@ pub struct FaultSettings {
     /// Its name in marks, metrics and events.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// If true, it injects nothing, and counts what it would. Default `false`.
+    /// If true, it injects nothing, and counts what it would inject. Default `false`.
     #[serde(deserialize_with = "scalar")]
     pub shadow: bool,
-    /// The largest number of calls that suffer at the same time. Default 100.
+    /// The most calls that are affected at the same time. Default 100.
     #[serde(deserialize_with = "scalar")]
     pub max_active: usize,
-    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
-    /// that is taken for a file which is just being written.
+    /// If true, a watched file may leave out fields that it had before. Default `false`: a missing
+    /// field means that the file is still being written.
     #[serde(
         deserialize_with = "scalar",
         skip_serializing_if = "std::ops::Not::not"
@@ -90,7 +89,7 @@ impl Default for FaultSettings {
 }
 
 impl FaultSettings {
-    /// The builder of faults with these settings. `build` checks them.
+    /// Applies these settings to a builder of faults. `build` checks them.
     pub fn apply_to<F, P>(&self, builder: FaultBuilder<F, P>) -> FaultBuilder<F, P> {
         let builder = builder
             .enabled(self.enabled)
@@ -108,7 +107,7 @@ impl Settings for FaultSettings {
 
     fn update(&self, handle: &FaultHandle, before: &Self) -> Result<Changed, ConfigError> {
         same("fault", "name", &before.name, &self.name)?;
-        // What was changed by hand, and is the same in both, stays.
+        // A manual change stays if the setting is the same in both.
         let mut policy = handle.policy();
         if before.enabled != self.enabled {
             policy.enabled = self.enabled;

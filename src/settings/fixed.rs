@@ -1,10 +1,10 @@
-//! Checks of settings that cannot change, or must be there.
+//! Checks of settings that cannot change, or are required.
 
 use std::fmt::Debug;
 
 use crate::ConfigError;
 
-/// Fails if a setting differs that is fixed when a layer is built.
+/// Fails if a setting differs that is fixed once a layer is built.
 pub(super) fn same<T: PartialEq + Debug>(
     layer: &'static str,
     field: &'static str,
@@ -17,7 +17,7 @@ pub(super) fn same<T: PartialEq + Debug>(
     Err(ConfigError::new(field, after, FIXED).of(layer, None))
 }
 
-/// As [`same`], of a setting that has fields or names of its own.
+/// Does the same as [`same`] for a setting that has its own fields or names.
 pub(super) fn same_part<T: PartialEq>(
     layer: &'static str,
     field: &'static str,

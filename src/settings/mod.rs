@@ -1,4 +1,4 @@
-//! Settings from files: a plain struct for each pattern and each stack, to be read by serde.
+//! Settings from files: a plain struct for each pattern and each stack, read by serde.
 //!
 //! ```
 //! use tower_keep::{settings::{self, ClientSettings}, stack};
@@ -20,15 +20,15 @@
 //! ```
 //!
 //! A field has the name of the builder's setter, and its default. Values have units: `"250ms"`,
-//! `"100/s"`, `"50%"`; what can be turned off is `"off"`. A field that does not exist is an error,
-//! and an error names the path, the value and the fix. `build` remains the one place that checks
-//! what values mean.
+//! `"100/s"`, `"50%"`. A setting that can be turned off accepts `"off"`. An unknown field is an
+//! error, and an error names the path, the value and the fix. Only `build` checks what values mean.
 //!
-//! Keys, costs, classes and protocols are code: each struct makes the pattern's builder, on which
-//! they are set.
+//! Code sets keys, costs, classes and protocols: each struct makes the pattern's builder, which has
+//! these setters.
 //!
-//! A running layer moves from one set of settings to another by [`Settings::update`], which changes
-//! all or nothing. All formats that serde knows will do; [`read`] adds the path to their errors.
+//! A running layer changes from one set of settings to another by [`Settings::update`], which
+//! changes all or nothing. Any format that serde supports works, and [`read`] adds the path to its
+//! errors.
 
 mod adaptive;
 mod budget;

@@ -1,4 +1,4 @@
-//! Parts of a file that have fields of their own, or are one of several shapes.
+//! Parts of a file that have their own fields, or have one of several shapes.
 
 use std::{fmt, marker::PhantomData};
 
@@ -15,10 +15,10 @@ use crate::settings::{
     written::NotedMap,
 };
 
-/// A part of a stack that `"off"` leaves out.
+/// A part of a stack that `"off"` removes.
 #[cfg(feature = "http")]
 pub(super) trait Part: Sized {
-    /// The part, left out.
+    /// Returns the part, switched off.
     fn off() -> Self;
 }
 
@@ -32,7 +32,7 @@ where
     Fields::new(Some(T::off), |part: T| part).read(deserializer)
 }
 
-/// Reads a part that a file need not have, and that can be `"off"`.
+/// Reads a part that a file may leave out, and that can be `"off"`.
 #[cfg(feature = "http")]
 pub(super) fn optional_part<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
@@ -42,7 +42,7 @@ where
     part(deserializer).map(Some)
 }
 
-/// Reads a group of fields without which something is off, as `"off"` says too.
+/// Reads a group of fields. Without it something is off, which `"off"` also says.
 pub(super) fn unless_off<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Deserialize<'de>,
@@ -51,7 +51,7 @@ where
     Fields::new(Some(|| None), Some::<T>).read(deserializer)
 }
 
-/// Reads a group of fields that can only be left out.
+/// Reads a group of fields that may be left out, but cannot be `"off"`.
 pub(super) fn group<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: Deserialize<'de>,
@@ -60,7 +60,7 @@ where
     Fields::new(None, |group: T| group).read(deserializer)
 }
 
-/// As [`group`], of one that is not there by default.
+/// Does the same as [`group`] for a group that is absent by default.
 pub(super) fn given_group<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Deserialize<'de>,
@@ -69,7 +69,7 @@ where
     group(deserializer).map(Some)
 }
 
-/// Reads one of several shapes. The name alone of a shape with fields has their defaults.
+/// Reads one of several shapes. The name alone of a shape with fields means their defaults.
 pub(super) fn choice<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: Deserialize<'de>,
@@ -78,7 +78,7 @@ where
     Choice::new(None, |choice: T| choice).read(deserializer)
 }
 
-/// As [`choice`], of one that is not there by default.
+/// Does the same as [`choice`] for a choice that is absent by default.
 pub(super) fn given_choice<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Deserialize<'de>,
@@ -87,7 +87,7 @@ where
     choice(deserializer).map(Some)
 }
 
-/// As [`given_choice`], without which something is off, as `"off"` says too.
+/// Does the same as [`given_choice`] for a choice without which something is off, as with `"off"`.
 pub(super) fn choice_unless_off<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Deserialize<'de>,
@@ -96,7 +96,7 @@ where
     Choice::new(Some(|| None), Some::<T>).read(deserializer)
 }
 
-/// Reads fields `T` as a `V`.
+/// A visitor that reads fields `T` as a `V`.
 struct Fields<T, V> {
     /// The value of `"off"`.
     off: Option<fn() -> V>,
@@ -112,7 +112,7 @@ impl<'de, T: Deserialize<'de>, V> Fields<T, V> {
         deserializer.deserialize_any(self)
     }
 
-    /// The error of something that is no fields.
+    /// Returns the error for a value that has no fields.
     fn rejected<E: de::Error>(&self, found: &str) -> E {
         let otherwise = match self.off {
             Some(_) => "\"off\"",
@@ -171,7 +171,7 @@ impl<'de, T: Deserialize<'de>, V> Visitor<'de> for Fields<T, V> {
     }
 }
 
-/// Reads one of several shapes `T` as a `V`.
+/// A visitor that reads one of several shapes `T` as a `V`.
 struct Choice<T, V> {
     /// The value of `"off"`, if none of the shapes has that name.
     off: Option<fn() -> V>,
@@ -212,7 +212,7 @@ impl<'de, T: Deserialize<'de>, V> Visitor<'de> for Choice<T, V> {
         read.map(self.on)
     }
 
-    /// As of a name, so that the error lists the names there are.
+    /// Reads a flag as a name, so that the error lists the valid names.
     fn visit_bool<E: de::Error>(self, flag: bool) -> Result<V, E> {
         self.visit_str(&flag.to_string())
     }
@@ -242,7 +242,7 @@ impl<'de, T: Deserialize<'de>, V> Visitor<'de> for Choice<T, V> {
     }
 }
 
-/// The fields of a shape of which only the name is written.
+/// The fields of a shape of which only the name was written.
 struct NoFields<E>(PhantomData<E>);
 
 impl<'de, E: de::Error> Deserializer<'de> for NoFields<E> {
@@ -268,5 +268,5 @@ impl<'de, E: de::Error> IntoDeserializer<'de, E> for NoFields<E> {
     }
 }
 
-/// The word by which a file turns something off.
+/// The value that turns something off in a file.
 pub(super) const OFF: &str = "off";

@@ -12,17 +12,17 @@ use crate::{
     },
 };
 
-/// The rate of a stack, by itself or with all its settings.
+/// The rate of a stack, alone or with all its settings.
 pub(super) type RateOf<'a> = (
     Option<HumanRate>,
     Option<u32>,
     &'a Option<RateLimitSettings>,
 );
 
-/// The rate as it is to be, if it is another than before.
+/// Returns the new rate, if it differs from before.
 ///
 /// # Errors
-/// What `build` would reject, and what a running limit cannot change.
+/// A setting that `build` would reject, or that a running limit cannot change.
 pub(super) fn rate_from(before: RateOf<'_>, after: RateOf<'_>) -> Result<LimitMove, ConfigError> {
     if before == after {
         return Ok(LimitMove::default());
@@ -37,7 +37,7 @@ pub(super) fn rate_from(before: RateOf<'_>, after: RateOf<'_>) -> Result<LimitMo
     }
 }
 
-/// A rate with all its settings, however it was written.
+/// Returns a rate with all its settings, however it was written.
 fn whole(
     (rate, burst, limit): RateOf<'_>,
 ) -> Result<Option<Cow<'_, RateLimitSettings>>, ConfigError> {
@@ -52,11 +52,13 @@ fn whole(
     }
 }
 
-/// The bound on a stack's calls in flight, by itself or with all its settings.
+/// The limit on a stack's calls in flight, alone or with all its settings.
 pub(super) type CallsOf<'a> = (Option<OrOff<usize>>, &'a Option<BulkheadSettings>);
 
+/// Checks that only one of the two is set.
+///
 /// # Errors
-/// Both of them: one would be dropped in silence.
+/// Both are set: one would be dropped silently.
 pub(super) fn checked_calls(calls: CallsOf<'_>) -> Result<CallsOf<'_>, ConfigError> {
     match calls {
         (Some(set), Some(_)) => {
@@ -67,7 +69,7 @@ pub(super) fn checked_calls(calls: CallsOf<'_>) -> Result<CallsOf<'_>, ConfigErr
     }
 }
 
-/// Names the limit as the file does: where it has a whole bulkhead, by that one's field.
+/// Names the limit as the file does: by the field of the bulkhead if that is written.
 pub(super) fn in_own_words(
     updated: Result<Changed, ConfigError>,
     bulkhead: &Option<BulkheadSettings>,
@@ -82,14 +84,14 @@ pub(super) fn in_own_words(
     }
 }
 
-/// Returns whether one of the parts that may leave fields out has this one.
+/// Returns whether a part that may leave fields out contains this path.
 pub(super) fn partial_in(parts: &[(&str, bool)], path: &str) -> bool {
     let mut partial = parts.iter().filter(|(_, partial)| *partial);
     partial.any(|(part, _)| path.starts_with(part))
 }
 
-/// The bound, if it is another than before. `unset`: what it is where none is written, if that is
-/// known.
+/// Returns the limit, if it differs from before. `unset` is its value if none is written, if that
+/// is known.
 pub(super) fn calls_from(
     before: CallsOf<'_>,
     after: CallsOf<'_>,
@@ -108,7 +110,7 @@ pub(super) fn calls_from(
     }
 }
 
-/// The hedge as it is to be, or none, if it is another than before.
+/// Returns the new hedge, or none, if it differs from before.
 pub(super) fn hedge_from(
     (before, after): (&Option<HedgeSettings>, &Option<HedgeSettings>),
     now: Option<HedgeConfig>,
@@ -123,7 +125,7 @@ pub(super) fn hedge_from(
     if !after.enabled {
         return Ok(Some(None));
     }
-    // Without settings of the file the hedge was the code's, with its defaults for all we know.
+    // Without settings in the file the code's hedge applied, presumably with its defaults.
     let own = HedgeSettings::default();
     let before = before.as_ref().unwrap_or(&own);
     let now = now.unwrap_or_else(|| before.config());

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// Settings of a [`RateLimitLayer`]. Each means what the builder's setter of its name does.
+/// Settings of a [`RateLimitLayer`]. Each has the meaning of the builder's setter of the same name.
 ///
 /// ```
 /// use tower_keep::settings::RateLimitSettings;
@@ -48,26 +48,27 @@ pub struct RateLimitSettings {
     /// Its name in errors, metrics and events.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The largest count in a time. No default. Can change while it runs.
+    /// The highest rate. No default. Can change at run time.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub rate: Option<HumanRate>,
-    /// The calls that may come at once after a pause. Default: one second's worth, and at least 1.
-    /// Can change while it runs.
+    /// The calls that may arrive at once after a pause. Default: those of one second, and at least
+    /// 1. Can change at run time.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
     /// The algorithm that counts. Default: a token bucket. The others have no burst.
     #[serde(deserialize_with = "choice")]
     pub algorithm: LimitAlgorithm,
-    /// The longest wait of calls over the limit. Default: none waits.
+    /// The longest wait of calls over the limit. Default: no call waits.
     #[serde(
         deserialize_with = "value_unless_off",
         skip_serializing_if = "Option::is_none"
     )]
     pub max_wait: Option<HumanDuration>,
-    /// The largest number of calls that wait. Default 1024.
+    /// The most calls that wait. Default 1024.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_waiting: Option<usize>,
-    /// For how long at most an upstream's `Retry-After` closes the limit. Default: it does not.
+    /// The longest time for which an upstream's `Retry-After` closes the limit. Default: it does
+    /// not.
     #[serde(
         deserialize_with = "value_unless_off",
         skip_serializing_if = "Option::is_none"
@@ -76,10 +77,10 @@ pub struct RateLimitSettings {
     /// If true, responses advertise the limit. Default `false`.
     #[serde(deserialize_with = "scalar")]
     pub advertise: bool,
-    /// The largest number of keys, if the code sets a key.
+    /// The most keys, if the code sets a key.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_keys: Option<usize>,
-    /// The treatment of keys past that.
+    /// The treatment of keys beyond `max_keys`.
     #[serde(
         deserialize_with = "given_choice",
         skip_serializing_if = "Option::is_none"
@@ -91,8 +92,8 @@ pub struct RateLimitSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub missing: Option<Missing>,
-    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
-    /// that is taken for a file which is just being written.
+    /// If true, a watched file may leave out fields that it had before. Default `false`: a missing
+    /// field means that the file is still being written.
     #[serde(
         deserialize_with = "scalar",
         skip_serializing_if = "std::ops::Not::not"
@@ -117,13 +118,13 @@ pub enum LimitAlgorithm {
     SlidingCounter,
     /// [`SlidingRing`]: never over the rate.
     SlidingRing {
-        /// The parts that the window is cut into. 10 is a fair choice.
+        /// The number of parts of the window. 10 is a fair choice.
         #[serde(deserialize_with = "scalar")]
         parts: u32,
     },
     /// [`LeakyBucket`]: calls leave evenly spaced.
     LeakyBucket {
-        /// The lateness of a departure for which the next makes up.
+        /// The longest delay of a departure that the next one makes up for.
         slack: HumanDuration,
     },
 }
@@ -163,10 +164,10 @@ impl Default for RateLimitSettings {
 }
 
 impl RateLimitSettings {
-    /// The builder with these settings, for what only code can say: key, cost, protocol.
+    /// Returns a builder with these settings, on which code sets the rest: key, cost, protocol.
     ///
     /// # Errors
-    /// No rate, or one that the algorithm cannot keep. All else is checked by `build`.
+    /// No rate, or one that the algorithm cannot keep. `build` checks the rest.
     pub fn builder(&self) -> Result<RateLimitBuilder, ConfigError> {
         let mut builder = self.algorithm.builder(self.rate()?)?;
         builder = builder.enabled(self.enabled).advertise(self.advertise);
@@ -202,7 +203,7 @@ impl RateLimitSettings {
         Ok(required("rate_limit", "rate", self.rate, fix)?.0)
     }
 
-    /// Fails if anything differs that a running limit cannot change.
+    /// Fails if a setting differs that a running limit cannot change.
     fn movable_from(&self, before: &Self) -> Result<(), ConfigError> {
         const LAYER: &str = "rate_limit";
         same(LAYER, "name", &before.name, &self.name)?;
@@ -212,10 +213,10 @@ impl RateLimitSettings {
         same_part(LAYER, "missing", &before.missing, &self.missing)
     }
 
-    /// What is another than before.
+    /// Returns what differs from before.
     ///
     /// # Errors
-    /// Something differs that a running limit cannot change.
+    /// A setting differs that a running limit cannot change.
     pub(super) fn moved_from(&self, before: &Self) -> Result<LimitMove, ConfigError> {
         self.movable_from(before)?;
         let rate = self.rate()?;
@@ -236,7 +237,7 @@ impl RateLimitSettings {
         })
     }
 
-    /// A token bucket of which nothing else is set.
+    /// Returns a token bucket with no other settings.
     #[cfg(feature = "http")]
     pub(super) fn bucket(rate: Option<HumanRate>, burst: Option<u32>) -> Self {
         Self {
@@ -246,7 +247,8 @@ impl RateLimitSettings {
         }
     }
 
-    /// All of it, for a stack that has none and takes what a running limit can change.
+    /// Returns all settings, for a stack that has no limit and adds what a running limit can
+    /// change.
     #[cfg(feature = "http")]
     pub(super) fn added(&self) -> Result<LimitMove, ConfigError> {
         let moved = self.moved_from(&Self::default())?;
@@ -268,10 +270,10 @@ impl RateLimitSettings {
     }
 }
 
-/// What changes of a limit that runs.
+/// The changes of a running limit.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct LimitMove {
-    /// Whether it is on then; `None` if nothing changes.
+    /// Whether the limit is on afterwards. `None` if that does not change.
     pub(super) on: Option<bool>,
     pub(super) quota: Option<(Rate, u32)>,
     pub(super) manners: Option<Manners>,

@@ -1,20 +1,20 @@
-//! Reads settings, and says where they are wrong.
+//! The reading of settings, with errors that name their path.
 
 use std::{error::Error, fmt};
 
 use serde::{Deserialize, Deserializer};
 
-/// An error in settings that were read, and its place.
+/// An error in settings that were read, with its path.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ReadError {
-    /// Where: `retry.backoff.base`, say. `.` for the whole.
+    /// The path: `retry.backoff.base`, say. `.` for the whole.
     pub path: String,
     /// The error of the format's deserializer: the value, and the fix.
     pub source: Box<dyn Error + Send + Sync>,
 }
 
-/// Reads settings from any deserializer, and says at which path they are wrong.
+/// Reads settings from any deserializer. An error names its path.
 ///
 /// ```
 /// use tower_keep::settings::{self, ClientSettings};
@@ -28,8 +28,8 @@ pub struct ReadError {
 /// ```
 ///
 /// # Errors
-/// What the settings' `Deserialize` refuses: fields that do not exist, values that cannot be read.
-/// What only `build` can tell is a [`ConfigError`](crate::ConfigError).
+/// The settings' `Deserialize` fails: unknown fields, or values that cannot be read. Errors that
+/// only `build` can find are a [`ConfigError`](crate::ConfigError).
 pub fn read<'de, T, D>(deserializer: D) -> Result<T, ReadError>
 where
     T: Deserialize<'de>,

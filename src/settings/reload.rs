@@ -1,32 +1,31 @@
-//! Moves what runs from one set of settings to the next.
+//! The change of a running layer or stack from one set of settings to the next.
 
 use crate::{Changed, ConfigError};
 
-/// Settings that a running layer or stack can move to.
+/// Settings to which a running layer or stack can change.
 pub trait Settings: Sized {
-    /// The handle of what was built with such settings.
+    /// The handle of the layer or stack built with such settings.
     type Handle;
 
-    /// Moves what runs behind `handle` from the settings `before` to these, and returns what has
-    /// changed. Only what differs between the two is touched: what was changed by hand meanwhile,
-    /// and is the same in both, stays.
+    /// Changes the layer or stack behind `handle` from the settings `before` to these, and returns
+    /// the changes. Only settings that differ between the two are changed. A manual change stays if
+    /// the setting is the same in both.
     ///
     /// # Errors
-    /// What `build` would reject, and what cannot change while it runs, such as a name or a budget:
-    /// that needs a new start. Nothing has changed then.
+    /// A setting that `build` would reject, or that cannot change at run time, such as a name or a
+    /// budget: that needs a restart. Nothing changes then.
     fn update(&self, handle: &Self::Handle, before: &Self) -> Result<Changed, ConfigError>;
 
-    /// Returns the path of a field that a file of the settings `before` has written, and that of
-    /// these has not, though it does not say `partial = true`: a file that is just being written
-    /// lacks its end. Default: `None`.
+    /// Returns the path of a field that the file of `before` has, and that this one lacks without
+    /// `partial = true`. A file that is still being written lacks its end. Default: `None`.
     fn lost_since(&self, before: &Self) -> Option<String> {
         let _ = before;
         None
     }
 }
 
-/// A running layer or stack, and its settings. Settings that cannot be are an error, and the last
-/// good ones stay.
+/// A running layer or stack, and its settings. Invalid settings are an error, and the last good
+/// ones stay.
 ///
 /// ```
 /// use tower_keep::{settings::{ClientSettings, Reload}, stack};
@@ -51,22 +50,22 @@ pub struct Reload<S: Settings> {
 }
 
 impl<S: Settings> Reload<S> {
-    /// `current` is what the layer or stack behind `handle` was built with.
+    /// Makes one of a handle and the settings that its layer or stack was built with.
     pub fn new(handle: S::Handle, current: S) -> Self {
         Self { handle, current }
     }
 
-    /// Moves to these settings, and returns what has changed.
+    /// Changes to these settings, and returns the changes.
     ///
     /// # Errors
-    /// As [`Settings::update`]. Nothing has changed then.
+    /// As [`Settings::update`]. Nothing changes then.
     pub fn apply(&mut self, next: S) -> Result<Changed, ConfigError> {
         let changed = next.update(&self.handle, &self.current)?;
         self.current = next;
         Ok(changed)
     }
 
-    /// Moves to what a file says, unless it lacks fields that it had.
+    /// Changes to a file's settings, unless the file lacks fields that it had.
     #[cfg(feature = "watch")]
     pub(super) fn follow(&mut self, next: S) -> Result<Changed, tower::BoxError> {
         if let Some(field) = next.lost_since(&self.current) {
@@ -79,7 +78,7 @@ impl<S: Settings> Reload<S> {
         Ok(self.apply(next)?)
     }
 
-    /// The last good settings.
+    /// Returns the last good settings.
     #[must_use]
     pub fn current(&self) -> &S {
         &self.current

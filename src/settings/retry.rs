@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Settings of a [`RetryLayer`]. Attempts, backoff and `max_retry_after` can change while it runs.
+/// Settings of a [`RetryLayer`]. Attempts, backoff and `max_retry_after` can change at run time.
 ///
 /// ```
 /// use tower_keep::{protocol::Plain, settings::RetrySettings};
@@ -46,24 +46,24 @@ pub struct RetrySettings {
     /// Its name in errors, metrics and events.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The largest number of times that a call is sent, the first time included. Default 3.
+    /// How often a call is sent at most, the first time included. Default 3.
     #[serde(deserialize_with = "scalar")]
     pub attempts: u32,
     /// The waits between attempts.
     #[serde(deserialize_with = "group")]
     pub backoff: BackoffSettings,
-    /// The longest `Retry-After` that is waited for. Default `"10s"`, in a stack at most the total
+    /// The longest `Retry-After` to wait for. Default `"10s"`, in a stack at most the total
     /// timeout.
     pub max_retry_after: HumanDuration,
-    /// If true, rejections of the layers beneath are retried as well. Default `false`.
+    /// If true, rejections of the layers beneath are retried too. Default `false`.
     #[serde(deserialize_with = "scalar")]
     pub retry_rejected: bool,
-    /// The budget of retries. In a client's stack that is, unless it is set, one for each host. One
-    /// that is set is for all hosts together.
+    /// The budget of retries. A client's stack has one for each host by default. A budget that is
+    /// set is for all hosts together.
     #[serde(deserialize_with = "choice")]
     pub budget: BudgetSettings,
-    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
-    /// that is taken for a file which is just being written.
+    /// If true, a watched file may leave out fields that it had before. Default `false`: a missing
+    /// field means that the file is still being written.
     #[serde(
         deserialize_with = "scalar",
         skip_serializing_if = "std::ops::Not::not"
@@ -86,7 +86,7 @@ pub struct BackoffSettings {
     /// The spread of delays. Default `"exponential"`.
     #[serde(deserialize_with = "choice")]
     pub jitter: JitterSettings,
-    /// By how much each delay is longer than the one before. Default 2.
+    /// The factor from each delay to the next. Default 2.
     #[serde(deserialize_with = "scalar")]
     pub factor: f64,
 }
@@ -99,7 +99,7 @@ pub struct BackoffSettings {
 pub enum JitterSettings {
     /// From the exponential to twice that.
     Exponential,
-    /// From the exponential to so much more.
+    /// From the exponential to that much more.
     Additive(HumanDuration),
     /// From nothing to the exponential.
     Full,
@@ -107,9 +107,9 @@ pub enum JitterSettings {
     Equal,
     /// From the base to three times the previous delay.
     Decorrelated,
-    /// Up to so large a share less or more than the exponential.
+    /// Up to that share less or more than the exponential.
     PlusMinus(Share),
-    /// Not at all.
+    /// No jitter.
     None,
 }
 
@@ -166,10 +166,10 @@ impl crate::settings::part::Part for RetrySettings {
 }
 
 impl RetrySettings {
-    /// The builder with these settings, for what only code can say: the protocol.
+    /// Returns a builder with these settings, on which code sets the protocol.
     ///
     /// # Errors
-    /// A backoff or a budget that cannot work. All else is checked by `build`.
+    /// A backoff or a budget that cannot work. `build` checks the rest.
     pub fn builder(&self) -> Result<RetryBuilder, ConfigError> {
         let mut builder = RetryLayer::builder()
             .enabled(self.enabled)
@@ -187,7 +187,7 @@ impl RetrySettings {
         })
     }
 
-    /// Returns the settings that can change while a retry runs.
+    /// Returns the settings that can change at run time.
     ///
     /// # Errors
     /// A backoff that cannot work.
@@ -199,10 +199,10 @@ impl RetrySettings {
         })
     }
 
-    /// The settings that can change while it runs, if it is another than before.
+    /// Returns the settings that can change at run time, if they differ from before.
     ///
     /// # Errors
-    /// Something differs that a running retry cannot change.
+    /// A setting differs that a running retry cannot change.
     pub(super) fn config_from(&self, before: &Self) -> Result<Option<RetryConfig>, ConfigError> {
         const LAYER: &str = "retry";
         same(LAYER, "enabled", &before.enabled, &self.enabled)?;

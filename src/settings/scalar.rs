@@ -9,28 +9,28 @@ use serde::{
 
 /// A value that a file writes as a text or as a number.
 ///
-/// Both are read by their text: in an environment all values are texts, and formats differ in what
-/// they take for a number.
+/// Both are read by their text. In an environment all values are texts, and formats differ in what
+/// they accept as a number.
 pub trait Scalar: Sized {
-    /// A value to write, for messages.
+    /// An example value, for messages.
     const EXAMPLE: &'static str;
 
-    /// Reads it, or says what to write in its place.
+    /// Reads a value. An error says what to write instead.
     fn from_text(text: &str) -> Result<Self, String>;
 
-    /// Reads `true` or `false`, which few values are.
+    /// Reads `true` or `false`, which only few types accept.
     fn from_flag(flag: bool) -> Result<Self, String> {
         Err(Self::no_value(&flag.to_string()))
     }
 
-    /// Says what to write in place of something that is no value.
+    /// Returns the message for an invalid value: what to write instead.
     fn no_value(found: &str) -> String {
         let example = Self::EXAMPLE;
         format!("`{found}` is no value: write the value, such as {example}, or leave the field out")
     }
 }
 
-/// Reads a value. An empty one, as of a file that is half written, is an error.
+/// Reads a value. An empty one, as in a half-written file, is an error.
 pub(super) fn scalar<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: Scalar,
@@ -39,7 +39,7 @@ where
     deserializer.deserialize_any(ScalarVisitor(PhantomData))
 }
 
-/// Reads the value of a field that may be left out, and may not be empty.
+/// Reads the value of a field that may be left out, but not be empty.
 pub(super) fn given<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Scalar,
@@ -90,7 +90,7 @@ impl<'de, T: Scalar> Visitor<'de> for ScalarVisitor<T> {
     }
 }
 
-/// The shortest text of a number: a whole one has no point.
+/// Returns the shortest text of a number: a whole one has no point.
 pub(super) fn decimal(number: f64) -> String {
     if number.fract() == 0.0 && number.abs() < 1e15 {
         format!("{number:.0}")

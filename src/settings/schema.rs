@@ -87,9 +87,9 @@ impl<T: JsonSchema> JsonSchema for OrOff<T> {
     }
 }
 
-/// Makes the schema of a struct that of its fields as they are written: an empty value is none, and
-/// of the fields in this list, by spaces, `"off"` is. A list of texts is no argument that schemars'
-/// attribute takes.
+/// Adjusts the schema of a struct to its fields as they are written. An empty value is not allowed.
+/// For the fields in this list, separated by spaces, `"off"` is. The list is one text because
+/// schemars' attribute takes no list of texts.
 pub(super) fn written(can_be_off: &'static str) -> impl Fn(&mut Schema) {
     move |schema| {
         let properties = schema.get_mut("properties");
@@ -102,7 +102,7 @@ pub(super) fn written(can_be_off: &'static str) -> impl Fn(&mut Schema) {
             let shapes = property.get_mut("anyOf");
             if let Some(shapes) = shapes.and_then(|shapes| shapes.as_array_mut()) {
                 shapes.retain(|shape| shape["type"] != "null");
-                // Of something that can be off by itself.
+                // A type that can be off by itself.
                 if let [only] = &mut shapes[..] {
                     if only.get("anyOf").is_some() {
                         *shapes = only["anyOf"].take().as_array().cloned().unwrap_or_default();

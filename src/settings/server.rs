@@ -20,8 +20,8 @@ use crate::{
     stack::{Changes, NoFallback, Own, ServerBuilder, ServerHandle, Untried},
 };
 
-/// Settings of a [`ServerStack`](crate::stack::ServerStack). Each means what the builder's setter
-/// of its name does. The protocol is chosen in code.
+/// Settings of a [`ServerStack`](crate::stack::ServerStack). Each has the meaning of the builder's
+/// setter of the same name. Code chooses the protocol.
 ///
 /// ```
 /// use tower_keep::{settings::ServerSettings, stack};
@@ -49,13 +49,13 @@ pub struct ServerSettings {
     /// The name of all parts in errors, metrics and events.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The rate at which calls are admitted. Default: any.
+    /// The rate at which calls are admitted. Default: no limit.
     #[serde(
         deserialize_with = "value_unless_off",
         skip_serializing_if = "Option::is_none"
     )]
     pub rate: Option<HumanRate>,
-    /// The calls that may come at once after a pause. Default: one second's worth.
+    /// The calls that may arrive at once after a pause. Default: those of one second.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
     /// A rate limit with all its settings, in place of `rate`.
@@ -64,7 +64,7 @@ pub struct ServerSettings {
         skip_serializing_if = "Option::is_none"
     )]
     pub rate_limit: Option<RateLimitSettings>,
-    /// The largest number of calls in flight. Default: a quarter of what `rate` lets come within
+    /// The most calls in flight. Default: a quarter of the calls that `rate` admits within
     /// `timeout`, and as many that wait. Without a rate it must be set.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<usize>,
@@ -76,8 +76,8 @@ pub struct ServerSettings {
     pub bulkhead: Option<BulkheadSettings>,
     /// The longest time of a call. Default `"10s"`.
     pub timeout: OrOff<HumanDuration>,
-    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
-    /// that is taken for a file which is just being written.
+    /// If true, a watched file may leave out fields that it had before. Default `false`: a missing
+    /// field means that the file is still being written.
     #[serde(
         deserialize_with = "scalar",
         skip_serializing_if = "std::ops::Not::not"
@@ -121,11 +121,11 @@ impl Default for ServerSettings {
 }
 
 impl ServerSettings {
-    /// A builder with these settings: give it one of the protocol, fresh, or one with the parts
-    /// that no file can tell, such as a fallback.
+    /// Applies these settings to a builder: a fresh one of the protocol, or one with parts that no
+    /// file can set, such as a fallback.
     ///
     /// # Errors
-    /// What the parts' `builder` rejects. All else is checked by `build`.
+    /// A setting that the parts' `builder` rejects. `build` checks the rest.
     pub fn apply_to<P, X, F>(
         &self,
         mut builder: ServerBuilder<P, Own, Own, X, F>,
@@ -153,11 +153,11 @@ impl ServerSettings {
             .bulkhead(bulkhead.transpose()?))
     }
 
-    /// Returns the changes to a running stack that was built with the settings `before`. A bound on
-    /// the calls in flight that followed from rate and timeout stays.
+    /// Returns the changes to a running stack that was built with the settings `before`. A limit on
+    /// calls in flight that was derived from rate and timeout stays.
     ///
     /// # Errors
-    /// Something differs that a running stack cannot change: names, the queue of a bulkhead, the
+    /// A setting differs that a running stack cannot change: names, the queue of a bulkhead, the
     /// kind of a rate limit. A rate can be added and removed.
     pub fn changes_from(&self, before: &Self) -> Result<Changes, ConfigError> {
         same("stack", "name", &before.name, &self.name)?;

@@ -1,10 +1,10 @@
-//! The text of values with units: read and written, exactly.
+//! The text of values with units, read and written exactly.
 
 use std::time::Duration;
 
 use crate::algorithm::{Rate, Window};
 
-/// "1.5s", "2m" or "1h 30m".
+/// Reads "1.5s", "2m" or "1h 30m".
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parsed(text).map_err(|problem| match problem {
         Problem::Empty => "an empty duration: write 250ms, 1.5s, 2m or 1h".to_owned(),
@@ -17,7 +17,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// Why a text is no duration.
+/// The problem of a text that is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Problem {
     Empty,
@@ -48,7 +48,7 @@ fn parsed(text: &str) -> Result<Duration, Problem> {
     from_nanos(nanos).ok_or(Problem::TooLong)
 }
 
-/// The error of a duration without a unit. A fix is told only if it would be read.
+/// Returns the error for a duration without a unit. It suggests a fix only if that is valid.
 fn unitless(text: &str) -> String {
     let number = text.trim();
     let fixes = [format!("{number}ms"), format!("{number}s")];
@@ -62,7 +62,7 @@ fn unitless(text: &str) -> String {
     format!("`{number}` has no unit: write 250ms, 1.5s, 2m or 1h")
 }
 
-/// In the largest unit that needs no fraction.
+/// Writes a duration in the largest unit that needs no fraction.
 pub(super) fn write_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     let whole = SCALES.iter().find(|(_, scale)| nanos % scale == 0);
@@ -72,7 +72,7 @@ pub(super) fn write_duration(duration: Duration) -> String {
     }
 }
 
-/// "100/s", "1000/h", "1/day" or "500/10s".
+/// Reads "100/s", "1000/h", "1/day" or "500/10s".
 pub(super) fn rate(text: &str) -> Result<Rate, String> {
     let bad = || format!("`{text}` is no rate: write 100/s, 1000/h or 500/10s");
     let Some((count, per)) = text.split_once('/') else {
@@ -102,7 +102,7 @@ pub(super) fn write_rate(rate: Rate) -> String {
     format!("{count}/{unit}")
 }
 
-/// "10s" or "100 calls".
+/// Reads "10s" or "100 calls".
 pub(super) fn window(text: &str) -> Result<Window, String> {
     let Some(calls) = text.trim().strip_suffix("calls") else {
         let fix = |number| {
@@ -124,7 +124,7 @@ pub(super) fn write_window(window: Window) -> String {
     }
 }
 
-/// "50%" or "0.5".
+/// Reads "50%" or "0.5".
 pub(super) fn share(text: &str) -> Result<f64, String> {
     let trimmed = text.trim();
     let (number, whole) = match trimmed.strip_suffix('%') {
@@ -136,7 +136,7 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     checked_share(number / whole, text)
 }
 
-/// A share of what is written.
+/// Returns a share if it is from 0 to 1.
 fn checked_share(share: f64, text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&share) {
         return Ok(share);
@@ -150,7 +150,7 @@ fn checked_share(share: f64, text: &str) -> Result<f64, String> {
     })
 }
 
-/// In percent, unless that would not be exact.
+/// Writes a share in percent, unless that would not be exact.
 pub(super) fn write_share(share: f64) -> String {
     let percent = (share * 1e8).round() / 1e6;
     if (percent / 100.0).to_bits() == share.to_bits() {
@@ -165,7 +165,7 @@ fn split(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(end)
 }
 
-/// A decimal number of a unit; `None` if it is no number, or finer than a nanosecond.
+/// Reads a decimal number of a unit. `None` if it is not a number, or finer than a nanosecond.
 fn in_nanos(number: &str, scale: u128) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     let places = u32::try_from(fraction.len())

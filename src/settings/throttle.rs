@@ -14,7 +14,7 @@ use crate::{
     throttle::{ThrottleBuilder, ThrottleHandle, ThrottleLayer},
 };
 
-/// Settings of a [`ThrottleLayer`], whose meaning is told at [`ThrottleConfig`].
+/// Settings of a [`ThrottleLayer`], explained at [`ThrottleConfig`].
 ///
 /// ```
 /// use tower_keep::{protocol::Plain, settings::ThrottleSettings};
@@ -44,18 +44,18 @@ pub struct ThrottleSettings {
     /// Its name in errors, metrics and events.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The ratio of what the upstream is sent to what it accepts. Default 2.
+    /// The ratio of the calls sent to the upstream to the calls that it accepts. Default 2.
     #[serde(deserialize_with = "scalar")]
     pub multiplier: f64,
     /// The time for which calls count. Default `"2m"`.
     pub window: HumanDuration,
-    /// The calls that the window must hold before any is rejected. Default 20.
+    /// The calls that the window must hold before a call is rejected. Default 20.
     #[serde(deserialize_with = "scalar")]
     pub min_calls: u32,
     /// The highest probability of a rejection. Default `"95%"`.
     pub max_rejection: Share,
-    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
-    /// that is taken for a file which is just being written.
+    /// If true, a watched file may leave out fields that it had before. Default `false`: a missing
+    /// field means that the file is still being written.
     #[serde(
         deserialize_with = "scalar",
         skip_serializing_if = "std::ops::Not::not"
@@ -106,8 +106,7 @@ impl ThrottleSettings {
         }
     }
 
-    /// The builder with these settings, for what only code can say: the protocol. `build` checks
-    /// them.
+    /// Returns a builder with these settings, on which code sets the protocol. `build` checks them.
     pub fn builder(&self) -> ThrottleBuilder {
         let builder = ThrottleLayer::builder()
             .config(self.config())
@@ -120,10 +119,10 @@ impl ThrottleSettings {
 }
 
 impl ThrottleSettings {
-    /// The settings of the algorithm, if they are others than before.
+    /// Returns the settings of the algorithm, if they differ from before.
     ///
     /// # Errors
-    /// Something differs that a running throttle cannot change.
+    /// A setting differs that a running throttle cannot change.
     pub(super) fn config_from(&self, before: &Self) -> Result<Option<ThrottleConfig>, ConfigError> {
         const LAYER: &str = "throttle";
         same(LAYER, "enabled", &before.enabled, &self.enabled)?;

@@ -1,4 +1,4 @@
-//! Settings of timeout and hedge.
+//! Settings of a timeout and of a hedge.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -15,7 +15,7 @@ use crate::{
     timeout::{TimeoutBuilder, TimeoutHandle, TimeoutLayer},
 };
 
-/// Settings of a [`TimeoutLayer`]. The duration can change while it runs.
+/// Settings of a [`TimeoutLayer`]. The duration can change at run time.
 ///
 /// ```
 /// use tower_keep::settings::TimeoutSettings;
@@ -48,11 +48,11 @@ pub struct TimeoutSettings {
     /// The longest time of a call. No default.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub duration: Option<HumanDuration>,
-    /// If true, that is for the call as a whole, around retries. Default `false`: one attempt.
+    /// If true, the duration limits the whole call, around retries. Default `false`: one attempt.
     #[serde(deserialize_with = "scalar")]
     pub total: bool,
-    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
-    /// that is taken for a file which is just being written.
+    /// If true, a watched file may leave out fields that it had before. Default `false`: a missing
+    /// field means that the file is still being written.
     #[serde(
         deserialize_with = "scalar",
         skip_serializing_if = "std::ops::Not::not"
@@ -62,7 +62,7 @@ pub struct TimeoutSettings {
     written: Written,
 }
 
-/// Settings of a [`HedgeLayer`]. It can be switched on and off while it runs.
+/// Settings of a [`HedgeLayer`]. It can be switched on and off at run time.
 ///
 /// ```
 /// use tower_keep::{protocol::Plain, settings::HedgeSettings};
@@ -91,22 +91,20 @@ pub struct HedgeSettings {
     /// Its name in errors, metrics and events.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// After how long a call is sent once more; with a quantile the least delay, by default
-    /// `"1ms"`.
+    /// The delay before a hedge. With a quantile it is the shortest delay, by default `"1ms"`.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub delay: Option<HumanDuration>,
-    /// After the time in which this share of the calls is answered. Default `"95%"` without a
-    /// delay.
+    /// The share of calls whose answer arrives before the hedge. Default `"95%"` without a delay.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub quantile: Option<Share>,
-    /// The largest number of hedges of one call. Default 1.
+    /// The most hedges of one call. Default 1.
     #[serde(deserialize_with = "scalar")]
     pub max_hedges: usize,
     /// The budget of hedges.
     #[serde(deserialize_with = "choice")]
     pub budget: BudgetSettings,
-    /// If true, a file that is followed may leave out fields that it had before. Default `false`:
-    /// that is taken for a file which is just being written.
+    /// If true, a watched file may leave out fields that it had before. Default `false`: a missing
+    /// field means that the file is still being written.
     #[serde(
         deserialize_with = "scalar",
         skip_serializing_if = "std::ops::Not::not"
@@ -171,10 +169,10 @@ impl Default for HedgeSettings {
 }
 
 impl TimeoutSettings {
-    /// The builder with these settings, for what only code can say: the protocol.
+    /// Returns a builder with these settings, on which code sets the protocol.
     ///
     /// # Errors
-    /// No duration. All else is checked by `build`.
+    /// No duration. `build` checks the rest.
     pub fn builder(&self) -> Result<TimeoutBuilder, ConfigError> {
         let builder = TimeoutLayer::builder(self.duration()?.0)
             .enabled(self.enabled)
@@ -202,10 +200,10 @@ impl crate::settings::part::Part for HedgeSettings {
 }
 
 impl HedgeSettings {
-    /// The builder with these settings, for what only code can say: the protocol.
+    /// Returns a builder with these settings, on which code sets the protocol.
     ///
     /// # Errors
-    /// A budget that cannot work. All else is checked by `build`.
+    /// A budget that cannot work. `build` checks the rest.
     pub fn builder(&self) -> Result<HedgeBuilder, ConfigError> {
         let mut builder = HedgeLayer::builder()
             .enabled(self.enabled)
@@ -230,10 +228,10 @@ impl HedgeSettings {
 }
 
 impl HedgeSettings {
-    /// The settings `now`, with what differs from those of the file `before`.
+    /// Returns the settings `now`, changed by what differs from the file `before`.
     ///
     /// # Errors
-    /// Something differs that a running hedge cannot change.
+    /// A setting differs that a running hedge cannot change.
     pub(super) fn config_from(
         &self,
         before: &Self,
@@ -247,7 +245,7 @@ impl HedgeSettings {
         match (before.delay, self.delay) {
             (before, after) if before == after => {}
             (_, Some(HumanDuration(delay))) => config.delay = delay,
-            // Its default depends on the quantile, and is that of a layer that is built.
+            // Its default depends on the quantile, and is fixed when the layer is built.
             (before, after) => same(LAYER, "delay", &before, &after)?,
         }
         if self.max_hedges != before.max_hedges {
@@ -256,7 +254,7 @@ impl HedgeSettings {
         Ok(config)
     }
 
-    /// Returns what a hedge is built with by these settings.
+    /// Returns the config of a hedge that is built with these settings.
     #[cfg(feature = "http")]
     pub(super) fn config(&self) -> HedgeConfig {
         let mut config = HedgeConfig {

@@ -29,18 +29,19 @@ pub struct HumanWindow(pub Window);
 #[derive(Clone, Copy, PartialEq, Default)]
 pub struct Share(pub f64);
 
-/// A setting that can be turned off, which is written `"off"`, and in no other way: `false` and an
-/// empty value are errors.
+/// A setting that can be turned off, which is written only as `"off"`: `false` and an empty value
+/// are errors.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub enum OrOff<T> {
-    /// Not there.
+    /// Turned off.
     #[default]
     Off,
-    /// There, with this value.
+    /// On, with this value.
     On(T),
 }
 
-/// A value with a unit, as it is written: also for `Debug`, which messages show.
+/// A value with a unit, in the form in which it is written. Also used for `Debug`, which messages
+/// show.
 trait Written {
     fn write(&self) -> String;
 }
@@ -192,7 +193,7 @@ impl From<f64> for Share {
 }
 
 impl<T: Copy> OrOff<T> {
-    /// The value, if it is not turned off.
+    /// Returns the value, if it is not turned off.
     #[must_use]
     pub fn on(&self) -> Option<T> {
         match self {
@@ -248,7 +249,7 @@ impl<T: Scalar> Scalar for OrOff<T> {
     }
 }
 
-/// Reads the value of a field without which something is off, as `"off"` says too.
+/// Reads the value of a field. Without it something is off, which `"off"` also says.
 pub(super) fn value_unless_off<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Scalar + Copy,

@@ -1,8 +1,7 @@
-//! Which fields a text has written, and not left to their defaults.
+//! The fields that a text has written, as opposed to defaults.
 //!
-//! All fields have defaults, so a text that was cut off reads as well as a whole one, and says that
-//! what is missing is to be as by default. Only a comparison of the fields with those of the text
-//! before can tell the two apart.
+//! All fields have defaults, so a text that was cut off reads like a whole one, with defaults for
+//! the missing fields. Only a comparison with the fields of the text before can tell the two apart.
 
 use std::{cell::RefCell, collections::BTreeSet, fmt, marker::PhantomData, sync::Arc};
 
@@ -12,22 +11,22 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-/// The fields that were written. Settings that were not read have none. It is no setting itself: it
-/// makes no two settings differ.
+/// The fields that were written. Empty for settings that were not read from a text. Not a setting
+/// itself: any two values are equal.
 #[derive(Clone, Default)]
 pub(super) struct Written(Option<Arc<Fields>>);
 
 #[derive(Debug, Default)]
 struct Fields {
-    /// All of them, by path: `retry.attempts`.
+    /// All fields, by path: `retry.attempts`.
     all: BTreeSet<String>,
-    /// The ones that have fields themselves, and are not `"off"`.
+    /// The fields that have fields themselves, and are not `"off"`.
     groups: BTreeSet<String>,
 }
 
 impl Written {
-    /// Returns the first field that `before` has, and this has not though it should.
-    /// `may_leave_out` tells by its path whether it need not.
+    /// Returns the first field that `before` has, and this lacks though it should have it.
+    /// `may_leave_out` tells by its path whether it may be missing.
     pub(super) fn lost_since(
         &self,
         before: &Self,
@@ -51,7 +50,7 @@ impl Written {
 }
 
 impl Fields {
-    /// Returns whether a field is missing. One of a group that is `"off"` now is not.
+    /// Returns whether a field is missing. A field of a group that is now `"off"` is not.
     fn lacks(&self, path: &str) -> bool {
         if self.all.contains(path) {
             return false;
@@ -78,8 +77,8 @@ impl fmt::Debug for Written {
     }
 }
 
-/// Reads settings by `read`, and notes which fields are there: those of its parts too, whose own
-/// notes stay empty.
+/// Reads settings by `read`, and notes which fields are present, also those of its parts. The
+/// parts' own notes stay empty.
 pub(super) fn noted<'de, T, D>(
     deserializer: D,
     read: impl FnOnce(Noting<D>) -> Result<T, D::Error>,
@@ -88,7 +87,7 @@ where
     D: Deserializer<'de>,
 {
     if NOTES.with_borrow(Option::is_some) {
-        // A part: `NotedMap` notes its fields.
+        // For a part, `NotedMap` notes the fields.
         let read = read(Noting {
             deserializer,
             notes: false,
@@ -115,10 +114,10 @@ where
     Ok((read?, Written(Some(Arc::new(notes.fields)))))
 }
 
-/// The notes so far of the settings that this thread reads.
+/// The notes so far on the settings that this thread reads.
 #[derive(Default)]
 struct Notes {
-    /// Where it is reading.
+    /// The current path.
     path: Vec<String>,
     fields: Fields,
 }
@@ -154,14 +153,14 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Noting<D> {
         }
     }
 
-    // What derived code reads of a struct is a struct.
+    // Derived code reads a struct only as a struct.
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
         unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 
-/// The name of a field, copied on its way.
+/// The name of a field, copied while it is read.
 struct Name<'a, K> {
     seed: K,
     field: &'a mut String,
@@ -195,7 +194,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for NotingVisitor<V> {
     }
 }
 
-/// The fields of a part, which are noted while they are read, if its settings are.
+/// The fields of a part, noted while its settings are read.
 pub(super) struct NotedMap<'de, A> {
     map: A,
     field: String,
@@ -224,7 +223,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for NotedMap<'de, A> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, A::Error> {
-        // Within the format's own, so that an error is one of this key.
+        // Called within the format's own code, so that an error names this key.
         self.map.next_key_seed(Name {
             seed,
             field: &mut self.field,

@@ -1,4 +1,4 @@
-//! The question to a store, and its answer.
+//! The request to a store, and its answer.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -7,14 +7,14 @@ use crate::{
     store::StoreError,
 };
 
-/// A place that counts the units of limits for all processes that share them.
+/// A store that counts the units of limits for all processes that share them.
 ///
-/// One method, and one call of it at a time from each layer: all that its keys need at one moment.
-/// The layer bounds how long it takes, asks less often while it fails, and drops the future when
-/// time is up. A store that asks again by itself does no harm: what is granted twice is spent once,
-/// and a [`Debt`] bears a number.
+/// It has one method. Each layer has one call of it in flight at a time, with all that its keys
+/// need at that moment. The layer limits the time of a call, calls less often while the store
+/// fails, and drops the future when the time is over. A store may repeat requests without harm:
+/// units that are granted twice are spent once, and a [`Debt`] has a number.
 ///
-/// For a store of your own: keep a [`Prepaid`](crate::algorithm::Prepaid) for each key and call its
+/// For your own store: keep a [`Prepaid`](crate::algorithm::Prepaid) for each key and call its
 /// `exchange`, or decide as it does.
 ///
 /// ```
@@ -45,27 +45,27 @@ use crate::{
 pub trait Store: Send + Sync + 'static {
     /// Answers each ask, in their order.
     ///
-    /// One that fails must not cost the others their answers. Fewer answers than asks count as
-    /// failures of the rest.
+    /// An ask that fails must not cost the others their answers. If there are fewer answers than
+    /// asks, the rest count as failed.
     fn exchange(&self, asks: &[Ask])
     -> impl Future<Output = Vec<Result<Grant, StoreError>>> + Send;
 }
 
-/// An ask for units of one key.
+/// A request for units of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ask {
-    /// The limit's name, and of a keyed limit the hash of the key after a colon.
+    /// The limit's name. For a keyed limit, a colon and the hash of the key follow.
     pub key: Arc<str>,
-    /// The rate and burst that this process goes by. Two versions of a program may differ.
+    /// The rate and burst of this process. Two versions of a program may differ.
     pub terms: Terms,
-    /// Units that it would like to have.
+    /// The units wanted.
     pub want: u32,
-    /// Units of which fewer are of no use to it. 0 or 1 if any number is.
+    /// The fewest units that are useful. 0 or 1 if any number is.
     pub least: u32,
-    /// Units that it has used already, at most a burst.
+    /// Units that were already used, at most a burst.
     pub debt: Option<Debt>,
-    /// Forget what was used and owed before this.
+    /// If true, units used and owed before this are forgotten.
     pub reset: bool,
 }
 
@@ -75,17 +75,17 @@ pub struct Ask {
 pub struct Grant {
     /// Units that may be spent.
     pub units: u32,
-    /// For how long, counted from before the ask was sent.
+    /// How long the units are valid, counted from before the ask was sent.
     pub good_for: Duration,
-    /// With units: how long after the answer has come they may be spent. Without: how long until an
-    /// ask may find some.
+    /// With units: how long after the answer they may be spent. Without units: how long until an
+    /// ask may be granted some.
     pub wait: Duration,
-    /// Units that the store would still grant at once.
+    /// Units that the store could still grant at once.
     pub room: u32,
 }
 
 impl Ask {
-    /// An ask for nothing: it tells the [room](Grant::room).
+    /// Makes an ask for no units: its answer tells the [room](Grant::room).
     #[must_use]
     pub fn new(key: impl Into<Arc<str>>, terms: Terms) -> Self {
         Self {

@@ -1,10 +1,10 @@
-//! A store without its type: a layer has no parameter for it.
+//! A store without its type, so that a layer has no type parameter for it.
 
 use std::{fmt, future::Future, pin::Pin};
 
 use crate::store::{Ask, Grant, Store, StoreError};
 
-/// The answers to one batch, boxed: off the path of calls, some ten times a second.
+/// The answers to one batch. Boxed: some ten times a second, off the path of calls.
 pub(crate) type Answers<'a> =
     Pin<Box<dyn Future<Output = Vec<Result<Grant, StoreError>>> + Send + 'a>>;
 

@@ -2,18 +2,18 @@
 
 use std::{borrow::Cow, error::Error, fmt};
 
-/// A store that gave no answer, or none to one ask.
+/// A failure of a store to answer, or to answer one ask.
 ///
-/// Its text goes to logs and to handles: it bears no connection string and no key.
+/// Its text goes to logs and handles, so it holds no connection string and no key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreError {
     text: Cow<'static, str>,
-    /// True if asking again cannot help before somebody has changed the store.
+    /// If true, asking again cannot help until the store is changed.
     permanent: bool,
 }
 
 impl StoreError {
-    /// A failure that may be over at the next ask.
+    /// Makes a failure that may be over at the next ask.
     pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             text: text.into(),
@@ -21,7 +21,7 @@ impl StoreError {
         }
     }
 
-    /// A failure that lasts until somebody changes the store: its settings, or a key.
+    /// Makes a failure that lasts until the store is changed: its settings, or a key.
     pub fn permanent(text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             text: text.into(),
@@ -29,7 +29,7 @@ impl StoreError {
         }
     }
 
-    /// Returns whether it lasts until somebody changes the store.
+    /// Returns whether it lasts until the store is changed.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         self.permanent

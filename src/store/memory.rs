@@ -21,12 +21,12 @@ use crate::{
     store::{Ask, Grant, Store, StoreError},
 };
 
-/// A store in memory, for tests and drills: it delays, loses and repeats what is sent, and it is
-/// cut off, by a seed.
+/// A store in memory, for tests and drills. It delays, loses and repeats messages by a seed, and
+/// can be cut off.
 ///
-/// A clone is the same link to the same store. [`link`](Self::link) makes another process's: the
-/// units are shared, and it is cut off on its own. It follows tokio's clock, so a test on a paused
-/// clock drives it. What was sent arrives also if its sender has given up waiting.
+/// A clone is the same link to the same store. [`link`](Self::link) makes the link of another
+/// process: the units are shared, and it is cut off separately. It follows tokio's clock, so a test
+/// on a paused clock drives it. A message that was sent arrives even if its sender no longer waits.
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,7 +44,7 @@ pub struct Memory {
     network: Network,
 }
 
-/// The part that all links share.
+/// The state that all links share.
 #[derive(Debug)]
 struct Units {
     keys: Mutex<HashMap<Arc<str>, Prepaid>>,
@@ -54,15 +54,15 @@ struct Units {
 
 #[derive(Debug, Default)]
 struct Link {
-    /// Relaxed: a switch of a test.
+    /// Relaxed: a switch for tests.
     cut_off: AtomicBool,
-    /// Relaxed: as above.
+    /// Relaxed, for the same reason.
     failing: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Network {
-    /// The shortest and the longest, in nanoseconds, for each way.
+    /// The shortest and the longest delay of each direction, in nanoseconds.
     delay: (u64, u64),
     /// The shares of messages, from 0 to 1.
     loss: f64,
@@ -79,13 +79,13 @@ struct Fate {
 }
 
 impl Memory {
-    /// One that answers at once, and loses nothing.
+    /// Makes a store that answers at once, and loses nothing.
     #[must_use]
     pub fn new() -> Self {
         Self::seeded(0)
     }
 
-    /// One whose faults follow from a seed.
+    /// Makes a store whose faults follow from a seed.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         let units = Units {
@@ -104,7 +104,7 @@ impl Memory {
         }
     }
 
-    /// Delays each message, there and back, by a time between these. Default: none.
+    /// Delays each message, in both directions, by a time in this range. Default: none.
     #[must_use]
     pub fn delay(mut self, from: Duration, to: Duration) -> Self {
         let nanos = crate::ambient::clock::nanos;
@@ -112,21 +112,21 @@ impl Memory {
         self
     }
 
-    /// Loses so large a share of the messages, from 0 to 1, there and back. Default: none.
+    /// Loses this share of the messages, from 0 to 1, in both directions. Default: none.
     #[must_use]
     pub fn loss(mut self, share: f64) -> Self {
         self.network.loss = share;
         self
     }
 
-    /// Lets so large a share of the batches, from 0 to 1, arrive twice. Default: none.
+    /// Delivers this share of the batches twice, from 0 to 1. Default: none.
     #[must_use]
     pub fn repeat(mut self, share: f64) -> Self {
         self.network.repeat = share;
         self
     }
 
-    /// Another process's link to the same units.
+    /// Makes another process's link to the same units.
     #[must_use]
     pub fn link(&self) -> Self {
         Self {
@@ -136,35 +136,36 @@ impl Memory {
         }
     }
 
-    /// Cuts this link and its clones off, or connects them: while it is cut off nothing arrives,
-    /// and nothing answers.
+    /// Cuts off this link and its clones, or connects them. While cut off, nothing arrives and
+    /// nothing answers.
     pub fn cut_off(&self, cut_off: bool) {
         self.link.cut_off.store(cut_off, Ordering::Relaxed);
     }
 
-    /// Lets this link and its clones fail at once, as a port does that nobody listens at.
+    /// Makes this link and its clones fail at once, like a port on which nothing listens.
     pub fn fail(&self, failing: bool) {
         self.link.failing.store(failing, Ordering::Relaxed);
     }
 
-    /// Forgets all keys, as a server that starts empty. At most one burst of each is granted twice.
+    /// Forgets all keys, like a server that starts empty. At most one burst of each is granted
+    /// twice.
     pub fn clear(&self) {
         self.lock().clear();
     }
 
-    /// Forgets one key, as a server that evicts it.
+    /// Forgets one key, like a server that evicts it.
     pub fn evict(&self, key: &str) {
         self.lock().remove(key);
     }
 
-    /// The keys that it holds.
+    /// Returns the keys that it holds.
     #[must_use]
     pub fn keys(&self) -> Vec<Arc<str>> {
         self.lock().keys().cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Prepaid>> {
-        // No key's state is left half changed by a panic: nothing in an exchange panics.
+        // A panic leaves no key's state half changed: nothing in an exchange panics.
         self.units
             .keys
             .lock()
@@ -179,7 +180,7 @@ impl Memory {
             .collect()
     }
 
-    /// The faults are drawn in the order in which batches are sent.
+    /// Draws the faults in the order in which batches are sent.
     fn fate(&self) -> Fate {
         let mut seed = self
             .units
@@ -217,7 +218,7 @@ impl Memory {
         }
         pause(fate.back).await;
         if !(fate.answers_lost || self.is_cut_off()) {
-            // Its sender may have given up.
+            // Its sender may no longer wait.
             let _ = answers.send(grants);
         }
     }
@@ -230,11 +231,11 @@ impl Store for Memory {
             return asks.iter().map(|_| Err(failed.clone())).collect();
         }
         let (fate, (sender, answers)) = (self.fate(), oneshot::channel());
-        // On its own: what was sent arrives also if its sender gives up.
+        // A task of its own: a sent message arrives even if its sender no longer waits.
         tokio::spawn(self.clone().deliver(asks.to_vec(), fate, sender));
         match answers.await {
             Ok(grants) => grants.into_iter().map(Ok).collect(),
-            // Lost: nothing ever answers.
+            // Lost: no answer ever arrives.
             Err(_) => future::pending().await,
         }
     }
@@ -252,11 +253,11 @@ async fn pause(time: Duration) {
     }
 }
 
-/// From 0 to 1, exclusive.
+/// Returns a number from 0 to 1, exclusive.
 fn share(word: u64) -> f64 {
     let high = u32::try_from(word >> 32).unwrap_or(u32::MAX);
     f64::from(high) / (f64::from(u32::MAX) + 1.0)
 }
 
-/// In microseconds: as far from 0 as the time of a real server.
+/// The start of time in microseconds: as far from 0 as a real server's.
 const START: u64 = 1_700_000_000_000_000;

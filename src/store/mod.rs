@@ -1,15 +1,15 @@
-//! Stores that hold the limits which several processes share.
+//! Stores of the limits that several processes share.
 //!
-//! A rate limit of one process is divided by hand over a fleet, and is wrong at the next deploy.
-//! With [`fleet`](crate::rate_limit::RateLimitBuilder::fleet) the processes share it: a store
-//! counts the units, and grants each process some ahead, as leases. A call spends a lease with one
+//! A rate limit per process is divided over a fleet by hand, and is wrong at the next deploy. With
+//! [`fleet`](crate::rate_limit::RateLimitBuilder::fleet) the processes share it: a store counts the
+//! units, and grants each process some in advance, as leases. A call spends a lease with one
 //! compare-and-swap, and never waits for the store while there is one. The module
-//! [`prepaid`](crate::algorithm::prepaid) says what that guarantees, and the guide's page
-//! `fleet` what becomes of it when the store is slow, down or empty.
+//! [`prepaid`](crate::algorithm::prepaid) states what that guarantees. The guide's page `fleet`
+//! shows what happens when the store is slow, down or empty.
 //!
-//! A [`Store`] answers asks in batches: that is all that it does. [`Memory`] is one within a
-//! process, with delays, losses and partitions, for tests and drills. `Redis`, with the feature
-//! `redis-1`, is one for Redis and Valkey.
+//! A [`Store`] only answers asks in batches. [`Memory`] is a store within a process, with delays,
+//! losses and partitions, for tests and drills. `Redis`, with the feature `redis-1`, is a store on
+//! Redis and Valkey.
 //!
 //! ```
 //! use tower_keep::{rate_limit::{Rate, RateLimitLayer}, store::Memory};

@@ -1,4 +1,4 @@
-//! The error of a file that did not become settings.
+//! The error of a file whose settings were not applied.
 
 use std::{
     error::Error,
@@ -8,13 +8,13 @@ use std::{
 
 use tower::BoxError;
 
-/// A file that did not become settings. The last good ones stay.
+/// A file whose settings were not applied. The last good ones stay.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ReloadError {
     /// The file.
     pub path: PathBuf,
-    /// The section that it is about, of a file that has several: `None` of the whole file.
+    /// The section of the error, in a file with several. `None` for the whole file.
     pub section: Option<String>,
     /// The error: the file or its text could not be read, or its settings were rejected.
     pub source: BoxError,
@@ -29,7 +29,7 @@ impl ReloadError {
         }
     }
 
-    /// Says which section it is about.
+    /// Sets the section of the error.
     pub(super) fn of(self, section: &str) -> Self {
         Self {
             section: Some(section.to_owned()),

@@ -1,4 +1,4 @@
-//! Reads a file that anybody may replace by anything.
+//! The reading of a file that may be replaced by anything at any time.
 
 use std::{
     fs::{self, File, Metadata},
@@ -7,25 +7,24 @@ use std::{
     time::SystemTime,
 };
 
-/// A file as it was read, or the reason that it could not be.
+/// A file's content, or the reason why it could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reading {
     Text { stamp: Stamp, text: String },
     Failed(String),
 }
 
-/// Which file it is, and when it was written last, as far as the system tells.
+/// The identity of a file and its last change, as far as the system tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
-    /// The device and the number of the file, so that another one in its place is seen.
+    /// The device and the number of the file, to detect that another one replaced it.
     number: Option<(u64, u64)>,
 }
 
 impl Reading {
-    /// Reads the file, if it is one that ends: a pipe would hold the watch for as long as nobody
-    /// writes to it.
+    /// Reads the file, if it is a regular one: a pipe would block the watch until it is written to.
     pub(super) fn of(path: &Path) -> Self {
         match read(path) {
             Ok((stamp, text)) => Self::Text { stamp, text },
@@ -33,7 +32,7 @@ impl Reading {
         }
     }
 
-    /// Returns whether another reading means the same: of texts, whenever they were written.
+    /// Returns whether another reading means the same. For texts, whenever they were written.
     pub(super) fn means(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Text { text, .. }, Self::Text { text: other, .. }) => text == other,
@@ -51,7 +50,7 @@ impl Reading {
 }
 
 impl Stamp {
-    /// Returns that of the file now.
+    /// Returns the stamp of the file now.
     pub(super) fn of(path: &Path) -> Option<Self> {
         fs::metadata(path)
             .ok()
@@ -77,7 +76,7 @@ impl From<&Metadata> for Stamp {
 }
 
 fn read(path: &Path) -> io::Result<(Stamp, String)> {
-    // Before it is opened, because to open a pipe is to wait for its writer.
+    // Checked before the file is opened, because opening a pipe waits for its writer.
     checked(&fs::metadata(path)?)?;
     let file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -92,8 +91,10 @@ fn read(path: &Path) -> io::Result<(Stamp, String)> {
     Ok((Stamp::from(&metadata), text))
 }
 
+/// Checks what kind of file it is.
+///
 /// # Errors
-/// It is no regular file, or longer than one of settings may be.
+/// It is not a regular file, or longer than settings may be.
 fn checked(metadata: &Metadata) -> io::Result<()> {
     if !metadata.is_file() {
         let error = "it is no regular file, but a folder, a pipe or a device";
@@ -110,9 +111,9 @@ fn too_long() -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, error)
 }
 
-/// Returns whether a text says nothing: what an editor leaves for a moment that empties a file
-/// before it writes it. Formats begin their comments with `#`, `;` or `//`, and YAML documents with
-/// `---`.
+/// Returns whether a text holds nothing. An editor that empties a file before it writes it leaves
+/// such a text for a moment. Formats begin their comments with `#`, `;` or `//`, and YAML documents
+/// with `---`.
 pub(super) fn is_blank(text: &str) -> bool {
     let mut lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
     lines.all(|line| {
@@ -120,7 +121,7 @@ pub(super) fn is_blank(text: &str) -> bool {
     })
 }
 
-/// Far more than settings need, and little to hold twice.
+/// The longest file: far more than settings need, and cheap to hold twice.
 const MAX_LENGTH: u64 = 1 << 20;
 
 #[cfg(test)]

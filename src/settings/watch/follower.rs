@@ -26,20 +26,20 @@ use super::{
 };
 use crate::{Changed, ambient::clock::nanos, observe::by_file};
 
-/// Applies a text that was taken, to each thing that it has settings of.
+/// Applies an accepted text to everything that has settings in it.
 pub(super) type Apply = Box<dyn FnMut(&str) -> Vec<Applied> + Send>;
-/// The section, if the file has several, and what has become of it.
+/// The section, if the file has several, and the result for it.
 pub(super) type Applied = (Option<String>, Result<Changed, ReloadError>);
 pub(super) type Report = Box<dyn FnMut(Option<&str>, Result<Changed, ReloadError>) + Send>;
 
 pub(super) struct Follower {
     path: PathBuf,
-    /// The file's names in events: the one that was given, and that of what it links to.
+    /// The file's names in events: the given one, and that of the link's target.
     names: Vec<PathBuf>,
     settling: Settling,
-    /// If true, an event was about the file itself.
+    /// If true, an event concerned the file itself.
     touched: bool,
-    /// When the file was read last.
+    /// When the file was last read.
     last_read: u64,
     apply: Apply,
     report: Report,
@@ -60,10 +60,9 @@ impl Follower {
         }
     }
 
-    /// Looks at the file when an event tells of it, and now and then, until there are no more
-    /// events to come.
+    /// Checks the file after events and at intervals, until the watch ends.
     pub(super) fn follow(&mut self, events: &Receiver<notify::Result<Event>>) {
-        /// Tells of the end, however it comes.
+        /// Reports the end of the thread, whatever the cause.
         struct Ended(Arc<Status>);
 
         impl Drop for Ended {
@@ -82,7 +81,7 @@ impl Follower {
                 continue;
             }
             match events.recv_timeout(Duration::from_nanos(due - now)) {
-                // A file is mostly written in several steps, and a folder may never be quiet.
+                // Most files are written in several steps, and a folder may never be quiet.
                 Ok(event) if self.concerns(event.as_ref().ok()) => {
                     due = due.min(self.status.now().saturating_add(nanos(APART)));
                 }
@@ -92,7 +91,7 @@ impl Follower {
         }
     }
 
-    /// Returns whether the file may be another after an event. `None` is one that was lost.
+    /// Returns whether the file may have changed with an event. `None` is an event that was lost.
     fn concerns(&mut self, event: Option<&Event>) -> bool {
         let Some(event) = event else {
             self.touched = true;
@@ -108,7 +107,7 @@ impl Follower {
                 self.touched |= own;
                 own
             }
-            // That somebody has read it, which this thread does at each look.
+            // The file was read, as this thread itself does at each check.
             EventKind::Access(_) => false,
             EventKind::Modify(ModifyKind::Data(_)) => {
                 if own && TELLS_OF_CLOSES {
@@ -117,7 +116,7 @@ impl Follower {
                 self.touched |= own;
                 own
             }
-            // Another name in the folder may be a link on the way to the file.
+            // Another name in the folder may be a link on the path to the file.
             _ => {
                 self.touched |= own;
                 true
@@ -125,7 +124,7 @@ impl Follower {
         }
     }
 
-    /// Looks at the file, and says after how long to look again.
+    /// Checks the file, and returns the time until the next check.
     fn look(&mut self, now: u64) -> Duration {
         let fresh = now.saturating_sub(self.last_read) < nanos(EVERY);
         if fresh && !self.touched && self.settling.is_settled(Stamp::of(&self.path)) {
@@ -170,7 +169,7 @@ impl Follower {
 
     fn tell(&mut self, section: Option<&str>, result: Result<Changed, ReloadError>) {
         match &result {
-            // The first look mostly finds what was built with.
+            // The first reading is usually what the layer was built with.
             Ok(changed) if changed.is_empty() => return,
             Ok(_) => self.status.has_changed(),
             Err(error) => self.status.has_failed(error.to_string()),
@@ -183,12 +182,12 @@ impl Follower {
     }
 }
 
-/// Runs user code, whose panic must not end the watch.
+/// Runs user code. A panic in it must not end the watch.
 pub(super) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, BoxError> {
-    // What it was about is reported as an error, and begun again with the next text.
+    // The panic is reported as an error, and the next text starts afresh.
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
         let told = told(&*panic);
-        // To drop it is user code too.
+        // Dropping the panic's payload is user code too.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
         told.into()
     })
@@ -205,7 +204,7 @@ fn names(path: &Path) -> Vec<PathBuf> {
     names.into_iter().flatten().collect()
 }
 
-/// The time after which a file is read again though no event tells of it.
+/// The time after which a file is read again without an event.
 const EVERY: Duration = Duration::from_secs(10);
-/// If true, the system says when a writer has closed a file.
+/// If true, the system reports when a writer has closed a file.
 const TELLS_OF_CLOSES: bool = cfg!(any(target_os = "linux", target_os = "android"));

@@ -1,4 +1,4 @@
-//! Follows a file of settings.
+//! The watch of a settings file.
 
 mod error;
 mod file;

@@ -1,4 +1,4 @@
-//! Follows one file for several things that run.
+//! The watch of one file with the settings of several layers or stacks.
 
 use std::{
     fmt, io,
@@ -18,11 +18,11 @@ use crate::{
     settings::{Document, Reload, Settings},
 };
 
-/// Several things that run, each with a section of one file.
+/// Several running layers or stacks, each with a section of one file.
 ///
-/// One watch follows them all. A mistake in one section is reported, and does not stop the others;
-/// a text that cannot be read at all stops all of them. What is taken, and when, is told at
-/// [`watch`](crate::settings::watch); each section has to keep its own fields.
+/// One watch follows all sections. A mistake in one section is reported, and does not stop the
+/// others. A text that cannot be read at all stops all of them. [`watch`](crate::settings::watch)
+/// tells when a text is accepted. Each section must keep its own fields.
 ///
 /// ```no_run
 /// use tower_keep::{settings::{ClientSettings, Document, Reload, Sections}, stack};
@@ -50,17 +50,17 @@ struct Section {
     apply: Box<Move>,
 }
 
-/// Moves what runs to its section of a file.
+/// Applies a file's section to its layer or stack.
 type Move = dyn FnMut(&Document) -> Result<Changed, BoxError> + Send;
 
 impl Sections {
-    /// None yet.
+    /// Starts without sections.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds what runs with the settings of one section, whose name is a path if it stands in
-    /// another: `stacks.payments`. What runs may be of any kind.
+    /// Adds a layer or stack with the name of its section. The name is a path if the section is
+    /// within another: `stacks.payments`. Layers and stacks of any kind can be mixed.
     pub fn add<S>(mut self, name: impl Into<String>, mut reload: Reload<S>) -> Self
     where
         S: Settings + DeserializeOwned + Send + 'static,
@@ -76,8 +76,8 @@ impl Sections {
         self
     }
 
-    /// Follows the file, as [`watch`](crate::settings::watch) does. `report` is told the section
-    /// too, or `None` of an error of the whole file.
+    /// Watches the file, as [`watch`](crate::settings::watch) does. `report` also receives the
+    /// section, or `None` for an error of the whole file.
     ///
     /// # Errors
     /// The system cannot watch the file's folder, or start a thread.
@@ -105,7 +105,7 @@ impl Sections {
 impl Section {
     fn apply(&mut self, file: &Path, document: &Document) -> Applied {
         let apply = &mut self.apply;
-        // A panic in one does not stop the others either.
+        // A panic in one section does not stop the others either.
         let applied = caught(|| apply(document)).and_then(|applied| applied);
         let name = self.name.clone();
         let applied = applied.map_err(|error| ReloadError::new(file, error).of(&name));

@@ -1,47 +1,47 @@
-//! When a text that was read is taken: facts in, decisions out.
+//! The decision when a text is accepted: facts in, decisions out.
 //!
-//! A file that is being saved is, for a moment, an empty or a cut-off one, and such a text may read
-//! as well as any other. So a text is taken only once two readings some time apart were equal, in
-//! length and time of change too, and once its writer has closed the file, where the system tells
-//! of that. A pause of the writer's can be as long as it likes then.
+//! A file that is being saved is empty or cut off for a moment, and such a text may be valid. So a
+//! text is accepted only after two equal readings some time apart, equal in length and time of
+//! change too. Its writer must also have closed the file, if the system reports that. So a pause of
+//! the writer does no harm, however long.
 
 use std::time::Duration;
 
 use super::file::{Reading, Stamp};
 
-/// The last reading, and the one that was taken.
+/// The last reading, and the accepted one.
 #[derive(Debug, Default)]
 pub(super) struct Settling {
-    /// The last reading, and when it was first so.
+    /// The last reading, and when it was first seen.
     seen: Option<(Reading, u64)>,
     taken: Option<Reading>,
-    /// When a writer wrote last that has not closed the file since.
+    /// When a writer last wrote that has not closed the file since.
     writing: Option<u64>,
 }
 
 /// The step after a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// None: it means the same as the one that was taken last.
+    /// Nothing to do: the reading means the same as the accepted one.
     Nothing,
-    /// Read again after so long.
+    /// Read again after this time.
     Again(Duration),
-    /// Take it.
+    /// Accept it.
     Take,
 }
 
 impl Settling {
-    /// A writer has written, and has the file open.
+    /// Notes that a writer has written and has the file open.
     pub(super) fn written(&mut self, now: u64) {
         self.writing = Some(now);
     }
 
-    /// A writer has closed the file.
+    /// Notes that a writer has closed the file.
     pub(super) fn closed(&mut self) {
         self.writing = None;
     }
 
-    /// The file was read.
+    /// Decides on a reading of the file.
     pub(super) fn read(&mut self, reading: Reading, now: u64) -> Next {
         let since = match &self.seen {
             Some((seen, since)) if *seen == reading => *since,
@@ -60,7 +60,7 @@ impl Settling {
         if is_taken {
             return Next::Nothing;
         }
-        // What cannot be read has no writer whose end would help.
+        // An unreadable file has no writer worth waiting for.
         let written = self.writing.filter(|_| is_text);
         let unclosed = written.map_or(Duration::ZERO, |written| left(written, PATIENCE));
         if !unclosed.is_zero() {
@@ -70,13 +70,12 @@ impl Settling {
         Next::Take
     }
 
-    /// The text that was taken last, or why there was none.
+    /// Returns the reading that was accepted last: a text, or the reason for none.
     pub(super) fn taken(&self) -> Option<&Reading> {
         self.taken.as_ref()
     }
 
-    /// Returns whether a file with this stamp is the one that was read last, and nothing is to be
-    /// done about that.
+    /// Returns whether a file with this stamp is the one read last, with nothing left to do.
     pub(super) fn is_settled(&self, stamp: Option<Stamp>) -> bool {
         let seen = self.seen.as_ref().map(|(seen, _)| seen);
         let settled = seen.zip(self.taken.as_ref());
@@ -86,9 +85,9 @@ impl Settling {
     }
 }
 
-/// The time between two equal readings of which one is taken.
+/// The time between two equal readings before the second is accepted.
 pub(super) const APART: Duration = Duration::from_millis(100);
-/// The longest wait for a writer that keeps the file open and does not write.
+/// The longest wait for a writer that keeps the file open without writing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -116,7 +115,7 @@ mod tests {
         let mut settling = Settling::default();
         assert_eq!(settling.read(text("a"), millis(0)), again(100));
         assert_eq!(settling.read(text("a"), millis(40)), again(60));
-        // Another one meanwhile: it begins again.
+        // Another reading in between starts the wait again.
         assert_eq!(settling.read(text("b"), millis(99)), again(100));
         assert_eq!(settling.read(text("a"), millis(150)), again(100));
         assert_eq!(settling.read(text("a"), millis(250)), Next::Take);
@@ -132,7 +131,7 @@ mod tests {
         assert_eq!(settling.read(text("a"), millis(2000)), again(28_000));
         settling.closed();
         assert_eq!(settling.read(text("a"), millis(2001)), Next::Take);
-        // One that never closes it is not waited for without an end.
+        // A writer that never closes the file is waited for only so long.
         settling.written(millis(3000));
         assert_eq!(settling.read(text("b"), millis(3000)), again(100));
         assert_eq!(settling.read(text("b"), millis(32_999)), again(1));

@@ -14,7 +14,7 @@ use crate::{
     observe::{Instance, Observed, State, Tally},
 };
 
-/// Tells how a [`Watch`](super::Watch) is doing. Cheap to clone. It keeps no file followed.
+/// A handle to observe a [`Watch`](super::Watch). Cheap to clone. It does not keep the watch alive.
 #[derive(Clone)]
 pub struct WatchHandle {
     status: Arc<Status>,
@@ -24,19 +24,19 @@ pub struct WatchHandle {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct WatchSnapshot {
-    /// If true, the file is followed: until its [`Watch`](super::Watch) is dropped.
+    /// If true, the file is watched: until its [`Watch`](super::Watch) is dropped.
     pub alive: bool,
-    /// If true, what is in the file now was not taken: it cannot be read, or is wrong.
+    /// If true, the current content of the file is not applied: it is unreadable or wrong.
     pub failing: bool,
-    /// The time since the file was last read and found good. A file that nobody touches is read
-    /// every ten seconds.
+    /// The time since the file was last read and found valid. An unchanged file is read every ten
+    /// seconds.
     #[serde(serialize_with = "crate::config::seconds::if_any")]
     pub last_good: Option<Duration>,
-    /// The last error, also if the file has been mended since.
+    /// The last error, even if the file has been fixed since.
     pub last_error: Option<LastError>,
     /// The number of readings.
     pub reads: u64,
-    /// The number of texts that have changed something.
+    /// The number of texts that changed something.
     pub changes: u64,
     /// The number of errors.
     pub errors: u64,
@@ -46,10 +46,10 @@ pub struct WatchSnapshot {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct LastError {
-    /// The time since it came.
+    /// The time since it happened.
     #[serde(serialize_with = "crate::config::seconds::of")]
     pub ago: Duration,
-    /// The report.
+    /// The text of the error.
     pub error: String,
 }
 
@@ -58,13 +58,13 @@ impl WatchHandle {
         Self { status }
     }
 
-    /// Returns whether the file is followed.
+    /// Returns whether the file is watched.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.status.alive.load(Ordering::Relaxed)
     }
 
-    /// The watch as it is now. Takes a lock that the watch takes at each look at its file.
+    /// Returns the watch's state now. Takes a lock that the watch takes at each check of its file.
     #[must_use]
     pub fn snapshot(&self) -> WatchSnapshot {
         self.status.read()
@@ -79,7 +79,8 @@ impl fmt::Debug for WatchHandle {
     }
 }
 
-/// Shared by a watch, its thread, its handles and the registry. Relaxed, all: statistics.
+/// The state shared by a watch, its thread, its handles and the registry. Atomics are Relaxed:
+/// statistics.
 pub(super) struct Status {
     tally: Tally,
     clock: RealClock,
@@ -87,20 +88,20 @@ pub(super) struct Status {
     reads: AtomicU64,
     changes: AtomicU64,
     errors: AtomicU64,
-    /// Locked to change or read it.
+    /// Locked to change or to read it.
     last: Mutex<Last>,
 }
 
 #[derive(Default)]
 struct Last {
     failing: bool,
-    /// When, as the clock counts.
+    /// When the file was last good, by the clock.
     good: Option<u64>,
     error: Option<(u64, String)>,
 }
 
 impl Status {
-    /// Makes that of a file which is followed from now on, by the name that metrics have.
+    /// Makes the status of a newly watched file, with its name in metrics.
     pub(super) fn new(name: &'static str) -> Self {
         Self {
             tally: Tally::new("settings", Some(name)),
@@ -113,7 +114,7 @@ impl Status {
         }
     }
 
-    /// The name of the file.
+    /// Returns the name of the file.
     pub(super) fn file(&self) -> Option<&'static str> {
         self.tally.name
     }
@@ -130,7 +131,7 @@ impl Status {
         self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A text was taken: it is good, or has failed.
+    /// Records a text that was read completely. `failing` is true if it was not applied.
     pub(super) fn was_taken(&self, failing: bool) {
         let now = self.now();
         let mut last = self.lock();
@@ -140,7 +141,7 @@ impl Status {
         }
     }
 
-    /// The file is as it was.
+    /// Records that the file is unchanged.
     pub(super) fn is_unchanged(&self) {
         let failing = self.lock().failing;
         self.was_taken(failing);

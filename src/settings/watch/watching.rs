@@ -1,4 +1,4 @@
-//! Follows a file.
+//! The start of a watch.
 
 use std::{
     fmt, io,
@@ -21,40 +21,40 @@ use crate::{
     settings::{Reload, Settings},
 };
 
-/// Follows a file for as long as it lives. Made by [`watch`].
+/// A watch of a file, for as long as it lives. Made by [`watch`].
 #[must_use = "a file is followed only as long as this lives"]
 pub struct Watch {
     status: Arc<Status>,
-    /// The thread ends when this is gone, which has the only sender of its events.
+    /// The thread ends when this is dropped, because it holds the only sender of events.
     _watcher: RecommendedWatcher,
 }
 
-/// Follows a file of settings: reads it when it changes, and moves what runs to what it says.
+/// Watches a file of settings: reads it when it changes, and applies its settings.
 ///
-/// `read` makes settings of its text, best by [`settings::read`](crate::settings::read), which
-/// tells the path of a mistake. `report` is told each change and each mistake, on a thread that
-/// only this file has. A text as before is not reported. A panic in either is an error of that
-/// text, and the watch goes on.
+/// `read` makes settings of the file's text, best by [`settings::read`](crate::settings::read),
+/// which names the path of a mistake. `report` receives each change and each mistake, on a thread
+/// of this file alone. An unchanged text is not reported. A panic in either closure is an error of
+/// that text, and the watch continues.
 ///
-/// **What is taken.** A file that is missing, empty, half written or wrong changes nothing, is
-/// reported, and is followed on. A text is taken once
+/// **Accepted texts.** A file that is missing, empty, half written or wrong changes nothing. It is
+/// reported, and still watched. A text is accepted once
 ///
 /// - two readings 100 ms apart were equal, in length and time of change too,
-/// - its writer has closed the file, where the system tells of that (Linux), for half a minute at
-///   most,
+/// - its writer has closed the file, if the system reports that (Linux), which is waited for at
+///   most half a minute,
 /// - it is more than comments, and `read` makes settings of it,
 /// - it has the fields that the text before had. All fields have defaults, so a text that was cut
-///   off would move what runs to those. One that lacks a field is an error, unless it says `partial
-///   = true`. To go back to a default, write it.
+///   off would otherwise apply those. A missing field is an error, unless the text has `partial =
+///   true`. To return to a default, write it.
 ///
-/// It is a regular file of 1 MiB at most.
+/// The file must be a regular one of 1 MiB at most.
 ///
-/// The file may be replaced, as editors do, or a link that is set anew, as Kubernetes does with a
-/// `ConfigMap`. Where the system tells of no changes, as some network file systems, it is read
-/// every ten seconds. What was in the file before the call is read at once, so nothing is missed
-/// between its first reading and this.
+/// The file may be replaced, as editors do, or be a link that changes its target, as Kubernetes
+/// does with a `ConfigMap`. If the system reports no changes, as on some network file systems, it
+/// is read every ten seconds. The content before the call is read at once, so nothing is missed
+/// between your first reading and this one.
 ///
-/// **How it is doing** is told by [`Watch::handle`], and by metrics under the name of the file: see
+/// **Observe it** with [`Watch::handle`], and with metrics under the name of the file: see
 /// [`observe`](crate::observe).
 ///
 /// ```no_run
@@ -100,7 +100,7 @@ where
     start(path, Box::new(apply), Box::new(report))
 }
 
-/// Follows a file on a thread of its own.
+/// Watches a file on its own thread.
 pub(super) fn start(path: PathBuf, apply: Apply, report: Report) -> io::Result<Watch> {
     let (sender, events) = mpsc::channel();
     let mut watcher = notify::recommended_watcher(move |event| {
@@ -124,7 +124,7 @@ pub(super) fn start(path: PathBuf, apply: Apply, report: Report) -> io::Result<W
     })
 }
 
-/// The file's folder, and that of what it links to.
+/// Returns the file's folder, and the folder of the link's target.
 fn folders(path: &Path) -> Vec<PathBuf> {
     let parent = |path: &Path| match path.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -136,7 +136,7 @@ fn folders(path: &Path) -> Vec<PathBuf> {
 }
 
 impl Watch {
-    /// Tells how it is doing.
+    /// Returns the handle.
     #[must_use]
     pub fn handle(&self) -> WatchHandle {
         WatchHandle::new(self.status.clone())

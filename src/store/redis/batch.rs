@@ -1,4 +1,4 @@
-//! A batch of asks: one pipeline, with an answer of its own for each key.
+//! A batch of asks: one pipeline, with a separate answer for each key.
 
 use std::sync::LazyLock;
 
@@ -16,8 +16,8 @@ pub(super) struct Keyed {
     pub(super) ask: Ask,
 }
 
-/// Sends a batch whose keys are all at one place. What the server answers with NOSCRIPT is sent
-/// once more, the first of it with the script's text.
+/// Sends a batch whose keys are all in one slot. Asks that the server answers with NOSCRIPT are
+/// sent again, the first of them with the script's text.
 pub(super) async fn send<C: ConnectionLike>(connection: &mut C, asks: &[Keyed]) -> Replies {
     let mut replies = pipeline(connection, asks, false).await;
     let unknown: Vec<_> = (0..asks.len())
@@ -33,7 +33,7 @@ pub(super) async fn send<C: ConnectionLike>(connection: &mut C, asks: &[Keyed]) 
     replies
 }
 
-/// Returns whether a cluster's client refused the batch because its keys are not at one place.
+/// Returns whether a cluster's client refused the batch because its keys are in several slots.
 pub(super) fn is_split(replies: &Replies) -> bool {
     let crossed = ErrorKind::Server(ServerErrorKind::CrossSlot);
     replies

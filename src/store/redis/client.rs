@@ -20,24 +20,24 @@ use super::{
 };
 use crate::store::{Ask, Grant, Store, StoreError};
 
-/// A store over Redis or Valkey, by a connection of yours: a `ConnectionManager`, a
+/// A store on Redis or Valkey, with your connection: a `ConnectionManager`, a
 /// `MultiplexedConnection` or a `ClusterConnection` of `redis` 1.x.
 ///
-/// You open the connection, and choose TLS, login, timeouts and reconnects. The layer bounds each
-/// exchange anyway. All asks of one moment travel in one pipeline, and each key has an answer of
-/// its own: a key that holds something else costs the others nothing. On a cluster they travel in
-/// one pipeline for each slot, at once.
+/// You open the connection, and choose TLS, login, timeouts and reconnects. The layer limits the
+/// time of each exchange anyway. All asks of one moment are sent in one pipeline, and each key has
+/// its own answer: a key that holds something else does not harm the others. On a cluster there is
+/// one pipeline for each slot, all sent at once.
 ///
-/// One script decides, by the server's clock. It is sent by its hash, and with its text when the
-/// server does not know it. A key takes some 100 bytes, and expires a minute after all that was
-/// used has come back. Keys are the prefix, the limit's name, and a hash of a keyed limit's key.
+/// One script decides, by the server's clock. It is sent by its hash, and with its text if the
+/// server does not know it. A key takes some 100 bytes, and expires a minute after all used units
+/// have come back. Keys are the prefix, the limit's name, and a hash of a keyed limit's key.
 ///
 /// **Eviction.** A server that evicts keys (`maxmemory-policy allkeys-lru` and the like) forgets
-/// what was used: at most one burst of each evicted key is granted twice. Set `noeviction`, or
-/// `volatile-ttl`, which evicts first what is nearly whole again. Limits that last for a day
-/// survive a restart of the server if it persists what it holds.
+/// used units: at most one burst of each evicted key is granted twice. Set `noeviction`, or
+/// `volatile-ttl`, which first evicts keys that are nearly unused. Limits over a day survive a
+/// restart of the server if it persists its data.
 ///
-/// No error of it bears a key, an address or a password.
+/// Its errors contain no key, address or password.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -60,10 +60,10 @@ struct Shared<C> {
     prefix: String,
     connection: Mutex<C>,
     reconnect: Option<Box<Reconnect<C>>>,
-    /// The server has said that it is a replica. Relaxed: one exchange is out at a time for a
-    /// layer, and two layers that both reconnect do no harm.
+    /// If true, the server has reported that it is a replica. Relaxed: each layer has one exchange
+    /// in flight, and if two layers both reconnect, that does no harm.
     is_demoted: AtomicBool,
-    /// The client takes no pipeline over several slots. Relaxed: it is learned once.
+    /// If true, the client takes no pipeline over several slots. Relaxed: set once.
     is_cluster: AtomicBool,
 }
 
@@ -71,7 +71,7 @@ type Reconnect<C> =
     dyn Fn() -> Pin<Box<dyn Future<Output = Result<C, RedisError>> + Send>> + Send + Sync;
 
 impl<C> Redis<C> {
-    /// A store over a connection.
+    /// Makes a store on a connection.
     pub fn new(connection: C) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -84,19 +84,19 @@ impl<C> Redis<C> {
         }
     }
 
-    /// Sets the text that all its keys begin with. Default: nothing. To be set before it is cloned.
+    /// Sets the prefix of all its keys. Default: none. Set it before cloning.
     #[must_use]
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
         let prefix = prefix.into();
         self.with(|shared| Shared { prefix, ..shared })
     }
 
-    /// A way to a fresh connection: a closure `Fn() -> impl Future<Output = Result<C,
-    /// RedisError>>`. Default: none. To be set before it is cloned.
+    /// Sets a closure that opens a fresh connection: `Fn() -> impl Future<Output = Result<C,
+    /// RedisError>>`. Default: none. Set it before cloning.
     ///
-    /// A primary that was demoted goes on over the same connection, and rejects writes with
-    /// READONLY. No client reconnects for that. With this closure the next exchange does, and so
-    /// finds the new primary behind the same name.
+    /// A primary that was demoted stays on the same connection, and rejects writes with READONLY.
+    /// No client reconnects for that. With this closure the next exchange does, and so finds the
+    /// new primary behind the same name.
     #[must_use]
     pub fn reconnect<F, Fut>(self, reconnect: F) -> Self
     where
@@ -110,7 +110,7 @@ impl<C> Redis<C> {
         })
     }
 
-    /// A clone that lives on keeps what it had.
+    /// Changes the settings. Existing clones keep theirs.
     fn with(self, change: impl FnOnce(Shared<C>) -> Shared<C>) -> Self {
         match Arc::try_unwrap(self.shared) {
             Ok(shared) => Self {
@@ -122,7 +122,7 @@ impl<C> Redis<C> {
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> Redis<C> {
-    /// The connection to send over, a fresh one if the last one's server was demoted.
+    /// Returns the connection to send on: a fresh one if the last one's server was demoted.
     async fn connection(&self) -> Result<C, RedisError> {
         if let Some(reconnect) = &self.shared.reconnect {
             if self.shared.is_demoted.load(Ordering::Relaxed) {
@@ -171,7 +171,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Redis<C> {
     }
 }
 
-/// A pipeline for each slot, all at once.
+/// Sends a pipeline for each slot, all at once.
 async fn by_slot<C>(connection: &C, asks: Vec<Keyed>) -> Replies
 where
     C: ConnectionLike + Clone + Send + Sync + 'static,

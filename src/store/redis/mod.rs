@@ -1,4 +1,4 @@
-//! A store over Redis, Valkey, or what speaks their protocol and runs their scripts.
+//! A store on Redis, Valkey, or servers that speak their protocol and run their scripts.
 
 mod batch;
 mod client;

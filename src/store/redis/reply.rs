@@ -1,4 +1,4 @@
-//! The meaning of a server's words. No text of the server's goes further: it may hold a key.
+//! The meaning of a server's replies. No text of the server is passed on: it may hold a key.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) fn read(value: Value) -> Result<Reply, RedisError> {
     Ok(Reply { grant, now })
 }
 
-/// The failure, in our own words.
+/// Returns the failure with a text of this crate.
 pub(super) fn failure(error: &RedisError) -> StoreError {
     let text = error.detail().unwrap_or_default();
     if text.contains("non deterministic") || text.contains("TIME") {
@@ -61,7 +61,7 @@ pub(super) fn lacks_script(reply: &Result<Reply, RedisError>) -> bool {
     is(reply, ServerErrorKind::NoScript)
 }
 
-/// Returns whether the server was demoted, on a connection that lives on.
+/// Returns whether the server was demoted while the connection stays open.
 pub(super) fn is_demoted(reply: &Result<Reply, RedisError>) -> bool {
     is(reply, ServerErrorKind::ReadOnly)
 }

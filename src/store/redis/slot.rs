@@ -1,7 +1,7 @@
-//! Which part of a cluster has a key.
+//! The slots of a cluster.
 
-/// The slot of a key: CRC-16/XMODEM of it, or of what stands between its first braces, modulo
-/// 16 384 (Redis Cluster specification, "Key distribution model").
+/// Returns the slot of a key: the CRC-16/XMODEM of it, or of the text between its first braces,
+/// modulo 16 384 (Redis Cluster specification, "Key distribution model").
 pub(super) fn of(key: &str) -> u16 {
     let tag = key
         .split_once('{')

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 type Answer = Result<Vec<Value>, redis::RedisError>;
 
-/// A connection whose server says what it was told to.
+/// A connection whose server gives scripted answers.
 #[derive(Clone, Default)]
 struct Scripted {
     /// The answers to the next pipelines.
@@ -105,7 +105,7 @@ async fn an_unknown_script_is_sent_with_its_text_once() {
 async fn a_cluster_gets_a_pipeline_for_each_slot() {
     let connection = scripted(vec![
         Err(error(ServerErrorKind::CrossSlot)),
-        // The slots in their order: that of `y` comes first.
+        // The slots in order: that of `y` is first.
         Ok(vec![granted(1)]),
         Ok(vec![granted(2), granted(3)]),
         Ok(vec![granted(4)]),
