@@ -1,4 +1,4 @@
-//! A response's body, broken or not.
+//! The response's body, broken or not.
 
 use std::{
     fmt,
@@ -15,11 +15,11 @@ use crate::fault::broken::{Broken, Next};
 
 pin_project! {
     /// A body that passed a [`FaultLayer`](super::FaultLayer): the service's own, broken or not, or
-    /// that of an answer that a fault has made.
+    /// the body of an answer that a fault has made.
     ///
     /// Frames of an unbroken body pass unchanged, trailers too. The error is boxed.
     pub struct FaultBody<B> {
-        // `None` of an answer that a fault has made, and once it was cut.
+        // `None` for an answer that a fault has made, and once the body was cut.
         #[pin]
         body: Option<B>,
         made: Bytes,
@@ -62,7 +62,7 @@ where
             match ready!(broken.poll(body.is_end_stream(), cx)) {
                 Next::Pass(piece) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
                 Next::Fail(error) => {
-                    // Now, and not when the reader drops it: it holds a connection.
+                    // Dropped now, and not when the reader drops it: it holds a connection.
                     this.body.set(None);
                     *this.broken = None;
                     return Poll::Ready(Some(Err(error.into())));
@@ -123,7 +123,7 @@ fn unbroken<D: Buf, E: Into<BoxError>>(
     }
 }
 
-/// Without a byte: the body of a rejection by an outer layer.
+/// An empty body, for a rejection by an outer layer.
 impl<B> Default for FaultBody<B> {
     fn default() -> Self {
         Bytes::new().into()

@@ -23,19 +23,19 @@ pub struct Broken {
     wait: Option<Wait>,
     /// Bytes that were read and not passed on yet.
     held: Bytes,
-    /// True if the piece that comes next has waited.
+    /// If true, the next piece has waited.
     waited: bool,
 }
 
 /// The next step of a body.
 pub(super) enum Next {
-    /// Passes a piece on.
+    /// Pass a piece on.
     Pass(Bytes),
-    /// Reads the inner body.
+    /// Read the inner body.
     Read,
-    /// Fails.
+    /// Fail.
     Fail(io::Error),
-    /// The run has ended: passes this on, and is as it would be.
+    /// Pass this on, and the rest unchanged: the run has ended.
     Heal(Bytes),
 }
 
@@ -55,7 +55,7 @@ impl Broken {
         self.held.len() as u64
     }
 
-    /// Says what to do next. `over`: whether the inner body has nothing more.
+    /// Returns the next step. `over` is true if the inner body has ended.
     pub(super) fn poll(&mut self, over: bool, cx: &mut Context<'_>) -> Poll<Next> {
         if let Some(wait) = &mut self.wait {
             let waited = ready!(wait.poll(cx));
@@ -94,7 +94,7 @@ impl Broken {
         self.poll(over, cx)
     }
 
-    /// Takes what was read, and returns what of it is passed on at once, if anything is.
+    /// Takes a piece that was read, and returns the part that is passed on at once, if any.
     pub(super) fn take(&mut self, mut data: Bytes) -> Option<Bytes> {
         match &mut self.kind {
             BodyKind::Trickle(..) => {

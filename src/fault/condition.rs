@@ -1,4 +1,4 @@
-//! The calls that a fault is for.
+//! The conditions of a fault on calls.
 
 use std::{fmt, hash::Hash};
 
@@ -9,11 +9,11 @@ use crate::{
     keyed::{FindKey, HasKey, KeyFn},
 };
 
-/// The calls that a fault is for, besides its share and its times. What the setters of a
-/// [`Fault`](super::Fault) make.
+/// A condition on the calls of a fault, besides its share and its times. Made by the setters of a
+/// [`Fault`](super::Fault).
 pub trait Condition<Req> {
-    /// Returns whether a fault of this name is for a request. May change what the share is drawn
-    /// by.
+    /// Returns whether a fault of this name applies to a request. May change what the share is
+    /// drawn from.
     fn holds(&self, name: &str, request: &Req, draw: &mut Draw) -> bool;
 }
 
@@ -36,14 +36,14 @@ pub struct OfPeers<W, F, Req> {
     pub(super) key: KeyFn<F, Req>,
 }
 
-/// The calls `W`, known by a key and not by their number.
+/// The calls `W`, identified by a key and not by their number.
 #[derive(Clone)]
 pub struct Keyed<W, F, Req> {
     pub(super) before: W,
     pub(super) key: KeyFn<F, Req>,
 }
 
-/// The calls `W` whose header asks for it, and that a guard accepts.
+/// The calls `W` whose header requests the fault, and that a guard accepts.
 #[derive(Clone)]
 pub struct AskedFor<W, G> {
     pub(super) before: W,
@@ -102,7 +102,7 @@ where
     W: Condition<Request<B>>,
     G: Fn(&Request<B>) -> bool,
 {
-    /// The guard is asked only of requests that ask.
+    /// Returns whether the fault applies. The guard only sees requests with the header.
     fn holds(&self, name: &str, request: &Request<B>, draw: &mut Draw) -> bool {
         let mut fields = request.headers().get_all(self.header).iter();
         self.before.holds(name, request, draw)

@@ -1,8 +1,8 @@
-//! Connections that are refused or reset, and what hyper's own client makes of them.
+//! Connections that are refused or reset, and the errors that hyper's own client makes of them.
 //!
-//! Neither error can be made by hand, and a likeness would be read otherwise than the real one is:
-//! whether a request was sent is known by their types. So the request goes through hyper's client,
-//! whose connector fails, or hands it a connection that breaks.
+//! Neither error can be constructed, and an imitation would be classified differently: their types
+//! tell whether a request was sent. So the request goes through hyper's client, whose connector
+//! fails, or returns a connection that breaks.
 
 use std::{
     future::{Future, Ready, ready},
@@ -23,13 +23,13 @@ use tower::{BoxError, Service};
 /// Ways in which a connection fails.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fails {
-    /// No connection is made.
+    /// No connection can be made.
     Refused,
-    /// A connection that is reset when the request is under way.
+    /// The connection is reset while the request is sent.
     Reset,
 }
 
-/// Sends a request to where it fails.
+/// Sends a request so that it fails in this way.
 pub(super) async fn send<B>(request: Request<B>, fails: Fails) -> legacy::Error
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
@@ -38,7 +38,7 @@ where
         .pool_max_idle_per_host(0)
         .retry_canceled_requests(false)
         .build(Connector(fails));
-    // Boxed, since hyper's client moves it.
+    // Boxed, because hyper's client moves it.
     let request = sendable(request).map(Box::pin);
     match client.request(request).await {
         Err(error) => error,
@@ -46,7 +46,7 @@ where
     }
 }
 
-/// The request as one that hyper's client sends: it demands a host, and HTTP/1.
+/// Returns a request that hyper's client sends: it requires a host, and HTTP/1.
 fn sendable<B>(mut request: Request<B>) -> Request<B> {
     *request.version_mut() = Version::HTTP_11;
     if request.uri().authority().is_none() {
@@ -56,7 +56,7 @@ fn sendable<B>(mut request: Request<B>) -> Request<B> {
         if parts.path_and_query.is_none() {
             parts.path_and_query = Some(uri::PathAndQuery::from_static("/"));
         }
-        // All three parts are there, so it is one.
+        // All three parts are present, so the URI is valid.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     }
     request
@@ -95,7 +95,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// A connection that takes what is written, and is reset from then on.
+/// A connection that accepts what is written, and is then reset.
 #[derive(Debug, Default)]
 struct Breaking {
     written: bool,

@@ -4,7 +4,7 @@ use std::{ops::Range, time::Duration};
 
 use crate::{ConfigError, ambient::clock, fault::fate::Draw};
 
-/// The length of a delay: always the same, uniform, or with the long tail that real latencies have.
+/// The length of a delay: fixed, uniform, or with the long tail of real latencies.
 ///
 /// ```
 /// use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::{ConfigError, ambient::clock, fault::fate::Draw};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delay(Shape);
 
-/// The median of a [`Delay`] whose tail is still to be said.
+/// The median of a [`Delay`] whose tail is not set yet.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "say how long the tail is with `p99`"]
 pub struct Median(Duration);
@@ -34,19 +34,19 @@ enum Shape {
 }
 
 impl Delay {
-    /// Always this long.
+    /// Makes a delay of always this length.
     #[must_use]
     pub fn fixed(delay: Duration) -> Self {
         Self(Shape::Fixed(delay))
     }
 
-    /// Each length of the range is as likely as any other.
+    /// Makes a delay that is uniform over the range.
     #[must_use]
     pub fn uniform(range: Range<Duration>) -> Self {
         Self(Shape::Uniform(range.start, range.end))
     }
 
-    /// Half of the delays are shorter than this, and their logarithms are normally distributed.
+    /// Starts a lognormal delay with this median: half of the delays are shorter.
     pub fn median(median: Duration) -> Median {
         Median(median)
     }
@@ -72,7 +72,7 @@ impl Delay {
         }
     }
 
-    /// The delay of one call.
+    /// Returns the delay of one call.
     pub(super) fn draw(self, draw: Draw) -> Duration {
         let (first, second) = draw.for_delay();
         match self.0 {
@@ -89,7 +89,7 @@ impl Delay {
 }
 
 impl Median {
-    /// One delay in a hundred is longer than this.
+    /// Sets the 99th percentile: one delay in a hundred is longer.
     #[must_use]
     pub fn p99(self, p99: Duration) -> Delay {
         Delay(Shape::Lognormal {
@@ -105,7 +105,7 @@ impl From<Duration> for Delay {
     }
 }
 
-/// Saturates: a delay ends with the run at the latest.
+/// Returns a multiple. Saturates: a delay ends with the run at the latest.
 fn scaled(duration: Duration, factor: f64) -> Duration {
     let nanos = clock::nanos(duration) as f64 * factor;
     #[expect(
@@ -116,7 +116,8 @@ fn scaled(duration: Duration, factor: f64) -> Duration {
     Duration::from_nanos(nanos as u64)
 }
 
-/// Normally distributed, of mean 0 and deviation 1, from two uniform numbers (Box and Muller).
+/// Returns a normally distributed number, of mean 0 and deviation 1, from two uniform ones (Box and
+/// Muller).
 fn normal(first: f64, second: f64) -> f64 {
     let radius = (-2.0 * (1.0 - first).ln()).sqrt();
     radius * (std::f64::consts::TAU * second).cos()

@@ -1,4 +1,4 @@
-//! The effect of a fault, by type: so that only a status has a `Retry-After`.
+//! The effects of faults, as types, so that only a status has a `Retry-After`.
 
 use std::{fmt, time::Duration};
 
@@ -11,30 +11,30 @@ use crate::{
 
 /// The effect of a fault.
 pub trait Effect {
-    /// As data.
+    /// Returns the effect as data.
     ///
     /// # Errors
-    /// A status that is none.
+    /// An invalid status.
     fn kind(&self) -> Result<Kind, ConfigError>;
 }
 
-/// An effect on single calls, of which a request can tell whether it is for them.
+/// An effect on single calls, which can be limited to certain requests.
 pub trait OnCalls: Effect {}
 
 /// The answer of an effect that a closure makes.
 pub trait Answers<Req, Res, Err>: Effect {
-    /// Answers a request. `None` of effects that are not a closure's.
+    /// Answers a request. `None` for effects without a closure.
     fn answer(&self, request: &Req) -> Option<Result<Res, Err>> {
         let _ = request;
         None
     }
 }
 
-/// An effect with nothing more to say of.
+/// An effect without more settings.
 #[derive(Debug, Clone)]
 pub struct BuiltIn(pub(super) Kind);
 
-/// A service that does not get ready.
+/// The effect of a service that does not become ready.
 #[derive(Debug, Clone, Copy)]
 pub struct NotReady;
 
@@ -76,7 +76,7 @@ impl Effect for NotReady {
 impl Effect for Status {
     fn kind(&self) -> Result<Kind, ConfigError> {
         let code = StatusCode::from_u16(self.code).ok();
-        // A 1xx is no answer.
+        // A 1xx is no final answer.
         let code = code.filter(|code| !code.is_informational());
         let fix = "answer with a status from 200 to 999";
         let code = code.ok_or_else(|| ConfigError::new("status", self.code, fix))?;

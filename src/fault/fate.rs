@@ -1,8 +1,8 @@
 //! The fate of a call, by hash: the same under any schedule.
 //!
-//! A stream of random numbers is drawn from in the order in which threads happen to come, and the
-//! same test then fails one time in ten. So each question has a number of its own. It is hashed
-//! from the seed, the fault, the request and the attempt, and no draw shifts another.
+//! A stream of random numbers is consumed in the order in which threads arrive, and the same test
+//! then fails one time in ten. So each question has its own number, hashed from the seed, the
+//! fault, the request and the attempt. No draw shifts another.
 
 use std::hash::{Hash, Hasher};
 
@@ -17,7 +17,7 @@ pub struct Draw {
     attempt: u32,
 }
 
-/// A question to which a draw is the answer.
+/// A question that a draw answers.
 #[derive(Debug, Clone, Copy)]
 enum Question {
     Call,
@@ -26,7 +26,7 @@ enum Question {
     Delay(u8),
 }
 
-/// Hashes a seed and which fault it is, by its name and its place among those of the same name.
+/// Hashes a seed and a fault, by its name and its index among those of the same name.
 pub(super) fn of_fault(seed: u64, name: &str, place: usize) -> u64 {
     fold([seed, digest(&name), place as u64])
 }
@@ -40,7 +40,7 @@ impl Draw {
         }
     }
 
-    /// The same for a request that is known by a key.
+    /// Returns the draws of the request with this key, in place of its number.
     pub(super) fn by_key<K: Hash>(self, key: &K) -> Self {
         let subject = fold([KEY, digest(key)]);
         Self { subject, ..self }
@@ -51,7 +51,8 @@ impl Draw {
         self.unit(Question::Call) < share
     }
 
-    /// Returns whether a peer is one of this share of all peers. It is for all of its calls.
+    /// Returns whether a peer is one of this share of all peers. The answer is the same for all of
+    /// its calls.
     pub(super) fn hits_peer<K: Hash>(self, share: f64, peer: &K) -> bool {
         let attempt = 0;
         Self { attempt, ..self }
@@ -60,13 +61,13 @@ impl Draw {
             .lt(&share)
     }
 
-    /// Two numbers for a delay.
+    /// Returns two numbers for a delay.
     pub(super) fn for_delay(self) -> (f64, f64) {
         let unit = |number| self.unit(Question::Delay(number));
         (unit(0), unit(1))
     }
 
-    /// Uniform between 0 and 1, 1 excluded.
+    /// Returns a uniform number from 0 to 1, 1 excluded.
     fn unit(self, question: Question) -> f64 {
         let question = match question {
             Question::Call => 0,
@@ -91,8 +92,8 @@ fn digest<K: Hash + ?Sized>(key: &K) -> u64 {
     digest.finish()
 }
 
-/// FNV-1a, whose result does not change with the version of the compiler, as the standard hasher's
-/// may. Keys that collide on purpose gain nothing but a common fate.
+/// An FNV-1a hasher. Its result does not change with the version of the compiler, as the standard
+/// hasher's may. Keys that collide on purpose only share their fate.
 struct Digest(u64);
 
 impl Hasher for Digest {
@@ -109,7 +110,7 @@ impl Hasher for Digest {
 
 const FNV_BASIS: u64 = 0xCBF2_9CE4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01B3;
-/// The sign of requests that are known by their number, and of those that are by a key.
+/// The marks of requests that are identified by their number, and by a key.
 const NUMBER: u64 = 1;
 const KEY: u64 = 2;
 
@@ -126,13 +127,13 @@ mod tests {
         hit.count() as f64 / f64::from(CALLS)
     }
 
-    /// Five deviations of a share among so many calls, so one run in a million fails by chance.
+    /// Returns whether a share is within five deviations, so one run in a million fails by chance.
     fn is_near(found: f64, share: f64) -> bool {
         (found - share).abs() <= 5.0 * (share * (1.0 - share) / f64::from(CALLS)).sqrt()
     }
 
     proptest! {
-        // Each looks at 20 000 calls.
+        // Each case checks 20 000 calls.
         #![proptest_config(ProptestConfig::with_cases(12))]
 
         #[test]

@@ -1,4 +1,4 @@
-//! One fault, and the calls that it is for.
+//! A fault, and the calls that it applies to.
 
 use std::{ops::Range, time::Duration};
 
@@ -16,7 +16,8 @@ use crate::{
     keyed::KeyFn,
 };
 
-/// One fault: its effect, and the calls that it is for. By default those are all, while faults run.
+/// One fault: its effect, and the calls that it applies to. By default these are all calls while
+/// faults run.
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,8 +34,8 @@ use crate::{
 /// # let _ = fault;
 /// ```
 ///
-/// Of the calls that are left by all conditions the share is drawn, by a hash of the seed, this
-/// fault, the request's number and its attempt.
+/// The share is drawn from the calls that meet all conditions, by a hash of the seed, this fault,
+/// the request's number and its attempt.
 #[derive(Debug, Clone)]
 #[must_use = "a fault does nothing until it is given to a `FaultBuilder`"]
 pub struct Fault<E = BuiltIn, W = Always> {
@@ -42,55 +43,54 @@ pub struct Fault<E = BuiltIn, W = Always> {
     pub(super) condition: W,
     pub(super) name: Option<&'static str>,
     pub(super) timeline: Timeline,
-    /// To be checked when it is built.
+    /// The shares of peers, checked by `build`.
     pub(super) peer_shares: Vec<f64>,
 }
 
 impl Fault {
-    /// The call is sent after a wait: a [`Delay`], or always the same `Duration`. The service's
-    /// readiness is asked for anew by then. The waits of several faults add up.
+    /// Sends the call after a wait: a [`Delay`], or always the same `Duration`. The service's
+    /// readiness is then polled again. The waits of several faults add up.
     pub fn delay(delay: impl Into<Delay>) -> Self {
         Self::built_in(Kind::Delay(delay.into()))
     }
 
-    /// The call waits until the run ends, and is sent then: nothing is answered before its caller
-    /// gives up.
+    /// Holds the call until the run ends, and sends it then. Usually its caller gives up first.
     pub fn hang() -> Self {
         Self::built_in(Kind::Hang)
     }
 
-    /// The call finds no connection, as hyper's own client says it: nothing was sent. Needs
-    /// [`http::Client`](crate::protocol::http::Client) or its gRPC sibling. The request's body is
-    /// not touched.
+    /// Fails the call as if there were no connection, with the error of hyper's own client: nothing
+    /// was sent. Needs [`http::Client`](crate::protocol::http::Client) or its gRPC sibling. The
+    /// request's body is not touched.
     pub fn refused() -> Self {
         Self::built_in(Kind::Answer(Answer::Refused))
     }
 
-    /// The connection is reset once the request is under way, as hyper's own client says it: it may
-    /// have been processed. Needs [`http::Client`](crate::protocol::http::Client) or its gRPC
-    /// sibling. The service beneath does not get the request.
+    /// Resets the connection while the request is sent, with the error of hyper's own client: it
+    /// may have been processed. Needs [`http::Client`](crate::protocol::http::Client) or its gRPC
+    /// sibling. The service beneath does not receive the request.
     pub fn reset() -> Self {
         Self::built_in(Kind::Answer(Answer::Reset))
     }
 
-    /// The call's future panics when it is polled.
+    /// Makes the call's future panic when it is polled.
     pub fn panic() -> Self {
         Self::built_in(Kind::Panic)
     }
 
-    /// The response's body fails after so many bytes, as one does whose connection breaks. A body
-    /// that is known to end by then is whole. Needs a protocol with bodies.
+    /// Fails the response's body after this many bytes, as if its connection broke. A body that is
+    /// known to end before stays whole. Needs a protocol with bodies.
     pub fn cut_body(after: u64) -> Self {
         Self::built_in(Kind::Body(BodyKind::Cut(after)))
     }
 
-    /// The response's body stops after so many bytes, and goes on when the run ends. Needs a
-    /// protocol with bodies.
+    /// Stops the response's body after this many bytes, until the run ends. Needs a protocol with
+    /// bodies.
     pub fn stall_body(after: u64) -> Self {
         Self::built_in(Kind::Body(BodyKind::Stall(after)))
     }
 
-    /// The response's body comes in pieces of at most so many bytes, each after a wait. Needs a
+    /// Splits the response's body in pieces of at most `bytes` bytes, each after a wait. Needs a
     /// protocol with bodies.
     pub fn trickle_body(bytes: usize, every: Duration) -> Self {
         Self::built_in(Kind::Body(BodyKind::Trickle(bytes, every)))
@@ -102,8 +102,8 @@ impl Fault {
 }
 
 impl Fault<Status> {
-    /// The call is answered with this HTTP status, from 200 to 999, and without a body. The service
-    /// is not asked. Needs a protocol of HTTP or gRPC. Over gRPC it is what a proxy answers.
+    /// Answers the call with this HTTP status, from 200 to 999, and without a body. The service is
+    /// not called. Needs a protocol of HTTP or gRPC. Over gRPC this is the answer of a proxy.
     pub fn status(status: u16) -> Self {
         Self::new(Status {
             code: status,
@@ -113,8 +113,8 @@ impl Fault<Status> {
 }
 
 impl Fault<NotReady> {
-    /// The service does not get ready: `poll_ready` is pending until the fault's time is over or
-    /// the run ends. There is no request yet, so the share is one of the waits for readiness.
+    /// Makes the service not ready: `poll_ready` is pending until the fault's time is over or the
+    /// run ends. There is no request yet, so the share is one of the waits for readiness.
     pub fn not_ready() -> Self {
         Self::new(NotReady)
     }
@@ -122,7 +122,7 @@ impl Fault<NotReady> {
 
 #[cfg(feature = "tonic-014")]
 impl Fault<GrpcStatus> {
-    /// The call is answered with this gRPC status, trailers only. The service is not asked. Needs a
+    /// Answers the call with this gRPC status, trailers only. The service is not called. Needs a
     /// protocol of gRPC.
     pub fn grpc_status(code: tonic::Code) -> Self {
         Self::new(GrpcStatus {
@@ -133,8 +133,8 @@ impl Fault<GrpcStatus> {
 }
 
 impl<F> Fault<Respond<F>> {
-    /// The call is answered with the response that a closure makes of the request. Over HTTP its
-    /// body is a [`FaultBody`](super::FaultBody), which `.into()` makes of bytes and texts.
+    /// Answers the call with the response that a closure makes of the request. Over HTTP its body
+    /// is a [`FaultBody`](super::FaultBody), which `.into()` makes of bytes and texts.
     pub fn response<Req, Res>(response: F) -> Self
     where
         F: Fn(&Req) -> Res,
@@ -144,8 +144,8 @@ impl<F> Fault<Respond<F>> {
 }
 
 impl<F> Fault<Fail<F>> {
-    /// The call fails with the error that a closure makes of the request. On a server it must be
-    /// the service's own error, which an axum `Router` has not.
+    /// Fails the call with the error that a closure makes of the request. On a server it must be
+    /// the service's own error, which an axum `Router` does not have.
     pub fn error<Req, Err>(error: F) -> Self
     where
         F: Fn(&Req) -> Err,
@@ -176,7 +176,7 @@ impl<W> Fault<Status, W> {
 
 #[cfg(feature = "tonic-014")]
 impl<W> Fault<GrpcStatus, W> {
-    /// Adds `grpc-retry-pushback-ms`: a retry is to come after exactly this long. Default: none.
+    /// Adds `grpc-retry-pushback-ms`: a retry should come after exactly this time. Default: none.
     pub fn pushback(mut self, wait: Duration) -> Self {
         self.effect.pushback = Pushback::After(wait);
         self
@@ -190,8 +190,8 @@ impl<W> Fault<GrpcStatus, W> {
 }
 
 impl<E: Effect, W> Fault<E, W> {
-    /// Names it in metrics, marks and headers. Default: its kind, such as `status`. Faults of one
-    /// name are counted together.
+    /// Names it in metrics, marks and headers. Default: its kind, such as `status`. Faults with the
+    /// same name are counted together.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into().as_str());
         self
@@ -203,21 +203,21 @@ impl<E: Effect, W> Fault<E, W> {
         self
     }
 
-    /// Hits another share from so long after the start. May be said several times, for a time line.
+    /// Hits another share from this time after the start. Call it several times for a timeline.
     pub fn then_share(mut self, from: Duration, share: f64) -> Self {
         self.timeline.later.push((from, share));
         self
     }
 
-    /// Limits it to a window: from so long after the start to so long after it. May be said several
-    /// times, for several windows. Default: all the time.
+    /// Limits it to a window, from one time after the start to another. Call it several times for
+    /// several windows. Default: always.
     pub fn during(mut self, window: Range<Duration>) -> Self {
         self.timeline.windows.push(window);
         self
     }
 
-    /// Limits it to bursts. One begins so often, the first with the start, and lasts for so long.
-    /// Default: all the time.
+    /// Limits it to bursts: one starts every `every`, the first with the run, and lasts for
+    /// `lasting`. Default: always.
     pub fn bursts(mut self, every: Duration, lasting: Duration) -> Self {
         self.timeline.bursts = Some((every, lasting));
         self
@@ -233,9 +233,9 @@ impl<E: OnCalls, W> Fault<E, W> {
         self.on(|before| When { before, accepts })
     }
 
-    /// Hits only calls to sick peers, which are this share of all. A closure finds the peer,
-    /// `Fn(&Req) -> Option<K>`, as [`keyed::host`](crate::keyed::host) does. A peer that is sick is
-    /// so for all of its calls and attempts. Calls without a peer are spared.
+    /// Hits only calls to sick peers, which are this share of all peers. A closure finds the peer,
+    /// `Fn(&Req) -> Option<K>`, as [`keyed::host`](crate::keyed::host) does. A peer is sick for all
+    /// of its calls and attempts. Calls without a peer are spared.
     pub fn peers<Req, K, F>(mut self, share: f64, peer: F) -> Fault<E, OfPeers<W, F, Req>>
     where
         F: Fn(&Req) -> Option<K>,
@@ -245,9 +245,9 @@ impl<E: OnCalls, W> Fault<E, W> {
         self.on(|before| OfPeers { before, share, key })
     }
 
-    /// Draws by a key of the request, `Fn(&Req) -> Option<K>`, in place of its number. A request of
-    /// the same key and attempt then has the same fate, in whichever order requests come. Those
-    /// without a key are drawn by number.
+    /// Draws by a key of the request, `Fn(&Req) -> Option<K>`, in place of its number. Requests of
+    /// the same key and attempt then have the same fate, in any order. Requests without a key are
+    /// drawn by number.
     pub fn by_key<Req, K, F>(self, key: F) -> Fault<E, Keyed<W, F, Req>>
     where
         F: Fn(&Req) -> Option<K>,
@@ -256,9 +256,9 @@ impl<E: OnCalls, W> Fault<E, W> {
         self.on(|before| Keyed { before, key })
     }
 
-    /// Hits only calls that ask for it: this header lists the fault's [name](Self::name), between
-    /// commas. And only if the guard accepts the request, `Fn(&Request<B>) -> bool`: anybody can
-    /// send a header, so the guard must know by something else which callers may.
+    /// Hits only calls that request it: this header lists the fault's [name](Self::name), between
+    /// commas. The guard must also accept the request, `Fn(&Request<B>) -> bool`. Any caller can
+    /// send a header, so the guard must check in another way which callers may.
     pub fn by_header<Req, G>(self, header: &'static str, guard: G) -> Fault<E, AskedFor<W, G>>
     where
         G: Fn(&Req) -> bool,

@@ -1,4 +1,4 @@
-//! The response future.
+//! The response future of a fault layer.
 
 use std::{
     fmt,
@@ -20,8 +20,8 @@ use crate::fault::{
 };
 
 pin_project! {
-    /// The answer of a [`Faulty`](super::Faulty) service: the inner one, or what a fault makes of
-    /// it.
+    /// The response future of a [`Faulty`](super::Faulty) service. Its output is the inner result,
+    /// or that of a fault.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, P, Req>
     where
@@ -31,13 +31,13 @@ pin_project! {
         // `None` until the call is sent.
         #[pin]
         inner: Option<S::Future>,
-        // In a box: most calls have none.
+        // Boxed: most calls have none.
         suffering: Option<Box<Suffering<S, Req, P::Response, P::Error>>>,
         broken: Option<(Box<Broken>, Injected)>,
     }
 }
 
-/// A call that a fault holds up, or answers.
+/// A call that a fault delays or answers.
 pub(super) struct Suffering<S, Req, Res, Err> {
     pub(super) wait: Option<Wait>,
     pub(super) unsent: Option<(S, Req)>,
@@ -47,20 +47,20 @@ pub(super) struct Suffering<S, Req, Res, Err> {
     pub(super) run: Run,
 }
 
-/// The step that follows on the wait.
+/// The step after the wait.
 pub(super) enum Then<Res, Err> {
-    /// The call is sent.
+    /// Send the call.
     Call,
-    /// The protocol answers.
+    /// Let the protocol answer.
     Answer(Answer, Injected),
-    /// A closure has answered.
+    /// Return a closure's answer.
     Made(Result<Res, Err>),
-    /// The protocol is making its answer.
+    /// Wait for the answer that the protocol is making.
     Making(Pin<Box<dyn Future<Output = Result<Res, Err>> + Send>>),
     Panic(&'static str),
 }
 
-/// The end of a call's suffering.
+/// The result of a call's fault.
 enum Becomes<F, Res, Err> {
     Sent(F, Option<(Box<Broken>, Injected)>),
     Answered(Result<Res, Err>),
@@ -118,7 +118,7 @@ where
                 Then::Making(making) => return making.as_mut().poll(cx).map(Becomes::Answered),
                 Then::Answer(..) | Then::Made(_) | Then::Panic(_) => {}
             }
-            // The service that was to be called is let go of: what it has reserved is free.
+            // The service that was to be called is dropped, so what it has reserved is free.
             let (service, request) = self.unsent.take().expect("polled after completion");
             drop(service);
             match std::mem::replace(&mut self.then, Then::Call) {
@@ -156,7 +156,7 @@ where
         Poll::Ready(Becomes::Sent(service.call(request), broken))
     }
 
-    /// The run has ended: what it held up goes its way.
+    /// Lets the call continue unharmed: the run has ended.
     fn spare(&mut self) {
         self.then = Then::Call;
         self.broken = None;

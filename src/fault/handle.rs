@@ -1,4 +1,4 @@
-//! The handle.
+//! The handle of a fault layer.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::{
     sync::Striped,
 };
 
-/// Starts, stops and watches faults. Cheap to clone. It keeps the state alive, not the services,
-/// and faults go on when it is dropped.
+/// A handle to start, stop and watch faults. Cheap to clone. It keeps the state alive, not the
+/// services. Faults continue when it is dropped.
 #[derive(Debug)]
 pub struct FaultHandle {
     state: Striped<State>,
@@ -23,18 +23,17 @@ impl FaultHandle {
         Self { state }
     }
 
-    /// Injects faults from now on, for so long. Ends a run that is under way. Counts requests from
-    /// 0 again, so that a run of the same requests has the same fates. Returns whether it has
-    /// started: not while the layer is switched off, nor for no time at all.
+    /// Injects faults from now on, for `lasting`. Ends a run that is under way. Counts requests
+    /// from 0 again, so that a run of the same requests has the same fates. Returns whether it has
+    /// started: not while the layer is switched off, nor for a time of zero.
     ///
-    /// Within a runtime it spawns a task that notices the end. Outside of one, the next call does,
-    /// or the next look.
+    /// Within a runtime it spawns a task that notices the end. Outside of one, the next call
+    /// notices it, or the next use of the handle.
     pub fn start_for(&self, lasting: Duration) -> bool {
         start(&self.state, lasting)
     }
 
-    /// Ends the run, if there is one. Calls that wait go on at once, and what was to befall them
-    /// does not.
+    /// Ends the run, if there is one. Calls that wait continue at once, without their fault.
     pub fn stop(&self) {
         self.state.stop();
     }
@@ -45,23 +44,23 @@ impl FaultHandle {
         self.state.run().is_some()
     }
 
-    /// The layer as it is now. Costs a few loads for each fault.
+    /// Returns the layer's numbers now. Costs a few loads for each fault.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         self.state.snapshot()
     }
 
-    /// The switches, to change one and [update](Self::update).
+    /// Returns the switches: change one and [update](Self::update) them.
     #[must_use]
     pub fn policy(&self) -> FaultPolicy {
         self.state.policy()
     }
 
-    /// Changes the switches. What is switched off stops at once, and is not started again by
-    /// switching it on. Shadow mode is for calls that come from now on.
+    /// Changes the switches. A run that is switched off stops at once, and does not restart when it
+    /// is switched on again. Shadow mode applies to calls that arrive from now on.
     ///
     /// # Errors
-    /// A bound of no calls.
+    /// `max_active` is 0.
     pub fn update(&self, policy: FaultPolicy) -> Result<Changed, ConfigError> {
         self.state.update(policy)
     }

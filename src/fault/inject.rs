@@ -1,4 +1,4 @@
-//! Protocols, as faults see them.
+//! The protocols' support for faults.
 
 use std::{fmt, future::Future, pin::Pin};
 
@@ -8,20 +8,20 @@ use crate::fault::{
     kind::{Answer, Kind},
 };
 
-/// A protocol that has faults.
+/// A protocol that supports faults.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot inject faults",
     note = "choose a protocol: `.protocol(http::Client::new())`, `http::Server`, `grpc::Client`, `grpc::Server` or `Plain`"
 )]
 pub trait FaultProtocol {
-    /// Returns whether the protocol has such a fault.
+    /// Checks whether the protocol supports this fault.
     ///
     /// # Errors
-    /// The protocol that has.
+    /// The protocol that supports it.
     fn supports(kind: &Kind) -> Result<(), &'static str>;
 }
 
-/// The way of faults in a protocol, before a service that answers a `Req` with `Result<Res, Err>`.
+/// The faults of a protocol, for a service that answers a `Req` with `Result<Res, Err>`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot inject faults before a service that answers `{Req}` with `Result<{Res}, {Err}>`",
     note = "`http::Client` and `grpc::Client` need an `http::Request` with a `Send` body, an `http::Response`, and an error that is `Into<BoxError>`",
@@ -30,29 +30,29 @@ pub trait FaultProtocol {
 pub trait Inject<Req, Res, Err>: FaultProtocol {
     /// The response of the service with faults.
     type Response;
-    /// Its error.
+    /// The error of the service with faults.
     type Error;
 
     /// Passes a result on, with a body that breaks if there is one.
     ///
     /// # Errors
-    /// The service's own.
+    /// The service's own error.
     fn pass(
         result: Result<Res, Err>,
         broken: Option<(Box<Broken>, Injected)>,
     ) -> Result<Self::Response, Self::Error>;
 
-    /// Passes on what the service's `poll_ready` failed with.
+    /// Passes on the error of the service's `poll_ready`.
     fn not_ready(error: Err) -> Self::Error;
 
-    /// Answers in place of the service. Only answers that the protocol
-    /// [supports](FaultProtocol::supports) are asked for.
+    /// Answers in place of the service. Called only with answers that the protocol
+    /// [supports](FaultProtocol::supports).
     fn answer(answer: &Answer, request: Req) -> Answering<Self::Response, Self::Error>;
 
     /// Marks a response that was injected.
     fn mark(response: &mut Self::Response, injected: Injected);
 
-    /// The number of the attempt that a request is, from 1. By default requests do not know.
+    /// Returns the number of the request's attempt, from 1. Requests do not know it by default.
     fn attempt(request: &Req) -> u32 {
         let _ = request;
         1
@@ -61,9 +61,9 @@ pub trait Inject<Req, Res, Err>: FaultProtocol {
 
 /// An answer that was made, or is being made.
 pub enum Answering<Res, Err> {
-    /// At once.
+    /// Ready now.
     Made(Result<Res, Err>),
-    /// Later, by a client of its own.
+    /// Being made, by a client of its own.
     Making(Pin<Box<dyn Future<Output = Result<Res, Err>> + Send>>),
 }
 

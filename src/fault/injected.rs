@@ -1,6 +1,6 @@
-//! The mark of what was injected.
+//! The mark of an injected fault.
 
-/// The mark of an answer that a fault has made, or whose body it breaks: an extension of the
+/// The mark of an answer that a fault has made, or whose body it breaks. It is an extension of the
 /// response.
 ///
 /// ```
@@ -12,15 +12,15 @@
 /// # assert!(is_real(&http::Response::new(())));
 /// ```
 ///
-/// Errors bear no mark: they are of the same types as real ones, so that they are read as those
-/// are. The [snapshot](super::Snapshot) counts them.
+/// Errors have no mark: they have the types of real ones, so that they are classified like those.
+/// The [snapshot](super::Snapshot) counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Injected {
-    /// The fault, by its name.
+    /// The name of the fault.
     pub fault: &'static str,
-    /// The layer, by its name.
+    /// The name of the layer.
     pub name: Option<&'static str>,
-    /// The reason that the layer was given.
+    /// The reason given to the layer.
     pub reason: &'static str,
 }

@@ -6,10 +6,10 @@ use http::StatusCode;
 
 use crate::{ConfigError, fault::Delay};
 
-/// A fault, whatever the protocol.
+/// A fault of any protocol.
 #[derive(Debug, Clone)]
 pub enum Kind {
-    /// The call waits, and goes on.
+    /// The call waits, and continues.
     Delay(Delay),
     /// The call waits until the run ends.
     Hang,
@@ -19,9 +19,9 @@ pub enum Kind {
     Closure(&'static str),
     /// The response future panics.
     Panic,
-    /// The service does not get ready.
+    /// The service does not become ready.
     NotReady,
-    /// The body of the service's response.
+    /// The body of the service's response breaks.
     Body(BodyKind),
 }
 
@@ -43,13 +43,13 @@ pub enum Answer {
         /// Its `grpc-retry-pushback-ms`.
         pushback: Pushback,
     },
-    /// No connection.
+    /// No connection can be made.
     Refused,
-    /// A connection that breaks once the request is under way.
+    /// The connection breaks while the request is sent.
     Reset,
 }
 
-/// The word of a gRPC fault on retries.
+/// The hint of a gRPC fault on retries.
 #[cfg(feature = "tonic-014")]
 #[derive(Debug, Clone, Copy)]
 pub enum Pushback {
@@ -64,16 +64,16 @@ pub enum Pushback {
 /// A fault of a response's body.
 #[derive(Debug, Clone, Copy)]
 pub enum BodyKind {
-    /// A failure after so many bytes.
+    /// A failure after this many bytes.
     Cut(u64),
-    /// A stop after so many bytes, until the run ends.
+    /// A stop after this many bytes, until the run ends.
     Stall(u64),
-    /// Pieces of so many bytes, each after a wait.
+    /// Pieces of this many bytes, each after a wait.
     Trickle(usize, Duration),
 }
 
 impl Kind {
-    /// The name of faults that were given none, in metrics and marks.
+    /// Returns the default name of a fault, in metrics and marks.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Delay(_) => "delay",

@@ -22,8 +22,8 @@ use crate::{
     sync::Striped,
 };
 
-/// Injects faults while it is [started](FaultHandle::start_for). All services it makes, and all
-/// their clones, share its state.
+/// A layer that injects faults while it is [started](FaultHandle::start_for). All services it
+/// makes, and all their clones, share its state.
 pub struct FaultLayer<F, P> {
     rules: Arc<F>,
     state: Striped<State>,
@@ -43,7 +43,7 @@ pub struct FaultBuilder<F = (), P = Unset> {
     protocol: P,
 }
 
-/// A fault as it was given.
+/// A fault before it is built.
 #[derive(Debug)]
 struct Given {
     name: Option<&'static str>,
@@ -53,8 +53,8 @@ struct Given {
 }
 
 impl FaultLayer<(), Unset> {
-    /// The reason is for those that find faults in logs, metrics and marks, and wonder: such as
-    /// "game day, 12 March".
+    /// Starts without faults. The reason explains the faults to readers of logs, metrics and marks:
+    /// "game day, 12 March", for example.
     pub fn builder(reason: impl Into<Name>) -> FaultBuilder {
         FaultBuilder {
             reason: reason.into().as_str(),
@@ -77,8 +77,8 @@ impl<F, P> FaultLayer<F, P> {
 }
 
 impl<F, P> FaultBuilder<F, P> {
-    /// Adds a fault. A call may suffer from several, in the order in which they are added. Waits
-    /// add up, and the first that answers, hangs or panics is the last.
+    /// Adds a fault. Several may apply to a call, in the order in which they are added. Waits add
+    /// up, and the first fault that answers, hangs or panics is the last.
     pub fn fault<E: Effect, W>(mut self, fault: Fault<E, W>) -> FaultBuilder<(F, Rule<E, W>), P> {
         self.faults.push(Given {
             name: fault.name,
@@ -101,7 +101,7 @@ impl<F, P> FaultBuilder<F, P> {
         }
     }
 
-    /// Sets how faults travel. No default: with [`Plain`](crate::protocol::Plain) there is no
+    /// Sets how faults are returned. No default: with [`Plain`](crate::protocol::Plain) there is no
     /// status.
     pub fn protocol<Q>(self, protocol: Q) -> FaultBuilder<F, Chosen<Q>> {
         FaultBuilder {
@@ -115,35 +115,37 @@ impl<F, P> FaultBuilder<F, P> {
         }
     }
 
-    /// Names this instance in marks and events, and makes it known to the
+    /// Names this instance in marks and events, and registers it in the
     /// [`Registry`](crate::observe::Registry): without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into().as_str());
         self
     }
 
-    /// The seed of all fates: the same seed, faults and requests have the same. Default: drawn at
-    /// random when it is built.
+    /// Sets the seed of all fates: the same seed, faults and requests have the same fates. Default:
+    /// drawn at random by `build`.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Lets at most so many calls suffer at the same time. More are spared, and counted. A call
-    /// suffers until its fault is over: a hang until its caller gives up, a broken body until it is
-    /// dropped. Default 100, so that a fault which hangs does not take all of a process's memory.
+    /// Limits how many calls are affected at the same time. More are spared, and counted. A call is
+    /// affected until its fault is over: a hang until its caller gives up, a broken body until it
+    /// is dropped. Default 100, so that a fault that hangs does not take all of a process's memory.
     pub fn max_active(mut self, calls: usize) -> Self {
         self.policy.max_active = calls;
         self
     }
 
-    /// If `true`, it injects nothing, and counts what it would. Default `false`.
+    /// Sets shadow mode. If `true`, it injects nothing, and counts what it would inject. Default
+    /// `false`.
     pub fn shadow(mut self, shadow: bool) -> Self {
         self.policy.shadow = shadow;
         self
     }
 
-    /// If `false`, it injects nothing and cannot be started, with the same type. Default `true`.
+    /// Sets whether faults can run. If `false`, it injects nothing and cannot be started, with the
+    /// same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.policy.enabled = enabled;
         self
@@ -158,8 +160,8 @@ impl<F, P> FaultBuilder<F, P> {
     /// Builds the layer, which is off until its handle starts it.
     ///
     /// # Errors
-    /// No reason, no fault, or a fault that the protocol does not have. A share that is not between
-    /// 0 and 1, times that never come, and a bound of no calls.
+    /// No reason, no fault, or a fault that the protocol does not support. A share that is not
+    /// between 0 and 1, times that are never reached, or a `max_active` of 0.
     pub fn build(self) -> Result<FaultLayer<F, P::Protocol>, ConfigError>
     where
         P: Choice<Protocol: FaultProtocol>,

@@ -1,9 +1,9 @@
 //! Faults on purpose: delays, errors, refused connections, broken bodies.
 //!
-//! Put the layer beneath a stack, where the upstream's own faults come from: in a test, in staging,
-//! or on a game day. Then see whether the stack does what it was set up for. For a stack over
-//! modelled upstreams in virtual time use a drill (feature `drill`). This layer goes where real
-//! traffic goes.
+//! Put the layer beneath a stack, in place of the upstream's own faults: in a test, in staging, or
+//! on a game day. Then see whether the stack does what it was configured for. For a stack over
+//! modelled upstreams in virtual time use a drill (feature `drill`). This layer is for real
+//! traffic.
 //!
 //! ```
 //! use std::{io, time::Duration};
@@ -31,24 +31,24 @@
 //! # Ok(()) }
 //! ```
 //!
-//! **Safe to leave in.** A layer is built off. It runs for a time that is said when it is
+//! **Safe to keep in production.** A layer is built off. It runs for the time given when it is
 //! [started](FaultHandle::start_for), and ends by itself. At most
-//! [`max_active`](FaultBuilder::max_active) calls suffer at once. It has a reason, which is in the
-//! logs at its start and its end, in the metrics, and in the [mark](Injected) of each answer that
-//! it makes. It is switched off by its handle, by a settings file, and by [shadow
-//! mode](FaultBuilder::shadow), in which it only counts. When it is stopped, calls that it holds up
-//! go on.
+//! [`max_active`](FaultBuilder::max_active) calls are affected at once. It has a reason, which is
+//! in the logs at its start and its end, in the metrics, and in the [mark](Injected) of each answer
+//! that it makes. Its handle or a settings file can switch it off. In [shadow
+//! mode](FaultBuilder::shadow) it only counts. When it is stopped, the calls that it holds
+//! continue.
 //!
-//! **The calls it hits.** A [share](Fault::share) of the attempts, drawn by a hash of the seed, the
-//! fault, the request's number or [key](Fault::by_key), and the attempt. Threads that race for the
-//! next number get the same fates in another order. Or calls that a [predicate](Fault::when)
-//! accepts, a share of the [peers](Fault::peers), at certain [times](Fault::during) or in
-//! [bursts](Fault::bursts), or those that ask for it [by a header](Fault::by_header) and may.
+//! **Affected calls.** A [share](Fault::share) of the attempts, drawn by a hash of the seed, the
+//! fault, the request's number or [key](Fault::by_key), and the attempt. If threads race for the
+//! next number, the fates are the same, in another order. Conditions can limit the calls: a
+//! [predicate](Fault::when), a share of the [peers](Fault::peers), certain [times](Fault::during),
+//! [bursts](Fault::bursts), or a [header](Fault::by_header) with a guard.
 //!
-//! | fault | protocols | what its caller sees |
+//! | fault | protocols | what the caller sees |
 //! |---|---|---|
-//! | [`delay`](Fault::delay), [`hang`](Fault::hang) | all | nothing, for so long |
-//! | [`error`](Fault::error), [`response`](Fault::response) | all | what a closure makes |
+//! | [`delay`](Fault::delay), [`hang`](Fault::hang) | all | a wait |
+//! | [`error`](Fault::error), [`response`](Fault::response) | all | a closure's result |
 //! | [`status`](Fault::status) | HTTP, gRPC | a response without a body |
 //! | `grpc_status` | gRPC | a response with trailers only |
 //! | [`refused`](Fault::refused), [`reset`](Fault::reset) | clients of HTTP and gRPC | the error of hyper's own client |
@@ -59,9 +59,9 @@
 //! It needs a tokio runtime with its timer enabled.
 //!
 //! **Cost.** A stopped layer costs a call two loads, and no allocation. While it runs, a call costs
-//! a reading of the clock and two hashes for each fault. A call that is hit allocates. **Clone.**
-//! All clones share the state. A clone has not been asked for readiness. **Drop.** A call that is
-//! dropped suffers no longer. **Panic.** That of the inner service is passed on.
+//! a clock read and two hashes for each fault. An affected call allocates. **Clone.** All clones
+//! share the state. A clone has not been polled for readiness. **Drop.** A call that is dropped is
+//! no longer affected. **Panic.** A panic of the inner service is passed on.
 
 mod body;
 mod broken;

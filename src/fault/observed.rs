@@ -1,4 +1,4 @@
-//! The layer, as the registry shows it.
+//! The layer's data for the registry.
 
 use crate::{
     fault::state::{LAYER, State},

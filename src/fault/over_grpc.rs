@@ -64,7 +64,7 @@ where
         Answering::Making(Box::pin(async move {
             let error = connection::send(request, fails).await;
             Err(match fails {
-                // As a channel says it.
+                // The error of a channel.
                 Fails::Refused => ConnectError(error.into()).into(),
                 Fails::Reset => error.into(),
             })
@@ -109,7 +109,7 @@ impl<B, ResBody, Err> Inject<Request<B>, Response<ResBody>, Err> for Server {
     }
 }
 
-/// The response of a gRPC status, or of the HTTP status that a proxy answers.
+/// Returns the response with a gRPC status, or with the HTTP status of a proxy.
 fn response<B>(answer: &Answer) -> Response<FaultBody<B>> {
     let Answer::Grpc { code, pushback } = answer else {
         return over_http::response(answer);

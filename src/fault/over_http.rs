@@ -117,7 +117,7 @@ pub(super) fn pass<B, Err>(
     })
 }
 
-/// The response of a status. Of a connection that fails there is none.
+/// Returns the response with a status. A failed connection has no response.
 pub(super) fn response<B>(answer: &Answer) -> Response<FaultBody<B>> {
     let mut response = Response::new(FaultBody::default());
     match answer {

@@ -16,9 +16,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) wait: Option<Wait>,
-    /// The fault that answers in place of the service, by its number.
+    /// The index of the fault that answers in place of the service.
     pub(super) end: Option<usize>,
-    /// The fault of the response's body.
+    /// The index of the fault of the response's body.
     pub(super) body: Option<usize>,
     pub(super) active: Active,
     pub(super) run: Run,
@@ -36,7 +36,8 @@ struct Hits {
 
 impl Plan {
     /// Decides on a call, in the order of the faults. Waits add up to the first fault that answers
-    /// or hangs. `None` if the call goes its way. `holds` tells whether a fault is for the request.
+    /// or hangs. `None` if no fault applies. `holds` returns whether a fault applies to the
+    /// request.
     pub(super) fn of_call(
         state: &Striped<State>,
         run: Run,
@@ -64,7 +65,7 @@ impl Plan {
         })
     }
 
-    /// Decides on a wait for readiness. `None` if it is not held up.
+    /// Decides on a wait for readiness. `None` if no fault applies.
     pub(super) fn of_readiness(state: &Striped<State>, run: Run) -> Option<(Wait, Active)> {
         let number = state.next_wait();
         let hit = state.faults.iter().position(|fault| {
@@ -82,7 +83,7 @@ impl Plan {
     }
 }
 
-/// Returns whether a call suffers from these faults. In shadow mode they are counted alone.
+/// Returns whether these faults are injected. In shadow mode they are only counted.
 fn suffers(state: &State, hits: &[usize]) -> bool {
     let shadow = state.is_shadow();
     if shadow {
@@ -120,12 +121,12 @@ impl Hits {
             Kind::Hang => self.hangs = true,
             Kind::Answer(_) | Kind::Closure(_) | Kind::Panic => {
                 self.end = Some(place);
-                // It never gets a body.
+                // The call never gets a body.
                 if let Some(body) = self.body.take() {
                     self.all.retain(|fault| *fault != body);
                 }
             }
-            // One is enough.
+            // One body fault is enough.
             Kind::Body(_) if self.body.is_some() => return,
             Kind::Body(_) => self.body = Some(place),
             Kind::NotReady => return,

@@ -1,30 +1,30 @@
-//! The switches of a layer, and what it shows.
+//! The switches and the snapshot of a layer.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::ConfigError;
 
-/// The switches of a layer, which can change while it runs.
+/// The switches of a layer, which can change at run time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct FaultPolicy {
     /// If false, it injects nothing, cannot be started, and stops if it runs. Default `true`.
     pub enabled: bool,
-    /// If true, it injects nothing, and counts what it would. Default `false`.
+    /// If true, it injects nothing, and counts what it would inject. Default `false`.
     pub shadow: bool,
-    /// The largest number of calls that suffer at the same time. More are spared. Default 100.
+    /// The most calls that are affected at the same time. More are spared. Default 100.
     pub max_active: usize,
 }
 
-/// Faults at one moment.
+/// The numbers of faults at one moment.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// The reason that the layer was given.
+    /// The reason given to the layer.
     pub reason: &'static str,
-    /// The time for which faults go on. `None` if none are injected now.
+    /// How long faults continue. `None` if none are injected now.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::config::seconds::if_any")
@@ -32,13 +32,13 @@ pub struct Snapshot {
     pub remaining: Option<Duration>,
     /// The switches.
     pub policy: FaultPolicy,
-    /// Calls that suffer now.
+    /// Calls that are affected now.
     pub active: usize,
-    /// Faults that were injected, so far, by their names.
+    /// Faults that were injected so far, by their names.
     pub injected: BTreeMap<&'static str, u64>,
-    /// Faults that would have been injected, so far, by their names: in shadow mode.
+    /// Faults that would have been injected so far in shadow mode, by their names.
     pub would_inject: BTreeMap<&'static str, u64>,
-    /// Calls that were spared, so far, because enough others suffered.
+    /// Calls that were spared so far, because enough others were affected.
     pub spared: u64,
 }
 

@@ -9,15 +9,15 @@ pub struct Rule<E, W> {
     pub(super) condition: W,
 }
 
-/// The code of all faults of a layer: `()`, or those before and one more.
+/// The code of all faults of a layer: `()`, or the faults before and one more.
 pub trait Rules<Req, Res, Err> {
     /// The number of faults.
     const COUNT: usize;
 
-    /// Returns whether a fault, by its number and its name, is for a request.
+    /// Returns whether a fault, by its index and its name, applies to a request.
     fn holds(&self, fault: usize, name: &str, request: &Req, draw: &mut Draw) -> bool;
 
-    /// The answer of a fault by closure.
+    /// Returns the answer of a fault with a closure.
     fn answer(&self, fault: usize, request: &Req) -> Option<Result<Res, Err>>;
 }
 

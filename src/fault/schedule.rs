@@ -1,4 +1,4 @@
-//! The times of a run at which a fault is there, and to which share.
+//! The times of a run at which a fault is active, and their shares.
 
 use std::{ops::Range, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::{
     config::{nanos_within, number_within},
 };
 
-/// A time line as it is set. All times count from the start of the run.
+/// A timeline as it is set. All times count from the start of the run.
 #[derive(Debug, Clone)]
 pub(super) struct Timeline {
     pub(super) share: f64,
@@ -17,14 +17,14 @@ pub(super) struct Timeline {
     pub(super) bursts: Option<(Duration, Duration)>,
 }
 
-/// A time line that is valid, in nanoseconds.
+/// A valid timeline, in nanoseconds.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    /// Shares by the time from which they hold, in order. The first holds from 0.
+    /// The shares, each with the time from which it applies, in order. The first applies from 0.
     shares: Vec<(u64, f64)>,
-    /// Empty: always.
+    /// The windows. If empty, the fault is always active.
     windows: Vec<(u64, u64)>,
-    /// The time between two beginnings of bursts, and the length of one.
+    /// The time between two starts of bursts, and the length of one.
     bursts: Option<(u64, u64)>,
 }
 
@@ -72,7 +72,7 @@ impl Timeline {
 }
 
 impl Schedule {
-    /// The share of the calls that is hit so long after the start.
+    /// Returns the share of the calls that is hit at this time after the start.
     pub(super) fn share_at(&self, elapsed: u64) -> f64 {
         if !self.in_window(elapsed) || !self.in_burst(elapsed) {
             return 0.0;
@@ -81,7 +81,7 @@ impl Schedule {
         begun.map_or(0.0, |(_, share)| *share)
     }
 
-    /// When the fault is over that is there so long after the start. Counts from the start as well.
+    /// Returns when a fault ends that is active at this time. Both count from the start.
     pub(super) fn over_at(&self, elapsed: u64) -> u64 {
         let windows = self.windows.iter().filter(|window| holds(window, elapsed));
         let window = windows.map(|(_, end)| *end).max();

@@ -1,4 +1,4 @@
-//! The service.
+//! The service of a fault layer.
 
 use std::{
     fmt,
@@ -33,7 +33,7 @@ pub struct Faulty<S, F, P> {
     protocol: PhantomData<fn() -> P>,
 }
 
-/// The say of the faults on the next call's readiness.
+/// The faults' decision on the next call's readiness.
 enum Readiness {
     Undecided,
     HeldUp { wait: Wait, _active: Active },
@@ -51,14 +51,14 @@ impl<S, F, P> Faulty<S, F, P> {
         }
     }
 
-    /// Waits until no fault holds the service up.
+    /// Waits until no fault makes the service unready.
     fn poll_faults(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             self.readiness = match &mut self.readiness {
                 Readiness::Decided => return Poll::Ready(()),
                 Readiness::HeldUp { wait, .. } => {
                     ready!(wait.poll(cx));
-                    // Another window may begin where this one ends.
+                    // Another window may start where this one ends.
                     Readiness::Undecided
                 }
                 Readiness::Undecided => {
@@ -72,7 +72,7 @@ impl<S, F, P> Faulty<S, F, P> {
         }
     }
 
-    /// The service for a call that comes later or never: a fresh one, so that what the readied one
+    /// Returns a fresh service for a call that is sent later or never. So whatever the readied one
     /// has reserved is free until then.
     fn fresh(&mut self) -> S
     where
@@ -83,7 +83,7 @@ impl<S, F, P> Faulty<S, F, P> {
         fresh
     }
 
-    /// A call while faults run.
+    /// Handles a call while faults run.
     #[cold]
     fn call_in<Req>(&mut self, run: Run, request: Req) -> ResponseFuture<S, P, Req>
     where
@@ -119,7 +119,7 @@ impl<S, F, P> Faulty<S, F, P> {
         })
     }
 
-    /// The step that follows on the wait, if there is one.
+    /// Returns the step after the wait, if there is one.
     fn then<Req>(&self, end: Option<usize>, request: &Req) -> Then<P::Response, P::Error>
     where
         S: Service<Req>,
@@ -173,7 +173,7 @@ where
 }
 
 impl<S: Clone, F, P> Clone for Faulty<S, F, P> {
-    /// The clone has not been asked for readiness yet.
+    /// Clones the service. The clone has not been polled for readiness.
     fn clone(&self) -> Self {
         Self::new(self.inner.clone(), self.rules.clone(), self.state.clone())
     }

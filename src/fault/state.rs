@@ -19,16 +19,16 @@ use crate::{
     sync::{Held, Striped},
 };
 
-/// A run, as a call sees it.
+/// The run at the moment of a call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
     number: u64,
-    /// Since its start, in nanoseconds.
+    /// The time since its start, in nanoseconds.
     pub(super) elapsed: u64,
     pub(super) ends: Instant,
 }
 
-/// A fault that is checked.
+/// A fault whose settings are checked.
 #[derive(Debug)]
 pub(super) struct Planned {
     pub(super) name: &'static str,
@@ -39,14 +39,14 @@ pub(super) struct Planned {
     counts: Counts,
 }
 
-/// Relaxed, both: statistics.
+/// The counts of a fault. Both Relaxed: statistics.
 #[derive(Debug, Default)]
 struct Counts {
     injected: AtomicU64,
     would_inject: AtomicU64,
 }
 
-/// A call that suffers, until this is dropped.
+/// A call that is affected, until drop.
 #[derive(Debug)]
 pub(super) struct Active(Held<State>);
 
@@ -56,22 +56,23 @@ pub(super) struct State {
     pub(super) name: Option<&'static str>,
     pub(super) faults: Vec<Planned>,
     clock: Clock,
-    /// The end of the run, in nanoseconds, or 0 while there is none. The one word that calls read
-    /// of a stopped layer. Its store is Release and publishes `started`. Loads are Acquire, since
-    /// they go on to read that.
+    /// The end of the run, in nanoseconds, or 0 if there is none. The only word that calls read of
+    /// a stopped layer. Its store is Release and publishes `started`. Loads are Acquire, because
+    /// they go on to read `started`.
     until: AtomicU64,
     /// The start of the run. Relaxed: published by `until`. A call that races a second start may
-    /// see a start after its own moment, and takes it for that moment.
+    /// see a start after its own moment. It then counts as being at the start.
     started: AtomicU64,
-    /// The number of the run. Changes at each start and each end, before waiters are woken. Acquire
-    /// and Release: a waiter that still reads the old number is among those that the notification
-    /// wakes, because it is listening by then.
+    /// The number of the run. Changes at each start and each end, before waiters are woken. The
+    /// Acquire of `is_on` pairs with the Release of each change. A waiter that still reads the old
+    /// number is woken by the notification, because it is already listening.
     run: AtomicU64,
-    /// The number of the next call. Relaxed: each number is given out once, in whichever order.
+    /// The number of the next call. Relaxed: each number is given out once, in any order.
     calls: AtomicU64,
-    /// The number of the next wait for readiness. Relaxed, too.
+    /// The number of the next wait for readiness. Relaxed, for the same reason.
     waits: AtomicU64,
-    /// Relaxed, all: a bound that holds by itself, switches and a statistic.
+    /// The count of affected calls, its limit, the switches and a statistic. All Relaxed: each is
+    /// complete by itself.
     active: AtomicUsize,
     max_active: AtomicUsize,
     enabled: AtomicBool,
@@ -79,21 +80,20 @@ pub(super) struct State {
     spared: AtomicU64,
     /// Wakes the calls that wait, when a run ends.
     ended: Notify,
-    /// Locked to start and to end: never by calls, but for the one that finds the time over. No
-    /// user code runs under it: neither wakers nor subscribers. It holds the task that notices the
-    /// end.
+    /// Locked to start and to end: by calls only if one finds that the time is over. No user code
+    /// runs under it: neither wakers nor subscribers. Holds the task that notices the end.
     turn: Mutex<Option<EndTask>>,
 }
 
-/// The task that notices the end of a run. Dropped, it ends.
+/// The task that notices the end of a run. Ends on drop.
 #[derive(Debug)]
 struct EndTask(AbortHandle);
 
-/// A run that has ended, to be told of when no lock is held.
+/// A run that has ended, to be reported when no lock is held.
 struct Ended {
     why: Why,
     injected: u64,
-    /// Not dropped under the lock.
+    /// Kept here, so that it is not dropped under the lock.
     _task: Option<EndTask>,
 }
 
@@ -145,7 +145,7 @@ impl State {
         }
     }
 
-    /// The run that a call comes in, if faults run. A load if not.
+    /// Returns the run at this moment, if faults run. Costs a load if not.
     #[inline]
     pub(super) fn run(&self) -> Option<Run> {
         match self.until.load(Ordering::Acquire) {
@@ -171,12 +171,12 @@ impl State {
         })
     }
 
-    /// Returns whether a run still goes on.
+    /// Returns whether a run still continues.
     pub(super) fn is_on(&self, run: Run) -> bool {
         self.run().is_some() && self.run.load(Ordering::Acquire) == run.number
     }
 
-    /// A notification of the end of the run. Make it before `is_on` is asked.
+    /// Returns a notification of the run's end. Make it before calling `is_on`.
     pub(super) fn ended(&self) -> tokio::sync::futures::Notified<'_> {
         self.ended.notified()
     }
@@ -246,7 +246,7 @@ impl State {
         self.end(None, Why::Stopped);
     }
 
-    /// Ends the run. If `until` is given, only the one that lasts until then.
+    /// Ends the run. If `until` is given, only a run that lasts until then.
     fn end(&self, until: Option<u64>, why: Why) {
         let mut turn = self.turn();
         if until.is_some_and(|until| self.until.load(Ordering::Relaxed) != until) {
@@ -275,8 +275,8 @@ impl State {
         })
     }
 
-    /// Wakes the calls that wait, and tells of the end. A waiter of a later run, which may have
-    /// started meanwhile, is woken as well, and goes on waiting.
+    /// Wakes the calls that wait, and reports the end. A waiter of a later run, which may have
+    /// started meanwhile, is woken as well, and continues to wait.
     fn tell(&self, ended: Option<Ended>) {
         if let Some(Ended { why, injected, .. }) = ended {
             self.ended.notify_waiters();
@@ -318,11 +318,11 @@ pub(super) fn start(state: &Striped<State>, lasting: Duration) -> bool {
     state.waits.store(0, Ordering::Relaxed);
     let now = state.clock.now();
     state.started.store(now, Ordering::Relaxed);
-    // Not 0, which would be no run.
+    // At least 1, because 0 means no run.
     let until = now.saturating_add(nanos(lasting)).max(1);
     state.run.fetch_add(1, Ordering::Release);
     state.until.store(until, Ordering::Release);
-    // So that the end is noticed without any call. Outside of a runtime a call notices it.
+    // The task notices the end without any call. Outside of a runtime a call notices it.
     *turn = runtime::Handle::try_current().ok().map(|runtime| {
         let ends = clock::later(clock::moment(), lasting);
         let task = runtime.spawn(end_at(ends, Arc::downgrade(state.value())));
@@ -338,7 +338,7 @@ pub(super) fn start(state: &Striped<State>, lasting: Duration) -> bool {
 async fn end_at(moment: Instant, state: Weak<State>) {
     tokio::time::sleep_until(moment).await;
     if let Some(state) = state.upgrade() {
-        // It ends the run if its time is over, and it is not if it was started anew.
+        // Ends the run if its time is over, which it is not if it was started again.
         state.run();
     }
 }
@@ -350,7 +350,7 @@ impl Drop for EndTask {
 }
 
 impl Active {
-    /// `None` if enough calls suffer already. This one is spared then.
+    /// Counts an affected call. `None` if enough calls are affected: this one is spared.
     pub(super) fn begin(state: &Striped<State>) -> Option<Self> {
         let max = state.max_active.load(Ordering::Relaxed);
         let more = |active| (active < max).then_some(active + 1);

@@ -22,14 +22,14 @@ pub(super) struct Wait(Pin<Box<dyn Future<Output = Waited> + Send + Sync>>);
 /// The end of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waited {
-    /// The wait took its time.
+    /// The time is over.
     Over,
-    /// The run ended before.
+    /// The run ended first.
     Released,
 }
 
 impl Wait {
-    /// Waits for so long.
+    /// Waits for a time.
     pub(super) fn lasting(state: Held<State>, run: Run, delay: Duration) -> Self {
         let until = clock::later(clock::moment(), delay);
         Self(Box::pin(wait(state, run, Some(until))))
@@ -50,14 +50,14 @@ async fn wait(state: Held<State>, run: Run, until: Option<Instant>) -> Waited {
     let mut timer = pin!(sleep_until(own.unwrap_or(run.ends)));
     loop {
         let mut ended = pin!(state.ended());
-        // From here on an end wakes it.
+        // From here on the end of the run wakes it.
         ended.as_mut().enable();
         if !state.is_on(run) {
             return Waited::Released;
         }
         let waited = poll_fn(|cx| {
             if ended.as_mut().poll(cx).is_ready() {
-                // It may be the end of an earlier run.
+                // The notification may be of the end of an earlier run.
                 return Poll::Ready(None);
             }
             timer.as_mut().poll(cx).map(|()| {
