@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recorder_is_told_each_duration_once_and_another_all_of_them() {
+    fn each_recorder_receives_each_duration_once() {
         let durations = Durations::new(LIMIT_WAIT, &[["", ""]]);
         let mut known = Exported::default();
         durations.record(0, 2_000_000);

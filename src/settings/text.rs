@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_rates_and_shares_are_read_as_people_write_them() {
+    fn durations_rates_and_shares_are_read_with_units() {
         let millis = |text: &str| duration(text).unwrap().as_millis();
         for (text, expected) in [
             ("250ms", 250),

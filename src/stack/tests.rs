@@ -452,7 +452,7 @@ async fn a_server_tells_tenants_and_routes_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_customer_has_a_limit_of_its_own_in_a_servers_stack() {
+async fn each_customer_has_its_own_limit_in_a_servers_stack() {
     let plans = RateLimitLayer::builder(Rate::per_minute(1)).per_key(
         |request: &Request| request.uri().host().map(str::to_owned),
         |host: &String| SlidingLog::new(Rate::per_minute(if host == "paid" { 2 } else { 1 })),

@@ -77,7 +77,7 @@ fn timeouts_bound_a_limit() {
 
 #[test]
 #[ignore = "minutes without optimization: scripts/drill runs it"]
-fn failures_that_load_does_not_cause_cost_a_limit_little() {
+fn failures_without_overload_hardly_lower_a_limit() {
     for learning in LEARNING {
         let report = client(learning, ms(500))
             .lasting(secs(40))

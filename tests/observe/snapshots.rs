@@ -37,7 +37,7 @@ fn of_host<'a>(pairs: &'a Value, host: &Value) -> &'a Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_snapshot_of_a_client_is_serialized_with_all_its_parts() {
+async fn a_clients_snapshot_is_serialized_with_all_parts() {
     let stack = stack::client().http().rate(Rate::per_second(1)).burst(20);
     let stack = stack.max_in_flight(100).build().unwrap();
     let service = stack.layer(service_fn(answer));
@@ -79,7 +79,7 @@ async fn the_snapshot_of_a_client_is_serialized_with_all_its_parts() {
 }
 
 #[tokio::test]
-async fn the_snapshot_of_a_server_is_serialized_whatever_its_keys() {
+async fn a_servers_snapshot_is_serialized_with_any_keys() {
     let plain = stack::server().http().max_in_flight(4).build().unwrap();
     let snapshot = to_value(plain.handle().snapshot()).unwrap();
     assert_eq!(snapshot["rate_limit"], Value::Null);

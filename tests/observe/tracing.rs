@@ -648,7 +648,7 @@ async fn the_span_holds_attempt_and_outcome() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_span_tells_rejections_and_timeouts_from_failures() {
+async fn a_span_distinguishes_rejection_timeout_and_failure() {
     let (told, _guard) = Told::listen();
     let breaker = CircuitBreakerLayer::builder().protocol(Plain::new());
     let breaker = breaker.build().unwrap();

@@ -184,7 +184,7 @@ fn odd(key: &u32) -> Option<u32> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_are_bounded_and_forgotten_a_minute_after_their_last_retry() {
+async fn keys_are_evicted_a_minute_after_their_last_retry() {
     let key: fn(&u32) -> Option<u32> = odd;
     let budgets = KeyedBudgets::builder(key)
         .max_keys(2)

@@ -200,7 +200,7 @@ async fn a_throttled_request_comes_back_when_it_was_told_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_after_in_the_past_is_no_wait_and_a_long_one_is_final() {
+async fn a_past_retry_after_is_no_wait_a_long_one_is_final() {
     let layer = client().build().unwrap();
     let past = "Fri, 31 Dec 1999 23:59:59 GMT";
     assert_eq!(
@@ -226,7 +226,7 @@ async fn a_retry_after_in_the_past_is_no_wait_and_a_long_one_is_final() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_retried_whatever_the_method_and_once_for_free() {
+async fn a_refused_connection_is_retried_free_once() {
     // A port that was free a moment ago: nobody listens.
     let address = std::net::TcpListener::bind(("127.0.0.1", 0))
         .unwrap()
@@ -369,7 +369,7 @@ async fn nothing_is_copied_when_no_retry_is_possible() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_a_layer_beneath_turns_away_costs_no_token() {
+async fn a_retry_rejected_beneath_costs_no_token() {
     let bulkhead = BulkheadLayer::builder(1).build().unwrap();
     let layer = RetryLayer::builder()
         .protocol(Plain::new().idempotent())
@@ -393,7 +393,7 @@ async fn a_retry_that_a_layer_beneath_turns_away_costs_no_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_back_as_soon_as_its_retry_is_turned_away() {
+async fn a_token_is_back_as_soon_as_its_retry_is_rejected() {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     let peer = service_fn(async |()| match CALLS.fetch_add(1, Ordering::Relaxed) {
         0 => Err::<(), BoxError>(io::Error::other("down").into()),
@@ -411,7 +411,7 @@ async fn a_token_is_back_as_soon_as_its_retry_is_turned_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_back_before_a_finished_future_is_dropped() {
+async fn a_token_is_back_before_its_future_is_dropped() {
     let unreadable = service_fn(
         async |request: Request<keep_http::ReplayBody<Full<Bytes>>>| {
             // The body outlives the answer, as when a peer answers before it has read everything.

@@ -171,7 +171,7 @@ where
 /// seatbelt, tower-circuitbreaker: a clone is called that was never asked for readiness, over which
 /// `ConcurrencyLimit` panics.
 #[tokio::test(start_paused = true)]
-async fn attempts_over_a_concurrency_limit_and_a_buffer_do_not_panic() {
+async fn attempts_over_towers_limit_and_buffer_do_not_panic() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
     let down = service_fn(move |_: u32| {

@@ -118,7 +118,7 @@ async fn reach_a_server_that_is_down(builder: RetryBuilder<Chosen<keep_http::Cli
 }
 
 #[tokio::test]
-async fn the_budget_bounds_what_reaches_a_server_that_is_down() {
+async fn the_budget_bounds_calls_to_a_server_that_is_down() {
     let client = || retry(keep_http::Client::new());
     let with = reach_a_server_that_is_down(client()).await;
     assert!((1.01..1.1).contains(&with), "{with}");
@@ -193,7 +193,7 @@ async fn reached(
 }
 
 #[tokio::test]
-async fn an_upload_is_replayed_byte_by_byte_whatever_its_frames() {
+async fn an_upload_is_replayed_exactly_whatever_its_frames() {
     for http2 in [false, true] {
         let server = serve(down).await;
         for seed in 0..100 {

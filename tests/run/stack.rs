@@ -52,7 +52,7 @@ async fn a_stack_retries_a_borrowing_closure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hung_attempt_is_cut_off_and_the_call_at_its_total() {
+async fn timeouts_cut_off_an_attempt_and_the_call() {
     let db = database().build().unwrap();
     let (began, attempts) = (Instant::now(), Cell::new(0));
     let hung = db.run(|attempt: u32| {
@@ -131,7 +131,7 @@ async fn a_call_says_its_key_cost_and_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_bulkhead_rejects_and_a_dropped_call_frees_it() {
+async fn a_full_bulkhead_rejects_and_a_drop_frees_it() {
     let db = database().max_in_flight(1).build().unwrap();
     let mut held = Box::pin(db.run(pending::<Result<(), io::Error>>));
     assert!(held.as_mut().now_or_never().is_none());

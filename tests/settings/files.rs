@@ -648,7 +648,7 @@ fn a_whole_stack_is_read() {
 }
 
 #[test]
-fn a_running_stack_follows_and_keeps_the_last_good_settings() {
+fn a_running_stack_keeps_the_last_good_settings() {
     let before = client("rate = '50/s'");
     let stack = before.apply_to(stack::client().http()).unwrap();
     let stack = stack.build().unwrap();
@@ -680,7 +680,7 @@ fn a_running_stack_follows_and_keeps_the_last_good_settings() {
 }
 
 #[test]
-fn a_change_by_hand_stays_where_the_file_says_nothing_new() {
+fn a_manual_change_stays_if_the_file_keeps_its_value() {
     let before = client("rate = '50/s'");
     let stack = before.apply_to(stack::client().http()).unwrap();
     let stack = stack.build().unwrap();
