@@ -1,25 +1,25 @@
-//! The events to come, in the order of their moments.
+//! The future events, in the order of their times.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::jobs::JobId;
 
-/// Something that happens at its moment.
+/// An event with a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Event {
-    /// A trouble of the upstream of this number begins or ends.
+    /// A trouble of this upstream begins or ends.
     Change(usize),
     /// A worker is done with a call.
     Depart(JobId),
-    /// The source of this number asks.
+    /// This source makes a call.
     Ask(usize),
-    /// The circuits are looked at, for a picture.
+    /// The circuits are read, for a picture.
     Look,
-    /// The caller of a call loses patience.
+    /// The caller of a call runs out of patience.
     Leave { place: usize, number: u64 },
 }
 
-/// Events by their moment, in nanoseconds, and then as they were entered.
+/// The events by their time, in nanoseconds, and then in the order in which they were added.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
@@ -28,7 +28,7 @@ pub(super) struct Agenda {
 
 impl Agenda {
     pub(super) fn enter(&mut self, at: u64, event: Event) {
-        // What never comes would only grow the heap.
+        // An event that never happens would only grow the heap.
         if at < u64::MAX {
             self.entered += 1;
             self.events.push(Reverse((at, self.entered, event)));
@@ -39,7 +39,7 @@ impl Agenda {
         self.events.peek().map(|Reverse((at, ..))| *at)
     }
 
-    /// The next event, if its moment has come.
+    /// Removes the next event, if its time has come.
     pub(super) fn pop(&mut self, now: u64) -> Option<(u64, Event)> {
         if self.next_at()? > now {
             return None;

@@ -19,7 +19,7 @@ pub struct Each<'a> {
     of: Of,
 }
 
-/// Which value of all seeds is asserted.
+/// The value of all seeds that is asserted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Of {
     Worst,
@@ -40,24 +40,24 @@ impl<'a> Each<'a> {
         }
     }
 
-    /// Asserts the mean of all seeds, and not each.
+    /// Asserts the mean of all seeds, in place of each seed.
     pub fn mean(mut self) -> Self {
         self.of = Of::Mean;
         self
     }
 
-    /// Asserts the value that such a share of the seeds does not exceed, and not each. A share of
-    /// 0.99 leaves one seed of a hundred out, at the end where values are large.
+    /// Asserts the value that this share of the seeds does not exceed, in place of each seed. A
+    /// share of 0.99 leaves out one seed of a hundred, at the end of large values.
     pub fn quantile(mut self, share: f64) -> Self {
         self.of = Of::Quantile(share);
         self
     }
 
-    /// Asserts another column of the report, by its name: `"no stack"`, or that of
+    /// Asserts another column of the report, by its name: `"no stack"`, or a column of
     /// [`against`](super::Drill::against).
     ///
     /// # Panics
-    /// There is none of that name.
+    /// There is no column of that name.
     #[track_caller]
     pub fn of(mut self, name: &str) -> Self {
         let names = self.report.names();
@@ -68,12 +68,11 @@ impl<'a> Each<'a> {
         self
     }
 
-    /// Asserts what became of one kind of clients: those that are
-    /// [beside](super::Drill::beside) the drilled ones by their name, or `"main"`. What reached the
-    /// upstreams is not told apart.
+    /// Asserts the results of one kind of clients: those [beside](super::Drill::beside) the drilled
+    /// ones by their name, or `"main"`. Calls at the upstreams are not counted per kind.
     ///
     /// # Panics
-    /// There are none of that name.
+    /// There are no clients of that name.
     #[track_caller]
     pub fn of_clients(mut self, name: &str) -> Self {
         let mut crowds = self.report.scenario.crowds.iter();
@@ -87,8 +86,8 @@ impl<'a> Each<'a> {
     /// Asserts that no value is below the bound.
     ///
     /// # Panics
-    /// One is: with the worst seed, its value, the line that runs it alone, and the smallest story
-    /// that was found to fail as well.
+    /// A value is below. The message has the worst seed, its value, the line that runs it alone,
+    /// and the smallest story found that fails too.
     #[track_caller]
     pub fn at_least(self, bound: impl Into<Bound>) {
         self.assert(Limit::AtLeast(bound.into().0));
@@ -103,7 +102,7 @@ impl<'a> Each<'a> {
         self.assert(Limit::AtMost(bound.into().0));
     }
 
-    /// The value that would be asserted: of each seed that which is worst for the measure.
+    /// Returns the value that would be asserted: for each seed, the worst for the measure.
     #[must_use]
     pub fn value(self) -> f64 {
         let limit = if self.measure.is_a_good() {
@@ -148,7 +147,7 @@ impl<'a> Each<'a> {
         })
     }
 
-    /// Why it fails, and how to see it.
+    /// Explains why it fails, and how to reproduce it.
     fn explain(&self, limit: Limit) -> String {
         let (measure, report) = (self.measure, self.report);
         let value = self.value_for(limit);

@@ -26,7 +26,7 @@ enum Inner {
 struct Boxing<B>(Pin<Box<B>>);
 
 impl Body {
-    /// Any body at all, such as one that streams.
+    /// Makes a body of any other, such as one that streams.
     pub fn new<B>(body: B) -> Self
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -38,8 +38,8 @@ impl Body {
         Self::unseen(body)
     }
 
-    /// Any body, without a look at it: a retry takes a body that was looked at for one that was
-    /// sent.
+    /// Makes a body of any other without inspecting it: a retry would take an inspected body for
+    /// one that was sent.
     pub(super) fn unseen<B>(body: B) -> Self
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,

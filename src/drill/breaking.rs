@@ -18,23 +18,23 @@ use crate::ambient::clock::Stopwatch;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Margin {
-    /// The severest trouble that the stack survived. `None` if not even the mildest.
+    /// The severest trouble that the stack survived. `None` if it did not survive the mildest.
     pub survived: Option<f64>,
-    /// The mildest that it did not survive. `None` if it survived the severest.
+    /// The mildest trouble that it did not survive. `None` if it survived the severest.
     pub broke: Option<f64>,
-    /// The trouble at these two, in words.
+    /// The troubles at these two, as text.
     words: [Option<String>; 2],
 }
 
 impl<K: Kind> Drill<K> {
     /// Searches the severity between 0 and 1 at which a trouble of the first upstream breaks the
-    /// stack, to a hundredth. The trouble takes the middle third of the drill, in place of those
-    /// that were set.
+    /// stack, to a hundredth. The trouble lasts for the middle third of the drill, and replaces the
+    /// troubles that were set.
     ///
-    /// A stack has survived if in each seed 95 % of the calls are answered in time during the
-    /// trouble, and it is back within 5 s. [`breaking_point_by`](Self::breaking_point_by) takes
-    /// another measure. The end at which the trouble is harmless is found by trying: 1 of
-    /// [`Trouble::capacity`], 0 of [`Trouble::fails`].
+    /// A stack survives if in each seed 95 % of the calls are answered in time during the trouble,
+    /// and it recovers within 5 s. [`breaking_point_by`](Self::breaking_point_by) takes another
+    /// measure. The search finds by trial which end is harmless: 1 for [`Trouble::capacity`], 0 for
+    /// [`Trouble::fails`].
     ///
     /// # Panics
     /// As [`run`](Self::run).
@@ -73,7 +73,7 @@ impl<K: Kind> Drill<K> {
     }
 }
 
-/// The severities on both sides of the edge.
+/// Returns the severities on both sides of the edge.
 fn search(
     survives: impl Fn(f64) -> Result<bool, DrillError>,
 ) -> Result<(Option<f64>, Option<f64>), DrillError> {
@@ -99,7 +99,7 @@ fn with_trouble(scenario: &Scenario, trouble: Trouble) -> Scenario {
     let upstream = scenario.upstreams.first().map(|(name, _)| name.clone());
     Scenario {
         incidents: vec![Incident {
-            // A trouble that begins with the drill would hide what the stack learns before.
+            // A trouble from the start would hide what the stack learns before.
             from: third.max(ms(1)),
             to: 2 * third.max(Duration::from_millis(1)),
             upstream: upstream.unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! The user's stack as callers see it: something that ends, in one way or another.
+//! The user's stack from the callers' side: each call has an end.
 
 use std::{error::Error, future::Future, pin::Pin};
 
@@ -7,7 +7,7 @@ use tower::BoxError;
 use super::world::World;
 use crate::{Rejected, RejectedKind};
 
-/// A call on its way through the stack. It need not be `Send`: a run is one thread.
+/// A call in flight through the stack. Need not be `Send`, because a run is one thread.
 pub(super) type Calling = Pin<Box<dyn Future<Output = End>>>;
 
 /// A stack over the upstreams, whatever its type.
@@ -15,25 +15,27 @@ pub trait Caller<Req> {
     fn call(&self, request: Req) -> Calling;
 }
 
-/// A protocol: what a drill asks with.
+/// The protocol of a drill's calls.
 pub trait Kind: Sized + 'static {
     type Request: 'static;
-    /// The stand-in for the upstreams.
+    /// The client of the modelled upstreams.
     type Upstream: Clone + 'static;
     /// The user's own services that make responses.
     type Handlers: Default + Clone + Send + Sync + 'static;
 
+    /// Makes the upstreams' client.
+    ///
     /// # Errors
     /// One of the user's own services does not build.
     fn upstream(world: World, handlers: &Self::Handlers) -> Result<Self::Upstream, BoxError>;
 
-    /// Lets the user's own services go, which may hold the upstream themselves.
+    /// Drops the user's own services, which may hold the upstream themselves.
     fn release(upstream: &Self::Upstream);
 
-    /// Adds those of another drill.
+    /// Adds the services of another drill.
     fn join(handlers: &mut Self::Handlers, other: Self::Handlers);
 
-    /// Callers without any stack.
+    /// Makes callers without a stack.
     fn bare(upstream: Self::Upstream) -> Box<dyn Caller<Self::Request>>;
 }
 
@@ -42,16 +44,16 @@ pub trait Kind: Sized + 'static {
 pub enum End {
     Answered,
     Failed,
-    /// A layer turned it away, or cut it off.
+    /// A layer rejected it, or cut it off.
     Rejected(RejectedKind),
-    /// The caller lost patience.
+    /// The caller ran out of patience.
     Left,
-    /// The run was over.
+    /// The run ended first.
     Unfinished,
 }
 
 impl End {
-    /// Reads an error.
+    /// Classifies an error.
     pub(super) fn of_error(error: impl Into<BoxError>) -> Self {
         let error: BoxError = error.into();
         Self::of(&*error)

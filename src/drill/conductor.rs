@@ -1,6 +1,6 @@
-//! One run: asks, lets upstreams answer, and notes how calls end, all in virtual time.
+//! One run: it makes calls, lets upstreams answer, and records how calls end, all in virtual time.
 //!
-//! Calls are no tasks: one future polls all of them, in the order of their events, each at its own
+//! Calls are not tasks. One future polls all of them, in the order of their events, each at its own
 //! nanosecond. A task of the runtime would only see whole milliseconds.
 
 use std::{
@@ -26,37 +26,37 @@ use crate::{
     observe::Registry,
 };
 
-/// Makes the requests of one source.
+/// A closure that makes the requests of one source.
 pub(super) type Ask<Req> = Arc<dyn Fn(u64) -> Req + Send + Sync>;
 
 pub(super) struct Conductor<'a, Req> {
     world: World,
     clock: Clock,
-    /// Of each kind.
+    /// The clients of each kind.
     clients: &'a [Vec<Box<dyn Caller<Req>>>],
     sources: Vec<Source<'a, Req>>,
-    /// Which client asks.
+    /// The draws of which client calls.
     random: Random,
-    /// Of each kind of clients.
+    /// The patience of each kind of clients.
     patience: Vec<u64>,
-    /// When nothing is asked any more, in nanoseconds.
+    /// The end of the traffic, in nanoseconds.
     end: u64,
     calls: Vec<Option<Call>>,
-    /// The waker of each place.
+    /// The waker of each slot of `calls`.
     wakers: Vec<Waker>,
     free: Vec<usize>,
     running: usize,
-    /// The number of sources that still ask.
+    /// The number of sources that still make calls.
     asking: usize,
     ready: Arc<Ready>,
     timer: Pin<Box<Sleep>>,
-    /// What a picture looks at, and how often.
+    /// The registry that is read for a picture, and the interval.
     looks: Option<(Arc<Registry>, u64)>,
     record: Record,
 }
 
 struct Source<'a, Req> {
-    /// The kind of clients that ask.
+    /// The kind of clients that call.
     crowd: usize,
     arrivals: Arrivals,
     ask: &'a Ask<Req>,
@@ -65,11 +65,11 @@ struct Source<'a, Req> {
 
 struct Call {
     future: Calling,
-    /// In the record.
+    /// Its index in the record.
     number: usize,
 }
 
-/// Calls that were woken.
+/// The calls that were woken.
 #[derive(Default)]
 struct Ready(Mutex<Woken>);
 
@@ -124,7 +124,7 @@ impl<'a, Req> Conductor<'a, Req> {
         conductor
     }
 
-    /// Looks at the circuits of a registry, so often, as long as calls are asked.
+    /// Reads the circuits of a registry at this interval, as long as there is traffic.
     pub(super) fn looking(mut self, registry: &Arc<Registry>, every: Duration) -> Self {
         self.looks = Some((Arc::clone(registry), nanos(every)));
         self.world.lock().model.agenda.enter(0, Event::Look);
@@ -171,7 +171,7 @@ impl<'a, Req> Conductor<'a, Req> {
     fn pause(&self, waker: &Waker) -> Poll<()> {
         let mut woken = self.ready.lock();
         if !woken.places.is_empty() {
-            // A call wakes itself again and again: other tasks first.
+            // A call wakes itself again and again, so let other tasks run first.
             waker.wake_by_ref();
         }
         woken.conductor = Some(waker.clone());
@@ -218,12 +218,12 @@ impl<'a, Req> Conductor<'a, Req> {
         }
     }
 
-    /// A source asks, and its next moment is entered.
+    /// Makes a call of a source, and schedules the next.
     fn ask(&mut self, source_number: usize, at: u64) {
         let source = &mut self.sources[source_number];
         let request = (source.ask)(source.asked);
         source.asked += 1;
-        // Of a column in which nobody has a stack there is one for all.
+        // In the column without a stack, one client serves all kinds.
         let crowd = source.crowd;
         let clients = &self.clients[crowd.min(self.clients.len() - 1)];
         let client = &clients[self.random.below(clients.len())];
@@ -256,7 +256,7 @@ impl<'a, Req> Conductor<'a, Req> {
         place
     }
 
-    /// Enters the next moment at which a source asks.
+    /// Schedules the next call of a source.
     fn schedule(&mut self, number: usize) {
         let mut state = self.world.lock();
         let at = self.sources[number].arrivals.next(state.model.timeline());
@@ -267,7 +267,7 @@ impl<'a, Req> Conductor<'a, Req> {
         }
     }
 
-    /// Polls the calls that were woken, and those that these wake, at a moment.
+    /// Polls the calls that were woken, and those that these wake, at one moment.
     fn poll_calls(&mut self, at: u64) {
         for _ in 0..ROUNDS {
             let places = std::mem::take(&mut self.ready.lock().places);
@@ -281,7 +281,7 @@ impl<'a, Req> Conductor<'a, Req> {
     }
 
     fn poll_call(&mut self, place: usize, at: u64) {
-        // It may have ended since it was woken.
+        // The call may have ended since it was woken.
         let Some(call) = self.calls[place].as_mut() else {
             return;
         };
@@ -304,7 +304,7 @@ impl<'a, Req> Conductor<'a, Req> {
         self.record.digest([call.number as u64, at, end.code()]);
         self.free.push(place);
         self.running -= 1;
-        // Layers and upstream learn of it at this moment.
+        // Layers and upstream see the drop at this moment.
         self.world.lock().polling_at = Some(at);
         drop(call);
         self.world.lock().polling_at = None;
@@ -333,8 +333,7 @@ impl Wake for WakesCall {
     }
 }
 
-/// Rounds in which calls that wake each other are polled at one moment, before other tasks have a
-/// turn.
+/// The rounds in which calls that wake each other are polled at one moment, before other tasks run.
 const ROUNDS: usize = 64;
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
-//! Parts of the drills' pictures: panels over one axis of time, as an SVG that carries its own
-//! background. The examples draw with this file, too.
+//! Parts of the drills' pictures: panels over one time axis, as an SVG with its own background. The
+//! examples draw with this file, too.
 
 use std::{fmt::Write, time::Duration};
 
-/// The axis of time that all panels of a picture share.
+/// The time axis that all panels of a picture share.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeline {
     pub(crate) end: Duration,
-    /// The time over which rates are taken.
+    /// The time over which rates are computed.
     pub(crate) bin: Duration,
 }
 
-/// A panel: where its zero line is, how high it is, and the value at its top.
+/// A panel: the position of its zero line, its height, and the value at its top.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Panel {
     pub(crate) base: f64,
@@ -19,7 +19,7 @@ pub(crate) struct Panel {
     pub(crate) most: f64,
 }
 
-/// The whole picture around what was drawn.
+/// Returns the whole picture around the drawing.
 pub(crate) fn page(height: f64, label: &str, drawn: &str) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
@@ -30,7 +30,7 @@ pub(crate) fn page(height: f64, label: &str, drawn: &str) -> String {
     )
 }
 
-/// The title, and below it a line for each side: its color, its name, and what became of it.
+/// Draws the title, and below it a line for each side: its color, its name, and its result.
 pub(crate) fn heading(svg: &mut String, title: &str, sides: [(&str, &str, String); 2]) {
     let _ = writeln!(
         svg,
@@ -47,7 +47,7 @@ pub(crate) fn heading(svg: &mut String, title: &str, sides: [(&str, &str, String
     }
 }
 
-/// What the gray area and the dotted line mean.
+/// Draws the legend of the gray area and the dotted line.
 pub(crate) fn key(svg: &mut String) {
     let (key, words) = (RIGHT - 136.0, RIGHT - 108.0);
     let _ = writeln!(
@@ -105,7 +105,7 @@ impl Timeline {
         }
     }
 
-    /// Events a second, in bins.
+    /// Returns events per second, in bins.
     pub(crate) fn rates(&self, events: impl Iterator<Item = Duration>) -> Vec<f64> {
         let bin = |at: Duration| {
             usize::try_from(at.as_millis() / self.bin.as_millis()).unwrap_or(usize::MAX)
@@ -127,7 +127,7 @@ impl Timeline {
         );
     }
 
-    /// The gray area below the values.
+    /// Draws the gray area below the values.
     pub(crate) fn area(&self, svg: &mut String, panel: &Panel, values: &[f64]) {
         let (first, last) = (self.x(Duration::ZERO), self.x(self.end));
         let tops = self.points(panel, values);
@@ -138,14 +138,15 @@ impl Timeline {
         );
     }
 
-    /// The server's capacity, as a dotted line.
+    /// Draws the server's capacity, as a dotted line.
     pub(crate) fn capacity(&self, svg: &mut String, panel: &Panel, value: f64) {
         let y = panel.y(value);
         let (first, last) = (self.x(Duration::ZERO), self.x(self.end));
         rule(svg, (first, y), (last, y), INK, DOTS);
     }
 
-    /// Each value at the middle of its bin, the first and the last drawn out to the edges.
+    /// Returns each value at the middle of its bin, with the first and the last extended to the
+    /// edges.
     fn points(&self, panel: &Panel, values: &[f64]) -> String {
         let mut points = String::new();
         for (bin, value) in values.iter().enumerate() {
@@ -168,7 +169,7 @@ impl Panel {
         self.base - self.height * (value / self.most).min(1.0)
     }
 
-    /// Horizontal lines, with their values.
+    /// Draws horizontal lines with their values.
     pub(crate) fn grid(&self, svg: &mut String, title: &str) {
         let step = step_of(self.most);
         let values = (0..)
@@ -189,13 +190,13 @@ impl Panel {
     }
 }
 
-/// The next round number.
+/// Returns the next round number.
 pub(crate) fn nice(value: f64) -> f64 {
     let step = step_of(value);
     (value / step).ceil() * step
 }
 
-/// A round distance that divides a range into two to five.
+/// Returns a round distance that divides a range into two to five.
 fn step_of(most: f64) -> f64 {
     let scale = 10f64.powf((most / 5.0).log10().floor());
     [1.0, 2.0, 5.0, 10.0]

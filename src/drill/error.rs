@@ -1,4 +1,4 @@
-//! Errors of a drill itself, and of a call in it.
+//! The errors of a drill itself, and of a call in it.
 
 use std::{error::Error, fmt};
 
@@ -6,22 +6,22 @@ use tower::BoxError;
 
 use super::jobs::Answer;
 
-/// A call of a [plain](super::Drill::plain) drill that its upstream did not answer well.
+/// A call of a [plain](super::Drill::plain) drill that its upstream did not answer successfully.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpstreamError {
     /// There was no connection.
     Refused,
-    /// The connection broke before the answer came.
+    /// The connection broke before the answer.
     Reset,
-    /// The upstream answered that it failed, with this status.
+    /// The upstream failed, with this status.
     Failed(u16),
-    /// The upstream answered that there is too much.
+    /// The upstream was overloaded.
     Overloaded,
 }
 
 impl UpstreamError {
-    /// The error for an answer. `None` if it is well.
+    /// Returns the error for an answer. `None` if it is a success.
     pub(super) fn of(answer: Answer) -> Option<Self> {
         let error = match answer {
             Answer::Well => return None,
@@ -51,7 +51,7 @@ impl Error for UpstreamError {}
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DrillError {
-    /// A setting of the drill makes no sense: which, and what to do.
+    /// A setting of the drill is invalid: which, and the fix.
     Setting {
         /// The setter.
         field: &'static str,

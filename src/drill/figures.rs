@@ -9,27 +9,26 @@ use super::{
 };
 use crate::ambient::clock::nanos;
 
-/// The figures that are kept of a run. Its record is run again when it is needed.
+/// The figures kept of a run. Its record is made again, by another run, when it is needed.
 #[derive(Debug, Clone)]
 pub(super) struct Figures {
     pub(super) asked: u64,
-    /// Shares of all calls that were asked, by how they ended.
+    /// The shares of all calls, by how they ended.
     pub(super) answered: f64,
     pub(super) failed: f64,
     pub(super) rejected: f64,
     pub(super) left: f64,
-    /// The share answered in the phases in which all is well, and never was otherwise within a
-    /// patience before.
+    /// The share answered in phases without trouble, and without any for five seconds before.
     pub(super) answered_while_well: f64,
-    /// Calls at the upstreams for each that was asked.
+    /// The calls at the upstreams per call made.
     pub(super) sent: f64,
-    /// In seconds, as are those below. Infinite if it never came.
+    /// In seconds, like those below. Infinite if the stack never recovered.
     pub(super) recovery: f64,
     pub(super) wait_mean: f64,
     pub(super) wait_p50: f64,
     pub(super) wait_p99: f64,
     pub(super) phases: Vec<PhaseFigures>,
-    /// Of each kind of clients, if there are several.
+    /// The figures of each kind of clients, if there are several.
     pub(super) crowds: Vec<Figures>,
     pub(super) counted: Counted,
     pub(super) digest: u64,
@@ -67,7 +66,8 @@ impl Figures {
         }
     }
 
-    /// The figures of each kind of clients. What they sent is not told apart.
+    /// Returns the figures of each kind of clients. Calls at the upstreams are not counted per
+    /// kind.
     fn of_crowds(record: &Record, scenario: &Scenario) -> Vec<Self> {
         let crowds = scenario.crowds.len();
         if crowds < 2 {
@@ -89,9 +89,9 @@ impl Figures {
     }
 }
 
-/// The longest time from an all-clear to two seconds in a row in each of which 95 % of the calls
-/// are answered. Infinite if there are none before the next trouble. An all-clear that is followed
-/// by less than two seconds shows nothing.
+/// Returns the longest recovery: from the end of all trouble to two seconds in a row, in each of
+/// which 95 % of the calls are answered. Infinite if there are none before the next trouble. An end
+/// that is followed by less than two seconds shows nothing.
 fn recovery(asked: &[Asked], scenario: &Scenario) -> f64 {
     let clear = scenario.all_clear().into_iter();
     let clear = clear.filter(|(from, to)| *to - *from >= 2 * SECOND);
@@ -116,13 +116,13 @@ fn answered_while_well(asked: &[Asked], scenario: &Scenario) -> f64 {
         .filter(|(_, phase)| phase.is_well());
     let mut calls = Vec::new();
     for (number, phase) in well {
-        // What a trouble leaves behind is its recovery's concern.
+        // The time after a trouble counts as recovery.
         let from = if number == 0 {
             phase.from
         } else {
             phase.from + RECOVERY
         };
-        // A call that a trouble overtakes says nothing.
+        // A call that a trouble overtakes shows nothing.
         let is_last = number + 1 == phases.len();
         let to = if is_last {
             phase.to
@@ -153,7 +153,7 @@ fn phases(record: &Record, scenario: &Scenario) -> Vec<PhaseFigures> {
     figures.collect()
 }
 
-/// The calls that were asked from one moment to another.
+/// Returns the calls that were made from one moment to another.
 fn between(asked: &[Asked], from: Duration, to: Duration) -> &[Asked] {
     let (from, to) = (nanos(from), nanos(to));
     let first = asked.partition_point(|call| call.at < from);
@@ -161,7 +161,7 @@ fn between(asked: &[Asked], from: Duration, to: Duration) -> &[Asked] {
     &asked[first..last]
 }
 
-/// The share of calls that match. Without any call it is 1.
+/// Returns the share of calls that match. 1 without calls.
 fn share(asked: &[Asked], is: impl Fn(&Asked) -> bool) -> f64 {
     if asked.is_empty() {
         return 1.0;
@@ -173,7 +173,7 @@ fn ratio(part: usize, whole: usize) -> f64 {
     part as f64 / whole.max(1) as f64
 }
 
-/// A quantile in seconds, of sorted nanoseconds.
+/// Returns a quantile in seconds, of sorted nanoseconds.
 fn quantile(sorted: &[u64], percent: usize) -> f64 {
     let rank = sorted.len() * percent / 100;
     let value = sorted.get(rank.min(sorted.len().saturating_sub(1)));
@@ -183,7 +183,7 @@ fn quantile(sorted: &[u64], percent: usize) -> f64 {
 const RECOVERED: f64 = 0.95;
 const SECOND: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(50);
-/// The time after a trouble in which its remains may show.
+/// The time after a trouble in which its effects may remain.
 const RECOVERY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -205,7 +205,7 @@ mod tests {
         scenario
     }
 
-    /// A call each 100 ms. Those before `bad` and from `good` on are answered.
+    /// Returns a call each 100 ms. Those before `bad` and from `good` on are answered.
     fn asked(bad: u64, good: u64) -> Vec<Asked> {
         let calls = (0..300).map(|number| number * 100);
         let call = |at: u64| Asked {

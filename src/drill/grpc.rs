@@ -1,4 +1,4 @@
-//! What is spoken: HTTP, or gRPC over it.
+//! The wire protocol: HTTP, or gRPC over it.
 
 use std::{
     io,
@@ -21,17 +21,17 @@ pub(super) enum Wire {
     Grpc,
 }
 
-/// No message, and then a status.
+/// A body without a message, then trailers.
 struct Trailers(Option<HeaderMap>);
 
 impl Wire {
-    /// The response that tells an answer.
+    /// Returns the response for an answer.
     ///
     /// # Errors
-    /// A connection that was refused, or broke.
+    /// The connection was refused, or broke.
     pub(super) fn respond(self, answer: Answer) -> Result<Response<Body>, BoxError> {
         match (self, answer) {
-            // Of the types that std and hyper have, so that a layer reads them as it reads theirs.
+            // The errors have the types of std and hyper, so that a layer classifies them alike.
             (_, Answer::Refused) => Err(io::Error::from(io::ErrorKind::ConnectionRefused).into()),
             (_, Answer::Reset) => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
             (Self::Http, answer) => Ok(of_status(answer)),
@@ -53,7 +53,7 @@ fn of_status(answer: Answer) -> Response<Body> {
     response
 }
 
-/// Trailers after a good answer, and a failure as trailers alone.
+/// Returns trailers after a good answer, and a failure as trailers only.
 fn of_code(answer: Answer) -> Response<Body> {
     let mut response = Response::new(Body::default());
     let code = match answer {
@@ -74,7 +74,8 @@ fn of_code(answer: Answer) -> Response<Body> {
     response
 }
 
-/// The code of a failure: itself up to 16, and above what a client takes an HTTP status for.
+/// Returns the code of a failure: the status itself up to 16, above that what a client makes of an
+/// HTTP status.
 fn code(status: u16) -> u16 {
     match status {
         0..=16 => status,
@@ -93,7 +94,7 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.as_bytes().starts_with(GRPC.as_bytes()))
 }
 
-/// Returns whether headers or trailers tell that a call went well. `None` if they do not tell.
+/// Returns whether headers or trailers report success. `None` if they do not tell.
 pub(super) fn went_well(fields: &HeaderMap) -> Option<bool> {
     fields.get(STATUS).map(|code| code.as_bytes() == b"0")
 }

@@ -28,25 +28,25 @@ use crate::Rejected;
 pub struct Http(());
 
 /// The modelled upstreams, as an HTTP client. A request goes to the upstream whose name is the host
-/// of its URI, and to the first if there is none of that name.
+/// of its URI, or to the first if there is none of that name.
 ///
-/// A refused or broken connection is an [`io::Error`](std::io::Error) of that kind: after a refused
-/// one nothing was sent, after a broken one nobody knows. Cheap to clone. It is always ready: calls
+/// A refused or broken connection is an [`io::Error`](std::io::Error) of that kind. After a refused
+/// one nothing was sent; after a broken one that is unknown. Cheap to clone. Always ready: calls
 /// wait at the upstream.
 #[derive(Clone)]
 pub struct HttpUpstream {
     world: World,
     services: Arc<Services>,
-    /// The tier that calls, whose own name is that of a modelled upstream.
+    /// The name of the tier that calls. Its requests to that name go to the modelled upstream.
     caller: Option<Arc<str>>,
 }
 
 /// Traffic over HTTP: a [`Request`], or a builder of one without a body.
 pub trait IntoRequest {
-    /// The request.
+    /// Returns the request.
     ///
     /// # Panics
-    /// A builder that was given something that is not HTTP.
+    /// A builder with an invalid part.
     fn into_request(self) -> Request<Body>;
 }
 
@@ -130,8 +130,8 @@ where
             handler: self.services.handler(host),
             wire: self.services.wire,
             sending: self.world.send(self.world.number(host)),
-            // A handler gets the request. Without one it is dropped with its body when the call
-            // ends, as a client that sends it would.
+            // A handler receives the request. Without one it is dropped with its body when the call
+            // ends, as by a client that sends it.
             request: request.map(Body::unseen),
         };
         HttpAnswer {
@@ -141,10 +141,10 @@ where
     }
 }
 
-/// The response of an [`HttpUpstream`], to come.
+/// The response future of an [`HttpUpstream`].
 #[must_use = "futures do nothing unless polled"]
 pub struct HttpAnswer {
-    /// `None` once the modelled upstream has answered, and of a tier.
+    /// `None` once the modelled upstream has answered, and for a tier.
     modelled: Option<Modelled>,
     handling: Option<Handling>,
 }
@@ -190,7 +190,7 @@ where
     Arc::new(move |upstream| Ok(Box::new(HttpCaller(stack(upstream)?))))
 }
 
-/// A stack over HTTP, called as a client calls it: response and body.
+/// A stack over HTTP, called as a client calls it, which reads the response and its body.
 struct HttpCaller<S>(S);
 
 impl<S, B> Caller<Request<Body>> for HttpCaller<S>

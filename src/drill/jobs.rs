@@ -2,7 +2,7 @@
 
 use std::task::Waker;
 
-/// A call at an upstream. A place is used again, and its generation tells the calls apart.
+/// The id of a call at an upstream. Slots are reused, and the generation distinguishes the calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct JobId {
     place: usize,
@@ -13,11 +13,11 @@ pub(super) struct JobId {
 pub(super) struct Job {
     pub(super) upstream: usize,
     pub(super) stage: Stage,
-    /// The answer to come, decided as it arrives.
+    /// The future answer, decided when the call arrives.
     pub(super) fate: Answer,
     /// When it arrived, in nanoseconds.
     pub(super) arrived: u64,
-    /// Set once its caller has left, so that nobody takes its answer.
+    /// Set once its caller has left, so that its answer is not read.
     pub(super) is_alone: bool,
     pub(super) waker: Option<Waker>,
 }
@@ -26,7 +26,7 @@ pub(super) struct Job {
 pub(super) enum Stage {
     Waits,
     Runs,
-    /// Nothing will ever come.
+    /// It is never answered.
     Hangs,
     Done,
 }
@@ -40,11 +40,11 @@ pub(super) enum Answer {
     Overloaded,
     /// There was no connection: nothing was sent.
     Refused,
-    /// The connection broke: nobody knows whether it was processed.
+    /// The connection broke: it may have been processed.
     Reset,
 }
 
-/// All of them.
+/// All calls at the upstreams.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     places: Vec<(u32, Option<Job>)>,
@@ -66,7 +66,7 @@ impl Jobs {
         }
     }
 
-    /// The call, unless it is gone.
+    /// Returns the call, unless it is gone.
     pub(super) fn find(&mut self, id: JobId) -> Option<&mut Job> {
         let (generation, job) = self.places.get_mut(id.place)?;
         job.as_mut().filter(|_| *generation == id.generation)
@@ -78,7 +78,7 @@ impl Jobs {
         self.places[id.place].1.take()
     }
 
-    /// The calls that an upstream has not answered yet.
+    /// Returns the calls that an upstream has not answered yet.
     pub(super) fn unanswered(&self, upstream: usize) -> Vec<JobId> {
         let jobs = self.places.iter().enumerate();
         let jobs = jobs.filter_map(|(place, (generation, job))| {

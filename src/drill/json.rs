@@ -1,10 +1,10 @@
-//! The report as JSON, written by hand: it is small, and needs no feature.
+//! The report as JSON, written by hand, because it is small and then needs no feature.
 
 use std::fmt::{self, Write};
 
 use super::{figures::Figures, measure::Measure, reached::Reached, results::Results};
 
-/// One object: the drill, its phases, and a column for each stack with its seeds.
+/// Returns one object: the drill, its phases, and a column for each stack with its seeds.
 pub(super) fn write(results: &Results) -> String {
     let mut json = String::new();
     // Writing to a string does not fail.
@@ -105,7 +105,7 @@ fn list<T>(
     json.write_char(']')
 }
 
-/// JSON knows no infinity: what never came is `null`.
+/// Writes a number. JSON has no infinity: what never happened is `null`.
 fn number(value: f64) -> String {
     if value.is_finite() {
         value.to_string()

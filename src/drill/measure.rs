@@ -8,27 +8,27 @@ use super::figures::Figures;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Measure {
-    /// The share of all calls that were answered before their caller lost patience.
+    /// The share of all calls that were answered before their caller left.
     Answered,
-    /// The same, of calls that came while nothing was wrong, nor had been for five seconds: 1
+    /// The share answered of calls made without trouble, and without any for five seconds before. 1
     /// unless the stack does harm.
     AnsweredWhileWell,
     /// The share of calls that a layer rejected or cut off, as the caller saw it.
     Rejected,
     /// The share of calls that ended in an error or a 5xx.
     Failed,
-    /// The share of calls whose caller lost patience.
+    /// The share of calls whose caller ran out of patience.
     Left,
-    /// The calls that reached an upstream, for each that was asked.
+    /// The calls that reached an upstream, per call made.
     Sent,
-    /// The longest time from the end of a trouble to two seconds in a row in each of which 95 % of
-    /// all calls are answered. Infinite if that never comes before the next trouble.
+    /// The longest time from the end of a trouble to two seconds in a row, in each of which 95 % of
+    /// all calls are answered. Infinite if that does not happen before the next trouble.
     Recovery,
-    /// The mean time that callers waited for an end of whatever kind.
+    /// The mean time that callers waited for any end.
     WaitMean,
-    /// The time that half of the callers waited at most.
+    /// The time within which half of the calls ended.
     WaitP50,
-    /// The time that 99 of 100 callers waited at most.
+    /// The time within which 99 of 100 calls ended.
     WaitP99,
 }
 
@@ -82,12 +82,12 @@ impl Measure {
         }
     }
 
-    /// Returns whether more of it is better.
+    /// Returns whether a larger value is better.
     pub(super) fn is_a_good(self) -> bool {
         matches!(self, Self::Answered | Self::AnsweredWhileWell)
     }
 
-    /// A value in words.
+    /// Returns a value as text.
     pub(super) fn show(self, value: f64) -> String {
         match self.unit() {
             Unit::Share => format!("{:.1} %", value * 100.0),
@@ -106,7 +106,7 @@ impl Measure {
         }
     }
 
-    /// All of them, in the order of the report.
+    /// All measures, in the order of the report.
     pub(super) const ALL: [Self; 10] = [
         Self::Answered,
         Self::AnsweredWhileWell,

@@ -1,8 +1,8 @@
 //! Drills: your own stack, unchanged, through outages in virtual time.
 //!
-//! Layers that are right by themselves can do harm together, with the upstream and the traffic that
-//! they meet. Retries keep an upstream down, a bulkhead rejects healthy calls, or a circuit opens
-//! for a good reason and stays open for none. A drill shows it in `cargo test`: modelled
+//! Layers that are correct by themselves can do harm together, with the upstream and the traffic
+//! that they meet. Retries keep an upstream down, a bulkhead rejects healthy calls, or a circuit
+//! opens for a good reason and stays open without one. A drill shows it in `cargo test`: modelled
 //! upstreams, hundreds of seeds, two minutes of outage in a tenth of a second.
 //!
 //! ```
@@ -32,17 +32,17 @@
 //! Three lines are a useful test too: [`Drill::standard`]. The [guide](crate::guide::drill) walks
 //! through a drill and its report.
 //!
-//! **When not.** A drill knows what its model knows: no sockets, no DNS, no other
-//! process on the machine. It is for the logic of a stack, not for its throughput.
+//! **When not.** A drill only knows its model: no sockets, no DNS, no other process on the machine.
+//! It tests the logic of a stack, not its throughput.
 //!
 //! **Virtual time.** Each seed runs on a paused runtime of one thread. A service that spawns or
-//! sleeps works as ever, and one that opens sockets or blocks does not. Departures are
-//! computed in nanoseconds. A stack's own timers are as exact as in production: tokio rounds them
-//! up to a whole millisecond.
+//! sleeps works as usual, and one that opens sockets or blocks does not. Departures are computed in
+//! nanoseconds. A stack's own timers are as exact as in production: tokio rounds them up to a whole
+//! millisecond.
 //!
-//! **Seeds.** Traffic is the same for all stacks under one seed. What this crate draws follows from
-//! the seed as well (see [`testing`](crate::testing)). What others draw does not. A failing
-//! assertion runs its worst seed twice and says if the runs differ.
+//! **Seeds.** Traffic is the same for all stacks under one seed. This crate's random draws follow
+//! from the seed as well (see [`testing`](crate::testing)). Other code's draws do not. A failing
+//! assertion runs its worst seed twice and reports whether the runs differ.
 //!
 //! **Dependency.** The feature `drill` is for `[dev-dependencies]`: it turns on tokio's
 //! `test-util`, whose clock can be paused and costs a little more to read. `tower-keep = { version

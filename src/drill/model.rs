@@ -1,8 +1,8 @@
 //! The upstreams: a queueing model in nanoseconds.
 //!
-//! Departures are computed and not waited for: tokio rounds each timer up to a whole millisecond.
-//! A service time of 1 ms slept for would be one of 1.5 ms, and an upstream at nine tenths of its
-//! capacity would be overloaded. Pure: the moment is an argument, and wakers are
+//! Departures are computed, not waited for, because tokio rounds each timer up to a whole
+//! millisecond. A service time of 1 ms would become 1.5 ms, and an upstream at nine tenths of its
+//! capacity would be overloaded. The model is pure: the time is an argument, and wakers are
 //! returned.
 
 use std::{collections::VecDeque, task::Waker};
@@ -15,15 +15,15 @@ use super::{
     trouble::{Effects, Timeline},
 };
 
-/// All upstreams, and what happens next.
+/// All upstreams, and their future events.
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) agenda: Agenda,
     jobs: Jobs,
     upstreams: Vec<Upstream>,
     timeline: Timeline,
-    /// The last moment. Time never goes back, so that a call from a task of the user's, which only
-    /// sees whole milliseconds, cannot overtake.
+    /// The last moment. Time never goes back. So a call from a task of the user, which only sees
+    /// whole milliseconds, cannot overtake.
     now: u64,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Model {
 struct Upstream {
     servers: Servers,
     effects: Effects,
-    /// The number of calls that run at once, and how many times as long each takes.
+    /// The number of calls that run at once, and the factor by which each takes longer.
     workers: (usize, f64),
     random: Random,
     waiting: VecDeque<JobId>,
@@ -46,7 +46,7 @@ struct Upstream {
 pub(super) struct Seen {
     /// When calls arrived, in nanoseconds.
     pub(super) arrivals: Vec<u64>,
-    /// The number of calls that workers took, and their waits before, in seconds together.
+    /// The number of calls that workers took, and the sum of their waits in seconds.
     pub(super) started: u64,
     pub(super) waited: f64,
 }
@@ -83,17 +83,17 @@ impl Model {
         }
     }
 
-    /// The troubles and their times.
+    /// Returns the troubles and their times.
     pub(super) fn timeline(&self) -> &Timeline {
         &self.timeline
     }
 
-    /// The calls that each upstream has seen so far.
+    /// Returns the calls that each upstream has seen so far.
     pub(super) fn seen(&self) -> impl Iterator<Item = &Seen> {
         self.upstreams.iter().map(|upstream| &upstream.seen)
     }
 
-    /// A call arrives.
+    /// Handles a call that arrives.
     pub(super) fn arrive(&mut self, number: usize, at: u64) -> Arrival {
         let at = self.at(at);
         let upstream = &mut self.upstreams[number];
@@ -118,8 +118,8 @@ impl Model {
         Arrival::Waits(id)
     }
 
-    /// The answer of a call, once there is one. Until then it keeps the waker. A call that
-    /// is answered is gone.
+    /// Returns the answer of a call, once there is one. Until then it keeps the waker. An answered
+    /// call is removed.
     pub(super) fn poll(&mut self, id: JobId, waker: &Waker) -> Option<Answer> {
         let job = self.jobs.find(id)?;
         if job.stage == Stage::Done {
@@ -132,7 +132,7 @@ impl Model {
         None
     }
 
-    /// The caller of a call has left.
+    /// Handles a caller that has left.
     pub(super) fn leave(&mut self, id: JobId, at: u64) {
         let at = self.at(at);
         let Some(job) = self.jobs.find(id) else {
@@ -152,10 +152,10 @@ impl Model {
         self.start(number, at);
     }
 
-    /// A worker is done with a call. Returns whom to wake.
+    /// Handles a worker that finishes a call. Returns the waker to wake.
     pub(super) fn depart(&mut self, id: JobId, at: u64) -> Option<Waker> {
         let at = self.at(at);
-        // One that was lost meanwhile keeps no worker any more.
+        // A call that was lost meanwhile occupies no worker any more.
         let job = self.jobs.find(id).filter(|job| job.stage == Stage::Runs)?;
         let number = job.upstream;
         self.upstreams[number].busy -= 1;
@@ -164,7 +164,7 @@ impl Model {
         woken
     }
 
-    /// A trouble begins or ends. Returns whom to wake.
+    /// Handles the begin or end of a trouble. Returns the wakers to wake.
     pub(super) fn change(&mut self, number: usize, at: u64) -> Vec<Waker> {
         let at = self.at(at);
         let effects = self.timeline.effects(number, at);
@@ -188,7 +188,7 @@ impl Model {
         woken
     }
 
-    /// Answers a call: as was decided when it arrived, or otherwise.
+    /// Answers a call: as decided when it arrived, or with `otherwise`.
     fn answer(&mut self, id: JobId, otherwise: Option<Answer>) -> Option<Waker> {
         let job = self.jobs.find(id)?;
         job.stage = Stage::Done;
@@ -210,7 +210,7 @@ impl Model {
                 Order::Last => upstream.waiting.pop_back(),
             };
             let Some(id) = next else { return };
-            // Those that were given up, or lost, are still in the queue.
+            // Calls that were given up, or lost, are still in the queue.
             let Some(job) = self.jobs.find(id).filter(|job| job.stage == Stage::Waits) else {
                 continue;
             };
@@ -225,7 +225,7 @@ impl Model {
         }
     }
 
-    /// The moment, never before one that was.
+    /// Returns the moment, never before an earlier one.
     fn at(&mut self, at: u64) -> u64 {
         self.now = self.now.max(at);
         self.now
@@ -233,10 +233,10 @@ impl Model {
 }
 
 impl Upstream {
-    /// Decides on a call that arrives now: its stage, and the answer to come.
+    /// Decides on a call that arrives now: its stage, and the future answer.
     ///
     /// # Errors
-    /// What it is answered at once.
+    /// The immediate answer.
     fn fate(&mut self) -> Result<(Stage, Answer), Answer> {
         let Effects {
             fails,
@@ -279,11 +279,11 @@ impl Upstream {
     }
 }
 
-/// The workers of a share of the capacity, and how many times as long each takes: three and a half
-/// are four that are slower.
+/// Returns the workers for a share of the capacity, and the factor by which each takes longer:
+/// three and a half workers are four slower ones.
 fn workers_left(servers: &Servers, capacity: f64) -> (usize, f64) {
     let left = f64::from(servers.workers) * capacity;
-    // Not by rounding: a hair above a whole number is that number.
+    // Not rounded up: a value just above a whole number counts as that number.
     let enough = |count: &u32| f64::from(*count) >= left - 1e-9;
     match (1..=servers.workers).find(enough) {
         Some(workers) if left > 0.0 => (workers as usize, f64::from(workers) / left),

@@ -1,4 +1,4 @@
-//! A drill as a picture: one seed, the stack beside none.
+//! A drill as a picture: one seed, the stack and no stack.
 
 use std::{fmt::Write, time::Duration};
 
@@ -12,11 +12,11 @@ use super::{
     scenario::Scenario,
 };
 
-/// Draws what became of the calls of a seed, how many calls reached the upstreams, and how many of
-/// the circuits were open.
+/// Draws the results of a seed's calls, how many calls reached the upstreams, and how many circuits
+/// were open.
 ///
 /// # Errors
-/// A stack that does not build.
+/// A stack does not build.
 pub(super) fn draw(results: &Results, seed: u64) -> Result<String, DrillError> {
     let scenario = &results.scenario;
     let none = results.names().len() - 1;
@@ -125,7 +125,7 @@ impl Picture<'_> {
         self.time.line(svg, &panel, &stack, KEEP);
     }
 
-    /// A band that is the redder, the more circuits are open.
+    /// Draws a band that is redder if more circuits are open.
     fn circuits(&self, svg: &mut String) {
         let most = self.stack.open.iter().copied().max().unwrap_or(0);
         let title = format!("Circuits that are open, at most {most}");
@@ -149,14 +149,14 @@ impl Picture<'_> {
     }
 }
 
-/// Half a second, or a hundredth of a drill that is long.
+/// Returns half a second, or a hundredth of a long drill.
 fn bin(scenario: &Scenario) -> Duration {
     (scenario.lasting / 100)
         .max(Duration::from_millis(500))
         .min(scenario.lasting)
 }
 
-/// Names are the user's own.
+/// Escapes a name, which the user has chosen.
 fn escaped(words: &str) -> String {
     words.replace('&', "&amp;").replace('<', "&lt;")
 }

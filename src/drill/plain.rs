@@ -23,10 +23,10 @@ use super::{
 #[derive(Debug)]
 pub struct PlainKind<Req>(PhantomData<fn(Req) -> Infallible>);
 
-/// The modelled upstreams, as a service that takes any request and answers [`Default`]: `()` if
-/// nothing else is asked for. Failures are errors.
+/// The modelled upstreams, as a service that takes any request and answers [`Default`], which is
+/// `()` unless another type is chosen. Failures are errors.
 ///
-/// Cheap to clone. It is always ready: calls wait at the upstream.
+/// Cheap to clone. Always ready: calls wait at the upstream.
 pub struct PlainUpstream<Res = ()> {
     world: World,
     number: usize,
@@ -34,7 +34,7 @@ pub struct PlainUpstream<Res = ()> {
 }
 
 impl PlainUpstream {
-    /// The upstream of another name, or the first if there is none of that name.
+    /// Returns the upstream of another name, or the first if there is none of that name.
     #[must_use]
     pub fn to(&self, name: &str) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl PlainUpstream {
         }
     }
 
-    /// The same upstream, with responses of another type.
+    /// Returns the same upstream, with responses of another type.
     #[must_use]
     pub fn answering<Res: Default>(&self) -> PlainUpstream<Res> {
         PlainUpstream {
@@ -93,7 +93,7 @@ impl<Req, Res: Default> Service<Req> for PlainUpstream<Res> {
     }
 }
 
-/// The response of a [`PlainUpstream`], to come.
+/// The response future of a [`PlainUpstream`].
 #[must_use = "futures do nothing unless polled"]
 #[derive(Debug)]
 pub struct PlainAnswer<Res = ()> {

@@ -1,4 +1,4 @@
-//! The builder.
+//! The builder of a drill.
 
 use std::{env, fmt, ops::Range, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::ambient::clock::Stopwatch;
 
 /// A drill: a stack, its traffic, its upstreams and their troubles.
 ///
-/// Everything has a default but the traffic and the upstreams. [`standard`](Self::standard) sets
+/// Everything has a default except the traffic and the upstreams. [`standard`](Self::standard) sets
 /// those too. Nothing runs until [`run`](Self::run).
 #[must_use = "nothing happens until `run`"]
 pub struct Drill<K: Kind = Http> {
@@ -31,9 +31,9 @@ pub struct Drill<K: Kind = Http> {
 }
 
 impl Drill<Http> {
-    /// Drills the stack that a closure builds over the upstreams, as an HTTP client. Build
-    /// everything in the closure: it is called for each seed and each client, and what is built
-    /// outside would live through all of them.
+    /// Drills a stack that a closure builds over the upstreams, as an HTTP client. Build everything
+    /// in the closure: it is called for each seed and each client. State that is built outside
+    /// would be shared by all of them.
     pub fn http<S, B>(
         stack: impl Fn(HttpUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
     ) -> Self
@@ -46,7 +46,7 @@ impl Drill<Http> {
     }
 
     /// Drills a server: all clients call the one stack that the closure builds over its handler,
-    /// which is modelled as an upstream is. The clients have no stack.
+    /// which is modelled like an upstream. The clients have no stack.
     pub fn http_server<S, B>(
         stack: impl Fn(HttpUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
     ) -> Self
@@ -59,8 +59,8 @@ impl Drill<Http> {
     }
 
     /// Drills a stack as a gRPC client, as [`http`](Self::http) does. A modelled upstream answers
-    /// with a `grpc-status`: `UNAVAILABLE` for a [trouble](Trouble::status) of status 503, or the
-    /// code itself up to 16, and `RESOURCE_EXHAUSTED` if its queue is full.
+    /// with a `grpc-status`. For a [trouble](Trouble::status) it is the status itself up to 16, and
+    /// `UNAVAILABLE` for 503. If the queue is full it is `RESOURCE_EXHAUSTED`.
     pub fn grpc<S, B>(
         stack: impl Fn(HttpUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
     ) -> Self
@@ -75,12 +75,12 @@ impl Drill<Http> {
     }
 
     /// Adds a service of your own that calls others, such as a shop in a chain of shop, stock and
-    /// database: requests to the host `name` go to it. The closure builds it over the upstreams,
-    /// with the stacks that it has as a server and as a client. It is called once for each run.
+    /// database. Requests to the host `name` go to it. The closure builds it over the upstreams,
+    /// with its stacks as a server and as a client. It is called once for each run.
     ///
-    /// A tier does no work but what its own upstreams do. Requests of the tier to its own name go
-    /// to the modelled upstream of that name, so that a server's stack may stand before one. When
-    /// a caller leaves, what the tier does for it is dropped.
+    /// A tier itself takes no time, only its upstreams do. Requests of the tier to its own name go
+    /// to the modelled upstream of that name, so that a server's stack may protect one. When a
+    /// caller leaves, the tier's work for it is dropped.
     pub fn tier<S, B>(
         mut self,
         name: impl Into<String>,
@@ -106,8 +106,8 @@ impl Drill<Http> {
         self.traffic(moments, request)
     }
 
-    /// Adds a source of calls. The closure makes the request of a number, from 0. The host of its
-    /// URI is the name of the upstream that it goes to.
+    /// Adds a source of calls. The closure makes the request from its number, from 0. The host of
+    /// its URI is the name of the upstream that it goes to.
     pub fn traffic<R: IntoRequest>(
         mut self,
         pattern: impl Into<Pattern>,
@@ -119,9 +119,9 @@ impl Drill<Http> {
         self
     }
 
-    /// Lets a service of your own, such as an axum `Router`, make the responses of an upstream, in
-    /// virtual time. Calls that the modelled [`Servers`] would have answered well go to it. The
-    /// closure makes a new one for each run. It must open no sockets.
+    /// Lets your own service, such as an axum `Router`, make the responses of an upstream, in
+    /// virtual time. It receives the calls that the modelled [`Servers`] would have answered
+    /// successfully. The closure makes a new service for each run. It must open no sockets.
     pub fn handler<S, B>(
         mut self,
         upstream: impl Into<String>,
@@ -138,7 +138,7 @@ impl Drill<Http> {
         self
     }
 
-    /// Adds a stack to compare with: a column `other`, with a number from the second on.
+    /// Adds a stack for comparison: a column `other`, numbered from the second on.
     pub fn against<S, B>(
         self,
         stack: impl Fn(HttpUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
@@ -184,7 +184,7 @@ impl<Req: 'static> Drill<PlainKind<Req>> {
         self.traffic(moments, request)
     }
 
-    /// Adds a source of calls. The closure makes the request of a number, from 0.
+    /// Adds a source of calls. The closure makes the request from its number, from 0.
     pub fn traffic(
         mut self,
         pattern: impl Into<Pattern>,
@@ -195,7 +195,7 @@ impl<Req: 'static> Drill<PlainKind<Req>> {
         self
     }
 
-    /// Adds a stack to compare with: a column `other`, with a number from the second on.
+    /// Adds a stack for comparison: a column `other`, numbered from the second on.
     pub fn against<S>(
         self,
         stack: impl Fn(PlainUpstream) -> Result<S, BoxError> + Send + Sync + 'static,
@@ -239,8 +239,8 @@ impl<K: Kind> Drill<K> {
     }
 
     /// Adds clients of another kind, with the stack, number, patience and traffic of their own
-    /// drill. Its upstreams and troubles are added too, and its columns and seeds are not. The
-    /// report tells the kinds apart, and [`of_clients`](super::Each::of_clients) asserts one.
+    /// drill. Its upstreams and troubles are added too, but not its columns and seeds. The report
+    /// lists the kinds separately, and [`of_clients`](super::Each::of_clients) asserts one.
     ///
     /// ```
     /// use http::Request;
@@ -278,32 +278,32 @@ impl<K: Kind> Drill<K> {
         self
     }
 
-    /// The number of clients. Each has a stack of its own, as processes have, and makes its
-    /// share of the calls. Default 1.
+    /// Sets the number of clients. Each has its own stack, as processes do, and makes its share of
+    /// the calls. Default 1.
     pub fn clients(mut self, clients: usize) -> Self {
         self.scenario.main_mut().clients = clients;
         self
     }
 
-    /// All clients share one stack.
+    /// Lets all clients share one stack.
     pub fn shared(mut self) -> Self {
         self.scenario.main_mut().is_shared = true;
         self
     }
 
-    /// The time that callers wait for an answer before they leave. Default 10 s, as people do.
+    /// Sets how long callers wait for an answer before they leave. Default 10 s, as people do.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.scenario.main_mut().patience = patience;
         self
     }
 
-    /// For how long calls come, in virtual time. Default 60 s.
+    /// Sets how long traffic lasts, in virtual time. Default 60 s.
     pub fn lasting(mut self, time: Duration) -> Self {
         self.scenario.lasting = time;
         self
     }
 
-    /// Adds an upstream: a host, over HTTP.
+    /// Adds an upstream. Over HTTP its name is a host.
     pub fn upstream(mut self, name: impl Into<String>, servers: Servers) -> Self {
         self.scenario.upstreams.push((name.into(), servers));
         self
@@ -325,14 +325,14 @@ impl<K: Kind> Drill<K> {
         self
     }
 
-    /// The seeds to run: one run of each stack for each. Default `0..20`. The environment's
-    /// `TOWER_KEEP_SEED`, which failing assertions tell, runs that one alone.
+    /// Sets the seeds to run: one run of each stack for each. Default `0..20`. The environment
+    /// variable `TOWER_KEEP_SEED`, which failing assertions print, runs that seed alone.
     pub fn seeds(mut self, seeds: Range<u64>) -> Self {
         self.scenario.seeds = seeds;
         self
     }
 
-    /// Starts no further seed after so long in real time. The report says how many were run.
+    /// Starts no further seed after this real time. The report tells how many were run.
     pub fn within(mut self, time: Duration) -> Self {
         self.scenario.within = Some(time);
         self
@@ -353,7 +353,7 @@ impl<K: Kind> Drill<K> {
     /// Runs all seeds, on all cores.
     ///
     /// # Errors
-    /// A setting that makes no sense, or a stack that does not build.
+    /// An invalid setting, or a stack that does not build.
     pub fn try_run(self) -> Result<Report, DrillError> {
         let (drill, mut scenario) = self.into_parts();
         if let Some(seed) = seed_of_environment()? {

@@ -2,7 +2,7 @@
 
 use crate::ambient::chance::Stream;
 
-/// Numbers that follow from a seed and what they are for.
+/// Random numbers that follow from a seed and a purpose.
 #[derive(Debug, Clone)]
 pub(super) struct Random(Stream);
 
@@ -22,28 +22,28 @@ impl Random {
         Self(Stream::new(seed_for(seed, purpose)))
     }
 
-    /// Uniform between 0 and 1, 1 excluded.
+    /// Returns a uniform number from 0 to 1, 1 excluded.
     pub(super) fn unit(&mut self) -> f64 {
         (self.0.word() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Returns whether an event of this probability happens. Draws only where that is open.
+    /// Returns whether an event of this probability happens. Draws only if that is not certain.
     pub(super) fn happens(&mut self, probability: f64) -> bool {
         probability > 0.0 && (probability >= 1.0 || self.unit() < probability)
     }
 
-    /// Exponentially distributed, of mean 1.
+    /// Returns an exponentially distributed number, of mean 1.
     pub(super) fn exponential(&mut self) -> f64 {
         -(1.0 - self.unit()).ln()
     }
 
-    /// Normally distributed, of mean 0 and deviation 1 (Box and Muller).
+    /// Returns a normally distributed number, of mean 0 and deviation 1 (Box and Muller).
     pub(super) fn normal(&mut self) -> f64 {
         let radius = (2.0 * self.exponential()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 
-    /// Uniform among so many, at least one.
+    /// Returns a uniform number below `count`, which is at least one.
     pub(super) fn below(&mut self, count: usize) -> usize {
         let count = count.max(1) as u64;
         let wide = u128::from(self.0.word()) * u128::from(count);
@@ -51,14 +51,14 @@ impl Random {
     }
 }
 
-/// The seed of one purpose.
+/// Returns the seed of one purpose.
 pub(super) fn seed_for(seed: u64, purpose: Purpose) -> u64 {
     let purpose = match purpose {
         Purpose::Stack => 0,
         Purpose::Traffic(number) => 1 + 2 * number,
         Purpose::Upstream(number) => 2 + 2 * number,
     };
-    // Seeds are small and in a row, and so are purposes: one word of each parts them.
+    // Seeds are small and consecutive, and so are purposes. One word of each separates them.
     Stream::new(seed).word() ^ Stream::new(!purpose).word()
 }
 

@@ -1,4 +1,4 @@
-//! Events that a drill must reach to show anything, and reasons why it did not.
+//! Events without which a drill shows nothing, and reasons why they did not happen.
 
 use super::{
     record::{
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::RejectedKind;
 
-/// Something that a layer does in some seed of a drill, for [`Report::reached`].
+/// Something that a layer does in a seed of a drill, for [`Report::reached`].
 ///
 /// [`Report::reached`]: super::Report::reached
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,9 +23,9 @@ pub enum Reached {
     CircuitClosed,
     /// A retry was sent.
     Retried,
-    /// A call was answered at a later attempt.
+    /// A call was answered by a later attempt.
     RetryRecovered,
-    /// A retry was left out because the budget did not pay.
+    /// A retry was not sent because the budget had no token.
     BudgetDenied,
     /// A bulkhead rejected a call.
     BulkheadFull,
@@ -63,7 +63,7 @@ impl Reached {
         Self::FellBack,
     ];
 
-    /// Counts how often it happened.
+    /// Returns how often it happened.
     pub(super) fn count(self, counted: &Counted) -> u64 {
         match self {
             Self::CircuitOpened => counted.of(OPENED),
@@ -83,7 +83,7 @@ impl Reached {
         }
     }
 
-    /// The layer that would do it.
+    /// Returns the layer that would do it.
     fn layer(self) -> &'static str {
         match self {
             Self::CircuitOpened | Self::CircuitReopened | Self::CircuitClosed => "circuit_breaker",
@@ -97,7 +97,7 @@ impl Reached {
         }
     }
 
-    /// Says that it did not happen, and why as far as the settings tell.
+    /// Returns that it did not happen, and why, as far as the settings tell.
     pub(super) fn missing(self, counted: &Counted, scenario: &Scenario) -> String {
         let what = match self {
             Self::CircuitOpened => "the circuit never opened",
@@ -158,7 +158,7 @@ impl Reached {
         }
     }
 
-    /// The events that did not happen, though the stack has their layer.
+    /// Returns the events that did not happen, though the stack has their layer.
     pub(super) fn worth_saying(counted: &Counted) -> Vec<Self> {
         let told = [
             Self::CircuitOpened,

@@ -12,14 +12,14 @@ use crate::{
 /// One run: a stack and a seed.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    /// In the order in which they were asked.
+    /// In the order in which they were made.
     pub(super) asked: Vec<Asked>,
-    /// The moments at which calls arrived at any upstream, in sorted nanoseconds.
+    /// The times at which calls arrived at any upstream, in sorted nanoseconds.
     pub(super) sent: Vec<u64>,
     pub(super) counted: Counted,
-    /// How many circuits were open, at each look.
+    /// The number of open circuits, at each reading.
     pub(super) open: Vec<u64>,
-    /// A fingerprint of all events. Two runs of a seed that differ in it differ.
+    /// A fingerprint of all events. If it differs, the runs differ.
     pub(super) digest: u64,
 }
 
@@ -28,30 +28,30 @@ pub(super) struct Record {
 pub(super) struct Asked {
     /// The number of the kind of clients.
     pub(super) crowd: usize,
-    /// In nanoseconds.
+    /// The time of the call, in nanoseconds.
     pub(super) at: u64,
-    /// In nanoseconds.
+    /// Its duration, in nanoseconds.
     pub(super) took: u64,
     pub(super) end: End,
 }
 
-/// Counters of the layers, of all clients together.
+/// The counters of the layers of all clients together.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counted {
     /// Events by their names.
     pub(super) events: BTreeMap<&'static str, u64>,
     /// Rejections by layer and kind.
     pub(super) rejected: BTreeMap<(&'static str, &'static str), u64>,
-    /// Settings by layer and name. Of several layers of a kind the last counts.
+    /// Settings by layer and name. If there are several layers of a kind, the last counts.
     pub(super) settings: BTreeMap<(&'static str, &'static str), f64>,
     /// The number of layers of each kind.
     pub(super) layers: BTreeMap<&'static str, u64>,
-    /// Retries that were sent, by what was wrong with the attempt before.
+    /// Retries that were sent, by the problem of the attempt before.
     pub(super) retries: BTreeMap<&'static str, u64>,
 }
 
 impl Record {
-    /// Enters an event into the fingerprint.
+    /// Adds an event to the fingerprint.
     pub(super) fn digest(&mut self, words: [u64; 3]) {
         for word in words {
             // FNV-1a, a word at a time.
@@ -61,7 +61,7 @@ impl Record {
 }
 
 impl Counted {
-    /// Reads all layers that a registry knows.
+    /// Reads all layers of a registry.
     pub(super) fn read(registry: &Registry) -> Self {
         let mut counted = Self::default();
         for instance in registry.snapshot() {
@@ -70,7 +70,7 @@ impl Counted {
         counted
     }
 
-    /// Counts the circuits that are open now.
+    /// Returns how many circuits are open now.
     pub(super) fn open_circuits(registry: &Registry) -> u64 {
         let instances = registry.snapshot().into_iter();
         let open = instances.map(|instance| match instance.state {
@@ -96,7 +96,7 @@ impl Counted {
             .sum()
     }
 
-    /// Adds those of another run.
+    /// Adds the counters of another run.
     pub(super) fn merge(&mut self, other: &Self) {
         for (event, count) in &other.events {
             *self.events.entry(event).or_default() += count;
@@ -173,7 +173,7 @@ impl Counted {
 }
 
 impl Asked {
-    /// Answered, and before its caller left.
+    /// Returns whether it was answered before its caller left.
     pub(super) fn is_good(&self) -> bool {
         self.end == End::Answered
     }
@@ -184,7 +184,7 @@ impl Asked {
 }
 
 impl End {
-    /// A number for fingerprints.
+    /// Returns a number for fingerprints.
     pub(super) fn code(self) -> u64 {
         match self {
             Self::Answered => 0,
@@ -196,7 +196,7 @@ impl End {
     }
 }
 
-// The names of events: those of a retry's calls are its own.
+// The names of events. A retry names its own calls.
 pub(super) const OPENED: &str = "opened";
 pub(super) const REOPENED: &str = "reopened";
 pub(super) const CLOSED: &str = "closed";
@@ -208,5 +208,5 @@ pub(super) const HEDGE_WON: &str = "hedge_won";
 pub(super) const FELL_BACK: &str = "fell_back";
 pub(super) const ATTEMPT_TIMEOUT: &str = "attempt_timeout";
 pub(super) const TOTAL_TIMEOUT: &str = "total_timeout";
-/// The cause of a retry that no budget pays for.
+/// The cause of a retry that costs no token.
 pub(super) const NOT_SENT: &str = "not_sent";

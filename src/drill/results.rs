@@ -11,12 +11,12 @@ use super::{
     scenario::{Phase, Scenario},
 };
 
-/// A drill that was run. The columns are the stack, those it is compared with, and none.
+/// A drill that was run. The columns are the stack, those compared with it, and no stack.
 pub(super) struct Results {
     pub(super) drill: Arc<dyn Runs>,
     pub(super) scenario: Scenario,
     pub(super) runs: Vec<SeedRun>,
-    /// In real time.
+    /// The real time taken.
     pub(super) took: Duration,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Column {
 }
 
 impl Column {
-    /// Its part of a stack's figures.
+    /// Returns its part of a stack's figures.
     pub(super) fn figures(self, figures: &Figures) -> &Figures {
         let crowd = self.crowd.and_then(|crowd| figures.crowds.get(crowd));
         crowd.unwrap_or(figures)
@@ -40,7 +40,7 @@ impl Results {
         self.drill.names()
     }
 
-    /// Counters of a column's layers, of all seeds together.
+    /// Returns the counters of a column's layers, of all seeds together.
     pub(super) fn counted(&self, stack: usize) -> Counted {
         let mut counted = Counted::default();
         for run in &self.runs {
@@ -58,7 +58,7 @@ impl Results {
         self.mean(stack, |figures| figures.phases[phase].answered)
     }
 
-    /// The events that the stack's layers never reached.
+    /// Returns the events that the stack's layers never reached.
     pub(super) fn not_reached(&self) -> Vec<String> {
         let counted = self.counted(0);
         if counted.layers.is_empty() {
@@ -71,7 +71,7 @@ impl Results {
             .collect()
     }
 
-    /// The phases in which the stack answers less than none would, by more than a hundredth.
+    /// Returns the phases in which the stack answers less than no stack, by more than a hundredth.
     pub(super) fn worse_than_none(&self) -> Vec<String> {
         let none = self.names().len() - 1;
         let phases = self.scenario.phases().into_iter().enumerate();

@@ -27,11 +27,11 @@ use super::{
 };
 use crate::{ambient::clock::Stopwatch, observe::Registry, testing};
 
-/// The closures that the user gave.
+/// The user's closures.
 pub(super) struct Setup<K: Kind> {
-    /// The first is the user's own. Others are compared with it.
+    /// The stacks. The first is the user's own, and others are compared with it.
     pub(super) stacks: Vec<(String, MakeStack<K>)>,
-    /// Of the clients beside them, in the order of their kinds.
+    /// The stacks of the other kinds of clients, in the order of their kinds.
     pub(super) beside: Vec<MakeStack<K>>,
     pub(super) asks: Vec<Ask<K::Request>>,
     pub(super) handlers: K::Handlers,
@@ -49,10 +49,10 @@ type Clients<K> = Vec<Box<dyn Caller<<K as Kind>::Request>>>;
 
 /// Runs that can be run again, whatever their protocol.
 pub(super) trait Runs: Send + Sync {
-    /// The names of the stacks. The last is that of none at all.
+    /// Returns the names of the stacks. The last means no stack.
     fn names(&self) -> Vec<String>;
 
-    /// Runs a stack, by its place among the names.
+    /// Runs a stack, by its index among the names.
     ///
     /// # Errors
     /// It does not build.
@@ -60,7 +60,7 @@ pub(super) trait Runs: Send + Sync {
         self.run_looking(scenario, stack, seed, None)
     }
 
-    /// Runs it, and looks at its circuits so often.
+    /// Runs it, and reads its circuits at this interval.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -131,7 +131,7 @@ impl<K: Kind> Runs for Setup<K> {
                 Some(every) => conductor.looking(&registry, every),
                 None => conductor,
             };
-            // The runtime's budget is for one task. Here one polls all calls.
+            // The runtime's budget is for one task, but here one task polls all calls.
             let mut record = tokio::task::unconstrained(conductor.run()).await;
             record.counted = Counted::read(&registry);
             K::release(&upstream);
@@ -141,10 +141,10 @@ impl<K: Kind> Runs for Setup<K> {
     }
 }
 
-/// Runs all stacks under all seeds, on all cores. The order of the results is that of the seeds.
+/// Runs all stacks under all seeds, on all cores. The results are in the order of the seeds.
 ///
 /// # Errors
-/// A stack that does not build.
+/// A stack does not build.
 pub(super) fn run_all(runs: &dyn Runs, scenario: &Scenario) -> Result<Vec<SeedRun>, DrillError> {
     let stacks = runs.names().len();
     run_some(scenario, |seed| {
@@ -157,13 +157,13 @@ pub(super) fn run_all(runs: &dyn Runs, scenario: &Scenario) -> Result<Vec<SeedRu
     })
 }
 
-/// Does something for each seed, until the time is up.
+/// Does something for each seed, until the time is over.
 ///
 /// # Errors
-/// What the first seed that fails fails with.
+/// The error of the first seed that fails.
 ///
 /// # Panics
-/// One of them does: with its seed and the line that runs it alone.
+/// A seed panics. The message has the seed and the line that runs it alone.
 pub(super) fn run_some<T: Send>(
     scenario: &Scenario,
     run: impl Fn(u64) -> Result<T, DrillError> + Sync,
@@ -209,7 +209,7 @@ pub(super) fn run_some<T: Send>(
     results.collect()
 }
 
-/// Fails as a seed did. Its own message was printed by the panic hook, with its place.
+/// Panics as a seed did. The panic hook has printed the original message with its location.
 fn fail(seed: u64, panic: &(dyn Any + Send)) -> ! {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
@@ -218,8 +218,8 @@ fn fail(seed: u64, panic: &(dyn Any + Send)) -> ! {
     panic!("drill: seed {seed} panicked: {text}\n  run it: {SEED}={seed} cargo test{name}")
 }
 
-/// The name of the test that runs, as cargo takes it, after a space: the harness names its threads
-/// so. Empty if there is none.
+/// Returns the name of the running test as cargo takes it, after a space: the harness names its
+/// threads by test. Empty if there is none.
 pub(super) fn test_name() -> String {
     match thread::current().name() {
         Some(name) if name != "main" => format!(" {name}"),
@@ -231,5 +231,5 @@ pub(super) fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// The variable of the environment that runs one seed alone.
+/// The environment variable that runs one seed alone.
 pub(super) const SEED: &str = "TOWER_KEEP_SEED";

@@ -8,7 +8,7 @@ use super::{
     trouble::{Incident, Timeline},
 };
 
-/// All of a drill but the user's closures.
+/// Everything of a drill except the user's closures.
 #[derive(Debug, Clone)]
 pub(super) struct Scenario {
     /// The clients of the drilled stack, and those [beside](super::Drill::beside) them.
@@ -16,7 +16,7 @@ pub(super) struct Scenario {
     pub(super) lasting: Duration,
     pub(super) upstreams: Vec<(String, Servers)>,
     pub(super) incidents: Vec<Incident>,
-    /// Each with the number of its crowd.
+    /// Each pattern with the index of its crowd.
     pub(super) patterns: Vec<(usize, Pattern)>,
     pub(super) seeds: Range<u64>,
     /// The real time that all seeds together may take.
@@ -33,12 +33,12 @@ pub(super) struct Crowd {
     pub(super) patience: Duration,
 }
 
-/// A stretch of a drill in which nothing begins or ends.
+/// A span of a drill in which no trouble begins or ends.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Phase {
     pub(super) from: Duration,
     pub(super) to: Duration,
-    /// The troubles of this stretch. Empty if all is well.
+    /// The troubles of this span. Empty if there are none.
     pub(super) troubles: Vec<String>,
 }
 
@@ -60,8 +60,10 @@ impl Scenario {
         }
     }
 
+    /// Checks the settings.
+    ///
     /// # Errors
-    /// A setting that makes no sense, or is missing.
+    /// A setting that is invalid, or missing.
     pub(super) fn check(&self) -> Result<(), DrillError> {
         let rejected = |field, fix: &str| Err(DrillError::setting(field, fix));
         if self.upstreams.is_empty() {
@@ -125,7 +127,7 @@ impl Scenario {
         timeline
     }
 
-    /// The stretches between the beginnings and the ends of troubles.
+    /// Returns the spans between the beginnings and the ends of troubles.
     pub(super) fn phases(&self) -> Vec<Phase> {
         let ends = self.incidents.iter();
         let mut moments: Vec<_> = ends
@@ -144,7 +146,7 @@ impl Scenario {
         phases.collect()
     }
 
-    /// The moments at which all is well again, each with how long that lasts.
+    /// Returns the times at which all trouble has ended, each with how long that lasts.
     pub(super) fn all_clear(&self) -> Vec<(Duration, Duration)> {
         let phases = self.phases();
         let pairs = phases.windows(2);
@@ -152,20 +154,20 @@ impl Scenario {
         clear.map(|pair| (pair[1].from, pair[1].to)).collect()
     }
 
-    /// The calls of all sources in a second, while nothing goes wrong.
+    /// Returns the calls per second of all sources, without troubles.
     pub(super) fn per_second(&self) -> f64 {
         let patterns = self.patterns.iter();
         patterns.map(|(_, pattern)| pattern.per_second()).sum()
     }
 
-    /// The calls in a second that each stack of the drilled ones makes.
+    /// Returns the calls per second that each of the drilled stacks makes.
     pub(super) fn per_second_and_stack(&self) -> f64 {
         let own = self.patterns.iter().filter(|(crowd, _)| *crowd == 0);
         let all: f64 = own.map(|(_, pattern)| pattern.per_second()).sum();
         all / self.main().stacks() as f64
     }
 
-    /// The clients of the drilled stack.
+    /// Returns the clients of the drilled stack.
     pub(super) fn main(&self) -> &Crowd {
         &self.crowds[0]
     }
@@ -174,7 +176,7 @@ impl Scenario {
         &mut self.crowds[0]
     }
 
-    /// The longest time that anyone waits.
+    /// Returns the longest patience of all clients.
     pub(super) fn patience(&self) -> Duration {
         let patience = self.crowds.iter().map(|crowd| crowd.patience);
         patience.max().unwrap_or_default()
@@ -204,8 +206,8 @@ impl Phase {
     }
 }
 
-/// Virtual time, but each call of it is run.
+/// The longest drill. Time is virtual, but each of its calls is run.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// The clients of the drilled stack.
+/// The name of the drilled stack's clients.
 const MAIN: &str = "main";

@@ -24,7 +24,7 @@ pub struct Servers {
     pub(super) gives_up: bool,
 }
 
-/// Which of the waiting calls a worker takes.
+/// The order in which workers take the waiting calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     First,
@@ -32,7 +32,7 @@ pub(super) enum Order {
 }
 
 impl Servers {
-    /// An upstream with so many workers. Each call takes 20 ms, and any number may wait.
+    /// Makes an upstream with this many workers. Each call takes 20 ms, and any number may wait.
     pub fn new(workers: u32) -> Self {
         Self {
             workers,
@@ -44,40 +44,40 @@ impl Servers {
         }
     }
 
-    /// The time that a call takes a worker. Default 20 ms each.
+    /// Sets the time that a call takes a worker. Default 20 ms each.
     pub fn service(mut self, times: impl Into<Times>) -> Self {
         self.service = times.into();
         self
     }
 
-    /// The number of calls that may wait. More are answered at once that there is too much, over
-    /// HTTP with a 503. Default: any number, as of most servers that were not told.
+    /// Sets how many calls may wait. More are answered at once as an overload, over HTTP with a
+    /// 503. Default: any number, like most servers without such a setting.
     pub fn queue(mut self, calls: usize) -> Self {
         self.queue = calls;
         self
     }
 
-    /// Calls take longer while others run: with all workers busy `factor` times longer *more*, as
-    /// of threads that share a processor. Default 0.
+    /// Slows calls down while others run. With all workers busy they take `factor` times longer
+    /// *more*, like threads that share a processor. Default 0.
     pub fn slower_under_load(mut self, factor: f64) -> Self {
         self.load_factor = factor.max(0.0);
         self
     }
 
-    /// Takes the call that came last, not the one that has waited longest. Default: the first.
+    /// Takes the newest call, not the one that has waited longest. Default: the oldest.
     pub fn last_first(mut self) -> Self {
         self.order = Order::Last;
         self
     }
 
-    /// Stops to work for callers that have left. Default: goes on, as most servers do, whose
-    /// answers then nobody reads.
+    /// Stops work for callers that have left. Default: continues, like most servers, though the
+    /// answers are never read.
     pub fn gives_up(mut self) -> Self {
         self.gives_up = true;
         self
     }
 
-    /// The calls that it does in a second at most, on average.
+    /// Returns the most calls per second that it can do, on average.
     pub(super) fn per_second(&self) -> f64 {
         f64::from(self.workers) / (self.service.mean() * (1.0 + self.load_factor))
     }

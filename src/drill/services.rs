@@ -1,4 +1,4 @@
-//! Services of the user's own: those that make the responses of a modelled upstream, and tiers.
+//! The user's own services: those that make the responses of a modelled upstream, and tiers.
 
 use std::{
     fmt,
@@ -13,15 +13,15 @@ use tower::{BoxError, Service};
 
 use super::{Body, grpc::Wire};
 
-/// Makes responses, as a service of the user's does.
+/// A user's service that makes responses.
 pub(super) type Handler = Arc<dyn Fn(Request<Body>) -> Handling + Send + Sync>;
 pub(super) type Handling = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
-/// Makes a new handler for each run.
+/// A closure that makes a new handler for each run.
 type MakeHandler = Arc<dyn Fn() -> Handler + Send + Sync>;
-/// Makes a new tier for each run, over the upstreams that it calls.
+/// A closure that makes a new tier for each run, over the upstreams that it calls.
 type MakeTier<U> = Arc<dyn Fn(U) -> Result<Handler, BoxError> + Send + Sync>;
 
-/// The user's own services, to be made for each run, and what is spoken.
+/// The user's own services, made for each run, and the wire protocol.
 pub struct Handlers<U> {
     pub(super) wire: Wire,
     of_upstreams: Vec<(String, MakeHandler)>,
@@ -33,7 +33,7 @@ pub struct Handlers<U> {
 pub(super) struct Services {
     pub(super) wire: Wire,
     of_upstreams: Vec<(String, Handler)>,
-    /// They hold the upstreams, which hold them, until the run is over.
+    /// The tiers. They hold the upstreams, which hold them, until the run is over.
     tiers: Mutex<Vec<(String, Handler)>>,
 }
 
@@ -85,7 +85,7 @@ impl<U: 'static> Handlers<U> {
 }
 
 impl Services {
-    /// The service that makes the responses of a modelled upstream.
+    /// Returns the service that makes the responses of a modelled upstream.
     pub(super) fn handler(&self, host: Option<&str>) -> Option<Handler> {
         let mut handlers = self.of_upstreams.iter();
         let found =
@@ -93,7 +93,7 @@ impl Services {
         found.map(|(_, handler)| handler.clone())
     }
 
-    /// The tier of a host.
+    /// Returns the tier of a host.
     pub(super) fn tier(&self, host: &str) -> Option<Handler> {
         let tiers = self.lock();
         let found = tiers
@@ -107,7 +107,7 @@ impl Services {
     }
 
     pub(super) fn release(&self) {
-        // Their drops are user code, and run without the lock.
+        // Dropped without the lock, because their drops are user code.
         let tiers = std::mem::take(&mut *self.lock());
         drop(tiers);
     }

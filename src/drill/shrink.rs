@@ -1,4 +1,4 @@
-//! The smallest story that still fails: of a failing seed, with troubles left out and times halved.
+//! The smallest story that still fails: a failing seed with fewer troubles and shorter times.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use super::{
     scenario::Scenario,
 };
 
-/// Tells whether two runs of the seed are equal, and the smallest story that fails.
+/// Returns whether two runs of the seed are equal, and the smallest story that fails.
 pub(super) fn story(
     report: &Results,
     (column, seed): (Column, u64),
@@ -54,7 +54,7 @@ pub(super) fn story(
     text
 }
 
-/// Smaller scenarios that may fail as well, the smallest first.
+/// Returns smaller scenarios that may fail too, the smallest first.
 fn smaller(scenario: &Scenario) -> Vec<Scenario> {
     let mut found = Vec::new();
     for number in 0..scenario.incidents.len() {
@@ -93,5 +93,5 @@ fn tell(scenario: &Scenario) -> String {
     text
 }
 
-/// Steps towards a smaller story.
+/// The most steps towards a smaller story.
 const MAX_RUNS: usize = 12;

@@ -1,4 +1,4 @@
-//! A drill that asks of every stack what most outages ask.
+//! A drill with the most frequent outages, for any stack.
 
 use http::Request;
 
@@ -11,14 +11,14 @@ use super::{
 };
 
 impl Drill<Http> {
-    /// Sets two minutes of traffic, an upstream, and seven troubles. They are a gray failure of
-    /// 30 %, half the capacity, refused connections, hanging, slow answers, a rolling restart of
-    /// four instances, and a burst of ten times the calls.
+    /// Sets two minutes of traffic, an upstream, and seven troubles. They are a gray failure of 30
+    /// %, half the capacity, refused connections, hanging, slow answers, a rolling restart of four
+    /// instances, and a burst of ten times the calls.
     ///
     /// 50 clients make 200 calls a second of `GET http://upstream/{n}` and wait for 1 s. The
-    /// upstream has 8 workers of some 22 ms, which is a load of 57 %. It works for callers that
-    /// have left, too.
-    /// Change what you like afterwards, but for traffic: that would be added.
+    /// upstream has 8 workers of some 22 ms, which is a load of 57 %. It also works for callers
+    /// that have left. Change settings afterwards as you like, except traffic, which would be
+    /// added.
     pub fn standard(self) -> Self {
         let request = |number| Request::get(format!("http://{NAME}/{number}"));
         self.traffic(Poisson::per_second(RATE), request).troubled()
@@ -26,8 +26,8 @@ impl Drill<Http> {
 }
 
 impl<Req: 'static> Drill<PlainKind<Req>> {
-    /// Sets traffic, an upstream and troubles, as [`standard`](Drill::standard) over HTTP does.
-    /// Requests are your own.
+    /// Sets traffic, an upstream and troubles, as [`standard`](Drill::standard) does over HTTP,
+    /// with your own requests.
     pub fn standard_with(self, request: impl Fn(u64) -> Req + Send + Sync + 'static) -> Self {
         self.traffic(Poisson::per_second(RATE), request).troubled()
     }

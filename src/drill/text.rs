@@ -1,4 +1,4 @@
-//! The report in words.
+//! The report as text.
 
 use std::fmt;
 
@@ -48,7 +48,7 @@ impl fmt::Display for Results {
 }
 
 impl Results {
-    /// The mean of a measure, and its worst seed.
+    /// Writes the mean of a measure, and its worst seed.
     fn measure(&self, f: &mut fmt::Formatter<'_>, measure: Measure, columns: usize) -> fmt::Result {
         let mean = |stack| measure.show(self.mean(stack, |figures| measure.of(figures)));
         row(f, measure.name(), (0..columns).map(mean))?;
@@ -73,7 +73,7 @@ impl Results {
         row(f, "  worst seed", (0..columns).map(worst))
     }
 
-    /// The share answered of each kind of clients, if there are several.
+    /// Writes the share answered of each kind of clients, if there are several.
     fn crowds(&self, f: &mut fmt::Formatter<'_>, columns: usize) -> fmt::Result {
         if self.scenario.crowds.len() < 2 {
             return Ok(());
@@ -87,7 +87,7 @@ impl Results {
         Ok(())
     }
 
-    /// Counters of the stack's layers, for each thousand calls that were asked.
+    /// Writes the counters of the stack's layers, per thousand calls.
     fn layers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counted = self.counted(0);
         let asked: u64 = self.runs.iter().map(|run| run.figures[0].asked).sum();

@@ -5,36 +5,36 @@ use std::time::Duration;
 use super::random::Random;
 use crate::ambient::clock::nanos;
 
-/// A duration of so many milliseconds.
+/// Returns a duration in milliseconds.
 #[must_use]
 pub const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// A duration of so many seconds.
+/// Returns a duration in seconds.
 #[must_use]
 pub const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Service times: a [`Duration`] if all are alike, [`Lognormal`], [`Exponential`] or [`Uniform`].
+/// Service times: a [`Duration`] if all are equal, [`Lognormal`], [`Exponential`] or [`Uniform`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Times(Law);
 
-/// Service times as they mostly are in the field: some calls take several times the median.
+/// Service times as in most real systems: some calls take several times the median.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lognormal {
     median: Duration,
     sigma: f64,
 }
 
-/// Service times without memory, as queueing theory likes them.
+/// Memoryless service times, as queueing theory assumes them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Exponential {
     mean: Duration,
 }
 
-/// Service times that are equally likely between two.
+/// Service times that are uniform between two.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Uniform {
     least: Duration,
@@ -50,14 +50,15 @@ enum Law {
 }
 
 impl Lognormal {
-    /// Half of all calls take less. The spread is a [sigma](Self::sigma) of 0.5.
+    /// Makes times with this median: half of all calls take less. The spread is a
+    /// [sigma](Self::sigma) of 0.5.
     #[must_use]
     pub fn median(median: Duration) -> Self {
         Self { median, sigma: 0.5 }
     }
 
-    /// The deviation of the logarithm: with 0.5 the slowest hundredth takes 3.2 times the median,
-    /// with 1 it takes 10 times that.
+    /// Sets the deviation of the logarithm. With 0.5 the slowest hundredth takes 3.2 times the
+    /// median, with 1 it takes 10 times that.
     #[must_use]
     pub fn sigma(mut self, sigma: f64) -> Self {
         self.sigma = sigma;
@@ -66,7 +67,7 @@ impl Lognormal {
 }
 
 impl Exponential {
-    /// The mean of all calls.
+    /// Makes times with this mean.
     #[must_use]
     pub fn mean(mean: Duration) -> Self {
         Self { mean }
@@ -74,7 +75,7 @@ impl Exponential {
 }
 
 impl Uniform {
-    /// The shortest and the longest time.
+    /// Makes times between the shortest and the longest.
     #[must_use]
     pub fn between(least: Duration, most: Duration) -> Self {
         Self { least, most }
@@ -82,7 +83,7 @@ impl Uniform {
 }
 
 impl Times {
-    /// One draw, in nanoseconds, `factor` times as long as usual.
+    /// Returns one draw in nanoseconds, longer than usual by `factor`.
     pub(super) fn draw(&self, random: &mut Random, factor: f64) -> u64 {
         let (usual, spread) = match self.0 {
             Law::Fixed(time) => (time, 1.0),
@@ -96,7 +97,7 @@ impl Times {
         in_nanos(usual.as_secs_f64() * spread * factor)
     }
 
-    /// The mean, in seconds.
+    /// Returns the mean, in seconds.
     pub(super) fn mean(&self) -> f64 {
         match self.0 {
             Law::Fixed(time) => time.as_secs_f64(),
@@ -107,7 +108,7 @@ impl Times {
     }
 }
 
-/// Seconds in nanoseconds. More than a clock can hold is the longest that it can.
+/// Returns seconds in nanoseconds. Saturates at the longest time that a clock can hold.
 pub(super) fn in_nanos(seconds: f64) -> u64 {
     Duration::try_from_secs_f64(seconds.max(0.0)).map_or(u64::MAX, nanos)
 }

@@ -1,4 +1,4 @@
-//! When calls are asked.
+//! The times at which calls are made.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,17 +9,17 @@ use super::{
 };
 use crate::ambient::clock::nanos;
 
-/// When the calls of one source come: [`Poisson`], [`Steady`], [`Bursts`] or [`Recorded`].
+/// The times of one source's calls: [`Poisson`], [`Steady`], [`Bursts`] or [`Recorded`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pattern(Law);
 
-/// Calls of many independent callers: so many a second on average, sometimes in clusters.
+/// Calls of many independent callers: a mean rate, with random clusters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Poisson {
     per_second: f64,
 }
 
-/// Calls at even distances.
+/// Calls at even intervals.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Steady {
     per_second: f64,
@@ -32,7 +32,7 @@ pub struct Bursts {
     every: Duration,
 }
 
-/// Calls at the moments of a recording, such as an access log, from the start of the drill. Those
+/// Calls at the times of a recording, such as an access log, from the start of the drill. Calls
 /// after its end are left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
@@ -49,7 +49,7 @@ enum Law {
 }
 
 impl Poisson {
-    /// The mean rate.
+    /// Makes calls at this mean rate.
     #[must_use]
     pub fn per_second(calls: impl Into<f64>) -> Self {
         let per_second = calls.into();
@@ -58,7 +58,7 @@ impl Poisson {
 }
 
 impl Steady {
-    /// The rate.
+    /// Makes calls at this rate.
     #[must_use]
     pub fn per_second(calls: impl Into<f64>) -> Self {
         let per_second = calls.into();
@@ -67,14 +67,14 @@ impl Steady {
 }
 
 impl Bursts {
-    /// The calls of one burst, once a second.
+    /// Makes bursts of this many calls, once a second.
     #[must_use]
     pub fn of(calls: u32) -> Self {
         let every = Duration::from_secs(1);
         Self { calls, every }
     }
 
-    /// The time from one burst to the next.
+    /// Sets the time from one burst to the next.
     #[must_use]
     pub fn every(mut self, every: Duration) -> Self {
         self.every = every;
@@ -83,7 +83,7 @@ impl Bursts {
 }
 
 impl Recorded {
-    /// The moments of all calls, in any order.
+    /// Makes calls at these times, in any order.
     #[must_use]
     pub fn at(moments: impl IntoIterator<Item = Duration>) -> Self {
         let mut moments: Vec<_> = moments.into_iter().collect();
@@ -99,7 +99,7 @@ impl Recorded {
 }
 
 impl Pattern {
-    /// The same pattern with more calls, or fewer.
+    /// Returns the same pattern with more calls, or fewer.
     pub(super) fn times(&self, factor: f64) -> Self {
         Self(match &self.0 {
             Law::Poisson(rate) => Law::Poisson(rate * factor),
@@ -108,7 +108,7 @@ impl Pattern {
                 every: bursts.every.div_f64(factor),
                 ..*bursts
             }),
-            // In less time: each call is there once.
+            // In less time, because each call exists once.
             Law::Recorded(recorded) => {
                 let moments = recorded.moments.iter();
                 Law::Recorded(Recorded::at(moments.map(|at| at.div_f64(factor))))
@@ -116,7 +116,7 @@ impl Pattern {
         })
     }
 
-    /// The mean rate.
+    /// Returns the mean rate.
     pub(super) fn per_second(&self) -> f64 {
         match &self.0 {
             Law::Poisson(rate) | Law::Steady(rate) => *rate,
@@ -125,13 +125,13 @@ impl Pattern {
         }
     }
 
-    /// Returns whether it ever gets anywhere.
+    /// Returns whether its rate is finite and above zero.
     pub(super) fn is_sound(&self) -> bool {
         self.per_second().is_finite() && self.per_second() > 0.0
     }
 }
 
-/// The moments of one source, in nanoseconds, one after the other.
+/// The times of one source, in nanoseconds, one after the other.
 #[derive(Debug)]
 pub(super) struct Arrivals {
     law: Law,
@@ -152,8 +152,8 @@ impl Arrivals {
         }
     }
 
-    /// The next moment. The rate changes with the timeline's bursts: what a gap uses up of a
-    /// stretch that is ten times as busy counts ten times.
+    /// Returns the next time. The rate changes with the timeline's bursts: a second that is ten
+    /// times as busy uses up ten times as much of a gap.
     pub(super) fn next(&mut self, timeline: &Timeline) -> u64 {
         let (gap, rate) = match &self.law {
             Law::Poisson(rate) => (self.random.exponential(), *rate),
@@ -190,7 +190,7 @@ impl Arrivals {
     }
 }
 
-/// The moments of recorded calls, and their requests by number.
+/// Returns the times of recorded calls, and their requests by number.
 pub(super) fn recording<R: Clone>(mut calls: Vec<(Duration, R)>) -> (Recorded, impl Fn(u64) -> R) {
     calls.sort_by_key(|(moment, _)| *moment);
     let moments = Recorded::at(calls.iter().map(|(moment, _)| *moment));

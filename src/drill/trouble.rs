@@ -1,4 +1,4 @@
-//! Troubles, and when they happen.
+//! Troubles, and their times.
 
 use std::{fmt, ops::Range, time::Duration};
 
@@ -29,7 +29,7 @@ enum Kind {
 /// The effects on an upstream at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Effects {
-    /// The share of calls that fail after their time.
+    /// The share of calls that fail after their usual time.
     pub(super) fails: f64,
     pub(super) status: u16,
     /// The share of the workers that work.
@@ -39,11 +39,11 @@ pub(super) struct Effects {
     pub(super) hangs: f64,
     /// The factor by which calls take longer.
     pub(super) slow: f64,
-    /// The share of calls that a sick instance gets, and how many times as long it takes.
+    /// The share of calls that a sick instance receives, and the factor by which it is slower.
     pub(super) sick: (f64, f64),
     /// The share of calls in flight that are lost as this begins.
     pub(super) loses: f64,
-    /// The factor by which more calls are asked.
+    /// The factor by which traffic grows.
     pub(super) traffic: f64,
 }
 
@@ -52,20 +52,20 @@ impl Trouble {
         Self { kind, status: 503 }
     }
 
-    /// Answers a share of the calls with an error, after the usual time: over HTTP a 503,
-    /// or another [status](Self::status).
+    /// Answers a share of the calls with an error, after the usual time. Over HTTP it is a 503, or
+    /// another [status](Self::status).
     #[must_use]
     pub fn fails(share: f64) -> Self {
         Self::new(Kind::Fails(share))
     }
 
-    /// Leaves a share of the workers. 0 is a standstill.
+    /// Leaves a share of the workers. 0 stops all work.
     #[must_use]
     pub fn capacity(share: f64) -> Self {
         Self::new(Kind::Capacity(share))
     }
 
-    /// No connection is accepted. Calls in flight are answered.
+    /// Accepts no connection. Calls in flight are answered.
     #[must_use]
     pub fn refused() -> Self {
         Self::refuses(1.0)
@@ -77,59 +77,58 @@ impl Trouble {
         Self::new(Kind::Refused(share))
     }
 
-    /// Breaks the connections of a share of the calls after the usual time. Nobody knows what
-    /// became of these calls.
+    /// Breaks the connections of a share of the calls after the usual time. Their callers cannot
+    /// know whether they were processed.
     #[must_use]
     pub fn resets(share: f64) -> Self {
         Self::new(Kind::Resets(share))
     }
 
-    /// No call that arrives is ever answered.
+    /// Answers no call that arrives.
     #[must_use]
     pub fn hang() -> Self {
         Self::hangs(1.0)
     }
 
-    /// Never answers a share of the calls that arrive. They keep no worker busy.
+    /// Never answers a share of the calls that arrive. They occupy no worker.
     #[must_use]
     pub fn hangs(share: f64) -> Self {
         Self::new(Kind::Hangs(share))
     }
 
-    /// All calls take so many times as long.
+    /// Makes all calls take `factor` times as long.
     #[must_use]
     pub fn slow(factor: f64) -> Self {
         Self::new(Kind::Slow(factor))
     }
 
-    /// One of so many instances takes `factor` times as long.
+    /// Makes one of `instances` instances take `factor` times as long.
     #[must_use]
     pub fn one_sick_of(instances: u32, factor: f64) -> Self {
         Self::new(Kind::Sick(1.0 / f64::from(instances.max(1)), factor))
     }
 
-    /// Restarts so many instances one after the other, each for three quarters of its turn. Its
-    /// calls in flight are lost, and those that are sent to it meanwhile are refused.
+    /// Restarts the instances one after the other, each for three quarters of its turn. Its calls
+    /// in flight are lost, and calls that are sent to it meanwhile are refused.
     #[must_use]
     pub fn rolling_restart(instances: u32) -> Self {
         Self::new(Kind::RollingRestart(instances.max(1)))
     }
 
-    /// Multiplies the calls of all sources of traffic but
-    /// [`Bursts`](super::Bursts).
+    /// Multiplies the calls of all sources of traffic except [`Bursts`](super::Bursts).
     #[must_use]
     pub fn burst(factor: f64) -> Self {
         Self::new(Kind::Burst(factor))
     }
 
-    /// The HTTP status of failures. Default 503.
+    /// Sets the HTTP status of failures. Default 503.
     #[must_use]
     pub fn status(mut self, status: u16) -> Self {
         self.status = status;
         self
     }
 
-    /// The setting that makes no sense, if there is one.
+    /// Returns the setting that is invalid, if there is one.
     pub(super) fn fault(&self) -> Option<&'static str> {
         let is_share = |share: f64| (0.0..=1.0).contains(&share);
         let is_factor = |factor: f64| factor.is_finite() && factor > 0.0;
@@ -147,7 +146,7 @@ impl Trouble {
         (!sound).then_some(fix)
     }
 
-    /// The stretches of one time with their effects.
+    /// Returns the spans of this trouble with their effects.
     fn stretches(&self, span: &Range<f64>) -> Vec<(Range<f64>, Effects)> {
         let none = Effects::default();
         let status = self.status;
@@ -205,7 +204,7 @@ impl Default for Effects {
 }
 
 impl Effects {
-    /// Both at once.
+    /// Returns both effects together.
     fn and(self, other: Self) -> Self {
         let either = |one: f64, two: f64| 1.0 - (1.0 - one) * (1.0 - two);
         Self {
@@ -242,10 +241,10 @@ impl fmt::Display for Incident {
     }
 }
 
-/// All that goes wrong in a drill, as stretches with their effects.
+/// All troubles of a drill, as spans with their effects.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Timeline {
-    /// The number of the upstream, the stretch in seconds, and what ails it.
+    /// The index of the upstream, the span in seconds, and the effects.
     stretches: Vec<(usize, Range<f64>, Effects)>,
 }
 
@@ -257,7 +256,7 @@ impl Timeline {
             .extend(stretches.map(|(span, effects)| (upstream, span, effects)));
     }
 
-    /// The moments at which something begins or ends for an upstream, in nanoseconds.
+    /// Returns the times at which a trouble of an upstream begins or ends, in nanoseconds.
     pub(super) fn changes(&self) -> Vec<(u64, usize)> {
         let ends = self.stretches.iter().flat_map(|(upstream, span, _)| {
             [span.start, span.end].map(|at| (in_nanos(at), *upstream))
@@ -268,8 +267,8 @@ impl Timeline {
         changes
     }
 
-    /// The effects on an upstream at a moment, in nanoseconds. Calls in flight are lost only where
-    /// a stretch begins.
+    /// Returns the effects on an upstream at a time, in nanoseconds. Calls in flight are lost only
+    /// at the beginning of a span.
     pub(super) fn effects(&self, upstream: usize, at: u64) -> Effects {
         let active = self.stretches.iter().filter(|(number, span, _)| {
             *number == upstream && (in_nanos(span.start)..in_nanos(span.end)).contains(&at)
@@ -281,7 +280,7 @@ impl Timeline {
         })
     }
 
-    /// The factor of the traffic at a moment, in seconds, and until when it holds.
+    /// Returns the factor of the traffic at a time, in seconds, and until when it holds.
     pub(super) fn traffic_at(&self, at: f64) -> (f64, f64) {
         let busy = |effects: &Effects| (effects.traffic - 1.0).abs() > f64::EPSILON;
         let stretches = self

@@ -28,8 +28,8 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) model: Model,
-    /// The moment at which the conductor polls a call, in nanoseconds. `None` while it does not,
-    /// so that a task of the user's is running.
+    /// The time at which the conductor polls a call, in nanoseconds. `None` if it does not, and a
+    /// task of the user is running.
     pub(super) polling_at: Option<u64>,
 }
 
@@ -50,13 +50,14 @@ impl World {
         self.0.clock
     }
 
-    /// Wakers must be woken, and futures dropped, outside of this lock: both run user code.
+    /// Locks the state. Wakers must be woken, and futures dropped, outside this lock: both run user
+    /// code.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of an upstream, by its name in any case, as of hosts. Without one of that name it
-    /// is the first.
+    /// Returns the index of an upstream, by its name in any case, like a host. Without one of that
+    /// name it is the first.
     pub(super) fn number(&self, name: Option<&str>) -> usize {
         let mut names = self.0.names.iter();
         let known = |name: &str| names.position(|known| known.eq_ignore_ascii_case(name));
@@ -77,7 +78,7 @@ impl World {
     }
 }
 
-/// A call at an upstream. Dropped unfinished, its caller has left.
+/// A call at an upstream. If dropped unfinished, its caller has left.
 #[derive(Debug)]
 pub(super) struct Sending {
     world: World,

@@ -11,23 +11,22 @@ use super::{
     scenario::Scenario,
 };
 
-/// The worst run that a search has found: that in which no stack would have done better than this
-/// one by most.
+/// The worst run that a search has found: the one in which no stack beats this stack by most.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Worst {
-    /// The share of calls answered in time with the stack, mean of all seeds.
+    /// The share of calls answered in time with the stack, the mean of all seeds.
     pub answered: f64,
-    /// The same without any stack.
+    /// The same share without a stack.
     pub without: f64,
     story: String,
 }
 
 impl<K: Kind> Drill<K> {
-    /// Searches the drill in which the stack does worst beside none. Each step moves one trouble,
-    /// changes its length, or changes the load, and is kept if the stack then looks worse. Loads
-    /// go from half to twice what was set, and a trouble takes a third of the drill at most. It
-    /// ends after 60 steps. Two searches of one drill find the same.
+    /// Searches for the drill in which the stack does worst compared with none. Each step moves one
+    /// trouble, changes its length, or changes the load. It is kept if the stack then does worse.
+    /// Loads range from half to twice the setting, and a trouble takes at most a third of the
+    /// drill. The search ends after 60 steps. Two searches of one drill find the same.
     ///
     /// # Panics
     /// As [`run`](Self::run).
@@ -39,7 +38,7 @@ impl<K: Kind> Drill<K> {
     }
 }
 
-/// Climbs: a scenario that looks worse is the next start.
+/// Climbs: a scenario in which the stack does worse is the next start.
 fn search(runs: &Arc<dyn Runs>, scenario: Scenario) -> Result<Worst, DrillError> {
     scenario.check()?;
     let mut random = Random::new(0, Purpose::Stack);
@@ -59,7 +58,7 @@ fn search(runs: &Arc<dyn Runs>, scenario: Scenario) -> Result<Worst, DrillError>
     Ok(worst)
 }
 
-/// Another scenario that differs in one thing, and its load.
+/// Returns another scenario that differs in one thing, and its load.
 fn step(scenario: &Scenario, load: f64, random: &mut Random) -> (Scenario, f64) {
     let mut next = scenario.clone();
     let factor = if random.happens(0.5) { 1.5 } else { 1.0 / 1.5 };

@@ -7,7 +7,7 @@ use crate::drill::{
     trouble::{Incident, Trouble},
 };
 
-/// Mean wait and throughput of a model under Poisson arrivals, per service time and second.
+/// Returns the mean wait in service times, and the throughput per second, under Poisson arrivals.
 fn run(workers: u32, mean: Duration, load: f64, calls: u32) -> (f64, f64) {
     let servers = Servers::new(workers).service(Exponential::mean(mean));
     let rate = load * servers.per_second();
@@ -38,7 +38,7 @@ fn settle(model: &mut Model, at: u64, event: Event) {
     }
 }
 
-/// The mean wait of M/M/c by Erlang's formula, in service times.
+/// Returns the mean wait of M/M/c by Erlang's formula, in service times.
 fn erlang_c(workers: u32, load: f64) -> f64 {
     let offered = load * f64::from(workers);
     let mut term = 1.0;
@@ -84,7 +84,7 @@ fn troubled(trouble: Trouble, servers: Servers) -> Model {
     model
 }
 
-/// Sends calls, one each millisecond, and counts what all of them are answered until the end.
+/// Sends calls, one each millisecond, and returns their answers up to the end.
 fn answers(model: &mut Model, calls: u64) -> Vec<Answer> {
     let waker = Waker::noop();
     let mut waiting = Vec::new();
