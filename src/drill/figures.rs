@@ -18,7 +18,8 @@ pub(super) struct Figures {
     pub(super) failed: f64,
     pub(super) rejected: f64,
     pub(super) left: f64,
-    /// The share answered in phases without trouble, and without any for five seconds before.
+    /// The share answered in phases without trouble, from five seconds after the trouble before.
+    /// Calls that the next trouble may overtake are left out.
     pub(super) answered_while_well: f64,
     /// The calls at the upstreams per call made.
     pub(super) sent: f64,

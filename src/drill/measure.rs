@@ -10,8 +10,8 @@ use super::figures::Figures;
 pub enum Measure {
     /// The share of all calls that were answered before their caller left.
     Answered,
-    /// The share answered of calls made without trouble, and without any for five seconds before. 1
-    /// unless the stack does harm.
+    /// The share answered of calls made without trouble, from five seconds after the trouble
+    /// before. Calls that the next trouble may overtake are left out. 1 unless the stack does harm.
     AnsweredWhileWell,
     /// The share of calls that a layer rejected or cut off, as the caller saw it.
     Rejected,
