@@ -8,9 +8,9 @@
 //! the oldest. With one rejected call after the other its count stays right, but its units never
 //! grow old.
 //!
-//! Hence two precautions. A call asks all limits how long it would wait before it takes from any,
-//! so that only a call that races another refunds anything. And the windows are acquired last, the
-//! longest at the end.
+//! Hence two precautions. A call checks its wait at all limits before it takes from any, so that
+//! only a call that races another refunds anything. And the windows are acquired last, the longest
+//! at the end.
 //!
 //! **Guarantee.** Each limit's own. A rejected call leaves nothing charged. While two calls race
 //! for the last room, one may hold room for an instant in a limit that it then refunds. A third

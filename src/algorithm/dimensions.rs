@@ -48,7 +48,7 @@ impl Quotas {
         &self.own
     }
 
-    /// Sets what the upstream has told of its own quota, if that is followed. See
+    /// Takes over a report of the upstream on its own quota, if that is followed. See
     /// [`WideBucket::told`].
     pub(crate) fn told(&self, (limit, remaining): (u64, u64), times: (u64, u64), now: u64) {
         if let Some(followed) = &self.followed {

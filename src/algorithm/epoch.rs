@@ -2,7 +2,7 @@
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// A moment that is set once, by the first layer that asks.
+/// A moment that is set once, by the first layer that begins.
 ///
 /// A layer counts time from its own start. If two layers of different ages share a limit, the older
 /// one writes times that are far in the younger one's future. For the younger one the limit would

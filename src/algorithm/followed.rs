@@ -1,14 +1,14 @@
-//! A limit that an upstream keeps, followed by what its answers tell.
+//! A limit that an upstream keeps, followed by what its responses report.
 //!
-//! An upstream that enforces a quota tells in each answer how much of it is left, and when it is
-//! whole again. A client that reacts only once nothing is left has by then sent too much: all calls
-//! in flight beyond the quota fail. A client that copies the number that is left forgets that the
-//! quota refills, and sends nothing until the next answer. So the quota is modelled as what it is,
-//! a token bucket, and each answer sets its state ([`WideBucket::told`]).
+//! An upstream that enforces a quota reports in each response how much of it is left, and when it
+//! is whole again. A client that reacts only once nothing is left has by then sent too much: all
+//! calls in flight beyond the quota fail. A client that copies the number that is left forgets that
+//! the quota refills, and sends nothing until the next response. So the quota is modelled as what
+//! it is, a token bucket, and each response sets its state ([`WideBucket::told`]).
 //!
-//! **Guarantee.** No answer keeps the bucket empty for longer than until the reset that it tells,
-//! or the longest one that is believed. The bucket only ever lowers what the limit beside it
-//! admits.
+//! **Guarantee.** No response keeps the bucket empty for longer than until the reset that it
+//! reports, or the longest one that is believed. The bucket only ever lowers what the limit beside
+//! it admits.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     config::ConfigError,
 };
 
-/// An upstream's quota as last told. Admits everything until it is told something.
+/// An upstream's quota as last reported. Admits everything until a first report.
 #[derive(Debug)]
 pub(crate) struct Followed(WideBucket);
 

@@ -45,7 +45,7 @@ impl Breaker {
     /// new settings. An open time that has begun ends as it would have.
     ///
     /// With another length of the window, or another time for slow calls, the counts lose their
-    /// meaning. The window starts anew, and the results of calls in flight are late. For a state
+    /// meaning. The window restarts, and the results of calls in flight are late. For a state
     /// that counts, that is a transition to the same state. Updates must come one after the other.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use std::{fmt, time::Duration};
 #[non_exhaustive]
 pub struct BreakerConfig {
     /// The calls of which the shares are computed. Default: those of the last 10 s. An update to
-    /// another length of time starts the window anew. A window of calls keeps its length.
+    /// another length of time restarts the window. A window of calls keeps its length.
     pub window: Window,
     /// The number of calls that the window must hold before it is judged. Default 20. A window of
     /// fewer calls is judged when it is full.
@@ -90,7 +90,7 @@ pub enum Window {
 #[derive(Clone, Copy, PartialEq)]
 pub struct SlowCalls {
     /// The duration from which a call is slow, whatever its result. From 1 ms to a day. Best is
-    /// about the longest time that callers wait. An update to another one starts the window anew.
+    /// about the longest time that callers wait. An update to another one restarts the window.
     pub after: Duration,
     /// The share of slow calls at which the circuit opens, above 0 and up to 1.
     pub rate: f64,

@@ -5,8 +5,8 @@ use crate::algorithm::breaker::control::Control;
 /// An admission: the generation it belongs to, and when the call began.
 ///
 /// It must come back once, to [`Breaker::record`](super::Breaker::record) or
-/// [`Breaker::abandon`](super::Breaker::abandon), so it cannot be copied. [`Pass::default`] stands
-/// for no admission: recording or abandoning it does nothing.
+/// [`Breaker::abandon`](super::Breaker::abandon), so it cannot be copied. [`Pass::default`]
+/// represents no admission: recording or abandoning it does nothing.
 ///
 /// It is a single word because a call carries it through its future. A value of several words is
 /// stored in parts and moved by wide loads, and each such load waits for the stores.
@@ -45,7 +45,7 @@ pub(super) enum Slowness {
 }
 
 impl Pass {
-    /// Returns whether it stands for no admission.
+    /// Returns whether it represents no admission.
     #[must_use]
     #[inline]
     pub fn is_nothing(&self) -> bool {

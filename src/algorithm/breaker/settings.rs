@@ -18,7 +18,7 @@ use crate::{
     config::{ConfigError, nanos_within, parts_per_million},
 };
 
-/// The settings on which the counts depend. If they change, the counts start anew.
+/// The settings on which the counts depend. If they change, the counts restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Foundation {
     pub(super) window: Length,

@@ -141,6 +141,6 @@ pub enum Cause {
     LeaseExpired,
     /// A user changed the state by hand.
     ByHand,
-    /// An update started the window anew, in the same state.
+    /// An update restarted the window, in the same state.
     Updated,
 }

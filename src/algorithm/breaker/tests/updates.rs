@@ -1,4 +1,4 @@
-//! Updates of what the counts depend on: the window starts anew.
+//! Updates of what the counts depend on: the window restarts.
 
 use proptest::prelude::*;
 
