@@ -32,27 +32,27 @@ pin_project! {
     {
         #[pin]
         body: B,
-        // `None` once settled, and under a response that had none.
+        // `None` once settled, and in a response that had no permit.
         permit: Option<T>,
         codes: Codes,
-        // What an end without a status means.
+        // The code of an end without a status.
         missing: Code,
         early: Early<B::Data, B::Error>,
     }
 }
 
-/// What came together with the head and the reader has not had yet: at most one message, and the
-/// frame or end after it.
+/// Parts of the body that arrived together with the head and that the reader has not read yet: at
+/// most one message, and the frame or end after it.
 struct Early<D, E> {
     data: Option<D>,
     next: Option<Polled<D, E>>,
 }
 
-/// What `poll_frame` gives.
+/// The output of `poll_frame`.
 type Polled<D, E> = Option<Result<Frame<D>, E>>;
 
 impl<B: Body, T: Settle> TrackedBody<B, T> {
-    /// Settles by the head, if it `said` how the call ended, else by the body.
+    /// Settles by the head if `said` has the outcome, else by the body.
     pub(super) fn track(
         response: Response<B>,
         mut permit: T,
@@ -81,8 +81,8 @@ impl<B: Body, T: Settle> TrackedBody<B, T> {
 }
 
 impl<B: Body + Unpin, T> TrackedBody<B, T> {
-    /// Polls for an end that is here already, with at most one message before it. Does not wait: a
-    /// server may want messages of the client before it sends its own.
+    /// Polls for an end that is available now, after at most one message. Does not wait: a server
+    /// may need messages of the client before it sends its own.
     pub(super) fn peek(&mut self) {
         // No waker is needed: the reader of the body polls it again.
         let mut cx = Context::from_waker(Waker::noop());
@@ -107,7 +107,7 @@ impl<B: Body, T> TrackedBody<B, T>
 where
     B::Error: 'static,
 {
-    /// How the call ended, if that was here when we peeked.
+    /// Returns the end of the call, if `peek` found it.
     pub(super) fn ended(&self) -> Option<Ended> {
         let next = self.early.next.as_ref()?;
         read(next, self.missing)
@@ -132,7 +132,7 @@ where
             None => ready!(guarded(this.permit, || body.as_mut().poll_frame(cx))),
         };
         let ended = read(&polled, *this.missing).or_else(|| {
-            // A reader that knows of the end does not poll again.
+            // A reader that sees the end does not poll again.
             let ended = this.early.is_empty() && body.is_end_stream();
             ended.then(|| Ended::with(*this.missing))
         });
@@ -200,7 +200,7 @@ impl<D, E> Early<D, E> {
     }
 }
 
-/// How the call ended, if it ended with this.
+/// Returns the end of the call, if this is the end.
 fn read<D, E: 'static>(polled: &Polled<D, E>, missing: Code) -> Option<Ended> {
     match polled {
         None => Some(Ended::with(missing)),
@@ -212,15 +212,15 @@ fn read<D, E: 'static>(polled: &Polled<D, E>, missing: Code) -> Option<Ended> {
     }
 }
 
-/// What a body's error says. It is a status in tonic's bodies, and a box in others.
+/// Returns the code of a body's error: a status in tonic's bodies, a box in others.
 fn code_of_body<E: 'static>(error: &E) -> Code {
     as_error(error)
         .and_then(code_of)
         .unwrap_or(Code::Unavailable)
 }
 
-/// Whether a permit is the empty one of layers that hold nothing to the end of the body. Retry is
-/// one, and the only one that must know at once how a call ended.
+/// Returns whether a permit is the empty one of layers that hold nothing to the end of the body.
+/// Retry is such a layer, and the only one that needs the end of the call at once.
 pub(super) fn holds_nothing<T>() -> bool {
     mem::size_of::<T>() == 0
 }

@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// gRPC on the client side: rejections are errors, boxed as is tower's convention, from which
-/// tonic's clients make a status of the right code.
+/// gRPC on the client side. Rejections are errors, boxed as is tower's convention. Tonic's clients
+/// convert them to a status of the right code.
 ///
 /// | rejection | status |
 /// |---|---|
@@ -30,7 +30,7 @@ use crate::{
 ///
 /// [`Rejected::find`](crate::Rejected::find) finds the rejection in that status.
 ///
-/// What a retry may do, and why:
+/// The retries, and the reasons:
 ///
 /// | response | retried |
 /// |---|---|
@@ -39,33 +39,33 @@ use crate::{
 /// | any other status | never |
 /// | no connection | all methods: nothing was sent |
 ///
-/// Pushback is exact: the next attempt is made after that long, without jitter, unless it is longer
-/// than the retry's `max_retry_after`, and the backoff starts from its base again. The status is
-/// read from the head, or from trailers that have come together with it, with at most one message
-/// between them. A stream that fails later is not retried, because the caller has its messages by
-/// then.
+/// Pushback is exact: the next attempt starts after that time, without jitter, unless the time is
+/// longer than the retry's `max_retry_after`. The backoff then restarts from its base. The status
+/// is read from the head. It is also read from trailers that arrived together with the head, after
+/// at most one message. A stream that fails later is not retried, because the caller already has
+/// its messages.
 ///
-/// A `grpc-timeout` of the caller, as tonic's `Request::set_timeout` sets it, is the deadline of
-/// the call with all its attempts, unless the request has a [`Deadline`] already. A retry is sent
-/// with what remains of it.
+/// A `grpc-timeout` of the caller, as set by tonic's `Request::set_timeout`, is the deadline of the
+/// call with all its attempts, unless the request has a [`Deadline`] already. A retry is sent with
+/// the remaining time.
 ///
-/// Idempotent are the methods that are declared so, and requests with an
-/// [`Idempotent`](over_http::Idempotent) extension or an `idempotency-key`; never those with a
-/// [`NotIdempotent`](over_http::NotIdempotent) extension.
+/// Idempotent are methods that are declared so, and requests with an
+/// [`Idempotent`](over_http::Idempotent) extension or an `idempotency-key`. A request with a
+/// [`NotIdempotent`](over_http::NotIdempotent) extension never is.
 ///
-/// Below a retry, requests carry a [`tonic::body::Body`], the type that a channel takes.
+/// Below a retry, requests have a [`tonic::body::Body`], the type that a channel takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Client {
     codes: Codes,
-    /// `None`: no method is.
+    /// `None` if no method is declared.
     idempotent: Option<PathRule>,
-    /// Keeps requests to send them again.
+    /// Keeps requests for retries.
     http: over_http::Client,
 }
 
 impl Client {
-    /// Codes mean what the [table](crate::protocol::grpc) says, no method is idempotent, and
-    /// requests of up to 64 KiB are kept to be sent again.
+    /// Creates the protocol. Codes have the outcomes of the [table](crate::protocol::grpc), no
+    /// method is idempotent, and requests of up to 64 KiB are kept for retries.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -75,16 +75,16 @@ impl Client {
         }
     }
 
-    /// Codes mean what the closure says. It is asked once for each of the 17 codes, here.
+    /// Changes the outcomes of codes. The closure is called here, once for each of the 17 codes.
     #[must_use]
     pub fn classify_code(mut self, outcome: impl Fn(Code) -> Outcome) -> Self {
         self.codes = Codes::new(outcome);
         self
     }
 
-    /// Declares that these methods may be called more than once: `"/package.Service/Method"`, or
-    /// `"/package.Service/"` for all of a service. They are added to what was declared before, and
-    /// kept for as long as the program runs.
+    /// Declares methods that may be called more than once: `"/package.Service/Method"`, or
+    /// `"/package.Service/"` for all methods of a service. Adds to earlier declarations. The list
+    /// lives as long as the program.
     #[must_use]
     pub fn idempotent(self, methods: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         let methods = methods.into_iter();
@@ -97,9 +97,9 @@ impl Client {
         })
     }
 
-    /// Declares which methods may be called more than once, by their path
-    /// (`/package.Service/Method`): those that the closure accepts, and what was declared before.
-    /// The closure is kept for as long as the program runs.
+    /// Declares methods that may be called more than once: those whose path
+    /// (`/package.Service/Method`) the closure accepts. Adds to earlier declarations. The closure
+    /// lives as long as the program.
     #[must_use]
     pub fn idempotent_when<F>(mut self, declared: F) -> Self
     where
@@ -112,9 +112,9 @@ impl Client {
         self
     }
 
-    /// Says of methods, by their path (`/package.Service/Method`), what a request does not say
-    /// itself by a [`CallSettings`] extension. It may be asked more than once about a request. The
-    /// closure is kept for as long as the program runs.
+    /// Sets defaults by method path (`/package.Service/Method`), for settings that a request does
+    /// not have in a [`CallSettings`] extension. The closure may be called more than once for a
+    /// request. It lives as long as the program.
     ///
     /// ```
     /// use std::time::Duration;
@@ -137,7 +137,7 @@ impl Client {
         self
     }
 
-    /// Changes the head of a request just before it is sent again: see
+    /// Changes the head of a request just before it is replayed: see
     /// [`http::Client::before_retry`](over_http::Client::before_retry).
     #[must_use]
     pub fn before_retry<F>(mut self, change: F) -> Self
@@ -148,7 +148,7 @@ impl Client {
         self
     }
 
-    /// As [`before_retry`](Self::before_retry), by a future: see
+    /// Changes the head like [`before_retry`](Self::before_retry), with a future: see
     /// [`http::Client::before_retry_async`](over_http::Client::before_retry_async).
     #[must_use]
     pub fn before_retry_async<F, Fut>(mut self, change: F) -> Self
@@ -160,14 +160,15 @@ impl Client {
         self
     }
 
-    /// Keeps requests of up to this many bytes; a longer one is sent once. Default 64 KiB.
+    /// Sets the most bytes of a request that are kept. A longer request is sent once. Default 64
+    /// KiB.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.http = self.http.body_limit(bytes);
         self
     }
 
-    /// A [retry](crate::retry) tells the upstream which attempt a request is. See
+    /// Makes a [retry](crate::retry) write the number of the attempt for the upstream. See
     /// [`http::Client::attempt_headers`](over_http::Client::attempt_headers).
     #[must_use]
     pub fn attempt_headers(mut self, send: bool) -> Self {
@@ -175,16 +176,15 @@ impl Client {
         self
     }
 
-    /// A [timeout](crate::timeout) and a [retry](crate::retry) tell the upstream how long the
-    /// answer is waited for. See
-    /// [`http::Client::send_deadline`](over_http::Client::send_deadline).
+    /// Makes a [timeout](crate::timeout) and a [retry](crate::retry) write the remaining time for
+    /// the upstream. See [`http::Client::send_deadline`](over_http::Client::send_deadline).
     #[must_use]
     pub fn send_deadline(mut self, send: bool) -> Self {
         self.http = self.http.send_deadline(send);
         self
     }
 
-    /// The service beneath makes several calls of one. See
+    /// Declares that the inner service makes several calls of one. See
     /// [`http::Client::composite`](over_http::Client::composite).
     #[must_use]
     pub fn composite(mut self, composite: bool) -> Self {
@@ -221,7 +221,7 @@ where
     }
 
     fn prepare(&self, mut request: Request<B>) -> (Self::Request, Option<Kept<Self::Snapshot>>) {
-        // The time of `grpc-timeout` begins with the call, and not again with each attempt.
+        // The time of `grpc-timeout` starts with the call, and not again with each attempt.
         if let Some(deadline) = CarryDeadline::deadline(self, &request) {
             request.extensions_mut().insert(deadline);
         }
@@ -234,7 +234,7 @@ where
         });
         let request = request.map(tonic::body::Body::new);
         if let Some(kept) = &kept {
-            // tonic has looked whether it is empty.
+            // Tonic has checked whether the body is empty, which is not a use of it.
             kept.snapshot.forget_taken();
         }
         (request, kept)

@@ -1,4 +1,4 @@
-//! Status codes: what they mean, and where they come from if the upstream gives none.
+//! The outcomes of status codes.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tonic::Code;
 use super::status::{Ended, Pushback};
 use crate::{Outcome, Rejected};
 
-/// What each code means, in the order of their numbers.
+/// The outcome of each code, in the order of their numbers.
 ///
-/// A closure is asked once for each code when it is set, and not again. So the protocols need no
-/// type parameter for it, and copying one into a call costs 17 bytes.
+/// A closure is called once for each code when it is set, and not again. The protocols therefore
+/// need no type parameter for it, and copying one into a call costs 17 bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Codes([Outcome; CODES]);
 
-/// What a code says of the upstream: see the [table](crate::protocol::grpc).
+/// Returns the outcome of a code: see the [table](crate::protocol::grpc).
 #[must_use]
 pub fn outcome_of(code: Code) -> Outcome {
     match code {
@@ -50,12 +50,12 @@ impl Codes {
     }
 
     pub(super) fn outcome_of(&self, code: Code) -> Outcome {
-        // A code that is newer than this crate is a failure, as an unknown one is.
+        // A code newer than this crate is a failure, like an unknown one.
         let outcome = self.0.get(code as usize);
         outcome.copied().unwrap_or(Outcome::Failure)
     }
 
-    /// What the end of a call means, and when the upstream wants the next call.
+    /// Returns the outcome of the end of a call, and the upstream's hint.
     pub(super) fn read(&self, ended: Ended) -> (Outcome, Option<Duration>) {
         let outcome = self.outcome_of(ended.code);
         let hint = match ended.pushback {
@@ -65,7 +65,8 @@ impl Codes {
         (outcome, hint)
     }
 
-    /// The same of a head, if the call has ended with it, or an inner layer of ours has made it.
+    /// Returns the same for a head, if it ends the call, or if an inner layer of this crate made
+    /// it.
     pub(super) fn read_head<B: Body>(
         &self,
         response: &Response<B>,
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
     use crate::protocol::grpc::status::of_http;
 
-    /// The numbers of the codes that mean an outcome.
+    /// Returns the numbers of the codes with an outcome.
     fn numbers(codes: &Codes, outcome: Outcome) -> Vec<usize> {
         (0..CODES)
             .filter(|&number| codes.0[number] == outcome)

@@ -8,8 +8,8 @@ use crate::{
     protocol::http::{RequestHead, read_deadline, shorten_grpc},
 };
 
-/// A caller of gRPC sets its deadline in `grpc-timeout`, as tonic's `Request::set_timeout` does. It
-/// holds for the call with all its attempts.
+/// A client's deadline is in `grpc-timeout`, as tonic's `Request::set_timeout` sets it. It holds
+/// for the call with all its attempts.
 impl<B> CarryDeadline<Request<B>> for Client {
     #[inline]
     fn deadline(&self, request: &Request<B>) -> Option<Deadline> {
@@ -21,7 +21,7 @@ impl<B> CarryDeadline<Request<B>> for Client {
         self.refresh_deadline(request);
     }
 
-    /// A `grpc-timeout` that the caller has set is shortened as well.
+    /// Also shortens a `grpc-timeout` that the caller has set.
     fn refresh_deadline(&self, request: &mut Request<B>) {
         self.http().tell_deadline(request);
         if let Some(deadline) = request.extensions().get::<Deadline>().copied() {
@@ -45,7 +45,7 @@ impl<B> CarryDeadline<Request<B>> for Client {
     }
 }
 
-/// Of a server, what the caller says in `grpc-timeout` counts: that is what it is for.
+/// A server always honors the caller's `grpc-timeout`.
 impl<B> CarryDeadline<Request<B>> for Server {
     #[inline]
     fn deadline(&self, request: &Request<B>) -> Option<Deadline> {
@@ -56,7 +56,8 @@ impl<B> CarryDeadline<Request<B>> for Server {
         request.extensions_mut().insert(deadline);
     }
 
-    /// What was read from the header is kept, or the next layer would start its time again.
+    /// Returns `true`: the deadline read from the header is kept. Otherwise the next layer would
+    /// start its time again.
     #[inline]
     fn wants_deadline(&self, _: bool) -> bool {
         true
@@ -73,7 +74,8 @@ impl<B> CarryDeadline<Request<B>> for Server {
     }
 }
 
-/// An extension goes before the header, which does not tell when its time began.
+/// Returns the deadline of the extension, or else of the header. The header does not tell when its
+/// time started.
 #[inline]
 fn carried_or_told<B>(request: &Request<B>) -> Option<Deadline> {
     let carried = request.extensions().get().copied();

@@ -1,12 +1,12 @@
 //! gRPC on tonic's types: statuses in heads and trailers, pushback, and idempotent methods.
 //!
-//! [`Client`] stands before a [channel] or any service with gRPC responses: rejections are errors,
-//! and their source is a [`tonic::Status`] of the right code, which tonic's generated clients
-//! return to the caller. [`Server`] stands before a service or a whole `tonic::transport::Server`:
+//! Use [`Client`] over a [channel] or any service with gRPC responses. Its rejections are errors,
+//! with a [`tonic::Status`] of the right code as their source, which tonic's generated clients
+//! return to the caller. Use [`Server`] over a service or a whole `tonic::transport::Server`. Its
 //! rejections are gRPC responses, and the error type stays that of the service.
 //!
 //! Use them for all gRPC. The protocols of [`http`](crate::protocol::http) read only the HTTP
-//! status, which is 200 for a failed call too. The [guide](crate::guide::grpc) tells more.
+//! status, which is 200 for a failed call too. See the [guide](crate::guide::grpc) for more.
 //!
 //! ```
 //! use tonic::{body::Body, transport::Channel};
@@ -24,7 +24,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! What a status says of the upstream, unless `.classify_code(..)` says otherwise:
+//! The outcome of each status, unless `.classify_code(..)` changes it:
 //!
 //! | status | outcome |
 //! |---|---|
@@ -36,14 +36,14 @@
 //! | no `grpc-status`, and HTTP 400; 401; 403; 404; 429, 502, 503 or 504; any other but 200 | as `INTERNAL`; `UNAUTHENTICATED`; `PERMISSION_DENIED`; `UNIMPLEMENTED`; `UNAVAILABLE`; `UNKNOWN` |
 //! | a response made by an inner layer of this crate, except for a timeout | [`Ignore`](Outcome::Ignore) |
 //!
-//! The status is in the head where there are no messages (trailers-only), else in the trailers. So
-//! a call holds its permit until its body ends: a bulkhead counts a stream in flight until the last
-//! message, and a circuit breaker learns how it ended. A stream that is dropped earlier is an
+//! The status is in the head if there are no messages (trailers-only), else in the trailers. A call
+//! therefore holds its permit until its body ends. A bulkhead counts a stream in flight until the
+//! last message, and a circuit breaker sees how it ended. A stream that is dropped earlier is an
 //! abandoned call.
 //!
-//! By `grpc-retry-pushback-ms` the upstream says when to come back. Circuit breakers and rate
-//! limits honor it as they honor `Retry-After`. If it is negative, no number or given twice, the
-//! call must not be retried.
+//! With `grpc-retry-pushback-ms` the upstream says when to come back. Circuit breakers and rate
+//! limits honor it like `Retry-After`. If it is negative, not a number or present twice, the call
+//! must not be retried.
 //!
 //! [channel]: https://docs.rs/tonic/latest/tonic/transport/struct.Channel.html
 

@@ -9,25 +9,25 @@ use super::status::{Pushback, of_rejection};
 use crate::{Rejected, RejectedKind, call::Lead};
 
 impl Error for Lead {
-    /// A [`tonic::Status`] of the code that tells gRPC callers why.
+    /// Returns a [`tonic::Status`] with the code for gRPC callers.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(status_of(self.kind()))
     }
 }
 
-/// The status that a client's rejection has among its causes.
+/// Returns the status among the causes of a client's rejection.
 ///
-/// There is one for each kind, made once, so that a rejection stays comparable and needs no further
-/// allocation. A [`tonic::Status`] keeps the error that it was made from: name and hint are there.
+/// There is one for each kind, made once. Rejections stay comparable and need no further
+/// allocation. A [`tonic::Status`] keeps the error that it was made from, which has the name and
+/// the hint.
 fn status_of(kind: RejectedKind) -> &'static Status {
     static STATUSES: [OnceLock<Status>; KINDS] = [const { OnceLock::new() }; KINDS];
     STATUSES[kind as usize].get_or_init(|| Status::new(of_rejection(kind), kind.description()))
 }
 
-/// The response of a server: trailers only.
+/// Builds the response of a server: trailers only.
 ///
-/// As over HTTP, it gives the names of rate limits, which are promises to callers, and no other
-/// names.
+/// As over HTTP, it has the names of rate limits, which callers may know, and no other names.
 pub(super) fn response<B: Default>(rejected: Rejected) -> Response<B> {
     let message = match (rejected.kind, rejected.name) {
         (RejectedKind::RateLimited, Some(name)) => {
@@ -51,7 +51,7 @@ fn write_pushback(rejected: &Rejected, headers: &mut HeaderMap) {
     pushback.write(headers);
 }
 
-/// More than the kinds that exist. The test checks it.
+/// More than the existing kinds, which a test checks.
 const KINDS: usize = 16;
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// gRPC on the server side: rejections are responses without messages, with a status, its text and,
-/// where it is known, `grpc-retry-pushback-ms`.
+/// gRPC on the server side. Rejections are responses without messages. They have a status, its text
+/// and, if known, `grpc-retry-pushback-ms`.
 ///
 /// | rejection | status |
 /// |---|---|
@@ -31,12 +31,12 @@ use crate::{
 /// | no key to limit the rate by | `INVALID_ARGUMENT` |
 ///
 /// The pushback of a call that costs more than the limit's burst is `-1`: never. The rejection is
-/// left in the response's extensions, for logs and for outer layers.
+/// in the response's extensions, for logs and for outer layers.
 ///
-/// The layer goes onto `tonic::transport::Server::builder().layer(..)`, or around a service that is
-/// then added as it would be without. Responses that are not gRPC, such as those of a health page
-/// or of an inner gRPC-Web layer, are read as [`http::Server`](over_http::Server) reads them. A
-/// stream among them holds its permit to its end.
+/// Add the layer with `tonic::transport::Server::builder().layer(..)`, or wrap a service with it
+/// and add that service as usual. Responses that are not gRPC, such as those of a health page or of
+/// an inner gRPC-Web layer, are read like [`http::Server`](over_http::Server) does. A stream among
+/// them holds its permit to its end.
 ///
 /// ```
 /// use tonic::transport::Server;
@@ -59,7 +59,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Codes mean what the [table](crate::protocol::grpc) says.
+    /// Creates the protocol. Codes have the outcomes of the [table](crate::protocol::grpc).
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -68,24 +68,23 @@ impl Server {
         }
     }
 
-    /// Codes mean what the closure says. It is asked once for each of the 17 codes, here.
+    /// Changes the outcomes of codes. The closure is called here, once for each of the 17 codes.
     #[must_use]
     pub fn classify_code(mut self, outcome: impl Fn(Code) -> Outcome) -> Self {
         self.codes = Codes::new(outcome);
         self
     }
 
-    /// Tells callers that are rejected to come back in about so long, by pushback, where it is not
-    /// known when: see [`http::Server::hint_when_busy`](over_http::Server::hint_when_busy). Calls
-    /// whose time was over are told nothing. Default: nothing is told, but in a
-    /// [stack](crate::stack) it is a second.
+    /// Sets a hint for rejections without one, as pushback: see
+    /// [`http::Server::hint_when_busy`](over_http::Server::hint_when_busy). Calls past their
+    /// deadline get no hint. Default: none, and a second in a [stack](crate::stack).
     #[must_use]
     pub fn hint_when_busy(mut self, hint: Duration) -> Self {
         self.busy_hint = Some(hint).filter(|hint| !hint.is_zero());
         self
     }
 
-    /// What the head says, if it says how the call ended.
+    /// Returns the outcome of the head, if it ends the call.
     fn read_head<B: Body>(&self, response: &Response<B>) -> Option<(Outcome, Option<Duration>)> {
         if speaks_grpc(response) {
             return self.codes.read_head(response);
@@ -165,8 +164,7 @@ where
         error
     }
 
-    /// There is no retry on a server. A layer that asks all the same learns which results are
-    /// rejections of this crate.
+    /// Recognizes rejections of this crate, for a layer that asks. There is no retry on a server.
     fn advise(&self, _: Outcome, result: Result<&Self::Response<()>, &Err>) -> Advice {
         let rejected = match result {
             Ok(response) => rejection_of(response),
@@ -175,7 +173,7 @@ where
         rejected.map_or(Advice::Stop, Advice::from)
     }
 
-    /// Of requests as tonic makes and takes them.
+    /// Reads requests with tonic's own body type.
     fn deadline_of(&self, request: &dyn Any) -> Option<Deadline> {
         let request = request.downcast_ref::<Request<tonic::body::Body>>()?;
         CarryDeadline::deadline(self, request)
@@ -209,14 +207,14 @@ where
     }
 }
 
-/// The rejection of a layer further in, which an error of the service holds.
+/// Returns the inner layer's rejection in an error of the service.
 fn local_rejection<Err: 'static>(error: &Err) -> Option<&Rejected> {
     let rejected = as_error(error).and_then(Rejected::find);
     rejected.filter(|rejected| rejected.kind.is_local())
 }
 
-/// Whether a reader may stop at the length and never poll for the end. Such a body is not waited
-/// for.
+/// Returns whether a reader may stop at the length and never poll for the end. The end of such a
+/// body is not awaited.
 fn length_is_known<B: Body>(response: &Response<B>) -> bool {
     response.headers().contains_key(CONTENT_LENGTH) || response.body().size_hint().exact().is_some()
 }

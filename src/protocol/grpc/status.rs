@@ -11,26 +11,26 @@ use tonic::{Code, Status, TimeoutExpired};
 
 use crate::{Rejected, RejectedKind, call::causes};
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) code: Code,
     pub(super) pushback: Pushback,
 }
 
-/// What the upstream says of a retry.
+/// The upstream's pushback on a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushback {
-    /// Nothing.
+    /// No pushback.
     None,
-    /// Not before, and not after, this long.
+    /// A retry after exactly this time.
     After(Duration),
-    /// There must be none.
+    /// No retry.
     Never,
 }
 
 impl Ended {
-    /// With no pushback.
+    /// Creates an end without pushback.
     pub(super) fn with(code: Code) -> Self {
         Self {
             code,
@@ -38,7 +38,7 @@ impl Ended {
         }
     }
 
-    /// What trailers say, or a head that is all there is; `None` if they have no status.
+    /// Reads trailers, or a head without a body. `None` if there is no status.
     pub(super) fn of_headers(headers: &HeaderMap) -> Option<Self> {
         let status = headers.get(GRPC_STATUS)?;
         Some(Self {
@@ -47,7 +47,7 @@ impl Ended {
         })
     }
 
-    /// What the head says, if the call has ended with it.
+    /// Reads the head, if it ends the call.
     pub(super) fn of_head<B: Body>(response: &Response<B>) -> Option<Self> {
         Self::of_headers(response.headers()).or_else(|| {
             if response.status() != StatusCode::OK {
@@ -62,7 +62,7 @@ impl Ended {
 }
 
 impl Ended {
-    /// For people.
+    /// Describes the end for people.
     pub(super) fn in_words(ended: Option<Self>) -> String {
         ended.map_or_else(
             || "a response that means a failure".into(),
@@ -79,7 +79,7 @@ impl Pushback {
             (Some(value), None) => milliseconds(value.as_bytes()).map_or(Self::Never, |number| {
                 Self::After(Duration::from_millis(number))
             }),
-            // Which of them would count is not defined.
+            // The gRPC specification does not define which of several counts.
             (Some(_), Some(_)) => Self::Never,
         }
     }
@@ -94,7 +94,7 @@ impl Pushback {
     }
 }
 
-/// The code of the first among an error's causes that has one.
+/// Returns the code of the first of an error's causes that has one.
 pub(super) fn code_of(error: &(dyn Error + 'static)) -> Option<Code> {
     causes(error).find_map(|cause| {
         if let Some(status) = cause.downcast_ref::<Status>() {
@@ -109,7 +109,7 @@ pub(super) fn code_of(error: &(dyn Error + 'static)) -> Option<Code> {
     })
 }
 
-/// The code of a rejection.
+/// Returns the code of a rejection.
 pub(super) fn of_rejection(kind: RejectedKind) -> Code {
     match kind {
         RejectedKind::RateLimited | RejectedKind::CostTooHigh | RejectedKind::BulkheadFull => {
@@ -124,7 +124,7 @@ pub(super) fn of_rejection(kind: RejectedKind) -> Code {
     }
 }
 
-/// A whole number that is not negative, in ASCII digits and nothing else.
+/// Parses ASCII digits and nothing else.
 fn milliseconds(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
@@ -134,8 +134,8 @@ fn milliseconds(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// Whole milliseconds, rounded up, because a call that comes earlier is rejected again. At most
-/// what a parser of 32 bits can read.
+/// Returns whole milliseconds, rounded up, because a call that comes earlier is rejected again. At
+/// most the largest value that a 32-bit parser can read.
 fn rounded_up(wait: Duration) -> u32 {
     const MAX: u32 = i32::MAX.unsigned_abs();
     u32::try_from(wait.as_nanos().div_ceil(1_000_000)).map_or(MAX, |number| number.min(MAX))
@@ -144,7 +144,7 @@ fn rounded_up(wait: Duration) -> u32 {
 const GRPC_STATUS: &str = "grpc-status";
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
-/// What an HTTP status means where there is no `grpc-status` beside it, as gRPC maps it.
+/// Returns the code of an HTTP status without a `grpc-status`, as gRPC maps it.
 pub(super) fn of_http(status: StatusCode) -> Code {
     match status {
         StatusCode::BAD_REQUEST => Code::Internal,

@@ -1,4 +1,4 @@
-//! How a client reads results.
+//! The reading of results by a client.
 
 use std::{any::Any, error::Error};
 
@@ -24,7 +24,7 @@ use crate::{
 };
 
 impl Client {
-    /// What an error says of the upstream. Without a status it says that it cannot be reached.
+    /// Returns the outcome of an error. An error without a status counts as `UNAVAILABLE`.
     fn outcome_of(&self, error: Option<&(dyn Error + 'static)>) -> Outcome {
         let rejected = error.and_then(Rejected::find);
         rejected.and_then(Rejected::outcome).unwrap_or_else(|| {
@@ -35,17 +35,17 @@ impl Client {
 }
 
 impl Client {
-    /// What an error says that no layer of this crate made.
+    /// Advises on an error that no layer of this crate made.
     fn advise_on_failure(&self, error: &(dyn Error + 'static)) -> Advice {
-        // A channel puts its errors into one of its own. Further in, it is that of a call which
-        // somebody's service has made of this one.
+        // A channel wraps its errors once. Further in, a connect error belongs to another call,
+        // which the user's service made of this one.
         let cause = match causes(error)
             .take(2)
             .any(|cause| cause.is::<ConnectError>())
         {
             true => Cause::NotSent,
             false => match code_of(error) {
-                // The second is what a channel's own timeout is.
+                // `DEADLINE_EXCEEDED` is a channel's own timeout.
                 Some(Code::Unavailable | Code::DeadlineExceeded) => Cause::Unknown,
                 Some(_) => return Advice::Stop,
                 None => Cause::of_channel(error),
@@ -128,7 +128,7 @@ where
         }
     }
 
-    /// Of requests as tonic makes and takes them.
+    /// Reads requests with tonic's own body type.
     fn deadline_of(&self, request: &dyn Any) -> Option<Deadline> {
         let request = request.downcast_ref::<Request<tonic::body::Body>>()?;
         CarryDeadline::deadline(self, request)
@@ -175,7 +175,7 @@ where
     }
 }
 
-/// What the status says, if it has come.
+/// Advises on the status, if it has arrived.
 fn advise_on_end(ended: Option<Ended>) -> Advice {
     let sent = Sent::Maybe;
     match ended {
