@@ -48,7 +48,7 @@
 //! On the server side, over [`http::Server`](crate::protocol::http::Server), a call over the limit
 //! is answered with 429 and `Retry-After`. With [`advertise`](RateLimitBuilder::advertise), all
 //! responses carry the limit in the `RateLimit-Policy` and `RateLimit` fields of
-//! draft-ietf-httpapi-ratelimit-headers-10.
+//! draft-ietf-httpapi-ratelimit-headers-11.
 //!
 //! On the client side, over [`http::Client`](crate::protocol::http::Client), a limit can
 //! [honor](RateLimitBuilder::honor_retry_after) the upstream's hints. It closes after a

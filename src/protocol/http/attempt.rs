@@ -1,11 +1,11 @@
-//! Which attempt a request is.
+//! The number of an attempt.
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 
-/// Which attempt of its call a request is, from 1: an extension that a
-/// [retry](crate::retry) leaves in what it sends again.
+/// The number of an attempt of its call, from 1. A [retry](crate::retry) adds it as an extension to
+/// the requests that it replays.
 ///
-/// The first attempt carries none, so that it costs nothing; [`Attempt::of`] knows that.
+/// The first attempt has no extension, so that it costs nothing. [`Attempt::of`] returns 1 for it.
 ///
 /// ```
 /// use tower_keep::protocol::http::Attempt;
@@ -16,13 +16,13 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 pub struct Attempt(pub u32);
 
 impl Attempt {
-    /// That of a request with these extensions.
+    /// Returns the number of the attempt with these extensions.
     #[must_use]
     pub fn of(extensions: &Extensions) -> Self {
         extensions.get().copied().unwrap_or(Self(1))
     }
 
-    /// Tells the upstream, in place of what the caller may have said.
+    /// Writes the number for the upstream, in place of the caller's fields.
     pub(super) fn write(self, headers: &mut HeaderMap) {
         headers.insert(ENVOY_ATTEMPT, HeaderValue::from(self.0));
         if self.0 > 1 {

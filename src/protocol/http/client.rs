@@ -1,4 +1,4 @@
-//! The side that asks.
+//! The client side.
 
 use http::{HeaderMap, Request, StatusCode, request::Parts};
 
@@ -16,9 +16,10 @@ mod calls;
 mod hints;
 mod reading;
 
-/// HTTP on the asking side: rejections are errors, boxed as is tower's convention.
+/// HTTP on the client side. Rejections are errors, boxed as is tower's convention.
 ///
-/// What each result means, and which are retried, is [one table](super#what-a-result-means).
+/// [One table](super#what-a-result-means) has the outcome of each result, and which results are
+/// retried.
 ///
 /// ```
 /// use http::StatusCode;
@@ -37,7 +38,7 @@ pub struct Client<K = RecordBody> {
     strict: bool,
     attempt_headers: bool,
     send_deadline: bool,
-    /// `None`: nobody has said.
+    /// `None` if it is not set.
     composite: Option<bool>,
     body_limit: usize,
     bodies: K,
@@ -53,14 +54,14 @@ pub struct Client<K = RecordBody> {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Idempotent;
 
-/// A request extension that declares this one request not idempotent, whatever its method and
-/// whatever else is said: it is sent again only if it was certainly not processed.
+/// A request extension that declares this one request not idempotent, whatever its method and other
+/// declarations. It is replayed only if it was certainly not processed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NotIdempotent;
 
 impl Client {
-    /// Reads and retries as the table says. Keeps request bodies of up to 64 KiB to send them
-    /// again.
+    /// Creates the protocol, which reads and retries by the table. Keeps request bodies of up to 64
+    /// KiB for retries.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -83,11 +84,11 @@ impl Client {
 }
 
 impl<K> Client<K> {
-    /// Classifies responses by status and fields. Where the closure says `None`, the table does. It
-    /// is kept for as long as the program runs.
+    /// Classifies responses by status and fields. If the closure returns `None`, the table applies.
+    /// The closure lives as long as the program.
     ///
-    /// A 502, 503, 504 or 429 that it calls a success, or ignores, is not retried either. What a
-    /// layer of this crate further in made is never asked about.
+    /// A 502, 503, 504 or 429 that it calls a success, or ignores, is not retried either. The
+    /// closure is not called for responses that an inner layer of this crate made.
     #[must_use]
     pub fn classify_response<F>(mut self, classify: F) -> Self
     where
@@ -97,9 +98,8 @@ impl<K> Client<K> {
         self
     }
 
-    /// Retries these statuses as well, with or without a `Retry-After`, if the request is
-    /// idempotent. Their outcome stays that of the table. Statuses other than 4xx and 5xx are never
-    /// retried.
+    /// Also retries these statuses, with or without a `Retry-After`, if the request is idempotent.
+    /// Their outcome stays that of the table. Statuses other than 4xx and 5xx are never retried.
     #[must_use]
     pub fn also_retry(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
         for status in statuses {
@@ -108,11 +108,11 @@ impl<K> Client<K> {
         self
     }
 
-    /// Declares more requests idempotent, by their head: a search that is a POST, for example. What
-    /// the closure does not accept is as the method says. One request says so itself by the
-    /// extensions [`Idempotent`] and [`NotIdempotent`].
+    /// Declares more requests idempotent, by their head, for example a search that is a POST. For
+    /// other requests the method decides. A single request can be declared with the extensions
+    /// [`Idempotent`] and [`NotIdempotent`].
     ///
-    /// The closure is kept for as long as the program runs.
+    /// The closure lives as long as the program.
     ///
     /// ```
     /// use tower_keep::protocol::http::Client;
@@ -129,13 +129,13 @@ impl<K> Client<K> {
         self
     }
 
-    /// Says by status and fields what a retry may do after a response; where the closure says
-    /// `None`, the table does. `Sent::No` declares that the upstream has not processed the request,
-    /// so that a POST is sent again as well. What a layer of this crate further in made is never
-    /// asked about, and the outcome stays that of the table or of
+    /// Sets what a retry may do after a response, by status and fields. If the closure returns
+    /// `None`, the table applies. `Sent::No` declares that the upstream has not processed the
+    /// request, so that even a POST is replayed. The closure is not called for responses that an
+    /// inner layer of this crate made. The outcome stays that of the table or of
     /// [`classify_response`](Self::classify_response).
     ///
-    /// The closure is kept for as long as the program runs.
+    /// The closure lives as long as the program.
     ///
     /// ```
     /// use std::time::Duration;
@@ -151,7 +151,7 @@ impl<K> Client<K> {
     /// # let _ = client;
     /// ```
     ///
-    /// One that tells its quota in a way of its own, as GitHub does, is in the
+    /// For a provider that reports its quota in fields of its own, as GitHub does, see the
     /// [guide](crate::guide::retrying#apis-with-their-own-signals).
     #[must_use]
     pub fn advise<F>(mut self, advise: F) -> Self
@@ -169,21 +169,20 @@ impl<K> Client<K> {
         self
     }
 
-    /// Keeps request bodies of up to this many bytes; a request with a longer one is sent once.
-    /// Default 64 KiB.
+    /// Sets the most bytes of a request body that are kept. A request with a longer body is sent
+    /// once. Default 64 KiB.
     ///
-    /// The bytes are copied, so that no more than this is kept alive by a request: a frame may be a
-    /// small part of a large read buffer. How many frames they came in does not matter. Trailers
-    /// count too.
+    /// The bytes are copied, so that a request keeps no more than this alive: a frame may be a
+    /// small part of a large read buffer. The number of frames does not matter. Trailers count too.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.body_limit = bytes;
         self
     }
 
-    /// A [retry](crate::retry) tells the upstream which attempt a request is, in
-    /// `x-envoy-attempt-count` and `grpc-previous-rpc-attempts`; what the caller put there is
-    /// overwritten. Default `false`. Handlers and inner layers know it anyway: see
+    /// Makes a [retry](crate::retry) write the number of the attempt for the upstream, in
+    /// `x-envoy-attempt-count` and `grpc-previous-rpc-attempts`. Overwrites the caller's values.
+    /// Default `false`. Handlers and inner layers see the number anyway: see
     /// [`Attempt`](super::Attempt).
     #[must_use]
     pub fn attempt_headers(mut self, send: bool) -> Self {
@@ -191,44 +190,45 @@ impl<K> Client<K> {
         self
     }
 
-    /// A [timeout](crate::timeout) and a [retry](crate::retry) tell the upstream how long the
-    /// answer is waited for, in `grpc-timeout` and `x-envoy-expected-rq-timeout-ms`: on each
-    /// attempt what remains then, but at least a millisecond. What the caller put there is
-    /// overwritten. Default `false`.
+    /// Makes a [timeout](crate::timeout) and a [retry](crate::retry) write the remaining time for
+    /// the upstream, in `grpc-timeout` and `x-envoy-expected-rq-timeout-ms`. Each attempt has the
+    /// time that remains then, at least a millisecond. Overwrites the caller's values. Default
+    /// `false`.
     ///
-    /// A queue between them and the client makes that too much: a timeout of the attempt, beneath
-    /// the queue, tells it anew. A [stack](crate::stack) always tells what remains when the request
-    /// is sent.
+    /// A queue between these layers and the client makes the value too large. A timeout per
+    /// attempt, inside the queue, writes it again. A [stack](crate::stack) always writes the time
+    /// that remains when the request is sent.
     #[must_use]
     pub fn send_deadline(mut self, send: bool) -> Self {
         self.send_deadline = send;
         self
     }
 
-    /// The service beneath makes several requests of one, as one does that asks for a token first:
-    /// no error of it, nor a rejection further in, proves that nothing was sent. Default: what the
-    /// recorded body shows, `false` if nothing has looked into it.
+    /// Declares that the inner service makes several requests of one, for example to fetch a token
+    /// first. Then no error and no inner rejection proves that nothing was sent. Default: decided
+    /// by the recorded body, as `false` if nothing has polled it.
     ///
-    /// It is known without this of a service that sends the request itself, and then another, as
-    /// one does that follows redirects. It is not known of one that sends copies of its own making:
-    /// a `POST` without a body would be repeated when the second of them finds no connection.
+    /// This is detected without a declaration for a service that sends the request itself and then
+    /// another one, for example to follow a redirect. It is not detected for a service that sends
+    /// its own copies. There, a `POST` without a body would be repeated if the second request finds
+    /// no connection.
     ///
-    /// A body that is [cloned](Self::clone_body) or [copied](Self::copy_body) shows nothing, so
-    /// nothing is believed of it. Say `false` of a service that sends each request itself and
-    /// follows no redirects: then a `POST` is sent again when a connection was refused.
+    /// A [cloned](Self::clone_body) or [copied](Self::copy_body) body cannot show this, so no error
+    /// counts as a proof. Set `false` for a service that sends each request itself and follows no
+    /// redirects. Then a `POST` is replayed after a refused connection.
     #[must_use]
     pub fn composite(mut self, composite: bool) -> Self {
         self.composite = Some(composite);
         self
     }
 
-    /// Clones the bodies of requests in place of recording them, so that a retry sends a
-    /// `Request<B>` of just the type that it was given: for services that take no other. The whole
-    /// [stack](crate::stack) does so then: `.protocol(|http| http.clone_body())`.
+    /// Clones the bodies of requests in place of recording them. A retry then sends a `Request<B>`
+    /// of the type that it was given, for services that take no other. For a whole
+    /// [stack](crate::stack), use `.protocol(|http| http.clone_body())`.
     ///
-    /// A clone should be cheap, as that of a `Full<Bytes>` is: each request of a call that may be
-    /// sent again is cloned, and once more for each retry. [`body_limit`](Self::body_limit) is for
-    /// recorded bodies alone.
+    /// A clone should be cheap, like that of a `Full<Bytes>`. Each request that may be retried is
+    /// cloned once, and once more for each retry. [`body_limit`](Self::body_limit) applies to
+    /// recorded bodies only.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -253,13 +253,13 @@ impl<K> Client<K> {
         self.keep_bodies(CloneBody)
     }
 
-    /// Copies the bodies of requests by a closure, in place of recording them, so that a retry
-    /// sends a `Request<B>` of just the type that it was given: `.copy_body(Body::try_clone)`. Of
-    /// what the closure answers with `None`, a stream for example, nothing is kept, and the request
-    /// is sent once.
+    /// Copies the bodies of requests with a closure, in place of recording them, for example
+    /// `.copy_body(Body::try_clone)`. A retry then sends a `Request<B>` of the type that it was
+    /// given. If the closure returns `None`, for a stream for example, nothing is kept, and the
+    /// request is sent once.
     ///
-    /// It is asked for each request that may be sent again, and once more for each retry, so a copy
-    /// should be cheap. [`body_limit`](Self::body_limit) is for recorded bodies alone.
+    /// The closure is called for each request that may be retried, and once more for each retry, so
+    /// a copy should be cheap. [`body_limit`](Self::body_limit) applies to recorded bodies only.
     #[must_use]
     pub fn copy_body<B, F>(self, copy: F) -> Client<CopyBody<F>>
     where
@@ -308,8 +308,8 @@ impl<K> Client<K> {
         self.composite == Some(true)
     }
 
-    /// Returns whether a service beneath may have made another request of one, and sent that.
-    /// `taken`: whether something has taken the body, where that can be seen.
+    /// Returns whether an inner service may have made another request from this one, and sent that.
+    /// `taken` tells whether something has taken the body, if that can be seen.
     #[inline]
     pub(super) fn may_have_sent(&self, taken: Option<bool>) -> bool {
         self.is_composite() || taken.unwrap_or(self.composite.is_none())
@@ -320,7 +320,7 @@ impl<K> Client<K> {
         &self.bodies
     }
 
-    /// The longest body that is kept, in bytes.
+    /// Returns the longest body that is kept, in bytes.
     pub(super) fn longest_kept(&self) -> usize {
         self.body_limit
     }
@@ -330,7 +330,7 @@ impl<K> Client<K> {
         self.send_deadline
     }
 
-    /// Tells an attempt's number and what remains of its time, to inner layers and upstream.
+    /// Writes an attempt's number and its remaining time, for inner layers and the upstream.
     #[inline]
     pub(in crate::protocol) fn number_request<B>(&self, request: &mut Request<B>, attempt: u32) {
         // An extension costs an allocation, so the first attempt has none.
@@ -344,7 +344,7 @@ impl<K> Client<K> {
         self.tell_deadline(request);
     }
 
-    /// Tells the upstream what remains of the request's deadline, if it is to know.
+    /// Writes the remaining time of the request for the upstream, if that is enabled.
     #[inline]
     pub(in crate::protocol) fn tell_deadline<B>(&self, request: &mut Request<B>) {
         if self.send_deadline {
@@ -359,7 +359,7 @@ impl<K> Client<K> {
         self.idempotent.is_some_and(|rule| rule(head))
     }
 
-    /// What a retry may do after an error.
+    /// Returns what a retry may do after an error.
     pub(in crate::protocol) fn advise_on_error(&self, cause: Cause) -> Advice {
         match cause {
             Cause::NotSent | Cause::Unprocessed if self.is_composite() => Cause::Unknown.advice(),

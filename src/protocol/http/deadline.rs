@@ -50,7 +50,8 @@ impl<B, R> CarryDeadline<Request<B>> for Server<R> {
         request.extensions_mut().insert(deadline);
     }
 
-    /// What was read from the header is kept, or the next layer would start its time again.
+    /// Returns whether a deadline is kept. One that was read from the header is: otherwise the next
+    /// layer would start its time again.
     #[inline]
     fn wants_deadline(&self, total: bool) -> bool {
         total || self.reads_deadline()

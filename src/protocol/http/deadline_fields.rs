@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// How long the caller waits: the shortest of what `grpc-timeout` and
-/// `x-envoy-expected-rq-timeout-ms` say, each as often as it is there. What is not of their form,
-/// negative or empty, is ignored.
+/// Reads the caller's timeout: the shortest of all values of `grpc-timeout` and
+/// `x-envoy-expected-rq-timeout-ms`. Malformed, negative or empty values are ignored.
 pub(in crate::protocol) fn read(headers: &HeaderMap) -> Option<Duration> {
     let values = |name, parse: fn(&str) -> Option<Duration>| {
         let values = headers.get_all(name).into_iter();
@@ -17,14 +16,14 @@ pub(in crate::protocol) fn read(headers: &HeaderMap) -> Option<Duration> {
         .min()
 }
 
-/// Tells the upstream what remains, in place of what the caller may have said: in milliseconds,
-/// rounded down, but at least one. A zero means to some that there is no limit.
+/// Writes the remaining time for the upstream, in place of the caller's fields: in milliseconds,
+/// rounded down, but at least one. Some upstreams read a zero as no limit.
 pub(super) fn write(headers: &mut HeaderMap, remaining: Duration) {
     headers.insert(ENVOY_TIMEOUT, whole_millis(remaining).into());
     write_grpc(headers, remaining);
 }
 
-/// Shortens a `grpc-timeout` that is there to what remains.
+/// Shortens an existing `grpc-timeout` to the remaining time.
 #[cfg(feature = "tonic-014")]
 pub(in crate::protocol) fn shorten_grpc(headers: &mut HeaderMap, remaining: Duration) {
     if headers.contains_key(GRPC_TIMEOUT) {

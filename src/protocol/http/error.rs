@@ -1,7 +1,7 @@
-//! What an error says: whose fault it is, and whether the request was sent.
+//! The cause of an error, and whether the request was sent.
 //!
-//! A circuit breaker, a retry and a budget must read the same error the same way, so they all ask
-//! [`Cause`].
+//! A circuit breaker, a retry and a budget must read the same error in the same way, so all of them
+//! use [`Cause`].
 
 use std::{error::Error, io, time::Duration};
 
@@ -16,35 +16,36 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// Why a call ended without a response.
+/// The reason why a call ended without a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::protocol) enum Cause {
-    /// A layer of this crate further in rejected the call.
+    /// An inner layer of this crate rejected the call.
     Rejected {
         kind: RejectedKind,
         after: Option<Duration>,
     },
     /// The caller's deadline ended the call.
     CutShort(CutShort),
-    /// The caller's own doing: the request was unfit to be sent, or its body failed.
+    /// A fault of the caller: the request could not be sent, or its body failed.
     Caller,
-    /// The upstream got nothing of the request: no connection, or one that closed before the
-    /// request was written.
+    /// The upstream received nothing of the request: there was no connection, or it closed before
+    /// the request was written.
     NotSent,
-    /// The upstream got it, and says that it did not process it.
+    /// The upstream received the request, and reports that it did not process it.
     #[cfg_attr(
         not(any(feature = "http2", test)),
         expect(dead_code, reason = "only HTTP/2 has a way to say so")
     )]
     Unprocessed,
-    /// The upstream's response is no HTTP. The same request gets the same response.
+    /// The upstream's response is not HTTP. The same request gets the same response.
     Unreadable,
     /// Anything else: the upstream may have acted on the request.
     Unknown,
 }
 
 impl Cause {
-    /// Returns whether an error, of which `advice` was given, proves that nothing was done.
+    /// Returns the proof in an error, given the `advice` on it, that the upstream did not act on
+    /// the request.
     pub(in crate::protocol) fn proof(self, advice: Advice) -> Proof {
         match self {
             Self::Unprocessed if Proof::from(advice) == Proof::NotSent => Proof::Unprocessed,
@@ -52,23 +53,24 @@ impl Cause {
         }
     }
 
-    /// Reads the causes from the outermost on. The first that tells anything decides.
+    /// Reads the causes, the outermost first. The first one with a meaning decides.
     ///
-    /// That the request was not sent or not processed is believed of errors of hyper and of std
-    /// alone, and not of one in the error of somebody else's: a service that follows redirects, or
-    /// is made of several, says by it that its last request was not sent.
+    /// A report of an unsent or unprocessed request counts only in errors of hyper and of std, and
+    /// not inside another type of error. A service that follows redirects, or that calls several
+    /// services, may report its last request with it.
     pub(in crate::protocol) fn of(error: &(dyn Error + 'static)) -> Self {
         Self::read(error, 0)
     }
 
-    /// The same of an error of tonic's channel, which stands in one of a type that only a feature
-    /// of tonic's has.
+    /// Reads an error of tonic's channel, which wraps it in a type that exists only with a feature
+    /// of tonic.
     #[cfg(feature = "tonic-014")]
     pub(in crate::protocol) fn of_channel(error: &(dyn Error + 'static)) -> Self {
         Self::read(error, 1)
     }
 
-    /// `channels`: in how many errors of unknown types a proof is still one.
+    /// Reads the causes. `channels` is the number of errors of unknown types in which a report
+    /// still counts.
     fn read(error: &(dyn Error + 'static), mut channels: usize) -> Self {
         if let Some(rejected) = Rejected::find(error) {
             if let Some(cut_short) = rejected.cut_short() {
@@ -96,7 +98,7 @@ impl Cause {
         told.unwrap_or(Self::Unknown)
     }
 
-    /// Reads an error of any type. Of types that [`as_error`] does not know nothing is known.
+    /// Reads an error of any type. A type that [`as_error`] does not know has no meaning.
     pub(in crate::protocol) fn of_any<E: 'static>(error: &E) -> Self {
         as_error(error).map_or(Self::Unknown, Self::of)
     }
@@ -125,7 +127,7 @@ impl Cause {
         refused.then_some(Self::NotSent)
     }
 
-    /// What it says about the upstream.
+    /// Returns the outcome of the call.
     pub(in crate::protocol) fn outcome(self) -> Outcome {
         match self {
             Self::Rejected { .. } | Self::Caller | Self::CutShort(CutShort::Early) => {
@@ -139,7 +141,7 @@ impl Cause {
         }
     }
 
-    /// Settles a call that ended with it.
+    /// Settles a call that ended with this cause.
     pub(in crate::protocol) fn settle<T: Settle>(self, permit: T) {
         match self {
             Self::CutShort(cut_short) => permit.cut_short(cut_short == CutShort::Late),
@@ -147,7 +149,7 @@ impl Cause {
         }
     }
 
-    /// What a retry may do.
+    /// Returns what a retry may do.
     pub(in crate::protocol) fn advice(self) -> Advice {
         let retry = |sent| Advice::Retry { sent, after: None };
         match self {
@@ -159,7 +161,7 @@ impl Cause {
     }
 }
 
-/// Returns whether an error says of its cause that it is that of the very request.
+/// Returns whether the cause of such an error is always that of the same request.
 fn carries(error: &(dyn Error + 'static)) -> bool {
     #[cfg(feature = "http2")]
     if error.is::<h2::Error>() {
@@ -168,8 +170,8 @@ fn carries(error: &(dyn Error + 'static)) -> bool {
     error.is::<legacy::Error>() || error.is::<hyper::Error>() || error.is::<io::Error>()
 }
 
-/// Whether an error says that the cause of the next, which is of somebody else's type, is that of
-/// the very request.
+/// Returns whether an error guarantees that the next one, of an unknown type, belongs to the same
+/// request.
 fn vouches(error: &(dyn Error + 'static)) -> bool {
     #[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
     if super::reqwest::is_untaken(error) {
@@ -179,8 +181,8 @@ fn vouches(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// An error of hyper-util's client, which names its kind only in its text. A test over the real
-/// client watches that text.
+/// Reads an error of hyper-util's client, which names its kind only in its text. A test with the
+/// real client checks that text.
 fn of_client(error: &legacy::Error) -> Option<Cause> {
     if error.is_connect() {
         let unfit = causes(error).any(|cause| cause.to_string().starts_with("invalid URL"));
@@ -190,7 +192,7 @@ fn of_client(error: &legacy::Error) -> Option<Cause> {
     if text.contains("(User") {
         return Some(Cause::Caller);
     }
-    // The client gave up on a connection before it wrote to it.
+    // The client dropped a connection before it wrote to it.
     let given_up = text.contains("(Canceled)") || text.contains("(ChannelClosed)");
     given_up.then_some(Cause::NotSent)
 }
@@ -205,13 +207,13 @@ fn of_connection(error: &hyper::Error) -> Option<Cause> {
     (error.is_canceled() || error.is_closed()).then_some(Cause::NotSent)
 }
 
-/// Whether the upstream has told that it did not, and will not, process the request (RFC 9113,
-/// section 8.7).
+/// Returns whether the upstream reports that it did not, and will not, process the request (RFC
+/// 9113, section 8.7).
 ///
-/// A GOAWAY names the last stream that the upstream processes (section 6.8), and would be proof for
-/// those above it. But hyper gives the same error to a request that it has just sent when the
-/// GOAWAY comes: before nginx that closes its connections, some of those were processed, and would
-/// have been processed twice (`tests/real_peers/goaway.rs`).
+/// A GOAWAY names the last stream that the upstream processes (section 6.8), and would be a proof
+/// for later streams. But hyper gives the same error to a request that it has just sent when the
+/// GOAWAY arrives. When nginx closed its connections, some of those requests were processed, and
+/// would have been processed twice (`tests/real_peers/goaway.rs`).
 #[cfg(feature = "http2")]
 fn is_unprocessed(error: &h2::Error) -> bool {
     error.is_remote() && error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)

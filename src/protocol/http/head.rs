@@ -4,7 +4,7 @@ use http::{Extensions, HeaderMap, Method, Request, Uri, request::Parts};
 
 use crate::{CallSettings, Timeouts};
 
-/// The head of a request, for closures that say something of it.
+/// The head of a request, for closures that read it.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct RequestHead<'a> {
@@ -37,7 +37,7 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    /// What the request says by extensions.
+    /// Returns the settings in the request's extensions.
     pub(in crate::protocol) fn settings(&self) -> CallSettings {
         let own = self.extensions.get::<CallSettings>().copied();
         let own = own.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Ways to keep a request's body, to send it again.
+//! Ways to keep a request's body for a retry.
 
 use std::fmt;
 
@@ -21,33 +21,33 @@ use super::replay::{ReplayBody, Tape};
 pub trait KeepBody<B>: Clone {
     /// The body that is sent.
     type Body;
-    /// What is kept of it.
+    /// The part of the body that is kept.
     type Kept;
 
-    /// Makes a body ready to be sent once; nothing is kept.
+    /// Prepares a body to be sent once. Nothing is kept.
     fn once(&self, body: B) -> Self::Body;
 
-    /// Takes a body apart into what is sent first, and what is kept, if it can be. `limit`: how
-    /// many bytes the caller allows to be recorded.
+    /// Splits a body into what is sent first, and what is kept, if possible. `limit` is the most
+    /// bytes that the caller allows to record.
     fn keep(&self, body: B, idempotent: bool, limit: usize) -> (Self::Body, Option<Self::Kept>);
 
     /// Makes the body again, if that is possible by now.
     fn again(&self, kept: &Self::Kept) -> Option<Self::Body>;
 
-    /// Returns whether anything has taken the last attempt's body in order to send it, where that
-    /// can be seen.
+    /// Returns whether anything has taken the last attempt's body in order to send it, if that can
+    /// be seen.
     fn was_taken(&self, kept: &Self::Kept) -> Option<bool>;
 }
 
-/// Bodies are recorded while they are sent, up to a [limit](super::Client::body_limit).
+/// Records bodies while they are sent, up to a [limit](super::Client::body_limit).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RecordBody;
 
-/// Bodies are cloned, and keep their type.
+/// Clones bodies, and keeps their type.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CloneBody;
 
-/// Bodies are copied by a closure, and keep their type.
+/// Copies bodies with a closure, and keeps their type.
 #[derive(Clone, Copy)]
 pub struct CopyBody<F>(pub(super) F);
 
@@ -62,7 +62,7 @@ impl<B: Body<Data = Bytes> + Unpin> KeepBody<B> for RecordBody {
     fn keep(&self, body: B, idempotent: bool, limit: usize) -> (ReplayBody<B>, Option<Tape<B>>) {
         match idempotent {
             true => ReplayBody::record(body, limit),
-            // Whether it was taken decides whether it may be sent again.
+            // The request may be replayed only if its body was not taken, so watch that.
             false => ReplayBody::watch(body, limit),
         }
     }

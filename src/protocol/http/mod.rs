@@ -1,9 +1,9 @@
-//! HTTP: status classes, `Retry-After`, idempotent methods, and bodies that can be sent again.
+//! HTTP: status classes, `Retry-After`, idempotent methods, and bodies that can be replayed.
 //!
-//! [`Client`] stands before a client (hyper-util, or anything with [`http::Response`] answers):
-//! rejections are errors. [`Server`] stands before a handler (an axum `Router`, a hyper service):
-//! rejections are responses, and the error type stays that of the handler, so that a layer goes
-//! straight onto a `Router`.
+//! Use [`Client`] over a client (hyper-util, or any service with [`http::Response`] responses). Its
+//! rejections are errors. Use [`Server`] over a handler (an axum `Router`, a hyper service). Its
+//! rejections are responses, and the error type stays that of the handler, so that a layer can be
+//! added to a `Router` as it is.
 //!
 //! # What a result means
 //!
@@ -25,29 +25,33 @@
 //!
 //! Both protocols classify by this table, and [`Client::classify_response`] and
 //! [`Server::classify_response`] change it. [`Client::also_retry`] adds statuses that are worth a
-//! retry, such as 408, 425 and 500; [`Client::strict`] removes the 429.
+//! retry, such as 408, 425 and 500. [`Client::strict`] removes the 429.
 //!
-//! Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110, section 9.2.2), any request
-//! with an `Idempotency-Key` field, any with an [`Idempotent`] extension, and those that a closure
-//! [accepts](Client::idempotent_when); one with a [`NotIdempotent`] extension never is. One that
-//! asks for an `Upgrade` is not by its method: nothing tells what the connection is used for then.
+//! These requests are idempotent:
 //!
-//! That nothing was sent is believed of errors of hyper and std themselves, and of
-//! the adapter for reqwest, as long as nothing has looked at the request's body: a
-//! service beneath that follows redirects fails with "no connection" too, when it has sent the
-//! request and the redirect leads nowhere. [`Client::composite`] says so of a service of which that
-//! cannot be seen.
+//! - GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110, section 9.2.2), except with an `Upgrade`
+//!   field. Such a method does not tell how the upgraded connection is used.
+//! - Requests with an `Idempotency-Key` field.
+//! - Requests with an [`Idempotent`] extension.
+//! - Requests that a closure [accepts](Client::idempotent_when).
+//!
+//! A request with a [`NotIdempotent`] extension never is.
+//!
+//! An error proves that nothing was sent only if it comes from hyper or std themselves, or from the
+//! adapter for reqwest, and nothing has polled the request's body. Otherwise an inner service could
+//! have followed a redirect: it sends the request, the redirect leads nowhere, and it also fails
+//! with "no connection". [`Client::composite`] declares a service for which this cannot be
+//! detected.
 //!
 //! # When to come back
 //!
-//! A circuit breaker and a rate limit may honor what the upstream says of that. To both protocols
-//! it is a `Retry-After` on anything but a success: seconds, with decimals or without, or a date.
-//! A date is measured against the response's own `Date` where it has one, and against the local
-//! clock otherwise. Of two fields the larger counts. `Client` also reads, on any response, quotas
-//! with nothing left, in three forms: `RateLimit: "api";r=0;t=30`, `RateLimit: limit=100,
-//! remaining=0, reset=30`, and `RateLimit-Remaining: 0` with `RateLimit-Reset: 30`. A result whose
-//! outcome is `Ignore` says nothing, so none of its fields are read. What providers send in
-//! fields of their own is in [`provider`].
+//! A circuit breaker and a rate limit may honor the upstream's hints. To both protocols a hint is a
+//! `Retry-After` on anything but a success: seconds, with decimals or without, or a date. A date is
+//! measured against the response's own `Date` if it has one, and against the local clock otherwise.
+//! Of two fields the larger counts. On any response, `Client` also reads quotas with nothing left,
+//! in three forms: `RateLimit: "api";r=0;t=30`, `RateLimit: limit=100, remaining=0, reset=30`, and
+//! `RateLimit-Remaining: 0` with `RateLimit-Reset: 30`. A result whose outcome is `Ignore` says
+//! nothing, so none of its fields are read. Fields of single providers are in [`provider`].
 
 mod attempt;
 mod client;

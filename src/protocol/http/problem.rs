@@ -1,15 +1,14 @@
-//! A rejection's body, as a client reads it.
+//! The body of a rejection, as a client reads it.
 
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 use super::rejection_body::{BLANK, QUOTA_EXCEEDED, REDUCED_CAPACITY};
 
-/// The details of a problem (RFC 9457), of a response whose `Content-Type` is
-/// `application/problem+json`: what [`Server::problem_json`](super::Server::problem_json) writes,
-/// and servers of others.
+/// The problem details (RFC 9457) of a response whose `Content-Type` is `application/problem+json`,
+/// from [`Server::problem_json`](super::Server::problem_json) or from other servers.
 ///
-/// Members that are missing or of another type are left out, as the RFC demands, and members that
-/// nobody here knows are read over.
+/// Members that are missing or of the wrong type are left out, as the RFC demands. Unknown members
+/// are ignored.
 ///
 /// ```
 /// use tower_keep::protocol::http::{Problem, ProblemType};
@@ -27,8 +26,8 @@ use super::rejection_body::{BLANK, QUOTA_EXCEEDED, REDUCED_CAPACITY};
 #[serde(default)]
 #[non_exhaustive]
 pub struct Problem {
-    /// A URI that names the type: see [`problem_type`](Self::problem_type). If none is given,
-    /// `about:blank`.
+    /// A URI that names the type: see [`problem_type`](Self::problem_type). `about:blank` if none
+    /// is given.
     #[serde(rename = "type", deserialize_with = "type_or_blank")]
     pub uri: String,
     /// The type in words.
@@ -37,10 +36,10 @@ pub struct Problem {
     /// The response's status.
     #[serde(deserialize_with = "lenient")]
     pub status: Option<u16>,
-    /// What is wrong this time.
+    /// The problem of this response in words.
     #[serde(deserialize_with = "lenient")]
     pub detail: Option<String>,
-    /// In how many seconds to come back, as servers of this crate tell it.
+    /// Seconds until the client may come back, as written by servers of this crate.
     #[serde(deserialize_with = "lenient")]
     pub retry_after: Option<u64>,
     /// The names of the policies that the request violates, as in `RateLimit-Policy`.
@@ -56,16 +55,16 @@ pub enum ProblemType {
     QuotaExceeded,
     /// The server can do less than usual for now.
     TemporaryReducedCapacity,
-    /// The caller's requests look like a mistake or an attack. Come back when that is mended.
+    /// The caller's requests look like a mistake or an attack. Come back when that is fixed.
     AbnormalUsageDetected,
-    /// The status tells all there is: `about:blank`.
+    /// No more information than the status: `about:blank`.
     Blank,
     /// A type of the server's own.
     Other,
 }
 
 impl Problem {
-    /// Returns the type, if it is one that is known here.
+    /// Returns the type, if it is a known one.
     #[must_use]
     pub fn problem_type(&self) -> ProblemType {
         match &*self.uri {
@@ -91,7 +90,7 @@ impl Default for Problem {
     }
 }
 
-/// A member, if it has the type that it should have.
+/// A member, if it has the expected type.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Member<T> {

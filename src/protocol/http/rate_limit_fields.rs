@@ -2,15 +2,15 @@
 //! draft-ietf-httpapi-ratelimit-headers-11.
 //!
 //! Both are Lists of Items (RFC 9651): a policy's name, then parameters. `"default";q=100;w=60` is
-//! 100 units in 60 seconds; `"default";r=50;t=30` is 50 of them left, and all of them back in 30
-//! seconds. `qu` is what is counted if not requests, and `pk` tells partitions apart. The draft has
-//! no parameter for a burst that is not what comes in the window, and leaves others to vendors:
-//! ours is `tower-keep-burst`.
+//! 100 units in 60 seconds. `"default";r=50;t=30` means that 50 of them are left, and that all are
+//! back in 30 seconds. `qu` is the unit if it is not requests, and `pk` identifies a partition. The
+//! draft has no parameter for a burst that differs from the units of the window, and leaves others
+//! to vendors: ours is `tower-keep-burst`.
 //!
 //! Two older forms are read too, since many servers still send them: `RateLimit: limit=100,
 //! remaining=0, reset=30`, a Dictionary, and before that `RateLimit-Remaining: 0` with
-//! `RateLimit-Reset: 30`. Fields with an `X-` are not read: what their numbers mean differs from
-//! server to server.
+//! `RateLimit-Reset: 30`. Fields with an `X-` are not read: the meaning of their numbers differs
+//! between servers.
 
 use std::{
     borrow::Cow,
@@ -29,12 +29,13 @@ use crate::{algorithm::Rate, protocol::Quota};
 #[cfg(test)]
 mod tests;
 
-/// The last line of each of a response's `RateLimit` fields is of layers of this crate, behind what
-/// the service had sent.
+/// A mark on a response: the last line of each of its `RateLimit` fields is from layers of this
+/// crate, after the lines of the service.
 #[derive(Debug, Clone, Copy)]
 struct Advertised;
 
-/// Adds both, in one List with those of other limits of this crate: many clients read one line.
+/// Adds both fields, in one List with those of other limits of this crate, because many clients
+/// read one line.
 pub(super) fn write<B>(response: &mut Response<B>, quota: &Quota) {
     let goes_on = response.extensions_mut().insert(Advertised).is_some();
     write_fields(response.headers_mut(), quota, goes_on);
@@ -79,26 +80,26 @@ fn push_partition(item: &mut String, quota: &Quota) {
     }
 }
 
-/// Returns in how many whole seconds a quota is whole, or has anything.
+/// Returns the whole seconds until a quota is full, or until it has a unit if it has none now.
 pub(super) fn seconds_to_reset(quota: &Quota) -> Option<u64> {
-    // A client that reads "nothing left, for 0 seconds" is back at once, and rejected again.
+    // A client that reads "nothing left, for 0 seconds" returns at once, and is rejected again.
     let least = u64::from(quota.available == 0);
     let reset = rounded_up(quota.reset?).max(least);
     Some(reset.min(LARGEST))
 }
 
-/// How long until an upstream whose quota is used up has some again: the longest wait of all quotas
-/// that have nothing left. What cannot be parsed is ignored, as the draft demands, and so is a
-/// quota that does not tell when.
+/// Returns the time until an upstream whose quota is used up has units again: the longest wait of
+/// all quotas with nothing left. Fields that cannot be parsed are ignored, as the draft demands. So
+/// are quotas without a time.
 ///
-/// What a layer of this crate further in has advertised is left out: its quota is that of one
-/// caller, who reads it, and not of all that pass here.
+/// Quotas that an inner layer of this crate has advertised are left out. They apply to one caller,
+/// which reads them itself, and not to all calls through this layer.
 pub(super) fn used_up<B>(response: &Response<B>) -> Option<Duration> {
     let own = response.extensions().get::<Advertised>().is_some();
     used_up_in_fields(response.headers(), usize::from(own))
 }
 
-/// The newest form that says anything counts.
+/// Reads the newest form that has a meaning.
 fn used_up_in_fields(headers: &HeaderMap, own: usize) -> Option<Duration> {
     let lines = headers.get_all(RATE_LIMIT);
     let upstream = lines.iter().count().saturating_sub(own);
@@ -119,7 +120,7 @@ fn used_up_in_list<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<Duration
     waits.max().map(Duration::from_secs)
 }
 
-/// The lines make up one Dictionary, of which a later key replaces an earlier one.
+/// Reads the lines as one Dictionary, in which a later key replaces an earlier one.
 fn used_up_in_dictionary<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<Duration> {
     let limit = lines
         .filter_map(dictionary)
@@ -135,11 +136,11 @@ fn used_up_in_dictionary<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<Du
         .map(Duration::from_secs)
 }
 
-/// By the fields of old, each of which has one number; a reset may have decimals. Several servers
-/// on the way may each have added theirs, so they are read in pairs.
+/// Reads the oldest fields, with one number each. A reset may have decimals. Several servers on the
+/// path may have added theirs, so the fields are read in pairs.
 ///
-/// Some servers send the time of day as the reset, in seconds since 1970: what is longer than a
-/// year is no wait.
+/// Some servers send the time of day as the reset, in seconds since 1970. A value longer than a
+/// year is therefore ignored.
 fn used_up_in_three(headers: &HeaderMap) -> Option<Duration> {
     let numbers = |field| {
         let lines = headers.get_all(field).iter();
@@ -152,7 +153,7 @@ fn used_up_in_three(headers: &HeaderMap) -> Option<Duration> {
         .max()
 }
 
-/// A quota as the fields say it.
+/// A quota in the form of the fields.
 pub(super) struct Allotted {
     pub(super) units: u64,
     /// In seconds.
@@ -167,15 +168,15 @@ pub(super) fn allotted(quota: &Quota) -> Allotted {
     Allotted { units, window }
 }
 
-/// The units `q` that come in a window of `w` seconds: the shortest, in whole seconds, in which a
-/// burst refills.
+/// Returns the units `q` of a window of `w` seconds: the shortest window, in whole seconds, in
+/// which a burst refills.
 ///
-/// So a sliding window of 100 in 60 s is `q=100;w=60`, and a token bucket of 100/s with a burst of
-/// 2 is `q=100;w=1`. Why not the burst as `q` there? A client that believes 2 in a second to be all
+/// A sliding window of 100 in 60 s is `q=100;w=60`, and a token bucket of 100/s with a burst of 2
+/// is `q=100;w=1`. The burst as `q` would be wrong there: a client that believes in 2 a second
 /// would use a fiftieth of its limit.
 fn policy(rate: Rate, burst: u64) -> (u64, u64) {
-    // 64 bits by 94 saturate; what saturates is above the largest number that the field
-    // can hold.
+    // 64 bits by 94 bits saturate. A saturated value is above the largest number that the field can
+    // hold.
     let (count, per) = (u128::from(rate.count()), rate.per().as_nanos());
     let refill = u128::from(burst)
         .saturating_mul(per)
@@ -185,7 +186,7 @@ fn policy(rate: Rate, burst: u64) -> (u64, u64) {
     (u64::try_from(units).unwrap_or(LARGEST).min(LARGEST), window)
 }
 
-/// Adds an item to a field, to its last line if that goes on, else as a line of its own.
+/// Adds an item to a field: to its last line if `goes_on`, else as a new line.
 fn add(headers: &mut HeaderMap, field: HeaderName, item: &str, goes_on: bool) {
     let mut lines: Vec<HeaderValue> = headers.get_all(&field).iter().cloned().collect();
     let last = if goes_on { lines.pop() } else { None };
@@ -199,7 +200,7 @@ fn add(headers: &mut HeaderMap, field: HeaderName, item: &str, goes_on: bool) {
     }
 }
 
-/// The policy's name: that of a dimension behind the instance's.
+/// Returns the policy's name. The name of a dimension follows that of the instance.
 fn name_of(quota: &Quota) -> Cow<'static, str> {
     match (quota.name, quota.dimension) {
         (_, None) => policy_name(quota.name, quota.part, quota.rate.is_none()),
@@ -213,8 +214,9 @@ fn name_of(quota: &Quota) -> Cow<'static, str> {
     }
 }
 
-/// What callers know an instance by, and which of its limits: each policy's name is its own.
-/// `in_flight`: of a bound on what is in flight, beside which a rate may have the same name.
+/// Returns the name of one of an instance's limits. Each policy has its own name. With `in_flight`,
+/// it is the name of a bound on calls in flight, which differs from that of a rate of the same
+/// instance.
 pub(super) fn policy_name(
     name: Option<&'static str>,
     part: usize,
@@ -228,7 +230,7 @@ pub(super) fn policy_name(
     }
 }
 
-/// A Byte Sequence of RFC 9651: base64, with padding, between colons.
+/// Writes a Byte Sequence of RFC 9651: base64, with padding, between colons.
 fn byte_sequence(bytes: &[u8], text: &mut String) {
     text.push(':');
     for three in bytes.chunks(3) {
@@ -249,8 +251,8 @@ fn byte_sequence(bytes: &[u8], text: &mut String) {
     text.push(':');
 }
 
-/// A String of RFC 9651, which holds printable ASCII; `?` stands for anything else. As it is
-/// written, it is a string of JSON too.
+/// A String of RFC 9651, which has printable ASCII only. `?` replaces anything else. The result is
+/// also a JSON string.
 pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl fmt::Display for Quoted<'_> {

@@ -1,4 +1,4 @@
-//! What the body of a rejection says.
+//! The body of a rejection.
 
 use http::{HeaderValue, StatusCode};
 
@@ -8,22 +8,23 @@ use super::{
 };
 use crate::{Rejected, RejectedKind};
 
-/// Makes the body `B` of a rejection. Closures do: see [`Server::body`](super::Server::body).
+/// Makes the body `B` of a rejection. Implemented by closures: see
+/// [`Server::body`](super::Server::body).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot make a rejection's body of type `{B}`",
     note = "`http::Server::new()` needs a body that is `Default`; with `.problem_json()` it needs one that is `From<String>`; with `.body(..)`, the one that the closure makes",
     note = "axum's `Body` and http-body-util's `Full<Bytes>` are both"
 )]
 pub trait RejectionBody<B>: Clone {
-    /// The body, and its `Content-Type` if it has any.
+    /// Returns the body, and its `Content-Type` if it has any.
     fn body(&self, status: StatusCode, rejected: &Rejected) -> (B, Option<HeaderValue>);
 }
 
-/// Rejections have no body: the status and the fields say it all.
+/// Makes no body: the status and the fields are enough.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoBody;
 
-/// Rejections have an `application/problem+json` body (RFC 9457).
+/// Makes an `application/problem+json` body (RFC 9457).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ProblemJson;
 
@@ -51,8 +52,8 @@ impl<B: From<String>> RejectionBody<B> for ProblemJson {
     }
 }
 
-/// The JSON. Of the name of a rate limit and a bulkhead it tells what `RateLimit-Policy` does, and
-/// nothing of other layers' names.
+/// Returns the JSON. It has the names of rate limits and bulkheads as in `RateLimit-Policy`, and no
+/// names of other layers.
 fn problem(status: StatusCode, rejected: &Rejected) -> String {
     let policy = match rejected.kind {
         RejectedKind::RateLimited => Some(policy_name(rejected.name, 0, false)),
@@ -72,8 +73,7 @@ fn problem(status: StatusCode, rejected: &Rejected) -> String {
             REDUCED_CAPACITY,
             "Request cannot be satisfied due to temporary server capacity constraints",
         ),
-        // RFC 9457, section 4.2.1: the title of a problem without a type of its own is the status
-        // phrase.
+        // RFC 9457, section 4.2.1: without a type, the title of a problem is the status phrase.
         _ => (BLANK, status.canonical_reason().unwrap_or("Error")),
     };
     let detail = Quoted(rejected.kind.description());
@@ -91,9 +91,9 @@ fn problem(status: StatusCode, rejected: &Rejected) -> String {
     json + "}"
 }
 
-/// The type of a problem that its status tells.
+/// The type of a problem with no more information than its status.
 pub(super) const BLANK: &str = "about:blank";
-// Those of the draft that defines the `RateLimit` fields.
+// The types from the draft of the `RateLimit` fields.
 pub(super) const QUOTA_EXCEEDED: &str =
     "https://iana.org/assignments/http-problem-types#quota-exceeded";
 pub(super) const REDUCED_CAPACITY: &str =

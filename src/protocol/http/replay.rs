@@ -1,25 +1,25 @@
-//! A request body that can be sent again.
+//! A request body that can be replayed.
 //!
-//! The first attempt streams the caller's body as it comes, and copies each frame to a tape on the
-//! way. The tape, and what of the body was not read, return when the attempt drops its body. The
-//! next attempt plays the tape and goes on with the rest. So nothing is read ahead, and a refused
+//! The first attempt streams the caller's body, and copies each frame to a tape. When the attempt
+//! drops its body, the tape and the unread rest of the body return to the snapshot. The next
+//! attempt plays the tape and continues with the rest. So nothing is read ahead, and a refused
 //! connection costs no byte.
 //!
 //! Why copies and not references? A frame is often a small slice of a large read buffer, and keeps
-//! all of it alive: a limit on the length of slices once held 62 MiB under 64 KiB. How much a
-//! [`Bytes`] keeps alive cannot be asked. Copying 64 KiB costs a few microseconds, less than
-//! sending them.
+//! all of it alive. A limit on the length of slices once held 62 MiB under 64 KiB. A [`Bytes`] does
+//! not tell how much it keeps alive. Copying 64 KiB costs a few microseconds, less than sending
+//! them.
 //!
-//! While an attempt still holds its body (the upstream answered before it had read all), and after
-//! more than the limit was sent, there is nothing to play, and so no retry. To take the body away
-//! from an attempt that is still sending would need an end for that attempt: an error of the
-//! caller's own type, which cannot be made; the end of the stream, which a chunked request would
-//! send as if it were whole; or silence, which would keep its connection for good.
+//! There is no retry while an attempt still holds its body, because the upstream answered before it
+//! had read all. There is none either after more than the limit was sent. To take the body away
+//! from an attempt that is still sending, that attempt would need an end. An error of the caller's
+//! own type cannot be made. At an end of the stream, a chunked request would be sent as if it were
+//! complete. Silence would keep its connection forever.
 //!
-//! The body also tells whether anything has taken it in order to send it. hyper looks at a body
-//! once there is a connection for its request, and not before. So "no connection", said of a
-//! request whose body was taken, is said of another request, which a service beneath made of this
-//! one: to follow a redirect, for example.
+//! The body also shows whether anything has taken it in order to send it. hyper polls a body only
+//! once there is a connection for its request. If the body was taken, "no connection" is therefore
+//! the error of another request, which an inner service made from this one, for example to follow a
+//! redirect.
 
 use std::{
     fmt, mem,
@@ -38,51 +38,51 @@ use http_body::{Body, Frame, SizeHint};
 #[cfg(test)]
 mod tests;
 
-/// The caller's body, with a tape running along.
+/// The caller's body, recorded on a tape.
 pub struct ReplayBody<B> {
     /// `None` for an empty body.
     reel: Option<Reel<B>>,
-    /// How much of the tape this attempt has sent.
+    /// The part of the tape that this attempt has sent.
     played: Played,
-    /// Where the reel goes when this attempt drops its body; `None` when it is not to be sent
-    /// again.
+    /// The place to which the reel returns when this attempt drops its body, or `None` if it is not
+    /// to be replayed.
     home: Option<Home<B>>,
     limit: usize,
 }
 
-/// Where the snapshot finds the body once an attempt has dropped it, and how many bytes are kept at
-/// most. `None` of an empty body: there is nothing to record, and so nothing to share.
+/// The place where the snapshot finds the body once an attempt has dropped it, and the most bytes
+/// to keep. `None` for an empty body: there is nothing to record or to share.
 pub struct Tape<B>(Option<(Home<B>, usize)>);
 
 type Home<B> = Arc<Shared<B>>;
 
-/// What a snapshot and the body of an attempt share.
+/// The state that a snapshot and the body of an attempt share.
 pub(super) struct Shared<B> {
-    /// A lock, because a body is handed back once an attempt: it is never waited for, and
-    /// idempotent requests without a body have none.
+    /// A lock, because a body is returned once per attempt. It is never contended, and idempotent
+    /// requests without a body have none.
     reel: Mutex<Option<Reel<B>>>,
-    /// Whether anything has looked into the body of this attempt. Relaxed: the result that is
-    /// judged by it comes after it, through the channels of the client.
+    /// If true, the body of this attempt was polled. Relaxed: the result that is judged by it
+    /// arrives later, through the channels of the client.
     taken: AtomicBool,
 }
 
-/// What has been sent, and what is left.
+/// The recorded part of a body, and the rest.
 pub(super) struct Reel<B> {
     recorded: Recorded,
-    /// `None` once it has ended.
+    /// `None` once the body has ended.
     rest: Option<B>,
 }
 
-/// Copies of what was sent. Where one frame ended and the next began is not kept, since it means
-/// nothing in HTTP; so a body in many small frames takes no more room than one in few.
+/// Copies of the sent bytes. The bounds of frames are not kept, since they mean nothing in HTTP. A
+/// body in many small frames therefore takes no more memory than one in few.
 #[derive(Default)]
 struct Recorded {
-    /// What earlier attempts have sent: a piece for each of them that sent more than those before.
+    /// Bytes sent by earlier attempts: one piece for each attempt that sent more than those before.
     pieces: Vec<Bytes>,
-    /// What this attempt adds to that.
+    /// Bytes that this attempt adds.
     added: Vec<u8>,
     trailers: Option<HeaderMap>,
-    /// How much memory all of it takes: never more than the limit.
+    /// Memory of all of it, never above the limit.
     kept: usize,
 }
 
@@ -93,7 +93,7 @@ struct Played {
 }
 
 impl<B: Body<Data = Bytes>> ReplayBody<B> {
-    /// A body that is sent once.
+    /// Creates a body that is sent once.
     pub(super) fn unrecorded(body: B) -> Self {
         let reel = Reel {
             recorded: Recorded::default(),
@@ -102,8 +102,8 @@ impl<B: Body<Data = Bytes>> ReplayBody<B> {
         Self::new(Some(reel), None, 0)
     }
 
-    /// Starts recording, unless the body is known to be longer than `limit`. Of an empty body it is
-    /// not known whether it is taken.
+    /// Starts to record, unless the body is known to be longer than `limit`. An empty body does not
+    /// show whether it was taken.
     pub(super) fn record(body: B, limit: usize) -> (Self, Option<Tape<B>>) {
         if body.is_end_stream() {
             return (Self::new(None, None, limit), Some(Tape(None)));
@@ -111,8 +111,8 @@ impl<B: Body<Data = Bytes>> ReplayBody<B> {
         Self::watch(body, limit)
     }
 
-    /// The same, of empty bodies too, which then cost an allocation. Does not look into the body:
-    /// it may be one that another retry watches.
+    /// Records even an empty body, which then costs an allocation. Does not check whether the body
+    /// has ended: another retry may watch it.
     pub(super) fn watch(body: B, limit: usize) -> (Self, Option<Tape<B>>) {
         let too_long =
             usize::try_from(body.size_hint().lower()).map_or(true, |least| least > limit);
@@ -146,7 +146,7 @@ impl<B> ReplayBody<B> {
         }
     }
 
-    /// Gives recording up: the body goes on, and cannot be sent again.
+    /// Stops recording. The body continues, and cannot be replayed.
     fn give_up(&mut self) {
         self.home = None;
         if let Some(reel) = &mut self.reel {
@@ -156,7 +156,7 @@ impl<B> ReplayBody<B> {
 }
 
 impl<B> Tape<B> {
-    /// The body once more, if the last attempt has dropped it.
+    /// Returns the body again, if the last attempt has dropped it.
     pub(super) fn play(&self) -> Option<ReplayBody<B>> {
         let Some((home, limit)) = &self.0 else {
             return Some(ReplayBody::new(None, None, 0));
@@ -169,13 +169,13 @@ impl<B> Tape<B> {
 }
 
 impl<B> Tape<B> {
-    /// Returns whether anything has looked into the body since it was last played.
+    /// Returns whether anything has polled the body since it was last played.
     pub(super) fn was_taken(&self) -> bool {
         let home = self.0.as_ref();
         home.is_some_and(|(home, _)| home.taken.load(Ordering::Relaxed))
     }
 
-    /// Does not count a look of our own.
+    /// Forgets a poll by this crate.
     #[cfg(feature = "tonic-014")]
     pub(super) fn forget(&self) {
         if let Some((home, _)) = &self.0 {
@@ -191,7 +191,7 @@ impl<B> Shared<B> {
 }
 
 impl Recorded {
-    /// What is to be played next, if anything is left.
+    /// Returns the next frame to play, if any is left.
     fn next(&self, played: &mut Played) -> Option<Frame<Bytes>> {
         if let Some(piece) = self.pieces.get(played.pieces) {
             played.pieces += 1;
@@ -202,7 +202,7 @@ impl Recorded {
         Some(Frame::trailers(trailers.clone()))
     }
 
-    /// How many bytes are still to be played, and whether anything is.
+    /// Returns the bytes still to play, and whether any frame is left.
     fn left(&self, played: Played) -> (u64, bool) {
         let pieces = &self.pieces[played.pieces.min(self.pieces.len())..];
         let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
@@ -210,7 +210,7 @@ impl Recorded {
         (bytes, trailers || !pieces.is_empty())
     }
 
-    /// Copies a frame that is on its way, unless it is one too many.
+    /// Copies a frame. Returns `false` if it does not fit.
     fn keep(&mut self, frame: &Frame<Bytes>, limit: usize) -> bool {
         match (frame.data_ref(), frame.trailers_ref()) {
             // HTTP has nothing after trailers.
@@ -247,7 +247,7 @@ impl Recorded {
         self.kept += bytes;
         let mut copies = HeaderMap::with_capacity(trailers.keys_len());
         for (name, value) in trailers {
-            // It was a valid value before.
+            // The value was valid before.
             let copy = HeaderValue::from_bytes(value.as_bytes());
             let mut copy = copy.unwrap_or_else(|_| value.clone());
             copy.set_sensitive(value.is_sensitive());
@@ -257,10 +257,11 @@ impl Recorded {
         true
     }
 
-    /// Makes a piece of what the last attempt has added, once another attempt is to send it.
+    /// Makes a piece of the bytes that the last attempt has added, before the next attempt sends
+    /// them.
     ///
-    /// Just as large as its bytes: what a growing buffer has to spare would add up from attempt to
-    /// attempt, beyond the limit.
+    /// The piece is exactly as large as its bytes. The spare room of growing buffers would add up
+    /// from attempt to attempt, beyond the limit.
     fn cut(&mut self) {
         if !self.added.is_empty() {
             self.pieces
@@ -303,7 +304,7 @@ where
                 reel.rest = None;
                 true
             }
-            // The body itself failed: there is nothing to send again.
+            // The body itself failed: there is nothing to replay.
             Some(Err(_)) => false,
         };
         if !go_on {
@@ -360,7 +361,7 @@ impl<B> fmt::Debug for Tape<B> {
     }
 }
 
-/// A body that is sent once: for calling the same client with and without a retry.
+/// Wraps a body that is sent once, to call the same client with and without a retry.
 impl<B> From<B> for ReplayBody<B>
 where
     B: Body<Data = Bytes>,

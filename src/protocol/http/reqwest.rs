@@ -1,8 +1,8 @@
 //! reqwest's client behind the layers: with its own requests and responses, or as a service of
 //! [`http`] requests.
 //!
-//! Use it where a program sends with reqwest already. Over hyper-util's own client nothing is
-//! needed. A [`Kept`] client takes what reqwest's builder makes and returns reqwest's responses:
+//! Use it if a program sends with reqwest already. hyper-util's own client needs no adapter. A
+//! [`Kept`] client takes the requests of reqwest's builder and returns reqwest's responses:
 //!
 //! ```no_run
 //! # #[cfg(feature = "reqwest-013")] {
@@ -23,7 +23,7 @@
 //! The feature `reqwest-012` is for reqwest 0.12's client, `reqwest-013` for 0.13's, and both may
 //! be on. They turn on none of reqwest's own features: TLS, JSON and the rest are yours to choose.
 //!
-//! [`Reqwest`] is the service that it is made of, for code that speaks [`http`]:
+//! [`Reqwest`] is the service inside, for code that uses [`http`]:
 //!
 //! ```no_run
 //! # #[cfg(feature = "reqwest-013")] {
@@ -52,17 +52,17 @@
 //! ```
 //!
 //! Redirects, cookies and decompression stay with reqwest, below the layers: a redirected call is
-//! one call. A request body that is not empty is streamed, so reqwest cannot send it again by
-//! itself and returns a 307 or 308 unfollowed. So is any body of a request whose method is not
-//! idempotent.
+//! one call. A request body that is not empty is streamed, so reqwest cannot replay it by itself
+//! and returns a 307 or 308 unfollowed. The same holds for any body of a request whose method is
+//! not idempotent.
 //!
 //! A call that found no connection was not sent, unless reqwest had followed a redirect before. Its
-//! error does not tell, as it names the first URL in both cases. The body does: hyper looks at it
-//! once it has a connection for its request. An [`Error`] remembers that, so that a retry sends a
-//! POST again after a refused connection, and not after a redirect to a closed port.
+//! error does not show which, because it names the first URL in both cases. The body shows it:
+//! hyper polls it once it has a connection for its request. An [`Error`] records that. A retry then
+//! replays a POST after a refused connection, and not after a redirect to a closed port.
 //!
-//! The crate `tower-reqwest` is of no use here: it stands for one version of reqwest, and takes
-//! reqwest's own body only, while a retry sends a body that can be replayed.
+//! The crate `tower-reqwest` cannot replace this adapter. It supports one version of reqwest, and
+//! takes reqwest's own body only, while a retry sends a body that can be replayed.
 
 mod kept;
 mod versions;
@@ -106,7 +106,7 @@ pub struct Reqwest<C> {
 #[derive(Debug)]
 pub struct Error<E> {
     error: E,
-    /// The body was watched, and nothing has looked at it.
+    /// If true, the body was watched, and nothing has polled it.
     untaken: bool,
 }
 
@@ -126,13 +126,13 @@ pin_project! {
     #[derive(Debug)]
     enum State<F, E> {
         Called { #[pin] call: F, taken: Option<Taken>, with_url: bool },
-        // reqwest has no such request.
+        // reqwest cannot represent such a request.
         Invalid { error: Option<E> },
     }
 }
 
 pin_project! {
-    /// A request body that notes when a connection looks at it.
+    /// A request body that records when a connection polls it.
     struct Watched<B> {
         #[pin]
         body: B,
@@ -140,18 +140,19 @@ pin_project! {
     }
 }
 
-/// An extension of requests that were reqwest's own: so is the response to be.
+/// A request extension: the request was reqwest's own, and the response must be too.
 #[derive(Debug, Clone, Copy)]
 struct OwnRequest {
-    /// For each attempt. Newer versions of reqwest keep it in an extension themselves.
+    /// The timeout of each attempt. Newer versions of reqwest keep it in an extension themselves.
     timeout: Option<Duration>,
 }
 
-/// Relaxed: the error comes after it, through the channels of the client.
+/// A flag that is set when the body is polled. Relaxed: the error arrives later, through the
+/// channels of the client.
 type Taken = Arc<AtomicBool>;
 
 impl<C> Reqwest<C> {
-    /// Sends requests with `client`, which is cheap to clone.
+    /// Creates a service that sends requests with `client`, which is cheap to clone.
     pub fn new(client: C) -> Self {
         Self { client }
     }
@@ -244,8 +245,8 @@ where
     }
 }
 
-/// What is sent of a body: `None` of an empty one that may be sent in any number. A body of
-/// reqwest's own is one that reqwest can send again, in its retries and its redirects.
+/// Wraps a body, to watch it. `None` for an empty body that may be sent any number of times.
+/// reqwest can replay such a body itself, in its retries and its redirects.
 fn watched<B: Body>(method: &Method, body: B) -> Option<(Watched<B>, Taken)> {
     let idempotent = matches!(
         *method,
@@ -317,7 +318,7 @@ impl<B: Body> Body for Watched<B> {
 }
 
 impl<E> Error<E> {
-    /// Of a service that has not been called.
+    /// Creates the error of a service that was not called.
     fn new(error: E) -> Self {
         Self {
             error,
@@ -325,7 +326,7 @@ impl<E> Error<E> {
         }
     }
 
-    /// reqwest's own error.
+    /// Returns reqwest's own error.
     pub fn into_inner(self) -> E {
         self.error
     }
@@ -351,8 +352,8 @@ impl<E: error::Error + 'static> error::Error for Error<E> {
     }
 }
 
-/// Whether it is an error of this adapter's, and nothing has looked at the body of its request: if
-/// it says that there was no connection, there was none.
+/// Returns whether it is an error of this adapter, and nothing has polled the body of its request.
+/// If such an error reports that there was no connection, there was none.
 pub(super) fn is_untaken(error: &(dyn error::Error + 'static)) -> bool {
     #[cfg(feature = "reqwest-012")]
     if let Some(error) = error.downcast_ref::<Error<reqwest_012::Error>>() {
@@ -365,7 +366,7 @@ pub(super) fn is_untaken(error: &(dyn error::Error + 'static)) -> bool {
     false
 }
 
-/// Whether the request itself is at fault, so that sending it again is of no use: reqwest could not
+/// Returns whether the request itself is at fault, so that a retry is useless: reqwest could not
 /// make it, or it was redirected too often.
 pub(crate) fn is_users_fault(error: &(dyn error::Error + 'static)) -> bool {
     #[cfg(feature = "reqwest-012")]

@@ -12,11 +12,11 @@ use crate::ambient::clock;
 #[cfg(test)]
 mod tests;
 
-/// What the upstream asks for, in seconds or as a date; the longest wait, if there are several
-/// fields. A date that has passed is no wait at all. Garbage is ignored.
+/// Returns the wait that the upstream asks for, in seconds or as a date, and the longest of several
+/// fields. A past date is a wait of zero. Garbage is ignored.
 ///
-/// A date is measured against the response's own `Date` where it has one, so that a clock that is
-/// wrong, here or there, does not change the wait.
+/// A date is measured against the response's own `Date` if it has one, so that a wrong clock, here
+/// or there, does not change the wait.
 pub(super) fn parse(headers: &HeaderMap) -> Option<Duration> {
     let values = headers.get_all(RETRY_AFTER).iter();
     values.filter_map(|value| wait(value, headers)).max()
@@ -40,8 +40,8 @@ fn date(value: &HeaderValue) -> Option<SystemTime> {
     httpdate::parse_http_date(value.to_str().ok()?.trim()).ok()
 }
 
-/// A number of seconds, as digits that decimals may follow, rounded up to whole ones. More than a
-/// `u64` holds is a wait longer than any.
+/// Parses a number of seconds, with or without decimals, rounded up to whole ones. A number above
+/// `u64::MAX` is the longest wait.
 pub(super) fn decimal_seconds(value: &[u8]) -> Option<Duration> {
     let value = value.trim_ascii();
     let (whole, decimals) = match value.iter().position(|&byte| byte == b'.') {
@@ -64,7 +64,8 @@ fn is_digits(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
-/// Whole seconds, rounded up, and at least 1: a client that waits less is only rejected again.
+/// Returns whole seconds, rounded up, and at least 1: a client that waits less is only rejected
+/// again.
 pub(crate) fn seconds(wait: Duration) -> u64 {
     rounded_up(wait).max(1)
 }

@@ -1,4 +1,4 @@
-//! What a user says of requests and responses by closures.
+//! The user's closures on requests and responses.
 
 use std::{fmt, ops::Deref};
 
@@ -10,37 +10,37 @@ use crate::{
     protocol::{Advice, Changing, Hint},
 };
 
-/// A user's closure. Protocols are copied freely, so it is kept for as long as the program runs;
-/// one that captures nothing takes no memory.
+/// A user's closure. Protocols are copied freely, so the closure is leaked and lives as long as the
+/// program. A closure that captures nothing takes no memory.
 pub(in crate::protocol) struct Rule<F: ?Sized + 'static>(&'static F);
 
-/// Which requests are idempotent.
+/// Returns whether a request is idempotent.
 pub(super) type IdempotentRule = Rule<dyn Fn(&Parts) -> bool + Send + Sync>;
 
-/// What a retry may do after a response.
+/// Returns what a retry may do after a response. `None` leaves it to the table.
 pub(super) type AdviceRule = Rule<dyn Fn(StatusCode, &HeaderMap) -> Option<Advice> + Send + Sync>;
 
-/// Changes what a response means. `None` leaves it to the table.
+/// Returns the outcome of a response. `None` leaves it to the table.
 pub(super) type ClassifyRule =
     Rule<dyn Fn(StatusCode, &HeaderMap) -> Option<Outcome> + Send + Sync>;
 
-/// What a request does not say of itself.
+/// Returns the settings that a request does not have itself.
 pub(super) type SettingsRule = Rule<dyn Fn(&RequestHead<'_>) -> CallSettings + Send + Sync>;
 
-/// Changes a request that is sent again.
+/// Changes a replayed request.
 pub(super) type ResendRule = Rule<dyn Fn(&mut Parts) + Send + Sync>;
 
-/// What a response tells of the upstream's limits.
+/// Reads the upstream's limits from a response.
 pub(super) type HintRule = Rule<dyn Fn(&response::Parts) -> Option<Hint> + Send + Sync>;
 
-/// Changes a request that is sent again, by a future.
+/// Changes a replayed request, with a future.
 pub(super) type ChangingRule = Rule<dyn Fn(Parts) -> Changing + Send + Sync>;
 
-/// Which methods, by their path, are idempotent.
+/// Returns whether a method is idempotent, by its path.
 #[cfg(feature = "tonic-014")]
 pub(in crate::protocol) type PathRule = Rule<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// What else the head of a rejection says.
+/// Changes the head of a rejection.
 pub(super) type HeadRule = Rule<dyn Fn(&mut response::Parts, &Rejected) + Send + Sync>;
 
 impl IdempotentRule {

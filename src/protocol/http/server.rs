@@ -1,4 +1,4 @@
-//! The side that answers.
+//! The server side.
 
 use std::{any, fmt, time::Duration};
 
@@ -25,15 +25,15 @@ use crate::{
     },
 };
 
-/// HTTP on the answering side: a rejection is a response, and errors stay the handler's own.
+/// HTTP on the server side. A rejection is a response, and errors stay the handler's own.
 ///
 /// | rejection | status | `Retry-After` |
 /// |---|---|---|
 /// | rate limited | 429 Too Many Requests | the wait in whole seconds, rounded up, at least 1 |
 /// | cost above the burst | 429 Too Many Requests | none: it never fits |
 /// | no key for a keyed rate limit | 400 Bad Request | none: the same request never has one |
-/// | circuit open | 503 Service Unavailable | the wait, where it is known |
-/// | draining | 503 Service Unavailable | one to three seconds, by chance |
+/// | circuit open, store down | 503 Service Unavailable | the wait, where it is known |
+/// | draining | 503 Service Unavailable | one to three seconds, at random |
 /// | bulkhead full, throttled, deadline exceeded, timed out | 503 Service Unavailable | none, or [a guess](Self::hint_when_busy) |
 ///
 /// A rate limit that [advertises](crate::rate_limit::RateLimitBuilder::advertise) itself adds
@@ -41,9 +41,9 @@ use crate::{
 /// [bulkhead](crate::bulkhead::BulkheadBuilder::advertise), in the unit `concurrent-requests`. All
 /// of them are in one list: `RateLimit: "api";r=7;t=1, "api-concurrency";r=12`.
 ///
-/// The [`Rejected`] itself is in the response's extensions, for logs and for layers further out.
-/// Its status and fields can be [changed](Self::head). Its body is empty, for which the body type
-/// must be `Default`, as axum's, tonic's and http-body-util's are. Or it tells the
+/// The [`Rejected`] itself is in the response's extensions, for logs and for outer layers. Its
+/// status and fields can be [changed](Self::head). Its body is empty, so the body type must be
+/// `Default`, as axum's, tonic's and http-body-util's are. Alternatively, it describes the
 /// [problem](Self::problem_json), or is [your own](Self::body).
 #[derive(Clone, Copy)]
 pub struct Server<R = NoBody> {
@@ -56,7 +56,7 @@ pub struct Server<R = NoBody> {
 }
 
 impl Server {
-    /// Rejections without a body.
+    /// Creates the protocol. Rejections have no body.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -71,21 +71,22 @@ impl Server {
 }
 
 impl<R> Server<R> {
-    /// Rejections with an `application/problem+json` body (RFC 9457): `type`, `title`, `status`,
-    /// `detail`, and `retry_after` in seconds where it is known. The body type must be
-    /// `From<String>`, as axum's and `Full<Bytes>` are.
+    /// Adds an `application/problem+json` body (RFC 9457) to rejections: `type`, `title`, `status`,
+    /// `detail`, and `retry_after` in seconds if known. The body type must be `From<String>`, as
+    /// axum's and `Full<Bytes>` are.
     ///
-    /// Two have types of the `RateLimit` fields' draft, at
-    /// `https://iana.org/assignments/http-problem-types`: a full rate limit is `#quota-exceeded`,
-    /// and a full bulkhead, an open circuit or a throttle is `#temporary-reduced-capacity`. The
-    /// names of the limit and the bulkhead are in `violated-policies`, as in `RateLimit-Policy`.
-    /// Any other rejection is `about:blank`. A client reads it as a [`Problem`](super::Problem).
+    /// Two types are from the draft of the `RateLimit` fields, at
+    /// `https://iana.org/assignments/http-problem-types`. A used-up rate limit has
+    /// `#quota-exceeded`. A bulkhead, a circuit, a throttle, a drain and a store that is down have
+    /// `#temporary-reduced-capacity`. The names of rate limits and bulkheads are in
+    /// `violated-policies`, as in `RateLimit-Policy`. Any other rejection is `about:blank`. A
+    /// client reads the body as a [`Problem`](super::Problem).
     #[must_use]
     pub fn problem_json(self) -> Server<ProblemJson> {
         self.with_body(ProblemJson)
     }
 
-    /// Rejections with the body that a closure makes, and its `Content-Type` if it has any.
+    /// Adds the body that a closure makes to rejections, with its `Content-Type` if it has any.
     ///
     /// ```
     /// use axum::body::Body;
@@ -106,9 +107,10 @@ impl<R> Server<R> {
         self.with_body(body)
     }
 
-    /// Rate limits that [advertise](crate::rate_limit::RateLimitBuilder::advertise) themselves add
-    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset` too, for clients that read those. Of several
-    /// limits they tell the one with the least left. Default: none, since no standard has them.
+    /// Adds `X-RateLimit-Limit`, `-Remaining` and `-Reset` for rate limits that
+    /// [advertise](crate::rate_limit::RateLimitBuilder::advertise) themselves, for clients that
+    /// read those. Of several limits, they have the one with the least left. Default: none, since
+    /// no standard defines them.
     #[must_use]
     pub fn x_rate_limit(mut self, form: XRateLimit) -> Self {
         self.x_rate_limit = Some(form);
@@ -126,10 +128,10 @@ impl<R> Server<R> {
         }
     }
 
-    /// Changes the head of each rejection by a closure: its status, its fields, its extensions. The
-    /// body is made after that, for the status that it has then. Default: as the table says.
+    /// Changes the head of each rejection with a closure: its status, its fields, its extensions.
+    /// The body is made after that, for the new status. Default: as in the table.
     ///
-    /// The closure is kept for as long as the program runs.
+    /// The closure lives as long as the program.
     ///
     /// ```
     /// use http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
@@ -153,8 +155,8 @@ impl<R> Server<R> {
         self
     }
 
-    /// Classifies responses by status and fields. Where the closure says `None`,
-    /// [the table](super#what-a-result-means) does. It is kept for as long as the program runs.
+    /// Classifies responses by status and fields. If the closure returns `None`, [the
+    /// table](super#what-a-result-means) applies. The closure lives as long as the program.
     #[must_use]
     pub fn classify_response<F>(mut self, classify: F) -> Self
     where
@@ -167,7 +169,7 @@ impl<R> Server<R> {
 
 impl<R> fmt::Debug for Server<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A closure has a type's name and nothing else to show.
+        // A closure has only the name of its type to show.
         f.debug_struct("Server")
             .field("rejection", &any::type_name::<R>())
             .field("classifier", &self.classifier)
@@ -176,19 +178,18 @@ impl<R> fmt::Debug for Server<R> {
 }
 
 impl<R> Server<R> {
-    /// A [timeout](crate::timeout) gives requests a [`Deadline`](crate::Deadline) from
-    /// `grpc-timeout` and `x-envoy-expected-rq-timeout-ms`, the shorter of the two; nonsense is
-    /// ignored. A client can only shorten its own time by it. Default `false`.
+    /// Makes a [timeout](crate::timeout) read a request's [`Deadline`](crate::Deadline) from
+    /// `grpc-timeout` and `x-envoy-expected-rq-timeout-ms`, the shorter of the two. Malformed
+    /// values are ignored. A client can only shorten its own time with them. Default `false`.
     #[must_use]
     pub fn read_deadline(mut self, read: bool) -> Self {
         self.read_deadline = read;
         self
     }
 
-    /// Tells callers that are rejected with a 503 to come back in about so long, where it is not
-    /// known when: a guess from half of it to two and a half times that, so that they do not come
-    /// back together. Zero tells nothing. Default: nothing is told, but in a
-    /// [stack](crate::stack) it is a second.
+    /// Sets a hint for rejections with a 503 without one. It is a guess from half of it to two and
+    /// a half times that, so that callers do not come back together. Zero means no hint. Default:
+    /// none, and a second in a [stack](crate::stack).
     #[must_use]
     pub fn hint_when_busy(mut self, hint: Duration) -> Self {
         self.busy_hint = Some(hint).filter(|hint| !hint.is_zero());
@@ -270,8 +271,7 @@ impl<R: RejectionBody<B>, B, Err: 'static> Protocol<Response<B>, Err> for Server
         response
     }
 
-    /// There is no retry on a server. A layer that asks all the same learns which results are
-    /// rejections of this crate.
+    /// Recognizes rejections of this crate, for a layer that asks. There is no retry on a server.
     fn advise(&self, _: Outcome, result: Result<&Response<B>, &Err>) -> Advice {
         match result {
             Ok(response) => rejection_of(response).map_or(Advice::Stop, Advice::from),

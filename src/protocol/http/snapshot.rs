@@ -1,4 +1,4 @@
-//! What is kept of a request to make it again.
+//! A request kept for a retry.
 
 use std::{any::Any, fmt};
 
@@ -80,13 +80,13 @@ impl<K: KeepBody<B>, B> Replay<Request<B>> for Client<K> {
     }
 }
 
-/// What is kept of a request to make it again: its head, and `T` of its body.
+/// A request kept for a retry: its head, and `T` of its body.
 pub struct RequestSnapshot<T> {
     head: Parts,
     body: T,
 }
 
-/// Not the URI, which may name a password, nor the fields.
+/// Leaves out the URI, which may contain a password, and the fields.
 impl<T> fmt::Debug for RequestSnapshot<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestSnapshot")
@@ -98,7 +98,7 @@ impl<T> fmt::Debug for RequestSnapshot<T> {
 
 #[cfg(feature = "tonic-014")]
 impl<B> RequestSnapshot<Tape<B>> {
-    /// The body was looked into by our own side, and not to send it.
+    /// Forgets that this crate has polled the body, which was not to send it.
     pub(in crate::protocol) fn forget_taken(&self) {
         self.body.forget();
     }
@@ -112,7 +112,7 @@ fn is_idempotent<K>(client: &Client<K>, head: &Parts) -> bool {
         head.method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
     );
-    // What an upgraded connection is used for, no method tells.
+    // No method tells how an upgraded connection is used.
     by_method && !head.headers.contains_key(UPGRADE)
         || head.headers.contains_key("idempotency-key")
         || head.extensions.get::<Idempotent>().is_some()

@@ -1,22 +1,22 @@
-//! What a status means, to a circuit and to a retry: the one table of both. Its documentation for
-//! users is in the module above.
+//! The meaning of a status, to a circuit and to a retry: one table for both. It is documented for
+//! users in the module above.
 
 use http::{Response, StatusCode};
 
 use super::rules::ClassifyRule;
 use crate::{Outcome, Rejected};
 
-/// Whether a status is a reason to try again.
+/// The reason that a status gives to retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retried {
     /// The same request gets the same response.
     Never,
-    /// If the response says when to come back.
+    /// Retried if the response has a hint.
     WithHint,
     Always,
 }
 
-/// What a response says about the service that made it.
+/// Returns the outcome of a response.
 pub(super) fn outcome_of<B>(response: &Response<B>, classifier: Option<ClassifyRule>) -> Outcome {
     let rejected = response.extensions().get::<Rejected>();
     if let Some(outcome) = rejected.and_then(Rejected::outcome) {
@@ -27,8 +27,7 @@ pub(super) fn outcome_of<B>(response: &Response<B>, classifier: Option<ClassifyR
         .unwrap_or_else(|| meaning(response.status()).0)
 }
 
-/// The rejection of a layer of this crate further in, if that made the response in place of the
-/// service.
+/// Returns the rejection of an inner layer of this crate, if that layer made the response.
 pub(in crate::protocol) fn rejection_of<B>(response: &Response<B>) -> Option<&Rejected> {
     let rejected = response.extensions().get::<Rejected>();
     rejected.filter(|rejected| rejected.kind.is_local())
@@ -44,8 +43,8 @@ pub(super) fn meaning(status: StatusCode) -> (Outcome, Retried) {
     }
 }
 
-/// A set of 4xx and 5xx statuses, of which the others are never members. As bits, it is copied with
-/// its protocol on every call.
+/// A set of 4xx and 5xx statuses. Other statuses are never members. It is a bit set, because it is
+/// copied with its protocol on every call.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Statuses([u64; 4]);
 
@@ -61,7 +60,7 @@ impl Statuses {
     }
 }
 
-/// The word of a set, and the bit in it.
+/// Returns the word of a set, and the bit in it.
 fn place(status: StatusCode) -> Option<(usize, u64)> {
     let index = status.as_u16().checked_sub(400).filter(|&i| i < 200)?;
     Some((usize::from(index / 64), 1 << (index % 64)))

@@ -1,20 +1,20 @@
-//! As much of structured fields (RFC 9651) as the `RateLimit` field needs: a List of Items with
-//! parameters, and a Dictionary. Values of all types are read over, since anybody may add a
-//! parameter, and only whole numbers mean something.
+//! The part of structured fields (RFC 9651) that the `RateLimit` field needs: a List of Items with
+//! parameters, and a Dictionary. Values of all types are parsed, since any server may add a
+//! parameter, and only whole numbers are used.
 //!
-//! A line that breaks the rules is ignored as a whole, as the RFC demands: half of what a sender
-//! meant may be the opposite.
+//! A line that breaks the rules is ignored as a whole, as the RFC demands: half of a message may
+//! mean the opposite.
 
 /// One quota of a `RateLimit` field.
 #[derive(Debug, Default)]
 pub(super) struct Limit {
-    /// `r` or `remaining`, if it is a whole number that is not negative.
+    /// `r` or `remaining`, if it is a whole number and not negative.
     pub(super) remaining: Option<u64>,
     /// `t` or `reset`, likewise, in seconds.
     pub(super) reset: Option<u64>,
 }
 
-/// All Items of one line, or `None` if it is not a List of Items.
+/// Returns all Items of one line, or `None` if it is not a List of Items.
 pub(super) fn limits(line: &[u8]) -> Option<Vec<Limit>> {
     let mut limits = Vec::new();
     Rest(line).members(|rest| {
@@ -24,7 +24,7 @@ pub(super) fn limits(line: &[u8]) -> Option<Vec<Limit>> {
     Some(limits)
 }
 
-/// What `remaining` and `reset` are in one line, or `None` if it is not a Dictionary.
+/// Returns `remaining` and `reset` of one line, or `None` if it is not a Dictionary.
 pub(super) fn dictionary(line: &[u8]) -> Option<Limit> {
     let mut limit = Limit::default();
     Rest(line).members(|rest| {
@@ -39,10 +39,10 @@ pub(super) fn dictionary(line: &[u8]) -> Option<Limit> {
     Some(limit)
 }
 
-/// What is left to read.
+/// The unread rest of a line.
 struct Rest<'a>(&'a [u8]);
 
-/// A value, if it is a whole number that is not negative: nothing else has a meaning here.
+/// A value, if it is a whole number and not negative. Nothing else has a meaning here.
 type Number = Option<u64>;
 
 impl<'a> Rest<'a> {
@@ -53,7 +53,7 @@ impl<'a> Rest<'a> {
         }
         self.value()?;
         let mut limit = Limit::default();
-        // Of a key that comes twice, the last counts.
+        // If a key is repeated, the last one counts.
         self.parameters(|key, value| match key {
             b"r" => limit.remaining = value,
             b"t" => limit.reset = value,
@@ -62,7 +62,7 @@ impl<'a> Rest<'a> {
         Some(limit)
     }
 
-    /// Members with commas between them, up to the end.
+    /// Reads members with commas between them, up to the end.
     fn members(&mut self, mut member: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.skip(|byte| byte == b' ');
         loop {
@@ -85,7 +85,7 @@ impl<'a> Rest<'a> {
         Some(())
     }
 
-    /// A key, and its value if it has one.
+    /// Reads a key, and its value if it has one.
     fn pair(
         &mut self,
         value: impl FnOnce(&mut Self) -> Option<Number>,
@@ -98,7 +98,7 @@ impl<'a> Rest<'a> {
         Some((key, value))
     }
 
-    /// A value, or an Inner List, which nothing that is read here has.
+    /// Reads a value, or an Inner List, which has no meaning here.
     fn item_or_list(&mut self) -> Option<Number> {
         if self.expect(b'(').is_none() {
             return self.value();
@@ -142,7 +142,7 @@ impl<'a> Rest<'a> {
         Some(None)
     }
 
-    /// An Integer of at most 15 digits, or a Decimal of 12 and 3.
+    /// Reads an Integer of at most 15 digits, or a Decimal of 12 and 3.
     fn number(&mut self) -> Option<Number> {
         let negative = self.expect(b'-').is_some();
         let digits = self.skip(|byte| byte.is_ascii_digit());
@@ -172,7 +172,7 @@ impl<'a> Rest<'a> {
         }
     }
 
-    /// Seconds since 1970, before it or after.
+    /// Reads a Date: seconds since 1970, also negative.
     fn date(&mut self) -> Option<()> {
         self.expect(b'@')?;
         let written = self.0;
@@ -181,7 +181,8 @@ impl<'a> Rest<'a> {
         (!integer.contains(&b'.')).then_some(())
     }
 
-    /// UTF-8, of which quotes, percents and what is not ASCII are written as `%` and two digits.
+    /// Reads UTF-8, in which quotes, percents and non-ASCII bytes are written as `%` and two
+    /// digits.
     fn display_string(&mut self) -> Option<()> {
         self.expect(b'%')?;
         self.expect(b'"')?;
@@ -198,7 +199,7 @@ impl<'a> Rest<'a> {
         }
     }
 
-    /// In lower case, as the RFC demands.
+    /// Reads a digit in lower case, as the RFC demands.
     fn hex_digit(&mut self) -> Option<u8> {
         let (digit, rest) = self.0.split_first()?;
         self.0 = rest;
@@ -225,7 +226,7 @@ impl<'a> Rest<'a> {
         (*first == byte).then(|| self.0 = rest)
     }
 
-    /// Takes bytes for as long as they are of a kind.
+    /// Takes bytes as long as they are of a kind.
     fn skip(&mut self, of_kind: impl Fn(u8) -> bool) -> &'a [u8] {
         let length = self
             .0

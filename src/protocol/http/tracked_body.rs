@@ -29,23 +29,23 @@ pin_project! {
     }
 }
 
-/// A call whose head was good. A type of its own, so that a body can be taken apart though this is
-/// dropped with care; the bound is what `Drop` demands.
+/// A call whose head was a success. It is a separate type because it implements `Drop`: a
+/// `TrackedBody` can then still be taken apart. `Drop` requires the bound on the type.
 pub(super) struct Pending<T: Settle> {
-    /// `None` once settled, and under a response that had none.
+    /// `None` once settled, and in a response that had no permit.
     permit: Option<T>,
-    /// How many bytes are still promised, if that is known.
+    /// Bytes still promised, if known.
     missing: Option<u64>,
     polled: bool,
     trailers: Option<ReadTrailers>,
-    /// If true, the first byte is the end.
+    /// If true, the call ends with the first byte.
     first_byte: bool,
 }
 
 /// Reads the outcome of a response from its trailers.
 pub(super) type ReadTrailers = fn(&HeaderMap) -> Outcome;
 
-/// A response after a good head, whose body is yet to come.
+/// Tracks the body of a response with a good head.
 pub(super) fn track<B, T>(
     response: Response<B>,
     mut permit: T,
@@ -75,7 +75,7 @@ where
     })
 }
 
-/// A response whose permit is settled.
+/// Wraps a response whose permit is settled.
 pub(super) fn settled<B, T: Settle>(response: Response<B>) -> Response<TrackedBody<B, T>> {
     response.map(|body| TrackedBody {
         body,
@@ -83,8 +83,8 @@ pub(super) fn settled<B, T: Settle>(response: Response<B>) -> Response<TrackedBo
     })
 }
 
-/// Whether a response is complete with its head. Of some statuses it is by their meaning (RFC 9110,
-/// section 6.4.1), and a server drops their bodies unread.
+/// Returns whether a response is complete with its head. For some statuses it is by definition (RFC
+/// 9110, section 6.4.1), and a server drops their bodies unread.
 fn has_ended<B: Body>(response: &Response<B>) -> bool {
     let status = response.status();
     status.is_informational()
@@ -93,14 +93,14 @@ fn has_ended<B: Body>(response: &Response<B>) -> bool {
         || promised(response) == Some(0)
 }
 
-/// How many bytes a body is to deliver, if that is known. Between two promises the smaller counts:
-/// a reader of either has what it was promised.
+/// Returns the bytes that a body promises, if known. Of two promises the smaller counts, because a
+/// reader of either stops there.
 fn promised<B: Body>(response: &Response<B>) -> Option<u64> {
     let hinted = response.body().size_hint().exact();
     let headers = response.headers();
     let told = headers
         .get(CONTENT_LENGTH)
-        // A length beside a transfer coding says nothing (RFC 9112, section 6.3).
+        // A length beside a transfer coding is ignored (RFC 9112, section 6.3).
         .filter(|_| !headers.contains_key(TRANSFER_ENCODING))
         .and_then(|length| length.to_str().ok()?.parse().ok());
     hinted.into_iter().chain(told).min()
@@ -117,7 +117,7 @@ impl<B, T: Settle> TrackedBody<B, T> {
 }
 
 impl<T: Settle> Pending<T> {
-    /// Of a call that is settled.
+    /// Creates the state of a settled call.
     fn none() -> Self {
         Self {
             permit: None,
@@ -139,7 +139,7 @@ impl<T: Settle> Pending<T> {
         self.missing == Some(0)
     }
 
-    /// Looks at what the body has just yielded; `ended` is whether it says that there is no more.
+    /// Observes the output of the body. `ended` tells whether the body reports its end.
     fn observe<D: Buf, E>(&mut self, frame: Option<&Result<Frame<D>, E>>, ended: bool) {
         let frame = match frame {
             None => return self.settle(Outcome::Success),

@@ -1,4 +1,4 @@
-//! Results that are known only when the body has ended.
+//! Results that are known only at the end of the body.
 
 use std::{any::Any, cell::Cell, error::Error, fmt, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
 
 /// Holds a call's permit until the response's body ends, over any protocol of HTTP responses.
 ///
-/// A head that means anything but success settles the permit at once. After a good head the body
+/// A head whose outcome is not a success settles the permit at once. After a good head the body
 /// decides:
 ///
 /// | the body | outcome |
@@ -27,18 +27,16 @@ use crate::{
 /// | ends with trailers | what [`trailers`](Self::trailers) makes of them; by default a success |
 /// | fails | [`Failure`](Outcome::Failure) |
 /// | has no bytes to deliver: an empty one, a 204, a 304 | `Success`, at the head |
-/// | is dropped before it was ever polled, as after a HEAD | `Success`: the head was all that was
-/// wanted |
+/// | is dropped before it was ever polled, as after a HEAD | `Success`: the head was enough |
 /// | is dropped in the middle | none: the call was abandoned |
-/// | is that of a response with an [`UpgradeGuard`](super::UpgradeGuard) | `Success`, at the head;
-/// a bulkhead counts it as the guard says |
+/// | has a response with an [`UpgradeGuard`](super::UpgradeGuard) | `Success`, at the head. A bulkhead counts it until the guard is dropped |
 ///
-/// The promised length is that of the body's exact size hint, or of `Content-Length`. A reader of a
-/// known length, such as hyper, drops the body once it has that, and never polls for the end.
+/// The promised length is the body's exact size hint, or `Content-Length`. A reader of a known
+/// length, such as hyper, drops the body at that length, and never polls for the end.
 ///
-/// With it a bulkhead counts a call in flight until the last byte. A reader can be slow as well as
-/// the upstream, so the permit is told of the head ([`Settle::answered`]), and may judge slowness
-/// by that. What a good head says of when to come back is honored at once.
+/// A bulkhead then counts a call in flight until the last byte. The reader can be slow as well as
+/// the upstream. So the permit is notified of the head ([`Settle::answered`]), and may judge
+/// slowness by that. A hint in a good head is honored at once.
 ///
 /// ```
 /// use tower_keep::{Outcome, bulkhead::BulkheadLayer, protocol::http};
@@ -58,26 +56,26 @@ pub struct UntilBodyEnd<P> {
     first_byte: bool,
 }
 
-/// Notes what another protocol says of a result, in place of settling.
+/// Records how another protocol settles a result, in place of a permit.
 pub struct Note<'a>(&'a Notes);
 
-/// What is noted of one result.
+/// The record of one result.
 #[derive(Default)]
 struct Notes {
     end: Cell<Option<Noted>>,
     hint: Cell<Option<Hint>>,
 }
 
-/// What a protocol says of a result.
+/// The end of a result, as another protocol settles it.
 #[derive(Debug, Clone, Copy)]
 enum Noted {
     Settled(Outcome, Option<Duration>),
-    /// Whether it was late.
+    /// Cut short by the caller's deadline. True if it was late.
     CutShort(bool),
 }
 
 impl<P> UntilBodyEnd<P> {
-    /// Over `protocol`, which reads the heads. Trailers are a success.
+    /// Wraps `protocol`, which reads the heads. Trailers are a success.
     pub fn new(protocol: P) -> Self {
         Self {
             protocol,
@@ -86,23 +84,24 @@ impl<P> UntilBodyEnd<P> {
         }
     }
 
-    /// Ends the call with the first byte of the body, a success, and not with its end: for streams
-    /// whose head comes at once. A limit that learns then learns the time to the first byte, and a
-    /// bulkhead counts a call until then. A body that has none ends as without.
+    /// Ends the call with the first byte of the body, as a success, instead of its end. Use it for
+    /// streams whose head arrives at once. An adaptive limit then measures the time to the first
+    /// byte, and a bulkhead counts a call until then. A body without bytes ends as usual.
     #[must_use]
     pub fn until_first_byte(mut self) -> Self {
         self.first_byte = true;
         self
     }
 
-    /// What trailers mean. A body is then read up to them, or dropped, whatever length it promised.
+    /// Sets the outcome of trailers. A body is then read up to them, or dropped, whatever length it
+    /// promised.
     #[must_use]
     pub fn trailers(mut self, classify: fn(&HeaderMap) -> Outcome) -> Self {
         self.trailers = Some(classify);
         self
     }
 
-    /// What reads the heads.
+    /// Returns the protocol that reads the heads.
     pub(super) fn inner(&self) -> &P {
         &self.protocol
     }
@@ -176,7 +175,8 @@ where
         response.map(|body| TrackedBody::from_parts(body, pending))
     }
 
-    /// Responses are not retried: what they mean is known only after they were passed on.
+    /// Advises on errors and rejections only. Other responses are not retried: their outcome is
+    /// known only after they were passed on.
     fn advise(
         &self,
         outcome: Outcome,

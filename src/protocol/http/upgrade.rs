@@ -1,4 +1,4 @@
-//! Calls that go on over an upgraded connection.
+//! Calls that continue over an upgraded connection.
 
 use std::{
     any::Any,
@@ -15,17 +15,17 @@ use crate::{
     protocol::{self, Settle},
 };
 
-/// Keeps a call in flight while the connection lives that it was upgraded to: a WebSocket, or a
+/// Keeps a call in flight as long as the connection that it was upgraded to: a WebSocket, or a
 /// tunnel.
 ///
-/// A call ends with the head of a 101 as with that of any response, and a bulkhead counts it no
-/// longer, though the work only begins. A call whose response carries a guard, as an extension,
-/// keeps its place in every bulkhead that the response passes, until the response and all clones of
-/// the guard are gone. All other layers judge it at the head: a circuit breaker's probe, or the
+/// A call ends with the head of a 101 as with any response. A bulkhead then no longer counts it,
+/// though the work only starts. A guard in the response's extensions changes that. The call keeps
+/// its permit in every bulkhead that the response passes, until the response and all clones of the
+/// guard are dropped. All other layers settle it at the head: a circuit breaker's probe, or the
 /// sample of an adaptive limit, does not last for hours.
 ///
-/// **On a server** the handler makes the guard, gives one clone to the response, and keeps the
-/// other where it serves the connection:
+/// **On a server** the handler makes the guard, adds one clone to the response, and keeps the other
+/// while it serves the connection:
 ///
 /// ```
 /// use axum::{
@@ -58,8 +58,8 @@ use crate::{
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
 ///
-/// **On a client** [`Client`](super::Client) puts a guard into each response that hyper can
-/// upgrade. Take it out before the response goes:
+/// **On a client** [`Client`](super::Client) adds a guard to each response that hyper can upgrade.
+/// Take it out before the response is dropped:
 ///
 /// ```
 /// # use http::Response;
@@ -82,12 +82,12 @@ pub struct UpgradeGuard {
 }
 
 impl UpgradeGuard {
-    /// Keeps nothing yet.
+    /// Creates a guard that keeps nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Ends a call that was answered, but for what must last as long as the connection.
+    /// Ends a call at its head, and keeps the part that must last as long as the connection.
     fn keep<T: Settle>(&self, permit: T) {
         if let Some(rest) = permit.upgraded(Outcome::Success) {
             self.kept
@@ -98,7 +98,7 @@ impl UpgradeGuard {
     }
 }
 
-/// Gives a response that can be upgraded a guard, unless a layer further in has.
+/// Adds a guard to a response that can be upgraded, unless an inner layer has added one.
 pub(super) fn guard<B>(response: &mut Response<B>) {
     let extensions = response.extensions_mut();
     if extensions.get::<OnUpgrade>().is_some() {
@@ -106,7 +106,7 @@ pub(super) fn guard<B>(response: &mut Response<B>) {
     }
 }
 
-/// Returns whether the guard of a response says how long its call lasts.
+/// Returns whether a response has a guard, which decides how long its call lasts.
 pub(super) fn is_guarded<B>(response: &Response<B>) -> bool {
     response.extensions().get::<UpgradeGuard>().is_some()
 }

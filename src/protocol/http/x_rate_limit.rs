@@ -1,7 +1,8 @@
 //! The `X-RateLimit-..` fields, written for clients that read those.
 //!
-//! No standard has them. Most servers agree on three: the units of a window, how many are left, and
-//! when there are more. Of the last they do not: some say in how many seconds, some at what time.
+//! No standard defines them. Most servers agree on three: the units of a window, the units left,
+//! and the time when there are more. They do not agree on the form of that time: some send seconds,
+//! some a time of day.
 
 use std::time::Duration;
 
@@ -14,23 +15,23 @@ use crate::{ambient::clock, protocol::Quota};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum XRateLimit {
-    /// The seconds until then.
+    /// The seconds until the reset.
     InSeconds,
-    /// The time, in seconds since 1970, as GitHub does: for clients whose clocks are right.
+    /// The time of the reset, in seconds since 1970, as GitHub sends it, for clients whose clocks
+    /// are right.
     SinceEpoch,
 }
 
-/// The quota that a response tells by these fields, which have room for one.
+/// The quota in a response's fields, which have room for one.
 #[derive(Debug, Clone, Copy)]
 struct Told {
     available: u64,
     reset: u64,
 }
 
-/// Writes a quota, unless another that was written has less left. What the service sent itself is
-/// overwritten.
+/// Writes a quota, unless an earlier one has less left. Overwrites the service's own fields.
 pub(super) fn write<B>(response: &mut Response<B>, quota: &Quota, form: XRateLimit) {
-    // What is in flight is no quota of a window.
+    // A bound on calls in flight is not a quota of a window.
     let (Some(reset), Some(_)) = (seconds_to_reset(quota), quota.rate) else {
         return;
     };

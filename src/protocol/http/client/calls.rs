@@ -1,4 +1,4 @@
-//! What a client says of single calls.
+//! The settings of a client for single calls.
 
 use std::{any::Any, mem};
 
@@ -17,9 +17,9 @@ use crate::{
 };
 
 impl<K> Client<K> {
-    /// Says of requests, by their head, what they do not say themselves by a [`CallSettings`]
-    /// extension: how long a host may take, what a path costs. It may be asked more than once about
-    /// a request. The closure is kept for as long as the program runs.
+    /// Sets defaults by request head, for settings that a request does not have in a
+    /// [`CallSettings`] extension, for example the timeout of a host or the cost of a path. The
+    /// closure may be called more than once for a request. It lives as long as the program.
     ///
     /// ```
     /// use std::time::Duration;
@@ -45,12 +45,11 @@ impl<K> Client<K> {
         self
     }
 
-    /// Changes the head of a request just before it is sent again, by a retry or a hedge: a new
-    /// token after a 401, another host. The extension [`Attempt`](crate::protocol::http::Attempt)
-    /// tells which attempt it is. In a stack the gates see the request as it was changed. The
-    /// closure runs on the path of the call, so it must not block:
-    /// [`before_retry_async`](Self::before_retry_async) may wait. It is kept for as long as the
-    /// program runs.
+    /// Changes the head of a request just before a retry or a hedge sends it again: a new token
+    /// after a 401, another host. The extension [`Attempt`](crate::protocol::http::Attempt) has the
+    /// number of the attempt. In a stack, the gates see the changed request. The closure runs in
+    /// the call's task, so it must not block: [`before_retry_async`](Self::before_retry_async) may
+    /// wait. It lives as long as the program.
     ///
     /// ```
     /// use std::sync::{Arc, RwLock};
@@ -79,13 +78,13 @@ impl<K> Client<K> {
         self
     }
 
-    /// As [`before_retry`](Self::before_retry), where that takes time, such as to fetch a new
-    /// token. The closure is given the head and makes a future of the head that is sent: if that
-    /// cannot be changed, end with the one that was given.
+    /// Changes the head like [`before_retry`](Self::before_retry), with a future, for example to
+    /// fetch a new token. The closure takes the head and returns a future of the head that is sent.
+    /// If nothing can be changed, return the head as it was.
     ///
-    /// It runs after the backoff and is waited for until the call's deadline, at which the call
-    /// ends. Nothing else bounds it: give it a timeout. It is dropped with the call. Two calls
-    /// fetch two tokens, unless you share what is under way. Another retry runs it again.
+    /// The future runs after the backoff, until the call's deadline, at which the call ends.
+    /// Nothing else bounds it: give it a timeout. It is dropped with the call. Two calls fetch two
+    /// tokens, unless you share the fetch in progress. Another retry runs it again.
     ///
     /// ```
     /// use http::{HeaderValue, StatusCode, header::AUTHORIZATION, request::Parts};
@@ -120,7 +119,7 @@ impl<K> Client<K> {
         self
     }
 
-    /// Lets the future begin that changes a request which is sent again.
+    /// Starts the future that changes a replayed request.
     #[inline]
     pub(in crate::protocol) fn changing_head<B>(
         &self,
@@ -134,7 +133,7 @@ impl<K> Client<K> {
         Some(change(head))
     }
 
-    /// Takes the head that the future has ended with.
+    /// Applies the head that the future has returned.
     pub(in crate::protocol) fn changed_head<B>(
         &self,
         request: &mut Request<B>,
@@ -145,7 +144,7 @@ impl<K> Client<K> {
         }
     }
 
-    /// What a request says of itself, or the closure says of it.
+    /// Returns the settings of a request, with the closure's defaults.
     #[inline]
     pub(in crate::protocol) fn settings_of(&self, head: &RequestHead<'_>) -> CallSettings {
         let own = head.settings();
@@ -155,7 +154,7 @@ impl<K> Client<K> {
         }
     }
 
-    /// Lets the closure change a request that is sent again.
+    /// Lets the closure change a replayed request.
     pub(super) fn change_head<B>(&self, request: &mut Request<B>) {
         let Some(change) = self.before_retry else {
             return;

@@ -11,13 +11,13 @@ use crate::protocol::{
 };
 
 impl<K> Client<K> {
-    /// Reads what the upstream tells of its limits in a way of its own: when to come back, and what
-    /// is left of its quotas. When to come back counts in place of the `Retry-After` of the same
-    /// answer, for [retries](crate::retry), rate limits and circuits alike. A rate limit
+    /// Reads the upstream's hints in fields of its own: when to come back, and what is left of its
+    /// quotas. A time to come back replaces the `Retry-After` of the same response, for
+    /// [retries](crate::retry), rate limits and circuits alike. A rate limit
     /// [follows](crate::rate_limit::RateLimitBuilder::follow) the quotas.
     ///
-    /// The closure is asked about each answer whose outcome is not `Ignore`, by each layer that
-    /// reads answers, and kept for as long as the program runs. It replaces the one before, and a
+    /// Each layer that reads responses calls the closure, for each response whose outcome is not
+    /// `Ignore`. It lives as long as the program. It replaces an earlier closure and a
     /// [`provider`](Self::provider).
     ///
     /// ```
@@ -43,14 +43,14 @@ impl<K> Client<K> {
         self
     }
 
-    /// Reads the fields of a [provider](crate::protocol::http::provider), as
-    /// [`hints`](Self::hints) does by a closure.
+    /// Reads the fields of a [provider](crate::protocol::http::provider), in place of a closure for
+    /// [`hints`](Self::hints).
     #[must_use]
     pub fn provider(self, provider: Provider) -> Self {
         self.hints(move |head| provider.read(&head.headers))
     }
 
-    /// Reads what a response tells, if there is a rule for it. The head is lent to the rule, and
+    /// Reads the hint of a response, if there is a rule for it. The head is lent to the rule, and
     /// not copied.
     pub(super) fn hint_of<B>(&self, response: &mut Response<B>) -> Option<Hint> {
         let rule = self.hints?;
@@ -61,7 +61,7 @@ impl<K> Client<K> {
         hint
     }
 
-    /// The same of a response that cannot be changed: of a copy of its head.
+    /// Reads the hint of a response that cannot be changed, from a copy of its head.
     pub(super) fn hint_of_shared<B>(&self, response: &Response<B>) -> Option<Hint> {
         let rule = self.hints?;
         let (mut head, ()) = Response::new(()).into_parts();

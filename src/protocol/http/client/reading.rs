@@ -79,7 +79,8 @@ where
 
     fn proof(&self, advice: Advice, result: Result<&Response<B>, &BoxError>) -> Proof {
         match result {
-            // A response came, so the request was sent, and what is known is the upstream's word.
+            // A response arrived, so the request was sent, and the upstream itself reports that it
+            // did not act on it.
             Ok(_) if Proof::from(advice) == Proof::NotSent && self.is_told(advice) => {
                 Proof::Unprocessed
             }
@@ -122,7 +123,7 @@ where
 }
 
 impl<K> Client<K> {
-    /// Returns whether a closure has told it, and not a rejection further in.
+    /// Returns whether the advice is a closure's, and not an inner rejection.
     fn is_told(&self, advice: Advice) -> bool {
         self.advice.is_some() && !matches!(advice, Advice::Rejected { .. })
     }
@@ -159,9 +160,9 @@ impl<K> Client<K> {
     }
 }
 
-/// When the upstream wants to hear of us again. `Retry-After` goes before `RateLimit`, as the draft
-/// has it, where it can mean that: on a success it cannot, but "nothing left" does.
-/// A hint says the same as `Retry-After`, more exactly.
+/// Returns when the upstream wants the next call. As in the draft, `Retry-After` goes before
+/// `RateLimit`. On a success `Retry-After` has no such meaning, but "nothing left" has. A hint
+/// replaces `Retry-After`, because it is more exact.
 fn come_back_after<B>(
     outcome: Outcome,
     response: &Response<B>,

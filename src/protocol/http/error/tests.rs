@@ -10,7 +10,7 @@ use tower::BoxError;
 use super::*;
 use crate::RejectedKind;
 
-/// An error with a cause, as clients of one's own wrap them.
+/// An error with a cause, as a user's client wraps it.
 #[derive(Debug)]
 struct Wrapped(BoxError);
 
@@ -31,7 +31,7 @@ fn cause(error: impl Into<BoxError>) -> Cause {
     let bare = Cause::of(&*error);
     assert_eq!(Cause::of_any(&error), bare, "in a box");
     let within = match bare {
-        // Nor is that a proof in the error of a service which may have sent something before.
+        // It is no proof either inside the error of a service that may have sent something before.
         Cause::NotSent | Cause::Unprocessed => Cause::Unknown,
         cause => cause,
     };
@@ -109,7 +109,7 @@ fn each_cause_has_one_outcome_and_one_advice() {
     }
 }
 
-/// The transport may be a service of ours as well.
+/// The transport may be a service of this crate too.
 #[cfg(feature = "http2")]
 #[tokio::test]
 async fn a_rejection_that_h2_wraps_is_found() {
@@ -150,7 +150,7 @@ async fn a_rejection_that_h2_wraps_is_found() {
     assert_eq!(cause(error), Cause::Rejected { kind, after: None });
 }
 
-/// What the upstream sends is tested over a connection: here, what it did not.
+/// Resets that the upstream sends are tested over a connection. These are local ones.
 #[cfg(feature = "http2")]
 #[test]
 fn a_reset_of_our_own_making_is_no_proof() {

@@ -1,9 +1,9 @@
-//! The fields by which providers tell of their limits, each in its own way.
+//! The fields with which providers report their limits, each in its own form.
 //!
-//! No standard has them, and they change. So what a provider sends is data: a [`Provider`] lists
-//! fields and the forms of their values, with the page and the day on which that was so. Add or
-//! replace one where it has changed, or write your own. A closure reads what has no form here:
-//! [`http::Client::hints`](super::Client::hints).
+//! No standard defines them, and they change. A provider is therefore described by data: a
+//! [`Provider`] lists fields and the forms of their values, with the source page and the day of the
+//! check. Add or replace a field where it has changed, or write your own provider. A closure can
+//! read anything that has no form here: [`http::Client::hints`](super::Client::hints).
 //!
 //! ```
 //! use std::time::Duration;
@@ -36,8 +36,8 @@
 //! | [`TimeForm::Timestamp`] | `2026-03-01T12:00:00Z` (RFC 3339), against the answer's own `Date` |
 //! | [`TimeForm::UnixSeconds`] | `1772366400`, against the answer's own `Date` |
 //!
-//! A field that is missing or garbage says nothing. None of them may panic, whatever its bytes.
-//! Numbers that are too large saturate.
+//! A field that is missing or malformed has no meaning. No value may cause a panic, whatever its
+//! bytes. Numbers that are too large saturate.
 
 mod number;
 mod preset;

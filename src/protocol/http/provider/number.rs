@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// A decimal number that is not negative, in units of `unit` nanoseconds, and what follows it.
-/// Saturates. Digits below a nanosecond round up, so that a wait is never too short.
+/// Parses a decimal number that is not negative, in units of `unit` nanoseconds. Also returns the
+/// rest of the text. Saturates. Digits below a nanosecond round up, so that a wait is never too
+/// short.
 pub(super) fn decimal(text: &[u8], unit: u64) -> Option<(Duration, &[u8])> {
     let (whole, rest) = digits(text);
     let (decimals, rest) = match rest.split_first() {
@@ -18,7 +19,7 @@ pub(super) fn decimal(text: &[u8], unit: u64) -> Option<(Duration, &[u8])> {
     Some((duration(whole.saturating_add(fraction)), rest))
 }
 
-/// A whole number that is not negative, and nothing else. Saturates.
+/// Parses a whole number that is not negative, and nothing else. Saturates.
 pub(super) fn whole(text: &[u8]) -> Option<u64> {
     let text = text.trim_ascii();
     let (number, rest) = digits(text);
@@ -47,7 +48,7 @@ fn integer(digits: &[u8]) -> u128 {
     })
 }
 
-/// The decimals of a unit, in nanoseconds, rounded up.
+/// Returns the decimals of a unit, in nanoseconds, rounded up.
 fn fraction(decimals: &[u8], unit: u64) -> u128 {
     let kept = decimals.len().min(18);
     let (kept, dropped) = decimals.split_at(kept);

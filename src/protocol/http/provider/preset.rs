@@ -1,22 +1,22 @@
-//! Providers as data.
+//! Providers, described by data.
 
 use std::borrow::Cow;
 
 /// The fields of a provider: when to come back, and what is left of its quotas.
 ///
-/// A wait is read from the first of [`waits`](Self::waits) that a response has, and else from
-/// `Retry-After`, which every client reads. It goes before `Retry-After`, because it says the same
-/// more exactly.
+/// A wait is read from the first of [`waits`](Self::waits) in a response. Without one, it is read
+/// from `Retry-After`, as every client does. A wait goes before `Retry-After`, because it is more
+/// exact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Provider {
     /// The name, for people.
     pub name: Cow<'static, str>,
-    /// The page that says so.
+    /// The page that documents the fields.
     pub source: Cow<'static, str>,
-    /// The day on which it did, as year, month and day.
+    /// The day of the last check, as year, month and day.
     pub checked: Cow<'static, str>,
-    /// The fields that say when to come back, the most exact first.
+    /// The fields with a time to come back, the most exact first.
     pub waits: Vec<(Cow<'static, str>, TimeForm)>,
     /// The quotas.
     pub quotas: Vec<QuotaFields>,
@@ -28,17 +28,17 @@ pub struct Provider {
 pub struct QuotaFields {
     /// The name by which a limit [follows](crate::rate_limit::RateLimitBuilder::follow) it.
     pub name: &'static str,
-    /// The field that tells how much there is. Empty if there is none, like the others.
+    /// The field with the units of the full quota. Empty if there is none, like the others.
     pub limit: Cow<'static, str>,
-    /// The one that tells how much is left.
+    /// The field with the units that are left.
     pub remaining: Cow<'static, str>,
-    /// The one that tells when all of it is back.
+    /// The field with the time until the quota is full.
     pub reset: Cow<'static, str>,
     /// The form of `reset`.
     pub form: TimeForm,
 }
 
-/// The form in which a field tells a time.
+/// The form of a time in a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TimeForm {
@@ -46,7 +46,7 @@ pub enum TimeForm {
     Seconds,
     /// A number of milliseconds, with decimals or without.
     Milliseconds,
-    /// A length of time as Go writes it: `6m0s`. A number without a unit is one of seconds.
+    /// A length of time as Go writes it: `6m0s`. A number without a unit is in seconds.
     Span,
     /// A point in time of RFC 3339.
     Timestamp,
@@ -55,7 +55,7 @@ pub enum TimeForm {
 }
 
 impl Provider {
-    /// A provider of whose fields none are known yet.
+    /// Creates a provider without fields.
     #[must_use]
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -67,7 +67,7 @@ impl Provider {
         }
     }
 
-    /// Sets which page says so, and when it did.
+    /// Sets the page that documents the fields, and the day of the last check.
     #[must_use]
     pub fn source(
         mut self,
@@ -78,7 +78,7 @@ impl Provider {
         self
     }
 
-    /// Adds a field that says when to come back, or replaces the form of one.
+    /// Adds a field with a time to come back, or replaces its form.
     #[must_use]
     pub fn wait(mut self, field: impl Into<Cow<'static, str>>, form: TimeForm) -> Self {
         let field = field.into();
@@ -88,7 +88,7 @@ impl Provider {
         self
     }
 
-    /// Adds a quota, in place of one of the same name.
+    /// Adds a quota, and replaces one of the same name.
     #[must_use]
     pub fn quota(mut self, fields: QuotaFields) -> Self {
         self.quotas.retain(|other| other.name != fields.name);
@@ -98,7 +98,7 @@ impl Provider {
 }
 
 impl QuotaFields {
-    /// A quota with no fields yet, and the form of the one that tells when it is whole.
+    /// Creates a quota without fields. `form` is that of the field with the time until it is full.
     #[must_use]
     pub fn new(name: &'static str, form: TimeForm) -> Self {
         let none = Cow::Borrowed("");
@@ -111,21 +111,21 @@ impl QuotaFields {
         }
     }
 
-    /// Sets the field that tells how much there is.
+    /// Sets the field with the units of the full quota.
     #[must_use]
     pub fn limit(mut self, field: impl Into<Cow<'static, str>>) -> Self {
         self.limit = field.into();
         self
     }
 
-    /// Sets the field that tells how much is left.
+    /// Sets the field with the units that are left.
     #[must_use]
     pub fn remaining(mut self, field: impl Into<Cow<'static, str>>) -> Self {
         self.remaining = field.into();
         self
     }
 
-    /// Sets the field that tells when all of it is back.
+    /// Sets the field with the time until the quota is full.
     #[must_use]
     pub fn reset(mut self, field: impl Into<Cow<'static, str>>) -> Self {
         self.reset = field.into();
@@ -133,9 +133,8 @@ impl QuotaFields {
     }
 }
 
-/// The fields of OpenAI's API, and of the many servers that speak its dialect: `requests` and
-/// `tokens`, as `x-ratelimit-remaining-tokens`, with resets such as `6m0s`. And
-/// `retry-after-ms`.
+/// Returns the fields of OpenAI's API, which many other servers use too. They are `requests` and
+/// `tokens`, as `x-ratelimit-remaining-tokens`, with resets such as `6m0s`, and `retry-after-ms`.
 #[must_use]
 pub fn openai() -> Provider {
     let fields = |name: &'static str| {
@@ -154,8 +153,8 @@ pub fn openai() -> Provider {
         .quota(fields("tokens"))
 }
 
-/// The fields of Anthropic's API: `requests`, `tokens`, `input-tokens` and `output-tokens`, as
-/// `anthropic-ratelimit-input-tokens-remaining`, with resets of RFC 3339. And
+/// Returns the fields of Anthropic's API. They are `requests`, `tokens`, `input-tokens` and
+/// `output-tokens`, as `anthropic-ratelimit-input-tokens-remaining`, with resets of RFC 3339, and
 /// `retry-after-ms`.
 #[must_use]
 pub fn anthropic() -> Provider {
@@ -177,8 +176,8 @@ pub fn anthropic() -> Provider {
         .quota(fields("output-tokens"))
 }
 
-/// The field of Amazon's services, Bedrock among them: `x-amz-retry-after`, in milliseconds, as
-/// their own clients read it. They tell no quotas.
+/// Returns the field of Amazon's services, such as Bedrock: `x-amz-retry-after`, in milliseconds,
+/// as Amazon's own clients read it. They report no quotas.
 #[must_use]
 pub fn aws() -> Provider {
     Provider::new("aws")

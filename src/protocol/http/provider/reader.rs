@@ -15,9 +15,9 @@ use crate::{
 };
 
 impl Provider {
-    /// Reads the fields of a response. `None` if none of them says anything.
+    /// Reads the fields of a response. `None` if none of them has a meaning.
     ///
-    /// Points in time are measured against the response's own `Date`, where it has one, so that a
+    /// Points in time are measured against the response's own `Date`, if it has one, so that a
     /// wrong clock, here or there, does not change the wait.
     #[must_use]
     pub fn read(&self, headers: &HeaderMap) -> Option<Hint> {
@@ -72,7 +72,7 @@ fn time(headers: &HeaderMap, field: &str, form: TimeForm) -> Option<Duration> {
         .max()
 }
 
-/// A name that no field can have has no values.
+/// Returns the values of a field, none if its name is not valid.
 fn values<'a>(headers: &'a HeaderMap, field: &str) -> impl Iterator<Item = &'a [u8]> {
     let values = headers.get_all(field).iter();
     values.map(http::HeaderValue::as_bytes)

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::number::decimal;
 
-/// Parses one or more numbers, each with its unit. A number without a unit is one of seconds, as
-/// servers of the same dialect send it. A negative length is none.
+/// Parses one or more numbers, each with its unit. A number without a unit is in seconds, as some
+/// servers of the same dialect send it. A negative length is rejected.
 pub(super) fn parse(text: &[u8]) -> Option<Duration> {
     let mut rest = text.trim_ascii();
     if let Some(seconds) = bare(rest) {
@@ -28,7 +28,7 @@ fn bare(text: &[u8]) -> Option<Duration> {
     rest.is_empty().then_some(seconds)
 }
 
-/// The unit behind the first number: its name, and its length in nanoseconds.
+/// Returns the unit after the first number: its name, and its length in nanoseconds.
 fn unit_of(text: &[u8]) -> Option<(&'static [u8], u64)> {
     let number = text
         .iter()
@@ -41,7 +41,7 @@ fn unit_of(text: &[u8]) -> Option<(&'static [u8], u64)> {
 
 const SECOND: u64 = 1_000_000_000;
 
-/// `ms` before `m`. The micro sign is in Unicode twice.
+/// `ms` before `m`. Unicode has the micro sign twice.
 const UNITS: [(&[u8], u64); 9] = [
     (b"ns", 1),
     (b"us", 1000),

@@ -1,13 +1,13 @@
 //! Points in time as RFC 3339 writes them: `2026-03-01T12:00:00Z`.
 //!
-//! Why no crate? Those that are kept parse into types of their own, of which only a duration is
-//! needed here. They would be a dependency of every user of `http`.
+//! Why no crate? Maintained crates parse into their own types, and only a duration is needed here.
+//! Such a crate would be a dependency of every user of `http`.
 
 use std::time::{Duration, SystemTime};
 
 use super::number::digits;
 
-/// Parses a date and a time with its offset. A leap second is the second after it.
+/// Parses a date and a time with its offset. A leap second counts as the second after it.
 pub(super) fn parse(text: &[u8]) -> Option<SystemTime> {
     let text = text.trim_ascii();
     let (date, rest) = text.split_at_checked(10)?;
@@ -30,12 +30,12 @@ pub(super) fn parse(text: &[u8]) -> Option<SystemTime> {
         return None;
     }
     let seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offset;
-    // Before 1970 is before any answer.
+    // A time before 1970 is before any response.
     let since = Duration::new(u64::try_from(seconds).unwrap_or(0), nanos);
     SystemTime::UNIX_EPOCH.checked_add(since)
 }
 
-/// A number of a few digits.
+/// Parses a number of a few digits.
 fn number(text: &[u8]) -> Option<i64> {
     let all = text.iter().all(u8::is_ascii_digit);
     all.then(|| {
@@ -45,7 +45,7 @@ fn number(text: &[u8]) -> Option<i64> {
     })
 }
 
-/// Decimals of a second, in nanoseconds. Further digits are left out.
+/// Parses decimals of a second, in nanoseconds. Further digits are dropped.
 fn fraction(text: &[u8]) -> Option<(u32, &[u8])> {
     let Some((b'.' | b',', rest)) = text.split_first() else {
         return Some((0, text));
@@ -56,7 +56,7 @@ fn fraction(text: &[u8]) -> Option<(u32, &[u8])> {
     (!decimals.is_empty()).then_some((nanos, rest))
 }
 
-/// Seconds east of UTC.
+/// Parses seconds east of UTC.
 fn offset(text: &[u8]) -> Option<i64> {
     let (sign, rest) = text.split_first()?;
     let sign = match sign {
@@ -72,10 +72,10 @@ fn offset(text: &[u8]) -> Option<i64> {
     (hours < 24 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
 }
 
-/// Days since 1970, in the Gregorian calendar.
+/// Returns the days since 1970, in the Gregorian calendar.
 ///
-/// Counted from the first of March, so that the leap day is a year's last, and the months before
-/// it have lengths of a pattern: 153 days in each five.
+/// The year is counted from the first of March. The leap day is then its last day, and the months
+/// before it have a regular pattern: 153 days in each five.
 fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let longest = match month {
@@ -97,7 +97,7 @@ fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     Some(year * 365 + leaps + in_year - MARCH_0_TO_1970)
 }
 
-/// From the first of March of the year 0 to the first of January 1970.
+/// Days from the first of March of the year 0 to the first of January 1970.
 const MARCH_0_TO_1970: i64 = 719_468;
 
 #[cfg(test)]

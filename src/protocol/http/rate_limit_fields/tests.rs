@@ -208,7 +208,7 @@ fn nothing_left_is_read_with_its_time() {
     assert_eq!(read(&[r#""default";r=0;t=999999999999999"#]), Some(LARGEST));
 }
 
-/// RFC 9651 has eight types of values, and anybody may add a parameter.
+/// RFC 9651 has eight types of values, and any server may add a parameter.
 #[test]
 fn a_parameter_of_any_type_is_read_over() {
     for value in [
@@ -261,7 +261,7 @@ fn a_parameter_of_any_type_is_read_over() {
         let line = format!("x={list}, remaining=0, reset=30").leak();
         assert_eq!(read(&[line]), None, "{line}");
     }
-    // A time of day is no number of seconds to wait.
+    // A time of day is not a number of seconds to wait.
     assert_eq!(read(&[r#""default";r=0;t=@30"#]), None);
 }
 
@@ -377,7 +377,7 @@ fn the_form_of_draft_7_is_read() {
     ] {
         assert_eq!(read(&[line]), Some(30), "{line}");
     }
-    // One Dictionary in several lines, of which a later key counts.
+    // One Dictionary in several lines, in which a later key replaces an earlier one.
     assert_eq!(read(&["limit=100, remaining=0", "reset=30"]), Some(30));
     assert_eq!(read(&["remaining=0, reset=30", "reset=7"]), Some(7));
     for line in [

@@ -35,7 +35,7 @@ fn in_frames(parts: impl IntoIterator<Item = Bytes>, with_trailers: bool) -> Str
     StreamBody::new(stream::iter(frames))
 }
 
-/// Reads so many frames: bytes as they are, `|` for trailers, `.` for the end, `!` for an error.
+/// Reads that many frames: bytes as they are, `|` for trailers, `.` for the end, `!` for an error.
 fn read<B: Body<Data = Bytes> + Unpin>(body: &mut ReplayBody<B>, frames: usize) -> String {
     let mut text = String::new();
     for _ in 0..frames {
@@ -88,7 +88,7 @@ fn goes_on_where_a_dropped_attempt_stopped() {
     let mut second = tape.play().unwrap();
     assert_eq!(read(&mut second, 2), "abcd");
     drop(second);
-    // One that sends nothing at all takes nothing away.
+    // An attempt that sends nothing loses nothing.
     drop(tape.play().unwrap());
     let mut last = tape.play().unwrap();
     assert_eq!(read(&mut last, 5), "abcdef|.");
@@ -103,7 +103,7 @@ fn an_attempt_dropped_in_the_middle_of_the_tape_loses_nothing() {
     read(&mut first, 1);
     drop(first);
     read(&mut tape.play().unwrap(), 2);
-    // Its tape is in two pieces by now, of which it sends one.
+    // The tape has two pieces by now, and this attempt sends one of them.
     assert_eq!(read(&mut tape.play().unwrap(), 1), "ab");
     assert_eq!(played(&tape), "abcdef|.");
 }
@@ -175,7 +175,7 @@ fn no_buffer_of_the_callers_is_kept_alive() {
     let (mut first, tape) = ReplayBody::record(in_frames(slices, false), 64 * 1024);
     // when they were sent
     assert_eq!(read_all(&mut first).len(), 1001);
-    // then the buffers are ours alone again, and the body can still be sent
+    // then no other reference to the buffers is left, and the body can still be replayed
     assert!(buffers.iter().all(Bytes::is_unique));
     drop(first);
     assert_eq!(played(&tape.unwrap()).len(), 1001);
@@ -187,7 +187,7 @@ fn pieces_of_many_attempts_stay_within_the_limit() {
     let parts = vec![Bytes::from_static(b"a"); limit];
     let (mut body, tape) = ReplayBody::record(in_frames(parts, false), limit);
     let tape = tape.unwrap();
-    // Each attempt sends all that was sent before, and three more, for which its buffer grows to 4.
+    // Each attempt sends all earlier bytes and three more, for which its buffer grows to 4.
     for _ in 0..limit / 3 {
         let before = body.reel.as_ref().unwrap().recorded.pieces.len();
         read(&mut body, before + 3);
@@ -278,7 +278,8 @@ fn a_tape_of_trailers_alone_has_not_ended() {
 }
 
 proptest! {
-    /// Attempts that stop anywhere, and the last one, send what the caller's body would have.
+    /// All attempts, wherever they stop, send a prefix of the caller's body. The last one sends all
+    /// of it.
     #[test]
     fn every_attempt_sends_the_same_bytes(
         parts in prop::collection::vec("[a-z]{0,9}", 0..20),
@@ -293,7 +294,7 @@ proptest! {
         let (mut body, tape) = ReplayBody::record(in_frames(frames, with_trailers), limit);
         let tape = tape.unwrap();
         for frames in attempts {
-            // Beyond the end there is only the end.
+            // After the end there are only more ends.
             let sent = read(&mut body, frames);
             let sent = sent.trim_end_matches('.');
             prop_assert!(text.starts_with(sent), "{} {}", text, sent);
@@ -336,7 +337,7 @@ proptest! {
 fn a_watched_body_is_taken_once_it_is_looked_at() {
     for parts in [&["ab"][..], &[]] {
         let (outer, around) = ReplayBody::watch(streamed(parts), 100);
-        // Another retry beneath, which looks at nothing either.
+        // An inner retry, which does not poll the body either.
         let (body, tape) = ReplayBody::watch(outer, 100);
         let (around, tape) = (around.unwrap(), tape.unwrap());
         assert!(body.size_hint().lower() < 100);

@@ -10,8 +10,8 @@ use tower::{BoxError, Layer, Service, ServiceExt};
 use super::{Error, OwnRequest, Reqwest, ReqwestClient};
 use crate::Rejected;
 
-/// A client of reqwest behind layers, which takes reqwest's own requests and returns its own
-/// responses: the client `C`, and `S` as the layers have made it.
+/// A client of reqwest behind layers, with reqwest's own requests and responses: the client `C`,
+/// and the layered service `S`.
 ///
 /// ```no_run
 /// # #[cfg(feature = "reqwest-013")] {
@@ -35,37 +35,37 @@ use crate::Rejected;
 /// # }
 /// ```
 ///
-/// **Requests.** A body is sent again as over hyper, if it is not longer than what the
-/// [protocol](crate::protocol::http::Client) keeps: `.json(..)`, `.form(..)` and `.body(..)` as
+/// **Requests.** A body is replayed as over hyper, if it is not longer than the
+/// [protocol's](crate::protocol::http::Client) limit: `.json(..)`, `.form(..)` and `.body(..)` as
 /// well as streams. A request's `.timeout(..)` is reqwest's, for each attempt and its response's
-/// body; that of the whole call is the stack's.
+/// body. The timeout of the whole call is the stack's.
 ///
 /// **Responses** are reqwest's, with their URL: `.json()`, `.text()`, `.bytes()`,
-/// `.error_for_status()`. A status is no error, as ever with reqwest.
+/// `.error_for_status()`. A status is not an error, as always with reqwest.
 ///
-/// **Cost** beyond that of the layers: a clone of the layered service, as of each service that is
-/// called by many at once, and the URL's.
+/// **Cost** in addition to that of the layers: a clone of the layered service, as for each service
+/// that is called concurrently, and a clone of the URL.
 #[derive(Debug, Clone)]
 pub struct Kept<S, C> {
     service: S,
     client: C,
 }
 
-/// How a call through a [`Kept`] client failed; `E` is reqwest's own error.
+/// The failure of a call through a [`Kept`] client. `E` is reqwest's own error.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum KeptError<E> {
-    /// reqwest's own error, of the last attempt.
+    /// reqwest's own error, from the last attempt.
     Inner(E),
-    /// A layer has rejected the call, or given it up: why, and when to come back, where that is
+    /// A layer has rejected the call, or ended it early: the reason, and the time to come back, if
     /// known.
     Rejected(Rejected),
-    /// An error of a layer that is not of this crate.
+    /// An error of another crate's layer.
     Other(BoxError),
 }
 
 impl<C: ReqwestClient> Kept<(), C> {
-    /// Puts the layers, a stack for example, before the client.
+    /// Adds the layers, for example a stack, to the client.
     pub fn new<L: Layer<Reqwest<C>>>(client: C, layers: &L) -> Kept<L::Service, C> {
         Kept {
             service: layers.layer(Reqwest::new(client.clone())),
@@ -75,15 +75,15 @@ impl<C: ReqwestClient> Kept<(), C> {
 }
 
 impl<S, C: ReqwestClient> Kept<S, C> {
-    /// The client, to make requests with. What it sends itself goes past the layers.
+    /// Returns the client, to make requests with. Requests that it sends itself bypass the layers.
     pub fn client(&self) -> &C {
         &self.client
     }
 
-    /// Sends a request through the layers, as reqwest's `Client::execute` does without.
+    /// Sends a request through the layers, in place of reqwest's `Client::execute`.
     ///
     /// # Errors
-    /// reqwest's error, or why the layers have not sent the request or given it up.
+    /// reqwest's error, or the reason why the layers did not send the request or ended it early.
     pub async fn execute<B>(&self, request: C::Request) -> Result<C::Response, KeptError<C::Error>>
     where
         S: Service<Request<C::Body>, Response = Response<B>, Error: Into<BoxError>> + Clone,
@@ -92,7 +92,7 @@ impl<S, C: ReqwestClient> Kept<S, C> {
         self.execute_with(request, |_| ()).await
     }
 
-    /// The same, with extensions that tell the layers more of the request:
+    /// Sends a request with extensions for the layers:
     /// [`Idempotent`](crate::protocol::http::Idempotent), [`Timeouts`](crate::Timeouts), or a
     /// [`Deadline`](crate::Deadline).
     ///
@@ -116,11 +116,11 @@ impl<S, C: ReqwestClient> Kept<S, C> {
         Ok(C::respond(response.map(own_body::<C, B>)))
     }
 
-    /// Builds a request and sends it through the layers, as reqwest's `RequestBuilder::send` does
-    /// without.
+    /// Builds a request and sends it through the layers, in place of reqwest's
+    /// `RequestBuilder::send`.
     ///
     /// # Errors
-    /// As [`execute`](Self::execute), and what is wrong with the request.
+    /// The errors of [`execute`](Self::execute), and errors of the request itself.
     pub async fn send<B>(
         &self,
         request: C::RequestBuilder,
@@ -134,7 +134,7 @@ impl<S, C: ReqwestClient> Kept<S, C> {
     }
 }
 
-/// reqwest's own body as it is, any other in one of reqwest's.
+/// Returns reqwest's own body as it is, and wraps any other in reqwest's body.
 fn own_body<C: ReqwestClient, B>(body: B) -> C::Body
 where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Sync + 'static,
@@ -160,7 +160,7 @@ impl<E: error::Error + Send + Sync + 'static> KeptError<E> {
 }
 
 impl<E> KeptError<E> {
-    /// reqwest's own error, if it was one.
+    /// Returns reqwest's own error, if it was one.
     pub fn into_inner(self) -> Option<E> {
         match self {
             Self::Inner(error) => Some(error),
@@ -168,7 +168,7 @@ impl<E> KeptError<E> {
         }
     }
 
-    /// The rejection, if a layer has rejected the call or given it up.
+    /// Returns the rejection, if a layer has rejected the call or ended it early.
     pub fn rejected(&self) -> Option<&Rejected> {
         match self {
             Self::Rejected(rejected) => Some(rejected),

@@ -1,4 +1,4 @@
-//! What the versions of reqwest have in common.
+//! The common interface of reqwest's versions.
 
 use std::{error, time::Duration};
 
@@ -20,27 +20,27 @@ pub trait ReqwestClient: Clone {
     /// reqwest's error.
     type Error: error::Error + Send + Sync + 'static;
 
-    /// Builds a request. The builder's own client is not asked.
+    /// Builds a request. The builder's own client is not used.
     fn build(builder: Self::RequestBuilder) -> Result<Self::Request, Self::Error>;
 
-    /// A request's timeout.
+    /// Returns a request's timeout.
     fn timeout(request: &Self::Request) -> Option<Duration>;
 
-    /// The request over [`http`].
+    /// Converts a request to [`http`].
     fn into_http(request: Self::Request) -> Result<Request<Self::Body>, Self::Error>;
 
-    /// A response's body as reqwest's.
+    /// Wraps a response's body in reqwest's.
     fn wrap<B>(body: B) -> Self::Body
     where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Sync + 'static;
 
-    /// reqwest's response of one over [`http`].
+    /// Converts a response from [`http`].
     fn respond(response: Response<Self::Body>) -> Self::Response;
 }
 
-/// A response of reqwest's that can tell where it came from.
+/// A response of reqwest's that has its URL.
 pub(super) trait FromUrl {
-    /// What reqwest finds the URL in when it makes a response of its own again.
+    /// Returns the extensions in which reqwest finds the URL when it converts a response back.
     fn url(&self) -> Extensions;
 }
 

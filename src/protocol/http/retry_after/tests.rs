@@ -59,7 +59,7 @@ fn a_date_is_measured_against_the_responses_own() {
         Some(Duration::from_secs(30))
     );
     assert_eq!(wait("Sun, 06 Nov 1994 08:50:00 GMT"), Some(Duration::ZERO));
-    // Without a date that can be read, it passed in 1994.
+    // Without a readable `Date`, the date is long past: it is of 1994.
     assert_eq!(wait("yesterday"), Some(Duration::ZERO));
 }
 

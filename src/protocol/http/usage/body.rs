@@ -17,8 +17,8 @@ use super::{
 };
 
 pin_project! {
-    /// A body that passes each byte on unchanged and at once, and tells at its end what the answer
-    /// has used. Made by [`meter`].
+    /// A body that passes each byte on unchanged and at once, and reports at its end the units that
+    /// the response has used. Made by [`meter`].
     pub struct MeteredBody<B, F: FnOnce(Report)> {
         #[pin]
         body: B,
@@ -28,15 +28,15 @@ pin_project! {
 
 /// The reading of a body, until it is settled. Settles when it is dropped.
 struct Reading<F: FnOnce(Report)> {
-    /// In a box: it is larger than most bodies. `None` once settled.
+    /// Boxed, because it is larger than most bodies. `None` once settled.
     open: Option<(Box<Meter>, F)>,
-    /// The bytes that are still promised, if that is known.
+    /// Bytes still promised, if known.
     missing: Option<u64>,
 }
 
-/// Reads a response's usage as its body passes, and calls `settle` once: at the stream's last
-/// event, at the body's end, at a cut, at an error of the provider, or when the reader leaves.
-/// `settle` runs on the path of the body, so it must not block.
+/// Reads a response's usage as its body passes, and calls `settle` once. That is at the stream's
+/// last event, at the body's end, at a failure, at an error of the provider, or when the reader
+/// drops the body. `settle` runs in the task that reads the body, so it must not block.
 ///
 /// ```
 /// use tower_keep::{protocol::http::usage, rate_limit::{Rate, RateLimitLayer}};
@@ -82,7 +82,7 @@ impl<F: FnOnce(Report)> Reading<F> {
         }
     }
 
-    /// The body has ended, by its own word.
+    /// Settles at the end that the body itself reports.
     fn finish(&mut self) {
         if let Some(end) = self.open.as_mut().map(|(meter, _)| meter.finish()) {
             self.settle(end);
@@ -98,7 +98,7 @@ impl<F: FnOnce(Report)> Reading<F> {
 
 impl<F: FnOnce(Report)> Drop for Reading<F> {
     fn drop(&mut self) {
-        // A reader of a known length leaves once it has that.
+        // A reader of a known length drops the body at that length.
         if self.missing == Some(0) {
             self.finish();
         }

@@ -1,18 +1,18 @@
 //! Server-sent events, line by line, without keeping them.
 
-/// Reads a `text/event-stream` as the HTML standard has it. Lines end with CRLF, LF or CR, and
-/// comments begin with a colon. An event may have several lines of `data`, and ends at an empty
+/// A reader of `text/event-stream`, as the HTML standard defines it. Lines end with CRLF, LF or CR,
+/// and comments begin with a colon. An event may have several lines of `data`, and ends at an empty
 /// line.
 #[derive(Debug)]
 pub(super) struct Events {
     place: Place,
-    /// The name of the field of this line, while that is read. A longer one is no field of ours.
+    /// The name of this line's field, while it is read. A longer name is not one of these fields.
     name: Short,
-    /// The last byte was a CR: a LF that follows is of the same end.
+    /// If true, the last byte was a CR: a LF after it belongs to the same line end.
     after_cr: bool,
-    /// The bytes of a mark at the beginning of the stream that were read. `None` behind it.
+    /// Bytes read of a byte order mark at the start of the stream. `None` after it.
     mark: Option<usize>,
-    /// If true, the event has data already, and the next line of them is behind a line feed.
+    /// If true, the event has data already, and its next line of data comes after a line feed.
     has_data: bool,
 }
 
@@ -20,7 +20,7 @@ pub(super) struct Events {
 enum Place {
     /// In the name of a field.
     Name,
-    /// Behind the colon, where one space is left out.
+    /// After the colon, where one space is dropped.
     Space(Field),
     Value(Field),
 }
@@ -32,16 +32,16 @@ enum Field {
     Other,
 }
 
-/// A piece of an event.
+/// A part of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
-    /// Some bytes of its data.
+    /// Bytes of its data.
     Data(&'a [u8]),
-    /// Some bytes of its name.
+    /// Bytes of its name.
     Name(&'a [u8]),
-    /// A line with its name begins: the last of several is the name.
+    /// The start of a line with its name. Of several, the last is the name.
     NewName,
-    /// The end of it.
+    /// The end of the event.
     End,
 }
 
@@ -64,7 +64,7 @@ impl Default for Events {
 }
 
 impl Events {
-    /// Reads some bytes, and tells `piece` what they are.
+    /// Reads bytes, and calls `piece` for each part.
     pub(super) fn feed(&mut self, bytes: &[u8], mut piece: impl FnMut(Piece<'_>)) {
         let mut rest = self.skip_mark(bytes, &mut piece);
         while let Some((&byte, after)) = rest.split_first() {
@@ -102,7 +102,7 @@ impl Events {
         }
     }
 
-    /// A byte order mark may stand at the beginning. What only looks like one is a part of a name.
+    /// Skips a byte order mark at the start. Bytes that only look like one are a part of a name.
     fn skip_mark<'a>(&mut self, bytes: &'a [u8], piece: &mut impl FnMut(Piece<'_>)) -> &'a [u8] {
         let mut rest = bytes;
         while let Some(read) = self.mark {

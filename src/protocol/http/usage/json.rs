@@ -1,30 +1,30 @@
 //! Finds values in JSON by their paths, without parsing or keeping the rest.
 //!
-//! A stream of a language model is thousands of events, and a usage stands in one or two of them.
-//! To parse each would cost more than to pass it on, and a hostile one, nested or long without end,
-//! would take memory without end. So bytes go through a machine that knows only how deep it is,
-//! and the keys on the way down. It keeps four of them, with 40 bytes each. What is deeper,
-//! longer or within an array is read over.
+//! A stream of a language model has thousands of events, and one or two of them have the usage.
+//! Parsing each would cost more than passing it on. A hostile event, nested or long without bound,
+//! would need memory without bound. So the bytes go through a state machine, which knows only its
+//! depth and the keys on the path. It keeps four keys of 40 bytes each. It skips values that are
+//! deeper, longer or within an array.
 //!
-//! **Guarantee.** Memory is constant. The values that are found do not depend on how the bytes are
-//! split. Text that is no JSON may find anything or nothing, and never panics.
+//! **Guarantee.** Memory is constant. The values found do not depend on how the bytes are split.
+//! Text that is not JSON may yield any values or none, and never panics.
 
-/// A key of an object, or of anything that can have no path.
+/// A key of an object, or the lack of one where no path can lead.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
     bytes: [u8; LONGEST],
-    /// Above [`LONGEST`]: too long, or not a key.
+    /// Above [`LONGEST`] if it is too long, or not a key.
     length: usize,
 }
 
-/// The machine.
+/// The state machine.
 #[derive(Debug, Clone)]
 pub(super) struct Scanner {
-    /// The keys on the way down, of the first [`DEEPEST`] levels.
+    /// The keys on the path, for the first [`DEEPEST`] levels.
     path: [Key; DEEPEST],
-    /// Open objects and arrays.
+    /// Number of open objects and arrays.
     depth: usize,
-    /// Which of the open ones of the first levels are arrays: a bit each.
+    /// One bit for each of the first levels: set if it is an array.
     arrays: u32,
     state: State,
     /// The text of a scalar.
@@ -35,15 +35,15 @@ pub(super) struct Scanner {
 enum State {
     /// Before a value.
     Value,
-    /// Before a key, or an end.
+    /// Before a key, or the end of the object.
     Key,
-    /// Behind a key.
+    /// After a key.
     Colon,
-    /// Behind a value.
+    /// After a value.
     After,
-    /// Within a string.
+    /// In a string.
     String { is_key: bool, escaped: bool },
-    /// Within a number, `true`, `false` or `null`.
+    /// In a number, `true`, `false` or `null`.
     Word,
 }
 
@@ -54,7 +54,7 @@ pub(super) enum Found<'a> {
     Number(u64),
     /// A string as it is written, if it is short.
     Text(&'a [u8]),
-    /// The beginning of an object.
+    /// The start of an object.
     Object,
 }
 
@@ -94,12 +94,12 @@ impl Default for Scanner {
 }
 
 impl Scanner {
-    /// Starts with the next text.
+    /// Resets the machine for the next text.
     pub(super) fn reset(&mut self) {
         (self.depth, self.arrays, self.state) = (0, 0, State::Value);
     }
 
-    /// Reads some of the text, and tells `found` what is at which path.
+    /// Reads a part of the text, and calls `found` for each value with its path.
     pub(super) fn feed(&mut self, text: &[u8], mut found: impl FnMut(&[Key], Found<'_>)) {
         let mut rest = text;
         while let Some((&byte, after)) = rest.split_first() {
@@ -109,7 +109,7 @@ impl Scanner {
                 escaped: false,
             } = self.state
             {
-                // Most of a stream is text of strings: no byte of it is looked at twice.
+                // Most of a stream is text in strings, and no byte of it is checked twice.
                 let plain = std::iter::once(byte).chain(after.iter().copied());
                 let length = plain
                     .take_while(|byte| !matches!(byte, b'"' | b'\\'))
@@ -124,7 +124,7 @@ impl Scanner {
         }
     }
 
-    /// The text ends here: a number at its top has ended too.
+    /// Ends the text. A number at the top level ends with it.
     pub(super) fn finish(&mut self, mut found: impl FnMut(&[Key], Found<'_>)) {
         self.step(b' ', &mut found);
     }
@@ -188,7 +188,7 @@ impl Scanner {
         }
     }
 
-    /// A byte that is in no string and no word.
+    /// Reads a byte outside strings and words.
     fn between(&mut self, byte: u8, found: &mut impl FnMut(&[Key], Found<'_>)) {
         match byte {
             b' ' | b'\t' | b'\r' | b'\n' => {}
@@ -229,13 +229,14 @@ impl Scanner {
         self.state = if is_array { State::Value } else { State::Key };
     }
 
-    /// Nothing is known of levels that are too deep, and nothing is looked for.
+    /// Returns whether the innermost level is an array. Always `false` for levels that are too
+    /// deep, where no value is found.
     fn in_array(&self) -> bool {
         let level = self.depth.checked_sub(1);
         level.is_some_and(|level| level < DEEPEST && self.arrays >> level & 1 == 1)
     }
 
-    /// The keys down to the value. `None` if it is too deep, or within an array.
+    /// Returns the keys on the path to the value. `None` if it is too deep, or within an array.
     fn path(&self) -> Option<&[Key]> {
         let path = self.path.get(..self.depth)?;
         let all = path.iter().all(|key| key.get().is_some());
@@ -244,7 +245,7 @@ impl Scanner {
     }
 }
 
-/// Returns whether a path is this one, written with points: `usage.prompt_tokens`.
+/// Returns whether a path is this one, written with dots: `usage.prompt_tokens`.
 pub(super) fn is_at(path: &[Key], dotted: &str) -> bool {
     let mut keys = path.iter();
     let mut names = dotted.split('.').map(str::as_bytes);
@@ -257,7 +258,8 @@ pub(super) fn is_at(path: &[Key], dotted: &str) -> bool {
     }
 }
 
-/// A number without a sign, cut off at its point. One with an exponent is read as a float.
+/// Parses a number without a sign, cut off at its decimal point. A number with an exponent is read
+/// as a float.
 fn number(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     if !text.starts_with(|first: char| first.is_ascii_digit()) {
@@ -281,9 +283,9 @@ fn is_word(byte: u8) -> bool {
     )
 }
 
-/// The longest key and word that is read.
+/// The longest key or word that is read.
 const LONGEST: usize = 40;
-/// The number of levels that are read.
+/// Number of levels that are read.
 const DEEPEST: usize = 4;
 
 #[cfg(test)]
@@ -292,7 +294,7 @@ mod tests {
 
     use super::*;
 
-    /// All that is found, as text.
+    /// Returns all values found, as text.
     fn found(parts: &[&[u8]]) -> Vec<String> {
         let mut scanner = Scanner::default();
         let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! Reads a body as it passes.
+//! The reading of a body as it passes.
 
 use http::{
     HeaderMap,
@@ -11,44 +11,44 @@ use super::{
     shape::{Event, Shape, Usage},
 };
 
-/// The account of an answer, once it has ended.
+/// The report on a response, after its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// The units that it has used, as far as it has told until its end. `None` if it has told
-    /// nothing: then what was taken beforehand is the best that is known.
+    /// Units that the response has used, as far as it reported them before its end. `None` if it
+    /// reported none: then the estimate that was taken is the best known value.
     pub usage: Option<Usage>,
-    /// The end that it came to.
+    /// The kind of its end.
     pub end: End,
-    /// The bytes of its body that have passed.
+    /// Bytes of its body that were passed on.
     pub bytes: u64,
-    /// The reason for which it was not read, if it was not.
+    /// The reason why it was not read, if it was not.
     pub unread: Option<Unread>,
-    /// The number of events that were too long for a closure.
+    /// Events that were too long for a closure.
     pub overlong: u64,
 }
 
-/// The end of an answer.
+/// The end of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
-    /// With its last event, or with the end of its body.
+    /// The last event, or the end of the body.
     Complete,
-    /// With an error of the provider within the answer, whatever its status.
+    /// An error of the provider within the response, whatever its status.
     ErrorEvent,
-    /// Its body failed, or a stream ended before the event that is its last.
+    /// A failure of the body, or the end of a stream before its last event.
     Cut,
-    /// Its reader has left.
+    /// A reader that dropped the body.
     Left,
 }
 
-/// Why an answer was passed on unread.
+/// The reason why a response was passed on unread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unread {
-    /// Compression. Put what decompresses beneath, or ask for none.
+    /// Compression. Put a layer that decompresses inside, or request none.
     Compressed,
-    /// A content that is neither a stream of events nor JSON.
+    /// A content type that is neither a stream of events nor JSON.
     OtherType,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Meter {
     shape: Shape,
     form: Form,
     scanner: Box<Scanner>,
-    /// The beginning of this event's name: enough to tell the last one and an error.
+    /// The start of this event's name: enough to recognize the last event and an error.
     name: Start,
     data: Start,
     /// The data of this event, for a closure.
@@ -78,7 +78,7 @@ pub(super) struct Meter {
     overlong: u64,
 }
 
-/// The beginning of some text.
+/// The start of a text.
 #[derive(Debug, Clone, Copy)]
 struct Start {
     bytes: [u8; LONGEST],
@@ -103,7 +103,7 @@ impl Meter {
         }
     }
 
-    /// Reads some of the body. Returns how it has ended, if it says so itself.
+    /// Reads a part of the body. Returns the end of the response, if this part has it.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Option<End> {
         self.bytes = self.bytes.saturating_add(bytes.len() as u64);
         match std::mem::replace(&mut self.form, Form::Json) {
@@ -128,7 +128,7 @@ impl Meter {
         }
     }
 
-    /// The body has ended. Returns how the answer has.
+    /// Reads the end of the body. Returns the end of the response.
     pub(super) fn finish(&mut self) -> End {
         match self.form {
             Form::Json => {
@@ -136,7 +136,7 @@ impl Meter {
                 self.end_of(true)
             }
             Form::Stream(_) => {
-                // A line that was cut off tells of nothing, but of what stood whole in it.
+                // A line that was cut off adds only the values that are complete in it.
                 self.has_failed |= self.is_error();
                 let ends = self.shape.last_data.is_some() || !self.shape.last_events.is_empty();
                 self.end_of(!ends || self.is_last)
@@ -199,7 +199,7 @@ impl Meter {
         errors.any(|error| name == Some(error.as_bytes()))
     }
 
-    /// Reads some of a text of JSON.
+    /// Reads a part of a JSON text.
     fn read(&mut self, bytes: &[u8]) {
         if self.shape.closure.is_some() {
             let fits = self.kept.len() + bytes.len() <= self.shape.max_event;
@@ -301,11 +301,11 @@ impl Start {
         }
     }
 
-    /// The whole text, if it is no longer than this.
+    /// Returns the whole text, if it fits.
     fn get(&self) -> Option<&[u8]> {
         self.bytes.get(..self.length)
     }
 }
 
-/// The longest name, and the longest data, that tell an end.
+/// The longest name, and the longest data, that can mark an end.
 const LONGEST: usize = 40;

@@ -1,14 +1,16 @@
-//! The units that an answer has used, told by its body: tokens of a language model, above all.
+//! The units that a response has used, as reported by its body, above all the tokens of a language
+//! model.
 //!
-//! Nobody knows before the answer what a prompt will use, and in a stream not before its end. So a
-//! call takes an estimate, and [`meter`] reads the body as it passes. At the end it calls a
-//! closure, which settles: [`RateLimitHandle::settle`](crate::rate_limit::RateLimitHandle::settle)
-//! refunds what was taken too much, and owes the rest.
+//! The tokens of a prompt are known only after the response, and in a stream only at its end. A
+//! call therefore takes an estimate, and [`meter`] reads the body as it passes. At the end it calls
+//! a closure, which settles:
+//! [`RateLimitHandle::settle`](crate::rate_limit::RateLimitHandle::settle) refunds units taken in
+//! excess, and charges units taken short.
 //!
-//! Each byte is passed on unchanged, in the frame in which it came, and at once. The JSON is not
-//! parsed: a [small machine](Shape) looks for a few paths in it, whatever the events are split
-//! into. Memory is constant, below a kilobyte for each body, whatever the provider sends. A
-//! [closure](Shape::by) that reads events has them kept, up to a bound.
+//! Each byte is passed on unchanged, in its frame, and at once. The JSON is not parsed: a [small
+//! state machine](Shape) looks for a few paths in it, however the events are split. Memory is
+//! constant, below a kilobyte for each body, whatever the provider sends. Only for a
+//! [closure](Shape::by) that reads events are these kept, up to a bound.
 //!
 //! | the answer | the report |
 //! |---|---|
@@ -22,7 +24,7 @@
 //! | a body that is compressed | passed on unread: [`Unread::Compressed`]. A layer that decompresses belongs beneath |
 //! | another type of content | passed on unread: [`Unread::OtherType`] |
 //!
-//! OpenAI's dialect tells the usage of a stream only if the request has `"stream_options":
+//! OpenAI's dialect reports the usage of a stream only if the request has `"stream_options":
 //! {"include_usage": true}`.
 
 mod body;

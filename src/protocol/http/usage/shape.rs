@@ -1,13 +1,13 @@
-//! Where a usage stands in an answer, as data.
+//! The places of a usage in a response, described by data.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-/// The units that an answer has used, as far as it tells. Each is a total so far, of the whole
-/// answer.
+/// Units that a response has used, as far as it reports them. Each is a total so far, for the whole
+/// response.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// The tokens of the prompt, as the provider counts them. OpenAI counts cached ones in,
+    /// The tokens of the prompt, as the provider counts them. OpenAI includes cached ones,
     /// Anthropic does not.
     pub input: Option<u64>,
     /// The tokens of the answer.
@@ -16,9 +16,9 @@ pub struct Usage {
     pub cached: Option<u64>,
     /// The tokens of the prompt that were written to a cache.
     pub cache_written: Option<u64>,
-    /// The tokens of the answer that nobody sees: of its reasoning.
+    /// The hidden tokens of the answer, used for its reasoning.
     pub reasoning: Option<u64>,
-    /// The cost, in millionths of a unit of money, from a closure. No shape here reads it.
+    /// The cost, in millionths of a currency unit, from a closure. No ready-made shape reads it.
     pub money: Option<u64>,
 }
 
@@ -44,17 +44,16 @@ pub enum UsageField {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Event<'a> {
-    /// The event's name, empty if it has none, and of a body that is no stream.
+    /// The event's name. Empty if it has none, and for a body that is not a stream.
     pub name: &'a [u8],
-    /// The event's data, lines joined by line feeds, or the body.
+    /// The event's data, with its lines joined by line feeds, or the body.
     pub data: &'a [u8],
 }
 
-/// The shape of a provider's answers: where a usage stands in them, what is an error, and what is
-/// the end of a stream.
+/// The shape of a provider's responses: the places of a usage, an error, and the end of a stream.
 ///
-/// Paths are keys with points between them, at most four. Keys of more than 40 bytes and values
-/// within arrays have none.
+/// Paths are keys joined by dots, at most four. Keys of more than 40 bytes and values within arrays
+/// have no path.
 ///
 /// ```
 /// use tower_keep::protocol::http::usage::{self, UsageField};
@@ -68,11 +67,11 @@ pub struct Shape {
     pub(super) fields: Vec<(Cow<'static, str>, UsageField)>,
     /// Paths at which an object is an error.
     pub(super) errors: Vec<Cow<'static, str>>,
-    /// Names of events that are one.
+    /// Names of events that are errors.
     pub(super) error_events: Vec<Cow<'static, str>>,
-    /// Names of events with which a stream is complete.
+    /// Names of events that end a stream.
     pub(super) last_events: Vec<Cow<'static, str>>,
-    /// Data with which it is.
+    /// Data that ends a stream.
     pub(super) last_data: Option<Cow<'static, str>>,
     pub(super) closure: Option<ReadEvent>,
     /// The most bytes of an event that are kept for the closure.
@@ -82,8 +81,8 @@ pub struct Shape {
 type ReadEvent = Arc<dyn Fn(Event<'_>) -> Option<Usage> + Send + Sync>;
 
 impl Usage {
-    /// Takes over what another says. Totals only rise, so of two the larger is the later one: some
-    /// servers send a 0 again in the last event.
+    /// Merges another report into this one. Totals only rise, so the larger of two is the later
+    /// one: some servers send a 0 again in the last event.
     pub fn merge(&mut self, other: Self) {
         for (own, other) in [
             (&mut self.input, other.input),
@@ -111,8 +110,7 @@ impl Usage {
 }
 
 impl Shape {
-    /// A shape of which nothing is known: its answers have no usage, no error and no end but that
-    /// of the body.
+    /// Creates an empty shape. It finds no usage, no error, and no end but that of the body.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -126,11 +124,10 @@ impl Shape {
         }
     }
 
-    /// Reads the usage by a closure, in place of paths: it is asked about each event with data, and
-    /// about a body that is no stream at its end. What it says several times is
-    /// [merged](Usage::merge).
+    /// Reads the usage with a closure, in place of paths. It is called for each event with data, or
+    /// at the end of a body that is not a stream. Several reports are [merged](Usage::merge).
     ///
-    /// Events of up to [`max_event`](Self::max_event) bytes are kept for it. It is not asked about
+    /// Events of up to [`max_event`](Self::max_event) bytes are kept for it. It is not called for
     /// longer ones, which [`Report::overlong`](super::Report::overlong) counts.
     #[must_use]
     pub fn by<F>(read: F) -> Self
@@ -143,8 +140,8 @@ impl Shape {
         }
     }
 
-    /// Sets how many bytes of an event, or of a body that is no stream, are kept for a closure.
-    /// Default 64 KiB. Paths need none.
+    /// Sets the most bytes of an event, or of a body that is not a stream, that are kept for a
+    /// closure. Default 64 KiB. Paths need none.
     #[must_use]
     pub fn max_event(mut self, bytes: usize) -> Self {
         self.max_event = bytes;
@@ -158,28 +155,28 @@ impl Shape {
         self
     }
 
-    /// Adds a path at which an object means that the answer is an error, whatever its status.
+    /// Adds a path at which an object marks the response as an error, whatever its status.
     #[must_use]
     pub fn error(mut self, path: impl Into<Cow<'static, str>>) -> Self {
         self.errors.push(path.into());
         self
     }
 
-    /// Adds the name of an event that means so.
+    /// Adds the name of an event that marks the response as an error.
     #[must_use]
     pub fn error_event(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.error_events.push(name.into());
         self
     }
 
-    /// Adds the name of an event with which a stream is complete.
+    /// Adds the name of an event that ends a stream.
     #[must_use]
     pub fn last_event(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.last_events.push(name.into());
         self
     }
 
-    /// Sets the data with which a stream is complete, of at most 40 bytes.
+    /// Sets the data that ends a stream, at most 40 bytes.
     #[must_use]
     pub fn last_data(mut self, data: impl Into<Cow<'static, str>>) -> Self {
         self.last_data = Some(data.into());
@@ -203,12 +200,12 @@ impl fmt::Debug for Shape {
     }
 }
 
-/// OpenAI's shapes, which many servers speak.
+/// Returns the shape of OpenAI's API, which many other servers use too.
 ///
-/// Chat completions tell `usage.prompt_tokens` and `usage.completion_tokens`: in the last event but
-/// one if `stream_options.include_usage` was asked for, and from some servers in each. Responses
-/// tell `usage.input_tokens` and `response.usage.input_tokens`. An object `error` is an error, and
-/// `[DONE]` the end.
+/// Chat completions report `usage.prompt_tokens` and `usage.completion_tokens`: in the last event
+/// but one if the request has `stream_options.include_usage`, and from some servers in each event.
+/// Responses report `usage.input_tokens` and `response.usage.input_tokens`. An object `error` is an
+/// error, and `[DONE]` is the end.
 #[must_use]
 pub fn openai() -> Shape {
     let mut shape = Shape::new()
@@ -245,11 +242,11 @@ pub fn openai() -> Shape {
         .last_data("[DONE]")
 }
 
-/// Anthropic's shapes.
+/// Returns the shape of Anthropic's API.
 ///
-/// In a stream `message.usage` of the first event has the input, and `usage` of later ones the
-/// output so far. In a body that is no stream `usage` has both. An event named `error` is an error,
-/// also within a 200, and `message_stop` the end.
+/// In a stream, `message.usage` of the first event has the input, and `usage` of later events has
+/// the output so far. In a body that is not a stream, `usage` has both. An event named `error` is
+/// an error, also within a 200, and `message_stop` is the end.
 #[must_use]
 pub fn anthropic() -> Shape {
     let mut shape = Shape::new();
