@@ -163,7 +163,7 @@ async fn a_client_circuit_opens_by_the_status_of_each_kind() {
 }
 
 #[tokio::test]
-async fn a_client_circuit_stays_closed_over_the_callers_faults() {
+async fn caller_faults_do_not_open_a_clients_circuit() {
     let echo = Echo::default();
     let faults = [
         Status::invalid_argument(""),

@@ -391,7 +391,7 @@ fn trailers_count_though_the_length_was_delivered() {
 }
 
 #[test]
-fn a_delivered_length_is_enough_where_trailers_are_not_read() {
+fn a_complete_length_succeeds_without_its_trailers() {
     let protocol = UntilBodyEnd::new(keep_http::Client::new()).trailers(complete_or_failed);
     let mut response = Response::new(streamed(vec![data("rows"), trailers("cut short")]));
     response.headers_mut().insert(CONTENT_LENGTH, 4.into());
@@ -429,7 +429,7 @@ fn what_a_good_head_asks_for_is_honored_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn few_failures_among_many_good_bodies_open_no_circuit() {
+async fn few_failures_among_many_bodies_open_no_circuit() {
     // given a window that judges from 20 calls on, at half of them
     let layer = CircuitBreakerLayer::builder()
         .protocol(UntilBodyEnd::new(keep_http::Client::new()))

@@ -41,7 +41,7 @@ async fn counted(reply: Result<u16, ()>) -> (u64, u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn server_errors_and_refused_connections_fail_and_client_errors_succeed() {
+async fn status_5xx_and_refusals_fail_and_4xx_succeed() {
     for good in [200, 204, 301, 400, 401, 403, 404, 409, 422] {
         assert_eq!(counted(Ok(good)).await, (1, 0), "{good}");
     }
@@ -158,7 +158,7 @@ async fn trailers_settle_the_call_and_not_the_head() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_has_ended_with_its_last_frame_though_nobody_asks_for_another() {
+async fn a_body_ends_at_its_last_frame_without_another_poll() {
     let layer = BulkheadLayer::builder(1)
         .protocol(UntilBodyEnd::new(Client::new()))
         .build()

@@ -204,7 +204,7 @@ async fn a_refused_connection_was_not_sent() {
 }
 
 #[tokio::test]
-async fn a_response_that_is_no_http_fails_and_is_not_retried() {
+async fn a_response_that_is_not_http_fails_without_a_retry() {
     let (address, connections) = serve(|stream| reply_with(stream, b"SSH-2.0-x\r\n\r\n")).await;
     let breaker = CircuitBreakerLayer::builder()
         .min_calls(1)
@@ -231,7 +231,7 @@ async fn a_response_that_is_no_http_fails_and_is_not_retried() {
 }
 
 #[tokio::test]
-async fn a_connection_closed_without_a_response_is_ambiguous() {
+async fn a_connection_closed_before_a_response_is_ambiguous() {
     let (address, _) = serve(|stream| reply_with(stream, b"")).await;
     let uri = format!("http://{address}/");
     let error = client().request(request(Method::GET, &uri)).await;
@@ -239,7 +239,7 @@ async fn a_connection_closed_without_a_response_is_ambiguous() {
 }
 
 #[tokio::test]
-async fn a_connection_closed_before_the_request_was_not_sent() {
+async fn a_connection_closed_before_the_request_is_unsent() {
     let (io, _) = tokio::io::duplex(64);
     let io = hyper_util::rt::TokioIo::new(io);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();

@@ -63,7 +63,7 @@ async fn keys_of_a_thousand_tenants_hold_no_read_buffer() {
 
 /// Each of 99 requests is from another client, as it says.
 #[tokio::test(start_paused = true)]
-async fn forged_addresses_gain_nothing_where_no_peer_is_known() {
+async fn forged_addresses_gain_nothing_without_a_known_peer() {
     let admitted = async |proxies: Proxies, peer: Option<&str>| {
         let limit = RateLimitLayer::builder(Rate::per_minute(5))
             .burst(5)

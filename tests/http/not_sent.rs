@@ -136,7 +136,7 @@ async fn retries(
 const BODIES: [&str; 2] = ["hello", ""];
 
 #[tokio::test]
-async fn a_post_whose_redirect_finds_no_connection_is_sent_once() {
+async fn a_post_whose_redirect_is_refused_is_sent_once() {
     for http2 in [false, true] {
         for body in BODIES {
             for status in [301, 302, 303] {
@@ -154,7 +154,7 @@ async fn a_post_whose_redirect_finds_no_connection_is_sent_once() {
 }
 
 #[tokio::test]
-async fn a_post_beneath_which_a_second_call_fails_is_sent_once() {
+async fn a_post_whose_second_call_fails_is_sent_once() {
     for http2 in [false, true] {
         for body in BODIES {
             let (uri, calls) = serve(200, String::new()).await;
@@ -166,7 +166,7 @@ async fn a_post_beneath_which_a_second_call_fails_is_sent_once() {
 }
 
 #[tokio::test]
-async fn a_post_that_found_no_connection_itself_is_sent_again() {
+async fn a_post_refused_at_its_own_connection_is_resent() {
     for http2 in [false, true] {
         for body in BODIES {
             let protocol = keep_http::Client::new();

@@ -67,7 +67,7 @@ async fn answers(router: &Router, requests: usize) -> Vec<(u16, Vec<String>)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn admitted_and_rejected_requests_are_told_what_is_left() {
+async fn all_responses_advertise_what_is_left() {
     let router = hello().layer(
         twice_a_minute()
             .advertise(true)
@@ -115,7 +115,7 @@ async fn the_fields_and_the_retry_after_reach_a_client() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_told_unless_asked_for_and_of_a_limit_that_is_off() {
+async fn nothing_is_advertised_by_default_or_while_off() {
     for limit in [
         twice_a_minute(),
         twice_a_minute().advertise(true).enabled(false),
@@ -179,7 +179,7 @@ async fn callers_of_a_key_are_told_of_the_total_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_without_a_key_is_a_bad_one_if_it_must_have_one() {
+async fn a_request_without_a_required_key_is_a_bad_request() {
     let limit = twice_a_minute()
         .protocol(Server::new())
         .keyed_by(keyed::header("x-api-key"))
@@ -200,7 +200,7 @@ async fn a_request_without_a_key_is_a_bad_one_if_it_must_have_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_is_heeded_at_the_head_though_its_body_is_yet_to_come() {
+async fn a_hint_is_honored_at_the_head_before_the_body() {
     let limit =
         RateLimitLayer::builder(Rate::per_second(100)).honor_retry_after(Duration::from_secs(60));
     let limit = limit
@@ -246,7 +246,7 @@ async fn a_call_that_had_to_wait_is_told_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_protocol_that_settles_at_the_end_of_the_body_tells_it_as_well() {
+async fn a_protocol_until_the_body_end_advertises_too() {
     let limit = twice_a_minute()
         .advertise(true)
         .protocol(UntilBodyEnd::new(Server::new()))
@@ -265,7 +265,7 @@ async fn a_protocol_that_settles_at_the_end_of_the_body_tells_it_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_of_a_keyed_limit_are_told_what_is_left_of_their_key() {
+async fn a_keyed_limit_advertises_what_is_left_of_the_key() {
     let tenant = |request: &Request<()>| request.headers().get("tenant").cloned();
     let limit = twice_a_minute().advertise(true).protocol(Server::new());
     let limit = limit
@@ -381,7 +381,7 @@ async fn closed_by(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_with_nothing_left_closes_the_limit_whatever_the_status() {
+async fn nothing_left_closes_the_limit_at_any_status() {
     for status in [200, 301, 404, 429, 503] {
         assert_eq!(
             closed_by(status, &[("ratelimit", r#""default";r=0;t=30"#)]).await,
@@ -407,7 +407,7 @@ async fn no_peer_closes_the_limit_for_longer_than_it_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_after_goes_before_the_fields_and_counts_on_no_success() {
+async fn a_retry_after_wins_except_on_a_success() {
     let both = &[("retry-after", "5"), ("ratelimit", r#""default";r=0;t=30"#)];
     assert_eq!(closed_by(429, both).await, Some(Duration::from_secs(5)));
     assert_eq!(closed_by(200, both).await, Some(Duration::from_secs(30)));
@@ -420,7 +420,7 @@ async fn a_retry_after_goes_before_the_fields_and_counts_on_no_success() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_429_without_a_hint_and_garbage_leave_the_limit_alone() {
+async fn a_429_without_a_valid_hint_closes_nothing() {
     assert_eq!(closed_by(429, &[]).await, None);
     assert_eq!(
         closed_by(429, &[("ratelimit", "limit=100, remaining=0")]).await,

@@ -356,7 +356,7 @@ async fn a_request_that_cannot_be_made_is_not_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn redirects_are_one_call_and_too_many_are_not_retried() {
+async fn redirects_are_one_call_too_many_are_not_retried() {
     async fn case(client: impl Sends<ReplayBody<Known>>) {
         let layer = RetryLayer::builder()
             .protocol(Client::new())

@@ -198,7 +198,7 @@ fn a_hook_goes_before_the_table() {
 }
 
 #[test]
-fn a_local_rejection_settles_as_ignored_without_a_hint() {
+fn local_rejections_settle_as_ignored_without_hints() {
     let nothing = (Outcome::Ignore, None);
     for kind in LOCAL {
         for status in [400, 429, 503] {
@@ -276,7 +276,7 @@ fn a_server_reads_no_hint_on_a_success() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejection_of_one_tenant_does_not_close_an_outer_limit() {
+async fn one_tenants_rejection_closes_no_outer_limit() {
     // given a limit that honors hints, around one for each tenant that answers in-band
     let outer = RateLimitLayer::builder(Rate::per_second(100))
         .honor_retry_after(Duration::from_secs(60))

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_rejection_is_told_by_its_status_and_does_not_name_the_instance() {
+    fn other_rejections_are_blank_and_hide_the_name() {
         let mut rejected = Rejected::new(RejectedKind::TimedOut, "timeout");
         rejected.name = Some("inside");
         assert_eq!(

@@ -29,7 +29,7 @@ fn writes_policy_and_state_as_the_draft_has_them() {
 }
 
 #[test]
-fn the_window_is_the_shortest_in_whole_seconds_that_refills_a_burst() {
+fn the_window_is_the_shortest_that_refills_a_burst() {
     assert_eq!(policy(Rate::per_second(100), 100), (100, 1));
     assert_eq!(policy(Rate::per_second(100), 2), (100, 1));
     assert_eq!(policy(Rate::per_second(10), 15), (20, 2));
@@ -325,7 +325,7 @@ fn garbage_is_ignored_and_does_not_spoil_other_lines() {
 }
 
 #[test]
-fn the_fields_of_old_are_read_where_the_new_one_says_nothing() {
+fn the_oldest_fields_are_read_without_a_newer_one() {
     let read = |lines: &[(&'static str, &'static str)]| {
         let lines = lines.iter().map(|(field, value)| {
             (

@@ -97,7 +97,7 @@ fn goes_on_where_a_dropped_attempt_stopped() {
 }
 
 #[test]
-fn an_attempt_dropped_in_the_middle_of_the_tape_loses_nothing() {
+fn an_attempt_dropped_in_mid_tape_loses_nothing() {
     let (mut first, tape) = ReplayBody::record(streamed(&["ab", "cd", "ef"]), 100);
     let tape = tape.unwrap();
     read(&mut first, 1);
