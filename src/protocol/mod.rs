@@ -9,7 +9,7 @@
 //! | [`http::Client`] | a 5xx, or an `Err` | an error | [`BoxError`](tower::BoxError) |
 //! | [`http::Server`] | a 5xx, or an `Err` | a 429 or 503 response | the inner error |
 //! | `grpc::Client` | five of the statuses, or an `Err` | an error with a status | [`BoxError`](tower::BoxError) |
-//! | `grpc::Server` | the same | an answer with a status | the inner error |
+//! | `grpc::Server` | the same | a response with a status | the inner error |
 //!
 //! A 429 is an overload, which a circuit breaker counts as a failure. Set the protocol with
 //! `.protocol(..)` on any builder. Layers that act on results (circuit breaker, throttle, retry,

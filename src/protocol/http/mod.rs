@@ -11,17 +11,17 @@
 //! |---|---|---|
 //! | 502, 503, 504 | [`Failure`](crate::Outcome::Failure) | idempotent requests: the upstream may have acted |
 //! | 429 | [`Overload`](crate::Outcome::Overload) | idempotent requests, if it has a `Retry-After` |
-//! | 501, 505 | [`Success`](crate::Outcome::Success): the same request gets the same answer | never |
-//! | 500 | `Failure` | never: it is usually a bug, which stays |
+//! | 501, 505 | [`Success`](crate::Outcome::Success): the same request gets the same response | never |
+//! | 500 | `Failure` | never: it is usually a bug, which a retry does not fix |
 //! | any other 5xx | `Failure` | never |
 //! | any other status: a plain 4xx is the caller's fault | `Success` | never |
-//! | connection refused, not made, or closed before the request was written | `Failure` | all requests: nothing was sent |
+//! | connection refused, not established, or closed before the request was written | `Failure` | all requests: nothing was sent |
 //! | HTTP/2: `REFUSED_STREAM` (feature `http2`) | `Failure` | all requests: nothing was processed |
-//! | a response that is no HTTP | `Failure` | never |
+//! | a response that is not HTTP | `Failure` | never |
 //! | any other error: a reset, a timeout, a GOAWAY | `Failure` | idempotent requests |
-//! | one of these in the error of another service, which may have sent something before | `Failure` | idempotent requests |
+//! | one of these inside another service's error: that service may have sent something before | `Failure` | idempotent requests |
 //! | a request that cannot be sent (a relative URI, a wrong scheme), or whose body fails | [`Ignore`](crate::Outcome::Ignore) | never |
-//! | a rejection by a layer of this crate further in, except a timeout | `Ignore` | left to the retry layer |
+//! | a rejection by an inner layer of this crate, except a timeout | `Ignore` | left to the retry layer |
 //!
 //! Both protocols classify by this table, and [`Client::classify_response`] and
 //! [`Server::classify_response`] change it. [`Client::also_retry`] adds statuses that are worth a

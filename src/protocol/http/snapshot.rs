@@ -112,7 +112,7 @@ fn is_idempotent<K>(client: &Client<K>, head: &Parts) -> bool {
         head.method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
     );
-    // No method tells how an upgraded connection is used.
+    // The method says nothing about the use of an upgraded connection.
     by_method && !head.headers.contains_key(UPGRADE)
         || head.headers.contains_key("idempotency-key")
         || head.extensions.get::<Idempotent>().is_some()

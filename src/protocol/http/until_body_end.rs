@@ -24,7 +24,7 @@ use crate::{
 /// | the body | outcome |
 /// |---|---|
 /// | ends, or has delivered the length that it promised | [`Success`](Outcome::Success) |
-/// | ends with trailers | what [`trailers`](Self::trailers) makes of them; by default a success |
+/// | ends with trailers | the outcome that [`trailers`](Self::trailers) returns, by default a success |
 /// | fails | [`Failure`](Outcome::Failure) |
 /// | has no bytes to deliver: an empty one, a 204, a 304 | `Success`, at the head |
 /// | is dropped before it was ever polled, as after a HEAD | `Success`: the head was enough |

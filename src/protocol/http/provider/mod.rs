@@ -33,8 +33,8 @@
 //! | [`TimeForm::Seconds`] | `30`, `1.5` |
 //! | [`TimeForm::Milliseconds`] | `1500` |
 //! | [`TimeForm::Span`] | `6m0s`, `8.64s`, `20ms` |
-//! | [`TimeForm::Timestamp`] | `2026-03-01T12:00:00Z` (RFC 3339), against the answer's own `Date` |
-//! | [`TimeForm::UnixSeconds`] | `1772366400`, against the answer's own `Date` |
+//! | [`TimeForm::Timestamp`] | `2026-03-01T12:00:00Z` (RFC 3339), against the response's own `Date` |
+//! | [`TimeForm::UnixSeconds`] | `1772366400`, against the response's own `Date` |
 //!
 //! A field that is missing or malformed has no meaning. No value may cause a panic, whatever its
 //! bytes. Numbers that are too large saturate.

@@ -12,16 +12,16 @@
 //! constant, below a kilobyte for each body, whatever the provider sends. Only for a
 //! [closure](Shape::by) that reads events are these kept, up to a bound.
 //!
-//! | the answer | the report |
+//! | the response | the report |
 //! |---|---|
 //! | a stream with its last event ([`openai`]: `[DONE]`; [`anthropic`]: `message_stop`) | [`End::Complete`], at that event |
-//! | a stream that ends before that, a body that fails | [`End::Cut`], with what was told so far |
+//! | a stream that ends before that, a body that fails | [`End::Cut`], with the usage so far |
 //! | an error of the provider in a stream, or in a body whose status is 200 | [`End::ErrorEvent`] |
 //! | a body that its reader drops | [`End::Left`] |
-//! | JSON that is no stream | [`End::Complete`], at its end |
+//! | JSON that is not a stream | [`End::Complete`], at its end |
 //! | a usage in several events, or field by field | the largest of each field: they are totals so far |
-//! | a usage that never comes | `usage: None` |
-//! | a body that is compressed | passed on unread: [`Unread::Compressed`]. A layer that decompresses belongs beneath |
+//! | a response without a usage | `usage: None` |
+//! | a body that is compressed | passed on unread: [`Unread::Compressed`]. Put a layer that decompresses inside |
 //! | another type of content | passed on unread: [`Unread::OtherType`] |
 //!
 //! OpenAI's dialect reports the usage of a stream only if the request has `"stream_options":
